@@ -1,0 +1,36 @@
+# Everything a newcomer needs: `make demo`, `make test`. Both install what is missing first.
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+
+.PHONY: help demo test build release lint doc bench clean bootstrap
+
+help:
+	@echo "make demo     two real nodes open a channel, pay through it and close it"
+	@echo "make test     formatting, lints, every test and the doc tests"
+	@echo "make release  optimised leydend and leyden in $(TARGET)/release"
+	@echo "make bench    micro-benchmarks and the payment and mining benchmarks"
+
+bootstrap:
+	@.ci/bootstrap
+
+build: bootstrap
+	cargo build --workspace
+
+demo: bootstrap
+	cargo build --bin leydend --bin leyden
+	$(TARGET)/debug/leyden demo
+
+test: bootstrap
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo test --workspace --locked
+
+release: bootstrap
+	cargo build --release --locked --bin leydend --bin leyden
+
+bench: release
+	cargo bench --workspace
+	$(TARGET)/release/leyden bench mine --seconds 5
+	$(TARGET)/release/leyden bench payments --nodes 2 --count 10000 --concurrency 100
+
+clean:
+	cargo clean

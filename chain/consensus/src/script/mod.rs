@@ -1,0 +1,30 @@
+//! The script interpreter: who may spend an output.
+//!
+//! ```text
+//!                       ┌ input script ─▶ output script ─▶ true?                       legacy
+//!  SpendingTx           │                      └▶ pay-to-script-hash: the pushed script ─▶ true?
+//!    .verify_input() ───┤
+//!                       └ witness program: version 0 ─▶ witness script ─▶ exactly true?
+//!                                          version 1 ─▶ key path, or tapscript ─▶ exactly true?
+//! ```
+//!
+//! It decides as Bitcoin Core does for every script and every combination of flags, and names the same cause of a
+//! failure. It is pure and takes any input without panicking; a [`SpendingTx`] can be used from many threads.
+
+mod conditional;
+mod error;
+mod flags;
+mod interpreter;
+mod number;
+pub mod opcodes;
+mod sighash;
+mod signature;
+mod spending;
+mod stack;
+mod witness;
+
+pub use error::ScriptError;
+pub use flags::ScriptFlags;
+pub use sighash::LeafPosition;
+pub use spending::{SpendingTx, SpentOutputsMismatch};
+pub use witness::witness_program;

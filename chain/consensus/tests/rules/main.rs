@@ -1,0 +1,14 @@
+//! The chain's rules against real chains, published vectors, known traps and random chains.
+
+mod any_input;
+mod header_vectors;
+mod leyden_difficulty;
+mod random_chains;
+mod random_header_trees;
+mod real_blocks;
+mod regtest_chains;
+mod support;
+mod traps_blocks;
+mod traps_coins;
+mod traps_headers;
+mod whitepaper;

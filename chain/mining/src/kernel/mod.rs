@@ -1,0 +1,52 @@
+//! Kernels: loops that hash one header with many nonces.
+//!
+//! Every kernel answers the same question and must give the same answer as [`Scalar`], which is the reference.
+//! [`best`] names the one to use on this processor.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod choice;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
+mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod sha256;
+#[cfg(target_arch = "x86_64")]
+mod sha_ni;
+
+#[cfg(target_arch = "x86_64")]
+pub use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub use avx512::Avx512;
+pub use choice::{available, best, hash_rate};
+pub use scalar::Scalar;
+#[cfg(target_arch = "x86_64")]
+pub use sha_ni::ShaNi;
+
+use crate::job::{Found, Job};
+
+/// Consecutive nonces: `count` of them from `start`. `start + count` never passes 2^32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NonceRange {
+    pub start: u32,
+    pub count: u32,
+}
+
+impl NonceRange {
+    /// The nonces in order.
+    pub fn iter(self) -> impl Iterator<Item = u32> {
+        (0..self.count).map(move |offset| self.start.wrapping_add(offset))
+    }
+}
+
+/// A way to hash headers.
+pub trait Kernel: Send + Sync {
+    /// A short name for logs and benchmarks, such as `scalar`.
+    fn name(&self) -> &'static str;
+
+    /// The lowest nonce of `range` with which the job's header meets its target, checked in full; `None` if there is
+    /// none.
+    fn scan(&self, job: &Job, range: NonceRange) -> Option<Found>;
+}

@@ -1,0 +1,120 @@
+//! What a [`PeerSet`](crate::PeerSet) is told once, and the limits of the protocol.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bitcoin::p2p::ServiceFlags;
+use bitcoin::pow::Work;
+
+/// The protocol version that we speak: the one that brought announcements by wtxid (BIP 339).
+pub const PROTOCOL_VERSION: u32 = 70_016;
+/// The oldest version that we talk to: the one that brought `sendheaders` (BIP 130).
+pub const MINIMUM_PEER_VERSION: u32 = 70_012;
+
+/// Most headers in one `headers` message; a full message means that there are more.
+pub const MAX_HEADERS: usize = 2_000;
+/// Most hashes in a block locator.
+pub const MAX_LOCATOR: usize = 101;
+/// Most entries of an `inv` or `getdata` message.
+pub const MAX_INVENTORY: usize = 50_000;
+/// Most addresses in an `addr` or `addrv2` message.
+pub const MAX_ADDRESSES: usize = 1_000;
+/// Longest name that a peer may give itself in `version`.
+pub const MAX_USER_AGENT: usize = 256;
+/// New blocks are announced by their headers up to this number at a time (BIP 130 peers), else by the tip's hash.
+pub const MAX_HEADERS_TO_ANNOUNCE: usize = 8;
+
+/// Blocks asked of one peer at a time.
+pub const MAX_BLOCKS_IN_FLIGHT_PER_PEER: usize = 16;
+/// How far beyond the last block in common with a peer blocks are asked for.
+pub const DOWNLOAD_WINDOW: u32 = 1_024;
+/// Received blocks that wait for their check; no more are asked for above that.
+pub const MAX_BLOCKS_IN_VALIDATION: usize = 64;
+/// Blocks that one peer is being sent at a time.
+pub const MAX_BLOCKS_IN_SERVICE: usize = 4;
+/// Peers that are asked for the same block at a time.
+pub const MAX_REQUESTS_PER_BLOCK: usize = 3;
+
+/// Announced transactions that are remembered for one peer.
+pub const MAX_TX_ANNOUNCEMENTS_PER_PEER: usize = 5_000;
+/// Transactions asked of one peer at a time.
+pub const MAX_TX_IN_FLIGHT_PER_PEER: usize = 100;
+/// Transactions that wait for the mempool's verdict.
+pub const MAX_TXS_IN_VALIDATION: usize = 1_000;
+/// Transactions told to a peer right after the handshake, and the most in one announcement.
+pub const MAX_TX_INV: usize = 1_000;
+
+/// The settings of a [`PeerSet`](crate::PeerSet).
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub services: ServiceFlags,
+    pub user_agent: String,
+    /// Blocks are downloaded only of chains with at least this much work, and no chain is served before ours has it.
+    pub minimum_chain_work: Work,
+    /// Where others can reach us, if they are to be told.
+    pub public_address: Option<SocketAddr>,
+    pub timing: Timing,
+}
+
+impl Config {
+    /// Settings of a full node that serves blocks with witnesses.
+    pub fn full_node(user_agent: impl Into<String>, minimum_chain_work: Work) -> Self {
+        Self {
+            services: ServiceFlags::NETWORK | ServiceFlags::WITNESS,
+            user_agent: user_agent.into(),
+            minimum_chain_work,
+            public_address: None,
+            timing: Timing::default(),
+        }
+    }
+}
+
+/// Every duration that the peer logic waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// `version` and `verack` have to arrive within this time after the connection.
+    pub handshake: Duration,
+    pub ping_interval: Duration,
+    /// A peer that does not answer a ping for this long is let go.
+    pub ping_timeout: Duration,
+    /// An answer to `getheaders` has to arrive within this time.
+    pub headers: Duration,
+    /// Every peer is asked for news of its chain after this time, whatever it announces by itself.
+    pub headers_refresh: Duration,
+    /// A block that did not arrive after this time is asked of another peer too, if one has nothing better to do.
+    pub block_retry: Duration,
+    /// A peer that owes blocks and sends none for this long is let go.
+    pub block: Duration,
+    /// Another peer is asked for a transaction after this time.
+    pub transaction: Duration,
+    /// How long announcements of inbound peers, and by txid, wait for a better one.
+    pub transaction_delay: Duration,
+    /// Mean time between announcements of transactions to a peer that connected to us.
+    pub trickle_inbound: Duration,
+    /// The same for a peer that we connected to.
+    pub trickle_outbound: Duration,
+    /// How long a transaction without its parents is kept.
+    pub orphan: Duration,
+    /// How often `feefilter` is brought up to date.
+    pub fee_filter: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(60),
+            ping_interval: Duration::from_secs(120),
+            ping_timeout: Duration::from_secs(20 * 60),
+            headers: Duration::from_secs(120),
+            headers_refresh: Duration::from_secs(10 * 60),
+            block_retry: Duration::from_secs(2),
+            block: Duration::from_secs(60),
+            transaction: Duration::from_secs(60),
+            transaction_delay: Duration::from_secs(2),
+            trickle_inbound: Duration::from_secs(5),
+            trickle_outbound: Duration::from_secs(2),
+            orphan: Duration::from_secs(20 * 60),
+            fee_filter: Duration::from_secs(10 * 60),
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Which blocks to ask of whom.
+//!
+//! ```text
+//!            common with the active chain          the peer's best header
+//!   ─────────────────●──■──■──□──□──□──◇──◇──◇ ─ ─ ─ ─ ─ ─ ●
+//!                       stored  in flight  to be asked for   (at most DOWNLOAD_WINDOW ahead)
+//! ```
+//!
+//! Each peer has its own plan: the blocks between the active chain and the best header that this peer is known to
+//! have, lowest first. So a branch whose blocks somebody withholds does not keep us from another one that is served.
+//! A block is asked of one peer; once it is late, peers with nothing better to do are asked too. A peer that owes
+//! blocks and sends none is let go. A damaged copy (mutated) costs its sender, and the block is asked for elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bitcoin::p2p::message::NetworkMessage;
+use bitcoin::p2p::message_blockdata::Inventory;
+use bitcoin::{Block, BlockHash};
+
+use crate::config::{DOWNLOAD_WINDOW, MAX_BLOCKS_IN_FLIGHT_PER_PEER, MAX_BLOCKS_IN_VALIDATION, MAX_REQUESTS_PER_BLOCK};
+use crate::event::{Action, BlockOutcome, Ctx, Direction, DisconnectReason, PeerId};
+use crate::misbehavior::Misbehavior;
+use crate::peer::Peer;
+use crate::peer_set::PeerSet;
+use crate::view::{BlockState, ChainView, HeaderEntry};
+
+/// Blocks that a plan holds at a time.
+const PLAN_LENGTH: usize = 256;
+/// How long a block that could not be judged is left alone.
+const UNDECIDED_PAUSE: Duration = Duration::from_secs(30);
+/// While more blocks than this are on their way or being checked, nothing is announced to others.
+const CATCHING_UP: usize = 8;
+
+/// Blocks of one peer's best chain that are not stored, lowest first.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    target: BlockHash,
+    /// The active tip when the plan was made.
+    tip: BlockHash,
+    blocks: VecDeque<BlockHash>,
+}
+
+/// All requested blocks.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Download {
+    /// Who was asked for a block, in order.
+    requests: BTreeMap<BlockHash, Vec<PeerId>>,
+    /// Blocks that arrived and are being checked.
+    in_validation: BTreeSet<BlockHash>,
+    /// Blocks that are not asked for before a time.
+    paused: BTreeMap<BlockHash, Duration>,
+}
+
+impl Download {
+    fn asked(&mut self, hash: BlockHash, peer: PeerId) {
+        self.requests.entry(hash).or_default().push(peer);
+    }
+
+    fn unasked(&mut self, hash: &BlockHash, peer: PeerId) {
+        if let Some(peers) = self.requests.get_mut(hash) {
+            peers.retain(|asked| *asked != peer);
+            if peers.is_empty() {
+                self.requests.remove(hash);
+            }
+        }
+    }
+
+    pub(crate) fn disconnected(&mut self, peer: &Peer, id: PeerId) {
+        for hash in peer.blocks_in_flight.keys() {
+            self.unasked(hash, id);
+        }
+    }
+
+    /// Are so many blocks on their way that the tip is not worth announcing?
+    pub(crate) fn is_catching_up(&self) -> bool {
+        self.requests.len() + self.in_validation.len() > CATCHING_UP
+    }
+
+    fn is_free(&self, hash: &BlockHash, now: Duration) -> bool {
+        !self.requests.contains_key(hash)
+            && !self.in_validation.contains(hash)
+            && self.paused.get(hash).is_none_or(|until| *until <= now)
+    }
+}
+
+impl PeerSet {
+    /// Fills the request slots of all peers.
+    pub(crate) fn schedule_blocks(&mut self, ctx: &Ctx) {
+        self.download.paused.retain(|_, until| *until > ctx.now);
+        let mut ids: Vec<(bool, usize, PeerId)> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.serves_blocks())
+            .map(|(id, peer)| (peer.direction == Direction::Inbound, peer.blocks_in_flight.len(), *id))
+            .collect();
+        ids.sort_unstable();
+        for (_, in_flight, id) in ids {
+            if self.download.in_validation.len() >= MAX_BLOCKS_IN_VALIDATION {
+                return;
+            }
+            if in_flight >= MAX_BLOCKS_IN_FLIGHT_PER_PEER {
+                continue;
+            }
+            self.refresh_plan(id, ctx);
+            let wanted = self.choose_blocks(id, ctx);
+            self.request_blocks(id, &wanted, ctx);
+        }
+    }
+
+    fn choose_blocks(&self, id: PeerId, ctx: &Ctx) -> Vec<BlockHash> {
+        let Some(peer) = self.peers.get(&id) else { return Vec::new() };
+        let Some(plan) = &peer.plan else { return Vec::new() };
+        let slots = MAX_BLOCKS_IN_FLIGHT_PER_PEER.saturating_sub(peer.blocks_in_flight.len());
+        let missing =
+            |hash: &BlockHash| ctx.chain.entry(hash).is_some_and(|entry| entry.state == BlockState::HeaderOnly);
+        let wanted: Vec<BlockHash> = plan
+            .blocks
+            .iter()
+            .filter(|hash| self.download.is_free(hash, ctx.now) && missing(hash))
+            .take(slots)
+            .copied()
+            .collect();
+        if !wanted.is_empty() || !peer.blocks_in_flight.is_empty() {
+            return wanted;
+        }
+        // Nothing left but what others owe us for too long: take over the lowest such block.
+        plan.blocks.iter().find(|hash| self.is_late(hash, ctx) && missing(hash)).copied().into_iter().collect()
+    }
+
+    /// Was the block asked for some time ago, of few enough peers that one more may be asked?
+    fn is_late(&self, hash: &BlockHash, ctx: &Ctx) -> bool {
+        let Some(asked) = self.download.requests.get(hash) else { return false };
+        !self.download.in_validation.contains(hash)
+            && asked.len() < MAX_REQUESTS_PER_BLOCK
+            && asked.iter().all(|peer| {
+                let since = self.peers.get(peer).and_then(|peer| peer.blocks_in_flight.get(hash));
+                since.is_none_or(|since| ctx.now.saturating_sub(*since) >= self.config.timing.block_retry)
+            })
+    }
+
+    fn request_blocks(&mut self, id: PeerId, hashes: &[BlockHash], ctx: &Ctx) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if hashes.is_empty() {
+            return;
+        }
+        for hash in hashes {
+            peer.blocks_in_flight.insert(*hash, ctx.now);
+            self.download.asked(*hash, id);
+        }
+        let inventory = hashes.iter().map(|hash| Inventory::WitnessBlock(*hash)).collect();
+        self.send(id, NetworkMessage::GetData(inventory));
+    }
+
+    fn refresh_plan(&mut self, id: PeerId, ctx: &Ctx) {
+        if let Some(hash) = self.peers.get(&id).and_then(|peer| peer.announced_unknown)
+            && ctx.chain.entry(&hash).is_some()
+        {
+            self.note_best_known(id, hash, ctx);
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.announced_unknown = None;
+            }
+        }
+        let minimum = self.config.minimum_chain_work;
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(target) = peer.best_known.and_then(|hash| ctx.chain.entry(&hash)) else {
+            peer.plan = None;
+            return;
+        };
+        let tip = ctx.chain.active_tip();
+        if target.state == BlockState::Invalid {
+            // The peer's chain turned out to be invalid; what else it has is not known.
+            peer.best_known = None;
+            peer.plan = None;
+            return;
+        }
+        if target.work <= tip.work || target.work < minimum {
+            peer.plan = None;
+            return;
+        }
+        if let Some(plan) = &mut peer.plan
+            && plan.target == target.hash
+        {
+            while let Some(front) = plan.blocks.front()
+                && ctx.chain.entry(front).is_none_or(|entry| entry.state != BlockState::HeaderOnly)
+            {
+                plan.blocks.pop_front();
+            }
+            if !plan.blocks.is_empty() || plan.tip == tip.hash {
+                return;
+            }
+        }
+        peer.plan = Some(make_plan(ctx.chain, &target, &tip));
+    }
+
+    pub(crate) fn check_block_timeout(&mut self, id: PeerId, ctx: &Ctx) {
+        let Some(peer) = self.peers.get(&id) else { return };
+        let Some(oldest) = peer.blocks_in_flight.values().min() else { return };
+        let quiet_since = peer.last_block.max(*oldest);
+        if ctx.now.saturating_sub(quiet_since) >= self.config.timing.block {
+            self.disconnect(id, DisconnectReason::BlockTimeout, ctx);
+        }
+    }
+
+    pub(crate) fn block(&mut self, id: PeerId, block: Block, ctx: &Ctx) {
+        let hash = block.block_hash();
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let asked_for = peer.blocks_in_flight.remove(&hash).is_some();
+        if asked_for {
+            peer.last_block = ctx.now;
+            self.download.unasked(&hash, id);
+        }
+        let Some(entry) = ctx.chain.entry(&hash) else {
+            // Nobody asked for it and its header is unknown: the header alone may be news.
+            if !asked_for {
+                self.headers(id, vec![block.header], ctx);
+            }
+            self.schedule_blocks(ctx);
+            return;
+        };
+        let wanted = asked_for || self.is_worth_taking(&entry, ctx);
+        if wanted && entry.state == BlockState::HeaderOnly && self.download.in_validation.insert(hash) {
+            self.note_best_known(id, hash, ctx);
+            self.out.push(Action::ProcessBlock { peer: id, block });
+        }
+        self.schedule_blocks(ctx);
+    }
+
+    /// A block that nobody asked for is taken if it would be asked for anyway.
+    fn is_worth_taking(&self, entry: &HeaderEntry, ctx: &Ctx) -> bool {
+        let tip = ctx.chain.active_tip();
+        entry.work > tip.work
+            && entry.work >= self.config.minimum_chain_work
+            && entry.height <= tip.height.saturating_add(DOWNLOAD_WINDOW)
+            && self.download.in_validation.len() < MAX_BLOCKS_IN_VALIDATION
+    }
+
+    pub(crate) fn block_not_found(&mut self, id: PeerId, hash: &BlockHash, ctx: &Ctx) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.blocks_in_flight.remove(hash).is_none() {
+            return;
+        }
+        self.download.unasked(hash, id);
+        // It does not have the chain that it announced; what it has it may announce again.
+        peer.best_known = None;
+        peer.plan = None;
+        self.schedule_blocks(ctx);
+    }
+
+    pub(crate) fn block_processed(&mut self, id: PeerId, hash: BlockHash, outcome: BlockOutcome, ctx: &Ctx) {
+        self.download.in_validation.remove(&hash);
+        match outcome {
+            BlockOutcome::Accepted => {}
+            BlockOutcome::Invalid => {
+                self.misbehaves(id, Misbehavior::InvalidBlock, ctx);
+            }
+            BlockOutcome::Mutated => {
+                self.misbehaves(id, Misbehavior::MutatedBlock, ctx);
+            }
+            BlockOutcome::Undecided => {
+                self.download.paused.insert(hash, ctx.now.saturating_add(UNDECIDED_PAUSE));
+            }
+        }
+        self.schedule_blocks(ctx);
+        self.announce_blocks(ctx);
+    }
+}
+
+fn make_plan(chain: &dyn ChainView, target: &HeaderEntry, tip: &HeaderEntry) -> Plan {
+    let fork = common_height(chain, target, tip);
+    let end = target.height.min(fork.saturating_add(DOWNLOAD_WINDOW));
+    let mut blocks = VecDeque::new();
+    let mut next = chain.ancestor(&target.hash, end).and_then(|hash| chain.entry(&hash));
+    while let Some(entry) = next
+        && entry.height > fork
+    {
+        if entry.state == BlockState::HeaderOnly {
+            blocks.push_front(entry.hash);
+        }
+        next = chain.entry(&entry.header.prev_blockhash);
+    }
+    blocks.truncate(PLAN_LENGTH);
+    Plan { target: target.hash, tip: tip.hash, blocks }
+}
+
+/// The height of the last block that the chain of `target` has in common with the active chain.
+fn common_height(chain: &dyn ChainView, target: &HeaderEntry, tip: &HeaderEntry) -> u32 {
+    // All heights up to the answer agree and none above does.
+    let agrees = |height: u32| {
+        let theirs = chain.ancestor(&target.hash, height);
+        theirs.is_some() && theirs == chain.active_at(height)
+    };
+    let (mut low, mut high) = (0, target.height.min(tip.height));
+    if agrees(high) {
+        return high;
+    }
+    while high.saturating_sub(low) > 1 {
+        let middle = low + (high - low) / 2;
+        if agrees(middle) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}

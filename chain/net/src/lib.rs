@@ -1,0 +1,50 @@
+//! Bitcoin's peer-to-peer protocol, pure: messages, time and the outcomes of checks come in as events, what is to be
+//! done comes out as actions.
+//!
+//! ```text
+//!              bytes          messages                     actions
+//!   socket ───▶ FrameDecoder ───▶ PeerSet::handle ─┬─▶ Send, ServeBlock, Disconnect ───▶ socket
+//!     ▲                             ▲    │         └─▶ AcceptHeaders, ProcessBlock, SubmitTransaction
+//!     └──────── encode_frame        │    ▼ reads                        │
+//!                                   │  ChainView, MempoolView           ▼
+//!                                   └──────────────── outcome ◀── chainstate, mempool
+//! ```
+//!
+//! What it promises:
+//! * Against honest peers it ends on the valid chain with most work that any of them serves, whatever the dishonest
+//!   ones do, stall or withhold.
+//! * No message makes it panic, and what one peer can make it remember is bounded.
+//! * The same events with the same seed give the same actions.
+//!
+//! It speaks version 70016 with headers-first synchronisation (BIP 130), transactions by wtxid (BIP 339), fee filters
+//! (BIP 133) and `addrv2` (BIP 155). Compact blocks (BIP 152) are not offered yet.
+
+mod address_book;
+mod bounded;
+pub mod codec;
+pub mod config;
+mod download;
+mod entropy;
+pub mod event;
+mod handshake;
+pub mod misbehavior;
+mod orphanage;
+mod peer;
+mod peer_set;
+mod relay;
+mod serve;
+mod sync;
+mod tx_requests;
+pub mod view;
+
+pub use address_book::AddressBook;
+pub use codec::{FrameDecoder, FrameError, encode_frame};
+pub use config::{Config, Timing};
+pub use event::{
+    Action, BlockOutcome, Ctx, Direction, DisconnectReason, Event, HeadersOutcome, PeerId, TransactionOutcome,
+};
+pub use misbehavior::Misbehavior;
+pub use peer::PeerSummary;
+pub use peer_set::PeerSet;
+pub use sync::locator;
+pub use view::{BlockState, ChainView, HeaderEntry, MempoolView, RelayedTx, TxName};

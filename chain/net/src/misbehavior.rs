@@ -1,0 +1,54 @@
+//! What a peer may not do, and what it costs.
+//!
+//! Faults that no honest peer can commit end the connection and discourage the address at once. Faults that may come
+//! from a race or another policy add up; at [`LIMIT`] points the peer goes as well. Faults that prove nothing (an
+//! unknown message, a transaction that we refuse) cost nothing.
+
+use std::net::IpAddr;
+
+/// The score at which a peer is let go and its address discouraged.
+pub const LIMIT: u32 = 100;
+
+/// A fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Misbehavior {
+    #[error("a message has more entries than the protocol allows")]
+    Oversized,
+    #[error("headers do not follow each other")]
+    NonContinuousHeaders,
+    #[error("a header lacks its proof of work")]
+    MissingProofOfWork,
+    #[error("a header is invalid")]
+    InvalidHeader,
+    #[error("headers keep coming that connect to nothing")]
+    UnconnectingHeaders,
+    #[error("too many headers of a chain with little work")]
+    LowWorkHeaders,
+    #[error("a block is invalid")]
+    InvalidBlock,
+    #[error("a block's content does not fit its header")]
+    MutatedBlock,
+    #[error("too many requests wait for an answer")]
+    TooManyRequests,
+}
+
+impl Misbehavior {
+    /// The points that the fault adds.
+    pub fn points(self) -> u32 {
+        match self {
+            Self::NonContinuousHeaders
+            | Self::MissingProofOfWork
+            | Self::InvalidHeader
+            | Self::LowWorkHeaders
+            | Self::InvalidBlock
+            | Self::MutatedBlock
+            | Self::TooManyRequests => LIMIT,
+            Self::Oversized | Self::UnconnectingHeaders => 20,
+        }
+    }
+}
+
+/// Does discouraging this address make sense? On one machine all nodes share the loopback address.
+pub(crate) fn may_be_discouraged(address: IpAddr) -> bool {
+    !address.is_loopback() && !address.is_unspecified()
+}

@@ -1,0 +1,198 @@
+//! What is remembered of one connection. Every part of it has a bound.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bitcoin::BlockHash;
+use bitcoin::p2p::ServiceFlags;
+use bitcoin::p2p::message_blockdata::Inventory;
+
+use crate::bounded::BoundedSet;
+use crate::download::Plan;
+use crate::event::{Direction, PeerId};
+use crate::handshake::{Handshake, Negotiated};
+use crate::view::{RelayedTx, TxName};
+
+/// Transactions that a peer is known to have, remembered so that they are not announced to it.
+const KNOWN_TRANSACTIONS: usize = 20_000;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub address: SocketAddr,
+    pub direction: Direction,
+    pub connected_at: Duration,
+    pub handshake: Handshake,
+    /// The nonce of our `version` message.
+    pub nonce: u64,
+    pub score: u32,
+    pub ping: Ping,
+    pub headers: HeaderSync,
+    /// The end of the chain with most work that the peer is known to have.
+    pub best_known: Option<BlockHash>,
+    /// A block that it announced and we have no header of yet.
+    pub announced_unknown: Option<BlockHash>,
+    /// The last header that we announced or sent to it.
+    pub last_sent: Option<BlockHash>,
+    /// Does it want blocks announced by header (BIP 130)?
+    pub wants_headers: bool,
+    pub plan: Option<Plan>,
+    /// Blocks that it was asked for and did not send yet, with the time of the request.
+    pub blocks_in_flight: BTreeMap<BlockHash, Duration>,
+    /// When it last sent a block that it was asked for.
+    pub last_block: Duration,
+    /// What it asked for and did not get yet.
+    pub serving: VecDeque<Inventory>,
+    /// Blocks handed to the driver and not confirmed as sent.
+    pub blocks_in_service: usize,
+    pub relay: TxRelay,
+    pub addresses: AddressRelay,
+}
+
+/// Progress of header synchronisation with one peer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HeaderSync {
+    /// When `getheaders` was sent that is not answered yet.
+    pub asked_at: Option<Duration>,
+    /// When it was last asked at all.
+    pub last_asked: Option<Duration>,
+    /// Lists that are being checked.
+    pub in_validation: usize,
+    /// A list came while too many were being checked; what was in it has to be asked for.
+    pub missed: bool,
+    /// It told all that it had at least once.
+    pub done: bool,
+    /// Lists in a row that connected to nothing.
+    pub unconnecting: u32,
+    /// Headers in a row that belong to a chain with little work.
+    pub low_work: usize,
+}
+
+/// The last ping.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ping {
+    pub outstanding: Option<(u64, Duration)>,
+    pub last_sent: Option<Duration>,
+    pub round_trip: Option<Duration>,
+}
+
+/// Transactions on their way to the peer.
+#[derive(Clone, Debug)]
+pub(crate) struct TxRelay {
+    pub known: BoundedSet<TxName>,
+    pub queue: VecDeque<RelayedTx>,
+    pub next_announcement: Duration,
+    /// What the peer wants at least, in satoshi per 1000 virtual bytes (BIP 133).
+    pub fee_filter: u64,
+    /// What we told it last, and when.
+    pub fee_filter_sent: Option<(u64, Duration)>,
+}
+
+/// Addresses told to and by the peer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct AddressRelay {
+    pub answered_getaddr: bool,
+    /// Addresses that are still accepted, and since when more were added.
+    pub tokens: f64,
+    pub refilled_at: Duration,
+}
+
+impl Peer {
+    pub(crate) fn new(address: SocketAddr, direction: Direction, nonce: u64, now: Duration) -> Self {
+        Self {
+            address,
+            direction,
+            connected_at: now,
+            handshake: Handshake::AwaitVersion,
+            nonce,
+            score: 0,
+            ping: Ping::default(),
+            headers: HeaderSync::default(),
+            best_known: None,
+            announced_unknown: None,
+            last_sent: None,
+            wants_headers: false,
+            plan: None,
+            blocks_in_flight: BTreeMap::new(),
+            last_block: now,
+            serving: VecDeque::new(),
+            blocks_in_service: 0,
+            relay: TxRelay {
+                known: BoundedSet::new(KNOWN_TRANSACTIONS),
+                queue: VecDeque::new(),
+                next_announcement: now,
+                fee_filter: 0,
+                fee_filter_sent: None,
+            },
+            addresses: AddressRelay { answered_getaddr: false, tokens: 1.0, refilled_at: now },
+        }
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.handshake.ready().is_some()
+    }
+
+    pub(crate) fn negotiated(&self) -> Option<&Negotiated> {
+        self.handshake.ready()
+    }
+
+    /// Is this a peer that may be asked for headers and blocks?
+    pub(crate) fn serves_blocks(&self) -> bool {
+        self.negotiated().is_some_and(Negotiated::serves_blocks)
+    }
+
+    /// Does the peer want announcements of transactions?
+    pub(crate) fn wants_transactions(&self) -> bool {
+        self.negotiated().is_some_and(|negotiated| negotiated.relay)
+    }
+
+    /// The name under which this peer announces and asks for a transaction.
+    pub(crate) fn name_of(&self, transaction: &RelayedTx) -> TxName {
+        if self.negotiated().is_some_and(|negotiated| negotiated.wtxid_relay) {
+            TxName::Wtxid(transaction.wtxid)
+        } else {
+            TxName::Txid(transaction.txid)
+        }
+    }
+
+    pub(crate) fn info(&self, peer: PeerId) -> PeerSummary {
+        let negotiated = self.handshake.negotiated();
+        PeerSummary {
+            peer,
+            address: self.address,
+            direction: self.direction,
+            connected_at: self.connected_at,
+            ready: self.is_ready(),
+            version: negotiated.map_or(0, |negotiated| negotiated.version),
+            services: negotiated.map_or(ServiceFlags::NONE, |negotiated| negotiated.services),
+            user_agent: negotiated.map(|negotiated| negotiated.user_agent.clone()).unwrap_or_default(),
+            start_height: negotiated.map_or(0, |negotiated| negotiated.start_height),
+            best_known: self.best_known,
+            blocks_in_flight: self.blocks_in_flight.len(),
+            round_trip: self.ping.round_trip,
+            score: self.score,
+        }
+    }
+}
+
+/// A connection as an operator sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeerSummary {
+    pub peer: PeerId,
+    pub address: SocketAddr,
+    pub direction: Direction,
+    /// In terms of [`Ctx::now`](crate::Ctx).
+    pub connected_at: Duration,
+    /// Is the handshake done? Before that the next five fields may be empty.
+    pub ready: bool,
+    pub version: u32,
+    pub services: ServiceFlags,
+    pub user_agent: String,
+    pub start_height: i32,
+    /// The end of the best chain that the peer is known to have.
+    pub best_known: Option<BlockHash>,
+    pub blocks_in_flight: usize,
+    pub round_trip: Option<Duration>,
+    /// How much it misbehaved (100 is the end).
+    pub score: u32,
+}

@@ -1,0 +1,287 @@
+//! The state machine over all connections of a node: events in, actions out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bitcoin::p2p::message::NetworkMessage;
+
+use crate::address_book::AddressBook;
+use crate::config::Config;
+use crate::download::Download;
+use crate::entropy::Entropy;
+use crate::event::{Action, Ctx, Direction, DisconnectReason, Event, PeerId};
+use crate::handshake::{Introduction, Step};
+use crate::misbehavior::{self, Misbehavior};
+use crate::peer::{Peer, PeerSummary};
+use crate::relay::Relay;
+
+/// All connections of a node.
+///
+/// Every call may return actions, which the driver carries out in order. A peer that got [`Action::Disconnect`] is
+/// gone at once; later events about it are ignored.
+#[derive(Clone, Debug)]
+pub struct PeerSet {
+    pub(crate) config: Config,
+    pub(crate) entropy: Entropy,
+    pub(crate) peers: BTreeMap<PeerId, Peer>,
+    pub(crate) download: Download,
+    pub(crate) relay: Relay,
+    pub(crate) addresses: AddressBook,
+    /// Nonces of the connections that we opened.
+    own_nonces: BTreeSet<u64>,
+    /// The active tip changed and not all peers know.
+    pub(crate) announce_tip: bool,
+    pub(crate) out: Vec<Action>,
+}
+
+impl PeerSet {
+    /// No connections yet. `seed` has to be unpredictable to others.
+    pub fn new(config: Config, seed: [u8; 32]) -> Self {
+        Self {
+            config,
+            entropy: Entropy::new(seed),
+            peers: BTreeMap::new(),
+            download: Download::default(),
+            relay: Relay::default(),
+            addresses: AddressBook::default(),
+            own_nonces: BTreeSet::new(),
+            announce_tip: false,
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes an event and tells what to do.
+    pub fn handle(&mut self, event: Event, ctx: &Ctx) -> Vec<Action> {
+        match event {
+            Event::Connected { peer, address, direction } => self.connected(peer, address, direction, ctx),
+            Event::Disconnected { peer } => {
+                self.remove(peer, ctx);
+                self.schedule_blocks(ctx);
+            }
+            Event::Message { peer, message } => self.message(peer, message, ctx),
+            Event::Tick => self.tick(ctx),
+            Event::HeadersProcessed { peer, count, outcome } => self.headers_processed(peer, count, outcome, ctx),
+            Event::BlockProcessed { peer, hash, outcome } => self.block_processed(peer, hash, outcome, ctx),
+            Event::TransactionProcessed { peer, transaction, outcome } => {
+                self.transaction_processed(peer, &transaction, outcome, ctx);
+            }
+            Event::BlockServed { peer } => self.block_served(peer, ctx),
+            Event::TipChanged => self.tip_changed(ctx),
+            Event::TransactionAccepted(transaction) => self.transaction_accepted(transaction),
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// All connections.
+    pub fn peers(&self) -> Vec<PeerSummary> {
+        self.peers.iter().map(|(id, peer)| peer.info(*id)).collect()
+    }
+
+    /// Addresses that peers told of.
+    pub fn address_book(&self) -> &AddressBook {
+        &self.addresses
+    }
+
+    /// Adds an address that the operator or a stored list knows.
+    pub fn add_address(&mut self, address: SocketAddr, unix_time: u64) {
+        self.addresses.add(address, Duration::from_secs(unix_time), Duration::from_secs(unix_time));
+    }
+
+    /// An address to connect to that is not connected yet, if one is known.
+    pub fn pick_address(&mut self, unix_time: u64) -> Option<SocketAddr> {
+        let connected: BTreeSet<SocketAddr> = self.peers.values().map(|peer| peer.address).collect();
+        self.addresses.pick(Duration::from_secs(unix_time), &mut self.entropy, |address| connected.contains(address))
+    }
+
+    fn connected(&mut self, id: PeerId, address: SocketAddr, direction: Direction, ctx: &Ctx) {
+        let nonce = self.entropy.next_u64();
+        self.peers.insert(id, Peer::new(address, direction, nonce, ctx.now));
+        if direction == Direction::Outbound {
+            self.own_nonces.insert(nonce);
+            let message = self.introduction(nonce, address, ctx).message();
+            self.send(id, message);
+        }
+    }
+
+    fn introduction(&self, nonce: u64, remote: SocketAddr, ctx: &Ctx) -> Introduction<'_> {
+        Introduction {
+            config: &self.config,
+            nonce,
+            own_nonces: &self.own_nonces,
+            unix_time: i64::try_from(ctx.unix_time).unwrap_or(i64::MAX),
+            height: i32::try_from(ctx.chain.active_tip().height).unwrap_or(i32::MAX),
+            remote,
+        }
+    }
+
+    fn message(&mut self, id: PeerId, message: NetworkMessage, ctx: &Ctx) {
+        let Some(peer) = self.peers.get(&id) else { return };
+        let (mut handshake, direction) = (peer.handshake.clone(), peer.direction);
+        if !peer.is_ready() || matches!(message, NetworkMessage::WtxidRelay | NetworkMessage::SendAddrV2) {
+            let own = self.introduction(peer.nonce, peer.address, ctx);
+            let step = handshake.on_message(direction, &message, &own);
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.handshake = handshake;
+            }
+            match step {
+                Step::Wait => {}
+                Step::Reply(replies) => replies.into_iter().for_each(|reply| self.send(id, reply)),
+                Step::Done => self.ready(id, ctx),
+                Step::Close(reason) => self.disconnect(id, reason, ctx),
+            }
+            return;
+        }
+        match message {
+            NetworkMessage::Ping(nonce) => self.send(id, NetworkMessage::Pong(nonce)),
+            NetworkMessage::Pong(nonce) => self.pong(id, nonce, ctx),
+            NetworkMessage::SendHeaders => {
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    peer.wants_headers = true;
+                }
+            }
+            NetworkMessage::FeeFilter(rate) => {
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    peer.relay.fee_filter = u64::try_from(rate).unwrap_or(0);
+                }
+            }
+            NetworkMessage::GetHeaders(request) => self.serve_headers(id, &request, ctx),
+            NetworkMessage::Headers(headers) => self.headers(id, headers, ctx),
+            NetworkMessage::Block(block) => self.block(id, block, ctx),
+            NetworkMessage::Inv(inventory) => self.inventory(id, &inventory, ctx),
+            NetworkMessage::GetData(inventory) => self.get_data(id, inventory, ctx),
+            NetworkMessage::NotFound(inventory) => self.not_found(id, &inventory, ctx),
+            NetworkMessage::Tx(transaction) => self.transaction(id, transaction, ctx),
+            NetworkMessage::GetAddr => self.get_addresses(id, ctx),
+            NetworkMessage::Addr(addresses) => {
+                let addresses: Vec<_> =
+                    addresses.iter().filter_map(|(time, address)| Some((address.socket_addr().ok()?, *time))).collect();
+                self.addresses_told(id, &addresses, ctx);
+            }
+            NetworkMessage::AddrV2(addresses) => {
+                let addresses: Vec<_> =
+                    addresses.iter().filter_map(|message| Some((message.socket_addr().ok()?, message.time))).collect();
+                self.addresses_told(id, &addresses, ctx);
+            }
+            // Handshake messages again, and everything that this node neither offers nor asks for.
+            NetworkMessage::Version(_)
+            | NetworkMessage::Verack
+            | NetworkMessage::WtxidRelay
+            | NetworkMessage::SendAddrV2
+            | NetworkMessage::GetBlocks(_)
+            | NetworkMessage::MemPool
+            | NetworkMessage::MerkleBlock(_)
+            | NetworkMessage::FilterLoad(_)
+            | NetworkMessage::FilterAdd(_)
+            | NetworkMessage::FilterClear
+            | NetworkMessage::GetCFilters(_)
+            | NetworkMessage::CFilter(_)
+            | NetworkMessage::GetCFHeaders(_)
+            | NetworkMessage::CFHeaders(_)
+            | NetworkMessage::GetCFCheckpt(_)
+            | NetworkMessage::CFCheckpt(_)
+            | NetworkMessage::SendCmpct(_)
+            | NetworkMessage::CmpctBlock(_)
+            | NetworkMessage::GetBlockTxn(_)
+            | NetworkMessage::BlockTxn(_)
+            | NetworkMessage::Alert(_)
+            | NetworkMessage::Reject(_)
+            | NetworkMessage::Unknown { .. } => {}
+        }
+    }
+
+    fn ready(&mut self, id: PeerId, ctx: &Ctx) {
+        self.send(id, NetworkMessage::SendHeaders);
+        self.send_fee_filter(id, ctx);
+        self.greet_with_addresses(id, ctx);
+        self.queue_mempool(id, ctx);
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.last_block = ctx.now;
+        }
+        self.start_header_sync(ctx);
+    }
+
+    fn tick(&mut self, ctx: &Ctx) {
+        let timing = self.config.timing;
+        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in ids {
+            let Some(peer) = self.peers.get(&id) else { continue };
+            if !peer.is_ready() {
+                if ctx.now.saturating_sub(peer.connected_at) >= timing.handshake {
+                    self.disconnect(id, DisconnectReason::HandshakeTimeout, ctx);
+                }
+                continue;
+            }
+            self.ping(id, ctx);
+            self.check_header_timeout(id, ctx);
+            self.check_block_timeout(id, ctx);
+            self.trickle(id, ctx);
+            self.serve(id, ctx);
+        }
+        self.start_header_sync(ctx);
+        self.schedule_blocks(ctx);
+        self.announce_blocks(ctx);
+        self.tick_relay(ctx);
+    }
+
+    fn ping(&mut self, id: PeerId, ctx: &Ctx) {
+        let timing = self.config.timing;
+        let nonce = self.entropy.next_u64();
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        match peer.ping.outstanding {
+            Some((_, sent)) if ctx.now.saturating_sub(sent) >= timing.ping_timeout => {
+                self.disconnect(id, DisconnectReason::PingTimeout, ctx);
+            }
+            Some(_) => {}
+            None if peer.ping.last_sent.is_none_or(|sent| ctx.now.saturating_sub(sent) >= timing.ping_interval) => {
+                peer.ping.outstanding = Some((nonce, ctx.now));
+                peer.ping.last_sent = Some(ctx.now);
+                self.send(id, NetworkMessage::Ping(nonce));
+            }
+            None => {}
+        }
+    }
+
+    fn pong(&mut self, id: PeerId, nonce: u64, ctx: &Ctx) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if let Some((wanted, sent)) = peer.ping.outstanding
+            && wanted == nonce
+        {
+            peer.ping.outstanding = None;
+            peer.ping.round_trip = Some(ctx.now.saturating_sub(sent));
+        }
+    }
+
+    pub(crate) fn send(&mut self, peer: PeerId, message: NetworkMessage) {
+        self.out.push(Action::Send { peer, message });
+    }
+
+    pub(crate) fn disconnect(&mut self, id: PeerId, reason: DisconnectReason, ctx: &Ctx) {
+        if self.peers.contains_key(&id) {
+            self.out.push(Action::Disconnect { peer: id, reason });
+            self.remove(id, ctx);
+        }
+    }
+
+    /// Counts a fault, and lets the peer go if it is one too many. True if it is gone.
+    pub(crate) fn misbehaves(&mut self, id: PeerId, fault: Misbehavior, ctx: &Ctx) -> bool {
+        let Some(peer) = self.peers.get_mut(&id) else { return true };
+        peer.score = peer.score.saturating_add(fault.points());
+        if peer.score < misbehavior::LIMIT {
+            return false;
+        }
+        let address = peer.address.ip();
+        self.disconnect(id, DisconnectReason::Misbehaving(fault), ctx);
+        if misbehavior::may_be_discouraged(address) {
+            self.out.push(Action::Discourage { address });
+        }
+        true
+    }
+
+    fn remove(&mut self, id: PeerId, ctx: &Ctx) {
+        let Some(peer) = self.peers.remove(&id) else { return };
+        self.own_nonces.remove(&peer.nonce);
+        self.download.disconnected(&peer, id);
+        self.relay.disconnected(id, ctx.now);
+    }
+}

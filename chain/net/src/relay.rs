@@ -1,0 +1,366 @@
+//! Transactions and addresses between peers.
+//!
+//! ```text
+//!   inv ─▶ known? ─▶ request queue ─▶ getdata ─▶ tx ─▶ mempool ─┬─ accepted ─────▶ queue of every other peer ─▶ inv
+//!                                                               ├─ no parents ───▶ orphanage, ask for the parents
+//!                                                               ├─ fee too low ──▶ wait for a child that pays
+//!                                                               └─ rejected ─────▶ forgotten
+//! ```
+//!
+//! Announcements leave at random times (a Poisson process for each peer), so that the first to announce is not
+//! recognisable as the source.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitcoin::p2p::address::{AddrV2, AddrV2Message, Address};
+use bitcoin::p2p::message::NetworkMessage;
+use bitcoin::p2p::message_blockdata::Inventory;
+use bitcoin::{Transaction, Txid, Wtxid};
+
+use crate::config::{MAX_ADDRESSES, MAX_INVENTORY, MAX_TX_INV, MAX_TXS_IN_VALIDATION};
+use crate::event::{Action, Ctx, Direction, PeerId, TransactionOutcome};
+use crate::misbehavior::Misbehavior;
+use crate::orphanage::Orphanage;
+use crate::peer_set::PeerSet;
+use crate::tx_requests::TxRequests;
+use crate::view::{RelayedTx, TxName};
+
+/// Addresses a peer may tell us a second, on average.
+const ADDRESSES_PER_SECOND: f64 = 0.1;
+/// Transactions that wait to be announced to one peer; the oldest are dropped.
+const MAX_QUEUE: usize = 20_000;
+
+/// Transactions on their way to us.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Relay {
+    requests: TxRequests,
+    pub(crate) orphanage: Orphanage,
+    in_validation: BTreeSet<Wtxid>,
+}
+
+impl Relay {
+    pub(crate) fn disconnected(&mut self, peer: PeerId, now: Duration) {
+        self.requests.disconnected(peer, now);
+        self.orphanage.disconnected(peer);
+    }
+
+    /// Is there no point in asking for it?
+    fn has(&self, name: &TxName, ctx: &Ctx) -> bool {
+        let here = match name {
+            TxName::Wtxid(wtxid) => self.in_validation.contains(wtxid) || self.orphanage.contains(wtxid),
+            TxName::Txid(txid) => self.orphanage.parent(txid).is_some(),
+        };
+        here || ctx.mempool.knows(name)
+    }
+}
+
+fn name_of(item: &Inventory) -> Option<TxName> {
+    match item {
+        Inventory::WTx(wtxid) => Some(TxName::Wtxid(*wtxid)),
+        Inventory::Transaction(txid) | Inventory::WitnessTransaction(txid) => Some(TxName::Txid(*txid)),
+        Inventory::Error
+        | Inventory::Block(_)
+        | Inventory::CompactBlock(_)
+        | Inventory::WitnessBlock(_)
+        | Inventory::Unknown { .. } => None,
+    }
+}
+
+impl PeerSet {
+    pub(crate) fn inventory(&mut self, id: PeerId, inventory: &[Inventory], ctx: &Ctx) {
+        if inventory.len() > MAX_INVENTORY {
+            self.misbehaves(id, Misbehavior::Oversized, ctx);
+            return;
+        }
+        let timing = self.config.timing;
+        let mut last_block = None;
+        for item in inventory {
+            if let Inventory::Block(hash) = item {
+                last_block = Some(*hash);
+            }
+            let Some(name) = name_of(item) else { continue };
+            let Some(peer) = self.peers.get_mut(&id) else { return };
+            peer.relay.known.insert(name);
+            let preferred = peer.direction == Direction::Outbound;
+            if !self.relay.has(&name, ctx) && !self.download.is_catching_up() {
+                self.relay.requests.announced(id, name, preferred, ctx.now, &timing);
+            }
+        }
+        // A node that announces several announces the best one last.
+        if let Some(hash) = last_block {
+            self.block_announced(id, hash, ctx);
+            self.schedule_blocks(ctx);
+        }
+        self.request_transactions(ctx);
+    }
+
+    fn request_transactions(&mut self, ctx: &Ctx) {
+        let Relay { requests, orphanage, in_validation } = &mut self.relay;
+        let due = requests.due(ctx.now, &self.config.timing, |name| {
+            ctx.mempool.knows(name)
+                || matches!(name, TxName::Wtxid(wtxid) if in_validation.contains(wtxid) || orphanage.contains(wtxid))
+        });
+        let mut by_peer: std::collections::BTreeMap<PeerId, Vec<Inventory>> = std::collections::BTreeMap::new();
+        for (peer, name) in due {
+            by_peer.entry(peer).or_default().push(match name {
+                TxName::Wtxid(wtxid) => Inventory::WTx(wtxid),
+                TxName::Txid(txid) => Inventory::WitnessTransaction(txid),
+            });
+        }
+        for (peer, inventory) in by_peer {
+            self.send(peer, NetworkMessage::GetData(inventory));
+        }
+    }
+
+    pub(crate) fn not_found(&mut self, id: PeerId, inventory: &[Inventory], ctx: &Ctx) {
+        if inventory.len() > MAX_INVENTORY {
+            self.misbehaves(id, Misbehavior::Oversized, ctx);
+            return;
+        }
+        for item in inventory {
+            if let Some(name) = name_of(item) {
+                if self.relay.requests.is_asked(id, &name) {
+                    self.relay.requests.not_found(id, &name, ctx.now);
+                }
+            } else if let Inventory::Block(hash) | Inventory::WitnessBlock(hash) = item {
+                self.block_not_found(id, hash, ctx);
+            }
+        }
+        self.request_transactions(ctx);
+    }
+
+    pub(crate) fn transaction(&mut self, id: PeerId, transaction: Transaction, ctx: &Ctx) {
+        let (txid, wtxid) = (transaction.compute_txid(), transaction.compute_wtxid());
+        self.relay.requests.forget(&TxName::Wtxid(wtxid));
+        self.relay.requests.forget(&TxName::Txid(txid));
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.relay.known.insert(TxName::Wtxid(wtxid));
+            peer.relay.known.insert(TxName::Txid(txid));
+        }
+        if !self.relay.has(&TxName::Wtxid(wtxid), ctx) {
+            self.submit(id, Arc::new(transaction));
+        }
+        self.request_transactions(ctx);
+    }
+
+    fn submit(&mut self, id: PeerId, transaction: Arc<Transaction>) {
+        if self.relay.in_validation.len() < MAX_TXS_IN_VALIDATION
+            && self.relay.in_validation.insert(transaction.compute_wtxid())
+        {
+            self.out.push(Action::SubmitTransaction { peer: id, transaction });
+        }
+    }
+
+    fn submit_package(&mut self, id: PeerId, parent: Arc<Transaction>, child: Arc<Transaction>) {
+        self.relay.orphanage.remove_parent(&parent.compute_txid());
+        self.relay.in_validation.insert(parent.compute_wtxid());
+        self.relay.in_validation.insert(child.compute_wtxid());
+        self.out.push(Action::SubmitPackage { peer: id, parent, child });
+    }
+
+    pub(crate) fn transaction_processed(
+        &mut self,
+        id: PeerId,
+        transaction: &Arc<Transaction>,
+        outcome: TransactionOutcome,
+        ctx: &Ctx,
+    ) {
+        let txid = transaction.compute_txid();
+        self.relay.in_validation.remove(&transaction.compute_wtxid());
+        match outcome {
+            TransactionOutcome::Accepted => {
+                self.relay.orphanage.remove_parent(&txid);
+                for (peer, child) in self.relay.orphanage.take_children(&txid) {
+                    self.submit(peer, child);
+                }
+            }
+            TransactionOutcome::MissingInputs { parents } => self.parents_missing(id, transaction, &parents, ctx),
+            TransactionOutcome::FeeTooLow => {
+                let mut children = self.relay.orphanage.take_children(&txid);
+                match children.pop() {
+                    Some((peer, child)) => self.submit_package(peer, Arc::clone(transaction), child),
+                    None => self.relay.orphanage.add_parent(Arc::clone(transaction)),
+                }
+            }
+            TransactionOutcome::Rejected => {}
+        }
+        self.request_transactions(ctx);
+    }
+
+    fn parents_missing(&mut self, id: PeerId, child: &Arc<Transaction>, parents: &[Txid], ctx: &Ctx) {
+        if let Some(parent) = parents.iter().find_map(|txid| self.relay.orphanage.parent(txid)) {
+            self.submit_package(id, parent, Arc::clone(child));
+            return;
+        }
+        if !self.peers.contains_key(&id) {
+            return;
+        }
+        let expires = ctx.now.saturating_add(self.config.timing.orphan);
+        self.relay.orphanage.add(Arc::clone(child), id, expires);
+        for txid in parents {
+            let name = TxName::Txid(*txid);
+            if !self.relay.has(&name, ctx) {
+                self.relay.requests.wanted(id, name, ctx.now);
+            }
+        }
+    }
+
+    /// A new transaction of the mempool is put into every peer's queue.
+    pub(crate) fn transaction_accepted(&mut self, transaction: RelayedTx) {
+        for peer in self.peers.values_mut() {
+            if peer.wants_transactions() {
+                peer.relay.queue.push_back(transaction);
+                if peer.relay.queue.len() > MAX_QUEUE {
+                    peer.relay.queue.pop_front();
+                }
+            }
+        }
+    }
+
+    /// What a new peer is told: it may have missed any of it.
+    pub(crate) fn queue_mempool(&mut self, id: PeerId, ctx: &Ctx) {
+        if let Some(peer) = self.peers.get_mut(&id)
+            && peer.wants_transactions()
+        {
+            peer.relay.queue.extend(ctx.mempool.relayable(MAX_TX_INV));
+        }
+    }
+
+    /// Announces what is in a peer's queue, when its time has come.
+    pub(crate) fn trickle(&mut self, id: PeerId, ctx: &Ctx) {
+        let timing = self.config.timing;
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.relay.queue.is_empty() || ctx.now < peer.relay.next_announcement {
+            return;
+        }
+        let mean = match peer.direction {
+            Direction::Inbound => timing.trickle_inbound,
+            Direction::Outbound => timing.trickle_outbound,
+        };
+        peer.relay.next_announcement = ctx.now.saturating_add(self.entropy.poisson(mean));
+        let mut inventory = Vec::new();
+        while inventory.len() < MAX_TX_INV
+            && let Some(transaction) = peer.relay.queue.pop_front()
+        {
+            let name = peer.name_of(&transaction);
+            let rate = transaction.fee_rate.to_sat_per_kwu().saturating_mul(4);
+            if rate < peer.relay.fee_filter
+                || ctx.mempool.transaction(&name).is_none()
+                || !peer.relay.known.insert(name)
+            {
+                continue;
+            }
+            inventory.push(match name {
+                TxName::Wtxid(wtxid) => Inventory::WTx(wtxid),
+                TxName::Txid(txid) => Inventory::Transaction(txid),
+            });
+        }
+        if !inventory.is_empty() {
+            self.send(id, NetworkMessage::Inv(inventory));
+        }
+    }
+
+    pub(crate) fn tick_relay(&mut self, ctx: &Ctx) {
+        self.relay.orphanage.expire(ctx.now);
+        self.request_transactions(ctx);
+        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.send_fee_filter(id, ctx);
+        }
+    }
+
+    /// Says what is too cheap for our mempool, now and then and only if it changed.
+    pub(crate) fn send_fee_filter(&mut self, id: PeerId, ctx: &Ctx) {
+        let interval = self.config.timing.fee_filter;
+        let rate = ctx.mempool.minimum_fee_rate().to_sat_per_kwu().saturating_mul(4);
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if !peer.is_ready() {
+            return;
+        }
+        let due = match peer.relay.fee_filter_sent {
+            Some((sent, at)) => sent != rate && ctx.now.saturating_sub(at) >= interval,
+            None => true,
+        };
+        // Beyond all money a rate says the same as all money.
+        let limit = bitcoin::Amount::MAX_MONEY.to_sat();
+        if due && let Ok(value) = i64::try_from(rate.min(limit)) {
+            peer.relay.fee_filter_sent = Some((rate, ctx.now));
+            self.send(id, NetworkMessage::FeeFilter(value));
+        }
+    }
+
+    /// After the handshake: our own address, and a request for others' if we opened the connection.
+    pub(crate) fn greet_with_addresses(&mut self, id: PeerId, ctx: &Ctx) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.direction == Direction::Inbound {
+            return;
+        }
+        // The answer may be long.
+        peer.addresses.tokens += 1_000.0;
+        let address = peer.address;
+        self.addresses.succeeded(address, ctx.unix_now());
+        if let Some(own) = self.config.public_address {
+            self.send_addresses(id, &[(own, ctx.unix_now())]);
+        }
+        self.send(id, NetworkMessage::GetAddr);
+    }
+
+    pub(crate) fn get_addresses(&mut self, id: PeerId, ctx: &Ctx) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        // Answered once, and only to those who connected to us, as Bitcoin Core does: it tells less about our peers.
+        if peer.direction == Direction::Outbound || std::mem::replace(&mut peer.addresses.answered_getaddr, true) {
+            return;
+        }
+        let mut addresses = self.addresses.sample(ctx.unix_now(), MAX_ADDRESSES - 1, &mut self.entropy);
+        addresses.extend(self.config.public_address.map(|own| (own, ctx.unix_now())));
+        self.send_addresses(id, &addresses);
+    }
+
+    fn send_addresses(&mut self, id: PeerId, addresses: &[(SocketAddr, Duration)]) {
+        let services = self.config.services;
+        let Some(negotiated) = self.peers.get(&id).and_then(|peer| peer.negotiated()) else { return };
+        if addresses.is_empty() {
+            return;
+        }
+        let seconds = |time: &Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        let message = if negotiated.addrv2 {
+            let entry = |(address, time): &(SocketAddr, Duration)| AddrV2Message {
+                time: seconds(time),
+                services,
+                addr: match address {
+                    SocketAddr::V4(address) => AddrV2::Ipv4(*address.ip()),
+                    SocketAddr::V6(address) => AddrV2::Ipv6(*address.ip()),
+                },
+                port: address.port(),
+            };
+            NetworkMessage::AddrV2(addresses.iter().map(entry).collect())
+        } else {
+            let entry = |(address, time): &(SocketAddr, Duration)| (seconds(time), Address::new(address, services));
+            NetworkMessage::Addr(addresses.iter().map(entry).collect())
+        };
+        self.send(id, message);
+    }
+
+    pub(crate) fn addresses_told(&mut self, id: PeerId, addresses: &[(SocketAddr, u32)], ctx: &Ctx) {
+        if addresses.len() > MAX_ADDRESSES {
+            self.misbehaves(id, Misbehavior::Oversized, ctx);
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let elapsed = ctx.now.saturating_sub(peer.addresses.refilled_at).as_secs_f64();
+        peer.addresses.refilled_at = ctx.now;
+        if peer.addresses.tokens < 1_000.0 {
+            peer.addresses.tokens = (peer.addresses.tokens + elapsed * ADDRESSES_PER_SECOND).min(1_000.0);
+        }
+        for (address, time) in addresses {
+            if peer.addresses.tokens < 1.0 {
+                return;
+            }
+            peer.addresses.tokens -= 1.0;
+            self.addresses.add(*address, Duration::from_secs(u64::from(*time)), ctx.unix_now());
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Answers: headers after a locator, blocks and transactions that a peer asks for.
+//!
+//! A peer's requests wait in its own queue. A few blocks at a time are handed to the driver, which reads them from the
+//! disk and writes them to the socket; so a peer that asks for much and reads slowly costs its own patience only.
+
+use bitcoin::BlockHash;
+use bitcoin::hashes::Hash;
+use bitcoin::p2p::message::NetworkMessage;
+use bitcoin::p2p::message_blockdata::{GetHeadersMessage, Inventory};
+
+use crate::config::{MAX_BLOCKS_IN_SERVICE, MAX_HEADERS, MAX_HEADERS_TO_ANNOUNCE, MAX_INVENTORY, MAX_LOCATOR};
+use crate::event::{Action, Ctx, PeerId};
+use crate::misbehavior::Misbehavior;
+use crate::peer::Peer;
+use crate::peer_set::PeerSet;
+use crate::view::{BlockState, HeaderEntry, TxName};
+
+/// Transactions sent to one peer before others get their turn.
+const MAX_TXS_AT_ONCE: usize = 100;
+
+impl PeerSet {
+    pub(crate) fn serve_headers(&mut self, id: PeerId, request: &GetHeadersMessage, ctx: &Ctx) {
+        if request.locator_hashes.len() > MAX_LOCATOR {
+            self.misbehaves(id, Misbehavior::Oversized, ctx);
+            return;
+        }
+        let tip = ctx.chain.active_tip();
+        if tip.work < self.config.minimum_chain_work {
+            // Our chain may be a trap that we have not noticed yet. An empty answer keeps the peer from waiting.
+            self.send(id, NetworkMessage::Headers(Vec::new()));
+            return;
+        }
+        let mut headers = Vec::new();
+        if request.locator_hashes.is_empty() {
+            let active = ctx.chain.entry(&request.stop_hash).filter(|entry| entry.state == BlockState::Active);
+            headers.extend(active.map(|entry| entry.header));
+        } else {
+            let start = request
+                .locator_hashes
+                .iter()
+                .filter_map(|hash| ctx.chain.entry(hash))
+                .find(|entry| entry.state == BlockState::Active)
+                .map_or(0, |entry| entry.height);
+            let mut height = start.saturating_add(1);
+            while headers.len() < MAX_HEADERS
+                && let Some(entry) = ctx.chain.active_at(height).and_then(|hash| ctx.chain.entry(&hash))
+            {
+                headers.push(entry.header);
+                if entry.hash == request.stop_hash {
+                    break;
+                }
+                height = height.saturating_add(1);
+            }
+        }
+        if let Some(peer) = self.peers.get_mut(&id) {
+            // An empty answer says that the peer has our tip.
+            peer.last_sent = Some(headers.last().map_or(tip.hash, |header| header.block_hash()));
+        }
+        self.send(id, NetworkMessage::Headers(headers));
+    }
+
+    pub(crate) fn get_data(&mut self, id: PeerId, inventory: Vec<Inventory>, ctx: &Ctx) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if inventory.len() > MAX_INVENTORY || peer.serving.len() + inventory.len() > 2 * MAX_INVENTORY {
+            self.misbehaves(id, Misbehavior::TooManyRequests, ctx);
+            return;
+        }
+        peer.serving.extend(inventory);
+        self.serve(id, ctx);
+    }
+
+    pub(crate) fn block_served(&mut self, id: PeerId, ctx: &Ctx) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.blocks_in_service = peer.blocks_in_service.saturating_sub(1);
+        }
+        self.serve(id, ctx);
+    }
+
+    /// Works off a part of a peer's queue.
+    pub(crate) fn serve(&mut self, id: PeerId, ctx: &Ctx) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let mut missing = Vec::new();
+        let mut transactions = 0;
+        while transactions < MAX_TXS_AT_ONCE
+            && peer.blocks_in_service < MAX_BLOCKS_IN_SERVICE
+            && let Some(item) = peer.serving.pop_front()
+        {
+            let name = match item {
+                Inventory::Block(hash) | Inventory::WitnessBlock(hash) | Inventory::CompactBlock(hash) => {
+                    let stored = ctx.chain.entry(&hash).is_some_and(|entry| match entry.state {
+                        BlockState::Active | BlockState::Stored => true,
+                        BlockState::HeaderOnly | BlockState::Invalid => false,
+                    });
+                    if stored {
+                        peer.blocks_in_service += 1;
+                        // BIP 152 allows the whole block as an answer to a request for a compact one.
+                        let witness = !matches!(item, Inventory::Block(_));
+                        self.out.push(Action::ServeBlock { peer: id, hash, witness });
+                    } else {
+                        missing.push(item);
+                    }
+                    continue;
+                }
+                Inventory::WTx(wtxid) => TxName::Wtxid(wtxid),
+                Inventory::Transaction(txid) | Inventory::WitnessTransaction(txid) => TxName::Txid(txid),
+                Inventory::Error | Inventory::Unknown { .. } => continue,
+            };
+            match ctx.mempool.transaction(&name) {
+                Some(transaction) => {
+                    transactions += 1;
+                    peer.relay.known.insert(name);
+                    let message = NetworkMessage::Tx(transaction.as_ref().clone());
+                    self.out.push(Action::Send { peer: id, message });
+                }
+                None => missing.push(item),
+            }
+        }
+        if !missing.is_empty() {
+            self.send(id, NetworkMessage::NotFound(missing));
+        }
+    }
+
+    pub(crate) fn tip_changed(&mut self, ctx: &Ctx) {
+        self.announce_tip = true;
+        self.relay.orphanage.forget_parents();
+        self.schedule_blocks(ctx);
+        self.announce_blocks(ctx);
+    }
+
+    /// Tells peers about the active tip, unless we are still catching up.
+    pub(crate) fn announce_blocks(&mut self, ctx: &Ctx) {
+        let tip = ctx.chain.active_tip();
+        if !self.announce_tip || self.download.is_catching_up() || tip.work < self.config.minimum_chain_work {
+            return;
+        }
+        self.announce_tip = false;
+        let mut messages = Vec::new();
+        for (id, peer) in &mut self.peers {
+            if !peer.is_ready() || has(peer, &tip, ctx) {
+                continue;
+            }
+            let message = match new_headers(peer, &tip, ctx) {
+                Some(headers) if peer.wants_headers => NetworkMessage::Headers(headers),
+                Some(_) | None => NetworkMessage::Inv(vec![Inventory::Block(tip.hash)]),
+            };
+            if matches!(message, NetworkMessage::Headers(_)) {
+                peer.last_sent = Some(tip.hash);
+            }
+            messages.push((*id, message));
+        }
+        for (id, message) in messages {
+            self.send(id, message);
+        }
+    }
+}
+
+/// Does the peer have this header, as far as we know?
+fn has(peer: &Peer, entry: &HeaderEntry, ctx: &Ctx) -> bool {
+    let contains =
+        |end: Option<BlockHash>| end.is_some_and(|end| ctx.chain.ancestor(&end, entry.height) == Some(entry.hash));
+    contains(peer.best_known) || contains(peer.last_sent)
+}
+
+/// The headers up to the tip that the peer does not have, if they connect to what it has and are few.
+fn new_headers(peer: &Peer, tip: &HeaderEntry, ctx: &Ctx) -> Option<Vec<bitcoin::block::Header>> {
+    let mut headers = Vec::new();
+    let mut entry = *tip;
+    loop {
+        headers.push(entry.header);
+        // The all-zero hash before genesis is no entry, so the walk ends there at the latest.
+        entry = ctx.chain.entry(&entry.header.prev_blockhash)?;
+        if has(peer, &entry, ctx) {
+            headers.reverse();
+            return Some(headers);
+        }
+        if headers.len() >= MAX_HEADERS_TO_ANNOUNCE || entry.hash == BlockHash::all_zeros() {
+            return None;
+        }
+    }
+}

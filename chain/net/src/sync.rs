@@ -1,0 +1,334 @@
+//! Headers first: which peers are asked for headers, and what is done with what they send.
+//!
+//! ```text
+//!   peer ready ─▶ getheaders(locator) ─▶ headers ─┬─ full list ────▶ check ─▶ getheaders from its end
+//!                        ▲                        ├─ shorter ──────▶ check ─▶ done: its best chain is known
+//!                        │                        └─ connects to nothing ─▶ getheaders from what we have
+//!                 refresh interval
+//! ```
+//!
+//! While our best header is more than a day old, one peer at a time is asked, so that a long chain is not fetched from
+//! everybody at once; whoever does not answer in time is let go and the next one is asked. After that everybody is.
+//! A list is checked for continuity and proof of work before anything is spent on it, and a chain that is far behind
+//! ours in work is not stored unless it keeps growing, up to a bound.
+
+use std::time::Duration;
+
+use bitcoin::BlockHash;
+use bitcoin::block::Header;
+use bitcoin::hashes::Hash;
+use bitcoin::p2p::message::NetworkMessage;
+use bitcoin::p2p::message_blockdata::GetHeadersMessage;
+use bitcoin::pow::Work;
+
+use crate::config::{MAX_HEADERS, MAX_HEADERS_TO_ANNOUNCE, PROTOCOL_VERSION};
+use crate::event::{Action, Ctx, DisconnectReason, HeadersOutcome, PeerId};
+use crate::misbehavior::Misbehavior;
+use crate::peer_set::PeerSet;
+use crate::view::{BlockState, ChainView, HeaderEntry};
+
+/// A chain whose last header is younger than this counts as up to date.
+const RECENT: Duration = Duration::from_secs(24 * 60 * 60);
+/// Lists of one peer that are checked at a time. What is in more of them is asked for again once these are checked.
+const MAX_LISTS_IN_VALIDATION: usize = 4;
+/// Lists in a row that connect to nothing before the peer loses points.
+const MAX_UNCONNECTING: u32 = 10;
+/// A branch may leave the active chain this many blocks before its end without being suspicious.
+const USUAL_REORGANISATION: u32 = 144;
+/// Headers of a branch with little work that one peer may have us store.
+const MAX_LOW_WORK_HEADERS: usize = 100_000;
+
+/// The hashes that tell another node where our chain and its chain part: the last ten blocks of the chain that ends in
+/// `from`, then with doubling gaps, then genesis.
+pub fn locator(chain: &dyn ChainView, from: &HeaderEntry) -> Vec<BlockHash> {
+    let mut hashes = vec![from.hash];
+    let mut height = from.height;
+    let mut step = 1;
+    while height > 0 {
+        height = height.saturating_sub(step);
+        match chain.ancestor(&from.hash, height) {
+            Some(hash) => hashes.push(hash),
+            None => break,
+        }
+        if hashes.len() > 10 {
+            step = step.saturating_mul(2);
+        }
+    }
+    hashes
+}
+
+impl PeerSet {
+    /// Asks peers that were not asked yet, and after some time those that were.
+    pub(crate) fn start_header_sync(&mut self, ctx: &Ctx) {
+        let best = ctx.chain.most_work_header();
+        let age = Duration::from_secs(ctx.unix_time.saturating_sub(u64::from(best.header.time)));
+        let mut one_only = age > RECENT;
+        if one_only && self.peers.values().any(|peer| peer.headers.asked_at.is_some() && !peer.headers.done) {
+            return;
+        }
+        let refresh = self.config.timing.headers_refresh;
+        // Peers that we chose come first.
+        let mut ids: Vec<(bool, PeerId)> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.serves_blocks() && peer.headers.asked_at.is_none())
+            .filter(|(_, peer)| peer.headers.last_asked.is_none_or(|asked| ctx.now.saturating_sub(asked) >= refresh))
+            .map(|(id, peer)| (peer.direction == crate::Direction::Inbound, *id))
+            .collect();
+        ids.sort_unstable();
+        for (_, id) in ids {
+            // From the block before the best one, so that the answer is never empty and shows what the peer has.
+            let from = ctx.chain.entry(&best.header.prev_blockhash).unwrap_or(best);
+            self.ask_headers(id, &from, ctx);
+            if std::mem::take(&mut one_only) {
+                return;
+            }
+        }
+    }
+
+    /// Sends `getheaders`, unless the peer still owes an answer.
+    fn ask_headers(&mut self, id: PeerId, from: &HeaderEntry, ctx: &Ctx) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.headers.asked_at.is_some() {
+            return;
+        }
+        peer.headers.asked_at = Some(ctx.now);
+        peer.headers.last_asked = Some(ctx.now);
+        let message = GetHeadersMessage {
+            version: PROTOCOL_VERSION,
+            locator_hashes: locator(ctx.chain, from),
+            stop_hash: BlockHash::all_zeros(),
+        };
+        self.send(id, NetworkMessage::GetHeaders(message));
+    }
+
+    pub(crate) fn check_header_timeout(&mut self, id: PeerId, ctx: &Ctx) {
+        let Some(peer) = self.peers.get(&id) else { return };
+        if peer.headers.asked_at.is_some_and(|asked| ctx.now.saturating_sub(asked) >= self.config.timing.headers) {
+            self.disconnect(id, DisconnectReason::HeadersTimeout, ctx);
+        }
+    }
+
+    /// A peer announced a block by its hash alone.
+    pub(crate) fn block_announced(&mut self, id: PeerId, hash: BlockHash, ctx: &Ctx) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if ctx.chain.entry(&hash).is_some() {
+            self.note_best_known(id, hash, ctx);
+        } else {
+            peer.announced_unknown = Some(hash);
+            let best = ctx.chain.most_work_header();
+            self.ask_headers(id, &best, ctx);
+        }
+    }
+
+    pub(crate) fn headers(&mut self, id: PeerId, headers: Vec<Header>, ctx: &Ctx) {
+        if headers.len() > MAX_HEADERS {
+            self.misbehaves(id, Misbehavior::Oversized, ctx);
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        // Anything that could be the answer counts as the answer.
+        peer.headers.asked_at = None;
+        let (Some(first), Some(last)) = (headers.first(), headers.last()) else {
+            peer.headers.done = true;
+            peer.headers.low_work = 0;
+            self.start_header_sync(ctx);
+            return;
+        };
+        if let Err(fault) = check_list(&headers) {
+            self.misbehaves(id, fault, ctx);
+            return;
+        }
+        let last_hash = last.block_hash();
+        let Some(parent) = ctx.chain.entry(&first.prev_blockhash) else {
+            self.unconnecting_headers(id, headers.len(), last_hash, ctx);
+            return;
+        };
+        peer.headers.unconnecting = 0;
+        if parent.state == BlockState::Invalid {
+            self.misbehaves(id, Misbehavior::InvalidHeader, ctx);
+            return;
+        }
+        if let Some(known) = ctx.chain.entry(&last_hash) {
+            self.list_is_known(id, &known, headers.len(), ctx);
+            return;
+        }
+        if !self.has_enough_work(id, &parent, &headers, ctx) {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.headers.in_validation >= MAX_LISTS_IN_VALIDATION {
+            peer.headers.missed = true;
+            return;
+        }
+        peer.headers.in_validation += 1;
+        self.out.push(Action::AcceptHeaders { peer: id, headers });
+    }
+
+    fn unconnecting_headers(&mut self, id: PeerId, count: usize, last: BlockHash, ctx: &Ctx) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.announced_unknown = Some(last);
+        peer.headers.unconnecting = peer.headers.unconnecting.saturating_add(1);
+        let too_often = peer.headers.unconnecting.is_multiple_of(MAX_UNCONNECTING);
+        // An honest peer announces a few headers that we cannot connect when we missed some before.
+        if (count > MAX_HEADERS_TO_ANNOUNCE || too_often) && self.misbehaves(id, Misbehavior::UnconnectingHeaders, ctx)
+        {
+            return;
+        }
+        let best = ctx.chain.most_work_header();
+        self.ask_headers(id, &best, ctx);
+    }
+
+    fn list_is_known(&mut self, id: PeerId, last: &HeaderEntry, count: usize, ctx: &Ctx) {
+        if last.state == BlockState::Invalid {
+            self.misbehaves(id, Misbehavior::InvalidHeader, ctx);
+            return;
+        }
+        self.note_best_known(id, last.hash, ctx);
+        self.continue_after(id, last, count, ctx);
+        self.schedule_blocks(ctx);
+    }
+
+    /// After a list that ends in `last`: there is more if the list was full.
+    fn continue_after(&mut self, id: PeerId, last: &HeaderEntry, count: usize, ctx: &Ctx) {
+        if count == MAX_HEADERS {
+            self.ask_headers(id, last, ctx);
+        } else {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.headers.done = true;
+            }
+            self.start_header_sync(ctx);
+        }
+    }
+
+    /// The minimum-work rule: a short list whose chain is far behind ours is dropped without a word; a full one may be
+    /// the start of something better, but only so many of them.
+    fn has_enough_work(&mut self, id: PeerId, parent: &HeaderEntry, headers: &[Header], ctx: &Ctx) -> bool {
+        let Some(peer) = self.peers.get_mut(&id) else { return false };
+        let claimed = headers.iter().fold(parent.work, |work, header| add(work, header.work()));
+        let tip = ctx.chain.active_tip();
+        let threshold = ctx
+            .chain
+            .active_at(tip.height.saturating_sub(USUAL_REORGANISATION))
+            .and_then(|hash| ctx.chain.entry(&hash))
+            .map_or(tip.work, |entry| entry.work);
+        if claimed >= threshold {
+            peer.headers.low_work = 0;
+            return true;
+        }
+        if headers.len() < MAX_HEADERS {
+            peer.headers.done = true;
+            self.start_header_sync(ctx);
+            return false;
+        }
+        peer.headers.low_work = peer.headers.low_work.saturating_add(headers.len());
+        if peer.headers.low_work > MAX_LOW_WORK_HEADERS {
+            self.misbehaves(id, Misbehavior::LowWorkHeaders, ctx);
+            return false;
+        }
+        true
+    }
+
+    pub(crate) fn headers_processed(&mut self, id: PeerId, count: usize, outcome: HeadersOutcome, ctx: &Ctx) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.headers.in_validation = peer.headers.in_validation.saturating_sub(1);
+        }
+        match outcome {
+            HeadersOutcome::Accepted { last } => {
+                if let Some(entry) = ctx.chain.entry(&last)
+                    && self.peers.contains_key(&id)
+                {
+                    self.note_best_known(id, last, ctx);
+                    self.continue_after(id, &entry, count, ctx);
+                }
+                self.schedule_blocks(ctx);
+            }
+            HeadersOutcome::Invalid => {
+                self.misbehaves(id, Misbehavior::InvalidHeader, ctx);
+            }
+            HeadersOutcome::Undecided => {
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    peer.headers.done = true;
+                }
+                self.start_header_sync(ctx);
+            }
+        }
+        self.ask_for_missed_headers(id, ctx);
+    }
+
+    /// Asks again for what came while too many lists were being checked.
+    fn ask_for_missed_headers(&mut self, id: PeerId, ctx: &Ctx) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        // An answer that is still to come was sent after what was missed, and so holds it.
+        if peer.headers.in_validation == 0 && std::mem::take(&mut peer.headers.missed) {
+            let best = ctx.chain.most_work_header();
+            self.ask_headers(id, &best, ctx);
+        }
+    }
+
+    /// Remembers that a peer has a block, if its chain is better than what the peer is known to have.
+    pub(crate) fn note_best_known(&mut self, id: PeerId, hash: BlockHash, ctx: &Ctx) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(entry) = ctx.chain.entry(&hash).filter(|entry| entry.state != BlockState::Invalid) else { return };
+        let known = peer.best_known.and_then(|known| ctx.chain.entry(&known)).map(|known| known.work);
+        if known.is_none_or(|known| entry.work > known) {
+            peer.best_known = Some(hash);
+            peer.plan = None;
+        }
+    }
+}
+
+/// Do the headers follow each other, each with the proof of work that it claims?
+fn check_list(headers: &[Header]) -> Result<(), Misbehavior> {
+    let mut previous: Option<BlockHash> = None;
+    for header in headers {
+        if previous.is_some_and(|previous| previous != header.prev_blockhash) {
+            return Err(Misbehavior::NonContinuousHeaders);
+        }
+        let hash = header.block_hash();
+        if !header.target().is_met_by(hash) {
+            return Err(Misbehavior::MissingProofOfWork);
+        }
+        previous = Some(hash);
+    }
+    Ok(())
+}
+
+/// Adds work; the sum of what nobody can have done is capped instead of wrapping.
+fn add(a: Work, b: Work) -> Work {
+    let (a, b) = (a.to_be_bytes(), b.to_be_bytes());
+    let mut sum = [0u8; 32];
+    let mut carry = 0u16;
+    for ((sum, a), b) in sum.iter_mut().zip(a).zip(b).rev() {
+        carry += u16::from(a) + u16::from(b);
+        *sum = carry.to_be_bytes()[1];
+        carry >>= 8;
+    }
+    if carry > 0 { Work::from_be_bytes([0xff; 32]) } else { Work::from_be_bytes(sum) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitcoin::TxMerkleNode;
+
+    #[test]
+    fn work_adds_up_and_is_capped() {
+        let number = |byte: u8, at: usize| {
+            let mut bytes = [0; 32];
+            bytes[at] = byte;
+            Work::from_be_bytes(bytes)
+        };
+        assert_eq!(add(number(255, 31), number(1, 31)), number(1, 30));
+        assert_eq!(add(number(255, 0), number(1, 0)), Work::from_be_bytes([255; 32]));
+    }
+
+    #[test]
+    fn lists_need_continuity_and_proof_of_work() {
+        let genesis = bitcoin::constants::genesis_block(bitcoin::Network::Bitcoin).header;
+        assert_eq!(check_list(&[genesis]), Ok(()));
+        assert_eq!(check_list(&[genesis, genesis]), Err(Misbehavior::NonContinuousHeaders));
+        let forged = Header { merkle_root: TxMerkleNode::all_zeros(), ..genesis };
+        assert_eq!(check_list(&[forged]), Err(Misbehavior::MissingProofOfWork));
+    }
+}

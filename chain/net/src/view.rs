@@ -1,0 +1,83 @@
+//! What the peer logic reads of the chain and the mempool. Both are answered from memory, in microseconds; whatever
+//! needs a disk or a signature check is an action whose outcome comes back as an event.
+
+use std::sync::Arc;
+
+use bitcoin::block::Header;
+use bitcoin::pow::Work;
+use bitcoin::{BlockHash, FeeRate, Transaction, Txid, Wtxid};
+
+/// A header of the tree and what is known about its block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderEntry {
+    pub hash: BlockHash,
+    pub header: Header,
+    pub height: u32,
+    /// Work of the whole chain up to and including this header.
+    pub work: Work,
+    pub state: BlockState,
+}
+
+/// How far a block has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockState {
+    /// The block itself was not received yet.
+    HeaderOnly,
+    /// It is stored, but not part of the active chain.
+    Stored,
+    /// It is part of the active chain.
+    Active,
+    /// It or one of its ancestors is invalid.
+    Invalid,
+}
+
+/// The header tree, read only.
+pub trait ChainView {
+    /// A header by its hash.
+    fn entry(&self, hash: &BlockHash) -> Option<HeaderEntry>;
+
+    /// The end of the active chain, all of whose blocks are stored and valid.
+    fn active_tip(&self) -> HeaderEntry;
+
+    /// The end of the chain of headers with most work that is not known to be invalid.
+    fn most_work_header(&self) -> HeaderEntry;
+
+    /// The hash at `height` on the chain that ends in `of`; `None` if `of` is unknown or lower than that.
+    fn ancestor(&self, of: &BlockHash, height: u32) -> Option<BlockHash>;
+
+    /// The hash at `height` of the active chain.
+    fn active_at(&self, height: u32) -> Option<BlockHash>;
+}
+
+/// How a transaction is named in an announcement: by its whole content to peers that negotiated BIP 339, else without
+/// witnesses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TxName {
+    Wtxid(Wtxid),
+    Txid(Txid),
+}
+
+/// The mempool, read only.
+pub trait MempoolView {
+    /// Need this transaction not be asked for? True if it is in the mempool, was confirmed lately, or was refused for
+    /// good since the last block.
+    fn knows(&self, name: &TxName) -> bool;
+
+    /// A transaction of the mempool.
+    fn transaction(&self, name: &TxName) -> Option<Arc<Transaction>>;
+
+    /// What a new peer is told of: transactions of the mempool, parents before children, at most `limit`.
+    fn relayable(&self, limit: usize) -> Vec<RelayedTx>;
+
+    /// The least fee rate that is accepted now: what `feefilter` tells peers.
+    fn minimum_fee_rate(&self) -> FeeRate;
+}
+
+/// A transaction that may be announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayedTx {
+    pub txid: Txid,
+    pub wtxid: Wtxid,
+    /// By which peers' fee filters are respected.
+    pub fee_rate: FeeRate,
+}

@@ -1,0 +1,248 @@
+//! Whatever a peer sends, in whatever order: nothing panics, and the node goes on working.
+
+use std::time::Duration;
+
+use bitcoin::block::{Header, Version};
+use bitcoin::hashes::Hash;
+use bitcoin::p2p::ServiceFlags;
+use bitcoin::p2p::address::{AddrV2, AddrV2Message, Address};
+use bitcoin::p2p::message::NetworkMessage;
+use bitcoin::p2p::message_blockdata::{GetHeadersMessage, Inventory};
+use bitcoin::p2p::message_network::VersionMessage;
+use bitcoin::{Block, BlockHash, CompactTarget, TxMerkleNode, Txid, Wtxid};
+use leyden_net::{BlockOutcome, Direction, DisconnectReason, Event, HeadersOutcome, Misbehavior, PeerId};
+use proptest::prelude::*;
+
+use crate::chain::{START, make_block, spend};
+use crate::world::{Nature, World};
+
+const MALLORY: PeerId = PeerId(1_000_000);
+
+fn version() -> NetworkMessage {
+    let address = Address { services: ServiceFlags::NONE, address: [0; 8], port: 0 };
+    NetworkMessage::Version(VersionMessage {
+        version: 70_016,
+        services: ServiceFlags::NETWORK | ServiceFlags::WITNESS,
+        timestamp: i64::MIN,
+        receiver: address.clone(),
+        sender: address,
+        nonce: 5,
+        user_agent: "\u{7}mallory\n".into(),
+        start_height: i32::MIN,
+        relay: true,
+    })
+}
+
+fn with_mallory(direction: Direction) -> World {
+    let mut world = World::new(&[Nature::Honest; 2], 11);
+    world.link(0, 1);
+    world.mine(0, 10);
+    world.run_for(Duration::from_secs(60));
+    let address = "203.0.113.7:8333".parse().unwrap();
+    world.handle(0, Event::Connected { peer: MALLORY, address, direction });
+    send(&mut world, version());
+    send(&mut world, NetworkMessage::WtxidRelay);
+    send(&mut world, NetworkMessage::Verack);
+    world
+}
+
+fn send(world: &mut World, message: NetworkMessage) {
+    world.handle(0, Event::Message { peer: MALLORY, message });
+}
+
+fn is_connected(world: &World) -> bool {
+    world.nodes[0].peers.peers().iter().any(|peer| peer.peer == MALLORY)
+}
+
+fn assert_let_go_for(world: &World, fault: Misbehavior) {
+    assert!(!is_connected(world));
+    assert_eq!(world.nodes[0].disconnects.last(), Some(&DisconnectReason::Misbehaving(fault)));
+}
+
+#[test]
+fn headers_without_work_or_order_end_the_connection() {
+    let mut world = with_mallory(Direction::Inbound);
+    let tip = world.nodes[0].chain.tip();
+    let mut header = make_block(&tip, START, 1, false).header;
+    while header.target().is_met_by(header.block_hash()) {
+        header.nonce += 1;
+    }
+    send(&mut world, NetworkMessage::Headers(vec![header]));
+    assert_let_go_for(&world, Misbehavior::MissingProofOfWork);
+
+    let mut world = with_mallory(Direction::Outbound);
+    let header = make_block(&tip, START, 1, false).header;
+    send(&mut world, NetworkMessage::Headers(vec![header, header]));
+    assert_let_go_for(&world, Misbehavior::NonContinuousHeaders);
+}
+
+#[test]
+fn headers_that_connect_to_nothing_are_tolerated_for_a_while() {
+    let mut world = with_mallory(Direction::Inbound);
+    let mut stranger = world.nodes[0].chain.tip();
+    stranger.hash = BlockHash::from_byte_array([9; 32]);
+    let header = make_block(&stranger, START, 1, false).header;
+    for _ in 0..9 {
+        send(&mut world, NetworkMessage::Headers(vec![header]));
+    }
+    assert!(is_connected(&world));
+    for _ in 0..50 {
+        send(&mut world, NetworkMessage::Headers(vec![header]));
+    }
+    assert_let_go_for(&world, Misbehavior::UnconnectingHeaders);
+}
+
+#[test]
+fn oversized_lists_cost_points() {
+    let lists = [
+        NetworkMessage::Inv(vec![Inventory::Block(BlockHash::all_zeros()); 50_001]),
+        NetworkMessage::NotFound(vec![Inventory::Block(BlockHash::all_zeros()); 50_001]),
+        NetworkMessage::Headers(vec![
+            make_block(&World::new(&[Nature::Honest], 1).nodes[0].chain.tip(), 1, 1, false)
+                .header;
+            2_001
+        ]),
+        NetworkMessage::Addr(vec![(0, Address { services: ServiceFlags::NONE, address: [0; 8], port: 1 }); 1_001]),
+        NetworkMessage::GetHeaders(GetHeadersMessage {
+            version: 0,
+            locator_hashes: vec![BlockHash::all_zeros(); 102],
+            stop_hash: BlockHash::all_zeros(),
+        }),
+    ];
+    let mut world = with_mallory(Direction::Inbound);
+    for list in lists {
+        assert!(is_connected(&world));
+        send(&mut world, list);
+    }
+    assert!(!is_connected(&world));
+}
+
+#[test]
+fn a_getdata_flood_ends_the_connection_and_a_large_request_is_served_a_few_at_a_time() {
+    let mut world = with_mallory(Direction::Inbound);
+    let tip = world.nodes[0].chain.tip().hash;
+    send(&mut world, NetworkMessage::GetData(vec![Inventory::WitnessBlock(tip); 50_000]));
+    assert!(is_connected(&world));
+    send(&mut world, NetworkMessage::GetData(vec![Inventory::WitnessBlock(tip); 50_000]));
+    send(&mut world, NetworkMessage::GetData(vec![Inventory::WitnessBlock(tip); 50_000]));
+    assert_let_go_for(&world, Misbehavior::TooManyRequests);
+}
+
+#[test]
+fn nothing_counts_before_the_handshake_is_done() {
+    let mut world = World::new(&[Nature::Honest], 12);
+    let address = "203.0.113.7:8333".parse().unwrap();
+    world.handle(0, Event::Connected { peer: MALLORY, address, direction: Direction::Inbound });
+    let header = make_block(&world.nodes[0].chain.tip(), START, 1, false).header;
+    send(&mut world, NetworkMessage::Headers(vec![header]));
+    world.run_for(Duration::from_secs(59));
+    assert!(is_connected(&world));
+    world.run_for(Duration::from_secs(2));
+    assert!(!is_connected(&world));
+    assert_eq!(world.nodes[0].disconnects, [DisconnectReason::HandshakeTimeout]);
+}
+
+fn hash() -> impl Strategy<Value = [u8; 32]> {
+    prop_oneof![Just([0; 32]), any::<[u8; 32]>()]
+}
+
+fn inventory() -> impl Strategy<Value = Vec<Inventory>> {
+    let item = (0u32..8, hash()).prop_map(|(kind, hash)| match kind {
+        0 => Inventory::Block(BlockHash::from_byte_array(hash)),
+        1 => Inventory::WitnessBlock(BlockHash::from_byte_array(hash)),
+        2 => Inventory::WTx(Wtxid::from_byte_array(hash)),
+        3 => Inventory::Transaction(Txid::from_byte_array(hash)),
+        4 => Inventory::WitnessTransaction(Txid::from_byte_array(hash)),
+        5 => Inventory::CompactBlock(BlockHash::from_byte_array(hash)),
+        6 => Inventory::Error,
+        _ => Inventory::Unknown { inv_type: u32::MAX, hash },
+    });
+    proptest::collection::vec(item, 0..20)
+}
+
+fn header() -> impl Strategy<Value = Header> {
+    (any::<i32>(), hash(), hash(), any::<u32>(), any::<u32>(), any::<u32>()).prop_map(
+        |(version, previous, root, time, bits, nonce)| Header {
+            version: Version::from_consensus(version),
+            prev_blockhash: BlockHash::from_byte_array(previous),
+            merkle_root: TxMerkleNode::from_byte_array(root),
+            time,
+            bits: CompactTarget::from_consensus(bits),
+            nonce,
+        },
+    )
+}
+
+fn message() -> impl Strategy<Value = NetworkMessage> {
+    prop_oneof![
+        Just(version()),
+        Just(NetworkMessage::Verack),
+        Just(NetworkMessage::SendHeaders),
+        Just(NetworkMessage::GetAddr),
+        Just(NetworkMessage::MemPool),
+        any::<u64>().prop_map(NetworkMessage::Ping),
+        any::<u64>().prop_map(NetworkMessage::Pong),
+        any::<i64>().prop_map(NetworkMessage::FeeFilter),
+        inventory().prop_map(NetworkMessage::Inv),
+        inventory().prop_map(NetworkMessage::GetData),
+        inventory().prop_map(NetworkMessage::NotFound),
+        proptest::collection::vec(header(), 0..4).prop_map(NetworkMessage::Headers),
+        header().prop_map(|header| NetworkMessage::Block(Block { header, txdata: vec![] })),
+        hash().prop_map(|parent| NetworkMessage::Tx(spend(Txid::from_byte_array(parent), 5).as_ref().clone())),
+        (proptest::collection::vec(hash(), 0..5), hash()).prop_map(|(locator, stop)| {
+            NetworkMessage::GetHeaders(GetHeadersMessage {
+                version: 0,
+                locator_hashes: locator.into_iter().map(BlockHash::from_byte_array).collect(),
+                stop_hash: BlockHash::from_byte_array(stop),
+            })
+        }),
+        (any::<u32>(), any::<[u16; 8]>(), any::<u16>()).prop_map(|(time, address, port)| {
+            NetworkMessage::Addr(vec![(time, Address { services: ServiceFlags::NONE, address, port })])
+        }),
+        (any::<u32>(), any::<[u8; 4]>(), any::<u16>()).prop_map(|(time, ip, port)| {
+            let addr = AddrV2::Ipv4(ip.into());
+            NetworkMessage::AddrV2(vec![AddrV2Message { time, services: ServiceFlags::NONE, addr, port }])
+        }),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let peer = || prop_oneof![3 => Just(MALLORY), 1 => (0u64..6).prop_map(PeerId)];
+    let headers_outcome = prop_oneof![
+        hash().prop_map(|hash| HeadersOutcome::Accepted { last: BlockHash::from_byte_array(hash) }),
+        Just(HeadersOutcome::Undecided),
+    ];
+    let block_outcome =
+        prop_oneof![Just(BlockOutcome::Accepted), Just(BlockOutcome::Undecided), Just(BlockOutcome::Mutated)];
+    prop_oneof![
+        8 => message().prop_map(|message| Event::Message { peer: MALLORY, message }),
+        1 => Just(Event::Tick),
+        1 => Just(Event::TipChanged),
+        1 => (peer(), 0usize..2_001, headers_outcome)
+            .prop_map(|(peer, count, outcome)| Event::HeadersProcessed { peer, count, outcome }),
+        1 => (Just(MALLORY), hash(), block_outcome).prop_map(|(peer, hash, outcome)| Event::BlockProcessed {
+            peer,
+            hash: BlockHash::from_byte_array(hash),
+            outcome,
+        }),
+        1 => peer().prop_map(|peer| Event::BlockServed { peer }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_sequence_of_messages_leaves_the_node_working(
+        inbound: bool,
+        events in proptest::collection::vec((event(), 0u64..3_000), 1..60),
+    ) {
+        let mut world = with_mallory(if inbound { Direction::Inbound } else { Direction::Outbound });
+        for (event, pause) in events {
+            world.handle(0, event);
+            world.run_for(Duration::from_millis(pause));
+        }
+        world.mine(0, 3);
+        world.mine(1, 1);
+        world.run_for(Duration::from_secs(300));
+        world.assert_agreement();
+    }
+}

@@ -1,0 +1,251 @@
+use std::time::Duration;
+
+use leyden_net::{DisconnectReason, Misbehavior};
+use proptest::prelude::*;
+
+use crate::chain::START;
+use crate::world::{Nature, World};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_new_node_downloads_a_long_chain_from_several_peers() {
+    let mut world = World::new(&[Nature::Honest; 4], 1);
+    world.link(0, 1);
+    world.link(0, 2);
+    world.mine(0, 3_000);
+    world.run_for(2 * MINUTE);
+    assert_eq!(world.tips(&[0, 1, 2]).len(), 1);
+    assert_eq!(world.nodes[1].chain.height(), 3_000);
+    let before = world.traffic.clone();
+    world.link(3, 0);
+    world.link(3, 1);
+    world.link(3, 2);
+    world.run_for(2 * MINUTE);
+    world.assert_agreement();
+    let blocks = world.traffic["block"] - before["block"];
+    assert!(blocks < 3_300, "{blocks} blocks were sent for 3000 wanted");
+    assert!(world.nodes.iter().all(|node| node.disconnects.is_empty()));
+}
+
+#[test]
+fn an_old_chain_is_fetched_one_peer_at_a_time_but_the_best_is_found() {
+    let mut world = World::new(&[Nature::Honest; 4], 2);
+    // Nothing was mined for a week, and the peers have chains of different length.
+    for node in 1..4 {
+        world.mine(node, node * 10);
+    }
+    world.now = Duration::from_secs(START + 7 * 24 * 60 * 60);
+    for node in 1..4 {
+        world.link(0, node);
+    }
+    world.run_for(2 * MINUTE);
+    assert_eq!(world.nodes[0].chain.height(), 30);
+    world.run_for(5 * MINUTE);
+    world.assert_agreement();
+}
+
+#[test]
+fn both_sides_agree_after_a_partition_heals() {
+    let mut world = World::new(&[Nature::Honest; 6], 3);
+    for node in 0..5 {
+        world.link(node, node + 1);
+    }
+    world.mine(0, 20);
+    world.run_for(MINUTE);
+    world.assert_agreement();
+    world.partition(&[0, 0, 0, 1, 1, 1]);
+    // Longer branches than a node expects of a usual reorganisation, each side mining at both ends.
+    for round in 0..20 {
+        world.mine(round % 3, 10);
+        world.mine(3 + round % 3, 9);
+        world.run_for(MINUTE / 4);
+    }
+    assert_eq!(world.tips(&[0, 1, 2, 3, 4, 5]).len(), 2);
+    let winner = world.nodes[0].chain.tip().hash;
+    world.heal();
+    world.run_for(3 * MINUTE);
+    world.assert_agreement();
+    assert_eq!(world.nodes[5].chain.tip().hash, winner);
+}
+
+#[test]
+fn new_blocks_travel_by_their_headers() {
+    let mut world = World::new(&[Nature::Honest; 3], 4);
+    world.link(0, 1);
+    world.link(1, 2);
+    world.mine(0, 5);
+    world.run_for(MINUTE);
+    let before = world.traffic.clone();
+    for _ in 0..10 {
+        world.mine(0, 1);
+        world.run_for(MINUTE / 6);
+    }
+    world.assert_agreement();
+    let sent = |name| world.traffic.get(name).copied().unwrap_or(0) - before.get(name).copied().unwrap_or(0);
+    // Apart from the answers to the questions that are asked now and then.
+    let announcements = sent("headers") - sent("getheaders");
+    assert_eq!((announcements, sent("block"), sent("inv")), (20, 20, 0));
+}
+
+#[test]
+fn many_blocks_at_once_are_followed_to_the_last() {
+    for seed in 0..100 {
+        let mut world = World::new(&[Nature::Honest; 2], 100 + seed);
+        world.link(0, 1);
+        world.mine(0, 5);
+        world.run_for(MINUTE);
+        // Each is announced by itself, faster than headers are checked.
+        world.max_delay = Duration::from_millis(50);
+        for _ in 0..4 + seed % 8 {
+            world.mine(0, 1);
+            world.run_for(Duration::from_millis(3));
+        }
+        world.run_for(Duration::from_secs(10));
+        world.assert_agreement();
+    }
+}
+
+#[test]
+fn a_stalling_peer_does_not_hold_up_the_download() {
+    let mut world = World::new(&[Nature::Honest, Nature::Withholds, Nature::Honest], 5);
+    world.mine(0, 500);
+    world.link(1, 0);
+    world.run_for(MINUTE);
+    assert_eq!(world.nodes[1].chain.height(), 500);
+    world.link(2, 1);
+    world.run_for(Duration::from_secs(5));
+    world.link(2, 0);
+    world.run_for(MINUTE);
+    world.assert_agreement();
+    assert!(world.nodes[2].disconnects.contains(&DisconnectReason::BlockTimeout));
+}
+
+#[test]
+fn withheld_blocks_of_a_heavier_branch_do_not_stop_the_honest_chain() {
+    let mut world = World::new(&[Nature::Honest, Nature::Withholds, Nature::Honest], 6);
+    world.mine(1, 300);
+    world.mine(0, 100);
+    world.link(2, 1);
+    world.run_for(MINUTE);
+    assert_eq!(world.nodes[2].chain.height(), 0);
+    world.link(2, 0);
+    world.run_for(MINUTE);
+    assert_eq!(world.nodes[2].chain.height(), 100);
+    world.mine(0, 10);
+    world.run_for(MINUTE);
+    assert_eq!(world.nodes[2].chain.height(), 110);
+}
+
+#[test]
+fn a_damaged_copy_costs_its_sender_and_the_honest_copy_is_taken() {
+    let mut world = World::new(&[Nature::Honest, Nature::Mutates, Nature::Honest], 7);
+    world.link(1, 0);
+    world.mine(0, 20);
+    world.run_for(MINUTE);
+    world.link(2, 1);
+    world.run_for(Duration::from_secs(3));
+    assert!(world.nodes[2].disconnects.contains(&DisconnectReason::Misbehaving(Misbehavior::MutatedBlock)));
+    world.link(2, 0);
+    world.run_for(MINUTE);
+    world.assert_agreement();
+    assert_eq!(world.nodes[2].chain.height(), 20);
+}
+
+#[test]
+fn an_invalid_branch_is_left_and_its_sender_let_go() {
+    let mut world = World::new(&[Nature::Honest, Nature::Lawless, Nature::Honest], 8);
+    world.mine(0, 50);
+    world.mine(1, 80);
+    world.link(2, 1);
+    world.link(2, 0);
+    world.run_for(2 * MINUTE);
+    assert_eq!(world.nodes[2].chain.height(), 50);
+    assert!(world.nodes[2].disconnects.contains(&DisconnectReason::Misbehaving(Misbehavior::InvalidBlock)));
+}
+
+#[test]
+fn a_silent_sync_peer_is_replaced() {
+    let mut world = World::new(&[Nature::Honest, Nature::Silent, Nature::Honest], 9);
+    world.mine(0, 50);
+    world.now += Duration::from_secs(3 * 24 * 60 * 60);
+    world.link(2, 1);
+    world.run_for(Duration::from_secs(2));
+    world.link(2, 0);
+    world.run_for(MINUTE);
+    assert_eq!(world.nodes[2].chain.height(), 50);
+    assert!(world.nodes[2].disconnects.contains(&DisconnectReason::HeadersTimeout));
+}
+
+fn nature() -> impl Strategy<Value = Nature> {
+    prop_oneof![Just(Nature::Withholds), Just(Nature::Mutates), Just(Nature::Lawless), Just(Nature::Silent),]
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Mine { node: usize, count: usize },
+    DropALink,
+    Partition(Vec<u8>),
+    Heal,
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0usize..16, 1usize..12).prop_map(|(node, count)| Step::Mine { node, count }),
+        1 => Just(Step::DropALink),
+        1 => proptest::collection::vec(0u8..2, 16).prop_map(Step::Partition),
+        1 => Just(Step::Heal),
+        4 => (1u64..20_000).prop_map(Step::Wait),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn honest_nodes_end_on_the_best_valid_chain_that_any_of_them_has(
+        honest in 2usize..6,
+        liars in proptest::collection::vec(nature(), 0..4),
+        links in proptest::collection::vec((0usize..16, 0usize..16), 0..8),
+        steps in proptest::collection::vec(step(), 1..30),
+        delay in 1u64..3_000,
+        seed: u64,
+    ) {
+        let mut natures = vec![Nature::Honest; honest];
+        natures.extend(liars);
+        let count = natures.len();
+        let mut world = World::new(&natures, seed);
+        world.max_delay = Duration::from_millis(delay);
+        // The honest nodes are connected among themselves, whatever else there is.
+        for node in 1..honest {
+            let other = world.random(node as u64) as usize;
+            world.link(node, other);
+        }
+        for liar in honest..count {
+            let other = world.random(honest as u64) as usize;
+            world.link(liar, other);
+            world.link(other, liar);
+        }
+        for (from, to) in links {
+            if from % count != to % count {
+                world.link(from % count, to % count);
+            }
+        }
+        for step in steps {
+            match step {
+                Step::Mine { node, count: blocks } => world.mine(node % count, blocks),
+                Step::DropALink => world.drop_a_link(),
+                Step::Partition(sides) => world.partition(&sides[..count]),
+                Step::Heal => world.heal(),
+                Step::Wait(milliseconds) => world.run_for(Duration::from_millis(milliseconds)),
+            }
+        }
+        world.heal();
+        world.run_for(5 * MINUTE);
+        // A tie between branches of equal work is settled by the next block.
+        world.mine(0, 1);
+        world.run_for(10 * MINUTE);
+        world.assert_agreement();
+    }
+}

@@ -1,0 +1,77 @@
+//! The seam between the chain and the sockets.
+//!
+//! ```text
+//!   driver (tokio tasks, sockets) ──▶ leyden-net's pure peers ──▶ ChainView, MempoolView ──▶ memory
+//!      │ actions: check headers, store a block, take a transaction                             ▲
+//!      └──────────────────────────────────────────────────────▶ Backend ──▶ chainstate, mempool, RocksDB
+//!      ◀───────────────────── ChainEvent (broadcast) ───────────────────────
+//! ```
+//!
+//! All methods are synchronous and may be called from any number of threads. Those of the two views answer from memory
+//! in microseconds. Those of [`Backend`] marked *blocking* read the disk or check signatures: a driver calls them inside
+//! `tokio::task::spawn_blocking` (or on a thread of its own).
+
+use std::sync::Arc;
+
+use bitcoin::block::Header;
+use bitcoin::{Block, BlockHash, FeeRate, Transaction, Txid, Wtxid};
+use leyden_net::{ChainView, MempoolView};
+use tokio::sync::broadcast;
+
+use crate::error::{BlockRejected, HeadersRejected, MempoolError, NodeError};
+use crate::types::{RemovalReason, Tip};
+
+/// What a peer-to-peer driver needs of the chain.
+pub trait Backend: ChainView + MempoolView + Send + Sync + 'static {
+    /// Seconds since 1970, by the node's clock (which tests set).
+    fn now(&self) -> u64;
+
+    /// *Blocking.* The block, if it is stored. It need not be of the active chain.
+    fn block(&self, hash: &BlockHash) -> Result<Option<Arc<Block>>, NodeError>;
+
+    /// *Blocking.* Checks and stores headers, each of which follows a known one. Stops at the first that is refused;
+    /// those before it stay. Known headers count as accepted.
+    fn accept_headers(&self, headers: &[Header]) -> Result<HeadersAccepted, HeadersRejected>;
+
+    /// *Blocking.* Checks the block, stores it, and makes the valid chain with most work the active one. Its header is
+    /// accepted on the way if it was not before. Blocks may come in any order once their headers are known.
+    fn submit_block(&self, block: Block) -> Result<BlockAccepted, BlockRejected>;
+
+    /// *Blocking.* Offers a transaction to the mempool.
+    fn submit_transaction(&self, transaction: Transaction) -> Result<Txid, MempoolError>;
+
+    /// *Blocking.* Offers a child with its unconfirmed parents, parents first.
+    fn submit_package(&self, transactions: Vec<Transaction>) -> Result<Vec<Txid>, MempoolError>;
+
+    /// What happens from now on. A receiver that lags loses the oldest events and asks the views anew.
+    fn events(&self) -> broadcast::Receiver<ChainEvent>;
+}
+
+/// What became of a list of headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadersAccepted {
+    /// How many were not known before.
+    pub new: usize,
+    /// The last of the list.
+    pub last: Option<BlockHash>,
+}
+
+/// What became of a block that was not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockAccepted {
+    /// It was stored before; nothing changed.
+    Known,
+    /// It is stored. The tip after it, which changed if this block or ones that waited for it made it so.
+    Stored { tip: Tip },
+}
+
+/// Something that peers may have to be told about.
+#[derive(Clone, Debug)]
+pub enum ChainEvent {
+    /// The active chain has a new end. One event a step: a reorganisation is one step.
+    Tip(Tip),
+    /// A transaction came into the mempool.
+    Transaction { transaction: Arc<Transaction>, txid: Txid, wtxid: Wtxid, fee_rate: FeeRate },
+    /// A transaction left the mempool for another reason than its confirmation.
+    TransactionRemoved { txid: Txid, reason: RemovalReason },
+}

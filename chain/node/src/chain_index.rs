@@ -1,0 +1,113 @@
+//! All headers, and which of their blocks make up the active chain: what can be answered from memory.
+
+use std::sync::Arc;
+
+use bitcoin::BlockHash;
+use leyden_consensus::{HeaderTree, KnownHeader, Params};
+use leyden_net::{BlockState, HeaderEntry};
+
+use crate::types::{BlockRef, Tip};
+
+/// The header tree with the active chain marked in it.
+pub struct ChainIndex {
+    pub tree: HeaderTree,
+    /// By height, from genesis to the tip; never empty.
+    active: Vec<BlockHash>,
+}
+
+impl ChainIndex {
+    pub fn new(params: Arc<Params>) -> Self {
+        let genesis = params.genesis_hash;
+        let mut tree = HeaderTree::new(params);
+        tree.mark_stored(&genesis);
+        Self { tree, active: vec![genesis] }
+    }
+
+    /// Makes the chain that ends in `tip` the active one. `None`, and nothing changed, if the block is not known.
+    pub fn activate(&mut self, tip: &BlockHash) -> Option<()> {
+        let path = self.tree.path(&self.tip_hash(), tip)?;
+        let keep = self.active.len().checked_sub(path.disconnect.len())?;
+        self.active.truncate(keep);
+        self.active.extend(path.connect);
+        Some(())
+    }
+
+    pub fn tip_hash(&self) -> BlockHash {
+        // The list begins with the genesis block, which is never disconnected.
+        self.active.last().copied().unwrap_or(self.tree.params().genesis_hash)
+    }
+
+    pub fn tip(&self) -> Tip {
+        let hash = self.tip_hash();
+        tip_of(&self.tree.get(&hash).unwrap_or_else(|| self.tree.best()))
+    }
+
+    pub fn best_header(&self) -> Tip {
+        tip_of(&self.tree.best())
+    }
+
+    /// The active chain's block at this height.
+    pub fn active_at(&self, height: u32) -> Option<BlockHash> {
+        self.active.get(usize::try_from(height).ok()?).copied()
+    }
+
+    pub fn is_active(&self, hash: &BlockHash) -> bool {
+        self.tree.get(hash).is_some_and(|known| self.active_at(known.height) == Some(*hash))
+    }
+
+    pub fn block_ref(&self, hash: &BlockHash) -> Option<BlockRef> {
+        self.tree.get(hash).map(|known| BlockRef { hash: known.hash, height: known.height })
+    }
+
+    /// The block after `from` on the way to `to`: off, if `from` is not below `to`, else on.
+    pub fn next_step(&self, from: &BlockHash, to: &BlockHash) -> Option<NextStep> {
+        if from == to {
+            return None;
+        }
+        let (from, to) = (self.tree.get(from)?, self.tree.get(to)?);
+        match self.tree.ancestor(&to.hash, from.height) {
+            Some(ancestor) if ancestor.hash == from.hash => {
+                let next = self.tree.ancestor(&to.hash, from.height.checked_add(1)?)?;
+                Some(NextStep::Connect(BlockRef { hash: next.hash, height: next.height }))
+            }
+            Some(_) | None => Some(NextStep::Disconnect {
+                block: BlockRef { hash: from.hash, height: from.height },
+                parent: from.header.prev_blockhash,
+            }),
+        }
+    }
+
+    pub fn entry(&self, hash: &BlockHash) -> Option<HeaderEntry> {
+        self.tree.get(hash).map(|known| self.entry_of(&known))
+    }
+
+    pub fn entry_of(&self, known: &KnownHeader) -> HeaderEntry {
+        let state = if !known.validity.is_valid() {
+            BlockState::Invalid
+        } else if self.active_at(known.height) == Some(known.hash) {
+            BlockState::Active
+        } else if known.stored {
+            BlockState::Stored
+        } else {
+            BlockState::HeaderOnly
+        };
+        HeaderEntry { hash: known.hash, header: known.header, height: known.height, work: known.chain_work, state }
+    }
+}
+
+/// One block off or on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextStep {
+    Connect(BlockRef),
+    Disconnect { block: BlockRef, parent: BlockHash },
+}
+
+pub fn tip_of(known: &KnownHeader) -> Tip {
+    Tip {
+        hash: known.hash,
+        height: known.height,
+        time: known.header.time,
+        median_time_past: known.median_time_past,
+        work: known.chain_work,
+    }
+}

@@ -1,0 +1,363 @@
+//! Which chain is the active one, and the set of unspent outputs that belongs to it.
+//!
+//! ```text
+//!   header ─▶ tree ──────────────────────▶ stored                                    (one batch)
+//!   block ──▶ mutated? valid in itself? ─▶ stored, whatever chain it is on           (one batch)
+//!                                             │ a chain with more work is complete
+//!                                             ▼
+//!   step: blocks off ─ blocks on ─ scripts ─▶ coins, undo, indexes and tip together  (one batch, synced)
+//!            └─ one of them is invalid: nothing happened, the block is marked, the next best chain is tried
+//! ```
+//!
+//! A step goes from the tip to the first block of the better chain that has more work than the tip. Outside of a
+//! reorganisation that is one block; in one it is as long as the reorganisation is deep, so that no state between the
+//! two tips is ever seen or stored.
+//!
+//! What it promises: the coins on disk are always those of the tip on disk. A step that fails, by an invalid block or a
+//! crash, leaves everything as it was. Of two chains with equal work the first that was complete stays.
+
+use std::sync::{Arc, RwLock};
+
+use bitcoin::block::Header;
+use bitcoin::{Block, BlockHash};
+use leyden_consensus::block::is_block_mutated;
+use leyden_consensus::header_tree::Path;
+use leyden_consensus::{
+    BlockContext, BlockError, BlockUndo, ConnectError, DisconnectError, KnownHeader, Params, check_block,
+    check_block_in_context, connect_block, disconnect_block,
+};
+
+use crate::chain_index::{ChainIndex, tip_of};
+use crate::coins_cache::{CoinsCache, Overlay};
+use crate::error::{BlockRejected, HeadersRejected, NodeError, StoreError};
+use crate::scripts::ScriptVerifier;
+use crate::store::{BatchKind, Durability, HeaderStatus, Store};
+use crate::sync::{read, write};
+use crate::types::{BlockRef, Tip};
+
+/// Coins, undo data and the active chain. Whoever holds it is the only writer.
+pub struct Chainstate {
+    params: Arc<Params>,
+    store: Arc<Store>,
+    index: Arc<RwLock<ChainIndex>>,
+    coins: CoinsCache,
+    scripts: Arc<ScriptVerifier>,
+}
+
+/// What the chainstate shares with readers.
+#[derive(Clone)]
+pub struct Shared {
+    pub params: Arc<Params>,
+    pub store: Arc<Store>,
+    pub index: Arc<RwLock<ChainIndex>>,
+    pub scripts: Arc<ScriptVerifier>,
+}
+
+/// A committed step from one tip to another.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The old tip first.
+    pub disconnected: Vec<(BlockRef, Arc<Block>)>,
+    /// The lowest first.
+    pub connected: Vec<(BlockRef, Arc<Block>)>,
+    pub tip: Tip,
+}
+
+/// What a block was good for.
+#[derive(Debug)]
+pub enum Submitted {
+    Known,
+    Stored,
+}
+
+/// Why a step was not made.
+enum Refused {
+    Invalid { hash: BlockHash, cause: BlockError },
+    Node(NodeError),
+}
+
+impl From<NodeError> for Refused {
+    fn from(error: NodeError) -> Self {
+        Self::Node(error)
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        Self::Node(error.into())
+    }
+}
+
+/// A block that is connected in the overlay only.
+struct Pending {
+    block: Arc<Block>,
+    at: BlockRef,
+    undo: BlockUndo,
+}
+
+impl Chainstate {
+    /// Loads what the database holds. `coins` is how many outpoints are kept in memory.
+    pub fn open(shared: &Shared, coins: usize) -> Result<Self, NodeError> {
+        let Shared { params, store, index, scripts } = shared.clone();
+        let chainstate = Self { params, coins: CoinsCache::new(Arc::clone(&store), coins), store, index, scripts };
+        chainstate.load()?;
+        Ok(chainstate)
+    }
+
+    fn load(&self) -> Result<(), NodeError> {
+        let corrupt = |detail: String| StoreError::Corrupt { path: self.store.path().to_owned(), detail };
+        let mut index = write(&self.index);
+        for row in self.store.headers() {
+            let (hash, header, status) = row?;
+            if hash == self.params.genesis_hash {
+                continue;
+            }
+            let (stored, failed) = (status.has_block(), status.is_invalid());
+            index.tree.restore(header, stored, failed).map_err(|error| corrupt(format!("header {hash}: {error}")))?;
+        }
+        let tip = self.store.tip()?.ok_or_else(|| corrupt("it names no tip".into()))?;
+        index.activate(&tip).ok_or_else(|| corrupt(format!("the header of its tip {tip} is missing")))?;
+        Ok(())
+    }
+
+    pub fn scripts(&self) -> &ScriptVerifier {
+        &self.scripts
+    }
+
+    pub fn coins(&self) -> &CoinsCache {
+        &self.coins
+    }
+
+    fn tip(&self) -> KnownHeader {
+        let index = read(&self.index);
+        let tip = index.tip_hash();
+        index.tree.get(&tip).unwrap_or_else(|| index.tree.best())
+    }
+
+    /// Adds headers to the tree and the database. Returns how many were new.
+    pub fn accept_headers(&mut self, headers: &[Header], now: u64) -> Result<usize, HeadersRejected> {
+        self.store.check_running().map_err(HeadersRejected::Node)?;
+        let mut accepted = Vec::new();
+        let mut refused = None;
+        {
+            let mut index = write(&self.index);
+            for header in headers {
+                match index.tree.accept(*header, now) {
+                    Ok(result) if result.is_new => accepted.push((result.height, *header)),
+                    Ok(_) => {}
+                    Err(cause) => {
+                        refused = Some(HeadersRejected::Header { hash: header.block_hash(), cause });
+                        break;
+                    }
+                }
+            }
+        }
+        if !accepted.is_empty() {
+            let mut batch = self.store.batch(BatchKind::Headers).map_err(NodeError::from)?;
+            for (height, header) in &accepted {
+                batch.put_header(*height, header, HeaderStatus::HEADER);
+            }
+            self.store.commit(batch, Durability::Buffered)?;
+        }
+        refused.map_or(Ok(accepted.len()), Err)
+    }
+
+    /// Checks a block as far as its place in the tree allows, and stores it. [`Self::activate`] does the rest.
+    pub fn store_block(&mut self, block: &Arc<Block>, now: u64) -> Result<Submitted, BlockRejected> {
+        let hash = block.block_hash();
+        if let Err(error) = self.accept_headers(&[block.header], now) {
+            return Err(match error {
+                HeadersRejected::Header { hash, cause } => BlockRejected::Header { hash, cause },
+                HeadersRejected::Node(error) => error.into(),
+            });
+        }
+        let (known, context) = {
+            let index = read(&self.index);
+            (index.tree.get(&hash), index.tree.context_for(&block.header))
+        };
+        let Some(known) = known else { return Err(NodeError::UnknownBlock(hash).into()) };
+        if known.stored {
+            return Ok(Submitted::Known);
+        }
+        let Some(context) = context else { return Err(NodeError::UnknownBlock(block.header.prev_blockhash).into()) };
+        // A copy whose bytes do not belong to the header says nothing about the block that does.
+        if let Some(cause) = is_block_mutated(block, context.height >= self.params.activation.segwit) {
+            return Err(BlockRejected::Mutated { hash, cause });
+        }
+        let checked =
+            check_block(block, &self.params).and_then(|()| check_block_in_context(block, &context, &self.params));
+        if let Err(cause) = checked {
+            if cause.is_mutation() {
+                return Err(BlockRejected::Mutated { hash, cause });
+            }
+            self.mark_invalid(&known, false)?;
+            return Err(BlockRejected::Invalid { hash, cause });
+        }
+        let mut batch = self.store.batch(BatchKind::Block).map_err(NodeError::from)?;
+        batch.put_header(known.height, &known.header, HeaderStatus::HEADER.with_block());
+        batch.put_block(&hash, block);
+        self.store.commit(batch, Durability::Buffered)?;
+        self.store.remember(hash, block);
+        write(&self.index).tree.mark_stored(&hash);
+        Ok(Submitted::Stored)
+    }
+
+    fn mark_invalid(&self, known: &KnownHeader, stored: bool) -> Result<(), NodeError> {
+        let status = if stored { HeaderStatus::HEADER.with_block() } else { HeaderStatus::HEADER };
+        let mut batch = self.store.batch(BatchKind::Invalid)?;
+        batch.put_header(known.height, &known.header, status.with_invalid());
+        self.store.commit(batch, Durability::Buffered)?;
+        write(&self.index).tree.invalidate(&known.hash);
+        Ok(())
+    }
+
+    /// One step towards the best chain that is complete; `None` if the tip is its end. Blocks that turn out invalid on
+    /// the way are marked and added to `invalid`. `announce` is called with the new tip under the index's lock, so that
+    /// whoever reads the index sees announcements in step with it.
+    pub fn activate(
+        &mut self,
+        invalid: &mut Vec<(BlockHash, BlockError)>,
+        announce: impl FnOnce(Tip),
+    ) -> Result<Option<Step>, NodeError> {
+        loop {
+            let Some(path) = self.better_path() else { return Ok(None) };
+            match self.step(&path) {
+                Ok(step) => {
+                    let mut index = write(&self.index);
+                    index.activate(&step.tip.hash).ok_or(NodeError::UnknownBlock(step.tip.hash))?;
+                    announce(step.tip);
+                    return Ok(Some(step));
+                }
+                Err(Refused::Invalid { hash, cause }) => {
+                    tracing::warn!(%hash, %cause, "a block with enough work is invalid");
+                    let known = read(&self.index).tree.get(&hash).ok_or(NodeError::UnknownBlock(hash))?;
+                    self.mark_invalid(&known, true)?;
+                    invalid.push((hash, cause));
+                }
+                Err(Refused::Node(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// The way to the complete chain with most work, if that is more than the tip's.
+    fn better_path(&self) -> Option<Path> {
+        let tip = self.tip();
+        let index = read(&self.index);
+        let best = index.tree.best_stored();
+        if best.chain_work <= tip.chain_work { None } else { index.tree.path(&tip.hash, &best.hash) }
+    }
+
+    fn step(&self, path: &Path) -> Result<Step, Refused> {
+        self.store.check_running()?;
+        let tip = self.tip();
+        let mut overlay = Overlay::new(&self.coins);
+        let mut disconnected = Vec::new();
+        for hash in &path.disconnect {
+            disconnected.push(self.disconnect(hash, &mut overlay)?);
+        }
+        let mut connected: Vec<Pending> = Vec::new();
+        let mut end = tip;
+        for hash in &path.connect {
+            let known = read(&self.index).tree.get(hash).ok_or(NodeError::UnknownBlock(*hash))?;
+            let block = self.stored_block(hash)?;
+            let undo = self.connect(&block, &known, &mut overlay)?;
+            connected.push(Pending { block, at: BlockRef { hash: *hash, height: known.height }, undo });
+            end = known;
+            if end.chain_work > tip.chain_work {
+                break;
+            }
+        }
+        self.commit(&disconnected, &connected, &end, overlay)?;
+        Ok(Step {
+            disconnected,
+            connected: connected.into_iter().map(|pending| (pending.at, pending.block)).collect(),
+            tip: tip_of(&end),
+        })
+    }
+
+    fn commit(
+        &self,
+        disconnected: &[(BlockRef, Arc<Block>)],
+        connected: &[Pending],
+        end: &KnownHeader,
+        overlay: Overlay<'_>,
+    ) -> Result<(), NodeError> {
+        let mut batch = self.store.batch(BatchKind::Tip)?;
+        for (at, block) in disconnected {
+            batch.remove_active(at.height, block);
+        }
+        for Pending { block, at, undo } in connected {
+            batch.put_undo(&at.hash, undo);
+            batch.put_active(at.height, &at.hash, block);
+        }
+        for (outpoint, coin) in overlay.changes() {
+            batch.put_coin(outpoint, coin);
+        }
+        batch.set_tip(&end.hash);
+        self.store.commit(batch, Durability::Synced)?;
+        overlay.committed();
+        Ok(())
+    }
+
+    fn stored_block(&self, hash: &BlockHash) -> Result<Arc<Block>, NodeError> {
+        self.store.block(hash)?.ok_or(NodeError::MissingData(*hash))
+    }
+
+    fn disconnect(&self, hash: &BlockHash, overlay: &mut Overlay<'_>) -> Result<(BlockRef, Arc<Block>), NodeError> {
+        let known = read(&self.index).tree.get(hash).ok_or(NodeError::UnknownBlock(*hash))?;
+        let block = self.stored_block(hash)?;
+        let undo = self.store.undo(hash)?.ok_or(NodeError::MissingData(*hash))?;
+        let changes = disconnect_block(&block, known.height, undo, &*overlay).map_err(|error| match error {
+            DisconnectError::Source(error) => error,
+            other => StoreError::Corrupt { path: self.store.path().to_owned(), detail: format!("{hash}: {other}") },
+        })?;
+        overlay.apply(&changes);
+        Ok((BlockRef { hash: *hash, height: known.height }, block))
+    }
+
+    fn connect(&self, block: &Block, known: &KnownHeader, overlay: &mut Overlay<'_>) -> Result<BlockUndo, Refused> {
+        let context = read(&self.index).tree.context_for(&known.header);
+        let context = context.ok_or(NodeError::UnknownBlock(known.header.prev_blockhash))?;
+        let invalid = |cause| Refused::Invalid { hash: known.hash, cause };
+        let connected = self.check_coins(block, &context, overlay)?.map_err(invalid)?;
+        overlay.apply(&connected.changes);
+        Ok(connected.undo)
+    }
+
+    /// The rules that need coins, scripts included. The outer error is ours, the inner one the block's.
+    fn check_coins<'b>(
+        &self,
+        block: &'b Block,
+        context: &BlockContext,
+        overlay: &Overlay<'_>,
+    ) -> Result<Result<leyden_consensus::Connected<'b>, BlockError>, NodeError> {
+        let times = |height: u32| {
+            let index = read(&self.index);
+            index.tree.ancestor(&context.parent, height).map(|known| known.median_time_past)
+        };
+        let connected = match connect_block(block, context, overlay, &times, &self.params) {
+            Ok(connected) => connected,
+            Err(ConnectError::Block(cause)) => return Ok(Err(cause)),
+            Err(ConnectError::Source(error)) => return Err(error.into()),
+            Err(error @ ConnectError::UnknownMedianTime { .. }) => {
+                return Err(NodeError::Invariant(error.to_string()));
+            }
+        };
+        match self.scripts.verify(&connected.checks) {
+            Ok(()) => Ok(Ok(connected)),
+            Err(failure) => Ok(Err(failure.into())),
+        }
+    }
+
+    /// Checks a block that is not mined yet, on top of the tip: everything but its proof of work.
+    pub fn check_template(&self, block: &Block) -> Result<(), BlockRejected> {
+        let hash = block.block_hash();
+        let invalid = |cause| BlockRejected::Invalid { hash, cause };
+        let context = read(&self.index).tree.context_for(&block.header);
+        let context = context.ok_or(NodeError::UnknownBlock(block.header.prev_blockhash))?;
+        leyden_consensus::block::check_block_body(block).map_err(invalid)?;
+        check_block_in_context(block, &context, &self.params).map_err(invalid)?;
+        self.check_coins(block, &context, &Overlay::new(&self.coins))?.map_err(invalid)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,56 @@
+//! What a node is started with.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use leyden_consensus::Params;
+
+use crate::clock::Clock;
+use crate::mempool::Policy;
+use crate::store::WriteHook;
+
+/// Settings of a [`Node`](crate::Node).
+#[derive(Clone)]
+pub struct NodeConfig {
+    pub params: Params,
+    /// The database goes into its folder `chain`.
+    pub data_dir: PathBuf,
+    /// Is there any networking?
+    pub network: bool,
+    /// Where to wait for peers; nowhere if it is `None`.
+    pub listen: Option<SocketAddr>,
+    /// Peers to keep a connection to.
+    pub connect: Vec<SocketAddr>,
+    /// Connections that are opened to addresses that peers tell of.
+    pub max_outbound: usize,
+    pub policy: Policy,
+    pub clock: Clock,
+    /// Outpoints kept in memory, at some 150 bytes each.
+    pub coins_in_memory: usize,
+    /// Memory for the database's own cache.
+    pub database_cache_bytes: usize,
+    /// `false` lets the operating system decide when writes reach the disk. Only for tests.
+    pub sync_writes: bool,
+    /// Fails writes, for tests of crashes.
+    pub write_hook: Option<WriteHook>,
+}
+
+impl NodeConfig {
+    /// The defaults: no listening, no peers, Bitcoin Core's policy.
+    pub fn new(params: Params, data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            params,
+            data_dir: data_dir.into(),
+            listen: None,
+            network: true,
+            connect: Vec::new(),
+            max_outbound: 8,
+            policy: Policy::default(),
+            clock: Clock::System,
+            coins_in_memory: 500_000,
+            database_cache_bytes: 64 << 20,
+            sync_writes: true,
+            write_hook: None,
+        }
+    }
+}

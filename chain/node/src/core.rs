@@ -1,0 +1,449 @@
+//! The chain and the mempool together: every change to either goes through here, one at a time.
+//!
+//! ```text
+//!   writers:  chain (mutex) ──▶ index (write, moments) ──▶ mempool (write, moments) ──▶ events
+//!   readers:  index (read), mempool (read), store: never wait for a block that is being checked
+//! ```
+//!
+//! Only who holds the chain writes the index or the mempool, so whoever reads both can take them in any order; nobody
+//! takes the chain while holding one of them. A tip is announced while the index is locked, so whoever subscribes under
+//! that lock misses nothing and gets nothing twice.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, RwLock};
+
+use bitcoin::block::Header;
+use bitcoin::{Amount, Block, BlockHash, ScriptBuf, Target, Transaction, Txid, Work, Wtxid};
+use leyden_consensus::subsidy::block_subsidy;
+use leyden_consensus::{BlockError, Params};
+use leyden_net::{ChainView, HeaderEntry, MempoolView, RelayedTx, TxName};
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use crate::backend::{Backend, BlockAccepted, ChainEvent, HeadersAccepted};
+use crate::chain_index::ChainIndex;
+use crate::chainstate::{Chainstate, Shared, Step, Submitted};
+use crate::clock::Clock;
+use crate::error::{BlockRejected, HeadersRejected, MempoolError, NodeError, PackageError};
+use crate::mempool::accept::{Acceptor, Applied, NextBlock, Occasion};
+use crate::mempool::{Entry, FeeEstimator, Mempool, Policy, package};
+use crate::scripts::ScriptVerifier;
+use crate::store::Store;
+use crate::sync::{lock, read, write};
+use crate::template::{self, Template, TemplateContext};
+use crate::types::{RemovalReason, Tip};
+
+/// Events that a slow receiver may be behind before it has to ask anew.
+const EVENTS_KEPT: usize = 4096;
+/// Transactions whose scripts passed, which are not run again.
+const SCRIPTS_REMEMBERED: usize = 200_000;
+/// Transactions that were refused for good since the last block.
+const MAX_REFUSED: usize = 50_000;
+
+/// The state behind all handles.
+pub struct Core {
+    pub params: Arc<Params>,
+    pub policy: Policy,
+    pub clock: Clock,
+    pub store: Arc<Store>,
+    pub index: Arc<RwLock<ChainIndex>>,
+    pub mempool: RwLock<Mempool>,
+    pub shutdown: CancellationToken,
+    chain: Mutex<Chainstate>,
+    /// Blocks that were mined here.
+    pub found: AtomicU64,
+    fees: Mutex<FeeEstimator>,
+    refused: Mutex<HashSet<Wtxid>>,
+    events: broadcast::Sender<ChainEvent>,
+}
+
+impl Core {
+    /// Loads the chain from its store.
+    pub fn open(
+        params: Arc<Params>,
+        policy: Policy,
+        clock: Clock,
+        store: Arc<Store>,
+        coins_in_memory: usize,
+    ) -> Result<Self, NodeError> {
+        let index = Arc::new(RwLock::new(ChainIndex::new(Arc::clone(&params))));
+        let shared = Shared {
+            params: Arc::clone(&params),
+            store: Arc::clone(&store),
+            index: Arc::clone(&index),
+            scripts: Arc::new(ScriptVerifier::new(SCRIPTS_REMEMBERED)),
+        };
+        let chain = Chainstate::open(&shared, coins_in_memory)?;
+        let core = Self {
+            params,
+            policy,
+            clock,
+            store,
+            index,
+            mempool: RwLock::default(),
+            shutdown: CancellationToken::new(),
+            chain: Mutex::new(chain),
+            found: AtomicU64::new(0),
+            fees: Mutex::default(),
+            refused: Mutex::default(),
+            events: broadcast::channel(EVENTS_KEPT).0,
+        };
+        // The process may have stopped after it stored blocks and before it made their chain the active one.
+        core.advance(&mut lock(&core.chain), &mut Vec::new())?;
+        Ok(core)
+    }
+
+    pub fn tip(&self) -> Tip {
+        read(&self.index).tip()
+    }
+
+    /// Events from now on, and the tip at this very moment.
+    pub fn subscribe(&self) -> (broadcast::Receiver<ChainEvent>, Tip) {
+        let index = read(&self.index);
+        (self.events.subscribe(), index.tip())
+    }
+
+    /// Takes every step that is to be taken.
+    fn advance(&self, chain: &mut Chainstate, invalid: &mut Vec<(BlockHash, BlockError)>) -> Result<(), NodeError> {
+        while let Some(step) = chain.activate(invalid, |tip| self.announce(ChainEvent::Tip(tip)))? {
+            self.follow(chain, &step);
+        }
+        Ok(())
+    }
+
+    fn announce(&self, event: ChainEvent) {
+        // Nobody listening is no failure.
+        let _ = self.events.send(event);
+    }
+
+    fn announce_removed(&self, entries: &[Entry], reason: RemovalReason) {
+        for entry in entries {
+            self.announce(ChainEvent::TransactionRemoved { txid: entry.txid, reason });
+        }
+    }
+
+    /// Brings the mempool to the new tip.
+    fn follow(&self, chain: &Chainstate, step: &Step) {
+        let now = self.clock.now();
+        lock(&self.refused).clear();
+        if step.disconnected.is_empty() {
+            self.confirm(&mut write(&self.mempool), step, now);
+        } else {
+            // Judging everything anew takes a while, and readers shall not wait for it.
+            let mut pool = read(&self.mempool).clone();
+            self.confirm(&mut pool, step, now);
+            self.return_transactions(chain, &mut pool, step);
+            *write(&self.mempool) = pool;
+        }
+    }
+
+    fn confirm(&self, pool: &mut Mempool, step: &Step, now: u64) {
+        for (_, block) in &step.connected {
+            let confirmed = pool.confirm(block);
+            lock(&self.fees).note_block(block.weight().to_wu(), &confirmed.mined);
+            self.announce_removed(&confirmed.conflicts, RemovalReason::Conflict);
+        }
+        let expired = pool.expire(now.saturating_sub(self.policy.expiry_seconds));
+        self.announce_removed(&expired, RemovalReason::Expired);
+        pool.note_block(&self.policy, now);
+    }
+
+    /// After a reorganisation everything is judged anew: what the old blocks held, then what the pool held.
+    fn return_transactions(&self, chain: &Chainstate, pool: &mut Mempool, step: &Step) {
+        let old = pool.drain();
+        let blocks = step.disconnected.iter().rev();
+        let returning =
+            blocks.flat_map(|(_, block)| block.txdata.iter().skip(1)).map(|tx| (Arc::new(tx.clone()), None));
+        let waiting = old.into_iter().map(|entry| (Arc::clone(&entry.transaction), Some(entry)));
+        for (transaction, entry) in returning.chain(waiting) {
+            let plan =
+                self.acceptor(chain, pool, |acceptor| acceptor.check(Arc::clone(&transaction), Occasion::Return));
+            match (plan, entry) {
+                (Ok(mut plan), Some(entry)) => {
+                    // It waits since it came, not since the reorganisation.
+                    plan.entries.iter_mut().for_each(|new| new.time = entry.time);
+                    self.apply(pool, plan, false);
+                }
+                (Ok(plan), None) => self.apply(pool, plan, true),
+                (Err(_), Some(entry)) => self.announce_removed(&[entry], RemovalReason::Reorganisation),
+                (Err(error), None) => tracing::debug!(%error, "a transaction of a disconnected block is not kept"),
+            }
+        }
+    }
+
+    fn acceptor<R>(&self, chain: &Chainstate, pool: &Mempool, use_it: impl FnOnce(&Acceptor<'_>) -> R) -> R {
+        let tip = self.tip();
+        let times = |height: u32| {
+            let index = read(&self.index);
+            let hash = index.active_at(height)?;
+            index.tree.median_time_past(&hash)
+        };
+        let acceptor = Acceptor {
+            pool,
+            policy: &self.policy,
+            coins: chain.coins(),
+            scripts: chain.scripts(),
+            place: NextBlock {
+                height: tip.height.saturating_add(1),
+                parent_median_time: tip.median_time_past,
+                times: &times,
+            },
+            now: self.clock.now(),
+        };
+        use_it(&acceptor)
+    }
+
+    fn apply(&self, pool: &mut Mempool, plan: crate::mempool::Plan, announce: bool) {
+        let entries = plan.entries.clone();
+        let Applied { replaced, evicted } = pool.apply(plan, &self.policy, self.clock.now());
+        self.announce_removed(&replaced, RemovalReason::Replaced);
+        let (own, others): (Vec<Entry>, Vec<Entry>) =
+            evicted.into_iter().partition(|evicted| entries.iter().any(|entry| entry.txid == evicted.txid));
+        self.announce_removed(&others, RemovalReason::Evicted);
+        for entry in entries.iter().filter(|entry| announce && !own.iter().any(|own| own.txid == entry.txid)) {
+            self.announce(ChainEvent::Transaction {
+                transaction: Arc::clone(&entry.transaction),
+                txid: entry.txid,
+                wtxid: entry.wtxid,
+                fee_rate: entry.rate().per_kwu(),
+            });
+        }
+    }
+
+    fn accept_one(&self, chain: &Chainstate, transaction: Arc<Transaction>) -> Result<Txid, MempoolError> {
+        let txid = transaction.compute_txid();
+        let plan = {
+            let pool = read(&self.mempool);
+            self.acceptor(chain, &pool, |acceptor| acceptor.check(Arc::clone(&transaction), Occasion::New))
+        };
+        match plan {
+            Ok(plan) => self.accept_plan(plan),
+            Err(error) => {
+                if !error.may_be_accepted_later() {
+                    self.refuse(transaction.compute_wtxid());
+                }
+                Err(error)
+            }
+        }?;
+        Ok(txid)
+    }
+
+    /// Applies a plan of new transactions; all of them must survive the eviction that may follow.
+    fn accept_plan(&self, plan: crate::mempool::Plan) -> Result<(), MempoolError> {
+        let txids: Vec<Txid> = plan.entries.iter().map(|entry| entry.txid).collect();
+        let mut pool = write(&self.mempool);
+        self.apply(&mut pool, plan, true);
+        if txids.iter().all(|txid| pool.contains(txid)) { Ok(()) } else { Err(MempoolError::MempoolFull) }
+    }
+
+    fn refuse(&self, wtxid: Wtxid) {
+        let mut refused = lock(&self.refused);
+        if refused.len() >= MAX_REFUSED {
+            refused.clear();
+        }
+        refused.insert(wtxid);
+    }
+
+    /// Would the transaction be accepted now? Nothing changes.
+    pub fn test_transaction(&self, transaction: Transaction) -> Result<(), MempoolError> {
+        let chain = lock(&self.chain);
+        let pool = read(&self.mempool);
+        self.acceptor(&chain, &pool, |acceptor| acceptor.check(Arc::new(transaction), Occasion::New)).map(drop)
+    }
+
+    /// A block on top of the tip, checked by the same rules as any other.
+    pub fn template(&self, script: ScriptBuf, extra_nonce: u64) -> Result<Template, NodeError> {
+        let chain = lock(&self.chain);
+        self.store.check_running()?;
+        let context = self.template_context()?;
+        let template = template::build(&read(&self.mempool), &context, script.clone(), extra_nonce);
+        match chain.check_template(&template.block) {
+            Ok(()) => return Ok(template),
+            Err(BlockRejected::Node(error)) => return Err(error),
+            // A bug of the mempool's; mining goes on without it.
+            Err(error) => tracing::error!(%error, "the mempool's transactions do not make a valid block"),
+        }
+        let empty = template::assemble(Vec::new(), Amount::ZERO, &context, script, extra_nonce);
+        chain.check_template(&empty.block).map_err(|error| NodeError::InvalidTemplate(Box::new(error)))?;
+        Ok(empty)
+    }
+
+    /// Expected hashes for the next block, and what all miners did per second over the last blocks.
+    pub fn network_work(&self) -> Result<(Work, f64), NodeError> {
+        const SPAN: u32 = 120;
+        let next = self.template_context()?.bits;
+        let index = read(&self.index);
+        let tip = index.tip();
+        let first = index.active_at(tip.height.saturating_sub(SPAN)).and_then(|hash| index.tree.get(&hash));
+        let rate = first.filter(|first| first.header.time < tip.time).map_or(0.0, |first| {
+            let work = as_f64(tip.work) - as_f64(first.chain_work);
+            work / f64::from(tip.time.saturating_sub(first.header.time))
+        });
+        Ok((Target::from_compact(next).to_work(), rate))
+    }
+
+    fn template_context(&self) -> Result<TemplateContext, NodeError> {
+        let index = read(&self.index);
+        let tip = index.tip();
+        let unknown = NodeError::UnknownBlock(tip.hash);
+        let height = tip.height.saturating_add(1);
+        let earliest = index.tree.earliest_time(&tip.hash).ok_or(unknown.clone())?;
+        let time = u32::try_from(self.clock.now()).unwrap_or(u32::MAX).max(earliest);
+        let bits = index.tree.next_bits(&tip.hash, time).ok_or(unknown)?;
+        Ok(TemplateContext {
+            parent: tip.hash,
+            height,
+            time,
+            bits,
+            subsidy: block_subsidy(height, &self.params),
+            segwit: height >= self.params.activation.segwit,
+        })
+    }
+
+    /// The fee rate for a confirmation within so many blocks.
+    pub fn estimate_fee(&self, blocks: u32) -> bitcoin::FeeRate {
+        let pool = read(&self.mempool);
+        lock(&self.fees).estimate(blocks, &pool, &self.policy, self.clock.now())
+    }
+}
+
+/// A number of hashes, rounded.
+fn as_f64(work: Work) -> f64 {
+    work.to_be_bytes().iter().fold(0.0, |sum, byte| sum * 256.0 + f64::from(*byte))
+}
+
+impl Backend for Core {
+    fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    fn block(&self, hash: &BlockHash) -> Result<Option<Arc<Block>>, NodeError> {
+        Ok(self.store.block(hash)?)
+    }
+
+    fn accept_headers(&self, headers: &[Header]) -> Result<HeadersAccepted, HeadersRejected> {
+        let new = lock(&self.chain).accept_headers(headers, self.clock.now())?;
+        Ok(HeadersAccepted { new, last: headers.last().map(Header::block_hash) })
+    }
+
+    fn submit_block(&self, block: Block) -> Result<BlockAccepted, BlockRejected> {
+        let hash = block.block_hash();
+        let block = Arc::new(block);
+        let mut chain = lock(&self.chain);
+        match chain.store_block(&block, self.clock.now())? {
+            Submitted::Known => return Ok(BlockAccepted::Known),
+            Submitted::Stored => {}
+        }
+        let mut invalid = Vec::new();
+        self.advance(&mut chain, &mut invalid)?;
+        match invalid.into_iter().find(|(failed, _)| *failed == hash) {
+            Some((hash, cause)) => Err(BlockRejected::Invalid { hash, cause }),
+            None => Ok(BlockAccepted::Stored { tip: self.tip() }),
+        }
+    }
+
+    fn submit_transaction(&self, transaction: Transaction) -> Result<Txid, MempoolError> {
+        self.store.check_running()?;
+        self.accept_one(&lock(&self.chain), Arc::new(transaction))
+    }
+
+    fn submit_package(&self, transactions: Vec<Transaction>) -> Result<Vec<Txid>, MempoolError> {
+        self.store.check_running()?;
+        let transactions: Vec<Arc<Transaction>> = transactions.into_iter().map(Arc::new).collect();
+        package::check_shape(&transactions, &self.policy)?;
+        let txids = transactions.iter().map(|transaction| transaction.compute_txid()).collect();
+        let chain = lock(&self.chain);
+        let mut together = Vec::new();
+        let mut waiting_for: BTreeSet<Txid> = BTreeSet::new();
+        for transaction in transactions {
+            let txid = transaction.compute_txid();
+            match self.accept_one(&chain, Arc::clone(&transaction)) {
+                Ok(_) | Err(MempoolError::AlreadyInMempool(_) | MempoolError::AlreadyConfirmed(_)) => {}
+                // The parent is there under the same id; whoever signed it otherwise may still bump it.
+                Err(MempoolError::SameTransactionOtherWitness(_)) => {}
+                Err(MempoolError::MissingInputs(outpoint)) if waiting_for.contains(&outpoint.txid) => {
+                    together.push(transaction);
+                }
+                Err(error) if error.is_fee_too_low() => {
+                    waiting_for.insert(txid);
+                    together.push(transaction);
+                }
+                Err(error @ MempoolError::Node(_)) => return Err(error),
+                Err(error) => return Err(PackageError::Transaction { txid, error: Box::new(error) }.into()),
+            }
+        }
+        if together.is_empty() {
+            return Ok(txids);
+        }
+        let plan = {
+            let pool = read(&self.mempool);
+            self.acceptor(&chain, &pool, |acceptor| acceptor.check_package(&together))
+        }?;
+        self.accept_plan(plan)?;
+        Ok(txids)
+    }
+
+    fn events(&self) -> broadcast::Receiver<ChainEvent> {
+        self.events.subscribe()
+    }
+}
+
+impl ChainView for Core {
+    fn entry(&self, hash: &BlockHash) -> Option<HeaderEntry> {
+        read(&self.index).entry(hash)
+    }
+
+    fn active_tip(&self) -> HeaderEntry {
+        let index = read(&self.index);
+        let tip = index.tree.get(&index.tip_hash()).unwrap_or_else(|| index.tree.best());
+        index.entry_of(&tip)
+    }
+
+    fn most_work_header(&self) -> HeaderEntry {
+        let index = read(&self.index);
+        index.entry_of(&index.tree.best())
+    }
+
+    fn ancestor(&self, of: &BlockHash, height: u32) -> Option<BlockHash> {
+        read(&self.index).tree.ancestor(of, height).map(|known| known.hash)
+    }
+
+    fn active_at(&self, height: u32) -> Option<BlockHash> {
+        read(&self.index).active_at(height)
+    }
+}
+
+impl MempoolView for Core {
+    fn knows(&self, name: &TxName) -> bool {
+        match name {
+            TxName::Wtxid(wtxid) => {
+                read(&self.mempool).by_wtxid(wtxid).is_some() || lock(&self.refused).contains(wtxid)
+            }
+            TxName::Txid(txid) => read(&self.mempool).contains(txid),
+        }
+    }
+
+    fn transaction(&self, name: &TxName) -> Option<Arc<Transaction>> {
+        let pool = read(&self.mempool);
+        let entry = match name {
+            TxName::Wtxid(wtxid) => pool.by_wtxid(wtxid),
+            TxName::Txid(txid) => pool.get(txid),
+        };
+        entry.map(|entry| Arc::clone(&entry.transaction))
+    }
+
+    fn relayable(&self, limit: usize) -> Vec<RelayedTx> {
+        let pool = read(&self.mempool);
+        let relayed = pool.iter().map(|entry| RelayedTx {
+            txid: entry.txid,
+            wtxid: entry.wtxid,
+            fee_rate: entry.rate().per_kwu(),
+        });
+        relayed.take(limit).collect()
+    }
+
+    fn minimum_fee_rate(&self) -> bitcoin::FeeRate {
+        read(&self.mempool).minimum_fee_rate(&self.policy, self.clock.now())
+    }
+}

@@ -1,0 +1,458 @@
+//! The loop that owns the peer logic: everything that happens becomes an event, every action is carried out.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bitcoin::p2p::message::NetworkMessage;
+use bitcoin::p2p::message_blockdata::Inventory;
+use bitcoin::{BlockHash, Witness};
+use leyden_net::{Action, Ctx, Direction, Event, PeerId, PeerSet, RelayedTx, encode_frame};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection::{Connection, Counters, Outbox};
+use super::dial::{self, Backoff};
+use super::work::{Offer, Workers};
+use super::{Command, DriverConfig};
+use crate::backend::{Backend, ChainEvent};
+use crate::error::NodeError;
+use crate::sync::lock;
+use crate::types::PeerInfo;
+
+/// Messages and connections that wait for the core; beyond that the connections wait.
+const INPUT_QUEUE: usize = 256;
+const TICK: Duration = Duration::from_millis(100);
+/// How often a new peer is looked for.
+const SEARCH: Duration = Duration::from_secs(5);
+/// What was queued before a disconnection has this long to leave.
+const FAREWELL: Duration = Duration::from_secs(5);
+const DISCOURAGED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_DISCOURAGED: usize = 10_000;
+/// Connections that one address may open (addresses of this machine excepted).
+const MAX_INBOUND_PER_ADDRESS: usize = 8;
+
+/// What connections and the listener tell the core.
+pub(super) enum Input {
+    Connected {
+        stream: TcpStream,
+        address: SocketAddr,
+        direction: Direction,
+        /// Dropped when the connection is over.
+        ended: Option<oneshot::Sender<()>>,
+    },
+    Message {
+        peer: PeerId,
+        message: NetworkMessage,
+        /// The message's share of what the peer may have unhandled.
+        permit: OwnedSemaphorePermit,
+    },
+    Closed {
+        peer: PeerId,
+    },
+    /// An attempt to connect failed.
+    Unreachable {
+        address: SocketAddr,
+        reason: String,
+    },
+}
+
+/// Who waits for the outcome of an attempt to connect.
+type Waiting = oneshot::Sender<Result<(), NodeError>>;
+
+struct Remote {
+    address: SocketAddr,
+    direction: Direction,
+    outbox: Outbox,
+    counters: Arc<Counters>,
+    stop: CancellationToken,
+}
+
+/// The core before and while it runs.
+pub(super) struct Core {
+    config: DriverConfig,
+    backend: Arc<dyn Backend>,
+    peers: PeerSet,
+    workers: Workers,
+    remotes: BTreeMap<PeerId, Remote>,
+    next_peer: u64,
+    /// Configured peers, each with the token that ends the attempts.
+    dialers: HashMap<SocketAddr, CancellationToken>,
+    waiting: Vec<(SocketAddr, Waiting)>,
+    shared_peers: Arc<Mutex<Vec<PeerInfo>>>,
+    /// Addresses that misbehaved, and until when they are not wanted.
+    discouraged: HashMap<IpAddr, Instant>,
+    started: Instant,
+    searched: Instant,
+    input: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+    outcomes: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// What the loop woke up for.
+enum Woken {
+    Stop,
+    Outcome(Event),
+    Command(Command),
+    Chain(Result<ChainEvent, broadcast::error::RecvError>),
+    Input(Input),
+    Tick,
+}
+
+impl Core {
+    pub(super) fn new(
+        config: DriverConfig,
+        backend: Arc<dyn Backend>,
+        shared_peers: Arc<Mutex<Vec<PeerInfo>>>,
+        stop: CancellationToken,
+        tasks: TaskTracker,
+    ) -> std::io::Result<Self> {
+        let outcomes = mpsc::unbounded_channel();
+        let workers = Workers::start(&backend, &outcomes.0)?;
+        let now = Instant::now();
+        Ok(Self {
+            peers: PeerSet::new(config.protocol.clone(), rand::random()),
+            config,
+            backend,
+            workers,
+            remotes: BTreeMap::new(),
+            next_peer: 0,
+            dialers: HashMap::new(),
+            waiting: Vec::new(),
+            shared_peers,
+            discouraged: HashMap::new(),
+            started: now,
+            searched: now,
+            input: mpsc::channel(INPUT_QUEUE),
+            outcomes,
+            stop,
+            tasks,
+        })
+    }
+
+    /// The way in for connections and listeners.
+    pub(super) fn input(&self) -> mpsc::Sender<Input> {
+        self.input.0.clone()
+    }
+
+    /// Runs until it is told to stop. Blocks its thread for as long as the peer logic thinks, so it wants one.
+    pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        let mut chain_events = self.backend.events();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let stop = self.stop.clone();
+        loop {
+            let woken = tokio::select! {
+                biased;
+                () = stop.cancelled() => Woken::Stop,
+                Some(outcome) = self.outcomes.1.recv() => Woken::Outcome(outcome),
+                // All handles are gone: nobody can stop us any more, so nobody wants us.
+                command = commands.recv() => command.map_or(Woken::Stop, Woken::Command),
+                event = chain_events.recv() => Woken::Chain(event),
+                _ = ticks.tick() => Woken::Tick,
+                Some(input) = self.input.1.recv() => Woken::Input(input),
+            };
+            match woken {
+                Woken::Stop | Woken::Chain(Err(broadcast::error::RecvError::Closed)) => break,
+                Woken::Outcome(event) => self.handle(event),
+                Woken::Command(command) => self.command(command),
+                Woken::Chain(Ok(ChainEvent::Tip(_)) | Err(broadcast::error::RecvError::Lagged(_))) => {
+                    self.handle(Event::TipChanged);
+                }
+                Woken::Chain(Ok(ChainEvent::Transaction { txid, wtxid, fee_rate, .. })) => {
+                    self.handle(Event::TransactionAccepted(RelayedTx { txid, wtxid, fee_rate }));
+                }
+                Woken::Chain(Ok(ChainEvent::TransactionRemoved { .. })) => {}
+                Woken::Input(Input::Connected { stream, address, direction, ended }) => {
+                    self.connected(stream, address, direction, ended);
+                }
+                Woken::Input(Input::Message { peer, message, permit }) => {
+                    self.handle(Event::Message { peer, message });
+                    drop(permit);
+                    self.answer_waiting();
+                }
+                Woken::Input(Input::Closed { peer }) => {
+                    if let Some(remote) = self.remotes.remove(&peer) {
+                        self.connection_lost(&remote, "the peer closed the connection");
+                    }
+                    self.handle(Event::Disconnected { peer });
+                }
+                Woken::Input(Input::Unreachable { address, reason }) => self.attempt_failed(address, &reason),
+                Woken::Tick => {
+                    self.handle(Event::Tick);
+                    *lock(&self.shared_peers) = self.peer_infos();
+                    self.search();
+                }
+            }
+        }
+        self.stop.cancel();
+        lock(&self.shared_peers).clear();
+        let Self { workers, outcomes, input, waiting, .. } = self;
+        drop((outcomes, input, waiting));
+        workers.join();
+    }
+
+    fn handle(&mut self, event: Event) {
+        let actions = {
+            let backend = self.backend.as_ref();
+            let ctx = Ctx { now: self.started.elapsed(), unix_time: backend.now(), chain: backend, mempool: backend };
+            self.peers.handle(event, &ctx)
+        };
+        for action in actions {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        let checked = match action {
+            Action::Send { peer, message } => {
+                self.send(peer, message);
+                return;
+            }
+            Action::ServeBlock { peer, hash, witness } => {
+                self.serve_block(peer, hash, witness);
+                return;
+            }
+            Action::Disconnect { peer, reason } => {
+                tracing::debug!(peer = peer.0, %reason, "disconnecting");
+                self.let_go(peer, &reason.to_string());
+                return;
+            }
+            Action::Discourage { address } => {
+                self.discourage(address);
+                return;
+            }
+            Action::AcceptHeaders { peer, headers } => self.workers.headers(peer, headers),
+            Action::ProcessBlock { peer, block } => self.workers.block(peer, block),
+            Action::SubmitTransaction { peer, transaction } => {
+                self.workers.transaction(peer, Offer::Single(transaction))
+            }
+            Action::SubmitPackage { peer, parent, child } => {
+                self.workers.transaction(peer, Offer::Package { parent, child })
+            }
+        };
+        if !checked {
+            tracing::error!("a worker thread of the peer-to-peer driver is gone; no more is exchanged with peers");
+            self.stop.cancel();
+        }
+    }
+
+    fn send(&mut self, peer: PeerId, message: NetworkMessage) {
+        let Some(remote) = self.remotes.get(&peer) else { return };
+        if !remote.outbox.send(encode_frame(self.config.magic, message)) {
+            tracing::debug!(peer = peer.0, "the peer does not read what it is sent; disconnecting");
+            remote.stop.cancel();
+        }
+    }
+
+    fn serve_block(&mut self, peer: PeerId, hash: BlockHash, witness: bool) {
+        let Some(remote) = self.remotes.get(&peer) else { return };
+        let (backend, outbox, magic) = (Arc::clone(&self.backend), remote.outbox.clone(), self.config.magic);
+        let outcomes = self.outcomes.0.clone();
+        self.tasks.spawn_blocking(move || {
+            let sent = match backend.block(&hash) {
+                Ok(Some(block)) => {
+                    let mut block = Arc::unwrap_or_clone(block);
+                    if !witness {
+                        let inputs = block.txdata.iter_mut().flat_map(|transaction| &mut transaction.input);
+                        inputs.for_each(|input| input.witness = Witness::new());
+                    }
+                    outbox.send_block(encode_frame(magic, NetworkMessage::Block(block)))
+                }
+                Ok(None) => false,
+                Err(error) => {
+                    tracing::error!(%hash, %error, "cannot read a block for a peer");
+                    false
+                }
+            };
+            if !sent {
+                let missing = NetworkMessage::NotFound(vec![Inventory::WitnessBlock(hash)]);
+                // If the peer reads too slowly, the next message to it will notice.
+                let _ = outbox.send(encode_frame(magic, missing));
+                let _ = outcomes.send(Event::BlockServed { peer });
+            }
+        });
+    }
+
+    fn connected(
+        &mut self,
+        stream: TcpStream,
+        address: SocketAddr,
+        direction: Direction,
+        ended: Option<oneshot::Sender<()>>,
+    ) {
+        if direction == Direction::Inbound && !self.has_room_for(address.ip()) {
+            tracing::debug!(%address, "connection refused");
+            return;
+        }
+        let peer = PeerId(self.next_peer);
+        self.next_peer = self.next_peer.wrapping_add(1);
+        let (outbox, outgoing) = Outbox::new();
+        let counters = Arc::new(Counters::default());
+        let stop = self.stop.child_token();
+        let remote =
+            Remote { address, direction, outbox: outbox.clone(), counters: Arc::clone(&counters), stop: stop.clone() };
+        self.remotes.insert(peer, remote);
+        let connection = Connection {
+            peer,
+            stream,
+            magic: self.config.magic,
+            outgoing,
+            outbox,
+            counters,
+            input: self.input(),
+            outcomes: self.outcomes.0.clone(),
+            stop,
+            ended,
+        };
+        self.tasks.spawn(connection.run());
+        self.handle(Event::Connected { peer, address, direction });
+    }
+
+    fn has_room_for(&mut self, address: IpAddr) -> bool {
+        if self.discouraged.get(&address).is_some_and(|until| *until > Instant::now()) {
+            return false;
+        }
+        let inbound = || self.remotes.values().filter(|remote| remote.direction == Direction::Inbound);
+        let of_address = inbound().filter(|remote| remote.address.ip() == address).count();
+        inbound().count() < self.config.max_inbound && (address.is_loopback() || of_address < MAX_INBOUND_PER_ADDRESS)
+    }
+
+    /// Closes a connection once what is queued was sent, or after a short while.
+    fn let_go(&mut self, peer: PeerId, reason: &str) {
+        let Some(remote) = self.remotes.remove(&peer) else { return };
+        self.connection_lost(&remote, reason);
+        remote.outbox.close();
+        self.tasks.spawn(async move {
+            let _ = tokio::time::timeout(FAREWELL, remote.stop.cancelled()).await;
+            remote.stop.cancel();
+        });
+    }
+
+    fn discourage(&mut self, address: IpAddr) {
+        let now = Instant::now();
+        if self.discouraged.len() >= MAX_DISCOURAGED {
+            self.discouraged.retain(|_, until| *until > now);
+        }
+        if self.discouraged.len() < MAX_DISCOURAGED {
+            self.discouraged.insert(address, now + DISCOURAGED_FOR);
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Keep(address) => self.keep(address),
+            Command::Connect { address, answer } => {
+                self.waiting.push((address, answer));
+                self.keep(address);
+                self.answer_waiting();
+            }
+            Command::Disconnect(address) => {
+                if let Some(stop) = self.dialers.remove(&address) {
+                    stop.cancel();
+                }
+                let ids: Vec<PeerId> =
+                    self.remotes.iter().filter(|(_, remote)| remote.address == address).map(|(id, _)| *id).collect();
+                for peer in ids {
+                    self.let_go(peer, "this side closed the connection");
+                    self.handle(Event::Disconnected { peer });
+                }
+            }
+        }
+    }
+
+    /// Connects to a peer, and again whenever the connection ends.
+    fn keep(&mut self, address: SocketAddr) {
+        if self.dialers.contains_key(&address) {
+            return;
+        }
+        let stop = self.stop.child_token();
+        self.dialers.insert(address, stop.clone());
+        let backoff = Backoff { first: self.config.reconnect_after, longest: self.config.reconnect_at_most };
+        self.tasks.spawn(dial::stay_connected(address, backoff, self.input(), stop));
+    }
+
+    /// Tells those who wait for a connection that it is there.
+    fn answer_waiting(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let infos = self.peer_infos();
+        let is_ready = |address: &SocketAddr| infos.iter().any(|peer| peer.address == *address && !peer.inbound);
+        let (ready, waiting) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|(address, _)| is_ready(address));
+        self.waiting = waiting;
+        *lock(&self.shared_peers) = infos;
+        for (_, answer) in ready {
+            let _ = answer.send(Ok(()));
+        }
+    }
+
+    fn connection_lost(&mut self, remote: &Remote, reason: &str) {
+        if remote.direction == Direction::Outbound {
+            self.attempt_failed(remote.address, reason);
+        }
+    }
+
+    /// Tells those who wait for a connection that it failed. Then there are no further attempts either.
+    fn attempt_failed(&mut self, address: SocketAddr, reason: &str) {
+        let all = std::mem::take(&mut self.waiting);
+        let (failed, waiting): (Vec<_>, Vec<_>) = all.into_iter().partition(|(wanted, _)| *wanted == address);
+        self.waiting = waiting;
+        if failed.is_empty() {
+            return;
+        }
+        if let Some(stop) = self.dialers.remove(&address) {
+            stop.cancel();
+        }
+        for (_, answer) in failed {
+            let _ = answer.send(Err(NodeError::Unreachable { address, reason: reason.into() }));
+        }
+    }
+
+    fn peer_infos(&self) -> Vec<PeerInfo> {
+        let ready = self.peers.peers().into_iter().filter(|peer| peer.ready);
+        ready
+            .filter_map(|peer| {
+                let remote = self.remotes.get(&peer.peer)?;
+                Some(PeerInfo {
+                    address: peer.address,
+                    inbound: peer.direction == Direction::Inbound,
+                    user_agent: peer.user_agent,
+                    protocol_version: peer.version,
+                    start_height: peer.start_height,
+                    bytes_sent: remote.counters.sent.load(Ordering::Relaxed),
+                    bytes_received: remote.counters.received.load(Ordering::Relaxed),
+                })
+            })
+            .collect()
+    }
+
+    /// Opens a connection to an address that peers told of, now and then, while there are too few.
+    fn search(&mut self) {
+        if self.searched.elapsed() < SEARCH {
+            return;
+        }
+        self.searched = Instant::now();
+        let outbound = self.remotes.values().filter(|remote| remote.direction == Direction::Outbound).count();
+        if outbound >= self.config.max_outbound {
+            return;
+        }
+        let Some(address) = self.peers.pick_address(self.backend.now()) else { return };
+        if self.discouraged.get(&address.ip()).is_some_and(|until| *until > Instant::now()) {
+            return;
+        }
+        let (input, stop) = (self.input(), self.stop.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = dial::connect_once(address, &input) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+}

@@ -1,0 +1,91 @@
+//! How connections come about.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use leyden_net::Direction;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::core::Input;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that lasted this long was a success: the next failure is a first one.
+const LASTING: Duration = Duration::from_secs(30);
+
+/// How long to wait between attempts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Backoff {
+    pub(super) first: Duration,
+    pub(super) longest: Duration,
+}
+
+/// Accepts connections until it is told to stop.
+pub(super) async fn listen(listener: TcpListener, input: mpsc::Sender<Input>, stop: CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                let new = Input::Connected { stream, address, direction: Direction::Inbound, ended: None };
+                if input.send(new).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: others may close theirs.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+/// Keeps up a connection to a configured peer until it is told to stop.
+pub(super) async fn stay_connected(
+    address: SocketAddr,
+    backoff: Backoff,
+    input: mpsc::Sender<Input>,
+    stop: CancellationToken,
+) {
+    let mut pause = backoff.first;
+    loop {
+        let started = tokio::time::Instant::now();
+        tokio::select! {
+            () = connect_once(address, &input) => {}
+            () = stop.cancelled() => return,
+        }
+        if started.elapsed() >= LASTING {
+            pause = backoff.first;
+        }
+        // Two nodes that are configured with each other should not try in step for ever.
+        let jittered = pause.mul_f64(rand::random_range(0.75..1.25));
+        tokio::select! {
+            () = tokio::time::sleep(jittered) => {}
+            () = stop.cancelled() => return,
+        }
+        pause = pause.saturating_mul(2).min(backoff.longest);
+    }
+}
+
+/// Connects and returns when the connection has ended or failed.
+pub(super) async fn connect_once(address: SocketAddr, input: &mpsc::Sender<Input>) {
+    let reason = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => {
+            let (ended, end) = oneshot::channel();
+            let new = Input::Connected { stream, address, direction: Direction::Outbound, ended: Some(ended) };
+            if input.send(new).await.is_ok() {
+                // An error only says that the sender is gone, which is what is waited for.
+                let _ = end.await;
+            }
+            return;
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {} seconds", CONNECT_TIMEOUT.as_secs()),
+    };
+    tracing::debug!(%address, %reason, "cannot connect");
+    let _ = input.send(Input::Unreachable { address, reason }).await;
+}

@@ -1,0 +1,194 @@
+//! Sockets: everything between `leyden-net`'s pure peers and the operating system.
+//!
+//! ```text
+//!   listener, dialers ──▶ connection task (a peer each) ──▶ messages ──▶ core: PeerSet::handle
+//!                              ▲  frames                                   │ actions
+//!                              └───────────────────────────────────────────┤
+//!   backend ◀── worker threads: headers · blocks · transactions ◀──────────┤
+//!      │                │ outcomes                                         │
+//!      └─ ChainEvent ───┴──────────────────────────────────────▶ core ─────┘
+//! ```
+//!
+//! What it promises:
+//! * The runtime's threads never wait for a disk or a signature check: the core runs on a blocking thread of its own,
+//!   checks on worker threads, and blocks are read for peers on the blocking pool.
+//! * What a peer can make wait here is bounded: bytes read and not yet handled, bytes written and not yet sent, blocks
+//!   being served. A peer that does not read is let go.
+//! * Configured peers are connected again whenever the connection ends, after a pause that grows.
+
+mod connection;
+mod core;
+mod dial;
+mod work;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bitcoin::p2p::Magic;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::backend::Backend;
+use crate::error::NodeError;
+use crate::node::{BoxFuture, Network};
+use crate::sync::lock;
+use crate::types::PeerInfo;
+
+/// Settings of a [`Driver`].
+#[derive(Clone, Debug)]
+pub struct DriverConfig {
+    /// The four bytes that open every message of the network.
+    pub magic: Magic,
+    /// Where to accept connections; port 0 lets the system choose one.
+    pub listen: Option<SocketAddr>,
+    /// Peers to stay connected to.
+    pub connect: Vec<SocketAddr>,
+    /// Connections that others may open to us.
+    pub max_inbound: usize,
+    /// Connections that are opened to addresses that peers tell of. 0: to configured peers only.
+    pub max_outbound: usize,
+    /// The first pause before a configured peer is tried again; it doubles with each failure.
+    pub reconnect_after: Duration,
+    /// The longest such pause.
+    pub reconnect_at_most: Duration,
+    pub protocol: leyden_net::Config,
+}
+
+impl DriverConfig {
+    /// Settings of a node that neither listens nor connects yet.
+    pub fn new(magic: Magic, protocol: leyden_net::Config) -> Self {
+        Self {
+            magic,
+            listen: None,
+            connect: Vec::new(),
+            max_inbound: 117,
+            max_outbound: 0,
+            reconnect_after: Duration::from_millis(500),
+            reconnect_at_most: Duration::from_secs(60),
+            protocol,
+        }
+    }
+}
+
+/// Why the driver did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    #[error("cannot listen for peers on {address}: {error}; choose another address or stop the program that uses it")]
+    Listen { address: SocketAddr, error: std::io::Error },
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// The running peer-to-peer side of a node. Cheap to clone; all clones are the same driver, which stops when the last
+/// is dropped.
+#[derive(Clone, Debug)]
+pub struct Driver {
+    commands: mpsc::UnboundedSender<Command>,
+    /// The peers as they were some tenths of a second ago at most.
+    peers: Arc<Mutex<Vec<PeerInfo>>>,
+    local_address: Option<SocketAddr>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// What a handle asks of the core.
+#[derive(Debug)]
+enum Command {
+    /// Stay connected, however often it fails.
+    Keep(SocketAddr),
+    /// Connect, tell how it went, and if it went well stay connected.
+    Connect {
+        address: SocketAddr,
+        answer: oneshot::Sender<Result<(), NodeError>>,
+    },
+    Disconnect(SocketAddr),
+}
+
+impl Driver {
+    /// Starts listening and connecting. To be called inside a tokio runtime.
+    pub async fn start(config: DriverConfig, backend: Arc<dyn Backend>) -> Result<Self, DriverError> {
+        let listener = match config.listen {
+            Some(address) => {
+                let listener = TcpListener::bind(address).await;
+                Some(listener.map_err(|error| DriverError::Listen { address, error })?)
+            }
+            None => None,
+        };
+        let local_address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let (commands, command_queue) = mpsc::unbounded_channel();
+        for address in &config.connect {
+            // The receiver is in this function.
+            let _ = commands.send(Command::Keep(*address));
+        }
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let peers = Arc::default();
+        let core = core::Core::new(config, backend, Arc::clone(&peers), stop.clone(), tasks.clone())
+            .map_err(DriverError::Thread)?;
+        if let Some(listener) = listener {
+            tasks.spawn(dial::listen(listener, core.input(), stop.clone()));
+        }
+        let runtime = tokio::runtime::Handle::current();
+        tasks.spawn_blocking(move || runtime.block_on(core.run(command_queue)));
+        Ok(Self { commands, peers, local_address, stop, tasks })
+    }
+
+    /// Where it listens.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.local_address
+    }
+
+    /// Connects to a peer, and resolves when the handshake is done or has failed. Once it succeeded, the connection is
+    /// made again whenever it ends.
+    pub async fn connect(&self, address: SocketAddr) -> Result<(), NodeError> {
+        let (answer, result) = oneshot::channel();
+        let _ = self.commands.send(Command::Connect { address, answer });
+        result.await.unwrap_or(Err(NodeError::ShuttingDown))
+    }
+
+    /// Closes all connections with this address, and does not open them again.
+    pub fn disconnect(&self, address: SocketAddr) {
+        let _ = self.commands.send(Command::Disconnect(address));
+    }
+
+    /// The peers with whom the handshake is done.
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        lock(&self.peers).clone()
+    }
+
+    /// Closes all connections and waits until nothing runs any more.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Network for Driver {
+    fn connect(&self, address: SocketAddr) -> BoxFuture<Result<(), NodeError>> {
+        let driver = self.clone();
+        Box::pin(async move { Self::connect(&driver, address).await })
+    }
+
+    fn disconnect(&self, address: SocketAddr) {
+        Self::disconnect(self, address);
+    }
+
+    fn peers(&self) -> Vec<PeerInfo> {
+        Self::peers(self)
+    }
+
+    fn local_address(&self) -> Option<SocketAddr> {
+        Self::local_address(self)
+    }
+
+    fn stop(&self) -> BoxFuture<()> {
+        let driver = self.clone();
+        Box::pin(async move { driver.shutdown().await })
+    }
+}
+
+#[cfg(test)]
+mod tests;

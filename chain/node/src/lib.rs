@@ -1,0 +1,52 @@
+//! The full node: everything between the pure rules of `leyden-consensus` and the daemon.
+//!
+//! ```text
+//!   peers ── driver ──▶ Backend ──▶ chainstate ──▶ one atomic batch: coins, undo, indexes, tip ──▶ RocksDB
+//!                          │            │
+//!                          ▼            ▼
+//!   wallet, channels ─▶ Node ◀── notices: every block connected or disconnected, in order, at least once
+//!                          │
+//!                          ▼
+//!                       mempool ──▶ template ──▶ miner
+//! ```
+//!
+//! What it promises:
+//! * The stored state is always that of exactly one tip. A crash at any instant leaves the tip before or the tip
+//!   after, never something between.
+//! * A consumer that remembers the hash of the last block it processed gets every later change, through restarts and
+//!   reorganisations.
+//! * Nobody who reads notices slowly holds up the chain.
+
+pub mod backend;
+pub mod chain_index;
+pub mod chainstate;
+pub mod clock;
+pub mod coins_cache;
+pub mod config;
+pub mod core;
+pub mod driver;
+pub mod error;
+pub mod mempool;
+pub mod merkle_proof;
+pub mod miner;
+pub mod node;
+pub mod notices;
+pub mod scripts;
+pub mod store;
+mod sync;
+pub mod template;
+pub mod types;
+
+pub use backend::{Backend, BlockAccepted, ChainEvent, HeadersAccepted};
+pub use clock::Clock;
+pub use config::NodeConfig;
+pub use driver::{Driver, DriverConfig, DriverError};
+pub use error::{BlockRejected, HeadersRejected, MempoolError, NodeError, StoreError};
+pub use mempool::Policy;
+pub use merkle_proof::MerkleProof;
+pub use node::{Network, Node};
+pub use notices::NoticeStream;
+pub use types::{
+    BlockRef, MempoolEntryInfo, MempoolInfo, MiningStatus, Notice, OutputInfo, PeerInfo, RemovalReason, Spend, Tip,
+    TransactionInfo, UtxoSet,
+};

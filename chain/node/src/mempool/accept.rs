@@ -1,0 +1,364 @@
+//! What a transaction must satisfy to come into the pool.
+//!
+//! ```text
+//!   examine: rules ─ form ─ locks ─ inputs ─ fee        what the transaction is
+//!      │
+//!   admit:   minimum fee ─ relatives ─ replacement      what it does to the pool
+//!      │
+//!   verify:  scripts                                    last, because it costs most
+//!      ▼
+//!   Plan ──▶ Mempool::apply
+//! ```
+//!
+//! Nothing changes before the plan is applied.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use bitcoin::{Amount, OutPoint, Transaction, TxOut, Txid};
+use leyden_consensus::script::ScriptFlags;
+use leyden_consensus::weight::{SigopRules, sigop_cost};
+use leyden_consensus::{
+    Coin, CoinSource, ScriptCheck, TransactionError, check_transaction, check_transaction_inputs, locktime,
+};
+
+use super::policy::{ChainLimit, Policy};
+use super::pool::{Entry, Mempool, NewEntry};
+use super::rate::fee_at;
+use super::replace::{self, Replacement};
+use super::truc::{self, Parent};
+use super::{Totals, standard};
+use crate::coins_cache::CoinsCache;
+use crate::error::{MempoolError, NodeError, NonStandard};
+use crate::scripts::ScriptVerifier;
+
+/// Why a transaction is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// Somebody sent it.
+    New,
+    /// It was in the pool or in a block before a reorganisation: fee and limits are not asked again, and it replaces
+    /// nothing.
+    Return,
+}
+
+/// Everything that the decision depends on: the pool, the tip, and the policy.
+pub struct Acceptor<'a> {
+    pub pool: &'a Mempool,
+    pub policy: &'a Policy,
+    pub coins: &'a CoinsCache,
+    pub scripts: &'a ScriptVerifier,
+    pub place: NextBlock<'a>,
+    pub now: u64,
+}
+
+/// The block that the transaction could come into: the one after the tip.
+#[derive(Clone, Copy)]
+pub struct NextBlock<'a> {
+    pub height: u32,
+    pub parent_median_time: u32,
+    /// Median times of the active chain, by height.
+    pub times: &'a dyn locktime::MedianTimes,
+}
+
+/// A change to the pool that may be applied.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Parents before children.
+    pub entries: Vec<NewEntry>,
+    /// Entries that leave, with all their descendants.
+    pub leaving: BTreeSet<Txid>,
+}
+
+/// What applying a plan did.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    pub replaced: Vec<Entry>,
+    pub evicted: Vec<Entry>,
+}
+
+/// A transaction that is valid but for its scripts, and what the pool needs to know of it.
+pub(super) struct Candidate {
+    pub entry: NewEntry,
+    pub spent: Vec<TxOut>,
+    /// Entries that spend the same outputs.
+    pub conflicts: BTreeSet<Txid>,
+}
+
+/// Outputs of transactions that are offered together with the one that is looked at.
+pub(super) type PackageOutputs = HashMap<OutPoint, TxOut>;
+
+impl Acceptor<'_> {
+    /// Decides about one transaction.
+    pub fn check(&self, transaction: Arc<Transaction>, occasion: Occasion) -> Result<Plan, MempoolError> {
+        let candidate = self.examine(transaction, occasion, &PackageOutputs::new())?;
+        let leaving = match occasion {
+            Occasion::New => self.admit(&candidate)?,
+            Occasion::Return => match candidate.conflicts.first() {
+                Some(conflict) => return Err(MempoolError::SpendsConflicting(*conflict)),
+                None => BTreeSet::new(),
+            },
+        };
+        self.verify(std::slice::from_ref(&candidate))?;
+        Ok(Plan { entries: vec![candidate.entry], leaving })
+    }
+
+    pub(super) fn examine(
+        &self,
+        transaction: Arc<Transaction>,
+        occasion: Occasion,
+        package: &PackageOutputs,
+    ) -> Result<Candidate, MempoolError> {
+        if transaction.is_coinbase() {
+            return Err(MempoolError::Coinbase);
+        }
+        check_transaction(&transaction).map_err(MempoolError::Invalid)?;
+        standard::check_size(&transaction)?;
+        if self.policy.require_standard {
+            standard::check_transaction(&transaction, self.policy)?;
+        }
+        if !locktime::is_final(&transaction, self.place.height, self.place.parent_median_time) {
+            return Err(MempoolError::NonFinal);
+        }
+        let (txid, wtxid) = (transaction.compute_txid(), transaction.compute_wtxid());
+        if let Some(known) = self.pool.get(&txid) {
+            return Err(match known.wtxid == wtxid {
+                true => MempoolError::AlreadyInMempool(txid),
+                false => MempoolError::SameTransactionOtherWitness(txid),
+            });
+        }
+        let coins = self.coins_of(&transaction, &txid, package)?;
+        let fee = self.check_coins(&transaction, &coins)?;
+        let spent: Vec<TxOut> = coins.into_iter().map(|coin| coin.output).collect();
+        let sigop_cost = sigop_cost(&transaction, &spent, SigopRules::P2shAndWitness);
+        if self.policy.require_standard {
+            standard::check_inputs(&transaction, &spent, sigop_cost)?;
+            if occasion == Occasion::New
+                && fee > Amount::ZERO
+                && standard::dust_outputs(&transaction, self.policy).next().is_some()
+            {
+                return Err(NonStandard::DustWithFee.into());
+            }
+        }
+        let conflicts = transaction.input.iter().filter_map(|input| self.pool.spender(&input.previous_output));
+        let conflicts = conflicts.map(|(txid, _)| txid).collect();
+        let weight = transaction.weight();
+        let virtual_bytes = standard::virtual_bytes(weight, sigop_cost);
+        let entry = NewEntry {
+            transaction,
+            txid,
+            wtxid,
+            fee,
+            weight: weight.to_wu(),
+            virtual_bytes,
+            sigop_cost,
+            time: self.now,
+        };
+        Ok(Candidate { entry, spent, conflicts })
+    }
+
+    /// The spent coins in input order; those of the pool and the package count as created in the next block.
+    fn coins_of(
+        &self,
+        transaction: &Transaction,
+        txid: &Txid,
+        package: &PackageOutputs,
+    ) -> Result<Vec<Coin>, MempoolError> {
+        let mut coins = Vec::with_capacity(transaction.input.len());
+        for outpoint in transaction.input.iter().map(|input| input.previous_output) {
+            let unconfirmed = self.pool.output(&outpoint).or_else(|| package.get(&outpoint));
+            let coin = match unconfirmed {
+                Some(output) => Some(Coin { output: output.clone(), height: self.place.height, is_coinbase: false }),
+                None => self.coins.coin(&outpoint).map_err(NodeError::from)?,
+            };
+            match coin {
+                Some(coin) => coins.push(coin),
+                None if self.is_confirmed(transaction, txid)? => return Err(MempoolError::AlreadyConfirmed(*txid)),
+                None => return Err(MempoolError::MissingInputs(outpoint)),
+            }
+        }
+        Ok(coins)
+    }
+
+    fn is_confirmed(&self, transaction: &Transaction, txid: &Txid) -> Result<bool, NodeError> {
+        for (vout, _) in (0u32..).zip(&transaction.output) {
+            if self.coins.coin(&OutPoint { txid: *txid, vout })?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(self.coins.store().position(txid)?.is_some())
+    }
+
+    fn check_coins(&self, transaction: &Transaction, coins: &[Coin]) -> Result<Amount, MempoolError> {
+        let heights: Vec<u32> = coins.iter().map(|coin| coin.height).collect();
+        let locks = locktime::sequence_locks(transaction, &heights, self.place.times)
+            .map_err(|error| NodeError::Invariant(error.to_string()))?;
+        if !locks.are_open(self.place.height, self.place.parent_median_time) {
+            return Err(MempoolError::NonBip68Final);
+        }
+        let coins: Vec<Option<&Coin>> = coins.iter().map(Some).collect();
+        check_transaction_inputs(transaction, &coins, self.place.height).map_err(|error| match error {
+            TransactionError::MissingInput(outpoint) => MempoolError::MissingInputs(outpoint),
+            TransactionError::ImmatureCoinbase { outpoint, depth, required } => {
+                MempoolError::PrematureCoinbaseSpend { outpoint, depth, required }
+            }
+            TransactionError::OutputsExceedInputs { inputs, outputs } => {
+                MempoolError::InputsBelowOutputs { inputs, outputs }
+            }
+            other => MempoolError::Invalid(other),
+        })
+    }
+
+    fn admit(&self, candidate: &Candidate) -> Result<BTreeSet<Txid>, MempoolError> {
+        let entry = &candidate.entry;
+        self.check_fee(entry.fee, entry.virtual_bytes)?;
+        let mut conflicts = candidate.conflicts.clone();
+        let parents = self.pool.parents_of(&entry.transaction);
+        if let Err(violation) = self.check_truc(candidate, &parents) {
+            match truc::evictable_sibling(self.pool, &entry.transaction) {
+                Some(sibling) if self.check_truc_without(candidate, &parents, &sibling).is_ok() => {
+                    conflicts.insert(sibling);
+                }
+                Some(_) | None => return Err(MempoolError::Truc(violation)),
+            }
+        }
+        let leaving = if conflicts.is_empty() {
+            BTreeSet::new()
+        } else {
+            let new = Replacement {
+                transactions: &[&entry.transaction],
+                fee: entry.fee,
+                virtual_bytes: entry.virtual_bytes,
+                conflicts: &conflicts,
+            };
+            replace::check(self.pool, self.policy, &new)?
+        };
+        self.check_limits(&[entry], &leaving)?;
+        self.check_ephemeral(&entry.transaction, &[])?;
+        Ok(leaving)
+    }
+
+    /// Is the fee enough for the relay, and for the pool as full as it is?
+    pub(super) fn check_fee(&self, fee: Amount, virtual_bytes: u64) -> Result<(), MempoolError> {
+        let required = fee_at(self.pool.minimum_fee_rate(self.policy, self.now), virtual_bytes);
+        if fee >= required {
+            return Ok(());
+        }
+        let relay = fee_at(self.policy.minimum_relay, virtual_bytes);
+        if fee < relay {
+            return Err(MempoolError::FeeBelowMinimumRelay { fee, required: relay });
+        }
+        Err(MempoolError::FeeBelowMempoolMinimum { fee, required })
+    }
+
+    fn check_truc(&self, candidate: &Candidate, parents: &BTreeSet<Txid>) -> Result<(), crate::error::TrucViolation> {
+        let leaving = self.pool.with_descendants(&candidate.conflicts);
+        self.check_truc_leaving(candidate, parents, &leaving)
+    }
+
+    fn check_truc_without(
+        &self,
+        candidate: &Candidate,
+        parents: &BTreeSet<Txid>,
+        sibling: &Txid,
+    ) -> Result<(), crate::error::TrucViolation> {
+        let mut leaving = self.pool.with_descendants(&candidate.conflicts);
+        leaving.insert(*sibling);
+        self.check_truc_leaving(candidate, parents, &leaving)
+    }
+
+    fn check_truc_leaving(
+        &self,
+        candidate: &Candidate,
+        parents: &BTreeSet<Txid>,
+        leaving: &BTreeSet<Txid>,
+    ) -> Result<(), crate::error::TrucViolation> {
+        let parents: Vec<Parent> =
+            parents.iter().filter_map(|txid| Parent::of_pool(self.pool, txid, leaving)).collect();
+        truc::check(&candidate.entry.transaction, candidate.entry.virtual_bytes, &parents)
+    }
+
+    /// Ancestors and descendants stay within the limits. The newcomers are related to each other.
+    pub(super) fn check_limits(&self, new: &[&NewEntry], leaving: &BTreeSet<Txid>) -> Result<(), MempoolError> {
+        let bytes: u64 = new.iter().map(|entry| entry.virtual_bytes).fold(0, u64::saturating_add);
+        let mut parents = BTreeSet::new();
+        for entry in new {
+            parents.extend(self.pool.parents_of(&entry.transaction));
+        }
+        let ancestors = self.pool.with_ancestors(&parents);
+        let mut sums = Totals { count: new.len(), virtual_bytes: bytes, ..Totals::default() };
+        for ancestor in ancestors.iter().filter_map(|txid| self.pool.get(txid)) {
+            sums.add(&ancestor.totals());
+        }
+        let ChainLimit { count: limit_count, virtual_bytes: limit_bytes } = self.policy.ancestors;
+        if sums.count > limit_count || sums.virtual_bytes > limit_bytes {
+            let (count, virtual_bytes) = (sums.count, sums.virtual_bytes);
+            return Err(MempoolError::TooManyAncestors { count, virtual_bytes, limit_count, limit_bytes });
+        }
+        let ChainLimit { count: limit_count, virtual_bytes: limit_bytes } = self.policy.descendants;
+        for ancestor in &ancestors {
+            let Some(entry) = self.pool.get(ancestor) else { continue };
+            let mut sums = entry.descendants;
+            for gone in self.pool.with_descendants(&BTreeSet::from([*ancestor])).intersection(leaving) {
+                if let Some(gone) = self.pool.get(gone) {
+                    sums.subtract(&gone.totals());
+                }
+            }
+            let count = sums.count.saturating_add(new.len());
+            let virtual_bytes = sums.virtual_bytes.saturating_add(bytes);
+            if count > limit_count || virtual_bytes > limit_bytes {
+                let ancestor = *ancestor;
+                return Err(MempoolError::TooManyDescendants {
+                    ancestor,
+                    count,
+                    virtual_bytes,
+                    limit_count,
+                    limit_bytes,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Who spends a parent spends all of its dust, so that none is left behind when the parent confirms.
+    pub(super) fn check_ephemeral(
+        &self,
+        child: &Transaction,
+        package: &[Arc<Transaction>],
+    ) -> Result<(), MempoolError> {
+        let spent: BTreeSet<OutPoint> = child.input.iter().map(|input| input.previous_output).collect();
+        let parents: BTreeSet<Txid> = spent.iter().map(|outpoint| outpoint.txid).collect();
+        for parent in parents {
+            let of_package = || package.iter().find(|transaction| transaction.compute_txid() == parent);
+            let transaction = self.pool.get(&parent).map(|entry| &entry.transaction).or_else(of_package);
+            let Some(transaction) = transaction else { continue };
+            for (index, _, _) in standard::dust_outputs(transaction, self.policy) {
+                let vout = u32::try_from(index).unwrap_or(u32::MAX);
+                if !spent.contains(&OutPoint { txid: parent, vout }) {
+                    return Err(MempoolError::UnspentEphemeralDust { parent });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn verify(&self, candidates: &[Candidate]) -> Result<(), MempoolError> {
+        let flags = if self.policy.require_standard { ScriptFlags::STANDARD } else { ScriptFlags::CONSENSUS };
+        let checks: Vec<ScriptCheck<'_>> = candidates
+            .iter()
+            .map(|candidate| ScriptCheck::new(&candidate.entry.transaction, candidate.spent.clone(), flags))
+            .collect();
+        self.scripts.verify(&checks).map_err(MempoolError::Script)
+    }
+}
+
+impl Mempool {
+    /// Carries a plan out, and evicts what no longer fits.
+    pub fn apply(&mut self, plan: Plan, policy: &Policy, now: u64) -> Applied {
+        let replaced = self.remove_with_descendants(&plan.leaving);
+        for entry in plan.entries {
+            self.insert(entry);
+        }
+        Applied { replaced, evicted: self.trim(policy, now) }
+    }
+}

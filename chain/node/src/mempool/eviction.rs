@@ -1,0 +1,104 @@
+//! What goes when the pool is full, and what newcomers must pay afterwards.
+//!
+//! The pool drops the transaction whose loss, together with everything that spends it, costs a miner least per byte,
+//! until it fits. The minimum fee rate then rises just above what was dropped, so that the same bandwidth is not spent
+//! again on what would be dropped at once. It sinks by half every twelve hours (faster while the pool is far from
+//! full), but only after a block has come: before that nothing has changed.
+
+use std::collections::BTreeSet;
+
+use bitcoin::FeeRate;
+
+use super::policy::Policy;
+use super::pool::{Entry, Mempool};
+use super::rate::add_rates;
+
+const HALF_LIFE_SECONDS: u64 = 12 * 3600;
+
+/// The minimum fee rate that evictions have set.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Floor {
+    /// Satoshi per 1000 weight units.
+    rate: u64,
+    since: u64,
+    block_since_rise: bool,
+}
+
+impl Floor {
+    fn raise(&mut self, rate: FeeRate, now: u64) {
+        if rate.to_sat_per_kwu() > self.rate {
+            self.rate = rate.to_sat_per_kwu();
+            self.since = now;
+            self.block_since_rise = false;
+        }
+    }
+
+    fn decayed(&self, pool_memory: usize, policy: &Policy, now: u64) -> u64 {
+        if self.rate == 0 || !self.block_since_rise {
+            return self.rate;
+        }
+        let half_life = if pool_memory < policy.max_memory_bytes / 4 {
+            HALF_LIFE_SECONDS / 4
+        } else if pool_memory < policy.max_memory_bytes / 2 {
+            HALF_LIFE_SECONDS / 2
+        } else {
+            HALF_LIFE_SECONDS
+        };
+        let elapsed = now.saturating_sub(self.since);
+        let halvings = u32::try_from(elapsed / half_life).unwrap_or(u32::MAX);
+        let whole = self.rate.checked_shr(halvings).unwrap_or(0);
+        // Between two halvings the rate falls in a straight line, which stays above the curve by 6% at most.
+        let part = elapsed % half_life;
+        let rate = whole.saturating_sub(whole.saturating_mul(part) / half_life.saturating_mul(2));
+        if rate < policy.incremental_relay.to_sat_per_kwu() / 2 { 0 } else { rate }
+    }
+}
+
+impl Mempool {
+    /// The lowest fee rate that is accepted now.
+    pub fn minimum_fee_rate(&self, policy: &Policy, now: u64) -> FeeRate {
+        let floor = self.floor.decayed(self.memory(), policy, now);
+        FeeRate::from_sat_per_kwu(floor).max(policy.minimum_relay)
+    }
+
+    /// A block came: the floor may sink from now on.
+    pub fn note_block(&mut self, policy: &Policy, now: u64) {
+        let rate = self.floor.decayed(self.memory(), policy, now);
+        self.floor = Floor { rate, since: now, block_since_rise: true };
+    }
+
+    /// Evicts until the pool fits. Returns what was evicted.
+    pub fn trim(&mut self, policy: &Policy, now: u64) -> Vec<Entry> {
+        let mut evicted = Vec::new();
+        while self.memory() > policy.max_memory_bytes {
+            let Some(cheapest) = self.cheapest() else { break };
+            let dropped = cheapest.descendants.rate().per_kwu();
+            let txid = cheapest.txid;
+            let rate = add_rates(dropped, policy.incremental_relay);
+            self.floor.raise(rate, now);
+            evicted.extend(self.remove_with_descendants(&BTreeSet::from([txid])));
+        }
+        evicted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_floor_halves_in_twelve_hours_once_a_block_has_come() {
+        let policy = Policy::default();
+        let full = policy.max_memory_bytes;
+        let mut floor = Floor::default();
+        floor.raise(FeeRate::from_sat_per_kwu(1_000), 0);
+        assert_eq!(floor.decayed(full, &policy, 10 * HALF_LIFE_SECONDS), 1_000, "nothing has changed without a block");
+        floor.block_since_rise = true;
+        assert_eq!(floor.decayed(full, &policy, HALF_LIFE_SECONDS), 500);
+        assert_eq!(floor.decayed(full, &policy, HALF_LIFE_SECONDS / 2), 750);
+        assert_eq!(floor.decayed(0, &policy, HALF_LIFE_SECONDS), 62, "faster while there is room");
+        assert_eq!(floor.decayed(full, &policy, 10 * HALF_LIFE_SECONDS), 0);
+        floor.raise(FeeRate::from_sat_per_kwu(10), 5);
+        assert_eq!(floor.rate, 1_000, "a cheaper eviction does not lower it");
+    }
+}

@@ -1,0 +1,141 @@
+//! A child with its unconfirmed parents, taken together: how a commitment transaction without a sufficient fee of its
+//! own gets in, by the child that pays for it.
+//!
+//! Each transaction is first tried alone. What fails for its fee only, and the child that could not come because of
+//! that, is then judged by the fee of all of them over the size of all of them. A package that replaces others must be
+//! one parent with one child and nothing else unconfirmed around them, so that its fee rate says what a miner gains.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use bitcoin::{Amount, OutPoint, Transaction, Txid};
+
+use super::accept::{Acceptor, Candidate, Occasion, PackageOutputs, Plan};
+use super::policy::Policy;
+use super::rate::fee_at;
+use super::replace::{self, Replacement};
+use super::truc::{self, Parent};
+use crate::error::{MempoolError, PackageError};
+
+/// What the list is, whatever the pool holds.
+pub fn check_shape(transactions: &[Arc<Transaction>], policy: &Policy) -> Result<(), PackageError> {
+    let count = transactions.len();
+    if count > policy.max_package_count {
+        return Err(PackageError::TooMany { count, limit: policy.max_package_count });
+    }
+    let weight = transactions.iter().map(|transaction| transaction.weight().to_wu()).fold(0, u64::saturating_add);
+    if count > 1 && weight > policy.max_package_weight {
+        return Err(PackageError::TooHeavy { weight, limit: policy.max_package_weight });
+    }
+    let txids: Vec<Txid> = transactions.iter().map(|transaction| transaction.compute_txid()).collect();
+    let mut spent = HashSet::new();
+    let inputs = transactions.iter().flat_map(|transaction| &transaction.input);
+    if !inputs.into_iter().all(|input| spent.insert(input.previous_output))
+        || txids.iter().collect::<HashSet<_>>().len() != count
+    {
+        return Err(PackageError::Conflicting);
+    }
+    let mut later: HashSet<Txid> = txids.iter().copied().collect();
+    for (transaction, txid) in transactions.iter().zip(&txids) {
+        if transaction.input.iter().any(|input| later.contains(&input.previous_output.txid)) {
+            return Err(PackageError::NotSorted);
+        }
+        later.remove(txid);
+    }
+    let Some((child, parents)) = txids.split_last() else { return Err(PackageError::Empty) };
+    let spent_by_child: HashSet<Txid> = transactions
+        .last()
+        .into_iter()
+        .flat_map(|transaction| &transaction.input)
+        .map(|input| input.previous_output.txid)
+        .collect();
+    if parents.iter().any(|parent| !spent_by_child.contains(parent)) || spent_by_child.contains(child) {
+        return Err(PackageError::NotChildWithParents);
+    }
+    Ok(())
+}
+
+impl Acceptor<'_> {
+    /// Decides about transactions together that were refused alone for their fee (and about their child).
+    pub fn check_package(&self, transactions: &[Arc<Transaction>]) -> Result<Plan, MempoolError> {
+        let of = |txid: Txid, error: MempoolError| match error {
+            MempoolError::Node(_) => error,
+            other => MempoolError::Package(PackageError::Transaction { txid, error: Box::new(other) }),
+        };
+        let mut outputs = PackageOutputs::new();
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for transaction in transactions {
+            let txid = transaction.compute_txid();
+            let candidate = self
+                .examine(Arc::clone(transaction), Occasion::New, &outputs)
+                .and_then(|candidate| self.check_own_fee(&candidate).map(|()| candidate))
+                .map_err(|error| of(txid, error))?;
+            self.check_package_truc(&candidate, &candidates).map_err(|error| of(txid, error))?;
+            self.check_ephemeral(transaction, transactions).map_err(|error| of(txid, error))?;
+            for (vout, output) in (0u32..).zip(&transaction.output) {
+                outputs.insert(OutPoint { txid, vout }, output.clone());
+            }
+            candidates.push(candidate);
+        }
+        let fees = candidates.iter().map(|candidate| candidate.entry.fee);
+        let fee = fees.fold(Amount::ZERO, |sum, fee| sum.checked_add(fee).unwrap_or(Amount::MAX));
+        let virtual_bytes =
+            candidates.iter().map(|candidate| candidate.entry.virtual_bytes).fold(0, u64::saturating_add);
+        let required = fee_at(self.pool.minimum_fee_rate(self.policy, self.now), virtual_bytes);
+        if fee < required {
+            return Err(PackageError::FeeTooLow { fee, required }.into());
+        }
+        let leaving = self.package_replacement(&candidates, fee, virtual_bytes)?;
+        let entries: Vec<_> = candidates.iter().map(|candidate| &candidate.entry).collect();
+        self.check_limits(&entries, &leaving)?;
+        self.verify(&candidates)?;
+        Ok(Plan { entries: candidates.into_iter().map(|candidate| candidate.entry).collect(), leaving })
+    }
+
+    /// A parent below the relay minimum would be worth nothing once its child is gone; only version 3, which allows no
+    /// second child and no chain, may rely on the child altogether.
+    fn check_own_fee(&self, candidate: &Candidate) -> Result<(), MempoolError> {
+        let entry = &candidate.entry;
+        let required = fee_at(self.policy.minimum_relay, entry.virtual_bytes);
+        if truc::is_truc(&entry.transaction) || entry.fee >= required {
+            return Ok(());
+        }
+        Err(MempoolError::FeeBelowMinimumRelay { fee: entry.fee, required })
+    }
+
+    fn check_package_truc(&self, candidate: &Candidate, before: &[Candidate]) -> Result<(), MempoolError> {
+        let entry = &candidate.entry;
+        let spent: BTreeSet<Txid> = entry.transaction.input.iter().map(|input| input.previous_output.txid).collect();
+        let in_pool = self.pool.parents_of(&entry.transaction);
+        let leaving = self.pool.with_descendants(&candidate.conflicts);
+        let mut parents: Vec<Parent> =
+            in_pool.iter().filter_map(|txid| Parent::of_pool(self.pool, txid, &leaving)).collect();
+        for parent in before.iter().map(|parent| &parent.entry).filter(|parent| spent.contains(&parent.txid)) {
+            let has_parents = !self.pool.parents_of(&parent.transaction).is_empty();
+            let truc = truc::is_truc(&parent.transaction);
+            parents.push(Parent { txid: parent.txid, truc, has_parents, other_children: BTreeSet::new() });
+        }
+        truc::check(&entry.transaction, entry.virtual_bytes, &parents).map_err(MempoolError::Truc)
+    }
+
+    fn package_replacement(
+        &self,
+        candidates: &[Candidate],
+        fee: Amount,
+        virtual_bytes: u64,
+    ) -> Result<BTreeSet<Txid>, MempoolError> {
+        let conflicts: BTreeSet<Txid> =
+            candidates.iter().flat_map(|candidate| candidate.conflicts.iter().copied()).collect();
+        if conflicts.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let transactions: Vec<&Transaction> =
+            candidates.iter().map(|candidate| candidate.entry.transaction.as_ref()).collect();
+        let alone = transactions.iter().all(|transaction| self.pool.parents_of(transaction).is_empty());
+        if candidates.len() != 2 || !alone {
+            return Err(PackageError::ReplacementShape.into());
+        }
+        let new = Replacement { transactions: &transactions, fee, virtual_bytes, conflicts: &conflicts };
+        replace::check(self.pool, self.policy, &new)
+    }
+}

@@ -1,0 +1,434 @@
+//! The handle through which the daemon, its wallet and its channels use the chain.
+//!
+//! Methods that are not `async` answer from memory. The others do their disk and signature work on threads of their
+//! own, never on the runtime's.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use bitcoin::block::Header;
+use bitcoin::p2p::Magic;
+use bitcoin::{Block, BlockHash, FeeRate, OutPoint, ScriptBuf, Transaction, Txid};
+use leyden_consensus::{Coin, Params, Retarget};
+
+use crate::backend::{Backend, BlockAccepted, HeadersAccepted};
+use crate::clock::Clock;
+use crate::config::NodeConfig;
+use crate::core::Core;
+use crate::driver::{Driver, DriverConfig};
+use crate::error::{BlockRejected, HeadersRejected, MempoolError, NodeError};
+use crate::mempool::Entry;
+use crate::merkle_proof::MerkleProof;
+use crate::miner::{Miner, StopOnDrop, mine_one};
+use crate::notices::NoticeStream;
+use crate::store::{Store, StoreOptions, TxPosition};
+use crate::sync::{lock, read};
+use crate::types::{
+    BlockRef, MempoolEntryInfo, MempoolInfo, MiningStatus, OutputInfo, PeerInfo, Spend, Tip, TransactionInfo, UtxoSet,
+};
+
+/// How long transactions wait for company on a regtest chain, on average.
+const REGTEST_TRICKLE: Duration = Duration::from_millis(100);
+/// On a regtest chain blocks come in bursts and nobody else mines: an announcement that was missed is made up for soon.
+const REGTEST_REFRESH: Duration = Duration::from_secs(3);
+/// And a peer on the same machine that does not answer is asked again soon.
+const REGTEST_HEADERS: Duration = Duration::from_secs(15);
+
+/// A full node. Cheap to clone; all clones are the same node.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    core: Arc<Core>,
+    miner: Mutex<Option<Miner>>,
+    network: OnceLock<Arc<dyn Network>>,
+}
+
+/// An answer that takes a while.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What the node asks of its peer-to-peer driver.
+pub trait Network: Send + Sync {
+    /// Connects, and resolves when the handshake is done or has failed.
+    fn connect(&self, address: SocketAddr) -> BoxFuture<Result<(), NodeError>>;
+    /// Ends the connection, if there is one.
+    fn disconnect(&self, address: SocketAddr);
+    fn peers(&self) -> Vec<PeerInfo>;
+    /// Where it waits for peers.
+    fn local_address(&self) -> Option<SocketAddr>;
+    /// Closes everything, and resolves when all tasks have ended.
+    fn stop(&self) -> BoxFuture<()>;
+}
+
+impl Node {
+    /// Opens the database, or makes it, and starts. Inside a tokio runtime.
+    pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
+        let driver_config = config.network.then(|| driver_config(&config));
+        let core = tokio::task::spawn_blocking(move || open(config)).await.map_err(panicked)??;
+        let inner = Inner { core: Arc::new(core), miner: Mutex::new(None), network: OnceLock::new() };
+        let node = Self { inner: Arc::new(inner) };
+        if let Some(config) = driver_config {
+            let driver = Driver::start(config, node.backend()).await;
+            let driver = driver.map_err(|error| NodeError::Network(error.to_string()))?;
+            // Nothing else sets it.
+            let _ = node.inner.network.set(Arc::new(driver));
+        }
+        Ok(node)
+    }
+
+    /// The seam for a peer-to-peer driver.
+    pub fn backend(&self) -> Arc<dyn Backend> {
+        Arc::clone(&self.inner.core) as Arc<dyn Backend>
+    }
+
+    pub fn params(&self) -> &Params {
+        &self.inner.core.params
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.inner.core.clock
+    }
+
+    // ---- the chain ----
+
+    /// The last block of the active chain.
+    pub fn tip(&self) -> Tip {
+        self.inner.core.tip()
+    }
+
+    /// The last header of the chain with most work, whose blocks may still be on their way.
+    pub fn best_header(&self) -> Tip {
+        read(&self.inner.core.index).best_header()
+    }
+
+    /// The hash of the active chain's block at this height.
+    pub fn block_hash(&self, height: u32) -> Option<BlockHash> {
+        read(&self.inner.core.index).active_at(height)
+    }
+
+    /// The header and height of any known block.
+    pub fn header(&self, hash: &BlockHash) -> Option<(Header, u32)> {
+        read(&self.inner.core.index).tree.get(hash).map(|known| (known.header, known.height))
+    }
+
+    /// Is the block part of the active chain?
+    pub fn is_active(&self, hash: &BlockHash) -> bool {
+        read(&self.inner.core.index).is_active(hash)
+    }
+
+    /// Any stored block.
+    pub async fn block(&self, hash: BlockHash) -> Result<Option<Arc<Block>>, NodeError> {
+        self.blocking(move |core| Ok(core.store.block(&hash)?)).await
+    }
+
+    /// A transaction of the active chain or the mempool.
+    pub async fn transaction(&self, txid: Txid) -> Result<Option<TransactionInfo>, NodeError> {
+        self.blocking(move |core| find_transaction(core, &txid)).await
+    }
+
+    /// The output that a short channel id names (BOLT 7): block height, index of the transaction, index of the output.
+    pub async fn output_at(&self, height: u32, index: u32, vout: u32) -> Result<Option<OutputInfo>, NodeError> {
+        self.blocking(move |core| find_output(core, TxPosition { height, index }, vout)).await
+    }
+
+    /// The coin at an outpoint, if the active chain has it unspent.
+    pub async fn coin(&self, outpoint: OutPoint) -> Result<Option<Coin>, NodeError> {
+        self.blocking(move |core| Ok(core.store.coin(&outpoint)?)).await
+    }
+
+    /// A transaction of the active chain with the proof that its block holds it.
+    pub async fn merkle_proof(&self, txid: Txid) -> Result<Option<(BlockRef, MerkleProof)>, NodeError> {
+        self.blocking(move |core| {
+            let Some(position) = core.store.position(&txid)? else { return Ok(None) };
+            let Some(hash) = core.store.active_hash(position.height)? else { return Ok(None) };
+            let block = core.store.block(&hash)?.ok_or(NodeError::MissingData(hash))?;
+            let at = BlockRef { hash, height: position.height };
+            Ok(MerkleProof::new(&block, position.index).map(|proof| (at, proof)))
+        })
+        .await
+    }
+
+    /// Who spends the output: a transaction of the active chain, else one of the mempool.
+    pub async fn spender(&self, outpoint: OutPoint) -> Result<Option<Spend>, NodeError> {
+        self.blocking(move |core| find_spender(core, &outpoint)).await
+    }
+
+    /// A hash over all unspent outputs: equal on all nodes with the same tip.
+    pub async fn utxo_set_hash(&self) -> Result<UtxoSet, NodeError> {
+        self.blocking(|core| {
+            let (hash, stats) = core.store.utxo_set()?;
+            let block = read(&core.index).block_ref(&hash).ok_or(NodeError::UnknownBlock(hash))?;
+            Ok(UtxoSet { block, hash: stats.hash, coins: stats.coins, amount: stats.amount })
+        })
+        .await
+    }
+
+    /// Notices from now on, or of everything after the block `from`. See [`crate::notices`].
+    pub fn subscribe(&self, from: Option<BlockHash>) -> Result<NoticeStream, NodeError> {
+        NoticeStream::new(Arc::clone(&self.inner.core), from)
+    }
+
+    /// Offers a block, as a peer would.
+    pub async fn submit_block(&self, block: Block) -> Result<BlockAccepted, BlockRejected> {
+        self.blocking(move |core| Ok(core.submit_block(block))).await?
+    }
+
+    /// Offers headers, as a peer would.
+    pub async fn accept_headers(&self, headers: Vec<Header>) -> Result<HeadersAccepted, HeadersRejected> {
+        self.blocking(move |core| Ok(core.accept_headers(&headers))).await?
+    }
+
+    // ---- the mempool ----
+
+    /// Offers a transaction to the mempool, which relays it.
+    pub async fn submit_transaction(&self, transaction: Transaction) -> Result<Txid, MempoolError> {
+        self.blocking(move |core| Ok(core.submit_transaction(transaction))).await?
+    }
+
+    /// Offers a child with its unconfirmed parents, parents first: the child may pay for all of them.
+    pub async fn submit_package(&self, transactions: Vec<Transaction>) -> Result<Vec<Txid>, MempoolError> {
+        self.blocking(move |core| Ok(core.submit_package(transactions))).await?
+    }
+
+    /// Would the transaction be accepted now?
+    pub async fn test_transaction(&self, transaction: Transaction) -> Result<(), MempoolError> {
+        self.blocking(move |core| Ok(core.test_transaction(transaction))).await?
+    }
+
+    pub fn mempool_info(&self) -> MempoolInfo {
+        let core = &self.inner.core;
+        let pool = read(&core.mempool);
+        MempoolInfo {
+            transactions: pool.len(),
+            virtual_bytes: pool.totals().virtual_bytes,
+            memory_bytes: pool.memory(),
+            memory_cap_bytes: core.policy.max_memory_bytes,
+            total_fee: pool.totals().fee,
+            minimum_fee_rate: pool.minimum_fee_rate(&core.policy, core.clock.now()),
+        }
+    }
+
+    /// All transactions of the mempool, parents before children.
+    pub fn mempool_entries(&self) -> Vec<MempoolEntryInfo> {
+        read(&self.inner.core.mempool).iter().map(entry_info).collect()
+    }
+
+    pub fn mempool_entry(&self, txid: &Txid) -> Option<MempoolEntryInfo> {
+        read(&self.inner.core.mempool).get(txid).map(entry_info)
+    }
+
+    /// The fee rate that should confirm a transaction within so many blocks.
+    pub fn estimate_fee(&self, blocks: u32) -> FeeRate {
+        self.inner.core.estimate_fee(blocks)
+    }
+
+    // ---- mining ----
+
+    /// Mines `count` blocks that pay to `script`, and returns their hashes. Dropping the future ends the search.
+    pub async fn generate(&self, count: u32, script: ScriptBuf) -> Result<Vec<BlockHash>, NodeError> {
+        let mut hashes = Vec::new();
+        for _ in 0..count {
+            hashes.push(self.generate_one(script.clone()).await?);
+        }
+        Ok(hashes)
+    }
+
+    /// Mines one block. Dropping the future ends the search.
+    pub async fn generate_one(&self, script: ScriptBuf) -> Result<BlockHash, NodeError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let _guard = StopOnDrop(Arc::clone(&stop));
+        let mined = self.blocking(move |core| mine_one(core, &script, cores(), &stop, &AtomicU64::new(0)));
+        tokio::select! {
+            () = self.inner.core.shutdown.cancelled() => Err(NodeError::ShuttingDown),
+            mined = mined => mined,
+        }
+    }
+
+    /// Mines without end to `script`, on so many threads (`None`: all cores). Replaces the mining that goes on, if any.
+    pub async fn start_mining(&self, script: ScriptBuf, threads: Option<usize>) -> Result<(), NodeError> {
+        self.stop_mining().await;
+        if self.inner.core.shutdown.is_cancelled() {
+            return Err(NodeError::ShuttingDown);
+        }
+        let miner = Miner::start(Arc::clone(&self.inner.core), script, threads.unwrap_or_else(cores));
+        let other = lock(&self.inner.miner).replace(miner);
+        if let Some(other) = other {
+            other.stop().await;
+        }
+        Ok(())
+    }
+
+    /// Ends the mining, and says whether there was any.
+    pub async fn stop_mining(&self) -> bool {
+        let miner = lock(&self.inner.miner).take();
+        match miner {
+            Some(miner) => {
+                miner.stop().await;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Headers tried per second, if mining goes on.
+    pub fn hash_rate(&self) -> Option<f64> {
+        lock(&self.inner.miner).as_ref().map(Miner::hash_rate)
+    }
+
+    /// Everything about the search for blocks.
+    pub fn mining_status(&self) -> Result<MiningStatus, NodeError> {
+        let core = &self.inner.core;
+        let (work, network_hash_rate) = core.network_work()?;
+        let miner = lock(&self.inner.miner);
+        Ok(MiningStatus {
+            script: miner.as_ref().map(|miner| miner.script().clone()),
+            threads: miner.as_ref().map_or(0, Miner::threads),
+            hash_rate: miner.as_ref().map_or(0.0, Miner::hash_rate),
+            blocks_found: core.found.load(Ordering::Relaxed),
+            kernel: leyden_mining::kernel::best().name(),
+            work,
+            network_hash_rate,
+        })
+    }
+
+    // ---- peers ----
+
+    /// Connects to a peer; resolves when the handshake is done.
+    pub async fn connect_peer(&self, address: SocketAddr) -> Result<(), NodeError> {
+        self.network()?.connect(address).await
+    }
+
+    pub fn disconnect_peer(&self, address: SocketAddr) -> Result<(), NodeError> {
+        self.network()?.disconnect(address);
+        Ok(())
+    }
+
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        self.inner.network.get().map(|network| network.peers()).unwrap_or_default()
+    }
+
+    /// Where peers can connect to.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.inner.network.get().and_then(|network| network.local_address())
+    }
+
+    fn network(&self) -> Result<&Arc<dyn Network>, NodeError> {
+        self.inner.network.get().ok_or_else(|| NodeError::Network("it is switched off".into()))
+    }
+
+    /// Stops mining and networking; notice streams end. The database is closed when the last handle is dropped.
+    pub async fn shutdown(&self) {
+        self.inner.core.shutdown.cancel();
+        self.stop_mining().await;
+        if let Some(network) = self.inner.network.get() {
+            network.stop().await;
+        }
+    }
+
+    async fn blocking<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Core) -> Result<R, NodeError> + Send + 'static,
+    ) -> Result<R, NodeError> {
+        let core = Arc::clone(&self.inner.core);
+        tokio::task::spawn_blocking(move || work(&core)).await.map_err(panicked)?
+    }
+}
+
+fn open(config: NodeConfig) -> Result<Core, NodeError> {
+    let options = StoreOptions {
+        path: config.data_dir.join("chain"),
+        cache_bytes: config.database_cache_bytes,
+        sync: config.sync_writes,
+        hook: config.write_hook,
+    };
+    let store = Arc::new(Store::open(options, &config.params.genesis)?);
+    Core::open(Arc::new(config.params), config.policy, config.clock, store, config.coins_in_memory)
+}
+
+fn driver_config(config: &NodeConfig) -> DriverConfig {
+    let params = &config.params;
+    let agent = concat!("/leyden:", env!("CARGO_PKG_VERSION"), "/");
+    let mut protocol = leyden_net::Config::full_node(agent, params.minimum_chain_work);
+    if matches!(params.retarget, Retarget::Never) {
+        // A chain for tests and demos: nobody's privacy is at stake, and people wait for transactions to arrive.
+        protocol.timing.trickle_inbound = REGTEST_TRICKLE;
+        protocol.timing.trickle_outbound = REGTEST_TRICKLE;
+        protocol.timing.headers_refresh = REGTEST_REFRESH;
+        protocol.timing.headers = REGTEST_HEADERS;
+        protocol.timing.transaction_delay = REGTEST_TRICKLE;
+    }
+    DriverConfig {
+        listen: config.listen,
+        connect: config.connect.clone(),
+        max_outbound: config.max_outbound,
+        ..DriverConfig::new(Magic::from_bytes(params.magic), protocol)
+    }
+}
+
+fn panicked(error: tokio::task::JoinError) -> NodeError {
+    NodeError::Invariant(error.to_string())
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn find_transaction(core: &Core, txid: &Txid) -> Result<Option<TransactionInfo>, NodeError> {
+    let pooled = read(&core.mempool).get(txid).map(|entry| Arc::clone(&entry.transaction));
+    if let Some(transaction) = pooled {
+        return Ok(Some(TransactionInfo { transaction, confirmed: None }));
+    }
+    let Some(position) = core.store.position(txid)? else { return Ok(None) };
+    let Some(hash) = core.store.active_hash(position.height)? else { return Ok(None) };
+    let block = core.store.block(&hash)?.ok_or(NodeError::MissingData(hash))?;
+    let index = usize::try_from(position.index).unwrap_or(usize::MAX);
+    let transaction = block.txdata.get(index).filter(|transaction| transaction.compute_txid() == *txid);
+    // A reorganisation between the two reads may have moved it; then it is as if the question came a moment later.
+    Ok(transaction.map(|transaction| TransactionInfo {
+        transaction: Arc::new(transaction.clone()),
+        confirmed: Some((BlockRef { hash, height: position.height }, position.index)),
+    }))
+}
+
+fn find_output(core: &Core, position: TxPosition, vout: u32) -> Result<Option<OutputInfo>, NodeError> {
+    let Some(hash) = core.store.active_hash(position.height)? else { return Ok(None) };
+    let Some(txid) = core.store.txid_at(position)? else { return Ok(None) };
+    let block = BlockRef { hash, height: position.height };
+    let outpoint = OutPoint { txid, vout };
+    if let Some(coin) = core.store.coin(&outpoint)? {
+        return Ok(Some(OutputInfo { outpoint, output: coin.output, block, unspent: true }));
+    }
+    let Some(found) = find_transaction(core, &txid)? else { return Ok(None) };
+    let output = usize::try_from(vout).ok().and_then(|vout| found.transaction.output.get(vout));
+    Ok(output.map(|output| OutputInfo { outpoint, output: output.clone(), block, unspent: false }))
+}
+
+fn find_spender(core: &Core, outpoint: &OutPoint) -> Result<Option<Spend>, NodeError> {
+    if let Some(spend) = core.store.spend(outpoint)?
+        && let Some(hash) = core.store.active_hash(spend.height)?
+    {
+        let confirmed = Some(BlockRef { hash, height: spend.height });
+        return Ok(Some(Spend { txid: spend.txid, input: spend.input, confirmed }));
+    }
+    let spender = read(&core.mempool).spender(outpoint);
+    Ok(spender.map(|(txid, input)| Spend { txid, input, confirmed: None }))
+}
+
+fn entry_info(entry: &Entry) -> MempoolEntryInfo {
+    MempoolEntryInfo {
+        txid: entry.txid,
+        wtxid: entry.wtxid,
+        fee: entry.fee,
+        virtual_bytes: entry.virtual_bytes,
+        time: entry.time,
+        ancestors: entry.ancestors.count,
+        descendants: entry.descendants.count,
+        ancestor_fee: entry.ancestors.fee,
+        ancestor_virtual_bytes: entry.ancestors.virtual_bytes,
+    }
+}

@@ -1,0 +1,293 @@
+//! The database: column families, keys and values, and the one way to write them.
+//!
+//! | column family | key | value |
+//! |---|---|---|
+//! | `meta` | `format`, `genesis`, `tip` | format number, hash, hash |
+//! | `headers` | height, hash | header, status byte |
+//! | `blocks` | hash | block |
+//! | `undo` | hash | the coins that the block spent |
+//! | `coins` | txid, output index | coin, as `leyden-consensus` packs it |
+//! | `active` | height | hash of the active chain's block |
+//! | `txids` | txid | height, index in the block (active chain) |
+//! | `positions` | height, index in the block | txid (active chain) |
+//! | `spends` | txid, output index | spending txid, input, height (active chain) |
+//!
+//! Integers in keys are big-endian, so that they sort; in values little-endian.
+//!
+//! What it promises: a [`Batch`] is written whole or not at all, after every batch that was written before it. A
+//! batch whose [`Durability`] is `Synced` survives the loss of power together with all before it. After a failed
+//! write nothing more is written: memory may be ahead of the disk, and only a restart brings them together.
+
+mod batch;
+mod codec;
+mod open;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use bitcoin::block::Header;
+use bitcoin::consensus::{deserialize, serialize};
+use bitcoin::hashes::{Hash, HashEngine, sha256d};
+use bitcoin::{Amount, Block, BlockHash, OutPoint, Txid};
+use leyden_consensus::{BlockUndo, Coin};
+use rocksdb::{ColumnFamily, DB, DBPinnableSlice, IteratorMode, WriteOptions};
+
+pub use batch::Batch;
+pub use codec::{HeaderStatus, SpendRecord, TxPosition};
+pub use open::{FORMAT, StoreOptions};
+
+use crate::error::{NodeError, StoreError};
+use crate::sync::lock;
+
+/// Column families by name.
+pub(crate) mod family {
+    pub const META: &str = "meta";
+    pub const HEADERS: &str = "headers";
+    pub const BLOCKS: &str = "blocks";
+    pub const UNDO: &str = "undo";
+    pub const COINS: &str = "coins";
+    pub const ACTIVE: &str = "active";
+    pub const TXIDS: &str = "txids";
+    pub const POSITIONS: &str = "positions";
+    pub const SPENDS: &str = "spends";
+    pub const ALL: [&str; 9] = [META, HEADERS, BLOCKS, UNDO, COINS, ACTIVE, TXIDS, POSITIONS, SPENDS];
+}
+
+/// Does a write have to survive the loss of power before anything else happens?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// It reaches the disk at the latest with the next synced write, and in order.
+    Buffered,
+    /// It is on the disk when the call returns.
+    Synced,
+}
+
+/// A moment at which a test may make a write fail, as if the process died there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WritePoint {
+    Before(BatchKind),
+    After(BatchKind),
+}
+
+/// What a batch is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BatchKind {
+    Genesis,
+    Headers,
+    Block,
+    /// A step from one tip to another.
+    Tip,
+    /// A block that turned out invalid.
+    Invalid,
+}
+
+/// Called around every write; an `Err` stops the store there. For tests of crashes.
+pub type WriteHook = Arc<dyn Fn(WritePoint) -> Result<(), String> + Send + Sync>;
+
+/// A column family's name, a key and its value.
+pub type Row = (&'static str, Vec<u8>, Vec<u8>);
+
+/// The unspent outputs as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UtxoStats {
+    /// What Bitcoin Core calls `hash_serialized_3`: SHA-256d over all coins in the order of txid and index, each as
+    /// outpoint, 32-bit height and coinbase flag, and output.
+    pub hash: sha256d::Hash,
+    pub coins: u64,
+    pub amount: Amount,
+}
+
+/// Blocks kept in memory, because several readers want each new one.
+const RECENT_BLOCKS: usize = 16;
+
+/// The open database. It is closed, and its lock released, when the last handle to it is dropped.
+pub struct Store {
+    db: DB,
+    path: PathBuf,
+    sync: bool,
+    hook: Option<WriteHook>,
+    halted: OnceLock<StoreError>,
+    recent: Mutex<Vec<(BlockHash, Arc<Block>)>>,
+    /// Held for its lock; declared last, so released after the database is closed.
+    _lock: File,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes the batch whole or not at all.
+    pub fn commit(&self, batch: Batch<'_>, durability: Durability) -> Result<(), NodeError> {
+        self.check_running()?;
+        let kind = batch.kind;
+        self.at(WritePoint::Before(kind))?;
+        let mut options = WriteOptions::default();
+        options.set_sync(self.sync && durability == Durability::Synced);
+        if let Err(error) = self.db.write_opt(batch.inner, &options) {
+            let error = self.error(error);
+            return Err(self.halt(error));
+        }
+        self.at(WritePoint::After(kind))
+    }
+
+    /// Fails if an earlier write did.
+    pub fn check_running(&self) -> Result<(), NodeError> {
+        match self.halted.get() {
+            Some(error) => Err(NodeError::Halted(error.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn at(&self, point: WritePoint) -> Result<(), NodeError> {
+        let Some(hook) = &self.hook else { return Ok(()) };
+        hook(point).map_err(|detail| self.halt(StoreError::Io { path: self.path.clone(), detail }))
+    }
+
+    fn halt(&self, error: StoreError) -> NodeError {
+        tracing::error!(%error, "a write failed; the node stops");
+        NodeError::Halted(self.halted.get_or_init(|| error).clone())
+    }
+
+    pub fn tip(&self) -> Result<Option<BlockHash>, StoreError> {
+        self.get(family::META, b"tip")?.map(|bytes| self.decode_hash(&bytes)).transpose()
+    }
+
+    /// All headers, parents before children.
+    pub fn headers(&self) -> impl Iterator<Item = Result<(BlockHash, Header, HeaderStatus), StoreError>> + '_ {
+        let family = self.family(family::HEADERS);
+        let rows = family.map(|family| self.db.iterator_cf(family, IteratorMode::Start));
+        let (rows, failure) = match rows {
+            Ok(rows) => (Some(rows), None),
+            Err(error) => (None, Some(Err(error))),
+        };
+        rows.into_iter()
+            .flatten()
+            .map(|row| {
+                let (key, value) = row.map_err(|error| self.error(error))?;
+                codec::decode_header(&key, &value).ok_or_else(|| self.corrupt("a header record"))
+            })
+            .chain(failure)
+    }
+
+    /// The block, whether or not it is of the active chain.
+    pub fn block(&self, hash: &BlockHash) -> Result<Option<Arc<Block>>, StoreError> {
+        let recent = lock(&self.recent);
+        if let Some((_, block)) = recent.iter().find(|(known, _)| known == hash) {
+            return Ok(Some(Arc::clone(block)));
+        }
+        drop(recent);
+        let Some(bytes) = self.get(family::BLOCKS, hash.as_byte_array())? else { return Ok(None) };
+        let block: Block = deserialize(&bytes).map_err(|_| self.corrupt("a block"))?;
+        let block = Arc::new(block);
+        self.remember(*hash, &block);
+        Ok(Some(block))
+    }
+
+    /// Keeps a block at hand that was just stored.
+    pub fn remember(&self, hash: BlockHash, block: &Arc<Block>) {
+        let mut recent = lock(&self.recent);
+        if recent.iter().any(|(known, _)| *known == hash) {
+            return;
+        }
+        if recent.len() >= RECENT_BLOCKS {
+            recent.remove(0);
+        }
+        recent.push((hash, Arc::clone(block)));
+    }
+
+    /// The coins that the block spent, if it was ever connected.
+    pub fn undo(&self, hash: &BlockHash) -> Result<Option<BlockUndo>, StoreError> {
+        let Some(bytes) = self.get(family::UNDO, hash.as_byte_array())? else { return Ok(None) };
+        BlockUndo::from_bytes(&bytes).map(Some).map_err(|_| self.corrupt("undo data"))
+    }
+
+    pub fn coin(&self, outpoint: &OutPoint) -> Result<Option<Coin>, StoreError> {
+        let Some(bytes) = self.get(family::COINS, &codec::outpoint_key(outpoint))? else { return Ok(None) };
+        Coin::from_bytes(&bytes).map(Some).map_err(|_| self.corrupt("a coin"))
+    }
+
+    /// Hash of the active chain's block at this height.
+    pub fn active_hash(&self, height: u32) -> Result<Option<BlockHash>, StoreError> {
+        self.get(family::ACTIVE, &height.to_be_bytes())?.map(|bytes| self.decode_hash(&bytes)).transpose()
+    }
+
+    /// Where the active chain holds the transaction.
+    pub fn position(&self, txid: &Txid) -> Result<Option<TxPosition>, StoreError> {
+        let Some(bytes) = self.get(family::TXIDS, txid.as_byte_array())? else { return Ok(None) };
+        TxPosition::decode(&bytes).map(Some).ok_or_else(|| self.corrupt("a transaction's position"))
+    }
+
+    /// The transaction at this place of the active chain.
+    pub fn txid_at(&self, position: TxPosition) -> Result<Option<Txid>, StoreError> {
+        let Some(bytes) = self.get(family::POSITIONS, &position.key())? else { return Ok(None) };
+        Txid::from_slice(&bytes).map(Some).map_err(|_| self.corrupt("a transaction id"))
+    }
+
+    /// Which transaction of the active chain spends the output.
+    pub fn spend(&self, outpoint: &OutPoint) -> Result<Option<SpendRecord>, StoreError> {
+        let Some(bytes) = self.get(family::SPENDS, &codec::outpoint_key(outpoint))? else { return Ok(None) };
+        SpendRecord::decode(&bytes).map(Some).ok_or_else(|| self.corrupt("a spend"))
+    }
+
+    /// The tip and its unspent outputs, from one consistent snapshot.
+    pub fn utxo_set(&self) -> Result<(BlockHash, UtxoStats), StoreError> {
+        let snapshot = self.db.snapshot();
+        let tip = snapshot.get_cf(self.family(family::META)?, b"tip").map_err(|error| self.error(error))?;
+        let tip = tip.ok_or_else(|| self.corrupt("the tip")).and_then(|bytes| self.decode_hash(&bytes))?;
+        let mut engine = sha256d::Hash::engine();
+        let mut coins = 0u64;
+        let mut amount = Amount::ZERO;
+        for row in snapshot.iterator_cf(self.family(family::COINS)?, IteratorMode::Start) {
+            let (key, value) = row.map_err(|error| self.error(error))?;
+            let outpoint = codec::decode_outpoint(&key).ok_or_else(|| self.corrupt("a coin's key"))?;
+            let coin = Coin::from_bytes(&value).map_err(|_| self.corrupt("a coin"))?;
+            engine.input(outpoint.txid.as_byte_array());
+            engine.input(&outpoint.vout.to_le_bytes());
+            engine.input(&codec::coin_code(&coin).to_le_bytes());
+            engine.input(&serialize(&coin.output));
+            coins = coins.saturating_add(1);
+            amount = amount.checked_add(coin.output.value).ok_or_else(|| self.corrupt("a coin's amount"))?;
+        }
+        Ok((tip, UtxoStats { hash: sha256d::Hash::from_engine(engine), coins, amount }))
+    }
+
+    /// Every row of every column family, for comparing states byte by byte.
+    pub fn dump(&self) -> Result<Vec<Row>, StoreError> {
+        let mut rows = Vec::new();
+        for name in family::ALL {
+            for row in self.db.iterator_cf(self.family(name)?, IteratorMode::Start) {
+                let (key, value) = row.map_err(|error| self.error(error))?;
+                rows.push((name, key.into_vec(), value.into_vec()));
+            }
+        }
+        Ok(rows)
+    }
+
+    fn get(&self, family: &str, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, StoreError> {
+        self.db.get_pinned_cf(self.family(family)?, key).map_err(|error| self.error(error))
+    }
+
+    fn family(&self, name: &str) -> Result<&ColumnFamily, StoreError> {
+        self.db.cf_handle(name).ok_or_else(|| self.corrupt(&format!("column family {name}")))
+    }
+
+    fn decode_hash(&self, bytes: &[u8]) -> Result<BlockHash, StoreError> {
+        BlockHash::from_slice(bytes).map_err(|_| self.corrupt("a block hash"))
+    }
+
+    fn corrupt(&self, what: &str) -> StoreError {
+        StoreError::Corrupt { path: self.path.clone(), detail: format!("{what} cannot be read") }
+    }
+
+    fn error(&self, error: rocksdb::Error) -> StoreError {
+        open::classify(&self.path, &error)
+    }
+}

@@ -1,0 +1,134 @@
+//! How rows are written.
+
+use bitcoin::block::Header;
+use bitcoin::consensus::{deserialize, serialize};
+use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, OutPoint, Txid};
+use leyden_consensus::Coin;
+
+/// What is known of the block behind a header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeaderStatus(u8);
+
+impl HeaderStatus {
+    /// Only the header is here.
+    pub const HEADER: Self = Self(0);
+    const BLOCK_STORED: u8 = 1;
+    const INVALID: u8 = 2;
+
+    #[must_use]
+    pub fn with_block(self) -> Self {
+        Self(self.0 | Self::BLOCK_STORED)
+    }
+
+    #[must_use]
+    pub fn with_invalid(self) -> Self {
+        Self(self.0 | Self::INVALID)
+    }
+
+    pub fn has_block(self) -> bool {
+        self.0 & Self::BLOCK_STORED != 0
+    }
+
+    pub fn is_invalid(self) -> bool {
+        self.0 & Self::INVALID != 0
+    }
+}
+
+/// A transaction's place in the active chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TxPosition {
+    pub height: u32,
+    pub index: u32,
+}
+
+impl TxPosition {
+    pub(super) fn key(self) -> [u8; 8] {
+        let mut key = [0; 8];
+        let (height, index) = key.split_at_mut(4);
+        height.copy_from_slice(&self.height.to_be_bytes());
+        index.copy_from_slice(&self.index.to_be_bytes());
+        key
+    }
+
+    pub(super) fn encode(self) -> [u8; 8] {
+        let mut value = [0; 8];
+        let (height, index) = value.split_at_mut(4);
+        height.copy_from_slice(&self.height.to_le_bytes());
+        index.copy_from_slice(&self.index.to_le_bytes());
+        value
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (height, rest) = take_u32(bytes)?;
+        let (index, rest) = take_u32(rest)?;
+        rest.is_empty().then_some(Self { height, index })
+    }
+}
+
+/// The transaction of the active chain that spends an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpendRecord {
+    pub txid: Txid,
+    pub input: u32,
+    pub height: u32,
+}
+
+impl SpendRecord {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut value = self.txid.as_byte_array().to_vec();
+        value.extend_from_slice(&self.input.to_le_bytes());
+        value.extend_from_slice(&self.height.to_le_bytes());
+        value
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (txid, rest) = bytes.split_at_checked(32)?;
+        let (input, rest) = take_u32(rest)?;
+        let (height, rest) = take_u32(rest)?;
+        rest.is_empty().then_some(Self { txid: Txid::from_slice(txid).ok()?, input, height })
+    }
+}
+
+pub(super) fn header_key(height: u32, hash: &BlockHash) -> Vec<u8> {
+    let mut key = height.to_be_bytes().to_vec();
+    key.extend_from_slice(hash.as_byte_array());
+    key
+}
+
+pub(super) fn encode_header(header: &Header, status: HeaderStatus) -> Vec<u8> {
+    let mut value = serialize(header);
+    value.push(status.0);
+    value
+}
+
+pub(super) fn decode_header(key: &[u8], value: &[u8]) -> Option<(BlockHash, Header, HeaderStatus)> {
+    let hash = BlockHash::from_slice(key.get(4..)?).ok()?;
+    let (status, header) = value.split_last()?;
+    let header: Header = deserialize(header).ok()?;
+    (header.block_hash() == hash).then_some((hash, header, HeaderStatus(*status)))
+}
+
+pub(super) fn outpoint_key(outpoint: &OutPoint) -> [u8; 36] {
+    let mut key = [0; 36];
+    let (txid, vout) = key.split_at_mut(32);
+    txid.copy_from_slice(outpoint.txid.as_byte_array());
+    vout.copy_from_slice(&outpoint.vout.to_be_bytes());
+    key
+}
+
+pub(super) fn decode_outpoint(key: &[u8]) -> Option<OutPoint> {
+    let (txid, vout) = key.split_at_checked(32)?;
+    Some(OutPoint { txid: Txid::from_slice(txid).ok()?, vout: u32::from_be_bytes(vout.try_into().ok()?) })
+}
+
+/// Height and coinbase flag in one number, as the hash of all coins has them. Heights stay far below
+/// 2^31: at one block a second that is 68 years.
+pub(super) fn coin_code(coin: &Coin) -> u32 {
+    coin.height.wrapping_shl(1) | u32::from(coin.is_coinbase)
+}
+
+fn take_u32(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (number, rest) = bytes.split_at_checked(4)?;
+    Some((u32::from_le_bytes(number.try_into().ok()?), rest))
+}

@@ -1,0 +1,162 @@
+//! Opening: one process at a time, a format that we know, and our own network.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use bitcoin::hashes::Hash;
+use bitcoin::{Block, BlockHash};
+use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, ErrorKind, Options};
+
+use super::codec::HeaderStatus;
+use super::{BatchKind, Durability, Store, WriteHook, family};
+use crate::error::{NodeError, StoreError};
+
+/// The format that this program writes. Raised when an older program would misread what a newer one wrote.
+pub const FORMAT: u32 = 1;
+
+/// How to open a [`Store`].
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// The database's own folder; made if it is missing.
+    pub path: PathBuf,
+    /// Memory for RocksDB's block cache.
+    pub cache_bytes: usize,
+    /// `false` leaves it to the operating system when writes reach the disk. Only for tests.
+    pub sync: bool,
+    pub hook: Option<WriteHook>,
+}
+
+impl StoreOptions {
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), cache_bytes: 64 << 20, sync: true, hook: None }
+    }
+}
+
+impl Store {
+    /// Opens the database, making it with `genesis` as its only block if it is not there.
+    pub fn open(options: StoreOptions, genesis: &Block) -> Result<Self, NodeError> {
+        let StoreOptions { path, cache_bytes, sync, hook } = options;
+        let io = |error: std::io::Error| StoreError::Io { path: path.clone(), detail: error.to_string() };
+        fs::create_dir_all(&path).map_err(io)?;
+        let lock = lock(&path)?;
+        let db = open_database(&path, cache_bytes)?;
+        let store = Self { db, path, sync, hook, halted: OnceLock::new(), recent: Mutex::new(Vec::new()), _lock: lock };
+        store.check_or_create(genesis)?;
+        Ok(store)
+    }
+
+    fn check_or_create(&self, genesis: &Block) -> Result<(), NodeError> {
+        let wanted = genesis.block_hash();
+        let Some(format) = self.get(family::META, b"format")? else {
+            let mut batch = self.batch(BatchKind::Genesis)?;
+            batch.put_meta("format", &FORMAT.to_le_bytes());
+            batch.put_meta("genesis", wanted.as_byte_array());
+            batch.put_header(0, &genesis.header, HeaderStatus::HEADER.with_block());
+            batch.put_block(&wanted, genesis);
+            batch.put_active(0, &wanted, genesis);
+            batch.set_tip(&wanted);
+            return self.commit(batch, Durability::Synced);
+        };
+        let format = <[u8; 4]>::try_from(&format[..]).map_err(|_| self.corrupt("the format number"))?;
+        let found = u32::from_le_bytes(format);
+        if found > FORMAT {
+            return Err(StoreError::Newer { path: self.path.clone(), found, supported: FORMAT }.into());
+        }
+        let genesis = self.get(family::META, b"genesis")?.ok_or_else(|| self.corrupt("the genesis hash"))?;
+        let found = BlockHash::from_slice(&genesis).map_err(|_| self.corrupt("the genesis hash"))?;
+        if found != wanted {
+            return Err(StoreError::OtherNetwork { path: self.path.clone(), found, wanted }.into());
+        }
+        Ok(())
+    }
+}
+
+/// How long to wait for a process that is about to end: after a kill its lock may outlive it by a moment.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+
+/// RocksDB has a lock of its own, but tells of it in free text only.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let io = |error: std::io::Error| StoreError::Io { path: path.to_owned(), detail: error.to_string() };
+    let file = File::create(path.join("leyden.lock")).map_err(io)?;
+    let started = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if started.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_RETRY),
+            Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { path: path.to_owned() }),
+            Err(TryLockError::Error(error)) => return Err(io(error)),
+        }
+    }
+}
+
+fn open_database(path: &Path, cache_bytes: usize) -> Result<DB, StoreError> {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_max_open_files(512);
+    options.set_max_background_jobs(2);
+    options.set_keep_log_file_num(2);
+    options.set_db_write_buffer_size(64 << 20);
+    options.set_max_total_wal_size(128 << 20);
+
+    let cache = Cache::new_lru_cache(cache_bytes);
+    // A database of a newer program may hold column families that we do not know: all must be opened, so that the
+    // format number can be read and the reason told.
+    let mut names: Vec<String> = family::ALL.iter().map(|name| (*name).to_owned()).collect();
+    names.push("default".to_owned());
+    if path.join("CURRENT").exists() {
+        let stored = DB::list_cf(&options, path).map_err(|error| classify(path, &error))?;
+        names.extend(stored.into_iter().filter(|name| !family::ALL.contains(&name.as_str()) && name != "default"));
+    }
+    let families = names.into_iter().map(|name| {
+        let options = family_options(&name, &cache);
+        ColumnFamilyDescriptor::new(name, options)
+    });
+    DB::open_cf_descriptors(&options, path, families).map_err(|error| classify(path, &error))
+}
+
+fn family_options(name: &str, cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    let mut options = Options::default();
+    match name {
+        // Looked up by keys that are often absent.
+        family::COINS | family::TXIDS | family::SPENDS => table.set_bloom_filter(10.0, false),
+        // Large values, written once: kept apart from the keys, so that compaction does not copy them.
+        family::BLOCKS | family::UNDO => {
+            options.set_enable_blob_files(true);
+            options.set_min_blob_size(1 << 10);
+        }
+        _ => {}
+    }
+    options.set_block_based_table_factory(&table);
+    options
+}
+
+/// What a failure of RocksDB means to a person.
+pub(super) fn classify(path: &Path, error: &rocksdb::Error) -> StoreError {
+    let path = path.to_owned();
+    let detail = error.to_string();
+    match error.kind() {
+        ErrorKind::Corruption | ErrorKind::InvalidArgument | ErrorKind::NotSupported => {
+            StoreError::Corrupt { path, detail }
+        }
+        ErrorKind::IOError if detail.contains("/LOCK") => StoreError::Locked { path },
+        ErrorKind::IOError
+        | ErrorKind::NotFound
+        | ErrorKind::MergeInProgress
+        | ErrorKind::Incomplete
+        | ErrorKind::ShutdownInProgress
+        | ErrorKind::TimedOut
+        | ErrorKind::Aborted
+        | ErrorKind::Busy
+        | ErrorKind::Expired
+        | ErrorKind::TryAgain
+        | ErrorKind::CompactionTooLarge
+        | ErrorKind::ColumnFamilyDropped
+        | ErrorKind::Unknown => StoreError::Io { path, detail },
+    }
+}

@@ -1,0 +1,164 @@
+//! What the node tells its callers: plain values, no handles.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bitcoin::pow::Work;
+use bitcoin::{Amount, Block, BlockHash, FeeRate, Transaction, Txid, Wtxid};
+
+/// A block's name and place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BlockRef {
+    pub hash: BlockHash,
+    pub height: u32,
+}
+
+/// The end of a chain of blocks or headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tip {
+    pub hash: BlockHash,
+    pub height: u32,
+    /// The block's own time, seconds since 1970.
+    pub time: u32,
+    /// Median time of the block and the ten before it; what relative and absolute locks are measured with (BIP 113).
+    pub median_time_past: u32,
+    /// Work of the whole chain up to and including this block.
+    pub work: Work,
+}
+
+impl Tip {
+    pub fn block_ref(&self) -> BlockRef {
+        BlockRef { hash: self.hash, height: self.height }
+    }
+}
+
+/// Something that happened, in the order in which it happened.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// The block is the new end of the active chain.
+    BlockConnected { hash: BlockHash, height: u32, block: Arc<Block> },
+    /// The block was the end of the active chain and is no longer part of it.
+    BlockDisconnected { hash: BlockHash, height: u32, block: Arc<Block> },
+    /// The transaction is in the mempool.
+    TransactionAccepted { transaction: Arc<Transaction> },
+    /// The transaction left the mempool for another reason than its confirmation.
+    TransactionRemoved { txid: Txid, reason: RemovalReason },
+}
+
+/// Why a transaction left the mempool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemovalReason {
+    /// A transaction that pays more spends one of its inputs (or one of its ancestors').
+    Replaced,
+    /// A confirmed transaction spends one of its inputs (or one of its ancestors').
+    Conflict,
+    /// The mempool was full and this paid least.
+    Evicted,
+    /// Nobody mined it for too long.
+    Expired,
+    /// A reorganisation made it (or an ancestor) invalid or non-final.
+    Reorganisation,
+}
+
+/// The transaction that spends an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spend {
+    pub txid: Txid,
+    /// Which of the spending transaction's inputs.
+    pub input: u32,
+    /// The block of the active chain that holds it; `None` while it is in the mempool.
+    pub confirmed: Option<BlockRef>,
+}
+
+/// A transaction and where it is.
+#[derive(Clone, Debug)]
+pub struct TransactionInfo {
+    pub transaction: Arc<Transaction>,
+    /// The block of the active chain that holds it and its position there; `None` while it is in the mempool.
+    pub confirmed: Option<(BlockRef, u32)>,
+}
+
+/// An output of the active chain, as a short channel id names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputInfo {
+    pub outpoint: bitcoin::OutPoint,
+    pub output: bitcoin::TxOut,
+    pub block: BlockRef,
+    /// Is it unspent in the active chain? The mempool is not asked.
+    pub unspent: bool,
+}
+
+/// The unspent outputs of the active chain as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UtxoSet {
+    /// The tip that they belong to.
+    pub block: BlockRef,
+    /// What Bitcoin Core calls `hash_serialized_3`.
+    pub hash: bitcoin::hashes::sha256d::Hash,
+    pub coins: u64,
+    pub amount: Amount,
+}
+
+/// The mempool at a glance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MempoolInfo {
+    pub transactions: usize,
+    /// Sum of the virtual sizes.
+    pub virtual_bytes: u64,
+    /// Approximate memory, which is what the cap counts.
+    pub memory_bytes: usize,
+    pub memory_cap_bytes: usize,
+    pub total_fee: Amount,
+    /// The lowest fee rate that is accepted now: the relay minimum, or more while the pool is full.
+    pub minimum_fee_rate: FeeRate,
+}
+
+/// One transaction of the mempool.
+#[derive(Clone, Debug)]
+pub struct MempoolEntryInfo {
+    pub txid: Txid,
+    pub wtxid: Wtxid,
+    pub fee: Amount,
+    /// Sigop-adjusted.
+    pub virtual_bytes: u64,
+    /// Seconds since 1970 at which it was accepted.
+    pub time: u64,
+    /// With itself.
+    pub ancestors: usize,
+    /// With itself.
+    pub descendants: usize,
+    pub ancestor_fee: Amount,
+    pub ancestor_virtual_bytes: u64,
+}
+
+/// The search for blocks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MiningStatus {
+    /// Who gets the rewards of the search in the background; `None` if there is none.
+    pub script: Option<bitcoin::ScriptBuf>,
+    /// Threads of the search in the background.
+    pub threads: usize,
+    /// Headers tried per second in the background, over the last seconds.
+    pub hash_rate: f64,
+    /// By this node since it started, on demand and in the background.
+    pub blocks_found: u64,
+    /// The name of the search code.
+    pub kernel: &'static str,
+    /// Expected hashes for the next block.
+    pub work: Work,
+    /// What all miners together did per second, by the work and times of the last blocks (120 at most).
+    pub network_hash_rate: f64,
+}
+
+/// A connected peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerInfo {
+    pub address: SocketAddr,
+    pub inbound: bool,
+    pub user_agent: String,
+    pub protocol_version: u32,
+    /// The height that it named in its `version` message.
+    pub start_height: i32,
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+}

@@ -1,0 +1,234 @@
+//! The active chain: blocks on and off, reorganisations, invalid and damaged blocks, real chains.
+
+mod common;
+
+use bitcoin::{Amount, Block, Witness};
+use common::*;
+use leyden_consensus::{BlockError, Params};
+use leyden_net::{BlockState, ChainView};
+use leyden_node::backend::{Backend, BlockAccepted};
+use leyden_node::core::Core;
+use leyden_node::{BlockRejected, NodeError, StoreError};
+
+fn feed(core: &Core, blocks: &[Block]) {
+    for block in blocks {
+        core.submit_block(block.clone()).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+/// Everything but the stores of headers and blocks, which may know more than the active chain.
+fn state(core: &Core) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
+    let rows = core.store.dump().expect("the store can be read");
+    rows.into_iter().filter(|(family, _, _)| !["headers", "blocks"].contains(family)).collect()
+}
+
+fn assert_is_ledger(core: &Core, ledger: &Ledger) {
+    let (tip, utxo) = core.store.utxo_set().expect("the coins can be read");
+    assert_eq!((tip, core.tip().hash), (ledger.tip(), ledger.tip()));
+    assert_eq!(utxo.hash, ledger.hash());
+}
+
+#[test]
+fn a_deep_reorganisation_ends_in_the_state_of_the_winning_chain_alone() {
+    let params = Params::regtest();
+    let mut common = Spender::new(&params);
+    common.extend(110);
+    let (mut losing, mut winning) = (common.branch(1), common.branch(5));
+    losing.extend(150);
+    winning.extend(151);
+
+    let folder = tempfile::tempdir().unwrap();
+    let core = open_core(folder.path());
+    feed(&core, &common.blocks);
+    feed(&core, &losing.blocks);
+    assert_eq!(core.tip().hash, losing.place.hash);
+    let before = core.store.utxo_set().unwrap();
+    feed(&core, &winning.blocks[..150]);
+    assert_eq!(core.store.utxo_set().unwrap(), before, "equal work changes nothing");
+    feed(&core, &winning.blocks[150..]);
+
+    let fresh_folder = tempfile::tempdir().unwrap();
+    let fresh = open_core(fresh_folder.path());
+    feed(&fresh, &common.blocks);
+    feed(&fresh, &winning.blocks);
+    let rows = |core: &Core| -> Vec<_> { state(core).into_iter().filter(|(family, _, _)| *family != "undo").collect() };
+    assert!(rows(&core) == rows(&fresh), "all coins and indexes are those of the winning chain");
+    let mut ledger = Ledger::new(&params);
+    common.blocks.iter().chain(&winning.blocks).for_each(|block| ledger.connect(block));
+    assert_is_ledger(&core, &ledger);
+
+    // And back again.
+    losing.extend(2);
+    feed(&core, &losing.blocks[150..]);
+    assert_eq!(core.tip().hash, losing.place.hash);
+    let mut ledger = Ledger::new(&params);
+    common.blocks.iter().chain(&losing.blocks).for_each(|block| ledger.connect(block));
+    assert_is_ledger(&core, &ledger);
+    let restarted_from = core.tip();
+    drop(core);
+    let core = open_core(folder.path());
+    assert_eq!(core.tip(), restarted_from);
+    assert_is_ledger(&core, &ledger);
+}
+
+#[test]
+fn an_invalid_block_inside_a_longer_fork_changes_nothing() {
+    let params = Params::regtest();
+    let mut common = Spender::new(&params);
+    common.extend(105);
+    let (mut honest, mut fork) = (common.branch(1), common.branch(2));
+    honest.extend(6);
+    fork.extend(3);
+    // It takes more than subsidy and fees, which shows only when it is connected.
+    let greedy = forge_paying(&params, fork.place, Vec::new(), 1);
+    let after_greedy = forge_chain(&params, Place::of(&greedy, fork.place.height + 1), 5);
+
+    let folder = tempfile::tempdir().unwrap();
+    let core = open_core(folder.path());
+    feed(&core, &common.blocks);
+    feed(&core, &honest.blocks);
+    let before = state(&core);
+    feed(&core, &fork.blocks);
+    core.submit_block(greedy.clone()).expect("it is stored: its chain has too little work to be looked at");
+    feed(&core, &after_greedy[..2]);
+    // With this one the fork has more work, and its invalid block is found.
+    assert!(core.submit_block(after_greedy[2].clone()).is_ok());
+    assert!(state(&core) == before, "the state is as it was, byte for byte");
+    assert_eq!(core.tip().hash, honest.place.hash);
+    assert_eq!(core.entry(&greedy.block_hash()).unwrap().state, BlockState::Invalid);
+    assert_eq!(core.most_work_header().hash, honest.place.hash);
+    let refused = core.submit_block(after_greedy[3].clone()).unwrap_err();
+    assert!(matches!(refused, BlockRejected::Header { .. }), "{refused}");
+
+    honest.extend(4);
+    feed(&core, &honest.blocks[6..]);
+    assert_eq!(core.tip().hash, honest.place.hash);
+    drop(core);
+    let core = open_core(folder.path());
+    assert_eq!(core.entry(&greedy.block_hash()).unwrap().state, BlockState::Invalid, "remembered over a restart");
+    assert_eq!(core.tip().hash, honest.place.hash);
+}
+
+#[test]
+fn a_block_that_is_invalid_when_connected_is_refused_with_its_reason() {
+    let params = Params::regtest();
+    let folder = tempfile::tempdir().unwrap();
+    let core = open_core(folder.path());
+    let block = forge_paying(&params, Place::genesis(&params), Vec::new(), 7);
+    let refused = core.submit_block(block).unwrap_err();
+    let BlockRejected::Invalid { cause: BlockError::CoinbaseOverpays { paid, allowed }, .. } = refused else {
+        panic!("{refused}")
+    };
+    assert_eq!(paid - allowed, Amount::from_sat(7));
+    feed(&core, &forge_chain(&params, Place::genesis(&params), 1));
+    assert_eq!(core.tip().height, 1);
+}
+
+#[test]
+fn a_damaged_copy_does_not_poison_the_block() {
+    let params = Params::regtest();
+    let mut spender = Spender::new(&params);
+    spender.extend(102);
+    let folder = tempfile::tempdir().unwrap();
+    let core = open_core(folder.path());
+    let (last, rest) = spender.blocks.split_last().unwrap();
+    feed(&core, rest);
+
+    let mut repeated = last.clone();
+    repeated.txdata.push(last.txdata.last().unwrap().clone());
+    let mut stripped = last.clone();
+    stripped.txdata[1].input[0].witness = Witness::new();
+    let mut stuffed = last.clone();
+    stuffed.txdata[0].input[0].witness.push([1; 32]);
+    let mut truncated = last.clone();
+    truncated.txdata.pop();
+    for (name, damaged) in
+        [("repeated", repeated), ("stripped", stripped), ("stuffed", stuffed), ("truncated", truncated)]
+    {
+        let refused = core.submit_block(damaged).unwrap_err();
+        assert!(matches!(refused, BlockRejected::Mutated { .. }), "{name}: {refused}");
+    }
+    assert!(matches!(core.submit_block(last.clone()), Ok(BlockAccepted::Stored { tip }) if tip.height == 102));
+    assert_eq!(core.submit_block(last.clone()), Ok(BlockAccepted::Known));
+}
+
+#[test]
+fn blocks_may_come_in_any_order_once_their_headers_are_known() {
+    let params = Params::regtest();
+    let blocks = forge_chain(&params, Place::genesis(&params), 20);
+    let folder = tempfile::tempdir().unwrap();
+    let core = open_core(folder.path());
+    let headers: Vec<_> = blocks.iter().map(|block| block.header).collect();
+    assert!(core.submit_block(blocks[5].clone()).is_err(), "its parent is unknown");
+    assert_eq!(core.accept_headers(&headers).unwrap().new, 20);
+    assert_eq!((core.tip().height, core.most_work_header().height), (0, 20));
+    for block in blocks.iter().rev() {
+        core.submit_block(block.clone()).unwrap();
+    }
+    assert_eq!(core.tip().height, 20);
+}
+
+#[test]
+fn real_chains_are_accepted_and_survive_a_restart() {
+    let Some(vectors) = vectors() else { return };
+    for (file, skip, count) in [("kernel_206_blocks.hex", 0, 206), ("floresta_0_150.hex", 1, 150)] {
+        let blocks: Vec<Block> = blocks_from_hex(&vectors.join("regtest").join(file)).into_iter().skip(skip).collect();
+        assert_eq!(blocks.len(), count, "{file}");
+        let folder = tempfile::tempdir().unwrap();
+        let core = open_core(folder.path());
+        feed(&core, &blocks);
+        let mut ledger = Ledger::new(&Params::regtest());
+        blocks.iter().for_each(|block| ledger.connect(block));
+        assert_is_ledger(&core, &ledger);
+        drop(core);
+        assert_is_ledger(&open_core(folder.path()), &ledger);
+        println!("{file}: {count} blocks");
+    }
+}
+
+#[test]
+fn a_second_process_on_the_same_folder_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let _first = open_store(folder.path(), None);
+    let options = leyden_node::store::StoreOptions::new(folder.path());
+    let second = leyden_node::store::Store::open(options, &Params::regtest().genesis);
+    assert!(matches!(second.unwrap_err(), NodeError::Store(StoreError::Locked { .. })));
+}
+
+#[test]
+fn a_database_of_another_network_or_a_newer_program_is_named_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open_store(folder.path(), None));
+    let open = |params: Params| {
+        leyden_node::store::Store::open(leyden_node::store::StoreOptions::new(folder.path()), &params.genesis)
+    };
+    assert!(matches!(open(Params::mainnet()).unwrap_err(), NodeError::Store(StoreError::OtherNetwork { .. })));
+    {
+        let mut options = rocksdb::Options::default();
+        options.create_missing_column_families(true);
+        let names = rocksdb::DB::list_cf(&options, folder.path()).unwrap();
+        let names = names.iter().map(String::as_str).chain(["what_comes_later"]);
+        let db = rocksdb::DB::open_cf(&options, folder.path(), names).unwrap();
+        db.put_cf(db.cf_handle("meta").unwrap(), "format", 2u32.to_le_bytes()).unwrap();
+    }
+    let error = open(Params::regtest()).unwrap_err();
+    assert!(matches!(error, NodeError::Store(StoreError::Newer { found: 2, supported: 1, .. })), "{error}");
+}
+
+#[test]
+fn a_corrupt_database_is_named_as_such() {
+    let params = Params::regtest();
+    let folder = tempfile::tempdir().unwrap();
+    let core = open_core(folder.path());
+    feed(&core, &forge_chain(&params, Place::genesis(&params), 5));
+    drop(core);
+    let current = std::fs::read_to_string(folder.path().join("CURRENT")).unwrap();
+    let manifest = folder.path().join(current.trim());
+    let mut bytes = std::fs::read(&manifest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    std::fs::write(&manifest, bytes).unwrap();
+    let opened = leyden_node::store::Store::open(leyden_node::store::StoreOptions::new(folder.path()), &params.genesis);
+    let error = opened.unwrap_err();
+    assert!(matches!(error, NodeError::Store(StoreError::Corrupt { .. })), "{error}");
+}

@@ -1,0 +1,351 @@
+//! What the mempool takes, replaces, drops and gets back.
+
+mod common;
+
+use bitcoin::absolute::LockTime;
+use bitcoin::{OutPoint, ScriptBuf, Sequence, Transaction, TxOut, transaction};
+use common::*;
+use leyden_consensus::Params;
+use leyden_net::{ChainView, MempoolView, TxName};
+use leyden_node::backend::{Backend, ChainEvent};
+use leyden_node::core::Core;
+use leyden_node::error::{NonStandard, PackageError, TrucViolation};
+use leyden_node::{MempoolError, Policy, RemovalReason};
+
+const COIN: u64 = 50_0000_0000;
+
+/// A node whose first coinbases are mature.
+struct Bench {
+    core: Core,
+    params: Params,
+    coins: Vec<OutPoint>,
+    place: Place,
+    _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(Policy::default())
+    }
+
+    fn with(policy: Policy) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let core = open_core_with(folder.path(), policy, None);
+        let params = Params::regtest();
+        let mut bench = Self { core, place: Place::genesis(&params), params, coins: Vec::new(), _folder: folder };
+        for _ in 0..120 {
+            let block = bench.mine(Vec::new());
+            bench.coins.push(coinbase_of(&block));
+        }
+        bench
+    }
+
+    fn mine(&mut self, transactions: Vec<Transaction>) -> bitcoin::Block {
+        let block = forge(&self.params, self.place, transactions);
+        self.core.submit_block(block.clone()).unwrap_or_else(|error| panic!("{error}"));
+        self.place = Place::of(&block, self.place.height + 1);
+        block
+    }
+
+    fn submit(&self, transaction: &Transaction) -> Result<(), MempoolError> {
+        let result = self.core.submit_transaction(transaction.clone()).map(drop);
+        self.check();
+        result
+    }
+
+    fn package(&self, transactions: &[&Transaction]) -> Result<(), MempoolError> {
+        let result = self.core.submit_package(transactions.iter().map(|tx| (*tx).clone()).collect()).map(drop);
+        self.check();
+        result
+    }
+
+    fn check(&self) {
+        self.core.mempool.read().unwrap().check().unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    fn holds(&self, transaction: &Transaction) -> bool {
+        self.core.mempool.read().unwrap().contains(&transaction.compute_txid())
+    }
+
+    fn len(&self) -> usize {
+        self.core.mempool.read().unwrap().len()
+    }
+}
+
+fn reason(result: Result<(), MempoolError>) -> String {
+    result.expect_err("it is refused").reason()
+}
+
+/// Spends a whole coinbase with this fee.
+fn pay(coin: OutPoint, fee: u64) -> Transaction {
+    spend(&[coin], vec![open_output(COIN - fee)])
+}
+
+fn version(mut transaction: Transaction, version: i32) -> Transaction {
+    transaction.version = transaction::Version(version);
+    transaction
+}
+
+fn anchor() -> TxOut {
+    TxOut { value: bitcoin::Amount::ZERO, script_pubkey: ScriptBuf::from_bytes(vec![0x51, 0x02, 0x4e, 0x73]) }
+}
+
+#[test]
+fn refusals_carry_the_known_reasons() {
+    let bench = Bench::new();
+    let good = pay(bench.coins[0], 1_000);
+    assert_eq!(bench.submit(&good), Ok(()));
+    assert_eq!(reason(bench.submit(&good)), "txn-already-in-mempool");
+    let mut other_witness = good.clone();
+    other_witness.input[0].witness.push([1]);
+    assert_eq!(reason(bench.submit(&other_witness)), "txn-same-nonwitness-data-in-mempool");
+    assert_eq!(reason(bench.submit(&pay(OutPoint { vout: 7, ..bench.coins[1] }, 1))), "bad-txns-inputs-missingorspent");
+    assert_eq!(reason(bench.submit(&pay(bench.coins[119], 1_000))), "bad-txns-premature-spend-of-coinbase");
+    assert_eq!(reason(bench.submit(&pay(bench.coins[1], 5))), "min relay fee not met");
+    assert_eq!(reason(bench.submit(&spend(&[bench.coins[1]], vec![open_output(COIN + 1)]))), "bad-txns-in-belowout");
+    assert_eq!(reason(bench.submit(&version(pay(bench.coins[1], 1_000), 4))), "version");
+    let mut locked = pay(bench.coins[1], 1_000);
+    locked.lock_time = LockTime::from_consensus(bench.place.height + 1);
+    assert_eq!(reason(bench.submit(&locked)), "non-final");
+    locked.lock_time = LockTime::from_consensus(bench.place.height);
+    locked.input[0].sequence = Sequence::from_height(200);
+    assert_eq!(reason(bench.submit(&locked)), "non-BIP68-final");
+    let mut wrong = pay(bench.coins[1], 1_000);
+    wrong.input[0].witness = bitcoin::Witness::from_slice(&[[0x52]]);
+    assert!(reason(bench.submit(&wrong)).starts_with("mempool-script-verify-flag-failed"));
+    assert!(bench.core.knows(&TxName::Wtxid(wrong.compute_wtxid())), "it need not be asked for again");
+    let dust = spend(&[bench.coins[1]], vec![open_output(COIN - 1_000), open_output(100)]);
+    assert_eq!(reason(bench.submit(&dust)), "dust");
+    let coinbase = bench.core.block(&bench.place.hash).unwrap().unwrap().txdata[0].clone();
+    assert_eq!(reason(bench.submit(&coinbase)), "coinbase");
+    assert_eq!(bench.len(), 1);
+}
+
+#[test]
+fn a_confirmed_transaction_is_told_from_one_without_inputs() {
+    let mut bench = Bench::new();
+    let transaction = pay(bench.coins[0], 1_000);
+    bench.mine(vec![transaction.clone()]);
+    assert_eq!(bench.submit(&transaction), Err(MempoolError::AlreadyConfirmed(transaction.compute_txid())));
+}
+
+#[test]
+fn a_replacement_pays_for_what_it_replaces_and_for_itself() {
+    let bench = Bench::new();
+    let first = pay(bench.coins[0], 1_000);
+    let child = spend(&[output_of(&first, 0)], vec![open_output(COIN - 3_000)]);
+    bench.submit(&first).unwrap();
+    bench.submit(&child).unwrap();
+    let size = first.vsize() as u64;
+    let relay = size.div_ceil(10);
+    assert!(matches!(bench.submit(&pay(bench.coins[0], 1_000)), Err(MempoolError::AlreadyInMempool(_))));
+    let too_cheap = bench.submit(&pay(bench.coins[0], 2_999 + relay));
+    assert!(matches!(too_cheap, Err(MempoolError::ReplacementFeeTooLow { .. })), "{too_cheap:?}");
+    let mut events = bench.core.events();
+    let replacement = pay(bench.coins[0], 3_000 + relay);
+    assert_eq!(bench.submit(&replacement), Ok(()));
+    assert!(bench.holds(&replacement) && !bench.holds(&first) && !bench.holds(&child));
+    let mut replaced = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        if let ChainEvent::TransactionRemoved { txid, reason } = event {
+            assert_eq!(reason, RemovalReason::Replaced);
+            replaced.push(txid);
+        }
+    }
+    assert_eq!(replaced, [child.compute_txid(), first.compute_txid()]);
+}
+
+#[test]
+fn a_replacement_with_a_lower_rate_or_new_unconfirmed_inputs_is_refused() {
+    let bench = Bench::new();
+    let first = pay(bench.coins[0], 1_000);
+    bench.submit(&first).unwrap();
+    let wide = spend(&[bench.coins[0], bench.coins[1]], (0..20).map(|_| open_output(COIN / 20)).collect());
+    let mut wide_cheap = wide.clone();
+    wide_cheap.output.truncate(19);
+    wide_cheap.output.push(open_output(COIN / 20 + COIN - 1_200));
+    let refused = bench.submit(&wide_cheap);
+    assert!(matches!(refused, Err(MempoolError::ReplacementFeeRateTooLow { .. })), "{refused:?}");
+    let other = pay(bench.coins[2], 1_000);
+    bench.submit(&other).unwrap();
+    let adds = spend(&[bench.coins[0], output_of(&other, 0)], vec![open_output(2 * COIN - 100_000)]);
+    assert_eq!(reason(bench.submit(&adds)), "replacement-adds-unconfirmed");
+    let own = spend(&[bench.coins[0], output_of(&first, 0)], vec![open_output(COIN)]);
+    assert_eq!(reason(bench.submit(&own)), "bad-txns-spends-conflicting-tx");
+}
+
+#[test]
+fn chains_longer_than_the_limit_are_refused() {
+    let bench = Bench::new();
+    let mut last = pay(bench.coins[0], 1_000);
+    bench.submit(&last).unwrap();
+    for length in 2..=25u64 {
+        last = spend(&[output_of(&last, 0)], vec![open_output(COIN - 1_000 * length)]);
+        bench.submit(&last).unwrap();
+    }
+    let refused = bench.submit(&spend(&[output_of(&last, 0)], vec![open_output(COIN - 100_000)]));
+    assert!(matches!(refused, Err(MempoolError::TooManyAncestors { count: 26, .. })), "{refused:?}");
+    assert_eq!(bench.len(), 25);
+}
+
+#[test]
+fn too_many_children_of_one_transaction_are_refused() {
+    let bench = Bench::new();
+    let parent = spend(&[bench.coins[0]], (0..30).map(|_| open_output(COIN / 30 - 1_000)).collect());
+    bench.submit(&parent).unwrap();
+    for vout in 0..24 {
+        bench.submit(&spend(&[output_of(&parent, vout)], vec![open_output(COIN / 30 - 2_000)])).unwrap();
+    }
+    let refused = bench.submit(&spend(&[output_of(&parent, 24)], vec![open_output(COIN / 30 - 2_000)]));
+    assert!(matches!(refused, Err(MempoolError::TooManyDescendants { count: 26, .. })), "{refused:?}");
+}
+
+#[test]
+fn a_child_pays_for_a_version_3_parent_without_fee_and_takes_its_dust() {
+    let bench = Bench::new();
+    let parent = version(spend(&[bench.coins[0]], vec![open_output(COIN), anchor()]), 3);
+    assert_eq!(reason(bench.submit(&parent)), "min relay fee not met");
+    let mut child = version(
+        spend(&[output_of(&parent, 0), bench.coins[1], output_of(&parent, 1)], vec![open_output(2 * COIN - 2_000)]),
+        3,
+    );
+    child.input[2].witness = bitcoin::Witness::new();
+    let mut leaves_dust = child.clone();
+    leaves_dust.input.pop();
+    let refused = bench.package(&[&parent, &leaves_dust]);
+    assert_eq!(reason(refused), "missing-ephemeral-spends");
+    let mut poor = child.clone();
+    poor.output[0] = open_output(2 * COIN - 10);
+    assert_eq!(reason(bench.package(&[&parent, &poor])), "package-fee-too-low");
+    assert_eq!(bench.package(&[&parent, &child]), Ok(()));
+    assert!(bench.holds(&parent) && bench.holds(&child));
+    assert_eq!(bench.package(&[&parent, &child]), Ok(()), "again is no failure");
+
+    // Another child may take the first one's place without spending the same outputs, if it pays more.
+    let with_fee = version(pay(bench.coins[2], 500), 3);
+    let two = version(spend(&[bench.coins[3]], vec![open_output(COIN / 2), open_output(COIN / 2 - 500)]), 3);
+    bench.submit(&with_fee).unwrap();
+    bench.submit(&two).unwrap();
+    let sibling = version(spend(&[output_of(&two, 0)], vec![open_output(COIN / 2 - 1_000)]), 3);
+    let richer = version(spend(&[output_of(&two, 1)], vec![open_output(COIN / 2 - 500 - 5_000)]), 3);
+    bench.submit(&sibling).unwrap();
+    bench.submit(&richer).unwrap();
+    assert!(bench.holds(&richer) && !bench.holds(&sibling));
+    let grandchild = version(spend(&[output_of(&richer, 0)], vec![open_output(COIN / 2 - 50_000)]), 3);
+    assert_eq!(bench.submit(&grandchild), Err(MempoolError::Truc(TrucViolation::TooManyAncestors)));
+    let plain = version(spend(&[output_of(&with_fee, 0)], vec![open_output(COIN - 5_000)]), 2);
+    assert!(matches!(bench.submit(&plain), Err(MempoolError::Truc(TrucViolation::ChildNotTruc { .. }))));
+}
+
+#[test]
+fn dust_with_a_fee_is_refused_and_a_poor_package_leaves_nothing() {
+    let bench = Bench::new();
+    let paying = spend(&[bench.coins[0]], vec![open_output(COIN - 1_000), anchor()]);
+    assert_eq!(bench.submit(&paying), Err(MempoolError::NonStandard(NonStandard::DustWithFee)));
+    let parent = spend(&[bench.coins[0]], vec![open_output(COIN - 1)]);
+    let child = spend(&[output_of(&parent, 0)], vec![open_output(COIN - 100_000)]);
+    let refused = bench.package(&[&parent, &child]);
+    assert!(matches!(refused, Err(MempoolError::Package(PackageError::Transaction { .. }))), "{refused:?}");
+    assert_eq!(bench.len(), 0);
+    for (package, expected) in [
+        (vec![&child, &parent], "package-not-sorted"),
+        (vec![&parent, &parent], "conflict-in-package"),
+        (vec![&parent, &paying], "conflict-in-package"),
+        (vec![], "package-empty"),
+    ] {
+        assert_eq!(reason(bench.package(&package)), expected);
+    }
+    let unrelated = pay(bench.coins[1], 1_000);
+    assert_eq!(reason(bench.package(&[&parent, &unrelated])), "package-not-child-with-parents");
+}
+
+#[test]
+fn a_package_replaces_a_conflicting_package_by_paying_more() {
+    let bench = Bench::new();
+    // Two versions of a commitment transaction, each with a child that pays.
+    let commitment = |vout_first: u64| {
+        version(spend(&[bench.coins[0]], vec![open_output(vout_first), open_output(COIN - vout_first)]), 3)
+    };
+    let (one, other) = (commitment(COIN / 2), commitment(COIN / 3));
+    let bump = |parent: &Transaction, fee: u64| {
+        version(spend(&[output_of(parent, 0)], vec![open_output(parent.output[0].value.to_sat() - fee)]), 3)
+    };
+    let first = bump(&one, 2_000);
+    bench.package(&[&one, &first]).unwrap();
+    assert_eq!(reason(bench.package(&[&other, &bump(&other, 2_010)])), "insufficient fee");
+    let second = bump(&other, 4_000);
+    assert_eq!(bench.package(&[&other, &second]), Ok(()));
+    assert!(bench.holds(&other) && bench.holds(&second) && !bench.holds(&one) && !bench.holds(&first));
+}
+
+#[test]
+fn a_full_pool_drops_what_pays_least_and_asks_for_more() {
+    let bench = Bench::with(Policy { max_memory_bytes: 20_000, ..Policy::default() });
+    let before = bench.core.minimum_fee_rate();
+    let cheap = pay(bench.coins[0], 100);
+    bench.submit(&cheap).unwrap();
+    for (index, coin) in bench.coins[1..20].iter().enumerate() {
+        let result = bench.submit(&pay(*coin, 1_000 + index as u64));
+        assert!(matches!(result, Ok(()) | Err(MempoolError::FeeBelowMempoolMinimum { .. })), "{result:?}");
+    }
+    assert!(!bench.holds(&cheap));
+    assert!(bench.core.mempool.read().unwrap().memory() <= 20_000);
+    assert!(bench.core.minimum_fee_rate() > before);
+    assert_eq!(reason(bench.submit(&cheap)), "mempool min fee not met");
+    bench.core.clock.set(NOW + 1);
+    assert!(bench.core.estimate_fee(1) >= bench.core.minimum_fee_rate());
+}
+
+#[test]
+fn a_block_takes_its_transactions_out_and_what_conflicts_with_them() {
+    let mut bench = Bench::new();
+    let mined = pay(bench.coins[0], 1_000);
+    let child = spend(&[output_of(&mined, 0)], vec![open_output(COIN - 2_000)]);
+    let doomed = pay(bench.coins[1], 1_000);
+    let doomed_child = spend(&[output_of(&doomed, 0)], vec![open_output(COIN - 2_000)]);
+    let bystander = pay(bench.coins[2], 1_000);
+    for transaction in [&mined, &child, &doomed, &doomed_child, &bystander] {
+        bench.submit(transaction).unwrap();
+    }
+    bench.mine(vec![mined.clone(), pay(bench.coins[1], 5_000)]);
+    bench.check();
+    assert!(bench.holds(&child) && bench.holds(&bystander));
+    assert_eq!(bench.len(), 2);
+}
+
+#[test]
+fn transactions_of_disconnected_blocks_come_back_and_what_became_invalid_goes() {
+    let mut bench = Bench::new();
+    let fork = bench.place;
+    let lost = pay(bench.coins[0], 1_000);
+    let double = pay(bench.coins[1], 1_000);
+    let block = bench.mine(vec![lost.clone(), double.clone()]);
+    let on_lost = spend(&[output_of(&lost, 0)], vec![open_output(COIN - 2_000)]);
+    let on_double = spend(&[output_of(&double, 0)], vec![open_output(COIN - 2_000)]);
+    bench.submit(&on_lost).unwrap();
+    bench.submit(&on_double).unwrap();
+    // Matured only by the block that goes.
+    let coinbase = bench.coins[20];
+    let early = pay(coinbase, 1_000);
+    bench.submit(&early).unwrap();
+
+    let rival = forge(&bench.params, fork, vec![pay(bench.coins[1], 7_000)]);
+    bench.core.submit_block(rival.clone()).unwrap();
+    assert_eq!(bench.core.active_tip().hash, block.block_hash());
+    let second = forge(&bench.params, Place::of(&rival, fork.height + 1), Vec::new());
+    bench.core.submit_block(second).unwrap();
+    bench.check();
+    assert!(bench.holds(&lost) && bench.holds(&on_lost), "back with its child");
+    assert!(!bench.holds(&double) && !bench.holds(&on_double), "spent otherwise on the new chain");
+    assert!(bench.holds(&early), "the new chain is as long");
+}
+
+#[test]
+fn a_transaction_that_nobody_mines_expires() {
+    let mut bench = Bench::new();
+    let transaction = pay(bench.coins[0], 1_000);
+    bench.submit(&transaction).unwrap();
+    bench.core.clock.set(NOW + 14 * 24 * 3600 + 1);
+    bench.mine(Vec::new());
+    assert_eq!(bench.len(), 0);
+}

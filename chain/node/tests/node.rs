@@ -1,0 +1,192 @@
+//! The facade: notices over restarts and reorganisations, look-ups, mining.
+
+mod common;
+
+use std::path::Path;
+use std::time::Duration;
+
+use bitcoin::BlockHash;
+use common::*;
+use leyden_consensus::Params;
+use leyden_node::{Clock, Node, NodeConfig, NodeError, Notice, NoticeStream};
+
+const COIN: u64 = 50_0000_0000;
+
+async fn start(path: &Path) -> Node {
+    let mut config = NodeConfig::new(Params::regtest(), path);
+    config.clock = Clock::manual(NOW);
+    config.sync_writes = false;
+    Node::start(config).await.expect("the node starts")
+}
+
+async fn next(stream: &mut NoticeStream) -> Notice {
+    tokio::time::timeout(Duration::from_secs(10), stream.next()).await.expect("a notice comes").expect("it is readable")
+}
+
+/// Replays block notices on a list of hashes, checking that each makes sense.
+#[derive(Default)]
+struct Follower {
+    chain: Vec<BlockHash>,
+}
+
+impl Follower {
+    fn at(node: &Node) -> Self {
+        let tip = node.tip().height;
+        Self { chain: (0..=tip).map(|height| node.block_hash(height).unwrap()).collect() }
+    }
+
+    fn take(&mut self, notice: &Notice) {
+        match notice {
+            Notice::BlockConnected { hash, height, block } => {
+                assert_eq!(*height as usize, self.chain.len());
+                assert_eq!(Some(&block.header.prev_blockhash), self.chain.last());
+                self.chain.push(*hash);
+            }
+            Notice::BlockDisconnected { hash, height, .. } => {
+                assert_eq!(*height as usize, self.chain.len() - 1);
+                assert_eq!(self.chain.pop(), Some(*hash));
+            }
+            Notice::TransactionAccepted { .. } | Notice::TransactionRemoved { .. } => {}
+        }
+    }
+
+    async fn follow(&mut self, stream: &mut NoticeStream, to: BlockHash) -> usize {
+        let mut steps = 0;
+        while self.chain.last() != Some(&to) {
+            let notice = next(stream).await;
+            self.take(&notice);
+            steps += usize::from(matches!(notice, Notice::BlockConnected { .. } | Notice::BlockDisconnected { .. }));
+        }
+        steps
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notices_are_replayed_after_a_restart_and_a_reorganisation() {
+    let params = Params::regtest();
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    node.generate(5, open_script()).await.unwrap();
+    let fork = node.tip();
+    let mut stream = node.subscribe(Some(params.genesis_hash)).unwrap();
+    let mut follower = Follower { chain: vec![params.genesis_hash] };
+    assert_eq!(follower.follow(&mut stream, fork.hash).await, 5);
+    node.generate(3, open_script()).await.unwrap();
+    let stale = node.tip().hash;
+    assert_eq!(follower.follow(&mut stream, stale).await, 3);
+    node.shutdown().await;
+    assert!(matches!(stream.next().await, Err(NodeError::ShuttingDown)));
+    drop((stream, node));
+
+    // The chain goes another way while the follower is not there.
+    let node = start(folder.path()).await;
+    let place = Place { hash: fork.hash, height: fork.height, time: fork.time };
+    for block in forge_chain(&params, place, 4) {
+        node.submit_block(block).await.unwrap();
+    }
+    node.shutdown().await;
+    drop(node);
+
+    let node = start(folder.path()).await;
+    let mut stream = node.subscribe(Some(stale)).unwrap();
+    assert_eq!(follower.follow(&mut stream, node.tip().hash).await, 3 + 4);
+    assert_eq!(follower.chain, Follower::at(&node).chain);
+    let unknown =
+        node.subscribe(Some("00000000000000000000000000000000000000000000000000000000000000aa".parse().unwrap()));
+    assert!(matches!(unknown, Err(NodeError::UnknownBlock(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_reader_misses_no_block_and_no_waiting_transaction() {
+    let params = Params::regtest();
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    node.generate(101, open_script()).await.unwrap();
+    let coin = coinbase_of(&node.block(node.block_hash(1).unwrap()).await.unwrap().unwrap());
+    let mut follower = Follower::at(&node);
+    let mut stream = node.subscribe(None).unwrap();
+    // More events than are kept: each replacement is two.
+    for round in 0..2_500u64 {
+        node.submit_transaction(spend(&[coin], vec![open_output(COIN - 1_000 - 100 * round)])).await.unwrap();
+    }
+    let last = node.mempool_entries()[0].txid;
+    for block in forge_chain(&params, Place { hash: node.tip().hash, height: 101, time: node.tip().time }, 3) {
+        node.submit_block(block).await.unwrap();
+    }
+    assert_eq!(follower.follow(&mut stream, node.tip().hash).await, 3);
+    loop {
+        if let Notice::TransactionAccepted { transaction } = next(&mut stream).await
+            && transaction.compute_txid() == last
+        {
+            break;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transactions_outputs_and_spends_are_found_where_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    node.generate(102, open_script()).await.unwrap();
+    let coin = coinbase_of(&node.block(node.block_hash(1).unwrap()).await.unwrap().unwrap());
+    assert!(node.output_at(1, 0, 0).await.unwrap().unwrap().unspent);
+    assert_eq!(node.output_at(1, 0, 9).await.unwrap(), None);
+    assert_eq!(node.output_at(1, 1, 0).await.unwrap(), None);
+    assert_eq!(node.output_at(999, 0, 0).await.unwrap(), None);
+
+    let transaction = spend(&[coin], vec![open_output(COIN - 1_000)]);
+    let txid = node.submit_transaction(transaction.clone()).await.unwrap();
+    assert_eq!(node.transaction(txid).await.unwrap().unwrap().confirmed, None);
+    let spend_of_coin = node.spender(coin).await.unwrap().unwrap();
+    assert_eq!((spend_of_coin.txid, spend_of_coin.input, spend_of_coin.confirmed), (txid, 0, None));
+    assert_eq!(node.mempool_info().transactions, 1);
+
+    node.generate(1, open_script()).await.unwrap();
+    let tip = node.tip().block_ref();
+    let found = node.transaction(txid).await.unwrap().unwrap();
+    assert_eq!((found.transaction.as_ref(), found.confirmed), (&transaction, Some((tip, 1))));
+    assert_eq!(node.spender(coin).await.unwrap().unwrap().confirmed, Some(tip));
+    let output = node.output_at(1, 0, 0).await.unwrap().unwrap();
+    assert!(!output.unspent && output.output.value.to_sat() == COIN);
+    assert_eq!(node.output_at(tip.height, 1, 0).await.unwrap().unwrap().outpoint, output_of(&transaction, 0));
+    let (at, proof) = node.merkle_proof(txid).await.unwrap().unwrap();
+    assert_eq!((at, proof.verify(&node.header(&at.hash).unwrap().0)), (tip, Ok(txid)));
+    let set = node.utxo_set_hash().await.unwrap();
+    assert_eq!((set.block, set.coins), (tip, 103));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mining_goes_on_until_it_is_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    let mut stream = node.subscribe(None).unwrap();
+    node.start_mining(open_script(), Some(1)).await.unwrap();
+    for _ in 0..3 {
+        assert!(matches!(next(&mut stream).await, Notice::BlockConnected { .. }));
+    }
+    assert!(node.hash_rate().is_some());
+    let status = node.mining_status().unwrap();
+    assert_eq!((status.script, status.threads), (Some(open_script()), 1));
+    assert!(status.blocks_found >= 2 && status.work == bitcoin::Target::from_be_bytes([0x7f; 32]).to_work());
+    assert!(node.stop_mining().await);
+    assert!(!node.stop_mining().await);
+    let height = node.tip().height;
+    assert!(height >= 3);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(node.tip().height, height);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_ends_when_nobody_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut params = Params::leyden();
+    // Far too hard for a test.
+    params.name = "leyden".into();
+    let mut config = NodeConfig::new(params, folder.path());
+    config.sync_writes = false;
+    let node = Node::start(config).await.unwrap();
+    let search = tokio::time::timeout(Duration::from_millis(200), node.generate(1, open_script())).await;
+    assert!(search.is_err(), "2^30 hashes take longer");
+    node.shutdown().await;
+    assert!(matches!(node.generate(1, open_script()).await, Err(NodeError::ShuttingDown | NodeError::SearchStopped)));
+}

@@ -1,0 +1,141 @@
+//! From a [`Spec`] to the transaction of BOLT 3, and back to a check of the peer's signatures.
+
+use std::sync::Arc;
+
+use secp256k1::PublicKey;
+
+use super::limits::direction;
+use super::spec::Spec;
+use crate::channel::error::{Fault, Invariant};
+use crate::channel::terms::Terms;
+use crate::keys::{CommitmentKeys, CommitmentSignatures, KeyError, Signer};
+use crate::tx::{
+    CommitmentHtlc, CommitmentInput, CommitmentParams, CommitmentTx, CommitmentTxError, Funding, build_commitment,
+    verify_commitment,
+};
+use crate::types::{CommitmentNumber, Side};
+
+/// What all commitment transactions of a channel are built with: scripts and our signer. Made once, from the terms.
+pub(crate) struct Factory {
+    pub signer: Arc<dyn Signer + Send + Sync>,
+    pub funding: Funding,
+    local: CommitmentParams,
+    remote: CommitmentParams,
+}
+
+/// A commitment transaction and the keys in it.
+pub(crate) struct Built {
+    pub tx: CommitmentTx,
+    pub keys: CommitmentKeys,
+}
+
+/// Why a commitment could not be built.
+pub(crate) enum BuildError {
+    Key(KeyError),
+    Transaction(CommitmentTxError),
+}
+
+impl BuildError {
+    /// Our own doing: everything was checked before.
+    pub fn invariant(self) -> Invariant {
+        match self {
+            Self::Key(error) => Invariant::Key(error),
+            Self::Transaction(error) => Invariant::Transaction(error),
+        }
+    }
+
+    /// The peer's doing: its point or its updates led here.
+    pub fn fault(self) -> Fault {
+        use crate::channel::error::Wrong;
+        Fault::Wrong(match self {
+            Self::Key(error) => Wrong::Key(error),
+            Self::Transaction(error) => Wrong::Transaction(error),
+        })
+    }
+}
+
+impl Factory {
+    pub fn new(terms: &Terms, signer: Arc<dyn Signer + Send + Sync>) -> Self {
+        Self {
+            funding: terms.funding(),
+            local: terms.commitment_params(Side::Local),
+            remote: terms.commitment_params(Side::Remote),
+            signer,
+        }
+    }
+
+    pub const fn params(&self, owner: Side) -> &CommitmentParams {
+        match owner {
+            Side::Local => &self.local,
+            Side::Remote => &self.remote,
+        }
+    }
+
+    /// `owner`'s commitment `number` with its per-commitment point.
+    pub fn build(
+        &self,
+        terms: &Terms,
+        owner: Side,
+        number: CommitmentNumber,
+        spec: &Spec,
+        point: PublicKey,
+    ) -> Result<Built, BuildError> {
+        let keys =
+            self.signer.commitment_keys(owner, point, &terms.sides.remote.basepoints).map_err(BuildError::Key)?;
+        let htlcs: Vec<CommitmentHtlc> = spec
+            .htlcs()
+            .iter()
+            .map(|htlc| CommitmentHtlc {
+                direction: direction(htlc, owner),
+                id: htlc.id,
+                amount: htlc.amount,
+                payment_hash: htlc.payment_hash,
+                cltv_expiry: htlc.cltv_expiry,
+            })
+            .collect();
+        let tx = build_commitment(&CommitmentInput {
+            params: self.params(owner),
+            keys: &keys,
+            number,
+            feerate: spec.feerate,
+            to_local: *spec.balance.of(owner),
+            to_remote: *spec.balance.of(owner.other()),
+            htlcs: &htlcs,
+        })
+        .map_err(BuildError::Transaction)?;
+        Ok(Built { tx, keys })
+    }
+
+    /// What `commitment_signed` (or `funding_created`, `funding_signed`) carries for the peer's commitment.
+    pub fn sign(&self, built: &Built) -> Result<CommitmentSignatures, Invariant> {
+        Ok(self.signer.sign_remote_commitment(&built.tx, &self.funding, &built.keys.per_commitment_point)?)
+    }
+
+    /// Checks the peer's signatures on our commitment.
+    pub fn verify(&self, built: &Built, signatures: &CommitmentSignatures) -> Result<(), Fault> {
+        Ok(verify_commitment(&built.tx, &self.funding, &built.keys, signatures)?)
+    }
+}
+
+/// Our points of the next two commitments: each is needed twice, and costs up to 48 hashes and a multiplication.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PointCache(Vec<(CommitmentNumber, PublicKey)>);
+
+/// A cache is no part of a channel's state.
+impl PartialEq for PointCache {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl PointCache {
+    pub fn point(&mut self, number: CommitmentNumber, signer: &dyn Signer) -> Result<PublicKey, Invariant> {
+        if let Some((_, point)) = self.0.iter().find(|(cached, _)| *cached == number) {
+            return Ok(*point);
+        }
+        let point = signer.per_commitment_point(number)?;
+        self.0.retain(|(cached, _)| cached.0 + 2 >= number.0);
+        self.0.push((number, point));
+        Ok(point)
+    }
+}

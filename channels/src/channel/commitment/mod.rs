@@ -1,0 +1,176 @@
+//! Both sides' commitments and the updates on their way into them (BOLT 2, Normal Operation).
+//!
+//! ```text
+//!   offer_add, settle, offer_fee ──► local_changes      receive_add, receive_removal, receive_fee ──► remote_changes
+//!                                        │                                                              │
+//!                      sign ◄────────────┴──► remote: Settled → AwaitingRevocation                      │
+//!                      receive_revocation ──► remote: AwaitingRevocation → Settled                      │
+//!                      receive_signed (verifies, revokes) ──► local: n → n + 1 ◄────────────────────────┘
+//! ```
+//!
+//! Promises: every method either does its whole step or, on an error, changes nothing; what is signed or accepted
+//! always adds up to the capacity.
+
+mod build;
+pub mod changes;
+pub mod limits;
+pub mod local;
+pub mod remote;
+pub mod spec;
+mod step;
+mod update;
+
+use std::collections::BTreeMap;
+
+use crate::keys::PerCommitmentSecrets;
+use crate::types::{CommitmentNumber, HtlcId, Msat, Side};
+use crate::wire::OnionRoutingPacket;
+use secp256k1::PublicKey;
+
+use self::changes::{LocalChanges, RemoteChanges, Update};
+use self::limits::CannotAdd;
+use self::local::LocalCommitment;
+use self::remote::{Remote, RemoteStage};
+use self::spec::{Htlc, HtlcKey, Spec};
+use super::error::Invariant;
+use super::event::Origin;
+use super::terms::Terms;
+use super::{Sides, event::Settlement};
+
+pub(crate) use build::{Built, Factory, PointCache};
+pub(crate) use step::Gone;
+pub(crate) use update::Settle;
+
+/// What is known of an HTLC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HtlcDetails {
+    pub htlc: Htlc,
+    /// Whose it is; only of an HTLC that we offered.
+    pub origin: Option<Origin>,
+    /// For as long as it may have to be sent again, or peeled: then it is only in the store.
+    pub onion: Option<OnionRoutingPacket>,
+    pub path_key: Option<PublicKey>,
+    /// The first commitment of the peer that has this HTLC.
+    pub first_remote: Option<CommitmentNumber>,
+    /// The peer has told the preimage, committed or not: from then on this HTLC counts as paid. Not stored; after a
+    /// restart the stored outcome says it.
+    pub preimage_told: bool,
+}
+
+/// Both commitments of a channel and what is on its way into them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Commitments {
+    pub local: LocalCommitment,
+    pub remote: Remote,
+    pub local_changes: LocalChanges,
+    pub remote_changes: RemoteChanges,
+    /// The id of the next HTLC that each side offers.
+    pub next_id: Sides<HtlcId>,
+    /// What each side has paid the other through HTLCs, over the channel's life.
+    pub paid: Sides<Msat>,
+    /// One entry for each HTLC in a commitment or in the changes.
+    pub details: BTreeMap<HtlcKey, HtlcDetails>,
+    /// What the peer has revealed.
+    pub secrets: PerCommitmentSecrets,
+    /// Our points for the commitments after `local`, once they are known: a cache.
+    pub(crate) points: build::PointCache,
+}
+
+impl Commitments {
+    /// The peer's next commitment as it would be if we signed now: where our offers are measured.
+    pub fn remote_view(&self, extra: Option<&Update>) -> Result<Spec, Invariant> {
+        let local = self.local_changes.proposed.iter().chain(extra);
+        self.remote.latest().spec.reduce(local, self.remote_changes.acked.iter())
+    }
+
+    /// Our next commitment as it would be if the peer signed now: where the peer's offers are measured.
+    pub fn local_view(&self, extra: Option<&Update>) -> Result<Spec, Invariant> {
+        let remote = self.remote_changes.proposed.iter().chain(extra);
+        self.local.spec.reduce(self.local_changes.acked.iter(), remote)
+    }
+
+    /// Whether there is anything that a `commitment_signed` of ours would commit to.
+    pub const fn has_something_to_sign(&self) -> bool {
+        !self.local_changes.proposed.is_empty() || !self.remote_changes.acked.is_empty()
+    }
+
+    /// Whether we may sign now.
+    pub const fn can_sign(&self) -> bool {
+        matches!(self.remote.stage, RemoteStage::Settled { .. }) && self.has_something_to_sign()
+    }
+
+    /// No HTLC in any commitment, no update on its way, no revocation owed: closing may be negotiated.
+    pub fn is_drained(&self) -> bool {
+        self.local.spec.htlcs().is_empty()
+            && self.remote.current.spec.htlcs().is_empty()
+            && self.remote.next().is_none()
+            && self.local_changes.is_empty()
+            && self.remote_changes.is_empty()
+    }
+
+    /// Whether an HTLC that we offered is irrevocably committed and nobody is removing it.
+    pub(crate) fn is_removable(&self, key: HtlcKey) -> bool {
+        let (in_local, in_remote) = (self.local.spec.htlc(key).is_some(), self.remote.current.spec.htlc(key).is_some());
+        let mut removals: Box<dyn Iterator<Item = &Update>> = match key.offered_by {
+            Side::Local => Box::new(self.remote_changes.all()),
+            Side::Remote => Box::new(self.local_changes.all()),
+        };
+        in_local && in_remote && !removals.any(|update| update.removes() == Some(key.id))
+    }
+
+    /// Forgets what was not committed when the connection ended (BOLT 2, Message Retransmission): the peer's
+    /// unsigned updates, and our unsigned HTLCs and fee, but not our unsigned removals, which are sent again.
+    /// Returns the origins of the HTLCs that are given up.
+    pub(crate) fn forget_uncommitted(&mut self) -> Vec<(Origin, CannotAdd)> {
+        let mut refused = Vec::new();
+        for update in std::mem::take(&mut self.remote_changes.proposed) {
+            if let Update::Add(htlc) = update {
+                self.details.remove(&htlc.key());
+                self.next_id.remote = self.next_id.remote.min(htlc.id);
+            }
+        }
+        for update in std::mem::take(&mut self.local_changes.proposed) {
+            match update {
+                Update::Add(htlc) => {
+                    let origin = self.details.remove(&htlc.key()).and_then(|details| details.origin);
+                    refused.extend(origin.map(|origin| (origin, CannotAdd::Disconnected)));
+                    self.next_id.local = self.next_id.local.min(htlc.id);
+                }
+                Update::Fee(_) => {}
+                Update::Fulfill { .. } | Update::Fail { .. } | Update::FailMalformed { .. } => {
+                    self.local_changes.proposed.push(update);
+                }
+            }
+        }
+        refused
+    }
+
+    /// Both balances and all HTLCs must be the capacity, in every commitment.
+    pub fn check_conserved(&self, terms: &Terms) -> Result<(), Invariant> {
+        let remote = [Some(&self.remote.current), self.remote.next()].into_iter().flatten().map(|one| &one.spec);
+        for spec in std::iter::once(&self.local.spec).chain(remote) {
+            check_total(spec, terms)?;
+        }
+        Ok(())
+    }
+}
+
+fn check_total(spec: &Spec, terms: &Terms) -> Result<(), Invariant> {
+    let (total, capacity) = (spec.total().ok_or(Invariant::Overflow)?, terms.capacity_msat());
+    if total != capacity {
+        return Err(Invariant::NotConserved { total, capacity });
+    }
+    Ok(())
+}
+
+impl From<Settlement> for Settle {
+    fn from(settlement: Settlement) -> Self {
+        match settlement {
+            Settlement::Fulfill(preimage) => Self::Fulfill(preimage),
+            Settlement::Fail { reason } => Self::Fail { reason },
+            Settlement::FailMalformed { sha256_of_onion, failure_code } => {
+                Self::FailMalformed { sha256_of_onion, failure_code }
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What a commitment transaction pays, as a reduction: balances and HTLCs = reduce(earlier ones, updates).
+//!
+//! Promises: nothing is lost or made: both balances and all HTLCs add up to the same total before and after
+//! [`Spec::reduce`]. Fees and anchors are not known here; they come out of the funder's balance when the transaction
+//! is built (BOLT 3, Fee Payment).
+
+use crate::types::{CltvExpiry, FeeratePerKw, HtlcId, Msat, PaymentHash, Side};
+
+use super::changes::Update;
+use crate::channel::Sides;
+use crate::channel::error::Invariant;
+
+/// An HTLC as both commitment transactions know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Htlc {
+    pub offered_by: Side,
+    pub id: HtlcId,
+    pub amount: Msat,
+    pub payment_hash: PaymentHash,
+    pub cltv_expiry: CltvExpiry,
+}
+
+impl Htlc {
+    pub const fn key(&self) -> HtlcKey {
+        HtlcKey { offered_by: self.offered_by, id: self.id }
+    }
+}
+
+/// The name of an HTLC in its channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HtlcKey {
+    pub offered_by: Side,
+    pub id: HtlcId,
+}
+
+/// What one commitment transaction pays to whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    pub balance: Sides<Msat>,
+    pub feerate: FeeratePerKw,
+    /// In the order of their keys, each once.
+    htlcs: Vec<Htlc>,
+}
+
+impl Spec {
+    pub const fn new(balance: Sides<Msat>, feerate: FeeratePerKw) -> Self {
+        Self { balance, feerate, htlcs: Vec::new() }
+    }
+
+    /// `None` if an HTLC occurs twice.
+    pub fn with_htlcs(balance: Sides<Msat>, feerate: FeeratePerKw, mut htlcs: Vec<Htlc>) -> Option<Self> {
+        htlcs.sort_unstable_by_key(Htlc::key);
+        let twice = htlcs.windows(2).any(|pair| matches!(pair, [a, b] if a.key() == b.key()));
+        (!twice).then_some(Self { balance, feerate, htlcs })
+    }
+
+    pub fn htlcs(&self) -> &[Htlc] {
+        &self.htlcs
+    }
+
+    pub fn htlc(&self, key: HtlcKey) -> Option<&Htlc> {
+        self.position(key).ok().and_then(|at| self.htlcs.get(at))
+    }
+
+    pub fn offered_by(&self, side: Side) -> impl Iterator<Item = &Htlc> {
+        self.htlcs.iter().filter(move |htlc| htlc.offered_by == side)
+    }
+
+    /// Both balances and every HTLC: the capacity of the channel.
+    pub fn total(&self) -> Option<Msat> {
+        let balances = self.balance.local.checked_add(self.balance.remote)?;
+        self.htlcs.iter().try_fold(balances, |sum, htlc| sum.checked_add(htlc.amount))
+    }
+
+    /// This state after the updates of both sides. Removals come first, so that an HTLC may spend what another one
+    /// gave back.
+    pub fn reduce<'a>(
+        &self,
+        local: impl Iterator<Item = &'a Update> + Clone,
+        remote: impl Iterator<Item = &'a Update> + Clone,
+    ) -> Result<Self, Invariant> {
+        let mut next = self.clone();
+        let updates = local.map(|update| (Side::Local, update)).chain(remote.map(|update| (Side::Remote, update)));
+        for (by, update) in updates.clone() {
+            match update {
+                Update::Fulfill { id, .. } => next.remove(HtlcKey { offered_by: by.other(), id: *id }, by)?,
+                Update::Fail { id, .. } | Update::FailMalformed { id, .. } => {
+                    next.remove(HtlcKey { offered_by: by.other(), id: *id }, by.other())?;
+                }
+                Update::Fee(feerate) => next.feerate = *feerate,
+                Update::Add(_) => {}
+            }
+        }
+        for (_, update) in updates {
+            if let Update::Add(htlc) = update {
+                next.add(*htlc)?;
+            }
+        }
+        Ok(next)
+    }
+
+    fn add(&mut self, htlc: Htlc) -> Result<(), Invariant> {
+        let Err(at) = self.position(htlc.key()) else {
+            return Err(Invariant::HtlcTwice(htlc.key()));
+        };
+        let balance = self.balance.of_mut(htlc.offered_by);
+        *balance = balance.checked_sub(htlc.amount).ok_or(Invariant::Overdraft {
+            side: htlc.offered_by,
+            balance: *balance,
+            htlc: htlc.amount,
+        })?;
+        self.htlcs.insert(at, htlc);
+        Ok(())
+    }
+
+    fn remove(&mut self, key: HtlcKey, to: Side) -> Result<(), Invariant> {
+        let at = self.position(key).map_err(|_| Invariant::HtlcMissing(key))?;
+        let htlc = self.htlcs.remove(at);
+        let balance = self.balance.of_mut(to);
+        *balance = balance.checked_add(htlc.amount).ok_or(Invariant::Overflow)?;
+        Ok(())
+    }
+
+    fn position(&self, key: HtlcKey) -> Result<usize, usize> {
+        self.htlcs.binary_search_by_key(&key, Htlc::key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::PaymentPreimage;
+
+    fn htlc(offered_by: Side, id: u64, amount: u64) -> Htlc {
+        Htlc {
+            offered_by,
+            id: HtlcId(id),
+            amount: Msat(amount),
+            payment_hash: PaymentHash([id as u8; 32]),
+            cltv_expiry: CltvExpiry(500),
+        }
+    }
+
+    fn start() -> Spec {
+        Spec::new(Sides { local: Msat(600), remote: Msat(400) }, FeeratePerKw(253))
+    }
+
+    fn reduce(spec: &Spec, local: &[Update], remote: &[Update]) -> Result<Spec, Invariant> {
+        let next = spec.reduce(local.iter(), remote.iter())?;
+        assert_eq!(next.total(), spec.total());
+        Ok(next)
+    }
+
+    #[test]
+    fn a_fulfilled_htlc_pays_the_receiver_and_a_failed_one_goes_back() {
+        let spec = reduce(
+            &start(),
+            &[Update::Add(htlc(Side::Local, 0, 100)), Update::Add(htlc(Side::Local, 1, 50))],
+            &[Update::Add(htlc(Side::Remote, 0, 30))],
+        )
+        .unwrap();
+        assert_eq!(spec.balance, Sides { local: Msat(450), remote: Msat(370) });
+        assert_eq!(spec.offered_by(Side::Local).count(), 2);
+
+        let fulfil = Update::Fulfill { id: HtlcId(0), preimage: PaymentPreimage([0; 32]) };
+        let fail = Update::Fail { id: HtlcId(1), reason: vec![] };
+        let after = reduce(&spec, std::slice::from_ref(&fulfil), &[fulfil.clone(), fail]).unwrap();
+        assert_eq!(after.balance, Sides { local: Msat(530), remote: Msat(470) });
+        assert!(after.htlcs().is_empty());
+    }
+
+    #[test]
+    fn an_htlc_may_spend_what_a_removal_of_the_same_commitment_gave_back() {
+        let spec = reduce(&start(), &[Update::Add(htlc(Side::Local, 0, 600))], &[]).unwrap();
+        let fail = Update::Fail { id: HtlcId(0), reason: vec![] };
+        let after = reduce(&spec, &[Update::Add(htlc(Side::Local, 1, 600))], &[fail]).unwrap();
+        assert_eq!(after.balance, Sides { local: Msat(0), remote: Msat(400) });
+    }
+
+    #[test]
+    fn an_overdraft_a_double_and_a_missing_htlc_are_our_bugs() {
+        let overdraft = reduce(&start(), &[], &[Update::Add(htlc(Side::Remote, 0, 401))]);
+        assert!(matches!(overdraft, Err(Invariant::Overdraft { side: Side::Remote, .. })));
+        let add = Update::Add(htlc(Side::Remote, 0, 1));
+        assert!(matches!(reduce(&start(), &[], &[add.clone(), add]), Err(Invariant::HtlcTwice(_))));
+        let fail = Update::Fail { id: HtlcId(9), reason: vec![] };
+        assert!(matches!(reduce(&start(), &[fail], &[]), Err(Invariant::HtlcMissing(_))));
+    }
+}

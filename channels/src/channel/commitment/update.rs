@@ -1,0 +1,235 @@
+//! Single updates: ours, checked before they are sent, and the peer's, checked when they arrive.
+
+use super::changes::Update;
+use super::limits::{self, CannotAdd};
+use super::spec::{Htlc, HtlcKey};
+use super::{Commitments, HtlcDetails};
+use crate::channel::error::{Fault, Invariant, Wrong};
+use crate::channel::event::AddHtlc;
+use crate::channel::params::Feerates;
+use crate::channel::terms::Terms;
+use crate::types::{ChannelId, FeeratePerKw, HtlcId, Msat, PaymentPreimage, Side};
+use crate::wire::{Message, UpdateAddHtlc, UpdateFailHtlc, UpdateFailMalformedHtlc, UpdateFee, UpdateFulfillHtlc};
+
+/// The bit that every failure code of `update_fail_malformed_htlc` has.
+const BADONION: u16 = 0x8000;
+
+/// How an HTLC is removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Settle {
+    Fulfill(PaymentPreimage),
+    Fail { reason: Vec<u8> },
+    FailMalformed { sha256_of_onion: [u8; 32], failure_code: u16 },
+}
+
+impl Settle {
+    fn into_update(self, id: HtlcId) -> Update {
+        match self {
+            Self::Fulfill(preimage) => Update::Fulfill { id, preimage },
+            Self::Fail { reason } => Update::Fail { id, reason },
+            Self::FailMalformed { sha256_of_onion, failure_code } => {
+                Update::FailMalformed { id, sha256_of_onion, failure_code }
+            }
+        }
+    }
+}
+
+impl Commitments {
+    /// Proposes an HTLC of ours. The inner error is a refusal; nothing has changed then.
+    pub(crate) fn offer_add(
+        &mut self,
+        add: &AddHtlc,
+        terms: &Terms,
+        max_dust_exposure: Msat,
+    ) -> Result<Result<Message, CannotAdd>, Invariant> {
+        if let Err(refused) = limits::check_htlc_alone(add.amount, add.cltv_expiry, terms) {
+            return Ok(Err(refused));
+        }
+        let htlc = Htlc {
+            offered_by: Side::Local,
+            id: self.next_id.local,
+            amount: add.amount,
+            payment_hash: add.payment_hash,
+            cltv_expiry: add.cltv_expiry,
+        };
+        let update = Update::Add(htlc);
+        let view = match self.remote_view(Some(&update)) {
+            Ok(view) => view,
+            Err(Invariant::Overdraft { side: Side::Local, balance, .. }) => {
+                return Ok(Err(CannotAdd::Balance { balance, needed: add.amount }));
+            }
+            Err(invariant) => return Err(invariant),
+        };
+        if let Err(refused) = limits::check_offer(&view, terms, max_dust_exposure) {
+            return Ok(Err(refused));
+        }
+        let details = HtlcDetails {
+            htlc,
+            origin: Some(add.origin),
+            onion: Some(add.onion.clone()),
+            path_key: add.path_key,
+            first_remote: None,
+            preimage_told: false,
+        };
+        let message = add_message(terms.channel_id, &htlc, &details)?;
+        self.details.insert(htlc.key(), details);
+        self.local_changes.proposed.push(update);
+        self.next_id.local = next(htlc.id)?;
+        Ok(Ok(message))
+    }
+
+    /// Proposes to remove an HTLC of the peer. `None`, and nothing changes, if it is not there, not irrevocably
+    /// committed, or being removed already.
+    pub(crate) fn settle(&mut self, id: HtlcId, settle: Settle, channel_id: ChannelId) -> Option<Message> {
+        if !self.is_removable(HtlcKey { offered_by: Side::Remote, id }) {
+            return None;
+        }
+        let update = settle.into_update(id);
+        let message = removal_message(channel_id, &update);
+        self.local_changes.proposed.push(update);
+        message
+    }
+
+    /// Proposes a fee rate, if we are the opener and can pay it. `None`, and nothing changes, otherwise.
+    pub(crate) fn offer_fee(&mut self, feerate: FeeratePerKw, terms: &Terms) -> Result<Option<Message>, Invariant> {
+        let update = Update::Fee(feerate);
+        let view = self.remote_view(Some(&update))?;
+        if terms.opener != Side::Local || !limits::can_offer_fee(&view, terms) {
+            return Ok(None);
+        }
+        // A later fee replaces an earlier one of the same commitment, but both have been sent: both stay listed.
+        self.local_changes.proposed.push(update);
+        Ok(Some(UpdateFee { channel_id: terms.channel_id, feerate_per_kw: feerate }.into()))
+    }
+
+    pub(crate) fn receive_add(&mut self, message: UpdateAddHtlc, terms: &Terms) -> Result<(), Fault> {
+        let expected = self.next_id.remote;
+        if message.id != expected {
+            return Err(Wrong::HtlcIdOutOfOrder { expected, got: message.id }.into());
+        }
+        limits::check_received_alone(message.amount_msat, message.cltv_expiry, terms)?;
+        let htlc = Htlc {
+            offered_by: Side::Remote,
+            id: message.id,
+            amount: message.amount_msat,
+            payment_hash: message.payment_hash,
+            cltv_expiry: message.cltv_expiry,
+        };
+        let update = Update::Add(htlc);
+        let view = match self.local_view(Some(&update)) {
+            Ok(view) => view,
+            Err(Invariant::Overdraft { side: Side::Remote, balance, .. }) => {
+                return Err(Wrong::CannotAfford { balance, needed: htlc.amount }.into());
+            }
+            Err(invariant) => return Err(invariant.into()),
+        };
+        limits::check_receive(&view, terms)?;
+        let details = HtlcDetails {
+            htlc,
+            origin: None,
+            onion: Some(message.onion_routing_packet),
+            path_key: message.path_key,
+            first_remote: None,
+            preimage_told: false,
+        };
+        self.next_id.remote = next(htlc.id)?;
+        self.details.insert(htlc.key(), details);
+        self.remote_changes.proposed.push(update);
+        Ok(())
+    }
+
+    /// The peer removes an HTLC of ours; the HTLC that it removes.
+    pub(crate) fn receive_removal(&mut self, id: HtlcId, settle: Settle) -> Result<Htlc, Fault> {
+        let key = HtlcKey { offered_by: Side::Local, id };
+        let htlc = *self.local.spec.htlc(key).ok_or(Wrong::UnknownHtlc(id))?;
+        if !self.is_removable(key) {
+            return Err(Wrong::UnknownHtlc(id).into());
+        }
+        match &settle {
+            Settle::Fulfill(preimage) if preimage.hash() != htlc.payment_hash => {
+                return Err(Wrong::WrongPreimage(id).into());
+            }
+            Settle::FailMalformed { failure_code, .. } if failure_code & BADONION == 0 => {
+                return Err(Wrong::MissingBadOnion(*failure_code).into());
+            }
+            Settle::Fulfill(_) | Settle::Fail { .. } | Settle::FailMalformed { .. } => {}
+        }
+        if let (Settle::Fulfill(_), Some(details)) = (&settle, self.details.get_mut(&key)) {
+            details.preimage_told = true;
+        }
+        self.remote_changes.proposed.push(settle.into_update(id));
+        Ok(htlc)
+    }
+
+    pub(crate) fn receive_fee(
+        &mut self,
+        feerate: FeeratePerKw,
+        terms: &Terms,
+        feerates: &Feerates,
+    ) -> Result<(), Fault> {
+        if terms.opener != Side::Remote {
+            return Err(Wrong::FeeFromFundee.into());
+        }
+        let (minimum, maximum) = (feerates.minimum, feerates.maximum);
+        if feerate < minimum || feerate > maximum {
+            return Err(Wrong::FeerateOutOfBounds { minimum, maximum, got: feerate }.into());
+        }
+        let update = Update::Fee(feerate);
+        let view = self.local_view(Some(&update))?;
+        limits::check_receive_fee(&view, terms)?;
+        // The last one counts; a peer that repeats itself shall not fill our memory.
+        self.remote_changes.proposed.retain(|update| !matches!(update, Update::Fee(_)));
+        self.remote_changes.proposed.push(update);
+        Ok(())
+    }
+
+    /// The message that `update` was or will be sent as.
+    pub(crate) fn message_of(&self, update: &Update, channel_id: ChannelId) -> Result<Message, Invariant> {
+        match update {
+            Update::Add(htlc) => {
+                let details = self.details.get(&htlc.key()).ok_or(Invariant::DetailsMissing(htlc.key()))?;
+                add_message(channel_id, htlc, details)
+            }
+            Update::Fee(feerate) => Ok(UpdateFee { channel_id, feerate_per_kw: *feerate }.into()),
+            Update::Fulfill { .. } | Update::Fail { .. } | Update::FailMalformed { .. } => {
+                removal_message(channel_id, update).ok_or(Invariant::WrongState("a removal"))
+            }
+        }
+    }
+}
+
+fn add_message(channel_id: ChannelId, htlc: &Htlc, details: &HtlcDetails) -> Result<Message, Invariant> {
+    Ok(UpdateAddHtlc {
+        channel_id,
+        id: htlc.id,
+        amount_msat: htlc.amount,
+        payment_hash: htlc.payment_hash,
+        cltv_expiry: htlc.cltv_expiry,
+        onion_routing_packet: details.onion.clone().ok_or(Invariant::DetailsMissing(htlc.key()))?,
+        path_key: details.path_key,
+    }
+    .into())
+}
+
+fn removal_message(channel_id: ChannelId, update: &Update) -> Option<Message> {
+    match update {
+        Update::Fulfill { id, preimage } => {
+            Some(UpdateFulfillHtlc { channel_id, id: *id, payment_preimage: *preimage }.into())
+        }
+        Update::Fail { id, reason } => Some(UpdateFailHtlc { channel_id, id: *id, reason: reason.clone() }.into()),
+        Update::FailMalformed { id, sha256_of_onion, failure_code } => Some(
+            UpdateFailMalformedHtlc {
+                channel_id,
+                id: *id,
+                sha256_of_onion: *sha256_of_onion,
+                failure_code: *failure_code,
+            }
+            .into(),
+        ),
+        Update::Add(_) | Update::Fee(_) => None,
+    }
+}
+
+fn next(id: HtlcId) -> Result<HtlcId, Invariant> {
+    id.0.checked_add(1).map(HtlcId).ok_or(Invariant::Overflow)
+}

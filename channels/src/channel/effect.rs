@@ -1,0 +1,132 @@
+//! What a channel asks its driver to do, once its writes are durable.
+
+use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Txid};
+
+use crate::onchain;
+use crate::types::{ChannelId, CltvExpiry, FeeratePerKw, HtlcId, Msat, PaymentHash, PaymentPreimage, ShortChannelId};
+use crate::wire::{Message, OnionRoutingPacket};
+
+use super::commitment::limits::CannotAdd;
+use super::error::{CloseRefused, Wrong};
+use super::event::Origin;
+use super::state::{LocalClose, RemoteClose, StateName};
+
+/// One thing to do. Every effect is either harmless to repeat or is found again after a restart.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Send to the peer, in this order.
+    Send(Message),
+    /// End the connection (after sending what came before).
+    Disconnect,
+
+    /// Have the wallet build and sign a transaction that pays `amount` to `script`, without showing it to anybody;
+    /// answer with [`Event::Funded`](super::Event::Funded) or [`Event::FundingRefused`](super::Event::FundingRefused).
+    Fund { script: ScriptBuf, amount: Amount },
+    /// The funding transaction of this channel will never be used: the wallet may spend its coins again.
+    ReleaseFunding { transaction: Txid },
+    /// Broadcast, and again after every restart until it is confirmed.
+    Broadcast(Transaction),
+    /// Tell [`Event::FundingDepth`](super::Event::FundingDepth) from the first confirmation on, at least until `depth`.
+    WatchFunding { funding: OutPoint, script: ScriptBuf, depth: u32 },
+    /// Tell [`Event::FundingSpent`](super::Event::FundingSpent).
+    WatchSpent { funding: OutPoint, script: ScriptBuf },
+
+    /// An incoming HTLC is irrevocably committed: accept, forward or fail it (and answer with
+    /// [`Event::Settle`](super::Event::Settle)). Repeated after a restart until it is answered.
+    Incoming(Box<IncomingHtlc>),
+    /// An outgoing HTLC was fulfilled. At least once, and final: a failure that follows after all is to be ignored.
+    Fulfilled { origin: Origin, htlc: HtlcId, payment_hash: PaymentHash, preimage: PaymentPreimage },
+    /// An outgoing HTLC has failed for good. At least once.
+    Failed { origin: Origin, htlc: HtlcId, payment_hash: PaymentHash, failure: HtlcFailure },
+    /// An outgoing HTLC was not, or will not be, offered; nothing is at stake.
+    Refused { origin: Origin, cause: CannotAdd },
+    /// A wish to close was refused.
+    CloseRefused(CloseRefused),
+    /// A wish to change the fee rate was refused.
+    FeeRefused { feerate: FeeratePerKw },
+
+    /// We closed alone: the transaction has been broadcast (a separate effect) and this is what there is to claim.
+    LocalClose(Box<LocalClose>),
+    /// The peer closed alone; this is what there is to claim.
+    RemoteClose(Box<RemoteClose>),
+    /// What the enforcement of a closed channel wants.
+    Enforce(Box<onchain::Effect>),
+    /// News for people and dashboards.
+    Notice(Notice),
+    /// The channel is over, or never began: the driver may drop it.
+    Forget,
+}
+
+/// An incoming HTLC that is irrevocably committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncomingHtlc {
+    pub channel: ChannelId,
+    pub id: HtlcId,
+    pub amount: Msat,
+    pub payment_hash: PaymentHash,
+    pub cltv_expiry: CltvExpiry,
+    pub onion: OnionRoutingPacket,
+    pub path_key: Option<secp256k1::PublicKey>,
+    /// It must be failed, not accepted.
+    pub doomed: Option<Doom>,
+}
+
+/// Why an incoming HTLC must be failed although the channel holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doom {
+    /// More is at stake in HTLCs too small for an output than we are ready to lose to fees
+    /// (BOLT 2, `max_dust_htlc_exposure_msat`).
+    DustExposure,
+    /// We have sent `shutdown`: it should not be routed on (BOLT 2, Closing Initiation).
+    ShuttingDown,
+}
+
+/// Why an outgoing HTLC failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HtlcFailure {
+    /// `update_fail_htlc`: encrypted for the sender.
+    Remote { reason: Vec<u8> },
+    /// `update_fail_malformed_htlc`.
+    Malformed { sha256_of_onion: [u8; 32], failure_code: u16 },
+    /// The channel closed without it.
+    NotOnChain,
+}
+
+/// What a person wants to know of a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Both first commitments are signed: from now on the channel has this id.
+    Established {
+        channel: ChannelId,
+        funding: OutPoint,
+    },
+    StateChanged {
+        from: StateName,
+        to: StateName,
+    },
+    /// The funding transaction is confirmed here.
+    Confirmed {
+        short_channel_id: ShortChannelId,
+    },
+    /// Payments can flow (`true`), or not until the peer is back and synchronised.
+    Usable(bool),
+    /// The opening failed.
+    OpenFailed {
+        reason: String,
+    },
+    /// The peer did something wrong.
+    PeerWrong(Wrong),
+    /// The peer sent `warning` or `error`.
+    PeerSays {
+        error: bool,
+        text: String,
+    },
+    /// The closing transaction is agreed on and signed.
+    ClosingSigned {
+        transaction: Txid,
+    },
+    /// `channel_reestablish` proved that our state is old: we must wait for the peer to close.
+    DataLoss,
+    /// `channel_reestablish` proved that the peer's state is old: it must recover, or ask us to close.
+    PeerDataLoss,
+}

@@ -1,0 +1,212 @@
+//! What can go wrong, by whose fault.
+//!
+//! - [`Wrong`]: the peer broke a rule. The channel answers by itself (a warning, or an error and a close); the driver
+//!   only hears of it.
+//! - [`Invariant`]: we did. The driver stops that channel and changes nothing.
+//! - [`CloseRefused`], [`super::CannotAdd`]: a wish of this node cannot be granted.
+
+use bitcoin::{Amount, Txid};
+use thiserror::Error;
+
+use super::commitment::spec::HtlcKey;
+use super::params::ParameterError;
+use super::state::StateName;
+use crate::keys::{KeyError, ShachainError, SignatureError};
+use crate::tx::CommitmentTxError;
+use crate::types::{CltvExpiry, CommitmentNumber, FeeratePerKw, HtlcId, Msat, Side};
+
+/// Why [`Channel::handle`](super::Channel::handle) gave nothing: this channel must not be touched any more.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Error {
+    /// A bug of ours.
+    #[error("a bug in Leyden stopped this channel, please report it: {0}")]
+    Invariant(#[from] Invariant),
+}
+
+/// What our own logic must never reach.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Invariant {
+    #[error("HTLC {0:?} was added twice")]
+    HtlcTwice(HtlcKey),
+    #[error("HTLC {0:?} was removed but is not there")]
+    HtlcMissing(HtlcKey),
+    #[error("{side:?} offered {htlc} out of {balance}")]
+    Overdraft { side: Side, balance: Msat, htlc: Msat },
+    #[error("amounts add up to more than can be counted")]
+    Overflow,
+    #[error("balances and HTLCs add up to {total}, not to the capacity of {capacity}")]
+    NotConserved { total: Msat, capacity: Msat },
+    #[error("HTLC {0:?} has no details")]
+    DetailsMissing(HtlcKey),
+    #[error("the commitment number cannot grow any further")]
+    NumberExhausted,
+    #[error("{0} was asked for in a state that does not have it")]
+    WrongState(&'static str),
+    #[error("our own keys: {0}")]
+    Key(#[from] KeyError),
+    #[error("our own commitment transaction: {0}")]
+    Transaction(#[from] CommitmentTxError),
+}
+
+/// What is done about a [`Wrong`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// `warning`, then hang up: after a new connection both may agree again.
+    Warn,
+    /// `error`, then close alone.
+    Fail,
+}
+
+/// A rule that the peer broke.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Wrong {
+    #[error("{message} is not expected in state {state}")]
+    Unexpected { message: &'static str, state: StateName },
+    #[error("update_add_htlc has id {got}, but the next id is {expected}", got = got.0, expected = expected.0)]
+    HtlcIdOutOfOrder { expected: HtlcId, got: HtlcId },
+    #[error("an HTLC of {got} is below the minimum of {minimum}")]
+    HtlcBelowMinimum { minimum: Msat, got: Msat },
+    #[error("cltv_expiry {} is a time, not a block height", .0.0)]
+    ExpiryIsATime(CltvExpiry),
+    #[error("more than {maximum} HTLCs are offered")]
+    TooManyHtlcs { maximum: u16 },
+    #[error("HTLCs of {total} are in flight, more than {maximum}")]
+    TooMuchInFlight { maximum: Msat, total: Msat },
+    #[error("a balance of {balance} does not leave {needed} for the reserve, fees and anchors")]
+    CannotAfford { balance: Msat, needed: Msat },
+    #[error("HTLC {} is not in the commitment, or is being removed already", .0.0)]
+    UnknownHtlc(HtlcId),
+    #[error("the preimage of HTLC {} does not hash to its payment_hash", .0.0)]
+    WrongPreimage(HtlcId),
+    #[error("failure code {0:#06x} of update_fail_malformed_htlc lacks the BADONION bit")]
+    MissingBadOnion(u16),
+    #[error("only the funder may send update_fee")]
+    FeeFromFundee,
+    #[error("a fee rate of {} per kw is not between {} and {}", got.0, minimum.0, maximum.0)]
+    FeerateOutOfBounds { minimum: FeeratePerKw, maximum: FeeratePerKw, got: FeeratePerKw },
+    #[error("update_add_htlc after shutdown")]
+    AddAfterShutdown,
+    #[error("shutdown while updates are not signed yet")]
+    ShutdownWithUnsignedUpdates,
+    #[error("shutdown names another script than before")]
+    ShutdownScriptChanged,
+    #[error("the shutdown script is not one of the forms that BOLT 2 allows")]
+    ShutdownScriptForm,
+    #[error("{0}")]
+    Signature(#[from] SignatureError),
+    #[error("revoke_and_ack, but no commitment_signed is unanswered")]
+    RevocationNotExpected,
+    #[error("the revealed per_commitment_secret does not belong to commitment {}", .0.0)]
+    WrongSecret(CommitmentNumber),
+    #[error("the revealed per_commitment_secret does not fit the earlier ones: {0}")]
+    Shachain(#[from] ShachainError),
+    #[error("{0}")]
+    Key(KeyError),
+    #[error("the commitment that the peer asks for cannot be built: {0}")]
+    Transaction(CommitmentTxError),
+    #[error("channel_reestablish expects commitment {} and revocation {}, which never were", commitment.0, revocation.0)]
+    ReestablishFuture { commitment: CommitmentNumber, revocation: CommitmentNumber },
+    #[error("channel_reestablish repeats a per_commitment_secret that is not ours")]
+    ReestablishSecret,
+    #[error("{0}")]
+    Parameter(#[from] ParameterError),
+    #[error("the funding output pays {got}, not {expected}")]
+    FundingAmount { expected: Amount, got: Amount },
+    #[error("the funding output does not pay to the 2-of-2 of this channel")]
+    FundingScript,
+    #[error("the funding output is number {0}, but an index has two bytes")]
+    FundingIndex(u32),
+    #[error("the funding transaction {0} was not confirmed in time")]
+    FundingTooLate(Txid),
+    #[error("no closing fee suits both: theirs is between {theirs_min} and {theirs_max}, ours between {min} and {max}")]
+    NoCommonClosingFee { theirs_min: Amount, theirs_max: Amount, min: Amount, max: Amount },
+    #[error("a closing fee of {0} is outside what has been agreed on")]
+    ClosingFee(Amount),
+    #[error("HTLC {} expires at block {} and is not resolved", id.0, expiry.0)]
+    HtlcDeadline { id: HtlcId, expiry: CltvExpiry },
+    #[error("the peer failed the channel: {0}")]
+    PeerFailed(String),
+}
+
+impl Wrong {
+    pub const fn severity(&self) -> Severity {
+        match self {
+            Self::Unexpected { .. }
+            | Self::HtlcIdOutOfOrder { .. }
+            | Self::HtlcBelowMinimum { .. }
+            | Self::ExpiryIsATime(_)
+            | Self::TooManyHtlcs { .. }
+            | Self::TooMuchInFlight { .. }
+            | Self::CannotAfford { .. }
+            | Self::UnknownHtlc(_)
+            | Self::WrongPreimage(_)
+            | Self::MissingBadOnion(_)
+            | Self::FeeFromFundee
+            | Self::FeerateOutOfBounds { .. }
+            | Self::AddAfterShutdown
+            | Self::ShutdownWithUnsignedUpdates
+            | Self::ShutdownScriptChanged
+            | Self::ShutdownScriptForm
+            | Self::RevocationNotExpected
+            | Self::NoCommonClosingFee { .. }
+            | Self::ClosingFee(_)
+            | Self::Parameter(_) => Severity::Warn,
+            Self::Signature(_)
+            | Self::WrongSecret(_)
+            | Self::Shachain(_)
+            | Self::Key(_)
+            | Self::Transaction(_)
+            | Self::ReestablishFuture { .. }
+            | Self::ReestablishSecret
+            | Self::FundingAmount { .. }
+            | Self::FundingScript
+            | Self::FundingIndex(_)
+            | Self::FundingTooLate(_)
+            | Self::HtlcDeadline { .. }
+            | Self::PeerFailed(_) => Severity::Fail,
+        }
+    }
+}
+
+/// Why an event could not be handled: the peer's fault is answered inside the channel, ours leaves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Wrong(Wrong),
+    Invariant(Invariant),
+}
+
+impl<T: Into<Wrong>> From<T> for Fault {
+    fn from(wrong: T) -> Self {
+        Self::Wrong(wrong.into())
+    }
+}
+
+impl From<Invariant> for Fault {
+    fn from(invariant: Invariant) -> Self {
+        Self::Invariant(invariant)
+    }
+}
+
+/// Why a wish to close cannot be granted.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CloseRefused {
+    #[error("the channel is {0}: it cannot be closed together with the peer; force-close it, or wait")]
+    State(StateName),
+    #[error("this channel committed to the script {committed} when it was opened and cannot pay to another")]
+    UpfrontScript { committed: String },
+    #[error("this script is not one that a peer must accept: use a segwit address")]
+    Script,
+}
+
+/// A stored channel that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RestoreError {
+    #[error("the channel's {0} are missing from the database")]
+    Missing(&'static str),
+    #[error("the channel was written by a newer Leyden (format {found}, this one reads up to {known}); use that one")]
+    Newer { found: u8, known: u8 },
+    #[error("the channel's {what} are damaged: {why}")]
+    Damaged { what: &'static str, why: String },
+    #[error("the seed of this node does not belong to this channel")]
+    ForeignKeys,
+}

@@ -1,0 +1,76 @@
+//! The moment at which a channel comes into being: both first commitments are signed.
+
+use bitcoin::Transaction;
+use secp256k1::PublicKey;
+
+use super::Sides;
+use super::commitment::changes::{LocalChanges, RemoteChanges};
+use super::commitment::local::LocalCommitment;
+use super::commitment::remote::{Remote, RemoteCommitment, RemoteStage};
+use super::commitment::spec::Spec;
+use super::commitment::{Commitments, Factory};
+use super::effect::{Effect, Notice};
+use super::error::Fault;
+use super::state::{Established, Link, Phase};
+use super::terms::Terms;
+use super::turn::{Touched, Turn};
+use crate::keys::{CommitmentSignatures, PerCommitmentSecrets};
+use crate::types::{CommitmentNumber, HtlcId, ShortChannelId, Side};
+
+/// Checks the peer's signature on our first commitment.
+pub(crate) fn verify_first(
+    terms: &Terms,
+    factory: &Factory,
+    spec: &Spec,
+    signatures: &CommitmentSignatures,
+) -> Result<(), Fault> {
+    let number = CommitmentNumber(0);
+    let point = factory.signer.per_commitment_point(number).map_err(super::error::Invariant::from)?;
+    let built = factory.build(terms, Side::Local, number, spec, point).map_err(|error| error.fault())?;
+    factory.verify(&built, signatures)
+}
+
+impl Commitments {
+    pub(crate) fn first(spec: Spec, signatures: CommitmentSignatures, remote_point: PublicKey) -> Self {
+        let number = CommitmentNumber(0);
+        let current = RemoteCommitment { number, spec: spec.clone(), per_commitment_point: remote_point };
+        Self {
+            local: LocalCommitment { number, spec, signatures },
+            remote: Remote { current, stage: RemoteStage::Unready },
+            local_changes: LocalChanges::default(),
+            remote_changes: RemoteChanges::default(),
+            next_id: Sides { local: HtlcId(0), remote: HtlcId(0) },
+            paid: Sides::default(),
+            details: std::collections::BTreeMap::new(),
+            secrets: PerCommitmentSecrets::default(),
+            points: super::commitment::PointCache::default(),
+        }
+    }
+}
+
+/// The channel, to be written as a whole, and the watch on its funding output.
+pub(crate) fn begin(
+    terms: Terms,
+    factory: Factory,
+    commitments: Commitments,
+    alias: ShortChannelId,
+    funding_transaction: Option<Transaction>,
+    turn: &mut Turn<'_>,
+) -> Established {
+    turn.touched = Touched { terms: true, state: true, signatures: true, secrets: true };
+    let (funding, script, depth) = (terms.funding, factory.funding.script_pubkey(), terms.minimum_depth);
+    turn.emit(Effect::WatchFunding { funding, script: script.clone(), depth });
+    turn.emit(Effect::WatchSpent { funding, script });
+    turn.notice(Notice::Established { channel: terms.channel_id, funding });
+    Established {
+        terms,
+        factory,
+        commitments,
+        phase: Phase::Funding,
+        link: Link::Online,
+        short_channel_id: None,
+        aliases: Sides { local: Some(alias), remote: None },
+        opened_at: turn.ctx.tip,
+        funding_transaction,
+    }
+}

@@ -1,0 +1,116 @@
+//! What can happen to a channel: wishes of this node, words of the peer, and news of the chain.
+
+use bitcoin::{ScriptBuf, Transaction, TxOut};
+
+use crate::types::{ChannelId, CltvExpiry, FeeratePerKw, Height, HtlcId, Msat, PaymentHash, PaymentPreimage};
+use crate::wire::{Message, OnionRoutingPacket};
+
+/// The event that a channel is given next. Events of one channel are handled one after another.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// After a restart, once: the channel asks again for everything that a crash may have swallowed (watches,
+    /// broadcasts, incoming HTLCs that nobody has answered).
+    Restarted,
+    /// The peer is connected and `init` has been exchanged.
+    Connected,
+    /// The connection is gone. What was not committed is forgotten, as BOLT 2 asks.
+    Disconnected,
+    /// The peer sent a message with this channel's id.
+    Message(Message),
+
+    /// The wallet's answer to [`Effect::Fund`](super::Effect::Fund): `transaction` pays the asked amount to the asked
+    /// script in output `output`. It is signed, all its inputs are segwit, and nobody has seen it yet.
+    Funded { transaction: Transaction, output: u32 },
+    /// The wallet cannot fund the channel.
+    FundingRefused { reason: String },
+
+    /// Offer an HTLC to the peer. It is proposed at once and travels with the next [`Event::Flush`].
+    Add(Box<AddHtlc>),
+    /// Remove an incoming HTLC. Safe to repeat: an HTLC that is being removed, or is gone, stays so.
+    Settle { id: HtlcId, settlement: Settlement },
+    /// Propose a new fee rate (funder only).
+    UpdateFee(FeeratePerKw),
+    /// Sign and send what has gathered, if there is anything and no `commitment_signed` is unanswered. A driver
+    /// drains its mailbox first and then sends one flush: so many updates share one signature.
+    Flush,
+
+    /// Close together with the peer.
+    Close(CloseRequest),
+    /// Close alone, by broadcasting our commitment transaction.
+    ForceClose,
+
+    /// The funding transaction is this deep. Repeated for each block until the channel is ready.
+    FundingDepth(FundingDepth),
+    /// The funding output has been spent, in the mempool (`height` is `None`) or in a block.
+    FundingSpent { transaction: Transaction, height: Option<Height> },
+    /// A block that spent the funding output, or that confirmed the funding transaction, has been disconnected.
+    Reorganized { to: Height },
+    /// The chain's tip is now at this height.
+    NewTip(Height),
+    /// A closing transaction is as deep as the driver wants it to be: the channel is over.
+    CloseConfirmed,
+}
+
+/// An HTLC to offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddHtlc {
+    /// Whose HTLC this is; returned with its fate.
+    pub origin: Origin,
+    pub amount: Msat,
+    pub payment_hash: PaymentHash,
+    pub cltv_expiry: CltvExpiry,
+    pub onion: OnionRoutingPacket,
+    /// `path_key` for the next hop inside a blinded route.
+    pub path_key: Option<secp256k1::PublicKey>,
+}
+
+/// Who caused an outgoing HTLC. It is stored with that HTLC and nowhere else: this is the circuit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// An attempt of a payment of this node.
+    Payment(AttemptId),
+    /// An incoming HTLC of another channel.
+    Forward { channel: ChannelId, htlc: HtlcId },
+}
+
+/// One attempt to pay; a payment in several parts or with retries has several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttemptId(pub u64);
+
+/// How an incoming HTLC ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    Fulfill(PaymentPreimage),
+    /// `reason` is encrypted for the sender (BOLT 4).
+    Fail {
+        reason: Vec<u8>,
+    },
+    /// The onion could not be read. `failure_code` has the BADONION bit.
+    FailMalformed {
+        sha256_of_onion: [u8; 32],
+        failure_code: u16,
+    },
+}
+
+/// What a cooperative close shall look like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseRequest {
+    /// Where our balance goes; ignored if an upfront script was agreed.
+    pub script: ScriptBuf,
+    /// What the closing transaction should pay, and between which bounds we let the peer move it.
+    pub feerate: FeeratePerKw,
+    pub feerate_min: FeeratePerKw,
+    pub feerate_max: FeeratePerKw,
+}
+
+/// Where the funding transaction is in the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FundingDepth {
+    pub height: Height,
+    /// Its place in that block.
+    pub index: u32,
+    /// 1 for the tip.
+    pub confirmations: u32,
+    /// The funding output as the chain has it: the peer may have named one that pays less, or somebody else.
+    pub output: TxOut,
+}

@@ -1,0 +1,315 @@
+//! The channel: BOLT 2 as a state machine without a clock, a socket or a disk.
+//!
+//! ```text
+//!                    Event                          Outbox { writes, effects }
+//!   wallet, peer, ─────────► Channel::handle(&Ctx) ─────────────────► Outbox::commit_all(batch, store)
+//!   chain, switch                                                          │
+//!        ▲                                                                 ▼
+//!        └───────────────────────────── driver ◄────────────────────── effects, once everything is durable
+//! ```
+//!
+//! A driver drains what is waiting for a channel, hands it over event by event, ends with [`Event::Flush`], commits the
+//! outboxes of all channels together, and then does what the effects say. After a restart it reads the rows under
+//! [`Key::all_live_prefix`], restores each channel, and begins with [`Event::Restarted`]; then it settles again what is
+//! under [`Key::all_settlements_prefix`]. An incoming HTLC that is told again and for which there is neither an
+//! outgoing HTLC with that [`Origin`] nor a settlement has been forgotten between two commits, and is failed.
+//!
+//! ```text
+//!   opening ─► funding ─► ready ─► normal ─► shutdown ─► negotiating ─► closing ─► closed      (state/)
+//! ```
+//!
+//! Promises: a peer cannot make this code panic or leave it in a state that it could not restore; what a peer does wrong
+//! is answered by a transition; an [`Error`] is a bug of ours and stops the channel.
+
+mod commitment;
+mod effect;
+mod enforcement;
+mod error;
+mod established;
+mod event;
+mod key;
+mod outbox;
+mod params;
+mod pending;
+mod record;
+mod settlement;
+mod side;
+mod state;
+mod summary;
+mod terms;
+mod turn;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+pub use commitment::limits::CannotAdd;
+pub use commitment::spec::{Htlc, HtlcKey, Spec};
+pub use effect::{Doom, Effect, HtlcFailure, IncomingHtlc, Notice};
+pub use enforcement::revoked_htlcs;
+pub use error::{CloseRefused, Error, Invariant, RestoreError, Severity, Wrong};
+pub use event::{AddHtlc, AttemptId, CloseRequest, Event, FundingDepth, Origin, Settlement};
+pub use key::Key;
+pub use outbox::{Outbox, Persist, Write};
+pub use params::{
+    ChannelType, Feerates, LARGE_CHANNEL, MAX_ACCEPTED_HTLCS, MIN_DUST_LIMIT, ParameterError, Policy,
+    is_shutdown_script,
+};
+pub use record::{RetiredHtlc, decode_retired};
+pub use settlement::OwedSettlement;
+pub use side::Sides;
+pub use state::opening_fundee::AcceptRequest;
+pub use state::opening_funder::OpenRequest;
+pub use state::{LocalClose, RemoteClose, RemoteOutputs, Spend, SpendKind, StateName};
+pub use summary::{EstablishedSummary, Summary};
+pub use terms::{SideTerms, Terms};
+pub use turn::Ctx;
+
+use crate::keys::Signer;
+use crate::types::ChannelId;
+use crate::wire::{ErrorMessage, Message, OpenChannel};
+
+use commitment::Factory;
+use error::Fault;
+use record::Rows;
+use state::opening_fundee::OpeningFundee;
+use state::opening_funder::{OpeningFunder, Progress};
+use state::{Established, Link};
+use turn::{Touched, Turn};
+
+/// One channel with one peer.
+pub struct Channel {
+    state: State,
+}
+
+enum State {
+    Funder(OpeningFunder),
+    Fundee(Box<OpeningFundee>),
+    Established(Box<Established>),
+    /// The opening failed.
+    Over(ChannelId),
+}
+
+impl Channel {
+    /// Proposes a channel to the peer.
+    pub fn open(
+        request: OpenRequest,
+        signer: Arc<dyn Signer + Send + Sync>,
+        ctx: &Ctx<'_>,
+    ) -> Result<(Self, Outbox), ParameterError> {
+        let mut turn = Turn::new(ctx);
+        let opening = OpeningFunder::start(request, signer, &mut turn)?;
+        Ok((Self { state: State::Funder(opening) }, turn.out))
+    }
+
+    /// Accepts a channel that the peer proposes. On an error the driver answers with [`Self::refusal`].
+    pub fn accept(
+        open: OpenChannel,
+        request: AcceptRequest,
+        signer: Arc<dyn Signer + Send + Sync>,
+        ctx: &Ctx<'_>,
+    ) -> Result<(Self, Outbox), ParameterError> {
+        let mut turn = Turn::new(ctx);
+        let opening = OpeningFundee::start(open, request, signer, &mut turn)?;
+        Ok((Self { state: State::Fundee(Box::new(opening)) }, turn.out))
+    }
+
+    /// What a peer is told whose `open_channel` cannot be accepted.
+    pub fn refusal(temporary_channel_id: ChannelId, why: &ParameterError) -> Message {
+        ErrorMessage::new(temporary_channel_id, why.to_string()).into()
+    }
+
+    /// A channel from its stored rows: all those under [`Key::live_prefix`]. It is offline; the first event must be
+    /// [`Event::Restarted`]. `signer` makes the keys that [`Terms::keys_id`] names.
+    pub fn restore(
+        rows: impl IntoIterator<Item = (Key, Vec<u8>)>,
+        signer: impl FnOnce(&Terms) -> Option<Arc<dyn Signer + Send + Sync>>,
+    ) -> Result<Self, RestoreError> {
+        let rows = Rows::collect(rows)?;
+        let terms = record::decode_terms(&rows.terms.ok_or(RestoreError::Missing("terms"))?)?;
+        let signatures = record::decode_signatures(&rows.signatures.ok_or(RestoreError::Missing("signatures"))?)?;
+        let secrets = record::decode_secrets(&rows.secrets.ok_or(RestoreError::Missing("secrets"))?)?;
+        let state = rows.state.ok_or(RestoreError::Missing("state"))?;
+        let state = record::decode_state(&state, rows.htlcs, signatures, secrets)?;
+        let conserved = state.commitments.check_conserved(&terms);
+        conserved.map_err(|error| RestoreError::Damaged { what: "state", why: error.to_string() })?;
+        let signer = signer(&terms).ok_or(RestoreError::ForeignKeys)?;
+        if *signer.basepoints() != terms.sides.local.basepoints {
+            return Err(RestoreError::ForeignKeys);
+        }
+        let factory = Factory::new(&terms, signer);
+        let established = Established {
+            terms,
+            factory,
+            commitments: state.commitments,
+            phase: state.phase,
+            link: Link::Offline,
+            short_channel_id: state.short_channel_id,
+            aliases: state.aliases,
+            opened_at: state.opened_at,
+            funding_transaction: state.funding_transaction,
+        };
+        Ok(Self { state: State::Established(Box::new(established)) })
+    }
+
+    /// Handles one event. On an error, which is a bug of ours, the channel must not be used any more; what the store
+    /// has is still right.
+    pub fn handle(&mut self, event: Event, ctx: &Ctx<'_>) -> Result<Outbox, Error> {
+        let mut turn = Turn::new(ctx);
+        let over = State::Over(self.id());
+        self.state = match std::mem::replace(&mut self.state, over) {
+            State::Established(mut channel) => {
+                let result = channel.handle(event, &mut turn);
+                let state = State::Established(channel);
+                if let Err(invariant) = result {
+                    self.state = state;
+                    return Err(invariant.into());
+                }
+                state
+            }
+            State::Over(id) => {
+                // The wallet was asked before the opening ended.
+                if let Event::Funded { transaction, .. } = event {
+                    turn.emit(Effect::ReleaseFunding { transaction: transaction.compute_txid() });
+                }
+                State::Over(id)
+            }
+            State::Funder(opening) => self.handle_opening_funder(opening, event, &mut turn)?,
+            State::Fundee(opening) => self.handle_opening_fundee(*opening, event, &mut turn)?,
+        };
+        if let State::Established(channel) = &self.state {
+            write_touched(channel, &mut turn);
+        }
+        Ok(turn.out)
+    }
+
+    fn handle_opening_funder(
+        &self,
+        opening: OpeningFunder,
+        event: Event,
+        turn: &mut Turn<'_>,
+    ) -> Result<State, Invariant> {
+        let id = opening.temporary_id();
+        if let Some(reason) = end_of_opening(&event, turn) {
+            opening.release(turn);
+            return Ok(opening_failed(id, reason, turn));
+        }
+        match opening.handle(event, turn) {
+            Ok(Progress::Opening(opening)) => Ok(State::Funder(opening)),
+            Ok(Progress::Established(channel)) => Ok(State::Established(channel)),
+            Err(fault) => opening_wrong(id, fault, turn),
+        }
+    }
+
+    fn handle_opening_fundee(
+        &self,
+        opening: OpeningFundee,
+        event: Event,
+        turn: &mut Turn<'_>,
+    ) -> Result<State, Invariant> {
+        let id = opening.temporary_id();
+        if let Some(reason) = end_of_opening(&event, turn) {
+            return Ok(opening_failed(id, reason, turn));
+        }
+        match opening.handle(event, turn) {
+            Ok(Ok(channel)) => Ok(State::Established(Box::new(channel))),
+            Ok(Err(opening)) => Ok(State::Fundee(Box::new(opening))),
+            Err(fault) => opening_wrong(id, fault, turn),
+        }
+    }
+
+    /// The temporary id until both first commitments are signed, then the permanent one.
+    pub fn id(&self) -> ChannelId {
+        match &self.state {
+            State::Funder(opening) => opening.temporary_id(),
+            State::Fundee(opening) => opening.temporary_id(),
+            State::Established(channel) => channel.terms.channel_id,
+            State::Over(id) => *id,
+        }
+    }
+
+    pub fn state_name(&self) -> StateName {
+        match &self.state {
+            State::Funder(_) | State::Fundee(_) => StateName::Opening,
+            State::Established(channel) => channel.phase.name(),
+            State::Over(_) => StateName::Closed,
+        }
+    }
+
+    /// What was agreed at opening; `None` before that.
+    pub fn terms(&self) -> Option<&Terms> {
+        self.established().map(|channel| &channel.terms)
+    }
+
+    /// Whether an [`Event::Flush`] would send something now.
+    pub fn wants_flush(&self) -> bool {
+        self.established().is_some_and(Established::wants_flush)
+    }
+
+    /// Our latest commitment, signed, and what to claim from it; `None` while the channel is being opened, or if it must
+    /// never be broadcast.
+    pub fn local_close(&self) -> Result<Option<LocalClose>, Error> {
+        match self.established() {
+            Some(channel) if channel.phase.name() != StateName::Lost => Ok(Some(channel.local_close(None)?)),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    fn established(&self) -> Option<&Established> {
+        match &self.state {
+            State::Established(channel) => Some(channel),
+            State::Funder(_) | State::Fundee(_) | State::Over(_) => None,
+        }
+    }
+}
+
+/// Why an event ends an opening, whatever it has come to.
+fn end_of_opening(event: &Event, turn: &mut Turn<'_>) -> Option<String> {
+    match event {
+        Event::Disconnected => Some("the connection ended".to_owned()),
+        Event::Message(Message::Error(error)) => {
+            let text = error.text();
+            turn.notice(Notice::PeerSays { error: true, text: text.clone() });
+            Some(format!("the peer refused: {text}"))
+        }
+        Event::FundingRefused { reason } => Some(reason.clone()),
+        Event::Close(_) | Event::ForceClose => Some("it was cancelled".to_owned()),
+        _ => None,
+    }
+}
+
+fn opening_failed(id: ChannelId, reason: String, turn: &mut Turn<'_>) -> State {
+    turn.notice(Notice::OpenFailed { reason });
+    turn.emit(Effect::Forget);
+    State::Over(id)
+}
+
+fn opening_wrong(id: ChannelId, fault: Fault, turn: &mut Turn<'_>) -> Result<State, Invariant> {
+    match fault {
+        Fault::Wrong(wrong) => {
+            turn.send(ErrorMessage::new(id, wrong.to_string()));
+            turn.notice(Notice::PeerWrong(wrong.clone()));
+            Ok(opening_failed(id, wrong.to_string(), turn))
+        }
+        Fault::Invariant(invariant) => Err(invariant),
+    }
+}
+
+fn write_touched(channel: &Established, turn: &mut Turn<'_>) {
+    let Touched { terms, state, signatures, secrets } = turn.touched;
+    let id = channel.terms.channel_id;
+    if terms {
+        turn.out.put(Key::Terms(id), record::encode_terms(&channel.terms));
+    }
+    if signatures {
+        let bytes = record::encode_signatures(&channel.commitments.local.signatures);
+        turn.out.put(Key::Signatures(id), bytes);
+    }
+    if secrets {
+        turn.out.put(Key::Secrets(id), channel.commitments.secrets.encode());
+    }
+    if state {
+        turn.out.put(Key::State(id), record::encode_state(channel));
+    }
+}

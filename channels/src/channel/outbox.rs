@@ -1,0 +1,194 @@
+//! The commit gate: what must be durable, and what may happen only then.
+//!
+//! ```text
+//!   Channel::handle ──► Outbox { writes, effects }      both out of reach
+//!                          │
+//!         many outboxes ───┤
+//!                          ▼
+//!   Outbox::commit_all(batch, store) ── one commit of every write ──► the effects, an outbox each, in order
+//! ```
+//!
+//! Promises: an effect is reached through [`Outbox::commit_all`] alone, and that returns effects only after the store
+//! has said that every write of the batch is durable. Of several writes to one key only the last is handed over. A
+//! batch without writes does not touch the store.
+//!
+//! The effects of an outbox that was not committed cannot be had:
+//!
+//! ```compile_fail,E0616
+//! fn skip_the_commit(outbox: leyden_channels::channel::Outbox) -> Vec<leyden_channels::channel::Effect> {
+//!     outbox.effects // private
+//! }
+//! ```
+//!
+//! ```compile_fail,E0451
+//! fn take_it_apart(outbox: leyden_channels::channel::Outbox) {
+//!     let leyden_channels::channel::Outbox { effects, .. } = outbox; // private
+//! }
+//! ```
+//!
+//! ```compile_fail,E0599
+//! fn iterate(outbox: leyden_channels::channel::Outbox) {
+//!     outbox.into_iter(); // no such method, nor any other that gives an effect away
+//! }
+//! ```
+
+use std::collections::HashSet;
+
+use super::effect::Effect;
+use super::key::Key;
+
+/// One change to the durable store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    Put { key: Key, value: Vec<u8> },
+    Delete { key: Key },
+}
+
+impl Write {
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } => key,
+        }
+    }
+}
+
+/// Where channels become durable. A driver implements it over its database, a test over a map.
+pub trait Persist {
+    type Error;
+
+    /// Makes all of `writes` durable, all or nothing, and returns only then. Every key occurs once. After an error the
+    /// process must stop: what the channels in memory believe is no longer what a restart would find.
+    fn commit(&mut self, writes: Vec<Write>) -> Result<(), Self::Error>;
+}
+
+/// What one event led to: writes that must be durable and effects that must wait for them.
+///
+/// `E` is what the state machine that filled it asks for.
+#[derive(Debug)]
+#[must_use = "an outbox that is dropped loses writes and messages; hand it to Outbox::commit_all"]
+pub struct Outbox<E = Effect> {
+    writes: Vec<Write>,
+    effects: Vec<E>,
+}
+
+impl<E> Default for Outbox<E> {
+    fn default() -> Self {
+        Self { writes: Vec::new(), effects: Vec::new() }
+    }
+}
+
+impl<E> Outbox<E> {
+    /// Makes everything in `batch` durable in one commit, then gives each outbox's effects, in the batch's order.
+    pub fn commit_all<S: Persist>(batch: Vec<Self>, store: &mut S) -> Result<Vec<Vec<E>>, S::Error> {
+        let mut writes = Vec::new();
+        let mut effects = Vec::with_capacity(batch.len());
+        for outbox in batch {
+            writes.extend(outbox.writes);
+            effects.push(outbox.effects);
+        }
+        if !writes.is_empty() {
+            store.commit(last_of_each_key(writes))?;
+        }
+        Ok(effects)
+    }
+
+    /// Whether anything here must be durable before the effects.
+    pub fn needs_commit(&self) -> bool {
+        !self.writes.is_empty()
+    }
+
+    /// Whether there is nothing to write and nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.effects.is_empty()
+    }
+
+    /// The same outbox with a note on each effect, such as whose it is.
+    pub fn tag<T: Clone>(self, tag: &T) -> Outbox<(T, E)> {
+        let effects = self.effects.into_iter().map(|effect| (tag.clone(), effect)).collect();
+        Outbox { writes: self.writes, effects }
+    }
+
+    /// The same outbox with its effects in a driver's own type, so that outboxes of several state machines share a
+    /// commit. The conversion runs before the commit, so it takes no closure that could carry an effect away.
+    pub fn convert<F: From<E>>(self) -> Outbox<F> {
+        Outbox { writes: self.writes, effects: self.effects.into_iter().map(F::from).collect() }
+    }
+
+    pub(crate) fn put(&mut self, key: Key, value: Vec<u8>) {
+        self.writes.push(Write::Put { key, value });
+    }
+
+    pub(crate) fn delete(&mut self, key: Key) {
+        self.writes.push(Write::Delete { key });
+    }
+
+    pub(crate) fn emit(&mut self, effect: E) {
+        self.effects.push(effect);
+    }
+}
+
+/// Several events of one batch may have written one key: the last value is the one to keep.
+fn last_of_each_key(mut writes: Vec<Write>) -> Vec<Write> {
+    if writes.len() > 1 {
+        let mut seen = HashSet::with_capacity(writes.len());
+        writes.reverse();
+        writes.retain(|write| seen.insert(*write.key()));
+        writes.reverse();
+    }
+    writes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::ChannelId;
+
+    #[derive(Default)]
+    struct Store {
+        commits: Vec<Vec<Write>>,
+        broken: bool,
+    }
+
+    impl Persist for Store {
+        type Error = &'static str;
+
+        fn commit(&mut self, writes: Vec<Write>) -> Result<(), Self::Error> {
+            if self.broken {
+                return Err("disk full");
+            }
+            self.commits.push(writes);
+            Ok(())
+        }
+    }
+
+    fn outbox(value: u8) -> Outbox {
+        let mut outbox = Outbox::<Effect>::default();
+        outbox.put(Key::State(ChannelId([1; 32])), vec![value]);
+        outbox.emit(Effect::Disconnect);
+        outbox
+    }
+
+    #[test]
+    fn a_batch_is_one_commit_with_the_last_value_of_each_key() {
+        let mut store = Store::default();
+        let effects = Outbox::commit_all(vec![outbox(1), Outbox::default(), outbox(2)], &mut store).unwrap();
+        assert_eq!(effects.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0, 1]);
+        let key = Key::State(ChannelId([1; 32]));
+        assert_eq!(store.commits, [vec![Write::Put { key, value: vec![2] }]]);
+    }
+
+    #[test]
+    fn effects_without_writes_do_not_wait_for_the_disk() {
+        let mut store = Store { broken: true, ..Store::default() };
+        let mut outbox = Outbox::<Effect>::default();
+        outbox.emit(Effect::Disconnect);
+        assert!(!outbox.needs_commit());
+        assert_eq!(Outbox::commit_all(vec![outbox], &mut store).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_failed_commit_releases_nothing() {
+        let mut store = Store { broken: true, ..Store::default() };
+        assert_eq!(Outbox::commit_all(vec![outbox(1)], &mut store).unwrap_err(), "disk full");
+    }
+}

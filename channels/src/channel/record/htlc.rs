@@ -1,0 +1,107 @@
+//! One HTLC: while it is live, and the little that is kept of it afterwards.
+
+use super::{FORMAT, damaged, get_option, open, put_number, put_option};
+use crate::channel::commitment::spec::{Htlc, HtlcKey};
+use crate::channel::commitment::{Gone, HtlcDetails};
+use crate::channel::error::RestoreError;
+use crate::channel::event::{AttemptId, Origin};
+use crate::types::{ChannelId, CltvExpiry, CommitmentNumber, HtlcId, Msat, PaymentHash};
+use crate::wire::codec::{DecodeError, Field, Reader};
+
+const NO_ORIGIN: u8 = 0;
+const PAYMENT: u8 = 1;
+const FORWARD: u8 = 2;
+
+pub(crate) fn encode_htlc(details: &HtlcDetails) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1500);
+    out.push(FORMAT);
+    put_number(details.htlc.amount.0, &mut out);
+    details.htlc.payment_hash.write(&mut out);
+    details.htlc.cltv_expiry.write(&mut out);
+    match &details.origin {
+        None => out.push(NO_ORIGIN),
+        Some(Origin::Payment(attempt)) => {
+            out.push(PAYMENT);
+            put_number(attempt.0, &mut out);
+        }
+        Some(Origin::Forward { channel, htlc }) => {
+            out.push(FORWARD);
+            channel.write(&mut out);
+            put_number(htlc.0, &mut out);
+        }
+    }
+    put_option(details.path_key.as_ref(), &mut out);
+    put_option(details.onion.as_ref(), &mut out);
+    out
+}
+
+/// `first_remote` is not here but in the state: it comes later than the HTLC.
+pub(crate) fn decode_htlc(key: HtlcKey, bytes: &[u8]) -> Result<HtlcDetails, RestoreError> {
+    let what = "HTLCs";
+    let mut reader = open(what, bytes)?;
+    read_htlc(key, &mut reader).and_then(|htlc| reader.finish().map(|()| htlc)).map_err(damaged(what))
+}
+
+fn read_htlc(key: HtlcKey, reader: &mut Reader<'_>) -> Result<HtlcDetails, DecodeError> {
+    let htlc = Htlc {
+        offered_by: key.offered_by,
+        id: key.id,
+        amount: Msat(reader.bigsize()?),
+        payment_hash: reader.field()?,
+        cltv_expiry: reader.field()?,
+    };
+    let origin = match reader.field::<u8>()? {
+        PAYMENT => Some(Origin::Payment(AttemptId(reader.bigsize()?))),
+        FORWARD => {
+            let channel: ChannelId = reader.field()?;
+            Some(Origin::Forward { channel, htlc: HtlcId(reader.bigsize()?) })
+        }
+        _ => None,
+    };
+    let path_key = get_option(reader)?;
+    Ok(HtlcDetails { htlc, origin, path_key, onion: get_option(reader)?, first_remote: None, preimage_told: false })
+}
+
+/// What is kept of an HTLC that only revoked commitments have: enough to rebuild its output there. Which commitments
+/// have it is a range of numbers, so that a revoked state itself needs no record at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetiredHtlc {
+    pub htlc: Htlc,
+    pub first_remote: CommitmentNumber,
+    /// The last one that may have it; one too many does no harm, its output is not found then.
+    pub last_remote: CommitmentNumber,
+}
+
+/// `None` if no commitment of the peer ever had it.
+pub(crate) fn encode_retired(gone: &Gone) -> Option<Vec<u8>> {
+    let (first, last) = gone.in_remote?;
+    let mut out = Vec::with_capacity(56);
+    out.push(FORMAT);
+    put_number(gone.htlc.amount.0, &mut out);
+    gone.htlc.payment_hash.write(&mut out);
+    gone.htlc.cltv_expiry.write(&mut out);
+    put_number(first.0, &mut out);
+    put_number(last.0.saturating_sub(first.0), &mut out);
+    Some(out)
+}
+
+/// Reads what is stored under [`Key::RetiredHtlc`](crate::channel::Key::RetiredHtlc).
+pub fn decode_retired(key: HtlcKey, bytes: &[u8]) -> Result<RetiredHtlc, RestoreError> {
+    let what = "retired HTLCs";
+    let mut reader = open(what, bytes)?;
+    let mut read = || -> Result<RetiredHtlc, DecodeError> {
+        let amount = Msat(reader.bigsize()?);
+        let payment_hash: PaymentHash = reader.field()?;
+        let cltv_expiry: CltvExpiry = reader.field()?;
+        let first = reader.bigsize()?;
+        let last = first.saturating_add(reader.bigsize()?);
+        Ok(RetiredHtlc {
+            htlc: Htlc { offered_by: key.offered_by, id: key.id, amount, payment_hash, cltv_expiry },
+            first_remote: CommitmentNumber(first),
+            last_remote: CommitmentNumber(last),
+        })
+    };
+    let retired = read().map_err(damaged(what))?;
+    reader.finish().map_err(damaged(what))?;
+    Ok(retired)
+}

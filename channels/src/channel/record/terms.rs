@@ -1,0 +1,101 @@
+//! The terms: what was agreed at opening.
+
+use bitcoin::OutPoint;
+
+use super::{FORMAT, damaged, get_option, open, put_option};
+use crate::channel::Sides;
+use crate::channel::error::RestoreError;
+use crate::channel::params::ChannelType;
+use crate::channel::terms::{SideTerms, Terms};
+use crate::keys::Basepoints;
+use crate::types::{CommitmentType, Side};
+use crate::wire::codec::{DecodeError, Field, Reader};
+
+const OPENER: u8 = 1;
+const ANCHORS: u8 = 2;
+const SCID_ALIAS: u8 = 4;
+const ANNOUNCE: u8 = 8;
+
+pub(crate) fn encode_terms(terms: &Terms) -> Vec<u8> {
+    let mut out = Vec::with_capacity(700);
+    out.push(FORMAT);
+    terms.channel_id.write(&mut out);
+    terms.remote_node.write(&mut out);
+    terms.keys_id.write(&mut out);
+    let flag = |on: bool, bit: u8| if on { bit } else { 0 };
+    out.push(
+        flag(terms.opener == Side::Local, OPENER)
+            | flag(terms.channel_type.commitment == CommitmentType::Anchors, ANCHORS)
+            | flag(terms.channel_type.scid_alias, SCID_ALIAS)
+            | flag(terms.announce, ANNOUNCE),
+    );
+    terms.funding.txid.write(&mut out);
+    terms.funding.vout.write(&mut out);
+    terms.capacity.write(&mut out);
+    terms.minimum_depth.write(&mut out);
+    for side in [&terms.sides.local, &terms.sides.remote] {
+        write_side(side, &mut out);
+    }
+    terms.shutdown_script.write(&mut out);
+    out
+}
+
+pub(crate) fn decode_terms(bytes: &[u8]) -> Result<Terms, RestoreError> {
+    let what = "terms";
+    let mut reader = open(what, bytes)?;
+    read_terms(&mut reader).and_then(|terms| reader.finish().map(|()| terms)).map_err(damaged(what))
+}
+
+fn read_terms(reader: &mut Reader<'_>) -> Result<Terms, DecodeError> {
+    let (channel_id, remote_node, keys_id) = (reader.field()?, reader.field()?, reader.field()?);
+    let flags: u8 = reader.field()?;
+    Ok(Terms {
+        channel_id,
+        remote_node,
+        keys_id,
+        opener: if flags & OPENER != 0 { Side::Local } else { Side::Remote },
+        channel_type: ChannelType {
+            commitment: if flags & ANCHORS != 0 { CommitmentType::Anchors } else { CommitmentType::StaticRemoteKey },
+            scid_alias: flags & SCID_ALIAS != 0,
+        },
+        announce: flags & ANNOUNCE != 0,
+        funding: OutPoint { txid: reader.field()?, vout: reader.field()? },
+        capacity: reader.field()?,
+        minimum_depth: reader.field()?,
+        sides: Sides { local: read_side(reader)?, remote: read_side(reader)? },
+        shutdown_script: reader.field()?,
+    })
+}
+
+fn write_side(side: &SideTerms, out: &mut Vec<u8>) {
+    side.dust_limit.write(out);
+    side.max_htlc_value_in_flight.write(out);
+    side.channel_reserve.write(out);
+    side.htlc_minimum.write(out);
+    side.to_self_delay.write(out);
+    side.max_accepted_htlcs.write(out);
+    let Basepoints { funding, revocation, payment, delayed_payment, htlc } = &side.basepoints;
+    for point in [funding, revocation, payment, delayed_payment, htlc] {
+        point.write(out);
+    }
+    put_option(side.upfront_shutdown_script.as_ref(), out);
+}
+
+fn read_side(reader: &mut Reader<'_>) -> Result<SideTerms, DecodeError> {
+    Ok(SideTerms {
+        dust_limit: reader.field()?,
+        max_htlc_value_in_flight: reader.field()?,
+        channel_reserve: reader.field()?,
+        htlc_minimum: reader.field()?,
+        to_self_delay: reader.field()?,
+        max_accepted_htlcs: reader.field()?,
+        basepoints: Basepoints {
+            funding: reader.field()?,
+            revocation: reader.field()?,
+            payment: reader.field()?,
+            delayed_payment: reader.field()?,
+            htlc: reader.field()?,
+        },
+        upfront_shutdown_script: get_option(reader)?,
+    })
+}

@@ -1,0 +1,76 @@
+//! Blocks that force a decision: an HTLC that must be resolved on the chain, and a funding transaction that never came.
+
+use super::{Established, Fault, Phase};
+use crate::channel::commitment::changes::Update;
+use crate::channel::commitment::spec::Htlc;
+use crate::channel::effect::Effect;
+use crate::channel::error::Wrong;
+use crate::channel::params::FUNDING_TIMEOUT_BLOCKS;
+use crate::channel::turn::{Ctx, Turn};
+use crate::onchain::{self, CloseReason, InFlight, must_close};
+use crate::types::{Height, HtlcId, Side};
+
+impl Established {
+    pub(super) fn new_tip(&mut self, tip: Height, turn: &mut Turn<'_>) -> Result<(), Fault> {
+        if self.was_never_funded(tip) {
+            self.set_phase(Phase::Closed, turn);
+            turn.emit(Effect::Forget);
+            return Ok(());
+        }
+        match &self.phase {
+            Phase::Normal | Phase::Shutdown(_) => match self.overdue(tip, turn.ctx) {
+                Some(CloseReason::OutgoingExpired { id, expiry } | CloseReason::IncomingExpires { id, expiry }) => {
+                    Err(Wrong::HtlcDeadline { id, expiry }.into())
+                }
+                None => Ok(()),
+            },
+            Phase::Funding | Phase::Ready | Phase::Negotiating(_) | Phase::Lost | Phase::Closing(_) | Phase::Closed => {
+                Ok(())
+            }
+        }
+    }
+
+    /// The fundee has nothing at stake in a channel whose funding transaction never came, whatever has become of it since:
+    /// a funder that forgot it answers with an `error`, for example, and then our commitment can never be broadcast.
+    fn was_never_funded(&self, tip: Height) -> bool {
+        let unspent = match &self.phase {
+            Phase::Closing(closing) => closing.spend.is_none(),
+            Phase::Funding | Phase::Shutdown(_) | Phase::Negotiating(_) => true,
+            Phase::Ready | Phase::Normal | Phase::Lost | Phase::Closed => false,
+        };
+        let late = tip.0.saturating_sub(self.opened_at.0) > FUNDING_TIMEOUT_BLOCKS;
+        unspent && late && self.terms.opener == Side::Remote && self.short_channel_id.is_none()
+    }
+
+    /// An HTLC for which we have to go on-chain (BOLT 2, `cltv_expiry_delta` Selection): one that we offered and that the
+    /// peer has not failed in time, or one that the peer offered, whose preimage we have told, and that will expire
+    /// before we can claim it; none that would not pay for its claim.
+    fn overdue(&self, tip: Height, ctx: &Ctx<'_>) -> Option<CloseReason> {
+        let commitments = &self.commitments;
+        let fulfilled = |id: HtlcId| {
+            let mut updates = commitments.local_changes.all();
+            updates.any(|update| matches!(update, Update::Fulfill { id: one, .. } if *one == id))
+        };
+        let committed = |htlc: &Htlc| {
+            commitments.remote.current.spec.htlc(htlc.key()).is_some()
+                || commitments.local.spec.htlc(htlc.key()).is_some()
+        };
+        let at_stake = commitments.details.values().map(|details| &details.htlc).filter_map(|htlc| {
+            let preimage_known = match htlc.offered_by {
+                Side::Local if !committed(htlc) => return None,
+                Side::Local => false,
+                Side::Remote => fulfilled(htlc.id),
+            };
+            let Htlc { offered_by, id, amount, cltv_expiry, .. } = *htlc;
+            Some(InFlight { offered_by, id, amount, cltv_expiry, preimage_known })
+        });
+        let policy = onchain::Policy {
+            outgoing_grace: ctx.policy.offered_htlc_grace,
+            incoming_margin: ctx.policy.received_htlc_margin,
+            ..onchain::Policy::default()
+        };
+        let kind = self.terms.commitment_type();
+        let dust_limit = self.terms.sides.local.dust_limit;
+        must_close(kind, at_stake, tip, ctx.feerates.closing, dust_limit, &policy)
+    }
+}

@@ -1,0 +1,343 @@
+//! The states of a channel, a file each.
+//!
+//! ```text
+//!   opening_funder ─┐                        depth                both channel_ready
+//!                   ├─ funding_signed ─► funding ──channel_ready──► ready ──► normal
+//!   opening_fundee ─┘                        │                        │          │
+//!                                            └────────── shutdown ◄───┴──────────┘   shutdown sent or received
+//!                                                            │ no HTLC, no update left
+//!                                                            ▼
+//!                                                       negotiating ──closing_signed agreed──► (broadcast)
+//!   from any of them:  peer proves that we lost data ─► lost          funding output spent  ─► closing ─► closed
+//!                      our own or the peer's failure ─► closing
+//! ```
+//!
+//! Beside its state, an established channel has a [`Link`]: offline, synchronising (`channel_reestablish` sent), or
+//! online. Promises: what is at stake is in the state and durable; the link is not.
+
+pub(super) mod closing;
+mod deadline;
+mod funding;
+pub(super) mod lost;
+pub(super) mod negotiating;
+mod normal;
+pub(super) mod opening_fundee;
+pub(super) mod opening_funder;
+mod ready;
+mod reestablish;
+pub(super) mod shutdown;
+mod updates;
+
+use std::fmt;
+
+use bitcoin::{Transaction, TxOut};
+
+use super::commitment::{Commitments, Factory, Settle};
+use super::effect::{Effect, Notice};
+use super::error::{Fault, Invariant, Severity, Wrong};
+use super::event::Event;
+use super::terms::Terms;
+use super::turn::Turn;
+use super::{Sides, event::FundingDepth};
+use crate::types::{Height, ShortChannelId};
+use crate::wire::{ErrorMessage, Message, Warning};
+
+pub use closing::{Closing, LocalClose, RemoteClose, RemoteOutputs, Spend, SpendKind};
+pub use negotiating::{Agreed, Negotiating};
+pub use shutdown::{CloseFees, LocalShutdown, Shutdown};
+
+/// Where an established channel is in its life.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Phase {
+    /// The funding transaction is not deep enough.
+    Funding,
+    /// We have sent `channel_ready`, the peer has not.
+    Ready,
+    /// Payments flow.
+    Normal,
+    /// No new HTLC; the pending ones are being resolved.
+    Shutdown(Shutdown),
+    /// The closing fee is being negotiated, or a closing transaction is on its way.
+    Negotiating(Box<Negotiating>),
+    /// Our state is old: only the peer can close.
+    Lost,
+    /// A commitment transaction has been broadcast, or the funding output is spent.
+    Closing(Box<Closing>),
+    /// Over.
+    Closed,
+}
+
+/// The name of a state, for people and for errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StateName {
+    Opening,
+    Funding,
+    Ready,
+    Normal,
+    Shutdown,
+    Negotiating,
+    Lost,
+    Closing,
+    Closed,
+}
+
+impl fmt::Display for StateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Opening => "being opened",
+            Self::Funding => "waiting for its funding transaction",
+            Self::Ready => "waiting for the peer's channel_ready",
+            Self::Normal => "open",
+            Self::Shutdown => "shutting down",
+            Self::Negotiating => "negotiating the closing fee",
+            Self::Lost => "waiting for the peer to close it, because our data is old",
+            Self::Closing => "closing",
+            Self::Closed => "closed",
+        })
+    }
+}
+
+impl Phase {
+    pub const fn name(&self) -> StateName {
+        match self {
+            Self::Funding => StateName::Funding,
+            Self::Ready => StateName::Ready,
+            Self::Normal => StateName::Normal,
+            Self::Shutdown(_) => StateName::Shutdown,
+            Self::Negotiating(_) => StateName::Negotiating,
+            Self::Lost => StateName::Lost,
+            Self::Closing(_) => StateName::Closing,
+            Self::Closed => StateName::Closed,
+        }
+    }
+}
+
+/// The connection, as this channel sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    Offline,
+    /// We have sent `channel_reestablish` and wait for the peer's.
+    Syncing,
+    Online,
+    /// The peer has lost data: it may find it again, or ask us by an `error` to close (BOLT 2, Message
+    /// Retransmission, Rationale).
+    PeerBehind,
+}
+
+/// A channel from the moment on at which something is at stake.
+pub(crate) struct Established {
+    pub terms: Terms,
+    pub factory: Factory,
+    pub commitments: Commitments,
+    pub phase: Phase,
+    pub link: Link,
+    pub short_channel_id: Option<ShortChannelId>,
+    /// The alias that each side told in `channel_ready`.
+    pub aliases: Sides<Option<ShortChannelId>>,
+    /// The tip when the funding output was agreed on.
+    pub opened_at: Height,
+    /// Of the funder, until it is confirmed: to be broadcast again after a restart.
+    pub funding_transaction: Option<Transaction>,
+}
+
+impl Established {
+    /// One event. A wrong of the peer's is answered here; only a bug of ours is an error.
+    pub fn handle(&mut self, event: Event, turn: &mut Turn<'_>) -> Result<(), Invariant> {
+        match self.dispatch(event, turn).and_then(|()| self.settle_phase(turn)) {
+            Ok(()) => Ok(()),
+            Err(Fault::Wrong(wrong)) => self.answer(wrong, turn),
+            Err(Fault::Invariant(invariant)) => Err(invariant),
+        }
+    }
+
+    fn dispatch(&mut self, event: Event, turn: &mut Turn<'_>) -> Result<(), Fault> {
+        match event {
+            Event::Restarted => self.restarted(turn)?,
+            Event::Connected => self.connected(turn)?,
+            Event::Disconnected => self.disconnected(turn),
+            Event::Message(message) => return self.message(message, turn),
+            Event::Funded { .. } | Event::FundingRefused { .. } => {}
+            Event::Add(add) => self.add(&add, turn)?,
+            Event::Settle { id, settlement } => self.settle(id, Settle::from(settlement), turn),
+            Event::UpdateFee(feerate) => self.propose_fee(feerate, turn)?,
+            Event::Flush => self.flush(turn)?,
+            Event::Close(request) => self.close(request, turn),
+            Event::ForceClose => self.force_close(turn)?,
+            Event::FundingDepth(depth) => return self.funding_depth(&depth, turn),
+            Event::FundingSpent { transaction, height } => self.funding_spent(transaction, height, turn)?,
+            Event::Reorganized { to } => self.reorganized(to, turn),
+            Event::NewTip(tip) => return self.new_tip(tip, turn),
+            Event::CloseConfirmed => self.close_confirmed(turn),
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, message: Message, turn: &mut Turn<'_>) -> Result<(), Fault> {
+        match (&message, self.link) {
+            (Message::Error(error), _) => return self.peer_failed(error, turn),
+            (Message::Warning(warning), _) => {
+                turn.notice(Notice::PeerSays { error: false, text: warning.text() });
+                return Ok(());
+            }
+            // Gossip about this channel is the driver's business.
+            (Message::AnnouncementSignatures(_), _) => return Ok(()),
+            (Message::ChannelReestablish(_), Link::Syncing) | (_, Link::Online) => {}
+            // Nothing but channel_reestablish may come first; what comes is of the last connection, or too early.
+            (_, Link::Offline | Link::Syncing | Link::PeerBehind) => return Ok(()),
+        }
+        match &self.phase {
+            Phase::Closing(_) | Phase::Closed => self.closing_message(&message, turn),
+            Phase::Lost => self.lost_message(&message, turn),
+            Phase::Negotiating(_) => self.negotiating_message(message, turn),
+            Phase::Funding => self.funding_message(message, turn),
+            Phase::Ready => self.ready_message(message, turn),
+            Phase::Normal => self.normal_message(message, turn),
+            Phase::Shutdown(_) => self.shutdown_message(message, turn),
+        }
+    }
+
+    fn unexpected(&self, message: &Message) -> Fault {
+        Wrong::Unexpected { message: message.name(), state: self.phase.name() }.into()
+    }
+
+    fn peer_failed(&mut self, error: &ErrorMessage, turn: &mut Turn<'_>) -> Result<(), Fault> {
+        let text = error.text();
+        turn.notice(Notice::PeerSays { error: true, text: text.clone() });
+        match self.phase {
+            Phase::Lost | Phase::Closing(_) | Phase::Closed => Ok(()),
+            Phase::Funding | Phase::Ready | Phase::Normal | Phase::Shutdown(_) | Phase::Negotiating(_) => {
+                Err(Wrong::PeerFailed(text).into())
+            }
+        }
+    }
+
+    /// What follows from a wrong of the peer's.
+    fn answer(&mut self, wrong: Wrong, turn: &mut Turn<'_>) -> Result<(), Invariant> {
+        let channel = self.terms.channel_id;
+        turn.notice(Notice::PeerWrong(wrong.clone()));
+        match wrong.severity() {
+            Severity::Warn => {
+                if self.link != Link::Offline {
+                    turn.send(Warning::new(channel, wrong.to_string()));
+                    turn.emit(Effect::Disconnect);
+                }
+                self.disconnected(turn);
+                Ok(())
+            }
+            Severity::Fail => {
+                if self.link != Link::Offline && !matches!(wrong, Wrong::PeerFailed(_)) {
+                    turn.send(ErrorMessage::new(channel, wrong.to_string()));
+                }
+                self.force_close(turn)
+            }
+        }
+    }
+
+    /// Steps that need no event of their own: a drained channel that is shutting down starts to negotiate.
+    fn settle_phase(&mut self, turn: &mut Turn<'_>) -> Result<(), Fault> {
+        if matches!(self.phase, Phase::Shutdown(_)) && self.link == Link::Online {
+            self.negotiate_if_drained(turn)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_phase(&mut self, phase: Phase, turn: &mut Turn<'_>) {
+        let (from, to) = (self.phase.name(), phase.name());
+        let was_usable = self.is_usable();
+        self.phase = phase;
+        turn.touched.state = true;
+        if from != to {
+            turn.notice(Notice::StateChanged { from, to });
+        }
+        self.notice_usable(was_usable, turn);
+    }
+
+    fn set_link(&mut self, link: Link, turn: &mut Turn<'_>) {
+        let was_usable = self.is_usable();
+        self.link = link;
+        self.notice_usable(was_usable, turn);
+    }
+
+    fn notice_usable(&self, was_usable: bool, turn: &mut Turn<'_>) {
+        let usable = self.is_usable();
+        if was_usable != usable {
+            turn.notice(Notice::Usable(usable));
+        }
+    }
+
+    /// Whether HTLCs can be offered.
+    pub fn is_usable(&self) -> bool {
+        self.link == Link::Online && self.phase == Phase::Normal
+    }
+
+    fn disconnected(&mut self, turn: &mut Turn<'_>) {
+        for (origin, cause) in self.commitments.forget_uncommitted() {
+            turn.emit(Effect::Refused { origin, cause });
+        }
+        if let Phase::Negotiating(negotiating) = &mut self.phase {
+            negotiating.start_again();
+        }
+        self.set_link(Link::Offline, turn);
+    }
+
+    /// Asks again for everything that a crash may have swallowed.
+    fn restarted(&mut self, turn: &mut Turn<'_>) -> Result<(), Invariant> {
+        let (funding, script) = (self.terms.funding, self.factory.funding.script_pubkey());
+        if let Some(transaction) = &self.funding_transaction {
+            turn.emit(Effect::Broadcast(transaction.clone()));
+        }
+        match &self.phase {
+            Phase::Closed => {
+                turn.emit(Effect::Forget);
+                return Ok(());
+            }
+            Phase::Funding
+            | Phase::Ready
+            | Phase::Normal
+            | Phase::Shutdown(_)
+            | Phase::Negotiating(_)
+            | Phase::Closing(_) => {
+                let depth = self.terms.minimum_depth;
+                turn.emit(Effect::WatchFunding { funding, script: script.clone(), depth });
+            }
+            Phase::Lost => {}
+        }
+        turn.emit(Effect::WatchSpent { funding, script });
+        self.replay(turn);
+        if let Phase::Negotiating(negotiating) = &self.phase
+            && let Some(agreed) = &negotiating.agreed
+        {
+            turn.emit(Effect::Broadcast(agreed.transaction.clone()));
+        }
+        self.closing_again(turn)
+    }
+
+    /// BOLT 2, channel_ready: script and amount must be those of the channel, or nothing backs it.
+    fn check_funding_output(&self, output: &TxOut) -> Result<(), Wrong> {
+        let (expected, got) = (self.terms.capacity, output.value);
+        if got != expected {
+            return Err(Wrong::FundingAmount { expected, got });
+        }
+        if output.script_pubkey != self.factory.funding.script_pubkey() {
+            return Err(Wrong::FundingScript);
+        }
+        Ok(())
+    }
+
+    /// Takes note of how deep the funding transaction is, in any state.
+    fn note_depth(&mut self, depth: &FundingDepth, turn: &mut Turn<'_>) -> Result<(), Fault> {
+        self.check_funding_output(&depth.output)?;
+        let output =
+            u16::try_from(self.terms.funding.vout).map_err(|_| Wrong::FundingIndex(self.terms.funding.vout))?;
+        let short_channel_id = ShortChannelId::new(depth.height, depth.index, output);
+        if self.short_channel_id != Some(short_channel_id) {
+            self.short_channel_id = Some(short_channel_id);
+            turn.touched.state = true;
+            turn.notice(Notice::Confirmed { short_channel_id });
+        }
+        if depth.confirmations >= self.terms.minimum_depth && self.funding_transaction.take().is_some() {
+            turn.touched.state = true;
+        }
+        Ok(())
+    }
+}

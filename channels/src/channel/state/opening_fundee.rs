@@ -1,0 +1,145 @@
+//! Opening a channel that the peer funds (BOLT 2, Channel Establishment v1).
+//!
+//! ```text
+//!   open_channel ──► accept_channel sent ──funding_created──► (durable) funding_signed sent ──► funding
+//! ```
+//!
+//! Promises: once `funding_signed` is out the channel is remembered, because the funder may fund it; before that
+//! nothing is.
+
+use std::sync::Arc;
+
+use bitcoin::{Amount, OutPoint, ScriptBuf};
+use secp256k1::PublicKey;
+
+use super::Established;
+use crate::channel::commitment::spec::Spec;
+use crate::channel::commitment::{Commitments, Factory};
+use crate::channel::error::{Fault, Invariant, Wrong};
+use crate::channel::event::Event;
+use crate::channel::params::{self, ChannelType, OpenContext, ParameterError, accepter_terms, opener_terms};
+use crate::channel::terms::Terms;
+use crate::channel::turn::{Ctx, Turn};
+use crate::channel::{Sides, established};
+use crate::keys::{CommitmentSignatures, Signer};
+use crate::types::{ChannelId, CommitmentNumber, NodeId, ShortChannelId, Side};
+use crate::wire::{AcceptChannel, FundingCreated, FundingSigned, Message, OpenChannel};
+
+/// How we answer an `open_channel`.
+#[derive(Clone, Debug)]
+pub struct AcceptRequest {
+    pub remote_node: NodeId,
+    /// Names the keys behind the signer.
+    pub keys_id: [u8; 32],
+    /// Blocks that the peer must wait for its money; the policy's if `None`.
+    pub to_self_delay: Option<u16>,
+    /// A script of our wallet.
+    pub shutdown_script: ScriptBuf,
+    /// Whether to commit to it.
+    pub commit_to_script: bool,
+    /// What `channel_ready` will tell the peer, random.
+    pub alias: ShortChannelId,
+    /// Whether both nodes offered `option_support_large_channel`.
+    pub large_channels: bool,
+}
+
+/// A channel that we have accepted.
+pub(crate) struct OpeningFundee {
+    request: AcceptRequest,
+    open: OpenChannel,
+    accept: AcceptChannel,
+    channel_type: ChannelType,
+    signer: Arc<dyn Signer + Send + Sync>,
+}
+
+impl OpeningFundee {
+    pub fn start(
+        open: OpenChannel,
+        request: AcceptRequest,
+        signer: Arc<dyn Signer + Send + Sync>,
+        turn: &mut Turn<'_>,
+    ) -> Result<Self, ParameterError> {
+        let Ctx { chain, policy, feerates, .. } = turn.ctx;
+        let context = OpenContext { chain: *chain, feerates, large_channels: request.large_channels };
+        let channel_type = policy.check_open(&open, &context)?;
+        let remote = opener_terms(&open);
+        policy.check_remote(&remote, open.funding_satoshis)?;
+        let points = signer.basepoints();
+        let accept = AcceptChannel {
+            temporary_channel_id: open.temporary_channel_id,
+            dust_limit_satoshis: policy.dust_limit,
+            max_htlc_value_in_flight_msat: policy.max_in_flight(open.funding_satoshis),
+            channel_reserve_satoshis: policy.reserve(open.funding_satoshis, remote.dust_limit),
+            htlc_minimum_msat: policy.htlc_minimum,
+            minimum_depth: policy.minimum_depth.max(1),
+            to_self_delay: request.to_self_delay.unwrap_or(policy.to_self_delay),
+            max_accepted_htlcs: policy.max_accepted_htlcs,
+            funding_pubkey: points.funding,
+            revocation_basepoint: points.revocation,
+            payment_basepoint: points.payment,
+            delayed_payment_basepoint: points.delayed_payment,
+            htlc_basepoint: points.htlc,
+            first_per_commitment_point: signer.per_commitment_point(CommitmentNumber(0))?,
+            upfront_shutdown_script: Some(if request.commit_to_script {
+                request.shutdown_script.clone()
+            } else {
+                ScriptBuf::new()
+            }),
+            channel_type: open.channel_type.clone(),
+        };
+        params::check_both(&accepter_terms(&accept), &remote)?;
+        turn.send(accept.clone());
+        Ok(Self { request, open, accept, channel_type, signer })
+    }
+
+    pub const fn temporary_id(&self) -> ChannelId {
+        self.open.temporary_channel_id
+    }
+
+    /// The node at the other end, and the capacity that it wants.
+    pub const fn peer(&self) -> (NodeId, Amount) {
+        (self.request.remote_node, self.open.funding_satoshis)
+    }
+
+    /// One event of the opening: `Ok(Err(self))` if it means nothing here, an error if the opening is over.
+    pub fn handle(self, event: Event, turn: &mut Turn<'_>) -> Result<Result<Established, Self>, Fault> {
+        match event {
+            Event::Message(Message::FundingCreated(created)) => self.created(&created, turn).map(Ok),
+            Event::Message(message) => {
+                Err(Wrong::Unexpected { message: message.name(), state: super::StateName::Opening }.into())
+            }
+            _ => Ok(Err(self)),
+        }
+    }
+
+    fn created(self, message: &FundingCreated, turn: &mut Turn<'_>) -> Result<Established, Fault> {
+        let Self { request, open, accept, channel_type, signer } = self;
+        let funding = OutPoint { txid: message.funding_txid, vout: u32::from(message.funding_output_index) };
+        let terms = Terms {
+            channel_id: ChannelId::from_funding(funding),
+            remote_node: request.remote_node,
+            keys_id: request.keys_id,
+            opener: Side::Remote,
+            channel_type,
+            announce: open.announces(),
+            funding,
+            capacity: open.funding_satoshis,
+            minimum_depth: accept.minimum_depth,
+            sides: Sides { local: accepter_terms(&accept), remote: opener_terms(&open) },
+            shutdown_script: request.shutdown_script,
+        };
+        let factory = Factory::new(&terms, signer);
+        let remote = terms.capacity_msat().checked_sub(open.push_msat).ok_or(Invariant::Overflow)?;
+        let spec = Spec::new(Sides { local: open.push_msat, remote }, open.feerate_per_kw);
+        let signatures = CommitmentSignatures { commitment: message.signature, htlcs: Vec::new() };
+        established::verify_first(&terms, &factory, &spec, &signatures)?;
+        let remote_point: PublicKey = open.first_per_commitment_point;
+        let built = factory
+            .build(&terms, Side::Remote, CommitmentNumber(0), &spec, remote_point)
+            .map_err(|error| error.fault())?;
+        let CommitmentSignatures { commitment, .. } = factory.sign(&built)?;
+        turn.send(FundingSigned { channel_id: terms.channel_id, signature: commitment });
+        let commitments = Commitments::first(spec, signatures, remote_point);
+        Ok(established::begin(terms, factory, commitments, request.alias, None, turn))
+    }
+}

@@ -1,0 +1,215 @@
+//! Updates and commitments: what `normal` and `shutdown` have in common.
+//!
+//! A received `commitment_signed` is answered at once by `revoke_and_ack`; our own is sent by [`Event::Flush`] alone,
+//! so that the driver decides how many updates share one.
+//!
+//! [`Event::Flush`]: crate::channel::Event::Flush
+
+use super::{Established, Link, Phase};
+use crate::channel::commitment::limits::{CannotAdd, worst_dust_exposure};
+use crate::channel::commitment::spec::{Htlc, HtlcKey};
+use crate::channel::commitment::{Gone, HtlcDetails, Settle};
+use crate::channel::effect::{Doom, Effect, HtlcFailure, IncomingHtlc};
+use crate::channel::error::{Fault, Invariant};
+use crate::channel::event::{AddHtlc, Origin};
+use crate::channel::key::Key;
+use crate::channel::record;
+use crate::channel::settlement::OwedSettlement;
+use crate::channel::turn::Turn;
+use crate::types::{FeeratePerKw, HtlcId, PaymentPreimage, Side};
+use crate::wire::{CommitmentSigned, Message, RevokeAndAck};
+
+impl Established {
+    pub(super) fn add(&mut self, add: &AddHtlc, turn: &mut Turn<'_>) -> Result<(), Invariant> {
+        let result = if self.phase != Phase::Normal {
+            Err(CannotAdd::State(self.phase.name()))
+        } else if self.link != Link::Online {
+            Err(CannotAdd::Offline)
+        } else {
+            self.commitments.offer_add(add, &self.terms, turn.ctx.policy.max_dust_exposure)?
+        };
+        match result {
+            Ok(message) => turn.send(message),
+            Err(cause) => turn.emit(Effect::Refused { origin: add.origin, cause }),
+        }
+        Ok(())
+    }
+
+    pub(super) fn settle(&mut self, id: HtlcId, settle: Settle, turn: &mut Turn<'_>) {
+        match self.phase {
+            Phase::Normal | Phase::Shutdown(_) => {}
+            Phase::Funding | Phase::Ready | Phase::Negotiating(_) | Phase::Lost | Phase::Closing(_) | Phase::Closed => {
+                return;
+            }
+        }
+        if let Some(message) = self.commitments.settle(id, settle, self.terms.channel_id)
+            && self.link == Link::Online
+        {
+            turn.send(message);
+        }
+    }
+
+    pub(super) fn propose_fee(&mut self, feerate: FeeratePerKw, turn: &mut Turn<'_>) -> Result<(), Invariant> {
+        let feerates = &turn.ctx.feerates;
+        let sane = feerate >= feerates.minimum && feerate <= feerates.maximum;
+        let message = if sane && self.is_usable() { self.commitments.offer_fee(feerate, &self.terms)? } else { None };
+        match message {
+            Some(message) => turn.send(message),
+            None => turn.emit(Effect::FeeRefused { feerate }),
+        }
+        Ok(())
+    }
+
+    /// Sends what has gathered: one signature for all of it, then a `shutdown` that waited for it.
+    pub(super) fn flush(&mut self, turn: &mut Turn<'_>) -> Result<(), Invariant> {
+        match self.phase {
+            Phase::Normal | Phase::Shutdown(_) if self.link == Link::Online => {}
+            Phase::Funding
+            | Phase::Ready
+            | Phase::Normal
+            | Phase::Shutdown(_)
+            | Phase::Negotiating(_)
+            | Phase::Lost
+            | Phase::Closing(_)
+            | Phase::Closed => return Ok(()),
+        }
+        if self.commitments.can_sign() {
+            let signed = self.commitments.sign(&self.terms, &self.factory)?;
+            turn.touched.state = true;
+            self.store_htlcs(&signed.added, turn)?;
+            let channel = self.terms.channel_id;
+            for id in signed.settled {
+                turn.out.delete(Key::Settlement { channel, id });
+            }
+            turn.send(Message::CommitmentSigned(signed.message));
+        }
+        self.send_shutdown_if_due(turn);
+        Ok(())
+    }
+
+    /// Whether a flush would send something now.
+    pub fn wants_flush(&self) -> bool {
+        let updating = matches!(self.phase, Phase::Normal | Phase::Shutdown(_)) && self.link == Link::Online;
+        let shutdown_due = self.wants_shutdown() && self.commitments.local_changes.proposed.is_empty();
+        updating && (self.commitments.can_sign() || shutdown_due)
+    }
+
+    /// An `update_`, `commitment_signed` or `revoke_and_ack`; gives back what is none of them.
+    pub(super) fn update_message(&mut self, message: Message, turn: &mut Turn<'_>) -> Result<Option<Message>, Fault> {
+        match message {
+            Message::UpdateAddHtlc(add) => self.commitments.receive_add(add, &self.terms)?,
+            Message::UpdateFulfillHtlc(fulfill) => self.fulfilled(fulfill.id, fulfill.payment_preimage, turn)?,
+            Message::UpdateFailHtlc(fail) => {
+                self.commitments.receive_removal(fail.id, Settle::Fail { reason: fail.reason })?;
+            }
+            Message::UpdateFailMalformedHtlc(fail) => {
+                let (sha256_of_onion, failure_code) = (fail.sha256_of_onion, fail.failure_code);
+                self.commitments.receive_removal(fail.id, Settle::FailMalformed { sha256_of_onion, failure_code })?;
+            }
+            Message::UpdateFee(fee) => {
+                self.commitments.receive_fee(fee.feerate_per_kw, &self.terms, &turn.ctx.feerates)?;
+            }
+            Message::CommitmentSigned(signed) => self.commitment_signed(signed, turn)?,
+            Message::RevokeAndAck(revoke) => self.revoked(&revoke, turn)?,
+            other => return Ok(Some(other)),
+        }
+        Ok(None)
+    }
+
+    /// The preimage counts at once, whatever becomes of the update: it is stored and passed on.
+    fn fulfilled(&mut self, id: HtlcId, preimage: PaymentPreimage, turn: &mut Turn<'_>) -> Result<(), Fault> {
+        let htlc = self.commitments.receive_removal(id, Settle::Fulfill(preimage))?;
+        if let Some(origin) = self.commitments.details.get(&htlc.key()).and_then(|details| details.origin) {
+            turn.out.put(origin.settlement_key(), OwedSettlement::Fulfilled { preimage }.encode());
+            turn.emit(Effect::Fulfilled { origin, htlc: id, payment_hash: htlc.payment_hash, preimage });
+        }
+        Ok(())
+    }
+
+    fn commitment_signed(&mut self, message: CommitmentSigned, turn: &mut Turn<'_>) -> Result<(), Fault> {
+        let accepted = self.commitments.receive_signed(message, &self.terms, &self.factory)?;
+        turn.touched.state = true;
+        turn.touched.signatures = true;
+        self.store_htlcs(&accepted.added, turn)?;
+        self.retire_htlcs(accepted.gone, turn);
+        turn.send(Message::RevokeAndAck(accepted.message));
+        Ok(())
+    }
+
+    fn revoked(&mut self, message: &RevokeAndAck, turn: &mut Turn<'_>) -> Result<(), Fault> {
+        let revoked = self.commitments.receive_revocation(message)?;
+        turn.touched.state = true;
+        turn.touched.secrets = true;
+        for (htlc, origin, failure) in revoked.failed {
+            self.failed(&htlc, origin, failure, turn);
+        }
+        self.retire_htlcs(revoked.gone, turn);
+        for (htlc, details) in revoked.incoming {
+            self.incoming(&htlc, details, turn);
+        }
+        Ok(())
+    }
+
+    fn failed(&self, htlc: &Htlc, origin: Origin, failure: HtlcFailure, turn: &mut Turn<'_>) {
+        turn.out.put(origin.settlement_key(), OwedSettlement::Failed { failure: failure.clone() }.encode());
+        turn.emit(Effect::Failed { origin, htlc: htlc.id, payment_hash: htlc.payment_hash, failure });
+    }
+
+    fn incoming(&self, htlc: &Htlc, details: HtlcDetails, turn: &mut Turn<'_>) {
+        let Some(onion) = details.onion else { return };
+        let exposed = worst_dust_exposure(&self.commitments.remote.current.spec, &self.terms);
+        let doomed = match self.phase {
+            Phase::Shutdown(_) => Some(Doom::ShuttingDown),
+            _ if exposed > turn.ctx.policy.max_dust_exposure => Some(Doom::DustExposure),
+            _ => None,
+        };
+        turn.emit(Effect::Incoming(Box::new(IncomingHtlc {
+            channel: self.terms.channel_id,
+            id: htlc.id,
+            amount: htlc.amount,
+            payment_hash: htlc.payment_hash,
+            cltv_expiry: htlc.cltv_expiry,
+            onion,
+            path_key: details.path_key,
+            doomed,
+        })));
+    }
+
+    /// After a restart: the incoming HTLCs that are irrevocably committed and that nobody has settled.
+    pub(super) fn replay(&mut self, turn: &mut Turn<'_>) {
+        let unanswered: Vec<HtlcKey> = self
+            .commitments
+            .details
+            .keys()
+            .filter(|key| key.offered_by == Side::Remote && self.commitments.is_removable(**key))
+            .copied()
+            .collect();
+        for key in unanswered {
+            let Some(details) = self.commitments.details.get_mut(&key) else { continue };
+            let onion = details.onion.take();
+            let details = HtlcDetails { onion, ..details.clone() };
+            self.incoming(&details.htlc.clone(), details, turn);
+        }
+    }
+
+    fn store_htlcs(&self, keys: &[HtlcKey], turn: &mut Turn<'_>) -> Result<(), Invariant> {
+        let channel = self.terms.channel_id;
+        for key in keys {
+            let details = self.commitments.details.get(key).ok_or(Invariant::DetailsMissing(*key))?;
+            let store_key = Key::Htlc { channel, offered_by: key.offered_by, id: key.id };
+            turn.out.put(store_key, record::encode_htlc(details));
+        }
+        Ok(())
+    }
+
+    fn retire_htlcs(&self, gone: Vec<Gone>, turn: &mut Turn<'_>) {
+        let channel = self.terms.channel_id;
+        for gone in gone {
+            let HtlcKey { offered_by, id } = gone.htlc.key();
+            turn.out.delete(Key::Htlc { channel, offered_by, id });
+            if let Some(retired) = record::encode_retired(&gone) {
+                turn.out.put(Key::RetiredHtlc { channel, offered_by, id }, retired);
+            }
+        }
+    }
+}

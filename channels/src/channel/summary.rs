@@ -1,0 +1,150 @@
+//! A channel as people and dashboards see it.
+
+use bitcoin::{Amount, OutPoint};
+
+use super::commitment::limits;
+use super::commitment::spec::Htlc;
+use super::event::Origin;
+use super::state::{Established, Link, Phase, Spend, StateName};
+use super::{Channel, State};
+use crate::tx::fee;
+use crate::types::{ChannelId, CommitmentNumber, CommitmentType, FeeratePerKw, Msat, NodeId, ShortChannelId, Side};
+
+/// The figures of a channel at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    pub channel_id: ChannelId,
+    pub state: StateName,
+    pub remote_node: NodeId,
+    pub opener: Side,
+    pub capacity: Amount,
+    /// Payments can be sent now.
+    pub usable: bool,
+    pub online: bool,
+    /// What has spent the funding output, once that is known.
+    pub spend: Option<Spend>,
+    /// `None` while the channel is being opened.
+    pub established: Option<EstablishedSummary>,
+}
+
+/// What is known once both first commitments are signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EstablishedSummary {
+    pub funding: OutPoint,
+    pub commitment_type: CommitmentType,
+    pub announce: bool,
+    pub short_channel_id: Option<ShortChannelId>,
+    pub local_alias: Option<ShortChannelId>,
+    pub remote_alias: Option<ShortChannelId>,
+    /// Of our commitment, HTLCs taken out, before fees.
+    pub local_balance: Msat,
+    pub remote_balance: Msat,
+    /// What we have paid, and got, through HTLCs over the channel's life.
+    pub total_sent: Msat,
+    pub total_received: Msat,
+    pub local_reserve: Amount,
+    pub remote_reserve: Amount,
+    pub feerate: FeeratePerKw,
+    /// What the opener pays for our commitment.
+    pub commitment_fee: Amount,
+    /// Both anchors together.
+    pub anchors: Amount,
+    /// Of our commitment.
+    pub htlcs: Vec<Htlc>,
+    /// One HTLC of this amount can be offered now.
+    pub sendable: Msat,
+    /// One HTLC of this amount can be received now.
+    pub receivable: Msat,
+    pub local_commitment: CommitmentNumber,
+    pub remote_commitment: CommitmentNumber,
+    /// Blocks that we, and the peer, wait after closing alone.
+    pub local_delay: u16,
+    pub remote_delay: u16,
+    pub minimum_depth: u32,
+}
+
+impl Channel {
+    /// `None` for an opening that has failed.
+    pub fn summary(&self) -> Option<Summary> {
+        let (remote_node, capacity, opener) = match &self.state {
+            State::Funder(opening) => {
+                let (node, capacity) = opening.peer();
+                (node, capacity, Side::Local)
+            }
+            State::Fundee(opening) => {
+                let (node, capacity) = opening.peer();
+                (node, capacity, Side::Remote)
+            }
+            State::Established(channel) => (channel.terms.remote_node, channel.terms.capacity, channel.terms.opener),
+            State::Over(_) => return None,
+        };
+        let established = self.established();
+        Some(Summary {
+            channel_id: self.id(),
+            state: self.state_name(),
+            remote_node,
+            opener,
+            capacity,
+            usable: established.is_some_and(Established::is_usable),
+            online: established.is_none_or(|channel| channel.link == Link::Online),
+            spend: established.and_then(|channel| {
+                if let Phase::Closing(closing) = &channel.phase { closing.spend.clone() } else { None }
+            }),
+            established: established.map(Established::summary),
+        })
+    }
+}
+
+impl Channel {
+    /// Whether HTLCs can be offered now.
+    pub fn is_usable(&self) -> bool {
+        self.established().is_some_and(Established::is_usable)
+    }
+
+    /// The largest HTLC that can be offered now; nothing if the channel is not usable.
+    pub fn sendable(&self) -> Msat {
+        let Some(channel) = self.established().filter(|channel| channel.is_usable()) else { return Msat::ZERO };
+        let view = channel.commitments.remote_view(None);
+        view.map_or(Msat::ZERO, |view| limits::sendable(&view, &channel.terms, Side::Local))
+    }
+
+    /// Who waits for the outgoing HTLCs that this channel holds.
+    pub fn pending_origins(&self) -> Vec<Origin> {
+        let details = self.established().map(|channel| &channel.commitments.details);
+        details.into_iter().flat_map(|details| details.values()).filter_map(|details| details.origin).collect()
+    }
+}
+
+impl Established {
+    fn summary(&self) -> EstablishedSummary {
+        let Self { terms, commitments, .. } = self;
+        let spec = &commitments.local.spec;
+        let untrimmed = limits::untrimmed(spec, terms, Side::Local);
+        let view = commitments.remote_view(None).unwrap_or_else(|_| commitments.remote.current.spec.clone());
+        EstablishedSummary {
+            funding: terms.funding,
+            commitment_type: terms.commitment_type(),
+            announce: terms.announce,
+            short_channel_id: self.short_channel_id,
+            local_alias: self.aliases.local,
+            remote_alias: self.aliases.remote,
+            local_balance: spec.balance.local,
+            remote_balance: spec.balance.remote,
+            total_sent: commitments.paid.local,
+            total_received: commitments.paid.remote,
+            local_reserve: terms.reserve_of(Side::Local),
+            remote_reserve: terms.reserve_of(Side::Remote),
+            feerate: spec.feerate,
+            commitment_fee: fee::commitment_fee(terms.commitment_type(), spec.feerate, untrimmed),
+            anchors: fee::anchors_cost(terms.commitment_type()),
+            htlcs: spec.htlcs().to_vec(),
+            sendable: limits::sendable(&view, terms, Side::Local),
+            receivable: limits::sendable(&view, terms, Side::Remote),
+            local_commitment: commitments.local.number,
+            remote_commitment: commitments.remote.current.number,
+            local_delay: terms.delay_of(Side::Local),
+            remote_delay: terms.delay_of(Side::Remote),
+            minimum_depth: terms.minimum_depth,
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Closing alone, and seeing the peer do it.
+
+use bitcoin::{Amount, Sequence, Transaction};
+
+use super::checks::execute;
+use super::harness::{Outcome, Setup, TestChannel, Who, wallet_script};
+use crate::channel::*;
+use crate::keys::{BasepointSecrets, KeysSigner};
+use crate::tx::{ClaimInput, ClaimRequest, RevokedState, build_claim};
+use crate::types::*;
+
+const KINDS: [CommitmentType; 2] = [CommitmentType::StaticRemoteKey, CommitmentType::Anchors];
+
+/// Builds, signs and executes a claim of all of `claims`.
+pub(super) fn execute_claims(test: &TestChannel, who: Who, claims: &[ClaimInput]) -> Transaction {
+    let seed = super::harness::channel_seed(test.seed, who as u8);
+    let signer = KeysSigner::new(BasepointSecrets::from_channel_seed(&seed).unwrap());
+    let claim = build_claim(ClaimRequest {
+        inputs: claims.to_vec(),
+        fee_coins: &[],
+        destination: &wallet_script(who),
+        fee: Amount::from_sat(500),
+        tip: Height(5_000),
+    })
+    .unwrap();
+    let transaction = claim.sign(&signer).unwrap();
+    execute(&transaction, claim.inputs.iter().map(|input| input.output.clone()).collect());
+    transaction
+}
+
+#[test]
+fn a_force_close_broadcasts_the_latest_commitment_and_claims_to_local_after_the_delay() {
+    for kind in KINDS {
+        let mut test = Setup::new(1_000_000, kind).push(300_000).ready();
+        test.pay(Who::Alice, Msat(10_000_000));
+        test.event(Who::Alice, Event::ForceClose);
+        let alice = &mut test[Who::Alice];
+        assert_eq!(alice.channel.state_name(), StateName::Closing);
+        let close = alice.local_close.take().unwrap();
+        assert_eq!(alice.broadcasts.last(), Some(&close.transaction));
+        let claim = execute_claims(&test, Who::Alice, &close.claims);
+        assert_eq!(claim.input[0].sequence, Sequence(1000), "the papers' delay");
+
+        test.restart(Who::Alice);
+        assert_eq!(test[Who::Alice].broadcasts.last(), Some(&close.transaction), "broadcast again");
+        let transaction = close.transaction.clone();
+        test.event(Who::Alice, Event::FundingSpent { transaction, height: Some(Height(120)) });
+        assert_eq!(test[Who::Alice].local_close.take().unwrap().height, Some(Height(120)));
+        test.event(Who::Alice, Event::Reorganized { to: Height(119) });
+        test.event(Who::Alice, Event::FundingSpent { transaction: close.transaction, height: Some(Height(121)) });
+        test.event(Who::Alice, Event::CloseConfirmed);
+        assert!(test[Who::Alice].forgotten);
+    }
+}
+
+#[test]
+fn the_peers_commitment_is_recognised_whichever_of_both_it_is() {
+    for kind in KINDS {
+        for latest in [false, true] {
+            let mut test = Setup::new(1_000_000, kind).push(300_000).ready();
+            test.add(Who::Alice, Msat(50_000_000));
+            test.event(Who::Alice, Event::Flush);
+            if latest {
+                test.deliver(Who::Bob);
+                test.deliver(Who::Bob);
+                test.cut(); // Bob has the new commitment, Alice does not have his revocation
+            }
+            test.event(Who::Bob, Event::ForceClose);
+            let transaction = test[Who::Bob].broadcasts.last().unwrap().clone();
+            test.event(Who::Alice, Event::FundingSpent { transaction, height: Some(Height(120)) });
+            let close = test[Who::Alice].remote_close.take().unwrap();
+            assert_eq!(close.spend.kind, SpendKind::Remote(CommitmentNumber(u64::from(latest))));
+            let RemoteOutputs::Known { commitment, .. } = &close.outputs else { panic!() };
+            assert_eq!(commitment.htlc_count(), usize::from(latest));
+            execute_claims(&test, Who::Alice, &close.claims);
+        }
+    }
+}
+
+#[test]
+fn a_revoked_commitment_gives_every_output_to_the_other_side() {
+    for kind in KINDS {
+        let mut test = Setup::new(1_000_000, kind).push(300_000).ready();
+        test.add(Who::Alice, Msat(50_000_000));
+        test.add(Who::Bob, Msat(40_000_000));
+        test.run();
+        let old = test[Who::Bob].channel.local_close().unwrap().unwrap();
+        assert_eq!(old.commitment.htlc_count(), 2);
+        test.fulfill(Who::Bob, HtlcId(0));
+        test.fail(Who::Alice, HtlcId(0));
+        test.run();
+
+        let transaction = old.transaction.clone();
+        test.event(Who::Alice, Event::FundingSpent { transaction, height: Some(Height(120)) });
+        let close = test[Who::Alice].remote_close.take().unwrap();
+        assert!(matches!(close.spend.kind, SpendKind::Revoked(_)));
+        let RemoteOutputs::Revoked { secret } = close.outputs else { panic!() };
+
+        // All that is left of the HTLCs is in the store.
+        let alice = &test[Who::Alice];
+        let number = old.commitment.number;
+        let htlcs: Vec<_> = alice
+            .store
+            .rows
+            .iter()
+            .filter_map(|(key, bytes)| match *key {
+                Key::RetiredHtlc { offered_by, id, .. } => {
+                    Some(decode_retired(HtlcKey { offered_by, id }, bytes).unwrap())
+                }
+                _ => None,
+            })
+            .filter(|retired| retired.first_remote <= number && number <= retired.last_remote)
+            .map(|retired| crate::tx::CommitmentHtlc {
+                direction: commitment::limits::direction(&retired.htlc, Side::Remote),
+                id: retired.htlc.id,
+                amount: retired.htlc.amount,
+                payment_hash: retired.htlc.payment_hash,
+                cltv_expiry: retired.htlc.cltv_expiry,
+            })
+            .collect();
+        assert_eq!(htlcs.len(), 2);
+        let terms = alice.channel.terms().unwrap();
+        let params = terms.commitment_params(Side::Remote);
+        let (local, remote) = (&terms.sides.local.basepoints, &terms.sides.remote.basepoints);
+        let state = RevokedState::new(&params, local, remote, secret).unwrap();
+        let claims: Vec<ClaimInput> =
+            state.claims(&old.transaction, local, &htlcs).into_iter().filter_map(|(_, claim)| claim).collect();
+        assert_eq!(claims.len(), 4);
+        execute_claims(&test, Who::Alice, &claims);
+    }
+}
+
+#[test]
+fn a_connection_after_a_force_close_tells_the_peer() {
+    let mut test = TestChannel::funded(1_000_000).push(300_000).ready();
+    test[Who::Bob].tolerant = true;
+    test.event(Who::Alice, Event::ForceClose);
+    test.cut();
+    test.connect();
+    test.run();
+    assert_eq!(test[Who::Bob].channel.state_name(), StateName::Closing);
+    assert!(test[Who::Bob].notices.iter().any(|notice| matches!(notice, Notice::PeerSays { error: true, .. })));
+}
+
+#[test]
+fn an_htlc_that_expires_closes_the_channel() {
+    let mut test = TestChannel::funded(1_000_000).push(300_000).ready();
+    for who in Who::BOTH {
+        test[who].tolerant = true;
+    }
+    test.add(Who::Alice, Msat(50_000_000)); // expires at 600
+    test.run();
+    test.event(Who::Bob, Event::NewTip(Height(700)));
+    assert_eq!(test[Who::Bob].channel.state_name(), StateName::Normal, "not his loss");
+    test.event(Who::Alice, Event::NewTip(Height(602)));
+    assert_eq!(test[Who::Alice].channel.state_name(), StateName::Normal);
+    test.event(Who::Alice, Event::NewTip(Height(603)));
+    assert_eq!(test[Who::Alice].channel.state_name(), StateName::Closing);
+}
+
+#[test]
+fn an_htlc_that_is_not_worth_its_fee_closes_no_channel() {
+    let mut test = TestChannel::funded(1_000_000).push(300_000).ready();
+    test[Who::Alice].tolerant = true;
+    test.add(Who::Alice, Msat(600_000)); // expires at 600
+    test.run();
+    test.event(Who::Alice, Event::NewTip(Height(700)));
+    assert_eq!(test[Who::Alice].channel.state_name(), StateName::Normal);
+}
+
+#[test]
+fn a_preimage_that_the_peer_does_not_take_back_in_time_closes_the_channel() {
+    let mut test = TestChannel::funded(1_000_000).push(300_000).ready();
+    test[Who::Bob].tolerant = true;
+    test.add(Who::Alice, Msat(50_000_000)); // expires at 600
+    test.run();
+    test.cut();
+    test.fulfill(Who::Bob, HtlcId(0));
+    test.event(Who::Bob, Event::NewTip(Height(587)));
+    assert_eq!(test[Who::Bob].channel.state_name(), StateName::Normal);
+    test.event(Who::Bob, Event::NewTip(Height(588)));
+    assert_eq!(test[Who::Bob].channel.state_name(), StateName::Closing);
+}
+
+#[test]
+fn a_closing_channel_takes_no_wishes() {
+    let mut test = TestChannel::funded(1_000_000).push(300_000).ready();
+    test.event(Who::Alice, Event::ForceClose);
+    let attempt = test.add(Who::Alice, Msat(1_000_000));
+    assert_eq!(test[Who::Alice].outcomes[&attempt], Outcome::Refused(CannotAdd::State(StateName::Closing)));
+    let request = CloseRequest {
+        script: wallet_script(Who::Alice),
+        feerate: FeeratePerKw(1000),
+        feerate_min: FeeratePerKw(253),
+        feerate_max: FeeratePerKw(2000),
+    };
+    test.event(Who::Alice, Event::Close(request));
+    assert_eq!(test[Who::Alice].refusals, [CloseRefused::State(StateName::Closing)]);
+    let count = test[Who::Alice].broadcasts.len();
+    test.event(Who::Alice, Event::ForceClose);
+    assert_eq!(test[Who::Alice].broadcasts.len(), count);
+}
+
+#[test]
+fn damaged_and_newer_records_are_named() {
+    let test = TestChannel::funded(1_000_000).ready();
+    let restore = |change: &dyn Fn(Key, &mut Vec<u8>)| {
+        let rows: Vec<_> = test[Who::Alice]
+            .live_rows()
+            .map(|(key, mut value)| {
+                change(key, &mut value);
+                (key, value)
+            })
+            .collect();
+        Channel::restore(rows, |_| Some(test[Who::Alice].signer.clone())).err()
+    };
+    assert_eq!(restore(&|_, _| {}), None);
+    let newer = restore(&|key, value| {
+        if matches!(key, Key::State(_)) {
+            value[0] = 9;
+        }
+    });
+    assert_eq!(newer, Some(RestoreError::Newer { found: 9, known: 1 }));
+    // No damage makes a panic, and no shortened row is taken for a whole one.
+    for (key, value) in test[Who::Alice].live_rows() {
+        for cut in 0..value.len() {
+            let error = restore(&|one, value| {
+                if one == key {
+                    value.truncate(cut);
+                }
+            });
+            assert!(error.is_some() || matches!(key, Key::Secrets(_)), "{key:?} cut to {cut}");
+        }
+        for at in 0..value.len() {
+            restore(&|one, value| {
+                if one == key {
+                    value[at] ^= 0x55;
+                }
+            });
+        }
+    }
+    let foreign = Channel::restore(test[Who::Alice].live_rows(), |_| Some(test[Who::Bob].signer.clone())).err();
+    assert_eq!(foreign, Some(RestoreError::ForeignKeys));
+}

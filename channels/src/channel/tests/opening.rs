@@ -1,0 +1,269 @@
+//! From `open_channel` to `channel_ready`.
+
+use bitcoin::{Amount, OutPoint, ScriptBuf, TxOut};
+
+use super::harness::{Crash, Setup, TestChannel, Who, wallet_script};
+use crate::channel::*;
+use crate::types::*;
+use crate::wire::{ErrorMessage, Message};
+
+const KINDS: [CommitmentType; 2] = [CommitmentType::StaticRemoteKey, CommitmentType::Anchors];
+
+#[test]
+fn a_channel_opens_with_the_pushed_amount_on_the_other_side() {
+    for kind in KINDS {
+        let test = Setup::new(1_000_000, kind).push(300_000).ready();
+        assert_eq!(test[Who::Alice].balance(), Msat(700_000_000));
+        assert_eq!(test[Who::Bob].balance(), Msat(300_000_000));
+        let terms = test[Who::Bob].channel.terms().unwrap();
+        assert_eq!((terms.opener, terms.delay_of(Side::Local)), (Side::Remote, 1000));
+        let funding = OutPoint { txid: test.funding.as_ref().unwrap().compute_txid(), vout: 0 };
+        assert_eq!(test.channel_id(), ChannelId::from_funding(funding));
+        let summary = test[Who::Alice].channel.summary().unwrap();
+        assert!(summary.usable && summary.online);
+        let established = summary.established.unwrap();
+        assert_eq!(established.short_channel_id, Some(ShortChannelId::new(Height(95), 1, 0)));
+        assert_eq!(
+            (established.local_alias, established.remote_alias),
+            (Some(ShortChannelId(1)), Some(ShortChannelId(2)))
+        );
+    }
+}
+
+#[test]
+fn the_funding_transaction_is_broadcast_only_after_funding_signed_is_durable() {
+    let mut test = TestChannel::funded(1_000_000).proposed();
+    test.deliver(Who::Alice); // accept_channel, answered with funding_created
+    test.deliver(Who::Bob);
+    assert!(test[Who::Alice].broadcasts.is_empty());
+    assert!(test[Who::Alice].store.rows.is_empty());
+    assert!(!test[Who::Bob].store.rows.is_empty(), "the fundee remembers once funding_signed is out");
+    test.deliver(Who::Alice);
+    assert_eq!(test[Who::Alice].broadcasts, [test.funding.clone().unwrap()]);
+    assert!(!test[Who::Alice].store.rows.is_empty());
+}
+
+#[test]
+fn a_crash_after_the_commit_broadcasts_the_funding_transaction_again() {
+    let mut test = TestChannel::funded(1_000_000).proposed();
+    test.deliver(Who::Alice);
+    test.deliver(Who::Bob);
+    let event = test.next_message(Who::Alice).unwrap();
+    test.events(Who::Alice, vec![event], Crash::AfterCommit);
+    assert_eq!(test[Who::Alice].broadcasts, [test.funding.clone().unwrap()]);
+    test.connect();
+    test.confirm(3);
+    test.run();
+    assert_eq!(test[Who::Alice].channel.state_name(), StateName::Normal);
+    test.restart(Who::Alice);
+    assert_eq!(test[Who::Alice].broadcasts.len(), 1, "a confirmed transaction is left alone");
+}
+
+#[test]
+fn a_lost_connection_before_funding_signed_ends_the_opening() {
+    let mut test = TestChannel::funded(1_000_000).proposed();
+    test.deliver(Who::Alice);
+    test.cut();
+    for who in Who::BOTH {
+        assert!(test[who].forgotten);
+        assert!(test[who].store.rows.is_empty());
+        assert!(test[who].notices.iter().any(|notice| matches!(notice, Notice::OpenFailed { .. })));
+    }
+}
+
+#[test]
+fn a_peer_that_refuses_ends_the_opening_with_its_words() {
+    let mut test = TestChannel::funded(1_000_000).proposed();
+    let error = ErrorMessage::new(ChannelId([7; 32]), "no more channels");
+    test.event(Who::Alice, Event::Message(Message::Error(error)));
+    let failed = Notice::OpenFailed { reason: "the peer refused: no more channels".to_owned() };
+    assert!(test[Who::Alice].forgotten && test[Who::Alice].notices.contains(&failed));
+}
+
+#[test]
+fn a_wrong_signature_in_the_opening_is_refused() {
+    let mut test = TestChannel::funded(1_000_000).proposed();
+    test[Who::Alice].tolerant = true;
+    test.deliver(Who::Alice);
+    test.deliver(Who::Bob);
+    let Some(Event::Message(Message::FundingSigned(mut signed))) = test.next_message(Who::Alice) else { panic!() };
+    signed.signature = secp256k1::ecdsa::Signature::from_compact(&[1; 64]).unwrap();
+    test.event(Who::Alice, Event::Message(signed.into()));
+    assert!(test[Who::Alice].forgotten && test[Who::Alice].broadcasts.is_empty());
+}
+
+#[test]
+fn channel_ready_may_come_before_our_own_depth() {
+    let mut test = TestChannel::funded(1_000_000).established();
+    let (_, output) = test.funding_output();
+    let depth = |confirmations| FundingDepth { height: Height(99), index: 1, confirmations, output: output.clone() };
+    test.event(Who::Bob, Event::FundingDepth(depth(3)));
+    test.run();
+    assert_eq!(test[Who::Bob].channel.state_name(), StateName::Ready);
+    assert_eq!(test[Who::Alice].channel.state_name(), StateName::Funding);
+    test.event(Who::Alice, Event::FundingDepth(depth(2)));
+    assert_eq!(test[Who::Alice].channel.state_name(), StateName::Funding);
+    test.event(Who::Alice, Event::FundingDepth(depth(3)));
+    test.run();
+    for who in Who::BOTH {
+        assert_eq!(test[who].channel.state_name(), StateName::Normal);
+    }
+    test.pay(Who::Alice, Msat(50_000_000));
+}
+
+#[test]
+fn channel_ready_is_repeated_until_the_first_commitment() {
+    let mut test = TestChannel::funded(1_000_000).established();
+    test.confirm(3);
+    test.cut(); // both channel_ready are lost
+    test.connect();
+    test.run();
+    for who in Who::BOTH {
+        assert_eq!(test[who].channel.state_name(), StateName::Normal);
+    }
+    test.reconnect();
+    test.pay(Who::Alice, Msat(50_000_000));
+    test[Who::Alice].take_sent();
+    test.reconnect();
+    assert_eq!(test[Who::Alice].take_sent(), ["ChannelReestablish"]);
+}
+
+#[test]
+fn a_funding_output_with_another_amount_or_script_fails_the_channel() {
+    let wrongs: [fn(&mut TxOut); 2] =
+        [|output| output.value = Amount::from_sat(999_999), |output| output.script_pubkey = wallet_script(Who::Alice)];
+    for wrong in wrongs {
+        let mut test = TestChannel::funded(1_000_000).established();
+        test[Who::Bob].tolerant = true;
+        let (_, mut output) = test.funding_output();
+        wrong(&mut output);
+        let depth = FundingDepth { height: Height(99), index: 1, confirmations: 3, output };
+        test.event(Who::Bob, Event::FundingDepth(depth));
+        assert_eq!(test[Who::Bob].channel.state_name(), StateName::Closing);
+    }
+}
+
+#[test]
+fn coins_that_come_after_the_end_of_an_opening_go_back_to_the_wallet() {
+    let mut test = TestChannel::funded(1_000_000).proposed();
+    test[Who::Alice].tolerant = true;
+    let transaction = TestChannel::funded(1_000_000).established().funding.unwrap();
+    test.event(Who::Alice, Event::Disconnected);
+    assert!(test[Who::Alice].forgotten);
+    let alice = &mut test[Who::Alice];
+    let ctx = super::harness::ctx(&alice.policy, alice.feerates, Height(100));
+    let funded = Event::Funded { transaction: transaction.clone(), output: 0 };
+    let outbox = alice.channel.handle(funded, &ctx).unwrap();
+    let released = Outbox::commit_all(vec![outbox], &mut alice.store).unwrap();
+    let effects: Vec<Effect> = released.into_iter().flatten().collect();
+    let txid = transaction.compute_txid();
+    assert!(matches!(&effects[..], [Effect::ReleaseFunding { transaction }] if *transaction == txid), "{effects:?}");
+}
+
+#[test]
+fn the_fundee_forgets_a_channel_that_is_not_funded_in_time() {
+    let mut test = TestChannel::funded(1_000_000).established();
+    for who in Who::BOTH {
+        test.event(who, Event::NewTip(Height(100 + 2017)));
+    }
+    assert!(test[Who::Bob].forgotten);
+    assert!(!test[Who::Alice].forgotten, "the funder has money in it");
+}
+
+#[test]
+fn a_fundee_whose_funder_forgot_the_channel_waits_and_then_forgets_it_too() {
+    for funded_after_all in [false, true] {
+        let mut test = TestChannel::funded(1_000_000).push(300_000).established();
+        test[Who::Bob].tolerant = true;
+        let error = ErrorMessage::new(test.channel_id(), "unknown channel");
+        test.event(Who::Bob, Event::Message(error.into()));
+        assert_eq!(test[Who::Bob].channel.state_name(), StateName::Closing);
+        if funded_after_all {
+            let (_, output) = test.funding_output();
+            let depth = FundingDepth { height: Height(150), index: 1, confirmations: 1, output };
+            test.event(Who::Bob, Event::FundingDepth(depth));
+        }
+        test.restart(Who::Bob);
+        test.event(Who::Bob, Event::NewTip(Height(100 + 2017)));
+        assert_eq!(test[Who::Bob].forgotten, !funded_after_all);
+    }
+}
+
+#[test]
+fn an_open_channel_that_breaks_a_rule_is_refused_by_name() {
+    type Rule = (fn(&mut crate::wire::OpenChannel), &'static str);
+    let rules: &[Rule] = &[
+        (|open| open.chain_hash = bitcoin::constants::ChainHash::BITCOIN, "another chain"),
+        (|open| open.funding_satoshis = Amount::from_sat(10_000), "capacity"),
+        (|open| open.push_msat = Msat(1_000_000_001), "push_msat"),
+        (|open| open.to_self_delay = 2017, "to_self_delay"),
+        (|open| open.max_accepted_htlcs = 484, "max_accepted_htlcs"),
+        (|open| open.max_accepted_htlcs = 0, "max_accepted_htlcs"),
+        (|open| open.feerate_per_kw = FeeratePerKw(252), "fee rate"),
+        (|open| open.feerate_per_kw = FeeratePerKw(250_001), "fee rate"),
+        (|open| open.dust_limit_satoshis = Amount::from_sat(353), "dust limit"),
+        (|open| open.dust_limit_satoshis = Amount::from_sat(1_001), "dust limit"),
+        (|open| open.channel_reserve_satoshis = Amount::from_sat(353), "below a dust limit"),
+        (|open| open.channel_reserve_satoshis = Amount::from_sat(100_001), "reserve"),
+        (|open| open.htlc_minimum_msat = Msat(100_001), "htlc_minimum_msat"),
+        (|open| open.max_htlc_value_in_flight_msat = Msat(999), "in_flight"),
+        (|open| open.push_msat = Msat(999_999_000), "does not pay"),
+        (|open| open.channel_type = None, "channel_type is missing"),
+        (|open| open.channel_type = Some(crate::wire::Features::empty()), "not one that this node opens"),
+        (
+            |open| {
+                open.channel_type =
+                    Some(crate::wire::Features::anchors_channel().require(crate::wire::Feature::ScidAlias));
+                open.channel_flags = 1;
+            },
+            "announced",
+        ),
+        (|open| open.upfront_shutdown_script = Some(ScriptBuf::from_bytes(vec![0x51])), "upfront"),
+    ];
+    for (break_rule, words) in rules {
+        let error = accept(break_rule).unwrap_err().to_string();
+        assert!(error.contains(words), "{error} does not say {words}");
+    }
+    accept(&|_| {}).unwrap();
+}
+
+fn accept(change: &dyn Fn(&mut crate::wire::OpenChannel)) -> Result<(), ParameterError> {
+    let test = TestChannel::funded(1_000_000).established();
+    let terms = test[Who::Alice].channel.terms().unwrap();
+    let local = &terms.sides.local;
+    let mut open = crate::wire::OpenChannel {
+        chain_hash: bitcoin::constants::ChainHash::REGTEST,
+        temporary_channel_id: ChannelId([3; 32]),
+        funding_satoshis: Amount::from_sat(1_000_000),
+        push_msat: Msat(0),
+        dust_limit_satoshis: local.dust_limit,
+        max_htlc_value_in_flight_msat: local.max_htlc_value_in_flight,
+        channel_reserve_satoshis: local.channel_reserve,
+        htlc_minimum_msat: local.htlc_minimum,
+        feerate_per_kw: FeeratePerKw(1000),
+        to_self_delay: local.to_self_delay,
+        max_accepted_htlcs: local.max_accepted_htlcs,
+        funding_pubkey: local.basepoints.funding,
+        revocation_basepoint: local.basepoints.revocation,
+        payment_basepoint: local.basepoints.payment,
+        delayed_payment_basepoint: local.basepoints.delayed_payment,
+        htlc_basepoint: local.basepoints.htlc,
+        first_per_commitment_point: local.basepoints.htlc,
+        channel_flags: 0,
+        upfront_shutdown_script: Some(ScriptBuf::new()),
+        channel_type: Some(crate::wire::Features::anchors_channel()),
+    };
+    change(&mut open);
+    let request = AcceptRequest {
+        remote_node: terms.remote_node,
+        keys_id: [0; 32],
+        to_self_delay: None,
+        shutdown_script: wallet_script(Who::Bob),
+        commit_to_script: false,
+        alias: ShortChannelId(9),
+        large_channels: false,
+    };
+    let policy = Policy::default();
+    let ctx = super::harness::ctx(&policy, Feerates::default(), Height(1));
+    Channel::accept(open, request, test[Who::Bob].signer.clone(), &ctx).map(drop)
+}

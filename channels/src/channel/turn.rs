@@ -1,0 +1,53 @@
+//! One turn of a channel: the outbox while it is being filled.
+
+use bitcoin::constants::ChainHash;
+
+use super::effect::{Effect, Notice};
+use super::outbox::Outbox;
+use super::params::{Feerates, Policy};
+use crate::types::{Height, UnixTime};
+use crate::wire::Message;
+
+/// What a channel may know of the world while it handles an event.
+#[derive(Clone, Copy, Debug)]
+pub struct Ctx<'a> {
+    pub chain: ChainHash,
+    pub now: UnixTime,
+    pub tip: Height,
+    pub feerates: Feerates,
+    pub policy: &'a Policy,
+}
+
+/// Which parts of the stored channel have to be written at the end of the turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Touched {
+    pub terms: bool,
+    pub state: bool,
+    pub signatures: bool,
+    pub secrets: bool,
+}
+
+/// Everything that a state's handler works with beside the channel itself.
+pub(crate) struct Turn<'a> {
+    pub ctx: &'a Ctx<'a>,
+    pub out: Outbox,
+    pub touched: Touched,
+}
+
+impl<'a> Turn<'a> {
+    pub fn new(ctx: &'a Ctx<'a>) -> Self {
+        Self { ctx, out: Outbox::default(), touched: Touched::default() }
+    }
+
+    pub fn emit(&mut self, effect: Effect) {
+        self.out.emit(effect);
+    }
+
+    pub fn send(&mut self, message: impl Into<Message>) {
+        self.emit(Effect::Send(message.into()));
+    }
+
+    pub fn notice(&mut self, notice: Notice) {
+        self.emit(Effect::Notice(notice));
+    }
+}

@@ -1,0 +1,37 @@
+//! What the network tells about itself (BOLT 7): checked, kept, passed on.
+//!
+//! ```text
+//!   peers ──► Intake: checks ──► Graph ──► routing
+//!     ▲          │ store, relay
+//!     └── GossipSync ◄─┘   queries both ways, filters, backlog
+//!         announce: our own channels and node
+//! ```
+//!
+//! - [`graph`]: nodes, channels and policies, laid out for pathfinding ([`adjacency`]).
+//! - [`validate`], [`intake`]: signatures, funding outputs, times, rates; pruning.
+//! - [`store`]: the records that the graph is filled from at start.
+//! - [`sync`]: catching up and keeping others up to date.
+//! - [`announce`]: what this node says about itself.
+//! - [`synthetic`]: a made-up network of the real one's shape and size, for benchmarks and tests.
+//!
+//! Gossip needs no commit before its effects: whatever is lost in a crash is asked for again.
+
+pub mod adjacency;
+pub mod announce;
+pub mod checksum;
+pub mod graph;
+pub mod intake;
+pub mod store;
+pub mod sync;
+pub mod synthetic;
+pub mod validate;
+
+#[cfg(test)]
+mod tests;
+
+pub use adjacency::{EdgeId, Slot};
+pub use graph::{ChannelIndex, Direction, Graph, NewChannel, NodeIndex, Policy};
+pub use intake::{FundingAnswer, GossipEffect, Ignored, Intake};
+pub use store::GossipKey;
+pub use sync::{GossipSync, SyncEffect};
+pub use validate::{Announcement, SignatureCheck};

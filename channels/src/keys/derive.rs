@@ -1,0 +1,85 @@
+//! Keys of one commitment transaction out of basepoints and a per-commitment point (BOLT 3, Key Derivation).
+
+use bitcoin::hashes::{Hash as _, HashEngine as _, sha256};
+use secp256k1::{PublicKey, Scalar, SecretKey};
+
+use super::{Basepoints, KeyError, PerCommitmentSecret, secp};
+
+/// The keys of one commitment transaction. `owner` is the node that may broadcast it (BOLT 3's "local"), `other` its
+/// peer. The key of `to_remote` is not here: it is the other node's payment basepoint and never changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitmentKeys {
+    pub per_commitment_point: PublicKey,
+    /// `revocationpubkey`: spends everything of the owner's once this commitment is revoked.
+    pub revocation: PublicKey,
+    /// `local_delayedpubkey`
+    pub owner_delayed: PublicKey,
+    /// `local_htlcpubkey`
+    pub owner_htlc: PublicKey,
+    /// `remote_htlcpubkey`
+    pub other_htlc: PublicKey,
+}
+
+impl CommitmentKeys {
+    pub fn derive(per_commitment_point: PublicKey, owner: &Basepoints, other: &Basepoints) -> Result<Self, KeyError> {
+        Ok(Self {
+            per_commitment_point,
+            revocation: derive_revocation_public_key(&per_commitment_point, &other.revocation)?,
+            owner_delayed: derive_public_key(&per_commitment_point, &owner.delayed_payment)?,
+            owner_htlc: derive_public_key(&per_commitment_point, &owner.htlc)?,
+            other_htlc: derive_public_key(&per_commitment_point, &other.htlc)?,
+        })
+    }
+}
+
+/// `basepoint + SHA256(per_commitment_point || basepoint) * G`
+pub fn derive_public_key(per_commitment_point: &PublicKey, basepoint: &PublicKey) -> Result<PublicKey, KeyError> {
+    let tweak = scalar(&[per_commitment_point, basepoint])?;
+    basepoint.add_exp_tweak(secp(), &tweak).map_err(|_| KeyError::PointAtInfinity)
+}
+
+/// `basepoint_secret + SHA256(per_commitment_point || basepoint)`
+pub fn derive_secret_key(
+    per_commitment_point: &PublicKey,
+    basepoint: &PublicKey,
+    basepoint_secret: &SecretKey,
+) -> Result<SecretKey, KeyError> {
+    let tweak = scalar(&[per_commitment_point, basepoint])?;
+    basepoint_secret.add_tweak(&tweak).map_err(|_| KeyError::InvalidSecret)
+}
+
+/// `revocation_basepoint * SHA256(revocation_basepoint || per_commitment_point)
+///  + per_commitment_point * SHA256(per_commitment_point || revocation_basepoint)`: neither node alone knows the secret.
+pub fn derive_revocation_public_key(
+    per_commitment_point: &PublicKey,
+    revocation_basepoint: &PublicKey,
+) -> Result<PublicKey, KeyError> {
+    let base_tweak = scalar(&[revocation_basepoint, per_commitment_point])?;
+    let point_tweak = scalar(&[per_commitment_point, revocation_basepoint])?;
+    let base_part = revocation_basepoint.mul_tweak(secp(), &base_tweak).map_err(|_| KeyError::PointAtInfinity)?;
+    let point_part = per_commitment_point.mul_tweak(secp(), &point_tweak).map_err(|_| KeyError::PointAtInfinity)?;
+    base_part.combine(&point_part).map_err(|_| KeyError::PointAtInfinity)
+}
+
+/// The secret behind [`derive_revocation_public_key`], known once the owner has revealed its per-commitment secret.
+pub fn derive_revocation_secret_key(
+    per_commitment_secret: &PerCommitmentSecret,
+    revocation_basepoint: &PublicKey,
+    revocation_basepoint_secret: &SecretKey,
+) -> Result<SecretKey, KeyError> {
+    let secret = per_commitment_secret.to_secret_key()?;
+    let point = secret.public_key(secp());
+    let base_tweak = scalar(&[revocation_basepoint, &point])?;
+    let point_tweak = scalar(&[&point, revocation_basepoint])?;
+    let base_part = revocation_basepoint_secret.mul_tweak(&base_tweak).map_err(|_| KeyError::InvalidSecret)?;
+    let point_part = secret.mul_tweak(&point_tweak).map_err(|_| KeyError::InvalidSecret)?;
+    base_part.add_tweak(&Scalar::from(point_part)).map_err(|_| KeyError::InvalidSecret)
+}
+
+fn scalar(points: &[&PublicKey; 2]) -> Result<Scalar, KeyError> {
+    let mut engine = sha256::Hash::engine();
+    for point in points {
+        engine.input(&point.serialize());
+    }
+    Scalar::from_be_bytes(sha256::Hash::from_engine(engine).to_byte_array()).map_err(|_| KeyError::InvalidSecret)
+}

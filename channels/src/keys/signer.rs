@@ -1,0 +1,187 @@
+//! Who holds the secrets: the [`Signer`] trait, and [`KeysSigner`], which holds them in memory.
+
+use secp256k1::{Message, PublicKey, SecretKey, ecdsa::Signature};
+
+use super::{
+    BasepointSecrets, Basepoints, CommitmentKeys, KeyError, PerCommitmentSecret, derive_revocation_secret_key,
+    derive_secret_key, per_commitment_secret, secp,
+};
+use crate::{
+    tx::{CommitmentTx, Funding},
+    types::{CommitmentNumber, Side},
+};
+
+/// Everything that a channel asks of our secrets. Signatures follow RFC 6979, so the same question gets the same
+/// answer after a restart.
+pub trait Signer {
+    /// Our public basepoints.
+    fn basepoints(&self) -> &Basepoints;
+
+    /// The per-commitment point of our commitment `number`.
+    fn per_commitment_point(&self, number: CommitmentNumber) -> Result<PublicKey, KeyError>;
+
+    /// The secret of our commitment `number`, to be put into `revoke_and_ack`. The caller must hold, durably, a newer
+    /// signed commitment: from here on, broadcasting `number` loses the channel's whole balance.
+    fn release_commitment_secret(&self, number: CommitmentNumber) -> PerCommitmentSecret;
+
+    /// The keys of one commitment transaction: some five point multiplications, the dearest part of a commitment
+    /// without HTLCs.
+    fn commitment_keys(
+        &self,
+        owner: Side,
+        per_commitment_point: PublicKey,
+        remote: &Basepoints,
+    ) -> Result<CommitmentKeys, KeyError> {
+        match owner {
+            Side::Local => CommitmentKeys::derive(per_commitment_point, self.basepoints(), remote),
+            Side::Remote => CommitmentKeys::derive(per_commitment_point, remote, self.basepoints()),
+        }
+    }
+
+    /// Signs with the funding key: either side's commitment transaction or a closing transaction.
+    fn sign_funding_input(&self, sighash: &Message) -> Signature;
+
+    /// Our HTLC key under a per-commitment point (ours or the peer's). It can be shared between threads, so that the
+    /// HTLCs of one commitment are signed in parallel.
+    fn htlc_key(&self, per_commitment_point: &PublicKey) -> Result<HtlcKey, KeyError>;
+
+    /// Signs an input that brings an output of a closed channel home.
+    fn sign_claim(&self, key: &ClaimKey, sighash: &Message) -> Result<Signature, KeyError>;
+
+    /// What `commitment_signed` carries: the peer's commitment transaction and its HTLC transactions in their order.
+    fn sign_remote_commitment(
+        &self,
+        commitment: &CommitmentTx,
+        funding: &Funding,
+        per_commitment_point: &PublicKey,
+    ) -> Result<CommitmentSignatures, KeyError> {
+        let signature = self.sign_funding_input(&commitment.sighash(funding));
+        if !commitment.has_htlcs() {
+            return Ok(CommitmentSignatures { commitment: signature, htlcs: Vec::new() });
+        }
+        let key = self.htlc_key(per_commitment_point)?;
+        let htlcs = commitment.htlc_txs().map(|htlc| key.sign(&htlc.sighash_for_other())).collect();
+        Ok(CommitmentSignatures { commitment: signature, htlcs })
+    }
+}
+
+/// The content of `commitment_signed` (BOLT 2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitmentSignatures {
+    pub commitment: Signature,
+    /// One for each untrimmed HTLC, in the order of the commitment's outputs.
+    pub htlcs: Vec<Signature>,
+}
+
+/// Which of our keys an output on the chain asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClaimKey {
+    /// `to_remote` on the peer's commitment: the payment basepoint itself.
+    Payment,
+    /// Our delayed key: `to_local` and second-stage outputs of our own commitment.
+    Delayed { per_commitment_point: PublicKey },
+    /// Our HTLC key under this point: direct claims on the peer's commitment, second stages of our own.
+    Htlc { per_commitment_point: PublicKey },
+    /// The key of a penalty: the peer has revealed this secret and then broadcast that state.
+    Revocation { per_commitment_secret: PerCommitmentSecret },
+    /// Our anchor.
+    Funding,
+}
+
+/// Our HTLC key of one commitment, overwritten when dropped.
+pub struct HtlcKey(SecretKey);
+
+impl HtlcKey {
+    pub fn sign(&self, sighash: &Message) -> Signature {
+        secp().sign_ecdsa(sighash, &self.0)
+    }
+}
+
+impl Drop for HtlcKey {
+    fn drop(&mut self) {
+        self.0.non_secure_erase();
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    #[error("the signature of the commitment transaction does not verify")]
+    Commitment,
+    #[error("the signature of HTLC transaction {index} does not verify")]
+    Htlc { index: usize },
+    #[error("the commitment has {expected} HTLC outputs but {got} HTLC signatures came with it")]
+    HtlcCount { expected: usize, got: usize },
+    #[error("the signature of the closing transaction does not verify")]
+    Closing,
+}
+
+/// True if `signature` is `key`'s over `sighash`. High-S signatures are refused, as they would not relay.
+pub fn verify_signature(sighash: &Message, signature: &Signature, key: &PublicKey) -> bool {
+    secp().verify_ecdsa(sighash, signature, key).is_ok()
+}
+
+/// A signer with its secrets in memory.
+#[derive(Clone)]
+pub struct KeysSigner {
+    secrets: BasepointSecrets,
+    basepoints: Basepoints,
+}
+
+impl KeysSigner {
+    pub fn from_channel_seed(seed: &[u8; 32]) -> Result<Self, KeyError> {
+        Ok(Self::new(BasepointSecrets::from_channel_seed(seed)?))
+    }
+
+    pub fn new(secrets: BasepointSecrets) -> Self {
+        let basepoints = secrets.public();
+        Self { secrets, basepoints }
+    }
+}
+
+impl Signer for KeysSigner {
+    fn basepoints(&self) -> &Basepoints {
+        &self.basepoints
+    }
+
+    fn per_commitment_point(&self, number: CommitmentNumber) -> Result<PublicKey, KeyError> {
+        per_commitment_secret(&self.secrets.commitment_seed, number).point()
+    }
+
+    fn release_commitment_secret(&self, number: CommitmentNumber) -> PerCommitmentSecret {
+        per_commitment_secret(&self.secrets.commitment_seed, number)
+    }
+
+    fn sign_funding_input(&self, sighash: &Message) -> Signature {
+        secp().sign_ecdsa(sighash, &self.secrets.funding)
+    }
+
+    fn htlc_key(&self, per_commitment_point: &PublicKey) -> Result<HtlcKey, KeyError> {
+        derive_secret_key(per_commitment_point, &self.basepoints.htlc, &self.secrets.htlc).map(HtlcKey)
+    }
+
+    fn sign_claim(&self, key: &ClaimKey, sighash: &Message) -> Result<Signature, KeyError> {
+        // Low R keeps a claim's size within a byte of its predicted weight.
+        let sign = |mut secret: SecretKey| {
+            let signature = secp().sign_ecdsa_low_r(sighash, &secret);
+            secret.non_secure_erase();
+            signature
+        };
+        Ok(sign(match key {
+            ClaimKey::Payment => self.secrets.payment,
+            ClaimKey::Funding => self.secrets.funding,
+            ClaimKey::Delayed { per_commitment_point } => derive_secret_key(
+                per_commitment_point,
+                &self.basepoints.delayed_payment,
+                &self.secrets.delayed_payment,
+            )?,
+            ClaimKey::Htlc { per_commitment_point } => {
+                derive_secret_key(per_commitment_point, &self.basepoints.htlc, &self.secrets.htlc)?
+            }
+            ClaimKey::Revocation { per_commitment_secret } => derive_revocation_secret_key(
+                per_commitment_secret,
+                &self.basepoints.revocation,
+                &self.secrets.revocation,
+            )?,
+        }))
+    }
+}

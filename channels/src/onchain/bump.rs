@@ -1,0 +1,208 @@
+//! What a claim pays, and when it pays more.
+//!
+//! ```text
+//!  feerate
+//!    budget ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ╱   never more than a share of what is claimed
+//!                                        ╱ │
+//!  estimate ──────┐ for the blocks     ╱   │   the ramp reaches the budget at the deadline,
+//!                 └───── left ───────╱     │   the estimate may lie above it
+//!    start ────────────────────────╱       │
+//!           first broadcast             deadline        height
+//! ```
+//!
+//! Promises: a rate never falls while a claim waits, never exceeds the budget, and a replacement always pays enough
+//! more to be relayed (BIP 125). A claim without a deadline waits for a cheap block.
+
+use bitcoin::{Amount, Weight};
+
+use crate::types::{FeeratePerKw, Height};
+
+/// What enforcement may cost, and how careful it is. All depths are confirmations, the block itself being the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// How deep a spend must be before an output is forgotten (BOLT 5 says 100).
+    pub finality: u32,
+    /// How deep the loss of an outgoing HTLC must be before its incoming one is failed.
+    pub fail_depth: u32,
+    /// How many blocks before upstream's expiry an unresolved HTLC is failed all the same.
+    pub upstream_margin: u32,
+    /// How many blocks after its expiry we close for an HTLC that we offered.
+    pub outgoing_grace: u32,
+    /// How many blocks before its expiry we close for an HTLC whose preimage we know.
+    pub incoming_margin: u32,
+    /// The share of a claim's value, in percent, that may go to fees.
+    pub budget_percent: u64,
+    /// The same for a penalty: better to the miners than to the cheater.
+    pub penalty_budget_percent: u64,
+    /// The share of our own balance, in percent, that may go into getting our commitment confirmed.
+    pub commitment_budget_percent: u64,
+    /// In how many blocks a claim without deadline would like to be confirmed.
+    pub relaxed_target: u32,
+    /// How many blocks before its deadline a claim of several contestable inputs is split.
+    pub split_margin: u32,
+    /// The most inputs that go into one claim.
+    pub max_inputs: usize,
+    /// After how many blocks an output that is not worth its fee is given up.
+    pub give_up_after: u32,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            finality: 100,
+            fail_depth: 6,
+            upstream_margin: 3,
+            outgoing_grace: 3,
+            incoming_margin: 12,
+            budget_percent: 50,
+            penalty_budget_percent: 90,
+            commitment_budget_percent: 5,
+            relaxed_target: 144,
+            split_margin: 18,
+            max_inputs: 100,
+            give_up_after: 2016,
+        }
+    }
+}
+
+/// What it costs to be in a block soon: rates by target, the shortest target first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FeeEstimates {
+    targets: Vec<(u32, FeeratePerKw)>,
+}
+
+impl FeeEstimates {
+    pub fn new(mut targets: Vec<(u32, FeeratePerKw)>) -> Self {
+        targets.sort_unstable();
+        Self { targets }
+    }
+
+    /// One rate for every target.
+    pub fn flat(rate: FeeratePerKw) -> Self {
+        Self { targets: vec![(1, rate)] }
+    }
+
+    /// The rate that should confirm within `blocks`: that of the longest target not beyond it.
+    pub fn within(&self, blocks: u32) -> FeeratePerKw {
+        let fitting = self.targets.iter().take_while(|(target, _)| *target <= blocks.max(1)).last();
+        fitting.or(self.targets.first()).map_or(FeeratePerKw::FLOOR, |(_, rate)| (*rate).max(FeeratePerKw::FLOOR))
+    }
+}
+
+/// What raises a claim's fee.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Urgency {
+    pub since: Height,
+    /// The rate that it began with.
+    pub start: FeeratePerKw,
+    pub deadline: Option<Height>,
+    pub budget: Amount,
+    pub weight: Weight,
+}
+
+impl Urgency {
+    /// The rate that the claim should pay at this tip; `None` if the budget does not even pay for relay.
+    pub fn rate(&self, tip: Height, estimates: &FeeEstimates, policy: &Policy) -> Option<FeeratePerKw> {
+        let highest = rate_of(self.budget, self.weight);
+        if highest < FeeratePerKw::FLOOR {
+            return None;
+        }
+        let wanted = match self.deadline {
+            None => estimates.within(policy.relaxed_target),
+            Some(deadline) => {
+                let left = deadline.0.saturating_sub(tip.0);
+                let total = deadline.0.saturating_sub(self.since.0).max(1);
+                let passed = tip.0.saturating_sub(self.since.0).min(total);
+                let way = u64::from(highest.0.saturating_sub(self.start.0));
+                let climbed = way.saturating_mul(u64::from(passed)) / u64::from(total);
+                let ramp = u64::from(self.start.0).saturating_add(climbed);
+                let ramp = FeeratePerKw(u32::try_from(ramp).unwrap_or(u32::MAX));
+                ramp.max(estimates.within(left.min(policy.relaxed_target)))
+            }
+        };
+        Some(wanted.clamp(FeeratePerKw::FLOOR, highest))
+    }
+}
+
+/// What a new claim begins with.
+pub(super) fn starting_rate(
+    tip: Height,
+    deadline: Option<Height>,
+    estimates: &FeeEstimates,
+    policy: &Policy,
+) -> FeeratePerKw {
+    let left = deadline.map_or(policy.relaxed_target, |deadline| deadline.0.saturating_sub(tip.0));
+    estimates.within(left.min(policy.relaxed_target))
+}
+
+/// The fee that a replacement of a transaction paying `old` must pay at least: the old one and its own relay.
+pub(super) fn replacement_fee(old: Amount, weight: Weight) -> Amount {
+    old.checked_add(fee_at(FeeratePerKw::FLOOR, weight)).unwrap_or(Amount::MAX)
+}
+
+/// The fee that makes at least this rate: rounded up, unlike BOLT 3's, or a claim at the relay minimum falls below it.
+pub(super) fn fee_at(rate: FeeratePerKw, weight: Weight) -> Amount {
+    Amount::from_sat(u64::from(rate.0).saturating_mul(weight.to_wu()).div_ceil(1000))
+}
+
+/// The rate that a fee makes, rounded down.
+pub(super) fn rate_of(fee: Amount, weight: Weight) -> FeeratePerKw {
+    let rate = fee.to_sat().saturating_mul(1000) / weight.to_wu().max(1);
+    FeeratePerKw(u32::try_from(rate).unwrap_or(u32::MAX))
+}
+
+/// A share of an amount.
+pub(super) fn percent(amount: Amount, percent: u64) -> Amount {
+    Amount::from_sat(amount.to_sat().saturating_mul(percent.min(100)) / 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn urgency(deadline: Option<u32>) -> Urgency {
+        Urgency {
+            since: Height(100),
+            start: FeeratePerKw(1_000),
+            deadline: deadline.map(Height),
+            budget: Amount::from_sat(50_000),
+            weight: Weight::from_wu(1_000),
+        }
+    }
+
+    #[test]
+    fn the_rate_climbs_to_the_budget_at_the_deadline_and_no_further() {
+        let (estimates, policy) = (FeeEstimates::flat(FeeratePerKw(1_000)), Policy::default());
+        let rate = |tip| urgency(Some(200)).rate(Height(tip), &estimates, &policy).unwrap().0;
+        assert_eq!((rate(100), rate(150), rate(200), rate(300)), (1_000, 25_500, 50_000, 50_000));
+        assert!((100..200).all(|tip| rate(tip) <= rate(tip + 1)));
+    }
+
+    #[test]
+    fn a_fee_spike_lifts_the_rate_at_once_but_not_above_the_budget() {
+        let policy = Policy::default();
+        let rate = |estimate| {
+            let estimates = FeeEstimates::flat(FeeratePerKw(estimate));
+            urgency(Some(200)).rate(Height(110), &estimates, &policy).unwrap().0
+        };
+        assert_eq!((rate(20_000), rate(125_000)), (20_000, 50_000));
+    }
+
+    #[test]
+    fn without_a_deadline_the_cheapest_estimate_is_paid() {
+        let estimates =
+            FeeEstimates::new(vec![(144, FeeratePerKw(300)), (1, FeeratePerKw(9_000)), (6, FeeratePerKw(2_000))]);
+        let policy = Policy::default();
+        assert_eq!(urgency(None).rate(Height(5_000), &estimates, &policy), Some(FeeratePerKw(300)));
+        assert_eq!(
+            [1, 5, 6, 143, 144, 2016].map(|blocks| estimates.within(blocks).0),
+            [9_000, 9_000, 2_000, 2_000, 300, 300]
+        );
+    }
+
+    #[test]
+    fn what_cannot_pay_for_relay_is_left() {
+        let poor = Urgency { budget: Amount::from_sat(200), ..urgency(Some(200)) };
+        assert_eq!(poor.rate(Height(150), &FeeEstimates::default(), &Policy::default()), None);
+    }
+}

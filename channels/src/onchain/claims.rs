@@ -1,0 +1,280 @@
+//! The transactions that are on their way: which outputs each claims, what it pays, and how it is replaced.
+//!
+//! ```text
+//!  claimable outputs ──group──► Claim ──coins, if it cannot pay for itself──► broadcast ──each block──► raise or repeat
+//!        ▲                                                                        │
+//!        └── an input was spent by somebody else, or is contested near the deadline: taken apart
+//! ```
+//!
+//! Promises: `to_local` of a revoked commitment travels alone; outputs that somebody else can spend are grouped only
+//! with others of their kind, and taken apart when one is contested.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Weight};
+
+use super::{
+    Ctx, FeeEstimates, Policy, Role, TrackedOutput,
+    bump::{self, Urgency},
+};
+use crate::{
+    tx::{ClaimError, ClaimInput, ClaimPath, ClaimRequest, FeeCoin, build_claim, claim_weight},
+    types::{CommitmentType, FeeratePerKw, Height, HtlcDirection},
+};
+
+/// Names a claim as long as the channel is being resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClaimId(pub u32);
+
+/// A transaction that claims one or more outputs, in its newest version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    pub inputs: BTreeSet<OutPoint>,
+    /// The tip when it was first wanted.
+    pub since: Height,
+    pub start: FeeratePerKw,
+    /// Coins that the wallet has set aside for it.
+    pub coins: Vec<FeeCoin>,
+    /// The newest version, if there is one: without coins some claims cannot be built. Inputs that spend coins are
+    /// not signed yet.
+    pub sent: Option<Sent>,
+    /// A rate that a person asked for: the least that the next version pays.
+    pub floor: Option<FeeratePerKw>,
+}
+
+/// A version of a claim that has been broadcast.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sent {
+    pub tx: Transaction,
+    pub fee: Amount,
+    pub weight: Weight,
+}
+
+impl Sent {
+    pub fn rate(&self) -> FeeratePerKw {
+        bump::rate_of(self.fee, self.weight)
+    }
+}
+
+/// What to do about a claim at a new tip.
+pub(super) enum Step {
+    /// Broadcast (again) what `sent` holds.
+    Broadcast,
+    /// The wallet must set coins aside, worth at least this in all.
+    NeedCoins(Amount),
+    /// It is not worth its fee now.
+    Wait,
+}
+
+/// Which outputs may share a transaction. Those in one group have the same lock times and the same opponents.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Group {
+    /// The race for a revoked `to_local`, and whatever was taken apart.
+    Alone(OutPoint),
+    /// A second stage that the peer has signed as a whole.
+    Presigned(OutPoint),
+    /// Nobody else can spend these, whatever happens.
+    OursAlone,
+    /// HTLCs on the peer's commitment with their preimages; the peer can take them back after this expiry.
+    Preimages {
+        deadline: Option<Height>,
+    },
+    /// HTLCs that we offered, after this expiry; the peer may come with the preimage.
+    Timeouts {
+        expiry: Height,
+    },
+    SecondStageSuccess {
+        deadline: Option<Height>,
+    },
+    SecondStageTimeout {
+        expiry: Height,
+    },
+    /// Revoked HTLCs that only the cheater's preimage or the expiry could contest: nobody can now.
+    PenaltiesSafe,
+    /// Revoked HTLCs that the cheater can move on at once.
+    PenaltiesContestable,
+    SecondStagePenalties,
+}
+
+pub(super) fn group_of(output: &TrackedOutput, tip: Height) -> Option<Group> {
+    let claim = output.claim.as_ref()?;
+    if output.contested {
+        return Some(Group::Alone(output.outpoint));
+    }
+    Some(match &claim.path {
+        ClaimPath::SecondStage(stage) => match (stage.kind, stage.htlc.direction) {
+            (CommitmentType::StaticRemoteKey, _) => Group::Presigned(output.outpoint),
+            (CommitmentType::Anchors, HtlcDirection::Received) => {
+                Group::SecondStageSuccess { deadline: output.deadline }
+            }
+            (CommitmentType::Anchors, HtlcDirection::Offered) => {
+                Group::SecondStageTimeout { expiry: claim.height_needed() }
+            }
+        },
+        ClaimPath::HtlcPreimage { .. } => Group::Preimages { deadline: output.deadline },
+        ClaimPath::HtlcTimeout { .. } => Group::Timeouts { expiry: claim.height_needed() },
+        ClaimPath::ToRemote { .. } | ClaimPath::ToRemoteAnchors | ClaimPath::Delayed { .. } => Group::OursAlone,
+        ClaimPath::PenaltyDelayed => match output.role {
+            Role::RevokedSecondStage => Group::SecondStagePenalties,
+            _ => Group::Alone(output.outpoint),
+        },
+        ClaimPath::PenaltyHtlc { .. } => match output.role.htlc() {
+            // The cheater offered it: its HTLC-timeout waits for the expiry.
+            Some((_, htlc))
+                if htlc.direction == HtlcDirection::Offered && htlc.cltv_expiry.0 > tip.0.saturating_add(6) =>
+            {
+                Group::PenaltiesSafe
+            }
+            _ => Group::PenaltiesContestable,
+        },
+        ClaimPath::Anchor => Group::Alone(output.outpoint),
+    })
+}
+
+/// What a claim is judged by.
+struct Plan {
+    inputs: Vec<ClaimInput>,
+    deadline: Option<Height>,
+    budget: Amount,
+    /// Whether it can pay for itself.
+    needs_coins: bool,
+    presigned: bool,
+}
+
+impl Claim {
+    pub fn new(inputs: BTreeSet<OutPoint>, since: Height, start: FeeratePerKw) -> Self {
+        Self { inputs, since, start, coins: Vec::new(), sent: None, floor: None }
+    }
+
+    fn plan(&self, outputs: &BTreeMap<OutPoint, TrackedOutput>, policy: &Policy) -> Plan {
+        let tracked: Vec<&TrackedOutput> = self.inputs.iter().filter_map(|outpoint| outputs.get(outpoint)).collect();
+        let share = |output: &&TrackedOutput| {
+            let share = if output.role.is_penalty() { policy.penalty_budget_percent } else { policy.budget_percent };
+            bump::percent(output.output.value, share)
+        };
+        let inputs: Vec<ClaimInput> = tracked.iter().filter_map(|output| output.claim.clone()).collect();
+        let stage_of = |kind: CommitmentType| {
+            inputs.iter().any(|input| matches!(&input.path, ClaimPath::SecondStage(stage) if stage.kind == kind))
+        };
+        Plan {
+            deadline: tracked.iter().filter_map(|output| output.deadline).min(),
+            budget: tracked.iter().map(share).fold(Amount::ZERO, |sum, next| sum.checked_add(next).unwrap_or(sum)),
+            needs_coins: stage_of(CommitmentType::Anchors),
+            presigned: stage_of(CommitmentType::StaticRemoteKey),
+            inputs,
+        }
+    }
+
+    /// Makes the next version pay at least a quarter more than the refused one.
+    pub(super) fn raise(&mut self) {
+        let refused = self.sent.as_ref().map_or(self.start, Sent::rate);
+        self.floor = Some(FeeratePerKw(refused.0.saturating_add(refused.0 / 4)));
+    }
+
+    /// Near its deadline a claim of several inputs that others can spend is taken apart: one of them may be pinned by
+    /// a transaction that we cannot see (BOLT 5, Revoked Transaction Close Handling). The first part replaces the
+    /// whole, so it must be able to pay more than that did.
+    pub(super) fn take_apart_near_deadline(
+        &self,
+        outputs: &BTreeMap<OutPoint, TrackedOutput>,
+        ctx: &Ctx<'_>,
+    ) -> Option<Vec<Self>> {
+        let sent = self.sent.as_ref()?;
+        let mut tracked: Vec<&TrackedOutput> =
+            self.inputs.iter().filter_map(|outpoint| outputs.get(outpoint)).collect();
+        let deadline = tracked.iter().filter_map(|output| output.deadline).min()?;
+        let near = deadline.0 <= ctx.tip.0.saturating_add(ctx.policy.split_margin);
+        if tracked.len() < 2 || !near || self.since >= ctx.tip || tracked.iter().all(|one| one.role.is_ours_alone()) {
+            return None;
+        }
+        tracked.sort_by_key(|output| std::cmp::Reverse(output.output.value));
+        let weight = sent.weight;
+        let displacing = bump::replacement_fee(sent.fee, weight);
+        let richest = tracked.first()?;
+        if displacing > bump::percent(richest.output.value, ctx.policy.budget_percent) {
+            return None;
+        }
+        let alone = claim_weight(std::slice::from_ref(richest.claim.as_ref()?), &[], &ScriptBuf::new());
+        let floors = [Some(bump::rate_of(displacing, alone))].into_iter().chain(std::iter::repeat(None));
+        let parts = tracked.iter().zip(floors).map(|(output, floor)| Self {
+            floor,
+            ..Self::new(BTreeSet::from([output.outpoint]), self.since, sent.rate().max(self.start))
+        });
+        Some(parts.collect())
+    }
+
+    /// Builds, raises or repeats the claim for this tip.
+    pub(super) fn step(
+        &mut self,
+        outputs: &BTreeMap<OutPoint, TrackedOutput>,
+        destination: &ScriptBuf,
+        ctx: &Ctx<'_>,
+    ) -> Result<Step, ClaimError> {
+        let Ctx { tip, estimates, policy, signer } = *ctx;
+        // After a reorganisation the locks may run again.
+        let inputs = self.inputs.iter().filter_map(|outpoint| outputs.get(outpoint));
+        if !inputs.into_iter().all(|output| output.is_claimable(tip)) {
+            return Ok(Step::Wait);
+        }
+        let plan = self.plan(outputs, policy);
+        let mut weight = claim_weight(&plan.inputs, &self.coins, destination);
+        if plan.needs_coins && self.coins.is_empty() {
+            // A P2WPKH coin to begin with.
+            weight = weight.checked_add(ASSUMED_COIN_WEIGHT).unwrap_or(weight);
+        }
+        let urgency =
+            Urgency { since: self.since, start: self.start, deadline: plan.deadline, budget: plan.budget, weight };
+        let rate = match urgency.rate(tip, estimates, policy) {
+            Some(rate) => rate.max(self.floor.unwrap_or(FeeratePerKw::FLOOR)),
+            // What the peer has signed as a whole pays what it pays.
+            None if plan.presigned => FeeratePerKw::FLOOR,
+            None => return Ok(if self.sent.is_some() { Step::Broadcast } else { Step::Wait }),
+        };
+        let mut fee = bump::fee_at(rate, weight);
+        if let Some(sent) = &self.sent {
+            let least = bump::replacement_fee(sent.fee, weight);
+            let same_inputs = sent.tx.input.len() == self.inputs.len().saturating_add(self.coins.len());
+            if plan.presigned || (same_inputs && (fee < least || rate <= sent.rate())) {
+                return Ok(Step::Broadcast);
+            }
+            fee = fee.max(least);
+        }
+        if plan.needs_coins {
+            let needed = fee.checked_add(destination.minimal_non_dust()).unwrap_or(Amount::MAX);
+            let have: Amount = self.coins.iter().map(|coin| coin.output.value).sum();
+            if have < needed {
+                return Ok(Step::NeedCoins(needed));
+            }
+        }
+        let request = ClaimRequest { inputs: plan.inputs, fee_coins: &self.coins, destination, fee, tip };
+        let claim = match build_claim(request) {
+            Ok(claim) => claim,
+            Err(ClaimError::Uneconomic { .. }) => {
+                return Ok(if self.sent.is_some() { Step::Broadcast } else { Step::Wait });
+            }
+            Err(error) => return Err(error),
+        };
+        self.sent = Some(Sent { tx: claim.sign(signer)?, fee: claim.fee, weight });
+        Ok(Step::Broadcast)
+    }
+}
+
+/// The input of a P2WPKH coin.
+const ASSUMED_COIN_WEIGHT: Weight = Weight::from_wu(41 * 4 + 108);
+
+/// Whether claiming an output alone would pay for itself at today's cheapest rate.
+pub(super) fn is_economic(
+    output: &TrackedOutput,
+    estimates: &FeeEstimates,
+    policy: &Policy,
+    destination: &ScriptBuf,
+) -> bool {
+    let Some(claim) = &output.claim else { return false };
+    let share = if output.role.is_penalty() { policy.penalty_budget_percent } else { policy.budget_percent };
+    let inputs = std::slice::from_ref(claim);
+    let weight = claim_weight(inputs, &[], destination);
+    let cheapest = bump::fee_at(estimates.within(policy.relaxed_target), weight);
+    let presigned =
+        matches!(&claim.path, ClaimPath::SecondStage(stage) if stage.kind == CommitmentType::StaticRemoteKey);
+    presigned || cheapest <= bump::percent(output.output.value, share)
+}

@@ -1,0 +1,85 @@
+//! Who closed the channel, and how: told from the transaction that spends the funding output, and nothing else of the
+//! chain.
+//!
+//! ```text
+//!  txid of our commitment?           ─► Local
+//!  txid of theirs, or of their next? ─► Remote
+//!  not in a commitment's form:  pays only to the closing scripts? ─► Mutual, else Unknown
+//!  number above what we know, pays our to_remote key              ─► RemoteFuture (we have lost data)
+//!  number below, and its keys are those of a revoked state        ─► Revoked
+//!  number below, and pays the peer's to_remote key                ─► LocalOld (we were restored from an old copy)
+//! ```
+
+use bitcoin::Transaction;
+
+use super::{ClosingChannel, RemoteState, closing_channel::RebuildError};
+use crate::{
+    keys::PerCommitmentSecret,
+    tx::{CommitmentTx, OutputKind, recognise_outputs},
+    types::{CommitmentNumber, Side},
+};
+
+/// Who closed the channel.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Closer {
+    /// Both, together.
+    Mutual,
+    /// We, with our latest commitment.
+    Local(Box<CommitmentTx>),
+    /// The peer, with a commitment that is not revoked.
+    Remote { state: Box<RemoteState>, commitment: Box<CommitmentTx> },
+    /// The peer, with a commitment newer than any that we know: we have lost data. Only `to_remote` can be claimed.
+    RemoteFuture { number: CommitmentNumber },
+    /// The peer, with a commitment that it has revoked.
+    Revoked { number: CommitmentNumber, secret: PerCommitmentSecret },
+    /// We, with a commitment that is not our latest one: an old copy of our data was used. The peer may take it all.
+    LocalOld { number: CommitmentNumber },
+    /// Nobody that we know: a key of the channel may have leaked.
+    Unknown,
+}
+
+/// Tells who made `tx`, which spends the funding output.
+pub fn classify(channel: &ClosingChannel, tx: &Transaction) -> Result<Closer, RebuildError> {
+    let txid = tx.compute_txid();
+    if let Some(commitment) = channel.local_commitment()?.filter(|commitment| commitment.txid == txid) {
+        return Ok(Closer::Local(Box::new(commitment)));
+    }
+    for state in channel.remote_state.iter().chain(&channel.remote_next) {
+        let commitment = channel.remote_commitment(state)?;
+        if commitment.txid == txid {
+            return Ok(Closer::Remote { state: Box::new(state.clone()), commitment: Box::new(commitment) });
+        }
+    }
+
+    let remote_params = channel.params(Side::Remote);
+    let Some(number) = remote_params.obscuring.reveal(tx) else {
+        // Without any script to compare with, the peer is given the benefit of the doubt: we sign nothing of another
+        // form but what was agreed.
+        let scripts = &channel.mutual_scripts;
+        let mutual = scripts.is_empty() || tx.output.iter().all(|output| scripts.contains(&output.script_pubkey));
+        return Ok(if mutual { Closer::Mutual } else { Closer::Unknown });
+    };
+    let local = pays_to_remote(channel, tx, Side::Local)?;
+    if let Some(secret) = channel.secrets.get(number) {
+        let keys = channel.keys(Side::Remote, secret.point()?)?;
+        let found = recognise_outputs(tx, &remote_params, &keys, &[]);
+        // Its HTLCs would first have to be loaded, but a state that has nothing else is not one of ours either: ours of
+        // that number would pay the peer's key.
+        if !local || found.iter().any(|found| found.info.kind == OutputKind::ToLocal) {
+            return Ok(Closer::Revoked { number, secret });
+        }
+    }
+    if local {
+        return Ok(Closer::LocalOld { number });
+    }
+    let newest = channel.remote_next.as_ref().or(channel.remote_state.as_ref()).map(|state| state.number);
+    Ok(if newest.is_none_or(|newest| number >= newest) { Closer::RemoteFuture { number } } else { Closer::Unknown })
+}
+
+/// Whether `tx` pays the `to_remote` output of a commitment of `owner`: the one output that is the same in all of them.
+fn pays_to_remote(channel: &ClosingChannel, tx: &Transaction, owner: Side) -> Result<bool, RebuildError> {
+    // Any point will do.
+    let keys = channel.keys(owner, channel.remote.payment)?;
+    let found = recognise_outputs(tx, &channel.params(owner), &keys, &[]);
+    Ok(found.iter().any(|found| found.info.kind == OutputKind::ToRemote))
+}

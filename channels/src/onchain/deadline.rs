@@ -1,0 +1,92 @@
+//! Until when a claim must be in the chain, and when a live channel must be closed for an HTLC's sake.
+//!
+//! ```text
+//!  incoming HTLC, preimage known   ...──margin──► expiry        the offerer may take it back from then on
+//!  outgoing HTLC                            expiry ──grace──►   we take it back, before upstream's own expiry
+//!  revoked output      confirmed ──────── peer's delay ──►      the cheater may take it from then on
+//! ```
+
+use bitcoin::Amount;
+
+use super::{ClosingChannel, Policy, Role};
+use crate::{
+    tx::fee,
+    types::{CltvExpiry, CommitmentType, FeeratePerKw, Height, HtlcDirection, HtlcId, Msat, Side},
+};
+
+/// The height by which our claim of an output should be confirmed; `None` where nobody else can ever spend it.
+pub(super) fn of_output(channel: &ClosingChannel, role: &Role, confirmed: Height) -> Option<Height> {
+    let outgoing = |id: HtlcId, expiry: CltvExpiry| {
+        // Upstream's expiry is what hurts; for a payment of our own, the fulfilment window of a day does.
+        let upstream = channel.upstream_expiries.get(&id).map_or(expiry.0.saturating_add(144), |expiry| expiry.0);
+        Some(Height(upstream))
+    };
+    match role {
+        Role::ToLocal | Role::ToRemote | Role::LocalSecondStage(_) => None,
+        Role::LocalHtlc(htlc) => match htlc.direction {
+            HtlcDirection::Offered => outgoing(htlc.id, htlc.cltv_expiry),
+            HtlcDirection::Received => Some(Height(htlc.cltv_expiry.0)),
+        },
+        Role::RemoteHtlc(htlc) => match htlc.direction {
+            HtlcDirection::Received => outgoing(htlc.id, htlc.cltv_expiry),
+            HtlcDirection::Offered => Some(Height(htlc.cltv_expiry.0)),
+        },
+        // An HTLC of a revoked state can be moved on by the cheater, but its second stage then waits the same delay.
+        Role::RevokedToLocal | Role::RevokedHtlc(_) | Role::RevokedSecondStage => {
+            Some(Height(confirmed.0.saturating_add(u32::from(channel.remote_delay))))
+        }
+    }
+}
+
+/// An HTLC of a live channel, as far as its deadline is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InFlight {
+    pub offered_by: Side,
+    pub id: HtlcId,
+    pub amount: Msat,
+    pub cltv_expiry: CltvExpiry,
+    /// Of an HTLC offered to us: we know the preimage.
+    pub preimage_known: bool,
+}
+
+/// Why a channel must be closed now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CloseReason {
+    #[error("HTLC {} that we offered expired at block {} and the peer has not removed it", id.0, expiry.0)]
+    OutgoingExpired { id: HtlcId, expiry: CltvExpiry },
+    #[error("we know the preimage of HTLC {}, which expires at block {}, and the peer has not removed it", id.0, expiry.0)]
+    IncomingExpires { id: HtlcId, expiry: CltvExpiry },
+}
+
+/// Whether one of these HTLCs forces us onto the chain at this tip (BOLT 2, `cltv_expiry_delta` Selection): an incoming
+/// one whose preimage we know before its expiry, an outgoing one after it, and never for one whose claim would not pay
+/// for itself at `feerate`.
+pub fn must_close(
+    kind: CommitmentType,
+    htlcs: impl IntoIterator<Item = InFlight>,
+    tip: Height,
+    feerate: FeeratePerKw,
+    local_dust_limit: Amount,
+    policy: &Policy,
+) -> Option<CloseReason> {
+    htlcs.into_iter().find_map(|htlc| {
+        let direction = match htlc.offered_by {
+            Side::Local => HtlcDirection::Offered,
+            Side::Remote => HtlcDirection::Received,
+        };
+        let fee = fee::fee_for_weight(feerate, fee::htlc_tx_weight(kind, direction));
+        let worth_it = htlc.amount.floor_sat() >= local_dust_limit.checked_add(fee).unwrap_or(Amount::MAX);
+        let (id, expiry) = (htlc.id, htlc.cltv_expiry);
+        match htlc.offered_by {
+            _ if !worth_it => None,
+            Side::Local => {
+                let due = tip.0 >= expiry.0.saturating_add(policy.outgoing_grace);
+                due.then_some(CloseReason::OutgoingExpired { id, expiry })
+            }
+            Side::Remote => {
+                let due = htlc.preimage_known && tip.0.saturating_add(policy.incoming_margin) >= expiry.0;
+                due.then_some(CloseReason::IncomingExpires { id, expiry })
+            }
+        }
+    })
+}

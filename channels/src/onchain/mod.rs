@@ -1,0 +1,59 @@
+//! Enforcing a channel on the chain (BOLT 5): every output of every commitment ends with its rightful owner.
+//!
+//! ```text
+//!  ClosingChannel ─► Resolution ──handle(event)──► effects: watch, broadcast, coins wanted, preimage, failed
+//!                        │
+//!   Waiting ── the funding output is spent in a block ──► classify: who closed, and with what?
+//!      ▲                                                    │ ours            local_close
+//!      │                                                    │ theirs          remote_close
+//!   a reorganisation takes it back                          │ theirs, revoked revoked_close
+//!      │                                                    ▼
+//!      └───────────────────────────────────────────── Closed: outputs, each with its claim
+//!                                                           │ deadline: until when   bump: at what fee
+//!                                                           ▼
+//!                                                     all spent, and deep enough: Resolved
+//! ```
+//!
+//! | the Lightning paper | here | claimed by |
+//! |---|---|---|
+//! | C1a, C1b | a commitment transaction, ours or the peer's | |
+//! | D | `to_remote` on the peer's commitment | [`Role::ToRemote`] |
+//! | RD1a | delayed claim of `to_local` | [`Role::ToLocal`] |
+//! | HE1b, HERD1b | HTLC-success transaction, its delayed claim | [`Role::LocalHtlc`], [`Role::LocalSecondStage`] |
+//! | HT1a, HTRD1a | HTLC-timeout transaction, its delayed claim | [`Role::LocalHtlc`], [`Role::LocalSecondStage`] |
+//! | (direct) | an HTLC output of the peer's commitment | [`Role::RemoteHtlc`] |
+//! | BR1a | penalty on `to_local` | [`Role::RevokedToLocal`] |
+//! | HBR1a | penalty on an HTLC output | [`Role::RevokedHtlc`] |
+//! | HTBR1a and its success twin | penalty on a second-stage output | [`Role::RevokedSecondStage`] |
+//!
+//! Promises: what is durable are facts of the chain (which transaction spent what, at which height) and what we told
+//! others; everything else is computed from them, so a restart and a reorganisation take the same road as the first
+//! time. Nothing is forgotten before it is deep enough.
+
+mod anchor;
+mod bump;
+mod claims;
+mod classify;
+mod closing_channel;
+mod deadline;
+mod history;
+mod local_close;
+mod output;
+mod record;
+mod remote_close;
+mod report;
+mod resolution;
+mod revoked_close;
+#[cfg(test)]
+mod tests;
+mod upstream;
+
+pub use bump::{FeeEstimates, Policy};
+pub use claims::{Claim, ClaimId, Sent};
+pub use classify::{Closer, classify};
+pub use closing_channel::{ClosingChannel, LocalState, RebuildError, RemoteState};
+pub use deadline::{CloseReason, InFlight, must_close};
+pub use output::{Role, Spend, TrackedOutput};
+pub use record::RecordError;
+pub use report::{OutputReport, OutputStatus};
+pub use resolution::{Ctx, Effect, Event, Notice, Rejection, Resolution, ResolutionError};

@@ -1,0 +1,313 @@
+//! The durable form of a closing channel: the channel, written once, and its facts, written when they change.
+//!
+//! Both begin with a format number. Integers are big-endian, as in the messages; lists have a `u32` count, transactions
+//! and long bytes a `u32` length.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Weight, consensus};
+
+use super::{
+    Claim, ClaimId, ClosingChannel, LocalState, RebuildError, RemoteState, Resolution, Sent,
+    history::{ChainSpend, Facts, Told},
+};
+use crate::{
+    keys::{Basepoints, CommitmentSignatures, PerCommitmentSecrets, ShachainError},
+    tx::{CommitmentHtlc, FeeCoin},
+    types::{CommitmentType, Height, HtlcDirection, PaymentPreimage, Side},
+    wire::codec::{DecodeError, Field, Reader},
+};
+
+const FORMAT: u8 = 1;
+
+/// Why a record cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    #[error("the record of a closing channel has format {found}; this version reads {FORMAT}: use a newer Leyden")]
+    Format { found: u8 },
+    #[error("the record of a closing channel is damaged: {0}")]
+    Decode(#[from] DecodeError),
+    #[error("the record of a closing channel is damaged: {0}")]
+    Secrets(#[from] ShachainError),
+    #[error("the record of a closing channel is damaged: {value} is no {what}")]
+    Tag { what: &'static str, value: u8 },
+    #[error("the record of a closing channel is damaged: a transaction in it cannot be read")]
+    Transaction,
+    #[error(transparent)]
+    Rebuild(#[from] RebuildError),
+}
+
+impl ClosingChannel {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![FORMAT];
+        self.put(&mut out);
+        out
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let mut reader = checked_format(bytes)?;
+        let channel = Self::take(&mut reader)?;
+        reader.finish()?;
+        Ok(channel)
+    }
+}
+
+impl Resolution {
+    /// The facts alone; the channel has a record of its own.
+    pub(super) fn encode_facts(&self) -> Vec<u8> {
+        let mut out = vec![FORMAT];
+        self.facts.put(&mut out);
+        out
+    }
+
+    /// A resolution from its two records; `facts` is `None` if nothing has happened yet.
+    pub fn decode(channel: &[u8], facts: Option<&[u8]>) -> Result<Self, RecordError> {
+        let channel = ClosingChannel::decode(channel)?;
+        let Some(bytes) = facts else { return Ok(Self::new(channel)) };
+        let mut reader = checked_format(bytes)?;
+        let facts = Facts::take(&mut reader)?;
+        reader.finish()?;
+        Ok(Self::from_facts(channel, facts)?)
+    }
+}
+
+fn checked_format(bytes: &[u8]) -> Result<Reader<'_>, RecordError> {
+    let mut reader = Reader::new(bytes);
+    match reader.field::<u8>()? {
+        FORMAT => Ok(reader),
+        found => Err(RecordError::Format { found }),
+    }
+}
+
+/// A part of a record.
+trait Part: Sized {
+    fn put(&self, out: &mut Vec<u8>);
+    fn take(reader: &mut Reader<'_>) -> Result<Self, RecordError>;
+}
+
+/// Parts that are written as the messages write them.
+macro_rules! as_in_messages {
+    ($($name:ty),* $(,)?) => {$(
+        impl Part for $name {
+            fn put(&self, out: &mut Vec<u8>) {
+                self.write(out);
+            }
+
+            fn take(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+                Ok(reader.field()?)
+            }
+        }
+    )*};
+}
+
+as_in_messages!(
+    u16,
+    u32,
+    u64,
+    Amount,
+    ScriptBuf,
+    bitcoin::Txid,
+    secp256k1::PublicKey,
+    secp256k1::ecdsa::Signature,
+    crate::types::ChannelId,
+    crate::types::PaymentHash,
+    PaymentPreimage,
+    crate::types::Msat,
+    crate::types::HtlcId,
+    crate::types::FeeratePerKw,
+    crate::types::CltvExpiry,
+    crate::types::CommitmentNumber,
+);
+
+/// Structs that are their fields, one after the other.
+macro_rules! by_field {
+    ($($name:ident { $($field:ident),* $(,)? })*) => {$(
+        impl Part for $name {
+            fn put(&self, out: &mut Vec<u8>) {
+                $(self.$field.put(out);)*
+            }
+
+            fn take(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+                Ok(Self { $($field: Part::take(reader)?),* })
+            }
+        }
+    )*};
+}
+
+by_field! {
+    ClosingChannel {
+        channel_id, kind, opener, funding, capacity, local, remote, local_dust_limit, remote_dust_limit, local_delay,
+        remote_delay, local_state, remote_state, remote_next, secrets, mutual_scripts, preimages, upstream_expiries,
+        destination,
+    }
+    LocalState { number, per_commitment_point, feerate, to_local, to_remote, htlcs, signatures }
+    RemoteState { number, per_commitment_point, feerate, to_local, to_remote, htlcs }
+    Basepoints { funding, revocation, payment, delayed_payment, htlc }
+    CommitmentHtlc { direction, id, amount, payment_hash, cltv_expiry }
+    CommitmentSignatures { commitment, htlcs }
+    OutPoint { txid, vout }
+    TxOut { value, script_pubkey }
+    FeeCoin { outpoint, output, witness_weight }
+    Facts { force_close, spends, preimages, revoked_htlcs, told, claims, child, next_claim }
+    ChainSpend { tx, height }
+    Claim { inputs, since, start, coins, sent, floor }
+    Sent { tx, fee, weight }
+}
+
+impl Part for bool {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.push(u8::from(*self));
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+        tag(reader, "yes or no", &[(0, false), (1, true)])
+    }
+}
+
+fn tag<T: Copy>(reader: &mut Reader<'_>, what: &'static str, known: &[(u8, T)]) -> Result<T, RecordError> {
+    let value = reader.field::<u8>()?;
+    let found = known.iter().find(|(byte, _)| *byte == value);
+    found.map(|(_, meaning)| *meaning).ok_or(RecordError::Tag { what, value })
+}
+
+macro_rules! by_tag {
+    ($($name:ident { $($byte:literal $variant:ident),* } $what:literal)*) => {$(
+        impl Part for $name {
+            fn put(&self, out: &mut Vec<u8>) {
+                out.push(match self { $(Self::$variant => $byte),* });
+            }
+
+            fn take(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+                tag(reader, $what, &[$(($byte, Self::$variant)),*])
+            }
+        }
+    )*};
+}
+
+by_tag! {
+    Side { 0 Local, 1 Remote } "side"
+    CommitmentType { 0 StaticRemoteKey, 1 Anchors } "commitment type"
+    HtlcDirection { 0 Offered, 1 Received } "HTLC direction"
+}
+
+impl Part for Told {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Failed => None,
+            Self::Fulfilled(preimage) => Some(*preimage),
+        }
+        .put(out);
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+        Ok(<Option<PaymentPreimage> as Part>::take(reader)?.map_or(Self::Failed, Self::Fulfilled))
+    }
+}
+
+impl Part for Height {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.put(out);
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+        Part::take(reader).map(Self)
+    }
+}
+
+impl Part for ClaimId {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.put(out);
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+        Part::take(reader).map(Self)
+    }
+}
+
+impl Part for Weight {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.to_wu().put(out);
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+        Part::take(reader).map(Self::from_wu)
+    }
+}
+
+impl Part for PerCommitmentSecrets {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.encode().write(out);
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+        Ok(Self::decode(&reader.field::<Vec<u8>>()?)?)
+    }
+}
+
+impl Part for Transaction {
+    fn put(&self, out: &mut Vec<u8>) {
+        let bytes = consensus::serialize(self);
+        count(bytes.len()).put(out);
+        out.extend_from_slice(&bytes);
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+        let len = u32::take(reader)?;
+        let bytes = reader.bytes(usize::try_from(len).unwrap_or(usize::MAX))?;
+        consensus::deserialize(bytes).map_err(|_| RecordError::Transaction)
+    }
+}
+
+/// Nothing that is stored here comes near 2^32 items or bytes.
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+impl<T: Part> Part for Option<T> {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.is_some().put(out);
+        if let Some(value) = self {
+            value.put(out);
+        }
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+        bool::take(reader)?.then(|| T::take(reader)).transpose()
+    }
+}
+
+impl<T: Part> Part for Vec<T> {
+    fn put(&self, out: &mut Vec<u8>) {
+        count(self.len()).put(out);
+        self.iter().for_each(|item| item.put(out));
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+        (0..u32::take(reader)?).map(|_| T::take(reader)).collect()
+    }
+}
+
+impl<T: Part + Ord> Part for BTreeSet<T> {
+    fn put(&self, out: &mut Vec<u8>) {
+        count(self.len()).put(out);
+        self.iter().for_each(|item| item.put(out));
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+        (0..u32::take(reader)?).map(|_| T::take(reader)).collect()
+    }
+}
+
+impl<K: Part + Ord, V: Part> Part for BTreeMap<K, V> {
+    fn put(&self, out: &mut Vec<u8>) {
+        count(self.len()).put(out);
+        for (key, value) in self {
+            key.put(out);
+            value.put(out);
+        }
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+        (0..u32::take(reader)?).map(|_| Ok((K::take(reader)?, V::take(reader)?))).collect()
+    }
+}

@@ -1,0 +1,585 @@
+//! The state machine of a closing channel.
+//!
+//! ```text
+//!   Spent (in a block) ──► a fact ──► outputs appear, are spent, give birth to second stages
+//!   Reorganized        ──► facts above the fork are dropped, the rest is told again from the start
+//!   Tip, Preimage, RevokedHtlcs, Coins, Rejected ──► claims are grouped, built, raised, repeated
+//! ```
+//!
+//! Promises: what `handle` returns depends only on the record and the event; an effect that a crash swallowed comes
+//! again after [`Event::Restarted`] or at the next tip; a claim that was refused is tried again at every block.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Txid};
+
+use super::{
+    Claim, ClaimId, Closer, ClosingChannel, FeeEstimates, Policy, TrackedOutput, anchor, bump,
+    claims::{self, Step},
+    closing_channel::RebuildError,
+    history::{ChainSpend, Close, Facts, Told},
+    upstream,
+};
+use crate::{
+    channel::{self, Key, Outbox},
+    keys::Signer,
+    tx::{ClaimError, CommitmentHtlc, FeeCoin},
+    types::{CommitmentNumber, FeeratePerKw, Height, HtlcId, PaymentHash, PaymentPreimage},
+};
+
+/// What can happen to a closing channel.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// After a restart, once.
+    Restarted,
+    /// We want our own commitment in the chain.
+    ForceClose,
+    /// `tx` spends the funding output or a watched one, in a block or (`None`) in the mempool. Told in the chain's
+    /// order, and before the [`Event::Tip`] of its block.
+    Spent { tx: Transaction, height: Option<Height> },
+    /// The chain has grown to `ctx.tip`.
+    Tip,
+    /// The blocks above this height were disconnected.
+    Reorganized { to: Height },
+    /// The answer to [`Effect::LoadRevokedHtlcs`].
+    RevokedHtlcs { number: CommitmentNumber, htlcs: Vec<CommitmentHtlc> },
+    /// The preimage of an HTLC offered to us has become known elsewhere, and we may use it.
+    Preimage(PaymentPreimage),
+    /// The answer to [`Effect::NeedCoins`]: all coins that are now set aside for that claim.
+    Coins { claim: ClaimId, coins: Vec<FeeCoin> },
+    /// A broadcast was refused.
+    Rejected { txid: Txid, cause: Rejection },
+    /// A person wants the claim of this output to pay at least this.
+    Bump { outpoint: OutPoint, feerate: FeeratePerKw },
+}
+
+/// Why a transaction could not be broadcast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// Another transaction in the mempool spends an input and cannot be replaced by this one.
+    Conflict,
+    FeeTooLow,
+    /// Anything else: it is tried again at the next block.
+    Other,
+}
+
+/// What the driver has to do. All of it is harmless to repeat.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Tell every [`Event::Spent`] of this output, from this height on.
+    Watch {
+        outpoint: OutPoint,
+        script_pubkey: ScriptBuf,
+        from: Height,
+    },
+    /// Broadcast, with unconfirmed `parents` in one package. Where `coins` are given, the wallet first signs the
+    /// inputs that spend them; the others are signed.
+    Broadcast {
+        tx: Transaction,
+        parents: Vec<Transaction>,
+        coins: Vec<FeeCoin>,
+    },
+    /// Look up the HTLCs of a revoked commitment of the peer's and answer with [`Event::RevokedHtlcs`].
+    LoadRevokedHtlcs {
+        number: CommitmentNumber,
+    },
+    /// Set wallet coins aside for a claim, worth at least `amount` in all, and answer with [`Event::Coins`].
+    NeedCoins {
+        claim: ClaimId,
+        amount: Amount,
+    },
+    /// These coins are not needed any more.
+    ReleaseCoins(Vec<FeeCoin>),
+    /// An HTLC that we offered was taken with its preimage. At least once.
+    Fulfilled {
+        htlc: HtlcId,
+        payment_hash: PaymentHash,
+        preimage: PaymentPreimage,
+    },
+    /// An HTLC that we offered will never be taken. At least once.
+    Failed {
+        htlc: HtlcId,
+        payment_hash: PaymentHash,
+    },
+    Notice(Notice),
+    /// Everything is settled and deep enough: the channel can be forgotten.
+    Resolved,
+}
+
+/// News for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    Closed {
+        by: &'static str,
+        txid: Txid,
+        height: Height,
+    },
+    /// The close was taken back by a reorganisation.
+    Reopened,
+    /// The peer has published a revoked state.
+    Breach {
+        number: CommitmentNumber,
+        txid: Txid,
+    },
+    /// The funding output was spent in a way that we cannot explain: its keys may have leaked.
+    UnknownSpend {
+        txid: Txid,
+    },
+    /// An old copy of our own data was used: the peer may take everything.
+    OldLocalState {
+        number: CommitmentNumber,
+    },
+    /// We have lost data; only our plain balance can be claimed.
+    DataLoss {
+        number: CommitmentNumber,
+    },
+}
+
+/// What an event is handled with.
+pub struct Ctx<'a> {
+    pub tip: Height,
+    pub estimates: &'a FeeEstimates,
+    pub policy: &'a Policy,
+    pub signer: &'a dyn Signer,
+}
+
+/// A bug of ours or a damaged record: the channel must be looked at by a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResolutionError {
+    #[error(transparent)]
+    Rebuild(#[from] RebuildError),
+    #[error("a claim cannot be built: {0}")]
+    Claim(#[from] ClaimError),
+}
+
+/// A channel on its way to the wallet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolution {
+    pub(super) channel: ClosingChannel,
+    pub(super) facts: Facts,
+    /// Computed from the facts.
+    pub(super) close: Option<Close>,
+    /// Computed from the facts.
+    pub(super) outputs: BTreeMap<OutPoint, TrackedOutput>,
+    /// Our outgoing HTLCs, in any state that may be in the chain.
+    pub(super) outgoing: BTreeMap<HtlcId, CommitmentHtlc>,
+}
+
+impl Resolution {
+    /// Nothing is spent yet; send [`Event::Restarted`] to have the funding output watched, and
+    /// [`Event::ForceClose`] if the close is ours.
+    pub(super) fn new(channel: ClosingChannel) -> Self {
+        let outgoing = channel.outgoing();
+        Self { channel, facts: Facts::default(), close: None, outputs: BTreeMap::new(), outgoing }
+    }
+
+    /// Begins, and makes that durable.
+    pub fn begin(channel: ClosingChannel) -> (Self, Outbox) {
+        let mut outbox = Outbox::default();
+        outbox.put(Key::Closing(channel.channel_id), channel.encode());
+        (Self::new(channel), outbox)
+    }
+
+    /// Deletes both records, after [`Effect::Resolved`].
+    pub fn forget(&self) -> Outbox {
+        let mut outbox = Outbox::default();
+        outbox.delete(Key::Closing(self.channel.channel_id));
+        outbox.delete(Key::Resolution(self.channel.channel_id));
+        outbox
+    }
+
+    pub(super) fn from_facts(channel: ClosingChannel, facts: Facts) -> Result<Self, RebuildError> {
+        let mut resolution = Self { facts, ..Self::new(channel) };
+        resolution.rebuild()?;
+        Ok(resolution)
+    }
+
+    pub fn channel(&self) -> &ClosingChannel {
+        &self.channel
+    }
+
+    /// Who closed, once that is in the chain.
+    pub fn closer(&self) -> Option<&Closer> {
+        self.close.as_ref().map(|close| &close.closer)
+    }
+
+    /// The transaction that closed the channel, once it is in the chain, and where.
+    pub fn close(&self) -> Option<(Txid, Height)> {
+        self.close.as_ref().map(|close| (close.txid, close.height))
+    }
+
+    /// The confirmed transactions that spent the funding output or a tracked one, in the chain's order.
+    pub fn spends(&self) -> impl Iterator<Item = (&Transaction, Height)> {
+        self.facts.spends.iter().map(|spend| (&spend.tx, spend.height))
+    }
+
+    /// Whether our own commitment is being pushed into the chain.
+    pub fn is_forced(&self) -> bool {
+        self.facts.force_close
+    }
+
+    /// The coins that the wallet has to keep for claims: after a restart it does not know of them any more.
+    pub fn coins(&self) -> impl Iterator<Item = (ClaimId, &[FeeCoin])> {
+        let child = self.facts.child.as_ref().map(|child| (anchor::CHILD, child.coins.as_slice()));
+        self.facts.claims.iter().map(|(id, claim)| (*id, claim.coins.as_slice())).chain(child)
+    }
+
+    pub fn outputs(&self) -> impl Iterator<Item = &TrackedOutput> {
+        self.outputs.values()
+    }
+
+    pub fn claims(&self) -> &BTreeMap<ClaimId, Claim> {
+        &self.facts.claims
+    }
+
+    /// Handles one event. On an error nothing must be carried out and this resolution not be used any more.
+    pub fn handle(&mut self, event: Event, ctx: &Ctx<'_>) -> Result<Outbox, ResolutionError> {
+        let before = self.facts.clone();
+        let mut effects = Vec::new();
+        match event {
+            Event::Restarted => {
+                self.restart(&mut effects);
+                self.advance(ctx, &mut effects)?;
+            }
+            Event::ForceClose => {
+                self.facts.force_close = true;
+                self.advance(ctx, &mut effects)?;
+            }
+            Event::Spent { tx, height: Some(height) } => self.confirmed(tx, height, &mut effects)?,
+            Event::Spent { tx, height: None } => self.in_mempool(&tx, &mut effects),
+            Event::Tip => self.advance(ctx, &mut effects)?,
+            Event::Reorganized { to } => self.reorganized(to, &mut effects)?,
+            Event::RevokedHtlcs { number, htlcs } => {
+                self.facts.revoked_htlcs.insert(number, htlcs);
+                self.relearn(&mut effects)?;
+                self.advance(ctx, &mut effects)?;
+            }
+            Event::Preimage(preimage) => {
+                self.facts.preimages.insert(preimage.hash(), preimage);
+                self.relearn(&mut effects)?;
+                self.advance(ctx, &mut effects)?;
+            }
+            Event::Coins { claim, coins } => {
+                let child = (claim == anchor::CHILD).then_some(self.facts.child.as_mut()).flatten();
+                match child.or_else(|| self.facts.claims.get_mut(&claim)) {
+                    Some(waiting) => waiting.coins = coins,
+                    None => effects.push(Effect::ReleaseCoins(coins)),
+                }
+                self.advance(ctx, &mut effects)?;
+            }
+            Event::Rejected { txid, cause } => {
+                // A group that somebody contests is taken apart now; everything else is tried again at the next block,
+                // so that no refusal leads to another one at once.
+                if self.rejected(txid, cause) {
+                    self.advance(ctx, &mut effects)?;
+                }
+            }
+            Event::Bump { outpoint, feerate } => {
+                let claims = self.facts.claims.values_mut().chain(self.facts.child.as_mut());
+                for claim in claims.filter(|claim| claim.inputs.contains(&outpoint)) {
+                    claim.floor = Some(feerate);
+                }
+                self.advance(ctx, &mut effects)?;
+            }
+        }
+        let mut outbox = Outbox::default();
+        if self.facts != before {
+            outbox.put(Key::Resolution(self.channel.channel_id), self.encode_facts());
+        }
+        for effect in effects {
+            outbox.emit(channel::Effect::Enforce(Box::new(effect)));
+        }
+        Ok(outbox)
+    }
+
+    /// Everything that a crash may have swallowed.
+    fn restart(&self, effects: &mut Vec<Effect>) {
+        let script_pubkey = self.channel.funding().script_pubkey();
+        effects.push(Effect::Watch { outpoint: self.channel.funding, script_pubkey, from: Height(0) });
+        effects.extend(self.outputs.values().map(watch));
+        for (id, told) in &self.facts.told {
+            if let Some(htlc) = self.outgoing.get(id) {
+                effects.push(told_effect(htlc, *told));
+            }
+        }
+    }
+
+    /// A transaction has been confirmed.
+    fn confirmed(&mut self, tx: Transaction, height: Height, effects: &mut Vec<Effect>) -> Result<(), RebuildError> {
+        let txid = tx.compute_txid();
+        let known = self.facts.spends.iter().any(|known| known.height == height && known.tx.compute_txid() == txid);
+        if known {
+            return Ok(());
+        }
+        self.take_preimages(&tx, effects);
+        let spend = ChainSpend { tx, height };
+        let before: BTreeSet<OutPoint> = self.outputs.keys().copied().collect();
+        let was_open = self.close.is_none();
+        if !self.apply(&spend)? {
+            return Ok(());
+        }
+        self.facts.spends.push(spend);
+        effects.extend(self.outputs.values().filter(|output| !before.contains(&output.outpoint)).map(watch));
+        if was_open && let Some(close) = &self.close {
+            effects.push(Effect::Notice(close_notice(close)));
+            if let Some(child) = self.facts.child.take() {
+                // A child of our own commitment is on its way with the coins; of another one it can never be.
+                let on_its_way = child.sent.is_some() && matches!(close.closer, Closer::Local(_));
+                if !on_its_way && !child.coins.is_empty() {
+                    effects.push(Effect::ReleaseCoins(child.coins));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody wants to spend one of our outputs. A preimage counts at once; ours are no news.
+    fn in_mempool(&mut self, tx: &Transaction, effects: &mut Vec<Effect>) {
+        self.take_preimages(tx, effects);
+        if self.is_ours(tx) {
+            return;
+        }
+        for input in &tx.input {
+            if let Some(output) = self.outputs.get_mut(&input.previous_output) {
+                output.contested = true;
+            }
+        }
+    }
+
+    fn reorganized(&mut self, to: Height, effects: &mut Vec<Effect>) -> Result<(), RebuildError> {
+        let was_closed = self.close.is_some();
+        self.facts.spends.retain(|spend| spend.height <= to);
+        self.rebuild()?;
+        if was_closed && self.close.is_none() {
+            effects.push(Effect::Notice(Notice::Reopened));
+        }
+        effects.push(Effect::Watch {
+            outpoint: self.channel.funding,
+            script_pubkey: self.channel.funding().script_pubkey(),
+            from: to,
+        });
+        effects.extend(self.outputs.values().map(watch));
+        Ok(())
+    }
+
+    /// Groups, builds, raises and repeats claims; tells upstream; notices the end.
+    fn advance(&mut self, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) -> Result<(), ResolutionError> {
+        if self.close.is_none() && self.facts.force_close {
+            anchor::push_commitment(&self.channel, &mut self.facts, ctx, effects)?;
+        }
+        self.ask_for_revoked_htlcs(effects);
+        self.tend_claims(ctx, effects);
+        self.group_outputs(ctx);
+        let destination = &self.channel.destination;
+        for (id, claim) in &mut self.facts.claims {
+            match claim.step(&self.outputs, destination, ctx)? {
+                Step::Broadcast => effects.extend(claim.sent.as_ref().map(|sent| Effect::Broadcast {
+                    tx: sent.tx.clone(),
+                    parents: Vec::new(),
+                    coins: claim.coins.clone(),
+                })),
+                Step::NeedCoins(amount) => effects.push(Effect::NeedCoins { claim: *id, amount }),
+                Step::Wait => {}
+            }
+        }
+        self.tell_upstream(ctx, effects);
+        if self.is_resolved(ctx) {
+            effects.push(Effect::Resolved);
+        }
+        Ok(())
+    }
+
+    /// Drops claims that are settled, and takes apart those that somebody interferes with.
+    fn tend_claims(&mut self, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) {
+        let mut apart = Vec::new();
+        self.facts.claims.retain(|_, claim| {
+            let live: BTreeSet<OutPoint> = claim
+                .inputs
+                .iter()
+                .filter(|outpoint| self.outputs.get(outpoint).is_some_and(TrackedOutput::is_unspent))
+                .copied()
+                .collect();
+            if live.is_empty() {
+                let spent_coins = |coin: &FeeCoin| {
+                    let by_us = self.facts.spends.iter().flat_map(|spend| &spend.tx.input);
+                    by_us.into_iter().any(|input| input.previous_output == coin.outpoint)
+                };
+                let unspent: Vec<FeeCoin> = claim.coins.drain(..).filter(|coin| !spent_coins(coin)).collect();
+                if !unspent.is_empty() {
+                    effects.push(Effect::ReleaseCoins(unspent));
+                }
+                return false;
+            }
+            if live.len() < claim.inputs.len() {
+                claim.start = claim.sent.as_ref().map_or(claim.start, |sent| sent.rate().max(claim.start));
+                claim.inputs = live;
+                claim.sent = None;
+            }
+            let contested: Vec<OutPoint> = claim
+                .inputs
+                .iter()
+                .filter(|outpoint| self.outputs.get(outpoint).is_some_and(|output| output.contested))
+                .copied()
+                .collect();
+            if claim.inputs.len() > 1 && !contested.is_empty() {
+                let start = claim.sent.as_ref().map_or(claim.start, |sent| sent.rate().max(claim.start));
+                for outpoint in contested {
+                    claim.inputs.remove(&outpoint);
+                    apart.push(Claim::new(BTreeSet::from([outpoint]), claim.since, start));
+                }
+                claim.sent = None;
+                claim.start = start;
+            }
+            if let Some(alone) = claim.take_apart_near_deadline(&self.outputs, ctx) {
+                apart.extend(alone);
+                if let Some(coins) = (!claim.coins.is_empty()).then(|| std::mem::take(&mut claim.coins)) {
+                    effects.push(Effect::ReleaseCoins(coins));
+                }
+                return false;
+            }
+            !claim.inputs.is_empty()
+        });
+        for claim in apart {
+            self.add_claim(claim);
+        }
+    }
+
+    /// Makes claims of outputs that can be claimed now and are in none yet.
+    fn group_outputs(&mut self, ctx: &Ctx<'_>) {
+        let taken: BTreeSet<OutPoint> = self.facts.claims.values().flat_map(|claim| &claim.inputs).copied().collect();
+        let mut groups: BTreeMap<claims::Group, Vec<&TrackedOutput>> = BTreeMap::new();
+        for output in self.outputs.values() {
+            let wanted = output.is_claimable(ctx.tip)
+                && !taken.contains(&output.outpoint)
+                && claims::is_economic(output, ctx.estimates, ctx.policy, &self.channel.destination);
+            if let Some(group) = wanted.then(|| claims::group_of(output, ctx.tip)).flatten() {
+                groups.entry(group).or_default().push(output);
+            }
+        }
+        let mut new = Vec::new();
+        for outputs in groups.into_values() {
+            for chunk in outputs.chunks(ctx.policy.max_inputs.max(1)) {
+                let deadline = chunk.iter().filter_map(|output| output.deadline).min();
+                let start = bump::starting_rate(ctx.tip, deadline, ctx.estimates, ctx.policy);
+                new.push(Claim::new(chunk.iter().map(|output| output.outpoint).collect(), ctx.tip, start));
+            }
+        }
+        for claim in new {
+            self.add_claim(claim);
+        }
+    }
+
+    fn add_claim(&mut self, claim: Claim) {
+        self.facts.claims.insert(ClaimId(self.facts.next_claim), claim);
+        self.facts.next_claim = self.facts.next_claim.saturating_add(1);
+    }
+
+    /// True if the refused claim can be taken apart.
+    fn rejected(&mut self, txid: Txid, cause: Rejection) -> bool {
+        let mut divisible = false;
+        let sent = |claim: &&mut Claim| claim.sent.as_ref().is_some_and(|sent| sent.tx.compute_txid() == txid);
+        let claims = self.facts.claims.values_mut().chain(self.facts.child.as_mut());
+        for claim in claims.filter(sent) {
+            match cause {
+                Rejection::Conflict => {
+                    for outpoint in &claim.inputs {
+                        if let Some(output) = self.outputs.get_mut(outpoint) {
+                            output.contested = true;
+                        }
+                    }
+                    divisible |= claim.inputs.len() > 1;
+                    claim.raise();
+                }
+                Rejection::FeeTooLow => claim.raise(),
+                Rejection::Other => {}
+            }
+        }
+        divisible
+    }
+
+    fn take_preimages(&mut self, tx: &Transaction, effects: &mut Vec<Effect>) {
+        let found = upstream::preimages_in(tx, self.outgoing.values());
+        for (id, htlc) in &self.outgoing {
+            if let Some(preimage) = found.get(&htlc.payment_hash) {
+                let told = Told::Fulfilled(*preimage);
+                if self.facts.told.insert(*id, told) != Some(told) {
+                    effects.push(told_effect(htlc, told));
+                }
+            }
+        }
+    }
+
+    fn tell_upstream(&mut self, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) {
+        let unknown_htlcs = match self.closer() {
+            Some(Closer::Revoked { number, .. }) => !self.facts.revoked_htlcs.contains_key(number),
+            _ => false,
+        };
+        if unknown_htlcs {
+            return;
+        }
+        let closed = self.close.as_ref().map(|close| close.height);
+        for (id, htlc) in &self.outgoing {
+            let outputs = self.outputs.values();
+            if !self.facts.told.contains_key(id)
+                && upstream::is_lost(&self.channel, *id, closed, outputs, ctx.tip, ctx.policy)
+            {
+                self.facts.told.insert(*id, Told::Failed);
+                effects.push(told_effect(htlc, Told::Failed));
+            }
+        }
+    }
+
+    fn ask_for_revoked_htlcs(&self, effects: &mut Vec<Effect>) {
+        if let Some(Closer::Revoked { number, .. }) = self.closer()
+            && !self.facts.revoked_htlcs.contains_key(number)
+        {
+            effects.push(Effect::LoadRevokedHtlcs { number: *number });
+        }
+    }
+
+    fn is_resolved(&self, ctx: &Ctx<'_>) -> bool {
+        let deep = |height: Height| upstream::depth(height, ctx.tip) >= ctx.policy.finality;
+        let Some(close) = &self.close else { return false };
+        let settled = |output: &TrackedOutput| match (&output.spend, output.role.htlc(), &output.claim) {
+            (Some(spend), _, _) => deep(spend.height),
+            // Never ours: the peer may take it back whenever it likes.
+            (None, Some((_, htlc)), None) => deep(Height(htlc.cltv_expiry.0)),
+            (None, _, _) => output.claimable_from().is_some_and(|from| {
+                let waited = ctx.tip.0.saturating_sub(from.0);
+                let economic = claims::is_economic(output, ctx.estimates, ctx.policy, &self.channel.destination);
+                waited >= ctx.policy.give_up_after && !economic
+            }),
+        };
+        let told = self.outgoing.keys().all(|id| self.facts.told.contains_key(id));
+        deep(close.height) && told && self.outputs.values().all(settled)
+    }
+}
+
+pub(super) fn watch(output: &TrackedOutput) -> Effect {
+    Effect::Watch {
+        outpoint: output.outpoint,
+        script_pubkey: output.output.script_pubkey.clone(),
+        from: output.confirmed,
+    }
+}
+
+fn told_effect(htlc: &CommitmentHtlc, told: Told) -> Effect {
+    let (id, payment_hash) = (htlc.id, htlc.payment_hash);
+    match told {
+        Told::Fulfilled(preimage) => Effect::Fulfilled { htlc: id, payment_hash, preimage },
+        Told::Failed => Effect::Failed { htlc: id, payment_hash },
+    }
+}
+
+fn close_notice(close: &Close) -> Notice {
+    let Close { txid, height, .. } = *close;
+    match &close.closer {
+        Closer::Mutual => Notice::Closed { by: "both nodes together", txid, height },
+        Closer::Local(_) => Notice::Closed { by: "this node", txid, height },
+        Closer::Remote { .. } => Notice::Closed { by: "the peer", txid, height },
+        Closer::RemoteFuture { number } => Notice::DataLoss { number: *number },
+        Closer::Revoked { number, .. } => Notice::Breach { number: *number, txid },
+        Closer::LocalOld { number } => Notice::OldLocalState { number: *number },
+        Closer::Unknown => Notice::UnknownSpend { txid },
+    }
+}

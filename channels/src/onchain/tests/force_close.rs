@@ -1,0 +1,223 @@
+//! Honest unilateral closes, without HTLCs and with them both ways, each restarted after every event.
+
+use super::{node::mine, *};
+
+fn plain() -> State {
+    State { alice: 600_000, ..State::default() }
+}
+
+/// Alice offers 1 and 2, Bob offers 11 and 12; 3 and 13 are dust.
+fn with_htlcs() -> State {
+    State {
+        alice: 500_000,
+        offered: vec![(1, 40_000), (2, 30_000), (3, 100)],
+        received: vec![(11, 20_000), (12, 25_000), (13, 90)],
+    }
+}
+
+#[test]
+fn our_commitment_pays_us_after_the_delay() {
+    for kind in KINDS {
+        let duo = Duo::new(kind, vec![plain(), plain()]);
+        let mut chain = duo.chain();
+        let mut alice = duo.node(Side::Local, duo.closing(Side::Local));
+        let mut bob = duo.node(Side::Remote, duo.closing(Side::Remote));
+        bob.handle(Event::Restarted, &mut chain);
+        alice.handle(Event::ForceClose, &mut chain);
+        mine(1, &mut chain, &mut [&mut alice, &mut bob]);
+        let closed = chain.tip.0;
+        assert!(matches!(alice.resolution.closer(), Some(Closer::Local(_))));
+        assert!(matches!(bob.resolution.closer(), Some(Closer::Remote { .. })));
+        mine(2, &mut chain, &mut [&mut alice, &mut bob]);
+        assert!(chain.balance(&destination(Side::Remote)) > Amount::from_sat(390_000), "Bob swept to_remote");
+        mine(u32::from(DELAY) - 4, &mut chain, &mut [&mut alice, &mut bob]);
+        assert_eq!(chain.balance(&destination(Side::Local)), Amount::ZERO);
+        // The claim goes out as soon as it can be in the next block, and is.
+        mine(2, &mut chain, &mut [&mut alice, &mut bob]);
+        assert_eq!(chain.tip.0, closed + u32::from(DELAY));
+        assert!(chain.balance(&destination(Side::Local)) > Amount::from_sat(595_000));
+        mine(100, &mut chain, &mut [&mut alice, &mut bob]);
+        assert!(alice.is_resolved() && bob.is_resolved());
+    }
+}
+
+#[test]
+fn htlcs_both_ways_on_our_commitment_go_to_their_rightful_owners() {
+    for kind in KINDS {
+        let duo = Duo::new(kind, vec![plain(), with_htlcs()]);
+        let mut chain = duo.chain();
+        let mut alice = duo.node(Side::Local, duo.closing(Side::Local));
+        let mut bob = duo.node(Side::Remote, duo.closing(Side::Remote));
+        bob.handle(Event::Restarted, &mut chain);
+        // Bob knows the preimage of 1, Alice that of 11. 2 and 12 time out.
+        bob.handle(Event::Preimage(preimage(1)), &mut chain);
+        alice.handle(Event::ForceClose, &mut chain);
+        alice.handle(Event::Preimage(preimage(11)), &mut chain);
+        mine(4, &mut chain, &mut [&mut alice, &mut bob]);
+        assert!(alice.fulfilled(1), "the preimage that Bob used is told at once");
+        assert!(bob.fulfilled(11));
+        mine(4, &mut chain, &mut [&mut alice, &mut bob]);
+        assert!(alice.failed(3) && bob.failed(13), "dust fails when the close is deep enough");
+        assert!(!alice.failed(2) && !bob.failed(12));
+        let to_expiry = EXPIRY + 12 - chain.tip.0;
+        mine(to_expiry + 2, &mut chain, &mut [&mut alice, &mut bob]);
+        assert!(!bob.failed(12));
+        mine(8, &mut chain, &mut [&mut alice, &mut bob]);
+        assert!(alice.failed(2) && bob.failed(12));
+        mine(u32::from(DELAY) + 101, &mut chain, &mut [&mut alice, &mut bob]);
+        assert!(alice.is_resolved(), "{:#?}", alice.resolution.report(chain.tip, &alice.policy));
+        assert!(bob.is_resolved(), "{:#?}", bob.resolution.report(chain.tip, &bob.policy));
+
+        // Alice: 500,000 less fees, plus 2 and 11. Bob the rest, plus 1 and 12.
+        let rewards = [(Side::Local, 500_000 + 30_000 + 20_000), (Side::Remote, 384_810 + 40_000 + 25_000)];
+        for ((side, expected), node) in rewards.into_iter().zip([&alice, &bob]) {
+            let got = node.gained(&chain);
+            let fees = expected - got;
+            println!("{kind:?}: {side:?} got {got} of {expected}");
+            assert!((0..12_000).contains(&fees), "{fees}");
+        }
+        assert!(!alice.failed(1) && !bob.failed(11));
+    }
+}
+
+#[test]
+fn a_preimage_in_the_mempool_counts_before_it_is_confirmed() {
+    for kind in KINDS {
+        let duo = Duo::new(kind, vec![plain(), with_htlcs()]);
+        let mut chain = duo.chain();
+        let mut alice = duo.node(Side::Local, duo.closing(Side::Local));
+        let mut bob = duo.node(Side::Remote, duo.closing(Side::Remote));
+        bob.handle(Event::Restarted, &mut chain);
+        alice.handle(Event::ForceClose, &mut chain);
+        mine(2, &mut chain, &mut [&mut alice, &mut bob]);
+        bob.handle(Event::Preimage(preimage(2)), &mut chain);
+        let shown = chain.mempool.last().unwrap().clone();
+        assert!(!alice.fulfilled(2));
+        alice.handle(Event::Spent { tx: shown, height: None }, &mut chain);
+        assert!(alice.fulfilled(2));
+    }
+}
+
+#[test]
+fn upstream_is_failed_in_time_even_if_nothing_is_decided() {
+    let duo = Duo::new(CommitmentType::Anchors, vec![plain(), with_htlcs()]);
+    let mut chain = duo.chain();
+    let mut channel = duo.closing(Side::Local);
+    channel.upstream_expiries.insert(HtlcId(2), CltvExpiry(EXPIRY + 2 + 40));
+    let mut alice = duo.node(Side::Local, channel);
+    alice.handle(Event::ForceClose, &mut chain);
+    mine(1, &mut chain, &mut [&mut alice]);
+    // No block takes our HTLC-timeout.
+    chain.minimum = u32::MAX;
+    let until = EXPIRY + 2 + 40 - 3 - chain.tip.0;
+    mine(until - 1, &mut chain, &mut [&mut alice]);
+    assert!(!alice.failed(2));
+    mine(1, &mut chain, &mut [&mut alice]);
+    assert!(alice.failed(2));
+}
+
+#[test]
+fn a_commitment_with_too_low_a_fee_is_pulled_by_a_child_on_our_anchor() {
+    let duo = Duo::new(CommitmentType::Anchors, vec![plain(), with_htlcs()]);
+    let mut chain = duo.chain();
+    chain.minimum = 4_000;
+    let mut alice = duo.node(Side::Local, duo.closing(Side::Local));
+    alice.estimates = FeeEstimates::flat(FeeratePerKw(4_000));
+    alice.handle(Event::ForceClose, &mut chain);
+    assert_eq!(chain.mempool.len(), 2, "the commitment and its child");
+    mine(1, &mut chain, &mut [&mut alice]);
+    assert!(matches!(alice.resolution.closer(), Some(Closer::Local(_))));
+}
+
+#[test]
+fn after_a_loss_of_data_our_plain_balance_is_swept_and_nothing_is_broadcast() {
+    for kind in KINDS {
+        let duo = Duo::new(kind, vec![plain(), State { alice: 650_000, ..State::default() }]);
+        let mut chain = duo.chain();
+        let mut channel = duo.closing_at(Side::Local, 0);
+        channel.local_state = None;
+        let mut alice = duo.node(Side::Local, channel);
+        let mut bob = duo.node(Side::Remote, duo.closing(Side::Remote));
+        alice.handle(Event::ForceClose, &mut chain);
+        assert!(chain.mempool.is_empty());
+        bob.handle(Event::ForceClose, &mut chain);
+        mine(3, &mut chain, &mut [&mut alice, &mut bob]);
+        assert_eq!(alice.resolution.closer(), Some(&Closer::RemoteFuture { number: CommitmentNumber(1) }));
+        assert!(chain.balance(&destination(Side::Local)) > Amount::from_sat(640_000));
+    }
+}
+
+#[test]
+fn a_reorganisation_opens_the_channel_again_and_a_later_close_is_handled_afresh() {
+    for kind in KINDS {
+        let duo = Duo::new(kind, vec![plain(), with_htlcs()]);
+        let mut chain = duo.chain();
+        let mut alice = duo.node(Side::Local, duo.closing(Side::Local));
+        let mut bob = duo.node(Side::Remote, duo.closing(Side::Remote));
+        bob.handle(Event::Restarted, &mut chain);
+        let fork = chain.tip;
+        alice.handle(Event::ForceClose, &mut chain);
+        mine(5, &mut chain, &mut [&mut alice, &mut bob]);
+        assert!(alice.resolution.closer().is_some());
+        chain.disconnect(fork);
+        for node in [&mut alice, &mut bob] {
+            node.handle(Event::Reorganized { to: fork }, &mut chain);
+            assert!(node.resolution.closer().is_none() && node.resolution.outputs().next().is_none());
+        }
+        // This time Bob's commitment comes first.
+        chain.mempool.clear();
+        bob.handle(Event::ForceClose, &mut chain);
+        mine(2, &mut chain, &mut [&mut alice, &mut bob]);
+        assert!(matches!(alice.resolution.closer(), Some(Closer::Remote { .. })));
+        mine(1, &mut chain, &mut [&mut alice, &mut bob]);
+        assert!(chain.balance(&destination(Side::Local)) > Amount::from_sat(490_000));
+    }
+}
+
+#[test]
+fn part_of_a_claim_that_a_reorganisation_removes_is_claimed_again() {
+    let duo = Duo::new(CommitmentType::Anchors, vec![plain(), plain()]);
+    let mut chain = duo.chain();
+    let mut alice = duo.node(Side::Local, duo.closing(Side::Local));
+    let mut bob = duo.node(Side::Remote, duo.closing(Side::Remote));
+    bob.handle(Event::Restarted, &mut chain);
+    alice.handle(Event::ForceClose, &mut chain);
+    mine(1, &mut chain, &mut [&mut alice, &mut bob]);
+    let fork = chain.tip;
+    mine(1, &mut chain, &mut [&mut alice, &mut bob]);
+    let swept = chain.balance(&destination(Side::Remote));
+    assert!(swept > Amount::ZERO);
+    chain.disconnect(fork);
+    bob.handle(Event::Reorganized { to: fork }, &mut chain);
+    assert_eq!(chain.balance(&destination(Side::Remote)), Amount::ZERO);
+    mine(2, &mut chain, &mut [&mut alice, &mut bob]);
+    assert_eq!(chain.balance(&destination(Side::Remote)), swept);
+}
+
+#[test]
+fn two_htlcs_with_the_same_hash_and_amount_are_both_taken_back() {
+    for kind in KINDS {
+        let mut state = with_htlcs();
+        state.offered = vec![(1, 30_000), (51, 30_000)];
+        let duo = Duo::new(kind, vec![plain(), state]);
+        let mut chain = duo.chain();
+        let mut channel = duo.closing(Side::Local);
+        // Equal in everything but the id: 1 and 51 share hash and expiry.
+        assert_eq!(channel.outgoing().len(), 2);
+        let local = channel.local_state.as_mut().unwrap();
+        for htlc in &mut local.htlcs {
+            if htlc.id == HtlcId(51) {
+                htlc.payment_hash = preimage(1).hash();
+            }
+        }
+        let commitment = channel.local_commitment().unwrap().unwrap();
+        let point = channel.local_state.as_ref().unwrap().per_commitment_point;
+        let signatures = duo.bob.sign_remote_commitment(&commitment, &channel.funding(), &point).unwrap();
+        channel.local_state.as_mut().unwrap().signatures = signatures;
+        let mut alice = duo.node(Side::Local, channel);
+        alice.handle(Event::ForceClose, &mut chain);
+        let left = EXPIRY + 10 - chain.tip.0;
+        mine(left + 10, &mut chain, &mut [&mut alice]);
+        assert!(alice.failed(1) && alice.failed(51));
+    }
+}

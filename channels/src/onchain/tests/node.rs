@@ -1,0 +1,247 @@
+//! A node that enforces one channel on a [`Chain`]: carries out effects, signs wallet inputs, and is restarted from its
+//! records after every single event.
+
+use std::collections::BTreeMap;
+
+use bitcoin::{Amount, OutPoint, Transaction, TxOut, Txid, hashes::Hash as _};
+
+use super::*;
+use crate::{
+    channel::{Key, Outbox, Persist, Write},
+    keys::{ClaimKey, Signer as _},
+    tx::{FeeCoin, scripts},
+};
+
+pub(in crate::onchain) struct Node {
+    store: Store,
+    pub resolution: Resolution,
+    signer: KeysSigner,
+    /// The peer's HTLCs by state.
+    states: Vec<Vec<CommitmentHtlc>>,
+    watched: BTreeMap<OutPoint, Height>,
+    pub estimates: FeeEstimates,
+    pub policy: Policy,
+    /// Of all effects but watches and broadcasts, in their order.
+    pub log: Vec<Effect>,
+    pub coins: BTreeMap<ClaimId, Vec<FeeCoin>>,
+    next_coin: u8,
+    pub in_wallet: Amount,
+    pub broadcasts: usize,
+    /// Restarted after every so many events.
+    pub crash_every: usize,
+    handled: usize,
+    /// The tip that this node knows, if it is not the chain's.
+    pub behind: Option<Height>,
+}
+
+impl Node {
+    pub fn new(channel: ClosingChannel, signer: KeysSigner, states: Vec<Vec<CommitmentHtlc>>) -> Self {
+        let encoded = channel.encode();
+        assert_eq!(ClosingChannel::decode(&encoded).unwrap(), channel);
+        let (resolution, outbox) = Resolution::begin(channel);
+        let mut store = Store::default();
+        assert!(commit(outbox, &mut store).is_empty());
+        Self {
+            resolution,
+            store,
+            signer,
+            states,
+            watched: BTreeMap::new(),
+            estimates: FeeEstimates::flat(FeeratePerKw(1_000)),
+            policy: Policy::default(),
+            log: Vec::new(),
+            coins: BTreeMap::new(),
+            next_coin: 0,
+            in_wallet: Amount::ZERO,
+            broadcasts: 0,
+            crash_every: 1,
+            handled: 0,
+            behind: None,
+        }
+    }
+
+    /// Handles an event and all that comes of it; then forgets everything that is not durable.
+    pub fn handle(&mut self, event: Event, chain: &mut Chain) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            let effects = self.step(event, chain);
+            for effect in effects {
+                events.extend(self.carry_out(effect, chain));
+            }
+            self.handled += 1;
+            if self.handled.is_multiple_of(self.crash_every) {
+                self.crash(chain);
+            }
+        }
+    }
+
+    fn step(&mut self, event: Event, chain: &Chain) -> Vec<Effect> {
+        let tip = self.behind.unwrap_or(chain.tip);
+        let ctx = Ctx { tip, estimates: &self.estimates, policy: &self.policy, signer: &self.signer };
+        let outbox = self.resolution.handle(event, &ctx).unwrap();
+        commit(outbox, &mut self.store)
+    }
+
+    /// Restarts from the records. What memory knows beyond them must not matter.
+    fn crash(&mut self, chain: &mut Chain) {
+        let channel = self.resolution.channel().channel_id;
+        let row = |key| self.store.0.get(&key);
+        let facts = row(Key::Resolution(channel)).map(Vec::as_slice);
+        let restored = Resolution::decode(&row(Key::Closing(channel)).unwrap()[..], facts).unwrap();
+        self.resolution = restored;
+        self.watched.clear();
+        for effect in self.step(Event::Restarted, chain) {
+            match effect {
+                Effect::Watch { outpoint, from, .. } => drop(self.watched.insert(outpoint, from)),
+                Effect::Broadcast { .. } => drop(self.carry_out(effect, chain)),
+                // They come again at the next tip.
+                Effect::LoadRevokedHtlcs { .. } | Effect::NeedCoins { .. } => {}
+                Effect::ReleaseCoins(_)
+                | Effect::Fulfilled { .. }
+                | Effect::Failed { .. }
+                | Effect::Notice(_)
+                | Effect::Resolved => self.log.push(effect),
+            }
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect, chain: &mut Chain) -> Option<Event> {
+        match &effect {
+            Effect::Watch { outpoint, from, .. } => drop(self.watched.insert(*outpoint, *from)),
+            Effect::Broadcast { tx, parents, coins } => {
+                self.broadcasts += 1;
+                for parent in parents {
+                    let _ = chain.submit(parent);
+                }
+                let tx = self.sign_coins(tx.clone(), coins, chain);
+                if let Err(cause) = chain.submit(&tx) {
+                    return Some(Event::Rejected { txid: tx.compute_txid(), cause });
+                }
+            }
+            Effect::LoadRevokedHtlcs { number } => {
+                let htlcs = self.states[number.0 as usize].clone();
+                return Some(Event::RevokedHtlcs { number: *number, htlcs });
+            }
+            Effect::NeedCoins { claim, amount } => {
+                let coins = self.coins.entry(*claim).or_default();
+                let have: Amount = coins.iter().map(|coin| coin.output.value).sum();
+                if have < *amount {
+                    self.next_coin += 1;
+                    // Each node's coins have names of their own.
+                    let mut name = wallet_key(&self.signer).x_only_public_key().0.serialize();
+                    name[0] = self.next_coin;
+                    let outpoint = OutPoint { txid: Txid::from_byte_array(name), vout: 0 };
+                    let script_pubkey = scripts::to_remote_p2wpkh(&wallet_key(&self.signer));
+                    let output = TxOut { value: *amount * 2, script_pubkey };
+                    chain.add(outpoint, output.clone());
+                    self.in_wallet += output.value;
+                    coins.push(FeeCoin { outpoint, output, witness_weight: bitcoin::Weight::from_wu(107) });
+                }
+                return Some(Event::Coins { claim: *claim, coins: coins.clone() });
+            }
+            Effect::ReleaseCoins(_)
+            | Effect::Fulfilled { .. }
+            | Effect::Failed { .. }
+            | Effect::Notice(_)
+            | Effect::Resolved => self.log.push(effect),
+        }
+        None
+    }
+
+    fn sign_coins(&self, mut tx: Transaction, coins: &[FeeCoin], chain: &Chain) -> Transaction {
+        for coin in coins {
+            assert_eq!(chain.output(&coin.outpoint), Some(coin.output.clone()));
+            let index = tx.input.iter().position(|input| input.previous_output == coin.outpoint).unwrap();
+            let sighash = bitcoin::sighash::SighashCache::new(&tx)
+                .p2wpkh_signature_hash(
+                    index,
+                    &coin.output.script_pubkey,
+                    coin.output.value,
+                    bitcoin::EcdsaSighashType::All,
+                )
+                .unwrap();
+            let signature = self.signer.sign_claim(&ClaimKey::Payment, &sighash.into()).unwrap();
+            let signature = bitcoin::ecdsa::Signature::sighash_all(signature);
+            tx.input[index].witness = bitcoin::Witness::p2wpkh(&signature, &wallet_key(&self.signer));
+        }
+        tx
+    }
+
+    /// A block: all spends of watched outputs, then the tip. New watches look into the same block again.
+    pub fn block(&mut self, txs: &[Transaction], chain: &mut Chain) {
+        let height = self.behind.unwrap_or(chain.tip);
+        let mut told = std::collections::BTreeSet::new();
+        loop {
+            let next = txs.iter().find(|tx| {
+                let watched = tx.input.iter().any(|input| self.watched.contains_key(&input.previous_output));
+                watched && !told.contains(&tx.compute_txid())
+            });
+            let Some(tx) = next else { break };
+            told.insert(tx.compute_txid());
+            self.handle(Event::Spent { tx: tx.clone(), height: Some(height) }, chain);
+        }
+        self.handle(Event::Tip, chain);
+    }
+
+    /// What the channel has given to this node's destination, the wallet's own coins left out.
+    pub fn gained(&self, chain: &Chain) -> i64 {
+        let coins = self.coins.values().flatten();
+        let unspent: Amount = coins.filter(|coin| chain.is_unspent(&coin.outpoint)).map(|coin| coin.output.value).sum();
+        let own = (self.in_wallet - unspent).to_sat();
+        chain.balance(&self.resolution.channel().destination).to_sat() as i64 - own as i64
+    }
+
+    pub fn fulfilled(&self, id: u64) -> bool {
+        self.log.iter().any(|effect| matches!(effect, Effect::Fulfilled { htlc, preimage: shown, .. } if htlc.0 == id && *shown == preimage(id)))
+    }
+
+    pub fn failed(&self, id: u64) -> bool {
+        self.log.iter().any(|effect| matches!(effect, Effect::Failed { htlc, .. } if htlc.0 == id))
+    }
+
+    pub fn is_resolved(&self) -> bool {
+        self.log.contains(&Effect::Resolved)
+    }
+}
+
+/// What is durable.
+#[derive(Default)]
+pub(in crate::onchain) struct Store(pub BTreeMap<Key, Vec<u8>>);
+
+impl Persist for Store {
+    type Error = std::convert::Infallible;
+
+    fn commit(&mut self, writes: Vec<Write>) -> Result<(), Self::Error> {
+        for write in writes {
+            match write {
+                Write::Put { key, value } => drop(self.0.insert(key, value)),
+                Write::Delete { key } => drop(self.0.remove(&key)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Through the commit gate.
+pub(super) fn commit(outbox: Outbox, store: &mut Store) -> Vec<Effect> {
+    let effects = Outbox::commit_all(vec![outbox], store).unwrap().into_iter().flatten();
+    let enforced = effects.map(|effect| match effect {
+        crate::channel::Effect::Enforce(effect) => *effect,
+        other => panic!("not the enforcement's: {other:?}"),
+    });
+    enforced.collect()
+}
+
+fn wallet_key(signer: &KeysSigner) -> secp256k1::PublicKey {
+    signer.basepoints().payment
+}
+
+/// Mines blocks and tells both nodes of each.
+pub(super) fn mine(count: u32, chain: &mut Chain, nodes: &mut [&mut Node]) {
+    for _ in 0..count {
+        let txs = chain.mine();
+        for node in nodes.iter_mut() {
+            node.block(&txs, chain);
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! Our invoices and the HTLCs that pay them.
+//!
+//! ```text
+//!            ┌── expires, or is cancelled ──► Canceled
+//!   Open ────┤
+//!            └── HTLCs for the whole amount are here ──► Settled   (durable before any of them is fulfilled)
+//! ```
+//!
+//! Promises:
+//! * A preimage is released only for HTLCs that together pay at least what was asked, with the invoice's secret
+//!   (BOLT 4, Payload for the Last Node), and only after the invoice is durably settled.
+//! * Parts wait for one another, and are failed together with `mpp_timeout` if the rest does not come
+//!   (BOLT 4, Basic Multi-Part Payments).
+//! * An HTLC that is seen again after a restart gets the same answer.
+
+use std::collections::HashMap;
+
+use crate::channel::{IncomingHtlc, Key, Outbox, Settlement};
+use crate::onion::{FailureMessage, ReceivePayload, SharedSecret, failure};
+use crate::types::{
+    ChannelId, CltvExpiry, Height, HtlcId, Msat, PaymentHash, PaymentPreimage, PaymentSecret, UnixTime,
+};
+
+use super::record;
+
+/// How long parts of a payment wait for the rest, in seconds (BOLT 4 asks for at least 60).
+pub const PART_TIMEOUT_SECONDS: u64 = 60;
+
+/// Blocks that an HTLC must still have when it arrives, so that we can claim it on the chain if we must: less than
+/// every invoice's `min_final_cltv_expiry_delta`.
+pub const CLAIM_MARGIN_BLOCKS: u32 = 9;
+
+/// An invoice that we made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invoice {
+    /// Counts our invoices, from 1.
+    pub index: u64,
+    pub payment_hash: PaymentHash,
+    pub preimage: PaymentPreimage,
+    pub payment_secret: PaymentSecret,
+    /// `None`: the payer chooses.
+    pub amount: Option<Msat>,
+    pub memo: String,
+    /// The invoice as the payer gets it (BOLT 11).
+    pub bolt11: String,
+    pub created: UnixTime,
+    pub expiry_seconds: u64,
+    pub min_final_cltv_expiry_delta: u32,
+    pub state: InvoiceState,
+}
+
+impl Invoice {
+    pub fn expires(&self) -> UnixTime {
+        UnixTime(self.created.0.saturating_add(self.expiry_seconds))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InvoiceState {
+    Open,
+    Settled(Settled),
+    Canceled,
+}
+
+/// How an invoice was paid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Counts settlements, from 1.
+    pub index: u64,
+    pub at: UnixTime,
+    pub amount: Msat,
+    pub htlcs: Vec<PaidBy>,
+}
+
+/// An HTLC that paid an invoice, or a part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PaidBy {
+    pub channel: ChannelId,
+    pub htlc: HtlcId,
+    pub amount: Msat,
+    pub cltv_expiry: CltvExpiry,
+}
+
+/// An HTLC whose onion ends here.
+#[derive(Clone, Debug)]
+pub struct Arrived {
+    pub htlc: IncomingHtlc,
+    pub payload: ReceivePayload,
+    /// What failures to the sender are encrypted with.
+    pub shared_secret: SharedSecret,
+}
+
+/// What the invoices ask their driver to do.
+#[derive(Clone, Debug)]
+pub enum InvoiceEffect {
+    /// Hand [`Event::Settle`](crate::channel::Event::Settle) to the channel.
+    Settle { channel: ChannelId, id: HtlcId, settlement: Settlement },
+    /// Tell whoever watches invoices.
+    Updated(Box<Invoice>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvoiceError {
+    #[error("there is an invoice for this payment hash already")]
+    Exists,
+    #[error("there is no open invoice with this payment hash")]
+    NotOpen,
+}
+
+/// Open invoices; those that are over live in the store alone.
+#[derive(Debug, Default)]
+pub struct Invoices {
+    open: HashMap<PaymentHash, Open>,
+    last_index: u64,
+    last_settle_index: u64,
+}
+
+#[derive(Debug)]
+struct Open {
+    invoice: Invoice,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+struct Part {
+    arrived: Arrived,
+    at: UnixTime,
+}
+
+impl Arrived {
+    /// What the sender will send in all parts together; without `payment_data` there is one part.
+    fn total(&self) -> Msat {
+        self.payload.payment_data.as_ref().map_or(self.payload.amt_to_forward, |data| data.total_msat)
+    }
+}
+
+impl Invoices {
+    /// From the stored records, in any order.
+    pub fn restore(records: impl IntoIterator<Item = Invoice>) -> Self {
+        let mut invoices = Self::default();
+        for invoice in records {
+            invoices.last_index = invoices.last_index.max(invoice.index);
+            match &invoice.state {
+                InvoiceState::Open => {
+                    invoices.open.insert(invoice.payment_hash, Open { invoice, parts: Vec::new() });
+                }
+                InvoiceState::Settled(settled) => {
+                    invoices.last_settle_index = invoices.last_settle_index.max(settled.index);
+                }
+                InvoiceState::Canceled => {}
+            }
+        }
+        invoices
+    }
+
+    /// The index that the next invoice will have.
+    pub fn next_index(&self) -> u64 {
+        self.last_index.saturating_add(1)
+    }
+
+    pub fn open(&self, hash: &PaymentHash) -> Option<&Invoice> {
+        self.open.get(hash).map(|open| &open.invoice)
+    }
+
+    /// Adds an invoice; its index must be [`Self::next_index`].
+    pub fn add(&mut self, invoice: Invoice) -> Result<Outbox<InvoiceEffect>, InvoiceError> {
+        if self.open.contains_key(&invoice.payment_hash) {
+            return Err(InvoiceError::Exists);
+        }
+        let mut outbox = Outbox::default();
+        outbox.put(Key::InvoiceIndex(invoice.payment_hash), invoice.index.to_be_bytes().to_vec());
+        save(&mut outbox, &invoice);
+        self.last_index = self.last_index.max(invoice.index);
+        self.open.insert(invoice.payment_hash, Open { invoice, parts: Vec::new() });
+        Ok(outbox)
+    }
+
+    /// Gives an open invoice up; parts that have arrived are failed.
+    pub fn cancel(&mut self, hash: &PaymentHash, height: Height) -> Result<Outbox<InvoiceEffect>, InvoiceError> {
+        let open = self.open.remove(hash).ok_or(InvoiceError::NotOpen)?;
+        let mut outbox = Outbox::default();
+        for part in &open.parts {
+            reject(&mut outbox, &part.arrived, &unknown(&part.arrived, height));
+        }
+        save(&mut outbox, &Invoice { state: InvoiceState::Canceled, ..open.invoice });
+        Ok(outbox)
+    }
+
+    /// An HTLC is irrevocably committed and ours to take. `stored` is the record of an invoice with its hash that is not
+    /// open any more.
+    pub fn arrived(
+        &mut self,
+        arrived: Arrived,
+        stored: Option<Invoice>,
+        now: UnixTime,
+        height: Height,
+    ) -> Outbox<InvoiceEffect> {
+        let mut outbox = Outbox::default();
+        let hash = arrived.htlc.payment_hash;
+        if let Some(Invoice { preimage, state: InvoiceState::Settled(settled), .. }) = &stored {
+            let known =
+                settled.htlcs.iter().any(|paid| paid.channel == arrived.htlc.channel && paid.htlc == arrived.htlc.id);
+            if known {
+                fulfill(&mut outbox, &arrived, *preimage);
+            } else {
+                reject(&mut outbox, &arrived, &unknown(&arrived, height));
+            }
+            return outbox;
+        }
+        if let Err(failure) = check_htlc(&arrived, height) {
+            reject(&mut outbox, &arrived, &failure);
+            return outbox;
+        }
+        let Some(open) = self.open.get_mut(&hash) else {
+            reject(&mut outbox, &arrived, &unknown(&arrived, height));
+            return outbox;
+        };
+        if !open.accepts(&arrived, now, height) {
+            reject(&mut outbox, &arrived, &unknown(&arrived, height));
+            return outbox;
+        }
+        let repeated = open
+            .parts
+            .iter()
+            .any(|part| part.arrived.htlc.channel == arrived.htlc.channel && part.arrived.htlc.id == arrived.htlc.id);
+        if !repeated {
+            open.parts.push(Part { arrived, at: now });
+        }
+        if open.is_whole() {
+            self.settle(hash, now, &mut outbox);
+        }
+        outbox
+    }
+
+    /// The time goes on: parts that wait too long are failed, invoices that nobody paid expire.
+    pub fn tick(&mut self, now: UnixTime, height: Height) -> Outbox<InvoiceEffect> {
+        let mut outbox = Outbox::default();
+        let mut expired = Vec::new();
+        for (hash, open) in &mut self.open {
+            let late = open.parts.iter().any(|part| now.0 >= part.at.0.saturating_add(PART_TIMEOUT_SECONDS));
+            let close_to_expiry = open.parts.iter().any(|part| check_htlc(&part.arrived, height).is_err());
+            if late || close_to_expiry {
+                for part in open.parts.drain(..) {
+                    reject(&mut outbox, &part.arrived, &FailureMessage::MppTimeout);
+                }
+            }
+            if open.parts.is_empty() && now > open.invoice.expires() {
+                expired.push(*hash);
+            }
+        }
+        for hash in expired {
+            if let Some(open) = self.open.remove(&hash) {
+                save(&mut outbox, &Invoice { state: InvoiceState::Canceled, ..open.invoice });
+            }
+        }
+        outbox
+    }
+
+    fn settle(&mut self, hash: PaymentHash, now: UnixTime, outbox: &mut Outbox<InvoiceEffect>) {
+        let Some(open) = self.open.remove(&hash) else { return };
+        self.last_settle_index = self.last_settle_index.saturating_add(1);
+        let htlcs: Vec<PaidBy> = open.parts.iter().map(|part| PaidBy::from(&part.arrived.htlc)).collect();
+        let settled = Settled {
+            index: self.last_settle_index,
+            at: now,
+            amount: Msat(htlcs.iter().fold(0, |sum, paid| sum.saturating_add(paid.amount.0))),
+            htlcs,
+        };
+        let invoice = Invoice { state: InvoiceState::Settled(settled), ..open.invoice };
+        for part in &open.parts {
+            fulfill(outbox, &part.arrived, invoice.preimage);
+        }
+        save(outbox, &invoice);
+    }
+}
+
+impl Open {
+    /// BOLT 4, Payload for the Last Node: the secret must match, the total must be enough and at most twice what was
+    /// asked, and all parts must name one total.
+    fn accepts(&self, arrived: &Arrived, now: UnixTime, height: Height) -> bool {
+        let invoice = &self.invoice;
+        let total = arrived.total();
+        let enough = invoice.amount.is_none_or(|asked| total >= asked && total.0 <= asked.0.saturating_mul(2));
+        let one_total = self.parts.iter().all(|part| part.arrived.total() == total);
+        let secret = arrived.payload.payment_data.as_ref().map(|data| data.payment_secret);
+        let in_time = arrived.htlc.cltv_expiry.0 >= height.0.saturating_add(invoice.min_final_cltv_expiry_delta);
+        secret == Some(invoice.payment_secret) && enough && one_total && in_time && now <= invoice.expires()
+    }
+
+    fn is_whole(&self) -> bool {
+        let here = self.parts.iter().fold(0_u64, |sum, part| sum.saturating_add(part.arrived.htlc.amount.0));
+        self.parts.first().is_some_and(|part| here >= part.arrived.total().0)
+    }
+}
+
+impl From<&IncomingHtlc> for PaidBy {
+    fn from(htlc: &IncomingHtlc) -> Self {
+        Self { channel: htlc.channel, htlc: htlc.id, amount: htlc.amount, cltv_expiry: htlc.cltv_expiry }
+    }
+}
+
+/// BOLT 4: what was promised to the last hop must be what arrived, and there must be time to claim it.
+fn check_htlc(arrived: &Arrived, height: Height) -> Result<(), FailureMessage> {
+    let (htlc, payload) = (&arrived.htlc, &arrived.payload);
+    if htlc.doomed.is_some() {
+        return Err(FailureMessage::TemporaryNodeFailure);
+    }
+    if htlc.amount < payload.amt_to_forward {
+        return Err(FailureMessage::FinalIncorrectHtlcAmount { incoming_htlc_amt: htlc.amount });
+    }
+    if htlc.cltv_expiry < payload.outgoing_cltv_value {
+        return Err(FailureMessage::FinalIncorrectCltvExpiry { cltv_expiry: htlc.cltv_expiry });
+    }
+    if htlc.cltv_expiry.0 <= height.0.saturating_add(CLAIM_MARGIN_BLOCKS) {
+        return Err(unknown(arrived, height));
+    }
+    Ok(())
+}
+
+fn unknown(arrived: &Arrived, height: Height) -> FailureMessage {
+    FailureMessage::IncorrectOrUnknownPaymentDetails { htlc_msat: arrived.htlc.amount, height }
+}
+
+fn fulfill(outbox: &mut Outbox<InvoiceEffect>, arrived: &Arrived, preimage: PaymentPreimage) {
+    outbox.emit(InvoiceEffect::Settle {
+        channel: arrived.htlc.channel,
+        id: arrived.htlc.id,
+        settlement: Settlement::Fulfill(preimage),
+    });
+}
+
+fn reject(outbox: &mut Outbox<InvoiceEffect>, arrived: &Arrived, failure: &FailureMessage) {
+    outbox.emit(InvoiceEffect::Settle {
+        channel: arrived.htlc.channel,
+        id: arrived.htlc.id,
+        settlement: Settlement::Fail { reason: failure::build(&arrived.shared_secret, failure) },
+    });
+}
+
+fn save(outbox: &mut Outbox<InvoiceEffect>, invoice: &Invoice) {
+    outbox.put(Key::Invoice(invoice.index), record::encode_invoice(invoice));
+    outbox.emit(InvoiceEffect::Updated(Box::new(invoice.clone())));
+}

@@ -1,0 +1,18 @@
+//! Payments from both ends: what asks for them, what pays them, and how they end.
+//!
+//! - [`invoice`]: BOLT 11, written and read through `lightning-invoice`.
+//! - [`incoming`]: our invoices, and the HTLCs that pay them.
+//! - [`outgoing`]: payments that we make, their attempts and outcomes.
+//! - [`route`]: a way through the network.
+//! - [`record`]: how invoices and payments are stored.
+
+pub mod incoming;
+pub mod invoice;
+pub mod outgoing;
+pub mod record;
+pub mod route;
+
+#[cfg(test)]
+mod tests;
+
+pub use invoice::{Description, HintHop, Invoice, InvoiceError, InvoiceNetwork, InvoiceRequest};

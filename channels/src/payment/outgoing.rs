@@ -1,0 +1,508 @@
+//! Payments that we make: one durable state machine for each payment hash.
+//!
+//! ```text
+//!   start ──► Pending ── FindRoutes ──► attempts, an HTLC each ──┬── all failed, none left to try ──► Failed(reason)
+//!                ▲                                               │
+//!                └────────── some failed, time is left ──────────┤
+//!                                                                └── any fulfilled ──► Succeeded(preimage)
+//! ```
+//!
+//! Promises:
+//! * One payment for each hash: a second `start` is refused while the first is pending or after it succeeded.
+//! * All parts that are under way together never carry more than was asked for.
+//! * An attempt is durable before its HTLC is offered, so that its outcome finds it after any crash.
+//! * A payment ends as `Succeeded` only with the preimage, and as `Failed` only once no HTLC of it can succeed.
+//! * After a restart nothing stays pending: attempts whose HTLC no channel has were never offered, or their failure
+//!   was lost with the crash; both count as failed.
+
+use std::collections::{HashMap, HashSet};
+
+use secp256k1::{PublicKey, SecretKey};
+
+use crate::channel::{AddHtlc, AttemptId, CannotAdd, HtlcFailure, Key, Origin, Outbox};
+use crate::onion::{self, ForwardPayload, PaymentData, ReceivePayload, failure, sphinx};
+use crate::types::{Msat, PaymentHash, PaymentPreimage, PaymentSecret, ShortChannelId, UnixTime};
+use crate::wire::OnionRoutingPacket;
+
+use super::record;
+use super::route::Route;
+
+/// What to pay, to whom, and within which limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaymentRequest {
+    pub payment_hash: PaymentHash,
+    pub destination: PublicKey,
+    pub amount: Msat,
+    pub payment_secret: Option<PaymentSecret>,
+    pub payment_metadata: Option<Vec<u8>>,
+    /// Blocks that the recipient wants to have left when the HTLC arrives.
+    pub final_cltv_delta: u32,
+    pub max_fee: Msat,
+    /// No new attempt is made after this.
+    pub deadline: UnixTime,
+    /// The invoice, if there is one (BOLT 11).
+    pub bolt11: String,
+}
+
+/// A payment and all its attempts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payment {
+    /// Counts our payments, from 1.
+    pub index: u64,
+    pub request: PaymentRequest,
+    pub created: UnixTime,
+    pub attempts: Vec<Attempt>,
+    pub state: PaymentState,
+}
+
+impl Payment {
+    /// Fees of the attempts that succeeded or may still.
+    pub fn fee(&self) -> Msat {
+        self.sum(|attempt| attempt.route.fee())
+    }
+
+    fn sum(&self, of: impl Fn(&Attempt) -> Msat) -> Msat {
+        let live = self.attempts.iter().filter(|attempt| !matches!(attempt.state, AttemptState::Failed(_)));
+        Msat(live.fold(0, |sum, attempt| sum.saturating_add(of(attempt).0)))
+    }
+
+    /// What no live attempt carries yet.
+    fn missing(&self) -> Msat {
+        self.request.amount.saturating_sub(self.sum(|attempt| attempt.route.last().amount))
+    }
+
+    fn is_in_flight(&self) -> bool {
+        self.attempts.iter().any(|attempt| attempt.state == AttemptState::InFlight)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PaymentState {
+    Pending,
+    Succeeded { preimage: PaymentPreimage, at: UnixTime },
+    Failed { reason: PaymentFailure, at: UnixTime },
+}
+
+/// Why a payment failed, as a person is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PaymentFailure {
+    #[error("it took too long; it can be tried again")]
+    Timeout,
+    #[error("no route with enough capacity was found; open or fill a channel, or try a smaller amount")]
+    NoRoute,
+    #[error("the recipient does not know this payment, or the amount or the invoice's secret is wrong")]
+    IncorrectPaymentDetails,
+    #[error("the balance in usable channels is too small; open a channel or wait for the peer to be online")]
+    InsufficientBalance,
+    #[error("it failed on the way")]
+    Error,
+}
+
+/// One HTLC of a payment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    pub id: AttemptId,
+    pub route: Route,
+    /// From this the onion's secrets follow again, so that a failure can be read after a restart.
+    pub session_key: SecretKey,
+    pub at: UnixTime,
+    pub state: AttemptState,
+}
+
+impl Attempt {
+    /// Who failed it, and why.
+    pub fn read(&self, failure: &HtlcFailure) -> AttemptFailure {
+        read_failure(self, failure)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttemptState {
+    InFlight,
+    Succeeded,
+    Failed(AttemptFailure),
+}
+
+/// Who failed an attempt: `0` is this node, `1` our peer, and so on; `None` if the failure cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptFailure {
+    pub source: Option<u8>,
+    pub code: u16,
+}
+
+/// What the payments ask their driver to do.
+#[derive(Clone, Debug)]
+pub enum PaymentEffect {
+    /// Find ways for `amount` with at most `max_fee`; answer with [`Payments::routes_found`] or [`Payments::no_route`].
+    FindRoutes { payment_hash: PaymentHash, request: Box<PaymentRequest>, amount: Msat, max_fee: Msat },
+    /// Hand the HTLC to a channel with this peer.
+    Offer { route: Box<Route>, htlc: Box<AddHtlc> },
+    /// Tell whoever tracks payments.
+    Updated(Box<Payment>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    #[error("this invoice is being paid already; `leyden trackpayment` follows it")]
+    InFlight,
+    #[error("this invoice has been paid already")]
+    AlreadyPaid,
+}
+
+/// Why a call on a payment had no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    #[error("no such payment is pending")]
+    NotPending,
+    #[error("the routes carry {got}, but only {missing} is missing")]
+    TooMuch { missing: Msat, got: Msat },
+    #[error("no onion can be built for this route: {0}")]
+    Onion(onion::OnionError),
+}
+
+/// Pending payments; those that are over live in the store alone.
+#[derive(Debug, Default)]
+pub struct Payments {
+    pending: HashMap<PaymentHash, Payment>,
+    by_attempt: HashMap<AttemptId, PaymentHash>,
+    /// Payments for which routes have been asked for and not come.
+    searching: HashSet<PaymentHash>,
+    last_index: u64,
+    last_attempt: u64,
+}
+
+impl Payments {
+    /// From the stored records, in any order.
+    pub fn restore(records: impl IntoIterator<Item = Payment>) -> Self {
+        let mut payments = Self::default();
+        for payment in records {
+            payments.last_index = payments.last_index.max(payment.index);
+            for attempt in &payment.attempts {
+                payments.last_attempt = payments.last_attempt.max(attempt.id.0);
+            }
+            if payment.state == PaymentState::Pending {
+                let hash = payment.request.payment_hash;
+                payments.by_attempt.extend(payment.attempts.iter().map(|attempt| (attempt.id, hash)));
+                payments.pending.insert(hash, payment);
+            }
+        }
+        payments
+    }
+
+    /// The index of the latest payment; 0 if there is none.
+    pub fn last_index(&self) -> u64 {
+        self.last_index
+    }
+
+    pub fn pending(&self, hash: &PaymentHash) -> Option<&Payment> {
+        self.pending.get(hash)
+    }
+
+    /// What a pending payment still has to find a way for, and what fees may be paid for that.
+    pub fn missing(&self, hash: &PaymentHash) -> Option<(Msat, Msat)> {
+        let payment = self.pending.get(hash)?;
+        Some((payment.missing(), payment.request.max_fee.saturating_sub(payment.fee())))
+    }
+
+    /// Begins a payment. `stored` is the record of an earlier one with the same hash that is over.
+    pub fn start(
+        &mut self,
+        request: PaymentRequest,
+        stored: Option<&Payment>,
+        now: UnixTime,
+    ) -> Result<Outbox<PaymentEffect>, StartError> {
+        let hash = request.payment_hash;
+        if self.pending.contains_key(&hash) {
+            return Err(StartError::InFlight);
+        }
+        match stored.map(|payment| &payment.state) {
+            Some(PaymentState::Succeeded { .. }) => return Err(StartError::AlreadyPaid),
+            // It has just ended and is being written: how, the record does not say yet.
+            Some(PaymentState::Pending) => return Err(StartError::InFlight),
+            Some(PaymentState::Failed { .. }) | None => {}
+        }
+        self.last_index = self.last_index.saturating_add(1);
+        let payment = Payment {
+            index: self.last_index,
+            request,
+            created: now,
+            attempts: Vec::new(),
+            state: PaymentState::Pending,
+        };
+        let mut outbox = Outbox::default();
+        outbox.put(Key::PaymentIndex(hash), payment.index.to_be_bytes().to_vec());
+        save(&mut outbox, &payment);
+        find_routes(&mut outbox, &payment);
+        self.searching.insert(hash);
+        self.pending.insert(hash, payment);
+        Ok(outbox)
+    }
+
+    /// Routes for what was asked, or for a part of it; an HTLC is made for each. `session_keys` gives a fresh secret for each onion.
+    pub fn routes_found(
+        &mut self,
+        hash: &PaymentHash,
+        routes: Vec<Route>,
+        mut session_keys: impl FnMut() -> SecretKey,
+        now: UnixTime,
+    ) -> Result<Outbox<PaymentEffect>, RouteError> {
+        self.searching.remove(hash);
+        if routes.is_empty() {
+            return Ok(self.no_route(hash, PaymentFailure::NoRoute, now));
+        }
+        let payment = self.pending.get_mut(hash).ok_or(RouteError::NotPending)?;
+        let got = Msat(routes.iter().fold(0, |sum, route| sum.saturating_add(route.last().amount.0)));
+        let missing = payment.missing();
+        if got > missing {
+            return Err(RouteError::TooMuch { missing, got });
+        }
+        // All onions before the first attempt: an attempt that is not offered would never end.
+        let mut ready = Vec::with_capacity(routes.len());
+        for route in routes {
+            let session_key = session_keys();
+            let onion = build_onion(&payment.request, &route, &session_key).map_err(RouteError::Onion)?;
+            ready.push((route, session_key, onion));
+        }
+        let mut outbox = Outbox::default();
+        for (route, session_key, onion) in ready {
+            self.last_attempt = self.last_attempt.saturating_add(1);
+            let id = AttemptId(self.last_attempt);
+            let first = route.first();
+            let htlc = AddHtlc {
+                origin: Origin::Payment(id),
+                amount: first.amount,
+                payment_hash: *hash,
+                cltv_expiry: first.cltv_expiry,
+                onion,
+                path_key: None,
+            };
+            outbox.emit(PaymentEffect::Offer { route: Box::new(route.clone()), htlc: Box::new(htlc) });
+            payment.attempts.push(Attempt { id, route, session_key, at: now, state: AttemptState::InFlight });
+            self.by_attempt.insert(id, *hash);
+        }
+        save(&mut outbox, payment);
+        // A part has failed while these routes were looked for.
+        if payment.missing() > Msat::ZERO && is_in_time(payment, now) {
+            find_routes(&mut outbox, payment);
+            self.searching.insert(*hash);
+        }
+        Ok(outbox)
+    }
+
+    /// There is no way for what was asked.
+    pub fn no_route(&mut self, hash: &PaymentHash, reason: PaymentFailure, now: UnixTime) -> Outbox<PaymentEffect> {
+        let mut outbox = Outbox::default();
+        self.searching.remove(hash);
+        if self.pending.get(hash).is_some_and(|payment| !payment.is_in_flight()) {
+            self.fail(hash, reason, now, &mut outbox);
+        }
+        outbox
+    }
+
+    /// An HTLC was fulfilled. Safe to repeat. The channel's own note of it is deleted in the commit that keeps it here.
+    pub fn fulfilled(&mut self, id: AttemptId, preimage: PaymentPreimage, now: UnixTime) -> Outbox<PaymentEffect> {
+        let mut outbox = Outbox::default();
+        outbox.delete(Key::Outcome(id));
+        let Some(hash) = self.by_attempt.get(&id).copied() else { return outbox };
+        let Some(payment) = self.pending.get_mut(&hash) else { return outbox };
+        if preimage.hash() != hash {
+            return outbox;
+        }
+        if let Some(attempt) = payment.attempts.iter_mut().find(|attempt| attempt.id == id) {
+            attempt.state = AttemptState::Succeeded;
+        }
+        // The recipient gave the proof away: the other parts will be taken too, and change nothing of the outcome.
+        payment.state = PaymentState::Succeeded { preimage, at: now };
+        save(&mut outbox, payment);
+        self.forget(&hash);
+        outbox
+    }
+
+    /// An HTLC failed for good. Safe to repeat.
+    pub fn failed(&mut self, id: AttemptId, failure: &HtlcFailure, now: UnixTime) -> Outbox<PaymentEffect> {
+        let failure = match self.attempt(id) {
+            Some(attempt) => read_failure(attempt, failure),
+            None => AttemptFailure { source: None, code: 0 },
+        };
+        self.end_attempt(id, failure, now)
+    }
+
+    /// The channel did not take the HTLC.
+    pub fn refused(&mut self, id: AttemptId, cause: &CannotAdd, now: UnixTime) -> Outbox<PaymentEffect> {
+        let code = match cause {
+            CannotAdd::Balance { .. } | CannotAdd::RemoteFee { .. } => INSUFFICIENT_BALANCE,
+            CannotAdd::State(_)
+            | CannotAdd::Offline
+            | CannotAdd::Disconnected
+            | CannotAdd::BelowMinimum { .. }
+            | CannotAdd::Expiry(_)
+            | CannotAdd::TooManyHtlcs { .. }
+            | CannotAdd::TooMuchInFlight { .. }
+            | CannotAdd::DustExposure { .. } => TEMPORARY_CHANNEL_FAILURE,
+        };
+        self.end_attempt(id, AttemptFailure { source: Some(0), code }, now)
+    }
+
+    /// After a restart: `alive` are the attempts whose HTLC is in a channel.
+    pub fn restarted(&mut self, alive: &HashSet<AttemptId>, now: UnixTime) -> Outbox<PaymentEffect> {
+        let mut outbox = Outbox::default();
+        let hashes: Vec<PaymentHash> = self.pending.keys().copied().collect();
+        for hash in hashes {
+            let Some(payment) = self.pending.get_mut(&hash) else { continue };
+            for attempt in &mut payment.attempts {
+                if attempt.state == AttemptState::InFlight && !alive.contains(&attempt.id) {
+                    let lost = AttemptFailure { source: Some(0), code: TEMPORARY_CHANNEL_FAILURE };
+                    attempt.state = AttemptState::Failed(lost);
+                }
+            }
+            if payment.is_in_flight() {
+                save(&mut outbox, payment);
+            } else {
+                // Whoever asked for it is not waiting any more, and must not be surprised by a late payment.
+                self.fail(&hash, PaymentFailure::Timeout, now, &mut outbox);
+            }
+        }
+        outbox
+    }
+
+    /// An attempt of a pending payment.
+    pub fn attempt(&self, id: AttemptId) -> Option<&Attempt> {
+        let payment = self.pending.get(self.by_attempt.get(&id)?)?;
+        payment.attempts.iter().find(|attempt| attempt.id == id)
+    }
+
+    fn end_attempt(&mut self, id: AttemptId, failure: AttemptFailure, now: UnixTime) -> Outbox<PaymentEffect> {
+        let mut outbox = Outbox::default();
+        outbox.delete(Key::Outcome(id));
+        let Some(hash) = self.by_attempt.get(&id).copied() else { return outbox };
+        let Some(payment) = self.pending.get_mut(&hash) else { return outbox };
+        let Some(attempt) = payment.attempts.iter_mut().find(|attempt| attempt.id == id) else { return outbox };
+        if attempt.state != AttemptState::InFlight {
+            return outbox;
+        }
+        let recipient = u8::try_from(attempt.route.hops().len()).ok();
+        let is_final = failure.source == recipient;
+        let reason = match failure.code {
+            INSUFFICIENT_BALANCE => PaymentFailure::InsufficientBalance,
+            _ if is_final => PaymentFailure::IncorrectPaymentDetails,
+            _ => PaymentFailure::Error,
+        };
+        attempt.state = AttemptState::Failed(failure);
+        let worth_another = !is_final && is_in_time(payment, now);
+        if worth_another {
+            save(&mut outbox, payment);
+            // One search at a time: two would each find routes for the whole of what is missing.
+            if self.searching.insert(hash) {
+                find_routes(&mut outbox, payment);
+            }
+        } else if payment.is_in_flight() {
+            save(&mut outbox, payment);
+        } else {
+            self.fail(&hash, reason, now, &mut outbox);
+        }
+        outbox
+    }
+
+    fn fail(&mut self, hash: &PaymentHash, reason: PaymentFailure, now: UnixTime, outbox: &mut Outbox<PaymentEffect>) {
+        let Some(payment) = self.pending.get_mut(hash) else { return };
+        payment.state = PaymentState::Failed { reason, at: now };
+        save(outbox, payment);
+        self.forget(hash);
+    }
+
+    fn forget(&mut self, hash: &PaymentHash) {
+        self.searching.remove(hash);
+        if let Some(payment) = self.pending.remove(hash) {
+            for attempt in &payment.attempts {
+                self.by_attempt.remove(&attempt.id);
+            }
+        }
+    }
+}
+
+/// Attempts after which a payment is given up, whatever time is left.
+const MAX_ATTEMPTS: usize = 100;
+
+/// A failure of our own that no node sends: no flag set, above all codes of BOLT 4.
+const INSUFFICIENT_BALANCE: u16 = 0x0fff;
+
+/// `permanent_channel_failure` without its flags (BOLT 4).
+const CHANNEL_FAILURE: u16 = 8;
+const TEMPORARY_CHANNEL_FAILURE: u16 = failure::UPDATE | 7;
+
+fn save(outbox: &mut Outbox<PaymentEffect>, payment: &Payment) {
+    outbox.put(Key::Payment(payment.index), record::encode_payment(payment));
+    outbox.emit(PaymentEffect::Updated(Box::new(payment.clone())));
+}
+
+/// Whether another attempt may be made.
+fn is_in_time(payment: &Payment, now: UnixTime) -> bool {
+    now < payment.request.deadline && payment.attempts.len() < MAX_ATTEMPTS
+}
+
+fn find_routes(outbox: &mut Outbox<PaymentEffect>, payment: &Payment) {
+    outbox.emit(PaymentEffect::FindRoutes {
+        payment_hash: payment.request.payment_hash,
+        request: Box::new(payment.request.clone()),
+        amount: payment.missing(),
+        max_fee: payment.request.max_fee.saturating_sub(payment.fee()),
+    });
+}
+
+/// BOLT 4, Payload Format: each node is told what to hand to the next one, the last what was meant for it.
+fn build_onion(
+    request: &PaymentRequest,
+    route: &Route,
+    session_key: &SecretKey,
+) -> Result<OnionRoutingPacket, onion::OnionError> {
+    let hops = route.hops();
+    let mut payloads: Vec<Vec<u8>> = hops
+        .iter()
+        .skip(1)
+        .map(|next| {
+            ForwardPayload {
+                amt_to_forward: next.amount,
+                outgoing_cltv_value: next.cltv_expiry,
+                // Only the first hop may come without a channel (see `Route::new`).
+                short_channel_id: next.channel.unwrap_or(ShortChannelId(0)),
+            }
+            .encode()
+        })
+        .collect();
+    let last = route.last();
+    let payment_data =
+        request.payment_secret.map(|payment_secret| PaymentData { payment_secret, total_msat: request.amount });
+    payloads.push(
+        ReceivePayload {
+            amt_to_forward: last.amount,
+            outgoing_cltv_value: last.cltv_expiry,
+            payment_data,
+            payment_metadata: request.payment_metadata.clone(),
+            keysend_preimage: None,
+            custom_records: Vec::new(),
+        }
+        .encode(),
+    );
+    let layers: Vec<sphinx::Hop<'_>> =
+        hops.iter().zip(&payloads).map(|(hop, payload)| sphinx::Hop { node: hop.node_id, payload }).collect();
+    sphinx::construct(session_key, &layers, &request.payment_hash).map(|built| built.packet)
+}
+
+/// Who failed the attempt, and why.
+fn read_failure(attempt: &Attempt, failure: &HtlcFailure) -> AttemptFailure {
+    match failure {
+        HtlcFailure::Remote { reason } => {
+            let nodes: Vec<PublicKey> = attempt.route.hops().iter().map(|hop| hop.node_id).collect();
+            let read = sphinx::shared_secrets(&attempt.session_key, &nodes)
+                .ok()
+                .and_then(|secrets| failure::decrypt(&secrets, reason.clone()));
+            match read {
+                Some(read) => AttemptFailure { source: u8::try_from(read.hop + 1).ok(), code: read.failure.code() },
+                None => AttemptFailure { source: None, code: 0 },
+            }
+        }
+        // Our peer could not read the onion.
+        HtlcFailure::Malformed { failure_code, .. } => AttemptFailure { source: Some(1), code: *failure_code },
+        HtlcFailure::NotOnChain => AttemptFailure { source: Some(0), code: failure::PERM | CHANNEL_FAILURE },
+    }
+}

@@ -1,0 +1,396 @@
+//! How invoices and payments are stored.
+//!
+//! A record is a format byte, then the fields in the order of the struct, each as in BOLT 1; options are a byte and
+//! the value, lists a count and the values. A record of a newer format is refused, never guessed at.
+
+use secp256k1::{PublicKey, SecretKey};
+
+use crate::channel::AttemptId;
+use crate::types::UnixTime;
+use crate::wire::codec::{DecodeError, Field, Reader};
+
+use super::incoming::{Invoice, InvoiceState, PaidBy, Settled};
+use super::outgoing::{Attempt, AttemptFailure, AttemptState, Payment, PaymentFailure, PaymentRequest, PaymentState};
+use super::route::{Hop, Route};
+
+const FORMAT: u8 = 1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    #[error("the record has format {found}, this program knows {FORMAT}: it was written by a newer one")]
+    Newer { found: u8 },
+    #[error("the record is damaged: {0}")]
+    Damaged(#[from] DecodeError),
+    #[error("the record is damaged: {0} has no meaning")]
+    Meaningless(&'static str),
+}
+
+pub fn encode_invoice(invoice: &Invoice) -> Vec<u8> {
+    encode(|out| put_invoice(out, invoice))
+}
+
+pub fn decode_invoice(bytes: &[u8]) -> Result<Invoice, RecordError> {
+    decode(bytes, take_invoice)
+}
+
+pub fn encode_payment(payment: &Payment) -> Vec<u8> {
+    encode(|out| put_payment(out, payment))
+}
+
+pub fn decode_payment(bytes: &[u8]) -> Result<Payment, RecordError> {
+    decode(bytes, take_payment)
+}
+
+fn encode(fill: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = vec![FORMAT];
+    fill(&mut out);
+    out
+}
+
+fn decode<T>(bytes: &[u8], take: impl FnOnce(&mut Reader<'_>) -> Result<T, RecordError>) -> Result<T, RecordError> {
+    let mut reader = Reader::new(bytes);
+    let found = reader.field::<u8>()?;
+    if found != FORMAT {
+        return Err(RecordError::Newer { found });
+    }
+    let value = take(&mut reader)?;
+    reader.finish()?;
+    Ok(value)
+}
+
+fn put_invoice(out: &mut Vec<u8>, invoice: &Invoice) {
+    let Invoice {
+        index,
+        payment_hash,
+        preimage,
+        payment_secret,
+        amount,
+        memo,
+        bolt11,
+        created,
+        expiry_seconds,
+        min_final_cltv_expiry_delta,
+        state,
+    } = invoice;
+    index.write(out);
+    payment_hash.write(out);
+    preimage.write(out);
+    payment_secret.write(out);
+    put_option(out, amount.as_ref());
+    put_text(out, memo);
+    put_text(out, bolt11);
+    created.0.write(out);
+    expiry_seconds.write(out);
+    min_final_cltv_expiry_delta.write(out);
+    match state {
+        InvoiceState::Open => 0_u8.write(out),
+        InvoiceState::Settled(Settled { index, at, amount, htlcs }) => {
+            1_u8.write(out);
+            index.write(out);
+            at.0.write(out);
+            amount.write(out);
+            put_list(out, htlcs, |out, paid| {
+                paid.channel.write(out);
+                paid.htlc.write(out);
+                paid.amount.write(out);
+                paid.cltv_expiry.write(out);
+            });
+        }
+        InvoiceState::Canceled => 2_u8.write(out),
+    }
+}
+
+fn take_invoice(reader: &mut Reader<'_>) -> Result<Invoice, RecordError> {
+    Ok(Invoice {
+        index: reader.field()?,
+        payment_hash: reader.field()?,
+        preimage: reader.field()?,
+        payment_secret: reader.field()?,
+        amount: take_option(reader)?,
+        memo: take_text(reader)?,
+        bolt11: take_text(reader)?,
+        created: UnixTime(reader.field()?),
+        expiry_seconds: reader.field()?,
+        min_final_cltv_expiry_delta: reader.field()?,
+        state: match reader.field::<u8>()? {
+            0 => InvoiceState::Open,
+            1 => InvoiceState::Settled(Settled {
+                index: reader.field()?,
+                at: UnixTime(reader.field()?),
+                amount: reader.field()?,
+                htlcs: take_list(reader, |reader| {
+                    Ok(PaidBy {
+                        channel: reader.field()?,
+                        htlc: reader.field()?,
+                        amount: reader.field()?,
+                        cltv_expiry: reader.field()?,
+                    })
+                })?,
+            }),
+            2 => InvoiceState::Canceled,
+            _ => return Err(RecordError::Meaningless("the state of an invoice")),
+        },
+    })
+}
+
+fn put_payment(out: &mut Vec<u8>, payment: &Payment) {
+    let Payment { index, request, created, attempts, state } = payment;
+    index.write(out);
+    let PaymentRequest {
+        payment_hash,
+        destination,
+        amount,
+        payment_secret,
+        payment_metadata,
+        final_cltv_delta,
+        max_fee,
+        deadline,
+        bolt11,
+    } = request;
+    payment_hash.write(out);
+    destination.write(out);
+    amount.write(out);
+    put_option(out, payment_secret.as_ref());
+    put_option(out, payment_metadata.as_ref());
+    final_cltv_delta.write(out);
+    max_fee.write(out);
+    deadline.0.write(out);
+    put_text(out, bolt11);
+    created.0.write(out);
+    put_list(out, attempts, put_attempt);
+    match state {
+        PaymentState::Pending => 0_u8.write(out),
+        PaymentState::Succeeded { preimage, at } => {
+            1_u8.write(out);
+            preimage.write(out);
+            at.0.write(out);
+        }
+        PaymentState::Failed { reason, at } => {
+            2_u8.write(out);
+            let reason: u8 = match reason {
+                PaymentFailure::Timeout => 0,
+                PaymentFailure::NoRoute => 1,
+                PaymentFailure::IncorrectPaymentDetails => 2,
+                PaymentFailure::InsufficientBalance => 3,
+                PaymentFailure::Error => 4,
+            };
+            reason.write(out);
+            at.0.write(out);
+        }
+    }
+}
+
+fn take_payment(reader: &mut Reader<'_>) -> Result<Payment, RecordError> {
+    let index = reader.field()?;
+    let request = PaymentRequest {
+        payment_hash: reader.field()?,
+        destination: reader.field()?,
+        amount: reader.field()?,
+        payment_secret: take_option(reader)?,
+        payment_metadata: take_option(reader)?,
+        final_cltv_delta: reader.field()?,
+        max_fee: reader.field()?,
+        deadline: UnixTime(reader.field()?),
+        bolt11: take_text(reader)?,
+    };
+    Ok(Payment {
+        index,
+        request,
+        created: UnixTime(reader.field()?),
+        attempts: take_list(reader, take_attempt)?,
+        state: match reader.field::<u8>()? {
+            0 => PaymentState::Pending,
+            1 => PaymentState::Succeeded { preimage: reader.field()?, at: UnixTime(reader.field()?) },
+            2 => {
+                let reason = match reader.field::<u8>()? {
+                    0 => PaymentFailure::Timeout,
+                    1 => PaymentFailure::NoRoute,
+                    2 => PaymentFailure::IncorrectPaymentDetails,
+                    3 => PaymentFailure::InsufficientBalance,
+                    4 => PaymentFailure::Error,
+                    _ => return Err(RecordError::Meaningless("why a payment failed")),
+                };
+                PaymentState::Failed { reason, at: UnixTime(reader.field()?) }
+            }
+            _ => return Err(RecordError::Meaningless("the state of a payment")),
+        },
+    })
+}
+
+fn put_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
+    let Attempt { id, route, session_key, at, state } = attempt;
+    id.0.write(out);
+    put_list(out, route.hops(), |out, hop| {
+        let Hop { node_id, channel, amount, cltv_expiry } = hop;
+        node_id.write(out);
+        put_option(out, channel.as_ref());
+        amount.write(out);
+        cltv_expiry.write(out);
+    });
+    session_key.secret_bytes().write(out);
+    at.0.write(out);
+    match state {
+        AttemptState::InFlight => 0_u8.write(out),
+        AttemptState::Succeeded => 1_u8.write(out),
+        AttemptState::Failed(AttemptFailure { source, code }) => {
+            2_u8.write(out);
+            put_option(out, source.as_ref());
+            code.write(out);
+        }
+    }
+}
+
+fn take_attempt(reader: &mut Reader<'_>) -> Result<Attempt, RecordError> {
+    let id = AttemptId(reader.field()?);
+    let hops = take_list(reader, |reader| {
+        Ok(Hop {
+            node_id: reader.field::<PublicKey>()?,
+            channel: take_option(reader)?,
+            amount: reader.field()?,
+            cltv_expiry: reader.field()?,
+        })
+    })?;
+    Ok(Attempt {
+        id,
+        route: Route::new(hops).ok_or(RecordError::Meaningless("a route"))?,
+        session_key: SecretKey::from_slice(&reader.array::<32>()?)
+            .map_err(|_| RecordError::Meaningless("a session key"))?,
+        at: UnixTime(reader.field()?),
+        state: match reader.field::<u8>()? {
+            0 => AttemptState::InFlight,
+            1 => AttemptState::Succeeded,
+            2 => AttemptState::Failed(AttemptFailure { source: take_option(reader)?, code: reader.field()? }),
+            _ => return Err(RecordError::Meaningless("the state of an attempt")),
+        },
+    })
+}
+
+fn put_option<T: Field>(out: &mut Vec<u8>, value: Option<&T>) {
+    u8::from(value.is_some()).write(out);
+    if let Some(value) = value {
+        value.write(out);
+    }
+}
+
+fn take_option<T: Field>(reader: &mut Reader<'_>) -> Result<Option<T>, RecordError> {
+    match reader.field::<u8>()? {
+        0 => Ok(None),
+        1 => Ok(Some(reader.field()?)),
+        _ => Err(RecordError::Meaningless("an option")),
+    }
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    (text.len() as u32).write(out);
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn take_text(reader: &mut Reader<'_>) -> Result<String, RecordError> {
+    let length = reader.field::<u32>()? as usize;
+    let bytes = reader.bytes(length)?;
+    String::from_utf8(bytes.to_vec()).map_err(|_| RecordError::Damaged(DecodeError::NotUtf8))
+}
+
+fn put_list<T>(out: &mut Vec<u8>, items: &[T], put: impl Fn(&mut Vec<u8>, &T)) {
+    (items.len() as u32).write(out);
+    for item in items {
+        put(out, item);
+    }
+}
+
+fn take_list<T>(
+    reader: &mut Reader<'_>,
+    take: impl Fn(&mut Reader<'_>) -> Result<T, RecordError>,
+) -> Result<Vec<T>, RecordError> {
+    let count = reader.field::<u32>()?;
+    (0..count).map(|_| take(reader)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use secp256k1::SECP256K1;
+
+    use super::*;
+    use crate::types::{ChannelId, CltvExpiry, HtlcId, Msat, PaymentPreimage, PaymentSecret, ShortChannelId};
+
+    fn payment(state: PaymentState) -> Payment {
+        let session_key = SecretKey::from_slice(&[3; 32]).unwrap();
+        let hop = Hop {
+            node_id: session_key.public_key(SECP256K1),
+            channel: Some(ShortChannelId(77)),
+            amount: Msat(1000),
+            cltv_expiry: CltvExpiry(144),
+        };
+        let attempt = |id, state| Attempt {
+            id: AttemptId(id),
+            route: Route::new(vec![Hop { channel: None, ..hop.clone() }, hop.clone()]).unwrap(),
+            session_key,
+            at: UnixTime(9),
+            state,
+        };
+        let preimage = PaymentPreimage([8; 32]);
+        Payment {
+            index: 4,
+            request: PaymentRequest {
+                payment_hash: preimage.hash(),
+                destination: hop.node_id,
+                amount: Msat(1000),
+                payment_secret: Some(PaymentSecret([1; 32])),
+                payment_metadata: None,
+                final_cltv_delta: 18,
+                max_fee: Msat(5),
+                deadline: UnixTime(60),
+                bolt11: "lnbcrt1".into(),
+            },
+            created: UnixTime(5),
+            attempts: vec![
+                attempt(1, AttemptState::InFlight),
+                attempt(2, AttemptState::Succeeded),
+                attempt(3, AttemptState::Failed(AttemptFailure { source: Some(2), code: 0x400f })),
+            ],
+            state,
+        }
+    }
+
+    #[test]
+    fn payments_round_trip_in_every_state() {
+        let at = UnixTime(10);
+        for state in [
+            PaymentState::Pending,
+            PaymentState::Succeeded { preimage: PaymentPreimage([8; 32]), at },
+            PaymentState::Failed { reason: PaymentFailure::NoRoute, at },
+        ] {
+            let payment = payment(state);
+            assert_eq!(decode_payment(&encode_payment(&payment)).unwrap(), payment);
+        }
+    }
+
+    #[test]
+    fn invoices_round_trip_and_nothing_shorter_is_taken() {
+        let preimage = PaymentPreimage([8; 32]);
+        let paid =
+            PaidBy { channel: ChannelId([4; 32]), htlc: HtlcId(6), amount: Msat(21), cltv_expiry: CltvExpiry(500) };
+        let settled = Settled { index: 2, at: UnixTime(99), amount: Msat(21), htlcs: vec![paid] };
+        for state in [InvoiceState::Open, InvoiceState::Settled(settled.clone()), InvoiceState::Canceled] {
+            let invoice = Invoice {
+                index: 7,
+                payment_hash: preimage.hash(),
+                preimage,
+                payment_secret: PaymentSecret([2; 32]),
+                amount: Some(Msat(20)),
+                memo: "tea".into(),
+                bolt11: "lnbcrt…".into(),
+                created: UnixTime(1),
+                expiry_seconds: 3600,
+                min_final_cltv_expiry_delta: 18,
+                state,
+            };
+            let bytes = encode_invoice(&invoice);
+            assert_eq!(decode_invoice(&bytes).unwrap(), invoice);
+            for length in 0..bytes.len() {
+                assert!(decode_invoice(&bytes[..length]).is_err());
+            }
+            assert_eq!(decode_invoice(&[&[9], &bytes[1..]].concat()), Err(RecordError::Newer { found: 9 }));
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Payments that we make: what may happen twice, at once, or too late.
+
+use secp256k1::{PublicKey, SECP256K1, SecretKey};
+
+use super::outgoing::*;
+use super::route::{Hop, Route};
+use crate::channel::{AttemptId, CannotAdd, HtlcFailure, Outbox, Persist, Write};
+use crate::types::*;
+
+struct Nowhere;
+
+impl Persist for Nowhere {
+    type Error = std::convert::Infallible;
+
+    fn commit(&mut self, _: Vec<Write>) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
+
+const NOW: UnixTime = UnixTime(1_000);
+const PREIMAGE: PaymentPreimage = PaymentPreimage([7; 32]);
+
+fn effects(outbox: Outbox<PaymentEffect>) -> Vec<PaymentEffect> {
+    Outbox::commit_all(vec![outbox], &mut Nowhere).unwrap().into_iter().flatten().collect()
+}
+
+/// The amounts that routes are asked for.
+fn searches(effects: &[PaymentEffect]) -> Vec<Msat> {
+    let of = |effect: &PaymentEffect| match effect {
+        PaymentEffect::FindRoutes { amount, .. } => Some(*amount),
+        PaymentEffect::Offer { .. } | PaymentEffect::Updated(_) => None,
+    };
+    effects.iter().filter_map(of).collect()
+}
+
+fn latest(effects: &[PaymentEffect]) -> Payment {
+    let of = |effect: &PaymentEffect| match effect {
+        PaymentEffect::Updated(payment) => Some(payment.as_ref().clone()),
+        PaymentEffect::FindRoutes { .. } | PaymentEffect::Offer { .. } => None,
+    };
+    effects.iter().rev().find_map(of).unwrap()
+}
+
+fn session_key() -> SecretKey {
+    SecretKey::from_slice(&[3; 32]).unwrap()
+}
+
+fn node(byte: u8) -> PublicKey {
+    SecretKey::from_slice(&[byte; 32]).unwrap().public_key(SECP256K1)
+}
+
+fn request(amount: Msat) -> PaymentRequest {
+    PaymentRequest {
+        payment_hash: PREIMAGE.hash(),
+        destination: node(9),
+        amount,
+        payment_secret: Some(PaymentSecret([1; 32])),
+        payment_metadata: None,
+        final_cltv_delta: 18,
+        max_fee: Msat::ZERO,
+        deadline: UnixTime(NOW.0 + 60),
+        bolt11: String::new(),
+    }
+}
+
+fn route(amount: u64, hops: u8) -> Route {
+    let hop = |byte| Hop {
+        node_id: node(byte),
+        channel: Some(ShortChannelId(u64::from(byte))),
+        amount: Msat(amount),
+        cltv_expiry: CltvExpiry(200),
+    };
+    Route::new((0..hops).map(|index| hop(9 + index)).collect()).unwrap()
+}
+
+/// A payment of 1000 under way in parts of 400 and 600.
+fn in_two_parts() -> Payments {
+    let mut payments = Payments::default();
+    effects(payments.start(request(Msat(1_000)), None, NOW).unwrap());
+    let hash = PREIMAGE.hash();
+    effects(payments.routes_found(&hash, vec![route(400, 1), route(600, 1)], session_key, NOW).unwrap());
+    payments
+}
+
+fn refuse(payments: &mut Payments, attempt: u64) -> Vec<PaymentEffect> {
+    effects(payments.refused(AttemptId(attempt), &CannotAdd::Offline, NOW))
+}
+
+#[test]
+fn a_payment_whose_end_is_not_written_yet_is_not_begun_again() {
+    let mut payments = Payments::default();
+    let pending = latest(&effects(payments.start(request(Msat(1_000)), None, NOW).unwrap()));
+    effects(payments.routes_found(&PREIMAGE.hash(), vec![route(1_000, 1)], session_key, NOW).unwrap());
+    let _unwritten = payments.fulfilled(AttemptId(1), PREIMAGE, NOW);
+    // The store still has the record from before.
+    assert_eq!(payments.start(request(Msat(1_000)), Some(&pending), NOW).unwrap_err(), StartError::InFlight);
+}
+
+#[test]
+fn parts_that_fail_together_are_looked_for_one_search_at_a_time() {
+    let mut payments = in_two_parts();
+    assert_eq!(searches(&refuse(&mut payments, 1)), [Msat(400)]);
+    assert_eq!(searches(&refuse(&mut payments, 2)), [], "the first search is still under way");
+    let hash = PREIMAGE.hash();
+    let found = effects(payments.routes_found(&hash, vec![route(400, 1)], session_key, NOW).unwrap());
+    assert_eq!(searches(&found), [Msat(600)]);
+    let found = effects(payments.routes_found(&hash, vec![route(600, 1)], session_key, NOW).unwrap());
+    assert_eq!(searches(&found), []);
+    assert_eq!(latest(&found).attempts.iter().filter(|one| one.state == AttemptState::InFlight).count(), 2);
+}
+
+#[test]
+fn routes_for_more_than_is_missing_are_refused() {
+    let mut payments = in_two_parts();
+    refuse(&mut payments, 1);
+    let error = payments.routes_found(&PREIMAGE.hash(), vec![route(401, 1)], session_key, NOW).unwrap_err();
+    assert_eq!(error, RouteError::TooMuch { missing: Msat(400), got: Msat(401) });
+}
+
+#[test]
+fn a_route_without_an_onion_leaves_no_attempt_behind() {
+    let mut payments = Payments::default();
+    let request = PaymentRequest { payment_metadata: Some(vec![0; 1_100]), ..request(Msat(1_000)) };
+    effects(payments.start(request, None, NOW).unwrap());
+    let hash = PREIMAGE.hash();
+    let routes = vec![route(400, 1), route(600, 20)];
+    let error = payments.routes_found(&hash, routes, session_key, NOW).unwrap_err();
+    assert!(matches!(error, RouteError::Onion(_)), "{error:?}");
+    let failed = latest(&effects(payments.no_route(&hash, PaymentFailure::NoRoute, NOW)));
+    assert!(matches!(failed.state, PaymentState::Failed { reason: PaymentFailure::NoRoute, .. }));
+}
+
+#[test]
+fn no_routes_at_all_end_a_payment() {
+    let mut payments = Payments::default();
+    effects(payments.start(request(Msat(1_000)), None, NOW).unwrap());
+    let failed = latest(&effects(payments.routes_found(&PREIMAGE.hash(), vec![], session_key, NOW).unwrap()));
+    assert!(matches!(failed.state, PaymentState::Failed { reason: PaymentFailure::NoRoute, .. }));
+}
+
+#[test]
+fn a_payment_fails_only_when_its_last_part_has_failed_and_succeeds_with_any() {
+    let failure = HtlcFailure::NotOnChain;
+    let late = UnixTime(NOW.0 + 61);
+    let mut payments = in_two_parts();
+    let first = latest(&effects(payments.failed(AttemptId(1), &failure, late)));
+    assert_eq!(first.state, PaymentState::Pending);
+    let second = latest(&effects(payments.failed(AttemptId(2), &failure, late)));
+    assert!(matches!(second.state, PaymentState::Failed { .. }));
+
+    let mut payments = in_two_parts();
+    effects(payments.failed(AttemptId(1), &failure, late));
+    let paid = latest(&effects(payments.fulfilled(AttemptId(2), PREIMAGE, late)));
+    assert!(matches!(paid.state, PaymentState::Succeeded { preimage: PREIMAGE, .. }));
+    assert!(effects(payments.failed(AttemptId(2), &failure, late)).is_empty(), "a failure after the preimage");
+}

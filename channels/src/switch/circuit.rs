@@ -1,0 +1,183 @@
+//! Forwards that are on their way, and the way back.
+//!
+//! ```text
+//!   incoming HTLC ──► Circuit ──Offer──► outgoing HTLC, whose Origin is the incoming one: stored there, only there
+//!        ▲               │
+//!        │               ├── fulfilled: the preimage as it is
+//!        └── settle ◄────┼── failed: one more layer around what came from further on
+//!                        ├── failed, because the next hop could not read the onion: told in our name
+//!                        └── refused by every channel: our own failure
+//! ```
+//!
+//! A circuit lives in memory alone. After a restart it is made again from the incoming HTLC, which its channel keeps
+//! with its onion until it is settled: so the secret for the way back needs no storage of its own.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::channel::{AddHtlc, CannotAdd, HtlcFailure, Origin, Settlement};
+use crate::onion::{self, FailureMessage, ForwardPayload};
+use crate::types::{ChannelId, CltvExpiry, HtlcId, Msat, NodeId};
+
+use super::forward::ReturnPath;
+use super::policy::Limits;
+
+/// An HTLC of one of our channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HtlcRef {
+    pub channel: ChannelId,
+    pub id: HtlcId,
+}
+
+impl HtlcRef {
+    /// The origin of an HTLC that forwards this one.
+    pub const fn origin(self) -> Origin {
+        Origin::Forward { channel: self.channel, htlc: self.id }
+    }
+
+    /// The incoming HTLC that an outgoing one forwards; `None` for a payment of this node.
+    pub const fn of_origin(origin: Origin) -> Option<Self> {
+        match origin {
+            Origin::Payment(_) => None,
+            Origin::Forward { channel, htlc } => Some(Self { channel, id: htlc }),
+        }
+    }
+}
+
+/// One side of a forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leg {
+    pub channel: ChannelId,
+    pub amount: Msat,
+    pub cltv_expiry: CltvExpiry,
+}
+
+/// A forward that is on its way.
+#[derive(Debug)]
+pub(super) struct Circuit {
+    pub back: ReturnPath,
+    /// The neighbour that sent it; `None` if its channel is gone already.
+    pub from: Option<NodeId>,
+    pub incoming: Leg,
+    pub outgoing: Leg,
+    /// Where and how it goes on if the channel that it was offered to refuses it.
+    pub otherwise: Option<Otherwise>,
+    /// Under which its onion is remembered; `None` if it was found after a restart and the row is not known.
+    pub onion: Option<super::replay::OnionKey>,
+}
+
+#[derive(Debug)]
+pub(super) struct Otherwise {
+    pub payload: ForwardPayload,
+    /// Only as long as there are other channels: it carries the next packet.
+    pub add: Option<Box<AddHtlc>>,
+    /// The channels not tried yet, the next one last.
+    pub channels: Vec<ChannelId>,
+}
+
+/// The way of an outgoing HTLC's failure to the sender of the incoming one.
+pub(super) fn settlement_of(failure: HtlcFailure, back: &ReturnPath) -> Settlement {
+    match (failure, back) {
+        (HtlcFailure::Remote { mut reason }, ReturnPath::Onion(secret)) => {
+            onion::failure::wrap(secret, &mut reason);
+            Settlement::Fail { reason }
+        }
+        (HtlcFailure::Remote { .. }, ReturnPath::Plain { .. }) => back.fail(&FailureMessage::TemporaryNodeFailure),
+        // BOLT 2: an update_fail_malformed_htlc goes on as an update_fail_htlc of ours, with the same code and hash. A
+        // code without BADONION does not get here: the channel holds it for a wrong of the peer's.
+        (HtlcFailure::Malformed { sha256_of_onion, failure_code }, _) => {
+            let failure = FailureMessage::from_malformed(failure_code, sha256_of_onion);
+            back.fail(&failure.unwrap_or(FailureMessage::TemporaryChannelFailure { channel_update: Vec::new() }))
+        }
+        // BOLT 5, HTLC outputs: a channel that closed without the HTLC is gone for good.
+        (HtlcFailure::NotOnChain, _) => back.fail(&FailureMessage::PermanentChannelFailure),
+    }
+}
+
+/// All forwards that are on their way, and what each neighbour has on each channel.
+#[derive(Debug, Default)]
+pub(super) struct Circuits {
+    by_incoming: HashMap<HtlcRef, Circuit>,
+    held: BTreeMap<(NodeId, ChannelId), Held>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    count: usize,
+    value: Msat,
+}
+
+impl Circuits {
+    pub fn contains(&self, incoming: &HtlcRef) -> bool {
+        self.by_incoming.contains_key(incoming)
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_incoming.len()
+    }
+
+    pub fn incoming_expiry(&self, incoming: &HtlcRef) -> Option<CltvExpiry> {
+        self.by_incoming.get(incoming).map(|circuit| circuit.incoming.cltv_expiry)
+    }
+
+    pub fn insert(&mut self, incoming: HtlcRef, circuit: Circuit) {
+        self.hold(&circuit);
+        self.by_incoming.insert(incoming, circuit);
+    }
+
+    pub fn remove(&mut self, incoming: &HtlcRef) -> Option<Circuit> {
+        let circuit = self.by_incoming.remove(incoming)?;
+        self.release(&circuit);
+        Some(circuit)
+    }
+
+    /// The channel that a circuit was offered to refused it. The next one to try, or the circuit's end.
+    pub fn refused(&mut self, incoming: &HtlcRef, cause: &CannotAdd) -> Option<Refused> {
+        let mut circuit = self.remove(incoming)?;
+        let next = circuit.otherwise.as_mut().and_then(|otherwise| {
+            // An expiry that one channel does not take, none does.
+            let hopeless = matches!(cause, CannotAdd::Expiry(_));
+            let channel = if hopeless { None } else { otherwise.channels.pop() }?;
+            Some((channel, otherwise.add.clone()?))
+        });
+        Some(match next {
+            Some((channel, add)) => {
+                circuit.outgoing.channel = channel;
+                self.insert(*incoming, circuit);
+                Refused::Offer { channel, add }
+            }
+            None => Refused::Over(Box::new(circuit)),
+        })
+    }
+
+    /// Whether `from` may have one more HTLC of `amount` leave through a channel of that size.
+    pub fn has_room(&self, from: NodeId, to: &super::link::Link, amount: Msat, limits: &Limits) -> bool {
+        let held = self.held.get(&(from, to.channel)).copied().unwrap_or_default();
+        let value = held.value.0.saturating_add(amount.0);
+        held.count < limits.slots(to.slots) && value <= limits.value(to.capacity).0
+    }
+
+    fn hold(&mut self, circuit: &Circuit) {
+        let Some(from) = circuit.from else { return };
+        let held = self.held.entry((from, circuit.outgoing.channel)).or_default();
+        held.count = held.count.saturating_add(1);
+        held.value = Msat(held.value.0.saturating_add(circuit.outgoing.amount.0));
+    }
+
+    fn release(&mut self, circuit: &Circuit) {
+        let Some(from) = circuit.from else { return };
+        let key = (from, circuit.outgoing.channel);
+        if let Some(held) = self.held.get_mut(&key) {
+            held.count = held.count.saturating_sub(1);
+            held.value = held.value.saturating_sub(circuit.outgoing.amount);
+            if held.count == 0 {
+                self.held.remove(&key);
+            }
+        }
+    }
+}
+
+/// What follows when a channel refuses.
+pub(super) enum Refused {
+    Offer { channel: ChannelId, add: Box<AddHtlc> },
+    Over(Box<Circuit>),
+}

@@ -1,0 +1,59 @@
+//! What the switch hears, what it asks for, and what it may know of the world.
+
+use secp256k1::SecretKey;
+
+use crate::channel::{AddHtlc, CannotAdd, HtlcFailure, IncomingHtlc, Settlement};
+use crate::payment::incoming::Arrived;
+use crate::types::{ChannelId, Height, HtlcId, PaymentPreimage, UnixTime};
+
+use super::circuit::HtlcRef;
+use super::history::HtlcEvent;
+use super::link::Link;
+use super::policy::{ForwardPolicy, Limits};
+
+/// What the switch may know of the world while it handles an event.
+#[derive(Clone, Copy, Debug)]
+pub struct SwitchCtx<'a> {
+    pub now: UnixTime,
+    pub tip: Height,
+    /// Opens onions.
+    pub node_secret: &'a SecretKey,
+    pub limits: &'a Limits,
+}
+
+/// What can happen to the switch.
+#[derive(Clone, Debug)]
+pub enum SwitchEvent {
+    /// There is a channel, or its names have changed ([`Link::of`]).
+    Link(Box<Link>),
+    /// A channel is over and nothing of it is pending any more.
+    LinkGone(ChannelId),
+    /// Our new `channel_update` for this channel, encoded as a message.
+    Announced { channel: ChannelId, update: Vec<u8> },
+    /// [`Effect::Incoming`](crate::channel::Effect::Incoming) of a channel.
+    Incoming(Box<IncomingHtlc>),
+    /// [`Effect::Fulfilled`](crate::channel::Effect::Fulfilled) of an HTLC whose origin is `incoming`.
+    Fulfilled { incoming: HtlcRef, outgoing: HtlcRef, preimage: PaymentPreimage },
+    /// [`Effect::Failed`](crate::channel::Effect::Failed), likewise.
+    Failed { incoming: HtlcRef, outgoing: HtlcRef, failure: HtlcFailure },
+    /// [`Effect::Refused`](crate::channel::Effect::Refused), likewise.
+    Refused { incoming: HtlcRef, cause: CannotAdd },
+    /// The chain's tip is now at this height.
+    NewTip(Height),
+}
+
+/// What the switch asks its driver to do, once its writes are durable. After a restart all of it is found again.
+#[derive(Clone, Debug)]
+pub enum SwitchEffect {
+    /// Hand [`Event::Add`](crate::channel::Event::Add) to this channel. If there is no such channel, answer
+    /// [`SwitchEvent::Refused`].
+    Offer { channel: ChannelId, add: Box<AddHtlc> },
+    /// Hand [`Event::Settle`](crate::channel::Event::Settle) to this channel.
+    Settle { channel: ChannelId, id: HtlcId, settlement: Settlement },
+    /// The HTLC ends here: for the invoices.
+    Receive(Box<Arrived>),
+    /// A channel forwards under new terms: announce them.
+    PolicyChanged { channel: ChannelId, policy: ForwardPolicy },
+    /// News for whoever watches.
+    Htlc(Box<HtlcEvent>),
+}

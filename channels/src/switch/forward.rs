@@ -1,0 +1,170 @@
+//! What to do with an incoming HTLC that is irrevocably committed (BOLT 2, Forwarding HTLCs; BOLT 4; BOLT 7).
+//!
+//! ```text
+//!   onion ──peel──► payload ──► for us ───────────────────────────────────────────────► Receive
+//!     │                │
+//!     │                └──────► for the next hop ──► names a channel? pays? lives long enough? ──► Forward
+//!     ▼                                                    │ in BOLT 4's order, the first that fails
+//!   Malformed: nobody can read it                          ▼
+//!                                                        Fail: told to the sender, under the onion's secret
+//! ```
+//!
+//! Promises: nothing is decided from what cannot be authenticated; what is forwarded pays what the named channel asks
+//! and leaves the time that it asks; it may leave through any channel with the same peer that takes it (BOLT 4,
+//! non-strict forwarding), the named one first.
+
+use secp256k1::SecretKey;
+
+use crate::channel::{CannotAdd, IncomingHtlc, Settlement, StateName};
+use crate::onion::{self, FailureMessage, ForwardPayload, HopPayload, PeelError, ReceivePayload, SharedSecret};
+use crate::types::{ChannelId, Height};
+use crate::wire::OnionRoutingPacket;
+
+use super::link::{Entry, Links};
+use super::policy::{is_too_far, is_too_soon};
+
+/// How a failure gets back to the sender.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ReturnPath {
+    /// Encrypted, so that only the sender reads it.
+    Onion(SharedSecret),
+    /// The onion could not be read, so nothing can be encrypted: the previous hop tells it as its own failure.
+    Plain { sha256_of_onion: [u8; 32] },
+}
+
+impl ReturnPath {
+    /// Fails the HTLC in our own name.
+    pub fn fail(&self, failure: &FailureMessage) -> Settlement {
+        match self {
+            Self::Onion(secret) => Settlement::Fail { reason: onion::failure::build(secret, failure) },
+            Self::Plain { sha256_of_onion } => {
+                let code = failure.code();
+                let bad_onion = FailureMessage::InvalidOnionHmac { sha256_of_onion: *sha256_of_onion }.code();
+                let failure_code = if code & onion::failure::BADONION == 0 { bad_onion } else { code };
+                Settlement::FailMalformed { sha256_of_onion: *sha256_of_onion, failure_code }
+            }
+        }
+    }
+}
+
+/// Our layer of an onion.
+pub(super) struct Opened {
+    pub secret: SharedSecret,
+    pub content: Content,
+}
+
+pub(super) enum Content {
+    Receive(ReceivePayload),
+    Forward { payload: ForwardPayload, next: OnionRoutingPacket },
+}
+
+/// An onion that is failed without a look at the HTLC, and how.
+pub(super) struct Unusable {
+    pub back: ReturnPath,
+    pub failure: FailureMessage,
+}
+
+/// Takes our layer off.
+pub(super) fn open(htlc: &IncomingHtlc, node_secret: &SecretKey) -> Result<Opened, Unusable> {
+    let plain = || ReturnPath::Plain { sha256_of_onion: htlc.onion.sha256() };
+    if htlc.path_key.is_some() {
+        // Blinded paths are neither understood nor advertised; BOLT 4 has one answer to whatever is wrong in one.
+        let failure = FailureMessage::InvalidOnionBlinding { sha256_of_onion: htlc.onion.sha256() };
+        return Err(Unusable { back: plain(), failure });
+    }
+    let peeled = onion::peel(&htlc.onion, &htlc.payment_hash, node_secret).map_err(|error| match error {
+        PeelError::BadOnion(reason) => {
+            Unusable { back: plain(), failure: FailureMessage::bad_onion(reason, &htlc.onion) }
+        }
+        PeelError::InvalidLayer(secret) => Unusable {
+            back: ReturnPath::Onion(secret),
+            failure: FailureMessage::InvalidOnionPayload { kind: 0, offset: 0 },
+        },
+    })?;
+    let secret = peeled.shared_secret;
+    match (HopPayload::decode(&peeled.payload, peeled.next.is_none()), peeled.next) {
+        (Ok(HopPayload::Receive(payload)), None) => Ok(Opened { secret, content: Content::Receive(payload) }),
+        (Ok(HopPayload::Forward(payload)), Some(next)) => {
+            Ok(Opened { secret, content: Content::Forward { payload, next } })
+        }
+        (Ok(HopPayload::Receive(_) | HopPayload::Forward(_)), Some(_) | None) => {
+            let failure = FailureMessage::InvalidOnionPayload { kind: 0, offset: 0 };
+            Err(Unusable { back: ReturnPath::Onion(secret), failure })
+        }
+        (Err(error), Some(_) | None) => Err(Unusable { back: ReturnPath::Onion(secret), failure: error.into() }),
+    }
+}
+
+/// The channels that an HTLC may leave through, the first to be tried first, at least one. `room` says whether one more HTLC of the neighbour that it came from
+/// may leave through a channel.
+pub(super) fn route(
+    htlc: &IncomingHtlc,
+    payload: &ForwardPayload,
+    links: &Links,
+    tip: Height,
+    room: impl Fn(&Entry) -> bool,
+) -> Result<Vec<ChannelId>, FailureMessage> {
+    let name = payload.short_channel_id;
+    let named = links.named(name).ok_or(FailureMessage::UnknownNextPeer)?;
+    let update = || named.update_for(name);
+    let (amount, expiry) = (payload.amt_to_forward, payload.outgoing_cltv_value);
+
+    // BOLT 4, Requirements of Failure Messages: in this order.
+    if amount < named.policy.htlc_minimum {
+        return Err(FailureMessage::AmountBelowMinimum { htlc_msat: amount, channel_update: update() });
+    }
+    let needed = named.policy.fee(amount).and_then(|fee| amount.checked_add(fee));
+    if needed.is_none_or(|needed| htlc.amount < needed) {
+        return Err(FailureMessage::FeeInsufficient { htlc_msat: htlc.amount, channel_update: update() });
+    }
+    if named.policy.incoming_expiry(expiry).is_none_or(|needed| htlc.cltv_expiry < needed) {
+        return Err(FailureMessage::IncorrectCltvExpiry { cltv_expiry: expiry, channel_update: update() });
+    }
+    if is_too_soon(expiry, tip) {
+        return Err(FailureMessage::ExpiryTooSoon { channel_update: update() });
+    }
+    if !named.policy.enabled {
+        return Err(FailureMessage::ChannelDisabled { disabled_flags: 0, channel_update: update() });
+    }
+    if is_too_far(htlc.cltv_expiry, tip) {
+        return Err(FailureMessage::ExpiryTooFar);
+    }
+
+    let siblings =
+        links.with_peer(&named.link.peer).into_iter().filter(|entry| entry.link.channel != named.link.channel);
+    let channels: Vec<ChannelId> = std::iter::once(named)
+        .chain(siblings.filter(|entry| entry.policy.enabled && amount >= entry.policy.htlc_minimum))
+        // An HTLC that goes back where it came from does nothing but hold two slots.
+        .filter(|entry| amount <= entry.maximum() && entry.link.channel != htlc.channel && room(entry))
+        .map(|entry| entry.link.channel)
+        .collect();
+    // A doomed HTLC is failed for a passing reason of ours: the sender may find another way.
+    if channels.is_empty() || htlc.doomed.is_some() {
+        return Err(FailureMessage::TemporaryChannelFailure { channel_update: update() });
+    }
+    Ok(channels)
+}
+
+/// What the sender is told if no channel took the HTLC; `cause` is what the last one said.
+pub(super) fn refusal(payload: &ForwardPayload, cause: &CannotAdd, links: &Links) -> FailureMessage {
+    let name = payload.short_channel_id;
+    let channel_update = links.named(name).map(|entry| entry.update_for(name)).unwrap_or_default();
+    match cause {
+        CannotAdd::State(
+            StateName::Shutdown | StateName::Negotiating | StateName::Lost | StateName::Closing | StateName::Closed,
+        ) => FailureMessage::PermanentChannelFailure,
+        CannotAdd::State(StateName::Opening | StateName::Funding | StateName::Ready) => FailureMessage::UnknownNextPeer,
+        CannotAdd::BelowMinimum { .. } => {
+            FailureMessage::AmountBelowMinimum { htlc_msat: payload.amt_to_forward, channel_update }
+        }
+        CannotAdd::State(StateName::Normal)
+        | CannotAdd::Offline
+        | CannotAdd::Disconnected
+        | CannotAdd::Expiry(_)
+        | CannotAdd::TooManyHtlcs { .. }
+        | CannotAdd::TooMuchInFlight { .. }
+        | CannotAdd::Balance { .. }
+        | CannotAdd::RemoteFee { .. }
+        | CannotAdd::DustExposure { .. } => FailureMessage::TemporaryChannelFailure { channel_update },
+    }
+}

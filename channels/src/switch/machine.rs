@@ -1,0 +1,352 @@
+//! The state machine: one event at a time, and what follows from it.
+
+use crate::channel::{
+    AddHtlc, CannotAdd, Channel, HtlcFailure, IncomingHtlc, Key, Outbox, OwedSettlement, RestoreError, Settlement,
+};
+use crate::onion::{FailureMessage, ForwardPayload, SharedSecret};
+use crate::payment::incoming::Arrived;
+use crate::types::{ChannelId, CltvExpiry, Msat, PaymentPreimage};
+use crate::wire::OnionRoutingPacket;
+
+use super::circuit::{Circuit, Circuits, HtlcRef, Leg, Otherwise, Refused, settlement_of};
+use super::event::{SwitchCtx, SwitchEffect, SwitchEvent};
+use super::forward::{self, Content, Opened, ReturnPath};
+use super::history::{ForwardRecord, HtlcEvent, HtlcEventKind, Outgoing};
+use super::link::{Entry, Link, Links};
+use super::policy::{ForwardPolicy, PolicyError};
+use super::replay::{self, Found, OnionKey, Onions, Restored, SeenOnion};
+
+/// The switch of one node.
+#[derive(Debug, Default)]
+pub struct Switch {
+    links: Links,
+    circuits: Circuits,
+    onions: Onions,
+    restored: Restored,
+    last_forward: u64,
+}
+
+/// One event's outbox while it is being filled, and what may be known meanwhile.
+struct Turn<'a> {
+    ctx: &'a SwitchCtx<'a>,
+    out: Outbox<SwitchEffect>,
+}
+
+impl Switch {
+    /// From the stored rows: all settlements, seen onions and forwarding policies, and the last forward. `channels` are
+    /// all restored channels, none of which has handled an event.
+    pub fn restore<'a>(
+        rows: impl IntoIterator<Item = (Key, Vec<u8>)>,
+        channels: impl IntoIterator<Item = &'a Channel, IntoIter: Clone>,
+    ) -> Result<(Self, Outbox<SwitchEffect>), RestoreError> {
+        let channels = channels.into_iter();
+        let mut switch = Self::default();
+        for link in channels.clone().filter_map(Link::of) {
+            switch.links.insert(link);
+        }
+        let rows: Vec<(Key, Vec<u8>)> = rows.into_iter().collect();
+        let mut out = Outbox::default();
+        for (key, value) in &rows {
+            match key {
+                Key::Forward(number) => switch.last_forward = switch.last_forward.max(*number),
+                Key::ForwardPolicy(channel) => match switch.links.get_mut(channel) {
+                    Some(entry) => entry.policy = ForwardPolicy::decode(value)?,
+                    None => out.delete(*key),
+                },
+                // What [`replay::collect`] reads, and rows of others.
+                _ => {}
+            }
+        }
+        let collected = replay::collect(rows, channels)?;
+        switch.onions = collected.onions;
+        switch.restored = collected.restored;
+        for key in collected.stale {
+            out.delete(key);
+        }
+        Ok((switch, out))
+    }
+
+    pub fn handle(&mut self, event: SwitchEvent, ctx: &SwitchCtx<'_>) -> Outbox<SwitchEffect> {
+        let mut turn = Turn { ctx, out: Outbox::default() };
+        match event {
+            SwitchEvent::Link(link) => self.links.insert(*link),
+            SwitchEvent::LinkGone(channel) => {
+                self.links.remove(&channel);
+                turn.out.delete(Key::ForwardPolicy(channel));
+            }
+            SwitchEvent::Announced { channel, update } => {
+                if let Some(entry) = self.links.get_mut(&channel) {
+                    entry.update = update;
+                }
+            }
+            SwitchEvent::Incoming(htlc) => self.incoming(*htlc, &mut turn),
+            SwitchEvent::Fulfilled { incoming, outgoing, preimage } => {
+                self.fulfilled(incoming, outgoing, preimage, &mut turn);
+            }
+            SwitchEvent::Failed { incoming, outgoing, failure } => {
+                self.failed(incoming, outgoing, failure, &mut turn);
+            }
+            SwitchEvent::Refused { incoming, cause } => self.refused(incoming, &cause, &mut turn),
+            SwitchEvent::NewTip(tip) => {
+                for onion in self.onions.expire(tip) {
+                    turn.out.delete(onion.key());
+                }
+            }
+        }
+        turn.out
+    }
+
+    /// The terms under which HTLCs leave through a channel; `None` if there is no such channel.
+    pub fn policy(&self, channel: &ChannelId) -> Option<ForwardPolicy> {
+        self.links.get(channel).map(|entry| entry.policy)
+    }
+
+    /// Sets the terms of a channel.
+    pub fn set_policy(
+        &mut self,
+        channel: ChannelId,
+        policy: ForwardPolicy,
+    ) -> Result<Outbox<SwitchEffect>, PolicyError> {
+        policy.check()?;
+        let mut out = Outbox::default();
+        if let Some(entry) = self.links.get_mut(&channel) {
+            entry.policy = policy;
+            out.put(Key::ForwardPolicy(channel), policy.encode());
+            out.emit(SwitchEffect::PolicyChanged { channel, policy });
+        }
+        Ok(out)
+    }
+
+    /// When an incoming HTLC that is being forwarded expires.
+    pub fn incoming_expiry(&self, incoming: &HtlcRef) -> Option<CltvExpiry> {
+        self.circuits.incoming_expiry(incoming)
+    }
+
+    /// How many forwards are on their way.
+    pub fn pending(&self) -> usize {
+        self.circuits.len() + self.restored.len()
+    }
+
+    /// How many onions are remembered.
+    pub fn remembered(&self) -> usize {
+        self.onions.len()
+    }
+
+    fn incoming(&mut self, htlc: IncomingHtlc, turn: &mut Turn<'_>) {
+        let incoming = HtlcRef { channel: htlc.channel, id: htlc.id };
+        if self.circuits.contains(&incoming) {
+            return;
+        }
+        let opened = forward::open(&htlc, turn.ctx.node_secret);
+        let found = self.restored.take(&incoming).unwrap_or_default();
+        if found.owed.is_some() || found.outgoing.is_some() {
+            let (back, payload) = match opened {
+                Ok(Opened { secret, content: Content::Forward { payload, .. } }) => {
+                    (ReturnPath::Onion(secret), Some(payload))
+                }
+                Ok(Opened { secret, content: Content::Receive(_) }) => (ReturnPath::Onion(secret), None),
+                Err(unusable) => (unusable.back, None),
+            };
+            return self.resume(&htlc, back, payload, found, turn);
+        }
+        match opened {
+            Ok(Opened { secret, content: Content::Receive(payload) }) => {
+                turn.out.emit(SwitchEffect::Receive(Box::new(Arrived { htlc, payload, shared_secret: secret })));
+            }
+            Ok(Opened { secret, content: Content::Forward { payload, next } }) => {
+                self.forward(&htlc, secret, payload, next, found.onion, turn);
+            }
+            Err(unusable) => self.fail_here(incoming, Leg::of(&htlc), &unusable.back, &unusable.failure, turn),
+        }
+    }
+
+    /// After a restart: an HTLC that had been forwarded before.
+    fn resume(
+        &mut self,
+        htlc: &IncomingHtlc,
+        back: ReturnPath,
+        payload: Option<ForwardPayload>,
+        found: Found,
+        turn: &mut Turn<'_>,
+    ) {
+        let incoming = HtlcRef { channel: htlc.channel, id: htlc.id };
+        // Which of the peer's channels it left through is known as long as the HTLC is there; after that it is taken
+        // for the one that the sender named.
+        let outgoing = found.outgoing.map_or_else(
+            || {
+                let named = payload.and_then(|payload| self.links.named(payload.short_channel_id));
+                Leg {
+                    channel: named.map_or(htlc.channel, |entry| entry.link.channel),
+                    amount: payload.map_or(Msat::ZERO, |payload| payload.amt_to_forward),
+                    cltv_expiry: payload.map_or(htlc.cltv_expiry, |payload| payload.outgoing_cltv_value),
+                }
+            },
+            |(_, leg)| leg,
+        );
+        let circuit = Circuit {
+            back,
+            from: self.links.get(&htlc.channel).map(|entry| entry.link.peer),
+            incoming: Leg::of(htlc),
+            outgoing,
+            otherwise: None,
+            onion: found.onion.filter(|(_, seen)| !seen.recorded).map(|(onion, _)| onion),
+        };
+        let htlc_out = Outgoing { channel: outgoing.channel, id: found.outgoing.map(|(outgoing, _)| outgoing.id) };
+        match found.owed {
+            None => self.circuits.insert(incoming, circuit),
+            Some(OwedSettlement::Fulfilled { preimage }) => {
+                self.settle_fulfilled(incoming, &circuit, htlc_out, preimage, turn);
+            }
+            Some(OwedSettlement::Failed { failure }) => {
+                settle_failed(incoming, &circuit, htlc_out, failure, turn);
+            }
+        }
+    }
+
+    fn forward(
+        &mut self,
+        htlc: &IncomingHtlc,
+        secret: SharedSecret,
+        payload: ForwardPayload,
+        next: OnionRoutingPacket,
+        seen: Option<(OnionKey, SeenOnion)>,
+        turn: &mut Turn<'_>,
+    ) {
+        let incoming = HtlcRef { channel: htlc.channel, id: htlc.id };
+        let from = self.links.get(&htlc.channel).map(|entry| entry.link.peer);
+        let onion = OnionKey::new(&secret, htlc.cltv_expiry, turn.ctx.tip);
+        let back = ReturnPath::Onion(secret);
+
+        let room = |entry: &Entry| {
+            from.is_none_or(|from| self.circuits.has_room(from, &entry.link, payload.amt_to_forward, turn.ctx.limits))
+        };
+        let mut channels = match forward::route(htlc, &payload, &self.links, turn.ctx.tip, room) {
+            Ok(channels) => channels,
+            Err(failure) => return self.fail_here(incoming, Leg::of(htlc), &back, &failure, turn),
+        };
+        // One row, whichever comes first after a restart: the row's own HTLC, or a repetition of its onion.
+        let onion = match seen {
+            Some((onion, _)) => onion,
+            None if self.onions.insert(onion) => {
+                turn.out.put(onion.key(), SeenOnion { owner: incoming, recorded: false }.encode());
+                onion
+            }
+            None => {
+                // As if it did not authenticate: whoever repeats it learns nothing of the route.
+                let sha256_of_onion = htlc.onion.sha256();
+                let failure = FailureMessage::InvalidOnionHmac { sha256_of_onion };
+                let back = ReturnPath::Plain { sha256_of_onion };
+                return self.fail_here(incoming, Leg::of(htlc), &back, &failure, turn);
+            }
+        };
+
+        channels.reverse();
+        let Some(channel) = channels.pop() else { return };
+        let add = Box::new(AddHtlc {
+            origin: incoming.origin(),
+            amount: payload.amt_to_forward,
+            payment_hash: htlc.payment_hash,
+            cltv_expiry: payload.outgoing_cltv_value,
+            onion: next,
+            path_key: None,
+        });
+        let outgoing = Leg { channel, amount: add.amount, cltv_expiry: add.cltv_expiry };
+        let otherwise = Otherwise { payload, add: (!channels.is_empty()).then(|| add.clone()), channels };
+        let incoming_leg = Leg::of(htlc);
+        let circuit =
+            Circuit { back, from, incoming: incoming_leg, outgoing, otherwise: Some(otherwise), onion: Some(onion) };
+        self.circuits.insert(incoming, circuit);
+        turn.out.emit(SwitchEffect::Offer { channel, add });
+        let kind = HtlcEventKind::Forward { incoming: incoming_leg, outgoing };
+        tell(incoming, Some(Outgoing { channel, id: None }), kind, turn);
+    }
+
+    fn fulfilled(&mut self, incoming: HtlcRef, outgoing: HtlcRef, preimage: PaymentPreimage, turn: &mut Turn<'_>) {
+        if let Some(circuit) = self.circuits.remove(&incoming) {
+            return self.settle_fulfilled(incoming, &circuit, outgoing.into(), preimage, turn);
+        }
+        // The incoming channel has not told its HTLC again yet, or it is settled already. The preimage must not wait,
+        // and one too many does no harm.
+        if let Some(found) = self.restored.get_mut(&incoming) {
+            found.owed = Some(OwedSettlement::Fulfilled { preimage });
+        }
+        settle(incoming, Settlement::Fulfill(preimage), turn);
+    }
+
+    fn failed(&mut self, incoming: HtlcRef, outgoing: HtlcRef, failure: HtlcFailure, turn: &mut Turn<'_>) {
+        if let Some(circuit) = self.circuits.remove(&incoming) {
+            settle_failed(incoming, &circuit, outgoing.into(), failure, turn);
+        } else if let Some(found) = self.restored.get_mut(&incoming) {
+            found.owed = Some(OwedSettlement::Failed { failure });
+        }
+    }
+
+    fn refused(&mut self, incoming: HtlcRef, cause: &CannotAdd, turn: &mut Turn<'_>) {
+        match self.circuits.refused(&incoming, cause) {
+            None => {}
+            Some(Refused::Offer { channel, add }) => turn.out.emit(SwitchEffect::Offer { channel, add }),
+            Some(Refused::Over(circuit)) => {
+                let failure = match &circuit.otherwise {
+                    Some(otherwise) => forward::refusal(&otherwise.payload, cause, &self.links),
+                    None => FailureMessage::TemporaryChannelFailure { channel_update: Vec::new() },
+                };
+                self.fail_here(incoming, circuit.incoming, &circuit.back, &failure, turn);
+            }
+        }
+    }
+
+    fn fail_here(&self, incoming: HtlcRef, leg: Leg, back: &ReturnPath, failure: &FailureMessage, turn: &mut Turn<'_>) {
+        settle(incoming, back.fail(failure), turn);
+        let kind = HtlcEventKind::LinkFail { incoming: leg, failure_code: failure.code() };
+        tell(incoming, None, kind, turn);
+    }
+
+    /// Settles, and writes the history unless it is there already.
+    fn settle_fulfilled(
+        &mut self,
+        incoming: HtlcRef,
+        circuit: &Circuit,
+        outgoing: Outgoing,
+        preimage: PaymentPreimage,
+        turn: &mut Turn<'_>,
+    ) {
+        settle(incoming, Settlement::Fulfill(preimage), turn);
+        tell(incoming, Some(outgoing), HtlcEventKind::Settle { preimage }, turn);
+        let Some(onion) = circuit.onion else { return };
+        if self.onions.contains(&onion) {
+            turn.out.put(onion.key(), SeenOnion { owner: incoming, recorded: true }.encode());
+        }
+        self.last_forward = self.last_forward.saturating_add(1);
+        let name = |channel| self.links.get(&channel).and_then(|entry| entry.link.name());
+        let record = ForwardRecord {
+            number: self.last_forward,
+            at: turn.ctx.now,
+            incoming,
+            incoming_channel: name(incoming.channel),
+            incoming_amount: circuit.incoming.amount,
+            outgoing,
+            outgoing_channel: name(outgoing.channel),
+            outgoing_amount: circuit.outgoing.amount,
+        };
+        turn.out.put(Key::Forward(record.number), record.encode());
+    }
+}
+
+impl Leg {
+    fn of(htlc: &IncomingHtlc) -> Self {
+        Self { channel: htlc.channel, amount: htlc.amount, cltv_expiry: htlc.cltv_expiry }
+    }
+}
+
+fn settle_failed(incoming: HtlcRef, circuit: &Circuit, outgoing: Outgoing, failure: HtlcFailure, turn: &mut Turn<'_>) {
+    settle(incoming, settlement_of(failure, &circuit.back), turn);
+    tell(incoming, Some(outgoing), HtlcEventKind::ForwardFail, turn);
+}
+
+fn settle(incoming: HtlcRef, settlement: Settlement, turn: &mut Turn<'_>) {
+    turn.out.emit(SwitchEffect::Settle { channel: incoming.channel, id: incoming.id, settlement });
+}
+
+fn tell(incoming: HtlcRef, outgoing: Option<Outgoing>, kind: HtlcEventKind, turn: &mut Turn<'_>) {
+    turn.out.emit(SwitchEffect::Htlc(Box::new(HtlcEvent { at: turn.ctx.now, incoming, outgoing, kind })));
+}

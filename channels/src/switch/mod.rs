@@ -1,0 +1,47 @@
+//! The switch: HTLCs from one channel to another, and their fate back.
+//!
+//! ```text
+//!    channel A–B                         switch                          channel B–C
+//!   Effect::Incoming ──► peel, check, remember the onion ──Offer──► Event::Add, Origin: the incoming HTLC
+//!                                                                        │
+//!                           next channel with C, or fail ◄──Refused──────┤
+//!   Event::Settle ◄─────────────── the preimage ◄───────Fulfilled────────┤  (settlement owed: stored by B–C)
+//!   Event::Settle ◄─────────────── one more layer ◄─────Failed───────────┘  (likewise)
+//!        │
+//!        └──► signed: the owed settlement is deleted
+//! ```
+//!
+//! - [`forward`]: what to do with an HTLC.   - [`policy`]: fees, limits, and shares for neighbours.
+//! - [`circuit`]: what is on its way.        - [`replay`]: what a restart finds.
+//! - [`link`]: the channels' names.          - [`history`]: what was earned, and news.
+//!
+//! Promises, whenever a crash comes:
+//! * An incoming HTLC is handed to at most one outgoing channel at a time, and to another one only after the first has
+//!   said that it did not take it.
+//! * It is settled exactly as the outgoing one was, and not before that is final: a preimage at once, a failure once it
+//!   is irrevocable.
+//! * It is never left without an answer while no outgoing HTLC forwards it.
+//! * The same onion is not forwarded twice.
+//! * A fulfilled forward is in the history once.
+//!
+//! A driver must restore the switch before any channel handles an event, and hand it every channel; after that the
+//! order of events of different channels does not matter.
+
+mod circuit;
+mod event;
+mod forward;
+mod history;
+mod link;
+mod machine;
+mod policy;
+mod replay;
+
+#[cfg(test)]
+mod tests;
+
+pub use circuit::{HtlcRef, Leg};
+pub use event::{SwitchCtx, SwitchEffect, SwitchEvent};
+pub use history::{ForwardRecord, HtlcEvent, HtlcEventKind, Outgoing};
+pub use link::Link;
+pub use machine::Switch;
+pub use policy::{ForwardPolicy, Limits, MAX_HTLC_CLTV, MIN_CLTV_EXPIRY_DELTA, PolicyError};

@@ -1,0 +1,30 @@
+//! The gRPC services of Leyden: the part of LND's interface that it answers (`lnd/*.proto`, under LND's names and
+//! numbers) and what LND has no service for (`leyden/*.proto`). Nothing but generated types lives here.
+
+/// `Lightning`, `State` and `WalletUnlocker`, with LND's names and numbers.
+#[allow(clippy::all, deprecated)]
+pub mod lnrpc {
+    tonic::include_proto!("lnrpc");
+}
+
+/// `Router`, with LND's names and numbers.
+#[allow(clippy::all, deprecated)]
+pub mod routerrpc {
+    tonic::include_proto!("routerrpc");
+}
+
+/// `Versioner`, with LND's names and numbers.
+#[allow(clippy::all, deprecated)]
+pub mod verrpc {
+    tonic::include_proto!("verrpc");
+}
+
+/// `Chain`, Leyden's own.
+#[allow(clippy::all, deprecated)]
+pub mod leyden {
+    tonic::include_proto!("leyden");
+}
+
+/// All services and messages as an encoded `google.protobuf.FileDescriptorSet`: for server reflection, and for
+/// programs that print messages without knowing their types.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/leyden.descriptors"));

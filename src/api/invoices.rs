@@ -1,0 +1,123 @@
+//! Requests for payment: those that we make, and those of others that we read.
+
+use std::time::Duration;
+
+use bitcoin::{Address, secp256k1::PublicKey};
+use leyden_channels::{
+    types::{CltvExpiry, Height, HtlcId, Msat, PaymentHash, PaymentPreimage, PaymentSecret, ShortChannelId, UnixTime},
+    wire::features::Features,
+};
+
+/// An invoice to be made. `None` leaves the choice to the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddInvoice {
+    pub preimage: Option<PaymentPreimage>,
+    /// `None`: the payer chooses. Never zero.
+    pub amount: Option<Msat>,
+    pub description: Description,
+    /// At least one second.
+    pub expiry: Option<Duration>,
+    /// Blocks that must remain when the last HTLC arrives.
+    pub min_final_cltv: Option<u16>,
+    pub fallback: Option<Address>,
+    /// Hints that the caller knows of.
+    pub route_hints: Vec<Vec<RouteHintHop>>,
+    /// Add hints for our channels that are not announced.
+    pub hint_private_channels: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Description {
+    /// At most 639 bytes (BOLT 11, the `d` field); may be empty.
+    Text(String),
+    /// SHA-256 of a longer one.
+    Hash([u8; 32]),
+}
+
+/// One step on the way to a recipient that the network does not know (BOLT 11, the `r` field).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteHintHop {
+    pub node_id: PublicKey,
+    pub short_channel_id: ShortChannelId,
+    pub base_fee: Msat,
+    pub fee_ppm: u32,
+    pub cltv_delta: u16,
+}
+
+/// An invoice of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invoice {
+    /// Counts invoices as they are added, from 1.
+    pub add_index: u64,
+    pub payment_hash: PaymentHash,
+    pub preimage: PaymentPreimage,
+    pub secret: PaymentSecret,
+    /// The BOLT 11 text.
+    pub request: String,
+    pub amount: Option<Msat>,
+    pub description: Description,
+    pub created: UnixTime,
+    pub expiry: Duration,
+    pub min_final_cltv: u16,
+    pub fallback: Option<Address>,
+    pub route_hints: Vec<Vec<RouteHintHop>>,
+    pub hint_private_channels: bool,
+    pub features: Features,
+    pub state: InvoiceState,
+    pub htlcs: Vec<InvoiceHtlc>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvoiceState {
+    /// Nobody has paid; also after it has expired.
+    Open,
+    /// HTLCs are held until all parts are here.
+    Accepted {
+        amount: Msat,
+    },
+    Settled {
+        at: UnixTime,
+        /// Counts invoices as they are settled, from 1.
+        settle_index: u64,
+        amount: Msat,
+    },
+    Canceled,
+}
+
+/// A part of a payment that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvoiceHtlc {
+    pub short_channel_id: ShortChannelId,
+    pub id: HtlcId,
+    pub amount: Msat,
+    pub total: Msat,
+    pub expiry: CltvExpiry,
+    pub accepted_height: Height,
+    pub accepted: UnixTime,
+    pub resolved: Option<UnixTime>,
+    pub state: InvoiceHtlcState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvoiceHtlcState {
+    Accepted,
+    Settled,
+    Canceled,
+}
+
+/// What a BOLT 11 invoice says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodedInvoice {
+    pub payee: PublicKey,
+    pub payment_hash: PaymentHash,
+    pub secret: PaymentSecret,
+    /// `None`: the payer chooses.
+    pub amount: Option<Msat>,
+    pub description: Description,
+    pub created: UnixTime,
+    pub expiry: Duration,
+    pub min_final_cltv: u16,
+    pub fallback: Option<Address>,
+    pub route_hints: Vec<Vec<RouteHintHop>>,
+    pub features: Features,
+}

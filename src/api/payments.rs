@@ -1,0 +1,151 @@
+//! Payments that we make.
+
+use std::time::{Duration, SystemTime};
+
+use bitcoin::{Amount, secp256k1::PublicKey};
+use leyden_channels::types::{CltvExpiry, Msat, PaymentHash, PaymentPreimage, PaymentSecret, ShortChannelId};
+
+use super::RouteHintHop;
+
+/// A payment to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SendPayment {
+    pub target: PaymentTarget,
+    /// No attempt begins later than this.
+    pub timeout: Duration,
+    pub max_fee: Msat,
+    /// The longest time lock, blocks from now; `None`: the daemon's default.
+    pub max_cltv: Option<u32>,
+    /// The most parts; `None`: the daemon's default.
+    pub max_parts: Option<u32>,
+    /// The largest part; `None`: any size.
+    pub max_part: Option<Msat>,
+    /// Leave by one of these; empty: by any.
+    pub outgoing: Vec<ShortChannelId>,
+    /// The node before the recipient.
+    pub last_hop: Option<PublicKey>,
+    /// Pay an invoice of our own through the network.
+    pub allow_self_payment: bool,
+    /// Make no further attempt once the caller has dropped the stream.
+    pub cancel_on_hangup: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PaymentTarget {
+    Invoice {
+        request: String,
+        /// What to pay if the invoice leaves it open; given otherwise, it must be the invoice's own amount.
+        amount: Option<Msat>,
+    },
+    /// What an invoice would have said.
+    Details {
+        node_id: PublicKey,
+        payment_hash: PaymentHash,
+        secret: Option<PaymentSecret>,
+        /// Not zero.
+        amount: Msat,
+        /// `None`: the daemon's default.
+        final_cltv: Option<u16>,
+        route_hints: Vec<Vec<RouteHintHop>>,
+    },
+}
+
+/// A payment of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payment {
+    /// Counts payments as they are made, from 1.
+    pub index: u64,
+    pub payment_hash: PaymentHash,
+    pub amount: Msat,
+    /// Paid, or at stake in the attempts that are in flight.
+    pub fee: Msat,
+    /// The BOLT 11 text, if it was paid by one.
+    pub request: Option<String>,
+    pub created: SystemTime,
+    pub state: PaymentState,
+    pub attempts: Vec<Attempt>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PaymentState {
+    /// Known, nothing sent.
+    Initiated,
+    InFlight,
+    Succeeded {
+        preimage: PaymentPreimage,
+    },
+    Failed {
+        reason: FailureReason,
+    },
+}
+
+impl PaymentState {
+    /// Nothing will change it.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Initiated | Self::InFlight => false,
+            Self::Succeeded { .. } | Self::Failed { .. } => true,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureReason {
+    Timeout,
+    NoRoute,
+    /// Something that cannot be mended by another attempt.
+    Error,
+    /// The recipient knows no such invoice, or the amount or expiry does not suit it.
+    IncorrectDetails,
+    InsufficientBalance,
+    Canceled,
+}
+
+/// One HTLC that was sent for a payment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    pub id: u64,
+    pub started: SystemTime,
+    pub state: AttemptState,
+    /// In the direction of the payment; never empty.
+    pub route: Vec<RouteHop>,
+    /// Of the HTLC that we offer.
+    pub expiry: CltvExpiry,
+    /// The payment secret and the payment's total, as the last hop is told.
+    pub secret: Option<PaymentSecret>,
+    pub total: Msat,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttemptState {
+    InFlight,
+    Succeeded { at: SystemTime, preimage: PaymentPreimage },
+    Failed { at: SystemTime, failure: AttemptFailure },
+}
+
+/// Why an HTLC was failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttemptFailure {
+    /// BOLT 4's failure code with its flags; `None` if the failure could not be read or arose here.
+    pub code: Option<u16>,
+    /// Who failed it: 0 is this node, 1 the first hop, and so on; `None` if unknown.
+    pub source: Option<u32>,
+    /// Given by some failures.
+    pub amount: Option<Msat>,
+    pub height: Option<u32>,
+}
+
+/// One channel of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteHop {
+    pub short_channel_id: ShortChannelId,
+    pub capacity: Amount,
+    /// The node at its far end.
+    pub node_id: PublicKey,
+    /// What that node forwards, or keeps if it is the last.
+    pub amount: Msat,
+    /// What that node takes.
+    pub fee: Msat,
+    /// Of the HTLC that that node sends on; at the last node, of the one that it receives.
+    pub expiry: CltvExpiry,
+}

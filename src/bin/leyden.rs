@@ -1,0 +1,7 @@
+//! The client: see `leyden --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    leyden::cli::main()
+}

@@ -1,0 +1,55 @@
+//! `leyden addinvoice`: ask to be paid.
+
+use clap::Args;
+use leyden_proto::lnrpc::Invoice;
+
+use super::{CliError, Context, amount::Sat};
+
+/// Make an invoice to be paid by.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    leyden addinvoice 10,000 --memo coffee\n  \
+    leyden addinvoice                          whoever pays chooses the amount\n  \
+    leyden addinvoice --amt-msat 1500 --expiry 600")]
+pub struct AddInvoice {
+    /// How much: satoshi, or coins such as 0.01btc
+    amt: Option<Sat>,
+    /// How much, in millisatoshi
+    #[arg(long, alias = "amt_msat", conflicts_with = "amt")]
+    amt_msat: Option<i64>,
+    /// What it is for
+    #[arg(long, default_value = "", hide_default_value = true)]
+    memo: String,
+    /// Seconds until it can no longer be paid [default: the node's]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    expiry: i64,
+    /// The preimage, 64 hex digits [default: a random one]
+    #[arg(long)]
+    preimage: Option<String>,
+    /// An address to be paid at if no channel can
+    #[arg(long, alias = "fallback_addr", default_value = "", hide_default_value = true)]
+    fallback_addr: String,
+    /// Tell in the invoice of channels that are not announced
+    #[arg(long)]
+    private: bool,
+}
+
+impl AddInvoice {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        let preimage = self.preimage.map(hex::decode).transpose();
+        let request = Invoice {
+            memo: self.memo,
+            value: self.amt.map_or(0, |amount| amount.0),
+            value_msat: self.amt_msat.unwrap_or(0),
+            expiry: self.expiry,
+            r_preimage: preimage
+                .map_err(|_| CliError::Usage("--preimage: it has 64 hex digits".to_owned()))?
+                .unwrap_or_default(),
+            fallback_addr: self.fallback_addr,
+            private: self.private,
+            ..Default::default()
+        };
+        let answer = context.client().await?.lightning().add_invoice(request).await?.into_inner();
+        context.show(&answer, || answer.payment_request.clone())
+    }
+}

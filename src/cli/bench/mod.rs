@@ -1,0 +1,30 @@
+//! `leyden bench`: how fast this machine pays and mines.
+
+mod mine;
+mod payments;
+
+use clap::{Args, Subcommand};
+
+use super::{CliError, Context};
+
+/// Measure how fast this machine is.
+#[derive(Debug, Args)]
+pub struct Bench {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    Payments(payments::Payments),
+    Mine(mine::Mine),
+}
+
+impl Bench {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        match self.what {
+            What::Payments(bench) => bench.run(context).await,
+            What::Mine(bench) => bench.run(context),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! `leyden bench payments`: payments per second between real daemons with durable storage.
+//!
+//! Invoices are made first and measured apart; the payments are then made over gRPC as any client would make them, so
+//! many at a time. At the end every payment must have succeeded and both balances must be right to the satoshi.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use leyden_proto::{lnrpc::payment::PaymentStatus, routerrpc::SendPaymentRequest};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::super::{CliError, Context, table};
+use crate::{
+    client::{Access, Client},
+    cluster::{ClusterError, DaemonProcess, wait_until},
+    demo::NOBODY,
+};
+
+/// The most that a channel of the benchmark holds: one block's reward pays for it.
+const CAPACITY: i64 = 1_000_000_000;
+
+/// Pay invoices between real daemons (fsync on), and count.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  leyden bench payments --nodes 2 --count 10000 --concurrency 100")]
+pub struct Payments {
+    /// Daemons; payments go from the first to the last
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=2))]
+    nodes: u8,
+    /// Payments in all
+    #[arg(long, default_value_t = 10_000)]
+    count: usize,
+    /// Payments at a time
+    #[arg(long, default_value_t = 100)]
+    concurrency: usize,
+    /// Satoshi that each payment carries
+    #[arg(long, default_value_t = 1_000)]
+    amount: i64,
+}
+
+impl Payments {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        let failed = |error: ClusterError| CliError::Failed(error.to_string());
+        let total = i64::try_from(self.count).ok().and_then(|count| count.checked_mul(self.amount));
+        if self.amount < 1 || self.concurrency < 1 || total.is_none_or(|total| total > CAPACITY * 9 / 10) {
+            return Err(CliError::Usage(format!(
+                "amount and concurrency must be at least 1, and all payments together at most {} sat",
+                CAPACITY * 9 / 10
+            )));
+        }
+        let folder = tempfile::Builder::new()
+            .prefix("leyden-bench-")
+            .tempdir()
+            .map_err(|source| CliError::Io { what: "a temporary folder".into(), source })?;
+        let payer = DaemonProcess::new(folder.path(), "payer", &["--log", "warn"]).map_err(failed)?;
+        let payee = DaemonProcess::new(folder.path(), "payee", &["--log", "warn"]).map_err(failed)?;
+        self.measure(context, payer, payee).await
+    }
+
+    async fn measure(
+        self,
+        context: &Context,
+        mut payer: DaemonProcess,
+        mut payee: DaemonProcess,
+    ) -> Result<(), CliError> {
+        let failed = |error: ClusterError| CliError::Failed(error.to_string());
+        context.note("starting two daemons and opening a channel");
+        prepare(&mut payer, &mut payee).await.map_err(failed)?;
+        let before = payee.only_channel().await.map_err(failed)?.local_balance;
+
+        context.note(&format!("making {} invoices", self.count));
+        let begun = Instant::now();
+        let invoices = self.make_invoices(&payee).await?;
+        let invoice_time = begun.elapsed();
+
+        context.note(&format!("paying them, {} at a time", self.concurrency));
+        let cpu_before = (cpu_seconds(&payer), cpu_seconds(&payee));
+        let begun = Instant::now();
+        let mut latencies = self.pay_all(&payer, invoices).await?;
+        let payment_time = begun.elapsed();
+        let cpu = (cpu_seconds(&payer) - cpu_before.0, cpu_seconds(&payee) - cpu_before.1);
+
+        let failures = self.count - latencies.len();
+        let paid = i64::try_from(latencies.len()).unwrap_or(i64::MAX).saturating_mul(self.amount);
+        let payee = &payee;
+        wait_until("the payee's balance to be what was paid", || async {
+            Ok(payee.only_channel().await?.local_balance == before + paid)
+        })
+        .await
+        .map_err(failed)?;
+
+        latencies.sort_unstable();
+        let rate = latencies.len() as f64 / payment_time.as_secs_f64();
+        let invoice_rate = self.count as f64 / invoice_time.as_secs_f64();
+        let (p50, p99) = (percentile(&latencies, 50), percentile(&latencies, 99));
+        let per_payment = (cpu.0 + cpu.1) / self.count as f64;
+        let value = json!({
+            "payments": latencies.len(),
+            "failures": failures,
+            "amount_sat": self.amount,
+            "concurrency": self.concurrency,
+            "payments_per_second": rate,
+            "latency_p50_ms": p50.as_secs_f64() * 1e3,
+            "latency_p99_ms": p99.as_secs_f64() * 1e3,
+            "invoices_per_second": invoice_rate,
+            "daemons_cpu_seconds_per_payment": per_payment,
+        });
+        context.show_value(&value, || {
+            table::facts([
+                ("payments", format!("{} of {} sat, {} at a time", latencies.len(), self.amount, self.concurrency)),
+                ("failed", failures.to_string()),
+                ("payments per second", format!("{rate:.0}")),
+                ("latency", format!("p50 {:.1} ms, p99 {:.1} ms", p50.as_secs_f64() * 1e3, p99.as_secs_f64() * 1e3)),
+                ("invoices made per second", format!("{invoice_rate:.0} (before, not part of the above)")),
+                ("processor time a payment", format!("{:.2} ms on both daemons together", per_payment * 1e3)),
+                ("balances", "right to the satoshi on both sides".to_owned()),
+            ])
+        })?;
+        if failures > 0 {
+            return Err(CliError::Failed(format!("{failures} payments failed")));
+        }
+        Ok(())
+    }
+
+    async fn make_invoices(&self, payee: &DaemonProcess) -> Result<Vec<String>, CliError> {
+        let client = payee.client().map_err(|error| CliError::Failed(error.to_string()))?;
+        let next = Arc::new(AtomicUsize::new(0));
+        let mut workers = JoinSet::new();
+        for _ in 0..self.concurrency {
+            let (next, mut lightning) = (Arc::clone(&next), client.lightning());
+            let (count, value) = (self.count, self.amount);
+            workers.spawn(async move {
+                let mut made = Vec::new();
+                while next.fetch_add(1, Ordering::Relaxed) < count {
+                    let request = leyden_proto::lnrpc::Invoice {
+                        value,
+                        expiry: 86_400,
+                        ..leyden_proto::lnrpc::Invoice::default()
+                    };
+                    made.push(lightning.add_invoice(request).await?.into_inner().payment_request);
+                }
+                Ok::<_, tonic::Status>(made)
+            });
+        }
+        let mut invoices = Vec::with_capacity(self.count);
+        while let Some(made) = workers.join_next().await {
+            invoices.extend(made.map_err(|error| CliError::Failed(error.to_string()))??);
+        }
+        Ok(invoices)
+    }
+
+    /// The time that each successful payment took, from the call to its end.
+    async fn pay_all(&self, payer: &DaemonProcess, invoices: Vec<String>) -> Result<Vec<Duration>, CliError> {
+        let access = Access::from_data_dir(payer.data_dir())?;
+        let invoices = Arc::new(invoices);
+        let next = Arc::new(AtomicUsize::new(0));
+        let mut workers = JoinSet::new();
+        // A few connections, as several clients would have: one alone is limited by its own flow control.
+        let mut clients = Vec::new();
+        for _ in 0..self.concurrency.min(4) {
+            clients.push(Client::connect(&access).await?);
+        }
+        for (_, client) in (0..self.concurrency).zip(clients.iter().cycle()) {
+            let (next, invoices, mut router) = (Arc::clone(&next), Arc::clone(&invoices), client.router());
+            workers.spawn(async move {
+                let mut latencies = Vec::new();
+                while let Some(invoice) = invoices.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let request = SendPaymentRequest {
+                        payment_request: invoice.clone(),
+                        timeout_seconds: 60,
+                        no_inflight_updates: true,
+                        ..SendPaymentRequest::default()
+                    };
+                    let begun = Instant::now();
+                    let mut updates = router.send_payment_v2(request).await?.into_inner();
+                    let mut status = PaymentStatus::Failed;
+                    while let Some(update) = updates.message().await? {
+                        status = update.status();
+                    }
+                    if status == PaymentStatus::Succeeded {
+                        latencies.push(begun.elapsed());
+                    }
+                }
+                Ok::<_, tonic::Status>(latencies)
+            });
+        }
+        let mut latencies = Vec::with_capacity(self.count);
+        while let Some(own) = workers.join_next().await {
+            latencies.extend(own.map_err(|error| CliError::Failed(error.to_string()))??);
+        }
+        Ok(latencies)
+    }
+}
+
+async fn prepare(payer: &mut DaemonProcess, payee: &mut DaemonProcess) -> Result<(), ClusterError> {
+    payer.start().await?;
+    payee.start().await?;
+    let request = leyden_proto::leyden::ConnectChainPeerRequest { address: payer.chain_address()? };
+    payee.client()?.chain().connect_peer(request).await.map_err(|status| payee.call_error(status))?;
+    payer.mine(1, None).await?;
+    payer.mine(100, Some(NOBODY)).await?;
+    payer.wait_for_height(101).await?;
+    payee.wait_for_height(101).await?;
+    payer.connect(payee).await?;
+    payer.open_channel(payee, CAPACITY, CAPACITY / 20).await?;
+    payer.mine(6, Some(NOBODY)).await?;
+    payer.wait_for_active_channels(1).await?;
+    payee.wait_for_active_channels(1).await
+}
+
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    let index = sorted.len().saturating_sub(1) * percent / 100;
+    sorted.get(index).copied().unwrap_or_default()
+}
+
+/// Processor time that a daemon has used since its start; 0 where the system does not tell.
+fn cpu_seconds(daemon: &DaemonProcess) -> f64 {
+    let ticks = || -> Option<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid()?)).ok()?;
+        // The name in parentheses may hold spaces; after it, user and system time are fields 12 and 13.
+        let (_, fields) = stat.rsplit_once(')')?;
+        let mut fields = fields.split_whitespace().skip(11);
+        let user: f64 = fields.next()?.parse().ok()?;
+        let system: f64 = fields.next()?.parse().ok()?;
+        Some(user + system)
+    };
+    ticks().unwrap_or_default() / 100.0
+}

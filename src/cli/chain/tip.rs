@@ -1,0 +1,34 @@
+//! `leyden chain tip`: where the chain ends.
+
+use clap::Args;
+use leyden_proto::leyden::GetTipRequest;
+
+use super::{
+    super::{CliError, Context, table},
+    time,
+};
+
+/// Show the end of the chain with the most work.
+#[derive(Debug, Args)]
+pub struct Tip {}
+
+impl Tip {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        let tip = context.client().await?.chain().get_tip(GetTipRequest {}).await?.into_inner();
+        context.show(&tip, || {
+            let height = match tip.syncing {
+                true => format!("{} (catching up with {})", tip.height, tip.header_height),
+                false => tip.height.to_string(),
+            };
+            table::facts([
+                ("network", tip.network.clone()),
+                ("height", height),
+                ("block", tip.block_hash.clone()),
+                ("time", time(tip.time)),
+                ("median time", time(tip.median_time)),
+                ("difficulty", format!("{:.3}", tip.difficulty)),
+                ("work", format!("0x{}", tip.chain_work.trim_start_matches('0'))),
+            ])
+        })
+    }
+}

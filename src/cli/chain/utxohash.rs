@@ -1,0 +1,27 @@
+//! `leyden chain utxohash`: do two nodes agree?
+
+use clap::Args;
+use leyden_proto::leyden::GetUtxoSetHashRequest;
+
+use super::{
+    super::{CliError, Context, amount, table},
+    count,
+};
+
+/// Show one hash over all unspent outputs: two nodes that show the same agree on who owns what.
+#[derive(Debug, Args)]
+pub struct UtxoHash {}
+
+impl UtxoHash {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        let set = context.client().await?.chain().get_utxo_set_hash(GetUtxoSetHashRequest {}).await?.into_inner();
+        context.show(&set, || {
+            table::facts([
+                ("hash", set.hash.clone()),
+                ("at block", format!("{} (height {})", set.block_hash, set.height)),
+                ("outputs", count(set.output_count)),
+                ("total", amount::sat(i64::try_from(set.total_amount_sat).unwrap_or(i64::MAX))),
+            ])
+        })
+    }
+}

@@ -1,0 +1,128 @@
+//! `leyden closechannel`: get the coins out of a channel.
+
+use clap::Args;
+use leyden_proto::lnrpc::{
+    ChannelPoint, CloseChannelRequest, ListChannelsRequest, channel_point::FundingTxid, close_status_update::Update,
+};
+
+use super::{CliError, Context, format, sendcoins::FeeArgs};
+use crate::client::Client;
+
+/// Close a channel, together with the other node or by force.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    leyden closechannel 4a5e1e4b:0          the beginning of the channel point will do\n  \
+    leyden closechannel 4a5e1e4b --wait     until the closing transaction is confirmed\n  \
+    leyden closechannel 4a5e1e4b --force    the other node does not answer")]
+pub struct CloseChannel {
+    /// The channel point TXID:INDEX, or the beginning of it
+    channel_point: String,
+    /// Close without the other node: our part comes after a delay
+    #[arg(long, conflicts_with_all = ["sat_per_vbyte", "conf_target", "delivery_addr"])]
+    force: bool,
+    #[command(flatten)]
+    fee: FeeArgs,
+    /// Where our part goes [default: a fresh address of the wallet]
+    #[arg(long, alias = "delivery_addr", default_value = "", hide_default_value = true)]
+    delivery_addr: String,
+    /// Wait until the closing transaction is confirmed
+    #[arg(long, alias = "block")]
+    wait: bool,
+}
+
+impl CloseChannel {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        let client = context.client().await?;
+        let (txid, output_index) = find(&client, &self.channel_point).await?;
+        let funding_txid = Some(FundingTxid::FundingTxidStr(txid));
+        let request = CloseChannelRequest {
+            channel_point: Some(ChannelPoint { funding_txid, output_index }),
+            force: self.force,
+            sat_per_vbyte: self.fee.sat_per_vbyte,
+            target_conf: self.fee.conf_target,
+            delivery_address: self.delivery_addr,
+            ..Default::default()
+        };
+        let waiting = context.waiting("closing");
+        let mut updates = client.lightning().close_channel(request).await?.into_inner();
+        while let Some(update) = updates.message().await? {
+            match update.update {
+                Some(Update::CloseInstant(instant)) => {
+                    waiting.set_message(format!("waiting for {} payments to end", instant.num_pending_htlcs));
+                }
+                Some(Update::ClosePending(pending)) => {
+                    let closing = format::txid(&pending.txid);
+                    if !self.wait {
+                        waiting.finish_and_clear();
+                        let value = serde_json::json!({ "closing_txid": closing });
+                        return context.show_value(&value, || {
+                            format!(
+                                "{closing}\nclosing transaction is broadcast; the money is back once it is confirmed"
+                            )
+                        });
+                    }
+                    waiting.set_message(format!("{closing} is broadcast, waiting for confirmations"));
+                }
+                Some(Update::ChanClose(closed)) => {
+                    waiting.finish_and_clear();
+                    let closing = format::txid(&closed.closing_txid);
+                    let value = serde_json::json!({ "closing_txid": closing });
+                    return context.show_value(&value, || format!("{closing}\nthe channel is closed"));
+                }
+                None => {}
+            }
+        }
+        let text = "the node stopped telling of the channel: `leyden pendingchannels` shows how far it came";
+        Err(CliError::Failed(text.to_owned()))
+    }
+}
+
+/// The channel whose point begins so.
+async fn find(client: &Client, wanted: &str) -> Result<(String, u32), CliError> {
+    if let Some(whole) = whole(wanted) {
+        return Ok(whole);
+    }
+    let channels = client.lightning().list_channels(ListChannelsRequest::default()).await?.into_inner().channels;
+    one_of(channels.iter().map(|channel| channel.channel_point.as_str()), wanted)
+}
+
+fn whole(point: &str) -> Option<(String, u32)> {
+    let (txid, index) = point.split_once(':')?;
+    let is_txid = txid.len() == 64 && txid.bytes().all(|digit| digit.is_ascii_hexdigit());
+    Some((txid.to_owned(), index.parse().ok()?)).filter(|_| is_txid)
+}
+
+fn one_of<'a>(points: impl Iterator<Item = &'a str>, wanted: &str) -> Result<(String, u32), CliError> {
+    let (beginning, index) = wanted.split_once(':').map_or((wanted, None), |(txid, index)| (txid, Some(index)));
+    let beginning = beginning.trim_end_matches('…');
+    let matches = |point: &&str| {
+        let (txid, output) = point.split_once(':').unwrap_or((point, ""));
+        txid.starts_with(beginning) && index.is_none_or(|index| index == output)
+    };
+    let mut found = points.filter(matches);
+    match (found.next().and_then(whole), found.next()) {
+        (Some(channel), None) => Ok(channel),
+        (Some(_), Some(_)) => Err(CliError::Usage(format!("several channels begin with {wanted}: write more of it"))),
+        (None, _) => {
+            Err(CliError::Usage(format!("no open channel begins with {wanted}: `leyden listchannels` lists them")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_is_found_by_the_beginning_of_its_point() {
+        let (a, b) = (format!("{}:0", "ab".repeat(32)), format!("{}:1", "ac".repeat(32)));
+        let find = |wanted| one_of([a.as_str(), b.as_str()].into_iter(), wanted).map_err(|error| error.to_string());
+        assert_eq!(find("ab"), Ok(("ab".repeat(32), 0)));
+        assert_eq!(find("acacacacacac…:1"), Ok(("ac".repeat(32), 1)));
+        assert!(find("a").unwrap_err().contains("several"));
+        assert!(find("ff").unwrap_err().contains("listchannels"));
+        assert!(find("ab:1").unwrap_err().contains("no open channel"));
+        assert_eq!(whole(&b), Some(("ac".repeat(32), 1)));
+        assert_eq!(whole("ab:0"), None);
+    }
+}

@@ -1,0 +1,60 @@
+//! `leyden closedchannels`: channels that were.
+
+use clap::Args;
+use leyden_proto::lnrpc::{ChannelCloseSummary, ClosedChannelsRequest, channel_close_summary::ClosureType};
+
+use super::{CliError, Context, amount, format, table};
+
+/// List the channels whose end is final.
+#[derive(Debug, Args)]
+pub struct ClosedChannels {
+    /// Only those closed together with the other node
+    #[arg(long)]
+    cooperative: bool,
+    /// Only those closed by us alone
+    #[arg(long, alias = "local_force")]
+    local_force: bool,
+    /// Only those closed by the other node alone
+    #[arg(long, alias = "remote_force")]
+    remote_force: bool,
+    /// Only those in which the other node cheated and was punished
+    #[arg(long)]
+    breach: bool,
+}
+
+impl ClosedChannels {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        let request = ClosedChannelsRequest {
+            cooperative: self.cooperative,
+            local_force: self.local_force,
+            remote_force: self.remote_force,
+            breach: self.breach,
+            ..Default::default()
+        };
+        let answer = context.client().await?.lightning().closed_channels(request).await?.into_inner();
+        context.show(&answer, || {
+            let headings = ["channel", "node", "closed", ">height", ">capacity", ">got", "closing transaction"];
+            table::list(headings, answer.channels.iter().map(row).collect(), "No channel has been closed.")
+        })
+    }
+}
+
+fn row(channel: &ChannelCloseSummary) -> [String; 7] {
+    let how = match channel.close_type() {
+        ClosureType::CooperativeClose => "together",
+        ClosureType::LocalForceClose => "by us",
+        ClosureType::RemoteForceClose => "by them",
+        ClosureType::BreachClose => "breach, punished",
+        ClosureType::FundingCanceled => "never funded",
+        ClosureType::Abandoned => "abandoned",
+    };
+    [
+        format::short_point(&channel.channel_point),
+        format::short(&channel.remote_pubkey),
+        how.to_owned(),
+        channel.close_height.to_string(),
+        amount::grouped(channel.capacity),
+        amount::grouped(channel.settled_balance),
+        channel.closing_tx_hash.clone(),
+    ]
+}

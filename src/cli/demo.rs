@@ -1,0 +1,56 @@
+//! `leyden demo`: real daemons play a story, with every balance checked.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::{CliError, Context};
+use crate::demo::{DemoOptions, breach, force_close, multihop, seed};
+
+/// Watch two real nodes play a story: without a choice they mine, open a channel, pay both ways through it, survive a
+/// SIGKILL and close it.
+///
+/// The nodes run in a temporary folder on free ports and are gone at the end. The exit code is 0 if every balance was
+/// as expected, and 1 otherwise.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    leyden demo\n  \
+    leyden demo --story breach\n  \
+    leyden demo --story multihop\n  \
+    leyden demo --keep     leave the nodes running and say how to talk to them")]
+pub struct Demo {
+    /// What is played
+    #[arg(long, value_enum, default_value_t = Story::Seed)]
+    story: Story,
+    /// Leave the nodes running at the end
+    #[arg(long)]
+    keep: bool,
+    /// Keep the nodes' data in this folder instead of a temporary one
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Story {
+    /// Payments both ways, a SIGKILL, a close together
+    Seed,
+    /// Bob is gone in the middle of payments: Alice closes alone, and waits 1000 blocks for her part
+    ForceClose,
+    /// Bob closes with an old state: Alice takes everything
+    Breach,
+    /// A payment of 0.05 over two nodes that keep 0.001 each
+    Multihop,
+}
+
+impl Demo {
+    pub async fn run(self, _context: &Context) -> Result<(), CliError> {
+        let options = DemoOptions { keep: self.keep, folder: self.folder };
+        let played = match self.story {
+            Story::Seed => seed::play(options).await,
+            Story::Multihop => multihop::play(options).await,
+            Story::ForceClose => force_close::play(options).await,
+            Story::Breach => breach::play(options).await,
+        };
+        played.map_err(|error| CliError::Failed(error.to_string()))
+    }
+}

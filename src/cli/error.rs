@@ -1,0 +1,82 @@
+//! Why a command has not done what was asked.
+
+use std::io;
+
+use tonic::{Code, Status};
+
+use crate::{client::ClientError, config::ConfigError};
+
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The daemon's answer, in its own words.
+    #[error("{}", explained(.0))]
+    Refused(#[from] Box<Status>),
+    /// The arguments make no sense together, or with what the node knows.
+    #[error("{0}")]
+    Usage(String),
+    /// It was tried and did not succeed.
+    #[error("{0}")]
+    Failed(String),
+    #[error("{what}: {source}")]
+    Io { what: String, source: io::Error },
+    /// The reader of our output is gone.
+    #[error("the output was closed")]
+    Closed,
+    #[error("the runtime cannot be started: {0}")]
+    Runtime(io::Error),
+    #[error("the answer cannot be printed: {0}")]
+    Unprintable(String),
+}
+
+impl From<Status> for CliError {
+    fn from(status: Status) -> Self {
+        Self::Refused(Box::new(status))
+    }
+}
+
+impl CliError {
+    /// The gRPC code's name, for programs.
+    pub fn code(&self) -> String {
+        match self {
+            Self::Refused(status) => format!("{:?}", status.code()),
+            Self::Client(_) => "Unavailable".to_owned(),
+            Self::Usage(_) | Self::Config(_) => "InvalidArgument".to_owned(),
+            Self::Failed(_) => "Failed".to_owned(),
+            Self::Io { .. } | Self::Closed | Self::Runtime(_) | Self::Unprintable(_) => "Internal".to_owned(),
+        }
+    }
+
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Config(_)
+            | Self::Client(_)
+            | Self::Refused(_)
+            | Self::Failed(_)
+            | Self::Io { .. }
+            | Self::Closed
+            | Self::Runtime(_)
+            | Self::Unprintable(_) => 1,
+        }
+    }
+}
+
+/// The daemon's sentence; where the call never reached it, what may be the matter.
+fn explained(status: &Status) -> String {
+    let text = status.message();
+    match status.code() {
+        Code::Unavailable | Code::Unknown if text.contains("transport error") || text.contains("h2 protocol error") => {
+            "the connection to leydend broke: does it still run? What was begun goes on when it is started again"
+                .to_owned()
+        }
+        Code::Unimplemented if text.is_empty() => {
+            "this leydend does not know the call: is it older than this `leyden`?".to_owned()
+        }
+        _ if text.is_empty() => format!("leydend answered {:?} without a word", status.code()),
+        _ => text.to_owned(),
+    }
+}

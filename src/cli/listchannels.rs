@@ -1,0 +1,52 @@
+//! `leyden listchannels`: the open channels.
+
+use clap::Args;
+use leyden_proto::lnrpc::{Channel, ListChannelsRequest};
+
+use super::{CliError, Context, amount, format, table};
+
+/// List the open channels.
+#[derive(Debug, Args)]
+pub struct ListChannels {
+    /// Only those whose node is connected
+    #[arg(long, alias = "active_only")]
+    active_only: bool,
+    /// Only those whose node is away
+    #[arg(long, alias = "inactive_only", conflicts_with = "active_only")]
+    inactive_only: bool,
+    /// Only those with this node
+    #[arg(long, value_name = "KEY")]
+    peer: Option<String>,
+}
+
+impl ListChannels {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        let peer = self.peer.map(hex::decode).transpose();
+        let peer = peer.map_err(|_| CliError::Usage("--peer: a node key has 66 hex digits".to_owned()))?;
+        let request = ListChannelsRequest {
+            active_only: self.active_only,
+            inactive_only: self.inactive_only,
+            peer: peer.unwrap_or_default(),
+            ..Default::default()
+        };
+        let answer = context.client().await?.lightning().list_channels(request).await?.into_inner();
+        context.show(&answer, || {
+            let headings = ["channel", "id", "node", "active", ">capacity", ">local", ">remote", ">in flight"];
+            let rows = answer.channels.iter().map(row).collect();
+            table::list(headings, rows, "No channel is open: `leyden openchannel` opens one.")
+        })
+    }
+}
+
+fn row(channel: &Channel) -> [String; 8] {
+    [
+        format::short_point(&channel.channel_point),
+        format::scid(channel.chan_id),
+        format::short(&channel.remote_pubkey),
+        format::yes_no(channel.active).to_owned(),
+        amount::grouped(channel.capacity),
+        amount::grouped(channel.local_balance),
+        amount::grouped(channel.remote_balance),
+        amount::grouped(channel.unsettled_balance),
+    ]
+}

@@ -1,0 +1,56 @@
+//! `leyden listinvoices`: what we asked to be paid.
+
+use clap::Args;
+use leyden_proto::lnrpc::{Invoice, ListInvoiceRequest};
+
+use super::{
+    CliError, Context, amount, format,
+    lookupinvoice::{asked, state},
+    table,
+};
+
+/// List this node's invoices, the latest page first.
+#[derive(Debug, Args)]
+pub struct ListInvoices {
+    /// Only those that are not paid or canceled
+    #[arg(long, alias = "pending_only")]
+    pending_only: bool,
+    /// Only those before this index; with --paginate-forwards those after it
+    #[arg(long, alias = "index_offset", default_value_t = 0)]
+    index_offset: u64,
+    /// At most so many
+    #[arg(long, alias = "max_invoices", default_value_t = 100)]
+    max_invoices: u64,
+    /// Begin with the oldest
+    #[arg(long)]
+    paginate_forwards: bool,
+}
+
+impl ListInvoices {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        let request = ListInvoiceRequest {
+            pending_only: self.pending_only,
+            index_offset: self.index_offset,
+            num_max_invoices: self.max_invoices,
+            reversed: !self.paginate_forwards,
+            ..Default::default()
+        };
+        let answer = context.client().await?.lightning().list_invoices(request).await?.into_inner();
+        context.show(&answer, || {
+            let headings = [">index", "payment hash", "state", ">amount", ">paid", "made (UTC)", "memo"];
+            table::list(headings, answer.invoices.iter().map(row).collect(), "There are no invoices.")
+        })
+    }
+}
+
+fn row(invoice: &Invoice) -> [String; 7] {
+    [
+        invoice.add_index.to_string(),
+        hex::encode(&invoice.r_hash),
+        state(invoice).to_owned(),
+        asked(invoice),
+        amount::msat(invoice.amt_paid_msat),
+        format::time(invoice.creation_date),
+        invoice.memo.clone(),
+    ]
+}

@@ -1,0 +1,57 @@
+//! `leyden listpayments`: what we paid.
+
+use clap::Args;
+use leyden_proto::lnrpc::{ListPaymentsRequest, Payment, payment::PaymentStatus};
+
+use super::{CliError, Context, amount, format, table};
+
+/// List this node's payments, the latest page first.
+#[derive(Debug, Args)]
+pub struct ListPayments {
+    /// Also those that failed or are under way
+    #[arg(long, alias = "include_incomplete")]
+    include_incomplete: bool,
+    /// Only those before this index; with --paginate-forwards those after it
+    #[arg(long, alias = "index_offset", default_value_t = 0)]
+    index_offset: u64,
+    /// At most so many; 0: all
+    #[arg(long, alias = "max_payments", default_value_t = 100)]
+    max_payments: u64,
+    /// Begin with the oldest
+    #[arg(long)]
+    paginate_forwards: bool,
+}
+
+impl ListPayments {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        let request = ListPaymentsRequest {
+            include_incomplete: self.include_incomplete,
+            index_offset: self.index_offset,
+            max_payments: self.max_payments,
+            reversed: !self.paginate_forwards,
+            ..Default::default()
+        };
+        let answer = context.client().await?.lightning().list_payments(request).await?.into_inner();
+        context.show(&answer, || {
+            let headings = [">index", "payment hash", "state", ">amount", ">fee", "made (UTC)"];
+            table::list(headings, answer.payments.iter().map(row).collect(), "There are no payments.")
+        })
+    }
+}
+
+fn row(payment: &Payment) -> [String; 6] {
+    let state = match payment.status() {
+        PaymentStatus::Succeeded => "paid",
+        PaymentStatus::Failed => "failed",
+        #[allow(deprecated)] // LND's own first value.
+        PaymentStatus::Initiated | PaymentStatus::InFlight | PaymentStatus::Unknown => "under way",
+    };
+    [
+        payment.payment_index.to_string(),
+        payment.payment_hash.clone(),
+        state.to_owned(),
+        amount::msat(payment.value_msat),
+        amount::msat(payment.fee_msat),
+        format::time(payment.creation_time_ns / 1_000_000_000),
+    ]
+}

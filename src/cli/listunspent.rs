@@ -1,0 +1,39 @@
+//! `leyden listunspent`: the coins that can be spent.
+
+use clap::Args;
+use leyden_proto::lnrpc::{ListUnspentRequest, Utxo};
+
+use super::{CliError, Context, amount, table};
+
+/// List the coins that the wallet can spend.
+#[derive(Debug, Args)]
+pub struct ListUnspent {
+    /// With at least so many confirmations
+    #[arg(long, alias = "min_confs", default_value_t = 0)]
+    min_confs: i32,
+    /// With at most so many; 0: no bound
+    #[arg(long, alias = "max_confs", default_value_t = 0)]
+    max_confs: i32,
+}
+
+impl ListUnspent {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        let request =
+            ListUnspentRequest { min_confs: self.min_confs, max_confs: self.max_confs, account: String::new() };
+        let answer = context.client().await?.lightning().list_unspent(request).await?.into_inner();
+        context.show(&answer, || {
+            let rows = answer.utxos.iter().map(row).collect();
+            table::list(["coin", ">sat", ">conf.", "address"], rows, "The wallet has no coins.")
+        })
+    }
+}
+
+fn row(coin: &Utxo) -> [String; 4] {
+    let outpoint = coin.outpoint.as_ref().map(|out| format!("{}:{}", out.txid_str, out.output_index));
+    [
+        outpoint.unwrap_or_default(),
+        amount::grouped(coin.amount_sat),
+        coin.confirmations.to_string(),
+        coin.address.clone(),
+    ]
+}

@@ -1,0 +1,193 @@
+//! `leyden`, the command line: one file a command, each a thin shell around one gRPC call.
+//!
+//! ```text
+//!   arguments ─► Command::run ─► client ─► message ─┬─► table, for people
+//!                                                   └─► --json, for programs: what lncli would print
+//! ```
+//!
+//! Results go to stdout; progress and errors go to stderr, so that stdout can be piped. The exit code is 0 if what
+//! was asked for has happened, 1 if not, 2 if the arguments make no sense.
+
+mod amount;
+mod context;
+mod error;
+mod format;
+mod json;
+mod password;
+mod table;
+
+mod addinvoice;
+mod bench;
+mod chain;
+mod channelbalance;
+mod closechannel;
+mod closedchannels;
+mod connect;
+mod create;
+mod decodepayreq;
+mod demo;
+mod disconnect;
+mod getinfo;
+mod listchaintxns;
+mod listchannels;
+mod listinvoices;
+mod listpayments;
+mod listpeers;
+mod listunspent;
+mod lookupinvoice;
+mod newaddress;
+mod openchannel;
+mod payinvoice;
+mod pendingchannels;
+mod sendcoins;
+mod state;
+mod stop;
+mod subscribeinvoices;
+mod trackpayment;
+mod unlock;
+mod walletbalance;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use self::{
+    context::{Context, Global},
+    error::CliError,
+};
+
+/// Talk to a Leyden node: its wallet, its Lightning channels and its proof-of-work chain.
+#[derive(Debug, Parser)]
+#[command(
+    name = "leyden",
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "First steps:\n  \
+    leydend &                                start a node on a chain of its own (regtest)\n  \
+    leyden create                            make its wallet; write down the 24 words\n  \
+    leyden chain generate 101                mine coins that can be spent\n  \
+    leyden walletbalance\n  \
+    leyden connect 02ab…@127.0.0.1:9736      meet another node\n  \
+    leyden openchannel 02ab… 1000000         open a channel to it\n  \
+    leyden chain generate 6                  confirm it\n  \
+    leyden payinvoice lnbcrt…                pay through it\n\n\
+    Every command explains itself with --help, and prints what programs want with --json."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Everything that can be asked of a node.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Create(create::Create),
+    Unlock(unlock::Unlock),
+    State(state::State),
+    Stop(stop::Stop),
+    #[command(name = "getinfo")]
+    GetInfo(getinfo::GetInfo),
+    #[command(name = "newaddress")]
+    NewAddress(newaddress::NewAddress),
+    #[command(name = "walletbalance")]
+    WalletBalance(walletbalance::WalletBalance),
+    #[command(name = "channelbalance")]
+    ChannelBalance(channelbalance::ChannelBalance),
+    #[command(name = "sendcoins")]
+    SendCoins(sendcoins::SendCoins),
+    #[command(name = "listchaintxns")]
+    ListChainTxns(listchaintxns::ListChainTxns),
+    #[command(name = "listunspent")]
+    ListUnspent(listunspent::ListUnspent),
+    Connect(connect::Connect),
+    #[command(name = "listpeers")]
+    ListPeers(listpeers::ListPeers),
+    Disconnect(disconnect::Disconnect),
+    #[command(name = "openchannel")]
+    OpenChannel(openchannel::OpenChannel),
+    #[command(name = "closechannel")]
+    CloseChannel(closechannel::CloseChannel),
+    #[command(name = "listchannels")]
+    ListChannels(listchannels::ListChannels),
+    #[command(name = "pendingchannels")]
+    PendingChannels(pendingchannels::PendingChannels),
+    #[command(name = "closedchannels")]
+    ClosedChannels(closedchannels::ClosedChannels),
+    #[command(name = "addinvoice")]
+    AddInvoice(addinvoice::AddInvoice),
+    #[command(name = "lookupinvoice")]
+    LookupInvoice(lookupinvoice::LookupInvoice),
+    #[command(name = "listinvoices")]
+    ListInvoices(listinvoices::ListInvoices),
+    #[command(name = "subscribeinvoices", visible_alias = "watchinvoices")]
+    SubscribeInvoices(subscribeinvoices::SubscribeInvoices),
+    #[command(name = "decodepayreq")]
+    DecodePayReq(decodepayreq::DecodePayReq),
+    #[command(name = "payinvoice")]
+    PayInvoice(payinvoice::PayInvoice),
+    #[command(name = "trackpayment")]
+    TrackPayment(trackpayment::TrackPayment),
+    #[command(name = "listpayments")]
+    ListPayments(listpayments::ListPayments),
+    Chain(chain::Chain),
+    Demo(demo::Demo),
+    Bench(bench::Bench),
+}
+
+impl Command {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
+        match self {
+            Self::Create(command) => command.run(context).await,
+            Self::Unlock(command) => command.run(context).await,
+            Self::State(command) => command.run(context).await,
+            Self::Stop(command) => command.run(context).await,
+            Self::GetInfo(command) => command.run(context).await,
+            Self::NewAddress(command) => command.run(context).await,
+            Self::WalletBalance(command) => command.run(context).await,
+            Self::ChannelBalance(command) => command.run(context).await,
+            Self::SendCoins(command) => command.run(context).await,
+            Self::ListChainTxns(command) => command.run(context).await,
+            Self::ListUnspent(command) => command.run(context).await,
+            Self::Connect(command) => command.run(context).await,
+            Self::ListPeers(command) => command.run(context).await,
+            Self::Disconnect(command) => command.run(context).await,
+            Self::OpenChannel(command) => command.run(context).await,
+            Self::CloseChannel(command) => command.run(context).await,
+            Self::ListChannels(command) => command.run(context).await,
+            Self::PendingChannels(command) => command.run(context).await,
+            Self::ClosedChannels(command) => command.run(context).await,
+            Self::AddInvoice(command) => command.run(context).await,
+            Self::LookupInvoice(command) => command.run(context).await,
+            Self::ListInvoices(command) => command.run(context).await,
+            Self::SubscribeInvoices(command) => command.run(context).await,
+            Self::DecodePayReq(command) => command.run(context).await,
+            Self::PayInvoice(command) => command.run(context).await,
+            Self::TrackPayment(command) => command.run(context).await,
+            Self::ListPayments(command) => command.run(context).await,
+            Self::Chain(command) => command.run(context).await,
+            Self::Demo(command) => command.run(context).await,
+            Self::Bench(command) => command.run(context).await,
+        }
+    }
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    let context = Context::new(global);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return context.fail(&CliError::Runtime(error)),
+    };
+    match runtime.block_on(command.run(&context)) {
+        // Whoever reads our output has had enough of it.
+        Ok(()) | Err(CliError::Closed) => ExitCode::SUCCESS,
+        Err(error) => context.fail(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

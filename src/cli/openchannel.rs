@@ -1,0 +1,134 @@
+//! `leyden openchannel`: put coins into a channel.
+
+use clap::{Args, ValueEnum};
+use leyden_proto::lnrpc::{
+    CommitmentType, ConnectPeerRequest, OpenChannelRequest, channel_point::FundingTxid, open_status_update::Update,
+};
+use tonic::Code;
+
+use super::{CliError, Context, amount::Sat, connect, format, sendcoins::FeeArgs};
+use crate::client::Client;
+
+/// Open a channel with a node, funded by this wallet.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    leyden openchannel 02ab… 1,000,000                      all of it ours at first\n  \
+    leyden openchannel 02ab… 1,000,000 500,000              half of it theirs from the start\n  \
+    leyden openchannel 02ab…@127.0.0.1:9736 0.01btc --wait  connect, open, and wait until it can pay")]
+pub struct OpenChannel {
+    /// The node's key; with @HOST:PORT it is connected first
+    #[arg(value_name = "KEY[@HOST:PORT]")]
+    node: String,
+    /// The channel's capacity: satoshi, or coins such as 0.01btc
+    #[arg(required_unless_present = "fundmax", conflicts_with = "fundmax")]
+    local_amt: Option<Sat>,
+    /// Part of it to give to the other side at the start
+    push_amt: Option<Sat>,
+    /// Put everything that the wallet can spend into the channel
+    #[arg(long)]
+    fundmax: bool,
+    /// Do not announce the channel to the network
+    #[arg(long)]
+    private: bool,
+    #[command(flatten)]
+    fee: FeeArgs,
+    /// The shape of its transactions [default: anchors if the node knows them]
+    #[arg(long, alias = "channel_type", value_enum)]
+    channel_type: Option<ChannelType>,
+    /// Blocks that the other side waits for its money after a force close of its own
+    #[arg(long, alias = "remote_csv_delay", default_value_t = 0, hide_default_value = true)]
+    remote_csv_delay: u32,
+    /// Where our part goes at a cooperative close
+    #[arg(long, alias = "close_address", default_value = "", hide_default_value = true)]
+    close_address: String,
+    /// A note to find the channel by
+    #[arg(long, default_value = "", hide_default_value = true)]
+    memo: String,
+    /// Wait until the channel can carry payments
+    #[arg(long, alias = "block")]
+    wait: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ChannelType {
+    /// Two outputs for fee bumps; fees of the HTLC transactions are added when they are needed
+    Anchors,
+    /// The older kind, for old nodes
+    Tweakless,
+}
+
+impl OpenChannel {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        let client = context.client().await?;
+        let key = self.meet(&client).await?;
+        let node_pubkey = hex::decode(&key)
+            .map_err(|_| CliError::Usage(format!("\"{key}\" is no node key: it has 66 hex digits")))?;
+        let commitment_type = match self.channel_type {
+            None => CommitmentType::UnknownCommitmentType,
+            Some(ChannelType::Anchors) => CommitmentType::Anchors,
+            Some(ChannelType::Tweakless) => CommitmentType::StaticRemoteKey,
+        };
+        let request = OpenChannelRequest {
+            node_pubkey,
+            local_funding_amount: self.local_amt.map_or(0, |amount| amount.0),
+            push_sat: self.push_amt.map_or(0, |amount| amount.0),
+            fund_max: self.fundmax,
+            private: self.private,
+            sat_per_vbyte: self.fee.sat_per_vbyte,
+            target_conf: self.fee.conf_target,
+            commitment_type: commitment_type.into(),
+            remote_csv_delay: self.remote_csv_delay,
+            close_address: self.close_address,
+            memo: self.memo,
+            ..Default::default()
+        };
+        let waiting = context.waiting("asking the node for a channel");
+        let mut updates = client.lightning().open_channel(request).await?.into_inner();
+        while let Some(update) = updates.message().await? {
+            match update.update {
+                Some(Update::ChanPending(pending)) => {
+                    let txid = format::txid(&pending.txid);
+                    let point = format!("{txid}:{}", pending.output_index);
+                    let value = serde_json::json!({ "funding_txid": txid, "output_index": pending.output_index });
+                    if !self.wait {
+                        waiting.finish_and_clear();
+                        return context.show_value(&value, || {
+                            format!("{point}\nfunding transaction is broadcast; the channel opens once it is confirmed")
+                        });
+                    }
+                    waiting.set_message(format!("{point} is broadcast, waiting for confirmations"));
+                }
+                Some(Update::ChanOpen(open)) => {
+                    waiting.finish_and_clear();
+                    let point = open.channel_point.unwrap_or_default();
+                    let txid = match point.funding_txid {
+                        Some(FundingTxid::FundingTxidBytes(bytes)) => format::txid(&bytes),
+                        Some(FundingTxid::FundingTxidStr(text)) => text,
+                        None => String::new(),
+                    };
+                    let value = serde_json::json!({ "funding_txid": txid, "output_index": point.output_index });
+                    return context
+                        .show_value(&value, || format!("{txid}:{}\nthe channel is open", point.output_index));
+                }
+                None => {}
+            }
+        }
+        let text = "the node stopped telling of the channel: `leyden pendingchannels` shows how far it came";
+        Err(CliError::Failed(text.to_owned()))
+    }
+
+    /// Connects to KEY@HOST, and gives the key.
+    async fn meet(&self, client: &Client) -> Result<String, CliError> {
+        if !self.node.contains('@') {
+            return Ok(self.node.clone());
+        }
+        let addr = connect::address(&self.node)?;
+        let key = addr.pubkey.clone();
+        let request = ConnectPeerRequest { addr: Some(addr), ..Default::default() };
+        match client.lightning().connect_peer(request).await {
+            Ok(_) => Ok(key),
+            Err(status) if status.code() == Code::AlreadyExists => Ok(key),
+            Err(status) => Err(status.into()),
+        }
+    }
+}

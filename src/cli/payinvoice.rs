@@ -1,0 +1,138 @@
+//! `leyden payinvoice`: pay.
+
+use clap::Args;
+use leyden_proto::{
+    lnrpc::{PayReqString, Payment, PaymentFailureReason, payment::PaymentStatus},
+    routerrpc::SendPaymentRequest,
+};
+use tonic::Streaming;
+
+use super::{
+    CliError, Context,
+    amount::{self, Sat},
+    table,
+};
+
+/// Pay an invoice.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    leyden payinvoice lnbcrt…\n  \
+    leyden payinvoice lnbcrt… --amt 5000              an invoice that leaves the amount open\n  \
+    leyden payinvoice lnbcrt… --fee-limit 10 --timeout 20")]
+pub struct PayInvoice {
+    /// The invoice
+    #[arg(value_name = "INVOICE")]
+    pay_req: String,
+    /// How much, if the invoice leaves it open
+    #[arg(long)]
+    amt: Option<Sat>,
+    /// The most to pay in fees, satoshi [default: 5 % of the amount, or as much as a small amount itself]
+    #[arg(long, alias = "fee_limit")]
+    fee_limit: Option<Sat>,
+    /// Seconds within which to try
+    #[arg(long, default_value_t = 60)]
+    timeout: i32,
+    /// The most parts to split the payment into [default: the node's]
+    #[arg(long, alias = "max_parts", default_value_t = 0, hide_default_value = true)]
+    max_parts: u32,
+    /// Leave by this channel (its numeric id); may be given more than once
+    #[arg(long, alias = "outgoing_chan_id", value_name = "ID")]
+    outgoing_chan_id: Vec<u64>,
+}
+
+/// Up to this amount the whole of it may be spent on fees, as with lncli.
+const SMALL_MSAT: i64 = 1_000_000;
+
+impl PayInvoice {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        let client = context.client().await?;
+        let amt = self.amt.map_or(0, |amount| amount.0);
+        let fee_limit_msat = match self.fee_limit {
+            Some(limit) => limit.0.saturating_mul(1000),
+            None => {
+                let request = PayReqString { pay_req: self.pay_req.clone() };
+                let decoded = client.lightning().decode_pay_req(request).await?.into_inner();
+                default_fee_limit(decoded.num_msat.max(amt.saturating_mul(1000)))
+            }
+        };
+        let request = SendPaymentRequest {
+            payment_request: self.pay_req,
+            amt,
+            fee_limit_msat,
+            timeout_seconds: self.timeout,
+            max_parts: self.max_parts,
+            outgoing_chan_ids: self.outgoing_chan_id,
+            ..Default::default()
+        };
+        let updates = client.router().send_payment_v2(request).await?.into_inner();
+        follow(context, updates).await
+    }
+}
+
+fn default_fee_limit(amount_msat: i64) -> i64 {
+    if amount_msat <= SMALL_MSAT { amount_msat } else { amount_msat / 20 }
+}
+
+/// Waits for a payment's end and shows it; a failure is this command's failure too.
+pub async fn follow(context: &Context, mut updates: Streaming<Payment>) -> Result<(), CliError> {
+    let waiting = context.waiting("paying");
+    while let Some(payment) = updates.message().await? {
+        match payment.status() {
+            PaymentStatus::Succeeded => {
+                waiting.finish_and_clear();
+                return context.show(&payment, || for_people(&payment));
+            }
+            PaymentStatus::Failed => {
+                waiting.finish_and_clear();
+                let reason = explained(payment.failure_reason());
+                if context.is_json() {
+                    context.show(&payment, String::new)?;
+                }
+                return Err(CliError::Failed(format!("the payment failed: {reason}")));
+            }
+            #[allow(deprecated)] // LND's own first value.
+            PaymentStatus::Initiated | PaymentStatus::InFlight | PaymentStatus::Unknown => {
+                waiting.set_message(format!("paying {}", amount::msat(payment.value_msat)));
+            }
+        }
+    }
+    let text = "the node stopped telling of the payment: `leyden trackpayment` shows how it ended";
+    Err(CliError::Failed(text.to_owned()))
+}
+
+fn for_people(payment: &Payment) -> String {
+    table::facts([
+        ("paid", amount::msat(payment.value_msat)),
+        ("fee", amount::msat(payment.fee_msat)),
+        ("payment hash", payment.payment_hash.clone()),
+        ("preimage", payment.payment_preimage.clone()),
+    ])
+}
+
+pub fn explained(reason: PaymentFailureReason) -> &'static str {
+    match reason {
+        PaymentFailureReason::FailureReasonNone => "no reason is known",
+        PaymentFailureReason::FailureReasonTimeout => "no way was found in time; try again, or with a longer --timeout",
+        PaymentFailureReason::FailureReasonNoRoute => {
+            "there is no way to the recipient with enough money in it, within the limits of fee and delay"
+        }
+        PaymentFailureReason::FailureReasonError => "something failed that another attempt would not mend",
+        PaymentFailureReason::FailureReasonIncorrectPaymentDetails => {
+            "the recipient does not take it: the invoice is unknown, paid or expired, or the amount is wrong"
+        }
+        PaymentFailureReason::FailureReasonInsufficientBalance => {
+            "our channels do not hold enough: `leyden channelbalance` shows what they hold"
+        }
+        PaymentFailureReason::FailureReasonCanceled => "it was canceled",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_payments_may_double_and_large_ones_cost_a_twentieth() {
+        assert_eq!([1_000, 1_000_000, 2_000_000].map(default_fee_limit), [1_000, 1_000_000, 100_000]);
+    }
+}

@@ -1,0 +1,66 @@
+//! `leyden sendcoins`: pay on the chain.
+
+use clap::Args;
+use leyden_proto::lnrpc::SendCoinsRequest;
+
+use super::{CliError, Context, amount::Sat};
+
+/// Pay an address on the chain.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    leyden sendcoins bcrt1q… 150,000\n  \
+    leyden sendcoins bcrt1q… 0.0015btc --sat-per-vbyte 5\n  \
+    leyden sendcoins bcrt1q… --sweepall       everything; the fee is taken from it")]
+pub struct SendCoins {
+    /// The address
+    addr: String,
+    /// How much: satoshi, or coins such as 0.01btc
+    #[arg(required_unless_present = "sweepall", conflicts_with = "sweepall")]
+    amt: Option<Sat>,
+    /// Send everything that the wallet can spend
+    #[arg(long)]
+    sweepall: bool,
+    #[command(flatten)]
+    fee: FeeArgs,
+    /// A note to find the transaction by
+    #[arg(long, default_value = "")]
+    label: String,
+    /// Also spend coins that are not confirmed
+    #[arg(long, alias = "spend_unconfirmed")]
+    spend_unconfirmed: bool,
+}
+
+/// How a transaction's fee is chosen.
+#[derive(Debug, Args)]
+pub struct FeeArgs {
+    /// Fee rate, satoshi per virtual byte [default: the node's estimate]
+    #[arg(long, alias = "sat_per_vbyte", value_name = "RATE", default_value_t = 0, hide_default_value = true)]
+    pub sat_per_vbyte: u64,
+    /// Blocks within which it should confirm
+    #[arg(
+        long,
+        alias = "conf_target",
+        value_name = "BLOCKS",
+        default_value_t = 0,
+        hide_default_value = true,
+        conflicts_with = "sat_per_vbyte"
+    )]
+    pub conf_target: i32,
+}
+
+impl SendCoins {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        let request = SendCoinsRequest {
+            addr: self.addr,
+            amount: self.amt.map_or(0, |amount| amount.0),
+            send_all: self.sweepall,
+            target_conf: self.fee.conf_target,
+            sat_per_vbyte: self.fee.sat_per_vbyte,
+            label: self.label,
+            spend_unconfirmed: self.spend_unconfirmed,
+            ..Default::default()
+        };
+        let answer = context.client().await?.lightning().send_coins(request).await?.into_inner();
+        context.show(&answer, || answer.txid.clone())
+    }
+}

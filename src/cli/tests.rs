@@ -1,0 +1,329 @@
+//! What is typed is understood, and what makes no sense is refused with a word.
+
+use std::{
+    fs,
+    io::{self, Write},
+    sync::{Arc, Mutex},
+};
+
+use clap::{CommandFactory, Parser, error::ErrorKind};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::{
+    api::{InvoiceState, PaymentState, WalletState},
+    config::{Layout, Running},
+    macaroon::{ADMIN, RootKey},
+    rpc::{
+        Authorizer, ServeOptions,
+        fake::{ADDRESS, Fake, NODE, invoice, payment},
+        serve,
+    },
+    tls,
+};
+use leyden_channels::types::PaymentPreimage;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(line.split_whitespace())
+}
+
+#[test]
+fn the_definition_holds_together() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_line_of_the_helps_examples_parses() {
+    let mut lines = 0;
+    let mut commands = vec![Cli::command()];
+    while let Some(command) = commands.pop() {
+        commands.extend(command.get_subcommands().cloned());
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        for line in help.lines().map(str::trim).filter(|line| line.starts_with("leyden ")) {
+            // An example ends where its explanation begins: at two blanks or more.
+            let example = line.split("  ").next().unwrap();
+            parse(example).unwrap_or_else(|error| panic!("{example}: {error}"));
+            lines += 1;
+        }
+    }
+    assert!(lines > 30, "only {lines} examples");
+}
+
+#[test]
+fn commands_have_the_names_of_lncli() {
+    let command = Cli::command();
+    let names: Vec<_> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    for name in [
+        "create",
+        "unlock",
+        "state",
+        "getinfo",
+        "newaddress",
+        "walletbalance",
+        "channelbalance",
+        "sendcoins",
+        "listchaintxns",
+        "listunspent",
+        "connect",
+        "listpeers",
+        "disconnect",
+        "openchannel",
+        "closechannel",
+        "listchannels",
+        "pendingchannels",
+        "closedchannels",
+        "addinvoice",
+        "lookupinvoice",
+        "listinvoices",
+        "subscribeinvoices",
+        "decodepayreq",
+        "payinvoice",
+        "trackpayment",
+        "listpayments",
+        "stop",
+        "chain",
+    ] {
+        assert!(names.contains(&name.to_owned()), "{name} is missing");
+    }
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let mut commands = vec![Cli::command()];
+    while let Some(command) = commands.pop() {
+        assert!(command.get_about().is_some(), "{} has no description", command.get_name());
+        for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+            assert!(argument.get_help().is_some(), "{} of {}", argument.get_id(), command.get_name());
+        }
+        commands.extend(command.get_subcommands().cloned());
+    }
+}
+
+#[test]
+fn global_options_stand_before_or_after_the_command() {
+    for line in ["leyden --json --data-dir /d getinfo", "leyden getinfo --json --data-dir /d"] {
+        let cli = parse(line).unwrap();
+        assert!(cli.global.json);
+        assert_eq!(cli.global.data_dir.unwrap().to_str(), Some("/d"));
+    }
+}
+
+#[test]
+fn flags_are_taken_in_the_spelling_of_lncli_too() {
+    for line in [
+        "leyden sendcoins addr 5 --sat_per_vbyte 3",
+        "leyden openchannel 02ab 5 --sat-per-vbyte 3 --block",
+        "leyden closechannel ab:0 --conf_target 6",
+        "leyden listunspent --min_confs 1 --max_confs 5",
+        "leyden addinvoice --amt_msat 5",
+        "leyden chain mine start --threads 2",
+        "leyden listchaintxns --end_height -1",
+    ] {
+        parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    for (line, kind) in [
+        ("leyden", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+        ("leyden fly", ErrorKind::InvalidSubcommand),
+        ("leyden sendcoins addr", ErrorKind::MissingRequiredArgument),
+        ("leyden sendcoins addr 5 --sweepall", ErrorKind::ArgumentConflict),
+        ("leyden sendcoins addr 1.5", ErrorKind::ValueValidation),
+        ("leyden sendcoins addr 5 --sat-per-vbyte 1 --conf-target 2", ErrorKind::ArgumentConflict),
+        ("leyden closechannel ab --force --sat-per-vbyte 5", ErrorKind::ArgumentConflict),
+        ("leyden addinvoice 5 --amt-msat 5", ErrorKind::ArgumentConflict),
+        ("leyden chain generate 0", ErrorKind::ValueValidation),
+        ("leyden chain", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+        ("leyden listchannels --active-only --inactive-only", ErrorKind::ArgumentConflict),
+    ] {
+        assert_eq!(parse(line).map(|_| ()).unwrap_err().kind(), kind, "{line}");
+    }
+}
+
+#[test]
+fn a_node_that_does_not_run_is_said_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let global = Global { data_dir: Some(folder.path().into()), ..Default::default() };
+    let text = global.access().unwrap_err().to_string();
+    assert!(text.contains("leydend --data-dir"), "{text}");
+
+    let named =
+        Global { rpcserver: Some("node.example:10009".to_owned()), network: Some("leyden".to_owned()), ..global };
+    let access = named.access().unwrap();
+    assert_eq!(access.address, "node.example:10009");
+    assert_eq!(access.tls_certificate, folder.path().join("tls.cert"));
+    assert_eq!(access.macaroon, folder.path().join("data/chain/bitcoin/leyden/admin.macaroon"));
+
+    let elsewhere = Global { macaroonpath: Some(folder.path().join("none")), ..named };
+    assert!(elsewhere.access().unwrap_err().to_string().contains("--macaroonpath"));
+}
+
+#[test]
+fn a_broken_connection_says_what_may_be_the_matter() {
+    let broken = CliError::from(tonic::Status::unavailable("transport error"));
+    assert!(broken.to_string().contains("does it still run"), "{broken}");
+    let refused = CliError::from(tonic::Status::failed_precondition("the wallet is locked: `leyden unlock`"));
+    assert_eq!((refused.to_string().as_str(), refused.exit_code()), ("the wallet is locked: `leyden unlock`", 1));
+    assert_eq!(refused.code(), "FailedPrecondition");
+}
+
+/// A node whose services answer from a stand-in, with certificate and macaroon where a client looks for them.
+struct Node {
+    folder: TempDir,
+    fake: Fake,
+}
+
+impl Node {
+    async fn start(state: WalletState) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path().into(), "regtest");
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let rpc = listener.local_addr().unwrap();
+        let identity = tls::open(&layout, rpc, &[]).unwrap();
+        let key = RootKey::new([1; 32]);
+        fs::create_dir_all(layout.macaroon("admin").parent().unwrap()).unwrap();
+        fs::write(layout.macaroon("admin"), key.bake(ADMIN, [0; 16]).to_bytes()).unwrap();
+        let running = Running { pid: 1, network: "regtest".to_owned(), rpc, listen: None, chain_listen: None };
+        fs::write(layout.running(), serde_json::to_vec(&running).unwrap()).unwrap();
+        let fake = Fake::new(state);
+        tokio::spawn(serve(ServeOptions {
+            daemon: Arc::new(fake.clone()),
+            authorizer: Authorizer::Macaroons(Arc::new(key)),
+            tls: Some(identity),
+            listener,
+            stopping: CancellationToken::new(),
+        }));
+        Self { folder, fake }
+    }
+
+    /// What the command prints.
+    async fn run(&self, line: &str) -> Result<String, CliError> {
+        let Cli { mut global, command } = parse(&format!("leyden {line}")).unwrap();
+        global.data_dir = Some(self.folder.path().into());
+        let printed = Printed::default();
+        let context = Context::with_output(global, Box::new(printed.clone()));
+        command.run(&context).await?;
+        let bytes = printed.0.lock().unwrap().clone();
+        Ok(String::from_utf8(bytes).unwrap())
+    }
+
+    fn asked(&self) -> String {
+        self.fake.script().asked.clone()
+    }
+}
+
+#[derive(Clone, Default)]
+struct Printed(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Printed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn every_command_prints_for_people_and_for_programs() {
+    let node = Node::start(WalletState::ServerActive).await;
+    node.fake.script().payments = vec![payment(PaymentState::Succeeded { preimage: PaymentPreimage([9; 32]) })];
+    node.fake.script().invoices = vec![invoice(1, InvoiceState::Open)];
+    let hash = "ab".repeat(32);
+    for (line, part) in [
+        ("state".to_owned(), "SERVER_ACTIVE"),
+        ("getinfo".to_owned(), "alice"),
+        ("newaddress".to_owned(), ADDRESS),
+        ("walletbalance".to_owned(), "100"),
+        ("channelbalance".to_owned(), "local"),
+        (format!("sendcoins {ADDRESS} 1,000"), "201f1e"),
+        ("listchaintxns".to_owned(), "transactions"),
+        ("listunspent".to_owned(), ADDRESS),
+        (format!("connect {NODE}@localhost"), "connected"),
+        ("listpeers".to_owned(), "peers"),
+        (format!("disconnect {NODE}"), "disconnected"),
+        (format!("openchannel {NODE} 100000"), "201f1e"),
+        (format!("openchannel {NODE}@localhost 0.001btc 5 --wait"), "201f1e"),
+        (format!("closechannel {hash}:0"), "201f1e"),
+        (format!("closechannel {hash}:0 --force --wait"), "201f1e"),
+        ("listchannels".to_owned(), "channel"),
+        ("pendingchannels".to_owned(), "channel"),
+        ("closedchannels".to_owned(), "channel"),
+        ("addinvoice 5 --memo tea".to_owned(), "lnbcrt1"),
+        (format!("lookupinvoice {hash}"), "coffee"),
+        ("listinvoices".to_owned(), "coffee"),
+        ("subscribeinvoices".to_owned(), "coffee"),
+        ("decodepayreq lnbcrt1".to_owned(), "coffee"),
+        ("payinvoice lnbcrt1".to_owned(), "090909"),
+        (format!("trackpayment {hash}"), "090909"),
+        ("listpayments".to_owned(), "1"),
+        ("chain tip".to_owned(), "0f9188f1"),
+        ("chain block 0".to_owned(), "0f9188f1"),
+        (format!("chain tx {hash}"), "4a5e1e4b"),
+        ("chain mine start".to_owned(), ""),
+        ("chain hashrate".to_owned(), "mining"),
+        ("chain utxohash".to_owned(), "070707"),
+        ("chain peers".to_owned(), "peers"),
+        ("chain connect 127.0.0.1:18445".to_owned(), ""),
+        ("stop".to_owned(), "stopping"),
+    ] {
+        let text = node.run(&line).await.unwrap_or_else(|error| panic!("{line}: {error}"));
+        assert!(!text.trim().is_empty(), "{line} says nothing to people");
+        let json = node.run(&format!("{line} --json")).await.unwrap();
+        serde_json::from_str::<serde_json::Value>(&json).unwrap_or_else(|error| panic!("{line}: {error} in {json}"));
+        assert!(text.contains(part) || json.contains(part), "{line}: {text}");
+    }
+    let blocks = node.run("chain generate 2 --json").await.unwrap();
+    let blocks = serde_json::Deserializer::from_str(&blocks).into_iter::<serde_json::Value>();
+    assert_eq!(blocks.map(|block| block.unwrap()["found"].clone()).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[tokio::test]
+async fn what_is_typed_reaches_the_node() {
+    let node = Node::start(WalletState::ServerActive).await;
+    node.run(&format!("openchannel {NODE} 0.01btc 5,000 --private --channel-type tweakless")).await.unwrap();
+    for part in ["Exactly(1000000 SAT)", "push: Msat(5000000)", "announce: false", "Some(StaticRemoteKey)"] {
+        assert!(node.asked().contains(part), "{} has no {part}", node.asked());
+    }
+    node.run(&format!("sendcoins {ADDRESS} --sweepall --spend-unconfirmed")).await.unwrap();
+    assert!(node.asked().contains("All") && node.asked().contains("min_confirmations: 0"), "{}", node.asked());
+    node.fake.script().payments = vec![payment(PaymentState::Succeeded { preimage: PaymentPreimage([9; 32]) })];
+    node.run("payinvoice lnbcrt1 --timeout 5").await.unwrap();
+    assert!(node.asked().contains("max_fee: Msat(1500)") && node.asked().contains("timeout: 5s"), "{}", node.asked());
+}
+
+#[tokio::test]
+async fn a_failed_payment_is_a_failed_command() {
+    let node = Node::start(WalletState::ServerActive).await;
+    let failed = PaymentState::Failed { reason: crate::api::FailureReason::InsufficientBalance };
+    node.fake.script().payments = vec![payment(PaymentState::InFlight), payment(failed)];
+    let error = node.run("payinvoice lnbcrt1").await.unwrap_err();
+    assert!(error.to_string().contains("do not hold enough"), "{error}");
+    assert_eq!(error.exit_code(), 1);
+}
+
+#[tokio::test]
+async fn a_wallet_is_made_and_opened_without_a_terminal() {
+    let node = Node::start(WalletState::NonExisting).await;
+    let error = node.run("getinfo").await.unwrap_err();
+    assert!(error.to_string().contains("leyden create"), "{error}");
+    let password = node.folder.path().join("password");
+    fs::write(&password, "correct horse\nbattery").unwrap();
+    let password = password.display();
+    let words = node.run(&format!("create --password-file {password}")).await.unwrap();
+    assert!(words.contains(" 1. abandon") && words.contains("24. abandon"), "{words}");
+    let answer = node.run(&format!("unlock --password-file {password}")).await.unwrap();
+    assert!(answer.contains("open"), "{answer}");
+    assert!(node.run("state").await.unwrap().contains("SERVER_ACTIVE"));
+
+    let few = node.folder.path().join("words");
+    fs::write(&few, "abandon ability").unwrap();
+    let line = format!("create --password-file {password} --words-file {}", few.display());
+    let error = node.run(&line).await.unwrap_err();
+    assert!(error.to_string().contains("2 words"), "{error}");
+}

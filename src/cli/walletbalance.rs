@@ -1,0 +1,29 @@
+//! `leyden walletbalance`: the money on the chain.
+
+use clap::Args;
+use leyden_proto::lnrpc::WalletBalanceRequest;
+
+use super::{CliError, Context, amount, table};
+
+/// Show what the wallet holds on the chain, outside channels.
+#[derive(Debug, Args)]
+pub struct WalletBalance {
+    /// Confirmations from which a coin counts as confirmed
+    #[arg(long, alias = "min_confs", default_value_t = 1)]
+    min_confs: i32,
+}
+
+impl WalletBalance {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        let request = WalletBalanceRequest { min_confs: self.min_confs, ..Default::default() };
+        let balance = context.client().await?.lightning().wallet_balance(request).await?.into_inner();
+        context.show(&balance, || {
+            table::facts([
+                ("confirmed", amount::sat(balance.confirmed_balance)),
+                ("not yet spendable", amount::sat(balance.unconfirmed_balance)),
+                ("total", amount::sat(balance.total_balance)),
+                ("reserved", amount::sat(balance.locked_balance.saturating_add(balance.reserved_balance_anchor_chan))),
+            ])
+        })
+    }
+}

@@ -1,0 +1,130 @@
+//! How a program reaches a running daemon: TLS with the daemon's own certificate, and a macaroon with every call.
+
+use std::{fs, io, path::PathBuf};
+
+use leyden_proto::{
+    leyden::chain_client::ChainClient,
+    lnrpc::{
+        lightning_client::LightningClient, state_client::StateClient, wallet_unlocker_client::WalletUnlockerClient,
+    },
+    routerrpc::router_client::RouterClient,
+};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+};
+
+use crate::config::{Layout, Running};
+
+/// Messages up to this size are accepted: a block of 4 MB as hex and more.
+const MAX_MESSAGE_BYTES: usize = 200 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error(
+        "no daemon seems to run on {data_dir}: start it with `leydend --data-dir {data_dir}`, or name its address with --rpcserver"
+    )]
+    NotRunning { data_dir: String },
+    #[error("{path}: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{address} is not an address: {source}")]
+    Address { address: String, source: tonic::transport::Error },
+    #[error("no answer from {address}: {source}. Is leydend running there? Start it with `leydend`")]
+    Connect { address: String, source: tonic::transport::Error },
+}
+
+/// Where the daemon is and what opens its doors.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// host:port of the gRPC service.
+    pub address: String,
+    pub tls_certificate: PathBuf,
+    /// Absent until the wallet exists; calls that need one then say so.
+    pub macaroon: PathBuf,
+}
+
+impl Access {
+    /// The daemon that runs on a data directory, found by the file that it keeps there.
+    pub fn from_data_dir(data_dir: &std::path::Path) -> Result<Self, ClientError> {
+        let not_running = || ClientError::NotRunning { data_dir: data_dir.display().to_string() };
+        let layout = Layout::new(data_dir.to_owned(), "regtest");
+        let text = fs::read(layout.running()).map_err(|_| not_running())?;
+        let running: Running = serde_json::from_slice(&text).map_err(|_| not_running())?;
+        let layout = Layout::new(data_dir.to_owned(), &running.network);
+        Ok(Self {
+            address: running.rpc.to_string(),
+            tls_certificate: layout.tls_certificate(),
+            macaroon: layout.macaroon("admin"),
+        })
+    }
+}
+
+/// Adds the macaroon to each call.
+#[derive(Debug, Clone)]
+pub struct WithMacaroon(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for WithMacaroon {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(macaroon) = &self.0 {
+            request.metadata_mut().insert("macaroon", macaroon.clone());
+        }
+        Ok(request)
+    }
+}
+
+type Authorized = InterceptedService<Channel, WithMacaroon>;
+
+/// A connection to a daemon; clones share it.
+#[derive(Debug, Clone)]
+pub struct Client {
+    channel: Channel,
+    macaroon: WithMacaroon,
+}
+
+impl Client {
+    pub async fn connect(access: &Access) -> Result<Self, ClientError> {
+        let path = &access.tls_certificate;
+        let certificate = fs::read(path).map_err(|source| ClientError::Read { path: path.clone(), source })?;
+        // The certificate names localhost whatever the address is: what counts is that it is the daemon's own.
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(certificate)).domain_name("localhost");
+        let address = &access.address;
+        let bad_address = |source| ClientError::Address { address: address.clone(), source };
+        let endpoint = Endpoint::from_shared(format!("https://{address}")).map_err(bad_address)?;
+        let channel = endpoint
+            .tls_config(tls)
+            .map_err(bad_address)?
+            .tcp_nodelay(true)
+            .connect()
+            .await
+            .map_err(|source| ClientError::Connect { address: address.clone(), source })?;
+        let macaroon = match fs::read(&access.macaroon) {
+            Ok(bytes) => hex::encode(bytes).parse().ok(),
+            Err(_) => None,
+        };
+        Ok(Self { channel, macaroon: WithMacaroon(macaroon) })
+    }
+
+    pub fn lightning(&self) -> LightningClient<Authorized> {
+        LightningClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    pub fn router(&self) -> RouterClient<Authorized> {
+        RouterClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
+    }
+
+    pub fn chain(&self) -> ChainClient<Authorized> {
+        ChainClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    pub fn state(&self) -> StateClient<Authorized> {
+        StateClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
+    }
+
+    pub fn unlocker(&self) -> WalletUnlockerClient<Authorized> {
+        WalletUnlockerClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
+    }
+}

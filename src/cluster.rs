@@ -1,0 +1,280 @@
+//! Real daemons in a folder of their own, on free ports: what the demo, the benchmarks and the whole-system tests run.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use leyden_proto::{
+    leyden::GenerateRequest,
+    lnrpc::{ConnectPeerRequest, GetInfoRequest, GetStateRequest, LightningAddress, NewAddressRequest, WalletState},
+};
+use tokio::time::sleep;
+use tokio_stream::StreamExt as _;
+
+use crate::{
+    client::{Access, Client, ClientError},
+    config::{Layout, Running},
+};
+
+/// How long a daemon may take until its wallet is open.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("the program {0} is missing: build it with `cargo build --bin leydend`")]
+    NoProgram(PathBuf),
+    #[error("{name} ended at its start ({status}). Its log:\n{log}")]
+    Ended { name: String, status: ExitStatus, log: String },
+    #[error("{name} was not ready within {} seconds. Its log:\n{log}", START_LIMIT.as_secs())]
+    NotReady { name: String, log: String },
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("{name} answered: {}", .status.message())]
+    Call { name: String, status: Box<tonic::Status> },
+    #[error("waited in vain for {what}")]
+    Waited { what: String },
+}
+
+/// One daemon: its folder, its process while it runs, and a connection to it.
+pub struct DaemonProcess {
+    name: String,
+    data_dir: PathBuf,
+    program: PathBuf,
+    flags: Vec<String>,
+    child: Option<Child>,
+    client: Option<Client>,
+    /// Where it listened first: it comes back there, so that peers find it again.
+    ports: Option<Running>,
+    /// Leaves the process running when this is dropped.
+    keep: bool,
+}
+
+impl DaemonProcess {
+    /// A daemon that keeps its data in `folder/name`. `flags` are passed on to `leydend`.
+    pub fn new(folder: &Path, name: &str, flags: &[&str]) -> Result<Self, ClusterError> {
+        let program = leydend_program()?;
+        Ok(Self {
+            name: name.to_owned(),
+            data_dir: folder.join(name),
+            program,
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            child: None,
+            client: None,
+            ports: None,
+            keep: false,
+        })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// The next start is on other ports: nobody who knew the old ones finds it.
+    pub fn forget_addresses(&mut self) {
+        self.ports = None;
+    }
+
+    pub fn keep_running(&mut self) {
+        self.keep = true;
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.data_dir.join("leydend.log")
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Starts the process and waits until its wallet is open.
+    pub async fn start(&mut self) -> Result<(), ClusterError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source| ClusterError::Io { path, source }
+        };
+        fs::create_dir_all(&self.data_dir).map_err(at(&self.data_dir))?;
+        let layout = Layout::new(self.data_dir.clone(), "regtest");
+        let _ = fs::remove_file(layout.running());
+        let log = File::options().create(true).append(true).open(self.log_path()).map_err(at(&self.log_path()))?;
+        let address = |of: fn(&Running) -> Option<std::net::SocketAddr>| {
+            self.ports.as_ref().and_then(of).map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string())
+        };
+        let mut command = Command::new(&self.program);
+        command
+            .arg("--data-dir")
+            .arg(&self.data_dir)
+            .args(["--alias", &self.name])
+            .args(["--listen", &address(|ports| ports.listen)])
+            .args(["--rpc-listen", &address(|ports| Some(ports.rpc))])
+            .args(["--chain-listen", &address(|ports| ports.chain_listen)])
+            .arg("--no-wallet-password")
+            .args(&self.flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        let child = command.spawn().map_err(at(&self.program))?;
+        self.child = Some(child);
+
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+                return Err(ClusterError::Ended { name: self.name.clone(), status, log: self.log() });
+            }
+            if let Some((client, running)) = self.try_connect(&layout).await {
+                self.client = Some(client);
+                self.ports = Some(running);
+                return Ok(());
+            }
+            if begun.elapsed() > START_LIMIT {
+                return Err(ClusterError::NotReady { name: self.name.clone(), log: self.log() });
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// A connection, once the wallet is open and has seen the whole chain.
+    async fn try_connect(&self, layout: &Layout) -> Option<(Client, Running)> {
+        let running: Running = serde_json::from_slice(&fs::read(layout.running()).ok()?).ok()?;
+        running.listen?;
+        let client = Client::connect(&Access::from_data_dir(&self.data_dir).ok()?).await.ok()?;
+        let state = client.state().get_state(GetStateRequest {}).await.ok()?.into_inner().state();
+        (state == WalletState::ServerActive).then_some((client, running))
+    }
+
+    /// The process id while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// SIGKILL: the process gets no chance to tidy up.
+    pub fn kill(&mut self) {
+        self.client = None;
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGTERM, and the exit status.
+    pub fn terminate(&mut self) -> Option<ExitStatus> {
+        self.client = None;
+        let mut child = self.child.take()?;
+        let _ = Command::new("kill").arg(child.id().to_string()).status();
+        child.wait().ok()
+    }
+
+    /// The connection of the running daemon.
+    pub fn client(&self) -> Result<&Client, ClusterError> {
+        self.client.as_ref().ok_or_else(|| ClusterError::Waited { what: format!("{}, which does not run", self.name) })
+    }
+
+    fn ports(&self) -> Result<&Running, ClusterError> {
+        self.ports.as_ref().ok_or_else(|| ClusterError::Waited { what: format!("{}, which never ran", self.name) })
+    }
+
+    /// host:port for Lightning peers.
+    pub fn lightning_address(&self) -> Result<String, ClusterError> {
+        Ok(self.ports()?.listen.map(|address| address.to_string()).unwrap_or_default())
+    }
+
+    /// host:port for nodes of the chain.
+    pub fn chain_address(&self) -> Result<String, ClusterError> {
+        Ok(self.ports()?.chain_listen.map(|address| address.to_string()).unwrap_or_default())
+    }
+
+    /// Names the daemon in an error of one of its calls.
+    pub fn call_error(&self, status: tonic::Status) -> ClusterError {
+        ClusterError::Call { name: self.name.clone(), status: Box::new(status) }
+    }
+
+    pub async fn node_id(&self) -> Result<String, ClusterError> {
+        let info = self.client()?.lightning().get_info(GetInfoRequest {}).await;
+        Ok(info.map_err(|status| self.call_error(status))?.into_inner().identity_pubkey)
+    }
+
+    pub async fn height(&self) -> Result<u32, ClusterError> {
+        let info = self.client()?.lightning().get_info(GetInfoRequest {}).await;
+        Ok(info.map_err(|status| self.call_error(status))?.into_inner().block_height)
+    }
+
+    pub async fn new_address(&self) -> Result<String, ClusterError> {
+        let address = self.client()?.lightning().new_address(NewAddressRequest::default()).await;
+        Ok(address.map_err(|status| self.call_error(status))?.into_inner().address)
+    }
+
+    /// Mines so many blocks with real proof of work, to `address` or to the daemon's own wallet.
+    pub async fn mine(&self, blocks: u32, address: Option<&str>) -> Result<(), ClusterError> {
+        let request = GenerateRequest { blocks, address: address.unwrap_or_default().to_owned() };
+        let mut found =
+            self.client()?.chain().generate(request).await.map_err(|status| self.call_error(status))?.into_inner();
+        while let Some(block) = found.next().await {
+            block.map_err(|status| self.call_error(status))?;
+        }
+        Ok(())
+    }
+
+    /// Connects to another daemon as Lightning peer.
+    pub async fn connect(&self, other: &Self) -> Result<(), ClusterError> {
+        let address = LightningAddress { pubkey: other.node_id().await?, host: other.lightning_address()? };
+        let request = ConnectPeerRequest { addr: Some(address), ..ConnectPeerRequest::default() };
+        match self.client()?.lightning().connect_peer(request).await {
+            Ok(_) => Ok(()),
+            Err(status) if status.code() == tonic::Code::AlreadyExists => Ok(()),
+            Err(status) => Err(self.call_error(status)),
+        }
+    }
+
+    /// Waits until the wallet has seen a block of this height.
+    pub async fn wait_for_height(&self, height: u32) -> Result<(), ClusterError> {
+        wait_until(&format!("{} to reach height {height}", self.name), || async {
+            let info = self.client()?.lightning().get_info(GetInfoRequest {}).await;
+            let info = info.map_err(|status| self.call_error(status))?.into_inner();
+            Ok(info.block_height >= height && info.synced_to_chain)
+        })
+        .await
+    }
+}
+
+impl Drop for DaemonProcess {
+    fn drop(&mut self) {
+        if !self.keep {
+            self.kill();
+        }
+    }
+}
+
+/// Asks again and again, for at most a minute.
+pub async fn wait_until<F, Fut>(what: &str, mut holds: F) -> Result<(), ClusterError>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<bool, ClusterError>>,
+{
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(60) {
+        if holds().await? {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    Err(ClusterError::Waited { what: what.to_owned() })
+}
+
+/// `leydend` beside the program that runs; a test runs one folder further down.
+fn leydend_program() -> Result<PathBuf, ClusterError> {
+    let current = std::env::current_exe()
+        .map_err(|source| ClusterError::Io { path: PathBuf::from("the running program"), source })?;
+    let name = format!("leydend{}", std::env::consts::EXE_SUFFIX);
+    let mut candidates = current.ancestors().skip(1).take(2).map(|folder| folder.join(&name));
+    candidates.find(|path| path.is_file()).ok_or(ClusterError::NoProgram(PathBuf::from(name)))
+}

@@ -1,0 +1,309 @@
+//! What a person can set: flags of `leydend`, the same names in `leyden.toml`, and where everything lies on disk.
+//!
+//! A flag wins over the file, the file over the default. The layout of the data directory is LND's, so that clients
+//! written for it find the certificate and the macaroons.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use clap::Parser;
+use leyden_channels::{
+    switch::{ForwardPolicy, PolicyError},
+    types::Msat,
+};
+use leyden_consensus::{NetworkFile, Params};
+use serde::{Deserialize, Serialize};
+
+pub const DEFAULT_RPC: &str = "127.0.0.1:10009";
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:9735";
+pub const DEFAULT_CHAIN_LISTEN: &str = "127.0.0.1:18444";
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{path} cannot be understood: {message}")]
+    BadFile { path: PathBuf, message: String },
+    #[error("network {name}: {message}. Use `regtest`, `leyden` or the path of a network file that ends in .toml")]
+    BadNetwork { name: String, message: String },
+    #[error("no home directory is known: say where the data shall lie with --data-dir")]
+    NoHome,
+    #[error(transparent)]
+    Terms(#[from] PolicyError),
+}
+
+/// A Lightning node that carries its own proof-of-work chain.
+///
+/// Everything can also stand in `leyden.toml` in the data directory, under the same names.
+#[derive(Debug, Clone, Default, Parser, Deserialize)]
+#[command(
+    name = "leydend",
+    version,
+    after_help = "Examples:\n  \
+    leydend                                  a regtest node in ~/.leyden, then `leyden create`\n  \
+    leydend --mine --no-wallet-password      a throw-away node that mines\n  \
+    leydend --chain-connect 10.0.0.2:18444   follow another node's chain"
+)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Flags {
+    /// Where everything is kept [default: ~/.leyden]
+    #[arg(long, env = "LEYDEN_DATA_DIR")]
+    #[serde(skip)]
+    pub data_dir: Option<PathBuf>,
+    /// Configuration file [default: leyden.toml in the data directory]
+    #[arg(long)]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// regtest, leyden, or the path of a network file (.toml) [default: regtest]
+    #[arg(long)]
+    pub network: Option<String>,
+    /// Name that other nodes see, at most 32 bytes
+    #[arg(long)]
+    pub alias: Option<String>,
+    /// Where Lightning peers connect [default: 127.0.0.1:9735]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Where `leyden` and other gRPC clients connect [default: 127.0.0.1:10009]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub rpc_listen: Option<SocketAddr>,
+    /// Where other nodes of the chain connect [default: 127.0.0.1:18444]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub chain_listen: Option<SocketAddr>,
+    /// Nodes of the chain to stay connected to; may be given more than once
+    #[arg(long, value_name = "HOST:PORT")]
+    pub chain_connect: Vec<SocketAddr>,
+    /// Mine on all cores from the start, to an address of the wallet
+    #[arg(long)]
+    #[serde(default)]
+    pub mine: bool,
+    /// Threads that mine [default: all cores]
+    #[arg(long)]
+    pub mine_threads: Option<usize>,
+    /// Unlock the wallet at start with the password in this file
+    #[arg(long, value_name = "FILE")]
+    pub wallet_password_file: Option<PathBuf>,
+    /// Make and open the wallet without a password: its seed then lies readable on the disk. For demonstrations only
+    #[arg(long)]
+    #[serde(default)]
+    pub no_wallet_password: bool,
+    /// More names or addresses that the TLS certificate shall be valid for
+    #[arg(long, value_name = "NAME")]
+    pub tls_extra: Vec<String>,
+    /// Blocks that we ask the peer to wait for its own funds after a force close [default: 1000]
+    #[arg(long)]
+    pub to_self_delay: Option<u16>,
+    /// Confirmations that a channel's funding needs [default: 3]
+    #[arg(long)]
+    pub min_depth: Option<u32>,
+    /// What we keep of each payment that we forward, in msat [default: 1000]
+    #[arg(long, value_name = "MSAT")]
+    pub base_fee_msat: Option<u32>,
+    /// What we keep of each payment that we forward, in millionths of its amount [default: 1]
+    #[arg(long, value_name = "PPM")]
+    pub fee_rate_ppm: Option<u32>,
+    /// Blocks between the expiries of an incoming HTLC and of the one that forwards it [default: 80]
+    #[arg(long, value_name = "BLOCKS")]
+    pub time_lock_delta: Option<u16>,
+    /// What to log: error, warn, info, debug, trace, or tracing's own syntax [default: info]
+    #[arg(long, env = "LEYDEN_LOG")]
+    pub log: Option<String>,
+}
+
+/// The settings of one run, complete.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub layout: Layout,
+    pub params: Params,
+    pub alias: String,
+    pub listen: SocketAddr,
+    pub rpc_listen: SocketAddr,
+    pub chain_listen: SocketAddr,
+    pub chain_connect: Vec<SocketAddr>,
+    pub mine: bool,
+    pub mine_threads: Option<usize>,
+    pub wallet_password_file: Option<PathBuf>,
+    pub no_wallet_password: bool,
+    pub tls_extra: Vec<String>,
+    pub to_self_delay: u16,
+    pub min_depth: u32,
+    /// The terms under which new channels forward.
+    pub forwarding: ForwardPolicy,
+    pub log: String,
+}
+
+impl Config {
+    /// Flags, then the file, then the defaults.
+    pub fn load(flags: Flags) -> Result<Self, ConfigError> {
+        let data_dir = match &flags.data_dir {
+            Some(path) => path.clone(),
+            None => default_data_dir()?,
+        };
+        let file = read_file(flags.config.as_deref(), &data_dir)?;
+        let network = flags.network.or(file.network).unwrap_or_else(|| "regtest".into());
+        let params = load_network(&network)?;
+        let address = |flag: Option<SocketAddr>, file: Option<SocketAddr>, default: &'static str| {
+            flag.or(file).or_else(|| default.parse().ok()).unwrap_or_else(|| unreachable!("defaults are addresses"))
+        };
+        let several = |flag: Vec<_>, file: Vec<_>| if flag.is_empty() { file } else { flag };
+        let forwarding = ForwardPolicy {
+            base_fee: Msat(u64::from(flags.base_fee_msat.or(file.base_fee_msat).unwrap_or(1000))),
+            fee_ppm: flags.fee_rate_ppm.or(file.fee_rate_ppm).unwrap_or(1),
+            cltv_expiry_delta: flags.time_lock_delta.or(file.time_lock_delta).unwrap_or(80),
+            ..ForwardPolicy::default()
+        };
+        forwarding.check()?;
+        Ok(Self {
+            layout: Layout::new(data_dir, &params.name),
+            params,
+            alias: flags.alias.or(file.alias).unwrap_or_default(),
+            listen: address(flags.listen, file.listen, DEFAULT_LISTEN),
+            rpc_listen: address(flags.rpc_listen, file.rpc_listen, DEFAULT_RPC),
+            chain_listen: address(flags.chain_listen, file.chain_listen, DEFAULT_CHAIN_LISTEN),
+            chain_connect: if flags.chain_connect.is_empty() { file.chain_connect } else { flags.chain_connect },
+            mine: flags.mine || file.mine,
+            mine_threads: flags.mine_threads.or(file.mine_threads),
+            wallet_password_file: flags.wallet_password_file.or(file.wallet_password_file),
+            no_wallet_password: flags.no_wallet_password || file.no_wallet_password,
+            tls_extra: several(flags.tls_extra, file.tls_extra),
+            to_self_delay: flags.to_self_delay.or(file.to_self_delay).unwrap_or(1000),
+            min_depth: flags.min_depth.or(file.min_depth).unwrap_or(3),
+            forwarding,
+            log: flags.log.or(file.log).unwrap_or_else(|| "info".into()),
+        })
+    }
+}
+
+fn read_file(named: Option<&Path>, data_dir: &Path) -> Result<Flags, ConfigError> {
+    let path = named.map_or_else(|| data_dir.join("leyden.toml"), Path::to_owned);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => return Ok(Flags::default()),
+        Err(source) => return Err(ConfigError::Io { path, source }),
+    };
+    toml::from_str(&text).map_err(|error| ConfigError::BadFile { path, message: error.to_string() })
+}
+
+fn load_network(name: &str) -> Result<Params, ConfigError> {
+    let bad = |message: String| ConfigError::BadNetwork { name: name.to_owned(), message };
+    match name {
+        "regtest" => Ok(Params::regtest()),
+        "leyden" => Ok(Params::leyden()),
+        path if path.ends_with(".toml") => {
+            let text = fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+            let file: NetworkFile = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
+            Params::try_from(&file).map_err(|error| bad(error.to_string()))
+        }
+        _ => Err(bad("it is not known".into())),
+    }
+}
+
+/// `~/.leyden`.
+pub fn default_data_dir() -> Result<PathBuf, ConfigError> {
+    std::env::home_dir().map(|home| home.join(".leyden")).ok_or(ConfigError::NoHome)
+}
+
+/// Where things lie. `daemon` and client share it, so that the client finds the daemon by the data directory alone.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    root: PathBuf,
+    network: String,
+}
+
+impl Layout {
+    pub fn new(root: PathBuf, network: &str) -> Self {
+        Self { root, network: network.to_owned() }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn network_dir(&self) -> PathBuf {
+        self.root.join("data").join("chain").join("bitcoin").join(&self.network)
+    }
+
+    pub fn tls_certificate(&self) -> PathBuf {
+        self.root.join("tls.cert")
+    }
+
+    pub fn tls_key(&self) -> PathBuf {
+        self.root.join("tls.key")
+    }
+
+    /// `name` is `admin`, `readonly` or `invoice`.
+    pub fn macaroon(&self, name: &str) -> PathBuf {
+        self.network_dir().join(format!("{name}.macaroon"))
+    }
+
+    pub fn macaroon_root_key(&self) -> PathBuf {
+        self.network_dir().join("macaroons.key")
+    }
+
+    pub fn wallet_seed(&self) -> PathBuf {
+        self.network_dir().join("wallet.seed")
+    }
+
+    /// RocksDB of the chain.
+    pub fn chain_database(&self) -> PathBuf {
+        self.network_dir().join("chainstate")
+    }
+
+    /// RocksDB of wallet, channels, invoices and payments.
+    pub fn node_database(&self) -> PathBuf {
+        self.network_dir().join("node")
+    }
+
+    /// Held by the running daemon.
+    pub fn lock(&self) -> PathBuf {
+        self.root.join("leydend.lock")
+    }
+
+    /// Where the running daemon says on which addresses it listens.
+    pub fn running(&self) -> PathBuf {
+        self.root.join("leydend.json")
+    }
+}
+
+/// The content of [`Layout::running`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Running {
+    pub pid: u32,
+    pub network: String,
+    pub rpc: SocketAddr,
+    pub listen: Option<SocketAddr>,
+    pub chain_listen: Option<SocketAddr>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_the_defaults() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("leyden.toml"), "alias = \"file\"\nmin-depth = 6\n").unwrap();
+        let flags = Flags { data_dir: Some(folder.path().into()), alias: Some("flag".into()), ..Flags::default() };
+        let config = Config::load(flags).unwrap();
+        assert_eq!((config.alias.as_str(), config.min_depth, config.to_self_delay), ("flag", 6, 1000));
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("leyden.toml"), "min-dept = 6\n").unwrap();
+        let flags = Flags { data_dir: Some(folder.path().into()), ..Flags::default() };
+        let error = Config::load(flags).unwrap_err().to_string();
+        assert!(error.contains("min-dept"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_network_says_which_there_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let flags = Flags { data_dir: Some(folder.path().into()), network: Some("moon".into()), ..Flags::default() };
+        let error = Config::load(flags).unwrap_err().to_string();
+        assert!(error.contains("regtest"), "{error}");
+    }
+}

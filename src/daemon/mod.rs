@@ -1,0 +1,276 @@
+//! The daemon as a whole: the chain runs from the start, the Lightning node once the wallet is open.
+//!
+//! ```text
+//!   lock the data directory ─► chain ─► gRPC ─► (init or unlock wallet) ─► Lightning node ─► SIGTERM: drain, close
+//! ```
+
+mod chain;
+mod run;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use async_trait::async_trait;
+use bitcoin::NetworkKind;
+use leyden_channels::channel::Policy;
+use leyden_node::Node;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::{StreamExt as _, wrappers::WatchStream};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+pub use run::{RunError, run};
+
+use crate::{
+    api::{ApiError, Chain, Daemon, InitWallet, Lightning, NetworkInfo, UnlockWallet, Updates, WalletState},
+    config::Config,
+    driver::runtime::{Runtime, Setup},
+    lightning::LightningNode,
+    macaroon::{self, RootKey},
+    store::Store,
+    wallet::{
+        keys::NodeKeys,
+        seed::{self, Seed, SeedError},
+    },
+};
+
+use chain::ChainFacade;
+
+/// The running daemon, behind the API.
+pub struct LeydenDaemon {
+    config: Config,
+    node: Node,
+    chain: Arc<ChainFacade>,
+    root_key: Arc<RootKey>,
+    lightning: RwLock<Option<Arc<LightningNode>>>,
+    /// One wallet is opened at a time.
+    opening: tokio::sync::Mutex<()>,
+    state: watch::Sender<WalletState>,
+    fatal: mpsc::UnboundedSender<String>,
+    stopping: CancellationToken,
+    rewards: Arc<Mutex<Option<Arc<LightningNode>>>>,
+}
+
+impl LeydenDaemon {
+    fn new(
+        config: Config,
+        node: Node,
+        root_key: Arc<RootKey>,
+        fatal: mpsc::UnboundedSender<String>,
+        stopping: CancellationToken,
+    ) -> Self {
+        let state =
+            if seed::exists(&config.layout.wallet_seed()) { WalletState::Locked } else { WalletState::NonExisting };
+        let rewards = Arc::default();
+        Self {
+            chain: Arc::new(ChainFacade::new(node.clone(), Arc::clone(&rewards))),
+            config,
+            node,
+            root_key,
+            lightning: RwLock::new(None),
+            opening: tokio::sync::Mutex::new(()),
+            state: watch::channel(state).0,
+            fatal,
+            stopping,
+            rewards,
+        }
+    }
+
+    fn seed_path(&self) -> PathBuf {
+        self.config.layout.wallet_seed()
+    }
+
+    fn running(&self) -> Option<Arc<LightningNode>> {
+        self.lightning.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Starts the Lightning node with the keys of `seed`.
+    async fn open(&self, seed: &Seed) -> Result<(), ApiError> {
+        self.state.send_replace(WalletState::Unlocked);
+        match self.start_lightning(seed).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.state.send_replace(WalletState::Locked);
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_lightning(&self, seed: &Seed) -> Result<(), ApiError> {
+        let failed = |error: &dyn std::fmt::Display| ApiError::internal(error.to_string());
+        let store = Store::open(&self.config.layout.node_database()).map_err(|error| failed(&error))?;
+        let policy = Policy {
+            to_self_delay: self.config.to_self_delay,
+            minimum_depth: self.config.min_depth,
+            ..Policy::default()
+        };
+        let runtime = Runtime::start(Setup {
+            keys: NodeKeys::new(seed, NetworkKind::from(self.node.params().address_network)),
+            node: self.node.clone(),
+            store,
+            listen: self.config.listen,
+            policy,
+            forwarding: self.config.forwarding,
+            alias: self.config.alias.clone(),
+            fatal: self.fatal.clone(),
+        })
+        .await
+        .map_err(|error| failed(&error))?;
+        let lightning = Arc::new(LightningNode::new(runtime, self.config.alias.clone()));
+        info!(listen = %lightning.listen(), "the Lightning node is running");
+        *self.lightning.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&lightning));
+        *self.rewards.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&lightning));
+        self.write_macaroons().map_err(|error| failed(&error))?;
+        run::announce(&self.config, &self.node, Some(lightning.listen())).map_err(|error| failed(&error))?;
+        if self.config.mine {
+            self.chain.start_mining_for(lightning.reward_script()?, self.config.mine_threads).await?;
+        }
+        self.state.send_replace(WalletState::RpcActive);
+        let (state, stopping) = (self.state.clone(), self.stopping.clone());
+        tokio::spawn(async move {
+            while !lightning.wallet_is_synced() && !stopping.is_cancelled() {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+            state.send_replace(WalletState::ServerActive);
+        });
+        Ok(())
+    }
+
+    /// The token files, made once.
+    fn write_macaroons(&self) -> std::io::Result<()> {
+        let sets = [("admin", macaroon::ADMIN), ("readonly", macaroon::READONLY), ("invoice", macaroon::INVOICE)];
+        for (name, permissions) in sets {
+            let path = self.config.layout.macaroon(name);
+            if !path.exists() {
+                seed::write_new(&path, &self.root_key.bake(permissions, rand::random()).to_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What needs no person: a wallet without a password, or one whose password lies in a file.
+    async fn open_unattended(&self) -> Result<(), ApiError> {
+        let path = self.seed_path();
+        let password = match &self.config.wallet_password_file {
+            Some(file) => Some(read_password(file)?),
+            None => None,
+        };
+        if !seed::exists(&path) {
+            if self.config.no_wallet_password {
+                tracing::warn!(
+                    "making a wallet without a password: its seed lies readable on the disk. Use it for demonstrations only"
+                );
+                seed::save(&path, &Seed::generate(""), None).map_err(seed_error)?;
+            } else if let Some(password) = &password {
+                seed::save(&path, &Seed::generate(""), Some(password)).map_err(seed_error)?;
+            } else {
+                info!("there is no wallet yet: make one with `leyden create`");
+                return Ok(());
+            }
+        }
+        if password.is_none() && seed::is_locked(&path).map_err(seed_error)? {
+            info!("the wallet is locked: open it with `leyden unlock`");
+            return Ok(());
+        }
+        let _opening = self.opening.lock().await;
+        let seed = load(path, password).await?;
+        self.open(&seed).await
+    }
+}
+
+/// Deriving the key takes a second on purpose, so not on an async thread.
+async fn load(path: PathBuf, password: Option<String>) -> Result<Seed, ApiError> {
+    tokio::task::spawn_blocking(move || seed::load(&path, password.as_deref()))
+        .await
+        .map_err(|error| ApiError::internal(error.to_string()))?
+        .map_err(seed_error)
+}
+
+fn read_password(file: &PathBuf) -> Result<String, ApiError> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| ApiError::precondition(format!("the password file {}: {error}", file.display())))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn seed_error(error: SeedError) -> ApiError {
+    match error {
+        SeedError::WordCount { .. }
+        | SeedError::BadWords(_)
+        | SeedError::PasswordTooShort
+        | SeedError::WrongPassword => ApiError::invalid(error.to_string()),
+        SeedError::PasswordNeeded => ApiError::precondition(error.to_string()),
+        SeedError::Exists(_) => ApiError::exists(error.to_string()),
+        SeedError::Newer { .. } | SeedError::Damaged { .. } | SeedError::Io { .. } => {
+            ApiError::internal(error.to_string())
+        }
+    }
+}
+
+fn password_text(password: &[u8]) -> Result<String, ApiError> {
+    String::from_utf8(password.to_vec()).map_err(|_| ApiError::invalid("the password is not text"))
+}
+
+#[async_trait]
+impl Daemon for LeydenDaemon {
+    fn state(&self) -> WalletState {
+        *self.state.borrow()
+    }
+
+    fn subscribe_state(&self) -> Updates<WalletState> {
+        Box::pin(WatchStream::new(self.state.subscribe()).map(Ok))
+    }
+
+    fn network(&self) -> NetworkInfo {
+        let params = self.node.params();
+        NetworkInfo { name: params.name.clone(), addresses: params.address_network, genesis: params.genesis_hash }
+    }
+
+    async fn gen_seed(&self, entropy: Option<[u8; 32]>) -> Result<Vec<String>, ApiError> {
+        let seed = entropy.map_or_else(|| Seed::generate(""), |entropy| Seed::from_entropy(entropy, ""));
+        Ok(seed.words())
+    }
+
+    async fn init_wallet(&self, request: InitWallet) -> Result<Vec<u8>, ApiError> {
+        let _opening = self.opening.lock().await;
+        let path = self.seed_path();
+        if seed::exists(&path) {
+            return Err(seed_error(SeedError::Exists(path)));
+        }
+        let seed = Seed::from_words(&request.words, &request.passphrase).map_err(seed_error)?;
+        let password = password_text(&request.password)?;
+        let kept = seed.clone();
+        tokio::task::spawn_blocking(move || seed::save(&path, &kept, Some(&password)))
+            .await
+            .map_err(|error| ApiError::internal(error.to_string()))?
+            .map_err(seed_error)?;
+        self.open(&seed).await?;
+        Ok(self.root_key.bake(macaroon::ADMIN, rand::random()).to_bytes())
+    }
+
+    async fn unlock_wallet(&self, request: UnlockWallet) -> Result<(), ApiError> {
+        let _opening = self.opening.lock().await;
+        if self.running().is_some() {
+            return Err(ApiError::exists("the wallet is open already"));
+        }
+        let path = self.seed_path();
+        if !seed::exists(&path) {
+            return Err(ApiError::precondition("there is no wallet yet: make one with `leyden create`"));
+        }
+        let seed = load(path, Some(password_text(&request.password)?)).await?;
+        self.open(&seed).await
+    }
+
+    fn lightning(&self) -> Option<Arc<dyn Lightning>> {
+        self.running().map(|lightning| lightning as Arc<dyn Lightning>)
+    }
+
+    fn chain(&self) -> Option<Arc<dyn Chain>> {
+        Some(Arc::clone(&self.chain) as Arc<dyn Chain>)
+    }
+
+    fn stop(&self) {
+        self.stopping.cancel();
+    }
+}

@@ -1,0 +1,151 @@
+//! From a configuration to a clean end.
+
+use std::{
+    fs::{File, TryLockError},
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use leyden_node::{Node, NodeConfig, NodeError};
+use tokio::{net::TcpListener, sync::mpsc, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::LeydenDaemon;
+use crate::{
+    api::ApiError,
+    config::{Config, Running},
+    macaroon::RootKey,
+    rpc::{self, Authorizer, ServeError, ServeOptions},
+    tls,
+    wallet::seed::write_new,
+};
+
+/// What the end may take in all.
+const STOP_LIMIT: Duration = Duration::from_secs(4);
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("another leydend runs on {0}: stop it (`leyden stop`), or give this one its own --data-dir")]
+    AlreadyRunning(PathBuf),
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("cannot listen for gRPC on {address}: {source}. Choose another address with --rpc-listen")]
+    RpcListen { address: SocketAddr, source: io::Error },
+    #[error("{0}; the address is set with --chain-listen")]
+    ChainListen(NodeError),
+    #[error(transparent)]
+    Node(NodeError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error("{0}")]
+    Wallet(ApiError),
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// Runs until SIGTERM, SIGINT, `leyden stop` or a failure that makes going on unsafe.
+pub async fn run(config: Config) -> Result<(), RunError> {
+    let layout = config.layout.clone();
+    let at = |path: PathBuf| move |source| RunError::Io { path, source };
+    std::fs::create_dir_all(layout.root()).map_err(at(layout.root().to_owned()))?;
+    let lock = File::create(layout.lock()).map_err(at(layout.lock()))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(RunError::AlreadyRunning(layout.root().to_owned())),
+        Err(TryLockError::Error(source)) => return Err(at(layout.lock())(source)),
+    }
+    // What an earlier run left would name addresses that nobody listens on.
+    let _ = std::fs::remove_file(layout.running());
+
+    let address = config.rpc_listen;
+    let listener = TcpListener::bind(address).await.map_err(|source| RunError::RpcListen { address, source })?;
+    let rpc_address = listener.local_addr().map_err(|source| RunError::RpcListen { address, source })?;
+    let config = Config { rpc_listen: rpc_address, ..config };
+    let identity = tls::open(&layout, rpc_address, &config.tls_extra).map_err(at(layout.tls_certificate()))?;
+    let root_key = Arc::new(RootKey::open(&layout.macaroon_root_key()).map_err(at(layout.macaroon_root_key()))?);
+
+    let mut node_config = NodeConfig::new(config.params.clone(), layout.chain_database());
+    node_config.listen = Some(config.chain_listen);
+    node_config.connect = config.chain_connect.clone();
+    let node = Node::start(node_config).await.map_err(|error| match error {
+        NodeError::Network(_) => RunError::ChainListen(error),
+        error => RunError::Node(error),
+    })?;
+    info!(network = %config.params.name, height = node.tip().height, rpc = %rpc_address, "leydend is running");
+
+    let stopping = CancellationToken::new();
+    let (fatal, mut fatals) = mpsc::unbounded_channel();
+    announce(&config, &node, None).map_err(at(layout.running()))?;
+    let daemon = Arc::new(LeydenDaemon::new(config, node.clone(), Arc::clone(&root_key), fatal, stopping.clone()));
+    let serving = tokio::spawn(rpc::serve(ServeOptions {
+        daemon: Arc::clone(&daemon) as Arc<dyn crate::api::Daemon>,
+        authorizer: Authorizer::Macaroons(root_key),
+        tls: Some(identity),
+        listener,
+        stopping: stopping.clone(),
+    }));
+
+    let result = match daemon.open_unattended().await {
+        Err(error) => Err(RunError::Wallet(error)),
+        Ok(()) => tokio::select! {
+            () = terminated() => Ok(()),
+            () = stopping.cancelled() => Ok(()),
+            message = fatals.recv() => Err(RunError::Fatal(message.unwrap_or_default())),
+        },
+    };
+    if let Err(error) = &result {
+        error!(%error, "stopping");
+    } else {
+        info!("stopping");
+    }
+    stopping.cancel();
+    let _ = std::fs::remove_file(layout.running());
+    let end = async {
+        let served = serving.await;
+        node.shutdown().await;
+        served
+    };
+    match timeout(STOP_LIMIT, end).await {
+        Ok(Ok(Err(error))) if result.is_ok() => return Err(error.into()),
+        Ok(_) => {}
+        Err(_) => info!("not everything ended in time; what was committed is safe"),
+    }
+    drop(lock);
+    result
+}
+
+/// Resolves at SIGTERM or SIGINT.
+async fn terminated() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = tokio::signal::ctrl_c().await;
+    }
+}
+
+/// Tells clients on this machine where the daemon listens.
+pub(super) fn announce(config: &Config, node: &Node, listen: Option<SocketAddr>) -> io::Result<()> {
+    let running = Running {
+        pid: std::process::id(),
+        network: config.params.name.clone(),
+        rpc: config.rpc_listen,
+        listen,
+        chain_listen: node.local_address(),
+    };
+    write_new(&config.layout.running(), &serde_json::to_vec_pretty(&running).map_err(io::Error::other)?)
+}

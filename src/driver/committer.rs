@@ -1,0 +1,135 @@
+//! One thread turns the outboxes of all tasks that wait into one synced write.
+//!
+//! ```text
+//!   peer task ─┐
+//!   peer task ─┼─► queue ──► committer: one RocksDB batch, one fsync ──► each task gets its effects back
+//!   RPC call ──┘
+//! ```
+//!
+//! While one write is on its way to the disk the next batch gathers: the busier the node, the more share an fsync. A
+//! write that fails ends the process, since memory would be ahead of the disk; a restart loads what is true.
+
+use std::{sync::mpsc, thread};
+
+use leyden_channels::{
+    channel::{Effect, Outbox},
+    payment::{incoming::InvoiceEffect, outgoing::PaymentEffect},
+    switch::SwitchEffect,
+    types::ChannelId,
+};
+use tokio::sync::oneshot;
+
+use crate::store::{Store, StoreError};
+
+/// What any of the cores asks for.
+#[derive(Debug)]
+pub enum NodeEffect {
+    /// `link` is the connection that the channel knew of: what it wanted to send must not go out on another.
+    Channel {
+        channel: ChannelId,
+        link: LinkId,
+        effect: Effect,
+    },
+    Invoice(InvoiceEffect),
+    Payment(PaymentEffect),
+    Switch(SwitchEffect),
+}
+
+impl From<((ChannelId, LinkId), Effect)> for NodeEffect {
+    fn from(((channel, link), effect): ((ChannelId, LinkId), Effect)) -> Self {
+        Self::Channel { channel, link, effect }
+    }
+}
+
+impl From<InvoiceEffect> for NodeEffect {
+    fn from(effect: InvoiceEffect) -> Self {
+        Self::Invoice(effect)
+    }
+}
+
+impl From<SwitchEffect> for NodeEffect {
+    fn from(effect: SwitchEffect) -> Self {
+        Self::Switch(effect)
+    }
+}
+
+impl From<PaymentEffect> for NodeEffect {
+    fn from(effect: PaymentEffect) -> Self {
+        Self::Payment(effect)
+    }
+}
+
+/// Counts the connections of a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkId(pub u64);
+
+/// The process is ending: nothing more is committed.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the daemon is stopping")]
+pub struct Stopped;
+
+struct Job {
+    batch: Vec<Outbox<NodeEffect>>,
+    done: oneshot::Sender<Vec<NodeEffect>>,
+}
+
+/// The way to the committer's thread; clones share it.
+#[derive(Clone)]
+pub struct Committer {
+    jobs: mpsc::Sender<Job>,
+    store: Store,
+}
+
+impl Committer {
+    /// Starts the thread. `failed` is called once if a write fails; it should end the process.
+    pub fn start(store: Store, failed: impl FnOnce(StoreError) + Send + 'static) -> std::io::Result<Self> {
+        let (jobs, queue) = mpsc::channel();
+        let mut disk = store.clone();
+        thread::Builder::new().name("committer".into()).spawn(move || {
+            if let Err(error) = run(&queue, &mut disk) {
+                failed(error);
+            }
+        })?;
+        Ok(Self { jobs, store })
+    }
+
+    /// The effects of an outbox that has nothing to write: there is nothing to wait for. Else the outbox again.
+    pub fn release<E>(&self, outbox: Outbox<E>) -> Result<Vec<E>, Outbox<E>> {
+        if outbox.needs_commit() {
+            return Err(outbox);
+        }
+        let effects = Outbox::commit_all(vec![outbox], &mut self.store.clone());
+        Ok(effects.unwrap_or_default().into_iter().flatten().collect())
+    }
+
+    /// Makes the batch durable and gives its effects in order.
+    pub async fn commit(&self, batch: Vec<Outbox<NodeEffect>>) -> Result<Vec<NodeEffect>, Stopped> {
+        if !batch.iter().any(Outbox::needs_commit) {
+            // Nothing to write: the disk is not touched, so there is nothing to wait for.
+            let effects = Outbox::commit_all(batch, &mut self.store.clone()).map_err(|_| Stopped)?;
+            return Ok(effects.into_iter().flatten().collect());
+        }
+        let (done, effects) = oneshot::channel();
+        self.jobs.send(Job { batch, done }).map_err(|_| Stopped)?;
+        effects.await.map_err(|_| Stopped)
+    }
+}
+
+fn run(queue: &mpsc::Receiver<Job>, disk: &mut Store) -> Result<(), StoreError> {
+    while let Ok(first) = queue.recv() {
+        let jobs: Vec<Job> = std::iter::once(first).chain(queue.try_iter()).collect();
+        let mut batch = Vec::new();
+        let mut waiting = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            waiting.push((job.batch.len(), job.done));
+            batch.extend(job.batch);
+        }
+        let mut effects = Outbox::commit_all(batch, disk)?.into_iter();
+        for (count, done) in waiting {
+            let own = effects.by_ref().take(count).flatten().collect();
+            // A task that is gone does not need its effects: a restart finds them again.
+            let _ = done.send(own);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,446 @@
+//! Closed channels on their way to the wallet: carries out what `leyden_channels::onchain` asks for.
+//!
+//! ```text
+//!   channel closed by one side ─► begin ─► Resolution ◄── spends, tips, reorganisations (`chain`, `outputs`)
+//!                                              │     ◄── preimages of incoming HTLCs (invoices)
+//!          committed with the peer's batch ◄───┤
+//!                                              ▼
+//!     watch · broadcast · coins of the wallet · payments' outcomes · news ──► resolved: the record for people
+//! ```
+//!
+//! Promises: nothing is broadcast or told before what it rests on is durable; a broadcast that the mempool refuses is
+//! tried again at every block; the channel ends when its enforcement says so, never earlier.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use bitcoin::{OutPoint, SignedAmount, Transaction, Txid};
+use leyden_channels::{
+    channel::{Channel, Event, HtlcFailure, HtlcKey, Key, Origin, Settlement, decode_retired, revoked_htlcs},
+    keys::Signer,
+    onchain::{self, Closer, ClosingChannel, Effect, Notice, Rejection, Resolution, TrackedOutput},
+    switch::HtlcRef,
+    tx::FeeCoin,
+    types::{ChannelId, CltvExpiry, CommitmentNumber, Height, HtlcId, Side},
+};
+use leyden_node::{MempoolError, error::PackageError};
+use tracing::{debug, error, info, warn};
+
+use super::{
+    chain, outputs,
+    peer::{Closing, Peer},
+};
+use crate::{
+    api::{ClosedChannel, ClosureType},
+    driver::events::ChannelNews,
+    store::StoreError,
+    wallet::onchain::WalletError,
+};
+
+/// Blocks that a closing transaction of the peer's may wait in the mempool before we broadcast our own commitment.
+const PATIENCE: u32 = 12;
+
+/// One closed channel.
+pub struct Enforcement {
+    resolution: Resolution,
+    signer: Arc<dyn Signer + Send + Sync>,
+    /// Whose our outgoing HTLCs are.
+    origins: HashMap<HtlcId, Origin>,
+    /// The tip when this began, or began again.
+    begun: Height,
+    /// What was last seen to spend the funding output in the mempool.
+    in_mempool: Option<Transaction>,
+}
+
+/// A closed channel at one moment, for people.
+#[derive(Clone, Debug)]
+pub struct EnforcementState {
+    pub channel: ChannelId,
+    /// The closing transaction, once it is in the chain.
+    pub close: Option<(Txid, Height)>,
+    /// What has spent the funding output, while that is only in the mempool.
+    pub closing: Option<Transaction>,
+    /// Our own commitment, if we may broadcast it.
+    pub local_commitment: Option<Txid>,
+    pub remote_commitment: Option<Txid>,
+    pub outputs: Vec<TrackedOutput>,
+    /// What confirmed transactions have brought the wallet, fees taken off.
+    pub recovered: SignedAmount,
+}
+
+impl Enforcement {
+    fn new(resolution: Resolution, channel: &Channel, signer: Arc<dyn Signer + Send + Sync>, tip: Height) -> Self {
+        let outgoing = resolution.channel().outgoing();
+        let origins = outgoing.keys().filter_map(|id| channel.origin_of(*id).map(|origin| (*id, origin))).collect();
+        Self { resolution, signer, origins, begun: tip, in_mempool: None }
+    }
+
+    /// The confirmed spend of an output that the resolution knows of.
+    fn known_spend(&self, outpoint: &OutPoint) -> Option<outputs::Told> {
+        let spends = |tx: &Transaction| tx.input.iter().any(|input| input.previous_output == *outpoint);
+        let (tx, height) = self.resolution.spends().find(|(tx, _)| spends(tx))?;
+        Some(outputs::Told { txid: tx.compute_txid(), height: Some(height) })
+    }
+}
+
+impl Peer {
+    /// An enforcement from the store, whose channel is there already.
+    pub fn restore_enforcement(&mut self, resolution: Resolution) {
+        let id = resolution.channel().channel_id;
+        let Some(channel) = self.slots.get(&id).map(|slot| &slot.channel) else { return };
+        let Some(signer) = self.signer_of(channel) else { return };
+        for (claim, coins) in resolution.coins() {
+            self.services.wallet.set_aside_again((id, claim), coins);
+        }
+        let enforcement = Enforcement::new(resolution, channel, signer, self.services.tip());
+        self.enforced.insert(id, enforcement);
+    }
+
+    /// After a restart: what a crash swallowed comes again.
+    pub(super) fn restart_enforcements(&mut self) {
+        for id in self.enforced.keys().copied().collect::<Vec<_>>() {
+            self.enforce(id, onchain::Event::Restarted);
+        }
+        // A crash may have come between the close and the record of its enforcement.
+        let closed = self.slots.iter().filter(|(_, slot)| slot.channel.needs_enforcement());
+        for id in closed.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.begin_enforcement(id);
+        }
+    }
+
+    /// Begins to enforce a channel that one side has closed alone. Safe to repeat.
+    pub(super) fn begin_enforcement(&mut self, id: ChannelId) {
+        if self.enforced.contains_key(&id) {
+            return;
+        }
+        let Some(channel) = self.slots.get(&id).map(|slot| &slot.channel) else { return };
+        let Some(signer) = self.signer_of(channel) else { return };
+        let destination = match self.services.wallet.new_script() {
+            Ok(destination) => destination,
+            Err(error) => {
+                error!(channel = %id, %error, "no script for what a closed channel pays us; it is tried again");
+                return;
+            }
+        };
+        let closing = match channel.closing_channel(destination) {
+            Ok(Some(closing)) => {
+                ClosingChannel { upstream_expiries: self.upstream_expiries(channel, &closing), ..closing }
+            }
+            Ok(None) => return,
+            Err(error) => {
+                error!(channel = %id, %error, "a closed channel cannot be enforced");
+                return;
+            }
+        };
+        let (resolution, outbox) = Resolution::begin(closing);
+        let enforcement = Enforcement::new(resolution, channel, signer, self.services.tip());
+        self.enforced.insert(id, enforcement);
+        self.push(id, self.link_id(), outbox);
+        self.enforce(id, onchain::Event::Restarted);
+    }
+
+    /// When the incoming HTLCs end that are forwarded through this channel.
+    fn upstream_expiries(&self, channel: &Channel, closing: &ClosingChannel) -> BTreeMap<HtlcId, CltvExpiry> {
+        let expiry = |id: HtlcId| self.services.upstream_expiry(channel.origin_of(id)?);
+        closing.outgoing().into_keys().filter_map(|id| expiry(id).map(|expiry| (id, expiry))).collect()
+    }
+
+    /// We have closed: our own commitment has to get into the chain.
+    pub(super) fn closed_by_us(&mut self, id: ChannelId, commitment: Txid) {
+        self.tell_closing(id, &Closing::Pending { txid: commitment, by: Side::Local });
+        self.begin_enforcement(id);
+        if self.enforced.get(&id).is_some_and(|one| !one.resolution.is_forced()) {
+            self.enforce(id, onchain::Event::ForceClose);
+        }
+    }
+
+    /// The peer has closed with this transaction.
+    pub(super) fn closed_by_peer(&mut self, id: ChannelId, transaction: Txid) {
+        self.tell_closing(id, &Closing::Pending { txid: transaction, by: Side::Remote });
+        self.begin_enforcement(id);
+    }
+
+    /// Whether this channel's end is not for the depth of its closing transaction to tell.
+    pub(super) fn is_enforced(&self, id: &ChannelId) -> bool {
+        self.enforced.contains_key(id) || self.slots.get(id).is_some_and(|slot| slot.channel.needs_enforcement())
+    }
+
+    /// How an incoming HTLC ends: on the chain, if its channel is closed.
+    pub(super) fn settle(&mut self, id: ChannelId, htlc: HtlcId, settlement: Settlement) {
+        match settlement {
+            Settlement::Fulfill(preimage) if self.is_enforced(&id) => {
+                self.begin_enforcement(id);
+                self.enforce(id, onchain::Event::Preimage(preimage));
+            }
+            settlement => self.event(id, Event::Settle { id: htlc, settlement }),
+        }
+    }
+
+    /// News of the chain for a closed channel.
+    pub(super) fn enforce_all(&mut self, id: ChannelId, events: Vec<onchain::Event>) {
+        for event in events {
+            let is_tip = event == onchain::Event::Tip;
+            self.enforce(id, event);
+            if is_tip {
+                self.lose_patience(id);
+            }
+        }
+    }
+
+    /// The peer's closing transaction may have left the mempool for good, and the peer with it.
+    fn lose_patience(&mut self, id: ChannelId) {
+        let Some(one) = self.enforced.get(&id) else { return };
+        let waited = self.services.tip().0.saturating_sub(one.begun.0);
+        if one.resolution.close().is_none() && !one.resolution.is_forced() && waited >= PATIENCE {
+            info!(channel = %id, "the closing transaction does not confirm; our own commitment is broadcast");
+            self.enforce(id, onchain::Event::ForceClose);
+        }
+    }
+
+    /// Hands an event to an enforcement. What comes of it is committed with this turn.
+    pub(super) fn enforce(&mut self, id: ChannelId, event: onchain::Event) {
+        let services = Arc::clone(&self.services);
+        let Some(one) = self.enforced.get_mut(&id) else { return };
+        if let onchain::Event::Spent { tx, height: None } = &event
+            && tx.input.iter().any(|input| input.previous_output == one.resolution.channel().funding)
+        {
+            one.in_mempool = Some(tx.clone());
+        }
+        let estimates = services.fee_estimates();
+        let ctx = onchain::Ctx {
+            tip: services.tip(),
+            estimates: &estimates,
+            policy: &services.enforcement,
+            signer: one.signer.as_ref(),
+        };
+        match one.resolution.handle(event, &ctx) {
+            Ok(outbox) => self.push(id, self.link_id(), outbox),
+            Err(error) => {
+                error!(channel = %id, %error, "the enforcement of a closed channel is stopped; report this");
+                self.enforced.remove(&id);
+            }
+        }
+    }
+
+    /// Does what an enforcement asks for, once its record is durable.
+    pub(super) async fn enforcement_effect(&mut self, id: ChannelId, effect: Effect) {
+        match effect {
+            Effect::Watch { outpoint, .. } => {
+                let known = self.enforced.get(&id).and_then(|one| one.known_spend(&outpoint));
+                self.services.watch.watch_output(id, &self.mailbox, outpoint, known);
+                self.unseen.insert(id);
+            }
+            Effect::Broadcast { tx, parents, coins } => self.publish(id, tx, &parents, &coins).await,
+            Effect::LoadRevokedHtlcs { number } => match self.load_revoked_htlcs(id, number) {
+                Ok(event) => self.enforce(id, event),
+                Err(error) => error!(channel = %id, %error, "the HTLCs of a revoked state cannot be read"),
+            },
+            Effect::NeedCoins { claim, amount } => match self.services.wallet.set_aside((id, claim), amount) {
+                Ok(coins) => self.enforce(id, onchain::Event::Coins { claim, coins }),
+                // It is asked for again at every block.
+                Err(error) => warn!(channel = %id, %error, "a claim waits for coins that pay its fee"),
+            },
+            Effect::ReleaseCoins(coins) => self.services.wallet.put_back(&coins),
+            Effect::Fulfilled { htlc, preimage, .. } => {
+                if let Some(origin) = self.origin(id, htlc) {
+                    self.fulfilled(origin, HtlcRef { channel: id, id: htlc }, preimage);
+                }
+            }
+            Effect::Failed { htlc, .. } => {
+                if let Some(origin) = self.origin(id, htlc) {
+                    self.failed(origin, HtlcRef { channel: id, id: htlc }, HtlcFailure::NotOnChain);
+                }
+            }
+            Effect::Notice(notice) => self.enforcement_notice(id, &notice),
+            Effect::Resolved => {
+                if let Err(error) = self.resolved(id) {
+                    error!(channel = %id, %error, "the record of a closed channel is not kept; it is tried again");
+                }
+            }
+        }
+    }
+
+    /// Looks at the outputs that have been asked for in this turn.
+    pub(super) async fn look_at_new_outputs(&mut self) {
+        for id in std::mem::take(&mut self.unseen) {
+            if let Err(error) = self.services.watch.look_at_outputs(id).await {
+                error!(channel = %id, %error, "the chain cannot be watched");
+            }
+        }
+    }
+
+    async fn publish(&mut self, id: ChannelId, tx: Transaction, parents: &[Transaction], coins: &[FeeCoin]) {
+        let txid = tx.compute_txid();
+        let signed = match self.services.wallet.sign_coins(tx, coins) {
+            Ok(signed) => signed,
+            Err(error) => {
+                self.not_published(id, txid, &error);
+                return;
+            }
+        };
+        let (node, wallet) = (&self.services.node, &self.services.wallet);
+        if let Err(error) = chain::broadcast(node, wallet, parents, &signed).await {
+            debug!(channel = %id, %txid, %error, "a claim was refused");
+            self.enforce(id, onchain::Event::Rejected { txid, cause: rejection(&error) });
+        }
+    }
+
+    fn not_published(&mut self, id: ChannelId, txid: Txid, error: &WalletError) {
+        error!(channel = %id, %txid, %error, "a claim's coins cannot be signed");
+        self.enforce(id, onchain::Event::Rejected { txid, cause: Rejection::Other });
+    }
+
+    fn load_revoked_htlcs(&self, id: ChannelId, number: CommitmentNumber) -> Result<onchain::Event, StoreError> {
+        let store = &self.services.store;
+        let mut retired = Vec::new();
+        for (key, value) in store.core_records(&Key::retired_prefix(&id))? {
+            let Some(Key::RetiredHtlc { offered_by, id, .. }) = Key::decode(&key) else {
+                return Err(store.damaged("the key of a retired HTLC"));
+            };
+            let read = decode_retired(HtlcKey { offered_by, id }, &value);
+            retired.push(read.map_err(|error| store.damaged(&error.to_string()))?);
+        }
+        Ok(onchain::Event::RevokedHtlcs { number, htlcs: revoked_htlcs(number, retired) })
+    }
+
+    fn origin(&self, id: ChannelId, htlc: HtlcId) -> Option<Origin> {
+        self.enforced.get(&id)?.origins.get(&htlc).copied()
+    }
+
+    fn enforcement_notice(&mut self, id: ChannelId, notice: &Notice) {
+        match notice {
+            Notice::Closed { by, txid, height } => {
+                info!(channel = %id, %txid, height = height.0, "closed by {by}");
+                self.tell_closing(id, &Closing::Closed { txid: *txid });
+            }
+            Notice::Reopened => warn!(channel = %id, "a reorganisation took the closing transaction back"),
+            Notice::Breach { number, txid } => {
+                error!(channel = %id, %txid, state = number.0,
+                    "the peer has published a revoked state: all of the channel is taken");
+                self.tell_closing(id, &Closing::Closed { txid: *txid });
+            }
+            Notice::UnknownSpend { txid } => {
+                error!(channel = %id, %txid, "the funding output was spent by a transaction that we never signed: \
+                    its keys may have leaked");
+            }
+            Notice::OldLocalState { number } => {
+                error!(channel = %id, state = number.0,
+                    "an old state of our own was published, by a copy of our data: the peer may take everything");
+            }
+            Notice::DataLoss { number } => {
+                error!(channel = %id, state = number.0,
+                    "the peer closed with a state that we have lost: only our plain balance can be claimed");
+            }
+        }
+    }
+
+    /// The channel is over for another reason: it was never funded, for example.
+    pub(super) fn forget_enforcement(&mut self, id: ChannelId) {
+        if let Some(one) = self.enforced.remove(&id) {
+            self.services.wallet.put_back_all(&id);
+            self.push(id, self.link_id(), one.resolution.forget());
+        }
+    }
+
+    /// Everything is claimed and deep enough. The record for people first: it is written again if a crash follows.
+    fn resolved(&mut self, id: ChannelId) -> Result<(), StoreError> {
+        let Some(one) = self.enforced.get(&id) else { return Ok(()) };
+        let forgotten = one.resolution.forget();
+        if let Some(closed) = self.closed_channel(id, one) {
+            self.services.store.put_closed_channel(&closed)?;
+            self.services.events.channel(ChannelNews::Closed(closed.funding));
+            info!(channel = %id, settled = closed.settled.to_sat(), "the channel is resolved");
+        }
+        self.enforced.remove(&id);
+        self.services.wallet.put_back_all(&id);
+        self.push(id, self.link_id(), forgotten);
+        self.event(id, Event::CloseConfirmed);
+        Ok(())
+    }
+
+    fn closed_channel(&self, id: ChannelId, one: &Enforcement) -> Option<ClosedChannel> {
+        let summary = self.slots.get(&id)?.channel.summary()?;
+        let known = summary.established.as_ref()?;
+        let (txid, height) = one.resolution.close()?;
+        let (closure, closer) = match one.resolution.closer()? {
+            Closer::Mutual => (ClosureType::Cooperative, None),
+            Closer::Local(_) | Closer::LocalOld { .. } => (ClosureType::LocalForce, Some(Side::Local)),
+            Closer::Remote { .. } | Closer::RemoteFuture { .. } => (ClosureType::RemoteForce, Some(Side::Remote)),
+            Closer::Revoked { .. } => (ClosureType::Breach, Some(Side::Remote)),
+            Closer::Unknown => (ClosureType::RemoteForce, None),
+        };
+        let delayed = one.resolution.outputs().filter(|output| is_delayed(output));
+        Some(ClosedChannel {
+            node_id: self.node_id,
+            funding: known.funding,
+            short_channel_id: known.short_channel_id,
+            capacity: summary.capacity,
+            closing_txid: Some(txid),
+            height,
+            settled: self.recovered(one).to_unsigned().unwrap_or_default(),
+            time_locked: delayed.map(|output| output.output.value).sum(),
+            closure,
+            opener: summary.opener,
+            closer,
+        })
+    }
+
+    fn recovered(&self, one: &Enforcement) -> SignedAmount {
+        one.resolution.spends().map(|(tx, _)| self.services.wallet.gain(tx)).sum()
+    }
+
+    pub(super) fn describe_enforcements(&self) -> Vec<EnforcementState> {
+        let describe = |(id, one): (&ChannelId, &Enforcement)| {
+            let channel = one.resolution.channel();
+            let txid = |state| channel.remote_commitment(state).ok().map(|commitment| commitment.txid);
+            EnforcementState {
+                channel: *id,
+                close: one.resolution.close(),
+                closing: one.in_mempool.clone(),
+                local_commitment: channel.local_commitment().ok().flatten().map(|commitment| commitment.txid),
+                remote_commitment: channel.remote_state.as_ref().and_then(txid),
+                outputs: one.resolution.outputs().cloned().collect(),
+                recovered: self.recovered(one),
+            }
+        };
+        self.enforced.iter().map(describe).collect()
+    }
+
+    fn signer_of(&self, channel: &Channel) -> Option<Arc<dyn Signer + Send + Sync>> {
+        self.services.signer(&channel.terms()?.keys_id)
+    }
+}
+
+/// Whether an output had, or has, to wait for `to_self_delay`.
+pub fn is_delayed(output: &TrackedOutput) -> bool {
+    use onchain::Role;
+    match output.role {
+        Role::ToLocal | Role::LocalSecondStage(_) => true,
+        Role::ToRemote
+        | Role::LocalHtlc(_)
+        | Role::RemoteHtlc(_)
+        | Role::RevokedToLocal
+        | Role::RevokedHtlc(_)
+        | Role::RevokedSecondStage => false,
+    }
+}
+
+/// What a refusal means for a claim.
+fn rejection(error: &MempoolError) -> Rejection {
+    match error {
+        MempoolError::Package(PackageError::Transaction { error, .. }) => rejection(error),
+        MempoolError::FeeBelowMinimumRelay { .. }
+        | MempoolError::FeeBelowMempoolMinimum { .. }
+        | MempoolError::MempoolFull
+        | MempoolError::Package(PackageError::FeeTooLow { .. }) => Rejection::FeeTooLow,
+        MempoolError::ReplacementFeeRateTooLow { .. }
+        | MempoolError::ReplacementFeeTooLow { .. }
+        | MempoolError::TooManyReplacements { .. }
+        | MempoolError::ReplacementAddsUnconfirmed(_)
+        | MempoolError::SpendsConflicting(_)
+        | MempoolError::Package(PackageError::ReplacementShape) => Rejection::Conflict,
+        _ => Rejection::Other,
+    }
+}

@@ -1,0 +1,146 @@
+//! News for whoever listens: the streams of the API.
+//!
+//! A listener that falls behind is told so by its receiver and reads the present state again; nobody waits for it.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bitcoin::OutPoint;
+use leyden_channels::{
+    channel::Summary,
+    payment::{incoming::Invoice, outgoing::Payment},
+    switch::HtlcEvent,
+    types::PaymentHash,
+};
+use secp256k1::PublicKey;
+use tokio::sync::{broadcast, mpsc};
+
+/// News that a listener may be behind.
+const BACKLOG: usize = 16_384;
+
+/// Something happened to a channel.
+#[derive(Clone, Debug)]
+pub enum ChannelNews {
+    Pending(OutPoint),
+    Open(Arc<Summary>),
+    Usable { funding: OutPoint, usable: bool },
+    Closed(OutPoint),
+}
+
+/// Complaints that are kept for each peer.
+const COMPLAINTS: usize = 20;
+/// Of how many peers complaints are kept (a stranger costs nothing to be), and how much of each.
+const COMPLAINING_PEERS: usize = 1000;
+const COMPLAINT_LENGTH: usize = 500;
+
+/// What peers have said was wrong: when (seconds since 1970) and in their words.
+type Complaints = HashMap<PublicKey, VecDeque<(u64, String)>>;
+
+/// Who waits for the end of one payment.
+pub type Follower = mpsc::UnboundedSender<Result<crate::api::Payment, crate::api::ApiError>>;
+
+/// Where news comes from.
+#[derive(Clone)]
+pub struct Events {
+    complaints: Arc<Mutex<Complaints>>,
+    followers: Arc<Mutex<HashMap<PaymentHash, Vec<Follower>>>>,
+    invoices: broadcast::Sender<Arc<Invoice>>,
+    payments: broadcast::Sender<Arc<Payment>>,
+    channels: broadcast::Sender<ChannelNews>,
+    forwards: broadcast::Sender<HtlcEvent>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self {
+            complaints: Arc::default(),
+            followers: Arc::default(),
+            invoices: broadcast::channel(BACKLOG).0,
+            payments: broadcast::channel(BACKLOG).0,
+            channels: broadcast::channel(BACKLOG).0,
+            forwards: broadcast::channel(BACKLOG).0,
+        }
+    }
+}
+
+impl Events {
+    pub fn invoice(&self, invoice: Box<Invoice>) {
+        // An error says that nobody listens.
+        let _ = self.invoices.send(invoice.into());
+    }
+
+    pub fn payment(&self, payment: Box<Payment>) {
+        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut entry) = followers.entry(payment.request.payment_hash) {
+            let news = crate::lightning::payment_to_api(&payment);
+            entry.get_mut().retain(|follower| follower.send(Ok(news.clone())).is_ok());
+            if news.state.is_final() || entry.get().is_empty() {
+                entry.remove();
+            }
+        }
+        drop(followers);
+        let _ = self.payments.send(payment.into());
+    }
+
+    /// Tells every change of one payment until its end.
+    pub fn follow_payment(&self, hash: PaymentHash, follower: Follower) {
+        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        followers.entry(hash).or_default().push(follower);
+    }
+
+    /// What happens to an HTLC that passes through this node.
+    pub fn forward(&self, event: HtlcEvent) {
+        let _ = self.forwards.send(event);
+    }
+
+    pub fn forwards(&self) -> broadcast::Receiver<HtlcEvent> {
+        self.forwards.subscribe()
+    }
+
+    /// Drops the followers of a payment whose listeners are gone.
+    pub fn forget_listeners(&self, hash: &PaymentHash) {
+        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut entry) = followers.entry(*hash) {
+            entry.get_mut().retain(|follower| !follower.is_closed());
+            if entry.get().is_empty() {
+                entry.remove();
+            }
+        }
+    }
+
+    pub fn channel(&self, news: ChannelNews) {
+        let _ = self.channels.send(news);
+    }
+
+    /// Keeps the latest complaints of a peer.
+    pub fn complaint(&self, peer: PublicKey, text: String, now: u64) {
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        if complaints.len() >= COMPLAINING_PEERS && !complaints.contains_key(&peer) {
+            complaints.clear();
+        }
+        let list = complaints.entry(peer).or_default();
+        list.push_back((now, text.chars().take(COMPLAINT_LENGTH).collect()));
+        while list.len() > COMPLAINTS {
+            list.pop_front();
+        }
+    }
+
+    pub fn complaints(&self, peer: &PublicKey) -> Vec<(u64, String)> {
+        let complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        complaints.get(peer).map(|list| list.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    pub fn invoices(&self) -> broadcast::Receiver<Arc<Invoice>> {
+        self.invoices.subscribe()
+    }
+
+    pub fn payments(&self) -> broadcast::Receiver<Arc<Payment>> {
+        self.payments.subscribe()
+    }
+
+    pub fn channels(&self) -> broadcast::Receiver<ChannelNews> {
+        self.channels.subscribe()
+    }
+}

@@ -1,0 +1,193 @@
+//! Gossip among the running tasks (BOLT 7).
+//!
+//! ```text
+//!   peers' tasks ──► mailbox ──► gossip task: Intake, GossipSync, our own channels ──► peers' tasks
+//!   new blocks ────►    │                 │ graph (readers: routing)
+//!                       │                 └► store: the messages that passed
+//!                       └ announcements above a bound are dropped: they can be asked for again
+//! ```
+//!
+//! - [`task`]: checks, keeps and passes on what others say.   - [`own`]: what we say about our channels and ourselves.
+//!
+//! What is lost in a crash is asked for again, so nothing here waits for the disk.
+
+mod own;
+mod task;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bitcoin::constants::ChainHash;
+use leyden_channels::{
+    channel::Channel,
+    gossip::{Graph, Intake},
+    payment::HintHop,
+    types::{ChannelId, Height, Msat, ShortChannelId, Side},
+    wire::{Features, Message},
+};
+use secp256k1::PublicKey;
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use crate::store::{Store, StoreError, Table};
+
+pub use task::run;
+
+/// Messages of peers that may wait. The answer to our largest question has some ten thousand.
+const MAX_WAITING: usize = 16_384;
+
+/// What the gossip task is told.
+pub enum GossipEvent {
+    Connected {
+        peer: PublicKey,
+        features: Features,
+    },
+    Disconnected(PublicKey),
+    Message {
+        from: PublicKey,
+        message: Message,
+    },
+    /// One of our channels is new, or has changed.
+    Channel(Box<OwnChannelState>),
+    ChannelGone(ChannelId),
+    /// A channel forwards under new terms.
+    Terms(ChannelId),
+    NewTip(Height),
+}
+
+/// One of our channels, as far as others may know about it.
+#[derive(Clone, Debug)]
+pub struct OwnChannelState {
+    pub channel: ChannelId,
+    pub peer: PublicKey,
+    pub keys_id: [u8; 32],
+    pub announce: bool,
+    /// It is open and not being closed.
+    pub is_normal: bool,
+    pub is_usable: bool,
+    pub short_channel_id: Option<ShortChannelId>,
+    /// What the peer may call it, and what we may.
+    pub local_alias: Option<ShortChannelId>,
+    pub remote_alias: Option<ShortChannelId>,
+    pub local_funding: PublicKey,
+    pub remote_funding: PublicKey,
+    pub capacity: Msat,
+    /// What an HTLC that we offer carries.
+    pub htlc_minimum: Msat,
+    pub htlc_maximum: Msat,
+}
+
+impl OwnChannelState {
+    /// `None` while the channel is being opened.
+    pub fn of(channel: &Channel) -> Option<Self> {
+        let terms = channel.terms()?;
+        let summary = channel.summary()?;
+        let established = summary.established?;
+        Some(Self {
+            channel: terms.channel_id,
+            peer: terms.remote_node.public_key().ok()?,
+            keys_id: terms.keys_id,
+            announce: terms.announce,
+            is_normal: summary.state == leyden_channels::channel::StateName::Normal,
+            is_usable: summary.usable,
+            short_channel_id: established.short_channel_id,
+            local_alias: established.local_alias,
+            remote_alias: established.remote_alias,
+            local_funding: terms.sides.local.basepoints.funding,
+            remote_funding: terms.sides.remote.basepoints.funding,
+            capacity: terms.capacity_msat(),
+            htlc_minimum: terms.htlc_minimum_of(Side::Local),
+            htlc_maximum: terms.max_in_flight_of(Side::Local).min(terms.capacity_msat()),
+        })
+    }
+}
+
+/// The way to the gossip task, and what it has learnt.
+pub struct Gossip {
+    events: mpsc::UnboundedSender<GossipEvent>,
+    waiting: Arc<AtomicUsize>,
+    intake: RwLock<Intake>,
+    /// How payers reach us over our channels that are not announced.
+    hints: Mutex<HashMap<ChannelId, HintHop>>,
+}
+
+impl Gossip {
+    /// With what is stored, and the mailbox for [`run`].
+    pub fn open(
+        store: &Store,
+        chain: ChainHash,
+        local: PublicKey,
+        tip: Height,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<GossipEvent>), StoreError> {
+        let records = store.table(Table::Gossip)?;
+        let graph = Graph::load(records.iter().map(|(key, value)| (key.as_slice(), value.as_slice())));
+        let graph = match graph {
+            Ok(graph) => graph,
+            Err(error) => {
+                warn!(%error, "the stored gossip is given up; peers will tell it again");
+                store.put_table(Table::Gossip, records.into_iter().map(|(key, _)| (key, None)))?;
+                Graph::new()
+            }
+        };
+        let (events, receiver) = mpsc::unbounded_channel();
+        let intake = RwLock::new(Intake::new(chain, local.into(), graph, tip));
+        Ok((Self { events, waiting: Arc::default(), intake, hints: Mutex::default() }, receiver))
+    }
+
+    pub fn tell(&self, event: GossipEvent) {
+        // The task ends with the daemon.
+        let _ = self.events.send(event);
+    }
+
+    /// A message of a peer. It is dropped if too many wait: nobody depends on it.
+    pub fn message(&self, from: PublicKey, message: Message) {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING {
+            self.tell(GossipEvent::Message { from, message });
+        } else {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn taken(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// What is known of the network. Not to be held over an await.
+    pub fn intake(&self) -> RwLockReadGuard<'_, Intake> {
+        self.intake.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn intake_mut(&self) -> RwLockWriteGuard<'_, Intake> {
+        self.intake.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hints_mut(&self) -> MutexGuard<'_, HashMap<ChannelId, HintHop>> {
+        self.hints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ways to us over channels that are not announced, for invoices.
+    pub fn hints(&self) -> Vec<HintHop> {
+        self.hints_mut().values().copied().collect()
+    }
+}
+
+/// Whether a message is for the gossip task.
+pub fn is_gossip(message: &Message) -> bool {
+    matches!(
+        message,
+        Message::ChannelAnnouncement(_)
+            | Message::NodeAnnouncement(_)
+            | Message::ChannelUpdate(_)
+            | Message::AnnouncementSignatures(_)
+            | Message::QueryShortChannelIds(_)
+            | Message::ReplyShortChannelIdsEnd(_)
+            | Message::QueryChannelRange(_)
+            | Message::ReplyChannelRange(_)
+            | Message::GossipTimestampFilter(_)
+    )
+}

@@ -1,0 +1,16 @@
+//! Where the pure cores meet sockets, disk and clock: one task a peer, one thread that commits, and what brings them up.
+
+pub mod chain;
+pub mod closed;
+pub mod committer;
+pub mod connection;
+pub mod enforcement;
+pub mod events;
+pub mod gossip;
+pub mod outputs;
+pub mod peer;
+pub mod peers;
+pub mod routing;
+pub mod runtime;
+pub mod services;
+pub mod switch;

@@ -1,0 +1,243 @@
+//! Which outputs of closed channels are watched, and what their owners know of each.
+//!
+//! ```text
+//!   the chain says            the owner was told           so it is told
+//!   spent, here               nothing, or in the mempool   Spent, here
+//!   spent elsewhere, or not   spent in this block          Reorganized to below it, then every spend above again
+//! ```
+//!
+//! Promises: news come in the chain's order, and what a block changed ends with its tip. A watch looks at the state of
+//! the chain, so a missed notice, a restart and a reorganisation need no care of their own; blocks and transactions only
+//! say where to look.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use bitcoin::{OutPoint, Transaction, Txid};
+use leyden_channels::{
+    onchain::Event,
+    types::{ChannelId, Height},
+};
+use tokio::sync::mpsc;
+
+use super::peer::Command;
+
+/// The watched outputs of all channels.
+#[derive(Default)]
+pub struct Outputs {
+    channels: HashMap<ChannelId, Watched>,
+    owners: HashMap<OutPoint, ChannelId>,
+}
+
+struct Watched {
+    owner: mpsc::UnboundedSender<Command>,
+    told: BTreeMap<OutPoint, Option<Told>>,
+}
+
+/// A spend as the owner knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub txid: Txid,
+    /// `None` in the mempool.
+    pub height: Option<Height>,
+}
+
+/// A spend as the chain has it.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub transaction: Transaction,
+    /// The block and the place in it; `None` in the mempool.
+    pub place: Option<(Height, u32)>,
+}
+
+impl Found {
+    fn told(&self) -> Told {
+        Told { txid: self.transaction.compute_txid(), height: self.place.map(|(height, _)| height) }
+    }
+}
+
+/// What a look at some outputs of a channel showed.
+pub enum News {
+    /// A spend has left its block: all outputs of the channel have to be looked at.
+    LookAtAll,
+    /// To be told in this order; may be nothing.
+    Events(Vec<Event>),
+}
+
+impl Outputs {
+    /// Watches an output, of which the owner knows `known`.
+    pub fn watch(
+        &mut self,
+        channel: ChannelId,
+        owner: &mpsc::UnboundedSender<Command>,
+        outpoint: OutPoint,
+        known: Option<Told>,
+    ) {
+        let watched =
+            self.channels.entry(channel).or_insert_with(|| Watched { owner: owner.clone(), told: BTreeMap::new() });
+        watched.told.entry(outpoint).or_insert(known);
+        self.owners.insert(outpoint, channel);
+    }
+
+    pub fn forget(&mut self, channel: &ChannelId) {
+        self.channels.remove(channel);
+        self.owners.retain(|_, owner| owner != channel);
+    }
+
+    pub fn channels(&self) -> Vec<ChannelId> {
+        self.channels.keys().copied().collect()
+    }
+
+    pub fn of(&self, channel: &ChannelId) -> Vec<OutPoint> {
+        self.channels.get(channel).map(|watched| watched.told.keys().copied().collect()).unwrap_or_default()
+    }
+
+    /// Adds the watched outputs that these transactions spend.
+    pub fn spent_by<'a>(
+        &self,
+        transactions: impl IntoIterator<Item = &'a Transaction>,
+        spent: &mut HashMap<ChannelId, HashSet<OutPoint>>,
+    ) {
+        if self.owners.is_empty() {
+            return;
+        }
+        for input in transactions.into_iter().flat_map(|transaction| &transaction.input) {
+            if let Some(channel) = self.owners.get(&input.previous_output) {
+                spent.entry(*channel).or_default().insert(input.previous_output);
+            }
+        }
+    }
+
+    /// Compares what was found with what was told, and takes note that it is told now.
+    pub fn news(&mut self, channel: &ChannelId, found: Vec<(OutPoint, Option<Found>)>) -> News {
+        let Some(watched) = self.channels.get_mut(channel) else { return News::Events(Vec::new()) };
+        let whole = found.len() == watched.told.len();
+        let lost = found.iter().filter_map(|(outpoint, found)| {
+            let told = watched.told.get(outpoint).copied().flatten()?;
+            let stays = found.as_ref().map(Found::told) == Some(told);
+            told.height.filter(|_| !stays)
+        });
+        let mut events = Vec::new();
+        if let Some(lowest) = lost.min() {
+            if !whole {
+                return News::LookAtAll;
+            }
+            let to = Height(lowest.0.saturating_sub(1));
+            events.push(Event::Reorganized { to });
+            for told in watched.told.values_mut() {
+                if told.is_some_and(|told| told.height.is_some_and(|height| height > to)) {
+                    *told = None;
+                }
+            }
+        }
+        let mut spends: BTreeMap<(Option<Height>, u32, Txid), Transaction> = BTreeMap::new();
+        for (outpoint, found) in found {
+            let new = found.as_ref().map(Found::told);
+            let Some(told) = watched.told.get_mut(&outpoint) else { continue };
+            if *told == new {
+                continue;
+            }
+            *told = new;
+            if let Some(Found { transaction, place }) = found {
+                let key = (place.map(|(height, _)| height), place.map_or(0, |(_, index)| index));
+                spends.insert((key.0, key.1, transaction.compute_txid()), transaction);
+            }
+        }
+        // `None` sorts before any block; the mempool comes last.
+        let (in_mempool, in_blocks): (Vec<_>, Vec<_>) =
+            spends.into_iter().partition(|((height, ..), _)| height.is_none());
+        let spent = |((height, ..), tx): ((Option<Height>, u32, Txid), Transaction)| Event::Spent { tx, height };
+        events.extend(in_blocks.into_iter().map(spent));
+        if !events.is_empty() {
+            events.push(Event::Tip);
+        }
+        events.extend(in_mempool.into_iter().map(spent));
+        News::Events(events)
+    }
+
+    /// Hands news to the channel's owner, who may have ended with the daemon.
+    pub fn tell(&self, channel: &ChannelId, events: Vec<Event>) {
+        if let Some(watched) = self.channels.get(channel)
+            && !events.is_empty()
+        {
+            let _ = watched.owner.send(Command::Enforce { channel: *channel, events });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::{ScriptBuf, Sequence, TxIn, Witness, absolute::LockTime, hashes::Hash as _, transaction::Version};
+
+    use super::*;
+
+    const CHANNEL: ChannelId = ChannelId([7; 32]);
+
+    fn outpoint(number: u8) -> OutPoint {
+        OutPoint { txid: Txid::from_byte_array([number; 32]), vout: 0 }
+    }
+
+    fn spend(number: u8, place: Option<(u32, u32)>) -> (OutPoint, Option<Found>) {
+        let input = TxIn {
+            previous_output: outpoint(number),
+            script_sig: ScriptBuf::new(),
+            sequence: Sequence::MAX,
+            witness: Witness::new(),
+        };
+        let transaction =
+            Transaction { version: Version::TWO, lock_time: LockTime::ZERO, input: vec![input], output: Vec::new() };
+        (outpoint(number), Some(Found { transaction, place: place.map(|(height, index)| (Height(height), index)) }))
+    }
+
+    fn outputs(count: u8) -> Outputs {
+        let (owner, _) = mpsc::unbounded_channel();
+        let mut outputs = Outputs::default();
+        for number in 1..=count {
+            outputs.watch(CHANNEL, &owner, outpoint(number), None);
+        }
+        outputs
+    }
+
+    fn told(outputs: &mut Outputs, found: Vec<(OutPoint, Option<Found>)>) -> Vec<String> {
+        let News::Events(events) = outputs.news(&CHANNEL, found) else { return vec!["all".into()] };
+        let name = |event| match event {
+            Event::Spent { tx, height } => {
+                let number = tx.input[0].previous_output.txid.to_byte_array()[0];
+                format!("{number}@{}", height.map_or("pool".into(), |height| height.0.to_string()))
+            }
+            Event::Reorganized { to } => format!("back to {}", to.0),
+            Event::Tip => "tip".into(),
+            other => format!("{other:?}"),
+        };
+        events.into_iter().map(name).collect()
+    }
+
+    #[test]
+    fn spends_are_told_once_in_the_chains_order() {
+        let mut outputs = outputs(3);
+        let found = vec![spend(1, None), spend(2, Some((9, 4))), spend(3, Some((9, 1)))];
+        assert_eq!(told(&mut outputs, found.clone()), ["3@9", "2@9", "tip", "1@pool"]);
+        assert!(told(&mut outputs, found).is_empty());
+        assert_eq!(told(&mut outputs, vec![spend(1, Some((10, 1)))]), ["1@10", "tip"]);
+    }
+
+    #[test]
+    fn a_lost_spend_takes_all_above_it_back_and_tells_what_remains() {
+        let mut outputs = outputs(3);
+        let before = vec![spend(1, Some((5, 1))), spend(2, Some((7, 1))), spend(3, Some((8, 1)))];
+        told(&mut outputs, before);
+        assert_eq!(told(&mut outputs, vec![(outpoint(2), None)]), ["all"]);
+        let after = vec![spend(1, Some((5, 1))), (outpoint(2), None), spend(3, Some((8, 1)))];
+        assert_eq!(told(&mut outputs, after), ["back to 6", "3@8", "tip"]);
+    }
+
+    #[test]
+    fn what_an_owner_knows_from_before_a_restart_is_compared_too() {
+        let (owner, _) = mpsc::unbounded_channel();
+        let mut outputs = Outputs::default();
+        let (point, found) = spend(1, Some((5, 1)));
+        outputs.watch(CHANNEL, &owner, point, found.map(|found| found.told()));
+        assert_eq!(told(&mut outputs, vec![spend(1, Some((6, 1)))]), ["back to 4", "1@6", "tip"]);
+        outputs.forget(&CHANNEL);
+        assert!(outputs.channels().is_empty() && outputs.of(&CHANNEL).is_empty());
+    }
+}

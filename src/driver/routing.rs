@@ -1,0 +1,293 @@
+//! Ways for our payments, and what their ends teach.
+//!
+//! ```text
+//!   FindRoutes ──┬── first try to a peer ──► any channel with it
+//!                └── else ──► balances of all channels ──► Router over graph and hints ──► attempts, or no way
+//!   an attempt's end ──► Scorer ──► the next search
+//! ```
+//!
+//! A search runs beside the channels' tasks, since it asks them for their balances. By the time it has an answer other
+//! parts of the payment may have ended: the answer counts only for what it was asked.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use leyden_channels::{
+    channel::{AttemptId, HtlcFailure, Outbox},
+    gossip::Direction,
+    onion::failure,
+    payment::{
+        HintHop, Invoice,
+        outgoing::{AttemptFailure, AttemptState, PaymentEffect, PaymentFailure, PaymentRequest},
+        route::{Hop, Route},
+    },
+    routing::{
+        self, CostParams, LocalChannel, RouteError, RouteRequest, Scorer, Source,
+        route::{DEFAULT_CLTV_LIMIT, DEFAULT_MAX_HOPS},
+        scorer::Attempted,
+    },
+    types::{CltvExpiry, Msat, NodeId, PaymentHash, PaymentPreimage, ShortChannelId},
+    wire::Feature,
+};
+use tokio::sync::oneshot;
+use tracing::{debug, error};
+
+use super::{connection::ephemeral_key, peer::Command, services::Services};
+use crate::store::{Store, StoreError, Table};
+
+/// Parts that a payment is split into at most.
+const MAX_PARTS: usize = 16;
+/// `temporary_channel_failure` (BOLT 4): want of liquidity, as far as anybody can tell.
+const TEMPORARY_CHANNEL_FAILURE: u16 = failure::UPDATE | 7;
+
+/// What was learnt in earlier runs.
+pub fn load_learnt(store: &Store) -> Result<Scorer, StoreError> {
+    let mut records = Vec::new();
+    for (key, value) in store.table(Table::Learnt)? {
+        let key: [u8; 8] = key.try_into().map_err(|_| store.damaged("the name of a channel"))?;
+        records.push((ShortChannelId(u64::from_be_bytes(key)), value));
+    }
+    let learnt = Scorer::load(records.iter().map(|(id, value)| (*id, value.as_slice())));
+    Ok(learnt.unwrap_or_else(|error| {
+        error!(%error, "what was learnt about channels is given up");
+        Scorer::new()
+    }))
+}
+
+impl Services {
+    fn learnt(&self) -> MutexGuard<'_, Scorer> {
+        self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what was learnt since the last time.
+    pub fn save_learnt(&self) {
+        let changed = self.learnt().take_changed();
+        if changed.is_empty() {
+            return;
+        }
+        let records = changed.into_iter().map(|(id, value)| (id.0.to_be_bytes().to_vec(), value));
+        if let Err(error) = self.store.put_table(Table::Learnt, records) {
+            error!(%error, "what was learnt about channels was not kept");
+        }
+    }
+
+    /// Ways for what a payment still lacks: at once for the first try to a peer, else as a payment's event later.
+    pub(super) fn find_routes(
+        self: &Arc<Self>,
+        hash: PaymentHash,
+        request: &PaymentRequest,
+        amount: Msat,
+    ) -> Option<Outbox<PaymentEffect>> {
+        let mut payments = self.payments();
+        let first_try = payments.pending(&hash).is_some_and(|payment| payment.attempts.is_empty());
+        if first_try && self.peers.has_channel_with(&request.destination) {
+            let hop = Hop {
+                node_id: request.destination,
+                channel: None,
+                amount,
+                cltv_expiry: CltvExpiry(self.tip().0.saturating_add(request.final_cltv_delta)),
+            };
+            let routes = Route::new(vec![hop]).into_iter().collect();
+            let outbox = payments.routes_found(&hash, routes, ephemeral_key, self.now());
+            return Some(outbox.unwrap_or_else(|error| {
+                error!(%hash, %error, "a payment has no onion");
+                payments.no_route(&hash, PaymentFailure::Error, self.now())
+            }));
+        }
+        drop(payments);
+        let services = Arc::clone(self);
+        tokio::spawn(async move {
+            let Some(outbox) = services.search(hash).await else { return };
+            // An error says that the daemon is stopping.
+            let _ = services.run(vec![outbox.convert()]).await;
+        });
+        None
+    }
+
+    async fn search(&self, hash: PaymentHash) -> Option<Outbox<PaymentEffect>> {
+        loop {
+            let channels = self.local_channels().await;
+            let (request, excluded, (amount, max_fee)) = {
+                let payments = self.payments();
+                let payment = payments.pending(&hash)?;
+                (payment.request.clone(), self.excluded(&payment.attempts), payments.missing(&hash)?)
+            };
+            if amount == Msat::ZERO {
+                return None;
+            }
+            let found = self.plan(&request, &channels, &excluded, amount, max_fee);
+            let mut payments = self.payments();
+            if payments.missing(&hash)? != (amount, max_fee) {
+                continue;
+            }
+            let routes: Result<Vec<Route>, PaymentFailure> = match found {
+                Ok(plan) => {
+                    let routes: Option<Vec<Route>> = plan.routes.iter().map(to_payment_route).collect();
+                    routes.ok_or(PaymentFailure::Error)
+                }
+                Err(error) => {
+                    debug!(%hash, %error, "no way for a payment");
+                    Err(match error {
+                        RouteError::InsufficientBalance { .. } if !channels.is_empty() => {
+                            PaymentFailure::InsufficientBalance
+                        }
+                        RouteError::InsufficientBalance { .. }
+                        | RouteError::ZeroAmount
+                        | RouteError::NoRoute { .. }
+                        | RouteError::FeeLimit { .. }
+                        | RouteError::CltvLimit { .. }
+                        | RouteError::UnknownChannel(_)
+                        | RouteError::BadHops => PaymentFailure::NoRoute,
+                    })
+                }
+            };
+            return Some(match routes {
+                Ok(routes) => payments.routes_found(&hash, routes, ephemeral_key, self.now()).unwrap_or_else(|error| {
+                    error!(%hash, %error, "a payment has no onion");
+                    payments.no_route(&hash, PaymentFailure::Error, self.now())
+                }),
+                Err(reason) => payments.no_route(&hash, reason, self.now()),
+            });
+        }
+    }
+
+    fn plan(
+        &self,
+        request: &PaymentRequest,
+        channels: &[LocalChannel],
+        excluded: &[(ShortChannelId, Direction)],
+        amount: Msat,
+        max_fee: Msat,
+    ) -> Result<routing::Plan, RouteError> {
+        let invoice = Invoice::parse(&request.bolt11, self.invoice_network).ok();
+        let takes_parts = invoice.as_ref().is_some_and(|invoice| invoice.features.supports(Feature::BasicMpp));
+        let failed = |hop: &HintHop| excluded.iter().any(|(id, _)| *id == hop.short_channel_id);
+        let hints = invoice.map(|invoice| invoice.route_hints).unwrap_or_default();
+        let hints: Vec<Vec<HintHop>> = hints.into_iter().filter(|hops| !hops.iter().any(failed)).collect();
+        let question = RouteRequest {
+            source: Source::Local { node: self.node_id().into(), channels },
+            target: request.destination.into(),
+            hints: &hints,
+            last_hop: None,
+            amount,
+            final_cltv_delta: request.final_cltv_delta,
+            height: self.tip(),
+            now: self.now(),
+            fee_limit: max_fee,
+            cltv_limit: DEFAULT_CLTV_LIMIT,
+            max_parts: if takes_parts { MAX_PARTS } else { 1 },
+            max_hops: DEFAULT_MAX_HOPS,
+            excluded_nodes: &[],
+            excluded_edges: excluded,
+            params: CostParams::default(),
+        };
+        let mut router = self.router.lock().unwrap_or_else(PoisonError::into_inner);
+        let intake = self.gossip.intake();
+        router.find(intake.graph(), &self.learnt(), &question)
+    }
+
+    /// Our channels that can carry payments now.
+    async fn local_channels(&self) -> Vec<LocalChannel> {
+        let mut answers = Vec::new();
+        for mailbox in self.peers.all() {
+            let (answer, channels) = oneshot::channel();
+            if mailbox.send(Command::Balances(answer)).is_ok() {
+                answers.push(channels);
+            }
+        }
+        let mut channels = Vec::new();
+        for answer in answers {
+            // A task that has ended has no channels.
+            channels.extend(answer.await.unwrap_or_default());
+        }
+        channels
+    }
+
+    // What payments teach.
+
+    /// An HTLC of a payment was fulfilled.
+    pub fn payment_fulfilled(&self, id: AttemptId, preimage: PaymentPreimage) -> Outbox<PaymentEffect> {
+        let mut payments = self.payments();
+        let route = payments.attempt(id).map(|attempt| &attempt.route).filter(|route| route.hops().len() > 1);
+        let hops = route.map(|route| self.attempted(route)).unwrap_or_default();
+        let outbox = payments.fulfilled(id, preimage, self.now());
+        drop(payments);
+        if !hops.is_empty() {
+            self.learnt().arrived(&hops, self.now());
+        }
+        outbox
+    }
+
+    /// An HTLC of a payment failed.
+    pub fn payment_failed(&self, id: AttemptId, failure: &HtlcFailure) -> Outbox<PaymentEffect> {
+        let mut payments = self.payments();
+        let lesson = payments.attempt(id).map(|attempt| (attempt.read(failure), self.attempted(&attempt.route)));
+        let outbox = payments.failed(id, failure, self.now());
+        drop(payments);
+        if let Some((failure, hops)) = lesson {
+            debug!(?failure, "an attempt failed");
+            self.learn(&failure, &hops);
+        }
+        outbox
+    }
+
+    /// `hops` are those after the first one, which is a channel of our own.
+    fn learn(&self, failure: &AttemptFailure, hops: &[Attempted]) {
+        let now = self.now();
+        let mut learnt = self.learnt();
+        let Some(source) = failure.source else {
+            // Somebody on the way does not say who.
+            hops.iter().for_each(|hop| learnt.had_trouble(*hop, now));
+            return;
+        };
+        // Node 1 is our peer: the HTLC reached it over our own channel, and it offers it over the first of `hops`.
+        let Some(reached) = usize::from(source).checked_sub(1) else { return };
+        let Some((passed, rest)) = hops.split_at_checked(reached) else { return };
+        learnt.passed(passed, now);
+        let Some(failed) = rest.first() else { return };
+        if failure.code == TEMPORARY_CHANNEL_FAILURE {
+            learnt.lacked_liquidity(*failed, now);
+        } else {
+            learnt.had_trouble(*failed, now);
+        }
+    }
+
+    /// Channels that the earlier attempts of a payment have ruled out for it.
+    fn excluded(&self, attempts: &[leyden_channels::payment::outgoing::Attempt]) -> Vec<(ShortChannelId, Direction)> {
+        let ruled_out = attempts.iter().filter_map(|attempt| {
+            let AttemptState::Failed(failure) = &attempt.state else { return None };
+            let source = usize::from(failure.source?).checked_sub(1)?;
+            let failed = *self.attempted(&attempt.route).get(source)?;
+            // A smaller amount may pass: that is the scorer's business.
+            (failure.code != TEMPORARY_CHANNEL_FAILURE).then_some((failed.short_channel_id, failed.direction))
+        });
+        ruled_out.collect()
+    }
+
+    /// The channels of a route after the first one.
+    fn attempted(&self, route: &Route) -> Vec<Attempted> {
+        let intake = self.gossip.intake();
+        let pairs = route.hops().windows(2);
+        let attempted = pairs.filter_map(|pair| {
+            let [from, to] = pair else { return None };
+            let id = to.channel?;
+            let is_first = NodeId::from(from.node_id) < NodeId::from(to.node_id);
+            // A channel of a hint has a capacity that only its owners know.
+            let known = intake.graph().channel_by_id(id).map(|channel| channel.capacity_msat());
+            Some(Attempted {
+                short_channel_id: id,
+                direction: if is_first { Direction::FromNode1 } else { Direction::FromNode2 },
+                amount: to.amount,
+                capacity: known.unwrap_or(Msat(to.amount.0.saturating_mul(2))),
+            })
+        });
+        attempted.collect()
+    }
+}
+
+fn to_payment_route(route: &routing::Route) -> Option<Route> {
+    let hop = |hop: &routing::RouteHop| {
+        let node_id = hop.node.public_key().ok()?;
+        Some(Hop { node_id, channel: Some(hop.short_channel_id), amount: hop.amount, cltv_expiry: hop.cltv_expiry })
+    };
+    Route::new(route.hops.iter().map(hop).collect::<Option<Vec<Hop>>>()?)
+}

@@ -1,0 +1,455 @@
+//! Brings the Lightning node up from what is stored, and keeps its tasks running.
+//!
+//! ```text
+//!   store ──► invoices, payments, channels ──► one task a peer
+//!                    │
+//!                    ├── chain task: wallet and watches          ├── listener: inbound peers
+//!                    ├── dialler: peers with channels, away      └── ticker: invoices and parts that time out
+//! ```
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bitcoin::{Network, constants::ChainHash};
+use leyden_channels::{
+    channel::{Channel, Key, Origin, Outbox, OwedSettlement, Policy, RestoreError},
+    gossip::sync::FLUSH_SECONDS,
+    onchain::{self, RecordError, Resolution},
+    payment::{InvoiceNetwork, incoming::Invoices, outgoing::Payments, record},
+    switch::{ForwardPolicy, SwitchEvent},
+    types::{ChannelId, Height},
+    wire::{Features, NodeAddress},
+};
+use leyden_node::{Node, NodeError};
+use secp256k1::PublicKey;
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, mpsc, watch},
+    task::JoinSet,
+    time::sleep,
+};
+use tracing::{debug, error};
+
+use super::{
+    chain::ChainWatch,
+    committer::{Committer, NodeEffect},
+    connection::{self, ConnectionError, Local},
+    events::Events,
+    gossip::{self, Gossip, GossipEvent},
+    peer::{Command, Peer},
+    peers::Peers,
+    routing,
+    services::Services,
+    switch,
+};
+use crate::{
+    store::{Store, StoreError},
+    wallet::{
+        keys::NodeKeys,
+        onchain::{OnchainWallet, WalletError},
+    },
+};
+
+/// How often peers that are away are dialled, at first and at last.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(60);
+
+/// Inbound handshakes at once.
+const MAX_HANDSHAKES: usize = 64;
+/// Connected nodes that have no channel with us.
+const MAX_STRANGERS: usize = 128;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Wallet(#[from] WalletError),
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error("channel {channel} cannot be restored: {source}. Its record is left as it is; report this")]
+    Channel { channel: ChannelId, source: RestoreError },
+    #[error(
+        "the enforcement of channel {channel} cannot be restored: {source}. Its record is left as it is; report this"
+    )]
+    Enforcement { channel: ChannelId, source: RecordError },
+    #[error("cannot listen for Lightning peers on {address}: {source}. Choose another address with --listen")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("a thread cannot be started: {0}")]
+    Thread(io::Error),
+}
+
+/// What the node needs to start.
+pub struct Setup {
+    pub keys: NodeKeys,
+    pub node: Node,
+    pub store: Store,
+    pub listen: SocketAddr,
+    pub policy: Policy,
+    /// The terms under which new channels forward.
+    pub forwarding: ForwardPolicy,
+    /// What the node is called.
+    pub alias: String,
+    /// Ends the process with this message: what memory believes may differ from the disk.
+    pub fatal: mpsc::UnboundedSender<String>,
+}
+
+/// What is stored of a closed channel: what it was, and what the chain has done since.
+type EnforcementRows = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+/// The running Lightning node. Dropping it ends its tasks.
+pub struct Runtime {
+    pub services: Arc<Services>,
+    pub listen: SocketAddr,
+    tasks: JoinSet<()>,
+}
+
+impl Runtime {
+    pub async fn start(setup: Setup) -> Result<Self, StartError> {
+        let Setup { keys, node, store, listen, policy, forwarding, alias, fatal } = setup;
+        store.claim_for(&keys.node_id())?;
+        let params = node.params();
+        let wallet = OnchainWallet::open(&keys, params.address_network, params.genesis_hash, Box::new(store.clone()))?;
+        let invoice_network =
+            if params.address_network == Network::Regtest { InvoiceNetwork::Regtest } else { InvoiceNetwork::Leyden };
+        let flush_seconds = if params.address_network == Network::Regtest { 1 } else { FLUSH_SECONDS };
+        let local = Local {
+            secret: keys.node_secret(),
+            features: Features::init(),
+            chain: ChainHash::from_genesis_block_hash(params.genesis_hash),
+        };
+        let listener =
+            TcpListener::bind(listen).await.map_err(|source| StartError::Listen { address: listen, source })?;
+        let listen = listener.local_addr().map_err(|source| StartError::Listen { address: listen, source })?;
+        let tell = fatal.clone();
+        let committer = Committer::start(store.clone(), move |error| {
+            let _ = tell.send(error.to_string());
+        })
+        .map_err(StartError::Thread)?;
+        let (gossip, gossip_events) = Gossip::open(&store, local.chain, keys.node_id(), Height(node.tip().height))?;
+        let services = Arc::new(Services {
+            gossip,
+            router: Mutex::default(),
+            learnt: Mutex::new(routing::load_learnt(&store)?),
+            alias,
+            addresses: announced_address(listen).into_iter().collect(),
+            keys,
+            local,
+            wallet: Arc::new(wallet),
+            committer,
+            watch: ChainWatch::new(node.clone()),
+            node,
+            peers: Peers::default(),
+            events: Events::default(),
+            invoices: Mutex::new(load_invoices(&store)?),
+            payments: Mutex::new(load_payments(&store)?),
+            store,
+            policy,
+            forwarding,
+            switch: Mutex::default(),
+            enforcement: onchain::Policy::default(),
+            invoice_network,
+        });
+
+        let mut runtime = Self { services, listen, tasks: JoinSet::new() };
+        let channels = runtime.load_channels()?;
+        runtime.load_switch(&channels).await?;
+        runtime.settle_lost_attempts(&channels).await?;
+        let resolutions = runtime.load_resolutions()?;
+        runtime.spawn_peers(channels, resolutions)?;
+        runtime.tasks.spawn(gossip::run(Arc::clone(&runtime.services), gossip_events, flush_seconds));
+        runtime.spawn_chain(fatal);
+        runtime.spawn_listener(listener);
+        runtime.spawn_dialler();
+        runtime.spawn_ticker();
+        Ok(runtime)
+    }
+
+    /// Ends all tasks. What they had not committed was not sent either.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+    }
+
+    fn load_channels(&self) -> Result<Vec<Channel>, StartError> {
+        let services = &self.services;
+        let mut rows: BTreeMap<ChannelId, Vec<(Key, Vec<u8>)>> = BTreeMap::new();
+        for (key, value) in services.store.core_records(&Key::all_live_prefix())? {
+            let key = Key::decode(&key).ok_or_else(|| services.store.damaged("a channel's key"))?;
+            let channel = key.channel().ok_or_else(|| services.store.damaged("a channel's key"))?;
+            rows.entry(channel).or_default().push((key, value));
+        }
+        rows.into_iter()
+            .map(|(channel, rows)| {
+                Channel::restore(rows, |terms| services.signer(&terms.keys_id))
+                    .map_err(|source| StartError::Channel { channel, source })
+            })
+            .collect()
+    }
+
+    /// The switch knows all channels before any of them handles an event.
+    async fn load_switch(&self, channels: &[Channel]) -> Result<(), StartError> {
+        let services = &self.services;
+        let (loaded, batch) = switch::load(&services.store, channels, services.forwarding)?;
+        *services.switch.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
+        if services.run(batch).await.is_err() {
+            error!("the switch could not be brought up to date");
+        }
+        Ok(())
+    }
+
+    /// Closed channels whose outputs are being claimed.
+    fn load_resolutions(&self) -> Result<HashMap<ChannelId, Resolution>, StartError> {
+        let store = &self.services.store;
+        let mut rows: HashMap<ChannelId, EnforcementRows> = HashMap::new();
+        for (key, value) in store.core_records(&Key::all_enforcement_prefix())? {
+            match Key::decode(&key) {
+                Some(Key::Closing(channel)) => rows.entry(channel).or_default().0 = Some(value),
+                Some(Key::Resolution(channel)) => rows.entry(channel).or_default().1 = Some(value),
+                _ => return Err(store.damaged("the key of a closed channel").into()),
+            }
+        }
+        rows.into_iter()
+            .map(|(channel, (closing, facts))| {
+                let closing = closing.ok_or_else(|| store.damaged("a closed channel has no record"))?;
+                let resolution = Resolution::decode(&closing, facts.as_deref())
+                    .map_err(|source| StartError::Enforcement { channel, source })?;
+                Ok((channel, resolution))
+            })
+            .collect()
+    }
+
+    /// Outcomes that a crash kept from the payments; then payments whose HTLC no channel holds: those were never
+    /// offered.
+    async fn settle_lost_attempts(&self, channels: &[Channel]) -> Result<(), StartError> {
+        let services = &self.services;
+        let mut batch: Vec<Outbox<NodeEffect>> = Vec::new();
+        for (key, value) in services.store.core_records(&Key::all_outcomes_prefix())? {
+            let (Some(Key::Outcome(attempt)), Some(owed)) = (Key::decode(&key), OwedSettlement::decode(&value)) else {
+                return Err(services.store.damaged("the outcome of a payment").into());
+            };
+            let mut payments = services.payments();
+            let outbox = match owed {
+                OwedSettlement::Fulfilled { preimage } => payments.fulfilled(attempt, preimage, services.now()),
+                OwedSettlement::Failed { failure } => payments.failed(attempt, &failure, services.now()),
+            };
+            batch.push(outbox.convert());
+        }
+        let alive: HashSet<_> = channels
+            .iter()
+            .flat_map(Channel::pending_origins)
+            .filter_map(|origin| match origin {
+                Origin::Payment(attempt) => Some(attempt),
+                Origin::Forward { .. } => None,
+            })
+            .collect();
+        batch.push(services.payments().restarted(&alive, services.now()).convert());
+        if services.run(batch).await.is_err() {
+            error!("payments could not be brought up to date");
+        }
+        Ok(())
+    }
+
+    fn spawn_peers(
+        &mut self,
+        channels: Vec<Channel>,
+        mut resolutions: HashMap<ChannelId, Resolution>,
+    ) -> Result<(), StartError> {
+        let mut by_peer: HashMap<PublicKey, Vec<Stored>> = HashMap::new();
+        for channel in channels {
+            let id = channel.id();
+            let node = channel.terms().and_then(|terms| terms.remote_node.public_key().ok());
+            let node = node.ok_or_else(|| self.services.store.damaged("a channel's peer"))?;
+            self.services.peers.add_channel(id, node);
+            by_peer.entry(node).or_default().push(Stored { channel, resolution: resolutions.remove(&id) });
+        }
+        for channel in resolutions.keys() {
+            error!(%channel, "a closed channel is enforced that is not stored any more");
+        }
+        let addresses: HashMap<PublicKey, String> = self.services.store.peers()?.into_iter().collect();
+        for (node_id, channels) in by_peer {
+            enter_peer(&self.services, node_id, channels, None);
+            if let Some(address) = addresses.get(&node_id) {
+                self.services.peers.set_address(&node_id, address.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn spawn_chain(&mut self, fatal: mpsc::UnboundedSender<String>) {
+        let services = Arc::clone(&self.services);
+        let (tips, mut new_tip) = watch::channel(services.tip());
+        self.tasks.spawn(async move {
+            let run = services.watch.clone().run(Arc::clone(&services.wallet), tips);
+            if let Err(error) = run.await {
+                let _ = fatal.send(format!("the chain cannot be followed: {error}"));
+            }
+        });
+        let services = Arc::clone(&self.services);
+        self.tasks.spawn(async move {
+            while new_tip.changed().await.is_ok() {
+                let tip: Height = *new_tip.borrow_and_update();
+                for mailbox in services.peers.all() {
+                    let _ = mailbox.send(Command::NewTip(tip));
+                }
+                services.gossip.tell(GossipEvent::NewTip(tip));
+                let outbox = services.tell_switch(SwitchEvent::NewTip(tip));
+                if services.run(vec![outbox.convert()]).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn spawn_listener(&mut self, listener: TcpListener) {
+        let services = Arc::clone(&self.services);
+        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        self.tasks.spawn(async move {
+            loop {
+                let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
+                let stream = match listener.accept().await {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        // Out of file descriptors, for example: it passes.
+                        error!(%error, "a connection could not be accepted");
+                        sleep(Duration::from_millis(100)).await;
+                        continue;
+                    }
+                };
+                let services = Arc::clone(&services);
+                tokio::spawn(async move {
+                    match connection::accept(&services.local, stream).await {
+                        Ok(established) if has_room(&services, &established.remote) => {
+                            hand_over(&services, established)
+                        }
+                        Ok(established) => debug!(peer = %established.remote, "no room for another stranger"),
+                        Err(error) => debug!(%error, "an inbound connection failed"),
+                    }
+                    drop(permit);
+                });
+            }
+        });
+    }
+
+    fn spawn_dialler(&mut self) {
+        let services = Arc::clone(&self.services);
+        self.tasks.spawn(async move {
+            loop {
+                for (node_id, address) in services.peers.claim_missing() {
+                    let services = Arc::clone(&services);
+                    tokio::spawn(async move {
+                        let mut pause = FIRST_RETRY;
+                        while !services.peers.is_connected(&node_id) {
+                            match connection::dial(&services.local, node_id, &address).await {
+                                Ok(established) => {
+                                    hand_over(&services, established);
+                                    break;
+                                }
+                                Err(error) => debug!(peer = %node_id, %error, "not reached, trying again"),
+                            }
+                            sleep(pause).await;
+                            pause = (pause * 2).min(LAST_RETRY);
+                        }
+                        services.peers.dialled(&node_id);
+                    });
+                }
+                sleep(FIRST_RETRY).await;
+            }
+        });
+    }
+
+    fn spawn_ticker(&mut self) {
+        let services = Arc::clone(&self.services);
+        self.tasks.spawn(async move {
+            loop {
+                sleep(Duration::from_secs(1)).await;
+                let outbox = services.invoices().tick(services.now(), services.tip());
+                if !outbox.is_empty() && services.run(vec![outbox.convert()]).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// Connects to a node and hands the connection to its task. The address is kept, to find the node again.
+pub async fn connect(services: &Arc<Services>, node_id: PublicKey, address: &str) -> Result<(), ConnectionError> {
+    let established = connection::dial(&services.local, node_id, address).await?;
+    hand_over(services, established);
+    services.peers.set_address(&node_id, address.to_owned());
+    if let Err(error) = services.store.put_peer(&node_id, address) {
+        error!(%error, "a peer's address was not kept");
+    }
+    Ok(())
+}
+
+/// Dials a node until it answers, also if we have no channel with it.
+pub fn keep_dialling(services: &Arc<Services>, node_id: PublicKey, address: String) {
+    let services = Arc::clone(services);
+    tokio::spawn(async move {
+        let mut pause = FIRST_RETRY;
+        while !services.peers.is_connected(&node_id) && connect(&services, node_id, &address).await.is_err() {
+            sleep(pause).await;
+            pause = (pause * 2).min(LAST_RETRY);
+        }
+    });
+}
+
+fn hand_over(services: &Arc<Services>, established: connection::Established) {
+    enter_peer(services, established.remote, Vec::new(), Some(Command::Connected(Box::new(established))));
+}
+
+/// Peers with channels are always welcome.
+fn has_room(services: &Services, node_id: &PublicKey) -> bool {
+    services.peers.has_channel_with(node_id) || services.peers.strangers() < MAX_STRANGERS
+}
+
+/// A channel as the store has it.
+struct Stored {
+    channel: Channel,
+    /// If it is closed and being enforced.
+    resolution: Option<Resolution>,
+}
+
+/// Starts the peer's task if there is none, and hands it the command.
+fn enter_peer(services: &Arc<Services>, node_id: PublicKey, channels: Vec<Stored>, command: Option<Command>) {
+    let start = || {
+        let (mailbox, commands) = mpsc::unbounded_channel();
+        let mut peer = Peer::new(node_id, Arc::clone(services), mailbox.clone());
+        for Stored { channel, resolution } in channels {
+            peer.restore(channel);
+            if let Some(resolution) = resolution {
+                peer.restore_enforcement(resolution);
+            }
+        }
+        tokio::spawn(peer.run(commands));
+        mailbox
+    };
+    services.peers.enter(node_id, start, command);
+}
+
+/// Where the network is told to reach us: nowhere if we listen on every address, since we do not know our own.
+fn announced_address(listen: SocketAddr) -> Option<NodeAddress> {
+    let port = listen.port();
+    match listen.ip() {
+        ip if ip.is_unspecified() => None,
+        IpAddr::V4(ip) => Some(NodeAddress::Ipv4 { address: ip.octets(), port }),
+        IpAddr::V6(ip) => Some(NodeAddress::Ipv6 { address: ip.octets(), port }),
+    }
+}
+
+fn load_invoices(store: &Store) -> Result<Invoices, StoreError> {
+    let records = store.core_records(&Key::all_invoices_prefix())?;
+    let invoices = records.iter().map(|(_, value)| record::decode_invoice(value)).collect::<Result<Vec<_>, _>>();
+    Ok(Invoices::restore(invoices.map_err(|error| store.damaged(&error.to_string()))?))
+}
+
+fn load_payments(store: &Store) -> Result<Payments, StoreError> {
+    let records = store.core_records(&Key::all_payments_prefix())?;
+    let payments = records.iter().map(|(_, value)| record::decode_payment(value)).collect::<Result<Vec<_>, _>>();
+    Ok(Payments::restore(payments.map_err(|error| store.damaged(&error.to_string()))?))
+}

@@ -1,0 +1,243 @@
+//! What all tasks of the running node share.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bitcoin::constants::ChainHash;
+use leyden_channels::{
+    channel::{CannotAdd, Ctx, Feerates, Key, Origin, Outbox, Policy},
+    keys::{KeysSigner, Signer},
+    onchain::{self, FeeEstimates},
+    payment::{
+        InvoiceNetwork,
+        incoming::{Invoice, InvoiceEffect, Invoices},
+        outgoing::{Payment, PaymentEffect, PaymentRequest, Payments, StartError},
+        record,
+    },
+    routing::{Router, Scorer},
+    switch::{ForwardPolicy, Switch},
+    types::{FeeratePerKw, Height, PaymentHash, UnixTime},
+    wire::NodeAddress,
+};
+use leyden_node::Node;
+use secp256k1::PublicKey;
+use tracing::error;
+
+use super::{
+    chain::ChainWatch,
+    committer::{Committer, NodeEffect, Stopped},
+    connection::Local,
+    events::Events,
+    gossip::Gossip,
+    peer::Command,
+    peers::Peers,
+};
+use crate::{
+    store::{Store, StoreError},
+    wallet::{keys::NodeKeys, onchain::OnchainWallet},
+};
+
+/// Confirmation target for channels' transactions, in blocks.
+const FEE_TARGET_BLOCKS: u32 = 6;
+
+/// Confirmation targets for claims of closed channels, in blocks.
+const ESTIMATED_TARGETS: [u32; 5] = [2, 6, 12, 36, 144];
+
+/// Shared by every task; nothing in it waits.
+pub struct Services {
+    pub keys: NodeKeys,
+    pub local: Local,
+    pub node: Node,
+    pub wallet: Arc<OnchainWallet>,
+    pub store: Store,
+    pub committer: Committer,
+    pub watch: ChainWatch,
+    pub peers: Peers,
+    pub events: Events,
+    pub invoices: Mutex<Invoices>,
+    pub payments: Mutex<Payments>,
+    pub switch: Mutex<Switch>,
+    pub policy: Policy,
+    /// The terms of channels that are new.
+    pub forwarding: ForwardPolicy,
+    pub gossip: Gossip,
+    pub router: Mutex<Router>,
+    /// What payments have taught about channels.
+    pub learnt: Mutex<Scorer>,
+    /// What we are called, and where others reach us.
+    pub alias: String,
+    pub addresses: Vec<NodeAddress>,
+    /// What enforcing closed channels may cost, and how careful it is.
+    pub enforcement: onchain::Policy,
+    pub invoice_network: InvoiceNetwork,
+}
+
+impl Services {
+    pub fn node_id(&self) -> PublicKey {
+        self.keys.node_id()
+    }
+
+    pub fn now(&self) -> UnixTime {
+        UnixTime(self.node.clock().now())
+    }
+
+    pub fn tip(&self) -> Height {
+        Height(self.node.tip().height)
+    }
+
+    pub fn chain_hash(&self) -> ChainHash {
+        self.local.chain
+    }
+
+    /// What a channel may know at this moment.
+    pub fn ctx(&self) -> Ctx<'_> {
+        Ctx {
+            chain: self.local.chain,
+            now: self.now(),
+            tip: self.tip(),
+            feerates: self.feerates(),
+            policy: &self.policy,
+        }
+    }
+
+    pub fn feerates(&self) -> Feerates {
+        let closing = per_kw(self.node.estimate_fee(FEE_TARGET_BLOCKS));
+        Feerates {
+            minimum: FeeratePerKw::FLOOR,
+            // Ten times the estimate, and never below what a fee spike of a quiet chain needs.
+            maximum: FeeratePerKw(closing.0.saturating_mul(10).max(25_000)),
+            closing,
+        }
+    }
+
+    /// What it costs to be in a block soon, or later.
+    pub fn fee_estimates(&self) -> FeeEstimates {
+        FeeEstimates::new(ESTIMATED_TARGETS.map(|blocks| (blocks, per_kw(self.node.estimate_fee(blocks)))).to_vec())
+    }
+
+    /// The keys of a channel.
+    pub fn signer(&self, keys_id: &[u8; 32]) -> Option<Arc<dyn Signer + Send + Sync>> {
+        // A seed that gives no valid keys has a probability below 2^-120.
+        KeysSigner::from_channel_seed(&self.keys.channel_seed(keys_id))
+            .map(|signer| Arc::new(signer) as Arc<dyn Signer + Send + Sync>)
+            .ok()
+    }
+
+    pub fn invoices(&self) -> MutexGuard<'_, Invoices> {
+        self.invoices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn payments(&self) -> MutexGuard<'_, Payments> {
+        self.payments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // Records that are not in memory any more.
+
+    /// The invoice of a hash, if it is not open.
+    pub fn stored_invoice(&self, hash: &PaymentHash) -> Option<Invoice> {
+        if self.invoices().open(hash).is_some() {
+            return None;
+        }
+        self.invoice_record(hash).unwrap_or_else(|error| {
+            error!(%hash, %error, "an invoice cannot be read");
+            None
+        })
+    }
+
+    pub fn invoice_record(&self, hash: &PaymentHash) -> Result<Option<Invoice>, StoreError> {
+        let Some(index) = self.index(&Key::InvoiceIndex(*hash))? else { return Ok(None) };
+        self.invoice_at(index)
+    }
+
+    pub fn invoice_at(&self, index: u64) -> Result<Option<Invoice>, StoreError> {
+        let Some(bytes) = self.store.core_record(&Key::Invoice(index).encode())? else { return Ok(None) };
+        record::decode_invoice(&bytes).map(Some).map_err(|error| self.store.damaged(&error.to_string()))
+    }
+
+    pub fn payment_record(&self, hash: &PaymentHash) -> Result<Option<Payment>, StoreError> {
+        let Some(index) = self.index(&Key::PaymentIndex(*hash))? else { return Ok(None) };
+        self.payment_at(index)
+    }
+
+    pub fn payment_at(&self, index: u64) -> Result<Option<Payment>, StoreError> {
+        let Some(bytes) = self.store.core_record(&Key::Payment(index).encode())? else { return Ok(None) };
+        record::decode_payment(&bytes).map(Some).map_err(|error| self.store.damaged(&error.to_string()))
+    }
+
+    fn index(&self, key: &Key) -> Result<Option<u64>, StoreError> {
+        let Some(bytes) = self.store.core_record(&key.encode())? else { return Ok(None) };
+        bytes.try_into().map(|bytes| Some(u64::from_be_bytes(bytes))).map_err(|_| self.store.damaged("an index"))
+    }
+
+    // Payments and invoices beside the channels' turns.
+
+    /// Commits outboxes of payments and invoices, and carries their effects out.
+    pub async fn run(self: &Arc<Self>, mut batch: Vec<Outbox<NodeEffect>>) -> Result<(), Stopped> {
+        while !batch.is_empty() {
+            for effect in self.committer.commit(std::mem::take(&mut batch)).await? {
+                match effect {
+                    NodeEffect::Payment(effect) => {
+                        batch.extend(self.payment_effect(effect).map(|outbox| outbox.convert()));
+                    }
+                    NodeEffect::Invoice(effect) => self.invoice_effect(effect),
+                    NodeEffect::Switch(effect) => batch.extend(self.switch_effect(effect)),
+                    // Channels belong to their peers' tasks.
+                    NodeEffect::Channel { .. } => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a payment; what follows arrives as events.
+    pub fn start_payment(&self, request: PaymentRequest) -> Result<Outbox<PaymentEffect>, StartOrStore> {
+        // Under the lock: a payment that ends in between must not be begun again.
+        let mut payments = self.payments();
+        let stored = self.payment_record(&request.payment_hash)?;
+        Ok(payments.start(request, stored.as_ref(), self.now())?)
+    }
+
+    /// Does what a payment asks for; what follows from it has to be committed too.
+    pub fn payment_effect(self: &Arc<Self>, effect: PaymentEffect) -> Option<Outbox<PaymentEffect>> {
+        match effect {
+            PaymentEffect::FindRoutes { payment_hash, request, amount, max_fee: _ } => {
+                self.find_routes(payment_hash, &request, amount)
+            }
+            PaymentEffect::Offer { route, htlc } => {
+                let (first, origin) = (route.first(), htlc.origin);
+                if self.peers.to_peer(&first.node_id, Command::Offer { htlc, channel: first.channel }) {
+                    return None;
+                }
+                // The peer's last channel has gone since the route was found.
+                let Origin::Payment(attempt) = origin else { return None };
+                Some(self.payments().refused(attempt, &CannotAdd::Offline, self.now()))
+            }
+            PaymentEffect::Updated(payment) => {
+                self.events.payment(payment);
+                None
+            }
+        }
+    }
+
+    pub fn invoice_effect(&self, effect: InvoiceEffect) {
+        match effect {
+            InvoiceEffect::Settle { channel, id, settlement } => {
+                self.peers.to_channel(&channel, Command::Settle { channel, id, settlement });
+            }
+            InvoiceEffect::Updated(invoice) => self.events.invoice(invoice),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartOrStore {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Satoshi per kilo-weight, rounded up and never below what relays.
+pub fn per_kw(rate: bitcoin::FeeRate) -> FeeratePerKw {
+    let rate = u32::try_from(rate.to_sat_per_kwu()).unwrap_or(u32::MAX);
+    FeeratePerKw(rate.max(FeeratePerKw::FLOOR.0))
+}

@@ -1,0 +1,139 @@
+//! The switch among the running tasks: what channels tell it, and what it asks for.
+//!
+//! ```text
+//!   task of A: incoming HTLC ──► Switch ──► A's commit ──► Offer ──► task of B
+//!   task of B: outcome ────────► Switch ──► B's commit ──► Settle ──► task of A
+//! ```
+//!
+//! The switch has no task of its own: whoever has news for it takes its lock for some microseconds and commits what
+//! follows in its own next write. So a slow channel delays no other one.
+
+use std::sync::{MutexGuard, PoisonError};
+
+use leyden_channels::{
+    channel::{CannotAdd, Channel, HtlcFailure, Key, Origin, Outbox},
+    switch::{ForwardPolicy, HtlcRef, Limits, Link, Switch, SwitchCtx, SwitchEffect, SwitchEvent},
+    types::{ChannelId, CltvExpiry, PaymentPreimage},
+};
+
+use super::{committer::NodeEffect, gossip::GossipEvent, peer::Command, runtime::StartError, services::Services};
+use crate::store::Store;
+
+/// The switch as the store has it. `default` are the terms of channels that have none yet.
+pub fn load(
+    store: &Store,
+    channels: &[Channel],
+    default: ForwardPolicy,
+) -> Result<(Switch, Vec<Outbox<NodeEffect>>), StartError> {
+    let mut records = Vec::new();
+    let prefixes = [Key::all_settlements_prefix(), Key::all_seen_onions_prefix(), Key::all_forward_policies_prefix()];
+    for prefix in prefixes {
+        records.extend(store.core_records(&prefix)?);
+    }
+    records.extend(store.last_core_record(&Key::all_forwards_prefix())?);
+    let mut rows = Vec::with_capacity(records.len());
+    for (key, value) in records {
+        rows.push((Key::decode(&key).ok_or_else(|| store.damaged("a key of the switch"))?, value));
+    }
+    let has_terms = |channel: &ChannelId| rows.iter().any(|(key, _)| *key == Key::ForwardPolicy(*channel));
+    let without: Vec<ChannelId> = channels.iter().map(Channel::id).filter(|channel| !has_terms(channel)).collect();
+    let (mut switch, outbox) =
+        Switch::restore(rows, channels).map_err(|error| store.damaged(&format!("the switch: {error}")))?;
+    let mut batch = vec![outbox.convert()];
+    for channel in without {
+        // Terms that cannot be are refused with the configuration.
+        batch.extend(switch.set_policy(channel, default).ok().map(Outbox::convert));
+    }
+    Ok((switch, batch))
+}
+
+impl Services {
+    fn switch(&self) -> MutexGuard<'_, Switch> {
+        self.switch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the switch; what follows has to be committed.
+    pub fn tell_switch(&self, event: SwitchEvent) -> Outbox<SwitchEffect> {
+        let limits = Limits::default();
+        let ctx =
+            SwitchCtx { now: self.now(), tip: self.tip(), node_secret: &self.keys.node_secret(), limits: &limits };
+        self.switch().handle(event, &ctx)
+    }
+
+    /// A channel is there, or its names have changed.
+    pub fn link(&self, channel: &Channel) -> Option<Outbox<SwitchEffect>> {
+        let link = Link::of(channel)?;
+        let id = link.channel;
+        let is_new = self.forward_policy(&id).is_none();
+        let outbox = self.tell_switch(SwitchEvent::Link(Box::new(link)));
+        if is_new { self.switch().set_policy(id, self.forwarding).ok() } else { Some(outbox) }
+    }
+
+    /// The terms under which HTLCs leave through a channel.
+    pub fn forward_policy(&self, channel: &ChannelId) -> Option<ForwardPolicy> {
+        self.switch().policy(channel)
+    }
+
+    /// When the incoming HTLC of a forward expires; `None` for a payment of this node.
+    pub fn upstream_expiry(&self, origin: Origin) -> Option<CltvExpiry> {
+        self.switch().incoming_expiry(&HtlcRef::of_origin(origin)?)
+    }
+
+    /// The outcome of an HTLC that forwards another one; `None` if it is a payment of this node.
+    pub fn forward_fulfilled(
+        &self,
+        origin: Origin,
+        outgoing: HtlcRef,
+        preimage: PaymentPreimage,
+    ) -> Option<Outbox<SwitchEffect>> {
+        let incoming = HtlcRef::of_origin(origin)?;
+        Some(self.tell_switch(SwitchEvent::Fulfilled { incoming, outgoing, preimage }))
+    }
+
+    /// Likewise, for a failure.
+    pub fn forward_failed(
+        &self,
+        origin: Origin,
+        outgoing: HtlcRef,
+        failure: HtlcFailure,
+    ) -> Option<Outbox<SwitchEffect>> {
+        let incoming = HtlcRef::of_origin(origin)?;
+        Some(self.tell_switch(SwitchEvent::Failed { incoming, outgoing, failure }))
+    }
+
+    /// Likewise, for a channel that did not take the HTLC.
+    pub fn forward_refused(&self, origin: Origin, cause: CannotAdd) -> Option<Outbox<SwitchEffect>> {
+        let incoming = HtlcRef::of_origin(origin)?;
+        Some(self.tell_switch(SwitchEvent::Refused { incoming, cause }))
+    }
+
+    /// Does what the switch asks for; what follows from it has to be committed too.
+    pub fn switch_effect(&self, effect: SwitchEffect) -> Option<Outbox<NodeEffect>> {
+        match effect {
+            SwitchEffect::Offer { channel, add } => {
+                let origin = add.origin;
+                if self.peers.to_channel(&channel, Command::Add { channel, htlc: add }) {
+                    return None;
+                }
+                self.forward_refused(origin, CannotAdd::Offline).map(Outbox::convert)
+            }
+            SwitchEffect::Settle { channel, id, settlement } => {
+                self.peers.to_channel(&channel, Command::Settle { channel, id, settlement });
+                None
+            }
+            SwitchEffect::Receive(arrived) => {
+                let stored = self.stored_invoice(&arrived.htlc.payment_hash);
+                let outbox = self.invoices().arrived(*arrived, stored, self.now(), self.tip());
+                Some(outbox.convert())
+            }
+            SwitchEffect::PolicyChanged { channel, .. } => {
+                self.gossip.tell(GossipEvent::Terms(channel));
+                None
+            }
+            SwitchEffect::Htlc(event) => {
+                self.events.forward(*event);
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Leyden: a Lightning node that carries its own proof-of-work chain.
+
+pub mod api;
+pub mod cli;
+pub mod client;
+pub mod cluster;
+pub mod config;
+pub mod daemon;
+pub mod demo;
+pub mod driver;
+pub mod lightning;
+pub mod macaroon;
+pub mod rpc;
+pub mod store;
+pub mod tls;
+pub mod wallet;

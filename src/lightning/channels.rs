@@ -1,0 +1,369 @@
+//! The channels' calls.
+
+use std::sync::Arc;
+
+use bitcoin::Amount;
+use leyden_channels::{
+    channel::{
+        ChannelType, CloseRequest, EstablishedSummary, LARGE_CHANNEL, OpenRequest, Spend, SpendKind, StateName, Summary,
+    },
+    tx::fee,
+    types::{ChannelId, CommitmentType, FeeratePerKw, HtlcDirection, Msat, ShortChannelId, Side},
+    wire::features::Feature,
+};
+use tokio::sync::mpsc;
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+
+use super::{
+    LightningNode, closing,
+    invoices::futures_unfold,
+    wallet::{coins, fee_rate},
+};
+use crate::{
+    api::{
+        ApiError, ChannelBalance, ChannelConstraints, ChannelEvent, ChannelFunding, ChannelHtlc, ChannelInfo,
+        ChannelSummary, CloseChannel, CloseKind, CloseUpdate, ClosedChannel, OpenChannel, OpenStage, OpenUpdate,
+        OpeningChannel, PendingChannels, Updates,
+    },
+    driver::{
+        events::ChannelNews,
+        peer::{Closing, Command, Opening, PeerState},
+        services::per_kw,
+    },
+};
+
+impl LightningNode {
+    pub(super) async fn open(&self, request: OpenChannel) -> Result<Updates<OpenUpdate>, ApiError> {
+        let services = self.services();
+        let node_id = request.node_id;
+        let state = self.connected_peer(&node_id).await?;
+        let features = state.link.map(|link| link.features).unwrap_or_default();
+        let funding_feerate = fee_rate(services, request.fee);
+        let coins = coins(&request.coins);
+        let large_channels = features.supports(Feature::SupportLargeChannel);
+        let capacity = match request.funding {
+            ChannelFunding::Exactly(amount) => amount,
+            ChannelFunding::Everything => {
+                let most = services.wallet.spendable(funding_feerate, &coins).map_err(super::wallet::wallet_error)?;
+                if large_channels { most } else { most.min(LARGE_CHANNEL - Amount::from_sat(1)) }
+            }
+        };
+        let commitment = match request.commitment_type {
+            Some(CommitmentType::Anchors) | None if features.supports(Feature::Anchors) => CommitmentType::Anchors,
+            Some(CommitmentType::Anchors) => {
+                return Err(ApiError::precondition("the peer does not know anchor channels: choose STATIC_REMOTE_KEY"));
+            }
+            Some(CommitmentType::StaticRemoteKey) | None => CommitmentType::StaticRemoteKey,
+        };
+        let feerate = match commitment {
+            // An anchor commitment is raised by its child when it must confirm; it only has to relay.
+            CommitmentType::Anchors => FeeratePerKw(services.feerates().closing.0.clamp(253, 2_500)),
+            CommitmentType::StaticRemoteKey => services.feerates().closing,
+        };
+        let shutdown_script = match &request.shutdown_address {
+            Some(address) => address.script_pubkey(),
+            None => services.wallet.new_script().map_err(super::internal)?,
+        };
+        let temporary_channel_id = ChannelId(rand::random());
+        let open = OpenRequest {
+            remote_node: node_id.into(),
+            temporary_channel_id,
+            keys_id: rand::random(),
+            capacity,
+            push: request.push,
+            feerate,
+            channel_type: ChannelType { commitment, scid_alias: false },
+            announce: request.announce,
+            to_self_delay: request.remote_delay,
+            commit_to_script: request.shutdown_address.is_some(),
+            shutdown_script,
+            alias: ShortChannelId(rand::random()),
+            large_channels,
+        };
+        let (progress, mut news) = mpsc::unbounded_channel();
+        let command = Command::Open { request: Box::new(open), funding_feerate, coins, progress };
+        if !services.peers.to_peer(&node_id, command) {
+            return Err(ApiError::unavailable("the daemon is stopping"));
+        }
+        // A refusal is an answer to the call, not an event of the stream.
+        let first = match news.recv().await {
+            Some(Opening::Failed { reason }) => return Err(ApiError::precondition(reason)),
+            Some(Opening::Pending { funding }) => OpenUpdate {
+                temporary_id: temporary_channel_id,
+                stage: OpenStage::Pending { funding, fee_rate: Some(funding_feerate) },
+            },
+            Some(Opening::Open { funding }) => {
+                OpenUpdate { temporary_id: temporary_channel_id, stage: OpenStage::Open { funding } }
+            }
+            None => return Err(ApiError::unavailable("the opening was interrupted; see `leyden pendingchannels`")),
+        };
+        let (sender, receiver) = mpsc::channel(4);
+        tokio::spawn(async move {
+            if sender.send(Ok(first)).await.is_err() {
+                return;
+            }
+            while let Some(item) = news.recv().await {
+                let item = match item {
+                    Opening::Pending { .. } => continue,
+                    Opening::Open { funding } => {
+                        Ok(OpenUpdate { temporary_id: temporary_channel_id, stage: OpenStage::Open { funding } })
+                    }
+                    Opening::Failed { reason } => Err(ApiError::precondition(reason)),
+                };
+                if sender.send(item).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Box::pin(ReceiverStream::new(receiver)))
+    }
+
+    async fn connected_peer(&self, node_id: &secp256k1::PublicKey) -> Result<PeerState, ApiError> {
+        let offline = || {
+            ApiError::precondition(format!(
+                "peer {node_id} is not connected: `leyden connect {node_id}@host:port` first"
+            ))
+        };
+        let mailbox = self.services().peers.get(node_id).ok_or_else(offline)?;
+        let (answer, state) = tokio::sync::oneshot::channel();
+        mailbox.send(Command::Describe(answer)).map_err(|_| offline())?;
+        state.await.ok().filter(|state| state.link.is_some()).ok_or_else(offline)
+    }
+
+    pub(super) async fn close(&self, request: CloseChannel) -> Result<Updates<CloseUpdate>, ApiError> {
+        let services = self.services();
+        let not_found =
+            || ApiError::not_found(format!("there is no open channel {}; see `leyden listchannels`", request.funding));
+        let states = self.peer_states().await;
+        let summary = states
+            .iter()
+            .flat_map(|state| &state.channels)
+            .find(|channel| channel.established.as_ref().is_some_and(|known| known.funding == request.funding))
+            .ok_or_else(not_found)?;
+        let channel = summary.channel_id;
+        let (progress, mut news) = mpsc::unbounded_channel();
+        let command = match request.kind {
+            CloseKind::Force => Command::ForceClose { channel, progress },
+            CloseKind::Cooperative { fee, max_fee_rate, to, wait_for_htlcs } => {
+                let pending = summary.established.as_ref().map_or(0, |known| known.htlcs.len());
+                if !summary.online {
+                    return Err(ApiError::precondition(
+                        "the peer is not connected: connect it, or close alone with `--force`",
+                    ));
+                }
+                if pending > 0 && !wait_for_htlcs {
+                    return Err(ApiError::precondition(format!(
+                        "{pending} payments are under way in this channel: wait for them, or pass --no_wait"
+                    )));
+                }
+                let feerate = per_kw(fee_rate(services, fee));
+                let feerate_max = max_fee_rate.map_or(FeeratePerKw(feerate.0.saturating_mul(3)), per_kw);
+                let script = match &to {
+                    Some(address) => address.script_pubkey(),
+                    None => services.wallet.new_script().map_err(super::internal)?,
+                };
+                let request = CloseRequest {
+                    script,
+                    feerate,
+                    feerate_min: FeeratePerKw::FLOOR,
+                    feerate_max: feerate_max.max(feerate),
+                };
+                Command::Close { channel, request, progress }
+            }
+        };
+        if !services.peers.to_channel(&channel, command) {
+            return Err(not_found());
+        }
+        let (sender, receiver) = mpsc::channel(4);
+        tokio::spawn(async move {
+            while let Some(item) = news.recv().await {
+                let item = match item {
+                    Closing::Refused { reason } => Err(ApiError::precondition(reason)),
+                    Closing::Pending { txid, by } => Ok(CloseUpdate::Pending { txid, fee_rate: None, by }),
+                    Closing::Closed { txid } => Ok(CloseUpdate::Closed { txid, local: None, remote: None }),
+                };
+                let over = !matches!(item, Ok(CloseUpdate::Pending { .. }));
+                if sender.send(item).await.is_err() || over {
+                    return;
+                }
+            }
+        });
+        Ok(Box::pin(ReceiverStream::new(receiver)))
+    }
+
+    pub(super) async fn pending(&self) -> Result<PendingChannels, ApiError> {
+        let tip = self.services().tip();
+        let mut pending = PendingChannels::default();
+        for state in self.peer_states().await {
+            for channel in &state.channels {
+                let Some(known) = &channel.established else { continue };
+                let summary = summary(&state, channel, known);
+                match channel.state {
+                    StateName::Opening | StateName::Normal | StateName::Closed => {}
+                    StateName::Funding | StateName::Ready => {
+                        let confirmed_at = known.short_channel_id.map(ShortChannelId::block);
+                        let depth = confirmed_at.map_or(0, |at| tip.0.saturating_sub(at.0) + 1);
+                        pending.opening.push(OpeningChannel {
+                            commit_fee: known.commitment_fee,
+                            commit_weight: commitment_weight(known),
+                            feerate: known.feerate,
+                            confirmed_at,
+                            confirmations_missing: known.minimum_depth.saturating_sub(depth),
+                            blocks_until_forgotten: None,
+                            summary,
+                        });
+                    }
+                    StateName::Shutdown | StateName::Negotiating | StateName::Lost | StateName::Closing => {
+                        if is_closed_together(channel) {
+                            continue;
+                        }
+                        let id = channel.channel_id;
+                        let enforcement = state.enforcements.iter().find(|state| state.channel == id);
+                        closing::add(&mut pending, summary, known, enforcement, tip);
+                    }
+                }
+            }
+        }
+        Ok(pending)
+    }
+
+    pub(super) fn closed(&self) -> Result<Vec<ClosedChannel>, ApiError> {
+        Ok(self.services().store.closed_channels()?)
+    }
+
+    pub(super) fn watch_channels(&self) -> Updates<ChannelEvent> {
+        let services = Arc::clone(self.services());
+        let news = futures_unfold(services.events.channels(), move |news| match news {
+            ChannelNews::Pending(funding) => Some(ChannelEvent::PendingOpen(funding)),
+            ChannelNews::Open(summary) => {
+                let known = summary.established.clone()?;
+                let node_id = summary.remote_node.public_key().ok()?;
+                Some(ChannelEvent::Open(Box::new(info(node_id, &summary, &known))))
+            }
+            ChannelNews::Usable { funding, usable: true } => Some(ChannelEvent::Active(funding)),
+            ChannelNews::Usable { funding, usable: false } => Some(ChannelEvent::Inactive(funding)),
+            ChannelNews::Closed(funding) => {
+                let closed = services.store.closed_channels().ok()?;
+                let closed = closed.into_iter().find(|channel| channel.funding == funding)?;
+                Some(ChannelEvent::Closed(Box::new(closed)))
+            }
+        });
+        Box::pin(news.filter_map(Result::transpose))
+    }
+}
+
+/// A confirmed closing of both is among the closed channels; we only wait until it is final.
+fn is_closed_together(channel: &Summary) -> bool {
+    matches!(&channel.spend, Some(Spend { height: Some(_), kind: SpendKind::Mutual, .. }))
+}
+
+/// The sums over all channels.
+pub(super) fn balance(states: &[PeerState]) -> ChannelBalance {
+    let mut balance = ChannelBalance::default();
+    for channel in states.iter().flat_map(|state| &state.channels) {
+        let Some(known) = &channel.established else { continue };
+        let add = |to: &mut Msat, amount: Msat| to.0 = to.0.saturating_add(amount.0);
+        let (local, remote) = balances(channel, known);
+        match channel.state {
+            StateName::Funding | StateName::Ready => {
+                add(&mut balance.pending_local, local);
+                add(&mut balance.pending_remote, remote);
+            }
+            StateName::Normal | StateName::Shutdown => {
+                add(&mut balance.local, local);
+                add(&mut balance.remote, remote);
+                for htlc in &known.htlcs {
+                    match htlc.offered_by {
+                        Side::Local => add(&mut balance.unsettled_remote, htlc.amount),
+                        Side::Remote => add(&mut balance.unsettled_local, htlc.amount),
+                    }
+                }
+            }
+            StateName::Opening | StateName::Negotiating | StateName::Lost | StateName::Closing | StateName::Closed => {}
+        }
+    }
+    balance
+}
+
+pub(super) fn open_channels(states: &[PeerState]) -> Vec<ChannelInfo> {
+    let mut list = Vec::new();
+    for state in states {
+        for channel in state.channels.iter().filter(|channel| channel.state == StateName::Normal) {
+            if let Some(known) = &channel.established {
+                list.push(info(state.node_id, channel, known));
+            }
+        }
+    }
+    list.sort_by_key(|channel| channel.short_channel_id);
+    list
+}
+
+/// What each side has beside HTLCs; the opener's after the commitment's fee and the anchors.
+fn balances(channel: &Summary, known: &EstablishedSummary) -> (Msat, Msat) {
+    let costs = Msat((known.commitment_fee + known.anchors).to_sat().saturating_mul(1000));
+    match channel.opener {
+        Side::Local => (known.local_balance.saturating_sub(costs), known.remote_balance),
+        Side::Remote => (known.local_balance, known.remote_balance.saturating_sub(costs)),
+    }
+}
+
+fn summary(state: &PeerState, channel: &Summary, known: &EstablishedSummary) -> ChannelSummary {
+    summary_of(state.node_id, channel, known)
+}
+
+fn summary_of(node_id: secp256k1::PublicKey, channel: &Summary, known: &EstablishedSummary) -> ChannelSummary {
+    let (local_balance, remote_balance) = balances(channel, known);
+    ChannelSummary {
+        node_id,
+        funding: known.funding,
+        capacity: channel.capacity,
+        local_balance,
+        remote_balance,
+        opener: channel.opener,
+        commitment_type: known.commitment_type,
+        announce: known.announce,
+        memo: String::new(),
+    }
+}
+
+fn commitment_weight(known: &EstablishedSummary) -> u64 {
+    fee::commitment_weight(known.commitment_type, known.htlcs.len()).to_wu()
+}
+
+fn info(node_id: secp256k1::PublicKey, channel: &Summary, known: &EstablishedSummary) -> ChannelInfo {
+    let constraints = |delay: u16, reserve: Amount| ChannelConstraints { delay, reserve, ..Default::default() };
+    ChannelInfo {
+        summary: summary_of(node_id, channel, known),
+        channel_id: channel.channel_id,
+        active: channel.usable,
+        short_channel_id: known.short_channel_id,
+        alias: known.local_alias,
+        remote_alias: known.remote_alias,
+        commit_fee: known.commitment_fee,
+        commit_weight: commitment_weight(known),
+        feerate: known.feerate,
+        total_sent: known.total_sent,
+        total_received: known.total_received,
+        commitment_number: known.local_commitment,
+        htlcs: known
+            .htlcs
+            .iter()
+            .map(|htlc| ChannelHtlc {
+                direction: match htlc.offered_by {
+                    Side::Local => HtlcDirection::Offered,
+                    Side::Remote => HtlcDirection::Received,
+                },
+                id: htlc.id,
+                amount: htlc.amount,
+                payment_hash: htlc.payment_hash,
+                expiry: htlc.cltv_expiry,
+                locked_in: true,
+                forwarded: None,
+            })
+            .collect(),
+        push: Msat::ZERO,
+        shutdown_address: None,
+        local: constraints(known.local_delay, known.local_reserve),
+        remote: constraints(known.remote_delay, known.remote_reserve),
+    }
+}

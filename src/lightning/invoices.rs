@@ -1,0 +1,280 @@
+//! The invoices' calls.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use leyden_channels::{
+    channel::Key,
+    payment::{
+        self, InvoiceRequest,
+        incoming::{self, InvoiceState as Stored},
+    },
+    types::{Height, Msat, PaymentHash, PaymentPreimage, PaymentSecret, ShortChannelId, UnixTime},
+};
+use tokio::sync::broadcast::error::RecvError;
+use tokio_stream::StreamExt as _;
+
+use super::{LightningNode, internal};
+use crate::{
+    api::{
+        AddInvoice, ApiError, DecodedInvoice, Description, Invoice, InvoiceHtlc, InvoiceHtlcState, InvoiceState, Page,
+        PageRequest, RouteHintHop, Updates,
+    },
+    driver::committer::NodeEffect,
+    driver::services::Services,
+};
+
+const DEFAULT_EXPIRY_SECONDS: u64 = 86_400;
+
+/// Blocks that must remain when the last HTLC arrives; BOLT 11's own default.
+const DEFAULT_FINAL_CLTV: u16 = 18;
+
+impl LightningNode {
+    pub(super) async fn make_invoice(&self, request: AddInvoice) -> Result<Invoice, ApiError> {
+        let services = self.services();
+        let preimage = request.preimage.unwrap_or_else(|| PaymentPreimage(rand::random()));
+        let payment_hash = preimage.hash();
+        let payment_secret = PaymentSecret(rand::random());
+        let expiry_seconds = request.expiry.map_or(DEFAULT_EXPIRY_SECONDS, |expiry| expiry.as_secs());
+        let min_final_cltv_expiry_delta = u32::from(request.min_final_cltv.unwrap_or(DEFAULT_FINAL_CLTV));
+        if min_final_cltv_expiry_delta <= incoming::CLAIM_MARGIN_BLOCKS {
+            return Err(ApiError::invalid(format!(
+                "cltv_expiry must be above {}: so many blocks are needed to claim a payment on the chain",
+                incoming::CLAIM_MARGIN_BLOCKS
+            )));
+        }
+        if request.fallback.is_some() {
+            return Err(ApiError::invalid("fallback addresses are not supported: leave fallback_addr empty"));
+        }
+        if services.invoice_record(&payment_hash)?.is_some() {
+            return Err(ApiError::exists("there is an invoice with this preimage already: use another preimage"));
+        }
+        let created = services.now();
+        let memo = match &request.description {
+            Description::Text(text) => text.clone(),
+            Description::Hash(hash) => hex::encode(hash),
+        };
+        let route_hints = hints(services, &request);
+        let asked = InvoiceRequest {
+            network: services.invoice_network,
+            payment_hash,
+            payment_secret,
+            amount: request.amount,
+            description: match request.description {
+                Description::Text(text) => payment::Description::Text(text),
+                Description::Hash(hash) => payment::Description::Hash(hash),
+            },
+            timestamp: created,
+            expiry_seconds,
+            min_final_cltv_expiry_delta,
+            route_hints,
+        };
+        let bolt11 = asked.sign(&services.keys.node_secret()).map_err(|error| ApiError::invalid(error.to_string()))?;
+
+        let (invoice, outbox) = {
+            let mut invoices = services.invoices();
+            let invoice = incoming::Invoice {
+                index: invoices.next_index(),
+                payment_hash,
+                preimage,
+                payment_secret,
+                amount: request.amount,
+                memo,
+                bolt11,
+                created,
+                expiry_seconds,
+                min_final_cltv_expiry_delta,
+                state: Stored::Open,
+            };
+            let outbox = invoices.add(invoice.clone()).map_err(|error| ApiError::exists(error.to_string()))?;
+            (invoice, outbox)
+        };
+        services.run(vec![outbox.convert::<NodeEffect>()]).await.map_err(stopped)?;
+        Ok(to_api(services, &invoice))
+    }
+
+    pub(super) fn find_invoice(&self, hash: &PaymentHash) -> Result<Invoice, ApiError> {
+        let services = self.services();
+        let invoice = services.invoice_record(hash)?;
+        invoice
+            .map(|invoice| to_api(services, &invoice))
+            .ok_or_else(|| ApiError::not_found(format!("there is no invoice with payment hash {hash}")))
+    }
+
+    pub(super) fn list_invoices(&self, page: &PageRequest) -> Result<Page<Invoice>, ApiError> {
+        let services = self.services();
+        let last = services.invoices().next_index() - 1;
+        let items = super::payments::page(page, last, |index| {
+            let Some(invoice) = services.invoice_at(index)? else { return Ok(None) };
+            let created = invoice.created.0;
+            let open = invoice.state == Stored::Open;
+            let wanted = (open || !page.only_open)
+                && page.created_from.is_none_or(|from| created >= from)
+                && page.created_until.is_none_or(|until| created <= until);
+            Ok(wanted.then(|| to_api(services, &invoice)))
+        })?;
+        Ok(Page { items, total: last })
+    }
+
+    pub(super) fn watch_invoices(
+        &self,
+        add_index: Option<u64>,
+        settle_index: Option<u64>,
+    ) -> Result<Updates<Invoice>, ApiError> {
+        let services = Arc::clone(self.services());
+        // The listener first, then the backlog: what happens in between comes twice rather than never.
+        let news = services.events.invoices();
+        let mut backlog = VecDeque::new();
+        if add_index.is_some() || settle_index.is_some() {
+            for (_, bytes) in services.store.core_records(&Key::all_invoices_prefix())? {
+                let invoice = payment::record::decode_invoice(&bytes).map_err(internal)?;
+                let added = add_index.is_some_and(|after| invoice.index > after);
+                let settled = match &invoice.state {
+                    Stored::Settled(settled) => settle_index.is_some_and(|after| settled.index > after),
+                    Stored::Open | Stored::Canceled => false,
+                };
+                if added || settled {
+                    backlog.push_back(to_api(&services, &invoice));
+                }
+            }
+        }
+        let live = futures_unfold(news, move |invoice: Arc<incoming::Invoice>| to_api(&services, &invoice));
+        Ok(Box::pin(tokio_stream::iter(backlog).map(Ok).chain(live)))
+    }
+
+    pub(super) fn decode(&self, request: &str) -> Result<DecodedInvoice, ApiError> {
+        let invoice = payment::Invoice::parse(request, self.services().invoice_network)
+            .map_err(|error| ApiError::invalid(error.to_string()))?;
+        Ok(DecodedInvoice {
+            payee: invoice.payee,
+            payment_hash: invoice.payment_hash,
+            secret: invoice.payment_secret,
+            amount: invoice.amount,
+            description: match invoice.description {
+                payment::Description::Text(text) => Description::Text(text),
+                payment::Description::Hash(hash) => Description::Hash(hash),
+            },
+            created: invoice.timestamp,
+            expiry: Duration::from_secs(invoice.expiry_seconds),
+            min_final_cltv: u16::try_from(invoice.min_final_cltv_expiry_delta).unwrap_or(u16::MAX),
+            fallback: address(self.services(), invoice.fallbacks.first()),
+            route_hints: invoice.route_hints.iter().map(|route| route.iter().map(to_api_hint).collect()).collect(),
+            features: invoice.features,
+        })
+    }
+}
+
+/// The hints that were given, and if asked for, those to our channels that are not announced.
+fn hints(services: &Services, request: &AddInvoice) -> Vec<Vec<payment::HintHop>> {
+    let mut hints: Vec<Vec<payment::HintHop>> =
+        request.route_hints.iter().map(|route| route.iter().map(to_core_hint).collect()).collect();
+    if request.hint_private_channels {
+        hints.extend(services.gossip.hints().into_iter().map(|hop| vec![hop]));
+    }
+    hints
+}
+
+/// News as a stream that ends with the daemon, and with an error for a listener that is too slow.
+pub(super) fn futures_unfold<T, U>(
+    news: tokio::sync::broadcast::Receiver<T>,
+    mut convert: impl FnMut(T) -> U + Send + 'static,
+) -> impl tokio_stream::Stream<Item = Result<U, ApiError>> + Send
+where
+    T: Clone + Send + 'static,
+    U: Send + 'static,
+{
+    let (sender, receiver) = tokio::sync::mpsc::channel(64);
+    let mut news = news;
+    tokio::spawn(async move {
+        loop {
+            let item = match news.recv().await {
+                Ok(item) => Ok(convert(item)),
+                Err(RecvError::Lagged(missed)) => Err(ApiError::unavailable(format!(
+                    "this stream was read too slowly and missed {missed} events: subscribe again from the last index"
+                ))),
+                Err(RecvError::Closed) => return,
+            };
+            let ended = item.is_err();
+            if sender.send(item).await.is_err() || ended {
+                return;
+            }
+        }
+    });
+    tokio_stream::wrappers::ReceiverStream::new(receiver)
+}
+
+pub(super) fn stopped(_: crate::driver::committer::Stopped) -> ApiError {
+    ApiError::unavailable("the daemon is stopping; try again when it runs")
+}
+
+fn to_api(services: &Services, invoice: &incoming::Invoice) -> Invoice {
+    let parsed = payment::Invoice::parse(&invoice.bolt11, services.invoice_network).ok();
+    let (state, htlcs) = match &invoice.state {
+        Stored::Open => (InvoiceState::Open, Vec::new()),
+        Stored::Canceled => (InvoiceState::Canceled, Vec::new()),
+        Stored::Settled(settled) => {
+            let state = InvoiceState::Settled { at: settled.at, settle_index: settled.index, amount: settled.amount };
+            let htlcs = settled.htlcs.iter().map(|paid| htlc(paid, settled.amount, settled.at)).collect();
+            (state, htlcs)
+        }
+    };
+    Invoice {
+        add_index: invoice.index,
+        payment_hash: invoice.payment_hash,
+        preimage: invoice.preimage,
+        secret: invoice.payment_secret,
+        request: invoice.bolt11.clone(),
+        amount: invoice.amount,
+        description: Description::Text(invoice.memo.clone()),
+        created: invoice.created,
+        expiry: Duration::from_secs(invoice.expiry_seconds),
+        min_final_cltv: u16::try_from(invoice.min_final_cltv_expiry_delta).unwrap_or(u16::MAX),
+        fallback: address(services, parsed.as_ref().and_then(|parsed| parsed.fallbacks.first())),
+        route_hints: parsed
+            .iter()
+            .flat_map(|parsed| &parsed.route_hints)
+            .map(|route| route.iter().map(to_api_hint).collect())
+            .collect(),
+        hint_private_channels: false,
+        features: parsed.map(|parsed| parsed.features).unwrap_or_default(),
+        state,
+        htlcs,
+    }
+}
+
+fn htlc(paid: &incoming::PaidBy, total: Msat, at: UnixTime) -> InvoiceHtlc {
+    InvoiceHtlc {
+        short_channel_id: ShortChannelId(0),
+        id: paid.htlc,
+        amount: paid.amount,
+        total,
+        expiry: paid.cltv_expiry,
+        accepted_height: Height(0),
+        accepted: at,
+        resolved: Some(at),
+        state: InvoiceHtlcState::Settled,
+    }
+}
+
+fn address(services: &Services, script: Option<&bitcoin::ScriptBuf>) -> Option<bitcoin::Address> {
+    bitcoin::Address::from_script(script?, services.node.params().address_network).ok()
+}
+
+fn to_core_hint(hop: &RouteHintHop) -> payment::HintHop {
+    payment::HintHop {
+        node_id: hop.node_id,
+        short_channel_id: hop.short_channel_id,
+        fee_base_msat: u32::try_from(hop.base_fee.0).unwrap_or(u32::MAX),
+        fee_proportional_millionths: hop.fee_ppm,
+        cltv_expiry_delta: hop.cltv_delta,
+    }
+}
+
+fn to_api_hint(hop: &payment::HintHop) -> RouteHintHop {
+    RouteHintHop {
+        node_id: hop.node_id,
+        short_channel_id: hop.short_channel_id,
+        base_fee: Msat(u64::from(hop.fee_base_msat)),
+        fee_ppm: hop.fee_proportional_millionths,
+        cltv_delta: hop.cltv_expiry_delta,
+    }
+}

@@ -1,0 +1,221 @@
+//! The running Lightning node behind the API: each call in the domain's own types, over the tasks of `driver`.
+
+mod channels;
+mod closing;
+mod invoices;
+mod payments;
+mod peers;
+mod wallet;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bitcoin::{Address, Txid, secp256k1::PublicKey};
+use leyden_channels::{channel::StateName, types::PaymentHash};
+use tokio::sync::oneshot;
+
+pub(crate) use payments::to_api as payment_to_api;
+
+use crate::{
+    api::{
+        AddInvoice, AddressKind, ApiError, ChannelBalance, ChannelEvent, ChannelInfo, CloseChannel, CloseUpdate,
+        ClosedChannel, DecodedInvoice, Invoice, Lightning, NodeInfo, OpenChannel, OpenUpdate, Page, PageRequest,
+        Payment, PeerAddress, PeerInfo, PendingChannels, SendCoins, SendPayment, Updates, WalletBalance, WalletCoin,
+        WalletTx,
+    },
+    driver::{
+        peer::{Command, PeerState},
+        runtime::Runtime,
+        services::Services,
+    },
+    store::StoreError,
+};
+
+/// The open wallet, its channels and payments.
+pub struct LightningNode {
+    runtime: Runtime,
+    alias: String,
+}
+
+impl LightningNode {
+    pub fn new(runtime: Runtime, alias: String) -> Self {
+        Self { runtime, alias }
+    }
+
+    pub fn listen(&self) -> std::net::SocketAddr {
+        self.runtime.listen
+    }
+
+    /// Whether the wallet has seen every block that the chain has.
+    pub fn wallet_is_synced(&self) -> bool {
+        let services = self.services();
+        services.wallet.tip().1 == services.node.tip().hash
+    }
+
+    /// The hash of the address to which mining pays by default.
+    pub fn reward_script(&self) -> Result<bitcoin::ScriptBuf, ApiError> {
+        self.services().wallet.new_script().map_err(internal)
+    }
+
+    pub fn reward_address(&self) -> Result<Address, ApiError> {
+        self.services().wallet.new_address().map_err(internal)
+    }
+
+    fn services(&self) -> &Arc<Services> {
+        &self.runtime.services
+    }
+
+    /// All peers with their channels, as they are now.
+    async fn peer_states(&self) -> Vec<PeerState> {
+        let mut answers = Vec::new();
+        for mailbox in self.services().peers.all() {
+            let (answer, state) = oneshot::channel();
+            if mailbox.send(Command::Describe(answer)).is_ok() {
+                answers.push(state);
+            }
+        }
+        let mut states = Vec::with_capacity(answers.len());
+        for answer in answers {
+            // A task that has ended has nothing to tell.
+            states.extend(answer.await);
+        }
+        states
+    }
+}
+
+pub(crate) fn internal(error: impl std::fmt::Display) -> ApiError {
+    ApiError::internal(error.to_string())
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        internal(error)
+    }
+}
+
+#[async_trait]
+impl Lightning for LightningNode {
+    async fn info(&self) -> Result<NodeInfo, ApiError> {
+        let services = self.services();
+        let tip = services.node.tip();
+        let states = self.peer_states().await;
+        let channels = || states.iter().flat_map(|state| &state.channels);
+        let count = |wanted: fn(&leyden_channels::channel::Summary) -> bool| {
+            u32::try_from(channels().filter(|channel| wanted(channel)).count()).unwrap_or(u32::MAX)
+        };
+        let synced = self.wallet_is_synced();
+        Ok(NodeInfo {
+            node_id: services.node_id(),
+            alias: self.alias.clone(),
+            color: [0x33, 0x99, 0xff],
+            pending_channels: count(|channel| channel.state != StateName::Normal),
+            active_channels: count(|channel| channel.state == StateName::Normal && channel.usable),
+            inactive_channels: count(|channel| channel.state == StateName::Normal && !channel.usable),
+            peers: u32::try_from(states.iter().filter(|state| state.link.is_some()).count()).unwrap_or(u32::MAX),
+            height: services.tip(),
+            tip: tip.hash,
+            tip_time: leyden_channels::types::UnixTime(u64::from(tip.time)),
+            synced_to_chain: synced && services.node.best_header().hash == tip.hash,
+            wallet_synced: synced,
+            synced_to_graph: false,
+            addresses: vec![self.listen().to_string()],
+            features: services.local.features.clone(),
+        })
+    }
+
+    async fn new_address(&self, kind: AddressKind, reuse_unpaid: bool) -> Result<Address, ApiError> {
+        self.fresh_address(kind, reuse_unpaid)
+    }
+
+    async fn wallet_balance(&self, min_confirmations: u32) -> Result<WalletBalance, ApiError> {
+        Ok(self.balance(min_confirmations))
+    }
+
+    async fn channel_balance(&self) -> Result<ChannelBalance, ApiError> {
+        Ok(channels::balance(&self.peer_states().await))
+    }
+
+    async fn send_coins(&self, request: SendCoins) -> Result<Txid, ApiError> {
+        self.send(request).await
+    }
+
+    async fn wallet_transactions(&self) -> Result<Vec<WalletTx>, ApiError> {
+        Ok(self.transactions())
+    }
+
+    async fn unspent(&self) -> Result<Vec<WalletCoin>, ApiError> {
+        Ok(self.coins())
+    }
+
+    async fn connect_peer(&self, peer: PeerAddress, keep_trying: bool) -> Result<(), ApiError> {
+        self.connect(peer, keep_trying).await
+    }
+
+    async fn disconnect_peer(&self, node_id: PublicKey) -> Result<(), ApiError> {
+        self.disconnect(node_id).await
+    }
+
+    async fn peers(&self) -> Result<Vec<PeerInfo>, ApiError> {
+        Ok(self.list_peers().await)
+    }
+
+    async fn open_channel(&self, request: OpenChannel) -> Result<Updates<OpenUpdate>, ApiError> {
+        self.open(request).await
+    }
+
+    async fn close_channel(&self, request: CloseChannel) -> Result<Updates<CloseUpdate>, ApiError> {
+        self.close(request).await
+    }
+
+    async fn channels(&self) -> Result<Vec<ChannelInfo>, ApiError> {
+        Ok(channels::open_channels(&self.peer_states().await))
+    }
+
+    async fn pending_channels(&self) -> Result<PendingChannels, ApiError> {
+        self.pending().await
+    }
+
+    async fn closed_channels(&self) -> Result<Vec<ClosedChannel>, ApiError> {
+        self.closed()
+    }
+
+    async fn channel_events(&self) -> Result<Updates<ChannelEvent>, ApiError> {
+        Ok(self.watch_channels())
+    }
+
+    async fn add_invoice(&self, request: AddInvoice) -> Result<Invoice, ApiError> {
+        self.make_invoice(request).await
+    }
+
+    async fn invoice(&self, hash: PaymentHash) -> Result<Invoice, ApiError> {
+        self.find_invoice(&hash)
+    }
+
+    async fn invoices(&self, page: PageRequest) -> Result<Page<Invoice>, ApiError> {
+        self.list_invoices(&page)
+    }
+
+    async fn subscribe_invoices(
+        &self,
+        add_index: Option<u64>,
+        settle_index: Option<u64>,
+    ) -> Result<Updates<Invoice>, ApiError> {
+        self.watch_invoices(add_index, settle_index)
+    }
+
+    async fn decode_invoice(&self, request: &str) -> Result<DecodedInvoice, ApiError> {
+        self.decode(request)
+    }
+
+    async fn send_payment(&self, request: SendPayment) -> Result<Updates<Payment>, ApiError> {
+        self.pay(request).await
+    }
+
+    async fn track_payment(&self, hash: PaymentHash) -> Result<Updates<Payment>, ApiError> {
+        self.track(hash)
+    }
+
+    async fn payments(&self, page: PageRequest, include_incomplete: bool) -> Result<Page<Payment>, ApiError> {
+        self.list_payments(&page, include_incomplete)
+    }
+}

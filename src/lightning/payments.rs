@@ -1,0 +1,259 @@
+//! The payments' calls.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use leyden_channels::{
+    payment::{
+        self,
+        outgoing::{
+            self, AttemptState as StoredAttempt, PaymentFailure, PaymentRequest, PaymentState as Stored, StartError,
+        },
+    },
+    types::{Msat, PaymentHash, ShortChannelId, UnixTime},
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+
+use super::{LightningNode, internal, invoices::stopped};
+use crate::{
+    api::{
+        ApiError, Attempt, AttemptFailure, AttemptState, FailureReason, Page, PageRequest, Payment, PaymentState,
+        PaymentTarget, RouteHop, SendPayment, Updates,
+    },
+    driver::{
+        committer::NodeEffect,
+        services::{Services, StartOrStore},
+    },
+    store::StoreError,
+};
+
+/// Blocks that a recipient wants to have left if its request says nothing (BOLT 11).
+const DEFAULT_FINAL_CLTV: u32 = 18;
+
+impl LightningNode {
+    pub(super) async fn pay(&self, request: SendPayment) -> Result<Updates<Payment>, ApiError> {
+        let services = self.services();
+        let request = to_request(services, request)?;
+        let hash = request.payment_hash;
+        // The listener first: nothing of the payment is missed.
+        let updates = follow(services, hash);
+        let outbox = match services.start_payment(request) {
+            Ok(outbox) => outbox,
+            Err(error) => {
+                drop(updates);
+                services.events.forget_listeners(&hash);
+                return Err(match error {
+                    StartOrStore::Start(error @ (StartError::InFlight | StartError::AlreadyPaid)) => {
+                        ApiError::exists(error.to_string())
+                    }
+                    StartOrStore::Store(error) => internal(error),
+                });
+            }
+        };
+        // In a task of its own: a caller that hangs up here must not leave a payment behind that nobody carries on.
+        let task = Arc::clone(services);
+        let run = tokio::spawn(async move { task.run(vec![outbox.convert::<NodeEffect>()]).await });
+        run.await.map_err(internal)?.map_err(stopped)?;
+        Ok(updates)
+    }
+
+    pub(super) fn track(&self, hash: PaymentHash) -> Result<Updates<Payment>, ApiError> {
+        let services = self.services();
+        // Listening first: a change between that and the look comes twice rather than never.
+        let (sender, receiver) = mpsc::unbounded_channel();
+        services.events.follow_payment(hash, sender.clone());
+        let record = services.payment_record(&hash)?;
+        if let Some(record) = &record
+            && record.state == Stored::Pending
+        {
+            let _ = sender.send(Ok(to_api(record)));
+            return Ok(Box::pin(UnboundedReceiverStream::new(receiver)));
+        }
+        // Nothing more is to come.
+        drop(receiver);
+        services.events.forget_listeners(&hash);
+        let record = record.ok_or_else(|| ApiError::not_found(format!("there is no payment with hash {hash}")))?;
+        Ok(Box::pin(tokio_stream::once(Ok(to_api(&record)))))
+    }
+
+    pub(super) fn list_payments(
+        &self,
+        request: &PageRequest,
+        include_incomplete: bool,
+    ) -> Result<Page<Payment>, ApiError> {
+        let services = self.services();
+        let last = services.payments().last_index();
+        let items = page(request, last, |index| {
+            let Some(payment) = services.payment_at(index)? else { return Ok(None) };
+            let created = payment.created.0;
+            let wanted = (include_incomplete || matches!(payment.state, Stored::Succeeded { .. }))
+                && request.created_from.is_none_or(|from| created >= from)
+                && request.created_until.is_none_or(|until| created <= until);
+            Ok(wanted.then(|| to_api(&payment)))
+        })?;
+        Ok(Page { items, total: last })
+    }
+}
+
+/// The wanted part of a list that is numbered from 1 to `last`, in ascending order.
+pub(super) fn page<T>(
+    request: &PageRequest,
+    last: u64,
+    mut get: impl FnMut(u64) -> Result<Option<T>, StoreError>,
+) -> Result<Vec<T>, ApiError> {
+    let limit = request.limit.unwrap_or(u64::MAX);
+    let mut items = Vec::new();
+    let indices: Box<dyn Iterator<Item = u64> + Send> = if request.reversed {
+        let end = if request.offset == 0 { last } else { request.offset.saturating_sub(1).min(last) };
+        Box::new((1..=end).rev())
+    } else {
+        Box::new(request.offset.saturating_add(1)..=last)
+    };
+    for index in indices {
+        if items.len() as u64 >= limit {
+            break;
+        }
+        items.extend(get(index)?);
+    }
+    if request.reversed {
+        items.reverse();
+    }
+    Ok(items)
+}
+
+/// The payment's changes until its end.
+fn follow(services: &Arc<Services>, hash: PaymentHash) -> Updates<Payment> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    services.events.follow_payment(hash, sender);
+    Box::pin(UnboundedReceiverStream::new(receiver))
+}
+
+fn to_request(services: &Services, request: SendPayment) -> Result<PaymentRequest, ApiError> {
+    let now = services.now();
+    let deadline = UnixTime(now.0.saturating_add(request.timeout.as_secs()));
+    let own = || ApiError::invalid("this is an invoice of this node's own: a node cannot pay itself");
+    match request.target {
+        PaymentTarget::Invoice { request: text, amount } => {
+            let invoice = payment::Invoice::parse(&text, services.invoice_network)
+                .map_err(|error| ApiError::invalid(error.to_string()))?;
+            if invoice.payee == services.node_id() {
+                return Err(own());
+            }
+            if invoice.is_expired(now) {
+                return Err(ApiError::invalid("the invoice has expired: ask the recipient for a new one"));
+            }
+            let amount = match (invoice.amount, amount) {
+                (Some(asked), None) => asked,
+                (Some(asked), Some(given)) if asked == given => asked,
+                (Some(asked), Some(given)) => {
+                    return Err(ApiError::invalid(format!("the invoice asks for {asked}, not for {given}")));
+                }
+                (None, Some(given)) => given,
+                (None, None) => {
+                    return Err(ApiError::invalid("the invoice leaves the amount open: say how much to pay"));
+                }
+            };
+            Ok(PaymentRequest {
+                payment_hash: invoice.payment_hash,
+                destination: invoice.payee,
+                amount,
+                payment_secret: Some(invoice.payment_secret),
+                payment_metadata: invoice.payment_metadata,
+                final_cltv_delta: invoice.min_final_cltv_expiry_delta,
+                max_fee: request.max_fee,
+                deadline,
+                bolt11: text,
+            })
+        }
+        PaymentTarget::Details { node_id, .. } if node_id == services.node_id() => Err(own()),
+        PaymentTarget::Details { node_id, payment_hash, secret, amount, final_cltv, route_hints: _ } => {
+            Ok(PaymentRequest {
+                payment_hash,
+                destination: node_id,
+                amount,
+                payment_secret: secret,
+                payment_metadata: None,
+                final_cltv_delta: final_cltv.map_or(DEFAULT_FINAL_CLTV, u32::from),
+                max_fee: request.max_fee,
+                deadline,
+                bolt11: String::new(),
+            })
+        }
+    }
+}
+
+fn system_time(time: UnixTime) -> SystemTime {
+    UNIX_EPOCH.checked_add(Duration::from_secs(time.0)).unwrap_or(UNIX_EPOCH)
+}
+
+pub(crate) fn to_api(payment: &outgoing::Payment) -> Payment {
+    let (state, at) = match &payment.state {
+        Stored::Pending if payment.attempts.is_empty() => (PaymentState::Initiated, payment.created),
+        Stored::Pending => (PaymentState::InFlight, payment.created),
+        Stored::Succeeded { preimage, at } => (PaymentState::Succeeded { preimage: *preimage }, *at),
+        Stored::Failed { reason, at } => {
+            let reason = match reason {
+                PaymentFailure::Timeout => FailureReason::Timeout,
+                PaymentFailure::NoRoute => FailureReason::NoRoute,
+                PaymentFailure::IncorrectPaymentDetails => FailureReason::IncorrectDetails,
+                PaymentFailure::InsufficientBalance => FailureReason::InsufficientBalance,
+                PaymentFailure::Error => FailureReason::Error,
+            };
+            (PaymentState::Failed { reason }, *at)
+        }
+    };
+    let request = &payment.request;
+    Payment {
+        index: payment.index,
+        payment_hash: request.payment_hash,
+        amount: request.amount,
+        fee: payment.fee(),
+        request: Some(request.bolt11.clone()).filter(|text| !text.is_empty()),
+        created: system_time(payment.created),
+        state,
+        attempts: payment.attempts.iter().map(|attempt| to_attempt(payment, attempt, system_time(at))).collect(),
+    }
+}
+
+fn to_attempt(payment: &outgoing::Payment, attempt: &outgoing::Attempt, at: SystemTime) -> Attempt {
+    let state = match (&attempt.state, &payment.state) {
+        (StoredAttempt::Succeeded, Stored::Succeeded { preimage, .. }) => {
+            AttemptState::Succeeded { at, preimage: *preimage }
+        }
+        (StoredAttempt::InFlight | StoredAttempt::Succeeded, _) => AttemptState::InFlight,
+        (StoredAttempt::Failed(failure), _) => AttemptState::Failed {
+            at,
+            failure: AttemptFailure {
+                code: Some(failure.code).filter(|_| failure.source.is_some_and(|source| source > 0)),
+                source: failure.source.map(u32::from),
+                amount: None,
+                height: None,
+            },
+        },
+    };
+    let hops = attempt.route.hops();
+    let route = hops
+        .iter()
+        .zip(hops.iter().skip(1).map(Some).chain([None]))
+        .map(|(hop, next)| RouteHop {
+            short_channel_id: hop.channel.unwrap_or(ShortChannelId(0)),
+            capacity: bitcoin::Amount::ZERO,
+            node_id: hop.node_id,
+            amount: next.map_or(hop.amount, |next| next.amount),
+            fee: next.map_or(Msat::ZERO, |next| hop.amount.saturating_sub(next.amount)),
+            expiry: next.map_or(hop.cltv_expiry, |next| next.cltv_expiry),
+        })
+        .collect();
+    Attempt {
+        id: attempt.id.0,
+        started: system_time(attempt.at),
+        state,
+        route,
+        expiry: attempt.route.first().cltv_expiry,
+        secret: payment.request.payment_secret,
+        total: payment.request.amount,
+    }
+}

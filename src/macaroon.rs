@@ -1,0 +1,410 @@
+//! Macaroons, the bearer tokens of LND's API: who shows one may do what it says.
+//!
+//! ```text
+//!   binary v2:  2 │ field 2 identifier │ 0 │ (field 2 caveat │ 0)* │ 0 │ field 6 signature
+//!   identifier: 3 │ protobuf { nonce = 1, storageId = 2, ops = 3 { entity = 1, actions = 2 } }
+//!   signature:  HMAC(… HMAC(HMAC(derived root key, identifier), caveat 1) …, caveat n)
+//! ```
+//!
+//! Anybody can narrow a token by adding a caveat, nobody can take one away without the root key. The format is that of
+//! libmacaroons and gopkg.in/macaroon.v2; the identifier is LND's, so that its clients can print what a token allows.
+
+use std::{fs, io, path::Path};
+
+use bitcoin::hashes::{Hash as _, HashEngine as _, Hmac, HmacEngine, sha256};
+use prost::Message as _;
+
+use crate::wallet::seed::write_new;
+
+const VERSION: u8 = 2;
+const IDENTIFIER_VERSION: u8 = 3;
+const FIELD_END: u8 = 0;
+const FIELD_LOCATION: u8 = 1;
+const FIELD_IDENTIFIER: u8 = 2;
+const FIELD_VERIFICATION_ID: u8 = 4;
+const FIELD_SIGNATURE: u8 = 6;
+
+/// What libmacaroons keys the root key with.
+const KEY_GENERATOR: &[u8; 32] = b"macaroons-key-generator\0\0\0\0\0\0\0\0\0";
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MacaroonError {
+    #[error(
+        "no macaroon was sent. `leyden` reads it from the data directory: if it is not there yet, make the wallet with \
+         `leyden create`. Other clients send its hex in the metadata key `macaroon`"
+    )]
+    Missing,
+    #[error("the macaroon cannot be read: {0}")]
+    Malformed(&'static str),
+    #[error("this macaroon was not made by this node, or was changed; use the files in its data directory")]
+    WrongSignature,
+    #[error("this macaroon has a restriction that is not understood: {0}")]
+    UnknownCaveat(String),
+    #[error("this macaroon expired")]
+    Expired,
+    #[error("this macaroon does not allow {entity}:{action}; use one that does, such as admin.macaroon")]
+    NotAllowed { entity: String, action: String },
+}
+
+/// What a call needs, or a token allows: an action (`read`, `write`, `generate`) on an entity (`offchain`, …).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permission {
+    pub entity: &'static str,
+    pub action: &'static str,
+}
+
+const fn permission(entity: &'static str, action: &'static str) -> Permission {
+    Permission { entity, action }
+}
+
+/// Everything; what `admin.macaroon` allows.
+pub const ADMIN: &[Permission] = &[
+    permission("onchain", "read"),
+    permission("onchain", "write"),
+    permission("offchain", "read"),
+    permission("offchain", "write"),
+    permission("address", "read"),
+    permission("address", "write"),
+    permission("message", "read"),
+    permission("message", "write"),
+    permission("peers", "read"),
+    permission("peers", "write"),
+    permission("info", "read"),
+    permission("info", "write"),
+    permission("invoices", "read"),
+    permission("invoices", "write"),
+    permission("signer", "generate"),
+    permission("signer", "read"),
+    permission("macaroon", "generate"),
+    permission("macaroon", "read"),
+    permission("macaroon", "write"),
+];
+
+/// Looking without touching; `readonly.macaroon`.
+pub const READONLY: &[Permission] = &[
+    permission("onchain", "read"),
+    permission("offchain", "read"),
+    permission("address", "read"),
+    permission("message", "read"),
+    permission("peers", "read"),
+    permission("info", "read"),
+    permission("invoices", "read"),
+    permission("signer", "read"),
+    permission("macaroon", "read"),
+];
+
+/// What a shop needs; `invoice.macaroon`.
+pub const INVOICE: &[Permission] = &[
+    permission("invoices", "read"),
+    permission("invoices", "write"),
+    permission("address", "read"),
+    permission("address", "write"),
+    permission("onchain", "read"),
+];
+
+/// The secret from which a node's tokens are made.
+pub struct RootKey([u8; 32]);
+
+impl RootKey {
+    pub fn new(key: [u8; 32]) -> Self {
+        Self(key)
+    }
+
+    /// The key of this data directory; made on first use.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        match fs::read(path) {
+            Ok(bytes) => bytes.try_into().map(Self).map_err(|_| {
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("{} is damaged: delete it, and the macaroons, to make new ones", path.display()),
+                )
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let key: [u8; 32] = rand::random();
+                write_new(path, &key)?;
+                Ok(Self(key))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A token that allows `permissions`.
+    pub fn bake(&self, permissions: &[Permission], nonce: [u8; 16]) -> Macaroon {
+        let mut ops: Vec<Op> = Vec::new();
+        for permission in permissions {
+            match ops.iter_mut().find(|op| op.entity == permission.entity) {
+                Some(op) => op.actions.push(permission.action.to_owned()),
+                None => {
+                    ops.push(Op { entity: permission.entity.to_owned(), actions: vec![permission.action.to_owned()] })
+                }
+            }
+        }
+        let id = MacaroonId { nonce: nonce.to_vec(), storage_id: b"0".to_vec(), ops };
+        let mut identifier = vec![IDENTIFIER_VERSION];
+        identifier.extend_from_slice(&id.encode_to_vec());
+        Macaroon::new(&self.0, identifier)
+    }
+
+    /// Whether `token` (binary v2) was made with this key, still holds at `now` (seconds since 1970) and allows
+    /// `needed`.
+    pub fn check(&self, token: &[u8], needed: &Permission, now: u64) -> Result<(), MacaroonError> {
+        let macaroon = Macaroon::parse(token)?;
+        if !macaroon.is_signed_by(&self.0) {
+            return Err(MacaroonError::WrongSignature);
+        }
+        for caveat in &macaroon.caveats {
+            check_caveat(caveat, now)?;
+        }
+        let (version, id) =
+            macaroon.identifier.split_first().ok_or(MacaroonError::Malformed("its identifier is empty"))?;
+        if *version != IDENTIFIER_VERSION {
+            return Err(MacaroonError::Malformed("its identifier has an unknown version"));
+        }
+        let id = MacaroonId::decode(id).map_err(|_| MacaroonError::Malformed("its identifier is not LND's"))?;
+        let allowed = id
+            .ops
+            .iter()
+            .any(|op| op.entity == needed.entity && op.actions.iter().any(|action| action == needed.action));
+        if allowed {
+            Ok(())
+        } else {
+            Err(MacaroonError::NotAllowed { entity: needed.entity.to_owned(), action: needed.action.to_owned() })
+        }
+    }
+}
+
+/// LND writes `time-before 2026-01-31T12:00:00Z`; a caveat that is not understood denies.
+fn check_caveat(caveat: &[u8], now: u64) -> Result<(), MacaroonError> {
+    let text = String::from_utf8_lossy(caveat);
+    let unknown = || MacaroonError::UnknownCaveat(text.clone().into_owned());
+    let deadline = text.strip_prefix("time-before ").and_then(rfc3339_seconds).ok_or_else(unknown)?;
+    if now < deadline { Ok(()) } else { Err(MacaroonError::Expired) }
+}
+
+/// Seconds since 1970 of `YYYY-MM-DDTHH:MM:SS[.fraction]Z`, the only form that LND writes.
+fn rfc3339_seconds(text: &str) -> Option<u64> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let mut date = date.splitn(3, '-').map(str::parse::<i64>);
+    let (year, month, day) = (date.next()?.ok()?, date.next()?.ok()?, date.next()?.ok()?);
+    let mut time = time.split('.').next()?.splitn(3, ':').map(str::parse::<i64>);
+    let (hour, minute, second) = (time.next()?.ok()?, time.next()?.ok()?, time.next()?.ok()?);
+    let valid = (1970..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+    if !valid || !(0..24).contains(&hour) || !(0..60).contains(&minute) || !(0..=60).contains(&second) {
+        return None;
+    }
+    // Days since 1970 of a date of the Gregorian calendar, years counted from March.
+    let shifted_year = if month > 2 { year } else { year - 1 };
+    let era = shifted_year / 400;
+    let year_of_era = shifted_year % 400;
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
+    u64::try_from(days * 86_400 + hour * 3600 + minute * 60 + second).ok()
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct MacaroonId {
+    #[prost(bytes = "vec", tag = "1")]
+    nonce: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    storage_id: Vec<u8>,
+    #[prost(message, repeated, tag = "3")]
+    ops: Vec<Op>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Op {
+    #[prost(string, tag = "1")]
+    entity: String,
+    #[prost(string, repeated, tag = "2")]
+    actions: Vec<String>,
+}
+
+/// A token with its first-party caveats.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Macaroon {
+    location: Vec<u8>,
+    identifier: Vec<u8>,
+    caveats: Vec<Vec<u8>>,
+    signature: [u8; 32],
+}
+
+impl Macaroon {
+    fn new(root_key: &[u8; 32], identifier: Vec<u8>) -> Self {
+        let signature = hmac(&hmac(KEY_GENERATOR, root_key), &identifier);
+        Self { location: b"lnd".to_vec(), identifier, caveats: Vec::new(), signature }
+    }
+
+    /// The same token, allowed only where `caveat` holds.
+    pub fn narrowed(mut self, caveat: &[u8]) -> Self {
+        self.signature = hmac(&self.signature, caveat);
+        self.caveats.push(caveat.to_vec());
+        self
+    }
+
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        put_field(&mut out, FIELD_LOCATION, &self.location);
+        put_field(&mut out, FIELD_IDENTIFIER, &self.identifier);
+        out.push(FIELD_END);
+        for caveat in &self.caveats {
+            put_field(&mut out, FIELD_IDENTIFIER, caveat);
+            out.push(FIELD_END);
+        }
+        out.push(FIELD_END);
+        put_field(&mut out, FIELD_SIGNATURE, &self.signature);
+        out
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, MacaroonError> {
+        let (version, mut rest) = bytes.split_first().ok_or(MacaroonError::Malformed("it is empty"))?;
+        if *version != VERSION {
+            return Err(MacaroonError::Malformed("it is not a binary macaroon of version 2"));
+        }
+        let header = take_section(&mut rest)?;
+        let field = |section: &[(u8, &[u8])], kind| {
+            section.iter().find(|(field, _)| *field == kind).map(|(_, data)| data.to_vec())
+        };
+        let location = field(&header, FIELD_LOCATION).unwrap_or_default();
+        let identifier = field(&header, FIELD_IDENTIFIER).ok_or(MacaroonError::Malformed("it has no identifier"))?;
+        let mut caveats = Vec::new();
+        loop {
+            let section = take_section(&mut rest)?;
+            if section.is_empty() {
+                break;
+            }
+            if field(&section, FIELD_VERIFICATION_ID).is_some() {
+                return Err(MacaroonError::Malformed("third-party caveats are not supported"));
+            }
+            caveats.push(field(&section, FIELD_IDENTIFIER).ok_or(MacaroonError::Malformed("a caveat is empty"))?);
+        }
+        let signature = match take_field(&mut rest)? {
+            Some((FIELD_SIGNATURE, data)) if rest.is_empty() => data.try_into().ok(),
+            _ => None,
+        };
+        let signature = signature.ok_or(MacaroonError::Malformed("its signature is missing or too long"))?;
+        Ok(Self { location, identifier, caveats, signature })
+    }
+
+    fn is_signed_by(&self, root_key: &[u8; 32]) -> bool {
+        let first = hmac(&hmac(KEY_GENERATOR, root_key), &self.identifier);
+        let expected = self.caveats.iter().fold(first, |signature, caveat| hmac(&signature, caveat));
+        // Compared in constant time: a prefix that matches must not be seen on the clock.
+        expected.iter().zip(&self.signature).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+    }
+}
+
+fn hmac(key: &[u8; 32], data: &[u8]) -> [u8; 32] {
+    let mut engine = HmacEngine::<sha256::Hash>::new(key);
+    engine.input(data);
+    Hmac::from_engine(engine).to_byte_array()
+}
+
+fn put_field(out: &mut Vec<u8>, field: u8, data: &[u8]) {
+    out.push(field);
+    let mut length = data.len();
+    while length >= 0x80 {
+        out.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    out.push(length as u8);
+    out.extend_from_slice(data);
+}
+
+/// The next field, or `None` at the end of a section.
+fn take_field<'a>(rest: &mut &'a [u8]) -> Result<Option<(u8, &'a [u8])>, MacaroonError> {
+    let cut = || MacaroonError::Malformed("it is cut short");
+    let mut byte = || {
+        let (first, tail) = rest.split_first()?;
+        *rest = tail;
+        Some(*first)
+    };
+    let field = byte().ok_or_else(cut)?;
+    if field == FIELD_END {
+        return Ok(None);
+    }
+    let mut length = 0_usize;
+    for shift in [0, 7, 14] {
+        let part = byte().ok_or_else(cut)?;
+        length |= usize::from(part & 0x7f) << shift;
+        if part & 0x80 == 0 {
+            let (data, tail) = rest.split_at_checked(length).ok_or_else(cut)?;
+            *rest = tail;
+            return Ok(Some((field, data)));
+        }
+    }
+    Err(MacaroonError::Malformed("a field is too long"))
+}
+
+fn take_section<'a>(rest: &mut &'a [u8]) -> Result<Vec<(u8, &'a [u8])>, MacaroonError> {
+    let mut fields = Vec::new();
+    while let Some(field) = take_field(rest)? {
+        fields.push(field);
+    }
+    Ok(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn root() -> RootKey {
+        RootKey::new([3; 32])
+    }
+
+    #[test]
+    fn signature_is_that_of_libmacaroons() {
+        // The example of libmacaroons' README: key, identifier and the signatures before and after a caveat.
+        let derived = hmac(KEY_GENERATOR, b"this is our super secret key; only we should know it");
+        let signature = hmac(&derived, b"we used our secret key");
+        assert_eq!(hex::encode(signature), "e3d9e02908526c4c0039ae15114115d97fdd68bf2ba379b342aaf0f617d0552f");
+        let narrowed = hmac(&signature, b"account = 3735928559");
+        assert_eq!(hex::encode(narrowed), "1efe4763f290dbce0c1d08477367e11f4eee456a64933cf662d79772dbb82128");
+    }
+
+    #[test]
+    fn token_allows_what_it_says_and_nothing_else() {
+        let token = root().bake(READONLY, [1; 16]).to_bytes();
+        assert_eq!(root().check(&token, &permission("offchain", "read"), NOW), Ok(()));
+        assert!(matches!(
+            root().check(&token, &permission("offchain", "write"), NOW),
+            Err(MacaroonError::NotAllowed { .. })
+        ));
+        let other = RootKey::new([4; 32]);
+        assert_eq!(other.check(&token, &permission("offchain", "read"), NOW), Err(MacaroonError::WrongSignature));
+    }
+
+    #[test]
+    fn narrowed_token_expires() {
+        let token = root().bake(ADMIN, [1; 16]).narrowed(b"time-before 2027-01-15T08:00:00Z").to_bytes();
+        let needed = permission("onchain", "write");
+        assert_eq!(root().check(&token, &needed, NOW - 1), Ok(()));
+        assert_eq!(root().check(&token, &needed, NOW), Err(MacaroonError::Expired));
+        let strange = root().bake(ADMIN, [1; 16]).narrowed(b"ipaddr 10.0.0.1").to_bytes();
+        assert!(matches!(root().check(&strange, &needed, NOW), Err(MacaroonError::UnknownCaveat(_))));
+    }
+
+    #[test]
+    fn any_changed_byte_is_refused() {
+        let token = root().bake(ADMIN, [9; 16]).narrowed(b"time-before 2027-01-15T08:00:00Z").to_bytes();
+        let location_end = 1 + 2 + 3; // the location is a hint and is not signed
+        for index in location_end..token.len() {
+            let mut changed = token.clone();
+            changed[index] ^= 1;
+            assert!(root().check(&changed, &permission("info", "read"), 0).is_err(), "byte {index}");
+        }
+        for length in 0..token.len() {
+            assert!(root().check(&token[..length], &permission("info", "read"), 0).is_err());
+        }
+    }
+
+    #[test]
+    fn dates_are_read_as_seconds() {
+        assert_eq!(rfc3339_seconds("1970-01-01T00:00:00Z"), Some(0));
+        assert_eq!(rfc3339_seconds("2000-02-29T12:34:56.789Z"), Some(951_827_696));
+        assert_eq!(rfc3339_seconds("2027-01-15T08:00:00Z"), Some(1_800_000_000));
+        assert_eq!(rfc3339_seconds("2027-13-15T08:00:00Z"), None);
+        assert_eq!(rfc3339_seconds("soon"), None);
+    }
+}

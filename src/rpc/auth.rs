@@ -1,0 +1,264 @@
+//! Who may call what: every call needs a macaroon that allows it, but for the few that come before there is one.
+//!
+//! A layer before all services decides by the call's path alone, so a service cannot forget to ask. A path that is not
+//! in the table is answered with UNIMPLEMENTED, whatever service may be mounted there.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use tonic::{
+    Status,
+    body::Body,
+    codegen::http::{HeaderMap, Request, Response},
+};
+use tower::{Layer, Service};
+
+use crate::macaroon::{MacaroonError, Permission, RootKey};
+
+/// The metadata key that carries the token in hex, as all of LND's clients send it.
+pub const METADATA_KEY: &str = "macaroon";
+
+/// How calls are judged.
+#[derive(Clone)]
+pub enum Authorizer {
+    /// By macaroons made with this key.
+    Macaroons(Arc<RootKey>),
+    /// Everybody may do everything (`--no-macaroons`).
+    Open,
+}
+
+/// What a call needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing.
+    Open,
+    /// A macaroon that allows all of these.
+    Needs(&'static [Permission]),
+    /// There is no such call.
+    Unknown,
+}
+
+const fn may(entity: &'static str, action: &'static str) -> Permission {
+    Permission { entity, action }
+}
+
+const INFO_READ: &[Permission] = &[may("info", "read")];
+const INFO_WRITE: &[Permission] = &[may("info", "write")];
+const ADDRESS_WRITE: &[Permission] = &[may("address", "write")];
+const ONCHAIN_READ: &[Permission] = &[may("onchain", "read")];
+const ONCHAIN_WRITE: &[Permission] = &[may("onchain", "write")];
+const OFFCHAIN_READ: &[Permission] = &[may("offchain", "read")];
+const OFFCHAIN_WRITE: &[Permission] = &[may("offchain", "write")];
+const PEERS_READ: &[Permission] = &[may("peers", "read")];
+const PEERS_WRITE: &[Permission] = &[may("peers", "write")];
+const INVOICES_READ: &[Permission] = &[may("invoices", "read")];
+const INVOICES_WRITE: &[Permission] = &[may("invoices", "write")];
+/// What moves money between the chain and channels.
+const CHANNELS_WRITE: &[Permission] = &[may("onchain", "write"), may("offchain", "write")];
+
+/// What the call at `path` needs. LND's services need what LND asks for, so that its macaroons mean the same here.
+pub fn access(path: &str) -> Access {
+    let Some((service, method)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else {
+        return Access::Unknown;
+    };
+    match service {
+        "lnrpc.State" | "lnrpc.WalletUnlocker" | "grpc.health.v1.Health" => Access::Open,
+        "grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection" => Access::Open,
+        "lnrpc.Lightning" => lightning(method),
+        "routerrpc.Router" => match method {
+            "SendPaymentV2" => Access::Needs(OFFCHAIN_WRITE),
+            "TrackPaymentV2" => Access::Needs(OFFCHAIN_READ),
+            _ => Access::Unknown,
+        },
+        "verrpc.Versioner" => match method {
+            "GetVersion" => Access::Needs(INFO_READ),
+            _ => Access::Unknown,
+        },
+        "leyden.Chain" => match method {
+            "GetTip" | "GetBlock" | "GetTransaction" | "GetMempool" | "GetMiningInfo" | "GetUtxoSetHash" => {
+                Access::Needs(INFO_READ)
+            }
+            "SubmitTransaction" | "Generate" | "StartMining" | "StopMining" => Access::Needs(ONCHAIN_WRITE),
+            "ConnectPeer" => Access::Needs(PEERS_WRITE),
+            "ListPeers" => Access::Needs(PEERS_READ),
+            _ => Access::Unknown,
+        },
+        _ => Access::Unknown,
+    }
+}
+
+fn lightning(method: &str) -> Access {
+    Access::Needs(match method {
+        "GetInfo" => INFO_READ,
+        "NewAddress" => ADDRESS_WRITE,
+        "WalletBalance" | "GetTransactions" | "ListUnspent" => ONCHAIN_READ,
+        "SendCoins" => ONCHAIN_WRITE,
+        "ConnectPeer" | "DisconnectPeer" => PEERS_WRITE,
+        "ListPeers" => PEERS_READ,
+        "OpenChannel" | "OpenChannelSync" | "CloseChannel" => CHANNELS_WRITE,
+        "ChannelBalance" | "ListChannels" | "PendingChannels" | "ClosedChannels" => OFFCHAIN_READ,
+        "SubscribeChannelEvents" | "DecodePayReq" | "ListPayments" => OFFCHAIN_READ,
+        "AddInvoice" => INVOICES_WRITE,
+        "LookupInvoice" | "ListInvoices" | "SubscribeInvoices" => INVOICES_READ,
+        "StopDaemon" => INFO_WRITE,
+        _ => return Access::Unknown,
+    })
+}
+
+impl Authorizer {
+    fn judge(&self, path: &str, headers: &HeaderMap) -> Result<(), Status> {
+        let needed = match access(path) {
+            Access::Open => return Ok(()),
+            Access::Unknown => {
+                let text = format!("leydend does not answer {path}; server reflection lists what it answers");
+                return Err(Status::unimplemented(text));
+            }
+            Access::Needs(needed) => needed,
+        };
+        let Self::Macaroons(key) = self else { return Ok(()) };
+        let token = token(headers)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        for permission in needed {
+            key.check(&token, permission, now).map_err(refused)?;
+        }
+        Ok(())
+    }
+}
+
+fn token(headers: &HeaderMap) -> Result<Vec<u8>, Status> {
+    let value = headers.get(METADATA_KEY).ok_or_else(|| refused(MacaroonError::Missing))?;
+    hex::decode(value.as_bytes()).map_err(|_| refused(MacaroonError::Malformed("it is not hex")))
+}
+
+fn refused(error: MacaroonError) -> Status {
+    match error {
+        MacaroonError::NotAllowed { .. } => Status::permission_denied(error.to_string()),
+        MacaroonError::Missing
+        | MacaroonError::Malformed(_)
+        | MacaroonError::WrongSignature
+        | MacaroonError::UnknownCaveat(_)
+        | MacaroonError::Expired => Status::unauthenticated(error.to_string()),
+    }
+}
+
+/// Puts an [`Authorizer`] before all services.
+#[derive(Clone)]
+pub struct AuthLayer {
+    authorizer: Authorizer,
+}
+
+impl AuthLayer {
+    pub fn new(authorizer: Authorizer) -> Self {
+        Self { authorizer }
+    }
+}
+
+impl<S> Layer<S> for AuthLayer {
+    type Service = AuthService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        AuthService { inner, authorizer: self.authorizer.clone() }
+    }
+}
+
+/// A service that is reached only by calls that are allowed.
+#[derive(Clone)]
+pub struct AuthService<S> {
+    inner: S,
+    authorizer: Authorizer,
+}
+
+impl<S, B> Service<Request<B>> for AuthService<S>
+where
+    S: Service<Request<B>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        match self.authorizer.judge(request.uri().path(), request.headers()) {
+            Ok(()) => Box::pin(self.inner.call(request)),
+            Err(status) => Box::pin(async move { Ok(status.into_http()) }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_reflect::DescriptorPool;
+
+    use super::*;
+    use crate::macaroon::{ADMIN, INVOICE, READONLY};
+
+    #[test]
+    fn every_declared_call_has_a_rule() {
+        let pool = DescriptorPool::decode(leyden_proto::DESCRIPTORS).unwrap();
+        let mut calls = 0;
+        for service in pool.services() {
+            for method in service.methods() {
+                let path = format!("/{}/{}", service.full_name(), method.name());
+                assert_ne!(access(&path), Access::Unknown, "{path}");
+                calls += 1;
+            }
+        }
+        assert!(calls > 40, "only {calls} calls are declared");
+    }
+
+    #[test]
+    fn what_is_not_declared_is_not_answered() {
+        for path in ["", "/", "lnrpc.Lightning/GetInfo", "/lnrpc.Lightning/Steal", "/evil.Service/Call"] {
+            assert_eq!(access(path), Access::Unknown, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_admin_macaroon_suffices_for_every_call() {
+        let pool = DescriptorPool::decode(leyden_proto::DESCRIPTORS).unwrap();
+        for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
+            let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+            if let Access::Needs(needed) = access(&path) {
+                assert!(needed.iter().all(|permission| ADMIN.contains(permission)), "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_macaroon_opens_what_it_allows_and_nothing_else() {
+        let key = Arc::new(RootKey::new([7; 32]));
+        let authorizer = Authorizer::Macaroons(key.clone());
+        let headers = |permissions| {
+            let token = hex::encode(key.bake(permissions, [1; 16]).to_bytes());
+            HeaderMap::from_iter([(METADATA_KEY.parse().unwrap(), token.parse().unwrap())])
+        };
+        let code = |path, headers: &HeaderMap| authorizer.judge(path, headers).map_err(|status| status.code());
+
+        use tonic::Code::{PermissionDenied, Unauthenticated, Unimplemented};
+        assert_eq!(code("/lnrpc.Lightning/SendCoins", &headers(ADMIN)), Ok(()));
+        assert_eq!(code("/lnrpc.Lightning/SendCoins", &headers(READONLY)), Err(PermissionDenied));
+        assert_eq!(code("/lnrpc.Lightning/GetInfo", &headers(READONLY)), Ok(()));
+        assert_eq!(code("/lnrpc.Lightning/AddInvoice", &headers(INVOICE)), Ok(()));
+        assert_eq!(code("/lnrpc.Lightning/ListPeers", &headers(INVOICE)), Err(PermissionDenied));
+        assert_eq!(code("/lnrpc.Lightning/GetInfo", &HeaderMap::new()), Err(Unauthenticated));
+        assert_eq!(code("/lnrpc.State/GetState", &HeaderMap::new()), Ok(()));
+        assert_eq!(code("/lnrpc.Lightning/Nonsense", &headers(ADMIN)), Err(Unimplemented));
+
+        let garbage = HeaderMap::from_iter([(METADATA_KEY.parse().unwrap(), "zz".parse().unwrap())]);
+        assert_eq!(code("/lnrpc.Lightning/GetInfo", &garbage), Err(Unauthenticated));
+        let other = RootKey::new([8; 32]).bake(ADMIN, [1; 16]).to_bytes();
+        let forged = HeaderMap::from_iter([(METADATA_KEY.parse().unwrap(), hex::encode(other).parse().unwrap())]);
+        assert_eq!(code("/lnrpc.Lightning/GetInfo", &forged), Err(Unauthenticated));
+        assert!(Authorizer::Open.judge("/lnrpc.Lightning/GetInfo", &HeaderMap::new()).is_ok());
+    }
+}

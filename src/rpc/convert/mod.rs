@@ -1,0 +1,68 @@
+//! Between protobuf and the domain: the only place that sees both.
+//!
+//! ```text
+//!   request ──(checked field by field, wrong ones named)──► domain type
+//!   domain type ──────────────────────────────────────────► response
+//! ```
+//!
+//! [`edge`] has the checks that many fields share. A request that asks for something that is not there (a funding
+//! shim, an AMP payment) is refused, never done halfway.
+
+pub mod chain;
+pub mod channels;
+pub mod edge;
+pub mod invoices;
+pub mod lifecycle;
+pub mod payments;
+pub mod wallet;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+use leyden_channels::{
+    types::{Msat, ShortChannelId},
+    wire::features::{Feature, Features},
+};
+use leyden_proto::lnrpc;
+
+/// Millisatoshi as a signed field; amounts on a chain of 21 million coins always fit.
+fn msat(amount: Msat) -> i64 {
+    i64::try_from(amount.0).unwrap_or(i64::MAX)
+}
+
+/// Whole satoshi, rounded down.
+fn sat(amount: Msat) -> i64 {
+    msat(amount) / 1000
+}
+
+fn signed(amount: bitcoin::Amount) -> i64 {
+    i64::try_from(amount.to_sat()).unwrap_or(i64::MAX)
+}
+
+fn both(amount: Msat) -> Option<lnrpc::Amount> {
+    Some(lnrpc::Amount { sat: amount.0 / 1000, msat: amount.0 })
+}
+
+/// 0 stands for a channel that is not in a block.
+fn scid(id: Option<ShortChannelId>) -> u64 {
+    id.map_or(0, |id| id.0)
+}
+
+fn seconds(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn features(features: &Features) -> HashMap<u32, lnrpc::Feature> {
+    let entry = |bit: usize| {
+        let known = Feature::ALL.into_iter().find(|known| known.required_bit() == bit & !1);
+        let feature = lnrpc::Feature {
+            name: known.map_or("unknown", Feature::name).to_owned(),
+            is_required: bit.is_multiple_of(2),
+            is_known: known.is_some(),
+        };
+        Some((u32::try_from(bit).ok()?, feature))
+    };
+    features.bits().filter_map(entry).collect()
+}

@@ -1,0 +1,279 @@
+//! Money on the chain, and peers.
+
+use std::{collections::HashMap, ops::RangeInclusive, time::Duration};
+
+use bitcoin::{Address, Network, Script, TxOut, consensus};
+use leyden_channels::types::Height;
+use leyden_proto::lnrpc;
+
+use super::{edge, features, sat, signed};
+use crate::api::{
+    AddressKind, ApiError, NetworkInfo, PeerAddress, PeerInfo, SendAmount, SendCoins, WalletBalance, WalletCoin,
+    WalletTx,
+};
+
+/// BOLT 1's port, meant where none is given.
+const LIGHTNING_PORT: u16 = 9735;
+
+/// The longest label that LND keeps.
+const MAX_LABEL: usize = 500;
+
+/// The kind of address, and whether one that nobody has paid will do.
+pub fn address_kind(request: &lnrpc::NewAddressRequest) -> Result<(AddressKind, bool), ApiError> {
+    use lnrpc::AddressType;
+    edge::account(&request.account)?;
+    let kind = AddressType::try_from(request.r#type)
+        .map_err(|_| edge::wrong("type", format!("there is no address type {}", request.r#type)))?;
+    match kind {
+        AddressType::WitnessPubkeyHash => Ok((AddressKind::SegwitV0, false)),
+        AddressType::UnusedWitnessPubkeyHash => Ok((AddressKind::SegwitV0, true)),
+        AddressType::TaprootPubkey => Ok((AddressKind::Taproot, false)),
+        AddressType::UnusedTaprootPubkey => Ok((AddressKind::Taproot, true)),
+        AddressType::NestedPubkeyHash | AddressType::UnusedNestedPubkeyHash => {
+            Err(edge::wrong("type", "this wallet has no nested addresses; ask for WITNESS_PUBKEY_HASH"))
+        }
+    }
+}
+
+pub fn balance_confirmations(request: &lnrpc::WalletBalanceRequest) -> Result<u32, ApiError> {
+    edge::account(&request.account)?;
+    u32::try_from(request.min_confs)
+        .map(|confirmations| confirmations.max(1))
+        .map_err(|_| edge::wrong("min_confs", format!("{} is negative; 0 means 1", request.min_confs)))
+}
+
+pub fn balance(balance: &WalletBalance) -> lnrpc::WalletBalanceResponse {
+    let confirmed_balance = signed(balance.confirmed);
+    // Immature rewards are left out, as LND does: nothing can be done with them yet.
+    let unconfirmed_balance = signed(balance.unconfirmed);
+    let account = lnrpc::WalletAccountBalance { confirmed_balance, unconfirmed_balance };
+    lnrpc::WalletBalanceResponse {
+        total_balance: confirmed_balance.saturating_add(unconfirmed_balance),
+        confirmed_balance,
+        unconfirmed_balance,
+        locked_balance: signed(balance.locked),
+        reserved_balance_anchor_chan: signed(balance.anchor_reserve),
+        account_balance: HashMap::from([("default".to_owned(), account)]),
+    }
+}
+
+#[allow(deprecated)] // `sat_per_byte` is still sent by clients.
+pub fn send_coins(request: lnrpc::SendCoinsRequest, network: &NetworkInfo) -> Result<SendCoins, ApiError> {
+    let amount = match (request.send_all, request.amount) {
+        (true, 0) => SendAmount::All,
+        (true, _) => return Err(edge::wrong("amount", "send_all sends everything; leave the amount 0 with it")),
+        (false, amount) => SendAmount::Exactly(edge::positive_amount("amount", amount)?),
+    };
+    edge::refuse(
+        "coin_selection_strategy",
+        request.coin_selection_strategy != lnrpc::CoinSelectionStrategy::StrategyUseGlobalConfig as i32,
+        "the wallet has one way to choose coins",
+    )?;
+    let fee = edge::fee(edge::FeeFields {
+        target_conf: request.target_conf,
+        sat_per_vbyte: request.sat_per_vbyte,
+        sat_per_byte: request.sat_per_byte,
+    })?;
+    Ok(SendCoins {
+        to: edge::address("addr", &request.addr, network)?,
+        amount,
+        fee,
+        coins: edge::coins(request.min_confs, request.spend_unconfirmed, &request.outpoints)?,
+        label: edge::text("label", request.label, MAX_LABEL)?,
+    })
+}
+
+/// Which of the wallet's transactions GetTransactions asks for.
+pub struct TransactionRange {
+    heights: RangeInclusive<u32>,
+    unconfirmed: bool,
+    skip: usize,
+    limit: Option<usize>,
+}
+
+impl TransactionRange {
+    /// LND's rules: an end of 0 or -1 is the tip with what is unconfirmed; a start above the end turns the range
+    /// around.
+    pub fn new(request: &lnrpc::GetTransactionsRequest) -> Result<Self, ApiError> {
+        edge::account(&request.account)?;
+        let height = |field, height: i32| {
+            u32::try_from(height).map_err(|_| edge::wrong(field, format!("{height} is no block height")))
+        };
+        let start = height("start_height", request.start_height)?;
+        let (end, unconfirmed) = match request.end_height {
+            -1 | 0 => (u32::MAX, true),
+            end => (height("end_height", end)?, false),
+        };
+        let position = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        Ok(Self {
+            heights: start.min(end)..=start.max(end),
+            unconfirmed,
+            skip: position(request.index_offset),
+            limit: (request.max_transactions != 0).then(|| position(request.max_transactions)),
+        })
+    }
+
+    pub fn of(&self, all: Vec<WalletTx>, network: &NetworkInfo) -> lnrpc::TransactionDetails {
+        let wanted = |tx: &WalletTx| match tx.confirmation {
+            Some(confirmation) => self.heights.contains(&confirmation.height.0),
+            None => self.unconfirmed,
+        };
+        let limit = self.limit.unwrap_or(usize::MAX);
+        let transactions: Vec<_> =
+            all.iter().filter(|tx| wanted(tx)).skip(self.skip).take(limit).map(|tx| transaction(tx, network)).collect();
+        let count = transactions.len();
+        let index = |index: usize| u64::try_from(index).unwrap_or(u64::MAX);
+        lnrpc::TransactionDetails {
+            transactions,
+            first_index: if count == 0 { 0 } else { index(self.skip) },
+            last_index: if count == 0 { 0 } else { index(self.skip.saturating_add(count - 1)) },
+        }
+    }
+}
+
+#[allow(deprecated)] // `dest_addresses` is still read by clients.
+fn transaction(tx: &WalletTx, network: &NetworkInfo) -> lnrpc::Transaction {
+    let index = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
+    let outputs: Vec<_> = (tx.transaction.output.iter().enumerate())
+        .map(|(at, output)| output_detail(output, index(at), tx.local_outputs.contains(&index(at)), network.addresses))
+        .collect();
+    let inputs = (tx.transaction.input.iter().enumerate())
+        .map(|(at, input)| lnrpc::PreviousOutPoint {
+            outpoint: input.previous_output.to_string(),
+            is_our_output: tx.local_inputs.contains(&index(at)),
+        })
+        .collect();
+    let (block_hash, height, confirmations) = match tx.confirmation {
+        Some(found) => (found.block.to_string(), found.height, found.confirmations),
+        None => (String::new(), Height(0), 0),
+    };
+    lnrpc::Transaction {
+        tx_hash: tx.txid.to_string(),
+        amount: tx.net.to_sat(),
+        num_confirmations: small(confirmations),
+        block_hash,
+        block_height: small(height.0),
+        time_stamp: i64::try_from(tx.time.0).unwrap_or(i64::MAX),
+        total_fees: tx.fee.map_or(0, signed),
+        dest_addresses: outputs.iter().map(|output| output.address.clone()).filter(|a| !a.is_empty()).collect(),
+        output_details: outputs,
+        raw_tx_hex: consensus::encode::serialize_hex(&tx.transaction),
+        label: tx.label.clone(),
+        previous_outpoints: inputs,
+    }
+}
+
+fn output_detail(output: &TxOut, index: u32, is_our_address: bool, network: Network) -> lnrpc::OutputDetail {
+    lnrpc::OutputDetail {
+        output_type: script_type(&output.script_pubkey).into(),
+        address: address_text(&output.script_pubkey, network),
+        pk_script: output.script_pubkey.to_hex_string(),
+        output_index: i64::from(index),
+        amount: signed(output.value),
+        is_our_address,
+    }
+}
+
+/// Empty if the script has no address.
+pub fn address_text(script: &Script, network: Network) -> String {
+    Address::from_script(script, network).map(|address| address.to_string()).unwrap_or_default()
+}
+
+fn script_type(script: &Script) -> lnrpc::OutputScriptType {
+    use lnrpc::OutputScriptType as Type;
+    match script {
+        script if script.is_p2pkh() => Type::ScriptTypePubkeyHash,
+        script if script.is_p2sh() => Type::ScriptTypeScriptHash,
+        script if script.is_p2wpkh() => Type::ScriptTypeWitnessV0PubkeyHash,
+        script if script.is_p2wsh() => Type::ScriptTypeWitnessV0ScriptHash,
+        script if script.is_p2tr() => Type::ScriptTypeWitnessV1Taproot,
+        script if script.is_p2pk() => Type::ScriptTypePubkey,
+        script if script.is_multisig() => Type::ScriptTypeMultisig,
+        script if script.is_op_return() => Type::ScriptTypeNulldata,
+        script if script.is_witness_program() => Type::ScriptTypeWitnessUnknown,
+        _ => Type::ScriptTypeNonStandard,
+    }
+}
+
+/// The confirmations that ListUnspent asks for. Both bounds 0 means every coin, which is what callers that set
+/// neither expect. (differs: LND gives unconfirmed coins alone.)
+pub fn confirmation_range(request: &lnrpc::ListUnspentRequest) -> Result<RangeInclusive<u32>, ApiError> {
+    edge::account(&request.account)?;
+    let bound = |field, confirmations: i32| {
+        u32::try_from(confirmations).map_err(|_| edge::wrong(field, format!("{confirmations} is negative")))
+    };
+    let min = bound("min_confs", request.min_confs)?;
+    let max = match bound("max_confs", request.max_confs)? {
+        0 => u32::MAX,
+        max if max < min => return Err(edge::wrong("max_confs", format!("{max} is less than min_confs, {min}"))),
+        max => max,
+    };
+    Ok(min..=max)
+}
+
+pub fn utxo(coin: &WalletCoin, network: &NetworkInfo) -> lnrpc::Utxo {
+    let address_type = match coin.kind {
+        AddressKind::SegwitV0 => lnrpc::AddressType::WitnessPubkeyHash,
+        AddressKind::Taproot => lnrpc::AddressType::TaprootPubkey,
+    };
+    lnrpc::Utxo {
+        address_type: address_type.into(),
+        address: address_text(&coin.output.script_pubkey, network.addresses),
+        amount_sat: signed(coin.output.value),
+        pk_script: coin.output.script_pubkey.to_hex_string(),
+        outpoint: Some(outpoint(coin.outpoint)),
+        confirmations: i64::from(coin.confirmations),
+    }
+}
+
+fn outpoint(outpoint: bitcoin::OutPoint) -> lnrpc::OutPoint {
+    use bitcoin::hashes::Hash as _;
+    lnrpc::OutPoint {
+        txid_bytes: outpoint.txid.to_byte_array().to_vec(),
+        txid_str: outpoint.txid.to_string(),
+        output_index: outpoint.vout,
+    }
+}
+
+pub fn peer_address(request: &lnrpc::ConnectPeerRequest) -> Result<PeerAddress, ApiError> {
+    let address = request.addr.as_ref().ok_or_else(|| edge::wrong("addr", "the node's pubkey and host are needed"))?;
+    let node_id = edge::node_id_hex("addr.pubkey", &address.pubkey)?;
+    let host = with_port(&address.host);
+    edge::host_and_port("addr.host", &host)?;
+    let timeout = (request.timeout != 0).then(|| Duration::from_secs(request.timeout.min(3600)));
+    Ok(PeerAddress { node_id, host, timeout })
+}
+
+fn with_port(host: &str) -> String {
+    let bare_v6 = host.parse::<std::net::Ipv6Addr>().is_ok();
+    let has_port = !bare_v6 && host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+    match (has_port, bare_v6) {
+        (true, _) => host.to_owned(),
+        (false, true) => format!("[{host}]:{LIGHTNING_PORT}"),
+        (false, false) => format!("{host}:{LIGHTNING_PORT}"),
+    }
+}
+
+pub fn peer(peer: &PeerInfo, latest_error: bool) -> lnrpc::Peer {
+    let skip = if latest_error { peer.errors.len().saturating_sub(1) } else { 0 };
+    let errors = peer.errors.iter().skip(skip);
+    lnrpc::Peer {
+        pub_key: peer.node_id.to_string(),
+        address: peer.address.clone(),
+        bytes_sent: peer.bytes_sent,
+        bytes_recv: peer.bytes_received,
+        sat_sent: sat(peer.amount_sent),
+        sat_recv: sat(peer.amount_received),
+        inbound: peer.inbound,
+        ping_time: peer.ping.map_or(0, |ping| i64::try_from(ping.as_micros()).unwrap_or(i64::MAX)),
+        sync_type: lnrpc::peer::SyncType::UnknownSync.into(),
+        features: features(&peer.features),
+        errors: errors
+            .map(|error| lnrpc::TimestampedError { timestamp: error.time.0, error: error.text.clone() })
+            .collect(),
+    }
+}
+
+fn small(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}

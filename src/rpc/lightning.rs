@@ -1,0 +1,247 @@
+//! `lnrpc.Lightning`: the wallet, peers, channels, invoices and payments.
+
+use leyden_proto::lnrpc::{self, lightning_server::Lightning};
+use tokio_stream::StreamExt;
+use tonic::{Request, Response, Status};
+
+use super::{
+    Context,
+    convert::{channels, edge, invoices, lifecycle, payments, wallet},
+    status::{Replies, replies},
+};
+use crate::api::{ApiError, InvoiceState, OpenStage};
+
+pub struct LightningService {
+    context: Context,
+}
+
+impl LightningService {
+    pub(super) fn new(context: Context) -> Self {
+        Self { context }
+    }
+}
+
+type Reply<T> = Result<Response<T>, Status>;
+
+fn reply<T>(message: T) -> Reply<T> {
+    Ok(Response::new(message))
+}
+
+#[tonic::async_trait]
+impl Lightning for LightningService {
+    type OpenChannelStream = Replies<lnrpc::OpenStatusUpdate>;
+    type CloseChannelStream = Replies<lnrpc::CloseStatusUpdate>;
+    type SubscribeChannelEventsStream = Replies<lnrpc::ChannelEventUpdate>;
+    type SubscribeInvoicesStream = Replies<lnrpc::Invoice>;
+
+    async fn get_info(&self, _request: Request<lnrpc::GetInfoRequest>) -> Reply<lnrpc::GetInfoResponse> {
+        let info = self.context.lightning()?.info().await?;
+        reply(lifecycle::node_info(&info, &self.context.daemon.network()))
+    }
+
+    async fn new_address(&self, request: Request<lnrpc::NewAddressRequest>) -> Reply<lnrpc::NewAddressResponse> {
+        let lightning = self.context.lightning()?;
+        let (kind, reuse_unpaid) = wallet::address_kind(&request.into_inner())?;
+        let address = lightning.new_address(kind, reuse_unpaid).await?.to_string();
+        reply(lnrpc::NewAddressResponse { address })
+    }
+
+    async fn wallet_balance(
+        &self,
+        request: Request<lnrpc::WalletBalanceRequest>,
+    ) -> Reply<lnrpc::WalletBalanceResponse> {
+        let lightning = self.context.lightning()?;
+        let min_confirmations = wallet::balance_confirmations(&request.into_inner())?;
+        reply(wallet::balance(&lightning.wallet_balance(min_confirmations).await?))
+    }
+
+    async fn channel_balance(
+        &self,
+        _request: Request<lnrpc::ChannelBalanceRequest>,
+    ) -> Reply<lnrpc::ChannelBalanceResponse> {
+        reply(channels::balance(&self.context.lightning()?.channel_balance().await?))
+    }
+
+    async fn send_coins(&self, request: Request<lnrpc::SendCoinsRequest>) -> Reply<lnrpc::SendCoinsResponse> {
+        let lightning = self.context.lightning()?;
+        let request = wallet::send_coins(request.into_inner(), &self.context.daemon.network())?;
+        reply(lnrpc::SendCoinsResponse { txid: lightning.send_coins(request).await?.to_string() })
+    }
+
+    async fn get_transactions(
+        &self,
+        request: Request<lnrpc::GetTransactionsRequest>,
+    ) -> Reply<lnrpc::TransactionDetails> {
+        let lightning = self.context.lightning()?;
+        let wanted = wallet::TransactionRange::new(&request.into_inner())?;
+        let network = self.context.daemon.network();
+        reply(wanted.of(lightning.wallet_transactions().await?, &network))
+    }
+
+    async fn list_unspent(&self, request: Request<lnrpc::ListUnspentRequest>) -> Reply<lnrpc::ListUnspentResponse> {
+        let lightning = self.context.lightning()?;
+        let wanted = wallet::confirmation_range(&request.into_inner())?;
+        let network = self.context.daemon.network();
+        let coins = lightning.unspent().await?;
+        let utxos = coins.iter().filter(|coin| wanted.contains(&coin.confirmations));
+        reply(lnrpc::ListUnspentResponse { utxos: utxos.map(|coin| wallet::utxo(coin, &network)).collect() })
+    }
+
+    async fn connect_peer(&self, request: Request<lnrpc::ConnectPeerRequest>) -> Reply<lnrpc::ConnectPeerResponse> {
+        let lightning = self.context.lightning()?;
+        let request = request.into_inner();
+        let peer = wallet::peer_address(&request)?;
+        let status = match request.perm {
+            true => format!("connecting to {} in the background", peer.node_id),
+            false => format!("connected to {}", peer.node_id),
+        };
+        lightning.connect_peer(peer, request.perm).await?;
+        reply(lnrpc::ConnectPeerResponse { status })
+    }
+
+    async fn list_peers(&self, request: Request<lnrpc::ListPeersRequest>) -> Reply<lnrpc::ListPeersResponse> {
+        let peers = self.context.lightning()?.peers().await?;
+        let latest_error = request.into_inner().latest_error;
+        reply(lnrpc::ListPeersResponse { peers: peers.iter().map(|peer| wallet::peer(peer, latest_error)).collect() })
+    }
+
+    async fn disconnect_peer(
+        &self,
+        request: Request<lnrpc::DisconnectPeerRequest>,
+    ) -> Reply<lnrpc::DisconnectPeerResponse> {
+        let lightning = self.context.lightning()?;
+        let node_id = edge::node_id_hex("pub_key", &request.into_inner().pub_key)?;
+        lightning.disconnect_peer(node_id).await?;
+        reply(lnrpc::DisconnectPeerResponse { status: format!("disconnected from {node_id}") })
+    }
+
+    async fn open_channel(&self, request: Request<lnrpc::OpenChannelRequest>) -> Reply<Self::OpenChannelStream> {
+        let lightning = self.context.lightning()?;
+        let request = channels::open_channel(request.into_inner(), &self.context.daemon.network())?;
+        let updates = lightning.open_channel(request).await?;
+        Ok(replies(updates, &self.context.stopping, |update| Some(channels::open_update(&update))))
+    }
+
+    async fn open_channel_sync(&self, request: Request<lnrpc::OpenChannelRequest>) -> Reply<lnrpc::ChannelPoint> {
+        let lightning = self.context.lightning()?;
+        let request = channels::open_channel(request.into_inner(), &self.context.daemon.network())?;
+        let mut updates = lightning.open_channel(request).await?;
+        let update = updates.next().await.ok_or_else(|| {
+            ApiError::internal("the opening ended without a word: `leyden pendingchannels` shows whether it has begun")
+        })??;
+        let (OpenStage::Pending { funding, .. } | OpenStage::Open { funding }) = update.stage;
+        reply(channels::channel_point(funding))
+    }
+
+    async fn close_channel(&self, request: Request<lnrpc::CloseChannelRequest>) -> Reply<Self::CloseChannelStream> {
+        let lightning = self.context.lightning()?;
+        let request = channels::close_channel(request.into_inner(), &self.context.daemon.network())?;
+        let updates = lightning.close_channel(request).await?;
+        Ok(replies(updates, &self.context.stopping, |update| Some(channels::close_update(&update))))
+    }
+
+    async fn list_channels(&self, request: Request<lnrpc::ListChannelsRequest>) -> Reply<lnrpc::ListChannelsResponse> {
+        let lightning = self.context.lightning()?;
+        let wanted = channels::ChannelFilter::new(&request.into_inner())?;
+        let all = lightning.channels().await?;
+        let channels = all.iter().filter(|channel| wanted.takes(channel)).map(channels::channel).collect();
+        reply(lnrpc::ListChannelsResponse { channels })
+    }
+
+    async fn pending_channels(
+        &self,
+        request: Request<lnrpc::PendingChannelsRequest>,
+    ) -> Reply<lnrpc::PendingChannelsResponse> {
+        let pending = self.context.lightning()?.pending_channels().await?;
+        reply(channels::pending_channels(&pending, request.into_inner().include_raw_tx))
+    }
+
+    async fn closed_channels(
+        &self,
+        request: Request<lnrpc::ClosedChannelsRequest>,
+    ) -> Reply<lnrpc::ClosedChannelsResponse> {
+        let wanted = request.into_inner();
+        let network = self.context.daemon.network();
+        let all = self.context.lightning()?.closed_channels().await?;
+        let channels = all.iter().filter(|channel| channels::closure_is_wanted(&wanted, channel.closure));
+        reply(lnrpc::ClosedChannelsResponse {
+            channels: channels.map(|channel| channels::closed_channel(channel, network.genesis)).collect(),
+        })
+    }
+
+    async fn subscribe_channel_events(
+        &self,
+        _request: Request<lnrpc::ChannelEventSubscription>,
+    ) -> Reply<Self::SubscribeChannelEventsStream> {
+        let updates = self.context.lightning()?.channel_events().await?;
+        let genesis = self.context.daemon.network().genesis;
+        Ok(replies(updates, &self.context.stopping, move |event| Some(channels::channel_event(&event, genesis))))
+    }
+
+    async fn add_invoice(&self, request: Request<lnrpc::Invoice>) -> Reply<lnrpc::AddInvoiceResponse> {
+        let lightning = self.context.lightning()?;
+        let request = invoices::add_invoice(request.into_inner(), &self.context.daemon.network())?;
+        let invoice = lightning.add_invoice(request).await?;
+        reply(lnrpc::AddInvoiceResponse {
+            r_hash: invoice.payment_hash.0.to_vec(),
+            payment_request: invoice.request,
+            add_index: invoice.add_index,
+            payment_addr: invoice.secret.0.to_vec(),
+        })
+    }
+
+    async fn lookup_invoice(&self, request: Request<lnrpc::PaymentHash>) -> Reply<lnrpc::Invoice> {
+        let lightning = self.context.lightning()?;
+        let hash = invoices::lookup_hash(&request.into_inner())?;
+        reply(invoices::invoice(&lightning.invoice(hash).await?))
+    }
+
+    async fn list_invoices(&self, request: Request<lnrpc::ListInvoiceRequest>) -> Reply<lnrpc::ListInvoiceResponse> {
+        let lightning = self.context.lightning()?;
+        let page = lightning.invoices(invoices::page_request(&request.into_inner())).await?;
+        reply(lnrpc::ListInvoiceResponse {
+            first_index_offset: page.items.first().map_or(0, |invoice| invoice.add_index),
+            last_index_offset: page.items.last().map_or(0, |invoice| invoice.add_index),
+            invoices: page.items.iter().map(invoices::invoice).collect(),
+        })
+    }
+
+    async fn subscribe_invoices(
+        &self,
+        request: Request<lnrpc::InvoiceSubscription>,
+    ) -> Reply<Self::SubscribeInvoicesStream> {
+        let lightning = self.context.lightning()?;
+        let request = request.into_inner();
+        let after = |index: u64| (index != 0).then_some(index);
+        let updates = lightning.subscribe_invoices(after(request.add_index), after(request.settle_index)).await?;
+        // LND's subscribers expect to hear of these two alone.
+        Ok(replies(updates, &self.context.stopping, |invoice| match invoice.state {
+            InvoiceState::Open | InvoiceState::Settled { .. } => Some(invoices::invoice(&invoice)),
+            InvoiceState::Accepted { .. } | InvoiceState::Canceled => None,
+        }))
+    }
+
+    async fn decode_pay_req(&self, request: Request<lnrpc::PayReqString>) -> Reply<lnrpc::PayReq> {
+        let lightning = self.context.lightning()?;
+        let request = request.into_inner();
+        let text = invoices::request_text("pay_req", &request.pay_req)?;
+        reply(invoices::decoded(&lightning.decode_invoice(text).await?))
+    }
+
+    async fn list_payments(&self, request: Request<lnrpc::ListPaymentsRequest>) -> Reply<lnrpc::ListPaymentsResponse> {
+        let lightning = self.context.lightning()?;
+        let request = request.into_inner();
+        let page = lightning.payments(payments::page_request(&request), request.include_incomplete).await?;
+        reply(lnrpc::ListPaymentsResponse {
+            first_index_offset: page.items.first().map_or(0, |payment| payment.index),
+            last_index_offset: page.items.last().map_or(0, |payment| payment.index),
+            total_num_payments: if request.count_total_payments { page.total } else { 0 },
+            payments: page.items.iter().map(payments::payment).collect(),
+        })
+    }
+
+    async fn stop_daemon(&self, _request: Request<lnrpc::StopRequest>) -> Reply<lnrpc::StopResponse> {
+        self.context.daemon.stop();
+        reply(lnrpc::StopResponse { status: "leydend is stopping".to_owned() })
+    }
+}

@@ -1,0 +1,153 @@
+//! The gRPC face of the daemon: LND's services under LND's names, and `leyden.Chain`.
+//!
+//! ```text
+//!   TLS ─► auth (macaroon) ─┬─► lightning · router ──┐
+//!                           ├─► unlocker · state ────┼──► convert ──► api::Daemon
+//!                           ├─► versioner · chain ───┘
+//!                           └─► reflection · health
+//! ```
+//!
+//! A service takes a request apart, asks the daemon and puts the answer together; `convert` is the only place that
+//! sees both protobuf and domain types, and checks every field on the way in. [`status`] is the only place that
+//! turns an error into a gRPC status, and the only place that ends a stream when the daemon stops.
+
+pub mod auth;
+mod chain;
+mod convert;
+mod lightning;
+mod router;
+mod state;
+mod status;
+mod unlocker;
+mod versioner;
+
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;
+
+use std::{io, sync::Arc, time::Duration};
+
+use leyden_proto::{
+    DESCRIPTORS, leyden::chain_server::ChainServer, lnrpc::lightning_server::LightningServer,
+    lnrpc::state_server::StateServer, lnrpc::wallet_unlocker_server::WalletUnlockerServer,
+    routerrpc::router_server::RouterServer, verrpc::versioner_server::VersionerServer,
+};
+use tokio::{net::TcpListener, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming};
+
+pub use self::auth::Authorizer;
+use crate::{
+    api::{ApiError, Chain, Daemon, Lightning, WalletState},
+    tls,
+};
+
+/// How long calls may take to end once the daemon stops.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// The largest message that is taken or given: lists of tens of thousands of payments fit.
+const MAX_MESSAGE: usize = 200 << 20;
+
+/// What [`serve`] needs.
+pub struct ServeOptions {
+    pub daemon: Arc<dyn Daemon>,
+    pub authorizer: Authorizer,
+    /// `None` serves plain text: for tests alone.
+    pub tls: Option<tls::Identity>,
+    pub listener: TcpListener,
+    /// Ends the serving: streams are told so, calls get [`DRAIN`] to finish.
+    pub stopping: CancellationToken,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("the TLS certificate or key cannot be used: {0}; delete tls.cert and tls.key to make new ones")]
+    Tls(#[source] tonic::transport::Error),
+    #[error("the descriptors of the services are damaged: {0}")]
+    Descriptors(#[from] tonic_reflection::server::Error),
+    #[error("the gRPC server failed: {0}")]
+    Transport(#[source] tonic::transport::Error),
+    #[error("the gRPC listener failed: {0}")]
+    Listener(#[from] io::Error),
+}
+
+/// Serves every service until `stopping` is cancelled and the calls in progress have ended.
+pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
+    let ServeOptions { daemon, authorizer, tls, listener, stopping } = options;
+    let context = Context { daemon, stopping: stopping.clone() };
+
+    let mut server = Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(60)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)));
+    if let Some(tls::Identity { certificate, key }) = tls {
+        let identity = Identity::from_pem(certificate, key);
+        server = server.tls_config(ServerTlsConfig::new().identity(identity)).map_err(ServeError::Tls)?;
+    }
+
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let reflection =
+        || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
+
+    let lightning = lightning::LightningService::new(context.clone());
+    let router = server
+        .layer(auth::AuthLayer::new(authorizer))
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(
+            LightningServer::new(lightning)
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+        )
+        .add_service(RouterServer::new(router::RouterService::new(context.clone())))
+        .add_service(StateServer::new(state::StateService::new(context.clone())))
+        .add_service(WalletUnlockerServer::new(unlocker::UnlockerService::new(context.clone())))
+        .add_service(VersionerServer::new(versioner::VersionerService))
+        .add_service(
+            ChainServer::new(chain::ChainService::new(context))
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+        );
+
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let stop = stopping.clone();
+    let serving = router.serve_with_incoming_shutdown(incoming, async move { stop.cancelled().await });
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = &mut serving => return ended.map_err(ServeError::Transport),
+        () = stopping.cancelled() => {}
+    }
+    // A client that keeps a call open cannot keep the daemon alive.
+    match timeout(DRAIN, serving).await {
+        Ok(ended) => ended.map_err(ServeError::Transport),
+        Err(_) => Ok(()),
+    }
+}
+
+/// What every service holds.
+#[derive(Clone)]
+struct Context {
+    daemon: Arc<dyn Daemon>,
+    stopping: CancellationToken,
+}
+
+impl Context {
+    /// The open wallet and its node, or what to do to get there.
+    fn lightning(&self) -> Result<Arc<dyn Lightning>, ApiError> {
+        self.daemon.lightning().ok_or_else(|| match self.daemon.state() {
+            WalletState::NonExisting => {
+                ApiError::precondition("there is no wallet yet: create one with `leyden create`")
+            }
+            WalletState::Locked => ApiError::precondition("the wallet is locked: open it with `leyden unlock`"),
+            WalletState::Unlocked | WalletState::RpcActive | WalletState::ServerActive => {
+                ApiError::unavailable("the node is starting: try again in a moment")
+            }
+        })
+    }
+
+    fn chain(&self) -> Result<Arc<dyn Chain>, ApiError> {
+        self.daemon.chain().ok_or_else(|| ApiError::unavailable("the chain is starting: try again in a moment"))
+    }
+}

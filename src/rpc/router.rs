@@ -1,0 +1,58 @@
+//! `routerrpc.Router`: outgoing payments.
+
+use leyden_proto::{
+    lnrpc,
+    routerrpc::{self, router_server::Router},
+};
+use tonic::{Request, Response, Status};
+
+use super::{
+    Context,
+    convert::{edge, payments},
+    status::{Replies, replies},
+};
+use crate::api::{Payment, Updates};
+
+pub struct RouterService {
+    context: Context,
+}
+
+impl RouterService {
+    pub(super) fn new(context: Context) -> Self {
+        Self { context }
+    }
+
+    /// Every change of a payment, or only its end.
+    fn follow(&self, updates: Updates<Payment>, only_end: bool) -> Response<Replies<lnrpc::Payment>> {
+        replies(updates, &self.context.stopping, move |payment| {
+            (!only_end || payment.state.is_final()).then(|| payments::payment(&payment))
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl Router for RouterService {
+    type SendPaymentV2Stream = Replies<lnrpc::Payment>;
+    type TrackPaymentV2Stream = Replies<lnrpc::Payment>;
+
+    async fn send_payment_v2(
+        &self,
+        request: Request<routerrpc::SendPaymentRequest>,
+    ) -> Result<Response<Self::SendPaymentV2Stream>, Status> {
+        let lightning = self.context.lightning()?;
+        let request = request.into_inner();
+        let only_end = request.no_inflight_updates;
+        let updates = lightning.send_payment(payments::send_payment(request)?).await?;
+        Ok(self.follow(updates, only_end))
+    }
+
+    async fn track_payment_v2(
+        &self,
+        request: Request<routerrpc::TrackPaymentRequest>,
+    ) -> Result<Response<Self::TrackPaymentV2Stream>, Status> {
+        let lightning = self.context.lightning()?;
+        let request = request.into_inner();
+        let hash = edge::payment_hash("payment_hash", &request.payment_hash)?;
+        Ok(self.follow(lightning.track_payment(hash).await?, request.no_inflight_updates))
+    }
+}

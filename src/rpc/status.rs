@@ -1,0 +1,86 @@
+//! From the domain's errors and streams to gRPC's.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio_stream::Stream;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::{Code, Response, Status};
+
+use crate::api::{ApiError, Updates};
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        let code = match error {
+            ApiError::InvalidArgument(_) => Code::InvalidArgument,
+            ApiError::FailedPrecondition(_) => Code::FailedPrecondition,
+            ApiError::NotFound(_) => Code::NotFound,
+            ApiError::AlreadyExists(_) => Code::AlreadyExists,
+            ApiError::Unavailable(_) => Code::Unavailable,
+            ApiError::Internal(_) => Code::Internal,
+        };
+        if code == Code::Internal {
+            tracing::error!(%error, "a call failed through no fault of the caller");
+        }
+        Self::new(code, error.to_string())
+    }
+}
+
+/// A stream of answers, as tonic wants it.
+pub type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Each update as the message that `convert` makes of it; `None` leaves it out. The stream ends with UNAVAILABLE when
+/// the daemon stops, so that no subscriber keeps it from stopping.
+pub fn replies<D, P, F>(updates: Updates<D>, stopping: &CancellationToken, convert: F) -> Response<Replies<P>>
+where
+    D: 'static,
+    P: 'static,
+    F: FnMut(D) -> Option<P> + Send + Unpin + 'static,
+{
+    let stopping = Box::pin(stopping.clone().cancelled_owned());
+    Response::new(Box::pin(UntilStopped { updates, stopping, convert, ended: false }))
+}
+
+struct UntilStopped<D, F> {
+    updates: Updates<D>,
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
+    convert: F,
+    ended: bool,
+}
+
+impl<D, P, F: FnMut(D) -> Option<P> + Unpin> Stream for UntilStopped<D, F> {
+    type Item = Result<P, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        loop {
+            match self.updates.as_mut().poll_next(cx) {
+                Poll::Ready(Some(Ok(update))) => {
+                    if let Some(message) = (self.convert)(update) {
+                        return Poll::Ready(Some(Ok(message)));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    self.ended = true;
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+                Poll::Ready(None) => {
+                    self.ended = true;
+                    return Poll::Ready(None);
+                }
+                Poll::Pending => break,
+            }
+        }
+        if self.stopping.as_mut().poll(cx).is_ready() {
+            self.ended = true;
+            let text = "leydend is stopping; what has begun goes on when it is started again";
+            return Poll::Ready(Some(Err(Status::unavailable(text))));
+        }
+        Poll::Pending
+    }
+}

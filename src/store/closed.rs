@@ -1,0 +1,168 @@
+//! Channels that are over, kept for people: what they were, how they ended and what came of it.
+
+use bitcoin::{Amount, OutPoint, Txid};
+use leyden_channels::types::{Height, ShortChannelId, Side};
+use secp256k1::PublicKey;
+use serde::{Deserialize, Serialize};
+
+use super::{Store, StoreError};
+use crate::api::{ClosedChannel, ClosureType};
+
+/// The form on disk: JSON, so that a field can be added and a person can read it.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    node_id: PublicKey,
+    funding: OutPoint,
+    short_channel_id: Option<u64>,
+    capacity_sat: u64,
+    closing_txid: Option<Txid>,
+    height: u32,
+    settled_sat: u64,
+    time_locked_sat: u64,
+    closure: Closure,
+    opened_by_us: bool,
+    closed_by_us: Option<bool>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Closure {
+    Cooperative,
+    LocalForce,
+    RemoteForce,
+    Breach,
+    FundingCanceled,
+    Abandoned,
+}
+
+impl Store {
+    /// Keeps or replaces the record of a closed channel.
+    pub fn put_closed_channel(&self, channel: &ClosedChannel) -> Result<(), StoreError> {
+        let record = Record {
+            node_id: channel.node_id,
+            funding: channel.funding,
+            short_channel_id: channel.short_channel_id.map(|id| id.0),
+            capacity_sat: channel.capacity.to_sat(),
+            closing_txid: channel.closing_txid,
+            height: channel.height.0,
+            settled_sat: channel.settled.to_sat(),
+            time_locked_sat: channel.time_locked.to_sat(),
+            closure: match channel.closure {
+                ClosureType::Cooperative => Closure::Cooperative,
+                ClosureType::LocalForce => Closure::LocalForce,
+                ClosureType::RemoteForce => Closure::RemoteForce,
+                ClosureType::Breach => Closure::Breach,
+                ClosureType::FundingCanceled => Closure::FundingCanceled,
+                ClosureType::Abandoned => Closure::Abandoned,
+            },
+            opened_by_us: channel.opener == Side::Local,
+            closed_by_us: channel.closer.map(|closer| closer == Side::Local),
+        };
+        let bytes = serde_json::to_vec(&record).map_err(|error| self.damaged(&error.to_string()))?;
+        self.put_history(&closed_key(&channel.funding), &bytes)
+    }
+
+    pub fn closed_channel(&self, funding: &OutPoint) -> Result<Option<ClosedChannel>, StoreError> {
+        let Some(bytes) = self.history_entry(&closed_key(funding))? else { return Ok(None) };
+        let record: Record = serde_json::from_slice(&bytes).map_err(|error| self.damaged(&error.to_string()))?;
+        Ok(Some(record.into()))
+    }
+
+    /// In the order of their ends.
+    pub fn closed_channels(&self) -> Result<Vec<ClosedChannel>, StoreError> {
+        let mut list = Vec::new();
+        for bytes in self.history(CLOSED)? {
+            let record: Record = serde_json::from_slice(&bytes).map_err(|error| self.damaged(&error.to_string()))?;
+            list.push(record.into());
+        }
+        list.sort_by_key(|channel: &ClosedChannel| (channel.height, channel.funding));
+        Ok(list)
+    }
+
+    /// A reorganisation brought the channel back.
+    pub fn remove_closed_channel(&self, funding: &OutPoint) -> Result<(), StoreError> {
+        self.remove_history(&closed_key(funding))
+    }
+
+    /// The user's words about a transaction.
+    pub fn put_label(&self, txid: &Txid, label: &str) -> Result<(), StoreError> {
+        self.put_history(&label_key(txid), label.as_bytes())
+    }
+
+    pub fn label(&self, txid: &Txid) -> Result<Option<String>, StoreError> {
+        let bytes = self.history_entry(&label_key(txid))?;
+        bytes.map(|bytes| String::from_utf8(bytes).map_err(|_| self.damaged("a label"))).transpose()
+    }
+}
+
+const CLOSED: &[u8] = b"closed ";
+
+fn closed_key(funding: &OutPoint) -> Vec<u8> {
+    [CLOSED, funding.to_string().as_bytes()].concat()
+}
+
+fn label_key(txid: &Txid) -> Vec<u8> {
+    format!("label {txid}").into_bytes()
+}
+
+impl From<Record> for ClosedChannel {
+    fn from(record: Record) -> Self {
+        let side = |ours| if ours { Side::Local } else { Side::Remote };
+        Self {
+            node_id: record.node_id,
+            funding: record.funding,
+            short_channel_id: record.short_channel_id.map(ShortChannelId),
+            capacity: Amount::from_sat(record.capacity_sat),
+            closing_txid: record.closing_txid,
+            height: Height(record.height),
+            settled: Amount::from_sat(record.settled_sat),
+            time_locked: Amount::from_sat(record.time_locked_sat),
+            closure: match record.closure {
+                Closure::Cooperative => ClosureType::Cooperative,
+                Closure::LocalForce => ClosureType::LocalForce,
+                Closure::RemoteForce => ClosureType::RemoteForce,
+                Closure::Breach => ClosureType::Breach,
+                Closure::FundingCanceled => ClosureType::FundingCanceled,
+                Closure::Abandoned => ClosureType::Abandoned,
+            },
+            opener: side(record.opened_by_us),
+            closer: record.closed_by_us.map(side),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closed_channels_and_labels_survive_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let node_id = secp256k1::SecretKey::from_slice(&[2; 32]).unwrap().public_key(secp256k1::SECP256K1);
+        let txid: Txid = "1111111111111111111111111111111111111111111111111111111111111111".parse().unwrap();
+        let channel = ClosedChannel {
+            node_id,
+            funding: OutPoint { txid, vout: 1 },
+            short_channel_id: Some(ShortChannelId(5)),
+            capacity: Amount::from_sat(100_000),
+            closing_txid: Some(txid),
+            height: Height(120),
+            settled: Amount::from_sat(60_000),
+            time_locked: Amount::ZERO,
+            closure: ClosureType::Cooperative,
+            opener: Side::Remote,
+            closer: None,
+        };
+        {
+            let store = Store::open(folder.path()).unwrap();
+            store.put_closed_channel(&channel).unwrap();
+            store.put_closed_channel(&ClosedChannel { height: Height(121), ..channel.clone() }).unwrap();
+            store.put_label(&txid, "rent").unwrap();
+        }
+        let store = Store::open(folder.path()).unwrap();
+        assert_eq!(store.closed_channels().unwrap(), [ClosedChannel { height: Height(121), ..channel.clone() }]);
+        assert_eq!(store.label(&txid).unwrap().as_deref(), Some("rent"));
+        store.remove_closed_channel(&channel.funding).unwrap();
+        assert!(store.closed_channels().unwrap().is_empty());
+    }
+}

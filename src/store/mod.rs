@@ -1,0 +1,19 @@
+//! What survives a crash: one RocksDB for wallet, channels, invoices and payments.
+//!
+//! ```text
+//!   core     channels, settlements, payments, invoices, under the keys of `leyden-channels`
+//!   wallet   change sets of the on-chain wallet, by a counter
+//!   peer     where peers with channels were last reached, by node id
+//!   history  what is kept for people alone: closed channels, labels of transactions
+//!   gossip   what the network has told, the messages as they came
+//!   learnt   what payments have taught about channels
+//!   meta     the format version and the node id that this data belongs to
+//! ```
+//!
+//! Every write is synced before it returns, but those of gossip and learnt. A database of a newer program, of another node, or that is damaged or held
+//! by another process is named as such.
+
+mod closed;
+mod rocks;
+
+pub use rocks::{Store, StoreError, Table};

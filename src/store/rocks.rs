@@ -1,0 +1,368 @@
+//! The daemon's database: what the cores commit, the wallet's log, peers and history, each in a table of its own.
+//!
+//! Promises: a write is on the disk when the call returns, whole or not at all; a database of a newer program, of another
+//! node, or one that is in use is refused with that reason.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use leyden_channels::channel::{Persist, Write};
+use rocksdb::{
+    ColumnFamily, DB, DBRecoveryMode, Direction, ErrorKind, IteratorMode, Options, WriteBatch, WriteOptions,
+};
+
+use crate::wallet::onchain::{ChangeLog, WalletError};
+
+const FORMAT: u32 = 1;
+
+const CORE: &str = "core";
+const WALLET: &str = "wallet";
+const PEER: &str = "peer";
+const HISTORY: &str = "history";
+const META: &str = "meta";
+const GOSSIP: &str = "gossip";
+const LEARNT: &str = "learnt";
+const FAMILIES: [&str; 7] = [CORE, WALLET, PEER, HISTORY, META, GOSSIP, LEARNT];
+
+/// What may be lost in a crash: it can be had again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// What the network has told.
+    Gossip,
+    /// What payments have taught about channels.
+    Learnt,
+}
+
+impl Table {
+    const fn family(self) -> &'static str {
+        match self {
+            Self::Gossip => GOSSIP,
+            Self::Learnt => LEARNT,
+        }
+    }
+}
+
+const META_FORMAT: &[u8] = b"format";
+const META_NODE: &[u8] = b"node_id";
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("another leydend is using {path}: stop it, or give this one its own --data-dir")]
+    InUse { path: PathBuf },
+    #[error("{path} was written by a newer leydend (format {found}, this one knows {FORMAT}): use the newer program")]
+    Newer { path: PathBuf, found: u32 },
+    #[error(
+        "{path} is damaged: {what}. Do not delete it: it holds your channels' state. Copy it aside and ask for help"
+    )]
+    Damaged { path: PathBuf, what: String },
+    #[error(
+        "{path} belongs to node {found}, but this wallet's seed is that of {expected}: use the other seed or data directory"
+    )]
+    OtherNode { path: PathBuf, found: String, expected: String },
+    #[error(
+        "the disk refuses a write to {path}: {what}. Make room or repair it, then start leydend again; nothing was sent"
+    )]
+    Write { path: PathBuf, what: String },
+}
+
+/// A key and its value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
+/// The open database; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    db: Arc<DB>,
+    path: Arc<Path>,
+    next_wallet_entry: Arc<AtomicU64>,
+}
+
+impl Store {
+    /// Opens or creates the database at `path`.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        // Records are small and rewritten often: most die in the memtable, so a large one saves compactions.
+        options.set_write_buffer_size(32 << 20);
+        options.set_max_total_wal_size(128 << 20);
+        options.set_keep_log_file_num(2);
+        // Every write was synced before anybody heard of it: only a torn last record may be dropped. RocksDB would by
+        // default go on with whatever state came before a damaged place, which for a channel is a revoked one.
+        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+        std::fs::create_dir_all(path)
+            .map_err(|error| StoreError::Write { path: path.into(), what: error.to_string() })?;
+        // A newer program may have tables that we do not know: all are opened, so that its format can be read and told.
+        let mut families: Vec<String> = FAMILIES.iter().map(|name| (*name).to_owned()).collect();
+        if path.join("CURRENT").exists() {
+            let stored = DB::list_cf(&options, path).map_err(|error| open_error(path, &error))?;
+            families.extend(stored.into_iter().filter(|name| !FAMILIES.contains(&name.as_str())));
+        }
+        let db = DB::open_cf(&options, path, families).map_err(|error| open_error(path, &error))?;
+        let store = Self { db: Arc::new(db), path: path.into(), next_wallet_entry: Arc::new(AtomicU64::new(0)) };
+        match store.get(META, META_FORMAT)? {
+            None => store.put(META, META_FORMAT, &FORMAT.to_be_bytes())?,
+            Some(bytes) => {
+                let found =
+                    bytes.try_into().map(u32::from_be_bytes).map_err(|_| store.damaged("its format is unreadable"))?;
+                if found > FORMAT {
+                    return Err(StoreError::Newer { path: path.into(), found });
+                }
+            }
+        }
+        Ok(store)
+    }
+
+    /// Remembers whose data this is, and refuses another node's.
+    pub fn claim_for(&self, node_id: &secp256k1::PublicKey) -> Result<(), StoreError> {
+        let expected = node_id.serialize();
+        match self.get(META, META_NODE)? {
+            None => self.put(META, META_NODE, &expected),
+            Some(found) if found == expected => Ok(()),
+            Some(found) => Err(StoreError::OtherNode {
+                path: self.path.as_ref().into(),
+                found: hex::encode(found),
+                expected: hex::encode(expected),
+            }),
+        }
+    }
+
+    /// Every record of the core whose key begins with `prefix`, in the order of the keys.
+    pub fn core_records(&self, prefix: &[u8]) -> Result<Vec<Row>, StoreError> {
+        self.records(CORE, prefix)
+    }
+
+    pub fn core_record(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get(CORE, key)
+    }
+
+    /// The record of the core with the greatest of the keys that begin with `prefix`.
+    pub fn last_core_record(&self, prefix: &[u8]) -> Result<Option<Row>, StoreError> {
+        // No key is as long as this one: it lies after all that begin with the prefix.
+        let end = [prefix, &[0xff; 64]].concat();
+        let family = self.family(CORE)?;
+        match self.db.iterator_cf(family, IteratorMode::From(&end, Direction::Reverse)).next() {
+            None => Ok(None),
+            Some(Err(error)) => Err(self.damaged(error.as_ref())),
+            Some(Ok((key, value))) => Ok(key.starts_with(prefix).then(|| (key.into_vec(), value.into_vec()))),
+        }
+    }
+
+    /// All records of a table, in the order of their keys.
+    pub fn table(&self, table: Table) -> Result<Vec<Row>, StoreError> {
+        self.records(table.family(), &[])
+    }
+
+    pub fn table_record(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get(table.family(), key)
+    }
+
+    /// Writes records, or deletes them (`None`), without waiting for the disk.
+    pub fn put_table(
+        &self,
+        table: Table,
+        records: impl IntoIterator<Item = (Vec<u8>, Option<Vec<u8>>)>,
+    ) -> Result<(), StoreError> {
+        let family = self.family(table.family())?;
+        let mut batch = WriteBatch::default();
+        for (key, value) in records {
+            match value {
+                Some(value) => batch.put_cf(family, key, value),
+                None => batch.delete_cf(family, key),
+            }
+        }
+        self.db
+            .write(batch)
+            .map_err(|error| StoreError::Write { path: self.path.as_ref().into(), what: error.to_string() })
+    }
+
+    /// Where a peer was last reached; replaced at each connection that we opened.
+    pub fn put_peer(&self, node_id: &secp256k1::PublicKey, address: &str) -> Result<(), StoreError> {
+        self.put(PEER, &node_id.serialize(), address.as_bytes())
+    }
+
+    pub fn peers(&self) -> Result<Vec<(secp256k1::PublicKey, String)>, StoreError> {
+        self.records(PEER, &[])?
+            .into_iter()
+            .map(|(key, value)| {
+                let node_id = secp256k1::PublicKey::from_slice(&key).map_err(|_| self.damaged("a peer's id"))?;
+                let address = String::from_utf8(value).map_err(|_| self.damaged("a peer's address"))?;
+                Ok((node_id, address))
+            })
+            .collect()
+    }
+
+    pub(super) fn put_history(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        self.put(HISTORY, key, value)
+    }
+
+    pub(super) fn history_entry(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get(HISTORY, key)
+    }
+
+    /// The values whose keys begin with `prefix`.
+    pub(super) fn history(&self, prefix: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
+        Ok(self.records(HISTORY, prefix)?.into_iter().map(|(_, value)| value).collect())
+    }
+
+    pub(super) fn remove_history(&self, key: &[u8]) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        batch.delete_cf(self.family(HISTORY)?, key);
+        self.write(batch)
+    }
+
+    fn records(&self, family: &str, prefix: &[u8]) -> Result<Vec<Row>, StoreError> {
+        let mut list = Vec::new();
+        for entry in self.db.iterator_cf(self.family(family)?, IteratorMode::From(prefix, Direction::Forward)) {
+            let (key, value) = entry.map_err(|error| self.damaged(error.as_ref()))?;
+            if !key.starts_with(prefix) {
+                break;
+            }
+            list.push((key.into_vec(), value.into_vec()));
+        }
+        Ok(list)
+    }
+
+    fn get(&self, family: &str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.db.get_cf(self.family(family)?, key).map_err(|error| self.damaged(error.as_ref()))
+    }
+
+    fn put(&self, family: &str, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.family(family)?, key, value);
+        self.write(batch)
+    }
+
+    fn write(&self, batch: WriteBatch) -> Result<(), StoreError> {
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        self.db
+            .write_opt(batch, &options)
+            .map_err(|error| StoreError::Write { path: self.path.as_ref().into(), what: error.to_string() })
+    }
+
+    fn family(&self, name: &str) -> Result<&ColumnFamily, StoreError> {
+        self.db.cf_handle(name).ok_or_else(|| self.damaged("a table is missing"))
+    }
+
+    /// The error for content that makes no sense.
+    pub fn damaged(&self, what: &str) -> StoreError {
+        StoreError::Damaged { path: self.path.as_ref().into(), what: what.to_owned() }
+    }
+}
+
+fn open_error(path: &Path, error: &rocksdb::Error) -> StoreError {
+    let text = error.to_string();
+    let says = |words: &str| error.kind() == ErrorKind::IOError && text.contains(words);
+    // RocksDB tells these apart in words only.
+    if says("While lock file") || says("lock hold by") {
+        StoreError::InUse { path: path.into() }
+    } else if says("No space left") || says("File too large") || says("Read-only file system") {
+        StoreError::Write { path: path.into(), what: text }
+    } else {
+        StoreError::Damaged { path: path.into(), what: text }
+    }
+}
+
+impl Persist for Store {
+    type Error = StoreError;
+
+    fn commit(&mut self, writes: Vec<Write>) -> Result<(), StoreError> {
+        let core = self.family(CORE)?;
+        let mut batch = WriteBatch::default();
+        for write in writes {
+            match write {
+                Write::Put { key, value } => batch.put_cf(core, key.encode(), value),
+                Write::Delete { key } => batch.delete_cf(core, key.encode()),
+            }
+        }
+        self.write(batch)
+    }
+}
+
+/// The wallet's log lies in the same database, under a counter.
+impl ChangeLog for Store {
+    fn load(&self) -> Result<Vec<Vec<u8>>, WalletError> {
+        let records = self.records(WALLET, &[]).map_err(wallet_error)?;
+        let next = match records.last() {
+            None => 0,
+            Some((key, _)) => {
+                let last: [u8; 8] =
+                    key.as_slice().try_into().map_err(|_| WalletError::Damaged("an entry has a strange key".into()))?;
+                u64::from_be_bytes(last).saturating_add(1)
+            }
+        };
+        self.next_wallet_entry.store(next, Ordering::SeqCst);
+        Ok(records.into_iter().map(|(_, value)| value).collect())
+    }
+
+    fn append(&self, change: &[u8]) -> Result<(), WalletError> {
+        let key = self.next_wallet_entry.fetch_add(1, Ordering::SeqCst).to_be_bytes();
+        self.put(WALLET, &key, change).map_err(wallet_error)
+    }
+
+    fn replace(&self, whole: &[u8]) -> Result<(), WalletError> {
+        let replace = || {
+            let family = self.family(WALLET)?;
+            let mut batch = WriteBatch::default();
+            for (key, _) in self.records(WALLET, &[])? {
+                batch.delete_cf(family, key);
+            }
+            let key = self.next_wallet_entry.fetch_add(1, Ordering::SeqCst).to_be_bytes();
+            batch.put_cf(family, key, whole);
+            self.write(batch)
+        };
+        replace().map_err(wallet_error)
+    }
+}
+
+fn wallet_error(error: StoreError) -> WalletError {
+    WalletError::Store(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn second_process_is_refused_with_the_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = Store::open(folder.path()).unwrap();
+        assert!(matches!(Store::open(folder.path()), Err(StoreError::InUse { .. })));
+    }
+
+    #[test]
+    fn newer_format_and_other_node_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = |byte| secp256k1::SecretKey::from_slice(&[byte; 32]).unwrap().public_key(secp256k1::SECP256K1);
+        let store = Store::open(folder.path()).unwrap();
+        store.claim_for(&key(1)).unwrap();
+        store.claim_for(&key(1)).unwrap();
+        assert!(matches!(store.claim_for(&key(2)), Err(StoreError::OtherNode { .. })));
+        store.put(META, META_FORMAT, &9_u32.to_be_bytes()).unwrap();
+        drop(store);
+        assert!(matches!(Store::open(folder.path()), Err(StoreError::Newer { found: 9, .. })));
+    }
+
+    #[test]
+    fn wallet_log_keeps_its_order_over_restarts_and_compaction() {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..3_u8 {
+            let store = Store::open(folder.path()).unwrap();
+            let log: &dyn ChangeLog = &store;
+            let before: Vec<Vec<u8>> = (0..round * 2).map(|entry| vec![entry]).collect();
+            assert_eq!(log.load().unwrap(), before);
+            log.append(&[round * 2]).unwrap();
+            log.append(&[round * 2 + 1]).unwrap();
+        }
+        let store = Store::open(folder.path()).unwrap();
+        store.load().unwrap();
+        store.replace(b"whole").unwrap();
+        store.append(b"more").unwrap();
+        assert_eq!(store.load().unwrap(), [b"whole".to_vec(), b"more".to_vec()]);
+    }
+}

@@ -1,0 +1,115 @@
+//! Every key of the node from the one seed.
+//!
+//! ```text
+//!   root ─┬─ m/84'/coin'/0'        on-chain account (BIP 84), addresses below it
+//!         └─ m/1017'/coin'/ ─┬─ 6'/0/0   node identity (BOLT 7's node_id, BOLT 8's static key)
+//!                            ├─ 7'/0/0   root of the channels' secrets
+//!                            └─ 8'/0/0   root of payment secrets and preimages of our invoices
+//! ```
+
+use bitcoin::{
+    NetworkKind,
+    bip32::{ChildNumber, Xpriv},
+    hashes::{Hash as _, HashEngine as _, Hmac, HmacEngine, sha256},
+    secp256k1::{PublicKey, SECP256K1, SecretKey},
+};
+
+use super::seed::Seed;
+
+const LIGHTNING_PURPOSE: u32 = 1017;
+const NODE_FAMILY: u32 = 6;
+const CHANNEL_FAMILY: u32 = 7;
+const INVOICE_FAMILY: u32 = 8;
+
+/// The node's keys; they live in memory while the wallet is unlocked.
+#[derive(Clone)]
+pub struct NodeKeys {
+    root: Xpriv,
+    node: SecretKey,
+    channels: SecretKey,
+    invoices: SecretKey,
+}
+
+impl NodeKeys {
+    pub fn new(seed: &Seed, network: NetworkKind) -> Self {
+        let root = seed.root_key(network);
+        let coin = match network {
+            NetworkKind::Main => 0,
+            NetworkKind::Test => 1,
+        };
+        let family =
+            |family| derive(&root, &[hard(LIGHTNING_PURPOSE), hard(coin), hard(family), soft(0), soft(0)]).private_key;
+        Self { root, node: family(NODE_FAMILY), channels: family(CHANNEL_FAMILY), invoices: family(INVOICE_FAMILY) }
+    }
+
+    /// The node's identity key.
+    pub fn node_secret(&self) -> SecretKey {
+        self.node
+    }
+
+    pub fn node_id(&self) -> PublicKey {
+        self.node.public_key(SECP256K1)
+    }
+
+    /// The BIP 32 root, from which the on-chain wallet derives its BIP 84 account.
+    pub fn root(&self) -> Xpriv {
+        self.root
+    }
+
+    /// The secret from which all keys of a channel follow. `keys_id` is random and kept with the channel, so that no two
+    /// channels ever share a per-commitment secret.
+    pub fn channel_seed(&self, keys_id: &[u8; 32]) -> [u8; 32] {
+        keyed(&self.channels, b"channel", keys_id)
+    }
+
+    /// The preimage of our invoice number `index`.
+    pub fn invoice_preimage(&self, index: u64) -> [u8; 32] {
+        keyed(&self.invoices, b"preimage", &index.to_be_bytes())
+    }
+
+    /// The payment secret of our invoice number `index`.
+    pub fn invoice_secret(&self, index: u64) -> [u8; 32] {
+        keyed(&self.invoices, b"payment_secret", &index.to_be_bytes())
+    }
+}
+
+fn hard(index: u32) -> ChildNumber {
+    ChildNumber::Hardened { index }
+}
+
+fn soft(index: u32) -> ChildNumber {
+    ChildNumber::Normal { index }
+}
+
+fn derive(root: &Xpriv, path: &[ChildNumber]) -> Xpriv {
+    root.derive_priv(SECP256K1, &path).unwrap_or_else(|_| unreachable!("private derivation does not fail"))
+}
+
+fn keyed(key: &SecretKey, purpose: &[u8], data: &[u8]) -> [u8; 32] {
+    let mut engine = HmacEngine::<sha256::Hash>::new(&key.secret_bytes());
+    engine.input(purpose);
+    engine.input(&[0]);
+    engine.input(data);
+    Hmac::from_engine(engine).to_byte_array()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_purpose_and_index_has_its_own_secret() {
+        let keys = NodeKeys::new(&Seed::from_entropy([1; 32], ""), NetworkKind::Test);
+        let secrets = [
+            keys.channel_seed(&[0; 32]),
+            keys.channel_seed(&[1; 32]),
+            keys.invoice_preimage(0),
+            keys.invoice_preimage(1),
+            keys.invoice_secret(0),
+            keys.node_secret().secret_bytes(),
+        ];
+        for (i, a) in secrets.iter().enumerate() {
+            assert!(secrets[i + 1..].iter().all(|b| a != b));
+        }
+    }
+}

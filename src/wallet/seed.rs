@@ -1,0 +1,278 @@
+//! The one secret of a node: 24 BIP 39 words, and the file that keeps them.
+//!
+//! ```text
+//!   24 words ⇄ 32 bytes of entropy ──(argon2id of the password → ChaCha20-Poly1305)── wallet.seed
+//! ```
+//!
+//! The file is written once, whole, and never overwritten. A wrong password changes nothing.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use argon2::Argon2;
+use bip39::{Language, Mnemonic};
+use bitcoin::{NetworkKind, bip32::Xpriv};
+use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, aead::Aead as _};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+/// The smallest password that is accepted, in characters; LND's clients know the same bound.
+pub const MIN_PASSWORD: usize = 8;
+
+const VERSION: u32 = 1;
+const ENTROPY: usize = 32;
+
+#[derive(Debug, thiserror::Error)]
+pub enum SeedError {
+    #[error("the seed has 24 words, but {got} were given")]
+    WordCount { got: usize },
+    #[error("these are not 24 words of a BIP 39 seed: {0}. Check the spelling and the order")]
+    BadWords(bip39::Error),
+    #[error("the password needs at least {MIN_PASSWORD} characters")]
+    PasswordTooShort,
+    #[error("wrong password; nothing was changed, try again")]
+    WrongPassword,
+    #[error("this wallet is locked with a password: give one with --wallet-password-file or run `leyden unlock`")]
+    PasswordNeeded,
+    #[error("a wallet exists already at {0}; it is never overwritten")]
+    Exists(PathBuf),
+    #[error(
+        "{path} was written by a newer version (format {found}, this program knows {VERSION}); use a newer leydend"
+    )]
+    Newer { path: PathBuf, found: u32 },
+    #[error("{path} is damaged ({what}); restore the wallet from its 24 words with `leyden create`")]
+    Damaged { path: PathBuf, what: &'static str },
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+}
+
+/// The entropy behind the 24 words and the optional BIP 39 passphrase.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Seed {
+    entropy: Zeroizing<[u8; ENTROPY]>,
+    passphrase: Zeroizing<String>,
+}
+
+impl Seed {
+    pub fn from_entropy(entropy: [u8; ENTROPY], passphrase: &str) -> Self {
+        Self { entropy: Zeroizing::new(entropy), passphrase: Zeroizing::new(passphrase.to_owned()) }
+    }
+
+    /// Fresh entropy from the operating system.
+    pub fn generate(passphrase: &str) -> Self {
+        Self::from_entropy(rand::random(), passphrase)
+    }
+
+    pub fn from_words(words: &[String], passphrase: &str) -> Result<Self, SeedError> {
+        let words: Vec<&str> = words.iter().flat_map(|word| word.split_whitespace()).collect();
+        if words.len() != 24 {
+            return Err(SeedError::WordCount { got: words.len() });
+        }
+        let text = Zeroizing::new(words.join(" ").to_lowercase());
+        let mnemonic = Mnemonic::parse_in(Language::English, text.as_str()).map_err(SeedError::BadWords)?;
+        let (entropy, _) = mnemonic.to_entropy_array();
+        let entropy = entropy[..ENTROPY].try_into().map_err(|_| SeedError::WordCount { got: words.len() })?;
+        Ok(Self::from_entropy(entropy, passphrase))
+    }
+
+    pub fn words(&self) -> Vec<String> {
+        self.mnemonic().words().map(str::to_owned).collect()
+    }
+
+    /// The BIP 32 root key of the words and the passphrase.
+    pub fn root_key(&self, network: NetworkKind) -> Xpriv {
+        let seed = Zeroizing::new(self.mnemonic().to_seed(self.passphrase.as_str()));
+        // BIP 32 rejects a seed only with a probability below 2^-127.
+        Xpriv::new_master(network, seed.as_slice()).unwrap_or_else(|_| unreachable!("a 64-byte seed has a root key"))
+    }
+
+    fn mnemonic(&self) -> Mnemonic {
+        Mnemonic::from_entropy(self.entropy.as_slice())
+            .unwrap_or_else(|_| unreachable!("32 bytes are 24 words by definition"))
+    }
+}
+
+/// `wallet.seed`: what is in it says how it was made, so that parameters can grow later.
+#[derive(Serialize, Deserialize)]
+struct SeedFile {
+    version: u32,
+    /// `None`: the wallet was made without a password.
+    lock: Option<Lock>,
+    /// Hex of entropy and passphrase, sealed if there is a lock.
+    secret: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Lock {
+    memory_kib: u32,
+    passes: u32,
+    salt: String,
+}
+
+/// Whether a wallet was made in this place.
+pub fn exists(path: &Path) -> bool {
+    path.exists()
+}
+
+/// Whether the wallet at `path` needs a password.
+pub fn is_locked(path: &Path) -> Result<bool, SeedError> {
+    Ok(read(path)?.lock.is_some())
+}
+
+/// Writes the seed; `password` of `None` leaves it readable to everybody who can read the file.
+pub fn save(path: &Path, seed: &Seed, password: Option<&str>) -> Result<(), SeedError> {
+    if password.is_some_and(|password| password.chars().count() < MIN_PASSWORD) {
+        return Err(SeedError::PasswordTooShort);
+    }
+    if exists(path) {
+        return Err(SeedError::Exists(path.to_owned()));
+    }
+    let mut secret = Zeroizing::new(seed.entropy.to_vec());
+    secret.extend_from_slice(seed.passphrase.as_bytes());
+    let file = match password {
+        None => SeedFile { version: VERSION, lock: None, secret: hex::encode(secret.as_slice()) },
+        Some(password) => {
+            let salt: [u8; 16] = rand::random();
+            let lock = Lock { memory_kib: 64 * 1024, passes: 3, salt: hex::encode(salt) };
+            let cipher = cipher(path, password, &lock)?;
+            // The key is used once: its salt is fresh, so a constant nonce is safe.
+            let sealed = cipher
+                .encrypt(&[0; 12].into(), secret.as_slice())
+                .map_err(|_| SeedError::Damaged { path: path.to_owned(), what: "it cannot be sealed" })?;
+            SeedFile { version: VERSION, lock: Some(lock), secret: hex::encode(sealed) }
+        }
+    };
+    let text = serde_json::to_vec_pretty(&file)
+        .map_err(|_| SeedError::Damaged { path: path.to_owned(), what: "it cannot be encoded" })?;
+    write_new(path, &text).map_err(|source| SeedError::Io { path: path.to_owned(), source })
+}
+
+/// Reads the seed back.
+pub fn load(path: &Path, password: Option<&str>) -> Result<Seed, SeedError> {
+    let damaged = |what| SeedError::Damaged { path: path.to_owned(), what };
+    let file = read(path)?;
+    let secret = hex::decode(&file.secret).map_err(|_| damaged("the secret is not hex"))?;
+    let secret = Zeroizing::new(match (&file.lock, password) {
+        (None, _) => secret,
+        (Some(_), None) => return Err(SeedError::PasswordNeeded),
+        (Some(lock), Some(password)) => cipher(path, password, lock)?
+            .decrypt(&[0; 12].into(), secret.as_slice())
+            .map_err(|_| SeedError::WrongPassword)?,
+    });
+    let (entropy, passphrase) = secret.split_first_chunk().ok_or_else(|| damaged("the secret is too short"))?;
+    let passphrase = std::str::from_utf8(passphrase).map_err(|_| damaged("the passphrase is not text"))?;
+    Ok(Seed::from_entropy(*entropy, passphrase))
+}
+
+fn read(path: &Path) -> Result<SeedFile, SeedError> {
+    let text = fs::read(path).map_err(|source| SeedError::Io { path: path.to_owned(), source })?;
+    let file: SeedFile = serde_json::from_slice(&text)
+        .map_err(|_| SeedError::Damaged { path: path.to_owned(), what: "it is not a wallet file" })?;
+    if file.version > VERSION {
+        return Err(SeedError::Newer { path: path.to_owned(), found: file.version });
+    }
+    Ok(file)
+}
+
+fn cipher(path: &Path, password: &str, lock: &Lock) -> Result<ChaCha20Poly1305, SeedError> {
+    let damaged = |what| SeedError::Damaged { path: path.to_owned(), what };
+    let salt = hex::decode(&lock.salt).map_err(|_| damaged("the salt is not hex"))?;
+    let params = argon2::Params::new(lock.memory_kib, lock.passes, 1, Some(32))
+        .map_err(|_| damaged("the lock's parameters are out of range"))?;
+    let mut key = Zeroizing::new([0; 32]);
+    Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params)
+        .hash_password_into(password.as_bytes(), &salt, key.as_mut_slice())
+        .map_err(|_| damaged("the salt is too short"))?;
+    Ok(ChaCha20Poly1305::new((&*key).into()))
+}
+
+/// Creates `path` with `content`, readable by its owner alone, durable once this returns; a crash leaves either
+/// the whole file or none.
+pub fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    fs::create_dir_all(folder)?;
+    let temporary = path.with_extension("new");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seed() -> Seed {
+        Seed::from_entropy([7; 32], "extra words")
+    }
+
+    #[test]
+    fn words_restore_the_same_seed() {
+        let restored = Seed::from_words(&seed().words(), "extra words").unwrap();
+        assert!(restored == seed());
+        assert_eq!(restored.root_key(NetworkKind::Test), seed().root_key(NetworkKind::Test));
+    }
+
+    #[test]
+    fn a_passphrase_gives_other_keys() {
+        let other = Seed::from_entropy([7; 32], "");
+        assert_ne!(other.root_key(NetworkKind::Test), seed().root_key(NetworkKind::Test));
+    }
+
+    #[test]
+    fn a_mistyped_word_is_refused() {
+        let mut words = seed().words();
+        words[3] = "leyden".into();
+        assert!(matches!(Seed::from_words(&words, ""), Err(SeedError::BadWords(_))));
+        assert!(matches!(Seed::from_words(&words[..23], ""), Err(SeedError::WordCount { got: 23 })));
+    }
+
+    #[test]
+    fn wrong_password_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wallet.seed");
+        save(&path, &seed(), Some("correct horse")).unwrap();
+        assert!(is_locked(&path).unwrap());
+        assert!(matches!(load(&path, Some("battery staple")), Err(SeedError::WrongPassword)));
+        assert!(matches!(load(&path, None), Err(SeedError::PasswordNeeded)));
+        assert!(load(&path, Some("correct horse")).unwrap() == seed());
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(!text.contains(&hex::encode([7; 32])), "the seed is not readable in the file");
+    }
+
+    #[test]
+    fn a_wallet_is_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wallet.seed");
+        save(&path, &seed(), None).unwrap();
+        let other = Seed::from_entropy([9; 32], "");
+        assert!(matches!(save(&path, &other, None), Err(SeedError::Exists(_))));
+        assert!(load(&path, None).unwrap() == seed());
+    }
+
+    #[test]
+    fn a_newer_or_damaged_file_is_named_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wallet.seed");
+        fs::write(&path, r#"{"version":9,"lock":null,"secret":""}"#).unwrap();
+        assert!(matches!(load(&path, None), Err(SeedError::Newer { found: 9, .. })));
+        fs::write(&path, "not json").unwrap();
+        assert!(matches!(load(&path, None), Err(SeedError::Damaged { .. })));
+    }
+
+    #[test]
+    fn short_passwords_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wallet.seed");
+        assert!(matches!(save(&path, &seed(), Some("1234567")), Err(SeedError::PasswordTooShort)));
+        assert!(!exists(&path));
+    }
+}

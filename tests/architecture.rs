@@ -1,0 +1,103 @@
+//! Who may depend on whom, held by `cargo metadata`: an edge that the picture in the README forbids fails here.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+
+/// Every crate of the workspace with the crates of the workspace that it may use.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("leyden-consensus", &[]),
+    ("leyden-proto", &[]),
+    ("leyden-mining", &["leyden-consensus"]),
+    ("leyden-net", &["leyden-consensus"]),
+    ("leyden-node", &["leyden-consensus", "leyden-mining", "leyden-net"]),
+    ("leyden-channels", &["leyden-consensus"]),
+    ("leyden-watchtower", &["leyden-consensus", "leyden-channels"]),
+    (
+        "leyden",
+        &[
+            "leyden-channels",
+            "leyden-consensus",
+            "leyden-mining",
+            "leyden-net",
+            "leyden-node",
+            "leyden-proto",
+            "leyden-watchtower",
+        ],
+    ),
+];
+
+/// Crates that know no clock, randomness, socket, database, async or thread.
+const PURE: &[&str] = &["leyden-consensus", "leyden-net", "leyden-channels", "leyden-watchtower"];
+
+/// What a pure crate must not depend on, outside its tests.
+const IMPURE: &[&str] = &["tokio", "tonic", "rocksdb", "rand", "rayon", "axum", "hyper", "tracing", "getrandom"];
+
+/// What a pure crate's sources must not name, outside their tests.
+const IMPURE_NAMES: &[&str] =
+    &["std::fs", "std::thread", "Instant::now", "SystemTime", "std::env", "std::process", "TcpStream", "UdpSocket"];
+
+#[test]
+fn crates_depend_only_in_the_allowed_direction() {
+    let metadata = MetadataCommand::new().no_deps().exec().expect("cargo metadata runs");
+    let members: BTreeSet<String> = metadata.workspace_packages().iter().map(|p| p.name.to_string()).collect();
+    for package in metadata.workspace_packages() {
+        let (_, may_use) = ALLOWED
+            .iter()
+            .find(|(name, _)| *name == package.name.as_str())
+            .unwrap_or_else(|| panic!("{} is not in the picture: add it to ALLOWED on purpose", package.name));
+        for dependency in &package.dependencies {
+            if dependency.kind != DependencyKind::Development && members.contains(&dependency.name) {
+                let name = dependency.name.as_str();
+                assert!(may_use.contains(&name), "{} must not depend on {name}", package.name);
+            }
+        }
+    }
+    assert_eq!(members.len(), ALLOWED.len(), "a crate of the picture is missing from the workspace");
+}
+
+#[test]
+fn pure_crates_depend_on_nothing_that_does_io() {
+    let metadata = MetadataCommand::new().no_deps().exec().expect("cargo metadata runs");
+    for package in metadata.workspace_packages() {
+        if !PURE.contains(&package.name.as_str()) {
+            continue;
+        }
+        for dependency in package.dependencies.iter().filter(|d| d.kind != DependencyKind::Development) {
+            let name = dependency.name.as_str();
+            assert!(!IMPURE.contains(&name), "{} is pure and must not depend on {name}", package.name);
+        }
+    }
+}
+
+#[test]
+fn pure_crates_name_no_clock_thread_file_or_socket() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = 0;
+    for folder in ["chain/consensus/src", "chain/net/src", "channels/src", "watchtower/src"] {
+        for_each_source(&root.join(folder), &mut |path, text| {
+            files += 1;
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+                for name in IMPURE_NAMES {
+                    assert!(!line.contains(name), "{} uses {name}: hand it in as an argument", path.display());
+                }
+            }
+        });
+    }
+    assert!(files > 20, "the pure crates' sources were read, but only {files} files");
+}
+
+fn for_each_source(folder: &Path, check: &mut impl FnMut(&Path, &str)) {
+    for entry in fs::read_dir(folder).expect("the crate's folder is readable") {
+        let path = entry.expect("a folder entry").path();
+        if path.file_stem().is_some_and(|stem| stem == "tests") {
+            continue; // Tests may read vectors and clocks.
+        }
+        if path.is_dir() {
+            for_each_source(&path, check);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            check(&path, &fs::read_to_string(&path).expect("a source file"));
+        }
+    }
+}

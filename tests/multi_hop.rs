@@ -1,0 +1,222 @@
+//! Payments over nodes between: Alice – Bob – Carol – Dave in public, Erin behind Dave over a channel that nobody knows.
+
+use std::{path::Path, time::Duration};
+
+use leyden::{
+    cluster::{ClusterError, DaemonProcess, wait_until},
+    demo::NOBODY,
+};
+use leyden_proto::{
+    lnrpc::{
+        Invoice, ListInvoiceRequest, ListPaymentsRequest, OpenChannelRequest, Payment, PaymentFailureReason,
+        invoice::InvoiceState, payment::PaymentStatus,
+    },
+    routerrpc::SendPaymentRequest,
+};
+use tokio::{task::JoinSet, time::sleep};
+
+const CAPACITY: i64 = 10_000_000;
+
+/// What forwarding costs: a base, and a share of what is handed on.
+const BOB_BASE: i64 = 1_000;
+const BOB_PPM: i64 = 1_000;
+const CAROL_BASE: i64 = 2_000;
+
+fn bobs_fee(forwarded_msat: i64) -> i64 {
+    BOB_BASE + forwarded_msat * BOB_PPM / 1_000_000
+}
+
+async fn start(folder: &Path, name: &str, chain: Option<&str>, flags: &[&str]) -> DaemonProcess {
+    let mut all = flags.to_vec();
+    all.extend(chain.iter().flat_map(|chain| ["--chain-connect", chain]));
+    let mut node = DaemonProcess::new(folder, name, &all).expect("the program is there");
+    node.start().await.expect("it starts");
+    node
+}
+
+async fn mine(nodes: &[&DaemonProcess], blocks: u32) {
+    nodes[0].mine(blocks, Some(NOBODY)).await.unwrap();
+    let height = nodes[0].height().await.unwrap();
+    for node in nodes {
+        node.wait_for_height(height).await.unwrap();
+    }
+}
+
+async fn open(from: &DaemonProcess, to: &DaemonProcess, private: bool) {
+    from.connect(to).await.unwrap();
+    let request = OpenChannelRequest {
+        node_pubkey: hex::decode(to.node_id().await.unwrap()).unwrap(),
+        local_funding_amount: CAPACITY,
+        push_sat: CAPACITY / 2,
+        sat_per_vbyte: 2,
+        private,
+        ..OpenChannelRequest::default()
+    };
+    let mut updates = from.client().unwrap().lightning().open_channel(request).await.unwrap().into_inner();
+    updates.message().await.unwrap().expect("the funding transaction");
+}
+
+async fn invoice(node: &DaemonProcess, value: i64, private: bool) -> String {
+    let request = Invoice { value, private, ..Invoice::default() };
+    node.client().unwrap().lightning().add_invoice(request).await.unwrap().into_inner().payment_request
+}
+
+async fn try_pay(node: &DaemonProcess, request: SendPaymentRequest) -> Payment {
+    let request = SendPaymentRequest { timeout_seconds: 60, no_inflight_updates: true, ..request };
+    let mut updates = node.client().unwrap().router().send_payment_v2(request).await.unwrap().into_inner();
+    let mut last = None;
+    while let Ok(Some(payment)) = updates.message().await {
+        last = Some(payment);
+    }
+    last.expect("the end of a payment")
+}
+
+/// Pays, again and again while the network is not known yet.
+async fn pay(from: &DaemonProcess, to: &DaemonProcess, sat: i64, private: bool) -> Payment {
+    let mut reasons = Vec::new();
+    for _ in 0..120 {
+        let payment_request = invoice(to, sat, private).await;
+        let request = SendPaymentRequest { payment_request, fee_limit_sat: 100_000, ..SendPaymentRequest::default() };
+        let payment = try_pay(from, request).await;
+        if payment.status() == PaymentStatus::Succeeded {
+            return payment;
+        }
+        reasons.push(payment.failure_reason());
+        sleep(Duration::from_millis(500)).await;
+    }
+    panic!("{} never paid {}: {reasons:?}. Its log:\n{}", from.name(), to.name(), from.log());
+}
+
+/// What a node has in its channels, once nothing is under way.
+async fn balance(node: &DaemonProcess) -> i64 {
+    wait_until(&format!("the updates of {} to end", node.name()), || async {
+        Ok(node.channels().await?.iter().all(|channel| channel.pending_htlcs.is_empty() && channel.active))
+    })
+    .await
+    .unwrap();
+    node.channels().await.unwrap().iter().map(|channel| channel.local_balance).sum()
+}
+
+async fn count(node: &DaemonProcess, status: PaymentStatus) -> Result<usize, ClusterError> {
+    let request = ListPaymentsRequest { include_incomplete: true, ..ListPaymentsRequest::default() };
+    let list = node.client()?.lightning().list_payments(request).await.map_err(|error| node.call_error(error))?;
+    Ok(list.into_inner().payments.iter().filter(|payment| payment.status() == status).count())
+}
+
+async fn settled(node: &DaemonProcess) -> usize {
+    let request = ListInvoiceRequest { num_max_invoices: 10_000, ..ListInvoiceRequest::default() };
+    let list = node.client().unwrap().lightning().list_invoices(request).await.unwrap().into_inner().invoices;
+    list.iter().filter(|invoice| invoice.state() == InvoiceState::Settled).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn payments_find_their_way_and_survive_a_hop_that_is_killed() {
+    // The daemon's program is built beside this test.
+    let _ = env!("CARGO_BIN_EXE_leydend");
+    let folder = tempfile::tempdir().unwrap();
+    let alice = start(folder.path(), "alice", None, &[]).await;
+    let chain = alice.chain_address().unwrap();
+    let bob_terms = ["--base-fee-msat", "1000", "--fee-rate-ppm", "1000", "--time-lock-delta", "40"];
+    let mut bob = start(folder.path(), "bob", Some(&chain), &bob_terms).await;
+    let carol_terms = ["--base-fee-msat", "2000", "--fee-rate-ppm", "0", "--time-lock-delta", "40"];
+    let carol = start(folder.path(), "carol", Some(&chain), &carol_terms).await;
+    let dave = start(folder.path(), "dave", Some(&chain), &["--base-fee-msat", "0", "--fee-rate-ppm", "0"]).await;
+    let erin = start(folder.path(), "erin", Some(&chain), &[]).await;
+
+    for node in [&alice, &bob, &carol, &dave] {
+        let address = node.new_address().await.unwrap();
+        alice.mine(1, Some(&address)).await.unwrap();
+    }
+    mine(&[&alice, &bob, &carol, &dave, &erin], 100).await;
+    open(&alice, &bob, false).await;
+    open(&bob, &carol, false).await;
+    open(&carol, &dave, false).await;
+    open(&dave, &erin, true).await;
+    // A transaction needs a moment to the node that mines.
+    sleep(Duration::from_secs(2)).await;
+    mine(&[&alice, &bob, &carol, &dave, &erin], 6).await;
+    for (node, channels) in [(&alice, 1), (&bob, 2), (&carol, 2), (&dave, 2), (&erin, 1)] {
+        node.wait_for_active_channels(channels).await.unwrap();
+    }
+
+    // Three hops, with fees as configured.
+    let (alice_had, dave_had) = (balance(&alice).await, balance(&dave).await);
+    let payment = pay(&alice, &dave, 1_000_000, false).await;
+    let fee = CAROL_BASE + bobs_fee(1_000_000_000 + CAROL_BASE);
+    assert_eq!(payment.fee_msat, fee);
+    assert_eq!(balance(&dave).await, dave_had + 1_000_000);
+    // Shares of a satoshi are rounded down.
+    let spent = alice_had - balance(&alice).await;
+    assert_eq!(spent, (1_000_000_000 + fee + 999) / 1000);
+
+    // And back: Carol forwards first, then Bob.
+    let alice_had = balance(&alice).await;
+    let payment = pay(&dave, &alice, 500_000, false).await;
+    assert_eq!(payment.fee_msat, bobs_fee(500_000_000) + CAROL_BASE);
+    assert_eq!(balance(&alice).await, alice_had + 500_000);
+
+    // A channel that only the invoice knows.
+    let erin_had = balance(&erin).await;
+    let payment = pay(&alice, &erin, 10_000, true).await;
+    assert_eq!(payment.fee_msat, CAROL_BASE + bobs_fee(10_000_000 + CAROL_BASE));
+    assert_eq!(balance(&erin).await, erin_had + 10_000);
+
+    // A recipient that knows nothing of the payment.
+    let request = SendPaymentRequest {
+        dest: hex::decode(dave.node_id().await.unwrap()).unwrap(),
+        amt: 1_000,
+        payment_hash: vec![7; 32],
+        payment_addr: vec![8; 32],
+        final_cltv_delta: 40,
+        fee_limit_sat: 1_000,
+        ..SendPaymentRequest::default()
+    };
+    let failed = try_pay(&alice, request).await;
+    assert_eq!(failed.status(), PaymentStatus::Failed);
+    assert_eq!(failed.failure_reason(), PaymentFailureReason::FailureReasonIncorrectPaymentDetails);
+
+    // Bob dies while payments are passing through him.
+    let (alice_had, dave_had) = (balance(&alice).await, balance(&dave).await);
+    let (succeeded, paid) = (count(&alice, PaymentStatus::Succeeded).await.unwrap(), settled(&dave).await);
+    let mut calls = JoinSet::new();
+    for _ in 0..60 {
+        let payment_request = invoice(&dave, 1_000, false).await;
+        let mut router = alice.client().unwrap().router();
+        calls.spawn(async move {
+            let request = SendPaymentRequest {
+                payment_request,
+                timeout_seconds: 60,
+                fee_limit_sat: 1_000,
+                ..SendPaymentRequest::default()
+            };
+            let Ok(updates) = router.send_payment_v2(request).await else { return };
+            let mut updates = updates.into_inner();
+            while let Ok(Some(_)) = updates.message().await {}
+        });
+    }
+    wait_until("the first payments of the burst", || async {
+        Ok(count(&alice, PaymentStatus::Succeeded).await? >= succeeded + 3)
+    })
+    .await
+    .unwrap();
+    bob.kill();
+    sleep(Duration::from_millis(300)).await;
+    bob.start().await.unwrap();
+    bob.wait_for_active_channels(2).await.unwrap();
+    wait_until("all payments to end", || async { Ok(count(&alice, PaymentStatus::InFlight).await? == 0) })
+        .await
+        .unwrap();
+    while calls.join_next().await.is_some() {}
+
+    let (dave_has, alice_has) = (balance(&dave).await, balance(&alice).await);
+    let succeeded = i64::try_from(count(&alice, PaymentStatus::Succeeded).await.unwrap() - succeeded).unwrap();
+    let failed = count(&alice, PaymentStatus::Failed).await.unwrap();
+    println!("{succeeded} payments of the burst succeeded; {failed} payments failed in all");
+    assert_eq!(settled(&dave).await - paid, usize::try_from(succeeded).unwrap(), "a proof is a payment");
+    assert_eq!(dave_has, dave_had + succeeded * 1_000);
+    let each = 1_000_000 + CAROL_BASE + bobs_fee(1_000_000 + CAROL_BASE);
+    let spent = alice_had - alice_has;
+    assert!((spent - succeeded * each / 1000).abs() <= 1, "spent {spent} for {succeeded} payments of {each} msat");
+    // The way is open again.
+    pay(&alice, &dave, 1_000, false).await;
+}
