@@ -15,7 +15,7 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount, ScriptBuf, Transaction, TxOut, WPubkeyHash};
 use leyden_channels::channel::{
     AcceptRequest, AddHtlc, AttemptId, Channel, ChannelType, Ctx, Effect, Event, Feerates, FundingDepth, IncomingHtlc,
-    OpenRequest, Origin, Outbox, Persist, Policy, Settlement, Write,
+    OpenRequest, OpenWishes, Origin, Outbox, Persist, Policy, Settlement, Write,
 };
 use leyden_channels::keys::{KeysSigner, Signer};
 use leyden_channels::types::*;
@@ -82,7 +82,7 @@ impl World {
             feerate: FeeratePerKw(1000),
             channel_type: ChannelType { commitment: kind, scid_alias: false },
             announce: false,
-            to_self_delay: None,
+            wishes: OpenWishes::default(),
             shutdown_script: script(1),
             commit_to_script: false,
             alias: ShortChannelId(1),

@@ -28,6 +28,7 @@ use tracing::error;
 use super::{
     outputs::{self, Found, News, Outputs},
     peer::Command,
+    rebroadcast::rebroadcast,
 };
 use crate::wallet::onchain::{OnchainWallet, WalletError};
 
@@ -48,7 +49,7 @@ pub struct ChainWatch {
     node: Node,
     watches: Arc<Mutex<HashMap<ChannelId, Watch>>>,
     outputs: Arc<Mutex<Outputs>>,
-    /// Held while outputs are looked at, so that nobody compares with an older view of the chain.
+    /// Held while the chain is looked at, so that nobody compares with an older view of the chain.
     looking: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -125,6 +126,10 @@ impl ChainWatch {
         let (_, from) = wallet.tip();
         let mut notices = self.node.subscribe(Some(from))?;
         let mut changed = Changed { everything: true, spent: HashMap::new() };
+        let mut all_handed_over = false;
+        if wallet.tip().0 >= self.node.tip().height {
+            all_handed_over = rebroadcast(&self.node, &wallet).await?;
+        }
         loop {
             let notice = match notices.next().await {
                 Ok(notice) => notice,
@@ -139,11 +144,17 @@ impl ChainWatch {
                     self.outputs().spent_by(&block.txdata, &mut changed.spent);
                     // While we are behind, the state of the chain is that of a later block already.
                     if height >= self.node.tip().height {
+                        if !all_handed_over {
+                            all_handed_over = rebroadcast(&self.node, &wallet).await?;
+                        }
                         self.tell_tip(std::mem::take(&mut changed)).await?;
                     }
                 }
                 // The block that replaces it follows, and takes its place in the wallet.
-                Notice::BlockDisconnected { .. } => changed.everything = true,
+                Notice::BlockDisconnected { .. } => {
+                    changed.everything = true;
+                    all_handed_over = false;
+                }
                 Notice::TransactionAccepted { transaction } => {
                     let now = self.node.clock().now();
                     wallet.transaction_seen(transaction.as_ref().clone(), now)?;
@@ -237,6 +248,8 @@ impl ChainWatch {
 
     /// Compares what the chain says of a channel's funding with what the channel was told, and tells the difference.
     async fn look(&self, channel: ChannelId) -> Result<(), NodeError> {
+        // Nobody else may tell a later view of the chain meanwhile.
+        let _turn = self.looking.lock().await;
         let Some((funding, wants_depth)) = self.lock().get(&channel).map(|watch| (watch.funding, watch.depth)) else {
             return Ok(());
         };

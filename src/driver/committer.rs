@@ -68,6 +68,25 @@ pub struct LinkId(pub u64);
 #[error("the daemon is stopping")]
 pub struct Stopped;
 
+/// Effects whose writes are on their way to the disk.
+#[derive(Debug)]
+#[must_use = "effects that nobody waits for do not happen"]
+pub enum Underway {
+    /// There was nothing to write.
+    Done(Vec<NodeEffect>),
+    Waiting(oneshot::Receiver<Vec<NodeEffect>>),
+}
+
+impl Underway {
+    /// The effects, in order, once everything is durable.
+    pub async fn effects(self) -> Result<Vec<NodeEffect>, Stopped> {
+        match self {
+            Self::Done(effects) => Ok(effects),
+            Self::Waiting(effects) => effects.await.map_err(|_| Stopped),
+        }
+    }
+}
+
 struct Job {
     batch: Vec<Outbox<NodeEffect>>,
     done: oneshot::Sender<Vec<NodeEffect>>,
@@ -93,25 +112,22 @@ impl Committer {
         Ok(Self { jobs, store })
     }
 
-    /// The effects of an outbox that has nothing to write: there is nothing to wait for. Else the outbox again.
-    pub fn release<E>(&self, outbox: Outbox<E>) -> Result<Vec<E>, Outbox<E>> {
-        if outbox.needs_commit() {
-            return Err(outbox);
+    /// Hands the batch over; it reaches the disk after everything that was handed over before, or along with it.
+    pub fn submit(&self, batch: Vec<Outbox<NodeEffect>>) -> Underway {
+        if !batch.iter().any(Outbox::needs_commit) {
+            // Nothing to write: the disk is not touched, so nothing of this can fail.
+            let effects = Outbox::commit_all(batch, &mut self.store.clone()).unwrap_or_default();
+            return Underway::Done(effects.into_iter().flatten().collect());
         }
-        let effects = Outbox::commit_all(vec![outbox], &mut self.store.clone());
-        Ok(effects.unwrap_or_default().into_iter().flatten().collect())
+        let (done, effects) = oneshot::channel();
+        // If the thread has ended, `effects` says so.
+        let _ = self.jobs.send(Job { batch, done });
+        Underway::Waiting(effects)
     }
 
     /// Makes the batch durable and gives its effects in order.
     pub async fn commit(&self, batch: Vec<Outbox<NodeEffect>>) -> Result<Vec<NodeEffect>, Stopped> {
-        if !batch.iter().any(Outbox::needs_commit) {
-            // Nothing to write: the disk is not touched, so there is nothing to wait for.
-            let effects = Outbox::commit_all(batch, &mut self.store.clone()).map_err(|_| Stopped)?;
-            return Ok(effects.into_iter().flatten().collect());
-        }
-        let (done, effects) = oneshot::channel();
-        self.jobs.send(Job { batch, done }).map_err(|_| Stopped)?;
-        effects.await.map_err(|_| Stopped)
+        self.submit(batch).effects().await
     }
 }
 

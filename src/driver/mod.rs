@@ -10,6 +10,7 @@ pub mod gossip;
 pub mod outputs;
 pub mod peer;
 pub mod peers;
+mod rebroadcast;
 pub mod routing;
 pub mod runtime;
 pub mod services;

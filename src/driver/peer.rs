@@ -19,13 +19,13 @@ use std::{
 use bitcoin::{FeeRate, OutPoint, ScriptBuf, Txid};
 use leyden_channels::{
     channel::{
-        AcceptRequest, AddHtlc, CannotAdd, Channel, CloseRequest, Effect, Event, HtlcFailure, IncomingHtlc, Notice,
-        OpenRequest, Origin, Outbox, Settlement, SpendKind, StateName,
+        self, AcceptRequest, AddHtlc, CannotAdd, Channel, CloseRequest, Effect, Event, HtlcFailure, IncomingHtlc, Key,
+        Notice, OpenRequest, Origin, Outbox, Settlement, SpendKind, StateName,
     },
     onchain,
-    payment::{incoming::InvoiceEffect, outgoing::PaymentEffect},
+    payment::incoming::InvoiceEffect,
     routing::LocalChannel,
-    switch::{HtlcRef, SwitchEffect, SwitchEvent},
+    switch::{ForwardPolicy, HtlcRef, SwitchEffect, SwitchEvent},
     types::{ChannelId, Height, HtlcId, PaymentPreimage, ShortChannelId, Side},
     wire::{ErrorMessage, Message, control::Ping},
 };
@@ -38,7 +38,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     chain,
-    committer::{LinkId, NodeEffect, Stopped},
+    committer::{LinkId, NodeEffect, Stopped, Underway},
     connection::{ConnectionError, Established, Incoming, Link},
     enforcement::{Enforcement, EnforcementState},
     events::ChannelNews,
@@ -64,9 +64,7 @@ pub enum Command {
     /// Hang up; answers once the channels know.
     HangUp(oneshot::Sender<()>),
     Open {
-        request: Box<OpenRequest>,
-        funding_feerate: FeeRate,
-        coins: Coins,
+        plan: Box<OpenPlan>,
         progress: mpsc::UnboundedSender<Opening>,
     },
     Close {
@@ -112,6 +110,18 @@ pub enum Command {
     Describe(oneshot::Sender<PeerState>),
 }
 
+/// A channel that we open, and what it is to be to us.
+pub struct OpenPlan {
+    pub request: OpenRequest,
+    pub funding_feerate: FeeRate,
+    /// What may fund it.
+    pub coins: Coins,
+    /// The terms under which it forwards.
+    pub forwarding: ForwardPolicy,
+    /// The user's own words; may be empty.
+    pub memo: String,
+}
+
 /// Progress of an opening, for the call that asked for it.
 #[derive(Clone, Debug)]
 pub enum Opening {
@@ -154,24 +164,21 @@ pub(super) struct Slot {
     dirty: bool,
     opening: Option<mpsc::UnboundedSender<Opening>>,
     closing: Vec<mpsc::UnboundedSender<Closing>>,
-    funds: Funds,
+    /// Until a channel that we open is established.
+    choices: Option<Choices>,
 }
 
-/// How a channel of ours is funded.
-struct Funds {
-    feerate: FeeRate,
+/// What the user chose for a channel that we open, beside what the peer hears of it.
+struct Choices {
+    funding_feerate: FeeRate,
     coins: Coins,
+    forwarding: ForwardPolicy,
+    memo: String,
 }
 
 impl Slot {
     fn new(channel: Channel) -> Self {
-        Self {
-            channel,
-            dirty: false,
-            opening: None,
-            closing: Vec::new(),
-            funds: Funds { feerate: FeeRate::BROADCAST_MIN, coins: Coins::default() },
-        }
+        Self { channel, dirty: false, opening: None, closing: Vec::new(), choices: None }
     }
 
     fn tell_opening(&self, news: Opening) {
@@ -204,6 +211,8 @@ pub struct Peer {
     link: Option<Connected>,
     links: u64,
     batch: Vec<Outbox<NodeEffect>>,
+    /// What cores that all tasks share have handed over for us.
+    underway: Vec<Underway>,
 }
 
 struct Connected {
@@ -229,6 +238,7 @@ impl Peer {
             link: None,
             links: 0,
             batch: Vec::new(),
+            underway: Vec::new(),
         }
     }
 
@@ -294,14 +304,17 @@ impl Peer {
     /// Signs what has gathered, commits, does what the cores ask for, until nothing is left to do.
     async fn finish_turn(&mut self) -> Result<(), Stopped> {
         loop {
+            self.do_what_waits_for_nothing().await;
             self.flush_channels();
-            if self.batch.is_empty() {
+            if self.batch.is_empty() && self.underway.is_empty() {
                 return Ok(());
             }
-            let batch = std::mem::take(&mut self.batch);
-            let effects = self.services.committer.commit(batch).await?;
-            for effect in effects {
-                self.effect(effect).await;
+            let committed = self.services.committer.submit(std::mem::take(&mut self.batch));
+            let underway = std::mem::take(&mut self.underway);
+            for one in std::iter::once(committed).chain(underway) {
+                for effect in one.effects().await? {
+                    self.effect(effect).await;
+                }
             }
             self.look_at_new_outputs().await;
             if let Some(connected) = &mut self.link
@@ -309,6 +322,17 @@ impl Peer {
             {
                 debug!(peer = %self.node_id, %error, "hanging up");
                 self.disconnect();
+            }
+        }
+    }
+
+    /// Effects that depend on no write share this turn's.
+    async fn do_what_waits_for_nothing(&mut self) {
+        while let Some(index) = self.underway.iter().position(|one| matches!(one, Underway::Done(_))) {
+            if let Underway::Done(effects) = self.underway.remove(index) {
+                for effect in effects {
+                    self.effect(effect).await;
+                }
             }
         }
     }
@@ -491,9 +515,7 @@ impl Peer {
                 self.disconnect();
                 let _ = done.send(());
             }
-            Command::Open { request, funding_feerate, coins, progress } => {
-                self.open(*request, Funds { feerate: funding_feerate, coins }, progress);
-            }
+            Command::Open { plan, progress } => self.open(*plan, progress),
             Command::Close { channel, request, progress } => {
                 self.closing(channel, progress, Event::Close(request));
             }
@@ -566,7 +588,8 @@ impl Peer {
         usable.filter_map(balance).collect()
     }
 
-    fn open(&mut self, request: OpenRequest, funds: Funds, progress: mpsc::UnboundedSender<Opening>) {
+    fn open(&mut self, plan: OpenPlan, progress: mpsc::UnboundedSender<Opening>) {
+        let OpenPlan { request, funding_feerate, coins, forwarding, memo } = plan;
         let fail = |reason: String| {
             let _ = progress.send(Opening::Failed { reason });
         };
@@ -579,7 +602,8 @@ impl Peer {
         match Channel::open(request, signer, &self.services.ctx()) {
             Ok((channel, outbox)) => {
                 let id = channel.id();
-                let slot = Slot { opening: Some(progress), funds, ..Slot::new(channel) };
+                let choices = Some(Choices { funding_feerate, coins, forwarding, memo });
+                let slot = Slot { opening: Some(progress), choices, ..Slot::new(channel) };
                 self.slots.insert(id, slot);
                 self.push(id, self.link_id(), outbox);
             }
@@ -677,11 +701,7 @@ impl Peer {
             }
             NodeEffect::Invoice(effect) => self.services.invoice_effect(effect),
             NodeEffect::Switch(effect) => self.switch_effect(effect),
-            NodeEffect::Payment(effect) => {
-                if let Some(outbox) = self.services.payment_effect(effect) {
-                    self.push_payment(outbox);
-                }
-            }
+            NodeEffect::Payment(effect) => self.underway.extend(self.services.payment_effect(effect)),
         }
     }
 
@@ -744,16 +764,31 @@ impl Peer {
             Effect::Forget => {
                 self.forget_enforcement(id);
                 // A peer chooses the temporary id of an opening: it may be that of somebody else's channel.
-                if self.services.peers.owner(&id) == Some(self.node_id) {
+                let is_ours = self.services.peers.owner(&id) == Some(self.node_id);
+                if is_ours {
                     self.services.watch.forget(&id);
                     self.services.peers.remove_channel(&id);
                 }
                 self.slots.remove(&id);
+                if is_ours {
+                    self.erase(id);
+                }
                 self.services.gossip.tell(GossipEvent::ChannelGone(id));
-                let outbox = self.services.tell_switch(SwitchEvent::LinkGone(id));
-                self.push_switch(outbox);
+                self.underway.push(self.services.tell_switch(SwitchEvent::LinkGone(id)));
             }
         }
+    }
+
+    /// Removes what is stored of a channel that is over. If that fails it is over again at the next start.
+    fn erase(&mut self, id: ChannelId) {
+        let mut keys = Vec::new();
+        for prefix in channel::prefixes(&id) {
+            match self.services.store.core_records(&prefix) {
+                Ok(rows) => keys.extend(rows.iter().filter_map(|(key, _)| Key::decode(key))),
+                Err(error) => return error!(channel = %id, %error, "the rows of a closed channel cannot be read"),
+            }
+        }
+        self.push(id, self.link_id(), channel::erase(&id, keys));
     }
 
     pub(super) fn tell_closing(&self, id: ChannelId, news: &Closing) {
@@ -765,7 +800,8 @@ impl Peer {
     fn notice(&mut self, id: ChannelId, notice: Notice) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         if is_news_of_link(&notice) {
-            self.batch.extend(self.services.link(&slot.channel).map(Outbox::convert));
+            let terms = slot.choices.as_ref().map_or(self.services.forwarding, |choices| choices.forwarding);
+            self.underway.extend(self.services.link(&slot.channel, terms));
         }
         if (is_news_of_link(&notice) || matches!(notice, Notice::Usable(_)))
             && let Some(state) = OwnChannelState::of(&slot.channel)
@@ -774,6 +810,12 @@ impl Peer {
         }
         match notice {
             Notice::Established { funding, .. } => {
+                if let Some(Choices { memo, .. }) = slot.choices.take()
+                    && !memo.is_empty()
+                    && let Err(error) = self.services.store.put_memo(&funding, &memo)
+                {
+                    warn!(channel = %id, %error, "the channel's memo was not kept");
+                }
                 slot.tell_opening(Opening::Pending { funding });
                 self.services.events.channel(ChannelNews::Pending(funding));
             }
@@ -816,8 +858,11 @@ impl Peer {
     }
 
     fn fund(&mut self, id: ChannelId, script: ScriptBuf, amount: bitcoin::Amount) {
-        let Some(slot) = self.slots.get(&id) else { return };
-        let event = match self.services.wallet.pay(&[(script.clone(), amount)], slot.funds.feerate, &slot.funds.coins) {
+        let Some(Choices { funding_feerate, coins, .. }) = self.slots.get(&id).and_then(|slot| slot.choices.as_ref())
+        else {
+            return;
+        };
+        let event = match self.services.wallet.pay(&[(script.clone(), amount)], *funding_feerate, coins) {
             Ok(transaction) => {
                 let output = transaction.output.iter().position(|output| output.script_pubkey == script);
                 let output = output.and_then(|output| u32::try_from(output).ok()).unwrap_or_default();
@@ -836,16 +881,7 @@ impl Peer {
     }
 
     fn arrived(&mut self, htlc: IncomingHtlc) {
-        let outbox = self.services.tell_switch(SwitchEvent::Incoming(Box::new(htlc)));
-        self.push_switch(outbox);
-    }
-
-    /// What the switch wants: at once if nothing has to be written first.
-    fn push_switch(&mut self, outbox: Outbox<SwitchEffect>) {
-        match self.services.committer.release(outbox) {
-            Ok(effects) => effects.into_iter().for_each(|effect| self.switch_effect(effect)),
-            Err(outbox) => self.batch.push(outbox.convert()),
-        }
+        self.underway.push(self.services.tell_switch(SwitchEvent::Incoming(Box::new(htlc))));
     }
 
     fn switch_effect(&mut self, effect: SwitchEffect) {
@@ -856,40 +892,31 @@ impl Peer {
             SwitchEffect::Settle { channel, id, settlement } if self.slots.contains_key(&channel) => {
                 self.settle(channel, id, settlement);
             }
-            effect => self.batch.extend(self.services.switch_effect(effect)),
+            effect => self.underway.extend(self.services.switch_effect(effect)),
         }
     }
 
     pub(super) fn fulfilled(&mut self, origin: Origin, outgoing: HtlcRef, preimage: PaymentPreimage) {
         if let Origin::Payment(attempt) = origin {
-            let outbox = self.services.payment_fulfilled(attempt, preimage);
-            self.push_payment(outbox);
-        } else if let Some(outbox) = self.services.forward_fulfilled(origin, outgoing, preimage) {
-            self.push_switch(outbox);
+            self.underway.push(self.services.payment_fulfilled(attempt, preimage));
+        } else {
+            self.underway.extend(self.services.forward_fulfilled(origin, outgoing, preimage));
         }
     }
 
     pub(super) fn failed(&mut self, origin: Origin, outgoing: HtlcRef, failure: HtlcFailure) {
         if let Origin::Payment(attempt) = origin {
-            let outbox = self.services.payment_failed(attempt, &failure);
-            self.push_payment(outbox);
-        } else if let Some(outbox) = self.services.forward_failed(origin, outgoing, failure) {
-            self.push_switch(outbox);
+            self.underway.push(self.services.payment_failed(attempt, &failure));
+        } else {
+            self.underway.extend(self.services.forward_failed(origin, outgoing, failure));
         }
     }
 
     fn refused(&mut self, origin: Origin, cause: CannotAdd) {
         if let Origin::Payment(attempt) = origin {
-            let outbox = self.services.payments().refused(attempt, &cause, self.services.now());
-            self.push_payment(outbox);
-        } else if let Some(outbox) = self.services.forward_refused(origin, cause) {
-            self.push_switch(outbox);
-        }
-    }
-
-    fn push_payment(&mut self, outbox: Outbox<PaymentEffect>) {
-        if !outbox.is_empty() {
-            self.batch.push(outbox.convert());
+            self.underway.push(self.services.payment_refused(attempt, &cause));
+        } else {
+            self.underway.extend(self.services.forward_refused(origin, cause));
         }
     }
 }

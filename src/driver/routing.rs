@@ -17,7 +17,7 @@ use leyden_channels::{
     onion::failure,
     payment::{
         HintHop, Invoice,
-        outgoing::{AttemptFailure, AttemptState, PaymentEffect, PaymentFailure, PaymentRequest},
+        outgoing::{AttemptFailure, AttemptState, PaymentEffect, PaymentFailure, PaymentRequest, Payments},
         route::{Hop, Route},
     },
     routing::{
@@ -31,13 +31,16 @@ use leyden_channels::{
 use tokio::sync::oneshot;
 use tracing::{debug, error};
 
-use super::{connection::ephemeral_key, peer::Command, services::Services};
+use super::{committer::Underway, connection::ephemeral_key, peer::Command, services::Services};
 use crate::store::{Store, StoreError, Table};
 
 /// Parts that a payment is split into at most.
 const MAX_PARTS: usize = 16;
 /// `temporary_channel_failure` (BOLT 4): want of liquidity, as far as anybody can tell.
 const TEMPORARY_CHANNEL_FAILURE: u16 = failure::UPDATE | 7;
+
+/// A search was answered after the payment had changed.
+struct Outdated;
 
 /// What was learnt in earlier runs.
 pub fn load_learnt(store: &Store) -> Result<Scorer, StoreError> {
@@ -76,9 +79,8 @@ impl Services {
         hash: PaymentHash,
         request: &PaymentRequest,
         amount: Msat,
-    ) -> Option<Outbox<PaymentEffect>> {
-        let mut payments = self.payments();
-        let first_try = payments.pending(&hash).is_some_and(|payment| payment.attempts.is_empty());
+    ) -> Option<Underway> {
+        let first_try = self.payments().pending(&hash).is_some_and(|payment| payment.attempts.is_empty());
         if first_try && self.peers.has_channel_with(&request.destination) {
             let hop = Hop {
                 node_id: request.destination,
@@ -87,23 +89,26 @@ impl Services {
                 cltv_expiry: CltvExpiry(self.tip().0.saturating_add(request.final_cltv_delta)),
             };
             let routes = Route::new(vec![hop]).into_iter().collect();
-            let outbox = payments.routes_found(&hash, routes, ephemeral_key, self.now());
-            return Some(outbox.unwrap_or_else(|error| {
-                error!(%hash, %error, "a payment has no onion");
-                payments.no_route(&hash, PaymentFailure::Error, self.now())
-            }));
+            return Some(self.change(&self.payments, |payments| self.use_routes(payments, &hash, routes)));
         }
-        drop(payments);
         let services = Arc::clone(self);
         tokio::spawn(async move {
-            let Some(outbox) = services.search(hash).await else { return };
+            let Some(underway) = services.search(hash).await else { return };
             // An error says that the daemon is stopping.
-            let _ = services.run(vec![outbox.convert()]).await;
+            let _ = services.run(underway).await;
         });
         None
     }
 
-    async fn search(&self, hash: PaymentHash) -> Option<Outbox<PaymentEffect>> {
+    /// Offers what is missing over these routes.
+    fn use_routes(&self, payments: &mut Payments, hash: &PaymentHash, routes: Vec<Route>) -> Outbox<PaymentEffect> {
+        payments.routes_found(hash, routes, ephemeral_key, self.now()).unwrap_or_else(|error| {
+            error!(%hash, %error, "a payment has no onion");
+            payments.no_route(hash, PaymentFailure::Error, self.now())
+        })
+    }
+
+    async fn search(&self, hash: PaymentHash) -> Option<Underway> {
         loop {
             let channels = self.local_channels().await;
             let (request, excluded, (amount, max_fee)) = {
@@ -115,10 +120,6 @@ impl Services {
                 return None;
             }
             let found = self.plan(&request, &channels, &excluded, amount, max_fee);
-            let mut payments = self.payments();
-            if payments.missing(&hash)? != (amount, max_fee) {
-                continue;
-            }
             let routes: Result<Vec<Route>, PaymentFailure> = match found {
                 Ok(plan) => {
                     let routes: Option<Vec<Route>> = plan.routes.iter().map(to_payment_route).collect();
@@ -140,13 +141,14 @@ impl Services {
                     })
                 }
             };
-            return Some(match routes {
-                Ok(routes) => payments.routes_found(&hash, routes, ephemeral_key, self.now()).unwrap_or_else(|error| {
-                    error!(%hash, %error, "a payment has no onion");
-                    payments.no_route(&hash, PaymentFailure::Error, self.now())
-                }),
-                Err(reason) => payments.no_route(&hash, reason, self.now()),
+            let changed = self.try_change(&self.payments, |payments| match routes {
+                _ if payments.missing(&hash) != Some((amount, max_fee)) => Err(Outdated),
+                Ok(routes) => Ok(self.use_routes(payments, &hash, routes)),
+                Err(reason) => Ok(payments.no_route(&hash, reason, self.now())),
             });
+            if let Ok(underway) = changed {
+                return Some(underway);
+            }
         }
     }
 
@@ -205,29 +207,31 @@ impl Services {
     // What payments teach.
 
     /// An HTLC of a payment was fulfilled.
-    pub fn payment_fulfilled(&self, id: AttemptId, preimage: PaymentPreimage) -> Outbox<PaymentEffect> {
-        let mut payments = self.payments();
-        let route = payments.attempt(id).map(|attempt| &attempt.route).filter(|route| route.hops().len() > 1);
-        let hops = route.map(|route| self.attempted(route)).unwrap_or_default();
-        let outbox = payments.fulfilled(id, preimage, self.now());
-        drop(payments);
+    pub fn payment_fulfilled(&self, id: AttemptId, preimage: PaymentPreimage) -> Underway {
+        let mut hops = Vec::new();
+        let underway = self.change(&self.payments, |payments| {
+            let route = payments.attempt(id).map(|attempt| &attempt.route).filter(|route| route.hops().len() > 1);
+            hops = route.map(|route| self.attempted(route)).unwrap_or_default();
+            payments.fulfilled(id, preimage, self.now())
+        });
         if !hops.is_empty() {
             self.learnt().arrived(&hops, self.now());
         }
-        outbox
+        underway
     }
 
     /// An HTLC of a payment failed.
-    pub fn payment_failed(&self, id: AttemptId, failure: &HtlcFailure) -> Outbox<PaymentEffect> {
-        let mut payments = self.payments();
-        let lesson = payments.attempt(id).map(|attempt| (attempt.read(failure), self.attempted(&attempt.route)));
-        let outbox = payments.failed(id, failure, self.now());
-        drop(payments);
+    pub fn payment_failed(&self, id: AttemptId, failure: &HtlcFailure) -> Underway {
+        let mut lesson = None;
+        let underway = self.change(&self.payments, |payments| {
+            lesson = payments.attempt(id).map(|attempt| (attempt.read(failure), self.attempted(&attempt.route)));
+            payments.failed(id, failure, self.now())
+        });
         if let Some((failure, hops)) = lesson {
             debug!(?failure, "an attempt failed");
             self.learn(&failure, &hops);
         }
-        outbox
+        underway
     }
 
     /// `hops` are those after the first one, which is a channel of our own.

@@ -196,7 +196,7 @@ impl Runtime {
         let services = &self.services;
         let (loaded, batch) = switch::load(&services.store, channels, services.forwarding)?;
         *services.switch.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
-        if services.run(batch).await.is_err() {
+        if services.run(services.committer.submit(batch)).await.is_err() {
             error!("the switch could not be brought up to date");
         }
         Ok(())
@@ -248,7 +248,7 @@ impl Runtime {
             })
             .collect();
         batch.push(services.payments().restarted(&alive, services.now()).convert());
-        if services.run(batch).await.is_err() {
+        if services.run(services.committer.submit(batch)).await.is_err() {
             error!("payments could not be brought up to date");
         }
         Ok(())
@@ -297,8 +297,8 @@ impl Runtime {
                     let _ = mailbox.send(Command::NewTip(tip));
                 }
                 services.gossip.tell(GossipEvent::NewTip(tip));
-                let outbox = services.tell_switch(SwitchEvent::NewTip(tip));
-                if services.run(vec![outbox.convert()]).await.is_err() {
+                let underway = services.tell_switch(SwitchEvent::NewTip(tip));
+                if services.run(underway).await.is_err() {
                     return;
                 }
             }
@@ -367,8 +367,9 @@ impl Runtime {
         self.tasks.spawn(async move {
             loop {
                 sleep(Duration::from_secs(1)).await;
-                let outbox = services.invoices().tick(services.now(), services.tip());
-                if !outbox.is_empty() && services.run(vec![outbox.convert()]).await.is_err() {
+                let underway =
+                    services.change(&services.invoices, |invoices| invoices.tick(services.now(), services.tip()));
+                if services.run(underway).await.is_err() {
                     return;
                 }
             }

@@ -1,10 +1,13 @@
 //! What all tasks of the running node share.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use bitcoin::constants::ChainHash;
 use leyden_channels::{
-    channel::{CannotAdd, Ctx, Feerates, Key, Origin, Outbox, Policy},
+    channel::{AttemptId, CannotAdd, Ctx, Feerates, Key, Origin, Outbox, Policy},
     keys::{KeysSigner, Signer},
     onchain::{self, FeeEstimates},
     payment::{
@@ -24,7 +27,7 @@ use tracing::error;
 
 use super::{
     chain::ChainWatch,
-    committer::{Committer, NodeEffect, Stopped},
+    committer::{Committer, NodeEffect, Stopped, Underway},
     connection::Local,
     events::Events,
     gossip::Gossip,
@@ -132,17 +135,6 @@ impl Services {
 
     // Records that are not in memory any more.
 
-    /// The invoice of a hash, if it is not open.
-    pub fn stored_invoice(&self, hash: &PaymentHash) -> Option<Invoice> {
-        if self.invoices().open(hash).is_some() {
-            return None;
-        }
-        self.invoice_record(hash).unwrap_or_else(|error| {
-            error!(%hash, %error, "an invoice cannot be read");
-            None
-        })
-    }
-
     pub fn invoice_record(&self, hash: &PaymentHash) -> Result<Option<Invoice>, StoreError> {
         let Some(index) = self.index(&Key::InvoiceIndex(*hash))? else { return Ok(None) };
         self.invoice_at(index)
@@ -170,16 +162,40 @@ impl Services {
 
     // Payments and invoices beside the channels' turns.
 
-    /// Commits outboxes of payments and invoices, and carries their effects out.
-    pub async fn run(self: &Arc<Self>, mut batch: Vec<Outbox<NodeEffect>>) -> Result<(), Stopped> {
-        while !batch.is_empty() {
-            for effect in self.committer.commit(std::mem::take(&mut batch)).await? {
+    /// Changes a core that several tasks share. The lock is held until what follows is handed over, so that the records
+    /// of the core reach the disk in the order in which it made them.
+    pub fn change<C, E>(&self, core: &Mutex<C>, change: impl FnOnce(&mut C) -> Outbox<E>) -> Underway
+    where
+        NodeEffect: From<E>,
+    {
+        let mut core = core.lock().unwrap_or_else(PoisonError::into_inner);
+        let outbox = change(&mut core);
+        self.committer.submit(vec![outbox.convert()])
+    }
+
+    /// Likewise, for a change that may be refused.
+    pub fn try_change<C, E, R>(
+        &self,
+        core: &Mutex<C>,
+        change: impl FnOnce(&mut C) -> Result<Outbox<E>, R>,
+    ) -> Result<Underway, R>
+    where
+        NodeEffect: From<E>,
+    {
+        let mut core = core.lock().unwrap_or_else(PoisonError::into_inner);
+        let outbox = change(&mut core)?;
+        Ok(self.committer.submit(vec![outbox.convert()]))
+    }
+
+    /// Waits for what was handed over, and carries its effects out.
+    pub async fn run(self: &Arc<Self>, underway: Underway) -> Result<(), Stopped> {
+        let mut waiting = VecDeque::from([underway]);
+        while let Some(underway) = waiting.pop_front() {
+            for effect in underway.effects().await? {
                 match effect {
-                    NodeEffect::Payment(effect) => {
-                        batch.extend(self.payment_effect(effect).map(|outbox| outbox.convert()));
-                    }
+                    NodeEffect::Payment(effect) => waiting.extend(self.payment_effect(effect)),
                     NodeEffect::Invoice(effect) => self.invoice_effect(effect),
-                    NodeEffect::Switch(effect) => batch.extend(self.switch_effect(effect)),
+                    NodeEffect::Switch(effect) => waiting.extend(self.switch_effect(effect)),
                     // Channels belong to their peers' tasks.
                     NodeEffect::Channel { .. } => {}
                 }
@@ -189,15 +205,21 @@ impl Services {
     }
 
     /// Begins a payment; what follows arrives as events.
-    pub fn start_payment(&self, request: PaymentRequest) -> Result<Outbox<PaymentEffect>, StartOrStore> {
-        // Under the lock: a payment that ends in between must not be begun again.
-        let mut payments = self.payments();
-        let stored = self.payment_record(&request.payment_hash)?;
-        Ok(payments.start(request, stored.as_ref(), self.now())?)
+    pub fn start_payment(&self, request: PaymentRequest) -> Result<Underway, StartOrStore> {
+        self.try_change(&self.payments, |payments| {
+            // Under the lock: a payment that ends in between must not be begun again.
+            let stored = self.payment_record(&request.payment_hash)?;
+            Ok(payments.start(request, stored.as_ref(), self.now())?)
+        })
     }
 
-    /// Does what a payment asks for; what follows from it has to be committed too.
-    pub fn payment_effect(self: &Arc<Self>, effect: PaymentEffect) -> Option<Outbox<PaymentEffect>> {
+    /// Our channels did not take an HTLC of a payment.
+    pub fn payment_refused(&self, attempt: AttemptId, cause: &CannotAdd) -> Underway {
+        self.change(&self.payments, |payments| payments.refused(attempt, cause, self.now()))
+    }
+
+    /// Does what a payment asks for; what follows from it has to be waited for too.
+    pub fn payment_effect(self: &Arc<Self>, effect: PaymentEffect) -> Option<Underway> {
         match effect {
             PaymentEffect::FindRoutes { payment_hash, request, amount, max_fee: _ } => {
                 self.find_routes(payment_hash, &request, amount)
@@ -209,7 +231,7 @@ impl Services {
                 }
                 // The peer's last channel has gone since the route was found.
                 let Origin::Payment(attempt) = origin else { return None };
-                Some(self.payments().refused(attempt, &CannotAdd::Offline, self.now()))
+                Some(self.payment_refused(attempt, &CannotAdd::Offline))
             }
             PaymentEffect::Updated(payment) => {
                 self.events.payment(payment);

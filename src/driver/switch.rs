@@ -5,8 +5,8 @@
 //!   task of B: outcome ────────► Switch ──► B's commit ──► Settle ──► task of A
 //! ```
 //!
-//! The switch has no task of its own: whoever has news for it takes its lock for some microseconds and commits what
-//! follows in its own next write. So a slow channel delays no other one.
+//! The switch has no task of its own: whoever has news for it takes its lock for some microseconds and hands over
+//! what follows to the next write. So a slow channel delays no other one.
 
 use std::sync::{MutexGuard, PoisonError};
 
@@ -16,8 +16,16 @@ use leyden_channels::{
     types::{ChannelId, CltvExpiry, PaymentPreimage},
 };
 
-use super::{committer::NodeEffect, gossip::GossipEvent, peer::Command, runtime::StartError, services::Services};
-use crate::store::Store;
+use tracing::error;
+
+use super::{
+    committer::{NodeEffect, Underway},
+    gossip::GossipEvent,
+    peer::Command,
+    runtime::StartError,
+    services::Services,
+};
+use crate::store::{Store, StoreError};
 
 /// The switch as the store has it. `default` are the terms of channels that have none yet.
 pub fn load(
@@ -52,21 +60,24 @@ impl Services {
         self.switch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the switch; what follows has to be committed.
-    pub fn tell_switch(&self, event: SwitchEvent) -> Outbox<SwitchEffect> {
+    /// Tells the switch.
+    pub fn tell_switch(&self, event: SwitchEvent) -> Underway {
         let limits = Limits::default();
         let ctx =
             SwitchCtx { now: self.now(), tip: self.tip(), node_secret: &self.keys.node_secret(), limits: &limits };
-        self.switch().handle(event, &ctx)
+        self.change(&self.switch, |switch| switch.handle(event, &ctx))
     }
 
-    /// A channel is there, or its names have changed.
-    pub fn link(&self, channel: &Channel) -> Option<Outbox<SwitchEffect>> {
-        let link = Link::of(channel)?;
+    /// A channel is there, or its names have changed. It forwards under `terms` if it has none yet.
+    pub fn link(&self, channel: &Channel, terms: ForwardPolicy) -> Vec<Underway> {
+        let Some(link) = Link::of(channel) else { return Vec::new() };
         let id = link.channel;
-        let is_new = self.forward_policy(&id).is_none();
-        let outbox = self.tell_switch(SwitchEvent::Link(Box::new(link)));
-        if is_new { self.switch().set_policy(id, self.forwarding).ok() } else { Some(outbox) }
+        let mut underway = vec![self.tell_switch(SwitchEvent::Link(Box::new(link)))];
+        if self.forward_policy(&id).is_none() {
+            // Terms that cannot be are refused with the configuration.
+            underway.extend(self.try_change(&self.switch, |switch| switch.set_policy(id, terms)));
+        }
+        underway
     }
 
     /// The terms under which HTLCs leave through a channel.
@@ -80,51 +91,45 @@ impl Services {
     }
 
     /// The outcome of an HTLC that forwards another one; `None` if it is a payment of this node.
-    pub fn forward_fulfilled(
-        &self,
-        origin: Origin,
-        outgoing: HtlcRef,
-        preimage: PaymentPreimage,
-    ) -> Option<Outbox<SwitchEffect>> {
+    pub fn forward_fulfilled(&self, origin: Origin, outgoing: HtlcRef, preimage: PaymentPreimage) -> Option<Underway> {
         let incoming = HtlcRef::of_origin(origin)?;
         Some(self.tell_switch(SwitchEvent::Fulfilled { incoming, outgoing, preimage }))
     }
 
     /// Likewise, for a failure.
-    pub fn forward_failed(
-        &self,
-        origin: Origin,
-        outgoing: HtlcRef,
-        failure: HtlcFailure,
-    ) -> Option<Outbox<SwitchEffect>> {
+    pub fn forward_failed(&self, origin: Origin, outgoing: HtlcRef, failure: HtlcFailure) -> Option<Underway> {
         let incoming = HtlcRef::of_origin(origin)?;
         Some(self.tell_switch(SwitchEvent::Failed { incoming, outgoing, failure }))
     }
 
     /// Likewise, for a channel that did not take the HTLC.
-    pub fn forward_refused(&self, origin: Origin, cause: CannotAdd) -> Option<Outbox<SwitchEffect>> {
+    pub fn forward_refused(&self, origin: Origin, cause: CannotAdd) -> Option<Underway> {
         let incoming = HtlcRef::of_origin(origin)?;
         Some(self.tell_switch(SwitchEvent::Refused { incoming, cause }))
     }
 
-    /// Does what the switch asks for; what follows from it has to be committed too.
-    pub fn switch_effect(&self, effect: SwitchEffect) -> Option<Outbox<NodeEffect>> {
+    /// Does what the switch asks for; what follows from it has to be waited for too.
+    pub fn switch_effect(&self, effect: SwitchEffect) -> Option<Underway> {
         match effect {
             SwitchEffect::Offer { channel, add } => {
                 let origin = add.origin;
                 if self.peers.to_channel(&channel, Command::Add { channel, htlc: add }) {
                     return None;
                 }
-                self.forward_refused(origin, CannotAdd::Offline).map(Outbox::convert)
+                self.forward_refused(origin, CannotAdd::Offline)
             }
             SwitchEffect::Settle { channel, id, settlement } => {
                 self.peers.to_channel(&channel, Command::Settle { channel, id, settlement });
                 None
             }
             SwitchEffect::Receive(arrived) => {
-                let stored = self.stored_invoice(&arrived.htlc.payment_hash);
-                let outbox = self.invoices().arrived(*arrived, stored, self.now(), self.tip());
-                Some(outbox.convert())
+                let hash = arrived.htlc.payment_hash;
+                let received = self.try_change(&self.invoices, |invoices| {
+                    let stored = if invoices.open(&hash).is_some() { None } else { self.invoice_record(&hash)? };
+                    Ok::<_, StoreError>(invoices.arrived(*arrived, stored, self.now(), self.tip()))
+                });
+                // The HTLC waits for the next start: to fail it for a bad disk would be to refuse money.
+                received.inspect_err(|error| error!(%hash, %error, "an invoice cannot be read")).ok()
             }
             SwitchEffect::PolicyChanged { channel, .. } => {
                 self.gossip.tell(GossipEvent::Terms(channel));

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use bitcoin::Amount;
 use leyden_channels::{
     channel::{
-        ChannelType, CloseRequest, EstablishedSummary, LARGE_CHANNEL, OpenRequest, Spend, SpendKind, StateName, Summary,
+        ChannelType, CloseRequest, EstablishedSummary, LARGE_CHANNEL, OpenRequest, OpenWishes, Spend, SpendKind,
+        StateName, Summary,
     },
+    switch::ForwardPolicy,
     tx::fee,
     types::{ChannelId, CommitmentType, FeeratePerKw, HtlcDirection, Msat, ShortChannelId, Side},
     wire::features::Feature,
@@ -27,8 +29,8 @@ use crate::{
     },
     driver::{
         events::ChannelNews,
-        peer::{Closing, Command, Opening, PeerState},
-        services::per_kw,
+        peer::{Closing, Command, OpenPlan, Opening, PeerState},
+        services::{Services, per_kw},
     },
 };
 
@@ -74,14 +76,29 @@ impl LightningNode {
             feerate,
             channel_type: ChannelType { commitment, scid_alias: false },
             announce: request.announce,
-            to_self_delay: request.remote_delay,
+            wishes: OpenWishes {
+                to_self_delay: request.remote_delay,
+                max_to_self_delay: request.max_local_delay,
+                htlc_minimum: request.htlc_minimum,
+                max_in_flight: request.remote_max_in_flight,
+                max_accepted_htlcs: request.remote_max_htlcs,
+                reserve: request.remote_reserve,
+            },
             commit_to_script: request.shutdown_address.is_some(),
             shutdown_script,
             alias: ShortChannelId(rand::random()),
             large_channels,
         };
+        let defaults = services.forwarding;
+        let forwarding = ForwardPolicy {
+            base_fee: request.base_fee.unwrap_or(defaults.base_fee),
+            fee_ppm: request.fee_ppm.unwrap_or(defaults.fee_ppm),
+            ..defaults
+        };
+        forwarding.check().map_err(|error| ApiError::invalid(error.to_string()))?;
         let (progress, mut news) = mpsc::unbounded_channel();
-        let command = Command::Open { request: Box::new(open), funding_feerate, coins, progress };
+        let plan = OpenPlan { request: open, funding_feerate, coins, forwarding, memo: request.memo };
+        let command = Command::Open { plan: Box::new(plan), progress };
         if !services.peers.to_peer(&node_id, command) {
             return Err(ApiError::unavailable("the daemon is stopping"));
         }
@@ -197,7 +214,7 @@ impl LightningNode {
         for state in self.peer_states().await {
             for channel in &state.channels {
                 let Some(known) = &channel.established else { continue };
-                let summary = summary(&state, channel, known);
+                let summary = self.summary(state.node_id, channel, known);
                 match channel.state {
                     StateName::Opening | StateName::Normal | StateName::Closed => {}
                     StateName::Funding | StateName::Ready => {
@@ -227,6 +244,10 @@ impl LightningNode {
         Ok(pending)
     }
 
+    fn summary(&self, node_id: secp256k1::PublicKey, channel: &Summary, known: &EstablishedSummary) -> ChannelSummary {
+        summary_of(node_id, channel, known, memo(self.services(), known))
+    }
+
     pub(super) fn closed(&self) -> Result<Vec<ClosedChannel>, ApiError> {
         Ok(self.services().store.closed_channels()?)
     }
@@ -238,7 +259,8 @@ impl LightningNode {
             ChannelNews::Open(summary) => {
                 let known = summary.established.clone()?;
                 let node_id = summary.remote_node.public_key().ok()?;
-                Some(ChannelEvent::Open(Box::new(info(node_id, &summary, &known))))
+                let memo = memo(&services, &known);
+                Some(ChannelEvent::Open(Box::new(info(node_id, &summary, &known, memo))))
             }
             ChannelNews::Usable { funding, usable: true } => Some(ChannelEvent::Active(funding)),
             ChannelNews::Usable { funding, usable: false } => Some(ChannelEvent::Inactive(funding)),
@@ -285,12 +307,12 @@ pub(super) fn balance(states: &[PeerState]) -> ChannelBalance {
     balance
 }
 
-pub(super) fn open_channels(states: &[PeerState]) -> Vec<ChannelInfo> {
+pub(super) fn open_channels(services: &Services, states: &[PeerState]) -> Vec<ChannelInfo> {
     let mut list = Vec::new();
     for state in states {
         for channel in state.channels.iter().filter(|channel| channel.state == StateName::Normal) {
             if let Some(known) = &channel.established {
-                list.push(info(state.node_id, channel, known));
+                list.push(info(state.node_id, channel, known, memo(services, known)));
             }
         }
     }
@@ -307,11 +329,17 @@ fn balances(channel: &Summary, known: &EstablishedSummary) -> (Msat, Msat) {
     }
 }
 
-fn summary(state: &PeerState, channel: &Summary, known: &EstablishedSummary) -> ChannelSummary {
-    summary_of(state.node_id, channel, known)
+/// What its opener wrote about the channel.
+fn memo(services: &Services, known: &EstablishedSummary) -> String {
+    services.store.memo(&known.funding).ok().flatten().unwrap_or_default()
 }
 
-fn summary_of(node_id: secp256k1::PublicKey, channel: &Summary, known: &EstablishedSummary) -> ChannelSummary {
+fn summary_of(
+    node_id: secp256k1::PublicKey,
+    channel: &Summary,
+    known: &EstablishedSummary,
+    memo: String,
+) -> ChannelSummary {
     let (local_balance, remote_balance) = balances(channel, known);
     ChannelSummary {
         node_id,
@@ -322,7 +350,7 @@ fn summary_of(node_id: secp256k1::PublicKey, channel: &Summary, known: &Establis
         opener: channel.opener,
         commitment_type: known.commitment_type,
         announce: known.announce,
-        memo: String::new(),
+        memo,
     }
 }
 
@@ -330,10 +358,10 @@ fn commitment_weight(known: &EstablishedSummary) -> u64 {
     fee::commitment_weight(known.commitment_type, known.htlcs.len()).to_wu()
 }
 
-fn info(node_id: secp256k1::PublicKey, channel: &Summary, known: &EstablishedSummary) -> ChannelInfo {
+fn info(node_id: secp256k1::PublicKey, channel: &Summary, known: &EstablishedSummary, memo: String) -> ChannelInfo {
     let constraints = |delay: u16, reserve: Amount| ChannelConstraints { delay, reserve, ..Default::default() };
     ChannelInfo {
-        summary: summary_of(node_id, channel, known),
+        summary: summary_of(node_id, channel, known, memo),
         channel_id: channel.channel_id,
         active: channel.usable,
         short_channel_id: known.short_channel_id,

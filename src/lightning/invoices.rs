@@ -70,25 +70,24 @@ impl LightningNode {
         };
         let bolt11 = asked.sign(&services.keys.node_secret()).map_err(|error| ApiError::invalid(error.to_string()))?;
 
-        let (invoice, outbox) = {
-            let mut invoices = services.invoices();
-            let invoice = incoming::Invoice {
-                index: invoices.next_index(),
-                payment_hash,
-                preimage,
-                payment_secret,
-                amount: request.amount,
-                memo,
-                bolt11,
-                created,
-                expiry_seconds,
-                min_final_cltv_expiry_delta,
-                state: Stored::Open,
-            };
-            let outbox = invoices.add(invoice.clone()).map_err(|error| ApiError::exists(error.to_string()))?;
-            (invoice, outbox)
+        let mut invoice = incoming::Invoice {
+            index: 0,
+            payment_hash,
+            preimage,
+            payment_secret,
+            amount: request.amount,
+            memo,
+            bolt11,
+            created,
+            expiry_seconds,
+            min_final_cltv_expiry_delta,
+            state: Stored::Open,
         };
-        services.run(vec![outbox.convert::<NodeEffect>()]).await.map_err(stopped)?;
+        let added = services.try_change(&services.invoices, |invoices| {
+            invoice.index = invoices.next_index();
+            invoices.add(invoice.clone())
+        });
+        services.run(added.map_err(|error| ApiError::exists(error.to_string()))?).await.map_err(stopped)?;
         Ok(to_api(services, &invoice))
     }
 

@@ -168,7 +168,7 @@ impl Lightning for LightningNode {
     }
 
     async fn channels(&self) -> Result<Vec<ChannelInfo>, ApiError> {
-        Ok(channels::open_channels(&self.peer_states().await))
+        Ok(channels::open_channels(self.services(), &self.peer_states().await))
     }
 
     async fn pending_channels(&self) -> Result<PendingChannels, ApiError> {

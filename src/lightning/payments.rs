@@ -40,8 +40,8 @@ impl LightningNode {
         let hash = request.payment_hash;
         // The listener first: nothing of the payment is missed.
         let updates = follow(services, hash);
-        let outbox = match services.start_payment(request) {
-            Ok(outbox) => outbox,
+        let underway = match services.start_payment(request) {
+            Ok(underway) => underway,
             Err(error) => {
                 drop(updates);
                 services.events.forget_listeners(&hash);
@@ -55,7 +55,7 @@ impl LightningNode {
         };
         // In a task of its own: a caller that hangs up here must not leave a payment behind that nobody carries on.
         let task = Arc::clone(services);
-        let run = tokio::spawn(async move { task.run(vec![outbox.convert::<NodeEffect>()]).await });
+        let run = tokio::spawn(async move { task.run(underway).await });
         run.await.map_err(internal)?.map_err(stopped)?;
         Ok(updates)
     }

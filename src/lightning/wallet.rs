@@ -1,5 +1,7 @@
 //! The on-chain wallet's calls.
 
+use std::sync::Arc;
+
 use bitcoin::{Address, Amount, FeeRate, Txid};
 use leyden_channels::types::{Height, UnixTime};
 
@@ -62,15 +64,20 @@ impl LightningNode {
             SendAmount::All => services.wallet.pay_all(script, rate, &coins),
         }
         .map_err(wallet_error)?;
-        let txid = transaction.compute_txid();
-        if let Err(reason) = broadcast(&services.node, &services.wallet, &[], &transaction).await {
-            services.wallet.release(&txid);
-            return Err(ApiError::precondition(format!("the transaction was not accepted: {reason}")));
-        }
-        if !request.label.is_empty() {
-            services.store.put_label(&txid, &request.label)?;
-        }
-        Ok(txid)
+        let services = Arc::clone(services);
+        // In a task of its own: a caller that hangs up must not leave coins behind that are set aside for nothing.
+        let sent = tokio::spawn(async move {
+            let txid = transaction.compute_txid();
+            if let Err(reason) = broadcast(&services.node, &services.wallet, &[], &transaction).await {
+                services.wallet.release(&txid);
+                return Err(ApiError::precondition(format!("the transaction was not accepted: {reason}")));
+            }
+            if !request.label.is_empty() {
+                services.store.put_label(&txid, &request.label)?;
+            }
+            Ok(txid)
+        });
+        sent.await.map_err(internal)?
     }
 
     pub(super) fn transactions(&self) -> Vec<WalletTx> {

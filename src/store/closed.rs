@@ -89,6 +89,16 @@ impl Store {
         self.put_history(&label_key(txid), label.as_bytes())
     }
 
+    /// What the user wrote about a channel at its opening.
+    pub fn put_memo(&self, funding: &OutPoint, memo: &str) -> Result<(), StoreError> {
+        self.put_history(&memo_key(funding), memo.as_bytes())
+    }
+
+    pub fn memo(&self, funding: &OutPoint) -> Result<Option<String>, StoreError> {
+        let bytes = self.history_entry(&memo_key(funding))?;
+        bytes.map(|bytes| String::from_utf8(bytes).map_err(|_| self.damaged("a memo"))).transpose()
+    }
+
     pub fn label(&self, txid: &Txid) -> Result<Option<String>, StoreError> {
         let bytes = self.history_entry(&label_key(txid))?;
         bytes.map(|bytes| String::from_utf8(bytes).map_err(|_| self.damaged("a label"))).transpose()
@@ -99,6 +109,10 @@ const CLOSED: &[u8] = b"closed ";
 
 fn closed_key(funding: &OutPoint) -> Vec<u8> {
     [CLOSED, funding.to_string().as_bytes()].concat()
+}
+
+fn memo_key(funding: &OutPoint) -> Vec<u8> {
+    format!("memo {funding}").into_bytes()
 }
 
 fn label_key(txid: &Txid) -> Vec<u8> {

@@ -317,6 +317,13 @@ impl OnchainWallet {
         list
     }
 
+    /// Transactions of the wallet that are in no block yet.
+    pub fn pending(&self) -> Vec<Transaction> {
+        let state = self.lock();
+        let pending = state.wallet.transactions().filter(|entry| !entry.chain_position.is_confirmed());
+        pending.map(|entry| entry.tx_node.tx.as_ref().clone()).collect()
+    }
+
     /// A signed transaction with these outputs. Its coins are reserved: pass it to [`Self::transaction_seen`] once it is
     /// broadcast, or to [`Self::release`].
     pub fn pay(

@@ -191,6 +191,11 @@ impl Key {
         [SETTLEMENT]
     }
 
+    /// What every key of the settlements that `channel` is owed begins with.
+    pub fn settlements_prefix(channel: &ChannelId) -> Vec<u8> {
+        prefix(SETTLEMENT, channel)
+    }
+
     /// What every key that `channel` is restored from begins with.
     pub fn live_prefix(channel: &ChannelId) -> Vec<u8> {
         prefix(LIVE, channel)

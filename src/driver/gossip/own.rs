@@ -321,7 +321,7 @@ impl Own {
     fn tell_switch(&self, services: &Services, update: Vec<u8>) {
         // It answers with nothing.
         let event = SwitchEvent::Announced { channel: self.state.channel, update };
-        let _ = services.committer.release(services.tell_switch(event));
+        let _ = services.tell_switch(event);
     }
 
     fn terms(&self, services: &Services) -> Option<(OwnUpdate, bool)> {

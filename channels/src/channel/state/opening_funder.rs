@@ -42,8 +42,7 @@ pub struct OpenRequest {
     pub feerate: FeeratePerKw,
     pub channel_type: ChannelType,
     pub announce: bool,
-    /// Blocks that the peer must wait for its money; the policy's if `None`.
-    pub to_self_delay: Option<u16>,
+    pub wishes: OpenWishes,
     /// A script of our wallet.
     pub shutdown_script: ScriptBuf,
     /// Whether to commit to it.
@@ -52,6 +51,23 @@ pub struct OpenRequest {
     pub alias: ShortChannelId,
     /// Whether both nodes offered `option_support_large_channel`.
     pub large_channels: bool,
+}
+
+/// What one channel should have instead of the policy's values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenWishes {
+    /// Blocks that the peer must wait for its money.
+    pub to_self_delay: Option<u16>,
+    /// The longest such delay that we accept for ourselves.
+    pub max_to_self_delay: Option<u16>,
+    /// The smallest HTLC that we accept.
+    pub htlc_minimum: Option<Msat>,
+    /// The most that the peer may have in flight; never above the capacity.
+    pub max_in_flight: Option<Msat>,
+    /// The most HTLCs that the peer may have in flight; never above the policy's.
+    pub max_accepted_htlcs: Option<u16>,
+    /// What the peer must always keep.
+    pub reserve: Option<Amount>,
 }
 
 /// How far the opening is.
@@ -98,18 +114,23 @@ impl OpeningFunder {
     ) -> Result<Self, ParameterError> {
         let Ctx { chain, policy, feerates, .. } = turn.ctx;
         let points = signer.basepoints();
+        let wishes = &request.wishes;
+        let in_flight = policy.max_in_flight(request.capacity);
+        let reserve = policy.reserve(request.capacity, policy.dust_limit);
         let open = OpenChannel {
             chain_hash: *chain,
             temporary_channel_id: request.temporary_channel_id,
             funding_satoshis: request.capacity,
             push_msat: request.push,
             dust_limit_satoshis: policy.dust_limit,
-            max_htlc_value_in_flight_msat: policy.max_in_flight(request.capacity),
-            channel_reserve_satoshis: policy.reserve(request.capacity, policy.dust_limit),
-            htlc_minimum_msat: policy.htlc_minimum,
+            max_htlc_value_in_flight_msat: wishes.max_in_flight.map_or(in_flight, |wish| wish.min(in_flight)),
+            channel_reserve_satoshis: wishes.reserve.unwrap_or(reserve),
+            htlc_minimum_msat: wishes.htlc_minimum.unwrap_or(policy.htlc_minimum),
             feerate_per_kw: request.feerate,
-            to_self_delay: request.to_self_delay.unwrap_or(policy.to_self_delay),
-            max_accepted_htlcs: policy.max_accepted_htlcs,
+            to_self_delay: wishes.to_self_delay.unwrap_or(policy.to_self_delay),
+            max_accepted_htlcs: wishes
+                .max_accepted_htlcs
+                .map_or(policy.max_accepted_htlcs, |wish| wish.min(policy.max_accepted_htlcs)),
             funding_pubkey: points.funding,
             revocation_basepoint: points.revocation,
             payment_basepoint: points.payment,
@@ -182,6 +203,11 @@ impl Proposal {
         let remote = accepter_terms(accept);
         let local = opener_terms(&self.open);
         turn.ctx.policy.check_accept(accept, &self.open, &remote)?;
+        if let Some(maximum) = self.request.wishes.max_to_self_delay
+            && remote.to_self_delay > maximum
+        {
+            return Err(ParameterError::ToSelfDelay { maximum, got: remote.to_self_delay }.into());
+        }
         params::check_both(&local, &remote)?;
         let script = funding_script_pubkey(&local.basepoints.funding, &remote.basepoints.funding);
         turn.emit(Effect::Fund { script, amount: self.request.capacity });

@@ -191,7 +191,7 @@ impl Setup {
                 feerate: self.feerate,
                 channel_type: ChannelType { commitment: self.kind, scid_alias: false },
                 announce: false,
-                to_self_delay: None,
+                wishes: OpenWishes::default(),
                 shutdown_script: wallet_script(Who::Alice),
                 commit_to_script: self.commit_to_script,
                 alias: ShortChannelId(1),

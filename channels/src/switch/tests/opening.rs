@@ -110,7 +110,7 @@ impl Opening<'_> {
             feerate: FeeratePerKw(500),
             channel_type: ChannelType { commitment, scid_alias: false },
             announce: false,
-            to_self_delay: None,
+            wishes: OpenWishes::default(),
             shutdown_script: ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::from_byte_array([1; 20])),
             commit_to_script: false,
             alias: ShortChannelId(1_000 + 2 * index as u64),

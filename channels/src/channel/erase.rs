@@ -1,0 +1,64 @@
+//! What is stored of a channel, once nothing of it can matter any more.
+
+use super::effect::Effect;
+use super::key::Key;
+use super::outbox::Outbox;
+use crate::types::ChannelId;
+
+/// Under which prefixes the rows of a channel lie that [`erase`] removes.
+pub fn prefixes(channel: &ChannelId) -> [Vec<u8>; 3] {
+    [Key::live_prefix(channel), Key::retired_prefix(channel), Key::settlements_prefix(channel)]
+}
+
+/// Removes those of `keys` that are rows of `channel`, which has said [`Effect::Forget`].
+pub fn erase(channel: &ChannelId, keys: impl IntoIterator<Item = Key>) -> Outbox<Effect> {
+    let mut outbox = Outbox::default();
+    for key in keys {
+        let is_row = matches!(
+            key,
+            Key::Terms(_)
+                | Key::State(_)
+                | Key::Signatures(_)
+                | Key::Secrets(_)
+                | Key::Htlc { .. }
+                | Key::RetiredHtlc { .. }
+                | Key::Settlement { .. }
+        );
+        if is_row && key.channel() == Some(*channel) {
+            outbox.delete(key);
+        }
+    }
+    outbox
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::channel::outbox::{Persist, Write};
+    use crate::types::{HtlcId, Side};
+
+    #[derive(Default)]
+    struct Deleted(Vec<Key>);
+
+    impl Persist for Deleted {
+        type Error = Infallible;
+
+        fn commit(&mut self, writes: Vec<Write>) -> Result<(), Infallible> {
+            assert!(writes.iter().all(|write| matches!(write, Write::Delete { .. })));
+            self.0.extend(writes.iter().map(|write| *write.key()));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn only_rows_of_the_channel_are_erased() {
+        let (over, alive) = (ChannelId([1; 32]), ChannelId([2; 32]));
+        let retired = |channel| Key::RetiredHtlc { channel, offered_by: Side::Local, id: HtlcId(7) };
+        let keys = [Key::State(over), retired(over), Key::State(alive), retired(alive), Key::Closing(over)];
+        let mut store = Deleted::default();
+        Outbox::commit_all(vec![erase(&over, keys)], &mut store).unwrap();
+        assert_eq!(store.0, [Key::State(over), retired(over)]);
+    }
+}
