@@ -13,6 +13,7 @@ use leyden::{
     client::{Access, Client},
     cluster::{DaemonProcess, wait_until},
     config::Layout,
+    demo::NOBODY,
 };
 use leyden_proto::{
     leyden::GenerateRequest,
@@ -504,4 +505,34 @@ async fn reflected(channel: Channel) -> Vec<String> {
         MessageResponse::ListServicesResponse(list) => list.service.into_iter().map(|service| service.name).collect(),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_send_that_no_block_holds_is_handed_over_again_after_a_kill() {
+    let folder = Folder::new();
+    let mut alice = DaemonProcess::new(folder.path(), "alice", &[]).unwrap();
+    alice.start().await.unwrap();
+    alice.mine(1, None).await.unwrap();
+    alice.mine(harness::MATURE, Some(NOBODY)).await.unwrap();
+    alice.wait_for_height(1 + harness::MATURE).await.unwrap();
+    // The second spends the change of the first.
+    let first = harness::send(&alice, NOBODY, 1_000_000).await;
+    let request = SendCoinsRequest {
+        addr: NOBODY.to_owned(),
+        amount: 2_000_000,
+        sat_per_vbyte: 2,
+        spend_unconfirmed: true,
+        ..SendCoinsRequest::default()
+    };
+    let second = alice.client().unwrap().lightning().send_coins(request).await.unwrap().into_inner().txid;
+    alice.kill();
+    alice.start().await.unwrap();
+    for txid in [&first, &second] {
+        harness::wait_for_transaction(&alice, txid).await;
+    }
+    alice.mine(1, Some(NOBODY)).await.unwrap();
+    alice.wait_for_height(2 + harness::MATURE).await.unwrap();
+    assert!(harness::mempool(&alice).await.is_empty());
+    let left = alice.wallet_balance().await.unwrap();
+    assert!((4_996_990_000..4_997_000_000).contains(&left), "{left}");
 }

@@ -23,7 +23,6 @@ use leyden_channels::{
 };
 use leyden_node::Node;
 use secp256k1::PublicKey;
-use tracing::error;
 
 use super::{
     chain::ChainWatch,

@@ -19,7 +19,6 @@ use crate::{
         AddInvoice, ApiError, DecodedInvoice, Description, Invoice, InvoiceHtlc, InvoiceHtlcState, InvoiceState, Page,
         PageRequest, RouteHintHop, Updates,
     },
-    driver::committer::NodeEffect,
     driver::services::Services,
 };
 

@@ -23,10 +23,7 @@ use crate::{
         ApiError, Attempt, AttemptFailure, AttemptState, FailureReason, Page, PageRequest, Payment, PaymentState,
         PaymentTarget, RouteHop, SendPayment, Updates,
     },
-    driver::{
-        committer::NodeEffect,
-        services::{Services, StartOrStore},
-    },
+    driver::services::{Services, StartOrStore},
     store::StoreError,
 };
 

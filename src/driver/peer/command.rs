@@ -1,0 +1,121 @@
+//! What the rest of the node asks of a peer's task, and what it hears of it.
+
+use std::{net::SocketAddr, time::Duration};
+
+use bitcoin::{FeeRate, OutPoint, Txid};
+use leyden_channels::{
+    channel::{AddHtlc, CloseRequest, Event, OpenRequest, Settlement, Summary},
+    onchain,
+    routing::LocalChannel,
+    switch::ForwardPolicy,
+    types::{ChannelId, Height, HtlcId, ShortChannelId, Side},
+    wire::Features,
+};
+use secp256k1::PublicKey;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    driver::{connection::Established, enforcement::EnforcementState},
+    wallet::onchain::Coins,
+};
+
+/// What the rest of the node asks of a peer's task.
+pub enum Command {
+    /// A new connection, which replaces the old one.
+    Connected(Box<Established>),
+    /// Hang up; answers once the channels know.
+    HangUp(oneshot::Sender<()>),
+    Open {
+        plan: Box<OpenPlan>,
+        progress: mpsc::UnboundedSender<Opening>,
+    },
+    Close {
+        channel: ChannelId,
+        request: CloseRequest,
+        progress: mpsc::UnboundedSender<Closing>,
+    },
+    ForceClose {
+        channel: ChannelId,
+        progress: mpsc::UnboundedSender<Closing>,
+    },
+    /// Offer an HTLC on a channel with this peer that can carry it, on the named one if that can.
+    Offer {
+        htlc: Box<AddHtlc>,
+        channel: Option<ShortChannelId>,
+    },
+    /// Offer an HTLC on this channel and no other.
+    Add {
+        channel: ChannelId,
+        htlc: Box<AddHtlc>,
+    },
+    Settle {
+        channel: ChannelId,
+        id: HtlcId,
+        settlement: Settlement,
+    },
+    /// News of the chain for one channel.
+    Event {
+        channel: ChannelId,
+        event: Box<Event>,
+    },
+    /// News of the chain for the enforcement of a closed channel, in order.
+    Enforce {
+        channel: ChannelId,
+        events: Vec<onchain::Event>,
+    },
+    NewTip(Height),
+    /// Encoded messages for the peer, which depend on nothing durable.
+    Gossip(Vec<Vec<u8>>),
+    /// What can be sent over each channel now.
+    Balances(oneshot::Sender<Vec<LocalChannel>>),
+    /// A copy of what there is, for people.
+    Describe(oneshot::Sender<PeerState>),
+}
+
+/// A channel that we open, and what it is to be to us.
+pub struct OpenPlan {
+    pub request: OpenRequest,
+    pub funding_feerate: FeeRate,
+    /// What may fund it.
+    pub coins: Coins,
+    /// The terms under which it forwards.
+    pub forwarding: ForwardPolicy,
+    /// The user's own words; may be empty.
+    pub memo: String,
+}
+
+/// Progress of an opening, for the call that asked for it.
+#[derive(Clone, Debug)]
+pub enum Opening {
+    Pending { funding: OutPoint },
+    Open { funding: OutPoint },
+    Failed { reason: String },
+}
+
+/// Progress of a closing, for the call that asked for it.
+#[derive(Clone, Debug)]
+pub enum Closing {
+    Refused { reason: String },
+    Pending { txid: Txid, by: Side },
+    Closed { txid: Txid },
+}
+
+/// A peer at one moment.
+#[derive(Debug)]
+pub struct PeerState {
+    pub node_id: PublicKey,
+    pub link: Option<LinkState>,
+    pub channels: Vec<Summary>,
+    /// Of those among them that one side has closed alone.
+    pub enforcements: Vec<EnforcementState>,
+}
+
+#[derive(Debug)]
+pub struct LinkState {
+    pub address: SocketAddr,
+    pub inbound: bool,
+    pub features: Features,
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+    pub ping: Option<Duration>,
+}

@@ -1,0 +1,240 @@
+//! Does what the cores ask for, once what it rests on is durable.
+
+use std::sync::Arc;
+
+use bitcoin::OutPoint;
+use leyden_channels::{
+    channel::{self, CannotAdd, Effect, Event, HtlcFailure, IncomingHtlc, Key, Notice, Origin, SpendKind, StateName},
+    payment::incoming::InvoiceEffect,
+    switch::{HtlcRef, SwitchEffect, SwitchEvent},
+    types::{ChannelId, PaymentPreimage, Side},
+};
+use tracing::{error, info, warn};
+
+use super::{Closing, Opening, Peer, opening::Choices};
+use crate::driver::{
+    chain,
+    committer::{LinkId, NodeEffect},
+    events::ChannelNews,
+    gossip::{GossipEvent, OwnChannelState},
+};
+
+impl Peer {
+    pub(super) async fn effect(&mut self, effect: NodeEffect) {
+        match effect {
+            NodeEffect::Channel { channel, link, effect } => self.channel_effect(channel, link, effect).await,
+            NodeEffect::Invoice(InvoiceEffect::Settle { channel, id, settlement })
+                if self.slots.contains_key(&channel) =>
+            {
+                self.settle(channel, id, settlement);
+            }
+            NodeEffect::Invoice(effect) => self.services.invoice_effect(effect),
+            NodeEffect::Switch(effect) => self.switch_effect(effect),
+            NodeEffect::Payment(effect) => self.underway.extend(self.services.payment_effect(effect)),
+        }
+    }
+
+    pub(super) async fn channel_effect(&mut self, id: ChannelId, link: LinkId, effect: Effect) {
+        match effect {
+            Effect::Send(message) => {
+                if let Some(connected) = &mut self.link
+                    && connected.id == link
+                    && let Err(error) = connected.link.queue(&message)
+                {
+                    error!(channel = %id, %error, "hanging up");
+                    self.disconnect();
+                }
+            }
+            Effect::Disconnect => {
+                if self.link.as_ref().is_some_and(|connected| connected.id == link) {
+                    if let Some(connected) = &mut self.link {
+                        let _ = connected.link.flush();
+                    }
+                    self.disconnect();
+                }
+            }
+            Effect::Fund { script, amount } => self.fund(id, script, amount),
+            Effect::ReleaseFunding { transaction } => self.services.wallet.release(&transaction),
+            Effect::Broadcast(transaction) => {
+                let (node, wallet) = (&self.services.node, &self.services.wallet);
+                // A refusal is told to nobody: the watch on the funding output sees what the chain made of it, and a
+                // restart broadcasts again.
+                if let Err(error) = chain::broadcast(node, wallet, &[], &transaction).await {
+                    warn!(channel = %id, txid = %transaction.compute_txid(), %error, "a transaction was not accepted");
+                }
+            }
+            Effect::WatchFunding { funding, .. } => self.watch(id, funding, true).await,
+            Effect::WatchSpent { funding, .. } => self.watch(id, funding, false).await,
+            Effect::Incoming(htlc) => self.arrived(*htlc),
+            Effect::Fulfilled { origin, htlc, preimage, .. } => {
+                self.fulfilled(origin, HtlcRef { channel: id, id: htlc }, preimage);
+            }
+            Effect::Failed { origin, htlc, failure, .. } => {
+                self.failed(origin, HtlcRef { channel: id, id: htlc }, failure);
+            }
+            Effect::Refused { origin, cause } => self.refused(origin, cause),
+            Effect::CloseRefused(refused) => {
+                if let Some(slot) = self.slots.get_mut(&id) {
+                    slot.tell_closing(&Closing::Refused { reason: refused.to_string() });
+                }
+            }
+            Effect::FeeRefused { feerate } => {
+                warn!(channel = %id, feerate = feerate.0, "the fee rate was not changed");
+            }
+            Effect::Notice(notice) => self.notice(id, notice),
+            Effect::LocalClose(close) => self.closed_by_us(id, close.commitment.txid),
+            Effect::RemoteClose(close) => match close.spend.kind {
+                SpendKind::Mutual => {}
+                SpendKind::Local | SpendKind::Remote(_) | SpendKind::Revoked(_) | SpendKind::Future(_) => {
+                    self.closed_by_peer(id, close.spend.txid);
+                }
+            },
+            Effect::Enforce(effect) => self.enforcement_effect(id, *effect).await,
+            Effect::Forget => {
+                self.forget_enforcement(id);
+                // A peer chooses the temporary id of an opening: it may be that of somebody else's channel.
+                let is_ours = self.services.peers.owner(&id) == Some(self.node_id);
+                if is_ours {
+                    self.services.watch.forget(&id);
+                    self.services.peers.remove_channel(&id);
+                }
+                self.slots.remove(&id);
+                if is_ours {
+                    self.erase(id);
+                }
+                self.services.gossip.tell(GossipEvent::ChannelGone(id));
+                self.underway.push(self.services.tell_switch(SwitchEvent::LinkGone(id)));
+            }
+        }
+    }
+
+    /// Removes what is stored of a channel that is over. If that fails it is over again at the next start.
+    pub(super) fn erase(&mut self, id: ChannelId) {
+        let mut keys = Vec::new();
+        for prefix in channel::prefixes(&id) {
+            match self.services.store.core_records(&prefix) {
+                Ok(rows) => keys.extend(rows.iter().filter_map(|(key, _)| Key::decode(key))),
+                Err(error) => return error!(channel = %id, %error, "the rows of a closed channel cannot be read"),
+            }
+        }
+        self.push(id, self.link_id(), channel::erase(&id, keys));
+    }
+
+    pub(in crate::driver) fn tell_closing(&self, id: ChannelId, news: &Closing) {
+        if let Some(slot) = self.slots.get(&id) {
+            slot.tell_closing(news);
+        }
+    }
+
+    pub(super) fn notice(&mut self, id: ChannelId, notice: Notice) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        if is_news_of_link(&notice) {
+            let terms = slot.choices.as_ref().map_or(self.services.forwarding, |choices| choices.forwarding);
+            self.underway.extend(self.services.link(&slot.channel, terms));
+        }
+        if (is_news_of_link(&notice) || matches!(notice, Notice::Usable(_)))
+            && let Some(state) = OwnChannelState::of(&slot.channel)
+        {
+            self.services.gossip.tell(GossipEvent::Channel(Box::new(state)));
+        }
+        match notice {
+            Notice::Established { funding, .. } => {
+                if let Some(Choices { memo, .. }) = slot.choices.take()
+                    && !memo.is_empty()
+                    && let Err(error) = self.services.store.put_memo(&funding, &memo)
+                {
+                    warn!(channel = %id, %error, "the channel's memo was not kept");
+                }
+                slot.tell_opening(Opening::Pending { funding });
+                self.services.events.channel(ChannelNews::Pending(funding));
+            }
+            Notice::StateChanged { from, to } => {
+                info!(channel = %id, %from, %to, "state");
+                if to == StateName::Normal
+                    && from != StateName::Normal
+                    && let Some(summary) = slot.channel.summary()
+                    && let Some(established) = &summary.established
+                {
+                    let funding = established.funding;
+                    slot.tell_opening(Opening::Open { funding });
+                    slot.opening = None;
+                    self.services.events.channel(ChannelNews::Open(Arc::new(summary)));
+                }
+            }
+            Notice::Confirmed { short_channel_id } => info!(channel = %id, %short_channel_id, "confirmed"),
+            Notice::Usable(usable) => {
+                if let Some(funding) = slot.channel.terms().map(|terms| terms.funding) {
+                    self.services.events.channel(ChannelNews::Usable { funding, usable });
+                }
+            }
+            Notice::OpenFailed { reason } => {
+                info!(channel = %id, %reason, "the opening failed");
+                slot.tell_opening(Opening::Failed { reason });
+            }
+            Notice::PeerWrong(wrong) => warn!(channel = %id, peer = %self.node_id, %wrong, "the peer is wrong"),
+            Notice::PeerSays { error, text } => {
+                warn!(channel = %id, peer = %self.node_id, error, %text, "the peer says");
+                self.services.events.complaint(self.node_id, text, self.services.now().0);
+            }
+            Notice::ClosingSigned { transaction } => {
+                slot.tell_closing(&Closing::Pending { txid: transaction, by: Side::Local })
+            }
+            Notice::DataLoss => {
+                error!(channel = %id, "our data is older than the peer's: it must close, we only wait");
+            }
+            Notice::PeerDataLoss => warn!(channel = %id, "the peer has lost data and must recover or ask us to close"),
+        }
+    }
+
+    pub(super) async fn watch(&mut self, id: ChannelId, funding: OutPoint, depth: bool) {
+        self.services.peers.add_channel(id, self.node_id);
+        if let Err(error) = self.services.watch.watch(id, self.mailbox.clone(), funding, depth).await {
+            error!(channel = %id, %error, "the chain cannot be watched");
+        }
+    }
+
+    pub(super) fn arrived(&mut self, htlc: IncomingHtlc) {
+        self.underway.push(self.services.tell_switch(SwitchEvent::Incoming(Box::new(htlc))));
+    }
+
+    pub(super) fn switch_effect(&mut self, effect: SwitchEffect) {
+        match effect {
+            SwitchEffect::Offer { channel, add } if self.runs(&channel) => {
+                self.event(channel, Event::Add(add));
+            }
+            SwitchEffect::Settle { channel, id, settlement } if self.slots.contains_key(&channel) => {
+                self.settle(channel, id, settlement);
+            }
+            effect => self.underway.extend(self.services.switch_effect(effect)),
+        }
+    }
+
+    pub(in crate::driver) fn fulfilled(&mut self, origin: Origin, outgoing: HtlcRef, preimage: PaymentPreimage) {
+        if let Origin::Payment(attempt) = origin {
+            self.underway.push(self.services.payment_fulfilled(attempt, preimage));
+        } else {
+            self.underway.extend(self.services.forward_fulfilled(origin, outgoing, preimage));
+        }
+    }
+
+    pub(in crate::driver) fn failed(&mut self, origin: Origin, outgoing: HtlcRef, failure: HtlcFailure) {
+        if let Origin::Payment(attempt) = origin {
+            self.underway.push(self.services.payment_failed(attempt, &failure));
+        } else {
+            self.underway.extend(self.services.forward_failed(origin, outgoing, failure));
+        }
+    }
+
+    pub(super) fn refused(&mut self, origin: Origin, cause: CannotAdd) {
+        if let Origin::Payment(attempt) = origin {
+            self.underway.push(self.services.payment_refused(attempt, &cause));
+        } else {
+            self.underway.extend(self.services.forward_refused(origin, cause));
+        }
+    }
+}
+
+/// Whether the switch has to know: that there is a channel, or its names.
+fn is_news_of_link(notice: &Notice) -> bool {
+    matches!(notice, Notice::Established { .. } | Notice::StateChanged { .. } | Notice::Confirmed { .. })
+}

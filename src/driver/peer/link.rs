@@ -1,0 +1,145 @@
+//! The connection to the peer: which of two is kept, what comes in, and when it is given up.
+
+use std::time::Duration;
+
+use leyden_channels::{
+    channel::Event,
+    types::ChannelId,
+    wire::{ErrorMessage, Message, control::Ping},
+};
+use tokio::{sync::mpsc, time::Instant};
+use tracing::{info, warn};
+
+use super::{Peer, SILENCE_LIMIT};
+use crate::driver::{
+    committer::LinkId,
+    connection::{ConnectionError, Established, Incoming, Link},
+    gossip::{self, GossipEvent},
+};
+
+pub(super) struct Connected {
+    pub(super) id: LinkId,
+    pub(super) link: Link,
+    pub(super) incoming: mpsc::Receiver<Incoming>,
+    pub(super) since: Instant,
+    pub(super) heard: Instant,
+    pub(super) pinged: Option<Instant>,
+    pub(super) round_trip: Option<Duration>,
+}
+
+impl Peer {
+    pub(super) fn connected(&mut self, established: Established) {
+        if let Some(old) = &self.link {
+            // Both nodes dialled at once: both must keep the same one of the two connections.
+            let crossing = old.link.inbound != established.inbound && old.since.elapsed() < Duration::from_secs(10);
+            let ours_wins = self.services.node_id() < self.node_id;
+            if crossing && old.link.inbound != ours_wins {
+                return;
+            }
+            self.disconnect();
+        }
+        let now = Instant::now();
+        let (link, incoming) = established.start();
+        info!(peer = %self.node_id, address = %link.address, "connected");
+        self.links += 1;
+        let id = self.link_id();
+        self.link = Some(Connected { id, link, incoming, since: now, heard: now, pinged: None, round_trip: None });
+        self.services.peers.set_connected(&self.node_id, true);
+        let features = self.link.as_ref().map(|connected| connected.link.features.clone()).unwrap_or_default();
+        self.services.gossip.tell(GossipEvent::Connected { peer: self.node_id, features });
+        self.all(&Event::Connected);
+    }
+
+    pub(super) fn disconnect(&mut self) {
+        if self.link.take().is_some() {
+            info!(peer = %self.node_id, "disconnected");
+            self.services.peers.set_connected(&self.node_id, false);
+            self.services.gossip.tell(GossipEvent::Disconnected(self.node_id));
+            self.all(&Event::Disconnected);
+        }
+    }
+
+    pub(super) fn keep_alive(&mut self) {
+        let Some(connected) = &mut self.link else { return };
+        if connected.heard.elapsed() > SILENCE_LIMIT {
+            warn!(peer = %self.node_id, "no sign of life, hanging up");
+            self.disconnect();
+            return;
+        }
+        connected.pinged = Some(Instant::now());
+        let ping = Message::Ping(Ping { num_pong_bytes: 2, ignored: Vec::new() });
+        if connected.link.queue(&ping).is_err() || connected.link.flush().is_err() {
+            self.disconnect();
+        }
+    }
+
+    pub(super) fn incoming(&mut self, incoming: Incoming) {
+        match incoming {
+            Ok(message) => self.message(message),
+            Err(ConnectionError::Closed) => self.disconnect(),
+            Err(error) => {
+                info!(peer = %self.node_id, %error, "the connection ended");
+                self.disconnect();
+            }
+        }
+    }
+
+    pub(super) fn message(&mut self, message: Message) {
+        let Some(connected) = &mut self.link else { return };
+        connected.heard = Instant::now();
+        match message {
+            Message::Ping(ping) => {
+                if let Some(pong) = ping.answer() {
+                    self.send(&Message::Pong(pong));
+                }
+            }
+            Message::Pong(_) => {
+                connected.round_trip = connected.pinged.take().map(|at| at.elapsed());
+            }
+            Message::Init(_) => {}
+            Message::OpenChannel(open) => self.accept(*open),
+            message if gossip::is_gossip(&message) => self.services.gossip.message(self.node_id, message),
+            Message::Unknown { message_type, .. } if message_type % 2 == 0 => {
+                warn!(peer = %self.node_id, message_type, "a message that must be understood is not; hanging up");
+                self.disconnect();
+            }
+            message => match message.channel_id().map(|id| self.renamed.get(&id).copied().unwrap_or(id)) {
+                Some(ChannelId::ALL) => self.all(&Event::Message(message)),
+                Some(id) if self.slots.contains_key(&id) => self.event(id, Event::Message(message)),
+                Some(id) if !matches!(message, Message::Error(_) | Message::Warning(_)) => {
+                    self.send(&Message::Error(ErrorMessage::new(id, "unknown channel")));
+                }
+                // Words about no channel of ours, and what only gossip would want.
+                Some(_) | None => {}
+            },
+        }
+    }
+
+    /// A message that depends on nothing durable.
+    pub(super) fn send(&mut self, message: &Message) {
+        let Some(connected) = &mut self.link else { return };
+        let sent = connected.link.queue(message).map_err(ConnectionError::from).and_then(|()| connected.link.flush());
+        if sent.is_err() {
+            self.disconnect();
+        }
+    }
+
+    pub(super) fn send_raw(&mut self, messages: &[Vec<u8>]) {
+        let Some(connected) = &mut self.link else { return };
+        let queued = messages.iter().try_for_each(|message| connected.link.queue_raw(message));
+        if queued.map_err(ConnectionError::from).and_then(|()| connected.link.flush()).is_err() {
+            self.disconnect();
+        }
+    }
+}
+
+pub(super) async fn receive(link: &mut Option<Connected>, messages: &mut Vec<Incoming>) {
+    match link {
+        Some(connected) => {
+            if connected.incoming.recv_many(messages, super::TURN).await == 0 {
+                messages.push(Err(ConnectionError::Closed));
+            }
+        }
+        None => std::future::pending().await,
+    }
+}

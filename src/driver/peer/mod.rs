@@ -1,0 +1,385 @@
+//! One task for each peer: it owns the peer's channels and the connection to it.
+//!
+//! ```text
+//!   messages of the peer ─┐                                                   ┌─► socket
+//!   commands of the node ─┼─► drain what waits ─► handle ─► flush ─► commit ──┼─► other tasks, RPC
+//!   news of the chain    ─┘         ▲                                         └─► settlements, payments …
+//!                                   └──────────── what effects lead to ◄──────────────┘
+//! ```
+//!
+//! A turn drains everything that waits, so that the updates of a busy channel share one `commitment_signed` and one
+//! write. What gathers while a write is on its way to the disk makes up the next turn.
+
+mod command;
+mod effects;
+mod link;
+mod opening;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+pub use command::{Closing, Command, LinkState, OpenPlan, Opening, PeerState};
+use leyden_channels::{
+    channel::{AddHtlc, CannotAdd, Channel, Effect, Event, Outbox},
+    onchain,
+    routing::LocalChannel,
+    types::{ChannelId, ShortChannelId, Side},
+    wire::{ErrorMessage, Message},
+};
+use link::{Connected, receive};
+use opening::Choices;
+use secp256k1::PublicKey;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval_at},
+};
+use tracing::{debug, error, warn};
+
+use super::{
+    committer::{LinkId, NodeEffect, Stopped, Underway},
+    enforcement::Enforcement,
+    gossip::{GossipEvent, OwnChannelState},
+    services::Services,
+};
+
+/// How often we ask whether the peer is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a peer may be silent.
+const SILENCE_LIMIT: Duration = Duration::from_secs(90);
+/// Events of one kind that one turn takes at most.
+const TURN: usize = 512;
+pub(super) struct Slot {
+    pub(super) channel: Channel,
+    /// Something was handled since the last flush.
+    dirty: bool,
+    /// A bug of ours was met: nothing more happens in this channel until a restart reads it from the store again.
+    stopped: bool,
+    opening: Option<mpsc::UnboundedSender<Opening>>,
+    closing: Vec<mpsc::UnboundedSender<Closing>>,
+    /// Until a channel that we open is established.
+    choices: Option<Choices>,
+}
+
+impl Slot {
+    fn new(channel: Channel) -> Self {
+        Self { channel, dirty: false, stopped: false, opening: None, closing: Vec::new(), choices: None }
+    }
+
+    fn tell_opening(&self, news: Opening) {
+        if let Some(progress) = &self.opening {
+            // Whoever asked may have gone.
+            let _ = progress.send(news);
+        }
+    }
+
+    pub(super) fn tell_closing(&self, news: &Closing) {
+        for progress in &self.closing {
+            let _ = progress.send(news.clone());
+        }
+    }
+}
+
+/// The task's own things.
+pub struct Peer {
+    pub(super) node_id: PublicKey,
+    pub(super) services: Arc<Services>,
+    /// Our own mailbox, for watches.
+    pub(super) mailbox: mpsc::UnboundedSender<Command>,
+    pub(super) slots: HashMap<ChannelId, Slot>,
+    /// Closed channels whose outputs are being claimed.
+    pub(super) enforced: HashMap<ChannelId, Enforcement>,
+    /// Closed channels with outputs that were never looked at.
+    pub(super) unseen: HashSet<ChannelId>,
+    /// Ids that openings had before they got their permanent one.
+    renamed: HashMap<ChannelId, ChannelId>,
+    link: Option<Connected>,
+    links: u64,
+    batch: Vec<Outbox<NodeEffect>>,
+    /// What cores that all tasks share have handed over for us.
+    underway: Vec<Underway>,
+}
+
+impl Peer {
+    pub fn new(node_id: PublicKey, services: Arc<Services>, mailbox: mpsc::UnboundedSender<Command>) -> Self {
+        Self {
+            node_id,
+            services,
+            mailbox,
+            slots: HashMap::new(),
+            enforced: HashMap::new(),
+            unseen: HashSet::new(),
+            renamed: HashMap::new(),
+            link: None,
+            links: 0,
+            batch: Vec::new(),
+            underway: Vec::new(),
+        }
+    }
+
+    /// A channel that was loaded from the store, before [`Self::run`].
+    pub fn restore(&mut self, channel: Channel) {
+        self.slots.insert(channel.id(), Slot::new(channel));
+    }
+
+    pub async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        for id in self.slots.keys().copied().collect::<Vec<_>>() {
+            let state = self.slots.get(&id).and_then(|slot| OwnChannelState::of(&slot.channel));
+            if let Some(state) = state {
+                self.services.gossip.tell(GossipEvent::Channel(Box::new(state)));
+            }
+            self.event(id, Event::Restarted);
+        }
+        self.restart_enforcements();
+        if self.finish_turn().await.is_err() {
+            return;
+        }
+        let mut ticks = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut some_commands = Vec::new();
+        let mut some_messages = Vec::new();
+        loop {
+            tokio::select! {
+                count = commands.recv_many(&mut some_commands, TURN) => {
+                    if count == 0 {
+                        return;
+                    }
+                }
+                () = receive(&mut self.link, &mut some_messages) => {}
+                _ = ticks.tick() => self.keep_alive(),
+            }
+            // Whatever else waits belongs to the same turn.
+            while some_commands.len() < TURN
+                && let Ok(command) = commands.try_recv()
+            {
+                some_commands.push(command);
+            }
+            while some_messages.len() < TURN
+                && let Some(link) = &mut self.link
+                && let Ok(message) = link.incoming.try_recv()
+            {
+                some_messages.push(message);
+            }
+            for message in some_messages.drain(..) {
+                self.incoming(message);
+            }
+            for command in some_commands.drain(..) {
+                self.command(command);
+            }
+            if self.finish_turn().await.is_err() {
+                return;
+            }
+            let idle = self.link.is_none() && self.slots.is_empty();
+            if idle && self.services.peers.remove_if_idle(&self.node_id, &commands) {
+                return;
+            }
+        }
+    }
+
+    /// Signs what has gathered, commits, does what the cores ask for, until nothing is left to do.
+    async fn finish_turn(&mut self) -> Result<(), Stopped> {
+        loop {
+            self.do_what_waits_for_nothing().await;
+            self.flush_channels();
+            if self.batch.is_empty() && self.underway.is_empty() {
+                return Ok(());
+            }
+            let committed = self.services.committer.submit(std::mem::take(&mut self.batch));
+            let underway = std::mem::take(&mut self.underway);
+            for one in std::iter::once(committed).chain(underway) {
+                for effect in one.effects().await? {
+                    self.effect(effect).await;
+                }
+            }
+            self.look_at_new_outputs().await;
+            if let Some(connected) = &mut self.link
+                && let Err(error) = connected.link.flush()
+            {
+                debug!(peer = %self.node_id, %error, "hanging up");
+                self.disconnect();
+            }
+        }
+    }
+
+    /// Effects that depend on no write share this turn's.
+    async fn do_what_waits_for_nothing(&mut self) {
+        while let Some(index) = self.underway.iter().position(|one| matches!(one, Underway::Done(_))) {
+            if let Underway::Done(effects) = self.underway.remove(index) {
+                for effect in effects {
+                    self.effect(effect).await;
+                }
+            }
+        }
+    }
+
+    fn flush_channels(&mut self) {
+        let dirty: Vec<ChannelId> = self.slots.iter().filter(|(_, slot)| slot.dirty).map(|(id, _)| *id).collect();
+        for id in dirty {
+            self.event(id, Event::Flush);
+            if let Some(slot) = self.slots.get_mut(&id) {
+                slot.dirty = false;
+            }
+        }
+    }
+
+    /// Hands an event to a channel. A bug of ours stops that channel alone.
+    pub(super) fn event(&mut self, id: ChannelId, event: Event) {
+        let link = self.link_id();
+        let services = Arc::clone(&self.services);
+        let Some(slot) = self.slots.get_mut(&id).filter(|slot| !slot.stopped) else { return };
+        match slot.channel.handle(event, &services.ctx()) {
+            Ok(outbox) => {
+                slot.dirty = true;
+                let new = slot.channel.id();
+                if new != id && !self.rename(id, new) {
+                    // The peer names a funding output that a channel has already. To commit this outbox would write
+                    // over that channel; without it nothing was signed and nothing is at stake.
+                    warn!(channel = %new, peer = %self.node_id, "an opening with the funding output of another channel");
+                    return self.send(&Message::Error(ErrorMessage::new(id, "this funding output is in use")));
+                }
+                self.push(new, link, outbox);
+            }
+            Err(error) => {
+                error!(channel = %id, %error, "the channel is stopped until leydend is started again; report this");
+                slot.stopped = true;
+            }
+        }
+    }
+
+    pub(super) fn push(&mut self, channel: ChannelId, link: LinkId, outbox: Outbox<Effect>) {
+        if !outbox.is_empty() {
+            self.batch.push(outbox.tag(&(channel, link)).convert());
+        }
+    }
+
+    /// Whether there is such a channel and it takes events.
+    fn runs(&self, id: &ChannelId) -> bool {
+        self.slots.get(id).is_some_and(|slot| !slot.stopped)
+    }
+
+    fn all(&mut self, event: &Event) {
+        for id in self.slots.keys().copied().collect::<Vec<_>>() {
+            self.event(id, event.clone());
+        }
+    }
+
+    pub(super) fn link_id(&self) -> LinkId {
+        LinkId(self.links)
+    }
+
+    // Commands.
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Connected(established) => self.connected(*established),
+            Command::HangUp(done) => {
+                self.disconnect();
+                let _ = done.send(());
+            }
+            Command::Open { plan, progress } => self.open(*plan, progress),
+            Command::Close { channel, request, progress } => {
+                self.closing(channel, progress, Event::Close(request));
+            }
+            Command::ForceClose { channel, progress } => {
+                self.closing(channel, progress, Event::ForceClose);
+                // If it is closing already, our own commitment may be what gets it there.
+                self.enforce(channel, onchain::Event::ForceClose);
+            }
+            Command::Offer { htlc, channel } => self.offer(*htlc, channel),
+            Command::Add { channel, htlc } if self.runs(&channel) => self.event(channel, Event::Add(htlc)),
+            Command::Add { channel: _, htlc } => self.refused(htlc.origin, CannotAdd::Offline),
+            Command::Settle { channel, id, settlement } => self.settle(channel, id, settlement),
+            Command::Event { channel, event }
+                if matches!(*event, Event::CloseConfirmed) && self.is_enforced(&channel) => {}
+            Command::Event { channel, event } => self.chain_event(channel, *event),
+            Command::Enforce { channel, events } => self.enforce_all(channel, events),
+            Command::NewTip(height) => self.all(&Event::NewTip(height)),
+            Command::Gossip(messages) => self.send_raw(&messages),
+            Command::Balances(answer) => {
+                let _ = answer.send(self.balances());
+            }
+            Command::Describe(answer) => {
+                let _ = answer.send(self.describe());
+            }
+        }
+    }
+
+    /// News of the chain; whatever they say of the closing transaction is kept for people too.
+    fn chain_event(&mut self, id: ChannelId, event: Event) {
+        let spent = if let Event::FundingSpent { transaction, .. } = &event { Some(transaction.clone()) } else { None };
+        let is_about_close = spent.is_some() || matches!(event, Event::Reorganized { .. });
+        self.event(id, event);
+        if is_about_close {
+            self.keep_close(id, spent.as_ref());
+        }
+    }
+
+    fn describe(&self) -> PeerState {
+        PeerState {
+            node_id: self.node_id,
+            link: self.link.as_ref().map(|connected| LinkState {
+                address: connected.link.address,
+                inbound: connected.link.inbound,
+                features: connected.link.features.clone(),
+                bytes_sent: connected.link.bytes_sent(),
+                bytes_received: connected.link.bytes_received(),
+                ping: connected.round_trip,
+            }),
+            channels: self.slots.values().filter_map(|slot| slot.channel.summary()).collect(),
+            enforcements: self.describe_enforcements(),
+        }
+    }
+
+    fn balances(&self) -> Vec<LocalChannel> {
+        let usable = self.slots.values().filter(|slot| slot.channel.is_usable() && !slot.stopped);
+        let balance = |slot: &Slot| {
+            let terms = slot.channel.terms()?;
+            let (real, alias) = slot.channel.short_channel_ids();
+            let available = slot.channel.sendable();
+            Some(LocalChannel {
+                short_channel_id: real.or(alias)?,
+                peer: terms.remote_node,
+                available,
+                htlc_minimum_msat: terms.htlc_minimum_of(Side::Local),
+                htlc_maximum_msat: available,
+            })
+        };
+        usable.filter_map(balance).collect()
+    }
+
+    fn closing(&mut self, id: ChannelId, progress: mpsc::UnboundedSender<Closing>, event: Event) {
+        match self.slots.get_mut(&id) {
+            Some(slot) if slot.stopped => {
+                let reason = "this channel met an error and is stopped: start leydend again, then close it".into();
+                let _ = progress.send(Closing::Refused { reason });
+            }
+            Some(slot) => {
+                slot.closing.push(progress);
+                self.event(id, event);
+            }
+            None => {
+                let _ = progress.send(Closing::Refused { reason: "there is no such channel".into() });
+            }
+        }
+    }
+
+    /// Chooses the usable channel with the most to spend.
+    fn offer(&mut self, htlc: AddHtlc, named: Option<ShortChannelId>) {
+        let is_named = |slot: &Slot| {
+            let (real, alias) = slot.channel.short_channel_ids();
+            named.is_some() && (real == named || alias == named) && slot.channel.sendable() >= htlc.amount
+        };
+        let best = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.channel.is_usable() && !slot.stopped)
+            .max_by_key(|(id, slot)| (is_named(slot), slot.channel.sendable(), **id))
+            .map(|(id, _)| *id);
+        match best {
+            Some(id) => self.event(id, Event::Add(Box::new(htlc))),
+            None => self.refused(htlc.origin, CannotAdd::Offline),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Channels that are being opened, by us or by the peer.
+
+use bitcoin::{FeeRate, ScriptBuf};
+use leyden_channels::{
+    channel::{AcceptRequest, Channel, Event, StateName},
+    switch::ForwardPolicy,
+    types::{ChannelId, ShortChannelId},
+    wire::{ErrorMessage, Message, OpenChannel, features::Feature},
+};
+use tokio::sync::mpsc;
+use tracing::error;
+
+use super::{OpenPlan, Opening, Peer, Slot};
+use crate::wallet::onchain::Coins;
+
+/// Channels of one peer that are not funded yet, above which it may not open another: each costs us memory and, once its
+/// first commitments are signed, a place in the store.
+const MAX_UNFUNDED: usize = 16;
+
+/// What the user chose for a channel that we open, beside what the peer hears of it.
+pub(super) struct Choices {
+    pub(super) funding_feerate: FeeRate,
+    pub(super) coins: Coins,
+    pub(super) forwarding: ForwardPolicy,
+    pub(super) memo: String,
+}
+
+impl Peer {
+    pub(super) fn open(&mut self, plan: OpenPlan, progress: mpsc::UnboundedSender<Opening>) {
+        let OpenPlan { request, funding_feerate, coins, forwarding, memo } = plan;
+        let fail = |reason: String| {
+            let _ = progress.send(Opening::Failed { reason });
+        };
+        if self.link.is_none() {
+            return fail("the peer is not connected: `leyden connect` it first".into());
+        }
+        let Some(signer) = self.services.signer(&request.keys_id) else {
+            return fail("no keys could be made for this channel: try again".into());
+        };
+        match Channel::open(request, signer, &self.services.ctx()) {
+            Ok((channel, outbox)) => {
+                let id = channel.id();
+                let choices = Some(Choices { funding_feerate, coins, forwarding, memo });
+                let slot = Slot { opening: Some(progress), choices, ..Slot::new(channel) };
+                self.slots.insert(id, slot);
+                self.push(id, self.link_id(), outbox);
+            }
+            Err(error) => fail(error.to_string()),
+        }
+    }
+
+    pub(super) fn accept(&mut self, open: OpenChannel) {
+        let id = open.temporary_channel_id;
+        if self.slots.contains_key(&id) || self.services.peers.owner(&id).is_some() {
+            return self.send(&Message::Error(ErrorMessage::new(id, "this temporary_channel_id is in use")));
+        }
+        let is_unfunded = |slot: &&Slot| matches!(slot.channel.state_name(), StateName::Opening | StateName::Funding);
+        if self.slots.values().filter(is_unfunded).count() >= MAX_UNFUNDED {
+            return self
+                .send(&Message::Error(ErrorMessage::new(id, "confirm the channels that you are opening first")));
+        }
+        let request = match self.accept_request() {
+            Ok(request) => request,
+            Err(reason) => return self.send(&Message::Error(ErrorMessage::new(id, reason))),
+        };
+        let Some(signer) = self.services.signer(&request.keys_id) else {
+            return self.send(&Message::Error(ErrorMessage::new(id, "no channels are accepted at the moment")));
+        };
+        match Channel::accept(open, request, signer, &self.services.ctx()) {
+            Ok((channel, outbox)) => {
+                self.slots.insert(channel.id(), Slot::new(channel));
+                self.push(id, self.link_id(), outbox);
+            }
+            Err(error) => self.send(&Channel::refusal(id, &error)),
+        }
+    }
+
+    pub(super) fn accept_request(&self) -> Result<AcceptRequest, String> {
+        let shutdown_script = self.services.wallet.new_script().map_err(|error| {
+            error!(%error, "no script for a new channel");
+            "no channels are accepted at the moment".to_owned()
+        })?;
+        Ok(AcceptRequest {
+            remote_node: self.node_id.into(),
+            keys_id: rand::random(),
+            to_self_delay: None,
+            shutdown_script,
+            commit_to_script: false,
+            alias: ShortChannelId(rand::random()),
+            large_channels: self.large_channels(),
+        })
+    }
+
+    /// An opening gets its permanent id on the way; `false`, and it is dropped, if a channel has this id already.
+    pub(super) fn rename(&mut self, id: ChannelId, new: ChannelId) -> bool {
+        let Some(slot) = self.slots.remove(&id) else { return false };
+        let is_new = !self.slots.contains_key(&new) && self.services.peers.add_new_channel(new, self.node_id);
+        if is_new {
+            self.slots.insert(new, slot);
+            self.renamed.insert(id, new);
+        } else {
+            slot.tell_opening(Opening::Failed { reason: "its funding output is that of another channel".into() });
+        }
+        is_new
+    }
+
+    pub(super) fn fund(&mut self, id: ChannelId, script: ScriptBuf, amount: bitcoin::Amount) {
+        let Some(Choices { funding_feerate, coins, .. }) = self.slots.get(&id).and_then(|slot| slot.choices.as_ref())
+        else {
+            return;
+        };
+        let event = match self.services.wallet.pay(&[(script.clone(), amount)], *funding_feerate, coins) {
+            Ok(transaction) => {
+                let output = transaction.output.iter().position(|output| output.script_pubkey == script);
+                let output = output.and_then(|output| u32::try_from(output).ok()).unwrap_or_default();
+                Event::Funded { transaction, output }
+            }
+            Err(error) => Event::FundingRefused { reason: error.to_string() },
+        };
+        self.event(id, event);
+    }
+
+    pub fn large_channels(&self) -> bool {
+        self.link.as_ref().is_some_and(|connected| connected.link.features.supports(Feature::SupportLargeChannel))
+    }
+}
