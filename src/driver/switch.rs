@@ -72,8 +72,9 @@ impl Services {
     pub fn link(&self, channel: &Channel, terms: ForwardPolicy) -> Vec<Underway> {
         let Some(link) = Link::of(channel) else { return Vec::new() };
         let id = link.channel;
+        let is_new = self.forward_policy(&id).is_none();
         let mut underway = vec![self.tell_switch(SwitchEvent::Link(Box::new(link)))];
-        if self.forward_policy(&id).is_none() {
+        if is_new {
             // Terms that cannot be are refused with the configuration.
             underway.extend(self.try_change(&self.switch, |switch| switch.set_policy(id, terms)));
         }
