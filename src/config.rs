@@ -66,6 +66,10 @@ pub struct Flags {
     /// Where Lightning peers connect [default: 127.0.0.1:9735]
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Address at which the network is told to reach us; may be given more than once [default: --listen, unless that
+    /// is no address that others can reach]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub announce: Vec<SocketAddr>,
     /// Where `leyden` and other gRPC clients connect [default: 127.0.0.1:10009]
     #[arg(long, value_name = "HOST:PORT")]
     pub rpc_listen: Option<SocketAddr>,
@@ -119,6 +123,8 @@ pub struct Config {
     pub params: Params,
     pub alias: String,
     pub listen: SocketAddr,
+    /// Where the network is told to reach us; empty: at `listen`, if others can.
+    pub announce: Vec<SocketAddr>,
     pub rpc_listen: SocketAddr,
     pub chain_listen: SocketAddr,
     pub chain_connect: Vec<SocketAddr>,
@@ -160,6 +166,7 @@ impl Config {
             params,
             alias: flags.alias.or(file.alias).unwrap_or_default(),
             listen: address(flags.listen, file.listen, DEFAULT_LISTEN),
+            announce: if flags.announce.is_empty() { file.announce } else { flags.announce },
             rpc_listen: address(flags.rpc_listen, file.rpc_listen, DEFAULT_RPC),
             chain_listen: address(flags.chain_listen, file.chain_listen, DEFAULT_CHAIN_LISTEN),
             chain_connect: if flags.chain_connect.is_empty() { file.chain_connect } else { flags.chain_connect },

@@ -111,6 +111,7 @@ impl LeydenDaemon {
             node: self.node.clone(),
             store,
             listen: self.config.listen,
+            announce: self.config.announce.clone(),
             policy,
             forwarding: self.config.forwarding,
             alias: self.config.alias.clone(),

@@ -90,6 +90,8 @@ pub struct Setup {
     pub node: Node,
     pub store: Store,
     pub listen: SocketAddr,
+    /// Where the network is told to reach us; empty: at `listen`, if others can.
+    pub announce: Vec<SocketAddr>,
     pub policy: Policy,
     /// The terms under which new channels forward.
     pub forwarding: ForwardPolicy,
@@ -111,7 +113,7 @@ pub struct Runtime {
 
 impl Runtime {
     pub async fn start(setup: Setup) -> Result<Self, StartError> {
-        let Setup { keys, node, store, listen, policy, forwarding, alias, fatal } = setup;
+        let Setup { keys, node, store, listen, announce, policy, forwarding, alias, fatal } = setup;
         store.claim_for(&keys.node_id())?;
         let params = node.params();
         let wallet = OnchainWallet::open(&keys, params.address_network, params.genesis_hash, Box::new(store.clone()))?;
@@ -137,7 +139,7 @@ impl Runtime {
             router: Mutex::default(),
             learnt: Mutex::new(routing::load_learnt(&store)?),
             alias,
-            addresses: announced_address(listen).into_iter().collect(),
+            addresses: announced_addresses(&announce, listen, params.address_network == Network::Regtest),
             keys,
             local,
             wallet: Arc::new(wallet),
@@ -168,11 +170,6 @@ impl Runtime {
         runtime.spawn_dialler();
         runtime.spawn_ticker();
         Ok(runtime)
-    }
-
-    /// Ends all tasks. What they had not committed was not sent either.
-    pub async fn stop(mut self) {
-        self.tasks.shutdown().await;
     }
 
     fn load_channels(&self) -> Result<Vec<Channel>, StartError> {
@@ -433,14 +430,21 @@ fn enter_peer(services: &Arc<Services>, node_id: PublicKey, channels: Vec<Stored
     services.peers.enter(node_id, start, command);
 }
 
-/// Where the network is told to reach us: nowhere if we listen on every address, since we do not know our own.
-fn announced_address(listen: SocketAddr) -> Option<NodeAddress> {
-    let port = listen.port();
-    match listen.ip() {
-        ip if ip.is_unspecified() => None,
-        IpAddr::V4(ip) => Some(NodeAddress::Ipv4 { address: ip.octets(), port }),
-        IpAddr::V6(ip) => Some(NodeAddress::Ipv6 { address: ip.octets(), port }),
+/// Where the network is told to reach us. An address that we only listen on counts if others can reach it: one of this
+/// machine or its own network does so on regtest alone.
+fn announced_addresses(announce: &[SocketAddr], listen: SocketAddr, is_regtest: bool) -> Vec<NodeAddress> {
+    let node_address = |address: &SocketAddr| match address.ip() {
+        IpAddr::V4(ip) => NodeAddress::Ipv4 { address: ip.octets(), port: address.port() },
+        IpAddr::V6(ip) => NodeAddress::Ipv6 { address: ip.octets(), port: address.port() },
+    };
+    let is_near = match listen.ip() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    };
+    if announce.is_empty() && !listen.ip().is_unspecified() && (is_regtest || !is_near) {
+        return vec![node_address(&listen)];
     }
+    announce.iter().map(node_address).collect()
 }
 
 fn load_invoices(store: &Store) -> Result<Invoices, StoreError> {
@@ -453,4 +457,22 @@ fn load_payments(store: &Store) -> Result<Payments, StoreError> {
     let records = store.core_records(&Key::all_payments_prefix())?;
     let payments = records.iter().map(|(_, value)| record::decode_payment(value)).collect::<Result<Vec<_>, _>>();
     Ok(Payments::restore(payments.map_err(|error| store.damaged(&error.to_string()))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_that_others_can_reach_are_announced() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let count = |announce: &[SocketAddr], listen, regtest| announced_addresses(announce, listen, regtest).len();
+        assert_eq!(count(&[], at("0.0.0.0:9735"), true), 0);
+        assert_eq!(count(&[], at("127.0.0.1:9735"), true), 1);
+        assert_eq!(count(&[], at("127.0.0.1:9735"), false), 0);
+        assert_eq!(count(&[], at("[fd00::1]:9735"), false), 0);
+        let ours = NodeAddress::Ipv4 { address: [203, 0, 113, 7], port: 9735 };
+        assert_eq!(announced_addresses(&[], at("203.0.113.7:9735"), false), vec![ours.clone()]);
+        assert_eq!(announced_addresses(&[at("203.0.113.7:9735")], at("0.0.0.0:9735"), false), [ours]);
+    }
 }

@@ -57,10 +57,6 @@ impl LightningNode {
         self.services().wallet.new_script().map_err(internal)
     }
 
-    pub fn reward_address(&self) -> Result<Address, ApiError> {
-        self.services().wallet.new_address().map_err(internal)
-    }
-
     fn services(&self) -> &Arc<Services> {
         &self.runtime.services
     }

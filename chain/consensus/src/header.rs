@@ -3,7 +3,7 @@
 use bitcoin::CompactTarget;
 use bitcoin::block::Header;
 
-use crate::difficulty::{next_bits, target_from_bits};
+use crate::difficulty::target_from_bits;
 use crate::error::HeaderError;
 use crate::params::Params;
 
@@ -54,20 +54,6 @@ pub fn median_time_past<C: HeaderChain + ?Sized>(chain: &C) -> Option<u32> {
 pub(crate) fn median(mut times: Vec<u32>) -> Option<u32> {
     times.sort_unstable();
     times.get(times.len() / 2).copied()
-}
-
-/// What a header on top of a chain must satisfy, besides its proof of work. `now` is the clock in seconds.
-pub fn check_header_in_context<C: HeaderChain + ?Sized>(
-    header: &Header,
-    chain: &C,
-    now: u64,
-    params: &Params,
-) -> Result<(), HeaderError> {
-    let expected = next_bits(chain, header.time, params).ok_or(HeaderError::MissingAncestor)?;
-    let median = median_time_past(chain).ok_or(HeaderError::MissingAncestor)?;
-    let parent_time = chain.header_at(chain.tip_height()).ok_or(HeaderError::MissingAncestor)?.time;
-    let height = chain.tip_height().checked_add(1).ok_or(HeaderError::HeightOverflow)?;
-    check_against(header, &Expectation { bits: expected, median, parent_time, height }, now, params)
 }
 
 /// What the chain before asks of a header.

@@ -190,11 +190,6 @@ impl HeaderTree {
         self.slot(tip).map(|slot| Branch::new(self, slot))
     }
 
-    /// The chain with the most work.
-    pub fn best_branch(&self) -> Branch<'_> {
-        Branch::new(self, self.best)
-    }
-
     /// The ancestor of a block at a height; the block itself at its own height.
     pub fn ancestor(&self, hash: &BlockHash, height: u32) -> Option<KnownHeader> {
         self.ancestor_slot(self.slot(hash)?, height).map(|slot| self.entry(slot).known())

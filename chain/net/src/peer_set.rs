@@ -83,11 +83,6 @@ impl PeerSet {
         &self.addresses
     }
 
-    /// Adds an address that the operator or a stored list knows.
-    pub fn add_address(&mut self, address: SocketAddr, unix_time: u64) {
-        self.addresses.add(address, Duration::from_secs(unix_time), Duration::from_secs(unix_time));
-    }
-
     /// An address to connect to that is not connected yet, if one is known.
     pub fn pick_address(&mut self, unix_time: u64) -> Option<SocketAddr> {
         let connected: BTreeSet<SocketAddr> = self.peers.values().map(|peer| peer.address).collect();

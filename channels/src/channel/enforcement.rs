@@ -6,7 +6,7 @@ use bitcoin::ScriptBuf;
 
 use super::Channel;
 use super::commitment::changes::Update;
-use super::commitment::limits::direction;
+use super::commitment::limits::in_commitment_of;
 use super::commitment::remote::RemoteCommitment;
 use super::commitment::spec::{HtlcKey, Spec};
 use super::error::{Error, Invariant};
@@ -129,30 +129,11 @@ impl Established {
 }
 
 fn htlcs_of(spec: &Spec, owner: Side) -> Vec<CommitmentHtlc> {
-    spec.htlcs()
-        .iter()
-        .map(|htlc| CommitmentHtlc {
-            direction: direction(htlc, owner),
-            id: htlc.id,
-            amount: htlc.amount,
-            payment_hash: htlc.payment_hash,
-            cltv_expiry: htlc.cltv_expiry,
-        })
-        .collect()
+    spec.htlcs().iter().map(|htlc| in_commitment_of(htlc, owner)).collect()
 }
 
 /// The HTLCs of the peer's revoked commitment `number` out of all that the channel has retired, as the peer saw them.
 pub fn revoked_htlcs(number: CommitmentNumber, retired: impl IntoIterator<Item = RetiredHtlc>) -> Vec<CommitmentHtlc> {
     let was_in = |retired: &RetiredHtlc| (retired.first_remote..=retired.last_remote).contains(&number);
-    retired
-        .into_iter()
-        .filter(was_in)
-        .map(|RetiredHtlc { htlc, .. }| CommitmentHtlc {
-            direction: direction(&htlc, Side::Remote),
-            id: htlc.id,
-            amount: htlc.amount,
-            payment_hash: htlc.payment_hash,
-            cltv_expiry: htlc.cltv_expiry,
-        })
-        .collect()
+    retired.into_iter().filter(was_in).map(|RetiredHtlc { htlc, .. }| in_commitment_of(&htlc, Side::Remote)).collect()
 }

@@ -132,15 +132,6 @@ impl FailureMessage {
         }
     }
 
-    pub const fn is_permanent(&self) -> bool {
-        self.code() & PERM != 0
-    }
-
-    /// Whether the whole node is meant, not one of its channels.
-    pub const fn is_about_node(&self) -> bool {
-        self.code() & NODE != 0
-    }
-
     /// The encoded `channel_update` that came along, if one did.
     pub fn channel_update(&self) -> Option<&[u8]> {
         match self {

@@ -287,11 +287,6 @@ impl Features {
         self.has_bit(feature.required_bit())
     }
 
-    /// Offered by both of two peers.
-    pub fn both_support(&self, remote: &Self, feature: Feature) -> bool {
-        self.supports(feature) && remote.supports(feature)
-    }
-
     /// Both vectors in one: `init` splits its bits over two for historical reasons.
     pub fn union(mut self, other: &Self) -> Self {
         if self.little_endian.len() < other.little_endian.len() {

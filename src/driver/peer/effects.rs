@@ -99,6 +99,7 @@ impl Peer {
                     self.services.peers.remove_channel(&id);
                 }
                 self.slots.remove(&id);
+                self.renamed.retain(|_, named| *named != id);
                 if is_ours {
                     self.erase(id);
                 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use secp256k1::PublicKey;
 
-use super::limits::direction;
+use super::limits::in_commitment_of;
 use super::spec::Spec;
 use crate::channel::error::{Fault, Invariant};
 use crate::channel::terms::Terms;
@@ -82,17 +82,7 @@ impl Factory {
     ) -> Result<Built, BuildError> {
         let keys =
             self.signer.commitment_keys(owner, point, &terms.sides.remote.basepoints).map_err(BuildError::Key)?;
-        let htlcs: Vec<CommitmentHtlc> = spec
-            .htlcs()
-            .iter()
-            .map(|htlc| CommitmentHtlc {
-                direction: direction(htlc, owner),
-                id: htlc.id,
-                amount: htlc.amount,
-                payment_hash: htlc.payment_hash,
-                cltv_expiry: htlc.cltv_expiry,
-            })
-            .collect();
+        let htlcs: Vec<CommitmentHtlc> = spec.htlcs().iter().map(|htlc| in_commitment_of(htlc, owner)).collect();
         let tx = build_commitment(&CommitmentInput {
             params: self.params(owner),
             keys: &keys,

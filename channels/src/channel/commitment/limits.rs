@@ -11,7 +11,7 @@ use super::spec::{Htlc, Spec};
 use crate::channel::error::Wrong;
 use crate::channel::state::StateName;
 use crate::channel::terms::Terms;
-use crate::tx::fee;
+use crate::tx::{CommitmentHtlc, fee};
 use crate::types::{CltvExpiry, FeeratePerKw, HtlcDirection, Msat, Side};
 
 /// From here on `cltv_expiry` would be a time.
@@ -43,10 +43,21 @@ pub enum CannotAdd {
 }
 
 /// The HTLCs of `spec` seen from the owner of a commitment.
-pub const fn direction(htlc: &Htlc, owner: Side) -> HtlcDirection {
+const fn direction(htlc: &Htlc, owner: Side) -> HtlcDirection {
     match (htlc.offered_by, owner) {
         (Side::Local, Side::Local) | (Side::Remote, Side::Remote) => HtlcDirection::Offered,
         (Side::Local, Side::Remote) | (Side::Remote, Side::Local) => HtlcDirection::Received,
+    }
+}
+
+/// An HTLC of `spec` as the owner of a commitment sees it.
+pub fn in_commitment_of(htlc: &Htlc, owner: Side) -> CommitmentHtlc {
+    CommitmentHtlc {
+        direction: direction(htlc, owner),
+        id: htlc.id,
+        amount: htlc.amount,
+        payment_hash: htlc.payment_hash,
+        cltv_expiry: htlc.cltv_expiry,
     }
 }
 
