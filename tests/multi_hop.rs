@@ -8,10 +8,15 @@ use leyden::{
 };
 use leyden_proto::{
     lnrpc::{
-        Invoice, ListInvoiceRequest, ListPaymentsRequest, OpenChannelRequest, Payment, PaymentFailureReason,
-        invoice::InvoiceState, payment::PaymentStatus,
+        ChanInfoRequest, ChannelEdge, ChannelGraphRequest, FeeReportRequest, ForwardingHistoryRequest, Invoice,
+        ListInvoiceRequest, ListPaymentsRequest, NetworkInfoRequest, NodeInfoRequest, OpenChannelRequest, Payment,
+        PaymentFailureReason, PolicyUpdateRequest, invoice::InvoiceState, payment::PaymentStatus,
+        policy_update_request::Scope,
     },
-    routerrpc::SendPaymentRequest,
+    routerrpc::{
+        SendPaymentRequest, SubscribeHtlcEventsRequest,
+        htlc_event::{Event, EventType},
+    },
 };
 use tokio::{task::JoinSet, time::sleep};
 
@@ -109,6 +114,109 @@ async fn settled(node: &DaemonProcess) -> usize {
     list.iter().filter(|invoice| invoice.state() == InvoiceState::Settled).count()
 }
 
+/// What gossip has brought to Alice, and what Erin alone knows.
+async fn the_network_is_told(alice: &DaemonProcess, bob: &DaemonProcess, carol: &DaemonProcess, erin: &DaemonProcess) {
+    let (bobs, carols) = (bob.node_id().await.unwrap(), carol.node_id().await.unwrap());
+    let mut lightning = alice.client().unwrap().lightning();
+    let graph = lightning.describe_graph(ChannelGraphRequest::default()).await.unwrap().into_inner();
+    assert_eq!((graph.nodes.len(), graph.edges.len()), (4, 3), "{graph:?}");
+    let between =
+        |edge: &&ChannelEdge| [&edge.node1_pub, &edge.node2_pub].iter().all(|node| **node == bobs || **node == carols);
+    let edge = graph.edges.iter().find(between).unwrap();
+    assert_eq!(edge.capacity, CAPACITY);
+    let (policy, other) = match edge.node1_pub == bobs {
+        true => (edge.node1_policy.unwrap(), edge.node2_policy.unwrap()),
+        false => (edge.node2_policy.unwrap(), edge.node1_policy.unwrap()),
+    };
+    assert_eq!((policy.fee_base_msat, policy.fee_rate_milli_msat, policy.time_lock_delta), (BOB_BASE, BOB_PPM, 40));
+    assert_eq!((other.fee_base_msat, other.fee_rate_milli_msat), (CAROL_BASE, 0));
+
+    let by_id = ChanInfoRequest { chan_id: edge.channel_id, ..ChanInfoRequest::default() };
+    let by_output = ChanInfoRequest { chan_point: edge.chan_point.clone(), ..ChanInfoRequest::default() };
+    for request in [by_id, by_output] {
+        assert_eq!(lightning.get_chan_info(request).await.unwrap().into_inner(), *edge);
+    }
+    let request = NodeInfoRequest { pub_key: bobs, include_channels: true };
+    let node = lightning.get_node_info(request).await.unwrap().into_inner();
+    assert_eq!((node.num_channels, node.total_capacity, node.channels.len()), (2, 2 * CAPACITY, 2));
+    assert_eq!(node.node.unwrap().alias, "bob");
+    let network = lightning.get_network_info(NetworkInfoRequest {}).await.unwrap().into_inner();
+    assert_eq!((network.num_nodes, network.num_channels, network.graph_diameter), (4, 3, 3));
+
+    let mut lightning = erin.client().unwrap().lightning();
+    for (include_unannounced, channels) in [(false, 3), (true, 4)] {
+        let request = ChannelGraphRequest { include_unannounced };
+        assert_eq!(lightning.describe_graph(request).await.unwrap().into_inner().edges.len(), channels);
+    }
+}
+
+/// Bob has forwarded two payments; he doubles his price, and Alice pays it.
+async fn forwards_are_told_and_terms_changed(alice: &DaemonProcess, bob: &DaemonProcess, dave: &DaemonProcess) {
+    let mut lightning = bob.client().unwrap().lightning();
+    let events = bob.client().unwrap().router().subscribe_htlc_events(SubscribeHtlcEventsRequest {}).await;
+    let mut events = events.unwrap().into_inner();
+    let first = events.message().await.unwrap().unwrap();
+    assert!(matches!(first.event, Some(Event::SubscribedEvent(_))), "{first:?}");
+
+    let ask = |index_offset, num_max_events| ForwardingHistoryRequest {
+        index_offset,
+        num_max_events,
+        peer_alias_lookup: true,
+        ..ForwardingHistoryRequest::default()
+    };
+    let all = lightning.forwarding_history(ask(0, 0)).await.unwrap().into_inner();
+    assert_eq!((all.forwarding_events.len(), all.last_offset_index), (3, 3), "{all:?}");
+    let event = &all.forwarding_events[0];
+    assert_eq!((event.peer_alias_in.as_str(), event.peer_alias_out.as_str()), ("alice", "carol"));
+    assert_eq!(event.amt_out_msat, 1_000_000_000 + CAROL_BASE as u64);
+    assert_eq!(event.fee_msat, bobs_fee(1_000_000_000 + CAROL_BASE) as u64);
+    let page = lightning.forwarding_history(ask(1, 1)).await.unwrap().into_inner();
+    assert_eq!((&page.forwarding_events[..], page.last_offset_index), (&all.forwarding_events[1..2], 2));
+    let report = lightning.fee_report(FeeReportRequest {}).await.unwrap().into_inner();
+    let earned: u64 = all.forwarding_events.iter().map(|event| event.fee_msat).sum();
+    assert_eq!(
+        (report.day_fee_sum, report.month_fee_sum, report.channel_fees.len()),
+        (earned / 1000, earned / 1000, 2)
+    );
+
+    let dearer = |scale: i64| PolicyUpdateRequest {
+        scope: Some(Scope::Global(true)),
+        base_fee_msat: BOB_BASE * scale,
+        fee_rate_ppm: (BOB_PPM * scale) as u32,
+        time_lock_delta: 40,
+        ..PolicyUpdateRequest::default()
+    };
+    let hasty = PolicyUpdateRequest { time_lock_delta: 10, ..dearer(1) };
+    let failed = lightning.update_channel_policy(hasty).await.unwrap().into_inner().failed_updates;
+    assert_eq!(failed.len(), 2, "{failed:?}");
+    let answer = lightning.update_channel_policy(dearer(2)).await.unwrap().into_inner();
+    assert!(answer.failed_updates.is_empty(), "{answer:?}");
+    let payment = pay(alice, dave, 1_000, false).await;
+    assert_eq!(payment.fee_msat, CAROL_BASE + 2 * bobs_fee(1_000_000 + CAROL_BASE));
+    lightning.update_channel_policy(dearer(1)).await.unwrap();
+    wait_until("Alice to hear of Bob's old terms", || async {
+        let graph = alice.client()?.lightning().describe_graph(ChannelGraphRequest::default()).await;
+        let edges = graph.map_err(|error| alice.call_error(error))?.into_inner().edges;
+        let policies = edges.iter().flat_map(|edge| [edge.node1_policy, edge.node2_policy]).flatten();
+        Ok(policies.into_iter().all(|policy| policy.fee_rate_milli_msat != 2 * BOB_PPM))
+    })
+    .await
+    .unwrap();
+
+    // Attempts at the old price may have come before.
+    loop {
+        let event = events.message().await.unwrap().unwrap();
+        assert_eq!(event.event_type(), EventType::Forward);
+        if let Some(Event::ForwardEvent(forward)) = &event.event {
+            assert_eq!(forward.info.unwrap().outgoing_amt_msat, 1_000_000 + CAROL_BASE as u64);
+        }
+        if let Some(Event::SettleEvent(settle)) = &event.event {
+            assert_eq!(hex::encode(&settle.preimage), payment.payment_preimage);
+            break;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn payments_find_their_way_and_survive_a_hop_that_is_killed() {
     // The daemon's program is built beside this test.
@@ -160,6 +268,9 @@ async fn payments_find_their_way_and_survive_a_hop_that_is_killed() {
     let payment = pay(&alice, &erin, 10_000, true).await;
     assert_eq!(payment.fee_msat, CAROL_BASE + bobs_fee(10_000_000 + CAROL_BASE));
     assert_eq!(balance(&erin).await, erin_had + 10_000);
+
+    the_network_is_told(&alice, &bob, &carol, &erin).await;
+    forwards_are_told_and_terms_changed(&alice, &bob, &dave).await;
 
     // A recipient that knows nothing of the payment.
     let request = SendPaymentRequest {

@@ -13,6 +13,8 @@
 mod chain;
 mod channels;
 mod error;
+mod forwarding;
+mod graph;
 mod invoices;
 mod lifecycle;
 mod payments;
@@ -33,6 +35,14 @@ pub use self::{
         OpenUpdate, OpeningChannel, PendingChannels, PendingHtlc, WaitingCloseChannel,
     },
     error::ApiError,
+    forwarding::{
+        ChannelFee, FeeReport, Forward, ForwardSide, Forwarding, ForwardsPage, ForwardsRequest, HtlcAmounts, HtlcEvent,
+        HtlcName, HtlcNews, HtlcRole, PolicyChange, PolicyRefusal, PolicyRefused,
+    },
+    graph::{
+        ChannelName, Graph, GraphChannel, GraphNode, GraphNodeInfo, GraphNodeView, GraphPolicy, NetworkGraph,
+        NetworkSummary,
+    },
     invoices::{
         AddInvoice, DecodedInvoice, Description, Invoice, InvoiceHtlc, InvoiceHtlcState, InvoiceState, RouteHintHop,
     },
@@ -85,7 +95,7 @@ pub trait Daemon: Send + Sync + 'static {
 
 /// The open wallet, its peers, channels, invoices and payments.
 #[async_trait]
-pub trait Lightning: Send + Sync {
+pub trait Lightning: Graph + Forwarding + Send + Sync {
     async fn info(&self) -> Result<NodeInfo, ApiError>;
 
     // The wallet.

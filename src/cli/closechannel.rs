@@ -33,10 +33,8 @@ pub struct CloseChannel {
 impl CloseChannel {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
         let client = context.client().await?;
-        let (txid, output_index) = find(&client, &self.channel_point).await?;
-        let funding_txid = Some(FundingTxid::FundingTxidStr(txid));
         let request = CloseChannelRequest {
-            channel_point: Some(ChannelPoint { funding_txid, output_index }),
+            channel_point: Some(find_point(&client, &self.channel_point).await?),
             force: self.force,
             sat_per_vbyte: self.fee.sat_per_vbyte,
             target_conf: self.fee.conf_target,
@@ -78,6 +76,11 @@ impl CloseChannel {
 }
 
 /// The channel whose point begins so.
+pub async fn find_point(client: &Client, wanted: &str) -> Result<ChannelPoint, CliError> {
+    let (txid, output_index) = find(client, wanted).await?;
+    Ok(ChannelPoint { funding_txid: Some(FundingTxid::FundingTxidStr(txid)), output_index })
+}
+
 async fn find(client: &Client, wanted: &str) -> Result<(String, u32), CliError> {
     if let Some(whole) = whole(wanted) {
         return Ok(whole);

@@ -27,7 +27,10 @@ mod create;
 mod decodepayreq;
 mod demo;
 mod disconnect;
+mod feereport;
+mod fwdinghistory;
 mod getinfo;
+mod graph;
 mod listchaintxns;
 mod listchannels;
 mod listinvoices;
@@ -45,6 +48,7 @@ mod stop;
 mod subscribeinvoices;
 mod trackpayment;
 mod unlock;
+mod updatechanpolicy;
 mod walletbalance;
 
 use std::process::ExitCode;
@@ -132,6 +136,13 @@ pub enum Command {
     TrackPayment(trackpayment::TrackPayment),
     #[command(name = "listpayments")]
     ListPayments(listpayments::ListPayments),
+    Graph(graph::Graph),
+    #[command(name = "feereport")]
+    FeeReport(feereport::FeeReport),
+    #[command(name = "updatechanpolicy")]
+    UpdateChanPolicy(updatechanpolicy::UpdateChanPolicy),
+    #[command(name = "fwdinghistory")]
+    FwdingHistory(fwdinghistory::FwdingHistory),
     Chain(chain::Chain),
     Demo(demo::Demo),
     Bench(bench::Bench),
@@ -167,6 +178,10 @@ impl Command {
             Self::PayInvoice(command) => command.run(context).await,
             Self::TrackPayment(command) => command.run(context).await,
             Self::ListPayments(command) => command.run(context).await,
+            Self::Graph(command) => command.run(context).await,
+            Self::FeeReport(command) => command.run(context).await,
+            Self::UpdateChanPolicy(command) => command.run(context).await,
+            Self::FwdingHistory(command) => command.run(context).await,
             Self::Chain(command) => command.run(context).await,
             Self::Demo(command) => command.run(context).await,
             Self::Bench(command) => command.run(context).await,

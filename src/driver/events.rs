@@ -12,7 +12,7 @@ use leyden_channels::{
     channel::Summary,
     payment::{incoming::Invoice, outgoing::Payment},
     switch::HtlcEvent,
-    types::PaymentHash,
+    types::{ChannelId, CltvExpiry, HtlcId, Msat, PaymentHash, PaymentPreimage, UnixTime},
 };
 use secp256k1::PublicKey;
 use tokio::sync::{broadcast, mpsc};
@@ -27,6 +27,41 @@ pub enum ChannelNews {
     Open(Arc<Summary>),
     Usable { funding: OutPoint, usable: bool },
     Closed(OutPoint),
+}
+
+/// News of an HTLC.
+#[derive(Clone, Debug)]
+pub enum PassingHtlc {
+    Forward(HtlcEvent),
+    Own(OwnHtlc),
+}
+
+/// News of an HTLC that begins or ends here.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnHtlc {
+    pub at: UnixTime,
+    pub channel: ChannelId,
+    /// `None` until the channel has taken it.
+    pub id: Option<HtlcId>,
+    pub news: OwnHtlcNews,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum OwnHtlcNews {
+    /// Ours: handed to the channel, and what came of it.
+    Offered {
+        amount: Msat,
+        expiry: CltvExpiry,
+    },
+    Paid {
+        preimage: PaymentPreimage,
+    },
+    Failed,
+    /// For us: taken, or not.
+    Taken {
+        preimage: PaymentPreimage,
+    },
+    Rejected,
 }
 
 /// Complaints that are kept for each peer.
@@ -49,7 +84,7 @@ pub struct Events {
     invoices: broadcast::Sender<Arc<Invoice>>,
     payments: broadcast::Sender<Arc<Payment>>,
     channels: broadcast::Sender<ChannelNews>,
-    forwards: broadcast::Sender<HtlcEvent>,
+    htlcs: broadcast::Sender<PassingHtlc>,
 }
 
 impl Default for Events {
@@ -60,7 +95,7 @@ impl Default for Events {
             invoices: broadcast::channel(BACKLOG).0,
             payments: broadcast::channel(BACKLOG).0,
             channels: broadcast::channel(BACKLOG).0,
-            forwards: broadcast::channel(BACKLOG).0,
+            htlcs: broadcast::channel(BACKLOG).0,
         }
     }
 }
@@ -92,11 +127,16 @@ impl Events {
 
     /// What happens to an HTLC that passes through this node.
     pub fn forward(&self, event: HtlcEvent) {
-        let _ = self.forwards.send(event);
+        let _ = self.htlcs.send(PassingHtlc::Forward(event));
     }
 
-    pub fn forwards(&self) -> broadcast::Receiver<HtlcEvent> {
-        self.forwards.subscribe()
+    /// What happens to an HTLC that begins or ends here.
+    pub fn own_htlc(&self, event: OwnHtlc) {
+        let _ = self.htlcs.send(PassingHtlc::Own(event));
+    }
+
+    pub fn htlcs(&self) -> broadcast::Receiver<PassingHtlc> {
+        self.htlcs.subscribe()
     }
 
     /// Drops the followers of a payment whose listeners are gone.

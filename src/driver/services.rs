@@ -7,7 +7,7 @@ use std::{
 
 use bitcoin::constants::ChainHash;
 use leyden_channels::{
-    channel::{AttemptId, CannotAdd, Ctx, Feerates, Key, Origin, Outbox, Policy},
+    channel::{AttemptId, CannotAdd, Ctx, Feerates, Key, Origin, Outbox, Policy, Settlement},
     keys::{KeysSigner, Signer},
     onchain::{self, FeeEstimates},
     payment::{
@@ -18,7 +18,7 @@ use leyden_channels::{
     },
     routing::{Router, Scorer},
     switch::{ForwardPolicy, Switch},
-    types::{FeeratePerKw, Height, PaymentHash, UnixTime},
+    types::{ChannelId, FeeratePerKw, Height, HtlcId, PaymentHash, UnixTime},
     wire::NodeAddress,
 };
 use leyden_node::Node;
@@ -28,7 +28,7 @@ use super::{
     chain::ChainWatch,
     committer::{Committer, NodeEffect, Stopped, Underway},
     connection::Local,
-    events::Events,
+    events::{Events, OwnHtlc, OwnHtlcNews},
     gossip::Gossip,
     peer::Command,
     peers::Peers,
@@ -242,10 +242,27 @@ impl Services {
     pub fn invoice_effect(&self, effect: InvoiceEffect) {
         match effect {
             InvoiceEffect::Settle { channel, id, settlement } => {
+                self.received(channel, id, &settlement);
                 self.peers.to_channel(&channel, Command::Settle { channel, id, settlement });
             }
             InvoiceEffect::Updated(invoice) => self.events.invoice(invoice),
         }
+    }
+
+    // News.
+
+    /// Tells who listens of an HTLC that begins or ends here.
+    pub fn own_htlc(&self, channel: ChannelId, id: Option<HtlcId>, news: OwnHtlcNews) {
+        self.events.own_htlc(OwnHtlc { at: self.now(), channel, id, news });
+    }
+
+    /// Likewise, of the end of one that somebody pays us with.
+    pub fn received(&self, channel: ChannelId, id: HtlcId, settlement: &Settlement) {
+        let news = match settlement {
+            Settlement::Fulfill(preimage) => OwnHtlcNews::Taken { preimage: *preimage },
+            Settlement::Fail { .. } | Settlement::FailMalformed { .. } => OwnHtlcNews::Rejected,
+        };
+        self.own_htlc(channel, Some(id), news);
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::{MutexGuard, PoisonError};
 use leyden_channels::{
     channel::{CannotAdd, Channel, HtlcFailure, Key, Origin, Outbox},
     switch::{ForwardPolicy, HtlcRef, Limits, Link, Switch, SwitchCtx, SwitchEffect, SwitchEvent},
-    types::{ChannelId, CltvExpiry, PaymentPreimage},
+    types::{ChannelId, CltvExpiry, PaymentPreimage, ShortChannelId},
 };
 
 use tracing::error;
@@ -84,6 +84,11 @@ impl Services {
     /// The terms under which HTLCs leave through a channel.
     pub fn forward_policy(&self, channel: &ChannelId) -> Option<ForwardPolicy> {
         self.switch().policy(channel)
+    }
+
+    /// What the network calls a channel of ours; `None` if it is over or has no name yet.
+    pub fn channel_name(&self, channel: &ChannelId) -> Option<ShortChannelId> {
+        self.switch().name(channel)
     }
 
     /// When the incoming HTLC of a forward expires; `None` for a payment of this node.

@@ -2,6 +2,8 @@
 
 mod channels;
 mod closing;
+mod forwarding;
+mod graph;
 mod invoices;
 mod payments;
 mod peers;

@@ -72,7 +72,7 @@ pub fn access(path: &str) -> Access {
         "lnrpc.Lightning" => lightning(method),
         "routerrpc.Router" => match method {
             "SendPaymentV2" => Access::Needs(OFFCHAIN_WRITE),
-            "TrackPaymentV2" => Access::Needs(OFFCHAIN_READ),
+            "TrackPaymentV2" | "SubscribeHtlcEvents" => Access::Needs(OFFCHAIN_READ),
             _ => Access::Unknown,
         },
         "verrpc.Versioner" => match method {
@@ -103,6 +103,9 @@ fn lightning(method: &str) -> Access {
         "OpenChannel" | "OpenChannelSync" | "CloseChannel" => CHANNELS_WRITE,
         "ChannelBalance" | "ListChannels" | "PendingChannels" | "ClosedChannels" => OFFCHAIN_READ,
         "SubscribeChannelEvents" | "DecodePayReq" | "ListPayments" => OFFCHAIN_READ,
+        "FeeReport" | "ForwardingHistory" => OFFCHAIN_READ,
+        "UpdateChannelPolicy" => OFFCHAIN_WRITE,
+        "DescribeGraph" | "GetChanInfo" | "GetNodeInfo" | "GetNetworkInfo" => INFO_READ,
         "AddInvoice" => INVOICES_WRITE,
         "LookupInvoice" | "ListInvoices" | "SubscribeInvoices" => INVOICES_READ,
         "StopDaemon" => INFO_WRITE,

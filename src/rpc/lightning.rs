@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Context,
-    convert::{channels, edge, invoices, lifecycle, payments, wallet},
+    convert::{channels, edge, forwarding, graph, invoices, lifecycle, payments, wallet},
     status::{Replies, replies},
 };
 use crate::api::{ApiError, InvoiceState, OpenStage};
@@ -238,6 +238,52 @@ impl Lightning for LightningService {
             total_num_payments: if request.count_total_payments { page.total } else { 0 },
             payments: page.items.iter().map(payments::payment).collect(),
         })
+    }
+
+    async fn describe_graph(&self, request: Request<lnrpc::ChannelGraphRequest>) -> Reply<lnrpc::ChannelGraph> {
+        let unannounced = request.into_inner().include_unannounced;
+        reply(graph::graph(&self.context.lightning()?.graph(unannounced).await?))
+    }
+
+    async fn get_chan_info(&self, request: Request<lnrpc::ChanInfoRequest>) -> Reply<lnrpc::ChannelEdge> {
+        let lightning = self.context.lightning()?;
+        let name = graph::channel_name(&request.into_inner())?;
+        reply(graph::channel(&lightning.graph_channel(name).await?))
+    }
+
+    async fn get_node_info(&self, request: Request<lnrpc::NodeInfoRequest>) -> Reply<lnrpc::NodeInfo> {
+        let lightning = self.context.lightning()?;
+        let request = request.into_inner();
+        let view = lightning.graph_node(graph::node_name(&request)?).await?;
+        reply(graph::node_view(&view, request.include_channels))
+    }
+
+    async fn get_network_info(&self, _request: Request<lnrpc::NetworkInfoRequest>) -> Reply<lnrpc::NetworkInfo> {
+        reply(graph::summary(&self.context.lightning()?.network_summary().await?))
+    }
+
+    async fn fee_report(&self, _request: Request<lnrpc::FeeReportRequest>) -> Reply<lnrpc::FeeReportResponse> {
+        reply(forwarding::fee_report(&self.context.lightning()?.fee_report().await?))
+    }
+
+    async fn update_channel_policy(
+        &self,
+        request: Request<lnrpc::PolicyUpdateRequest>,
+    ) -> Reply<lnrpc::PolicyUpdateResponse> {
+        let lightning = self.context.lightning()?;
+        let change = forwarding::policy_change(&request.into_inner())?;
+        let refused = lightning.update_policy(change).await?;
+        let failed_updates = refused.iter().map(forwarding::policy_refused).collect();
+        reply(lnrpc::PolicyUpdateResponse { failed_updates })
+    }
+
+    async fn forwarding_history(
+        &self,
+        request: Request<lnrpc::ForwardingHistoryRequest>,
+    ) -> Reply<lnrpc::ForwardingHistoryResponse> {
+        let lightning = self.context.lightning()?;
+        let request = forwarding::forwards_request(&request.into_inner())?;
+        reply(forwarding::forwards(&lightning.forwards(request).await?))
     }
 
     async fn stop_daemon(&self, _request: Request<lnrpc::StopRequest>) -> Reply<lnrpc::StopResponse> {

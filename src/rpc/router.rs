@@ -4,11 +4,12 @@ use leyden_proto::{
     lnrpc,
     routerrpc::{self, router_server::Router},
 };
+use tokio_stream::StreamExt as _;
 use tonic::{Request, Response, Status};
 
 use super::{
     Context,
-    convert::{edge, payments},
+    convert::{edge, forwarding, payments},
     status::{Replies, replies},
 };
 use crate::api::{Payment, Updates};
@@ -34,6 +35,7 @@ impl RouterService {
 impl Router for RouterService {
     type SendPaymentV2Stream = Replies<lnrpc::Payment>;
     type TrackPaymentV2Stream = Replies<lnrpc::Payment>;
+    type SubscribeHtlcEventsStream = Replies<routerrpc::HtlcEvent>;
 
     async fn send_payment_v2(
         &self,
@@ -54,5 +56,15 @@ impl Router for RouterService {
         let request = request.into_inner();
         let hash = edge::payment_hash("payment_hash", &request.payment_hash)?;
         Ok(self.follow(lightning.track_payment(hash).await?, request.no_inflight_updates))
+    }
+
+    async fn subscribe_htlc_events(
+        &self,
+        _request: Request<routerrpc::SubscribeHtlcEventsRequest>,
+    ) -> Result<Response<Self::SubscribeHtlcEventsStream>, Status> {
+        let events = self.context.lightning()?.htlc_events().await?;
+        let events = replies(events, &self.context.stopping, |event| Some(forwarding::htlc_event(&event)));
+        let first = tokio_stream::once(Ok(forwarding::subscribed()));
+        Ok(events.map(|events| Box::pin(first.chain(events)) as Replies<_>))
     }
 }

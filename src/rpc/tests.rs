@@ -29,6 +29,8 @@ use crate::{
 };
 use leyden_channels::types::{Msat, PaymentPreimage, UnixTime};
 
+mod network;
+
 struct Server {
     fake: Fake,
     channel: Channel,

@@ -5,7 +5,7 @@ use crate::channel::{
 };
 use crate::onion::{FailureMessage, ForwardPayload, SharedSecret};
 use crate::payment::incoming::Arrived;
-use crate::types::{ChannelId, CltvExpiry, Msat, PaymentPreimage};
+use crate::types::{ChannelId, CltvExpiry, Msat, PaymentPreimage, ShortChannelId};
 use crate::wire::OnionRoutingPacket;
 
 use super::circuit::{Circuit, Circuits, HtlcRef, Leg, Otherwise, Refused, settlement_of};
@@ -99,6 +99,11 @@ impl Switch {
     /// The terms under which HTLCs leave through a channel; `None` if there is no such channel.
     pub fn policy(&self, channel: &ChannelId) -> Option<ForwardPolicy> {
         self.links.get(channel).map(|entry| entry.policy)
+    }
+
+    /// The name that history and events show; `None` if there is no such channel, or it has no name yet.
+    pub fn name(&self, channel: &ChannelId) -> Option<ShortChannelId> {
+        self.links.get(channel).and_then(|entry| entry.link.name())
     }
 
     /// Sets the terms of a channel.
@@ -317,7 +322,7 @@ impl Switch {
             turn.out.put(onion.key(), SeenOnion { owner: incoming, recorded: true }.encode());
         }
         self.last_forward = self.last_forward.saturating_add(1);
-        let name = |channel| self.links.get(&channel).and_then(|entry| entry.link.name());
+        let name = |channel| self.name(&channel);
         let record = ForwardRecord {
             number: self.last_forward,
             at: turn.ctx.now,

@@ -132,20 +132,20 @@ impl NodeAnnouncement {
 
     /// The addresses that this code knows the form of. BOLT 7: what follows the first unknown one is ignored.
     pub fn parsed_addresses(&self) -> Vec<NodeAddress> {
-        let mut reader = Reader::new(&self.addresses);
-        let mut parsed = Vec::new();
-        while let Ok(Some(address)) = NodeAddress::read(&mut reader) {
-            parsed.push(address);
-        }
-        parsed
+        NodeAddress::parse_all(&self.addresses)
     }
 
     /// The alias up to its padding, fit to be shown.
     pub fn alias_text(&self) -> String {
-        let end = self.alias.iter().position(|byte| *byte == 0).unwrap_or(self.alias.len());
-        let text = String::from_utf8_lossy(self.alias.get(..end).unwrap_or_default());
-        text.chars().map(|char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char }).collect()
+        alias_text(&self.alias)
     }
+}
+
+/// A node's alias up to its padding, fit to be shown.
+pub fn alias_text(alias: &[u8; 32]) -> String {
+    let end = alias.iter().position(|byte| *byte == 0).unwrap_or(alias.len());
+    let text = String::from_utf8_lossy(alias.get(..end).unwrap_or_default());
+    text.chars().map(|char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char }).collect()
 }
 
 impl ChannelUpdate {
@@ -197,6 +197,16 @@ pub enum NodeAddress {
 }
 
 impl NodeAddress {
+    /// The descriptors that are known, up to the first that is not.
+    pub fn parse_all(descriptors: &[u8]) -> Vec<Self> {
+        let mut reader = Reader::new(descriptors);
+        let mut parsed = Vec::new();
+        while let Ok(Some(address)) = Self::read(&mut reader) {
+            parsed.push(address);
+        }
+        parsed
+    }
+
     /// The next descriptor; `None` at the end, or where an unknown one makes the rest unreadable.
     fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, DecodeError> {
         loop {

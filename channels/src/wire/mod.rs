@@ -46,7 +46,9 @@ pub use commitment::{
 };
 pub use control::{ErrorMessage, Init, Ping, Pong, Warning};
 pub use features::{Feature, FeatureError, Features};
-pub use gossip::{AnnouncementSignatures, ChannelAnnouncement, ChannelUpdate, NodeAddress, NodeAnnouncement};
+pub use gossip::{
+    AnnouncementSignatures, ChannelAnnouncement, ChannelUpdate, NodeAddress, NodeAnnouncement, alias_text,
+};
 pub use message::{EncodeError, MAX_MESSAGE_LEN, Message, Payload};
 pub use opening::{AcceptChannel, ChannelReady, FundingCreated, FundingSigned, OpenChannel};
 pub use queries::{

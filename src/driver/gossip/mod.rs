@@ -22,7 +22,7 @@ use std::{
     },
 };
 
-use bitcoin::constants::ChainHash;
+use bitcoin::{OutPoint, constants::ChainHash};
 use leyden_channels::{
     channel::Channel,
     gossip::{Graph, Intake},
@@ -114,6 +114,8 @@ pub struct Gossip {
     intake: RwLock<Intake>,
     /// How payers reach us over our channels that are not announced.
     hints: Mutex<HashMap<ChannelId, HintHop>>,
+    /// The funding outputs of the graph's channels, as far as they have been looked up.
+    outputs: RwLock<HashMap<ShortChannelId, OutPoint>>,
 }
 
 impl Gossip {
@@ -136,7 +138,10 @@ impl Gossip {
         };
         let (events, receiver) = mpsc::unbounded_channel();
         let intake = RwLock::new(Intake::new(chain, local.into(), graph, tip));
-        Ok((Self { events, waiting: Arc::default(), intake, hints: Mutex::default() }, receiver))
+        Ok((
+            Self { events, waiting: Arc::default(), intake, hints: Mutex::default(), outputs: RwLock::default() },
+            receiver,
+        ))
     }
 
     pub fn tell(&self, event: GossipEvent) {
@@ -168,6 +173,25 @@ impl Gossip {
 
     fn hints_mut(&self) -> MutexGuard<'_, HashMap<ChannelId, HintHop>> {
         self.hints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What payers of invoices are told of one such channel.
+    pub fn hint(&self, channel: &ChannelId) -> Option<HintHop> {
+        self.hints_mut().get(channel).copied()
+    }
+
+    /// The funding output of a channel of the graph, if it has been looked up.
+    pub fn output_of(&self, id: ShortChannelId) -> Option<OutPoint> {
+        self.outputs.read().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+    }
+
+    pub fn id_of_output(&self, output: &OutPoint) -> Option<ShortChannelId> {
+        let outputs = self.outputs.read().unwrap_or_else(PoisonError::into_inner);
+        outputs.iter().find(|(_, known)| *known == output).map(|(id, _)| *id)
+    }
+
+    pub fn note_output(&self, output: OutPoint, id: ShortChannelId) {
+        self.outputs.write().unwrap_or_else(PoisonError::into_inner).insert(id, output);
     }
 
     /// Ways to us over channels that are not announced, for invoices.

@@ -200,6 +200,7 @@ impl Task {
             Ok(Some(found)) if found.output.script_pubkey.as_script() != script => FundingAnswer::Mismatch,
             Ok(Some(found)) if found.unspent => {
                 self.outputs.insert(found.outpoint, id);
+                self.services.gossip.note_output(found.outpoint, id);
                 FundingAnswer::Unspent(found.output.value)
             }
             Ok(Some(_)) => FundingAnswer::Spent,
@@ -251,6 +252,7 @@ impl Task {
             let unspent = match found {
                 Ok(Some(found)) => {
                     self.outputs.insert(found.outpoint, id);
+                    self.services.gossip.note_output(found.outpoint, id);
                     found.unspent
                 }
                 Ok(None) => false,

@@ -15,7 +15,7 @@ use super::{Closing, Opening, Peer, opening::Choices};
 use crate::driver::{
     chain,
     committer::{LinkId, NodeEffect},
-    events::ChannelNews,
+    events::{ChannelNews, OwnHtlcNews},
     gossip::{GossipEvent, OwnChannelState},
 };
 
@@ -26,6 +26,7 @@ impl Peer {
             NodeEffect::Invoice(InvoiceEffect::Settle { channel, id, settlement })
                 if self.slots.contains_key(&channel) =>
             {
+                self.services.received(channel, id, &settlement);
                 self.settle(channel, id, settlement);
             }
             NodeEffect::Invoice(effect) => self.services.invoice_effect(effect),
@@ -212,6 +213,7 @@ impl Peer {
 
     pub(in crate::driver) fn fulfilled(&mut self, origin: Origin, outgoing: HtlcRef, preimage: PaymentPreimage) {
         if let Origin::Payment(attempt) = origin {
+            self.services.own_htlc(outgoing.channel, Some(outgoing.id), OwnHtlcNews::Paid { preimage });
             self.underway.push(self.services.payment_fulfilled(attempt, preimage));
         } else {
             self.underway.extend(self.services.forward_fulfilled(origin, outgoing, preimage));
@@ -220,6 +222,7 @@ impl Peer {
 
     pub(in crate::driver) fn failed(&mut self, origin: Origin, outgoing: HtlcRef, failure: HtlcFailure) {
         if let Origin::Payment(attempt) = origin {
+            self.services.own_htlc(outgoing.channel, Some(outgoing.id), OwnHtlcNews::Failed);
             self.underway.push(self.services.payment_failed(attempt, &failure));
         } else {
             self.underway.extend(self.services.forward_failed(origin, outgoing, failure));

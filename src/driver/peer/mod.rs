@@ -41,6 +41,7 @@ use tracing::{debug, error, warn};
 use super::{
     committer::{LinkId, NodeEffect, Stopped, Underway},
     enforcement::Enforcement,
+    events::OwnHtlcNews,
     gossip::{GossipEvent, OwnChannelState},
     services::Services,
 };
@@ -378,7 +379,11 @@ impl Peer {
             .max_by_key(|(id, slot)| (is_named(slot), slot.channel.sendable(), **id))
             .map(|(id, _)| *id);
         match best {
-            Some(id) => self.event(id, Event::Add(Box::new(htlc))),
+            Some(id) => {
+                let (amount, expiry) = (htlc.amount, htlc.cltv_expiry);
+                self.services.own_htlc(id, None, OwnHtlcNews::Offered { amount, expiry });
+                self.event(id, Event::Add(Box::new(htlc)));
+            }
             None => self.refused(htlc.origin, CannotAdd::Offline),
         }
     }

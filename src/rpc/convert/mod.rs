@@ -11,6 +11,8 @@
 pub mod chain;
 pub mod channels;
 pub mod edge;
+pub mod forwarding;
+pub mod graph;
 pub mod invoices;
 pub mod lifecycle;
 pub mod payments;

@@ -212,6 +212,12 @@ fn failure_code(failure: &AttemptFailure) -> FailureCode {
             Some(_) | None => FailureCode::UnreadableFailure,
         };
     };
+    failure_code_of(Some(code))
+}
+
+/// Without a code: something of this node's own.
+pub(super) fn failure_code_of(code: Option<u16>) -> FailureCode {
+    let Some(code) = code else { return FailureCode::InternalFailure };
     match code {
         0x4001 => FailureCode::InvalidRealm,
         0x2002 => FailureCode::TemporaryNodeFailure,

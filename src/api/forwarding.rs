@@ -1,0 +1,154 @@
+//! Payments of others that pass through this node: on which terms, and what came of it.
+
+use async_trait::async_trait;
+use bitcoin::OutPoint;
+use leyden_channels::types::{CltvExpiry, HtlcId, Msat, PaymentPreimage, ShortChannelId, UnixTime};
+
+use super::{ApiError, Updates};
+
+#[async_trait]
+pub trait Forwarding: Send + Sync {
+    async fn fee_report(&self) -> Result<FeeReport, ApiError>;
+    /// Every channel that the change is for either has the new terms, durably, or is named in the answer. `NotFound` if
+    /// one channel is named and there is none.
+    async fn update_policy(&self, change: PolicyChange) -> Result<Vec<PolicyRefused>, ApiError>;
+    /// The oldest first.
+    async fn forwards(&self, request: ForwardsRequest) -> Result<ForwardsPage, ApiError>;
+    /// Everything that happens to HTLCs here from now on. A listener that falls too far behind gets an error.
+    async fn htlc_events(&self) -> Result<Updates<HtlcEvent>, ApiError>;
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FeeReport {
+    pub channels: Vec<ChannelFee>,
+    /// Earned in the last day, week and 30 days.
+    pub day: Msat,
+    pub week: Msat,
+    pub month: Msat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelFee {
+    pub short_channel_id: ShortChannelId,
+    pub funding: OutPoint,
+    pub base_fee: Msat,
+    pub fee_ppm: u32,
+}
+
+/// New terms; `None` leaves what is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicyChange {
+    /// `None`: every channel.
+    pub channel: Option<OutPoint>,
+    pub base_fee: Msat,
+    pub fee_ppm: u32,
+    pub cltv_expiry_delta: u16,
+    pub htlc_minimum: Option<Msat>,
+    pub htlc_maximum: Option<Msat>,
+}
+
+/// A channel that keeps its terms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyRefused {
+    pub funding: OutPoint,
+    pub reason: PolicyRefusal,
+    pub text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyRefusal {
+    /// The channel is still being opened.
+    Pending,
+    /// The terms cannot be.
+    Invalid,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ForwardsRequest {
+    /// At or after, seconds since 1970.
+    pub from: u64,
+    /// At or before; `None`: now.
+    pub until: Option<u64>,
+    /// How many of this time to leave out.
+    pub skip: u64,
+    pub limit: u64,
+    /// Empty: any.
+    pub incoming: Vec<ShortChannelId>,
+    /// Empty: any.
+    pub outgoing: Vec<ShortChannelId>,
+    /// Give the peers' names.
+    pub aliases: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ForwardsPage {
+    pub forwards: Vec<Forward>,
+    /// What to give as `skip` for the next page.
+    pub next: u64,
+}
+
+/// A payment that passed through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    pub at: UnixTime,
+    pub incoming: ForwardSide,
+    pub outgoing: ForwardSide,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardSide {
+    pub short_channel_id: Option<ShortChannelId>,
+    pub htlc: Option<HtlcId>,
+    pub amount: Msat,
+    /// Empty if it is not asked for or not known.
+    pub alias: String,
+}
+
+/// Something happened to an HTLC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HtlcEvent {
+    pub at: UnixTime,
+    pub role: HtlcRole,
+    /// `None`: this node sends it.
+    pub incoming: Option<HtlcName>,
+    /// `None`: it ends here, or has not left yet.
+    pub outgoing: Option<HtlcName>,
+    pub what: HtlcNews,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HtlcName {
+    pub short_channel_id: ShortChannelId,
+    pub id: HtlcId,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HtlcRole {
+    Send,
+    Receive,
+    Forward,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HtlcNews {
+    /// Handed to the outgoing channel.
+    Forwarded(HtlcAmounts),
+    FailedFurtherOn,
+    Settled {
+        preimage: PaymentPreimage,
+    },
+    /// With this code of BOLT 4, if one was given.
+    FailedHere {
+        amounts: HtlcAmounts,
+        code: Option<u16>,
+    },
+}
+
+/// What comes in and what goes out; zero on a side that there is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HtlcAmounts {
+    pub incoming: Msat,
+    pub incoming_expiry: CltvExpiry,
+    pub outgoing: Msat,
+    pub outgoing_expiry: CltvExpiry,
+}

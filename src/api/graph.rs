@@ -1,0 +1,101 @@
+//! The network as this node knows it.
+
+use async_trait::async_trait;
+use bitcoin::{Amount, OutPoint};
+use leyden_channels::{
+    types::{Msat, NodeId, ShortChannelId},
+    wire::features::Features,
+};
+
+use super::ApiError;
+
+/// What gossip has told.
+#[async_trait]
+pub trait Graph: Send + Sync {
+    /// Everything; `unannounced`: our own channels that nobody else is told of, too.
+    async fn graph(&self, unannounced: bool) -> Result<NetworkGraph, ApiError>;
+    async fn graph_channel(&self, name: ChannelName) -> Result<GraphChannel, ApiError>;
+    /// A node and its channels; our own channels that are not announced count among ours.
+    async fn graph_node(&self, node: NodeId) -> Result<GraphNodeView, ApiError>;
+    async fn network_summary(&self) -> Result<NetworkSummary, ApiError>;
+}
+
+/// Either name of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelName {
+    Id(ShortChannelId),
+    Funding(OutPoint),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkGraph {
+    pub nodes: Vec<GraphNode>,
+    /// In the order of their ids; those not announced come last.
+    pub channels: Vec<GraphChannel>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GraphNode {
+    pub id: NodeId,
+    /// `None` if it has not announced itself.
+    pub info: Option<GraphNodeInfo>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GraphNodeInfo {
+    /// Of the announcement, seconds since 1970.
+    pub timestamp: u32,
+    pub alias: String,
+    /// Red, green, blue.
+    pub color: [u8; 3],
+    /// As host:port.
+    pub addresses: Vec<String>,
+    pub features: Features,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GraphChannel {
+    /// Of a channel that is not announced perhaps an alias.
+    pub short_channel_id: ShortChannelId,
+    /// `None` if the chain does not have it at the moment.
+    pub funding: Option<OutPoint>,
+    /// The ends, the one that sorts first being the first.
+    pub nodes: [NodeId; 2],
+    pub capacity: Amount,
+    /// What each end asks; `None` if it has not said.
+    pub policies: [Option<GraphPolicy>; 2],
+}
+
+/// What a node asks for HTLCs that it sends out through a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GraphPolicy {
+    /// Seconds since 1970.
+    pub timestamp: u32,
+    pub disabled: bool,
+    pub cltv_expiry_delta: u16,
+    pub htlc_minimum: Msat,
+    pub htlc_maximum: Msat,
+    pub base_fee: Msat,
+    pub fee_ppm: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GraphNodeView {
+    pub node: GraphNode,
+    pub channels: Vec<GraphChannel>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct NetworkSummary {
+    /// A lower bound.
+    pub diameter: u32,
+    pub nodes: u32,
+    pub channels: u32,
+    pub max_degree: u32,
+    pub capacity: Amount,
+    pub smallest: Amount,
+    pub largest: Amount,
+    pub median: Amount,
+    /// Known, but not usable in either direction.
+    pub unusable: u32,
+}

@@ -1,0 +1,64 @@
+//! `leyden fwdinghistory`: payments that passed through.
+
+use clap::Args;
+use leyden_proto::lnrpc::{ForwardingEvent, ForwardingHistoryRequest};
+
+use super::{CliError, Context, amount, format, table};
+
+/// List the payments that this node has forwarded, the oldest first.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    leyden fwdinghistory\n  \
+    leyden fwdinghistory --start-time 1790000000 --max-events 50 --index-offset 50")]
+pub struct FwdingHistory {
+    /// From this time on, seconds since 1970
+    #[arg(long, alias = "start_time", default_value_t = 0, hide_default_value = true)]
+    start_time: u64,
+    /// Until this time [default: now]
+    #[arg(long, alias = "end_time", default_value_t = 0, hide_default_value = true)]
+    end_time: u64,
+    /// How many to leave out
+    #[arg(long, alias = "index_offset", default_value_t = 0)]
+    index_offset: u32,
+    /// At most so many
+    #[arg(long, alias = "max_events", default_value_t = 100)]
+    max_events: u32,
+    /// Do not look up what the peers call themselves
+    #[arg(long, alias = "skip_peer_alias_lookup")]
+    skip_peer_alias_lookup: bool,
+}
+
+impl FwdingHistory {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        let request = ForwardingHistoryRequest {
+            start_time: self.start_time,
+            end_time: self.end_time,
+            index_offset: self.index_offset,
+            num_max_events: self.max_events,
+            peer_alias_lookup: !self.skip_peer_alias_lookup,
+            ..Default::default()
+        };
+        let answer = context.client().await?.lightning().forwarding_history(request).await?.into_inner();
+        context.show(&answer, || {
+            let headings = ["at (UTC)", "in through", "out through", ">in", ">out", ">earned"];
+            let rows = answer.forwarding_events.iter().map(row).collect();
+            table::list(headings, rows, "Nothing has been forwarded in this time.")
+        })
+    }
+}
+
+fn row(event: &ForwardingEvent) -> [String; 6] {
+    let side = |id: u64, alias: &str| match alias {
+        "" => format::scid(id),
+        alias => format!("{} {alias}", format::scid(id)),
+    };
+    let msat = |amount: u64| amount::msat(i64::try_from(amount).unwrap_or(i64::MAX));
+    [
+        format::time(i64::try_from(event.timestamp_ns / 1_000_000_000).unwrap_or(i64::MAX)),
+        side(event.chan_id_in, &event.peer_alias_in),
+        side(event.chan_id_out, &event.peer_alias_out),
+        msat(event.amt_in_msat),
+        msat(event.amt_out_msat),
+        msat(event.fee_msat),
+    ]
+}

@@ -1,0 +1,272 @@
+//! The calls about forwarding: terms, what was earned, events.
+
+use std::{collections::HashMap, sync::Arc};
+
+use async_trait::async_trait;
+use leyden_channels::{
+    channel::{Key, StateName},
+    switch::{self, ForwardPolicy, ForwardRecord, HtlcEventKind, Leg, Outgoing},
+    types::{ChannelId, CltvExpiry, HtlcId, Msat, NodeId, ShortChannelId},
+    wire::alias_text,
+};
+
+use super::{
+    LightningNode, internal,
+    invoices::{futures_unfold, stopped},
+};
+use crate::{
+    api::{
+        ApiError, ChannelFee, FeeReport, Forward, ForwardSide, Forwarding, ForwardsPage, ForwardsRequest, HtlcAmounts,
+        HtlcEvent, HtlcName, HtlcNews, HtlcRole, PolicyChange, PolicyRefusal, PolicyRefused, Updates,
+    },
+    driver::{
+        events::{OwnHtlc, OwnHtlcNews, PassingHtlc},
+        services::Services,
+    },
+    store::StoreError,
+};
+
+const DAY: u64 = 24 * 3600;
+
+#[async_trait]
+impl Forwarding for LightningNode {
+    async fn fee_report(&self) -> Result<FeeReport, ApiError> {
+        let services = self.services();
+        let mut report = FeeReport::default();
+        for state in self.peer_states().await {
+            for channel in state.channels.iter().filter(|channel| channel.state == StateName::Normal) {
+                let Some(known) = &channel.established else { continue };
+                let Some(policy) = services.forward_policy(&channel.channel_id) else { continue };
+                report.channels.push(ChannelFee {
+                    short_channel_id: known.short_channel_id.or(known.local_alias).unwrap_or(ShortChannelId(0)),
+                    funding: known.funding,
+                    base_fee: policy.base_fee,
+                    fee_ppm: policy.fee_ppm,
+                });
+            }
+        }
+        report.channels.sort_by_key(|channel| channel.short_channel_id);
+        let now = services.now().0;
+        let mut number = first_since(services, now.saturating_sub(30 * DAY))?;
+        while let Some(record) = forward_at(services, number)? {
+            for (sum, days) in [(&mut report.day, 1), (&mut report.week, 7), (&mut report.month, 30)] {
+                if record.at.0 >= now.saturating_sub(days * DAY) {
+                    sum.0 = sum.0.saturating_add(record.fee().0);
+                }
+            }
+            number += 1;
+        }
+        Ok(report)
+    }
+
+    async fn update_policy(&self, change: PolicyChange) -> Result<Vec<PolicyRefused>, ApiError> {
+        let mut refused = Vec::new();
+        let mut found = false;
+        for state in self.peer_states().await {
+            for channel in &state.channels {
+                let Some(known) = &channel.established else { continue };
+                if change.channel.is_some_and(|wanted| wanted != known.funding) {
+                    continue;
+                }
+                found = true;
+                let refusal = match channel.state {
+                    StateName::Normal => self.set_policy(&channel.channel_id, &change).await?,
+                    StateName::Opening | StateName::Funding | StateName::Ready => {
+                        let text = "the channel is not open yet: set its terms when it is";
+                        Some((PolicyRefusal::Pending, text.to_owned()))
+                    }
+                    // Nothing leaves through it any more.
+                    StateName::Shutdown
+                    | StateName::Negotiating
+                    | StateName::Lost
+                    | StateName::Closing
+                    | StateName::Closed => None,
+                };
+                refused.extend(refusal.map(|(reason, text)| PolicyRefused { funding: known.funding, reason, text }));
+            }
+        }
+        match change.channel {
+            Some(wanted) if !found => {
+                Err(ApiError::not_found(format!("this node has no channel {wanted}: see `leyden listchannels`")))
+            }
+            Some(_) | None => Ok(refused),
+        }
+    }
+
+    async fn forwards(&self, request: ForwardsRequest) -> Result<ForwardsPage, ApiError> {
+        let services = self.services();
+        let passes = |name: Option<ShortChannelId>, wanted: &[ShortChannelId]| {
+            wanted.is_empty() || name.is_some_and(|name| wanted.contains(&name))
+        };
+        let mut number = first_since(services, request.from)?.saturating_add(request.skip);
+        let mut page = ForwardsPage { forwards: Vec::new(), next: request.skip };
+        let mut aliases = Aliases { services, known: HashMap::new(), wanted: request.aliases };
+        while (page.forwards.len() as u64) < request.limit
+            && let Some(record) = forward_at(services, number)?
+            && request.until.is_none_or(|until| record.at.0 <= until)
+        {
+            number += 1;
+            page.next += 1;
+            if passes(record.incoming_channel, &request.incoming) && passes(record.outgoing_channel, &request.outgoing)
+            {
+                page.forwards.push(to_forward(&record, &mut aliases));
+            }
+        }
+        Ok(page)
+    }
+
+    async fn htlc_events(&self) -> Result<Updates<HtlcEvent>, ApiError> {
+        let services = Arc::clone(self.services());
+        let news = services.events.htlcs();
+        Ok(Box::pin(futures_unfold(news, move |news| match news {
+            PassingHtlc::Forward(event) => forward_event(&services, &event),
+            PassingHtlc::Own(event) => own_event(&services, &event),
+        })))
+    }
+}
+
+impl LightningNode {
+    async fn set_policy(
+        &self,
+        channel: &ChannelId,
+        change: &PolicyChange,
+    ) -> Result<Option<(PolicyRefusal, String)>, ApiError> {
+        let services = self.services();
+        let present = services.forward_policy(channel).unwrap_or(services.forwarding);
+        let policy = ForwardPolicy {
+            base_fee: change.base_fee,
+            fee_ppm: change.fee_ppm,
+            cltv_expiry_delta: change.cltv_expiry_delta,
+            htlc_minimum: change.htlc_minimum.unwrap_or(present.htlc_minimum),
+            htlc_maximum: change.htlc_maximum.or(present.htlc_maximum),
+            enabled: present.enabled,
+        };
+        match services.try_change(&services.switch, |switch| switch.set_policy(*channel, policy)) {
+            Ok(underway) => services.run(underway).await.map_err(stopped).map(|()| None),
+            Err(error) => Ok(Some((PolicyRefusal::Invalid, error.to_string()))),
+        }
+    }
+}
+
+fn forward_at(services: &Services, number: u64) -> Result<Option<ForwardRecord>, StoreError> {
+    let Some(bytes) = services.store.core_record(&Key::Forward(number).encode())? else { return Ok(None) };
+    ForwardRecord::decode(number, &bytes).map(Some).map_err(|error| services.store.damaged(&error.to_string()))
+}
+
+/// The number of the first forward at or after `time`. Numbers rise with time and none is left out, so halving finds it
+/// in a history of any length.
+fn first_since(services: &Services, time: u64) -> Result<u64, ApiError> {
+    let last = services.store.last_core_record(&Key::all_forwards_prefix())?;
+    let last = last.and_then(|(key, _)| match Key::decode(&key) {
+        Some(Key::Forward(number)) => Some(number),
+        _ => None,
+    });
+    let (mut low, mut high) = (1, last.map_or(1, |last| last.saturating_add(1)));
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let record = forward_at(services, middle)?.ok_or_else(|| internal("a forward is missing in the history"))?;
+        if record.at.0 < time {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}
+
+/// What the nodes at the other ends of our channels call themselves.
+struct Aliases<'a> {
+    services: &'a Services,
+    known: HashMap<ChannelId, String>,
+    wanted: bool,
+}
+
+impl Aliases<'_> {
+    fn of(&mut self, channel: ChannelId) -> String {
+        if !self.wanted {
+            return String::new();
+        }
+        let services = self.services;
+        let look_up = || {
+            let peer = NodeId::from(services.peers.owner(&channel)?);
+            let intake = services.gossip.intake();
+            let node = intake.graph().node(intake.graph().find_node(&peer)?)?;
+            node.info.as_ref().map(|info| alias_text(&info.alias))
+        };
+        self.known.entry(channel).or_insert_with(|| look_up().unwrap_or_default()).clone()
+    }
+}
+
+fn to_forward(record: &ForwardRecord, aliases: &mut Aliases<'_>) -> Forward {
+    Forward {
+        at: record.at,
+        incoming: ForwardSide {
+            short_channel_id: record.incoming_channel,
+            htlc: Some(record.incoming.id),
+            amount: record.incoming_amount,
+            alias: aliases.of(record.incoming.channel),
+        },
+        outgoing: ForwardSide {
+            short_channel_id: record.outgoing_channel,
+            htlc: record.outgoing.id,
+            amount: record.outgoing_amount,
+            alias: aliases.of(record.outgoing.channel),
+        },
+    }
+}
+
+fn name(services: &Services, channel: ChannelId, id: Option<HtlcId>) -> HtlcName {
+    // A channel that is over has no name any more.
+    let short_channel_id = services.channel_name(&channel).unwrap_or(ShortChannelId(0));
+    HtlcName { short_channel_id, id: id.unwrap_or_default() }
+}
+
+const NONE: HtlcAmounts = HtlcAmounts {
+    incoming: Msat::ZERO,
+    incoming_expiry: CltvExpiry(0),
+    outgoing: Msat::ZERO,
+    outgoing_expiry: CltvExpiry(0),
+};
+
+fn incoming(leg: &Leg) -> HtlcAmounts {
+    HtlcAmounts { incoming: leg.amount, incoming_expiry: leg.cltv_expiry, ..NONE }
+}
+
+fn forward_event(services: &Services, event: &switch::HtlcEvent) -> HtlcEvent {
+    let what = match &event.kind {
+        HtlcEventKind::Forward { incoming: came, outgoing } => HtlcNews::Forwarded(HtlcAmounts {
+            outgoing: outgoing.amount,
+            outgoing_expiry: outgoing.cltv_expiry,
+            ..incoming(came)
+        }),
+        HtlcEventKind::ForwardFail => HtlcNews::FailedFurtherOn,
+        HtlcEventKind::Settle { preimage } => HtlcNews::Settled { preimage: *preimage },
+        HtlcEventKind::LinkFail { incoming: came, failure_code } => {
+            HtlcNews::FailedHere { amounts: incoming(came), code: Some(*failure_code) }
+        }
+    };
+    let outgoing = event.outgoing.map(|Outgoing { channel, id }| name(services, channel, id));
+    HtlcEvent {
+        at: event.at,
+        role: HtlcRole::Forward,
+        incoming: Some(name(services, event.incoming.channel, Some(event.incoming.id))),
+        outgoing,
+        what,
+    }
+}
+
+fn own_event(services: &Services, event: &OwnHtlc) -> HtlcEvent {
+    let htlc = name(services, event.channel, event.id);
+    let sent = |what| HtlcEvent { at: event.at, role: HtlcRole::Send, incoming: None, outgoing: Some(htlc), what };
+    let received =
+        |what| HtlcEvent { at: event.at, role: HtlcRole::Receive, incoming: Some(htlc), outgoing: None, what };
+    match &event.news {
+        OwnHtlcNews::Offered { amount, expiry } => {
+            sent(HtlcNews::Forwarded(HtlcAmounts { outgoing: *amount, outgoing_expiry: *expiry, ..NONE }))
+        }
+        OwnHtlcNews::Paid { preimage } => sent(HtlcNews::Settled { preimage: *preimage }),
+        OwnHtlcNews::Failed => sent(HtlcNews::FailedFurtherOn),
+        OwnHtlcNews::Taken { preimage } => received(HtlcNews::Settled { preimage: *preimage }),
+        OwnHtlcNews::Rejected => received(HtlcNews::FailedHere { amounts: NONE, code: None }),
+    }
+}

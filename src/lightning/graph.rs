@@ -1,0 +1,365 @@
+//! The network's calls: what gossip has told, and our own channels that it does not tell of.
+
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use async_trait::async_trait;
+use bitcoin::{Amount, OutPoint};
+use leyden_channels::{
+    channel::StateName,
+    gossip::{
+        Graph as Network,
+        graph::{Channel as NetworkChannel, Node, NodeIndex, NodeInfo, Policy},
+    },
+    types::{ChannelId, Msat, NodeId, ShortChannelId},
+    wire::{Features, NodeAddress, alias_text},
+};
+
+use super::LightningNode;
+use crate::{
+    api::{
+        ApiError, ChannelName, Graph, GraphChannel, GraphNode, GraphNodeInfo, GraphNodeView, GraphPolicy, NetworkGraph,
+        NetworkSummary,
+    },
+    driver::services::Services,
+};
+
+#[async_trait]
+impl Graph for LightningNode {
+    async fn graph(&self, unannounced: bool) -> Result<NetworkGraph, ApiError> {
+        let services = self.services();
+        let mut graph = {
+            let intake = services.gossip.intake();
+            let network = intake.graph();
+            NetworkGraph {
+                nodes: network.nodes().map(|(_, node)| to_node(node)).collect(),
+                channels: network.channels().filter_map(|channel| to_channel(network, channel)).collect(),
+            }
+        };
+        self.name_outputs(&mut graph.channels).await;
+        if unannounced {
+            graph.channels.extend(self.unannounced().await);
+        }
+        Ok(graph)
+    }
+
+    async fn graph_channel(&self, name: ChannelName) -> Result<GraphChannel, ApiError> {
+        let services = self.services();
+        let id = match name {
+            ChannelName::Id(id) => Some(id),
+            ChannelName::Funding(funding) => services.gossip.id_of_output(&funding),
+        };
+        let found = id.and_then(|id| {
+            let intake = services.gossip.intake();
+            to_channel(intake.graph(), intake.graph().channel_by_id(id)?)
+        });
+        if let Some(channel) = found {
+            let mut channels = [channel];
+            self.name_outputs(&mut channels).await;
+            let [channel] = channels;
+            return Ok(channel);
+        }
+        let is_named = |channel: &GraphChannel| match name {
+            ChannelName::Id(id) => channel.short_channel_id == id,
+            ChannelName::Funding(funding) => channel.funding == Some(funding),
+        };
+        self.unannounced().await.into_iter().find(is_named).ok_or_else(|| {
+            ApiError::not_found("no such channel is known: `leyden graph describe` lists those that are")
+        })
+    }
+
+    async fn graph_node(&self, node: NodeId) -> Result<GraphNodeView, ApiError> {
+        let services = self.services();
+        let local = NodeId::from(services.node_id());
+        let known = {
+            let intake = services.gossip.intake();
+            let network = intake.graph();
+            network.find_node(&node).map(|index| {
+                let channels = network.channels_of(index).filter_map(|(channel, _)| to_channel(network, channel));
+                let mut channels: Vec<GraphChannel> = channels.collect();
+                channels.sort_by_key(|channel| channel.short_channel_id);
+                GraphNodeView {
+                    node: network.node(index).map_or(GraphNode { id: node, info: None }, to_node),
+                    channels,
+                }
+            })
+        };
+        let mut view = match known {
+            Some(view) => view,
+            // We know ourselves, whatever the network knows.
+            None if node == local => GraphNodeView { node: self.own_node(), channels: Vec::new() },
+            None => {
+                let text = format!("node {node} is not known: it has no channel that was announced to this node");
+                return Err(ApiError::not_found(text));
+            }
+        };
+        self.name_outputs(&mut view.channels).await;
+        if node == local {
+            view.channels.extend(self.unannounced().await);
+        }
+        Ok(view)
+    }
+
+    async fn network_summary(&self) -> Result<NetworkSummary, ApiError> {
+        let intake = self.services().gossip.intake();
+        Ok(summary(intake.graph()))
+    }
+}
+
+impl LightningNode {
+    /// Looks up the funding outputs that the gossip task has not come to yet after a start.
+    async fn name_outputs(&self, channels: &mut [GraphChannel]) {
+        let services = self.services();
+        for channel in channels {
+            let id = channel.short_channel_id;
+            channel.funding = services.gossip.output_of(id);
+            if channel.funding.is_none()
+                && let Ok(Some(found)) = services.node.output_at(id.block().0, id.index(), u32::from(id.output())).await
+            {
+                services.gossip.note_output(found.outpoint, id);
+                channel.funding = Some(found.outpoint);
+            }
+        }
+    }
+
+    fn own_node(&self) -> GraphNode {
+        let services = self.services();
+        let id = NodeId::from(services.node_id());
+        let info = GraphNodeInfo {
+            timestamp: 0,
+            alias: services.alias.clone(),
+            color: [id.0[1], id.0[2], id.0[3]],
+            addresses: services.addresses.iter().map(address).collect(),
+            features: Features::node_announcement(),
+        };
+        GraphNode { id, info: Some(info) }
+    }
+
+    /// Our channels that the graph does not have.
+    async fn unannounced(&self) -> Vec<GraphChannel> {
+        let services = self.services();
+        let mut channels = Vec::new();
+        for state in self.peer_states().await {
+            for channel in &state.channels {
+                let Some(known) = &channel.established else { continue };
+                let Some(name) = known.short_channel_id.or(known.local_alias) else { continue };
+                let is_public = services.gossip.intake().graph().channel_by_id(name).is_some();
+                if !is_public && channel.state == StateName::Normal {
+                    let (funding, capacity) = (known.funding, channel.capacity);
+                    channels.push(own_channel(
+                        services,
+                        &channel.channel_id,
+                        state.node_id.into(),
+                        name,
+                        funding,
+                        capacity,
+                    ));
+                }
+            }
+        }
+        channels.sort_by_key(|channel| channel.short_channel_id);
+        channels
+    }
+}
+
+fn own_channel(
+    services: &Services,
+    channel: &ChannelId,
+    peer: NodeId,
+    short_channel_id: ShortChannelId,
+    funding: OutPoint,
+    capacity: Amount,
+) -> GraphChannel {
+    let most = Msat::from_sat(capacity).unwrap_or(Msat(u64::MAX));
+    let ours = services.forward_policy(channel).map(|policy| GraphPolicy {
+        timestamp: 0,
+        disabled: !policy.enabled,
+        cltv_expiry_delta: policy.cltv_expiry_delta,
+        htlc_minimum: policy.htlc_minimum,
+        htlc_maximum: policy.htlc_maximum.unwrap_or(most),
+        base_fee: policy.base_fee,
+        fee_ppm: policy.fee_ppm,
+    });
+    let theirs = services.gossip.hint(channel).map(|hint| GraphPolicy {
+        timestamp: 0,
+        disabled: false,
+        cltv_expiry_delta: hint.cltv_expiry_delta,
+        htlc_minimum: Msat(1),
+        htlc_maximum: most,
+        base_fee: Msat(u64::from(hint.fee_base_msat)),
+        fee_ppm: hint.fee_proportional_millionths,
+    });
+    let local = NodeId::from(services.node_id());
+    let (nodes, policies) =
+        if local < peer { ([local, peer], [ours, theirs]) } else { ([peer, local], [theirs, ours]) };
+    GraphChannel { short_channel_id, funding: Some(funding), nodes, capacity, policies }
+}
+
+fn to_node(node: &Node) -> GraphNode {
+    GraphNode { id: node.id, info: node.info.as_deref().map(to_info) }
+}
+
+fn to_info(info: &NodeInfo) -> GraphNodeInfo {
+    GraphNodeInfo {
+        timestamp: info.timestamp,
+        alias: alias_text(&info.alias),
+        color: info.rgb_color,
+        addresses: NodeAddress::parse_all(&info.addresses).iter().map(address).collect(),
+        features: info.features.clone(),
+    }
+}
+
+/// As host:port.
+fn address(address: &NodeAddress) -> String {
+    match address {
+        NodeAddress::Ipv4 { address, port } => SocketAddr::from((Ipv4Addr::from(*address), *port)).to_string(),
+        NodeAddress::Ipv6 { address, port } => SocketAddr::from((Ipv6Addr::from(*address), *port)).to_string(),
+        NodeAddress::OnionV3 { address, port } => format!("{}.onion:{port}", base32(address)),
+        NodeAddress::Dns { hostname, port } => format!("{hostname}:{port}"),
+    }
+}
+
+/// RFC 4648 in lower case; an onion address fills its last letter.
+fn base32(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let mut text = String::with_capacity(bytes.len().div_ceil(5) * 8);
+    for chunk in bytes.chunks(5) {
+        let bits = chunk.iter().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte)) << (8 * (5 - chunk.len()));
+        for at in 0..(chunk.len() * 8).div_ceil(5) {
+            let letter = LETTERS.get((bits >> (35 - 5 * at) & 31) as usize);
+            text.extend(letter.map(|letter| char::from(*letter)));
+        }
+    }
+    text
+}
+
+/// The funding output is named later: the graph does not keep it.
+fn to_channel(network: &Network, channel: &NetworkChannel) -> Option<GraphChannel> {
+    let policy = |policy: &Policy| GraphPolicy {
+        timestamp: policy.timestamp,
+        disabled: policy.disabled,
+        cltv_expiry_delta: policy.cltv_expiry_delta,
+        htlc_minimum: policy.htlc_minimum_msat,
+        htlc_maximum: policy.htlc_maximum_msat,
+        base_fee: Msat(u64::from(policy.fee_base_msat)),
+        fee_ppm: policy.fee_proportional_millionths,
+    };
+    Some(GraphChannel {
+        short_channel_id: channel.short_channel_id,
+        funding: None,
+        nodes: [network.node(channel.node_1)?.id, network.node(channel.node_2)?.id],
+        capacity: channel.capacity,
+        policies: [
+            channel.policies.from_node_1.as_ref().map(policy),
+            channel.policies.from_node_2.as_ref().map(policy),
+        ],
+    })
+}
+
+fn summary(network: &Network) -> NetworkSummary {
+    let mut capacities: Vec<Amount> = network.channels().map(|channel| channel.capacity).collect();
+    capacities.sort_unstable();
+    let is_open = |policy: &Option<Policy>| policy.is_some_and(|policy| !policy.disabled);
+    let unusable = network.channels().filter(|channel| {
+        channel.spent_at.is_some()
+            || !(is_open(&channel.policies.from_node_1) || is_open(&channel.policies.from_node_2))
+    });
+    let degree = |index: NodeIndex| network.outgoing(index).len();
+    let hub = network.nodes().map(|(index, _)| index).max_by_key(|index| degree(*index));
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    NetworkSummary {
+        diameter: hub.map_or(0, |hub| diameter(network, hub)),
+        nodes: count(network.node_count()),
+        channels: count(network.channel_count()),
+        max_degree: hub.map_or(0, |hub| count(degree(hub))),
+        capacity: Amount::from_sat(capacities.iter().fold(0, |sum, amount| sum.saturating_add(amount.to_sat()))),
+        smallest: capacities.first().copied().unwrap_or_default(),
+        largest: capacities.last().copied().unwrap_or_default(),
+        median: median(&capacities),
+        unusable: count(unusable.count()),
+    }
+}
+
+fn median(sorted: &[Amount]) -> Amount {
+    let middle = sorted.len() / 2;
+    let at = |index: usize| sorted.get(index).copied().unwrap_or_default();
+    match sorted.len() {
+        0 => Amount::ZERO,
+        length if length.is_multiple_of(2) => Amount::from_sat((at(middle - 1).to_sat() + at(middle).to_sat()) / 2),
+        _ => at(middle),
+    }
+}
+
+/// How far the node that is farthest from the node farthest from `hub` is away: on networks as they are nearly always
+/// the diameter, for two walks over the graph instead of one from every node.
+fn diameter(network: &Network, hub: NodeIndex) -> u32 {
+    let (far, _) = farthest(network, hub);
+    farthest(network, far).1
+}
+
+fn farthest(network: &Network, from: NodeIndex) -> (NodeIndex, u32) {
+    let mut distances = HashMap::from([(from, 0_u32)]);
+    let mut queue = std::collections::VecDeque::from([from]);
+    let mut last = (from, 0);
+    while let Some(node) = queue.pop_front() {
+        let next = distances.get(&node).copied().unwrap_or_default() + 1;
+        for slot in network.outgoing(node) {
+            if let std::collections::hash_map::Entry::Vacant(entry) = distances.entry(slot.peer) {
+                entry.insert(next);
+                last = (slot.peer, next);
+                queue.push_back(slot.peer);
+            }
+        }
+    }
+    last
+}
+
+#[cfg(test)]
+mod tests {
+    use leyden_channels::gossip::graph::NewChannel;
+
+    use super::*;
+
+    fn network(channels: &[(u8, u8, u64)]) -> Network {
+        let mut network = Network::new();
+        for (id, (a, b, sat)) in (1..).zip(channels) {
+            network.add_channel(NewChannel {
+                short_channel_id: ShortChannelId(id),
+                node_id_1: NodeId([*a; 33]),
+                node_id_2: NodeId([*b; 33]),
+                capacity: Amount::from_sat(*sat),
+                routable: true,
+            });
+        }
+        network
+    }
+
+    #[test]
+    fn the_network_in_numbers() {
+        assert_eq!(summary(&Network::new()), NetworkSummary::default());
+        // A line of four with a spur at its second node.
+        let summary = summary(&network(&[(1, 2, 10), (2, 3, 30), (3, 4, 50), (2, 5, 20)]));
+        let expected = NetworkSummary {
+            diameter: 3,
+            nodes: 5,
+            channels: 4,
+            max_degree: 3,
+            capacity: Amount::from_sat(110),
+            smallest: Amount::from_sat(10),
+            largest: Amount::from_sat(50),
+            median: Amount::from_sat(25),
+            unusable: 4,
+        };
+        assert_eq!(summary, expected, "nobody has told terms");
+    }
+
+    #[test]
+    fn addresses_are_written_as_people_know_them() {
+        assert_eq!(address(&NodeAddress::Ipv4 { address: [127, 0, 0, 1], port: 9735 }), "127.0.0.1:9735");
+        assert_eq!(address(&NodeAddress::Ipv6 { address: [0; 16], port: 1 }), "[::]:1");
+        assert_eq!(base32(b"foobar"), "mzxw6ytboi");
+        assert_eq!(base32(&[0xff; 35]), "7".repeat(56));
+    }
+}
