@@ -228,6 +228,11 @@ impl Graph {
         self.channel_index.range(first..).filter_map(|(_, index)| self.channel(*index))
     }
 
+    /// The channels of a node, with the direction that leads away from it.
+    pub fn channels_of(&self, node: NodeIndex) -> impl Iterator<Item = (&Channel, Direction)> {
+        self.outgoing(node).iter().filter_map(|slot| Some((self.channel(slot.edge.channel())?, slot.edge.direction())))
+    }
+
     /// The edges that lead away from a node.
     pub fn outgoing(&self, node: NodeIndex) -> &[Slot] {
         self.adjacency.outgoing(node)
