@@ -99,25 +99,11 @@ fn a_revoked_commitment_gives_every_output_to_the_other_side() {
         // All that is left of the HTLCs is in the store.
         let alice = &test[Who::Alice];
         let number = old.commitment.number;
-        let htlcs: Vec<_> = alice
-            .store
-            .rows
-            .iter()
-            .filter_map(|(key, bytes)| match *key {
-                Key::RetiredHtlc { offered_by, id, .. } => {
-                    Some(decode_retired(HtlcKey { offered_by, id }, bytes).unwrap())
-                }
-                _ => None,
-            })
-            .filter(|retired| retired.first_remote <= number && number <= retired.last_remote)
-            .map(|retired| crate::tx::CommitmentHtlc {
-                direction: commitment::limits::direction(&retired.htlc, Side::Remote),
-                id: retired.htlc.id,
-                amount: retired.htlc.amount,
-                payment_hash: retired.htlc.payment_hash,
-                cltv_expiry: retired.htlc.cltv_expiry,
-            })
-            .collect();
+        let retired = alice.store.rows.iter().filter_map(|(key, bytes)| match *key {
+            Key::RetiredHtlc { offered_by, id, .. } => Some(decode_retired(HtlcKey { offered_by, id }, bytes).unwrap()),
+            _ => None,
+        });
+        let htlcs = revoked_htlcs(number, retired);
         assert_eq!(htlcs.len(), 2);
         let terms = alice.channel.terms().unwrap();
         let params = terms.commitment_params(Side::Remote);
