@@ -428,7 +428,7 @@ pub fn is_delayed(output: &TrackedOutput) -> bool {
 }
 
 /// What a refusal means for a claim.
-fn rejection(error: &MempoolError) -> Rejection {
+pub fn rejection(error: &MempoolError) -> Rejection {
     match error {
         MempoolError::Package(PackageError::Transaction { error, .. }) => rejection(error),
         MempoolError::FeeBelowMinimumRelay { .. }

@@ -1,44 +1,107 @@
-//! Getting our own commitment into a block: as it is, or with a child on our anchor that pays for both (BOLT 5,
-//! Failing a Channel).
+//! Getting a commitment into a block: our own as it is, or either side's with a child on our anchor that pays for both
+//! (BOLT 5, Failing a Channel).
+//!
+//! ```text
+//!  the peer's commitment waits in the mempool: it is hurried if we want the close, or an HTLC of ours is at stake
+//!  otherwise, if we want the close:            our own is broadcast, and hurried
+//! ```
 
 use std::collections::BTreeSet;
 
-use bitcoin::{Amount, OutPoint};
+use bitcoin::{Amount, OutPoint, Transaction};
 
 use super::{
-    Claim, ClaimId, ClosingChannel, Ctx, Effect,
+    Claim, ClaimId, ClosingChannel, Ctx, Effect, RemoteState,
     bump::{self, Urgency},
     claims::Sent,
+    closing_channel::is_outgoing,
     history::Facts,
     resolution::ResolutionError,
 };
 use crate::{
     keys::ClaimKey,
-    tx::{ClaimError, ClaimInput, ClaimPath, ClaimRequest, CommitmentTx, OutputKind, build_claim, claim_weight},
-    types::{FeeratePerKw, Height, HtlcDirection, PaymentHash},
+    tx::{
+        ClaimError, ClaimInput, ClaimPath, ClaimRequest, CommitmentHtlc, CommitmentTx, OutputKind, build_claim,
+        claim_weight,
+    },
+    types::{FeeratePerKw, Height, PaymentHash, Side},
 };
 
 /// The name of the child in [`Effect::NeedCoins`].
 pub(super) const CHILD: ClaimId = ClaimId(u32::MAX);
 
-/// Broadcasts our commitment, with a child where its own rate is not enough.
+/// A commitment that is not in a block yet.
+struct Pending {
+    owner: Side,
+    commitment: CommitmentTx,
+    signed: Transaction,
+}
+
+/// Pushes whichever commitment can close the channel. `in_mempool` is what spends the funding output there.
 pub(super) fn push_commitment(
+    channel: &ClosingChannel,
+    facts: &mut Facts,
+    in_mempool: Option<&Transaction>,
+    ctx: &Ctx<'_>,
+    effects: &mut Vec<Effect>,
+) -> Result<(), ResolutionError> {
+    let (pending, htlcs) = match remote_pending(channel, in_mempool)? {
+        Some((state, pending)) => (pending, &state.htlcs),
+        None => {
+            let (Some(state), true) = (&channel.local_state, facts.force_close) else { return Ok(()) };
+            let Some(commitment) = channel.local_commitment()? else { return Ok(()) };
+            let Some(signed) = channel.signed_local_commitment(ctx.signer)? else { return Ok(()) };
+            (Pending { owner: Side::Local, commitment, signed }, &state.htlcs)
+        }
+    };
+    let knows = |hash: &PaymentHash| channel.preimages.contains_key(hash) || facts.preimages.contains_key(hash);
+    let stake = stake(channel, pending.owner, htlcs, knows);
+    if !facts.force_close && stake.0.is_none() {
+        return Ok(());
+    }
+    push(&pending, stake, channel, facts, ctx, effects)
+}
+
+/// The peer's commitment, if it is one that may be there and has an anchor of ours.
+fn remote_pending<'a>(
+    channel: &'a ClosingChannel,
+    in_mempool: Option<&Transaction>,
+) -> Result<Option<(&'a RemoteState, Pending)>, ResolutionError> {
+    let Some(signed) = in_mempool else { return Ok(None) };
+    let txid = signed.compute_txid();
+    for state in channel.remote_state.iter().chain(&channel.remote_next) {
+        let commitment = channel.remote_commitment(state)?;
+        if commitment.txid == txid {
+            let pending = Pending { owner: Side::Remote, commitment, signed: signed.clone() };
+            return Ok(anchor_input(&pending).map(|_| (state, pending)));
+        }
+    }
+    Ok(None)
+}
+
+/// Broadcasts a commitment, with a child where its own rate is not enough.
+fn push(
+    pending: &Pending,
+    (deadline, at_stake): (Option<Height>, Amount),
     channel: &ClosingChannel,
     facts: &mut Facts,
     ctx: &Ctx<'_>,
     effects: &mut Vec<Effect>,
 ) -> Result<(), ResolutionError> {
-    let Some(commitment) = channel.local_commitment()? else { return Ok(()) };
-    let Some(parent) = channel.signed_local_commitment(ctx.signer)? else { return Ok(()) };
+    let parent = pending.signed.clone();
     let alone = Effect::Broadcast { tx: parent.clone(), parents: Vec::new(), coins: Vec::new() };
-    let Some(anchor) = anchor_input(&commitment) else {
+    let Some(anchor) = anchor_input(pending) else {
         effects.push(alone);
         return Ok(());
     };
 
-    let knows = |hash: &PaymentHash| channel.preimages.contains_key(hash) || facts.preimages.contains_key(hash);
-    let (deadline, at_stake) = stake(channel, knows);
-    let parent_fee = commitment_fee(channel, &commitment);
+    // The child of another commitment can never be.
+    if let Some(other) = facts.child.take_if(|child| !child.inputs.contains(&anchor.outpoint))
+        && !other.coins.is_empty()
+    {
+        effects.push(Effect::ReleaseCoins(other.coins));
+    }
+    let parent_fee = commitment_fee(channel, &pending.commitment);
     let start = bump::starting_rate(ctx.tip, deadline, ctx.estimates, ctx.policy);
     let child = facts.child.get_or_insert_with(|| Claim::new(BTreeSet::from([anchor.outpoint]), ctx.tip, start));
 
@@ -93,11 +156,15 @@ pub(super) fn push_commitment(
     Ok(())
 }
 
-/// Our anchor on our own commitment.
-fn anchor_input(commitment: &CommitmentTx) -> Option<ClaimInput> {
-    let (vout, output, info) = commitment.outputs().find(|(_, _, info)| info.kind == OutputKind::ToLocalAnchor)?;
+/// Our anchor on a commitment.
+fn anchor_input(pending: &Pending) -> Option<ClaimInput> {
+    let ours = match pending.owner {
+        Side::Local => OutputKind::ToLocalAnchor,
+        Side::Remote => OutputKind::ToRemoteAnchor,
+    };
+    let (vout, output, info) = pending.commitment.outputs().find(|(_, _, info)| info.kind == ours)?;
     Some(ClaimInput {
-        outpoint: OutPoint { txid: commitment.txid, vout },
+        outpoint: OutPoint { txid: pending.commitment.txid, vout },
         output: output.clone(),
         witness_script: info.witness_script.clone(),
         key: ClaimKey::Funding,
@@ -116,16 +183,20 @@ fn own_balance(channel: &ClosingChannel) -> Amount {
     channel.local_state.as_ref().map_or(Amount::ZERO, |state| state.to_local.floor_sat())
 }
 
-/// The first deadline among our HTLCs, and what they are worth to us together.
-fn stake(channel: &ClosingChannel, knows: impl Fn(&PaymentHash) -> bool) -> (Option<Height>, Amount) {
-    let htlcs = channel.local_state.iter().flat_map(|state| &state.htlcs);
+/// The first deadline among the HTLCs of `owner`'s commitment, and what they are worth to us together.
+fn stake(
+    channel: &ClosingChannel,
+    owner: Side,
+    htlcs: &[CommitmentHtlc],
+    knows: impl Fn(&PaymentHash) -> bool,
+) -> (Option<Height>, Amount) {
     let mut deadline = None;
     let mut total = Amount::ZERO;
     for htlc in htlcs {
-        let until = match htlc.direction {
-            HtlcDirection::Received if knows(&htlc.payment_hash) => htlc.cltv_expiry,
-            HtlcDirection::Received => continue,
-            HtlcDirection::Offered => match channel.upstream_expiries.get(&htlc.id) {
+        let until = match is_outgoing(owner, htlc) {
+            false if knows(&htlc.payment_hash) => htlc.cltv_expiry,
+            false => continue,
+            true => match channel.upstream_expiries.get(&htlc.id) {
                 Some(expiry) => *expiry,
                 None => continue,
             },

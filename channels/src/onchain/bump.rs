@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Promises: a rate never falls while a claim waits, never exceeds the budget, and a replacement always pays enough
-//! more to be relayed (BIP 125). A claim without a deadline waits for a cheap block.
+//! more to be relayed (BIP 125). A claim without a deadline waits for a cheap block: it pays what it began with, or what
+//! even a patient one has to pay by now.
 
 use bitcoin::{Amount, Weight};
 
@@ -108,7 +109,7 @@ impl Urgency {
             return None;
         }
         let wanted = match self.deadline {
-            None => estimates.within(policy.relaxed_target),
+            None => estimates.within(policy.relaxed_target).max(self.start),
             Some(deadline) => {
                 let left = deadline.0.saturating_sub(tip.0);
                 let total = deadline.0.saturating_sub(self.since.0).max(1);
@@ -193,7 +194,9 @@ mod tests {
         let estimates =
             FeeEstimates::new(vec![(144, FeeratePerKw(300)), (1, FeeratePerKw(9_000)), (6, FeeratePerKw(2_000))]);
         let policy = Policy::default();
-        assert_eq!(urgency(None).rate(Height(5_000), &estimates, &policy), Some(FeeratePerKw(300)));
+        let began_at = |start| Urgency { start: FeeratePerKw(start), ..urgency(None) };
+        assert_eq!(began_at(253).rate(Height(5_000), &estimates, &policy), Some(FeeratePerKw(300)));
+        assert_eq!(began_at(700).rate(Height(5_000), &estimates, &policy), Some(FeeratePerKw(700)));
         assert_eq!(
             [1, 5, 6, 143, 144, 2016].map(|blocks| estimates.within(blocks).0),
             [9_000, 9_000, 2_000, 2_000, 300, 300]

@@ -6,8 +6,10 @@
 //!        └── an input was spent by somebody else, or is contested near the deadline: taken apart
 //! ```
 //!
-//! Promises: `to_local` of a revoked commitment travels alone; outputs that somebody else can spend are grouped only
-//! with others of their kind, and taken apart when one is contested.
+//! Promises: `to_local` of a revoked commitment travels alone, and so does every output that somebody else can spend
+//! now: one pinned input would hold up all others. Only what must share coins for its fee (second stages with anchors)
+//! is grouped all the same, and taken apart when one is contested. What a claim pays stays within its budget, however
+//! often it is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -66,6 +68,9 @@ pub(super) enum Step {
     Wait,
 }
 
+/// How far away an expiry must be for nobody to come with a timeout while a claim waits.
+const SAFE_BLOCKS: u32 = 6;
+
 /// Which outputs may share a transaction. Those in one group have the same lock times and the same opponents.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Group {
@@ -79,20 +84,14 @@ pub(super) enum Group {
     Preimages {
         deadline: Option<Height>,
     },
-    /// HTLCs that we offered, after this expiry; the peer may come with the preimage.
-    Timeouts {
-        expiry: Height,
-    },
     SecondStageSuccess {
         deadline: Option<Height>,
     },
     SecondStageTimeout {
         expiry: Height,
     },
-    /// Revoked HTLCs that only the cheater's preimage or the expiry could contest: nobody can now.
+    /// Revoked HTLCs that the cheater offered: it can move them on only after their expiry.
     PenaltiesSafe,
-    /// Revoked HTLCs that the cheater can move on at once.
-    PenaltiesContestable,
     SecondStagePenalties,
 }
 
@@ -112,7 +111,8 @@ pub(super) fn group_of(output: &TrackedOutput, tip: Height) -> Option<Group> {
             }
         },
         ClaimPath::HtlcPreimage { .. } => Group::Preimages { deadline: output.deadline },
-        ClaimPath::HtlcTimeout { .. } => Group::Timeouts { expiry: claim.height_needed() },
+        // The peer may come with the preimage at any time.
+        ClaimPath::HtlcTimeout { .. } => Group::Alone(output.outpoint),
         ClaimPath::ToRemote { .. } | ClaimPath::ToRemoteAnchors | ClaimPath::Delayed { .. } => Group::OursAlone,
         ClaimPath::PenaltyDelayed => match output.role {
             Role::RevokedSecondStage => Group::SecondStagePenalties,
@@ -121,11 +121,12 @@ pub(super) fn group_of(output: &TrackedOutput, tip: Height) -> Option<Group> {
         ClaimPath::PenaltyHtlc { .. } => match output.role.htlc() {
             // The cheater offered it: its HTLC-timeout waits for the expiry.
             Some((_, htlc))
-                if htlc.direction == HtlcDirection::Offered && htlc.cltv_expiry.0 > tip.0.saturating_add(6) =>
+                if htlc.direction == HtlcDirection::Offered
+                    && htlc.cltv_expiry.0 > tip.0.saturating_add(SAFE_BLOCKS) =>
             {
                 Group::PenaltiesSafe
             }
-            _ => Group::PenaltiesContestable,
+            _ => Group::Alone(output.outpoint),
         },
         ClaimPath::Anchor => Group::Alone(output.outpoint),
     })
@@ -148,33 +149,30 @@ impl Claim {
 
     fn plan(&self, outputs: &BTreeMap<OutPoint, TrackedOutput>, policy: &Policy) -> Plan {
         let tracked: Vec<&TrackedOutput> = self.inputs.iter().filter_map(|outpoint| outputs.get(outpoint)).collect();
-        let share = |output: &&TrackedOutput| {
-            let share = if output.role.is_penalty() { policy.penalty_budget_percent } else { policy.budget_percent };
-            bump::percent(output.output.value, share)
-        };
         let inputs: Vec<ClaimInput> = tracked.iter().filter_map(|output| output.claim.clone()).collect();
         let stage_of = |kind: CommitmentType| {
             inputs.iter().any(|input| matches!(&input.path, ClaimPath::SecondStage(stage) if stage.kind == kind))
         };
         Plan {
             deadline: tracked.iter().filter_map(|output| output.deadline).min(),
-            budget: tracked.iter().map(share).fold(Amount::ZERO, |sum, next| sum.checked_add(next).unwrap_or(sum)),
+            budget: budget_of(tracked.iter().copied(), policy),
             needs_coins: stage_of(CommitmentType::Anchors),
             presigned: stage_of(CommitmentType::StaticRemoteKey),
             inputs,
         }
     }
 
-    /// Makes the next version pay at least a quarter more than the refused one.
+    /// Makes the next version pay at least a quarter more than the refused one, as far as the budget goes.
     pub(super) fn raise(&mut self) {
         let refused = self.sent.as_ref().map_or(self.start, Sent::rate);
-        self.floor = Some(FeeratePerKw(refused.0.saturating_add(refused.0 / 4)));
+        self.start = self.start.max(FeeratePerKw(refused.0.saturating_add(refused.0 / 4)));
     }
 
-    /// Near its deadline a claim of several inputs that others can spend is taken apart: one of them may be pinned by
-    /// a transaction that we cannot see (BOLT 5, Revoked Transaction Close Handling). The first part replaces the
-    /// whole, so it must be able to pay more than that did.
-    pub(super) fn take_apart_near_deadline(
+    /// Takes apart a claim of several inputs that others can spend: near its deadline, and as soon as somebody can spend
+    /// one of them who could not before. One may be pinned by a transaction that we cannot see (BOLT 5, Revoked
+    /// Transaction Close Handling). The first part replaces the whole, so it must be able to pay more than that did: if no
+    /// single input can, the claim is halved.
+    pub(super) fn take_apart_in_time(
         &self,
         outputs: &BTreeMap<OutPoint, TrackedOutput>,
         ctx: &Ctx<'_>,
@@ -182,23 +180,32 @@ impl Claim {
         let sent = self.sent.as_ref()?;
         let mut tracked: Vec<&TrackedOutput> =
             self.inputs.iter().filter_map(|outpoint| outputs.get(outpoint)).collect();
-        let deadline = tracked.iter().filter_map(|output| output.deadline).min()?;
-        let near = deadline.0 <= ctx.tip.0.saturating_add(ctx.policy.split_margin);
-        if tracked.len() < 2 || !near || self.since >= ctx.tip || tracked.iter().all(|one| one.role.is_ours_alone()) {
+        if tracked.len() < 2 || self.since >= ctx.tip || tracked.iter().all(|one| one.role.is_ours_alone()) {
+            return None;
+        }
+        let deadline = tracked.iter().filter_map(|output| output.deadline).min();
+        let near = deadline.is_some_and(|at| at.0 <= ctx.tip.0.saturating_add(ctx.policy.split_margin));
+        let exposed = |output: &&TrackedOutput| matches!(group_of(output, ctx.tip), Some(Group::Alone(_)));
+        if !near && !tracked.iter().any(exposed) {
             return None;
         }
         tracked.sort_by_key(|output| std::cmp::Reverse(output.output.value));
-        let weight = sent.weight;
-        let displacing = bump::replacement_fee(sent.fee, weight);
-        let richest = tracked.first()?;
-        if displacing > bump::percent(richest.output.value, ctx.policy.budget_percent) {
-            return None;
-        }
-        let alone = claim_weight(std::slice::from_ref(richest.claim.as_ref()?), &[], &ScriptBuf::new());
-        let floors = [Some(bump::rate_of(displacing, alone))].into_iter().chain(std::iter::repeat(None));
-        let parts = tracked.iter().zip(floors).map(|(output, floor)| Self {
-            floor,
-            ..Self::new(BTreeSet::from([output.outpoint]), self.since, sent.rate().max(self.start))
+        let displacing = bump::replacement_fee(sent.fee, sent.weight);
+        let singles: Vec<Vec<&TrackedOutput>> = tracked.iter().map(|output| vec![*output]).collect();
+        let every_second = |first: usize| tracked.iter().skip(first).step_by(2).copied().collect();
+        let halves: Vec<Vec<&TrackedOutput>> = vec![every_second(0), every_second(1)];
+        let parts = [singles, halves].into_iter().find(|parts| {
+            let first = parts.first().into_iter().flatten().copied();
+            displacing <= budget_of(first, ctx.policy)
+        })?;
+        let weight = |part: &[&TrackedOutput]| {
+            let inputs: Vec<ClaimInput> = part.iter().filter_map(|output| output.claim.clone()).collect();
+            claim_weight(&inputs, &[], &ScriptBuf::new())
+        };
+        let parts = parts.into_iter().enumerate().map(|(index, part)| {
+            let start = sent.rate().max(self.start);
+            let start = if index == 0 { start.max(bump::rate_of(displacing, weight(&part))) } else { start };
+            Self::new(part.iter().map(|output| output.outpoint).collect(), ctx.tip, start)
         });
         Some(parts.collect())
     }
@@ -259,6 +266,15 @@ impl Claim {
     }
 }
 
+/// What claiming these outputs may cost at most.
+fn budget_of<'a>(outputs: impl IntoIterator<Item = &'a TrackedOutput>, policy: &Policy) -> Amount {
+    let share = |output: &TrackedOutput| {
+        let share = if output.role.is_penalty() { policy.penalty_budget_percent } else { policy.budget_percent };
+        bump::percent(output.output.value, share)
+    };
+    outputs.into_iter().map(share).fold(Amount::ZERO, |sum, next| sum.checked_add(next).unwrap_or(sum))
+}
+
 /// The input of a P2WPKH coin.
 const ASSUMED_COIN_WEIGHT: Weight = Weight::from_wu(41 * 4 + 108);
 
@@ -270,11 +286,10 @@ pub(super) fn is_economic(
     destination: &ScriptBuf,
 ) -> bool {
     let Some(claim) = &output.claim else { return false };
-    let share = if output.role.is_penalty() { policy.penalty_budget_percent } else { policy.budget_percent };
     let inputs = std::slice::from_ref(claim);
     let weight = claim_weight(inputs, &[], destination);
     let cheapest = bump::fee_at(estimates.within(policy.relaxed_target), weight);
     let presigned =
         matches!(&claim.path, ClaimPath::SecondStage(stage) if stage.kind == CommitmentType::StaticRemoteKey);
-    presigned || cheapest <= bump::percent(output.output.value, share)
+    presigned || cheapest <= budget_of([output], policy)
 }

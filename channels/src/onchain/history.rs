@@ -101,7 +101,7 @@ impl Resolution {
         for input in &tx.input {
             let Some(spent) = self.outputs.get(&input.previous_output) else { continue };
             concerns_us = true;
-            let mut ours = self.is_ours(tx);
+            let mut ours = spent.role.is_our_way(&input.witness);
             match (&spent.role, self.close.as_ref().map(|close| &close.closer)) {
                 (Role::LocalHtlc(_), Some(Closer::Local(commitment))) => {
                     let stage = local_close::second_stage(&self.channel, commitment, spent, tx, *height);
@@ -148,10 +148,5 @@ impl Resolution {
             }
             Closer::Mutual | Closer::LocalOld { .. } | Closer::Unknown => Vec::new(),
         })
-    }
-
-    /// Whether a transaction pays to us: nobody else has a reason to.
-    pub(super) fn is_ours(&self, tx: &Transaction) -> bool {
-        tx.output.iter().any(|output| output.script_pubkey == self.channel.destination)
     }
 }

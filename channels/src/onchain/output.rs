@@ -1,6 +1,6 @@
 //! One output on the chain that concerns us.
 
-use bitcoin::{OutPoint, TxOut, Txid};
+use bitcoin::{OutPoint, TxOut, Txid, Witness};
 
 use crate::{
     tx::{ClaimInput, CommitmentHtlc},
@@ -62,6 +62,22 @@ impl Role {
             Self::ToLocal | Self::ToRemote | Self::LocalHtlc(_) | Self::LocalSecondStage(_) | Self::RemoteHtlc(_) => {
                 false
             }
+        }
+    }
+
+    /// Whether this witness spends the output the way that only we can go. What a transaction pays, and to whom, says
+    /// nothing: a cheater may pay us a trifle to be taken for us.
+    pub(super) fn is_our_way(&self, witness: &Witness) -> bool {
+        let before_script = witness.second_to_last();
+        match self {
+            Self::ToLocal | Self::ToRemote | Self::LocalSecondStage(_) => true,
+            // BOLT 3: the penalty's branch is chosen by 1, the delayed one by nothing.
+            Self::RevokedToLocal | Self::RevokedSecondStage => before_script == Some(&[1]),
+            // The revocation key itself, where others have a preimage or nothing.
+            Self::RevokedHtlc(_) => before_script.is_some_and(|item| item.len() == 33),
+            // The owner of a commitment spends its HTLCs with both signatures, the other node with one.
+            Self::LocalHtlc(_) => witness.len() == 5,
+            Self::RemoteHtlc(_) => witness.len() == 3,
         }
     }
 

@@ -18,7 +18,7 @@ use super::{
     claims::{self, Step},
     closing_channel::RebuildError,
     history::{ChainSpend, Close, Facts, Told},
-    upstream,
+    upstream::{self, Fate},
 };
 use crate::{
     channel::{self, Key, Outbox},
@@ -163,6 +163,8 @@ pub struct Resolution {
     pub(super) outputs: BTreeMap<OutPoint, TrackedOutput>,
     /// Our outgoing HTLCs, in any state that may be in the chain.
     pub(super) outgoing: BTreeMap<HtlcId, CommitmentHtlc>,
+    /// What was last seen to spend the funding output in the mempool; told again after a restart.
+    in_mempool: Option<Transaction>,
 }
 
 impl Resolution {
@@ -170,7 +172,8 @@ impl Resolution {
     /// [`Event::ForceClose`] if the close is ours.
     pub(super) fn new(channel: ClosingChannel) -> Self {
         let outgoing = channel.outgoing();
-        Self { channel, facts: Facts::default(), close: None, outputs: BTreeMap::new(), outgoing }
+        let (facts, outputs) = (Facts::default(), BTreeMap::new());
+        Self { channel, facts, close: None, outputs, outgoing, in_mempool: None }
     }
 
     /// Begins, and makes that durable.
@@ -246,7 +249,7 @@ impl Resolution {
                 self.advance(ctx, &mut effects)?;
             }
             Event::Spent { tx, height: Some(height) } => self.confirmed(tx, height, &mut effects)?,
-            Event::Spent { tx, height: None } => self.in_mempool(&tx, &mut effects),
+            Event::Spent { tx, height: None } => self.seen_in_mempool(&tx, &mut effects),
             Event::Tip => self.advance(ctx, &mut effects)?,
             Event::Reorganized { to } => self.reorganized(to, &mut effects)?,
             Event::RevokedHtlcs { number, htlcs } => {
@@ -322,9 +325,10 @@ impl Resolution {
         effects.extend(self.outputs.values().filter(|output| !before.contains(&output.outpoint)).map(watch));
         if was_open && let Some(close) = &self.close {
             effects.push(Effect::Notice(close_notice(close)));
+            self.in_mempool = None;
             if let Some(child) = self.facts.child.take() {
-                // A child of our own commitment is on its way with the coins; of another one it can never be.
-                let on_its_way = child.sent.is_some() && matches!(close.closer, Closer::Local(_));
+                // A child of this commitment is on its way with the coins; of another one it can never be.
+                let on_its_way = child.sent.is_some() && child.inputs.iter().all(|input| input.txid == close.txid);
                 if !on_its_way && !child.coins.is_empty() {
                     effects.push(Effect::ReleaseCoins(child.coins));
                 }
@@ -334,13 +338,15 @@ impl Resolution {
     }
 
     /// Somebody wants to spend one of our outputs. A preimage counts at once; ours are no news.
-    fn in_mempool(&mut self, tx: &Transaction, effects: &mut Vec<Effect>) {
+    fn seen_in_mempool(&mut self, tx: &Transaction, effects: &mut Vec<Effect>) {
         self.take_preimages(tx, effects);
-        if self.is_ours(tx) {
-            return;
+        if tx.input.iter().any(|input| input.previous_output == self.channel.funding) {
+            self.in_mempool = Some(tx.clone());
         }
         for input in &tx.input {
-            if let Some(output) = self.outputs.get_mut(&input.previous_output) {
+            if let Some(output) = self.outputs.get_mut(&input.previous_output)
+                && !output.role.is_our_way(&input.witness)
+            {
                 output.contested = true;
             }
         }
@@ -364,8 +370,8 @@ impl Resolution {
 
     /// Groups, builds, raises and repeats claims; tells upstream; notices the end.
     fn advance(&mut self, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) -> Result<(), ResolutionError> {
-        if self.close.is_none() && self.facts.force_close {
-            anchor::push_commitment(&self.channel, &mut self.facts, ctx, effects)?;
+        if self.close.is_none() {
+            anchor::push_commitment(&self.channel, &mut self.facts, self.in_mempool.as_ref(), ctx, effects)?;
         }
         self.ask_for_revoked_htlcs(effects);
         self.tend_claims(ctx, effects);
@@ -430,8 +436,8 @@ impl Resolution {
                 claim.sent = None;
                 claim.start = start;
             }
-            if let Some(alone) = claim.take_apart_near_deadline(&self.outputs, ctx) {
-                apart.extend(alone);
+            if let Some(parts) = claim.take_apart_in_time(&self.outputs, ctx) {
+                apart.extend(parts);
                 if let Some(coins) = (!claim.coins.is_empty()).then(|| std::mem::take(&mut claim.coins)) {
                     effects.push(Effect::ReleaseCoins(coins));
                 }
@@ -517,16 +523,37 @@ impl Resolution {
         if unknown_htlcs {
             return;
         }
-        let closed = self.close.as_ref().map(|close| close.height);
         for (id, htlc) in &self.outgoing {
-            let outputs = self.outputs.values();
             if !self.facts.told.contains_key(id)
-                && upstream::is_lost(&self.channel, *id, closed, outputs, ctx.tip, ctx.policy)
+                && upstream::is_lost(&self.channel, htlc, &self.fate(*id, ctx), ctx.tip, ctx.policy)
             {
                 self.facts.told.insert(*id, Told::Failed);
                 effects.push(told_effect(htlc, Told::Failed));
             }
         }
+    }
+
+    fn fate(&self, id: HtlcId, ctx: &Ctx<'_>) -> Fate<'_> {
+        let Some(close) = &self.close else { return Fate::Open };
+        match close.closer {
+            Closer::Mutual | Closer::Local(_) | Closer::Remote { .. } | Closer::Revoked { .. } => {}
+            Closer::RemoteFuture { .. } | Closer::LocalOld { .. } | Closer::Unknown => return Fate::Unknown,
+        }
+        let mut outputs = self.outputs.values();
+        match outputs.find(|output| output.role.htlc().is_some() && output.role.outgoing() == Some(id)) {
+            None => Fate::NoOutput { closed: close.height },
+            Some(output) => Fate::Held { output, given_up: self.is_given_up(output, ctx) },
+        }
+    }
+
+    /// Whether an output of ours has not been worth its claim for so long that it never will be.
+    fn is_given_up(&self, output: &TrackedOutput, ctx: &Ctx<'_>) -> bool {
+        output.is_unspent()
+            && output.claimable_from().is_some_and(|from| {
+                let waited = ctx.tip.0.saturating_sub(from.0);
+                let economic = claims::is_economic(output, ctx.estimates, ctx.policy, &self.channel.destination);
+                waited >= ctx.policy.give_up_after && !economic
+            })
     }
 
     fn ask_for_revoked_htlcs(&self, effects: &mut Vec<Effect>) {
@@ -544,11 +571,7 @@ impl Resolution {
             (Some(spend), _, _) => deep(spend.height),
             // Never ours: the peer may take it back whenever it likes.
             (None, Some((_, htlc)), None) => deep(Height(htlc.cltv_expiry.0)),
-            (None, _, _) => output.claimable_from().is_some_and(|from| {
-                let waited = ctx.tip.0.saturating_sub(from.0);
-                let economic = claims::is_economic(output, ctx.estimates, ctx.policy, &self.channel.destination);
-                waited >= ctx.policy.give_up_after && !economic
-            }),
+            (None, _, _) => self.is_given_up(output, ctx),
         };
         let told = self.outgoing.keys().all(|id| self.facts.told.contains_key(id));
         deep(close.height) && told && self.outputs.values().all(settled)

@@ -4,6 +4,8 @@
 //!  the peer shows a preimage, in the mempool or in a block ─────────────► fulfilled, at once
 //!  our timeout (or penalty) has spent the output, deep enough ──────────► failed
 //!  the close has no output for it (dust, or another state), deep enough ► failed
+//!  its output was never worth its claim, for weeks ─────────────────────► failed
+//!  the close is one whose outputs we cannot know (lost data) ───────────► failed long after its expiry
 //!  upstream is about to expire, and nothing is decided yet ─────────────► failed: better lose this HTLC than both
 //! ```
 
@@ -17,7 +19,7 @@ use bitcoin::{
 use super::{ClosingChannel, Policy, TrackedOutput};
 use crate::{
     tx::CommitmentHtlc,
-    types::{Height, HtlcId, PaymentHash, PaymentPreimage},
+    types::{Height, PaymentHash, PaymentPreimage},
 };
 
 /// Preimages of these HTLCs that a transaction's witnesses show: an item of 32 bytes that hashes to the payment hash,
@@ -44,25 +46,39 @@ pub(super) fn depth(height: Height, tip: Height) -> u32 {
     (tip.0.saturating_add(1)).saturating_sub(height.0)
 }
 
+/// What has become of an outgoing HTLC.
+pub(super) enum Fate<'a> {
+    /// The channel is not closed in a block.
+    Open,
+    /// The close, at this height, has no output for it.
+    NoOutput { closed: Height },
+    /// This output holds it.
+    Held { output: &'a TrackedOutput, given_up: bool },
+    /// The close may have an output for it that we cannot find.
+    Unknown,
+}
+
 /// Whether an outgoing HTLC without a known preimage is to be failed upstream now.
-pub(super) fn is_lost<'a>(
+pub(super) fn is_lost(
     channel: &ClosingChannel,
-    id: HtlcId,
-    closed: Option<Height>,
-    mut outputs: impl Iterator<Item = &'a TrackedOutput>,
+    htlc: &CommitmentHtlc,
+    fate: &Fate<'_>,
     tip: Height,
     policy: &Policy,
 ) -> bool {
     let upstream_ends = channel
         .upstream_expiries
-        .get(&id)
+        .get(&htlc.id)
         .is_some_and(|expiry| tip.0.saturating_add(policy.upstream_margin) >= expiry.0);
-    let Some(closed) = closed else { return upstream_ends };
-    let holder = outputs.find(|output| output.role.htlc().is_some() && output.role.outgoing() == Some(id));
-    let decided = match holder {
-        None => depth(closed, tip) >= policy.fail_depth,
+    let decided = match fate {
+        Fate::Open => false,
+        Fate::NoOutput { closed } => depth(*closed, tip) >= policy.fail_depth,
         // Somebody spent it and no preimage was seen: that was us.
-        Some(output) => output.spend.is_some_and(|spend| depth(spend.height, tip) >= policy.fail_depth),
+        Fate::Held { output, given_up } => match output.spend {
+            Some(spend) => depth(spend.height, tip) >= policy.fail_depth,
+            None => *given_up,
+        },
+        Fate::Unknown => depth(Height(htlc.cltv_expiry.0), tip) >= policy.finality,
     };
     decided || upstream_ends
 }

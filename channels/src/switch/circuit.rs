@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::channel::{AddHtlc, CannotAdd, HtlcFailure, Origin, Settlement};
 use crate::onion::{self, FailureMessage, ForwardPayload};
-use crate::types::{ChannelId, CltvExpiry, HtlcId, Msat, NodeId};
+use crate::types::{ChannelId, CltvExpiry, Height, HtlcId, Msat, NodeId};
 
 use super::forward::ReturnPath;
 use super::policy::Limits;
@@ -117,6 +117,14 @@ impl Circuits {
 
     pub fn incoming_expiry(&self, incoming: &HtlcRef) -> Option<CltvExpiry> {
         self.by_incoming.get(incoming).map(|circuit| circuit.incoming.cltv_expiry)
+    }
+
+    /// Those whose incoming HTLC expires at this height or before, in their order.
+    pub fn expiring(&self, height: Height) -> Vec<HtlcRef> {
+        let due = self.by_incoming.iter().filter(|(_, circuit)| circuit.incoming.cltv_expiry.0 <= height.0);
+        let mut due: Vec<HtlcRef> = due.map(|(incoming, _)| *incoming).collect();
+        due.sort_unstable();
+        due
     }
 
     pub fn insert(&mut self, incoming: HtlcRef, circuit: Circuit) {

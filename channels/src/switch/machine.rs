@@ -5,7 +5,7 @@ use crate::channel::{
 };
 use crate::onion::{FailureMessage, ForwardPayload, SharedSecret};
 use crate::payment::incoming::Arrived;
-use crate::types::{ChannelId, CltvExpiry, Msat, PaymentPreimage, ShortChannelId};
+use crate::types::{ChannelId, CltvExpiry, Height, Msat, PaymentPreimage, ShortChannelId};
 use crate::wire::OnionRoutingPacket;
 
 use super::circuit::{Circuit, Circuits, HtlcRef, Leg, Otherwise, Refused, settlement_of};
@@ -15,6 +15,10 @@ use super::history::{ForwardRecord, HtlcEvent, HtlcEventKind, Outgoing};
 use super::link::{Entry, Link, Links};
 use super::policy::{ForwardPolicy, PolicyError};
 use super::replay::{self, Found, OnionKey, Onions, Restored, SeenOnion};
+
+/// How many blocks before its expiry an incoming HTLC that is not resolved is failed: then its channel need not be
+/// closed for it (BOLT 2, `cltv_expiry_delta` Selection). As [`crate::onchain::Policy::upstream_margin`].
+pub const UPSTREAM_MARGIN: u32 = 3;
 
 /// The switch of one node.
 #[derive(Debug, Default)]
@@ -91,6 +95,7 @@ impl Switch {
                 for onion in self.onions.expire(tip) {
                     turn.out.delete(onion.key());
                 }
+                self.fail_in_time(tip, &mut turn);
             }
         }
         turn.out
@@ -283,6 +288,15 @@ impl Switch {
             settle_failed(incoming, &circuit, outgoing.into(), failure, turn);
         } else if let Some(found) = self.restored.get_mut(&incoming) {
             found.owed = Some(OwedSettlement::Failed { failure });
+        }
+    }
+
+    /// A forward whose incoming HTLC is about to expire is failed, whatever becomes of the outgoing one: a closed channel's
+    /// enforcement does the same, but a live channel is not closed for an HTLC that is not worth its fee.
+    fn fail_in_time(&mut self, tip: Height, turn: &mut Turn<'_>) {
+        for incoming in self.circuits.expiring(Height(tip.0.saturating_add(UPSTREAM_MARGIN))) {
+            let Some(circuit) = self.circuits.remove(&incoming) else { continue };
+            self.fail_here(incoming, circuit.incoming, &circuit.back, &FailureMessage::PermanentChannelFailure, turn);
         }
     }
 

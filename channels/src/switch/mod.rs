@@ -43,5 +43,5 @@ pub use circuit::{HtlcRef, Leg};
 pub use event::{SwitchCtx, SwitchEffect, SwitchEvent};
 pub use history::{ForwardRecord, HtlcEvent, HtlcEventKind, Outgoing};
 pub use link::Link;
-pub use machine::Switch;
+pub use machine::{Switch, UPSTREAM_MARGIN};
 pub use policy::{ForwardPolicy, Limits, MAX_HTLC_CLTV, MIN_CLTV_EXPIRY_DELTA, PolicyError};

@@ -286,7 +286,7 @@ fn write_phase(phase: &Phase, out: &mut Vec<u8>) {
             out.push(6);
             out.push(u8::from(closing.broadcast));
             write_spend(closing.spend.as_ref(), out);
-            write_transaction(closing.unconfirmed.as_ref(), out);
+            write_transaction(closing.transaction.as_ref(), out);
         }
         Phase::Closed => out.push(7),
     }
@@ -313,8 +313,8 @@ fn read_phase(reader: &mut Reader<'_>) -> Result<Phase, DecodeError> {
         5 => Phase::Lost,
         6 => {
             let broadcast = reader.field::<u8>()? != 0;
-            let (spend, unconfirmed) = (read_spend(reader)?, read_transaction(reader)?);
-            Phase::Closing(Box::new(Closing { broadcast, spend, unconfirmed }))
+            let (spend, transaction) = (read_spend(reader)?, read_transaction(reader)?);
+            Phase::Closing(Box::new(Closing { broadcast, spend, transaction }))
         }
         _ => Phase::Closed,
     })

@@ -33,9 +33,10 @@ pub struct Closing {
     pub broadcast: bool,
     /// What has spent the funding output.
     pub spend: Option<Spend>,
-    /// The transaction behind `spend` until it is confirmed, to be broadcast again after a restart: a mempool may have
-    /// lost it, and then nobody could close this channel any more. Of our own commitment only the signatures are kept.
-    pub unconfirmed: Option<Transaction>,
+    /// The transaction behind `spend`, to be broadcast again after a restart: a mempool may have lost it, or a
+    /// reorganisation have taken it back while we were away, and then nobody could close this channel any more. Of our
+    /// own commitment only the signatures are kept.
+    pub transaction: Option<Transaction>,
 }
 
 /// A transaction that spends the funding output.
@@ -129,7 +130,7 @@ impl Established {
         let close = self.local_close(None)?;
         turn.emit(Effect::Broadcast(close.transaction.clone()));
         turn.emit(Effect::LocalClose(Box::new(close)));
-        self.set_phase(Phase::Closing(Box::new(Closing { broadcast: true, spend: None, unconfirmed: None })), turn);
+        self.set_phase(Phase::Closing(Box::new(Closing { broadcast: true, spend: None, transaction: None })), turn);
         Ok(())
     }
 
@@ -195,15 +196,15 @@ impl Established {
             | Phase::Lost
             | Phase::Closed => false,
         };
-        let mut unconfirmed = None;
+        let mut kept = None;
         if kind == SpendKind::Local {
             turn.emit(Effect::LocalClose(Box::new(self.local_close(height)?)));
         } else {
-            unconfirmed = height.is_none().then(|| transaction.clone());
+            kept = Some(transaction.clone());
             let close = self.remote_close(transaction, spend.clone())?;
             turn.emit(Effect::RemoteClose(Box::new(close)));
         }
-        self.set_phase(Phase::Closing(Box::new(Closing { broadcast, spend: Some(spend), unconfirmed })), turn);
+        self.set_phase(Phase::Closing(Box::new(Closing { broadcast, spend: Some(spend), transaction: kept })), turn);
         Ok(())
     }
 
@@ -259,7 +260,7 @@ impl Established {
     /// After a restart.
     pub(super) fn closing_again(&mut self, turn: &mut Turn<'_>) -> Result<(), Invariant> {
         if let Phase::Closing(closing) = &self.phase {
-            if let Some(transaction) = &closing.unconfirmed {
+            if let Some(transaction) = &closing.transaction {
                 turn.emit(Effect::Broadcast(transaction.clone()));
             }
             let unspent = closing.spend.is_none();

@@ -168,6 +168,20 @@ fn a_preimage_that_the_peer_does_not_take_back_in_time_closes_the_channel() {
     assert_eq!(test[Who::Bob].channel.state_name(), StateName::Closing);
 }
 
+/// While the node was away a reorganisation may have taken the close back, and no mempool need have it.
+#[test]
+fn what_closed_the_channel_is_broadcast_again_after_a_restart_even_if_it_was_confirmed() {
+    for kind in [CommitmentType::StaticRemoteKey, CommitmentType::Anchors] {
+        let mut test = Setup::new(1_000_000, kind).push(300_000).ready();
+        test.event(Who::Bob, Event::ForceClose);
+        let transaction = test[Who::Bob].local_close.take().unwrap().transaction;
+        let spent = Event::FundingSpent { transaction: transaction.clone(), height: Some(Height(120)) };
+        test.event(Who::Alice, spent);
+        test.restart(Who::Alice);
+        assert_eq!(test[Who::Alice].broadcasts.last(), Some(&transaction));
+    }
+}
+
 #[test]
 fn a_closing_channel_takes_no_wishes() {
     let mut test = TestChannel::funded(1_000_000).push(300_000).ready();

@@ -130,6 +130,89 @@ fn a_commitment_with_too_low_a_fee_is_pulled_by_a_child_on_our_anchor() {
 }
 
 #[test]
+fn refusals_raise_a_fee_within_its_budget_only() {
+    let duo = Duo::new(CommitmentType::Anchors, vec![plain(), plain()]);
+    let mut chain = duo.chain();
+    let mut alice = duo.node(Side::Local, duo.closing(Side::Local));
+    alice.estimates = FeeEstimates::flat(FeeratePerKw(4_000));
+    alice.handle(Event::ForceClose, &mut chain);
+    let budget = Amount::from_sat(plain().alice * alice.policy.commitment_budget_percent / 100);
+    let mut fee = Amount::ZERO;
+    for _ in 0..60 {
+        let child = chain.mempool.last().unwrap().clone();
+        assert!(chain.fee(&child) >= fee && chain.fee(&child) <= budget, "{} of {budget}", chain.fee(&child));
+        fee = chain.fee(&child);
+        // Miners want more, or hold something that pays more.
+        let cause = Rejection::FeeTooLow;
+        alice.handle(Event::Rejected { txid: child.compute_txid(), cause }, &mut chain);
+        chain.tip.0 += 1;
+        alice.handle(Event::Tip, &mut chain);
+    }
+    assert!(fee > budget / 2, "{fee}");
+}
+
+/// The peer's commitment pays too little for these days, and an HTLC of ours must not wait.
+#[test]
+fn the_peers_commitment_is_pulled_by_a_child_on_our_anchor() {
+    let duo = Duo::new(CommitmentType::Anchors, vec![plain(), with_htlcs()]);
+    let mut chain = duo.chain();
+    chain.minimum = 4_000;
+    let mut channel = duo.closing(Side::Local);
+    channel.upstream_expiries.insert(HtlcId(2), CltvExpiry(EXPIRY + 40));
+    let mut alice = duo.node(Side::Local, channel);
+    alice.estimates = FeeEstimates::flat(FeeratePerKw(4_000));
+    alice.handle(Event::Restarted, &mut chain);
+    let bobs = duo.closing(Side::Remote).signed_local_commitment(&duo.bob).unwrap().unwrap();
+    chain.submit(&bobs).unwrap();
+    mine(1, &mut chain, &mut [&mut alice]);
+    assert!(alice.resolution.closer().is_none());
+    alice.crash_every = usize::MAX;
+    alice.handle(Event::Spent { tx: bobs, height: None }, &mut chain);
+    mine(2, &mut chain, &mut [&mut alice]);
+    assert!(matches!(alice.resolution.closer(), Some(Closer::Remote { .. })));
+}
+
+/// Which outputs the peer's newer commitment has we cannot know: an HTLC of ours may be among them.
+#[test]
+fn after_a_loss_of_data_an_outgoing_htlc_is_not_failed_while_the_peer_may_take_it() {
+    let duo = Duo::new(CommitmentType::Anchors, vec![with_htlcs(), with_htlcs()]);
+    let mut chain = duo.chain();
+    let mut channel = duo.closing_at(Side::Local, 0);
+    channel.local_state = None;
+    channel.upstream_expiries.insert(HtlcId(2), CltvExpiry(EXPIRY + 50));
+    let mut alice = duo.node(Side::Local, channel);
+    let mut bob = duo.node(Side::Remote, duo.closing(Side::Remote));
+    alice.handle(Event::Restarted, &mut chain);
+    bob.handle(Event::ForceClose, &mut chain);
+    mine(30, &mut chain, &mut [&mut alice, &mut bob]);
+    assert!(matches!(alice.resolution.closer(), Some(Closer::RemoteFuture { .. })));
+    assert!(!alice.failed(1) && !alice.failed(2));
+    let upstream = EXPIRY + 50 - 3 - chain.tip.0;
+    mine(upstream, &mut chain, &mut [&mut alice, &mut bob]);
+    assert!(alice.failed(2) && !alice.failed(1));
+    mine(100, &mut chain, &mut [&mut alice, &mut bob]);
+    assert!(alice.failed(1) && alice.is_resolved());
+}
+
+/// Its output stays where it is, but whoever waits for the payment hears of it in the end.
+#[test]
+fn an_outgoing_htlc_that_is_never_worth_its_claim_is_failed_at_last() {
+    let mut state = plain();
+    state.offered = vec![(1, 1_400)];
+    let duo = Duo::new(CommitmentType::Anchors, vec![plain(), state]);
+    let mut chain = duo.chain();
+    let mut alice = duo.node(Side::Local, duo.closing(Side::Local));
+    alice.policy.give_up_after = 250;
+    alice.estimates = FeeEstimates::flat(FeeratePerKw(2_500));
+    alice.handle(Event::ForceClose, &mut chain);
+    let until = EXPIRY + 1 + 250 - chain.tip.0;
+    mine(until - 1, &mut chain, &mut [&mut alice]);
+    assert!(!alice.failed(1) && !alice.is_resolved());
+    mine(1, &mut chain, &mut [&mut alice]);
+    assert!(alice.failed(1) && alice.is_resolved());
+}
+
+#[test]
 fn after_a_loss_of_data_our_plain_balance_is_swept_and_nothing_is_broadcast() {
     for kind in KINDS {
         let duo = Duo::new(kind, vec![plain(), State { alice: 650_000, ..State::default() }]);

@@ -326,6 +326,24 @@ fn the_same_onion_is_not_forwarded_twice() {
     assert_eq!(code(&single.failure(&late)), 14);
 }
 
+/// Its channel is not closed for an HTLC that is not worth the fee; but upstream would be closed on us.
+#[test]
+fn a_forward_that_nobody_resolves_is_failed_before_upstream_could_close() {
+    let mut single = Single::new();
+    let sent = sent(1, forward_payload(DAVE));
+    single.offered(&sent.htlc);
+    let expiry = sent.htlc.cltv_expiry.0;
+    single.tip = Height(expiry - UPSTREAM_MARGIN - 1);
+    assert!(single.event(SwitchEvent::NewTip(single.tip)).is_empty());
+    single.tip = Height(expiry - UPSTREAM_MARGIN);
+    let effects = single.event(SwitchEvent::NewTip(single.tip));
+    assert_eq!(read_failure(&effects, &sent), FailureMessage::PermanentChannelFailure);
+    assert_eq!(single.switch.pending(), 0);
+    // A preimage that comes late may still be in time.
+    let fulfilled = SwitchEvent::Fulfilled { incoming: at(ALICE, 1), outgoing: at(DAVE, 0), preimage: preimage(1) };
+    assert_eq!(settlement(&single.event(fulfilled)), Some((at(ALICE, 1), Settlement::Fulfill(preimage(1)))));
+}
+
 #[test]
 fn policies_are_stored_told_and_checked() {
     let mut single = Single::new();

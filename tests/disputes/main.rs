@@ -1,0 +1,23 @@
+//! The days that a channel must survive, on the real chain: consensus rules, mempool policy, blocks with proof of work
+//! and reorganisations are those of the daemon; only the network and the clock are left out.
+//!
+//! | scenario | file |
+//! |---|---|
+//! | 1 to 6: a revoked state, bare, with HTLCs, with second stages, merged, pinned, in a fee spike | `breach` |
+//! | 7 and 15: restarts after every event, crashes between every write and its effect | `restarts` |
+//! | 8: reorganisations | `reorganisations` |
+//! | 9 to 13: a unilateral close with HTLCs | `force_close` |
+//! | 14: a peer with a newer commitment | `lost_state` |
+//!
+//! Every test ends with both balances, to the satoshi: what is due, less the fees of one's own transactions.
+
+mod breach;
+mod chain;
+mod force_close;
+mod large_breach;
+mod lost_state;
+mod node;
+mod reorganisations;
+mod restarts;
+mod wallet;
+mod world;

@@ -1,0 +1,451 @@
+//! A node with one channel on the real chain: the channel core, its enforcement, a store, a wallet, and a driver that
+//! does what `src/driver` does, one event after another, so that it can be cut off at any of them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid, WPubkeyHash, constants::ChainHash, hashes::Hash as _};
+use leyden::driver::{
+    enforcement::rejection,
+    outputs::{News, Outputs, Told},
+};
+use leyden_channels::{
+    channel::{
+        Channel, Ctx, Effect, Event, Feerates, FundingDepth, HtlcKey, Key, Outbox, Persist, Policy, Write,
+        decode_retired, revoked_htlcs,
+    },
+    keys::KeysSigner,
+    onchain::{self, Closer, ClosingChannel, FeeEstimates, Resolution, TrackedOutput},
+    types::{CltvExpiry, CommitmentNumber, FeeratePerKw, Height, HtlcId, UnixTime},
+    wire::Message,
+};
+use leyden_node::MempoolError;
+
+use crate::{chain::Chain, wallet::Wallet};
+
+/// What survives a crash.
+#[derive(Clone, Debug, Default)]
+pub struct Rows(pub BTreeMap<Key, Vec<u8>>);
+
+impl Persist for Rows {
+    type Error = Infallible;
+
+    fn commit(&mut self, writes: Vec<Write>) -> Result<(), Infallible> {
+        for write in writes {
+            match write {
+                Write::Put { key, value } => drop(self.0.insert(key, value)),
+                Write::Delete { key } => drop(self.0.remove(&key)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// When a node dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    Never,
+    /// After every event, once its effects are done.
+    AfterEveryEvent,
+    /// After every commit, before any of its effects: only what a restart asks for again is ever done.
+    BeforeEveryEffect,
+}
+
+/// What is handled next.
+#[derive(Clone, Debug)]
+pub enum Input {
+    Channel(Event),
+    Onchain(onchain::Event),
+}
+
+pub struct Node {
+    pub name: &'static str,
+    pub store: Rows,
+    pub channel: Option<Channel>,
+    pub resolution: Option<Resolution>,
+    pub signer: Arc<KeysSigner>,
+    pub destination: ScriptBuf,
+    pub wallet: Wallet,
+    pub channel_policy: Policy,
+    pub policy: onchain::Policy,
+    pub feerates: Feerates,
+    pub estimates: FeeEstimates,
+    /// When the incoming HTLCs expire behind outgoing ones of this node.
+    pub upstream: BTreeMap<HtlcId, CltvExpiry>,
+    pub crash: Crash,
+    /// Messages for the peer.
+    pub outbox: VecDeque<Message>,
+    /// All effects of the enforcement but watches and broadcasts, with the height at which they came.
+    pub log: Vec<(Height, onchain::Effect)>,
+    /// What this node has broadcast, successfully or not.
+    pub sent: Vec<Txid>,
+    pub refused: Vec<(Txid, String)>,
+    /// The transaction that funds the channel, while it is asked for.
+    pub to_fund: Option<(ScriptBuf, bitcoin::Amount)>,
+    /// HTLCs offered to this node that wait for an answer.
+    pub incoming: BTreeMap<HtlcId, leyden_channels::channel::IncomingHtlc>,
+    pub restarts: usize,
+    outputs: Outputs,
+    unseen: bool,
+    spend: Option<(Txid, Option<Height>)>,
+    depth: Option<FundingDepth>,
+    tip: Height,
+}
+
+impl Node {
+    pub fn new(name: &'static str, seed: u8) -> Self {
+        let signer = KeysSigner::from_channel_seed(&[seed; 32]).expect("keys");
+        Self {
+            name,
+            store: Rows::default(),
+            channel: None,
+            resolution: None,
+            signer: Arc::new(signer),
+            destination: ScriptBuf::new_p2wpkh(&WPubkeyHash::from_byte_array([seed; 20])),
+            wallet: Wallet::new(seed),
+            channel_policy: Policy::default(),
+            policy: onchain::Policy::default(),
+            feerates: Feerates::default(),
+            estimates: FeeEstimates::flat(FeeratePerKw(1_000)),
+            upstream: BTreeMap::new(),
+            crash: Crash::Never,
+            outbox: VecDeque::new(),
+            log: Vec::new(),
+            sent: Vec::new(),
+            refused: Vec::new(),
+            to_fund: None,
+            incoming: BTreeMap::new(),
+            restarts: 0,
+            outputs: Outputs::default(),
+            unseen: false,
+            spend: None,
+            depth: None,
+            tip: Height(0),
+        }
+    }
+
+    /// The channel's core, which every test but those of the opening has.
+    pub fn core(&self) -> &Channel {
+        self.channel.as_ref().expect("a channel")
+    }
+
+    pub fn closing(&self) -> &Resolution {
+        self.resolution.as_ref().expect("a closed channel")
+    }
+
+    /// Handles an input and all that follows from it.
+    pub fn handle(&mut self, input: Input, chain: &Chain) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let was_refusal = is_refusal(&input);
+            let outbox = self.turn(input, chain);
+            let mut following = match self.crash {
+                Crash::Never => self.finish(outbox, chain),
+                Crash::AfterEveryEvent => {
+                    let mut following = self.finish(outbox, chain);
+                    following.extend(self.restart(chain));
+                    following
+                }
+                Crash::BeforeEveryEffect => {
+                    Outbox::commit_all(vec![outbox], &mut self.store).expect("never fails");
+                    self.restart(chain)
+                }
+            };
+            // A process that dies of every refusal is not told of all of them.
+            following.retain(|next| self.crash == Crash::Never || !was_refusal || !is_refusal(next));
+            inputs.extend(following);
+        }
+    }
+
+    fn turn(&mut self, input: Input, chain: &Chain) -> Outbox {
+        match input {
+            Input::Channel(event) => {
+                let ctx = Ctx {
+                    chain: ChainHash::REGTEST,
+                    now: UnixTime(1_800_000_000),
+                    tip: chain.tip(),
+                    feerates: self.feerates,
+                    policy: &self.channel_policy,
+                };
+                let Some(channel) = &mut self.channel else { return Outbox::default() };
+                channel.handle(event, &ctx).unwrap_or_else(|error| panic!("{}: {error}", self.name))
+            }
+            Input::Onchain(event) => {
+                let ctx = onchain::Ctx {
+                    tip: chain.tip(),
+                    estimates: &self.estimates,
+                    policy: &self.policy,
+                    signer: self.signer.as_ref(),
+                };
+                let Some(resolution) = &mut self.resolution else { return Outbox::default() };
+                resolution.handle(event, &ctx).unwrap_or_else(|error| panic!("{}: {error}", self.name))
+            }
+        }
+    }
+
+    fn finish(&mut self, outbox: Outbox, chain: &Chain) -> Vec<Input> {
+        let effects = Outbox::commit_all(vec![outbox], &mut self.store).expect("never fails");
+        effects.into_iter().flatten().flat_map(|effect| self.effect(effect, chain)).collect()
+    }
+
+    fn effect(&mut self, effect: Effect, chain: &Chain) -> Vec<Input> {
+        match effect {
+            Effect::Send(message) => self.outbox.push_back(message),
+            Effect::Fund { script, amount } => self.to_fund = Some((script, amount)),
+            Effect::Broadcast(tx) => {
+                self.sent.push(tx.compute_txid());
+                // As in the daemon: the watch on the funding output sees what the chain made of it.
+                let _ = chain.submit(&tx);
+            }
+            Effect::LocalClose(_) => return self.begin(true),
+            Effect::RemoteClose(_) => return self.begin(false),
+            Effect::Enforce(effect) => return self.onchain_effect(*effect, chain),
+            Effect::Incoming(htlc) => drop(self.incoming.insert(htlc.id, *htlc)),
+            Effect::WatchFunding { .. }
+            | Effect::WatchSpent { .. }
+            | Effect::Disconnect
+            | Effect::ReleaseFunding { .. }
+            | Effect::Fulfilled { .. }
+            | Effect::Failed { .. }
+            | Effect::Refused { .. }
+            | Effect::CloseRefused(_)
+            | Effect::FeeRefused { .. }
+            | Effect::Notice(_)
+            | Effect::Forget => {}
+        }
+        Vec::new()
+    }
+
+    /// The channel is closed by one side: its enforcement begins. Safe to repeat.
+    fn begin(&mut self, by_us: bool) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        if self.resolution.is_none() && self.core().needs_enforcement() {
+            let closing = self.core().closing_channel(self.destination.clone()).expect("whole").expect("established");
+            let closing = ClosingChannel { upstream_expiries: self.upstream.clone(), ..closing };
+            let (resolution, outbox) = Resolution::begin(closing);
+            Outbox::commit_all(vec![outbox], &mut self.store).expect("never fails");
+            self.resolution = Some(resolution);
+            inputs.push(Input::Onchain(onchain::Event::Restarted));
+        }
+        if by_us && self.resolution.as_ref().is_some_and(|resolution| !resolution.is_forced()) {
+            inputs.push(Input::Onchain(onchain::Event::ForceClose));
+        }
+        inputs
+    }
+
+    fn onchain_effect(&mut self, effect: onchain::Effect, chain: &Chain) -> Vec<Input> {
+        use onchain::Effect as E;
+        match &effect {
+            E::Watch { outpoint, .. } => {
+                let known = self.known_spend(outpoint);
+                let (owner, _) = tokio::sync::mpsc::unbounded_channel();
+                self.outputs.watch(self.closing().channel().channel_id, &owner, *outpoint, known);
+                self.unseen = true;
+            }
+            E::Broadcast { tx, parents, coins } => {
+                let tx = self.wallet.sign(tx.clone(), coins);
+                let txid = tx.compute_txid();
+                self.sent.push(txid);
+                self.sent.extend(parents.iter().map(Transaction::compute_txid));
+                if let Err(error) = broadcast(chain, parents, &tx) {
+                    self.refused.push((txid, error.to_string()));
+                    return vec![Input::Onchain(onchain::Event::Rejected { txid, cause: rejection(&error) })];
+                }
+            }
+            E::LoadRevokedHtlcs { number } => {
+                let htlcs = self.load_revoked(*number);
+                return vec![Input::Onchain(onchain::Event::RevokedHtlcs { number: *number, htlcs })];
+            }
+            E::NeedCoins { claim, amount } => {
+                let coins = self.wallet.set_aside(*claim, *amount, chain);
+                let event = coins.map(|coins| Input::Onchain(onchain::Event::Coins { claim: *claim, coins }));
+                return event.into_iter().collect();
+            }
+            E::ReleaseCoins(coins) => self.wallet.put_back(coins),
+            E::Fulfilled { .. } | E::Failed { .. } | E::Notice(_) | E::Resolved => {
+                self.log.push((chain.tip(), effect));
+            }
+        }
+        Vec::new()
+    }
+
+    fn load_revoked(&self, number: CommitmentNumber) -> Vec<leyden_channels::tx::CommitmentHtlc> {
+        let retired = self.store.0.iter().filter_map(|(key, bytes)| match *key {
+            Key::RetiredHtlc { offered_by, id, .. } => {
+                Some(decode_retired(HtlcKey { offered_by, id }, bytes).expect("readable"))
+            }
+            _ => None,
+        });
+        revoked_htlcs(number, retired)
+    }
+
+    fn known_spend(&self, outpoint: &OutPoint) -> Option<Told> {
+        let spends = |tx: &Transaction| tx.input.iter().any(|input| input.previous_output == *outpoint);
+        let (tx, height) = self.closing().spends().find(|(tx, _)| spends(tx))?;
+        Some(Told { txid: tx.compute_txid(), height: Some(height) })
+    }
+
+    /// Dies, comes back with what it has committed, and does what a restart asks for.
+    pub fn restart(&mut self, chain: &Chain) -> Vec<Input> {
+        self.restarts += 1;
+        self.reload();
+        let mut following = Vec::new();
+        let outbox = self.turn(Input::Channel(Event::Restarted), chain);
+        following.extend(self.finish(outbox, chain));
+        if self.resolution.is_some() {
+            let outbox = self.turn(Input::Onchain(onchain::Event::Restarted), chain);
+            following.extend(self.finish(outbox, chain));
+        } else if self.core().needs_enforcement() {
+            following.extend(self.begin(false));
+        }
+        // What the dead process had in its mailbox is gone; the watches tell it anew.
+        following
+    }
+
+    /// What a process has in memory after it has read its store.
+    fn reload(&mut self) {
+        let prefix = Key::all_live_prefix();
+        let live = self.store.0.iter().filter(|(key, _)| key.encode().starts_with(&prefix));
+        let rows: Vec<(Key, Vec<u8>)> = live.map(|(key, value)| (*key, value.clone())).collect();
+        let signer = Arc::clone(&self.signer);
+        let channel = Channel::restore(rows, |_| Some(signer)).expect("a whole record");
+        let id = channel.id();
+        self.channel = Some(channel);
+        let facts = self.store.0.get(&Key::Resolution(id)).map(Vec::as_slice);
+        let closing = self.store.0.get(&Key::Closing(id));
+        self.resolution = closing.map(|closing| Resolution::decode(closing, facts).expect("a whole record"));
+        self.outputs = Outputs::default();
+        self.incoming.clear();
+        self.spend = None;
+        self.depth = None;
+        match &self.resolution {
+            Some(resolution) => self.wallet.set_aside_again(resolution.coins()),
+            None => self.wallet.set_aside_again([]),
+        }
+    }
+
+    /// A node that was made of a copy of another one's store.
+    pub fn from_copy(name: &'static str, seed: u8, store: Rows, wallet: Wallet) -> Self {
+        let mut node = Self { store, wallet, ..Self::new(name, seed) };
+        node.reload();
+        node
+    }
+
+    /// Looks at the chain and the mempool, and handles all that is new to this node.
+    pub fn look(&mut self, chain: &Chain) {
+        let mut new_tip = std::mem::replace(&mut self.tip, chain.tip()) != chain.tip();
+        if new_tip && self.channel.as_ref().is_some_and(|channel| channel.terms().is_some()) {
+            self.handle(Input::Channel(Event::NewTip(chain.tip())), chain);
+        }
+        // What is born of a spend is watched, and may be spent already, twice in a row at most. Each restart looks at
+        // everything again.
+        for _ in 0..4 {
+            self.unseen = false;
+            self.look_at_funding(chain);
+            new_tip &= !self.look_at_outputs(chain);
+            if !self.unseen {
+                break;
+            }
+        }
+        if new_tip {
+            self.handle(Input::Onchain(onchain::Event::Tip), chain);
+        }
+    }
+
+    /// As `ChainWatch::look` of the daemon.
+    fn look_at_funding(&mut self, chain: &Chain) {
+        let Some(funding) = self.channel.as_ref().and_then(Channel::terms).map(|terms| terms.funding) else { return };
+        let depth = chain.position(funding.txid).map(|(height, index)| FundingDepth {
+            height,
+            index,
+            confirmations: chain.tip().0 - height.0 + 1,
+            output: chain.output(&funding),
+        });
+        let found = chain.spender(&funding);
+        let spend =
+            found.as_ref().map(|found| (found.transaction.compute_txid(), found.place.map(|(height, _)| height)));
+        let mut events = Vec::new();
+        let was = self.spend.and_then(|(_, height)| height);
+        if let Some(lowest) = was
+            && was != spend.and_then(|(_, height)| height)
+        {
+            events.push(Event::Reorganized { to: Height(lowest.0 - 1) });
+        }
+        if let Some(depth) = &depth
+            && self.depth.as_ref() != Some(depth)
+        {
+            events.push(Event::FundingDepth(depth.clone()));
+        }
+        if let Some(found) = found
+            && self.spend != spend
+        {
+            let height = found.place.map(|(height, _)| height);
+            events.push(Event::FundingSpent { transaction: found.transaction, height });
+        }
+        (self.spend, self.depth) = (spend, depth);
+        for event in events {
+            self.handle(Input::Channel(event), chain);
+        }
+    }
+
+    /// As `ChainWatch::look_at_outputs`; true if the tip was told on the way.
+    fn look_at_outputs(&mut self, chain: &Chain) -> bool {
+        let Some(id) = self.resolution.as_ref().map(|resolution| resolution.channel().channel_id) else {
+            return false;
+        };
+        let found = self.outputs.of(&id).into_iter().map(|outpoint| (outpoint, chain.spender(&outpoint))).collect();
+        let News::Events(events) = self.outputs.news(&id, found) else { panic!("all were looked at") };
+        let told_tip = events.contains(&onchain::Event::Tip);
+        for event in events {
+            self.handle(Input::Onchain(event), chain);
+        }
+        told_tip
+    }
+
+    pub fn force_close(&mut self, chain: &Chain) {
+        self.handle(Input::Channel(Event::ForceClose), chain);
+    }
+
+    pub fn outputs(&self) -> impl Iterator<Item = &TrackedOutput> {
+        self.closing().outputs()
+    }
+
+    pub fn closer(&self) -> Option<&Closer> {
+        self.resolution.as_ref().and_then(Resolution::closer)
+    }
+
+    pub fn is_resolved(&self) -> bool {
+        self.log.iter().any(|(_, effect)| *effect == onchain::Effect::Resolved)
+    }
+
+    /// When the owner of an outgoing HTLC was first told its preimage.
+    pub fn fulfilled(&self, id: u64) -> Option<Height> {
+        let told = |effect: &onchain::Effect| matches!(effect, onchain::Effect::Fulfilled { htlc, .. } if htlc.0 == id);
+        self.log.iter().find(|(_, effect)| told(effect)).map(|(height, _)| *height)
+    }
+
+    /// When the owner of an outgoing HTLC was first told that it has failed.
+    pub fn failed(&self, id: u64) -> Option<Height> {
+        let told = |effect: &onchain::Effect| matches!(effect, onchain::Effect::Failed { htlc, .. } if htlc.0 == id);
+        self.log.iter().find(|(_, effect)| told(effect)).map(|(height, _)| *height)
+    }
+}
+
+/// As the daemon's broadcast: what is there already is no error.
+fn broadcast(chain: &Chain, parents: &[Transaction], tx: &Transaction) -> Result<(), MempoolError> {
+    let result = if parents.is_empty() {
+        chain.submit(tx)
+    } else {
+        chain.submit_package(parents.iter().chain([tx]).cloned().collect())
+    };
+    match result {
+        Err(MempoolError::AlreadyInMempool(_) | MempoolError::AlreadyConfirmed(_)) => Ok(()),
+        Err(_) if chain.knows(tx.compute_txid()) => Ok(()),
+        other => other,
+    }
+}
+
+fn is_refusal(input: &Input) -> bool {
+    matches!(input, Input::Onchain(onchain::Event::Rejected { .. }))
+}
