@@ -5,6 +5,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 const FILES: &[&str] = &[
     "lnd/lightning.proto",
+    "lnd/invoicesrpc/invoices.proto",
     "lnd/routerrpc/router.proto",
     "lnd/stateservice.proto",
     "lnd/verrpc/verrpc.proto",

@@ -8,13 +8,14 @@ use leyden::{
 };
 use leyden_proto::{
     lnrpc::{
-        ChanInfoRequest, ChannelEdge, ChannelGraphRequest, FeeReportRequest, ForwardingHistoryRequest, Invoice,
-        ListInvoiceRequest, ListPaymentsRequest, NetworkInfoRequest, NodeInfoRequest, OpenChannelRequest, Payment,
-        PaymentFailureReason, PolicyUpdateRequest, invoice::InvoiceState, payment::PaymentStatus,
-        policy_update_request::Scope,
+        ChanInfoRequest, ChannelEdge, ChannelGraphRequest, FeeLimit, FeeReportRequest, ForwardingHistoryRequest,
+        Invoice, ListInvoiceRequest, ListPaymentsRequest, NetworkInfoRequest, NodeInfoRequest, NodePair,
+        OpenChannelRequest, Payment, PaymentFailureReason, PolicyUpdateRequest, QueryRoutesRequest,
+        failure::FailureCode, fee_limit::Limit, htlc_attempt::HtlcStatus, invoice::InvoiceState,
+        payment::PaymentStatus, policy_update_request::Scope,
     },
     routerrpc::{
-        SendPaymentRequest, SubscribeHtlcEventsRequest,
+        BuildRouteRequest, RouteFeeRequest, SendPaymentRequest, SendToRouteRequest, SubscribeHtlcEventsRequest,
         htlc_event::{Event, EventType},
     },
 };
@@ -217,6 +218,71 @@ async fn forwards_are_told_and_terms_changed(alice: &DaemonProcess, bob: &Daemon
     }
 }
 
+/// A way is asked for, one is built, one is probed; then a payment goes in two parts over the built one.
+async fn ways_are_found_and_sent_over(
+    alice: &DaemonProcess,
+    bob: &DaemonProcess,
+    carol: &DaemonProcess,
+    dave: &DaemonProcess,
+) {
+    let (client, node) = (alice.client().unwrap(), dave.node_id().await.unwrap());
+    let sat = 20_000;
+    let fee = CAROL_BASE + bobs_fee(sat * 1_000 + CAROL_BASE);
+    let query = QueryRoutesRequest { pub_key: node, amt: sat, use_mission_control: true, ..Default::default() };
+    let found = client.lightning().query_routes(query.clone()).await.unwrap().into_inner();
+    assert_eq!((found.routes[0].hops.len(), found.routes[0].total_fees_msat), (3, fee));
+    let limit = Some(FeeLimit { limit: Some(Limit::FixedMsat(fee - 1)) });
+    let cheap = client.lightning().query_routes(QueryRoutesRequest { fee_limit: limit, ..query.clone() }).await;
+    assert_eq!(cheap.unwrap_err().code(), tonic::Code::NotFound);
+    let from = hex::decode(bob.node_id().await.unwrap()).unwrap();
+    let to = hex::decode(carol.node_id().await.unwrap()).unwrap();
+    let around = QueryRoutesRequest { ignored_pairs: vec![NodePair { from, to }], ..query };
+    assert_eq!(client.lightning().query_routes(around).await.unwrap_err().code(), tonic::Code::NotFound);
+
+    let payment_request = invoice(dave, sat, false).await;
+    let estimate = RouteFeeRequest { payment_request, ..Default::default() };
+    let estimate = client.router().estimate_route_fee(estimate).await.unwrap().into_inner();
+    assert_eq!((estimate.failure_reason(), estimate.routing_fee_msat), (PaymentFailureReason::FailureReasonNone, fee));
+    assert!(estimate.time_lock_delay > i64::from(alice.height().await.unwrap()));
+
+    let request = Invoice { value: 2 * sat, ..Invoice::default() };
+    let added = dave.client().unwrap().lightning().add_invoice(request).await.unwrap().into_inner();
+    let mut hop_pubkeys = Vec::new();
+    for node in [bob, carol, dave] {
+        hop_pubkeys.push(hex::decode(node.node_id().await.unwrap()).unwrap());
+    }
+    let build = BuildRouteRequest {
+        amt_msat: sat * 1_000,
+        hop_pubkeys,
+        payment_addr: added.payment_addr,
+        ..BuildRouteRequest::default()
+    };
+    let mut route = client.router().build_route(build).await.unwrap().into_inner().route.unwrap();
+    assert_eq!(route.total_fees_msat, fee);
+    if let Some(record) = route.hops.last_mut().and_then(|hop| hop.mpp_record.as_mut()) {
+        record.total_amt_msat = 2 * sat * 1_000;
+    }
+    let dave_had = balance(dave).await;
+    let mut parts = JoinSet::new();
+    for _ in 0..2 {
+        let mut router = client.router();
+        let request =
+            SendToRouteRequest { payment_hash: added.r_hash.clone(), route: Some(route.clone()), skip_temp_err: false };
+        parts.spawn(async move { router.send_to_route_v2(request).await.unwrap().into_inner() });
+    }
+    while let Some(part) = parts.join_next().await {
+        assert_eq!(part.unwrap().status(), HtlcStatus::Succeeded);
+    }
+    assert_eq!(balance(dave).await, dave_had + 2 * sat);
+    // It is paid: one part more would be given away.
+    let again = SendToRouteRequest { payment_hash: added.r_hash, route: Some(route.clone()), skip_temp_err: false };
+    assert_eq!(client.router().send_to_route_v2(again).await.unwrap_err().code(), tonic::Code::AlreadyExists);
+    let unknown = SendToRouteRequest { payment_hash: vec![3; 32], route: Some(route), skip_temp_err: false };
+    let attempt = client.router().send_to_route_v2(unknown).await.unwrap().into_inner();
+    let failure = attempt.failure.unwrap();
+    assert_eq!((failure.code(), failure.failure_source_index), (FailureCode::IncorrectOrUnknownPaymentDetails, 3));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn payments_find_their_way_and_survive_a_hop_that_is_killed() {
     // The daemon's program is built beside this test.
@@ -271,6 +337,8 @@ async fn payments_find_their_way_and_survive_a_hop_that_is_killed() {
 
     the_network_is_told(&alice, &bob, &carol, &erin).await;
     forwards_are_told_and_terms_changed(&alice, &bob, &dave).await;
+
+    ways_are_found_and_sent_over(&alice, &bob, &carol, &dave).await;
 
     // A recipient that knows nothing of the payment.
     let request = SendPaymentRequest {

@@ -7,6 +7,12 @@ pub mod lnrpc {
     tonic::include_proto!("lnrpc");
 }
 
+/// `Invoices`, with LND's names and numbers.
+#[allow(clippy::all, deprecated)]
+pub mod invoicesrpc {
+    tonic::include_proto!("invoicesrpc");
+}
+
 /// `Router`, with LND's names and numbers.
 #[allow(clippy::all, deprecated)]
 pub mod routerrpc {

@@ -18,6 +18,7 @@ mod graph;
 mod invoices;
 mod lifecycle;
 mod payments;
+mod routes;
 mod wallet;
 
 use std::{pin::Pin, sync::Arc};
@@ -51,6 +52,7 @@ pub use self::{
         Attempt, AttemptFailure, AttemptState, FailureReason, Payment, PaymentState, PaymentTarget, RouteHop,
         SendPayment,
     },
+    routes::{BuildRoute, FeeEstimate, FeeQuery, FoundRoute, PlannedRoute, RouteQuery, Routes},
     wallet::{
         AddressKind, ChannelBalance, CoinChoice, FeeChoice, PeerAddress, PeerError, PeerInfo, SendAmount, SendCoins,
         WalletBalance, WalletCoin, WalletTx,
@@ -95,7 +97,7 @@ pub trait Daemon: Send + Sync + 'static {
 
 /// The open wallet, its peers, channels, invoices and payments.
 #[async_trait]
-pub trait Lightning: Graph + Forwarding + Send + Sync {
+pub trait Lightning: Graph + Forwarding + Routes + Send + Sync {
     async fn info(&self) -> Result<NodeInfo, ApiError>;
 
     // The wallet.

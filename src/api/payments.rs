@@ -3,7 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use bitcoin::{Amount, secp256k1::PublicKey};
-use leyden_channels::types::{CltvExpiry, Msat, PaymentHash, PaymentPreimage, PaymentSecret, ShortChannelId};
+use leyden_channels::{
+    types::{CltvExpiry, Msat, PaymentHash, PaymentPreimage, PaymentSecret, ShortChannelId},
+    wire::tlv::RawRecord,
+};
 
 use super::RouteHintHop;
 
@@ -26,6 +29,8 @@ pub struct SendPayment {
     pub last_hop: Option<PublicKey>,
     /// Pay an invoice of our own through the network.
     pub allow_self_payment: bool,
+    /// For the recipient's applications, in increasing order of their types.
+    pub custom_records: Vec<RawRecord>,
     /// Make no further attempt once the caller has dropped the stream.
     pub cancel_on_hangup: bool,
 }
@@ -47,6 +52,8 @@ pub enum PaymentTarget {
         /// `None`: the daemon's default.
         final_cltv: Option<u16>,
         route_hints: Vec<Vec<RouteHintHop>>,
+        /// The preimage of the hash, for the recipient to find in the payment itself.
+        keysend: Option<PaymentPreimage>,
     },
 }
 

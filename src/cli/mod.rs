@@ -42,6 +42,7 @@ mod newaddress;
 mod openchannel;
 mod payinvoice;
 mod pendingchannels;
+mod route;
 mod sendcoins;
 mod state;
 mod stop;
@@ -137,6 +138,7 @@ pub enum Command {
     #[command(name = "listpayments")]
     ListPayments(listpayments::ListPayments),
     Graph(graph::Graph),
+    Route(route::FindRoute),
     #[command(name = "feereport")]
     FeeReport(feereport::FeeReport),
     #[command(name = "updatechanpolicy")]
@@ -179,6 +181,7 @@ impl Command {
             Self::TrackPayment(command) => command.run(context).await,
             Self::ListPayments(command) => command.run(context).await,
             Self::Graph(command) => command.run(context).await,
+            Self::Route(command) => command.run(context).await,
             Self::FeeReport(command) => command.run(context).await,
             Self::UpdateChanPolicy(command) => command.run(context).await,
             Self::FwdingHistory(command) => command.run(context).await,

@@ -95,8 +95,14 @@ impl DaemonProcess {
 
     /// Pays an invoice and waits for the end, whatever it is.
     pub async fn pay(&self, payment_request: String) -> Result<Payment, ClusterError> {
+        self.pay_within(payment_request, 0).await
+    }
+
+    /// Likewise, with coins locked for at most so many blocks; 0: as many as is usual.
+    pub async fn pay_within(&self, payment_request: String, cltv_limit: i32) -> Result<Payment, ClusterError> {
         let request = SendPaymentRequest {
             payment_request,
+            cltv_limit,
             timeout_seconds: 60,
             fee_limit_sat: 1_000_000,
             no_inflight_updates: true,

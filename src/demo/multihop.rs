@@ -125,7 +125,7 @@ async fn pay(alice: &DaemonProcess, dave: &DaemonProcess) -> Result<Payment, Clu
     let added = dave.client()?.lightning().add_invoice(request).await.map_err(|status| dave.call_error(status))?;
     let payment_request = added.into_inner().payment_request;
     for _ in 0..120 {
-        let payment = alice.pay(payment_request.clone()).await?;
+        let payment = alice.pay_within(payment_request.clone(), 3 * DAY_BLOCKS as i32).await?;
         if succeeded(&payment) {
             return Ok(payment);
         }

@@ -16,8 +16,10 @@ use leyden_channels::{
     gossip::Direction,
     onion::failure,
     payment::{
-        HintHop, Invoice,
-        outgoing::{AttemptFailure, AttemptState, PaymentEffect, PaymentFailure, PaymentRequest, Payments},
+        HintHop,
+        outgoing::{
+            AttemptFailure, AttemptState, PaymentEffect, PaymentFailure, PaymentLimits, PaymentRequest, Payments,
+        },
         route::{Hop, Route},
     },
     routing::{
@@ -26,7 +28,6 @@ use leyden_channels::{
         scorer::Attempted,
     },
     types::{CltvExpiry, Msat, NodeId, PaymentHash, PaymentPreimage, ShortChannelId},
-    wire::Feature,
 };
 use tokio::sync::oneshot;
 use tracing::{debug, error};
@@ -34,8 +35,10 @@ use tracing::{debug, error};
 use super::{committer::Underway, connection::ephemeral_key, peer::Command, services::Services};
 use crate::store::{Store, StoreError, Table};
 
-/// Parts that a payment is split into at most.
-const MAX_PARTS: usize = 16;
+/// Blocks that may be found while an HTLC is on its way, without the recipient refusing it for being late.
+pub const BLOCK_PADDING: u32 = 3;
+/// The most blocks that are added to keep hops from guessing.
+const SHADOW_BLOCKS: u32 = 72;
 /// `temporary_channel_failure` (BOLT 4): want of liquidity, as far as anybody can tell.
 const TEMPORARY_CHANNEL_FAILURE: u16 = failure::UPDATE | 7;
 
@@ -81,12 +84,16 @@ impl Services {
         amount: Msat,
     ) -> Option<Underway> {
         let first_try = self.payments().pending(&hash).is_some_and(|payment| payment.attempts.is_empty());
-        if first_try && self.peers.has_channel_with(&request.destination) {
+        let PaymentLimits { max_part, max_cltv, outgoing, last_hop, max_parts: _ } = &request.limits;
+        let anyway = max_part.is_none() && outgoing.is_empty() && last_hop.is_none();
+        if first_try && anyway && self.peers.has_channel_with(&request.destination) {
+            let blocks = request.final_cltv_delta.saturating_add(BLOCK_PADDING);
+            let blocks = max_cltv.map_or(blocks, |most| blocks.min(most.max(request.final_cltv_delta)));
             let hop = Hop {
                 node_id: request.destination,
                 channel: None,
                 amount,
-                cltv_expiry: CltvExpiry(self.tip().0.saturating_add(request.final_cltv_delta)),
+                cltv_expiry: CltvExpiry(self.tip().0.saturating_add(blocks)),
             };
             let routes = Route::new(vec![hop]).into_iter().collect();
             return Some(self.change(&self.payments, |payments| self.use_routes(payments, &hash, routes)));
@@ -160,35 +167,50 @@ impl Services {
         amount: Msat,
         max_fee: Msat,
     ) -> Result<routing::Plan, RouteError> {
-        let invoice = Invoice::parse(&request.bolt11, self.invoice_network).ok();
-        let takes_parts = invoice.as_ref().is_some_and(|invoice| invoice.features.supports(Feature::BasicMpp));
         let failed = |hop: &HintHop| excluded.iter().any(|(id, _)| *id == hop.short_channel_id);
-        let hints = invoice.map(|invoice| invoice.route_hints).unwrap_or_default();
-        let hints: Vec<Vec<HintHop>> = hints.into_iter().filter(|hops| !hops.iter().any(failed)).collect();
-        let question = RouteRequest {
-            source: Source::Local { node: self.node_id().into(), channels },
+        let hints: Vec<Vec<HintHop>> = request.hints.iter().filter(|hops| !hops.iter().any(failed)).cloned().collect();
+        let limits = &request.limits;
+        let channels = allowed(channels, limits);
+        let mut question = RouteRequest {
+            source: Source::Local { node: self.node_id().into(), channels: &channels },
             target: request.destination.into(),
             hints: &hints,
-            last_hop: None,
+            last_hop: limits.last_hop.map(NodeId::from),
             amount,
             final_cltv_delta: request.final_cltv_delta,
             height: self.tip(),
             now: self.now(),
             fee_limit: max_fee,
-            cltv_limit: DEFAULT_CLTV_LIMIT,
-            max_parts: if takes_parts { MAX_PARTS } else { 1 },
+            cltv_limit: limits.max_cltv.unwrap_or(DEFAULT_CLTV_LIMIT),
+            max_parts: usize::from(limits.max_parts),
             max_hops: DEFAULT_MAX_HOPS,
             excluded_nodes: &[],
             excluded_edges: excluded,
             params: CostParams::default(),
         };
+        // BOLT 7, Recommendations for Routing: a random number of blocks more keeps hops from telling by what is left
+        // how near the recipient is. Where the payer's limit leaves no room for it, the limit comes first.
+        let hidden = BLOCK_PADDING + rand::random::<u32>() % (SHADOW_BLOCKS + 1);
+        let mut found = Err(RouteError::NoRoute { amount });
+        for more in [hidden, BLOCK_PADDING, 0] {
+            question.final_cltv_delta = request.final_cltv_delta.saturating_add(more);
+            found = self.find(&question);
+            if !matches!(found, Err(RouteError::CltvLimit { .. })) {
+                break;
+            }
+        }
+        found
+    }
+
+    /// The best ways, given what earlier payments have taught.
+    pub fn find(&self, question: &RouteRequest<'_>) -> Result<routing::Plan, RouteError> {
         let mut router = self.router.lock().unwrap_or_else(PoisonError::into_inner);
         let intake = self.gossip.intake();
-        router.find(intake.graph(), &self.learnt(), &question)
+        router.find(intake.graph(), &self.learnt(), question)
     }
 
     /// Our channels that can carry payments now.
-    async fn local_channels(&self) -> Vec<LocalChannel> {
+    pub async fn local_channels(&self) -> Vec<LocalChannel> {
         let mut answers = Vec::new();
         for mailbox in self.peers.all() {
             let (answer, channels) = oneshot::channel();
@@ -288,7 +310,17 @@ impl Services {
     }
 }
 
-fn to_payment_route(route: &routing::Route) -> Option<Route> {
+/// The channels that a payment may leave by.
+fn allowed(channels: &[LocalChannel], limits: &PaymentLimits) -> Vec<LocalChannel> {
+    let named =
+        |channel: &&LocalChannel| limits.outgoing.is_empty() || limits.outgoing.contains(&channel.short_channel_id);
+    let most = limits.max_part.unwrap_or(Msat(u64::MAX));
+    let cut =
+        |channel: &LocalChannel| LocalChannel { htlc_maximum_msat: channel.htlc_maximum_msat.min(most), ..*channel };
+    channels.iter().filter(named).map(cut).collect()
+}
+
+pub fn to_payment_route(route: &routing::Route) -> Option<Route> {
     let hop = |hop: &routing::RouteHop| {
         let node_id = hop.node.public_key().ok()?;
         Some(Hop { node_id, channel: Some(hop.short_channel_id), amount: hop.amount, cltv_expiry: hop.cltv_expiry })

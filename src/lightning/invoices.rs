@@ -257,7 +257,7 @@ fn address(services: &Services, script: Option<&bitcoin::ScriptBuf>) -> Option<b
     bitcoin::Address::from_script(script?, services.node.params().address_network).ok()
 }
 
-fn to_core_hint(hop: &RouteHintHop) -> payment::HintHop {
+pub(super) fn to_core_hint(hop: &RouteHintHop) -> payment::HintHop {
     payment::HintHop {
         node_id: hop.node_id,
         short_channel_id: hop.short_channel_id,

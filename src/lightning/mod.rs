@@ -7,6 +7,7 @@ mod graph;
 mod invoices;
 mod payments;
 mod peers;
+mod routes;
 mod wallet;
 
 use std::sync::Arc;

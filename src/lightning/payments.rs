@@ -9,15 +9,24 @@ use leyden_channels::{
     payment::{
         self,
         outgoing::{
-            self, AttemptState as StoredAttempt, PaymentFailure, PaymentRequest, PaymentState as Stored, StartError,
+            self, AttemptState as StoredAttempt, PaymentFailure, PaymentLimits, PaymentRequest, PaymentState as Stored,
+            StartError,
         },
     },
     types::{Msat, PaymentHash, ShortChannelId, UnixTime},
+    wire::Feature,
 };
+use secp256k1::PublicKey;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_stream::{
+    StreamExt as _,
+    wrappers::{ReceiverStream, UnboundedReceiverStream},
+};
 
-use super::{LightningNode, internal, invoices::stopped};
+use super::{
+    LightningNode, internal,
+    invoices::{stopped, to_core_hint},
+};
 use crate::{
     api::{
         ApiError, Attempt, AttemptFailure, AttemptState, FailureReason, Page, PageRequest, Payment, PaymentState,
@@ -29,11 +38,43 @@ use crate::{
 
 /// Blocks that a recipient wants to have left if its request says nothing (BOLT 11).
 const DEFAULT_FINAL_CLTV: u32 = 18;
+/// Parts that a payment is split into, if the caller does not say, and at most.
+const DEFAULT_MAX_PARTS: u32 = 16;
+const MAX_PARTS: u32 = 64;
 
 impl LightningNode {
     pub(super) async fn pay(&self, request: SendPayment) -> Result<Updates<Payment>, ApiError> {
         let services = self.services();
+        let cancel_on_hangup = request.cancel_on_hangup;
         let request = to_request(services, request)?;
+        let hash = request.payment_hash;
+        let updates = self.begin(request).await?;
+        if !cancel_on_hangup {
+            return Ok(updates);
+        }
+        let (sender, receiver) = mpsc::channel(16);
+        let task = Arc::clone(services);
+        tokio::spawn(async move {
+            let mut updates = updates;
+            loop {
+                tokio::select! {
+                    update = updates.next() => match update {
+                        Some(update) => if sender.send(update).await.is_err() { break },
+                        None => return,
+                    },
+                    () = sender.closed() => break,
+                }
+            }
+            let underway = task.change(&task.payments, |payments| payments.stop_trying(&hash, task.now()));
+            // An error says that the daemon is stopping.
+            let _ = task.run(underway).await;
+        });
+        Ok(Box::pin(ReceiverStream::new(receiver)))
+    }
+
+    /// Begins a payment that looks for its own ways.
+    pub(super) async fn begin(&self, request: PaymentRequest) -> Result<Updates<Payment>, ApiError> {
+        let services = self.services();
         let hash = request.payment_hash;
         // The listener first: nothing of the payment is missed.
         let updates = follow(services, hash);
@@ -122,7 +163,7 @@ pub(super) fn page<T>(
 }
 
 /// The payment's changes until its end.
-fn follow(services: &Arc<Services>, hash: PaymentHash) -> Updates<Payment> {
+pub(super) fn follow(services: &Arc<Services>, hash: PaymentHash) -> Updates<Payment> {
     let (sender, receiver) = mpsc::unbounded_channel();
     services.events.follow_payment(hash, sender);
     Box::pin(UnboundedReceiverStream::new(receiver))
@@ -131,14 +172,26 @@ fn follow(services: &Arc<Services>, hash: PaymentHash) -> Updates<Payment> {
 fn to_request(services: &Services, request: SendPayment) -> Result<PaymentRequest, ApiError> {
     let now = services.now();
     let deadline = UnixTime(now.0.saturating_add(request.timeout.as_secs()));
-    let own = || ApiError::invalid("this is an invoice of this node's own: a node cannot pay itself");
+    let most_parts = u16::try_from(request.max_parts.unwrap_or(DEFAULT_MAX_PARTS).clamp(1, MAX_PARTS)).unwrap_or(1);
+    let limits = |takes_parts: bool| PaymentLimits {
+        max_parts: if takes_parts { most_parts } else { 1 },
+        max_part: request.max_part,
+        max_cltv: request.max_cltv,
+        outgoing: request.outgoing.clone(),
+        last_hop: request.last_hop,
+    };
+    let refuse_own = |payee: PublicKey| {
+        if payee == services.node_id() && !request.allow_self_payment {
+            let text = "this is an invoice of this node's own: set allow_self_payment to pay it through the network";
+            return Err(ApiError::invalid(text));
+        }
+        Ok(())
+    };
     match request.target {
         PaymentTarget::Invoice { request: text, amount } => {
             let invoice = payment::Invoice::parse(&text, services.invoice_network)
                 .map_err(|error| ApiError::invalid(error.to_string()))?;
-            if invoice.payee == services.node_id() {
-                return Err(own());
-            }
+            refuse_own(invoice.payee)?;
             if invoice.is_expired(now) {
                 return Err(ApiError::invalid("the invoice has expired: ask the recipient for a new one"));
             }
@@ -163,10 +216,16 @@ fn to_request(services: &Services, request: SendPayment) -> Result<PaymentReques
                 max_fee: request.max_fee,
                 deadline,
                 bolt11: text,
+                hints: invoice.route_hints,
+                limits: limits(invoice.features.supports(Feature::BasicMpp)),
+                keysend: None,
+                custom_records: request.custom_records,
             })
         }
-        PaymentTarget::Details { node_id, .. } if node_id == services.node_id() => Err(own()),
-        PaymentTarget::Details { node_id, payment_hash, secret, amount, final_cltv, route_hints: _ } => {
+        PaymentTarget::Details { node_id, payment_hash, secret, amount, final_cltv, route_hints, keysend } => {
+            refuse_own(node_id)?;
+            // Parts find one another by the secret.
+            let takes_parts = secret.is_some() && announces(services, node_id, Feature::BasicMpp);
             Ok(PaymentRequest {
                 payment_hash,
                 destination: node_id,
@@ -177,9 +236,21 @@ fn to_request(services: &Services, request: SendPayment) -> Result<PaymentReques
                 max_fee: request.max_fee,
                 deadline,
                 bolt11: String::new(),
+                hints: route_hints.iter().map(|route| route.iter().map(to_core_hint).collect()).collect(),
+                limits: limits(takes_parts),
+                keysend,
+                custom_records: request.custom_records,
             })
         }
     }
+}
+
+/// Whether a node says of itself that it knows a feature.
+fn announces(services: &Services, node_id: PublicKey, feature: Feature) -> bool {
+    let intake = services.gossip.intake();
+    let graph = intake.graph();
+    let node = graph.find_node(&node_id.into()).and_then(|index| graph.node(index));
+    node.and_then(|node| node.info.as_ref()).is_some_and(|info| info.features.supports(feature))
 }
 
 fn system_time(time: UnixTime) -> SystemTime {

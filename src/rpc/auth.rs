@@ -71,8 +71,14 @@ pub fn access(path: &str) -> Access {
         "grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection" => Access::Open,
         "lnrpc.Lightning" => lightning(method),
         "routerrpc.Router" => match method {
-            "SendPaymentV2" => Access::Needs(OFFCHAIN_WRITE),
+            "SendPaymentV2" | "SendToRouteV2" => Access::Needs(OFFCHAIN_WRITE),
+            "BuildRoute" | "EstimateRouteFee" => Access::Needs(OFFCHAIN_READ),
             "TrackPaymentV2" | "SubscribeHtlcEvents" => Access::Needs(OFFCHAIN_READ),
+            _ => Access::Unknown,
+        },
+        "invoicesrpc.Invoices" => match method {
+            "AddHoldInvoice" | "SettleInvoice" | "CancelInvoice" => Access::Needs(INVOICES_WRITE),
+            "SubscribeSingleInvoice" | "LookupInvoiceV2" => Access::Needs(INVOICES_READ),
             _ => Access::Unknown,
         },
         "verrpc.Versioner" => match method {
@@ -105,7 +111,7 @@ fn lightning(method: &str) -> Access {
         "SubscribeChannelEvents" | "DecodePayReq" | "ListPayments" => OFFCHAIN_READ,
         "FeeReport" | "ForwardingHistory" => OFFCHAIN_READ,
         "UpdateChannelPolicy" => OFFCHAIN_WRITE,
-        "DescribeGraph" | "GetChanInfo" | "GetNodeInfo" | "GetNetworkInfo" => INFO_READ,
+        "DescribeGraph" | "GetChanInfo" | "GetNodeInfo" | "GetNetworkInfo" | "QueryRoutes" => INFO_READ,
         "AddInvoice" => INVOICES_WRITE,
         "LookupInvoice" | "ListInvoices" | "SubscribeInvoices" => INVOICES_READ,
         "StopDaemon" => INFO_WRITE,

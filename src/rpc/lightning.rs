@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Context,
-    convert::{channels, edge, forwarding, graph, invoices, lifecycle, payments, wallet},
+    convert::{channels, edge, forwarding, graph, invoices, lifecycle, payments, routes, wallet},
     status::{Replies, replies},
 };
 use crate::api::{ApiError, InvoiceState, OpenStage};
@@ -260,6 +260,12 @@ impl Lightning for LightningService {
 
     async fn get_network_info(&self, _request: Request<lnrpc::NetworkInfoRequest>) -> Reply<lnrpc::NetworkInfo> {
         reply(graph::summary(&self.context.lightning()?.network_summary().await?))
+    }
+
+    async fn query_routes(&self, request: Request<lnrpc::QueryRoutesRequest>) -> Reply<lnrpc::QueryRoutesResponse> {
+        let lightning = self.context.lightning()?;
+        let query = routes::route_query(request.into_inner())?;
+        reply(routes::found(&lightning.query_route(query).await?))
     }
 
     async fn fee_report(&self, _request: Request<lnrpc::FeeReportRequest>) -> Reply<lnrpc::FeeReportResponse> {

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Context,
-    convert::{edge, forwarding, payments},
+    convert::{edge, forwarding, payments, routes},
     status::{Replies, replies},
 };
 use crate::api::{Payment, Updates};
@@ -56,6 +56,34 @@ impl Router for RouterService {
         let request = request.into_inner();
         let hash = edge::payment_hash("payment_hash", &request.payment_hash)?;
         Ok(self.follow(lightning.track_payment(hash).await?, request.no_inflight_updates))
+    }
+
+    async fn estimate_route_fee(
+        &self,
+        request: Request<routerrpc::RouteFeeRequest>,
+    ) -> Result<Response<routerrpc::RouteFeeResponse>, Status> {
+        let lightning = self.context.lightning()?;
+        let query = routes::fee_query(request.into_inner())?;
+        Ok(Response::new(routes::fee_estimate(&lightning.estimate_fee(query).await?)))
+    }
+
+    async fn build_route(
+        &self,
+        request: Request<routerrpc::BuildRouteRequest>,
+    ) -> Result<Response<routerrpc::BuildRouteResponse>, Status> {
+        let lightning = self.context.lightning()?;
+        let request = routes::build_route(request.into_inner())?;
+        let route = Some(routes::route(&lightning.build_route(request).await?));
+        Ok(Response::new(routerrpc::BuildRouteResponse { route }))
+    }
+
+    async fn send_to_route_v2(
+        &self,
+        request: Request<routerrpc::SendToRouteRequest>,
+    ) -> Result<Response<lnrpc::HtlcAttempt>, Status> {
+        let lightning = self.context.lightning()?;
+        let (hash, route) = routes::send_to_route(request.into_inner())?;
+        Ok(Response::new(payments::attempt(&lightning.send_to_route(hash, route).await?)))
     }
 
     async fn subscribe_htlc_events(

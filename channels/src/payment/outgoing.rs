@@ -23,9 +23,15 @@ use crate::channel::{AddHtlc, AttemptId, CannotAdd, HtlcFailure, Key, Origin, Ou
 use crate::onion::{self, ForwardPayload, PaymentData, ReceivePayload, failure, sphinx};
 use crate::types::{Msat, PaymentHash, PaymentPreimage, PaymentSecret, ShortChannelId, UnixTime};
 use crate::wire::OnionRoutingPacket;
+use crate::wire::tlv::RawRecord;
 
+use super::HintHop;
 use super::record;
 use super::route::Route;
+
+mod on_route;
+
+pub use on_route::OnRouteError;
 
 /// What to pay, to whom, and within which limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +48,34 @@ pub struct PaymentRequest {
     pub deadline: UnixTime,
     /// The invoice, if there is one (BOLT 11).
     pub bolt11: String,
+    /// Ways to the recipient over channels that the network does not know.
+    pub hints: Vec<Vec<HintHop>>,
+    pub limits: PaymentLimits,
+    /// The preimage, which the payment brings along if there is no invoice (bLIP 3).
+    pub keysend: Option<PaymentPreimage>,
+    /// For the recipient's applications, in increasing order of their types.
+    pub custom_records: Vec<RawRecord>,
+}
+
+/// Which ways a payment may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaymentLimits {
+    /// 1 if the recipient does not take several parts.
+    pub max_parts: u16,
+    /// The largest part, its fee included.
+    pub max_part: Option<Msat>,
+    /// Blocks from now to the expiry of our HTLC; `None`: as many as most nodes take.
+    pub max_cltv: Option<u32>,
+    /// The channels that it may leave by; empty: any.
+    pub outgoing: Vec<ShortChannelId>,
+    /// The node before the recipient.
+    pub last_hop: Option<PublicKey>,
+}
+
+impl Default for PaymentLimits {
+    fn default() -> Self {
+        Self { max_parts: 1, max_part: None, max_cltv: None, outgoing: Vec::new(), last_hop: None }
+    }
 }
 
 /// A payment and all its attempts.
@@ -251,36 +285,9 @@ impl Payments {
             return Ok(self.no_route(hash, PaymentFailure::NoRoute, now));
         }
         let payment = self.pending.get_mut(hash).ok_or(RouteError::NotPending)?;
-        let got = Msat(routes.iter().fold(0, |sum, route| sum.saturating_add(route.last().amount.0)));
-        let missing = payment.missing();
-        if got > missing {
-            return Err(RouteError::TooMuch { missing, got });
-        }
-        // All onions before the first attempt: an attempt that is not offered would never end.
-        let mut ready = Vec::with_capacity(routes.len());
-        for route in routes {
-            let session_key = session_keys();
-            let onion = build_onion(&payment.request, &route, &session_key).map_err(RouteError::Onion)?;
-            ready.push((route, session_key, onion));
-        }
         let mut outbox = Outbox::default();
-        for (route, session_key, onion) in ready {
-            self.last_attempt = self.last_attempt.saturating_add(1);
-            let id = AttemptId(self.last_attempt);
-            let first = route.first();
-            let htlc = AddHtlc {
-                origin: Origin::Payment(id),
-                amount: first.amount,
-                payment_hash: *hash,
-                cltv_expiry: first.cltv_expiry,
-                onion,
-                path_key: None,
-            };
-            outbox.emit(PaymentEffect::Offer { route: Box::new(route.clone()), htlc: Box::new(htlc) });
-            payment.attempts.push(Attempt { id, route, session_key, at: now, state: AttemptState::InFlight });
-            self.by_attempt.insert(id, *hash);
-        }
-        save(&mut outbox, payment);
+        self.last_attempt = offer(payment, routes, &mut session_keys, self.last_attempt, now, &mut outbox)?;
+        self.by_attempt.extend(payment.attempts.iter().map(|attempt| (attempt.id, *hash)));
         // A part has failed while these routes were looked for.
         if payment.missing() > Msat::ZERO && is_in_time(payment, now) {
             find_routes(&mut outbox, payment);
@@ -365,6 +372,18 @@ impl Payments {
         outbox
     }
 
+    /// No further attempt is made for a payment; those that are under way decide it.
+    pub fn stop_trying(&mut self, hash: &PaymentHash, now: UnixTime) -> Outbox<PaymentEffect> {
+        let mut outbox = Outbox::default();
+        if let Some(payment) = self.pending.get_mut(hash)
+            && payment.request.deadline > now
+        {
+            payment.request.deadline = now;
+            save(&mut outbox, payment);
+        }
+        outbox
+    }
+
     /// An attempt of a pending payment.
     pub fn attempt(&self, id: AttemptId) -> Option<&Attempt> {
         let payment = self.pending.get(self.by_attempt.get(&id)?)?;
@@ -418,6 +437,46 @@ impl Payments {
             }
         }
     }
+}
+
+/// Makes an HTLC for each route; the number of the last attempt.
+fn offer(
+    payment: &mut Payment,
+    routes: Vec<Route>,
+    session_keys: &mut impl FnMut() -> SecretKey,
+    mut last_attempt: u64,
+    now: UnixTime,
+    outbox: &mut Outbox<PaymentEffect>,
+) -> Result<u64, RouteError> {
+    let got = Msat(routes.iter().fold(0, |sum, route| sum.saturating_add(route.last().amount.0)));
+    let missing = payment.missing();
+    if got > missing {
+        return Err(RouteError::TooMuch { missing, got });
+    }
+    // All onions before the first attempt: an attempt that is not offered would never end.
+    let mut ready = Vec::with_capacity(routes.len());
+    for route in routes {
+        let session_key = session_keys();
+        let onion = build_onion(&payment.request, &route, &session_key).map_err(RouteError::Onion)?;
+        ready.push((route, session_key, onion));
+    }
+    for (route, session_key, onion) in ready {
+        last_attempt = last_attempt.saturating_add(1);
+        let id = AttemptId(last_attempt);
+        let first = route.first();
+        let htlc = AddHtlc {
+            origin: Origin::Payment(id),
+            amount: first.amount,
+            payment_hash: payment.request.payment_hash,
+            cltv_expiry: first.cltv_expiry,
+            onion,
+            path_key: None,
+        };
+        outbox.emit(PaymentEffect::Offer { route: Box::new(route.clone()), htlc: Box::new(htlc) });
+        payment.attempts.push(Attempt { id, route, session_key, at: now, state: AttemptState::InFlight });
+    }
+    save(outbox, payment);
+    Ok(last_attempt)
 }
 
 /// Attempts after which a payment is given up, whatever time is left.
@@ -478,8 +537,8 @@ fn build_onion(
             outgoing_cltv_value: last.cltv_expiry,
             payment_data,
             payment_metadata: request.payment_metadata.clone(),
-            keysend_preimage: None,
-            custom_records: Vec::new(),
+            keysend_preimage: request.keysend,
+            custom_records: request.custom_records.clone(),
         }
         .encode(),
     );

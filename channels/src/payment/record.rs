@@ -8,12 +8,17 @@ use secp256k1::{PublicKey, SecretKey};
 use crate::channel::AttemptId;
 use crate::types::UnixTime;
 use crate::wire::codec::{DecodeError, Field, Reader};
+use crate::wire::tlv::RawRecord;
 
+use super::HintHop;
 use super::incoming::{Invoice, InvoiceState, PaidBy, Settled};
-use super::outgoing::{Attempt, AttemptFailure, AttemptState, Payment, PaymentFailure, PaymentRequest, PaymentState};
+use super::outgoing::{
+    Attempt, AttemptFailure, AttemptState, Payment, PaymentFailure, PaymentLimits, PaymentRequest, PaymentState,
+};
 use super::route::{Hop, Route};
 
-const FORMAT: u8 = 1;
+/// Format 1 had neither hints, limits and custom records of payments nor held and spontaneous invoices.
+const FORMAT: u8 = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
@@ -47,13 +52,13 @@ fn encode(fill: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     out
 }
 
-fn decode<T>(bytes: &[u8], take: impl FnOnce(&mut Reader<'_>) -> Result<T, RecordError>) -> Result<T, RecordError> {
+fn decode<T>(bytes: &[u8], take: impl FnOnce(&mut Reader<'_>, u8) -> Result<T, RecordError>) -> Result<T, RecordError> {
     let mut reader = Reader::new(bytes);
     let found = reader.field::<u8>()?;
-    if found != FORMAT {
+    if !(1..=FORMAT).contains(&found) {
         return Err(RecordError::Newer { found });
     }
-    let value = take(&mut reader)?;
+    let value = take(&mut reader, found)?;
     reader.finish()?;
     Ok(value)
 }
@@ -100,7 +105,7 @@ fn put_invoice(out: &mut Vec<u8>, invoice: &Invoice) {
     }
 }
 
-fn take_invoice(reader: &mut Reader<'_>) -> Result<Invoice, RecordError> {
+fn take_invoice(reader: &mut Reader<'_>, _format: u8) -> Result<Invoice, RecordError> {
     Ok(Invoice {
         index: reader.field()?,
         payment_hash: reader.field()?,
@@ -146,6 +151,10 @@ fn put_payment(out: &mut Vec<u8>, payment: &Payment) {
         max_fee,
         deadline,
         bolt11,
+        hints,
+        limits,
+        keysend,
+        custom_records,
     } = request;
     payment_hash.write(out);
     destination.write(out);
@@ -156,6 +165,10 @@ fn put_payment(out: &mut Vec<u8>, payment: &Payment) {
     max_fee.write(out);
     deadline.0.write(out);
     put_text(out, bolt11);
+    put_list(out, hints, |out, hops| put_list(out, hops, put_hint));
+    put_limits(out, limits);
+    put_option(out, keysend.as_ref());
+    put_list(out, custom_records, put_custom);
     created.0.write(out);
     put_list(out, attempts, put_attempt);
     match state {
@@ -180,8 +193,9 @@ fn put_payment(out: &mut Vec<u8>, payment: &Payment) {
     }
 }
 
-fn take_payment(reader: &mut Reader<'_>) -> Result<Payment, RecordError> {
+fn take_payment(reader: &mut Reader<'_>, format: u8) -> Result<Payment, RecordError> {
     let index = reader.field()?;
+    let old = format < 2;
     let request = PaymentRequest {
         payment_hash: reader.field()?,
         destination: reader.field()?,
@@ -192,6 +206,10 @@ fn take_payment(reader: &mut Reader<'_>) -> Result<Payment, RecordError> {
         max_fee: reader.field()?,
         deadline: UnixTime(reader.field()?),
         bolt11: take_text(reader)?,
+        hints: if old { Vec::new() } else { take_list(reader, |reader| take_list(reader, take_hint))? },
+        limits: if old { PaymentLimits::default() } else { take_limits(reader)? },
+        keysend: if old { None } else { take_option(reader)? },
+        custom_records: if old { Vec::new() } else { take_list(reader, take_custom)? },
     };
     Ok(Payment {
         index,
@@ -263,6 +281,56 @@ fn take_attempt(reader: &mut Reader<'_>) -> Result<Attempt, RecordError> {
             _ => return Err(RecordError::Meaningless("the state of an attempt")),
         },
     })
+}
+
+fn put_hint(out: &mut Vec<u8>, hop: &HintHop) {
+    let HintHop { node_id, short_channel_id, fee_base_msat, fee_proportional_millionths, cltv_expiry_delta } = hop;
+    node_id.write(out);
+    short_channel_id.write(out);
+    fee_base_msat.write(out);
+    fee_proportional_millionths.write(out);
+    cltv_expiry_delta.write(out);
+}
+
+fn take_hint(reader: &mut Reader<'_>) -> Result<HintHop, RecordError> {
+    Ok(HintHop {
+        node_id: reader.field()?,
+        short_channel_id: reader.field()?,
+        fee_base_msat: reader.field()?,
+        fee_proportional_millionths: reader.field()?,
+        cltv_expiry_delta: reader.field()?,
+    })
+}
+
+fn put_limits(out: &mut Vec<u8>, limits: &PaymentLimits) {
+    let PaymentLimits { max_parts, max_part, max_cltv, outgoing, last_hop } = limits;
+    max_parts.write(out);
+    put_option(out, max_part.as_ref());
+    put_option(out, max_cltv.as_ref());
+    put_list(out, outgoing, |out, id| id.write(out));
+    put_option(out, last_hop.as_ref());
+}
+
+fn take_limits(reader: &mut Reader<'_>) -> Result<PaymentLimits, RecordError> {
+    Ok(PaymentLimits {
+        max_parts: reader.field()?,
+        max_part: take_option(reader)?,
+        max_cltv: take_option(reader)?,
+        outgoing: take_list(reader, |reader| Ok(reader.field()?))?,
+        last_hop: take_option(reader)?,
+    })
+}
+
+fn put_custom(out: &mut Vec<u8>, record: &RawRecord) {
+    record.kind.write(out);
+    (record.value.len() as u32).write(out);
+    out.extend_from_slice(&record.value);
+}
+
+fn take_custom(reader: &mut Reader<'_>) -> Result<RawRecord, RecordError> {
+    let kind = reader.field()?;
+    let length = reader.field::<u32>()? as usize;
+    Ok(RawRecord { kind, value: reader.bytes(length)?.to_vec() })
 }
 
 fn put_option<T: Field>(out: &mut Vec<u8>, value: Option<&T>) {
@@ -341,6 +409,22 @@ mod tests {
                 max_fee: Msat(5),
                 deadline: UnixTime(60),
                 bolt11: "lnbcrt1".into(),
+                hints: vec![vec![HintHop {
+                    node_id: hop.node_id,
+                    short_channel_id: ShortChannelId(5),
+                    fee_base_msat: 1,
+                    fee_proportional_millionths: 2,
+                    cltv_expiry_delta: 3,
+                }]],
+                limits: PaymentLimits {
+                    max_parts: 16,
+                    max_part: Some(Msat(400)),
+                    max_cltv: Some(2_016),
+                    outgoing: vec![ShortChannelId(77)],
+                    last_hop: Some(hop.node_id),
+                },
+                keysend: Some(preimage),
+                custom_records: vec![RawRecord { kind: 65_536, value: b"hello".to_vec() }],
             },
             created: UnixTime(5),
             attempts: vec![

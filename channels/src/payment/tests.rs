@@ -60,6 +60,10 @@ fn request(amount: Msat) -> PaymentRequest {
         max_fee: Msat::ZERO,
         deadline: UnixTime(NOW.0 + 60),
         bolt11: String::new(),
+        hints: Vec::new(),
+        limits: PaymentLimits::default(),
+        keysend: None,
+        custom_records: Vec::new(),
     }
 }
 
@@ -153,4 +157,59 @@ fn a_payment_fails_only_when_its_last_part_has_failed_and_succeeds_with_any() {
     let paid = latest(&effects(payments.fulfilled(AttemptId(2), PREIMAGE, late)));
     assert!(matches!(paid.state, PaymentState::Succeeded { preimage: PREIMAGE, .. }));
     assert!(effects(payments.failed(AttemptId(2), &failure, late)).is_empty(), "a failure after the preimage");
+}
+
+#[test]
+fn parts_over_chosen_ways_make_one_payment() {
+    let mut payments = Payments::default();
+    let hash = PREIMAGE.hash();
+    let send = |amount, total, payments: &mut Payments, stored: Option<&Payment>| {
+        let sent = payments.send_on_route(request(Msat(total)), route(amount, 1), stored, session_key(), NOW);
+        sent.map(|(id, outbox)| (id, effects(outbox)))
+    };
+    let (first, sent) = send(400, 1_000, &mut payments, None).unwrap();
+    assert!(sent.iter().any(|effect| matches!(effect, PaymentEffect::Offer { .. })));
+    assert_eq!(searches(&sent), [], "no other way is looked for");
+    assert!(matches!(send(600, 900, &mut payments, None), Err(OnRouteError::Differs)));
+    assert!(matches!(
+        send(601, 1_000, &mut payments, None),
+        Err(OnRouteError::Route(RouteError::TooMuch { missing: Msat(600), got: Msat(601) }))
+    ));
+    let (second, _) = send(600, 1_000, &mut payments, None).unwrap();
+    assert!(matches!(payments.start(request(Msat(1_000)), None, NOW), Err(StartError::InFlight)));
+
+    let failed = effects(payments.refused(first, &CannotAdd::Offline, NOW));
+    assert_eq!(searches(&failed), []);
+    assert_eq!(latest(&failed).state, PaymentState::Pending, "the other part may still arrive");
+    let failed = latest(&effects(payments.refused(second, &CannotAdd::Offline, NOW)));
+    assert!(matches!(failed.state, PaymentState::Failed { .. }));
+    assert!(payments.pending(&hash).is_none());
+
+    let (third, _) = send(1_000, 1_000, &mut payments, Some(&failed)).unwrap();
+    let paid = latest(&effects(payments.fulfilled(third, PREIMAGE, NOW)));
+    assert_eq!((paid.index, paid.attempts.len()), (2, 1));
+    assert!(matches!(
+        send(1_000, 1_000, &mut payments, Some(&paid)),
+        Err(OnRouteError::Start(StartError::AlreadyPaid))
+    ));
+}
+
+#[test]
+fn a_payment_that_looks_for_its_ways_takes_no_strangers_part() {
+    let mut payments = in_two_parts();
+    let sent = payments.send_on_route(request(Msat(1_000)), route(1, 1), None, session_key(), NOW);
+    assert!(matches!(sent, Err(OnRouteError::Start(StartError::InFlight))));
+}
+
+#[test]
+fn a_payment_that_is_called_off_makes_no_further_attempt() {
+    let mut payments = Payments::default();
+    let hash = PREIMAGE.hash();
+    effects(payments.start(request(Msat(1_000)), None, NOW).unwrap());
+    let sent = payments.routes_found(&hash, vec![route(1_000, 1)], session_key, NOW).unwrap();
+    let attempt = latest(&effects(sent)).attempts[0].id;
+    effects(payments.stop_trying(&hash, NOW));
+    let ended = effects(payments.refused(attempt, &CannotAdd::Offline, NOW));
+    assert_eq!(searches(&ended), []);
+    assert!(matches!(latest(&ended).state, PaymentState::Failed { .. }));
 }

@@ -173,6 +173,7 @@ fn htlc(htlc: &InvoiceHtlc) -> lnrpc::InvoiceHtlc {
         expiry_height: i32::try_from(htlc.expiry.0).unwrap_or(i32::MAX),
         state: state.into(),
         mpp_total_amt_msat: htlc.total.0,
+        custom_records: Default::default(),
     }
 }
 

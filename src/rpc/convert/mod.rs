@@ -16,6 +16,7 @@ pub mod graph;
 pub mod invoices;
 pub mod lifecycle;
 pub mod payments;
+pub mod routes;
 pub mod wallet;
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use leyden_channels::types::{Msat, PaymentSecret, ShortChannelId};
+use leyden_channels::{
+    onion::payload::KEYSEND_PREIMAGE,
+    types::{Msat, PaymentPreimage, PaymentSecret, ShortChannelId},
+};
 use leyden_proto::{
     lnrpc::{self, failure::FailureCode, payment::PaymentStatus},
     routerrpc,
@@ -11,11 +14,11 @@ use leyden_proto::{
 use super::{
     edge,
     invoices::{given, request_text, route_hints},
-    msat, sat, signed,
+    msat, routes, sat,
 };
 use crate::api::{
     ApiError, Attempt, AttemptFailure, AttemptState, FailureReason, PageRequest, Payment, PaymentState, PaymentTarget,
-    RouteHop, SendPayment,
+    PlannedRoute, SendPayment,
 };
 
 /// How long a payment is tried if the request does not say.
@@ -23,7 +26,13 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub fn send_payment(request: routerrpc::SendPaymentRequest) -> Result<SendPayment, ApiError> {
     edge::refuse("amp", request.amp, "AMP payments are not served")?;
-    edge::refuse("dest_custom_records", !request.dest_custom_records.is_empty(), "custom records are not sent")?;
+    let mut custom_records = routes::custom_records("dest_custom_records", &request.dest_custom_records)?;
+    let keysend = custom_records.iter().position(|record| record.kind == KEYSEND_PREIMAGE);
+    let keysend = keysend.map(|at| custom_records.remove(at));
+    let keysend = match &keysend {
+        None => None,
+        Some(record) => Some(PaymentPreimage(edge::bytes32("dest_custom_records[5482373484]", &record.value)?)),
+    };
     if !request.time_pref.is_finite() || !(-1.0..=1.0).contains(&request.time_pref) {
         return Err(edge::wrong("time_pref", format!("{}; it lies between -1 and 1", request.time_pref)));
     }
@@ -48,11 +57,12 @@ pub fn send_payment(request: routerrpc::SendPaymentRequest) -> Result<SendPaymen
         last_hop,
         allow_self_payment: request.allow_self_payment,
         cancel_on_hangup: request.cancelable,
-        target: target(request)?,
+        custom_records,
+        target: target(request, keysend)?,
     })
 }
 
-fn target(request: routerrpc::SendPaymentRequest) -> Result<PaymentTarget, ApiError> {
+fn target(request: routerrpc::SendPaymentRequest, keysend: Option<PaymentPreimage>) -> Result<PaymentTarget, ApiError> {
     let amount = edge::either_amount("amt", request.amt, request.amt_msat)?;
     if !request.payment_request.is_empty() {
         let given = [
@@ -61,6 +71,7 @@ fn target(request: routerrpc::SendPaymentRequest) -> Result<PaymentTarget, ApiEr
             ("payment_addr", !request.payment_addr.is_empty()),
             ("final_cltv_delta", request.final_cltv_delta != 0),
             ("route_hints", !request.route_hints.is_empty()),
+            ("dest_custom_records[5482373484]", keysend.is_some()),
         ];
         for (field, given) in given {
             edge::refuse(field, given, "the payment_request says it already")?;
@@ -78,9 +89,15 @@ fn target(request: routerrpc::SendPaymentRequest) -> Result<PaymentTarget, ApiEr
         [] => None,
         bytes => Some(PaymentSecret(edge::bytes32("payment_addr", bytes)?)),
     };
+    let payment_hash = edge::payment_hash("payment_hash", &request.payment_hash)?;
+    if keysend.is_some_and(|preimage| preimage.hash() != payment_hash) {
+        let text = "it is not the preimage of payment_hash: the recipient could not take the payment";
+        return Err(edge::wrong("dest_custom_records[5482373484]", text));
+    }
     Ok(PaymentTarget::Details {
         node_id: edge::node_id("dest", &request.dest)?,
-        payment_hash: edge::payment_hash("payment_hash", &request.payment_hash)?,
+        payment_hash,
+        keysend,
         secret,
         amount,
         final_cltv: edge::optional_u16("final_cltv_delta", request.final_cltv_delta)?,
@@ -127,7 +144,7 @@ pub fn payment(payment: &Payment) -> lnrpc::Payment {
     }
 }
 
-fn failure_reason(reason: Option<FailureReason>) -> lnrpc::PaymentFailureReason {
+pub(super) fn failure_reason(reason: Option<FailureReason>) -> lnrpc::PaymentFailureReason {
     use lnrpc::PaymentFailureReason as Reason;
     match reason {
         None => Reason::FailureReasonNone,
@@ -140,7 +157,7 @@ fn failure_reason(reason: Option<FailureReason>) -> lnrpc::PaymentFailureReason 
     }
 }
 
-fn attempt(attempt: &Attempt) -> lnrpc::HtlcAttempt {
+pub fn attempt(attempt: &Attempt) -> lnrpc::HtlcAttempt {
     use lnrpc::htlc_attempt::HtlcStatus as Status;
     let (status, resolved, failure, preimage) = match &attempt.state {
         AttemptState::InFlight => (Status::InFlight, None, None, Vec::new()),
@@ -158,40 +175,14 @@ fn attempt(attempt: &Attempt) -> lnrpc::HtlcAttempt {
     }
 }
 
-#[allow(deprecated)] // The satoshi fields are still read by clients.
 fn route(attempt: &Attempt) -> lnrpc::Route {
-    let delivered = attempt.route.last().map_or(Msat::ZERO, |hop| hop.amount);
-    let fees = Msat(attempt.route.iter().fold(0, |sum: u64, hop| sum.saturating_add(hop.fee.0)));
-    let total = Msat(delivered.0.saturating_add(fees.0));
-    let mut hops: Vec<_> = attempt.route.iter().map(hop).collect();
-    if let (Some(last), Some(secret)) = (hops.last_mut(), attempt.secret) {
-        let total_amt_msat = msat(attempt.total);
-        last.mpp_record = Some(lnrpc::MppRecord { payment_addr: secret.0.to_vec(), total_amt_msat });
-    }
-    lnrpc::Route {
-        total_time_lock: attempt.expiry.0,
-        total_fees: sat(fees),
-        total_fees_msat: msat(fees),
-        total_amt: sat(total),
-        total_amt_msat: msat(total),
-        hops,
-    }
-}
-
-#[allow(deprecated)] // The satoshi fields are still read by clients.
-fn hop(hop: &RouteHop) -> lnrpc::Hop {
-    lnrpc::Hop {
-        chan_id: hop.short_channel_id.0,
-        chan_capacity: signed(hop.capacity),
-        amt_to_forward: sat(hop.amount),
-        amt_to_forward_msat: msat(hop.amount),
-        fee: sat(hop.fee),
-        fee_msat: msat(hop.fee),
-        expiry: hop.expiry.0,
-        pub_key: hop.node_id.to_string(),
-        tlv_payload: true,
-        mpp_record: None,
-    }
+    routes::route(&PlannedRoute {
+        hops: attempt.route.clone(),
+        expiry: attempt.expiry,
+        payment: attempt.secret.map(|secret| (secret, attempt.total)),
+        metadata: None,
+        custom_records: Vec::new(),
+    })
 }
 
 fn failure(failure: &AttemptFailure) -> lnrpc::Failure {

@@ -4,7 +4,7 @@ use super::network::*;
 use super::opening::Base;
 use crate::channel::*;
 use crate::payment::incoming::{Invoice, InvoiceState};
-use crate::payment::outgoing::{AttemptState, Payment, PaymentRequest, PaymentState};
+use crate::payment::outgoing::{AttemptState, Payment, PaymentLimits, PaymentRequest, PaymentState};
 use crate::payment::route::{Hop, Route};
 use crate::switch::*;
 use crate::types::*;
@@ -60,6 +60,10 @@ impl Story {
             max_fee: Msat(1_000_000),
             deadline: now,
             bolt11: String::new(),
+            hints: Vec::new(),
+            limits: PaymentLimits::default(),
+            keysend: None,
+            custom_records: Vec::new(),
         };
         let out = story.net.nodes[0].payments.start(request, None, now).unwrap().convert();
         story.net.commit(0, vec![out], Crash::Never);

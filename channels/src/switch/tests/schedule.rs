@@ -23,7 +23,7 @@ use super::network::*;
 use super::opening::{Base, Edge};
 use crate::channel::*;
 use crate::payment::incoming::{Invoice, InvoiceState};
-use crate::payment::outgoing::{AttemptState, PaymentFailure, PaymentRequest, PaymentState};
+use crate::payment::outgoing::{AttemptState, PaymentFailure, PaymentLimits, PaymentRequest, PaymentState};
 use crate::payment::route::{Hop, Route};
 use crate::switch::*;
 use crate::types::*;
@@ -285,6 +285,10 @@ impl Schedule {
             max_fee: Msat(u64::MAX / 4),
             deadline: UnixTime(now.0 + 20),
             bolt11: String::new(),
+            hints: Vec::new(),
+            limits: PaymentLimits::default(),
+            keysend: None,
+            custom_records: Vec::new(),
         };
         let out = self.net.nodes[sender].payments.start(request, None, now).unwrap().convert();
         self.deals.push(Deal { sender, receiver, hash });

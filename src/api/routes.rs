@@ -1,0 +1,100 @@
+//! Ways through the network that a caller asks for, looks at, and sends over.
+
+use async_trait::async_trait;
+use bitcoin::secp256k1::PublicKey;
+use leyden_channels::{
+    types::{CltvExpiry, Msat, NodeId, PaymentHash, PaymentSecret, ShortChannelId},
+    wire::tlv::RawRecord,
+};
+
+use super::{ApiError, Attempt, FailureReason, RouteHintHop, RouteHop};
+
+#[async_trait]
+pub trait Routes: Send + Sync {
+    /// The best way in one part. `NotFound` if there is none within the limits.
+    async fn query_route(&self, query: RouteQuery) -> Result<FoundRoute, ApiError>;
+    /// The way over these nodes, over the cheapest channel between each two.
+    async fn build_route(&self, request: BuildRoute) -> Result<PlannedRoute, ApiError>;
+    /// Sends one HTLC over a route and waits for its end. `AlreadyExists` if the payment is over or looks for its own
+    /// ways.
+    async fn send_to_route(&self, hash: PaymentHash, route: PlannedRoute) -> Result<Attempt, ApiError>;
+    /// What a payment would cost; nothing is spent.
+    async fn estimate_fee(&self, request: FeeQuery) -> Result<FeeEstimate, ApiError>;
+}
+
+/// A question for a way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteQuery {
+    /// `None`: from this node.
+    pub source: Option<NodeId>,
+    pub target: PublicKey,
+    /// Not zero.
+    pub amount: Msat,
+    /// `None`: the daemon's default.
+    pub final_cltv: Option<u16>,
+    /// `None`: any fee.
+    pub max_fee: Option<Msat>,
+    /// `None`: the daemon's default.
+    pub max_cltv: Option<u32>,
+    pub ignored_nodes: Vec<NodeId>,
+    /// No way from the first to the second.
+    pub ignored_pairs: Vec<(NodeId, NodeId)>,
+    pub last_hop: Option<NodeId>,
+    /// Leave by one of these; empty: by any.
+    pub outgoing: Vec<ShortChannelId>,
+    pub route_hints: Vec<Vec<RouteHintHop>>,
+    /// Avoid what earlier payments have shown to be empty.
+    pub use_experience: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct FoundRoute {
+    pub route: PlannedRoute,
+    /// As far as earlier payments tell.
+    pub success_probability: f64,
+}
+
+/// A way with all amounts and expiries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedRoute {
+    /// In the direction of the payment; never empty.
+    pub hops: Vec<RouteHop>,
+    /// Of the HTLC that we offer.
+    pub expiry: CltvExpiry,
+    /// What the last hop is told: the payment secret and what all parts bring together.
+    pub payment: Option<(PaymentSecret, Msat)>,
+    pub metadata: Option<Vec<u8>>,
+    /// For the last hop, in increasing order of their types.
+    pub custom_records: Vec<RawRecord>,
+}
+
+/// A way over given nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildRoute {
+    /// `None`: the least that the channels take.
+    pub amount: Option<Msat>,
+    /// `None`: the daemon's default.
+    pub final_cltv: Option<u16>,
+    pub outgoing: Option<ShortChannelId>,
+    /// Every node after this one; never empty.
+    pub hops: Vec<PublicKey>,
+    pub secret: Option<PaymentSecret>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FeeQuery {
+    /// From what is known, without asking anybody.
+    Known { target: PublicKey, amount: Msat, outgoing: Vec<ShortChannelId> },
+    /// By a payment that the recipient of the invoice must refuse, since nobody knows its preimage.
+    Probe { request: String, timeout: std::time::Duration, outgoing: Vec<ShortChannelId> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeeEstimate {
+    /// The fee, and the height at which the first HTLC would expire.
+    Found {
+        fee: Msat,
+        expiry: CltvExpiry,
+    },
+    Failed(FailureReason),
+}
