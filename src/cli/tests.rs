@@ -242,7 +242,7 @@ async fn every_command_prints_for_people_and_for_programs() {
         ("state".to_owned(), "SERVER_ACTIVE"),
         ("getinfo".to_owned(), "alice"),
         ("newaddress".to_owned(), ADDRESS),
-        ("walletbalance".to_owned(), "100"),
+        ("walletbalance".to_owned(), "spendable after 100 blocks  3 sat"),
         ("channelbalance".to_owned(), "local"),
         (format!("sendcoins {ADDRESS} 1,000"), "201f1e"),
         ("listchaintxns".to_owned(), "transactions"),

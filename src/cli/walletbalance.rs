@@ -3,6 +3,8 @@
 use clap::Args;
 use leyden_proto::lnrpc::WalletBalanceRequest;
 
+use crate::rpc::IMMATURE;
+
 use super::{CliError, Context, amount, table};
 
 /// Show what the wallet holds on the chain, outside channels.
@@ -17,11 +19,13 @@ impl WalletBalance {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
         let request = WalletBalanceRequest { min_confs: self.min_confs, ..Default::default() };
         let balance = context.client().await?.lightning().wallet_balance(request).await?.into_inner();
+        let mined = balance.account_balance.get(IMMATURE).map_or(0, |account| account.unconfirmed_balance);
         context.show(&balance, || {
             table::facts([
                 ("confirmed", amount::sat(balance.confirmed_balance)),
-                ("not yet spendable", amount::sat(balance.unconfirmed_balance)),
+                ("unconfirmed", amount::sat(balance.unconfirmed_balance)),
                 ("total", amount::sat(balance.total_balance)),
+                ("mined, spendable after 100 blocks", amount::sat(mined)),
                 ("reserved", amount::sat(balance.locked_balance.saturating_add(balance.reserved_balance_anchor_chan))),
             ])
         })

@@ -37,7 +37,7 @@ use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming};
 
-pub use self::auth::Authorizer;
+pub use self::{auth::Authorizer, convert::wallet::IMMATURE};
 use crate::{
     api::{ApiError, Chain, Daemon, Lightning, WalletState},
     tls,

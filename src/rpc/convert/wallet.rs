@@ -42,18 +42,22 @@ pub fn balance_confirmations(request: &lnrpc::WalletBalanceRequest) -> Result<u3
         .map_err(|_| edge::wrong("min_confs", format!("{} is negative; 0 means 1", request.min_confs)))
 }
 
+/// The account under which rewards of mining are listed until they can be spent.
+pub const IMMATURE: &str = "immature";
+
 pub fn balance(balance: &WalletBalance) -> lnrpc::WalletBalanceResponse {
     let confirmed_balance = signed(balance.confirmed);
-    // Immature rewards are left out, as LND does: nothing can be done with them yet.
     let unconfirmed_balance = signed(balance.unconfirmed);
     let account = lnrpc::WalletAccountBalance { confirmed_balance, unconfirmed_balance };
+    // Not in the sums, where LND's clients expect what can be sent.
+    let immature = lnrpc::WalletAccountBalance { confirmed_balance: 0, unconfirmed_balance: signed(balance.immature) };
     lnrpc::WalletBalanceResponse {
         total_balance: confirmed_balance.saturating_add(unconfirmed_balance),
         confirmed_balance,
         unconfirmed_balance,
         locked_balance: signed(balance.locked),
         reserved_balance_anchor_chan: signed(balance.anchor_reserve),
-        account_balance: HashMap::from([("default".to_owned(), account)]),
+        account_balance: HashMap::from([("default".to_owned(), account), (IMMATURE.to_owned(), immature)]),
     }
 }
 

@@ -1,0 +1,26 @@
+//! The demo's stories as tests: what a newcomer sees first must work.
+
+use leyden::demo::{DemoOptions, breach, force_close, multihop, seed};
+
+/// The daemon's program is built beside this test.
+const _DAEMON: &str = env!("CARGO_BIN_EXE_leydend");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seed_story_ends_with_every_balance_right() {
+    seed::play(DemoOptions::default()).await.expect("the demo ends well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn multihop_story_ends_with_every_amount_and_lock_right() {
+    multihop::play(DemoOptions::default()).await.expect("the demo ends well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn force_close_story_ends_with_both_sides_paid_after_the_delay() {
+    force_close::play(DemoOptions::default()).await.expect("the demo ends well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn breach_story_ends_with_nothing_left_to_the_cheater() {
+    breach::play(DemoOptions::default()).await.expect("the demo ends well");
+}
