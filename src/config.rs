@@ -263,6 +263,11 @@ impl Layout {
         self.network_dir().join("node")
     }
 
+    /// What brings the channels' money home, with the seed, if this disk is lost.
+    pub fn channel_backup(&self) -> PathBuf {
+        self.network_dir().join("channel.backup")
+    }
+
     /// Held by the running daemon.
     pub fn lock(&self) -> PathBuf {
         self.root.join("leydend.lock")

@@ -48,6 +48,8 @@ pub struct InitWallet {
     pub passphrase: Zeroizing<String>,
     /// How many addresses to look for on the chain; `None`: the wallet is new.
     pub recovery_window: Option<u32>,
+    /// Sealed backups of channels to be taken back.
+    pub backups: Vec<Vec<u8>>,
     /// Write no macaroon files.
     pub stateless: bool,
 }
@@ -63,6 +65,8 @@ pub struct UnlockWallet {
     pub password: Zeroizing<Vec<u8>>,
     /// How many addresses to look for on the chain; `None`: nothing to look for.
     pub recovery_window: Option<u32>,
+    /// Sealed backups of channels to be taken back.
+    pub backups: Vec<Vec<u8>>,
     /// Write no macaroon files.
     pub stateless: bool,
 }

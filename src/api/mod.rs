@@ -10,6 +10,7 @@
 //! bytes, an amount is not negative, an address is one of this network. What only the node can judge it answers
 //! with an [`ApiError`], whose text tells the caller what to do next.
 
+mod backups;
 mod chain;
 mod channels;
 mod error;
@@ -29,6 +30,7 @@ use leyden_channels::types::{Height, PaymentHash};
 use tokio_stream::Stream;
 
 pub use self::{
+    backups::{BackupSnapshot, ChannelBackup},
     chain::{BlockSelector, Chain, ChainStatus, FoundBlock, LocatedBlock, MempoolView, MiningInfo, UtxoSetHash},
     channels::{
         ChannelConstraints, ChannelEvent, ChannelFunding, ChannelHtlc, ChannelInfo, ChannelSummary, CloseChannel,
@@ -133,6 +135,18 @@ pub trait Lightning: Graph + Forwarding + Routes + Send + Sync {
     async fn pending_channels(&self) -> Result<PendingChannels, ApiError>;
     async fn closed_channels(&self) -> Result<Vec<ClosedChannel>, ApiError>;
     async fn channel_events(&self) -> Result<Updates<ChannelEvent>, ApiError>;
+
+    // Backups.
+
+    /// `NotFound` if there is no such channel.
+    async fn channel_backup(&self, funding: bitcoin::OutPoint) -> Result<ChannelBackup, ApiError>;
+    async fn channel_backups(&self) -> Result<BackupSnapshot, ApiError>;
+    /// The present ones at once, then all of them after each change.
+    async fn backup_updates(&self) -> Result<Updates<BackupSnapshot>, ApiError>;
+    /// The channels that these backups hold; `InvalidArgument` if one cannot be opened.
+    async fn verify_backups(&self, sealed: Vec<Vec<u8>>) -> Result<Vec<bitcoin::OutPoint>, ApiError>;
+    /// Takes channels back, so that their peers close them; gives how many there were that are not here.
+    async fn restore_backups(&self, sealed: Vec<Vec<u8>>) -> Result<u32, ApiError>;
 
     // Invoices.
 

@@ -7,16 +7,18 @@ use std::{
 };
 
 use clap::Args;
-use leyden_proto::lnrpc::{GenSeedRequest, InitWalletRequest};
+use leyden_proto::lnrpc::{ChanBackupSnapshot, GenSeedRequest, InitWalletRequest, MultiChanBackup};
 use zeroize::Zeroizing;
 
-use super::{CliError, Context, password::PasswordArgs};
+use super::{CliError, Context, backup, password::PasswordArgs};
 
 /// Make this node's wallet, from new seed words or from ones that you have.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden create                                  new words; asks for a password\n  \
     leyden create --restore                        asks for the 24 words of an old wallet\n  \
+    leyden create --restore --multi_file channel.backup    and the channels of which this is the backup
+  \
     leyden create --password-file pw --words-file words --recovery-window 1000")]
 pub struct Create {
     #[command(flatten)]
@@ -30,6 +32,9 @@ pub struct Create {
     /// How many addresses to look for on the chain when restoring
     #[arg(long, value_name = "COUNT")]
     recovery_window: Option<i32>,
+    /// Get the money of lost channels back too, with this channel backup
+    #[arg(long, alias = "multi_file", value_name = "FILE")]
+    multi_file: Option<PathBuf>,
     /// Leave no macaroon in the data directory: print it, the only copy
     #[arg(long)]
     stateless_init: bool,
@@ -48,7 +53,16 @@ impl Create {
             Some(words) => words,
             None => client.unlocker().gen_seed(GenSeedRequest::default()).await?.into_inner().cipher_seed_mnemonic,
         };
+        let channel_backups = match &self.multi_file {
+            Some(path) => {
+                let multi_chan_backup = backup::read_file(path)?;
+                let multi_chan_backup = Some(MultiChanBackup { multi_chan_backup, ..Default::default() });
+                Some(ChanBackupSnapshot { multi_chan_backup, ..Default::default() })
+            }
+            None => None,
+        };
         let request = InitWalletRequest {
+            channel_backups,
             wallet_password: password.to_vec(),
             cipher_seed_mnemonic: words.clone(),
             recovery_window: self.recovery_window.unwrap_or(if restoring { RECOVERY_WINDOW } else { 0 }),

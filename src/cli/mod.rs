@@ -9,6 +9,7 @@
 //! was asked for has happened, 1 if not, 2 if the arguments make no sense.
 
 mod amount;
+mod backup;
 mod context;
 mod error;
 mod format;
@@ -27,6 +28,7 @@ mod create;
 mod decodepayreq;
 mod demo;
 mod disconnect;
+mod exportchanbackup;
 mod feereport;
 mod fwdinghistory;
 mod getinfo;
@@ -42,6 +44,7 @@ mod newaddress;
 mod openchannel;
 mod payinvoice;
 mod pendingchannels;
+mod restorechanbackup;
 mod route;
 mod sendcoins;
 mod state;
@@ -50,6 +53,7 @@ mod subscribeinvoices;
 mod trackpayment;
 mod unlock;
 mod updatechanpolicy;
+mod verifychanbackup;
 mod walletbalance;
 
 use std::process::ExitCode;
@@ -121,6 +125,12 @@ pub enum Command {
     PendingChannels(pendingchannels::PendingChannels),
     #[command(name = "closedchannels")]
     ClosedChannels(closedchannels::ClosedChannels),
+    #[command(name = "exportchanbackup")]
+    ExportChanBackup(exportchanbackup::ExportChanBackup),
+    #[command(name = "verifychanbackup")]
+    VerifyChanBackup(verifychanbackup::VerifyChanBackup),
+    #[command(name = "restorechanbackup")]
+    RestoreChanBackup(restorechanbackup::RestoreChanBackup),
     #[command(name = "addinvoice")]
     AddInvoice(addinvoice::AddInvoice),
     #[command(name = "lookupinvoice")]
@@ -172,6 +182,9 @@ impl Command {
             Self::ListChannels(command) => command.run(context).await,
             Self::PendingChannels(command) => command.run(context).await,
             Self::ClosedChannels(command) => command.run(context).await,
+            Self::ExportChanBackup(command) => command.run(context).await,
+            Self::VerifyChanBackup(command) => command.run(context).await,
+            Self::RestoreChanBackup(command) => command.run(context).await,
             Self::AddInvoice(command) => command.run(context).await,
             Self::LookupInvoice(command) => command.run(context).await,
             Self::ListInvoices(command) => command.run(context).await,

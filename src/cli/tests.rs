@@ -56,6 +56,9 @@ fn commands_have_the_names_of_lncli() {
     let command = Cli::command();
     let names: Vec<_> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
     for name in [
+        "exportchanbackup",
+        "verifychanbackup",
+        "restorechanbackup",
         "create",
         "unlock",
         "state",

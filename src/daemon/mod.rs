@@ -31,6 +31,7 @@ use crate::{
     macaroon::{self, RootKey},
     store::Store,
     wallet::{
+        backup::BackupSeal,
         keys::NodeKeys,
         seed::{self, Seed, SeedError},
     },
@@ -87,9 +88,9 @@ impl LeydenDaemon {
     }
 
     /// Starts the Lightning node with the keys of `seed`.
-    async fn open(&self, seed: &Seed) -> Result<(), ApiError> {
+    async fn open(&self, seed: &Seed, recovery_window: Option<u32>) -> Result<(), ApiError> {
         self.state.send_replace(WalletState::Unlocked);
-        match self.start_lightning(seed).await {
+        match self.start_lightning(seed, recovery_window).await {
             Ok(()) => Ok(()),
             Err(error) => {
                 self.state.send_replace(WalletState::Locked);
@@ -98,7 +99,7 @@ impl LeydenDaemon {
         }
     }
 
-    async fn start_lightning(&self, seed: &Seed) -> Result<(), ApiError> {
+    async fn start_lightning(&self, seed: &Seed, recovery_window: Option<u32>) -> Result<(), ApiError> {
         let failed = |error: &dyn std::fmt::Display| ApiError::internal(error.to_string());
         let store = Store::open(&self.config.layout.node_database()).map_err(|error| failed(&error))?;
         let policy = Policy {
@@ -107,9 +108,11 @@ impl LeydenDaemon {
             ..Policy::default()
         };
         let runtime = Runtime::start(Setup {
-            keys: NodeKeys::new(seed, NetworkKind::from(self.node.params().address_network)),
+            keys: self.keys(seed),
             node: self.node.clone(),
             store,
+            backup: self.config.layout.channel_backup(),
+            recovery_window,
             listen: self.config.listen,
             announce: self.config.announce.clone(),
             policy,
@@ -137,6 +140,18 @@ impl LeydenDaemon {
             state.send_replace(WalletState::ServerActive);
         });
         Ok(())
+    }
+
+    fn keys(&self, seed: &Seed) -> NodeKeys {
+        NodeKeys::new(seed, NetworkKind::from(self.node.params().address_network))
+    }
+
+    /// Channels of which only a backup is left.
+    async fn take_back(&self, backups: Vec<Vec<u8>>) -> Result<(), ApiError> {
+        match self.running() {
+            Some(lightning) if !backups.is_empty() => lightning.restore_backups(backups).await.map(drop),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// The token files, made once.
@@ -177,7 +192,7 @@ impl LeydenDaemon {
         }
         let _opening = self.opening.lock().await;
         let seed = load(path, password).await?;
-        self.open(&seed).await
+        self.open(&seed, None).await
     }
 }
 
@@ -241,12 +256,16 @@ impl Daemon for LeydenDaemon {
         }
         let seed = Seed::from_words(&request.words, &request.passphrase).map_err(seed_error)?;
         let password = password_text(&request.password)?;
+        // What cannot be opened must not come to light when the wallet is there.
+        let seal = BackupSeal::new(&self.keys(&seed), self.node.params().genesis_hash);
+        request.backups.iter().try_for_each(|sealed| seal.open(sealed).map(drop))?;
         let kept = seed.clone();
         tokio::task::spawn_blocking(move || seed::save(&path, &kept, Some(&password)))
             .await
             .map_err(|error| ApiError::internal(error.to_string()))?
             .map_err(seed_error)?;
-        self.open(&seed).await?;
+        self.open(&seed, request.recovery_window).await?;
+        self.take_back(request.backups).await?;
         Ok(self.root_key.bake(macaroon::ADMIN, rand::random()).to_bytes())
     }
 
@@ -260,7 +279,8 @@ impl Daemon for LeydenDaemon {
             return Err(ApiError::precondition("there is no wallet yet: make one with `leyden create`"));
         }
         let seed = load(path, Some(password_text(&request.password)?)).await?;
-        self.open(&seed).await
+        self.open(&seed, request.recovery_window).await?;
+        self.take_back(request.backups).await
     }
 
     fn lightning(&self) -> Option<Arc<dyn Lightning>> {

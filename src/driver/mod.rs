@@ -1,5 +1,6 @@
 //! Where the pure cores meet sockets, disk and clock: one task a peer, one thread that commits, and what brings them up.
 
+pub mod backup;
 pub mod chain;
 pub mod closed;
 pub mod committer;

@@ -81,6 +81,10 @@ impl Peers {
         }
     }
 
+    pub fn address(&self, node_id: &PublicKey) -> Option<String> {
+        self.lock().peers.get(node_id).and_then(|entry| entry.address.clone())
+    }
+
     /// How many nodes without a channel are connected.
     pub fn strangers(&self) -> usize {
         let register = self.lock();

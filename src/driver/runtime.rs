@@ -11,13 +11,14 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     io,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use bitcoin::{Network, constants::ChainHash};
+use bitcoin::{Network, OutPoint, constants::ChainHash};
 use leyden_channels::{
-    channel::{Channel, Key, Origin, Outbox, OwedSettlement, Policy, RestoreError},
+    channel::{Channel, ChannelBackup, Key, Origin, Outbox, OwedSettlement, Policy, RestoreError},
     gossip::sync::FLUSH_SECONDS,
     onchain::{self, RecordError, Resolution},
     payment::{InvoiceNetwork, incoming::Invoices, outgoing::Payments, record},
@@ -36,6 +37,7 @@ use tokio::{
 use tracing::{debug, error};
 
 use super::{
+    backup::Backups,
     chain::ChainWatch,
     committer::{Committer, NodeEffect},
     connection::{self, ConnectionError, Local},
@@ -58,6 +60,10 @@ use crate::{
 /// How often peers that are away are dialled, at first and at last.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(60);
+
+/// For how many unused addresses in a row the wallet looks at the chain at least: each channel has used one that may never
+/// have been paid.
+const LOOK_AHEAD: u32 = 250;
 
 /// Inbound handshakes at once.
 const MAX_HANDSHAKES: usize = 64;
@@ -89,6 +95,10 @@ pub struct Setup {
     pub keys: NodeKeys,
     pub node: Node,
     pub store: Store,
+    /// Where the channels' backup is kept.
+    pub backup: PathBuf,
+    /// For how many unused addresses in a row the wallet looks at the chain, if it is being restored.
+    pub recovery_window: Option<u32>,
     pub listen: SocketAddr,
     /// Where the network is told to reach us; empty: at `listen`, if others can.
     pub announce: Vec<SocketAddr>,
@@ -113,10 +123,16 @@ pub struct Runtime {
 
 impl Runtime {
     pub async fn start(setup: Setup) -> Result<Self, StartError> {
-        let Setup { keys, node, store, listen, announce, policy, forwarding, alias, fatal } = setup;
+        let Setup { keys, node, store, backup, recovery_window, listen, announce, policy, forwarding, alias, fatal } =
+            setup;
         store.claim_for(&keys.node_id())?;
         let params = node.params();
-        let wallet = OnchainWallet::open(&keys, params.address_network, params.genesis_hash, Box::new(store.clone()))?;
+        if let Some(window) = recovery_window {
+            store.put_recovery_window(window)?;
+        }
+        let look_ahead = store.recovery_window()?.unwrap_or_default().max(LOOK_AHEAD);
+        let log = Box::new(store.clone());
+        let wallet = OnchainWallet::open(&keys, params.address_network, params.genesis_hash, look_ahead, log)?;
         let invoice_network =
             if params.address_network == Network::Regtest { InvoiceNetwork::Regtest } else { InvoiceNetwork::Leyden };
         let flush_seconds = if params.address_network == Network::Regtest { 1 } else { FLUSH_SECONDS };
@@ -133,6 +149,7 @@ impl Runtime {
             let _ = tell.send(error.to_string());
         })
         .map_err(StartError::Thread)?;
+        let backups = Backups::new(&keys, params.genesis_hash, backup);
         let (gossip, gossip_events) = Gossip::open(&store, local.chain, keys.node_id(), Height(node.tip().height))?;
         let services = Arc::new(Services {
             gossip,
@@ -148,6 +165,7 @@ impl Runtime {
             node,
             peers: Peers::default(),
             events: Events::default(),
+            backups,
             invoices: Mutex::new(load_invoices(&store)?),
             payments: Mutex::new(load_payments(&store)?),
             store,
@@ -268,12 +286,22 @@ impl Runtime {
             error!(%channel, "a closed channel is enforced that is not stored any more");
         }
         let addresses: HashMap<PublicKey, String> = self.services.store.peers()?.into_iter().collect();
+        let mut backups = Vec::new();
         for (node_id, channels) in by_peer {
+            let kept = channels.iter().filter_map(|stored| stored.channel.backup(Vec::new()));
+            backups.extend(kept.map(|backup| (node_id, backup)));
             enter_peer(&self.services, node_id, channels, None);
             if let Some(address) = addresses.get(&node_id) {
                 self.services.peers.set_address(&node_id, address.clone());
             }
         }
+        let with_addresses = |(node_id, backup)| {
+            let addresses = self.services.addresses_of(&node_id);
+            ChannelBackup { addresses, ..backup }
+        };
+        let closed: HashSet<OutPoint> = self.services.store.closed_channels()?.iter().map(|one| one.funding).collect();
+        let backups = backups.into_iter().map(with_addresses).collect();
+        self.services.backups.begin(backups, |funding| closed.contains(funding));
         Ok(())
     }
 
@@ -395,6 +423,11 @@ pub fn keep_dialling(services: &Arc<Services>, node_id: PublicKey, address: Stri
             pause = (pause * 2).min(LAST_RETRY);
         }
     });
+}
+
+/// Hands a command to a peer's task, which is started if there is none.
+pub fn tell_peer(services: &Arc<Services>, node_id: PublicKey, command: Command) {
+    enter_peer(services, node_id, Vec::new(), Some(command));
 }
 
 fn hand_over(services: &Arc<Services>, established: connection::Established) {

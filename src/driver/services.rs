@@ -25,6 +25,7 @@ use leyden_node::Node;
 use secp256k1::PublicKey;
 
 use super::{
+    backup::Backups,
     chain::ChainWatch,
     committer::{Committer, NodeEffect, Stopped, Underway},
     connection::Local,
@@ -55,6 +56,7 @@ pub struct Services {
     pub watch: ChainWatch,
     pub peers: Peers,
     pub events: Events,
+    pub backups: Backups,
     pub invoices: Mutex<Invoices>,
     pub payments: Mutex<Payments>,
     pub switch: Mutex<Switch>,

@@ -158,6 +158,12 @@ impl LightningNode {
             .find(|channel| channel.established.as_ref().is_some_and(|known| known.funding == request.funding))
             .ok_or_else(not_found)?;
         let channel = summary.channel_id;
+        if matches!(summary.state, StateName::Lost | StateName::Restored) {
+            return Err(ApiError::precondition(format!(
+                "this channel is {}: connect the peer (`leyden connect`), which then closes it",
+                summary.state
+            )));
+        }
         let (progress, mut news) = mpsc::unbounded_channel();
         let command = match request.kind {
             CloseKind::Force => Command::ForceClose { channel, progress },
@@ -230,7 +236,11 @@ impl LightningNode {
                             summary,
                         });
                     }
-                    StateName::Shutdown | StateName::Negotiating | StateName::Lost | StateName::Closing => {
+                    StateName::Shutdown
+                    | StateName::Negotiating
+                    | StateName::Lost
+                    | StateName::Restored
+                    | StateName::Closing => {
                         if is_closed_together(channel) {
                             continue;
                         }
@@ -301,7 +311,12 @@ pub(super) fn balance(states: &[PeerState]) -> ChannelBalance {
                     }
                 }
             }
-            StateName::Opening | StateName::Negotiating | StateName::Lost | StateName::Closing | StateName::Closed => {}
+            StateName::Opening
+            | StateName::Negotiating
+            | StateName::Lost
+            | StateName::Restored
+            | StateName::Closing
+            | StateName::Closed => {}
         }
     }
     balance

@@ -79,6 +79,7 @@ impl Forwarding for LightningNode {
                     StateName::Shutdown
                     | StateName::Negotiating
                     | StateName::Lost
+                    | StateName::Restored
                     | StateName::Closing
                     | StateName::Closed => None,
                 };

@@ -1,5 +1,6 @@
 //! The running Lightning node behind the API: each call in the domain's own types, over the tasks of `driver`.
 
+mod backups;
 mod channels;
 mod closing;
 mod forwarding;
@@ -13,7 +14,7 @@ mod wallet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bitcoin::{Address, Txid, secp256k1::PublicKey};
+use bitcoin::{Address, OutPoint, Txid, secp256k1::PublicKey};
 use leyden_channels::{channel::StateName, types::PaymentHash};
 use tokio::sync::oneshot;
 
@@ -21,10 +22,10 @@ pub(crate) use payments::to_api as payment_to_api;
 
 use crate::{
     api::{
-        AddInvoice, AddressKind, ApiError, ChannelBalance, ChannelEvent, ChannelInfo, CloseChannel, CloseUpdate,
-        ClosedChannel, DecodedInvoice, Invoice, Lightning, NodeInfo, OpenChannel, OpenUpdate, Page, PageRequest,
-        Payment, PeerAddress, PeerInfo, PendingChannels, SendCoins, SendPayment, Updates, WalletBalance, WalletCoin,
-        WalletTx,
+        AddInvoice, AddressKind, ApiError, BackupSnapshot, ChannelBackup, ChannelBalance, ChannelEvent, ChannelInfo,
+        CloseChannel, CloseUpdate, ClosedChannel, DecodedInvoice, Invoice, Lightning, NodeInfo, OpenChannel,
+        OpenUpdate, Page, PageRequest, Payment, PeerAddress, PeerInfo, PendingChannels, SendCoins, SendPayment,
+        Updates, WalletBalance, WalletCoin, WalletTx,
     },
     driver::{
         peer::{Command, PeerState},
@@ -180,6 +181,26 @@ impl Lightning for LightningNode {
 
     async fn channel_events(&self) -> Result<Updates<ChannelEvent>, ApiError> {
         Ok(self.watch_channels())
+    }
+
+    async fn channel_backup(&self, funding: OutPoint) -> Result<ChannelBackup, ApiError> {
+        self.one_backup(funding)
+    }
+
+    async fn channel_backups(&self) -> Result<BackupSnapshot, ApiError> {
+        self.all_backups()
+    }
+
+    async fn backup_updates(&self) -> Result<Updates<BackupSnapshot>, ApiError> {
+        Ok(self.watch_backups())
+    }
+
+    async fn verify_backups(&self, sealed: Vec<Vec<u8>>) -> Result<Vec<OutPoint>, ApiError> {
+        Ok(self.open_backups(&sealed)?.iter().map(|backup| backup.terms.funding).collect())
+    }
+
+    async fn restore_backups(&self, sealed: Vec<Vec<u8>>) -> Result<u32, ApiError> {
+        self.restore(&sealed).await
     }
 
     async fn add_invoice(&self, request: AddInvoice) -> Result<Invoice, ApiError> {

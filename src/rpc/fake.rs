@@ -291,6 +291,29 @@ impl Lightning for Fake {
         self.answer(events)
     }
 
+    async fn channel_backup(&self, funding: OutPoint) -> Result<ChannelBackup, ApiError> {
+        self.asked(funding, ChannelBackup { funding, sealed: vec![1, 2] })
+    }
+
+    async fn channel_backups(&self) -> Result<BackupSnapshot, ApiError> {
+        let single = ChannelBackup { funding: funding(), sealed: vec![1, 2] };
+        self.answer(BackupSnapshot { singles: vec![single], all: vec![3] })
+    }
+
+    async fn backup_updates(&self) -> Result<Updates<BackupSnapshot>, ApiError> {
+        let updates = self.updates(vec![BackupSnapshot { singles: Vec::new(), all: vec![3] }]);
+        self.answer(updates)
+    }
+
+    async fn verify_backups(&self, sealed: Vec<Vec<u8>>) -> Result<Vec<OutPoint>, ApiError> {
+        self.asked(sealed, vec![funding()])
+    }
+
+    async fn restore_backups(&self, sealed: Vec<Vec<u8>>) -> Result<u32, ApiError> {
+        let count = sealed.len() as u32;
+        self.asked(sealed, count)
+    }
+
     async fn add_invoice(&self, request: AddInvoice) -> Result<Invoice, ApiError> {
         self.asked(request, invoice(1, InvoiceState::Open))
     }

@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Context,
-    convert::{channels, edge, forwarding, graph, invoices, lifecycle, payments, routes, wallet},
+    convert::{backups, channels, edge, forwarding, graph, invoices, lifecycle, payments, routes, wallet},
     status::{Replies, replies},
 };
 use crate::api::{ApiError, InvoiceState, OpenStage};
@@ -32,6 +32,7 @@ impl Lightning for LightningService {
     type OpenChannelStream = Replies<lnrpc::OpenStatusUpdate>;
     type CloseChannelStream = Replies<lnrpc::CloseStatusUpdate>;
     type SubscribeChannelEventsStream = Replies<lnrpc::ChannelEventUpdate>;
+    type SubscribeChannelBackupsStream = Replies<lnrpc::ChanBackupSnapshot>;
     type SubscribeInvoicesStream = Replies<lnrpc::Invoice>;
 
     async fn get_info(&self, _request: Request<lnrpc::GetInfoRequest>) -> Reply<lnrpc::GetInfoResponse> {
@@ -176,6 +177,48 @@ impl Lightning for LightningService {
         let updates = self.context.lightning()?.channel_events().await?;
         let genesis = self.context.daemon.network().genesis;
         Ok(replies(updates, &self.context.stopping, move |event| Some(channels::channel_event(&event, genesis))))
+    }
+
+    async fn export_channel_backup(
+        &self,
+        request: Request<lnrpc::ExportChannelBackupRequest>,
+    ) -> Reply<lnrpc::ChannelBackup> {
+        let lightning = self.context.lightning()?;
+        let funding = edge::channel_point("chan_point", request.into_inner().chan_point.as_ref())?;
+        reply(backups::backup(&lightning.channel_backup(funding).await?))
+    }
+
+    async fn export_all_channel_backups(
+        &self,
+        _request: Request<lnrpc::ChanBackupExportRequest>,
+    ) -> Reply<lnrpc::ChanBackupSnapshot> {
+        reply(backups::snapshot(&self.context.lightning()?.channel_backups().await?))
+    }
+
+    async fn subscribe_channel_backups(
+        &self,
+        _request: Request<lnrpc::ChannelBackupSubscription>,
+    ) -> Reply<Self::SubscribeChannelBackupsStream> {
+        let updates = self.context.lightning()?.backup_updates().await?;
+        Ok(replies(updates, &self.context.stopping, |snapshot| Some(backups::snapshot(&snapshot))))
+    }
+
+    async fn verify_chan_backup(
+        &self,
+        request: Request<lnrpc::ChanBackupSnapshot>,
+    ) -> Reply<lnrpc::VerifyChanBackupResponse> {
+        let lightning = self.context.lightning()?;
+        let sealed = backups::sealed(request.into_inner())?;
+        reply(backups::verified(&lightning.verify_backups(sealed).await?))
+    }
+
+    async fn restore_channel_backups(
+        &self,
+        request: Request<lnrpc::RestoreChanBackupRequest>,
+    ) -> Reply<lnrpc::RestoreBackupResponse> {
+        let lightning = self.context.lightning()?;
+        let sealed = backups::to_restore(request.into_inner())?;
+        reply(lnrpc::RestoreBackupResponse { num_restored: lightning.restore_backups(sealed).await? })
     }
 
     async fn add_invoice(&self, request: Request<lnrpc::Invoice>) -> Reply<lnrpc::AddInvoiceResponse> {

@@ -403,3 +403,31 @@ async fn reflection_and_health_are_on() {
     let health = HealthClient::new(server.channel.clone()).check(check).await.unwrap().into_inner();
     assert_eq!(health.status(), tonic_health::pb::health_check_response::ServingStatus::Serving);
 }
+
+#[tokio::test]
+async fn backups_go_out_and_come_back_as_they_are() {
+    use lnrpc::{channel_point::FundingTxid, restore_chan_backup_request::Backup};
+
+    let server = Server::start(WalletState::ServerActive).await;
+    let mut client = LightningClient::new(server.channel.clone());
+    let all = client.export_all_channel_backups(lnrpc::ChanBackupExportRequest {}).await.unwrap().into_inner();
+    let multi = all.multi_chan_backup.clone().unwrap();
+    assert_eq!((multi.chan_points.len(), multi.multi_chan_backup), (1, vec![3]));
+    let verified = client.verify_chan_backup(all).await.unwrap().into_inner();
+    assert_eq!(verified.chan_points, [funding().to_string()]);
+    assert_eq!(server.fake.script().asked, "[[1, 2], [3]]");
+
+    let funding_txid = Some(FundingTxid::FundingTxidStr(funding().txid.to_string()));
+    let chan_point = Some(lnrpc::ChannelPoint { funding_txid, output_index: 1 });
+    let one =
+        client.export_channel_backup(lnrpc::ExportChannelBackupRequest { chan_point }).await.unwrap().into_inner();
+    let singles = lnrpc::ChannelBackups { chan_backups: vec![one] };
+    let request = lnrpc::RestoreChanBackupRequest { backup: Some(Backup::ChanBackups(singles)) };
+    assert_eq!(client.restore_channel_backups(request).await.unwrap().into_inner().num_restored, 1);
+    let nothing = client.restore_channel_backups(lnrpc::RestoreChanBackupRequest::default()).await.unwrap_err();
+    assert_eq!(nothing.code(), Code::InvalidArgument);
+
+    let subscription = lnrpc::ChannelBackupSubscription {};
+    let mut updates = client.subscribe_channel_backups(subscription).await.unwrap().into_inner();
+    assert_eq!(updates.next().await.unwrap().unwrap().multi_chan_backup.unwrap().multi_chan_backup, [3]);
+}

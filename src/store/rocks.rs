@@ -49,6 +49,7 @@ impl Table {
 
 const META_FORMAT: &[u8] = b"format";
 const META_NODE: &[u8] = b"node_id";
+const META_WINDOW: &[u8] = b"recovery_window";
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -129,6 +130,18 @@ impl Store {
                 expected: hex::encode(expected),
             }),
         }
+    }
+
+    /// For how many unused addresses in a row a restored wallet looks at the chain.
+    pub fn put_recovery_window(&self, window: u32) -> Result<(), StoreError> {
+        self.put(META, META_WINDOW, &window.to_be_bytes())
+    }
+
+    pub fn recovery_window(&self) -> Result<Option<u32>, StoreError> {
+        let bytes = self.get(META, META_WINDOW)?;
+        bytes
+            .map(|bytes| bytes.try_into().map(u32::from_be_bytes).map_err(|_| self.damaged("the recovery window")))
+            .transpose()
     }
 
     /// Every record of the core whose key begins with `prefix`, in the order of the keys.

@@ -4,7 +4,8 @@
 //!   root ─┬─ m/84'/coin'/0'        on-chain account (BIP 84), addresses below it
 //!         └─ m/1017'/coin'/ ─┬─ 6'/0/0   node identity (BOLT 7's node_id, BOLT 8's static key)
 //!                            ├─ 7'/0/0   root of the channels' secrets
-//!                            └─ 8'/0/0   root of payment secrets and preimages of our invoices
+//!                            ├─ 8'/0/0   root of payment secrets and preimages of our invoices
+//!                            └─ 9'/0/0   root of the key that seals channel backups
 //! ```
 
 use bitcoin::{
@@ -20,6 +21,7 @@ const LIGHTNING_PURPOSE: u32 = 1017;
 const NODE_FAMILY: u32 = 6;
 const CHANNEL_FAMILY: u32 = 7;
 const INVOICE_FAMILY: u32 = 8;
+const BACKUP_FAMILY: u32 = 9;
 
 /// The node's keys; they live in memory while the wallet is unlocked.
 #[derive(Clone)]
@@ -28,6 +30,7 @@ pub struct NodeKeys {
     node: SecretKey,
     channels: SecretKey,
     invoices: SecretKey,
+    backups: SecretKey,
 }
 
 impl NodeKeys {
@@ -39,7 +42,13 @@ impl NodeKeys {
         };
         let family =
             |family| derive(&root, &[hard(LIGHTNING_PURPOSE), hard(coin), hard(family), soft(0), soft(0)]).private_key;
-        Self { root, node: family(NODE_FAMILY), channels: family(CHANNEL_FAMILY), invoices: family(INVOICE_FAMILY) }
+        Self {
+            root,
+            node: family(NODE_FAMILY),
+            channels: family(CHANNEL_FAMILY),
+            invoices: family(INVOICE_FAMILY),
+            backups: family(BACKUP_FAMILY),
+        }
     }
 
     /// The node's identity key.
@@ -65,6 +74,11 @@ impl NodeKeys {
     /// The preimage of our invoice number `index`.
     pub fn invoice_preimage(&self, index: u64) -> [u8; 32] {
         keyed(&self.invoices, b"preimage", &index.to_be_bytes())
+    }
+
+    /// The key that seals backups of our channels.
+    pub fn backup_key(&self) -> [u8; 32] {
+        keyed(&self.backups, b"channel backup", &[])
     }
 
     /// The payment secret of our invoice number `index`.
@@ -106,6 +120,7 @@ mod tests {
             keys.invoice_preimage(0),
             keys.invoice_preimage(1),
             keys.invoice_secret(0),
+            keys.backup_key(),
             keys.node_secret().secret_bytes(),
         ];
         for (i, a) in secrets.iter().enumerate() {

@@ -135,11 +135,13 @@ impl State {
 }
 
 impl OnchainWallet {
-    /// Opens the wallet of `keys`, or makes it if the log is empty.
+    /// Opens the wallet of `keys`, or makes it if the log is empty. It finds its coins on the chain up to `look_ahead`
+    /// addresses beyond the last one that it knows of.
     pub fn open(
         keys: &NodeKeys,
         network: Network,
         genesis: BlockHash,
+        look_ahead: u32,
         log: Box<dyn ChangeLog>,
     ) -> Result<Self, WalletError> {
         let external = Bip84(keys.root(), KeychainKind::External);
@@ -149,6 +151,7 @@ impl OnchainWallet {
             let mut wallet = CreateParams::new(external, internal)
                 .network(network)
                 .genesis_hash(genesis)
+                .lookahead(look_ahead)
                 .create_wallet_no_persist()
                 .map_err(|error| WalletError::Mismatch(error.to_string()))?;
             if let Some(change) = wallet.take_staged() {
@@ -168,6 +171,7 @@ impl OnchainWallet {
                 .descriptor(KeychainKind::Internal, Some(internal))
                 .check_network(network)
                 .check_genesis_hash(genesis)
+                .lookahead(look_ahead)
                 .load_wallet_no_persist(whole)
                 .map_err(|error| WalletError::Mismatch(error.to_string()))?
                 .ok_or_else(|| WalletError::Damaged("it is empty".into()))?
@@ -489,7 +493,7 @@ mod tests {
     fn open(log: &MemoryLog) -> OnchainWallet {
         let keys = NodeKeys::new(&Seed::from_entropy([5; 32], ""), NetworkKind::Test);
         let genesis = genesis_block(Network::Regtest).block_hash();
-        OnchainWallet::open(&keys, Network::Regtest, genesis, Box::new(log.clone())).unwrap()
+        OnchainWallet::open(&keys, Network::Regtest, genesis, 100, Box::new(log.clone())).unwrap()
     }
 
     fn payment(script: ScriptBuf, amount: u64, salt: u32) -> Transaction {
@@ -529,6 +533,16 @@ mod tests {
         assert_eq!(wallet.tip(), (1, block.block_hash()));
         assert_eq!(wallet.balance().confirmed, Amount::from_sat(100_000));
         assert_ne!(wallet.new_address().unwrap(), first);
+    }
+
+    #[test]
+    fn a_wallet_made_again_from_its_seed_finds_coins_behind_unpaid_addresses() {
+        let wallet = open(&MemoryLog::default());
+        let last = (0..90).map(|_| wallet.new_script().unwrap()).last().unwrap();
+        let block = next_block(wallet.tip().1, 1, vec![payment(last, 100_000, 0)]);
+        let again = open(&MemoryLog::default());
+        again.block_connected(&block, 1).unwrap();
+        assert_eq!(again.balance().confirmed, Amount::from_sat(100_000));
     }
 
     #[test]

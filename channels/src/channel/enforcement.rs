@@ -12,7 +12,7 @@ use super::commitment::spec::{HtlcKey, Spec};
 use super::error::{Error, Invariant};
 use super::event::Origin;
 use super::record::RetiredHtlc;
-use super::state::{Established, Phase, SpendKind};
+use super::state::{Established, Knowledge, Phase, SpendKind};
 use crate::onchain::{ClosingChannel, LocalState, RemoteState};
 use crate::tx::CommitmentHtlc;
 use crate::types::{CommitmentNumber, HtlcId, PaymentHash, PaymentPreimage, Side};
@@ -36,6 +36,7 @@ impl Channel {
                 | Phase::Shutdown(_)
                 | Phase::Negotiating(_)
                 | Phase::Lost
+                | Phase::Restored
                 | Phase::Closed,
             )
             | None => false,
@@ -53,15 +54,10 @@ impl Established {
     fn closing_channel(&self, destination: ScriptBuf) -> Result<ClosingChannel, Invariant> {
         let (terms, commitments) = (&self.terms, &self.commitments);
         let local = &commitments.local;
-        let local_state = match &self.phase {
-            Phase::Lost => None,
-            Phase::Funding
-            | Phase::Ready
-            | Phase::Normal
-            | Phase::Shutdown(_)
-            | Phase::Negotiating(_)
-            | Phase::Closing(_)
-            | Phase::Closed => Some(LocalState {
+        let knowledge = self.knowledge();
+        let local_state = match knowledge {
+            Knowledge::Old | Knowledge::Nothing => None,
+            Knowledge::Current => Some(LocalState {
                 number: local.number,
                 per_commitment_point: self.factory.signer.per_commitment_point(local.number)?,
                 feerate: local.spec.feerate,
@@ -92,7 +88,7 @@ impl Established {
             local_delay: terms.delay_of(Side::Local),
             remote_delay: terms.delay_of(Side::Remote),
             local_state,
-            remote_state: Some(remote_state(&commitments.remote.current)),
+            remote_state: (knowledge != Knowledge::Nothing).then(|| remote_state(&commitments.remote.current)),
             remote_next: commitments.remote.next().map(remote_state),
             secrets: commitments.secrets.clone(),
             mutual_scripts: self.mutual_scripts(),
@@ -112,9 +108,13 @@ impl Established {
             Phase::Negotiating(negotiating) => {
                 vec![negotiating.local_script.clone(), negotiating.remote_script.clone()]
             }
-            Phase::Funding | Phase::Ready | Phase::Normal | Phase::Lost | Phase::Closing(_) | Phase::Closed => {
-                Vec::new()
-            }
+            Phase::Funding
+            | Phase::Ready
+            | Phase::Normal
+            | Phase::Lost
+            | Phase::Restored
+            | Phase::Closing(_)
+            | Phase::Closed => Vec::new(),
         }
     }
 

@@ -106,6 +106,8 @@ pub enum Wrong {
     Transaction(CommitmentTxError),
     #[error("channel_reestablish expects commitment {} and revocation {}, which never were", commitment.0, revocation.0)]
     ReestablishFuture { commitment: CommitmentNumber, revocation: CommitmentNumber },
+    #[error("the peer has lost all data of this channel and asks us to close it")]
+    PeerHasNothing,
     #[error("channel_reestablish repeats a per_commitment_secret that is not ours")]
     ReestablishSecret,
     #[error("{0}")]
@@ -157,6 +159,7 @@ impl Wrong {
             | Self::Key(_)
             | Self::Transaction(_)
             | Self::ReestablishFuture { .. }
+            | Self::PeerHasNothing
             | Self::ReestablishSecret
             | Self::FundingAmount { .. }
             | Self::FundingScript

@@ -21,6 +21,7 @@
 //! Promises: a peer cannot make this code panic or leave it in a state that it could not restore; what a peer does wrong
 //! is answered by a transition; an [`Error`] is a bug of ours and stops the channel.
 
+mod backup;
 mod commitment;
 mod effect;
 mod enforcement;
@@ -45,6 +46,7 @@ mod tests;
 
 use std::sync::Arc;
 
+pub use backup::{BackupError, ChannelBackup};
 pub use commitment::limits::CannotAdd;
 pub use commitment::spec::{Htlc, HtlcKey, Spec};
 pub use effect::{Doom, Effect, HtlcFailure, IncomingHtlc, Notice};
@@ -77,7 +79,7 @@ use error::Fault;
 use record::Rows;
 use state::opening_fundee::OpeningFundee;
 use state::opening_funder::{OpeningFunder, Progress};
-use state::{Established, Link};
+use state::{Established, Knowledge, Link};
 use turn::{Touched, Turn};
 
 /// One channel with one peer.
@@ -253,7 +255,7 @@ impl Channel {
     /// never be broadcast.
     pub fn local_close(&self) -> Result<Option<LocalClose>, Error> {
         match self.established() {
-            Some(channel) if channel.phase.name() != StateName::Lost => Ok(Some(channel.local_close(None)?)),
+            Some(channel) if channel.knowledge() == Knowledge::Current => Ok(Some(channel.local_close(None)?)),
             Some(_) | None => Ok(None),
         }
     }

@@ -5,7 +5,7 @@ use bitcoin::{Amount, OutPoint};
 use super::commitment::limits;
 use super::commitment::spec::Htlc;
 use super::event::Origin;
-use super::state::{Established, Link, Phase, Spend, StateName};
+use super::state::{Established, Knowledge, Link, Phase, Spend, StateName};
 use super::{Channel, State};
 use crate::tx::fee;
 use crate::types::{ChannelId, CommitmentNumber, CommitmentType, FeeratePerKw, Msat, NodeId, ShortChannelId, Side};
@@ -36,7 +36,7 @@ pub struct EstablishedSummary {
     pub short_channel_id: Option<ShortChannelId>,
     pub local_alias: Option<ShortChannelId>,
     pub remote_alias: Option<ShortChannelId>,
-    /// Of our commitment, HTLCs taken out, before fees.
+    /// Of our commitment, HTLCs taken out, before fees; both zero if a backup is all that we have.
     pub local_balance: Msat,
     pub remote_balance: Msat,
     /// What we have paid, and got, through HTLCs over the channel's life.
@@ -121,6 +121,8 @@ impl Established {
         let spec = &commitments.local.spec;
         let untrimmed = limits::untrimmed(spec, terms, Side::Local);
         let view = commitments.remote_view(None).unwrap_or_else(|_| commitments.remote.current.spec.clone());
+        let known = self.knowledge() != Knowledge::Nothing;
+        let if_known = |amount: Msat| if known { amount } else { Msat::ZERO };
         EstablishedSummary {
             funding: terms.funding,
             commitment_type: terms.commitment_type(),
@@ -128,8 +130,8 @@ impl Established {
             short_channel_id: self.short_channel_id,
             local_alias: self.aliases.local,
             remote_alias: self.aliases.remote,
-            local_balance: spec.balance.local,
-            remote_balance: spec.balance.remote,
+            local_balance: if_known(spec.balance.local),
+            remote_balance: if_known(spec.balance.remote),
             total_sent: commitments.paid.local,
             total_received: commitments.paid.remote,
             local_reserve: terms.reserve_of(Side::Local),
@@ -138,8 +140,8 @@ impl Established {
             commitment_fee: fee::commitment_fee(terms.commitment_type(), spec.feerate, untrimmed),
             anchors: fee::anchors_cost(terms.commitment_type()),
             htlcs: spec.htlcs().to_vec(),
-            sendable: limits::sendable(&view, terms, Side::Local),
-            receivable: limits::sendable(&view, terms, Side::Remote),
+            sendable: if_known(limits::sendable(&view, terms, Side::Local)),
+            receivable: if_known(limits::sendable(&view, terms, Side::Remote)),
             local_commitment: commitments.local.number,
             remote_commitment: commitments.remote.current.number,
             local_delay: terms.delay_of(Side::Local),

@@ -151,7 +151,12 @@ pub(super) fn refusal(payload: &ForwardPayload, cause: &CannotAdd, links: &Links
     let channel_update = links.named(name).map(|entry| entry.update_for(name)).unwrap_or_default();
     match cause {
         CannotAdd::State(
-            StateName::Shutdown | StateName::Negotiating | StateName::Lost | StateName::Closing | StateName::Closed,
+            StateName::Shutdown
+            | StateName::Negotiating
+            | StateName::Lost
+            | StateName::Restored
+            | StateName::Closing
+            | StateName::Closed,
         ) => FailureMessage::PermanentChannelFailure,
         CannotAdd::State(StateName::Opening | StateName::Funding | StateName::Ready) => FailureMessage::UnknownNextPeer,
         CannotAdd::BelowMinimum { .. } => {

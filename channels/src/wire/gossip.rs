@@ -3,6 +3,8 @@
 //! The three public announcements are signed over everything that follows their signatures, known or not. Their
 //! structs therefore keep the unknown tail (`excess`), and are relayed byte for byte.
 
+use std::net::SocketAddr;
+
 use bitcoin::constants::ChainHash;
 use bitcoin::hashes::{Hash as _, sha256d};
 use secp256k1::Message as Digest;
@@ -205,6 +207,16 @@ impl NodeAddress {
             parsed.push(address);
         }
         parsed
+    }
+
+    /// As people write it; `None` for what cannot be dialled plainly.
+    pub fn host_and_port(&self) -> Option<String> {
+        match self {
+            Self::Ipv4 { address, port } => Some(SocketAddr::from((*address, *port)).to_string()),
+            Self::Ipv6 { address, port } => Some(SocketAddr::from((*address, *port)).to_string()),
+            Self::Dns { hostname, port } => Some(format!("{hostname}:{port}")),
+            Self::OnionV3 { .. } => None,
+        }
     }
 
     /// The next descriptor; `None` at the end, or where an unknown one makes the rest unreadable.

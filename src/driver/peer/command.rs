@@ -15,7 +15,7 @@ use secp256k1::PublicKey;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    driver::{connection::Established, enforcement::EnforcementState},
+    driver::{backup::Restore, connection::Established, enforcement::EnforcementState},
     wallet::onchain::Coins,
 };
 
@@ -38,6 +38,8 @@ pub enum Command {
         channel: ChannelId,
         progress: mpsc::UnboundedSender<Closing>,
     },
+    /// Take back a channel of which only a backup is left.
+    Restore(Box<Restore>),
     /// Offer an HTLC on a channel with this peer that can carry it, on the named one if that can.
     Offer {
         htlc: Box<AddHtlc>,

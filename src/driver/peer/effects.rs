@@ -82,7 +82,12 @@ impl Peer {
             Effect::FeeRefused { feerate } => {
                 warn!(channel = %id, feerate = feerate.0, "the fee rate was not changed");
             }
-            Effect::Notice(notice) => self.notice(id, notice),
+            Effect::Notice(notice) => {
+                if matches!(notice, Notice::Established { .. } | Notice::Confirmed { .. }) {
+                    self.keep_backup(id).await;
+                }
+                self.notice(id, notice);
+            }
             Effect::LocalClose(close) => self.closed_by_us(id, close.commitment.txid),
             Effect::RemoteClose(close) => match close.spend.kind {
                 SpendKind::Mutual => {}
@@ -98,6 +103,7 @@ impl Peer {
                 if is_ours {
                     self.services.watch.forget(&id);
                     self.services.peers.remove_channel(&id);
+                    self.services.backups.remove(&id);
                 }
                 self.slots.remove(&id);
                 self.renamed.retain(|_, named| *named != id);

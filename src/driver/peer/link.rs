@@ -28,6 +28,10 @@ pub(super) struct Connected {
 }
 
 impl Peer {
+    pub(in crate::driver) fn is_connected(&self) -> bool {
+        self.link.is_some()
+    }
+
     pub(super) fn connected(&mut self, established: Established) {
         if let Some(old) = &self.link {
             // Both nodes dialled at once: both must keep the same one of the two connections.

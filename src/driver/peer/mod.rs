@@ -23,7 +23,7 @@ use std::{
 
 pub use command::{Closing, Command, LinkState, OpenPlan, Opening, PeerState};
 use leyden_channels::{
-    channel::{AddHtlc, CannotAdd, Channel, Effect, Event, Outbox},
+    channel::{AddHtlc, CannotAdd, Channel, Effect, Event, Outbox, Spend, SpendKind},
     onchain,
     routing::LocalChannel,
     types::{ChannelId, ShortChannelId, Side},
@@ -65,7 +65,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    fn new(channel: Channel) -> Self {
+    pub(super) fn new(channel: Channel) -> Self {
         Self { channel, dirty: false, stopped: false, opening: None, closing: Vec::new(), choices: None }
     }
 
@@ -288,6 +288,7 @@ impl Peer {
                 // If it is closing already, our own commitment may be what gets it there.
                 self.enforce(channel, onchain::Event::ForceClose);
             }
+            Command::Restore(restore) => self.restore_channel(*restore),
             Command::Offer { htlc, channel } => self.offer(*htlc, channel),
             Command::Add { channel, htlc } if self.runs(&channel) => self.event(channel, Event::Add(htlc)),
             Command::Add { channel: _, htlc } => self.refused(htlc.origin, CannotAdd::Offline),
@@ -357,6 +358,11 @@ impl Peer {
                 let _ = progress.send(Closing::Refused { reason });
             }
             Some(slot) => {
+                // What closes it may be under way already.
+                if let Some(Spend { txid, kind, .. }) = slot.channel.summary().and_then(|summary| summary.spend) {
+                    let by = if kind == SpendKind::Local { Side::Local } else { Side::Remote };
+                    let _ = progress.send(Closing::Pending { txid, by });
+                }
                 slot.closing.push(progress);
                 self.event(id, event);
             }

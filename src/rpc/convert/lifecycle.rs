@@ -4,7 +4,7 @@ use bitcoin::Network;
 use leyden_proto::lnrpc;
 use zeroize::Zeroizing;
 
-use super::{edge, features};
+use super::{backups, edge, features};
 use crate::api::{ApiError, InitWallet, NetworkInfo, NodeInfo, UnlockWallet, WalletState};
 
 /// The version of LND whose interface is served.
@@ -61,6 +61,7 @@ pub fn init_wallet(request: lnrpc::InitWalletRequest) -> Result<InitWallet, ApiE
         words,
         passphrase: Zeroizing::new(passphrase),
         recovery_window: recovery_window(request.recovery_window)?,
+        backups: request.channel_backups.map(backups::sealed).transpose()?.unwrap_or_default(),
         stateless: request.stateless_init,
     })
 }
@@ -71,7 +72,8 @@ pub fn unlock_wallet(request: lnrpc::UnlockWalletRequest) -> Result<UnlockWallet
         return Err(edge::wrong("wallet_password", "the wallet's password is needed"));
     }
     let recovery_window = recovery_window(request.recovery_window)?;
-    Ok(UnlockWallet { password, recovery_window, stateless: request.stateless_init })
+    let backups = request.channel_backups.map(backups::sealed).transpose()?.unwrap_or_default();
+    Ok(UnlockWallet { password, recovery_window, backups, stateless: request.stateless_init })
 }
 
 fn recovery_window(addresses: i32) -> Result<Option<u32>, ApiError> {

@@ -8,6 +8,7 @@
 //! [`edge`] has the checks that many fields share. A request that asks for something that is not there (a funding
 //! shim, an AMP payment) is refused, never done halfway.
 
+pub mod backups;
 pub mod chain;
 pub mod channels;
 pub mod edge;

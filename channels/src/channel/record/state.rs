@@ -14,7 +14,7 @@ use crate::channel::commitment::spec::{Htlc, HtlcKey, Spec};
 use crate::channel::commitment::{Commitments, HtlcDetails, PointCache};
 use crate::channel::error::RestoreError;
 use crate::channel::state::{
-    Agreed, CloseFees, Closing, Established, LocalShutdown, Negotiating, Phase, Shutdown, Spend, SpendKind,
+    Agreed, CloseFees, Closing, Established, Knowledge, LocalShutdown, Negotiating, Phase, Shutdown, Spend, SpendKind,
 };
 use crate::keys::{CommitmentSignatures, PerCommitmentSecrets};
 use crate::types::{CommitmentNumber, FeeratePerKw, Height, HtlcId, Msat, PaymentPreimage, ShortChannelId, Side};
@@ -25,6 +25,9 @@ const IN_CURRENT: u8 = 2;
 const IN_NEXT: u8 = 4;
 const REMOTE_OFFERED: u8 = 8;
 const HAS_FIRST: u8 = 16;
+
+const KNOWLEDGE_OLD: u8 = 2;
+const KNOWLEDGE_NOTHING: u8 = 4;
 
 /// Everything of an established channel that the other rows do not say.
 pub(crate) struct StateRecord {
@@ -284,11 +287,17 @@ fn write_phase(phase: &Phase, out: &mut Vec<u8>) {
         Phase::Lost => out.push(5),
         Phase::Closing(closing) => {
             out.push(6);
-            out.push(u8::from(closing.broadcast));
+            let knowledge = match closing.knowledge {
+                Knowledge::Current => 0,
+                Knowledge::Old => KNOWLEDGE_OLD,
+                Knowledge::Nothing => KNOWLEDGE_NOTHING,
+            };
+            out.push(u8::from(closing.broadcast) | knowledge);
             write_spend(closing.spend.as_ref(), out);
             write_transaction(closing.transaction.as_ref(), out);
         }
         Phase::Closed => out.push(7),
+        Phase::Restored => out.push(8),
     }
 }
 
@@ -312,10 +321,16 @@ fn read_phase(reader: &mut Reader<'_>) -> Result<Phase, DecodeError> {
         }
         5 => Phase::Lost,
         6 => {
-            let broadcast = reader.field::<u8>()? != 0;
+            let flags: u8 = reader.field()?;
+            let knowledge = match flags & (KNOWLEDGE_OLD | KNOWLEDGE_NOTHING) {
+                0 => Knowledge::Current,
+                KNOWLEDGE_OLD => Knowledge::Old,
+                _ => Knowledge::Nothing,
+            };
             let (spend, transaction) = (read_spend(reader)?, read_transaction(reader)?);
-            Phase::Closing(Box::new(Closing { broadcast, spend, transaction }))
+            Phase::Closing(Box::new(Closing { broadcast: flags & 1 != 0, knowledge, spend, transaction }))
         }
+        8 => Phase::Restored,
         _ => Phase::Closed,
     })
 }

@@ -31,12 +31,24 @@ use crate::wire::{ErrorMessage, Message};
 pub struct Closing {
     /// Whether we have broadcast our commitment.
     pub broadcast: bool,
+    pub knowledge: Knowledge,
     /// What has spent the funding output.
     pub spend: Option<Spend>,
     /// The transaction behind `spend`, to be broadcast again after a restart: a mempool may have lost it, or a
     /// reorganisation have taken it back while we were away, and then nobody could close this channel any more. Of our
     /// own commitment only the signatures are kept.
     pub transaction: Option<Transaction>,
+}
+
+/// How much a node knows of its own channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Knowledge {
+    /// The latest state.
+    Current,
+    /// An old state, as the peer has proved: our commitment must never be broadcast.
+    Old,
+    /// No state at all, only a backup.
+    Nothing,
 }
 
 /// A transaction that spends the funding output.
@@ -124,14 +136,30 @@ impl Established {
     /// Broadcasts our commitment, unless that could be a revoked one or the channel is closing already.
     pub(super) fn force_close(&mut self, turn: &mut Turn<'_>) -> Result<(), Invariant> {
         match &self.phase {
-            Phase::Lost | Phase::Closing(_) | Phase::Closed => return Ok(()),
+            Phase::Lost | Phase::Restored | Phase::Closing(_) | Phase::Closed => return Ok(()),
             Phase::Funding | Phase::Ready | Phase::Normal | Phase::Shutdown(_) | Phase::Negotiating(_) => {}
         }
         let close = self.local_close(None)?;
         turn.emit(Effect::Broadcast(close.transaction.clone()));
         turn.emit(Effect::LocalClose(Box::new(close)));
-        self.set_phase(Phase::Closing(Box::new(Closing { broadcast: true, spend: None, transaction: None })), turn);
+        let knowledge = Knowledge::Current;
+        let closing = Closing { broadcast: true, knowledge, spend: None, transaction: None };
+        self.set_phase(Phase::Closing(Box::new(closing)), turn);
         Ok(())
+    }
+
+    pub fn knowledge(&self) -> Knowledge {
+        match &self.phase {
+            Phase::Lost => Knowledge::Old,
+            Phase::Restored => Knowledge::Nothing,
+            Phase::Closing(closing) => closing.knowledge,
+            Phase::Funding
+            | Phase::Ready
+            | Phase::Normal
+            | Phase::Shutdown(_)
+            | Phase::Negotiating(_)
+            | Phase::Closed => Knowledge::Current,
+        }
     }
 
     /// Our latest commitment, signed by both, and what to claim from it.
@@ -179,8 +207,10 @@ impl Established {
         }
         let txid = transaction.compute_txid();
         let params = self.factory.params(Side::Remote);
+        let knowledge = self.knowledge();
         let kind = match params.obscuring.reveal(&transaction) {
             None => SpendKind::Mutual,
+            Some(number) if knowledge == Knowledge::Nothing => SpendKind::Future(number),
             Some(_) if self.local_commitment()?.tx.txid == txid => SpendKind::Local,
             Some(number) => self.remote_kind(number, txid)?,
         };
@@ -194,6 +224,7 @@ impl Established {
             | Phase::Shutdown(_)
             | Phase::Negotiating(_)
             | Phase::Lost
+            | Phase::Restored
             | Phase::Closed => false,
         };
         let mut kept = None;
@@ -204,7 +235,8 @@ impl Established {
             let close = self.remote_close(transaction, spend.clone())?;
             turn.emit(Effect::RemoteClose(Box::new(close)));
         }
-        self.set_phase(Phase::Closing(Box::new(Closing { broadcast, spend: Some(spend), transaction: kept })), turn);
+        let closing = Closing { broadcast, knowledge, spend: Some(spend), transaction: kept };
+        self.set_phase(Phase::Closing(Box::new(closing)), turn);
         Ok(())
     }
 

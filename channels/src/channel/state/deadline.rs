@@ -24,9 +24,13 @@ impl Established {
                 }
                 None => Ok(()),
             },
-            Phase::Funding | Phase::Ready | Phase::Negotiating(_) | Phase::Lost | Phase::Closing(_) | Phase::Closed => {
-                Ok(())
-            }
+            Phase::Funding
+            | Phase::Ready
+            | Phase::Negotiating(_)
+            | Phase::Lost
+            | Phase::Restored
+            | Phase::Closing(_)
+            | Phase::Closed => Ok(()),
         }
     }
 
@@ -36,7 +40,7 @@ impl Established {
         let unspent = match &self.phase {
             Phase::Closing(closing) => closing.spend.is_none(),
             Phase::Funding | Phase::Shutdown(_) | Phase::Negotiating(_) => true,
-            Phase::Ready | Phase::Normal | Phase::Lost | Phase::Closed => false,
+            Phase::Ready | Phase::Normal | Phase::Lost | Phase::Restored | Phase::Closed => false,
         };
         let late = tip.0.saturating_sub(self.opened_at.0) > FUNDING_TIMEOUT_BLOCKS;
         unspent && late && self.terms.opener == Side::Remote && self.short_channel_id.is_none()

@@ -11,7 +11,7 @@ use crate::channel::turn::Turn;
 use crate::types::ChannelId;
 use crate::wire::{ErrorMessage, Message};
 
-fn please_close(channel: ChannelId) -> Message {
+pub(super) fn please_close(channel: ChannelId) -> Message {
     ErrorMessage::new(channel, "we have lost data of this channel: please close it with your latest commitment").into()
 }
 

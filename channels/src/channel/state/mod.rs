@@ -10,6 +10,7 @@
 //!                                                       negotiating ──closing_signed agreed──► (broadcast)
 //!   from any of them:  peer proves that we lost data ─► lost          funding output spent  ─► closing ─► closed
 //!                      our own or the peer's failure ─► closing
+//!   from a backup alone:                              restored ──────► funding output spent  ─► closing
 //! ```
 //!
 //! Beside its state, an established channel has a [`Link`]: offline, synchronising (`channel_reestablish` sent), or
@@ -25,6 +26,7 @@ pub(super) mod opening_fundee;
 pub(super) mod opening_funder;
 mod ready;
 mod reestablish;
+mod restored;
 pub(super) mod shutdown;
 mod updates;
 
@@ -42,7 +44,7 @@ use super::{Sides, event::FundingDepth};
 use crate::types::{Height, ShortChannelId};
 use crate::wire::{ErrorMessage, Message, Warning};
 
-pub use closing::{Closing, LocalClose, RemoteClose, RemoteOutputs, Spend, SpendKind};
+pub use closing::{Closing, Knowledge, LocalClose, RemoteClose, RemoteOutputs, Spend, SpendKind};
 pub use negotiating::{Agreed, Negotiating};
 pub use shutdown::{CloseFees, LocalShutdown, Shutdown};
 
@@ -61,6 +63,8 @@ pub enum Phase {
     Negotiating(Box<Negotiating>),
     /// Our state is old: only the peer can close.
     Lost,
+    /// A backup is all that we have: only the peer can close.
+    Restored,
     /// A commitment transaction has been broadcast, or the funding output is spent.
     Closing(Box<Closing>),
     /// Over.
@@ -77,6 +81,7 @@ pub enum StateName {
     Shutdown,
     Negotiating,
     Lost,
+    Restored,
     Closing,
     Closed,
 }
@@ -91,6 +96,7 @@ impl fmt::Display for StateName {
             Self::Shutdown => "shutting down",
             Self::Negotiating => "negotiating the closing fee",
             Self::Lost => "waiting for the peer to close it, because our data is old",
+            Self::Restored => "waiting for the peer to close it, because we have only a backup of it",
             Self::Closing => "closing",
             Self::Closed => "closed",
         })
@@ -106,6 +112,7 @@ impl Phase {
             Self::Shutdown(_) => StateName::Shutdown,
             Self::Negotiating(_) => StateName::Negotiating,
             Self::Lost => StateName::Lost,
+            Self::Restored => StateName::Restored,
             Self::Closing(_) => StateName::Closing,
             Self::Closed => StateName::Closed,
         }
@@ -188,6 +195,7 @@ impl Established {
         match &self.phase {
             Phase::Closing(_) | Phase::Closed => self.closing_message(&message, turn),
             Phase::Lost => self.lost_message(&message, turn),
+            Phase::Restored => self.restored_message(&message, turn),
             Phase::Negotiating(_) => self.negotiating_message(message, turn),
             Phase::Funding => self.funding_message(message, turn),
             Phase::Ready => self.ready_message(message, turn),
@@ -204,7 +212,7 @@ impl Established {
         let text = error.text();
         turn.notice(Notice::PeerSays { error: true, text: text.clone() });
         match self.phase {
-            Phase::Lost | Phase::Closing(_) | Phase::Closed => Ok(()),
+            Phase::Lost | Phase::Restored | Phase::Closing(_) | Phase::Closed => Ok(()),
             Phase::Funding | Phase::Ready | Phase::Normal | Phase::Shutdown(_) | Phase::Negotiating(_) => {
                 Err(Wrong::PeerFailed(text).into())
             }
@@ -300,7 +308,7 @@ impl Established {
                 let depth = self.terms.minimum_depth;
                 turn.emit(Effect::WatchFunding { funding, script: script.clone(), depth });
             }
-            Phase::Lost => {}
+            Phase::Lost | Phase::Restored => {}
         }
         turn.emit(Effect::WatchSpent { funding, script });
         self.replay(turn);

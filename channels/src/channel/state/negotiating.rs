@@ -107,6 +107,7 @@ impl Established {
             | Phase::Normal
             | Phase::Shutdown(_)
             | Phase::Lost
+            | Phase::Restored
             | Phase::Closing(_)
             | Phase::Closed => Err(Invariant::WrongState("the closing negotiation")),
         }

@@ -278,7 +278,10 @@ impl Funded {
             return Err(fault);
         }
         let commitments = Commitments::first(spec, signatures, remote_point);
-        turn.emit(Effect::Broadcast(transaction.clone()));
-        Ok(established::begin(terms, factory, commitments, alias, Some(transaction), turn))
+        let funding = transaction.clone();
+        let channel = established::begin(terms, factory, commitments, alias, Some(transaction), turn);
+        // After the news that there is a channel: what lets its money be found again is kept before money goes in.
+        turn.emit(Effect::Broadcast(funding));
+        Ok(channel)
     }
 }

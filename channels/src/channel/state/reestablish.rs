@@ -54,6 +54,11 @@ impl Established {
                 turn.send(Message::ChannelReestablish(message));
                 self.set_link(Link::Syncing, turn);
             }
+            Phase::Restored => {
+                let message = self.channel_reestablish_of_nothing()?;
+                turn.send(Message::ChannelReestablish(message));
+                self.set_link(Link::Syncing, turn);
+            }
             Phase::Closing(closing) => {
                 let error = Closing::error_for_peer(self.terms.channel_id, closing);
                 turn.send(error);
@@ -112,7 +117,11 @@ impl Established {
                 (false, _) => return Err(Wrong::ReestablishSecret.into()),
             }
         }
-        if commitment.0 == 0 || commitment > signed.next() {
+        // BOLT 2, Message Retransmission: a peer that has nothing but a backup asks like this, and must be helped.
+        if commitment.0 == 0 {
+            return Err(Wrong::PeerHasNothing.into());
+        }
+        if commitment > signed.next() {
             return Err(Wrong::ReestablishFuture { commitment, revocation }.into());
         }
         let awaiting = self.commitments.remote.next().is_some();
@@ -169,7 +178,13 @@ impl Established {
                 self.send_shutdown_if_due(turn);
             }
             Phase::Negotiating(_) => self.negotiate_again(turn)?,
-            Phase::Funding | Phase::Ready | Phase::Normal | Phase::Lost | Phase::Closing(_) | Phase::Closed => {}
+            Phase::Funding
+            | Phase::Ready
+            | Phase::Normal
+            | Phase::Lost
+            | Phase::Restored
+            | Phase::Closing(_)
+            | Phase::Closed => {}
         }
         Ok(())
     }

@@ -92,7 +92,7 @@ impl Established {
                 turn.touched.state = true;
                 return;
             }
-            Phase::Lost | Phase::Closing(_) | Phase::Closed => {
+            Phase::Lost | Phase::Restored | Phase::Closing(_) | Phase::Closed => {
                 turn.emit(Effect::CloseRefused(CloseRefused::State(self.phase.name())));
                 return;
             }
@@ -143,7 +143,7 @@ impl Established {
                 let shutdown = Shutdown { local, remote: Some(script), fees: None };
                 self.set_phase(Phase::Shutdown(shutdown), turn);
             }
-            Phase::Negotiating(_) | Phase::Lost | Phase::Closing(_) | Phase::Closed => {}
+            Phase::Negotiating(_) | Phase::Lost | Phase::Restored | Phase::Closing(_) | Phase::Closed => {}
         }
         self.send_shutdown_if_due(turn);
         Ok(())

@@ -38,9 +38,13 @@ impl Established {
     pub(super) fn settle(&mut self, id: HtlcId, settle: Settle, turn: &mut Turn<'_>) {
         match self.phase {
             Phase::Normal | Phase::Shutdown(_) => {}
-            Phase::Funding | Phase::Ready | Phase::Negotiating(_) | Phase::Lost | Phase::Closing(_) | Phase::Closed => {
-                return;
-            }
+            Phase::Funding
+            | Phase::Ready
+            | Phase::Negotiating(_)
+            | Phase::Lost
+            | Phase::Restored
+            | Phase::Closing(_)
+            | Phase::Closed => return,
         }
         if let Some(message) = self.commitments.settle(id, settle, self.terms.channel_id)
             && self.link == Link::Online
@@ -70,6 +74,7 @@ impl Established {
             | Phase::Shutdown(_)
             | Phase::Negotiating(_)
             | Phase::Lost
+            | Phase::Restored
             | Phase::Closing(_)
             | Phase::Closed => return Ok(()),
         }

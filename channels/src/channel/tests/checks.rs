@@ -24,7 +24,14 @@ pub(crate) fn after_commit(test: &mut TestChannel, who: Who) {
     let Some(channel) = test[who].channel.established() else { return };
     channel.commitments.check_conserved(&channel.terms).unwrap();
     record_round_trips(test, who);
+    if channel_is_only_a_backup(test, who) {
+        return;
+    }
     execute_local_commitment(test, who);
+}
+
+fn channel_is_only_a_backup(test: &TestChannel, who: Who) -> bool {
+    test[who].established().knowledge() == state::Knowledge::Nothing
 }
 
 /// What a restart would find is what the node has in memory, but for what a lost connection loses.

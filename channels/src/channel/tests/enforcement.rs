@@ -29,7 +29,7 @@ impl Persist for Store {
 }
 
 /// The enforcement of `who`'s channel after `tx` has spent the funding output, and what it broadcasts.
-fn enforce(test: &TestChannel, who: Who, tx: &Transaction) -> (Resolution, Vec<Transaction>) {
+pub(super) fn enforce(test: &TestChannel, who: Who, tx: &Transaction) -> (Resolution, Vec<Transaction>) {
     let node = &test[who];
     let destination: ScriptBuf = wallet_script(who);
     let channel = node.channel.closing_channel(destination).unwrap().unwrap();

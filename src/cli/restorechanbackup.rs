@@ -1,0 +1,34 @@
+//! `leyden restorechanbackup`: get the money of lost channels back.
+
+use clap::Args;
+use leyden_proto::lnrpc::{RestoreChanBackupRequest, restore_chan_backup_request::Backup};
+
+use super::{CliError, Context, backup::BackupArgs};
+
+/// Take channels back of which only a backup is left: their peers are asked to close them, and what is ours in them
+/// comes to the wallet.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    leyden create --restore                            first the wallet, from its 24 words\n  \
+    leyden restorechanbackup channel.backup\n  \
+    leyden pendingchannels                             how far it is\n\n\
+    Payments that were under way when the machine was lost are not in a backup. The peer has to be there; if it is\n\
+    reached at another address than before, `leyden connect` it.")]
+pub struct RestoreChanBackup {
+    #[command(flatten)]
+    backup: BackupArgs,
+}
+
+impl RestoreChanBackup {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        let request = RestoreChanBackupRequest { backup: Some(Backup::MultiChanBackup(self.backup.read()?)) };
+        let answer = context.client().await?.lightning().restore_channel_backups(request).await?.into_inner();
+        context.show(&answer, || match answer.num_restored {
+            0 => "Every channel of this backup is here already, or has ended.".to_owned(),
+            count => format!(
+                "{count} channels are restored. Their peers are asked to close them; `leyden pendingchannels` shows how \
+                 far that is."
+            ),
+        })
+    }
+}

@@ -1,0 +1,237 @@
+//! The `channel.backup` file, which always names every channel in which something is at stake, and the return of a
+//! channel from it.
+//!
+//! ```text
+//!   channel established ──► file written anew (temporary, fsync, rename) ──► funding transaction broadcast
+//!   channel over ─────────► file written anew                    └─► whoever subscribed is told
+//!   backup restored ──► Channel::recover ──► committed ──► its peer is dialled ──► it closes, `to_remote` is swept
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bitcoin::{BlockHash, OutPoint};
+use leyden_channels::{
+    channel::{Channel, ChannelBackup, Event},
+    types::{ChannelId, NodeId},
+    wire::NodeAddress,
+};
+use secp256k1::PublicKey;
+use tokio::sync::{oneshot, watch};
+use tracing::{error, info, warn};
+
+use super::{
+    gossip::{GossipEvent, OwnChannelState},
+    peer::{Command, Peer, Slot},
+    runtime,
+    services::Services,
+};
+use crate::wallet::{
+    backup::{BackupSeal, SealedBackupError},
+    keys::NodeKeys,
+    seed::write_new,
+};
+
+/// The backups of all channels, in memory and in the file.
+pub struct Backups {
+    seal: BackupSeal,
+    path: PathBuf,
+    channels: Mutex<BTreeMap<ChannelId, ChannelBackup>>,
+    changed: watch::Sender<()>,
+}
+
+/// All backups at one moment, sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    pub singles: Vec<(OutPoint, Vec<u8>)>,
+    pub all: Vec<u8>,
+}
+
+impl Backups {
+    pub fn new(keys: &NodeKeys, genesis: BlockHash, path: PathBuf) -> Self {
+        Self { seal: BackupSeal::new(keys, genesis), path, channels: Mutex::default(), changed: watch::Sender::new(()) }
+    }
+
+    /// Begins with the channels that there are. A file that knows more than the database (which may have been lost
+    /// alone) is never thrown away: what it has beside stays in it, unless `is_closed`, and one that cannot be opened is
+    /// set aside.
+    pub fn begin(&self, mut channels: Vec<ChannelBackup>, is_closed: impl Fn(&OutPoint) -> bool) {
+        let mut all = self.lock();
+        for backup in self.kept() {
+            let id = backup.terms.channel_id;
+            if let Some(channel) = channels.iter_mut().find(|channel| channel.terms.channel_id == id) {
+                let known = std::mem::take(&mut channel.addresses);
+                channel.addresses =
+                    known.iter().chain(backup.addresses.iter().filter(|one| !known.contains(one))).cloned().collect();
+            } else if !is_closed(&backup.terms.funding) {
+                warn!(channel = %id, "only the channel backup has this channel: `leyden restorechanbackup` brings it back");
+                all.insert(id, backup);
+            }
+        }
+        all.extend(channels.into_iter().map(|backup| (backup.terms.channel_id, backup)));
+        self.write(&all);
+    }
+
+    /// What the file has.
+    fn kept(&self) -> Vec<ChannelBackup> {
+        let Ok(sealed) = fs::read(&self.path) else { return Vec::new() };
+        self.seal.open(&sealed).unwrap_or_else(|error| {
+            let aside = (1_u32..).map(|number| self.path.with_extension(format!("backup.{number}")));
+            if let Some(aside) = aside.into_iter().find(|path| !path.exists()) {
+                warn!(%error, "the channel backup is set aside as {}", aside.display());
+                let _ = fs::rename(&self.path, aside);
+            }
+            Vec::new()
+        })
+    }
+
+    /// Enters a channel or what has changed about it. The file is durable when this returns.
+    pub fn put(&self, backup: ChannelBackup) {
+        let mut all = self.lock();
+        let id = backup.terms.channel_id;
+        if all.get(&id) != Some(&backup) {
+            all.insert(id, backup);
+            self.write(&all);
+        }
+    }
+
+    pub fn remove(&self, id: &ChannelId) {
+        let mut all = self.lock();
+        if all.remove(id).is_some() {
+            self.write(&all);
+        }
+    }
+
+    pub fn snapshot(&self) -> Result<Snapshot, SealedBackupError> {
+        let all = self.lock();
+        let single =
+            |backup: &ChannelBackup| Ok::<_, SealedBackupError>((backup.terms.funding, self.seal.seal([backup])?));
+        let singles = all.values().map(single).collect::<Result<_, _>>()?;
+        Ok(Snapshot { singles, all: self.seal.seal(all.values())? })
+    }
+
+    pub fn open(&self, sealed: &[u8]) -> Result<Vec<ChannelBackup>, SealedBackupError> {
+        self.seal.open(sealed)
+    }
+
+    /// Tells of every change from now on.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ChannelId, ChannelBackup>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, all: &BTreeMap<ChannelId, ChannelBackup>) {
+        let written = self.seal.seal(all.values()).map_err(|error| error.to_string()).and_then(|sealed| {
+            write_new(&self.path, &sealed).map_err(|error| format!("{}: {error}", self.path.display()))
+        });
+        if let Err(error) = written {
+            error!(%error, "the channel backup is out of date; it is written again with the next change");
+        }
+        self.changed.send_replace(());
+    }
+}
+
+/// What came of a wish to restore a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Restored {
+    Yes,
+    /// The channel is here, or it has ended.
+    Known,
+    Refused(String),
+}
+
+/// A channel to be restored, and who waits for the outcome.
+pub struct Restore {
+    pub backup: ChannelBackup,
+    pub answer: oneshot::Sender<Restored>,
+}
+
+impl Services {
+    /// Where a node can be reached, as far as we know.
+    pub fn addresses_of(&self, node: &PublicKey) -> Vec<String> {
+        let mut addresses: Vec<String> = self.peers.address(node).into_iter().collect();
+        let intake = self.gossip.intake();
+        let graph = intake.graph();
+        let found = graph.find_node(&NodeId::from(*node)).and_then(|index| graph.node(index)?.info.as_ref());
+        let announced = found.map(|info| NodeAddress::parse_all(&info.addresses)).unwrap_or_default();
+        for address in announced.iter().filter_map(NodeAddress::host_and_port) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
+
+    /// The backup of a channel as it should be now.
+    pub fn backup_of(&self, channel: &Channel) -> Option<ChannelBackup> {
+        let node = channel.terms()?.remote_node.public_key().ok()?;
+        channel.backup(self.addresses_of(&node))
+    }
+}
+
+impl Peer {
+    /// Brings the backup of a channel up to date, before anything that follows from it happens.
+    pub(super) async fn keep_backup(&self, id: ChannelId) {
+        let Some(backup) = self.slots.get(&id).and_then(|slot| self.services.backup_of(&slot.channel)) else { return };
+        let services = Arc::clone(&self.services);
+        if tokio::task::spawn_blocking(move || services.backups.put(backup)).await.is_err() {
+            error!(channel = %id, "the channel backup was not written");
+        }
+    }
+
+    /// A channel of which only a backup is left.
+    pub(super) fn restore_channel(&mut self, restore: Restore) {
+        let Restore { backup, answer } = restore;
+        let id = backup.terms.channel_id;
+        let outcome = self.try_restore(backup);
+        if outcome == Restored::Yes {
+            info!(channel = %id, peer = %self.node_id, "restored from a backup: the peer is asked to close it");
+        }
+        let _ = answer.send(outcome);
+    }
+
+    fn try_restore(&mut self, backup: ChannelBackup) -> Restored {
+        let id = backup.terms.channel_id;
+        let Some(signer) = self.services.signer(&backup.terms.keys_id) else {
+            return Restored::Refused("its keys cannot be made".into());
+        };
+        let (channel, outbox) = match Channel::recover(backup.clone(), signer, &self.services.ctx()) {
+            Ok(recovered) => recovered,
+            Err(error) => return Restored::Refused(error.to_string()),
+        };
+        if self.slots.contains_key(&id) || !self.services.peers.add_new_channel(id, self.node_id) {
+            return Restored::Known;
+        }
+        if let Some(state) = OwnChannelState::of(&channel) {
+            self.services.gossip.tell(GossipEvent::Channel(Box::new(state)));
+        }
+        self.slots.insert(id, Slot::new(channel));
+        self.push(id, self.link_id(), outbox);
+        self.services.backups.put(backup);
+        if self.is_connected() {
+            self.event(id, Event::Connected);
+        }
+        Restored::Yes
+    }
+}
+
+/// Dials the addresses of a peer in turn until one answers.
+pub fn find_peer(services: &Arc<Services>, node_id: PublicKey, addresses: Vec<String>) {
+    for address in addresses {
+        runtime::keep_dialling(services, node_id, address);
+    }
+}
+
+/// Sends a restore to its peer's task; gives the outcome.
+pub async fn restore(services: &Arc<Services>, node_id: PublicKey, backup: ChannelBackup) -> Option<Restored> {
+    let (answer, outcome) = oneshot::channel();
+    runtime::tell_peer(services, node_id, Command::Restore(Box::new(Restore { backup, answer })));
+    outcome.await.ok()
+}

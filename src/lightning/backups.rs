@@ -1,0 +1,96 @@
+//! The channel backups' calls.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bitcoin::OutPoint;
+use leyden_channels::channel::ChannelBackup as Content;
+use tokio_stream::{StreamExt as _, wrappers::WatchStream};
+
+use super::{LightningNode, internal};
+use crate::{
+    api::{ApiError, BackupSnapshot, ChannelBackup, Updates},
+    driver::{
+        backup::{self, Restored},
+        services::Services,
+    },
+    wallet::backup::SealedBackupError,
+};
+
+impl From<SealedBackupError> for ApiError {
+    fn from(error: SealedBackupError) -> Self {
+        match error {
+            SealedBackupError::NotABackup
+            | SealedBackupError::Newer { .. }
+            | SealedBackupError::OtherChain
+            | SealedBackupError::Closed
+            | SealedBackupError::Content(_) => Self::invalid(error.to_string()),
+            SealedBackupError::NotSealed => internal(error),
+        }
+    }
+}
+
+impl LightningNode {
+    pub(super) fn one_backup(&self, funding: OutPoint) -> Result<ChannelBackup, ApiError> {
+        let backups = snapshot(self.services())?;
+        backups.singles.into_iter().find(|backup| backup.funding == funding).ok_or_else(|| {
+            ApiError::not_found(format!("there is no channel {funding} to back up; see `leyden listchannels`"))
+        })
+    }
+
+    pub(super) fn all_backups(&self) -> Result<BackupSnapshot, ApiError> {
+        snapshot(self.services())
+    }
+
+    /// The present backups at once, then after each change.
+    pub(super) fn watch_backups(&self) -> Updates<BackupSnapshot> {
+        let services = Arc::clone(self.services());
+        let changes = WatchStream::new(services.backups.changes());
+        Box::pin(changes.map(move |()| snapshot(&services)))
+    }
+
+    /// What the backups hold; an error names the first that cannot be opened.
+    pub(super) fn open_backups(&self, sealed: &[Vec<u8>]) -> Result<Vec<Content>, ApiError> {
+        let mut channels = BTreeMap::new();
+        for sealed in sealed {
+            let opened = self.services().backups.open(sealed)?;
+            channels.extend(opened.into_iter().map(|backup| (backup.terms.channel_id, backup)));
+        }
+        Ok(channels.into_values().collect())
+    }
+
+    /// Takes channels back; those that are here, or have ended, are passed over. Gives how many there were.
+    pub(super) async fn restore(&self, sealed: &[Vec<u8>]) -> Result<u32, ApiError> {
+        let services = self.services();
+        let mut restored = 0;
+        for channel in self.open_backups(sealed)? {
+            let (id, addresses) = (channel.terms.channel_id, channel.addresses.clone());
+            if services.store.closed_channel(&channel.terms.funding)?.is_some() {
+                continue;
+            }
+            let node_id = channel.terms.remote_node.public_key();
+            let node_id = node_id.map_err(|_| ApiError::invalid(format!("channel {id} is with no valid node")))?;
+            match backup::restore(services, node_id, channel).await {
+                Some(Restored::Yes) => {
+                    restored += 1;
+                    // A restart has to find it too.
+                    if let Some(address) = addresses.first() {
+                        services.store.put_peer(&node_id, address)?;
+                    }
+                    backup::find_peer(services, node_id, addresses);
+                }
+                Some(Restored::Known) => {}
+                Some(Restored::Refused(reason)) => {
+                    return Err(ApiError::invalid(format!("channel {id} cannot be restored: {reason}")));
+                }
+                None => return Err(ApiError::unavailable("the daemon is stopping")),
+            }
+        }
+        Ok(restored)
+    }
+}
+
+fn snapshot(services: &Services) -> Result<BackupSnapshot, ApiError> {
+    let backup::Snapshot { singles, all } = services.backups.snapshot()?;
+    let singles = singles.into_iter().map(|(funding, sealed)| ChannelBackup { funding, sealed });
+    Ok(BackupSnapshot { singles: singles.collect(), all })
+}
