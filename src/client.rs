@@ -3,6 +3,7 @@
 use std::{fs, io, path::PathBuf};
 
 use leyden_proto::{
+    invoicesrpc::invoices_client::InvoicesClient,
     leyden::chain_client::ChainClient,
     lnrpc::{
         lightning_client::LightningClient, state_client::StateClient, wallet_unlocker_client::WalletUnlockerClient,
@@ -113,6 +114,10 @@ impl Client {
 
     pub fn router(&self) -> RouterClient<Authorized> {
         RouterClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
+    }
+
+    pub fn invoices(&self) -> InvoicesClient<Authorized> {
+        InvoicesClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
     }
 
     pub fn chain(&self) -> ChainClient<Authorized> {

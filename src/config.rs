@@ -111,6 +111,10 @@ pub struct Flags {
     /// Blocks between the expiries of an incoming HTLC and of the one that forwards it [default: 80]
     #[arg(long, value_name = "BLOCKS")]
     pub time_lock_delta: Option<u16>,
+    /// Take payments that nobody has asked for and that bring their own preimage (keysend)
+    #[arg(long)]
+    #[serde(default)]
+    pub accept_keysend: bool,
     /// What to log: error, warn, info, debug, trace, or tracing's own syntax [default: info]
     #[arg(long, env = "LEYDEN_LOG")]
     pub log: Option<String>,
@@ -137,6 +141,8 @@ pub struct Config {
     pub min_depth: u32,
     /// The terms under which new channels forward.
     pub forwarding: ForwardPolicy,
+    /// Take payments that nobody has asked for.
+    pub accept_keysend: bool,
     pub log: String,
 }
 
@@ -178,6 +184,7 @@ impl Config {
             to_self_delay: flags.to_self_delay.or(file.to_self_delay).unwrap_or(1000),
             min_depth: flags.min_depth.or(file.min_depth).unwrap_or(3),
             forwarding,
+            accept_keysend: flags.accept_keysend || file.accept_keysend,
             log: flags.log.or(file.log).unwrap_or_else(|| "info".into()),
         })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bitcoin::{Address, secp256k1::PublicKey};
 use leyden_channels::{
     types::{CltvExpiry, Height, HtlcId, Msat, PaymentHash, PaymentPreimage, PaymentSecret, ShortChannelId, UnixTime},
-    wire::features::Features,
+    wire::{features::Features, tlv::RawRecord},
 };
 
 /// An invoice to be made. `None` leaves the choice to the daemon.
@@ -50,7 +50,8 @@ pub struct Invoice {
     /// Counts invoices as they are added, from 1.
     pub add_index: u64,
     pub payment_hash: PaymentHash,
-    pub preimage: PaymentPreimage,
+    /// `None` while its payment is to be held.
+    pub preimage: Option<PaymentPreimage>,
     pub secret: PaymentSecret,
     /// The BOLT 11 text.
     pub request: String,
@@ -63,6 +64,8 @@ pub struct Invoice {
     pub route_hints: Vec<Vec<RouteHintHop>>,
     pub hint_private_channels: bool,
     pub features: Features,
+    /// Nobody asked for it: the payer brought the preimage.
+    pub keysend: bool,
     pub state: InvoiceState,
     pub htlcs: Vec<InvoiceHtlc>,
 }
@@ -85,7 +88,7 @@ pub enum InvoiceState {
 }
 
 /// A part of a payment that arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvoiceHtlc {
     pub short_channel_id: ShortChannelId,
     pub id: HtlcId,
@@ -96,6 +99,8 @@ pub struct InvoiceHtlc {
     pub accepted: UnixTime,
     pub resolved: Option<UnixTime>,
     pub state: InvoiceHtlcState,
+    /// What the payer sent along for applications.
+    pub custom_records: Vec<RawRecord>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

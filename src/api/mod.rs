@@ -16,6 +16,7 @@ mod channels;
 mod error;
 mod forwarding;
 mod graph;
+mod holding;
 mod invoices;
 mod lifecycle;
 mod payments;
@@ -46,6 +47,7 @@ pub use self::{
         ChannelName, Graph, GraphChannel, GraphNode, GraphNodeInfo, GraphNodeView, GraphPolicy, NetworkGraph,
         NetworkSummary,
     },
+    holding::HoldInvoices,
     invoices::{
         AddInvoice, DecodedInvoice, Description, Invoice, InvoiceHtlc, InvoiceHtlcState, InvoiceState, RouteHintHop,
     },
@@ -99,7 +101,7 @@ pub trait Daemon: Send + Sync + 'static {
 
 /// The open wallet, its peers, channels, invoices and payments.
 #[async_trait]
-pub trait Lightning: Graph + Forwarding + Routes + Send + Sync {
+pub trait Lightning: Graph + Forwarding + Routes + HoldInvoices + Send + Sync {
     async fn info(&self) -> Result<NodeInfo, ApiError>;
 
     // The wallet.

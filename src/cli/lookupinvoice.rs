@@ -32,7 +32,7 @@ pub fn payment_hash(text: &str) -> Result<Vec<u8>, CliError> {
 pub fn state(invoice: &Invoice) -> &'static str {
     match invoice.state() {
         InvoiceState::Open => "open",
-        InvoiceState::Accepted => "arriving",
+        InvoiceState::Accepted => "held",
         InvoiceState::Settled => "paid",
         InvoiceState::Canceled => "canceled",
     }

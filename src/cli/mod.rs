@@ -17,8 +17,10 @@ mod json;
 mod password;
 mod table;
 
+mod addholdinvoice;
 mod addinvoice;
 mod bench;
+mod cancelinvoice;
 mod chain;
 mod channelbalance;
 mod closechannel;
@@ -33,6 +35,7 @@ mod feereport;
 mod fwdinghistory;
 mod getinfo;
 mod graph;
+mod keysend;
 mod listchaintxns;
 mod listchannels;
 mod listinvoices;
@@ -47,6 +50,7 @@ mod pendingchannels;
 mod restorechanbackup;
 mod route;
 mod sendcoins;
+mod settleinvoice;
 mod state;
 mod stop;
 mod subscribeinvoices;
@@ -133,6 +137,12 @@ pub enum Command {
     RestoreChanBackup(restorechanbackup::RestoreChanBackup),
     #[command(name = "addinvoice")]
     AddInvoice(addinvoice::AddInvoice),
+    #[command(name = "addholdinvoice")]
+    AddHoldInvoice(addholdinvoice::AddHoldInvoice),
+    #[command(name = "settleinvoice")]
+    SettleInvoice(settleinvoice::SettleInvoice),
+    #[command(name = "cancelinvoice")]
+    CancelInvoice(cancelinvoice::CancelInvoice),
     #[command(name = "lookupinvoice")]
     LookupInvoice(lookupinvoice::LookupInvoice),
     #[command(name = "listinvoices")]
@@ -143,6 +153,7 @@ pub enum Command {
     DecodePayReq(decodepayreq::DecodePayReq),
     #[command(name = "payinvoice")]
     PayInvoice(payinvoice::PayInvoice),
+    Keysend(keysend::Keysend),
     #[command(name = "trackpayment")]
     TrackPayment(trackpayment::TrackPayment),
     #[command(name = "listpayments")]
@@ -186,6 +197,10 @@ impl Command {
             Self::VerifyChanBackup(command) => command.run(context).await,
             Self::RestoreChanBackup(command) => command.run(context).await,
             Self::AddInvoice(command) => command.run(context).await,
+            Self::AddHoldInvoice(command) => command.run(context).await,
+            Self::SettleInvoice(command) => command.run(context).await,
+            Self::CancelInvoice(command) => command.run(context).await,
+            Self::Keysend(command) => command.run(context).await,
             Self::LookupInvoice(command) => command.run(context).await,
             Self::ListInvoices(command) => command.run(context).await,
             Self::SubscribeInvoices(command) => command.run(context).await,

@@ -69,7 +69,7 @@ impl PayInvoice {
     }
 }
 
-fn default_fee_limit(amount_msat: i64) -> i64 {
+pub fn default_fee_limit(amount_msat: i64) -> i64 {
     if amount_msat <= SMALL_MSAT { amount_msat } else { amount_msat / 20 }
 }
 

@@ -117,6 +117,7 @@ impl LeydenDaemon {
             announce: self.config.announce.clone(),
             policy,
             forwarding: self.config.forwarding,
+            accept_keysend: self.config.accept_keysend,
             alias: self.config.alias.clone(),
             fatal: self.fatal.clone(),
         })

@@ -105,6 +105,8 @@ pub struct Setup {
     pub policy: Policy,
     /// The terms under which new channels forward.
     pub forwarding: ForwardPolicy,
+    /// Whether payments are taken that nobody has asked for.
+    pub accept_keysend: bool,
     /// What the node is called.
     pub alias: String,
     /// Ends the process with this message: what memory believes may differ from the disk.
@@ -123,8 +125,20 @@ pub struct Runtime {
 
 impl Runtime {
     pub async fn start(setup: Setup) -> Result<Self, StartError> {
-        let Setup { keys, node, store, backup, recovery_window, listen, announce, policy, forwarding, alias, fatal } =
-            setup;
+        let Setup {
+            keys,
+            node,
+            store,
+            backup,
+            recovery_window,
+            listen,
+            announce,
+            policy,
+            forwarding,
+            accept_keysend,
+            alias,
+            fatal,
+        } = setup;
         store.claim_for(&keys.node_id())?;
         let params = node.params();
         if let Some(window) = recovery_window {
@@ -166,7 +180,7 @@ impl Runtime {
             peers: Peers::default(),
             events: Events::default(),
             backups,
-            invoices: Mutex::new(load_invoices(&store)?),
+            invoices: Mutex::new(load_invoices(&store)?.taking_keysend(accept_keysend)),
             payments: Mutex::new(load_payments(&store)?),
             store,
             policy,

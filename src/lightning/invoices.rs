@@ -8,7 +8,7 @@ use leyden_channels::{
         self, InvoiceRequest,
         incoming::{self, InvoiceState as Stored},
     },
-    types::{Height, Msat, PaymentHash, PaymentPreimage, PaymentSecret, ShortChannelId, UnixTime},
+    types::{Msat, PaymentHash, PaymentPreimage, PaymentSecret, ShortChannelId, UnixTime},
 };
 use tokio::sync::broadcast::error::RecvError;
 use tokio_stream::StreamExt as _;
@@ -26,26 +26,39 @@ const DEFAULT_EXPIRY_SECONDS: u64 = 86_400;
 
 /// Blocks that must remain when the last HTLC arrives; BOLT 11's own default.
 const DEFAULT_FINAL_CLTV: u16 = 18;
+/// The same where HTLCs are to be held: LND's default.
+const DEFAULT_HELD_CLTV: u16 = 80;
 
 impl LightningNode {
-    pub(super) async fn make_invoice(&self, request: AddInvoice) -> Result<Invoice, ApiError> {
+    /// For `held`, HTLCs are held until somebody tells its preimage.
+    pub(super) async fn make_invoice(
+        &self,
+        request: AddInvoice,
+        held: Option<PaymentHash>,
+    ) -> Result<Invoice, ApiError> {
         let services = self.services();
-        let preimage = request.preimage.unwrap_or_else(|| PaymentPreimage(rand::random()));
-        let payment_hash = preimage.hash();
+        let (payment_hash, preimage) = match held {
+            Some(hash) => (hash, None),
+            None => {
+                let preimage = request.preimage.unwrap_or_else(|| PaymentPreimage(rand::random()));
+                (preimage.hash(), Some(preimage))
+            }
+        };
         let payment_secret = PaymentSecret(rand::random());
         let expiry_seconds = request.expiry.map_or(DEFAULT_EXPIRY_SECONDS, |expiry| expiry.as_secs());
-        let min_final_cltv_expiry_delta = u32::from(request.min_final_cltv.unwrap_or(DEFAULT_FINAL_CLTV));
-        if min_final_cltv_expiry_delta <= incoming::CLAIM_MARGIN_BLOCKS {
+        let default = if held.is_some() { DEFAULT_HELD_CLTV } else { DEFAULT_FINAL_CLTV };
+        let min_final_cltv_expiry_delta = u32::from(request.min_final_cltv.unwrap_or(default));
+        let margin = if held.is_some() { incoming::HOLD_MARGIN_BLOCKS } else { incoming::CLAIM_MARGIN_BLOCKS };
+        if min_final_cltv_expiry_delta <= margin {
             return Err(ApiError::invalid(format!(
-                "cltv_expiry must be above {}: so many blocks are needed to claim a payment on the chain",
-                incoming::CLAIM_MARGIN_BLOCKS
+                "cltv_expiry must be above {margin}: so many blocks are needed to claim a payment on the chain"
             )));
         }
         if request.fallback.is_some() {
             return Err(ApiError::invalid("fallback addresses are not supported: leave fallback_addr empty"));
         }
         if services.invoice_record(&payment_hash)?.is_some() {
-            return Err(ApiError::exists("there is an invoice with this preimage already: use another preimage"));
+            return Err(ApiError::exists("there is an invoice with this payment hash already: use another preimage"));
         }
         let created = services.now();
         let memo = match &request.description {
@@ -80,6 +93,7 @@ impl LightningNode {
             created,
             expiry_seconds,
             min_final_cltv_expiry_delta,
+            keysend: false,
             state: Stored::Open,
         };
         let added = services.try_change(&services.invoices, |invoices| {
@@ -104,7 +118,7 @@ impl LightningNode {
         let items = super::payments::page(page, last, |index| {
             let Some(invoice) = services.invoice_at(index)? else { return Ok(None) };
             let created = invoice.created.0;
-            let open = invoice.state == Stored::Open;
+            let open = matches!(invoice.state, Stored::Open | Stored::Accepted(_));
             let wanted = (open || !page.only_open)
                 && page.created_from.is_none_or(|from| created >= from)
                 && page.created_until.is_none_or(|until| created <= until);
@@ -128,7 +142,7 @@ impl LightningNode {
                 let added = add_index.is_some_and(|after| invoice.index > after);
                 let settled = match &invoice.state {
                     Stored::Settled(settled) => settle_index.is_some_and(|after| settled.index > after),
-                    Stored::Open | Stored::Canceled => false,
+                    Stored::Open | Stored::Accepted(_) | Stored::Canceled => false,
                 };
                 if added || settled {
                     backlog.push_back(to_api(&services, &invoice));
@@ -204,15 +218,17 @@ pub(super) fn stopped(_: crate::driver::committer::Stopped) -> ApiError {
     ApiError::unavailable("the daemon is stopping; try again when it runs")
 }
 
-fn to_api(services: &Services, invoice: &incoming::Invoice) -> Invoice {
+pub(super) fn to_api(services: &Services, invoice: &incoming::Invoice) -> Invoice {
     let parsed = payment::Invoice::parse(&invoice.bolt11, services.invoice_network).ok();
     let (state, htlcs) = match &invoice.state {
         Stored::Open => (InvoiceState::Open, Vec::new()),
         Stored::Canceled => (InvoiceState::Canceled, Vec::new()),
         Stored::Settled(settled) => {
             let state = InvoiceState::Settled { at: settled.at, settle_index: settled.index, amount: settled.amount };
-            let htlcs = settled.htlcs.iter().map(|paid| htlc(paid, settled.amount, settled.at)).collect();
-            (state, htlcs)
+            (state, htlcs(services, &settled.htlcs, Some(settled.at)))
+        }
+        Stored::Accepted(accepted) => {
+            (InvoiceState::Accepted { amount: accepted.amount }, htlcs(services, &accepted.htlcs, None))
         }
     };
     Invoice {
@@ -234,23 +250,28 @@ fn to_api(services: &Services, invoice: &incoming::Invoice) -> Invoice {
             .collect(),
         hint_private_channels: false,
         features: parsed.map(|parsed| parsed.features).unwrap_or_default(),
+        keysend: invoice.keysend,
         state,
         htlcs,
     }
 }
 
-fn htlc(paid: &incoming::PaidBy, total: Msat, at: UnixTime) -> InvoiceHtlc {
-    InvoiceHtlc {
-        short_channel_id: ShortChannelId(0),
+fn htlcs(services: &Services, paid: &[incoming::PaidBy], settled: Option<UnixTime>) -> Vec<InvoiceHtlc> {
+    let total = Msat(paid.iter().fold(0, |sum: u64, paid| sum.saturating_add(paid.amount.0)));
+    let htlc = |paid: &incoming::PaidBy| InvoiceHtlc {
+        // A channel that is over has no name any more.
+        short_channel_id: services.channel_name(&paid.channel).unwrap_or(ShortChannelId(0)),
         id: paid.htlc,
         amount: paid.amount,
         total,
         expiry: paid.cltv_expiry,
-        accepted_height: Height(0),
-        accepted: at,
-        resolved: Some(at),
-        state: InvoiceHtlcState::Settled,
-    }
+        accepted_height: paid.height,
+        accepted: paid.at,
+        resolved: settled,
+        state: if settled.is_some() { InvoiceHtlcState::Settled } else { InvoiceHtlcState::Accepted },
+        custom_records: paid.custom_records.clone(),
+    };
+    paid.iter().map(htlc).collect()
 }
 
 fn address(services: &Services, script: Option<&bitcoin::ScriptBuf>) -> Option<bitcoin::Address> {

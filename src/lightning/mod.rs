@@ -5,6 +5,7 @@ mod channels;
 mod closing;
 mod forwarding;
 mod graph;
+mod holding;
 mod invoices;
 mod payments;
 mod peers;
@@ -204,7 +205,7 @@ impl Lightning for LightningNode {
     }
 
     async fn add_invoice(&self, request: AddInvoice) -> Result<Invoice, ApiError> {
-        self.make_invoice(request).await
+        self.make_invoice(request, None).await
     }
 
     async fn invoice(&self, hash: PaymentHash) -> Result<Invoice, ApiError> {

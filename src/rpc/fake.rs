@@ -22,6 +22,7 @@ use tokio_stream::{StreamExt, wrappers::WatchStream};
 
 use crate::api::*;
 
+pub mod holding;
 pub mod network;
 pub mod routes;
 
@@ -58,7 +59,7 @@ pub fn invoice(add_index: u64, state: InvoiceState) -> Invoice {
     Invoice {
         add_index,
         payment_hash: preimage.hash(),
-        preimage,
+        preimage: Some(preimage),
         secret: PaymentSecret([5; 32]),
         request: format!("lnbcrt{add_index}"),
         amount: Some(Msat(1_500)),
@@ -70,6 +71,7 @@ pub fn invoice(add_index: u64, state: InvoiceState) -> Invoice {
         route_hints: Vec::new(),
         hint_private_channels: false,
         features: Features::invoice(),
+        keysend: false,
         state,
         htlcs: Vec::new(),
     }

@@ -3,6 +3,7 @@
 //! ```text
 //!   TLS ─► auth (macaroon) ─┬─► lightning · router ──┐
 //!                           ├─► unlocker · state ────┼──► convert ──► api::Daemon
+//!                           ├─► invoices ────────────┤
 //!                           ├─► versioner · chain ───┘
 //!                           └─► reflection · health
 //! ```
@@ -14,6 +15,7 @@
 pub mod auth;
 mod chain;
 mod convert;
+mod invoices;
 mod lightning;
 mod router;
 mod state;
@@ -29,9 +31,10 @@ mod tests;
 use std::{io, sync::Arc, time::Duration};
 
 use leyden_proto::{
-    DESCRIPTORS, leyden::chain_server::ChainServer, lnrpc::lightning_server::LightningServer,
-    lnrpc::state_server::StateServer, lnrpc::wallet_unlocker_server::WalletUnlockerServer,
-    routerrpc::router_server::RouterServer, verrpc::versioner_server::VersionerServer,
+    DESCRIPTORS, invoicesrpc::invoices_server::InvoicesServer, leyden::chain_server::ChainServer,
+    lnrpc::lightning_server::LightningServer, lnrpc::state_server::StateServer,
+    lnrpc::wallet_unlocker_server::WalletUnlockerServer, routerrpc::router_server::RouterServer,
+    verrpc::versioner_server::VersionerServer,
 };
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -101,6 +104,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
         )
+        .add_service(InvoicesServer::new(invoices::InvoicesService::new(context.clone())))
         .add_service(RouterServer::new(router::RouterService::new(context.clone())))
         .add_service(StateServer::new(state::StateService::new(context.clone())))
         .add_service(WalletUnlockerServer::new(unlocker::UnlockerService::new(context.clone())))

@@ -1,17 +1,25 @@
 //! Our invoices and the HTLCs that pay them.
 //!
 //! ```text
-//!            ┌── expires, or is cancelled ──► Canceled
-//!   Open ────┤
-//!            └── HTLCs for the whole amount are here ──► Settled   (durable before any of them is fulfilled)
+//!            ┌── expires, or is cancelled ───────────────────────────┐
+//!   Open ────┤                                                       ├──► Canceled
+//!            │                       ┌── cancelled, or close to the ─┘
+//!            │                       │   HTLCs' expiry
+//!            ├── the whole amount ───► Accepted ── preimage told ────┐
+//!            │   is here, no preimage                                ├──► Settled   (durable before any HTLC is
+//!            └── the whole amount is here, preimage known ───────────┘               fulfilled)
 //! ```
+//!
+//! An invoice without a preimage is held: its HTLCs wait until somebody tells it, or gives it up. A spontaneous payment
+//! brings its own preimage and becomes an invoice that is settled from the start (bLIP 3).
 //!
 //! Promises:
 //! * A preimage is released only for HTLCs that together pay at least what was asked, with the invoice's secret
 //!   (BOLT 4, Payload for the Last Node), and only after the invoice is durably settled.
 //! * Parts wait for one another, and are failed together with `mpp_timeout` if the rest does not come
 //!   (BOLT 4, Basic Multi-Part Payments).
-//! * An HTLC that is seen again after a restart gets the same answer.
+//! * An HTLC that is seen again after a restart gets the same answer; which HTLCs are held is durable.
+//! * HTLCs are not held so long that a channel would have to be closed for them.
 
 use std::collections::HashMap;
 
@@ -20,6 +28,7 @@ use crate::onion::{FailureMessage, ReceivePayload, SharedSecret, failure};
 use crate::types::{
     ChannelId, CltvExpiry, Height, HtlcId, Msat, PaymentHash, PaymentPreimage, PaymentSecret, UnixTime,
 };
+use crate::wire::tlv::RawRecord;
 
 use super::record;
 
@@ -30,13 +39,21 @@ pub const PART_TIMEOUT_SECONDS: u64 = 60;
 /// every invoice's `min_final_cltv_expiry_delta`.
 pub const CLAIM_MARGIN_BLOCKS: u32 = 9;
 
-/// An invoice that we made.
+/// What an invoice that nobody asked for says of its expiry, for the record.
+const KEYSEND_EXPIRY_SECONDS: u64 = 3600;
+
+/// Blocks before the expiry of a held HTLC at which its invoice is given up: some more than those at which a channel is
+/// closed to claim an HTLC whose preimage is known, so that the preimage told at the last moment still arrives.
+pub const HOLD_MARGIN_BLOCKS: u32 = 16;
+
+/// An invoice that we made, or what a spontaneous payment was made into.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invoice {
     /// Counts our invoices, from 1.
     pub index: u64,
     pub payment_hash: PaymentHash,
-    pub preimage: PaymentPreimage,
+    /// `None` while its HTLCs are to be held.
+    pub preimage: Option<PaymentPreimage>,
     pub payment_secret: PaymentSecret,
     /// `None`: the payer chooses.
     pub amount: Option<Msat>,
@@ -46,6 +63,8 @@ pub struct Invoice {
     pub created: UnixTime,
     pub expiry_seconds: u64,
     pub min_final_cltv_expiry_delta: u32,
+    /// Nobody asked for it: the payer brought the preimage.
+    pub keysend: bool,
     pub state: InvoiceState,
 }
 
@@ -58,8 +77,18 @@ impl Invoice {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InvoiceState {
     Open,
+    /// Paid, and held.
+    Accepted(Accepted),
     Settled(Settled),
     Canceled,
+}
+
+/// HTLCs that are held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    pub at: UnixTime,
+    pub amount: Msat,
+    pub htlcs: Vec<PaidBy>,
 }
 
 /// How an invoice was paid.
@@ -73,12 +102,17 @@ pub struct Settled {
 }
 
 /// An HTLC that paid an invoice, or a part of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaidBy {
     pub channel: ChannelId,
     pub htlc: HtlcId,
     pub amount: Msat,
     pub cltv_expiry: CltvExpiry,
+    /// When it arrived.
+    pub at: UnixTime,
+    pub height: Height,
+    /// What the payer sent along for applications.
+    pub custom_records: Vec<RawRecord>,
 }
 
 /// An HTLC whose onion ends here.
@@ -105,6 +139,8 @@ pub enum InvoiceError {
     Exists,
     #[error("there is no open invoice with this payment hash")]
     NotOpen,
+    #[error("nothing is held for this invoice: it has not been paid")]
+    NotAccepted,
 }
 
 /// Open invoices; those that are over live in the store alone.
@@ -113,6 +149,7 @@ pub struct Invoices {
     open: HashMap<PaymentHash, Open>,
     last_index: u64,
     last_settle_index: u64,
+    takes_keysend: bool,
 }
 
 #[derive(Debug)]
@@ -125,12 +162,19 @@ struct Open {
 struct Part {
     arrived: Arrived,
     at: UnixTime,
+    height: Height,
 }
 
 impl Arrived {
     /// What the sender will send in all parts together; without `payment_data` there is one part.
     fn total(&self) -> Msat {
         self.payload.payment_data.as_ref().map_or(self.payload.amt_to_forward, |data| data.total_msat)
+    }
+
+    /// The preimage that a spontaneous payment of one part carries.
+    fn brings_preimage(&self) -> Option<PaymentPreimage> {
+        let preimage = self.payload.keysend_preimage?;
+        (preimage.hash() == self.htlc.payment_hash && self.total() <= self.htlc.amount).then_some(preimage)
     }
 }
 
@@ -141,7 +185,7 @@ impl Invoices {
         for invoice in records {
             invoices.last_index = invoices.last_index.max(invoice.index);
             match &invoice.state {
-                InvoiceState::Open => {
+                InvoiceState::Open | InvoiceState::Accepted(_) => {
                     invoices.open.insert(invoice.payment_hash, Open { invoice, parts: Vec::new() });
                 }
                 InvoiceState::Settled(settled) => {
@@ -151,6 +195,12 @@ impl Invoices {
             }
         }
         invoices
+    }
+
+    /// Takes payments that bring their own preimage from now on.
+    pub fn taking_keysend(mut self, takes: bool) -> Self {
+        self.takes_keysend = takes;
+        self
     }
 
     /// The index that the next invoice will have.
@@ -175,7 +225,7 @@ impl Invoices {
         Ok(outbox)
     }
 
-    /// Gives an open invoice up; parts that have arrived are failed.
+    /// Gives an invoice up that is not settled; HTLCs that have arrived are failed.
     pub fn cancel(&mut self, hash: &PaymentHash, height: Height) -> Result<Outbox<InvoiceEffect>, InvoiceError> {
         let open = self.open.remove(hash).ok_or(InvoiceError::NotOpen)?;
         let mut outbox = Outbox::default();
@@ -183,6 +233,23 @@ impl Invoices {
             reject(&mut outbox, &part.arrived, &unknown(&part.arrived, height));
         }
         save(&mut outbox, &Invoice { state: InvoiceState::Canceled, ..open.invoice });
+        Ok(outbox)
+    }
+
+    /// Takes the HTLCs that are held for the hash of `preimage`.
+    pub fn settle_held(
+        &mut self,
+        preimage: PaymentPreimage,
+        now: UnixTime,
+    ) -> Result<Outbox<InvoiceEffect>, InvoiceError> {
+        let hash = preimage.hash();
+        let open = self.open.get_mut(&hash).ok_or(InvoiceError::NotOpen)?;
+        let InvoiceState::Accepted(accepted) = &open.invoice.state else { return Err(InvoiceError::NotAccepted) };
+        let htlcs = accepted.htlcs.clone();
+        open.invoice.preimage = Some(preimage);
+        let mut outbox = Outbox::default();
+        // Those that their channels have not told again since a restart are fulfilled when they come.
+        self.settle(hash, preimage, htlcs, now, &mut outbox);
         Ok(outbox)
     }
 
@@ -197,7 +264,7 @@ impl Invoices {
     ) -> Outbox<InvoiceEffect> {
         let mut outbox = Outbox::default();
         let hash = arrived.htlc.payment_hash;
-        if let Some(Invoice { preimage, state: InvoiceState::Settled(settled), .. }) = &stored {
+        if let Some(Invoice { preimage: Some(preimage), state: InvoiceState::Settled(settled), .. }) = &stored {
             let known =
                 settled.htlcs.iter().any(|paid| paid.channel == arrived.htlc.channel && paid.htlc == arrived.htlc.id);
             if known {
@@ -207,36 +274,97 @@ impl Invoices {
             }
             return outbox;
         }
+        let name = (arrived.htlc.channel, arrived.htlc.id);
+        let is_new = |part: &Part| (part.arrived.htlc.channel, part.arrived.htlc.id) != name;
+        // Held before a restart: whatever has come closer meanwhile, it was taken.
+        if let Some(open) = self.open.get_mut(&hash)
+            && open.is_held(&arrived.htlc)
+        {
+            if open.parts.iter().all(is_new) {
+                open.parts.push(Part { arrived, at: now, height });
+            }
+            return outbox;
+        }
         if let Err(failure) = check_htlc(&arrived, height) {
             reject(&mut outbox, &arrived, &failure);
             return outbox;
         }
-        let Some(open) = self.open.get_mut(&hash) else {
+        if self.takes_keysend
+            && stored.is_none()
+            && !self.open.contains_key(&hash)
+            && let Some(preimage) = arrived.brings_preimage()
+        {
+            self.spontaneous(arrived, preimage, now, height, &mut outbox);
+            return outbox;
+        }
+        let open = self.open.get_mut(&hash).filter(|open| open.accepts(&arrived, now, height));
+        let Some(open) = open else {
             reject(&mut outbox, &arrived, &unknown(&arrived, height));
             return outbox;
         };
-        if !open.accepts(&arrived, now, height) {
-            reject(&mut outbox, &arrived, &unknown(&arrived, height));
+        if open.parts.iter().all(is_new) {
+            open.parts.push(Part { arrived, at: now, height });
+        }
+        if !open.is_whole() {
             return outbox;
         }
-        let repeated = open
-            .parts
-            .iter()
-            .any(|part| part.arrived.htlc.channel == arrived.htlc.channel && part.arrived.htlc.id == arrived.htlc.id);
-        if !repeated {
-            open.parts.push(Part { arrived, at: now });
-        }
-        if open.is_whole() {
-            self.settle(hash, now, &mut outbox);
+        let htlcs: Vec<PaidBy> = open.parts.iter().map(PaidBy::from).collect();
+        match open.invoice.preimage {
+            Some(preimage) => self.settle(hash, preimage, htlcs, now, &mut outbox),
+            None => {
+                open.invoice.state = InvoiceState::Accepted(Accepted { at: now, amount: sum(&htlcs), htlcs });
+                save(&mut outbox, &open.invoice);
+            }
         }
         outbox
+    }
+
+    /// A payment that nobody asked for and that brings its preimage, in one part: an invoice, settled at once.
+    fn spontaneous(
+        &mut self,
+        arrived: Arrived,
+        preimage: PaymentPreimage,
+        now: UnixTime,
+        height: Height,
+        outbox: &mut Outbox<InvoiceEffect>,
+    ) {
+        let hash = arrived.htlc.payment_hash;
+        let part = Part { arrived, at: now, height };
+        let secret = part.arrived.payload.payment_data.as_ref().map(|data| data.payment_secret);
+        let invoice = Invoice {
+            index: self.next_index(),
+            payment_hash: hash,
+            preimage: Some(preimage),
+            payment_secret: secret.unwrap_or(PaymentSecret([0; 32])),
+            amount: Some(part.arrived.htlc.amount),
+            memo: String::new(),
+            bolt11: String::new(),
+            created: now,
+            expiry_seconds: KEYSEND_EXPIRY_SECONDS,
+            min_final_cltv_expiry_delta: CLAIM_MARGIN_BLOCKS,
+            keysend: true,
+            state: InvoiceState::Open,
+        };
+        outbox.put(Key::InvoiceIndex(hash), invoice.index.to_be_bytes().to_vec());
+        self.last_index = invoice.index;
+        let htlcs = vec![PaidBy::from(&part)];
+        self.open.insert(hash, Open { invoice, parts: vec![part] });
+        self.settle(hash, preimage, htlcs, now, outbox);
     }
 
     /// The time goes on: parts that wait too long are failed, invoices that nobody paid expire.
     pub fn tick(&mut self, now: UnixTime, height: Height) -> Outbox<InvoiceEffect> {
         let mut outbox = Outbox::default();
         let mut expired = Vec::new();
+        let mut held_too_long = Vec::new();
         for (hash, open) in &mut self.open {
+            if let InvoiceState::Accepted(accepted) = &open.invoice.state {
+                let close = |paid: &PaidBy| paid.cltv_expiry.0 <= height.0.saturating_add(HOLD_MARGIN_BLOCKS);
+                if accepted.htlcs.iter().any(close) {
+                    held_too_long.push(*hash);
+                }
+                continue;
+            }
             let late = open.parts.iter().any(|part| now.0 >= part.at.0.saturating_add(PART_TIMEOUT_SECONDS));
             let close_to_expiry = open.parts.iter().any(|part| check_htlc(&part.arrived, height).is_err());
             if late || close_to_expiry {
@@ -248,6 +376,14 @@ impl Invoices {
                 expired.push(*hash);
             }
         }
+        for hash in held_too_long {
+            if let Some(open) = self.open.remove(&hash) {
+                for part in &open.parts {
+                    reject(&mut outbox, &part.arrived, &unknown(&part.arrived, height));
+                }
+                save(&mut outbox, &Invoice { state: InvoiceState::Canceled, ..open.invoice });
+            }
+        }
         for hash in expired {
             if let Some(open) = self.open.remove(&hash) {
                 save(&mut outbox, &Invoice { state: InvoiceState::Canceled, ..open.invoice });
@@ -256,19 +392,20 @@ impl Invoices {
         outbox
     }
 
-    fn settle(&mut self, hash: PaymentHash, now: UnixTime, outbox: &mut Outbox<InvoiceEffect>) {
+    fn settle(
+        &mut self,
+        hash: PaymentHash,
+        preimage: PaymentPreimage,
+        htlcs: Vec<PaidBy>,
+        now: UnixTime,
+        outbox: &mut Outbox<InvoiceEffect>,
+    ) {
         let Some(open) = self.open.remove(&hash) else { return };
         self.last_settle_index = self.last_settle_index.saturating_add(1);
-        let htlcs: Vec<PaidBy> = open.parts.iter().map(|part| PaidBy::from(&part.arrived.htlc)).collect();
-        let settled = Settled {
-            index: self.last_settle_index,
-            at: now,
-            amount: Msat(htlcs.iter().fold(0, |sum, paid| sum.saturating_add(paid.amount.0))),
-            htlcs,
-        };
+        let settled = Settled { index: self.last_settle_index, at: now, amount: sum(&htlcs), htlcs };
         let invoice = Invoice { state: InvoiceState::Settled(settled), ..open.invoice };
         for part in &open.parts {
-            fulfill(outbox, &part.arrived, invoice.preimage);
+            fulfill(outbox, &part.arrived, preimage);
         }
         save(outbox, &invoice);
     }
@@ -279,12 +416,32 @@ impl Open {
     /// asked, and all parts must name one total.
     fn accepts(&self, arrived: &Arrived, now: UnixTime, height: Height) -> bool {
         let invoice = &self.invoice;
+        // What is held is whole already.
+        let is_open = invoice.state == InvoiceState::Open;
+        // A held HTLC needs time in which it can be held.
+        let holds =
+            invoice.preimage.is_some() || arrived.htlc.cltv_expiry.0 > height.0.saturating_add(HOLD_MARGIN_BLOCKS);
         let total = arrived.total();
         let enough = invoice.amount.is_none_or(|asked| total >= asked && total.0 <= asked.0.saturating_mul(2));
         let one_total = self.parts.iter().all(|part| part.arrived.total() == total);
         let secret = arrived.payload.payment_data.as_ref().map(|data| data.payment_secret);
         let in_time = arrived.htlc.cltv_expiry.0 >= height.0.saturating_add(invoice.min_final_cltv_expiry_delta);
-        secret == Some(invoice.payment_secret) && enough && one_total && in_time && now <= invoice.expires()
+        is_open
+            && holds
+            && secret == Some(invoice.payment_secret)
+            && enough
+            && one_total
+            && in_time
+            && now <= invoice.expires()
+    }
+
+    fn is_held(&self, htlc: &IncomingHtlc) -> bool {
+        match &self.invoice.state {
+            InvoiceState::Accepted(accepted) => {
+                accepted.htlcs.iter().any(|held| held.channel == htlc.channel && held.htlc == htlc.id)
+            }
+            InvoiceState::Open | InvoiceState::Settled(_) | InvoiceState::Canceled => false,
+        }
     }
 
     fn is_whole(&self) -> bool {
@@ -293,10 +450,23 @@ impl Open {
     }
 }
 
-impl From<&IncomingHtlc> for PaidBy {
-    fn from(htlc: &IncomingHtlc) -> Self {
-        Self { channel: htlc.channel, htlc: htlc.id, amount: htlc.amount, cltv_expiry: htlc.cltv_expiry }
+impl From<&Part> for PaidBy {
+    fn from(part: &Part) -> Self {
+        let htlc = &part.arrived.htlc;
+        Self {
+            channel: htlc.channel,
+            htlc: htlc.id,
+            amount: htlc.amount,
+            cltv_expiry: htlc.cltv_expiry,
+            at: part.at,
+            height: part.height,
+            custom_records: part.arrived.payload.custom_records.clone(),
+        }
     }
+}
+
+fn sum(htlcs: &[PaidBy]) -> Msat {
+    Msat(htlcs.iter().fold(0, |sum, paid| sum.saturating_add(paid.amount.0)))
 }
 
 /// BOLT 4: what was promised to the last hop must be what arrived, and there must be time to claim it.

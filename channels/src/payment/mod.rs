@@ -13,6 +13,8 @@ pub mod record;
 pub mod route;
 
 #[cfg(test)]
+mod incoming_tests;
+#[cfg(test)]
 mod tests;
 
 pub use invoice::{Description, HintHop, Invoice, InvoiceError, InvoiceNetwork, InvoiceRequest};

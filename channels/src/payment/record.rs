@@ -6,12 +6,12 @@
 use secp256k1::{PublicKey, SecretKey};
 
 use crate::channel::AttemptId;
-use crate::types::UnixTime;
+use crate::types::{Height, UnixTime};
 use crate::wire::codec::{DecodeError, Field, Reader};
 use crate::wire::tlv::RawRecord;
 
 use super::HintHop;
-use super::incoming::{Invoice, InvoiceState, PaidBy, Settled};
+use super::incoming::{Accepted, Invoice, InvoiceState, PaidBy, Settled};
 use super::outgoing::{
     Attempt, AttemptFailure, AttemptState, Payment, PaymentFailure, PaymentLimits, PaymentRequest, PaymentState,
 };
@@ -75,11 +75,12 @@ fn put_invoice(out: &mut Vec<u8>, invoice: &Invoice) {
         created,
         expiry_seconds,
         min_final_cltv_expiry_delta,
+        keysend,
         state,
     } = invoice;
     index.write(out);
     payment_hash.write(out);
-    preimage.write(out);
+    put_option(out, preimage.as_ref());
     payment_secret.write(out);
     put_option(out, amount.as_ref());
     put_text(out, memo);
@@ -87,6 +88,7 @@ fn put_invoice(out: &mut Vec<u8>, invoice: &Invoice) {
     created.0.write(out);
     expiry_seconds.write(out);
     min_final_cltv_expiry_delta.write(out);
+    u8::from(*keysend).write(out);
     match state {
         InvoiceState::Open => 0_u8.write(out),
         InvoiceState::Settled(Settled { index, at, amount, htlcs }) => {
@@ -94,22 +96,25 @@ fn put_invoice(out: &mut Vec<u8>, invoice: &Invoice) {
             index.write(out);
             at.0.write(out);
             amount.write(out);
-            put_list(out, htlcs, |out, paid| {
-                paid.channel.write(out);
-                paid.htlc.write(out);
-                paid.amount.write(out);
-                paid.cltv_expiry.write(out);
-            });
+            put_list(out, htlcs, put_paid);
         }
         InvoiceState::Canceled => 2_u8.write(out),
+        InvoiceState::Accepted(Accepted { at, amount, htlcs }) => {
+            3_u8.write(out);
+            at.0.write(out);
+            amount.write(out);
+            put_list(out, htlcs, put_paid);
+        }
     }
 }
 
-fn take_invoice(reader: &mut Reader<'_>, _format: u8) -> Result<Invoice, RecordError> {
+fn take_invoice(reader: &mut Reader<'_>, format: u8) -> Result<Invoice, RecordError> {
+    let old = format < 2;
+    let paid = |reader: &mut Reader<'_>| take_paid(reader, old);
     Ok(Invoice {
         index: reader.field()?,
         payment_hash: reader.field()?,
-        preimage: reader.field()?,
+        preimage: if old { Some(reader.field()?) } else { take_option(reader)? },
         payment_secret: reader.field()?,
         amount: take_option(reader)?,
         memo: take_text(reader)?,
@@ -117,24 +122,46 @@ fn take_invoice(reader: &mut Reader<'_>, _format: u8) -> Result<Invoice, RecordE
         created: UnixTime(reader.field()?),
         expiry_seconds: reader.field()?,
         min_final_cltv_expiry_delta: reader.field()?,
+        keysend: if old { false } else { reader.field::<u8>()? != 0 },
         state: match reader.field::<u8>()? {
             0 => InvoiceState::Open,
             1 => InvoiceState::Settled(Settled {
                 index: reader.field()?,
                 at: UnixTime(reader.field()?),
                 amount: reader.field()?,
-                htlcs: take_list(reader, |reader| {
-                    Ok(PaidBy {
-                        channel: reader.field()?,
-                        htlc: reader.field()?,
-                        amount: reader.field()?,
-                        cltv_expiry: reader.field()?,
-                    })
-                })?,
+                htlcs: take_list(reader, paid)?,
             }),
             2 => InvoiceState::Canceled,
+            3 => InvoiceState::Accepted(Accepted {
+                at: UnixTime(reader.field()?),
+                amount: reader.field()?,
+                htlcs: take_list(reader, paid)?,
+            }),
             _ => return Err(RecordError::Meaningless("the state of an invoice")),
         },
+    })
+}
+
+fn put_paid(out: &mut Vec<u8>, paid: &PaidBy) {
+    let PaidBy { channel, htlc, amount, cltv_expiry, at, height, custom_records } = paid;
+    channel.write(out);
+    htlc.write(out);
+    amount.write(out);
+    cltv_expiry.write(out);
+    at.0.write(out);
+    height.0.write(out);
+    put_list(out, custom_records, put_custom);
+}
+
+fn take_paid(reader: &mut Reader<'_>, old: bool) -> Result<PaidBy, RecordError> {
+    Ok(PaidBy {
+        channel: reader.field()?,
+        htlc: reader.field()?,
+        amount: reader.field()?,
+        cltv_expiry: reader.field()?,
+        at: UnixTime(if old { 0 } else { reader.field()? }),
+        height: Height(if old { 0 } else { reader.field()? }),
+        custom_records: if old { Vec::new() } else { take_list(reader, take_custom)? },
     })
 }
 
@@ -452,14 +479,27 @@ mod tests {
     #[test]
     fn invoices_round_trip_and_nothing_shorter_is_taken() {
         let preimage = PaymentPreimage([8; 32]);
-        let paid =
-            PaidBy { channel: ChannelId([4; 32]), htlc: HtlcId(6), amount: Msat(21), cltv_expiry: CltvExpiry(500) };
-        let settled = Settled { index: 2, at: UnixTime(99), amount: Msat(21), htlcs: vec![paid] };
-        for state in [InvoiceState::Open, InvoiceState::Settled(settled.clone()), InvoiceState::Canceled] {
+        let paid = PaidBy {
+            channel: ChannelId([4; 32]),
+            htlc: HtlcId(6),
+            amount: Msat(21),
+            cltv_expiry: CltvExpiry(500),
+            at: UnixTime(98),
+            height: Height(400),
+            custom_records: vec![RawRecord { kind: 70_000, value: vec![1, 2] }],
+        };
+        let settled = Settled { index: 2, at: UnixTime(99), amount: Msat(21), htlcs: vec![paid.clone()] };
+        let accepted = Accepted { at: UnixTime(99), amount: Msat(21), htlcs: vec![paid] };
+        for state in [
+            InvoiceState::Open,
+            InvoiceState::Accepted(accepted),
+            InvoiceState::Settled(settled.clone()),
+            InvoiceState::Canceled,
+        ] {
             let invoice = Invoice {
                 index: 7,
                 payment_hash: preimage.hash(),
-                preimage,
+                preimage: Some(preimage).filter(|_| !matches!(state, InvoiceState::Accepted(_))),
                 payment_secret: PaymentSecret([2; 32]),
                 amount: Some(Msat(20)),
                 memo: "tea".into(),
@@ -467,6 +507,7 @@ mod tests {
                 created: UnixTime(1),
                 expiry_seconds: 3600,
                 min_final_cltv_expiry_delta: 18,
+                keysend: true,
                 state,
             };
             let bytes = encode_invoice(&invoice);

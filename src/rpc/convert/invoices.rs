@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use leyden_channels::types::{Msat, PaymentHash, PaymentPreimage, ShortChannelId};
-use leyden_proto::lnrpc;
+use leyden_proto::{invoicesrpc, lnrpc};
 
-use super::{edge, features, msat, sat, seconds};
+use super::{edge, features, msat, routes::records, sat, seconds};
 use crate::api::{
     AddInvoice, ApiError, DecodedInvoice, Description, Invoice, InvoiceHtlc, InvoiceHtlcState, InvoiceState,
     NetworkInfo, PageRequest, RouteHintHop,
@@ -44,6 +44,36 @@ pub fn add_invoice(request: lnrpc::Invoice, network: &NetworkInfo) -> Result<Add
         route_hints: route_hints(&request.route_hints)?,
         hint_private_channels: request.private,
     })
+}
+
+pub fn add_hold_invoice(
+    request: invoicesrpc::AddHoldInvoiceRequest,
+    network: &NetworkInfo,
+) -> Result<(PaymentHash, AddInvoice), ApiError> {
+    let hash = edge::payment_hash("hash", &request.hash)?;
+    let invoice = lnrpc::Invoice {
+        memo: request.memo,
+        value: request.value,
+        value_msat: request.value_msat,
+        description_hash: request.description_hash,
+        expiry: request.expiry,
+        fallback_addr: request.fallback_addr,
+        cltv_expiry: request.cltv_expiry,
+        route_hints: request.route_hints,
+        private: request.private,
+        ..Default::default()
+    };
+    Ok((hash, add_invoice(invoice, network)?))
+}
+
+pub fn lookup_v2(request: &invoicesrpc::LookupInvoiceMsg) -> Result<PaymentHash, ApiError> {
+    use invoicesrpc::lookup_invoice_msg::InvoiceRef;
+    match &request.invoice_ref {
+        Some(InvoiceRef::PaymentHash(hash)) => edge::payment_hash("payment_hash", hash),
+        Some(InvoiceRef::PaymentAddr(_) | InvoiceRef::SetId(_)) | None => {
+            Err(edge::wrong("payment_hash", "invoices are found by their payment hashes; give that"))
+        }
+    }
 }
 
 fn description(memo: String, hash: &[u8]) -> Result<Description, ApiError> {
@@ -128,7 +158,7 @@ pub fn invoice(invoice: &Invoice) -> lnrpc::Invoice {
     let (memo, description_hash) = described(&invoice.description);
     lnrpc::Invoice {
         memo,
-        r_preimage: invoice.preimage.0.to_vec(),
+        r_preimage: invoice.preimage.map(|preimage| preimage.0.to_vec()).unwrap_or_default(),
         r_hash: invoice.payment_hash.0.to_vec(),
         value: sat(amount),
         value_msat: msat(amount),
@@ -150,7 +180,7 @@ pub fn invoice(invoice: &Invoice) -> lnrpc::Invoice {
         state: state.into(),
         htlcs: invoice.htlcs.iter().map(htlc).collect(),
         features: features(&invoice.features),
-        is_keysend: false,
+        is_keysend: invoice.keysend,
         payment_addr: invoice.secret.0.to_vec(),
         is_amp: false,
         is_blinded: false,
@@ -173,7 +203,7 @@ fn htlc(htlc: &InvoiceHtlc) -> lnrpc::InvoiceHtlc {
         expiry_height: i32::try_from(htlc.expiry.0).unwrap_or(i32::MAX),
         state: state.into(),
         mpp_total_amt_msat: htlc.total.0,
-        custom_records: Default::default(),
+        custom_records: records(&htlc.custom_records),
     }
 }
 

@@ -38,7 +38,7 @@ impl Story {
         let invoice = Invoice {
             index: 1,
             payment_hash: preimage().hash(),
-            preimage: preimage(),
+            preimage: Some(preimage()),
             payment_secret: PaymentSecret([5; 32]),
             amount: Some(AMOUNT),
             memo: String::new(),
@@ -46,6 +46,7 @@ impl Story {
             created: now,
             expiry_seconds: 3600,
             min_final_cltv_expiry_delta: 20,
+            keysend: false,
             state: InvoiceState::Open,
         };
         let out = story.net.nodes[4].invoices.add(invoice).unwrap().convert();

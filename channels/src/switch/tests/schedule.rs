@@ -262,7 +262,7 @@ impl Schedule {
         let invoice = Invoice {
             index: node.invoices.next_index(),
             payment_hash: hash,
-            preimage,
+            preimage: Some(preimage),
             payment_secret: secret,
             amount: Some(amount),
             memo: String::new(),
@@ -270,6 +270,7 @@ impl Schedule {
             created: now,
             expiry_seconds: 3600,
             min_final_cltv_expiry_delta: 20,
+            keysend: false,
             state: InvoiceState::Open,
         };
         let out = node.invoices.add(invoice).unwrap().convert();

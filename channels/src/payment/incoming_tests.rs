@@ -1,0 +1,237 @@
+//! Our invoices: held ones, over restarts and until it is too late, and payments that nobody asked for.
+
+use super::incoming::*;
+use crate::channel::{IncomingHtlc, Key, Outbox, Persist, Settlement, Write};
+use crate::onion::{PaymentData, ReceivePayload, SharedSecret};
+use crate::payment::record;
+use crate::types::*;
+use crate::wire::OnionRoutingPacket;
+
+const NOW: UnixTime = UnixTime(1_000);
+const TIP: Height = Height(500);
+const EXPIRY: CltvExpiry = CltvExpiry(600);
+const PREIMAGE: PaymentPreimage = PaymentPreimage([7; 32]);
+const SECRET: PaymentSecret = PaymentSecret([1; 32]);
+
+/// The stored invoices.
+#[derive(Default)]
+struct Disk {
+    invoices: std::collections::BTreeMap<u64, Invoice>,
+}
+
+impl Persist for Disk {
+    type Error = std::convert::Infallible;
+
+    fn commit(&mut self, writes: Vec<Write>) -> Result<(), Self::Error> {
+        for write in writes {
+            if let Write::Put { key: Key::Invoice(index), value } = write {
+                self.invoices.insert(index, record::decode_invoice(&value).unwrap());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Disk {
+    fn run(&mut self, outbox: Outbox<InvoiceEffect>) -> Vec<InvoiceEffect> {
+        Outbox::commit_all(vec![outbox], self).unwrap().into_iter().flatten().collect()
+    }
+
+    fn only(&self) -> &Invoice {
+        assert_eq!(self.invoices.len(), 1);
+        self.invoices.values().next().unwrap()
+    }
+
+    /// A restart: what is stored, and the channels tell their HTLCs again.
+    fn restart(&self) -> Invoices {
+        Invoices::restore(self.invoices.values().cloned())
+    }
+
+    /// As the driver asks for it: only if it is not open.
+    fn over(&self, invoices: &Invoices) -> Option<Invoice> {
+        let invoice = self.invoices.values().next()?;
+        invoices.open(&invoice.payment_hash).is_none().then(|| invoice.clone())
+    }
+}
+
+fn invoice(preimage: Option<PaymentPreimage>) -> Invoice {
+    Invoice {
+        index: 1,
+        payment_hash: PREIMAGE.hash(),
+        preimage,
+        payment_secret: SECRET,
+        amount: Some(Msat(1_000)),
+        memo: String::new(),
+        bolt11: String::new(),
+        created: NOW,
+        expiry_seconds: 60,
+        min_final_cltv_expiry_delta: 80,
+        keysend: false,
+        state: InvoiceState::Open,
+    }
+}
+
+fn part(id: u64, amount: u64) -> Arrived {
+    Arrived {
+        htlc: IncomingHtlc {
+            channel: ChannelId([3; 32]),
+            id: HtlcId(id),
+            amount: Msat(amount),
+            payment_hash: PREIMAGE.hash(),
+            cltv_expiry: EXPIRY,
+            onion: OnionRoutingPacket(Box::new([0; OnionRoutingPacket::LEN])),
+            path_key: None,
+            doomed: None,
+        },
+        payload: ReceivePayload {
+            amt_to_forward: Msat(amount),
+            outgoing_cltv_value: EXPIRY,
+            payment_data: Some(PaymentData { payment_secret: SECRET, total_msat: Msat(1_000) }),
+            payment_metadata: None,
+            keysend_preimage: None,
+            custom_records: Vec::new(),
+        },
+        shared_secret: SharedSecret([4; 32]),
+    }
+}
+
+/// The HTLCs that are settled: those fulfilled, those failed.
+fn settled(effects: &[InvoiceEffect]) -> (Vec<u64>, Vec<u64>) {
+    let (mut fulfilled, mut failed) = (Vec::new(), Vec::new());
+    for effect in effects {
+        let InvoiceEffect::Settle { id, settlement, .. } = effect else { continue };
+        match settlement {
+            Settlement::Fulfill(preimage) => {
+                assert_eq!(*preimage, PREIMAGE);
+                fulfilled.push(id.0);
+            }
+            Settlement::Fail { .. } | Settlement::FailMalformed { .. } => failed.push(id.0),
+        }
+    }
+    (fulfilled, failed)
+}
+
+/// An invoice that is held for two parts.
+fn held() -> (Invoices, Disk) {
+    let (mut invoices, mut disk) = (Invoices::default(), Disk::default());
+    disk.run(invoices.add(invoice(None)).unwrap());
+    assert!(matches!(invoices.settle_held(PREIMAGE, NOW), Err(InvoiceError::NotAccepted)));
+    for (id, amount) in [(1, 400), (2, 600)] {
+        let effects = disk.run(invoices.arrived(part(id, amount), None, NOW, TIP));
+        assert_eq!(settled(&effects), (vec![], vec![]));
+    }
+    let InvoiceState::Accepted(accepted) = &disk.only().state else { panic!("{:?}", disk.only()) };
+    assert_eq!((accepted.amount, accepted.htlcs.len()), (Msat(1_000), 2));
+    (invoices, disk)
+}
+
+#[test]
+fn what_is_held_waits_for_its_preimage_whatever_the_clock_says() {
+    let (mut invoices, mut disk) = held();
+    let much_later = UnixTime(NOW.0 + 1_000_000);
+    assert!(disk.run(invoices.tick(much_later, TIP)).is_empty(), "neither the invoice nor its parts time out");
+    let third = disk.run(invoices.arrived(part(3, 1_000), None, NOW, TIP));
+    assert_eq!(settled(&third), (vec![], vec![3]), "it is paid already");
+    let effects = disk.run(invoices.settle_held(PREIMAGE, much_later).unwrap());
+    assert_eq!(settled(&effects), (vec![1, 2], vec![]));
+    let invoice = disk.only();
+    assert_eq!(invoice.preimage, Some(PREIMAGE));
+    assert!(matches!(&invoice.state, InvoiceState::Settled(settled) if settled.htlcs.len() == 2));
+    assert!(matches!(invoices.settle_held(PREIMAGE, NOW), Err(InvoiceError::NotOpen)));
+}
+
+#[test]
+fn what_is_held_is_still_held_after_a_restart() {
+    let (_, mut disk) = held();
+    let mut invoices = disk.restart();
+    // So late that a new HTLC would not be taken any more.
+    let (late, tip) = (UnixTime(NOW.0 + 100), Height(EXPIRY.0 - HOLD_MARGIN_BLOCKS - 1));
+    let effects = disk.run(invoices.arrived(part(1, 400), None, late, tip));
+    assert!(effects.is_empty(), "{effects:?}");
+    // The second part has not been told again when the preimage comes.
+    let effects = disk.run(invoices.settle_held(PREIMAGE, late).unwrap());
+    assert_eq!(settled(&effects), (vec![1], vec![]));
+    let over = disk.over(&invoices);
+    let effects = disk.run(invoices.arrived(part(2, 600), over, late, tip));
+    assert_eq!(settled(&effects), (vec![2], vec![]));
+
+    // And after another one each gets the same answer.
+    let mut invoices = disk.restart();
+    for id in [1, 2] {
+        let over = disk.over(&invoices);
+        let effects = disk.run(invoices.arrived(part(id, 500), over, late, Height(EXPIRY.0)));
+        assert_eq!(settled(&effects), (vec![id], vec![]));
+    }
+}
+
+#[test]
+fn what_is_held_goes_back_before_a_channel_would_have_to_be_closed() {
+    let (mut invoices, mut disk) = held();
+    let last = Height(EXPIRY.0 - HOLD_MARGIN_BLOCKS - 1);
+    assert!(disk.run(invoices.tick(NOW, last)).is_empty());
+    let effects = disk.run(invoices.tick(NOW, Height(last.0 + 1)));
+    assert_eq!(settled(&effects), (vec![], vec![1, 2]));
+    assert_eq!(disk.only().state, InvoiceState::Canceled);
+    assert!(matches!(invoices.settle_held(PREIMAGE, NOW), Err(InvoiceError::NotOpen)));
+
+    // Also if the channels tell of the HTLCs only afterwards.
+    let (_, mut disk) = held();
+    let mut invoices = disk.restart();
+    disk.run(invoices.tick(NOW, Height(last.0 + 1)));
+    assert_eq!(disk.only().state, InvoiceState::Canceled);
+    let over = disk.over(&invoices);
+    let effects = disk.run(invoices.arrived(part(1, 400), over, NOW, Height(last.0 + 1)));
+    assert_eq!(settled(&effects), (vec![], vec![1]));
+}
+
+#[test]
+fn what_is_held_goes_back_when_it_is_refused() {
+    let (mut invoices, mut disk) = held();
+    let effects = disk.run(invoices.cancel(&PREIMAGE.hash(), TIP).unwrap());
+    assert_eq!(settled(&effects), (vec![], vec![1, 2]));
+    assert_eq!(disk.only().state, InvoiceState::Canceled);
+    assert!(matches!(invoices.cancel(&PREIMAGE.hash(), TIP), Err(InvoiceError::NotOpen)));
+}
+
+#[test]
+fn an_htlc_that_could_not_be_held_for_long_is_not_taken() {
+    let (mut invoices, mut disk) = (Invoices::default(), Disk::default());
+    disk.run(invoices.add(Invoice { min_final_cltv_expiry_delta: 10, ..invoice(None) }).unwrap());
+    let tip = Height(EXPIRY.0 - HOLD_MARGIN_BLOCKS);
+    let effects = disk.run(invoices.arrived(part(1, 1_000), None, NOW, tip));
+    assert_eq!(settled(&effects), (vec![], vec![1]));
+}
+
+fn spontaneous(id: u64, preimage: PaymentPreimage) -> Arrived {
+    let mut arrived = part(id, 1_000);
+    arrived.payload.payment_data = None;
+    arrived.payload.keysend_preimage = Some(preimage);
+    arrived
+}
+
+#[test]
+fn a_payment_that_brings_its_preimage_is_taken_where_that_is_wanted() {
+    let (mut invoices, mut disk) = (Invoices::default(), Disk::default());
+    let effects = disk.run(invoices.arrived(spontaneous(1, PREIMAGE), None, NOW, TIP));
+    assert_eq!(settled(&effects), (vec![], vec![1]), "not asked for");
+
+    let mut invoices = Invoices::default().taking_keysend(true);
+    let wrong = disk.run(invoices.arrived(spontaneous(1, PaymentPreimage([8; 32])), None, NOW, TIP));
+    assert_eq!(settled(&wrong), (vec![], vec![1]));
+    let mut in_parts = spontaneous(1, PREIMAGE);
+    in_parts.payload.payment_data = Some(PaymentData { payment_secret: SECRET, total_msat: Msat(2_000) });
+    assert_eq!(settled(&disk.run(invoices.arrived(in_parts, None, NOW, TIP))), (vec![], vec![1]));
+    let effects = disk.run(invoices.arrived(spontaneous(1, PREIMAGE), None, NOW, TIP));
+    assert_eq!(settled(&effects), (vec![1], vec![]));
+    let invoice = disk.only();
+    assert!(invoice.keysend && matches!(invoice.state, InvoiceState::Settled(_)));
+    assert_eq!((invoice.index, invoice.amount), (1, Some(Msat(1_000))));
+
+    // After a restart the same HTLC gets the same answer; another one with its hash is not taken a second time.
+    let mut invoices = disk.restart().taking_keysend(true);
+    for (id, expected) in [(1, (vec![1], vec![])), (2, (vec![], vec![2]))] {
+        let over = disk.over(&invoices);
+        assert_eq!(settled(&disk.run(invoices.arrived(spontaneous(id, PREIMAGE), over, NOW, TIP))), expected);
+    }
+    assert_eq!(invoices.next_index(), 2);
+}

@@ -1,0 +1,119 @@
+//! The calls about held invoices.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use leyden_channels::{
+    payment::incoming::{InvoiceError, InvoiceState as Stored},
+    types::{PaymentHash, PaymentPreimage},
+};
+use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{
+    LightningNode,
+    invoices::{stopped, to_api},
+};
+use crate::{
+    api::{AddInvoice, ApiError, HoldInvoices, Invoice, InvoiceState, Updates},
+    driver::committer::Underway,
+};
+
+#[async_trait]
+impl HoldInvoices for LightningNode {
+    async fn add_hold_invoice(&self, hash: PaymentHash, request: AddInvoice) -> Result<Invoice, ApiError> {
+        self.make_invoice(request, Some(hash)).await
+    }
+
+    async fn settle_invoice(&self, preimage: PaymentPreimage) -> Result<(), ApiError> {
+        let services = self.services();
+        let settled =
+            services.try_change(&services.invoices, |invoices| invoices.settle_held(preimage, services.now()));
+        self.end(preimage.hash(), settled, |state| match state {
+            Stored::Settled(_) => Ok(()),
+            Stored::Open => Err("nothing has been paid for this invoice yet: there is nothing to take"),
+            Stored::Canceled => Err("the invoice was given up, and what was held went back to its payer"),
+            Stored::Accepted(_) => Err("the invoice has just changed: try again"),
+        })
+        .await
+    }
+
+    async fn cancel_invoice(&self, hash: PaymentHash) -> Result<(), ApiError> {
+        let services = self.services();
+        let canceled = services.try_change(&services.invoices, |invoices| invoices.cancel(&hash, services.tip()));
+        self.end(hash, canceled, |state| match state {
+            Stored::Canceled => Ok(()),
+            Stored::Settled(_) => Err("the invoice is settled: what was paid can only be paid back"),
+            Stored::Open | Stored::Accepted(_) => Err("the invoice has just changed: try again"),
+        })
+        .await
+    }
+
+    async fn subscribe_invoice(&self, hash: PaymentHash) -> Result<Updates<Invoice>, ApiError> {
+        let services = Arc::clone(self.services());
+        // The listener first, then the look: what happens in between comes twice rather than never.
+        let mut news = services.events.invoices();
+        let first = self.find_invoice(&hash)?;
+        let (sender, receiver) = mpsc::channel(16);
+        tokio::spawn(async move {
+            let mut over = is_over(&first);
+            let mut item = Ok(first);
+            loop {
+                let failed = item.is_err();
+                if sender.send(item).await.is_err() || over || failed {
+                    return;
+                }
+                item = loop {
+                    tokio::select! {
+                        () = sender.closed() => return,
+                        update = news.recv() => match update {
+                            Ok(invoice) if invoice.payment_hash == hash => break Ok(to_api(&services, &invoice)),
+                            Ok(_) => {}
+                            // Whatever was missed, the store has the present state.
+                            Err(RecvError::Lagged(_)) => match services.invoice_record(&hash) {
+                                Ok(Some(invoice)) => break Ok(to_api(&services, &invoice)),
+                                Ok(None) => return,
+                                Err(error) => break Err(error.into()),
+                            },
+                            Err(RecvError::Closed) => return,
+                        },
+                    }
+                };
+                over = item.as_ref().is_ok_and(is_over);
+            }
+        });
+        Ok(Box::pin(ReceiverStream::new(receiver)))
+    }
+}
+
+fn is_over(invoice: &Invoice) -> bool {
+    match invoice.state {
+        InvoiceState::Open | InvoiceState::Accepted { .. } => false,
+        InvoiceState::Settled { .. } | InvoiceState::Canceled => true,
+    }
+}
+
+impl LightningNode {
+    /// Waits for a change of an invoice; if there was none to make, its state decides whether that is what was wanted.
+    async fn end(
+        &self,
+        hash: PaymentHash,
+        changed: Result<Underway, InvoiceError>,
+        wanted: impl FnOnce(&Stored) -> Result<(), &'static str>,
+    ) -> Result<(), ApiError> {
+        let services = Arc::clone(self.services());
+        match changed {
+            Ok(underway) => {
+                // In a task of its own: a caller that hangs up must not leave HTLCs behind that nobody settles.
+                let run = tokio::spawn(async move { services.run(underway).await });
+                run.await.map_err(super::internal)?.map_err(stopped)
+            }
+            Err(InvoiceError::Exists | InvoiceError::NotOpen | InvoiceError::NotAccepted) => {
+                let record = services.invoice_record(&hash)?;
+                let record = record
+                    .ok_or_else(|| ApiError::not_found(format!("there is no invoice with payment hash {hash}")))?;
+                wanted(&record.state).map_err(ApiError::precondition)
+            }
+        }
+    }
+}
