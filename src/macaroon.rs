@@ -9,11 +9,19 @@
 //! Anybody can narrow a token by adding a caveat, nobody can take one away without the root key. The format is that of
 //! libmacaroons and gopkg.in/macaroon.v2; the identifier is LND's, so that its clients can print what a token allows.
 
-use std::{fs, io, path::Path};
+mod keys;
+
+use std::{
+    fs, io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::{PoisonError, RwLock},
+};
 
 use bitcoin::hashes::{Hash as _, HashEngine as _, Hmac, HmacEngine, sha256};
 use prost::Message as _;
 
+use self::keys::MoreKeys;
 use crate::wallet::seed::write_new;
 
 const VERSION: u8 = 2;
@@ -42,6 +50,10 @@ pub enum MacaroonError {
     UnknownCaveat(String),
     #[error("this macaroon expired")]
     Expired,
+    #[error("this macaroon may be used from {allowed} only")]
+    OtherAddress { allowed: String },
+    #[error("the key that this macaroon was made with was deleted; ask for a new one")]
+    UnknownKey,
     #[error("this macaroon does not allow {entity}:{action}; use one that does, such as admin.macaroon")]
     NotAllowed { entity: String, action: String },
 }
@@ -102,81 +114,171 @@ pub const INVOICE: &[Permission] = &[
     permission("onchain", "read"),
 ];
 
-/// The secret from which a node's tokens are made.
-pub struct RootKey([u8; 32]);
+/// The entity under which a token may name single calls, by their paths.
+pub const URI: &str = "uri";
+
+/// The secrets from which a node's tokens are made.
+pub struct RootKey {
+    first: [u8; 32],
+    more: RwLock<MoreKeys>,
+    /// Where `more` lies; `None`: in memory alone, for tests.
+    path: Option<PathBuf>,
+}
+
+/// The call that a token is shown for.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// `/lnrpc.Lightning/GetInfo`
+    pub path: &'a str,
+    pub needed: &'a [Permission],
+    /// Seconds since 1970.
+    pub now: u64,
+    /// Where the caller is; `None` if it is not known.
+    pub from: Option<IpAddr>,
+}
 
 impl RootKey {
     pub fn new(key: [u8; 32]) -> Self {
-        Self(key)
+        Self { first: key, more: RwLock::default(), path: None }
     }
 
-    /// The key of this data directory; made on first use.
+    /// The keys of this data directory; the first is made on first use.
     pub fn open(path: &Path) -> io::Result<Self> {
-        match fs::read(path) {
-            Ok(bytes) => bytes.try_into().map(Self).map_err(|_| {
+        let first = match fs::read(path) {
+            Ok(bytes) => bytes.try_into().map_err(|_| {
                 io::Error::new(
                     io::ErrorKind::InvalidData,
                     format!("{} is damaged: delete it, and the macaroons, to make new ones", path.display()),
                 )
-            }),
+            })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let key: [u8; 32] = rand::random();
                 write_new(path, &key)?;
-                Ok(Self(key))
+                key
             }
-            Err(error) => Err(error),
-        }
+            Err(error) => return Err(error),
+        };
+        let path = path.with_extension("keys.json");
+        Ok(Self { first, more: RwLock::new(MoreKeys::open(&path)?), path: Some(path) })
     }
 
-    /// A token that allows `permissions`.
+    /// A token that allows `permissions`, made with the first key.
     pub fn bake(&self, permissions: &[Permission], nonce: [u8; 16]) -> Macaroon {
-        let mut ops: Vec<Op> = Vec::new();
-        for permission in permissions {
-            match ops.iter_mut().find(|op| op.entity == permission.entity) {
-                Some(op) => op.actions.push(permission.action.to_owned()),
-                None => {
-                    ops.push(Op { entity: permission.entity.to_owned(), actions: vec![permission.action.to_owned()] })
-                }
-            }
-        }
-        let id = MacaroonId { nonce: nonce.to_vec(), storage_id: b"0".to_vec(), ops };
-        let mut identifier = vec![IDENTIFIER_VERSION];
-        identifier.extend_from_slice(&id.encode_to_vec());
-        Macaroon::new(&self.0, identifier)
+        let pairs = permissions.iter().map(|permission| (permission.entity.to_owned(), permission.action.to_owned()));
+        bake(&self.first, 0, pairs, nonce)
     }
 
-    /// Whether `token` (binary v2) was made with this key, still holds at `now` (seconds since 1970) and allows
-    /// `needed`.
-    pub fn check(&self, token: &[u8], needed: &Permission, now: u64) -> Result<(), MacaroonError> {
+    /// A token that allows pairs of entity and action, made with the key of this id, which is made if there is none.
+    pub fn bake_with(
+        &self,
+        id: u64,
+        permissions: impl IntoIterator<Item = (String, String)>,
+        nonce: [u8; 16],
+    ) -> io::Result<Macaroon> {
+        if id == 0 {
+            return Ok(bake(&self.first, 0, permissions, nonce));
+        }
+        let mut more = self.more.write().unwrap_or_else(PoisonError::into_inner);
+        let key = match more.get(id) {
+            Some(key) => key,
+            None => {
+                let key = rand::random();
+                more.insert(id, key);
+                if let Err(error) = self.save(&more) {
+                    more.remove(id);
+                    return Err(error);
+                }
+                key
+            }
+        };
+        Ok(bake(&key, id, permissions, nonce))
+    }
+
+    /// The ids of all keys.
+    pub fn ids(&self) -> Vec<u64> {
+        let more = self.more.read().unwrap_or_else(PoisonError::into_inner);
+        std::iter::once(0).chain(more.ids()).collect()
+    }
+
+    /// Takes back every token that was made with this key; `false` if there is none. The first key stays.
+    pub fn delete(&self, id: u64) -> io::Result<bool> {
+        let mut more = self.more.write().unwrap_or_else(PoisonError::into_inner);
+        // Gone from memory first: if the disk refuses, the key is at least not taken any more in this run.
+        let deleted = more.remove(id);
+        if deleted {
+            self.save(&more)?;
+        }
+        Ok(deleted)
+    }
+
+    fn save(&self, more: &MoreKeys) -> io::Result<()> {
+        match &self.path {
+            Some(path) => write_new(path, &more.to_bytes()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether `token` (binary v2) was made with one of these keys, holds now and here, and allows the call: all that it
+    /// needs, or the call itself by its path.
+    pub fn check(&self, token: &[u8], call: &Call<'_>) -> Result<(), MacaroonError> {
         let macaroon = Macaroon::parse(token)?;
-        if !macaroon.is_signed_by(&self.0) {
-            return Err(MacaroonError::WrongSignature);
-        }
-        for caveat in &macaroon.caveats {
-            check_caveat(caveat, now)?;
-        }
         let (version, id) =
             macaroon.identifier.split_first().ok_or(MacaroonError::Malformed("its identifier is empty"))?;
         if *version != IDENTIFIER_VERSION {
             return Err(MacaroonError::Malformed("its identifier has an unknown version"));
         }
         let id = MacaroonId::decode(id).map_err(|_| MacaroonError::Malformed("its identifier is not LND's"))?;
-        let allowed = id
-            .ops
-            .iter()
-            .any(|op| op.entity == needed.entity && op.actions.iter().any(|action| action == needed.action));
-        if allowed {
-            Ok(())
-        } else {
-            Err(MacaroonError::NotAllowed { entity: needed.entity.to_owned(), action: needed.action.to_owned() })
+        // Which key it names is not to be believed before that key's signature is checked.
+        let key = match std::str::from_utf8(&id.storage_id).ok().and_then(|id| id.parse().ok()) {
+            Some(0) => Some(self.first),
+            Some(id) => self.more.read().unwrap_or_else(PoisonError::into_inner).get(id),
+            None => None,
+        };
+        if !macaroon.is_signed_by(&key.ok_or(MacaroonError::UnknownKey)?) {
+            return Err(MacaroonError::WrongSignature);
+        }
+        for caveat in &macaroon.caveats {
+            check_caveat(caveat, call)?;
+        }
+        let allows = |entity: &str, action: &str| {
+            id.ops.iter().any(|op| op.entity == entity && op.actions.iter().any(|allowed| allowed == action))
+        };
+        if allows(URI, call.path) {
+            return Ok(());
+        }
+        match call.needed.iter().find(|needed| !allows(needed.entity, needed.action)) {
+            None => Ok(()),
+            Some(Permission { entity, action }) => {
+                Err(MacaroonError::NotAllowed { entity: (*entity).to_owned(), action: (*action).to_owned() })
+            }
         }
     }
 }
 
-/// LND writes `time-before 2026-01-31T12:00:00Z`; a caveat that is not understood denies.
-fn check_caveat(caveat: &[u8], now: u64) -> Result<(), MacaroonError> {
+fn bake(key: &[u8; 32], id: u64, permissions: impl IntoIterator<Item = (String, String)>, nonce: [u8; 16]) -> Macaroon {
+    let mut ops: Vec<Op> = Vec::new();
+    for (entity, action) in permissions {
+        match ops.iter_mut().find(|op| op.entity == entity) {
+            Some(op) => op.actions.push(action),
+            None => ops.push(Op { entity, actions: vec![action] }),
+        }
+    }
+    let id = MacaroonId { nonce: nonce.to_vec(), storage_id: id.to_string().into_bytes(), ops };
+    let mut identifier = vec![IDENTIFIER_VERSION];
+    identifier.extend_from_slice(&id.encode_to_vec());
+    Macaroon::new(key, identifier)
+}
+
+/// LND writes `time-before 2026-01-31T12:00:00Z` and `ipaddr 10.0.0.1`; a caveat that is not understood denies.
+fn check_caveat(caveat: &[u8], call: &Call<'_>) -> Result<(), MacaroonError> {
+    let now = call.now;
     let text = String::from_utf8_lossy(caveat);
     let unknown = || MacaroonError::UnknownCaveat(text.clone().into_owned());
+    if let Some(address) = text.strip_prefix("ipaddr ") {
+        let allowed: IpAddr = address.trim().parse().map_err(|_| unknown())?;
+        let here = call.from.is_some_and(|from| from.to_canonical() == allowed.to_canonical());
+        return if here { Ok(()) } else { Err(MacaroonError::OtherAddress { allowed: allowed.to_string() }) };
+    }
     let deadline = text.strip_prefix("time-before ").and_then(rfc3339_seconds).ok_or_else(unknown)?;
     if now < deadline { Ok(()) } else { Err(MacaroonError::Expired) }
 }
@@ -255,7 +357,7 @@ impl Macaroon {
         out
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self, MacaroonError> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, MacaroonError> {
         let (version, mut rest) = bytes.split_first().ok_or(MacaroonError::Malformed("it is empty"))?;
         if *version != VERSION {
             return Err(MacaroonError::Malformed("it is not a binary macaroon of version 2"));
@@ -349,6 +451,58 @@ mod tests {
 
     const NOW: u64 = 1_800_000_000;
 
+    impl RootKey {
+        fn check_one(&self, token: &[u8], needed: &Permission, now: u64) -> Result<(), MacaroonError> {
+            let needed = std::slice::from_ref(needed);
+            self.check(token, &Call { path: "/a.B/C", needed, now, from: None })
+        }
+    }
+
+    #[test]
+    fn a_deleted_key_takes_its_tokens_back_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("macaroons.key");
+        let keys = RootKey::open(&path).unwrap();
+        let one = || [("info".to_owned(), "read".to_owned())];
+        let [first, second] = [0, 7].map(|id| keys.bake_with(id, one(), [1; 16]).unwrap().to_bytes());
+        let needed = permission("info", "read");
+        drop(keys);
+        let keys = RootKey::open(&path).unwrap();
+        assert_eq!(keys.ids(), [0, 7]);
+        for token in [&first, &second] {
+            assert_eq!(keys.check_one(token, &needed, NOW), Ok(()));
+        }
+        assert_eq!((keys.delete(7).unwrap(), keys.delete(7).unwrap(), keys.delete(0).unwrap()), (true, false, false));
+        let keys = RootKey::open(&path).unwrap();
+        assert_eq!(keys.check_one(&second, &needed, NOW), Err(MacaroonError::UnknownKey));
+        assert_eq!(keys.check_one(&first, &needed, NOW), Ok(()));
+        // The same id again is another key.
+        keys.bake_with(7, one(), [1; 16]).unwrap();
+        assert_eq!(keys.check_one(&second, &needed, NOW), Err(MacaroonError::WrongSignature));
+        fs::write(path.with_extension("keys.json"), "{\"1\": \"00\"}").unwrap();
+        assert!(RootKey::open(&path).is_err());
+    }
+
+    #[test]
+    fn a_token_may_name_single_calls_and_addresses() {
+        let keys = root();
+        let pair = (URI.to_owned(), "/a.B/C".to_owned());
+        let token = keys.bake_with(0, [pair], [1; 16]).unwrap();
+        let needed = [permission("onchain", "write")];
+        let call = Call { path: "/a.B/C", needed: &needed, now: NOW, from: Some([10, 0, 0, 1].into()) };
+        assert_eq!(keys.check(&token.to_bytes(), &call), Ok(()));
+        let other = Call { path: "/a.B/D", ..call };
+        assert!(matches!(keys.check(&token.to_bytes(), &other), Err(MacaroonError::NotAllowed { .. })));
+        let here = token.clone().narrowed(b"ipaddr 10.0.0.1").to_bytes();
+        assert_eq!(keys.check(&here, &call), Ok(()));
+        let mapped = Call { from: Some("::ffff:10.0.0.1".parse().unwrap()), ..call };
+        assert_eq!(keys.check(&here, &mapped), Ok(()));
+        for from in [None, Some([10, 0, 0, 2].into())] {
+            let refused = keys.check(&here, &Call { from, ..call });
+            assert!(matches!(refused, Err(MacaroonError::OtherAddress { .. })), "{refused:?}");
+        }
+    }
+
     fn root() -> RootKey {
         RootKey::new([3; 32])
     }
@@ -366,23 +520,23 @@ mod tests {
     #[test]
     fn token_allows_what_it_says_and_nothing_else() {
         let token = root().bake(READONLY, [1; 16]).to_bytes();
-        assert_eq!(root().check(&token, &permission("offchain", "read"), NOW), Ok(()));
+        assert_eq!(root().check_one(&token, &permission("offchain", "read"), NOW), Ok(()));
         assert!(matches!(
-            root().check(&token, &permission("offchain", "write"), NOW),
+            root().check_one(&token, &permission("offchain", "write"), NOW),
             Err(MacaroonError::NotAllowed { .. })
         ));
         let other = RootKey::new([4; 32]);
-        assert_eq!(other.check(&token, &permission("offchain", "read"), NOW), Err(MacaroonError::WrongSignature));
+        assert_eq!(other.check_one(&token, &permission("offchain", "read"), NOW), Err(MacaroonError::WrongSignature));
     }
 
     #[test]
     fn narrowed_token_expires() {
         let token = root().bake(ADMIN, [1; 16]).narrowed(b"time-before 2027-01-15T08:00:00Z").to_bytes();
         let needed = permission("onchain", "write");
-        assert_eq!(root().check(&token, &needed, NOW - 1), Ok(()));
-        assert_eq!(root().check(&token, &needed, NOW), Err(MacaroonError::Expired));
-        let strange = root().bake(ADMIN, [1; 16]).narrowed(b"ipaddr 10.0.0.1").to_bytes();
-        assert!(matches!(root().check(&strange, &needed, NOW), Err(MacaroonError::UnknownCaveat(_))));
+        assert_eq!(root().check_one(&token, &needed, NOW - 1), Ok(()));
+        assert_eq!(root().check_one(&token, &needed, NOW), Err(MacaroonError::Expired));
+        let strange = root().bake(ADMIN, [1; 16]).narrowed(b"moon full").to_bytes();
+        assert!(matches!(root().check_one(&strange, &needed, NOW), Err(MacaroonError::UnknownCaveat(_))));
     }
 
     #[test]
@@ -392,10 +546,10 @@ mod tests {
         for index in location_end..token.len() {
             let mut changed = token.clone();
             changed[index] ^= 1;
-            assert!(root().check(&changed, &permission("info", "read"), 0).is_err(), "byte {index}");
+            assert!(root().check_one(&changed, &permission("info", "read"), 0).is_err(), "byte {index}");
         }
         for length in 0..token.len() {
-            assert!(root().check(&token[..length], &permission("info", "read"), 0).is_err());
+            assert!(root().check_one(&token[..length], &permission("info", "read"), 0).is_err());
         }
     }
 

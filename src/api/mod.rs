@@ -21,6 +21,7 @@ mod invoices;
 mod lifecycle;
 mod payments;
 mod routes;
+mod tokens;
 mod wallet;
 
 use std::{pin::Pin, sync::Arc};
@@ -57,6 +58,7 @@ pub use self::{
         SendPayment,
     },
     routes::{BuildRoute, FeeEstimate, FeeQuery, FoundRoute, PlannedRoute, RouteQuery, Routes},
+    tokens::Tokens,
     wallet::{
         AddressKind, ChannelBalance, CoinChoice, FeeChoice, PeerAddress, PeerError, PeerInfo, SendAmount, SendCoins,
         WalletBalance, WalletCoin, WalletTx,
@@ -68,7 +70,7 @@ pub type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, ApiError>> + Send>>;
 
 /// The daemon, whether or not its wallet is open.
 #[async_trait]
-pub trait Daemon: Send + Sync + 'static {
+pub trait Daemon: Tokens + Send + Sync + 'static {
     /// How far the daemon has come. Cheap: it is asked on every call.
     fn state(&self) -> WalletState;
 

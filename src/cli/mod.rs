@@ -19,6 +19,7 @@ mod table;
 
 mod addholdinvoice;
 mod addinvoice;
+mod bakemacaroon;
 mod bench;
 mod cancelinvoice;
 mod chain;
@@ -166,6 +167,14 @@ pub enum Command {
     UpdateChanPolicy(updatechanpolicy::UpdateChanPolicy),
     #[command(name = "fwdinghistory")]
     FwdingHistory(fwdinghistory::FwdingHistory),
+    #[command(name = "bakemacaroon")]
+    BakeMacaroon(bakemacaroon::BakeMacaroon),
+    #[command(name = "listmacaroonids")]
+    ListMacaroonIds(bakemacaroon::ListMacaroonIds),
+    #[command(name = "deletemacaroonid")]
+    DeleteMacaroonId(bakemacaroon::DeleteMacaroonId),
+    #[command(name = "listpermissions")]
+    ListPermissions(bakemacaroon::ListPermissions),
     Chain(chain::Chain),
     Demo(demo::Demo),
     Bench(bench::Bench),
@@ -213,6 +222,10 @@ impl Command {
             Self::FeeReport(command) => command.run(context).await,
             Self::UpdateChanPolicy(command) => command.run(context).await,
             Self::FwdingHistory(command) => command.run(context).await,
+            Self::BakeMacaroon(command) => command.run(context).await,
+            Self::ListMacaroonIds(command) => command.run(context).await,
+            Self::DeleteMacaroonId(command) => command.run(context).await,
+            Self::ListPermissions(command) => command.run(context).await,
             Self::Chain(command) => command.run(context).await,
             Self::Demo(command) => command.run(context).await,
             Self::Bench(command) => command.run(context).await,

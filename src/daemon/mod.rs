@@ -6,6 +6,7 @@
 
 mod chain;
 mod run;
+mod tokens;
 
 use std::{
     path::PathBuf,

@@ -4,21 +4,25 @@
 //! in the table is answered with UNIMPLEMENTED, whatever service may be mounted there.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use prost_reflect::DescriptorPool;
 use tonic::{
     Status,
     body::Body,
     codegen::http::{HeaderMap, Request, Response},
+    transport::server::{TcpConnectInfo, TlsConnectInfo},
 };
 use tower::{Layer, Service};
 
-use crate::macaroon::{MacaroonError, Permission, RootKey};
+use crate::macaroon::{Call, MacaroonError, Permission, RootKey};
 
 /// The metadata key that carries the token in hex, as all of LND's clients send it.
 pub const METADATA_KEY: &str = "macaroon";
@@ -58,6 +62,9 @@ const PEERS_READ: &[Permission] = &[may("peers", "read")];
 const PEERS_WRITE: &[Permission] = &[may("peers", "write")];
 const INVOICES_READ: &[Permission] = &[may("invoices", "read")];
 const INVOICES_WRITE: &[Permission] = &[may("invoices", "write")];
+const MACAROON_GENERATE: &[Permission] = &[may("macaroon", "generate")];
+const MACAROON_READ: &[Permission] = &[may("macaroon", "read")];
+const MACAROON_WRITE: &[Permission] = &[may("macaroon", "write")];
 /// What moves money between the chain and channels.
 const CHANNELS_WRITE: &[Permission] = &[may("onchain", "write"), may("offchain", "write")];
 
@@ -117,13 +124,17 @@ fn lightning(method: &str) -> Access {
         "DescribeGraph" | "GetChanInfo" | "GetNodeInfo" | "GetNetworkInfo" | "QueryRoutes" => INFO_READ,
         "AddInvoice" => INVOICES_WRITE,
         "LookupInvoice" | "ListInvoices" | "SubscribeInvoices" => INVOICES_READ,
+        "ListPermissions" => INFO_READ,
+        "BakeMacaroon" => MACAROON_GENERATE,
+        "ListMacaroonIDs" => MACAROON_READ,
+        "DeleteMacaroonID" => MACAROON_WRITE,
         "StopDaemon" => INFO_WRITE,
         _ => return Access::Unknown,
     })
 }
 
 impl Authorizer {
-    fn judge(&self, path: &str, headers: &HeaderMap) -> Result<(), Status> {
+    fn judge(&self, path: &str, headers: &HeaderMap, from: Option<IpAddr>) -> Result<(), Status> {
         let needed = match access(path) {
             Access::Open => return Ok(()),
             Access::Unknown => {
@@ -135,11 +146,31 @@ impl Authorizer {
         let Self::Macaroons(key) = self else { return Ok(()) };
         let token = token(headers)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        for permission in needed {
-            key.check(&token, permission, now).map_err(refused)?;
-        }
-        Ok(())
+        key.check(&token, &Call { path, needed, now, from }).map_err(refused)
     }
+}
+
+/// Where a call comes from, as the listener saw it.
+fn caller<B>(request: &Request<B>) -> Option<IpAddr> {
+    let plain = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+    let tls = || {
+        let info = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>()?;
+        info.get_ref().remote_addr()
+    };
+    plain.or_else(tls).map(|address| address.ip())
+}
+
+/// What every call needs, by its path, for those that need anything.
+pub fn permissions() -> BTreeMap<String, &'static [Permission]> {
+    let pool = DescriptorPool::decode(leyden_proto::DESCRIPTORS).unwrap_or_default();
+    let methods: Vec<_> = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect();
+    let paths = methods.iter().map(|method| format!("/{}/{}", method.parent_service().full_name(), method.name()));
+    paths
+        .filter_map(|path| match access(&path) {
+            Access::Needs(needed) => Some((path, needed)),
+            Access::Open | Access::Unknown => None,
+        })
+        .collect()
 }
 
 fn token(headers: &HeaderMap) -> Result<Vec<u8>, Status> {
@@ -154,6 +185,8 @@ fn refused(error: MacaroonError) -> Status {
         | MacaroonError::Malformed(_)
         | MacaroonError::WrongSignature
         | MacaroonError::UnknownCaveat(_)
+        | MacaroonError::UnknownKey
+        | MacaroonError::OtherAddress { .. }
         | MacaroonError::Expired => Status::unauthenticated(error.to_string()),
     }
 }
@@ -200,7 +233,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        match self.authorizer.judge(request.uri().path(), request.headers()) {
+        match self.authorizer.judge(request.uri().path(), request.headers(), caller(&request)) {
             Ok(()) => Box::pin(self.inner.call(request)),
             Err(status) => Box::pin(async move { Ok(status.into_http()) }),
         }
@@ -209,8 +242,6 @@ where
 
 #[cfg(test)]
 mod tests {
-    use prost_reflect::DescriptorPool;
-
     use super::*;
     use crate::macaroon::{ADMIN, INVOICE, READONLY};
 
@@ -254,7 +285,7 @@ mod tests {
             let token = hex::encode(key.bake(permissions, [1; 16]).to_bytes());
             HeaderMap::from_iter([(METADATA_KEY.parse().unwrap(), token.parse().unwrap())])
         };
-        let code = |path, headers: &HeaderMap| authorizer.judge(path, headers).map_err(|status| status.code());
+        let code = |path, headers: &HeaderMap| authorizer.judge(path, headers, None).map_err(|status| status.code());
 
         use tonic::Code::{PermissionDenied, Unauthenticated, Unimplemented};
         assert_eq!(code("/lnrpc.Lightning/SendCoins", &headers(ADMIN)), Ok(()));
@@ -271,6 +302,6 @@ mod tests {
         let other = RootKey::new([8; 32]).bake(ADMIN, [1; 16]).to_bytes();
         let forged = HeaderMap::from_iter([(METADATA_KEY.parse().unwrap(), hex::encode(other).parse().unwrap())]);
         assert_eq!(code("/lnrpc.Lightning/GetInfo", &forged), Err(Unauthenticated));
-        assert!(Authorizer::Open.judge("/lnrpc.Lightning/GetInfo", &HeaderMap::new()).is_ok());
+        assert!(Authorizer::Open.judge("/lnrpc.Lightning/GetInfo", &HeaderMap::new(), None).is_ok());
     }
 }

@@ -25,6 +25,7 @@ use crate::api::*;
 pub mod holding;
 pub mod network;
 pub mod routes;
+mod tokens;
 
 pub const NODE: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
 pub const ADDRESS: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";

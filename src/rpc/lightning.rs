@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Context,
-    convert::{backups, channels, edge, forwarding, graph, invoices, lifecycle, payments, routes, wallet},
+    convert::{backups, channels, edge, forwarding, graph, invoices, lifecycle, payments, routes, tokens, wallet},
     status::{Replies, replies},
 };
 use crate::api::{ApiError, InvoiceState, OpenStage};
@@ -333,6 +333,35 @@ impl Lightning for LightningService {
         let lightning = self.context.lightning()?;
         let request = forwarding::forwards_request(&request.into_inner())?;
         reply(forwarding::forwards(&lightning.forwards(request).await?))
+    }
+
+    async fn bake_macaroon(&self, request: Request<lnrpc::BakeMacaroonRequest>) -> Reply<lnrpc::BakeMacaroonResponse> {
+        let request = request.into_inner();
+        let key = request.root_key_id;
+        let macaroon = self.context.daemon.bake_macaroon(tokens::permissions(request)?, key).await?;
+        reply(lnrpc::BakeMacaroonResponse { macaroon: hex::encode(macaroon) })
+    }
+
+    async fn list_macaroon_i_ds(
+        &self,
+        _request: Request<lnrpc::ListMacaroonIDsRequest>,
+    ) -> Reply<lnrpc::ListMacaroonIDsResponse> {
+        reply(lnrpc::ListMacaroonIDsResponse { root_key_ids: self.context.daemon.macaroon_keys().await? })
+    }
+
+    async fn delete_macaroon_id(
+        &self,
+        request: Request<lnrpc::DeleteMacaroonIdRequest>,
+    ) -> Reply<lnrpc::DeleteMacaroonIdResponse> {
+        let deleted = self.context.daemon.delete_macaroon_key(request.into_inner().root_key_id).await?;
+        reply(lnrpc::DeleteMacaroonIdResponse { deleted })
+    }
+
+    async fn list_permissions(
+        &self,
+        _request: Request<lnrpc::ListPermissionsRequest>,
+    ) -> Reply<lnrpc::ListPermissionsResponse> {
+        reply(tokens::all())
     }
 
     async fn stop_daemon(&self, _request: Request<lnrpc::StopRequest>) -> Reply<lnrpc::StopResponse> {

@@ -32,6 +32,7 @@ use leyden_channels::types::{Msat, PaymentPreimage, UnixTime};
 mod holding;
 mod network;
 mod routes;
+mod tokens;
 
 struct Server {
     fake: Fake,

@@ -18,6 +18,7 @@ pub mod invoices;
 pub mod lifecycle;
 pub mod payments;
 pub mod routes;
+pub mod tokens;
 pub mod wallet;
 
 #[cfg(test)]

@@ -1,0 +1,49 @@
+//! Macaroons.
+
+use std::collections::HashMap;
+
+use leyden_proto::lnrpc;
+
+use super::edge;
+use crate::{
+    api::ApiError,
+    macaroon::{ADMIN, URI},
+    rpc::auth,
+};
+
+/// Pairs of entity and action, each of which some call asks for, or the paths of calls.
+pub fn permissions(request: lnrpc::BakeMacaroonRequest) -> Result<Vec<(String, String)>, ApiError> {
+    if request.permissions.is_empty() {
+        return Err(edge::wrong(
+            "permissions",
+            "a macaroon that allows nothing is of no use; ListPermissions tells them",
+        ));
+    }
+    let calls = auth::permissions();
+    let any = request.allow_external_permissions;
+    let pair = |permission: lnrpc::MacaroonPermission| {
+        let lnrpc::MacaroonPermission { entity, action } = permission;
+        let known = ADMIN.iter().any(|known| known.entity == entity && known.action == action)
+            || (entity == URI && calls.contains_key(&action));
+        if known || any {
+            return Ok((entity, action));
+        }
+        let text =
+            format!("nothing asks for {entity}:{action}; ListPermissions tells what there is, and {URI} allows a call");
+        Err(edge::wrong("permissions", text))
+    };
+    request.permissions.into_iter().map(pair).collect()
+}
+
+pub fn all() -> lnrpc::ListPermissionsResponse {
+    let list = |needed: &[crate::macaroon::Permission]| {
+        let permissions = needed.iter().map(|permission| lnrpc::MacaroonPermission {
+            entity: permission.entity.to_owned(),
+            action: permission.action.to_owned(),
+        });
+        lnrpc::MacaroonPermissionList { permissions: permissions.collect() }
+    };
+    let method_permissions: HashMap<_, _> =
+        auth::permissions().into_iter().map(|(path, needed)| (path, list(needed))).collect();
+    lnrpc::ListPermissionsResponse { method_permissions }
+}
