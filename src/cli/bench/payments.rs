@@ -28,10 +28,12 @@ const CAPACITY: i64 = 1_000_000_000;
 
 /// Pay invoices between real daemons (fsync on), and count.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  leyden bench payments --nodes 2 --count 10000 --concurrency 100")]
+#[command(after_help = "Examples:\n  \
+    leyden bench payments --nodes 2 --count 10000 --concurrency 100\n  \
+    leyden bench payments --nodes 4 --count 2000 --concurrency 200      over two nodes between")]
 pub struct Payments {
-    /// Daemons; payments go from the first to the last
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=2))]
+    /// Daemons in a chain; payments go from the first to the last
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=8))]
     nodes: u8,
     /// Payments in all
     #[arg(long, default_value_t = 10_000)]
@@ -58,37 +60,43 @@ impl Payments {
             .prefix("leyden-bench-")
             .tempdir()
             .map_err(|source| CliError::Io { what: "a temporary folder".into(), source })?;
-        let payer = DaemonProcess::new(folder.path(), "payer", &["--log", "warn"]).map_err(failed)?;
-        let payee = DaemonProcess::new(folder.path(), "payee", &["--log", "warn"]).map_err(failed)?;
-        self.measure(context, payer, payee).await
+        let mut nodes = Vec::new();
+        for number in 1..=self.nodes {
+            let name = match number {
+                1 => "payer".to_owned(),
+                number if number == self.nodes => "payee".to_owned(),
+                number => format!("hop{}", number - 1),
+            };
+            nodes.push(DaemonProcess::new(folder.path(), &name, &["--log", "warn"]).map_err(failed)?);
+        }
+        self.measure(context, nodes).await
     }
 
-    async fn measure(
-        self,
-        context: &Context,
-        mut payer: DaemonProcess,
-        mut payee: DaemonProcess,
-    ) -> Result<(), CliError> {
+    async fn measure(self, context: &Context, mut nodes: Vec<DaemonProcess>) -> Result<(), CliError> {
         let failed = |error: ClusterError| CliError::Failed(error.to_string());
-        context.note("starting two daemons and opening a channel");
-        prepare(&mut payer, &mut payee).await.map_err(failed)?;
+        context.note(&format!("starting {} daemons and opening a channel from each to the next", self.nodes));
+        prepare(&mut nodes).await.map_err(failed)?;
+        let [payer, .., payee] = nodes.as_slice() else { return Ok(()) };
         let before = payee.only_channel().await.map_err(failed)?.local_balance;
 
         context.note(&format!("making {} invoices", self.count));
         let begun = Instant::now();
-        let invoices = self.make_invoices(&payee).await?;
+        let mut invoices = self.make_invoices(payee).await?;
         let invoice_time = begun.elapsed();
 
+        if let Some(first) = invoices.pop() {
+            self.wait_for_way(payer, first).await?;
+        }
         context.note(&format!("paying them, {} at a time", self.concurrency));
-        let cpu_before = (cpu_seconds(&payer), cpu_seconds(&payee));
+        let cpu_before: f64 = nodes.iter().map(cpu_seconds).sum();
         let begun = Instant::now();
-        let mut latencies = self.pay_all(&payer, invoices).await?;
+        let mut latencies = self.pay_all(payer, invoices).await?;
         let payment_time = begun.elapsed();
-        let cpu = (cpu_seconds(&payer) - cpu_before.0, cpu_seconds(&payee) - cpu_before.1);
+        let cpu = nodes.iter().map(cpu_seconds).sum::<f64>() - cpu_before;
 
         let failures = self.count - latencies.len();
-        let paid = i64::try_from(latencies.len()).unwrap_or(i64::MAX).saturating_mul(self.amount);
-        let payee = &payee;
+        // One more than was measured: the first, which waited for the way.
+        let paid = i64::try_from(latencies.len() + 1).unwrap_or(i64::MAX).saturating_mul(self.amount);
         wait_until("the payee's balance to be what was paid", || async {
             Ok(payee.only_channel().await?.local_balance == before + paid)
         })
@@ -99,8 +107,9 @@ impl Payments {
         let rate = latencies.len() as f64 / payment_time.as_secs_f64();
         let invoice_rate = self.count as f64 / invoice_time.as_secs_f64();
         let (p50, p99) = (percentile(&latencies, 50), percentile(&latencies, 99));
-        let per_payment = (cpu.0 + cpu.1) / self.count as f64;
+        let per_payment = cpu / self.count as f64;
         let value = json!({
+            "nodes": self.nodes,
             "payments": latencies.len(),
             "failures": failures,
             "amount_sat": self.amount,
@@ -113,19 +122,48 @@ impl Payments {
         });
         context.show_value(&value, || {
             table::facts([
+                ("daemons in a chain", self.nodes.to_string()),
                 ("payments", format!("{} of {} sat, {} at a time", latencies.len(), self.amount, self.concurrency)),
                 ("failed", failures.to_string()),
                 ("payments per second", format!("{rate:.0}")),
                 ("latency", format!("p50 {:.1} ms, p99 {:.1} ms", p50.as_secs_f64() * 1e3, p99.as_secs_f64() * 1e3)),
                 ("invoices made per second", format!("{invoice_rate:.0} (before, not part of the above)")),
-                ("processor time a payment", format!("{:.2} ms on both daemons together", per_payment * 1e3)),
-                ("balances", "right to the satoshi on both sides".to_owned()),
+                ("processor time a payment", format!("{:.2} ms on all daemons together", per_payment * 1e3)),
+                ("payee's balance", "right to the satoshi".to_owned()),
             ])
         })?;
         if failures > 0 {
             return Err(CliError::Failed(format!("{failures} payments failed")));
         }
         Ok(())
+    }
+
+    /// Pays one invoice, again and again until gossip has told the payer of the way.
+    async fn wait_for_way(&self, payer: &DaemonProcess, payment_request: String) -> Result<(), CliError> {
+        let mut router = payer.client().map_err(|error| CliError::Failed(error.to_string()))?.router();
+        for _ in 0..240 {
+            let mut updates = router.send_payment_v2(self.request(payment_request.clone())).await?.into_inner();
+            let mut status = PaymentStatus::Failed;
+            while let Some(update) = updates.message().await? {
+                status = update.status();
+            }
+            if status == PaymentStatus::Succeeded {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        Err(CliError::Failed("the payer has found no way to the payee within a minute".to_owned()))
+    }
+
+    fn request(&self, payment_request: String) -> SendPaymentRequest {
+        SendPaymentRequest {
+            payment_request,
+            timeout_seconds: 60,
+            // The nodes between charge one satoshi and a millionth each.
+            fee_limit_sat: i64::from(self.nodes) * (2 + self.amount / 100_000),
+            no_inflight_updates: true,
+            ..SendPaymentRequest::default()
+        }
     }
 
     async fn make_invoices(&self, payee: &DaemonProcess) -> Result<Vec<String>, CliError> {
@@ -137,7 +175,8 @@ impl Payments {
             let (count, value) = (self.count, self.amount);
             workers.spawn(async move {
                 let mut made = Vec::new();
-                while next.fetch_add(1, Ordering::Relaxed) < count {
+                // One more than is measured.
+                while next.fetch_add(1, Ordering::Relaxed) < count + 1 {
                     let request = leyden_proto::lnrpc::Invoice {
                         value,
                         expiry: 86_400,
@@ -168,15 +207,11 @@ impl Payments {
         }
         for (_, client) in (0..self.concurrency).zip(clients.iter().cycle()) {
             let (next, invoices, mut router) = (Arc::clone(&next), Arc::clone(&invoices), client.router());
+            let request = self.request(String::new());
             workers.spawn(async move {
                 let mut latencies = Vec::new();
                 while let Some(invoice) = invoices.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let request = SendPaymentRequest {
-                        payment_request: invoice.clone(),
-                        timeout_seconds: 60,
-                        no_inflight_updates: true,
-                        ..SendPaymentRequest::default()
-                    };
+                    let request = SendPaymentRequest { payment_request: invoice.clone(), ..request.clone() };
                     let begun = Instant::now();
                     let mut updates = router.send_payment_v2(request).await?.into_inner();
                     let mut status = PaymentStatus::Failed;
@@ -198,20 +233,48 @@ impl Payments {
     }
 }
 
-async fn prepare(payer: &mut DaemonProcess, payee: &mut DaemonProcess) -> Result<(), ClusterError> {
-    payer.start().await?;
-    payee.start().await?;
-    let request = leyden_proto::leyden::ConnectChainPeerRequest { address: payer.chain_address()? };
-    payee.client()?.chain().connect_peer(request).await.map_err(|status| payee.call_error(status))?;
-    payer.mine(1, None).await?;
-    payer.mine(100, Some(NOBODY)).await?;
-    payer.wait_for_height(101).await?;
-    payee.wait_for_height(101).await?;
-    payer.connect(payee).await?;
-    payer.open_channel(payee, CAPACITY, CAPACITY / 20).await?;
-    payer.mine(6, Some(NOBODY)).await?;
-    payer.wait_for_active_channels(1).await?;
-    payee.wait_for_active_channels(1).await
+/// Starts the daemons on one chain, and opens a channel from each to the next.
+async fn prepare(nodes: &mut [DaemonProcess]) -> Result<(), ClusterError> {
+    for node in nodes.iter_mut() {
+        node.start().await?;
+    }
+    let [miner, others @ ..] = &*nodes else { return Ok(()) };
+    for node in others {
+        let request = leyden_proto::leyden::ConnectChainPeerRequest { address: miner.chain_address()? };
+        node.client()?.chain().connect_peer(request).await.map_err(|status| node.call_error(status))?;
+    }
+    let pairs = || nodes.iter().zip(others);
+    for (from, _) in pairs() {
+        let address = from.new_address().await?;
+        miner.mine(1, Some(&address)).await?;
+    }
+    mine(nodes, 100).await?;
+    for (from, to) in pairs() {
+        from.connect(to).await?;
+        from.open_channel(to, CAPACITY, CAPACITY / 20).await?;
+    }
+    wait_until("the funding transactions to reach the miner", || async {
+        let request = leyden_proto::leyden::GetMempoolRequest { include_transactions: false };
+        let pool = miner.client()?.chain().get_mempool(request).await.map_err(|status| miner.call_error(status))?;
+        Ok(usize::try_from(pool.into_inner().transaction_count).is_ok_and(|count| count >= others.len()))
+    })
+    .await?;
+    mine(nodes, 6).await?;
+    for (index, node) in nodes.iter().enumerate() {
+        let is_end = index == 0 || index == others.len();
+        node.wait_for_active_channels(if is_end { 1 } else { 2 }).await?;
+    }
+    Ok(())
+}
+
+async fn mine(nodes: &[DaemonProcess], blocks: u32) -> Result<(), ClusterError> {
+    let [miner, ..] = nodes else { return Ok(()) };
+    let height = miner.height().await?;
+    miner.mine(blocks, Some(NOBODY)).await?;
+    for node in nodes {
+        node.wait_for_height(height + blocks).await?;
+    }
+    Ok(())
 }
 
 fn percentile(sorted: &[Duration], percent: usize) -> Duration {
