@@ -8,6 +8,8 @@
 //! | 8: reorganisations | `reorganisations` |
 //! | 9 to 13: a unilateral close with HTLCs | `force_close` |
 //! | 14: a peer with a newer commitment | `lost_state` |
+//! | 2 with all 966 HTLCs, and how long it takes | `large_breach` |
+//! | what a long life leaves in the store | `storage` |
 //!
 //! Every test ends with both balances, to the satoshi: what is due, less the fees of one's own transactions.
 
@@ -19,5 +21,6 @@ mod lost_state;
 mod node;
 mod reorganisations;
 mod restarts;
+mod storage;
 mod wallet;
 mod world;

@@ -31,7 +31,7 @@ use crate::{
 
 pub const KINDS: [CommitmentType; 2] = [CommitmentType::StaticRemoteKey, CommitmentType::Anchors];
 /// How long both wait for their own money.
-pub const DELAY: u16 = 30;
+pub const DELAY: u16 = 24;
 /// What an anchor is worth.
 const ANCHOR: u64 = 330;
 /// What each wallet has for fees, in coins of a size that any claim here gets by with.
@@ -114,6 +114,8 @@ impl World {
         let mut nodes = [Node::new("Alice", Alice.seed()), Node::new("Bob", Bob.seed())];
         for node in &mut nodes {
             node.channel_policy.to_self_delay = DELAY;
+            // A hundred blocks teach nothing that twenty do not.
+            node.policy.finality = 20;
         }
         let pay = |node: &Node, sat| TxOut { value: Amount::from_sat(sat), script_pubkey: node.wallet.script() };
         let coins = nodes.iter().flat_map(|node| vec![pay(node, COIN); COINS]);
@@ -157,7 +159,7 @@ impl World {
         };
         let tip = self.chain.tip();
         let alice = &mut self[Alice];
-        let (channel, outbox) = Channel::open(request, alice.signer.clone(), &ctx(alice, tip)).expect("good terms");
+        let (channel, outbox) = Channel::open(request, alice.signer.clone(), &context(alice, tip)).expect("good terms");
         alice.channel = Some(channel);
         for effect in Outbox::commit_all(vec![outbox], &mut alice.store).expect("never fails").into_iter().flatten() {
             if let leyden_channels::channel::Effect::Send(message) = effect {
@@ -175,7 +177,7 @@ impl World {
             large_channels: true,
         };
         let bob = &mut self[Bob];
-        let accepted = Channel::accept(*open, request, bob.signer.clone(), &ctx(bob, tip)).expect("good terms");
+        let accepted = Channel::accept(*open, request, bob.signer.clone(), &context(bob, tip)).expect("good terms");
         bob.channel = Some(accepted.0);
         for effect in Outbox::commit_all(vec![accepted.1], &mut bob.store).expect("never fails").into_iter().flatten() {
             if let leyden_channels::channel::Effect::Send(message) = effect {
@@ -466,7 +468,7 @@ impl World {
     }
 }
 
-fn ctx(node: &Node, tip: Height) -> Ctx<'_> {
+pub fn context(node: &Node, tip: Height) -> Ctx<'_> {
     Ctx {
         chain: bitcoin::constants::ChainHash::REGTEST,
         now: UnixTime(1_800_000_000),

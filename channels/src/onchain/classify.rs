@@ -2,9 +2,9 @@
 //! chain.
 //!
 //! ```text
+//!  not in a commitment's form:  pays only to the closing scripts? ─► Mutual, else Unknown
 //!  txid of our commitment?           ─► Local
 //!  txid of theirs, or of their next? ─► Remote
-//!  not in a commitment's form:  pays only to the closing scripts? ─► Mutual, else Unknown
 //!  number above what we know, pays our to_remote key              ─► RemoteFuture (we have lost data)
 //!  number below, and its keys are those of a revoked state        ─► Revoked
 //!  number below, and pays the peer's to_remote key                ─► LocalOld (we were restored from an old copy)
@@ -15,7 +15,7 @@ use bitcoin::Transaction;
 use super::{ClosingChannel, RemoteState, closing_channel::RebuildError};
 use crate::{
     keys::PerCommitmentSecret,
-    tx::{CommitmentTx, OutputKind, recognise_outputs},
+    tx::{CommitmentParams, CommitmentTx, OutputKind, recognise_outputs},
     types::{CommitmentNumber, Side},
 };
 
@@ -38,19 +38,10 @@ pub enum Closer {
     Unknown,
 }
 
-/// Tells who made `tx`, which spends the funding output.
+/// Tells who made `tx`, which spends the funding output. Its number says which commitments it can be: only those are
+/// built again.
 pub fn classify(channel: &ClosingChannel, tx: &Transaction) -> Result<Closer, RebuildError> {
     let txid = tx.compute_txid();
-    if let Some(commitment) = channel.local_commitment()?.filter(|commitment| commitment.txid == txid) {
-        return Ok(Closer::Local(Box::new(commitment)));
-    }
-    for state in channel.remote_state.iter().chain(&channel.remote_next) {
-        let commitment = channel.remote_commitment(state)?;
-        if commitment.txid == txid {
-            return Ok(Closer::Remote { state: Box::new(state.clone()), commitment: Box::new(commitment) });
-        }
-    }
-
     let remote_params = channel.params(Side::Remote);
     let Some(number) = remote_params.obscuring.reveal(tx) else {
         // Without any script to compare with, the peer is given the benefit of the doubt: we sign nothing of another
@@ -59,13 +50,29 @@ pub fn classify(channel: &ClosingChannel, tx: &Transaction) -> Result<Closer, Re
         let mutual = scripts.is_empty() || tx.output.iter().all(|output| scripts.contains(&output.script_pubkey));
         return Ok(if mutual { Closer::Mutual } else { Closer::Unknown });
     };
-    let local = pays_to_remote(channel, tx, Side::Local)?;
+
+    if channel.local_state.as_ref().is_some_and(|state| state.number == number)
+        && let Some(commitment) = channel.local_commitment()?.filter(|commitment| commitment.txid == txid)
+    {
+        return Ok(Closer::Local(Box::new(commitment)));
+    }
+    for state in channel.remote_state.iter().chain(&channel.remote_next).filter(|state| state.number == number) {
+        let commitment = channel.remote_commitment(state)?;
+        if commitment.txid == txid {
+            return Ok(Closer::Remote { state: Box::new(state.clone()), commitment: Box::new(commitment) });
+        }
+    }
+
+    let local = pays_to_remote(&channel.params(Side::Local), tx);
     if let Some(secret) = channel.secrets.get(number) {
-        let keys = channel.keys(Side::Remote, secret.point()?)?;
-        let found = recognise_outputs(tx, &remote_params, &keys, &[]);
+        let has_to_local = || -> Result<bool, RebuildError> {
+            let keys = channel.keys(Side::Remote, secret.point()?)?;
+            let found = recognise_outputs(tx, &remote_params, &keys, &[]);
+            Ok(found.iter().any(|found| found.info.kind == OutputKind::ToLocal))
+        };
         // Its HTLCs would first have to be loaded, but a state that has nothing else is not one of ours either: ours of
         // that number would pay the peer's key.
-        if !local || found.iter().any(|found| found.info.kind == OutputKind::ToLocal) {
+        if !local || has_to_local()? {
             return Ok(Closer::Revoked { number, secret });
         }
     }
@@ -76,10 +83,8 @@ pub fn classify(channel: &ClosingChannel, tx: &Transaction) -> Result<Closer, Re
     Ok(if newest.is_none_or(|newest| number >= newest) { Closer::RemoteFuture { number } } else { Closer::Unknown })
 }
 
-/// Whether `tx` pays the `to_remote` output of a commitment of `owner`: the one output that is the same in all of them.
-fn pays_to_remote(channel: &ClosingChannel, tx: &Transaction, owner: Side) -> Result<bool, RebuildError> {
-    // Any point will do.
-    let keys = channel.keys(owner, channel.remote.payment)?;
-    let found = recognise_outputs(tx, &channel.params(owner), &keys, &[]);
-    Ok(found.iter().any(|found| found.info.kind == OutputKind::ToRemote))
+/// Whether `tx` pays the `to_remote` output of these commitments: the one output that is the same in all of them.
+fn pays_to_remote(params: &CommitmentParams, tx: &Transaction) -> bool {
+    let (script, _) = params.to_remote_output();
+    tx.output.iter().any(|output| output.script_pubkey == *script)
 }

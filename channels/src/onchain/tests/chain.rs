@@ -110,25 +110,27 @@ impl Chain {
         Ok(())
     }
 
-    /// One block with all that pays enough; a parent is carried by a child's rate.
+    /// One block with all that pays enough; a parent is carried by the rate of its best child.
     pub fn mine(&mut self) -> Vec<Transaction> {
         self.tip.0 += 1;
-        let rate = |chain: &Self, tx: &Transaction| {
-            let child = chain
-                .mempool
-                .iter()
-                .find(|child| child.input.iter().any(|input| input.previous_output.txid == tx.compute_txid()));
-            let (mut fee, mut weight) = (chain.fee(tx), tx.weight());
-            if let Some(child) = child {
-                fee += chain.fee(child);
-                weight += child.weight();
-            }
-            fee.to_sat() * 1000 / weight.to_wu()
+        let rate = |fee: Amount, weight: bitcoin::Weight| fee.to_sat() * 1000 / weight.to_wu();
+        let worth = |tx: &Transaction| {
+            let txid = tx.compute_txid();
+            let is_child = |child: &&Transaction| child.input.iter().any(|input| input.previous_output.txid == txid);
+            let children = self.mempool.iter().filter(is_child);
+            let (fee, weight) = (self.fee(tx), tx.weight());
+            let with_child = children.map(|child| rate(fee + self.fee(child), weight + child.weight()));
+            with_child.chain([rate(fee, weight)]).max().unwrap_or(0)
         };
-        let (taken, left): (Vec<Transaction>, Vec<Transaction>) =
-            self.mempool.clone().into_iter().partition(|tx| {
-                rate(self, tx) >= u64::from(self.minimum) && !self.censored.contains(&tx.compute_txid())
+        let (mut taken, mut left): (Vec<Transaction>, Vec<Transaction>) = (Vec::new(), Vec::new());
+        for tx in &self.mempool {
+            let waits = tx.input.iter().any(|input| {
+                let parent = input.previous_output.txid;
+                left.iter().any(|other| other.compute_txid() == parent)
             });
+            let wanted = worth(tx) >= u64::from(self.minimum) && !self.censored.contains(&tx.compute_txid());
+            if wanted && !waits { taken.push(tx.clone()) } else { left.push(tx.clone()) }
+        }
         self.mempool = left;
         for tx in &taken {
             self.connect(tx);

@@ -29,6 +29,8 @@ pub(in crate::onchain) struct Node {
     pub broadcasts: usize,
     /// Restarted after every so many events.
     pub crash_every: usize,
+    /// Of these restarts, every so many come between a commit and its effects.
+    pub lost_every: usize,
     handled: usize,
     /// The tip that this node knows, if it is not the chain's.
     pub behind: Option<Height>,
@@ -55,6 +57,7 @@ impl Node {
             in_wallet: Amount::ZERO,
             broadcasts: 0,
             crash_every: 1,
+            lost_every: usize::MAX,
             handled: 0,
             behind: None,
         }
@@ -65,11 +68,16 @@ impl Node {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
             let effects = self.step(event, chain);
+            self.handled += 1;
+            let crashes = self.handled.is_multiple_of(self.crash_every);
+            if crashes && (self.handled / self.crash_every).is_multiple_of(self.lost_every) {
+                self.crash(chain);
+                continue;
+            }
             for effect in effects {
                 events.extend(self.carry_out(effect, chain));
             }
-            self.handled += 1;
-            if self.handled.is_multiple_of(self.crash_every) {
+            if crashes {
                 self.crash(chain);
             }
         }

@@ -1,6 +1,6 @@
 //! Random closes: either side or a cheater, HTLCs both ways, reorganisations, fee jumps, restarts after every event.
 //!
-//! `LEYDEN_CLOSES` asks for more of them, `LEYDEN_CLOSE_SEED` for one alone.
+//! `LEYDEN_CLOSES` asks for more of them, `LEYDEN_CLOSE_FROM` for another first seed, `LEYDEN_CLOSE_SEED` for one alone.
 
 use std::collections::BTreeSet;
 
@@ -46,157 +46,162 @@ enum Ending {
     Breach,
 }
 
+/// How deep reorganisations go; what is told to others, or forgotten, must be deeper.
+const DEEPEST: u32 = 12;
+
+/// One close from beginning to end.
+struct Schedule {
+    random: Random,
+    chain: Chain,
+    alice: Node,
+    bob: Node,
+    cheats: bool,
+    /// Blocks that Alice has not seen yet, and for how many more she is away.
+    missed: Vec<(Height, Vec<bitcoin::Transaction>)>,
+    away: u64,
+    /// For how many more blocks fees are high.
+    spike: u64,
+    reorgs: u32,
+}
+
+impl Schedule {
+    fn both(&mut self, event: &Event) {
+        for node in [&mut self.alice, &mut self.bob] {
+            node.handle(event.clone(), &mut self.chain);
+        }
+    }
+
+    /// Fees jump for some blocks, and estimates follow when they are seen.
+    fn jump_fees(&mut self) {
+        if self.spike == 0 && self.random.chance(4) {
+            self.spike = 1 + self.random.below(5);
+        }
+        let rate = if self.spike > 0 { 4_000 } else { 253 };
+        self.spike = self.spike.saturating_sub(1);
+        let soon = FeeratePerKw(self.chain.minimum.max(1_000));
+        let estimates = FeeEstimates::new(vec![(1, soon), (144, FeeratePerKw(253))]);
+        self.alice.estimates = estimates.clone();
+        self.bob.estimates = estimates;
+        self.chain.minimum = rate;
+    }
+
+    fn mine(&mut self) {
+        if self.away == 0 && self.random.chance(30) {
+            for tx in self.chain.mempool.clone() {
+                self.alice.handle(Event::Spent { tx, height: None }, &mut self.chain);
+            }
+        }
+        // Alice may be away for a while, a cheater's hour.
+        if self.away == 0 && self.random.chance(if self.cheats { 8 } else { 2 }) {
+            self.away = 1 + self.random.below(12);
+        }
+        let txs = self.chain.mine();
+        self.missed.push((self.chain.tip, txs.clone()));
+        // Either may be faster.
+        let bob_first = self.random.chance(50);
+        if bob_first {
+            self.bob.block(&txs, &mut self.chain);
+        }
+        if self.away == 0 {
+            for (height, txs) in std::mem::take(&mut self.missed) {
+                self.alice.behind = Some(height);
+                self.alice.block(&txs, &mut self.chain);
+            }
+            self.alice.behind = None;
+        }
+        if !bob_first {
+            self.bob.block(&txs, &mut self.chain);
+        }
+        self.away = self.away.saturating_sub(1);
+    }
+
+    fn reorganise(&mut self) {
+        self.reorgs += 1;
+        let depth = (1 + self.random.below(u64::from(DEEPEST)) as u32).min(self.chain.tip.0 - START);
+        let fork = Height(self.chain.tip.0 - depth);
+        let gone = self.chain.disconnect(fork);
+        self.both(&Event::Reorganized { to: fork });
+        // Most of it comes back, as it does in mempools.
+        for tx in gone {
+            if self.random.chance(80) {
+                let _ = self.chain.submit(&tx);
+            }
+        }
+        for _ in 0..=depth {
+            let txs = self.chain.mine();
+            self.alice.block(&txs, &mut self.chain);
+            self.bob.block(&txs, &mut self.chain);
+        }
+    }
+}
+
 fn run(seed: u64) -> (Ending, usize) {
     let mut random = Random(seed);
     let kind = KINDS[random.below(2) as usize];
     let states: Vec<State> = (0..3).map(|index| random.state(1 + 20 * index)).collect();
     let duo = Duo::new(kind, states);
-    let mut chain = duo.chain();
-    let mut alice = duo.node(Side::Local, duo.closing(Side::Local));
     // A cheater is a node whose disk was set back.
     let cheats = random.chance(40);
     let bobs_state = if cheats { random.below(2) as usize } else { 2 };
+    let mut alice = duo.node(Side::Local, duo.closing(Side::Local));
     let mut bob = duo.node(Side::Remote, duo.closing_at(Side::Remote, bobs_state));
-    // Reorganisations go twelve deep here: what is failed upstream must be deeper.
-    alice.policy.fail_depth = 13;
-    bob.policy.fail_depth = 13;
-    alice.crash_every = 1 + random.below(8) as usize;
-    bob.crash_every = 1 + random.below(8) as usize;
-    alice.handle(Event::Restarted, &mut chain);
-    bob.handle(Event::Restarted, &mut chain);
+    for node in [&mut alice, &mut bob] {
+        node.policy.fail_depth = DEEPEST + 1;
+        node.policy.finality = DEEPEST + 8;
+        node.crash_every = 1 + random.below(12) as usize;
+        node.lost_every = 2 + random.below(3) as usize;
+    }
+    let chain = duo.chain();
+    let mut day = Schedule { random, chain, alice, bob, cheats, missed: vec![], away: 0, spike: 0, reorgs: 0 };
+    day.both(&Event::Restarted);
 
     // What Alice will learn she learns now; Bob may come late.
     let latest = duo.states[2].clone();
     let mut known = BTreeSet::new();
     for (id, _) in &latest.received {
-        if random.chance(60) {
+        if day.random.chance(60) {
             known.insert(*id);
-            alice.handle(Event::Preimage(preimage(*id)), &mut chain);
+            day.alice.handle(Event::Preimage(preimage(*id)), &mut day.chain);
         }
     }
-    let offered_to_bob: Vec<u64> = duo.states[bobs_state].offered.iter().map(|(id, _)| *id).collect();
-    let learns = |id| (random.chance(60), START + random.below(70) as u32, id);
-    let mut bob_learns: Vec<(bool, u32, u64)> = offered_to_bob.into_iter().map(learns).collect();
-    let (alice_closes, bob_closes) = match (cheats, random.below(3)) {
-        (true, _) => (random.chance(20), true),
+    let offered_to_bob = duo.states[bobs_state].offered.iter().map(|(id, _)| *id);
+    let mut bob_learns: Vec<(u32, u64)> = Vec::new();
+    for id in offered_to_bob {
+        if day.random.chance(60) {
+            bob_learns.push((START + day.random.below(70) as u32, id));
+        }
+    }
+    let (alice_closes, bob_closes) = match (cheats, day.random.below(3)) {
+        (true, _) => (day.random.chance(20), true),
         (false, 0) => (true, false),
         (false, 1) => (false, true),
         (false, _) => (true, true),
     };
+    let closes_at = [day.random.below(4), day.random.below(4)].map(|block| START + block as u32);
 
-    let mut reorgs = 0;
-    let mut spike = 0;
-    let mut away = 0;
-    let mut missed: Vec<(Height, Vec<bitcoin::Transaction>)> = Vec::new();
-    for block in 0..500u32 {
-        // Whoever wants to close does so in the first blocks, in either order.
-        if alice_closes && block == random.below(3) as u32 {
-            alice.handle(Event::ForceClose, &mut chain);
+    for block in 0..400u32 {
+        if alice_closes && day.chain.tip.0 >= closes_at[0] && !day.alice.resolution.is_forced() {
+            day.alice.handle(Event::ForceClose, &mut day.chain);
         }
-        if bob_closes && block == random.below(3) as u32 {
-            bob.handle(Event::ForceClose, &mut chain);
+        if bob_closes && day.chain.tip.0 >= closes_at[1] && !day.bob.resolution.is_forced() {
+            day.bob.handle(Event::ForceClose, &mut day.chain);
         }
-        if block == 3 && bob_closes {
-            bob.handle(Event::ForceClose, &mut chain);
+        let tip = day.chain.tip.0;
+        for (_, id) in bob_learns.extract_if(.., |(at, _)| *at <= tip) {
+            day.bob.handle(Event::Preimage(preimage(id)), &mut day.chain);
         }
-        if block == 3 && alice_closes {
-            alice.handle(Event::ForceClose, &mut chain);
-        }
-        bob_learns.retain(|(ever, at, id)| {
-            let due = *ever && *at <= chain.tip.0;
-            if due {
-                bob.handle(Event::Preimage(preimage(*id)), &mut chain);
-            }
-            !due
-        });
-        // Fees jump for some blocks, and the estimates follow a block later.
-        if spike == 0 && random.chance(3) {
-            spike = 1 + random.below(5);
-        }
-        let rate = if spike > 0 { 4_000 } else { 253 };
-        spike = spike.saturating_sub(1);
-        chain.minimum = rate;
-        if random.chance(30) {
-            for tx in chain.mempool.clone() {
-                alice.handle(Event::Spent { tx, height: None }, &mut chain);
-            }
-        }
-        let txs = chain.mine();
-        // Alice may be away for a while, a cheater's hour.
-        if away == 0 && random.chance(if cheats { 5 } else { 1 }) {
-            away = 1 + random.below(12);
-        }
-        away = away.saturating_sub(1);
-        let estimates = FeeEstimates::new(vec![(1, FeeratePerKw(rate.max(1_000))), (144, FeeratePerKw(253))]);
-        for node in [&mut alice, &mut bob] {
-            node.estimates = estimates.clone();
-        }
-        // Either may be faster.
-        let bob_first = random.chance(50);
-        if bob_first {
-            bob.block(&txs, &mut chain);
-        }
-        missed.push((chain.tip, txs.clone()));
-        if away == 0 {
-            for (height, txs) in missed.drain(..) {
-                alice.behind = Some(height);
-                alice.block(&txs, &mut chain);
-            }
-            alice.behind = None;
-        }
-        if !bob_first {
-            bob.block(&txs, &mut chain);
-        }
-        if away == 0 && random.chance(if cheats { 5 } else { 1 }) {
-            away = 1 + random.below(12);
-        }
-        missed.push((chain.tip, txs.clone()));
-        away = away.saturating_sub(1);
-        if away == 0 {
-            for (height, txs) in missed.drain(..) {
-                alice.behind = Some(height);
-                alice.block(&txs, &mut chain);
-            }
-            alice.behind = None;
-        }
-        // Either may be faster.
-        let mut order = [&mut alice, &mut bob];
-        if random.chance(50) {
-            order.reverse();
-        }
-        for node in order {
-            let relaxed = FeeratePerKw(253);
-            node.estimates = FeeEstimates::new(vec![(1, FeeratePerKw(rate.max(1_000))), (144, relaxed)]);
-            if node.resolution.channel().destination == destination(Side::Remote) {
-                node.block(&txs, &mut chain);
-            }
-        }
-        if away == 0 && random.chance(4) && chain.tip.0 > START + 2 && reorgs < 4 {
-            reorgs += 1;
-            let depth = (1 + random.below(12)).min(u64::from(chain.tip.0 - START)) as u32;
-            let fork = Height(chain.tip.0 - depth);
-            let gone = chain.disconnect(fork);
-            for node in [&mut alice, &mut bob] {
-                node.handle(Event::Reorganized { to: fork }, &mut chain);
-            }
-            // Most of it comes back, as it does in mempools.
-            for tx in gone {
-                if random.chance(80) {
-                    let _ = chain.submit(&tx);
-                }
-            }
-            for _ in 0..=depth {
-                let txs = chain.mine();
-                alice.block(&txs, &mut chain);
-                bob.block(&txs, &mut chain);
-            }
+        day.jump_fees();
+        day.mine();
+        let settled = day.alice.is_resolved();
+        if day.away == 0 && !settled && day.random.chance(4) && day.chain.tip.0 > START + 2 && day.reorgs < 4 {
+            day.reorganise();
         }
         // A cheater gets the time to reap what was left to it.
-        if alice.is_resolved() && bob.is_resolved() || alice.is_resolved() && block > 350 {
+        if day.alice.is_resolved() && (day.bob.is_resolved() || block > 350) {
             break;
         }
     }
-    check(&duo, &chain, &alice, &bob, &latest, &known)
+    check(&duo, &day.chain, &day.alice, &day.bob, &latest, &known)
 }
 
 fn check(duo: &Duo, chain: &Chain, alice: &Node, bob: &Node, latest: &State, known: &BTreeSet<u64>) -> (Ending, usize) {
@@ -252,16 +257,19 @@ fn the_honest_side_never_ends_below_what_is_its_own() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("LEYDEN_CLOSE_SEED") {
         Some(seed) => vec![seed],
-        None => (0..number("LEYDEN_CLOSES").unwrap_or(100)).collect(),
+        None => {
+            let first = number("LEYDEN_CLOSE_FROM").unwrap_or(0);
+            (first..first + number("LEYDEN_CLOSES").unwrap_or(1_000)).collect()
+        }
     };
     let mut endings = std::collections::BTreeMap::new();
     let mut broadcasts = 0;
-    let count = seeds.len();
+    let (count, first) = (seeds.len(), seeds[0]);
     for seed in seeds {
         let result = std::panic::catch_unwind(|| run(seed));
         let Ok((ending, sent)) = result else { panic!("seed {seed} fails: LEYDEN_CLOSE_SEED={seed}") };
         *endings.entry(ending).or_insert(0) += 1;
         broadcasts += sent;
     }
-    println!("{count} random closes: {endings:?}, {broadcasts} broadcasts");
+    println!("{count} random closes from seed {first}: {endings:?}, {broadcasts} broadcasts");
 }
