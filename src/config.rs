@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub const DEFAULT_RPC: &str = "127.0.0.1:10009";
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:9735";
 pub const DEFAULT_CHAIN_LISTEN: &str = "127.0.0.1:18444";
+pub const DEFAULT_BITCOIN_RPC: &str = "127.0.0.1:18443";
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -76,6 +77,13 @@ pub struct Flags {
     /// Where other nodes of the chain connect [default: 127.0.0.1:18444]
     #[arg(long, value_name = "HOST:PORT")]
     pub chain_listen: Option<SocketAddr>,
+    /// Serve Bitcoin Core's JSON-RPC, for software that expects a bitcoind [default if given alone: 127.0.0.1:18443].
+    /// It is not encrypted: keep it on this machine. A cookie lies in the network's folder
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = DEFAULT_BITCOIN_RPC)]
+    pub bitcoin_rpc: Option<SocketAddr>,
+    /// User and password that the JSON-RPC takes beside the cookie
+    #[arg(long, value_name = "USER:PASSWORD", env = "LEYDEN_BITCOIN_RPC_AUTH", hide_env_values = true)]
+    pub bitcoin_rpc_auth: Option<String>,
     /// Nodes of the chain to stay connected to; may be given more than once
     #[arg(long, value_name = "HOST:PORT")]
     pub chain_connect: Vec<SocketAddr>,
@@ -131,6 +139,10 @@ pub struct Config {
     pub announce: Vec<SocketAddr>,
     pub rpc_listen: SocketAddr,
     pub chain_listen: SocketAddr,
+    /// Where Bitcoin Core's JSON-RPC is served; `None`: nowhere.
+    pub bitcoin_rpc: Option<SocketAddr>,
+    /// `user:password` that it takes beside the cookie.
+    pub bitcoin_rpc_auth: Option<String>,
     pub chain_connect: Vec<SocketAddr>,
     pub mine: bool,
     pub mine_threads: Option<usize>,
@@ -175,6 +187,8 @@ impl Config {
             announce: if flags.announce.is_empty() { file.announce } else { flags.announce },
             rpc_listen: address(flags.rpc_listen, file.rpc_listen, DEFAULT_RPC),
             chain_listen: address(flags.chain_listen, file.chain_listen, DEFAULT_CHAIN_LISTEN),
+            bitcoin_rpc: flags.bitcoin_rpc.or(file.bitcoin_rpc),
+            bitcoin_rpc_auth: flags.bitcoin_rpc_auth.or(file.bitcoin_rpc_auth),
             chain_connect: if flags.chain_connect.is_empty() { file.chain_connect } else { flags.chain_connect },
             mine: flags.mine || file.mine,
             mine_threads: flags.mine_threads.or(file.mine_threads),
@@ -258,6 +272,11 @@ impl Layout {
 
     pub fn wallet_seed(&self) -> PathBuf {
         self.network_dir().join("wallet.seed")
+    }
+
+    /// What callers of Bitcoin Core's JSON-RPC show; made anew at each start.
+    pub fn bitcoin_rpc_cookie(&self) -> PathBuf {
+        self.network_dir().join(".cookie")
     }
 
     /// RocksDB of the chain.

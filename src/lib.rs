@@ -8,6 +8,7 @@ pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod driver;
+pub mod jsonrpc;
 pub mod lightning;
 pub mod macaroon;
 pub mod rpc;

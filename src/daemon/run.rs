@@ -12,12 +12,13 @@ use std::{
 use leyden_node::{Node, NodeConfig, NodeError};
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::LeydenDaemon;
 use crate::{
     api::ApiError,
     config::{Config, Running},
+    jsonrpc,
     macaroon::RootKey,
     rpc::{self, Authorizer, ServeError, ServeOptions},
     tls,
@@ -35,6 +36,8 @@ pub enum RunError {
     Io { path: PathBuf, source: io::Error },
     #[error("cannot listen for gRPC on {address}: {source}. Choose another address with --rpc-listen")]
     RpcListen { address: SocketAddr, source: io::Error },
+    #[error("cannot serve JSON-RPC on {address}: {source}. Choose another address with --bitcoin-rpc")]
+    BitcoinRpcListen { address: SocketAddr, source: io::Error },
     #[error("{0}; the address is set with --chain-listen")]
     ChainListen(NodeError),
     #[error(transparent)]
@@ -78,6 +81,17 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     info!(network = %config.params.name, height = node.tip().height, rpc = %rpc_address, "leydend is running");
 
     let stopping = CancellationToken::new();
+    if let Some(address) = config.bitcoin_rpc {
+        let cookie = layout.bitcoin_rpc_cookie();
+        let access = jsonrpc::Access::open(&cookie, config.bitcoin_rpc_auth.as_deref()).map_err(at(cookie))?;
+        let listen = TcpListener::bind(address).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let (address, listener) = listen.map_err(|source| RunError::BitcoinRpcListen { address, source })?;
+        info!(%address, "Bitcoin Core's JSON-RPC is served");
+        if !address.ip().is_loopback() {
+            warn!("the JSON-RPC is open to other machines and not encrypted");
+        }
+        tokio::spawn(jsonrpc::serve(node.clone(), access, listener, stopping.clone().cancelled_owned()));
+    }
     let (fatal, mut fatals) = mpsc::unbounded_channel();
     announce(&config, &node, None).map_err(at(layout.running()))?;
     let daemon = Arc::new(LeydenDaemon::new(config, node.clone(), Arc::clone(&root_key), fatal, stopping.clone()));
@@ -104,6 +118,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     }
     stopping.cancel();
     let _ = std::fs::remove_file(layout.running());
+    let _ = std::fs::remove_file(layout.bitcoin_rpc_cookie());
     let end = async {
         let served = serving.await;
         node.shutdown().await;

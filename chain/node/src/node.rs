@@ -15,6 +15,7 @@ use bitcoin::{Block, BlockHash, FeeRate, OutPoint, ScriptBuf, Transaction, Txid}
 use leyden_consensus::{Coin, Params, Retarget};
 
 use crate::backend::{Backend, BlockAccepted, HeadersAccepted};
+use crate::chain_index::tip_of;
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::core::Core;
@@ -114,6 +115,11 @@ impl Node {
     /// The header and height of any known block.
     pub fn header(&self, hash: &BlockHash) -> Option<(Header, u32)> {
         read(&self.inner.core.index).tree.get(hash).map(|known| (known.header, known.height))
+    }
+
+    /// A known header as the end of a chain: its median time and the work up to it.
+    pub fn header_place(&self, hash: &BlockHash) -> Option<Tip> {
+        read(&self.inner.core.index).tree.get(hash).map(|known| tip_of(&known))
     }
 
     /// Is the block part of the active chain?

@@ -1,0 +1,140 @@
+//! Blocks, headers and unspent outputs.
+
+use bitcoin::{BlockHash, OutPoint, Txid, consensus::encode::serialize_hex};
+use leyden_node::{Node, Tip};
+use serde_json::{Value, json};
+
+use super::{
+    call::Call,
+    describe,
+    error::{MISC, RpcError},
+};
+
+pub fn info(node: &Node) -> Result<Value, RpcError> {
+    let (tip, best) = (node.tip(), node.best_header());
+    let bits = node.header(&tip.hash).map_or(node.params().genesis.header.bits, |(header, _)| header.bits);
+    let progress = f64::from(tip.height) / f64::from(best.height.max(1));
+    Ok(json!({
+        "chain": chain_name(node),
+        "blocks": tip.height,
+        "headers": best.height,
+        "bestblockhash": tip.hash,
+        "bits": format!("{:08x}", bits.to_consensus()),
+        "target": hex::encode(bitcoin::Target::from_compact(bits).to_be_bytes()),
+        "difficulty": describe::difficulty(bits),
+        "time": tip.time,
+        "mediantime": tip.median_time_past,
+        "verificationprogress": if tip.hash == best.hash { 1.0 } else { progress },
+        "initialblockdownload": tip.hash != best.hash,
+        "chainwork": describe::work(tip.work),
+        "pruned": false,
+        "warnings": [],
+    }))
+}
+
+/// Clients ask it to know whose addresses to use: every chain that is not regtest has those of a test network.
+fn chain_name(node: &Node) -> &'static str {
+    if node.params().address_network == bitcoin::Network::Regtest { "regtest" } else { "signet" }
+}
+
+pub fn hash(node: &Node, call: &Call) -> Result<Value, RpcError> {
+    let height = u32::try_from(call.number(0)?).ok();
+    let hash = height.and_then(|height| node.block_hash(height));
+    hash.map(|hash| json!(hash)).ok_or_else(|| RpcError::parameter("Block height out of range"))
+}
+
+pub async fn header(node: &Node, call: &Call) -> Result<Value, RpcError> {
+    let hash: BlockHash = call.hash(0)?;
+    let (header, _) = node.header(&hash).ok_or_else(unknown_block)?;
+    if !call.flag(1, true)? {
+        return Ok(json!(serialize_hex(&header)));
+    }
+    let mut value = describe_header(node, &hash)?;
+    let block = node.block(hash).await?;
+    value["nTx"] = json!(block.map_or(0, |block| block.txdata.len()));
+    Ok(value)
+}
+
+pub async fn block(node: &Node, call: &Call) -> Result<Value, RpcError> {
+    let hash: BlockHash = call.hash(0)?;
+    let verbosity = call.verbosity(1, 1)?;
+    let mut value = describe_header(node, &hash)?;
+    let block = node.block(hash).await?.ok_or_else(|| RpcError::new(MISC, "Block not available (not downloaded)"))?;
+    if verbosity <= 0 {
+        return Ok(json!(serialize_hex(block.as_ref())));
+    }
+    let network = node.params().address_network;
+    let transactions = block.txdata.iter().map(|transaction| match verbosity {
+        1 => json!(transaction.compute_txid()),
+        _ => describe::transaction(transaction, network),
+    });
+    value["nTx"] = json!(block.txdata.len());
+    describe::add_block(&mut value, &block, transactions.collect());
+    Ok(value)
+}
+
+fn unknown_block() -> RpcError {
+    RpcError::not_found("Block not found")
+}
+
+fn describe_header(node: &Node, hash: &BlockHash) -> Result<Value, RpcError> {
+    let (header, height) = node.header(hash).ok_or_else(unknown_block)?;
+    let Tip { median_time_past, work, .. } = node.header_place(hash).ok_or_else(unknown_block)?;
+    let is_active = node.is_active(hash);
+    let depth = i64::from(node.tip().height) - i64::from(height) + 1;
+    let mut value = json!({
+        "hash": hash,
+        "confirmations": if is_active { depth } else { -1 },
+        "height": height,
+        "version": header.version.to_consensus(),
+        "versionHex": format!("{:08x}", header.version.to_consensus()),
+        "merkleroot": header.merkle_root,
+        "time": header.time,
+        "mediantime": median_time_past,
+        "nonce": header.nonce,
+        "bits": format!("{:08x}", header.bits.to_consensus()),
+        "target": hex::encode(header.target().to_be_bytes()),
+        "difficulty": describe::difficulty(header.bits),
+        "chainwork": describe::work(work),
+    });
+    if height > 0 {
+        value["previousblockhash"] = json!(header.prev_blockhash);
+    }
+    if is_active && let Some(next) = node.block_hash(height.saturating_add(1)) {
+        value["nextblockhash"] = json!(next);
+    }
+    Ok(value)
+}
+
+pub async fn output(node: &Node, call: &Call) -> Result<Value, RpcError> {
+    let txid: Txid = call.hash(0)?;
+    let vout = u32::try_from(call.number(1)?).map_err(|_| RpcError::parameter("n is no output's number"))?;
+    let with_mempool = call.flag(2, true)?;
+    let outpoint = OutPoint { txid, vout };
+    let tip = node.tip();
+    if with_mempool && node.spender(outpoint).await?.is_some() {
+        return Ok(Value::Null);
+    }
+    let network = node.params().address_network;
+    let found = match node.coin(outpoint).await? {
+        Some(coin) => {
+            let confirmations = tip.height.saturating_sub(coin.height).saturating_add(1);
+            Some((coin.output, confirmations, coin.is_coinbase))
+        }
+        None if with_mempool && node.mempool_entry(&txid).is_some() => {
+            let found = node.transaction(txid).await?;
+            let output = found.and_then(|found| found.transaction.output.get(vout as usize).cloned());
+            output.map(|output| (output, 0, false))
+        }
+        None => None,
+    };
+    Ok(found.map_or(Value::Null, |(output, confirmations, coinbase)| {
+        json!({
+            "bestblock": tip.hash,
+            "confirmations": confirmations,
+            "value": describe::coins(output.value),
+            "scriptPubKey": describe::script_pubkey(&output.script_pubkey, network),
+            "coinbase": coinbase,
+        })
+    }))
+}

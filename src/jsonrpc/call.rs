@@ -1,0 +1,158 @@
+//! One call: its method, and its parameters by place or by name.
+
+use std::str::FromStr;
+
+use bitcoin::{Amount, hex::FromHex as _};
+use serde_json::Value;
+
+use super::error::{DESERIALIZATION, RpcError, TYPE};
+
+/// The parameters of every method that has some, in their order.
+const PARAMETERS: &[(&str, &[&str])] = &[
+    ("getblockhash", &["height"]),
+    ("getblockheader", &["blockhash", "verbose"]),
+    ("getblock", &["blockhash", "verbosity"]),
+    ("gettxout", &["txid", "n", "include_mempool"]),
+    ("getrawtransaction", &["txid", "verbosity", "blockhash"]),
+    ("decoderawtransaction", &["hexstring", "iswitness"]),
+    ("decodescript", &["hexstring"]),
+    ("sendrawtransaction", &["hexstring", "maxfeerate", "maxburnamount"]),
+    ("submitpackage", &["package", "maxfeerate", "maxburnamount"]),
+    ("testmempoolaccept", &["rawtxs", "maxfeerate"]),
+    ("getrawmempool", &["verbose", "mempool_sequence"]),
+    ("getmempoolentry", &["txid"]),
+    ("estimatesmartfee", &["conf_target", "estimate_mode"]),
+    ("generatetoaddress", &["nblocks", "address", "maxtries"]),
+    ("submitblock", &["hexdata", "dummy"]),
+];
+
+#[derive(Debug)]
+pub struct Call {
+    method: String,
+    values: Vec<Value>,
+}
+
+impl Call {
+    pub fn read(call: &Value) -> Result<Self, RpcError> {
+        let Some(method) = call.get("method").and_then(Value::as_str) else {
+            return Err(RpcError::invalid_request("Missing method"));
+        };
+        let names = PARAMETERS.iter().find(|(name, _)| *name == method).map_or(&[][..], |(_, names)| names);
+        let values = match call.get("params") {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::Array(values)) => values.clone(),
+            Some(Value::Object(named)) => {
+                if let Some(unknown) = named.keys().find(|key| !names.contains(&key.as_str())) {
+                    return Err(RpcError::parameter(format!("Unknown named parameter {unknown}")));
+                }
+                names.iter().map(|name| named.get(*name).cloned().unwrap_or(Value::Null)).collect()
+            }
+            Some(_) => return Err(RpcError::invalid_request("Params must be an array or object")),
+        };
+        if values.len() > names.len() && PARAMETERS.iter().any(|(name, _)| *name == method) {
+            return Err(RpcError::new(
+                super::error::MISC,
+                format!("{method} takes at most {} parameters", names.len()),
+            ));
+        }
+        Ok(Self { method: method.to_owned(), values })
+    }
+
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// The parameter at this place, unless it is left out.
+    pub fn optional(&self, place: usize) -> Option<&Value> {
+        self.values.get(place).filter(|value| !value.is_null())
+    }
+
+    fn name(&self, place: usize) -> &'static str {
+        let names = PARAMETERS.iter().find(|(name, _)| *name == self.method).map(|(_, names)| *names);
+        names.and_then(|names| names.get(place).copied()).unwrap_or("a parameter")
+    }
+
+    fn required(&self, place: usize) -> Result<&Value, RpcError> {
+        self.optional(place)
+            .ok_or_else(|| RpcError::new(super::error::MISC, format!("{} is missing", self.name(place))))
+    }
+
+    fn wrong_type(&self, place: usize, wanted: &str) -> RpcError {
+        RpcError::new(TYPE, format!("{} must be {wanted}", self.name(place)))
+    }
+
+    pub fn text(&self, place: usize) -> Result<&str, RpcError> {
+        self.required(place)?.as_str().ok_or_else(|| self.wrong_type(place, "a string"))
+    }
+
+    /// 64 hex digits, as hashes are written for people.
+    pub fn hash<T: FromStr>(&self, place: usize) -> Result<T, RpcError> {
+        let text = self.text(place)?;
+        text.parse().map_err(|_| {
+            RpcError::parameter(format!("{} must be of length 64 and hexadecimal (not '{text}')", self.name(place)))
+        })
+    }
+
+    pub fn number(&self, place: usize) -> Result<i64, RpcError> {
+        self.required(place)?.as_i64().ok_or_else(|| self.wrong_type(place, "a whole number"))
+    }
+
+    pub fn flag(&self, place: usize, default: bool) -> Result<bool, RpcError> {
+        match self.optional(place) {
+            None => Ok(default),
+            Some(value) => value.as_bool().ok_or_else(|| self.wrong_type(place, "true or false")),
+        }
+    }
+
+    /// A level from 0 on, for which older callers pass a flag.
+    pub fn verbosity(&self, place: usize, default: i64) -> Result<i64, RpcError> {
+        match self.optional(place) {
+            None => Ok(default),
+            Some(Value::Bool(flag)) => Ok(i64::from(*flag)),
+            Some(_) => self.number(place),
+        }
+    }
+
+    /// An amount in coins, as a number or as text. 0 means that there is no limit.
+    pub fn limit(&self, place: usize, default: Amount) -> Result<Option<Amount>, RpcError> {
+        let amount = match self.optional(place) {
+            None => default,
+            Some(Value::String(text)) => parse_amount(text).ok_or_else(|| self.wrong_type(place, "an amount"))?,
+            Some(Value::Number(number)) => {
+                parse_amount(&number.to_string()).ok_or_else(|| self.wrong_type(place, "an amount"))?
+            }
+            Some(_) => return Err(self.wrong_type(place, "an amount")),
+        };
+        Ok(Some(amount).filter(|amount| *amount > Amount::ZERO))
+    }
+
+    /// Something of the chain in hexadecimal.
+    pub fn decoded<T: bitcoin::consensus::Decodable>(&self, place: usize, what: &str) -> Result<T, RpcError> {
+        decode(self.text(place)?, what)
+    }
+
+    pub fn bytes(&self, place: usize) -> Result<Vec<u8>, RpcError> {
+        Vec::from_hex(self.text(place)?)
+            .map_err(|_| RpcError::parameter(format!("{} must be hexadecimal string", self.name(place))))
+    }
+
+    /// Several of them.
+    pub fn all_decoded<T: bitcoin::consensus::Decodable>(&self, place: usize, what: &str) -> Result<Vec<T>, RpcError> {
+        let list = self.required(place)?.as_array().ok_or_else(|| self.wrong_type(place, "an array"))?;
+        let texts = list.iter().map(|item| item.as_str().ok_or_else(|| self.wrong_type(place, "an array of strings")));
+        texts.map(|text| decode(text?, what)).collect()
+    }
+}
+
+fn decode<T: bitcoin::consensus::Decodable>(text: &str, what: &str) -> Result<T, RpcError> {
+    bitcoin::consensus::encode::deserialize_hex(text)
+        .map_err(|error| RpcError::new(DESERIALIZATION, format!("{what} decode failed: {error}")))
+}
+
+/// Scientific notation is what some JSON libraries write for small numbers.
+fn parse_amount(text: &str) -> Option<Amount> {
+    match Amount::from_str_in(text, bitcoin::Denomination::Bitcoin) {
+        Ok(amount) => Some(amount),
+        Err(_) => Amount::from_btc(text.parse().ok()?).ok(),
+    }
+}

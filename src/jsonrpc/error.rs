@@ -1,0 +1,82 @@
+//! Errors with Bitcoin Core's numbers.
+
+use axum::http::StatusCode;
+use leyden_node::NodeError;
+use serde_json::{Value, json};
+
+/// Why a call failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RpcError {
+    pub code: i32,
+    pub message: String,
+}
+
+pub const INVALID_REQUEST: i32 = -32600;
+pub const METHOD_NOT_FOUND: i32 = -32601;
+pub const INTERNAL: i32 = -32603;
+pub const PARSE: i32 = -32700;
+pub const MISC: i32 = -1;
+pub const TYPE: i32 = -3;
+pub const INVALID_ADDRESS_OR_KEY: i32 = -5;
+pub const INVALID_PARAMETER: i32 = -8;
+pub const DESERIALIZATION: i32 = -22;
+pub const VERIFY: i32 = -25;
+pub const VERIFY_REJECTED: i32 = -26;
+pub const ALREADY_IN_UTXO_SET: i32 = -27;
+
+impl RpcError {
+    pub fn new(code: i32, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    pub fn invalid_request(message: &str) -> Self {
+        Self::new(INVALID_REQUEST, message)
+    }
+
+    pub fn method_not_found() -> Self {
+        Self::new(METHOD_NOT_FOUND, "Method not found")
+    }
+
+    pub fn parse(error: &serde_json::Error) -> Self {
+        Self::new(PARSE, format!("Parse error: {error}"))
+    }
+
+    pub fn parameter(message: impl Into<String>) -> Self {
+        Self::new(INVALID_PARAMETER, message)
+    }
+
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(INVALID_ADDRESS_OR_KEY, message)
+    }
+
+    /// Of HTTP, in the older protocol.
+    pub fn status(&self) -> StatusCode {
+        match self.code {
+            INVALID_REQUEST => StatusCode::BAD_REQUEST,
+            METHOD_NOT_FOUND => StatusCode::NOT_FOUND,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    pub fn to_json(&self) -> Value {
+        json!({ "code": self.code, "message": self.message })
+    }
+}
+
+impl From<NodeError> for RpcError {
+    fn from(error: NodeError) -> Self {
+        let code = match error {
+            NodeError::UnknownBlock(_) => INVALID_ADDRESS_OR_KEY,
+            NodeError::ShuttingDown
+            | NodeError::SearchStopped
+            | NodeError::Network(_)
+            | NodeError::Unreachable { .. }
+            | NodeError::Store(_)
+            | NodeError::Halted(_)
+            | NodeError::MissingData(_)
+            | NodeError::InvalidTemplate(_)
+            | NodeError::Invariant(_) => INTERNAL,
+        };
+        Self::new(code, error.to_string())
+    }
+}

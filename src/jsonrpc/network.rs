@@ -1,0 +1,52 @@
+//! The chain's peers.
+
+use leyden_node::Node;
+use serde_json::{Value, json};
+
+use super::describe::per_kvb;
+
+/// Clients take from it which calls they may use: those that we serve behave as they do there.
+const VERSION: u32 = 290_000;
+/// NODE_NETWORK and NODE_WITNESS.
+const SERVICES: u64 = 9;
+const PROTOCOL: u32 = 70_016;
+
+pub fn info(node: &Node) -> Value {
+    let peers = node.peers();
+    let inbound = peers.iter().filter(|peer| peer.inbound).count();
+    let relay = per_kvb(leyden_node::Policy::default().minimum_relay);
+    json!({
+        "version": VERSION,
+        "subversion": concat!("/Leyden:", env!("CARGO_PKG_VERSION"), "/"),
+        "protocolversion": PROTOCOL,
+        "localservices": format!("{SERVICES:016x}"),
+        "localservicesnames": ["NETWORK", "WITNESS"],
+        "localrelay": true,
+        "timeoffset": 0,
+        "networkactive": true,
+        "connections": peers.len(),
+        "connections_in": inbound,
+        "connections_out": peers.len() - inbound,
+        "networks": [],
+        "relayfee": relay,
+        "incrementalfee": relay,
+        "localaddresses": [],
+        "warnings": [],
+    })
+}
+
+pub fn peers(node: &Node) -> Value {
+    let peers = (0..).zip(node.peers()).map(|(id, peer): (u32, _)| {
+        json!({
+            "id": id,
+            "addr": peer.address.to_string(),
+            "version": peer.protocol_version,
+            "subver": peer.user_agent,
+            "inbound": peer.inbound,
+            "startingheight": peer.start_height,
+            "bytessent": peer.bytes_sent,
+            "bytesrecv": peer.bytes_received,
+        })
+    });
+    peers.collect()
+}
