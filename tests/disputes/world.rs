@@ -248,7 +248,8 @@ impl World {
     }
 
     pub fn add_with(&mut self, from: Who, sat: u64, expiry: Height, preimage: PaymentPreimage) -> u64 {
-        let id = self.preimages.keys().filter(|(who, _)| *who == from).count() as u64;
+        let last = self.preimages.range((from, 0)..=(from, u64::MAX)).next_back();
+        let id = last.map_or(0, |((_, id), _)| id + 1);
         self.preimages.insert((from, id), preimage);
         let add = AddHtlc {
             origin: Origin::Payment(AttemptId(id)),

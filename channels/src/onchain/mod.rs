@@ -16,6 +16,7 @@
 //!
 //! | the Lightning paper | here | claimed by |
 //! |---|---|---|
+//! | Funding | the funding transaction; whatever spends its output is the close | |
 //! | C1a, C1b | a commitment transaction, ours or the peer's | |
 //! | D | `to_remote` on the peer's commitment | [`Role::ToRemote`] |
 //! | RD1a | delayed claim of `to_local` | [`Role::ToLocal`] |
