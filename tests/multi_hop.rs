@@ -192,7 +192,12 @@ async fn forwards_are_told_and_terms_changed(alice: &DaemonProcess, bob: &Daemon
     assert_eq!(failed.len(), 2, "{failed:?}");
     let answer = lightning.update_channel_policy(dearer(2)).await.unwrap().into_inner();
     assert!(answer.failed_updates.is_empty(), "{answer:?}");
-    let payment = pay(alice, dave, 1_000, false).await;
+    // Bob signs his new terms; whether gossip or his refusal tells Alice of them, one payment suffices.
+    sleep(Duration::from_millis(200)).await;
+    let payment_request = invoice(dave, 1_000, false).await;
+    let request = SendPaymentRequest { payment_request, fee_limit_sat: 1_000, ..SendPaymentRequest::default() };
+    let payment = try_pay(alice, request).await;
+    assert_eq!(payment.status(), PaymentStatus::Succeeded, "{payment:?}");
     assert_eq!(payment.fee_msat, CAROL_BASE + 2 * bobs_fee(1_000_000 + CAROL_BASE));
     lightning.update_channel_policy(dearer(1)).await.unwrap();
     wait_until("Alice to hear of Bob's old terms", || async {

@@ -28,6 +28,7 @@ fn request(source: NodeId, target: NodeId, amount: u64) -> RouteRequest<'static>
         max_hops: DEFAULT_MAX_HOPS,
         excluded_nodes: &[],
         excluded_edges: &[],
+        told: &[],
         params: CostParams::default(),
     }
 }

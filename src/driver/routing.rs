@@ -9,7 +9,10 @@
 //! A search runs beside the channels' tasks, since it asks them for their balances. By the time it has an answer other
 //! parts of the payment may have ended: the answer counts only for what it was asked.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, MutexGuard, PoisonError},
+};
 
 use leyden_channels::{
     channel::{AttemptId, HtlcFailure, Outbox},
@@ -23,7 +26,7 @@ use leyden_channels::{
         route::{Hop, Route},
     },
     routing::{
-        self, CostParams, LocalChannel, RouteError, RouteRequest, Scorer, Source,
+        self, CostParams, LocalChannel, RouteError, RouteRequest, Scorer, Source, Told,
         route::{DEFAULT_CLTV_LIMIT, DEFAULT_MAX_HOPS},
         scorer::Attempted,
     },
@@ -44,6 +47,21 @@ const TEMPORARY_CHANNEL_FAILURE: u16 = failure::UPDATE | 7;
 
 /// A search was answered after the payment had changed.
 struct Outdated;
+
+/// Terms that failures have brought, by payment, each with the attempt that failed.
+pub type ToldTerms = HashMap<PaymentHash, Vec<(AttemptId, Told)>>;
+
+/// What the attempts of a payment so far have shown.
+struct Known {
+    excluded: Excluded,
+    told: Vec<(AttemptId, Told)>,
+}
+
+#[derive(Default)]
+struct Excluded {
+    edges: Vec<(ShortChannelId, Direction)>,
+    nodes: Vec<NodeId>,
+}
 
 /// What was learnt in earlier runs.
 pub fn load_learnt(store: &Store) -> Result<Scorer, StoreError> {
@@ -118,15 +136,17 @@ impl Services {
     async fn search(&self, hash: PaymentHash) -> Option<Underway> {
         loop {
             let channels = self.local_channels().await;
+            let told = self.told().get(&hash).cloned().unwrap_or_default();
             let (request, excluded, (amount, max_fee)) = {
                 let payments = self.payments();
                 let payment = payments.pending(&hash)?;
-                (payment.request.clone(), self.excluded(&payment.attempts), payments.missing(&hash)?)
+                (payment.request.clone(), self.excluded(&payment.attempts, &told), payments.missing(&hash)?)
             };
             if amount == Msat::ZERO {
                 return None;
             }
-            let found = self.plan(&request, &channels, &excluded, amount, max_fee);
+            let known = Known { excluded, told };
+            let found = self.plan(&request, &channels, &known, amount, max_fee);
             let routes: Result<Vec<Route>, PaymentFailure> = match found {
                 Ok(plan) => {
                     let routes: Option<Vec<Route>> = plan.routes.iter().map(to_payment_route).collect();
@@ -163,11 +183,13 @@ impl Services {
         &self,
         request: &PaymentRequest,
         channels: &[LocalChannel],
-        excluded: &[(ShortChannelId, Direction)],
+        known: &Known,
         amount: Msat,
         max_fee: Msat,
     ) -> Result<routing::Plan, RouteError> {
-        let failed = |hop: &HintHop| excluded.iter().any(|(id, _)| *id == hop.short_channel_id);
+        let Excluded { edges, nodes } = &known.excluded;
+        let told: Vec<Told> = known.told.iter().map(|(_, told)| *told).collect();
+        let failed = |hop: &HintHop| edges.iter().any(|(id, _)| *id == hop.short_channel_id);
         let hints: Vec<Vec<HintHop>> = request.hints.iter().filter(|hops| !hops.iter().any(failed)).cloned().collect();
         let limits = &request.limits;
         let channels = allowed(channels, limits);
@@ -184,8 +206,9 @@ impl Services {
             cltv_limit: limits.max_cltv.unwrap_or(DEFAULT_CLTV_LIMIT),
             max_parts: usize::from(limits.max_parts),
             max_hops: DEFAULT_MAX_HOPS,
-            excluded_nodes: &[],
-            excluded_edges: excluded,
+            excluded_nodes: nodes,
+            excluded_edges: edges,
+            told: &told,
             params: CostParams::default(),
         };
         // BOLT 7, Recommendations for Routing: a random number of blocks more keeps hops from telling by what is left
@@ -247,6 +270,9 @@ impl Services {
         let mut lesson = None;
         let underway = self.change(&self.payments, |payments| {
             lesson = payments.attempt(id).map(|attempt| (attempt.read(failure), self.attempted(&attempt.route)));
+            if let Some((hash, attempt)) = payments.hash_of(id).zip(payments.attempt(id)) {
+                self.note_told(hash, attempt, failure);
+            }
             payments.failed(id, failure, self.now())
         });
         if let Some((failure, hops)) = lesson {
@@ -254,6 +280,32 @@ impl Services {
             self.learn(&failure, &hops);
         }
         underway
+    }
+
+    fn told(&self) -> MutexGuard<'_, ToldTerms> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the terms that a failure brings, for the next attempts of the same payment.
+    fn note_told(&self, hash: PaymentHash, attempt: &Attempt, failure: &HtlcFailure) {
+        let Some(raw) = attempt.update_in(failure) else { return };
+        let Some(source) = attempt.read(failure).source.and_then(|source| usize::from(source).checked_sub(1)) else {
+            return;
+        };
+        let hops = attempt.route.hops();
+        let (Some(from), Some(to)) = (hops.get(source), hops.get(source + 1)) else { return };
+        let Some(channel) = to.channel else { return };
+        let mut told = self.told();
+        let known = told.entry(hash).or_default();
+        let earlier: Vec<Told> = known.iter().map(|(_, told)| *told).collect();
+        let intake = self.gossip.intake();
+        let news = Told::read(&raw, channel, &from.node_id.into(), &to.node_id.into(), intake.graph(), &earlier);
+        known.extend(news.map(|news| (attempt.id, news)));
+    }
+
+    /// What was told counts for its payment alone, and that is over.
+    pub(super) fn forget_told(&self, hash: &PaymentHash) {
+        self.told().remove(hash);
     }
 
     /// `hops` are those after the first one, which is a channel of our own.
@@ -277,16 +329,23 @@ impl Services {
         }
     }
 
-    /// Channels that the earlier attempts of a payment have ruled out for it.
-    fn excluded(&self, attempts: &[leyden_channels::payment::outgoing::Attempt]) -> Vec<(ShortChannelId, Direction)> {
-        let ruled_out = attempts.iter().filter_map(|attempt| {
-            let AttemptState::Failed(failure) = &attempt.state else { return None };
-            let source = usize::from(failure.source?).checked_sub(1)?;
-            let failed = *self.attempted(&attempt.route).get(source)?;
-            // A smaller amount may pass: that is the scorer's business.
-            (failure.code != TEMPORARY_CHANNEL_FAILURE).then_some((failed.short_channel_id, failed.direction))
-        });
-        ruled_out.collect()
+    /// What the earlier attempts of a payment have ruled out for it.
+    fn excluded(&self, attempts: &[Attempt], told: &[(AttemptId, Told)]) -> Excluded {
+        let mut excluded = Excluded::default();
+        for attempt in attempts {
+            let AttemptState::Failed(failure) = &attempt.state else { continue };
+            let Some(source) = failure.source.and_then(|source| usize::from(source).checked_sub(1)) else { continue };
+            // BOLT 4, Receiving Failure Codes: a failure of the whole node rules all its channels out.
+            let node = attempt.route.hops().get(source).map(|hop| NodeId::from(hop.node_id));
+            excluded.nodes.extend(node.filter(|_| failure.code & failure::NODE != 0));
+            // A smaller amount may pass: that is the scorer's business. New terms may be met.
+            let was_told = told.iter().any(|(id, _)| *id == attempt.id);
+            if failure.code != TEMPORARY_CHANNEL_FAILURE && !was_told {
+                let failed = self.attempted(&attempt.route).get(source).copied();
+                excluded.edges.extend(failed.map(|failed| (failed.short_channel_id, failed.direction)));
+            }
+        }
+        excluded
     }
 
     /// The channels of a route after the first one.

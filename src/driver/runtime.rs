@@ -168,6 +168,7 @@ impl Runtime {
         let services = Arc::new(Services {
             gossip,
             router: Mutex::default(),
+            told: Mutex::default(),
             learnt: Mutex::new(routing::load_learnt(&store)?),
             alias,
             addresses: announced_addresses(&announce, listen, params.address_network == Network::Regtest),

@@ -13,7 +13,7 @@ use leyden_channels::{
     payment::{
         InvoiceNetwork,
         incoming::{Invoice, InvoiceEffect, Invoices},
-        outgoing::{Payment, PaymentEffect, PaymentRequest, Payments, StartError},
+        outgoing::{Payment, PaymentEffect, PaymentRequest, PaymentState, Payments, StartError},
         record,
     },
     routing::{Router, Scorer},
@@ -33,6 +33,7 @@ use super::{
     gossip::Gossip,
     peer::Command,
     peers::Peers,
+    routing::ToldTerms,
 };
 use crate::{
     store::{Store, StoreError},
@@ -67,6 +68,7 @@ pub struct Services {
     pub router: Mutex<Router>,
     /// What payments have taught about channels.
     pub learnt: Mutex<Scorer>,
+    pub told: Mutex<ToldTerms>,
     /// What we are called, and where others reach us.
     pub alias: String,
     pub addresses: Vec<NodeAddress>,
@@ -235,6 +237,9 @@ impl Services {
                 Some(self.payment_refused(attempt, &CannotAdd::Offline))
             }
             PaymentEffect::Updated(payment) => {
+                if payment.state != PaymentState::Pending {
+                    self.forget_told(&payment.request.payment_hash);
+                }
                 self.events.payment(payment);
                 None
             }

@@ -266,6 +266,7 @@ fn question<'a>(
         max_hops: DEFAULT_MAX_HOPS,
         excluded_nodes: &[],
         excluded_edges: &[],
+        told: &[],
         params: CostParams::default(),
     }
 }

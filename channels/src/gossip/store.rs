@@ -133,7 +133,7 @@ pub(super) fn direction_of(update: &ChannelUpdate) -> Direction {
 }
 
 /// The policy in an update whose encoded form is `raw`.
-pub(super) fn policy_of(update: &ChannelUpdate, raw: &[u8]) -> Policy {
+pub(crate) fn policy_of(update: &ChannelUpdate, raw: &[u8]) -> Policy {
     Policy {
         timestamp: update.timestamp,
         checksum: update_checksum(raw),

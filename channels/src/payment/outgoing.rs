@@ -148,6 +148,15 @@ impl Attempt {
     pub fn read(&self, failure: &HtlcFailure) -> AttemptFailure {
         read_failure(self, failure)
     }
+
+    /// The encoded `channel_update` that came with a failure.
+    pub fn update_in(&self, failure: &HtlcFailure) -> Option<Vec<u8>> {
+        let HtlcFailure::Remote { reason } = failure else { return None };
+        let nodes: Vec<PublicKey> = self.route.hops().iter().map(|hop| hop.node_id).collect();
+        let secrets = sphinx::shared_secrets(&self.session_key, &nodes).ok()?;
+        let read = failure::decrypt(&secrets, reason.clone())?;
+        read.failure.channel_update().map(<[u8]>::to_vec)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -382,6 +391,11 @@ impl Payments {
             save(&mut outbox, payment);
         }
         outbox
+    }
+
+    /// The pending payment that an attempt belongs to.
+    pub fn hash_of(&self, id: AttemptId) -> Option<PaymentHash> {
+        self.by_attempt.get(&id).copied()
     }
 
     /// An attempt of a pending payment.

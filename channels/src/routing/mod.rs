@@ -24,12 +24,14 @@ pub mod route;
 pub mod scorer;
 pub mod search;
 pub mod split;
+pub mod told;
 
 pub use cost::CostParams;
 pub use route::{LocalChannel, Route, RouteError, RouteHop, RouteRequest, Source};
 pub use scorer::Scorer;
 pub use search::Search;
 pub use split::{Plan, Router};
+pub use told::Told;
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ use crate::onion::payload::{ForwardPayload, ReceivePayload};
 use crate::payment::HintHop;
 use crate::routing::cost::CostParams;
 use crate::routing::scorer::{Attempted, Scorer};
+use crate::routing::told::{self, Told};
 use crate::types::{CltvExpiry, Height, Msat, NodeId, ShortChannelId, UnixTime};
 
 /// A channel of our own, as far as a payment over it is concerned.
@@ -69,6 +70,8 @@ pub struct RouteRequest<'a> {
     pub max_hops: usize,
     pub excluded_nodes: &'a [NodeId],
     pub excluded_edges: &'a [(ShortChannelId, Direction)],
+    /// Terms that failures of this payment have brought: they count in place of the graph's.
+    pub told: &'a [Told],
     pub params: CostParams,
 }
 
@@ -247,6 +250,10 @@ impl Step {
             }
             Self::Edge(edge) => {
                 let (channel, policy) = graph.edge(edge)?;
+                let told = told::find(request.told, channel.short_channel_id, edge.direction());
+                // The search has seen the graph's terms: that a channel is disabled shows here alone.
+                let closed = told.is_some_and(|policy| policy.disabled);
+                let policy = told.unwrap_or(policy);
                 let (_, to) = channel.ends(edge.direction());
                 Some(Terms {
                     short_channel_id: channel.short_channel_id,
@@ -254,7 +261,11 @@ impl Step {
                     direction: edge.direction(),
                     capacity: channel.capacity_msat(),
                     minimum: policy.htlc_minimum_msat,
-                    maximum: policy.htlc_maximum_msat.min(channel.capacity_msat()),
+                    maximum: if closed {
+                        Msat::ZERO
+                    } else {
+                        policy.htlc_maximum_msat.min(channel.capacity_msat())
+                    },
                     fee_base_msat: policy.fee_base_msat,
                     fee_proportional_millionths: policy.fee_proportional_millionths,
                     cltv_expiry_delta: policy.cltv_expiry_delta,

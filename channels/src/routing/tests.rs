@@ -9,7 +9,7 @@ use super::cost::{EdgeCosts, Terms, Usage};
 use super::route::{DEFAULT_CLTV_LIMIT, DEFAULT_MAX_HOPS, along};
 use super::scorer::Attempted;
 use super::search::{Question, Seed};
-use super::{CostParams, LocalChannel, Plan, Route, RouteError, RouteRequest, Router, Scorer, Search, Source};
+use super::{CostParams, LocalChannel, Plan, Route, RouteError, RouteRequest, Router, Scorer, Search, Source, Told};
 use crate::gossip::synthetic::{Size, SplitMix, SyntheticNetwork};
 use crate::gossip::{Direction, Graph, NewChannel, NodeIndex, Policy};
 use crate::keys::secp;
@@ -76,6 +76,7 @@ fn request(from: u8, to: u8, amount: u64) -> RouteRequest<'static> {
         max_hops: DEFAULT_MAX_HOPS,
         excluded_nodes: &[],
         excluded_edges: &[],
+        told: &[],
         params: CostParams::default(),
     }
 }
@@ -344,6 +345,31 @@ fn limits_are_kept_or_named() {
     let without = RouteRequest { excluded_edges: &edges, ..slow.clone() };
     assert_eq!(ids(&find(&graph, &without).unwrap().routes[0]), [3, 4]);
     assert_eq!(find(&graph, &request(1, 4, 0)), Err(RouteError::ZeroAmount));
+}
+
+#[test]
+fn terms_that_a_failure_has_told_count_in_place_of_the_graphs() {
+    let graph = graph(&[
+        (1, 1, 2, 50_000_000, 0),
+        (2, 2, 4, 50_000_000, 10),
+        (3, 1, 3, 50_000_000, 0),
+        (4, 3, 4, 50_000_000, 900_000),
+    ]);
+    let told = |policy| {
+        [Direction::FromNode1, Direction::FromNode2].map(|direction| Told {
+            short_channel_id: ShortChannelId(2),
+            direction,
+            policy,
+        })
+    };
+    let question = request(1, 4, 1_000_000);
+    let dearer = told(Policy { cltv_expiry_delta: 50, ..policy(700, 0) });
+    let plan = find(&graph, &RouteRequest { told: &dearer, ..question.clone() }).unwrap();
+    assert_eq!((ids(&plan.routes[0]), plan.total_fee()), (vec![1, 2], Msat(700)));
+    assert_eq!(plan.routes[0].total_cltv_expiry(), CltvExpiry(100 + 18 + 50));
+    let disabled = told(Policy { disabled: true, ..policy(10, 0) });
+    let plan = find(&graph, &RouteRequest { told: &disabled, ..question }).unwrap();
+    assert_eq!(ids(&plan.routes[0]), [3, 4]);
 }
 
 #[test]
