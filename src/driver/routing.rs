@@ -21,7 +21,8 @@ use leyden_channels::{
     payment::{
         HintHop,
         outgoing::{
-            AttemptFailure, AttemptState, PaymentEffect, PaymentFailure, PaymentLimits, PaymentRequest, Payments,
+            Attempt, AttemptFailure, AttemptState, PaymentEffect, PaymentFailure, PaymentLimits, PaymentRequest,
+            Payments,
         },
         route::{Hop, Route},
     },

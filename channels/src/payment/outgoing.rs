@@ -414,9 +414,13 @@ impl Payments {
             return outbox;
         }
         let recipient = u8::try_from(attempt.route.hops().len()).ok();
-        let is_final = failure.source == recipient;
+        // BOLT 4, Receiving Failure Codes: what the recipient says is final, but that parts have waited too long for
+        // one another.
+        let waited = failure.code == MPP_TIMEOUT;
+        let is_final = failure.source == recipient && !waited;
         let reason = match failure.code {
             INSUFFICIENT_BALANCE => PaymentFailure::InsufficientBalance,
+            MPP_TIMEOUT => PaymentFailure::Timeout,
             _ if is_final => PaymentFailure::IncorrectPaymentDetails,
             _ => PaymentFailure::Error,
         };
@@ -498,6 +502,9 @@ const MAX_ATTEMPTS: usize = 100;
 
 /// A failure of our own that no node sends: no flag set, above all codes of BOLT 4.
 const INSUFFICIENT_BALANCE: u16 = 0x0fff;
+
+/// `mpp_timeout` (BOLT 4).
+const MPP_TIMEOUT: u16 = 23;
 
 /// `permanent_channel_failure` without its flags (BOLT 4).
 const CHANNEL_FAILURE: u16 = 8;

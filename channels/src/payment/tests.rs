@@ -5,6 +5,7 @@ use secp256k1::{PublicKey, SECP256K1, SecretKey};
 use super::outgoing::*;
 use super::route::{Hop, Route};
 use crate::channel::{AttemptId, CannotAdd, HtlcFailure, Outbox, Persist, Write};
+use crate::onion::{FailureMessage, failure, sphinx};
 use crate::types::*;
 
 struct Nowhere;
@@ -212,4 +213,22 @@ fn a_payment_that_is_called_off_makes_no_further_attempt() {
     let ended = effects(payments.refused(attempt, &CannotAdd::Offline, NOW));
     assert_eq!(searches(&ended), []);
     assert!(matches!(latest(&ended).state, PaymentState::Failed { .. }));
+}
+
+#[test]
+fn parts_that_the_recipient_was_tired_of_waiting_for_are_sent_again() {
+    let told = |message: FailureMessage| {
+        let mut payments = Payments::default();
+        let hash = PREIMAGE.hash();
+        effects(payments.start(request(Msat(1_000)), None, NOW).unwrap());
+        let sent = payments.routes_found(&hash, vec![route(1_000, 1)], session_key, NOW).unwrap();
+        let attempt = latest(&effects(sent)).attempts[0].clone();
+        let secrets = sphinx::shared_secrets(&attempt.session_key, &[node(9)]).unwrap();
+        let failure = HtlcFailure::Remote { reason: failure::build(&secrets[0], &message) };
+        assert_eq!(attempt.read(&failure).source, Some(1), "the recipient");
+        searches(&effects(payments.failed(attempt.id, &failure, NOW)))
+    };
+    assert_eq!(told(FailureMessage::MppTimeout), [Msat(1_000)]);
+    let unknown = FailureMessage::IncorrectOrUnknownPaymentDetails { htlc_msat: Msat(1_000), height: Height(1) };
+    assert_eq!(told(unknown), []);
 }

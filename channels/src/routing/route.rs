@@ -261,11 +261,7 @@ impl Step {
                     direction: edge.direction(),
                     capacity: channel.capacity_msat(),
                     minimum: policy.htlc_minimum_msat,
-                    maximum: if closed {
-                        Msat::ZERO
-                    } else {
-                        policy.htlc_maximum_msat.min(channel.capacity_msat())
-                    },
+                    maximum: if closed { Msat::ZERO } else { policy.htlc_maximum_msat.min(channel.capacity_msat()) },
                     fee_base_msat: policy.fee_base_msat,
                     fee_proportional_millionths: policy.fee_proportional_millionths,
                     cltv_expiry_delta: policy.cltv_expiry_delta,
