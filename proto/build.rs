@@ -11,6 +11,7 @@ const FILES: &[&str] = &[
     "lnd/verrpc/verrpc.proto",
     "lnd/walletunlocker.proto",
     "leyden/chain.proto",
+    "leyden/channels.proto",
 ];
 
 /// Where an `import` is looked for. LND's files import each other relative to their own root.

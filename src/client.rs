@@ -4,7 +4,7 @@ use std::{fs, io, path::PathBuf};
 
 use leyden_proto::{
     invoicesrpc::invoices_client::InvoicesClient,
-    leyden::chain_client::ChainClient,
+    leyden::{chain_client::ChainClient, channels_client::ChannelsClient},
     lnrpc::{
         lightning_client::LightningClient, state_client::StateClient, wallet_unlocker_client::WalletUnlockerClient,
     },
@@ -122,6 +122,11 @@ impl Client {
 
     pub fn chain(&self) -> ChainClient<Authorized> {
         ChainClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    pub fn channels(&self) -> ChannelsClient<Authorized> {
+        ChannelsClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 

@@ -11,7 +11,7 @@ use leyden_channels::types::{
     PaymentHash, ShortChannelId, Side,
 };
 
-use super::{CoinChoice, FeeChoice};
+use super::{CoinChoice, FeeChoice, ResolvedOutput};
 
 /// How much we put into a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,7 +262,14 @@ pub struct ClosedChannel {
     pub time_locked: Amount,
     pub closure: ClosureType,
     pub opener: Side,
+    /// Who closed alone, or asked the other to close together.
     pub closer: Option<Side>,
+    /// Why, in words.
+    pub reason: String,
+    /// What our claims paid to miners.
+    pub fees: Amount,
+    /// Of a channel that one side closed alone.
+    pub outputs: Vec<ResolvedOutput>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@
 mod backups;
 mod chain;
 mod channels;
+mod closings;
 mod error;
 mod forwarding;
 mod graph;
@@ -39,6 +40,7 @@ pub use self::{
         CloseKind, CloseOutput, CloseUpdate, ClosedChannel, ClosureType, ForceClosingChannel, OpenChannel, OpenStage,
         OpenUpdate, OpeningChannel, PendingChannels, PendingHtlc, WaitingCloseChannel,
     },
+    closings::{ChannelTree, ClosingChannel, Closings, ResolvedKind, ResolvedOutput},
     error::ApiError,
     forwarding::{
         ChannelFee, FeeReport, Forward, ForwardSide, Forwarding, ForwardsPage, ForwardsRequest, HtlcAmounts, HtlcEvent,
@@ -103,7 +105,7 @@ pub trait Daemon: Tokens + Send + Sync + 'static {
 
 /// The open wallet, its peers, channels, invoices and payments.
 #[async_trait]
-pub trait Lightning: Graph + Forwarding + Routes + HoldInvoices + Send + Sync {
+pub trait Lightning: Graph + Forwarding + Routes + HoldInvoices + Closings + Send + Sync {
     async fn info(&self) -> Result<NodeInfo, ApiError>;
 
     // The wallet.

@@ -95,7 +95,7 @@ fn whole(point: &str) -> Option<(String, u32)> {
     Some((txid.to_owned(), index.parse().ok()?)).filter(|_| is_txid)
 }
 
-fn one_of<'a>(points: impl Iterator<Item = &'a str>, wanted: &str) -> Result<(String, u32), CliError> {
+pub fn one_of<'a>(points: impl Iterator<Item = &'a str>, wanted: &str) -> Result<(String, u32), CliError> {
     let (beginning, index) = wanted.split_once(':').map_or((wanted, None), |(txid, index)| (txid, Some(index)));
     let beginning = beginning.trim_end_matches('…');
     let matches = |point: &&str| {

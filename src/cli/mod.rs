@@ -23,6 +23,7 @@ mod bakemacaroon;
 mod bench;
 mod cancelinvoice;
 mod chain;
+mod channel;
 mod channelbalance;
 mod closechannel;
 mod closedchannels;
@@ -175,6 +176,7 @@ pub enum Command {
     DeleteMacaroonId(bakemacaroon::DeleteMacaroonId),
     #[command(name = "listpermissions")]
     ListPermissions(bakemacaroon::ListPermissions),
+    Channel(channel::Channel),
     Chain(chain::Chain),
     Demo(demo::Demo),
     Bench(bench::Bench),
@@ -226,6 +228,7 @@ impl Command {
             Self::ListMacaroonIds(command) => command.run(context).await,
             Self::DeleteMacaroonId(command) => command.run(context).await,
             Self::ListPermissions(command) => command.run(context).await,
+            Self::Channel(command) => command.run(context).await,
             Self::Chain(command) => command.run(context).await,
             Self::Demo(command) => command.run(context).await,
             Self::Bench(command) => command.run(context).await,

@@ -17,7 +17,7 @@ use std::{
 use bitcoin::{BlockHash, OutPoint};
 use leyden_channels::{
     channel::{Channel, ChannelBackup, Event},
-    types::{ChannelId, NodeId},
+    types::{ChannelId, NodeId, Side},
     wire::NodeAddress,
 };
 use secp256k1::PublicKey;
@@ -215,6 +215,7 @@ impl Peer {
         self.slots.insert(id, Slot::new(channel));
         self.push(id, self.link_id(), outbox);
         self.services.backups.put(backup);
+        self.note_cause(id, Side::Local, "only a backup of it was left, so the peer was asked to close it");
         if self.is_connected() {
             self.event(id, Event::Connected);
         }

@@ -11,17 +11,19 @@
 use bitcoin::{Amount, Transaction};
 use leyden_channels::{
     channel::{Spend, SpendKind, Summary},
+    onchain::Closer,
     types::{ChannelId, Height, Side},
 };
 use tracing::{error, info};
 
 use super::{
+    cause::reason,
     events::ChannelNews,
     peer::{Closing, Peer},
 };
 use crate::{
     api::{ClosedChannel, ClosureType},
-    store::StoreError,
+    store::{Cause, StoreError},
 };
 
 impl Peer {
@@ -52,7 +54,8 @@ impl Peer {
             return Ok(());
         };
         let Some(transaction) = transaction else { return Ok(()) };
-        let Some(closed) = closed_together(summary, transaction, height) else { return Ok(()) };
+        let cause = self.cause(&funding);
+        let Some(closed) = closed_together(summary, transaction, height, cause.as_ref()) else { return Ok(()) };
         if kept.as_ref() != Some(&closed) {
             store.put_closed_channel(&closed)?;
             info!(channel = %id, %txid, height = height.0, settled = closed.settled.to_sat(), "closed together");
@@ -65,7 +68,12 @@ impl Peer {
     }
 }
 
-fn closed_together(summary: &Summary, transaction: &Transaction, height: Height) -> Option<ClosedChannel> {
+fn closed_together(
+    summary: &Summary,
+    transaction: &Transaction,
+    height: Height,
+    cause: Option<&Cause>,
+) -> Option<ClosedChannel> {
     let known = summary.established.as_ref()?;
     Some(ClosedChannel {
         node_id: summary.remote_node.public_key().ok()?,
@@ -78,7 +86,10 @@ fn closed_together(summary: &Summary, transaction: &Transaction, height: Height)
         time_locked: Amount::ZERO,
         closure: ClosureType::Cooperative,
         opener: summary.opener,
-        closer: None,
+        closer: cause.map(|cause| cause.by),
+        reason: reason(Some(&Closer::Mutual), cause),
+        fees: Amount::ZERO,
+        outputs: Vec::new(),
     })
 }
 

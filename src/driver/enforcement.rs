@@ -16,11 +16,11 @@ use std::{
     sync::Arc,
 };
 
-use bitcoin::{OutPoint, SignedAmount, Transaction, Txid};
+use bitcoin::{Amount, OutPoint, ScriptBuf, SignedAmount, Transaction, TxIn, Txid};
 use leyden_channels::{
     channel::{Channel, Event, HtlcFailure, HtlcKey, Key, Origin, Settlement, decode_retired, revoked_htlcs},
     keys::Signer,
-    onchain::{self, Closer, ClosingChannel, Effect, Notice, Rejection, Resolution, TrackedOutput},
+    onchain::{self, Closer, ClosingChannel, Effect, Notice, OutputReport, Rejection, Resolution, TrackedOutput},
     switch::HtlcRef,
     tx::FeeCoin,
     types::{ChannelId, CltvExpiry, CommitmentNumber, Height, HtlcId, Side},
@@ -29,11 +29,12 @@ use leyden_node::{MempoolError, error::PackageError};
 use tracing::{debug, error, info, warn};
 
 use super::{
+    cause::reason,
     chain, outputs,
     peer::{Closing, Peer},
 };
 use crate::{
-    api::{ClosedChannel, ClosureType},
+    api::{ClosedChannel, ClosureType, ResolvedKind, ResolvedOutput},
     driver::events::ChannelNews,
     store::StoreError,
     wallet::onchain::WalletError,
@@ -68,6 +69,12 @@ pub struct EnforcementState {
     pub outputs: Vec<TrackedOutput>,
     /// What confirmed transactions have brought the wallet, fees taken off.
     pub recovered: SignedAmount,
+    /// Each output with its claim.
+    pub reports: Vec<OutputReport>,
+    /// Why it closes.
+    pub reason: String,
+    /// What our confirmed claims have paid to miners.
+    pub fees: Amount,
 }
 
 impl Enforcement {
@@ -383,8 +390,46 @@ impl Peer {
             time_locked: delayed.map(|output| output.output.value).sum(),
             closure,
             opener: summary.opener,
-            closer,
+            closer: closer.or_else(|| self.cause(&known.funding).map(|cause| cause.by)),
+            reason: self.reason(one),
+            fees: self.fees(one),
+            outputs: one.resolution.outputs().map(resolved).collect(),
         })
+    }
+
+    fn reason(&self, one: &Enforcement) -> String {
+        reason(one.resolution.closer(), self.cause(&one.resolution.channel().funding).as_ref())
+    }
+
+    /// What our confirmed claims have paid to miners.
+    fn fees(&self, one: &Enforcement) -> Amount {
+        let tracked = |outpoint: &OutPoint| {
+            let mut outputs = one.resolution.outputs();
+            outputs.find(|output| output.outpoint == *outpoint).map(|output| output.output.value)
+        };
+        let input = |input: &TxIn| {
+            let outpoint = &input.previous_output;
+            tracked(outpoint).or_else(|| self.services.wallet.amount_of(outpoint))
+        };
+        let fee = |(tx, _): (&Transaction, Height)| {
+            let ours = one
+                .resolution
+                .outputs()
+                .any(|output| output.spend.as_ref().is_some_and(|spend| spend.ours && spend.txid == tx.compute_txid()));
+            let paid: Amount = tx.output.iter().map(|output| output.value).sum();
+            let inputs: Option<Amount> = tx.input.iter().map(input).sum();
+            inputs.filter(|_| ours).and_then(|inputs| inputs.checked_sub(paid)).unwrap_or(Amount::ZERO)
+        };
+        one.resolution.spends().map(fee).sum()
+    }
+
+    /// What a channel can become on the chain.
+    pub(super) fn tree(&self, id: &ChannelId) -> Option<onchain::Tree> {
+        let closing = match self.enforced.get(id) {
+            Some(one) => one.resolution.channel().clone(),
+            None => self.slots.get(id)?.channel.closing_channel(ScriptBuf::new()).ok()??,
+        };
+        onchain::tree(&closing).ok()
     }
 
     fn recovered(&self, one: &Enforcement) -> SignedAmount {
@@ -403,6 +448,9 @@ impl Peer {
                 remote_commitment: channel.remote_state.as_ref().and_then(txid),
                 outputs: one.resolution.outputs().cloned().collect(),
                 recovered: self.recovered(one),
+                reports: one.resolution.report(self.services.tip(), &self.services.enforcement),
+                reason: self.reason(one),
+                fees: self.fees(one),
             }
         };
         self.enforced.iter().map(describe).collect()
@@ -410,6 +458,24 @@ impl Peer {
 
     fn signer_of(&self, channel: &Channel) -> Option<Arc<dyn Signer + Send + Sync>> {
         self.services.signer(&channel.terms()?.keys_id)
+    }
+}
+
+fn resolved(output: &TrackedOutput) -> ResolvedOutput {
+    use onchain::Role;
+    let kind = match output.role {
+        Role::ToLocal | Role::ToRemote | Role::RevokedToLocal | Role::RevokedSecondStage => ResolvedKind::Commitment,
+        Role::LocalHtlc(_) | Role::LocalSecondStage(_) | Role::RemoteHtlc(_) | Role::RevokedHtlc(_) => {
+            if output.role.outgoing().is_some() { ResolvedKind::OutgoingHtlc } else { ResolvedKind::IncomingHtlc }
+        }
+    };
+    ResolvedOutput {
+        outpoint: output.outpoint,
+        amount: output.output.value,
+        what: output.role.describe().to_owned(),
+        kind,
+        spent: output.spend.as_ref().map(|spend| (spend.txid, spend.ours)),
+        first_stage: matches!(output.role, Role::LocalHtlc(_)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where the pure cores meet sockets, disk and clock: one task a peer, one thread that commits, and what brings them up.
 
 pub mod backup;
+pub mod cause;
 pub mod chain;
 pub mod closed;
 pub mod committer;

@@ -285,7 +285,7 @@ impl LightningNode {
 }
 
 /// A confirmed closing of both is among the closed channels; we only wait until it is final.
-fn is_closed_together(channel: &Summary) -> bool {
+pub(super) fn is_closed_together(channel: &Summary) -> bool {
     matches!(&channel.spend, Some(Spend { height: Some(_), kind: SpendKind::Mutual, .. }))
 }
 

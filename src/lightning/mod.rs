@@ -3,6 +3,7 @@
 mod backups;
 mod channels;
 mod closing;
+mod closings;
 mod forwarding;
 mod graph;
 mod holding;

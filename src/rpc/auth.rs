@@ -92,6 +92,10 @@ pub fn access(path: &str) -> Access {
             "GetVersion" => Access::Needs(INFO_READ),
             _ => Access::Unknown,
         },
+        "leyden.Channels" => match method {
+            "GetTree" | "ListClosing" | "ListClosed" => Access::Needs(OFFCHAIN_READ),
+            _ => Access::Unknown,
+        },
         "leyden.Chain" => match method {
             "GetTip" | "GetBlock" | "GetTransaction" | "GetMempool" | "GetMiningInfo" | "GetUtxoSetHash" => {
                 Access::Needs(INFO_READ)

@@ -22,6 +22,7 @@ use tokio_stream::{StreamExt, wrappers::WatchStream};
 
 use crate::api::*;
 
+mod closings;
 pub mod holding;
 pub mod network;
 pub mod routes;

@@ -14,6 +14,7 @@
 
 pub mod auth;
 mod chain;
+mod channels;
 mod convert;
 mod invoices;
 mod lightning;
@@ -32,9 +33,9 @@ use std::{io, sync::Arc, time::Duration};
 
 use leyden_proto::{
     DESCRIPTORS, invoicesrpc::invoices_server::InvoicesServer, leyden::chain_server::ChainServer,
-    lnrpc::lightning_server::LightningServer, lnrpc::state_server::StateServer,
-    lnrpc::wallet_unlocker_server::WalletUnlockerServer, routerrpc::router_server::RouterServer,
-    verrpc::versioner_server::VersionerServer,
+    leyden::channels_server::ChannelsServer, lnrpc::lightning_server::LightningServer,
+    lnrpc::state_server::StateServer, lnrpc::wallet_unlocker_server::WalletUnlockerServer,
+    routerrpc::router_server::RouterServer, verrpc::versioner_server::VersionerServer,
 };
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -109,6 +110,9 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
         .add_service(StateServer::new(state::StateService::new(context.clone())))
         .add_service(WalletUnlockerServer::new(unlocker::UnlockerService::new(context.clone())))
         .add_service(VersionerServer::new(versioner::VersionerService))
+        .add_service(
+            ChannelsServer::new(channels::ChannelsService::new(context.clone())).max_encoding_message_size(MAX_MESSAGE),
+        )
         .add_service(
             ChainServer::new(chain::ChainService::new(context))
                 .max_decoding_message_size(MAX_MESSAGE)

@@ -6,7 +6,7 @@ use secp256k1::PublicKey;
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError};
-use crate::api::{ClosedChannel, ClosureType};
+use crate::api::{ClosedChannel, ClosureType, ResolvedKind, ResolvedOutput};
 
 /// The form on disk: JSON, so that a field can be added and a person can read it.
 #[derive(Serialize, Deserialize)]
@@ -22,6 +22,32 @@ struct Record {
     closure: Closure,
     opened_by_us: bool,
     closed_by_us: Option<bool>,
+    /// What follows was not kept from the beginning.
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    fees_sat: u64,
+    #[serde(default)]
+    outputs: Vec<OutputRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OutputRecord {
+    outpoint: OutPoint,
+    amount_sat: u64,
+    what: String,
+    kind: Kind,
+    spent_by: Option<Txid>,
+    ours: bool,
+    first_stage: bool,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Commitment,
+    IncomingHtlc,
+    OutgoingHtlc,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -57,6 +83,9 @@ impl Store {
             },
             opened_by_us: channel.opener == Side::Local,
             closed_by_us: channel.closer.map(|closer| closer == Side::Local),
+            reason: channel.reason.clone(),
+            fees_sat: channel.fees.to_sat(),
+            outputs: channel.outputs.iter().map(OutputRecord::from).collect(),
         };
         let bytes = serde_json::to_vec(&record).map_err(|error| self.damaged(&error.to_string()))?;
         self.put_history(&closed_key(&channel.funding), &bytes)
@@ -119,6 +148,41 @@ fn label_key(txid: &Txid) -> Vec<u8> {
     format!("label {txid}").into_bytes()
 }
 
+impl From<&ResolvedOutput> for OutputRecord {
+    fn from(output: &ResolvedOutput) -> Self {
+        Self {
+            outpoint: output.outpoint,
+            amount_sat: output.amount.to_sat(),
+            what: output.what.clone(),
+            kind: match output.kind {
+                ResolvedKind::Commitment => Kind::Commitment,
+                ResolvedKind::IncomingHtlc => Kind::IncomingHtlc,
+                ResolvedKind::OutgoingHtlc => Kind::OutgoingHtlc,
+            },
+            spent_by: output.spent.map(|(txid, _)| txid),
+            ours: output.spent.is_some_and(|(_, ours)| ours),
+            first_stage: output.first_stage,
+        }
+    }
+}
+
+impl From<OutputRecord> for ResolvedOutput {
+    fn from(record: OutputRecord) -> Self {
+        Self {
+            outpoint: record.outpoint,
+            amount: Amount::from_sat(record.amount_sat),
+            what: record.what,
+            kind: match record.kind {
+                Kind::Commitment => ResolvedKind::Commitment,
+                Kind::IncomingHtlc => ResolvedKind::IncomingHtlc,
+                Kind::OutgoingHtlc => ResolvedKind::OutgoingHtlc,
+            },
+            spent: record.spent_by.map(|txid| (txid, record.ours)),
+            first_stage: record.first_stage,
+        }
+    }
+}
+
 impl From<Record> for ClosedChannel {
     fn from(record: Record) -> Self {
         let side = |ours| if ours { Side::Local } else { Side::Remote };
@@ -141,6 +205,9 @@ impl From<Record> for ClosedChannel {
             },
             opener: side(record.opened_by_us),
             closer: record.closed_by_us.map(side),
+            reason: record.reason,
+            fees: Amount::from_sat(record.fees_sat),
+            outputs: record.outputs.into_iter().map(ResolvedOutput::from).collect(),
         }
     }
 }
@@ -165,7 +232,17 @@ mod tests {
             time_locked: Amount::ZERO,
             closure: ClosureType::Cooperative,
             opener: Side::Remote,
-            closer: None,
+            closer: Some(Side::Remote),
+            reason: "the peer asked".to_owned(),
+            fees: Amount::from_sat(700),
+            outputs: vec![ResolvedOutput {
+                outpoint: OutPoint { txid, vout: 0 },
+                amount: Amount::from_sat(5_000),
+                what: "to_remote (D): ours".to_owned(),
+                kind: ResolvedKind::Commitment,
+                spent: Some((txid, true)),
+                first_stage: false,
+            }],
         };
         {
             let store = Store::open(folder.path()).unwrap();

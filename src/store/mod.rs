@@ -13,7 +13,9 @@
 //! Every write is synced before it returns, but those of gossip and learnt. A database of a newer program, of another node, or that is damaged or held
 //! by another process is named as such.
 
+mod cause;
 mod closed;
 mod rocks;
 
+pub use cause::Cause;
 pub use rocks::{Store, StoreError, Table};

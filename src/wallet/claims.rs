@@ -92,6 +92,11 @@ impl OnchainWallet {
         Ok(transaction)
     }
 
+    /// What an output of the wallet is, or was, worth.
+    pub fn amount_of(&self, outpoint: &OutPoint) -> Option<Amount> {
+        self.lock().wallet.spk_index().txout(*outpoint).map(|(_, output)| output.value)
+    }
+
     /// What a transaction has brought the wallet, or cost it.
     pub fn gain(&self, transaction: &Transaction) -> bitcoin::SignedAmount {
         let (sent, received) = self.lock().wallet.sent_and_received(transaction);

@@ -47,6 +47,7 @@ mod resolution;
 mod revoked_close;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod upstream;
 
 pub use bump::{FeeEstimates, Policy};
@@ -58,3 +59,4 @@ pub use output::{Role, Spend, TrackedOutput};
 pub use record::RecordError;
 pub use report::{OutputReport, OutputStatus};
 pub use resolution::{Ctx, Effect, Event, Notice, Rejection, Resolution, ResolutionError};
+pub use tree::{Paper, SecondStage, Tree, TreeCommitment, TreeOutput, TreeOutputKind, Way, tree};

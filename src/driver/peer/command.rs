@@ -70,6 +70,11 @@ pub enum Command {
     Gossip(Vec<Vec<u8>>),
     /// What can be sent over each channel now.
     Balances(oneshot::Sender<Vec<LocalChannel>>),
+    /// What a channel can become on the chain, for people.
+    Tree {
+        channel: ChannelId,
+        answer: oneshot::Sender<Option<onchain::Tree>>,
+    },
     /// A copy of what there is, for people.
     Describe(oneshot::Sender<PeerState>),
 }

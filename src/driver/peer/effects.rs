@@ -76,6 +76,7 @@ impl Peer {
             Effect::Refused { origin, cause } => self.refused(origin, cause),
             Effect::CloseRefused(refused) => {
                 if let Some(slot) = self.slots.get_mut(&id) {
+                    slot.wish_to_close = false;
                     slot.tell_closing(&Closing::Refused { reason: refused.to_string() });
                 }
             }
@@ -86,6 +87,7 @@ impl Peer {
                 if matches!(notice, Notice::Established { .. } | Notice::Confirmed { .. }) {
                     self.keep_backup(id).await;
                 }
+                self.note_cause_in(id, &notice);
                 self.notice(id, notice);
             }
             Effect::LocalClose(close) => self.closed_by_us(id, close.commitment.txid),

@@ -60,13 +60,23 @@ pub(super) struct Slot {
     stopped: bool,
     opening: Option<mpsc::UnboundedSender<Opening>>,
     closing: Vec<mpsc::UnboundedSender<Closing>>,
+    /// The user wants to close it together with the peer.
+    pub(super) wish_to_close: bool,
     /// Until a channel that we open is established.
     choices: Option<Choices>,
 }
 
 impl Slot {
     pub(super) fn new(channel: Channel) -> Self {
-        Self { channel, dirty: false, stopped: false, opening: None, closing: Vec::new(), choices: None }
+        Self {
+            channel,
+            dirty: false,
+            stopped: false,
+            opening: None,
+            closing: Vec::new(),
+            wish_to_close: false,
+            choices: None,
+        }
     }
 
     fn tell_opening(&self, news: Opening) {
@@ -302,6 +312,9 @@ impl Peer {
             Command::Balances(answer) => {
                 let _ = answer.send(self.balances());
             }
+            Command::Tree { channel, answer } => {
+                let _ = answer.send(self.tree(&channel));
+            }
             Command::Describe(answer) => {
                 let _ = answer.send(self.describe());
             }
@@ -364,6 +377,10 @@ impl Peer {
                     let _ = progress.send(Closing::Pending { txid, by });
                 }
                 slot.closing.push(progress);
+                slot.wish_to_close |= matches!(event, Event::Close(_));
+                if matches!(event, Event::ForceClose) {
+                    self.note_force_close(id);
+                }
                 self.event(id, event);
             }
             None => {

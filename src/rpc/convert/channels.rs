@@ -4,7 +4,7 @@ use bitcoin::{BlockHash, FeeRate, OutPoint, Txid, consensus, hashes::Hash as _, 
 use leyden_channels::types::{CommitmentType, HtlcDirection, Msat, Side};
 use leyden_proto::lnrpc::{self, pending_channels_response as pending};
 
-use super::{both, edge, sat, scid, signed};
+use super::{both, closings, edge, sat, scid, signed};
 use crate::api::{
     ApiError, ChannelBalance, ChannelConstraints, ChannelEvent, ChannelFunding, ChannelHtlc, ChannelInfo,
     ChannelSummary, CloseChannel, CloseKind, CloseOutput, CloseUpdate, ClosedChannel, ClosureType, ForceClosingChannel,
@@ -417,6 +417,7 @@ pub fn closed_channel(channel: &ClosedChannel, genesis: BlockHash) -> lnrpc::Cha
         close_type: close_type.into(),
         open_initiator: initiator(Some(channel.opener)).into(),
         close_initiator: initiator(channel.closer).into(),
+        resolutions: channel.outputs.iter().map(closings::resolution).collect(),
     }
 }
 

@@ -68,6 +68,11 @@ pub fn outpoint(field: &str, outpoint: &lnrpc::OutPoint) -> Checked<OutPoint> {
     Ok(OutPoint { txid, vout: outpoint.output_index })
 }
 
+/// A channel point as people write it: TXID:INDEX.
+pub fn point(field: &str, text: &str) -> Checked<OutPoint> {
+    OutPoint::from_str(text).map_err(|_| wrong(field, format_args!("\"{text}\" is no channel point; it is TXID:INDEX")))
+}
+
 pub fn channel_point(field: &str, point: Option<&lnrpc::ChannelPoint>) -> Checked<OutPoint> {
     use lnrpc::channel_point::FundingTxid;
     let missing = || wrong(field, "the channel's funding transaction id and output index are needed");

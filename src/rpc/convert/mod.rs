@@ -11,6 +11,7 @@
 pub mod backups;
 pub mod chain;
 pub mod channels;
+pub mod closings;
 pub mod edge;
 pub mod forwarding;
 pub mod graph;

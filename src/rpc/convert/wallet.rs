@@ -230,7 +230,7 @@ pub fn utxo(coin: &WalletCoin, network: &NetworkInfo) -> lnrpc::Utxo {
     }
 }
 
-fn outpoint(outpoint: bitcoin::OutPoint) -> lnrpc::OutPoint {
+pub(super) fn outpoint(outpoint: bitcoin::OutPoint) -> lnrpc::OutPoint {
     use bitcoin::hashes::Hash as _;
     lnrpc::OutPoint {
         txid_bytes: outpoint.txid.to_byte_array().to_vec(),

@@ -1,0 +1,355 @@
+//! The tree of transactions that a channel's present state can become on the chain: what each output of either
+//! commitment is, who can spend it, and when.
+//!
+//! ```text
+//!   funding ─┬─ C12a our commitment ─┬─ to_local ──┬─ RD12a   ours, after our delay
+//!            │                       │             └─ BR12a   the peer's, had we revoked it
+//!            │                       ├─ to_remote ─── D12a    the peer's
+//!            │                       └─ HTLC ──────┬─ HT12a   ours, from its expiry ─┬─ HTRD12a
+//!            │                                     ├─ HED12a  the peer's, preimage   └─ HTBR12a
+//!            │                                     └─ HBR12a  the peer's, had we revoked it
+//!            └─ C12b the peer's, the same with the sides exchanged
+//! ```
+//!
+//! Names are the Lightning paper's; `a` is what is ours, `b` what is the peer's.
+
+use bitcoin::{Amount, OutPoint, Txid};
+
+use super::{ClosingChannel, RemoteState, closing_channel::RebuildError};
+use crate::{
+    tx::{CommitmentHtlc, CommitmentTx, OutputKind},
+    types::{CltvExpiry, CommitmentNumber, CommitmentType, HtlcDirection, Side},
+};
+
+/// Blocks after which anybody may sweep an anchor (BOLT 3).
+const ANCHOR_FREE_AFTER: u16 = 16;
+
+/// What may become of a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tree {
+    pub funding: OutPoint,
+    pub capacity: Amount,
+    pub kind: CommitmentType,
+    /// Ours if we may broadcast it, then the peer's, and its next one if we have signed that already.
+    pub commitments: Vec<TreeCommitment>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TreeCommitment {
+    pub owner: Side,
+    pub number: CommitmentNumber,
+    pub txid: Txid,
+    /// What its outputs leave to the miners, HTLCs too small for an output included.
+    pub fee: Amount,
+    pub outputs: Vec<TreeOutput>,
+    /// HTLCs too small for an output, as the owner sees them.
+    pub trimmed: Vec<CommitmentHtlc>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TreeOutput {
+    pub vout: u32,
+    pub amount: Amount,
+    pub kind: TreeOutputKind,
+    pub ways: Vec<Way>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TreeOutputKind {
+    ToLocal,
+    ToRemote,
+    Anchor,
+    Htlc {
+        offered_by: Side,
+        htlc: CommitmentHtlc,
+        /// The preimage of one that was offered to us.
+        preimage_known: bool,
+    },
+}
+
+/// The Lightning paper's names of transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paper {
+    /// Revocable delivery: the delayed claim of `to_local`.
+    Rd,
+    /// Breach remedy: the penalty on `to_local`.
+    Br,
+    /// Delivery: `to_remote`.
+    D,
+    /// HTLC execution: the HTLC-success transaction.
+    He,
+    /// Its delayed claim.
+    Herd,
+    /// HTLC timeout: the HTLC-timeout transaction.
+    Ht,
+    /// Its delayed claim.
+    Htrd,
+    /// HTLC execution delivery: the other node's direct claim with the preimage.
+    Hed,
+    /// HTLC timeout delivery: the other node's direct claim at the expiry.
+    Htd,
+    /// The penalty on an HTLC output.
+    Hbr,
+    /// The penalty on a second-stage output.
+    Htbr,
+    /// Not in the paper: the child on an anchor that pays for the commitment.
+    Anchor,
+}
+
+impl Paper {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rd => "RD",
+            Self::Br => "BR",
+            Self::D => "D",
+            Self::He => "HE",
+            Self::Herd => "HERD",
+            Self::Ht => "HT",
+            Self::Htrd => "HTRD",
+            Self::Hed => "HED",
+            Self::Htd => "HTD",
+            Self::Hbr => "HBR",
+            Self::Htbr => "HTBR",
+            Self::Anchor => "CPFP",
+        }
+    }
+
+    /// In BOLT 3's words.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Rd => "delayed claim of to_local",
+            Self::Br => "penalty on to_local",
+            Self::D => "claim of to_remote",
+            Self::He => "HTLC-success transaction",
+            Self::Herd => "delayed claim of HTLC-success",
+            Self::Ht => "HTLC-timeout transaction",
+            Self::Htrd => "delayed claim of HTLC-timeout",
+            Self::Hed => "direct claim with the preimage",
+            Self::Htd => "direct claim at the expiry",
+            Self::Hbr => "penalty on the HTLC",
+            Self::Htbr => "penalty on the second stage",
+            Self::Anchor => "child that pays for the commitment",
+        }
+    }
+}
+
+/// A way to spend an output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    pub paper: Paper,
+    pub by: Side,
+    /// Confirmations that the output needs first.
+    pub confirmations: u16,
+    /// The first height at which it may be mined, less one.
+    pub expiry: Option<CltvExpiry>,
+    pub needs_preimage: bool,
+    /// Only if the owner of the commitment has revoked it: never for the present state.
+    pub needs_revocation: bool,
+    pub second_stage: Option<SecondStage>,
+}
+
+/// A transaction that both have signed and that has an output of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecondStage {
+    /// `None` if inputs may be added, so that it is not known yet.
+    pub txid: Option<Txid>,
+    pub amount: Amount,
+    pub ways: Vec<Way>,
+}
+
+/// The tree of a channel. Empty where we know no state, because only a backup is left.
+pub fn tree(channel: &ClosingChannel) -> Result<Tree, RebuildError> {
+    let mut commitments = Vec::new();
+    if let (Some(state), Some(commitment)) = (&channel.local_state, channel.local_commitment()?) {
+        commitments.push(branch(channel, Side::Local, &commitment, &state.htlcs));
+    }
+    for state in channel.remote_state.iter().chain(&channel.remote_next) {
+        let RemoteState { htlcs, .. } = state;
+        commitments.push(branch(channel, Side::Remote, &channel.remote_commitment(state)?, htlcs));
+    }
+    Ok(Tree { funding: channel.funding, capacity: channel.capacity, kind: channel.kind, commitments })
+}
+
+fn branch(
+    channel: &ClosingChannel,
+    owner: Side,
+    commitment: &CommitmentTx,
+    htlcs: &[CommitmentHtlc],
+) -> TreeCommitment {
+    let ways = Ways {
+        owner,
+        kind: channel.kind,
+        delay: match owner {
+            Side::Local => channel.local_delay,
+            Side::Remote => channel.remote_delay,
+        },
+    };
+    let outputs: Vec<TreeOutput> = commitment
+        .outputs()
+        .map(|(vout, output, info)| {
+            let (kind, ways) = match info.kind {
+                OutputKind::ToLocal => (TreeOutputKind::ToLocal, ways.of_delayed(Paper::Rd, Paper::Br)),
+                OutputKind::ToRemote => (TreeOutputKind::ToRemote, vec![ways.by_other(Paper::D)]),
+                OutputKind::ToLocalAnchor => (TreeOutputKind::Anchor, ways.of_anchor(owner)),
+                OutputKind::ToRemoteAnchor => (TreeOutputKind::Anchor, ways.of_anchor(owner.other())),
+                OutputKind::Htlc(htlc) => {
+                    let offered_by = match htlc.direction {
+                        HtlcDirection::Offered => owner,
+                        HtlcDirection::Received => owner.other(),
+                    };
+                    let known = offered_by == Side::Remote && channel.preimages.contains_key(&htlc.payment_hash);
+                    let kind = TreeOutputKind::Htlc { offered_by, htlc, preimage_known: known };
+                    (kind, ways.of_htlc(&htlc, commitment, vout))
+                }
+            };
+            TreeOutput { vout, amount: output.value, kind, ways }
+        })
+        .collect();
+    let has_output = |htlc: &&CommitmentHtlc| {
+        outputs.iter().any(|output| matches!(&output.kind, TreeOutputKind::Htlc { htlc: one, .. } if one == *htlc))
+    };
+    let paid: Amount = outputs.iter().map(|output| output.amount).sum();
+    TreeCommitment {
+        owner,
+        number: commitment.number,
+        txid: commitment.txid,
+        fee: channel.capacity.checked_sub(paid).unwrap_or(Amount::ZERO),
+        trimmed: htlcs.iter().filter(|htlc| !has_output(htlc)).copied().collect(),
+        outputs,
+    }
+}
+
+/// How the outputs of one side's commitment can be spent.
+struct Ways {
+    owner: Side,
+    kind: CommitmentType,
+    delay: u16,
+}
+
+impl Ways {
+    fn way(&self, paper: Paper, by: Side) -> Way {
+        let second_stage = None;
+        Way { paper, by, confirmations: 0, expiry: None, needs_preimage: false, needs_revocation: false, second_stage }
+    }
+
+    /// With anchors nothing but a penalty or an anchor's own spend goes into the commitment's block (BOLT 3).
+    fn one_block(&self) -> u16 {
+        match self.kind {
+            CommitmentType::StaticRemoteKey => 0,
+            CommitmentType::Anchors => 1,
+        }
+    }
+
+    fn by_other(&self, paper: Paper) -> Way {
+        Way { confirmations: self.one_block(), ..self.way(paper, self.owner.other()) }
+    }
+
+    fn penalty(&self, paper: Paper) -> Way {
+        Way { needs_revocation: true, ..self.way(paper, self.owner.other()) }
+    }
+
+    fn of_delayed(&self, claim: Paper, penalty: Paper) -> Vec<Way> {
+        vec![Way { confirmations: self.delay, ..self.way(claim, self.owner) }, self.penalty(penalty)]
+    }
+
+    fn of_anchor(&self, whose: Side) -> Vec<Way> {
+        vec![
+            self.way(Paper::Anchor, whose),
+            Way { confirmations: ANCHOR_FREE_AFTER, ..self.way(Paper::Anchor, whose.other()) },
+        ]
+    }
+
+    fn of_htlc(&self, htlc: &CommitmentHtlc, commitment: &CommitmentTx, vout: u32) -> Vec<Way> {
+        let (stage, claim, direct) = match htlc.direction {
+            HtlcDirection::Offered => (Paper::Ht, Paper::Htrd, Paper::Hed),
+            HtlcDirection::Received => (Paper::He, Paper::Herd, Paper::Htd),
+        };
+        let by_time = (htlc.direction == HtlcDirection::Offered).then_some(htlc.cltv_expiry);
+        let is_this = |input: &bitcoin::TxIn| input.previous_output.vout == vout;
+        let second_stage = commitment.htlc_txs().find(|stage| stage.tx.input.iter().any(is_this)).map(|found| {
+            let txid = match self.kind {
+                CommitmentType::StaticRemoteKey => Some(found.tx.compute_txid()),
+                CommitmentType::Anchors => None,
+            };
+            let amount = found.tx.output.iter().map(|output| output.value).sum();
+            SecondStage { txid, amount, ways: self.of_delayed(claim, Paper::Htbr) }
+        });
+        let owners = Way {
+            confirmations: self.one_block(),
+            expiry: by_time,
+            needs_preimage: by_time.is_none(),
+            second_stage,
+            ..self.way(stage, self.owner)
+        };
+        let others = Way {
+            expiry: by_time.is_none().then_some(htlc.cltv_expiry),
+            needs_preimage: by_time.is_some(),
+            ..self.by_other(direct)
+        };
+        vec![owners, others, self.penalty(Paper::Hbr)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Duo, KINDS, State};
+    use super::*;
+    use crate::types::Height;
+
+    #[test]
+    fn every_output_is_in_the_tree_with_its_owner_and_its_time() {
+        for kind in KINDS {
+            let states = vec![
+                State { alice: 600_000, ..State::default() },
+                State { alice: 500_000, offered: vec![(1, 60_000), (3, 300)], received: vec![(2, 40_000)] },
+            ];
+            let duo = Duo::new(kind, states);
+            let channel = duo.closing(Side::Local);
+            let tree = tree(&channel).unwrap();
+            assert_eq!(tree.commitments.iter().map(|one| one.owner).collect::<Vec<_>>(), [Side::Local, Side::Remote]);
+            for (commitment, delay) in tree.commitments.iter().zip([channel.local_delay, channel.remote_delay]) {
+                let paid: Amount = commitment.outputs.iter().map(|output| output.amount).sum();
+                assert_eq!(paid + commitment.fee, tree.capacity);
+                assert_eq!(commitment.trimmed.len(), 1, "the smallest HTLC");
+                let anchors = commitment.outputs.iter().filter(|one| one.kind == TreeOutputKind::Anchor).count();
+                assert_eq!(anchors, if kind == CommitmentType::Anchors { 2 } else { 0 });
+                for output in &commitment.outputs {
+                    check(commitment.owner, output, delay, kind);
+                }
+            }
+        }
+    }
+
+    fn check(owner: Side, output: &TreeOutput, delay: u16, kind: CommitmentType) {
+        let names: Vec<&str> = output.ways.iter().map(|way| way.paper.name()).collect();
+        let free = u16::from(kind == CommitmentType::Anchors);
+        match output.kind {
+            TreeOutputKind::ToLocal => {
+                assert_eq!(names, ["RD", "BR"]);
+                assert_eq!((output.ways[0].by, output.ways[0].confirmations), (owner, delay));
+                assert!(output.ways[1].needs_revocation && output.ways[1].by == owner.other());
+            }
+            TreeOutputKind::ToRemote => {
+                assert_eq!(names, ["D"]);
+                assert_eq!((output.ways[0].by, output.ways[0].confirmations), (owner.other(), free));
+            }
+            TreeOutputKind::Anchor => assert_eq!(names, ["CPFP", "CPFP"]),
+            TreeOutputKind::Htlc { offered_by, htlc, preimage_known } => {
+                assert!(!preimage_known);
+                let (stage, direct) = if offered_by == owner { ("HT", "HED") } else { ("HE", "HTD") };
+                assert_eq!(names, [stage, direct, "HBR"]);
+                let [own, other, penalty] = output.ways.as_slice() else { panic!() };
+                // Time for who offered it, the preimage for who is to get it.
+                assert_eq!(own.expiry.is_some(), offered_by == owner);
+                assert_eq!(own.needs_preimage, offered_by != owner);
+                assert_eq!(other.expiry.is_some(), offered_by != owner);
+                assert_eq!(own.expiry.or(other.expiry), Some(htlc.cltv_expiry));
+                assert!(penalty.needs_revocation && Height(htlc.cltv_expiry.0) > Height(0));
+                let second = own.second_stage.as_ref().unwrap();
+                assert_eq!(second.txid.is_some(), kind == CommitmentType::StaticRemoteKey);
+                assert_eq!(second.ways[0].confirmations, delay);
+                assert_eq!(second.ways[1].paper, Paper::Htbr);
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! `leyden channel closed`: why channels have ended, and what became of their outputs.
+
+use clap::Args;
+use leyden_proto::leyden::{EndedChannel, ListClosedRequest};
+
+use super::super::{CliError, Context, amount, format};
+
+/// Show why channels have ended, and what became of each output.
+#[derive(Debug, Args)]
+pub struct Closed {}
+
+impl Closed {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        let answer = context.client().await?.channels().list_closed(ListClosedRequest {}).await?.into_inner();
+        context.show(&answer, || match answer.channels.is_empty() {
+            true => "No channel has been closed.".to_owned(),
+            false => answer.channels.iter().map(one).collect::<Vec<_>>().join("\n"),
+        })
+    }
+}
+
+fn one(channel: &EndedChannel) -> String {
+    let mut text = format!("{}: {}\n", format::short_point(&channel.channel_point), channel.reason);
+    let closing = format::short(&channel.closing_txid);
+    text +=
+        &format!("  closed by {closing} at height {}; we got {}", channel.close_height, amount::sat(channel.settled));
+    match channel.fees {
+        0 => text += "\n",
+        fees => text += &format!(" after {} for claims\n", amount::sat(fees)),
+    }
+    for output in &channel.outputs {
+        let amount = amount::sat(output.amount);
+        let fate = match (output.spending_txid.as_str(), output.ours) {
+            ("", _) => "left on the chain".to_owned(),
+            (txid, true) => format!("ours, by {}", format::short(txid)),
+            (txid, false) => format!("the peer's, by {}", format::short(txid)),
+        };
+        text += &format!("  {amount:>18}  {}: {fate}\n", output.what);
+    }
+    text
+}

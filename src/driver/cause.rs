@@ -1,0 +1,109 @@
+//! Why channels end, in words: noted when it is decided, told with the channel until nobody asks any more.
+
+use bitcoin::OutPoint;
+use leyden_channels::{
+    channel::{Notice, Severity, StateName, Wrong},
+    onchain::Closer,
+    types::{ChannelId, Side},
+};
+use tracing::warn;
+
+use super::peer::Peer;
+use crate::store::Cause;
+
+impl Peer {
+    /// Takes note of why a channel begins to close. The latest decision is what counts.
+    pub(super) fn note_cause(&self, id: ChannelId, by: Side, words: impl Into<String>) {
+        let funding = self.slots.get(&id).and_then(|slot| slot.channel.terms()).map(|terms| terms.funding);
+        let Some(funding) = funding else { return };
+        if let Err(error) = self.services.store.put_cause(&funding, &Cause { by, words: words.into() }) {
+            warn!(channel = %id, %error, "why this channel closes was not kept");
+        }
+    }
+
+    /// The user wants to close alone; nothing is noted if the channel is closing already.
+    pub(super) fn note_force_close(&self, id: ChannelId) {
+        let state = self.slots.get(&id).map(|slot| slot.channel.state_name());
+        let can_close = matches!(
+            state,
+            Some(
+                StateName::Funding
+                    | StateName::Ready
+                    | StateName::Normal
+                    | StateName::Shutdown
+                    | StateName::Negotiating
+            )
+        );
+        if can_close {
+            self.note_cause(id, Side::Local, "this node's user closed it without the peer");
+        }
+    }
+
+    /// What the news of a channel say about why it closes.
+    pub(super) fn note_cause_in(&self, id: ChannelId, notice: &Notice) {
+        match notice {
+            Notice::PeerWrong(wrong) if wrong.severity() == Severity::Fail => {
+                self.note_cause(id, Side::Local, words_of(wrong));
+            }
+            Notice::StateChanged { from: StateName::Funding | StateName::Ready | StateName::Normal, to }
+                if *to == StateName::Shutdown =>
+            {
+                let ours = self.slots.get(&id).is_some_and(|slot| slot.wish_to_close);
+                match ours {
+                    true => self.note_cause(id, Side::Local, "this node's user asked the peer to close it together"),
+                    false => self.note_cause(id, Side::Remote, "the peer asked to close it together"),
+                }
+            }
+            Notice::DataLoss => {
+                self.note_cause(
+                    id,
+                    Side::Local,
+                    "our data was older than the peer's, so the peer was asked to close it",
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// Why a channel closes or has closed, as far as that was noted.
+    pub(super) fn cause(&self, funding: &OutPoint) -> Option<Cause> {
+        self.services.store.cause(funding).unwrap_or_else(|error| {
+            warn!(%funding, %error, "why this channel closes cannot be read");
+            None
+        })
+    }
+}
+
+fn words_of(wrong: &Wrong) -> String {
+    match wrong {
+        Wrong::PeerFailed(text) => format!("the peer said that the channel has failed: {text}"),
+        Wrong::HtlcDeadline { .. } => format!("a payment had to be enforced on the chain: {wrong}"),
+        Wrong::PeerHasNothing => wrong.to_string(),
+        Wrong::FundingTooLate(_) => wrong.to_string(),
+        _ => format!("the peer broke a rule: {wrong}"),
+    }
+}
+
+/// The whole reason, once it is known who closed.
+pub fn reason(closer: Option<&Closer>, cause: Option<&Cause>) -> String {
+    let ours = cause.filter(|cause| cause.by == Side::Local).map(|cause| cause.words.as_str());
+    match (closer, cause) {
+        (Some(Closer::Revoked { number, .. }), _) => {
+            format!("the peer published state {}, which it had revoked: all of the channel is taken", number.0)
+        }
+        (Some(Closer::RemoteFuture { .. }), Some(cause)) => cause.words.clone(),
+        (Some(Closer::RemoteFuture { .. }), None) => "the peer closed with a state that we have lost".to_owned(),
+        (Some(Closer::LocalOld { number }), _) => {
+            format!("an old state of our own ({}) was published, by a copy of our data", number.0)
+        }
+        (Some(Closer::Unknown), _) => "its funding output was spent by a transaction that we never signed".to_owned(),
+        (Some(Closer::Remote { .. }), _) => match ours {
+            Some(words) => format!("the peer closed it alone, after we had begun to: {words}"),
+            None => "the peer closed it alone".to_owned(),
+        },
+        (Some(Closer::Local(_) | Closer::Mutual) | None, Some(cause)) => cause.words.clone(),
+        (Some(Closer::Local(_)), None) => "this node closed it alone".to_owned(),
+        (Some(Closer::Mutual), None) => "both nodes closed it together".to_owned(),
+        (None, None) => "it is closing".to_owned(),
+    }
+}

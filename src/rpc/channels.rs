@@ -1,0 +1,49 @@
+//! `leyden.Channels`: what a channel can become on the chain, and why and how channels end.
+
+use leyden_proto::leyden::{self, channels_server::Channels};
+use tonic::{Request, Response, Status};
+
+use super::{
+    Context,
+    convert::{closings, edge},
+};
+
+pub struct ChannelsService {
+    context: Context,
+}
+
+impl ChannelsService {
+    pub(super) fn new(context: Context) -> Self {
+        Self { context }
+    }
+}
+
+#[tonic::async_trait]
+impl Channels for ChannelsService {
+    async fn get_tree(
+        &self,
+        request: Request<leyden::GetTreeRequest>,
+    ) -> Result<Response<leyden::ChannelTree>, Status> {
+        let lightning = self.context.lightning()?;
+        let funding = edge::point("channel_point", &request.into_inner().channel_point)?;
+        Ok(Response::new(closings::tree(&lightning.channel_tree(funding).await?)))
+    }
+
+    async fn list_closing(
+        &self,
+        _request: Request<leyden::ListClosingRequest>,
+    ) -> Result<Response<leyden::ListClosingResponse>, Status> {
+        let channels = self.context.lightning()?.closing_channels().await?;
+        let block_height = channels.first().map_or(0, |channel| channel.height.0);
+        let channels = channels.iter().map(closings::closing).collect();
+        Ok(Response::new(leyden::ListClosingResponse { channels, block_height }))
+    }
+
+    async fn list_closed(
+        &self,
+        _request: Request<leyden::ListClosedRequest>,
+    ) -> Result<Response<leyden::ListClosedResponse>, Status> {
+        let channels = self.context.lightning()?.ended_channels().await?;
+        Ok(Response::new(leyden::ListClosedResponse { channels: channels.iter().map(closings::ended).collect() }))
+    }
+}

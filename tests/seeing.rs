@@ -1,0 +1,138 @@
+//! What a user can see of a channel's end: the tree of what it can become, why it closes, and each output on its way.
+
+mod harness;
+
+use std::process::Command;
+
+use leyden::cluster::{DaemonProcess, wait_until};
+use leyden_proto::{
+    leyden::{
+        ChannelTree, ClosingChannel, EndedChannel, GetTreeRequest, ListClosedRequest, ListClosingRequest,
+        closing_output::State,
+    },
+    lnrpc::{Initiator, ResolutionOutcome, ResolutionType},
+};
+
+use harness::{DEEP, Pair, assert_calm, wait_for_transaction};
+
+const CAPACITY: i64 = 1_000_000;
+const PUSHED: i64 = 400_000;
+
+async fn tree(node: &DaemonProcess, channel_point: &str) -> ChannelTree {
+    let request = GetTreeRequest { channel_point: channel_point.to_owned() };
+    node.client().unwrap().channels().get_tree(request).await.unwrap().into_inner()
+}
+
+async fn closing(node: &DaemonProcess) -> Vec<ClosingChannel> {
+    let answer = node.client().unwrap().channels().list_closing(ListClosingRequest {}).await;
+    answer.unwrap().into_inner().channels
+}
+
+async fn closed(node: &DaemonProcess) -> Vec<EndedChannel> {
+    node.client().unwrap().channels().list_closed(ListClosedRequest {}).await.unwrap().into_inner().channels
+}
+
+fn leyden(node: &DaemonProcess, arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leyden"));
+    let output = command.arg("--data-dir").arg(node.data_dir()).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_together_remembers_who_wanted_it() {
+    let pair = Pair::with_channel(CAPACITY, PUSHED).await;
+    let (channel, _) = pair.settled_channel().await;
+    let point = channel.channel_point.clone();
+
+    // Both see the same two commitments, named from their own side.
+    let (alices, bobs) = (tree(&pair.alice, &point).await, tree(&pair.bob, &point).await);
+    let [a, b] = alices.commitments.as_slice() else { panic!("{alices:?}") };
+    assert!(a.ours && a.name.starts_with('C') && a.name.ends_with('a') && !b.ours && b.name.ends_with('b'));
+    assert_eq!(a.txid, bobs.commitments[1].txid);
+    assert_eq!(b.txid, bobs.commitments[0].txid);
+    for commitment in [a, b] {
+        let paid: i64 = commitment.outputs.iter().map(|output| output.amount).sum();
+        assert_eq!(paid + commitment.fee, CAPACITY);
+    }
+    let own = a.outputs.iter().find(|output| output.kind == "to_local").unwrap();
+    assert_eq!(own.amount, channel.local_balance);
+    assert_eq!(own.spends[0].confirmations, channel.local_constraints.as_ref().unwrap().csv_delay);
+    let drawn = leyden(&pair.alice, &["channel", "tree", &point[..8]]);
+    for name in ["our commitment", "the peer's commitment", "to_local", "RD", "BR", "D0a", "1000 blocks later"] {
+        assert!(drawn.contains(name), "{name} is missing in\n{drawn}");
+    }
+
+    pair.bob.close_channel(&point, false).await.unwrap();
+    let [alice, bob] = [closing(&pair.alice).await, closing(&pair.bob).await];
+    assert!(alice[0].reason.contains("the peer asked"), "{}", alice[0].reason);
+    assert!(bob[0].reason.contains("user asked"), "{}", bob[0].reason);
+    pair.mine(DEEP).await;
+    wait_until("both to remember it", || async {
+        Ok(pair.alice.closed_channels().await?.len() == 1 && pair.bob.closed_channels().await?.len() == 1)
+    })
+    .await
+    .unwrap();
+    assert_eq!(pair.alice.closed_channels().await.unwrap()[0].close_initiator(), Initiator::Remote);
+    assert_eq!(pair.bob.closed_channels().await.unwrap()[0].close_initiator(), Initiator::Local);
+    assert!(closed(&pair.alice).await[0].reason.contains("the peer asked to close it together"));
+    assert!(leyden(&pair.bob, &["channel", "closed"]).contains("asked the peer to close it together"));
+    assert!(closing(&pair.alice).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forced_close_shows_each_output_its_claim_and_its_fee() {
+    let pair = Pair::with_channel(CAPACITY, PUSHED).await;
+    let (channel, _) = pair.settled_channel().await;
+    pair.alice.close_channel(&channel.channel_point, true).await.unwrap();
+    let waiting = closing(&pair.alice).await;
+    assert!(waiting[0].reason.contains("without the peer"), "{}", waiting[0].reason);
+    pair.mine(1).await;
+    wait_until("Alice's output to be locked", || async {
+        let list = closing(&pair.alice).await;
+        Ok(list.iter().any(|one| one.outputs.iter().any(|output| output.state() == State::Locked)))
+    })
+    .await
+    .unwrap();
+    let [own] = closing(&pair.alice).await.try_into().unwrap();
+    assert_eq!(own.confirmations, 1);
+    let [to_local] = own.outputs.as_slice() else { panic!("{own:?}") };
+    assert_eq!((to_local.amount, to_local.deadline), (channel.local_balance, 0));
+    assert!(to_local.what.contains("(RD)"), "{}", to_local.what);
+    let text = leyden(&pair.alice, &["pendingchannels"]);
+    assert!(text.contains("locked until block") && text.contains("without the peer"), "{text}");
+
+    // Bob's part is claimed at once.
+    wait_until("Bob's claim", || async {
+        let list = closing(&pair.bob).await;
+        Ok(list.iter().any(|one| one.outputs.iter().any(|output| output.state() == State::Claimed)))
+    })
+    .await
+    .unwrap();
+    let [bobs] = closing(&pair.bob).await.try_into().unwrap();
+    assert!(bobs.reason.contains("the peer closed it alone") || bobs.reason.contains("has failed"), "{}", bobs.reason);
+    let claim = &bobs.outputs[0];
+    assert!(claim.fee > 0 && claim.sat_per_vbyte >= 1.0 && claim.what.contains("(D)"), "{claim:?}");
+    wait_for_transaction(&pair.alice, &claim.spending_txid).await;
+    pair.mine(1).await;
+    wait_until("Bob's claim to be confirmed", || async {
+        let list = closing(&pair.bob).await;
+        Ok(list[0].outputs[0].state() == State::Ours && list[0].fees == claim.fee)
+    })
+    .await
+    .unwrap();
+
+    // A hundred blocks later it is one of the past, with what became of it.
+    pair.mine(100).await;
+    wait_until("Bob to remember it", || async { Ok(pair.bob.closed_channels().await?.len() == 1) }).await.unwrap();
+    let [lnds] = pair.bob.closed_channels().await.unwrap().try_into().unwrap();
+    let [resolution] = lnds.resolutions.as_slice() else { panic!("{lnds:?}") };
+    assert_eq!(resolution.resolution_type(), ResolutionType::Commit);
+    assert_eq!(resolution.outcome(), ResolutionOutcome::Claimed);
+    assert_eq!(resolution.sweep_txid, claim.spending_txid);
+    let [ended] = closed(&pair.bob).await.try_into().unwrap();
+    assert_eq!((ended.fees, ended.settled), (claim.fee, PUSHED - claim.fee));
+    assert!(ended.outputs[0].ours);
+    assert_calm("alice", &pair.alice.log());
+    assert_calm("bob", &pair.bob.log());
+}
