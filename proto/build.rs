@@ -9,6 +9,7 @@ const FILES: &[&str] = &[
     "lnd/routerrpc/router.proto",
     "lnd/stateservice.proto",
     "lnd/verrpc/verrpc.proto",
+    "lnd/walletrpc/walletkit.proto",
     "lnd/walletunlocker.proto",
     "leyden/chain.proto",
     "leyden/channels.proto",

@@ -25,6 +25,12 @@ pub mod verrpc {
     tonic::include_proto!("verrpc");
 }
 
+/// `WalletKit`, with LND's names and numbers.
+#[allow(clippy::all, deprecated)]
+pub mod walletrpc {
+    tonic::include_proto!("walletrpc");
+}
+
 /// `Chain`, Leyden's own.
 #[allow(clippy::all, deprecated)]
 pub mod leyden {

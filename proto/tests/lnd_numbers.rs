@@ -11,7 +11,7 @@ use prost_reflect::{Cardinality, DescriptorPool, Kind, MessageDescriptor, Method
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lnd_numbers.txt");
 
 /// The packages whose names belong to LND.
-const LND_PACKAGES: &[&str] = &["lnrpc", "invoicesrpc", "routerrpc", "verrpc"];
+const LND_PACKAGES: &[&str] = &["lnrpc", "invoicesrpc", "routerrpc", "verrpc", "walletrpc"];
 
 /// What is told about one field, value or method: its number and type, or its request and response.
 type Facts = BTreeMap<String, String>;
@@ -54,6 +54,7 @@ fn write_table(source: &Path, ours: &Facts) -> Result<(), Box<dyn Error>> {
     compiler.include_imports(true).open_files(files.map(|file| root.join(file)))?;
     compiler.open_file(root.join("invoicesrpc/invoices.proto"))?;
     compiler.open_file(root.join("verrpc/verrpc.proto"))?;
+    compiler.open_file(root.join("walletrpc/walletkit.proto"))?;
 
     let declared: Vec<&str> = ours.keys().filter_map(|name| Some(name.rsplit_once('.')?.0)).collect();
     let mut text = String::new();

@@ -88,6 +88,10 @@ pub fn access(path: &str) -> Access {
             "SubscribeSingleInvoice" | "LookupInvoiceV2" => Access::Needs(INVOICES_READ),
             _ => Access::Unknown,
         },
+        "walletrpc.WalletKit" => match method {
+            "ListUnspent" => Access::Needs(ONCHAIN_READ),
+            _ => Access::Unknown,
+        },
         "verrpc.Versioner" => match method {
             "GetVersion" => Access::Needs(INFO_READ),
             _ => Access::Unknown,

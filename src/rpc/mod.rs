@@ -23,6 +23,7 @@ mod state;
 mod status;
 mod unlocker;
 mod versioner;
+mod walletkit;
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -36,6 +37,7 @@ use leyden_proto::{
     leyden::channels_server::ChannelsServer, lnrpc::lightning_server::LightningServer,
     lnrpc::state_server::StateServer, lnrpc::wallet_unlocker_server::WalletUnlockerServer,
     routerrpc::router_server::RouterServer, verrpc::versioner_server::VersionerServer,
+    walletrpc::wallet_kit_server::WalletKitServer,
 };
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -109,6 +111,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
         .add_service(RouterServer::new(router::RouterService::new(context.clone())))
         .add_service(StateServer::new(state::StateService::new(context.clone())))
         .add_service(WalletUnlockerServer::new(unlocker::UnlockerService::new(context.clone())))
+        .add_service(WalletKitServer::new(walletkit::WalletKitService::new(context.clone())))
         .add_service(VersionerServer::new(versioner::VersionerService))
         .add_service(
             ChannelsServer::new(channels::ChannelsService::new(context.clone())).max_encoding_message_size(MAX_MESSAGE),

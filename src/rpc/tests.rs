@@ -141,6 +141,21 @@ async fn a_wallet_is_made_from_24_words_and_a_long_password() {
 }
 
 #[tokio::test]
+async fn the_wallet_service_of_lnd_lists_the_same_coins() {
+    use leyden_proto::walletrpc::{ListUnspentRequest, wallet_kit_client::WalletKitClient};
+    let server = Server::start(WalletState::ServerActive).await;
+    let mut wallet = WalletKitClient::new(server.channel.clone());
+    let ask = |min_confs, unconfirmed_only| ListUnspentRequest { min_confs, unconfirmed_only, ..Default::default() };
+    for (request, confirmations) in
+        [(ask(0, false), vec![0, 1, 6]), (ask(1, false), vec![1, 6]), (ask(0, true), vec![0])]
+    {
+        let coins = wallet.list_unspent(request).await.unwrap().into_inner().utxos;
+        assert_eq!(coins.iter().map(|coin| coin.confirmations).collect::<Vec<_>>(), confirmations);
+    }
+    refused(wallet.list_unspent(ask(1, true)).await, Code::InvalidArgument, "unconfirmed_only");
+}
+
+#[tokio::test]
 async fn every_kind_of_error_has_its_code() {
     let server = Server::start(WalletState::ServerActive).await;
     for (error, code) in [

@@ -4,7 +4,7 @@ use std::{collections::HashMap, ops::RangeInclusive, time::Duration};
 
 use bitcoin::{Address, Network, Script, TxOut, consensus};
 use leyden_channels::types::Height;
-use leyden_proto::lnrpc;
+use leyden_proto::{lnrpc, walletrpc};
 
 use super::{edge, features, sat, signed};
 use crate::api::{
@@ -213,6 +213,21 @@ pub fn confirmation_range(request: &lnrpc::ListUnspentRequest) -> Result<RangeIn
         max => max,
     };
     Ok(min..=max)
+}
+
+/// What `walletrpc` asks for.
+pub fn kit_range(request: &walletrpc::ListUnspentRequest) -> Result<RangeInclusive<u32>, ApiError> {
+    let range = confirmation_range(&lnrpc::ListUnspentRequest {
+        min_confs: request.min_confs,
+        max_confs: request.max_confs,
+        account: request.account.clone(),
+    })?;
+    if !request.unconfirmed_only {
+        return Ok(range);
+    }
+    let bounded = request.min_confs != 0 || request.max_confs != 0;
+    edge::refuse("unconfirmed_only", bounded, "it does not go with min_confs and max_confs")?;
+    Ok(0..=0)
 }
 
 pub fn utxo(coin: &WalletCoin, network: &NetworkInfo) -> lnrpc::Utxo {

@@ -1,0 +1,32 @@
+//! `walletrpc.WalletKit`: the wallet's coins.
+
+use leyden_proto::walletrpc::{ListUnspentRequest, ListUnspentResponse, wallet_kit_server::WalletKit};
+use tonic::{Request, Response, Status};
+
+use super::{Context, convert::wallet};
+
+pub struct WalletKitService {
+    context: Context,
+}
+
+impl WalletKitService {
+    pub(super) fn new(context: Context) -> Self {
+        Self { context }
+    }
+}
+
+#[tonic::async_trait]
+impl WalletKit for WalletKitService {
+    async fn list_unspent(
+        &self,
+        request: Request<ListUnspentRequest>,
+    ) -> Result<Response<ListUnspentResponse>, Status> {
+        let lightning = self.context.lightning()?;
+        let wanted = wallet::kit_range(&request.into_inner())?;
+        let network = self.context.daemon.network();
+        let coins = lightning.unspent().await?;
+        let utxos = coins.iter().filter(|coin| wanted.contains(&coin.confirmations));
+        let utxos = utxos.map(|coin| wallet::utxo(coin, &network)).collect();
+        Ok(Response::new(ListUnspentResponse { utxos }))
+    }
+}
