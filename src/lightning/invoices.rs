@@ -198,7 +198,12 @@ where
     let mut news = news;
     tokio::spawn(async move {
         loop {
-            let item = match news.recv().await {
+            let news = tokio::select! {
+                // Whoever asked has gone: nothing is kept for them until the next event.
+                () = sender.closed() => return,
+                news = news.recv() => news,
+            };
+            let item = match news {
                 Ok(item) => Ok(convert(item)),
                 Err(RecvError::Lagged(missed)) => Err(ApiError::unavailable(format!(
                     "this stream was read too slowly and missed {missed} events: subscribe again from the last index"
