@@ -16,7 +16,7 @@ build: bootstrap
 	cargo build --workspace
 
 demo: bootstrap
-	cargo build --bin leydend --bin leyden
+	cargo build --workspace --bins
 	$(TARGET)/debug/leyden demo
 
 test: bootstrap
