@@ -193,7 +193,8 @@ fn run(seed: u64) -> (Ending, usize) {
         day.jump_fees();
         day.mine();
         let settled = day.alice.is_resolved();
-        if day.away == 0 && !settled && day.random.chance(4) && day.chain.tip.0 > START + 2 && day.reorgs < 4 {
+        let up_to_date = day.away == 0 && day.missed.is_empty();
+        if up_to_date && !settled && day.random.chance(4) && day.chain.tip.0 > START + 2 && day.reorgs < 4 {
             day.reorganise();
         }
         // A cheater gets the time to reap what was left to it.
