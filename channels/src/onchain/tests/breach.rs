@@ -101,16 +101,16 @@ fn second_stages_of_a_cheater_are_taken_merged_or_not() {
         let (channel, revoked) = cheater(&duo);
         chain.submit(&revoked).unwrap();
         // Alice sees the block only after the cheater's second stages are in the next one.
-        let first = chain.mine();
+        chain.mine();
         for stage in second_stages(&duo, &channel, merged) {
             chain.submit(&stage).unwrap();
         }
-        let second = chain.mine();
-        chain.tip.0 -= 1;
-        alice.block(&first, &mut chain);
+        alice.behind = Some(chain.tip);
+        chain.mine();
+        alice.block(&mut chain);
         chain.mempool.clear();
-        chain.tip.0 += 1;
-        alice.block(&second, &mut chain);
+        alice.behind = None;
+        alice.block(&mut chain);
         let stages = alice.resolution.outputs().filter(|output| output.role == Role::RevokedSecondStage).count();
         assert_eq!(stages, 3);
         mine(2, &mut chain, &mut [&mut alice]);

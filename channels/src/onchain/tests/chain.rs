@@ -45,6 +45,15 @@ impl Chain {
         self.outputs.contains_key(outpoint) && !self.spent.contains_key(outpoint)
     }
 
+    /// The confirmed spend of an output, with its block and the place there.
+    pub fn spender(&self, outpoint: &OutPoint) -> Option<(Height, usize, &Transaction)> {
+        let txid = *self.spent.get(outpoint)?;
+        let (_, height) = self.outputs.get(&OutPoint { txid, vout: 0 })?;
+        let mut block = self.blocks.get(height)?.iter().enumerate();
+        let (index, tx) = block.find(|(_, tx)| tx.compute_txid() == txid)?;
+        Some((Height(*height), index, tx))
+    }
+
     /// What a script owns in the chain.
     pub fn balance(&self, script: &ScriptBuf) -> Amount {
         let unspent = self.outputs.iter().filter(|(outpoint, _)| !self.spent.contains_key(outpoint));

@@ -175,18 +175,19 @@ impl Node {
         tx
     }
 
-    /// A block: all spends of watched outputs, then the tip. New watches look into the same block again.
-    pub fn block(&mut self, txs: &[Transaction], chain: &mut Chain) {
-        let height = self.behind.unwrap_or(chain.tip);
+    /// A block: all spends of watched outputs, also in earlier blocks if they are watched only now, then the tip.
+    pub fn block(&mut self, chain: &mut Chain) {
+        let tip = self.behind.unwrap_or(chain.tip);
         let mut told = std::collections::BTreeSet::new();
         loop {
-            let next = txs.iter().find(|tx| {
-                let watched = tx.input.iter().any(|input| self.watched.contains_key(&input.previous_output));
-                watched && !told.contains(&tx.compute_txid())
+            let news = self.watched.keys().filter_map(|outpoint| chain.spender(outpoint)).filter(|(height, _, tx)| {
+                let known = |(spend, at): (&Transaction, Height)| at == *height && spend == *tx;
+                *height <= tip && !told.contains(&tx.compute_txid()) && !self.resolution.spends().any(known)
             });
-            let Some(tx) = next else { break };
+            let first = news.min_by_key(|(height, index, _)| (*height, *index));
+            let Some((height, tx)) = first.map(|(height, _, tx)| (height, tx.clone())) else { break };
             told.insert(tx.compute_txid());
-            self.handle(Event::Spent { tx: tx.clone(), height: Some(height) }, chain);
+            self.handle(Event::Spent { tx, height: Some(height) }, chain);
         }
         self.handle(Event::Tip, chain);
     }
@@ -247,9 +248,9 @@ fn wallet_key(signer: &KeysSigner) -> secp256k1::PublicKey {
 /// Mines blocks and tells both nodes of each.
 pub(super) fn mine(count: u32, chain: &mut Chain, nodes: &mut [&mut Node]) {
     for _ in 0..count {
-        let txs = chain.mine();
+        chain.mine();
         for node in nodes.iter_mut() {
-            node.block(&txs, chain);
+            node.block(chain);
         }
     }
 }

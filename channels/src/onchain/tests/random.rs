@@ -57,7 +57,7 @@ struct Schedule {
     bob: Node,
     cheats: bool,
     /// Blocks that Alice has not seen yet, and for how many more she is away.
-    missed: Vec<(Height, Vec<bitcoin::Transaction>)>,
+    missed: Vec<Height>,
     away: u64,
     /// For how many more blocks fees are high.
     spike: u64,
@@ -95,22 +95,22 @@ impl Schedule {
         if self.away == 0 && self.random.chance(if self.cheats { 8 } else { 2 }) {
             self.away = 1 + self.random.below(12);
         }
-        let txs = self.chain.mine();
-        self.missed.push((self.chain.tip, txs.clone()));
+        self.chain.mine();
+        self.missed.push(self.chain.tip);
         // Either may be faster.
         let bob_first = self.random.chance(50);
         if bob_first {
-            self.bob.block(&txs, &mut self.chain);
+            self.bob.block(&mut self.chain);
         }
         if self.away == 0 {
-            for (height, txs) in std::mem::take(&mut self.missed) {
+            for height in std::mem::take(&mut self.missed) {
                 self.alice.behind = Some(height);
-                self.alice.block(&txs, &mut self.chain);
+                self.alice.block(&mut self.chain);
             }
             self.alice.behind = None;
         }
         if !bob_first {
-            self.bob.block(&txs, &mut self.chain);
+            self.bob.block(&mut self.chain);
         }
         self.away = self.away.saturating_sub(1);
     }
@@ -128,9 +128,9 @@ impl Schedule {
             }
         }
         for _ in 0..=depth {
-            let txs = self.chain.mine();
-            self.alice.block(&txs, &mut self.chain);
-            self.bob.block(&txs, &mut self.chain);
+            self.chain.mine();
+            self.alice.block(&mut self.chain);
+            self.bob.block(&mut self.chain);
         }
     }
 }
