@@ -171,10 +171,11 @@ impl Stage {
 
     /// Until no payment is under way any more.
     pub async fn wait_for_payments(&self) -> Result<(), ClusterError> {
-        wait_until("all payments to end", || async {
-            Ok(self.alice.paid().await?.in_flight == 0 && self.bob.paid().await?.in_flight == 0)
-        })
-        .await
+        wait_until("all payments to end", || async { Ok(!self.has_payments_in_flight().await?) }).await
+    }
+
+    pub async fn has_payments_in_flight(&self) -> Result<bool, ClusterError> {
+        Ok(self.alice.paid().await?.in_flight > 0 || self.bob.paid().await?.in_flight > 0)
     }
 }
 

@@ -40,8 +40,9 @@ pub enum ChainError {
     Wallet(#[from] WalletError),
 }
 
-/// Confirmations after which a closing transaction is final for us, as for the wallet's largest reorganisation.
-pub const FINAL_DEPTH: u32 = 6;
+/// Confirmations after which a mutual close is final for us: until then a reorganisation could let a revoked commitment
+/// take its place, and somebody must be there to see it.
+pub const FINAL_DEPTH: u32 = 100;
 
 /// The watches of all channels; clones share them.
 #[derive(Clone)]
