@@ -9,6 +9,7 @@ use leyden_proto::{
         lightning_client::LightningClient, state_client::StateClient, wallet_unlocker_client::WalletUnlockerClient,
     },
     routerrpc::router_client::RouterClient,
+    walletrpc::wallet_kit_client::WalletKitClient,
 };
 use tonic::{
     Request, Status,
@@ -128,6 +129,10 @@ impl Client {
     pub fn channels(&self) -> ChannelsClient<Authorized> {
         ChannelsClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    pub fn wallet_kit(&self) -> WalletKitClient<Authorized> {
+        WalletKitClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
     }
 
     pub fn state(&self) -> StateClient<Authorized> {

@@ -10,10 +10,12 @@ use leyden_proto::{
         ChannelTree, ClosingChannel, EndedChannel, GetTreeRequest, ListClosedRequest, ListClosingRequest,
         closing_output::State,
     },
-    lnrpc::{Initiator, ResolutionOutcome, ResolutionType},
+    lnrpc::{Initiator, OutPoint, ResolutionOutcome, ResolutionType, channel_point::FundingTxid},
+    walletrpc::BumpFeeRequest,
 };
+use tonic::Code;
 
-use harness::{DEEP, Pair, assert_calm, wait_for_transaction};
+use harness::{DEEP, Pair, assert_calm, mempool, open_request, refused, send, wait_for_transaction};
 
 const CAPACITY: i64 = 1_000_000;
 const PUSHED: i64 = 400_000;
@@ -37,6 +39,66 @@ fn leyden(node: &DaemonProcess, arguments: &[&str]) -> String {
     let output = command.arg("--data-dir").arg(node.data_dir()).args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Asks for this rate; gives what was done.
+async fn bump(node: &DaemonProcess, outpoint: &str, sat_per_vbyte: u64) -> Result<String, tonic::Status> {
+    let (txid, index) = outpoint.split_once(':').unwrap();
+    let outpoint = OutPoint { txid_str: txid.to_owned(), output_index: index.parse().unwrap(), ..OutPoint::default() };
+    let request = BumpFeeRequest { outpoint: Some(outpoint), sat_per_vbyte, ..BumpFeeRequest::default() };
+    Ok(node.client().unwrap().wallet_kit().bump_fee(request).await?.into_inner().status)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_a_block_can_be_made_to_pay_more() {
+    let pair = Pair::funded().await;
+    let [alice, bob] = [&pair.alice, &pair.bob];
+
+    // A payment of ours is replaced.
+    let slow = send(alice, &bob.new_address().await.unwrap(), 2_000_000).await;
+    wait_for_transaction(bob, &slow).await;
+    let done = bump(alice, &format!("{slow}:0"), 20).await.unwrap();
+    assert!(done.contains("replaced by"), "{done}");
+    let [fast] = mempool(alice).await.try_into().unwrap();
+    assert!(done.contains(&fast) && fast != slow);
+    wait_for_transaction(bob, &fast).await;
+    let sent = alice.transactions().await.unwrap().into_iter().find(|one| one.tx_hash == fast).unwrap();
+    assert!(sent.total_fees >= 20 * 140, "{}", sent.total_fees);
+    assert!(alice.transactions().await.unwrap().iter().all(|one| one.tx_hash != slow), "the old one is gone");
+
+    // For who is paid, a child pulls it along.
+    let received = bob.transactions().await.unwrap().into_iter().find(|one| one.tx_hash == fast).unwrap();
+    let mine = received.output_details.iter().find(|output| output.is_our_address).unwrap();
+    let done = bump(bob, &format!("{fast}:{}", mine.output_index), 60).await.unwrap();
+    assert!(done.contains("pulled along"), "{done}");
+    pair.mine(1).await;
+    assert!(mempool(alice).await.is_empty());
+    refused(bump(alice, &format!("{fast}:0"), 90).await, Code::NotFound, "nothing unconfirmed");
+
+    // A channel's funding is never replaced: its channel would be left without.
+    alice.connect(bob).await.unwrap();
+    let request = open_request(bob, CAPACITY, 0).await;
+    let point = alice.client().unwrap().lightning().open_channel_sync(request).await.unwrap().into_inner();
+    let Some(FundingTxid::FundingTxidBytes(bytes)) = point.funding_txid else { panic!() };
+    let funding = hex::encode(bytes.into_iter().rev().collect::<Vec<_>>());
+    wait_for_transaction(bob, &funding).await;
+    let tight = Command::new(env!("CARGO_BIN_EXE_leyden"))
+        .arg("--data-dir")
+        .arg(alice.data_dir())
+        .args(["bumpfee", &format!("{funding}:0"), "--sat-per-vbyte", "90", "--budget", "10"])
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&tight.stderr).contains("more than the 10 sat"), "{tight:?}");
+    let said = leyden(alice, &["bumpfee", &format!("{funding}:{}", point.output_index), "--sat-per-vbyte", "25"]);
+    assert!(said.contains("pulled along"), "{said}");
+    // And once more: the child makes room for a dearer one.
+    let done = bump(alice, &format!("{funding}:{}", point.output_index), 50).await.unwrap();
+    assert!(done.contains("replaced by"), "{done}");
+    assert!(mempool(alice).await.contains(&funding) && mempool(alice).await.len() == 2);
+    pair.mine(DEEP).await;
+    pair.wait_for_channels(1).await;
+    assert_calm("alice", &alice.log());
+    assert_calm("bob", &bob.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -113,6 +175,20 @@ async fn a_forced_close_shows_each_output_its_claim_and_its_fee() {
     assert!(bobs.reason.contains("the peer closed it alone") || bobs.reason.contains("has failed"), "{}", bobs.reason);
     let claim = &bobs.outputs[0];
     assert!(claim.fee > 0 && claim.sat_per_vbyte >= 1.0 && claim.what.contains("(D)"), "{claim:?}");
+    wait_for_transaction(&pair.alice, &claim.spending_txid).await;
+
+    // It is too slow for him.
+    bump(&pair.bob, &claim.outpoint, 30).await.unwrap();
+    wait_until("the dearer claim", || async {
+        let list = closing(&pair.bob).await;
+        Ok(list[0].outputs[0].sat_per_vbyte >= 29.0)
+    })
+    .await
+    .unwrap();
+    let [bobs] = closing(&pair.bob).await.try_into().unwrap();
+    let old = claim.spending_txid.clone();
+    let claim = &bobs.outputs[0];
+    assert_ne!(claim.spending_txid, old);
     wait_for_transaction(&pair.alice, &claim.spending_txid).await;
     pair.mine(1).await;
     wait_until("Bob's claim to be confirmed", || async {

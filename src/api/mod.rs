@@ -11,6 +11,7 @@
 //! with an [`ApiError`], whose text tells the caller what to do next.
 
 mod backups;
+mod bumping;
 mod chain;
 mod channels;
 mod closings;
@@ -34,6 +35,7 @@ use tokio_stream::Stream;
 
 pub use self::{
     backups::{BackupSnapshot, ChannelBackup},
+    bumping::{BumpFee, Bumping},
     chain::{BlockSelector, Chain, ChainStatus, FoundBlock, LocatedBlock, MempoolView, MiningInfo, UtxoSetHash},
     channels::{
         ChannelConstraints, ChannelEvent, ChannelFunding, ChannelHtlc, ChannelInfo, ChannelSummary, CloseChannel,
@@ -105,7 +107,7 @@ pub trait Daemon: Tokens + Send + Sync + 'static {
 
 /// The open wallet, its peers, channels, invoices and payments.
 #[async_trait]
-pub trait Lightning: Graph + Forwarding + Routes + HoldInvoices + Closings + Send + Sync {
+pub trait Lightning: Graph + Forwarding + Routes + HoldInvoices + Closings + Bumping + Send + Sync {
     async fn info(&self) -> Result<NodeInfo, ApiError>;
 
     // The wallet.

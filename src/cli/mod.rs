@@ -21,6 +21,7 @@ mod addholdinvoice;
 mod addinvoice;
 mod bakemacaroon;
 mod bench;
+mod bumpfee;
 mod cancelinvoice;
 mod chain;
 mod channel;
@@ -113,6 +114,8 @@ pub enum Command {
     ChannelBalance(channelbalance::ChannelBalance),
     #[command(name = "sendcoins")]
     SendCoins(sendcoins::SendCoins),
+    #[command(name = "bumpfee")]
+    BumpFee(bumpfee::BumpFee),
     #[command(name = "listchaintxns")]
     ListChainTxns(listchaintxns::ListChainTxns),
     #[command(name = "listunspent")]
@@ -194,6 +197,7 @@ impl Command {
             Self::WalletBalance(command) => command.run(context).await,
             Self::ChannelBalance(command) => command.run(context).await,
             Self::SendCoins(command) => command.run(context).await,
+            Self::BumpFee(command) => command.run(context).await,
             Self::ListChainTxns(command) => command.run(context).await,
             Self::ListUnspent(command) => command.run(context).await,
             Self::Connect(command) => command.run(context).await,

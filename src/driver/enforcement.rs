@@ -20,10 +20,12 @@ use bitcoin::{Amount, OutPoint, ScriptBuf, SignedAmount, Transaction, TxIn, Txid
 use leyden_channels::{
     channel::{Channel, Event, HtlcFailure, HtlcKey, Key, Origin, Settlement, decode_retired, revoked_htlcs},
     keys::Signer,
-    onchain::{self, Closer, ClosingChannel, Effect, Notice, OutputReport, Rejection, Resolution, TrackedOutput},
+    onchain::{
+        self, Closer, ClosingChannel, Effect, Notice, OutputReport, OutputStatus, Rejection, Resolution, TrackedOutput,
+    },
     switch::HtlcRef,
     tx::FeeCoin,
-    types::{ChannelId, CltvExpiry, CommitmentNumber, Height, HtlcId, Side},
+    types::{ChannelId, CltvExpiry, CommitmentNumber, FeeratePerKw, Height, HtlcId, Side},
 };
 use leyden_node::{MempoolError, error::PackageError};
 use tracing::{debug, error, info, warn};
@@ -69,12 +71,30 @@ pub struct EnforcementState {
     pub outputs: Vec<TrackedOutput>,
     /// What confirmed transactions have brought the wallet, fees taken off.
     pub recovered: SignedAmount,
+    pub funding: OutPoint,
     /// Each output with its claim.
     pub reports: Vec<OutputReport>,
     /// Why it closes.
     pub reason: String,
     /// What our confirmed claims have paid to miners.
     pub fees: Amount,
+}
+
+impl EnforcementState {
+    /// Whether an output is claimed here, or belongs to a claim, to our commitment or to the funding.
+    pub fn concerns(&self, outpoint: &OutPoint) -> bool {
+        let claimed = |report: &OutputReport| match report.status {
+            OutputStatus::Claimed { txid, .. } => report.outpoint == *outpoint || txid == outpoint.txid,
+            OutputStatus::Locked { .. }
+            | OutputStatus::NoPreimage
+            | OutputStatus::Uneconomic
+            | OutputStatus::NeedsCoins => report.outpoint == *outpoint,
+            OutputStatus::Spent { .. } => false,
+        };
+        let waiting = self.close.is_none();
+        self.reports.iter().any(claimed)
+            || waiting && (self.local_commitment == Some(outpoint.txid) || self.funding == *outpoint)
+    }
 }
 
 impl Enforcement {
@@ -423,6 +443,18 @@ impl Peer {
         one.resolution.spends().map(fee).sum()
     }
 
+    /// Makes what claims an output pay at least this.
+    pub(super) fn bump(&mut self, id: ChannelId, outpoint: OutPoint, feerate: FeeratePerKw) -> Result<(), String> {
+        let Some(one) = self.enforced.get(&id) else { return Err("this channel is not closing any more".to_owned()) };
+        let outpoint = one.resolution.bumped_by(&outpoint).ok_or_else(|| {
+            "nothing that could pay more claims this output now: it is spent, it is still locked, or its fee was fixed \
+             when it was signed"
+                .to_owned()
+        })?;
+        self.enforce(id, onchain::Event::Bump { outpoint, feerate });
+        Ok(())
+    }
+
     /// What a channel can become on the chain.
     pub(super) fn tree(&self, id: &ChannelId) -> Option<onchain::Tree> {
         let closing = match self.enforced.get(id) {
@@ -448,6 +480,7 @@ impl Peer {
                 remote_commitment: channel.remote_state.as_ref().and_then(txid),
                 outputs: one.resolution.outputs().cloned().collect(),
                 recovered: self.recovered(one),
+                funding: channel.funding,
                 reports: one.resolution.report(self.services.tip(), &self.services.enforcement),
                 reason: self.reason(one),
                 fees: self.fees(one),

@@ -1,6 +1,7 @@
 //! The running Lightning node behind the API: each call in the domain's own types, over the tasks of `driver`.
 
 mod backups;
+mod bumping;
 mod channels;
 mod closing;
 mod closings;

@@ -135,7 +135,7 @@ pub(super) fn coins(choice: &CoinChoice) -> Coins {
 
 pub(super) fn wallet_error(error: WalletError) -> ApiError {
     match error {
-        WalletError::InsufficientFunds { .. } | WalletError::UnknownCoin { .. } => {
+        WalletError::InsufficientFunds { .. } | WalletError::UnknownCoin { .. } | WalletError::Bump(_) => {
             ApiError::precondition(error.to_string())
         }
         WalletError::Dust => ApiError::invalid(error.to_string()),

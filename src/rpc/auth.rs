@@ -90,6 +90,7 @@ pub fn access(path: &str) -> Access {
         },
         "walletrpc.WalletKit" => match method {
             "ListUnspent" => Access::Needs(ONCHAIN_READ),
+            "BumpFee" => Access::Needs(ONCHAIN_WRITE),
             _ => Access::Unknown,
         },
         "verrpc.Versioner" => match method {

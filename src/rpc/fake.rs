@@ -22,6 +22,7 @@ use tokio_stream::{StreamExt, wrappers::WatchStream};
 
 use crate::api::*;
 
+mod bumping;
 mod closings;
 pub mod holding;
 pub mod network;

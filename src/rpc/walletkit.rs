@@ -1,6 +1,8 @@
-//! `walletrpc.WalletKit`: the wallet's coins.
+//! `walletrpc.WalletKit`: the wallet's coins, and what waits for a block.
 
-use leyden_proto::walletrpc::{ListUnspentRequest, ListUnspentResponse, wallet_kit_server::WalletKit};
+use leyden_proto::walletrpc::{
+    BumpFeeRequest, BumpFeeResponse, ListUnspentRequest, ListUnspentResponse, wallet_kit_server::WalletKit,
+};
 use tonic::{Request, Response, Status};
 
 use super::{Context, convert::wallet};
@@ -28,5 +30,11 @@ impl WalletKit for WalletKitService {
         let utxos = coins.iter().filter(|coin| wanted.contains(&coin.confirmations));
         let utxos = utxos.map(|coin| wallet::utxo(coin, &network)).collect();
         Ok(Response::new(ListUnspentResponse { utxos }))
+    }
+
+    async fn bump_fee(&self, request: Request<BumpFeeRequest>) -> Result<Response<BumpFeeResponse>, Status> {
+        let lightning = self.context.lightning()?;
+        let request = wallet::bump_fee(&request.into_inner())?;
+        Ok(Response::new(BumpFeeResponse { status: lightning.bump_fee(request).await? }))
     }
 }

@@ -1,6 +1,7 @@
 //! The node's own money on the chain, and the seed from which all its keys come.
 
 pub mod backup;
+pub mod bump;
 pub mod claims;
 pub mod keys;
 pub mod onchain;

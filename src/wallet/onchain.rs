@@ -38,6 +38,8 @@ pub enum WalletError {
     UnknownCoin { outpoint: OutPoint },
     #[error("the wallet cannot build this transaction: {0}")]
     Build(CreateTxError),
+    #[error("this transaction cannot be replaced: {0}")]
+    Bump(String),
     #[error("the wallet cannot sign this transaction: {0}")]
     Sign(String),
     #[error("the stored wallet does not fit this seed or network: {0}")]
@@ -321,6 +323,16 @@ impl OnchainWallet {
         list
     }
 
+    /// What a transaction pays; known only when all inputs are.
+    pub fn fee_of(&self, transaction: &Transaction) -> Option<Amount> {
+        let state = self.lock();
+        let input = |input: &bitcoin::TxIn| {
+            state.wallet.spk_index().txout(input.previous_output).map(|(_, output)| output.value)
+        };
+        let inputs: Amount = transaction.input.iter().map(input).sum::<Option<Amount>>()?;
+        inputs.checked_sub(transaction.output.iter().map(|output| output.value).sum())
+    }
+
     /// Transactions of the wallet that are in no block yet.
     pub fn pending(&self) -> Vec<Transaction> {
         let state = self.lock();
@@ -404,7 +416,7 @@ impl OnchainWallet {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn save(&self, state: &mut State) -> Result<(), WalletError> {
+    pub(super) fn save(&self, state: &mut State) -> Result<(), WalletError> {
         let Some(change) = state.wallet.staged() else { return Ok(()) };
         self.log.append(&encode(change)?)?;
         state.wallet.take_staged();
@@ -425,7 +437,7 @@ fn encode(change: &ChangeSet) -> Result<Vec<u8>, WalletError> {
     serde_json::to_vec(change).map_err(|error| WalletError::Store(error.to_string()))
 }
 
-fn sign(state: &State, mut psbt: Psbt) -> Result<Transaction, WalletError> {
+pub(super) fn sign(state: &State, mut psbt: Psbt) -> Result<Transaction, WalletError> {
     psbt.sign(&state.root, SECP256K1).map_err(|(_, errors)| WalletError::Sign(format!("{errors:?}")))?;
     let finished = state
         .wallet
@@ -437,7 +449,7 @@ fn sign(state: &State, mut psbt: Psbt) -> Result<Transaction, WalletError> {
     psbt.extract_tx().map_err(|error| WalletError::Sign(error.to_string()))
 }
 
-fn create_error(error: CreateTxError) -> WalletError {
+pub(super) fn create_error(error: CreateTxError) -> WalletError {
     match error {
         CreateTxError::CoinSelection(short) => {
             WalletError::InsufficientFunds { needed: short.needed, available: short.available }

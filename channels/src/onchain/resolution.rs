@@ -24,7 +24,7 @@ use crate::{
     channel::{self, Key, Outbox},
     keys::Signer,
     tx::{ClaimError, CommitmentHtlc, FeeCoin},
-    types::{CommitmentNumber, FeeratePerKw, Height, HtlcId, PaymentHash, PaymentPreimage},
+    types::{CommitmentNumber, CommitmentType, FeeratePerKw, Height, HtlcId, PaymentHash, PaymentPreimage},
 };
 
 /// What can happen to a closing channel.
@@ -229,6 +229,26 @@ impl Resolution {
 
     pub fn outputs(&self) -> impl Iterator<Item = &TrackedOutput> {
         self.outputs.values()
+    }
+
+    /// The output by which [`Event::Bump`] names the claim that a person means by `outpoint`: an output that it claims, an
+    /// output of its own, or, while nothing has closed the channel, any output of our commitment or of the funding.
+    pub fn bumped_by(&self, outpoint: &OutPoint) -> Option<OutPoint> {
+        let is_meant = |claim: &Claim| {
+            let sent = claim.sent.as_ref().is_some_and(|sent| sent.tx.compute_txid() == outpoint.txid);
+            let presigned = self.channel.kind == CommitmentType::StaticRemoteKey
+                && claim
+                    .inputs
+                    .iter()
+                    .any(|one| matches!(self.outputs.get(one), Some(output) if output.is_second_stage()));
+            (sent || claim.inputs.contains(outpoint)) && !presigned
+        };
+        let child = self.facts.child.as_ref().filter(|child| {
+            let of_commitment = child.inputs.iter().any(|anchor| anchor.txid == outpoint.txid);
+            self.close.is_none() && (is_meant(child) || of_commitment || *outpoint == self.channel.funding)
+        });
+        let claim = child.or_else(|| self.facts.claims.values().find(|claim| is_meant(claim)))?;
+        claim.inputs.first().copied()
     }
 
     pub fn claims(&self) -> &BTreeMap<ClaimId, Claim> {

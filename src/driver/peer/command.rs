@@ -8,7 +8,7 @@ use leyden_channels::{
     onchain,
     routing::LocalChannel,
     switch::ForwardPolicy,
-    types::{ChannelId, Height, HtlcId, ShortChannelId, Side},
+    types::{ChannelId, FeeratePerKw, Height, HtlcId, ShortChannelId, Side},
     wire::Features,
 };
 use secp256k1::PublicKey;
@@ -70,6 +70,13 @@ pub enum Command {
     Gossip(Vec<Vec<u8>>),
     /// What can be sent over each channel now.
     Balances(oneshot::Sender<Vec<LocalChannel>>),
+    /// Make the claim of an output, or the child of our commitment, pay at least this.
+    Bump {
+        channel: ChannelId,
+        outpoint: OutPoint,
+        feerate: FeeratePerKw,
+        answer: oneshot::Sender<Result<(), String>>,
+    },
     /// What a channel can become on the chain, for people.
     Tree {
         channel: ChannelId,

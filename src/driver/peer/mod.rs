@@ -312,6 +312,9 @@ impl Peer {
             Command::Balances(answer) => {
                 let _ = answer.send(self.balances());
             }
+            Command::Bump { channel, outpoint, feerate, answer } => {
+                let _ = answer.send(self.bump(channel, outpoint, feerate));
+            }
             Command::Tree { channel, answer } => {
                 let _ = answer.send(self.tree(&channel));
             }

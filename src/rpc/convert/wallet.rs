@@ -8,8 +8,8 @@ use leyden_proto::{lnrpc, walletrpc};
 
 use super::{edge, features, sat, signed};
 use crate::api::{
-    AddressKind, ApiError, NetworkInfo, PeerAddress, PeerInfo, SendAmount, SendCoins, WalletBalance, WalletCoin,
-    WalletTx,
+    AddressKind, ApiError, BumpFee, NetworkInfo, PeerAddress, PeerInfo, SendAmount, SendCoins, WalletBalance,
+    WalletCoin, WalletTx,
 };
 
 /// BOLT 1's port, meant where none is given.
@@ -295,4 +295,22 @@ pub fn peer(peer: &PeerInfo, latest_error: bool) -> lnrpc::Peer {
 
 fn small(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+#[allow(deprecated)] // `sat_per_byte` is still sent by clients.
+pub fn bump_fee(request: &walletrpc::BumpFeeRequest) -> Result<BumpFee, ApiError> {
+    let outpoint = request.outpoint.as_ref().ok_or_else(|| edge::wrong("outpoint", "an output is needed"))?;
+    let blocks = if request.target_conf != 0 { request.target_conf } else { request.deadline_delta };
+    let rate = request.sat_per_vbyte.max(u64::from(request.sat_per_byte));
+    let fee = edge::fee(edge::FeeFields {
+        target_conf: if rate != 0 && request.target_conf == 0 { 0 } else { i32::try_from(blocks).unwrap_or(i32::MAX) },
+        sat_per_vbyte: rate,
+        sat_per_byte: 0,
+    })?;
+    let budget = i64::try_from(request.budget).unwrap_or(i64::MAX);
+    Ok(BumpFee {
+        outpoint: edge::outpoint("outpoint", outpoint)?,
+        fee,
+        budget: Some(edge::amount("budget", budget)?).filter(|budget| budget.to_sat() > 0),
+    })
 }

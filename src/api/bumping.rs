@@ -1,0 +1,20 @@
+//! Making what is unconfirmed pay more.
+
+use async_trait::async_trait;
+use bitcoin::{Amount, OutPoint};
+
+use super::{ApiError, FeeChoice};
+
+#[async_trait]
+pub trait Bumping: Send + Sync {
+    /// What was done, in words. `NotFound` if nothing unconfirmed of ours has to do with the output.
+    async fn bump_fee(&self, request: BumpFee) -> Result<String, ApiError>;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BumpFee {
+    pub outpoint: OutPoint,
+    pub fee: FeeChoice,
+    /// The most to pay.
+    pub budget: Option<Amount>,
+}

@@ -1,0 +1,41 @@
+//! `leyden bumpfee`: what waits for a block shall wait less.
+
+use clap::Args;
+use leyden_proto::{lnrpc::OutPoint, walletrpc::BumpFeeRequest};
+
+use super::{CliError, Context, sendcoins::FeeArgs};
+
+/// Make something unconfirmed pay more: a transaction of the wallet, or a claim of a closed channel.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    leyden bumpfee 4a5e1e4b…:0 --sat-per-vbyte 20      an output of a transaction that leyden sendcoins made\n  \
+    leyden bumpfee 9f3c0b77…:2 --conf-target 2         an output of a closed channel, as leyden pendingchannels shows it\n  \
+    leyden bumpfee 9f3c0b77…:0 --budget 5000           the channel point of one that we close alone\n\n\
+    What the wallet made alone is replaced. A channel's funding, and what others sent, is pulled along by a child. Claims\n\
+    of closed channels are raised by themselves as their deadline comes nearer; this is for the impatient.")]
+pub struct BumpFee {
+    /// The output, TXID:INDEX
+    outpoint: String,
+    #[command(flatten)]
+    fee: FeeArgs,
+    /// The most to pay, satoshi
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    budget: u64,
+}
+
+impl BumpFee {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        let usage = || CliError::Usage(format!("\"{}\" is no output; it is TXID:INDEX", self.outpoint));
+        let (txid, index) = self.outpoint.split_once(':').ok_or_else(usage)?;
+        let output_index = index.parse().map_err(|_| usage())?;
+        let request = BumpFeeRequest {
+            outpoint: Some(OutPoint { txid_str: txid.to_owned(), output_index, ..OutPoint::default() }),
+            target_conf: u32::try_from(self.fee.conf_target).map_err(|_| usage())?,
+            sat_per_vbyte: self.fee.sat_per_vbyte,
+            budget: self.budget,
+            ..BumpFeeRequest::default()
+        };
+        let answer = context.client().await?.wallet_kit().bump_fee(request).await?.into_inner();
+        context.show(&answer, || answer.status.clone())
+    }
+}
