@@ -273,3 +273,40 @@ async fn a_backup_file_outlives_the_database_and_is_never_overwritten_with_less(
     wait_until("Alice's sweep", || async { Ok(mempool(&bob).await.len() == 1) }).await.unwrap();
     assert_calm("alice", &alice.log());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_keeps_the_backup_for_a_node_that_has_nothing_but_its_words() {
+    let Used { folder, bob, mut alice, words, flags, channel } = Used::new(CommitmentType::Anchors).await;
+    let had = balance(alice.client().unwrap()).await;
+    alice.kill();
+    fs::remove_dir_all(alice.data_dir()).unwrap();
+
+    let flags = flags.each_ref().map(String::as_str);
+    let mut again = DaemonProcess::new(folder.path(), "alice-again", &flags).unwrap();
+    seed::save(&layout(again.data_dir()).wallet_seed(), &words, None).unwrap();
+    again.start().await.unwrap();
+    let client = again.client().unwrap();
+    mine(&bob, 1, client).await;
+    again.connect(&bob).await.unwrap();
+    let kept = layout(again.data_dir()).channel_backup();
+    wait_until("the backup to come back", || async {
+        let said = leyden(again.data_dir(), &["verifychanbackup", kept.to_str().unwrap()]);
+        Ok(said.contains(&channel.channel_point))
+    })
+    .await
+    .unwrap();
+    leyden(again.data_dir(), &["restorechanbackup", kept.to_str().unwrap()]);
+    // Bob's commitment, and the sweep of what is Alice's.
+    for what in ["Bob's commitment", "Alice's sweep"] {
+        wait_until(what, || async { Ok(mempool(&bob).await.len() == 1) }).await.unwrap();
+        mine(&bob, 1, client).await;
+    }
+    wait_until("the money to be in the wallet", || async {
+        let has = balance(client).await;
+        Ok(has > had + channel.local_balance - 10_000 && has < had + channel.local_balance)
+    })
+    .await
+    .unwrap();
+    assert_calm("alice", &again.log());
+    assert_calm("bob", &bob.log());
+}

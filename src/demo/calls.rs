@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use leyden_proto::{
+    leyden::GetMempoolRequest,
     lnrpc::{
         Channel, ChannelCloseSummary, ChannelPoint, CloseChannelRequest, ClosedChannelsRequest, GetTransactionsRequest,
         Invoice, ListChannelsRequest, ListInvoiceRequest, ListPaymentsRequest, OpenChannelRequest, Payment,
@@ -191,6 +192,14 @@ impl DaemonProcess {
     /// The ids of all transactions that have moved the wallet's coins.
     pub async fn wallet_txids(&self) -> Result<BTreeSet<String>, ClusterError> {
         Ok(self.transactions().await?.into_iter().map(|transaction| transaction.tx_hash).collect())
+    }
+
+    /// The ids of all transactions that wait for a block.
+    pub async fn waiting_txids(&self) -> Result<BTreeSet<String>, ClusterError> {
+        let request = GetMempoolRequest { include_transactions: true };
+        let mempool = self.client()?.chain().get_mempool(request).await;
+        let mempool = mempool.map_err(|status| self.call_error(status))?.into_inner();
+        Ok(mempool.transactions.into_iter().map(|transaction| transaction.txid).collect())
     }
 
     /// Begins to pay each of these invoices; the tasks end when the payments do, or the daemon.

@@ -109,9 +109,17 @@ impl Stage {
         self.bob.wait_for_height(height).await
     }
 
-    /// Time for what a block led to: claims reach the other node's mempool.
+    /// Time for what a block led to: claims reach the other node's mempool. A node tells its peers of transactions after
+    /// a moment of chance, so both are asked; where they hold rivals for one output they never agree, and that is fine.
     pub async fn pause(&self) {
         sleep(Duration::from_millis(150)).await;
+        for _ in 0..40 {
+            let (alices, bobs) = (self.alice.waiting_txids().await, self.bob.waiting_txids().await);
+            if matches!((alices, bobs), (Ok(alices), Ok(bobs)) if alices == bobs) {
+                return;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Lets both pay each other, and kills Bob's process while payments of both directions are under way in the

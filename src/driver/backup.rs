@@ -114,6 +114,32 @@ impl Backups {
         Ok(Snapshot { singles, all: self.seal.seal(all.values())? })
     }
 
+    /// As many channels as fit into a blob of this size, the largest first, padded so that it tells nothing.
+    pub fn padded(&self, size: usize) -> Result<Vec<u8>, SealedBackupError> {
+        let all = self.lock();
+        let mut channels: Vec<&ChannelBackup> = all.values().collect();
+        channels.sort_by_key(|backup| std::cmp::Reverse(backup.terms.capacity));
+        self.seal.seal_padded(&channels, size)
+    }
+
+    /// Enters channels that only somebody else's copy of our backup has; the user decides whether to take them back.
+    pub fn found(&self, channels: Vec<ChannelBackup>) {
+        let mut all = self.lock();
+        let before = all.len();
+        for backup in channels {
+            all.entry(backup.terms.channel_id).or_insert(backup);
+        }
+        let new = all.len() - before;
+        if new > 0 {
+            warn!(
+                "a peer has kept the backup of {new} channels that this node has lost: \
+                `leyden restorechanbackup {}` takes them back",
+                self.path.display()
+            );
+            self.write(&all);
+        }
+    }
+
     pub fn open(&self, sealed: &[u8]) -> Result<Vec<ChannelBackup>, SealedBackupError> {
         self.seal.open(sealed)
     }

@@ -310,6 +310,7 @@ impl Runtime {
                 self.services.peers.set_address(&node_id, address.clone());
             }
         }
+        self.services.store.forget_kept(self.services.tip(), |node| self.services.peers.has_channel_with(node))?;
         let with_addresses = |(node_id, backup)| {
             let addresses = self.services.addresses_of(&node_id);
             ChannelBackup { addresses, ..backup }

@@ -15,6 +15,7 @@
 
 mod cause;
 mod closed;
+mod kept;
 mod rocks;
 
 pub use cause::Cause;

@@ -222,6 +222,11 @@ impl Store {
         Ok(self.records(HISTORY, prefix)?.into_iter().map(|(_, value)| value).collect())
     }
 
+    /// Likewise, with the keys.
+    pub(super) fn history_rows(&self, prefix: &[u8]) -> Result<Vec<Row>, StoreError> {
+        self.records(HISTORY, prefix)
+    }
+
     pub(super) fn remove_history(&self, key: &[u8]) -> Result<(), StoreError> {
         let mut batch = WriteBatch::default();
         batch.delete_cf(self.family(HISTORY)?, key);

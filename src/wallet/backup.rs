@@ -21,6 +21,7 @@ use super::keys::NodeKeys;
 const MAGIC: &[u8; 4] = b"LYCB";
 const VERSION: u8 = 1;
 const NONCE: usize = 24;
+const TAG: usize = 16;
 const HEADER: usize = MAGIC.len() + 1 + 32 + NONCE;
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,17 +56,28 @@ impl BackupSeal {
         channels: impl IntoIterator<Item = &'a ChannelBackup>,
     ) -> Result<Vec<u8>, SealedBackupError> {
         let encoded: Vec<Vec<u8>> = channels.into_iter().map(ChannelBackup::encode).collect();
-        let mut plain = length(encoded.len())?.to_vec();
-        for channel in &encoded {
-            plain.extend(length(channel.len())?);
-            plain.extend_from_slice(channel);
+        self.seal_plain(&plain(&encoded)?)
+    }
+
+    /// As many of the channels, in their order, as fit into exactly `size` bytes.
+    pub fn seal_padded(&self, channels: &[&ChannelBackup], size: usize) -> Result<Vec<u8>, SealedBackupError> {
+        let room = size.checked_sub(HEADER + TAG).ok_or(SealedBackupError::NotSealed)?;
+        let mut encoded: Vec<Vec<u8>> = channels.iter().map(|channel| channel.encode()).collect();
+        let mut plain_text = plain(&encoded)?;
+        while plain_text.len() > room && encoded.pop().is_some() {
+            plain_text = plain(&encoded)?;
         }
+        plain_text.resize(room, 0);
+        self.seal_plain(&plain_text)
+    }
+
+    fn seal_plain(&self, plain: &[u8]) -> Result<Vec<u8>, SealedBackupError> {
         let nonce: [u8; NONCE] = rand::random();
         let mut sealed = MAGIC.to_vec();
         sealed.push(VERSION);
         sealed.extend(self.genesis.to_byte_array());
         sealed.extend(nonce);
-        let payload = Payload { msg: &plain, aad: &sealed };
+        let payload = Payload { msg: plain, aad: &sealed };
         let content = self.cipher.encrypt(&nonce.into(), payload).map_err(|_| SealedBackupError::NotSealed)?;
         sealed.extend(content);
         Ok(sealed)
@@ -97,6 +109,15 @@ impl BackupSeal {
         }
         Ok(channels)
     }
+}
+
+fn plain(encoded: &[Vec<u8>]) -> Result<Vec<u8>, SealedBackupError> {
+    let mut plain = length(encoded.len())?.to_vec();
+    for channel in encoded {
+        plain.extend(length(channel.len())?);
+        plain.extend_from_slice(channel);
+    }
+    Ok(plain)
 }
 
 fn length(len: usize) -> Result<[u8; 4], SealedBackupError> {
@@ -135,6 +156,8 @@ mod tests {
             assert!(ours.open(&damaged).is_err(), "byte {at}");
             assert!(ours.open(&sealed[..at]).is_err(), "{at} bytes");
         }
+        let padded = ours.seal_padded(&[], 500).unwrap();
+        assert_eq!((padded.len(), ours.open(&padded)), (500, Ok(Vec::new())));
         let mut newer = sealed;
         newer[4] = 9;
         assert_eq!(ours.open(&newer), Err(SealedBackupError::Newer { found: 9 }));

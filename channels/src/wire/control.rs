@@ -52,6 +52,20 @@ message! {
     }
 }
 
+message! {
+    /// The sender asks that this be kept for it (BOLT 1, Peer storage).
+    PeerStorage = 7 {
+        blob: Vec<u8>,
+    }
+}
+
+message! {
+    /// What was kept for the receiver.
+    PeerStorageRetrieval = 9 {
+        blob: Vec<u8>,
+    }
+}
+
 impl ErrorMessage {
     pub fn new(channel_id: ChannelId, text: impl Into<String>) -> Self {
         Self { channel_id, data: text.into().into_bytes() }

@@ -5,8 +5,8 @@
 //!
 //! | context              | required       | optional                                           |
 //! |----------------------|----------------|----------------------------------------------------|
-//! | `init`               | 0, 8, 12, 14   | 5, 7, 11, 17, 19, 23, 27, 45, 47                   |
-//! | `node_announcement`  | 0, 8, 12, 14   | 5, 7, 11, 17, 19, 23, 27, 45, 47                   |
+//! | `init`               | 0, 8, 12, 14   | 5, 7, 11, 17, 19, 23, 27, 43, 45, 47               |
+//! | `node_announcement`  | 0, 8, 12, 14   | 5, 7, 11, 17, 19, 23, 27, 43, 45, 47               |
 //! | BOLT 11 invoice      | 8, 14          | 17                                                 |
 //! | `channel_type`       | 12, or 12 + 22 | none: with 46 when the channel stays private       |
 //!
@@ -156,6 +156,7 @@ impl Feature {
             | Self::SupportLargeChannel
             | Self::Anchors
             | Self::ShutdownAnysegwit
+            | Self::ProvideStorage
             | Self::ChannelType
             | Self::ScidAlias
             | Self::PaymentMetadata => true,
@@ -164,7 +165,6 @@ impl Feature {
             | Self::Quiesce
             | Self::AttributionData
             | Self::OnionMessages
-            | Self::ProvideStorage
             | Self::Zeroconf
             | Self::SimpleClose
             | Self::Splice => false,
@@ -214,6 +214,7 @@ impl Features {
             .offer(Feature::SupportLargeChannel)
             .offer(Feature::Anchors)
             .offer(Feature::ShutdownAnysegwit)
+            .offer(Feature::ProvideStorage)
             .offer(Feature::ChannelType)
             .offer(Feature::ScidAlias)
     }
@@ -386,7 +387,7 @@ mod tests {
     #[test]
     fn our_own_vectors_are_well_formed_and_set_the_documented_bits() {
         let bits = |features: &Features| features.bits().collect::<Vec<_>>();
-        assert_eq!(bits(&Features::init()), [0, 5, 7, 8, 11, 12, 14, 17, 19, 23, 27, 45, 47]);
+        assert_eq!(bits(&Features::init()), [0, 5, 7, 8, 11, 12, 14, 17, 19, 23, 27, 43, 45, 47]);
         assert_eq!(bits(&Features::invoice()), [8, 14, 17]);
         assert_eq!(bits(&Features::anchors_channel()), [12, 22]);
         for features in [Features::init(), Features::node_announcement(), Features::invoice()] {

@@ -6,7 +6,7 @@ use super::commitment::{
     ChannelReestablish, CommitmentSigned, RevokeAndAck, UpdateAddHtlc, UpdateFailHtlc, UpdateFailMalformedHtlc,
     UpdateFee, UpdateFulfillHtlc,
 };
-use super::control::{ErrorMessage, Init, Ping, Pong, Warning};
+use super::control::{ErrorMessage, Init, PeerStorage, PeerStorageRetrieval, Ping, Pong, Warning};
 use super::gossip::{AnnouncementSignatures, ChannelAnnouncement, ChannelUpdate, NodeAnnouncement};
 use super::opening::{AcceptChannel, ChannelReady, FundingCreated, FundingSigned, OpenChannel};
 use super::queries::{
@@ -175,6 +175,8 @@ macro_rules! messages {
 
 messages! {
     Warning(Warning),
+    PeerStorage(PeerStorage),
+    PeerStorageRetrieval(PeerStorageRetrieval),
     Init(Init),
     Error(ErrorMessage),
     Ping(Ping),
@@ -235,6 +237,8 @@ impl Message {
             Self::ChannelReestablish(message) => Some(message.channel_id),
             Self::AnnouncementSignatures(message) => Some(message.channel_id),
             Self::Init(_)
+            | Self::PeerStorage(_)
+            | Self::PeerStorageRetrieval(_)
             | Self::Ping(_)
             | Self::Pong(_)
             | Self::ChannelAnnouncement(_)

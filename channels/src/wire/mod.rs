@@ -44,7 +44,7 @@ pub use commitment::{
     ChannelReestablish, CommitmentSigned, OnionRoutingPacket, RevokeAndAck, UpdateAddHtlc, UpdateFailHtlc,
     UpdateFailMalformedHtlc, UpdateFee, UpdateFulfillHtlc,
 };
-pub use control::{ErrorMessage, Init, Ping, Pong, Warning};
+pub use control::{ErrorMessage, Init, PeerStorage, PeerStorageRetrieval, Ping, Pong, Warning};
 pub use features::{Feature, FeatureError, Features};
 pub use gossip::{
     AnnouncementSignatures, ChannelAnnouncement, ChannelUpdate, NodeAddress, NodeAnnouncement, alias_text,

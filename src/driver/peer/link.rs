@@ -51,7 +51,10 @@ impl Peer {
         self.services.peers.set_connected(&self.node_id, true);
         let features = self.link.as_ref().map(|connected| connected.link.features.clone()).unwrap_or_default();
         self.services.gossip.tell(GossipEvent::Connected { peer: self.node_id, features });
-        self.all(&Event::Connected);
+        self.exchange_storage();
+        if self.link.is_some() {
+            self.all(&Event::Connected);
+        }
     }
 
     pub(super) fn disconnect(&mut self) {
@@ -101,6 +104,8 @@ impl Peer {
                 connected.round_trip = connected.pinged.take().map(|at| at.elapsed());
             }
             Message::Init(_) => {}
+            Message::PeerStorage(message) => self.keep_for_peer(message),
+            Message::PeerStorageRetrieval(message) => self.storage_came_back(&message),
             Message::OpenChannel(open) => self.accept(*open),
             message if gossip::is_gossip(&message) => self.services.gossip.message(self.node_id, message),
             Message::Unknown { message_type, .. } if message_type % 2 == 0 => {

@@ -14,6 +14,7 @@ mod command;
 mod effects;
 mod link;
 mod opening;
+mod storage;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -32,6 +33,7 @@ use leyden_channels::{
 use link::{Connected, receive};
 use opening::Choices;
 use secp256k1::PublicKey;
+use storage::Keeping;
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval_at},
@@ -108,6 +110,8 @@ pub struct Peer {
     renamed: HashMap<ChannelId, ChannelId>,
     link: Option<Connected>,
     links: u64,
+    /// What the peer wants us to keep.
+    keeping: Keeping,
     batch: Vec<Outbox<NodeEffect>>,
     /// What cores that all tasks share have handed over for us.
     underway: Vec<Underway>,
@@ -125,6 +129,7 @@ impl Peer {
             renamed: HashMap::new(),
             link: None,
             links: 0,
+            keeping: Keeping::default(),
             batch: Vec::new(),
             underway: Vec::new(),
         }
@@ -149,6 +154,8 @@ impl Peer {
         }
         let mut ticks = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut backups = self.services.backups.changes();
+        backups.mark_unchanged();
         let mut some_commands = Vec::new();
         let mut some_messages = Vec::new();
         loop {
@@ -159,7 +166,11 @@ impl Peer {
                     }
                 }
                 () = receive(&mut self.link, &mut some_messages) => {}
-                _ = ticks.tick() => self.keep_alive(),
+                _ = ticks.tick() => {
+                    self.keep_alive();
+                    self.write_kept();
+                }
+                Ok(()) = backups.changed() => self.send_backup(),
             }
             // Whatever else waits belongs to the same turn.
             while some_commands.len() < TURN

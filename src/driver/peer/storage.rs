@@ -1,0 +1,100 @@
+//! Peer storage (BOLT 1): we keep a blob for a peer that has a channel with us, and it keeps our channel backup.
+//!
+//! ```text
+//!   peer ──peer_storage──► written, once a minute at most       connected ──peer_storage_retrieval──► peer
+//!   connected, or the backup has changed ──peer_storage──► peer
+//!   peer ──peer_storage_retrieval──► channels that we have lost are entered into channel.backup
+//! ```
+
+use std::time::Duration;
+
+use leyden_channels::{
+    channel::StateName,
+    wire::{
+        Message,
+        control::{PeerStorage, PeerStorageRetrieval},
+        features::Feature,
+    },
+};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::Peer;
+
+/// How often what a peer wants to be kept is written.
+const WRITE_INTERVAL: Duration = Duration::from_secs(60);
+/// BOLT 1: every blob has this size, so that it tells nothing.
+pub const BLOB_SIZE: usize = 65_531;
+
+/// What the peer wants us to keep.
+#[derive(Default)]
+pub(super) struct Keeping {
+    written: Option<Instant>,
+    /// Came too soon after the last one.
+    waiting: Option<Vec<u8>>,
+}
+
+impl Peer {
+    /// A new connection, before `channel_reestablish`: what the peer has lost may be in what it gets back.
+    pub(super) fn exchange_storage(&mut self) {
+        match self.services.store.kept_for(&self.node_id) {
+            Ok(Some(blob)) => self.send(&Message::PeerStorageRetrieval(PeerStorageRetrieval { blob })),
+            Ok(None) => {}
+            Err(error) => warn!(peer = %self.node_id, %error, "what is kept for this peer cannot be read"),
+        }
+        self.send_backup();
+    }
+
+    /// Has the peer keep our channels' backup, if it offers that and has a channel with us.
+    pub(super) fn send_backup(&mut self) {
+        let offers =
+            self.link.as_ref().is_some_and(|connected| connected.link.features.supports(Feature::ProvideStorage));
+        if !offers || !self.has_channel() {
+            return;
+        }
+        match self.services.backups.padded(BLOB_SIZE) {
+            Ok(blob) => self.send(&Message::PeerStorage(PeerStorage { blob })),
+            Err(error) => warn!(peer = %self.node_id, %error, "the channel backup is not sent"),
+        }
+    }
+
+    pub(super) fn keep_for_peer(&mut self, message: PeerStorage) {
+        if !self.has_channel() || message.blob.len() > BLOB_SIZE {
+            return;
+        }
+        self.keeping.waiting = Some(message.blob);
+        self.write_kept();
+    }
+
+    /// Writes what waits, if the last time is long enough ago.
+    pub(super) fn write_kept(&mut self) {
+        if self.keeping.written.is_some_and(|at| at.elapsed() < WRITE_INTERVAL) {
+            return;
+        }
+        let Some(blob) = self.keeping.waiting.take() else { return };
+        self.keeping.written = Some(Instant::now());
+        if let Err(error) = self.services.store.keep_for(&self.node_id, &blob) {
+            warn!(peer = %self.node_id, %error, "what this peer wants to be kept is not");
+        }
+    }
+
+    /// What the peer has kept for us.
+    pub(super) fn storage_came_back(&mut self, message: &PeerStorageRetrieval) {
+        match self.services.backups.open(&message.blob) {
+            Ok(channels) => {
+                let services = &self.services;
+                let is_lost = |channel: &leyden_channels::channel::ChannelBackup| {
+                    services.peers.owner(&channel.terms.channel_id).is_none()
+                        && matches!(services.store.closed_channel(&channel.terms.funding), Ok(None))
+                };
+                services.backups.found(channels.into_iter().filter(is_lost).collect());
+            }
+            // Another node's blob, or one that is damaged: we have asked for neither.
+            Err(error) => debug!(peer = %self.node_id, %error, "what the peer kept for us cannot be opened"),
+        }
+    }
+
+    fn has_channel(&self) -> bool {
+        self.slots.values().any(|slot| !matches!(slot.channel.state_name(), StateName::Opening | StateName::Closed))
+    }
+}
