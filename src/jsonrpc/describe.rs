@@ -93,21 +93,15 @@ fn kind(script: &Script) -> &'static str {
         None if script.is_p2pkh() => "pubkeyhash",
         None if script.is_p2sh() => "scripthash",
         None if script.is_p2pk() => "pubkey",
-        None if script.is_op_return() && script.is_push_only_after_return() => "nulldata",
+        None if script.is_op_return() && is_data_after_first(script) => "nulldata",
         None if script.is_multisig() => "multisig",
         None => "nonstandard",
     }
 }
 
-trait AfterReturn {
-    /// Whether only data follows the first opcode.
-    fn is_push_only_after_return(&self) -> bool;
-}
-
-impl AfterReturn for Script {
-    fn is_push_only_after_return(&self) -> bool {
-        Script::from_bytes(self.as_bytes().get(1..).unwrap_or_default()).is_push_only()
-    }
+/// Whether only data follows the first opcode.
+fn is_data_after_first(script: &Script) -> bool {
+    Script::from_bytes(script.as_bytes().get(1..).unwrap_or_default()).is_push_only()
 }
 
 /// A script in words: data of at most four bytes as a number, other data in hexadecimal.

@@ -1,7 +1,5 @@
 //! Transactions, before their blocks and in them.
 
-use std::collections::HashMap;
-
 use bitcoin::{Amount, BlockHash, OutPoint, ScriptBuf, Transaction, Txid};
 use leyden_node::{MempoolEntryInfo, MempoolError, Node, TransactionInfo};
 use serde_json::{Map, Value, json};
@@ -192,7 +190,7 @@ pub async fn test(node: &Node, call: &Call) -> Result<Value, RpcError> {
     Ok(json!([value]))
 }
 
-pub async fn list(node: &Node, call: &Call) -> Result<Value, RpcError> {
+pub fn list(node: &Node, call: &Call) -> Result<Value, RpcError> {
     if call.flag(1, false)? {
         return Err(RpcError::parameter("mempool_sequence is not kept by this node"));
     }
@@ -200,92 +198,37 @@ pub async fn list(node: &Node, call: &Call) -> Result<Value, RpcError> {
     if !call.flag(0, false)? {
         return Ok(entries.iter().map(|entry| json!(entry.txid)).collect());
     }
-    let relatives = Relatives::of(node, &entries).await?;
-    Ok(Value::Object(entries.iter().map(|entry| (entry.txid.to_string(), relatives.describe(node, entry))).collect()))
+    Ok(Value::Object(entries.iter().map(|entry| (entry.txid.to_string(), describe_entry(node, entry))).collect()))
 }
 
-pub async fn entry(node: &Node, call: &Call) -> Result<Value, RpcError> {
+pub fn entry(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let txid: Txid = call.hash(0)?;
     let entry = node.mempool_entry(&txid).ok_or_else(|| RpcError::not_found("Transaction not in mempool"))?;
-    let relatives = Relatives::of(node, &node.mempool_entries()).await?;
-    Ok(relatives.describe(node, &entry))
+    Ok(describe_entry(node, &entry))
 }
 
-/// Who spends whom in the mempool.
-struct Relatives {
-    entries: HashMap<Txid, (MempoolEntryInfo, u64)>,
-    parents: HashMap<Txid, Vec<Txid>>,
-    children: HashMap<Txid, Vec<Txid>>,
-}
-
-impl Relatives {
-    async fn of(node: &Node, entries: &[MempoolEntryInfo]) -> Result<Self, RpcError> {
-        let mut relatives = Self { entries: HashMap::new(), parents: HashMap::new(), children: HashMap::new() };
-        let mut transactions = Vec::with_capacity(entries.len());
-        for entry in entries {
-            // What has left meanwhile is left out.
-            let Some(found) = node.transaction(entry.txid).await? else { continue };
-            let weight = found.transaction.weight().to_wu();
-            relatives.entries.insert(entry.txid, (entry.clone(), weight));
-            transactions.push((entry.txid, found.transaction));
-        }
-        for (txid, transaction) in transactions {
-            let mut parents: Vec<Txid> = transaction.input.iter().map(|input| input.previous_output.txid).collect();
-            parents.retain(|parent| relatives.entries.contains_key(parent));
-            parents.sort_unstable();
-            parents.dedup();
-            for parent in &parents {
-                relatives.children.entry(*parent).or_default().push(txid);
-            }
-            relatives.parents.insert(txid, parents);
-        }
-        Ok(relatives)
-    }
-
-    /// The fees and virtual size of a transaction and all that spend from it.
-    fn descendants(&self, txid: Txid) -> (Amount, u64) {
-        let (mut waiting, mut seen) = (vec![txid], vec![txid]);
-        let (mut fee, mut size) = (Amount::ZERO, 0);
-        while let Some(next) = waiting.pop() {
-            if let Some((entry, _)) = self.entries.get(&next) {
-                fee += entry.fee;
-                size += entry.virtual_bytes;
-            }
-            for child in self.children.get(&next).into_iter().flatten() {
-                if !seen.contains(child) {
-                    seen.push(*child);
-                    waiting.push(*child);
-                }
-            }
-        }
-        (fee, size)
-    }
-
-    fn describe(&self, node: &Node, entry: &MempoolEntryInfo) -> Value {
-        let (descendant_fee, descendant_size) = self.descendants(entry.txid);
-        let none = Vec::new();
-        json!({
-            "vsize": entry.virtual_bytes,
-            "weight": self.entries.get(&entry.txid).map_or(entry.virtual_bytes * 4, |(_, weight)| *weight),
-            "time": entry.time,
-            "height": node.tip().height,
-            "descendantcount": entry.descendants,
-            "descendantsize": descendant_size,
-            "ancestorcount": entry.ancestors,
-            "ancestorsize": entry.ancestor_virtual_bytes,
-            "wtxid": entry.wtxid,
-            "fees": {
-                "base": coins(entry.fee),
-                "modified": coins(entry.fee),
-                "ancestor": coins(entry.ancestor_fee),
-                "descendant": coins(descendant_fee),
-            },
-            "depends": self.parents.get(&entry.txid).unwrap_or(&none),
-            "spentby": self.children.get(&entry.txid).unwrap_or(&none),
-            "bip125-replaceable": true,
-            "unbroadcast": false,
-        })
-    }
+fn describe_entry(node: &Node, entry: &MempoolEntryInfo) -> Value {
+    json!({
+        "vsize": entry.virtual_bytes,
+        "weight": entry.weight,
+        "time": entry.time,
+        "height": node.tip().height,
+        "descendantcount": entry.descendants,
+        "descendantsize": entry.descendant_virtual_bytes,
+        "ancestorcount": entry.ancestors,
+        "ancestorsize": entry.ancestor_virtual_bytes,
+        "wtxid": entry.wtxid,
+        "fees": {
+            "base": coins(entry.fee),
+            "modified": coins(entry.fee),
+            "ancestor": coins(entry.ancestor_fee),
+            "descendant": coins(entry.descendant_fee),
+        },
+        "depends": entry.parents,
+        "spentby": entry.children,
+        "bip125-replaceable": true,
+        "unbroadcast": false,
+    })
 }
 
 pub fn info(node: &Node) -> Value {

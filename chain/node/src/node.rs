@@ -431,10 +431,15 @@ fn entry_info(entry: &Entry) -> MempoolEntryInfo {
         wtxid: entry.wtxid,
         fee: entry.fee,
         virtual_bytes: entry.virtual_bytes,
+        weight: entry.weight,
         time: entry.time,
         ancestors: entry.ancestors.count,
         descendants: entry.descendants.count,
         ancestor_fee: entry.ancestors.fee,
         ancestor_virtual_bytes: entry.ancestors.virtual_bytes,
+        descendant_fee: entry.descendants.fee,
+        descendant_virtual_bytes: entry.descendants.virtual_bytes,
+        parents: entry.parents.iter().copied().collect(),
+        children: entry.children.iter().copied().collect(),
     }
 }

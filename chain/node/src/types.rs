@@ -121,6 +121,7 @@ pub struct MempoolEntryInfo {
     pub fee: Amount,
     /// Sigop-adjusted.
     pub virtual_bytes: u64,
+    pub weight: u64,
     /// Seconds since 1970 at which it was accepted.
     pub time: u64,
     /// With itself.
@@ -129,6 +130,12 @@ pub struct MempoolEntryInfo {
     pub descendants: usize,
     pub ancestor_fee: Amount,
     pub ancestor_virtual_bytes: u64,
+    pub descendant_fee: Amount,
+    pub descendant_virtual_bytes: u64,
+    /// Those in the mempool that it spends from.
+    pub parents: Vec<Txid>,
+    /// Those in the mempool that spend from it.
+    pub children: Vec<Txid>,
 }
 
 /// The search for blocks.
