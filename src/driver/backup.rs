@@ -249,7 +249,7 @@ impl Peer {
     }
 }
 
-/// Dials the addresses of a peer in turn until one answers.
+/// Dials all addresses of a peer, again and again until one answers.
 pub fn find_peer(services: &Arc<Services>, node_id: PublicKey, addresses: Vec<String>) {
     for address in addresses {
         runtime::keep_dialling(services, node_id, address);

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    convert::Infallible,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -171,9 +172,8 @@ impl Services {
     where
         NodeEffect: From<E>,
     {
-        let mut core = core.lock().unwrap_or_else(PoisonError::into_inner);
-        let outbox = change(&mut core);
-        self.committer.submit(vec![outbox.convert()])
+        let Ok(underway) = self.try_change(core, |core| Ok::<_, Infallible>(change(core)));
+        underway
     }
 
     /// Likewise, for a change that may be refused.

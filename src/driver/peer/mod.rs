@@ -203,7 +203,7 @@ impl Peer {
     /// Signs what has gathered, commits, does what the cores ask for, until nothing is left to do.
     async fn finish_turn(&mut self) -> Result<(), Stopped> {
         loop {
-            self.do_what_waits_for_nothing().await;
+            self.do_what_waits_for_nothing().await?;
             self.flush_channels();
             if self.batch.is_empty() && self.underway.is_empty() {
                 return Ok(());
@@ -226,10 +226,14 @@ impl Peer {
     }
 
     /// Effects that depend on no write share this turn's.
-    async fn do_what_waits_for_nothing(&mut self) {
-        while let Some(index) = self.underway.iter().position(|one| matches!(one, Underway::Done(_))) {
-            if let Underway::Done(effects) = self.underway.remove(index) {
-                for effect in effects {
+    async fn do_what_waits_for_nothing(&mut self) -> Result<(), Stopped> {
+        loop {
+            let done: Vec<Underway> = self.underway.extract_if(.., |one| matches!(one, Underway::Done(_))).collect();
+            if done.is_empty() {
+                return Ok(());
+            }
+            for one in done {
+                for effect in one.effects().await? {
                     self.effect(effect).await;
                 }
             }

@@ -5,6 +5,7 @@ use bitcoin::Transaction;
 use super::chain_close::execute_claims;
 use super::enforcement::enforce;
 use super::harness::{Crash, Setup, Store, TestChannel, Who, ctx, wallet_script};
+use super::reconnection::set_back;
 use crate::channel::*;
 use crate::keys::KeysSigner;
 use crate::onchain::Closer;
@@ -120,13 +121,7 @@ fn an_old_state_is_not_enforced_while_the_peers_close_waits_in_the_mempool() {
     for kind in KINDS {
         let mut test = Setup::new(1_000_000, kind).push(300_000).ready();
         test.pay(Who::Alice, Msat(10_000_000));
-        let old = test[Who::Alice].store.clone();
-        test.pay(Who::Alice, Msat(20_000_000));
-        test[Who::Alice].store = old;
-        for who in Who::BOTH {
-            test[who].tolerant = true;
-        }
-        test.restart(Who::Alice);
+        let mut test = set_back(test);
         test.connect();
         test.run();
         let transaction = bobs_close(&test);

@@ -154,9 +154,12 @@ fn a_removal_decided_offline_travels_after_the_reconnection() {
     assert_eq!(test[Who::Bob].balance(), Msat(315_000_000));
 }
 
-/// Alice loses what happened after `keep`, as if an old backup had been put back.
 fn with_old_backup(kind: CommitmentType) -> TestChannel {
-    let mut test = used(kind);
+    set_back(used(kind))
+}
+
+/// Alice loses what happens now, as if an old backup had been put back.
+pub(super) fn set_back(mut test: TestChannel) -> TestChannel {
     let old = test[Who::Alice].store.clone();
     test.pay(Who::Alice, Msat(20_000_000));
     test[Who::Alice].store = old;
