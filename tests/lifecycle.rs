@@ -102,8 +102,7 @@ async fn a_wallet_is_made_locked_and_opened_over_grpc() {
     let client = program.client().await;
     let node_id = identity(&client).await;
     let address = client.lightning().new_address(NewAddressRequest::default()).await.unwrap().into_inner().address;
-    program.terminate();
-    assert!(program.end(Duration::from_secs(5)).await.success());
+    program.stop().await;
 
     // Locked after a restart; wrong passwords change nothing.
     let seed = fs::read(layout(&program.data_dir).wallet_seed()).unwrap();
@@ -125,8 +124,7 @@ async fn a_wallet_is_made_locked_and_opened_over_grpc() {
     assert_eq!(fs::read(layout(&program.data_dir).macaroon("admin")).unwrap(), admin, "macaroons stay good");
     let next = client.lightning().new_address(NewAddressRequest::default()).await.unwrap().into_inner().address;
     assert_ne!(next, address, "a fresh address a payment");
-    program.terminate();
-    assert!(program.end(Duration::from_secs(5)).await.success());
+    program.stop().await;
 
     // Passwords in a file: the wrong one ends the start with a reason, the right one opens.
     let file = folder.path().join("password");
@@ -176,8 +174,7 @@ async fn a_second_daemon_on_the_same_folder_refuses_to_start() {
     identity(&client).await;
     // And leaves what clients find the first one by.
     identity(&first.client().await).await;
-    first.terminate();
-    assert!(first.end(Duration::from_secs(5)).await.success());
+    first.stop().await;
 
     // Ports in use are named, with the setting that chooses another.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -265,8 +262,7 @@ async fn used(folder: &Path) {
     wait_for_state(&client, WalletState::ServerActive).await;
     let client = program.client().await;
     client.lightning().add_invoice(Invoice { value: 1, ..Invoice::default() }).await.unwrap();
-    program.terminate();
-    assert!(program.end(Duration::from_secs(5)).await.success());
+    program.stop().await;
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -1,6 +1,6 @@
 //! `leydend`: the daemon.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser as _;
 use leyden::{
@@ -8,6 +8,9 @@ use leyden::{
     daemon,
 };
 use tracing_subscriber::EnvFilter;
+
+/// What closing the databases may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     let config = match Config::load(Flags::parse()) {
@@ -20,7 +23,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    match runtime.block_on(daemon::run(config)) {
+    let ended = runtime.block_on(daemon::run(config));
+    // The databases close with the last task that holds them, and must be closed before the process exits.
+    runtime.shutdown_timeout(CLOSE_LIMIT);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }

@@ -9,7 +9,7 @@
 //! While one write is on its way to the disk the next batch gathers: the busier the node, the more share an fsync. A
 //! write that fails ends the process, since memory would be ahead of the disk; a restart loads what is true.
 
-use std::{sync::mpsc, thread};
+use std::sync::mpsc;
 
 use leyden_channels::{
     channel::{Effect, Outbox},
@@ -101,15 +101,18 @@ pub struct Committer {
 
 impl Committer {
     /// Starts the thread. `failed` is called once if a write fails; it should end the process.
-    pub fn start(store: Store, failed: impl FnOnce(StoreError) + Send + 'static) -> std::io::Result<Self> {
+    ///
+    /// The thread is one of tokio's blocking ones: the end of the runtime waits for it, because RocksDB cannot be
+    /// closed while the process exits.
+    pub fn start(store: Store, failed: impl FnOnce(StoreError) + Send + 'static) -> Self {
         let (jobs, queue) = mpsc::channel();
         let mut disk = store.clone();
-        thread::Builder::new().name("committer".into()).spawn(move || {
+        tokio::task::spawn_blocking(move || {
             if let Err(error) = run(&queue, &mut disk) {
                 failed(error);
             }
-        })?;
-        Ok(Self { jobs, store })
+        });
+        Self { jobs, store }
     }
 
     /// Hands the batch over; it reaches the disk after everything that was handed over before, or along with it.

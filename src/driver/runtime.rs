@@ -86,8 +86,6 @@ pub enum StartError {
     Enforcement { channel: ChannelId, source: RecordError },
     #[error("cannot listen for Lightning peers on {address}: {source}. Choose another address with --listen")]
     Listen { address: SocketAddr, source: io::Error },
-    #[error("a thread cannot be started: {0}")]
-    Thread(io::Error),
 }
 
 /// What the node needs to start.
@@ -161,8 +159,7 @@ impl Runtime {
         let tell = fatal.clone();
         let committer = Committer::start(store.clone(), move |error| {
             let _ = tell.send(error.to_string());
-        })
-        .map_err(StartError::Thread)?;
+        });
         let backups = Backups::new(&keys, params.genesis_hash, backup);
         let (gossip, gossip_events) = Gossip::open(&store, local.chain, keys.node_id(), Height(node.tip().height))?;
         let services = Arc::new(Services {

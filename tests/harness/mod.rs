@@ -243,6 +243,13 @@ impl Program {
         }
     }
 
+    /// SIGTERM, and a clean end.
+    pub async fn stop(&mut self) {
+        self.terminate();
+        let status = self.end(Duration::from_secs(15)).await;
+        assert!(status.success(), "leydend ended with {status}: {}", self.log());
+    }
+
     /// SIGTERM.
     pub fn terminate(&self) {
         assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
