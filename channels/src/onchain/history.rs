@@ -101,12 +101,10 @@ impl Resolution {
         for input in &tx.input {
             let Some(spent) = self.outputs.get(&input.previous_output) else { continue };
             concerns_us = true;
-            let mut ours = spent.role.is_our_way(&input.witness);
+            let ours = spent.role.is_our_way(&input.witness);
             match (&spent.role, self.close.as_ref().map(|close| &close.closer)) {
-                (Role::LocalHtlc(_), Some(Closer::Local(commitment))) => {
-                    let stage = local_close::second_stage(&self.channel, commitment, spent, tx, *height);
-                    ours = stage.is_some();
-                    born.extend(stage);
+                (Role::LocalHtlc(_), Some(Closer::Local(commitment))) if ours => {
+                    born.extend(local_close::second_stage(&self.channel, commitment, spent, tx, *height));
                 }
                 (Role::RevokedHtlc(_), _) if !ours => cheater_moved_on = true,
                 _ => {}

@@ -1,6 +1,7 @@
 //! Honest unilateral closes, without HTLCs and with them both ways, each restarted after every event.
 
 use super::{node::mine, *};
+use crate::tx::scripts;
 
 fn plain() -> State {
     State { alice: 600_000, ..State::default() }
@@ -95,6 +96,29 @@ fn a_preimage_in_the_mempool_counts_before_it_is_confirmed() {
         assert!(!alice.fulfilled(2));
         alice.handle(Event::Spent { tx: shown, height: None }, &mut chain);
         assert!(alice.fulfilled(2));
+    }
+}
+
+/// Only we can go through our second stage; whom a spend pays says nothing of who made it.
+#[test]
+fn a_spend_of_the_peers_that_pays_our_delayed_script_is_not_taken_for_ours() {
+    for kind in KINDS {
+        let duo = Duo::new(kind, vec![plain(), with_htlcs()]);
+        let mut chain = duo.chain();
+        let channel = duo.closing(Side::Local);
+        let delayed = scripts::p2wsh(&channel.local_commitment().unwrap().unwrap().delayed_script);
+        let mut alice = duo.node(Side::Local, channel);
+        let channel = duo.closing(Side::Remote);
+        let mut bob = duo.node(Side::Remote, ClosingChannel { destination: delayed, ..channel });
+        bob.handle(Event::Restarted, &mut chain);
+        bob.handle(Event::Preimage(preimage(1)), &mut chain);
+        alice.handle(Event::ForceClose, &mut chain);
+        mine(4, &mut chain, &mut [&mut alice, &mut bob]);
+        assert!(alice.fulfilled(1));
+        let taken = |output: &&TrackedOutput| matches!(output.role, Role::LocalHtlc(htlc) if htlc.id == HtlcId(1));
+        let spend = alice.resolution.outputs().find(taken).unwrap().spend.unwrap();
+        assert!(!spend.ours);
+        assert!(alice.resolution.outputs().all(|output| output.outpoint.txid != spend.txid));
     }
 }
 
