@@ -53,8 +53,6 @@ pub struct Enforcement {
     origins: HashMap<HtlcId, Origin>,
     /// The tip when this began, or began again.
     begun: Height,
-    /// What was last seen to spend the funding output in the mempool.
-    in_mempool: Option<Transaction>,
 }
 
 /// A closed channel at one moment, for people.
@@ -101,7 +99,7 @@ impl Enforcement {
     fn new(resolution: Resolution, channel: &Channel, signer: Arc<dyn Signer + Send + Sync>, tip: Height) -> Self {
         let outgoing = resolution.channel().outgoing();
         let origins = outgoing.keys().filter_map(|id| channel.origin_of(*id).map(|origin| (*id, origin))).collect();
-        Self { resolution, signer, origins, begun: tip, in_mempool: None }
+        Self { resolution, signer, origins, begun: tip }
     }
 
     /// The confirmed spend of an output that the resolution knows of.
@@ -230,11 +228,6 @@ impl Peer {
     pub(super) fn enforce(&mut self, id: ChannelId, event: onchain::Event) {
         let services = Arc::clone(&self.services);
         let Some(one) = self.enforced.get_mut(&id) else { return };
-        if let onchain::Event::Spent { tx, height: None } = &event
-            && tx.input.iter().any(|input| input.previous_output == one.resolution.channel().funding)
-        {
-            one.in_mempool = Some(tx.clone());
-        }
         let estimates = services.fee_estimates();
         let ctx = onchain::Ctx {
             tip: services.tip(),
@@ -475,7 +468,7 @@ impl Peer {
             EnforcementState {
                 channel: *id,
                 close: one.resolution.close(),
-                closing: one.in_mempool.clone(),
+                closing: one.resolution.closing_in_mempool().cloned(),
                 local_commitment: channel.local_commitment().ok().flatten().map(|commitment| commitment.txid),
                 remote_commitment: channel.remote_state.as_ref().and_then(txid),
                 outputs: one.resolution.outputs().cloned().collect(),

@@ -11,9 +11,10 @@ use std::collections::BTreeSet;
 use bitcoin::{Amount, OutPoint, Transaction};
 
 use super::{
-    Claim, ClaimId, ClosingChannel, Ctx, Effect, RemoteState,
+    Claim, ClaimId, Closer, ClosingChannel, Ctx, Effect,
     bump::{self, Urgency},
     claims::Sent,
+    classify,
     closing_channel::is_outgoing,
     history::Facts,
     resolution::ResolutionError,
@@ -35,6 +36,7 @@ struct Pending {
     owner: Side,
     commitment: CommitmentTx,
     signed: Transaction,
+    htlcs: Vec<CommitmentHtlc>,
 }
 
 /// Pushes whichever commitment can close the channel. `in_mempool` is what spends the funding output there.
@@ -45,17 +47,17 @@ pub(super) fn push_commitment(
     ctx: &Ctx<'_>,
     effects: &mut Vec<Effect>,
 ) -> Result<(), ResolutionError> {
-    let (pending, htlcs) = match remote_pending(channel, in_mempool)? {
-        Some((state, pending)) => (pending, &state.htlcs),
+    let pending = match remote_pending(channel, in_mempool)? {
+        Some(pending) => pending,
         None => {
             let (Some(state), true) = (&channel.local_state, facts.force_close) else { return Ok(()) };
             let Some(commitment) = channel.local_commitment()? else { return Ok(()) };
             let Some(signed) = channel.signed_local_commitment(ctx.signer)? else { return Ok(()) };
-            (Pending { owner: Side::Local, commitment, signed }, &state.htlcs)
+            Pending { owner: Side::Local, commitment, signed, htlcs: state.htlcs.clone() }
         }
     };
     let knows = |hash: &PaymentHash| channel.preimages.contains_key(hash) || facts.preimages.contains_key(hash);
-    let stake = stake(channel, pending.owner, htlcs, knows);
+    let stake = stake(channel, pending.owner, &pending.htlcs, knows);
     if !facts.force_close && stake.0.is_none() {
         return Ok(());
     }
@@ -63,20 +65,14 @@ pub(super) fn push_commitment(
 }
 
 /// The peer's commitment, if it is one that may be there and has an anchor of ours.
-fn remote_pending<'a>(
-    channel: &'a ClosingChannel,
+fn remote_pending(
+    channel: &ClosingChannel,
     in_mempool: Option<&Transaction>,
-) -> Result<Option<(&'a RemoteState, Pending)>, ResolutionError> {
+) -> Result<Option<Pending>, ResolutionError> {
     let Some(signed) = in_mempool else { return Ok(None) };
-    let txid = signed.compute_txid();
-    for state in channel.remote_state.iter().chain(&channel.remote_next) {
-        let commitment = channel.remote_commitment(state)?;
-        if commitment.txid == txid {
-            let pending = Pending { owner: Side::Remote, commitment, signed: signed.clone() };
-            return Ok(anchor_input(&pending).map(|_| (state, pending)));
-        }
-    }
-    Ok(None)
+    let Closer::Remote { state, commitment } = classify(channel, signed)? else { return Ok(None) };
+    let pending = Pending { owner: Side::Remote, commitment: *commitment, signed: signed.clone(), htlcs: state.htlcs };
+    Ok(anchor_input(&pending).is_some().then_some(pending))
 }
 
 /// Broadcasts a commitment, with a child where its own rate is not enough.
@@ -172,8 +168,8 @@ fn anchor_input(pending: &Pending) -> Option<ClaimInput> {
     })
 }
 
-/// What the commitment itself pays.
-fn commitment_fee(channel: &ClosingChannel, commitment: &CommitmentTx) -> Amount {
+/// What a commitment pays to the miners, HTLCs too small for an output included.
+pub(super) fn commitment_fee(channel: &ClosingChannel, commitment: &CommitmentTx) -> Amount {
     let outputs = commitment.tx.output.iter().map(|output| output.value);
     let total = outputs.fold(Amount::ZERO, |sum, next| sum.checked_add(next).unwrap_or(sum));
     channel.capacity.checked_sub(total).unwrap_or(Amount::ZERO)

@@ -150,14 +150,12 @@ impl Claim {
     fn plan(&self, outputs: &BTreeMap<OutPoint, TrackedOutput>, policy: &Policy) -> Plan {
         let tracked: Vec<&TrackedOutput> = self.inputs.iter().filter_map(|outpoint| outputs.get(outpoint)).collect();
         let inputs: Vec<ClaimInput> = tracked.iter().filter_map(|output| output.claim.clone()).collect();
-        let stage_of = |kind: CommitmentType| {
-            inputs.iter().any(|input| matches!(&input.path, ClaimPath::SecondStage(stage) if stage.kind == kind))
-        };
+        let is_stage = |input: &ClaimInput| matches!(input.path, ClaimPath::SecondStage(_));
         Plan {
             deadline: tracked.iter().filter_map(|output| output.deadline).min(),
             budget: budget_of(tracked.iter().copied(), policy),
-            needs_coins: stage_of(CommitmentType::Anchors),
-            presigned: stage_of(CommitmentType::StaticRemoteKey),
+            needs_coins: inputs.iter().any(|input| is_stage(input) && !input.is_presigned()),
+            presigned: inputs.iter().any(ClaimInput::is_presigned),
             inputs,
         }
     }
@@ -289,7 +287,5 @@ pub(super) fn is_economic(
     let inputs = std::slice::from_ref(claim);
     let weight = claim_weight(inputs, &[], destination);
     let cheapest = bump::fee_at(estimates.within(policy.relaxed_target), weight);
-    let presigned =
-        matches!(&claim.path, ClaimPath::SecondStage(stage) if stage.kind == CommitmentType::StaticRemoteKey);
-    presigned || cheapest <= budget_of([output], policy)
+    claim.is_presigned() || cheapest <= budget_of([output], policy)
 }

@@ -3,7 +3,7 @@
 use bitcoin::{OutPoint, TxOut, Txid, Witness};
 
 use crate::{
-    tx::{ClaimInput, ClaimPath, CommitmentHtlc},
+    tx::{ClaimInput, CommitmentHtlc},
     types::{Height, HtlcDirection, HtlcId, Side},
 };
 
@@ -121,11 +121,6 @@ pub struct Spend {
 }
 
 impl TrackedOutput {
-    /// Whether its claim is a transaction that both nodes have signed.
-    pub(super) fn is_second_stage(&self) -> bool {
-        self.claim.as_ref().is_some_and(|claim| matches!(claim.path, ClaimPath::SecondStage(_)))
-    }
-
     pub fn is_unspent(&self) -> bool {
         self.spend.is_none()
     }

@@ -23,8 +23,8 @@ use super::{
 use crate::{
     channel::{self, Key, Outbox},
     keys::Signer,
-    tx::{ClaimError, CommitmentHtlc, FeeCoin},
-    types::{CommitmentNumber, CommitmentType, FeeratePerKw, Height, HtlcId, PaymentHash, PaymentPreimage},
+    tx::{ClaimError, ClaimInput, CommitmentHtlc, FeeCoin},
+    types::{CommitmentNumber, FeeratePerKw, Height, HtlcId, PaymentHash, PaymentPreimage},
 };
 
 /// What can happen to a closing channel.
@@ -216,6 +216,11 @@ impl Resolution {
         self.facts.spends.iter().map(|spend| (&spend.tx, spend.height))
     }
 
+    /// What was last seen to spend the funding output, while that is only in the mempool.
+    pub fn closing_in_mempool(&self) -> Option<&Transaction> {
+        self.in_mempool.as_ref()
+    }
+
     /// Whether our own commitment is being pushed into the chain.
     pub fn is_forced(&self) -> bool {
         self.facts.force_close
@@ -236,11 +241,8 @@ impl Resolution {
     pub fn bumped_by(&self, outpoint: &OutPoint) -> Option<OutPoint> {
         let is_meant = |claim: &Claim| {
             let sent = claim.sent.as_ref().is_some_and(|sent| sent.tx.compute_txid() == outpoint.txid);
-            let presigned = self.channel.kind == CommitmentType::StaticRemoteKey
-                && claim
-                    .inputs
-                    .iter()
-                    .any(|one| matches!(self.outputs.get(one), Some(output) if output.is_second_stage()));
+            let mut spent = claim.inputs.iter().filter_map(|one| self.outputs.get(one)?.claim.as_ref());
+            let presigned = spent.any(ClaimInput::is_presigned);
             (sent || claim.inputs.contains(outpoint)) && !presigned
         };
         let child = self.facts.child.as_ref().filter(|child| {

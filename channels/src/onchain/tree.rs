@@ -15,7 +15,11 @@
 
 use bitcoin::{Amount, OutPoint, Txid};
 
-use super::{ClosingChannel, RemoteState, closing_channel::RebuildError};
+use super::{
+    ClosingChannel,
+    anchor::commitment_fee,
+    closing_channel::{RebuildError, is_outgoing},
+};
 use crate::{
     tx::{CommitmentHtlc, CommitmentTx, OutputKind},
     types::{CltvExpiry, CommitmentNumber, CommitmentType, HtlcDirection, Side},
@@ -164,8 +168,7 @@ pub fn tree(channel: &ClosingChannel) -> Result<Tree, RebuildError> {
         commitments.push(branch(channel, Side::Local, &commitment, &state.htlcs));
     }
     for state in channel.remote_state.iter().chain(&channel.remote_next) {
-        let RemoteState { htlcs, .. } = state;
-        commitments.push(branch(channel, Side::Remote, &channel.remote_commitment(state)?, htlcs));
+        commitments.push(branch(channel, Side::Remote, &channel.remote_commitment(state)?, &state.htlcs));
     }
     Ok(Tree { funding: channel.funding, capacity: channel.capacity, kind: channel.kind, commitments })
 }
@@ -193,10 +196,7 @@ fn branch(
                 OutputKind::ToLocalAnchor => (TreeOutputKind::Anchor, ways.of_anchor(owner)),
                 OutputKind::ToRemoteAnchor => (TreeOutputKind::Anchor, ways.of_anchor(owner.other())),
                 OutputKind::Htlc(htlc) => {
-                    let offered_by = match htlc.direction {
-                        HtlcDirection::Offered => owner,
-                        HtlcDirection::Received => owner.other(),
-                    };
+                    let offered_by = if is_outgoing(owner, &htlc) { Side::Local } else { Side::Remote };
                     let known = offered_by == Side::Remote && channel.preimages.contains_key(&htlc.payment_hash);
                     let kind = TreeOutputKind::Htlc { offered_by, htlc, preimage_known: known };
                     (kind, ways.of_htlc(&htlc, commitment, vout))
@@ -208,12 +208,11 @@ fn branch(
     let has_output = |htlc: &&CommitmentHtlc| {
         outputs.iter().any(|output| matches!(&output.kind, TreeOutputKind::Htlc { htlc: one, .. } if one == *htlc))
     };
-    let paid: Amount = outputs.iter().map(|output| output.amount).sum();
     TreeCommitment {
         owner,
         number: commitment.number,
         txid: commitment.txid,
-        fee: channel.capacity.checked_sub(paid).unwrap_or(Amount::ZERO),
+        fee: commitment_fee(channel, commitment),
         trimmed: htlcs.iter().filter(|htlc| !has_output(htlc)).copied().collect(),
         outputs,
     }

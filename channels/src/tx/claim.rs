@@ -146,6 +146,11 @@ impl ClaimInput {
         }
     }
 
+    /// Whether the peer has signed the transaction that spends this as a whole: alone, with the fee that it has.
+    pub fn is_presigned(&self) -> bool {
+        matches!(&self.path, ClaimPath::SecondStage(stage) if stage.kind == CommitmentType::StaticRemoteKey)
+    }
+
     /// The weight that this input adds, its witness with the longest signature included.
     pub fn weight(&self) -> Weight {
         let witness = self.witness(&[0; CLAIM_SIGNATURE_LEN]);
@@ -286,11 +291,7 @@ pub fn build_claim(request: ClaimRequest<'_>) -> Result<ClaimTx, ClaimError> {
     if inputs.is_empty() {
         return Err(ClaimError::NoInputs);
     }
-    let presigned = inputs.iter().any(|input| match &input.path {
-        ClaimPath::SecondStage(stage) => stage.kind == CommitmentType::StaticRemoteKey,
-        _ => false,
-    });
-    if presigned {
+    if inputs.iter().any(ClaimInput::is_presigned) {
         return build_presigned(inputs, fee_coins);
     }
     inputs.sort_by_key(|input| input.fixed_output().is_none());
