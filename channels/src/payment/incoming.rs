@@ -21,7 +21,7 @@
 //! * An HTLC that is seen again after a restart gets the same answer; which HTLCs are held is durable.
 //! * HTLCs are not held so long that a channel would have to be closed for them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use crate::channel::{IncomingHtlc, Key, Outbox, Settlement};
 use crate::onion::{FailureMessage, ReceivePayload, SharedSecret, failure};
@@ -218,22 +218,16 @@ impl Invoices {
             return Err(InvoiceError::Exists);
         }
         let mut outbox = Outbox::default();
-        outbox.put(Key::InvoiceIndex(invoice.payment_hash), invoice.index.to_be_bytes().to_vec());
+        self.count(&invoice, &mut outbox);
         save(&mut outbox, &invoice);
-        self.last_index = self.last_index.max(invoice.index);
         self.open.insert(invoice.payment_hash, Open { invoice, parts: Vec::new() });
         Ok(outbox)
     }
 
     /// Gives an invoice up that is not settled; HTLCs that have arrived are failed.
     pub fn cancel(&mut self, hash: &PaymentHash, height: Height) -> Result<Outbox<InvoiceEffect>, InvoiceError> {
-        let open = self.open.remove(hash).ok_or(InvoiceError::NotOpen)?;
         let mut outbox = Outbox::default();
-        for part in &open.parts {
-            reject(&mut outbox, &part.arrived, &unknown(&part.arrived, height));
-        }
-        save(&mut outbox, &Invoice { state: InvoiceState::Canceled, ..open.invoice });
-        Ok(outbox)
+        if self.give_up(hash, height, &mut outbox) { Ok(outbox) } else { Err(InvoiceError::NotOpen) }
     }
 
     /// Takes the HTLCs that are held for the hash of `preimage`.
@@ -243,13 +237,15 @@ impl Invoices {
         now: UnixTime,
     ) -> Result<Outbox<InvoiceEffect>, InvoiceError> {
         let hash = preimage.hash();
-        let open = self.open.get_mut(&hash).ok_or(InvoiceError::NotOpen)?;
-        let InvoiceState::Accepted(accepted) = &open.invoice.state else { return Err(InvoiceError::NotAccepted) };
+        let Entry::Occupied(open) = self.open.entry(hash) else { return Err(InvoiceError::NotOpen) };
+        let InvoiceState::Accepted(accepted) = &open.get().invoice.state else {
+            return Err(InvoiceError::NotAccepted);
+        };
         let htlcs = accepted.htlcs.clone();
-        open.invoice.preimage = Some(preimage);
+        let open = open.remove();
         let mut outbox = Outbox::default();
         // Those that their channels have not told again since a restart are fulfilled when they come.
-        self.settle(hash, preimage, htlcs, now, &mut outbox);
+        self.settle(open, preimage, htlcs, now, &mut outbox);
         Ok(outbox)
     }
 
@@ -297,11 +293,14 @@ impl Invoices {
             self.spontaneous(arrived, preimage, now, height, &mut outbox);
             return outbox;
         }
-        let open = self.open.get_mut(&hash).filter(|open| open.accepts(&arrived, now, height));
-        let Some(open) = open else {
-            reject(&mut outbox, &arrived, &unknown(&arrived, height));
-            return outbox;
+        let mut entry = match self.open.entry(hash) {
+            Entry::Occupied(entry) if entry.get().accepts(&arrived, now, height) => entry,
+            Entry::Occupied(_) | Entry::Vacant(_) => {
+                reject(&mut outbox, &arrived, &unknown(&arrived, height));
+                return outbox;
+            }
         };
+        let open = entry.get_mut();
         if open.parts.iter().all(is_new) {
             open.parts.push(Part { arrived, at: now, height });
         }
@@ -310,7 +309,10 @@ impl Invoices {
         }
         let htlcs: Vec<PaidBy> = open.parts.iter().map(PaidBy::from).collect();
         match open.invoice.preimage {
-            Some(preimage) => self.settle(hash, preimage, htlcs, now, &mut outbox),
+            Some(preimage) => {
+                let open = entry.remove();
+                self.settle(open, preimage, htlcs, now, &mut outbox);
+            }
             None => {
                 open.invoice.state = InvoiceState::Accepted(Accepted { at: now, amount: sum(&htlcs), htlcs });
                 save(&mut outbox, &open.invoice);
@@ -328,12 +330,11 @@ impl Invoices {
         height: Height,
         outbox: &mut Outbox<InvoiceEffect>,
     ) {
-        let hash = arrived.htlc.payment_hash;
         let part = Part { arrived, at: now, height };
         let secret = part.arrived.payload.payment_data.as_ref().map(|data| data.payment_secret);
         let invoice = Invoice {
             index: self.next_index(),
-            payment_hash: hash,
+            payment_hash: part.arrived.htlc.payment_hash,
             preimage: Some(preimage),
             payment_secret: secret.unwrap_or(PaymentSecret([0; 32])),
             amount: Some(part.arrived.htlc.amount),
@@ -345,23 +346,20 @@ impl Invoices {
             keysend: true,
             state: InvoiceState::Open,
         };
-        outbox.put(Key::InvoiceIndex(hash), invoice.index.to_be_bytes().to_vec());
-        self.last_index = invoice.index;
+        self.count(&invoice, outbox);
         let htlcs = vec![PaidBy::from(&part)];
-        self.open.insert(hash, Open { invoice, parts: vec![part] });
-        self.settle(hash, preimage, htlcs, now, outbox);
+        self.settle(Open { invoice, parts: vec![part] }, preimage, htlcs, now, outbox);
     }
 
     /// The time goes on: parts that wait too long are failed, invoices that nobody paid expire.
     pub fn tick(&mut self, now: UnixTime, height: Height) -> Outbox<InvoiceEffect> {
         let mut outbox = Outbox::default();
-        let mut expired = Vec::new();
-        let mut held_too_long = Vec::new();
+        let mut over = Vec::new();
         for (hash, open) in &mut self.open {
             if let InvoiceState::Accepted(accepted) = &open.invoice.state {
                 let close = |paid: &PaidBy| paid.cltv_expiry.0 <= height.0.saturating_add(HOLD_MARGIN_BLOCKS);
                 if accepted.htlcs.iter().any(close) {
-                    held_too_long.push(*hash);
+                    over.push(*hash);
                 }
                 continue;
             }
@@ -373,37 +371,43 @@ impl Invoices {
                 }
             }
             if open.parts.is_empty() && now > open.invoice.expires() {
-                expired.push(*hash);
+                over.push(*hash);
             }
         }
-        for hash in held_too_long {
-            if let Some(open) = self.open.remove(&hash) {
-                for part in &open.parts {
-                    reject(&mut outbox, &part.arrived, &unknown(&part.arrived, height));
-                }
-                save(&mut outbox, &Invoice { state: InvoiceState::Canceled, ..open.invoice });
-            }
-        }
-        for hash in expired {
-            if let Some(open) = self.open.remove(&hash) {
-                save(&mut outbox, &Invoice { state: InvoiceState::Canceled, ..open.invoice });
-            }
+        for hash in over {
+            self.give_up(&hash, height, &mut outbox);
         }
         outbox
     }
 
+    /// Notes a new invoice's number; the invoice itself is not saved yet.
+    fn count(&mut self, invoice: &Invoice, outbox: &mut Outbox<InvoiceEffect>) {
+        outbox.put(Key::InvoiceIndex(invoice.payment_hash), invoice.index.to_be_bytes().to_vec());
+        self.last_index = self.last_index.max(invoice.index);
+    }
+
+    /// False if the invoice is not open.
+    fn give_up(&mut self, hash: &PaymentHash, height: Height, outbox: &mut Outbox<InvoiceEffect>) -> bool {
+        let Some(open) = self.open.remove(hash) else { return false };
+        for part in &open.parts {
+            reject(outbox, &part.arrived, &unknown(&part.arrived, height));
+        }
+        save(outbox, &Invoice { state: InvoiceState::Canceled, ..open.invoice });
+        true
+    }
+
+    /// Ends an invoice that is not open any more.
     fn settle(
         &mut self,
-        hash: PaymentHash,
+        open: Open,
         preimage: PaymentPreimage,
         htlcs: Vec<PaidBy>,
         now: UnixTime,
         outbox: &mut Outbox<InvoiceEffect>,
     ) {
-        let Some(open) = self.open.remove(&hash) else { return };
         self.last_settle_index = self.last_settle_index.saturating_add(1);
         let settled = Settled { index: self.last_settle_index, at: now, amount: sum(&htlcs), htlcs };
-        let invoice = Invoice { state: InvoiceState::Settled(settled), ..open.invoice };
+        let invoice = Invoice { preimage: Some(preimage), state: InvoiceState::Settled(settled), ..open.invoice };
         for part in &open.parts {
             fulfill(outbox, &part.arrived, preimage);
         }

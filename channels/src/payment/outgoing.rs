@@ -258,27 +258,33 @@ impl Payments {
         if self.pending.contains_key(&hash) {
             return Err(StartError::InFlight);
         }
+        let mut outbox = Outbox::default();
+        let payment = self.new_payment(request, stored, now, &mut outbox)?;
+        save(&mut outbox, &payment);
+        find_routes(&mut outbox, &payment);
+        self.last_index = payment.index;
+        self.searching.insert(hash);
+        self.pending.insert(hash, payment);
+        Ok(outbox)
+    }
+
+    /// A payment that has its number, but is neither saved nor pending yet.
+    fn new_payment(
+        &self,
+        request: PaymentRequest,
+        stored: Option<&Payment>,
+        now: UnixTime,
+        outbox: &mut Outbox<PaymentEffect>,
+    ) -> Result<Payment, StartError> {
         match stored.map(|payment| &payment.state) {
             Some(PaymentState::Succeeded { .. }) => return Err(StartError::AlreadyPaid),
             // It has just ended and is being written: how, the record does not say yet.
             Some(PaymentState::Pending) => return Err(StartError::InFlight),
             Some(PaymentState::Failed { .. }) | None => {}
         }
-        self.last_index = self.last_index.saturating_add(1);
-        let payment = Payment {
-            index: self.last_index,
-            request,
-            created: now,
-            attempts: Vec::new(),
-            state: PaymentState::Pending,
-        };
-        let mut outbox = Outbox::default();
-        outbox.put(Key::PaymentIndex(hash), payment.index.to_be_bytes().to_vec());
-        save(&mut outbox, &payment);
-        find_routes(&mut outbox, &payment);
-        self.searching.insert(hash);
-        self.pending.insert(hash, payment);
-        Ok(outbox)
+        let index = self.last_index.saturating_add(1);
+        outbox.put(Key::PaymentIndex(request.payment_hash), index.to_be_bytes().to_vec());
+        Ok(Payment { index, request, created: now, attempts: Vec::new(), state: PaymentState::Pending })
     }
 
     /// Routes for what was asked, or for a part of it; an HTLC is made for each. `session_keys` gives a fresh secret for each onion.
@@ -295,8 +301,9 @@ impl Payments {
         }
         let payment = self.pending.get_mut(hash).ok_or(RouteError::NotPending)?;
         let mut outbox = Outbox::default();
+        let first = self.last_attempt.saturating_add(1);
         self.last_attempt = offer(payment, routes, &mut session_keys, self.last_attempt, now, &mut outbox)?;
-        self.by_attempt.extend(payment.attempts.iter().map(|attempt| (attempt.id, *hash)));
+        self.by_attempt.extend((first..=self.last_attempt).map(|id| (AttemptId(id), *hash)));
         // A part has failed while these routes were looked for.
         if payment.missing() > Msat::ZERO && is_in_time(payment, now) {
             find_routes(&mut outbox, payment);

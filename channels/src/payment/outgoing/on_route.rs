@@ -9,10 +9,9 @@
 //! first preimage, or when no part of it is under way any more.
 
 use super::{
-    AttemptId, Outbox, Payment, PaymentEffect, PaymentRequest, PaymentState, Payments, Route, RouteError, SecretKey,
-    StartError, UnixTime, offer, save,
+    AttemptId, Outbox, Payment, PaymentEffect, PaymentRequest, Payments, Route, RouteError, SecretKey, StartError,
+    UnixTime, offer,
 };
-use crate::channel::Key;
 
 /// Why no part was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,19 +46,7 @@ impl Payments {
             Some(payment) if payment.request.deadline != NO_SEARCH => return Err(StartError::InFlight.into()),
             Some(payment) if payment.request != request => return Err(OnRouteError::Differs),
             Some(payment) => payment.clone(),
-            None => {
-                match stored.map(|payment| &payment.state) {
-                    Some(PaymentState::Succeeded { .. }) => return Err(StartError::AlreadyPaid.into()),
-                    Some(PaymentState::Pending) => return Err(StartError::InFlight.into()),
-                    Some(PaymentState::Failed { .. }) | None => {}
-                }
-                let index = self.last_index.saturating_add(1);
-                outbox.put(Key::PaymentIndex(hash), index.to_be_bytes().to_vec());
-                let (attempts, state) = (Vec::new(), PaymentState::Pending);
-                let payment = Payment { index, request, created: now, attempts, state };
-                save(&mut outbox, &payment);
-                payment
-            }
+            None => self.new_payment(request, stored, now, &mut outbox)?,
         };
         // Nothing is kept of a part that cannot be.
         let last = offer(&mut payment, vec![route], &mut || session_key, self.last_attempt, now, &mut outbox)?;
