@@ -13,18 +13,10 @@ pub fn prefixes(channel: &ChannelId) -> [Vec<u8>; 3] {
 /// Removes those of `keys` that are rows of `channel`, which has said [`Effect::Forget`].
 pub fn erase(channel: &ChannelId, keys: impl IntoIterator<Item = Key>) -> Outbox<Effect> {
     let mut outbox = Outbox::default();
+    let prefixes = prefixes(channel);
     for key in keys {
-        let is_row = matches!(
-            key,
-            Key::Terms(_)
-                | Key::State(_)
-                | Key::Signatures(_)
-                | Key::Secrets(_)
-                | Key::Htlc { .. }
-                | Key::RetiredHtlc { .. }
-                | Key::Settlement { .. }
-        );
-        if is_row && key.channel() == Some(*channel) {
+        let name = key.encode();
+        if prefixes.iter().any(|prefix| name.starts_with(prefix)) {
             outbox.delete(key);
         }
     }

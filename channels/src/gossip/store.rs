@@ -128,7 +128,7 @@ pub(super) fn new_channel(announcement: &ChannelAnnouncement, capacity: Amount) 
     }
 }
 
-pub(super) fn direction_of(update: &ChannelUpdate) -> Direction {
+pub(crate) fn direction_of(update: &ChannelUpdate) -> Direction {
     if update.is_from_node_2() { Direction::FromNode2 } else { Direction::FromNode1 }
 }
 

@@ -85,7 +85,8 @@ impl SignatureCheck {
     }
 }
 
-fn signed(digest: &Digest, signature: &Signature, key: &NodeId) -> bool {
+/// Whether a node has signed this.
+pub(crate) fn signed(digest: &Digest, signature: &Signature, key: &NodeId) -> bool {
     key.public_key().is_ok_and(|key| secp().verify_ecdsa(digest, signature, &key).is_ok())
 }
 

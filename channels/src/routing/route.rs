@@ -224,7 +224,7 @@ pub(super) struct Terms {
 /// The capacity that a channel from a hint is taken to have.
 const HINT_CAPACITY: Msat = Msat(100_000_000_000);
 
-fn direction_between(from: &NodeId, to: &NodeId) -> Direction {
+pub(super) fn direction_between(from: &NodeId, to: &NodeId) -> Direction {
     if from < to { Direction::FromNode1 } else { Direction::FromNode2 }
 }
 

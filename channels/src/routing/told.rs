@@ -4,10 +4,10 @@
 //! changed its graph by it, could be found out by it as the sender; so it counts for the same payment alone (BOLT 4,
 //! Receiving Failure Codes).
 
-use crate::gossip::Direction;
-use crate::gossip::store::policy_of;
-use crate::gossip::{Graph, Policy};
-use crate::keys::secp;
+use super::route::direction_between;
+use crate::gossip::store::{direction_of, policy_of};
+use crate::gossip::validate::signed;
+use crate::gossip::{Direction, Graph, Policy};
 use crate::types::{NodeId, ShortChannelId};
 use crate::wire::{ChannelUpdate, Message};
 
@@ -34,11 +34,9 @@ impl Told {
         earlier: &[Self],
     ) -> Option<Self> {
         let (update, raw) = decode(raw)?;
-        let direction = if from < to { Direction::FromNode1 } else { Direction::FromNode2 };
-        let names = update.short_channel_id == short_channel_id
-            && update.is_from_node_2() == (direction == Direction::FromNode2);
-        let signer = from.public_key().ok()?;
-        if !names || secp().verify_ecdsa(&update.signed_digest(), &update.signature, &signer).is_err() {
+        let direction = direction_between(from, to);
+        let names = update.short_channel_id == short_channel_id && direction_of(&update) == direction;
+        if !names || !signed(&update.signed_digest(), &update.signature, from) {
             return None;
         }
         let known = graph.channel_by_id(short_channel_id).and_then(|channel| channel.policies.get(direction).as_ref());
@@ -71,6 +69,7 @@ mod tests {
     use super::*;
     use crate::gossip::NewChannel;
     use crate::gossip::announce::OwnUpdate;
+    use crate::keys::secp;
     use crate::types::{Msat, UnixTime};
 
     #[test]

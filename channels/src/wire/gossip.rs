@@ -67,7 +67,7 @@ message! {
         node_id: NodeId,
         rgb_color: [u8; 3],
         alias: [u8; 32],
-        /// Address descriptors, see [`NodeAnnouncement::parsed_addresses`].
+        /// Address descriptors, see [`NodeAddress::parse_all`].
         addresses: Vec<u8>,
         excess: Excess,
     }
@@ -131,16 +131,6 @@ impl NodeAnnouncement {
     pub fn signed_digest(&self) -> Digest {
         signed_digest(self, 1)
     }
-
-    /// The addresses that this code knows the form of. BOLT 7: what follows the first unknown one is ignored.
-    pub fn parsed_addresses(&self) -> Vec<NodeAddress> {
-        NodeAddress::parse_all(&self.addresses)
-    }
-
-    /// The alias up to its padding, fit to be shown.
-    pub fn alias_text(&self) -> String {
-        alias_text(&self.alias)
-    }
 }
 
 /// A node's alias up to its padding, fit to be shown.
@@ -199,7 +189,7 @@ pub enum NodeAddress {
 }
 
 impl NodeAddress {
-    /// The descriptors that are known, up to the first that is not.
+    /// The descriptors that are known, up to the first that is not (BOLT 7: what follows it is ignored).
     pub fn parse_all(descriptors: &[u8]) -> Vec<Self> {
         let mut reader = Reader::new(descriptors);
         let mut parsed = Vec::new();
@@ -296,7 +286,7 @@ mod tests {
         addresses.extend([77, 1, 2]);
         let mut node = NodeAnnouncement::sample(&mut Source::new(1));
         node.addresses = addresses;
-        assert_eq!(node.parsed_addresses(), known);
+        assert_eq!(NodeAddress::parse_all(&node.addresses), known);
     }
 
     #[test]
