@@ -1,27 +1,22 @@
-//! The transactions that are on their way: which outputs each claims, what it pays, and how it is replaced.
+//! The transactions that are on their way: what each pays, and how it is replaced.
 //!
 //! ```text
-//!  claimable outputs ──group──► Claim ──coins, if it cannot pay for itself──► broadcast ──each block──► raise or repeat
-//!        ▲                                                                        │
-//!        └── an input was spent by somebody else, or is contested near the deadline: taken apart
+//!  Claim ──coins, if it cannot pay for itself──► broadcast ──each block──► raise or repeat
 //! ```
 //!
-//! Promises: `to_local` of a revoked commitment travels alone, and so does every output that somebody else can spend
-//! now: one pinned input would hold up all others. Only what must share coins for its fee (second stages with anchors)
-//! is grouped all the same, and taken apart when one is contested. What a claim pays stays within its budget, however
-//! often it is refused.
+//! Promises: what a claim pays stays within its budget, however often it is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Weight};
 
 use super::{
-    Ctx, FeeEstimates, Policy, Role, TrackedOutput,
+    Ctx, FeeEstimates, Policy, TrackedOutput,
     bump::{self, Urgency},
 };
 use crate::{
     tx::{ClaimError, ClaimInput, ClaimPath, ClaimRequest, FeeCoin, build_claim, claim_weight},
-    types::{CommitmentType, FeeratePerKw, Height, HtlcDirection},
+    types::{FeeratePerKw, Height},
 };
 
 /// Names a claim as long as the channel is being resolved.
@@ -68,70 +63,6 @@ pub(super) enum Step {
     Wait,
 }
 
-/// How far away an expiry must be for nobody to come with a timeout while a claim waits.
-const SAFE_BLOCKS: u32 = 6;
-
-/// Which outputs may share a transaction. Those in one group have the same lock times and the same opponents.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Group {
-    /// The race for a revoked `to_local`, and whatever was taken apart.
-    Alone(OutPoint),
-    /// A second stage that the peer has signed as a whole.
-    Presigned(OutPoint),
-    /// Nobody else can spend these, whatever happens.
-    OursAlone,
-    /// HTLCs on the peer's commitment with their preimages; the peer can take them back after this expiry.
-    Preimages {
-        deadline: Option<Height>,
-    },
-    SecondStageSuccess {
-        deadline: Option<Height>,
-    },
-    SecondStageTimeout {
-        expiry: Height,
-    },
-    /// Revoked HTLCs that the cheater offered: it can move them on only after their expiry.
-    PenaltiesSafe,
-    SecondStagePenalties,
-}
-
-pub(super) fn group_of(output: &TrackedOutput, tip: Height) -> Option<Group> {
-    let claim = output.claim.as_ref()?;
-    if output.contested {
-        return Some(Group::Alone(output.outpoint));
-    }
-    Some(match &claim.path {
-        ClaimPath::SecondStage(stage) => match (stage.kind, stage.htlc.direction) {
-            (CommitmentType::StaticRemoteKey, _) => Group::Presigned(output.outpoint),
-            (CommitmentType::Anchors, HtlcDirection::Received) => {
-                Group::SecondStageSuccess { deadline: output.deadline }
-            }
-            (CommitmentType::Anchors, HtlcDirection::Offered) => {
-                Group::SecondStageTimeout { expiry: claim.height_needed() }
-            }
-        },
-        ClaimPath::HtlcPreimage { .. } => Group::Preimages { deadline: output.deadline },
-        // The peer may come with the preimage at any time.
-        ClaimPath::HtlcTimeout { .. } => Group::Alone(output.outpoint),
-        ClaimPath::ToRemote { .. } | ClaimPath::ToRemoteAnchors | ClaimPath::Delayed { .. } => Group::OursAlone,
-        ClaimPath::PenaltyDelayed => match output.role {
-            Role::RevokedSecondStage => Group::SecondStagePenalties,
-            _ => Group::Alone(output.outpoint),
-        },
-        ClaimPath::PenaltyHtlc { .. } => match output.role.htlc() {
-            // The cheater offered it: its HTLC-timeout waits for the expiry.
-            Some((_, htlc))
-                if htlc.direction == HtlcDirection::Offered
-                    && htlc.cltv_expiry.0 > tip.0.saturating_add(SAFE_BLOCKS) =>
-            {
-                Group::PenaltiesSafe
-            }
-            _ => Group::Alone(output.outpoint),
-        },
-        ClaimPath::Anchor => Group::Alone(output.outpoint),
-    })
-}
-
 /// What a claim is judged by.
 struct Plan {
     inputs: Vec<ClaimInput>,
@@ -164,48 +95,6 @@ impl Claim {
     pub(super) fn raise(&mut self) {
         let refused = self.sent.as_ref().map_or(self.start, Sent::rate);
         self.start = self.start.max(FeeratePerKw(refused.0.saturating_add(refused.0 / 4)));
-    }
-
-    /// Takes apart a claim of several inputs that others can spend: near its deadline, and as soon as somebody can spend
-    /// one of them who could not before. One may be pinned by a transaction that we cannot see (BOLT 5, Revoked
-    /// Transaction Close Handling). The first part replaces the whole, so it must be able to pay more than that did: if no
-    /// single input can, the claim is halved.
-    pub(super) fn take_apart_in_time(
-        &self,
-        outputs: &BTreeMap<OutPoint, TrackedOutput>,
-        ctx: &Ctx<'_>,
-    ) -> Option<Vec<Self>> {
-        let sent = self.sent.as_ref()?;
-        let mut tracked: Vec<&TrackedOutput> =
-            self.inputs.iter().filter_map(|outpoint| outputs.get(outpoint)).collect();
-        if tracked.len() < 2 || self.since >= ctx.tip || tracked.iter().all(|one| one.role.is_ours_alone()) {
-            return None;
-        }
-        let deadline = tracked.iter().filter_map(|output| output.deadline).min();
-        let near = deadline.is_some_and(|at| at.0 <= ctx.tip.0.saturating_add(ctx.policy.split_margin));
-        let exposed = |output: &&TrackedOutput| matches!(group_of(output, ctx.tip), Some(Group::Alone(_)));
-        if !near && !tracked.iter().any(exposed) {
-            return None;
-        }
-        tracked.sort_by_key(|output| std::cmp::Reverse(output.output.value));
-        let displacing = bump::replacement_fee(sent.fee, sent.weight);
-        let singles: Vec<Vec<&TrackedOutput>> = tracked.iter().map(|output| vec![*output]).collect();
-        let every_second = |first: usize| tracked.iter().skip(first).step_by(2).copied().collect();
-        let halves: Vec<Vec<&TrackedOutput>> = vec![every_second(0), every_second(1)];
-        let parts = [singles, halves].into_iter().find(|parts| {
-            let first = parts.first().into_iter().flatten().copied();
-            displacing <= budget_of(first, ctx.policy)
-        })?;
-        let weight = |part: &[&TrackedOutput]| {
-            let inputs: Vec<ClaimInput> = part.iter().filter_map(|output| output.claim.clone()).collect();
-            claim_weight(&inputs, &[], &ScriptBuf::new())
-        };
-        let parts = parts.into_iter().enumerate().map(|(index, part)| {
-            let start = sent.rate().max(self.start);
-            let start = if index == 0 { start.max(bump::rate_of(displacing, weight(&part))) } else { start };
-            Self::new(part.iter().map(|output| output.outpoint).collect(), ctx.tip, start)
-        });
-        Some(parts.collect())
     }
 
     /// Builds, raises or repeats the claim for this tip.
@@ -265,7 +154,7 @@ impl Claim {
 }
 
 /// What claiming these outputs may cost at most.
-fn budget_of<'a>(outputs: impl IntoIterator<Item = &'a TrackedOutput>, policy: &Policy) -> Amount {
+pub(super) fn budget_of<'a>(outputs: impl IntoIterator<Item = &'a TrackedOutput>, policy: &Policy) -> Amount {
     let share = |output: &TrackedOutput| {
         let share = if output.role.is_penalty() { policy.penalty_budget_percent } else { policy.budget_percent };
         bump::percent(output.output.value, share)

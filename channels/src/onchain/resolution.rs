@@ -14,11 +14,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Txid};
 
 use super::{
-    Claim, ClaimId, Closer, ClosingChannel, FeeEstimates, Policy, TrackedOutput, anchor, bump,
+    Claim, ClaimId, Closer, ClosingChannel, FeeEstimates, Notice, Policy, TrackedOutput, anchor,
     claims::{self, Step},
     closing_channel::RebuildError,
-    history::{ChainSpend, Close, Facts, Told},
-    upstream::{self, Fate},
+    history::{ChainSpend, Close, Facts},
+    upstream::{self, told_effect},
 };
 use crate::{
     channel::{self, Key, Outbox},
@@ -104,35 +104,6 @@ pub enum Effect {
     Notice(Notice),
     /// Everything is settled and deep enough: the channel can be forgotten.
     Resolved,
-}
-
-/// News for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
-    Closed {
-        by: &'static str,
-        txid: Txid,
-        height: Height,
-    },
-    /// The close was taken back by a reorganisation.
-    Reopened,
-    /// The peer has published a revoked state.
-    Breach {
-        number: CommitmentNumber,
-        txid: Txid,
-    },
-    /// The funding output was spent in a way that we cannot explain: its keys may have leaked.
-    UnknownSpend {
-        txid: Txid,
-    },
-    /// An old copy of our own data was used: the peer may take everything.
-    OldLocalState {
-        number: CommitmentNumber,
-    },
-    /// We have lost data; only our plain balance can be claimed.
-    DataLoss {
-        number: CommitmentNumber,
-    },
 }
 
 /// What an event is handled with.
@@ -346,7 +317,7 @@ impl Resolution {
         self.facts.spends.push(spend);
         effects.extend(self.outputs.values().filter(|output| !before.contains(&output.outpoint)).map(watch));
         if was_open && let Some(close) = &self.close {
-            effects.push(Effect::Notice(close_notice(close)));
+            effects.push(Effect::Notice(Notice::of_close(close)));
             self.in_mempool = None;
             if let Some(child) = self.facts.child.take() {
                 // A child of this commitment is on its way with the coins; of another one it can never be.
@@ -417,159 +388,8 @@ impl Resolution {
         Ok(())
     }
 
-    /// Drops claims that are settled, and takes apart those that somebody interferes with.
-    fn tend_claims(&mut self, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) {
-        let mut apart = Vec::new();
-        self.facts.claims.retain(|_, claim| {
-            let live: BTreeSet<OutPoint> = claim
-                .inputs
-                .iter()
-                .filter(|outpoint| self.outputs.get(outpoint).is_some_and(TrackedOutput::is_unspent))
-                .copied()
-                .collect();
-            if live.is_empty() {
-                let spent_coins = |coin: &FeeCoin| {
-                    let by_us = self.facts.spends.iter().flat_map(|spend| &spend.tx.input);
-                    by_us.into_iter().any(|input| input.previous_output == coin.outpoint)
-                };
-                let unspent: Vec<FeeCoin> = claim.coins.drain(..).filter(|coin| !spent_coins(coin)).collect();
-                if !unspent.is_empty() {
-                    effects.push(Effect::ReleaseCoins(unspent));
-                }
-                return false;
-            }
-            if live.len() < claim.inputs.len() {
-                claim.start = claim.sent.as_ref().map_or(claim.start, |sent| sent.rate().max(claim.start));
-                claim.inputs = live;
-                claim.sent = None;
-            }
-            let contested: Vec<OutPoint> = claim
-                .inputs
-                .iter()
-                .filter(|outpoint| self.outputs.get(outpoint).is_some_and(|output| output.contested))
-                .copied()
-                .collect();
-            if claim.inputs.len() > 1 && !contested.is_empty() {
-                let start = claim.sent.as_ref().map_or(claim.start, |sent| sent.rate().max(claim.start));
-                for outpoint in contested {
-                    claim.inputs.remove(&outpoint);
-                    apart.push(Claim::new(BTreeSet::from([outpoint]), claim.since, start));
-                }
-                claim.sent = None;
-                claim.start = start;
-            }
-            if let Some(parts) = claim.take_apart_in_time(&self.outputs, ctx) {
-                apart.extend(parts);
-                if let Some(coins) = (!claim.coins.is_empty()).then(|| std::mem::take(&mut claim.coins)) {
-                    effects.push(Effect::ReleaseCoins(coins));
-                }
-                return false;
-            }
-            !claim.inputs.is_empty()
-        });
-        for claim in apart {
-            self.add_claim(claim);
-        }
-    }
-
-    /// Makes claims of outputs that can be claimed now and are in none yet.
-    fn group_outputs(&mut self, ctx: &Ctx<'_>) {
-        let taken: BTreeSet<OutPoint> = self.facts.claims.values().flat_map(|claim| &claim.inputs).copied().collect();
-        let mut groups: BTreeMap<claims::Group, Vec<&TrackedOutput>> = BTreeMap::new();
-        for output in self.outputs.values() {
-            let wanted = output.is_claimable(ctx.tip)
-                && !taken.contains(&output.outpoint)
-                && claims::is_economic(output, ctx.estimates, ctx.policy, &self.channel.destination);
-            if let Some(group) = wanted.then(|| claims::group_of(output, ctx.tip)).flatten() {
-                groups.entry(group).or_default().push(output);
-            }
-        }
-        let mut new = Vec::new();
-        for outputs in groups.into_values() {
-            for chunk in outputs.chunks(ctx.policy.max_inputs.max(1)) {
-                let deadline = chunk.iter().filter_map(|output| output.deadline).min();
-                let start = bump::starting_rate(ctx.tip, deadline, ctx.estimates, ctx.policy);
-                new.push(Claim::new(chunk.iter().map(|output| output.outpoint).collect(), ctx.tip, start));
-            }
-        }
-        for claim in new {
-            self.add_claim(claim);
-        }
-    }
-
-    fn add_claim(&mut self, claim: Claim) {
-        self.facts.claims.insert(ClaimId(self.facts.next_claim), claim);
-        self.facts.next_claim = self.facts.next_claim.saturating_add(1);
-    }
-
-    /// True if the refused claim can be taken apart.
-    fn rejected(&mut self, txid: Txid, cause: Rejection) -> bool {
-        let mut divisible = false;
-        let sent = |claim: &&mut Claim| claim.sent.as_ref().is_some_and(|sent| sent.tx.compute_txid() == txid);
-        let claims = self.facts.claims.values_mut().chain(self.facts.child.as_mut());
-        for claim in claims.filter(sent) {
-            match cause {
-                Rejection::Conflict => {
-                    for outpoint in &claim.inputs {
-                        if let Some(output) = self.outputs.get_mut(outpoint) {
-                            output.contested = true;
-                        }
-                    }
-                    divisible |= claim.inputs.len() > 1;
-                    claim.raise();
-                }
-                Rejection::FeeTooLow => claim.raise(),
-                Rejection::Other => {}
-            }
-        }
-        divisible
-    }
-
-    fn take_preimages(&mut self, tx: &Transaction, effects: &mut Vec<Effect>) {
-        let found = upstream::preimages_in(tx, self.outgoing.values());
-        for (id, htlc) in &self.outgoing {
-            if let Some(preimage) = found.get(&htlc.payment_hash) {
-                let told = Told::Fulfilled(*preimage);
-                if self.facts.told.insert(*id, told) != Some(told) {
-                    effects.push(told_effect(htlc, told));
-                }
-            }
-        }
-    }
-
-    fn tell_upstream(&mut self, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) {
-        let unknown_htlcs = match self.closer() {
-            Some(Closer::Revoked { number, .. }) => !self.facts.revoked_htlcs.contains_key(number),
-            _ => false,
-        };
-        if unknown_htlcs {
-            return;
-        }
-        for (id, htlc) in &self.outgoing {
-            if !self.facts.told.contains_key(id)
-                && upstream::is_lost(&self.channel, htlc, &self.fate(*id, ctx), ctx.tip, ctx.policy)
-            {
-                self.facts.told.insert(*id, Told::Failed);
-                effects.push(told_effect(htlc, Told::Failed));
-            }
-        }
-    }
-
-    fn fate(&self, id: HtlcId, ctx: &Ctx<'_>) -> Fate<'_> {
-        let Some(close) = &self.close else { return Fate::Open };
-        match close.closer {
-            Closer::Mutual | Closer::Local(_) | Closer::Remote { .. } | Closer::Revoked { .. } => {}
-            Closer::RemoteFuture { .. } | Closer::LocalOld { .. } | Closer::Unknown => return Fate::Unknown,
-        }
-        let mut outputs = self.outputs.values();
-        match outputs.find(|output| output.role.htlc().is_some() && output.role.outgoing() == Some(id)) {
-            None => Fate::NoOutput { closed: close.height },
-            Some(output) => Fate::Held { output, given_up: self.is_given_up(output, ctx) },
-        }
-    }
-
     /// Whether an output of ours has not been worth its claim for so long that it never will be.
-    fn is_given_up(&self, output: &TrackedOutput, ctx: &Ctx<'_>) -> bool {
+    pub(super) fn is_given_up(&self, output: &TrackedOutput, ctx: &Ctx<'_>) -> bool {
         output.is_unspent()
             && output.claimable_from().is_some_and(|from| {
                 let waited = ctx.tip.0.saturating_sub(from.0);
@@ -605,26 +425,5 @@ pub(super) fn watch(output: &TrackedOutput) -> Effect {
         outpoint: output.outpoint,
         script_pubkey: output.output.script_pubkey.clone(),
         from: output.confirmed,
-    }
-}
-
-fn told_effect(htlc: &CommitmentHtlc, told: Told) -> Effect {
-    let (id, payment_hash) = (htlc.id, htlc.payment_hash);
-    match told {
-        Told::Fulfilled(preimage) => Effect::Fulfilled { htlc: id, payment_hash, preimage },
-        Told::Failed => Effect::Failed { htlc: id, payment_hash },
-    }
-}
-
-fn close_notice(close: &Close) -> Notice {
-    let Close { txid, height, .. } = *close;
-    match &close.closer {
-        Closer::Mutual => Notice::Closed { by: "both nodes together", txid, height },
-        Closer::Local(_) => Notice::Closed { by: "this node", txid, height },
-        Closer::Remote { .. } => Notice::Closed { by: "the peer", txid, height },
-        Closer::RemoteFuture { number } => Notice::DataLoss { number: *number },
-        Closer::Revoked { number, .. } => Notice::Breach { number: *number, txid },
-        Closer::LocalOld { number } => Notice::OldLocalState { number: *number },
-        Closer::Unknown => Notice::UnknownSpend { txid },
     }
 }

@@ -16,15 +16,70 @@ use bitcoin::{
     hashes::{Hash as _, sha256},
 };
 
-use super::{ClosingChannel, Policy, TrackedOutput};
+use super::{Closer, ClosingChannel, Ctx, Effect, Policy, Resolution, TrackedOutput, history::Told};
 use crate::{
     tx::CommitmentHtlc,
-    types::{Height, PaymentHash, PaymentPreimage},
+    types::{Height, HtlcId, PaymentHash, PaymentPreimage},
 };
+
+impl Resolution {
+    /// Tells the preimages that a transaction shows.
+    pub(super) fn take_preimages(&mut self, tx: &Transaction, effects: &mut Vec<Effect>) {
+        let found = preimages_in(tx, self.outgoing.values());
+        for (id, htlc) in &self.outgoing {
+            if let Some(preimage) = found.get(&htlc.payment_hash) {
+                let told = Told::Fulfilled(*preimage);
+                if self.facts.told.insert(*id, told) != Some(told) {
+                    effects.push(told_effect(htlc, told));
+                }
+            }
+        }
+    }
+
+    /// Tells what is lost by now.
+    pub(super) fn tell_upstream(&mut self, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) {
+        let unknown_htlcs = match self.closer() {
+            Some(Closer::Revoked { number, .. }) => !self.facts.revoked_htlcs.contains_key(number),
+            _ => false,
+        };
+        if unknown_htlcs {
+            return;
+        }
+        for (id, htlc) in &self.outgoing {
+            if !self.facts.told.contains_key(id)
+                && is_lost(&self.channel, htlc, &self.fate(*id, ctx), ctx.tip, ctx.policy)
+            {
+                self.facts.told.insert(*id, Told::Failed);
+                effects.push(told_effect(htlc, Told::Failed));
+            }
+        }
+    }
+
+    fn fate(&self, id: HtlcId, ctx: &Ctx<'_>) -> Fate<'_> {
+        let Some(close) = &self.close else { return Fate::Open };
+        match close.closer {
+            Closer::Mutual | Closer::Local(_) | Closer::Remote { .. } | Closer::Revoked { .. } => {}
+            Closer::RemoteFuture { .. } | Closer::LocalOld { .. } | Closer::Unknown => return Fate::Unknown,
+        }
+        let mut outputs = self.outputs.values();
+        match outputs.find(|output| output.role.htlc().is_some() && output.role.outgoing() == Some(id)) {
+            None => Fate::NoOutput { closed: close.height },
+            Some(output) => Fate::Held { output, given_up: self.is_given_up(output, ctx) },
+        }
+    }
+}
+
+pub(super) fn told_effect(htlc: &CommitmentHtlc, told: Told) -> Effect {
+    let (id, payment_hash) = (htlc.id, htlc.payment_hash);
+    match told {
+        Told::Fulfilled(preimage) => Effect::Fulfilled { htlc: id, payment_hash, preimage },
+        Told::Failed => Effect::Failed { htlc: id, payment_hash },
+    }
+}
 
 /// Preimages of these HTLCs that a transaction's witnesses show: an item of 32 bytes that hashes to the payment hash,
 /// wherever it stands, so that every way to spend an HTLC is covered.
-pub(super) fn preimages_in<'a>(
+fn preimages_in<'a>(
     tx: &Transaction,
     htlcs: impl IntoIterator<Item = &'a CommitmentHtlc>,
 ) -> BTreeMap<PaymentHash, PaymentPreimage> {
@@ -47,7 +102,7 @@ pub(super) fn depth(height: Height, tip: Height) -> u32 {
 }
 
 /// What has become of an outgoing HTLC.
-pub(super) enum Fate<'a> {
+enum Fate<'a> {
     /// The channel is not closed in a block.
     Open,
     /// The close, at this height, has no output for it.
@@ -59,13 +114,7 @@ pub(super) enum Fate<'a> {
 }
 
 /// Whether an outgoing HTLC without a known preimage is to be failed upstream now.
-pub(super) fn is_lost(
-    channel: &ClosingChannel,
-    htlc: &CommitmentHtlc,
-    fate: &Fate<'_>,
-    tip: Height,
-    policy: &Policy,
-) -> bool {
+fn is_lost(channel: &ClosingChannel, htlc: &CommitmentHtlc, fate: &Fate<'_>, tip: Height, policy: &Policy) -> bool {
     let upstream_ends = channel
         .upstream_expiries
         .get(&htlc.id)
