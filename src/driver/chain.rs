@@ -117,12 +117,18 @@ impl ChainWatch {
         self.outputs().watch(channel, owner, outpoint, known);
     }
 
-    /// Looks at all watched outputs of a closed channel.
+    /// Looks at all watched outputs of a closed channel, and tells what is new.
     pub async fn look_at_outputs(&self, channel: ChannelId) -> Result<(), NodeError> {
-        self.look_at_some(channel, None, false).await
+        self.look_at_some(channel, None, true).await
     }
 
-    /// Follows the chain until the node stops. `tips` announces each new tip after the wallet has seen it.
+    /// Whether the chain has been looked at for each of these outputs of a closed channel since they are watched.
+    pub fn has_looked_at(&self, channel: &ChannelId, outpoints: impl IntoIterator<Item = OutPoint>) -> bool {
+        self.outputs().have_looked_at(channel, outpoints)
+    }
+
+    /// Follows the chain until the node stops. `tips` announces each new tip after the wallet has seen it
+    /// and the channels have been told of their closes.
     pub async fn run(self, wallet: Arc<OnchainWallet>, tips: watch::Sender<Height>) -> Result<(), ChainError> {
         let (_, from) = wallet.tip();
         let mut notices = self.node.subscribe(Some(from))?;
@@ -140,8 +146,8 @@ impl ChainWatch {
             match notice {
                 Notice::BlockConnected { height, block, .. } => {
                     wallet.block_connected(&block, height)?;
-                    let _ = tips.send(Height(height));
                     self.look_at_all().await?;
+                    let _ = tips.send(Height(height));
                     self.outputs().spent_by(&block.txdata, &mut changed.spent);
                     // While we are behind, the state of the chain is that of a later block already.
                     if height >= self.node.tip().height {
@@ -202,7 +208,10 @@ impl ChainWatch {
     ) -> Result<(), NodeError> {
         let _turn = self.looking.lock().await;
         let all = || self.outputs().of(&channel);
-        let mut outpoints: Vec<OutPoint> = some.map_or_else(all, |some| some.into_iter().collect());
+        let mut outpoints: Vec<OutPoint> = match some {
+            Some(some) => self.outputs().and_new(&channel, some),
+            None => all(),
+        };
         let mut events = loop {
             let mut found = Vec::with_capacity(outpoints.len());
             for outpoint in outpoints {

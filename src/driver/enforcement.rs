@@ -12,7 +12,7 @@
 //! tried again at every block; the channel ends when its enforcement says so, never earlier.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -207,11 +207,21 @@ impl Peer {
     pub(super) fn enforce_all(&mut self, id: ChannelId, events: Vec<onchain::Event>) {
         for event in events {
             let is_tip = event == onchain::Event::Tip;
+            // What they may show decides what the tip means. The look that is due ends with a tip.
+            if is_tip && !self.has_looked_at_outputs(id) {
+                continue;
+            }
             self.enforce(id, event);
             if is_tip {
                 self.lose_patience(id);
             }
         }
+    }
+
+    fn has_looked_at_outputs(&self, id: ChannelId) -> bool {
+        let Some(one) = self.enforced.get(&id) else { return true };
+        let outputs = one.resolution.outputs().map(|output| output.outpoint);
+        self.services.watch.has_looked_at(&id, outputs.chain([one.resolution.channel().funding]))
     }
 
     /// The peer's closing transaction may have left the mempool for good, and the peer with it.
@@ -416,19 +426,16 @@ impl Peer {
 
     /// What our confirmed claims have paid to miners.
     fn fees(&self, one: &Enforcement) -> Amount {
-        let tracked = |outpoint: &OutPoint| {
-            let mut outputs = one.resolution.outputs();
-            outputs.find(|output| output.outpoint == *outpoint).map(|output| output.output.value)
-        };
+        let tracked: HashMap<OutPoint, Amount> =
+            one.resolution.outputs().map(|output| (output.outpoint, output.output.value)).collect();
+        let spends = one.resolution.outputs().filter_map(|output| output.spend.as_ref());
+        let claims: HashSet<Txid> = spends.filter(|spend| spend.ours).map(|spend| spend.txid).collect();
         let input = |input: &TxIn| {
             let outpoint = &input.previous_output;
-            tracked(outpoint).or_else(|| self.services.wallet.amount_of(outpoint))
+            tracked.get(outpoint).copied().or_else(|| self.services.wallet.amount_of(outpoint))
         };
         let fee = |(tx, _): (&Transaction, Height)| {
-            let ours = one
-                .resolution
-                .outputs()
-                .any(|output| output.spend.as_ref().is_some_and(|spend| spend.ours && spend.txid == tx.compute_txid()));
+            let ours = claims.contains(&tx.compute_txid());
             let paid: Amount = tx.output.iter().map(|output| output.value).sum();
             let inputs: Option<Amount> = tx.input.iter().map(input).sum();
             inputs.filter(|_| ours).and_then(|inputs| inputs.checked_sub(paid)).unwrap_or(Amount::ZERO)

@@ -10,7 +10,7 @@
 //! the chain, so a missed notice, a restart and a reorganisation need no care of their own; blocks and transactions only
 //! say where to look.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, btree_map::Entry};
 
 use bitcoin::{OutPoint, Transaction, Txid};
 use leyden_channels::{
@@ -31,6 +31,8 @@ pub struct Outputs {
 struct Watched {
     owner: mpsc::UnboundedSender<Command>,
     told: BTreeMap<OutPoint, Option<Told>>,
+    /// Those that have not been looked at yet.
+    new: HashSet<OutPoint>,
 }
 
 /// A spend as the owner knows it.
@@ -72,9 +74,15 @@ impl Outputs {
         outpoint: OutPoint,
         known: Option<Told>,
     ) {
-        let watched =
-            self.channels.entry(channel).or_insert_with(|| Watched { owner: owner.clone(), told: BTreeMap::new() });
-        watched.told.entry(outpoint).or_insert(known);
+        let watched = self.channels.entry(channel).or_insert_with(|| Watched {
+            owner: owner.clone(),
+            told: BTreeMap::new(),
+            new: HashSet::new(),
+        });
+        if let Entry::Vacant(entry) = watched.told.entry(outpoint) {
+            entry.insert(known);
+            watched.new.insert(outpoint);
+        }
         self.owners.insert(outpoint, channel);
     }
 
@@ -89,6 +97,17 @@ impl Outputs {
 
     pub fn of(&self, channel: &ChannelId) -> Vec<OutPoint> {
         self.channels.get(channel).map(|watched| watched.told.keys().copied().collect()).unwrap_or_default()
+    }
+
+    /// These outputs of a channel, and those that have not been looked at yet.
+    pub fn and_new(&self, channel: &ChannelId, mut some: HashSet<OutPoint>) -> Vec<OutPoint> {
+        some.extend(self.channels.get(channel).into_iter().flat_map(|watched| &watched.new));
+        some.into_iter().collect()
+    }
+
+    pub fn have_looked_at(&self, channel: &ChannelId, outpoints: impl IntoIterator<Item = OutPoint>) -> bool {
+        let Some(watched) = self.channels.get(channel) else { return false };
+        outpoints.into_iter().all(|one| watched.told.contains_key(&one) && !watched.new.contains(&one))
     }
 
     /// Adds the watched outputs that these transactions spend.
@@ -133,6 +152,7 @@ impl Outputs {
         for (outpoint, found) in found {
             let new = found.as_ref().map(Found::told);
             let Some(told) = watched.told.get_mut(&outpoint) else { continue };
+            watched.new.remove(&outpoint);
             if *told == new {
                 continue;
             }
@@ -218,6 +238,18 @@ mod tests {
         assert_eq!(told(&mut outputs, found.clone()), ["3@9", "2@9", "tip", "1@pool"]);
         assert!(told(&mut outputs, found).is_empty());
         assert_eq!(told(&mut outputs, vec![spend(1, Some((10, 1)))]), ["1@10", "tip"]);
+    }
+
+    #[test]
+    fn a_new_output_is_looked_at_along_with_the_next_ones() {
+        let mut outputs = outputs(2);
+        let both = [outpoint(1), outpoint(2)];
+        told(&mut outputs, vec![spend(1, Some((9, 1)))]);
+        assert!(outputs.have_looked_at(&CHANNEL, [outpoint(1)]) && !outputs.have_looked_at(&CHANNEL, both));
+        assert!(!outputs.have_looked_at(&CHANNEL, [outpoint(3)]));
+        assert_eq!(outputs.and_new(&CHANNEL, HashSet::new()), [outpoint(2)]);
+        told(&mut outputs, vec![(outpoint(2), None)]);
+        assert!(outputs.have_looked_at(&CHANNEL, both) && outputs.and_new(&CHANNEL, HashSet::new()).is_empty());
     }
 
     #[test]

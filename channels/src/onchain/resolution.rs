@@ -243,7 +243,11 @@ impl Resolution {
             }
             Event::Spent { tx, height: Some(height) } => self.confirmed(tx, height, &mut effects)?,
             Event::Spent { tx, height: None } => self.seen_in_mempool(&tx, &mut effects),
-            Event::Tip => self.advance(ctx, &mut effects)?,
+            Event::Tip => {
+                // Only now: whatever the chain has up to this tip is known.
+                self.tell_lost(ctx, &mut effects);
+                self.advance(ctx, &mut effects)?;
+            }
             Event::Reorganized { to } => self.reorganized(to, &mut effects)?,
             Event::RevokedHtlcs { number, htlcs } => {
                 self.facts.revoked_htlcs.insert(number, htlcs);
@@ -361,7 +365,7 @@ impl Resolution {
         Ok(())
     }
 
-    /// Groups, builds, raises and repeats claims; tells upstream; notices the end.
+    /// Groups, builds, raises and repeats claims; notices the end.
     fn advance(&mut self, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) -> Result<(), ResolutionError> {
         if self.close.is_none() {
             anchor::push_commitment(&self.channel, &mut self.facts, self.in_mempool.as_ref(), ctx, effects)?;
@@ -381,7 +385,6 @@ impl Resolution {
                 Step::Wait => {}
             }
         }
-        self.tell_upstream(ctx, effects);
         if self.is_resolved(ctx) {
             effects.push(Effect::Resolved);
         }

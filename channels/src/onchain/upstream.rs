@@ -37,7 +37,7 @@ impl Resolution {
     }
 
     /// Tells what is lost by now.
-    pub(super) fn tell_upstream(&mut self, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) {
+    pub(super) fn tell_lost(&mut self, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) {
         let unknown_htlcs = match self.closer() {
             Some(Closer::Revoked { number, .. }) => !self.facts.revoked_htlcs.contains_key(number),
             _ => false,

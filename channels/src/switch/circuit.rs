@@ -119,9 +119,11 @@ impl Circuits {
         self.by_incoming.get(incoming).map(|circuit| circuit.incoming.cltv_expiry)
     }
 
-    /// Those whose incoming HTLC expires at this height or before, in their order.
-    pub fn expiring(&self, height: Height) -> Vec<HtlcRef> {
-        let due = self.by_incoming.iter().filter(|(_, circuit)| circuit.incoming.cltv_expiry.0 <= height.0);
+    /// Those through a channel whose incoming HTLC expires at this height or before, in their order.
+    pub fn expiring(&self, through: ChannelId, height: Height) -> Vec<HtlcRef> {
+        let is_due =
+            |circuit: &Circuit| circuit.outgoing.channel == through && circuit.incoming.cltv_expiry.0 <= height.0;
+        let due = self.by_incoming.iter().filter(|(_, circuit)| is_due(circuit));
         let mut due: Vec<HtlcRef> = due.map(|(incoming, _)| *incoming).collect();
         due.sort_unstable();
         due

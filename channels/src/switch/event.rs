@@ -40,6 +40,8 @@ pub enum SwitchEvent {
     Refused { incoming: HtlcRef, cause: CannotAdd },
     /// The chain's tip is now at this height.
     NewTip(Height),
+    /// After this block the channel is not closed: news of a close in it have been handled.
+    StillOpen { channel: ChannelId, tip: Height },
 }
 
 /// What the switch asks its driver to do, once its writes are durable. After a restart all of it is found again.

@@ -95,8 +95,8 @@ impl Switch {
                 for onion in self.onions.expire(tip) {
                     turn.out.delete(onion.key());
                 }
-                self.fail_in_time(tip, &mut turn);
             }
+            SwitchEvent::StillOpen { channel, tip } => self.fail_in_time(channel, tip, &mut turn),
         }
         turn.out
     }
@@ -291,10 +291,11 @@ impl Switch {
         }
     }
 
-    /// A forward whose incoming HTLC is about to expire is failed, whatever becomes of the outgoing one: a closed channel's
-    /// enforcement does the same, but a live channel is not closed for an HTLC that is not worth its fee.
-    fn fail_in_time(&mut self, tip: Height, turn: &mut Turn<'_>) {
-        for incoming in self.circuits.expiring(Height(tip.0.saturating_add(UPSTREAM_MARGIN))) {
+    /// A forward whose incoming HTLC is about to expire is failed, whatever becomes of the outgoing one: its channel is
+    /// not closed for an HTLC that is not worth the fee. A closed channel's enforcement does the same, and only it may:
+    /// it knows whether the block that is the tip shows the preimage.
+    fn fail_in_time(&mut self, channel: ChannelId, tip: Height, turn: &mut Turn<'_>) {
+        for incoming in self.circuits.expiring(channel, Height(tip.0.saturating_add(UPSTREAM_MARGIN))) {
             let Some(circuit) = self.circuits.remove(&incoming) else { continue };
             self.fail_here(incoming, circuit.incoming, &circuit.back, &FailureMessage::PermanentChannelFailure, turn);
         }

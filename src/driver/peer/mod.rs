@@ -22,16 +22,16 @@ use std::{
     time::Duration,
 };
 
-pub use command::{Closing, Command, LinkState, OpenPlan, Opening, PeerState};
+pub use command::{Choices, Closing, Command, LinkState, OpenPlan, Opening, PeerState};
 use leyden_channels::{
     channel::{AddHtlc, CannotAdd, Channel, Effect, Event, Outbox, Spend, SpendKind},
     onchain,
     routing::LocalChannel,
-    types::{ChannelId, ShortChannelId, Side},
+    switch::SwitchEvent,
+    types::{ChannelId, Height, ShortChannelId, Side},
     wire::{ErrorMessage, Message},
 };
 use link::{Connected, receive};
-use opening::Choices;
 use secp256k1::PublicKey;
 use storage::Keeping;
 use tokio::{
@@ -291,6 +291,14 @@ impl Peer {
         }
     }
 
+    /// The news of closes that the block brought have come before.
+    fn new_tip(&mut self, tip: Height) {
+        self.all(&Event::NewTip(tip));
+        for channel in self.slots.keys().copied().filter(|id| !self.is_enforced(id)).collect::<Vec<_>>() {
+            self.underway.push(self.services.tell_switch(SwitchEvent::StillOpen { channel, tip }));
+        }
+    }
+
     pub(super) fn link_id(&self) -> LinkId {
         LinkId(self.links)
     }
@@ -322,7 +330,7 @@ impl Peer {
                 if matches!(*event, Event::CloseConfirmed) && self.is_enforced(&channel) => {}
             Command::Event { channel, event } => self.chain_event(channel, *event),
             Command::Enforce { channel, events } => self.enforce_all(channel, events),
-            Command::NewTip(height) => self.all(&Event::NewTip(height)),
+            Command::NewTip(height) => self.new_tip(height),
             Command::Gossip(messages) => self.send_raw(&messages),
             Command::Balances(answer) => {
                 let _ = answer.send(self.balances());

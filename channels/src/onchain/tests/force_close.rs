@@ -140,6 +140,33 @@ fn upstream_is_failed_in_time_even_if_nothing_is_decided() {
     assert!(alice.failed(2));
 }
 
+/// Switched off while the peer took an HTLC with its preimage: the tip alone says nothing before the spends are told.
+#[test]
+fn what_has_not_been_told_yet_is_not_failed_upstream() {
+    for kind in KINDS {
+        let duo = Duo::new(kind, vec![plain(), with_htlcs()]);
+        let mut chain = duo.chain();
+        let mut channel = duo.closing(Side::Local);
+        channel.upstream_expiries.insert(HtlcId(2), CltvExpiry(chain.tip.0 + 2));
+        let mut alice = duo.node(Side::Local, channel);
+        let mut bob = duo.node(Side::Remote, duo.closing(Side::Remote));
+        bob.handle(Event::ForceClose, &mut chain);
+        mine(1, &mut chain, &mut [&mut bob]);
+        bob.handle(Event::Preimage(preimage(2)), &mut chain);
+        mine(1, &mut chain, &mut [&mut bob]);
+
+        alice.handle(Event::Restarted, &mut chain);
+        assert!(!alice.failed(2));
+        for (height, block) in chain.blocks.clone() {
+            for tx in block {
+                alice.handle(Event::Spent { tx, height: Some(Height(height)) }, &mut chain);
+            }
+        }
+        alice.handle(Event::Tip, &mut chain);
+        assert!(alice.fulfilled(2) && !alice.failed(2));
+    }
+}
+
 #[test]
 fn a_commitment_with_too_low_a_fee_is_pulled_by_a_child_on_our_anchor() {
     let duo = Duo::new(CommitmentType::Anchors, vec![plain(), with_htlcs()]);

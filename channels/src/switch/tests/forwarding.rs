@@ -334,9 +334,12 @@ fn a_forward_that_nobody_resolves_is_failed_before_upstream_could_close() {
     single.offered(&sent.htlc);
     let expiry = sent.htlc.cltv_expiry.0;
     single.tip = Height(expiry - UPSTREAM_MARGIN - 1);
-    assert!(single.event(SwitchEvent::NewTip(single.tip)).is_empty());
+    assert!(single.event(SwitchEvent::StillOpen { channel: DAVE, tip: single.tip }).is_empty());
     single.tip = Height(expiry - UPSTREAM_MARGIN);
-    let effects = single.event(SwitchEvent::NewTip(single.tip));
+    // Through a closed channel it is for the enforcement to say.
+    assert!(single.event(SwitchEvent::NewTip(single.tip)).is_empty());
+    assert!(single.event(SwitchEvent::StillOpen { channel: ALICE, tip: single.tip }).is_empty());
+    let effects = single.event(SwitchEvent::StillOpen { channel: DAVE, tip: single.tip });
     assert_eq!(read_failure(&effects, &sent), FailureMessage::PermanentChannelFailure);
     assert_eq!(single.switch.pending(), 0);
     // A preimage that comes late may still be in time.

@@ -239,6 +239,9 @@ impl Schedule {
         for node in 0..NODES {
             let tip = self.net.tip;
             self.net.push(node, Item::Switch(SwitchEvent::NewTip(tip)));
+            for edge in self.net.base.edges.iter().filter(|edge| edge.ends.0 == node || edge.ends.1 == node) {
+                self.net.push(node, Item::Switch(SwitchEvent::StillOpen { channel: edge.channel, tip }));
+            }
         }
     }
 
