@@ -532,3 +532,46 @@ async fn a_send_that_no_block_holds_is_handed_over_again_after_a_kill() {
     let left = alice.wallet_balance().await.unwrap();
     assert!((4_996_990_000..4_997_000_000).contains(&left), "{left}");
 }
+
+/// A mempool that a restart has emptied knows nothing of other people's transactions, on which ours may rest: what rests
+/// on them waits for them, or its coins would be spent twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_send_that_rests_on_a_transaction_not_seen_yet_is_kept() {
+    let pair = harness::Pair::funded().await;
+    let [mut alice, mut bob] = [pair.alice, pair.bob];
+    let request = |addr: &str, amount: i64| SendCoinsRequest {
+        addr: addr.to_owned(),
+        amount,
+        sat_per_vbyte: 2,
+        spend_unconfirmed: true,
+        ..SendCoinsRequest::default()
+    };
+    // Alice's second transaction, which pays Bob, spends the change of her first; Bob spends what it pays him.
+    harness::send(&alice, NOBODY, 1_000_000).await;
+    let to_bob = request(&bob.new_address().await.unwrap(), 2_000_000);
+    let second = alice.client().unwrap().lightning().send_coins(to_bob).await.unwrap().into_inner().txid;
+    harness::wait_for_transaction(&bob, &second).await;
+    wait_until("Bob's wallet to see it", || async { Ok(bob.wallet_balance().await? == 2_000_000) }).await.unwrap();
+    let last = bob.client().unwrap().lightning().send_coins(request(NOBODY, 500_000)).await.unwrap().into_inner().txid;
+    alice.kill();
+    bob.kill();
+
+    bob.start().await.unwrap();
+    bob.mine(1, Some(NOBODY)).await.unwrap();
+    let reached = harness::height(&bob).await;
+    bob.wait_for_height(reached).await.unwrap();
+    assert!(harness::mempool(&bob).await.is_empty(), "the first is Alice's alone");
+    alice.start().await.unwrap();
+    harness::wait_for_transaction(&alice, &second).await;
+    alice.wait_for_height(reached).await.unwrap();
+    // Bob hands his own over again with each block, once what they rest on is there.
+    for _ in 0..2 {
+        alice.mine(1, Some(NOBODY)).await.unwrap();
+        let height = harness::height(&alice).await;
+        bob.wait_for_height(height).await.unwrap();
+    }
+    harness::wait_for_transaction(&bob, &last).await;
+    bob.mine(1, Some(NOBODY)).await.unwrap();
+    let left = bob.wallet_balance().await.unwrap();
+    assert!((1_499_000..1_500_000).contains(&left), "{left}");
+}

@@ -1,7 +1,9 @@
 //! What the wallet waits for is handed to the mempool again: a mempool lives in memory, so a restart empties it, and a
 //! reorganisation may take a transaction back that nobody else keeps.
 
-use bitcoin::Transaction;
+use std::collections::HashSet;
+
+use bitcoin::{Transaction, Txid};
 use leyden_node::{MempoolError, Node};
 use tracing::{info, warn};
 
@@ -23,7 +25,7 @@ pub async fn rebroadcast(node: &Node, wallet: &OnchainWallet) -> Result<bool, Wa
             return Ok(true);
         }
         if refused.len() == before {
-            return give_up(node, wallet, refused);
+            return give_up(node, wallet, refused).await;
         }
         waiting = refused.into_iter().map(|(transaction, _)| transaction).collect();
     }
@@ -37,26 +39,46 @@ async fn hand_over(node: &Node, transaction: &Transaction) -> Result<(), Mempool
 }
 
 /// Coins of transactions that can never confirm are free again; the rest waits.
-fn give_up(
+async fn give_up(
     node: &Node,
     wallet: &OnchainWallet,
-    refused: Vec<(Transaction, MempoolError)>,
+    mut refused: Vec<(Transaction, MempoolError)>,
 ) -> Result<bool, WalletError> {
-    let mut all_over = true;
-    for (transaction, error) in refused {
-        let txid = transaction.compute_txid();
-        if is_final(&error) {
-            warn!(%txid, %error, "a pending transaction can never confirm; its coins are free again");
-            wallet.transaction_dropped(txid, node.clock().now())?;
-        } else {
-            info!(%txid, %error, "a pending transaction is not accepted; it is tried again at the next block");
-            all_over = false;
+    let mut over = HashSet::new();
+    // A child may come before its parent here too.
+    loop {
+        let before = refused.len();
+        let mut waiting = Vec::new();
+        for (transaction, error) in refused {
+            let txid = transaction.compute_txid();
+            if is_final(node, &error, &over).await {
+                warn!(%txid, %error, "a pending transaction can never confirm; its coins are free again");
+                wallet.transaction_dropped(txid, node.clock().now())?;
+                over.insert(txid);
+            } else {
+                waiting.push((transaction, error));
+            }
+        }
+        refused = waiting;
+        if refused.len() == before {
+            break;
         }
     }
-    Ok(all_over)
+    for (transaction, error) in &refused {
+        let txid = transaction.compute_txid();
+        info!(%txid, %error, "a pending transaction is not accepted; it is tried again at the next block");
+    }
+    Ok(refused.is_empty())
 }
 
-/// Whether no later block can make the transaction acceptable, short of a reorganisation.
-fn is_final(error: &MempoolError) -> bool {
-    matches!(error, MempoolError::Coinbase | MempoolError::Invalid(_) | MempoolError::MissingInputs(_))
+/// Whether no later block can make the transaction acceptable, short of a reorganisation. An input that is missing may
+/// still come, unless its transaction is known (then it is spent) or is itself `over`.
+async fn is_final(node: &Node, error: &MempoolError, over: &HashSet<Txid>) -> bool {
+    match error {
+        MempoolError::Coinbase | MempoolError::Invalid(_) => true,
+        MempoolError::MissingInputs(outpoint) => {
+            over.contains(&outpoint.txid) || node.transaction(outpoint.txid).await.is_ok_and(|found| found.is_some())
+        }
+        _ => false,
+    }
 }
