@@ -9,7 +9,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -78,8 +78,12 @@ impl Backups {
 
     /// What the file has.
     fn kept(&self) -> Vec<ChannelBackup> {
-        let Ok(sealed) = fs::read(&self.path) else { return Vec::new() };
-        self.seal.open(&sealed).unwrap_or_else(|error| {
+        let kept = match fs::read(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+            Err(error) => Err(error.to_string()),
+            Ok(sealed) => self.seal.open(&sealed).map_err(|error| error.to_string()),
+        };
+        kept.unwrap_or_else(|error| {
             let aside = (1_u32..).map(|number| self.path.with_extension(format!("backup.{number}")));
             if let Some(aside) = aside.into_iter().find(|path| !path.exists()) {
                 warn!(%error, "the channel backup is set aside as {}", aside.display());
@@ -180,13 +184,13 @@ pub struct Restore {
 }
 
 impl Services {
-    /// Where a node can be reached, as far as we know.
-    pub fn addresses_of(&self, node: &PublicKey) -> Vec<String> {
-        let mut addresses: Vec<String> = self.peers.address(node).into_iter().collect();
+    /// Where a node can be reached: the address that we have `known`, then those that it announces.
+    pub fn addresses_of(&self, node: &PublicKey, known: Option<String>) -> Vec<String> {
+        let mut addresses: Vec<String> = known.into_iter().collect();
         let intake = self.gossip.intake();
         let graph = intake.graph();
-        let found = graph.find_node(&NodeId::from(*node)).and_then(|index| graph.node(index)?.info.as_ref());
-        let announced = found.map(|info| NodeAddress::parse_all(&info.addresses)).unwrap_or_default();
+        let announced =
+            graph.info_of(&NodeId::from(*node)).map(|info| NodeAddress::parse_all(&info.addresses)).unwrap_or_default();
         for address in announced.iter().filter_map(NodeAddress::host_and_port) {
             if !addresses.contains(&address) {
                 addresses.push(address);
@@ -198,7 +202,7 @@ impl Services {
     /// The backup of a channel as it should be now.
     pub fn backup_of(&self, channel: &Channel) -> Option<ChannelBackup> {
         let node = channel.terms()?.remote_node.public_key().ok()?;
-        channel.backup(self.addresses_of(&node))
+        channel.backup(self.addresses_of(&node, self.peers.address(&node)))
     }
 }
 

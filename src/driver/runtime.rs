@@ -16,9 +16,9 @@ use std::{
     time::Duration,
 };
 
-use bitcoin::{Network, OutPoint, constants::ChainHash};
+use bitcoin::{Network, constants::ChainHash};
 use leyden_channels::{
-    channel::{Channel, ChannelBackup, Key, Origin, Outbox, OwedSettlement, Policy, RestoreError},
+    channel::{Channel, Key, Origin, Outbox, OwedSettlement, Policy, RestoreError},
     gossip::sync::FLUSH_SECONDS,
     onchain::{self, RecordError, Resolution},
     payment::{InvoiceNetwork, incoming::Invoices, outgoing::Payments, record},
@@ -299,22 +299,25 @@ impl Runtime {
         }
         let addresses: HashMap<PublicKey, String> = self.services.store.peers()?.into_iter().collect();
         let mut backups = Vec::new();
+        for (node_id, channels) in &by_peer {
+            let reached_at = self.services.addresses_of(node_id, addresses.get(node_id).cloned());
+            backups.extend(channels.iter().filter_map(|stored| stored.channel.backup(reached_at.clone())));
+        }
+        // Before any task runs: one that wrote the file first would write it without what only the file knows.
+        self.services.backups.begin(backups, |funding| match self.services.store.closed_channel(funding) {
+            Ok(closed) => closed.is_some(),
+            Err(error) => {
+                error!(%error, "whether a channel has ended cannot be read; its backup is kept");
+                false
+            }
+        });
         for (node_id, channels) in by_peer {
-            let kept = channels.iter().filter_map(|stored| stored.channel.backup(Vec::new()));
-            backups.extend(kept.map(|backup| (node_id, backup)));
             enter_peer(&self.services, node_id, channels, None);
             if let Some(address) = addresses.get(&node_id) {
                 self.services.peers.set_address(&node_id, address.clone());
             }
         }
         self.services.store.forget_kept(self.services.tip(), |node| self.services.peers.has_channel_with(node))?;
-        let with_addresses = |(node_id, backup)| {
-            let addresses = self.services.addresses_of(&node_id);
-            ChannelBackup { addresses, ..backup }
-        };
-        let closed: HashSet<OutPoint> = self.services.store.closed_channels()?.iter().map(|one| one.funding).collect();
-        let backups = backups.into_iter().map(with_addresses).collect();
-        self.services.backups.begin(backups, |funding| closed.contains(funding));
         Ok(())
     }
 

@@ -20,7 +20,7 @@ impl Store {
 
     /// Forgets what is kept for nodes that have had no channel with us for long enough.
     pub fn forget_kept(&self, tip: Height, has_channel: impl Fn(&PublicKey) -> bool) -> Result<(), StoreError> {
-        for (key, _) in self.history_rows(BLOB)? {
+        for key in self.history_keys(BLOB)? {
             let node = key.get(BLOB.len()..).and_then(|bytes| PublicKey::from_slice(bytes).ok());
             let node = node.ok_or_else(|| self.damaged("the owner of a kept blob"))?;
             let since = self.history_entry(&since_key(&node))?;

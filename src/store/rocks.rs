@@ -222,9 +222,17 @@ impl Store {
         Ok(self.records(HISTORY, prefix)?.into_iter().map(|(_, value)| value).collect())
     }
 
-    /// Likewise, with the keys.
-    pub(super) fn history_rows(&self, prefix: &[u8]) -> Result<Vec<Row>, StoreError> {
-        self.records(HISTORY, prefix)
+    /// The keys that begin with `prefix`.
+    pub(super) fn history_keys(&self, prefix: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut keys = Vec::new();
+        let mut rows = self.db.raw_iterator_cf(self.family(HISTORY)?);
+        rows.seek(prefix);
+        while let Some(key) = rows.key().filter(|key| key.starts_with(prefix)) {
+            keys.push(key.to_vec());
+            rows.next();
+        }
+        rows.status().map_err(|error| self.damaged(error.as_ref()))?;
+        Ok(keys)
     }
 
     pub(super) fn remove_history(&self, key: &[u8]) -> Result<(), StoreError> {

@@ -62,11 +62,13 @@ impl BackupSeal {
     /// As many of the channels, in their order, as fit into exactly `size` bytes.
     pub fn seal_padded(&self, channels: &[&ChannelBackup], size: usize) -> Result<Vec<u8>, SealedBackupError> {
         let room = size.checked_sub(HEADER + TAG).ok_or(SealedBackupError::NotSealed)?;
-        let mut encoded: Vec<Vec<u8>> = channels.iter().map(|channel| channel.encode()).collect();
+        let mut used = PREFIX;
+        let fits = |one: &Vec<u8>| {
+            used = used.saturating_add(PREFIX).saturating_add(one.len());
+            used <= room
+        };
+        let encoded: Vec<Vec<u8>> = channels.iter().map(|channel| channel.encode()).take_while(fits).collect();
         let mut plain_text = plain(&encoded)?;
-        while plain_text.len() > room && encoded.pop().is_some() {
-            plain_text = plain(&encoded)?;
-        }
         plain_text.resize(room, 0);
         self.seal_plain(&plain_text)
     }
@@ -111,6 +113,9 @@ impl BackupSeal {
     }
 }
 
+/// Bytes of a length.
+const PREFIX: usize = 4;
+
 fn plain(encoded: &[Vec<u8>]) -> Result<Vec<u8>, SealedBackupError> {
     let mut plain = length(encoded.len())?.to_vec();
     for channel in encoded {
@@ -120,12 +125,12 @@ fn plain(encoded: &[Vec<u8>]) -> Result<Vec<u8>, SealedBackupError> {
     Ok(plain)
 }
 
-fn length(len: usize) -> Result<[u8; 4], SealedBackupError> {
+fn length(len: usize) -> Result<[u8; PREFIX], SealedBackupError> {
     u32::try_from(len).map(u32::to_be_bytes).map_err(|_| SealedBackupError::NotSealed)
 }
 
 fn take_length(bytes: &[u8]) -> Result<(usize, &[u8]), SealedBackupError> {
-    let (len, rest) = bytes.split_first_chunk::<4>().ok_or(SealedBackupError::Closed)?;
+    let (len, rest) = bytes.split_first_chunk::<PREFIX>().ok_or(SealedBackupError::Closed)?;
     let len = usize::try_from(u32::from_be_bytes(*len)).map_err(|_| SealedBackupError::Closed)?;
     Ok((len, rest))
 }
