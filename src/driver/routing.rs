@@ -22,7 +22,7 @@ use leyden_channels::{
         HintHop,
         outgoing::{
             Attempt, AttemptFailure, AttemptState, PaymentEffect, PaymentFailure, PaymentLimits, PaymentRequest,
-            Payments,
+            Payments, ReadFailure,
         },
         route::{Hop, Route},
     },
@@ -270,11 +270,12 @@ impl Services {
     pub fn payment_failed(&self, id: AttemptId, failure: &HtlcFailure) -> Underway {
         let mut lesson = None;
         let underway = self.change(&self.payments, |payments| {
-            lesson = payments.attempt(id).map(|attempt| (attempt.read(failure), self.attempted(&attempt.route)));
+            let read = payments.attempt(id).map(|attempt| attempt.read(failure)).unwrap_or_default();
             if let Some((hash, attempt)) = payments.hash_of(id).zip(payments.attempt(id)) {
-                self.note_told(hash, attempt, failure);
+                self.note_told(hash, attempt, &read);
+                lesson = Some((read.failure.clone(), self.attempted(&attempt.route)));
             }
-            payments.failed(id, failure, self.now())
+            payments.end_attempt(id, read.failure, self.now())
         });
         if let Some((failure, hops)) = lesson {
             debug!(?failure, "an attempt failed");
@@ -288,11 +289,9 @@ impl Services {
     }
 
     /// Keeps the terms that a failure brings, for the next attempts of the same payment.
-    fn note_told(&self, hash: PaymentHash, attempt: &Attempt, failure: &HtlcFailure) {
-        let Some(raw) = attempt.update_in(failure) else { return };
-        let Some(source) = attempt.read(failure).source.and_then(|source| usize::from(source).checked_sub(1)) else {
-            return;
-        };
+    fn note_told(&self, hash: PaymentHash, attempt: &Attempt, read: &ReadFailure) {
+        let Some(raw) = &read.update else { return };
+        let Some(source) = read.failure.source.and_then(|source| usize::from(source).checked_sub(1)) else { return };
         let hops = attempt.route.hops();
         let (Some(from), Some(to)) = (hops.get(source), hops.get(source + 1)) else { return };
         let Some(channel) = to.channel else { return };
@@ -300,7 +299,7 @@ impl Services {
         let known = told.entry(hash).or_default();
         let earlier: Vec<Told> = known.iter().map(|(_, told)| *told).collect();
         let intake = self.gossip.intake();
-        let news = Told::read(&raw, channel, &from.node_id.into(), &to.node_id.into(), intake.graph(), &earlier);
+        let news = Told::read(raw, channel, &from.node_id.into(), &to.node_id.into(), intake.graph(), &earlier);
         known.extend(news.map(|news| (attempt.id, news)));
     }
 

@@ -144,18 +144,24 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Who failed it, and why.
-    pub fn read(&self, failure: &HtlcFailure) -> AttemptFailure {
-        read_failure(self, failure)
-    }
-
-    /// The encoded `channel_update` that came with a failure.
-    pub fn update_in(&self, failure: &HtlcFailure) -> Option<Vec<u8>> {
-        let HtlcFailure::Remote { reason } = failure else { return None };
-        let nodes: Vec<PublicKey> = self.route.hops().iter().map(|hop| hop.node_id).collect();
-        let secrets = sphinx::shared_secrets(&self.session_key, &nodes).ok()?;
-        let read = failure::decrypt(&secrets, reason.clone())?;
-        read.failure.channel_update().map(<[u8]>::to_vec)
+    /// Who failed it, and why. Takes off the layers of all hops: to be done once.
+    pub fn read(&self, failure: &HtlcFailure) -> ReadFailure {
+        let (source, code) = match failure {
+            HtlcFailure::Remote { reason } => {
+                let nodes: Vec<PublicKey> = self.route.hops().iter().map(|hop| hop.node_id).collect();
+                let read = sphinx::shared_secrets(&self.session_key, &nodes)
+                    .ok()
+                    .and_then(|secrets| failure::decrypt(&secrets, reason.clone()));
+                let Some(read) = read else { return ReadFailure::default() };
+                let update = read.failure.channel_update().map(<[u8]>::to_vec);
+                let source = u8::try_from(read.hop + 1).ok();
+                return ReadFailure { failure: AttemptFailure { source, code: read.failure.code() }, update };
+            }
+            // Our peer could not read the onion.
+            HtlcFailure::Malformed { failure_code, .. } => (1, *failure_code),
+            HtlcFailure::NotOnChain => (0, failure::PERM | CHANNEL_FAILURE),
+        };
+        ReadFailure { failure: AttemptFailure { source: Some(source), code }, update: None }
     }
 }
 
@@ -167,10 +173,18 @@ pub enum AttemptState {
 }
 
 /// Who failed an attempt: `0` is this node, `1` our peer, and so on; `None` if the failure cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AttemptFailure {
     pub source: Option<u8>,
     pub code: u16,
+}
+
+/// What an HTLC's failure says to the sender.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadFailure {
+    pub failure: AttemptFailure,
+    /// The encoded `channel_update` that came with it.
+    pub update: Option<Vec<u8>>,
 }
 
 /// What the payments ask their driver to do.
@@ -343,10 +357,7 @@ impl Payments {
 
     /// An HTLC failed for good. Safe to repeat.
     pub fn failed(&mut self, id: AttemptId, failure: &HtlcFailure, now: UnixTime) -> Outbox<PaymentEffect> {
-        let failure = match self.attempt(id) {
-            Some(attempt) => read_failure(attempt, failure),
-            None => AttemptFailure { source: None, code: 0 },
-        };
+        let failure = self.attempt(id).map(|attempt| attempt.read(failure).failure).unwrap_or_default();
         self.end_attempt(id, failure, now)
     }
 
@@ -411,7 +422,7 @@ impl Payments {
         payment.attempts.iter().find(|attempt| attempt.id == id)
     }
 
-    fn end_attempt(&mut self, id: AttemptId, failure: AttemptFailure, now: UnixTime) -> Outbox<PaymentEffect> {
+    pub fn end_attempt(&mut self, id: AttemptId, failure: AttemptFailure, now: UnixTime) -> Outbox<PaymentEffect> {
         let mut outbox = Outbox::default();
         outbox.delete(Key::Outcome(id));
         let Some(hash) = self.by_attempt.get(&id).copied() else { return outbox };
@@ -573,23 +584,4 @@ fn build_onion(
     let layers: Vec<sphinx::Hop<'_>> =
         hops.iter().zip(&payloads).map(|(hop, payload)| sphinx::Hop { node: hop.node_id, payload }).collect();
     sphinx::construct(session_key, &layers, &request.payment_hash).map(|built| built.packet)
-}
-
-/// Who failed the attempt, and why.
-fn read_failure(attempt: &Attempt, failure: &HtlcFailure) -> AttemptFailure {
-    match failure {
-        HtlcFailure::Remote { reason } => {
-            let nodes: Vec<PublicKey> = attempt.route.hops().iter().map(|hop| hop.node_id).collect();
-            let read = sphinx::shared_secrets(&attempt.session_key, &nodes)
-                .ok()
-                .and_then(|secrets| failure::decrypt(&secrets, reason.clone()));
-            match read {
-                Some(read) => AttemptFailure { source: u8::try_from(read.hop + 1).ok(), code: read.failure.code() },
-                None => AttemptFailure { source: None, code: 0 },
-            }
-        }
-        // Our peer could not read the onion.
-        HtlcFailure::Malformed { failure_code, .. } => AttemptFailure { source: Some(1), code: *failure_code },
-        HtlcFailure::NotOnChain => AttemptFailure { source: Some(0), code: failure::PERM | CHANNEL_FAILURE },
-    }
 }

@@ -225,7 +225,7 @@ fn parts_that_the_recipient_was_tired_of_waiting_for_are_sent_again() {
         let attempt = latest(&effects(sent)).attempts[0].clone();
         let secrets = sphinx::shared_secrets(&attempt.session_key, &[node(9)]).unwrap();
         let failure = HtlcFailure::Remote { reason: failure::build(&secrets[0], &message) };
-        assert_eq!(attempt.read(&failure).source, Some(1), "the recipient");
+        assert_eq!(attempt.read(&failure).failure.source, Some(1), "the recipient");
         searches(&effects(payments.failed(attempt.id, &failure, NOW)))
     };
     assert_eq!(told(FailureMessage::MppTimeout), [Msat(1_000)]);
