@@ -22,7 +22,7 @@ demo: bootstrap
 test: bootstrap
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo test --workspace --locked
+	cargo test --workspace --locked -- --show-output
 
 release: bootstrap
 	cargo build --release --locked --bin leydend --bin leyden
