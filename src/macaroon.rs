@@ -18,7 +18,7 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-use bitcoin::hashes::{Hash as _, HashEngine as _, Hmac, HmacEngine, sha256};
+use bitcoin::hashes::{Hash as _, HashEngine as _, Hmac, HmacEngine, cmp::fixed_time_eq, sha256};
 use prost::Message as _;
 
 use self::keys::MoreKeys;
@@ -391,7 +391,7 @@ impl Macaroon {
         let first = hmac(&hmac(KEY_GENERATOR, root_key), &self.identifier);
         let expected = self.caveats.iter().fold(first, |signature, caveat| hmac(&signature, caveat));
         // Compared in constant time: a prefix that matches must not be seen on the clock.
-        expected.iter().zip(&self.signature).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+        fixed_time_eq(&expected, &self.signature)
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod harness;
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 use leyden::{
     client::Client,
@@ -19,7 +19,7 @@ use leyden_proto::lnrpc::{
 };
 use tonic::Code;
 
-use harness::{DEEP, Folder, MATURE, Program, assert_calm, chain, height, mempool, open_request, refused};
+use harness::{DEEP, Folder, MATURE, Program, assert_calm, chain, height, leyden, mempool, open_request, refused};
 
 const CAPACITY: i64 = 2_000_000;
 const PUSHED: i64 = 700_000;
@@ -30,15 +30,6 @@ const FINAL: u32 = 100;
 
 fn layout(data_dir: &Path) -> Layout {
     Layout::new(data_dir.to_owned(), "regtest")
-}
-
-/// Runs the command line on a data directory; gives what it printed.
-fn leyden(data_dir: &Path, arguments: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_leyden"));
-    let output = command.arg("--data-dir").arg(data_dir).args(arguments).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
-    text(&output.stdout)
 }
 
 async fn balance(client: &Client) -> i64 {

@@ -2,8 +2,6 @@
 
 mod harness;
 
-use std::process::Command;
-
 use leyden::cluster::{DaemonProcess, wait_until};
 use leyden_proto::{
     leyden::{
@@ -15,7 +13,9 @@ use leyden_proto::{
 };
 use tonic::Code;
 
-use harness::{DEEP, Pair, assert_calm, mempool, open_request, refused, send, wait_for_transaction};
+use harness::{
+    DEEP, Pair, assert_calm, leyden, mempool, open_request, refused, run_leyden, send, wait_for_transaction,
+};
 
 const CAPACITY: i64 = 1_000_000;
 const PUSHED: i64 = 400_000;
@@ -32,13 +32,6 @@ async fn closing(node: &DaemonProcess) -> Vec<ClosingChannel> {
 
 async fn closed(node: &DaemonProcess) -> Vec<EndedChannel> {
     node.client().unwrap().channels().list_closed(ListClosedRequest {}).await.unwrap().into_inner().channels
-}
-
-fn leyden(node: &DaemonProcess, arguments: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_leyden"));
-    let output = command.arg("--data-dir").arg(node.data_dir()).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Asks for this rate; gives what was done.
@@ -82,14 +75,11 @@ async fn what_waits_for_a_block_can_be_made_to_pay_more() {
     let Some(FundingTxid::FundingTxidBytes(bytes)) = point.funding_txid else { panic!() };
     let funding = hex::encode(bytes.into_iter().rev().collect::<Vec<_>>());
     wait_for_transaction(bob, &funding).await;
-    let tight = Command::new(env!("CARGO_BIN_EXE_leyden"))
-        .arg("--data-dir")
-        .arg(alice.data_dir())
-        .args(["bumpfee", &format!("{funding}:0"), "--sat-per-vbyte", "90", "--budget", "10"])
-        .output()
-        .unwrap();
+    let tight = ["bumpfee", &format!("{funding}:0"), "--sat-per-vbyte", "90", "--budget", "10"];
+    let tight = run_leyden(alice.data_dir(), &tight);
     assert!(String::from_utf8_lossy(&tight.stderr).contains("more than the 10 sat"), "{tight:?}");
-    let said = leyden(alice, &["bumpfee", &format!("{funding}:{}", point.output_index), "--sat-per-vbyte", "25"]);
+    let said =
+        leyden(alice.data_dir(), &["bumpfee", &format!("{funding}:{}", point.output_index), "--sat-per-vbyte", "25"]);
     assert!(said.contains("pulled along"), "{said}");
     // And once more: the child makes room for a dearer one.
     let done = bump(alice, &format!("{funding}:{}", point.output_index), 50).await.unwrap();
@@ -120,7 +110,7 @@ async fn a_close_together_remembers_who_wanted_it() {
     let own = a.outputs.iter().find(|output| output.kind == "to_local").unwrap();
     assert_eq!(own.amount, channel.local_balance);
     assert_eq!(own.spends[0].confirmations, channel.local_constraints.as_ref().unwrap().csv_delay);
-    let drawn = leyden(&pair.alice, &["channel", "tree", &point[..8]]);
+    let drawn = leyden(pair.alice.data_dir(), &["channel", "tree", &point[..8]]);
     for name in ["our commitment", "the peer's commitment", "to_local", "RD", "BR", "D0a", "1000 blocks later"] {
         assert!(drawn.contains(name), "{name} is missing in\n{drawn}");
     }
@@ -138,7 +128,7 @@ async fn a_close_together_remembers_who_wanted_it() {
     assert_eq!(pair.alice.closed_channels().await.unwrap()[0].close_initiator(), Initiator::Remote);
     assert_eq!(pair.bob.closed_channels().await.unwrap()[0].close_initiator(), Initiator::Local);
     assert!(closed(&pair.alice).await[0].reason.contains("the peer asked to close it together"));
-    assert!(leyden(&pair.bob, &["channel", "closed"]).contains("asked the peer to close it together"));
+    assert!(leyden(pair.bob.data_dir(), &["channel", "closed"]).contains("asked the peer to close it together"));
     assert!(closing(&pair.alice).await.is_empty());
 }
 
@@ -161,7 +151,7 @@ async fn a_forced_close_shows_each_output_its_claim_and_its_fee() {
     let [to_local] = own.outputs.as_slice() else { panic!("{own:?}") };
     assert_eq!((to_local.amount, to_local.deadline), (channel.local_balance, 0));
     assert!(to_local.what.contains("(RD)"), "{}", to_local.what);
-    let text = leyden(&pair.alice, &["pendingchannels"]);
+    let text = leyden(pair.alice.data_dir(), &["pendingchannels"]);
     assert!(text.contains("locked until block") && text.contains("without the peer"), "{text}");
 
     // Bob's part is claimed at once.

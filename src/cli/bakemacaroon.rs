@@ -61,9 +61,7 @@ impl BakeMacaroon {
         let bytes = if restrictions.is_empty() { bytes } else { narrowed(&bytes, &restrictions)? };
         if let Some(path) = &self.save_to {
             let what = path.display().to_string();
-            std::path::absolute(path)
-                .and_then(|path| write_new(&path, &bytes))
-                .map_err(|source| CliError::Io { what: what.clone(), source })?;
+            write_new(path, &bytes).map_err(|source| CliError::Io { what: what.clone(), source })?;
             let value = serde_json::json!({ "macaroon_file": what });
             return context.show_value(&value, || format!("written to {what}; whoever has it may do what it allows"));
         }

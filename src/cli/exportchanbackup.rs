@@ -51,8 +51,6 @@ impl ExportChanBackup {
             }
         };
         let Some(path) = self.output_file else { return Ok(()) };
-        let folder_known = path.parent().is_some_and(|folder| !folder.as_os_str().is_empty());
-        let path = if folder_known { path } else { PathBuf::from(".").join(path) };
         write_new(&path, &sealed).map_err(|source| CliError::Io { what: path.display().to_string(), source })?;
         let value = serde_json::json!({ "output_file": path, "bytes": sealed.len() });
         context.show_value(&value, || format!("{} bytes in {}", sealed.len(), path.display()))

@@ -23,10 +23,15 @@ impl LookupInvoice {
 }
 
 pub fn payment_hash(text: &str) -> Result<Vec<u8>, CliError> {
+    bytes32("payment hash", text)
+}
+
+/// 32 bytes as hex; `what` they are, for the error.
+pub fn bytes32(what: &str, text: &str) -> Result<Vec<u8>, CliError> {
     hex::decode(text)
         .ok()
-        .filter(|hash| hash.len() == 32)
-        .ok_or_else(|| CliError::Usage(format!("\"{text}\" is no payment hash: it has 64 hex digits")))
+        .filter(|bytes| bytes.len() == 32)
+        .ok_or_else(|| CliError::Usage(format!("\"{text}\" is no {what}: it has 64 hex digits")))
 }
 
 pub fn state(invoice: &Invoice) -> &'static str {

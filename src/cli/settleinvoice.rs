@@ -15,7 +15,7 @@ pub struct SettleInvoice {
 
 impl SettleInvoice {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
-        let preimage = lookupinvoice::payment_hash(&self.preimage)?;
+        let preimage = lookupinvoice::bytes32("preimage", &self.preimage)?;
         let answer =
             context.client().await?.invoices().settle_invoice(SettleInvoiceMsg { preimage }).await?.into_inner();
         context.show(&answer, || "the payment is taken".to_owned())

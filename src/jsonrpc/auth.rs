@@ -4,6 +4,7 @@ use std::{io, path::Path};
 
 use axum::http::{HeaderMap, header};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bitcoin::hashes::cmp::fixed_time_eq;
 
 use crate::wallet::seed::write_new;
 
@@ -28,11 +29,8 @@ impl Access {
         let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let Some(encoded) = shown.and_then(|value| value.strip_prefix("Basic ")) else { return false };
         let Ok(shown) = BASE64_STANDARD.decode(encoded.trim()) else { return false };
-        self.accepted.iter().fold(false, |allowed, accepted| same(accepted.as_bytes(), &shown) | allowed)
+        // Compared in constant time: where the two differ must not be seen on the clock.
+        let same = |accepted: &String| accepted.len() == shown.len() && fixed_time_eq(accepted.as_bytes(), &shown);
+        self.accepted.iter().fold(false, |allowed, accepted| same(accepted) | allowed)
     }
-}
-
-/// Compares in a time that does not tell where the two differ.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }

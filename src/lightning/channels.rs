@@ -29,7 +29,7 @@ use crate::{
     },
     driver::{
         events::ChannelNews,
-        peer::{Closing, Command, OpenPlan, Opening, PeerState},
+        peer::{Choices, Closing, Command, OpenPlan, Opening, PeerState},
         services::{Services, per_kw},
     },
 };
@@ -97,7 +97,8 @@ impl LightningNode {
         };
         forwarding.check().map_err(|error| ApiError::invalid(error.to_string()))?;
         let (progress, mut news) = mpsc::unbounded_channel();
-        let plan = OpenPlan { request: open, funding_feerate, coins, forwarding, memo: request.memo };
+        let choices = Choices { funding_feerate, coins, forwarding, memo: request.memo };
+        let plan = OpenPlan { request: open, choices };
         let command = Command::Open { plan: Box::new(plan), progress };
         if !services.peers.to_peer(&node_id, command) {
             return Err(ApiError::unavailable("the daemon is stopping"));

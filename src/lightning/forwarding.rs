@@ -10,10 +10,7 @@ use leyden_channels::{
     wire::alias_text,
 };
 
-use super::{
-    LightningNode, internal,
-    invoices::{futures_unfold, stopped},
-};
+use super::{LightningNode, internal, invoices::futures_unfold};
 use crate::{
     api::{
         ApiError, ChannelFee, FeeReport, Forward, ForwardSide, Forwarding, ForwardsPage, ForwardsRequest, HtlcAmounts,
@@ -143,7 +140,7 @@ impl LightningNode {
             enabled: present.enabled,
         };
         match services.try_change(&services.switch, |switch| switch.set_policy(*channel, policy)) {
-            Ok(underway) => services.run(underway).await.map_err(stopped).map(|()| None),
+            Ok(underway) => self.carry_out(underway).await.map(|()| None),
             Err(error) => Ok(Some((PolicyRefusal::Invalid, error.to_string()))),
         }
     }
@@ -191,8 +188,7 @@ impl Aliases<'_> {
         let look_up = || {
             let peer = NodeId::from(services.peers.owner(&channel)?);
             let intake = services.gossip.intake();
-            let node = intake.graph().node(intake.graph().find_node(&peer)?)?;
-            node.info.as_ref().map(|info| alias_text(&info.alias))
+            intake.graph().info_of(&peer).map(|info| alias_text(&info.alias))
         };
         self.known.entry(channel).or_insert_with(|| look_up().unwrap_or_default()).clone()
     }

@@ -1,9 +1,6 @@
 //! The network's calls: what gossip has told, and our own channels that it does not tell of.
 
-use std::{
-    collections::HashMap,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-};
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use bitcoin::{Amount, OutPoint};
@@ -214,10 +211,8 @@ fn to_info(info: &NodeInfo) -> GraphNodeInfo {
 /// As host:port.
 fn address(address: &NodeAddress) -> String {
     match address {
-        NodeAddress::Ipv4 { address, port } => SocketAddr::from((Ipv4Addr::from(*address), *port)).to_string(),
-        NodeAddress::Ipv6 { address, port } => SocketAddr::from((Ipv6Addr::from(*address), *port)).to_string(),
         NodeAddress::OnionV3 { address, port } => format!("{}.onion:{port}", base32(address)),
-        NodeAddress::Dns { hostname, port } => format!("{hostname}:{port}"),
+        plain => plain.host_and_port().unwrap_or_default(),
     }
 }
 

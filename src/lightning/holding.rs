@@ -10,10 +10,7 @@ use leyden_channels::{
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{
-    LightningNode,
-    invoices::{stopped, to_api},
-};
+use super::{LightningNode, invoices::to_api};
 use crate::{
     api::{AddInvoice, ApiError, HoldInvoices, Invoice, InvoiceState, Updates},
     driver::committer::Underway,
@@ -101,13 +98,9 @@ impl LightningNode {
         changed: Result<Underway, InvoiceError>,
         wanted: impl FnOnce(&Stored) -> Result<(), &'static str>,
     ) -> Result<(), ApiError> {
-        let services = Arc::clone(self.services());
+        let services = self.services();
         match changed {
-            Ok(underway) => {
-                // In a task of its own: a caller that hangs up must not leave HTLCs behind that nobody settles.
-                let run = tokio::spawn(async move { services.run(underway).await });
-                run.await.map_err(super::internal)?.map_err(stopped)
-            }
+            Ok(underway) => self.carry_out(underway).await,
             Err(InvoiceError::Exists | InvoiceError::NotOpen | InvoiceError::NotAccepted) => {
                 let record = services.invoice_record(&hash)?;
                 let record = record

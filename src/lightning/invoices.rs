@@ -100,7 +100,7 @@ impl LightningNode {
             invoice.index = invoices.next_index();
             invoices.add(invoice.clone())
         });
-        services.run(added.map_err(|error| ApiError::exists(error.to_string()))?).await.map_err(stopped)?;
+        self.carry_out(added.map_err(|error| ApiError::exists(error.to_string()))?).await?;
         Ok(to_api(services, &invoice))
     }
 
@@ -217,10 +217,6 @@ where
         }
     });
     tokio_stream::wrappers::ReceiverStream::new(receiver)
-}
-
-pub(super) fn stopped(_: crate::driver::committer::Stopped) -> ApiError {
-    ApiError::unavailable("the daemon is stopping; try again when it runs")
 }
 
 pub(super) fn to_api(services: &Services, invoice: &incoming::Invoice) -> Invoice {

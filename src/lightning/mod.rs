@@ -31,6 +31,7 @@ use crate::{
         Updates, WalletBalance, WalletCoin, WalletTx,
     },
     driver::{
+        committer::Underway,
         peer::{Command, PeerState},
         runtime::Runtime,
         services::Services,
@@ -66,6 +67,14 @@ impl LightningNode {
 
     fn services(&self) -> &Arc<Services> {
         &self.runtime.services
+    }
+
+    /// Waits until a change is durable and done. In a task of its own: a caller that hangs up must not leave half of it.
+    async fn carry_out(&self, underway: Underway) -> Result<(), ApiError> {
+        let services = Arc::clone(self.services());
+        let run = tokio::spawn(async move { services.run(underway).await });
+        let stopped = |_| ApiError::unavailable("the daemon is stopping; try again when it runs");
+        run.await.map_err(internal)?.map_err(stopped)
     }
 
     /// All peers with their channels, as they are now.

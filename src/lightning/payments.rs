@@ -23,16 +23,16 @@ use tokio_stream::{
     wrappers::{ReceiverStream, UnboundedReceiverStream},
 };
 
-use super::{
-    LightningNode, internal,
-    invoices::{stopped, to_core_hint},
-};
+use super::{LightningNode, internal, invoices::to_core_hint};
 use crate::{
     api::{
         ApiError, Attempt, AttemptFailure, AttemptState, FailureReason, Page, PageRequest, Payment, PaymentState,
         PaymentTarget, RouteHop, SendPayment, Updates,
     },
-    driver::services::{Services, StartOrStore},
+    driver::{
+        committer::Underway,
+        services::{Services, StartOrStore},
+    },
     store::StoreError,
 };
 
@@ -74,28 +74,33 @@ impl LightningNode {
 
     /// Begins a payment that looks for its own ways.
     pub(super) async fn begin(&self, request: PaymentRequest) -> Result<Updates<Payment>, ApiError> {
-        let services = self.services();
         let hash = request.payment_hash;
-        // The listener first: nothing of the payment is missed.
-        let updates = follow(services, hash);
-        let underway = match services.start_payment(request) {
-            Ok(underway) => underway,
+        let begun = || {
+            self.services().start_payment(request).map_err(|error| match error {
+                StartOrStore::Start(error @ (StartError::InFlight | StartError::AlreadyPaid)) => {
+                    ApiError::exists(error.to_string())
+                }
+                StartOrStore::Store(error) => internal(error),
+            })
+        };
+        self.follow_from_the_start(hash, begun).await
+    }
+
+    /// Begins something about a payment, of which the caller misses nothing.
+    pub(super) async fn follow_from_the_start(
+        &self,
+        hash: PaymentHash,
+        begin: impl FnOnce() -> Result<Underway, ApiError>,
+    ) -> Result<Updates<Payment>, ApiError> {
+        let updates = follow(self.services(), hash);
+        match begin() {
+            Ok(underway) => self.carry_out(underway).await.map(|()| updates),
             Err(error) => {
                 drop(updates);
-                services.events.forget_listeners(&hash);
-                return Err(match error {
-                    StartOrStore::Start(error @ (StartError::InFlight | StartError::AlreadyPaid)) => {
-                        ApiError::exists(error.to_string())
-                    }
-                    StartOrStore::Store(error) => internal(error),
-                });
+                self.services().events.forget_listeners(&hash);
+                Err(error)
             }
-        };
-        // In a task of its own: a caller that hangs up here must not leave a payment behind that nobody carries on.
-        let task = Arc::clone(services);
-        let run = tokio::spawn(async move { task.run(underway).await });
-        run.await.map_err(internal)?.map_err(stopped)?;
-        Ok(updates)
+        }
     }
 
     pub(super) fn track(&self, hash: PaymentHash) -> Result<Updates<Payment>, ApiError> {
@@ -163,7 +168,7 @@ pub(super) fn page<T>(
 }
 
 /// The payment's changes until its end.
-pub(super) fn follow(services: &Arc<Services>, hash: PaymentHash) -> Updates<Payment> {
+fn follow(services: &Arc<Services>, hash: PaymentHash) -> Updates<Payment> {
     let (sender, receiver) = mpsc::unbounded_channel();
     services.events.follow_payment(hash, sender);
     Box::pin(UnboundedReceiverStream::new(receiver))
@@ -248,9 +253,7 @@ fn to_request(services: &Services, request: SendPayment) -> Result<PaymentReques
 /// Whether a node says of itself that it knows a feature.
 fn announces(services: &Services, node_id: PublicKey, feature: Feature) -> bool {
     let intake = services.gossip.intake();
-    let graph = intake.graph();
-    let node = graph.find_node(&node_id.into()).and_then(|index| graph.node(index));
-    node.and_then(|node| node.info.as_ref()).is_some_and(|info| info.features.supports(feature))
+    intake.graph().info_of(&node_id.into()).is_some_and(|info| info.features.supports(feature))
 }
 
 fn system_time(time: UnixTime) -> SystemTime {

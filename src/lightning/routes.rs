@@ -1,6 +1,6 @@
 //! The calls about ways: found, built, sent over, and what they would cost.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use leyden_channels::{
@@ -18,11 +18,7 @@ use leyden_channels::{
 };
 use tokio_stream::StreamExt as _;
 
-use super::{
-    LightningNode, internal,
-    invoices::{stopped, to_core_hint},
-    payments::follow,
-};
+use super::{LightningNode, internal, invoices::to_core_hint};
 use crate::{
     api::{
         ApiError, Attempt, AttemptState, BuildRoute, FailureReason, FeeEstimate, FeeQuery, FoundRoute, PaymentState,
@@ -111,32 +107,24 @@ impl Routes for LightningNode {
             keysend: None,
             custom_records: planned.custom_records,
         };
-        // The listener first: nothing of the payment is missed.
-        let mut updates = follow(services, hash);
         let mut sent = None;
-        let underway = services.try_change(&services.payments, |payments| {
-            let stored = services.payment_record(&hash)?;
-            let now = services.now();
-            let (id, outbox) = payments.send_on_route(request, route, stored.as_ref(), ephemeral_key(), now)?;
-            sent = Some(id);
-            Ok(outbox)
-        });
-        let underway = match underway {
-            Ok(underway) => underway,
-            Err(error) => {
-                drop(updates);
-                services.events.forget_listeners(&hash);
-                return Err(match error {
-                    SendError::Store(error) => error.into(),
-                    SendError::Route(error @ (OnRouteError::Start(_) | OnRouteError::Differs)) => {
-                        ApiError::exists(error.to_string())
-                    }
-                    SendError::Route(OnRouteError::Route(error)) => ApiError::invalid(error.to_string()),
-                });
-            }
+        let send = || {
+            let begun = services.try_change(&services.payments, |payments| {
+                let stored = services.payment_record(&hash)?;
+                let now = services.now();
+                let (id, outbox) = payments.send_on_route(request, route, stored.as_ref(), ephemeral_key(), now)?;
+                sent = Some(id);
+                Ok(outbox)
+            });
+            begun.map_err(|error| match error {
+                SendError::Store(error) => error.into(),
+                SendError::Route(error @ (OnRouteError::Start(_) | OnRouteError::Differs)) => {
+                    ApiError::exists(error.to_string())
+                }
+                SendError::Route(OnRouteError::Route(error)) => ApiError::invalid(error.to_string()),
+            })
         };
-        let task = Arc::clone(services);
-        tokio::spawn(async move { task.run(underway).await }).await.map_err(internal)?.map_err(stopped)?;
+        let mut updates = self.follow_from_the_start(hash, send).await?;
         let id = sent.ok_or_else(|| internal("a part without a number"))?;
         while let Some(update) = updates.next().await {
             let payment = update?;
@@ -282,8 +270,7 @@ fn between(services: &Services, pairs: &[(NodeId, NodeId)]) -> Vec<(ShortChannel
     let graph = intake.graph();
     let mut edges = Vec::new();
     for (from, to) in pairs {
-        let (Some(from), Some(to)) = (graph.find_node(from), graph.find_node(to)) else { continue };
-        let channels = graph.channels_of(from).filter(|(channel, direction)| channel.ends(*direction).1 == to);
+        let channels = graph.channels_between(from, to);
         edges.extend(channels.map(|(channel, direction)| (channel.short_channel_id, direction)));
     }
     edges
@@ -296,8 +283,7 @@ fn least(services: &Services, channels: &[LocalChannel], nodes: &[NodeId]) -> Ms
     let intake = services.gossip.intake();
     let graph = intake.graph();
     let between = |from: &NodeId, to: &NodeId| {
-        let (from, to) = (graph.find_node(from)?, graph.find_node(to)?);
-        let channels = graph.channels_of(from).filter(|(channel, direction)| channel.ends(*direction).1 == to);
+        let channels = graph.channels_between(from, to);
         let minima = channels.filter_map(|(channel, direction)| channel.policies.get(direction).as_ref());
         minima.filter(|policy| !policy.disabled).map(|policy| policy.htlc_minimum_msat).min()
     };

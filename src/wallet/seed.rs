@@ -192,9 +192,14 @@ fn cipher(path: &Path, password: &str, lock: &Lock) -> Result<ChaCha20Poly1305, 
 /// Creates `path` with `content`, readable by its owner alone, durable once this returns; a crash leaves either
 /// the whole file or none.
 pub fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     fs::create_dir_all(folder)?;
-    let temporary = path.with_extension("new");
+    let mut temporary = name.to_owned();
+    temporary.push(".new");
+    let temporary = folder.join(temporary);
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]

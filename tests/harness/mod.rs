@@ -9,7 +9,7 @@ use std::{
     fs::{self, File},
     io::Read as _,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -175,6 +175,18 @@ pub async fn open_request(peer: &DaemonProcess, capacity: i64, push: i64) -> Ope
         sat_per_vbyte: 2,
         ..OpenChannelRequest::default()
     }
+}
+
+/// Runs the command line on a data directory.
+pub fn run_leyden(data_dir: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_leyden")).arg("--data-dir").arg(data_dir).args(arguments).output().unwrap()
+}
+
+/// Likewise; gives what it printed.
+pub fn leyden(data_dir: &Path, arguments: &[&str]) -> String {
+    let output = run_leyden(data_dir, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Asserts the kind of a refusal, and that its sentence holds `words`.

@@ -186,6 +186,11 @@ impl Graph {
         self.nodes.get(index.0 as usize)?.as_ref()
     }
 
+    /// What a node says of itself.
+    pub fn info_of(&self, id: &NodeId) -> Option<&NodeInfo> {
+        self.node(self.find_node(id)?)?.info.as_deref()
+    }
+
     pub fn find_channel(&self, id: ShortChannelId) -> Option<ChannelIndex> {
         self.channel_index.get(&id).copied()
     }
@@ -226,6 +231,14 @@ impl Graph {
     /// The channels from an id on, in the order of their ids.
     pub fn channels_from(&self, first: ShortChannelId) -> impl Iterator<Item = &Channel> {
         self.channel_index.range(first..).filter_map(|(_, index)| self.channel(*index))
+    }
+
+    /// The channels from one node to another, in that direction.
+    pub fn channels_between(&self, from: &NodeId, to: &NodeId) -> impl Iterator<Item = (&Channel, Direction)> {
+        let ends = self.find_node(from).zip(self.find_node(to));
+        ends.into_iter().flat_map(|(from, to)| {
+            self.channels_of(from).filter(move |(channel, direction)| channel.ends(*direction).1 == to)
+        })
     }
 
     /// The channels of a node, with the direction that leads away from it.

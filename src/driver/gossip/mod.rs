@@ -114,8 +114,14 @@ pub struct Gossip {
     intake: RwLock<Intake>,
     /// How payers reach us over our channels that are not announced.
     hints: Mutex<HashMap<ChannelId, HintHop>>,
-    /// The funding outputs of the graph's channels, as far as they have been looked up.
-    outputs: RwLock<HashMap<ShortChannelId, OutPoint>>,
+    fundings: RwLock<Fundings>,
+}
+
+/// The funding outputs of the graph's channels, as far as they have been looked up.
+#[derive(Default)]
+struct Fundings {
+    outputs: HashMap<ShortChannelId, OutPoint>,
+    ids: HashMap<OutPoint, ShortChannelId>,
 }
 
 impl Gossip {
@@ -139,7 +145,7 @@ impl Gossip {
         let (events, receiver) = mpsc::unbounded_channel();
         let intake = RwLock::new(Intake::new(chain, local.into(), graph, tip));
         Ok((
-            Self { events, waiting: Arc::default(), intake, hints: Mutex::default(), outputs: RwLock::default() },
+            Self { events, waiting: Arc::default(), intake, hints: Mutex::default(), fundings: RwLock::default() },
             receiver,
         ))
     }
@@ -182,16 +188,21 @@ impl Gossip {
 
     /// The funding output of a channel of the graph, if it has been looked up.
     pub fn output_of(&self, id: ShortChannelId) -> Option<OutPoint> {
-        self.outputs.read().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+        self.fundings().outputs.get(&id).copied()
     }
 
     pub fn id_of_output(&self, output: &OutPoint) -> Option<ShortChannelId> {
-        let outputs = self.outputs.read().unwrap_or_else(PoisonError::into_inner);
-        outputs.iter().find(|(_, known)| *known == output).map(|(id, _)| *id)
+        self.fundings().ids.get(output).copied()
     }
 
     pub fn note_output(&self, output: OutPoint, id: ShortChannelId) {
-        self.outputs.write().unwrap_or_else(PoisonError::into_inner).insert(id, output);
+        let mut fundings = self.fundings.write().unwrap_or_else(PoisonError::into_inner);
+        fundings.outputs.insert(id, output);
+        fundings.ids.insert(output, id);
+    }
+
+    fn fundings(&self) -> RwLockReadGuard<'_, Fundings> {
+        self.fundings.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ways to us over channels that are not announced, for invoices.

@@ -1,8 +1,8 @@
 //! The gossip task: one turn takes what waits, checks it, writes what passed and sends what is due.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use bitcoin::{OutPoint, Script};
+use bitcoin::Script;
 use leyden_channels::{
     gossip::{FundingAnswer, GossipEffect, GossipKey, GossipSync, SignatureCheck, SyncEffect, store::stored_message},
     types::{Height, NodeId, ShortChannelId},
@@ -35,8 +35,6 @@ struct Task {
     services: Arc<Services>,
     sync: GossipSync,
     own: OwnChannels,
-    /// The funding outputs of the graph's channels.
-    outputs: HashMap<OutPoint, ShortChannelId>,
     /// Channels whose funding output is to be looked at again.
     to_look_at: Vec<ShortChannelId>,
     tip: (Height, Option<bitcoin::BlockHash>),
@@ -73,7 +71,6 @@ impl Task {
         Self {
             sync: GossipSync::new(services.chain_hash(), services.now()).flushing_every(flush_seconds),
             own: OwnChannels::default(),
-            outputs: HashMap::new(),
             to_look_at,
             tip: (height, services.node.block_hash(height.0)),
             pruned_at: services.now().0,
@@ -199,7 +196,6 @@ impl Task {
         match self.services.node.output_at(id.block().0, id.index(), u32::from(id.output())).await {
             Ok(Some(found)) if found.output.script_pubkey.as_script() != script => FundingAnswer::Mismatch,
             Ok(Some(found)) if found.unspent => {
-                self.outputs.insert(found.outpoint, id);
                 self.services.gossip.note_output(found.outpoint, id);
                 FundingAnswer::Unspent(found.output.value)
             }
@@ -227,7 +223,8 @@ impl Task {
                 let Some(hash) = services.node.block_hash(at) else { continue };
                 let Ok(Some(block)) = services.node.block(hash).await else { continue };
                 let inputs = block.txdata.iter().flat_map(|transaction| &transaction.input);
-                let spent = inputs.filter_map(|input| self.outputs.get(&input.previous_output));
+                let fundings = services.gossip.fundings();
+                let spent = inputs.filter_map(|input| fundings.ids.get(&input.previous_output));
                 self.to_look_at.extend(spent);
             }
         }
@@ -251,7 +248,6 @@ impl Task {
             let found = services.node.output_at(id.block().0, id.index(), u32::from(id.output())).await;
             let unspent = match found {
                 Ok(Some(found)) => {
-                    self.outputs.insert(found.outpoint, id);
                     self.services.gossip.note_output(found.outpoint, id);
                     found.unspent
                 }

@@ -89,6 +89,11 @@ pub enum Command {
 /// A channel that we open, and what it is to be to us.
 pub struct OpenPlan {
     pub request: OpenRequest,
+    pub choices: Choices,
+}
+
+/// What the user chose for it, beside what the peer hears.
+pub struct Choices {
     pub funding_feerate: FeeRate,
     /// What may fund it.
     pub coins: Coins,

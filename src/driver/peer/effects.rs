@@ -11,7 +11,7 @@ use leyden_channels::{
 };
 use tracing::{error, info, warn};
 
-use super::{Closing, Opening, Peer, opening::Choices};
+use super::{Choices, Closing, Opening, Peer};
 use crate::driver::{
     chain,
     committer::{LinkId, NodeEffect},

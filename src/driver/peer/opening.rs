@@ -1,33 +1,23 @@
 //! Channels that are being opened, by us or by the peer.
 
-use bitcoin::{FeeRate, ScriptBuf};
+use bitcoin::ScriptBuf;
 use leyden_channels::{
     channel::{AcceptRequest, Channel, Event, StateName},
-    switch::ForwardPolicy,
     types::{ChannelId, ShortChannelId},
     wire::{ErrorMessage, Message, OpenChannel, features::Feature},
 };
 use tokio::sync::mpsc;
 use tracing::error;
 
-use super::{OpenPlan, Opening, Peer, Slot};
-use crate::wallet::onchain::Coins;
+use super::{Choices, OpenPlan, Opening, Peer, Slot};
 
 /// Channels of one peer that are not funded yet, above which it may not open another: each costs us memory and, once its
 /// first commitments are signed, a place in the store.
 const MAX_UNFUNDED: usize = 16;
 
-/// What the user chose for a channel that we open, beside what the peer hears of it.
-pub(super) struct Choices {
-    pub(super) funding_feerate: FeeRate,
-    pub(super) coins: Coins,
-    pub(super) forwarding: ForwardPolicy,
-    pub(super) memo: String,
-}
-
 impl Peer {
     pub(super) fn open(&mut self, plan: OpenPlan, progress: mpsc::UnboundedSender<Opening>) {
-        let OpenPlan { request, funding_feerate, coins, forwarding, memo } = plan;
+        let OpenPlan { request, choices } = plan;
         let fail = |reason: String| {
             let _ = progress.send(Opening::Failed { reason });
         };
@@ -40,8 +30,7 @@ impl Peer {
         match Channel::open(request, signer, &self.services.ctx()) {
             Ok((channel, outbox)) => {
                 let id = channel.id();
-                let choices = Some(Choices { funding_feerate, coins, forwarding, memo });
-                let slot = Slot { opening: Some(progress), choices, ..Slot::new(channel) };
+                let slot = Slot { opening: Some(progress), choices: Some(choices), ..Slot::new(channel) };
                 self.slots.insert(id, slot);
                 self.push(id, self.link_id(), outbox);
             }

@@ -79,12 +79,8 @@ pub fn policy_refused(refused: &PolicyRefused) -> lnrpc::FailedUpdate {
         PolicyRefusal::Pending => lnrpc::UpdateFailure::Pending,
         PolicyRefusal::Invalid => lnrpc::UpdateFailure::InvalidParameter,
     };
-    let outpoint = lnrpc::OutPoint {
-        txid_bytes: bitcoin::hashes::Hash::to_byte_array(refused.funding.txid).to_vec(),
-        txid_str: refused.funding.txid.to_string(),
-        output_index: refused.funding.vout,
-    };
-    lnrpc::FailedUpdate { outpoint: Some(outpoint), reason: reason.into(), update_error: refused.text.clone() }
+    let outpoint = Some(super::wallet::outpoint(refused.funding));
+    lnrpc::FailedUpdate { outpoint, reason: reason.into(), update_error: refused.text.clone() }
 }
 
 pub fn forwards_request(request: &lnrpc::ForwardingHistoryRequest) -> Result<ForwardsRequest, ApiError> {
