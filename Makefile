@@ -22,7 +22,8 @@ demo: bootstrap
 test: bootstrap
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo test --workspace --locked -- --show-output
+	cargo test --workspace --locked --lib --bins --tests -- --show-output
+	cargo test --workspace --locked --doc
 
 release: bootstrap
 	cargo build --release --locked --bin leydend --bin leyden

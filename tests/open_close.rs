@@ -44,6 +44,12 @@ async fn closed(node: &DaemonProcess) -> Vec<ChannelCloseSummary> {
     node.client().unwrap().lightning().closed_channels(request).await.unwrap().into_inner().channels
 }
 
+/// A node hears of a block on its own time.
+async fn wait_until_nothing_is_pending(node: &DaemonProcess) {
+    let what = format!("nothing to be pending at {}", node.name());
+    wait_until(&what, || async { Ok(pending(node).await == PendingChannelsResponse::default()) }).await.unwrap();
+}
+
 async fn pending(node: &DaemonProcess) -> PendingChannelsResponse {
     let request = PendingChannelsRequest::default();
     node.client().unwrap().lightning().pending_channels(request).await.unwrap().into_inner()
@@ -126,7 +132,7 @@ async fn live_a_life(pair: &Pair, kind: CommitmentType, closer: &DaemonProcess) 
     assert!(update.success);
     assert!(closing.next().await.is_none(), "the stream ends once the channel is closed");
     for node in [alice, bob] {
-        assert_eq!(pending(node).await, PendingChannelsResponse::default(), "{}", node.name());
+        wait_until_nothing_is_pending(node).await;
     }
 
     // Everybody has what is theirs. Alice opened, so she paid both fees.
@@ -157,7 +163,7 @@ async fn live_a_life(pair: &Pair, kind: CommitmentType, closer: &DaemonProcess) 
     pair.mine(DEEP).await;
     for node in [alice, bob] {
         assert_eq!(closed(node).await.len(), closed_before + 1);
-        assert_eq!(pending(node).await, PendingChannelsResponse::default());
+        wait_until_nothing_is_pending(node).await;
     }
 }
 
@@ -259,7 +265,7 @@ async fn openings_that_cannot_be_are_refused_and_cost_nothing() {
     let poor = bob.client().unwrap().lightning().open_channel_sync(open_request(alice, CAPACITY, 0).await).await;
     refused(poor, Code::FailedPrecondition, "not enough");
     for node in [alice, bob] {
-        assert_eq!(pending(node).await, PendingChannelsResponse::default());
+        wait_until_nothing_is_pending(node).await;
     }
     assert_eq!(alice.wallet_balance().await.unwrap(), had);
 
