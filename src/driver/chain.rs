@@ -119,7 +119,9 @@ impl ChainWatch {
 
     /// Looks at all watched outputs of a closed channel, and tells what is new.
     pub async fn look_at_outputs(&self, channel: ChannelId) -> Result<(), NodeError> {
-        self.look_at_some(channel, None, true).await
+        // What is found is that of this tip, or of a later one.
+        let tip = Height(self.node.tip().height);
+        self.look_at_some(channel, None, true, tip).await
     }
 
     /// Whether the chain has been looked at for each of these outputs of a closed channel since they are watched.
@@ -134,6 +136,7 @@ impl ChainWatch {
         let mut notices = self.node.subscribe(Some(from))?;
         let mut changed = Changed { everything: true, spent: HashMap::new() };
         let mut all_handed_over = false;
+        let mut tip = Height(self.node.tip().height);
         if wallet.tip().0 >= self.node.tip().height {
             all_handed_over = rebroadcast(&self.node, &wallet).await?;
         }
@@ -151,10 +154,11 @@ impl ChainWatch {
                     self.outputs().spent_by(&block.txdata, &mut changed.spent);
                     // While we are behind, the state of the chain is that of a later block already.
                     if height >= self.node.tip().height {
+                        tip = Height(height);
                         if !all_handed_over {
                             all_handed_over = rebroadcast(&self.node, &wallet).await?;
                         }
-                        self.tell_tip(std::mem::take(&mut changed)).await?;
+                        self.tell_tip(std::mem::take(&mut changed), tip).await?;
                     }
                 }
                 // The block that replaces it follows, and takes its place in the wallet.
@@ -171,7 +175,7 @@ impl ChainWatch {
                     let mut spent = HashMap::new();
                     self.outputs().spent_by([transaction.as_ref()], &mut spent);
                     for (channel, outpoints) in spent {
-                        self.look_at_some(channel, Some(outpoints), false).await?;
+                        self.look_at_some(channel, Some(outpoints), false, tip).await?;
                     }
                 }
                 Notice::TransactionRemoved { txid, .. } => {
@@ -190,21 +194,22 @@ impl ChainWatch {
     }
 
     /// Tells the owners of closed channels what the latest blocks did to their outputs, and that they are the tip now.
-    async fn tell_tip(&self, mut changed: Changed) -> Result<(), NodeError> {
+    async fn tell_tip(&self, mut changed: Changed, tip: Height) -> Result<(), NodeError> {
         let channels = self.outputs().channels();
         for channel in channels {
             let spent = changed.spent.remove(&channel).unwrap_or_default();
-            self.look_at_some(channel, (!changed.everything).then_some(spent), true).await?;
+            self.look_at_some(channel, (!changed.everything).then_some(spent), true, tip).await?;
         }
         Ok(())
     }
 
-    /// Looks at these outputs of a closed channel (`None`: at all), and tells what is new.
+    /// Looks at these outputs of a closed channel (`None`: at all), and tells what is new: with it, all up to `tip` is told.
     async fn look_at_some(
         &self,
         channel: ChannelId,
         some: Option<HashSet<OutPoint>>,
         is_new_tip: bool,
+        tip: Height,
     ) -> Result<(), NodeError> {
         let _turn = self.looking.lock().await;
         let all = || self.outputs().of(&channel);
@@ -226,7 +231,7 @@ impl ChainWatch {
         if is_new_tip && !events.contains(&onchain::Event::Tip) {
             events.push(onchain::Event::Tip);
         }
-        self.outputs().tell(&channel, events);
+        self.outputs().tell(&channel, events, tip);
         Ok(())
     }
 

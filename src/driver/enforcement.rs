@@ -53,6 +53,8 @@ pub struct Enforcement {
     origins: HashMap<HtlcId, Origin>,
     /// The tip when this began, or began again.
     begun: Height,
+    /// The tip up to which it knows the chain.
+    tip: Height,
 }
 
 /// A closed channel at one moment, for people.
@@ -99,7 +101,7 @@ impl Enforcement {
     fn new(resolution: Resolution, channel: &Channel, signer: Arc<dyn Signer + Send + Sync>, tip: Height) -> Self {
         let outgoing = resolution.channel().outgoing();
         let origins = outgoing.keys().filter_map(|id| channel.origin_of(*id).map(|origin| (*id, origin))).collect();
-        Self { resolution, signer, origins, begun: tip }
+        Self { resolution, signer, origins, begun: tip, tip }
     }
 
     /// The confirmed spend of an output that the resolution knows of.
@@ -204,7 +206,10 @@ impl Peer {
     }
 
     /// News of the chain for a closed channel.
-    pub(super) fn enforce_all(&mut self, id: ChannelId, events: Vec<onchain::Event>) {
+    pub(super) fn enforce_all(&mut self, id: ChannelId, events: Vec<onchain::Event>, tip: Height) {
+        if let Some(one) = self.enforced.get_mut(&id) {
+            one.tip = tip;
+        }
         for event in events {
             let is_tip = event == onchain::Event::Tip;
             // What they may show decides what the tip means. The look that is due ends with a tip.
@@ -240,7 +245,7 @@ impl Peer {
         let Some(one) = self.enforced.get_mut(&id) else { return };
         let estimates = services.fee_estimates();
         let ctx = onchain::Ctx {
-            tip: services.tip(),
+            tip: one.tip,
             estimates: &estimates,
             policy: &services.enforcement,
             signer: one.signer.as_ref(),

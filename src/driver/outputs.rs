@@ -175,11 +175,11 @@ impl Outputs {
     }
 
     /// Hands news to the channel's owner, who may have ended with the daemon.
-    pub fn tell(&self, channel: &ChannelId, events: Vec<Event>) {
+    pub fn tell(&self, channel: &ChannelId, events: Vec<Event>, tip: Height) {
         if let Some(watched) = self.channels.get(channel)
             && !events.is_empty()
         {
-            let _ = watched.owner.send(Command::Enforce { channel: *channel, events });
+            let _ = watched.owner.send(Command::Enforce { channel: *channel, events, tip });
         }
     }
 }

@@ -60,10 +60,11 @@ pub enum Command {
         channel: ChannelId,
         event: Box<Event>,
     },
-    /// News of the chain for the enforcement of a closed channel, in order.
+    /// News of the chain for the enforcement of a closed channel, in order: all up to this tip.
     Enforce {
         channel: ChannelId,
         events: Vec<onchain::Event>,
+        tip: Height,
     },
     NewTip(Height),
     /// Encoded messages for the peer, which depend on nothing durable.

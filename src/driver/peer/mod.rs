@@ -329,7 +329,7 @@ impl Peer {
             Command::Event { channel, event }
                 if matches!(*event, Event::CloseConfirmed) && self.is_enforced(&channel) => {}
             Command::Event { channel, event } => self.chain_event(channel, *event),
-            Command::Enforce { channel, events } => self.enforce_all(channel, events),
+            Command::Enforce { channel, events, tip } => self.enforce_all(channel, events, tip),
             Command::NewTip(height) => self.new_tip(height),
             Command::Gossip(messages) => self.send_raw(&messages),
             Command::Balances(answer) => {
