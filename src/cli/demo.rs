@@ -38,7 +38,8 @@ enum Story {
     ForceClose,
     /// Bob closes with an old state: Alice takes everything
     Breach,
-    /// A payment of 0.05 over two nodes that keep 0.001 each
+    /// The paper's payment of 0.05 over two nodes that keep 0.001 each: paid; refunded, as the payee is silent; and settled
+    /// on the chain, as a node on the way is gone
     Multihop,
 }
 

@@ -184,6 +184,12 @@ impl DaemonProcess {
         Ok(self.pending_channels().await?.pending_force_closing_channels.into_iter().next())
     }
 
+    /// This channel, likewise.
+    pub async fn closing(&self, channel_point: &str) -> Result<Option<ForceClosedChannel>, ClusterError> {
+        let mut closing = self.pending_channels().await?.pending_force_closing_channels.into_iter();
+        Ok(closing.find(|one| one.channel.as_ref().is_some_and(|channel| channel.channel_point == channel_point)))
+    }
+
     pub async fn closed_channels(&self) -> Result<Vec<ChannelCloseSummary>, ClusterError> {
         let closed = self.client()?.lightning().closed_channels(ClosedChannelsRequest::default()).await;
         Ok(closed.map_err(|status| self.call_error(status))?.into_inner().channels)

@@ -1,6 +1,7 @@
 //! `leyden demo`: stories played by real daemons, with every balance checked to the satoshi.
 //!
-//! - [`multihop`]: the Lightning paper's payment over two nodes between, with its amounts and locks.
+//! - [`multihop`]: the Lightning paper's payment over two nodes between, with its amounts and locks: it is paid, refunded,
+//!   and settled on the chain.
 //! - [`seed`]: two nodes mine, open a channel, pay both ways through it, survive a SIGKILL and close it.
 //! - [`force_close`]: one is gone in the middle of payments, the other closes alone and waits for its part.
 //! - [`breach`]: one closes with a state that it has revoked, and the other takes all.
