@@ -20,6 +20,8 @@ pub trait Routes: Send + Sync {
     async fn send_to_route(&self, hash: PaymentHash, route: PlannedRoute) -> Result<Attempt, ApiError>;
     /// What a payment would cost; nothing is spent.
     async fn estimate_fee(&self, request: FeeQuery) -> Result<FeeEstimate, ApiError>;
+    /// Forgets what payments have taught about channels.
+    async fn forget_experience(&self) -> Result<(), ApiError>;
 }
 
 /// A question for a way.

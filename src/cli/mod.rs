@@ -50,6 +50,7 @@ mod newaddress;
 mod openchannel;
 mod payinvoice;
 mod pendingchannels;
+mod resetmc;
 mod restorechanbackup;
 mod route;
 mod sendcoins;
@@ -156,6 +157,8 @@ pub enum Command {
     SubscribeInvoices(subscribeinvoices::SubscribeInvoices),
     #[command(name = "decodepayreq")]
     DecodePayReq(decodepayreq::DecodePayReq),
+    #[command(name = "resetmc")]
+    ResetMissionControl(resetmc::ResetMissionControl),
     #[command(name = "payinvoice")]
     PayInvoice(payinvoice::PayInvoice),
     Keysend(keysend::Keysend),
@@ -215,6 +218,7 @@ impl Command {
             Self::AddHoldInvoice(command) => command.run(context).await,
             Self::SettleInvoice(command) => command.run(context).await,
             Self::CancelInvoice(command) => command.run(context).await,
+            Self::ResetMissionControl(command) => command.run(context).await,
             Self::Keysend(command) => command.run(context).await,
             Self::LookupInvoice(command) => command.run(context).await,
             Self::ListInvoices(command) => command.run(context).await,

@@ -95,6 +95,7 @@ fn commands_have_the_names_of_lncli() {
         "listpermissions",
         "settleinvoice",
         "cancelinvoice",
+        "resetmc",
         "stop",
         "chain",
     ] {
@@ -286,6 +287,7 @@ async fn every_command_prints_for_people_and_for_programs() {
         (format!("route {NODE} 5000"), "103x1x0"),
         (format!("route {NODE} 5000 --via {NODE}"), "103x1x0"),
         ("route lnbcrt1".to_owned(), "yes"),
+        ("resetmc".to_owned(), "forgotten"),
         ("bakemacaroon info:read".to_owned(), "6d616361"),
         ("listmacaroonids".to_owned(), "7"),
         ("deletemacaroonid 7".to_owned(), "nothing"),

@@ -11,7 +11,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use leyden_channels::{
@@ -31,7 +31,7 @@ use leyden_channels::{
         route::{DEFAULT_CLTV_LIMIT, DEFAULT_MAX_HOPS},
         scorer::Attempted,
     },
-    types::{CltvExpiry, Msat, NodeId, PaymentHash, PaymentPreimage, ShortChannelId},
+    types::{CltvExpiry, Msat, NodeId, PaymentHash, PaymentPreimage, ShortChannelId, UnixTime},
 };
 use tokio::sync::oneshot;
 use tracing::{debug, error};
@@ -64,18 +64,29 @@ struct Excluded {
     nodes: Vec<NodeId>,
 }
 
-/// What was learnt in earlier runs.
-pub fn load_learnt(store: &Store) -> Result<Scorer, StoreError> {
+/// What was learnt in earlier runs and has not faded.
+pub fn load_learnt(store: &Store, now: UnixTime) -> Result<Scorer, StoreError> {
     let mut records = Vec::new();
     for (key, value) in store.table(Table::Learnt)? {
         let key: [u8; 8] = key.try_into().map_err(|_| store.damaged("the name of a channel"))?;
         records.push((ShortChannelId(u64::from_be_bytes(key)), value));
     }
     let learnt = Scorer::load(records.iter().map(|(id, value)| (*id, value.as_slice())));
-    Ok(learnt.unwrap_or_else(|error| {
+    let mut learnt = learnt.unwrap_or_else(|error| {
         error!(%error, "what was learnt about channels is given up");
         Scorer::new()
-    }))
+    });
+    learnt.prune(now);
+    Ok(learnt)
+}
+
+/// Writes what has changed since the last time.
+fn save(store: &Store, learnt: &Mutex<Scorer>) -> Result<(), StoreError> {
+    let changed = learnt.lock().unwrap_or_else(PoisonError::into_inner).take_changed();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    store.put_table(Table::Learnt, changed.into_iter().map(|(id, value)| (id.0.to_be_bytes().to_vec(), value)))
 }
 
 impl Services {
@@ -85,14 +96,20 @@ impl Services {
 
     /// Writes what was learnt since the last time.
     pub fn save_learnt(&self) {
-        let changed = self.learnt().take_changed();
-        if changed.is_empty() {
-            return;
-        }
-        let records = changed.into_iter().map(|(id, value)| (id.0.to_be_bytes().to_vec(), value));
-        if let Err(error) = self.store.put_table(Table::Learnt, records) {
+        if let Err(error) = save(&self.store, &self.learnt) {
             error!(%error, "what was learnt about channels was not kept");
         }
+    }
+
+    /// Drops what has faded: it would only slow searches down.
+    pub fn prune_learnt(&self) {
+        self.learnt().prune(self.now());
+    }
+
+    /// Forgets all of it.
+    pub fn forget_learnt(&self) -> Result<(), StoreError> {
+        self.learnt().reset();
+        save(&self.store, &self.learnt)
     }
 
     /// Ways for what a payment still lacks: at once for the first try to a peer, else as a payment's event later.
@@ -385,4 +402,47 @@ pub fn to_payment_route(route: &routing::Route) -> Option<Route> {
         Some(Hop { node_id, channel: Some(hop.short_channel_id), amount: hop.amount, cltv_expiry: hop.cltv_expiry })
     };
     Route::new(route.hops.iter().map(hop).collect::<Option<Vec<Hop>>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1_700_000_000);
+    const HOUR: u64 = 3_600;
+
+    fn lacked(id: u64) -> Attempted {
+        let (short_channel_id, direction) = (ShortChannelId(id), Direction::FromNode1);
+        Attempted { short_channel_id, direction, amount: Msat(400), capacity: Msat(1_000) }
+    }
+
+    #[test]
+    fn what_was_learnt_comes_back_fades_and_leaves_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let learnt = Mutex::new(Scorer::new());
+        learnt.lock().unwrap().lacked_liquidity(lacked(1), NOW);
+        learnt.lock().unwrap().lacked_liquidity(lacked(2), UnixTime(NOW.0 + 40 * HOUR));
+        save(&store, &learnt).unwrap();
+        let written = learnt.into_inner().unwrap();
+
+        let high = |scorer: &Scorer, hours: u64| {
+            let bounds = scorer.bounds(ShortChannelId(2), Direction::FromNode1, UnixTime(NOW.0 + hours * HOUR));
+            bounds.map(|bounds| bounds.high)
+        };
+        let soon = load_learnt(&store, UnixTime(NOW.0 + 40 * HOUR)).unwrap();
+        assert_eq!((soon.len(), high(&soon, 40)), (2, Some(399.0)));
+        assert_eq!(high(&soon, 46), high(&written, 46), "it goes on fading where it was");
+        assert!(high(&soon, 46) > Some(600.0));
+
+        // Two days after the first lesson nothing of it is left.
+        let later = Mutex::new(load_learnt(&store, UnixTime(NOW.0 + 49 * HOUR)).unwrap());
+        assert_eq!(later.lock().unwrap().len(), 1);
+        save(&store, &later).unwrap();
+        assert_eq!(store.table(Table::Learnt).unwrap().len(), 1);
+
+        later.lock().unwrap().reset();
+        save(&store, &later).unwrap();
+        assert!(load_learnt(&store, NOW).unwrap().is_empty());
+    }
 }

@@ -23,7 +23,7 @@ use leyden_channels::{
     onchain::{self, RecordError, Resolution},
     payment::{InvoiceNetwork, incoming::Invoices, outgoing::Payments, record},
     switch::{ForwardPolicy, SwitchEvent},
-    types::{ChannelId, Height},
+    types::{ChannelId, Height, UnixTime},
     wire::{Features, NodeAddress},
 };
 use leyden_node::{Node, NodeError};
@@ -166,7 +166,7 @@ impl Runtime {
             gossip,
             router: Mutex::default(),
             told: Mutex::default(),
-            learnt: Mutex::new(routing::load_learnt(&store)?),
+            learnt: Mutex::new(routing::load_learnt(&store, UnixTime(node.clock().now()))?),
             alias,
             addresses: announced_addresses(&announce, listen, params.address_network == Network::Regtest),
             keys,

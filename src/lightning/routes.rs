@@ -151,6 +151,10 @@ impl Routes for LightningNode {
             FeeQuery::Probe { request, timeout, outgoing } => self.probe(&request, timeout, outgoing).await,
         }
     }
+
+    async fn forget_experience(&self) -> Result<(), ApiError> {
+        self.services().forget_learnt().map_err(internal)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -78,14 +78,16 @@ pub fn access(path: &str) -> Access {
         "grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection" => Access::Open,
         "lnrpc.Lightning" => lightning(method),
         "routerrpc.Router" => match method {
-            "SendPaymentV2" | "SendToRouteV2" => Access::Needs(OFFCHAIN_WRITE),
+            "SendPaymentV2" | "SendToRouteV2" | "ResetMissionControl" => Access::Needs(OFFCHAIN_WRITE),
             "BuildRoute" | "EstimateRouteFee" => Access::Needs(OFFCHAIN_READ),
             "TrackPaymentV2" | "SubscribeHtlcEvents" => Access::Needs(OFFCHAIN_READ),
             _ => Access::Unknown,
         },
         "invoicesrpc.Invoices" => match method {
             "AddHoldInvoice" | "SettleInvoice" | "CancelInvoice" => Access::Needs(INVOICES_WRITE),
-            "SubscribeSingleInvoice" | "LookupInvoiceV2" => Access::Needs(INVOICES_READ),
+            // Reading needs `write` here: LND has it so.
+            "LookupInvoiceV2" => Access::Needs(INVOICES_WRITE),
+            "SubscribeSingleInvoice" => Access::Needs(INVOICES_READ),
             _ => Access::Unknown,
         },
         "walletrpc.WalletKit" => match method {
@@ -302,6 +304,8 @@ mod tests {
         assert_eq!(code("/lnrpc.Lightning/GetInfo", &headers(READONLY)), Ok(()));
         assert_eq!(code("/lnrpc.Lightning/AddInvoice", &headers(INVOICE)), Ok(()));
         assert_eq!(code("/lnrpc.Lightning/ListPeers", &headers(INVOICE)), Err(PermissionDenied));
+        assert_eq!(code("/invoicesrpc.Invoices/LookupInvoiceV2", &headers(READONLY)), Err(PermissionDenied));
+        assert_eq!(code("/routerrpc.Router/ResetMissionControl", &headers(READONLY)), Err(PermissionDenied));
         assert_eq!(code("/lnrpc.Lightning/GetInfo", &HeaderMap::new()), Err(Unauthenticated));
         assert_eq!(code("/lnrpc.State/GetState", &HeaderMap::new()), Ok(()));
         assert_eq!(code("/lnrpc.Lightning/Nonsense", &headers(ADMIN)), Err(Unimplemented));

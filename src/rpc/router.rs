@@ -86,6 +86,14 @@ impl Router for RouterService {
         Ok(Response::new(payments::attempt(&lightning.send_to_route(hash, route).await?)))
     }
 
+    async fn reset_mission_control(
+        &self,
+        _request: Request<routerrpc::ResetMissionControlRequest>,
+    ) -> Result<Response<routerrpc::ResetMissionControlResponse>, Status> {
+        self.context.lightning()?.forget_experience().await?;
+        Ok(Response::new(routerrpc::ResetMissionControlResponse {}))
+    }
+
     async fn subscribe_htlc_events(
         &self,
         _request: Request<routerrpc::SubscribeHtlcEventsRequest>,

@@ -235,3 +235,34 @@ fn a_payment_that_brings_its_preimage_is_taken_where_that_is_wanted() {
     }
     assert_eq!(invoices.next_index(), 2);
 }
+
+#[test]
+fn parts_wait_a_minute_for_the_rest_also_over_a_restart() {
+    let (mut invoices, mut disk) = (Invoices::default(), Disk::default());
+    let lasting = Invoice { expiry_seconds: 3_600, ..invoice(Some(PREIMAGE)) };
+    disk.run(invoices.add(lasting).unwrap());
+    let at = |seconds| UnixTime(NOW.0 + seconds);
+    let one_waits = |invoices: &mut Invoices, disk: &mut Disk, begin: u64| {
+        let effects = disk.run(invoices.arrived(part(1, 400), None, at(begin), TIP));
+        assert!(effects.is_empty(), "{effects:?}");
+        assert!(disk.run(invoices.tick(at(begin + PART_TIMEOUT_SECONDS - 1), TIP)).is_empty());
+    };
+    one_waits(&mut invoices, &mut disk, 0);
+    let effects = disk.run(invoices.tick(at(PART_TIMEOUT_SECONDS), TIP));
+    assert_eq!(settled(&effects), (vec![], vec![1]), "BOLT 4: mpp_timeout");
+    assert!(matches!(disk.only().state, InvoiceState::Open), "it can be paid again");
+
+    // The channel tells a part again after a restart, and it waits anew, but not for ever.
+    one_waits(&mut invoices, &mut disk, 100);
+    let mut invoices = disk.restart();
+    one_waits(&mut invoices, &mut disk, 200);
+    let effects = disk.run(invoices.tick(at(200 + PART_TIMEOUT_SECONDS), TIP));
+    assert_eq!(settled(&effects), (vec![], vec![1]));
+
+    // The rest comes in time, after another one.
+    one_waits(&mut invoices, &mut disk, 300);
+    let mut invoices = disk.restart();
+    one_waits(&mut invoices, &mut disk, 350);
+    let effects = disk.run(invoices.arrived(part(2, 600), None, at(400), TIP));
+    assert_eq!(settled(&effects), (vec![1, 2], vec![]));
+}

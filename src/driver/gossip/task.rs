@@ -26,7 +26,7 @@ const TURN: usize = 512;
 const BACKLOG: usize = 1_000;
 /// Funding outputs of known channels that are looked at again in a second.
 const LOOKS: usize = 500;
-/// Seconds between looks for channels whose ends are silent.
+/// Seconds between looks for channels whose ends are silent, and for lessons that have faded.
 const PRUNE_SECONDS: u64 = 3_600;
 /// Blocks that are read one by one; after a longer absence every funding output is looked at.
 const MAX_BLOCKS: u32 = 144;
@@ -272,6 +272,7 @@ impl Task {
         if self.pruned_at.saturating_add(PRUNE_SECONDS) <= now.0 {
             self.pruned_at = now.0;
             effects.extend(self.services.gossip.intake_mut().prune(now));
+            self.services.prune_learnt();
         }
         effects.extend(self.own.refresh_all(&self.services));
         effects.extend(self.own.node(&self.services));

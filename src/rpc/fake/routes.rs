@@ -54,4 +54,8 @@ impl Routes for Fake {
     async fn estimate_fee(&self, request: FeeQuery) -> Result<FeeEstimate, ApiError> {
         self.asked(request, FeeEstimate::Found { fee: Msat(1_500), expiry: CltvExpiry(300) })
     }
+
+    async fn forget_experience(&self) -> Result<(), ApiError> {
+        self.asked("forget_experience", ())
+    }
 }

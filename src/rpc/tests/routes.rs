@@ -110,3 +110,10 @@ async fn a_payment_without_an_invoice_brings_its_own_preimage() {
     let low = routerrpc::SendPaymentRequest { dest_custom_records: [(7, vec![])].into(), ..request };
     refused(server.router().send_payment_v2(low).await, Code::InvalidArgument, "65536");
 }
+
+#[tokio::test]
+async fn what_was_learnt_is_forgotten_on_request() {
+    let server = Server::start(WalletState::ServerActive).await;
+    server.router().reset_mission_control(routerrpc::ResetMissionControlRequest {}).await.unwrap();
+    assert!(server.asked().contains("forget_experience"));
+}
