@@ -7,7 +7,7 @@ help:
 	@echo "make demo     two real nodes open a channel, pay through it and close it"
 	@echo "make test     formatting, lints, every test and the doc tests"
 	@echo "make release  optimised leydend and leyden in $(TARGET)/release"
-	@echo "make bench    micro-benchmarks and the payment and mining benchmarks"
+	@echo "make bench    micro-benchmarks and the payment, routing and mining benchmarks"
 
 bootstrap:
 	@.ci/bootstrap
@@ -31,6 +31,7 @@ release: bootstrap
 bench: release
 	cargo bench --workspace
 	$(TARGET)/release/leyden bench mine --seconds 5
+	$(TARGET)/release/leyden bench route
 	$(TARGET)/release/leyden bench payments --nodes 2 --count 10000 --concurrency 100
 
 clean:

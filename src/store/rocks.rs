@@ -4,6 +4,7 @@
 //! node, or one that is in use is refused with that reason.
 
 use std::{
+    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -168,6 +169,24 @@ impl Store {
     /// All records of a table, in the order of their keys.
     pub fn table(&self, table: Table) -> Result<Vec<Row>, StoreError> {
         self.records(table.family(), &[])
+    }
+
+    /// Shows all records of a table, in the order of their keys, until `look` breaks off.
+    pub fn look_through<B>(
+        &self,
+        table: Table,
+        mut look: impl FnMut(&[u8], &[u8]) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>, StoreError> {
+        let mut rows = self.db.raw_iterator_cf(self.family(table.family())?);
+        rows.seek_to_first();
+        while let Some((key, value)) = rows.item() {
+            if let ControlFlow::Break(with) = look(key, value) {
+                return Ok(ControlFlow::Break(with));
+            }
+            rows.next();
+        }
+        rows.status().map_err(|error| self.damaged(error.as_ref()))?;
+        Ok(ControlFlow::Continue(()))
     }
 
     pub fn table_record(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {

@@ -98,6 +98,12 @@ pub struct NewChannel {
     pub routable: bool,
 }
 
+impl NewChannel {
+    pub fn capacity_msat(&self) -> Msat {
+        Msat::from_sat(self.capacity).unwrap_or(Msat(u64::MAX))
+    }
+}
+
 /// A channel of the graph.
 #[derive(Clone, Debug)]
 pub struct Channel {

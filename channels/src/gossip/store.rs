@@ -161,12 +161,14 @@ impl Graph {
     pub fn load<'a>(records: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Result<Self, StoreError> {
         let mut graph = Self::new();
         for (key, value) in records {
-            graph.load_record(GossipKey::decode(key)?, value)?;
+            graph.load_record(key, value)?;
         }
         Ok(graph)
     }
 
-    fn load_record(&mut self, key: GossipKey, value: &[u8]) -> Result<(), StoreError> {
+    /// The next of them.
+    pub fn load_record(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        let key = GossipKey::decode(key)?;
         let mut reader = Reader::new(value);
         let header = match key {
             GossipKey::Channel(_) => Some(read_channel_header(&mut reader)?),

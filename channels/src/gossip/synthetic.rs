@@ -15,6 +15,8 @@
 //!   even; `cltv_expiry_delta` 40, 80 or 144; `htlc_minimum_msat` 1 or 1000; `htlc_maximum_msat` 99 % of the
 //!   capacity, or in one of five a half of it; 3 % are disabled.
 
+mod records;
+
 use bitcoin::Amount;
 use secp256k1::SecretKey;
 
@@ -42,6 +44,16 @@ pub struct SyntheticChannel {
     /// What node 1 could send.
     pub balance_1: Msat,
     pub policies: BothWays<Option<Policy>>,
+}
+
+impl SyntheticChannel {
+    /// What can be sent in a direction.
+    pub fn balance(&self, direction: Direction) -> Msat {
+        match direction {
+            Direction::FromNode1 => self.balance_1,
+            Direction::FromNode2 => self.channel.capacity_msat().saturating_sub(self.balance_1),
+        }
+    }
 }
 
 /// A made-up network.
@@ -88,7 +100,7 @@ impl SplitMix {
 impl SyntheticNetwork {
     pub fn generate(size: Size) -> Self {
         let mut random = SplitMix::new(size.seed);
-        let nodes: Vec<NodeId> = (0..size.nodes).map(|_| node_id(&mut random)).collect();
+        let nodes: Vec<NodeId> = (0..size.nodes).map(|_| secret_key(&mut random).public_key(secp()).into()).collect();
         let pairs = connect(size, &mut random);
         let channels = pairs
             .into_iter()
@@ -112,12 +124,12 @@ impl SyntheticNetwork {
     }
 }
 
-fn node_id(random: &mut SplitMix) -> NodeId {
+fn secret_key(random: &mut SplitMix) -> SecretKey {
     loop {
         let mut bytes = [0; 32];
         bytes.chunks_exact_mut(8).for_each(|chunk| chunk.copy_from_slice(&random.draw().to_be_bytes()));
         if let Ok(secret) = SecretKey::from_slice(&bytes) {
-            return secret.public_key(secp()).into();
+            return secret;
         }
     }
 }
@@ -185,6 +197,15 @@ fn make_channel(number: u32, a: NodeId, b: NodeId, random: &mut SplitMix) -> Syn
     }
 }
 
+/// The law of the balances that [`make_channel`] draws: the share of channels in which node 1 has at most the part `x` of
+/// the capacity; for node 2 it is the same.
+pub fn share_at_most(x: f64) -> f64 {
+    let x = x.clamp(0.0, 1.0);
+    let near_0 = (2.0 * x).min(1.0).sqrt().sqrt();
+    let near_1 = 1.0 - (2.0 * (1.0 - x)).min(1.0).sqrt().sqrt();
+    0.5 * x + 0.25 * (near_0 + near_1)
+}
+
 /// 2,000,000 · e^(1.5 z). The exponential is multiplied up from small steps, whose series needs two terms, rather
 /// than taken from a mathematical library that differs between systems.
 fn log_normal(random: &mut SplitMix) -> f64 {
@@ -235,6 +256,17 @@ mod tests {
         capacities.sort_unstable();
         println!("capacities: median {} sat, 90 % {} sat", capacities[25_000], capacities[45_000]);
         assert!((1_800_000..2_200_000).contains(&capacities[25_000]));
+    }
+
+    #[test]
+    fn balances_follow_their_law() {
+        let network = SyntheticNetwork::generate(Size::PUBLIC);
+        let share = |made: &SyntheticChannel| made.balance_1.0 as f64 / made.channel.capacity_msat().0 as f64;
+        for x in [0.001, 0.1, 0.3, 0.5, 0.8, 0.99] {
+            let below = network.channels.iter().filter(|made| share(made) <= x).count() as f64 / 50_000.0;
+            assert!((below - share_at_most(x)).abs() < 0.01, "{x}: {below} and {}", share_at_most(x));
+        }
+        assert_eq!((share_at_most(0.0), share_at_most(1.0)), (0.0, 1.0));
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod scorer;
 pub mod search;
 pub mod split;
 pub mod told;
+pub mod trial;
 
 pub use cost::CostParams;
 pub use route::{LocalChannel, Route, RouteError, RouteHop, RouteRequest, Source};

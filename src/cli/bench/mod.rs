@@ -1,7 +1,8 @@
-//! `leyden bench`: how fast this machine pays and mines.
+//! `leyden bench`: how fast this machine pays, finds ways and mines.
 
 mod mine;
 mod payments;
+mod route;
 
 use clap::{Args, Subcommand};
 
@@ -17,6 +18,7 @@ pub struct Bench {
 #[derive(Debug, Subcommand)]
 enum What {
     Payments(payments::Payments),
+    Route(route::Route),
     Mine(mine::Mine),
 }
 
@@ -24,6 +26,7 @@ impl Bench {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
         match self.what {
             What::Payments(bench) => bench.run(context).await,
+            What::Route(bench) => bench.run(context),
             What::Mine(bench) => bench.run(context),
         }
     }

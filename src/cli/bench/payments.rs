@@ -277,7 +277,7 @@ async fn mine(nodes: &[DaemonProcess], blocks: u32) -> Result<(), ClusterError> 
     Ok(())
 }
 
-fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+pub(super) fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let index = sorted.len().saturating_sub(1) * percent / 100;
     sorted.get(index).copied().unwrap_or_default()
 }

@@ -16,6 +16,7 @@ mod task;
 
 use std::{
     collections::HashMap,
+    ops::ControlFlow,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicUsize, Ordering},
@@ -132,16 +133,7 @@ impl Gossip {
         local: PublicKey,
         tip: Height,
     ) -> Result<(Self, mpsc::UnboundedReceiver<GossipEvent>), StoreError> {
-        let records = store.table(Table::Gossip)?;
-        let graph = Graph::load(records.iter().map(|(key, value)| (key.as_slice(), value.as_slice())));
-        let graph = match graph {
-            Ok(graph) => graph,
-            Err(error) => {
-                warn!(%error, "the stored gossip is given up; peers will tell it again");
-                store.put_table(Table::Gossip, records.into_iter().map(|(key, _)| (key, None)))?;
-                Graph::new()
-            }
-        };
+        let graph = load_graph(store)?;
         let (events, receiver) = mpsc::unbounded_channel();
         let intake = RwLock::new(Intake::new(chain, local.into(), graph, tip));
         Ok((
@@ -209,6 +201,22 @@ impl Gossip {
     pub fn hints(&self) -> Vec<HintHop> {
         self.hints_mut().values().copied().collect()
     }
+}
+
+/// The graph from what is stored.
+pub fn load_graph(store: &Store) -> Result<Graph, StoreError> {
+    let mut graph = Graph::new();
+    let looked = store.look_through(Table::Gossip, |key, value| match graph.load_record(key, value) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(error),
+    })?;
+    if let ControlFlow::Break(error) = looked {
+        warn!(%error, "the stored gossip is given up; peers will tell it again");
+        let records = store.table(Table::Gossip)?;
+        store.put_table(Table::Gossip, records.into_iter().map(|(key, _)| (key, None)))?;
+        return Ok(Graph::new());
+    }
+    Ok(graph)
 }
 
 /// Whether a message is for the gossip task.
