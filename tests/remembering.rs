@@ -2,15 +2,13 @@
 
 mod harness;
 
-use harness::{Folder, chain};
-use leyden::{
-    cluster::{DaemonProcess, wait_until},
-    demo::NOBODY,
+use harness::{
+    Folder,
+    network::{Opening, graph, network},
 };
+use leyden::cluster::DaemonProcess;
 use leyden_proto::{
-    lnrpc::{
-        ChannelGraph, ChannelGraphRequest, Payment, PaymentFailureReason, QueryRoutesRequest, payment::PaymentStatus,
-    },
+    lnrpc::{Payment, PaymentFailureReason, QueryRoutesRequest, payment::PaymentStatus},
     routerrpc::ResetMissionControlRequest,
 };
 use tokio::time::{Duration, sleep};
@@ -19,14 +17,6 @@ use tonic::Code;
 const CAPACITY: i64 = 10_000_000;
 /// More than Bob can hand on to Carol.
 const TOO_MUCH: i64 = 6_000_000;
-
-async fn graph(node: &DaemonProcess) -> ChannelGraph {
-    let request = ChannelGraphRequest::default();
-    let mut graph = node.client().unwrap().lightning().describe_graph(request).await.unwrap().into_inner();
-    graph.nodes.sort_by(|a, b| a.pub_key.cmp(&b.pub_key));
-    graph.edges.sort_by_key(|edge| edge.channel_id);
-    graph
-}
 
 /// The chance that Bob can pay Carol, as Alice sees it; 0 if she knows that he cannot.
 async fn chance(alice: &DaemonProcess, [bob, carol]: &[String; 2], use_mission_control: bool) -> f64 {
@@ -48,41 +38,10 @@ async fn chance(alice: &DaemonProcess, [bob, carol]: &[String; 2], use_mission_c
 async fn the_graph_and_what_was_learnt_come_back_after_a_kill() {
     let _ = env!("CARGO_BIN_EXE_leydend");
     let folder = Folder::new();
-    let mut alice = DaemonProcess::new(folder.path(), "alice", &[]).unwrap();
-    alice.start().await.unwrap();
-    let chain = chain(&alice);
-    let mut others = Vec::new();
-    for name in ["bob", "carol"] {
-        let mut node = DaemonProcess::new(folder.path(), name, &["--chain-connect", &chain]).unwrap();
-        node.start().await.unwrap();
-        others.push(node);
-    }
+    let openings = [Opening { from: 0, to: 1, push: 0 }, Opening { from: 1, to: 2, push: CAPACITY / 2 }];
+    let mut others = network(&folder, &["alice", "bob", "carol"], CAPACITY, &openings).await;
+    let mut alice = others.remove(0);
     let [bob, carol] = &others[..] else { panic!() };
-    alice.mine(1, None).await.unwrap();
-    alice.mine(1, Some(&bob.new_address().await.unwrap())).await.unwrap();
-    let mine = async |blocks: u32| {
-        alice.mine(blocks, Some(NOBODY)).await.unwrap();
-        let height = alice.height().await.unwrap();
-        for node in [&alice, bob, carol] {
-            node.wait_for_height(height).await.unwrap();
-        }
-    };
-    mine(100).await;
-    for (from, to, push) in [(&alice, bob, 0), (bob, carol, CAPACITY / 2)] {
-        from.connect(to).await.unwrap();
-        from.open_channel(to, CAPACITY, push).await.unwrap();
-    }
-    wait_until("both fundings to reach Alice", || async { Ok(alice.waiting_txids().await?.len() == 2) }).await.unwrap();
-    mine(6).await;
-    bob.wait_for_active_channels(2).await.unwrap();
-    wait_until("Alice to hear of everything", || async {
-        let graph = graph(&alice).await;
-        let policies = graph.edges.iter().flat_map(|edge| [edge.node1_policy, edge.node2_policy]);
-        let named = graph.nodes.iter().filter(|node| !node.alias.is_empty()).count();
-        Ok(graph.edges.len() == 2 && policies.flatten().count() == 4 && named == 3)
-    })
-    .await
-    .unwrap();
 
     let ends = [bob.node_id().await.unwrap(), carol.node_id().await.unwrap()];
     let before = chance(&alice, &ends, true).await;

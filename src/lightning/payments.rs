@@ -291,10 +291,14 @@ pub(crate) fn to_api(payment: &outgoing::Payment) -> Payment {
 
 fn to_attempt(payment: &outgoing::Payment, attempt: &outgoing::Attempt, at: SystemTime) -> Attempt {
     let state = match (&attempt.state, &payment.state) {
-        (StoredAttempt::Succeeded, Stored::Succeeded { preimage, .. }) => {
+        // The recipient has given the proof away for one part: the others are its to take, and nothing more is written
+        // about them.
+        (StoredAttempt::InFlight | StoredAttempt::Succeeded, Stored::Succeeded { preimage, .. }) => {
             AttemptState::Succeeded { at, preimage: *preimage }
         }
-        (StoredAttempt::InFlight | StoredAttempt::Succeeded, _) => AttemptState::InFlight,
+        (StoredAttempt::InFlight | StoredAttempt::Succeeded, Stored::Pending | Stored::Failed { .. }) => {
+            AttemptState::InFlight
+        }
         (StoredAttempt::Failed(failure), _) => AttemptState::Failed {
             at,
             failure: AttemptFailure {

@@ -128,18 +128,10 @@ impl Routes for LightningNode {
         let id = sent.ok_or_else(|| internal("a part without a number"))?;
         while let Some(update) = updates.next().await {
             let payment = update?;
-            let Some(mut attempt) = payment.attempts.into_iter().find(|attempt| attempt.id == id.0) else { continue };
-            match (&attempt.state, payment.state) {
-                (AttemptState::Failed { .. } | AttemptState::Succeeded { .. }, _) => return Ok(attempt),
-                // Another part brought the proof: the recipient takes this one too.
-                (AttemptState::InFlight, PaymentState::Succeeded { preimage }) => {
-                    attempt.state = AttemptState::Succeeded { at: std::time::SystemTime::now(), preimage };
-                    return Ok(attempt);
-                }
-                (
-                    AttemptState::InFlight,
-                    PaymentState::Initiated | PaymentState::InFlight | PaymentState::Failed { .. },
-                ) => {}
+            let Some(attempt) = payment.attempts.into_iter().find(|attempt| attempt.id == id.0) else { continue };
+            match &attempt.state {
+                AttemptState::Failed { .. } | AttemptState::Succeeded { .. } => return Ok(attempt),
+                AttemptState::InFlight => {}
             }
         }
         Err(ApiError::unavailable("the node is stopping; `leyden trackpayment` shows how the payment ended"))

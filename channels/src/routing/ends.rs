@@ -73,7 +73,8 @@ impl Ends {
                 graph.outgoing(source).iter().map(|slot| FirstHop { way: FirstWay::Edge(*slot), peer: slot.peer }),
             ),
         }
-        let (direct, first) = first.into_iter().partition(|hop: &FirstHop| hop.peer == target && !to_itself);
+        let (mut direct, first): (Vec<_>, Vec<_>) =
+            first.into_iter().partition(|hop: &FirstHop| hop.peer == target && !to_itself);
         let mut last: Vec<LastHop> = graph
             .incoming(target)
             .iter()
@@ -89,6 +90,9 @@ impl Ends {
         }
         if let Some(wanted) = request.last_hop {
             let wanted = names.index(wanted);
+            if wanted != source {
+                direct.clear();
+            }
             // A hint's last hop is the node that its last channel starts from.
             last.retain(|hop| match hop.way {
                 LastWay::Edge(_) => hop.node == wanted,

@@ -49,6 +49,8 @@ const GOOD_ENOUGH_NATS: f32 = 0.7;
 const LEAST_PART: Msat = Msat(10_000_000);
 /// How much more than its share a part may cost.
 const SLACK: f32 = 1.25;
+/// Pieces that a part may be put together from: those that take the same way become one.
+const PIECES: usize = 4;
 /// How often a path may turn out not to take its exact amount before the search gives up.
 const MAX_RETRIES: usize = 10;
 
@@ -157,7 +159,7 @@ impl Job<'_> {
         let mut left = self.request.amount.0;
         let mut spent = 0.0;
         while left > 0 {
-            if parts.len() >= self.request.max_parts {
+            if parts.len() >= self.request.max_parts.saturating_mul(PIECES) {
                 return None;
             }
             // A remainder too small to stand alone goes with the part before it.
@@ -184,6 +186,9 @@ impl Job<'_> {
         }
         self.improve(&mut parts);
         let mut parts = self.merge(parts);
+        if parts.len() > self.request.max_parts {
+            return None;
+        }
         self.reprice(&mut parts);
         (total_cost(&parts) < to_beat).then_some(parts)
     }

@@ -274,6 +274,12 @@ fn our_own_channels_are_used_up_to_what_they_hold() {
     let both = find(&graph, &of(700_000_000)).unwrap();
     assert_eq!(both.routes.iter().map(|route| route.amount().0).sum::<u64>(), 700_000_000);
     assert_eq!(both.routes.len(), 2);
+    // Two parts suffice, if they are not of one size.
+    let uneven = [channel(10, 2, 60_000_000), channel(11, 3, 500_000_000)];
+    let source = Source::Local { node: node(1), channels: &uneven };
+    let plan = find(&graph, &RouteRequest { source, max_parts: 2, ..request(1, 4, 550_000_000) }).unwrap();
+    assert_eq!(plan.routes.len(), 2);
+    assert_eq!(plan.routes.iter().map(|route| route.amount().0).sum::<u64>(), 550_000_000);
     let too_much = Err(RouteError::InsufficientBalance { amount: Msat(900_000_000), available: Msat(800_000_000) });
     assert_eq!(find(&graph, &of(900_000_000)), too_much);
     // A direct peer that the graph does not know.
@@ -319,6 +325,16 @@ fn a_node_pays_itself_in_a_circle() {
     assert_eq!(ids(&find(&graph, &circle).unwrap().routes[0]), [1, 2, 3]);
     let other = RouteRequest { last_hop: Some(node(9)), ..circle };
     assert!(find(&graph, &other).is_err());
+}
+
+#[test]
+fn the_last_hop_that_is_asked_for_counts_for_direct_channels_too() {
+    let graph = graph(&[(1, 1, 2, 10_000_000, 0), (2, 2, 3, 10_000_000, 5), (3, 1, 3, 10_000_000, 0)]);
+    let over = |last_hop| RouteRequest { last_hop, ..request(1, 3, 1_000_000) };
+    let found = |last_hop| find(&graph, &over(last_hop)).map(|plan| ids(&plan.routes[0]));
+    assert_eq!(found(None), Ok(vec![3]));
+    assert_eq!(found(Some(node(2))), Ok(vec![1, 2]));
+    assert_eq!(found(Some(node(1))), Ok(vec![3]), "from the payer itself");
 }
 
 #[test]
