@@ -73,22 +73,38 @@ struct Plan {
     presigned: bool,
 }
 
+impl Plan {
+    fn of(tracked: &[&TrackedOutput], destination: &ScriptBuf, policy: &Policy) -> Self {
+        let inputs: Vec<ClaimInput> = tracked.iter().filter_map(|output| output.claim.clone()).collect();
+        let is_stage = |input: &ClaimInput| matches!(input.path, ClaimPath::SecondStage(_));
+        let presigned = inputs.iter().any(ClaimInput::is_presigned);
+        let needs_coins = inputs.iter().any(|input| is_stage(input) && !input.is_presigned());
+        let mut budget = budget_of(tracked.iter().copied(), policy);
+        if !needs_coins {
+            // Whatever it costs, something must be left that can be paid to us.
+            let total = tracked
+                .iter()
+                .map(|output| output.output.value)
+                .fold(Amount::ZERO, |sum, next| sum.checked_add(next).unwrap_or(sum));
+            budget = budget.min(total.checked_sub(destination.minimal_non_dust()).unwrap_or(Amount::ZERO));
+        }
+        let deadline = tracked.iter().filter_map(|output| output.deadline).min();
+        Self { inputs, deadline, budget, needs_coins, presigned }
+    }
+
+    fn weight(&self, coins: &[FeeCoin], destination: &ScriptBuf) -> Weight {
+        let weight = claim_weight(&self.inputs, coins, destination);
+        if self.needs_coins && coins.is_empty() {
+            // A P2WPKH coin to begin with.
+            return weight.checked_add(ASSUMED_COIN_WEIGHT).unwrap_or(weight);
+        }
+        weight
+    }
+}
+
 impl Claim {
     pub fn new(inputs: BTreeSet<OutPoint>, since: Height, start: FeeratePerKw) -> Self {
         Self { inputs, since, start, coins: Vec::new(), sent: None, floor: None }
-    }
-
-    fn plan(&self, outputs: &BTreeMap<OutPoint, TrackedOutput>, policy: &Policy) -> Plan {
-        let tracked: Vec<&TrackedOutput> = self.inputs.iter().filter_map(|outpoint| outputs.get(outpoint)).collect();
-        let inputs: Vec<ClaimInput> = tracked.iter().filter_map(|output| output.claim.clone()).collect();
-        let is_stage = |input: &ClaimInput| matches!(input.path, ClaimPath::SecondStage(_));
-        Plan {
-            deadline: tracked.iter().filter_map(|output| output.deadline).min(),
-            budget: budget_of(tracked.iter().copied(), policy),
-            needs_coins: inputs.iter().any(|input| is_stage(input) && !input.is_presigned()),
-            presigned: inputs.iter().any(ClaimInput::is_presigned),
-            inputs,
-        }
     }
 
     /// Makes the next version pay at least a quarter more than the refused one, as far as the budget goes.
@@ -106,16 +122,12 @@ impl Claim {
     ) -> Result<Step, ClaimError> {
         let Ctx { tip, estimates, policy, signer } = *ctx;
         // After a reorganisation the locks may run again.
-        let inputs = self.inputs.iter().filter_map(|outpoint| outputs.get(outpoint));
-        if !inputs.into_iter().all(|output| output.is_claimable(tip)) {
+        let tracked: Vec<&TrackedOutput> = self.inputs.iter().filter_map(|outpoint| outputs.get(outpoint)).collect();
+        if !tracked.iter().all(|output| output.is_claimable(tip)) {
             return Ok(Step::Wait);
         }
-        let plan = self.plan(outputs, policy);
-        let mut weight = claim_weight(&plan.inputs, &self.coins, destination);
-        if plan.needs_coins && self.coins.is_empty() {
-            // A P2WPKH coin to begin with.
-            weight = weight.checked_add(ASSUMED_COIN_WEIGHT).unwrap_or(weight);
-        }
+        let plan = Plan::of(&tracked, destination, policy);
+        let weight = plan.weight(&self.coins, destination);
         let urgency =
             Urgency { since: self.since, start: self.start, deadline: plan.deadline, budget: plan.budget, weight };
         let rate = match urgency.rate(tip, estimates, policy) {
@@ -165,7 +177,19 @@ pub(super) fn budget_of<'a>(outputs: impl IntoIterator<Item = &'a TrackedOutput>
 /// The input of a P2WPKH coin.
 const ASSUMED_COIN_WEIGHT: Weight = Weight::from_wu(41 * 4 + 108);
 
-/// Whether claiming an output alone would pay for itself at today's cheapest rate.
+/// Whether a claim of this output and no other can be made at today's cheapest rate.
+pub(super) fn can_be_alone(
+    output: &TrackedOutput,
+    estimates: &FeeEstimates,
+    policy: &Policy,
+    destination: &ScriptBuf,
+) -> bool {
+    let plan = Plan::of(&[output], destination, policy);
+    let cheapest = bump::fee_at(estimates.within(policy.relaxed_target), plan.weight(&[], destination));
+    plan.presigned || cheapest <= plan.budget
+}
+
+/// Whether an output pays for its part of a claim at today's cheapest rate: coins that others bring left out.
 pub(super) fn is_economic(
     output: &TrackedOutput,
     estimates: &FeeEstimates,

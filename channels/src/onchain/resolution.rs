@@ -396,8 +396,8 @@ impl Resolution {
         output.is_unspent()
             && output.claimable_from().is_some_and(|from| {
                 let waited = ctx.tip.0.saturating_sub(from.0);
-                let economic = claims::is_economic(output, ctx.estimates, ctx.policy, &self.channel.destination);
-                waited >= ctx.policy.give_up_after && !economic
+                let worth_it = claims::can_be_alone(output, ctx.estimates, ctx.policy, &self.channel.destination);
+                waited >= ctx.policy.give_up_after && !worth_it
             })
     }
 

@@ -263,6 +263,49 @@ fn an_outgoing_htlc_that_is_never_worth_its_claim_is_failed_at_last() {
     assert!(alice.failed(1) && alice.is_resolved());
 }
 
+/// The second stage alone would be worth it, but not with the coin that has to pay for it.
+#[test]
+fn an_outgoing_htlc_that_is_not_worth_the_coin_of_its_claim_is_failed_at_last() {
+    let mut state = plain();
+    state.offered = vec![(1, 500)];
+    let duo = Duo::new(CommitmentType::Anchors, vec![plain(), state]);
+    let mut chain = duo.chain();
+    let mut channel = duo.closing(Side::Local);
+    channel.local_dust_limit = Amount::from_sat(354);
+    let commitment = channel.local_commitment().unwrap().unwrap();
+    let state = channel.local_state.clone().unwrap();
+    let signatures =
+        duo.bob.sign_remote_commitment(&commitment, &channel.funding(), &state.per_commitment_point).unwrap();
+    channel.local_state = Some(LocalState { signatures, ..state });
+    let mut alice = duo.node(Side::Local, channel);
+    alice.policy.give_up_after = 250;
+    alice.estimates = FeeEstimates::flat(FeeratePerKw::FLOOR);
+    alice.handle(Event::ForceClose, &mut chain);
+    let until = EXPIRY + 2 + 250 - chain.tip.0;
+    mine(until, &mut chain, &mut [&mut alice]);
+    assert!(alice.failed(1) && alice.is_resolved());
+}
+
+/// At the rate that its deadline asks for nothing would be left of it that could be paid out.
+#[test]
+fn a_small_htlc_is_claimed_late_for_what_leaves_an_output() {
+    let mut state = plain();
+    state.offered = vec![(1, 570)];
+    let duo = Duo::new(CommitmentType::Anchors, vec![plain(), state]);
+    let mut chain = duo.chain();
+    let mut alice = duo.node(Side::Local, duo.closing(Side::Local));
+    let mut bob = duo.node(Side::Remote, duo.closing(Side::Remote));
+    alice.estimates = FeeEstimates::new(vec![(1, FeeratePerKw(1_000)), (144, FeeratePerKw::FLOOR)]);
+    alice.handle(Event::Restarted, &mut chain);
+    bob.handle(Event::ForceClose, &mut chain);
+    mine(2, &mut chain, &mut [&mut alice, &mut bob]);
+    // She is away until it is late.
+    let until = EXPIRY + 200 - chain.tip.0;
+    mine(until, &mut chain, &mut [&mut bob]);
+    mine(120, &mut chain, &mut [&mut alice, &mut bob]);
+    assert!(alice.failed(1) && alice.is_resolved());
+}
+
 #[test]
 fn after_a_loss_of_data_our_plain_balance_is_swept_and_nothing_is_broadcast() {
     for kind in KINDS {
