@@ -139,6 +139,7 @@ impl Established {
             Phase::Lost | Phase::Restored | Phase::Closing(_) | Phase::Closed => return Ok(()),
             Phase::Funding | Phase::Ready | Phase::Normal | Phase::Shutdown(_) | Phase::Negotiating(_) => {}
         }
+        self.give_up_proposals(turn);
         let close = self.local_close(None)?;
         turn.emit(Effect::Broadcast(close.transaction.clone()));
         turn.emit(Effect::LocalClose(Box::new(close)));
@@ -227,6 +228,7 @@ impl Established {
             | Phase::Restored
             | Phase::Closed => false,
         };
+        self.give_up_proposals(turn);
         let mut kept = None;
         if kind == SpendKind::Local {
             turn.emit(Effect::LocalClose(Box::new(self.local_close(height)?)));

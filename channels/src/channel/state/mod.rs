@@ -278,10 +278,15 @@ impl Established {
         self.link == Link::Online && self.phase == Phase::Normal
     }
 
-    fn disconnected(&mut self, turn: &mut Turn<'_>) {
+    /// What is in no commitment by now never will be.
+    fn give_up_proposals(&mut self, turn: &mut Turn<'_>) {
         for (origin, cause) in self.commitments.forget_uncommitted() {
             turn.emit(Effect::Refused { origin, cause });
         }
+    }
+
+    fn disconnected(&mut self, turn: &mut Turn<'_>) {
+        self.give_up_proposals(turn);
         if let Phase::Negotiating(negotiating) = &mut self.phase {
             negotiating.start_again();
         }

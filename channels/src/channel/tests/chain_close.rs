@@ -3,7 +3,7 @@
 use bitcoin::{Amount, Sequence, Transaction};
 
 use super::checks::execute;
-use super::harness::{Outcome, Setup, TestChannel, Who, wallet_script};
+use super::harness::{Crash, Outcome, Setup, TestChannel, Who, wallet_script};
 use crate::channel::*;
 use crate::keys::{BasepointSecrets, KeysSigner};
 use crate::tx::{ClaimInput, ClaimRequest, RevokedState, build_claim};
@@ -50,6 +50,20 @@ fn a_force_close_broadcasts_the_latest_commitment_and_claims_to_local_after_the_
         test.event(Who::Alice, Event::FundingSpent { transaction: close.transaction, height: Some(Height(121)) });
         test.event(Who::Alice, Event::CloseConfirmed);
         assert!(test[Who::Alice].forgotten);
+    }
+}
+
+/// The connection may stay for long: nobody must wait for its end.
+#[test]
+fn an_htlc_that_was_not_signed_is_given_back_when_the_channel_closes() {
+    for by_peer in [false, true] {
+        let mut test = Setup::new(1_000_000, CommitmentType::Anchors).push(300_000).ready();
+        test.pay(Who::Alice, Msat(10_000_000));
+        let theirs = test[Who::Bob].channel.local_close().unwrap().unwrap().transaction;
+        let (attempt, add) = test.htlc(Msat(5_000_000));
+        let close = if by_peer { Event::FundingSpent { transaction: theirs, height: None } } else { Event::ForceClose };
+        test.events(Who::Alice, vec![Event::Add(Box::new(add)), close], Crash::Never);
+        assert_eq!(test[Who::Alice].outcomes.get(&attempt), Some(&Outcome::Refused(CannotAdd::Disconnected)));
     }
 }
 
