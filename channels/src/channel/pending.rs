@@ -3,7 +3,7 @@
 use super::Channel;
 use super::commitment::spec::{Htlc, HtlcKey};
 use super::event::Origin;
-use crate::types::{HtlcId, ShortChannelId, Side};
+use crate::types::{CltvExpiry, HtlcId, ShortChannelId, Side};
 
 impl Channel {
     /// The peer's HTLCs that are irrevocably committed and that we are not removing: the same for which
@@ -14,6 +14,12 @@ impl Channel {
             let remote = commitments.details.keys().filter(|key| key.offered_by == Side::Remote);
             remote.copied().filter(|key: &HtlcKey| commitments.is_removable(*key)).map(|key| key.id)
         })
+    }
+
+    /// When an HTLC of the peer's expires.
+    pub fn expiry_of_incoming(&self, id: HtlcId) -> Option<CltvExpiry> {
+        let details = &self.established()?.commitments.details;
+        details.get(&HtlcKey { offered_by: Side::Remote, id }).map(|details| details.htlc.cltv_expiry)
     }
 
     /// The channel's name in the chain, and the alias that we told the peer.

@@ -127,9 +127,9 @@ impl Switch {
         Ok(out)
     }
 
-    /// When an incoming HTLC that is being forwarded expires.
+    /// When an incoming HTLC that is being forwarded expires; right after a restart, also one that may be.
     pub fn incoming_expiry(&self, incoming: &HtlcRef) -> Option<CltvExpiry> {
-        self.circuits.incoming_expiry(incoming)
+        self.circuits.incoming_expiry(incoming).or_else(|| self.restored.expiry(incoming))
     }
 
     /// How many forwards are on their way.
@@ -272,6 +272,11 @@ impl Switch {
     }
 
     fn fulfilled(&mut self, incoming: HtlcRef, outgoing: HtlcRef, preimage: PaymentPreimage, turn: &mut Turn<'_>) {
+        // A live channel has stored what is owed. A closed one's enforcement tells it at every restart, but may be done
+        // and forgotten before the incoming channel has signed.
+        if self.circuits.contains(&incoming) || self.restored.get_mut(&incoming).is_some() {
+            turn.out.put(incoming.origin().settlement_key(), OwedSettlement::Fulfilled { preimage }.encode());
+        }
         if let Some(circuit) = self.circuits.remove(&incoming) {
             return self.settle_fulfilled(incoming, &circuit, outgoing.into(), preimage, turn);
         }
@@ -286,7 +291,10 @@ impl Switch {
     fn failed(&mut self, incoming: HtlcRef, outgoing: HtlcRef, failure: HtlcFailure, turn: &mut Turn<'_>) {
         if let Some(circuit) = self.circuits.remove(&incoming) {
             settle_failed(incoming, &circuit, outgoing.into(), failure, turn);
-        } else if let Some(found) = self.restored.get_mut(&incoming) {
+        } else if let Some(found) = self.restored.get_mut(&incoming)
+            && !matches!(found.owed, Some(OwedSettlement::Fulfilled { .. }))
+        {
+            // A preimage is final: the chain may well have left out an HTLC that was fulfilled before.
             found.owed = Some(OwedSettlement::Failed { failure });
         }
     }

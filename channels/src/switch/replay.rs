@@ -121,6 +121,7 @@ impl Onions {
 /// What a restart found for an incoming HTLC.
 #[derive(Debug, Default)]
 pub(super) struct Found {
+    pub expiry: Option<CltvExpiry>,
     pub owed: Option<OwedSettlement>,
     /// The outgoing HTLC that forwards it.
     pub outgoing: Option<(HtlcRef, Leg)>,
@@ -143,6 +144,11 @@ impl Restored {
         self.found.get_mut(incoming)
     }
 
+    /// When such an HTLC expires.
+    pub fn expiry(&self, incoming: &HtlcRef) -> Option<CltvExpiry> {
+        self.found.get(incoming).and_then(|found| found.expiry)
+    }
+
     pub fn len(&self) -> usize {
         self.found.len()
     }
@@ -152,7 +158,8 @@ impl Restored {
 pub(super) struct Collected {
     pub restored: Restored,
     pub onions: Onions,
-    /// Settlements of HTLCs that are settled already: a peer that repeats itself makes its channel write them again.
+    /// Settlements of HTLCs that are settled already: a peer that repeats itself makes its channel write them again, and
+    /// an outcome may come when the channel that waited for it is over.
     pub stale: Vec<Key>,
 }
 
@@ -162,12 +169,13 @@ pub(super) fn collect<'a>(
     channels: impl IntoIterator<Item = &'a Channel>,
 ) -> Result<Collected, RestoreError> {
     let mut found: HashMap<HtlcRef, Found> = HashMap::new();
-    let mut known = HashSet::new();
     let mut offered: Vec<(HtlcRef, HtlcRef, Htlc)> = Vec::new();
     for channel in channels {
         let id = channel.id();
-        known.insert(id);
-        found.extend(channel.unsettled().map(|htlc| (HtlcRef { channel: id, id: htlc }, Found::default())));
+        found.extend(channel.unsettled().map(|htlc| {
+            let expiry = channel.expiry_of_incoming(htlc);
+            (HtlcRef { channel: id, id: htlc }, Found { expiry, ..Found::default() })
+        }));
         offered.extend(channel.offered().filter(|(htlc, _)| htlc.offered_by == Side::Local).filter_map(
             |(htlc, origin)| Some((HtlcRef::of_origin(origin)?, HtlcRef { channel: id, id: htlc.id }, htlc)),
         ));
@@ -188,9 +196,7 @@ pub(super) fn collect<'a>(
                     let owed = OwedSettlement::decode(&value);
                     found.owed = Some(owed.ok_or_else(|| RestoreError::Damaged { what: "settlement", why: why() })?);
                 }
-                None if known.contains(&channel) => stale.push(key),
-                // A channel that is over may still be read by whoever enforces it on the chain.
-                None => {}
+                None => stale.push(key),
             },
             Key::SeenOnion { expiry, fingerprint } => {
                 let onion = OnionKey { expiry, fingerprint };

@@ -32,6 +32,16 @@ fn a_preimage_settles_the_incoming_htlc_and_is_recorded_once() {
     assert_eq!(single.switch.pending(), 0);
 }
 
+/// Its own channel may be over, and its records gone, before the channel in front has signed.
+#[test]
+fn a_preimage_is_owed_until_the_incoming_channel_has_signed() {
+    let (mut single, _) = forwarded();
+    single.event(SwitchEvent::Fulfilled { incoming: at(ALICE, 1), outgoing: at(DAVE, 5), preimage: preimage(1) });
+    let owed = single.store.0.get(&Key::Settlement { channel: ALICE, id: HtlcId(1) });
+    let owed = owed.and_then(|row| OwedSettlement::decode(row));
+    assert_eq!(owed, Some(OwedSettlement::Fulfilled { preimage: preimage(1) }));
+}
+
 #[test]
 fn a_failure_from_further_on_gets_one_more_layer() {
     let (mut single, sent) = forwarded();
