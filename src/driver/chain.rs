@@ -4,7 +4,7 @@
 //!   node's notices ──► wallet: every block, every transaction of the mempool
 //!                  └─► after each change of the tip, for each watched channel: where is its funding transaction, who
 //!                      spends its output? What differs from what the channel was told last is an event.
-//!                  └─► for each output of a closed channel that a block or a transaction spends: `outputs`
+//!                  └─► for each output of a closed channel that a block or a transaction spends: `WatchedOutputs`
 //! ```
 //!
 //! Watches look at the state of the chain, not at its changes, so a notice that was missed, a restart or a
@@ -18,18 +18,14 @@ use std::{
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use leyden_channels::{
     channel::{Event, FundingDepth},
-    onchain,
+    onchain::{self, Found, News},
     types::{ChannelId, Height},
 };
 use leyden_node::{MempoolError, Node, NodeError, Notice};
 use tokio::sync::{mpsc, watch};
 use tracing::error;
 
-use super::{
-    outputs::{self, Found, News, Outputs},
-    peer::Command,
-    rebroadcast::rebroadcast,
-};
+use super::{peer::Command, rebroadcast::rebroadcast};
 use crate::wallet::onchain::{OnchainWallet, WalletError};
 
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +39,9 @@ pub enum ChainError {
 /// Confirmations after which a mutual close is final for us: until then a reorganisation could let a revoked commitment
 /// take its place, and somebody must be there to see it.
 pub const FINAL_DEPTH: u32 = 100;
+
+/// The outputs of closed channels, each with the task that owns its channel.
+type Outputs = onchain::WatchedOutputs<mpsc::UnboundedSender<Command>>;
 
 /// The watches of all channels; clones share them.
 #[derive(Clone)]
@@ -112,7 +111,7 @@ impl ChainWatch {
         channel: ChannelId,
         owner: &mpsc::UnboundedSender<Command>,
         outpoint: OutPoint,
-        known: Option<outputs::Told>,
+        known: Option<onchain::Told>,
     ) {
         self.outputs().watch(channel, owner, outpoint, known);
     }
@@ -231,7 +230,12 @@ impl ChainWatch {
         if is_new_tip && !events.contains(&onchain::Event::Tip) {
             events.push(onchain::Event::Tip);
         }
-        self.outputs().tell(&channel, events, tip);
+        if !events.is_empty()
+            && let Some(owner) = self.outputs().owner(&channel)
+        {
+            // The owner may have ended with the daemon.
+            let _ = owner.send(Command::Enforce { channel, events, tip });
+        }
         Ok(())
     }
 

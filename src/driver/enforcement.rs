@@ -1,7 +1,7 @@
 //! Closed channels on their way to the wallet: carries out what `leyden_channels::onchain` asks for.
 //!
 //! ```text
-//!   channel closed by one side ─► begin ─► Resolution ◄── spends, tips, reorganisations (`chain`, `outputs`)
+//!   channel closed by one side ─► begin ─► Resolution ◄── spends, tips, reorganisations (`chain`)
 //!                                              │     ◄── preimages of incoming HTLCs (invoices)
 //!          committed with the peer's batch ◄───┤
 //!                                              ▼
@@ -32,7 +32,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     cause::reason,
-    chain, outputs,
+    chain,
     peer::{Closing, Peer},
 };
 use crate::{
@@ -105,10 +105,10 @@ impl Enforcement {
     }
 
     /// The confirmed spend of an output that the resolution knows of.
-    fn known_spend(&self, outpoint: &OutPoint) -> Option<outputs::Told> {
+    fn known_spend(&self, outpoint: &OutPoint) -> Option<onchain::Told> {
         let spends = |tx: &Transaction| tx.input.iter().any(|input| input.previous_output == *outpoint);
         let (tx, height) = self.resolution.spends().find(|(tx, _)| spends(tx))?;
-        Some(outputs::Told { txid: tx.compute_txid(), height: Some(height) })
+        Some(onchain::Told { txid: tx.compute_txid(), height: Some(height) })
     }
 }
 

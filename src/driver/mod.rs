@@ -9,7 +9,6 @@ pub mod connection;
 pub mod enforcement;
 pub mod events;
 pub mod gossip;
-pub mod outputs;
 pub mod peer;
 pub mod peers;
 mod rebroadcast;

@@ -48,9 +48,10 @@ mod report;
 mod resolution;
 mod revoked_close;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tree;
 mod upstream;
+mod watch;
 
 pub use bump::{FeeEstimates, Policy};
 pub use claims::{Claim, ClaimId, Sent};
@@ -63,3 +64,4 @@ pub use record::RecordError;
 pub use report::{OutputReport, OutputStatus};
 pub use resolution::{Ctx, Effect, Event, Rejection, Resolution, ResolutionError};
 pub use tree::{Paper, SecondStage, Tree, TreeCommitment, TreeOutput, TreeOutputKind, Way, tree};
+pub use watch::{Found, News, Told, WatchedOutputs};

@@ -8,7 +8,7 @@ use leyden_consensus::script::{ScriptFlags, SpendingTx};
 use crate::{onchain::Rejection, types::Height};
 
 #[derive(Clone, Default)]
-pub(in crate::onchain) struct Chain {
+pub(crate) struct Chain {
     pub tip: Height,
     /// Every output ever made, with the height of its block.
     outputs: BTreeMap<OutPoint, (TxOut, u32)>,
@@ -45,6 +45,12 @@ impl Chain {
         self.outputs.contains_key(outpoint) && !self.spent.contains_key(outpoint)
     }
 
+    /// All outputs of the chain that nothing spends there.
+    pub fn unspent(&self) -> impl Iterator<Item = (&OutPoint, &TxOut)> {
+        let unspent = self.outputs.iter().filter(|(outpoint, _)| !self.spent.contains_key(outpoint));
+        unspent.map(|(outpoint, (output, _))| (outpoint, output))
+    }
+
     /// The confirmed spend of an output, with its block and the place there.
     pub fn spender(&self, outpoint: &OutPoint) -> Option<(Height, usize, &Transaction)> {
         let txid = *self.spent.get(outpoint)?;
@@ -56,8 +62,7 @@ impl Chain {
 
     /// What a script owns in the chain.
     pub fn balance(&self, script: &ScriptBuf) -> Amount {
-        let unspent = self.outputs.iter().filter(|(outpoint, _)| !self.spent.contains_key(outpoint));
-        unspent.filter(|(_, (output, _))| output.script_pubkey == *script).map(|(_, (output, _))| output.value).sum()
+        self.unspent().filter(|(_, output)| output.script_pubkey == *script).map(|(_, output)| output.value).sum()
     }
 
     pub fn fee(&self, tx: &Transaction) -> Amount {

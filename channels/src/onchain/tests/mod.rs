@@ -1,7 +1,7 @@
 //! Closes on a small chain that checks everything: scripts by our interpreter, lock times, fees and replacement.
 
 mod breach;
-mod chain;
+pub(crate) mod chain;
 mod force_close;
 mod node;
 mod random;

@@ -13,23 +13,18 @@
 use std::collections::{BTreeMap, HashMap, HashSet, btree_map::Entry};
 
 use bitcoin::{OutPoint, Transaction, Txid};
-use leyden_channels::{
-    onchain::Event,
-    types::{ChannelId, Height},
-};
-use tokio::sync::mpsc;
 
-use super::peer::Command;
+use super::Event;
+use crate::types::{ChannelId, Height};
 
-/// The watched outputs of all channels.
-#[derive(Default)]
-pub struct Outputs {
-    channels: HashMap<ChannelId, Watched>,
+/// The watched outputs of all channels. `O` is how a driver reaches the owner of a channel.
+pub struct WatchedOutputs<O> {
+    channels: HashMap<ChannelId, Watched<O>>,
     owners: HashMap<OutPoint, ChannelId>,
 }
 
-struct Watched {
-    owner: mpsc::UnboundedSender<Command>,
+struct Watched<O> {
+    owner: O,
     told: BTreeMap<OutPoint, Option<Told>>,
     /// Those that have not been looked at yet.
     new: HashSet<OutPoint>,
@@ -65,15 +60,15 @@ pub enum News {
     Events(Vec<Event>),
 }
 
-impl Outputs {
+impl<O> Default for WatchedOutputs<O> {
+    fn default() -> Self {
+        Self { channels: HashMap::new(), owners: HashMap::new() }
+    }
+}
+
+impl<O: Clone> WatchedOutputs<O> {
     /// Watches an output, of which the owner knows `known`.
-    pub fn watch(
-        &mut self,
-        channel: ChannelId,
-        owner: &mpsc::UnboundedSender<Command>,
-        outpoint: OutPoint,
-        known: Option<Told>,
-    ) {
+    pub fn watch(&mut self, channel: ChannelId, owner: &O, outpoint: OutPoint, known: Option<Told>) {
         let watched = self.channels.entry(channel).or_insert_with(|| Watched {
             owner: owner.clone(),
             told: BTreeMap::new(),
@@ -174,13 +169,9 @@ impl Outputs {
         News::Events(events)
     }
 
-    /// Hands news to the channel's owner, who may have ended with the daemon.
-    pub fn tell(&self, channel: &ChannelId, events: Vec<Event>, tip: Height) {
-        if let Some(watched) = self.channels.get(channel)
-            && !events.is_empty()
-        {
-            let _ = watched.owner.send(Command::Enforce { channel: *channel, events, tip });
-        }
+    /// Who has to hear of a channel.
+    pub fn owner(&self, channel: &ChannelId) -> Option<&O> {
+        self.channels.get(channel).map(|watched| &watched.owner)
     }
 }
 
@@ -208,16 +199,15 @@ mod tests {
         (outpoint(number), Some(Found { transaction, place: place.map(|(height, index)| (Height(height), index)) }))
     }
 
-    fn outputs(count: u8) -> Outputs {
-        let (owner, _) = mpsc::unbounded_channel();
-        let mut outputs = Outputs::default();
+    fn outputs(count: u8) -> WatchedOutputs<()> {
+        let mut outputs = WatchedOutputs::default();
         for number in 1..=count {
-            outputs.watch(CHANNEL, &owner, outpoint(number), None);
+            outputs.watch(CHANNEL, &(), outpoint(number), None);
         }
         outputs
     }
 
-    fn told(outputs: &mut Outputs, found: Vec<(OutPoint, Option<Found>)>) -> Vec<String> {
+    fn told(outputs: &mut WatchedOutputs<()>, found: Vec<(OutPoint, Option<Found>)>) -> Vec<String> {
         let News::Events(events) = outputs.news(&CHANNEL, found) else { return vec!["all".into()] };
         let name = |event| match event {
             Event::Spent { tx, height } => {
@@ -264,10 +254,9 @@ mod tests {
 
     #[test]
     fn what_an_owner_knows_from_before_a_restart_is_compared_too() {
-        let (owner, _) = mpsc::unbounded_channel();
-        let mut outputs = Outputs::default();
+        let mut outputs = WatchedOutputs::default();
         let (point, found) = spend(1, Some((5, 1)));
-        outputs.watch(CHANNEL, &owner, point, found.map(|found| found.told()));
+        outputs.watch(CHANNEL, &(), point, found.map(|found| found.told()));
         assert_eq!(told(&mut outputs, vec![spend(1, Some((6, 1)))]), ["back to 4", "1@6", "tip"]);
         outputs.forget(&CHANNEL);
         assert!(outputs.channels().is_empty() && outputs.of(&CHANNEL).is_empty());
