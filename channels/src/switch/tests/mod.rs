@@ -1,9 +1,22 @@
 //! The switch alone, event by event, and in a network of six nodes under random schedules.
 
+mod blocks;
+mod checks;
+mod deals;
+mod drain;
+mod enforcing;
 mod forwarding;
+mod items;
+mod ledger;
 mod network;
+mod node;
 mod opening;
+mod random;
 mod restart;
 mod schedule;
 mod settling;
 mod single;
+mod view;
+mod wallet;
+mod weather;
+mod wires;

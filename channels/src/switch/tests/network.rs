@@ -13,122 +13,26 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
-use secp256k1::{PublicKey, SecretKey};
+use bitcoin::{OutPoint, TxOut, Txid};
 
+use super::items::*;
+pub(super) use super::node::node_key;
+use super::node::{Node, Stored};
 use super::opening::{Base, ctx};
-use super::single::Store;
+use super::wallet::Wallet;
 use crate::channel::*;
-use crate::keys::secp;
-use crate::payment::incoming::{Arrived, Invoice, InvoiceEffect, Invoices};
-use crate::payment::outgoing::{Payment, PaymentEffect, PaymentRequest, Payments};
-use crate::payment::record;
+use crate::onchain::tests::chain::Chain;
+use crate::onchain::{Closer, LocalState, Resolution};
+use crate::payment::incoming::InvoiceEffect;
+use crate::payment::outgoing::PaymentEffect;
 use crate::payment::route::Route;
 use crate::switch::*;
+use crate::tx::CommitmentTx;
 use crate::types::*;
 use crate::wire::Message;
 
 pub(super) const NODES: usize = 6;
 pub(super) const EDGES: [(usize, usize); 8] = [(0, 1), (1, 2), (1, 2), (2, 3), (3, 4), (4, 5), (1, 4), (0, 2)];
-
-/// When a node dies within a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Crash {
-    Never,
-    BeforeCommit,
-    AfterCommit,
-}
-
-/// A mistake that a driver could make, planted to see that the checks see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bug {
-    None,
-    /// A restart does not read the owed settlements.
-    ForgottenSettlements,
-    /// A restart does not read which onions were seen.
-    ForgottenOnions,
-    /// A restart does not tell the switch of the HTLCs that were offered.
-    ForgottenCircuits,
-    /// The effects of a commit happen although the commit was lost.
-    EffectsBeforeCommit,
-}
-
-/// What a lane holds.
-#[derive(Clone, Debug)]
-pub(super) enum Item {
-    Channel(ChannelId, Event),
-    Switch(SwitchEvent),
-    Receive(Box<Arrived>),
-    Payment(PaymentNews),
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum PaymentNews {
-    FindRoutes { request: Box<PaymentRequest>, amount: Msat },
-    Fulfilled(AttemptId, PaymentPreimage),
-    Failed(AttemptId, HtlcFailure),
-    Refused(AttemptId, CannotAdd),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Lane {
-    Channel(ChannelId),
-    Switch,
-    Invoices,
-    Payments,
-}
-
-impl Item {
-    fn lane(&self) -> Lane {
-        match self {
-            Self::Channel(channel, _) => Lane::Channel(*channel),
-            Self::Switch(_) => Lane::Switch,
-            Self::Receive(_) => Lane::Invoices,
-            Self::Payment(_) => Lane::Payments,
-        }
-    }
-}
-
-/// The effects of every state machine in one type.
-pub(super) enum NodeEffect {
-    Channel(ChannelId, Effect),
-    Switch(SwitchEffect),
-    Invoice(InvoiceEffect),
-    Payment(PaymentEffect),
-}
-
-impl From<(ChannelId, Effect)> for NodeEffect {
-    fn from((channel, effect): (ChannelId, Effect)) -> Self {
-        Self::Channel(channel, effect)
-    }
-}
-
-impl From<SwitchEffect> for NodeEffect {
-    fn from(effect: SwitchEffect) -> Self {
-        Self::Switch(effect)
-    }
-}
-
-impl From<InvoiceEffect> for NodeEffect {
-    fn from(effect: InvoiceEffect) -> Self {
-        Self::Invoice(effect)
-    }
-}
-
-impl From<PaymentEffect> for NodeEffect {
-    fn from(effect: PaymentEffect) -> Self {
-        Self::Payment(effect)
-    }
-}
-
-pub(super) struct Node {
-    pub secret: SecretKey,
-    pub channels: BTreeMap<ChannelId, Channel>,
-    pub switch: Switch,
-    pub invoices: Invoices,
-    pub payments: Payments,
-    pub store: Store,
-    pub lanes: BTreeMap<Lane, VecDeque<Item>>,
-}
 
 /// Two nodes' connection and what is on its way over it, to the lesser node first.
 #[derive(Default)]
@@ -157,32 +61,100 @@ pub(super) struct Truth {
     pub news: usize,
     /// Packets offered lately, to be repeated.
     pub lately: Vec<(usize, Route, AddHtlc)>,
+    /// HTLCs, by who offered them, whose preimage that node has got for them.
+    pub paid: BTreeMap<(usize, HtlcRef), (Msat, Origin)>,
+    /// Those among them for which only the chain has told it.
+    pub told_by_chain: BTreeSet<(usize, HtlcRef)>,
+    /// Channels that ended with a commitment transaction.
+    pub closed: BTreeMap<ChannelId, Close>,
+    /// Enforcements begun, a node each.
+    pub closes: usize,
+    /// Outgoing HTLCs whose fate the chain told: their preimage, and their loss.
+    pub from_chain: [usize; 2],
+    /// HTLCs that came to nothing because they were too small for the chain.
+    pub small: usize,
+    /// An old commitment that a node has published.
+    pub breach: Option<Breach>,
+    pub breaches: usize,
+}
+
+/// A node publishes a commitment that it has revoked; apart from that it does what honest nodes do.
+pub(super) struct Breach {
+    pub channel: ChannelId,
+    pub funding: OutPoint,
+    pub txid: Txid,
+    pub cheater: usize,
+    pub victim: usize,
+}
+
+/// How a channel ended: with this commitment of `owner`.
+pub(super) struct Close {
+    pub owner: usize,
+    pub state: LocalState,
+    pub commitment: CommitmentTx,
+    pub opener: Side,
+    pub dust_limit: bitcoin::Amount,
+}
+
+impl Truth {
+    pub fn is_breached(&self, channel: &ChannelId) -> bool {
+        self.breach.as_ref().is_some_and(|breach| breach.channel == *channel)
+    }
+
+    /// Takes note of a close that its owner has done with.
+    pub fn note_close(&mut self, node: usize, resolution: &Resolution) {
+        let channel = resolution.channel();
+        if let (Some(Closer::Local(commitment)), Some(state)) = (resolution.closer(), &channel.local_state) {
+            let close = Close {
+                owner: node,
+                state: state.clone(),
+                commitment: commitment.as_ref().clone(),
+                opener: channel.opener,
+                dust_limit: channel.local_dust_limit,
+            };
+            self.closed.insert(channel.channel_id, close);
+        }
+    }
 }
 
 pub(super) struct Network {
     pub base: &'static Base,
     pub nodes: Vec<Node>,
     pub wires: BTreeMap<(usize, usize), Wire>,
-    pub tip: Height,
+    pub chain: Chain,
     pub now: UnixTime,
     pub truth: Truth,
     pub bug: Bug,
     pub limits: Limits,
+    /// What the effects of a commit lead to at once, before anything else that waits.
+    pub followups: Vec<Item>,
+    /// Nobody closes a channel.
+    pub peaceful: bool,
 }
 
 impl Network {
     pub fn new(base: &'static Base, bug: Bug) -> Self {
-        let nodes = (0..NODES).map(|index| Node::load(base, index, base.stores[index].clone(), bug).0).collect();
+        let stored =
+            |index: usize| Stored { rows: base.stores[index].clone(), tip: base.tip, wallet: Wallet::of(index) };
+        let nodes: Vec<Node> = (0..NODES).map(|index| Node::load(base, index, stored(index), bug).0).collect();
+        let mut chain = Chain::new(base.tip.0);
+        chain.minimum = FeeratePerKw::FLOOR.0;
+        for terms in nodes.iter().flat_map(|node| node.channels.values()).filter_map(Channel::terms) {
+            let script_pubkey = terms.funding().script_pubkey();
+            chain.add(terms.funding, TxOut { value: terms.capacity, script_pubkey });
+        }
         let wires = EDGES.iter().map(|edge| (*edge, Wire::default())).collect();
         let mut network = Self {
             base,
             nodes,
             wires,
-            tip: base.tip,
+            chain,
             now: UnixTime(1_700_000_000),
             truth: Truth::default(),
             bug,
             limits: Limits::default(),
+            followups: Vec::new(),
+            peaceful: true,
         };
         for node in 0..NODES {
             network.restart(node);
@@ -195,12 +167,12 @@ impl Network {
         self.wires.keys().copied().collect()
     }
 
-    fn channels_between(&self, pair: (usize, usize)) -> Vec<ChannelId> {
+    pub fn channels_between(&self, pair: (usize, usize)) -> Vec<ChannelId> {
         let edges = self.base.edges.iter().filter(|edge| edge.ends == pair);
         edges.map(|edge| edge.channel).collect()
     }
 
-    fn other(&self, node: usize, channel: &ChannelId) -> usize {
+    pub fn other(&self, node: usize, channel: &ChannelId) -> usize {
         let (a, b) = self.base.edge(channel).ends;
         if a == node { b } else { a }
     }
@@ -209,19 +181,36 @@ impl Network {
 
     /// Handles items of one node and commits what follows from them together.
     pub fn turn(&mut self, node: usize, items: Vec<Item>, crash: Crash) {
-        let outboxes = items.into_iter().map(|item| self.handle(node, item)).collect();
+        let outboxes = items.into_iter().flat_map(|item| self.handle(node, item)).collect();
         self.commit(node, outboxes, crash);
     }
 
-    fn handle(&mut self, index: usize, item: Item) -> Outbox<NodeEffect> {
-        let (now, tip) = (self.now, self.tip);
+    fn handle(&mut self, index: usize, item: Item) -> Vec<Outbox<NodeEffect>> {
+        let now = self.now;
         let node = &mut self.nodes[index];
-        match item {
-            Item::Channel(channel, event) => {
-                let described = format!("{event:?}");
-                let Some(core) = node.channels.get_mut(&channel) else { panic!("{index} has no {channel}") };
-                let out = core.handle(event, &ctx(tip, now));
-                out.unwrap_or_else(|error| panic!("{index}: {error} after {described}")).tag(&channel).convert()
+        let tip = node.view.tip;
+        let out = match item {
+            Item::Channel(channel, event) => return self.channel_event(index, channel, event),
+            Item::Tip(channel, height) => {
+                let out = self.channel_event(index, channel, Event::NewTip(height));
+                if self.nodes[index].channels.contains_key(&channel) && !self.is_enforced(index, &channel) {
+                    self.push(index, Item::Switch(SwitchEvent::StillOpen { channel, tip: height }));
+                }
+                return out;
+            }
+            Item::ForceClose(channel) => {
+                let mut out = self.channel_event(index, channel, Event::ForceClose);
+                out.extend(self.enforce(index, channel, crate::onchain::Event::ForceClose));
+                return out;
+            }
+            Item::Closed { channel, by_us } => return self.closed(index, channel, by_us),
+            Item::Enforce { channel, events, tip } => return self.enforce_all(index, channel, events, tip),
+            Item::Enforcement(channel, event) => return self.enforce(index, channel, *event).into_iter().collect(),
+            Item::EnforceAgain(channel) => return self.enforce_again(index, channel),
+            Item::Resolved(channel) => return self.resolved(index, channel),
+            Item::Erase(channel) => {
+                let out: Outbox = erase(&channel, node.store.0.keys().copied());
+                out.tag(&channel).convert()
             }
             Item::Switch(event) => {
                 let ctx = SwitchCtx { now, tip, node_secret: &node.secret, limits: &self.limits };
@@ -242,6 +231,28 @@ impl Network {
             Item::Payment(PaymentNews::Refused(attempt, cause)) => {
                 node.payments.refused(attempt, &cause, now).convert()
             }
+        };
+        vec![out]
+    }
+
+    pub fn channel_event(&mut self, index: usize, channel: ChannelId, event: Event) -> Vec<Outbox<NodeEffect>> {
+        if let Event::Settle { settlement: Settlement::Fulfill(preimage), .. } = &event
+            && self.is_enforced(index, &channel)
+        {
+            return self.claim_with(index, channel, *preimage);
+        }
+        let (now, node) = (self.now, &mut self.nodes[index]);
+        let tip = node.view.tip;
+        match (node.channels.get_mut(&channel), event) {
+            (Some(core), event) => {
+                let out = core.handle(event, &ctx(tip, now));
+                vec![out.unwrap_or_else(|error| panic!("{index}: {error} in {channel}")).tag(&channel).convert()]
+            }
+            (None, Event::Add(add)) => {
+                self.refused(index, add.origin, CannotAdd::Offline);
+                Vec::new()
+            }
+            (None, _) => Vec::new(),
         }
     }
 
@@ -252,16 +263,45 @@ impl Network {
         let before = (crash == Crash::BeforeCommit).then(|| self.nodes[index].store.0.clone());
         let effects = Outbox::commit_all(outboxes, &mut self.nodes[index].store).unwrap();
         self.truth.commits += 1;
+        for effect in effects.iter().flatten() {
+            self.witness(index, effect);
+        }
         if crash == Crash::AfterCommit {
             return self.restart(index);
         }
         for effect in effects.into_iter().flatten() {
             self.effect(index, effect);
         }
+        for item in std::mem::take(&mut self.followups).into_iter().rev() {
+            self.nodes[index].lanes.entry(item.lane()).or_default().push_front(item);
+        }
+        self.look_at_new_outputs(index);
         if let Some(before) = before {
             self.let_escape(index);
             self.nodes[index].store.0 = before;
             self.restart(index);
+        }
+    }
+
+    /// What a node knows for good now, whatever becomes of the effect.
+    fn witness(&mut self, index: usize, effect: &NodeEffect) {
+        let NodeEffect::Channel(channel, effect) = effect else { return };
+        let (id, by_chain) = match effect {
+            Effect::Fulfilled { htlc, .. } => (*htlc, false),
+            Effect::Enforce(effect) => match effect.as_ref() {
+                crate::onchain::Effect::Fulfilled { htlc, .. } => (*htlc, true),
+                _ => return,
+            },
+            _ => return,
+        };
+        let offered = self.nodes[index].channels.get(channel).into_iter().flat_map(Channel::offered);
+        let found = offered.into_iter().find(|(htlc, _)| htlc.id == id && htlc.offered_by == Side::Local);
+        if let Some((htlc, origin)) = found {
+            let name = (index, HtlcRef { channel: *channel, id });
+            let is_new = self.truth.paid.insert(name, (htlc.amount, origin)).is_none();
+            if by_chain && is_new {
+                self.truth.told_by_chain.insert(name);
+            }
         }
     }
 
@@ -320,48 +360,69 @@ impl Network {
             Effect::Incoming(htlc) => self.push(node, Item::Switch(SwitchEvent::Incoming(htlc))),
             Effect::Fulfilled { origin, htlc, preimage, payment_hash } => {
                 assert_eq!(preimage.hash(), payment_hash);
-                let outgoing = HtlcRef { channel, id: htlc };
-                let item = match (origin, HtlcRef::of_origin(origin)) {
-                    (Origin::Payment(attempt), _) => {
-                        self.truth.fulfilled.insert((node, attempt));
-                        Item::Payment(PaymentNews::Fulfilled(attempt, preimage))
-                    }
-                    (_, Some(incoming)) => Item::Switch(SwitchEvent::Fulfilled { incoming, outgoing, preimage }),
-                    (Origin::Forward { .. }, None) => unreachable!(),
-                };
-                self.push(node, item);
+                self.fulfilled(node, origin, HtlcRef { channel, id: htlc }, preimage);
             }
             Effect::Failed { origin, htlc, failure, .. } => {
-                let outgoing = HtlcRef { channel, id: htlc };
-                let item = match (origin, HtlcRef::of_origin(origin)) {
-                    (Origin::Payment(attempt), _) => Item::Payment(PaymentNews::Failed(attempt, failure)),
-                    (_, Some(incoming)) => Item::Switch(SwitchEvent::Failed { incoming, outgoing, failure }),
-                    (Origin::Forward { .. }, None) => unreachable!(),
-                };
-                self.push(node, item);
+                self.failed(node, origin, HtlcRef { channel, id: htlc }, failure);
             }
-            Effect::Refused { origin, cause } => {
-                let item = match (origin, HtlcRef::of_origin(origin)) {
-                    (Origin::Payment(attempt), _) => Item::Payment(PaymentNews::Refused(attempt, cause)),
-                    (_, Some(incoming)) => Item::Switch(SwitchEvent::Refused { incoming, cause }),
-                    (Origin::Forward { .. }, None) => unreachable!(),
-                };
-                self.push(node, item);
-            }
+            Effect::Refused { origin, cause } => self.refused(node, origin, cause),
+            Effect::Notice(Notice::PeerWrong(Wrong::HtlcDeadline { .. } | Wrong::PeerFailed(_))) if !self.peaceful => {}
             Effect::Notice(Notice::PeerWrong(wrong)) => panic!("{node} holds its peer for wrong: {wrong}"),
-            Effect::Disconnect | Effect::Forget | Effect::LocalClose(_) | Effect::RemoteClose(_) => {
-                panic!("{node}: nobody closes here")
+            Effect::Notice(notice @ (Notice::DataLoss | Notice::PeerDataLoss)) => panic!("{node}: {notice:?}"),
+            Effect::Disconnect => panic!("{node} hangs up"),
+            Effect::LocalClose(_) | Effect::RemoteClose(_) if self.peaceful => panic!("{node}: nobody closes here"),
+            Effect::LocalClose(_) => self.followups.push(Item::Closed { channel, by_us: true }),
+            Effect::RemoteClose(close) => {
+                let is_known = matches!(close.spend.kind, SpendKind::Remote(_)) || self.truth.is_breached(&channel);
+                assert!(is_known, "{node}: {:?}", close.spend);
+                self.followups.push(Item::Closed { channel, by_us: false });
+            }
+            Effect::Broadcast(transaction) => drop(self.chain.submit(&transaction)),
+            Effect::WatchSpent { funding, .. } => self.watch_funding(node, channel, funding),
+            Effect::Enforce(effect) => self.enforcement_effect(node, channel, *effect),
+            Effect::Forget => {
+                self.nodes[node].channels.remove(&channel);
+                self.nodes[node].view.forget(&channel);
+                self.followups.push(Item::Erase(channel));
+                self.push(node, Item::Switch(SwitchEvent::LinkGone(channel)));
             }
             Effect::Notice(_)
             | Effect::WatchFunding { .. }
-            | Effect::WatchSpent { .. }
-            | Effect::Broadcast(_)
             | Effect::FeeRefused { .. }
             | Effect::CloseRefused(_)
-            | Effect::Enforce(_)
             | Effect::Fund { .. }
             | Effect::ReleaseFunding { .. } => {}
         }
+    }
+
+    pub fn fulfilled(&mut self, node: usize, origin: Origin, outgoing: HtlcRef, preimage: PaymentPreimage) {
+        let item = match (origin, HtlcRef::of_origin(origin)) {
+            (Origin::Payment(attempt), _) => {
+                self.truth.fulfilled.insert((node, attempt));
+                Item::Payment(PaymentNews::Fulfilled(attempt, preimage))
+            }
+            (_, Some(incoming)) => Item::Switch(SwitchEvent::Fulfilled { incoming, outgoing, preimage }),
+            (Origin::Forward { .. }, None) => unreachable!(),
+        };
+        self.push(node, item);
+    }
+
+    pub fn failed(&mut self, node: usize, origin: Origin, outgoing: HtlcRef, failure: HtlcFailure) {
+        let item = match (origin, HtlcRef::of_origin(origin)) {
+            (Origin::Payment(attempt), _) => Item::Payment(PaymentNews::Failed(attempt, failure)),
+            (_, Some(incoming)) => Item::Switch(SwitchEvent::Failed { incoming, outgoing, failure }),
+            (Origin::Forward { .. }, None) => unreachable!(),
+        };
+        self.push(node, item);
+    }
+
+    fn refused(&mut self, node: usize, origin: Origin, cause: CannotAdd) {
+        let item = match (origin, HtlcRef::of_origin(origin)) {
+            (Origin::Payment(attempt), _) => Item::Payment(PaymentNews::Refused(attempt, cause)),
+            (_, Some(incoming)) => Item::Switch(SwitchEvent::Refused { incoming, cause }),
+            (Origin::Forward { .. }, None) => unreachable!(),
+        };
+        self.push(node, item);
     }
 
     fn switch_effect(&mut self, node: usize, effect: SwitchEffect) {
@@ -381,201 +442,4 @@ impl Network {
             SwitchEffect::PolicyChanged { .. } => {}
         }
     }
-
-    // Connections and crashes.
-
-    pub fn cut(&mut self, pair: (usize, usize)) {
-        let wire = self.wires.get_mut(&pair).unwrap();
-        if !std::mem::replace(&mut wire.connected, false) {
-            return;
-        }
-        wire.queues.iter_mut().for_each(VecDeque::clear);
-        let channels = self.channels_between(pair);
-        for node in [pair.0, pair.1] {
-            for channel in &channels {
-                if let Some(lane) = self.nodes[node].lanes.get_mut(&Lane::Channel(*channel)) {
-                    lane.retain(|item| !matches!(item, Item::Channel(_, Event::Message(_))));
-                }
-                self.turn(node, vec![Item::Channel(*channel, Event::Disconnected)], Crash::Never);
-            }
-        }
-    }
-
-    pub fn connect(&mut self, pair: (usize, usize)) {
-        if std::mem::replace(&mut self.wires.get_mut(&pair).unwrap().connected, true) {
-            return;
-        }
-        for channel in self.channels_between(pair) {
-            for node in [pair.0, pair.1] {
-                // A channel that has restarted hears of that before anything else.
-                let lane = self.nodes[node].lanes.entry(Lane::Channel(channel)).or_default();
-                if matches!(lane.front(), Some(Item::Channel(_, Event::Restarted))) {
-                    let restarted = lane.pop_front();
-                    self.turn(node, restarted.into_iter().collect(), Crash::Never);
-                }
-                self.turn(node, vec![Item::Channel(channel, Event::Connected)], Crash::Never);
-            }
-        }
-    }
-
-    /// Moves the next message of a wire to its channel's lane.
-    pub fn deliver(&mut self, pair: (usize, usize), upward: bool) -> bool {
-        let wire = self.wires.get_mut(&pair).unwrap();
-        let Some(message) = wire.queues[usize::from(upward)].pop_front() else { return false };
-        let bytes = message.encode().unwrap();
-        let message = Message::decode(&bytes).unwrap();
-        let channel = message.channel_id().expect("only channels speak here");
-        let node = if upward { pair.1 } else { pair.0 };
-        self.push(node, Item::Channel(channel, Event::Message(message)));
-        true
-    }
-
-    /// A node dies and comes back with what it has committed.
-    pub fn restart(&mut self, node: usize) {
-        self.truth.restarts += 1;
-        let peers = self.pairs().into_iter().filter(|pair| pair.0 == node || pair.1 == node);
-        for pair in peers.collect::<Vec<_>>() {
-            // Its own state is gone: only the other end hears of it.
-            self.forget_wire(pair, node);
-        }
-        let rows = std::mem::take(&mut self.nodes[node].store.0);
-        let (loaded, outboxes) = Node::load(self.base, node, rows, self.bug);
-        let owed = loaded.store.0.iter().filter_map(|(key, value)| match key {
-            Key::Settlement { .. } => OwedSettlement::decode(value),
-            _ => None,
-        });
-        for owed in owed {
-            self.truth.owed[usize::from(!matches!(owed, OwedSettlement::Fulfilled { .. }))] += 1;
-        }
-        let offered = loaded.channels.values().flat_map(Channel::offered);
-        self.truth.resumed += offered.filter(|(_, origin)| HtlcRef::of_origin(*origin).is_some()).count();
-        self.nodes[node] = loaded;
-        self.commit(node, outboxes, Crash::Never);
-        self.recover_payments(node);
-        for channel in self.nodes[node].channels.keys().copied().collect::<Vec<_>>() {
-            self.push(node, Item::Channel(channel, Event::Restarted));
-        }
-    }
-
-    fn forget_wire(&mut self, pair: (usize, usize), dead: usize) {
-        let wire = self.wires.get_mut(&pair).unwrap();
-        if !std::mem::replace(&mut wire.connected, false) {
-            return;
-        }
-        wire.queues.iter_mut().for_each(VecDeque::clear);
-        let other = if pair.0 == dead { pair.1 } else { pair.0 };
-        for channel in self.channels_between(pair) {
-            if let Some(lane) = self.nodes[other].lanes.get_mut(&Lane::Channel(channel)) {
-                lane.retain(|item| !matches!(item, Item::Channel(_, Event::Message(_))));
-            }
-            self.turn(other, vec![Item::Channel(channel, Event::Disconnected)], Crash::Never);
-        }
-    }
-
-    /// Outcomes that were stored and not processed, then attempts that no channel has.
-    fn recover_payments(&mut self, index: usize) {
-        let now = self.now;
-        let node = &mut self.nodes[index];
-        let outcomes = node.store.0.iter().filter_map(|(key, value)| match key {
-            Key::Outcome(attempt) => Some((*attempt, OwedSettlement::decode(value).unwrap())),
-            _ => None,
-        });
-        let mut outboxes: Vec<Outbox<NodeEffect>> = Vec::new();
-        for (attempt, owed) in outcomes.collect::<Vec<_>>() {
-            outboxes.push(match owed {
-                OwedSettlement::Fulfilled { preimage } => {
-                    self.truth.fulfilled.insert((index, attempt));
-                    node.payments.fulfilled(attempt, preimage, now).convert()
-                }
-                OwedSettlement::Failed { failure } => node.payments.failed(attempt, &failure, now).convert(),
-            });
-        }
-        let alive = node.channels.values().flat_map(Channel::offered).filter_map(|(_, origin)| match origin {
-            Origin::Payment(attempt) => Some(attempt),
-            Origin::Forward { .. } => None,
-        });
-        let alive: HashSet<AttemptId> = alive.collect();
-        outboxes.push(node.payments.restarted(&alive, now).convert());
-        self.commit(index, outboxes, Crash::Never);
-    }
-}
-
-impl Node {
-    fn load(base: &Base, index: usize, rows: BTreeMap<Key, Vec<u8>>, bug: Bug) -> (Self, Vec<Outbox<NodeEffect>>) {
-        let live = Key::all_live_prefix();
-        let mut by_channel: BTreeMap<ChannelId, Vec<(Key, Vec<u8>)>> = BTreeMap::new();
-        for (key, value) in rows.iter().filter(|(key, _)| key.encode().starts_with(&live)) {
-            by_channel.entry(key.channel().unwrap()).or_default().push((*key, value.clone()));
-        }
-        let channels: BTreeMap<ChannelId, Channel> = by_channel
-            .into_iter()
-            .map(|(id, rows)| (id, Channel::restore(rows, |terms| Some(base.signer(&terms.keys_id))).unwrap()))
-            .collect();
-        let of_switch = rows.iter().filter(|(key, _)| match key {
-            Key::Settlement { .. } => bug != Bug::ForgottenSettlements,
-            Key::SeenOnion { .. } => bug != Bug::ForgottenOnions,
-            Key::Forward(_) | Key::ForwardPolicy(_) => true,
-            _ => false,
-        });
-        let of_switch: Vec<(Key, Vec<u8>)> = of_switch.map(|(key, value)| (*key, value.clone())).collect();
-        let (switch, out) = if bug == Bug::ForgottenCircuits {
-            Switch::restore(of_switch, std::iter::empty()).unwrap()
-        } else {
-            Switch::restore(of_switch, channels.values()).unwrap()
-        };
-        let invoices = rows.iter().filter(|(key, _)| matches!(key, Key::Invoice(_)));
-        let invoices = Invoices::restore(invoices.map(|(_, bytes)| record::decode_invoice(bytes).unwrap()));
-        let payments = rows.iter().filter(|(key, _)| matches!(key, Key::Payment(_)));
-        let payments = Payments::restore(payments.map(|(_, bytes)| record::decode_payment(bytes).unwrap()));
-        let secret = node_secret(index);
-        let mut node =
-            Self { secret, channels, switch, invoices, payments, store: Store(rows), lanes: BTreeMap::new() };
-        let mut outboxes = vec![out.convert()];
-        if bug == Bug::ForgottenCircuits {
-            let none = Limits::default();
-            let ctx = SwitchCtx { now: UnixTime(0), tip: base.tip, node_secret: &secret, limits: &none };
-            let links: Vec<Link> = node.channels.values().filter_map(Link::of).collect();
-            outboxes.extend(
-                links.into_iter().map(|link| node.switch.handle(SwitchEvent::Link(Box::new(link)), &ctx).convert()),
-            );
-        }
-        (node, outboxes)
-    }
-
-    /// The record of an invoice, whatever has become of it.
-    pub fn stored_invoice(&self, hash: &PaymentHash) -> Option<Invoice> {
-        let index = self.store.0.get(&Key::InvoiceIndex(*hash))?;
-        let index = u64::from_be_bytes(index.as_slice().try_into().unwrap());
-        Some(record::decode_invoice(&self.store.0[&Key::Invoice(index)]).unwrap())
-    }
-
-    /// The record of a payment.
-    pub fn stored_payment(&self, hash: &PaymentHash) -> Option<Payment> {
-        let index = self.store.0.get(&Key::PaymentIndex(*hash))?;
-        let index = u64::from_be_bytes(index.as_slice().try_into().unwrap());
-        Some(record::decode_payment(&self.store.0[&Key::Payment(index)]).unwrap())
-    }
-
-    pub fn forwards(&self) -> Vec<ForwardRecord> {
-        let rows = self.store.0.iter().filter_map(|(key, value)| match key {
-            Key::Forward(number) => Some(ForwardRecord::decode(*number, value).unwrap()),
-            _ => None,
-        });
-        rows.collect()
-    }
-
-    pub fn balance(&self) -> Msat {
-        let balances = self.channels.values().map(|channel| {
-            channel.summary().and_then(|summary| summary.established).expect("established").local_balance.0
-        });
-        Msat(balances.sum())
-    }
-}
-
-pub(super) fn node_secret(index: usize) -> SecretKey {
-    SecretKey::from_slice(&[0x61 + index as u8; 32]).unwrap()
-}
-
-pub(super) fn node_key(index: usize) -> PublicKey {
-    node_secret(index).public_key(secp())
 }

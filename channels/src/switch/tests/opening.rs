@@ -34,6 +34,8 @@ pub(super) struct Base {
 
 const TIP: Height = Height(200);
 const OPENING_TIP: Height = Height(100);
+/// Blocks that whoever closes alone waits for its money.
+const DELAY: u16 = 20;
 
 pub(super) fn ctx(tip: Height, now: UnixTime) -> Ctx<'static> {
     static POLICY: OnceLock<Policy> = OnceLock::new();
@@ -110,7 +112,7 @@ impl Opening<'_> {
             feerate: FeeratePerKw(500),
             channel_type: ChannelType { commitment, scid_alias: false },
             announce: false,
-            wishes: OpenWishes::default(),
+            wishes: OpenWishes { to_self_delay: Some(DELAY), ..OpenWishes::default() },
             shutdown_script: ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::from_byte_array([1; 20])),
             commit_to_script: false,
             alias: ShortChannelId(1_000 + 2 * index as u64),
@@ -126,7 +128,7 @@ impl Opening<'_> {
         let accept = AcceptRequest {
             remote_node: node_key(ends.0).into(),
             keys_id: keys_ids[1],
-            to_self_delay: None,
+            to_self_delay: Some(DELAY),
             shutdown_script: ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::from_byte_array([2; 20])),
             commit_to_script: false,
             alias: ShortChannelId(1_001 + 2 * index as u64),

@@ -1,5 +1,6 @@
 //! What a restart finds, step by step: node 0 pays node 4 through node 1, which dies at the worst moments.
 
+use super::items::*;
 use super::network::*;
 use super::opening::Base;
 use crate::channel::*;
@@ -69,7 +70,7 @@ impl Story {
         let out = story.net.nodes[0].payments.start(request, None, now).unwrap().convert();
         story.net.commit(0, vec![out], Crash::Never);
         story.net.nodes[0].lanes.clear();
-        let tip = story.net.tip.0;
+        let tip = story.net.chain.tip.0;
         let hop = |node, edge: &super::opening::Edge, amount, blocks| Hop {
             node_id: node_key(node),
             channel: Some(edge.name),
@@ -209,6 +210,29 @@ fn an_outcome_that_overtakes_its_htlc_after_a_restart_is_not_lost() {
         assert_eq!(story.net.nodes[1].channels[&story.back].offered().count(), 0);
         if payable { story.assert_paid() } else { story.assert_failed_by_the_recipient() }
     }
+}
+
+/// A channel may have to be enforced before the others have told their HTLCs again.
+#[test]
+fn when_an_incoming_htlc_expires_is_known_at_once_after_a_restart() {
+    let mut story = Story::forwarded(true);
+    let incoming = HtlcRef { channel: story.front, id: HtlcId(0) };
+    let expiry = Some(CltvExpiry(story.net.chain.tip.0 + 110));
+    assert_eq!(story.net.nodes[1].switch.incoming_expiry(&incoming), expiry);
+    story.net.restart(1);
+    assert_eq!(story.net.nodes[1].switch.incoming_expiry(&incoming), expiry);
+}
+
+/// A closed channel's enforcement tells again after a restart that the chain left the HTLC out: it was fulfilled before.
+#[test]
+fn a_loss_that_the_chain_tells_does_not_undo_a_preimage_that_is_owed() {
+    let mut story = Story::forwarded(true);
+    story.run(&[BACK], |node, lane| node != 1 || lane == Lane::Channel(Base::get().edges[6].channel));
+    story.net.restart(1);
+    let [incoming, outgoing] = [story.front, story.back].map(|channel| HtlcRef { channel, id: HtlcId(0) });
+    let lost = SwitchEvent::Failed { incoming, outgoing, failure: HtlcFailure::NotOnChain };
+    story.net.turn(1, vec![Item::Switch(lost)], Crash::Never);
+    story.assert_paid();
 }
 
 #[test]

@@ -1,0 +1,150 @@
+//! One node: its state machines, and what they are made from after a restart.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use secp256k1::{PublicKey, SecretKey};
+
+use super::enforcing::Enforced;
+use super::items::*;
+use super::opening::Base;
+use super::single::Store;
+use super::view::View;
+use super::wallet::Wallet;
+use crate::channel::*;
+use crate::keys::secp;
+use crate::onchain::Resolution;
+use crate::payment::incoming::{Invoice, Invoices};
+use crate::payment::outgoing::{Payment, Payments};
+use crate::payment::record;
+use crate::switch::*;
+use crate::types::*;
+
+pub(super) struct Node {
+    pub secret: SecretKey,
+    pub channels: BTreeMap<ChannelId, Channel>,
+    pub switch: Switch,
+    pub invoices: Invoices,
+    pub payments: Payments,
+    pub store: Store,
+    pub lanes: BTreeMap<Lane, VecDeque<Item>>,
+    /// Closed channels whose outputs are being claimed.
+    pub enforced: BTreeMap<ChannelId, Enforced>,
+    pub view: View,
+    pub wallet: Wallet,
+}
+
+/// What outlives a node's death: its store, its coins, and the chain, as far as it has seen that.
+pub(super) struct Stored {
+    pub rows: BTreeMap<Key, Vec<u8>>,
+    pub tip: Height,
+    pub wallet: Wallet,
+}
+
+/// Closed channels whose outputs are being claimed.
+fn load_resolutions(rows: &BTreeMap<Key, Vec<u8>>) -> Vec<Resolution> {
+    let closing = rows.iter().filter_map(|(key, row)| match key {
+        Key::Closing(channel) => Some((row, rows.get(&Key::Resolution(*channel)))),
+        _ => None,
+    });
+    closing.map(|(row, facts)| Resolution::decode(row, facts.map(Vec::as_slice)).unwrap()).collect()
+}
+
+impl Node {
+    pub fn load(base: &Base, index: usize, stored: Stored, bug: Bug) -> (Self, Vec<Outbox<NodeEffect>>) {
+        let Stored { rows, tip, mut wallet } = stored;
+        let live = Key::all_live_prefix();
+        let mut by_channel: BTreeMap<ChannelId, Vec<(Key, Vec<u8>)>> = BTreeMap::new();
+        for (key, value) in rows.iter().filter(|(key, _)| key.encode().starts_with(&live)) {
+            by_channel.entry(key.channel().unwrap()).or_default().push((*key, value.clone()));
+        }
+        let channels: BTreeMap<ChannelId, Channel> = by_channel
+            .into_iter()
+            .map(|(id, rows)| (id, Channel::restore(rows, |terms| Some(base.signer(&terms.keys_id))).unwrap()))
+            .collect();
+        let of_switch = rows.iter().filter(|(key, _)| match key {
+            Key::Settlement { .. } => bug != Bug::ForgottenSettlements,
+            Key::SeenOnion { .. } => bug != Bug::ForgottenOnions,
+            Key::Forward(_) | Key::ForwardPolicy(_) => true,
+            _ => false,
+        });
+        let of_switch: Vec<(Key, Vec<u8>)> = of_switch.map(|(key, value)| (*key, value.clone())).collect();
+        let (switch, out) = if bug == Bug::ForgottenCircuits {
+            Switch::restore(of_switch, std::iter::empty()).unwrap()
+        } else {
+            Switch::restore(of_switch, channels.values()).unwrap()
+        };
+        let invoices = rows.iter().filter(|(key, _)| matches!(key, Key::Invoice(_)));
+        let invoices = Invoices::restore(invoices.map(|(_, bytes)| record::decode_invoice(bytes).unwrap()));
+        let payments = rows.iter().filter(|(key, _)| matches!(key, Key::Payment(_)));
+        let payments = Payments::restore(payments.map(|(_, bytes)| record::decode_payment(bytes).unwrap()));
+        let resolutions = if bug == Bug::ForgottenEnforcements { Vec::new() } else { load_resolutions(&rows) };
+        let enforced: BTreeMap<ChannelId, Enforced> = resolutions
+            .into_iter()
+            .filter_map(|resolution| {
+                let channel = channels.get(&resolution.channel().channel_id)?;
+                wallet.set_aside_again(&resolution);
+                Some((channel.id(), Enforced::new(resolution, channel, base, tip)))
+            })
+            .collect();
+        let secret = node_secret(index);
+        let mut node = Self {
+            secret,
+            channels,
+            switch,
+            invoices,
+            payments,
+            store: Store(rows),
+            lanes: BTreeMap::new(),
+            enforced,
+            view: View::at(tip),
+            wallet,
+        };
+        let mut outboxes = vec![out.convert()];
+        if bug == Bug::ForgottenCircuits {
+            let none = Limits::default();
+            let ctx = SwitchCtx { now: UnixTime(0), tip, node_secret: &secret, limits: &none };
+            let links: Vec<Link> = node.channels.values().filter_map(Link::of).collect();
+            outboxes.extend(
+                links.into_iter().map(|link| node.switch.handle(SwitchEvent::Link(Box::new(link)), &ctx).convert()),
+            );
+        }
+        (node, outboxes)
+    }
+
+    /// The record of an invoice, whatever has become of it.
+    pub fn stored_invoice(&self, hash: &PaymentHash) -> Option<Invoice> {
+        let index = self.store.0.get(&Key::InvoiceIndex(*hash))?;
+        let index = u64::from_be_bytes(index.as_slice().try_into().unwrap());
+        Some(record::decode_invoice(&self.store.0[&Key::Invoice(index)]).unwrap())
+    }
+
+    /// The record of a payment.
+    pub fn stored_payment(&self, hash: &PaymentHash) -> Option<Payment> {
+        let index = self.store.0.get(&Key::PaymentIndex(*hash))?;
+        let index = u64::from_be_bytes(index.as_slice().try_into().unwrap());
+        Some(record::decode_payment(&self.store.0[&Key::Payment(index)]).unwrap())
+    }
+
+    pub fn forwards(&self) -> Vec<ForwardRecord> {
+        let rows = self.store.0.iter().filter_map(|(key, value)| match key {
+            Key::Forward(number) => Some(ForwardRecord::decode(*number, value).unwrap()),
+            _ => None,
+        });
+        rows.collect()
+    }
+
+    pub fn balance(&self) -> Msat {
+        let balances = self.channels.values().map(|channel| {
+            channel.summary().and_then(|summary| summary.established).expect("established").local_balance.0
+        });
+        Msat(balances.sum())
+    }
+}
+
+pub(super) fn node_secret(index: usize) -> SecretKey {
+    SecretKey::from_slice(&[0x61 + index as u8; 32]).unwrap()
+}
+
+pub(super) fn node_key(index: usize) -> PublicKey {
+    node_secret(index).public_key(secp())
+}

@@ -1,0 +1,187 @@
+//! What a node sees of the chain, and when. It looks as the driver does: at the state of the chain, wherever a block or
+//! a transaction says that something has changed.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use bitcoin::{OutPoint, Transaction};
+
+use super::items::*;
+use super::network::Network;
+use crate::channel::*;
+use crate::onchain::{self, Found, News, Told, WatchedOutputs};
+use crate::switch::*;
+use crate::types::*;
+
+/// How far a node has followed the chain, and what it watches there.
+pub(super) struct View {
+    pub tip: Height,
+    fundings: BTreeMap<ChannelId, Funding>,
+    outputs: WatchedOutputs<()>,
+    /// Closed channels with outputs that were never looked at.
+    unseen: Vec<ChannelId>,
+}
+
+/// A watched funding output, and the spend that the channel knows of.
+#[derive(Clone, Copy)]
+struct Funding {
+    outpoint: OutPoint,
+    told: Option<Told>,
+}
+
+impl View {
+    pub fn at(tip: Height) -> Self {
+        Self { tip, fundings: BTreeMap::new(), outputs: WatchedOutputs::default(), unseen: Vec::new() }
+    }
+
+    pub fn watch_output(&mut self, channel: ChannelId, outpoint: OutPoint, known: Option<Told>) {
+        self.outputs.watch(channel, &(), outpoint, known);
+        self.unseen.push(channel);
+    }
+
+    pub fn have_looked_at(&self, channel: &ChannelId, outpoints: impl IntoIterator<Item = OutPoint>) -> bool {
+        self.outputs.have_looked_at(channel, outpoints)
+    }
+
+    pub fn forget(&mut self, channel: &ChannelId) {
+        self.fundings.remove(channel);
+        self.outputs.forget(channel);
+    }
+}
+
+impl Network {
+    /// The spend of an output, as far as a node has followed the chain. Only one that is up to date knows the mempool.
+    fn find(&self, node: usize, outpoint: &OutPoint) -> Option<Found> {
+        let tip = self.nodes[node].view.tip;
+        if let Some((height, index, tx)) = self.chain.spender(outpoint) {
+            let place = Some((height, index as u32));
+            return (height <= tip).then(|| Found { transaction: tx.clone(), place });
+        }
+        let spends = |tx: &&Transaction| tx.input.iter().any(|input| input.previous_output == *outpoint);
+        let found = self.chain.mempool.iter().filter(|_| tip == self.chain.tip).find(spends);
+        found.map(|tx| Found { transaction: tx.clone(), place: None })
+    }
+
+    pub fn watch_funding(&mut self, node: usize, channel: ChannelId, outpoint: OutPoint) {
+        let fundings = &mut self.nodes[node].view.fundings;
+        fundings.entry(channel).or_insert(Funding { outpoint, told: None });
+        self.look(node, channel);
+    }
+
+    /// Tells a channel what is new about its funding output.
+    fn look(&mut self, node: usize, channel: ChannelId) {
+        let Some(Funding { outpoint, told: old }) = self.nodes[node].view.fundings.get(&channel).copied() else {
+            return;
+        };
+        let found = self.find(node, &outpoint);
+        let told = found.as_ref().map(told_of);
+        let (was, is) = (old.and_then(|told| told.height), told.and_then(|told| told.height));
+        if let Some(was) = was.filter(|was| Some(*was) != is) {
+            self.push(node, Item::Channel(channel, Event::Reorganized { to: Height(was.0 - 1) }));
+        }
+        if let Some(Found { transaction, .. }) = found.filter(|_| told != old) {
+            self.push(node, Item::Channel(channel, Event::FundingSpent { transaction, height: is }));
+        }
+        self.nodes[node].view.fundings.insert(channel, Funding { outpoint, told });
+    }
+
+    fn look_at_fundings(&mut self, node: usize) {
+        for channel in self.nodes[node].view.fundings.keys().copied().collect::<Vec<_>>() {
+            self.look(node, channel);
+        }
+    }
+
+    /// A node gets the blocks that it has not seen.
+    pub fn see_blocks(&mut self, node: usize) {
+        let seen = self.nodes[node].view.tip;
+        if seen < self.chain.tip {
+            self.follow(node, seen, false);
+        }
+    }
+
+    /// The blocks above `fork` are others now.
+    pub fn see_reorganisation(&mut self, node: usize, fork: Height) {
+        if self.nodes[node].view.tip > fork {
+            self.follow(node, fork, true);
+        }
+    }
+
+    /// The news of closes come before those of the tip; the enforcements hear of it before the channels or after them.
+    fn follow(&mut self, node: usize, from: Height, everything: bool) {
+        let tip = self.chain.tip;
+        self.nodes[node].view.tip = tip;
+        let channels_first = (tip.0 as usize + node).is_multiple_of(2);
+        let mut spent = HashMap::new();
+        for height in from.0 + 1..=tip.0 {
+            self.look_at_fundings(node);
+            if channels_first {
+                self.push_tip(node, Height(height));
+            }
+            self.nodes[node].view.outputs.spent_by(&self.chain.blocks[&height], &mut spent);
+        }
+        for channel in self.nodes[node].view.outputs.channels() {
+            let some: HashSet<OutPoint> = spent.remove(&channel).unwrap_or_default();
+            self.look_at_outputs(node, channel, (!everything).then_some(some), true);
+        }
+        if !channels_first {
+            self.push_tip(node, tip);
+        }
+    }
+
+    fn push_tip(&mut self, node: usize, tip: Height) {
+        for channel in self.nodes[node].channels.keys().copied().collect::<Vec<_>>() {
+            self.push(node, Item::Tip(channel, tip));
+        }
+        self.push(node, Item::Switch(SwitchEvent::NewTip(tip)));
+    }
+
+    /// A node hears of what is in the mempool.
+    pub fn glance(&mut self, node: usize) {
+        if self.nodes[node].view.tip != self.chain.tip {
+            return;
+        }
+        self.look_at_fundings(node);
+        let mut spent = HashMap::new();
+        self.nodes[node].view.outputs.spent_by(&self.chain.mempool, &mut spent);
+        let mut spent: Vec<_> = spent.into_iter().collect();
+        spent.sort_by_key(|(channel, _)| *channel);
+        for (channel, outpoints) in spent {
+            self.look_at_outputs(node, channel, Some(outpoints), false);
+        }
+    }
+
+    /// Looks at the outputs that have been asked for in this turn.
+    pub fn look_at_new_outputs(&mut self, node: usize) {
+        for channel in std::mem::take(&mut self.nodes[node].view.unseen) {
+            self.look_at_outputs(node, channel, None, true);
+        }
+    }
+
+    /// As the driver's `look_at_some`.
+    fn look_at_outputs(&mut self, node: usize, channel: ChannelId, some: Option<HashSet<OutPoint>>, is_new_tip: bool) {
+        let outputs = &self.nodes[node].view.outputs;
+        let mut outpoints = match some {
+            Some(some) => outputs.and_new(&channel, some),
+            None => outputs.of(&channel),
+        };
+        let mut events = loop {
+            outpoints.sort_unstable();
+            let found = outpoints.iter().map(|outpoint| (*outpoint, self.find(node, outpoint))).collect();
+            let outputs = &mut self.nodes[node].view.outputs;
+            match outputs.news(&channel, found) {
+                News::Events(events) => break events,
+                News::LookAtAll => outpoints = outputs.of(&channel),
+            }
+        };
+        if is_new_tip && !events.contains(&onchain::Event::Tip) {
+            events.push(onchain::Event::Tip);
+        }
+        if !events.is_empty() {
+            let tip = self.nodes[node].view.tip;
+            self.push(node, Item::Enforce { channel, events, tip });
+        }
+    }
+}
+
+fn told_of(found: &Found) -> Told {
+    Told { txid: found.transaction.compute_txid(), height: found.place.map(|(height, _)| height) }
+}
