@@ -1,11 +1,12 @@
 # Everything a newcomer needs: `make demo`, `make test`. Both install what is missing first.
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test build release lint doc bench clean bootstrap
+.PHONY: help demo test interop build release lint doc bench clean bootstrap
 
 help:
 	@echo "make demo     two real nodes open a channel, pay through it and close it"
 	@echo "make test     formatting, lints, every test and the doc tests"
+	@echo "make interop  Leyden and LDK's node as peers, every case in a table"
 	@echo "make release  optimised leydend and leyden in $(TARGET)/release"
 	@echo "make bench    micro-benchmarks and the payment, routing and mining benchmarks"
 
@@ -24,6 +25,10 @@ test: bootstrap
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked --lib --bins --tests -- --show-output
 	cargo test --workspace --locked --doc
+
+interop: bootstrap
+	cargo build --workspace --locked --bins --test interop
+	cargo test --workspace --locked --test interop
 
 release: bootstrap
 	cargo build --release --locked --bin leydend --bin leyden

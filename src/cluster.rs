@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -47,6 +48,7 @@ pub struct DaemonProcess {
     data_dir: PathBuf,
     program: PathBuf,
     flags: Vec<String>,
+    serves_bitcoin_rpc: bool,
     child: Option<Child>,
     client: Option<Client>,
     /// Where it listened first: it comes back there, so that peers find it again.
@@ -64,6 +66,7 @@ impl DaemonProcess {
             data_dir: folder.join(name),
             program,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            serves_bitcoin_rpc: false,
             child: None,
             client: None,
             ports: None,
@@ -77,6 +80,12 @@ impl DaemonProcess {
 
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
+    }
+
+    /// Serves Bitcoin Core's JSON-RPC too, on a free port.
+    pub fn with_bitcoin_rpc(mut self) -> Self {
+        self.serves_bitcoin_rpc = true;
+        self
     }
 
     /// The next start is on other ports: nobody who knew the old ones finds it.
@@ -106,7 +115,7 @@ impl DaemonProcess {
         let layout = Layout::new(self.data_dir.clone(), "regtest");
         let _ = fs::remove_file(layout.running());
         let log = File::options().create(true).append(true).open(self.log_path()).map_err(at(&self.log_path()))?;
-        let address = |of: fn(&Running) -> Option<std::net::SocketAddr>| {
+        let address = |of: fn(&Running) -> Option<SocketAddr>| {
             self.ports.as_ref().and_then(of).map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string())
         };
         let mut command = Command::new(&self.program);
@@ -122,6 +131,9 @@ impl DaemonProcess {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
+        if self.serves_bitcoin_rpc {
+            command.args(["--bitcoin-rpc", &address(|ports| ports.bitcoin_rpc)]);
+        }
         let child = command.spawn().map_err(at(&self.program))?;
         self.child = Some(child);
 
@@ -191,6 +203,11 @@ impl DaemonProcess {
     /// host:port for nodes of the chain.
     pub fn chain_address(&self) -> Result<String, ClusterError> {
         Ok(self.ports()?.chain_listen.map(|address| address.to_string()).unwrap_or_default())
+    }
+
+    /// Where Bitcoin Core's JSON-RPC is served, if it is.
+    pub fn bitcoin_rpc_address(&self) -> Result<Option<SocketAddr>, ClusterError> {
+        Ok(self.ports()?.bitcoin_rpc)
     }
 
     /// Names the daemon in an error of one of its calls.

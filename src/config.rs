@@ -313,6 +313,9 @@ pub struct Running {
     pub rpc: SocketAddr,
     pub listen: Option<SocketAddr>,
     pub chain_listen: Option<SocketAddr>,
+    /// Bitcoin Core's JSON-RPC.
+    #[serde(default)]
+    pub bitcoin_rpc: Option<SocketAddr>,
 }
 
 #[cfg(test)]

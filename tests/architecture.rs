@@ -25,6 +25,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "leyden-watchtower",
         ],
     ),
+    // Tests and benchmarks only.
+    ("leyden-interop", &[]),
 ];
 
 /// Crates that know no clock, randomness, socket, database, async or thread.

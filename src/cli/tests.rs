@@ -201,7 +201,8 @@ impl Node {
         let key = RootKey::new([1; 32]);
         fs::create_dir_all(layout.macaroon("admin").parent().unwrap()).unwrap();
         fs::write(layout.macaroon("admin"), key.bake(ADMIN, [0; 16]).to_bytes()).unwrap();
-        let running = Running { pid: 1, network: "regtest".to_owned(), rpc, listen: None, chain_listen: None };
+        let running =
+            Running { pid: 1, network: "regtest".to_owned(), rpc, listen: None, chain_listen: None, bitcoin_rpc: None };
         fs::write(layout.running(), serde_json::to_vec(&running).unwrap()).unwrap();
         let fake = Fake::new(state);
         tokio::spawn(serve(ServeOptions {

@@ -81,12 +81,14 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     info!(network = %config.params.name, height = node.tip().height, rpc = %rpc_address, "leydend is running");
 
     let stopping = CancellationToken::new();
+    let mut config = config;
     if let Some(address) = config.bitcoin_rpc {
         let cookie = layout.bitcoin_rpc_cookie();
         let access = jsonrpc::Access::open(&cookie, config.bitcoin_rpc_auth.as_deref()).map_err(at(cookie))?;
         let listen = TcpListener::bind(address).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (address, listener) = listen.map_err(|source| RunError::BitcoinRpcListen { address, source })?;
         info!(%address, "Bitcoin Core's JSON-RPC is served");
+        config.bitcoin_rpc = Some(address);
         if !address.ip().is_loopback() {
             warn!("the JSON-RPC is open to other machines and not encrypted");
         }
@@ -161,6 +163,7 @@ pub(super) fn announce(config: &Config, node: &Node, listen: Option<SocketAddr>)
         rpc: config.rpc_listen,
         listen,
         chain_listen: node.local_address(),
+        bitcoin_rpc: config.bitcoin_rpc,
     };
     write_new(&config.layout.running(), &serde_json::to_vec_pretty(&running).map_err(io::Error::other)?)
 }

@@ -63,6 +63,21 @@ impl Ledger {
         own.fold((0, 0), |(fees, count), entry| (fees + entry.fee, count + 1))
     }
 
+    /// What all transactions of these blocks paid to miners.
+    pub fn all_fees(&self) -> i64 {
+        self.transactions.values().map(|entry| entry.fee).sum()
+    }
+
+    /// What lies in anchors that nobody found worth sweeping.
+    pub fn anchors_left(&self) -> i64 {
+        let outputs = self.transactions.iter().flat_map(|(txid, entry)| {
+            let outputs = entry.found.outputs.iter().enumerate();
+            outputs.map(move |(index, output)| (format!("{txid}:{index}"), output.amount_sat))
+        });
+        let anchors = outputs.filter(|(_, amount)| i64::try_from(*amount) == Ok(ANCHOR));
+        ANCHOR * anchors.filter(|(outpoint, _)| self.spender(outpoint).is_none()).map(|_| 1).sum::<i64>()
+    }
+
     /// The transactions that spent outputs of `txid`, each once, in no order.
     pub fn spenders(&self, txid: &str) -> BTreeSet<String> {
         let spends = |entry: &&Entry| {

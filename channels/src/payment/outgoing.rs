@@ -345,10 +345,12 @@ impl Payments {
         if preimage.hash() != hash {
             return outbox;
         }
-        if let Some(attempt) = payment.attempts.iter_mut().find(|attempt| attempt.id == id) {
-            attempt.state = AttemptState::Succeeded;
-        }
         // The recipient gave the proof away: the other parts will be taken too, and change nothing of the outcome.
+        for attempt in &mut payment.attempts {
+            if attempt.id == id || attempt.state == AttemptState::InFlight {
+                attempt.state = AttemptState::Succeeded;
+            }
+        }
         payment.state = PaymentState::Succeeded { preimage, at: now };
         save(&mut outbox, payment);
         self.forget(&hash);

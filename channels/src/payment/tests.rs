@@ -161,6 +161,13 @@ fn a_payment_fails_only_when_its_last_part_has_failed_and_succeeds_with_any() {
 }
 
 #[test]
+fn no_part_of_a_payment_that_succeeded_is_under_way() {
+    let mut payments = in_two_parts();
+    let paid = latest(&effects(payments.fulfilled(AttemptId(1), PREIMAGE, NOW)));
+    assert!(paid.attempts.iter().all(|attempt| attempt.state == AttemptState::Succeeded), "{:?}", paid.attempts);
+}
+
+#[test]
 fn parts_over_chosen_ways_make_one_payment() {
     let mut payments = Payments::default();
     let hash = PREIMAGE.hash();

@@ -1,0 +1,281 @@
+//! An `ldk-node` in this process.
+
+use std::{
+    fmt,
+    net::TcpListener,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    str::FromStr as _,
+    sync::Mutex,
+};
+
+use ldk_node::{
+    Builder, ChannelDetails, Event, Node,
+    bitcoin::{Network, secp256k1::PublicKey},
+    config::{AnchorChannelsConfig, Config},
+    lightning::{events::PaymentFailureReason, ln::msgs::SocketAddress, routing::gossip::NodeAlias},
+    lightning_invoice::{Bolt11Invoice, Bolt11InvoiceDescription, Description},
+    lightning_types::payment::{PaymentHash, PaymentPreimage},
+};
+use leyden::cluster::{DaemonProcess, wait_until};
+
+use super::chain::Rpc;
+
+/// The channels that a node opens; it accepts both kinds if it opens anchors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Anchors,
+    StaticRemoteKey,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Anchors => "anchors",
+            Self::StaticRemoteKey => "static_remotekey",
+        })
+    }
+}
+
+/// How a payment of LDK ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    Paid { fee_msat: u64, preimage: PaymentPreimage },
+    Failed(Option<PaymentFailureReason>),
+}
+
+pub struct Ldk {
+    name: String,
+    folder: PathBuf,
+    kind: Kind,
+    listen: u16,
+    rpc: Rpc,
+    node: Option<Node>,
+    /// What has happened since the node was made, also before it was last started.
+    events: Mutex<Vec<Event>>,
+}
+
+impl Ldk {
+    pub fn start(folder: &Path, name: &str, kind: Kind, rpc: Rpc) -> Self {
+        let mut ldk = Self {
+            name: name.to_owned(),
+            folder: folder.join(name),
+            kind,
+            listen: free_port(),
+            rpc,
+            node: None,
+            events: Mutex::default(),
+        };
+        ldk.start_again();
+        ldk
+    }
+
+    /// Starts the node from what it has stored.
+    pub fn start_again(&mut self) {
+        let mut alias = [0; 32];
+        alias[..self.name.len()].copy_from_slice(self.name.as_bytes());
+        let config = Config {
+            storage_dir_path: self.folder.display().to_string(),
+            network: Network::Regtest,
+            listening_addresses: Some(vec![self.address()]),
+            node_alias: Some(NodeAlias(alias)),
+            anchor_channels_config: (self.kind == Kind::Anchors).then(AnchorChannelsConfig::default),
+            ..Config::default()
+        };
+        let mut builder = Builder::from_config(config);
+        let Rpc { host, port, user, password } = self.rpc.clone();
+        builder.set_chain_source_bitcoind_rpc(host, port, user, password);
+        let node = builder.build().unwrap();
+        node.start().unwrap();
+        self.node = Some(node);
+    }
+
+    pub fn stop(&mut self) {
+        if let Some(node) = self.node.take() {
+            self.drain(&node);
+            node.stop().unwrap();
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn node(&self) -> &Node {
+        self.node.as_ref().expect("the node runs")
+    }
+
+    pub fn id(&self) -> PublicKey {
+        self.node().node_id()
+    }
+
+    pub fn address(&self) -> SocketAddress {
+        SocketAddress::TcpIpV4 { addr: [127, 0, 0, 1], port: self.listen }
+    }
+
+    /// host:port.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.listen)
+    }
+
+    pub fn new_address(&self) -> String {
+        self.node().onchain_payment().new_address().unwrap().to_string()
+    }
+
+    pub async fn wait_for_height(&self, height: u32) {
+        wait_until(&format!("{} to reach height {height}", self.name), || async {
+            // A poll that coincides with the node's own can fail.
+            let _ = self.node().sync_wallets();
+            Ok(self.node().status().current_best_block.height >= height)
+        })
+        .await
+        .unwrap();
+    }
+
+    pub async fn connect(&self, other: &DaemonProcess) {
+        let (id, address) = reach(other).await;
+        self.node().connect(id, address, true).unwrap();
+    }
+
+    pub async fn is_connected(&self, id: PublicKey) -> bool {
+        self.node().list_peers().iter().any(|peer| peer.node_id == id && peer.is_connected)
+    }
+
+    /// Opens a channel; the funding transaction follows.
+    pub fn open(&self, (id, address): (PublicKey, SocketAddress), capacity: u64, push_sat: u64, announced: bool) {
+        let push = Some(push_sat * 1_000);
+        let node = self.node();
+        match announced {
+            true => node.open_announced_channel(id, address, capacity, push, None).unwrap(),
+            false => node.open_channel(id, address, capacity, push, None).unwrap(),
+        };
+    }
+
+    pub fn channels(&self) -> Vec<ChannelDetails> {
+        self.node().list_channels()
+    }
+
+    pub async fn wait_for_usable_channels(&self, count: usize) {
+        wait_until(&format!("{count} usable channels of {}", self.name), || async {
+            Ok(self.channels().iter().filter(|channel| channel.is_usable).count() >= count)
+        })
+        .await
+        .unwrap();
+    }
+
+    /// The channel with this funding output.
+    pub fn channel(&self, point: &str) -> ChannelDetails {
+        let is_it = |channel: &ChannelDetails| channel.funding_txo.is_some_and(|output| output.to_string() == point);
+        self.channels().into_iter().find(is_it).unwrap_or_else(|| panic!("{} has no channel {point}", self.name))
+    }
+
+    pub fn invoice(&self, sat: u64) -> Bolt11Invoice {
+        self.node().bolt11_payment().receive(sat * 1_000, &description(), 3_600).unwrap()
+    }
+
+    /// An invoice whose payment waits until it is claimed.
+    pub fn hold_invoice(&self, sat: u64, hash: PaymentHash) -> Bolt11Invoice {
+        self.node().bolt11_payment().receive_for_hash(sat * 1_000, &description(), 3_600, hash).unwrap()
+    }
+
+    pub fn pay(&self, invoice: &str) -> PaymentHash {
+        let invoice = Bolt11Invoice::from_str(invoice).unwrap();
+        let id = self.node().bolt11_payment().send(&invoice, None).unwrap();
+        PaymentHash(id.0)
+    }
+
+    /// Pays and waits for the end.
+    pub async fn pay_to_end(&self, invoice: &str) -> End {
+        let hash = self.pay(invoice);
+        self.end(hash).await
+    }
+
+    /// Waits for the end of a payment.
+    pub async fn end(&self, hash: PaymentHash) -> End {
+        self.wait_for_event("the end of a payment", |event| match event {
+            Event::PaymentSuccessful { payment_hash, fee_paid_msat, payment_preimage, .. } if *payment_hash == hash => {
+                Some(End::Paid { fee_msat: fee_paid_msat.unwrap(), preimage: payment_preimage.unwrap() })
+            }
+            Event::PaymentFailed { payment_hash: Some(payment_hash), reason, .. } if *payment_hash == hash => {
+                Some(End::Failed(*reason))
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits until a payment is received, and taken; gives its amount in msat.
+    pub async fn received(&self, hash: PaymentHash) -> u64 {
+        self.wait_for_event("a payment", |event| match event {
+            Event::PaymentReceived { payment_hash, amount_msat, .. } if *payment_hash == hash => Some(*amount_msat),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits until a payment to a held invoice can be claimed.
+    pub async fn claimable(&self, hash: PaymentHash) -> u64 {
+        self.wait_for_event("a payment that can be claimed", |event| match event {
+            Event::PaymentClaimable { payment_hash, claimable_amount_msat, .. } if *payment_hash == hash => {
+                Some(*claimable_amount_msat)
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    pub fn claim(&self, preimage: PaymentPreimage, sat: u64) {
+        self.node().bolt11_payment().claim_for_hash(preimage.into(), sat * 1_000, preimage).unwrap();
+    }
+
+    pub async fn wait_for_event<T>(&self, what: &str, find: impl Fn(&Event) -> Option<T>) -> T {
+        let look = || {
+            self.drain(self.node());
+            self.events.lock().unwrap().iter().find_map(&find)
+        };
+        wait_until(&format!("{what} at {}", self.name), || async { Ok(look().is_some()) }).await.unwrap();
+        look().unwrap()
+    }
+
+    fn drain(&self, node: &Node) {
+        let mut events = self.events.lock().unwrap();
+        while let Some(event) = node.next_event() {
+            events.push(event);
+            node.event_handled().unwrap();
+        }
+    }
+
+    /// Satoshi on the chain, confirmed or not.
+    pub fn wallet(&self) -> u64 {
+        self.node().list_balances().total_onchain_balance_sats
+    }
+}
+
+impl Drop for Ldk {
+    fn drop(&mut self) {
+        let Some(node) = self.node.take() else { return };
+        // A node whose own task has panicked panics again here, and that would end the whole program.
+        if catch_unwind(AssertUnwindSafe(|| node.stop())).is_err() {
+            std::mem::forget(node);
+        }
+    }
+}
+
+/// Where a daemon is reached.
+pub async fn reach(node: &DaemonProcess) -> (PublicKey, SocketAddress) {
+    let address = node.lightning_address().unwrap();
+    (id_of(node).await, SocketAddress::from_str(&address).unwrap())
+}
+
+pub async fn id_of(node: &DaemonProcess) -> PublicKey {
+    PublicKey::from_str(&node.node_id().await.unwrap()).unwrap()
+}
+
+fn description() -> Bolt11InvoiceDescription {
+    Bolt11InvoiceDescription::Direct(Description::new("interop".to_owned()).unwrap())
+}
+
+/// A port that nobody listens on, and that nobody is given soon again.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

@@ -1,0 +1,8 @@
+//! What the tests and the benchmark share: nodes of both kinds on one chain.
+#![allow(dead_code)]
+
+pub mod chain;
+pub mod ldk;
+pub mod ours;
+
+pub use ldk::{Kind, Ldk};

@@ -1,0 +1,41 @@
+//! Leyden and `ldk-node` on one chain, as peers: every case in both directions.
+//!
+//! ```text
+//!   leydend (a process) ── Bitcoin Core's JSON-RPC ──► ldk-node (in this process)
+//!        └──────────────── Lightning ───────────────────────┘
+//! ```
+//!
+//! Each world is some nodes on a chain of their own, and goes through its cases in order; worlds run side by side. At the
+//! end a table tells of every case; one that failed fails the run and ends its world.
+
+mod cases;
+mod channels;
+mod force;
+mod forwards;
+#[path = "../../support/mod.rs"]
+mod support;
+
+use std::{env, process::ExitCode};
+
+use cases::Report;
+use support::Kind;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 8)]
+async fn main() -> ExitCode {
+    // What `cargo test` hands to every test program.
+    let filter = env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    if env::args().any(|argument| argument == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    let report: &'static Report = Box::leak(Box::new(Report::new(filter)));
+    let worlds = [
+        tokio::spawn(report.world("anchors", channels::live(report, Kind::Anchors))),
+        tokio::spawn(report.world("static_remotekey", channels::live(report, Kind::StaticRemoteKey))),
+        tokio::spawn(report.world("force", force::live(report))),
+        tokio::spawn(report.world("forwards", forwards::live(report))),
+    ];
+    for world in worlds {
+        world.await.expect("a case that panics is caught");
+    }
+    report.print()
+}
