@@ -108,13 +108,19 @@ const FORGET_BLOCKS: u32 = 72;
 /// Channels that wait for their signatures or funding to be checked, or for their confirmations.
 const MAX_PENDING: usize = 20_000;
 
-/// A channel whose announcement is being checked, and what came for it meanwhile.
+/// A channel whose announcement is being checked or lacks confirmations, and what came for it meanwhile.
 struct Pending {
     announcement: Box<ChannelAnnouncement>,
     raw: Vec<u8>,
     from: Option<NodeId>,
     updates: BothWays<Option<Raw<ChannelUpdate>>>,
     nodes: BothWays<Option<Raw<Box<NodeAnnouncement>>>>,
+}
+
+impl Pending {
+    fn new(announcement: Box<ChannelAnnouncement>, raw: Vec<u8>, from: Option<NodeId>) -> Self {
+        Self { announcement, raw, from, updates: BothWays::default(), nodes: BothWays::default() }
+    }
 }
 
 /// A message with its encoded form and the peer that it came from.
@@ -132,6 +138,11 @@ struct Allowance {
     at: UnixTime,
 }
 
+/// The height at which a channel has its confirmations.
+fn deep_enough(id: ShortChannelId) -> Height {
+    Height(id.block().0.saturating_add(CONFIRMATIONS - 1))
+}
+
 /// See the module.
 pub struct Intake {
     chain: ChainHash,
@@ -143,7 +154,7 @@ pub struct Intake {
     /// A pending channel of each node that has one; entries outlive their channels until nothing is pending.
     pending_nodes: HashMap<NodeId, (ShortChannelId, Direction)>,
     /// Announcements that lack confirmations, by the height at which they will have them.
-    premature: BTreeMap<(Height, ShortChannelId), Raw<Box<ChannelAnnouncement>>>,
+    premature: BTreeMap<(Height, ShortChannelId), Pending>,
     allowances: HashMap<(ShortChannelId, Direction), Allowance>,
 }
 
@@ -199,23 +210,36 @@ impl Intake {
         if self.pending.len() + self.premature.len() >= MAX_PENDING {
             return Err(Ignored::Busy);
         }
-        let deep_enough = Height(id.block().0.saturating_add(CONFIRMATIONS - 1));
-        if deep_enough > self.height {
-            // A block or two may separate us from the sender; anything more is not honest.
-            if deep_enough.0 - self.height.0 <= CONFIRMATIONS {
-                self.premature.insert((deep_enough, id), Raw { message: announcement, raw, from });
-            }
+        let deep_enough = deep_enough(id);
+        // A block or two may separate us from the sender; anything more is not honest.
+        if deep_enough.0.saturating_sub(self.height.0) > CONFIRMATIONS {
             return Err(Ignored::FromTheFuture);
         }
-        let check = SignatureCheck::named(Announcement::Channel(announcement.clone()), raw.clone(), from);
-        if self.pending.is_empty() {
+        if self.pending.is_empty() && self.premature.is_empty() {
             self.pending_nodes.clear();
         }
         self.pending_nodes.insert(announcement.node_id_1, (id, Direction::FromNode1));
         self.pending_nodes.insert(announcement.node_id_2, (id, Direction::FromNode2));
-        let pending = Pending { announcement, raw, from, updates: BothWays::default(), nodes: BothWays::default() };
-        self.pending.insert(id, pending);
-        Ok(vec![GossipEffect::Verify(check)])
+        let pending = Pending::new(announcement, raw, from);
+        if deep_enough > self.height {
+            self.premature.entry((deep_enough, id)).or_insert(pending);
+            return Err(Ignored::FromTheFuture);
+        }
+        Ok(vec![self.check(pending)])
+    }
+
+    /// A channel is deep enough: are its signatures good?
+    fn check(&mut self, pending: Pending) -> GossipEffect {
+        let announcement = Announcement::Channel(pending.announcement.clone());
+        let check = SignatureCheck::named(announcement, pending.raw.clone(), pending.from);
+        self.pending.insert(pending.announcement.short_channel_id, pending);
+        GossipEffect::Verify(check)
+    }
+
+    /// A channel that is not in the graph yet.
+    fn awaited(&mut self, id: ShortChannelId) -> Option<&mut Pending> {
+        let premature = self.premature.get_mut(&(deep_enough(id), id));
+        self.pending.get_mut(&id).or(premature)
     }
 
     /// A `channel_update`. Updates of channels that are not announced are for the channel itself, not for this.
@@ -228,7 +252,7 @@ impl Intake {
     ) -> Result<Vec<GossipEffect>, Ignored> {
         let (id, direction) = (update.short_channel_id, direction_of(&update));
         self.check_update(&update, now)?;
-        if let Some(pending) = self.pending.get_mut(&id) {
+        if let Some(pending) = self.awaited(id) {
             let slot = pending.updates.get_mut(direction);
             if slot.as_ref().is_some_and(|known| known.message.timestamp >= update.timestamp) {
                 return Err(Ignored::Known);
@@ -310,7 +334,7 @@ impl Intake {
         let Some(node) = self.graph.find_node(&id).and_then(|index| self.graph.node(index)) else {
             // Its first channel may be on its way.
             let (channel, side) = self.pending_nodes.get(&id).copied().ok_or(Ignored::UnknownNode)?;
-            let pending = self.pending.get_mut(&channel).ok_or(Ignored::UnknownNode)?;
+            let pending = self.awaited(channel).ok_or(Ignored::UnknownNode)?;
             *pending.nodes.get_mut(side) = Some(Raw { message: announcement, raw, from });
             return Ok(Vec::new());
         };
@@ -438,8 +462,10 @@ impl Intake {
         self.height = height;
         let mut effects = Vec::new();
         while let Some(entry) = self.premature.first_entry().filter(|entry| entry.key().0 <= height) {
-            let Raw { message, raw, from } = entry.remove();
-            effects.extend(self.channel_announcement(message, raw, from).unwrap_or_default());
+            let pending = entry.remove();
+            if !self.has_channel(pending.announcement.short_channel_id) {
+                effects.push(self.check(pending));
+            }
         }
         let forgotten: Vec<_> = self
             .graph

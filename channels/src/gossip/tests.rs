@@ -288,6 +288,23 @@ fn a_young_channel_waits_for_its_confirmations() {
 }
 
 #[test]
+fn what_comes_for_a_young_channel_waits_with_it() {
+    let mut peer = Peer::new(99);
+    let young = ShortChannelId::new(Height(TIP.0 - 3), 0, 0);
+    peer.fund(young, 1, 2);
+    assert_eq!(peer.take(announcement(young, 1, 2), None), Err(Ignored::FromTheFuture));
+    // Senders that are a block ahead say each of these once.
+    for (from, to) in [(1, 2), (2, 1)] {
+        peer.take(update(young, from, to, 1, TIME), None).unwrap();
+    }
+    assert_eq!(peer.take(announcement(young, 1, 2), None), Err(Ignored::FromTheFuture), "said again");
+    let effects = peer.intake.block_connected(Height(TIP.0 + 2));
+    peer.run(effects);
+    let policies = peer.intake.graph().channel_by_id(young).unwrap().policies;
+    assert!(policies.from_node_1.is_some() && policies.from_node_2.is_some());
+}
+
+#[test]
 fn old_contradictory_and_too_frequent_updates_are_ignored() {
     let mut peer = with_channel();
     let from = Some(node(7));

@@ -22,11 +22,12 @@ use support::Kind;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 8)]
 async fn main() -> ExitCode {
-    // What `cargo test` hands to every test program.
-    let filter = env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    if env::args().any(|argument| argument == "--list") {
+    // What `cargo test` hands to every test program; `--skip` and its like are not for this one.
+    let mut arguments = env::args().skip(1).peekable();
+    if arguments.peek().is_some_and(|first| first == "--list") {
         return ExitCode::SUCCESS;
     }
+    let filter = arguments.next().filter(|first| !first.starts_with('-'));
     let report: &'static Report = Box::leak(Box::new(Report::new(filter)));
     let worlds = [
         tokio::spawn(report.world("anchors", channels::live(report, Kind::Anchors))),
