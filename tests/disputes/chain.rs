@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLockReadGuard};
 
 use bitcoin::{Amount, Block, BlockHash, OutPoint, Script, ScriptBuf, Transaction, TxOut, Txid};
-use leyden::driver::outputs::Found;
-use leyden_channels::types::Height;
+use leyden_channels::{onchain::Found, types::Height};
 use leyden_consensus::{Params, subsidy::block_subsidy};
 use leyden_mining::{Job, search};
 use leyden_node::{

@@ -6,17 +6,14 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid, WPubkeyHash, constants::ChainHash, hashes::Hash as _};
-use leyden::driver::{
-    enforcement::rejection,
-    outputs::{News, Outputs, Told},
-};
+use leyden::driver::enforcement::rejection;
 use leyden_channels::{
     channel::{
         Channel, Ctx, Effect, Event, Feerates, FundingDepth, HtlcKey, Key, Outbox, Persist, Policy, Write,
         decode_retired, revoked_htlcs,
     },
     keys::KeysSigner,
-    onchain::{self, Closer, ClosingChannel, FeeEstimates, Resolution, TrackedOutput},
+    onchain::{self, Closer, ClosingChannel, FeeEstimates, News, Resolution, Told, TrackedOutput, WatchedOutputs},
     types::{CltvExpiry, CommitmentNumber, FeeratePerKw, Height, HtlcId, UnixTime},
     wire::Message,
 };
@@ -86,7 +83,7 @@ pub struct Node {
     /// HTLCs offered to this node that wait for an answer.
     pub incoming: BTreeMap<HtlcId, leyden_channels::channel::IncomingHtlc>,
     pub restarts: usize,
-    outputs: Outputs,
+    outputs: WatchedOutputs<()>,
     unseen: bool,
     spend: Option<(Txid, Option<Height>)>,
     depth: Option<FundingDepth>,
@@ -117,7 +114,7 @@ impl Node {
             to_fund: None,
             incoming: BTreeMap::new(),
             restarts: 0,
-            outputs: Outputs::default(),
+            outputs: WatchedOutputs::default(),
             unseen: false,
             spend: None,
             depth: None,
@@ -239,8 +236,7 @@ impl Node {
         match &effect {
             E::Watch { outpoint, .. } => {
                 let known = self.known_spend(outpoint);
-                let (owner, _) = tokio::sync::mpsc::unbounded_channel();
-                self.outputs.watch(self.closing().channel().channel_id, &owner, *outpoint, known);
+                self.outputs.watch(self.closing().channel().channel_id, &(), *outpoint, known);
                 self.unseen = true;
             }
             E::Broadcast { tx, parents, coins } => {
@@ -315,7 +311,7 @@ impl Node {
         let facts = self.store.0.get(&Key::Resolution(id)).map(Vec::as_slice);
         let closing = self.store.0.get(&Key::Closing(id));
         self.resolution = closing.map(|closing| Resolution::decode(closing, facts).expect("a whole record"));
-        self.outputs = Outputs::default();
+        self.outputs = WatchedOutputs::default();
         self.incoming.clear();
         self.spend = None;
         self.depth = None;
