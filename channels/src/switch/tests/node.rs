@@ -104,9 +104,13 @@ impl Node {
             let none = Limits::default();
             let ctx = SwitchCtx { now: UnixTime(0), tip, node_secret: &secret, limits: &none };
             let links: Vec<Link> = node.channels.values().filter_map(Link::of).collect();
-            outboxes.extend(
-                links.into_iter().map(|link| node.switch.handle(SwitchEvent::Link(Box::new(link)), &ctx).convert()),
-            );
+            for link in links {
+                let channel = link.channel;
+                outboxes.push(node.switch.handle(SwitchEvent::Link(Box::new(link)), &ctx).convert());
+                let policy =
+                    node.store.0.get(&Key::ForwardPolicy(channel)).map(|row| ForwardPolicy::decode(row).unwrap());
+                outboxes.extend(policy.map(|policy| node.switch.set_policy(channel, policy).unwrap().convert()));
+            }
         }
         (node, outboxes)
     }
