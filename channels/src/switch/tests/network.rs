@@ -69,6 +69,8 @@ pub(super) struct Truth {
     pub closed: BTreeMap<ChannelId, Close>,
     /// Enforcements begun, a node each.
     pub closes: usize,
+    /// Channels that were closed for an HTLC's expiry.
+    pub deadlines: usize,
     /// Outgoing HTLCs whose fate the chain told: their preimage, and their loss.
     pub from_chain: [usize; 2],
     /// HTLCs that came to nothing because they were too small for the chain.
@@ -366,7 +368,10 @@ impl Network {
                 self.failed(node, origin, HtlcRef { channel, id: htlc }, failure);
             }
             Effect::Refused { origin, cause } => self.refused(node, origin, cause),
-            Effect::Notice(Notice::PeerWrong(Wrong::HtlcDeadline { .. } | Wrong::PeerFailed(_))) if !self.peaceful => {}
+            Effect::Notice(Notice::PeerWrong(Wrong::HtlcDeadline { .. })) if !self.peaceful => {
+                self.truth.deadlines += 1
+            }
+            Effect::Notice(Notice::PeerWrong(Wrong::PeerFailed(_))) if !self.peaceful => {}
             Effect::Notice(Notice::PeerWrong(wrong)) => panic!("{node} holds its peer for wrong: {wrong}"),
             Effect::Notice(notice @ (Notice::DataLoss | Notice::PeerDataLoss)) => panic!("{node}: {notice:?}"),
             Effect::Disconnect => panic!("{node} hangs up"),
