@@ -58,7 +58,8 @@ struct Watch {
     funding: OutPoint,
     /// Tell how deep the funding transaction is.
     depth: bool,
-    told: Told,
+    /// `None` until the chain has been looked at.
+    told: Option<Told>,
 }
 
 /// Where closed channels have to look after the latest blocks.
@@ -93,7 +94,7 @@ impl ChainWatch {
     ) -> Result<(), NodeError> {
         {
             let mut watches = self.lock();
-            let watch = watches.entry(channel).or_insert(Watch { owner, funding, depth, told: Told::default() });
+            let watch = watches.entry(channel).or_insert(Watch { owner, funding, depth, told: None });
             watch.depth |= depth;
         }
         self.look(channel).await
@@ -157,6 +158,7 @@ impl ChainWatch {
                         if !all_handed_over {
                             all_handed_over = rebroadcast(&self.node, &wallet).await?;
                         }
+                        self.tell_open(tip);
                         self.tell_tip(std::mem::take(&mut changed), tip).await?;
                     }
                 }
@@ -257,6 +259,16 @@ impl ChainWatch {
             .collect()
     }
 
+    /// Tells that channels are not closed by any block up to this tip. Only now that a close would have been told: right
+    /// after the start, news of the tip may come to a channel's owner before the watch begins.
+    fn tell_open(&self, tip: Height) {
+        for (channel, watch) in self.lock().iter() {
+            if watch.told.as_ref().is_some_and(|told| told.spend.is_none()) {
+                let _ = watch.owner.send(Command::StillOpen { channel: *channel, tip });
+            }
+        }
+    }
+
     async fn look_at_all(&self) -> Result<(), NodeError> {
         let channels: Vec<ChannelId> = self.lock().keys().copied().collect();
         for channel in channels {
@@ -279,7 +291,7 @@ impl ChainWatch {
         let mut watches = self.lock();
         let Some(watch) = watches.get_mut(&channel) else { return Ok(()) };
         let mut events = Vec::new();
-        let old = &watch.told;
+        let old = watch.told.clone().unwrap_or_default();
         let lost_funding =
             old.depth.as_ref().is_some_and(|old| depth.as_ref().is_none_or(|new| new.height != old.height));
         let was_confirmed = old.spend.as_ref().and_then(|(_, height)| *height);
@@ -309,7 +321,7 @@ impl ChainWatch {
         if buried && !old.buried {
             events.push(Event::CloseConfirmed);
         }
-        watch.told = Told { depth, spend: told_spend, buried };
+        watch.told = Some(Told { depth, spend: told_spend, buried });
         for event in events {
             // The owner may have ended with the daemon.
             let _ = watch.owner.send(Command::Event { channel, event: Box::new(event) });

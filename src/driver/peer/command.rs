@@ -67,6 +67,11 @@ pub enum Command {
         tip: Height,
     },
     NewTip(Height),
+    /// No block up to this tip has closed the channel; what a block did has been told before.
+    StillOpen {
+        channel: ChannelId,
+        tip: Height,
+    },
     /// Encoded messages for the peer, which depend on nothing durable.
     Gossip(Vec<Vec<u8>>),
     /// What can be sent over each channel now.

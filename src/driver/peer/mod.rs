@@ -291,10 +291,9 @@ impl Peer {
         }
     }
 
-    /// The news of closes that the block brought have come before.
-    fn new_tip(&mut self, tip: Height) {
-        self.all(&Event::NewTip(tip));
-        for channel in self.slots.keys().copied().filter(|id| !self.is_enforced(id)).collect::<Vec<_>>() {
+    /// The switch may fail what is about to expire behind the channel, unless its enforcement has to decide that.
+    fn still_open(&mut self, channel: ChannelId, tip: Height) {
+        if self.slots.contains_key(&channel) && !self.is_enforced(&channel) {
             self.underway.push(self.services.tell_switch(SwitchEvent::StillOpen { channel, tip }));
         }
     }
@@ -330,7 +329,8 @@ impl Peer {
                 if matches!(*event, Event::CloseConfirmed) && self.is_enforced(&channel) => {}
             Command::Event { channel, event } => self.chain_event(channel, *event),
             Command::Enforce { channel, events, tip } => self.enforce_all(channel, events, tip),
-            Command::NewTip(height) => self.new_tip(height),
+            Command::NewTip(height) => self.all(&Event::NewTip(height)),
+            Command::StillOpen { channel, tip } => self.still_open(channel, tip),
             Command::Gossip(messages) => self.send_raw(&messages),
             Command::Balances(answer) => {
                 let _ = answer.send(self.balances());

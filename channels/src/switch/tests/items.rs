@@ -43,6 +43,8 @@ pub(super) enum Item {
     Channel(ChannelId, Event),
     /// The chain's new tip, for one channel.
     Tip(ChannelId, Height),
+    /// No block up to this tip has closed the channel.
+    StillOpen(ChannelId, Height),
     /// Our own commitment is wanted in the chain.
     ForceClose(ChannelId),
     /// The channel has been closed by one side.
@@ -90,6 +92,7 @@ impl Item {
         match self {
             Self::Channel(channel, _)
             | Self::Tip(channel, _)
+            | Self::StillOpen(channel, _)
             | Self::ForceClose(channel)
             | Self::Closed { channel, .. }
             | Self::Enforce { channel, .. }

@@ -193,12 +193,12 @@ impl Network {
         let tip = node.view.tip;
         let out = match item {
             Item::Channel(channel, event) => return self.channel_event(index, channel, event),
-            Item::Tip(channel, height) => {
-                let out = self.channel_event(index, channel, Event::NewTip(height));
+            Item::Tip(channel, height) => return self.channel_event(index, channel, Event::NewTip(height)),
+            Item::StillOpen(channel, tip) => {
                 if self.nodes[index].channels.contains_key(&channel) && !self.is_enforced(index, &channel) {
-                    self.push(index, Item::Switch(SwitchEvent::StillOpen { channel, tip: height }));
+                    self.push(index, Item::Switch(SwitchEvent::StillOpen { channel, tip }));
                 }
-                return out;
+                return Vec::new();
             }
             Item::ForceClose(channel) => {
                 let mut out = self.channel_event(index, channel, Event::ForceClose);

@@ -26,6 +26,7 @@ pub(super) struct View {
 struct Funding {
     outpoint: OutPoint,
     told: Option<Told>,
+    has_looked: bool,
 }
 
 impl View {
@@ -63,13 +64,13 @@ impl Network {
 
     pub fn watch_funding(&mut self, node: usize, channel: ChannelId, outpoint: OutPoint) {
         let fundings = &mut self.nodes[node].view.fundings;
-        fundings.entry(channel).or_insert(Funding { outpoint, told: None });
+        fundings.entry(channel).or_insert(Funding { outpoint, told: None, has_looked: false });
         self.look(node, channel);
     }
 
     /// Tells a channel what is new about its funding output.
     fn look(&mut self, node: usize, channel: ChannelId) {
-        let Some(Funding { outpoint, told: old }) = self.nodes[node].view.fundings.get(&channel).copied() else {
+        let Some(Funding { outpoint, told: old, .. }) = self.nodes[node].view.fundings.get(&channel).copied() else {
             return;
         };
         let found = self.find(node, &outpoint);
@@ -81,7 +82,7 @@ impl Network {
         if let Some(Found { transaction, .. }) = found.filter(|_| told != old) {
             self.push(node, Item::Channel(channel, Event::FundingSpent { transaction, height: is }));
         }
-        self.nodes[node].view.fundings.insert(channel, Funding { outpoint, told });
+        self.nodes[node].view.fundings.insert(channel, Funding { outpoint, told, has_looked: true });
     }
 
     fn look_at_fundings(&mut self, node: usize) {
@@ -117,6 +118,11 @@ impl Network {
                 self.push_tip(node, Height(height));
             }
             self.nodes[node].view.outputs.spent_by(&self.chain.blocks[&height], &mut spent);
+        }
+        let open =
+            self.nodes[node].view.fundings.iter().filter(|(_, funding)| funding.has_looked && funding.told.is_none());
+        for channel in open.map(|(channel, _)| *channel).collect::<Vec<_>>() {
+            self.push(node, Item::StillOpen(channel, tip));
         }
         for channel in self.nodes[node].view.outputs.channels() {
             let some: HashSet<OutPoint> = spent.remove(&channel).unwrap_or_default();
