@@ -8,7 +8,10 @@ use harness::{
 };
 use leyden::cluster::{ClusterError, DaemonProcess, wait_until};
 use leyden_proto::{
-    lnrpc::{Channel, Invoice, Payment, PaymentFailureReason, htlc_attempt::HtlcStatus, payment::PaymentStatus},
+    lnrpc::{
+        Channel, GetInfoRequest, Invoice, Payment, PaymentFailureReason, htlc_attempt::HtlcStatus,
+        payment::PaymentStatus,
+    },
     routerrpc::SendPaymentRequest,
 };
 use tonic::{Code, Status};
@@ -60,6 +63,15 @@ async fn channel(node: &DaemonProcess, peer: &str) -> Channel {
     find().await.unwrap().unwrap()
 }
 
+fn says_what_binds_it(channel: &Channel) {
+    for limits in [channel.local_constraints, channel.remote_constraints] {
+        let limits = limits.unwrap();
+        assert!(limits.csv_delay > 0 && limits.chan_reserve_sat > 0 && limits.min_htlc_msat > 0, "{limits:?}");
+        assert!((354..=1_000).contains(&limits.dust_limit_sat), "{limits:?}");
+        assert!(limits.max_pending_amt_msat >= 100_000_000 && limits.max_accepted_htlcs >= 5, "{limits:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payer_moves_its_own_balances_and_what_it_asks_of_a_way_is_kept_to() {
     let _ = env!("CARGO_BIN_EXE_leydend");
@@ -71,6 +83,9 @@ async fn a_payer_moves_its_own_balances_and_what_it_asks_of_a_way_is_kept_to() {
     let (bobs, carols) = (bob.node_id().await.unwrap(), carol.node_id().await.unwrap());
     let (to_bob, to_carol) = (channel(alice, &bobs).await, channel(alice, &carols).await);
     let fees = 10_000;
+    says_what_binds_it(&to_bob);
+    let info = alice.client().unwrap().lightning().get_info(GetInfoRequest {}).await.unwrap().into_inner();
+    assert!(info.synced_to_graph, "{info:?}");
 
     // In a circle: out to Bob, and back from Carol.
     let circle = SendPaymentRequest {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bitcoin::Amount;
 use leyden_channels::{
     channel::{
-        ChannelType, CloseRequest, EstablishedSummary, LARGE_CHANNEL, OpenRequest, OpenWishes, Spend, SpendKind,
-        StateName, Summary,
+        ChannelType, CloseRequest, EstablishedSummary, LARGE_CHANNEL, OpenRequest, OpenWishes, SideLimits, Spend,
+        SpendKind, StateName, Summary,
     },
     switch::ForwardPolicy,
     tx::fee,
@@ -375,7 +375,10 @@ fn commitment_weight(known: &EstablishedSummary) -> u64 {
 }
 
 fn info(node_id: secp256k1::PublicKey, channel: &Summary, known: &EstablishedSummary, memo: String) -> ChannelInfo {
-    let constraints = |delay: u16, reserve: Amount| ChannelConstraints { delay, reserve, ..Default::default() };
+    let constraints = |delay: u16, reserve: Amount, limits: SideLimits| {
+        let SideLimits { dust_limit, max_in_flight, htlc_minimum, max_htlcs } = limits;
+        ChannelConstraints { delay, reserve, dust_limit, max_in_flight, htlc_minimum, max_htlcs }
+    };
     ChannelInfo {
         summary: summary_of(node_id, channel, known, memo),
         channel_id: channel.channel_id,
@@ -407,7 +410,7 @@ fn info(node_id: secp256k1::PublicKey, channel: &Summary, known: &EstablishedSum
             .collect(),
         push: Msat::ZERO,
         shutdown_address: None,
-        local: constraints(known.local_delay, known.local_reserve),
-        remote: constraints(known.remote_delay, known.remote_reserve),
+        local: constraints(known.local_delay, known.local_reserve, known.local_limits),
+        remote: constraints(known.remote_delay, known.remote_reserve, known.remote_limits),
     }
 }

@@ -129,7 +129,7 @@ impl Lightning for LightningNode {
             tip_time: leyden_channels::types::UnixTime(u64::from(tip.time)),
             synced_to_chain: synced && services.node.best_header().hash == tip.hash,
             wallet_synced: synced,
-            synced_to_graph: false,
+            synced_to_graph: services.gossip.has_caught_up(),
             addresses: vec![self.listen().to_string()],
             features: services.local.features.clone(),
         })

@@ -66,7 +66,7 @@ pub use side::Sides;
 pub use state::opening_fundee::AcceptRequest;
 pub use state::opening_funder::{OpenRequest, OpenWishes};
 pub use state::{LocalClose, RemoteClose, RemoteOutputs, Spend, SpendKind, StateName};
-pub use summary::{EstablishedSummary, Summary};
+pub use summary::{EstablishedSummary, SideLimits, Summary};
 pub use terms::{SideTerms, Terms};
 pub use turn::Ctx;
 

@@ -6,7 +6,7 @@ use super::commitment::limits;
 use super::commitment::spec::Htlc;
 use super::event::Origin;
 use super::state::{Established, Knowledge, Link, Phase, Spend, StateName};
-use super::{Channel, State};
+use super::{Channel, State, Terms};
 use crate::tx::fee;
 use crate::types::{ChannelId, CommitmentNumber, CommitmentType, FeeratePerKw, Msat, NodeId, ShortChannelId, Side};
 
@@ -61,6 +61,17 @@ pub struct EstablishedSummary {
     pub local_delay: u16,
     pub remote_delay: u16,
     pub minimum_depth: u32,
+    pub local_limits: SideLimits,
+    pub remote_limits: SideLimits,
+}
+
+/// What binds one side of a channel: chosen by the other, but for the dust limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SideLimits {
+    pub dust_limit: Amount,
+    pub max_in_flight: Msat,
+    pub htlc_minimum: Msat,
+    pub max_htlcs: u16,
 }
 
 impl Channel {
@@ -147,6 +158,19 @@ impl Established {
             local_delay: terms.delay_of(Side::Local),
             remote_delay: terms.delay_of(Side::Remote),
             minimum_depth: terms.minimum_depth,
+            local_limits: SideLimits::of(terms, Side::Local),
+            remote_limits: SideLimits::of(terms, Side::Remote),
+        }
+    }
+}
+
+impl SideLimits {
+    fn of(terms: &Terms, side: Side) -> Self {
+        Self {
+            dust_limit: terms.sides.of(side).dust_limit,
+            max_in_flight: terms.max_in_flight_of(side),
+            htlc_minimum: terms.htlc_minimum_of(side),
+            max_htlcs: terms.max_htlcs_of(side),
         }
     }
 }

@@ -112,11 +112,19 @@ pub struct GossipSync {
     queue: BTreeMap<GossipKey, Queued>,
     flushed_at: UnixTime,
     flush_seconds: u64,
+    caught_up: bool,
 }
 
 impl GossipSync {
     pub fn new(chain: ChainHash, now: UnixTime) -> Self {
-        Self { chain, peers: BTreeMap::new(), queue: BTreeMap::new(), flushed_at: now, flush_seconds: FLUSH_SECONDS }
+        Self {
+            chain,
+            peers: BTreeMap::new(),
+            queue: BTreeMap::new(),
+            flushed_at: now,
+            flush_seconds: FLUSH_SECONDS,
+            caught_up: false,
+        }
     }
 
     /// Sends on what has gathered this often, where waiting a minute serves nobody.
@@ -127,6 +135,11 @@ impl GossipSync {
     /// All connected peers.
     pub fn peers(&self) -> Vec<NodeId> {
         self.peers.keys().copied().collect()
+    }
+
+    /// Whether some peer has told all that it knows.
+    pub fn has_caught_up(&self) -> bool {
+        self.caught_up
     }
 
     /// A peer has sent its `init`.
@@ -228,6 +241,7 @@ impl GossipSync {
         let State::AwaitingIds { left, since } = &mut known.state else { return Vec::new() };
         if left.is_empty() {
             known.state = State::Live;
+            self.caught_up = true;
             // An hour back: what was said while we were asking.
             let first = u32::try_from(now.0.saturating_sub(3600)).unwrap_or(u32::MAX);
             return vec![send(peer, self.filter(first, u32::MAX))];

@@ -19,7 +19,7 @@ use std::{
     ops::ControlFlow,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -116,6 +116,8 @@ pub struct Gossip {
     /// How payers reach us over our channels that are not announced.
     hints: Mutex<HashMap<ChannelId, HintHop>>,
     fundings: RwLock<Fundings>,
+    /// Some peer has told all that it knows of the network.
+    caught_up: AtomicBool,
 }
 
 /// The funding outputs of the graph's channels, as far as they have been looked up.
@@ -137,7 +139,14 @@ impl Gossip {
         let (events, receiver) = mpsc::unbounded_channel();
         let intake = RwLock::new(Intake::new(chain, local.into(), graph, tip));
         Ok((
-            Self { events, waiting: Arc::default(), intake, hints: Mutex::default(), fundings: RwLock::default() },
+            Self {
+                events,
+                waiting: Arc::default(),
+                intake,
+                hints: Mutex::default(),
+                fundings: RwLock::default(),
+                caught_up: AtomicBool::default(),
+            },
             receiver,
         ))
     }
@@ -154,6 +163,15 @@ impl Gossip {
         } else {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// Whether some peer has told all that it knows of the network, since the start.
+    pub fn has_caught_up(&self) -> bool {
+        self.caught_up.load(Ordering::Relaxed)
+    }
+
+    fn note_caught_up(&self, caught_up: bool) {
+        self.caught_up.store(caught_up, Ordering::Relaxed);
     }
 
     fn taken(&self) {

@@ -291,6 +291,7 @@ impl Task {
     // To the peers.
 
     fn send_all(&self, effects: Vec<SyncEffect>) {
+        self.services.gossip.note_caught_up(self.sync.has_caught_up());
         for effect in effects {
             match effect {
                 SyncEffect::Send { peer, message } => self.send(&peer, &message),
