@@ -11,8 +11,9 @@
 //!     - the fees of the node's own claims
 //! ```
 //!
-//! Nothing else is allowed. The victim of a breach must have that at least, and the cheater may have anything. HTLCs below [`SMALL`] are not fought for by closing a channel, so the two ends of a node may
-//! end differently for those, and for those alone.
+//! Nothing else is allowed, but where a revoked commitment got into the chain: the cheater may have anything, the victim
+//! must have that at least. HTLCs below [`SMALL`] are not fought for by closing a channel, so a forward may end differently
+//! on its two sides for those, and for those alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 

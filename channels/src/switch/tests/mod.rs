@@ -16,6 +16,7 @@ mod restart;
 mod schedule;
 mod settling;
 mod single;
+mod truth;
 mod view;
 mod wallet;
 mod weather;

@@ -11,23 +11,22 @@
 //! channels, switch, invoices and payments are as concurrent as a driver's tasks. What several lanes did goes into one
 //! commit, and a node may die before or after it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use bitcoin::{OutPoint, TxOut, Txid};
+use bitcoin::TxOut;
 
 use super::items::*;
 pub(super) use super::node::node_key;
 use super::node::{Node, Stored};
 use super::opening::{Base, ctx};
+pub(super) use super::truth::{Breach, Close, Truth};
 use super::wallet::Wallet;
 use crate::channel::*;
 use crate::onchain::tests::chain::Chain;
-use crate::onchain::{Closer, LocalState, Resolution};
 use crate::payment::incoming::InvoiceEffect;
 use crate::payment::outgoing::PaymentEffect;
 use crate::payment::route::Route;
 use crate::switch::*;
-use crate::tx::CommitmentTx;
 use crate::types::*;
 use crate::wire::Message;
 
@@ -39,84 +38,6 @@ pub(super) const EDGES: [(usize, usize); 8] = [(0, 1), (1, 2), (1, 2), (2, 3), (
 pub(super) struct Wire {
     pub connected: bool,
     pub queues: [VecDeque<Message>; 2],
-}
-
-/// What the test knows and no node does.
-#[derive(Default)]
-pub(super) struct Truth {
-    /// Every HTLC that a node offered for a payment of its own.
-    pub attempts: BTreeMap<(usize, AttemptId), Route>,
-    pub fulfilled: BTreeSet<(usize, AttemptId)>,
-    /// Which HTLC each forwarded packet came from.
-    pub packets: HashMap<(usize, [u8; 32]), HtlcRef>,
-    /// Attempts that repeat the onion of another one.
-    pub repeated: HashSet<(usize, AttemptId)>,
-    pub restarts: usize,
-    /// Settlements that a restart found: of HTLCs that were to be fulfilled, and to be failed.
-    pub owed: [usize; 2],
-    /// HTLCs on their way that a restart found.
-    pub resumed: usize,
-    pub commits: usize,
-    pub forwards: usize,
-    pub news: usize,
-    /// Packets offered lately, to be repeated.
-    pub lately: Vec<(usize, Route, AddHtlc)>,
-    /// HTLCs, by who offered them, whose preimage that node has got for them.
-    pub paid: BTreeMap<(usize, HtlcRef), (Msat, Origin)>,
-    /// Those among them for which only the chain has told it.
-    pub told_by_chain: BTreeSet<(usize, HtlcRef)>,
-    /// Channels that ended with a commitment transaction.
-    pub closed: BTreeMap<ChannelId, Close>,
-    /// Enforcements begun, a node each.
-    pub closes: usize,
-    /// Channels that were closed for an HTLC's expiry.
-    pub deadlines: usize,
-    /// Outgoing HTLCs whose fate the chain told: their preimage, and their loss.
-    pub from_chain: [usize; 2],
-    /// HTLCs that came to nothing because they were too small for the chain.
-    pub small: usize,
-    /// An old commitment that a node has published.
-    pub breach: Option<Breach>,
-    pub breaches: usize,
-}
-
-/// A node publishes a commitment that it has revoked; apart from that it does what honest nodes do.
-pub(super) struct Breach {
-    pub channel: ChannelId,
-    pub funding: OutPoint,
-    pub txid: Txid,
-    pub cheater: usize,
-    pub victim: usize,
-}
-
-/// How a channel ended: with this commitment of `owner`.
-pub(super) struct Close {
-    pub owner: usize,
-    pub state: LocalState,
-    pub commitment: CommitmentTx,
-    pub opener: Side,
-    pub dust_limit: bitcoin::Amount,
-}
-
-impl Truth {
-    pub fn is_breached(&self, channel: &ChannelId) -> bool {
-        self.breach.as_ref().is_some_and(|breach| breach.channel == *channel)
-    }
-
-    /// Takes note of a close that its owner has done with.
-    pub fn note_close(&mut self, node: usize, resolution: &Resolution) {
-        let channel = resolution.channel();
-        if let (Some(Closer::Local(commitment)), Some(state)) = (resolution.closer(), &channel.local_state) {
-            let close = Close {
-                owner: node,
-                state: state.clone(),
-                commitment: commitment.as_ref().clone(),
-                opener: channel.opener,
-                dust_limit: channel.local_dust_limit,
-            };
-            self.closed.insert(channel.channel_id, close);
-        }
-    }
 }
 
 pub(super) struct Network {
@@ -282,28 +203,6 @@ impl Network {
             self.let_escape(index);
             self.nodes[index].store.0 = before;
             self.restart(index);
-        }
-    }
-
-    /// What a node knows for good now, whatever becomes of the effect.
-    fn witness(&mut self, index: usize, effect: &NodeEffect) {
-        let NodeEffect::Channel(channel, effect) = effect else { return };
-        let (id, by_chain) = match effect {
-            Effect::Fulfilled { htlc, .. } => (*htlc, false),
-            Effect::Enforce(effect) => match effect.as_ref() {
-                crate::onchain::Effect::Fulfilled { htlc, .. } => (*htlc, true),
-                _ => return,
-            },
-            _ => return,
-        };
-        let offered = self.nodes[index].channels.get(channel).into_iter().flat_map(Channel::offered);
-        let found = offered.into_iter().find(|(htlc, _)| htlc.id == id && htlc.offered_by == Side::Local);
-        if let Some((htlc, origin)) = found {
-            let name = (index, HtlcRef { channel: *channel, id });
-            let is_new = self.truth.paid.insert(name, (htlc.amount, origin)).is_none();
-            if by_chain && is_new {
-                self.truth.told_by_chain.insert(name);
-            }
         }
     }
 
