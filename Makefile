@@ -8,8 +8,8 @@ help:
 	@echo "make test     formatting, lints, every test and the doc tests"
 	@echo "make interop  Leyden and LDK's node as peers, every case in a table"
 	@echo "make release  optimised leydend and leyden in $(TARGET)/release"
-	@echo "make bench-peers WHAT=route    the same work done by Leyden and by LDK, side by side"
 	@echo "make bench    micro-benchmarks and the payment, routing and mining benchmarks"
+	@echo "make bench-peers WHAT=route|payments    the same work done by Leyden and by LDK, side by side"
 
 bootstrap:
 	@.ci/bootstrap
@@ -43,6 +43,7 @@ bench: release
 # The work that Leyden and a peer do both, in one run; its last line is `ratio: N`.
 WHAT ?= route
 bench-peers: bootstrap
+	cargo build --release --workspace --locked --bins --bench peers_$(WHAT)
 	cargo bench --workspace --locked --bench peers_$(WHAT)
 
 clean:

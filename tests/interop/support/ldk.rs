@@ -16,6 +16,7 @@ use ldk_node::{
     lightning::{events::PaymentFailureReason, ln::msgs::SocketAddress, routing::gossip::NodeAlias},
     lightning_invoice::{Bolt11Invoice, Bolt11InvoiceDescription, Description},
     lightning_types::payment::{PaymentHash, PaymentPreimage},
+    logger::LogLevel,
 };
 use leyden::cluster::{DaemonProcess, wait_until};
 
@@ -50,19 +51,31 @@ pub struct Ldk {
     kind: Kind,
     listen: u16,
     rpc: Rpc,
+    log: LogLevel,
     node: Option<Node>,
     /// What has happened since the node was made, also before it was last started.
     events: Mutex<Vec<Event>>,
 }
 
 impl Ldk {
+    /// Starts a new node that logs everything into its folder.
     pub fn start(folder: &Path, name: &str, kind: Kind, rpc: Rpc) -> Self {
+        Self::start_with(folder, name, kind, rpc, LogLevel::Debug)
+    }
+
+    /// Likewise, but it logs warnings only.
+    pub fn quiet(folder: &Path, name: &str, kind: Kind, rpc: Rpc) -> Self {
+        Self::start_with(folder, name, kind, rpc, LogLevel::Warn)
+    }
+
+    fn start_with(folder: &Path, name: &str, kind: Kind, rpc: Rpc, log: LogLevel) -> Self {
         let mut ldk = Self {
             name: name.to_owned(),
             folder: folder.join(name),
             kind,
             listen: free_port(),
             rpc,
+            log,
             node: None,
             events: Mutex::default(),
         };
@@ -85,6 +98,7 @@ impl Ldk {
         let mut builder = Builder::from_config(config);
         let Rpc { host, port, user, password } = self.rpc.clone();
         builder.set_chain_source_bitcoind_rpc(host, port, user, password);
+        builder.set_filesystem_logger(None, Some(self.log));
         let node = builder.build().unwrap();
         node.start().unwrap();
         self.node = Some(node);
@@ -243,6 +257,11 @@ impl Ldk {
             events.push(event);
             node.event_handled().unwrap();
         }
+    }
+
+    /// Satoshi in channels.
+    pub fn in_channels(&self) -> u64 {
+        self.node().list_balances().total_lightning_balance_sats
     }
 
     /// Satoshi on the chain, confirmed or not.

@@ -1,0 +1,183 @@
+//! `make bench-peers WHAT=payments`: payments a second between two daemons, and between two LDK nodes on a chain of ours.
+//!
+//! Both make all invoices first, which is not measured, and then pay as many at a time as is asked for. At the end every
+//! payment must have succeeded and the recipient's balance must be right to the satoshi. The daemons are processes of
+//! their own that are called over gRPC; the LDK nodes are in this process and called directly, and log warnings only.
+
+#[path = "../../support/mod.rs"]
+mod support;
+
+use std::{
+    collections::HashMap,
+    env,
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use ldk_node::{Event, lightning_invoice::Bolt11Invoice, lightning_types::payment::PaymentHash};
+use leyden::cluster::wait_until;
+use serde_json::Value;
+use tokio::{
+    sync::oneshot,
+    task::{JoinSet, block_in_place},
+};
+
+use support::{Kind, Ldk, chain};
+
+/// A channel that every node opens.
+const CAPACITY: u64 = 16_000_000;
+
+/// The load of `leyden bench payments --nodes 2`.
+#[derive(Parser)]
+struct Payments {
+    /// Payments in all
+    #[arg(long, default_value_t = 2_000)]
+    count: usize,
+    /// Payments at a time; LDK takes no more than 50
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u8).range(1..=50))]
+    concurrency: u8,
+    /// Satoshi that each payment carries
+    #[arg(long, default_value_t = 1_000)]
+    amount: u64,
+    /// What `cargo bench` hands to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 8)]
+async fn main() {
+    Payments::parse().run().await;
+}
+
+/// What was measured.
+struct Measured {
+    rate: f64,
+    p50: f64,
+    p99: f64,
+}
+
+impl Payments {
+    async fn run(self) {
+        let total = self.amount.saturating_mul(self.count as u64);
+        assert!(total > 0 && total <= CAPACITY * 9 / 10, "all payments together: at most {}", CAPACITY * 9 / 10);
+        let leyden = self.leyden();
+        let ldk = self.ldk().await;
+        println!("{} payments of {} sat, {} at a time", self.count, self.amount, self.concurrency);
+        println!("{:10}{:>14}{:>12}{:>12}", "", "payments/s", "p50 ms", "p99 ms");
+        for (name, measured) in [("leydend", &leyden), ("ldk-node", &ldk)] {
+            println!("{name:10}{:14.0}{:12.1}{:12.1}", measured.rate, measured.p50, measured.p99);
+        }
+        println!("ratio: {:.1}", leyden.rate / ldk.rate);
+    }
+
+    fn leyden(&self) -> Measured {
+        eprintln!("two daemons of Leyden …");
+        let output = Command::new(beside("leyden"))
+            .args(["--json", "bench", "payments", "--nodes", "2"])
+            .args(["--count", &self.count.to_string(), "--concurrency", &self.concurrency.to_string()])
+            .args(["--amount", &self.amount.to_string()])
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("leyden runs");
+        assert!(output.status.success(), "`leyden bench payments` failed");
+        let value: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let number = |name: &str| value[name].as_f64().unwrap_or_else(|| panic!("no {name} in {value}"));
+        assert_eq!(number("payments") as usize, self.count);
+        Measured { rate: number("payments_per_second"), p50: number("latency_p50_ms"), p99: number("latency_p99_ms") }
+    }
+
+    async fn ldk(&self) -> Measured {
+        eprintln!("two LDK nodes …");
+        let folder = tempfile::Builder::new().prefix("leyden-bench-").tempdir().unwrap();
+        let miner = chain::start(folder.path(), "miner", &["--log", "warn"]).await;
+        let start = |name| Arc::new(Ldk::quiet(folder.path(), name, Kind::Anchors, chain::rpc(&miner)));
+        let (payer, payee) = (start("payer"), start("payee"));
+        chain::fund(&miner, &[], &[&payer, &payee]).await;
+        payer.open((payee.id(), payee.address()), CAPACITY, CAPACITY / 20, false);
+        chain::wait_for_mempool(&miner, 1).await;
+        chain::mine(&miner, &[], &[&payer, &payee], chain::DEEP).await;
+        payer.wait_for_usable_channels(1).await;
+        payee.wait_for_usable_channels(1).await;
+        let had = payee.in_channels();
+
+        let (ends, watchers) = watch(&payer, &payee);
+        let invoices: Arc<Vec<Bolt11Invoice>> = Arc::new((0..self.count).map(|_| payee.invoice(self.amount)).collect());
+        let next = Arc::new(AtomicUsize::new(0));
+        let mut workers = JoinSet::new();
+        let begun = Instant::now();
+        for _ in 0..self.concurrency {
+            let (invoices, next, ends, payer) =
+                (Arc::clone(&invoices), Arc::clone(&next), Arc::clone(&ends), Arc::clone(&payer));
+            workers.spawn(async move {
+                let mut latencies = Vec::new();
+                while let Some(invoice) = invoices.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let (ended, end) = oneshot::channel();
+                    let hash = PaymentHash(*AsRef::<[u8; 32]>::as_ref(invoice.payment_hash()));
+                    let begun = Instant::now();
+                    ends.lock().unwrap().insert(hash, ended);
+                    block_in_place(|| payer.node().bolt11_payment().send(invoice, None)).unwrap();
+                    assert!(end.await.unwrap(), "a payment of LDK failed");
+                    latencies.push(begun.elapsed());
+                }
+                latencies
+            });
+        }
+        let mut latencies = Vec::new();
+        while let Some(own) = workers.join_next().await {
+            latencies.extend(own.unwrap());
+        }
+        let took = begun.elapsed();
+        assert_eq!(latencies.len(), self.count);
+        let paid = self.amount * self.count as u64;
+        wait_until("LDK's balance to be right", || async { Ok(payee.in_channels() == had + paid) }).await.unwrap();
+        drop(watchers);
+        latencies.sort_unstable();
+        let percentile = |percent: usize| {
+            let time: Duration = latencies[(latencies.len() - 1) * percent / 100];
+            time.as_secs_f64() * 1e3
+        };
+        Measured { rate: self.count as f64 / took.as_secs_f64(), p50: percentile(50), p99: percentile(99) }
+    }
+}
+
+/// Who waits for the end of a payment, which is good or not.
+type Ends = Arc<Mutex<HashMap<PaymentHash, oneshot::Sender<bool>>>>;
+
+/// Takes the events of both nodes as they come, and tells who waits for them.
+fn watch(payer: &Arc<Ldk>, payee: &Arc<Ldk>) -> (Ends, JoinSet<()>) {
+    let ends = Ends::default();
+    let mut watchers = JoinSet::new();
+    for ldk in [payer, payee] {
+        let (ldk, ends) = (Arc::clone(ldk), Arc::clone(&ends));
+        watchers.spawn(async move {
+            loop {
+                let end = match ldk.node().next_event_async().await {
+                    Event::PaymentSuccessful { payment_hash, .. } => Some((payment_hash, true)),
+                    Event::PaymentFailed { payment_hash: Some(payment_hash), .. } => Some((payment_hash, false)),
+                    _ => None,
+                };
+                block_in_place(|| ldk.node().event_handled()).unwrap();
+                let waiting = end.and_then(|(hash, good)| Some((ends.lock().unwrap().remove(&hash)?, good)));
+                if let Some((waiting, good)) = waiting {
+                    // It is there until it is told.
+                    let _ = waiting.send(good);
+                }
+            }
+        });
+    }
+    (ends, watchers)
+}
+
+/// A program that is built beside this one, which is in a folder below.
+fn beside(name: &str) -> PathBuf {
+    let current = env::current_exe().unwrap();
+    let file = format!("{name}{}", env::consts::EXE_SUFFIX);
+    let mut candidates = current.ancestors().skip(1).take(2).map(|folder| folder.join(&file));
+    candidates.find(|path| path.is_file()).unwrap_or_else(|| panic!("{file} is missing: use `make bench-peers`"))
+}
