@@ -1,10 +1,12 @@
 //! A daemon and an `ldk-node` with two channels of one kind, one that each has funded: from the first connection to the
 //! close together.
 
+use std::time::Duration;
+
 use ldk_node::{
     CustomTlvRecord,
     lightning::events::PaymentFailureReason,
-    lightning_invoice::Bolt11Invoice,
+    lightning_invoice::{Bolt11Invoice, Bolt11InvoiceDescription, Description},
     lightning_types::payment::{PaymentHash, PaymentPreimage},
 };
 use leyden::{
@@ -12,7 +14,7 @@ use leyden::{
     demo::{calls::settled_balance, ledger::Ledger},
 };
 use leyden_proto::{
-    lnrpc::{CommitmentType, PaymentFailureReason as Reason, htlc_attempt::HtlcStatus, invoice::InvoiceState},
+    lnrpc::{CommitmentType, Invoice, PaymentFailureReason as Reason, htlc_attempt::HtlcStatus, invoice::InvoiceState},
     routerrpc::SendPaymentRequest,
 };
 
@@ -60,6 +62,8 @@ pub async fn live(report: &'static Report, kind: Kind) -> World {
     report.case("held payment is given back", "Leyden pays", two.ldk_gives_back()).await?;
     report.case("held payment is given back", "LDK pays", two.leyden_gives_back()).await?;
     report.case("cancelled invoice is refused", "LDK pays", two.ldk_pays_a_cancelled_invoice()).await?;
+    report.case("expired invoice is not paid", "Leyden pays", two.leyden_pays_an_expired_invoice()).await?;
+    report.case("expired invoice is not paid", "LDK pays", two.ldk_pays_an_expired_invoice()).await?;
     report.case("more than there is finds no way", "Leyden pays", two.leyden_has_too_little()).await?;
     report.case("more than there is finds no way", "LDK pays", two.ldk_has_too_little()).await?;
     report.case("cut and connected again, payment held", "LDK dials", two.cut_while_ldk_holds()).await?;
@@ -75,6 +79,12 @@ pub async fn live(report: &'static Report, kind: Kind) -> World {
 fn secret(byte: u8) -> (PaymentPreimage, PaymentHash) {
     let preimage = PaymentPreimage([byte; 32]);
     (preimage, preimage.into())
+}
+
+/// Waits until an invoice has expired by the clock, which counts whole seconds.
+async fn expired(invoice: &Bolt11Invoice) {
+    wait_until("an invoice to expire", || async { Ok(invoice.is_expired()) }).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
 }
 
 fn sat(amount: i64) -> u64 {
@@ -306,6 +316,25 @@ impl Two {
         let end = self.peer.pay_to_end(&invoice).await;
         assert_eq!(end, End::Failed(Some(PaymentFailureReason::RecipientRejected)));
         self.moved_to_leyden(had, 0).await;
+    }
+
+    async fn leyden_pays_an_expired_invoice(&self) {
+        let bolt11 = self.peer.node().bolt11_payment();
+        let description = Bolt11InvoiceDescription::Direct(Description::new("soon".to_owned()).unwrap());
+        let invoice = bolt11.receive(1_000_000, &description, 1).unwrap();
+        expired(&invoice).await;
+        let mut router = self.alice.client().unwrap().router();
+        let refused = router.send_payment_v2(ours::for_invoice(&invoice)).await.unwrap_err();
+        assert!(refused.message().contains("expired"), "{refused:?}");
+    }
+
+    async fn ldk_pays_an_expired_invoice(&self) {
+        let request = Invoice { value: 1_000, expiry: 1, ..Invoice::default() };
+        let added = self.alice.client().unwrap().lightning().add_invoice(request).await.unwrap().into_inner();
+        let invoice = added.payment_request.parse().unwrap();
+        expired(&invoice).await;
+        let refused = self.peer.node().bolt11_payment().send(&invoice, None);
+        assert_eq!(refused, Err(ldk_node::NodeError::PaymentSendingFailed));
     }
 
     async fn leyden_has_too_little(&self) {

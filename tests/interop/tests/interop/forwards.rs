@@ -47,9 +47,12 @@ pub async fn live(report: &'static Report) -> World {
     report.case("raised fee is heard and paid", "right pays left", row.raised_fee_is_paid()).await?;
     report.case("too small a fee is refused", "LDK forwards", row.too_small_a_fee()).await?;
     report.case("too early an expiry is refused", "LDK forwards", row.too_early_an_expiry()).await?;
+    report.case("too small a fee is refused", "Leyden forwards", row.leyden_is_paid_too_little()).await?;
+    report.case("too early an expiry is refused", "Leyden forwards", row.leyden_has_too_little_time()).await?;
     report.case("too little behind the hop fails", "LDK forwards", row.too_little_behind_ldk()).await?;
     report.case("too little behind the hop fails", "Leyden forwards", row.too_little_behind_leyden()).await?;
     report.case("unasked payment is refused over a hop", "LDK forwards", row.keysend_is_refused()).await?;
+    report.case("unasked payment is refused", "LDK pays", row.keysend_of_ldk_is_refused()).await?;
     report.case("held payment is given back over a hop", "LDK forwards", row.given_back_over_ldk()).await?;
     report.case("held payment is given back over a hop", "Leyden forwards", row.given_back_over_leyden()).await?;
     report.case("recipient is away", "LDK forwards", row.bob_is_away()).await?;
@@ -237,12 +240,28 @@ impl Row {
         (added.r_hash, built.into_inner().route.unwrap())
     }
 
-    /// Sends over a route that the hop must refuse.
-    async fn is_refused_by_left(&self, payment_hash: Vec<u8>, route: Route, code: FailureCode) {
+    /// Bob's way to Right, over Left and Alice, for an invoice of Right's, and the invoice's hash.
+    async fn way_to_right(&self, sat: i64) -> (Vec<u8>, Route) {
+        let invoice = self.right.invoice(u64::try_from(sat).unwrap());
+        let hops = [self.left.id(), id_of(&self.alice).await, self.right.id()].map(|id| id.serialize().to_vec());
+        let request = BuildRouteRequest {
+            amt_msat: sat * 1_000,
+            final_cltv_delta: 80,
+            hop_pubkeys: hops.to_vec(),
+            payment_addr: invoice.payment_secret().0.to_vec(),
+            ..BuildRouteRequest::default()
+        };
+        let built = self.bob.client().unwrap().router().build_route(request).await.unwrap();
+        let hash: &[u8; 32] = invoice.payment_hash().as_ref();
+        (hash.to_vec(), built.into_inner().route.unwrap())
+    }
+
+    /// Sends over a route that a hop must refuse, the first one or the second.
+    async fn is_refused(&self, from: &DaemonProcess, (payment_hash, route): (Vec<u8>, Route), why: (FailureCode, u32)) {
         let request = SendToRouteRequest { payment_hash, route: Some(route), skip_temp_err: false };
-        let attempt = self.alice.client().unwrap().router().send_to_route_v2(request).await.unwrap().into_inner();
+        let attempt = from.client().unwrap().router().send_to_route_v2(request).await.unwrap().into_inner();
         let failure = attempt.failure.expect("a failure");
-        assert_eq!((failure.code(), failure.failure_source_index), (code, 1));
+        assert_eq!((failure.code(), failure.failure_source_index), why);
     }
 
     async fn too_small_a_fee(&self) {
@@ -253,7 +272,7 @@ impl Row {
         less(&mut route.hops[0]);
         route.total_amt_msat -= 1;
         route.total_fees_msat -= 1;
-        self.is_refused_by_left(hash, route, FailureCode::FeeInsufficient).await;
+        self.is_refused(&self.alice, (hash, route), (FailureCode::FeeInsufficient, 1)).await;
         self.moved(had, 0, 0, 0).await;
     }
 
@@ -262,7 +281,27 @@ impl Row {
         let (hash, mut route) = self.way_to_bob(10_000).await;
         // One block less than the node between asks for.
         route.total_time_lock -= 1;
-        self.is_refused_by_left(hash, route, FailureCode::IncorrectCltvExpiry).await;
+        self.is_refused(&self.alice, (hash, route), (FailureCode::IncorrectCltvExpiry, 1)).await;
+        self.moved(had, 0, 0, 0).await;
+    }
+
+    /// LDK hands Alice's refusal back to Bob, who reads it.
+    async fn leyden_is_paid_too_little(&self) {
+        let had = self.balances().await;
+        let (hash, mut route) = self.way_to_right(10_000).await;
+        route.hops[0].amt_to_forward_msat -= 1;
+        route.hops[1].fee_msat -= 1;
+        route.total_amt_msat -= 1;
+        route.total_fees_msat -= 1;
+        self.is_refused(&self.bob, (hash, route), (FailureCode::FeeInsufficient, 2)).await;
+        self.moved(had, 0, 0, 0).await;
+    }
+
+    async fn leyden_has_too_little_time(&self) {
+        let had = self.balances().await;
+        let (hash, mut route) = self.way_to_right(10_000).await;
+        route.hops[0].expiry -= 1;
+        self.is_refused(&self.bob, (hash, route), (FailureCode::IncorrectCltvExpiry, 2)).await;
         self.moved(had, 0, 0, 0).await;
     }
 
@@ -298,6 +337,18 @@ impl Row {
         };
         let payment = ours::pay(&self.alice, request).await;
         assert_eq!(payment.failure_reason(), Reason::FailureReasonIncorrectPaymentDetails, "{payment:?}");
+        self.moved(had, 0, 0, 0).await;
+    }
+
+    async fn keysend_of_ldk_is_refused(&self) {
+        let had = self.balances().await;
+        let bob = id_of(&self.bob).await;
+        let id = self.left.node().spontaneous_payment().send(1_000_000, bob, None).unwrap();
+        let reason = self.left.wait_for_event("the end of an unasked payment", |event| match event {
+            ldk_node::Event::PaymentFailed { payment_id, reason, .. } if *payment_id == Some(id) => Some(*reason),
+            _ => None,
+        });
+        assert_eq!(reason.await, Some(ldk_node::lightning::events::PaymentFailureReason::RecipientRejected));
         self.moved(had, 0, 0, 0).await;
     }
 
