@@ -20,18 +20,21 @@ use std::{
 };
 
 use clap::Parser;
-use ldk_node::{Event, lightning_invoice::Bolt11Invoice, lightning_types::payment::PaymentHash};
+use ldk_node::{Event, NodeError, lightning_invoice::Bolt11Invoice, lightning_types::payment::PaymentHash};
 use leyden::cluster::wait_until;
 use serde_json::Value;
 use tokio::{
-    sync::oneshot,
+    sync::mpsc,
     task::{JoinSet, block_in_place},
+    time::sleep,
 };
 
 use support::{Kind, Ldk, chain};
 
 /// A channel that every node opens.
 const CAPACITY: u64 = 16_000_000;
+/// How long a payment may wait for room in the channel.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The load of `leyden bench payments --nodes 2`.
 #[derive(Parser)]
@@ -39,8 +42,8 @@ struct Payments {
     /// Payments in all
     #[arg(long, default_value_t = 2_000)]
     count: usize,
-    /// Payments at a time; LDK takes no more than 50
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u8).range(1..=50))]
+    /// Payments at a time; an LDK channel holds no more than 50
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u8).range(1..=50))]
     concurrency: u8,
     /// Satoshi that each payment carries
     #[arg(long, default_value_t = 1_000)]
@@ -117,12 +120,22 @@ impl Payments {
             workers.spawn(async move {
                 let mut latencies = Vec::new();
                 while let Some(invoice) = invoices.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let (ended, end) = oneshot::channel();
+                    let (ended, mut end) = mpsc::unbounded_channel();
                     let hash = PaymentHash(*AsRef::<[u8; 32]>::as_ref(invoice.payment_hash()));
-                    let begun = Instant::now();
                     ends.lock().unwrap().insert(hash, ended);
-                    block_in_place(|| payer.node().bolt11_payment().send(invoice, None)).unwrap();
-                    assert!(end.await.unwrap(), "a payment of LDK failed");
+                    let begun = Instant::now();
+                    loop {
+                        match block_in_place(|| payer.node().bolt11_payment().send(invoice, None)) {
+                            Ok(_) | Err(NodeError::DuplicatePayment) => {
+                                if end.recv().await.unwrap() {
+                                    break;
+                                }
+                            }
+                            // The channel has no room until an earlier payment is out of both commitments.
+                            Err(_) => sleep(Duration::from_millis(2)).await,
+                        }
+                        assert!(begun.elapsed() < PATIENCE, "LDK takes no payment any more");
+                    }
                     latencies.push(begun.elapsed());
                 }
                 latencies
@@ -147,7 +160,7 @@ impl Payments {
 }
 
 /// Who waits for the end of a payment, which is good or not.
-type Ends = Arc<Mutex<HashMap<PaymentHash, oneshot::Sender<bool>>>>;
+type Ends = Arc<Mutex<HashMap<PaymentHash, mpsc::UnboundedSender<bool>>>>;
 
 /// Takes the events of both nodes as they come, and tells who waits for them.
 fn watch(payer: &Arc<Ldk>, payee: &Arc<Ldk>) -> (Ends, JoinSet<()>) {
@@ -163,9 +176,10 @@ fn watch(payer: &Arc<Ldk>, payee: &Arc<Ldk>) -> (Ends, JoinSet<()>) {
                     _ => None,
                 };
                 block_in_place(|| ldk.node().event_handled()).unwrap();
-                let waiting = end.and_then(|(hash, good)| Some((ends.lock().unwrap().remove(&hash)?, good)));
-                if let Some((waiting, good)) = waiting {
-                    // It is there until it is told.
+                if let Some((hash, good)) = end
+                    && let Some(waiting) = ends.lock().unwrap().get(&hash)
+                {
+                    // Who has heard of the success is gone.
                     let _ = waiting.send(good);
                 }
             }
