@@ -251,6 +251,13 @@ impl Channel {
         self.established().is_some_and(Established::wants_flush)
     }
 
+    /// Whether the peer's next `revoke_and_ack` makes HTLCs of its final. What becomes of them is known soon after that:
+    /// to sign only then saves signing for those that end at once.
+    pub fn awaits_decisions(&self) -> bool {
+        let signed = self.established().map(|channel| &channel.commitments.remote_changes.signed);
+        signed.is_some_and(|signed| signed.iter().any(|update| update.adds().is_some()))
+    }
+
     /// Our latest commitment, signed, and what to claim from it; `None` while the channel is being opened, or if it must
     /// never be broadcast.
     pub fn local_close(&self) -> Result<Option<LocalClose>, Error> {

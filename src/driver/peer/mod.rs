@@ -58,6 +58,8 @@ pub(super) struct Slot {
     pub(super) channel: Channel,
     /// Something was handled since the last flush.
     dirty: bool,
+    /// A revocation has made HTLCs final, and what becomes of them is about to be decided.
+    awaits_decisions: bool,
     /// A bug of ours was met: nothing more happens in this channel until a restart reads it from the store again.
     stopped: bool,
     opening: Option<mpsc::UnboundedSender<Opening>>,
@@ -73,6 +75,7 @@ impl Slot {
         Self {
             channel,
             dirty: false,
+            awaits_decisions: false,
             stopped: false,
             opening: None,
             closing: Vec::new(),
@@ -206,7 +209,10 @@ impl Peer {
             self.do_what_waits_for_nothing().await?;
             self.flush_channels();
             if self.batch.is_empty() && self.underway.is_empty() {
-                return Ok(());
+                if self.hand_to_socket() {
+                    return Ok(());
+                }
+                continue;
             }
             let committed = self.services.committer.submit(std::mem::take(&mut self.batch));
             let underway = std::mem::take(&mut self.underway);
@@ -216,11 +222,19 @@ impl Peer {
                 }
             }
             self.look_at_new_outputs().await;
-            if let Some(connected) = &mut self.link
-                && let Err(error) = connected.link.flush()
-            {
+        }
+    }
+
+    /// What a turn has to say goes out together: a peer that hears of a revocation before the updates that follow it
+    /// would sign without them, and again with them. `false` if the connection is lost by it.
+    fn hand_to_socket(&mut self) -> bool {
+        let Some(connected) = &mut self.link else { return true };
+        match connected.link.flush() {
+            Ok(()) => true,
+            Err(error) => {
                 debug!(peer = %self.node_id, %error, "hanging up");
                 self.disconnect();
+                false
             }
         }
     }
@@ -240,12 +254,18 @@ impl Peer {
         }
     }
 
+    /// Signs what has gathered, except where a revocation has made HTLCs final of which nobody has decided yet: a
+    /// signature now would have to be revoked before the next, so that the decisions would wait for a whole round, and
+    /// every HTLC would be signed once more.
     fn flush_channels(&mut self) {
-        let dirty: Vec<ChannelId> = self.slots.iter().filter(|(_, slot)| slot.dirty).map(|(id, _)| *id).collect();
-        for id in dirty {
+        let all_decided = self.batch.is_empty() && self.underway.is_empty();
+        let is_ready = |slot: &Slot| slot.dirty && (all_decided || !slot.awaits_decisions);
+        let ready: Vec<ChannelId> = self.slots.iter().filter(|(_, slot)| is_ready(slot)).map(|(id, _)| *id).collect();
+        for id in ready {
             self.event(id, Event::Flush);
             if let Some(slot) = self.slots.get_mut(&id) {
                 slot.dirty = false;
+                slot.awaits_decisions = false;
             }
         }
     }
@@ -255,6 +275,8 @@ impl Peer {
         let link = self.link_id();
         let services = Arc::clone(&self.services);
         let Some(slot) = self.slots.get_mut(&id).filter(|slot| !slot.stopped) else { return };
+        slot.awaits_decisions |=
+            matches!(event, Event::Message(Message::RevokeAndAck(_))) && slot.channel.awaits_decisions();
         match slot.channel.handle(event, &services.ctx()) {
             Ok(outbox) => {
                 slot.dirty = true;
