@@ -28,6 +28,7 @@ const BACKUP_FAMILY: u32 = 9;
 pub struct NodeKeys {
     root: Xpriv,
     node: SecretKey,
+    node_id: PublicKey,
     channels: SecretKey,
     invoices: SecretKey,
     backups: SecretKey,
@@ -42,9 +43,11 @@ impl NodeKeys {
         };
         let family =
             |family| derive(&root, &[hard(LIGHTNING_PURPOSE), hard(coin), hard(family), soft(0), soft(0)]).private_key;
+        let node = family(NODE_FAMILY);
         Self {
             root,
-            node: family(NODE_FAMILY),
+            node,
+            node_id: node.public_key(SECP256K1),
             channels: family(CHANNEL_FAMILY),
             invoices: family(INVOICE_FAMILY),
             backups: family(BACKUP_FAMILY),
@@ -57,7 +60,7 @@ impl NodeKeys {
     }
 
     pub fn node_id(&self) -> PublicKey {
-        self.node.public_key(SECP256K1)
+        self.node_id
     }
 
     /// The BIP 32 root, from which the on-chain wallet derives its BIP 84 account.

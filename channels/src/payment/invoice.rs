@@ -8,14 +8,15 @@
 //! own and use `lnsb`, the prefix of btcd's simnet, which no public network answers to. Two private chains share it
 //! therefore: what keeps a payment on its chain are its channels, not its invoice.
 
+mod read;
+
 use std::fmt;
 use std::time::Duration;
 
+use bitcoin::ScriptBuf;
 use bitcoin::hashes::{Hash as _, sha256};
-use bitcoin::{PubkeyHash, ScriptBuf, ScriptHash, WitnessProgram};
 use lightning_invoice::{
-    Bolt11Invoice, Bolt11InvoiceDescription, Bolt11InvoiceDescriptionRef, Currency, Fallback, InvoiceBuilder,
-    ParseOrSemanticError, RouteHint, RouteHintHop, RoutingFees, Sha256,
+    Bolt11InvoiceDescription, Currency, InvoiceBuilder, RouteHint, RouteHintHop, RoutingFees, Sha256,
 };
 use secp256k1::{PublicKey, SecretKey};
 
@@ -90,6 +91,14 @@ pub enum InvoiceError {
     WrongNetwork { expected: InvoiceNetwork, got: InvoiceNetwork },
     #[error("the invoice cannot be paid by this node: {0}")]
     Features(#[from] FeatureError),
+    #[error("this is not a BOLT 11 invoice: it has {count} fields for {what}, not one")]
+    FieldCount { what: &'static str, count: usize },
+    #[error("the invoice's amount is not a whole number of millisatoshi")]
+    ImpreciseAmount,
+    #[error("the invoice's signature is wrong: it was altered or miscopied")]
+    BadSignature,
+    #[error("the invoice does not demand its payment secret: ask the recipient for one of a newer kind")]
+    NoPaymentSecret,
     #[error("the invoice's signature is not in its canonical form")]
     NonCanonicalSignature,
     #[error("a description has at most {MAX_DESCRIPTION_LEN} bytes, not {0}; use a description hash")]
@@ -157,51 +166,6 @@ impl Invoice {
         Ok(invoice)
     }
 
-    /// Reads an invoice for whatever network.
-    pub fn parse_any(text: &str) -> Result<Self, InvoiceError> {
-        let parsed: Bolt11Invoice = text.trim().parse().map_err(|error: ParseOrSemanticError| match error {
-            ParseOrSemanticError::ParseError(error) => InvoiceError::Malformed(error.to_string()),
-            ParseOrSemanticError::SemanticError(error) => InvoiceError::Malformed(error.to_string()),
-        })?;
-        // BOLT 11: where the payee names its key, the signature must be the canonical one of the two.
-        if parsed.payee_pub_key().is_some() && !has_low_s(&parsed) {
-            return Err(InvoiceError::NonCanonicalSignature);
-        }
-        let invoice = Self::from_library(&parsed);
-        invoice.features.check_required()?;
-        Ok(invoice)
-    }
-
-    fn from_library(parsed: &Bolt11Invoice) -> Self {
-        let description = match parsed.description() {
-            Bolt11InvoiceDescriptionRef::Direct(text) => Description::Text(text.as_inner().0.clone()),
-            Bolt11InvoiceDescriptionRef::Hash(hash) => Description::Hash(hash.0.to_byte_array()),
-        };
-        let features = parsed.features().map_or_else(Features::empty, |features| {
-            let bytes: Vec<u8> = features.le_flags().iter().rev().copied().collect();
-            Features::from_be_bytes(&bytes)
-        });
-        Self {
-            network: InvoiceNetwork::from_currency(&parsed.currency()),
-            payee: parsed.get_payee_pub_key(),
-            payment_hash: PaymentHash(parsed.payment_hash().to_byte_array()),
-            payment_secret: PaymentSecret(parsed.payment_secret().0),
-            amount: parsed.amount_milli_satoshis().map(Msat),
-            timestamp: UnixTime(parsed.duration_since_epoch().as_secs()),
-            expiry_seconds: parsed.expiry_time().as_secs(),
-            description,
-            min_final_cltv_expiry_delta: u32::try_from(parsed.min_final_cltv_expiry_delta()).unwrap_or(u32::MAX),
-            features,
-            payment_metadata: parsed.payment_metadata().cloned(),
-            route_hints: parsed
-                .route_hints()
-                .iter()
-                .map(|hint| hint.0.iter().map(HintHop::from_library).collect())
-                .collect(),
-            fallbacks: parsed.fallbacks().into_iter().filter_map(fallback_script).collect(),
-        }
-    }
-
     /// When the invoice is no longer to be paid.
     pub fn expires_at(&self) -> UnixTime {
         UnixTime(self.timestamp.0.saturating_add(self.expiry_seconds))
@@ -217,35 +181,7 @@ impl Invoice {
     }
 }
 
-fn has_low_s(invoice: &Bolt11Invoice) -> bool {
-    let raw = invoice.clone().into_signed_raw();
-    let given = raw.signature().0.to_standard();
-    let mut normal = given;
-    normal.normalize_s();
-    given == normal
-}
-
-fn fallback_script(fallback: &Fallback) -> Option<ScriptBuf> {
-    match fallback {
-        Fallback::SegWitProgram { version, program } => {
-            WitnessProgram::new(*version, program).ok().map(|program| ScriptBuf::new_witness_program(&program))
-        }
-        Fallback::PubKeyHash(hash) => Some(ScriptBuf::new_p2pkh(&PubkeyHash::from_byte_array(hash.to_byte_array()))),
-        Fallback::ScriptHash(hash) => Some(ScriptBuf::new_p2sh(&ScriptHash::from_byte_array(hash.to_byte_array()))),
-    }
-}
-
 impl HintHop {
-    fn from_library(hop: &RouteHintHop) -> Self {
-        Self {
-            node_id: hop.src_node_id,
-            short_channel_id: ShortChannelId(hop.short_channel_id),
-            fee_base_msat: hop.fees.base_msat,
-            fee_proportional_millionths: hop.fees.proportional_millionths,
-            cltv_expiry_delta: hop.cltv_expiry_delta,
-        }
-    }
-
     fn to_library(self) -> RouteHintHop {
         RouteHintHop {
             src_node_id: self.node_id,
