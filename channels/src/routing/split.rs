@@ -135,8 +135,9 @@ impl Job<'_> {
         let mut best: Option<Vec<Part>> = single.map(|part| vec![part]);
         let mut count = 2;
         while count <= self.request.max_parts {
-            // Parts smaller than the least are worth making only while nothing else works.
-            if self.request.amount.0 / (count as u64) < LEAST_PART.0 && (best.is_some() || count > 4) {
+            if self.request.amount.0 / (count as u64) < LEAST_PART.0
+                && (best.is_some() || count > 4 || self.fits_in_one_channel())
+            {
                 break;
             }
             let to_beat = best.as_ref().map_or(f32::INFINITY, |best| total_cost(best));
@@ -149,6 +150,16 @@ impl Job<'_> {
             count *= 2;
         }
         best.map(plan)
+    }
+
+    /// Whether a channel of ours could carry everything. Then parts smaller than the least are not worth making even
+    /// where nothing else seems to work: after a failure a scorer believes that less would pass, mostly wrongly if the
+    /// amount was small (a node may have been away), and the parts that arrive wait for the others until they time out.
+    fn fits_in_one_channel(&self) -> bool {
+        match self.request.source {
+            Source::Local { channels, .. } => channels.iter().any(|channel| channel.available >= self.request.amount),
+            Source::Graph(_) => false,
+        }
     }
 
     /// The amount in about `count` parts, if that costs less than `to_beat`.
@@ -280,13 +291,27 @@ impl Job<'_> {
             let found = self.path(amount, others, limit, &banned, &closed)?;
             match exact(self.graph, &self.request, &found.steps, amount) {
                 Ok(route) if route.hops.len() > self.request.max_hops => return None,
-                Ok(route) => return Some(Part { route, ..found }),
+                Ok(route) => match self.overfilled(&found.steps, &route) {
+                    Some(edge) => banned.push(edge),
+                    None => return Some(Part { route, ..found }),
+                },
                 Err(Some(Violation(Step::Edge(edge)))) => banned.push(edge),
                 Err(Some(Violation(step))) => closed.push(step),
                 Err(None) => return None,
             }
         }
         None
+    }
+
+    /// A channel that has no room for this part beside the others, now that the fees of later hops, which the search
+    /// leaves out, are in the amounts.
+    fn overfilled(&self, steps: &[Step], route: &Route) -> Option<EdgeId> {
+        steps.iter().zip(&route.hops).find_map(|(step, hop)| {
+            let Step::Edge(edge) = step else { return None };
+            let capacity = self.graph.channel(edge.channel())?.capacity_msat();
+            let used = self.router.usage.of(*edge).checked_add(hop.amount);
+            used.is_none_or(|used| used > capacity).then_some(*edge)
+        })
     }
 
     /// The cheapest path, in the search's rounded numbers; its route is still empty.

@@ -472,20 +472,29 @@ proptest! {
 
     #[test]
     fn plans_obey_every_policy_and_capacity(seed: u64, amount in 1_000u64..8_000_000_000) {
-        let network = SyntheticNetwork::generate(Size { seed, nodes: 60, channels: 240 });
-        let graph = network.graph();
-        let mut random = SplitMix::new(seed);
-        let mut router = Router::new();
-        for _ in 0..4 {
-            let (from, to) = (network.nodes[random.below(60)], network.nodes[random.below(60)]);
-            let request = RouteRequest { source: Source::Graph(from), target: to, ..request(1, 2, amount) };
-            if let Ok(plan) = router.find(&graph, &Scorer::new(), &request)
-                && from != to
-            {
-                obeys(&graph, &request, &plan);
-            }
+        plans_obey(seed, amount);
+    }
+}
+
+fn plans_obey(seed: u64, amount: u64) {
+    let network = SyntheticNetwork::generate(Size { seed, nodes: 60, channels: 240 });
+    let graph = network.graph();
+    let mut random = SplitMix::new(seed);
+    let mut router = Router::new();
+    for _ in 0..4 {
+        let (from, to) = (network.nodes[random.below(60)], network.nodes[random.below(60)]);
+        let request = RouteRequest { source: Source::Graph(from), target: to, ..request(1, 2, amount) };
+        if let Ok(plan) = router.find(&graph, &Scorer::new(), &request)
+            && from != to
+        {
+            obeys(&graph, &request, &plan);
         }
     }
+}
+
+#[test]
+fn parts_that_share_a_channel_leave_room_for_fees() {
+    plans_obey(3_437_361_236_064_078_696, 7_598_393_940);
 }
 
 /// One try of a route against balances that only the test knows; what a payer would learn from it.
