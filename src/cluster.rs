@@ -1,4 +1,6 @@
 //! Real daemons in a folder of their own, on free ports: what the demo, the benchmarks and the whole-system tests run.
+//!
+//! Each is a process of its own, or a thread of this one where there are many.
 
 use std::{
     fs::{self, File},
@@ -6,23 +8,30 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
+
+use clap::Parser as _;
 
 use leyden_proto::{
     leyden::GenerateRequest,
     lnrpc::{ConnectPeerRequest, GetInfoRequest, GetStateRequest, LightningAddress, NewAddressRequest, WalletState},
 };
-use tokio::time::sleep;
+use tokio::{sync::oneshot, time::sleep};
 use tokio_stream::StreamExt as _;
 
 use crate::{
     client::{Access, Client, ClientError},
-    config::{Layout, Running},
+    config::{Config, Flags, Layout, Running},
+    daemon,
 };
 
 /// How long a daemon may take until its wallet is open.
 const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// What closing the databases of a thread may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
@@ -30,8 +39,10 @@ pub enum ClusterError {
     Io { path: PathBuf, source: io::Error },
     #[error("the program {0} is missing: build it with `cargo build --bin leydend`")]
     NoProgram(PathBuf),
-    #[error("{name} ended at its start ({status}). Its log:\n{log}")]
-    Ended { name: String, status: ExitStatus, log: String },
+    #[error("{name} ended at its start ({how}). Its log:\n{log}")]
+    Ended { name: String, how: String, log: String },
+    #[error("{name}: {what}")]
+    Settings { name: String, what: String },
     #[error("{name} was not ready within {} seconds. Its log:\n{log}", START_LIMIT.as_secs())]
     NotReady { name: String, log: String },
     #[error(transparent)]
@@ -42,14 +53,53 @@ pub enum ClusterError {
     Waited { what: String },
 }
 
-/// One daemon: its folder, its process while it runs, and a connection to it.
+/// Where a daemon runs.
+enum Home {
+    /// In processes of this program.
+    Program(PathBuf),
+    /// In threads of this process. They share its log.
+    Here,
+}
+
+/// A run of a daemon.
+enum Run {
+    Process(Child),
+    Thread { end: oneshot::Sender<()>, thread: JoinHandle<Result<(), daemon::RunError>> },
+}
+
+impl Run {
+    /// How it ended, if it has.
+    fn ended(&mut self) -> Option<String> {
+        match self {
+            Self::Process(child) => child.try_wait().ok().flatten().map(|status| status.to_string()),
+            Self::Thread { thread, .. } => thread.is_finished().then(|| "see above".to_owned()),
+        }
+    }
+
+    /// Ends it where it is: what is not on the disk is lost.
+    fn kill(self) {
+        match self {
+            Self::Process(mut child) => {
+                // It may have ended by itself.
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            Self::Thread { end, thread } => {
+                let _ = end.send(());
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+/// One daemon: its folder, its process (or thread) while it runs, and a connection to it.
 pub struct DaemonProcess {
     name: String,
     data_dir: PathBuf,
-    program: PathBuf,
+    home: Home,
     flags: Vec<String>,
     serves_bitcoin_rpc: bool,
-    child: Option<Child>,
+    run: Option<Run>,
     client: Option<Client>,
     /// Where it listened first: it comes back there, so that peers find it again.
     ports: Option<Running>,
@@ -60,18 +110,26 @@ pub struct DaemonProcess {
 impl DaemonProcess {
     /// A daemon that keeps its data in `folder/name`. `flags` are passed on to `leydend`.
     pub fn new(folder: &Path, name: &str, flags: &[&str]) -> Result<Self, ClusterError> {
-        let program = leydend_program()?;
-        Ok(Self {
+        Ok(Self::at(Home::Program(leydend_program()?), folder, name, flags))
+    }
+
+    /// Likewise, in a thread of this process.
+    pub fn here(folder: &Path, name: &str, flags: &[&str]) -> Self {
+        Self::at(Home::Here, folder, name, flags)
+    }
+
+    fn at(home: Home, folder: &Path, name: &str, flags: &[&str]) -> Self {
+        Self {
             name: name.to_owned(),
             data_dir: folder.join(name),
-            program,
+            home,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             serves_bitcoin_rpc: false,
-            child: None,
+            run: None,
             client: None,
             ports: None,
             keep: false,
-        })
+        }
     }
 
     pub fn name(&self) -> &str {
@@ -105,42 +163,21 @@ impl DaemonProcess {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    /// Starts the process and waits until its wallet is open.
+    /// Starts it and waits until its wallet is open.
     pub async fn start(&mut self) -> Result<(), ClusterError> {
-        let at = |path: &Path| {
-            let path = path.to_owned();
-            move |source| ClusterError::Io { path, source }
-        };
         fs::create_dir_all(&self.data_dir).map_err(at(&self.data_dir))?;
         let layout = Layout::new(self.data_dir.clone(), "regtest");
         let _ = fs::remove_file(layout.running());
-        let log = File::options().create(true).append(true).open(self.log_path()).map_err(at(&self.log_path()))?;
-        let address = |of: fn(&Running) -> Option<SocketAddr>| {
-            self.ports.as_ref().and_then(of).map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string())
+        let run = match &self.home {
+            Home::Program(program) => self.spawn_process(program)?,
+            Home::Here => self.spawn_thread()?,
         };
-        let mut command = Command::new(&self.program);
-        command
-            .arg("--data-dir")
-            .arg(&self.data_dir)
-            .args(["--alias", &self.name])
-            .args(["--listen", &address(|ports| ports.listen)])
-            .args(["--rpc-listen", &address(|ports| Some(ports.rpc))])
-            .args(["--chain-listen", &address(|ports| ports.chain_listen)])
-            .arg("--no-wallet-password")
-            .args(&self.flags)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
-        if self.serves_bitcoin_rpc {
-            command.args(["--bitcoin-rpc", &address(|ports| ports.bitcoin_rpc)]);
-        }
-        let child = command.spawn().map_err(at(&self.program))?;
-        self.child = Some(child);
+        self.run = Some(run);
 
         let begun = Instant::now();
         loop {
-            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
-                return Err(ClusterError::Ended { name: self.name.clone(), status, log: self.log() });
+            if let Some(how) = self.run.as_mut().and_then(Run::ended) {
+                return Err(ClusterError::Ended { name: self.name.clone(), how, log: self.log() });
             }
             if let Some((client, running)) = self.try_connect(&layout).await {
                 self.client = Some(client);
@@ -154,6 +191,61 @@ impl DaemonProcess {
         }
     }
 
+    fn arguments(&self) -> Vec<String> {
+        let address = |of: fn(&Running) -> Option<SocketAddr>| {
+            self.ports.as_ref().and_then(of).map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string())
+        };
+        let mut arguments: Vec<String> = [
+            ("--data-dir", self.data_dir.display().to_string()),
+            ("--alias", self.name.clone()),
+            ("--listen", address(|ports| ports.listen)),
+            ("--rpc-listen", address(|ports| Some(ports.rpc))),
+            ("--chain-listen", address(|ports| ports.chain_listen)),
+        ]
+        .into_iter()
+        .flat_map(|(flag, value)| [flag.to_owned(), value])
+        .collect();
+        arguments.push("--no-wallet-password".to_owned());
+        if self.serves_bitcoin_rpc {
+            arguments.extend(["--bitcoin-rpc".to_owned(), address(|ports| ports.bitcoin_rpc)]);
+        }
+        arguments.extend_from_slice(&self.flags);
+        arguments
+    }
+
+    fn spawn_process(&self, program: &Path) -> Result<Run, ClusterError> {
+        let log = File::options().create(true).append(true).open(self.log_path()).map_err(at(&self.log_path()))?;
+        let mut command = Command::new(program);
+        command.args(self.arguments()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.spawn().map(Run::Process).map_err(at(program))
+    }
+
+    fn spawn_thread(&self) -> Result<Run, ClusterError> {
+        let settings = |what: String| ClusterError::Settings { name: self.name.clone(), what };
+        let arguments = std::iter::once("leydend".to_owned()).chain(self.arguments());
+        let flags = Flags::try_parse_from(arguments).map_err(|error| settings(error.to_string()))?;
+        let config = Config::load(flags).map_err(|error| settings(error.to_string()))?;
+        let (end, ended) = oneshot::channel();
+        let thread = move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+            let runtime = runtime.map_err(|source| daemon::RunError::Io { path: PathBuf::from("a thread"), source })?;
+            let result = runtime.block_on(async {
+                tokio::select! {
+                    result = daemon::run(config) => result,
+                    _ = ended => Ok(()),
+                }
+            });
+            // The databases close with the last task: only then can the next run open them.
+            runtime.shutdown_timeout(CLOSE_LIMIT);
+            if let Err(error) = &result {
+                tracing::error!(%error, "a daemon of this process has ended");
+            }
+            result
+        };
+        let thread = thread::Builder::new().name(self.name.clone()).spawn(thread).map_err(at(&self.data_dir))?;
+        Ok(Run::Thread { end, thread })
+    }
+
     /// A connection, once the wallet is open and has seen the whole chain.
     async fn try_connect(&self, layout: &Layout) -> Option<(Client, Running)> {
         let running: Running = serde_json::from_slice(&fs::read(layout.running()).ok()?).ok()?;
@@ -163,27 +255,35 @@ impl DaemonProcess {
         (state == WalletState::ServerActive).then_some((client, running))
     }
 
-    /// The process id while it runs.
+    /// The process id while it runs in a process of its own.
     pub fn pid(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
-    }
-
-    /// SIGKILL: the process gets no chance to tidy up.
-    pub fn kill(&mut self) {
-        self.client = None;
-        if let Some(mut child) = self.child.take() {
-            // It may have ended by itself.
-            let _ = child.kill();
-            let _ = child.wait();
+        match &self.run {
+            Some(Run::Process(child)) => Some(child.id()),
+            Some(Run::Thread { .. }) | None => None,
         }
     }
 
-    /// SIGTERM, and the exit status.
+    /// SIGKILL, or the same to a thread: it gets no chance to tidy up.
+    pub fn kill(&mut self) {
+        self.client = None;
+        if let Some(run) = self.run.take() {
+            run.kill();
+        }
+    }
+
+    /// SIGTERM, and the exit status of a process.
     pub fn terminate(&mut self) -> Option<ExitStatus> {
         self.client = None;
-        let mut child = self.child.take()?;
-        let _ = Command::new("kill").arg(child.id().to_string()).status();
-        child.wait().ok()
+        match self.run.take()? {
+            Run::Process(mut child) => {
+                let _ = Command::new("kill").arg(child.id().to_string()).status();
+                child.wait().ok()
+            }
+            run @ Run::Thread { .. } => {
+                run.kill();
+                None
+            }
+        }
     }
 
     /// The connection of the running daemon.
@@ -261,6 +361,11 @@ impl DaemonProcess {
         })
         .await
     }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> ClusterError {
+    let path = path.to_owned();
+    move |source| ClusterError::Io { path, source }
 }
 
 impl Drop for DaemonProcess {
