@@ -15,7 +15,6 @@ use super::{Direction, FundingAnswer, GossipEffect, GossipKey, GossipSync, Graph
 use crate::keys::secp;
 use crate::tx::funding_script_pubkey;
 use crate::types::{ChannelId, Height, Msat, NodeId, ShortChannelId, UnixTime};
-use crate::wire::gossip::Excess;
 use crate::wire::{
     ChannelAnnouncement, ChannelUpdate, Feature, Features, Message, NodeAnnouncement, QueryChannelRange, ShortIds,
     alias_text,
@@ -557,54 +556,7 @@ fn answers_about_the_whole_network_are_cut_to_fit() {
 #[test]
 fn a_graph_of_the_public_size_loads_in_under_a_second() {
     let network = SyntheticNetwork::generate(Size::PUBLIC);
-    let signature = sign(&Digest::from_digest([1; 32]), 1);
-    let mut store = BTreeMap::new();
-    let mut put = |key: GossipKey, message: Message, capacity: Option<Amount>| {
-        let raw = message.encode().unwrap();
-        let value = capacity.map_or(raw.clone(), |capacity| channel_record(capacity, None, &raw));
-        store.insert(key.encode(), value);
-    };
-    for made in &network.channels {
-        let id = made.channel.short_channel_id;
-        let channel = ChannelAnnouncement {
-            node_signature_1: signature,
-            node_signature_2: signature,
-            bitcoin_signature_1: signature,
-            bitcoin_signature_2: signature,
-            features: Features::empty(),
-            chain_hash: CHAIN,
-            short_channel_id: id,
-            node_id_1: made.channel.node_id_1,
-            node_id_2: made.channel.node_id_2,
-            bitcoin_key_1: made.channel.node_id_1,
-            bitcoin_key_2: made.channel.node_id_2,
-            excess: Excess::default(),
-        };
-        put(GossipKey::Channel(id), channel.into(), Some(made.channel.capacity));
-        for direction in [Direction::FromNode1, Direction::FromNode2] {
-            let policy = made.policies.get(direction).unwrap();
-            let update = ChannelUpdate {
-                signature,
-                chain_hash: CHAIN,
-                short_channel_id: id,
-                timestamp: policy.timestamp,
-                message_flags: 1,
-                channel_flags: u8::from(direction == Direction::FromNode2) | u8::from(policy.disabled) << 1,
-                cltv_expiry_delta: policy.cltv_expiry_delta,
-                htlc_minimum_msat: policy.htlc_minimum_msat,
-                fee_base_msat: policy.fee_base_msat,
-                fee_proportional_millionths: policy.fee_proportional_millionths,
-                htlc_maximum_msat: policy.htlc_maximum_msat,
-                excess: Excess::default(),
-            };
-            put(GossipKey::Update(id, direction), update.into(), None);
-        }
-    }
-    let mut announcement = node_announcement(1, TIME);
-    for id in &network.nodes {
-        announcement.node_id = *id;
-        put(GossipKey::Node(*id), announcement.clone().into(), None);
-    }
+    let store: BTreeMap<Vec<u8>, Vec<u8>> = network.records().unwrap().into_iter().collect();
     let bytes: usize = store.iter().map(|(key, value)| key.len() + value.len()).sum();
     let start = Instant::now();
     let graph = Graph::load(store.iter().map(|(key, value)| (key.as_slice(), value.as_slice()))).unwrap();
