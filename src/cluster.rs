@@ -1,11 +1,11 @@
-//! Real daemons in a folder of their own, on free ports: what the demo, the benchmarks and the whole-system tests run.
+//! Real daemons in a folder of their own, on addresses of their own: what the demo, the benchmarks and the whole-system tests run.
 //!
 //! Each is a process of its own, or a thread of this one where there are many.
 
 use std::{
     fs::{self, File},
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread::{self, JoinHandle},
@@ -99,6 +99,8 @@ pub struct DaemonProcess {
     home: Home,
     flags: Vec<String>,
     serves_bitcoin_rpc: bool,
+    /// Where it listens for others.
+    ip: Ipv4Addr,
     run: Option<Run>,
     client: Option<Client>,
     /// Where it listened first: it comes back there, so that peers find it again.
@@ -125,6 +127,7 @@ impl DaemonProcess {
             home,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             serves_bitcoin_rpc: false,
+            ip: own_ip(),
             run: None,
             client: None,
             ports: None,
@@ -193,13 +196,14 @@ impl DaemonProcess {
 
     fn arguments(&self) -> Vec<String> {
         let address = |of: fn(&Running) -> Option<SocketAddr>| {
-            self.ports.as_ref().and_then(of).map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string())
+            let known = self.ports.as_ref().and_then(of);
+            known.unwrap_or_else(|| SocketAddr::from((self.ip, 0))).to_string()
         };
         let mut arguments: Vec<String> = [
             ("--data-dir", self.data_dir.display().to_string()),
             ("--alias", self.name.clone()),
             ("--listen", address(|ports| ports.listen)),
-            ("--rpc-listen", address(|ports| Some(ports.rpc))),
+            ("--rpc-listen", "127.0.0.1:0".to_owned()),
             ("--chain-listen", address(|ports| ports.chain_listen)),
         ]
         .into_iter()
@@ -361,6 +365,14 @@ impl DaemonProcess {
         })
         .await
     }
+}
+
+/// An address of this machine that nobody else has, where the system allows that. On 127.0.0.1 a port that a stopped
+/// daemon wants back may be taken by a connection of another.
+pub fn own_ip() -> Ipv4Addr {
+    let [_, a, b, c] = rand::random::<[u8; 4]>();
+    let ip = Ipv4Addr::new(127, a | 1, b, c.clamp(1, 254));
+    if TcpListener::bind((ip, 0)).is_ok() { ip } else { Ipv4Addr::LOCALHOST }
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> ClusterError {

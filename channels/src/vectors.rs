@@ -5,7 +5,7 @@ use std::path::PathBuf;
 fn folder() -> PathBuf {
     match std::env::var_os("LEYDEN_VECTORS") {
         Some(folder) => folder.into(),
-        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors"),
+        None => "../../shared/vectors".into(),
     }
 }
 

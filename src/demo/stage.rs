@@ -1,7 +1,10 @@
 //! What the stories about closing have in common: two nodes, a channel with half of it on each side, and a burst of
 //! payments in both directions in the middle of which Bob's process is killed.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use tokio::{task::JoinSet, time::sleep};
 
@@ -21,6 +24,8 @@ pub const DEEP: u32 = 6;
 pub const FINAL: u32 = 100;
 const BURST: usize = 40;
 const BURST_AMOUNT: i64 = 50_000;
+/// Time for HTLCs of a burst to be seen.
+const BURST_LIMIT: Duration = Duration::from_secs(3);
 /// Bursts that are tried until a kill leaves HTLCs of both directions.
 const TRIES: usize = 20;
 
@@ -41,6 +46,12 @@ pub enum Whose {
 pub struct InFlight {
     pub offered: usize,
     pub received: usize,
+}
+
+impl InFlight {
+    fn both_directions(self) -> bool {
+        self.offered > 0 && self.received > 0
+    }
 }
 
 impl Stage {
@@ -138,8 +149,7 @@ impl Stage {
             }
             self.alice.pay_all(bobs, &mut calls)?;
             self.bob.pay_all(alices, &mut calls)?;
-            // Not always at the same moment.
-            sleep(Duration::from_millis(20 + 15 * u64::try_from(attempt).unwrap_or_default())).await;
+            self.wait_for_both_directions(whose).await?;
             self.bob.kill();
             // Alice takes note of it.
             let alice = &self.alice;
@@ -148,7 +158,7 @@ impl Stage {
                 Whose::Alice => ("Alice", in_flight(&self.alice).await?),
                 Whose::Bob => ("Bob", self.bobs_state().await?),
             };
-            if in_flight.offered > 0 && in_flight.received > 0 {
+            if in_flight.both_directions() {
                 let InFlight { offered, received } = in_flight;
                 narrator.say(&format!(
                     "{who}'s commitment holds {offered} HTLCs of {who}'s own and {received} of the other's"
@@ -160,6 +170,19 @@ impl Stage {
             self.wait_for_payments().await?;
         }
         Err(DemoError::Story(format!("{TRIES} kills left no HTLCs in flight in both directions")))
+    }
+
+    /// Until the commitment of one of them holds HTLCs of both directions, or all payments are over before that is seen.
+    async fn wait_for_both_directions(&self, whose: Whose) -> Result<(), ClusterError> {
+        let node = match whose {
+            Whose::Alice => &self.alice,
+            Whose::Bob => &self.bob,
+        };
+        let begun = Instant::now();
+        while begun.elapsed() < BURST_LIMIT && !in_flight(node).await?.both_directions() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
     }
 
     /// What Bob's commitment holds: his node is asked where nobody reaches it.

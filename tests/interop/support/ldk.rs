@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::TcpListener,
+    net::{SocketAddrV4, TcpListener},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     str::FromStr as _,
@@ -18,7 +18,7 @@ use ldk_node::{
     lightning_types::payment::{PaymentHash, PaymentPreimage},
     logger::LogLevel,
 };
-use leyden::cluster::{DaemonProcess, wait_until};
+use leyden::cluster::{DaemonProcess, own_ip, wait_until};
 
 use super::chain::Rpc;
 
@@ -49,7 +49,7 @@ pub struct Ldk {
     name: String,
     folder: PathBuf,
     kind: Kind,
-    listen: u16,
+    listen: SocketAddrV4,
     rpc: Rpc,
     log: LogLevel,
     node: Option<Node>,
@@ -73,7 +73,7 @@ impl Ldk {
             name: name.to_owned(),
             folder: folder.join(name),
             kind,
-            listen: free_port(),
+            listen: free_address(),
             rpc,
             log,
             node: None,
@@ -124,12 +124,12 @@ impl Ldk {
     }
 
     pub fn address(&self) -> SocketAddress {
-        SocketAddress::TcpIpV4 { addr: [127, 0, 0, 1], port: self.listen }
+        SocketAddress::TcpIpV4 { addr: self.listen.ip().octets(), port: self.listen.port() }
     }
 
     /// host:port.
     pub fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.listen)
+        self.listen.to_string()
     }
 
     pub fn new_address(&self) -> String {
@@ -294,7 +294,9 @@ fn description() -> Bolt11InvoiceDescription {
     Bolt11InvoiceDescription::Direct(Description::new("interop".to_owned()).unwrap())
 }
 
-/// A port that nobody listens on, and that nobody is given soon again.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// An address that nobody listens on, and that nobody is given soon again.
+fn free_address() -> SocketAddrV4 {
+    let ip = own_ip();
+    let port = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap().port();
+    SocketAddrV4::new(ip, port)
 }

@@ -253,7 +253,7 @@ impl Spender {
 pub fn vectors() -> Option<PathBuf> {
     let path = match std::env::var_os("LEYDEN_VECTORS") {
         Some(path) => PathBuf::from(path),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors"),
+        None => PathBuf::from("../../../shared/vectors"),
     };
     if path.is_dir() {
         return Some(path);
