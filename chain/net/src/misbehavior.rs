@@ -20,7 +20,7 @@ pub enum Misbehavior {
     MissingProofOfWork,
     #[error("a header is invalid")]
     InvalidHeader,
-    #[error("headers keep coming that connect to nothing")]
+    #[error("a long list of headers connects to nothing")]
     UnconnectingHeaders,
     #[error("too many headers of a chain with little work")]
     LowWorkHeaders,

@@ -62,8 +62,6 @@ pub(crate) struct HeaderSync {
     pub missed: bool,
     /// It told all that it had at least once.
     pub done: bool,
-    /// Lists in a row that connected to nothing.
-    pub unconnecting: u32,
     /// Headers in a row that belong to a chain with little work.
     pub low_work: usize,
 }

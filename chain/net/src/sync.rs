@@ -31,8 +31,6 @@ use crate::view::{BlockState, ChainView, HeaderEntry};
 const RECENT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Lists of one peer that are checked at a time. What is in more of them is asked for again once these are checked.
 const MAX_LISTS_IN_VALIDATION: usize = 4;
-/// Lists in a row that connect to nothing before the peer loses points.
-const MAX_UNCONNECTING: u32 = 10;
 /// A branch may leave the active chain this many blocks before its end without being suspicious.
 const USUAL_REORGANISATION: u32 = 144;
 /// Headers of a branch with little work that one peer may have us store.
@@ -127,9 +125,8 @@ impl PeerSet {
             return;
         }
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        // Anything that could be the answer counts as the answer.
-        peer.headers.asked_at = None;
         let (Some(first), Some(last)) = (headers.first(), headers.last()) else {
+            peer.headers.asked_at = None;
             peer.headers.done = true;
             peer.headers.low_work = 0;
             self.start_header_sync(ctx);
@@ -144,7 +141,8 @@ impl PeerSet {
             self.unconnecting_headers(id, headers.len(), last_hash, ctx);
             return;
         };
-        peer.headers.unconnecting = 0;
+        // Anything that could be the answer counts as the answer; an answer connects, if only to genesis.
+        peer.headers.asked_at = None;
         if parent.state == BlockState::Invalid {
             self.misbehaves(id, Misbehavior::InvalidHeader, ctx);
             return;
@@ -165,14 +163,17 @@ impl PeerSet {
         self.out.push(Action::AcceptHeaders { peer: id, headers });
     }
 
+    /// An honest peer announces headers that we cannot connect, as many as it likes, while what is before them is on its
+    /// way, or is being checked.
     fn unconnecting_headers(&mut self, id: PeerId, count: usize, last: BlockHash, ctx: &Ctx) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.announced_unknown = Some(last);
-        peer.headers.unconnecting = peer.headers.unconnecting.saturating_add(1);
-        let too_often = peer.headers.unconnecting.is_multiple_of(MAX_UNCONNECTING);
-        // An honest peer announces a few headers that we cannot connect when we missed some before.
-        if (count > MAX_HEADERS_TO_ANNOUNCE || too_often) && self.misbehaves(id, Misbehavior::UnconnectingHeaders, ctx)
-        {
+        if peer.headers.in_validation > 0 {
+            peer.headers.missed = true;
+            return;
+        }
+        // No peer answers a locator of ours like this, or announces so many.
+        if count > MAX_HEADERS_TO_ANNOUNCE && self.misbehaves(id, Misbehavior::UnconnectingHeaders, ctx) {
             return;
         }
         let best = ctx.chain.most_work_header();

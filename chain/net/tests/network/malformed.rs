@@ -10,10 +10,12 @@ use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::{GetHeadersMessage, Inventory};
 use bitcoin::p2p::message_network::VersionMessage;
 use bitcoin::{Block, BlockHash, CompactTarget, TxMerkleNode, Txid, Wtxid};
-use leyden_net::{BlockOutcome, Direction, DisconnectReason, Event, HeadersOutcome, Misbehavior, PeerId};
+use leyden_net::{
+    BlockOutcome, ChainView as _, Direction, DisconnectReason, Event, HeadersOutcome, Misbehavior, PeerId,
+};
 use proptest::prelude::*;
 
-use crate::chain::{START, make_block, spend};
+use crate::chain::{Chain, START, make_block, spend};
 use crate::world::{Nature, World};
 
 const MALLORY: PeerId = PeerId(1_000_000);
@@ -77,19 +79,41 @@ fn headers_without_work_or_order_end_the_connection() {
 }
 
 #[test]
-fn headers_that_connect_to_nothing_are_tolerated_for_a_while() {
+fn announcements_that_connect_to_nothing_cost_nothing_while_what_is_before_them_is_on_its_way() {
     let mut world = with_mallory(Direction::Inbound);
-    let mut stranger = world.nodes[0].chain.tip();
+    let mut chain = Chain::new(false);
+    let mut mine = |number| {
+        let hash = chain.mine(START + number, 7, false);
+        chain.block(&hash).unwrap().header
+    };
+    let headers: Vec<Header> = (0..200).map(&mut mine).collect();
+    let mut announce = |headers: &[Header]| {
+        for header in headers {
+            send(&mut world, NetworkMessage::Headers(vec![*header]));
+        }
+    };
+    announce(&headers[1..100]);
+    // The answer, which takes a while to check.
+    announce(&headers[..1]);
+    announce(&headers[100..]);
+    assert!(is_connected(&world));
+    send(&mut world, NetworkMessage::Headers(headers.clone()));
+    world.run_for(Duration::from_secs(5));
+    assert!(world.nodes[0].chain.entry(&headers[199].block_hash()).is_some());
+}
+
+#[test]
+fn who_sends_only_headers_that_connect_to_nothing_is_let_go() {
+    let mut stranger = World::new(&[Nature::Honest], 1).nodes[0].chain.tip();
     stranger.hash = BlockHash::from_byte_array([9; 32]);
     let header = make_block(&stranger, START, 1, false).header;
-    for _ in 0..9 {
+    let mut world = with_mallory(Direction::Inbound);
+    for _ in 0..20 {
         send(&mut world, NetworkMessage::Headers(vec![header]));
+        world.run_for(Duration::from_secs(60));
     }
-    assert!(is_connected(&world));
-    for _ in 0..50 {
-        send(&mut world, NetworkMessage::Headers(vec![header]));
-    }
-    assert_let_go_for(&world, Misbehavior::UnconnectingHeaders);
+    assert!(!is_connected(&world));
+    assert_eq!(world.nodes[0].disconnects.last(), Some(&DisconnectReason::HeadersTimeout));
 }
 
 #[test]
