@@ -144,10 +144,14 @@ async fn the_network_is_told(alice: &DaemonProcess, bob: &DaemonProcess, carol: 
     let network = lightning.get_network_info(NetworkInfoRequest {}).await.unwrap().into_inner();
     assert_eq!((network.num_nodes, network.num_channels, network.graph_diameter), (4, 3, 3));
 
-    let mut lightning = erin.client().unwrap().lightning();
     for (include_unannounced, channels) in [(false, 3), (true, 4)] {
-        let request = ChannelGraphRequest { include_unannounced };
-        assert_eq!(lightning.describe_graph(request).await.unwrap().into_inner().edges.len(), channels);
+        wait_until(&format!("Erin to know {channels} channels"), || async {
+            let request = ChannelGraphRequest { include_unannounced };
+            let graph = erin.client()?.lightning().describe_graph(request).await;
+            Ok(graph.map_err(|error| erin.call_error(error))?.into_inner().edges.len() == channels)
+        })
+        .await
+        .unwrap();
     }
 }
 

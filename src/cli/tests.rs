@@ -52,6 +52,23 @@ fn every_line_of_the_helps_examples_parses() {
 }
 
 #[test]
+fn every_command_of_the_readme_parses() {
+    let mut lines = 0;
+    for line in include_str!("../../README.md").lines().filter(|line| line.starts_with("leyden ")) {
+        let command = line.split(" #").next().unwrap();
+        // What stands in quotes is one word.
+        let quoted = command.split('"').enumerate();
+        let words = quoted.flat_map(|(place, text)| match place % 2 {
+            0 => text.split_whitespace().collect(),
+            _ => vec![text],
+        });
+        Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{command}: {error}"));
+        lines += 1;
+    }
+    assert!(lines > 20, "only {lines} commands");
+}
+
+#[test]
 fn commands_have_the_names_of_lncli() {
     let command = Cli::command();
     let names: Vec<_> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
