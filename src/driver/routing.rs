@@ -62,6 +62,8 @@ struct Known {
 struct Excluded {
     edges: Vec<(ShortChannelId, Direction)>,
     nodes: Vec<NodeId>,
+    /// Channels that take less, if they take anything.
+    too_much: Vec<Attempted>,
 }
 
 /// What was learnt in earlier runs and has not faded.
@@ -205,7 +207,7 @@ impl Services {
         amount: Msat,
         max_fee: Msat,
     ) -> Result<routing::Plan, RouteError> {
-        let Excluded { edges, nodes } = &known.excluded;
+        let Excluded { edges, nodes, too_much } = &known.excluded;
         let told: Vec<Told> = known.told.iter().map(|(_, told)| *told).collect();
         let failed = |hop: &HintHop| edges.iter().any(|(id, _)| *id == hop.short_channel_id);
         let hints: Vec<Vec<HintHop>> = request.hints.iter().filter(|hops| !hops.iter().any(failed)).cloned().collect();
@@ -226,6 +228,7 @@ impl Services {
             max_hops: DEFAULT_MAX_HOPS,
             excluded_nodes: nodes,
             excluded_edges: edges,
+            failed: too_much,
             told: &told,
             params: CostParams::default(),
         };
@@ -355,10 +358,12 @@ impl Services {
             // BOLT 4, Receiving Failure Codes: a failure of the whole node rules all its channels out.
             let node = attempt.route.hops().get(source).map(|hop| NodeId::from(hop.node_id));
             excluded.nodes.extend(node.filter(|_| failure.code & failure::NODE != 0));
-            // A smaller amount may pass: that is the scorer's business. New terms may be met.
+            let failed = self.attempted(&attempt.route).get(source).copied();
+            // New terms may be met.
             let was_told = told.iter().any(|(id, _)| *id == attempt.id);
-            if failure.code != TEMPORARY_CHANNEL_FAILURE && !was_told {
-                let failed = self.attempted(&attempt.route).get(source).copied();
+            if failure.code == TEMPORARY_CHANNEL_FAILURE {
+                excluded.too_much.extend(failed);
+            } else if !was_told {
                 excluded.edges.extend(failed.map(|failed| (failed.short_channel_id, failed.direction)));
             }
         }
@@ -373,13 +378,12 @@ impl Services {
             let [from, to] = pair else { return None };
             let id = to.channel?;
             let is_first = NodeId::from(from.node_id) < NodeId::from(to.node_id);
-            // A channel of a hint has a capacity that only its owners know.
             let known = intake.graph().channel_by_id(id).map(|channel| channel.capacity_msat());
             Some(Attempted {
                 short_channel_id: id,
                 direction: if is_first { Direction::FromNode1 } else { Direction::FromNode2 },
                 amount: to.amount,
-                capacity: known.unwrap_or(Msat(to.amount.0.saturating_mul(2))),
+                capacity: known,
             })
         });
         attempted.collect()
@@ -413,7 +417,7 @@ mod tests {
 
     fn lacked(id: u64) -> Attempted {
         let (short_channel_id, direction) = (ShortChannelId(id), Direction::FromNode1);
-        Attempted { short_channel_id, direction, amount: Msat(400), capacity: Msat(1_000) }
+        Attempted { short_channel_id, direction, amount: Msat(400), capacity: Some(Msat(1_000)) }
     }
 
     #[test]

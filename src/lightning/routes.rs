@@ -53,6 +53,7 @@ impl Routes for LightningNode {
             cltv_limit: query.max_cltv.unwrap_or(DEFAULT_CLTV_LIMIT),
             excluded_nodes: &query.ignored_nodes,
             excluded_edges: &excluded,
+            failed: &[],
             ..question(services, source, query.target.into(), query.amount, query.final_cltv)
         };
         let plan = if query.use_experience {
@@ -250,6 +251,7 @@ fn question<'a>(
         max_hops: DEFAULT_MAX_HOPS,
         excluded_nodes: &[],
         excluded_edges: &[],
+        failed: &[],
         told: &[],
         params: CostParams::default(),
     }

@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 
-use super::scorer::{Bounds, Scorer, TagSet};
+use super::scorer::{Attempted, Bounds, Scorer, TagSet};
 use crate::gossip::adjacency::tag;
 use crate::gossip::{Direction, EdgeId, Graph, Slot};
 use crate::types::{Msat, ShortChannelId, UnixTime};
@@ -92,6 +92,8 @@ pub struct Terms<'a> {
     /// All parts of the payment together: it fails as a whole, however small the part that fails.
     pub whole: Msat,
     pub now: UnixTime,
+    /// What was too much for a channel in this payment.
+    pub failed: &'a [Attempted],
 }
 
 /// Prices the edges of one search.
@@ -100,6 +102,7 @@ pub struct EdgeCosts<'a> {
     scorer: &'a Scorer,
     usage: &'a Usage,
     banned: &'a [EdgeId],
+    failed: &'a [Attempted],
     /// Tags of channels that need more than the slot to be priced.
     special: TagSet,
     now: UnixTime,
@@ -111,13 +114,16 @@ pub struct EdgeCosts<'a> {
 }
 
 impl<'a> EdgeCosts<'a> {
-    pub fn new(graph: &'a Graph, scorer: &'a Scorer, usage: &'a Usage, banned: &'a [EdgeId], terms: Terms<'_>) -> Self {
-        let Terms { params, amount, whole, now } = terms;
+    pub fn new(graph: &'a Graph, scorer: &'a Scorer, usage: &'a Usage, banned: &'a [EdgeId], terms: Terms<'a>) -> Self {
+        let Terms { params, amount, whole, now, failed } = terms;
         let mut special = scorer.tags().clone();
         for edge in usage.used.keys().chain(banned) {
             if let Some(channel) = graph.channel(edge.channel()) {
                 special.insert(tag(channel.short_channel_id));
             }
+        }
+        for hop in failed {
+            special.insert(tag(hop.short_channel_id));
         }
         let amount = amount.0 as f32;
         let nat = params.attempt_base_msat + params.attempt_rate * whole.0 as f32;
@@ -126,6 +132,7 @@ impl<'a> EdgeCosts<'a> {
             scorer,
             usage,
             banned,
+            failed,
             special,
             now,
             amount,
@@ -176,9 +183,18 @@ impl<'a> EdgeCosts<'a> {
 
     /// The same for a channel that the graph does not know, from what was learnt alone.
     pub fn learnt_nats(&self, id: ShortChannelId, direction: Direction) -> f32 {
+        if self.has_failed(id, direction, 0.0) {
+            return f32::INFINITY;
+        }
         let bounds = self.scorer.bounds(id, direction, self.now);
         let nats = bounds.map_or(0.0, |bounds| bounds.nats(0.0, f64::from(self.amount)));
         if nats.is_nan() { f32::INFINITY } else { nats as f32 }
+    }
+
+    /// Whether no more than this was too much a moment ago.
+    fn has_failed(&self, id: ShortChannelId, direction: Direction, used: f32) -> bool {
+        let mut failed = self.failed.iter().filter(|hop| hop.short_channel_id == id && hop.direction == direction);
+        failed.any(|hop| used + self.amount >= hop.amount.0 as f32 * 0.999_999)
     }
 
     #[cold]
@@ -188,6 +204,9 @@ impl<'a> EdgeCosts<'a> {
         }
         let Some(channel) = self.graph.channel(slot.edge.channel()) else { return f32::INFINITY };
         let used = self.usage.of(slot.edge);
+        if self.has_failed(channel.short_channel_id, slot.edge.direction(), used.0 as f32) {
+            return f32::INFINITY;
+        }
         let bounds = self
             .scorer
             .bounds(channel.short_channel_id, slot.edge.direction(), self.now)

@@ -70,6 +70,8 @@ pub struct RouteRequest<'a> {
     pub max_hops: usize,
     pub excluded_nodes: &'a [NodeId],
     pub excluded_edges: &'a [(ShortChannelId, Direction)],
+    /// What was too much for a channel in this payment.
+    pub failed: &'a [Attempted],
     /// Terms that failures of this payment have brought: they count in place of the graph's.
     pub told: &'a [Told],
     pub params: CostParams,
@@ -155,7 +157,7 @@ impl Route {
             short_channel_id: hop.short_channel_id,
             direction: hop.direction,
             amount: hop.amount,
-            capacity: hop.capacity,
+            capacity: Some(hop.capacity),
         };
         self.hops.iter().map(attempted).collect()
     }

@@ -31,6 +31,11 @@ use crate::wire::{DecodeError, Field as _, Reader};
 const HALF_LIFE_SECONDS: f64 = 6.0 * 3600.0;
 /// After this many half-lives nothing worth keeping is left of a record.
 const FORGOTTEN_AFTER_HALF_LIVES: f64 = 8.0;
+/// The chance of an amount that is above the bounds but below the capacity: others pay too, and a channel that did not
+/// have it a while ago is worth an attempt where there is no other way.
+const AGAINST_EXPECTATION: f64 = 0.005;
+/// The capacity that a channel of an invoice's hint is taken to have, which only its owners know, unless more was sent.
+const HIDDEN_CAPACITY: Msat = Msat((1 << 24) * 1000);
 /// What a failure that is not about liquidity adds, as the negative logarithm of a chance.
 const TROUBLE: f32 = 3.0;
 const RECORD_VERSION: u8 = 1;
@@ -65,12 +70,16 @@ impl Bounds {
             if amount <= self.low {
                 return 1.0;
             }
-            if amount > self.high || self.capacity <= 0.0 {
+            if amount > self.capacity || self.capacity <= 0.0 {
                 return 0.0;
+            }
+            if amount > self.high {
+                return AGAINST_EXPECTATION;
             }
             let at = |value: f64| prior(value / self.capacity);
             let mass = at(self.high) - at(self.low);
-            if mass <= 0.0 { 0.0 } else { ((at(self.high) - at(amount)) / mass).clamp(0.0, 1.0) }
+            let share = if mass <= 0.0 { 0.0 } else { (at(self.high) - at(amount)) / mass };
+            share.clamp(AGAINST_EXPECTATION, 1.0)
         };
         let before = chance(used);
         if before <= 0.0 { 0.0 } else { chance(used + amount) / before }
@@ -179,7 +188,8 @@ pub struct Attempted {
     pub short_channel_id: ShortChannelId,
     pub direction: Direction,
     pub amount: Msat,
-    pub capacity: Msat,
+    /// `None` of a channel that the graph does not know.
+    pub capacity: Option<Msat>,
 }
 
 /// One bit for each tag of a channel.
@@ -239,7 +249,10 @@ impl Scorer {
         self.channels.get(&id).map(|knowledge| knowledge.at(now).bounds(direction))
     }
 
-    fn learn(&mut self, id: ShortChannelId, capacity: Msat, now: UnixTime, lesson: impl FnOnce(&mut Knowledge)) {
+    fn learn(&mut self, hop: Attempted, now: UnixTime, lesson: impl FnOnce(&mut Knowledge)) {
+        let id = hop.short_channel_id;
+        let hidden = HIDDEN_CAPACITY.max(Msat(hop.amount.0.saturating_mul(2)));
+        let capacity = hop.capacity.unwrap_or(hidden);
         let knowledge = self.channels.entry(id).or_insert_with(|| Knowledge::new(capacity, now));
         *knowledge = knowledge.at(now);
         lesson(knowledge);
@@ -247,10 +260,21 @@ impl Scorer {
         self.changed.insert(id);
     }
 
+    /// A channel whose capacity nobody told carries payments: nothing speaks against it any more.
+    fn carries(&mut self, hop: Attempted) {
+        if self.channels.remove(&hop.short_channel_id).is_some() {
+            self.changed.insert(hop.short_channel_id);
+        }
+    }
+
     /// A part of a payment arrived: every hop had its amount, and has passed it on.
     pub fn arrived(&mut self, hops: &[Attempted], now: UnixTime) {
         for hop in hops {
-            self.learn(hop.short_channel_id, hop.capacity, now, |knowledge| {
+            if hop.capacity.is_none() {
+                self.carries(*hop);
+                continue;
+            }
+            self.learn(*hop, now, |knowledge| {
                 knowledge.at_least(hop.direction, hop.amount);
                 knowledge.moved(hop.direction, hop.amount);
                 *knowledge.trouble.get_mut(hop.direction) = 0.0;
@@ -262,7 +286,11 @@ impl Scorer {
     /// too.
     pub fn passed(&mut self, hops: &[Attempted], now: UnixTime) {
         for hop in hops {
-            self.learn(hop.short_channel_id, hop.capacity, now, |knowledge| {
+            if hop.capacity.is_none() {
+                self.carries(*hop);
+                continue;
+            }
+            self.learn(*hop, now, |knowledge| {
                 knowledge.at_least(hop.direction, hop.amount);
             });
         }
@@ -270,14 +298,14 @@ impl Scorer {
 
     /// This hop did not have the amount (`temporary_channel_failure`).
     pub fn lacked_liquidity(&mut self, hop: Attempted, now: UnixTime) {
-        self.learn(hop.short_channel_id, hop.capacity, now, |knowledge| {
+        self.learn(hop, now, |knowledge| {
             knowledge.less_than(hop.direction, hop.amount);
         });
     }
 
     /// This hop failed for another reason, or somebody near it did and will not say who.
     pub fn had_trouble(&mut self, hop: Attempted, now: UnixTime) {
-        self.learn(hop.short_channel_id, hop.capacity, now, |knowledge| {
+        self.learn(hop, now, |knowledge| {
             let trouble = knowledge.trouble.get_mut(hop.direction);
             *trouble = (*trouble + TROUBLE).min(4.0 * TROUBLE);
         });
@@ -369,7 +397,7 @@ mod tests {
     const NOW: UnixTime = UnixTime(1_700_000_000);
 
     fn hop(direction: Direction, amount: u64) -> Attempted {
-        Attempted { short_channel_id: ID, direction, amount: Msat(amount), capacity: Msat(1000) }
+        Attempted { short_channel_id: ID, direction, amount: Msat(amount), capacity: Some(Msat(1000)) }
     }
 
     fn chance(scorer: &Scorer, direction: Direction, amount: f64, now: UnixTime) -> f64 {
@@ -387,7 +415,8 @@ mod tests {
     fn a_failure_bounds_both_directions() {
         let mut scorer = Scorer::new();
         scorer.lacked_liquidity(hop(Direction::FromNode1, 400), NOW);
-        assert_eq!(chance(&scorer, Direction::FromNode1, 400.0, NOW), 0.0);
+        assert_eq!(chance(&scorer, Direction::FromNode1, 400.0, NOW), AGAINST_EXPECTATION);
+        assert_eq!(chance(&scorer, Direction::FromNode1, 1_001.0, NOW), 0.0);
         assert!(chance(&scorer, Direction::FromNode1, 200.0, NOW) > 0.0);
         assert_eq!(chance(&scorer, Direction::FromNode2, 601.0, NOW), 1.0);
     }
@@ -399,8 +428,22 @@ mod tests {
         assert_eq!(chance(&scorer, Direction::FromNode1, 600.0, NOW), 1.0);
         scorer.arrived(&[hop(Direction::FromNode1, 500)], NOW);
         assert_eq!(chance(&scorer, Direction::FromNode1, 100.0, NOW), 1.0);
-        assert_eq!(chance(&scorer, Direction::FromNode1, 501.0, NOW), 0.0);
+        assert_eq!(chance(&scorer, Direction::FromNode1, 501.0, NOW), AGAINST_EXPECTATION);
         assert_eq!(chance(&scorer, Direction::FromNode2, 500.0, NOW), 1.0);
+    }
+
+    #[test]
+    fn a_channel_of_unknown_capacity_is_only_known_by_its_failures() {
+        let hidden = |amount: u64| Attempted { capacity: None, ..hop(Direction::FromNode1, amount) };
+        let mut scorer = Scorer::new();
+        scorer.arrived(&[hidden(20_000)], NOW);
+        assert!(scorer.is_empty(), "the same amount again, or a larger one, is not held to be less likely");
+        scorer.lacked_liquidity(hidden(20_000), NOW);
+        assert_eq!(chance(&scorer, Direction::FromNode1, 20_000.0, NOW), AGAINST_EXPECTATION);
+        assert!(chance(&scorer, Direction::FromNode1, 5_000.0, NOW) > 0.5);
+        scorer.take_changed();
+        scorer.passed(&[hidden(30_000)], NOW);
+        assert_eq!((scorer.len(), scorer.take_changed()), (0, vec![(ID, None)]));
     }
 
     #[test]
@@ -409,7 +452,7 @@ mod tests {
         scorer.lacked_liquidity(hop(Direction::FromNode1, 400), NOW);
         let later = |hours: u64| UnixTime(NOW.0 + hours * 3600);
         let at = |scorer: &Scorer, hours| chance(scorer, Direction::FromNode1, 400.0, later(hours));
-        assert!(at(&scorer, 1) > 0.0);
+        assert!(at(&scorer, 1) > AGAINST_EXPECTATION);
         assert!(at(&scorer, 6) > at(&scorer, 1));
         assert!(at(&scorer, 40) > at(&scorer, 6));
         scorer.prune(later(6));

@@ -375,7 +375,7 @@ fn assemble(path: &Path, ends: &Ends, pricing: &Pricing<'_>) -> Option<Part> {
 }
 
 fn terms<'a>(request: &'a RouteRequest<'_>, amount: Msat) -> Terms<'a> {
-    Terms { params: &request.params, amount, whole: request.amount, now: request.now }
+    Terms { params: &request.params, amount, whole: request.amount, now: request.now, failed: request.failed }
 }
 
 fn empty() -> Route {

@@ -76,6 +76,7 @@ fn request(from: u8, to: u8, amount: u64) -> RouteRequest<'static> {
         max_hops: DEFAULT_MAX_HOPS,
         excluded_nodes: &[],
         excluded_edges: &[],
+        failed: &[],
         told: &[],
         params: CostParams::default(),
     }
@@ -306,8 +307,27 @@ fn hints_lead_to_payees_that_the_graph_does_not_know() {
     assert_eq!(ids(&plan.routes[0]), [1, 2, 50, 51]);
     assert_eq!(plan.total_fee(), Msat(16));
     // What failed over a hint is remembered.
-    scorer.lacked_liquidity(plan.routes[0].attempted()[3], NOW);
-    assert!(Router::new().find(&graph, &scorer, &request).is_err());
+    let failed = Attempted { capacity: None, ..plan.routes[0].attempted()[3] };
+    scorer.lacked_liquidity(failed, NOW);
+    assert!(Router::new().find(&graph, &scorer, &request).unwrap().success_probability < 0.01);
+}
+
+#[test]
+fn what_was_too_much_in_this_payment_is_not_tried_again_and_what_was_too_much_in_another_is_if_nothing_else_is_left() {
+    let graph = graph(&[(1, 1, 2, 10_000_000, 0), (2, 2, 3, 10_000_000, 0)]);
+    let request = request(1, 3, 1_000_000_000);
+    let mut scorer = Scorer::new();
+    let find = |scorer: &Scorer, request: &RouteRequest<'_>| Router::new().find(&graph, scorer, request);
+    let failed = [find(&scorer, &request).unwrap().routes[0].attempted()[1]];
+    scorer.lacked_liquidity(failed[0], NOW);
+    let again = find(&scorer, &request).unwrap();
+    assert!(again.success_probability < 0.01, "{again:?}");
+    let now = RouteRequest { failed: &failed, ..request };
+    assert!(find(&scorer, &now).is_err());
+    let less = RouteRequest { amount: Msat(500_000_000), ..now.clone() };
+    assert!(find(&scorer, &less).is_ok());
+    let parts = RouteRequest { max_parts: 4, ..now };
+    assert!(find(&scorer, &parts).is_err(), "parts of one channel are together too much");
 }
 
 #[test]
@@ -431,13 +451,13 @@ proptest! {
                 short_channel_id: made.channel.short_channel_id,
                 direction: Direction::FromNode1,
                 amount: Msat(random.draw() % made.channel.capacity.to_sat() * 1000),
-                capacity: Msat(made.channel.capacity.to_sat() * 1000),
+                capacity: Some(Msat(made.channel.capacity.to_sat() * 1000)),
             };
             if random.below(2) == 0 { scorer.passed(&[hop], NOW) } else { scorer.lacked_liquidity(hop, NOW) }
         }
         let usage = Usage::default();
         let params = CostParams::default();
-        let terms = Terms { params: &params, amount: Msat(amount), whole: Msat(amount), now: NOW };
+        let terms = Terms { params: &params, amount: Msat(amount), whole: Msat(amount), now: NOW, failed: &[] };
         let costs = EdgeCosts::new(&graph, &scorer, &usage, &[], terms);
         let mut search = Search::new();
         for _ in 0..5 {
@@ -504,7 +524,7 @@ fn attempt(balances: &HashMap<ShortChannelId, u64>, route: &Route, scorer: &mut 
         let balance_1 = balances[&hop.short_channel_id];
         let available = match hop.direction {
             Direction::FromNode1 => balance_1,
-            Direction::FromNode2 => hop.capacity.0 - balance_1,
+            Direction::FromNode2 => hop.capacity.unwrap().0 - balance_1,
         };
         if available < hop.amount.0 {
             scorer.passed(&attempted[..index], now);

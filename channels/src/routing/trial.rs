@@ -132,6 +132,7 @@ impl Trial {
             max_hops: DEFAULT_MAX_HOPS,
             excluded_nodes: &[],
             excluded_edges: &[],
+            failed: &[],
             told: &[],
             params: CostParams::default(),
         }
