@@ -258,6 +258,14 @@ impl Channel {
         signed.is_some_and(|signed| signed.iter().any(|update| update.adds().is_some()))
     }
 
+    /// How many HTLCs an [`Event::Flush`] would sign once more: those of the peer's commitment that stay in its next one.
+    pub fn htlcs_to_repeat(&self) -> usize {
+        let Some(commitments) = self.established().map(|channel| &channel.commitments) else { return 0 };
+        let gathered = commitments.remote_changes.acked.iter().chain(&commitments.local_changes.proposed);
+        let removed = gathered.filter(|update| update.removes().is_some()).count();
+        commitments.remote.current.spec.htlcs().len().saturating_sub(removed)
+    }
+
     /// Our latest commitment, signed, and what to claim from it; `None` while the channel is being opened, or if it must
     /// never be broadcast.
     pub fn local_close(&self) -> Result<Option<LocalClose>, Error> {

@@ -18,6 +18,7 @@ mod storage;
 
 use std::{
     collections::{HashMap, HashSet},
+    future::pending,
     sync::Arc,
     time::Duration,
 };
@@ -36,7 +37,7 @@ use secp256k1::PublicKey;
 use storage::Keeping;
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval_at},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 use tracing::{debug, error, warn};
 
@@ -52,6 +53,10 @@ use super::{
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a peer may be silent.
 const SILENCE_LIMIT: Duration = Duration::from_secs(90);
+/// How long a signature is put off for every HTLC that it would repeat; from when on it is worth it, and at most.
+const REST_PER_HTLC: Duration = Duration::from_micros(400);
+const SHORTEST_REST: Duration = Duration::from_millis(1);
+const LONGEST_REST: Duration = Duration::from_millis(20);
 /// Events of one kind that one turn takes at most.
 const TURN: usize = 512;
 pub(super) struct Slot {
@@ -60,6 +65,8 @@ pub(super) struct Slot {
     dirty: bool,
     /// A revocation has made HTLCs final, and what becomes of them is about to be decided.
     awaits_decisions: bool,
+    /// Since when a flush would sign.
+    signs_since: Option<Instant>,
     /// A bug of ours was met: nothing more happens in this channel until a restart reads it from the store again.
     stopped: bool,
     opening: Option<mpsc::UnboundedSender<Opening>>,
@@ -76,12 +83,22 @@ impl Slot {
             channel,
             dirty: false,
             awaits_decisions: false,
+            signs_since: None,
             stopped: false,
             opening: None,
             closing: Vec::new(),
             wish_to_close: false,
             choices: None,
         }
+    }
+
+    /// Until when a signature is put off. Each repeats those of all HTLCs that stay in the peer's commitment, so while many
+    /// are under way it waits a little for those to end, and others to gather; it is little beside what making and
+    /// checking the signatures takes.
+    fn rests_until(&self) -> Option<Instant> {
+        let repeated = u32::try_from(self.channel.htlcs_to_repeat()).ok()?;
+        let rest = (REST_PER_HTLC * repeated).min(LONGEST_REST);
+        self.signs_since.filter(|_| rest >= SHORTEST_REST).map(|since| since + rest)
     }
 
     fn tell_opening(&self, news: Opening) {
@@ -95,6 +112,14 @@ impl Slot {
         for progress in &self.closing {
             let _ = progress.send(news.clone());
         }
+    }
+}
+
+/// Never, if there is no moment to wait for.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => pending().await,
     }
 }
 
@@ -162,6 +187,7 @@ impl Peer {
         let mut some_commands = Vec::new();
         let mut some_messages = Vec::new();
         loop {
+            let next_signature = self.next_signature();
             tokio::select! {
                 count = commands.recv_many(&mut some_commands, TURN) => {
                     if count == 0 {
@@ -174,6 +200,7 @@ impl Peer {
                     self.write_kept();
                 }
                 Ok(()) = backups.changed() => self.send_backup(),
+                () = until(next_signature) => {}
             }
             // Whatever else waits belongs to the same turn.
             while some_commands.len() < TURN
@@ -259,15 +286,32 @@ impl Peer {
     /// every HTLC would be signed once more.
     fn flush_channels(&mut self) {
         let all_decided = self.batch.is_empty() && self.underway.is_empty();
-        let is_ready = |slot: &Slot| slot.dirty && (all_decided || !slot.awaits_decisions);
-        let ready: Vec<ChannelId> = self.slots.iter().filter(|(_, slot)| is_ready(slot)).map(|(id, _)| *id).collect();
+        let now = Instant::now();
+        let mut ready = Vec::new();
+        for (id, slot) in &mut self.slots {
+            if !slot.dirty || (slot.awaits_decisions && !all_decided) {
+                continue;
+            }
+            if slot.channel.wants_flush() {
+                slot.signs_since.get_or_insert(now);
+            }
+            if slot.rests_until().is_none_or(|rested| rested <= now) {
+                ready.push(*id);
+            }
+        }
         for id in ready {
             self.event(id, Event::Flush);
             if let Some(slot) = self.slots.get_mut(&id) {
                 slot.dirty = false;
                 slot.awaits_decisions = false;
+                slot.signs_since = None;
             }
         }
+    }
+
+    /// When a signature that was put off is due.
+    fn next_signature(&self) -> Option<Instant> {
+        self.slots.values().filter(|slot| slot.dirty).filter_map(Slot::rests_until).min()
     }
 
     /// Hands an event to a channel. A bug of ours stops that channel alone.

@@ -52,6 +52,25 @@ fn many_updates_share_one_signature_while_one_is_unanswered() {
 }
 
 #[test]
+fn a_signature_repeats_the_htlcs_that_neither_came_nor_go() {
+    let mut test = TestChannel::funded(10_000_000).push(5_000_000).ready();
+    let repeated = |test: &TestChannel| Who::BOTH.map(|who| test[who].channel.htlcs_to_repeat());
+    for _ in 0..3 {
+        test.add(Who::Alice, Msat(1_000_000));
+    }
+    assert_eq!(repeated(&test), [0, 0]);
+    test.run();
+    test.add(Who::Alice, Msat(1_000_000));
+    assert_eq!(repeated(&test), [3, 3]);
+    test.fulfill(Who::Bob, HtlcId(0));
+    test.fulfill(Who::Bob, HtlcId(1));
+    assert_eq!(repeated(&test), [3, 1]);
+    test.event(Who::Bob, Event::Flush);
+    while test.deliver(Who::Alice) {}
+    assert_eq!(repeated(&test)[0], 1);
+}
+
+#[test]
 fn the_preimage_counts_before_it_is_committed() {
     let mut test = TestChannel::funded(1_000_000).ready();
     let attempt = test.add(Who::Alice, Msat(100_000_000));
