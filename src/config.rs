@@ -15,6 +15,7 @@ use leyden_channels::{
     types::Msat,
 };
 use leyden_consensus::{NetworkFile, Params};
+use secp256k1::PublicKey;
 use serde::{Deserialize, Serialize};
 
 pub const DEFAULT_RPC: &str = "127.0.0.1:10009";
@@ -32,6 +33,8 @@ pub enum ConfigError {
     BadNetwork { name: String, message: String },
     #[error("no home directory is known: say where the data shall lie with --data-dir")]
     NoHome,
+    #[error("zero-conf-peer \"{0}\" is no node's key: it has 66 hex digits")]
+    BadNode(String),
     #[error(transparent)]
     Terms(#[from] PolicyError),
 }
@@ -110,6 +113,10 @@ pub struct Flags {
     /// Confirmations that a channel's funding needs [default: 3]
     #[arg(long)]
     pub min_depth: Option<u32>,
+    /// Node whose channels we use before their funding transaction is confirmed; may be given more than once. Until then
+    /// it can take its coins back, and what we were paid with them is lost: name only whom you trust
+    #[arg(long, value_name = "KEY")]
+    pub zero_conf_peer: Vec<String>,
     /// What we keep of each payment that we forward, in msat [default: 1000]
     #[arg(long, value_name = "MSAT")]
     pub base_fee_msat: Option<u32>,
@@ -151,6 +158,8 @@ pub struct Config {
     pub tls_extra: Vec<String>,
     pub to_self_delay: u16,
     pub min_depth: u32,
+    /// Whose channels are used before they are confirmed.
+    pub zero_conf_peers: Vec<PublicKey>,
     /// The terms under which new channels forward.
     pub forwarding: ForwardPolicy,
     /// Take payments that nobody has asked for.
@@ -179,6 +188,7 @@ impl Config {
             ..ForwardPolicy::default()
         };
         forwarding.check()?;
+        let node = |text: String| text.parse().map_err(|_| ConfigError::BadNode(text));
         Ok(Self {
             layout: Layout::new(data_dir, &params.name),
             params,
@@ -197,6 +207,10 @@ impl Config {
             tls_extra: several(flags.tls_extra, file.tls_extra),
             to_self_delay: flags.to_self_delay.or(file.to_self_delay).unwrap_or(1000),
             min_depth: flags.min_depth.or(file.min_depth).unwrap_or(3),
+            zero_conf_peers: several(flags.zero_conf_peer, file.zero_conf_peer)
+                .into_iter()
+                .map(node)
+                .collect::<Result<_, _>>()?,
             forwarding,
             accept_keysend: flags.accept_keysend || file.accept_keysend,
             log: flags.log.or(file.log).unwrap_or_else(|| "info".into()),
@@ -321,6 +335,18 @@ pub struct Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trusted_node_is_named_by_its_key() {
+        let key = "02c6047f9441ed7d6d3045406e95c07cd85c778e4b8cef3ca7abac09b95c709ee5";
+        let load = |name: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join("leyden.toml"), format!("zero-conf-peer = [\"{name}\"]\n")).unwrap();
+            Config::load(Flags { data_dir: Some(folder.path().into()), ..Flags::default() })
+        };
+        assert_eq!(load(key).unwrap().zero_conf_peers, [key.parse().unwrap()]);
+        assert!(matches!(load("bob"), Err(ConfigError::BadNode(name)) if name == "bob"));
+    }
 
     #[test]
     fn flags_win_over_the_file_and_the_file_over_the_defaults() {

@@ -80,7 +80,7 @@ impl World {
             capacity: Amount::from_sat(100_000_000),
             push: Msat(50_000_000_000),
             feerate: FeeratePerKw(1000),
-            channel_type: ChannelType { commitment: kind, scid_alias: false },
+            channel_type: ChannelType { commitment: kind, scid_alias: false, zero_conf: false },
             announce: false,
             wishes: OpenWishes::default(),
             shutdown_script: script(1),
@@ -103,6 +103,7 @@ impl World {
             commit_to_script: false,
             alias: ShortChannelId(2),
             large_channels: true,
+            trusts_funder: false,
         };
         let (bob, outbox) = Channel::accept(open.ok_or("no open_channel")?, request, signer(2)?, &ctx(&policy))?;
         let node = |channel, store| Node {

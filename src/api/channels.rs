@@ -34,6 +34,10 @@ pub struct OpenChannel {
     pub coins: CoinChoice,
     /// Tell the network of it.
     pub announce: bool,
+    /// Open it only if the remote side uses it before it is confirmed.
+    pub zero_conf: bool,
+    /// Payments name it by an alias alone.
+    pub scid_alias: bool,
     pub commitment_type: Option<CommitmentType>,
     /// Where our part goes at a cooperative close (BOLT 2, upfront shutdown).
     pub shutdown_address: Option<Address>,
@@ -122,6 +126,8 @@ pub struct ChannelInfo {
     pub alias: Option<ShortChannelId>,
     /// The alias that the remote side told us.
     pub remote_alias: Option<ShortChannelId>,
+    /// It was, or is, used before its funding transaction is confirmed.
+    pub zero_conf: bool,
     /// The fee of our present commitment transaction.
     pub commit_fee: Amount,
     /// Its weight with all signatures.

@@ -30,6 +30,9 @@ pub struct OpenChannel {
     /// Do not announce the channel to the network
     #[arg(long)]
     private: bool,
+    /// Use the channel before it is confirmed; the node must trust this one (its --zero-conf-peer)
+    #[arg(long, alias = "zero_conf")]
+    zero_conf: bool,
     #[command(flatten)]
     fee: FeeArgs,
     /// The shape of its transactions [default: anchors if the node knows them]
@@ -74,6 +77,7 @@ impl OpenChannel {
             push_sat: self.push_amt.map_or(0, |amount| amount.0),
             fund_max: self.fundmax,
             private: self.private,
+            zero_conf: self.zero_conf,
             sat_per_vbyte: self.fee.sat_per_vbyte,
             target_conf: self.fee.conf_target,
             commitment_type: commitment_type.into(),

@@ -119,6 +119,7 @@ impl LeydenDaemon {
             policy,
             forwarding: self.config.forwarding,
             accept_keysend: self.config.accept_keysend,
+            zero_conf_peers: self.config.zero_conf_peers.clone(),
             alias: self.config.alias.clone(),
             fatal: self.fatal.clone(),
         })

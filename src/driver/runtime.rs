@@ -24,7 +24,7 @@ use leyden_channels::{
     payment::{InvoiceNetwork, incoming::Invoices, outgoing::Payments, record},
     switch::{ForwardPolicy, SwitchEvent},
     types::{ChannelId, Height, UnixTime},
-    wire::{Features, NodeAddress},
+    wire::{Feature, Features, NodeAddress},
 };
 use leyden_node::{Node, NodeError};
 use secp256k1::PublicKey;
@@ -105,6 +105,8 @@ pub struct Setup {
     pub forwarding: ForwardPolicy,
     /// Whether payments are taken that nobody has asked for.
     pub accept_keysend: bool,
+    /// Whose channels are used before they are confirmed.
+    pub zero_conf_peers: Vec<PublicKey>,
     /// What the node is called.
     pub alias: String,
     /// Ends the process with this message: what memory believes may differ from the disk.
@@ -134,6 +136,7 @@ impl Runtime {
             policy,
             forwarding,
             accept_keysend,
+            zero_conf_peers,
             alias,
             fatal,
         } = setup;
@@ -150,7 +153,11 @@ impl Runtime {
         let flush_seconds = if params.address_network == Network::Regtest { 1 } else { FLUSH_SECONDS };
         let local = Local {
             secret: keys.node_secret(),
-            features: Features::init(),
+            features: if zero_conf_peers.is_empty() {
+                Features::init()
+            } else {
+                Features::init().offer(Feature::Zeroconf)
+            },
             chain: ChainHash::from_genesis_block_hash(params.genesis_hash),
         };
         let listener =
@@ -168,6 +175,7 @@ impl Runtime {
             told: Mutex::default(),
             learnt: Mutex::new(routing::load_learnt(&store, UnixTime(node.clock().now()))?),
             alias,
+            zero_conf_peers,
             addresses: announced_addresses(&announce, listen, params.address_network == Network::Regtest),
             keys,
             local,

@@ -63,6 +63,8 @@ pub struct Services {
     pub payments: Mutex<Payments>,
     pub switch: Mutex<Switch>,
     pub policy: Policy,
+    /// Whose channels are used before they are confirmed.
+    pub zero_conf_peers: Vec<PublicKey>,
     /// The terms of channels that are new.
     pub forwarding: ForwardPolicy,
     pub gossip: Gossip,

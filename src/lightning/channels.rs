@@ -43,6 +43,7 @@ impl LightningNode {
         let funding_feerate = fee_rate(services, request.fee);
         let coins = coins(&request.coins);
         let large_channels = features.supports(Feature::SupportLargeChannel);
+        let knows_zero_conf = [&features, &services.local.features].iter().all(|all| all.supports(Feature::Zeroconf));
         let capacity = match request.funding {
             ChannelFunding::Exactly(amount) => amount,
             ChannelFunding::Everything => {
@@ -57,6 +58,9 @@ impl LightningNode {
             }
             Some(CommitmentType::StaticRemoteKey) | None => CommitmentType::StaticRemoteKey,
         };
+        if request.scid_alias && !features.supports(Feature::ScidAlias) {
+            return Err(ApiError::precondition("the peer does not know channels that are named by an alias alone"));
+        }
         let feerate = match commitment {
             // An anchor commitment is raised by its child when it must confirm; it only has to relay.
             CommitmentType::Anchors => FeeratePerKw(services.feerates().closing.0.clamp(253, 2_500)),
@@ -74,7 +78,11 @@ impl LightningNode {
             capacity,
             push: request.push,
             feerate,
-            channel_type: ChannelType { commitment, scid_alias: false },
+            channel_type: ChannelType {
+                commitment,
+                scid_alias: request.scid_alias,
+                zero_conf: request.zero_conf && knows_zero_conf,
+            },
             announce: request.announce,
             wishes: OpenWishes {
                 to_self_delay: request.remote_delay,
@@ -83,6 +91,7 @@ impl LightningNode {
                 max_in_flight: request.remote_max_in_flight,
                 max_accepted_htlcs: request.remote_max_htlcs,
                 reserve: request.remote_reserve,
+                zero_conf: request.zero_conf,
             },
             commit_to_script: request.shutdown_address.is_some(),
             shutdown_script,
@@ -386,6 +395,7 @@ fn info(node_id: secp256k1::PublicKey, channel: &Summary, known: &EstablishedSum
         short_channel_id: known.short_channel_id,
         alias: known.local_alias,
         remote_alias: known.remote_alias,
+        zero_conf: known.minimum_depth == 0,
         commit_fee: known.commitment_fee,
         commit_weight: commitment_weight(known),
         feerate: known.feerate,

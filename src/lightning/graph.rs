@@ -11,7 +11,7 @@ use leyden_channels::{
         graph::{Channel as NetworkChannel, Node, NodeIndex, NodeInfo, Policy},
     },
     types::{ChannelId, Msat, NodeId, ShortChannelId},
-    wire::{Features, NodeAddress, alias_text},
+    wire::{NodeAddress, alias_text},
 };
 
 use super::LightningNode;
@@ -129,7 +129,7 @@ impl LightningNode {
             alias: services.alias.clone(),
             color: [id.0[1], id.0[2], id.0[3]],
             addresses: services.addresses.iter().map(address).collect(),
-            features: Features::node_announcement(),
+            features: services.local.features.clone(),
         };
         GraphNode { id, info: Some(info) }
     }

@@ -149,7 +149,7 @@ impl World {
             capacity: Amount::from_sat(capacity),
             push: Msat(push * 1000),
             feerate: FeeratePerKw(feerate),
-            channel_type: ChannelType { commitment: kind, scid_alias: false },
+            channel_type: ChannelType { commitment: kind, scid_alias: false, zero_conf: false },
             announce: false,
             wishes: OpenWishes::default(),
             shutdown_script: self[Alice].destination.clone(),
@@ -175,6 +175,7 @@ impl World {
             commit_to_script: false,
             alias: ShortChannelId(2),
             large_channels: true,
+            trusts_funder: false,
         };
         let bob = &mut self[Bob];
         let accepted = Channel::accept(*open, request, bob.signer.clone(), &context(bob, tip)).expect("good terms");

@@ -48,7 +48,8 @@ impl Commitments {
     }
 }
 
-/// The channel, to be written as a whole, and the watch on its funding output.
+/// The channel, to be written as a whole, and the watch on its funding output. Without confirmations to wait for it is
+/// ready at once.
 pub(crate) fn begin(
     terms: Terms,
     factory: Factory,
@@ -56,13 +57,13 @@ pub(crate) fn begin(
     alias: ShortChannelId,
     funding_transaction: Option<Transaction>,
     turn: &mut Turn<'_>,
-) -> Established {
+) -> Result<Established, Fault> {
     turn.touched = Touched { terms: true, state: true, signatures: true, secrets: true };
     let (funding, script, depth) = (terms.funding, factory.funding.script_pubkey(), terms.minimum_depth);
     turn.emit(Effect::WatchFunding { funding, script: script.clone(), depth });
     turn.emit(Effect::WatchSpent { funding, script });
     turn.notice(Notice::Established { channel: terms.channel_id, funding });
-    Established {
+    let mut channel = Established {
         terms,
         factory,
         commitments,
@@ -72,5 +73,9 @@ pub(crate) fn begin(
         aliases: Sides { local: Some(alias), remote: None },
         opened_at: turn.ctx.tip,
         funding_transaction,
+    };
+    if channel.terms.minimum_depth == 0 {
+        channel.deep_enough(turn)?;
     }
+    Ok(channel)
 }

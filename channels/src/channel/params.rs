@@ -130,6 +130,10 @@ pub enum ParameterError {
     MaxInFlight { minimum: Msat, got: Msat },
     #[error("a minimum_depth of {got} is above {maximum}")]
     MinimumDepth { maximum: u32, got: u32 },
+    #[error("the peer waits for {0} confirmations of the funding transaction: it does not trust this node with zero")]
+    NotZeroConf(u32),
+    #[error("channels without confirmations are accepted from trusted nodes only, and this is none of them")]
+    Untrusted,
     #[error("the funder's balance of {balance} does not pay the fee of the first commitment, {needed}")]
     FunderCannotPay { balance: Msat, needed: Msat },
     #[error("both balances of the first commitment are within the reserve")]
@@ -137,7 +141,7 @@ pub enum ParameterError {
     #[error("channel_type is missing")]
     ChannelTypeMissing,
     #[error(
-        "channel_type {0:?} is not one that this node opens: static_remotekey or anchors, with or without scid_alias"
+        "channel_type {0:?} is not one that this node opens: static_remotekey or anchors, with or without scid_alias and zeroconf"
     )]
     ChannelTypeUnknown(Features),
     #[error("accept_channel names another channel_type than open_channel")]
@@ -162,6 +166,8 @@ pub struct ChannelType {
     pub commitment: CommitmentType,
     /// HTLCs come under an alias only.
     pub scid_alias: bool,
+    /// It is used before its funding transaction is confirmed.
+    pub zero_conf: bool,
 }
 
 impl ChannelType {
@@ -170,13 +176,17 @@ impl ChannelType {
             CommitmentType::StaticRemoteKey => Features::static_remotekey_channel(),
             CommitmentType::Anchors => Features::anchors_channel(),
         };
-        if self.scid_alias { features.require(Feature::ScidAlias) } else { features }
+        let features = if self.scid_alias { features.require(Feature::ScidAlias) } else { features };
+        if self.zero_conf { features.require(Feature::Zeroconf) } else { features }
     }
 
     pub fn from_features(features: &Features) -> Result<Self, ParameterError> {
         [CommitmentType::StaticRemoteKey, CommitmentType::Anchors]
             .into_iter()
-            .flat_map(|commitment| [false, true].map(|scid_alias| Self { commitment, scid_alias }))
+            .flat_map(|commitment| [false, true].map(|scid_alias| (commitment, scid_alias)))
+            .flat_map(|(commitment, scid_alias)| {
+                [false, true].map(|zero_conf| Self { commitment, scid_alias, zero_conf })
+            })
             .find(|channel_type| channel_type.to_features() == *features)
             .ok_or_else(|| ParameterError::ChannelTypeUnknown(features.clone()))
     }
@@ -261,11 +271,13 @@ impl Policy {
         Ok(())
     }
 
+    /// Checks an `accept_channel`. With `zero_conf` the peer must not wait for confirmations.
     pub fn check_accept(
         &self,
         accept: &AcceptChannel,
         open: &OpenChannel,
         remote: &SideTerms,
+        zero_conf: bool,
     ) -> Result<(), ParameterError> {
         match (&accept.channel_type, &open.channel_type) {
             (None, _) => return Err(ParameterError::ChannelTypeMissing),
@@ -274,6 +286,9 @@ impl Policy {
         }
         if accept.minimum_depth > self.max_minimum_depth {
             return Err(ParameterError::MinimumDepth { maximum: self.max_minimum_depth, got: accept.minimum_depth });
+        }
+        if zero_conf && accept.minimum_depth > 0 {
+            return Err(ParameterError::NotZeroConf(accept.minimum_depth));
         }
         check_upfront_script(accept.upfront_shutdown_script.as_deref())?;
         self.check_remote(remote, open.funding_satoshis)

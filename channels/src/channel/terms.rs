@@ -40,7 +40,7 @@ pub struct Terms {
     pub announce: bool,
     pub funding: OutPoint,
     pub capacity: Amount,
-    /// Confirmations before the channel is used.
+    /// Confirmations before the channel is used; 0 if it is used at once.
     pub minimum_depth: u32,
     pub sides: Sides<SideTerms>,
     /// Where our balance goes on a cooperative close, unless the close names another script.

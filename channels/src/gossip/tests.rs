@@ -82,7 +82,7 @@ fn update(id: ShortChannelId, from: u64, to: u64, base: u32, timestamp: u32) -> 
 fn node_announcement(number: u64, timestamp: u32) -> NodeAnnouncement {
     let own = OwnNode {
         node_id: node(number),
-        features: Features::node_announcement(),
+        features: Features::init(),
         alias: format!("node {number}"),
         rgb_color: [1, 2, 3],
         addresses: Vec::new(),

@@ -159,13 +159,13 @@ impl Feature {
             | Self::ProvideStorage
             | Self::ChannelType
             | Self::ScidAlias
+            | Self::Zeroconf
             | Self::PaymentMetadata => true,
             Self::RouteBlinding
             | Self::DualFund
             | Self::Quiesce
             | Self::AttributionData
             | Self::OnionMessages
-            | Self::Zeroconf
             | Self::SimpleClose
             | Self::Splice => false,
         }
@@ -200,7 +200,7 @@ impl Features {
         Self { little_endian: Vec::new() }
     }
 
-    /// What this node says in `init`.
+    /// What this node says in `init` and in its `node_announcement`.
     pub fn init() -> Self {
         Self::empty()
             .require(Feature::DataLossProtect)
@@ -217,11 +217,6 @@ impl Features {
             .offer(Feature::ProvideStorage)
             .offer(Feature::ChannelType)
             .offer(Feature::ScidAlias)
-    }
-
-    /// What this node says in its `node_announcement`.
-    pub fn node_announcement() -> Self {
-        Self::init()
     }
 
     /// What this node puts into its invoices.
@@ -390,7 +385,7 @@ mod tests {
         assert_eq!(bits(&Features::init()), [0, 5, 7, 8, 11, 12, 14, 17, 19, 23, 27, 43, 45, 47]);
         assert_eq!(bits(&Features::invoice()), [8, 14, 17]);
         assert_eq!(bits(&Features::anchors_channel()), [12, 22]);
-        for features in [Features::init(), Features::node_announcement(), Features::invoice()] {
+        for features in [Features::init(), Features::invoice()] {
             assert_eq!(features.check(), Ok(()));
         }
     }

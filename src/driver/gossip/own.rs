@@ -49,6 +49,8 @@ struct Own {
     remote: Option<AnnouncementSignatures>,
     /// The latest terms that were told, and when.
     told: Option<(OwnUpdate, u32)>,
+    /// What the peer asks for handing on to us. It may come before the peer's alias, by which payers call the channel.
+    remote_terms: Option<ChannelUpdate>,
 }
 
 impl OwnChannels {
@@ -66,7 +68,8 @@ impl OwnChannels {
             }
             None => {
                 let unusable_since = (!state.is_usable).then_some(now);
-                self.channels.insert(channel, Own { state, unusable_since, signed: false, remote: None, told: None });
+                let own = Own { state, unusable_since, signed: false, remote: None, told: None, remote_terms: None };
+                self.channels.insert(channel, own);
             }
         }
         self.refresh(services, &channel)
@@ -109,6 +112,7 @@ impl OwnChannels {
         let Some(own) = self.channels.get_mut(channel) else { return Vec::new() };
         let mut effects = own.announce(services);
         effects.extend(own.update(services));
+        own.keep_hint(services);
         effects
     }
 
@@ -137,26 +141,19 @@ impl OwnChannels {
 
     /// Takes the terms that the peer of an unannounced channel of ours asks, for our invoices; `false` if the update is
     /// about another channel.
-    pub fn peer_update(&self, services: &Services, from: &PublicKey, update: &ChannelUpdate) -> bool {
+    pub fn peer_update(&mut self, services: &Services, from: &PublicKey, update: &ChannelUpdate) -> bool {
         let id = Some(update.short_channel_id);
-        let names = |own: &&Own| own.state.local_alias == id || own.state.short_channel_id == id;
-        let Some(own) = self.channels.values().filter(|own| own.state.peer == *from).find(names) else {
+        let names = |own: &&mut Own| own.state.local_alias == id || own.state.short_channel_id == id;
+        let Some(own) = self.channels.values_mut().filter(|own| own.state.peer == *from).find(names) else {
             return false;
         };
         if own.is_public(services) {
             return false;
         }
-        let signed = secp().verify_ecdsa(&update.signed_digest(), &update.signature, from).is_ok();
-        let (Some(name), true) = (own.state.remote_alias.or(own.state.short_channel_id), signed) else { return true };
-        // The alias that the peer gave us is the one that it knows: payers put it into their onions for the peer.
-        let hint = HintHop {
-            node_id: *from,
-            short_channel_id: name,
-            fee_base_msat: update.fee_base_msat,
-            fee_proportional_millionths: update.fee_proportional_millionths,
-            cltv_expiry_delta: update.cltv_expiry_delta,
-        };
-        services.gossip.hints_mut().insert(own.state.channel, hint);
+        if secp().verify_ecdsa(&update.signed_digest(), &update.signature, from).is_ok() {
+            own.remote_terms = Some(update.clone());
+            own.keep_hint(services);
+        }
         true
     }
 
@@ -169,7 +166,7 @@ impl OwnChannels {
         let Some(known) = graph.find_node(&local).and_then(|index| graph.node(index)) else { return Vec::new() };
         let node = OwnNode {
             node_id: local,
-            features: Features::node_announcement(),
+            features: services.local.features.clone(),
             alias: services.alias.clone(),
             rgb_color: [local.0[1], local.0[2], local.0[3]],
             addresses: services.addresses.clone(),
@@ -193,6 +190,28 @@ impl OwnChannels {
 }
 
 impl Own {
+    /// For invoices: how payers reach us over this channel while the network does not know it.
+    fn keep_hint(&self, services: &Services) {
+        let hint = self.hint().filter(|_| !self.is_public(services));
+        let mut hints = services.gossip.hints_mut();
+        match hint {
+            Some(hint) => hints.insert(self.state.channel, hint),
+            None => hints.remove(&self.state.channel),
+        };
+    }
+
+    fn hint(&self) -> Option<HintHop> {
+        let terms = self.remote_terms.as_ref()?;
+        Some(HintHop {
+            node_id: self.state.peer,
+            // The alias that the peer gave us is the one that it knows: payers put it into their onions for the peer.
+            short_channel_id: self.state.remote_alias.or(self.state.short_channel_id)?,
+            fee_base_msat: terms.fee_base_msat,
+            fee_proportional_millionths: terms.fee_proportional_millionths,
+            cltv_expiry_delta: terms.cltv_expiry_delta,
+        })
+    }
+
     /// The channel under its public name, once it may be announced.
     fn to_announce(&self, services: &Services) -> Option<OwnChannel> {
         let state = &self.state;

@@ -77,6 +77,7 @@ impl Peer {
             commit_to_script: false,
             alias: ShortChannelId(rand::random()),
             large_channels: self.large_channels(),
+            trusts_funder: self.services.zero_conf_peers.contains(&self.node_id),
         })
     }
 

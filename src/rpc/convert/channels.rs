@@ -20,7 +20,6 @@ const MAX_MEMO: usize = 500;
 #[allow(deprecated)] // `sat_per_byte` and `node_pubkey_string` are still sent by clients.
 pub fn open_channel(request: lnrpc::OpenChannelRequest, network: &NetworkInfo) -> Result<OpenChannel, ApiError> {
     edge::refuse("funding_shim", request.funding_shim.is_some(), "channels are funded by this node's wallet alone")?;
-    edge::refuse("zero_conf", request.zero_conf, "channels without confirmations are not opened")?;
     let node_id = match (request.node_pubkey.as_slice(), request.node_pubkey_string.as_str()) {
         ([], "") => return Err(edge::wrong("node_pubkey", "the node to open a channel with is needed")),
         ([], text) => edge::node_id_hex("node_pubkey_string", text)?,
@@ -36,6 +35,9 @@ pub fn open_channel(request: lnrpc::OpenChannelRequest, network: &NetworkInfo) -
     let push = edge::amount("push_sat", request.push_sat)?;
     if matches!(funding, ChannelFunding::Exactly(capacity) if push >= capacity) {
         return Err(edge::wrong("push_sat", "it must be less than local_funding_amount"));
+    }
+    if request.scid_alias && !request.private {
+        return Err(edge::wrong("scid_alias", "a channel that is announced has a public name; set private with it"));
     }
     let fee = edge::fee(edge::FeeFields {
         target_conf: request.target_conf,
@@ -58,6 +60,8 @@ pub fn open_channel(request: lnrpc::OpenChannelRequest, network: &NetworkInfo) -
         fee,
         coins: edge::coins(request.min_confs, request.spend_unconfirmed, &request.outpoints)?,
         announce: !request.private,
+        zero_conf: request.zero_conf,
+        scid_alias: request.scid_alias,
         commitment_type: commitment_type(request.commitment_type)?,
         shutdown_address: edge::optional_address("close_address", &request.close_address, network)?,
         htlc_minimum: positive(edge::amount_msat("min_htlc_msat", request.min_htlc_msat)?),
@@ -251,6 +255,8 @@ pub fn channel(channel: &ChannelInfo) -> lnrpc::Channel {
         local_constraints: Some(constraints(&channel.local)),
         remote_constraints: Some(constraints(&channel.remote)),
         alias_scids: channel.alias.iter().map(|alias| alias.0).collect(),
+        zero_conf: channel.zero_conf,
+        zero_conf_confirmed_scid: scid(channel.short_channel_id.filter(|_| channel.zero_conf)),
         peer_scid_alias: scid(channel.remote_alias),
         memo: summary.memo.clone(),
     }

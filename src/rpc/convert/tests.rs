@@ -101,7 +101,7 @@ fn wrong_fields_of_open_channel_are_named() {
     names("push_sat", check(but!(good, push_sat = -1)));
     names("push_sat", check(but!(good, push_sat = 100_000)));
     names("funding_shim", check(but!(good, funding_shim = Some(lnrpc::FundingShim {}))));
-    names("zero_conf", check(but!(good, zero_conf = true)));
+    names("scid_alias", check(but!(good, scid_alias = true)));
     names("commitment_type", check(but!(good, commitment_type = 1)));
     names("commitment_type", check(but!(good, commitment_type = 5)));
     names("remote_csv_delay", check(but!(good, remote_csv_delay = 70_000)));

@@ -34,7 +34,7 @@ pub fn network() -> NetworkGraph {
         alias: "bob".to_owned(),
         color: [1, 2, 255],
         addresses: vec!["127.0.0.1:9736".to_owned()],
-        features: Features::node_announcement(),
+        features: Features::init(),
     };
     NetworkGraph {
         nodes: vec![GraphNode { id: node_id().into(), info: None }, GraphNode { id: bob(), info: Some(info) }],

@@ -52,6 +52,8 @@ pub struct Ldk {
     listen: SocketAddrV4,
     rpc: Rpc,
     log: LogLevel,
+    /// Whose channels it uses before they are confirmed.
+    trusted: Vec<PublicKey>,
     node: Option<Node>,
     /// What has happened since the node was made, also before it was last started.
     events: Mutex<Vec<Event>>,
@@ -60,15 +62,20 @@ pub struct Ldk {
 impl Ldk {
     /// Starts a new node that logs everything into its folder.
     pub fn start(folder: &Path, name: &str, kind: Kind, rpc: Rpc) -> Self {
-        Self::start_with(folder, name, kind, rpc, LogLevel::Debug)
+        Self::start_with(folder, name, kind, rpc, LogLevel::Debug, Vec::new())
     }
 
     /// Likewise, but it logs warnings only.
     pub fn quiet(folder: &Path, name: &str, kind: Kind, rpc: Rpc) -> Self {
-        Self::start_with(folder, name, kind, rpc, LogLevel::Warn)
+        Self::start_with(folder, name, kind, rpc, LogLevel::Warn, Vec::new())
     }
 
-    fn start_with(folder: &Path, name: &str, kind: Kind, rpc: Rpc, log: LogLevel) -> Self {
+    /// A new node that uses channels of `trusted` before they are confirmed.
+    pub fn trusting(folder: &Path, name: &str, kind: Kind, rpc: Rpc, trusted: PublicKey) -> Self {
+        Self::start_with(folder, name, kind, rpc, LogLevel::Debug, vec![trusted])
+    }
+
+    fn start_with(folder: &Path, name: &str, kind: Kind, rpc: Rpc, log: LogLevel, trusted: Vec<PublicKey>) -> Self {
         let mut ldk = Self {
             name: name.to_owned(),
             folder: folder.join(name),
@@ -76,6 +83,7 @@ impl Ldk {
             listen: free_address(),
             rpc,
             log,
+            trusted,
             node: None,
             events: Mutex::default(),
         };
@@ -92,6 +100,7 @@ impl Ldk {
             network: Network::Regtest,
             listening_addresses: Some(vec![self.address()]),
             node_alias: Some(NodeAlias(alias)),
+            trusted_peers_0conf: self.trusted.clone(),
             anchor_channels_config: (self.kind == Kind::Anchors).then(AnchorChannelsConfig::default),
             ..Config::default()
         };

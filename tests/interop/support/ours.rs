@@ -23,6 +23,7 @@ pub struct Opening {
     pub capacity: i64,
     pub push: i64,
     pub private: bool,
+    pub zero_conf: bool,
 }
 
 pub async fn connect(node: &DaemonProcess, peer: &Ldk) {
@@ -67,6 +68,7 @@ pub async fn open(node: &DaemonProcess, peer: &Ldk, opening: &Opening) {
         push_sat: opening.push,
         sat_per_vbyte: 2,
         private: opening.private,
+        zero_conf: opening.zero_conf,
         commitment_type: commitment_type.into(),
         ..OpenChannelRequest::default()
     };

@@ -15,6 +15,7 @@ const OPENER: u8 = 1;
 const ANCHORS: u8 = 2;
 const SCID_ALIAS: u8 = 4;
 const ANNOUNCE: u8 = 8;
+const ZERO_CONF: u8 = 16;
 
 pub(crate) fn encode_terms(terms: &Terms) -> Vec<u8> {
     let mut out = Vec::with_capacity(700);
@@ -27,6 +28,7 @@ pub(crate) fn encode_terms(terms: &Terms) -> Vec<u8> {
         flag(terms.opener == Side::Local, OPENER)
             | flag(terms.channel_type.commitment == CommitmentType::Anchors, ANCHORS)
             | flag(terms.channel_type.scid_alias, SCID_ALIAS)
+            | flag(terms.channel_type.zero_conf, ZERO_CONF)
             | flag(terms.announce, ANNOUNCE),
     );
     terms.funding.txid.write(&mut out);
@@ -57,6 +59,7 @@ fn read_terms(reader: &mut Reader<'_>) -> Result<Terms, DecodeError> {
         channel_type: ChannelType {
             commitment: if flags & ANCHORS != 0 { CommitmentType::Anchors } else { CommitmentType::StaticRemoteKey },
             scid_alias: flags & SCID_ALIAS != 0,
+            zero_conf: flags & ZERO_CONF != 0,
         },
         announce: flags & ANNOUNCE != 0,
         funding: OutPoint { txid: reader.field()?, vout: reader.field()? },

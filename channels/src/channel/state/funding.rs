@@ -1,4 +1,4 @@
-//! Waiting for the funding transaction to be deep enough.
+//! Waiting for the funding transaction to be deep enough; a channel of zero confirmations does not wait.
 //!
 //! ```text
 //!   funding ──depth──► (channel_ready sent) ready        the peer's channel_ready may come first: it gives the next
@@ -38,17 +38,23 @@ impl Established {
         }
         self.note_depth(depth, turn)?;
         if self.phase == Phase::Funding && depth.confirmations >= self.terms.minimum_depth {
-            // Whether channel_ready goes out now or after the next connection, channel_reestablish repeats it.
-            if self.link == Link::Online {
-                let ready = self.channel_ready()?;
-                turn.send(Message::ChannelReady(ready));
-            }
-            let next = match self.commitments.remote.stage {
-                RemoteStage::Unready => Phase::Ready,
-                RemoteStage::Settled { .. } | RemoteStage::AwaitingRevocation { .. } => Phase::Normal,
-            };
-            self.set_phase(next, turn);
+            self.deep_enough(turn)?;
         }
+        Ok(())
+    }
+
+    /// As many confirmations as were agreed on are there.
+    pub(crate) fn deep_enough(&mut self, turn: &mut Turn<'_>) -> Result<(), Fault> {
+        // Whether channel_ready goes out now or after the next connection, channel_reestablish repeats it.
+        if self.link == Link::Online {
+            let ready = self.channel_ready()?;
+            turn.send(Message::ChannelReady(ready));
+        }
+        let next = match self.commitments.remote.stage {
+            RemoteStage::Unready => Phase::Ready,
+            RemoteStage::Settled { .. } | RemoteStage::AwaitingRevocation { .. } => Phase::Normal,
+        };
+        self.set_phase(next, turn);
         Ok(())
     }
 

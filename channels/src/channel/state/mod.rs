@@ -348,6 +348,7 @@ impl Established {
             turn.touched.state = true;
             turn.notice(Notice::Confirmed { short_channel_id });
         }
+        // Only with confirmations is it told.
         if depth.confirmations >= self.terms.minimum_depth && self.funding_transaction.take().is_some() {
             turn.touched.state = true;
         }

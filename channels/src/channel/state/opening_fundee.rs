@@ -41,6 +41,9 @@ pub struct AcceptRequest {
     pub alias: ShortChannelId,
     /// Whether both nodes offered `option_support_large_channel`.
     pub large_channels: bool,
+    /// Whether the peer is trusted not to spend the coins of its funding transactions again: then its channels are used
+    /// before these are confirmed.
+    pub trusts_funder: bool,
 }
 
 /// A channel that we have accepted.
@@ -62,6 +65,9 @@ impl OpeningFundee {
         let Ctx { chain, policy, feerates, .. } = turn.ctx;
         let context = OpenContext { chain: *chain, feerates, large_channels: request.large_channels };
         let channel_type = policy.check_open(&open, &context)?;
+        if channel_type.zero_conf && !request.trusts_funder {
+            return Err(ParameterError::Untrusted);
+        }
         let remote = opener_terms(&open);
         policy.check_remote(&remote, open.funding_satoshis)?;
         let points = signer.basepoints();
@@ -71,7 +77,7 @@ impl OpeningFundee {
             max_htlc_value_in_flight_msat: policy.max_in_flight(open.funding_satoshis),
             channel_reserve_satoshis: policy.reserve(open.funding_satoshis, remote.dust_limit),
             htlc_minimum_msat: policy.htlc_minimum,
-            minimum_depth: policy.minimum_depth.max(1),
+            minimum_depth: if request.trusts_funder { 0 } else { policy.minimum_depth.max(1) },
             to_self_delay: request.to_self_delay.unwrap_or(policy.to_self_delay),
             max_accepted_htlcs: policy.max_accepted_htlcs,
             funding_pubkey: points.funding,
@@ -140,6 +146,6 @@ impl OpeningFundee {
         let CommitmentSignatures { commitment, .. } = factory.sign(&built)?;
         turn.send(FundingSigned { channel_id: terms.channel_id, signature: commitment });
         let commitments = Commitments::first(spec, signatures, remote_point);
-        Ok(established::begin(terms, factory, commitments, request.alias, None, turn))
+        established::begin(terms, factory, commitments, request.alias, None, turn)
     }
 }

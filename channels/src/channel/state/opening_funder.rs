@@ -68,6 +68,8 @@ pub struct OpenWishes {
     pub max_accepted_htlcs: Option<u16>,
     /// What the peer must always keep.
     pub reserve: Option<Amount>,
+    /// The peer must not wait for confirmations.
+    pub zero_conf: bool,
 }
 
 /// How far the opening is.
@@ -202,7 +204,8 @@ impl Proposal {
     fn accepted(self: Box<Self>, accept: &AcceptChannel, turn: &mut Turn<'_>) -> Result<OpeningFunder, Fault> {
         let remote = accepter_terms(accept);
         let local = opener_terms(&self.open);
-        turn.ctx.policy.check_accept(accept, &self.open, &remote)?;
+        let zero_conf = self.channel_type.zero_conf || self.request.wishes.zero_conf;
+        turn.ctx.policy.check_accept(accept, &self.open, &remote, zero_conf)?;
         if let Some(maximum) = self.request.wishes.max_to_self_delay
             && remote.to_self_delay > maximum
         {
@@ -214,7 +217,7 @@ impl Proposal {
         Ok(OpeningFunder::Accepted(Box::new(Accepted {
             sides: Sides { local, remote },
             remote_point: accept.first_per_commitment_point,
-            minimum_depth: accept.minimum_depth.max(1),
+            minimum_depth: accept.minimum_depth,
             proposal: *self,
         })))
     }
@@ -279,7 +282,7 @@ impl Funded {
         }
         let commitments = Commitments::first(spec, signatures, remote_point);
         let funding = transaction.clone();
-        let channel = established::begin(terms, factory, commitments, alias, Some(transaction), turn);
+        let channel = established::begin(terms, factory, commitments, alias, Some(transaction), turn)?;
         // After the news that there is a channel: what lets its money be found again is kept before money goes in.
         turn.emit(Effect::Broadcast(funding));
         Ok(channel)

@@ -129,6 +129,10 @@ pub(crate) struct Setup {
     pub policy: [Policy; 2],
     pub feerate: FeeratePerKw,
     pub commit_to_script: bool,
+    /// Bob uses Alice's channel before it is confirmed.
+    pub trusts_funder: bool,
+    /// The channel's type says so too.
+    pub zero_conf: bool,
     /// Sets the keys apart, so that no two schedules sign the same.
     pub seed: u64,
 }
@@ -142,6 +146,8 @@ impl Setup {
             policy: [Policy::default(), Policy::default()],
             feerate: FeeratePerKw(1000),
             commit_to_script: false,
+            trusts_funder: false,
+            zero_conf: false,
             seed: 0,
         }
     }
@@ -189,7 +195,7 @@ impl Setup {
                 capacity: Amount::from_sat(self.capacity),
                 push: self.push,
                 feerate: self.feerate,
-                channel_type: ChannelType { commitment: self.kind, scid_alias: false },
+                channel_type: ChannelType { commitment: self.kind, scid_alias: false, zero_conf: self.zero_conf },
                 announce: false,
                 wishes: OpenWishes::default(),
                 shutdown_script: wallet_script(Who::Alice),
@@ -217,6 +223,7 @@ impl Setup {
                 commit_to_script: self.commit_to_script,
                 alias: ShortChannelId(2),
                 large_channels: true,
+                trusts_funder: self.trusts_funder,
             },
             signers[1].clone(),
             &ctx(bob, feerates, tip),

@@ -111,6 +111,74 @@ fn channel_ready_may_come_before_our_own_depth() {
     test.pay(Who::Alice, Msat(50_000_000));
 }
 
+/// Alice's channel, which Bob uses without a confirmation.
+fn unconfirmed(kind: CommitmentType, zero_conf: bool) -> Setup {
+    Setup { trusts_funder: true, zero_conf, ..Setup::new(1_000_000, kind).push(300_000) }
+}
+
+#[test]
+fn the_channel_of_a_trusted_funder_pays_before_it_is_confirmed() {
+    for (kind, zero_conf) in KINDS.into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
+        let mut test = unconfirmed(kind, zero_conf).proposed();
+        test.run();
+        for who in Who::BOTH {
+            assert_eq!(test[who].channel.state_name(), StateName::Normal, "{:?}", test[who].notices);
+            let aliases = [Some(ShortChannelId(1)), Some(ShortChannelId(2))];
+            assert_eq!(test[who].channel.short_channel_ids(), (None, aliases[who as usize]));
+        }
+        test.pay(Who::Alice, Msat(50_000_000));
+        test.pay(Who::Bob, Msat(20_000_000));
+        test[Who::Alice].broadcasts.clear();
+        for who in Who::BOTH {
+            test.restart(who);
+        }
+        assert_eq!(test[Who::Alice].broadcasts.len(), 1, "it may not have reached anybody");
+        test.connect();
+        test.run();
+        test.confirm(1);
+        test.pay(Who::Alice, Msat(50_000_000));
+        for who in Who::BOTH {
+            let (real, _) = test[who].channel.short_channel_ids();
+            assert_eq!(real, Some(ShortChannelId::new(Height(100), 1, 0)));
+            assert_eq!(test[who].channel.terms().unwrap().channel_type.zero_conf, zero_conf);
+        }
+        test.restart(Who::Alice);
+        assert_eq!(test[Who::Alice].broadcasts.len(), 1, "a confirmed transaction is left alone");
+    }
+}
+
+#[test]
+fn a_channel_of_zero_confirmations_survives_a_cut_at_every_message() {
+    let mut messages = 0;
+    loop {
+        let mut test = unconfirmed(CommitmentType::Anchors, true).proposed();
+        let delivered = (0..messages).filter(|turn| test.deliver(Who::BOTH[turn % 2])).count();
+        let established = Who::BOTH.map(|who| test[who].channel.terms().is_some());
+        test.cut();
+        if established == [true, true] {
+            test.connect();
+            test.run();
+            test.pay(Who::Alice, Msat(50_000_000));
+        } else {
+            // What Bob has signed he remembers; Alice funds nothing without his signature.
+            assert!(test[Who::Alice].broadcasts.is_empty() && test[Who::Alice].store.rows.is_empty());
+        }
+        if delivered < messages {
+            return assert!(messages > 4, "the opening took {messages} messages");
+        }
+        messages += 1;
+    }
+}
+
+#[test]
+fn only_a_trusted_funder_opens_without_confirmations() {
+    let refused = accept(&|open| {
+        let channel_type = ChannelType { commitment: CommitmentType::Anchors, scid_alias: false, zero_conf: true };
+        open.channel_type = Some(channel_type.to_features());
+    });
+    assert!(matches!(refused, Err(ParameterError::Untrusted)), "{refused:?}");
+}
+
 #[test]
 fn channel_ready_is_repeated_until_the_first_commitment() {
     let mut test = TestChannel::funded(1_000_000).established();
@@ -262,6 +330,7 @@ fn accept(change: &dyn Fn(&mut crate::wire::OpenChannel)) -> Result<(), Paramete
         commit_to_script: false,
         alias: ShortChannelId(9),
         large_channels: false,
+        trusts_funder: false,
     };
     let policy = Policy::default();
     let ctx = super::harness::ctx(&policy, Feerates::default(), Height(1));

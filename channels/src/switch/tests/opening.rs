@@ -110,7 +110,7 @@ impl Opening<'_> {
             capacity,
             push: Msat(capacity.to_sat() * 500),
             feerate: FeeratePerKw(500),
-            channel_type: ChannelType { commitment, scid_alias: false },
+            channel_type: ChannelType { commitment, scid_alias: false, zero_conf: false },
             announce: false,
             wishes: OpenWishes { to_self_delay: Some(DELAY), ..OpenWishes::default() },
             shutdown_script: ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::from_byte_array([1; 20])),
@@ -133,6 +133,7 @@ impl Opening<'_> {
             commit_to_script: false,
             alias: ShortChannelId(1_001 + 2 * index as u64),
             large_channels: false,
+            trusts_funder: false,
         };
         let (fundee, outbox) = Channel::accept(open.unwrap(), accept, second, &context).unwrap();
         let mut opening = Opening { channels: [funder, fundee], inboxes: Default::default(), stores, ends, index };

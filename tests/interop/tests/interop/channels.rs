@@ -115,7 +115,7 @@ impl Two {
     }
 
     async fn leyden_funds(&self) {
-        let opening = Opening { kind: self.kind, capacity: CAPACITY, push: PUSH, private: false };
+        let opening = Opening { kind: self.kind, capacity: CAPACITY, push: PUSH, private: false, zero_conf: false };
         ours::open(&self.alice, &self.peer, &opening).await;
         self.opened(1).await;
         assert_eq!(self.of_funder("Leyden").await.remote_balance, PUSH);

@@ -123,7 +123,8 @@ impl Closing {
         for pair in &self.pairs {
             ours::connect(&self.alice, &pair.peer).await;
             if pair.leyden_funds {
-                let opening = Opening { kind: pair.kind, capacity: CAPACITY, push: PUSH, private: true };
+                let opening =
+                    Opening { kind: pair.kind, capacity: CAPACITY, push: PUSH, private: true, zero_conf: false };
                 ours::open(&self.alice, &pair.peer, &opening).await;
             } else {
                 let amount = |sat| u64::try_from(sat).unwrap();

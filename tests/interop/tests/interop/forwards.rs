@@ -90,7 +90,8 @@ fn secret(byte: u8) -> (PaymentPreimage, PaymentHash) {
 impl Row {
     async fn open(&self) {
         ours::connect(&self.alice, &self.left).await;
-        let opening = Opening { kind: Kind::Anchors, capacity: 4_000_000, push: 2_000_000, private: false };
+        let opening =
+            Opening { kind: Kind::Anchors, capacity: 4_000_000, push: 2_000_000, private: false, zero_conf: false };
         ours::open(&self.alice, &self.left, &opening).await;
         self.left.open(reach(&self.bob).await, 1_000_000, 900_000, true);
         self.right.open(reach(&self.alice).await, 2_000_000, 100_000, true);

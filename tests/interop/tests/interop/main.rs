@@ -14,6 +14,7 @@ mod force;
 mod forwards;
 #[path = "../../support/mod.rs"]
 mod support;
+mod unconfirmed;
 
 use std::{env, process::ExitCode};
 
@@ -34,6 +35,7 @@ async fn main() -> ExitCode {
         tokio::spawn(report.world("static_remotekey", channels::live(report, Kind::StaticRemoteKey))),
         tokio::spawn(report.world("force", force::live(report))),
         tokio::spawn(report.world("forwards", forwards::live(report))),
+        tokio::spawn(report.world("unconfirmed", unconfirmed::live(report))),
     ];
     for world in worlds {
         world.await.expect("a case that panics is caught");
