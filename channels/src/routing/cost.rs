@@ -94,6 +94,8 @@ pub struct Terms<'a> {
     pub now: UnixTime,
     /// What was too much for a channel in this payment.
     pub failed: &'a [Attempted],
+    /// The chance that a channel has more than what was learnt says.
+    pub least_chance: f64,
 }
 
 /// Prices the edges of one search.
@@ -103,6 +105,7 @@ pub struct EdgeCosts<'a> {
     usage: &'a Usage,
     banned: &'a [EdgeId],
     failed: &'a [Attempted],
+    least_chance: f64,
     /// Tags of channels that need more than the slot to be priced.
     special: TagSet,
     now: UnixTime,
@@ -115,7 +118,7 @@ pub struct EdgeCosts<'a> {
 
 impl<'a> EdgeCosts<'a> {
     pub fn new(graph: &'a Graph, scorer: &'a Scorer, usage: &'a Usage, banned: &'a [EdgeId], terms: Terms<'a>) -> Self {
-        let Terms { params, amount, whole, now, failed } = terms;
+        let Terms { params, amount, whole, now, failed, least_chance } = terms;
         let mut special = scorer.tags().clone();
         for edge in usage.used.keys().chain(banned) {
             if let Some(channel) = graph.channel(edge.channel()) {
@@ -133,6 +136,7 @@ impl<'a> EdgeCosts<'a> {
             usage,
             banned,
             failed,
+            least_chance,
             special,
             now,
             amount,
@@ -187,7 +191,11 @@ impl<'a> EdgeCosts<'a> {
             return f32::INFINITY;
         }
         let bounds = self.scorer.bounds(id, direction, self.now);
-        let nats = bounds.map_or(0.0, |bounds| bounds.nats(0.0, f64::from(self.amount)));
+        let amount = f64::from(self.amount);
+        // Nobody has told its capacity, so none is too small.
+        let nats = bounds.map_or(0.0, |bounds| {
+            Bounds { capacity: bounds.capacity.max(amount), ..bounds }.nats(0.0, amount, self.least_chance)
+        });
         if nats.is_nan() { f32::INFINITY } else { nats as f32 }
     }
 
@@ -211,7 +219,7 @@ impl<'a> EdgeCosts<'a> {
             .scorer
             .bounds(channel.short_channel_id, slot.edge.direction(), self.now)
             .unwrap_or(Bounds::unknown(channel.capacity_msat().0 as f64));
-        let nats = bounds.nats(used.0 as f64, f64::from(self.amount));
+        let nats = bounds.nats(used.0 as f64, f64::from(self.amount), self.least_chance);
         if nats.is_nan() { f32::INFINITY } else { nats as f32 }
     }
 }

@@ -33,7 +33,7 @@ const HALF_LIFE_SECONDS: f64 = 6.0 * 3600.0;
 const FORGOTTEN_AFTER_HALF_LIVES: f64 = 8.0;
 /// The chance of an amount that is above the bounds but below the capacity: others pay too, and a channel that did not
 /// have it a while ago is worth an attempt where there is no other way.
-const AGAINST_EXPECTATION: f64 = 0.005;
+pub(super) const AGAINST_EXPECTATION: f64 = 0.005;
 /// The capacity that a channel of an invoice's hint is taken to have, which only its owners know, unless more was sent.
 const HIDDEN_CAPACITY: Msat = Msat((1 << 24) * 1000);
 /// What a failure that is not about liquidity adds, as the negative logarithm of a chance.
@@ -64,30 +64,34 @@ impl Bounds {
         Self { low: 0.0, high: capacity_msat, capacity: capacity_msat, trouble: 0.0 }
     }
 
-    /// The chance that `amount` msat can be sent, of which `used` are on their way already.
+    /// The chance that `amount` msat can be sent when `used` are on their way already.
     pub fn success_probability(&self, used: f64, amount: f64) -> f64 {
+        self.chance(used, amount, AGAINST_EXPECTATION)
+    }
+
+    fn chance(&self, used: f64, amount: f64, least: f64) -> f64 {
+        if used + amount > self.capacity || self.capacity <= 0.0 {
+            return 0.0;
+        }
+        if used + amount > self.high {
+            return least;
+        }
         let chance = |amount: f64| {
             if amount <= self.low {
                 return 1.0;
             }
-            if amount > self.capacity || self.capacity <= 0.0 {
-                return 0.0;
-            }
-            if amount > self.high {
-                return AGAINST_EXPECTATION;
-            }
             let at = |value: f64| prior(value / self.capacity);
             let mass = at(self.high) - at(self.low);
             let share = if mass <= 0.0 { 0.0 } else { (at(self.high) - at(amount)) / mass };
-            share.clamp(AGAINST_EXPECTATION, 1.0)
+            share.clamp(least, 1.0)
         };
         let before = chance(used);
         if before <= 0.0 { 0.0 } else { chance(used + amount) / before }
     }
 
-    /// The negative logarithm of [`Bounds::success_probability`], with the surcharge for trouble.
-    pub fn nats(&self, used: f64, amount: f64) -> f64 {
-        -self.success_probability(used, amount).ln() + self.trouble
+    /// The negative logarithm of the chance, which above the bounds is `least`, with the surcharge for trouble.
+    pub fn nats(&self, used: f64, amount: f64, least: f64) -> f64 {
+        -self.chance(used, amount, least).ln() + self.trouble
     }
 }
 
@@ -141,6 +145,12 @@ impl Knowledge {
             capacity: self.capacity.0 as f64,
             trouble: f64::from(*self.trouble.get(direction)),
         }
+    }
+
+    /// The same about a channel that turns out to be larger.
+    fn with_capacity(self, capacity: Msat) -> Self {
+        let more = capacity.saturating_sub(self.capacity);
+        Self { capacity: self.capacity.max(capacity), high: Msat(self.high.0.saturating_add(more.0)), ..self }
     }
 
     /// In `direction` at least `amount` could be sent.
@@ -254,15 +264,17 @@ impl Scorer {
         let hidden = HIDDEN_CAPACITY.max(Msat(hop.amount.0.saturating_mul(2)));
         let capacity = hop.capacity.unwrap_or(hidden);
         let knowledge = self.channels.entry(id).or_insert_with(|| Knowledge::new(capacity, now));
-        *knowledge = knowledge.at(now);
+        *knowledge = knowledge.at(now).with_capacity(capacity);
         lesson(knowledge);
         self.tags.insert(tag(id));
         self.changed.insert(id);
     }
 
-    /// A channel whose capacity nobody told carries payments: nothing speaks against it any more.
-    fn carries(&mut self, hop: Attempted) {
-        if self.channels.remove(&hop.short_channel_id).is_some() {
+    /// A channel whose capacity nobody told has carried an amount: what spoke against that is forgotten.
+    fn carries(&mut self, hop: Attempted, now: UnixTime) {
+        let Some(known) = self.bounds(hop.short_channel_id, hop.direction, now) else { return };
+        if known.high < hop.amount.0 as f64 || known.trouble > 0.0 {
+            self.channels.remove(&hop.short_channel_id);
             self.changed.insert(hop.short_channel_id);
         }
     }
@@ -271,7 +283,7 @@ impl Scorer {
     pub fn arrived(&mut self, hops: &[Attempted], now: UnixTime) {
         for hop in hops {
             if hop.capacity.is_none() {
-                self.carries(*hop);
+                self.carries(*hop, now);
                 continue;
             }
             self.learn(*hop, now, |knowledge| {
@@ -287,7 +299,7 @@ impl Scorer {
     pub fn passed(&mut self, hops: &[Attempted], now: UnixTime) {
         for hop in hops {
             if hop.capacity.is_none() {
-                self.carries(*hop);
+                self.carries(*hop, now);
                 continue;
             }
             self.learn(*hop, now, |knowledge| {
@@ -441,6 +453,12 @@ mod tests {
         scorer.lacked_liquidity(hidden(20_000), NOW);
         assert_eq!(chance(&scorer, Direction::FromNode1, 20_000.0, NOW), AGAINST_EXPECTATION);
         assert!(chance(&scorer, Direction::FromNode1, 5_000.0, NOW) > 0.5);
+        scorer.passed(&[hidden(1)], NOW);
+        assert_eq!(
+            chance(&scorer, Direction::FromNode1, 20_000.0, NOW),
+            AGAINST_EXPECTATION,
+            "a trifle proves nothing"
+        );
         scorer.take_changed();
         scorer.passed(&[hidden(30_000)], NOW);
         assert_eq!((scorer.len(), scorer.take_changed()), (0, vec![(ID, None)]));

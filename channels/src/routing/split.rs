@@ -23,7 +23,7 @@ use super::cost::{EdgeCosts, Terms, Usage};
 use super::ends::{Ends, LastWay};
 use super::pricing::{Part, Pricing, StepCost};
 use super::route::{Route, RouteError, RouteRequest, Source, Step, Violation, exact};
-use super::scorer::Scorer;
+use super::scorer::{AGAINST_EXPECTATION, Scorer};
 use super::search::{Path, Question, Search, Seed};
 use crate::gossip::{EdgeId, Graph};
 use crate::types::Msat;
@@ -77,27 +77,16 @@ impl Router {
                 return Err(RouteError::InsufficientBalance { amount: request.amount, available });
             }
         }
-        let mut job = Job { router: self, graph, scorer, request: request.clone(), ends: Ends::new(graph, request) };
-        let plan = job.best().ok_or(RouteError::NoRoute { amount: request.amount })?;
-        if job.within_limits(&plan) {
-            return Ok(plan);
-        }
-        // What is best may be too dear or too slow: then what is cheapest, or fastest.
-        let (mut least_fee, mut least_blocks) = (plan.total_fee(), job.blocks(&plan));
-        for params in [request.params.fees_only(), request.params.blocks_only()] {
-            job.request.params = params;
-            if let Some(other) = job.best() {
-                if job.within_limits(&other) {
-                    return Ok(other);
-                }
-                least_fee = least_fee.min(other.total_fee());
-                least_blocks = least_blocks.min(job.blocks(&other));
+        let (request, ends) = (request.clone(), Ends::new(graph, request));
+        let mut job = Job { router: self, graph, scorer, request, ends, least_chance: 0.0 };
+        match job.find() {
+            // Against what was learnt, where there is no other way.
+            Err(RouteError::NoRoute { .. }) if !scorer.is_empty() => {
+                job.least_chance = AGAINST_EXPECTATION;
+                job.find()
             }
+            found => found,
         }
-        if least_fee > request.fee_limit {
-            return Err(RouteError::FeeLimit { least: least_fee, limit: request.fee_limit });
-        }
-        Err(RouteError::CltvLimit { least: least_blocks, limit: request.cltv_limit })
     }
 }
 
@@ -108,9 +97,35 @@ struct Job<'a> {
     scorer: &'a Scorer,
     request: RouteRequest<'a>,
     ends: Ends,
+    /// The chance that a channel has more than what was learnt says.
+    least_chance: f64,
 }
 
 impl Job<'_> {
+    fn find(&mut self) -> Result<Plan, RouteError> {
+        let (params, fee_limit, cltv_limit) = (self.request.params, self.request.fee_limit, self.request.cltv_limit);
+        let plan = self.best().ok_or(RouteError::NoRoute { amount: self.request.amount })?;
+        if self.within_limits(&plan) {
+            return Ok(plan);
+        }
+        // What is best may be too dear or too slow: then what is cheapest, or fastest.
+        let (mut least_fee, mut least_blocks) = (plan.total_fee(), self.blocks(&plan));
+        for params in [params.fees_only(), params.blocks_only()] {
+            self.request.params = params;
+            if let Some(other) = self.best() {
+                if self.within_limits(&other) {
+                    return Ok(other);
+                }
+                least_fee = least_fee.min(other.total_fee());
+                least_blocks = least_blocks.min(self.blocks(&other));
+            }
+        }
+        if least_fee > fee_limit {
+            return Err(RouteError::FeeLimit { least: least_fee, limit: fee_limit });
+        }
+        Err(RouteError::CltvLimit { least: least_blocks, limit: cltv_limit })
+    }
+
     /// The longest time for which a part may lock money, in blocks.
     fn blocks(&self, plan: &Plan) -> u32 {
         let expiry = plan.routes.iter().map(|route| route.total_cltv_expiry().0).max().unwrap_or_default();
@@ -252,7 +267,8 @@ impl Job<'_> {
             let Some((part, before)) = parts.get_mut(..=index).and_then(<[Part]>::split_last_mut) else { return };
             let amount = part.route.amount();
             let usage = &self.router.usage;
-            let costs = EdgeCosts::new(self.graph, self.scorer, usage, &[], terms(&self.request, amount));
+            let costs =
+                EdgeCosts::new(self.graph, self.scorer, usage, &[], terms(&self.request, amount, self.least_chance));
             let pricing = Pricing {
                 graph: self.graph,
                 request: &self.request,
@@ -317,7 +333,7 @@ impl Job<'_> {
     /// The cheapest path, in the search's rounded numbers; its route is still empty.
     fn path(&mut self, amount: Msat, others: &[Part], limit: f32, banned: &[EdgeId], closed: &[Step]) -> Option<Part> {
         let Router { search, usage } = &mut *self.router;
-        let terms = terms(&self.request, amount);
+        let terms = terms(&self.request, amount, self.least_chance);
         let costs = EdgeCosts::new(self.graph, self.scorer, usage, banned, terms);
         let pricing = Pricing { graph: self.graph, request: &self.request, costs: &costs, amount, others, closed };
         let ends = &self.ends;
@@ -374,8 +390,9 @@ fn assemble(path: &Path, ends: &Ends, pricing: &Pricing<'_>) -> Option<Part> {
     Some(Part { steps, route: empty(), cost: path.cost, nats })
 }
 
-fn terms<'a>(request: &'a RouteRequest<'_>, amount: Msat) -> Terms<'a> {
-    Terms { params: &request.params, amount, whole: request.amount, now: request.now, failed: request.failed }
+fn terms<'a>(request: &'a RouteRequest<'_>, amount: Msat, least_chance: f64) -> Terms<'a> {
+    let RouteRequest { params, amount: whole, now, failed, .. } = request;
+    Terms { params, amount, whole: *whole, now: *now, failed, least_chance }
 }
 
 fn empty() -> Route {

@@ -313,6 +313,27 @@ fn hints_lead_to_payees_that_the_graph_does_not_know() {
 }
 
 #[test]
+fn a_way_against_what_was_learnt_is_taken_only_if_no_parts_find_another() {
+    // One large channel that lacked the amount, and five small ones beside it.
+    let channels: Vec<_> = (2..=6).map(|id| (id, 2, 3, 1_900_000, 0)).collect();
+    let graph = graph(&[&[(1, 1, 2, 20_000_000, 0), (10, 2, 3, 10_000_000, 0)], &channels[..]].concat());
+    let mut scorer = Scorer::new();
+    let lacked = Attempted {
+        short_channel_id: ShortChannelId(10),
+        direction: Direction::FromNode1,
+        amount: Msat(1_000_000_000),
+        capacity: Some(Msat(10_000_000_000)),
+    };
+    scorer.lacked_liquidity(lacked, NOW);
+    let request = RouteRequest { max_parts: 16, ..request(1, 3, 4_000_000_000) };
+    let plan = Router::new().find(&graph, &scorer, &request).unwrap();
+    assert!(plan.routes.len() > 2 && plan.success_probability > 0.01, "{plan:?}");
+    let alone = RouteRequest { max_parts: 1, ..request };
+    let plan = Router::new().find(&graph, &scorer, &alone).unwrap();
+    assert_eq!(ids(&plan.routes[0]), [1, 10]);
+}
+
+#[test]
 fn what_was_too_much_in_this_payment_is_not_tried_again_and_what_was_too_much_in_another_is_if_nothing_else_is_left() {
     let graph = graph(&[(1, 1, 2, 10_000_000, 0), (2, 2, 3, 10_000_000, 0)]);
     let request = request(1, 3, 1_000_000_000);
@@ -457,7 +478,7 @@ proptest! {
         }
         let usage = Usage::default();
         let params = CostParams::default();
-        let terms = Terms { params: &params, amount: Msat(amount), whole: Msat(amount), now: NOW, failed: &[] };
+        let terms = Terms { params: &params, amount: Msat(amount), whole: Msat(amount), now: NOW, failed: &[], least_chance: 0.0 };
         let costs = EdgeCosts::new(&graph, &scorer, &usage, &[], terms);
         let mut search = Search::new();
         for _ in 0..5 {
