@@ -114,7 +114,7 @@ pub struct Flags {
     #[arg(long)]
     pub min_depth: Option<u32>,
     /// Node whose channels we use before their funding transaction is confirmed; may be given more than once. Until then
-    /// it can take its coins back, and what we were paid with them is lost: name only whom you trust
+    /// it can take its coins back, and all that was paid in such a channel is lost, however much: name only whom you trust
     #[arg(long, value_name = "KEY")]
     pub zero_conf_peer: Vec<String>,
     /// What we keep of each payment that we forward, in msat [default: 1000]

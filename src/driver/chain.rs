@@ -21,7 +21,7 @@ use leyden_channels::{
     onchain::{self, Found, News},
     types::{ChannelId, Height},
 };
-use leyden_node::{MempoolError, Node, NodeError, Notice};
+use leyden_node::{MempoolError, Node, NodeError, Notice, RemovalReason};
 use tokio::sync::{mpsc, watch};
 use tracing::error;
 
@@ -179,11 +179,21 @@ impl ChainWatch {
                         self.look_at_some(channel, Some(outpoints), false, tip).await?;
                     }
                 }
+                // The coins of a channel stay with it: its peer may hold it for open already.
+                Notice::TransactionRemoved { txid, reason: RemovalReason::Evicted | RemovalReason::Expired }
+                    if self.funds_channel(&txid) =>
+                {
+                    all_handed_over = false;
+                }
                 Notice::TransactionRemoved { txid, .. } => {
                     wallet.transaction_dropped(txid, self.node.clock().now())?;
                 }
             }
         }
+    }
+
+    fn funds_channel(&self, txid: &Txid) -> bool {
+        self.lock().values().any(|watch| watch.funding.txid == *txid)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ChannelId, Watch>> {

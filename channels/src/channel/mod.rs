@@ -71,10 +71,10 @@ pub use terms::{SideTerms, Terms};
 pub use turn::Ctx;
 
 use crate::keys::Signer;
-use crate::types::ChannelId;
+use crate::types::{ChannelId, Side};
 use crate::wire::{ErrorMessage, Message, OpenChannel};
 
-use commitment::Factory;
+use commitment::{Factory, limits};
 use error::Fault;
 use record::Rows;
 use state::opening_fundee::OpeningFundee;
@@ -258,12 +258,13 @@ impl Channel {
         signed.is_some_and(|signed| signed.iter().any(|update| update.adds().is_some()))
     }
 
-    /// How many HTLCs an [`Event::Flush`] would sign once more: those of the peer's commitment that stay in its next one.
+    /// About how many HTLCs an [`Event::Flush`] would sign once more: those with an output in the peer's commitment that stay
+    /// in its next one.
     pub fn htlcs_to_repeat(&self) -> usize {
-        let Some(commitments) = self.established().map(|channel| &channel.commitments) else { return 0 };
+        let Some(Established { commitments, terms, .. }) = self.established() else { return 0 };
         let gathered = commitments.remote_changes.acked.iter().chain(&commitments.local_changes.proposed);
         let removed = gathered.filter(|update| update.removes().is_some()).count();
-        commitments.remote.current.spec.htlcs().len().saturating_sub(removed)
+        limits::untrimmed(&commitments.remote.current.spec, terms, Side::Remote).saturating_sub(removed)
     }
 
     /// Our latest commitment, signed, and what to claim from it; `None` while the channel is being opened, or if it must

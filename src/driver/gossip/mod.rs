@@ -75,6 +75,8 @@ pub struct OwnChannelState {
     /// What the peer may call it, and what we may.
     pub local_alias: Option<ShortChannelId>,
     pub remote_alias: Option<ShortChannelId>,
+    /// Nobody is to learn its place in the chain (`option_scid_alias`).
+    pub alias_only: bool,
     pub local_funding: PublicKey,
     pub remote_funding: PublicKey,
     pub capacity: Msat,
@@ -99,6 +101,7 @@ impl OwnChannelState {
             short_channel_id: established.short_channel_id,
             local_alias: established.local_alias,
             remote_alias: established.remote_alias,
+            alias_only: terms.channel_type.scid_alias,
             local_funding: terms.sides.local.basepoints.funding,
             remote_funding: terms.sides.remote.basepoints.funding,
             capacity: terms.capacity_msat(),

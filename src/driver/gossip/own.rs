@@ -200,12 +200,18 @@ impl Own {
         };
     }
 
+    /// What the peer knows the channel by.
+    fn private_name(&self) -> Option<ShortChannelId> {
+        let OwnChannelState { remote_alias, short_channel_id, alias_only, .. } = self.state;
+        remote_alias.or(short_channel_id.filter(|_| !alias_only))
+    }
+
     fn hint(&self) -> Option<HintHop> {
         let terms = self.remote_terms.as_ref()?;
         Some(HintHop {
             node_id: self.state.peer,
             // The alias that the peer gave us is the one that it knows: payers put it into their onions for the peer.
-            short_channel_id: self.state.remote_alias.or(self.state.short_channel_id)?,
+            short_channel_id: self.private_name()?,
             fee_base_msat: terms.fee_base_msat,
             fee_proportional_millionths: terms.fee_proportional_millionths,
             cltv_expiry_delta: terms.cltv_expiry_delta,
@@ -349,7 +355,7 @@ impl Own {
         if !state.is_normal && !is_public {
             return None;
         }
-        let name = if is_public { state.short_channel_id } else { state.remote_alias.or(state.short_channel_id) };
+        let name = if is_public { state.short_channel_id } else { self.private_name() };
         let policy = services.forward_policy(&state.channel)?;
         let long_away = |since: UnixTime| since.0.saturating_add(OFFLINE_SECONDS) <= services.now().0;
         let is_first = NodeId::from(services.node_id()) < NodeId::from(state.peer);

@@ -93,8 +93,8 @@ impl Slot {
     }
 
     /// Until when a signature is put off. Each repeats those of all HTLCs that stay in the peer's commitment, so while many
-    /// are under way it waits a little for those to end, and others to gather; it is little beside what making and
-    /// checking the signatures takes.
+    /// are under way it waits a little for those to end, and for others to gather. Most end that soon; where they are held
+    /// it costs each update of the channel [`LONGEST_REST`].
     fn rests_until(&self) -> Option<Instant> {
         let repeated = u32::try_from(self.channel.htlcs_to_repeat()).ok()?;
         let rest = (REST_PER_HTLC * repeated).min(LONGEST_REST);

@@ -43,7 +43,12 @@ impl Peer {
         if self.slots.contains_key(&id) || self.services.peers.owner(&id).is_some() {
             return self.send(&Message::Error(ErrorMessage::new(id, "this temporary_channel_id is in use")));
         }
-        let is_unfunded = |slot: &&Slot| matches!(slot.channel.state_name(), StateName::Opening | StateName::Funding);
+        // Some are open already, without a confirmation.
+        let is_unfunded = |slot: &&Slot| {
+            use StateName::{Funding, Normal, Opening, Ready};
+            let is_new = matches!(slot.channel.state_name(), Opening | Funding | Ready | Normal);
+            is_new && slot.channel.short_channel_ids().0.is_none()
+        };
         if self.slots.values().filter(is_unfunded).count() >= MAX_UNFUNDED {
             return self
                 .send(&Message::Error(ErrorMessage::new(id, "confirm the channels that you are opening first")));

@@ -8,7 +8,7 @@ use crate::channel::error::Wrong;
 use crate::channel::params::FUNDING_TIMEOUT_BLOCKS;
 use crate::channel::turn::{Ctx, Turn};
 use crate::onchain::{self, CloseReason, InFlight, must_close};
-use crate::types::{Height, HtlcId, Side};
+use crate::types::{CommitmentNumber, Height, HtlcId, Side};
 
 impl Established {
     pub(super) fn new_tip(&mut self, tip: Height, turn: &mut Turn<'_>) -> Result<(), Fault> {
@@ -34,16 +34,19 @@ impl Established {
         }
     }
 
-    /// The fundee has nothing at stake in a channel whose funding transaction never came, whatever has become of it since:
+    /// The fundee has nothing at stake in a channel whose funding transaction never came and that was never used, whatever
+    /// has become of it since:
     /// a funder that forgot it answers with an `error`, for example, and then our commitment can never be broadcast.
     fn was_never_funded(&self, tip: Height) -> bool {
         let unspent = match &self.phase {
             Phase::Closing(closing) => closing.spend.is_none(),
-            Phase::Funding | Phase::Shutdown(_) | Phase::Negotiating(_) => true,
-            Phase::Ready | Phase::Normal | Phase::Lost | Phase::Restored | Phase::Closed => false,
+            Phase::Funding | Phase::Ready | Phase::Shutdown(_) | Phase::Negotiating(_) => true,
+            Phase::Normal | Phase::Lost | Phase::Restored | Phase::Closed => false,
         };
+        let (local, remote) = (self.commitments.local.number, self.commitments.remote.latest().number);
+        let unused = local == CommitmentNumber(0) && remote == CommitmentNumber(0);
         let late = tip.0.saturating_sub(self.opened_at.0) > FUNDING_TIMEOUT_BLOCKS;
-        unspent && late && self.terms.opener == Side::Remote && self.short_channel_id.is_none()
+        unspent && unused && late && self.terms.opener == Side::Remote && self.short_channel_id.is_none()
     }
 
     /// An HTLC for which we have to go on-chain (BOLT 2, `cltv_expiry_delta` Selection): one that we offered and that the

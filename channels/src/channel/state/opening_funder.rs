@@ -217,7 +217,7 @@ impl Proposal {
         Ok(OpeningFunder::Accepted(Box::new(Accepted {
             sides: Sides { local, remote },
             remote_point: accept.first_per_commitment_point,
-            minimum_depth: accept.minimum_depth,
+            minimum_depth: if zero_conf { 0 } else { accept.minimum_depth.max(1) },
             proposal: *self,
         })))
     }

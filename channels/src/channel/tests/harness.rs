@@ -197,7 +197,7 @@ impl Setup {
                 feerate: self.feerate,
                 channel_type: ChannelType { commitment: self.kind, scid_alias: false, zero_conf: self.zero_conf },
                 announce: false,
-                wishes: OpenWishes::default(),
+                wishes: OpenWishes { zero_conf: self.trusts_funder, ..OpenWishes::default() },
                 shutdown_script: wallet_script(Who::Alice),
                 commit_to_script: self.commit_to_script,
                 alias: ShortChannelId(1),

@@ -160,14 +160,26 @@ fn a_channel_of_zero_confirmations_survives_a_cut_at_every_message() {
             test.run();
             test.pay(Who::Alice, Msat(50_000_000));
         } else {
-            // What Bob has signed he remembers; Alice funds nothing without his signature.
+            // Alice funds nothing without Bob's signature; what Bob has signed he remembers, but not for ever.
             assert!(test[Who::Alice].broadcasts.is_empty() && test[Who::Alice].store.rows.is_empty());
+            test.event(Who::Bob, Event::NewTip(Height(100 + 2017)));
+            assert!(test[Who::Bob].forgotten);
         }
         if delivered < messages {
             return assert!(messages > 4, "the opening took {messages} messages");
         }
         messages += 1;
     }
+}
+
+#[test]
+fn a_channel_that_was_used_is_not_forgotten_though_its_funding_transaction_never_came() {
+    let mut test = unconfirmed(CommitmentType::Anchors, true).proposed();
+    test.run();
+    test.pay(Who::Alice, Msat(50_000_000));
+    test.event(Who::Bob, Event::ForceClose);
+    test.event(Who::Bob, Event::NewTip(Height(100 + 2017)));
+    assert!(!test[Who::Bob].forgotten, "it is Alice's to confirm it after all");
 }
 
 #[test]
