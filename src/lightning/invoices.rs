@@ -298,3 +298,39 @@ fn to_api_hint(hop: &payment::HintHop) -> RouteHintHop {
         cltv_delta: hop.cltv_expiry_delta,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::broadcast;
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_slow_reader_holds_nobody_up_and_is_told_that_it_missed_something() {
+        let (sender, news) = broadcast::channel(16);
+        let mut stream = Box::pin(futures_unfold(news, |number: u32| number));
+        // Nobody waits for the reader, however much there is to tell.
+        for number in 0..1_000 {
+            sender.send(number).unwrap();
+            tokio::task::yield_now().await;
+        }
+        let mut read = 0;
+        let end = loop {
+            match stream.next().await.unwrap() {
+                Ok(number) => assert_eq!(number, read, "in order, and none left out"),
+                Err(error) => break error,
+            }
+            read += 1;
+        };
+        assert!((16..1_000).contains(&read), "{read}");
+        assert!(end.to_string().contains("subscribe again"), "{end}");
+        assert!(stream.next().await.is_none());
+        // Who keeps up misses nothing.
+        let mut stream = Box::pin(futures_unfold(sender.subscribe(), |number: u32| number));
+        for number in 0..1_000 {
+            sender.send(number).unwrap();
+            assert_eq!(stream.next().await.unwrap().unwrap(), number);
+        }
+    }
+}
