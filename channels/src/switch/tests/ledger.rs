@@ -252,6 +252,9 @@ impl<'a> Ledger<'a> {
     pub fn check_forwards(&mut self) {
         for ((node, outgoing), (amount, origin)) in &self.net.truth.paid {
             let Some(incoming) = HtlcRef::of_origin(*origin) else { continue };
+            if self.never_was(*node, *outgoing) {
+                continue;
+            }
             let from = self.net.other(*node, &incoming.channel);
             if !self.net.truth.paid.contains_key(&(from, incoming)) && !self.is_of_breach(*node, incoming) {
                 let excused = self.is_dust(from, incoming) || *amount < SMALL;
