@@ -57,10 +57,22 @@ impl Ledger {
         capacity - outputs.filter(|(index, amount)| !left(*index, *amount)).map(|(_, amount)| amount).sum::<i64>()
     }
 
+    /// What lay in anchors of a commitment that `txids` swept. The opener has paid for both, whoever sweeps them.
+    pub fn anchors_swept(&self, commitment: &str, txids: &BTreeSet<String>) -> i64 {
+        let outputs = self.outputs(commitment).into_iter().enumerate();
+        let anchors = outputs.filter(|(_, amount)| *amount == ANCHOR);
+        let spenders = anchors.filter_map(|(index, _)| self.spender(&format!("{commitment}:{index}")));
+        spenders.filter(|spender| txids.contains(*spender)).map(|_| ANCHOR).sum()
+    }
+
     /// What those of `txids` that are in these blocks paid to miners, and how many they are.
     pub fn fees(&self, txids: &BTreeSet<String>) -> (i64, usize) {
         let own = txids.iter().filter_map(|txid| self.transactions.get(txid));
         own.fold((0, 0), |(fees, count), entry| (fees + entry.fee, count + 1))
+    }
+
+    pub fn txids(&self) -> impl Iterator<Item = String> {
+        self.transactions.keys().cloned()
     }
 
     /// What all transactions of these blocks paid to miners.

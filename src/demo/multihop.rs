@@ -11,7 +11,7 @@ mod offline;
 mod paid;
 mod silent;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{DemoError, DemoOptions, Narrator, calls::settled_balance, ledger::Ledger, narrator::coins};
 use cast::Cast;
@@ -62,19 +62,23 @@ async fn tell(narrator: &mut Narrator, cast: &mut Cast) -> Result<(), DemoError>
 
     // Whoever opened a channel bears the cost of its commitment transaction; everybody pays for transactions of their own.
     let ledger = Ledger::since(&cast.alice, height).await?;
-    let mut borne = BTreeMap::new();
+    let (mut borne, mut commitments) = (BTreeMap::new(), Vec::new());
+    let everybodys: BTreeSet<String> = ledger.txids().collect();
     for (opener, channel_point) in [("carol", carol_closes), ("bob", bobs_closed)] {
         let commitment = ledger.spender(&channel_point).unwrap_or_default();
         let cost = ledger.commitment_cost(commitment, CAPACITY);
         narrator.say(&format!("the commitment of {opener}'s channel paid {} to miners and for anchors", coins(cost)));
-        borne.insert(opener, cost);
+        borne.insert(opener, cost + ledger.anchors_swept(commitment, &everybodys));
+        commitments.push(commitment);
     }
     narrator.step("Every satoshi is where it belongs: two of the three payments were made");
     let gains = [-(AMOUNT + 2 * FEE), FEE, FEE, AMOUNT].map(|gain| 2 * gain);
     let mut all = [0, 0];
     for ((node, gain), before) in cast.all().into_iter().zip(gains).zip(before) {
-        let (fees, count) = ledger.fees(&node.wallet_txids().await?);
-        let costs = fees + borne.get(node.name()).copied().unwrap_or_default();
+        let txids = node.wallet_txids().await?;
+        let (fees, count) = ledger.fees(&txids);
+        let swept: i64 = commitments.iter().map(|commitment| ledger.anchors_swept(commitment, &txids)).sum();
+        let costs = fees + borne.get(node.name()).copied().unwrap_or_default() - swept;
         narrator.say(&format!("{}: {count} transactions paid {} to miners", node.name(), coins(fees)));
         let in_channels = cast::in_channels(node).await?;
         let expected = before + gain - costs;
