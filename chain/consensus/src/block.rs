@@ -5,8 +5,7 @@
 //! header: only the second verdict may be remembered. So everything that could be a mutation is checked before
 //! anything else that depends on the same bytes.
 
-use bitcoin::hashes::Hash;
-use bitcoin::script::Builder;
+use bitcoin::hashes::{Hash, HashEngine, sha256d};
 use bitcoin::{Block, BlockHash, Transaction, Txid};
 
 use crate::error::{BlockError, TransactionError};
@@ -14,10 +13,10 @@ use crate::header::check_proof_of_work;
 use crate::locktime::is_final;
 use crate::merkle::{merkle_root, witness_merkle_root};
 use crate::params::Params;
+use crate::script::opcodes::push_number;
+use crate::script::sigops::legacy_sigops;
 use crate::transaction::check_transaction;
-use crate::weight::{
-    MAX_BLOCK_SIGOP_COST, MAX_BLOCK_WEIGHT, WITNESS_SCALE, block_weight, legacy_sigops, stripped_size,
-};
+use crate::weight::{MAX_BLOCK_SIGOP_COST, MAX_BLOCK_WEIGHT, WITNESS_SCALE, block_weight, stripped_size};
 
 /// Where a block stands in its chain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,12 +66,12 @@ pub fn check_block_in_context(block: &Block, context: &BlockContext, params: &Pa
         return Err(BlockError::Transaction { txid: tx.compute_txid(), cause: TransactionError::NotFinal });
     }
     if context.height >= active.bip34 {
-        let expected = Builder::new().push_int(i64::from(context.height)).into_script();
+        let expected = push_number(i64::from(context.height));
         let starts_with_height = block
             .txdata
             .first()
             .and_then(|coinbase| coinbase.input.first())
-            .is_some_and(|input| input.script_sig.as_bytes().starts_with(expected.as_bytes()));
+            .is_some_and(|input| input.script_sig.as_bytes().starts_with(&expected));
         if !starts_with_height {
             return Err(BlockError::CoinbaseHeight { height: context.height });
         }
@@ -124,8 +123,10 @@ fn check_witnesses(block: &Block, segwit: bool) -> Result<(), BlockError> {
             .and_then(|witness| witness.nth(0))
             .filter(|item| item.len() == 32)
             .ok_or(BlockError::WitnessReservedValue)?;
-        let root = witness_merkle_root(block);
-        let computed = Block::compute_witness_commitment(&root, reserved);
+        let mut engine = sha256d::Hash::engine();
+        engine.input(witness_merkle_root(block).as_byte_array());
+        engine.input(reserved);
+        let computed = sha256d::Hash::from_engine(engine);
         return if computed.as_byte_array() == commitment { Ok(()) } else { Err(BlockError::WitnessCommitment) };
     }
     let carries_witness = |tx: &&Transaction| tx.input.iter().any(|input| !input.witness.is_empty());

@@ -13,10 +13,11 @@ use crate::coins::{BlockCoins, BlockUndo, Coin, CoinChanges, CoinSource, is_unsp
 use crate::error::{BlockError, ConnectError, DisconnectError, ScriptFailure, TransactionError};
 use crate::locktime::{MedianTimes, SequenceLocks, UnknownMedianTime, sequence_locks};
 use crate::params::{ExceptedRule, Params};
+use crate::script::sigops::{SigopRules, sigop_cost};
 use crate::script::{ScriptError, ScriptFlags, SpendingTx};
 use crate::subsidy::{block_subsidy, checked_sum};
 use crate::transaction::{check_transaction_inputs, output_sum};
-use crate::weight::{MAX_BLOCK_SIGOP_COST, SigopRules, sigop_cost};
+use crate::weight::MAX_BLOCK_SIGOP_COST;
 
 /// A block that may be put on its chain, once its scripts have passed.
 #[derive(Debug, Default)]

@@ -71,9 +71,14 @@ pub fn target_from_bits(bits: CompactTarget) -> Result<Target, BitsError> {
     Ok(Target::from_compact(bits))
 }
 
-/// The expected number of hashes behind header bits; none for bits that stand for no target.
+/// The expected number of hashes behind header bits, `2^256 / (target + 1)` rounded down; none for bits that stand for
+/// no target.
 pub fn work_from_bits(bits: CompactTarget) -> Work {
     match target_from_bits(bits) {
+        // The library defines the work of target 1 as the largest number there is.
+        Ok(target) if target.to_be_bytes() == Uint256::power_of_two(0).to_be_bytes() => {
+            Work::from_be_bytes(Uint256::power_of_two(255).to_be_bytes())
+        }
         Ok(target) => target.to_work(),
         Err(_) => Work::from_be_bytes([0; 32]),
     }
@@ -170,4 +175,69 @@ fn round_to_bits(target: Target, params: &Params) -> CompactTarget {
         _ => number,
     };
     Target::from_be_bytes(rounded.to_be_bytes()).min(params.pow_limit).to_compact_lossy()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `a · b`, numbers of 32 bits a limb, least significant first.
+    fn product(a: &[u32], b: &[u32]) -> Vec<u32> {
+        let mut result = vec![0u32; a.len() + b.len()];
+        for (i, a) in a.iter().enumerate() {
+            let mut carry = 0u64;
+            for (j, b) in b.iter().enumerate() {
+                let wide = u64::from(*a) * u64::from(*b) + u64::from(result[i + j]) + carry;
+                result[i + j] = wide as u32;
+                carry = wide >> 32;
+            }
+            result[i + b.len()] = carry as u32;
+        }
+        result
+    }
+
+    fn limbs(bytes: [u8; 32]) -> Vec<u32> {
+        bytes.rchunks(4).map(|chunk| u32::from_be_bytes(chunk.try_into().unwrap())).collect()
+    }
+
+    fn plus_one(mut limbs: Vec<u32>) -> Vec<u32> {
+        limbs.push(0);
+        for limb in &mut limbs {
+            *limb = limb.wrapping_add(1);
+            if *limb != 0 {
+                break;
+            }
+        }
+        limbs
+    }
+
+    /// Is `limbs` at most 2^256?
+    fn at_most_all(limbs: &[u32]) -> bool {
+        let (low, high) = limbs.split_at(8);
+        match high.split_first() {
+            Some((1, rest)) => low.iter().chain(rest).all(|limb| *limb == 0),
+            _ => high.iter().all(|limb| *limb == 0),
+        }
+    }
+
+    #[test]
+    fn work_is_how_often_the_targets_range_fits_into_all_hashes() {
+        let mut checked = 0;
+        for size in 1..=32u32 {
+            for mantissa in [1, 2, 3, 0x7f, 0xff, 0x100, 0xffff, 0x01_0000, 0x12_3456, 0x7f_ffff] {
+                let bits = CompactTarget::from_consensus((size << 24) | mantissa);
+                let Ok(target) = target_from_bits(bits) else { continue };
+                let range = plus_one(limbs(target.to_be_bytes()));
+                let work = limbs(work_from_bits(bits).to_be_bytes());
+                assert!(at_most_all(&product(&work, &range)), "{bits:?}: too much");
+                assert!(!at_most_all(&product(&plus_one(work), &range)), "{bits:?}: too little");
+                checked += 1;
+            }
+        }
+        assert!(checked > 250);
+        // Two hashes of 2^256 meet the hardest target.
+        let hardest = CompactTarget::from_consensus(0x0101_0000);
+        assert_eq!(work_from_bits(hardest).to_be_bytes(), Uint256::power_of_two(255).to_be_bytes());
+        assert_eq!(work_from_bits(CompactTarget::from_consensus(0)).to_be_bytes(), [0; 32]);
+    }
 }

@@ -20,6 +20,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::GetHeadersMessage;
 use bitcoin::pow::Work;
+use leyden_consensus::difficulty::{target_from_bits, work_from_bits};
 
 use crate::config::{MAX_HEADERS, MAX_HEADERS_TO_ANNOUNCE, PROTOCOL_VERSION};
 use crate::event::{Action, Ctx, DisconnectReason, HeadersOutcome, PeerId};
@@ -206,7 +207,7 @@ impl PeerSet {
     /// the start of something better, but only so many of them.
     fn has_enough_work(&mut self, id: PeerId, parent: &HeaderEntry, headers: &[Header], ctx: &Ctx) -> bool {
         let Some(peer) = self.peers.get_mut(&id) else { return false };
-        let claimed = headers.iter().fold(parent.work, |work, header| add(work, header.work()));
+        let claimed = headers.iter().fold(parent.work, |work, header| add(work, work_from_bits(header.bits)));
         let tip = ctx.chain.active_tip();
         let threshold = ctx
             .chain
@@ -287,7 +288,8 @@ fn check_list(headers: &[Header]) -> Result<(), Misbehavior> {
             return Err(Misbehavior::NonContinuousHeaders);
         }
         let hash = header.block_hash();
-        if !header.target().is_met_by(hash) {
+        // Bits that stand for no target are met by no hash.
+        if !target_from_bits(header.bits).is_ok_and(|target| target.is_met_by(hash)) {
             return Err(Misbehavior::MissingProofOfWork);
         }
         previous = Some(hash);
@@ -331,5 +333,19 @@ mod tests {
         assert_eq!(check_list(&[genesis, genesis]), Err(Misbehavior::NonContinuousHeaders));
         let forged = Header { merkle_root: TxMerkleNode::all_zeros(), ..genesis };
         assert_eq!(check_list(&[forged]), Err(Misbehavior::MissingProofOfWork));
+    }
+
+    #[test]
+    fn bits_that_stand_for_no_target_are_met_by_no_hash() {
+        let regtest = bitcoin::constants::genesis_block(bitcoin::Network::Regtest).header;
+        assert_eq!(check_list(&[regtest]), Ok(()));
+        // Beyond 256 bits, negative, zero. The first would be easy if its exponent were taken modulo 256 bits.
+        for bits in [0x407f_ffff, 0x2100_ffff + 0x0100_0000, 0x2080_ffff, 0x2000_0000] {
+            let bits = bitcoin::CompactTarget::from_consensus(bits);
+            for nonce in 0..20 {
+                let header = Header { bits, nonce, ..regtest };
+                assert_eq!(check_list(&[header]), Err(Misbehavior::MissingProofOfWork), "{bits:?} {nonce}");
+            }
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Opcodes and the reading of a script into instructions.
 
+use super::number;
+
 /// Declares the opcodes that have a meaning of their own, with the names that scripts are written with.
 macro_rules! opcodes {
     ($($name:ident = $value:literal;)*) => {
@@ -178,9 +180,48 @@ pub(super) fn push_of(data: &[u8]) -> Vec<u8> {
     push
 }
 
+/// Writes the push of a number in the one way that scripts push it: an opcode for -1 to 16, else its bytes.
+pub fn push_number(value: i64) -> Vec<u8> {
+    match value {
+        0 => vec![OP_0],
+        -1 => vec![OP_1NEGATE],
+        // The cast is exact in this range.
+        1..=16 => vec![OP_1 + (value as u8 - 1)],
+        _ => {
+            let number::Encoded { bytes, length } = number::encode(value);
+            push_of(bytes.get(..usize::from(length)).unwrap_or_default())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_is_pushed_by_an_opcode_or_in_as_few_bytes_as_its_sign_allows() {
+        for (value, push) in [
+            (-1, &[OP_1NEGATE][..]),
+            (0, &[OP_0]),
+            (1, &[OP_1]),
+            (16, &[OP_16]),
+            (17, &[1, 17]),
+            (-2, &[1, 0x82]),
+            (127, &[1, 0x7f]),
+            // The highest bit is the sign's, so one byte more.
+            (128, &[2, 0x80, 0]),
+            (255, &[2, 0xff, 0]),
+            (256, &[2, 0, 1]),
+            (32_767, &[2, 0xff, 0x7f]),
+            (32_768, &[3, 0, 0x80, 0]),
+            (8_388_607, &[3, 0xff, 0xff, 0x7f]),
+            (8_388_608, &[4, 0, 0, 0x80, 0]),
+            (2_147_483_647, &[4, 0xff, 0xff, 0xff, 0x7f]),
+            (i64::from(u32::MAX), &[5, 0xff, 0xff, 0xff, 0xff, 0]),
+        ] {
+            assert_eq!(push_number(value), push, "{value}");
+        }
+    }
 
     #[test]
     fn reading_stops_at_a_truncated_push() {

@@ -38,7 +38,8 @@ impl<'a> SpendingTx<'a> {
         }
         // Legacy digests share nothing. A native version 1 output is what can be taproot.
         let segwit = tx.input.iter().any(|input| !input.witness.is_empty());
-        let taproot = || spent.iter().any(|output| output.script_pubkey.is_p2tr());
+        let is_taproot = |script: &[u8]| matches!(witness_program(script), Some((1, program)) if program.len() == 32);
+        let taproot = || spent.iter().any(|output| is_taproot(output.script_pubkey.as_bytes()));
         let shared = segwit.then(|| SharedHashes::of(tx, &spent, taproot()));
         Ok(Self { tx, spent, shared })
     }
@@ -164,7 +165,7 @@ impl<'a> SpendingTx<'a> {
 }
 
 /// BIP 16: `HASH160 <20 bytes> EQUAL`.
-fn is_script_hash(script: &[u8]) -> bool {
+pub fn is_script_hash(script: &[u8]) -> bool {
     matches!(script, [OP_HASH160, 20, hash @ .., OP_EQUAL] if hash.len() == 20)
 }
 

@@ -8,7 +8,8 @@ use bitcoin::consensus::encode::{deserialize, serialize};
 use bitcoin::{Block, BlockHash, OutPoint, Transaction};
 use leyden_consensus::block::is_block_mutated;
 use leyden_consensus::locktime::{is_final, sequence_locks};
-use leyden_consensus::weight::{SigopRules, block_weight, sigop_cost};
+use leyden_consensus::script::sigops::{SigopRules, sigop_cost};
+use leyden_consensus::weight::block_weight;
 use leyden_consensus::{
     BlockContext, BlockUndo, Coin, HeaderTree, Params, check_block, check_block_in_context, check_transaction,
     check_transaction_inputs, connect_block, disconnect_block,

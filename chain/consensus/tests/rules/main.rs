@@ -1,6 +1,7 @@
 //! The chain's rules against real chains, published vectors, known traps and random chains.
 
 mod any_input;
+mod bytes;
 mod header_vectors;
 mod leyden_difficulty;
 mod random_chains;

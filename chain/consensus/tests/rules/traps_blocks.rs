@@ -5,7 +5,8 @@ use bitcoin::opcodes::all::{OP_CHECKMULTISIG, OP_CHECKSIG, OP_DROP, OP_PUSHBYTES
 use bitcoin::script::Builder;
 use bitcoin::{Amount, Block, OutPoint, ScriptBuf, Transaction, TxOut, Witness};
 use leyden_consensus::block::is_block_mutated;
-use leyden_consensus::weight::{SigopRules, block_weight, legacy_sigops, sigop_cost, stripped_size};
+use leyden_consensus::script::sigops::{SigopRules, legacy_sigops, sigop_cost};
+use leyden_consensus::weight::{block_weight, stripped_size};
 use leyden_consensus::{BlockError, Params, TransactionError, check_block, check_transaction};
 
 use crate::support::{TestChain, commit_to_witnesses, fault, outpoint, seal, spend};
@@ -269,6 +270,104 @@ fn trap_13_redeem_scripts_are_counted_by_their_own_numbers() {
     assert_eq!(cost(&tx, SigopRules::P2shAndWitness), 0);
     tx.input[0].script_sig = ScriptBuf::from_bytes(vec![0x02, 0xac]);
     assert_eq!(cost(&tx, SigopRules::P2shAndWitness), 0);
+}
+
+/// `0 IF 1 (CHECKMULTISIG × 196) ENDIF 1`: anyone can spend it, and it counts 1 + 195 · 20 = 3,901 operations.
+fn many_multisigs() -> ScriptBuf {
+    let mut script = vec![0x00, 0x63, 0x51];
+    script.extend([OP_CHECKMULTISIG.to_u8(); 196]);
+    script.extend([0x68, 0x51]);
+    ScriptBuf::from_bytes(script)
+}
+
+/// A block that spends `count` outputs of this script, with `more` legacy operations besides.
+fn block_with_many_multisigs(count: usize, nesting: fn(&ScriptBuf) -> ScriptBuf, more: usize) -> (TestChain, Block) {
+    let script = many_multisigs();
+    let (mut chain, coins) = funded(1);
+    let mut fund = spend(&coins, &vec![1_000; count]);
+    fund.output.iter_mut().for_each(|output| output.script_pubkey = nesting(&script));
+    chain.mine_with(vec![fund.clone()], 0).unwrap();
+    let outpoints: Vec<OutPoint> = (0..count as u32).map(|vout| outpoint(&fund, vout)).collect();
+    let mut claim = spend(&outpoints, &[900]);
+    for (input, output) in claim.input.iter_mut().zip(&fund.output) {
+        if output.script_pubkey.is_p2sh() {
+            let push = bitcoin::script::PushBytesBuf::try_from(script.to_bytes()).unwrap();
+            input.script_sig = Builder::new().push_slice(push).into_script();
+        } else {
+            input.witness = Witness::from_slice(&[script.as_bytes()]);
+        }
+    }
+    let mut block = chain.next_block(vec![claim], 0);
+    let script_pubkey = bytes_script(OP_CHECKSIG.to_u8(), more);
+    block.txdata[0].output.push(TxOut { value: Amount::ZERO, script_pubkey });
+    commit_to_witnesses(&mut block);
+    seal(&mut block);
+    (chain, block)
+}
+
+#[test]
+fn trap_13_a_number_counts_for_one_checkmultisig_and_not_for_those_further_on() {
+    let witness: fn(&ScriptBuf) -> ScriptBuf = |script| ScriptBuf::new_p2wsh(&script.wscript_hash());
+    let p2sh: fn(&ScriptBuf) -> ScriptBuf = |script| script.to_p2sh();
+    // In witnesses 21 · 3,901 = 81,921 is too much. 20 · 3,901 = 78,020 leaves room for 495 · 4, and for no more.
+    // In redeem scripts one costs 4 · 3,901 = 15,604: 5 of them cost as much as 20 in witnesses, 6 are too much.
+    for (nesting, count, more, cost) in [
+        (witness, 21, 0, Err(81_921)),
+        (witness, 20, 495, Ok(80_000)),
+        (witness, 20, 496, Err(80_004)),
+        (p2sh, 6, 0, Err(93_624)),
+        (p2sh, 5, 495, Ok(80_000)),
+        (p2sh, 5, 496, Err(80_004)),
+    ] {
+        let (mut chain, block) = block_with_many_multisigs(count, nesting, more);
+        match cost {
+            Ok(_) => chain.connect(&block).unwrap(),
+            Err(cost) => {
+                let error = refuse(&mut chain, &block);
+                assert_eq!(error, BlockError::SigopCost { cost, limit: 80_000 }, "{count} and {more}");
+            }
+        }
+    }
+}
+
+#[test]
+fn trap_13_the_witness_of_a_script_hash_counts_like_a_native_one_and_other_versions_count_nothing() {
+    let script = many_multisigs();
+    let cost = |script_pubkey: ScriptBuf, script_sig: ScriptBuf| {
+        let mut tx = spend(&[OutPoint { txid: Hash::all_zeros(), vout: 0 }], &[0]);
+        tx.input[0].script_sig = script_sig;
+        tx.input[0].witness = Witness::from_slice(&[&[7][..], script.as_bytes()]);
+        sigop_cost(&tx, [&TxOut { value: Amount::ZERO, script_pubkey }], SigopRules::P2shAndWitness)
+    };
+    let program = |version: u8, length: u8| {
+        ScriptBuf::from_bytes([&[version, length][..], &vec![3; usize::from(length)]].concat())
+    };
+    let pushed = |program: &ScriptBuf| {
+        let push = bitcoin::script::PushBytesBuf::try_from(program.to_bytes()).unwrap();
+        Builder::new().push_slice(push).into_script()
+    };
+    let nothing = ScriptBuf::new();
+    for (version, length, expected) in [
+        (0x00, 32, 3_901),
+        (0x00, 20, 1),
+        (0x00, 31, 0),
+        (0x00, 40, 0),
+        (0x51, 32, 0),
+        (0x51, 2, 0),
+        (0x60, 32, 0),
+        // Not a witness program at all: a number that is pushed as a byte, a program too long.
+        (0x4f, 32, 0),
+        (0x00, 41, 0),
+    ] {
+        let program = program(version, length);
+        assert_eq!(cost(program.clone(), nothing.clone()), expected, "{version:#x} {length}");
+        assert_eq!(cost(program.to_p2sh(), pushed(&program)), expected, "{version:#x} {length} in P2SH");
+    }
+    // An input script that does more than push reveals no program.
+    let program = program(0, 32);
+    let mut busy = pushed(&program).into_bytes();
+    busy.insert(0, 0x61);
+    assert_eq!(cost(program.to_p2sh(), ScriptBuf::from_bytes(busy)), 0);
 }
 
 /// A block of exactly this weight: outputs make it heavy by fours, a witness item by ones.

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use bitcoin::{Amount, OutPoint, Transaction, TxOut, Txid};
 use leyden_consensus::script::ScriptFlags;
-use leyden_consensus::weight::{SigopRules, sigop_cost};
+use leyden_consensus::script::sigops::{SigopRules, sigop_cost};
 use leyden_consensus::{
     Coin, CoinSource, ScriptCheck, TransactionError, check_transaction, check_transaction_inputs, locktime,
 };
@@ -131,8 +131,9 @@ impl Acceptor<'_> {
         let fee = self.check_coins(&transaction, &coins)?;
         let spent: Vec<TxOut> = coins.into_iter().map(|coin| coin.output).collect();
         let sigop_cost = sigop_cost(&transaction, &spent, SigopRules::P2shAndWitness);
+        standard::check_sigop_cost(sigop_cost)?;
         if self.policy.require_standard {
-            standard::check_inputs(&transaction, &spent, sigop_cost)?;
+            standard::check_inputs(&transaction, &spent)?;
             if occasion == Occasion::New
                 && fee > Amount::ZERO
                 && standard::dust_outputs(&transaction, self.policy).next().is_some()

@@ -1,10 +1,16 @@
 //! What is relayed of all that is valid: forms whose cost is known and whose meaning cannot change under a later rule.
 //!
 //! The limits are Bitcoin Core's (`policy/policy.h`), so that its peers relay what we relay.
+//!
+//! Forms that the `bitcoin` crate recognises byte by byte as Bitcoin Core does are taken from it: `is_p2sh`, `is_p2wsh`,
+//! `is_p2wpkh`, `is_p2tr`, `is_p2pkh`, `witness_version`, `is_op_return`, `is_push_only`, and the reading of a script
+//! into instructions. Not taken: counts of signature operations (consensus has them), pay-to-public-key (the library
+//! does not look at the key), bare multisig, dust limits. A wrong answer here costs relay, never a chain split.
 
-use bitcoin::opcodes::all::{OP_CHECKMULTISIG, OP_PUSHNUM_1, OP_PUSHNUM_16};
+use bitcoin::opcodes::all::{OP_CHECKMULTISIG, OP_CHECKSIG, OP_PUSHNUM_1, OP_PUSHNUM_16};
 use bitcoin::script::Instruction;
 use bitcoin::{Amount, Script, Transaction, TxIn, TxOut, Weight};
+use leyden_consensus::script::sigops;
 
 use super::policy::Policy;
 use super::rate::fee_at;
@@ -14,7 +20,7 @@ const MAX_WEIGHT: u64 = 400_000;
 const MIN_BYTES_WITHOUT_WITNESS: usize = 65;
 const MAX_SCRIPT_SIG_BYTES: usize = 1650;
 const MAX_BARE_MULTISIG_KEYS: usize = 3;
-const MAX_P2SH_SIGOPS: usize = 15;
+const MAX_P2SH_SIGOPS: u64 = 15;
 const MAX_SIGOP_COST: u64 = 16_000;
 const MAX_LEGACY_SIGOPS: u64 = 2_500;
 const MAX_WITNESS_SCRIPT_BYTES: usize = 3_600;
@@ -86,18 +92,20 @@ pub fn check_size(transaction: &Transaction) -> Result<(), NonStandard> {
 }
 
 /// The form of what is spent, and of the witnesses that spend it. `spent` is in the order of the inputs.
-pub fn check_inputs(transaction: &Transaction, spent: &[TxOut], sigop_cost: u64) -> Result<(), NonStandard> {
+pub fn check_inputs(transaction: &Transaction, spent: &[TxOut]) -> Result<(), NonStandard> {
     let mut legacy_sigops = 0u64;
     for (index, (input, output)) in transaction.input.iter().zip(spent).enumerate() {
         let script = &output.script_pubkey;
-        let mut sigops = input.script_sig.count_sigops().saturating_add(script.count_sigops());
+        // BIP 54 counts what runs: the input script, the spent script, and the redeem script, each accurately.
+        let mut sigops =
+            sigops::accurate(input.script_sig.as_bytes()).saturating_add(sigops::accurate(script.as_bytes()));
         match OutputKind::of(script) {
             OutputKind::NonStandard | OutputKind::UnknownWitness | OutputKind::Data => {
                 return Err(NonStandard::InputScript { input: index });
             }
             OutputKind::ScriptHash => {
                 let redeem = redeem_script(input).ok_or(NonStandard::InputScript { input: index })?;
-                let inner = redeem.count_sigops();
+                let inner = sigops::accurate(redeem.as_bytes());
                 if inner > MAX_P2SH_SIGOPS {
                     return Err(NonStandard::InputScript { input: index });
                 }
@@ -105,7 +113,7 @@ pub fn check_inputs(transaction: &Transaction, spent: &[TxOut], sigop_cost: u64)
             }
             OutputKind::Anchor | OutputKind::Taproot | OutputKind::WitnessScriptHash | OutputKind::Other => {}
         }
-        legacy_sigops = legacy_sigops.saturating_add(u64::try_from(sigops).unwrap_or(u64::MAX));
+        legacy_sigops = legacy_sigops.saturating_add(sigops);
         if legacy_sigops > MAX_LEGACY_SIGOPS {
             return Err(NonStandard::LegacySigops { count: legacy_sigops, limit: MAX_LEGACY_SIGOPS });
         }
@@ -113,8 +121,14 @@ pub fn check_inputs(transaction: &Transaction, spent: &[TxOut], sigop_cost: u64)
             return Err(NonStandard::Witness { input: index });
         }
     }
-    if sigop_cost > MAX_SIGOP_COST {
-        return Err(NonStandard::SigopCost { cost: sigop_cost, limit: MAX_SIGOP_COST });
+    Ok(())
+}
+
+/// A transaction may not use up a large part of a block's signature operations: a fifth. This holds even where other
+/// standardness is waived.
+pub fn check_sigop_cost(cost: u64) -> Result<(), NonStandard> {
+    if cost > MAX_SIGOP_COST {
+        return Err(NonStandard::SigopCost { cost, limit: MAX_SIGOP_COST });
     }
     Ok(())
 }
@@ -175,7 +189,7 @@ impl OutputKind {
             Self::Taproot
         } else if is_anchor(script) {
             Self::Anchor
-        } else if script.is_p2wpkh() || script.is_p2pkh() || script.is_p2pk() || is_small_multisig(script) {
+        } else if script.is_p2wpkh() || script.is_p2pkh() || is_public_key(script) || is_small_multisig(script) {
             Self::Other
         } else if let Some(version) = script.witness_version() {
             // Version 0 has no other programs than those above.
@@ -185,6 +199,15 @@ impl OutputKind {
         } else {
             Self::NonStandard
         }
+    }
+}
+
+/// Pay to a public key whose first byte goes with its length. (The library looks at the length alone.)
+pub fn is_public_key(script: &Script) -> bool {
+    match script.as_bytes() {
+        [33, 2 | 3, rest @ ..] => rest.len() == 33 && rest.ends_with(&[OP_CHECKSIG.to_u8()]),
+        [65, 4 | 6 | 7, rest @ ..] => rest.len() == 65 && rest.ends_with(&[OP_CHECKSIG.to_u8()]),
+        _ => false,
     }
 }
 
@@ -216,14 +239,11 @@ fn is_small_multisig(script: &Script) -> bool {
         && script.as_bytes().last() == Some(&OP_CHECKMULTISIG.to_u8())
 }
 
-/// The script that a pay-to-script-hash input reveals: the last thing that its signature script pushes.
+/// The script that a pay-to-script-hash input reveals: the last thing that its signature script pushes. A number opcode
+/// pushes a byte or nothing, which as a script holds no signature operation and is no witness program.
 fn redeem_script(input: &TxIn) -> Option<&Script> {
-    match input.script_sig.instructions().last()? {
-        Ok(Instruction::PushBytes(bytes)) => Some(Script::from_bytes(bytes.as_bytes())),
-        // A number opcode pushes a byte or nothing, which as a script holds no signature operation.
-        Ok(Instruction::Op(_)) => Some(Script::from_bytes(&[])),
-        Err(_) => None,
-    }
+    let script_sig = input.script_sig.as_bytes();
+    if script_sig.is_empty() { None } else { sigops::last_push(script_sig).map(Script::from_bytes) }
 }
 
 fn is_witness_standard(input: &TxIn, script: &Script) -> bool {
@@ -305,9 +325,51 @@ mod tests {
             let result = check_transaction(&transaction(vec![output(script, 10_000)]), &Policy::default());
             assert_eq!(result, Ok(()), "{script}");
         }
-        for script in ["", "51", "0002aabb", &multisig(1, 4), &multisig(3, 2), "6a4c", "6aac"] {
+        let (long, wrong) = (format!("41{}{}ac", key, "11".repeat(32)), format!("2104{}ac", "11".repeat(32)));
+        for script in ["", "51", "0002aabb", &multisig(1, 4), &multisig(3, 2), "6a4c", "6aac", &long, &wrong] {
             let result = check_transaction(&transaction(vec![output(script, 10_000)]), &Policy::default());
             assert_eq!(result, Err(NonStandard::OutputScript { output: 0 }), "{script}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_paid_to_if_its_first_byte_goes_with_its_length() {
+        for (first, length, standard) in [
+            (2, 33, true),
+            (3, 33, true),
+            (4, 33, false),
+            (0, 33, false),
+            (4, 65, true),
+            (6, 65, true),
+            (7, 65, true),
+            (5, 65, false),
+            (2, 65, false),
+            (2, 34, false),
+        ] {
+            let mut script = vec![length, first];
+            script.extend(vec![0x11; usize::from(length) - 1]);
+            script.push(OP_CHECKSIG.to_u8());
+            assert_eq!(is_public_key(Script::from_bytes(&script)), standard, "{first} {length}");
+            script.push(OP_CHECKSIG.to_u8());
+            assert!(!is_public_key(Script::from_bytes(&script)));
+        }
+    }
+
+    #[test]
+    fn a_redeem_script_has_15_operations_each_checkmultisig_by_the_number_directly_before_it() {
+        let spent = output("a914000000000000000000000000000000000000000087", 1_000);
+        let multisig = OP_CHECKMULTISIG.to_u8();
+        for (redeem, standard) in [
+            (vec![0x5f, multisig], true),
+            (vec![0x60, multisig], false),
+            // One key, and 20 that nobody said a number for.
+            (vec![0x51, multisig, multisig], false),
+            (vec![0x51, multisig, 0x51, multisig], true),
+        ] {
+            let mut tx = transaction(vec![output(P2WPKH, 500)]);
+            let push = bitcoin::script::PushBytesBuf::try_from(redeem.clone()).unwrap();
+            tx.input[0].script_sig = bitcoin::script::Builder::new().push_slice(push).into_script();
+            assert_eq!(check_inputs(&tx, std::slice::from_ref(&spent)).is_ok(), standard, "{redeem:?}");
         }
     }
 
@@ -349,7 +411,7 @@ mod tests {
         for (index, (spent, witness, standard)) in cases.into_iter().enumerate() {
             let mut tx = transaction(vec![output(P2WPKH, 500)]);
             tx.input[0].witness = Witness::from_slice(&witness);
-            assert_eq!(check_inputs(&tx, std::slice::from_ref(spent), 0).is_ok(), standard, "case {index}");
+            assert_eq!(check_inputs(&tx, std::slice::from_ref(spent)).is_ok(), standard, "case {index}");
         }
     }
 }
