@@ -179,10 +179,13 @@ impl PeerSet {
             }
             TransactionOutcome::MissingInputs { parents } => self.parents_missing(id, transaction, &parents, ctx),
             TransactionOutcome::FeeTooLow => {
-                let mut children = self.relay.orphanage.take_children(&txid);
-                match children.pop() {
-                    Some((peer, child)) => self.submit_package(peer, Arc::clone(transaction), child),
-                    None => self.relay.orphanage.add_parent(Arc::clone(transaction)),
+                // Each child may be the one that pays enough; a poor one must not keep the others from being tried.
+                let children = self.relay.orphanage.take_children(&txid);
+                if children.is_empty() {
+                    self.relay.orphanage.add_parent(Arc::clone(transaction));
+                }
+                for (peer, child) in children {
+                    self.submit_package(peer, Arc::clone(transaction), child);
                 }
             }
             TransactionOutcome::Rejected => {}

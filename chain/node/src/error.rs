@@ -215,6 +215,10 @@ pub enum PackageError {
         "a package that replaces others must be one parent with one child, both without other unconfirmed relatives"
     )]
     ReplacementShape,
+    #[error("the child pays no higher rate than its parent: a package that replaces others is lifted by its child")]
+    ReplacementByParent,
+    #[error("a miner would earn less at some size of block: pay a higher rate than what is replaced is mined at")]
+    ReplacementWorse,
     #[error("transaction {txid}: {error}")]
     Transaction { txid: Txid, error: Box<MempoolError> },
 }
@@ -326,6 +330,12 @@ impl PackageError {
             Self::NotChildWithParents => "package-not-child-with-parents".into(),
             Self::FeeTooLow { .. } => "package-fee-too-low".into(),
             Self::ReplacementShape => "package RBF failed: package must be 1-parent-1-child".into(),
+            Self::ReplacementByParent => {
+                "package RBF failed: package feerate is less than or equal to parent feerate".into()
+            }
+            Self::ReplacementWorse => {
+                "package RBF failed: insufficient feerate: does not improve feerate diagram".into()
+            }
             Self::Transaction { error, .. } => error.reason(),
         }
     }

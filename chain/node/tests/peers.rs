@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use bitcoin::Amount;
+use bitcoin::{Amount, Transaction};
 use common::*;
 use leyden_consensus::Params;
 use leyden_node::{Clock, Node, NodeConfig};
@@ -68,6 +68,42 @@ async fn nodes_that_mined_apart_end_with_the_same_coins() {
     until("they agree", || one.tip() == two.tip()).await;
     assert_eq!(one.tip().height, 180);
     assert_eq!(one.utxo_set_hash().await.unwrap(), two.utxo_set_hash().await.unwrap());
+    one.shutdown().await;
+    two.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_2_parent_without_a_fee_travels_with_its_child_and_replaces_a_pinned_rival_everywhere() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (one, two) = (start(folders[0].path()).await, start(folders[1].path()).await);
+    one.generate(110, open_script()).await.unwrap();
+    two.connect_peer(one.local_address().unwrap()).await.unwrap();
+    until("the blocks arrive", || two.tip() == one.tip()).await;
+    let block = one.block(one.block_hash(1).unwrap()).await.unwrap().unwrap();
+    let value = block.txdata[0].output[0].value.to_sat();
+    // Two commitments of one channel. On the peer's hang all the descendants that are allowed.
+    let commitment = |first: u64| spend(&[coinbase_of(&block)], vec![open_output(first), open_output(value - first)]);
+    let (theirs, ours) = (commitment(value / 2), commitment(value / 3));
+    let child = |parent: &Transaction, vout: u32, fee: u64| {
+        let value = parent.output[vout as usize].value.to_sat();
+        spend(&[output_of(parent, vout)], vec![open_output(value - fee)])
+    };
+    let mut last = child(&theirs, 0, 500);
+    two.submit_package(vec![theirs.clone(), last.clone()]).await.unwrap();
+    for _ in 0..23 {
+        last = child(&last, 0, 20);
+        two.submit_transaction(last.clone()).await.unwrap();
+    }
+    // The parent is too cheap to be announced: whoever hears of the child asks for it.
+    let is_there = |node: &Node, transaction: &Transaction| node.mempool_entry(&transaction.compute_txid()).is_some();
+    until("the peer's commitment arrives with all that hangs on it", || {
+        is_there(&one, &theirs) && is_there(&one, &last)
+    })
+    .await;
+    let our_child = child(&ours, 1, 50_000);
+    one.submit_package(vec![ours.clone(), our_child.clone()]).await.unwrap();
+    until("ours takes its place", || is_there(&two, &ours) && is_there(&two, &our_child)).await;
+    assert!(!is_there(&two, &theirs) && !is_there(&two, &last));
     one.shutdown().await;
     two.shutdown().await;
 }

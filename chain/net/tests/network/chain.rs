@@ -213,6 +213,9 @@ pub struct Mempool {
     order: Vec<Txid>,
 }
 
+/// A transaction whose output has this value is refused, and so is a package that holds it.
+pub const REFUSED: u64 = 2;
+
 /// The least fee, which an output's value of 1 says is not paid.
 pub const MINIMUM: u64 = 250;
 
@@ -234,8 +237,10 @@ impl Mempool {
         if !parents.is_empty() {
             return TransactionOutcome::MissingInputs { parents };
         }
-        if transaction.output[0].value.to_sat() == 1 && !with_package {
-            return TransactionOutcome::FeeTooLow;
+        match transaction.output[0].value.to_sat() {
+            1 if !with_package => return TransactionOutcome::FeeTooLow,
+            REFUSED => return TransactionOutcome::Rejected,
+            _ => {}
         }
         self.transactions.insert(txid, (Arc::clone(transaction), FeeRate::from_sat_per_kwu(MINIMUM)));
         self.order.push(txid);

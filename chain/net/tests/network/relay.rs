@@ -4,7 +4,7 @@ use bitcoin::Txid;
 use bitcoin::hashes::Hash;
 use leyden_net::PeerId;
 
-use crate::chain::spend;
+use crate::chain::{REFUSED, spend};
 use crate::world::{Nature, World};
 
 const NOBODY: PeerId = PeerId(u64::MAX);
@@ -73,6 +73,26 @@ fn a_child_pays_for_its_parent() {
     world.run_for(3 * MINUTE);
     for node in &world.nodes {
         assert!(node.mempool.contains(&parent.compute_txid()) && node.mempool.contains(&child.compute_txid()));
+    }
+}
+
+#[test]
+fn a_child_that_is_refused_does_not_keep_another_from_paying_for_their_parent() {
+    for lock in 0..8 {
+        let mut world = line(2, 6);
+        let parent = spend(confirmed(1), 1);
+        let good = spend(parent.compute_txid(), 900);
+        let mut bad = spend(parent.compute_txid(), REFUSED).as_ref().clone();
+        bad.lock_time = bitcoin::absolute::LockTime::from_consensus(lock);
+        let peer = world.nodes[1].peers.peers()[0].peer;
+        for transaction in [&bad, good.as_ref(), parent.as_ref()] {
+            let message = bitcoin::p2p::message::NetworkMessage::Tx(transaction.clone());
+            world.handle(1, leyden_net::Event::Message { peer, message });
+            world.run_for(Duration::from_secs(2));
+        }
+        world.run_for(MINUTE);
+        let pool = &world.nodes[1].mempool;
+        assert!(pool.contains(&parent.compute_txid()) && pool.contains(&good.compute_txid()), "lock time {lock}");
     }
 }
 

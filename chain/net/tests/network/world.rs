@@ -12,7 +12,7 @@ use leyden_net::{
     Action, Config, Ctx, Direction, DisconnectReason, Event, PeerId, PeerSet, Timing, TransactionOutcome,
 };
 
-use crate::chain::{Chain, Mempool, START, relayed, zero_work};
+use crate::chain::{Chain, Mempool, REFUSED, START, relayed, zero_work};
 
 /// How a node behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,6 +305,13 @@ impl World {
             }
             Action::SubmitTransaction { peer, transaction } => self.submit(index, peer, transaction, false),
             Action::SubmitPackage { peer, parent, child } => {
+                if child.output[0].value.to_sat() == REFUSED {
+                    for transaction in [parent, child] {
+                        let outcome = TransactionOutcome::Rejected;
+                        self.later(index, Event::TransactionProcessed { peer, transaction, outcome });
+                    }
+                    return;
+                }
                 self.submit(index, peer, parent, true);
                 self.submit(index, peer, child, true);
             }

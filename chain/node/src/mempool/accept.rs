@@ -296,7 +296,7 @@ impl Acceptor<'_> {
             let (count, virtual_bytes) = (sums.count, sums.virtual_bytes);
             return Err(MempoolError::TooManyAncestors { count, virtual_bytes, limit_count, limit_bytes });
         }
-        let ChainLimit { count: limit_count, virtual_bytes: limit_bytes } = self.policy.descendants;
+        let ChainLimit { count: limit_count, virtual_bytes: limit_bytes } = self.descendant_limit(new, &ancestors);
         for ancestor in &ancestors {
             let Some(entry) = self.pool.get(ancestor) else { continue };
             let mut sums = entry.descendants;
@@ -319,6 +319,30 @@ impl Acceptor<'_> {
             }
         }
         Ok(())
+    }
+
+    /// How many descendants the ancestors of a newcomer may have with it.
+    ///
+    /// A contract between two has an output that each of them can spend at once (BOLT 3's anchors). One of them could
+    /// use the limit up by a chain of its own and keep the other from paying for the commitment ("pinning"). So one
+    /// small transaction may come on top if the commitment is its only unconfirmed ancestor: whoever has filled the
+    /// limit through the only output that it can spend has no second one for this place. (The "CPFP carve-out" of
+    /// Bitcoin Core up to its version 30.)
+    fn descendant_limit(&self, new: &[&NewEntry], ancestors: &BTreeSet<Txid>) -> ChainLimit {
+        let limit = self.policy.descendants;
+        match new {
+            [only]
+                if ancestors.len() == 1
+                    && only.virtual_bytes <= self.policy.extra_descendant_bytes
+                    && !truc::is_truc(&only.transaction) =>
+            {
+                ChainLimit {
+                    count: limit.count.saturating_add(1),
+                    virtual_bytes: limit.virtual_bytes.saturating_add(self.policy.extra_descendant_bytes),
+                }
+            }
+            _ => limit,
+        }
     }
 
     /// Who spends a parent spends all of its dust, so that none is left behind when the parent confirms.

@@ -34,7 +34,7 @@ pub struct FeeEstimator {
 impl FeeEstimator {
     /// A block was connected; `mined` are its transactions that the pool knew.
     pub fn note_block(&mut self, weight: u64, mined: &[Entry]) {
-        let mut rates: Vec<Rate> = mined.iter().map(|entry| entry.ancestors.rate().max(entry.rate())).collect();
+        let mut rates: Vec<Rate> = mined.iter().map(|entry| mined_at(entry).max(entry.rate())).collect();
         rates.sort_unstable();
         let full = weight >= FULL_BLOCK_WEIGHT;
         let quartile = rates.get(rates.len() / 4).filter(|_| full).map_or(FeeRate::ZERO, |rate| rate.per_kwu());
@@ -57,14 +57,20 @@ impl FeeEstimator {
     }
 }
 
+/// The rate at which a miner takes the entry: that of itself with the ancestors that it needs, or, for one that needs
+/// none and pays little, that of itself with the descendants that pay for it.
+fn mined_at(entry: &Entry) -> Rate {
+    let with_ancestors = entry.ancestors.rate();
+    if entry.parents.is_empty() { with_ancestors.max(entry.descendants.rate()) } else { with_ancestors }
+}
+
 /// The rate that outbids all but the first half of what fits into so many blocks; zero if everything fits.
 fn queued(pool: &Mempool, blocks: u64) -> FeeRate {
     let room = BLOCK_BYTES.saturating_mul(blocks).saturating_add(BLOCK_BYTES) / 2;
     if pool.totals().virtual_bytes <= room {
         return FeeRate::ZERO;
     }
-    let mut packages: Vec<(Rate, u64)> =
-        pool.iter().map(|entry| (entry.ancestors.rate(), entry.virtual_bytes)).collect();
+    let mut packages: Vec<(Rate, u64)> = pool.iter().map(|entry| (mined_at(entry), entry.virtual_bytes)).collect();
     packages.sort_unstable_by(|left, right| right.cmp(left));
     let mut used = 0u64;
     for (rate, bytes) in packages {
@@ -82,8 +88,22 @@ mod tests {
     use super::*;
     use crate::mempool::pool::NewEntry;
     use bitcoin::absolute::LockTime;
-    use bitcoin::{Amount, Transaction, transaction::Version};
+    use bitcoin::{Amount, OutPoint, Transaction, TxIn, transaction::Version};
     use std::sync::Arc;
+
+    /// An entry of 100,000 virtual bytes.
+    fn entry(transaction: Transaction, fee: u64) -> NewEntry {
+        NewEntry {
+            txid: transaction.compute_txid(),
+            wtxid: transaction.compute_wtxid(),
+            transaction: Arc::new(transaction),
+            fee: Amount::from_sat(fee),
+            weight: 400_000,
+            virtual_bytes: 100_000,
+            sigop_cost: 0,
+            time: 0,
+        }
+    }
 
     /// Unrelated transactions of 100,000 virtual bytes that pay 1, 2, 3… satoshi a byte.
     fn pool_of(count: u32) -> Mempool {
@@ -95,16 +115,7 @@ mod tests {
                 input: Vec::new(),
                 output: Vec::new(),
             };
-            pool.insert(NewEntry {
-                txid: transaction.compute_txid(),
-                wtxid: transaction.compute_wtxid(),
-                transaction: Arc::new(transaction),
-                fee: Amount::from_sat(u64::from(number) * 100_000),
-                weight: 400_000,
-                virtual_bytes: 100_000,
-                sigop_cost: 0,
-                time: 0,
-            });
+            pool.insert(entry(transaction, u64::from(number) * 100_000));
         }
         pool
     }
@@ -125,6 +136,39 @@ mod tests {
         let rates: Vec<u64> =
             [1, 3, 5, 7].iter().map(|blocks| estimator.estimate(*blocks, &pool, &policy, 0).to_sat_per_kwu()).collect();
         assert_eq!(rates, [5_251, 2_751, 251, 25]);
+    }
+
+    /// Parents that pay nothing, each with a child that pays 1, 2, 3… satoshi for each byte of both.
+    fn pool_of_pairs(count: u32) -> Mempool {
+        let mut pool = Mempool::default();
+        for number in 1..=count {
+            let mut parent = None;
+            for fee in [0, u64::from(number) * 200_000] {
+                let spends = |txid| TxIn { previous_output: OutPoint { txid, vout: 0 }, ..TxIn::default() };
+                let transaction = Transaction {
+                    version: Version::TWO,
+                    lock_time: LockTime::from_consensus(number),
+                    input: parent.map(spends).into_iter().collect(),
+                    output: Vec::new(),
+                };
+                parent = Some(transaction.compute_txid());
+                pool.insert(entry(transaction, fee));
+            }
+        }
+        pool
+    }
+
+    #[test]
+    fn a_parent_whose_child_pays_for_it_counts_at_the_rate_of_both() {
+        let policy = Policy::default();
+        let mut estimator = FeeEstimator::default();
+        // The best four of fifteen pairs fit into one block, and half of the fifth, which pays 11 sat/vB.
+        let pool = pool_of_pairs(15);
+        assert_eq!(estimator.estimate(1, &pool, &policy, 0), FeeRate::from_sat_per_kwu(2_751));
+        // A full block of five pairs: their parents do not make it look cheap.
+        let mined: Vec<Entry> = pool_of_pairs(5).iter().cloned().collect();
+        (0..12).for_each(|_| estimator.note_block(3_990_000, &mined));
+        assert!(estimator.estimate(1, &Mempool::default(), &policy, 0) >= FeeRate::from_sat_per_kwu(500));
     }
 
     #[test]

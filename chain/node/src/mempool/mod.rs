@@ -15,6 +15,7 @@
 //! ancestors and descendants are exact. Policy limits only what is kept and relayed, never what a block may hold.
 
 pub mod accept;
+pub mod diagram;
 pub mod eviction;
 pub mod fees;
 pub mod package;

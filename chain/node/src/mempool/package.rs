@@ -2,8 +2,19 @@
 //! own gets in, by the child that pays for it.
 //!
 //! Each transaction is first tried alone. What fails for its fee only, and the child that could not come because of
-//! that, is then judged by the fee of all of them over the size of all of them. A package that replaces others must be
-//! one parent with one child and nothing else unconfirmed around them, so that its fee rate says what a miner gains.
+//! that, is then judged by the fee of all of them over the size of all of them, whatever a parent pays by itself and
+//! whatever its version. (Should the child leave later, the parent stays, as in Bitcoin Core from its version 31 on: the
+//! child has paid for the bandwidth of both, and what pays least is the first to go when the pool is full.)
+//!
+//! A package may replace others if it
+//! - is one parent with one child and nothing else unconfirmed around them,
+//! - pays the fees of all that leaves, and on top the relay of its own bytes,
+//! - throws out at most a hundred transactions,
+//! - has a rate above the parent's own: the child really pays for it,
+//! - and makes no block of any size earn less ([`super::diagram`]).
+//!
+//! So a commitment of which a peer has filled the descendants gives way to the other commitment with its child, at the
+//! price of what the peer has attached.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -11,8 +22,10 @@ use std::sync::Arc;
 use bitcoin::{Amount, OutPoint, Transaction, Txid};
 
 use super::accept::{Acceptor, Candidate, Occasion, PackageOutputs, Plan};
+use super::diagram::{Diagram, Member};
 use super::policy::Policy;
-use super::rate::fee_at;
+use super::pool::NewEntry;
+use super::rate::{Rate, fee_at};
 use super::replace::{self, Replacement};
 use super::truc::{self, Parent};
 use crate::error::{MempoolError, PackageError};
@@ -66,10 +79,8 @@ impl Acceptor<'_> {
         let mut candidates: Vec<Candidate> = Vec::new();
         for transaction in transactions {
             let txid = transaction.compute_txid();
-            let candidate = self
-                .examine(Arc::clone(transaction), Occasion::New, &outputs)
-                .and_then(|candidate| self.check_own_fee(&candidate).map(|()| candidate))
-                .map_err(|error| of(txid, error))?;
+            let candidate =
+                self.examine(Arc::clone(transaction), Occasion::New, &outputs).map_err(|error| of(txid, error))?;
             self.check_package_truc(&candidate, &candidates).map_err(|error| of(txid, error))?;
             self.check_ephemeral(transaction, transactions).map_err(|error| of(txid, error))?;
             for (vout, output) in (0u32..).zip(&transaction.output) {
@@ -90,17 +101,6 @@ impl Acceptor<'_> {
         self.check_limits(&entries, &leaving)?;
         self.verify(&candidates)?;
         Ok(Plan { entries: candidates.into_iter().map(|candidate| candidate.entry).collect(), leaving })
-    }
-
-    /// A parent below the relay minimum would be worth nothing once its child is gone; only version 3, which allows no
-    /// second child and no chain, may rely on the child altogether.
-    fn check_own_fee(&self, candidate: &Candidate) -> Result<(), MempoolError> {
-        let entry = &candidate.entry;
-        let required = fee_at(self.policy.minimum_relay, entry.virtual_bytes);
-        if truc::is_truc(&entry.transaction) || entry.fee >= required {
-            return Ok(());
-        }
-        Err(MempoolError::FeeBelowMinimumRelay { fee: entry.fee, required })
     }
 
     fn check_package_truc(&self, candidate: &Candidate, before: &[Candidate]) -> Result<(), MempoolError> {
@@ -132,10 +132,30 @@ impl Acceptor<'_> {
         let transactions: Vec<&Transaction> =
             candidates.iter().map(|candidate| candidate.entry.transaction.as_ref()).collect();
         let alone = transactions.iter().all(|transaction| self.pool.parents_of(transaction).is_empty());
-        if candidates.len() != 2 || !alone {
+        let [parent, child] = candidates else { return Err(PackageError::ReplacementShape.into()) };
+        if !alone {
             return Err(PackageError::ReplacementShape.into());
         }
         let new = Replacement { transactions: &transactions, fee, virtual_bytes, conflicts: &conflicts };
-        replace::check(self.pool, self.policy, &new)
+        let leaving = replace::check(self.pool, self.policy, &new)?;
+        if Rate::new(fee, virtual_bytes) <= parent.entry.rate() {
+            return Err(PackageError::ReplacementByParent.into());
+        }
+        let member = |entry: &NewEntry, parents: Vec<Txid>| Member { txid: entry.txid, rate: entry.rate(), parents };
+        let package = [member(&parent.entry, Vec::new()), member(&child.entry, vec![parent.entry.txid])];
+        let replaced: Vec<Member> = leaving
+            .iter()
+            .filter_map(|txid| self.pool.get(txid))
+            .map(|entry| Member {
+                txid: entry.txid,
+                rate: entry.rate(),
+                parents: entry.parents.iter().copied().collect(),
+            })
+            .collect();
+        if Diagram::of(&package).improves(&Diagram::of(&replaced)) {
+            Ok(leaving)
+        } else {
+            Err(PackageError::ReplacementWorse.into())
+        }
     }
 }

@@ -22,6 +22,8 @@ pub struct Policy {
     pub ancestors: ChainLimit,
     /// Unconfirmed descendants of a transaction, with itself.
     pub descendants: ChainLimit,
+    /// Virtual bytes of the one child that a transaction may have beyond its limit of descendants.
+    pub extra_descendant_bytes: u64,
     /// Transactions that one replacement may throw out (BIP 125, rule 5).
     pub max_replacements: usize,
     /// Bytes of all `OP_RETURN` scripts of one transaction.
@@ -50,6 +52,7 @@ impl Default for Policy {
             expiry_seconds: 14 * 24 * 3600,
             ancestors: chain,
             descendants: chain,
+            extra_descendant_bytes: 10_000,
             max_replacements: 100,
             max_data_bytes: 100_000,
             max_package_count: 25,
