@@ -11,6 +11,7 @@ use crate::types::*;
 impl Schedule {
     /// A block. No node is so slow that it could lose money by it alone.
     pub fn block(&mut self) {
+        self.change_climate();
         self.net.chain.mine();
         let tip = self.net.chain.tip;
         let lag = self.weather.closes.as_ref().map_or(0, |closes| closes.lag);

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::deals::Deal;
-use super::ledger::{Ledger, SMALL};
+use super::ledger::Ledger;
 use super::schedule::Schedule;
+use super::truth::Paid;
 use crate::channel::*;
 use crate::payment::incoming::InvoiceState;
 use crate::payment::outgoing::{AttemptState, PaymentState};
 use crate::switch::*;
+use crate::types::PaymentHash;
 
 impl Schedule {
     pub fn check(&mut self) {
@@ -17,9 +19,11 @@ impl Schedule {
         ledger.check_wealth(&self.initial);
         ledger.check_forwards();
         ledger.check_invoices(self);
+        ledger.check_exposure();
         let (small, breached) = (ledger.small, ledger.breach.is_some());
+        let forgone = ledger.forgone_hashes();
         assert!(small == 0 || self.weather.closes.is_some(), "HTLCs are lost in open channels");
-        self.check_payments(breached);
+        self.check_payments(breached, |hash| forgone.contains(hash));
         self.check_history();
         self.net.truth.small = small;
     }
@@ -48,7 +52,7 @@ impl Schedule {
         }
     }
 
-    fn check_payments(&self, breached: bool) {
+    fn check_payments(&self, breached: bool, was_forgone: impl Fn(&PaymentHash) -> bool) {
         for Deal { sender, receiver, hash } in &self.deals {
             let invoice = self.net.nodes[*receiver].stored_invoice(hash).unwrap();
             let Some(payment) = self.net.nodes[*sender].stored_payment(hash) else { continue };
@@ -69,8 +73,7 @@ impl Schedule {
             // With a repeated onion somebody else may have paid.
             let repeated = self.net.truth.lately.iter().any(|(_, _, htlc)| htlc.payment_hash == *hash)
                 && !self.net.truth.repeated.is_empty();
-            let lost = self.weather.closes.is_some() && invoice.amount.is_some_and(|amount| amount < SMALL);
-            assert!(!settled || paid || repeated || lost || breached, "settled, but nobody paid");
+            assert!(!settled || paid || repeated || was_forgone(hash) || breached, "settled, but nobody paid");
         }
     }
 
@@ -78,11 +81,11 @@ impl Schedule {
     fn check_history(&self) {
         let paid = &self.net.truth.paid;
         let mut expected: BTreeMap<usize, BTreeSet<(HtlcRef, u64)>> = BTreeMap::new();
-        for ((node, _), (amount, origin)) in paid {
+        for ((node, _), Paid { amount, origin, .. }) in paid {
             let Some(incoming) = HtlcRef::of_origin(*origin) else { continue };
             let from = self.net.other(*node, &incoming.channel);
-            if let Some((got, _)) = paid.get(&(from, incoming)) {
-                expected.entry(*node).or_default().insert((incoming, got.0 - amount.0));
+            if let Some(got) = paid.get(&(from, incoming)) {
+                expected.entry(*node).or_default().insert((incoming, got.amount.0 - amount.0));
             }
         }
         for (index, node) in self.net.nodes.iter().enumerate() {

@@ -22,7 +22,8 @@ pub(super) struct Deal {
 impl Schedule {
     /// An invoice, and a payment of it.
     pub fn pay(&mut self) {
-        if self.deals.len() >= 20 {
+        let most = if self.climate.change_percent > 0 { 40 } else { 20 };
+        if self.deals.len() >= most {
             return;
         }
         let sender = self.random.below(NODES);
@@ -30,7 +31,9 @@ impl Schedule {
         let mut preimage = PaymentPreimage([7; 32]);
         preimage.0[..8].copy_from_slice(&self.random.next().to_be_bytes());
         let (hash, now) = (preimage.hash(), self.net.now);
+        let change = self.climate.random.chance(self.climate.change_percent);
         let amount = Msat(match self.random.below(5) {
+            _ if change => self.climate.random.between(400_000, 1_500_000),
             0 => self.random.between(2_000, 300_000),
             1 => self.random.between(50_000_000, 200_000_000),
             2 => self.random.between(300_000, 3_000_000),

@@ -54,6 +54,7 @@ impl Schedule {
         self.weather.repeat_percent = 0;
         self.weather.lazy_percent = 0;
         self.weather.bad_route_percent = 0;
+        self.climate.calm();
         if let Some(closes) = &mut self.weather.closes {
             closes.silence = 0;
         }
@@ -112,6 +113,7 @@ impl Schedule {
         while self.is_something_closing() {
             assert!(self.net.chain.tip.0 < start + ENOUGH_BLOCKS, "never resolved: {:#?}", self.unresolved());
             for _ in 0..if self.is_chain_quiet() { 7 } else { 1 } {
+                self.change_climate();
                 self.net.chain.mine();
             }
             for node in 0..NODES {

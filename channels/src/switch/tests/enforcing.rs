@@ -7,10 +7,11 @@ use bitcoin::{OutPoint, Transaction};
 
 use super::items::*;
 use super::network::Network;
+use super::node::Node;
 use super::opening::Base;
 use crate::channel::*;
 use crate::keys::Signer;
-use crate::onchain::{self, ClosingChannel, FeeEstimates, Notice as News, Resolution, Told};
+use crate::onchain::{self, ClosingChannel, Notice as News, Resolution, Told};
 use crate::switch::*;
 use crate::types::*;
 
@@ -78,10 +79,8 @@ impl Network {
     }
 
     pub fn enforce(&mut self, index: usize, channel: ChannelId, event: onchain::Event) -> Option<Outbox<NodeEffect>> {
-        static ESTIMATES: OnceLock<FeeEstimates> = OnceLock::new();
-        let estimates =
-            ESTIMATES.get_or_init(|| FeeEstimates::new(vec![(1, FeeratePerKw(1_000)), (144, FeeratePerKw(253))]));
-        let one = self.nodes[index].enforced.get_mut(&channel)?;
+        let Node { enforced, outlook, .. } = &mut self.nodes[index];
+        let (one, estimates) = (enforced.get_mut(&channel)?, &outlook.estimates);
         let ctx = onchain::Ctx { tip: one.tip, estimates, policy: policy(), signer: one.signer.as_ref() };
         Some(one.resolution.handle(event, &ctx).unwrap().tag(&channel).convert())
     }
@@ -164,6 +163,7 @@ impl Network {
     /// Everything is claimed and deep enough.
     pub fn resolved(&mut self, index: usize, channel: ChannelId) -> Vec<Outbox<NodeEffect>> {
         let Some(one) = self.nodes[index].enforced.remove(&channel) else { return Vec::new() };
+        self.nodes[index].wallet.put_back_all(&channel);
         self.truth.note_close(index, &one.resolution);
         let mut outboxes = vec![one.resolution.forget().tag(&channel).convert()];
         outboxes.extend(self.channel_event(index, channel, Event::CloseConfirmed));
@@ -180,11 +180,8 @@ impl Network {
                 node.view.watch_output(channel, outpoint, known);
             }
             onchain::Effect::Broadcast { tx, parents, coins } => {
-                for parent in &parents {
-                    let _ = self.chain.submit(parent);
-                }
                 let tx = node.wallet.sign(tx, &coins);
-                if let Err(cause) = self.chain.submit(&tx) {
+                if let Err(cause) = self.chain.submit_package(&parents, &tx) {
                     answer(onchain::Event::Rejected { txid: tx.compute_txid(), cause });
                 }
             }
@@ -198,10 +195,13 @@ impl Network {
                 answer(onchain::Event::RevokedHtlcs { number, htlcs: revoked_htlcs(number, retired) });
             }
             onchain::Effect::NeedCoins { claim, amount } => {
-                let coins = node.wallet.set_aside((channel, claim), amount, &mut self.chain);
-                answer(onchain::Event::Coins { claim, coins });
+                let tip = node.view.tip;
+                match node.wallet.set_aside((channel, claim), amount, tip, &mut self.chain) {
+                    Some(coins) => answer(onchain::Event::Coins { claim, coins }),
+                    None => self.truth.lacking += 1,
+                }
             }
-            onchain::Effect::ReleaseCoins(_) => {}
+            onchain::Effect::ReleaseCoins(coins) => node.wallet.put_back(&coins),
             onchain::Effect::Fulfilled { .. } if self.bug == Bug::SilentPreimages => {}
             onchain::Effect::Fulfilled { htlc, preimage, .. } => {
                 if let Some(origin) = node.enforced.get(&channel).and_then(|one| one.origin(&htlc)) {

@@ -1,35 +1,37 @@
 //! What every node must have in the end, to the millisatoshi.
 //!
 //! ```text
-//!   what it has   in its open channels, and in its wallet less the coins that came out of nowhere
+//!   what it has   in its open channels, in its wallet and in its owner's vault, less the coins that came from outside
 //!   what it had   in its channels at the beginning
 //!     ± every HTLC whose preimage the node that offered it has got: from that node to the other one
 //!     - of a close:  the opener: the commitment's fee and both anchors
 //!                    each end:   a balance below the dust limit; what an output leaves out below one satoshi
 //!                    whose it is by then (its preimage told: who got it; else who offered it): an HTLC that is trimmed,
 //!                    or whose output is not worth its claim; what its output leaves out below one satoshi
-//!     - the fees of the node's own claims
+//!     - the fees of the node's own claims and of its owner's transfers
 //! ```
 //!
 //! Nothing else is allowed, but where a revoked commitment got into the chain: the cheater may have anything, the victim
-//! must have that at least. HTLCs below [`SMALL`] are not fought for by closing a channel, so a forward may end differently
-//! on its two sides for those, and for those alone.
+//! must have that at least.
+//!
+//! HTLCs that would not pay for their claims are not fought for, so a forward may end differently on its two sides for those,
+//! and for those alone. Each is put down to the node and the channel that went without it, and all that a channel costs a
+//! node in that way is within the node's own limit, `max_dust_exposure`: that is what the limit promises, since whatever a
+//! node does not fight for counts towards it, whichever way it goes and whatever the feerate.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bitcoin::{OutPoint, Transaction};
+use bitcoin::{Amount, OutPoint, Transaction};
 
 use super::network::*;
 use super::schedule::Schedule;
+use super::truth::Paid;
+use super::wallet::{self, Wallet};
+use crate::channel::Policy;
 use crate::payment::incoming::InvoiceState;
 use crate::switch::*;
 use crate::tx::{OutputKind, fee};
 use crate::types::*;
-
-/// Dust, and the fee of a second stage at [`Feerates::closing`]: what closing a channel for an HTLC would cost.
-pub(super) const SMALL: Msat = Msat(1_060_000);
-/// The dearest output that a node leaves unclaimed.
-const UNECONOMIC: u64 = 1_000;
 
 /// What became of an HTLC in the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +47,11 @@ enum OnChain {
 pub(super) struct Ledger<'a> {
     net: &'a Network,
     cost: [i64; NODES],
-    htlcs: BTreeMap<(usize, HtlcRef), (Msat, OnChain)>,
-    /// HTLCs that were too small to be fought for.
+    htlcs: BTreeMap<(usize, HtlcRef), OnChain>,
+    /// What each channel cost each node in HTLCs that it did not fight for, and their hashes.
+    forgone: BTreeMap<(usize, ChannelId), Msat>,
+    forgone_hashes: BTreeSet<PaymentHash>,
+    /// How many those were.
     pub small: usize,
     /// A revoked commitment that got into the chain.
     pub breach: Option<&'a Breach>,
@@ -58,7 +63,8 @@ impl<'a> Ledger<'a> {
             net.chain.spender(&breach.funding).is_some_and(|(_, _, tx)| tx.compute_txid() == breach.txid)
         };
         let breach = net.truth.breach.as_ref().filter(in_chain);
-        let mut ledger = Self { net, cost: [0; NODES], htlcs: BTreeMap::new(), small: 0, breach };
+        let (cost, htlcs, forgone, forgone_hashes) = Default::default();
+        let mut ledger = Self { net, cost, htlcs, forgone, forgone_hashes, small: 0, breach };
         for (channel, close) in &net.truth.closed {
             ledger.close(*channel, close);
         }
@@ -71,6 +77,23 @@ impl<'a> Ledger<'a> {
     fn owner(&self, offerer: usize, htlc: HtlcRef) -> usize {
         let paid = self.net.truth.paid.contains_key(&(offerer, htlc));
         if paid { self.net.other(offerer, &htlc.channel) } else { offerer }
+    }
+
+    /// A node has gone without an HTLC that was its own.
+    fn forgo(&mut self, node: usize, htlc: HtlcRef, amount: Msat, hash: PaymentHash) {
+        let highest = self.net.nodes[node].outlook.highest;
+        assert!(amount < not_fought_for(highest), "{node} has lost {htlc:?} of {amount} at {highest:?}");
+        self.forgone.entry((node, htlc.channel)).or_default().0 += amount.0;
+        self.forgone_hashes.insert(hash);
+        self.small += 1;
+    }
+
+    /// No channel costs a node more than the node is ready to lose in it.
+    pub fn check_exposure(&self) {
+        for ((node, channel), lost) in &self.forgone {
+            let limit = self.net.nodes[*node].outlook.policy.max_dust_exposure;
+            assert!(*lost <= limit, "{node} has lost {lost} in {channel}, of {limit} that it was ready to lose");
+        }
     }
 
     fn close(&mut self, channel: ChannelId, close: &Close) {
@@ -95,19 +118,21 @@ impl<'a> Ledger<'a> {
                 }
             };
             let amount = htlc.amount.0 as i64;
-            self.cost[rightful] += match fate {
-                OnChain::Trimmed | OnChain::Left => amount,
-                OnChain::TakenBy(_) => amount % 1000,
+            let forgone = match fate {
+                OnChain::Trimmed | OnChain::Left => true,
+                OnChain::TakenBy(taker) => taker != rightful,
             };
+            self.cost[rightful] += amount % 1000;
+            if forgone {
+                self.cost[rightful] += amount - amount % 1000;
+                self.forgo(rightful, name, htlc.amount, htlc.payment_hash);
+            }
             if let OnChain::TakenBy(taker) = fate
                 && taker != rightful
             {
-                assert!(htlc.amount < SMALL, "{taker} has taken {name:?}, which is {rightful}'s");
-                self.small += 1;
-                self.cost[rightful] += amount;
                 self.cost[taker] -= amount;
             }
-            self.htlcs.insert((offerer, name), (htlc.amount, fate));
+            self.htlcs.insert((offerer, name), fate);
         }
         let shared =
             fee::commitment_fee(commitment.kind, state.feerate, untrimmed) + fee::anchors_cost(commitment.kind);
@@ -132,12 +157,13 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    fn commitment_of(&self, outpoint: &OutPoint) -> Option<&'a Close> {
-        self.net.truth.closed.values().find(|close| close.commitment.txid == outpoint.txid)
+    fn commitment_of(&self, outpoint: &OutPoint) -> Option<(ChannelId, &'a Close)> {
+        let found = self.net.truth.closed.iter().find(|(_, close)| close.commitment.txid == outpoint.txid);
+        found.map(|(channel, close)| (*channel, close))
     }
 
     fn is_anchor(&self, outpoint: &OutPoint) -> bool {
-        self.commitment_of(outpoint).is_some_and(|close| {
+        self.commitment_of(outpoint).is_some_and(|(_, close)| {
             let (_, _, info) = close.commitment.outputs().find(|(vout, _, _)| *vout == outpoint.vout).unwrap();
             matches!(info.kind, OutputKind::ToLocalAnchor | OutputKind::ToRemoteAnchor)
         })
@@ -146,8 +172,8 @@ impl<'a> Ledger<'a> {
     /// Who made a transaction that is no commitment.
     fn maker(&self, tx: &Transaction) -> Option<usize> {
         let pays = |node: &usize| {
-            let script = &self.net.nodes[*node].wallet.script;
-            tx.output.iter().any(|output| output.script_pubkey == *script)
+            let Wallet { script, vault, .. } = &self.net.nodes[*node].wallet;
+            tx.output.iter().any(|output| [script, vault].contains(&&output.script_pubkey))
         };
         let is_commitment = self.net.truth.closed.values().any(|close| close.commitment.txid == tx.compute_txid());
         if is_commitment || self.breach.is_some_and(|breach| breach.txid == tx.compute_txid()) {
@@ -155,7 +181,7 @@ impl<'a> Ledger<'a> {
         }
         // Only the owner of a commitment has second stages.
         let second_stage = || tx.input.iter().find_map(|input| self.commitment_of(&input.previous_output));
-        (0..NODES).find(pays).or_else(|| second_stage().map(|close| close.owner))
+        (0..NODES).find(pays).or_else(|| second_stage().map(|(_, close)| close.owner))
     }
 
     /// Every output is in a wallet or in an open channel, is an anchor, or is not worth its claim.
@@ -167,45 +193,61 @@ impl<'a> Ledger<'a> {
             .flat_map(|node| node.channels.values())
             .map(|one| one.terms().unwrap().funding)
             .collect();
-        let wallets: Vec<_> = self.net.nodes.iter().map(|node| &node.wallet.script).collect();
+        let wallets = self.net.nodes.iter().flat_map(|node| [&node.wallet.script, &node.wallet.vault]);
+        let wallets: Vec<_> = wallets.collect();
         for (outpoint, output) in self.net.chain.unspent() {
-            if wallets.contains(&&output.script_pubkey) || open.contains(outpoint) || self.is_anchor(outpoint) {
+            let never_came = output.script_pubkey == wallet::outside();
+            if never_came
+                || wallets.contains(&&output.script_pubkey)
+                || open.contains(outpoint)
+                || self.is_anchor(outpoint)
+            {
                 continue;
             }
             // A cheater does not claim what is still its own.
             if self.breach.is_some_and(|breach| breach.txid == outpoint.txid) {
                 continue;
             }
-            let value = output.value.to_sat();
-            assert!(value <= UNECONOMIC, "{outpoint} of {value} sat is left behind");
-            let Some(close) = self.commitment_of(outpoint) else {
+            let value = Msat::from_sat(output.value).unwrap();
+            let Some((channel, close)) = self.commitment_of(outpoint) else {
                 // A second stage, which its owner does not think worth a claim.
                 let tx = self.net.chain.blocks.values().flatten().find(|tx| tx.compute_txid() == outpoint.txid);
-                self.cost[tx.and_then(|tx| self.maker(tx)).unwrap()] += value as i64 * 1000;
+                let input = tx.unwrap().input.iter().find_map(|input| self.commitment_of(&input.previous_output));
+                let (channel, close) = input.unwrap();
+                self.leave(close.owner, *outpoint, value);
+                self.forgone.entry((close.owner, channel)).or_default().0 += value.0;
                 continue;
             };
-            // An HTLC's is counted already.
             let (_, _, info) = close.commitment.outputs().find(|(vout, _, _)| *vout == outpoint.vout).unwrap();
-            let channel =
-                *self.net.truth.closed.iter().find(|(_, one)| one.commitment.txid == outpoint.txid).unwrap().0;
             match info.kind {
-                OutputKind::ToLocal => self.cost[close.owner] += value as i64 * 1000,
-                OutputKind::ToRemote => self.cost[self.net.other(close.owner, &channel)] += value as i64 * 1000,
+                OutputKind::ToLocal => self.leave(close.owner, *outpoint, value),
+                OutputKind::ToRemote => self.leave(self.net.other(close.owner, &channel), *outpoint, value),
+                // An HTLC's is counted already.
                 OutputKind::Htlc(_) | OutputKind::ToLocalAnchor | OutputKind::ToRemoteAnchor => {}
             }
         }
     }
 
+    /// A node leaves an output.
+    fn leave(&mut self, node: usize, outpoint: OutPoint, value: Msat) {
+        let highest = uneconomic(self.net.nodes[node].outlook.highest_later);
+        assert!(value <= highest, "{node} leaves {outpoint} of {value} behind");
+        self.cost[node] += value.0 as i64;
+    }
+
     /// What a node has.
     fn wealth(&self, node: usize) -> i64 {
-        let node = &self.net.nodes[node];
-        let wallet = self.net.chain.balance(&node.wallet.script).to_sat() as i64 - node.wallet.minted.to_sat() as i64;
-        node.balance().0 as i64 + wallet * 1000
+        let Network { nodes, chain, truth, .. } = self.net;
+        let Wallet { script, vault, minted, .. } = &nodes[node].wallet;
+        let deposits = truth.deposits.iter().filter(|(owner, txid, _)| *owner == node && chain.has(*txid));
+        let from_outside = deposits.map(|(_, _, value)| *value).sum::<Amount>() + *minted;
+        let own = chain.balance(script) + chain.balance(vault);
+        nodes[node].balance().0 as i64 + (own.to_sat() as i64 - from_outside.to_sat() as i64) * 1000
     }
 
     pub fn check_wealth(&self, initial: &[Msat]) {
         let mut expected: Vec<i64> = initial.iter().map(|balance| balance.0 as i64).collect();
-        for ((offerer, htlc), (amount, _)) in &self.net.truth.paid {
+        for ((offerer, htlc), Paid { amount, .. }) in &self.net.truth.paid {
             if self.never_was(*offerer, *htlc) {
                 continue;
             }
@@ -235,12 +277,9 @@ impl<'a> Ledger<'a> {
         !is_known && self.net.truth.told_by_chain.contains(&(offerer, htlc))
     }
 
-    /// Whether an HTLC came to nothing because it was too small.
-    fn is_dust(&self, offerer: usize, htlc: HtlcRef) -> bool {
-        self.htlcs.get(&(offerer, htlc)).is_some_and(|(amount, fate)| match fate {
-            OnChain::Trimmed | OnChain::Left => true,
-            OnChain::TakenBy(_) => *amount < SMALL,
-        })
+    /// Payments that came to nothing somewhere because they were too small.
+    pub fn forgone_hashes(&self) -> BTreeSet<PaymentHash> {
+        self.forgone_hashes.clone()
     }
 
     /// An HTLC of a cheater, or of its victim, who has got all of the channel instead.
@@ -250,22 +289,20 @@ impl<'a> Ledger<'a> {
 
     /// Whoever has paid for an HTLC has been paid for it.
     pub fn check_forwards(&mut self) {
-        for ((node, outgoing), (amount, origin)) in &self.net.truth.paid {
+        for ((node, outgoing), Paid { amount, origin, payment_hash }) in &self.net.truth.paid {
             let Some(incoming) = HtlcRef::of_origin(*origin) else { continue };
             if self.never_was(*node, *outgoing) {
                 continue;
             }
             let from = self.net.other(*node, &incoming.channel);
             if !self.net.truth.paid.contains_key(&(from, incoming)) && !self.is_of_breach(*node, incoming) {
-                let excused = self.is_dust(from, incoming) || *amount < SMALL;
-                assert!(excused, "{node} has paid {outgoing:?} and was not paid {incoming:?}");
-                self.small += 1;
+                self.forgo(*node, incoming, *amount, *payment_hash);
             }
         }
     }
 
     /// A settled invoice was paid.
-    pub fn check_invoices(&self, schedule: &Schedule) {
+    pub fn check_invoices(&mut self, schedule: &Schedule) {
         for deal in &schedule.deals {
             let invoice = self.net.nodes[deal.receiver].stored_invoice(&deal.hash).unwrap();
             let InvoiceState::Settled(settled) = invoice.state else { continue };
@@ -273,11 +310,24 @@ impl<'a> Ledger<'a> {
                 let htlc = HtlcRef { channel: part.channel, id: part.htlc };
                 let from = self.net.other(deal.receiver, &part.channel);
                 let paid = self.net.truth.paid.contains_key(&(from, htlc));
-                assert!(
-                    paid || self.is_of_breach(deal.receiver, htlc) || self.is_dust(from, htlc) || part.amount < SMALL,
-                    "{htlc:?} was not paid"
-                );
+                if !paid && !self.is_of_breach(deal.receiver, htlc) {
+                    self.forgo(deal.receiver, htlc, part.amount, deal.hash);
+                }
             }
         }
     }
+}
+
+/// From which amount on a node that thinks this rate right fights for an HTLC, whatever the channel: dust, and the fee of
+/// the dearest second stage.
+fn not_fought_for(feerate: FeeratePerKw) -> Msat {
+    let weight = fee::htlc_tx_weight(CommitmentType::Anchors, HtlcDirection::Received);
+    let dust = Policy::default().dust_limit;
+    Msat::from_sat(dust + fee::fee_for_weight(feerate, weight)).unwrap()
+}
+
+/// The dearest output that a node leaves unclaimed for good if the patient ever had to pay this rate: a claim may cost half
+/// of it, and one of these weighs less than 600.
+fn uneconomic(patient: FeeratePerKw) -> Msat {
+    Msat(2 * 600 * u64::from(patient.0))
 }

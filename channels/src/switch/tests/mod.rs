@@ -2,15 +2,18 @@
 
 mod blocks;
 mod checks;
+mod climate;
 mod deals;
 mod drain;
 mod enforcing;
 mod forwarding;
 mod items;
 mod ledger;
+mod market;
 mod network;
 mod node;
 mod opening;
+mod purses;
 mod random;
 mod restart;
 mod schedule;

@@ -17,8 +17,8 @@ use bitcoin::TxOut;
 
 use super::items::*;
 pub(super) use super::node::node_key;
-use super::node::{Node, Stored};
-use super::opening::{Base, ctx};
+use super::node::{Node, Outlook, Stored};
+use super::opening::Base;
 pub(super) use super::truth::{Breach, Close, Truth};
 use super::wallet::Wallet;
 use crate::channel::*;
@@ -57,11 +57,16 @@ pub(super) struct Network {
 
 impl Network {
     pub fn new(base: &'static Base, bug: Bug) -> Self {
-        let stored =
-            |index: usize| Stored { rows: base.stores[index].clone(), tip: base.tip, wallet: Wallet::of(index) };
+        let stored = |index: usize| Stored {
+            rows: base.stores[index].clone(),
+            tip: base.tip,
+            wallet: Wallet::of(index),
+            outlook: Outlook::mild(),
+        };
         let nodes: Vec<Node> = (0..NODES).map(|index| Node::load(base, index, stored(index), bug).0).collect();
         let mut chain = Chain::new(base.tip.0);
         chain.minimum = FeeratePerKw::FLOOR.0;
+        chain.set_floor(FeeratePerKw::FLOOR.0);
         for terms in nodes.iter().flat_map(|node| node.channels.values()).filter_map(Channel::terms) {
             let script_pubkey = terms.funding().script_pubkey();
             chain.add(terms.funding, TxOut { value: terms.capacity, script_pubkey });
@@ -165,10 +170,10 @@ impl Network {
             return self.claim_with(index, channel, *preimage);
         }
         let (now, node) = (self.now, &mut self.nodes[index]);
-        let tip = node.view.tip;
+        let ctx = node.ctx(now);
         match (node.channels.get_mut(&channel), event) {
             (Some(core), event) => {
-                let out = core.handle(event, &ctx(tip, now));
+                let out = core.handle(event, &ctx);
                 vec![out.unwrap_or_else(|error| panic!("{index}: {error} in {channel}")).tag(&channel).convert()]
             }
             (None, Event::Add(add)) => {

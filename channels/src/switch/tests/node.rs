@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, VecDeque};
 
 use secp256k1::{PublicKey, SecretKey};
 
+use super::climate;
 use super::enforcing::Enforced;
 use super::items::*;
-use super::opening::Base;
+use super::opening::{self, Base};
 use super::single::Store;
 use super::view::View;
 use super::wallet::Wallet;
 use crate::channel::*;
 use crate::keys::secp;
-use crate::onchain::Resolution;
+use crate::onchain::{FeeEstimates, Resolution};
 use crate::payment::incoming::{Invoice, Invoices};
 use crate::payment::outgoing::{Payment, Payments};
 use crate::payment::record;
@@ -31,13 +32,41 @@ pub(super) struct Node {
     pub enforced: BTreeMap<ChannelId, Enforced>,
     pub view: View,
     pub wallet: Wallet,
+    pub outlook: Outlook,
 }
 
-/// What outlives a node's death: its store, its coins, and the chain, as far as it has seen that.
+/// What a node makes of the world, and wants of it.
+#[derive(Clone)]
+pub(super) struct Outlook {
+    pub policy: &'static Policy,
+    pub feerates: Feerates,
+    pub estimates: FeeEstimates,
+    /// The highest rate of a commitment or a claim that it has ever thought right.
+    pub highest: FeeratePerKw,
+    /// The highest that it has thought enough for the patient.
+    pub highest_later: FeeratePerKw,
+}
+
+impl Outlook {
+    pub fn mild() -> Self {
+        let feerates = Feerates::default();
+        let estimates = FeeEstimates::new(vec![(1, FeeratePerKw(1_000)), (144, FeeratePerKw(253))]);
+        Self {
+            policy: climate::policy(0),
+            feerates,
+            estimates,
+            highest: feerates.closing,
+            highest_later: FeeratePerKw::FLOOR,
+        }
+    }
+}
+
+/// What outlives a node's death: its store, its coins, and the world, as far as it has seen that.
 pub(super) struct Stored {
     pub rows: BTreeMap<Key, Vec<u8>>,
     pub tip: Height,
     pub wallet: Wallet,
+    pub outlook: Outlook,
 }
 
 /// Closed channels whose outputs are being claimed.
@@ -51,7 +80,7 @@ fn load_resolutions(rows: &BTreeMap<Key, Vec<u8>>) -> Vec<Resolution> {
 
 impl Node {
     pub fn load(base: &Base, index: usize, stored: Stored, bug: Bug) -> (Self, Vec<Outbox<NodeEffect>>) {
-        let Stored { rows, tip, mut wallet } = stored;
+        let Stored { rows, tip, mut wallet, outlook } = stored;
         let live = Key::all_live_prefix();
         let mut by_channel: BTreeMap<ChannelId, Vec<(Key, Vec<u8>)>> = BTreeMap::new();
         for (key, value) in rows.iter().filter(|(key, _)| key.encode().starts_with(&live)) {
@@ -98,6 +127,7 @@ impl Node {
             enforced,
             view: View::at(tip),
             wallet,
+            outlook,
         };
         let mut outboxes = vec![out.convert()];
         if bug == Bug::ForgottenCircuits {
@@ -113,6 +143,12 @@ impl Node {
             }
         }
         (node, outboxes)
+    }
+
+    /// What its channels may know of the world.
+    pub fn ctx(&self, now: UnixTime) -> Ctx<'static> {
+        let Outlook { policy, feerates, .. } = self.outlook;
+        Ctx { feerates, policy, ..opening::ctx(self.view.tip, now) }
     }
 
     /// The record of an invoice, whatever has become of it.

@@ -34,7 +34,7 @@ pub(super) struct Truth {
     /// Packets offered lately, to be repeated.
     pub lately: Vec<(usize, Route, AddHtlc)>,
     /// HTLCs, by who offered them, whose preimage that node has got for them.
-    pub paid: BTreeMap<(usize, HtlcRef), (Msat, Origin)>,
+    pub paid: BTreeMap<(usize, HtlcRef), Paid>,
     /// Those among them for which only the chain has told it.
     pub told_by_chain: BTreeSet<(usize, HtlcRef)>,
     /// Channels that ended with a commitment transaction.
@@ -50,6 +50,20 @@ pub(super) struct Truth {
     /// An old commitment that a node has published.
     pub breach: Option<Breach>,
     pub breaches: usize,
+    /// Coins that owners have paid in from outside.
+    pub deposits: Vec<(usize, Txid, Amount)>,
+    /// Coins that a wallet with the same words has spent.
+    pub vanished: usize,
+    /// Claims that lacked coins.
+    pub lacking: usize,
+}
+
+/// An HTLC whose preimage the node that offered it has got.
+#[derive(Clone, Copy)]
+pub(super) struct Paid {
+    pub amount: Msat,
+    pub payment_hash: PaymentHash,
+    pub origin: Origin,
 }
 
 /// A node publishes a commitment that it has revoked; apart from that it does what honest nodes do.
@@ -107,7 +121,8 @@ impl Network {
         let found = offered.into_iter().find(|(htlc, _)| htlc.id == id && htlc.offered_by == Side::Local);
         if let Some((htlc, origin)) = found {
             let name = (index, HtlcRef { channel: *channel, id });
-            let is_new = self.truth.paid.insert(name, (htlc.amount, origin)).is_none();
+            let paid = Paid { amount: htlc.amount, payment_hash: htlc.payment_hash, origin };
+            let is_new = self.truth.paid.insert(name, paid).is_none();
             if by_chain && is_new {
                 self.truth.told_by_chain.insert(name);
             }

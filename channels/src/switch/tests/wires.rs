@@ -74,7 +74,8 @@ impl Network {
         }
         let dead = &mut self.nodes[node];
         let wallet = std::mem::replace(&mut dead.wallet, Wallet::of(node)).restart();
-        let stored = Stored { rows: std::mem::take(&mut dead.store.0), tip: dead.view.tip, wallet };
+        let (rows, outlook) = (std::mem::take(&mut dead.store.0), dead.outlook.clone());
+        let stored = Stored { rows, tip: dead.view.tip, wallet, outlook };
         let (loaded, outboxes) = Node::load(self.base, node, stored, self.bug);
         self.followups.clear();
         let owed = loaded.store.0.iter().filter_map(|(key, value)| match key {

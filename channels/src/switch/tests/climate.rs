@@ -1,0 +1,83 @@
+//! What the world outside does to a schedule, beside its blocks: feerates that move and jump, wallets that run empty, coins
+//! that vanish, and how much a node is ready to lose in HTLCs too small to be fought for.
+//!
+//! Drawn from a generator of its own, so that a schedule whose climate is mild is what its seed always was.
+
+use std::sync::OnceLock;
+
+use super::market::Market;
+use super::purses::Purses;
+use super::random::Random;
+use super::schedule::Schedule;
+use crate::channel::Policy;
+use crate::types::*;
+
+/// Sets the climate's generator apart from the schedule's.
+const SKY: u64 = 0x636c_696d_6174_6500;
+
+/// Drawn anew for each schedule.
+pub(super) struct Climate {
+    pub random: Random,
+    /// Feerates move.
+    pub market: Option<Market>,
+    /// Wallets have coins of the chain and no others.
+    pub purses: Option<Purses>,
+    /// Of payments that are smaller than what an HTLC costs on the chain.
+    pub change_percent: u64,
+    /// What each node opens and lives by.
+    pub policy: &'static Policy,
+}
+
+impl Climate {
+    pub fn draw(seed: u64, can_close: bool) -> Self {
+        let mut random = Random(seed ^ SKY);
+        // A third is as mild as ever.
+        let harsh = can_close && random.chance(67);
+        let market = (harsh && random.chance(60)).then(|| Market::draw(&mut random));
+        let purses = (harsh && random.chance(60)).then(|| Purses::draw(&mut random));
+        let small = harsh && random.chance(50);
+        let change_percent = if small { random.between(30, 90) } else { 0 };
+        let policy = if small { policy(random.below(POLICIES - 1) + 1) } else { policy(0) };
+        Self { random, market, purses, change_percent, policy }
+    }
+
+    /// Fees fall, owners leave their coins alone.
+    pub fn calm(&mut self) {
+        if let Some(market) = &mut self.market {
+            market.calm();
+        }
+        if let Some(purses) = &mut self.purses {
+            purses.calm();
+        }
+    }
+}
+
+const POLICIES: usize = 3;
+
+/// The default, and two that are ready to lose less.
+pub(super) fn policy(index: usize) -> &'static Policy {
+    static SOME: OnceLock<[Policy; POLICIES]> = OnceLock::new();
+    let of = |max_dust_exposure| Policy { max_dust_exposure, ..Policy::default() };
+    let limits = || [Policy::default().max_dust_exposure, Msat(10_000_000), Msat(4_000_000)];
+    &SOME.get_or_init(|| limits().map(of))[index]
+}
+
+impl Schedule {
+    /// Before the first block.
+    pub fn begin_climate(&mut self) {
+        for node in &mut self.net.nodes {
+            node.outlook.policy = self.climate.policy;
+        }
+        self.fill_purses();
+    }
+
+    /// Before each block.
+    pub fn change_climate(&mut self) {
+        let Climate { random, market, .. } = &mut self.climate;
+        if let Some(market) = market {
+            market.step(random);
+            market.rule(&mut self.net);
+        }
+        self.touch_purses();
+    }
+}
