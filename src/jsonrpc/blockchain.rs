@@ -5,6 +5,7 @@ use leyden_node::{Node, Tip};
 use serde_json::{Value, json};
 
 use super::{
+    amount::coins,
     call::Call,
     describe,
     error::{MISC, RpcError},
@@ -132,7 +133,7 @@ pub async fn output(node: &Node, call: &Call) -> Result<Value, RpcError> {
         json!({
             "bestblock": tip.hash,
             "confirmations": confirmations,
-            "value": describe::coins(output.value),
+            "value": coins(output.value),
             "scriptPubKey": describe::script_pubkey(&output.script_pubkey, network),
             "coinbase": coinbase,
         })

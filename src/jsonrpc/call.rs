@@ -5,6 +5,7 @@ use std::str::FromStr;
 use bitcoin::{Amount, hex::FromHex as _};
 use serde_json::Value;
 
+use super::amount;
 use super::error::{DESERIALIZATION, RpcError, TYPE};
 
 /// The parameters of every method that has some, in their order.
@@ -113,17 +114,30 @@ impl Call {
         }
     }
 
-    /// An amount in coins, as a number or as text. 0 means that there is no limit.
-    pub fn limit(&self, place: usize, default: Amount) -> Result<Option<Amount>, RpcError> {
-        let amount = match self.optional(place) {
-            None => default,
-            Some(Value::String(text)) => parse_amount(text).ok_or_else(|| self.wrong_type(place, "an amount"))?,
-            Some(Value::Number(number)) => {
-                parse_amount(&number.to_string()).ok_or_else(|| self.wrong_type(place, "an amount"))?
+    /// An amount in coins, as a number or as text.
+    pub fn amount(&self, place: usize) -> Result<Option<Amount>, RpcError> {
+        let text = match self.optional(place) {
+            None => return Ok(None),
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Number(number)) => number.to_string(),
+            Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) => {
+                return Err(self.wrong_type(place, "an amount in coins"));
             }
-            Some(_) => return Err(self.wrong_type(place, "an amount")),
         };
-        Ok(Some(amount).filter(|amount| *amount > Amount::ZERO))
+        let invalid = || {
+            let name = self.name(place);
+            RpcError::new(TYPE, format!("Invalid amount: {name} is coins from 0 to 21000000, with at most 8 decimals"))
+        };
+        amount::parse(&text).ok_or_else(invalid).map(Some)
+    }
+
+    /// The most that a transaction may pay for 1,000 virtual bytes. 0 means that there is no limit.
+    pub fn fee_rate_limit(&self, place: usize, default: Amount) -> Result<Option<Amount>, RpcError> {
+        let limit = self.amount(place)?.unwrap_or(default);
+        if limit >= Amount::ONE_BTC {
+            return Err(RpcError::parameter("Fee rates larger than or equal to 1BTC/kvB are not accepted"));
+        }
+        Ok(Some(limit).filter(|limit| *limit > Amount::ZERO))
     }
 
     /// Something of the chain in hexadecimal.
@@ -147,12 +161,4 @@ impl Call {
 fn decode<T: bitcoin::consensus::Decodable>(text: &str, what: &str) -> Result<T, RpcError> {
     bitcoin::consensus::encode::deserialize_hex(text)
         .map_err(|error| RpcError::new(DESERIALIZATION, format!("{what} decode failed: {error}")))
-}
-
-/// Scientific notation is what some JSON libraries write for small numbers.
-fn parse_amount(text: &str) -> Option<Amount> {
-    match Amount::from_str_in(text, bitcoin::Denomination::Bitcoin) {
-        Ok(amount) => Some(amount),
-        Err(_) => Amount::from_btc(text.parse().ok()?).ok(),
-    }
 }

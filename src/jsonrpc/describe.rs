@@ -8,10 +8,7 @@ use bitcoin::{
 };
 use serde_json::{Value, json};
 
-/// Coins; exact, since all amounts are below 2^53 satoshi.
-pub fn coins(amount: Amount) -> Value {
-    json!(amount.to_btc())
-}
+use super::amount::coins;
 
 /// Coins for 1,000 virtual bytes.
 pub fn per_kvb(rate: FeeRate) -> Value {
@@ -92,7 +89,7 @@ fn kind(script: &Script) -> &'static str {
         Some(_) => "witness_unknown",
         None if script.is_p2pkh() => "pubkeyhash",
         None if script.is_p2sh() => "scripthash",
-        None if script.is_p2pk() => "pubkey",
+        None if leyden_node::mempool::standard::is_public_key(script) => "pubkey",
         None if script.is_op_return() && is_data_after_first(script) => "nulldata",
         None if script.is_multisig() => "multisig",
         None => "nonstandard",

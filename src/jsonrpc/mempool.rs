@@ -1,12 +1,14 @@
 //! Transactions, before their blocks and in them.
 
-use bitcoin::{Amount, BlockHash, OutPoint, ScriptBuf, Transaction, Txid};
+use bitcoin::{Amount, BlockHash, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
+use leyden_consensus::coins::is_unspendable;
 use leyden_node::{MempoolEntryInfo, MempoolError, Node, TransactionInfo};
 use serde_json::{Map, Value, json};
 
 use super::{
+    amount::coins,
     call::Call,
-    describe::{self, coins, per_kvb},
+    describe::{self, per_kvb},
     error::{ALREADY_IN_UTXO_SET, RpcError, VERIFY, VERIFY_REJECTED},
 };
 
@@ -91,16 +93,28 @@ async fn fee(node: &Node, transaction: &Transaction, others: &[Transaction]) -> 
             None => node.transaction(txid).await?.and_then(|found| of(&found.transaction)),
         };
         let Some(value) = value else { return Ok(None) };
-        sum = sum.checked_add(value).unwrap_or(Amount::MAX_MONEY);
+        // More than all money is spent by no valid transaction; the mempool will say so.
+        let Some(larger) = sum.checked_add(value) else { return Ok(None) };
+        sum = larger;
     }
-    let paid: Amount = transaction.output.iter().map(|output| output.value).sum();
-    Ok(sum.checked_sub(paid))
+    let paid = transaction.output.iter().try_fold(Amount::ZERO, |paid, output| paid.checked_add(output.value));
+    Ok(paid.and_then(|paid| sum.checked_sub(paid)))
 }
 
 /// Whether the fee is more than `limit` for 1,000 virtual bytes.
 fn is_too_much(fee: Amount, transaction: &Transaction, limit: Option<Amount>) -> bool {
     let size = u128::try_from(transaction.vsize()).unwrap_or(u128::MAX);
     limit.is_some_and(|limit| u128::from(fee.to_sat()) * 1000 > u128::from(limit.to_sat()).saturating_mul(size))
+}
+
+/// Coins sent to what nobody can ever spend are lost: none are, unless the caller says how many an output may have.
+fn check_burns(transaction: &Transaction, limit: Option<Amount>) -> Result<(), RpcError> {
+    let limit = limit.unwrap_or(Amount::ZERO);
+    let burnt = |output: &TxOut| is_unspendable(&output.script_pubkey) && output.value > limit;
+    if transaction.output.iter().any(burnt) {
+        return Err(RpcError::new(VERIFY, "Unspendable output exceeds maximum configured by user (maxburnamount)"));
+    }
+    Ok(())
 }
 
 fn too_much() -> RpcError {
@@ -119,7 +133,8 @@ fn refused(error: &MempoolError) -> RpcError {
 
 pub async fn send(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let transaction: Transaction = call.decoded(0, "TX")?;
-    let limit = call.limit(1, MAX_FEE_RATE)?;
+    let limit = call.fee_rate_limit(1, MAX_FEE_RATE)?;
+    check_burns(&transaction, call.amount(2)?)?;
     let txid = transaction.compute_txid();
     if let Some(fee) = fee(node, &transaction, &[]).await?
         && is_too_much(fee, &transaction, limit)
@@ -137,9 +152,11 @@ pub async fn send(node: &Node, call: &Call) -> Result<Value, RpcError> {
 
 pub async fn send_package(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let package: Vec<Transaction> = call.all_decoded(0, "TX")?;
-    let limit = call.limit(1, MAX_FEE_RATE)?;
+    let limit = call.fee_rate_limit(1, MAX_FEE_RATE)?;
+    let burns = call.amount(2)?;
     let mut results = Map::new();
     for transaction in &package {
+        check_burns(transaction, burns)?;
         let fee = fee(node, transaction, &package).await?.unwrap_or(Amount::ZERO);
         if is_too_much(fee, transaction, limit) {
             return Err(too_much());
@@ -167,7 +184,7 @@ pub async fn send_package(node: &Node, call: &Call) -> Result<Value, RpcError> {
 
 pub async fn test(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let transactions: Vec<Transaction> = call.all_decoded(0, "TX")?;
-    let limit = call.limit(1, MAX_FEE_RATE)?;
+    let limit = call.fee_rate_limit(1, MAX_FEE_RATE)?;
     let [transaction] = transactions.as_slice() else {
         return Err(RpcError::parameter("exactly one transaction can be tested at a time"));
     };

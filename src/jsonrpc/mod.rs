@@ -8,6 +8,7 @@
 //! Promises: it is off unless asked for; it never touches the wallet; method names, fields and error numbers are those
 //! of Bitcoin Core, and a method that is not served says so instead of guessing.
 
+mod amount;
 mod auth;
 mod blockchain;
 mod call;

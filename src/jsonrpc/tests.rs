@@ -22,6 +22,11 @@ async fn server() -> (Server, TempDir) {
     (Server { node, access }, folder)
 }
 
+/// A number with these digits and no others.
+fn exact(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
 impl Server {
     async fn ask(&self, method: &str, params: Value) -> Value {
         let (status, answer) = self.one(json!({ "method": method, "params": params, "id": 7 })).await;
@@ -57,7 +62,7 @@ async fn blocks_are_told_as_a_bitcoind_tells_them() {
     let reward = &block["tx"][0];
     assert_eq!(
         (&reward["vout"][0]["value"], &reward["vout"][0]["scriptPubKey"]["address"]),
-        (&json!(50.0), &json!(ADDRESS))
+        (&exact("50.00000000"), &json!(ADDRESS))
     );
     // Raw, it is the same block.
     let raw = server.ask("getblock", json!([mined[0], 0])).await;
@@ -72,34 +77,141 @@ async fn blocks_are_told_as_a_bitcoind_tells_them() {
     assert_eq!((&found["blockhash"], &found["hex"]), (&mined[0], &reward["hex"]));
 }
 
-#[tokio::test]
-async fn transactions_are_tested_sent_and_listed() {
-    let (server, _folder) = server().await;
-    // Anybody can spend it: P2WSH of OP_TRUE.
-    let script = bitcoin::script::Builder::new().push_opcode(bitcoin::opcodes::OP_TRUE).into_script();
-    server.node.generate(101, script.to_p2wsh()).await.unwrap();
+/// Anybody can spend it.
+fn open_script() -> bitcoin::ScriptBuf {
+    bitcoin::script::Builder::new().push_opcode(bitcoin::opcodes::OP_TRUE).into_script()
+}
+
+/// Spends the first output of a transaction that pays to `open_script`'s hash, to the same.
+fn spend(parent: &bitcoin::Transaction, fee: u64) -> bitcoin::Transaction {
+    let mut transaction = parent.clone();
+    transaction.version = bitcoin::transaction::Version::TWO;
+    transaction.lock_time = bitcoin::absolute::LockTime::ZERO;
+    transaction.input = vec![bitcoin::TxIn {
+        previous_output: bitcoin::OutPoint { txid: parent.compute_txid(), vout: 0 },
+        witness: bitcoin::Witness::from_slice(&[open_script().as_bytes()]),
+        ..Default::default()
+    }];
+    transaction.output.truncate(1);
+    transaction.output[0].value -= bitcoin::Amount::from_sat(fee);
+    transaction
+}
+
+fn hex(transaction: &bitcoin::Transaction) -> Value {
+    json!(bitcoin::consensus::encode::serialize_hex(transaction))
+}
+
+/// A chain whose first reward can be spent, and that reward.
+async fn funded() -> (Server, TempDir, bitcoin::Transaction) {
+    let (server, folder) = server().await;
+    server.node.generate(101, open_script().to_p2wsh()).await.unwrap();
     let hash = server.node.block_hash(1).unwrap();
     let reward = server.node.block(hash).await.unwrap().unwrap().txdata[0].clone();
-    let spend = |fee: u64| {
-        let mut transaction = reward.clone();
-        transaction.version = bitcoin::transaction::Version::TWO;
-        transaction.lock_time = bitcoin::absolute::LockTime::ZERO;
-        transaction.input = vec![bitcoin::TxIn {
-            previous_output: bitcoin::OutPoint { txid: reward.compute_txid(), vout: 0 },
-            witness: bitcoin::Witness::from_slice(&[script.as_bytes()]),
-            ..Default::default()
-        }];
-        transaction.output.truncate(1);
-        transaction.output[0].value -= bitcoin::Amount::from_sat(fee);
-        transaction
-    };
-    let hex = |transaction: &bitcoin::Transaction| json!(bitcoin::consensus::encode::serialize_hex(transaction));
+    (server, folder, reward)
+}
+
+#[tokio::test]
+async fn amounts_have_eight_decimals_in_every_answer() {
+    /// Every number that is not whole, with the name of its field.
+    fn decimals(name: &str, value: &Value, found: &mut Vec<(String, String)>) {
+        match value {
+            Value::Number(number) if !number.is_i64() && !number.is_u64() => {
+                found.push((name.to_owned(), number.to_string()));
+            }
+            Value::Array(items) => items.iter().for_each(|item| decimals(name, item, found)),
+            Value::Object(fields) => fields.iter().for_each(|(name, value)| decimals(name, value, found)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let (server, _folder, reward) = funded().await;
+    let (parent, child) = (spend(&reward, 0), spend(&spend(&reward, 0), 100_000));
+    let tested = server.ask("testmempoolaccept", json!([[hex(&spend(&reward, 1_000))]])).await;
+    let package = server.ask("submitpackage", json!([[hex(&parent), hex(&child)]])).await;
+    assert_eq!(package["package_msg"], json!("success"), "{package}");
+    let (txid, hash) = (json!(parent.compute_txid()), json!(server.node.block_hash(1).unwrap()));
+    let mut answers = vec![tested, package];
+    for (method, params) in [
+        ("getblockchaininfo", json!([])),
+        ("getblockheader", json!([hash])),
+        ("getblock", json!([hash, 2])),
+        ("gettxout", json!([child.compute_txid(), 0])),
+        ("getrawtransaction", json!([txid, 1])),
+        ("decoderawtransaction", json!([hex(&parent)])),
+        ("decodescript", json!(["51"])),
+        ("getrawmempool", json!([true])),
+        ("getmempoolentry", json!([txid])),
+        ("getmempoolinfo", json!([])),
+        ("estimatesmartfee", json!([6])),
+        ("getnetworkinfo", json!([])),
+        ("getpeerinfo", json!([])),
+    ] {
+        answers.push(server.ask(method, params).await);
+    }
+    let mut found = Vec::new();
+    answers.iter().for_each(|answer| decimals("", answer, &mut found));
+    // These two are no amounts.
+    found.retain(|(name, _)| !["difficulty", "verificationprogress"].contains(&name.as_str()));
+    for (name, digits) in &found {
+        let decimals = digits.split_once('.').map(|(_, decimals)| decimals);
+        assert!(decimals.is_some_and(|decimals| decimals.len() == 8), "{name}: {digits}");
+        assert!(digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'), "{name}: {digits}");
+    }
+    for name in ["value", "base", "ancestor", "total_fee", "mempoolminfee", "minrelaytxfee", "relayfee", "feerate"] {
+        assert!(found.iter().any(|(found, _)| found == name), "{name} was not looked at");
+    }
+    // So it is on the line.
+    let (_, answer) = server.one(json!({ "method": "getmempoolinfo", "id": 1 })).await;
+    let line = answer.unwrap().to_string();
+    assert!(line.contains(r#""mempoolminfee":0.00000100,"#) && line.contains(r#""total_fee":0.00100000,"#), "{line}");
+}
+
+#[tokio::test]
+async fn amounts_are_taken_exactly_or_refused() {
+    let (server, _folder, reward) = funded().await;
+    let good = hex(&spend(&reward, 100_000));
+    for (limit, code) in [
+        (exact("-1"), -3),
+        (exact("0.000000001"), -3),
+        (exact("21000001"), -3),
+        (exact("1e999"), -3),
+        (json!("0.1x"), -3),
+        (json!(true), -3),
+        (json!([]), -3),
+        // No sane fee rate: Bitcoin Core refuses it as well.
+        (exact("1"), -8),
+        // 0.001 for some 100 bytes is more than 0.00000001 for 1,000.
+        (exact("1e-8"), -25),
+        (json!("0.00000001"), -25),
+    ] {
+        assert_eq!(server.refused("sendrawtransaction", json!([good, limit])).await, code, "{limit}");
+    }
+    // Coins that nobody can spend again are not sent unless the caller says so.
+    let mut burning = spend(&reward, 200_000);
+    burning.output.push(bitcoin::TxOut {
+        value: bitcoin::Amount::from_sat(100_000),
+        script_pubkey: bitcoin::ScriptBuf::new_op_return([7; 4]),
+    });
+    let burning = hex(&burning);
+    assert_eq!(server.refused("sendrawtransaction", json!([burning])).await, -25);
+    assert_eq!(server.refused("sendrawtransaction", json!([burning, 0, exact("0.00099999")])).await, -25);
+    assert_eq!(server.refused("submitpackage", json!([[burning]])).await, -25);
+    // Numbers that together are more than 64 bits are no fee at all.
+    let mut absurd = spend(&reward, 0);
+    absurd.output = vec![bitcoin::TxOut { value: bitcoin::Amount::MAX, ..absurd.output[0].clone() }; 3];
+    assert_eq!(server.refused("sendrawtransaction", json!([hex(&absurd)])).await, -26);
+    server.ask("sendrawtransaction", json!([burning, "0.05", exact("1e-3")])).await;
+}
+
+#[tokio::test]
+async fn transactions_are_tested_sent_and_listed() {
+    let (server, _folder, reward) = funded().await;
+    let spend = |fee: u64| spend(&reward, fee);
     let (free, good, dear) = (spend(0), spend(1_000), spend(10_000_000));
 
     let tested = server.ask("testmempoolaccept", json!([[hex(&free)]])).await;
     assert_eq!((&tested[0]["allowed"], &tested[0]["reject-reason"]), (&json!(false), &json!("min relay fee not met")));
     let tested = server.ask("testmempoolaccept", json!([[hex(&good)]])).await;
-    assert_eq!((&tested[0]["allowed"], &tested[0]["fees"]["base"]), (&json!(true), &json!(0.00001)));
+    assert_eq!((&tested[0]["allowed"], &tested[0]["fees"]["base"]), (&json!(true), &exact("0.00001000")));
     assert_eq!(server.refused("sendrawtransaction", json!([hex(&free)])).await, -26);
     assert_eq!(server.refused("sendrawtransaction", json!([hex(&dear)])).await, -25, "more than the caller allows");
     assert_eq!(server.refused("sendrawtransaction", json!(["00"])).await, -22);
@@ -109,7 +221,7 @@ async fn transactions_are_tested_sent_and_listed() {
     assert_eq!(server.ask("sendrawtransaction", json!([hex(&good)])).await, txid, "again is no error");
     assert_eq!(server.ask("getrawmempool", json!([])).await, json!([txid]));
     let entry = server.ask("getmempoolentry", json!([txid])).await;
-    assert_eq!((&entry["fees"]["descendant"], &entry["descendantcount"]), (&json!(0.00001), &json!(1)));
+    assert_eq!((&entry["fees"]["descendant"], &entry["descendantcount"]), (&exact("0.00001000"), &json!(1)));
     assert_eq!(server.ask("gettxout", json!([reward.compute_txid(), 0])).await, Value::Null, "spent in the mempool");
     assert_eq!(server.ask("getmempoolinfo", json!([])).await["size"], json!(1));
 
