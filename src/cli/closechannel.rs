@@ -2,7 +2,8 @@
 
 use clap::Args;
 use leyden_proto::lnrpc::{
-    ChannelPoint, CloseChannelRequest, ListChannelsRequest, channel_point::FundingTxid, close_status_update::Update,
+    ChannelPoint, CloseChannelRequest, ListChannelsRequest, PendingChannelsRequest, channel_point::FundingTxid,
+    close_status_update::Update,
 };
 
 use super::{CliError, Context, format, sendcoins::FeeArgs};
@@ -13,6 +14,7 @@ use crate::client::Client;
 #[command(after_help = "Examples:\n  \
     leyden closechannel 4a5e1e4b:0          the beginning of the channel point will do\n  \
     leyden closechannel 4a5e1e4b --wait     until the closing transaction is confirmed\n  \
+    leyden closechannel 4a5e1e4b --sat-per-vbyte 20   again: the closing transaction pays more\n  \
     leyden closechannel 4a5e1e4b --force    the other node does not answer")]
 pub struct CloseChannel {
     /// The channel point TXID:INDEX, or the beginning of it
@@ -86,7 +88,11 @@ async fn find(client: &Client, wanted: &str) -> Result<(String, u32), CliError> 
         return Ok(whole);
     }
     let channels = client.lightning().list_channels(ListChannelsRequest::default()).await?.into_inner().channels;
-    one_of(channels.iter().map(|channel| channel.channel_point.as_str()), wanted)
+    // One that closes already may be closed at a higher fee, or by force.
+    let pending = client.lightning().pending_channels(PendingChannelsRequest::default()).await?.into_inner();
+    let closing = pending.waiting_close_channels.iter().filter_map(|channel| channel.channel.as_ref());
+    let points = channels.iter().map(|channel| channel.channel_point.as_str());
+    one_of(points.chain(closing.map(|channel| channel.channel_point.as_str())), wanted)
 }
 
 fn whole(point: &str) -> Option<(String, u32)> {

@@ -2,7 +2,7 @@
 
 use bitcoin::OutPoint;
 use leyden_channels::{
-    channel::{Notice, Severity, StateName, Wrong},
+    channel::{Notice, Severity, Spend, SpendKind, StateName, Wrong},
     onchain::Closer,
     types::{ChannelId, Side},
 };
@@ -23,6 +23,11 @@ impl Peer {
 
     /// The user wants to close alone; nothing is noted if the channel is closing already.
     pub(super) fn note_force_close(&self, id: ChannelId) {
+        let spend = self.slots.get(&id).and_then(|slot| slot.channel.summary()).and_then(|summary| summary.spend);
+        if matches!(spend, Some(Spend { kind: SpendKind::Mutual, height: None, .. })) {
+            let words = "this node's user closed it without the peer, because what both had signed did not confirm";
+            return self.note_cause(id, Side::Local, words);
+        }
         let state = self.slots.get(&id).map(|slot| slot.channel.state_name());
         let can_close = matches!(
             state,
@@ -78,7 +83,7 @@ fn words_of(wrong: &Wrong) -> String {
     match wrong {
         Wrong::PeerFailed(text) => format!("the peer said that the channel has failed: {text}"),
         Wrong::HtlcDeadline { .. } => format!("a payment had to be enforced on the chain: {wrong}"),
-        Wrong::PeerHasNothing => wrong.to_string(),
+        Wrong::PeerHasNothing | Wrong::ClosingStuck => wrong.to_string(),
         Wrong::FundingTooLate(_) => wrong.to_string(),
         _ => format!("the peer broke a rule: {wrong}"),
     }

@@ -1,5 +1,6 @@
 //! Where the pure cores meet sockets, disk and clock: one task a peer, one thread that commits, and what brings them up.
 
+mod backoff;
 pub mod backup;
 pub mod cause;
 pub mod chain;
@@ -11,6 +12,7 @@ pub mod events;
 pub mod gossip;
 pub mod peer;
 pub mod peers;
+pub mod raise;
 mod rebroadcast;
 pub mod routing;
 pub mod runtime;

@@ -6,13 +6,14 @@
 use std::{
     collections::{HashMap, HashSet, hash_map},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use leyden_channels::types::ChannelId;
 use secp256k1::PublicKey;
 use tokio::sync::mpsc;
 
-use super::peer::Command;
+use super::{backoff::Backoff, peer::Command};
 
 /// The register of peers; clones share it.
 #[derive(Clone, Default)]
@@ -33,6 +34,7 @@ struct Entry {
     address: Option<String>,
     /// A task is dialling it.
     dialling: bool,
+    backoff: Backoff,
 }
 
 impl Peers {
@@ -49,6 +51,7 @@ impl Peers {
             connected: false,
             address: None,
             dialling: false,
+            backoff: Backoff::default(),
         });
         if let Some(command) = command {
             entry.connected |= matches!(command, Command::Connected(_));
@@ -69,9 +72,17 @@ impl Peers {
         self.lock().peers.get(node_id).is_some_and(|entry| entry.connected)
     }
 
-    pub fn set_connected(&self, node_id: &PublicKey, connected: bool) {
+    pub fn set_connected(&self, node_id: &PublicKey) {
         if let Some(entry) = self.lock().peers.get_mut(node_id) {
-            entry.connected = connected;
+            entry.connected = true;
+        }
+    }
+
+    /// A connection has ended that lasted this long; `disputed` if one of both held the other for wrong.
+    pub fn disconnected(&self, node_id: &PublicKey, disputed: bool, lasted: Duration) {
+        if let Some(entry) = self.lock().peers.get_mut(node_id) {
+            entry.connected = false;
+            entry.backoff.connection_ended(disputed, lasted, Instant::now());
         }
     }
 
@@ -144,6 +155,7 @@ impl Peers {
     /// Peers that have channels, are away, have a known address and are not being dialled; they are marked as being
     /// dialled.
     pub fn claim_missing(&self) -> Vec<(PublicKey, String)> {
+        let now = Instant::now();
         let mut register = self.lock();
         let Register { peers, owners } = &mut *register;
         let mut missing = Vec::new();
@@ -153,6 +165,7 @@ impl Peers {
                 && wanted
                 && !entry.connected
                 && !entry.dialling
+                && entry.backoff.may_dial(now)
             {
                 entry.dialling = true;
                 missing.push((*node_id, address.clone()));

@@ -115,6 +115,7 @@ impl Services {
             // Ten times the estimate, and never below what a fee spike of a quiet chain needs.
             maximum: FeeratePerKw(closing.0.saturating_mul(10).max(25_000)),
             closing,
+            mempool_minimum: per_kw(self.node.mempool_info().minimum_fee_rate),
         }
     }
 

@@ -9,7 +9,7 @@
 //! A funding transaction is never replaced: its channel would be left without one.
 
 use async_trait::async_trait;
-use bitcoin::{Amount, FeeRate, OutPoint, Transaction};
+use bitcoin::OutPoint;
 use leyden_channels::types::ChannelId;
 use tokio::sync::oneshot;
 
@@ -20,11 +20,10 @@ use super::{
 use crate::{
     api::{ApiError, BumpFee, Bumping},
     driver::{
-        chain::broadcast,
         peer::{Command, PeerState},
+        raise::{Child, RaiseError, Raised},
         services::per_kw,
     },
-    wallet::bump::CHILD_VIRTUAL_BYTES,
 };
 
 #[async_trait]
@@ -57,86 +56,13 @@ impl Bumping for LightningNode {
         let entry = services.node.mempool_entry(&txid);
         let alone = entry.as_ref().is_some_and(|entry| entry.descendants == 1);
         if services.wallet.is_all_ours(&parent) && !funds_channel && alone {
-            self.replace(&parent, rate, &request).await
+            let Raised { txid, fee } = services.replace(&parent, rate, request.budget).await.map_err(raise_error)?;
+            Ok(format!("replaced by {txid}, which pays {} sat", fee.to_sat()))
         } else {
-            self.pull_along(&parent, rate, &request).await
+            let child = Child { rate, budget: request.budget, spends: Some(request.outpoint) };
+            let Raised { txid, fee } = services.pull_along(&parent, child).await.map_err(raise_error)?;
+            Ok(format!("pulled along by its child {txid}, which pays {} sat for both", fee.to_sat()))
         }
-    }
-}
-
-impl LightningNode {
-    async fn replace(&self, old: &Transaction, rate: FeeRate, request: &BumpFee) -> Result<String, ApiError> {
-        let services = self.services();
-        let txid = old.compute_txid();
-        let new = services.wallet.replacement(txid, rate).map_err(wallet_error)?;
-        let fee = services.wallet.fee_of(&new).unwrap_or(Amount::ZERO);
-        within(fee, request.budget)?;
-        self.send_bump(&new).await?;
-        let new_txid = new.compute_txid();
-        if let Ok(Some(label)) = services.store.label(&txid) {
-            services.store.put_label(&new_txid, &label)?;
-        }
-        Ok(format!("replaced by {new_txid}, which pays {} sat", fee.to_sat()))
-    }
-
-    async fn pull_along(&self, parent: &Transaction, rate: FeeRate, request: &BumpFee) -> Result<String, ApiError> {
-        let services = self.services();
-        let txid = parent.compute_txid();
-        let entry = services.node.mempool_entry(&txid).ok_or_else(|| {
-            ApiError::precondition(format!(
-                "{txid} is not in the mempool now: it is handed over again at the next block"
-            ))
-        })?;
-        if let Some(child) = services.wallet.pending().into_iter().find(|child| self.pulls(child, parent)) {
-            return self.pull_harder(&child, rate, request).await;
-        }
-        let own = |outpoint: &OutPoint| services.wallet.unspent().iter().any(|coin| coin.outpoint == *outpoint);
-        let named = Some(request.outpoint).filter(|outpoint| own(outpoint));
-        let coin = named.or_else(|| services.wallet.unspent_output(parent)).ok_or_else(|| {
-            ApiError::precondition(format!("{txid} has no unspent output of this wallet that could pay for it"))
-        })?;
-        let whole = rate.fee_vb(entry.ancestor_virtual_bytes.saturating_add(CHILD_VIRTUAL_BYTES));
-        let alone = rate.fee_vb(CHILD_VIRTUAL_BYTES);
-        let (Some(whole), Some(alone)) = (whole, alone) else {
-            return Err(ApiError::invalid("the fee rate is too high"));
-        };
-        let fee = whole.checked_sub(entry.ancestor_fee).unwrap_or(Amount::ZERO).max(alone);
-        within(fee, request.budget)?;
-        let child = services.wallet.child(coin, fee).map_err(wallet_error)?;
-        self.send_bump(&child).await?;
-        Ok(format!("pulled along by its child {}, which pays {} sat for both", child.compute_txid(), fee.to_sat()))
-    }
-
-    /// Whether a transaction is a child of ours that nothing else hangs on.
-    fn pulls(&self, child: &Transaction, parent: &Transaction) -> bool {
-        let (services, txid) = (self.services(), parent.compute_txid());
-        let entry = services.node.mempool_entry(&child.compute_txid());
-        child.input.len() == 1
-            && child.output.len() == 1
-            && child.input.iter().any(|input| input.previous_output.txid == txid)
-            && services.wallet.is_all_ours(child)
-            && entry.is_some_and(|entry| entry.descendants == 1)
-    }
-
-    /// Replaces the child of an earlier call.
-    async fn pull_harder(&self, child: &Transaction, rate: FeeRate, request: &BumpFee) -> Result<String, ApiError> {
-        let services = self.services();
-        let gone = || ApiError::precondition("the child that pays for it has just left the mempool: try again");
-        let entry = services.node.mempool_entry(&child.compute_txid()).ok_or_else(gone)?;
-        let parents = entry.ancestor_fee.checked_sub(entry.fee).unwrap_or(Amount::ZERO);
-        let whole = rate.fee_vb(entry.ancestor_virtual_bytes);
-        let whole = whole.ok_or_else(|| ApiError::invalid("the fee rate is too high"))?;
-        let fee = whole.checked_sub(parents).unwrap_or(Amount::ZERO);
-        let rate = fee.to_sat().div_ceil(entry.virtual_bytes.max(1));
-        let rate = FeeRate::from_sat_per_vb(rate).ok_or_else(|| ApiError::invalid("the fee rate is too high"))?;
-        self.replace(child, rate, request).await
-    }
-
-    async fn send_bump(&self, transaction: &Transaction) -> Result<(), ApiError> {
-        let services = self.services();
-        broadcast(&services.node, &services.wallet, &[], transaction).await.map_err(|error| {
-            ApiError::precondition(format!("the mempool does not take it: {error}; ask for a higher rate"))
-        })
     }
 }
 
@@ -146,13 +72,15 @@ fn closing_with(states: &[PeerState], outpoint: &OutPoint) -> Option<ChannelId> 
     enforcements.into_iter().find(|one| one.concerns(outpoint)).map(|one| one.channel)
 }
 
-fn within(fee: Amount, budget: Option<Amount>) -> Result<(), ApiError> {
-    match budget {
-        Some(budget) if fee > budget => Err(ApiError::precondition(format!(
-            "it would cost {} sat, more than the {} sat that you allow",
-            fee.to_sat(),
-            budget.to_sat()
-        ))),
-        Some(_) | None => Ok(()),
+fn raise_error(error: RaiseError) -> ApiError {
+    match error {
+        RaiseError::Wallet(error) => wallet_error(error),
+        RaiseError::RateTooHigh => ApiError::invalid(error.to_string()),
+        RaiseError::NotWaiting(_)
+        | RaiseError::NoOutput(_)
+        | RaiseError::ChildGone
+        | RaiseError::PaysEnough
+        | RaiseError::BeyondBudget { .. }
+        | RaiseError::Refused(_) => ApiError::precondition(error.to_string()),
     }
 }

@@ -179,7 +179,8 @@ impl LightningNode {
             CloseKind::Force => Command::ForceClose { channel, progress },
             CloseKind::Cooperative { fee, max_fee_rate, to, wait_for_htlcs } => {
                 let pending = summary.established.as_ref().map_or(0, |known| known.htlcs.len());
-                if !summary.online {
+                let raises = matches!(summary.spend, Some(Spend { height: None, kind: SpendKind::Mutual, .. }));
+                if !summary.online && !raises {
                     return Err(ApiError::precondition(
                         "the peer is not connected: connect it, or close alone with `--force`",
                     ));

@@ -208,6 +208,7 @@ impl Node {
             | Effect::Refused { .. }
             | Effect::CloseRefused(_)
             | Effect::FeeRefused { .. }
+            | Effect::RaiseClosing { .. }
             | Effect::Notice(_)
             | Effect::Forget => {}
         }

@@ -121,6 +121,7 @@ impl Channel {
             aliases: Sides::default(),
             opened_at: ctx.tip,
             funding_transaction: None,
+            wrongs: 0,
             terms,
         };
         let mut turn = Turn::new(ctx);

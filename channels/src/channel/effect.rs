@@ -26,6 +26,9 @@ pub enum Effect {
     ReleaseFunding { transaction: Txid },
     /// Broadcast, and again after every restart until it is confirmed.
     Broadcast(Transaction),
+    /// The closing transaction that both have signed pays too little: pay at least `feerate` for it together with a child on
+    /// our output, if the wallet has one that is worth it. Repeated at blocks until it confirms.
+    RaiseClosing { transaction: Transaction, feerate: FeeratePerKw },
     /// Tell [`Event::FundingDepth`](super::Event::FundingDepth) from the first confirmation on, at least until `depth`.
     WatchFunding { funding: OutPoint, script: ScriptBuf, depth: u32 },
     /// Tell [`Event::FundingSpent`](super::Event::FundingSpent).

@@ -12,7 +12,7 @@ use super::commitment::spec::{HtlcKey, Spec};
 use super::error::{Error, Invariant};
 use super::event::Origin;
 use super::record::RetiredHtlc;
-use super::state::{Established, Knowledge, Phase, SpendKind};
+use super::state::{Established, Knowledge, Phase};
 use crate::onchain::{ClosingChannel, LocalState, RemoteState};
 use crate::tx::CommitmentHtlc;
 use crate::types::{CommitmentNumber, HtlcId, PaymentHash, PaymentPreimage, Side};
@@ -28,7 +28,7 @@ impl Channel {
     /// Whether this channel ends by a commitment transaction, or may: its outputs have to be claimed.
     pub fn needs_enforcement(&self) -> bool {
         match self.established().map(|channel| &channel.phase) {
-            Some(Phase::Closing(closing)) => closing.spend.as_ref().is_none_or(|spend| spend.kind != SpendKind::Mutual),
+            Some(Phase::Closing(closing)) => closing.broadcast || !closing.is_mutual(),
             Some(
                 Phase::Funding
                 | Phase::Ready
@@ -108,13 +108,11 @@ impl Established {
             Phase::Negotiating(negotiating) => {
                 vec![negotiating.local_script.clone(), negotiating.remote_script.clone()]
             }
-            Phase::Funding
-            | Phase::Ready
-            | Phase::Normal
-            | Phase::Lost
-            | Phase::Restored
-            | Phase::Closing(_)
-            | Phase::Closed => Vec::new(),
+            Phase::Closing(closing) => match &closing.negotiated {
+                Some(negotiated) => vec![negotiated.local_script.clone(), negotiated.remote_script.clone()],
+                None => Vec::new(),
+            },
+            Phase::Funding | Phase::Ready | Phase::Normal | Phase::Lost | Phase::Restored | Phase::Closed => Vec::new(),
         }
     }
 

@@ -51,6 +51,8 @@ pub enum Invariant {
 /// What is done about a [`Wrong`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
+    /// `warning`: both stay connected, and other channels flow on.
+    Tell,
     /// `warning`, then hang up: after a new connection both may agree again.
     Warn,
     /// `error`, then close alone.
@@ -86,8 +88,6 @@ pub enum Wrong {
     FeerateOutOfBounds { minimum: FeeratePerKw, maximum: FeeratePerKw, got: FeeratePerKw },
     #[error("update_add_htlc after shutdown")]
     AddAfterShutdown,
-    #[error("shutdown while updates are not signed yet")]
-    ShutdownWithUnsignedUpdates,
     #[error("shutdown names another script than before")]
     ShutdownScriptChanged,
     #[error("the shutdown script is not one of the forms that BOLT 2 allows")]
@@ -124,6 +124,10 @@ pub enum Wrong {
     NoCommonClosingFee { theirs_min: Amount, theirs_max: Amount, min: Amount, max: Amount },
     #[error("a closing fee of {0} is outside what has been agreed on")]
     ClosingFee(Amount),
+    #[error("no closing fee was agreed on for many blocks")]
+    ClosingStuck,
+    #[error("again, for the {times}th time in a row: {last}")]
+    WrongForEver { times: u8, last: Box<Wrong> },
     #[error("HTLC {} expires at block {} and is not resolved", id.0, expiry.0)]
     HtlcDeadline { id: HtlcId, expiry: CltvExpiry },
     #[error("the peer failed the channel: {0}")]
@@ -133,6 +137,8 @@ pub enum Wrong {
 impl Wrong {
     pub const fn severity(&self) -> Severity {
         match self {
+            // BOLT 2, Legacy Closing Negotiation: a warning, and then both have some time.
+            Self::NoCommonClosingFee { .. } => Severity::Tell,
             Self::Unexpected { .. }
             | Self::HtlcIdOutOfOrder { .. }
             | Self::HtlcBelowMinimum { .. }
@@ -146,11 +152,9 @@ impl Wrong {
             | Self::FeeFromFundee
             | Self::FeerateOutOfBounds { .. }
             | Self::AddAfterShutdown
-            | Self::ShutdownWithUnsignedUpdates
             | Self::ShutdownScriptChanged
             | Self::ShutdownScriptForm
             | Self::RevocationNotExpected
-            | Self::NoCommonClosingFee { .. }
             | Self::ClosingFee(_)
             | Self::Parameter(_) => Severity::Warn,
             Self::Signature(_)
@@ -166,6 +170,8 @@ impl Wrong {
             | Self::FundingIndex(_)
             | Self::FundingTooLate(_)
             | Self::HtlcDeadline { .. }
+            | Self::ClosingStuck
+            | Self::WrongForEver { .. }
             | Self::PeerFailed(_) => Severity::Fail,
         }
     }

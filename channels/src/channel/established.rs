@@ -73,6 +73,7 @@ pub(crate) fn begin(
         aliases: Sides { local: Some(alias), remote: None },
         opened_at: turn.ctx.tip,
         funding_transaction,
+        wrongs: 0,
     };
     if channel.terms.minimum_depth == 0 {
         channel.deep_enough(turn)?;

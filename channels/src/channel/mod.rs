@@ -65,7 +65,7 @@ pub use settlement::OwedSettlement;
 pub use side::Sides;
 pub use state::opening_fundee::AcceptRequest;
 pub use state::opening_funder::{OpenRequest, OpenWishes};
-pub use state::{LocalClose, RemoteClose, RemoteOutputs, Spend, SpendKind, StateName};
+pub use state::{ClosingRest, LocalClose, RemoteClose, RemoteOutputs, Spend, SpendKind, StateName};
 pub use summary::{EstablishedSummary, SideLimits, Summary};
 pub use terms::{SideTerms, Terms};
 pub use turn::Ctx;
@@ -153,6 +153,7 @@ impl Channel {
             aliases: state.aliases,
             opened_at: state.opened_at,
             funding_transaction: state.funding_transaction,
+            wrongs: 0,
         };
         Ok(Self { state: State::Established(Box::new(established)) })
     }
@@ -195,7 +196,7 @@ impl Channel {
         turn: &mut Turn<'_>,
     ) -> Result<State, Invariant> {
         let id = opening.temporary_id();
-        if let Some(reason) = end_of_opening(&event, turn) {
+        if let Some(reason) = end_of_opening(id, &event, turn) {
             opening.release(turn);
             return Ok(opening_failed(id, reason, turn));
         }
@@ -213,7 +214,7 @@ impl Channel {
         turn: &mut Turn<'_>,
     ) -> Result<State, Invariant> {
         let id = opening.temporary_id();
-        if let Some(reason) = end_of_opening(&event, turn) {
+        if let Some(reason) = end_of_opening(id, &event, turn) {
             return Ok(opening_failed(id, reason, turn));
         }
         match opening.handle(event, turn) {
@@ -221,6 +222,11 @@ impl Channel {
             Ok(Err(opening)) => Ok(State::Fundee(Box::new(opening))),
             Err(fault) => opening_wrong(id, fault, turn),
         }
+    }
+
+    /// The opening has ended, and there is no channel.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Over(_))
     }
 
     /// The temporary id until both first commitments are signed, then the permanent one.
@@ -249,6 +255,11 @@ impl Channel {
     /// Whether an [`Event::Flush`] would send something now.
     pub fn wants_flush(&self) -> bool {
         self.established().is_some_and(Established::wants_flush)
+    }
+
+    /// Why the next [`Event::Flush`] should come late.
+    pub fn closing_rest(&self) -> Option<ClosingRest> {
+        self.established().and_then(Established::closing_rest)
     }
 
     /// Whether the peer's next `revoke_and_ack` makes HTLCs of its final. What becomes of them is known soon after that:
@@ -284,8 +295,9 @@ impl Channel {
     }
 }
 
-/// Why an event ends an opening, whatever it has come to.
-fn end_of_opening(event: &Event, turn: &mut Turn<'_>) -> Option<String> {
+/// Why an event ends an opening, whatever it has come to. A peer that could not know is told: some open no other channel
+/// until they are (BOLT 1: `error` for what makes a channel unusable).
+fn end_of_opening(id: ChannelId, event: &Event, turn: &mut Turn<'_>) -> Option<String> {
     match event {
         Event::Disconnected => Some("the connection ended".to_owned()),
         Event::Message(Message::Error(error)) => {
@@ -293,8 +305,15 @@ fn end_of_opening(event: &Event, turn: &mut Turn<'_>) -> Option<String> {
             turn.notice(Notice::PeerSays { error: true, text: text.clone() });
             Some(format!("the peer refused: {text}"))
         }
-        Event::FundingRefused { reason } => Some(reason.clone()),
-        Event::Close(_) | Event::ForceClose => Some("it was cancelled".to_owned()),
+        Event::FundingRefused { reason } => {
+            // Why is nobody's business but ours.
+            turn.send(ErrorMessage::new(id, "this channel is not funded"));
+            Some(reason.clone())
+        }
+        Event::Close(_) | Event::ForceClose => {
+            turn.send(ErrorMessage::new(id, "the opening was cancelled"));
+            Some("it was cancelled".to_owned())
+        }
         _ => None,
     }
 }

@@ -93,11 +93,18 @@ pub struct Feerates {
     pub maximum: FeeratePerKw,
     /// What a closing transaction should pay when only the peer wants to close.
     pub closing: FeeratePerKw,
+    /// What our mempool takes now: a closing transaction that pays less gets to no miner.
+    pub mempool_minimum: FeeratePerKw,
 }
 
 impl Default for Feerates {
     fn default() -> Self {
-        Self { minimum: FeeratePerKw::FLOOR, maximum: FeeratePerKw(250_000), closing: FeeratePerKw(1_000) }
+        Self {
+            minimum: FeeratePerKw::FLOOR,
+            maximum: FeeratePerKw(250_000),
+            closing: FeeratePerKw(1_000),
+            mempool_minimum: FeeratePerKw::FLOOR,
+        }
     }
 }
 

@@ -97,7 +97,7 @@ impl Channel {
             opener,
             capacity,
             usable: established.is_some_and(Established::is_usable),
-            online: established.is_none_or(|channel| channel.link == Link::Online),
+            online: established.is_none_or(|channel| matches!(channel.link, Link::Online | Link::Waiting)),
             spend: established.and_then(|channel| {
                 if let Phase::Closing(closing) = &channel.phase { closing.spend.clone() } else { None }
             }),

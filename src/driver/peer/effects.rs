@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use bitcoin::OutPoint;
+use bitcoin::{FeeRate, OutPoint, Transaction, Txid};
 use leyden_channels::{
     channel::{self, CannotAdd, Effect, Event, HtlcFailure, IncomingHtlc, Key, Notice, Origin, SpendKind, StateName},
     payment::incoming::InvoiceEffect,
     switch::{HtlcRef, SwitchEffect, SwitchEvent},
-    types::{ChannelId, PaymentPreimage, Side},
+    types::{ChannelId, FeeratePerKw, PaymentPreimage, Side},
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{Choices, Closing, Opening, Peer};
 use crate::driver::{
@@ -17,7 +17,11 @@ use crate::driver::{
     committer::{LinkId, NodeEffect},
     events::{ChannelNews, OwnHtlcNews},
     gossip::{GossipEvent, OwnChannelState},
+    raise::{Child, RaiseError, Raised},
 };
+
+/// The part of our output of a closing transaction that may be spent on getting it into a block, without the user's word.
+const RAISE_BUDGET_PART: u64 = 20;
 
 impl Peer {
     pub(super) async fn effect(&mut self, effect: NodeEffect) {
@@ -48,6 +52,7 @@ impl Peer {
             }
             Effect::Disconnect => {
                 if self.link.as_ref().is_some_and(|connected| connected.id == link) {
+                    self.note_dispute();
                     if let Some(connected) = &mut self.link {
                         let _ = connected.link.flush();
                     }
@@ -64,6 +69,7 @@ impl Peer {
                     warn!(channel = %id, txid = %transaction.compute_txid(), %error, "a transaction was not accepted");
                 }
             }
+            Effect::RaiseClosing { transaction, feerate } => self.raise_closing(id, &transaction, feerate).await,
             Effect::WatchFunding { funding, .. } => self.watch(id, funding, true).await,
             Effect::WatchSpent { funding, .. } => self.watch(id, funding, false).await,
             Effect::Incoming(htlc) => self.arrived(*htlc),
@@ -116,6 +122,48 @@ impl Peer {
                 self.underway.push(self.services.tell_switch(SwitchEvent::LinkGone(id)));
             }
         }
+    }
+
+    /// Pays for a closing transaction out of what it pays us.
+    async fn raise_closing(&mut self, id: ChannelId, transaction: &Transaction, feerate: FeeratePerKw) {
+        let txid = transaction.compute_txid();
+        let asked = self.slots.get(&id).is_some_and(|slot| slot.wish_to_raise);
+        let ours = self.services.wallet.gain(transaction).to_unsigned().unwrap_or_default();
+        let wanted = u64::from(feerate.0);
+        let child = |rate: u64, budget| Child { rate: FeeRate::from_sat_per_kwu(rate), budget, spends: None };
+        // Without the user's word it costs a small part of what it is about, and then does what that can.
+        let budget = (!asked).then(|| ours / RAISE_BUDGET_PART);
+        let result = match self.services.pull_along(transaction, child(wanted, budget)).await {
+            Err(RaiseError::BeyondBudget { cost, budget }) => {
+                let affordable = wanted.saturating_mul(budget.to_sat()) / cost.to_sat().max(1);
+                self.services.pull_along(transaction, child(affordable, Some(budget))).await
+            }
+            result => result,
+        };
+        match result {
+            Ok(Raised { txid: child, fee }) => {
+                info!(channel = %id, %txid, %child, fee = fee.to_sat(), "a child pays for the closing transaction");
+                self.told_raise(id, Ok(txid));
+            }
+            Err(RaiseError::PaysEnough) => self.told_raise(id, Ok(txid)),
+            Err(error) => {
+                debug!(channel = %id, %txid, %error, "nothing pays for the closing transaction");
+                self.told_raise(id, Err(error));
+            }
+        }
+    }
+
+    fn told_raise(&mut self, id: ChannelId, result: Result<Txid, RaiseError>) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        if !std::mem::take(&mut slot.wish_to_raise) {
+            return;
+        }
+        slot.tell_closing(&match result {
+            Ok(txid) => Closing::Pending { txid, by: Side::Local },
+            Err(error) => Closing::Refused {
+                reason: format!("the closing transaction cannot be raised: {error}. `--force` closes without it"),
+            },
+        });
     }
 
     /// Removes what is stored of a channel that is over. If that fails it is over again at the next start.
@@ -183,10 +231,12 @@ impl Peer {
             }
             Notice::PeerWrong(wrong) => warn!(channel = %id, peer = %self.node_id, %wrong, "the peer is wrong"),
             Notice::PeerSays { error, text } => {
+                self.note_dispute();
                 warn!(channel = %id, peer = %self.node_id, error, %text, "the peer says");
                 self.services.events.complaint(self.node_id, text, self.services.now().0);
             }
             Notice::ClosingSigned { transaction } => {
+                slot.wish_to_raise = false;
                 slot.tell_closing(&Closing::Pending { txid: transaction, by: Side::Local })
             }
             Notice::DataLoss => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use leyden_channels::{
     channel::Event,
     types::ChannelId,
-    wire::{ErrorMessage, Message, control::Ping},
+    wire::{ErrorMessage, Message, Warning, control::Ping},
 };
 use tokio::{sync::mpsc, time::Instant};
 use tracing::{info, warn};
@@ -25,6 +25,8 @@ pub(super) struct Connected {
     pub(super) heard: Instant,
     pub(super) pinged: Option<Instant>,
     pub(super) round_trip: Option<Duration>,
+    /// One of both has held the other for wrong.
+    pub(super) disputed: bool,
 }
 
 impl Peer {
@@ -47,8 +49,9 @@ impl Peer {
         info!(peer = %self.node_id, address = %link.address, "connected");
         self.links += 1;
         let id = self.link_id();
-        self.link = Some(Connected { id, link, incoming, since: now, heard: now, pinged: None, round_trip: None });
-        self.services.peers.set_connected(&self.node_id, true);
+        let (pinged, round_trip, disputed) = (None, None, false);
+        self.link = Some(Connected { id, link, incoming, since: now, heard: now, pinged, round_trip, disputed });
+        self.services.peers.set_connected(&self.node_id);
         let features = self.link.as_ref().map(|connected| connected.link.features.clone()).unwrap_or_default();
         self.services.gossip.tell(GossipEvent::Connected { peer: self.node_id, features });
         self.exchange_storage();
@@ -58,9 +61,10 @@ impl Peer {
     }
 
     pub(super) fn disconnect(&mut self) {
-        if self.link.take().is_some() {
+        if let Some(connected) = self.link.take() {
             info!(peer = %self.node_id, "disconnected");
-            self.services.peers.set_connected(&self.node_id, false);
+            let lasted = connected.since.elapsed();
+            self.services.peers.disconnected(&self.node_id, connected.disputed, lasted);
             self.services.gossip.tell(GossipEvent::Disconnected(self.node_id));
             self.all(&Event::Disconnected);
         }
@@ -86,6 +90,9 @@ impl Peer {
             Err(ConnectionError::Closed) => self.disconnect(),
             Err(error) => {
                 info!(peer = %self.node_id, %error, "the connection ended");
+                if matches!(error, ConnectionError::Decode(_) | ConnectionError::Cipher(_)) {
+                    self.note_dispute();
+                }
                 self.disconnect();
             }
         }
@@ -110,17 +117,32 @@ impl Peer {
             message if gossip::is_gossip(&message) => self.services.gossip.message(self.node_id, message),
             Message::Unknown { message_type, .. } if message_type % 2 == 0 => {
                 warn!(peer = %self.node_id, message_type, "a message that must be understood is not; hanging up");
+                self.note_dispute();
                 self.disconnect();
             }
             message => match message.channel_id().map(|id| self.renamed.get(&id).copied().unwrap_or(id)) {
                 Some(ChannelId::ALL) => self.all(&Event::Message(message)),
                 Some(id) if self.slots.contains_key(&id) => self.event(id, Event::Message(message)),
-                Some(id) if !matches!(message, Message::Error(_) | Message::Warning(_)) => {
+                // BOLT 1 wants an answer to the messages of a channel; the peer may hold it for open.
+                Some(id) if is_of_channel(&message) => {
                     self.send(&Message::Error(ErrorMessage::new(id, "unknown channel")));
                 }
                 // Words about no channel of ours, and what only gossip would want.
-                Some(_) | None => {}
+                Some(_) | None => self.note_words(&message),
             },
+        }
+    }
+
+    /// Something was wrong on this connection: if it ends, the next one is not hurried.
+    pub(super) fn note_dispute(&mut self) {
+        if let Some(connected) = &mut self.link {
+            connected.disputed = true;
+        }
+    }
+
+    fn note_words(&mut self, message: &Message) {
+        if let Message::Error(ErrorMessage { .. }) | Message::Warning(Warning { .. }) = message {
+            self.note_dispute();
         }
     }
 
@@ -151,4 +173,10 @@ pub(super) async fn receive(link: &mut Option<Connected>, messages: &mut Vec<Inc
         }
         None => std::future::pending().await,
     }
+}
+
+/// Whether this is a message of the types 32 to 255, by which a channel is opened, used and closed. Others name channels that
+/// only gossip cares about: an `error` about them would end a channel that the peer may have with good reason.
+fn is_of_channel(message: &Message) -> bool {
+    matches!(message.message_type(), 32..=255)
 }

@@ -25,7 +25,7 @@ use std::{
 
 pub use command::{Choices, Closing, Command, LinkState, OpenPlan, Opening, PeerState};
 use leyden_channels::{
-    channel::{AddHtlc, CannotAdd, Channel, Effect, Event, Outbox, Spend, SpendKind},
+    channel::{AddHtlc, CannotAdd, Channel, ClosingRest, Effect, Event, Outbox, Spend, SpendKind},
     onchain,
     routing::LocalChannel,
     switch::SwitchEvent,
@@ -57,6 +57,11 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(90);
 const REST_PER_HTLC: Duration = Duration::from_micros(400);
 const SHORTEST_REST: Duration = Duration::from_millis(1);
 const LONGEST_REST: Duration = Duration::from_millis(20);
+/// How long a signature that only a fee wants waits for a peer that may negotiate without it ([`ClosingRest`]): Core
+/// Lightning starts another process before it does.
+const LATE_SIGNATURE: Duration = Duration::from_secs(3);
+/// How long such a signature is waited for. The peer may rest too, and the line be slow.
+const MISSING_SIGNATURE: Duration = Duration::from_secs(10);
 /// Events of one kind that one turn takes at most.
 const TURN: usize = 512;
 pub(super) struct Slot {
@@ -73,6 +78,8 @@ pub(super) struct Slot {
     closing: Vec<mpsc::UnboundedSender<Closing>>,
     /// The user wants to close it together with the peer.
     pub(super) wish_to_close: bool,
+    /// The user wants the closing transaction to pay more, and waits for news of that.
+    wish_to_raise: bool,
     /// Until a channel that we open is established.
     choices: Option<Choices>,
 }
@@ -88,6 +95,7 @@ impl Slot {
             opening: None,
             closing: Vec::new(),
             wish_to_close: false,
+            wish_to_raise: false,
             choices: None,
         }
     }
@@ -96,6 +104,13 @@ impl Slot {
     /// are under way it waits a little for those to end, and for others to gather. Most end that soon; where they are held
     /// it costs each update of the channel [`LONGEST_REST`].
     fn rests_until(&self) -> Option<Instant> {
+        let closing = self.channel.closing_rest().map(|rest| match rest {
+            ClosingRest::Signature => LATE_SIGNATURE,
+            ClosingRest::Negotiation => MISSING_SIGNATURE,
+        });
+        if let Some(rest) = closing {
+            return self.signs_since.map(|since| since + rest);
+        }
         let repeated = u32::try_from(self.channel.htlcs_to_repeat()).ok()?;
         let rest = (REST_PER_HTLC * repeated).min(LONGEST_REST);
         self.signs_since.filter(|_| rest >= SHORTEST_REST).map(|since| since + rest)
@@ -336,6 +351,10 @@ impl Peer {
             Err(error) => {
                 error!(channel = %id, %error, "the channel is stopped until leydend is started again; report this");
                 slot.stopped = true;
+                // Of an opening nothing is stored, and nothing is at stake: it ends, and the peer may begin another.
+                if slot.channel.is_over() {
+                    self.opening_ended(id, "a bug in Leyden ended it: see the log, and report this");
+                }
             }
         }
     }
@@ -463,13 +482,16 @@ impl Peer {
                 let _ = progress.send(Closing::Refused { reason });
             }
             Some(slot) => {
-                // What closes it may be under way already.
-                if let Some(Spend { txid, kind, .. }) = slot.channel.summary().and_then(|summary| summary.spend) {
+                // What closes it may be under way already; what both have signed may still give way to something else.
+                let spend = slot.channel.summary().and_then(|summary| summary.spend);
+                let may_be_raised = matches!(spend, Some(Spend { kind: SpendKind::Mutual, height: None, .. }));
+                if let Some(Spend { txid, kind, .. }) = spend.filter(|_| !may_be_raised) {
                     let by = if kind == SpendKind::Local { Side::Local } else { Side::Remote };
                     let _ = progress.send(Closing::Pending { txid, by });
                 }
                 slot.closing.push(progress);
                 slot.wish_to_close |= matches!(event, Event::Close(_));
+                slot.wish_to_raise = may_be_raised && matches!(event, Event::Close(_));
                 if matches!(event, Event::ForceClose) {
                     self.note_force_close(id);
                 }

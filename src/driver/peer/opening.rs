@@ -86,6 +86,14 @@ impl Peer {
         })
     }
 
+    /// An opening cannot go on: the peer is told, whose other openings wait for its end.
+    pub(super) fn opening_ended(&mut self, id: ChannelId, reason: &str) {
+        if let Some(slot) = self.slots.remove(&id) {
+            slot.tell_opening(Opening::Failed { reason: reason.to_owned() });
+        }
+        self.send(&Message::Error(ErrorMessage::new(id, "this opening failed")));
+    }
+
     /// An opening gets its permanent id on the way; `false`, and it is dropped, if a channel has this id already.
     pub(super) fn rename(&mut self, id: ChannelId, new: ChannelId) -> bool {
         let Some(slot) = self.slots.remove(&id) else { return false };
@@ -102,7 +110,7 @@ impl Peer {
     pub(super) fn fund(&mut self, id: ChannelId, script: ScriptBuf, amount: bitcoin::Amount) {
         let Some(Choices { funding_feerate, coins, .. }) = self.slots.get(&id).and_then(|slot| slot.choices.as_ref())
         else {
-            return;
+            return self.event(id, Event::FundingRefused { reason: "what was to fund it is not known".to_owned() });
         };
         let event = match self.services.wallet.pay(&[(script.clone(), amount)], *funding_feerate, coins) {
             Ok(transaction) => {

@@ -108,6 +108,15 @@ impl Commitments {
             && self.remote_changes.is_empty()
     }
 
+    /// No HTLC in any commitment and none on its way. What may be on its way is a fee rate, which moves no balance.
+    pub fn is_without_htlcs(&self) -> bool {
+        let specs =
+            [Some(&self.local.spec), Some(&self.remote.current.spec), self.remote.next().map(|next| &next.spec)];
+        let mut updates = self.local_changes.all().chain(self.remote_changes.all());
+        specs.into_iter().flatten().all(|spec| spec.htlcs().is_empty())
+            && updates.all(|update| matches!(update, Update::Fee(_)))
+    }
+
     /// Whether an HTLC that we offered is irrevocably committed and nobody is removing it.
     pub(crate) fn is_removable(&self, key: HtlcKey) -> bool {
         let (in_local, in_remote) = (self.local.spec.htlc(key).is_some(), self.remote.current.spec.htlc(key).is_some());

@@ -269,7 +269,7 @@ fn write_phase(phase: &Phase, out: &mut Vec<u8>) {
         Phase::Funding => out.push(0),
         Phase::Ready => out.push(1),
         Phase::Normal => out.push(2),
-        Phase::Shutdown(Shutdown { local, remote, fees }) => {
+        Phase::Shutdown(Shutdown { local, remote, fees, signature_lost: _ }) => {
             out.push(3);
             out.push(u8::from(matches!(local, LocalShutdown::Sent(_))));
             local.script().write(out);
@@ -277,16 +277,12 @@ fn write_phase(phase: &Phase, out: &mut Vec<u8>) {
             write_fees(*fees, out);
         }
         Phase::Negotiating(negotiating) => {
-            out.push(4);
-            negotiating.local_script.write(out);
-            negotiating.remote_script.write(out);
-            write_fees(negotiating.fees, out);
-            put_option(negotiating.agreed.as_ref().map(|agreed| &agreed.fee), out);
-            write_transaction(negotiating.agreed.as_ref().map(|agreed| &agreed.transaction), out);
+            out.push(9);
+            write_negotiating(negotiating, out);
         }
         Phase::Lost => out.push(5),
         Phase::Closing(closing) => {
-            out.push(6);
+            out.push(10);
             let knowledge = match closing.knowledge {
                 Knowledge::Current => 0,
                 Knowledge::Old => KNOWLEDGE_OLD,
@@ -295,6 +291,10 @@ fn write_phase(phase: &Phase, out: &mut Vec<u8>) {
             out.push(u8::from(closing.broadcast) | knowledge);
             write_spend(closing.spend.as_ref(), out);
             write_transaction(closing.transaction.as_ref(), out);
+            out.push(u8::from(closing.negotiated.is_some()));
+            if let Some(negotiated) = &closing.negotiated {
+                write_negotiating(negotiated, out);
+            }
         }
         Phase::Closed => out.push(7),
         Phase::Restored => out.push(8),
@@ -310,17 +310,13 @@ fn read_phase(reader: &mut Reader<'_>) -> Result<Phase, DecodeError> {
             let sent: u8 = reader.field()?;
             let script = reader.field()?;
             let local = if sent == 0 { LocalShutdown::Wanted(script) } else { LocalShutdown::Sent(script) };
-            Phase::Shutdown(Shutdown { local, remote: get_option(reader)?, fees: read_fees(reader)? })
+            Phase::Shutdown(Shutdown::new(local, get_option(reader)?, read_fees(reader)?))
         }
-        4 => {
-            let mut negotiating = Negotiating::new(reader.field()?, reader.field()?, read_fees(reader)?);
-            let fee = get_option(reader)?;
-            let transaction = read_transaction(reader)?;
-            negotiating.agreed = fee.zip(transaction).map(|(fee, transaction)| Agreed { fee, transaction });
-            Phase::Negotiating(Box::new(negotiating))
-        }
+        // As versions before the block counts wrote it.
+        4 => Phase::Negotiating(Box::new(read_agreement(reader)?)),
+        9 => Phase::Negotiating(Box::new(read_negotiating(reader)?)),
         5 => Phase::Lost,
-        6 => {
+        format @ (6 | 10) => {
             let flags: u8 = reader.field()?;
             let knowledge = match flags & (KNOWLEDGE_OLD | KNOWLEDGE_NOTHING) {
                 0 => Knowledge::Current,
@@ -328,11 +324,43 @@ fn read_phase(reader: &mut Reader<'_>) -> Result<Phase, DecodeError> {
                 _ => Knowledge::Nothing,
             };
             let (spend, transaction) = (read_spend(reader)?, read_transaction(reader)?);
-            Phase::Closing(Box::new(Closing { broadcast: flags & 1 != 0, knowledge, spend, transaction }))
+            // Versions before the second one did not keep what had been agreed on.
+            let negotiated = match format == 10 && reader.field::<u8>()? != 0 {
+                true => Some(Box::new(read_negotiating(reader)?)),
+                false => None,
+            };
+            let broadcast = flags & 1 != 0;
+            Phase::Closing(Box::new(Closing { broadcast, knowledge, spend, transaction, negotiated }))
         }
+        7 => Phase::Closed,
         8 => Phase::Restored,
-        _ => Phase::Closed,
+        unknown => return Err(DecodeError::CountMismatch { expected: 10, got: usize::from(unknown) }),
     })
+}
+
+fn write_negotiating(negotiating: &Negotiating, out: &mut Vec<u8>) {
+    negotiating.local_script.write(out);
+    negotiating.remote_script.write(out);
+    write_fees(negotiating.fees, out);
+    put_option(negotiating.agreed.as_ref().map(|agreed| &agreed.fee), out);
+    write_transaction(negotiating.agreed.as_ref().map(|agreed| &agreed.transaction), out);
+    put_option(negotiating.since.map(|height| height.0).as_ref(), out);
+    out.push(u8::from(negotiating.disagreed));
+}
+
+fn read_negotiating(reader: &mut Reader<'_>) -> Result<Negotiating, DecodeError> {
+    let mut negotiating = read_agreement(reader)?;
+    negotiating.since = get_option(reader)?.map(Height);
+    negotiating.disagreed = reader.field::<u8>()? != 0;
+    Ok(negotiating)
+}
+
+fn read_agreement(reader: &mut Reader<'_>) -> Result<Negotiating, DecodeError> {
+    let mut negotiating = Negotiating::new(reader.field()?, reader.field()?, read_fees(reader)?);
+    let fee = get_option(reader)?;
+    let transaction = read_transaction(reader)?;
+    negotiating.agreed = fee.zip(transaction).map(|(fee, transaction)| Agreed { fee, transaction });
+    Ok(negotiating)
 }
 
 fn write_fees(fees: Option<CloseFees>, out: &mut Vec<u8>) {

@@ -13,7 +13,7 @@
 use bitcoin::{OutPoint, Transaction, Txid};
 use secp256k1::ecdsa::Signature;
 
-use super::{Established, Fault, Phase};
+use super::{Established, Fault, Negotiating, Phase};
 use crate::channel::commitment::Built;
 use crate::channel::commitment::remote::RemoteCommitment;
 use crate::channel::effect::Effect;
@@ -23,8 +23,8 @@ use crate::keys::{ClaimKey, CommitmentKeys, PerCommitmentSecret};
 use crate::tx::{
     ClaimInput, ClaimPath, CommitmentTx, FundingSignatures, OutputKind, RecognisedOutput, to_remote_claim,
 };
-use crate::types::{ChannelId, CommitmentNumber, Height, Side};
-use crate::wire::{ErrorMessage, Message};
+use crate::types::{CommitmentNumber, Height, Side};
+use crate::wire::Message;
 
 /// A channel that ends on the chain.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +38,8 @@ pub struct Closing {
     /// reorganisation have taken it back while we were away, and then nobody could close this channel any more. Of our
     /// own commitment only the signatures are kept.
     pub transaction: Option<Transaction>,
+    /// The cooperative close that led here, or that was under way: whose transaction may still be the one that confirms.
+    pub negotiated: Option<Box<Negotiating>>,
 }
 
 /// How much a node knows of its own channel.
@@ -114,37 +116,60 @@ pub enum RemoteOutputs {
 }
 
 impl Closing {
-    pub(super) fn error_for_peer(channel: ChannelId, closing: &Self) -> Message {
-        let text = match &closing.spend {
-            Some(spend) => format!("the channel has been closed by transaction {}", spend.txid),
-            None => "we have closed this channel".to_owned(),
-        };
-        ErrorMessage::new(channel, text).into()
+    /// Both have closed it together, as far as is known.
+    pub fn is_mutual(&self) -> bool {
+        matches!(&self.spend, Some(Spend { kind: SpendKind::Mutual, .. }))
+    }
+
+    /// Closed together, but not in a block: another transaction may still take its place.
+    pub fn can_be_raised(&self) -> bool {
+        let unconfirmed = matches!(&self.spend, Some(Spend { kind: SpendKind::Mutual, height: None, .. }));
+        unconfirmed && self.knowledge == Knowledge::Current
     }
 }
 
 impl Established {
     pub(super) fn closing_message(&mut self, message: &Message, turn: &mut Turn<'_>) -> Result<(), Fault> {
-        if matches!(message, Message::ChannelReestablish(_))
-            && let Phase::Closing(closing) = &self.phase
-        {
-            turn.send(Closing::error_for_peer(self.terms.channel_id, closing));
+        match message {
+            Message::ChannelReestablish(message) => self.reestablish(message, turn),
+            Message::ClosingSigned(signed) if self.negotiation().is_some() => self.closing_signed(signed, turn),
+            Message::Shutdown(shutdown) => self.receive_shutdown_again(shutdown),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// What this state hands on to [`Phase::Closing`].
+    fn negotiated(&self) -> Option<Box<Negotiating>> {
+        match &self.phase {
+            Phase::Negotiating(negotiating) => Some(negotiating.clone()),
+            Phase::Closing(closing) => closing.negotiated.clone(),
+            Phase::Funding
+            | Phase::Ready
+            | Phase::Normal
+            | Phase::Shutdown(_)
+            | Phase::Lost
+            | Phase::Restored
+            | Phase::Closed => None,
+        }
     }
 
     /// Broadcasts our commitment, unless that could be a revoked one or the channel is closing already.
     pub(super) fn force_close(&mut self, turn: &mut Turn<'_>) -> Result<(), Invariant> {
-        match &self.phase {
+        let negotiated = self.negotiated();
+        let (spend, transaction) = match &self.phase {
+            // A transaction of both in the mempool may never confirm: whichever gets into a block counts.
+            Phase::Closing(closing) if closing.can_be_raised() && !closing.broadcast => {
+                (closing.spend.clone(), closing.transaction.clone())
+            }
             Phase::Lost | Phase::Restored | Phase::Closing(_) | Phase::Closed => return Ok(()),
-            Phase::Funding | Phase::Ready | Phase::Normal | Phase::Shutdown(_) | Phase::Negotiating(_) => {}
-        }
+            Phase::Funding | Phase::Ready | Phase::Normal | Phase::Shutdown(_) | Phase::Negotiating(_) => (None, None),
+        };
         self.give_up_proposals(turn);
         let close = self.local_close(None)?;
         turn.emit(Effect::Broadcast(close.transaction.clone()));
         turn.emit(Effect::LocalClose(Box::new(close)));
         let knowledge = Knowledge::Current;
-        let closing = Closing { broadcast: true, knowledge, spend: None, transaction: None };
+        let closing = Closing { broadcast: true, knowledge, spend, transaction, negotiated };
         self.set_phase(Phase::Closing(Box::new(closing)), turn);
         Ok(())
     }
@@ -237,7 +262,8 @@ impl Established {
             let close = self.remote_close(transaction, spend.clone())?;
             turn.emit(Effect::RemoteClose(Box::new(close)));
         }
-        let closing = Closing { broadcast, knowledge, spend: Some(spend), transaction: kept };
+        let negotiated = self.negotiated();
+        let closing = Closing { broadcast, knowledge, spend: Some(spend), transaction: kept, negotiated };
         self.set_phase(Phase::Closing(Box::new(closing)), turn);
         Ok(())
     }
@@ -294,12 +320,18 @@ impl Established {
     /// After a restart.
     pub(super) fn closing_again(&mut self, turn: &mut Turn<'_>) -> Result<(), Invariant> {
         if let Phase::Closing(closing) = &self.phase {
+            if let Some(agreed) = closing.negotiated.as_ref().and_then(|one| one.agreed.as_ref())
+                && closing.can_be_raised()
+                && closing.transaction.as_ref() != Some(&agreed.transaction)
+            {
+                turn.emit(Effect::Broadcast(agreed.transaction.clone()));
+            }
             if let Some(transaction) = &closing.transaction {
                 turn.emit(Effect::Broadcast(transaction.clone()));
             }
-            let unspent = closing.spend.is_none();
+            let open = closing.spend.is_none() || closing.can_be_raised();
             let local = matches!(&closing.spend, Some(Spend { kind: SpendKind::Local, .. }));
-            if closing.broadcast && (unspent || local) {
+            if closing.broadcast && (open || local) {
                 let height = closing.spend.as_ref().and_then(|spend| spend.height);
                 let close = self.local_close(height)?;
                 turn.emit(Effect::Broadcast(close.transaction.clone()));
@@ -316,6 +348,10 @@ impl Established {
             && spend.height.is_some_and(|height| height > to)
         {
             spend.height = None;
+            // What it had waited for has come, and is waited for anew.
+            if let Some(negotiated) = &mut closing.negotiated {
+                negotiated.since = None;
+            }
             turn.touched.state = true;
         }
     }

@@ -24,13 +24,8 @@ impl Established {
                 }
                 None => Ok(()),
             },
-            Phase::Funding
-            | Phase::Ready
-            | Phase::Negotiating(_)
-            | Phase::Lost
-            | Phase::Restored
-            | Phase::Closing(_)
-            | Phase::Closed => Ok(()),
+            Phase::Negotiating(_) | Phase::Closing(_) => self.closing_tip(tip, turn),
+            Phase::Funding | Phase::Ready | Phase::Lost | Phase::Restored | Phase::Closed => Ok(()),
         }
     }
 

@@ -27,6 +27,7 @@ pub(super) mod opening_funder;
 mod ready;
 mod reestablish;
 mod restored;
+mod settled;
 pub(super) mod shutdown;
 mod updates;
 
@@ -46,7 +47,7 @@ use crate::wire::{ErrorMessage, Message, Warning};
 
 pub use closing::{Closing, Knowledge, LocalClose, RemoteClose, RemoteOutputs, Spend, SpendKind};
 pub use negotiating::{Agreed, Negotiating};
-pub use shutdown::{CloseFees, LocalShutdown, Shutdown};
+pub use shutdown::{CloseFees, ClosingRest, LocalShutdown, Shutdown};
 
 /// Where an established channel is in its life.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,6 +127,8 @@ pub enum Link {
     /// We have sent `channel_reestablish` and wait for the peer's.
     Syncing,
     Online,
+    /// Connected, but the channel is over for us: only the peer's `channel_reestablish` is answered.
+    Waiting,
     /// The peer has lost data: it may find it again, or ask us by an `error` to close (BOLT 2, Message
     /// Retransmission, Rationale).
     PeerBehind,
@@ -145,7 +148,13 @@ pub(crate) struct Established {
     pub opened_at: Height,
     /// Of the funder, until it is confirmed: to be broadcast again after a restart.
     pub funding_transaction: Option<Transaction>,
+    /// How often the peer was wrong since anything went well. Not stored.
+    pub wrongs: u8,
 }
+
+/// How often in a row a peer may break rules in a channel before we end it. Each time the connection ends too, and the next
+/// comes later and later: this is an hour or more, and whatever made it wrong had its chance to pass.
+const MAX_WRONGS: u8 = 16;
 
 impl Established {
     /// One event. A wrong of the peer's is answered here; only a bug of ours is an error.
@@ -167,8 +176,8 @@ impl Established {
             Event::Add(add) => self.add(&add, turn)?,
             Event::Settle { id, settlement } => self.settle(id, Settle::from(settlement), turn),
             Event::UpdateFee(feerate) => self.propose_fee(feerate, turn)?,
-            Event::Flush => self.flush(turn)?,
-            Event::Close(request) => self.close(request, turn),
+            Event::Flush => return self.flush(turn),
+            Event::Close(request) => return self.close(request, turn),
             Event::ForceClose => self.force_close(turn)?,
             Event::FundingDepth(depth) => return self.funding_depth(&depth, turn),
             Event::FundingSpent { transaction, height } => self.funding_spent(transaction, height, turn)?,
@@ -184,13 +193,14 @@ impl Established {
             (Message::Error(error), _) => return self.peer_failed(error, turn),
             (Message::Warning(warning), _) => {
                 turn.notice(Notice::PeerSays { error: false, text: warning.text() });
+                self.disagree(turn);
                 return Ok(());
             }
             // Gossip about this channel is the driver's business.
             (Message::AnnouncementSignatures(_), _) => return Ok(()),
-            (Message::ChannelReestablish(_), Link::Syncing) | (_, Link::Online) => {}
+            (Message::ChannelReestablish(_), Link::Syncing | Link::Waiting) | (_, Link::Online) => {}
             // Nothing but channel_reestablish may come first; what comes is of the last connection, or too early.
-            (_, Link::Offline | Link::Syncing | Link::PeerBehind) => return Ok(()),
+            (_, Link::Offline | Link::Syncing | Link::Waiting | Link::PeerBehind) => return Ok(()),
         }
         match &self.phase {
             Phase::Closing(_) | Phase::Closed => self.closing_message(&message, turn),
@@ -211,6 +221,10 @@ impl Established {
     fn peer_failed(&mut self, error: &ErrorMessage, turn: &mut Turn<'_>) -> Result<(), Fault> {
         let text = error.text();
         turn.notice(Notice::PeerSays { error: true, text: text.clone() });
+        if self.is_settled_together() {
+            self.left_alone(turn);
+            return Ok(());
+        }
         match self.phase {
             Phase::Lost | Phase::Restored | Phase::Closing(_) | Phase::Closed => Ok(()),
             Phase::Funding | Phase::Ready | Phase::Normal | Phase::Shutdown(_) | Phase::Negotiating(_) => {
@@ -222,8 +236,30 @@ impl Established {
     /// What follows from a wrong of the peer's.
     fn answer(&mut self, wrong: Wrong, turn: &mut Turn<'_>) -> Result<(), Invariant> {
         let channel = self.terms.channel_id;
+        let mut wrong = wrong;
+        if self.is_settled_together() {
+            // Nothing that it says undoes what it has signed, and nothing else is at stake.
+            turn.notice(Notice::PeerWrong(wrong.clone()));
+            if self.link != Link::Offline {
+                turn.send(Warning::new(channel, wrong.to_string()));
+            }
+            self.left_alone(turn);
+            return Ok(());
+        }
+        if wrong.severity() == Severity::Warn {
+            self.wrongs = self.wrongs.saturating_add(1);
+            if self.wrongs >= MAX_WRONGS {
+                wrong = Wrong::WrongForEver { times: self.wrongs, last: Box::new(wrong) };
+            }
+        }
         turn.notice(Notice::PeerWrong(wrong.clone()));
         match wrong.severity() {
+            Severity::Tell => {
+                if self.link != Link::Offline {
+                    turn.send(Warning::new(channel, wrong.to_string()));
+                }
+                Ok(())
+            }
             Severity::Warn => {
                 if self.link != Link::Offline {
                     turn.send(Warning::new(channel, wrong.to_string()));
@@ -287,8 +323,11 @@ impl Established {
 
     fn disconnected(&mut self, turn: &mut Turn<'_>) {
         self.give_up_proposals(turn);
-        if let Phase::Negotiating(negotiating) = &mut self.phase {
+        if let Some(negotiating) = self.negotiation_mut() {
             negotiating.start_again();
+        }
+        if let Phase::Shutdown(shutdown) = &mut self.phase {
+            shutdown.signature_lost = false;
         }
         self.set_link(Link::Offline, turn);
     }

@@ -7,19 +7,19 @@
 //! ```
 //!
 //! A peer that sends no `fee_range` is met halfway, step by step. Whoever sees both signatures on one transaction
-//! stores it and broadcasts it; until that is seen on the chain a reconnection negotiates again from the start, because
-//! the last `closing_signed` may have been lost.
+//! stores it and broadcasts it. From then on we speak only when the peer does (`settled.rs`): a peer that has not seen the
+//! agreement, because the last `closing_signed` was lost, sends `channel_reestablish`, and all is negotiated again.
 
 use bitcoin::{Amount, ScriptBuf, Transaction};
 
 use super::shutdown::CloseFees;
-use super::{Established, Phase};
+use super::{Established, Link, Phase};
 use crate::channel::effect::{Effect, Notice};
 use crate::channel::error::{Fault, Invariant, Wrong};
 use crate::channel::turn::Turn;
 use crate::keys::SignatureError;
 use crate::tx::{ClosingInput, ClosingTx, FundingSignatures, build_closing, closing_weight, fee, verify_closing};
-use crate::types::{FeeratePerKw, Side};
+use crate::types::{FeeratePerKw, Height, Side};
 use crate::wire::{ClosingSigned, FeeRange, Message, Shutdown};
 
 /// A channel without HTLCs whose closing fee is being agreed on.
@@ -28,8 +28,12 @@ pub struct Negotiating {
     pub local_script: ScriptBuf,
     pub remote_script: ScriptBuf,
     pub fees: Option<CloseFees>,
-    /// The transaction that both have signed.
+    /// The transaction that both have signed: of several the one that pays most.
     pub agreed: Option<Agreed>,
+    /// The block from which on an agreement is waited for, or then the confirmation; `None`: from the next one.
+    pub since: Option<Height>,
+    /// The peer's fees and ours have nothing in common, as one of both has said.
+    pub disagreed: bool,
     /// The fee that we have sent since the connection began.
     sent: Option<Amount>,
     /// The fee that the peer sent last since then.
@@ -38,7 +42,13 @@ pub struct Negotiating {
 
 impl Negotiating {
     pub const fn new(local_script: ScriptBuf, remote_script: ScriptBuf, fees: Option<CloseFees>) -> Self {
-        Self { local_script, remote_script, fees, agreed: None, sent: None, received: None }
+        let (agreed, since, disagreed) = (None, None, false);
+        Self { local_script, remote_script, fees, agreed, since, disagreed, sent: None, received: None }
+    }
+
+    /// We have proposed a higher fee than the one that both have signed.
+    pub fn proposes_more(&self) -> bool {
+        self.agreed.as_ref().is_some_and(|agreed| self.sent.is_some_and(|sent| sent > agreed.fee))
     }
 
     /// Only what was agreed on outlives a connection.
@@ -72,6 +82,9 @@ impl Bounds {
 impl Established {
     pub(super) fn negotiating_message(&mut self, message: Message, turn: &mut Turn<'_>) -> Result<(), Fault> {
         match message {
+            // What was still on its way for a fee when one of both began to negotiate.
+            Message::CommitmentSigned(signed) if !self.commitments.is_drained() => self.commitment_signed(signed, turn),
+            Message::RevokeAndAck(revoke) if self.commitments.remote.next().is_some() => self.revoked(&revoke, turn),
             Message::ClosingSigned(signed) => self.closing_signed(&signed, turn),
             Message::ChannelReestablish(message) => self.reestablish(&message, turn),
             // Sent again after a reconnection.
@@ -81,12 +94,12 @@ impl Established {
         }
     }
 
-    fn receive_shutdown_again(&self, shutdown: &Shutdown) -> Result<(), Fault> {
-        match &self.phase {
-            Phase::Negotiating(negotiating) if negotiating.remote_script != shutdown.scriptpubkey => {
+    pub(super) fn receive_shutdown_again(&self, shutdown: &Shutdown) -> Result<(), Fault> {
+        match self.negotiation() {
+            Some(negotiating) if negotiating.remote_script != shutdown.scriptpubkey => {
                 Err(Wrong::ShutdownScriptChanged.into())
             }
-            _ => Ok(()),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -99,9 +112,11 @@ impl Established {
         self.sign_closing(bounds.wanted, bounds, turn)
     }
 
-    fn negotiating(&self) -> Result<&Negotiating, Invariant> {
+    /// What is, or was, agreed on: also while the closing transaction is on its way, or in a block.
+    pub(super) fn negotiation(&self) -> Option<&Negotiating> {
         match &self.phase {
-            Phase::Negotiating(negotiating) => Ok(negotiating),
+            Phase::Negotiating(negotiating) => Some(negotiating),
+            Phase::Closing(closing) if closing.is_mutual() => closing.negotiated.as_deref(),
             Phase::Funding
             | Phase::Ready
             | Phase::Normal
@@ -109,31 +124,68 @@ impl Established {
             | Phase::Lost
             | Phase::Restored
             | Phase::Closing(_)
-            | Phase::Closed => Err(Invariant::WrongState("the closing negotiation")),
+            | Phase::Closed => None,
         }
+    }
+
+    pub(super) fn negotiation_mut(&mut self) -> Option<&mut Negotiating> {
+        match &mut self.phase {
+            Phase::Negotiating(negotiating) => Some(negotiating),
+            Phase::Closing(closing) if closing.is_mutual() => closing.negotiated.as_deref_mut(),
+            Phase::Funding
+            | Phase::Ready
+            | Phase::Normal
+            | Phase::Shutdown(_)
+            | Phase::Lost
+            | Phase::Restored
+            | Phase::Closing(_)
+            | Phase::Closed => None,
+        }
+    }
+
+    fn negotiating(&self) -> Result<&Negotiating, Invariant> {
+        self.negotiation().ok_or(Invariant::WrongState("the closing negotiation"))
+    }
+
+    /// What a closing transaction of this channel pays at a rate; never more than the opener has.
+    pub(super) fn closing_fee_at(&self, negotiating: &Negotiating, feerate: FeeratePerKw) -> Amount {
+        let weight = closing_weight(&negotiating.local_script, &negotiating.remote_script);
+        let balance = self.commitments.local.spec.balance.of(self.terms.opener).floor_sat();
+        fee::fee_for_weight(feerate, weight).min(balance)
     }
 
     fn closing_bounds(&self, turn: &Turn<'_>) -> Result<Bounds, Invariant> {
         let negotiating = self.negotiating()?;
-        let weight = closing_weight(&negotiating.local_script, &negotiating.remote_script);
-        let balance = self.commitments.local.spec.balance.of(self.terms.opener).floor_sat();
-        let at = |feerate: FeeratePerKw| fee::fee_for_weight(feerate, weight).min(balance);
-        let wanted = negotiating.fees.map_or(turn.ctx.feerates.closing, |fees| fees.wanted);
-        // What both have signed once stays the proposal: another one would only conflict with it.
-        let again = negotiating.agreed.as_ref().map(|agreed| agreed.fee);
-        let wanted = again.unwrap_or_else(|| at(wanted));
+        let at = |feerate: FeeratePerKw| self.closing_fee_at(negotiating, feerate);
+        let feerates = &turn.ctx.feerates;
+        // What our mempool does not take does not get to a miner, whatever was asked for.
+        let relays = |fees: CloseFees| fees.wanted.max(feerates.mempool_minimum).min(fees.maximum);
+        let wanted = at(negotiating.fees.map_or(feerates.closing.max(feerates.mempool_minimum), relays));
+        // What both have signed once stays the proposal, unless somebody asked for more: another one would only conflict
+        // with it.
+        let wanted = match (&negotiating.agreed, negotiating.fees, self.terms.opener) {
+            (Some(agreed), Some(_), Side::Local) => wanted.max(agreed.fee),
+            (Some(agreed), _, _) => agreed.fee,
+            (None, _, _) => wanted,
+        };
         Ok(match (self.terms.opener, negotiating.fees) {
             (Side::Local, Some(fees)) => {
-                Bounds { wanted, minimum: at(fees.minimum).min(wanted), maximum: at(fees.maximum).max(wanted) }
+                let minimum = fees.minimum.max(feerates.mempool_minimum);
+                Bounds { wanted, minimum: at(minimum).min(wanted), maximum: at(fees.maximum).max(wanted) }
             }
             // The peer wants to close and we pay: up to twice what we would choose.
             (Side::Local, None) => Bounds {
                 wanted,
-                minimum: at(FeeratePerKw::FLOOR).min(wanted),
-                maximum: at(FeeratePerKw(turn.ctx.feerates.closing.0.saturating_mul(2))).max(wanted),
+                minimum: at(feerates.mempool_minimum).min(wanted),
+                maximum: at(FeeratePerKw(feerates.closing.0.saturating_mul(2))).max(wanted),
             },
-            // The peer pays: whatever relays.
-            (Side::Remote, _) => Bounds { wanted, minimum: at(FeeratePerKw::FLOOR).min(wanted), maximum: balance },
+            // The peer pays: whatever relays. If that turns out to be too little, a child on our output pays more.
+            (Side::Remote, _) => {
+                let relays = at(feerates.mempool_minimum);
+                let minimum = negotiating.agreed.as_ref().map_or(relays, |agreed| relays.min(agreed.fee));
+                let maximum = self.commitments.local.spec.balance.remote.floor_sat();
+                Bounds { wanted: wanted.max(minimum), minimum, maximum }
+            }
         })
     }
 
@@ -167,12 +219,12 @@ impl Established {
             signature,
             fee_range: Some(FeeRange { min_fee_satoshis: bounds.minimum, max_fee_satoshis: bounds.maximum }),
         });
-        if let Phase::Negotiating(negotiating) = &mut self.phase {
+        if let Some(negotiating) = self.negotiation_mut() {
             negotiating.sent = Some(fee);
         }
     }
 
-    fn closing_signed(&mut self, message: &ClosingSigned, turn: &mut Turn<'_>) -> Result<(), Fault> {
+    pub(super) fn closing_signed(&mut self, message: &ClosingSigned, turn: &mut Turn<'_>) -> Result<(), Fault> {
         let fee = message.fee_satoshis;
         let negotiating = self.negotiating()?;
         let sides = &self.terms.sides;
@@ -181,7 +233,7 @@ impl Established {
         let closing = verify_closing(&input, &message.signature).ok_or(SignatureError::Closing)?;
         let (sent, previous) = (negotiating.sent, negotiating.received);
         let mut bounds = self.closing_bounds(turn)?;
-        if let Phase::Negotiating(negotiating) = &mut self.phase {
+        if let Some(negotiating) = self.negotiation_mut() {
             negotiating.received = Some(fee);
         }
 
@@ -200,6 +252,7 @@ impl Established {
         if low > high {
             let (theirs_min, theirs_max) = (range.min_fee_satoshis, range.max_fee_satoshis);
             let (min, max) = (bounds.minimum, bounds.maximum);
+            self.disagree(turn);
             return Err(Wrong::NoCommonClosingFee { theirs_min, theirs_max, min, max }.into());
         }
         match (self.terms.opener, sent) {
@@ -241,12 +294,53 @@ impl Established {
         let local = self.factory.signer.sign_funding_input(&closing.sighash(&self.factory.funding));
         let signatures = FundingSignatures { local, remote: message.signature };
         let transaction = closing.signed(&self.factory.funding, &signatures);
-        if let Phase::Negotiating(negotiating) = &mut self.phase {
-            negotiating.agreed = Some(Agreed { fee: message.fee_satoshis, transaction: transaction.clone() });
-        }
+        self.wrongs = 0;
+        let tip = turn.ctx.tip;
+        let Some(negotiating) = self.negotiation_mut() else { return Ok(()) };
+        negotiating.disagreed = false;
+        let (fee, transaction) = match &negotiating.agreed {
+            Some(known) if known.fee >= message.fee_satoshis => (known.fee, known.transaction.clone()),
+            Some(_) | None => {
+                negotiating.since = Some(tip);
+                (message.fee_satoshis, transaction)
+            }
+        };
+        let txid = transaction.compute_txid();
+        negotiating.agreed = Some(Agreed { fee, transaction: transaction.clone() });
         turn.touched.state = true;
         turn.emit(Effect::Broadcast(transaction));
-        turn.notice(Notice::ClosingSigned { transaction: closing.txid });
+        turn.notice(Notice::ClosingSigned { transaction: txid });
+        Ok(())
+    }
+
+    /// The fees that both would pay have nothing in common: people may change theirs for a while.
+    pub(super) fn disagree(&mut self, turn: &mut Turn<'_>) {
+        let tip = turn.ctx.tip;
+        if let Some(negotiating) = self.negotiation_mut()
+            && negotiating.agreed.is_none()
+            && !negotiating.disagreed
+        {
+            negotiating.disagreed = true;
+            negotiating.since = Some(tip);
+            turn.touched.state = true;
+        }
+    }
+
+    /// This node's user asks again, with other fees.
+    pub(super) fn close_again(&mut self, fees: CloseFees, turn: &mut Turn<'_>) -> Result<(), Fault> {
+        let (link, opener) = (self.link, self.terms.opener);
+        let Some(negotiating) = self.negotiation_mut() else { return Ok(()) };
+        negotiating.fees = Some(fees);
+        turn.touched.state = true;
+        if negotiating.agreed.is_some() {
+            return self.raise(fees.wanted, turn);
+        }
+        if negotiating.disagreed && link == Link::Online && opener == Side::Local {
+            negotiating.disagreed = false;
+            negotiating.since = None;
+            negotiating.start_again();
+            return self.propose_closing_fee(turn);
+        }
         Ok(())
     }
 

@@ -15,18 +15,17 @@
 //! Promises: nothing is sent again that was not lost; what is sent again is the same, in the order of the first time,
 //! also relative to each other; if the peer proves that our state is old, we never broadcast.
 
-use super::closing::Closing;
-use super::shutdown::LocalShutdown;
+use super::shutdown::{LocalShutdown, Shutdown};
 use super::{Established, Link, Phase};
 use crate::channel::commitment::remote::RemoteStage;
 use crate::channel::effect::Notice;
 use crate::channel::error::{Fault, Invariant, Wrong};
 use crate::channel::turn::Turn;
 use crate::types::CommitmentNumber;
-use crate::wire::{ChannelReestablish, Message, Shutdown};
+use crate::wire::{self, ChannelReestablish, Message};
 
 /// What the peer's `channel_reestablish` says about it and us.
-enum Verdict {
+pub(super) enum Verdict {
     Synced {
         lost_revocation: bool,
         lost_commitment: bool,
@@ -44,6 +43,8 @@ impl Established {
             self.disconnected(turn);
         }
         match &self.phase {
+            Phase::Negotiating(negotiating) if negotiating.agreed.is_some() => self.set_link(Link::Waiting, turn),
+            Phase::Closing(_) => self.set_link(Link::Waiting, turn),
             Phase::Funding
             | Phase::Ready
             | Phase::Normal
@@ -59,16 +60,12 @@ impl Established {
                 turn.send(Message::ChannelReestablish(message));
                 self.set_link(Link::Syncing, turn);
             }
-            Phase::Closing(closing) => {
-                let error = Closing::error_for_peer(self.terms.channel_id, closing);
-                turn.send(error);
-            }
             Phase::Closed => {}
         }
         Ok(())
     }
 
-    fn channel_reestablish(&mut self) -> Result<ChannelReestablish, Invariant> {
+    pub(super) fn channel_reestablish(&mut self) -> Result<ChannelReestablish, Invariant> {
         let commitments = &mut self.commitments;
         let next_revocation_number = commitments.remote.current.number;
         let last = next_revocation_number.0.checked_sub(1).map(CommitmentNumber);
@@ -84,6 +81,9 @@ impl Established {
     }
 
     pub(super) fn reestablish(&mut self, message: &ChannelReestablish, turn: &mut Turn<'_>) -> Result<(), Fault> {
+        if self.is_settled_together() || matches!(self.phase, Phase::Closing(_)) {
+            return self.reestablish_settled(message, turn);
+        }
         if self.link != Link::Syncing {
             return Err(self.unexpected(&Message::ChannelReestablish(message.clone())));
         }
@@ -103,7 +103,7 @@ impl Established {
         }
     }
 
-    fn judge(&self, message: &ChannelReestablish) -> Result<Verdict, Fault> {
+    pub(super) fn judge(&self, message: &ChannelReestablish) -> Result<Verdict, Fault> {
         let (commitment, revocation) = (message.next_commitment_number, message.next_revocation_number);
         let local = self.commitments.local.number;
         let signed = self.commitments.remote.latest().number;
@@ -159,7 +159,8 @@ impl Established {
             self.revoke_again(turn)?;
         }
         if lost_commitment {
-            self.sign_again(turn)?;
+            let must_come_first = lost_revocation && !revoked_first;
+            self.sign_again_if_needed(must_come_first, turn)?;
         }
         if lost_revocation && !revoked_first {
             self.revoke_again(turn)?;
@@ -173,7 +174,7 @@ impl Established {
         match &self.phase {
             Phase::Shutdown(shutdown) => {
                 if let LocalShutdown::Sent(script) = &shutdown.local {
-                    turn.send(Shutdown { channel_id: self.terms.channel_id, scriptpubkey: script.clone() });
+                    turn.send(wire::Shutdown { channel_id: self.terms.channel_id, scriptpubkey: script.clone() });
                 }
                 self.send_shutdown_if_due(turn);
             }
@@ -195,7 +196,25 @@ impl Established {
         Ok(())
     }
 
-    fn sign_again(&self, turn: &mut Turn<'_>) -> Result<(), Invariant> {
+    /// What only a fee wants comes late, or never, to a peer that closes with us (see [`ClosingRest`]).
+    ///
+    /// [`ClosingRest`]: super::ClosingRest
+    fn sign_again_if_needed(&mut self, must_come_first: bool, turn: &mut Turn<'_>) -> Result<(), Invariant> {
+        let only_a_fee = self.commitments.is_without_htlcs();
+        match &mut self.phase {
+            Phase::Negotiating(_) => Ok(()),
+            // A revocation that was lost too and went after it counts more.
+            Phase::Shutdown(Shutdown { local: LocalShutdown::Sent(_), signature_lost, .. })
+                if only_a_fee && !must_come_first =>
+            {
+                *signature_lost = true;
+                Ok(())
+            }
+            _ => self.sign_again(turn),
+        }
+    }
+
+    pub(super) fn sign_again(&self, turn: &mut Turn<'_>) -> Result<(), Invariant> {
         for update in &self.commitments.local_changes.signed {
             turn.send(self.commitments.message_of(update, self.terms.channel_id)?);
         }

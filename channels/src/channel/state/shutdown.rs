@@ -1,22 +1,27 @@
 //! One side or both have said `shutdown`: what is pending gets resolved, nothing is added (BOLT 2, Closing Initiation).
 //!
 //! ```text
-//!   close wanted ──our updates signed──► shutdown sent ─┐
-//!                                                       ├── no HTLC and no update left ──► negotiating
-//!   shutdown received ──────────────────────────────────┘
+//!   close wanted ──all that we may sign is signed──► shutdown sent ─┐
+//!                                                                   ├── no HTLC and no update left ──► negotiating
+//!   shutdown received ──────────────────────────────────────────────┘
 //! ```
+//!
+//! A fee rate that is on its way when both have said `shutdown` moves no balance, and nodes differ in what they do about
+//! it. LDK, LND and Eclair wait until it is in both commitments. Core Lightning begins to negotiate once everything that it
+//! has signed is revoked, sends no signature that it still owes, and takes one that it is owed for a violation. So we send
+//! a signature that only a fee wants a little late ([`ClosingRest::Signature`]), take `closing_signed` in its place, and
+//! begin ourselves when the one that we are owed does not come ([`ClosingRest::Negotiation`]).
 
 use bitcoin::ScriptBuf;
 
 use super::negotiating::Negotiating;
 use super::{Established, Link, Phase};
-use crate::channel::commitment::changes::Update;
 use crate::channel::effect::Effect;
 use crate::channel::error::{CloseRefused, Fault, Wrong};
 use crate::channel::event::CloseRequest;
 use crate::channel::params::is_shutdown_script;
 use crate::channel::turn::Turn;
-use crate::types::FeeratePerKw;
+use crate::types::{FeeratePerKw, Side};
 use crate::wire::{self, Message};
 
 /// A channel that is being shut down.
@@ -27,6 +32,25 @@ pub struct Shutdown {
     pub remote: Option<ScriptBuf>,
     /// What our side would pay; `None` if only the peer wanted to close.
     pub fees: Option<CloseFees>,
+    /// A signature that only a fee wants got lost with the last connection, and is to be sent again. Not stored: a new
+    /// connection tells it again.
+    pub signature_lost: bool,
+}
+
+impl Shutdown {
+    pub const fn new(local: LocalShutdown, remote: Option<ScriptBuf>, fees: Option<CloseFees>) -> Self {
+        Self { local, remote, fees, signature_lost: false }
+    }
+}
+
+/// Why the next [`Event::Flush`](crate::channel::Event::Flush) should come late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClosingRest {
+    /// It would sign what only a fee wants, and the peer may be about to send `closing_signed` instead.
+    Signature,
+    /// It would begin to negotiate although the peer owes us a signature. Longer than the rest of a peer that is about to
+    /// send that one.
+    Negotiation,
 }
 
 /// How far our own `shutdown` is.
@@ -68,12 +92,80 @@ impl Established {
                 Ok(())
             }
             Message::ChannelReestablish(message) => self.reestablish(&message, turn),
+            Message::ClosingSigned(signed) => match self.may_negotiate() {
+                Some(negotiating) => {
+                    self.set_phase(Phase::Negotiating(Box::new(negotiating)), turn);
+                    self.closing_signed(&signed, turn)
+                }
+                None => Err(self.unexpected(&Message::ClosingSigned(signed))),
+            },
             other => Err(self.unexpected(&other)),
         }
     }
 
+    /// The negotiation that can begin: both have said `shutdown`, and no HTLC is left.
+    fn may_negotiate(&self) -> Option<Negotiating> {
+        let Phase::Shutdown(Shutdown { local: LocalShutdown::Sent(local), remote: Some(remote), fees, .. }) =
+            &self.phase
+        else {
+            return None;
+        };
+        let ready = self.commitments.is_without_htlcs();
+        ready.then(|| Negotiating::new(local.clone(), remote.clone(), *fees))
+    }
+
+    /// Why a flush should come late.
+    pub fn closing_rest(&self) -> Option<ClosingRest> {
+        let Phase::Shutdown(Shutdown { local: LocalShutdown::Sent(_), .. }) = &self.phase else { return None };
+        if self.link != Link::Online || !self.commitments.is_without_htlcs() {
+            return None;
+        }
+        match self.owes_late_signature() {
+            true => Some(ClosingRest::Signature),
+            false => self.is_owed_a_signature().then_some(ClosingRest::Negotiation),
+        }
+    }
+
+    fn owes_late_signature(&self) -> bool {
+        self.owes_lost_signature() || self.commitments.can_sign()
+    }
+
+    /// A signature got lost with the last connection, and was not sent again yet.
+    pub(super) const fn owes_lost_signature(&self) -> bool {
+        matches!(&self.phase, Phase::Shutdown(shutdown) if shutdown.signature_lost)
+    }
+
+    /// We speak first, and only a signature of the peer's for our fee is missing.
+    fn is_owed_a_signature(&self) -> bool {
+        let commitments = &self.commitments;
+        self.terms.opener == Side::Local
+            && commitments.remote.next().is_none()
+            && !commitments.has_something_to_sign()
+            && !commitments.is_drained()
+            && self.may_negotiate().is_some()
+    }
+
+    /// A flush that has waited long enough.
+    pub(super) fn flush_after_rest(&mut self, turn: &mut Turn<'_>) -> Result<(), Fault> {
+        let lost = match &mut self.phase {
+            Phase::Shutdown(shutdown) => std::mem::take(&mut shutdown.signature_lost),
+            _ => false,
+        };
+        // A fee of ours that the peer has never seen signed is pending nowhere but here: it need not be any more.
+        let opens = self.terms.opener == Side::Local;
+        match self.may_negotiate().filter(|_| self.is_owed_a_signature() || (lost && opens)) {
+            None if lost => return Ok(self.sign_again(turn)?),
+            None => {}
+            Some(negotiating) => {
+                self.set_phase(Phase::Negotiating(Box::new(negotiating)), turn);
+                self.propose_closing_fee(turn)?;
+            }
+        }
+        Ok(())
+    }
+
     /// This node wants to close together with the peer.
-    pub(super) fn close(&mut self, request: CloseRequest, turn: &mut Turn<'_>) {
+    pub(super) fn close(&mut self, request: CloseRequest, turn: &mut Turn<'_>) -> Result<(), Fault> {
         let fees = CloseFees {
             wanted: request.feerate,
             minimum: request.feerate_min.min(request.feerate),
@@ -85,33 +177,31 @@ impl Established {
             Phase::Shutdown(shutdown) => {
                 shutdown.fees = Some(fees);
                 turn.touched.state = true;
-                return;
+                return Ok(());
             }
-            Phase::Negotiating(negotiating) => {
-                negotiating.fees = Some(fees);
-                turn.touched.state = true;
-                return;
-            }
+            Phase::Negotiating(_) => return self.close_again(fees, turn),
+            Phase::Closing(closing) if closing.can_be_raised() => return self.close_again(fees, turn),
             Phase::Lost | Phase::Restored | Phase::Closing(_) | Phase::Closed => {
                 turn.emit(Effect::CloseRefused(CloseRefused::State(self.phase.name())));
-                return;
+                return Ok(());
             }
         }
         let script = match &self.terms.sides.local.upfront_shutdown_script {
             Some(committed) if *committed != request.script => {
                 let committed = committed.to_hex_string();
                 turn.emit(Effect::CloseRefused(CloseRefused::UpfrontScript { committed }));
-                return;
+                return Ok(());
             }
             Some(_) | None => request.script,
         };
         if !is_shutdown_script(&script) {
             turn.emit(Effect::CloseRefused(CloseRefused::Script));
-            return;
+            return Ok(());
         }
-        let shutdown = Shutdown { local: LocalShutdown::Wanted(script), remote: None, fees: Some(fees) };
+        let shutdown = Shutdown::new(LocalShutdown::Wanted(script), None, Some(fees));
         self.set_phase(Phase::Shutdown(shutdown), turn);
         self.send_shutdown_if_due(turn);
+        Ok(())
     }
 
     pub(super) fn receive_shutdown(&mut self, message: wire::Shutdown, turn: &mut Turn<'_>) -> Result<(), Fault> {
@@ -124,10 +214,7 @@ impl Established {
         {
             return Err(Wrong::ShutdownScriptChanged.into());
         }
-        let unsigned = |update: &Update| update.adds().is_some() || matches!(update, Update::Fee(_));
-        if self.commitments.remote_changes.proposed.iter().any(unsigned) {
-            return Err(Wrong::ShutdownWithUnsignedUpdates.into());
-        }
+        // A peer should sign its updates first. If it signs them after this, nothing is lost: what it has added is failed.
         match &mut self.phase {
             Phase::Shutdown(shutdown) => match &shutdown.remote {
                 // Sent again after a reconnection.
@@ -140,7 +227,7 @@ impl Established {
             },
             Phase::Funding | Phase::Ready | Phase::Normal => {
                 let local = LocalShutdown::Wanted(self.terms.shutdown_script.clone());
-                let shutdown = Shutdown { local, remote: Some(script), fees: None };
+                let shutdown = Shutdown::new(local, Some(script), None);
                 self.set_phase(Phase::Shutdown(shutdown), turn);
             }
             Phase::Negotiating(_) | Phase::Lost | Phase::Restored | Phase::Closing(_) | Phase::Closed => {}
@@ -153,9 +240,10 @@ impl Established {
         matches!(&self.phase, Phase::Shutdown(Shutdown { local: LocalShutdown::Wanted(_), .. }))
     }
 
-    /// BOLT 2: no `shutdown` while updates of ours are not signed.
+    /// BOLT 2: no `shutdown` while updates are pending on the peer's commitment: ours that are not signed, and its own that
+    /// it waits to see signed.
     pub(super) fn send_shutdown_if_due(&mut self, turn: &mut Turn<'_>) {
-        if self.link != Link::Online || !self.commitments.local_changes.proposed.is_empty() {
+        if self.link != Link::Online || self.commitments.has_something_to_sign() {
             return;
         }
         if let Phase::Shutdown(shutdown) = &mut self.phase

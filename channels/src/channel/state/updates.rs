@@ -65,7 +65,7 @@ impl Established {
     }
 
     /// Sends what has gathered: one signature for all of it, then a `shutdown` that waited for it.
-    pub(super) fn flush(&mut self, turn: &mut Turn<'_>) -> Result<(), Invariant> {
+    pub(super) fn flush(&mut self, turn: &mut Turn<'_>) -> Result<(), Fault> {
         match self.phase {
             Phase::Normal | Phase::Shutdown(_) if self.link == Link::Online => {}
             Phase::Funding
@@ -78,7 +78,8 @@ impl Established {
             | Phase::Closing(_)
             | Phase::Closed => return Ok(()),
         }
-        if self.commitments.can_sign() {
+        self.flush_after_rest(turn)?;
+        if matches!(self.phase, Phase::Normal | Phase::Shutdown(_)) && self.commitments.can_sign() {
             let signed = self.commitments.sign(&self.terms, &self.factory)?;
             turn.touched.state = true;
             self.store_htlcs(&signed.added, turn)?;
@@ -95,8 +96,10 @@ impl Established {
     /// Whether a flush would send something now.
     pub fn wants_flush(&self) -> bool {
         let updating = matches!(self.phase, Phase::Normal | Phase::Shutdown(_)) && self.link == Link::Online;
-        let shutdown_due = self.wants_shutdown() && self.commitments.local_changes.proposed.is_empty();
-        updating && (self.commitments.can_sign() || shutdown_due)
+        let shutdown_due = self.wants_shutdown() && !self.commitments.has_something_to_sign();
+        // The peer may have added an HTLC after all, before it heard our shutdown: then nothing rests.
+        let late = self.owes_lost_signature() || self.closing_rest().is_some();
+        updating && (self.commitments.can_sign() || shutdown_due || late)
     }
 
     /// An `update_`, `commitment_signed` or `revoke_and_ack`; gives back what is none of them.
@@ -131,7 +134,7 @@ impl Established {
         Ok(())
     }
 
-    fn commitment_signed(&mut self, message: CommitmentSigned, turn: &mut Turn<'_>) -> Result<(), Fault> {
+    pub(super) fn commitment_signed(&mut self, message: CommitmentSigned, turn: &mut Turn<'_>) -> Result<(), Fault> {
         let accepted = self.commitments.receive_signed(message, &self.terms, &self.factory)?;
         turn.touched.state = true;
         turn.touched.signatures = true;
@@ -141,8 +144,9 @@ impl Established {
         Ok(())
     }
 
-    fn revoked(&mut self, message: &RevokeAndAck, turn: &mut Turn<'_>) -> Result<(), Fault> {
+    pub(super) fn revoked(&mut self, message: &RevokeAndAck, turn: &mut Turn<'_>) -> Result<(), Fault> {
         let revoked = self.commitments.receive_revocation(message)?;
+        self.wrongs = 0;
         turn.touched.state = true;
         turn.touched.secrets = true;
         for (htlc, origin, failure) in revoked.failed {

@@ -201,6 +201,7 @@ fn without_a_fee_range_both_meet_halfway() {
     let mut test = TestChannel::funded(1_000_000).push(300_000).ready();
     // Alice begins below what relays and goes up to 5000 per kw; Bob would choose 8000.
     test[Who::Bob].feerates.closing = FeeratePerKw(8_000);
+    test[Who::Alice].feerates.mempool_minimum = FeeratePerKw(10);
     close_with(&mut test, Who::Alice, 10, 10, 5_000);
     let mut fees = Vec::new();
     for _ in 0..100 {
@@ -268,9 +269,8 @@ fn closing_ranges_without_overlap_are_told() {
     test.run();
     let told = |notice: &Notice| matches!(notice, Notice::PeerWrong(Wrong::NoCommonClosingFee { .. }));
     assert!(test[Who::Bob].notices.iter().any(told));
-    assert!(!test.connected);
+    assert!(test.connected, "a disagreement about a fee ends no other channel's connection");
     close_with(&mut test, Who::Alice, 1000, 253, 2000);
-    test.connect();
     test.run();
     agreed_fee(&test);
 }

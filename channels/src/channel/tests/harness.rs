@@ -98,6 +98,8 @@ pub(crate) struct Node {
     pub notices: Vec<Notice>,
     pub refusals: Vec<CloseRefused>,
     pub broadcasts: Vec<Transaction>,
+    /// Closing transactions for which a child shall pay.
+    pub raises: Vec<(Transaction, FeeratePerKw)>,
     pub local_close: Option<Box<LocalClose>>,
     pub remote_close: Option<Box<RemoteClose>>,
     pub forgotten: bool,
@@ -116,6 +118,7 @@ pub(crate) struct TestChannel {
     pub preimages: HashMap<PaymentHash, PaymentPreimage>,
     pub funding: Option<Transaction>,
     next_attempt: u64,
+    coins: bool,
     /// Of both nodes' keys.
     pub seed: u64,
 }
@@ -133,6 +136,8 @@ pub(crate) struct Setup {
     pub trusts_funder: bool,
     /// The channel's type says so too.
     pub zero_conf: bool,
+    /// Alice's wallet can pay.
+    pub coins: bool,
     /// Sets the keys apart, so that no two schedules sign the same.
     pub seed: u64,
 }
@@ -148,6 +153,7 @@ impl Setup {
             commit_to_script: false,
             trusts_funder: false,
             zero_conf: false,
+            coins: true,
             seed: 0,
         }
     }
@@ -237,6 +243,7 @@ impl Setup {
             preimages: HashMap::new(),
             funding: None,
             next_attempt: 0,
+            coins: self.coins,
             seed: self.seed,
         };
         test.commit(Who::Bob, vec![outbox], Crash::Never);
@@ -258,6 +265,7 @@ impl Node {
             notices: Vec::new(),
             refusals: Vec::new(),
             broadcasts: Vec::new(),
+            raises: Vec::new(),
             local_close: None,
             remote_close: None,
             forgotten: false,
@@ -375,6 +383,10 @@ impl TestChannel {
                 }
             }
             Effect::Disconnect => self.cut(),
+            Effect::Fund { .. } if !self.coins => {
+                self.event(who, Event::FundingRefused { reason: "the wallet is empty".to_owned() });
+            }
+            Effect::RaiseClosing { transaction, feerate } => self[who].raises.push((transaction, feerate)),
             Effect::Fund { script, amount } => {
                 let transaction = funding_transaction(script, amount);
                 self.funding = Some(transaction.clone());
@@ -478,15 +490,28 @@ impl TestChannel {
                 while self.deliver(who) {
                     moved = true;
                 }
-                if self[who].channel.wants_flush() {
+                if self[who].channel.wants_flush() && self[who].channel.closing_rest().is_none() {
                     self.event(who, Event::Flush);
                     moved = true;
                 }
             }
-            if !moved {
+            if !moved && !self.end_a_rest() {
                 return;
             }
         }
+    }
+
+    /// Time passes, and the shorter rests end first.
+    fn end_a_rest(&mut self) -> bool {
+        for rest in [ClosingRest::Signature, ClosingRest::Negotiation] {
+            for who in Who::BOTH {
+                if self[who].channel.closing_rest() == Some(rest) {
+                    self.event(who, Event::Flush);
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     /// The funding transaction is `confirmations` deep.

@@ -1,8 +1,10 @@
 //! A suite a state, all on one harness that checks while it runs, and the random schedules.
 
+mod any_order;
 mod backup;
 mod chain_close;
 mod checks;
+mod closing_with_others;
 mod cooperative_close;
 mod enforcement;
 mod harness;

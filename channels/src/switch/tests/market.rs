@@ -92,5 +92,10 @@ impl Market {
 
 /// As the daemon's (`driver/services.rs`).
 fn feerates(soon: FeeratePerKw) -> Feerates {
-    Feerates { minimum: FeeratePerKw::FLOOR, maximum: FeeratePerKw((soon.0 * 10).max(25_000)), closing: soon }
+    Feerates {
+        minimum: FeeratePerKw::FLOOR,
+        maximum: FeeratePerKw((soon.0 * 10).max(25_000)),
+        closing: soon,
+        mempool_minimum: FeeratePerKw((soon.0 / 10).max(FeeratePerKw::FLOOR.0)),
+    }
 }

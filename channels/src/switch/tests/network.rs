@@ -298,6 +298,7 @@ impl Network {
             Effect::Notice(_)
             | Effect::WatchFunding { .. }
             | Effect::FeeRefused { .. }
+            | Effect::RaiseClosing { .. }
             | Effect::CloseRefused(_)
             | Effect::Fund { .. }
             | Effect::ReleaseFunding { .. } => {}
