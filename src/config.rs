@@ -14,7 +14,7 @@ use leyden_channels::{
     switch::{ForwardPolicy, PolicyError},
     types::Msat,
 };
-use leyden_consensus::{NetworkFile, Params};
+use leyden_consensus::{NetworkFile, Params, Retarget};
 use secp256k1::PublicKey;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,8 @@ pub enum ConfigError {
     NoHome,
     #[error("zero-conf-peer \"{0}\" is no node's key: it has 66 hex digits")]
     BadNode(String),
+    #[error("regtest-clock-shift is for regtest: on this network the time counts")]
+    ClockShift,
     #[error(transparent)]
     Terms(#[from] PolicyError),
 }
@@ -130,6 +132,9 @@ pub struct Flags {
     #[arg(long)]
     #[serde(default)]
     pub accept_keysend: bool,
+    /// Seconds by which the clock is shown wrong, to try what a wrong clock does. For regtest alone
+    #[arg(long, value_name = "SECONDS", hide = true, allow_negative_numbers = true)]
+    pub regtest_clock_shift: Option<i64>,
     /// What to log: error, warn, info, debug, trace, or tracing's own syntax [default: info]
     #[arg(long, env = "LEYDEN_LOG")]
     pub log: Option<String>,
@@ -164,6 +169,8 @@ pub struct Config {
     pub forwarding: ForwardPolicy,
     /// Take payments that nobody has asked for.
     pub accept_keysend: bool,
+    /// Seconds by which the clock is shown wrong.
+    pub clock_shift: Option<i64>,
     pub log: String,
 }
 
@@ -188,6 +195,10 @@ impl Config {
             ..ForwardPolicy::default()
         };
         forwarding.check()?;
+        let clock_shift = flags.regtest_clock_shift.or(file.regtest_clock_shift);
+        if clock_shift.is_some() && !matches!(params.retarget, Retarget::Never) {
+            return Err(ConfigError::ClockShift);
+        }
         let node = |text: String| text.parse().map_err(|_| ConfigError::BadNode(text));
         Ok(Self {
             layout: Layout::new(data_dir, &params.name),
@@ -213,6 +224,7 @@ impl Config {
                 .collect::<Result<_, _>>()?,
             forwarding,
             accept_keysend: flags.accept_keysend || file.accept_keysend,
+            clock_shift,
             log: flags.log.or(file.log).unwrap_or_else(|| "info".into()),
         })
     }

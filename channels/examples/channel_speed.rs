@@ -59,8 +59,8 @@ struct World {
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn ctx(policy: &Policy) -> Ctx<'_> {
-    let feerates = Feerates::default();
-    Ctx { chain: ChainHash::REGTEST, now: UnixTime(0), tip: Height(100), feerates, policy }
+    let (trust, feerates) = (TipTrust::Current, Feerates::default());
+    Ctx { chain: ChainHash::REGTEST, now: UnixTime(0), tip: Height(100), trust, feerates, policy }
 }
 
 fn script(tag: u8) -> ScriptBuf {

@@ -55,6 +55,26 @@ impl FeeratePerKw {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Height(pub u32);
 
+/// Whether the chain's tip may be relied on.
+///
+/// A height that is known is only a lower bound of the world's: while it is in doubt how far the world is ahead, what has
+/// expired by the known height has expired, but what has not may have. So for every place that compares a height with
+/// an expiry or a depth:
+///
+/// | what | while the tip is in doubt |
+/// |---|---|
+/// | forward an HTLC (`switch`), take one or tell its preimage (`payment::incoming`) | waits, then is failed |
+/// | a user's preimage for what is held, an HTLC of ours, a channel to open or accept | is refused, with the reason |
+/// | close for an HTLC whose deadline has come (`channel`), claims and penalties (`onchain`) | is done at once |
+/// | a preimage or a failure from behind | passes upstream at once |
+/// | fail a forward before its incoming HTLC expires | is done late at worst, by the blocks that are missing |
+/// | count confirmations, forget what is old (unfunded channels, onions, peer storage) | too few, too late: the safe way |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TipTrust {
+    Current,
+    InDoubt,
+}
+
 /// An absolute block height at which an HTLC expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CltvExpiry(pub u32);

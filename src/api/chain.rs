@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, sync::Arc};
 use async_trait::async_trait;
 use bitcoin::{Address, Amount, Block, BlockHash, Transaction, Txid};
 use leyden_channels::types::Height;
-use leyden_node::{MempoolEntryInfo, MempoolInfo, PeerInfo, Tip, TransactionInfo};
+use leyden_node::{MempoolEntryInfo, MempoolInfo, PeerInfo, Tip, TipDoubt, TransactionInfo};
 
 use super::{ApiError, Updates};
 
@@ -43,6 +43,8 @@ pub struct ChainStatus {
     /// Of the best header.
     pub header_height: Height,
     pub syncing: bool,
+    /// Why the tip cannot be relied on, if it cannot.
+    pub doubt: Option<TipDoubt>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

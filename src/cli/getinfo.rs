@@ -1,7 +1,10 @@
 //! `leyden getinfo`: the node at a glance.
 
 use clap::Args;
-use leyden_proto::lnrpc::{GetInfoRequest, GetInfoResponse};
+use leyden_proto::{
+    leyden::{GetTipRequest, GetTipResponse},
+    lnrpc::{GetInfoRequest, GetInfoResponse},
+};
 
 use super::{CliError, Context, format, table};
 
@@ -11,13 +14,20 @@ pub struct GetInfo {}
 
 impl GetInfo {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
-        let info = context.client().await?.lightning().get_info(GetInfoRequest {}).await?.into_inner();
-        context.show(&info, || for_people(&info))
+        let client = context.client().await?;
+        let info = client.lightning().get_info(GetInfoRequest {}).await?.into_inner();
+        // A token may allow the one call and not the other.
+        let tip = client.chain().get_tip(GetTipRequest {}).await.map(tonic::Response::into_inner).ok();
+        context.show(&info, || for_people(&info, tip.as_ref()))
     }
 }
 
-fn for_people(info: &GetInfoResponse) -> String {
-    let synced = if info.synced_to_chain { "" } else { " (catching up)" };
+fn for_people(info: &GetInfoResponse, tip: Option<&GetTipResponse>) -> String {
+    let chain = match tip {
+        Some(tip) if !tip.current => format!("not relied on, so nothing is paid, taken or opened: {}", tip.doubt),
+        Some(_) | None if info.synced_to_chain => "synced".to_owned(),
+        Some(_) | None => "catching up".to_owned(),
+    };
     let network = info.chains.first().map(|chain| chain.network.clone()).unwrap_or_default();
     table::facts([
         ("node", info.identity_pubkey.clone()),
@@ -32,7 +42,8 @@ fn for_people(info: &GetInfoResponse) -> String {
                 info.num_active_channels, info.num_inactive_channels, info.num_pending_channels
             ),
         ),
-        ("height", format!("{}{synced}", info.block_height)),
+        ("chain", chain),
+        ("height", info.block_height.to_string()),
         ("tip", info.block_hash.clone()),
         ("tip time", format::time(info.best_header_timestamp)),
         ("version", info.version.clone()),

@@ -101,6 +101,7 @@ impl ChainFacade {
 fn node_error(error: NodeError) -> ApiError {
     match error {
         NodeError::UnknownBlock(_) => ApiError::not_found(error.to_string()),
+        NodeError::ClockBehindChain { .. } => ApiError::precondition(error.to_string()),
         NodeError::ShuttingDown | NodeError::SearchStopped => ApiError::unavailable(error.to_string()),
         NodeError::Network(_) | NodeError::Unreachable { .. } => ApiError::unavailable(error.to_string()),
         NodeError::Store(_)
@@ -120,6 +121,7 @@ impl Chain for ChainFacade {
             difficulty: self.difficulty(self.tip_bits()),
             header_height: Height(best.height),
             syncing: best.hash != tip.hash,
+            doubt: self.node.check_tip().err(),
         })
     }
 

@@ -6,6 +6,7 @@
 
 mod chain;
 mod run;
+mod tip;
 mod tokens;
 
 use std::{

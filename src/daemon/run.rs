@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-use leyden_node::{Node, NodeConfig, NodeError};
+use leyden_node::{Clock, Node, NodeConfig, NodeError};
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::LeydenDaemon;
+use super::{LeydenDaemon, tip};
 use crate::{
     api::ApiError,
     config::{Config, Running},
@@ -74,6 +74,10 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let mut node_config = NodeConfig::new(config.params.clone(), layout.chain_database());
     node_config.listen = Some(config.chain_listen);
     node_config.connect = config.chain_connect.clone();
+    if let Some(seconds) = config.clock_shift {
+        warn!(seconds, "the clock is shown wrong on purpose");
+        node_config.clock = Clock::Shifted(seconds);
+    }
     let node = Node::start(node_config).await.map_err(|error| match error {
         NodeError::Network(_) => RunError::ChainListen(error),
         error => RunError::Node(error),
@@ -81,6 +85,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     info!(network = %config.params.name, height = node.tip().height, rpc = %rpc_address, "leydend is running");
 
     let stopping = CancellationToken::new();
+    tokio::spawn(tip::tell_doubts(node.clone(), stopping.clone()));
     let mut config = config;
     if let Some(address) = config.bitcoin_rpc {
         let cookie = layout.bitcoin_rpc_cookie();

@@ -177,6 +177,7 @@ impl Peer {
     /// We have closed: our own commitment has to get into the chain.
     pub(super) fn closed_by_us(&mut self, id: ChannelId, commitment: Txid) {
         self.tell_closing(id, &Closing::Pending { txid: commitment, by: Side::Local });
+        self.underway.extend(self.services.channel_closed(id));
         self.begin_enforcement(id);
         if self.enforced.get(&id).is_some_and(|one| !one.resolution.is_forced()) {
             self.enforce(id, onchain::Event::ForceClose);
@@ -186,6 +187,7 @@ impl Peer {
     /// The peer has closed with this transaction.
     pub(super) fn closed_by_peer(&mut self, id: ChannelId, transaction: Txid) {
         self.tell_closing(id, &Closing::Pending { txid: transaction, by: Side::Remote });
+        self.underway.extend(self.services.channel_closed(id));
         self.begin_enforcement(id);
     }
 

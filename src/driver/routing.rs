@@ -31,7 +31,7 @@ use leyden_channels::{
         route::{DEFAULT_CLTV_LIMIT, DEFAULT_MAX_HOPS},
         scorer::Attempted,
     },
-    types::{CltvExpiry, Msat, NodeId, PaymentHash, PaymentPreimage, ShortChannelId, UnixTime},
+    types::{CltvExpiry, Msat, NodeId, PaymentHash, PaymentPreimage, ShortChannelId, TipTrust, UnixTime},
 };
 use tokio::sync::oneshot;
 use tracing::{debug, error};
@@ -121,6 +121,10 @@ impl Services {
         request: &PaymentRequest,
         amount: Msat,
     ) -> Option<Underway> {
+        if self.trust() == TipTrust::InDoubt {
+            let lost = |payments: &mut Payments| payments.no_route(&hash, PaymentFailure::TipInDoubt, self.now());
+            return Some(self.change(&self.payments, lost));
+        }
         let first_try = self.payments().pending(&hash).is_some_and(|payment| payment.attempts.is_empty());
         let PaymentLimits { max_part, max_cltv, outgoing, last_hop, max_parts: _ } = &request.limits;
         let anyway = max_part.is_none() && outgoing.is_empty() && last_hop.is_none();

@@ -416,10 +416,12 @@ impl Runtime {
         self.tasks.spawn(async move {
             loop {
                 sleep(Duration::from_secs(1)).await;
-                let underway =
-                    services.change(&services.invoices, |invoices| invoices.tick(services.now(), services.tip()));
-                if services.run(underway).await.is_err() {
-                    return;
+                let ctx = services.invoice_ctx();
+                let ticked = services.change(&services.invoices, |invoices| invoices.tick(&ctx));
+                for underway in std::iter::once(ticked).chain(services.look_at_waiting()) {
+                    if services.run(underway).await.is_err() {
+                        return;
+                    }
                 }
             }
         });

@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bitcoin::constants::ChainHash;
@@ -13,17 +14,18 @@ use leyden_channels::{
     onchain::{self, FeeEstimates},
     payment::{
         InvoiceNetwork,
-        incoming::{Invoice, InvoiceEffect, Invoices},
+        incoming::{Invoice, InvoiceCtx, InvoiceEffect, Invoices},
         outgoing::{Payment, PaymentEffect, PaymentRequest, PaymentState, Payments, StartError},
         record,
     },
     routing::{Router, Scorer},
     switch::{ForwardPolicy, Switch},
-    types::{ChannelId, FeeratePerKw, Height, HtlcId, PaymentHash, UnixTime},
+    types::{ChannelId, FeeratePerKw, Height, HtlcId, PaymentHash, TipTrust, UnixTime},
     wire::NodeAddress,
 };
-use leyden_node::Node;
+use leyden_node::{Node, TipDoubt};
 use secp256k1::PublicKey;
+use tokio::time::{Instant, sleep};
 
 use super::{
     backup::Backups,
@@ -43,6 +45,10 @@ use crate::{
 
 /// Confirmation target for channels' transactions, in blocks.
 const FEE_TARGET_BLOCKS: u32 = 6;
+
+/// For how long a call waits for a tip that may be relied on, and how often it looks.
+const TIP_PATIENCE: Duration = Duration::from_secs(5);
+const TIP_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Confirmation targets for claims of closed channels, in blocks.
 const ESTIMATED_TARGETS: [u32; 5] = [2, 6, 12, 36, 144];
@@ -93,6 +99,32 @@ impl Services {
         Height(self.node.tip().height)
     }
 
+    /// Whether that tip may be relied on. [`Node::check_tip`] says why not.
+    pub fn trust(&self) -> TipTrust {
+        match self.node.check_tip() {
+            Ok(()) => TipTrust::Current,
+            Err(_) => TipTrust::InDoubt,
+        }
+    }
+
+    /// Waits for a tip that may be relied on, but not for long: after a start, or a lost connection, that is a matter of
+    /// seconds.
+    pub async fn wait_for_tip(&self) -> Result<(), TipDoubt> {
+        let begun = Instant::now();
+        loop {
+            match self.node.check_tip() {
+                Ok(()) => return Ok(()),
+                Err(doubt) if begun.elapsed() >= TIP_PATIENCE => return Err(doubt),
+                Err(_) => sleep(TIP_INTERVAL).await,
+            }
+        }
+    }
+
+    /// What the invoices may know at this moment.
+    pub fn invoice_ctx(&self) -> InvoiceCtx {
+        InvoiceCtx { now: self.now(), tip: self.tip(), trust: self.trust() }
+    }
+
     pub fn chain_hash(&self) -> ChainHash {
         self.local.chain
     }
@@ -103,6 +135,7 @@ impl Services {
             chain: self.local.chain,
             now: self.now(),
             tip: self.tip(),
+            trust: self.trust(),
             feerates: self.feerates(),
             policy: &self.policy,
         }
@@ -200,7 +233,7 @@ impl Services {
             for effect in underway.effects().await? {
                 match effect {
                     NodeEffect::Payment(effect) => waiting.extend(self.payment_effect(effect)),
-                    NodeEffect::Invoice(effect) => self.invoice_effect(effect),
+                    NodeEffect::Invoice(effect) => waiting.extend(self.invoice_effect(effect)),
                     NodeEffect::Switch(effect) => waiting.extend(self.switch_effect(effect)),
                     // Channels belong to their peers' tasks.
                     NodeEffect::Channel { .. } => {}
@@ -249,13 +282,19 @@ impl Services {
         }
     }
 
-    pub fn invoice_effect(&self, effect: InvoiceEffect) {
+    /// Does what an invoice asks for; what follows from it has to be waited for too.
+    pub fn invoice_effect(&self, effect: InvoiceEffect) -> Option<Underway> {
         match effect {
+            InvoiceEffect::Decide(arrived) => self.receive(*arrived),
             InvoiceEffect::Settle { channel, id, settlement } => {
                 self.received(channel, id, &settlement);
                 self.peers.to_channel(&channel, Command::Settle { channel, id, settlement });
+                None
             }
-            InvoiceEffect::Updated(invoice) => self.events.invoice(invoice),
+            InvoiceEffect::Updated(invoice) => {
+                self.events.invoice(invoice);
+                None
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use leyden_channels::{
     channel::{CannotAdd, Channel, HtlcFailure, Key, Origin, Outbox},
+    payment::incoming::Arrived,
     switch::{ForwardPolicy, HtlcRef, Limits, Link, Switch, SwitchCtx, SwitchEffect, SwitchEvent},
     types::{ChannelId, CltvExpiry, PaymentPreimage, ShortChannelId},
 };
@@ -63,8 +64,13 @@ impl Services {
     /// Tells the switch.
     pub fn tell_switch(&self, event: SwitchEvent) -> Underway {
         let limits = Limits::default();
-        let ctx =
-            SwitchCtx { now: self.now(), tip: self.tip(), node_secret: &self.keys.node_secret(), limits: &limits };
+        let ctx = SwitchCtx {
+            now: self.now(),
+            tip: self.tip(),
+            trust: self.trust(),
+            node_secret: &self.keys.node_secret(),
+            limits: &limits,
+        };
         self.change(&self.switch, |switch| switch.handle(event, &ctx))
     }
 
@@ -114,6 +120,31 @@ impl Services {
         Some(self.tell_switch(SwitchEvent::Refused { incoming, cause }))
     }
 
+    /// Hands an HTLC that ends here to the invoices.
+    pub fn receive(&self, arrived: Arrived) -> Option<Underway> {
+        let hash = arrived.htlc.payment_hash;
+        let received = self.try_change(&self.invoices, |invoices| {
+            let stored = if invoices.open(&hash).is_some() { None } else { self.invoice_record(&hash)? };
+            Ok::<_, StoreError>(invoices.arrived(arrived, stored, &self.invoice_ctx()))
+        });
+        // The HTLC waits for the next start: to fail it for a bad disk would be to refuse money.
+        received.inspect_err(|error| error!(%hash, %error, "an invoice cannot be read")).ok()
+    }
+
+    /// What waits in a channel that one side has closed waits no longer.
+    pub fn channel_closed(&self, channel: ChannelId) -> [Underway; 2] {
+        [
+            self.tell_switch(SwitchEvent::Closed(channel)),
+            self.change(&self.invoices, |invoices| invoices.channel_closed(&channel)),
+        ]
+    }
+
+    /// HTLCs that wait for the tip are looked at.
+    pub fn look_at_waiting(&self) -> Option<Underway> {
+        let is_waiting = self.switch().is_waiting();
+        is_waiting.then(|| self.tell_switch(SwitchEvent::Tick))
+    }
+
     /// Does what the switch asks for; what follows from it has to be waited for too.
     pub fn switch_effect(&self, effect: SwitchEffect) -> Option<Underway> {
         match effect {
@@ -128,15 +159,7 @@ impl Services {
                 self.peers.to_channel(&channel, Command::Settle { channel, id, settlement });
                 None
             }
-            SwitchEffect::Receive(arrived) => {
-                let hash = arrived.htlc.payment_hash;
-                let received = self.try_change(&self.invoices, |invoices| {
-                    let stored = if invoices.open(&hash).is_some() { None } else { self.invoice_record(&hash)? };
-                    Ok::<_, StoreError>(invoices.arrived(*arrived, stored, self.now(), self.tip()))
-                });
-                // The HTLC waits for the next start: to fail it for a bad disk would be to refuse money.
-                received.inspect_err(|error| error!(%hash, %error, "an invoice cannot be read")).ok()
-            }
+            SwitchEffect::Receive(arrived) => self.receive(*arrived),
             SwitchEffect::PolicyChanged { channel, .. } => {
                 self.gossip.tell(GossipEvent::Terms(channel));
                 None

@@ -69,6 +69,7 @@ impl From<NodeError> for RpcError {
             NodeError::UnknownBlock(_) => INVALID_ADDRESS_OR_KEY,
             NodeError::ShuttingDown
             | NodeError::SearchStopped
+            | NodeError::ClockBehindChain { .. }
             | NodeError::Network(_)
             | NodeError::Unreachable { .. }
             | NodeError::Store(_)

@@ -19,6 +19,7 @@ use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use super::{
     LightningNode, closing,
     invoices::futures_unfold,
+    tip_error,
     wallet::{coins, fee_rate},
 };
 use crate::{
@@ -37,6 +38,7 @@ use crate::{
 impl LightningNode {
     pub(super) async fn open(&self, request: OpenChannel) -> Result<Updates<OpenUpdate>, ApiError> {
         let services = self.services();
+        services.wait_for_tip().await.map_err(|doubt| tip_error("no channel is opened", &doubt))?;
         let node_id = request.node_id;
         let state = self.connected_peer(&node_id).await?;
         let features = state.link.map(|link| link.features).unwrap_or_default();

@@ -10,7 +10,7 @@ use leyden_channels::{
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{LightningNode, invoices::to_api};
+use super::{LightningNode, invoices::to_api, tip_error};
 use crate::{
     api::{AddInvoice, ApiError, HoldInvoices, Invoice, InvoiceState, Updates},
     driver::committer::Underway,
@@ -24,8 +24,10 @@ impl HoldInvoices for LightningNode {
 
     async fn settle_invoice(&self, preimage: PaymentPreimage) -> Result<(), ApiError> {
         let services = self.services();
-        let settled =
-            services.try_change(&services.invoices, |invoices| invoices.settle_held(preimage, services.now()));
+        // A preimage that is given for an HTLC that has expired is given for nothing.
+        services.wait_for_tip().await.map_err(|doubt| tip_error("no preimage is given", &doubt))?;
+        let ctx = services.invoice_ctx();
+        let settled = services.try_change(&services.invoices, |invoices| invoices.settle_held(preimage, &ctx));
         self.end(preimage.hash(), settled, |state| match state {
             Stored::Settled(_) => Ok(()),
             Stored::Open => Err("nothing has been paid for this invoice yet: there is nothing to take"),
@@ -101,6 +103,9 @@ impl LightningNode {
         let services = self.services();
         match changed {
             Ok(underway) => self.carry_out(underway).await,
+            Err(error @ (InvoiceError::TipInDoubt | InvoiceError::TooLate)) => {
+                Err(ApiError::precondition(error.to_string()))
+            }
             Err(InvoiceError::Exists | InvoiceError::NotOpen | InvoiceError::NotAccepted) => {
                 let record = services.invoice_record(&hash)?;
                 let record = record

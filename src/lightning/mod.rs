@@ -19,6 +19,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bitcoin::{Address, OutPoint, Txid, secp256k1::PublicKey};
 use leyden_channels::{channel::StateName, types::PaymentHash};
+use leyden_node::TipDoubt;
 use tokio::sync::oneshot;
 
 pub(crate) use payments::to_api as payment_to_api;
@@ -99,6 +100,18 @@ pub(crate) fn internal(error: impl std::fmt::Display) -> ApiError {
     ApiError::internal(error.to_string())
 }
 
+/// What a call is told that needs a tip that may be relied on.
+pub(crate) fn tip_error(refused: &str, doubt: &TipDoubt) -> ApiError {
+    ApiError::unavailable(format!("{refused} while it is not known how far the chain is. {}", sentence(doubt)))
+}
+
+/// With a capital at its beginning.
+fn sentence(doubt: &TipDoubt) -> String {
+    let text = doubt.to_string();
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         internal(error)
@@ -127,7 +140,9 @@ impl Lightning for LightningNode {
             height: services.tip(),
             tip: tip.hash,
             tip_time: leyden_channels::types::UnixTime(u64::from(tip.time)),
-            synced_to_chain: synced && services.node.best_header().hash == tip.hash,
+            synced_to_chain: synced
+                && services.node.best_header().hash == tip.hash
+                && services.node.check_tip().is_ok(),
             wallet_synced: synced,
             synced_to_graph: services.gossip.has_caught_up(),
             addresses: vec![self.listen().to_string()],

@@ -23,7 +23,7 @@ use tokio_stream::{
     wrappers::{ReceiverStream, UnboundedReceiverStream},
 };
 
-use super::{LightningNode, internal, invoices::to_core_hint};
+use super::{LightningNode, internal, invoices::to_core_hint, tip_error};
 use crate::{
     api::{
         ApiError, Attempt, AttemptFailure, AttemptState, FailureReason, Page, PageRequest, Payment, PaymentState,
@@ -75,6 +75,7 @@ impl LightningNode {
     /// Begins a payment that looks for its own ways.
     pub(super) async fn begin(&self, request: PaymentRequest) -> Result<Updates<Payment>, ApiError> {
         let hash = request.payment_hash;
+        self.services().wait_for_tip().await.map_err(|doubt| tip_error("nothing is paid", &doubt))?;
         let begun = || {
             self.services().start_payment(request).map_err(|error| match error {
                 StartOrStore::Start(error @ (StartError::InFlight | StartError::AlreadyPaid)) => {
@@ -271,7 +272,7 @@ pub(crate) fn to_api(payment: &outgoing::Payment) -> Payment {
                 PaymentFailure::NoRoute => FailureReason::NoRoute,
                 PaymentFailure::IncorrectPaymentDetails => FailureReason::IncorrectDetails,
                 PaymentFailure::InsufficientBalance => FailureReason::InsufficientBalance,
-                PaymentFailure::Error => FailureReason::Error,
+                PaymentFailure::TipInDoubt | PaymentFailure::Error => FailureReason::Error,
             };
             (PaymentState::Failed { reason }, *at)
         }

@@ -18,7 +18,7 @@ use leyden_channels::{
 };
 use tokio_stream::StreamExt as _;
 
-use super::{LightningNode, internal, invoices::to_core_hint};
+use super::{LightningNode, internal, invoices::to_core_hint, tip_error};
 use crate::{
     api::{
         ApiError, Attempt, AttemptState, BuildRoute, FailureReason, FeeEstimate, FeeQuery, FoundRoute, PaymentState,
@@ -108,6 +108,7 @@ impl Routes for LightningNode {
             keysend: None,
             custom_records: planned.custom_records,
         };
+        services.wait_for_tip().await.map_err(|doubt| tip_error("nothing is paid", &doubt))?;
         let mut sent = None;
         let send = || {
             let begun = services.try_change(&services.payments, |payments| {

@@ -393,7 +393,7 @@ impl Chain for Fake {
             median_time_past: header.time,
             work: header.work(),
         };
-        self.answer(ChainStatus { tip, difficulty: 1.0, header_height: Height(0), syncing: false })
+        self.answer(ChainStatus { tip, difficulty: 1.0, header_height: Height(0), syncing: false, doubt: None })
     }
 
     async fn block(&self, which: BlockSelector) -> Result<LocatedBlock, ApiError> {

@@ -14,7 +14,7 @@ use leyden_channels::{
     },
     keys::KeysSigner,
     onchain::{self, Closer, ClosingChannel, FeeEstimates, News, Resolution, Told, TrackedOutput, WatchedOutputs},
-    types::{CltvExpiry, CommitmentNumber, FeeratePerKw, Height, HtlcId, UnixTime},
+    types::{CltvExpiry, CommitmentNumber, FeeratePerKw, Height, HtlcId, TipTrust, UnixTime},
     wire::Message,
 };
 use leyden_node::MempoolError;
@@ -162,6 +162,7 @@ impl Node {
                     chain: ChainHash::REGTEST,
                     now: UnixTime(1_800_000_000),
                     tip: chain.tip(),
+                    trust: TipTrust::Current,
                     feerates: self.feerates,
                     policy: &self.channel_policy,
                 };

@@ -18,7 +18,7 @@ use leyden_channels::{
     tx::fee,
     types::{
         ChannelId, CltvExpiry, CommitmentType, FeeratePerKw, Height, HtlcId, Msat, NodeId, PaymentPreimage,
-        ShortChannelId, UnixTime,
+        ShortChannelId, TipTrust, UnixTime,
     },
     wire::{Message, OnionRoutingPacket},
 };
@@ -475,6 +475,7 @@ pub fn context(node: &Node, tip: Height) -> Ctx<'_> {
         chain: bitcoin::constants::ChainHash::REGTEST,
         now: UnixTime(1_800_000_000),
         tip,
+        trust: TipTrust::Current,
         feerates: node.feerates,
         policy: &node.channel_policy,
     }

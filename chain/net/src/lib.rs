@@ -44,7 +44,7 @@ pub use event::{
     Action, BlockOutcome, Ctx, Direction, DisconnectReason, Event, HeadersOutcome, PeerId, TransactionOutcome,
 };
 pub use misbehavior::Misbehavior;
-pub use peer::PeerSummary;
+pub use peer::{PeerClock, PeerSummary};
 pub use peer_set::PeerSet;
 pub use sync::locator;
 pub use view::{BlockState, ChainView, HeaderEntry, MempoolView, RelayedTx, TxName};

@@ -23,6 +23,8 @@ pub(crate) struct Peer {
     pub direction: Direction,
     pub connected_at: Duration,
     pub handshake: Handshake,
+    /// What its `version` said of the time.
+    pub clock: Option<PeerClock>,
     /// The nonce of our `version` message.
     pub nonce: u64,
     pub score: u32,
@@ -102,6 +104,7 @@ impl Peer {
             direction,
             connected_at: now,
             handshake: Handshake::AwaitVersion,
+            clock: None,
             nonce,
             score: 0,
             ping: Ping::default(),
@@ -166,11 +169,22 @@ impl Peer {
             user_agent: negotiated.map(|negotiated| negotiated.user_agent.clone()).unwrap_or_default(),
             start_height: negotiated.map_or(0, |negotiated| negotiated.start_height),
             best_known: self.best_known,
+            clock: self.clock,
+            told_headers: self.headers.done,
             blocks_in_flight: self.blocks_in_flight.len(),
             round_trip: self.ping.round_trip,
             score: self.score,
         }
     }
+}
+
+/// What time a peer said it was, and when it said so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerClock {
+    /// Seconds since 1970.
+    pub told: i64,
+    /// In terms of [`Ctx::now`](crate::Ctx).
+    pub at: Duration,
 }
 
 /// A connection as an operator sees it.
@@ -189,6 +203,9 @@ pub struct PeerSummary {
     pub start_height: i32,
     /// The end of the best chain that the peer is known to have.
     pub best_known: Option<BlockHash>,
+    pub clock: Option<PeerClock>,
+    /// Whether it has told at least once all headers that it has.
+    pub told_headers: bool,
     pub blocks_in_flight: usize,
     pub round_trip: Option<Duration>,
     /// How much it misbehaved (100 is the end).

@@ -13,7 +13,7 @@ use crate::entropy::Entropy;
 use crate::event::{Action, Ctx, Direction, DisconnectReason, Event, PeerId};
 use crate::handshake::{Introduction, Step};
 use crate::misbehavior::{self, Misbehavior};
-use crate::peer::{Peer, PeerSummary};
+use crate::peer::{Peer, PeerClock, PeerSummary};
 use crate::relay::Relay;
 
 /// All connections of a node.
@@ -118,6 +118,9 @@ impl PeerSet {
             let step = handshake.on_message(direction, &message, &own);
             if let Some(peer) = self.peers.get_mut(&id) {
                 peer.handshake = handshake;
+                if let NetworkMessage::Version(version) = &message {
+                    peer.clock.get_or_insert(PeerClock { told: version.timestamp, at: ctx.now });
+                }
             }
             match step {
                 Step::Wait => {}

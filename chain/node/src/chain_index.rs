@@ -46,6 +46,14 @@ impl ChainIndex {
         tip_of(&self.tree.best())
     }
 
+    /// Whether the active chain has all blocks up to the best header but the last `tolerated`, by which it may also part
+    /// from them.
+    pub fn has_best(&self, tolerated: u32) -> bool {
+        let best = self.tree.best();
+        let needed = self.tree.ancestor(&best.hash, best.height.saturating_sub(tolerated));
+        needed.is_some_and(|needed| self.active_at(needed.height) == Some(needed.hash))
+    }
+
     /// The active chain's block at this height.
     pub fn active_at(&self, height: u32) -> Option<BlockHash> {
         self.active.get(usize::try_from(height).ok()?).copied()

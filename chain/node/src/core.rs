@@ -12,11 +12,12 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::Instant;
 
 use bitcoin::block::Header;
 use bitcoin::{Amount, Block, BlockHash, ScriptBuf, Target, Transaction, Txid, Work, Wtxid};
 use leyden_consensus::subsidy::block_subsidy;
-use leyden_consensus::{BlockError, Params};
+use leyden_consensus::{BlockError, HeaderError, Params};
 use leyden_net::{ChainView, HeaderEntry, MempoolView, RelayedTx, TxName};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +54,10 @@ pub struct Core {
     chain: Mutex<Chainstate>,
     /// Blocks that were mined here.
     pub found: AtomicU64,
+    /// The last of them, and when that was.
+    pub found_tip: Mutex<Option<(BlockHash, Instant)>>,
+    /// The time of the latest header that was refused for it although its chain would be the best.
+    pub refused_time: Mutex<Option<u32>>,
     fees: Mutex<FeeEstimator>,
     refused: Mutex<HashSet<Wtxid>>,
     events: broadcast::Sender<ChainEvent>,
@@ -85,6 +90,8 @@ impl Core {
             shutdown: CancellationToken::new(),
             chain: Mutex::new(chain),
             found: AtomicU64::new(0),
+            found_tip: Mutex::default(),
+            refused_time: Mutex::default(),
             fees: Mutex::default(),
             refused: Mutex::default(),
             events: broadcast::channel(EVENTS_KEPT).0,
@@ -283,6 +290,15 @@ impl Core {
         Ok((Target::from_compact(next).to_work(), rate))
     }
 
+    /// A header from the future says something of our clock if it is on the best chain.
+    fn note_refused(&self, header: &Header) {
+        let index = read(&self.index);
+        let parent = index.tree.get(&header.prev_blockhash);
+        if parent.is_some_and(|parent| parent.chain_work + header.work() > index.tip().work) {
+            *lock(&self.refused_time) = Some(header.time);
+        }
+    }
+
     fn template_context(&self) -> Result<TemplateContext, NodeError> {
         let index = read(&self.index);
         let tip = index.tip();
@@ -290,6 +306,11 @@ impl Core {
         let height = tip.height.saturating_add(1);
         let earliest = index.tree.earliest_time(&tip.hash).ok_or(unknown.clone())?;
         let time = u32::try_from(self.clock.now()).unwrap_or(u32::MAX).max(earliest);
+        let latest = self.clock.now().saturating_add(u64::from(self.params.max_ahead));
+        if u64::from(time) > latest {
+            let seconds = u64::from(time).saturating_sub(self.clock.now());
+            return Err(NodeError::ClockBehindChain { seconds });
+        }
         let bits = index.tree.next_bits(&tip.hash, time).ok_or(unknown)?;
         Ok(TemplateContext {
             parent: tip.hash,
@@ -323,7 +344,13 @@ impl Backend for Core {
     }
 
     fn accept_headers(&self, headers: &[Header]) -> Result<HeadersAccepted, HeadersRejected> {
-        let new = lock(&self.chain).accept_headers(headers, self.clock.now())?;
+        let result = lock(&self.chain).accept_headers(headers, self.clock.now());
+        if let Err(HeadersRejected::Header { hash, cause: HeaderError::TimeTooFarAhead { .. } }) = &result
+            && let Some(header) = headers.iter().find(|header| header.block_hash() == *hash)
+        {
+            self.note_refused(header);
+        }
+        let new = result?;
         Ok(HeadersAccepted { new, last: headers.last().map(Header::block_hash) })
     }
 

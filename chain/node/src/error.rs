@@ -46,6 +46,11 @@ pub enum NodeError {
     Unreachable { address: std::net::SocketAddr, reason: String },
     #[error("the block that was built here is invalid: {0}")]
     InvalidTemplate(Box<BlockRejected>),
+    #[error(
+        "this machine's clock is {} hours behind the chain: a block with its time would be refused; set the clock",
+        seconds / 3_600
+    )]
+    ClockBehindChain { seconds: u64 },
     #[error("the proof of work was not found: the search was stopped")]
     SearchStopped,
     /// A bug in the node's own logic.

@@ -35,6 +35,7 @@ pub mod scripts;
 pub mod store;
 mod sync;
 pub mod template;
+pub mod tip;
 pub mod types;
 
 pub use backend::{Backend, BlockAccepted, ChainEvent, HeadersAccepted};
@@ -44,8 +45,9 @@ pub use driver::{Driver, DriverConfig, DriverError};
 pub use error::{BlockRejected, HeadersRejected, MempoolError, NodeError, StoreError};
 pub use mempool::Policy;
 pub use merkle_proof::MerkleProof;
-pub use node::{Network, Node};
+pub use node::{ChainPeers, Network, Node};
 pub use notices::NoticeStream;
+pub use tip::TipDoubt;
 pub use types::{
     BlockRef, MempoolEntryInfo, MempoolInfo, MiningStatus, Notice, OutputInfo, PeerInfo, RemovalReason, Spend, Tip,
     TransactionInfo, UtxoSet,

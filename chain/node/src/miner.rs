@@ -17,6 +17,9 @@ use crate::sync::{lock, read};
 
 /// How often a block in work takes in what has come into the mempool, and a fresh time.
 const REFRESH: Duration = Duration::from_secs(10);
+/// How often a clock that is behind the chain is looked at, and how often that is said.
+const CLOCK_INTERVAL: Duration = Duration::from_millis(500);
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 /// The hash rate is an average over so many seconds.
 const RATE_WINDOW: usize = 10;
 
@@ -41,11 +44,14 @@ pub fn mine_one(
         match core.submit_block(template.block) {
             Ok(BlockAccepted::Stored { .. } | BlockAccepted::Known) => {
                 core.found.fetch_add(1, Ordering::Relaxed);
+                *lock(&core.found_tip) = Some((found.hash, Instant::now()));
                 return Ok(found.hash);
             }
             Err(BlockRejected::Node(error)) => return Err(error),
             // A clock that went back while it was mined makes its time invalid; anything else would be a bug.
-            Err(BlockRejected::Header { cause, .. }) if cause.may_pass_later() => {}
+            Err(BlockRejected::Header { cause, .. }) if cause.may_pass_later() => {
+                tracing::warn!(%cause, "a block that was found here was refused; another one is looked for");
+            }
             Err(error) => return Err(NodeError::InvalidTemplate(Box::new(error))),
         }
     }
@@ -138,11 +144,20 @@ fn work(
     restart: &AtomicBool,
     meter: &Meter,
 ) {
+    let mut warned: Option<Instant> = None;
     while !cancel.is_cancelled() {
         restart.store(false, Ordering::Relaxed);
         match mine_one(core, script, threads, restart, &meter.hashes) {
             Ok(hash) => tracing::info!(%hash, height = core.tip().height, "mined a block"),
             Err(NodeError::SearchStopped) => {}
+            // The clock may be set, or reach the chain.
+            Err(error @ NodeError::ClockBehindChain { .. }) => {
+                if warned.is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
+                    tracing::warn!(%error, "nothing is mined");
+                    warned = Some(Instant::now());
+                }
+                std::thread::sleep(CLOCK_INTERVAL);
+            }
             Err(error) => {
                 tracing::error!(%error, "mining stopped");
                 return;

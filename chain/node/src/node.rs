@@ -7,12 +7,12 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bitcoin::block::Header;
 use bitcoin::p2p::Magic;
 use bitcoin::{Block, BlockHash, FeeRate, OutPoint, ScriptBuf, Transaction, Txid};
-use leyden_consensus::{Coin, Params, Retarget};
+use leyden_consensus::{Coin, Params};
 
 use crate::backend::{Backend, BlockAccepted, HeadersAccepted};
 use crate::chain_index::tip_of;
@@ -27,6 +27,7 @@ use crate::miner::{Miner, StopOnDrop, mine_one};
 use crate::notices::NoticeStream;
 use crate::store::{Store, StoreOptions, TxPosition};
 use crate::sync::{lock, read};
+use crate::tip::{self, Evidence, Heard, Rules, TipDoubt};
 use crate::types::{
     BlockRef, MempoolEntryInfo, MempoolInfo, MiningStatus, OutputInfo, PeerInfo, Spend, Tip, TransactionInfo, UtxoSet,
 };
@@ -37,6 +38,9 @@ const REGTEST_TRICKLE: Duration = Duration::from_millis(100);
 const REGTEST_REFRESH: Duration = Duration::from_secs(3);
 /// And a peer on the same machine that does not answer is asked again soon.
 const REGTEST_HEADERS: Duration = Duration::from_secs(15);
+
+/// Where a peer was stopped for a while nobody should wait for a minute after it is back.
+const REGTEST_RECONNECT: Duration = Duration::from_secs(2);
 
 /// A full node. Cheap to clone; all clones are the same node.
 #[derive(Clone)]
@@ -50,6 +54,22 @@ struct Inner {
     network: OnceLock<Arc<dyn Network>>,
 }
 
+/// What the connections tell about the tip.
+#[derive(Clone, Debug, Default)]
+pub struct ChainPeers {
+    /// How many seconds the clocks of peers are ahead of ours: of those that this node chose, or of all others if it
+    /// has chosen none.
+    pub clocks_ahead: Vec<i64>,
+    /// A peer is connected that has told all its headers.
+    pub hears: bool,
+    /// Some address is kept connected.
+    pub dials: bool,
+    /// There was a connection that this node opened.
+    pub had_outbound: bool,
+    /// When a peer that had told all its headers was last seen connected.
+    pub heard: Option<Instant>,
+}
+
 /// An answer that takes a while.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -60,6 +80,8 @@ pub trait Network: Send + Sync {
     /// Ends the connection, if there is one.
     fn disconnect(&self, address: SocketAddr);
     fn peers(&self) -> Vec<PeerInfo>;
+    /// What follows from them about the tip.
+    fn chain_peers(&self) -> ChainPeers;
     /// Where it waits for peers.
     fn local_address(&self) -> Option<SocketAddr>;
     /// Closes everything, and resolves when all tasks have ended.
@@ -105,6 +127,36 @@ impl Node {
     /// The last header of the chain with most work, whose blocks may still be on their way.
     pub fn best_header(&self) -> Tip {
         read(&self.inner.core.index).best_header()
+    }
+
+    /// Whether the tip may be relied on, and if not why ([`crate::tip`]). Answers from memory.
+    pub fn check_tip(&self) -> Result<(), TipDoubt> {
+        let core = &self.inner.core;
+        let rules = Rules::of(&core.params);
+        let ChainPeers { clocks_ahead, hears, dials, had_outbound, heard } =
+            self.inner.network.get().map(|network| network.chain_peers()).unwrap_or_default();
+        let (tip, best_header, has_best) = {
+            let index = read(&core.index);
+            (index.tip(), index.best_header(), index.has_best(tip::TOLERATED_BLOCKS))
+        };
+        let found = *lock(&core.found_tip);
+        let evidence = Evidence {
+            now: core.clock.now(),
+            tip,
+            best_header,
+            has_best,
+            refused_time: *lock(&core.refused_time),
+            clocks_ahead,
+            // On a chain for tests who listens is asked for blocks, and misses nobody who has gone.
+            expects_peers: dials || had_outbound || (heard.is_some() && !rules.for_tests),
+            heard: match heard {
+                _ if hears => Heard::Now,
+                Some(heard) => Heard::Ago(heard.elapsed()),
+                None => Heard::Never,
+            },
+            found_alone: found.is_some_and(|(hash, at)| hash == tip.hash && heard.is_none_or(|heard| heard < at)),
+        };
+        tip::judge(&evidence, &rules)
     }
 
     /// The hash of the active chain's block at this height.
@@ -360,7 +412,7 @@ fn driver_config(config: &NodeConfig) -> DriverConfig {
     let params = &config.params;
     let agent = concat!("/leyden:", env!("CARGO_PKG_VERSION"), "/");
     let mut protocol = leyden_net::Config::full_node(agent, params.minimum_chain_work);
-    if matches!(params.retarget, Retarget::Never) {
+    if Rules::of(params).for_tests {
         // A chain for tests and demos: nobody's privacy is at stake, and people wait for transactions to arrive.
         protocol.timing.trickle_inbound = REGTEST_TRICKLE;
         protocol.timing.trickle_outbound = REGTEST_TRICKLE;
@@ -368,11 +420,15 @@ fn driver_config(config: &NodeConfig) -> DriverConfig {
         protocol.timing.headers = REGTEST_HEADERS;
         protocol.timing.transaction_delay = REGTEST_TRICKLE;
     }
+    let magic = Magic::from_bytes(params.magic);
+    let defaults = DriverConfig::new(magic, protocol);
+    let reconnect_at_most = if Rules::of(params).for_tests { REGTEST_RECONNECT } else { defaults.reconnect_at_most };
     DriverConfig {
         listen: config.listen,
         connect: config.connect.clone(),
         max_outbound: config.max_outbound,
-        ..DriverConfig::new(Magic::from_bytes(params.magic), protocol)
+        reconnect_at_most,
+        ..defaults
     }
 }
 

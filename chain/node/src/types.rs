@@ -168,4 +168,8 @@ pub struct PeerInfo {
     pub start_height: i32,
     pub bytes_sent: u64,
     pub bytes_received: u64,
+    /// How many seconds its clock is ahead of ours; `None` if it does not tell a time.
+    pub clock_ahead: Option<i64>,
+    /// Whether it has told all headers that it has at least once.
+    pub told_headers: bool,
 }

@@ -190,3 +190,58 @@ async fn a_search_ends_when_nobody_waits_for_it() {
     node.shutdown().await;
     assert!(matches!(node.generate(1, open_script()).await, Err(NodeError::ShuttingDown | NodeError::SearchStopped)));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_behind_the_chain_ends_the_search_for_blocks_with_the_hours() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    node.generate(12, open_script()).await.unwrap();
+    assert_eq!(node.check_tip(), Ok(()));
+    node.clock().set(NOW - 72 * 3_600);
+    let refused = tokio::time::timeout(Duration::from_secs(10), node.generate(1, open_script())).await;
+    let error = refused.expect("it does not hang").unwrap_err();
+    assert!(matches!(error, NodeError::ClockBehindChain { .. }) && error.to_string().contains("72 hours"), "{error}");
+    assert!(node.check_tip().unwrap_err().to_string().contains("72 hours behind"));
+    // The miner waits, and goes on once the clock is right.
+    node.start_mining(open_script(), Some(1)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(node.tip().height, 12);
+    node.clock().set(NOW + 60);
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while node.tip().height == 12 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("it mines");
+    node.stop_mining().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_s_clock_shows_that_ours_is_wrong_until_it_is_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str, connect: Vec<std::net::SocketAddr>, now| {
+        let mut config = NodeConfig::new(Params::regtest(), folder.path().join(name));
+        config.listen = Some("127.0.0.1:0".parse().unwrap());
+        (config.clock, config.connect, config.sync_writes) = (Clock::manual(now), connect, false);
+        Node::start(config)
+    };
+    let alice = at("alice", Vec::new(), NOW).await.unwrap();
+    alice.generate(12, open_script()).await.unwrap();
+    let bob = at("bob", vec![alice.local_address().unwrap()], NOW - 72 * 3_600).await.unwrap();
+    let until = async |doubts: &str| {
+        tokio::time::timeout(Duration::from_secs(10), async {
+            loop {
+                let doubt = bob.check_tip().err().map(|doubt| doubt.to_string()).unwrap_or_default();
+                if doubt.contains(doubts) && doubt.is_empty() == doubts.is_empty() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+    };
+    until("72 hours behind those of its chain peers (1)").await.expect("a doubt");
+    bob.clock().set(NOW);
+    until("").await.expect("no doubt");
+}

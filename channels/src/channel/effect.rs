@@ -82,6 +82,8 @@ pub enum Doom {
     DustExposure,
     /// We have sent `shutdown`: it should not be routed on (BOLT 2, Closing Initiation).
     ShuttingDown,
+    /// The channel is closed, or only waits for that: the HTLC may have no output, or one that the peer takes back.
+    Closed,
 }
 
 /// Why an outgoing HTLC failed.

@@ -71,7 +71,7 @@ pub use terms::{SideTerms, Terms};
 pub use turn::Ctx;
 
 use crate::keys::Signer;
-use crate::types::{ChannelId, Side};
+use crate::types::{ChannelId, Side, TipTrust};
 use crate::wire::{ErrorMessage, Message, OpenChannel};
 
 use commitment::{Factory, limits};
@@ -304,6 +304,12 @@ fn end_of_opening(id: ChannelId, event: &Event, turn: &mut Turn<'_>) -> Option<S
             let text = error.text();
             turn.notice(Notice::PeerSays { error: true, text: text.clone() });
             Some(format!("the peer refused: {text}"))
+        }
+        // Nothing is at stake yet; and from the tip counts after how many blocks the channel may be forgotten.
+        Event::Message(_) if turn.ctx.trust == TipTrust::InDoubt => {
+            let reason = ParameterError::TipInDoubt.to_string();
+            turn.send(ErrorMessage::new(id, reason.clone()));
+            Some(reason)
         }
         Event::FundingRefused { reason } => {
             // Why is nobody's business but ours.

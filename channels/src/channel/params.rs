@@ -113,6 +113,8 @@ impl Default for Feerates {
 pub enum ParameterError {
     #[error("the channel is for another chain: {0}")]
     WrongChain(ChainHash),
+    #[error("this node does not know how far the chain is: it opens and accepts channels once it does")]
+    TipInDoubt,
     #[error("a capacity of {got} is not between {minimum} and {maximum}")]
     Capacity { minimum: Amount, maximum: Amount, got: Amount },
     #[error("a channel of {0} needs option_support_large_channel of both nodes")]

@@ -5,7 +5,7 @@ use bitcoin::constants::ChainHash;
 use super::effect::{Effect, Notice};
 use super::outbox::Outbox;
 use super::params::{Feerates, Policy};
-use crate::types::{Height, UnixTime};
+use crate::types::{Height, TipTrust, UnixTime};
 use crate::wire::Message;
 
 /// What a channel may know of the world while it handles an event.
@@ -14,6 +14,7 @@ pub struct Ctx<'a> {
     pub chain: ChainHash,
     pub now: UnixTime,
     pub tip: Height,
+    pub trust: TipTrust,
     pub feerates: Feerates,
     pub policy: &'a Policy,
 }

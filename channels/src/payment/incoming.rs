@@ -20,17 +20,24 @@
 //!   (BOLT 4, Basic Multi-Part Payments).
 //! * An HTLC that is seen again after a restart gets the same answer; which HTLCs are held is durable.
 //! * HTLCs are not held so long that a channel would have to be closed for them.
+//! * While the tip is in doubt no preimage is released, since what would be claimed with it may have expired: HTLCs
+//!   wait, and whoever tells a preimage is refused. What was settled durably before is owed: its HTLCs are fulfilled
+//!   at the latest when their channel would be closed for them by the known tip, and at once if it is closed.
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use crate::channel::{IncomingHtlc, Key, Outbox, Settlement};
+use crate::channel::{Doom, IncomingHtlc, Key, Outbox, Settlement};
 use crate::onion::{FailureMessage, ReceivePayload, SharedSecret, failure};
 use crate::types::{
-    ChannelId, CltvExpiry, Height, HtlcId, Msat, PaymentHash, PaymentPreimage, PaymentSecret, UnixTime,
+    ChannelId, CltvExpiry, Height, HtlcId, Msat, PaymentHash, PaymentPreimage, PaymentSecret, TipTrust, UnixTime,
 };
 use crate::wire::tlv::RawRecord;
 
 use super::record;
+
+mod waiting;
+
+use waiting::Waiting;
 
 /// How long parts of a payment wait for the rest, in seconds (BOLT 4 asks for at least 60).
 pub const PART_TIMEOUT_SECONDS: u64 = 60;
@@ -91,6 +98,12 @@ pub struct Accepted {
     pub htlcs: Vec<PaidBy>,
 }
 
+impl Accepted {
+    fn is_near_its_end(&self, tip: Height) -> bool {
+        self.htlcs.iter().any(|paid| paid.cltv_expiry.0 <= tip.0.saturating_add(HOLD_MARGIN_BLOCKS))
+    }
+}
+
 /// How an invoice was paid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled {
@@ -124,9 +137,19 @@ pub struct Arrived {
     pub shared_secret: SharedSecret,
 }
 
+/// What the invoices may know of the world while they decide.
+#[derive(Clone, Copy, Debug)]
+pub struct InvoiceCtx {
+    pub now: UnixTime,
+    pub tip: Height,
+    pub trust: TipTrust,
+}
+
 /// What the invoices ask their driver to do.
 #[derive(Clone, Debug)]
 pub enum InvoiceEffect {
+    /// Hand the HTLC to [`Invoices::arrived`] again: it has waited for the tip.
+    Decide(Box<Arrived>),
     /// Hand [`Event::Settle`](crate::channel::Event::Settle) to the channel.
     Settle { channel: ChannelId, id: HtlcId, settlement: Settlement },
     /// Tell whoever watches invoices.
@@ -141,12 +164,18 @@ pub enum InvoiceError {
     NotOpen,
     #[error("nothing is held for this invoice: it has not been paid")]
     NotAccepted,
+    #[error("what is held may have expired: it is not known how far the chain is")]
+    TipInDoubt,
+    #[error("what is held expires too soon to be claimed; it goes back to its payer")]
+    TooLate,
 }
 
 /// Open invoices; those that are over live in the store alone.
 #[derive(Debug, Default)]
 pub struct Invoices {
     open: HashMap<PaymentHash, Open>,
+    /// What arrived while the tip was in doubt, in this order. In memory alone: the channels tell it again.
+    waiting: Vec<Waiting>,
     last_index: u64,
     last_settle_index: u64,
     takes_keysend: bool,
@@ -166,6 +195,15 @@ struct Part {
 }
 
 impl Arrived {
+    fn name(&self) -> (ChannelId, HtlcId) {
+        (self.htlc.channel, self.htlc.id)
+    }
+
+    /// Whether it expires so soon, by the known tip, that its channel is about to be closed if its preimage is known.
+    fn is_near_its_end(&self, tip: Height) -> bool {
+        self.htlc.cltv_expiry.0 <= tip.0.saturating_add(HOLD_MARGIN_BLOCKS)
+    }
+
     /// What the sender will send in all parts together; without `payment_data` there is one part.
     fn total(&self) -> Msat {
         self.payload.payment_data.as_ref().map_or(self.payload.amt_to_forward, |data| data.total_msat)
@@ -234,44 +272,52 @@ impl Invoices {
     pub fn settle_held(
         &mut self,
         preimage: PaymentPreimage,
-        now: UnixTime,
+        ctx: &InvoiceCtx,
     ) -> Result<Outbox<InvoiceEffect>, InvoiceError> {
         let hash = preimage.hash();
         let Entry::Occupied(open) = self.open.entry(hash) else { return Err(InvoiceError::NotOpen) };
         let InvoiceState::Accepted(accepted) = &open.get().invoice.state else {
             return Err(InvoiceError::NotAccepted);
         };
+        if ctx.trust == TipTrust::InDoubt {
+            return Err(InvoiceError::TipInDoubt);
+        }
+        if accepted.is_near_its_end(ctx.tip) {
+            // The next tick gives it up.
+            return Err(InvoiceError::TooLate);
+        }
         let htlcs = accepted.htlcs.clone();
         let open = open.remove();
         let mut outbox = Outbox::default();
         // Those that their channels have not told again since a restart are fulfilled when they come.
-        self.settle(open, preimage, htlcs, now, &mut outbox);
+        self.settle(open, preimage, htlcs, ctx.now, &mut outbox);
         Ok(outbox)
     }
 
     /// An HTLC is irrevocably committed and ours to take. `stored` is the record of an invoice with its hash that is not
     /// open any more.
-    pub fn arrived(
-        &mut self,
-        arrived: Arrived,
-        stored: Option<Invoice>,
-        now: UnixTime,
-        height: Height,
-    ) -> Outbox<InvoiceEffect> {
+    pub fn arrived(&mut self, arrived: Arrived, stored: Option<Invoice>, ctx: &InvoiceCtx) -> Outbox<InvoiceEffect> {
+        let InvoiceCtx { now, tip: height, trust } = *ctx;
         let mut outbox = Outbox::default();
         let hash = arrived.htlc.payment_hash;
+        let name = arrived.name();
+        let is_new = |part: &Part| part.arrived.name() != name;
+        if self.waiting.iter().any(|waiting| waiting.arrived.name() == name) {
+            return outbox;
+        }
         if let Some(Invoice { preimage: Some(preimage), state: InvoiceState::Settled(settled), .. }) = &stored {
-            let known =
-                settled.htlcs.iter().any(|paid| paid.channel == arrived.htlc.channel && paid.htlc == arrived.htlc.id);
-            if known {
+            let known = settled.htlcs.iter().any(|paid| (paid.channel, paid.htlc) == name);
+            let is_closed = arrived.htlc.doomed == Some(Doom::Closed);
+            let must_claim = arrived.is_near_its_end(height) || is_closed;
+            if known && trust == TipTrust::InDoubt && !must_claim {
+                self.waiting.push(Waiting { arrived, since: now, is_owed: true });
+            } else if known {
                 fulfill(&mut outbox, &arrived, *preimage);
             } else {
                 reject(&mut outbox, &arrived, &unknown(&arrived, height));
             }
             return outbox;
         }
-        let name = (arrived.htlc.channel, arrived.htlc.id);
-        let is_new = |part: &Part| (part.arrived.htlc.channel, part.arrived.htlc.id) != name;
         // Held before a restart: whatever has come closer meanwhile, it was taken.
         if let Some(open) = self.open.get_mut(&hash)
             && open.is_held(&arrived.htlc)
@@ -283,6 +329,10 @@ impl Invoices {
         }
         if let Err(failure) = check_htlc(&arrived, height) {
             reject(&mut outbox, &arrived, &failure);
+            return outbox;
+        }
+        if trust == TipTrust::InDoubt {
+            self.waiting.push(Waiting { arrived, since: now, is_owed: false });
             return outbox;
         }
         if self.takes_keysend
@@ -305,6 +355,13 @@ impl Invoices {
             open.parts.push(Part { arrived, at: now, height });
         }
         if !open.is_whole() {
+            return outbox;
+        }
+        // Blocks may have come while the first parts waited for the last.
+        if open.parts.iter().any(|part| check_htlc(&part.arrived, height).is_err()) {
+            for part in open.parts.drain(..) {
+                reject(&mut outbox, &part.arrived, &FailureMessage::MppTimeout);
+            }
             return outbox;
         }
         let htlcs: Vec<PaidBy> = open.parts.iter().map(PaidBy::from).collect();
@@ -352,13 +409,14 @@ impl Invoices {
     }
 
     /// The time goes on: parts that wait too long are failed, invoices that nobody paid expire.
-    pub fn tick(&mut self, now: UnixTime, height: Height) -> Outbox<InvoiceEffect> {
+    pub fn tick(&mut self, ctx: &InvoiceCtx) -> Outbox<InvoiceEffect> {
+        let InvoiceCtx { now, tip: height, .. } = *ctx;
         let mut outbox = Outbox::default();
+        self.look_at_waiting(ctx, &mut outbox);
         let mut over = Vec::new();
         for (hash, open) in &mut self.open {
             if let InvoiceState::Accepted(accepted) = &open.invoice.state {
-                let close = |paid: &PaidBy| paid.cltv_expiry.0 <= height.0.saturating_add(HOLD_MARGIN_BLOCKS);
-                if accepted.htlcs.iter().any(close) {
+                if accepted.is_near_its_end(height) {
                     over.push(*hash);
                 }
                 continue;

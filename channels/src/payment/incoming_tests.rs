@@ -13,6 +13,14 @@ const EXPIRY: CltvExpiry = CltvExpiry(600);
 const PREIMAGE: PaymentPreimage = PaymentPreimage([7; 32]);
 const SECRET: PaymentSecret = PaymentSecret([1; 32]);
 
+fn ctx(now: UnixTime, tip: Height) -> InvoiceCtx {
+    InvoiceCtx { now, tip, trust: TipTrust::Current }
+}
+
+fn in_doubt(now: UnixTime, tip: Height) -> InvoiceCtx {
+    InvoiceCtx { trust: TipTrust::InDoubt, ..ctx(now, tip) }
+}
+
 /// The stored invoices.
 #[derive(Default)]
 struct Disk {
@@ -115,9 +123,9 @@ fn settled(effects: &[InvoiceEffect]) -> (Vec<u64>, Vec<u64>) {
 fn held() -> (Invoices, Disk) {
     let (mut invoices, mut disk) = (Invoices::default(), Disk::default());
     disk.run(invoices.add(invoice(None)).unwrap());
-    assert!(matches!(invoices.settle_held(PREIMAGE, NOW), Err(InvoiceError::NotAccepted)));
+    assert!(matches!(invoices.settle_held(PREIMAGE, &ctx(NOW, TIP)), Err(InvoiceError::NotAccepted)));
     for (id, amount) in [(1, 400), (2, 600)] {
-        let effects = disk.run(invoices.arrived(part(id, amount), None, NOW, TIP));
+        let effects = disk.run(invoices.arrived(part(id, amount), None, &ctx(NOW, TIP)));
         assert_eq!(settled(&effects), (vec![], vec![]));
     }
     let InvoiceState::Accepted(accepted) = &disk.only().state else { panic!("{:?}", disk.only()) };
@@ -129,15 +137,15 @@ fn held() -> (Invoices, Disk) {
 fn what_is_held_waits_for_its_preimage_whatever_the_clock_says() {
     let (mut invoices, mut disk) = held();
     let much_later = UnixTime(NOW.0 + 1_000_000);
-    assert!(disk.run(invoices.tick(much_later, TIP)).is_empty(), "neither the invoice nor its parts time out");
-    let third = disk.run(invoices.arrived(part(3, 1_000), None, NOW, TIP));
+    assert!(disk.run(invoices.tick(&ctx(much_later, TIP))).is_empty(), "neither the invoice nor its parts time out");
+    let third = disk.run(invoices.arrived(part(3, 1_000), None, &ctx(NOW, TIP)));
     assert_eq!(settled(&third), (vec![], vec![3]), "it is paid already");
-    let effects = disk.run(invoices.settle_held(PREIMAGE, much_later).unwrap());
+    let effects = disk.run(invoices.settle_held(PREIMAGE, &ctx(much_later, TIP)).unwrap());
     assert_eq!(settled(&effects), (vec![1, 2], vec![]));
     let invoice = disk.only();
     assert_eq!(invoice.preimage, Some(PREIMAGE));
     assert!(matches!(&invoice.state, InvoiceState::Settled(settled) if settled.htlcs.len() == 2));
-    assert!(matches!(invoices.settle_held(PREIMAGE, NOW), Err(InvoiceError::NotOpen)));
+    assert!(matches!(invoices.settle_held(PREIMAGE, &ctx(NOW, TIP)), Err(InvoiceError::NotOpen)));
 }
 
 #[test]
@@ -146,20 +154,20 @@ fn what_is_held_is_still_held_after_a_restart() {
     let mut invoices = disk.restart();
     // So late that a new HTLC would not be taken any more.
     let (late, tip) = (UnixTime(NOW.0 + 100), Height(EXPIRY.0 - HOLD_MARGIN_BLOCKS - 1));
-    let effects = disk.run(invoices.arrived(part(1, 400), None, late, tip));
+    let effects = disk.run(invoices.arrived(part(1, 400), None, &ctx(late, tip)));
     assert!(effects.is_empty(), "{effects:?}");
     // The second part has not been told again when the preimage comes.
-    let effects = disk.run(invoices.settle_held(PREIMAGE, late).unwrap());
+    let effects = disk.run(invoices.settle_held(PREIMAGE, &ctx(late, tip)).unwrap());
     assert_eq!(settled(&effects), (vec![1], vec![]));
     let over = disk.over(&invoices);
-    let effects = disk.run(invoices.arrived(part(2, 600), over, late, tip));
+    let effects = disk.run(invoices.arrived(part(2, 600), over, &ctx(late, tip)));
     assert_eq!(settled(&effects), (vec![2], vec![]));
 
     // And after another one each gets the same answer.
     let mut invoices = disk.restart();
     for id in [1, 2] {
         let over = disk.over(&invoices);
-        let effects = disk.run(invoices.arrived(part(id, 500), over, late, Height(EXPIRY.0)));
+        let effects = disk.run(invoices.arrived(part(id, 500), over, &ctx(late, Height(EXPIRY.0))));
         assert_eq!(settled(&effects), (vec![id], vec![]));
     }
 }
@@ -168,19 +176,19 @@ fn what_is_held_is_still_held_after_a_restart() {
 fn what_is_held_goes_back_before_a_channel_would_have_to_be_closed() {
     let (mut invoices, mut disk) = held();
     let last = Height(EXPIRY.0 - HOLD_MARGIN_BLOCKS - 1);
-    assert!(disk.run(invoices.tick(NOW, last)).is_empty());
-    let effects = disk.run(invoices.tick(NOW, Height(last.0 + 1)));
+    assert!(disk.run(invoices.tick(&ctx(NOW, last))).is_empty());
+    let effects = disk.run(invoices.tick(&ctx(NOW, Height(last.0 + 1))));
     assert_eq!(settled(&effects), (vec![], vec![1, 2]));
     assert_eq!(disk.only().state, InvoiceState::Canceled);
-    assert!(matches!(invoices.settle_held(PREIMAGE, NOW), Err(InvoiceError::NotOpen)));
+    assert!(matches!(invoices.settle_held(PREIMAGE, &ctx(NOW, TIP)), Err(InvoiceError::NotOpen)));
 
     // Also if the channels tell of the HTLCs only afterwards.
     let (_, mut disk) = held();
     let mut invoices = disk.restart();
-    disk.run(invoices.tick(NOW, Height(last.0 + 1)));
+    disk.run(invoices.tick(&ctx(NOW, Height(last.0 + 1))));
     assert_eq!(disk.only().state, InvoiceState::Canceled);
     let over = disk.over(&invoices);
-    let effects = disk.run(invoices.arrived(part(1, 400), over, NOW, Height(last.0 + 1)));
+    let effects = disk.run(invoices.arrived(part(1, 400), over, &ctx(NOW, Height(last.0 + 1))));
     assert_eq!(settled(&effects), (vec![], vec![1]));
 }
 
@@ -198,7 +206,7 @@ fn an_htlc_that_could_not_be_held_for_long_is_not_taken() {
     let (mut invoices, mut disk) = (Invoices::default(), Disk::default());
     disk.run(invoices.add(Invoice { min_final_cltv_expiry_delta: 10, ..invoice(None) }).unwrap());
     let tip = Height(EXPIRY.0 - HOLD_MARGIN_BLOCKS);
-    let effects = disk.run(invoices.arrived(part(1, 1_000), None, NOW, tip));
+    let effects = disk.run(invoices.arrived(part(1, 1_000), None, &ctx(NOW, tip)));
     assert_eq!(settled(&effects), (vec![], vec![1]));
 }
 
@@ -212,16 +220,16 @@ fn spontaneous(id: u64, preimage: PaymentPreimage) -> Arrived {
 #[test]
 fn a_payment_that_brings_its_preimage_is_taken_where_that_is_wanted() {
     let (mut invoices, mut disk) = (Invoices::default(), Disk::default());
-    let effects = disk.run(invoices.arrived(spontaneous(1, PREIMAGE), None, NOW, TIP));
+    let effects = disk.run(invoices.arrived(spontaneous(1, PREIMAGE), None, &ctx(NOW, TIP)));
     assert_eq!(settled(&effects), (vec![], vec![1]), "not asked for");
 
     let mut invoices = Invoices::default().taking_keysend(true);
-    let wrong = disk.run(invoices.arrived(spontaneous(1, PaymentPreimage([8; 32])), None, NOW, TIP));
+    let wrong = disk.run(invoices.arrived(spontaneous(1, PaymentPreimage([8; 32])), None, &ctx(NOW, TIP)));
     assert_eq!(settled(&wrong), (vec![], vec![1]));
     let mut in_parts = spontaneous(1, PREIMAGE);
     in_parts.payload.payment_data = Some(PaymentData { payment_secret: SECRET, total_msat: Msat(2_000) });
-    assert_eq!(settled(&disk.run(invoices.arrived(in_parts, None, NOW, TIP))), (vec![], vec![1]));
-    let effects = disk.run(invoices.arrived(spontaneous(1, PREIMAGE), None, NOW, TIP));
+    assert_eq!(settled(&disk.run(invoices.arrived(in_parts, None, &ctx(NOW, TIP)))), (vec![], vec![1]));
+    let effects = disk.run(invoices.arrived(spontaneous(1, PREIMAGE), None, &ctx(NOW, TIP)));
     assert_eq!(settled(&effects), (vec![1], vec![]));
     let invoice = disk.only();
     assert!(invoice.keysend && matches!(invoice.state, InvoiceState::Settled(_)));
@@ -231,7 +239,7 @@ fn a_payment_that_brings_its_preimage_is_taken_where_that_is_wanted() {
     let mut invoices = disk.restart().taking_keysend(true);
     for (id, expected) in [(1, (vec![1], vec![])), (2, (vec![], vec![2]))] {
         let over = disk.over(&invoices);
-        assert_eq!(settled(&disk.run(invoices.arrived(spontaneous(id, PREIMAGE), over, NOW, TIP))), expected);
+        assert_eq!(settled(&disk.run(invoices.arrived(spontaneous(id, PREIMAGE), over, &ctx(NOW, TIP)))), expected);
     }
     assert_eq!(invoices.next_index(), 2);
 }
@@ -243,12 +251,12 @@ fn parts_wait_a_minute_for_the_rest_also_over_a_restart() {
     disk.run(invoices.add(lasting).unwrap());
     let at = |seconds| UnixTime(NOW.0 + seconds);
     let one_waits = |invoices: &mut Invoices, disk: &mut Disk, begin: u64| {
-        let effects = disk.run(invoices.arrived(part(1, 400), None, at(begin), TIP));
+        let effects = disk.run(invoices.arrived(part(1, 400), None, &ctx(at(begin), TIP)));
         assert!(effects.is_empty(), "{effects:?}");
-        assert!(disk.run(invoices.tick(at(begin + PART_TIMEOUT_SECONDS - 1), TIP)).is_empty());
+        assert!(disk.run(invoices.tick(&ctx(at(begin + PART_TIMEOUT_SECONDS - 1), TIP))).is_empty());
     };
     one_waits(&mut invoices, &mut disk, 0);
-    let effects = disk.run(invoices.tick(at(PART_TIMEOUT_SECONDS), TIP));
+    let effects = disk.run(invoices.tick(&ctx(at(PART_TIMEOUT_SECONDS), TIP)));
     assert_eq!(settled(&effects), (vec![], vec![1]), "BOLT 4: mpp_timeout");
     assert!(matches!(disk.only().state, InvoiceState::Open), "it can be paid again");
 
@@ -256,13 +264,106 @@ fn parts_wait_a_minute_for_the_rest_also_over_a_restart() {
     one_waits(&mut invoices, &mut disk, 100);
     let mut invoices = disk.restart();
     one_waits(&mut invoices, &mut disk, 200);
-    let effects = disk.run(invoices.tick(at(200 + PART_TIMEOUT_SECONDS), TIP));
+    let effects = disk.run(invoices.tick(&ctx(at(200 + PART_TIMEOUT_SECONDS), TIP)));
     assert_eq!(settled(&effects), (vec![], vec![1]));
 
     // The rest comes in time, after another one.
     one_waits(&mut invoices, &mut disk, 300);
     let mut invoices = disk.restart();
     one_waits(&mut invoices, &mut disk, 350);
-    let effects = disk.run(invoices.arrived(part(2, 600), None, at(400), TIP));
+    let effects = disk.run(invoices.arrived(part(2, 600), None, &ctx(at(400), TIP)));
     assert_eq!(settled(&effects), (vec![1, 2], vec![]));
+}
+
+fn decided(effects: &[InvoiceEffect]) -> Vec<Arrived> {
+    let decide = |effect: &InvoiceEffect| match effect {
+        InvoiceEffect::Decide(arrived) => Some((**arrived).clone()),
+        InvoiceEffect::Settle { .. } | InvoiceEffect::Updated(_) => None,
+    };
+    effects.iter().filter_map(decide).collect()
+}
+
+#[test]
+fn no_preimage_is_given_while_it_is_not_known_how_far_the_chain_is() {
+    for (blocks, expected) in [(0, (vec![1], vec![])), (110, (vec![], vec![1]))] {
+        let (mut invoices, mut disk) = (Invoices::default(), Disk::default());
+        disk.run(invoices.add(invoice(Some(PREIMAGE))).unwrap());
+        for _ in 0..2 {
+            assert!(disk.run(invoices.arrived(part(1, 1_000), None, &in_doubt(NOW, TIP))).is_empty());
+        }
+        assert!(disk.run(invoices.tick(&in_doubt(NOW, TIP))).is_empty());
+        assert_eq!(disk.only().state, InvoiceState::Open);
+        // The world was so many blocks further.
+        let known = ctx(NOW, Height(TIP.0 + blocks));
+        let again = decided(&disk.run(invoices.tick(&known)));
+        assert_eq!(again.len(), 1);
+        let over = disk.over(&invoices);
+        let effects = disk.run(invoices.arrived(again[0].clone(), over, &known));
+        assert_eq!(settled(&effects), expected);
+        assert!(disk.run(invoices.tick(&known)).is_empty(), "once");
+    }
+}
+
+#[test]
+fn what_waits_for_the_tip_is_failed_after_a_minute() {
+    let (mut invoices, mut disk) = (Invoices::default().taking_keysend(true), Disk::default());
+    disk.run(invoices.arrived(spontaneous(1, PREIMAGE), None, &in_doubt(NOW, TIP)));
+    let late = UnixTime(NOW.0 + 60);
+    assert_eq!(settled(&disk.run(invoices.tick(&in_doubt(late, TIP)))), (vec![], vec![1]));
+    assert!(disk.invoices.is_empty());
+}
+
+#[test]
+fn parts_whose_expiry_has_come_close_are_not_taken_with_the_last_one() {
+    let (mut invoices, mut disk) = (Invoices::default(), Disk::default());
+    disk.run(invoices.add(invoice(Some(PREIMAGE))).unwrap());
+    assert!(disk.run(invoices.arrived(part(1, 400), None, &ctx(NOW, TIP))).is_empty());
+    // Sixty blocks come at once, before the next tick.
+    let mut last = part(2, 600);
+    last.htlc.cltv_expiry = CltvExpiry(EXPIRY.0 + 200);
+    let effects = disk.run(invoices.arrived(last, None, &ctx(NOW, Height(EXPIRY.0 - 5))));
+    assert_eq!(settled(&effects), (vec![], vec![1, 2]));
+    assert_eq!(disk.only().state, InvoiceState::Open);
+}
+
+#[test]
+fn what_is_held_is_not_taken_while_it_may_have_expired() {
+    let (mut invoices, mut disk) = held();
+    let refused = invoices.settle_held(PREIMAGE, &in_doubt(NOW, TIP));
+    assert!(matches!(refused, Err(InvoiceError::TipInDoubt)));
+    let close = Height(EXPIRY.0 - HOLD_MARGIN_BLOCKS);
+    assert!(matches!(invoices.settle_held(PREIMAGE, &ctx(NOW, close)), Err(InvoiceError::TooLate)));
+    let effects = disk.run(invoices.settle_held(PREIMAGE, &ctx(NOW, Height(close.0 - 1))).unwrap());
+    assert_eq!(settled(&effects), (vec![1, 2], vec![]));
+}
+
+/// The invoice says paid, and a crash came before the channel was told.
+#[test]
+fn what_was_settled_before_a_crash_is_never_failed_and_claimed_in_time() {
+    let settled_before = || {
+        let (mut invoices, mut disk) = (Invoices::default(), Disk::default());
+        disk.run(invoices.add(invoice(Some(PREIMAGE))).unwrap());
+        disk.run(invoices.arrived(part(1, 1_000), None, &ctx(NOW, TIP)));
+        let mut invoices = disk.restart();
+        let over = disk.over(&invoices);
+        assert!(disk.run(invoices.arrived(part(1, 1_000), over, &in_doubt(NOW, TIP))).is_empty());
+        let much_later = UnixTime(NOW.0 + 100_000);
+        assert!(disk.run(invoices.tick(&in_doubt(much_later, TIP))).is_empty());
+        (invoices, disk)
+    };
+    let answer = |invoices: &mut Invoices, disk: &mut Disk, effects: &[InvoiceEffect], at: InvoiceCtx| {
+        let over = disk.over(invoices);
+        let arrived = decided(effects).pop().expect("it is to be decided");
+        settled(&disk.run(invoices.arrived(arrived, over, &at)))
+    };
+    let known = ctx(NOW, Height(TIP.0 + 5));
+    let deadline = in_doubt(NOW, Height(EXPIRY.0 - HOLD_MARGIN_BLOCKS));
+    for at in [known, deadline] {
+        let (mut invoices, mut disk) = settled_before();
+        let effects = disk.run(invoices.tick(&at));
+        assert_eq!(answer(&mut invoices, &mut disk, &effects, at), (vec![1], vec![]));
+    }
+    let (mut invoices, mut disk) = settled_before();
+    let effects = disk.run(invoices.channel_closed(&ChannelId([3; 32])));
+    assert_eq!(answer(&mut invoices, &mut disk, &effects, in_doubt(NOW, TIP)), (vec![1], vec![]));
 }

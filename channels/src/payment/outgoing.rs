@@ -128,6 +128,8 @@ pub enum PaymentFailure {
     IncorrectPaymentDetails,
     #[error("the balance in usable channels is too small; open a channel or wait for the peer to be online")]
     InsufficientBalance,
+    #[error("this node lost track of how far the chain is; `leyden getinfo` says why, then try again")]
+    TipInDoubt,
     #[error("it failed on the way")]
     Error,
 }
@@ -367,6 +369,7 @@ impl Payments {
     pub fn refused(&mut self, id: AttemptId, cause: &CannotAdd, now: UnixTime) -> Outbox<PaymentEffect> {
         let code = match cause {
             CannotAdd::Balance { .. } | CannotAdd::RemoteFee { .. } => INSUFFICIENT_BALANCE,
+            CannotAdd::TipInDoubt => TIP_IN_DOUBT,
             CannotAdd::State(_)
             | CannotAdd::Offline
             | CannotAdd::Disconnected
@@ -441,11 +444,13 @@ impl Payments {
         let reason = match failure.code {
             INSUFFICIENT_BALANCE => PaymentFailure::InsufficientBalance,
             MPP_TIMEOUT => PaymentFailure::Timeout,
+            TIP_IN_DOUBT if failure.source == Some(0) => PaymentFailure::TipInDoubt,
             _ if is_final => PaymentFailure::IncorrectPaymentDetails,
             _ => PaymentFailure::Error,
         };
         attempt.state = AttemptState::Failed(failure);
-        let worth_another = !is_final && is_in_time(payment, now);
+        // No other channel would take it either.
+        let worth_another = !is_final && reason != PaymentFailure::TipInDoubt && is_in_time(payment, now);
         if worth_another {
             save(&mut outbox, payment);
             // One search at a time: two would each find routes for the whole of what is missing.
@@ -522,6 +527,8 @@ const MAX_ATTEMPTS: usize = 100;
 
 /// A failure of our own that no node sends: no flag set, above all codes of BOLT 4.
 const INSUFFICIENT_BALANCE: u16 = 0x0fff;
+/// Likewise.
+const TIP_IN_DOUBT: u16 = 0x0ffe;
 
 /// `mpp_timeout` (BOLT 4).
 const MPP_TIMEOUT: u16 = 23;

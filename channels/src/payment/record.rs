@@ -213,6 +213,7 @@ fn put_payment(out: &mut Vec<u8>, payment: &Payment) {
                 PaymentFailure::IncorrectPaymentDetails => 2,
                 PaymentFailure::InsufficientBalance => 3,
                 PaymentFailure::Error => 4,
+                PaymentFailure::TipInDoubt => 5,
             };
             reason.write(out);
             at.0.write(out);
@@ -253,6 +254,7 @@ fn take_payment(reader: &mut Reader<'_>, format: u8) -> Result<Payment, RecordEr
                     2 => PaymentFailure::IncorrectPaymentDetails,
                     3 => PaymentFailure::InsufficientBalance,
                     4 => PaymentFailure::Error,
+                    5 => PaymentFailure::TipInDoubt,
                     _ => return Err(RecordError::Meaningless("why a payment failed")),
                 };
                 PaymentState::Failed { reason, at: UnixTime(reader.field()?) }

@@ -144,8 +144,8 @@ impl Circuits {
     pub fn refused(&mut self, incoming: &HtlcRef, cause: &CannotAdd) -> Option<Refused> {
         let mut circuit = self.remove(incoming)?;
         let next = circuit.otherwise.as_mut().and_then(|otherwise| {
-            // An expiry that one channel does not take, none does.
-            let hopeless = matches!(cause, CannotAdd::Expiry(_));
+            // An expiry that one channel does not take, none does; and the tip is the same for all.
+            let hopeless = matches!(cause, CannotAdd::Expiry(_) | CannotAdd::TipInDoubt);
             let channel = if hopeless { None } else { otherwise.channels.pop() }?;
             Some((channel, otherwise.add.clone()?))
         });

@@ -4,7 +4,7 @@ use secp256k1::SecretKey;
 
 use crate::channel::{AddHtlc, CannotAdd, HtlcFailure, IncomingHtlc, Settlement};
 use crate::payment::incoming::Arrived;
-use crate::types::{ChannelId, Height, HtlcId, PaymentPreimage, UnixTime};
+use crate::types::{ChannelId, Height, HtlcId, PaymentPreimage, TipTrust, UnixTime};
 
 use super::circuit::HtlcRef;
 use super::history::HtlcEvent;
@@ -16,6 +16,7 @@ use super::policy::{ForwardPolicy, Limits};
 pub struct SwitchCtx<'a> {
     pub now: UnixTime,
     pub tip: Height,
+    pub trust: TipTrust,
     /// Opens onions.
     pub node_secret: &'a SecretKey,
     pub limits: &'a Limits,
@@ -40,6 +41,11 @@ pub enum SwitchEvent {
     Refused { incoming: HtlcRef, cause: CannotAdd },
     /// The chain's tip is now at this height.
     NewTip(Height),
+    /// Time has passed, or what is known of the tip has changed: HTLCs that wait for it are looked at. Wanted once a
+    /// second while [`Switch::is_waiting`](super::Switch::is_waiting).
+    Tick,
+    /// A channel has been closed by one side.
+    Closed(ChannelId),
     /// After this block the channel is not closed: news of a close in it have been handled.
     StillOpen { channel: ChannelId, tip: Height },
 }

@@ -162,6 +162,7 @@ pub(super) fn refusal(payload: &ForwardPayload, cause: &CannotAdd, links: &Links
         CannotAdd::BelowMinimum { .. } => {
             FailureMessage::AmountBelowMinimum { htlc_msat: payload.amt_to_forward, channel_update }
         }
+        CannotAdd::TipInDoubt => FailureMessage::TemporaryNodeFailure,
         CannotAdd::State(StateName::Normal)
         | CannotAdd::Offline
         | CannotAdd::Disconnected

@@ -5,7 +5,7 @@ use crate::channel::{
 };
 use crate::onion::{FailureMessage, ForwardPayload, SharedSecret};
 use crate::payment::incoming::Arrived;
-use crate::types::{ChannelId, CltvExpiry, Height, Msat, PaymentPreimage, ShortChannelId};
+use crate::types::{ChannelId, CltvExpiry, Height, Msat, PaymentPreimage, ShortChannelId, TipTrust};
 use crate::wire::OnionRoutingPacket;
 
 use super::circuit::{Circuit, Circuits, HtlcRef, Leg, Otherwise, Refused, settlement_of};
@@ -15,6 +15,7 @@ use super::history::{ForwardRecord, HtlcEvent, HtlcEventKind, Outgoing};
 use super::link::{Entry, Link, Links};
 use super::policy::{ForwardPolicy, PolicyError};
 use super::replay::{self, Found, OnionKey, Onions, Restored, SeenOnion};
+use super::waiting::{Waiting, WaitingRoom};
 
 /// How many blocks before its expiry an incoming HTLC that is not resolved is failed: then its channel need not be
 /// closed for it (BOLT 2, `cltv_expiry_delta` Selection). As [`crate::onchain::Policy::upstream_margin`].
@@ -27,6 +28,7 @@ pub struct Switch {
     circuits: Circuits,
     onions: Onions,
     restored: Restored,
+    waiting: WaitingRoom,
     last_forward: u64,
 }
 
@@ -76,6 +78,7 @@ impl Switch {
             SwitchEvent::Link(link) => self.links.insert(*link),
             SwitchEvent::LinkGone(channel) => {
                 self.links.remove(&channel);
+                self.waiting.remove_channel(&channel);
                 turn.out.delete(Key::ForwardPolicy(channel));
             }
             SwitchEvent::Announced { channel, update } => {
@@ -97,7 +100,10 @@ impl Switch {
                 }
             }
             SwitchEvent::StillOpen { channel, tip } => self.fail_in_time(channel, tip, &mut turn),
+            SwitchEvent::Tick => {}
+            SwitchEvent::Closed(channel) => self.waiting.remove_channel(&channel),
         }
+        self.look_at_waiting(&mut turn);
         turn.out
     }
 
@@ -137,6 +143,11 @@ impl Switch {
         self.circuits.len() + self.restored.len()
     }
 
+    /// Whether HTLCs wait for the tip.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.len() > 0
+    }
+
     /// How many onions are remembered.
     pub fn remembered(&self) -> usize {
         self.onions.len()
@@ -144,7 +155,7 @@ impl Switch {
 
     fn incoming(&mut self, htlc: IncomingHtlc, turn: &mut Turn<'_>) {
         let incoming = HtlcRef { channel: htlc.channel, id: htlc.id };
-        if self.circuits.contains(&incoming) {
+        if self.circuits.contains(&incoming) || self.waiting.contains(&incoming) {
             return;
         }
         let opened = forward::open(&htlc, turn.ctx.node_secret);
@@ -163,10 +174,38 @@ impl Switch {
             Ok(Opened { secret, content: Content::Receive(payload) }) => {
                 turn.out.emit(SwitchEffect::Receive(Box::new(Arrived { htlc, payload, shared_secret: secret })));
             }
-            Ok(Opened { secret, content: Content::Forward { payload, next } }) => {
-                self.forward(&htlc, secret, payload, next, found.onion, turn);
-            }
+            Ok(Opened { secret, content: Content::Forward { payload, next } }) => match turn.ctx.trust {
+                TipTrust::Current => self.forward(&htlc, secret, payload, next, found.onion, turn),
+                TipTrust::InDoubt => self.waiting.insert(htlc, found.onion, turn.ctx.now),
+            },
             Err(unusable) => self.fail_here(incoming, Leg::of(&htlc), &unusable.back, &unusable.failure, turn),
+        }
+    }
+
+    /// Decides about what waits, once that is possible, and fails what has waited long enough.
+    fn look_at_waiting(&mut self, turn: &mut Turn<'_>) {
+        match turn.ctx.trust {
+            TipTrust::Current => {
+                for Waiting { htlc, onion, .. } in self.waiting.take_all() {
+                    match forward::open(&htlc, turn.ctx.node_secret) {
+                        Ok(Opened { secret, content: Content::Forward { payload, next } }) => {
+                            self.forward(&htlc, secret, payload, next, onion, turn);
+                        }
+                        // What waits is to be forwarded; the same onion opens the same way.
+                        Ok(Opened { content: Content::Receive(_), .. }) | Err(_) => {}
+                    }
+                }
+            }
+            TipTrust::InDoubt => {
+                for Waiting { htlc, .. } in self.waiting.take_over(turn.ctx.now, turn.ctx.tip) {
+                    let back = match forward::open(&htlc, turn.ctx.node_secret) {
+                        Ok(Opened { secret, .. }) => ReturnPath::Onion(secret),
+                        Err(unusable) => unusable.back,
+                    };
+                    let incoming = HtlcRef { channel: htlc.channel, id: htlc.id };
+                    self.fail_here(incoming, Leg::of(&htlc), &back, &FailureMessage::TemporaryNodeFailure, turn);
+                }
+            }
         }
     }
 
@@ -277,6 +316,8 @@ impl Switch {
         if self.circuits.contains(&incoming) || self.restored.get_mut(&incoming).is_some() {
             turn.out.put(incoming.origin().settlement_key(), OwedSettlement::Fulfilled { preimage }.encode());
         }
+        // Whatever becomes of the preimage, an HTLC that it ends must not be forwarded later.
+        self.waiting.remove(&incoming);
         if let Some(circuit) = self.circuits.remove(&incoming) {
             return self.settle_fulfilled(incoming, &circuit, outgoing.into(), preimage, turn);
         }

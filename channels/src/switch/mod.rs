@@ -14,6 +14,7 @@
 //! - [`forward`]: what to do with an HTLC.   - [`policy`]: fees, limits, and shares for neighbours.
 //! - [`circuit`]: what is on its way.        - [`replay`]: what a restart finds.
 //! - [`link`]: the channels' names.          - [`history`]: what was earned, and news.
+//! - [`waiting`]: what waits for the tip.
 //!
 //! Promises, whenever a crash comes:
 //! * An incoming HTLC is handed to at most one outgoing channel at a time, and to another one only after the first has
@@ -22,6 +23,7 @@
 //!   is irrevocable.
 //! * It is never left without an answer while no outgoing HTLC forwards it.
 //! * The same onion is not forwarded twice.
+//! * Nothing is forwarded while the tip is in doubt; what is fulfilled or failed behind is settled at any time.
 //! * A fulfilled forward is in the history once.
 //!
 //! A driver must restore the switch before any channel handles an event, and hand it every channel; after that the
@@ -35,6 +37,7 @@ mod link;
 mod machine;
 mod policy;
 mod replay;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -45,3 +48,4 @@ pub use history::{ForwardRecord, HtlcEvent, HtlcEventKind, Outgoing};
 pub use link::Link;
 pub use machine::{Switch, UPSTREAM_MARGIN};
 pub use policy::{ForwardPolicy, Limits, MAX_HTLC_CLTV, MIN_CLTV_EXPIRY_DELTA, PolicyError};
+pub use waiting::{WAIT_FOR_TIP_SECONDS, WAIT_MARGIN_BLOCKS};

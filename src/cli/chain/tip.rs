@@ -20,9 +20,11 @@ impl Tip {
                 true => format!("{} (catching up with {})", tip.height, tip.header_height),
                 false => tip.height.to_string(),
             };
+            let trust = if tip.current { "yes".to_owned() } else { format!("no: {}", tip.doubt) };
             table::facts([
                 ("network", tip.network.clone()),
                 ("height", height),
+                ("relied on", trust),
                 ("block", tip.block_hash.clone()),
                 ("time", time(tip.time)),
                 ("median time", time(tip.median_time)),

@@ -33,7 +33,7 @@ impl Peer {
                 self.services.received(channel, id, &settlement);
                 self.settle(channel, id, settlement);
             }
-            NodeEffect::Invoice(effect) => self.services.invoice_effect(effect),
+            NodeEffect::Invoice(effect) => self.underway.extend(self.services.invoice_effect(effect)),
             NodeEffect::Switch(effect) => self.switch_effect(effect),
             NodeEffect::Payment(effect) => self.underway.extend(self.services.payment_effect(effect)),
         }

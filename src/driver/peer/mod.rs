@@ -157,7 +157,7 @@ pub struct Peer {
     keeping: Keeping,
     batch: Vec<Outbox<NodeEffect>>,
     /// What cores that all tasks share have handed over for us.
-    underway: Vec<Underway>,
+    pub(super) underway: Vec<Underway>,
 }
 
 impl Peer {

@@ -43,6 +43,8 @@ pub fn tip(status: &ChainStatus, network: &NetworkInfo) -> leyden::GetTipRespons
         network: network.name.clone(),
         syncing: status.syncing,
         header_height: status.header_height.0,
+        current: status.doubt.is_none(),
+        doubt: status.doubt.map(|doubt| doubt.to_string()).unwrap_or_default(),
     }
 }
 

@@ -18,10 +18,11 @@ use tokio_util::task::TaskTracker;
 use super::connection::{Connection, Counters, Outbox};
 use super::dial::{self, Backoff};
 use super::work::{Offer, Workers};
-use super::{Command, DriverConfig};
+use super::{Command, DriverConfig, Shared};
 use crate::backend::{Backend, ChainEvent};
 use crate::error::NodeError;
 use crate::sync::lock;
+use crate::tip::FIRST_BLOCK;
 use crate::types::PeerInfo;
 
 /// Messages and connections that wait for the core; beyond that the connections wait.
@@ -83,7 +84,7 @@ pub(super) struct Core {
     /// Configured peers, each with the token that ends the attempts.
     dialers: HashMap<SocketAddr, CancellationToken>,
     waiting: Vec<(SocketAddr, Waiting)>,
-    shared_peers: Arc<Mutex<Vec<PeerInfo>>>,
+    shared: Arc<Mutex<Shared>>,
     /// Addresses that misbehaved, and until when they are not wanted.
     discouraged: HashMap<IpAddr, Instant>,
     started: Instant,
@@ -108,7 +109,7 @@ impl Core {
     pub(super) fn new(
         config: DriverConfig,
         backend: Arc<dyn Backend>,
-        shared_peers: Arc<Mutex<Vec<PeerInfo>>>,
+        shared: Arc<Mutex<Shared>>,
         stop: CancellationToken,
         tasks: TaskTracker,
     ) -> std::io::Result<Self> {
@@ -124,7 +125,7 @@ impl Core {
             next_peer: 0,
             dialers: HashMap::new(),
             waiting: Vec::new(),
-            shared_peers,
+            shared,
             discouraged: HashMap::new(),
             started: now,
             searched: now,
@@ -185,13 +186,13 @@ impl Core {
                 Woken::Input(Input::Unreachable { address, reason }) => self.attempt_failed(address, &reason),
                 Woken::Tick => {
                     self.handle(Event::Tick);
-                    *lock(&self.shared_peers) = self.peer_infos();
+                    self.share_peers(self.peer_infos());
                     self.search();
                 }
             }
         }
         self.stop.cancel();
-        lock(&self.shared_peers).clear();
+        *lock(&self.shared) = Shared::default();
         let Self { workers, outcomes, input, waiting, .. } = self;
         drop((outcomes, input, waiting));
         workers.join();
@@ -387,7 +388,7 @@ impl Core {
         let (ready, waiting) =
             std::mem::take(&mut self.waiting).into_iter().partition(|(address, _)| is_ready(address));
         self.waiting = waiting;
-        *lock(&self.shared_peers) = infos;
+        self.share_peers(infos);
         for (_, answer) in ready {
             let _ = answer.send(Ok(()));
         }
@@ -415,7 +416,24 @@ impl Core {
         }
     }
 
+    /// Shows the peers to everybody, and what follows from them about the tip.
+    fn share_peers(&self, peers: Vec<PeerInfo>) {
+        let mut shared = lock(&self.shared);
+        let about = &mut shared.about_tip;
+        about.hears = peers.iter().any(|peer| peer.told_headers);
+        if about.hears {
+            about.heard = Some(Instant::now());
+        }
+        about.had_outbound |= peers.iter().any(|peer| !peer.inbound);
+        about.dials = !self.dialers.is_empty();
+        let (others, chosen): (Vec<&PeerInfo>, Vec<&PeerInfo>) = peers.iter().partition(|peer| peer.inbound);
+        let counted = if chosen.is_empty() { others } else { chosen };
+        about.clocks_ahead = counted.iter().filter_map(|peer| peer.clock_ahead).collect();
+        shared.peers = peers;
+    }
+
     fn peer_infos(&self) -> Vec<PeerInfo> {
+        let (elapsed, unix_time) = (self.started.elapsed(), i64::try_from(self.backend.now()).unwrap_or(i64::MAX));
         let ready = self.peers.peers().into_iter().filter(|peer| peer.ready);
         ready
             .filter_map(|peer| {
@@ -428,6 +446,12 @@ impl Core {
                     start_height: peer.start_height,
                     bytes_sent: remote.counters.sent.load(Ordering::Relaxed),
                     bytes_received: remote.counters.received.load(Ordering::Relaxed),
+                    // What it shows by now: our clock may have been set since.
+                    clock_ahead: peer.clock.filter(|clock| clock.told >= FIRST_BLOCK).map(|clock| {
+                        let since = i64::try_from(elapsed.saturating_sub(clock.at).as_secs()).unwrap_or(i64::MAX);
+                        clock.told.saturating_add(since).saturating_sub(unix_time)
+                    }),
+                    told_headers: peer.told_headers,
                 })
             })
             .collect()

@@ -33,7 +33,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backend::Backend;
 use crate::error::NodeError;
-use crate::node::{BoxFuture, Network};
+use crate::node::{BoxFuture, ChainPeers, Network};
 use crate::sync::lock;
 use crate::types::PeerInfo;
 
@@ -87,11 +87,17 @@ pub enum DriverError {
 #[derive(Clone, Debug)]
 pub struct Driver {
     commands: mpsc::UnboundedSender<Command>,
-    /// The peers as they were some tenths of a second ago at most.
-    peers: Arc<Mutex<Vec<PeerInfo>>>,
+    shared: Arc<Mutex<Shared>>,
     local_address: Option<SocketAddr>,
     stop: CancellationToken,
     tasks: TaskTracker,
+}
+
+/// The peers as they were some tenths of a second ago at most.
+#[derive(Debug, Default)]
+struct Shared {
+    peers: Vec<PeerInfo>,
+    about_tip: ChainPeers,
 }
 
 /// What a handle asks of the core.
@@ -124,15 +130,16 @@ impl Driver {
             let _ = commands.send(Command::Keep(*address));
         }
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let peers = Arc::default();
-        let core = core::Core::new(config, backend, Arc::clone(&peers), stop.clone(), tasks.clone())
+        let about_tip = ChainPeers { dials: !config.connect.is_empty(), ..ChainPeers::default() };
+        let shared = Arc::new(Mutex::new(Shared { about_tip, ..Shared::default() }));
+        let core = core::Core::new(config, backend, Arc::clone(&shared), stop.clone(), tasks.clone())
             .map_err(DriverError::Thread)?;
         if let Some(listener) = listener {
             tasks.spawn(dial::listen(listener, core.input(), stop.clone()));
         }
         let runtime = tokio::runtime::Handle::current();
         tasks.spawn_blocking(move || runtime.block_on(core.run(command_queue)));
-        Ok(Self { commands, peers, local_address, stop, tasks })
+        Ok(Self { commands, shared, local_address, stop, tasks })
     }
 
     /// Where it listens.
@@ -155,7 +162,12 @@ impl Driver {
 
     /// The peers with whom the handshake is done.
     pub fn peers(&self) -> Vec<PeerInfo> {
-        lock(&self.peers).clone()
+        lock(&self.shared).peers.clone()
+    }
+
+    /// What follows from them about the tip.
+    pub fn chain_peers(&self) -> ChainPeers {
+        lock(&self.shared).about_tip.clone()
     }
 
     /// Closes all connections and waits until nothing runs any more.
@@ -178,6 +190,10 @@ impl Network for Driver {
 
     fn peers(&self) -> Vec<PeerInfo> {
         Self::peers(self)
+    }
+
+    fn chain_peers(&self) -> ChainPeers {
+        Self::chain_peers(self)
     }
 
     fn local_address(&self) -> Option<SocketAddr> {

@@ -24,6 +24,8 @@ pub enum CannotAdd {
     State(StateName),
     #[error("the peer is not connected")]
     Offline,
+    #[error("it is not known how far the chain is: nothing is offered until it is")]
+    TipInDoubt,
     #[error("the connection ended before the HTLC was signed")]
     Disconnected,
     #[error("the peer accepts no HTLC below {minimum}, this one has {got}")]

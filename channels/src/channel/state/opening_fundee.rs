@@ -22,7 +22,7 @@ use crate::channel::terms::Terms;
 use crate::channel::turn::{Ctx, Turn};
 use crate::channel::{Sides, established};
 use crate::keys::{CommitmentSignatures, Signer};
-use crate::types::{ChannelId, CommitmentNumber, NodeId, ShortChannelId, Side};
+use crate::types::{ChannelId, CommitmentNumber, NodeId, ShortChannelId, Side, TipTrust};
 use crate::wire::{AcceptChannel, FundingCreated, FundingSigned, Message, OpenChannel};
 
 /// How we answer an `open_channel`.
@@ -62,7 +62,10 @@ impl OpeningFundee {
         signer: Arc<dyn Signer + Send + Sync>,
         turn: &mut Turn<'_>,
     ) -> Result<Self, ParameterError> {
-        let Ctx { chain, policy, feerates, .. } = turn.ctx;
+        let Ctx { chain, policy, feerates, trust, .. } = turn.ctx;
+        if *trust == TipTrust::InDoubt {
+            return Err(ParameterError::TipInDoubt);
+        }
         let context = OpenContext { chain: *chain, feerates, large_channels: request.large_channels };
         let channel_type = policy.check_open(&open, &context)?;
         if channel_type.zero_conf && !request.trusts_funder {

@@ -23,7 +23,7 @@ use crate::channel::turn::{Ctx, Turn};
 use crate::channel::{Sides, established};
 use crate::keys::{CommitmentSignatures, Signer};
 use crate::tx::funding_script_pubkey;
-use crate::types::{ChannelId, CommitmentNumber, FeeratePerKw, Msat, NodeId, ShortChannelId, Side};
+use crate::types::{ChannelId, CommitmentNumber, FeeratePerKw, Msat, NodeId, ShortChannelId, Side, TipTrust};
 use crate::wire::{AcceptChannel, FundingCreated, FundingSigned, Message, OpenChannel};
 
 use super::Established;
@@ -114,7 +114,10 @@ impl OpeningFunder {
         signer: Arc<dyn Signer + Send + Sync>,
         turn: &mut Turn<'_>,
     ) -> Result<Self, ParameterError> {
-        let Ctx { chain, policy, feerates, .. } = turn.ctx;
+        let Ctx { chain, policy, feerates, trust, .. } = turn.ctx;
+        if *trust == TipTrust::InDoubt {
+            return Err(ParameterError::TipInDoubt);
+        }
         let points = signer.basepoints();
         let wishes = &request.wishes;
         let in_flight = policy.max_in_flight(request.capacity);

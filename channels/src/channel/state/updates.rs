@@ -16,7 +16,7 @@ use crate::channel::key::Key;
 use crate::channel::record;
 use crate::channel::settlement::OwedSettlement;
 use crate::channel::turn::Turn;
-use crate::types::{FeeratePerKw, HtlcId, PaymentPreimage, Side};
+use crate::types::{FeeratePerKw, HtlcId, PaymentPreimage, Side, TipTrust};
 use crate::wire::{CommitmentSigned, Message, RevokeAndAck};
 
 impl Established {
@@ -25,6 +25,8 @@ impl Established {
             Err(CannotAdd::State(self.phase.name()))
         } else if self.link != Link::Online {
             Err(CannotAdd::Offline)
+        } else if turn.ctx.trust == TipTrust::InDoubt {
+            Err(CannotAdd::TipInDoubt)
         } else {
             self.commitments.offer_add(add, &self.terms, turn.ctx.policy.max_dust_exposure)?
         };
@@ -169,6 +171,7 @@ impl Established {
         let exposed = worst_dust_exposure(&self.commitments.remote.current.spec, &self.terms);
         let doomed = match self.phase {
             Phase::Shutdown(_) => Some(Doom::ShuttingDown),
+            Phase::Lost | Phase::Restored | Phase::Closing(_) | Phase::Closed => Some(Doom::Closed),
             _ if exposed > turn.ctx.policy.max_dust_exposure => Some(Doom::DustExposure),
             _ => None,
         };

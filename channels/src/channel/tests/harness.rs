@@ -90,6 +90,7 @@ pub(crate) struct Node {
     pub signer: Arc<dyn Signer + Send + Sync>,
     pub policy: Policy,
     pub feerates: Feerates,
+    pub trust: TipTrust,
     /// Messages on their way to this node.
     pub inbox: VecDeque<Vec<u8>>,
     /// Incoming HTLCs that wait for an answer.
@@ -258,6 +259,7 @@ impl Node {
             signer,
             policy,
             feerates,
+            trust: TipTrust::Current,
             store: Store::default(),
             inbox: VecDeque::new(),
             incoming: BTreeMap::new(),
@@ -334,7 +336,7 @@ impl TestChannel {
         let mut outboxes = Vec::new();
         for event in events {
             let node = &mut self.nodes[who as usize];
-            let ctx = ctx(&node.policy, node.feerates, self.tip);
+            let ctx = Ctx { trust: node.trust, ..ctx(&node.policy, node.feerates, self.tip) };
             let described = format!("{event:?}");
             match node.channel.handle(event, &ctx) {
                 Ok(outbox) => outboxes.push(outbox),
@@ -590,7 +592,8 @@ impl TestChannel {
 }
 
 pub(crate) fn ctx(policy: &Policy, feerates: Feerates, tip: Height) -> Ctx<'_> {
-    Ctx { chain: ChainHash::REGTEST, now: UnixTime(1_700_000_000), tip, feerates, policy }
+    let trust = TipTrust::Current;
+    Ctx { chain: ChainHash::REGTEST, now: UnixTime(1_700_000_000), tip, trust, feerates, policy }
 }
 
 pub(crate) fn wallet_script(who: Who) -> ScriptBuf {

@@ -138,3 +138,20 @@ fn a_fundee_that_was_given_nearly_everything_can_still_send() {
         test.pay(Who::Alice, Msat(50_000_000));
     }
 }
+
+#[test]
+fn nothing_is_offered_while_the_tip_is_in_doubt_and_what_there_is_ends_as_ever() {
+    let mut test = TestChannel::funded(1_000_000).ready();
+    test.add(Who::Alice, Msat(50_000_000));
+    test.run();
+    for who in Who::BOTH {
+        test[who].trust = TipTrust::InDoubt;
+    }
+    assert_eq!(refused(&mut test, Who::Alice, Msat(1_000_000)), CannotAdd::TipInDoubt);
+    test.reconnect();
+    test.run();
+    let (&id, _) = test[Who::Bob].incoming.iter().next().unwrap();
+    test.fulfill(Who::Bob, id);
+    test.run();
+    assert_eq!(test[Who::Bob].balance(), Msat(50_000_000));
+}

@@ -348,3 +348,17 @@ fn accept(change: &dyn Fn(&mut crate::wire::OpenChannel)) -> Result<(), Paramete
     let ctx = super::harness::ctx(&policy, Feerates::default(), Height(1));
     Channel::accept(open, request, test[Who::Bob].signer.clone(), &ctx).map(drop)
 }
+
+#[test]
+fn no_channel_is_opened_while_the_tip_is_in_doubt() {
+    for doubter in Who::BOTH {
+        let mut test = TestChannel::funded(1_000_000).proposed();
+        for who in Who::BOTH {
+            test[who].tolerant = true;
+        }
+        test[doubter].trust = TipTrust::InDoubt;
+        test.run();
+        assert!(test[Who::Alice].forgotten && test[Who::Bob].forgotten, "{doubter:?}");
+        assert!(test[Who::Alice].broadcasts.is_empty());
+    }
+}

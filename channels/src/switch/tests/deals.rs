@@ -104,8 +104,8 @@ impl Schedule {
     /// The keeper of an invoice takes the HTLCs that are held for it.
     pub fn tell(&mut self, hash: PaymentHash) {
         let (node, preimage) = self.held[&hash];
-        let now = self.net.now;
-        if let Ok(out) = self.net.nodes[node].invoices.settle_held(preimage, now) {
+        let ctx = self.net.nodes[node].invoice_ctx(self.net.now);
+        if let Ok(out) = self.net.nodes[node].invoices.settle_held(preimage, &ctx) {
             let crash = self.crash();
             self.net.commit(node, vec![out.convert()], crash);
         }

@@ -4,6 +4,7 @@ use super::items::*;
 use super::network::*;
 use super::schedule::Schedule;
 use crate::channel::*;
+use crate::switch::SwitchEvent;
 use crate::types::*;
 
 /// More blocks than any HTLC and any delay of these schedules lasts.
@@ -102,9 +103,13 @@ impl Schedule {
     }
 
     pub fn tick(&mut self, node: usize) {
-        let (now, tip) = (self.net.now, self.net.nodes[node].view.tip);
-        let out = self.net.nodes[node].invoices.tick(now, tip).convert();
+        let now = self.net.now;
+        let ctx = self.net.nodes[node].invoice_ctx(now);
+        let out = self.net.nodes[node].invoices.tick(&ctx).convert();
         self.net.commit(node, vec![out], Crash::Never);
+        if self.net.nodes[node].switch.is_waiting() {
+            self.net.push(node, Item::Switch(SwitchEvent::Tick));
+        }
     }
 
     /// Blocks, until what was closed is claimed, deep enough and forgotten.

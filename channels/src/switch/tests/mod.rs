@@ -4,6 +4,7 @@ mod blocks;
 mod checks;
 mod climate;
 mod deals;
+mod doubt;
 mod drain;
 mod enforcing;
 mod forwarding;

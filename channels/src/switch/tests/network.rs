@@ -23,7 +23,7 @@ pub(super) use super::truth::{Breach, Close, Truth};
 use super::wallet::Wallet;
 use crate::channel::*;
 use crate::onchain::tests::chain::Chain;
-use crate::payment::incoming::InvoiceEffect;
+use crate::payment::incoming::{InvoiceCtx, InvoiceEffect};
 use crate::payment::outgoing::PaymentEffect;
 use crate::payment::route::Route;
 use crate::switch::*;
@@ -116,7 +116,7 @@ impl Network {
     fn handle(&mut self, index: usize, item: Item) -> Vec<Outbox<NodeEffect>> {
         let now = self.now;
         let node = &mut self.nodes[index];
-        let tip = node.view.tip;
+        let InvoiceCtx { tip, trust, .. } = node.invoice_ctx(now);
         let out = match item {
             Item::Channel(channel, event) => return self.channel_event(index, channel, event),
             Item::Tip(channel, height) => return self.channel_event(index, channel, Event::NewTip(height)),
@@ -131,7 +131,13 @@ impl Network {
                 out.extend(self.enforce(index, channel, crate::onchain::Event::ForceClose));
                 return out;
             }
-            Item::Closed { channel, by_us } => return self.closed(index, channel, by_us),
+            Item::Closed { channel, by_us } => {
+                self.push(index, Item::Switch(SwitchEvent::Closed(channel)));
+                let waiting = self.nodes[index].invoices.channel_closed(&channel).convert();
+                let mut out = self.closed(index, channel, by_us);
+                out.push(waiting);
+                return out;
+            }
             Item::Enforce { channel, events, tip } => return self.enforce_all(index, channel, events, tip),
             Item::Enforcement(channel, event) => return self.enforce(index, channel, *event).into_iter().collect(),
             Item::EnforceAgain(channel) => return self.enforce_again(index, channel),
@@ -141,13 +147,13 @@ impl Network {
                 out.tag(&channel).convert()
             }
             Item::Switch(event) => {
-                let ctx = SwitchCtx { now, tip, node_secret: &node.secret, limits: &self.limits };
+                let ctx = SwitchCtx { now, tip, trust, node_secret: &node.secret, limits: &self.limits };
                 node.switch.handle(event, &ctx).convert()
             }
             Item::Receive(arrived) => {
                 let hash = arrived.htlc.payment_hash;
                 let stored = if node.invoices.open(&hash).is_some() { None } else { node.stored_invoice(&hash) };
-                node.invoices.arrived(*arrived, stored, now, tip).convert()
+                node.invoices.arrived(*arrived, stored, &node.invoice_ctx(now)).convert()
             }
             Item::Payment(PaymentNews::FindRoutes { .. }) => unreachable!("the schedule finds routes"),
             Item::Payment(PaymentNews::Fulfilled(attempt, preimage)) => {
@@ -234,6 +240,7 @@ impl Network {
             NodeEffect::Invoice(InvoiceEffect::Settle { channel, id, settlement }) => {
                 self.push(node, Item::Channel(channel, Event::Settle { id, settlement }));
             }
+            NodeEffect::Invoice(InvoiceEffect::Decide(arrived)) => self.push(node, Item::Receive(arrived)),
             NodeEffect::Invoice(InvoiceEffect::Updated(_)) | NodeEffect::Payment(PaymentEffect::Updated(_)) => {}
             NodeEffect::Payment(PaymentEffect::FindRoutes { request, amount, .. }) => {
                 self.push(node, Item::Payment(PaymentNews::FindRoutes { request, amount }));

@@ -14,7 +14,7 @@ use super::wallet::Wallet;
 use crate::channel::*;
 use crate::keys::secp;
 use crate::onchain::{FeeEstimates, Resolution};
-use crate::payment::incoming::{Invoice, Invoices};
+use crate::payment::incoming::{Invoice, InvoiceCtx, Invoices};
 use crate::payment::outgoing::{Payment, Payments};
 use crate::payment::record;
 use crate::switch::*;
@@ -31,6 +31,8 @@ pub(super) struct Node {
     /// Closed channels whose outputs are being claimed.
     pub enforced: BTreeMap<ChannelId, Enforced>,
     pub view: View,
+    /// Whether what it has seen of the chain may be relied on.
+    pub trust: TipTrust,
     pub wallet: Wallet,
     pub outlook: Outlook,
 }
@@ -126,13 +128,15 @@ impl Node {
             lanes: BTreeMap::new(),
             enforced,
             view: View::at(tip),
+            trust: TipTrust::Current,
             wallet,
             outlook,
         };
         let mut outboxes = vec![out.convert()];
         if bug == Bug::ForgottenCircuits {
             let none = Limits::default();
-            let ctx = SwitchCtx { now: UnixTime(0), tip, node_secret: &secret, limits: &none };
+            let trust = TipTrust::Current;
+            let ctx = SwitchCtx { now: UnixTime(0), tip, trust, node_secret: &secret, limits: &none };
             let links: Vec<Link> = node.channels.values().filter_map(Link::of).collect();
             for link in links {
                 let channel = link.channel;
@@ -148,7 +152,12 @@ impl Node {
     /// What its channels may know of the world.
     pub fn ctx(&self, now: UnixTime) -> Ctx<'static> {
         let Outlook { policy, feerates, .. } = self.outlook;
-        Ctx { feerates, policy, ..opening::ctx(self.view.tip, now) }
+        Ctx { trust: self.trust, feerates, policy, ..opening::ctx(self.view.tip, now) }
+    }
+
+    /// And its invoices.
+    pub fn invoice_ctx(&self, now: UnixTime) -> InvoiceCtx {
+        InvoiceCtx { now, tip: self.view.tip, trust: self.trust }
     }
 
     /// The record of an invoice, whatever has become of it.

@@ -40,7 +40,8 @@ const DELAY: u16 = 20;
 pub(super) fn ctx(tip: Height, now: UnixTime) -> Ctx<'static> {
     static POLICY: OnceLock<Policy> = OnceLock::new();
     let policy = POLICY.get_or_init(Policy::default);
-    Ctx { chain: ChainHash::REGTEST, now, tip, feerates: Feerates::default(), policy }
+    let (trust, feerates) = (TipTrust::Current, Feerates::default());
+    Ctx { chain: ChainHash::REGTEST, now, tip, trust, feerates, policy }
 }
 
 impl Base {

@@ -12,6 +12,7 @@ use crate::switch::*;
 use crate::types::*;
 
 pub(super) const TIP: Height = Height(1_000);
+pub(super) const NOW: UnixTime = UnixTime(1_700_000_000);
 pub(super) const ALICE: ChannelId = ChannelId([1; 32]);
 pub(super) const CAROL: ChannelId = ChannelId([2; 32]);
 pub(super) const CAROL_TOO: ChannelId = ChannelId([3; 32]);
@@ -58,6 +59,8 @@ pub(super) struct Single {
     pub store: Store,
     pub limits: Limits,
     pub tip: Height,
+    pub now: UnixTime,
+    pub trust: TipTrust,
 }
 
 /// What the sender made: an onion over us to one more hop, or with its end here.
@@ -145,7 +148,14 @@ impl Single {
     pub fn new() -> Self {
         let (switch, out) = Switch::restore([], std::iter::empty()).unwrap();
         assert!(out.is_empty());
-        let mut single = Self { switch, store: Store::default(), limits: Limits::default(), tip: TIP };
+        let mut single = Self {
+            switch,
+            store: Store::default(),
+            limits: Limits::default(),
+            tip: TIP,
+            now: NOW,
+            trust: TipTrust::Current,
+        };
         for (channel, peer) in [(ALICE, 10), (CAROL, 11), (CAROL_TOO, 11), (DAVE, 12)] {
             single.event(SwitchEvent::Link(Box::new(link(channel, peer))));
             single.set_policy(channel, POLICY);
@@ -160,7 +170,8 @@ impl Single {
 
     pub fn event(&mut self, event: SwitchEvent) -> Vec<SwitchEffect> {
         let secret = node_secret();
-        let ctx = SwitchCtx { now: UnixTime(1_700_000_000), tip: self.tip, node_secret: &secret, limits: &self.limits };
+        let Self { now, tip, trust, .. } = *self;
+        let ctx = SwitchCtx { now, tip, trust, node_secret: &secret, limits: &self.limits };
         let out = self.switch.handle(event, &ctx);
         self.commit(out)
     }
