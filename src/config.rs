@@ -128,6 +128,13 @@ pub struct Flags {
     /// Blocks between the expiries of an incoming HTLC and of the one that forwards it [default: 80]
     #[arg(long, value_name = "BLOCKS")]
     pub time_lock_delta: Option<u16>,
+    /// What a channel may lose because HTLCs are too small to be worth a claim on the chain, in satoshi [default: 50000, or
+    /// 500 millionths of the channel's capacity if that is more]
+    #[arg(long, value_name = "SAT")]
+    pub max_dust_exposure: Option<u32>,
+    /// Megabytes of memory that unconfirmed transactions may take; beyond it the cheapest go [default: 300]
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u16).range(5..))]
+    pub max_mempool: Option<u16>,
     /// Take payments that nobody has asked for and that bring their own preimage (keysend)
     #[arg(long)]
     #[serde(default)]
@@ -167,6 +174,10 @@ pub struct Config {
     pub zero_conf_peers: Vec<PublicKey>,
     /// The terms under which new channels forward.
     pub forwarding: ForwardPolicy,
+    /// What a channel may lose to HTLCs that are not enforced.
+    pub max_dust_exposure: Option<Msat>,
+    /// Megabytes.
+    pub max_mempool: Option<u16>,
     /// Take payments that nobody has asked for.
     pub accept_keysend: bool,
     /// Seconds by which the clock is shown wrong.
@@ -223,6 +234,11 @@ impl Config {
                 .map(node)
                 .collect::<Result<_, _>>()?,
             forwarding,
+            max_dust_exposure: flags
+                .max_dust_exposure
+                .or(file.max_dust_exposure)
+                .map(|sat| Msat(u64::from(sat).saturating_mul(1_000))),
+            max_mempool: flags.max_mempool.or(file.max_mempool),
             accept_keysend: flags.accept_keysend || file.accept_keysend,
             clock_shift,
             log: flags.log.or(file.log).unwrap_or_else(|| "info".into()),

@@ -109,6 +109,11 @@ impl LeydenDaemon {
             minimum_depth: self.config.min_depth,
             ..Policy::default()
         };
+        let policy = match self.config.max_dust_exposure {
+            // Who names an amount means that one, in large channels too.
+            Some(max_dust_exposure) => Policy { max_dust_exposure, max_dust_exposure_ppm: 0, ..policy },
+            None => policy,
+        };
         let runtime = Runtime::start(Setup {
             keys: self.keys(seed),
             node: self.node.clone(),

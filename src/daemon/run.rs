@@ -78,6 +78,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         warn!(seconds, "the clock is shown wrong on purpose");
         node_config.clock = Clock::Shifted(seconds);
     }
+    if let Some(megabytes) = config.max_mempool {
+        node_config.policy.max_memory_bytes = usize::from(megabytes) << 20;
+    }
     let node = Node::start(node_config).await.map_err(|error| match error {
         NodeError::Network(_) => RunError::ChainListen(error),
         error => RunError::Node(error),

@@ -9,6 +9,7 @@ pub mod committer;
 pub mod connection;
 pub mod enforcement;
 pub mod events;
+mod feerates;
 pub mod gossip;
 pub mod peer;
 pub mod peers;

@@ -33,6 +33,7 @@ use super::{
     committer::{Committer, NodeEffect, Stopped, Underway},
     connection::Local,
     events::{Events, OwnHtlc, OwnHtlcNews},
+    feerates::LastFeerates,
     gossip::Gossip,
     peer::Command,
     peers::Peers,
@@ -42,9 +43,6 @@ use crate::{
     store::{Store, StoreError},
     wallet::{keys::NodeKeys, onchain::OnchainWallet},
 };
-
-/// Confirmation target for channels' transactions, in blocks.
-const FEE_TARGET_BLOCKS: u32 = 6;
 
 /// For how long a call waits for a tip that may be relied on, and how often it looks.
 const TIP_PATIENCE: Duration = Duration::from_secs(5);
@@ -69,6 +67,8 @@ pub struct Services {
     pub payments: Mutex<Payments>,
     pub switch: Mutex<Switch>,
     pub policy: Policy,
+    /// What channels see of the chain's fees.
+    pub last_feerates: LastFeerates,
     /// Whose channels are used before they are confirmed.
     pub zero_conf_peers: Vec<PublicKey>,
     /// The terms of channels that are new.
@@ -142,14 +142,7 @@ impl Services {
     }
 
     pub fn feerates(&self) -> Feerates {
-        let closing = per_kw(self.node.estimate_fee(FEE_TARGET_BLOCKS));
-        Feerates {
-            minimum: FeeratePerKw::FLOOR,
-            // Ten times the estimate, and never below what a fee spike of a quiet chain needs.
-            maximum: FeeratePerKw(closing.0.saturating_mul(10).max(25_000)),
-            closing,
-            mempool_minimum: per_kw(self.node.mempool_info().minimum_fee_rate),
-        }
+        self.last_feerates.at(self.tip(), &self.node)
     }
 
     /// What it costs to be in a block soon, or later.

@@ -6,7 +6,7 @@ use bitcoin::Amount;
 use leyden_channels::{
     channel::{
         ChannelType, CloseRequest, EstablishedSummary, LARGE_CHANNEL, OpenRequest, OpenWishes, SideLimits, Spend,
-        SpendKind, StateName, Summary,
+        SpendKind, StateName, Summary, feerate,
     },
     switch::ForwardPolicy,
     tx::fee,
@@ -63,11 +63,7 @@ impl LightningNode {
         if request.scid_alias && !features.supports(Feature::ScidAlias) {
             return Err(ApiError::precondition("the peer does not know channels that are named by an alias alone"));
         }
-        let feerate = match commitment {
-            // An anchor commitment is raised by its child when it must confirm; it only has to relay.
-            CommitmentType::Anchors => FeeratePerKw(services.feerates().closing.0.clamp(253, 2_500)),
-            CommitmentType::StaticRemoteKey => services.feerates().closing,
-        };
+        let feerate = feerate::target(commitment, &services.feerates());
         let shutdown_script = match &request.shutdown_address {
             Some(address) => address.script_pubkey(),
             None => services.wallet.new_script().map_err(super::internal)?,

@@ -120,6 +120,8 @@ impl Channel {
             short_channel_id,
             aliases: Sides::default(),
             opened_at: ctx.tip,
+            low_since: None,
+            falling_since: None,
             funding_transaction: None,
             wrongs: 0,
             terms,

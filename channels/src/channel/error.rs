@@ -86,6 +86,19 @@ pub enum Wrong {
     FeeFromFundee,
     #[error("a fee rate of {} per kw is not between {} and {}", got.0, minimum.0, maximum.0)]
     FeerateOutOfBounds { minimum: FeeratePerKw, maximum: FeeratePerKw, got: FeeratePerKw },
+    #[error(
+        "a fee rate of {} per kw would leave {exposure} in HTLCs that could not be enforced; the limit is {limit}", feerate.0
+    )]
+    FeeOverexposes { feerate: FeeratePerKw, exposure: Msat, limit: Msat },
+    #[error("a fee rate of {} per kw costs {needed}, but the opener has only {balance}", feerate.0)]
+    FeeNotAffordable { feerate: FeeratePerKw, balance: Msat, needed: Msat },
+    #[error(
+        "the fee rate of {} per kw has been below the {} that a block takes within a day for too long, and HTLCs are pending",
+        feerate.0, least.0
+    )]
+    FeerateTooLow { feerate: FeeratePerKw, least: FeeratePerKw },
+    #[error("{total} is in expired HTLCs too small to close for one by one; the limit is {limit}")]
+    SmallHtlcsExpired { total: Msat, limit: Msat },
     #[error("update_add_htlc after shutdown")]
     AddAfterShutdown,
     #[error("shutdown names another script than before")]
@@ -150,14 +163,19 @@ impl Wrong {
             | Self::WrongPreimage(_)
             | Self::MissingBadOnion(_)
             | Self::FeeFromFundee
-            | Self::FeerateOutOfBounds { .. }
             | Self::AddAfterShutdown
             | Self::ShutdownScriptChanged
             | Self::ShutdownScriptForm
             | Self::RevocationNotExpected
             | Self::ClosingFee(_)
             | Self::Parameter(_) => Severity::Warn,
-            Self::Signature(_)
+            // An opener whose estimate is another one would say the same after each reconnection.
+            Self::FeerateOutOfBounds { .. }
+            | Self::FeeOverexposes { .. }
+            | Self::FeeNotAffordable { .. }
+            | Self::FeerateTooLow { .. }
+            | Self::SmallHtlcsExpired { .. }
+            | Self::Signature(_)
             | Self::WrongSecret(_)
             | Self::Shachain(_)
             | Self::Key(_)

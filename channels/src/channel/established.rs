@@ -41,6 +41,7 @@ impl Commitments {
             remote_changes: RemoteChanges::default(),
             next_id: Sides { local: HtlcId(0), remote: HtlcId(0) },
             paid: Sides::default(),
+            written_off: crate::types::Msat::ZERO,
             details: std::collections::BTreeMap::new(),
             secrets: PerCommitmentSecrets::default(),
             points: super::commitment::PointCache::default(),
@@ -72,6 +73,8 @@ pub(crate) fn begin(
         short_channel_id: None,
         aliases: Sides { local: Some(alias), remote: None },
         opened_at: turn.ctx.tip,
+        low_since: None,
+        falling_since: None,
         funding_transaction,
         wrongs: 0,
     };

@@ -28,8 +28,10 @@ pub enum Event {
     Add(Box<AddHtlc>),
     /// Remove an incoming HTLC. Safe to repeat: an HTLC that is being removed, or is gone, stays so.
     Settle { id: HtlcId, settlement: Settlement },
-    /// Propose a new fee rate (funder only).
+    /// Propose this fee rate (opener only).
     UpdateFee(FeeratePerKw),
+    /// The rates in [`Ctx::feerates`](super::Ctx) may have moved: an opener follows them (see [`super::feerate`]).
+    Feerates,
     /// Sign and send what has gathered, if there is anything and no `commitment_signed` is unanswered. A driver
     /// drains its mailbox first and then sends one flush: so many updates share one signature.
     Flush,

@@ -29,6 +29,8 @@ mod erase;
 mod error;
 mod established;
 mod event;
+pub mod exposure;
+pub mod feerate;
 mod key;
 mod outbox;
 mod params;
@@ -57,7 +59,7 @@ pub use event::{AddHtlc, AttemptId, CloseRequest, Event, FundingDepth, Origin, S
 pub use key::Key;
 pub use outbox::{Outbox, Persist, Write};
 pub use params::{
-    ChannelType, Feerates, LARGE_CHANNEL, MAX_ACCEPTED_HTLCS, MIN_DUST_LIMIT, ParameterError, Policy,
+    ChannelType, Feerates, LARGE_CHANNEL, MAX_ACCEPTED_HTLCS, MAX_FEERATE, MIN_DUST_LIMIT, ParameterError, Policy,
     is_shutdown_script,
 };
 pub use record::{RetiredHtlc, decode_retired};
@@ -76,6 +78,7 @@ use crate::wire::{ErrorMessage, Message, OpenChannel};
 
 use commitment::{Factory, limits};
 use error::Fault;
+use exposure::Exposure;
 use record::Rows;
 use state::opening_fundee::OpeningFundee;
 use state::opening_funder::{OpeningFunder, Progress};
@@ -152,6 +155,8 @@ impl Channel {
             short_channel_id: state.short_channel_id,
             aliases: state.aliases,
             opened_at: state.opened_at,
+            low_since: None,
+            falling_since: None,
             funding_transaction: state.funding_transaction,
             wrongs: 0,
         };
@@ -285,6 +290,12 @@ impl Channel {
             Some(channel) if channel.knowledge() == Knowledge::Current => Ok(Some(channel.local_close(None)?)),
             Some(_) | None => Ok(None),
         }
+    }
+
+    /// What is at stake in HTLCs that would not be enforced, and what may be; `None` while the channel is being opened.
+    pub fn exposure(&self, ctx: &Ctx<'_>) -> Option<Exposure> {
+        let channel = self.established()?;
+        Some(channel.commitments.exposure(&channel.terms, &ctx.feerates, ctx.policy))
     }
 
     fn established(&self) -> Option<&Established> {

@@ -50,8 +50,10 @@ pub struct Policy {
     /// Confirmations that we want before a channel that somebody else funds is used.
     pub minimum_depth: u32,
     pub max_minimum_depth: u32,
-    /// How much we are ready to lose to fees because HTLCs are too small for an output.
+    /// How much of a channel may be in HTLCs that would not be enforced on the chain, see [`super::exposure`].
     pub max_dust_exposure: Msat,
+    /// The same in parts per million of the capacity: the larger counts.
+    pub max_dust_exposure_ppm: u32,
     /// Blocks after its expiry at which we close for an HTLC that we offered.
     pub offered_htlc_grace: u32,
     /// Blocks before its expiry at which we close for an HTLC whose preimage we know.
@@ -78,22 +80,29 @@ impl Default for Policy {
             minimum_depth: 3,
             max_minimum_depth: 144,
             max_dust_exposure: Msat(50_000_000),
+            max_dust_exposure_ppm: 500,
             offered_htlc_grace: 3,
             received_htlc_margin: 12,
         }
     }
 }
 
+/// The highest rate of a commitment that we accept however quiet the chain is: a thousand satoshi a virtual byte. What it
+/// costs is the opener's; what it may cost us is bounded by the exposure (see [`super::feerate`]).
+pub const MAX_FEERATE: FeeratePerKw = FeeratePerKw(250_000);
+
 /// Fee rates of the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Feerates {
     /// The lowest rate of a commitment that we accept.
     pub minimum: FeeratePerKw,
-    /// The highest: beyond it HTLCs would drown in fees.
+    /// The highest: no honest estimate is there.
     pub maximum: FeeratePerKw,
-    /// What a closing transaction should pay when only the peer wants to close.
+    /// What gets a transaction confirmed within some blocks: for closing, and for claims.
     pub closing: FeeratePerKw,
-    /// What our mempool takes now: a closing transaction that pays less gets to no miner.
+    /// What gets one confirmed within a day.
+    pub slow: FeeratePerKw,
+    /// What mempools take at least.
     pub mempool_minimum: FeeratePerKw,
 }
 
@@ -101,8 +110,9 @@ impl Default for Feerates {
     fn default() -> Self {
         Self {
             minimum: FeeratePerKw::FLOOR,
-            maximum: FeeratePerKw(250_000),
+            maximum: MAX_FEERATE,
             closing: FeeratePerKw(1_000),
+            slow: FeeratePerKw::FLOOR,
             mempool_minimum: FeeratePerKw::FLOOR,
         }
     }
@@ -206,6 +216,12 @@ impl Policy {
     pub fn reserve(&self, capacity: Amount, remote_dust_limit: Amount) -> Amount {
         let share = u128::from(capacity.to_sat()) * u128::from(self.reserve_ppm) / 1_000_000;
         Amount::from_sat(u64::try_from(share).unwrap_or(u64::MAX)).max(self.dust_limit).max(remote_dust_limit)
+    }
+
+    /// What may be lost in a channel of this capacity because HTLCs are not enforced.
+    pub fn exposure_limit(&self, capacity: Amount) -> Msat {
+        let share = u128::from(capacity.to_sat()) * u128::from(self.max_dust_exposure_ppm) / 1_000;
+        self.max_dust_exposure.max(Msat(u64::try_from(share).unwrap_or(u64::MAX)))
     }
 
     pub fn max_in_flight(&self, capacity: Amount) -> Msat {

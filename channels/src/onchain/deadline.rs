@@ -56,20 +56,24 @@ pub enum CloseReason {
     OutgoingExpired { id: HtlcId, expiry: CltvExpiry },
     #[error("we know the preimage of HTLC {}, which expires at block {}, and the peer has not removed it", id.0, expiry.0)]
     IncomingExpires { id: HtlcId, expiry: CltvExpiry },
+    #[error("HTLCs of {total} are overdue, each too small to close for, but together above {limit}")]
+    SmallHtlcsExpired { total: Msat, limit: Msat },
 }
 
-/// Whether one of these HTLCs forces us onto the chain at this tip (BOLT 2, `cltv_expiry_delta` Selection): an incoming
-/// one whose preimage we know before its expiry, an outgoing one after it, and never for one whose claim would not pay
-/// for itself at `feerate`.
+/// Whether these HTLCs force us onto the chain at this tip (BOLT 2, `cltv_expiry_delta` Selection): an incoming
+/// one whose preimage we know before its expiry, or an outgoing one after it. Never one whose claim would not pay
+/// for itself at `feerate`; but all of those together, once they are above `small_limit`.
 pub fn must_close(
     kind: CommitmentType,
     htlcs: impl IntoIterator<Item = InFlight>,
     tip: Height,
     feerate: FeeratePerKw,
     local_dust_limit: Amount,
+    small_limit: Msat,
     policy: &Policy,
 ) -> Option<CloseReason> {
-    htlcs.into_iter().find_map(|htlc| {
+    let mut small = Msat::ZERO;
+    let worth_closing = htlcs.into_iter().find_map(|htlc| {
         let direction = match htlc.offered_by {
             Side::Local => HtlcDirection::Offered,
             Side::Remote => HtlcDirection::Received,
@@ -77,8 +81,7 @@ pub fn must_close(
         let fee = fee::fee_for_weight(feerate, fee::htlc_tx_weight(kind, direction));
         let worth_it = htlc.amount.floor_sat() >= local_dust_limit.checked_add(fee).unwrap_or(Amount::MAX);
         let (id, expiry) = (htlc.id, htlc.cltv_expiry);
-        match htlc.offered_by {
-            _ if !worth_it => None,
+        let reason = match htlc.offered_by {
             Side::Local => {
                 let due = tip.0 >= expiry.0.saturating_add(policy.outgoing_grace);
                 due.then_some(CloseReason::OutgoingExpired { id, expiry })
@@ -87,6 +90,12 @@ pub fn must_close(
                 let due = htlc.preimage_known && tip.0.saturating_add(policy.incoming_margin) >= expiry.0;
                 due.then_some(CloseReason::IncomingExpires { id, expiry })
             }
+        };
+        if reason.is_some() && !worth_it {
+            small = Msat(small.0.saturating_add(htlc.amount.0));
         }
-    })
+        reason.filter(|_| worth_it)
+    });
+    let together = CloseReason::SmallHtlcsExpired { total: small, limit: small_limit };
+    worth_closing.or_else(|| (small > small_limit).then_some(together))
 }

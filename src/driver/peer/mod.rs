@@ -213,6 +213,8 @@ impl Peer {
                 _ = ticks.tick() => {
                     self.keep_alive();
                     self.write_kept();
+                    // The mempool moves between blocks too.
+                    self.all(&Event::Feerates);
                 }
                 Ok(()) = backups.changed() => self.send_backup(),
                 () = until(next_signature) => {}

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod chain;
+pub mod crowd;
 pub mod ldk;
 pub mod ours;
 

@@ -34,6 +34,13 @@ impl Update {
         }
     }
 
+    pub const fn feerate(&self) -> Option<FeeratePerKw> {
+        match self {
+            Self::Fee(feerate) => Some(*feerate),
+            Self::Add(_) | Self::Fulfill { .. } | Self::Fail { .. } | Self::FailMalformed { .. } => None,
+        }
+    }
+
     pub const fn adds(&self) -> Option<&Htlc> {
         match self {
             Self::Add(htlc) => Some(htlc),

@@ -2,7 +2,7 @@
 //!
 //! Promises: sender and receiver look at the same commitment, the receiver's next one, so that an HTLC which
 //! [`check_offer`] lets out is never refused by the peer's [`check_receive`]; our own side keeps more distance (fee
-//! spike buffer, dust exposure) than it demands of the peer.
+//! spike buffer) than it demands of the peer. What may be lost is bounded elsewhere ([`crate::channel::exposure`]).
 
 use bitcoin::Amount;
 use thiserror::Error;
@@ -40,7 +40,7 @@ pub enum CannotAdd {
     Balance { balance: Msat, needed: Msat },
     #[error("the peer pays the commitment's fee and cannot afford another HTLC: {balance} is left, it needs {needed}")]
     RemoteFee { balance: Msat, needed: Msat },
-    #[error("{exposure} would be in HTLCs too small to be claimed on-chain; the limit is {maximum}")]
+    #[error("{exposure} would be in HTLCs that are not worth a claim on the chain; the limit is {maximum}")]
     DustExposure { maximum: Msat, exposure: Msat },
 }
 
@@ -124,20 +124,6 @@ fn in_flight(spec: &Spec, side: Side) -> (usize, Msat) {
     spec.offered_by(side).fold((0, Msat::ZERO), |(count, sum), htlc| (count + 1, plus(sum, htlc.amount)))
 }
 
-/// How much of `spec` is in HTLCs without an output in `owner`'s commitment.
-pub fn dust_exposure(spec: &Spec, terms: &Terms, owner: Side) -> Msat {
-    let thresholds = Thresholds::new(terms, owner, spec.feerate);
-    spec.htlcs()
-        .iter()
-        .filter(|htlc| !thresholds.is_untrimmed(htlc))
-        .fold(Msat::ZERO, |sum, htlc| plus(sum, htlc.amount))
-}
-
-/// The larger dust exposure of both commitments.
-pub fn worst_dust_exposure(spec: &Spec, terms: &Terms) -> Msat {
-    dust_exposure(spec, terms, Side::Local).max(dust_exposure(spec, terms, Side::Remote))
-}
-
 /// What is wrong with an HTLC by itself.
 pub fn check_htlc_alone(amount: Msat, expiry: CltvExpiry, terms: &Terms) -> Result<(), CannotAdd> {
     let minimum = terms.htlc_minimum_of(Side::Local).max(Msat(1));
@@ -150,8 +136,8 @@ pub fn check_htlc_alone(amount: Msat, expiry: CltvExpiry, terms: &Terms) -> Resu
     Ok(())
 }
 
-/// Whether we may offer an HTLC that would lead to `view`, the peer's commitment with it.
-pub fn check_offer(view: &Spec, terms: &Terms, max_dust_exposure: Msat) -> Result<(), CannotAdd> {
+/// Whether we may offer an HTLC that would lead to `view`, the peer's commitment with it, as far as the commitment goes.
+pub fn check_offer(view: &Spec, terms: &Terms) -> Result<(), CannotAdd> {
     let (count, total) = in_flight(view, Side::Local);
     let maximum = terms.max_htlcs_of(Side::Local);
     if count > usize::from(maximum) {
@@ -178,10 +164,6 @@ pub fn check_offer(view: &Spec, terms: &Terms, max_dust_exposure: Msat) -> Resul
                 return Err(CannotAdd::RemoteFee { balance, needed });
             }
         }
-    }
-    let exposure = worst_dust_exposure(view, terms);
-    if exposure > max_dust_exposure {
-        return Err(CannotAdd::DustExposure { maximum: max_dust_exposure, exposure });
     }
     Ok(())
 }
@@ -239,7 +221,7 @@ pub fn can_offer_fee(view: &Spec, terms: &Terms) -> bool {
 /// Whether the opener can pay the fee rate that it proposes. Its reserve is not asked for: it may never have met it.
 pub fn check_receive_fee(view: &Spec, terms: &Terms) -> Result<(), Wrong> {
     let (balance, needed) = (view.balance.remote, opener_cost(view, terms));
-    if balance < needed { Err(Wrong::CannotAfford { balance, needed }) } else { Ok(()) }
+    if balance < needed { Err(Wrong::FeeNotAffordable { feerate: view.feerate, balance, needed }) } else { Ok(()) }
 }
 
 /// What `side` could send at most in one HTLC if `view` is the commitment that it would go into: for display and for

@@ -55,6 +55,8 @@ pub struct HtlcDetails {
     /// The peer has told the preimage, committed or not: from then on this HTLC counts as paid. Not stored; after a
     /// restart the stored outcome says it.
     pub preimage_told: bool,
+    /// It is offered to us, and was told to be failed. Not stored; after a restart it is told again.
+    pub doomed: bool,
 }
 
 /// Both commitments of a channel and what is on its way into them.
@@ -68,6 +70,9 @@ pub struct Commitments {
     pub next_id: Sides<HtlcId>,
     /// What each side has paid the other through HTLCs, over the channel's life.
     pub paid: Sides<Msat>,
+    /// HTLCs of ours that would not have been enforced and were fulfilled after their expiry: whoever is behind them may
+    /// have got its coins back. Over the channel's life; see [`super::exposure`].
+    pub written_off: Msat,
     /// One entry for each HTLC in a commitment or in the changes.
     pub details: BTreeMap<HtlcKey, HtlcDetails>,
     /// What the peer has revealed.

@@ -6,9 +6,10 @@ use super::spec::{Htlc, HtlcKey};
 use super::{Commitments, HtlcDetails};
 use crate::channel::error::{Fault, Invariant, Wrong};
 use crate::channel::event::AddHtlc;
-use crate::channel::params::Feerates;
+use crate::channel::exposure::{Admission, Exposure};
+use crate::channel::params::{Feerates, Policy};
 use crate::channel::terms::Terms;
-use crate::types::{ChannelId, FeeratePerKw, HtlcId, Msat, PaymentPreimage, Side};
+use crate::types::{ChannelId, FeeratePerKw, HtlcId, PaymentPreimage, Side};
 use crate::wire::{Message, UpdateAddHtlc, UpdateFailHtlc, UpdateFailMalformedHtlc, UpdateFee, UpdateFulfillHtlc};
 
 /// The bit that every failure code of `update_fail_malformed_htlc` has.
@@ -40,7 +41,7 @@ impl Commitments {
         &mut self,
         add: &AddHtlc,
         terms: &Terms,
-        max_dust_exposure: Msat,
+        mut admission: Admission,
     ) -> Result<Result<Message, CannotAdd>, Invariant> {
         if let Err(refused) = limits::check_htlc_alone(add.amount, add.cltv_expiry, terms) {
             return Ok(Err(refused));
@@ -60,8 +61,11 @@ impl Commitments {
             }
             Err(invariant) => return Err(invariant),
         };
-        if let Err(refused) = limits::check_offer(&view, terms, max_dust_exposure) {
+        if let Err(refused) = limits::check_offer(&view, terms) {
             return Ok(Err(refused));
+        }
+        if let Err(Exposure { now: exposure, limit: maximum }) = admission.admit(&htlc) {
+            return Ok(Err(CannotAdd::DustExposure { maximum, exposure }));
         }
         let details = HtlcDetails {
             htlc,
@@ -70,6 +74,7 @@ impl Commitments {
             path_key: add.path_key,
             first_remote: None,
             preimage_told: false,
+            doomed: false,
         };
         let message = add_message(terms.channel_id, &htlc, &details)?;
         self.details.insert(htlc.key(), details);
@@ -90,13 +95,34 @@ impl Commitments {
         message
     }
 
-    /// Proposes a fee rate, if we are the opener and can pay it. `None`, and nothing changes, otherwise.
-    pub(crate) fn offer_fee(&mut self, feerate: FeeratePerKw, terms: &Terms) -> Result<Option<Message>, Invariant> {
-        let update = Update::Fee(feerate);
-        let view = self.remote_view(Some(&update))?;
-        if terms.opener != Side::Local || !limits::can_offer_fee(&view, terms) {
+    /// Whether we are the opener, can pay this fee rate, and lose no HTLCs to it.
+    pub(crate) fn can_offer_fee(
+        &self,
+        feerate: FeeratePerKw,
+        terms: &Terms,
+        feerates: &Feerates,
+        policy: &Policy,
+    ) -> Result<bool, Invariant> {
+        let view = self.remote_view(Some(&Update::Fee(feerate)))?;
+        let sane = feerate >= feerates.minimum && feerate <= feerates.maximum;
+        Ok(sane
+            && terms.opener == Side::Local
+            && limits::can_offer_fee(&view, terms)
+            && self.overexposed_by_fee(feerate, terms, feerates, policy).is_none())
+    }
+
+    /// Proposes a fee rate, if it can be. `None`, and nothing changes, otherwise.
+    pub(crate) fn offer_fee(
+        &mut self,
+        feerate: FeeratePerKw,
+        terms: &Terms,
+        feerates: &Feerates,
+        policy: &Policy,
+    ) -> Result<Option<Message>, Invariant> {
+        if !self.can_offer_fee(feerate, terms, feerates, policy)? {
             return Ok(None);
         }
+        let update = Update::Fee(feerate);
         // A later fee replaces an earlier one of the same commitment, but both have been sent: both stay listed.
         self.local_changes.proposed.push(update);
         Ok(Some(UpdateFee { channel_id: terms.channel_id, feerate_per_kw: feerate }.into()))
@@ -131,6 +157,7 @@ impl Commitments {
             path_key: message.path_key,
             first_remote: None,
             preimage_told: false,
+            doomed: false,
         };
         self.next_id.remote = next(htlc.id)?;
         self.details.insert(htlc.key(), details);
@@ -166,6 +193,7 @@ impl Commitments {
         feerate: FeeratePerKw,
         terms: &Terms,
         feerates: &Feerates,
+        policy: &Policy,
     ) -> Result<(), Fault> {
         if terms.opener != Side::Remote {
             return Err(Wrong::FeeFromFundee.into());
@@ -177,6 +205,9 @@ impl Commitments {
         let update = Update::Fee(feerate);
         let view = self.local_view(Some(&update))?;
         limits::check_receive_fee(&view, terms)?;
+        if let Some(Exposure { now: exposure, limit }) = self.overexposed_by_fee(feerate, terms, feerates, policy) {
+            return Err(Wrong::FeeOverexposes { feerate, exposure, limit }.into());
+        }
         // The last one counts; a peer that repeats itself shall not fill our memory.
         self.remote_changes.proposed.retain(|update| !matches!(update, Update::Fee(_)));
         self.remote_changes.proposed.push(update);

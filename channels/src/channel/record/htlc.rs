@@ -59,7 +59,15 @@ fn read_htlc(key: HtlcKey, reader: &mut Reader<'_>) -> Result<HtlcDetails, Decod
         _ => None,
     };
     let path_key = get_option(reader)?;
-    Ok(HtlcDetails { htlc, origin, path_key, onion: get_option(reader)?, first_remote: None, preimage_told: false })
+    Ok(HtlcDetails {
+        htlc,
+        origin,
+        path_key,
+        onion: get_option(reader)?,
+        first_remote: None,
+        preimage_told: false,
+        doomed: false,
+    })
 }
 
 /// What is kept of an HTLC that only revoked commitments have: enough to rebuild its output there. Which commitments

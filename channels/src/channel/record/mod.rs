@@ -101,11 +101,16 @@ pub(crate) fn decode_secrets(bytes: &[u8]) -> Result<PerCommitmentSecrets, Resto
 const FORMAT: u8 = 1;
 
 fn open<'a>(what: &'static str, bytes: &'a [u8]) -> Result<Reader<'a>, RestoreError> {
+    open_up_to(FORMAT, what, bytes).map(|(_, reader)| reader)
+}
+
+/// The format that a record has, if it is one of those up to `known`, and the rest of it.
+fn open_up_to<'a>(known: u8, what: &'static str, bytes: &'a [u8]) -> Result<(u8, Reader<'a>), RestoreError> {
     let mut reader = Reader::new(bytes);
     match reader.field::<u8>().map_err(damaged(what))? {
-        FORMAT => Ok(reader),
-        found if found > FORMAT => Err(RestoreError::Newer { found, known: FORMAT }),
-        _ => Err(RestoreError::Damaged { what, why: "a format number of 0".to_owned() }),
+        0 => Err(RestoreError::Damaged { what, why: "a format number of 0".to_owned() }),
+        found if found > known => Err(RestoreError::Newer { found, known }),
+        found => Ok((found, reader)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bitcoin::consensus::encode::{deserialize, serialize};
 use bitcoin::{Transaction, Txid};
 
-use super::{FORMAT, damaged, get_count, get_option, open, put_number, put_option};
+use super::{damaged, get_count, get_option, open_up_to, put_number, put_option};
 use crate::channel::Sides;
 use crate::channel::commitment::changes::{LocalChanges, RemoteChanges, Update};
 use crate::channel::commitment::local::LocalCommitment;
@@ -19,6 +19,9 @@ use crate::channel::state::{
 use crate::keys::{CommitmentSignatures, PerCommitmentSecrets};
 use crate::types::{CommitmentNumber, FeeratePerKw, Height, HtlcId, Msat, PaymentPreimage, ShortChannelId, Side};
 use crate::wire::codec::{DecodeError, Field, Reader};
+
+/// The second format knows what was written off.
+const FORMAT: u8 = 2;
 
 const IN_LOCAL: u8 = 1;
 const IN_CURRENT: u8 = 2;
@@ -60,7 +63,7 @@ pub(crate) fn decode_state(
     secrets: PerCommitmentSecrets,
 ) -> Result<StateRecord, RestoreError> {
     let what = "state";
-    let mut reader = open(what, bytes)?;
+    let (format, mut reader) = open_up_to(FORMAT, what, bytes)?;
     let read = || -> Result<StateRecord, DecodeError> {
         Ok(StateRecord {
             phase: read_phase(&mut reader)?,
@@ -68,7 +71,7 @@ pub(crate) fn decode_state(
             aliases: Sides { local: get_option(&mut reader)?, remote: get_option(&mut reader)? },
             opened_at: read_height(&mut reader)?,
             funding_transaction: read_transaction(&mut reader)?,
-            commitments: read_commitments(&mut reader, htlcs, signatures, secrets)?,
+            commitments: read_commitments(format, &mut reader, htlcs, signatures, secrets)?,
         })
     };
     let record = read().map_err(damaged(what))?;
@@ -77,7 +80,8 @@ pub(crate) fn decode_state(
 }
 
 fn write_commitments(commitments: &Commitments, out: &mut Vec<u8>) {
-    let Commitments { local, remote, local_changes, remote_changes, next_id, paid, details, .. } = commitments;
+    let Commitments { local, remote, local_changes, remote_changes, next_id, paid, written_off, details, .. } =
+        commitments;
     put_number(local.number.0, out);
     write_spec(&local.spec, out);
     write_remote(&remote.current, out);
@@ -102,6 +106,7 @@ fn write_commitments(commitments: &Commitments, out: &mut Vec<u8>) {
     put_number(proposed.remote.unwrap_or(next_id.remote).0, out);
     put_number(paid.local.0, out);
     put_number(paid.remote.0, out);
+    put_number(written_off.0, out);
     let durable = |key: &HtlcKey| proposed.of(key.offered_by).is_none_or(|first| key.id < first);
     put_number(details.keys().filter(|key| durable(key)).count() as u64, out);
     for (key, details) in details.iter().filter(|(key, _)| durable(key)) {
@@ -127,6 +132,7 @@ fn write_commitments(commitments: &Commitments, out: &mut Vec<u8>) {
 }
 
 fn read_commitments(
+    format: u8,
     reader: &mut Reader<'_>,
     mut rows: BTreeMap<HtlcKey, HtlcDetails>,
     signatures: CommitmentSignatures,
@@ -142,6 +148,7 @@ fn read_commitments(
     };
     let next_id = Sides { local: HtlcId(reader.bigsize()?), remote: HtlcId(reader.bigsize()?) };
     let paid = Sides { local: Msat(reader.bigsize()?), remote: Msat(reader.bigsize()?) };
+    let written_off = if format < 2 { Msat::ZERO } else { Msat(reader.bigsize()?) };
 
     let mut details = BTreeMap::new();
     let (mut in_local, mut in_current, mut in_next) = (Vec::new(), Vec::new(), Vec::new());
@@ -187,7 +194,18 @@ fn read_commitments(
     }
     let remote = Remote { current, stage };
     let points = PointCache::default();
-    Ok(Commitments { local, remote, local_changes, remote_changes, next_id, paid, details, secrets, points })
+    Ok(Commitments {
+        local,
+        remote,
+        local_changes,
+        remote_changes,
+        next_id,
+        paid,
+        written_off,
+        details,
+        secrets,
+        points,
+    })
 }
 
 const fn missing_row() -> DecodeError {

@@ -5,6 +5,7 @@ use crate::channel::commitment::changes::Update;
 use crate::channel::commitment::spec::Htlc;
 use crate::channel::effect::Effect;
 use crate::channel::error::Wrong;
+use crate::channel::feerate::{self, LOW_PATIENCE};
 use crate::channel::params::FUNDING_TIMEOUT_BLOCKS;
 use crate::channel::turn::{Ctx, Turn};
 use crate::onchain::{self, CloseReason, InFlight, must_close};
@@ -18,15 +19,41 @@ impl Established {
             return Ok(());
         }
         match &self.phase {
-            Phase::Normal | Phase::Shutdown(_) => match self.overdue(tip, turn.ctx) {
-                Some(CloseReason::OutgoingExpired { id, expiry } | CloseReason::IncomingExpires { id, expiry }) => {
-                    Err(Wrong::HtlcDeadline { id, expiry }.into())
+            Phase::Normal | Phase::Shutdown(_) => {
+                match self.overdue(tip, turn.ctx) {
+                    Some(CloseReason::OutgoingExpired { id, expiry } | CloseReason::IncomingExpires { id, expiry }) => {
+                        return Err(Wrong::HtlcDeadline { id, expiry }.into());
+                    }
+                    Some(CloseReason::SmallHtlcsExpired { total, limit }) => {
+                        return Err(Wrong::SmallHtlcsExpired { total, limit }.into());
+                    }
+                    None => {}
                 }
-                None => Ok(()),
-            },
+                self.watch_feerate(tip, turn.ctx)?;
+                Ok(self.follow_feerate(turn)?)
+            }
             Phase::Negotiating(_) | Phase::Closing(_) => self.closing_tip(tip, turn),
             Phase::Funding | Phase::Ready | Phase::Lost | Phase::Restored | Phase::Closed => Ok(()),
         }
+    }
+
+    /// A commitment that would not confirm in time endangers the HTLCs that it holds: if they are above the limit, after some
+    /// blocks without a better rate we close.
+    fn watch_feerate(&mut self, tip: Height, ctx: &Ctx<'_>) -> Result<(), Wrong> {
+        let feerate = self.commitments.local.spec.feerate;
+        let kind = self.terms.commitment_type();
+        let exposed = self.commitments.exposure(&self.terms, &ctx.feerates, ctx.policy).is_over();
+        if !exposed || !feerate::is_too_low(kind, feerate, &ctx.feerates) {
+            self.low_since = None;
+            return Ok(());
+        }
+        // A reorganisation to before that moment begins anew.
+        let since = self.low_since.filter(|since| *since <= tip).unwrap_or(tip);
+        self.low_since = Some(since);
+        if tip.0.saturating_sub(since.0) < LOW_PATIENCE {
+            return Ok(());
+        }
+        Err(Wrong::FeerateTooLow { feerate, least: ctx.feerates.slow.max(ctx.feerates.mempool_minimum) })
     }
 
     /// The fundee has nothing at stake in a channel whose funding transaction never came and that was never used, whatever
@@ -73,6 +100,7 @@ impl Established {
         };
         let kind = self.terms.commitment_type();
         let dust_limit = self.terms.sides.local.dust_limit;
-        must_close(kind, at_stake, tip, ctx.feerates.closing, dust_limit, &policy)
+        let small_limit = commitments.exposure_limit(&self.terms, ctx.policy);
+        must_close(kind, at_stake, tip, ctx.feerates.closing, dust_limit, small_limit, &policy)
     }
 }

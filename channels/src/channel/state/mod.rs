@@ -146,6 +146,10 @@ pub(crate) struct Established {
     pub aliases: Sides<Option<ShortChannelId>>,
     /// The tip when the funding output was agreed on.
     pub opened_at: Height,
+    /// Since when the feerate has been too low with HTLCs pending. Not stored: a restart counts again.
+    pub low_since: Option<Height>,
+    /// Since when the opener would lower the feerate. Not stored either.
+    pub falling_since: Option<Height>,
     /// Of the funder, until it is confirmed: to be broadcast again after a restart.
     pub funding_transaction: Option<Transaction>,
     /// How often the peer was wrong since anything went well. Not stored.
@@ -176,6 +180,7 @@ impl Established {
             Event::Add(add) => self.add(&add, turn)?,
             Event::Settle { id, settlement } => self.settle(id, Settle::from(settlement), turn),
             Event::UpdateFee(feerate) => self.propose_fee(feerate, turn)?,
+            Event::Feerates => self.follow_feerate(turn)?,
             Event::Flush => return self.flush(turn),
             Event::Close(request) => return self.close(request, turn),
             Event::ForceClose => self.force_close(turn)?,

@@ -6,17 +6,19 @@
 //! [`Event::Flush`]: crate::channel::Event::Flush
 
 use super::{Established, Link, Phase};
-use crate::channel::commitment::limits::{CannotAdd, worst_dust_exposure};
+use crate::channel::commitment::limits::CannotAdd;
 use crate::channel::commitment::spec::{Htlc, HtlcKey};
 use crate::channel::commitment::{Gone, HtlcDetails, Settle};
 use crate::channel::effect::{Doom, Effect, HtlcFailure, IncomingHtlc};
 use crate::channel::error::{Fault, Invariant};
 use crate::channel::event::{AddHtlc, Origin};
+use crate::channel::exposure::Admission;
+use crate::channel::feerate;
 use crate::channel::key::Key;
 use crate::channel::record;
 use crate::channel::settlement::OwedSettlement;
-use crate::channel::turn::Turn;
-use crate::types::{FeeratePerKw, HtlcId, PaymentPreimage, Side, TipTrust};
+use crate::channel::turn::{Ctx, Turn};
+use crate::types::{FeeratePerKw, HtlcId, Msat, PaymentPreimage, Side, TipTrust};
 use crate::wire::{CommitmentSigned, Message, RevokeAndAck};
 
 impl Established {
@@ -28,7 +30,9 @@ impl Established {
         } else if turn.ctx.trust == TipTrust::InDoubt {
             Err(CannotAdd::TipInDoubt)
         } else {
-            self.commitments.offer_add(add, &self.terms, turn.ctx.policy.max_dust_exposure)?
+            let Ctx { feerates, policy, .. } = turn.ctx;
+            let admission = self.commitments.admission(&self.terms, feerates, policy);
+            self.commitments.offer_add(add, &self.terms, admission)?
         };
         match result {
             Ok(message) => turn.send(message),
@@ -56,12 +60,44 @@ impl Established {
     }
 
     pub(super) fn propose_fee(&mut self, feerate: FeeratePerKw, turn: &mut Turn<'_>) -> Result<(), Invariant> {
-        let feerates = &turn.ctx.feerates;
-        let sane = feerate >= feerates.minimum && feerate <= feerates.maximum;
-        let message = if sane && self.is_usable() { self.commitments.offer_fee(feerate, &self.terms)? } else { None };
-        match message {
+        let Ctx { feerates, policy, .. } = turn.ctx;
+        let offered =
+            if self.is_usable() { self.commitments.offer_fee(feerate, &self.terms, feerates, policy)? } else { None };
+        match offered {
             Some(message) => turn.send(message),
             None => turn.emit(Effect::FeeRefused { feerate }),
+        }
+        Ok(())
+    }
+
+    /// The opener moves the fee rate towards what it should be, as far as that can be paid and endangers no HTLCs.
+    pub(super) fn follow_feerate(&mut self, turn: &mut Turn<'_>) -> Result<(), Invariant> {
+        let changing = self.commitments.local_changes.all().any(|update| update.feerate().is_some());
+        if self.terms.opener != Side::Local || !self.is_usable() || changing {
+            return Ok(());
+        }
+        let Ctx { feerates, policy, tip, .. } = turn.ctx;
+        let now = self.commitments.remote.latest().spec.feerate;
+        let mut target = feerate::target(self.terms.commitment_type(), feerates);
+        if feerate::step(now, target).is_some_and(|rate| rate < now) {
+            // A reorganisation to before that moment begins anew.
+            let since = self.falling_since.filter(|since| *since <= *tip).unwrap_or(*tip);
+            self.falling_since = Some(since);
+            if tip.0.saturating_sub(since.0) < feerate::FALL_PATIENCE {
+                return Ok(());
+            }
+        }
+        self.falling_since = None;
+        while let Some(rate) = feerate::step(now, target) {
+            if let Some(message) = self.commitments.offer_fee(rate, &self.terms, feerates, policy)? {
+                turn.send(message);
+                break;
+            }
+            if rate <= now {
+                break;
+            }
+            // Half of the way, while that makes a difference.
+            target = FeeratePerKw(now.0.saturating_add(rate.0.saturating_sub(now.0) / 2));
         }
         Ok(())
     }
@@ -117,7 +153,8 @@ impl Established {
                 self.commitments.receive_removal(fail.id, Settle::FailMalformed { sha256_of_onion, failure_code })?;
             }
             Message::UpdateFee(fee) => {
-                self.commitments.receive_fee(fee.feerate_per_kw, &self.terms, &turn.ctx.feerates)?;
+                let Ctx { feerates, policy, .. } = turn.ctx;
+                self.commitments.receive_fee(fee.feerate_per_kw, &self.terms, feerates, policy)?;
             }
             Message::CommitmentSigned(signed) => self.commitment_signed(signed, turn)?,
             Message::RevokeAndAck(revoke) => self.revoked(&revoke, turn)?,
@@ -128,12 +165,29 @@ impl Established {
 
     /// The preimage counts at once, whatever becomes of the update: it is stored and passed on.
     fn fulfilled(&mut self, id: HtlcId, preimage: PaymentPreimage, turn: &mut Turn<'_>) -> Result<(), Fault> {
+        let first =
+            self.commitments.details.get(&HtlcKey { offered_by: Side::Local, id }).is_none_or(|one| !one.preimage_told);
         let htlc = self.commitments.receive_removal(id, Settle::Fulfill(preimage))?;
+        if first {
+            self.write_off_if_late(&htlc, turn);
+        }
         if let Some(origin) = self.commitments.details.get(&htlc.key()).and_then(|details| details.origin) {
             turn.out.put(origin.settlement_key(), OwedSettlement::Fulfilled { preimage }.encode());
             turn.emit(Effect::Fulfilled { origin, htlc: id, payment_hash: htlc.payment_hash, preimage });
         }
         Ok(())
+    }
+
+    /// An HTLC that was not enforced at its expiry, and whose preimage comes after that: the one behind it may have been
+    /// failed by now. After a restart a repetition counts twice, to our own cost alone.
+    fn write_off_if_late(&mut self, htlc: &Htlc, turn: &mut Turn<'_>) {
+        let Ctx { policy, tip, .. } = turn.ctx;
+        let enforced_at = htlc.cltv_expiry.0.saturating_add(policy.offered_htlc_grace);
+        if tip.0 >= enforced_at {
+            let written_off = &mut self.commitments.written_off;
+            *written_off = Msat(written_off.0.saturating_add(htlc.amount.0));
+            turn.touched.state = true;
+        }
     }
 
     pub(super) fn commitment_signed(&mut self, message: CommitmentSigned, turn: &mut Turn<'_>) -> Result<(), Fault> {
@@ -155,8 +209,10 @@ impl Established {
             self.failed(&htlc, origin, failure, turn);
         }
         self.retire_htlcs(revoked.gone, turn);
+        let news: Vec<HtlcKey> = revoked.incoming.iter().map(|(htlc, _)| htlc.key()).collect();
+        let mut admission = self.commitments.admission_of(&news, &self.terms, &turn.ctx.feerates, turn.ctx.policy);
         for (htlc, details) in revoked.incoming {
-            self.incoming(&htlc, details, turn);
+            self.incoming(&htlc, details, &mut admission, turn);
         }
         Ok(())
     }
@@ -166,15 +222,16 @@ impl Established {
         turn.emit(Effect::Failed { origin, htlc: htlc.id, payment_hash: htlc.payment_hash, failure });
     }
 
-    fn incoming(&self, htlc: &Htlc, details: HtlcDetails, turn: &mut Turn<'_>) {
+    fn incoming(&mut self, htlc: &Htlc, details: HtlcDetails, admission: &mut Admission, turn: &mut Turn<'_>) {
         let Some(onion) = details.onion else { return };
-        let exposed = worst_dust_exposure(&self.commitments.remote.current.spec, &self.terms);
         let doomed = match self.phase {
             Phase::Shutdown(_) => Some(Doom::ShuttingDown),
             Phase::Lost | Phase::Restored | Phase::Closing(_) | Phase::Closed => Some(Doom::Closed),
-            _ if exposed > turn.ctx.policy.max_dust_exposure => Some(Doom::DustExposure),
-            _ => None,
+            _ => admission.admit(htlc).err().map(|_| Doom::DustExposure),
         };
+        if let Some(details) = self.commitments.details.get_mut(&htlc.key()) {
+            details.doomed = doomed.is_some();
+        }
         turn.emit(Effect::Incoming(Box::new(IncomingHtlc {
             channel: self.terms.channel_id,
             id: htlc.id,
@@ -196,11 +253,13 @@ impl Established {
             .filter(|key| key.offered_by == Side::Remote && self.commitments.is_removable(**key))
             .copied()
             .collect();
+        let mut admission =
+            self.commitments.admission_of(&unanswered, &self.terms, &turn.ctx.feerates, turn.ctx.policy);
         for key in unanswered {
             let Some(details) = self.commitments.details.get_mut(&key) else { continue };
             let onion = details.onion.take();
             let details = HtlcDetails { onion, ..details.clone() };
-            self.incoming(&details.htlc.clone(), details, turn);
+            self.incoming(&details.htlc.clone(), details, &mut admission, turn);
         }
     }
 

@@ -234,7 +234,7 @@ fn damaged_and_newer_records_are_named() {
             value[0] = 9;
         }
     });
-    assert_eq!(newer, Some(RestoreError::Newer { found: 9, known: 1 }));
+    assert_eq!(newer, Some(RestoreError::Newer { found: 9, known: 2 }));
     // No damage makes a panic, and no shortened row is taken for a whole one.
     for (key, value) in test[Who::Alice].live_rows() {
         for cut in 0..value.len() {

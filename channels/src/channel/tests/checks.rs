@@ -62,6 +62,7 @@ fn without_onions(mut commitments: Commitments) -> Commitments {
     for details in commitments.details.values_mut() {
         details.onion = None;
         details.preimage_told = false;
+        details.doomed = false;
     }
     commitments
 }

@@ -7,6 +7,8 @@ mod checks;
 mod closing_with_others;
 mod cooperative_close;
 mod enforcement;
+mod exposure;
+mod feerate;
 mod harness;
 mod limits;
 mod opening;

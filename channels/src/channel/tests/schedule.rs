@@ -116,6 +116,9 @@ impl Schedule {
                 policy.max_in_flight_percent = random.between(10, 90) as u8;
             }
         }
+        // A peer that bears less than the opener closes when the opener's fee trims more: that is no agreement.
+        let most = setup.policy[0].exposure_limit(bitcoin::Amount::from_sat(capacity));
+        setup.policy[1].max_dust_exposure = setup.policy[1].max_dust_exposure.max(most);
         let weather = Weather::draw(&mut random);
         let test = setup.ready();
         let initial = Who::BOTH.map(|who| test[who].balance());
@@ -172,7 +175,10 @@ impl Schedule {
         } else if drawn(weather.settle) {
             self.settle(who, crash);
         } else if drawn(weather.fee) {
-            let feerate = FeeratePerKw(self.random.between(253, 6000) as u32);
+            // No opener of ours raises it by more at once.
+            let rates = Who::BOTH.map(|who| self.test[who].commitments().claim_rates(&Feerates::default()).commitment);
+            let most = exposure::raised(FeeratePerKw(rates[0].0.min(rates[1].0))).0.min(6_000);
+            let feerate = FeeratePerKw(self.random.between(253, u64::from(most)) as u32);
             self.test.events(Who::Alice, vec![Event::UpdateFee(feerate)], crash);
         } else if drawn(weather.flush) {
             self.test.events(who, vec![Event::Flush], crash);

@@ -227,7 +227,7 @@ fn a_peer_that_breaks_a_rule_is_warned_or_failed() {
                 let feerate_per_kw = FeeratePerKw(1_000_000);
                 crate::wire::UpdateFee { channel_id: test.channel_id(), feerate_per_kw }.into()
             },
-            StateName::Normal,
+            StateName::Closing,
         ),
         (
             "a wrong signature",

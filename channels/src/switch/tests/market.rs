@@ -10,7 +10,7 @@
 
 use super::network::*;
 use super::random::Random;
-use crate::channel::Feerates;
+use crate::channel::{Feerates, MAX_FEERATE};
 use crate::onchain::FeeEstimates;
 use crate::types::*;
 
@@ -78,11 +78,12 @@ impl Market {
         let next_block = self.next_block();
         net.chain.minimum = next_block;
         // A mempool that is full asks for a part of that.
-        net.chain.set_floor((next_block / 10).max(FeeratePerKw::FLOOR.0));
+        let floor = FeeratePerKw((next_block / 10).max(FeeratePerKw::FLOOR.0));
+        net.chain.set_floor(floor.0);
         for (node, guess) in net.nodes.iter_mut().zip(self.guesses) {
             let guessed = |rate: u32| FeeratePerKw((rate * guess / 100).max(FeeratePerKw::FLOOR.0));
             let (soon, later) = (guessed(next_block), guessed(self.level));
-            node.outlook.feerates = feerates(soon);
+            node.outlook.feerates = feerates(soon, later, floor);
             node.outlook.estimates = FeeEstimates::new(vec![(1, soon), (144, later)]);
             node.outlook.highest = node.outlook.highest.max(soon);
             node.outlook.highest_later = node.outlook.highest_later.max(later);
@@ -90,12 +91,8 @@ impl Market {
     }
 }
 
-/// As the daemon's (`driver/services.rs`).
-fn feerates(soon: FeeratePerKw) -> Feerates {
-    Feerates {
-        minimum: FeeratePerKw::FLOOR,
-        maximum: FeeratePerKw((soon.0 * 10).max(25_000)),
-        closing: soon,
-        mempool_minimum: FeeratePerKw((soon.0 / 10).max(FeeratePerKw::FLOOR.0)),
-    }
+/// As the daemon's (`driver/feerates.rs`).
+fn feerates(soon: FeeratePerKw, slow: FeeratePerKw, mempool_minimum: FeeratePerKw) -> Feerates {
+    let maximum = FeeratePerKw((soon.0 * 10).max(MAX_FEERATE.0));
+    Feerates { minimum: FeeratePerKw::FLOOR, maximum, closing: soon, slow, mempool_minimum }
 }

@@ -282,6 +282,11 @@ impl Network {
             Effect::Notice(Notice::PeerWrong(Wrong::HtlcDeadline { .. })) if !self.peaceful => {
                 self.truth.deadlines += 1
             }
+            Effect::Notice(Notice::PeerWrong(Wrong::FeerateTooLow { .. } | Wrong::SmallHtlcsExpired { .. }))
+                if !self.peaceful =>
+            {
+                self.truth.deadlines += 1
+            }
             Effect::Notice(Notice::PeerWrong(Wrong::PeerFailed(_))) if !self.peaceful => {}
             Effect::Notice(Notice::PeerWrong(wrong)) => panic!("{node} holds its peer for wrong: {wrong}"),
             Effect::Notice(notice @ (Notice::DataLoss | Notice::PeerDataLoss)) => panic!("{node}: {notice:?}"),

@@ -10,6 +10,7 @@
 
 mod cases;
 mod channels;
+mod fees;
 mod force;
 mod forwards;
 #[path = "../../support/mod.rs"]
@@ -33,6 +34,8 @@ async fn main() -> ExitCode {
     let worlds = [
         tokio::spawn(report.world("anchors", channels::live(report, Kind::Anchors))),
         tokio::spawn(report.world("static_remotekey", channels::live(report, Kind::StaticRemoteKey))),
+        tokio::spawn(report.world("fees with anchors", fees::live(report, Kind::Anchors))),
+        tokio::spawn(report.world("fees with static_remotekey", fees::live(report, Kind::StaticRemoteKey))),
         tokio::spawn(report.world("force", force::live(report))),
         tokio::spawn(report.world("forwards", forwards::live(report))),
         tokio::spawn(report.world("unconfirmed", unconfirmed::live(report))),
