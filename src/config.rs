@@ -112,7 +112,7 @@ pub struct Flags {
     /// Blocks that we ask the peer to wait for its own funds after a force close [default: 1000]
     #[arg(long)]
     pub to_self_delay: Option<u16>,
-    /// Confirmations that a channel's funding needs [default: 3]
+    /// Confirmations that a channel's funding needs at least; large ones need more [default: 3]
     #[arg(long)]
     pub min_depth: Option<u32>,
     /// Node whose channels we use before their funding transaction is confirmed; may be given more than once. Until then

@@ -103,6 +103,7 @@ impl World {
             commit_to_script: false,
             alias: ShortChannelId(2),
             large_channels: true,
+            minimum_depth: 0,
             trusts_funder: false,
         };
         let (bob, outbox) = Channel::accept(open.ok_or("no open_channel")?, request, signer(2)?, &ctx(&policy))?;

@@ -159,6 +159,8 @@ pub struct ChannelSummary {
     pub commitment_type: CommitmentType,
     pub announce: bool,
     pub memo: String,
+    /// What is wrong with its funding transaction, in words.
+    pub trouble: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

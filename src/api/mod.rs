@@ -139,6 +139,8 @@ pub trait Lightning: Graph + Forwarding + Routes + HoldInvoices + Closings + Bum
     async fn open_channel(&self, request: OpenChannel) -> Result<Updates<OpenUpdate>, ApiError>;
     /// The closing goes on if the stream is dropped. `NotFound` if there is no such channel.
     async fn close_channel(&self, request: CloseChannel) -> Result<Updates<CloseUpdate>, ApiError>;
+    /// Forgets a channel with all that is in it; says what became of it. `NotFound` if there is no such channel.
+    async fn abandon_channel(&self, funding: bitcoin::OutPoint) -> Result<String, ApiError>;
     async fn channels(&self) -> Result<Vec<ChannelInfo>, ApiError>;
     async fn pending_channels(&self) -> Result<PendingChannels, ApiError>;
     async fn closed_channels(&self) -> Result<Vec<ClosedChannel>, ApiError>;

@@ -51,6 +51,15 @@ pub fn txid(bytes: &[u8]) -> String {
     bytes.iter().rev().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A line about a channel that has something to tell beside LND's word for nothing.
+pub fn trouble(channel_point: &str, flags: &str) -> String {
+    if has_trouble(flags) { format!("\n{}: {flags}", short_point(channel_point)) } else { String::new() }
+}
+
+pub fn has_trouble(flags: &str) -> bool {
+    !matches!(flags, "" | "ChanStatusDefault")
+}
+
 pub fn yes_no(yes: bool) -> &'static str {
     if yes { "yes" } else { "no" }
 }

@@ -33,7 +33,13 @@ impl ListChannels {
         context.show(&answer, || {
             let headings = ["channel", "id", "node", "active", ">capacity", ">local", ">remote", ">in flight"];
             let rows = answer.channels.iter().map(row).collect();
-            table::list(headings, rows, "No channel is open: `leyden openchannel` opens one.")
+            let mut text = table::list(headings, rows, "No channel is open: `leyden openchannel` opens one.");
+            for (point, flags) in
+                answer.channels.iter().map(|channel| (&channel.channel_point, &channel.chan_status_flags))
+            {
+                text += &format::trouble(point, flags);
+            }
+            text
         })
     }
 }

@@ -17,6 +17,7 @@ mod json;
 mod password;
 mod table;
 
+mod abandonchannel;
 mod addholdinvoice;
 mod addinvoice;
 mod bakemacaroon;
@@ -129,6 +130,8 @@ pub enum Command {
     OpenChannel(openchannel::OpenChannel),
     #[command(name = "closechannel")]
     CloseChannel(closechannel::CloseChannel),
+    #[command(name = "abandonchannel")]
+    AbandonChannel(abandonchannel::AbandonChannel),
     #[command(name = "listchannels")]
     ListChannels(listchannels::ListChannels),
     #[command(name = "pendingchannels")]
@@ -208,6 +211,7 @@ impl Command {
             Self::Disconnect(command) => command.run(context).await,
             Self::OpenChannel(command) => command.run(context).await,
             Self::CloseChannel(command) => command.run(context).await,
+            Self::AbandonChannel(command) => command.run(context).await,
             Self::ListChannels(command) => command.run(context).await,
             Self::PendingChannels(command) => command.run(context).await,
             Self::ClosedChannels(command) => command.run(context).await,

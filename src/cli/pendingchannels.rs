@@ -43,7 +43,9 @@ fn for_people(pending: &PendingChannelsResponse) -> String {
         row(&channel.channel, "opening", waits, 0)
     });
     let waiting = pending.waiting_close_channels.iter().map(|channel| {
+        let flags = channel.channel.as_ref().map_or("", |channel| channel.chan_status_flags.as_str());
         let waits = match channel.closing_txid.as_str() {
+            "" if channel.limbo_balance == 0 && format::has_trouble(flags) => "its end, 100 blocks deep".to_owned(),
             "" => "the closing transaction".to_owned(),
             txid => format!("confirmation of {}", format::short(txid)),
         };
@@ -57,5 +59,12 @@ fn for_people(pending: &PendingChannelsResponse) -> String {
         row(&channel.channel, "force closing", waits, channel.limbo_balance)
     });
     let headings = ["channel", "node", "stage", "waits for", ">capacity", ">local", ">in limbo"];
-    table::list(headings, opening.chain(waiting).chain(forced).collect(), "No channel is being opened or closed.")
+    let mut text =
+        table::list(headings, opening.chain(waiting).chain(forced).collect(), "No channel is being opened or closed.");
+    let opening = pending.pending_open_channels.iter().filter_map(|channel| channel.channel.as_ref());
+    let waiting = pending.waiting_close_channels.iter().filter_map(|channel| channel.channel.as_ref());
+    for channel in opening.chain(waiting) {
+        text += &format::trouble(&channel.channel_point, &channel.chan_status_flags);
+    }
+    text
 }

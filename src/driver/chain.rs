@@ -3,7 +3,7 @@
 //! ```text
 //!   node's notices ──► wallet: every block, every transaction of the mempool
 //!                  └─► after each change of the tip, for each watched channel: where is its funding transaction, who
-//!                      spends its output? What differs from what the channel was told last is an event.
+//!                      spends its output, or what it needs itself? What differs from what the channel was told last is an event.
 //!                  └─► for each output of a closed channel that a block or a transaction spends: `WatchedOutputs`
 //! ```
 //!
@@ -17,16 +17,19 @@ use std::{
 
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use leyden_channels::{
-    channel::{Event, FundingDepth},
+    channel::{FundingDepth, FundingInput, FundingView, FundingWatch},
     onchain::{self, Found, News},
     types::{ChannelId, Height},
 };
-use leyden_node::{MempoolError, Node, NodeError, Notice, RemovalReason};
+use leyden_node::{MempoolError, Node, NodeError, Notice, RemovalReason, TransactionInfo};
 use tokio::sync::{mpsc, watch};
 use tracing::error;
 
-use super::{peer::Command, rebroadcast::rebroadcast};
-use crate::wallet::onchain::{OnchainWallet, WalletError};
+use super::{funding, peer::Command, rebroadcast::rebroadcast};
+use crate::{
+    store::{Store, StoreError},
+    wallet::onchain::{OnchainWallet, WalletError},
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
@@ -34,6 +37,8 @@ pub enum ChainError {
     Node(#[from] NodeError),
     #[error(transparent)]
     Wallet(#[from] WalletError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Confirmations after which a mutual close is final for us: until then a reorganisation could let a revoked commitment
@@ -56,10 +61,9 @@ pub struct ChainWatch {
 struct Watch {
     owner: mpsc::UnboundedSender<Command>,
     funding: OutPoint,
-    /// Tell how deep the funding transaction is.
-    depth: bool,
-    /// `None` until the chain has been looked at.
-    told: Option<Told>,
+    news: FundingWatch,
+    /// What the funding transaction needs has been found out.
+    traced: bool,
 }
 
 /// Where closed channels have to look after the latest blocks.
@@ -70,33 +74,22 @@ struct Changed {
     spent: HashMap<ChannelId, HashSet<OutPoint>>,
 }
 
-/// What the channel knows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Told {
-    depth: Option<FundingDepth>,
-    spend: Option<(Txid, Option<Height>)>,
-    /// The closing is final.
-    buried: bool,
-}
-
 impl ChainWatch {
     pub fn new(node: Node) -> Self {
         Self { node, watches: Arc::default(), outputs: Arc::default(), looking: Arc::default() }
     }
 
-    /// Watches a channel's funding output for its owner, and tells at once what is there already.
+    /// Watches a channel's funding transaction, of whose needs `inputs` are known, and its output for its owner, and tells at
+    /// once what is there already.
     pub async fn watch(
         &self,
         channel: ChannelId,
         owner: mpsc::UnboundedSender<Command>,
         funding: OutPoint,
-        depth: bool,
+        inputs: Vec<FundingInput>,
     ) -> Result<(), NodeError> {
-        {
-            let mut watches = self.lock();
-            let watch = watches.entry(channel).or_insert(Watch { owner, funding, depth, told: None });
-            watch.depth |= depth;
-        }
+        let news = FundingWatch::new(inputs, FINAL_DEPTH);
+        self.lock().entry(channel).or_insert(Watch { owner, funding, news, traced: false });
         self.look(channel).await
     }
 
@@ -131,7 +124,12 @@ impl ChainWatch {
 
     /// Follows the chain until the node stops. `tips` announces each new tip after the wallet has seen it
     /// and the channels have been told of their closes.
-    pub async fn run(self, wallet: Arc<OnchainWallet>, tips: watch::Sender<Height>) -> Result<(), ChainError> {
+    pub async fn run(
+        self,
+        wallet: Arc<OnchainWallet>,
+        store: Store,
+        tips: watch::Sender<Height>,
+    ) -> Result<(), ChainError> {
         let (_, from) = wallet.tip();
         let mut notices = self.node.subscribe(Some(from))?;
         let mut changed = Changed { everything: true, spent: HashMap::new() };
@@ -170,7 +168,7 @@ impl ChainWatch {
                 Notice::TransactionAccepted { transaction } => {
                     let now = self.node.clock().now();
                     wallet.transaction_seen(transaction.as_ref().clone(), now)?;
-                    for channel in self.spent_by(&transaction) {
+                    for channel in self.concerned_by(&transaction) {
                         self.look(channel).await?;
                     }
                     let mut spent = HashMap::new();
@@ -179,9 +177,10 @@ impl ChainWatch {
                         self.look_at_some(channel, Some(outpoints), false, tip).await?;
                     }
                 }
-                // The coins of a channel stay with it: its peer may hold it for open already.
+                // The coins of a channel stay with it: its peer may hold it for open already. So do those of any payment of
+                // which a restored wallet cannot say that no channel stands on it.
                 Notice::TransactionRemoved { txid, reason: RemovalReason::Evicted | RemovalReason::Expired }
-                    if self.funds_channel(&txid) =>
+                    if self.funds_channel(&txid) || wallet.may_fund(&txid) && !store.is_plain(&txid)? =>
                 {
                     all_handed_over = false;
                 }
@@ -260,11 +259,16 @@ impl ChainWatch {
         }))
     }
 
-    fn spent_by(&self, transaction: &Transaction) -> Vec<ChannelId> {
+    /// The channels that a transaction funds, or whose funding output it spends.
+    fn concerned_by(&self, transaction: &Transaction) -> Vec<ChannelId> {
+        let txid = transaction.compute_txid();
         let watches = self.lock();
         watches
             .iter()
-            .filter(|(_, watch)| transaction.input.iter().any(|input| input.previous_output == watch.funding))
+            .filter(|(_, watch)| {
+                let spends = || transaction.input.iter().any(|input| input.previous_output == watch.funding);
+                watch.funding.txid == txid || spends()
+            })
             .map(|(channel, _)| *channel)
             .collect()
     }
@@ -273,7 +277,7 @@ impl ChainWatch {
     /// after the start, news of the tip may come to a channel's owner before the watch begins.
     fn tell_open(&self, tip: Height) {
         for (channel, watch) in self.lock().iter() {
-            if watch.told.as_ref().is_some_and(|told| told.spend.is_none()) {
+            if watch.news.is_told_open() {
                 let _ = watch.owner.send(Command::StillOpen { channel: *channel, tip });
             }
         }
@@ -291,64 +295,29 @@ impl ChainWatch {
     async fn look(&self, channel: ChannelId) -> Result<(), NodeError> {
         // Nobody else may tell a later view of the chain meanwhile.
         let _turn = self.looking.lock().await;
-        let Some((funding, wants_depth)) = self.lock().get(&channel).map(|watch| (watch.funding, watch.depth)) else {
-            return Ok(());
-        };
+        let known = self.lock().get(&channel).map(|watch| (watch.funding, watch.news.inputs().to_vec(), watch.traced));
+        let Some((funding, known, traced)) = known else { return Ok(()) };
         let tip = Height(self.node.tip().height);
-        let depth = if wants_depth { self.depth(funding, tip).await? } else { None };
+        let found = self.node.transaction(funding.txid).await?;
+        let inputs = match &found {
+            Some(found) if !traced => funding::needs_of(&self.node, &found.transaction, tip).await?,
+            Some(_) | None => Vec::new(),
+        };
+        let depth = found.as_ref().and_then(|found| depth_of(found, funding, tip));
+        let conflict = match depth {
+            Some(_) => None,
+            None => funding::conflict_with(&self.node, &[known, inputs.clone()].concat()).await?,
+        };
         let spend = self.spend(funding).await?;
 
         let mut watches = self.lock();
         let Some(watch) = watches.get_mut(&channel) else { return Ok(()) };
-        let mut events = Vec::new();
-        let old = watch.told.clone().unwrap_or_default();
-        let lost_funding =
-            old.depth.as_ref().is_some_and(|old| depth.as_ref().is_none_or(|new| new.height != old.height));
-        let was_confirmed = old.spend.as_ref().and_then(|(_, height)| *height);
-        let spend_height = spend.as_ref().and_then(|(_, height)| *height);
-        let lost_spend = was_confirmed.is_some() && was_confirmed != spend_height;
-        if lost_funding || lost_spend {
-            // Both are above the fork.
-            let lost = [
-                old.depth.as_ref().filter(|_| lost_funding).map(|old| old.height),
-                was_confirmed.filter(|_| lost_spend),
-            ];
-            let lowest = lost.into_iter().flatten().min().unwrap_or(tip);
-            events.push(Event::Reorganized { to: Height(lowest.0.saturating_sub(1)) });
-        }
-        if let Some(depth) = &depth
-            && old.depth.as_ref() != Some(depth)
-        {
-            events.push(Event::FundingDepth(depth.clone()));
-        }
-        let told_spend = spend.as_ref().map(|(transaction, height)| (transaction.compute_txid(), *height));
-        if let Some((transaction, height)) = spend
-            && old.spend != told_spend
-        {
-            events.push(Event::FundingSpent { transaction, height });
-        }
-        let buried = spend_height.is_some_and(|height| tip.0 >= height.0.saturating_add(FINAL_DEPTH - 1));
-        if buried && !old.buried {
-            events.push(Event::CloseConfirmed);
-        }
-        watch.told = Some(Told { depth, spend: told_spend, buried });
-        for event in events {
+        watch.traced |= found.is_some();
+        for event in watch.news.news(FundingView { tip, depth, inputs, conflict, spend }) {
             // The owner may have ended with the daemon.
             let _ = watch.owner.send(Command::Event { channel, event: Box::new(event) });
         }
         Ok(())
-    }
-
-    async fn depth(&self, funding: OutPoint, tip: Height) -> Result<Option<FundingDepth>, NodeError> {
-        let Some(found) = self.node.transaction(funding.txid).await? else { return Ok(None) };
-        let Some((block, index)) = found.confirmed else { return Ok(None) };
-        let output = found.transaction.output.get(funding.vout as usize).cloned();
-        Ok(Some(FundingDepth {
-            height: Height(block.height),
-            index,
-            confirmations: tip.0.saturating_sub(block.height).saturating_add(1),
-            output: output.unwrap_or(TxOut { value: Amount::ZERO, script_pubkey: ScriptBuf::new() }),
-        }))
     }
 
     async fn spend(&self, funding: OutPoint) -> Result<Option<(Transaction, Option<Height>)>, NodeError> {
@@ -357,6 +326,17 @@ impl ChainWatch {
         let height = spend.confirmed.map(|block| Height(block.height));
         Ok(Some((found.transaction.as_ref().clone(), height)))
     }
+}
+
+fn depth_of(found: &TransactionInfo, funding: OutPoint, tip: Height) -> Option<FundingDepth> {
+    let (block, index) = found.confirmed?;
+    let output = usize::try_from(funding.vout).ok().and_then(|vout| found.transaction.output.get(vout)).cloned();
+    Some(FundingDepth {
+        height: Height(block.height),
+        index,
+        confirmations: tip.0.saturating_sub(block.height).saturating_add(1),
+        output: output.unwrap_or(TxOut { value: Amount::ZERO, script_pubkey: ScriptBuf::new() }),
+    })
 }
 
 /// Hands a transaction to the mempool and to the wallet, with unconfirmed parents that it pays for. What is there

@@ -1,25 +1,30 @@
-//! Records of channels that both sides have closed together, for people.
+//! Records of channels that both sides have closed together, that were never funded or that were abandoned, for people.
 //!
 //! ```text
 //!   closing transaction in a block ──► record written, whoever waits is told ──► deep enough: the channel is forgotten
 //!                                  ◄── block taken back: record removed
 //! ```
 //!
+//! ```text
+//!   funding transaction double-spent, for good ─┐
+//!   abandoned by the user ─────────────────────►└─ record written ──► the channel is forgotten
+//! ```
+//!
 //! A record says what the chain says, so it waits for no commit of the channel, and is written before the channel can
 //! be forgotten.
 
-use bitcoin::{Amount, Transaction};
+use bitcoin::{Amount, Transaction, Txid};
 use leyden_channels::{
-    channel::{Spend, SpendKind, Summary},
+    channel::{Event, FundingState, Spend, SpendKind, Summary},
     onchain::Closer,
     types::{ChannelId, Height, Side},
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{
     cause::reason,
     events::ChannelNews,
-    peer::{Closing, Peer},
+    peer::{Closing, Opening, Peer},
 };
 use crate::{
     api::{ClosedChannel, ClosureType},
@@ -65,6 +70,72 @@ impl Peer {
             slot.tell_closing(&Closing::Closed { txid });
         }
         Ok(())
+    }
+}
+
+impl Peer {
+    /// The record of a channel that ends because its funding transaction was double-spent.
+    pub(super) fn keep_double_spend(&mut self, id: ChannelId) {
+        let Some(slot) = self.slots.get(&id) else { return };
+        let Some(summary) = slot.channel.summary() else { return };
+        let Some(known) = &summary.established else { return };
+        let FundingState::DoubleSpent { by, height } = known.funding_state else { return };
+        let store = &self.services.store;
+        if store.closed_channel(&known.funding).is_ok_and(|kept| kept.is_some()) {
+            return;
+        }
+        let reason = format!("it was never funded, or no longer: {}", known.funding_state);
+        slot.tell_opening(Opening::Failed { reason: reason.clone() });
+        slot.tell_closing(&Closing::Refused { reason: reason.clone() });
+        self.keep_unfunded(id, &summary, ClosureType::FundingCanceled, (Some(by), height), reason);
+    }
+
+    /// The user gives a channel up: recorded, then forgotten.
+    pub(super) fn abandon(&mut self, id: ChannelId) -> Result<(), String> {
+        let slot = self.slots.get(&id).ok_or("there is no such channel")?;
+        if slot.stopped {
+            return Err("this channel met an error and is stopped: start leydend again, then abandon it".into());
+        }
+        let summary = slot.channel.summary().filter(|summary| summary.established.is_some());
+        let summary = summary.ok_or("this opening ends by itself, with the connection")?;
+        let reason = format!("this node's user abandoned it while it was {}", summary.state);
+        slot.tell_opening(Opening::Failed { reason: reason.clone() });
+        self.keep_unfunded(id, &summary, ClosureType::Abandoned, (None, self.services.tip()), reason);
+        self.event(id, Event::Abandon);
+        Ok(())
+    }
+
+    fn keep_unfunded(
+        &self,
+        id: ChannelId,
+        summary: &Summary,
+        closure: ClosureType,
+        (closing_txid, height): (Option<Txid>, Height),
+        reason: String,
+    ) {
+        let Some(known) = &summary.established else { return };
+        let Ok(node_id) = summary.remote_node.public_key() else { return };
+        let closed = ClosedChannel {
+            node_id,
+            funding: known.funding,
+            short_channel_id: known.short_channel_id,
+            capacity: summary.capacity,
+            closing_txid,
+            height,
+            settled: Amount::ZERO,
+            time_locked: Amount::ZERO,
+            closure,
+            opener: summary.opener,
+            closer: (closure == ClosureType::Abandoned).then_some(Side::Local),
+            reason,
+            fees: Amount::ZERO,
+            outputs: Vec::new(),
+        };
+        warn!(channel = %id, reason = closed.reason, "the channel has ended");
+        match self.services.store.put_closed_channel(&closed) {
+            Ok(()) => self.services.events.channel(ChannelNews::Closed(known.funding)),
+            Err(error) => error!(channel = %id, %error, "the record of a closed channel is not kept"),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod connection;
 pub mod enforcement;
 pub mod events;
 mod feerates;
+mod funding;
 pub mod gossip;
 pub mod peer;
 pub mod peers;

@@ -335,7 +335,7 @@ impl Runtime {
         let services = Arc::clone(&self.services);
         let (tips, mut new_tip) = watch::channel(services.tip());
         self.tasks.spawn(async move {
-            let run = services.watch.clone().run(Arc::clone(&services.wallet), tips);
+            let run = services.watch.clone().run(Arc::clone(&services.wallet), services.store.clone(), tips);
             if let Err(error) = run.await {
                 let _ = fatal.send(format!("the chain cannot be followed: {error}"));
             }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use bitcoin::constants::ChainHash;
+use bitcoin::{Amount, constants::ChainHash};
 use leyden_channels::{
     channel::{AttemptId, CannotAdd, Ctx, Feerates, Key, Origin, Outbox, Policy, Settlement},
     keys::{KeysSigner, Signer},
@@ -24,6 +24,8 @@ use leyden_channels::{
     wire::NodeAddress,
 };
 use leyden_node::{Node, TipDoubt};
+use leyden_consensus::{params::Retarget, risk::confirmations_for_amount, subsidy::block_subsidy};
+use leyden_node::Node;
 use secp256k1::PublicKey;
 use tokio::time::{Instant, sleep};
 
@@ -116,6 +118,20 @@ impl Services {
                 Ok(()) => return Ok(()),
                 Err(doubt) if begun.elapsed() >= TIP_PATIENCE => return Err(doubt),
                 Err(_) => sleep(TIP_INTERVAL).await,
+            }
+        }
+    }
+
+    /// Confirmations that a channel of this capacity wants before it is used, if a stranger funds it
+    /// ([`confirmations_for_amount`]). Where the difficulty never moves, as on regtest, blocks cost nothing and depth says
+    /// nothing: there it is the configured least.
+    pub fn depth_for(&self, capacity: Amount) -> u32 {
+        let params = self.node.params();
+        match params.retarget {
+            Retarget::Never => self.policy.minimum_depth,
+            Retarget::Periodic { .. } | Retarget::MovingAverage { .. } => {
+                let allowed = self.policy.minimum_depth..=self.policy.max_minimum_depth;
+                confirmations_for_amount(capacity, block_subsidy(self.tip().0, params), allowed)
             }
         }
     }

@@ -2,14 +2,16 @@
 //!
 //! ```text
 //!   an output that a closed channel claims, or its commitment ──► the enforcement raises the claim or the anchor's child
-//!   a transaction that the wallet made alone ───────────────────► replaced
-//!   a channel's funding transaction, or somebody else's ────────► a child of one of our outputs pays for both
+//!   a payment of this wallet that this database knows for one ──► replaced
+//!   a channel's funding transaction, what may be one, or
+//!   somebody else's ────────────────────────────────────────────► a child of one of our outputs pays for both
 //! ```
 //!
-//! A funding transaction is never replaced: its channel would be left without one.
+//! A funding transaction is never replaced: its channel would be left without one. A node that was restored from its words
+//! does not know which of its transactions fund channels, so it replaces only what it has made since.
 
 use async_trait::async_trait;
-use bitcoin::OutPoint;
+use bitcoin::{OutPoint, Transaction};
 use leyden_channels::types::ChannelId;
 use tokio::sync::oneshot;
 
@@ -55,14 +57,26 @@ impl Bumping for LightningNode {
             .any(|channel| channel.established.as_ref().is_some_and(|known| known.funding.txid == txid));
         let entry = services.node.mempool_entry(&txid);
         let alone = entry.as_ref().is_some_and(|entry| entry.descendants == 1);
-        if services.wallet.is_all_ours(&parent) && !funds_channel && alone {
+        let replaceable = services.wallet.is_all_ours(&parent) && self.is_no_funding(&parent)?;
+        if replaceable && !funds_channel && alone {
             let Raised { txid, fee } = services.replace(&parent, rate, request.budget).await.map_err(raise_error)?;
+            services.store.put_plain(&txid)?;
             Ok(format!("replaced by {txid}, which pays {} sat", fee.to_sat()))
         } else {
             let child = Child { rate, budget: request.budget, spends: Some(request.outpoint) };
             let Raised { txid, fee } = services.pull_along(&parent, child).await.map_err(raise_error)?;
             Ok(format!("pulled along by its child {txid}, which pays {} sat for both", fee.to_sat()))
         }
+    }
+}
+
+impl LightningNode {
+    /// Whether no channel can stand on this transaction: this database has made it for a plain payment, or all of it comes
+    /// back to the wallet. Of what a wallet was restored with nobody knows that.
+    fn is_no_funding(&self, transaction: &Transaction) -> Result<bool, ApiError> {
+        let services = self.services();
+        let comes_back = transaction.output.iter().all(|output| services.wallet.is_mine(&output.script_pubkey));
+        Ok(comes_back || services.store.is_plain(&transaction.compute_txid())?)
     }
 }
 

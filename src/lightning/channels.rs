@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bitcoin::Amount;
 use leyden_channels::{
     channel::{
-        ChannelType, CloseRequest, EstablishedSummary, LARGE_CHANNEL, OpenRequest, OpenWishes, SideLimits, Spend,
+        ChannelType, CloseRequest, EstablishedSummary, FundingState, LARGE_CHANNEL, OpenRequest, OpenWishes, SideLimits, Spend,
         SpendKind, StateName, Summary, feerate,
     },
     switch::ForwardPolicy,
@@ -26,7 +26,7 @@ use crate::{
     api::{
         ApiError, ChannelBalance, ChannelConstraints, ChannelEvent, ChannelFunding, ChannelHtlc, ChannelInfo,
         ChannelSummary, CloseChannel, CloseKind, CloseUpdate, ClosedChannel, OpenChannel, OpenStage, OpenUpdate,
-        OpeningChannel, PendingChannels, Updates,
+        OpeningChannel, PendingChannels, Updates, WaitingCloseChannel,
     },
     driver::{
         events::ChannelNews,
@@ -233,8 +233,9 @@ impl LightningNode {
                 match channel.state {
                     StateName::Opening | StateName::Normal | StateName::Closed => {}
                     StateName::Funding | StateName::Ready => {
-                        let confirmed_at = known.short_channel_id.map(ShortChannelId::block);
-                        let depth = confirmed_at.map_or(0, |at| tip.0.saturating_sub(at.0) + 1);
+                        let is_there = known.funding_state.is_on_chain();
+                        let confirmed_at = known.short_channel_id.filter(|_| is_there).map(ShortChannelId::block);
+                        let depth = confirmed_at.map_or(0, |at| tip.0.saturating_add(1).saturating_sub(at.0));
                         pending.opening.push(OpeningChannel {
                             commit_fee: known.commitment_fee,
                             commit_weight: commitment_weight(known),
@@ -245,6 +246,16 @@ impl LightningNode {
                             summary,
                         });
                     }
+                    // It ends without anything to get out of it.
+                    StateName::DoubleSpent => pending.waiting_close.push(WaitingCloseChannel {
+                        limbo: Amount::ZERO,
+                        closing: None,
+                        local_commitment: None,
+                        remote_commitment: None,
+                        local_commit_fee: known.commitment_fee,
+                        remote_commit_fee: known.commitment_fee,
+                        summary,
+                    }),
                     StateName::Shutdown
                     | StateName::Negotiating
                     | StateName::Lost
@@ -325,6 +336,7 @@ pub(super) fn balance(states: &[PeerState]) -> ChannelBalance {
             | StateName::Lost
             | StateName::Restored
             | StateName::Closing
+            | StateName::DoubleSpent
             | StateName::Closed => {}
         }
     }
@@ -375,6 +387,21 @@ fn summary_of(
         commitment_type: known.commitment_type,
         announce: known.announce,
         memo,
+        trouble: trouble(channel, known),
+    }
+}
+
+/// Why the channel takes no payments because of its funding transaction; also told of one that is used by trust.
+fn trouble(channel: &Summary, known: &EstablishedSummary) -> Option<String> {
+    let state = known.funding_state;
+    match state {
+        FundingState::Confirmed | FundingState::Awaited => None,
+        FundingState::Shallow | FundingState::Gone | FundingState::DoubleSpent { .. } if channel.usable => {
+            Some(format!("it takes payments by trust in its funder: {state}"))
+        }
+        FundingState::Shallow | FundingState::Gone | FundingState::DoubleSpent { .. } => {
+            Some(format!("it takes no payments: {state}"))
+        }
     }
 }
 

@@ -56,7 +56,10 @@ impl LightningNode {
         let services = self.services();
         let Some(funding) = channel.established.as_ref().map(|known| known.funding) else { return Ok(None) };
         let enforcement = state.enforcements.iter().find(|one| one.channel == channel.channel_id);
+        let double_spent = channel.established.as_ref().map(|known| known.funding_state);
+        let double_spent = double_spent.filter(|_| channel.state == StateName::DoubleSpent);
         let why = match enforcement {
+            _ if let Some(state) = double_spent => state.to_string(),
             Some(one) => one.reason.clone(),
             None => reason(None, services.store.cause(&funding)?.as_ref()),
         };
@@ -79,9 +82,12 @@ impl LightningNode {
 
 fn is_closing(channel: &Summary) -> bool {
     match channel.state {
-        StateName::Shutdown | StateName::Negotiating | StateName::Lost | StateName::Restored | StateName::Closing => {
-            !is_closed_together(channel)
-        }
+        StateName::Shutdown
+        | StateName::Negotiating
+        | StateName::Lost
+        | StateName::Restored
+        | StateName::DoubleSpent
+        | StateName::Closing => !is_closed_together(channel),
         StateName::Opening | StateName::Funding | StateName::Ready | StateName::Normal | StateName::Closed => false,
     }
 }

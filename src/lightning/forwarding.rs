@@ -78,6 +78,7 @@ impl Forwarding for LightningNode {
                     | StateName::Lost
                     | StateName::Restored
                     | StateName::Closing
+                    | StateName::DoubleSpent
                     | StateName::Closed => None,
                 };
                 refused.extend(refusal.map(|(reason, text)| PolicyRefused { funding: known.funding, reason, text }));

@@ -32,7 +32,12 @@ impl Graph for LightningNode {
             let network = intake.graph();
             NetworkGraph {
                 nodes: network.nodes().map(|(_, node)| to_node(node)).collect(),
-                channels: network.channels().filter_map(|channel| to_channel(network, channel)).collect(),
+                // What is spent, or was reorganised out, waits to be forgotten.
+                channels: network
+                    .channels()
+                    .filter(|channel| channel.spent_at.is_none())
+                    .filter_map(|channel| to_channel(network, channel))
+                    .collect(),
             }
         };
         self.name_outputs(&mut graph.channels).await;
@@ -115,7 +120,6 @@ impl LightningNode {
             if channel.funding.is_none()
                 && let Ok(Some(found)) = services.node.output_at(id.block().0, id.index(), u32::from(id.output())).await
             {
-                services.gossip.note_output(found.outpoint, id);
                 channel.funding = Some(found.outpoint);
             }
         }

@@ -1,5 +1,6 @@
 //! The running Lightning node behind the API: each call in the domain's own types, over the tasks of `driver`.
 
+mod abandoning;
 mod backups;
 mod bumping;
 mod channels;
@@ -192,6 +193,10 @@ impl Lightning for LightningNode {
 
     async fn close_channel(&self, request: CloseChannel) -> Result<Updates<CloseUpdate>, ApiError> {
         self.close(request).await
+    }
+
+    async fn abandon_channel(&self, funding: OutPoint) -> Result<String, ApiError> {
+        self.abandon(funding).await
     }
 
     async fn channels(&self) -> Result<Vec<ChannelInfo>, ApiError> {

@@ -68,6 +68,10 @@ impl LightningNode {
         // In a task of its own: a caller that hangs up must not leave coins behind that are set aside for nothing.
         let sent = tokio::spawn(async move {
             let txid = transaction.compute_txid();
+            if let Err(error) = services.store.put_plain(&txid) {
+                services.wallet.release(&txid);
+                return Err(error.into());
+            }
             if let Err(reason) = broadcast(&services.node, &services.wallet, &[], &transaction).await {
                 services.wallet.release(&txid);
                 return Err(ApiError::precondition(format!("the transaction was not accepted: {reason}")));

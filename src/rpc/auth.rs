@@ -124,7 +124,7 @@ fn lightning(method: &str) -> Access {
         "SendCoins" => ONCHAIN_WRITE,
         "ConnectPeer" | "DisconnectPeer" => PEERS_WRITE,
         "ListPeers" => PEERS_READ,
-        "OpenChannel" | "OpenChannelSync" | "CloseChannel" => CHANNELS_WRITE,
+        "OpenChannel" | "OpenChannelSync" | "CloseChannel" | "AbandonChannel" => CHANNELS_WRITE,
         "ChannelBalance" | "ListChannels" | "PendingChannels" | "ClosedChannels" => OFFCHAIN_READ,
         "ExportChannelBackup" | "ExportAllChannelBackups" => OFFCHAIN_READ,
         "SubscribeChannelBackups" | "VerifyChanBackup" => OFFCHAIN_READ,

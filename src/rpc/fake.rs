@@ -278,6 +278,10 @@ impl Lightning for Fake {
         self.asked(request, updates)
     }
 
+    async fn abandon_channel(&self, funding: OutPoint) -> Result<String, ApiError> {
+        self.asked(("abandon", funding), "gone".to_owned())
+    }
+
     async fn channels(&self) -> Result<Vec<ChannelInfo>, ApiError> {
         let channels = self.script().channels.clone();
         self.answer(channels)

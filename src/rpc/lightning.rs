@@ -141,6 +141,15 @@ impl Lightning for LightningService {
         Ok(replies(updates, &self.context.stopping, |update| Some(channels::close_update(&update))))
     }
 
+    async fn abandon_channel(
+        &self,
+        request: Request<lnrpc::AbandonChannelRequest>,
+    ) -> Reply<lnrpc::AbandonChannelResponse> {
+        let lightning = self.context.lightning()?;
+        let funding = channels::abandon_channel(&request.into_inner())?;
+        reply(lnrpc::AbandonChannelResponse { status: lightning.abandon_channel(funding).await? })
+    }
+
     async fn list_channels(&self, request: Request<lnrpc::ListChannelsRequest>) -> Reply<lnrpc::ListChannelsResponse> {
         let lightning = self.context.lightning()?;
         let wanted = channels::ChannelFilter::new(&request.into_inner())?;

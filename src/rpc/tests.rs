@@ -216,6 +216,27 @@ async fn a_channel_is_named_by_either_form_of_its_funding_txid() {
 }
 
 #[tokio::test]
+async fn a_channel_is_abandoned_only_by_who_says_that_he_knows_what_that_means() {
+    use lnrpc::channel_point::FundingTxid;
+    let server = Server::start(WalletState::ServerActive).await;
+    let funding_txid = Some(FundingTxid::FundingTxidBytes((1..=32).collect()));
+    let request = lnrpc::AbandonChannelRequest {
+        channel_point: Some(lnrpc::ChannelPoint { funding_txid, output_index: 1 }),
+        ..Default::default()
+    };
+    let refused = server.lightning().abandon_channel(request.clone()).await.unwrap_err();
+    assert!(refused.message().contains("i_know_what_i_am_doing"), "{refused}");
+    let request = lnrpc::AbandonChannelRequest { i_know_what_i_am_doing: true, ..request };
+    let shim = lnrpc::AbandonChannelRequest { pending_funding_shim_only: true, ..request.clone() };
+    let refused = server.lightning().abandon_channel(shim).await.unwrap_err();
+    assert!(refused.message().contains("pending_funding_shim_only"), "{refused}");
+    let answer = server.lightning().abandon_channel(request).await.unwrap().into_inner();
+    assert_eq!(answer.status, "gone");
+    let asked = server.asked();
+    assert!(asked.contains("abandon") && asked.contains(&format!("{:?}", funding())), "{asked}");
+}
+
+#[tokio::test]
 async fn a_payment_streams_its_states_until_the_last() {
     let server = Server::start(WalletState::ServerActive).await;
     let preimage = PaymentPreimage([9; 32]);

@@ -16,6 +16,7 @@
 mod cause;
 mod closed;
 mod kept;
+mod plain;
 mod rocks;
 
 pub use cause::Cause;

@@ -184,6 +184,14 @@ impl Chain {
         Some(Found { transaction: pool.get(&txid)?.transaction.as_ref().clone(), place: None })
     }
 
+    /// A transaction, in a block or in the mempool.
+    pub fn transaction(&self, txid: Txid) -> Option<Transaction> {
+        match self.position(txid) {
+            Some((height, index)) => Some(self.block_at(height).txdata[index as usize].clone()),
+            None => self.mempool().get(&txid).map(|entry| entry.transaction.as_ref().clone()),
+        }
+    }
+
     /// Where a transaction is in the chain.
     pub fn position(&self, txid: Txid) -> Option<(Height, u32)> {
         let position = self.core.store.position(&txid).expect("readable")?;

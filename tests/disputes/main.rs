@@ -9,6 +9,7 @@
 //! | 9 to 13: a unilateral close with HTLCs | `force_close` |
 //! | 14: a peer with a newer commitment | `lost_state` |
 //! | 2 with all 966 HTLCs, and how long it takes | `large_breach` |
+//! | 22: the funding transaction is not final | `unfunded` |
 //! | what a long life leaves in the store | `storage` |
 //!
 //! Every test ends with both balances, to the satoshi: what is due, less the fees of one's own transactions.
@@ -22,5 +23,6 @@ mod node;
 mod reorganisations;
 mod restarts;
 mod storage;
+mod unfunded;
 mod wallet;
 mod world;

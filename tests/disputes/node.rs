@@ -9,8 +9,8 @@ use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid, WPubkeyHash, constants::Ch
 use leyden::driver::enforcement::rejection;
 use leyden_channels::{
     channel::{
-        Channel, Ctx, Effect, Event, Feerates, FundingDepth, HtlcKey, Key, Outbox, Persist, Policy, Write,
-        decode_retired, revoked_htlcs,
+        Channel, Ctx, Effect, Event, Feerates, FundingDepth, FundingInput, FundingView, FundingWatch, HtlcKey, Key,
+        Outbox, Persist, Policy, Write, decode_retired, revoked_htlcs,
     },
     keys::KeysSigner,
     onchain::{self, Closer, ClosingChannel, FeeEstimates, News, Resolution, Told, TrackedOutput, WatchedOutputs},
@@ -49,6 +49,9 @@ pub enum Crash {
     BeforeEveryEffect,
 }
 
+/// As in the daemon.
+const FINAL_DEPTH: u32 = 100;
+
 /// What is handled next.
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -83,10 +86,12 @@ pub struct Node {
     /// HTLCs offered to this node that wait for an answer.
     pub incoming: BTreeMap<HtlcId, leyden_channels::channel::IncomingHtlc>,
     pub restarts: usize,
+    /// Outgoing HTLCs that the channel itself has told to have failed.
+    pub failed_unfunded: BTreeMap<HtlcId, Height>,
+    pub forgotten: bool,
     outputs: WatchedOutputs<()>,
     unseen: bool,
-    spend: Option<(Txid, Option<Height>)>,
-    depth: Option<FundingDepth>,
+    funding: FundingWatch,
     tip: Height,
 }
 
@@ -114,10 +119,11 @@ impl Node {
             to_fund: None,
             incoming: BTreeMap::new(),
             restarts: 0,
+            failed_unfunded: BTreeMap::new(),
+            forgotten: false,
             outputs: WatchedOutputs::default(),
             unseen: false,
-            spend: None,
-            depth: None,
+            funding: FundingWatch::new(Vec::new(), FINAL_DEPTH),
             tip: Height(0),
         }
     }
@@ -200,18 +206,18 @@ impl Node {
             Effect::RemoteClose(_) => return self.begin(false),
             Effect::Enforce(effect) => return self.onchain_effect(*effect, chain),
             Effect::Incoming(htlc) => drop(self.incoming.insert(htlc.id, *htlc)),
-            Effect::WatchFunding { .. }
-            | Effect::WatchSpent { .. }
+            Effect::WatchFunding { inputs, .. } => self.funding = FundingWatch::new(inputs, FINAL_DEPTH),
+            Effect::Failed { htlc, .. } => drop(self.failed_unfunded.entry(htlc).or_insert(chain.tip())),
+            Effect::Forget => self.forgotten = true,
+            Effect::WatchSpent { .. }
             | Effect::Disconnect
             | Effect::ReleaseFunding { .. }
             | Effect::Fulfilled { .. }
-            | Effect::Failed { .. }
             | Effect::Refused { .. }
             | Effect::CloseRefused(_)
             | Effect::FeeRefused { .. }
             | Effect::RaiseClosing { .. }
-            | Effect::Notice(_)
-            | Effect::Forget => {}
+            | Effect::Notice(_) => {}
         }
         Vec::new()
     }
@@ -315,8 +321,7 @@ impl Node {
         self.resolution = closing.map(|closing| Resolution::decode(closing, facts).expect("a whole record"));
         self.outputs = WatchedOutputs::default();
         self.incoming.clear();
-        self.spend = None;
-        self.depth = None;
+        self.funding = FundingWatch::new(Vec::new(), FINAL_DEPTH);
         match &self.resolution {
             Some(resolution) => self.wallet.set_aside_again(resolution.coins()),
             None => self.wallet.set_aside_again([]),
@@ -354,35 +359,25 @@ impl Node {
     /// As `ChainWatch::look` of the daemon.
     fn look_at_funding(&mut self, chain: &Chain) {
         let Some(funding) = self.channel.as_ref().and_then(Channel::terms).map(|terms| terms.funding) else { return };
+        let tip = chain.tip();
         let depth = chain.position(funding.txid).map(|(height, index)| FundingDepth {
             height,
             index,
-            confirmations: chain.tip().0 - height.0 + 1,
+            confirmations: tip.0 - height.0 + 1,
             output: chain.output(&funding),
         });
+        let transaction = chain.transaction(funding.txid);
+        let needs = |tx: &Transaction| -> Vec<FundingInput> {
+            tx.input.iter().map(|input| FundingInput { coin: input.previous_output, by: funding.txid }).collect()
+        };
+        let inputs = transaction.as_ref().map(needs).unwrap_or_default();
+        let conflict = self.funding.inputs().iter().chain(&inputs).find_map(|need| {
+            let found = chain.spender(&need.coin).filter(|found| found.transaction.compute_txid() != need.by)?;
+            found.place.map(|(height, _)| (found.transaction.compute_txid(), height))
+        });
         let found = chain.spender(&funding);
-        let spend =
-            found.as_ref().map(|found| (found.transaction.compute_txid(), found.place.map(|(height, _)| height)));
-        let mut events = Vec::new();
-        let was = self.spend.and_then(|(_, height)| height);
-        if let Some(lowest) = was
-            && was != spend.and_then(|(_, height)| height)
-        {
-            events.push(Event::Reorganized { to: Height(lowest.0 - 1) });
-        }
-        if let Some(depth) = &depth
-            && self.depth.as_ref() != Some(depth)
-        {
-            events.push(Event::FundingDepth(depth.clone()));
-        }
-        if let Some(found) = found
-            && self.spend != spend
-        {
-            let height = found.place.map(|(height, _)| height);
-            events.push(Event::FundingSpent { transaction: found.transaction, height });
-        }
-        (self.spend, self.depth) = (spend, depth);
-        for event in events {
+        let spend = found.map(|found| (found.transaction, found.place.map(|(height, _)| height)));
+        for event in self.funding.news(FundingView { tip, depth, inputs, conflict, spend }) {
             self.handle(Input::Channel(event), chain);
         }
     }

@@ -101,6 +101,15 @@ impl Wallet {
         tx
     }
 
+    /// Spends a coin that was this wallet's once, whatever has become of it, for these outputs.
+    pub fn pay_with(&self, outpoint: OutPoint, output: Vec<TxOut>) -> Transaction {
+        let sequence = Sequence::ENABLE_RBF_NO_LOCKTIME;
+        let input = TxIn { previous_output: outpoint, script_sig: ScriptBuf::new(), sequence, witness: Witness::new() };
+        let tx = Transaction { version: Version::TWO, lock_time: LockTime::ZERO, input: vec![input], output };
+        let coin = FeeCoin { outpoint, output: self.coins[&outpoint].clone(), witness_weight: Weight::from_wu(107) };
+        self.sign(tx, &[coin])
+    }
+
     /// Spends the first coin that is free for these outputs, with change.
     pub fn pay(&mut self, mut output: Vec<TxOut>, fee: Amount, chain: &Chain) -> Transaction {
         let needed: Amount = output.iter().map(|output| output.value).sum::<Amount>() + fee;

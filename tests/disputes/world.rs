@@ -175,6 +175,7 @@ impl World {
             commit_to_script: false,
             alias: ShortChannelId(2),
             large_channels: true,
+            minimum_depth: 0,
             trusts_funder: false,
         };
         let bob = &mut self[Bob];
@@ -401,10 +402,17 @@ impl World {
         self.wealth(who).to_sat() as i64 - self.before[who as usize].to_sat() as i64
     }
 
+    /// What has been confirmed since the channel was open, also where a reorganisation has moved its funding there.
+    fn since_opened(&self) -> Vec<Transaction> {
+        let mut all = self.chain.confirmed(self.opened);
+        all.retain(|tx| tx.compute_txid() != self.funding.txid);
+        all
+    }
+
     fn confirmed_by(&self, who: Who) -> Vec<Transaction> {
         let commitment = self.commitment().compute_txid();
         let sent = |txid: &Txid| self[who].sent.contains(txid) && *txid != commitment;
-        self.chain.confirmed(self.opened).into_iter().filter(|tx| sent(&tx.compute_txid())).collect()
+        self.since_opened().into_iter().filter(|tx| sent(&tx.compute_txid())).collect()
     }
 
     /// The fees of `who`'s transactions in the chain, the commitment's left out.
@@ -443,7 +451,7 @@ impl World {
 
     /// All of the channel is with one of the two, or went to the miners, or lies in anchors.
     pub fn assert_nothing_left(&self) {
-        let fees: u64 = self.chain.confirmed(self.opened).iter().map(|tx| self.chain.fee(tx).to_sat()).sum();
+        let fees: u64 = self.since_opened().iter().map(|tx| self.chain.fee(tx).to_sat()).sum();
         let commitment = self.commitment();
         let txid = commitment.compute_txid();
         let left: u64 = (0..)

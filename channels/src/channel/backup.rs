@@ -19,6 +19,7 @@ use super::commitment::spec::Spec;
 use super::commitment::{Commitments, Factory};
 use super::effect::Effect;
 use super::error::RestoreError;
+use super::funding::FundingState;
 use super::outbox::Outbox;
 use super::record::{decode_terms, encode_terms};
 use super::state::{Established, Link, Phase};
@@ -124,11 +125,15 @@ impl Channel {
             falling_since: None,
             funding_transaction: None,
             wrongs: 0,
+            funding_state: FundingState::Confirmed,
+            funding_inputs: Vec::new(),
             terms,
         };
         let mut turn = Turn::new(ctx);
-        turn.touched = Touched { terms: true, state: true, signatures: true, secrets: true };
+        turn.touched = Touched { terms: true, state: true, signatures: true, secrets: true, inputs: false };
         let (funding, script) = (channel.terms.funding, channel.factory.funding.script_pubkey());
+        let depth = channel.terms.minimum_depth;
+        turn.emit(Effect::WatchFunding { funding, script: script.clone(), depth, inputs: Vec::new() });
         turn.emit(Effect::WatchSpent { funding, script });
         write_touched(&channel, &mut turn);
         Ok((Self { state: State::Established(Box::new(channel)) }, turn.out))

@@ -9,6 +9,7 @@ use crate::wire::{Message, OnionRoutingPacket};
 use super::commitment::limits::CannotAdd;
 use super::error::{CloseRefused, Wrong};
 use super::event::Origin;
+use super::funding::{FundingInput, FundingState};
 use super::state::{LocalClose, RemoteClose, StateName};
 
 /// One thing to do. Every effect is either harmless to repeat or is found again after a restart.
@@ -30,7 +31,9 @@ pub enum Effect {
     /// our output, if the wallet has one that is worth it. Repeated at blocks until it confirms.
     RaiseClosing { transaction: Transaction, feerate: FeeratePerKw },
     /// Tell [`Event::FundingDepth`](super::Event::FundingDepth) from the first confirmation on, at least until `depth`.
-    WatchFunding { funding: OutPoint, script: ScriptBuf, depth: u32 },
+    /// And [`Event::FundingSeen`](super::Event::FundingSeen), [`Event::FundingUnconfirmed`](super::Event::FundingUnconfirmed)
+    /// and [`Event::FundingConflict`](super::Event::FundingConflict) at any time. `inputs` is what is known of its needs.
+    WatchFunding { funding: OutPoint, script: ScriptBuf, depth: u32, inputs: Vec<FundingInput> },
     /// Tell [`Event::FundingSpent`](super::Event::FundingSpent).
     WatchSpent { funding: OutPoint, script: ScriptBuf },
 
@@ -80,6 +83,8 @@ pub enum Doom {
     /// More is at stake in HTLCs too small for an output than we are ready to lose to fees
     /// (BOLT 2, `max_dust_htlc_exposure_msat`).
     DustExposure,
+    /// The funding output is not on the best chain, or not deep enough after a reorganisation.
+    NotFunded,
     /// We have sent `shutdown`: it should not be routed on (BOLT 2, Closing Initiation).
     ShuttingDown,
     /// The channel is closed, or only waits for that: the HTLC may have no output, or one that the peer takes back.
@@ -93,7 +98,7 @@ pub enum HtlcFailure {
     Remote { reason: Vec<u8> },
     /// `update_fail_malformed_htlc`.
     Malformed { sha256_of_onion: [u8; 32], failure_code: u16 },
-    /// The channel closed without it.
+    /// The channel closed without it, or was never funded.
     NotOnChain,
 }
 
@@ -113,6 +118,8 @@ pub enum Notice {
     Confirmed {
         short_channel_id: ShortChannelId,
     },
+    /// The chain says something else of the funding transaction than before.
+    Funding(FundingState),
     /// Payments can flow (`true`), or not until the peer is back and synchronised.
     Usable(bool),
     /// The opening failed.

@@ -9,6 +9,7 @@ use bitcoin::{Amount, Txid};
 use thiserror::Error;
 
 use super::commitment::spec::HtlcKey;
+use super::funding::FundingState;
 use super::params::ParameterError;
 use super::state::StateName;
 use crate::keys::{KeyError, ShachainError, SignatureError};
@@ -219,6 +220,10 @@ impl From<Invariant> for Fault {
 pub enum CloseRefused {
     #[error("the channel is {0}: it cannot be closed together with the peer; force-close it, or wait")]
     State(StateName),
+    #[error(
+        "there is nothing to close: {0}. The channel ends by itself once that is buried, or with `leyden abandonchannel`"
+    )]
+    NotFunded(FundingState),
     #[error("this channel committed to the script {committed} when it was opened and cannot pay to another")]
     UpfrontScript { committed: String },
     #[error("this script is not one that a peer must accept: use a segwit address")]

@@ -11,6 +11,7 @@ use super::commitment::spec::Spec;
 use super::commitment::{Commitments, Factory};
 use super::effect::{Effect, Notice};
 use super::error::Fault;
+use super::funding::{FundingInput, FundingState};
 use super::state::{Established, Link, Phase};
 use super::terms::Terms;
 use super::turn::{Touched, Turn};
@@ -59,9 +60,11 @@ pub(crate) fn begin(
     funding_transaction: Option<Transaction>,
     turn: &mut Turn<'_>,
 ) -> Result<Established, Fault> {
-    turn.touched = Touched { terms: true, state: true, signatures: true, secrets: true };
+    turn.touched =
+        Touched { terms: true, state: true, signatures: true, secrets: true, inputs: funding_transaction.is_some() };
     let (funding, script, depth) = (terms.funding, factory.funding.script_pubkey(), terms.minimum_depth);
-    turn.emit(Effect::WatchFunding { funding, script: script.clone(), depth });
+    let inputs = funding_transaction.as_ref().map(inputs_of).unwrap_or_default();
+    turn.emit(Effect::WatchFunding { funding, script: script.clone(), depth, inputs: inputs.clone() });
     turn.emit(Effect::WatchSpent { funding, script });
     turn.notice(Notice::Established { channel: terms.channel_id, funding });
     let mut channel = Established {
@@ -77,9 +80,17 @@ pub(crate) fn begin(
         falling_since: None,
         funding_transaction,
         wrongs: 0,
+        funding_state: FundingState::Awaited,
+        funding_inputs: inputs,
     };
     if channel.terms.minimum_depth == 0 {
         channel.deep_enough(turn)?;
     }
     Ok(channel)
+}
+
+/// What a transaction of our own needs, as far as it says itself.
+fn inputs_of(transaction: &Transaction) -> Vec<FundingInput> {
+    let by = transaction.compute_txid();
+    transaction.input.iter().map(|input| FundingInput { coin: input.previous_output, by }).collect()
 }

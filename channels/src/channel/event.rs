@@ -1,9 +1,11 @@
 //! What can happen to a channel: wishes of this node, words of the peer, and news of the chain.
 
-use bitcoin::{ScriptBuf, Transaction, TxOut};
+use bitcoin::{ScriptBuf, Transaction, TxOut, Txid};
 
 use crate::types::{ChannelId, CltvExpiry, FeeratePerKw, Height, HtlcId, Msat, PaymentHash, PaymentPreimage};
 use crate::wire::{Message, OnionRoutingPacket};
+
+use super::funding::FundingInput;
 
 /// The event that a channel is given next. Events of one channel are handled one after another.
 #[derive(Clone, Debug)]
@@ -43,6 +45,16 @@ pub enum Event {
 
     /// The funding transaction is this deep. Repeated for each block until the channel is ready.
     FundingDepth(FundingDepth),
+    /// The funding transaction was seen, in a block or in the mempool: this is what it needs, as far as it is news.
+    FundingSeen { inputs: Vec<FundingInput> },
+    /// The funding transaction is in no block: not yet, or not any more. Told after the first look at the chain, and when
+    /// a reorganisation has taken its block back.
+    FundingUnconfirmed,
+    /// The transaction `by`, in the block at `height`, has spent what the funding transaction needs. Repeated for each
+    /// block; a [`Event::FundingUnconfirmed`] or [`Event::FundingDepth`] takes it back.
+    FundingConflict { by: Txid, height: Height, confirmations: u32 },
+    /// The user gives the channel up.
+    Abandon,
     /// The funding output has been spent, in the mempool (`height` is `None`) or in a block.
     FundingSpent { transaction: Transaction, height: Option<Height> },
     /// A block that spent the funding output, or that confirmed the funding transaction, has been disconnected.

@@ -5,6 +5,7 @@
 //!   01 channel 01            state        the small snapshot that most commits write
 //!   01 channel 02            signatures   the peer's signatures on our latest commitment
 //!   01 channel 03            secrets      the peer's revealed per-commitment secrets, in the shachain's buckets
+//!   01 channel 05            inputs       what the funding transaction needs; written when it is first seen
 //!   01 channel 04 side id    HTLC         amount, hash, onion and origin; written once, deleted when it is gone
 //!   02 channel side id       retired HTLC what a penalty against an old state needs to know of it
 //!   03 channel id            settlement   owed to an incoming HTLC of that channel; deleted once it is committed there
@@ -33,6 +34,7 @@ pub enum Key {
     State(ChannelId),
     Signatures(ChannelId),
     Secrets(ChannelId),
+    FundingInputs(ChannelId),
     Htlc {
         channel: ChannelId,
         offered_by: Side,
@@ -84,6 +86,7 @@ const STATE: u8 = 1;
 const SIGNATURES: u8 = 2;
 const SECRETS: u8 = 3;
 const HTLC: u8 = 4;
+const FUNDING_INPUTS: u8 = 5;
 
 const CLOSING: u8 = 0;
 const RESOLUTION: u8 = 1;
@@ -102,6 +105,7 @@ impl Key {
             Self::State(channel) => put(LIVE, &channel.0, &[STATE]),
             Self::Signatures(channel) => put(LIVE, &channel.0, &[SIGNATURES]),
             Self::Secrets(channel) => put(LIVE, &channel.0, &[SECRETS]),
+            Self::FundingInputs(channel) => put(LIVE, &channel.0, &[FUNDING_INPUTS]),
             Self::Htlc { channel, offered_by, id } => {
                 put(LIVE, &channel.0, &[HTLC, side_byte(*offered_by)]);
                 out.extend_from_slice(&id.0.to_be_bytes());
@@ -144,6 +148,7 @@ impl Key {
                     [STATE] => Some(Self::State(channel)),
                     [SIGNATURES] => Some(Self::Signatures(channel)),
                     [SECRETS] => Some(Self::Secrets(channel)),
+                    [FUNDING_INPUTS] => Some(Self::FundingInputs(channel)),
                     [HTLC, rest @ ..] => {
                         side_and_id(rest).map(|(offered_by, id)| Self::Htlc { channel, offered_by, id })
                     }
@@ -255,6 +260,7 @@ impl Key {
             | Self::State(channel)
             | Self::Signatures(channel)
             | Self::Secrets(channel)
+            | Self::FundingInputs(channel)
             | Self::Htlc { channel, .. }
             | Self::RetiredHtlc { channel, .. }
             | Self::Settlement { channel, .. }
@@ -305,6 +311,7 @@ mod tests {
             Key::State(channel),
             Key::Signatures(channel),
             Key::Secrets(channel),
+            Key::FundingInputs(channel),
             Key::Htlc { channel, offered_by: Side::Local, id },
             Key::Htlc { channel, offered_by: Side::Remote, id },
             Key::RetiredHtlc { channel, offered_by: Side::Remote, id },
@@ -316,8 +323,8 @@ mod tests {
             assert_eq!(Key::decode(&key.encode()), Some(key));
             assert_eq!(key.channel(), Some(channel));
         }
-        assert!(keys[..6].iter().all(|key| key.encode().starts_with(&Key::live_prefix(&channel))));
-        assert!(!keys[6..].iter().any(|key| key.encode().starts_with(&Key::live_prefix(&channel))));
+        assert!(keys[..7].iter().all(|key| key.encode().starts_with(&Key::live_prefix(&channel))));
+        assert!(!keys[7..].iter().any(|key| key.encode().starts_with(&Key::live_prefix(&channel))));
         let hash = PaymentHash([6; 32]);
         for key in [
             Key::Outcome(AttemptId(9)),

@@ -31,6 +31,8 @@ mod established;
 mod event;
 pub mod exposure;
 pub mod feerate;
+mod funding;
+mod funding_watch;
 mod key;
 mod outbox;
 mod params;
@@ -56,6 +58,8 @@ pub use enforcement::revoked_htlcs;
 pub use erase::{erase, prefixes};
 pub use error::{CloseRefused, Error, Invariant, RestoreError, Severity, Wrong};
 pub use event::{AddHtlc, AttemptId, CloseRequest, Event, FundingDepth, Origin, Settlement};
+pub use funding::{FundingInput, FundingState};
+pub use funding_watch::{FundingView, FundingWatch};
 pub use key::Key;
 pub use outbox::{Outbox, Persist, Write};
 pub use params::{
@@ -139,6 +143,7 @@ impl Channel {
         let secrets = record::decode_secrets(&rows.secrets.ok_or(RestoreError::Missing("secrets"))?)?;
         let state = rows.state.ok_or(RestoreError::Missing("state"))?;
         let state = record::decode_state(&state, rows.htlcs, signatures, secrets)?;
+        let funding_inputs = rows.funding_inputs.map_or(Ok(Vec::new()), |bytes| record::decode_inputs(&bytes))?;
         let conserved = state.commitments.check_conserved(&terms);
         conserved.map_err(|error| RestoreError::Damaged { what: "state", why: error.to_string() })?;
         let signer = signer(&terms).ok_or(RestoreError::ForeignKeys)?;
@@ -159,6 +164,8 @@ impl Channel {
             falling_since: None,
             funding_transaction: state.funding_transaction,
             wrongs: 0,
+            funding_state: state.funding_state,
+            funding_inputs,
         };
         Ok(Self { state: State::Established(Box::new(established)) })
     }
@@ -247,7 +254,7 @@ impl Channel {
     pub fn state_name(&self) -> StateName {
         match &self.state {
             State::Funder(_) | State::Fundee(_) => StateName::Opening,
-            State::Established(channel) => channel.phase.name(),
+            State::Established(channel) => channel.state_name(),
             State::Over(_) => StateName::Closed,
         }
     }
@@ -327,7 +334,7 @@ fn end_of_opening(id: ChannelId, event: &Event, turn: &mut Turn<'_>) -> Option<S
             turn.send(ErrorMessage::new(id, "this channel is not funded"));
             Some(reason.clone())
         }
-        Event::Close(_) | Event::ForceClose => {
+        Event::Close(_) | Event::ForceClose | Event::Abandon => {
             turn.send(ErrorMessage::new(id, "the opening was cancelled"));
             Some("it was cancelled".to_owned())
         }
@@ -353,7 +360,7 @@ fn opening_wrong(id: ChannelId, fault: Fault, turn: &mut Turn<'_>) -> Result<Sta
 }
 
 fn write_touched(channel: &Established, turn: &mut Turn<'_>) {
-    let Touched { terms, state, signatures, secrets } = turn.touched;
+    let Touched { terms, state, signatures, secrets, inputs } = turn.touched;
     let id = channel.terms.channel_id;
     if terms {
         turn.out.put(Key::Terms(id), record::encode_terms(&channel.terms));
@@ -364,6 +371,9 @@ fn write_touched(channel: &Established, turn: &mut Turn<'_>) {
     }
     if secrets {
         turn.out.put(Key::Secrets(id), channel.commitments.secrets.encode());
+    }
+    if inputs {
+        turn.out.put(Key::FundingInputs(id), record::encode_inputs(&channel.funding_inputs));
     }
     if state {
         turn.out.put(Key::State(id), record::encode_state(channel));

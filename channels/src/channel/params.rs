@@ -47,8 +47,10 @@ pub struct Policy {
     pub to_self_delay: u16,
     /// The longest delay that we accept for ourselves.
     pub max_to_self_delay: u16,
-    /// Confirmations that we want before a channel that somebody else funds is used.
+    /// Confirmations that we want before a channel that somebody else funds is used: at least so many, and more for an
+    /// amount that is worth a reorganisation (`AcceptRequest::minimum_depth`).
     pub minimum_depth: u32,
+    /// The most that we want, and that we let a peer want.
     pub max_minimum_depth: u32,
     /// How much of a channel may be in HTLCs that would not be enforced on the chain, see [`super::exposure`].
     pub max_dust_exposure: Msat,
@@ -222,6 +224,11 @@ impl Policy {
     pub fn exposure_limit(&self, capacity: Amount) -> Msat {
         let share = u128::from(capacity.to_sat()) * u128::from(self.max_dust_exposure_ppm) / 1_000;
         self.max_dust_exposure.max(Msat(u64::try_from(share).unwrap_or(u64::MAX)))
+    }
+
+    /// The confirmations to wait for where the amount wants so many.
+    pub fn depth_for(&self, wanted: u32) -> u32 {
+        wanted.min(self.max_minimum_depth).max(self.minimum_depth).max(1)
     }
 
     pub fn max_in_flight(&self, capacity: Amount) -> Msat {

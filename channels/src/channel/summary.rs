@@ -5,6 +5,7 @@ use bitcoin::{Amount, OutPoint};
 use super::commitment::limits;
 use super::commitment::spec::Htlc;
 use super::event::Origin;
+use super::funding::FundingState;
 use super::state::{Established, Knowledge, Link, Phase, Spend, StateName};
 use super::{Channel, State, Terms};
 use crate::tx::fee;
@@ -61,6 +62,9 @@ pub struct EstablishedSummary {
     pub local_delay: u16,
     pub remote_delay: u16,
     pub minimum_depth: u32,
+    pub funding_state: FundingState,
+    /// Nothing about the funding transaction keeps it from taking HTLCs.
+    pub is_funded: bool,
     pub local_limits: SideLimits,
     pub remote_limits: SideLimits,
 }
@@ -158,6 +162,8 @@ impl Established {
             local_delay: terms.delay_of(Side::Local),
             remote_delay: terms.delay_of(Side::Remote),
             minimum_depth: terms.minimum_depth,
+            funding_state: self.funding_state,
+            is_funded: self.not_funded().is_none(),
             local_limits: SideLimits::of(terms, Side::Local),
             remote_limits: SideLimits::of(terms, Side::Remote),
         }

@@ -26,6 +26,7 @@ pub(crate) struct Touched {
     pub state: bool,
     pub signatures: bool,
     pub secrets: bool,
+    pub inputs: bool,
 }
 
 /// Everything that a state's handler works with beside the channel itself.

@@ -11,7 +11,7 @@
 //! Promises: nothing reaches the graph without its signatures checked and, for channels, its funding output found
 //! unspent on our chain with six confirmations; nothing older replaces anything newer; a channel takes no more than
 //! a few updates an hour from its owner; what waits is bounded. Channels leave 72 blocks after their funding output
-//! was spent (a splice may re-announce them), or when either end has been silent for two weeks.
+//! was spent (a splice may re-announce them) or reorganised out, at once when it is found at another place, or when either end has been silent for two weeks.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -455,6 +455,14 @@ impl Intake {
         let Ok(raw) = super::store::stored_message(&key, stored) else { return Vec::new() };
         self.graph.set_spent(id, spent_at);
         vec![GossipEffect::Put { key, value: channel_record(capacity, spent_at, raw) }]
+    }
+
+    /// A channel of this id is no more, on the word of the chain: a reorganisation has given its funding output another
+    /// place. Whatever is known of it, or on its way to be, goes.
+    pub fn moved_away(&mut self, id: ShortChannelId) -> Vec<GossipEffect> {
+        self.pending.remove(&id);
+        self.premature.remove(&(deep_enough(id), id));
+        self.forget(id)
     }
 
     /// The tip is at `height`: announcements that waited for it go on, channels spent long ago go.

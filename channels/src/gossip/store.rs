@@ -12,10 +12,11 @@
 //! back takes a fraction of a second, because what has been checked once is not checked again. Messages that peers
 //! ask for are sent from here, byte for byte.
 
-use bitcoin::Amount;
+use bitcoin::{Amount, ScriptBuf};
 
 use super::checksum::update_checksum;
 use super::graph::{Channel, Direction, Graph, NewChannel, NodeInfo, Policy};
+use super::validate::funding_script;
 use crate::types::{Height, NodeId, ShortChannelId};
 use crate::wire::{ChannelAnnouncement, ChannelUpdate, DecodeError, Field as _, Message, NodeAnnouncement, Reader};
 
@@ -105,6 +106,16 @@ pub fn stored_message<'a>(key: &GossipKey, value: &'a [u8]) -> Result<&'a [u8], 
             Ok(reader.take_rest())
         }
         GossipKey::Update(..) | GossipKey::Node(_) => Ok(value),
+    }
+}
+
+/// The script that a channel's record says its funding output has.
+pub fn funding_script_of(value: &[u8]) -> Option<ScriptBuf> {
+    let mut reader = Reader::new(value);
+    read_channel_header(&mut reader).ok()?;
+    match Message::decode(reader.take_rest()) {
+        Ok(Message::ChannelAnnouncement(announcement)) => funding_script(&announcement),
+        Ok(_) | Err(_) => None,
     }
 }
 

@@ -8,7 +8,7 @@ use bitcoin::{Amount, ScriptBuf};
 use secp256k1::{Message as Digest, SecretKey};
 
 use super::announce::{AnnounceError, OwnChannel, OwnNode, OwnUpdate, is_refresh_due};
-use super::store::{channel_record, stored_message};
+use super::store::{channel_record, funding_script_of, stored_message};
 use super::sync::{FLUSH_SECONDS, SyncEffect};
 use super::synthetic::{Size, SyntheticNetwork};
 use super::{Direction, FundingAnswer, GossipEffect, GossipKey, GossipSync, Graph, Ignored, Intake};
@@ -326,6 +326,32 @@ fn old_contradictory_and_too_frequent_updates_are_ignored() {
     assert_eq!(peer.take(update(ID, 2, 1, 50, TIME + 50), from), Ok(()), "the other end has its own allowance");
     let later = UnixTime(NOW.0 + 61);
     assert_eq!(peer.take_at(update(ID, 1, 2, 50, TIME + 50), from, later), Ok(()));
+}
+
+#[test]
+fn a_channel_whose_output_has_moved_is_forgotten_at_once_wherever_it_was_on_its_way() {
+    let new_id = ShortChannelId(501 << 40 | 3 << 16);
+    let mut peer = with_channel();
+    peer.take(update(ID, 1, 2, 1, TIME), None).unwrap();
+    let record = &peer.store[&GossipKey::Channel(ID).encode()];
+    let channel = own_channel(ID, 1, 2);
+    let script = funding_script_pubkey(&channel.local_funding, &channel.remote_funding);
+    assert_eq!(funding_script_of(record), Some(script), "what the output at its place has to be");
+    peer.fund(new_id, 1, 2);
+    peer.take(announcement(new_id, 1, 2), Some(node(7))).unwrap();
+    let effects = peer.intake.moved_away(ID);
+    peer.run(effects);
+    assert!(!peer.intake.has_channel(ID) && peer.intake.has_channel(new_id));
+    assert!(!peer.store.contains_key(&GossipKey::Channel(ID).encode()));
+    assert_eq!(peer.take(update(ID, 1, 2, 2, TIME + 1), None), Err(Ignored::UnknownChannel));
+    assert!(peer.intake.moved_away(ID).is_empty());
+    // One that waits for its confirmations is not checked any more.
+    let young = ShortChannelId(999 << 40 | 1 << 16);
+    peer.fund(young, 3, 4);
+    assert_eq!(peer.take(announcement(young, 3, 4), Some(node(7))), Err(Ignored::FromTheFuture));
+    let effects = peer.intake.moved_away(young);
+    peer.run(effects);
+    assert!(peer.intake.block_connected(Height(1_010)).is_empty());
 }
 
 #[test]

@@ -371,6 +371,7 @@ impl Payments {
             CannotAdd::Balance { .. } | CannotAdd::RemoteFee { .. } => INSUFFICIENT_BALANCE,
             CannotAdd::TipInDoubt => TIP_IN_DOUBT,
             CannotAdd::State(_)
+            | CannotAdd::NotFunded(_)
             | CannotAdd::Offline
             | CannotAdd::Disconnected
             | CannotAdd::BelowMinimum { .. }

@@ -156,6 +156,7 @@ pub(super) fn refusal(payload: &ForwardPayload, cause: &CannotAdd, links: &Links
             | StateName::Lost
             | StateName::Restored
             | StateName::Closing
+            | StateName::DoubleSpent
             | StateName::Closed,
         ) => FailureMessage::PermanentChannelFailure,
         CannotAdd::State(StateName::Opening | StateName::Funding | StateName::Ready) => FailureMessage::UnknownNextPeer,
@@ -164,6 +165,7 @@ pub(super) fn refusal(payload: &ForwardPayload, cause: &CannotAdd, links: &Links
         }
         CannotAdd::TipInDoubt => FailureMessage::TemporaryNodeFailure,
         CannotAdd::State(StateName::Normal)
+        | CannotAdd::NotFunded(_)
         | CannotAdd::Offline
         | CannotAdd::Disconnected
         | CannotAdd::Expiry(_)

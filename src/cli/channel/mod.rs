@@ -2,7 +2,7 @@
 
 mod closed;
 pub mod closing;
-mod tree;
+pub mod tree;
 
 use clap::{Args, Subcommand};
 

@@ -32,8 +32,8 @@ impl Tree {
     }
 }
 
-/// Among the channels that are open or closing.
-async fn find(client: &Client, wanted: &str) -> Result<String, CliError> {
+/// Among the channels that are open, being opened or closing.
+pub async fn find(client: &Client, wanted: &str) -> Result<String, CliError> {
     let open = client.lightning().list_channels(ListChannelsRequest::default()).await?.into_inner().channels;
     let pending = client.lightning().pending_channels(PendingChannelsRequest::default()).await?.into_inner();
     let open = open.iter().map(|channel| channel.channel_point.clone());

@@ -71,6 +71,11 @@ pub struct OwnChannelState {
     /// It is open and not being closed.
     pub is_normal: bool,
     pub is_usable: bool,
+    /// The best chain has its funding output.
+    pub is_on_chain: bool,
+    /// Nothing about its funding keeps it from taking HTLCs.
+    pub is_funded: bool,
+    /// Where its funding output is, or was last.
     pub short_channel_id: Option<ShortChannelId>,
     /// What the peer may call it, and what we may.
     pub local_alias: Option<ShortChannelId>,
@@ -98,6 +103,8 @@ impl OwnChannelState {
             announce: terms.announce,
             is_normal: summary.state == leyden_channels::channel::StateName::Normal,
             is_usable: summary.usable,
+            is_on_chain: established.funding_state.is_on_chain(),
+            is_funded: established.is_funded,
             short_channel_id: established.short_channel_id,
             local_alias: established.local_alias,
             remote_alias: established.remote_alias,
@@ -208,10 +215,15 @@ impl Gossip {
         self.fundings().ids.get(output).copied()
     }
 
-    pub fn note_output(&self, output: OutPoint, id: ShortChannelId) {
+    /// Gives the other id under which this output was known: a reorganisation has moved it.
+    pub fn note_output(&self, output: OutPoint, id: ShortChannelId) -> Option<ShortChannelId> {
         let mut fundings = self.fundings.write().unwrap_or_else(PoisonError::into_inner);
         fundings.outputs.insert(id, output);
-        fundings.ids.insert(output, id);
+        let moved = fundings.ids.insert(output, id).filter(|known| *known != id);
+        if let Some(moved) = moved {
+            fundings.outputs.remove(&moved);
+        }
+        moved
     }
 
     fn fundings(&self) -> RwLockReadGuard<'_, Fundings> {

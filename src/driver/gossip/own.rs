@@ -1,7 +1,7 @@
 //! What this node says about its channels and itself.
 //!
 //! ```text
-//!   a channel of ours, six blocks deep and to be announced:
+//!   a channel of ours, six blocks deep and to be announced (anew, if a reorganisation has moved it):
 //!     announcement_signatures ◄──► peer ──► channel_announcement ──► Intake ──► everybody
 //!   every usable channel: channel_update ──┬─ announced ──► Intake ──► everybody
 //!                                          └─ else ───────► the peer alone, for its invoices
@@ -57,11 +57,20 @@ impl OwnChannels {
     pub fn channel(&mut self, services: &Services, state: OwnChannelState) -> Vec<GossipEffect> {
         let channel = state.channel;
         let now = services.now();
+        let mut effects = Vec::new();
         match self.channels.get_mut(&channel) {
             Some(own) => {
-                let names = |state: &OwnChannelState| (state.short_channel_id, state.remote_alias);
+                let names = |state: &OwnChannelState| (state.short_channel_id, state.remote_alias, state.is_on_chain);
                 if names(&own.state) != names(&state) {
                     own.told = None;
+                }
+                let moved = own.state.short_channel_id != state.short_channel_id;
+                if moved || !state.is_on_chain {
+                    // What was said of the old place is void, and is said anew of the next one.
+                    own.signed = false;
+                    if let Some(old) = own.state.short_channel_id {
+                        effects.extend(services.gossip.intake_mut().moved_away(old));
+                    }
                 }
                 own.unusable_since = (!state.is_usable).then(|| own.unusable_since.unwrap_or(now));
                 own.state = state;
@@ -72,7 +81,8 @@ impl OwnChannels {
                 self.channels.insert(channel, own);
             }
         }
-        self.refresh(services, &channel)
+        effects.extend(self.refresh(services, &channel));
+        effects
     }
 
     pub fn gone(&mut self, services: &Services, channel: &ChannelId) {
@@ -128,7 +138,7 @@ impl OwnChannels {
         if own.state.peer != *from || !own.state.announce {
             return Vec::new();
         }
-        if own.is_public(services) {
+        if own.is_public(services) && own.state.short_channel_id == Some(signatures.short_channel_id) {
             // It has lost the announcement, or ours was lost on the way: it needs our half.
             if !own.signed {
                 own.send_signatures(services);
@@ -192,7 +202,7 @@ impl OwnChannels {
 impl Own {
     /// For invoices: how payers reach us over this channel while the network does not know it.
     fn keep_hint(&self, services: &Services) {
-        let hint = self.hint().filter(|_| !self.is_public(services));
+        let hint = self.hint().filter(|_| self.state.is_funded && !self.is_public(services));
         let mut hints = services.gossip.hints_mut();
         match hint {
             Some(hint) => hints.insert(self.state.channel, hint),
@@ -221,7 +231,8 @@ impl Own {
     /// The channel under its public name, once it may be announced.
     fn to_announce(&self, services: &Services) -> Option<OwnChannel> {
         let state = &self.state;
-        let short_channel_id = state.short_channel_id.filter(|_| state.announce && state.is_normal)?;
+        let short_channel_id =
+            state.short_channel_id.filter(|_| state.announce && state.is_normal && state.is_on_chain)?;
         let deep =
             short_channel_id.block().0.saturating_add(ANNOUNCEMENT_DEPTH - 1) <= services.gossip.intake().height().0;
         deep.then(|| OwnChannel {
@@ -272,7 +283,9 @@ impl Own {
         if !self.signed && self.state.is_usable {
             self.send_signatures(services);
         }
-        let Some(remote) = &self.remote else { return Vec::new() };
+        // The peer may have seen a reorganisation before us, or not yet.
+        let here = |remote: &&AnnouncementSignatures| remote.short_channel_id == channel.short_channel_id;
+        let Some(remote) = self.remote.as_ref().filter(here) else { return Vec::new() };
         let Some(local) = self.local_half(services, &channel) else { return Vec::new() };
         match channel.announcement(&local, remote) {
             Ok(announcement) => {

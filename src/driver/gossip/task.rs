@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bitcoin::Script;
 use leyden_channels::{
-    gossip::{FundingAnswer, GossipEffect, GossipKey, GossipSync, SignatureCheck, SyncEffect, store::stored_message},
+    gossip::{
+        FundingAnswer, GossipEffect, GossipKey, GossipSync, SignatureCheck, SyncEffect,
+        store::{funding_script_of, stored_message},
+    },
     types::{Height, NodeId, ShortChannelId},
     wire::{Message, Warning},
 };
@@ -37,6 +40,8 @@ struct Task {
     own: OwnChannels,
     /// Channels whose funding output is to be looked at again.
     to_look_at: Vec<ShortChannelId>,
+    /// Ids under which a funding output was known that has been found at another place.
+    moved: Vec<ShortChannelId>,
     tip: (Height, Option<bitcoin::BlockHash>),
     pruned_at: u64,
 }
@@ -72,6 +77,7 @@ impl Task {
             sync: GossipSync::new(services.chain_hash(), services.now()).flushing_every(flush_seconds),
             own: OwnChannels::default(),
             to_look_at,
+            moved: Vec::new(),
             tip: (height, services.node.block_hash(height.0)),
             pruned_at: services.now().0,
             services,
@@ -184,6 +190,7 @@ impl Task {
                 // Terms of a channel of ours may have waited for this.
                 effects.extend(self.own.announced(&self.services, id));
             }
+            effects.extend(self.forget_moved());
         }
         if !writes.is_empty()
             && let Err(error) = self.services.store.put_table(Table::Gossip, writes)
@@ -196,7 +203,7 @@ impl Task {
         match self.services.node.output_at(id.block().0, id.index(), u32::from(id.output())).await {
             Ok(Some(found)) if found.output.script_pubkey.as_script() != script => FundingAnswer::Mismatch,
             Ok(Some(found)) if found.unspent => {
-                self.services.gossip.note_output(found.outpoint, id);
+                self.moved.extend(self.services.gossip.note_output(found.outpoint, id));
                 FundingAnswer::Unspent(found.output.value)
             }
             Ok(Some(_)) => FundingAnswer::Spent,
@@ -218,6 +225,8 @@ impl Task {
         if !follows || height.0 - last.0 > MAX_BLOCKS {
             let intake = services.gossip.intake();
             self.to_look_at = intake.graph().channels().map(|channel| channel.short_channel_id).collect();
+            // The latest blocks are those that a reorganisation has changed.
+            self.to_look_at.sort_unstable_by_key(|id| std::cmp::Reverse(*id));
         } else {
             for at in last.0.saturating_add(1)..=height.0 {
                 let Some(hash) = services.node.block_hash(at) else { continue };
@@ -238,7 +247,14 @@ impl Task {
         effects.into_iter().chain(self.own.refresh_all(&services)).collect()
     }
 
-    /// Whether funding outputs of known channels are spent, or unspent again.
+    /// An output is at one place: what else was known of it, by an old place, is a ghost.
+    fn forget_moved(&mut self) -> Vec<GossipEffect> {
+        let moved = std::mem::take(&mut self.moved);
+        let mut intake = self.services.gossip.intake_mut();
+        moved.into_iter().flat_map(|id| intake.moved_away(id)).collect()
+    }
+
+    /// Whether funding outputs of known channels are spent or reorganised out, or unspent again.
     async fn look(&mut self) -> Vec<GossipEffect> {
         let rest = self.to_look_at.split_off(self.to_look_at.len().min(LOOKS));
         let ids = std::mem::replace(&mut self.to_look_at, rest);
@@ -246,18 +262,21 @@ impl Task {
         let mut effects = Vec::new();
         for id in ids {
             let found = services.node.output_at(id.block().0, id.index(), u32::from(id.output())).await;
+            let Ok(Some(stored)) = services.store.table_record(Table::Gossip, &GossipKey::Channel(id).encode()) else {
+                continue;
+            };
+            let script = funding_script_of(&stored);
             let unspent = match found {
-                Ok(Some(found)) => {
-                    self.services.gossip.note_output(found.outpoint, id);
+                // After a reorganisation the place may be another transaction's.
+                Ok(Some(found)) if Some(&found.output.script_pubkey) == script.as_ref() => {
+                    self.moved.extend(self.services.gossip.note_output(found.outpoint, id));
                     found.unspent
                 }
-                Ok(None) => false,
+                Ok(Some(_) | None) => false,
                 Err(_) => continue,
             };
             let known = services.gossip.intake().graph().channel_by_id(id).map(|channel| channel.spent_at.is_some());
-            if known == Some(unspent)
-                && let Ok(Some(stored)) = services.store.table_record(Table::Gossip, &GossipKey::Channel(id).encode())
-            {
+            if known == Some(unspent) {
                 let spent_at = (!unspent).then_some(self.tip.0);
                 info!(channel = %id, unspent, "the funding output of a channel has changed");
                 effects.extend(services.gossip.intake_mut().funding_spent(id, spent_at, &stored));
@@ -269,6 +288,7 @@ impl Task {
     async fn tick(&mut self) {
         let now = self.services.now();
         let mut effects = self.look().await;
+        effects.extend(self.forget_moved());
         if self.pruned_at.saturating_add(PRUNE_SECONDS) <= now.0 {
             self.pruned_at = now.0;
             effects.extend(self.services.gossip.intake_mut().prune(now));

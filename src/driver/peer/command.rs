@@ -38,6 +38,11 @@ pub enum Command {
         channel: ChannelId,
         progress: mpsc::UnboundedSender<Closing>,
     },
+    /// Forget a channel with all that is in it.
+    Abandon {
+        channel: ChannelId,
+        answer: oneshot::Sender<Result<(), String>>,
+    },
     /// Take back a channel of which only a backup is left.
     Restore(Box<Restore>),
     /// Offer an HTLC on a channel with this peer that can carry it, on the named one if that can.

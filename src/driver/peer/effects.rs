@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use bitcoin::{FeeRate, OutPoint, Transaction, Txid};
 use leyden_channels::{
-    channel::{self, CannotAdd, Effect, Event, HtlcFailure, IncomingHtlc, Key, Notice, Origin, SpendKind, StateName},
+    channel::{
+        self, CannotAdd, Effect, Event, FundingInput, HtlcFailure, IncomingHtlc, Key, Notice, Origin, SpendKind,
+        StateName,
+    },
     payment::incoming::InvoiceEffect,
     switch::{HtlcRef, SwitchEffect, SwitchEvent},
     types::{ChannelId, FeeratePerKw, PaymentPreimage, Side},
@@ -70,8 +73,8 @@ impl Peer {
                 }
             }
             Effect::RaiseClosing { transaction, feerate } => self.raise_closing(id, &transaction, feerate).await,
-            Effect::WatchFunding { funding, .. } => self.watch(id, funding, true).await,
-            Effect::WatchSpent { funding, .. } => self.watch(id, funding, false).await,
+            Effect::WatchFunding { funding, inputs, .. } => self.watch(id, funding, inputs).await,
+            Effect::WatchSpent { funding, .. } => self.watch(id, funding, Vec::new()).await,
             Effect::Incoming(htlc) => self.arrived(*htlc),
             Effect::Fulfilled { origin, htlc, preimage, .. } => {
                 self.fulfilled(origin, HtlcRef { channel: id, id: htlc }, preimage);
@@ -105,6 +108,7 @@ impl Peer {
             },
             Effect::Enforce(effect) => self.enforcement_effect(id, *effect).await,
             Effect::Forget => {
+                self.keep_double_spend(id);
                 self.forget_enforcement(id);
                 // A peer chooses the temporary id of an opening: it may be that of somebody else's channel.
                 let is_ours = self.services.peers.owner(&id) == Some(self.node_id);
@@ -190,7 +194,7 @@ impl Peer {
             let terms = slot.choices.as_ref().map_or(self.services.forwarding, |choices| choices.forwarding);
             self.underway.extend(self.services.link(&slot.channel, terms));
         }
-        if (is_news_of_link(&notice) || matches!(notice, Notice::Usable(_)))
+        if (is_news_of_link(&notice) || matches!(notice, Notice::Usable(_) | Notice::Funding(_)))
             && let Some(state) = OwnChannelState::of(&slot.channel)
         {
             self.services.gossip.tell(GossipEvent::Channel(Box::new(state)));
@@ -220,6 +224,8 @@ impl Peer {
                 }
             }
             Notice::Confirmed { short_channel_id } => info!(channel = %id, %short_channel_id, "confirmed"),
+            Notice::Funding(state) if state.is_on_chain() => info!(channel = %id, "{state}"),
+            Notice::Funding(state) => warn!(channel = %id, "{state}"),
             Notice::Usable(usable) => {
                 if let Some(funding) = slot.channel.terms().map(|terms| terms.funding) {
                     self.services.events.channel(ChannelNews::Usable { funding, usable });
@@ -246,9 +252,9 @@ impl Peer {
         }
     }
 
-    pub(super) async fn watch(&mut self, id: ChannelId, funding: OutPoint, depth: bool) {
+    pub(super) async fn watch(&mut self, id: ChannelId, funding: OutPoint, inputs: Vec<FundingInput>) {
         self.services.peers.add_channel(id, self.node_id);
-        if let Err(error) = self.services.watch.watch(id, self.mailbox.clone(), funding, depth).await {
+        if let Err(error) = self.services.watch.watch(id, self.mailbox.clone(), funding, inputs).await {
             error!(channel = %id, %error, "the chain cannot be watched");
         }
     }

@@ -73,7 +73,7 @@ pub(super) struct Slot {
     /// Since when a flush would sign.
     signs_since: Option<Instant>,
     /// A bug of ours was met: nothing more happens in this channel until a restart reads it from the store again.
-    stopped: bool,
+    pub(super) stopped: bool,
     opening: Option<mpsc::UnboundedSender<Opening>>,
     closing: Vec<mpsc::UnboundedSender<Closing>>,
     /// The user wants to close it together with the peer.
@@ -116,7 +116,7 @@ impl Slot {
         self.signs_since.filter(|_| rest >= SHORTEST_REST).map(|since| since + rest)
     }
 
-    fn tell_opening(&self, news: Opening) {
+    pub(super) fn tell_opening(&self, news: Opening) {
         if let Some(progress) = &self.opening {
             // Whoever asked may have gone.
             let _ = progress.send(news);
@@ -406,6 +406,9 @@ impl Peer {
                 self.closing(channel, progress, Event::ForceClose);
                 // If it is closing already, our own commitment may be what gets it there.
                 self.enforce(channel, onchain::Event::ForceClose);
+            }
+            Command::Abandon { channel, answer } => {
+                let _ = answer.send(self.abandon(channel));
             }
             Command::Restore(restore) => self.restore_channel(*restore),
             Command::Offer { htlc, channel } => self.offer(*htlc, channel),

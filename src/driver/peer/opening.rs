@@ -1,6 +1,6 @@
 //! Channels that are being opened, by us or by the peer.
 
-use bitcoin::ScriptBuf;
+use bitcoin::{Amount, ScriptBuf};
 use leyden_channels::{
     channel::{AcceptRequest, Channel, Event, StateName},
     types::{ChannelId, ShortChannelId},
@@ -53,7 +53,7 @@ impl Peer {
             return self
                 .send(&Message::Error(ErrorMessage::new(id, "confirm the channels that you are opening first")));
         }
-        let request = match self.accept_request() {
+        let request = match self.accept_request(open.funding_satoshis) {
             Ok(request) => request,
             Err(reason) => return self.send(&Message::Error(ErrorMessage::new(id, reason))),
         };
@@ -69,7 +69,7 @@ impl Peer {
         }
     }
 
-    pub(super) fn accept_request(&self) -> Result<AcceptRequest, String> {
+    pub(super) fn accept_request(&self, capacity: Amount) -> Result<AcceptRequest, String> {
         let shutdown_script = self.services.wallet.new_script().map_err(|error| {
             error!(%error, "no script for a new channel");
             "no channels are accepted at the moment".to_owned()
@@ -82,6 +82,7 @@ impl Peer {
             commit_to_script: false,
             alias: ShortChannelId(rand::random()),
             large_channels: self.large_channels(),
+            minimum_depth: self.services.depth_for(capacity),
             trusts_funder: self.services.zero_conf_peers.contains(&self.node_id),
         })
     }
@@ -107,7 +108,7 @@ impl Peer {
         is_new
     }
 
-    pub(super) fn fund(&mut self, id: ChannelId, script: ScriptBuf, amount: bitcoin::Amount) {
+    pub(super) fn fund(&mut self, id: ChannelId, script: ScriptBuf, amount: Amount) {
         let Some(Choices { funding_feerate, coins, .. }) = self.slots.get(&id).and_then(|slot| slot.choices.as_ref())
         else {
             return self.event(id, Event::FundingRefused { reason: "what was to fund it is not known".to_owned() });

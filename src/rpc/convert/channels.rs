@@ -119,6 +119,18 @@ pub fn close_channel(request: lnrpc::CloseChannelRequest, network: &NetworkInfo)
     Ok(CloseChannel { funding, kind: CloseKind::Force })
 }
 
+/// The channel that is to be given up. That costs a word of consent.
+pub fn abandon_channel(request: &lnrpc::AbandonChannelRequest) -> Result<OutPoint, ApiError> {
+    let funding = edge::channel_point("channel_point", request.channel_point.as_ref())?;
+    let why = "channels are funded by this node's own wallet or by the peer's, never by a shim";
+    edge::refuse("pending_funding_shim_only", request.pending_funding_shim_only, why)?;
+    if !request.i_know_what_i_am_doing {
+        let why = "what an abandoned channel holds is lost, unless the chain never has its funding transaction: set it to true";
+        return Err(edge::wrong("i_know_what_i_am_doing", why));
+    }
+    Ok(funding)
+}
+
 pub fn channel_point(funding: OutPoint) -> lnrpc::ChannelPoint {
     use lnrpc::channel_point::FundingTxid;
     lnrpc::ChannelPoint {
@@ -245,7 +257,7 @@ pub fn channel(channel: &ChannelInfo) -> lnrpc::Channel {
         csv_delay: u32::from(channel.local.delay),
         private: !summary.announce,
         initiator: summary.opener == Side::Local,
-        chan_status_flags: "ChanStatusDefault".to_owned(),
+        chan_status_flags: status_flags(summary),
         local_chan_reserve_sat: signed(channel.local.reserve),
         remote_chan_reserve_sat: signed(channel.remote.reserve),
         static_remote_key: summary.commitment_type == CommitmentType::StaticRemoteKey,
@@ -319,7 +331,13 @@ fn summary(summary: &ChannelSummary) -> Option<pending::PendingChannel> {
         commitment_type: commitment(summary.commitment_type).into(),
         private: !summary.announce,
         memo: summary.memo.clone(),
+        chan_status_flags: status_flags(summary),
     })
+}
+
+/// LND's word for a channel without anything to tell, or what is wrong with it.
+fn status_flags(summary: &ChannelSummary) -> String {
+    summary.trouble.clone().unwrap_or_else(|| "ChanStatusDefault".to_owned())
 }
 
 fn initiator(side: Option<Side>) -> lnrpc::Initiator {

@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::spec::{Htlc, Spec};
 use crate::channel::error::Wrong;
+use crate::channel::funding::FundingState;
 use crate::channel::state::StateName;
 use crate::channel::terms::Terms;
 use crate::tx::{CommitmentHtlc, fee};
@@ -22,6 +23,8 @@ const EXPIRY_LIMIT: CltvExpiry = CltvExpiry(500_000_000);
 pub enum CannotAdd {
     #[error("the channel is {0}: it takes no payments")]
     State(StateName),
+    #[error("the channel takes no payments: {0}")]
+    NotFunded(FundingState),
     #[error("the peer is not connected")]
     Offline,
     #[error("it is not known how far the chain is: nothing is offered until it is")]

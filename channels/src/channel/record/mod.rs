@@ -6,6 +6,7 @@
 //!                                three bits an HTLC: which commitments have it
 //!   signatures   our commitment  the peer's signatures on it
 //!   secrets      revocations     the shachain's buckets
+//!   inputs       once, mostly  what the funding transaction needs
 //!   HTLC         once each       amount, hash, expiry, origin, onion
 //! ```
 //!
@@ -14,6 +15,7 @@
 //! bytes. No history: the size depends on what is pending, not on what has been.
 
 mod htlc;
+mod inputs;
 mod state;
 mod terms;
 
@@ -21,6 +23,7 @@ use std::collections::BTreeMap;
 
 pub use htlc::{RetiredHtlc, decode_retired};
 pub(crate) use htlc::{encode_htlc, encode_retired};
+pub(crate) use inputs::{decode_inputs, encode_inputs};
 pub(crate) use state::{decode_state, encode_state};
 pub(crate) use terms::{decode_terms, encode_terms};
 
@@ -39,6 +42,7 @@ pub(crate) struct Rows {
     pub state: Option<Vec<u8>>,
     pub signatures: Option<Vec<u8>>,
     pub secrets: Option<Vec<u8>>,
+    pub funding_inputs: Option<Vec<u8>>,
     pub htlcs: BTreeMap<HtlcKey, HtlcDetails>,
 }
 
@@ -51,6 +55,7 @@ impl Rows {
                 Key::State(_) => all.state = Some(value),
                 Key::Signatures(_) => all.signatures = Some(value),
                 Key::Secrets(_) => all.secrets = Some(value),
+                Key::FundingInputs(_) => all.funding_inputs = Some(value),
                 Key::Htlc { offered_by, id, .. } => {
                     let key = HtlcKey { offered_by, id };
                     all.htlcs.insert(key, htlc::decode_htlc(key, &value)?);

@@ -13,6 +13,7 @@ use crate::channel::commitment::remote::{Remote, RemoteCommitment, RemoteStage};
 use crate::channel::commitment::spec::{Htlc, HtlcKey, Spec};
 use crate::channel::commitment::{Commitments, HtlcDetails, PointCache};
 use crate::channel::error::RestoreError;
+use crate::channel::funding::FundingState;
 use crate::channel::state::{
     Agreed, CloseFees, Closing, Established, Knowledge, LocalShutdown, Negotiating, Phase, Shutdown, Spend, SpendKind,
 };
@@ -39,6 +40,7 @@ pub(crate) struct StateRecord {
     pub aliases: Sides<Option<ShortChannelId>>,
     pub opened_at: Height,
     pub funding_transaction: Option<Transaction>,
+    pub funding_state: FundingState,
     pub commitments: Commitments,
 }
 
@@ -51,6 +53,7 @@ pub(crate) fn encode_state(channel: &Established) -> Vec<u8> {
     put_option(channel.aliases.remote.as_ref(), &mut out);
     put_number(u64::from(channel.opened_at.0), &mut out);
     write_transaction(channel.funding_transaction.as_ref(), &mut out);
+    write_funding_state(channel.funding_state, &mut out);
     write_commitments(&channel.commitments, &mut out);
     out
 }
@@ -71,12 +74,43 @@ pub(crate) fn decode_state(
             aliases: Sides { local: get_option(&mut reader)?, remote: get_option(&mut reader)? },
             opened_at: read_height(&mut reader)?,
             funding_transaction: read_transaction(&mut reader)?,
+            funding_state: read_funding_state(&mut reader)?,
             commitments: read_commitments(format, &mut reader, htlcs, signatures, secrets)?,
         })
     };
     let record = read().map_err(damaged(what))?;
     reader.finish().map_err(damaged(what))?;
     Ok(record)
+}
+
+const AWAITED: u8 = 0;
+const CONFIRMED: u8 = 1;
+const SHALLOW: u8 = 2;
+const GONE: u8 = 3;
+const DOUBLE_SPENT: u8 = 4;
+
+fn write_funding_state(state: FundingState, out: &mut Vec<u8>) {
+    match state {
+        FundingState::Awaited => out.push(AWAITED),
+        FundingState::Confirmed => out.push(CONFIRMED),
+        FundingState::Shallow => out.push(SHALLOW),
+        FundingState::Gone => out.push(GONE),
+        FundingState::DoubleSpent { by, height } => {
+            out.push(DOUBLE_SPENT);
+            by.write(out);
+            put_number(u64::from(height.0), out);
+        }
+    }
+}
+
+fn read_funding_state(reader: &mut Reader<'_>) -> Result<FundingState, DecodeError> {
+    Ok(match reader.field::<u8>()? {
+        AWAITED => FundingState::Awaited,
+        CONFIRMED => FundingState::Confirmed,
+        SHALLOW => FundingState::Shallow,
+        GONE => FundingState::Gone,
+        _ => FundingState::DoubleSpent { by: reader.field()?, height: read_height(reader)? },
+    })
 }
 
 fn write_commitments(commitments: &Commitments, out: &mut Vec<u8>) {

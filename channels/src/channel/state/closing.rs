@@ -164,6 +164,10 @@ impl Established {
             Phase::Lost | Phase::Restored | Phase::Closing(_) | Phase::Closed => return Ok(()),
             Phase::Funding | Phase::Ready | Phase::Normal | Phase::Shutdown(_) | Phase::Negotiating(_) => (None, None),
         };
+        if self.is_double_spent() {
+            // Nothing can confirm, and the channel ends without.
+            return Ok(());
+        }
         self.give_up_proposals(turn);
         let close = self.local_close(None)?;
         turn.emit(Effect::Broadcast(close.transaction.clone()));

@@ -18,6 +18,9 @@ impl Established {
             turn.emit(Effect::Forget);
             return Ok(());
         }
+        if self.is_double_spent() {
+            return Ok(());
+        }
         match &self.phase {
             Phase::Normal | Phase::Shutdown(_) => {
                 match self.overdue(tip, turn.ctx) {

@@ -27,7 +27,11 @@ impl Established {
 
     pub(super) fn funding_depth(&mut self, depth: &FundingDepth, turn: &mut Turn<'_>) -> Result<(), Fault> {
         match self.phase {
-            Phase::Lost | Phase::Restored | Phase::Closed => return Ok(()),
+            Phase::Lost | Phase::Restored => {
+                self.funding_is_confirmed(None, depth.confirmations, turn);
+                return Ok(());
+            }
+            Phase::Closed => return Ok(()),
             Phase::Closing(_) if self.check_funding_output(&depth.output).is_err() => return Ok(()),
             Phase::Closing(_)
             | Phase::Funding

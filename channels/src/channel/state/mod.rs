@@ -29,6 +29,7 @@ mod reestablish;
 mod restored;
 mod settled;
 pub(super) mod shutdown;
+mod unfunded;
 mod updates;
 
 use std::fmt;
@@ -39,6 +40,7 @@ use super::commitment::{Commitments, Factory, Settle};
 use super::effect::{Effect, Notice};
 use super::error::{Fault, Invariant, Severity, Wrong};
 use super::event::Event;
+use super::funding::{FundingInput, FundingState};
 use super::terms::Terms;
 use super::turn::Turn;
 use super::{Sides, event::FundingDepth};
@@ -84,6 +86,8 @@ pub enum StateName {
     Lost,
     Restored,
     Closing,
+    /// Another transaction has taken the coins of its funding transaction.
+    DoubleSpent,
     Closed,
 }
 
@@ -99,6 +103,7 @@ impl fmt::Display for StateName {
             Self::Lost => "waiting for the peer to close it, because our data is old",
             Self::Restored => "waiting for the peer to close it, because we have only a backup of it",
             Self::Closing => "closing",
+            Self::DoubleSpent => "without funds, because its funding transaction was double-spent",
             Self::Closed => "closed",
         })
     }
@@ -154,6 +159,9 @@ pub(crate) struct Established {
     pub funding_transaction: Option<Transaction>,
     /// How often the peer was wrong since anything went well. Not stored.
     pub wrongs: u8,
+    pub funding_state: FundingState,
+    /// What the funding transaction needs; empty until it was seen.
+    pub funding_inputs: Vec<FundingInput>,
 }
 
 /// How often in a row a peer may break rules in a channel before we end it. Each time the connection ends too, and the next
@@ -182,9 +190,16 @@ impl Established {
             Event::UpdateFee(feerate) => self.propose_fee(feerate, turn)?,
             Event::Feerates => self.follow_feerate(turn)?,
             Event::Flush => return self.flush(turn),
+            Event::Close(_) | Event::ForceClose if self.refuse_close(turn) => {}
             Event::Close(request) => return self.close(request, turn),
             Event::ForceClose => self.force_close(turn)?,
+            Event::Abandon => self.abandon(turn)?,
             Event::FundingDepth(depth) => return self.funding_depth(&depth, turn),
+            Event::FundingSeen { inputs } => self.funding_seen(inputs, turn),
+            Event::FundingUnconfirmed => self.funding_is_unconfirmed(turn),
+            Event::FundingConflict { by, height, confirmations } => {
+                self.funding_conflicts(by, height, confirmations, turn)?;
+            }
             Event::FundingSpent { transaction, height } => self.funding_spent(transaction, height, turn)?,
             Event::Reorganized { to } => self.reorganized(to, turn),
             Event::NewTip(tip) => return self.new_tip(tip, turn),
@@ -314,9 +329,18 @@ impl Established {
         }
     }
 
+    /// The phase for people; what the chain says of the funding may matter more.
+    pub fn state_name(&self) -> StateName {
+        match self.phase.name() {
+            StateName::Closed => StateName::Closed,
+            _ if self.is_double_spent() => StateName::DoubleSpent,
+            name => name,
+        }
+    }
+
     /// Whether HTLCs can be offered.
     pub fn is_usable(&self) -> bool {
-        self.link == Link::Online && self.phase == Phase::Normal
+        self.link == Link::Online && self.phase == Phase::Normal && self.not_funded().is_none()
     }
 
     /// What is in no commitment by now never will be.
@@ -353,12 +377,12 @@ impl Established {
             | Phase::Normal
             | Phase::Shutdown(_)
             | Phase::Negotiating(_)
-            | Phase::Closing(_) => {
-                let depth = self.terms.minimum_depth;
-                turn.emit(Effect::WatchFunding { funding, script: script.clone(), depth });
-            }
-            Phase::Lost | Phase::Restored => {}
+            | Phase::Lost
+            | Phase::Restored
+            | Phase::Closing(_) => {}
         }
+        let (depth, inputs) = (self.terms.minimum_depth, self.funding_inputs.clone());
+        turn.emit(Effect::WatchFunding { funding, script: script.clone(), depth, inputs });
         turn.emit(Effect::WatchSpent { funding, script });
         self.replay(turn);
         if let Phase::Negotiating(negotiating) = &self.phase
@@ -387,6 +411,7 @@ impl Established {
         let output =
             u16::try_from(self.terms.funding.vout).map_err(|_| Wrong::FundingIndex(self.terms.funding.vout))?;
         let short_channel_id = ShortChannelId::new(depth.height, depth.index, output);
+        self.funding_is_confirmed(Some(short_channel_id), depth.confirmations, turn);
         if self.short_channel_id != Some(short_channel_id) {
             self.short_channel_id = Some(short_channel_id);
             turn.touched.state = true;

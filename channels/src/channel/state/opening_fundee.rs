@@ -41,6 +41,8 @@ pub struct AcceptRequest {
     pub alias: ShortChannelId,
     /// Whether both nodes offered `option_support_large_channel`.
     pub large_channels: bool,
+    /// Confirmations that an amount like this wants, where more than the policy's least.
+    pub minimum_depth: u32,
     /// Whether the peer is trusted not to spend the coins of its funding transactions again: then its channels are used
     /// before these are confirmed.
     pub trusts_funder: bool,
@@ -80,7 +82,7 @@ impl OpeningFundee {
             max_htlc_value_in_flight_msat: policy.max_in_flight(open.funding_satoshis),
             channel_reserve_satoshis: policy.reserve(open.funding_satoshis, remote.dust_limit),
             htlc_minimum_msat: policy.htlc_minimum,
-            minimum_depth: if request.trusts_funder { 0 } else { policy.minimum_depth.max(1) },
+            minimum_depth: if request.trusts_funder { 0 } else { policy.depth_for(request.minimum_depth) },
             to_self_delay: request.to_self_delay.unwrap_or(policy.to_self_delay),
             max_accepted_htlcs: policy.max_accepted_htlcs,
             funding_pubkey: points.funding,

@@ -29,6 +29,8 @@ impl Established {
             Err(CannotAdd::Offline)
         } else if turn.ctx.trust == TipTrust::InDoubt {
             Err(CannotAdd::TipInDoubt)
+        } else if let Some(cause) = self.not_funded() {
+            Err(cause)
         } else {
             let Ctx { feerates, policy, .. } = turn.ctx;
             let admission = self.commitments.admission(&self.terms, feerates, policy);
@@ -217,7 +219,7 @@ impl Established {
         Ok(())
     }
 
-    fn failed(&self, htlc: &Htlc, origin: Origin, failure: HtlcFailure, turn: &mut Turn<'_>) {
+    pub(super) fn failed(&self, htlc: &Htlc, origin: Origin, failure: HtlcFailure, turn: &mut Turn<'_>) {
         turn.out.put(origin.settlement_key(), OwedSettlement::Failed { failure: failure.clone() }.encode());
         turn.emit(Effect::Failed { origin, htlc: htlc.id, payment_hash: htlc.payment_hash, failure });
     }
@@ -227,6 +229,7 @@ impl Established {
         let doomed = match self.phase {
             Phase::Shutdown(_) => Some(Doom::ShuttingDown),
             Phase::Lost | Phase::Restored | Phase::Closing(_) | Phase::Closed => Some(Doom::Closed),
+            _ if self.not_funded().is_some() => Some(Doom::NotFunded),
             _ => admission.admit(htlc).err().map(|_| Doom::DustExposure),
         };
         if let Some(details) = self.commitments.details.get_mut(&htlc.key()) {
@@ -263,7 +266,7 @@ impl Established {
         }
     }
 
-    fn store_htlcs(&self, keys: &[HtlcKey], turn: &mut Turn<'_>) -> Result<(), Invariant> {
+    pub(super) fn store_htlcs(&self, keys: &[HtlcKey], turn: &mut Turn<'_>) -> Result<(), Invariant> {
         let channel = self.terms.channel_id;
         for key in keys {
             let details = self.commitments.details.get(key).ok_or(Invariant::DetailsMissing(*key))?;

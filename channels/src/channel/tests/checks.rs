@@ -50,6 +50,9 @@ fn record_round_trips(test: &TestChannel, who: Who) {
     assert_eq!(restored.short_channel_id, channel.short_channel_id);
     assert_eq!(restored.aliases, channel.aliases);
     assert_eq!(restored.funding_transaction, channel.funding_transaction);
+    assert_eq!(restored.funding_state, channel.funding_state);
+    let inputs = rows.funding_inputs.map_or(Vec::new(), |bytes| record::decode_inputs(&bytes).unwrap());
+    assert_eq!(inputs, channel.funding_inputs);
 }
 
 fn durable(mut commitments: Commitments) -> Commitments {

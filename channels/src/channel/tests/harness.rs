@@ -230,6 +230,7 @@ impl Setup {
                 commit_to_script: self.commit_to_script,
                 alias: ShortChannelId(2),
                 large_channels: true,
+                minimum_depth: 0,
                 trusts_funder: self.trusts_funder,
             },
             signers[1].clone(),

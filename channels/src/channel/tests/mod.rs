@@ -14,4 +14,5 @@ mod limits;
 mod opening;
 mod reconnection;
 mod schedule;
+mod unfunded;
 mod updates;

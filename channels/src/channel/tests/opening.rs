@@ -342,6 +342,7 @@ fn accept(change: &dyn Fn(&mut crate::wire::OpenChannel)) -> Result<(), Paramete
         commit_to_script: false,
         alias: ShortChannelId(9),
         large_channels: false,
+        minimum_depth: 0,
         trusts_funder: false,
     };
     let policy = Policy::default();

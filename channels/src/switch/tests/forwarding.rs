@@ -179,7 +179,7 @@ fn an_htlc_does_not_go_back_where_it_came_from() {
 #[test]
 fn a_doomed_htlc_is_failed() {
     let mut single = announced();
-    for (id, doom) in [(1, Doom::DustExposure), (2, Doom::ShuttingDown)] {
+    for (id, doom) in [(1, Doom::DustExposure), (2, Doom::ShuttingDown), (3, Doom::NotFunded)] {
         let mut doomed = sent(id, forward_payload(DAVE));
         doomed.htlc.doomed = Some(doom);
         assert_eq!(code(&single.failure(&doomed)), 7);
@@ -215,6 +215,8 @@ fn a_channel_that_carries_less_is_passed_over() {
 fn what_a_channel_says_no_with_becomes_a_failure_of_its_own() {
     let cases = [
         (CannotAdd::Offline, 7),
+        (CannotAdd::NotFunded(FundingState::Gone), 7),
+        (CannotAdd::State(StateName::DoubleSpent), 8),
         (CannotAdd::Disconnected, 7),
         (CannotAdd::State(StateName::Shutdown), 8),
         (CannotAdd::State(StateName::Closing), 8),

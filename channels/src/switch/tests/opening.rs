@@ -134,6 +134,7 @@ impl Opening<'_> {
             commit_to_script: false,
             alias: ShortChannelId(1_001 + 2 * index as u64),
             large_channels: false,
+            minimum_depth: 0,
             trusts_funder: false,
         };
         let (fundee, outbox) = Channel::accept(open.unwrap(), accept, second, &context).unwrap();
