@@ -18,7 +18,10 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 
-use crate::config::{Layout, Running};
+use crate::{
+    config::{Layout, Running},
+    rpc::SPEND_RESERVE,
+};
 
 /// Messages up to this size are accepted: a block of 4 MB as hex and more.
 const MAX_MESSAGE_BYTES: usize = 200 << 20;
@@ -63,14 +66,20 @@ impl Access {
     }
 }
 
-/// Adds the macaroon to each call.
+/// Adds the macaroon to each call, and the user's wish to spend what is kept back for claims.
 #[derive(Debug, Clone)]
-pub struct WithMacaroon(Option<MetadataValue<Ascii>>);
+pub struct WithMacaroon {
+    macaroon: Option<MetadataValue<Ascii>>,
+    spend_reserve: bool,
+}
 
 impl Interceptor for WithMacaroon {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(macaroon) = &self.0 {
+        if let Some(macaroon) = &self.macaroon {
             request.metadata_mut().insert("macaroon", macaroon.clone());
+        }
+        if self.spend_reserve {
+            request.metadata_mut().insert(SPEND_RESERVE, MetadataValue::from_static("true"));
         }
         Ok(request)
     }
@@ -105,7 +114,13 @@ impl Client {
             Ok(bytes) => hex::encode(bytes).parse().ok(),
             Err(_) => None,
         };
-        Ok(Self { channel, macaroon: WithMacaroon(macaroon) })
+        Ok(Self { channel, macaroon: WithMacaroon { macaroon, spend_reserve: false } })
+    }
+
+    /// The same connection, for a user who insists on spending what is kept back for claims of channels.
+    pub fn spending_reserve(mut self, insists: bool) -> Self {
+        self.macaroon.spend_reserve = insists;
+        self
     }
 
     pub fn lightning(&self) -> LightningClient<Authorized> {

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use bitcoin::{Amount, OutPoint};
 
 use super::{ApiError, FeeChoice};
+use crate::wallet::reserve::Reserve;
 
 #[async_trait]
 pub trait Bumping: Send + Sync {
@@ -17,4 +18,6 @@ pub struct BumpFee {
     pub fee: FeeChoice,
     /// The most to pay.
     pub budget: Option<Amount>,
+    /// Whether what is kept back for claims of channels may be spent too.
+    pub reserve: Reserve,
 }

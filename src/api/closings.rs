@@ -14,6 +14,8 @@ pub trait Closings: Send + Sync {
     /// The transactions that the present state of a channel can become; `NotFound` if there is no such channel.
     async fn channel_tree(&self, funding: OutPoint) -> Result<ChannelTree, ApiError>;
     async fn closing_channels(&self) -> Result<Vec<ClosingChannel>, ApiError>;
+    /// What a person should do something about, such as claims that lack coins, each in a sentence.
+    async fn warnings(&self) -> Result<Vec<String>, ApiError>;
     /// In the order of their ends.
     async fn ended_channels(&self) -> Result<Vec<ClosedChannel>, ApiError>;
 }

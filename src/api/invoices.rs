@@ -84,6 +84,11 @@ pub enum InvoiceState {
         settle_index: u64,
         amount: Msat,
     },
+    /// It was paid, but the channel was closed and what was paid, or a part of it, did not come home on the chain.
+    TakenBack {
+        /// The rest.
+        amount: Msat,
+    },
     Canceled,
 }
 

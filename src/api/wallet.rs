@@ -9,6 +9,7 @@ use leyden_channels::{
 };
 
 use super::Confirmation;
+use crate::wallet::reserve::Reserve;
 
 /// What an address of the wallet looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub struct CoinChoice {
     pub min_confirmations: u32,
     /// Exactly these; empty: any.
     pub only: Vec<OutPoint>,
+    /// Whether what is kept back for claims of channels may be spent too.
+    pub reserve: Reserve,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,6 +21,9 @@ pub struct BumpFee {
     /// The most to pay, satoshi
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     budget: u64,
+    /// Also spend what is kept back to pay for claims, should a channel have to be closed on the chain
+    #[arg(long, alias = "spend_reserve")]
+    spend_reserve: bool,
 }
 
 impl BumpFee {
@@ -35,7 +38,8 @@ impl BumpFee {
             budget: self.budget,
             ..BumpFeeRequest::default()
         };
-        let answer = context.client().await?.wallet_kit().bump_fee(request).await?.into_inner();
+        let client = context.client().await?.spending_reserve(self.spend_reserve);
+        let answer = client.wallet_kit().bump_fee(request).await?.into_inner();
         context.show(&answer, || answer.status.clone())
     }
 }

@@ -64,6 +64,11 @@ pub fn yes_no(yes: bool) -> &'static str {
     if yes { "yes" } else { "no" }
 }
 
+/// Below everything else; nothing if there are none.
+pub fn warnings(warnings: &[String]) -> String {
+    warnings.iter().map(|warning| format!("\n\nWARNING: {warning}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

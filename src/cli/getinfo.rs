@@ -2,7 +2,7 @@
 
 use clap::Args;
 use leyden_proto::{
-    leyden::{GetTipRequest, GetTipResponse},
+    leyden::{GetTipRequest, GetTipResponse, ListWarningsRequest},
     lnrpc::{GetInfoRequest, GetInfoResponse},
 };
 
@@ -18,7 +18,11 @@ impl GetInfo {
         let info = client.lightning().get_info(GetInfoRequest {}).await?.into_inner();
         // A token may allow the one call and not the other.
         let tip = client.chain().get_tip(GetTipRequest {}).await.map(tonic::Response::into_inner).ok();
-        context.show(&info, || for_people(&info, tip.as_ref()))
+        let warnings = match context.is_json() {
+            true => Vec::new(),
+            false => client.channels().list_warnings(ListWarningsRequest {}).await?.into_inner().warnings,
+        };
+        context.show(&info, || for_people(&info, tip.as_ref()) + &format::warnings(&warnings))
     }
 }
 

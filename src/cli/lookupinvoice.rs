@@ -39,7 +39,8 @@ pub fn state(invoice: &Invoice) -> &'static str {
         InvoiceState::Open => "open",
         InvoiceState::Accepted => "held",
         InvoiceState::Settled => "paid",
-        InvoiceState::Canceled => "canceled",
+        InvoiceState::Canceled if invoice.htlcs.is_empty() => "canceled",
+        InvoiceState::Canceled => "taken back on the chain",
     }
 }
 

@@ -24,7 +24,7 @@ pub struct OpenChannel {
     local_amt: Option<Sat>,
     /// Part of it to give to the other side at the start
     push_amt: Option<Sat>,
-    /// Put everything that the wallet can spend into the channel
+    /// Put everything into the channel but what is kept back for claims
     #[arg(long)]
     fundmax: bool,
     /// Do not announce the channel to the network
@@ -47,6 +47,9 @@ pub struct OpenChannel {
     /// A note to find the channel by
     #[arg(long, default_value = "", hide_default_value = true)]
     memo: String,
+    /// Also spend what is kept back to pay for claims, should a channel have to be closed on the chain
+    #[arg(long, alias = "spend_reserve")]
+    spend_reserve: bool,
     /// Wait until the channel can carry payments
     #[arg(long, alias = "block")]
     wait: bool,
@@ -62,7 +65,7 @@ enum ChannelType {
 
 impl OpenChannel {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
-        let client = context.client().await?;
+        let client = context.client().await?.spending_reserve(self.spend_reserve);
         let key = self.meet(&client).await?;
         let node_pubkey = hex::decode(&key)
             .map_err(|_| CliError::Usage(format!("\"{key}\" is no node key: it has 66 hex digits")))?;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use leyden_proto::{
-    leyden::{ListClosingRequest, ListClosingResponse},
+    leyden::{ListClosingRequest, ListClosingResponse, ListWarningsRequest},
     lnrpc::{PendingChannelsRequest, PendingChannelsResponse, pending_channels_response::PendingChannel},
 };
 
@@ -17,11 +17,17 @@ impl PendingChannels {
         let request = PendingChannelsRequest { include_raw_tx: context.is_json() };
         let client = context.client().await?;
         let answer = client.lightning().pending_channels(request).await?.into_inner();
-        let closing = match context.is_json() {
-            true => ListClosingResponse::default(),
-            false => client.channels().list_closing(ListClosingRequest {}).await?.into_inner(),
+        let (closing, warnings) = match context.is_json() {
+            true => (ListClosingResponse::default(), Vec::new()),
+            false => (
+                client.channels().list_closing(ListClosingRequest {}).await?.into_inner(),
+                client.channels().list_warnings(ListWarningsRequest {}).await?.into_inner().warnings,
+            ),
         };
-        context.show(&answer, || for_people(&answer) + "\n\n" + &channel::closing::for_people(&closing))
+        context.show(&answer, || {
+            let closing = channel::closing::for_people(&closing);
+            for_people(&answer) + "\n\n" + &closing + &format::warnings(&warnings)
+        })
     }
 }
 

@@ -10,14 +10,16 @@ use super::{CliError, Context, amount::Sat};
 #[command(after_help = "Examples:\n  \
     leyden sendcoins bcrt1q… 150,000\n  \
     leyden sendcoins bcrt1q… 0.0015btc --sat-per-vbyte 5\n  \
-    leyden sendcoins bcrt1q… --sweepall       everything; the fee is taken from it")]
+    leyden sendcoins bcrt1q… --sweepall       everything; the fee is taken from it\n\n\
+    10,000 sat a channel with anchors (100,000 at most) stay in the wallet: they pay for claims, should one have to be\n\
+    closed on the chain.")]
 pub struct SendCoins {
     /// The address
     addr: String,
     /// How much: satoshi, or coins such as 0.01btc
     #[arg(required_unless_present = "sweepall", conflicts_with = "sweepall")]
     amt: Option<Sat>,
-    /// Send everything that the wallet can spend
+    /// Send everything but what is kept back for channels
     #[arg(long)]
     sweepall: bool,
     #[command(flatten)]
@@ -28,6 +30,9 @@ pub struct SendCoins {
     /// Also spend coins that are not confirmed
     #[arg(long, alias = "spend_unconfirmed")]
     spend_unconfirmed: bool,
+    /// Also spend what is kept back to pay for claims, should a channel have to be closed on the chain
+    #[arg(long, alias = "spend_reserve")]
+    spend_reserve: bool,
 }
 
 /// How a transaction's fee is chosen.
@@ -60,7 +65,8 @@ impl SendCoins {
             spend_unconfirmed: self.spend_unconfirmed,
             ..Default::default()
         };
-        let answer = context.client().await?.lightning().send_coins(request).await?.into_inner();
+        let client = context.client().await?.spending_reserve(self.spend_reserve);
+        let answer = client.lightning().send_coins(request).await?.into_inner();
         context.show(&answer, || answer.txid.clone())
     }
 }

@@ -38,6 +38,14 @@ fn for_people(invoice: &Invoice) -> String {
             let at = format::time(invoice.settle_date);
             format!("{at}  paid   {}  {hash}  {}", amount::msat(invoice.amt_paid_msat), invoice.memo)
         }
+        InvoiceState::Canceled if !invoice.htlcs.is_empty() => {
+            let at = format::time(invoice.creation_date);
+            format!(
+                "{at}  taken back on the chain, {} left  {hash}  {}",
+                amount::msat(invoice.amt_paid_msat),
+                invoice.memo
+            )
+        }
         InvoiceState::Open | InvoiceState::Accepted | InvoiceState::Canceled => {
             let at = format::time(invoice.creation_date);
             format!("{at}  added  {}  {hash}  {}", asked(invoice), invoice.memo)

@@ -270,6 +270,7 @@ async fn every_command_prints_for_people_and_for_programs() {
     for (line, part) in [
         ("state".to_owned(), "SERVER_ACTIVE"),
         ("getinfo".to_owned(), "alice"),
+        ("getinfo".to_owned(), "WARNING: careful"),
         ("newaddress".to_owned(), ADDRESS),
         ("walletbalance".to_owned(), "spendable after 100 blocks  3 sat"),
         ("channelbalance".to_owned(), "local"),
@@ -343,6 +344,9 @@ async fn what_is_typed_reaches_the_node() {
     }
     node.run(&format!("sendcoins {ADDRESS} --sweepall --spend-unconfirmed")).await.unwrap();
     assert!(node.asked().contains("All") && node.asked().contains("min_confirmations: 0"), "{}", node.asked());
+    assert!(node.asked().contains("reserve: Keep"), "{}", node.asked());
+    node.run(&format!("sendcoins {ADDRESS} --sweepall --spend-reserve")).await.unwrap();
+    assert!(node.asked().contains("reserve: Spend"), "{}", node.asked());
     node.fake.script().payments = vec![payment(PaymentState::Succeeded { preimage: PaymentPreimage([9; 32]) })];
     node.run("payinvoice lnbcrt1 --timeout 5").await.unwrap();
     assert!(node.asked().contains("max_fee: Msat(1500)") && node.asked().contains("timeout: 5s"), "{}", node.asked());

@@ -26,7 +26,8 @@ impl WalletBalance {
                 ("unconfirmed", amount::sat(balance.unconfirmed_balance)),
                 ("total", amount::sat(balance.total_balance)),
                 ("mined, spendable after 100 blocks", amount::sat(mined)),
-                ("reserved", amount::sat(balance.locked_balance.saturating_add(balance.reserved_balance_anchor_chan))),
+                ("set aside", amount::sat(balance.locked_balance)),
+                ("kept back for anchor channels", amount::sat(balance.reserved_balance_anchor_chan)),
             ])
         })
     }

@@ -177,10 +177,10 @@ impl ChainWatch {
                         self.look_at_some(channel, Some(outpoints), false, tip).await?;
                     }
                 }
-                // The coins of a channel stay with it: its peer may hold it for open already. So do those of any payment of
-                // which a restored wallet cannot say that no channel stands on it.
+                // The coins of a channel stay with it: its peer may hold it for open already. So do those of a payment of
+                // ours: other nodes may have it still, and whoever made it has been told that it is on its way.
                 Notice::TransactionRemoved { txid, reason: RemovalReason::Evicted | RemovalReason::Expired }
-                    if self.funds_channel(&txid) || wallet.may_fund(&txid) && !store.is_plain(&txid)? =>
+                    if self.funds_channel(&txid) || wallet.has_paid(&txid) =>
                 {
                     all_handed_over = false;
                 }

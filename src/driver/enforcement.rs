@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Promises: nothing is broadcast or told before what it rests on is durable; a broadcast that the mempool refuses is
-//! tried again at every block; the channel ends when its enforcement says so, never earlier.
+//! told, and tried again at every block; the channel ends when its enforcement says so, never earlier.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -27,7 +27,7 @@ use leyden_channels::{
     tx::FeeCoin,
     types::{ChannelId, CltvExpiry, CommitmentNumber, FeeratePerKw, Height, HtlcId, Side},
 };
-use leyden_node::{MempoolError, error::PackageError};
+use leyden_node::{MempoolError, Node, NodeError, error::PackageError};
 use tracing::{debug, error, info, warn};
 
 use super::{
@@ -55,6 +55,8 @@ pub struct Enforcement {
     begun: Height,
     /// The tip up to which it knows the chain.
     tip: Height,
+    /// Claims that the mempool has refused, and why.
+    refused: BTreeMap<Txid, String>,
 }
 
 /// A closed channel at one moment, for people.
@@ -78,6 +80,10 @@ pub struct EnforcementState {
     pub reason: String,
     /// What our confirmed claims have paid to miners.
     pub fees: Amount,
+    /// What the wallet lacks for claims that cannot pay for themselves.
+    pub lacking: Option<Amount>,
+    /// Claims that the mempool has refused, and why.
+    pub refused: BTreeMap<Txid, String>,
 }
 
 impl EnforcementState {
@@ -101,7 +107,28 @@ impl Enforcement {
     fn new(resolution: Resolution, channel: &Channel, signer: Arc<dyn Signer + Send + Sync>, tip: Height) -> Self {
         let outgoing = resolution.channel().outgoing();
         let origins = outgoing.keys().filter_map(|id| channel.origin_of(*id).map(|origin| (*id, origin))).collect();
-        Self { resolution, signer, origins, begun: tip, tip }
+        Self { resolution, signer, origins, begun: tip, tip, refused: BTreeMap::new() }
+    }
+
+    /// Something has closed the channel in a block.
+    pub fn is_closed(&self) -> bool {
+        self.resolution.close().is_some()
+    }
+
+    /// Whether coins of the wallet may be needed to bring something home.
+    pub fn needs_coins(&self) -> bool {
+        self.resolution.needs_coins()
+    }
+
+    /// What became of the newest version of a claim. Older ones are of no interest any more.
+    fn note_refusal(&mut self, txid: Txid, refusal: Option<String>) {
+        let sent = self.resolution.claims().values().filter_map(|claim| claim.sent.as_ref());
+        let current: HashSet<Txid> = sent.map(|sent| sent.tx.compute_txid()).collect();
+        self.refused.retain(|txid, _| current.contains(txid));
+        match refusal {
+            Some(reason) => drop(self.refused.insert(txid, reason)),
+            None => drop(self.refused.remove(&txid)),
+        }
     }
 
     /// The confirmed spend of an output that the resolution knows of.
@@ -175,8 +202,11 @@ impl Peer {
     }
 
     /// We have closed: our own commitment has to get into the chain.
-    pub(super) fn closed_by_us(&mut self, id: ChannelId, commitment: Txid) {
-        self.tell_closing(id, &Closing::Pending { txid: commitment, by: Side::Local });
+    pub(super) async fn closed_by_us(&mut self, id: ChannelId, commitment: Txid) {
+        // If the mempool has refused it, whoever asked hears that instead.
+        if self.services.node.transaction(commitment).await.is_ok_and(|found| found.is_some()) {
+            self.tell_closing(id, &Closing::Pending { txid: commitment, by: Side::Local });
+        }
         self.underway.extend(self.services.channel_closed(id));
         self.begin_enforcement(id);
         if self.enforced.get(&id).is_some_and(|one| !one.resolution.is_forced()) {
@@ -221,6 +251,7 @@ impl Peer {
             self.enforce(id, event);
             if is_tip {
                 self.lose_patience(id);
+                self.keep_reserve(id);
             }
         }
     }
@@ -274,11 +305,23 @@ impl Peer {
                 Ok(event) => self.enforce(id, event),
                 Err(error) => error!(channel = %id, %error, "the HTLCs of a revoked state cannot be read"),
             },
-            Effect::NeedCoins { claim, amount } => match self.services.wallet.set_aside((id, claim), amount) {
-                Ok(coins) => self.enforce(id, onchain::Event::Coins { claim, coins }),
-                // It is asked for again at every block.
-                Err(error) => warn!(channel = %id, %error, "a claim waits for coins that pay its fee"),
-            },
+            Effect::NeedCoins { claim, amount } => {
+                let coins = self.services.wallet.set_aside((id, claim), amount);
+                let have: Amount = coins.iter().map(|coin| coin.output.value).sum();
+                if have < amount {
+                    // It is asked for again at every block.
+                    warn!(channel = %id, needed = amount.to_sat(), available = have.to_sat(),
+                        "the wallet has too few coins for the fee of a claim: send some to `leyden newaddress`");
+                }
+                self.enforce(id, onchain::Event::Coins { claim, coins });
+            }
+            Effect::CheckCoins { coins, ours } => {
+                let lost = self.lost_coins(id, &coins, &ours).await;
+                if !lost.is_empty() {
+                    warn!(channel = %id, ?lost, "coins of a claim are gone; others take their place");
+                    self.enforce(id, onchain::Event::CoinsLost(lost));
+                }
+            }
             Effect::ReleaseCoins(coins) => self.services.wallet.put_back(&coins),
             Effect::Fulfilled { htlc, preimage, .. } => {
                 if let Some(origin) = self.origin(id, htlc) {
@@ -288,6 +331,15 @@ impl Peer {
             Effect::Failed { htlc, .. } => {
                 if let Some(origin) = self.origin(id, htlc) {
                     self.failed(origin, HtlcRef { channel: id, id: htlc }, HtlcFailure::NotOnChain);
+                }
+            }
+            Effect::TakenBack { htlc, payment_hash } => {
+                error!(channel = %id, htlc = htlc.0, hash = %payment_hash,
+                    "an HTLC whose preimage was shown has brought nothing on the chain");
+                match self.services.invoice_taken_back(id, htlc, &payment_hash) {
+                    Ok(underway) => self.underway.push(underway),
+                    // It is told again after a restart.
+                    Err(error) => error!(channel = %id, %error, "an invoice that was not paid cannot be noted"),
                 }
             }
             Effect::Notice(notice) => self.enforcement_notice(id, &notice),
@@ -318,10 +370,33 @@ impl Peer {
             }
         };
         let (node, wallet) = (&self.services.node, &self.services.wallet);
-        if let Err(error) = chain::broadcast(node, wallet, parents, &signed).await {
+        let refusal = chain::broadcast(node, wallet, parents, &signed).await.err();
+        let words = refusal.as_ref().map(ToString::to_string);
+        match self.enforced.get_mut(&id) {
+            // A child goes with its commitment.
+            Some(one) if one.resolution.close().is_none() => {
+                self.commitment_handed_over(id, parents.first().unwrap_or(&signed), words);
+            }
+            Some(one) => one.note_refusal(txid, words),
+            None => {}
+        }
+        if let Some(error) = refusal {
             debug!(channel = %id, %txid, %error, "a claim was refused");
             self.enforce(id, onchain::Event::Rejected { txid, cause: rejection(&error) });
         }
+    }
+
+    /// Those of a claim's coins that no version of it can spend any more.
+    async fn lost_coins(&self, id: ChannelId, coins: &[OutPoint], ours: &[OutPoint]) -> Vec<OutPoint> {
+        let mut lost = Vec::new();
+        for coin in coins {
+            match is_lost(&self.services.node, coin, ours).await {
+                Ok(true) => lost.push(*coin),
+                Ok(false) => {}
+                Err(error) => error!(channel = %id, %coin, %error, "a claim's coin cannot be looked up"),
+            }
+        }
+        lost
     }
 
     fn not_published(&mut self, id: ChannelId, txid: Txid, error: &WalletError) {
@@ -491,6 +566,8 @@ impl Peer {
                 reports: one.resolution.report(self.services.tip(), &self.services.enforcement),
                 reason: self.reason(one),
                 fees: self.fees(one),
+                lacking: one.resolution.lacking(),
+                refused: one.refused.clone(),
             }
         };
         self.enforced.iter().map(describe).collect()
@@ -499,6 +576,13 @@ impl Peer {
     fn signer_of(&self, channel: &Channel) -> Option<Arc<dyn Signer + Send + Sync>> {
         self.services.signer(&channel.terms()?.keys_id)
     }
+}
+
+/// Whether a claim's coin was reorganised away, or is spent by anything but a claim of one of `ours`.
+async fn is_lost(node: &Node, coin: &OutPoint, ours: &[OutPoint]) -> Result<bool, NodeError> {
+    let Some(spend) = node.spender(*coin).await? else { return Ok(node.transaction(coin.txid).await?.is_none()) };
+    let Some(found) = node.transaction(spend.txid).await? else { return Ok(false) };
+    Ok(!found.transaction.input.iter().any(|input| ours.contains(&input.previous_output)))
 }
 
 fn resolved(output: &TrackedOutput) -> ResolvedOutput {

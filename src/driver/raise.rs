@@ -10,14 +10,14 @@ use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
 use tracing::warn;
 
 use super::{chain::broadcast, services::Services};
-use crate::wallet::{bump::CHILD_VIRTUAL_BYTES, onchain::WalletError};
+use crate::wallet::{bump::CHILD_VIRTUAL_BYTES, onchain::WalletError, reserve::Reserve};
 
 /// Why a transaction cannot be made to pay more.
 #[derive(Debug, thiserror::Error)]
 pub enum RaiseError {
     #[error(transparent)]
     Wallet(#[from] WalletError),
-    #[error("{0} is not in the mempool now: it is handed over again at the next block")]
+    #[error("{0} is not in the mempool now, and what it pays is not known: it is handed over again at the next block")]
     NotWaiting(Txid),
     #[error("{0} has no unspent output of this wallet that could pay for it")]
     NoOutput(Txid),
@@ -48,6 +48,7 @@ pub struct Child {
     pub budget: Option<Amount>,
     /// The output that it spends, if it is one of ours.
     pub spends: Option<OutPoint>,
+    pub reserve: Reserve,
 }
 
 impl Services {
@@ -57,9 +58,10 @@ impl Services {
         old: &Transaction,
         rate: FeeRate,
         budget: Option<Amount>,
+        reserve: Reserve,
     ) -> Result<Raised, RaiseError> {
         let txid = old.compute_txid();
-        let new = self.wallet.replacement(txid, rate)?;
+        let new = self.wallet.replacement(txid, rate, reserve)?;
         let fee = self.wallet.fee_of(&new).unwrap_or(Amount::ZERO);
         within(fee, budget)?;
         broadcast(&self.node, &self.wallet, &[], &new).await?;
@@ -74,23 +76,32 @@ impl Services {
 
     /// Pays for an unconfirmed transaction together with a child of one of our outputs.
     pub async fn pull_along(&self, parent: &Transaction, child: Child) -> Result<Raised, RaiseError> {
-        let Child { rate, budget, spends } = child;
+        let Child { rate, budget, spends, reserve } = child;
         let txid = parent.compute_txid();
-        let entry = self.node.mempool_entry(&txid).ok_or(RaiseError::NotWaiting(txid))?;
+        // What is not in the mempool may get in together with a child that pays for it.
+        let entry = self.node.mempool_entry(&txid);
+        let (bytes, paid) = match &entry {
+            Some(entry) => (entry.ancestor_virtual_bytes, entry.ancestor_fee),
+            None => {
+                let bytes = u64::try_from(parent.vsize()).map_err(|_| RaiseError::NotWaiting(txid))?;
+                (bytes, self.wallet.fee_of(parent).ok_or(RaiseError::NotWaiting(txid))?)
+            }
+        };
         if let Some(child) = self.wallet.pending().into_iter().find(|child| self.pulls(child, parent)) {
-            return self.pull_harder(&child, rate, budget).await;
+            return self.pull_harder(&child, rate, budget, reserve).await;
         }
         let own = |outpoint: &OutPoint| self.wallet.unspent().iter().any(|coin| coin.outpoint == *outpoint);
         let named = spends.filter(|outpoint| own(outpoint));
         let coin = named.or_else(|| self.wallet.unspent_output(parent)).ok_or(RaiseError::NoOutput(txid))?;
-        let whole = rate.fee_vb(entry.ancestor_virtual_bytes.saturating_add(CHILD_VIRTUAL_BYTES));
+        let whole = rate.fee_vb(bytes.saturating_add(CHILD_VIRTUAL_BYTES));
         let (Some(whole), Some(alone)) = (whole, rate.fee_vb(CHILD_VIRTUAL_BYTES)) else {
             return Err(RaiseError::RateTooHigh);
         };
-        let fee = whole.checked_sub(entry.ancestor_fee).unwrap_or(Amount::ZERO).max(alone);
+        let fee = whole.checked_sub(paid).unwrap_or(Amount::ZERO).max(alone);
         within(fee, budget)?;
-        let child = self.wallet.child(coin, fee)?;
-        broadcast(&self.node, &self.wallet, &[], &child).await?;
+        let child = self.wallet.child(coin, fee, reserve)?;
+        let waits_outside = if entry.is_none() { std::slice::from_ref(parent) } else { &[] };
+        broadcast(&self.node, &self.wallet, waits_outside, &child).await?;
         Ok(Raised { txid: child.compute_txid(), fee })
     }
 
@@ -111,6 +122,7 @@ impl Services {
         child: &Transaction,
         rate: FeeRate,
         budget: Option<Amount>,
+        reserve: Reserve,
     ) -> Result<Raised, RaiseError> {
         let entry = self.node.mempool_entry(&child.compute_txid()).ok_or(RaiseError::ChildGone)?;
         let whole = rate.fee_vb(entry.ancestor_virtual_bytes).ok_or(RaiseError::RateTooHigh)?;
@@ -121,7 +133,7 @@ impl Services {
         let fee = whole.checked_sub(parents).unwrap_or(Amount::ZERO);
         let rate = fee.to_sat().div_ceil(entry.virtual_bytes.max(1));
         let rate = FeeRate::from_sat_per_vb(rate).ok_or(RaiseError::RateTooHigh)?;
-        self.replace(child, rate, budget).await
+        self.replace(child, rate, budget, reserve).await
     }
 }
 

@@ -307,6 +307,20 @@ impl Services {
         }
     }
 
+    /// An HTLC that paid an invoice, or a part of it, has brought nothing on the chain.
+    pub fn invoice_taken_back(
+        &self,
+        channel: ChannelId,
+        id: HtlcId,
+        hash: &PaymentHash,
+    ) -> Result<Underway, StoreError> {
+        self.try_change(&self.invoices, |invoices| {
+            // Under the lock, so that no change comes in between. Forwarded HTLCs have no invoice.
+            let stored = self.invoice_record(hash)?;
+            Ok(stored.map(|invoice| invoices.taken_back(invoice, channel, id)).unwrap_or_default())
+        })
+    }
+
     // News.
 
     /// Tells who listens of an HTLC that begins or ends here.

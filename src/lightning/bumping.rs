@@ -56,14 +56,16 @@ impl Bumping for LightningNode {
             .flat_map(|state| &state.channels)
             .any(|channel| channel.established.as_ref().is_some_and(|known| known.funding.txid == txid));
         let entry = services.node.mempool_entry(&txid);
-        let alone = entry.as_ref().is_some_and(|entry| entry.descendants == 1);
+        // One that the mempool has refused or thrown out has no descendants there either.
+        let alone = entry.as_ref().is_none_or(|entry| entry.descendants == 1);
         let replaceable = services.wallet.is_all_ours(&parent) && self.is_no_funding(&parent)?;
         if replaceable && !funds_channel && alone {
-            let Raised { txid, fee } = services.replace(&parent, rate, request.budget).await.map_err(raise_error)?;
+            let Raised { txid, fee } = services.replace(&parent, rate, request.budget, request.reserve).await.map_err(raise_error)?;
             services.store.put_plain(&txid)?;
             Ok(format!("replaced by {txid}, which pays {} sat", fee.to_sat()))
         } else {
-            let child = Child { rate, budget: request.budget, spends: Some(request.outpoint) };
+            let BumpFee { budget, reserve, outpoint, .. } = request;
+            let child = Child { rate, budget, spends: Some(outpoint), reserve };
             let Raised { txid, fee } = services.pull_along(&parent, child).await.map_err(raise_error)?;
             Ok(format!("pulled along by its child {txid}, which pays {} sat for both", fee.to_sat()))
         }

@@ -46,19 +46,22 @@ impl LightningNode {
         let coins = coins(&request.coins);
         let large_channels = features.supports(Feature::SupportLargeChannel);
         let knows_zero_conf = [&features, &services.local.features].iter().all(|all| all.supports(Feature::Zeroconf));
-        let capacity = match request.funding {
-            ChannelFunding::Exactly(amount) => amount,
-            ChannelFunding::Everything => {
-                let most = services.wallet.spendable(funding_feerate, &coins).map_err(super::wallet::wallet_error)?;
-                if large_channels { most } else { most.min(LARGE_CHANNEL - Amount::from_sat(1)) }
-            }
-        };
         let commitment = match request.commitment_type {
             Some(CommitmentType::Anchors) | None if features.supports(Feature::Anchors) => CommitmentType::Anchors,
             Some(CommitmentType::Anchors) => {
                 return Err(ApiError::precondition("the peer does not know anchor channels: choose STATIC_REMOTE_KEY"));
             }
             Some(CommitmentType::StaticRemoteKey) | None => CommitmentType::StaticRemoteKey,
+        };
+        let capacity = match request.funding {
+            ChannelFunding::Exactly(amount) => amount,
+            ChannelFunding::Everything => {
+                // It keeps something back for itself too.
+                let more = usize::from(commitment == CommitmentType::Anchors);
+                let most = services.wallet.spendable(funding_feerate, &coins, more);
+                let most = most.map_err(super::wallet::wallet_error)?;
+                if large_channels { most } else { most.min(LARGE_CHANNEL - Amount::from_sat(1)) }
+            }
         };
         if request.scid_alias && !features.supports(Feature::ScidAlias) {
             return Err(ApiError::precondition("the peer does not know channels that are named by an alias alone"));
@@ -104,7 +107,8 @@ impl LightningNode {
         };
         forwarding.check().map_err(|error| ApiError::invalid(error.to_string()))?;
         let (progress, mut news) = mpsc::unbounded_channel();
-        let choices = Choices { funding_feerate, coins, forwarding, memo: request.memo };
+        let anchors = commitment == CommitmentType::Anchors;
+        let choices = Choices { funding_feerate, coins, anchors, forwarding, memo: request.memo };
         let plan = OpenPlan { request: open, choices };
         let command = Command::Open { plan: Box::new(plan), progress };
         if !services.peers.to_peer(&node_id, command) {

@@ -46,6 +46,10 @@ impl Closings for LightningNode {
         Ok(list)
     }
 
+    async fn warnings(&self) -> Result<Vec<String>, ApiError> {
+        self.warnings_now().await
+    }
+
     async fn ended_channels(&self) -> Result<Vec<ClosedChannel>, ApiError> {
         self.closed()
     }

@@ -88,7 +88,7 @@ impl HoldInvoices for LightningNode {
 fn is_over(invoice: &Invoice) -> bool {
     match invoice.state {
         InvoiceState::Open | InvoiceState::Accepted { .. } => false,
-        InvoiceState::Settled { .. } | InvoiceState::Canceled => true,
+        InvoiceState::Settled { .. } | InvoiceState::TakenBack { .. } | InvoiceState::Canceled => true,
     }
 }
 

@@ -141,7 +141,9 @@ impl LightningNode {
                 let invoice = payment::record::decode_invoice(&bytes).map_err(internal)?;
                 let added = add_index.is_some_and(|after| invoice.index > after);
                 let settled = match &invoice.state {
-                    Stored::Settled(settled) => settle_index.is_some_and(|after| settled.index > after),
+                    Stored::Settled(settled) => {
+                        settled.is_whole() && settle_index.is_some_and(|after| settled.index > after)
+                    }
                     Stored::Open | Stored::Accepted(_) | Stored::Canceled => false,
                 };
                 if added || settled {
@@ -224,6 +226,9 @@ pub(super) fn to_api(services: &Services, invoice: &incoming::Invoice) -> Invoic
     let (state, htlcs) = match &invoice.state {
         Stored::Open => (InvoiceState::Open, Vec::new()),
         Stored::Canceled => (InvoiceState::Canceled, Vec::new()),
+        Stored::Settled(settled) if !settled.is_whole() => {
+            (InvoiceState::TakenBack { amount: settled.kept() }, htlcs(services, &settled.htlcs, Some(settled.at)))
+        }
         Stored::Settled(settled) => {
             let state = InvoiceState::Settled { at: settled.at, settle_index: settled.index, amount: settled.amount };
             (state, htlcs(services, &settled.htlcs, Some(settled.at)))
@@ -269,7 +274,11 @@ fn htlcs(services: &Services, paid: &[incoming::PaidBy], settled: Option<UnixTim
         accepted_height: paid.height,
         accepted: paid.at,
         resolved: settled,
-        state: if settled.is_some() { InvoiceHtlcState::Settled } else { InvoiceHtlcState::Accepted },
+        state: match settled {
+            Some(_) if paid.taken_back => InvoiceHtlcState::Canceled,
+            Some(_) => InvoiceHtlcState::Settled,
+            None => InvoiceHtlcState::Accepted,
+        },
         custom_records: paid.custom_records.clone(),
     };
     paid.iter().map(htlc).collect()

@@ -14,6 +14,7 @@ mod payments;
 mod peers;
 mod routes;
 mod wallet;
+mod warnings;
 
 use std::sync::Arc;
 

@@ -50,7 +50,7 @@ impl LightningNode {
             unconfirmed,
             immature: balance.immature,
             locked: wallet.reserved(),
-            anchor_reserve: Amount::ZERO,
+            anchor_reserve: wallet.reserve(),
         }
     }
 
@@ -61,7 +61,7 @@ impl LightningNode {
         let script = request.to.script_pubkey();
         let transaction = match request.amount {
             SendAmount::Exactly(amount) => services.wallet.pay(&[(script, amount)], rate, &coins),
-            SendAmount::All => services.wallet.pay_all(script, rate, &coins),
+            SendAmount::All => services.wallet.pay_all(&script, rate, &coins),
         }
         .map_err(wallet_error)?;
         let services = Arc::clone(services);
@@ -134,14 +134,15 @@ pub(super) fn fee_rate(services: &Services, choice: FeeChoice) -> FeeRate {
 }
 
 pub(super) fn coins(choice: &CoinChoice) -> Coins {
-    Coins { min_confirmations: choice.min_confirmations, only: choice.only.clone() }
+    Coins { min_confirmations: choice.min_confirmations, only: choice.only.clone(), reserve: choice.reserve }
 }
 
 pub(super) fn wallet_error(error: WalletError) -> ApiError {
     match error {
-        WalletError::InsufficientFunds { .. } | WalletError::UnknownCoin { .. } | WalletError::Bump(_) => {
-            ApiError::precondition(error.to_string())
-        }
+        WalletError::InsufficientFunds { .. }
+        | WalletError::Reserve { .. }
+        | WalletError::UnknownCoin { .. }
+        | WalletError::Bump(_) => ApiError::precondition(error.to_string()),
         WalletError::Dust => ApiError::invalid(error.to_string()),
         WalletError::Build(_)
         | WalletError::Sign(_)

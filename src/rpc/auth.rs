@@ -100,7 +100,7 @@ pub fn access(path: &str) -> Access {
             _ => Access::Unknown,
         },
         "leyden.Channels" => match method {
-            "GetTree" | "ListClosing" | "ListClosed" => Access::Needs(OFFCHAIN_READ),
+            "GetTree" | "ListClosing" | "ListClosed" | "ListWarnings" => Access::Needs(OFFCHAIN_READ),
             _ => Access::Unknown,
         },
         "leyden.Chain" => match method {

@@ -39,6 +39,14 @@ impl Channels for ChannelsService {
         Ok(Response::new(leyden::ListClosingResponse { channels, block_height }))
     }
 
+    async fn list_warnings(
+        &self,
+        _request: Request<leyden::ListWarningsRequest>,
+    ) -> Result<Response<leyden::ListWarningsResponse>, Status> {
+        let warnings = self.context.lightning()?.warnings().await?;
+        Ok(Response::new(leyden::ListWarningsResponse { warnings }))
+    }
+
     async fn list_closed(
         &self,
         _request: Request<leyden::ListClosedRequest>,

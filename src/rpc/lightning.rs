@@ -65,7 +65,9 @@ impl Lightning for LightningService {
 
     async fn send_coins(&self, request: Request<lnrpc::SendCoinsRequest>) -> Reply<lnrpc::SendCoinsResponse> {
         let lightning = self.context.lightning()?;
-        let request = wallet::send_coins(request.into_inner(), &self.context.daemon.network())?;
+        let reserve = edge::reserve(request.metadata())?;
+        let mut request = wallet::send_coins(request.into_inner(), &self.context.daemon.network())?;
+        request.coins.reserve = reserve;
         reply(lnrpc::SendCoinsResponse { txid: lightning.send_coins(request).await?.to_string() })
     }
 
@@ -118,14 +120,18 @@ impl Lightning for LightningService {
 
     async fn open_channel(&self, request: Request<lnrpc::OpenChannelRequest>) -> Reply<Self::OpenChannelStream> {
         let lightning = self.context.lightning()?;
-        let request = channels::open_channel(request.into_inner(), &self.context.daemon.network())?;
+        let reserve = edge::reserve(request.metadata())?;
+        let mut request = channels::open_channel(request.into_inner(), &self.context.daemon.network())?;
+        request.coins.reserve = reserve;
         let updates = lightning.open_channel(request).await?;
         Ok(replies(updates, &self.context.stopping, |update| Some(channels::open_update(&update))))
     }
 
     async fn open_channel_sync(&self, request: Request<lnrpc::OpenChannelRequest>) -> Reply<lnrpc::ChannelPoint> {
         let lightning = self.context.lightning()?;
-        let request = channels::open_channel(request.into_inner(), &self.context.daemon.network())?;
+        let reserve = edge::reserve(request.metadata())?;
+        let mut request = channels::open_channel(request.into_inner(), &self.context.daemon.network())?;
+        request.coins.reserve = reserve;
         let mut updates = lightning.open_channel(request).await?;
         let update = updates.next().await.ok_or_else(|| {
             ApiError::internal("the opening ended without a word: `leyden pendingchannels` shows whether it has begun")
@@ -266,9 +272,12 @@ impl Lightning for LightningService {
         let request = request.into_inner();
         let after = |index: u64| (index != 0).then_some(index);
         let updates = lightning.subscribe_invoices(after(request.add_index), after(request.settle_index)).await?;
-        // LND's subscribers expect to hear of these two alone.
+        // LND's subscribers expect to hear of the first two alone. (differs: who was told of money hears if it does not
+        // come home.)
         Ok(replies(updates, &self.context.stopping, |invoice| match invoice.state {
-            InvoiceState::Open | InvoiceState::Settled { .. } => Some(invoices::invoice(&invoice)),
+            InvoiceState::Open | InvoiceState::Settled { .. } | InvoiceState::TakenBack { .. } => {
+                Some(invoices::invoice(&invoice))
+            }
             InvoiceState::Accepted { .. } | InvoiceState::Canceled => None,
         }))
     }

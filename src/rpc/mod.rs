@@ -43,7 +43,10 @@ use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming};
 
-pub use self::{auth::Authorizer, convert::wallet::IMMATURE};
+pub use self::{
+    auth::Authorizer,
+    convert::{edge::SPEND_RESERVE, wallet::IMMATURE},
+};
 use crate::{
     api::{ApiError, Chain, Daemon, Lightning, WalletState},
     tls,

@@ -5,7 +5,11 @@ use leyden_proto::walletrpc::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{Context, convert::wallet};
+use super::{
+    Context,
+    convert::{edge, wallet},
+};
+use crate::api::BumpFee;
 
 pub struct WalletKitService {
     context: Context,
@@ -34,7 +38,8 @@ impl WalletKit for WalletKitService {
 
     async fn bump_fee(&self, request: Request<BumpFeeRequest>) -> Result<Response<BumpFeeResponse>, Status> {
         let lightning = self.context.lightning()?;
-        let request = wallet::bump_fee(&request.into_inner())?;
+        let reserve = edge::reserve(request.metadata())?;
+        let request = BumpFee { reserve, ..wallet::bump_fee(&request.into_inner())? };
         Ok(Response::new(BumpFeeResponse { status: lightning.bump_fee(request).await? }))
     }
 }

@@ -5,7 +5,10 @@ use std::collections::HashSet;
 use bdk_wallet::{KeychainKind, error::BuildFeeBumpError};
 use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
 
-use super::onchain::{OnchainWallet, WalletError, create_error, sign};
+use super::{
+    onchain::{OnchainWallet, WalletError, create_error, sign},
+    reserve::Reserve,
+};
 
 /// A transaction of one P2WPKH input and one such output, in virtual bytes.
 pub const CHILD_VIRTUAL_BYTES: u64 = 110;
@@ -14,6 +17,13 @@ impl OnchainWallet {
     /// An unconfirmed transaction that concerns the wallet.
     pub fn unconfirmed(&self, txid: &Txid) -> Option<Transaction> {
         self.pending().into_iter().find(|transaction| transaction.compute_txid() == *txid)
+    }
+
+    /// Whether a transaction spends coins of the wallet.
+    pub fn has_paid(&self, txid: &Txid) -> bool {
+        let state = self.lock();
+        let spends_ours = |input: &bitcoin::TxIn| state.wallet.spk_index().txout(input.previous_output).is_some();
+        state.wallet.get_tx(*txid).is_some_and(|tx| tx.tx_node.tx.input.iter().any(spends_ours))
     }
 
     /// Whether every input is the wallet's own.
@@ -40,7 +50,7 @@ impl OnchainWallet {
     }
 
     /// A version of an unconfirmed transaction of ours that pays this rate.
-    pub fn replacement(&self, txid: Txid, rate: FeeRate) -> Result<Transaction, WalletError> {
+    pub fn replacement(&self, txid: Txid, rate: FeeRate, reserve: Reserve) -> Result<Transaction, WalletError> {
         let mut state = self.lock();
         let reserved: Vec<OutPoint> = state.reserved_coins().into_iter().collect();
         let old = state.wallet.get_tx(txid).map(|entry| entry.tx_node.tx.output.clone()).unwrap_or_default();
@@ -55,13 +65,15 @@ impl OnchainWallet {
             builder.set_recipients(Vec::new()).manually_selected_only().drain_to(script);
         }
         let psbt = builder.finish().map_err(create_error)?;
+        // The old one's inputs are the new one's, and its change is gone.
+        state.check_reserve(&psbt.unsigned_tx, reserve)?;
         let transaction = sign(&state, psbt)?;
         self.save(&mut state)?;
         Ok(transaction)
     }
 
     /// A transaction that spends one coin of the wallet back to it, for this fee.
-    pub fn child(&self, coin: OutPoint, fee: Amount) -> Result<Transaction, WalletError> {
+    pub fn child(&self, coin: OutPoint, fee: Amount, reserve: Reserve) -> Result<Transaction, WalletError> {
         let mut state = self.lock();
         if state.reserved_coins().contains(&coin) {
             return Err(WalletError::UnknownCoin { outpoint: coin });
@@ -71,6 +83,7 @@ impl OnchainWallet {
         builder.add_utxo(coin).map_err(|_| WalletError::UnknownCoin { outpoint: coin })?;
         builder.manually_selected_only().fee_absolute(fee).drain_to(script);
         let psbt = builder.finish().map_err(create_error)?;
+        state.check_reserve(&psbt.unsigned_tx, reserve)?;
         let transaction = sign(&state, psbt)?;
         self.save(&mut state)?;
         Ok(transaction)

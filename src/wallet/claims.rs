@@ -21,30 +21,43 @@ use super::onchain::{MATURITY, OnchainWallet, State, WalletError, confirmations}
 /// What coins are set aside for.
 pub type Purpose = (ChannelId, ClaimId);
 
+/// Where coins for a claim are looked for.
+#[derive(Clone, Copy)]
+enum Depth {
+    Confirmed,
+    /// What unconfirmed transactions of our own pay back to us.
+    OwnChange,
+}
+
 /// Number of items, signature and key of a P2WPKH input, each with its length.
 const WITNESS_WEIGHT: Weight = Weight::from_wu(1 + 1 + 72 + 1 + 33);
 
 impl OnchainWallet {
-    /// Sets confirmed coins aside until they are worth `amount` together, and gives all that are set aside for this
-    /// purpose. On an error nothing has changed.
-    pub fn set_aside(&self, purpose: Purpose, amount: Amount) -> Result<Vec<FeeCoin>, WalletError> {
+    /// Sets coins aside until they are worth `amount` together, or until there are no more, and gives all that are set
+    /// aside for this purpose.
+    pub fn set_aside(&self, purpose: Purpose, amount: Amount) -> Vec<FeeCoin> {
         let mut state = self.lock();
         let mut coins = state.for_claims.get(&purpose).cloned().unwrap_or_default();
-        let mut free = state.free_coins();
-        free.sort_by_key(|(outpoint, output)| (output.value, *outpoint));
-        loop {
-            let have: Amount = coins.iter().map(|coin| coin.output.value).sum();
-            let Some(missing) = amount.checked_sub(have).filter(|missing| *missing > Amount::ZERO) else { break };
-            // The smallest coin that is enough, else the largest one and then another.
-            let enough = free.iter().position(|(_, output)| output.value >= missing);
-            let Some(index) = enough.or(free.len().checked_sub(1)) else {
-                return Err(WalletError::InsufficientFunds { needed: amount, available: have });
-            };
-            let (outpoint, output) = free.remove(index);
-            coins.push(FeeCoin { outpoint, output, witness_weight: WITNESS_WEIGHT });
+        // Change of our own that is not confirmed comes last, and not to a claim that has coins: a replacement must not
+        // spend new unconfirmed outputs (BIP 125).
+        let sources = if coins.is_empty() { vec![Depth::Confirmed, Depth::OwnChange] } else { vec![Depth::Confirmed] };
+        for source in sources {
+            let mut free = state.free_coins(source);
+            free.sort_by_key(|(outpoint, output)| (output.value, *outpoint));
+            loop {
+                let have: Amount = coins.iter().map(|coin| coin.output.value).sum();
+                let Some(missing) = amount.checked_sub(have).filter(|missing| *missing > Amount::ZERO) else { break };
+                // The smallest coin that is enough, else the largest one and then another.
+                let enough = free.iter().position(|(_, output)| output.value >= missing);
+                let Some(index) = enough.or(free.len().checked_sub(1)) else { break };
+                let (outpoint, output) = free.remove(index);
+                coins.push(FeeCoin { outpoint, output, witness_weight: WITNESS_WEIGHT });
+            }
         }
-        state.for_claims.insert(purpose, coins.clone());
-        Ok(coins)
+        if !coins.is_empty() {
+            state.for_claims.insert(purpose, coins.clone());
+        }
+        coins
     }
 
     /// Keeps the coins that a claim has from before a restart.
@@ -105,17 +118,21 @@ impl OnchainWallet {
 }
 
 impl State {
-    /// Coins that are confirmed, mature and promised to nobody.
-    fn free_coins(&self) -> Vec<(OutPoint, TxOut)> {
+    /// Coins that are mature and promised to nobody.
+    fn free_coins(&self, wanted: Depth) -> Vec<(OutPoint, TxOut)> {
         let tip = self.wallet.latest_checkpoint().height();
         let reserved = self.reserved_coins();
         let usable = self.wallet.list_unspent().filter(|coin| {
-            let depth = match &coin.chain_position {
-                ChainPosition::Confirmed { anchor, .. } => confirmations(Some(anchor.block_id.height), tip),
-                ChainPosition::Unconfirmed { .. } => 0,
+            let fits = match (&coin.chain_position, wanted) {
+                (ChainPosition::Confirmed { anchor, .. }, Depth::Confirmed) => {
+                    let mined = self.wallet.get_tx(coin.outpoint.txid).is_some_and(|tx| tx.tx_node.tx.is_coinbase());
+                    !mined || confirmations(Some(anchor.block_id.height), tip) >= MATURITY
+                }
+                (ChainPosition::Unconfirmed { .. }, Depth::OwnChange) => self.is_from_us(&coin.outpoint),
+                (ChainPosition::Confirmed { .. }, Depth::OwnChange)
+                | (ChainPosition::Unconfirmed { .. }, Depth::Confirmed) => false,
             };
-            let mined = self.wallet.get_tx(coin.outpoint.txid).is_some_and(|tx| tx.tx_node.tx.is_coinbase());
-            depth >= if mined { MATURITY } else { 1 } && !reserved.contains(&coin.outpoint)
+            fits && !reserved.contains(&coin.outpoint)
         });
         usable.map(|coin| (coin.outpoint, coin.txout)).collect()
     }

@@ -5,4 +5,5 @@ pub mod bump;
 pub mod claims;
 pub mod keys;
 pub mod onchain;
+pub mod reserve;
 pub mod seed;

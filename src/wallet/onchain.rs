@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Reorganisations need no special care: a block of the new branch replaces the checkpoints above its parent, and
-//! transactions that lost their block are pending again. Coins that a channel opening has chosen are reserved in memory
+//! transactions that lost their block are pending again. What is kept back for claims stays out of every payment
+//! (`reserve`). Coins that a channel opening has chosen are reserved in memory
 //! until its funding transaction is broadcast or given up; a restart frees them, since nothing was sent.
 
 use std::{
@@ -21,17 +22,27 @@ use bdk_wallet::{
     template::Bip84,
 };
 use bitcoin::{
-    Address, Amount, Block, BlockHash, FeeRate, Network, NetworkKind, OutPoint, Psbt, ScriptBuf, SignedAmount,
+    Address, Amount, Block, BlockHash, FeeRate, Network, NetworkKind, OutPoint, Psbt, Script, ScriptBuf, SignedAmount,
     Transaction, Txid, WScriptHash, bip32::Xpriv, hashes::Hash as _, secp256k1::SECP256K1,
 };
 use leyden_channels::tx::FeeCoin;
 
-use super::{claims::Purpose, keys::NodeKeys};
+use super::{
+    claims::Purpose,
+    keys::NodeKeys,
+    reserve::{Reserve, Reserved},
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum WalletError {
     #[error("not enough confirmed coins: {needed} needed, {available} available; receive or mine more, then try again")]
     InsufficientFunds { needed: Amount, available: Amount },
+    #[error(
+        "this would leave {left} of the {kept} that the wallet keeps back for {channels} channels with anchors: if one has \
+         to be closed on the chain, there would be nothing to pay for claiming what is yours. Send less, or insist with \
+         --spend-reserve (over gRPC or REST: the header leyden-spend-reserve)"
+    )]
+    Reserve { kept: Amount, left: Amount, channels: usize },
     #[error("an amount is too small to be sent: outputs below the dust limit do not relay")]
     Dust,
     #[error("the wallet has no coin {outpoint}, or it is reserved; see `leyden listunspent`")]
@@ -89,10 +100,24 @@ pub struct Coins {
     pub min_confirmations: u32,
     /// Exactly these; empty: any.
     pub only: Vec<OutPoint>,
+    /// Whether what is kept back for claims may be spent too.
+    pub reserve: Reserve,
+}
+
+/// What a transaction is made for.
+#[derive(Clone, Copy)]
+enum Target<'a> {
+    /// These outputs; the rest comes back.
+    Outputs(&'a [(ScriptBuf, Amount)]),
+    /// Everything to this script, but for what is kept back.
+    All { to: &'a Script, keep: Amount },
 }
 
 /// Blocks after which a mined coin can be spent (Bitcoin's coinbase maturity).
 pub(super) const MATURITY: u32 = 100;
+
+/// The smallest output that comes back to the wallet: what spends it at a few satoshi per virtual byte is worth it.
+const LEAST_OUTPUT: Amount = Amount::from_sat(1_000);
 
 /// A transaction that moved the wallet's coins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,9 +148,10 @@ pub(super) struct State {
     pub(super) root: Xpriv,
     pub(super) wallet: Wallet,
     /// By the transaction that will spend them.
-    reserved: HashMap<Txid, Vec<OutPoint>>,
+    pub(super) reserved: HashMap<Txid, Vec<OutPoint>>,
     /// For claims of closed channels.
     pub(super) for_claims: HashMap<Purpose, Vec<FeeCoin>>,
+    pub(super) reserved_for: Reserved,
 }
 
 impl State {
@@ -184,6 +210,7 @@ impl OnchainWallet {
                 wallet,
                 reserved: HashMap::new(),
                 for_claims: HashMap::new(),
+                reserved_for: Reserved::new(),
             }),
             log,
         })
@@ -348,23 +375,43 @@ impl OnchainWallet {
         fee_rate: FeeRate,
         coins: &Coins,
     ) -> Result<Transaction, WalletError> {
-        self.build(fee_rate, coins, true, |builder| {
-            for (script, amount) in outputs {
-                builder.add_recipient(script.clone(), *amount);
+        let mut state = self.lock();
+        let psbt = state.compose(Target::Outputs(outputs), fee_rate, coins, false)?;
+        let psbt = match state.check_reserve(&psbt.unsigned_tx, coins.reserve) {
+            Ok(()) => psbt,
+            Err(short) if coins.only.is_empty() => {
+                // The choice may have been wasteful: with all coins as inputs the change is as large as it can be.
+                let psbt = state.compose(Target::Outputs(outputs), fee_rate, coins, true)?;
+                state.check_reserve(&psbt.unsigned_tx, coins.reserve).map_err(|_| short)?;
+                psbt
             }
-        })
+            Err(short) => return Err(short),
+        };
+        self.reserve_coins(&mut state, psbt)
     }
 
-    /// A signed transaction that sends everything to `script`.
-    pub fn pay_all(&self, script: ScriptBuf, fee_rate: FeeRate, coins: &Coins) -> Result<Transaction, WalletError> {
-        self.build(fee_rate, coins, true, |builder| drain(builder, coins, script))
+    /// A signed transaction that sends everything to `script`, but for what is kept back for claims.
+    pub fn pay_all(&self, script: &Script, fee_rate: FeeRate, coins: &Coins) -> Result<Transaction, WalletError> {
+        let mut state = self.lock();
+        let psbt = state.compose_all(script, fee_rate, coins, 0)?;
+        self.reserve_coins(&mut state, psbt)
     }
 
-    /// What a transaction with one P2WSH output and nothing else could pay, after its fee.
-    pub fn spendable(&self, fee_rate: FeeRate, coins: &Coins) -> Result<Amount, WalletError> {
+    /// What a transaction with one P2WSH output could pay, after its fee and what is kept back for claims, with so many
+    /// channels more.
+    pub fn spendable(&self, fee_rate: FeeRate, coins: &Coins, more: usize) -> Result<Amount, WalletError> {
         let script = ScriptBuf::new_p2wsh(&WScriptHash::all_zeros());
-        let transaction = self.build(fee_rate, coins, false, |builder| drain(builder, coins, script))?;
-        Ok(transaction.output.iter().map(|output| output.value).sum())
+        let transaction = self.lock().compose_all(&script, fee_rate, coins, more)?.unsigned_tx;
+        Ok(transaction.output.iter().filter(|output| output.script_pubkey == script).map(|output| output.value).sum())
+    }
+
+    fn reserve_coins(&self, state: &mut State, psbt: Psbt) -> Result<Transaction, WalletError> {
+        let transaction = sign(state, psbt)?;
+        // The change address is used from here on, whatever happens to the transaction.
+        self.save(state)?;
+        let coins = transaction.input.iter().map(|input| input.previous_output).collect();
+        state.reserved.insert(transaction.compute_txid(), coins);
+        Ok(transaction)
     }
 
     /// Frees the coins of a transaction that will not be broadcast.
@@ -380,38 +427,6 @@ impl OnchainWallet {
         coins.map(|coin| coin.txout.value).sum()
     }
 
-    fn build(
-        &self,
-        fee_rate: FeeRate,
-        coins: &Coins,
-        keep: bool,
-        fill: impl FnOnce(&mut Builder<'_>),
-    ) -> Result<Transaction, WalletError> {
-        let mut state = self.lock();
-        let reserved: Vec<OutPoint> = state.reserved_coins().into_iter().collect();
-        if let Some(outpoint) = coins.only.iter().find(|outpoint| reserved.contains(outpoint)) {
-            return Err(WalletError::UnknownCoin { outpoint: *outpoint });
-        }
-        let mut builder = state.wallet.build_tx();
-        builder.fee_rate(fee_rate).unspendable(reserved).ordering(TxOrdering::Shuffle);
-        builder.exclude_below_confirmations(coins.min_confirmations);
-        if !coins.only.is_empty() {
-            builder.add_utxos(&coins.only).map_err(|_| WalletError::UnknownCoin { outpoint: coins.only[0] })?;
-            builder.manually_selected_only();
-        }
-        fill(&mut builder);
-        let psbt = builder.finish().map_err(create_error)?;
-        let transaction = sign(&state, psbt)?;
-        if !keep {
-            return Ok(transaction);
-        }
-        // The change address is used from here on, whatever happens to the transaction.
-        self.save(&mut state)?;
-        let coins = transaction.input.iter().map(|input| input.previous_output).collect();
-        state.reserved.insert(transaction.compute_txid(), coins);
-        Ok(transaction)
-    }
-
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -424,13 +439,69 @@ impl OnchainWallet {
     }
 }
 
-type Builder<'a> = bdk_wallet::TxBuilder<'a, bdk_wallet::coin_selection::DefaultCoinSelectionAlgorithm>;
-
-fn drain(builder: &mut Builder<'_>, coins: &Coins, script: ScriptBuf) {
-    if coins.only.is_empty() {
-        builder.drain_wallet();
+impl State {
+    /// Everything to `script`, but for what is kept back with so many more channels.
+    fn compose_all(&mut self, to: &Script, fee_rate: FeeRate, coins: &Coins, more: usize) -> Result<Psbt, WalletError> {
+        let psbt = self.compose(Target::All { to, keep: Amount::ZERO }, fee_rate, coins, true)?;
+        let (kept, left) = (self.reserve(more), self.left_after(Some(&psbt.unsigned_tx)));
+        let missing = kept.checked_sub(left).filter(|missing| *missing > Amount::ZERO);
+        match (missing, coins.reserve) {
+            (None, _) | (Some(_), Reserve::Spend) => Ok(psbt),
+            (Some(missing), Reserve::Keep) => {
+                let keep = missing.max(LEAST_OUTPUT);
+                let channels = self.reserved_for.len().saturating_add(more);
+                self.compose(Target::All { to, keep }, fee_rate, coins, true).map_err(|error| match error {
+                    WalletError::InsufficientFunds { .. } | WalletError::Dust => {
+                        WalletError::Reserve { kept, left, channels }
+                    }
+                    other => other,
+                })
+            }
+        }
     }
-    builder.drain_to(script);
+
+    /// A transaction without signatures.
+    fn compose(
+        &mut self,
+        target: Target<'_>,
+        fee_rate: FeeRate,
+        coins: &Coins,
+        all_coins: bool,
+    ) -> Result<Psbt, WalletError> {
+        let reserved: Vec<OutPoint> = self.reserved_coins().into_iter().collect();
+        if let Some(outpoint) = coins.only.iter().find(|outpoint| reserved.contains(outpoint)) {
+            return Err(WalletError::UnknownCoin { outpoint: *outpoint });
+        }
+        let change = match target {
+            Target::All { keep, .. } if keep > Amount::ZERO => {
+                Some(self.wallet.reveal_next_address(KeychainKind::Internal).address.script_pubkey())
+            }
+            Target::All { .. } | Target::Outputs(_) => None,
+        };
+        let mut builder = self.wallet.build_tx();
+        builder.fee_rate(fee_rate).unspendable(reserved).ordering(TxOrdering::Shuffle);
+        builder.exclude_below_confirmations(coins.min_confirmations);
+        if !coins.only.is_empty() {
+            builder.add_utxos(&coins.only).map_err(|_| WalletError::UnknownCoin { outpoint: coins.only[0] })?;
+            builder.manually_selected_only();
+        } else if all_coins {
+            builder.drain_wallet();
+        }
+        match target {
+            Target::Outputs(outputs) => {
+                for (script, amount) in outputs {
+                    builder.add_recipient(script.clone(), *amount);
+                }
+            }
+            Target::All { to, keep } => {
+                builder.drain_to(to.to_owned());
+                if let Some(change) = change {
+                    builder.add_recipient(change, keep);
+                }
+            }
+        }
+        builder.finish().map_err(create_error)
+    }
 }
 
 fn encode(change: &ChangeSet) -> Result<Vec<u8>, WalletError> {
@@ -481,6 +552,8 @@ mod tests {
     use bitcoin::{
         TxMerkleNode, TxOut, absolute::LockTime, block, constants::genesis_block, hashes::Hash as _, transaction,
     };
+
+    use leyden_channels::{onchain::ClaimId, types::ChannelId};
 
     use super::*;
     use crate::wallet::seed::Seed;
@@ -618,8 +691,92 @@ mod tests {
         let coin = payment(wallet.new_script().unwrap(), 100_000, 0);
         wallet.block_connected(&next_block(wallet.tip().1, 1, vec![coin]), 1).unwrap();
         let script = ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::all_zeros());
-        let sweep = wallet.pay_all(script.clone(), FeeRate::from_sat_per_vb(1).unwrap(), &Coins::default()).unwrap();
+        let sweep = wallet.pay_all(&script, FeeRate::from_sat_per_vb(1).unwrap(), &Coins::default()).unwrap();
         assert_eq!(sweep.output.len(), 1);
         assert_eq!(sweep.output[0].script_pubkey, script);
+    }
+    /// A wallet with these confirmed coins, and channels with anchors.
+    fn with(coins: &[u64], channels: u8) -> OnchainWallet {
+        let wallet = open(&MemoryLog::default());
+        let pay = |(salt, sat): (u32, &u64)| payment(wallet.new_script().unwrap(), *sat, salt);
+        let coins: Vec<Transaction> = (0..).zip(coins).map(pay).collect();
+        wallet.block_connected(&next_block(wallet.tip().1, 1, coins), 1).unwrap();
+        (0..channels).for_each(|channel| wallet.keep_reserve_for(ChannelId([channel; 32])));
+        wallet
+    }
+
+    fn elsewhere() -> ScriptBuf {
+        ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::all_zeros())
+    }
+
+    fn to_others(transaction: &Transaction) -> u64 {
+        let others = transaction.output.iter().filter(|output| output.script_pubkey == elsewhere());
+        others.map(|output| output.value.to_sat()).sum()
+    }
+
+    const ONE: FeeRate = FeeRate::from_sat_per_kwu(250);
+
+    #[test]
+    fn a_sweep_leaves_the_reserve_of_channels_with_anchors() {
+        let wallet = with(&[100_000, 50_000], 2);
+        assert_eq!(wallet.reserve(), Amount::from_sat(20_000));
+        let sweep = wallet.pay_all(&elsewhere(), ONE, &Coins::default()).unwrap();
+        assert!((129_000..130_000).contains(&to_others(&sweep)), "{sweep:?}");
+        assert_eq!(sweep.output.iter().map(|output| output.value.to_sat()).filter(|sat| *sat == 20_000).count(), 1);
+        // A second one finds nothing that it may take.
+        wallet.transaction_seen(sweep, 5).unwrap();
+        let again = wallet.pay_all(&elsewhere(), ONE, &Coins::default());
+        assert!(matches!(again, Err(WalletError::Reserve { channels: 2, .. })), "{again:?}");
+    }
+
+    #[test]
+    fn who_insists_may_spend_the_reserve() {
+        let wallet = with(&[100_000], 1);
+        let insists = Coins { reserve: Reserve::Spend, ..Coins::default() };
+        let sweep = wallet.pay_all(&elsewhere(), ONE, &insists).unwrap();
+        assert!(to_others(&sweep) > 99_000);
+        wallet.transaction_seen(sweep, 5).unwrap();
+        assert_eq!(wallet.reserve_missing(), Some(Amount::from_sat(10_000)));
+    }
+
+    #[test]
+    fn a_payment_leaves_the_reserve() {
+        let wallet = with(&[100_000, 60_000], 3);
+        let pay = |sat| wallet.pay(&[(elsewhere(), Amount::from_sat(sat))], ONE, &Coins::default());
+        assert!(matches!(pay(135_000), Err(WalletError::Reserve { .. })));
+        let paid = pay(129_000).unwrap();
+        wallet.transaction_seen(paid, 5).unwrap();
+        assert_eq!(wallet.reserve_missing(), None);
+    }
+
+    #[test]
+    fn opening_with_everything_leaves_the_reserve_of_the_new_channel_too() {
+        let wallet = with(&[100_000, 60_000], 1);
+        let most = wallet.spendable(ONE, &Coins::default(), 1).unwrap();
+        assert!((139_000..140_000).contains(&most.to_sat()), "{most}");
+        wallet.keep_reserve_for(ChannelId([99; 32]));
+        let funding = wallet.pay(&[(elsewhere(), most)], ONE, &Coins::default()).unwrap();
+        assert_eq!(to_others(&funding), most.to_sat());
+    }
+
+    #[test]
+    fn the_reserve_grows_no_further_than_its_limit_and_falls_when_channels_end() {
+        let wallet = with(&[200_000], 30);
+        assert_eq!(wallet.reserve(), Amount::from_sat(100_000));
+        (0..29).for_each(|channel| wallet.keep_no_reserve_for(&ChannelId([channel; 32])));
+        assert_eq!(wallet.reserve(), Amount::from_sat(10_000));
+    }
+
+    #[test]
+    fn a_claim_gets_what_there_is_the_reserve_and_our_own_change_too() {
+        let wallet = with(&[30_000], 2);
+        let purpose = |claim| (ChannelId([0; 32]), ClaimId(claim));
+        let worth = |coins: Vec<FeeCoin>| coins.iter().map(|coin| coin.output.value.to_sat()).sum::<u64>();
+        let paid = wallet.pay(&[(elsewhere(), Amount::from_sat(5_000))], ONE, &Coins::default()).unwrap();
+        wallet.transaction_seen(paid, 5).unwrap();
+        // Unconfirmed, but nobody else can take it back.
+        let coins = wallet.set_aside(purpose(1), Amount::from_sat(90_000));
+        assert!(worth(coins) > 24_000);
+        assert_eq!(worth(wallet.set_aside(purpose(2), Amount::from_sat(1_000))), 0);
     }
 }

@@ -170,8 +170,7 @@ fn merged_by_hand(day: &mut Revoked, change: &ScriptBuf, fee: u64) -> Transactio
         .collect();
     let id = leyden_channels::onchain::ClaimId(77);
     let node = &world[Bob];
-    let coins: Vec<FeeCoin> =
-        node.wallet.clone().set_aside(id, Amount::from_sat(100_000), &world.chain).expect("he has coins");
+    let coins: Vec<FeeCoin> = node.wallet.clone().set_aside(id, Amount::from_sat(100_000), &world.chain);
     let fee = Amount::from_sat(fee);
     let request = ClaimRequest { inputs, fee_coins: &coins, destination: change, fee, tip: world.chain.tip() };
     let tx = build_claim(request).expect("enough").sign(node.signer.as_ref()).expect("his keys");

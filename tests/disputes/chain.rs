@@ -198,6 +198,12 @@ impl Chain {
         Some((Height(position.height), position.index))
     }
 
+    /// Whether a claim's coin is gone, as the daemon sees it.
+    pub fn is_lost(&self, coin: &OutPoint, ours: &[OutPoint]) -> bool {
+        let claims = |tx: &Transaction| tx.input.iter().any(|input| ours.contains(&input.previous_output));
+        !self.knows(coin.txid) || self.spender(coin).is_some_and(|found| !claims(&found.transaction))
+    }
+
     pub fn is_unspent(&self, outpoint: &OutPoint) -> bool {
         self.core.store.coin(outpoint).expect("readable").is_some()
     }

@@ -10,18 +10,22 @@
 //! | 14: a peer with a newer commitment | `lost_state` |
 //! | 2 with all 966 HTLCs, and how long it takes | `large_breach` |
 //! | 22: the funding transaction is not final | `unfunded` |
+//! | 18 and 19: a wallet that was swept empty, coins of claims that vanish | `empty_wallet` |
+//! | 20: both commitments on their way, one of them stuck | `rivals` |
 //! | what a long life leaves in the store | `storage` |
 //!
 //! Every test ends with both balances, to the satoshi: what is due, less the fees of one's own transactions.
 
 mod breach;
 mod chain;
+mod empty_wallet;
 mod force_close;
 mod large_breach;
 mod lost_state;
 mod node;
 mod reorganisations;
 mod restarts;
+mod rivals;
 mod storage;
 mod unfunded;
 mod wallet;

@@ -263,11 +263,14 @@ impl Node {
             }
             E::NeedCoins { claim, amount } => {
                 let coins = self.wallet.set_aside(*claim, *amount, chain);
-                let event = coins.map(|coins| Input::Onchain(onchain::Event::Coins { claim: *claim, coins }));
-                return event.into_iter().collect();
+                return vec![Input::Onchain(onchain::Event::Coins { claim: *claim, coins })];
+            }
+            E::CheckCoins { coins, ours } => {
+                let lost: Vec<OutPoint> = coins.iter().filter(|coin| chain.is_lost(coin, ours)).copied().collect();
+                return if lost.is_empty() { vec![] } else { vec![Input::Onchain(onchain::Event::CoinsLost(lost))] };
             }
             E::ReleaseCoins(coins) => self.wallet.put_back(coins),
-            E::Fulfilled { .. } | E::Failed { .. } | E::Notice(_) | E::Resolved => {
+            E::Fulfilled { .. } | E::Failed { .. } | E::TakenBack { .. } | E::Notice(_) | E::Resolved => {
                 self.log.push((chain.tip(), effect));
             }
         }
@@ -415,6 +418,12 @@ impl Node {
     /// When the owner of an outgoing HTLC was first told its preimage.
     pub fn fulfilled(&self, id: u64) -> Option<Height> {
         let told = |effect: &onchain::Effect| matches!(effect, onchain::Effect::Fulfilled { htlc, .. } if htlc.0 == id);
+        self.log.iter().find(|(_, effect)| told(effect)).map(|(height, _)| *height)
+    }
+
+    /// When it was told that an HTLC offered to this node brought it nothing.
+    pub fn taken_back(&self, id: u64) -> Option<Height> {
+        let told = |effect: &onchain::Effect| matches!(effect, onchain::Effect::TakenBack { htlc, .. } if htlc.0 == id);
         self.log.iter().find(|(_, effect)| told(effect)).map(|(height, _)| *height)
     }
 

@@ -40,11 +40,10 @@ impl Wallet {
         self.coins.extend(ours.map(|(vout, output)| (OutPoint { txid, vout }, output.clone())));
     }
 
-    /// Coins of at least `amount` for a claim, those that it has already among them.
-    pub fn set_aside(&mut self, claim: ClaimId, amount: Amount, chain: &Chain) -> Option<Vec<FeeCoin>> {
+    /// Coins of at least `amount` for a claim, or as many as there are, those that it has already among them.
+    pub fn set_aside(&mut self, claim: ClaimId, amount: Amount, chain: &Chain) -> Vec<FeeCoin> {
         let taken: BTreeSet<OutPoint> = self.reserved.values().flatten().copied().collect();
         let mine = self.reserved.entry(claim).or_default();
-        mine.retain(|outpoint| chain.is_unspent(outpoint));
         let mut sum: Amount = mine.iter().map(|outpoint| self.coins[outpoint].value).sum();
         for (outpoint, output) in &self.coins {
             let free = !taken.contains(outpoint) && chain.spender(outpoint).is_none() && chain.is_unspent(outpoint);
@@ -53,7 +52,48 @@ impl Wallet {
                 sum += output.value;
             }
         }
-        (sum >= amount).then(|| self.reserved_for(claim))
+        self.reserved_for(claim)
+    }
+
+    /// Spends the coins of one of this wallet's transactions for something else, as a copy of the wallet would.
+    pub fn spend_like(&self, tx: &Transaction, to: &ScriptBuf, fee: Amount, chain: &Chain) -> Transaction {
+        let inputs = tx.input.iter().map(|input| input.previous_output).filter(|coin| self.owns(coin));
+        let coins: Vec<FeeCoin> = inputs
+            .map(|outpoint| FeeCoin { outpoint, output: chain.output(&outpoint), witness_weight: Weight::from_wu(107) })
+            .collect();
+        self.spend_all(&coins, vec![(to.clone(), None)], fee)
+    }
+
+    /// These coins to the outputs with an amount, and the rest to the one without.
+    fn spend_all(&self, coins: &[FeeCoin], to: Vec<(ScriptBuf, Option<Amount>)>, fee: Amount) -> Transaction {
+        let total: Amount = coins.iter().map(|coin| coin.output.value).sum();
+        let fixed: Amount = to.iter().filter_map(|(_, amount)| *amount).sum();
+        let sequence = Sequence::ENABLE_RBF_NO_LOCKTIME;
+        let input = |coin: &FeeCoin| TxIn { previous_output: coin.outpoint, sequence, ..Default::default() };
+        let output = |(script_pubkey, amount): (ScriptBuf, Option<Amount>)| TxOut {
+            value: amount.unwrap_or(total - fixed - fee),
+            script_pubkey,
+        };
+        let tx = Transaction {
+            version: Version::TWO,
+            lock_time: LockTime::ZERO,
+            input: coins.iter().map(input).collect(),
+            output: to.into_iter().map(output).collect(),
+        };
+        self.sign(tx, coins)
+    }
+
+    /// The owner sends everything away but this much.
+    pub fn sweep(&mut self, to: &ScriptBuf, left: Amount, fee: Amount, chain: &Chain) -> Transaction {
+        let free = |outpoint: &OutPoint| chain.is_unspent(outpoint) && chain.spender(outpoint).is_none();
+        let coin = |(outpoint, output): (&OutPoint, &TxOut)| FeeCoin {
+            outpoint: *outpoint,
+            output: output.clone(),
+            witness_weight: Weight::from_wu(107),
+        };
+        let coins: Vec<FeeCoin> = self.coins.iter().filter(|(outpoint, _)| free(outpoint)).map(coin).collect();
+        let kept = (left > Amount::ZERO).then(|| (self.script(), Some(left)));
+        self.spend_all(&coins, kept.into_iter().chain([(to.clone(), None)]).collect(), fee)
     }
 
     fn reserved_for(&self, claim: ClaimId) -> Vec<FeeCoin> {

@@ -3,7 +3,7 @@
 //! Alice opens the channel, so the commitment's fee and both anchors are hers. A cheater is a node that was made of an
 //! old copy of its own store, as in life; nothing here signs what a node would not sign.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bitcoin::{
     Amount, OutPoint, Transaction, TxOut, Txid,
@@ -79,6 +79,10 @@ impl Setup {
 pub struct World {
     pub chain: Chain,
     nodes: [Node; 2],
+    /// Whoever mines, and gives.
+    faucet: Wallet,
+    /// Transactions that have nothing to do with the channel.
+    others: BTreeSet<Txid>,
     pub setup: Setup,
     pub funding: OutPoint,
     /// The tip when the channel was open.
@@ -124,10 +128,13 @@ impl World {
         chain.submit(&gift).expect("a good payment");
         chain.mine();
         nodes.iter_mut().for_each(|node| node.wallet.receive(&gift));
+        faucet.receive(&gift);
 
         let mut world = Self {
             chain,
             nodes,
+            faucet,
+            others: BTreeSet::new(),
             setup,
             funding: OutPoint::null(),
             opened: Height(0),
@@ -203,6 +210,52 @@ impl World {
             assert_eq!(self[who].core().state_name(), StateName::Normal, "{who:?}");
         }
         self.opened = self.chain.tip();
+        self.before = [Alice, Bob].map(|who| self.wealth(who));
+    }
+
+    /// A node's owner sends the wallet's coins away but this much, and counts anew what is there.
+    pub fn sweep_wallet(&mut self, who: Who, left: u64) {
+        let (left, fee) = (Amount::from_sat(left), Amount::from_sat(5_000));
+        let tx = self.nodes[who as usize].wallet.sweep(&nobody(), left, fee, &self.chain);
+        self.submit_other(&tx);
+        self[who].wallet.receive(&tx);
+        self.mine(1);
+        self.rebase();
+    }
+
+    /// Somebody pays to a node's wallet, in the next block. It does not count as gained.
+    pub fn give(&mut self, who: Who, sat: u64) -> Transaction {
+        let value = Amount::from_sat(sat);
+        let output = TxOut { value, script_pubkey: self[who].wallet.script() };
+        let gift = self.faucet.pay(vec![output], Amount::from_sat(100_000), &self.chain);
+        self.submit_other(&gift);
+        self.faucet.receive(&gift);
+        self[who].wallet.receive(&gift);
+        self.before[who as usize] += value;
+        self.mine(1);
+        gift
+    }
+
+    /// The same coins of the faucet to nobody; it does not count as given any more.
+    pub fn take_back(&mut self, gift: &Transaction) -> Transaction {
+        let tx = self.faucet.spend_like(gift, &nobody(), Amount::from_sat(1_000), &self.chain);
+        self.others.insert(tx.compute_txid());
+        tx
+    }
+
+    /// A payment that has nothing to do with the channel.
+    pub fn submit_other(&mut self, tx: &Transaction) {
+        self.others.insert(tx.compute_txid());
+        self.chain.submit(tx).expect("a good payment");
+    }
+
+    /// So much left a node's wallet for another reason than the channel.
+    pub fn lost(&mut self, who: Who, sat: u64) {
+        self.before[who as usize] -= Amount::from_sat(sat);
+    }
+
+    /// What both own outside of the channel is counted anew.
+    pub fn rebase(&mut self) {
         self.before = [Alice, Bob].map(|who| self.wealth(who));
     }
 
@@ -405,7 +458,7 @@ impl World {
     /// What has been confirmed since the channel was open, also where a reorganisation has moved its funding there.
     fn since_opened(&self) -> Vec<Transaction> {
         let mut all = self.chain.confirmed(self.opened);
-        all.retain(|tx| tx.compute_txid() != self.funding.txid);
+        all.retain(|tx| tx.compute_txid() != self.funding.txid && !self.others.contains(&tx.compute_txid()));
         all
     }
 
@@ -476,6 +529,11 @@ impl World {
         assert_eq!(self.gain(cheater), due, "{cheater:?} keeps something with {kind:?}");
         self.assert_nothing_left();
     }
+}
+
+/// A script whose coins count for neither.
+pub fn nobody() -> bitcoin::ScriptBuf {
+    bitcoin::ScriptBuf::new_p2wsh(&bitcoin::ScriptBuf::new().wscript_hash())
 }
 
 pub fn context(node: &Node, tip: Height) -> Ctx<'_> {

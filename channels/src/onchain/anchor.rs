@@ -1,10 +1,17 @@
-//! Getting a commitment into a block: our own as it is, or either side's with a child on our anchor that pays for both
+//! Getting a commitment into a block: our own as it is, or either side's with a child of ours that pays for both
 //! (BOLT 5, Failing a Channel).
 //!
 //! ```text
-//!  the peer's commitment waits in the mempool: it is hurried if we want the close, or an HTLC of ours is at stake
-//!  otherwise, if we want the close:            our own is broadcast, and hurried
+//!  nothing in the mempool:   our own is broadcast and hurried, if we want the close
+//!  the peer's commitment waits there, and we want the close, or an HTLC of ours is at stake:
+//!
+//!     hurried by a child ──refused, or three blocks in vain──► our own with its child, to take the other's place
+//!              ▲                                                        │
+//!              └──────────────── refused: at the next block ────────────┘
 //! ```
+//!
+//! The child spends our anchor, or on the peer's commitment of a channel without anchors our `to_remote`, which pays for
+//! itself. Both commitments' children share the same coins: only one of the two can ever be.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +20,7 @@ use bitcoin::{Amount, OutPoint, Transaction};
 use super::{
     Claim, ClaimId, Closer, ClosingChannel, Ctx, Effect,
     bump::{self, Urgency},
-    claims::Sent,
+    claims::{ASSUMED_COIN_WEIGHT, Sent},
     classify,
     closing_channel::is_outgoing,
     history::Facts,
@@ -22,86 +29,139 @@ use super::{
 use crate::{
     keys::ClaimKey,
     tx::{
-        ClaimError, ClaimInput, ClaimPath, ClaimRequest, CommitmentHtlc, CommitmentTx, OutputKind, build_claim,
-        claim_weight,
+        ClaimError, ClaimInput, ClaimPath, ClaimRequest, CommitmentHtlc, CommitmentTx, OutputKind, RecognisedOutput,
+        build_claim, claim_weight, to_remote_claim,
     },
-    types::{FeeratePerKw, Height, PaymentHash, Side},
+    types::{CommitmentType, FeeratePerKw, Height, PaymentHash, Side},
 };
 
 /// The name of the child in [`Effect::NeedCoins`].
 pub(super) const CHILD: ClaimId = ClaimId(u32::MAX);
 
-/// A commitment that is not in a block yet.
-struct Pending {
-    owner: Side,
-    commitment: CommitmentTx,
-    signed: Transaction,
-    htlcs: Vec<CommitmentHtlc>,
+/// Blocks for which a child may hurry the peer's commitment in vain before our own takes a turn. A package that pays
+/// what miners ask is in one of the next few blocks; of the twelve before an HTLC's expiry most are left then.
+const PATIENCE: u32 = 3;
+
+/// What calls for a look at the commitments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// A new tip: the other commitment may take its turn. Tells whether the last child was refused.
+    Tip { refused: bool },
+    /// The wallet has said which coins the child can have.
+    Coins,
+    /// Anything else.
+    Other,
 }
 
-/// Pushes whichever commitment can close the channel. `in_mempool` is what spends the funding output there.
+/// A commitment that is not in a block yet.
+struct Pending {
+    commitment: CommitmentTx,
+    signed: Transaction,
+    /// What our child spends.
+    handle: Option<ClaimInput>,
+    /// The first deadline among its HTLCs.
+    deadline: Option<Height>,
+    /// What its HTLCs are worth to us together.
+    at_stake: Amount,
+}
+
+/// Pushes whichever commitment can close the channel. `in_mempool` is what spends the funding output there. Gives what
+/// the wallet should have set aside for the child, and cannot.
 pub(super) fn push_commitment(
     channel: &ClosingChannel,
     facts: &mut Facts,
     in_mempool: Option<&Transaction>,
+    occasion: Occasion,
     ctx: &Ctx<'_>,
     effects: &mut Vec<Effect>,
-) -> Result<(), ResolutionError> {
-    let pending = match remote_pending(channel, in_mempool)? {
-        Some(pending) => pending,
-        None => {
-            let (Some(state), true) = (&channel.local_state, facts.force_close) else { return Ok(()) };
-            let Some(commitment) = channel.local_commitment()? else { return Ok(()) };
-            let Some(signed) = channel.signed_local_commitment(ctx.signer)? else { return Ok(()) };
-            Pending { owner: Side::Local, commitment, signed, htlcs: state.htlcs.clone() }
-        }
-    };
+) -> Result<Option<Amount>, ResolutionError> {
     let knows = |hash: &PaymentHash| channel.preimages.contains_key(hash) || facts.preimages.contains_key(hash);
-    let stake = stake(channel, pending.owner, &pending.htlcs, knows);
-    if !facts.force_close && stake.0.is_none() {
-        return Ok(());
-    }
-    push(&pending, stake, channel, facts, ctx, effects)
+    let remote = remote_pending(channel, in_mempool, &knows)?;
+    let wants_close = |pending: &Pending| facts.force_close || pending.deadline.is_some();
+    let pending = match remote {
+        Some(remote) if !wants_close(&remote) => return Ok(None),
+        Some(remote) => match local_pending(channel, ctx, &knows)? {
+            Some(local) if local_has_turn(&remote, facts, occasion, ctx) => {
+                // Decided: whatever becomes of the peer's, our own is pushed from now on.
+                facts.force_close = true;
+                local
+            }
+            Some(_) | None => remote,
+        },
+        None if facts.force_close => match local_pending(channel, ctx, &knows)? {
+            Some(local) => local,
+            None => return Ok(None),
+        },
+        None => return Ok(None),
+    };
+    push(pending, channel, facts, occasion, ctx, effects)
 }
 
-/// The peer's commitment, if it is one that may be there and has an anchor of ours.
+/// The peer's commitment, if it is one that may be there and a child of ours can hurry it.
 fn remote_pending(
     channel: &ClosingChannel,
     in_mempool: Option<&Transaction>,
+    knows: &impl Fn(&PaymentHash) -> bool,
 ) -> Result<Option<Pending>, ResolutionError> {
     let Some(signed) = in_mempool else { return Ok(None) };
     let Closer::Remote { state, commitment } = classify(channel, signed)? else { return Ok(None) };
-    let pending = Pending { owner: Side::Remote, commitment: *commitment, signed: signed.clone(), htlcs: state.htlcs };
-    Ok(anchor_input(&pending).is_some().then_some(pending))
+    let Some(handle) = handle_of(channel, Side::Remote, &commitment) else { return Ok(None) };
+    let (deadline, at_stake) = stake(channel, Side::Remote, &state.htlcs, knows);
+    let signed = signed.clone();
+    Ok(Some(Pending { commitment: *commitment, signed, handle: Some(handle), deadline, at_stake }))
+}
+
+/// Our own commitment, if we may broadcast it.
+fn local_pending(
+    channel: &ClosingChannel,
+    ctx: &Ctx<'_>,
+    knows: &impl Fn(&PaymentHash) -> bool,
+) -> Result<Option<Pending>, ResolutionError> {
+    let Some(state) = &channel.local_state else { return Ok(None) };
+    let Some(commitment) = channel.local_commitment()? else { return Ok(None) };
+    let Some(signed) = channel.signed_local_commitment(ctx.signer)? else { return Ok(None) };
+    let handle = handle_of(channel, Side::Local, &commitment);
+    let (deadline, at_stake) = stake(channel, Side::Local, &state.htlcs, knows);
+    Ok(Some(Pending { commitment, signed, handle, deadline, at_stake }))
+}
+
+/// Whether our own commitment is to be tried now although the peer's is in the mempool.
+fn local_has_turn(remote: &Pending, facts: &Facts, occasion: Occasion, ctx: &Ctx<'_>) -> bool {
+    let (Some(child), Some(handle)) = (&facts.child, &remote.handle) else { return false };
+    let hurries_remote = child.inputs.contains(&handle.outpoint);
+    match occasion {
+        Occasion::Tip { refused } => {
+            let in_vain = ctx.tip.0.saturating_sub(child.since.0).checked_sub(PATIENCE);
+            // From then on in turn: neither is given up.
+            hurries_remote && (refused || in_vain.is_some_and(|blocks| blocks.is_multiple_of(2)))
+        }
+        Occasion::Coins | Occasion::Other => !hurries_remote,
+    }
 }
 
 /// Broadcasts a commitment, with a child where its own rate is not enough.
 fn push(
-    pending: &Pending,
-    (deadline, at_stake): (Option<Height>, Amount),
+    pending: Pending,
     channel: &ClosingChannel,
     facts: &mut Facts,
+    occasion: Occasion,
     ctx: &Ctx<'_>,
     effects: &mut Vec<Effect>,
-) -> Result<(), ResolutionError> {
-    let parent = pending.signed.clone();
+) -> Result<Option<Amount>, ResolutionError> {
+    let Pending { commitment, signed: parent, handle, deadline, at_stake } = pending;
     let alone = Effect::Broadcast { tx: parent.clone(), parents: Vec::new(), coins: Vec::new() };
-    let Some(anchor) = anchor_input(pending) else {
+    let Some(handle) = handle else {
         effects.push(alone);
-        return Ok(());
+        return Ok(None);
     };
-
-    // The child of another commitment can never be.
-    if let Some(other) = facts.child.take_if(|child| !child.inputs.contains(&anchor.outpoint))
-        && !other.coins.is_empty()
-    {
-        effects.push(Effect::ReleaseCoins(other.coins));
-    }
-    let parent_fee = commitment_fee(channel, &pending.commitment);
     let start = bump::starting_rate(ctx.tip, deadline, ctx.estimates, ctx.policy);
-    let child = facts.child.get_or_insert_with(|| Claim::new(BTreeSet::from([anchor.outpoint]), ctx.tip, start));
+    let parent_fee = commitment_fee(channel, &commitment);
+    let child = child_on(facts, handle.outpoint, ctx.tip, start);
 
-    let weight = claim_weight(std::slice::from_ref(&anchor), &child.coins, &channel.destination);
+    let mut weight = claim_weight(std::slice::from_ref(&handle), &child.coins, &channel.destination);
+    if child.coins.is_empty() && handle.path == ClaimPath::Anchor {
+        weight = weight.checked_add(ASSUMED_COIN_WEIGHT).unwrap_or(weight);
+    }
     let package = weight + parent.weight();
     let budget = bump::percent(at_stake, ctx.policy.budget_percent)
         .checked_add(bump::percent(own_balance(channel), ctx.policy.commitment_budget_percent))
@@ -111,56 +171,89 @@ fn push(
     let rate = urgency.rate(ctx.tip, ctx.estimates, ctx.policy).unwrap_or(FeeratePerKw::FLOOR).max(floor);
     if rate <= bump::rate_of(parent_fee, parent.weight()) && child.sent.is_none() {
         effects.push(alone);
-        return Ok(());
+        return Ok(None);
     }
 
-    let wanted = bump::fee_at(rate, package).checked_sub(parent_fee).unwrap_or(Amount::ZERO);
-    let mut child_fee = wanted.max(bump::fee_at(FeeratePerKw::FLOOR, weight));
+    let wanted_fee = bump::fee_at(rate, package).checked_sub(parent_fee).unwrap_or(Amount::ZERO);
+    let mut least = bump::fee_at(FeeratePerKw::FLOOR, weight);
+    let mut fee = wanted_fee.max(least);
     let mut build = true;
     if let Some(sent) = &child.sent {
-        let least = bump::replacement_fee(sent.fee, weight);
-        build = child_fee >= least;
-        child_fee = child_fee.max(least);
+        least = bump::replacement_fee(sent.fee, weight);
+        build = fee >= least;
     }
-    let needed = child_fee.checked_add(channel.destination.minimal_non_dust()).unwrap_or(Amount::MAX);
-    let have: Amount = child.coins.iter().map(|coin| coin.output.value).sum();
-    if build && have < needed {
-        effects.push(alone);
-        effects.push(Effect::NeedCoins { claim: CHILD, amount: needed });
-        return Ok(());
+    let left = channel.destination.minimal_non_dust();
+    let coins = child.coins.iter().map(|coin| coin.output.value);
+    let have = coins.fold(handle.output.value, |sum, next| sum.checked_add(next).unwrap_or(sum));
+    let needed = fee.checked_add(left).unwrap_or(Amount::MAX);
+    // What the handle itself pays needs no coin.
+    let missing = (build && have < needed).then(|| needed.checked_sub(handle.output.value).unwrap_or(Amount::ZERO));
+    if missing.is_some() {
+        // As much as there is, if that lifts the parent at all.
+        fee = fee.min(have.checked_sub(left).unwrap_or(Amount::ZERO));
+        let lifts = bump::rate_of(fee, weight) > bump::rate_of(parent_fee, parent.weight());
+        build = occasion == Occasion::Coins && fee >= least && lifts;
     }
     if build {
-        let built = build_claim(ClaimRequest {
-            inputs: vec![anchor],
+        let request = ClaimRequest {
+            inputs: vec![handle],
             fee_coins: &child.coins,
             destination: &channel.destination,
-            fee: child_fee,
+            fee,
             tip: ctx.tip,
-        });
-        match built {
-            Ok(claim) => child.sent = Some(Sent { tx: claim.sign(ctx.signer)?, fee: claim.fee, weight }),
+        };
+        match build_claim(request) {
+            Ok(claim) => {
+                let both = parent_fee.checked_add(claim.fee).unwrap_or(claim.fee);
+                let rate = bump::rate_of(both, package);
+                child.sent = Some(Sent { tx: claim.sign(ctx.signer)?, fee: claim.fee, weight, rate });
+            }
             Err(ClaimError::Uneconomic { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    match &child.sent {
-        Some(sent) => {
-            effects.push(Effect::Broadcast { tx: sent.tx.clone(), parents: vec![parent], coins: child.coins.clone() })
-        }
-        None => effects.push(alone),
+    effects.push(child.broadcast(vec![parent]).unwrap_or(alone));
+    if let Some(amount) = missing
+        && occasion != Occasion::Coins
+    {
+        effects.push(Effect::NeedCoins { claim: CHILD, amount });
     }
-    Ok(())
+    Ok(missing)
 }
 
-/// Our anchor on a commitment.
-fn anchor_input(pending: &Pending) -> Option<ClaimInput> {
-    let ours = match pending.owner {
-        Side::Local => OutputKind::ToLocalAnchor,
-        Side::Remote => OutputKind::ToRemoteAnchor,
+/// The child of this commitment. That of another one lends it its coins, and waits for another turn.
+fn child_on(facts: &mut Facts, handle: OutPoint, tip: Height, start: FeeratePerKw) -> &mut Claim {
+    let on_this = |claim: &Claim| claim.inputs.contains(&handle);
+    if let Some(mut other) = facts.child.take_if(|child| !on_this(child)) {
+        let mut child = facts
+            .rival
+            .take_if(|rival| on_this(rival))
+            .unwrap_or_else(|| Claim::new(BTreeSet::from([handle]), other.since, start));
+        child.coins = std::mem::take(&mut other.coins);
+        child.floor = other.floor;
+        child.start = child.start.max(other.start);
+        facts.rival = Some(other);
+        facts.child = Some(child);
+    }
+    facts.child.get_or_insert_with(|| Claim::new(BTreeSet::from([handle]), tip, start))
+}
+
+/// What our child of `owner`'s commitment spends: our anchor, or our own balance if nothing locks it.
+fn handle_of(channel: &ClosingChannel, owner: Side, commitment: &CommitmentTx) -> Option<ClaimInput> {
+    let wanted = match (channel.kind, owner) {
+        (CommitmentType::Anchors, Side::Local) => OutputKind::ToLocalAnchor,
+        (CommitmentType::Anchors, Side::Remote) => OutputKind::ToRemoteAnchor,
+        (CommitmentType::StaticRemoteKey, Side::Remote) => OutputKind::ToRemote,
+        (CommitmentType::StaticRemoteKey, Side::Local) => return None,
     };
-    let (vout, output, info) = pending.commitment.outputs().find(|(_, _, info)| info.kind == ours)?;
+    let (vout, output, info) = commitment.outputs().find(|(_, _, info)| info.kind == wanted)?;
+    let outpoint = OutPoint { txid: commitment.txid, vout };
+    if wanted == OutputKind::ToRemote {
+        let recognised = RecognisedOutput { vout, output: output.clone(), info: info.clone() };
+        return Some(to_remote_claim(outpoint, &recognised, channel.kind, &channel.local));
+    }
     Some(ClaimInput {
-        outpoint: OutPoint { txid: pending.commitment.txid, vout },
+        outpoint,
         output: output.clone(),
         witness_script: info.witness_script.clone(),
         key: ClaimKey::Funding,
@@ -184,7 +277,7 @@ fn stake(
     channel: &ClosingChannel,
     owner: Side,
     htlcs: &[CommitmentHtlc],
-    knows: impl Fn(&PaymentHash) -> bool,
+    knows: &impl Fn(&PaymentHash) -> bool,
 ) -> (Option<Height>, Amount) {
     let mut deadline = None;
     let mut total = Amount::ZERO;

@@ -2,16 +2,19 @@
 //!
 //! ```text
 //!  Claim ──coins, if it cannot pay for itself──► broadcast ──each block──► raise or repeat
+//!             ▲   └── fewer than wanted: it pays what they can, and asks again at the next block
+//!             └────── they are gone: it asks for others
 //! ```
 //!
-//! Promises: what a claim pays stays within its budget, however often it is refused.
+//! Promises: what a claim pays stays within its budget, however often it is refused; a claim that can pay for relay is
+//! never kept back because it should pay more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Weight};
 
 use super::{
-    Ctx, FeeEstimates, Policy, TrackedOutput,
+    Ctx, Effect, FeeEstimates, Policy, TrackedOutput,
     bump::{self, Urgency},
 };
 use crate::{
@@ -33,7 +36,7 @@ pub struct Claim {
     /// Coins that the wallet has set aside for it.
     pub coins: Vec<FeeCoin>,
     /// The newest version, if there is one: without coins some claims cannot be built. Inputs that spend coins are
-    /// not signed yet.
+    /// not signed yet; some of `coins` may have been set aside since.
     pub sent: Option<Sent>,
     /// A rate that a person asked for: the least that the next version pays.
     pub floor: Option<FeeratePerKw>,
@@ -45,22 +48,32 @@ pub struct Sent {
     pub tx: Transaction,
     pub fee: Amount,
     pub weight: Weight,
-}
-
-impl Sent {
-    pub fn rate(&self) -> FeeratePerKw {
-        bump::rate_of(self.fee, self.weight)
-    }
+    /// What it pays for itself, or a child for itself and its parent.
+    pub rate: FeeratePerKw,
 }
 
 /// What to do about a claim at a new tip.
-pub(super) enum Step {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Step {
     /// Broadcast (again) what `sent` holds.
-    Broadcast,
-    /// The wallet must set coins aside, worth at least this in all.
-    NeedCoins(Amount),
+    pub broadcast: bool,
+    /// The coins of the wallet that it should have, in all, and has not.
+    pub wanted: Option<Amount>,
+}
+
+impl Step {
     /// It is not worth its fee now.
-    Wait,
+    pub const WAIT: Self = Self { broadcast: false, wanted: None };
+    pub const BROADCAST: Self = Self { broadcast: true, wanted: None };
+}
+
+/// Whether the wallet has answered in this turn what it can give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coins {
+    /// It is asked before anything is built with fewer coins than wanted.
+    Asked,
+    /// There are no more than these.
+    All,
 }
 
 /// What a claim is judged by.
@@ -107,9 +120,27 @@ impl Claim {
         Self { inputs, since, start, coins: Vec::new(), sent: None, floor: None }
     }
 
+    /// The newest version as an effect, with those of its coins that it spends.
+    pub(super) fn broadcast(&self, parents: Vec<Transaction>) -> Option<Effect> {
+        let tx = self.sent.as_ref()?.tx.clone();
+        let spends = |coin: &&FeeCoin| tx.input.iter().any(|input| input.previous_output == coin.outpoint);
+        let coins = self.coins.iter().filter(spends).cloned().collect();
+        Some(Effect::Broadcast { tx, parents, coins })
+    }
+
+    /// Gives coins up that can be spent no more, and the version that spends them.
+    pub(super) fn lose_coins(&mut self, lost: &[OutPoint]) -> Vec<FeeCoin> {
+        let is_lost = |outpoint: &OutPoint| lost.contains(outpoint);
+        let spends_lost = |sent: &mut Sent| sent.tx.input.iter().any(|input| is_lost(&input.previous_output));
+        if let Some(dead) = self.sent.take_if(spends_lost) {
+            self.start = self.start.max(dead.rate);
+        }
+        self.coins.extract_if(.., |coin| is_lost(&coin.outpoint)).collect()
+    }
+
     /// Makes the next version pay at least a quarter more than the refused one, as far as the budget goes.
     pub(super) fn raise(&mut self) {
-        let refused = self.sent.as_ref().map_or(self.start, Sent::rate);
+        let refused = self.sent.as_ref().map_or(self.start, |sent| sent.rate);
         self.start = self.start.max(FeeratePerKw(refused.0.saturating_add(refused.0 / 4)));
     }
 
@@ -119,49 +150,55 @@ impl Claim {
         outputs: &BTreeMap<OutPoint, TrackedOutput>,
         destination: &ScriptBuf,
         ctx: &Ctx<'_>,
+        coins: Coins,
     ) -> Result<Step, ClaimError> {
         let Ctx { tip, estimates, policy, signer } = *ctx;
         // After a reorganisation the locks may run again.
         let tracked: Vec<&TrackedOutput> = self.inputs.iter().filter_map(|outpoint| outputs.get(outpoint)).collect();
         if !tracked.iter().all(|output| output.is_claimable(tip)) {
-            return Ok(Step::Wait);
+            return Ok(Step::WAIT);
         }
         let plan = Plan::of(&tracked, destination, policy);
         let weight = plan.weight(&self.coins, destination);
         let urgency =
             Urgency { since: self.since, start: self.start, deadline: plan.deadline, budget: plan.budget, weight };
+        let repeat = Step { broadcast: self.sent.is_some(), wanted: None };
         let rate = match urgency.rate(tip, estimates, policy) {
             Some(rate) => rate.max(self.floor.unwrap_or(FeeratePerKw::FLOOR)),
             // What the peer has signed as a whole pays what it pays.
             None if plan.presigned => FeeratePerKw::FLOOR,
-            None => return Ok(if self.sent.is_some() { Step::Broadcast } else { Step::Wait }),
+            None => return Ok(repeat),
         };
         let mut fee = bump::fee_at(rate, weight);
+        let mut least = bump::fee_at(FeeratePerKw::FLOOR, weight);
         if let Some(sent) = &self.sent {
-            let least = bump::replacement_fee(sent.fee, weight);
+            least = bump::replacement_fee(sent.fee, weight);
             let same_inputs = sent.tx.input.len() == self.inputs.len().saturating_add(self.coins.len());
-            if plan.presigned || (same_inputs && (fee < least || rate <= sent.rate())) {
-                return Ok(Step::Broadcast);
+            if plan.presigned || (same_inputs && (fee < least || rate <= sent.rate)) {
+                return Ok(Step::BROADCAST);
             }
             fee = fee.max(least);
         }
+        let mut wanted = None;
         if plan.needs_coins {
             let needed = fee.checked_add(destination.minimal_non_dust()).unwrap_or(Amount::MAX);
             let have: Amount = self.coins.iter().map(|coin| coin.output.value).sum();
-            if have < needed {
-                return Ok(Step::NeedCoins(needed));
+            wanted = (have < needed).then_some(needed);
+            fee = fee.min(have);
+            let asks_first = wanted.is_some() && coins == Coins::Asked;
+            if asks_first || fee < least {
+                return Ok(Step { wanted, ..repeat });
             }
         }
         let request = ClaimRequest { inputs: plan.inputs, fee_coins: &self.coins, destination, fee, tip };
         let claim = match build_claim(request) {
             Ok(claim) => claim,
-            Err(ClaimError::Uneconomic { .. }) => {
-                return Ok(if self.sent.is_some() { Step::Broadcast } else { Step::Wait });
-            }
+            Err(ClaimError::Uneconomic { .. }) => return Ok(Step { wanted, ..repeat }),
             Err(error) => return Err(error),
         };
-        self.sent = Some(Sent { tx: claim.sign(signer)?, fee: claim.fee, weight });
-        Ok(Step::Broadcast)
+        let rate = bump::rate_of(claim.fee, weight);
+        self.sent = Some(Sent { tx: claim.sign(signer)?, fee: claim.fee, weight, rate });
+        Ok(Step { wanted, ..Step::BROADCAST })
     }
 }
 
@@ -175,7 +212,7 @@ pub(super) fn budget_of<'a>(outputs: impl IntoIterator<Item = &'a TrackedOutput>
 }
 
 /// The input of a P2WPKH coin.
-const ASSUMED_COIN_WEIGHT: Weight = Weight::from_wu(41 * 4 + 108);
+pub(super) const ASSUMED_COIN_WEIGHT: Weight = Weight::from_wu(41 * 4 + 108);
 
 /// Whether a claim of this output and no other can be made at today's cheapest rate.
 pub(super) fn can_be_alone(

@@ -119,7 +119,7 @@ impl Claim {
             claim_weight(&inputs, &[], &ScriptBuf::new())
         };
         let parts = parts.into_iter().enumerate().map(|(index, part)| {
-            let start = sent.rate().max(self.start);
+            let start = sent.rate.max(self.start);
             let start = if index == 0 { start.max(bump::rate_of(displacing, weight(&part))) } else { start };
             Self::new(part.iter().map(|output| output.outpoint).collect(), ctx.tip, start)
         });
@@ -150,7 +150,7 @@ impl Resolution {
                 return false;
             }
             if live.len() < claim.inputs.len() {
-                claim.start = claim.sent.as_ref().map_or(claim.start, |sent| sent.rate().max(claim.start));
+                claim.start = claim.sent.as_ref().map_or(claim.start, |sent| sent.rate.max(claim.start));
                 claim.inputs = live;
                 claim.sent = None;
             }
@@ -161,7 +161,7 @@ impl Resolution {
                 .copied()
                 .collect();
             if claim.inputs.len() > 1 && !contested.is_empty() {
-                let start = claim.sent.as_ref().map_or(claim.start, |sent| sent.rate().max(claim.start));
+                let start = claim.sent.as_ref().map_or(claim.start, |sent| sent.rate.max(claim.start));
                 for outpoint in contested {
                     claim.inputs.remove(&outpoint);
                     apart.push(Claim::new(BTreeSet::from([outpoint]), claim.since, start));

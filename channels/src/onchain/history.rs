@@ -8,7 +8,7 @@
 //! Promises: the outputs depend on the facts alone, so after a restart or a reorganisation the same facts give the same
 //! outputs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bitcoin::{Transaction, Txid};
 
@@ -34,8 +34,12 @@ pub(super) struct Facts {
     /// What upstream has been told.
     pub told: BTreeMap<HtlcId, Told>,
     pub claims: BTreeMap<ClaimId, Claim>,
-    /// The child that pays for our commitment.
+    /// The child that pays for the commitment that is tried at the moment.
     pub child: Option<Claim>,
+    /// The child of the other commitment, without coins, until it has its turn again.
+    pub rival: Option<Claim>,
+    /// HTLCs offered to us whose preimage we had shown, and that brought us nothing all the same.
+    pub taken_back: BTreeSet<HtlcId>,
     pub next_claim: u32,
 }
 

@@ -42,6 +42,21 @@ impl Role {
         }
     }
 
+    /// The HTLC offered to us that this output holds.
+    pub(super) fn incoming(&self) -> Option<HtlcId> {
+        match self {
+            Self::LocalHtlc(htlc) => (htlc.direction == HtlcDirection::Received).then_some(htlc.id),
+            Self::RemoteHtlc(htlc) | Self::RevokedHtlc(htlc) => {
+                (htlc.direction == HtlcDirection::Offered).then_some(htlc.id)
+            }
+            Self::ToLocal
+            | Self::ToRemote
+            | Self::LocalSecondStage(_)
+            | Self::RevokedToLocal
+            | Self::RevokedSecondStage => None,
+        }
+    }
+
     /// The HTLC itself, if this is the output that holds it.
     pub fn htlc(&self) -> Option<(Side, &CommitmentHtlc)> {
         match self {

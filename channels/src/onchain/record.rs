@@ -18,7 +18,7 @@ use crate::{
     wire::codec::{DecodeError, Field, Reader},
 };
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// Why a record cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -148,10 +148,10 @@ by_field! {
     OutPoint { txid, vout }
     TxOut { value, script_pubkey }
     FeeCoin { outpoint, output, witness_weight }
-    Facts { force_close, spends, preimages, revoked_htlcs, told, claims, child, next_claim }
+    Facts { force_close, spends, preimages, revoked_htlcs, told, claims, child, rival, taken_back, next_claim }
     ChainSpend { tx, height }
     Claim { inputs, since, start, coins, sent, floor }
-    Sent { tx, fee, weight }
+    Sent { tx, fee, weight, rate }
 }
 
 impl Part for bool {

@@ -70,7 +70,7 @@ impl Resolution {
                     }
                     (None, Some(claim), _) => match &claim.sent {
                         Some(sent) => {
-                            OutputStatus::Claimed { txid: sent.tx.compute_txid(), fee: sent.fee, feerate: sent.rate() }
+                            OutputStatus::Claimed { txid: sent.tx.compute_txid(), fee: sent.fee, feerate: sent.rate }
                         }
                         None => OutputStatus::NeedsCoins,
                     },

@@ -15,7 +15,7 @@ use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Txid};
 
 use super::{
     Claim, ClaimId, Closer, ClosingChannel, FeeEstimates, Notice, Policy, TrackedOutput, anchor,
-    claims::{self, Step},
+    claims::{self, Coins},
     closing_channel::RebuildError,
     history::{ChainSpend, Close, Facts},
     upstream::{self, told_effect},
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     channel::{self, Key, Outbox},
     keys::Signer,
-    tx::{ClaimError, ClaimInput, CommitmentHtlc, FeeCoin},
+    tx::{ClaimError, ClaimInput, ClaimPath, CommitmentHtlc, FeeCoin},
     types::{CommitmentNumber, FeeratePerKw, Height, HtlcId, PaymentHash, PaymentPreimage},
 };
 
@@ -45,8 +45,11 @@ pub enum Event {
     RevokedHtlcs { number: CommitmentNumber, htlcs: Vec<CommitmentHtlc> },
     /// The preimage of an HTLC offered to us has become known elsewhere, and we may use it.
     Preimage(PaymentPreimage),
-    /// The answer to [`Effect::NeedCoins`]: all coins that are now set aside for that claim.
+    /// The answer to [`Effect::NeedCoins`]: all coins that are now set aside for that claim, if need be fewer than asked
+    /// for.
     Coins { claim: ClaimId, coins: Vec<FeeCoin> },
+    /// The answer to [`Effect::CheckCoins`]: these can be spent no more.
+    CoinsLost(Vec<OutPoint>),
     /// A broadcast was refused.
     Rejected { txid: Txid, cause: Rejection },
     /// A person wants the claim of this output to pay at least this.
@@ -83,10 +86,18 @@ pub enum Effect {
     LoadRevokedHtlcs {
         number: CommitmentNumber,
     },
-    /// Set wallet coins aside for a claim, worth at least `amount` in all, and answer with [`Event::Coins`].
+    /// Set wallet coins aside for a claim, worth at least `amount` in all, or as many as there are, and answer with
+    /// [`Event::Coins`].
     NeedCoins {
         claim: ClaimId,
         amount: Amount,
+    },
+    /// Look whether these coins, which claims have, are still there, and answer with [`Event::CoinsLost`] if not: the
+    /// transaction that paid them is in no block and not in the mempool any more, or another one spends them. One that
+    /// spends an output of `ours` too is a version of a claim.
+    CheckCoins {
+        coins: Vec<OutPoint>,
+        ours: Vec<OutPoint>,
     },
     /// These coins are not needed any more.
     ReleaseCoins(Vec<FeeCoin>),
@@ -101,6 +112,12 @@ pub enum Effect {
         htlc: HtlcId,
         payment_hash: PaymentHash,
     },
+    /// An HTLC that was offered to us brought us nothing, although we had shown its preimage: the peer has taken it back,
+    /// or the close has no output for it that is worth its fee. At least once.
+    TakenBack {
+        htlc: HtlcId,
+        payment_hash: PaymentHash,
+    },
     Notice(Notice),
     /// Everything is settled and deep enough: the channel can be forgotten.
     Resolved,
@@ -112,6 +129,15 @@ pub struct Ctx<'a> {
     pub estimates: &'a FeeEstimates,
     pub policy: &'a Policy,
     pub signer: &'a dyn Signer,
+}
+
+/// What calls for a look at the claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Occasion {
+    Tip,
+    /// The wallet has said which coins this claim can have.
+    Coins(ClaimId),
+    Other,
 }
 
 /// A bug of ours or a damaged record: the channel must be looked at by a person.
@@ -136,6 +162,10 @@ pub struct Resolution {
     pub(super) outgoing: BTreeMap<HtlcId, CommitmentHtlc>,
     /// What was last seen to spend the funding output in the mempool; told again after a restart.
     in_mempool: Option<Transaction>,
+    /// The child of a commitment was refused since the last tip.
+    child_refused: bool,
+    /// Which claims the wallet had too few coins for when it was asked last, and what it should have set aside.
+    lacking: BTreeMap<ClaimId, Amount>,
 }
 
 impl Resolution {
@@ -144,7 +174,8 @@ impl Resolution {
     pub(super) fn new(channel: ClosingChannel) -> Self {
         let outgoing = channel.outgoing();
         let (facts, outputs) = (Facts::default(), BTreeMap::new());
-        Self { channel, facts, close: None, outputs, outgoing, in_mempool: None }
+        let lacking = BTreeMap::new();
+        Self { channel, facts, close: None, outputs, outgoing, in_mempool: None, child_refused: false, lacking }
     }
 
     /// Begins, and makes that durable.
@@ -203,6 +234,37 @@ impl Resolution {
         self.facts.claims.iter().map(|(id, claim)| (*id, claim.coins.as_slice())).chain(child)
     }
 
+    /// Whether a coin of the wallet may be needed to bring something home: before the close for a commitment's child, after
+    /// it for second stages on our own.
+    pub fn needs_coins(&self) -> bool {
+        match self.closer() {
+            None => true,
+            Some(Closer::Local(_)) => self.outputs.values().any(|output| {
+                let stage = matches!(&output.claim, Some(ClaimInput { path: ClaimPath::SecondStage(_), .. }));
+                output.is_unspent() && (stage || output.role.incoming().is_some())
+            }),
+            Some(
+                Closer::Mutual
+                | Closer::Remote { .. }
+                | Closer::RemoteFuture { .. }
+                | Closer::Revoked { .. }
+                | Closer::LocalOld { .. }
+                | Closer::Unknown,
+            ) => false,
+        }
+    }
+
+    /// What the wallet should have had for claims that cannot pay for themselves, and had not; `None` if nothing lacks.
+    pub fn lacking(&self) -> Option<Amount> {
+        let wanted = |(id, wanted): (&ClaimId, &Amount)| {
+            let claim = if *id == anchor::CHILD { self.facts.child.as_ref() } else { self.facts.claims.get(id) };
+            let have: Amount = claim?.coins.iter().map(|coin| coin.output.value).sum();
+            wanted.checked_sub(have).filter(|missing| *missing > Amount::ZERO)
+        };
+        let missing: Vec<Amount> = self.lacking.iter().filter_map(wanted).collect();
+        (!missing.is_empty()).then(|| missing.into_iter().sum())
+    }
+
     pub fn outputs(&self) -> impl Iterator<Item = &TrackedOutput> {
         self.outputs.values()
     }
@@ -232,32 +294,35 @@ impl Resolution {
     pub fn handle(&mut self, event: Event, ctx: &Ctx<'_>) -> Result<Outbox, ResolutionError> {
         let before = self.facts.clone();
         let mut effects = Vec::new();
+        let other = Occasion::Other;
         match event {
             Event::Restarted => {
                 self.restart(&mut effects);
-                self.advance(ctx, &mut effects)?;
+                self.advance(other, ctx, &mut effects)?;
             }
             Event::ForceClose => {
                 self.facts.force_close = true;
-                self.advance(ctx, &mut effects)?;
+                self.advance(other, ctx, &mut effects)?;
             }
             Event::Spent { tx, height: Some(height) } => self.confirmed(tx, height, &mut effects)?,
             Event::Spent { tx, height: None } => self.seen_in_mempool(&tx, &mut effects),
             Event::Tip => {
                 // Only now: whatever the chain has up to this tip is known.
                 self.tell_lost(ctx, &mut effects);
-                self.advance(ctx, &mut effects)?;
+                self.tell_taken_back(ctx, &mut effects);
+                self.check_coins(&mut effects);
+                self.advance(Occasion::Tip, ctx, &mut effects)?;
             }
             Event::Reorganized { to } => self.reorganized(to, &mut effects)?,
             Event::RevokedHtlcs { number, htlcs } => {
                 self.facts.revoked_htlcs.insert(number, htlcs);
                 self.relearn(&mut effects)?;
-                self.advance(ctx, &mut effects)?;
+                self.advance(other, ctx, &mut effects)?;
             }
             Event::Preimage(preimage) => {
                 self.facts.preimages.insert(preimage.hash(), preimage);
                 self.relearn(&mut effects)?;
-                self.advance(ctx, &mut effects)?;
+                self.advance(other, ctx, &mut effects)?;
             }
             Event::Coins { claim, coins } => {
                 let child = (claim == anchor::CHILD).then_some(self.facts.child.as_mut()).flatten();
@@ -265,13 +330,24 @@ impl Resolution {
                     Some(waiting) => waiting.coins = coins,
                     None => effects.push(Effect::ReleaseCoins(coins)),
                 }
-                self.advance(ctx, &mut effects)?;
+                self.advance(Occasion::Coins(claim), ctx, &mut effects)?;
+            }
+            Event::CoinsLost(lost) => {
+                let children = self.facts.child.iter_mut().chain(&mut self.facts.rival);
+                let claims = children.chain(self.facts.claims.values_mut());
+                let released: Vec<FeeCoin> = claims.flat_map(|claim| claim.lose_coins(&lost)).collect();
+                if !released.is_empty() {
+                    effects.push(Effect::ReleaseCoins(released));
+                    self.advance(other, ctx, &mut effects)?;
+                }
             }
             Event::Rejected { txid, cause } => {
                 // A group that somebody contests is taken apart now; everything else is tried again at the next block,
                 // so that no refusal leads to another one at once.
+                let is_child = |child: &Claim| child.sent.as_ref().is_some_and(|sent| sent.tx.compute_txid() == txid);
+                self.child_refused |= self.facts.child.as_ref().is_some_and(is_child);
                 if self.rejected(txid, cause) {
-                    self.advance(ctx, &mut effects)?;
+                    self.advance(other, ctx, &mut effects)?;
                 }
             }
             Event::Bump { outpoint, feerate } => {
@@ -279,7 +355,7 @@ impl Resolution {
                 for claim in claims.filter(|claim| claim.inputs.contains(&outpoint)) {
                     claim.floor = Some(feerate);
                 }
-                self.advance(ctx, &mut effects)?;
+                self.advance(other, ctx, &mut effects)?;
             }
         }
         let mut outbox = Outbox::default();
@@ -302,6 +378,8 @@ impl Resolution {
                 effects.push(told_effect(htlc, *told));
             }
         }
+        let taken_back = self.taken_back();
+        effects.extend(taken_back.map(|(htlc, payment_hash)| Effect::TakenBack { htlc, payment_hash }));
     }
 
     /// A transaction has been confirmed.
@@ -323,12 +401,15 @@ impl Resolution {
         if was_open && let Some(close) = &self.close {
             effects.push(Effect::Notice(Notice::of_close(close)));
             self.in_mempool = None;
-            if let Some(child) = self.facts.child.take() {
-                // A child of this commitment is on its way with the coins; of another one it can never be.
-                let on_its_way = child.sent.is_some() && child.inputs.iter().all(|input| input.txid == close.txid);
-                if !on_its_way && !child.coins.is_empty() {
-                    effects.push(Effect::ReleaseCoins(child.coins));
-                }
+            // A child of this commitment is on its way with its coins; of another one it can never be.
+            let (child, rival) = (self.facts.child.take(), self.facts.rival.take());
+            let children = [child.as_ref(), rival.as_ref()].into_iter().flatten();
+            let mut sent = children.filter_map(|child| child.sent.as_ref()).flat_map(|sent| &sent.tx.input);
+            let on_its_way = sent.clone().any(|input| input.previous_output.txid == close.txid);
+            let mut free: Vec<FeeCoin> = child.as_ref().map(|child| child.coins.clone()).unwrap_or_default();
+            free.retain(|coin| !on_its_way || sent.all(|input| input.previous_output != coin.outpoint));
+            if !free.is_empty() {
+                effects.push(Effect::ReleaseCoins(free));
             }
         }
         Ok(())
@@ -366,29 +447,62 @@ impl Resolution {
     }
 
     /// Groups, builds, raises and repeats claims; notices the end.
-    fn advance(&mut self, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) -> Result<(), ResolutionError> {
-        if self.close.is_none() {
-            anchor::push_commitment(&self.channel, &mut self.facts, self.in_mempool.as_ref(), ctx, effects)?;
+    fn advance(&mut self, occasion: Occasion, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) -> Result<(), ResolutionError> {
+        let answered = match occasion {
+            Occasion::Coins(claim) => Some(claim),
+            Occasion::Tip | Occasion::Other => None,
+        };
+        let mut lacking = std::mem::take(&mut self.lacking);
+        let mut note = |id: ClaimId, wanted: Option<Amount>| match (wanted, answered) {
+            (Some(amount), Some(_)) => drop(lacking.insert(id, amount)),
+            (None, _) => drop(lacking.remove(&id)),
+            // What the wallet answers decides.
+            (Some(_), None) => {}
+        };
+        let push = match occasion {
+            Occasion::Tip => Some(anchor::Occasion::Tip { refused: std::mem::take(&mut self.child_refused) }),
+            Occasion::Coins(anchor::CHILD) => Some(anchor::Occasion::Coins),
+            Occasion::Coins(_) => None,
+            Occasion::Other => Some(anchor::Occasion::Other),
+        };
+        if let Some(push) = push.filter(|_| self.close.is_none()) {
+            let in_mempool = self.in_mempool.as_ref();
+            let wanted = anchor::push_commitment(&self.channel, &mut self.facts, in_mempool, push, ctx, effects)?;
+            note(anchor::CHILD, wanted);
         }
         self.ask_for_revoked_htlcs(effects);
         self.tend_claims(ctx, effects);
         self.group_outputs(ctx);
         let destination = &self.channel.destination;
-        for (id, claim) in &mut self.facts.claims {
-            match claim.step(&self.outputs, destination, ctx)? {
-                Step::Broadcast => effects.extend(claim.sent.as_ref().map(|sent| Effect::Broadcast {
-                    tx: sent.tx.clone(),
-                    parents: Vec::new(),
-                    coins: claim.coins.clone(),
-                })),
-                Step::NeedCoins(amount) => effects.push(Effect::NeedCoins { claim: *id, amount }),
-                Step::Wait => {}
+        // An answer is for one claim: others that wait for coins must not ask again because of it, or two that lack some
+        // would ask in turn for ever.
+        let due = self.facts.claims.iter_mut().filter(|(id, _)| answered.is_none_or(|answered| answered == **id));
+        for (id, claim) in due {
+            let coins = if answered.is_some() { Coins::All } else { Coins::Asked };
+            let step = claim.step(&self.outputs, destination, ctx, coins)?;
+            if step.broadcast {
+                effects.extend(claim.broadcast(Vec::new()));
             }
+            if let (Some(amount), Coins::Asked) = (step.wanted, coins) {
+                effects.push(Effect::NeedCoins { claim: *id, amount });
+            }
+            note(*id, step.wanted);
         }
+        self.lacking = lacking;
         if self.is_resolved(ctx) {
             effects.push(Effect::Resolved);
         }
         Ok(())
+    }
+
+    /// Coins that claims count on may have gone: to a wallet with the same words, or with a block that was taken back.
+    fn check_coins(&self, effects: &mut Vec<Effect>) {
+        let claims = || self.facts.claims.values().chain(&self.facts.child);
+        let coins: Vec<OutPoint> = claims().flat_map(|claim| &claim.coins).map(|coin| coin.outpoint).collect();
+        if !coins.is_empty() {
+            let ours = claims().chain(&self.facts.rival).flat_map(|claim| &claim.inputs).copied().collect();
+            effects.push(Effect::CheckCoins { coins, ours });
+        }
     }
 
     /// Whether an output of ours has not been worth its claim for so long that it never will be.

@@ -1,4 +1,5 @@
-//! When what happens on this channel's chain is told to the incoming HTLC behind an outgoing one.
+//! When what happens on this channel's chain is told to the incoming HTLC behind an outgoing one, and to the invoice that
+//! an incoming one paid.
 //!
 //! ```text
 //!  the peer shows a preimage, in the mempool or in a block ─────────────► fulfilled, at once
@@ -7,6 +8,9 @@
 //!  its output was never worth its claim, for weeks ─────────────────────► failed
 //!  the close is one whose outputs we cannot know (lost data) ───────────► failed long after its expiry
 //!  upstream is about to expire, and nothing is decided yet ─────────────► failed: better lose this HTLC than both
+//!
+//!  an HTLC offered to us, its preimage shown: taken back by the peer, or
+//!  not worth an output or its claim, deep enough ───────────────────────► taken back: its invoice is not paid
 //! ```
 
 use std::collections::BTreeMap;
@@ -16,10 +20,12 @@ use bitcoin::{
     hashes::{Hash as _, sha256},
 };
 
-use super::{Closer, ClosingChannel, Ctx, Effect, Policy, Resolution, TrackedOutput, history::Told};
+use super::{
+    Closer, ClosingChannel, Ctx, Effect, Policy, Resolution, TrackedOutput, closing_channel::is_outgoing, history::Told,
+};
 use crate::{
     tx::CommitmentHtlc,
-    types::{Height, HtlcId, PaymentHash, PaymentPreimage},
+    types::{Height, HtlcId, PaymentHash, PaymentPreimage, Side},
 };
 
 impl Resolution {
@@ -53,6 +59,58 @@ impl Resolution {
                 effects.push(told_effect(htlc, Told::Failed));
             }
         }
+    }
+
+    /// Tells which HTLCs offered to us have brought us nothing, although their preimages are shown.
+    pub(super) fn tell_taken_back(&mut self, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) {
+        let Some(close) = &self.close else { return };
+        let deep = |height: Height| depth(height, ctx.tip) >= ctx.policy.fail_depth;
+        let is_ours = |output: &TrackedOutput| match output.spend {
+            Some(spend) => spend.ours || !deep(spend.height),
+            None => !self.is_given_up(output, ctx),
+        };
+        let gone: Vec<(HtlcId, PaymentHash)> = self
+            .shown_incoming()
+            .filter(|(id, _)| !self.facts.taken_back.contains(id))
+            .filter(|(id, _)| match self.outputs.values().find(|output| output.role.incoming() == Some(*id)) {
+                Some(output) => !is_ours(output),
+                // Too small for an output of its own.
+                None => deep(close.height),
+            })
+            .collect();
+        for (htlc, payment_hash) in gone {
+            self.facts.taken_back.insert(htlc);
+            effects.push(Effect::TakenBack { htlc, payment_hash });
+        }
+    }
+
+    /// What was told of that, and is told again after a restart.
+    pub(super) fn taken_back(&self) -> impl Iterator<Item = (HtlcId, PaymentHash)> {
+        self.shown_incoming().filter(|(id, _)| self.facts.taken_back.contains(id))
+    }
+
+    /// The HTLCs offered to us in the commitment that closed the channel whose preimages we know. One that is not in it
+    /// any more was settled before.
+    fn shown_incoming(&self) -> impl Iterator<Item = (HtlcId, PaymentHash)> {
+        let (owner, htlcs): (Side, &[CommitmentHtlc]) = match self.closer() {
+            Some(Closer::Local(_)) => {
+                (Side::Local, self.channel.local_state.as_ref().map(|state| state.htlcs.as_slice()).unwrap_or_default())
+            }
+            Some(Closer::Remote { state, .. }) => (Side::Remote, &state.htlcs),
+            // A penalty takes everything; of the others nothing is known, or they have no HTLCs.
+            Some(
+                Closer::Mutual
+                | Closer::RemoteFuture { .. }
+                | Closer::Revoked { .. }
+                | Closer::LocalOld { .. }
+                | Closer::Unknown,
+            )
+            | None => (Side::Local, &[]),
+        };
+        let shown =
+            |hash: &PaymentHash| self.channel.preimages.contains_key(hash) || self.facts.preimages.contains_key(hash);
+        let incoming = htlcs.iter().filter(move |htlc| !is_outgoing(owner, htlc) && shown(&htlc.payment_hash));
+        incoming.map(|htlc| (htlc.id, htlc.payment_hash))
     }
 
     fn fate(&self, id: HtlcId, ctx: &Ctx<'_>) -> Fate<'_> {

@@ -19,6 +19,8 @@
 //! * Parts wait for one another, and are failed together with `mpp_timeout` if the rest does not come
 //!   (BOLT 4, Basic Multi-Part Payments).
 //! * An HTLC that is seen again after a restart gets the same answer; which HTLCs are held is durable.
+//! * "Settled" says that the preimage is given for HTLCs that were ours to take, not that they were taken: of a closed
+//!   channel the chain decides. What is taken back there is noted with the invoice, which is then not paid any more.
 //! * HTLCs are not held so long that a channel would have to be closed for them.
 //! * While the tip is in doubt no preimage is released, since what would be claimed with it may have expired: HTLCs
 //!   wait, and whoever tells a preimage is refused. What was settled durably before is owed: its HTLCs are fulfilled
@@ -126,6 +128,20 @@ pub struct PaidBy {
     pub height: Height,
     /// What the payer sent along for applications.
     pub custom_records: Vec<RawRecord>,
+    /// Its channel was closed, and it brought us nothing although the preimage was shown.
+    pub taken_back: bool,
+}
+
+impl Settled {
+    /// What was paid and not taken back.
+    pub fn kept(&self) -> Msat {
+        sum(self.htlcs.iter().filter(|paid| !paid.taken_back))
+    }
+
+    /// Whether all of it is ours.
+    pub fn is_whole(&self) -> bool {
+        self.htlcs.iter().all(|paid| !paid.taken_back)
+    }
 }
 
 /// An HTLC whose onion ends here.
@@ -292,6 +308,19 @@ impl Invoices {
         // Those that their channels have not told again since a restart are fulfilled when they come.
         self.settle(open, preimage, htlcs, ctx.now, &mut outbox);
         Ok(outbox)
+    }
+
+    /// An HTLC that paid an invoice was taken back on the chain. `stored` is the record of the invoice with its hash.
+    /// Harmless to repeat.
+    pub fn taken_back(&self, stored: Invoice, channel: ChannelId, id: HtlcId) -> Outbox<InvoiceEffect> {
+        let mut outbox = Outbox::default();
+        let InvoiceState::Settled(mut settled) = stored.state else { return outbox };
+        let is_meant = |paid: &&mut PaidBy| paid.channel == channel && paid.htlc == id && !paid.taken_back;
+        if let Some(paid) = settled.htlcs.iter_mut().find(is_meant) {
+            paid.taken_back = true;
+            save(&mut outbox, &Invoice { state: InvoiceState::Settled(settled), ..stored });
+        }
+        outbox
     }
 
     /// An HTLC is irrevocably committed and ours to take. `stored` is the record of an invoice with its hash that is not
@@ -523,12 +552,13 @@ impl From<&Part> for PaidBy {
             at: part.at,
             height: part.height,
             custom_records: part.arrived.payload.custom_records.clone(),
+            taken_back: false,
         }
     }
 }
 
-fn sum(htlcs: &[PaidBy]) -> Msat {
-    Msat(htlcs.iter().fold(0, |sum, paid| sum.saturating_add(paid.amount.0)))
+fn sum<'a>(htlcs: impl IntoIterator<Item = &'a PaidBy>) -> Msat {
+    Msat(htlcs.into_iter().fold(0, |sum, paid| sum.saturating_add(paid.amount.0)))
 }
 
 /// BOLT 4: what was promised to the last hop must be what arrived, and there must be time to claim it.

@@ -367,3 +367,33 @@ fn what_was_settled_before_a_crash_is_never_failed_and_claimed_in_time() {
     let effects = disk.run(invoices.channel_closed(&ChannelId([3; 32])));
     assert_eq!(answer(&mut invoices, &mut disk, &effects, in_doubt(NOW, TIP)), (vec![1], vec![]));
 }
+
+/// The preimage was given, and then its channel was closed and the peer took one part back on the chain.
+#[test]
+fn an_invoice_of_which_a_part_was_taken_back_on_the_chain_is_not_whole() {
+    let mut disk = Disk::default();
+    let mut invoices = Invoices::default();
+    let channel = ChannelId([3; 32]);
+    disk.run(invoices.add(invoice(Some(PREIMAGE))).unwrap());
+    disk.run(invoices.arrived(part(1, 400), None, &ctx(NOW, TIP)));
+    let effects = disk.run(invoices.arrived(part(2, 600), None, &ctx(NOW, TIP)));
+    assert_eq!(settled(&effects), (vec![1, 2], vec![]));
+    let settlement = |disk: &Disk| match &disk.only().state {
+        InvoiceState::Settled(settled) => settled.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert!(settlement(&disk).is_whole());
+
+    let told =
+        |effects: &[InvoiceEffect]| effects.iter().filter(|effect| matches!(effect, InvoiceEffect::Updated(_))).count();
+    let effects = disk.run(invoices.taken_back(disk.only().clone(), channel, HtlcId(2)));
+    assert_eq!(told(&effects), 1, "who listens hears of it");
+    assert!(!settlement(&disk).is_whole());
+    assert_eq!(settlement(&disk).kept(), Msat(400));
+    // Told again after a restart, and of an HTLC that has nothing to do with it.
+    for id in [2, 9] {
+        let effects = disk.run(disk.restart().taken_back(disk.only().clone(), channel, HtlcId(id)));
+        assert_eq!(told(&effects), 0);
+    }
+    assert_eq!(settlement(&disk).kept(), Msat(400));
+}

@@ -18,7 +18,8 @@ use super::outgoing::{
 use super::route::{Hop, Route};
 
 /// Format 1 had neither hints, limits and custom records of payments nor held and spontaneous invoices.
-const FORMAT: u8 = 2;
+/// Format 2 did not know what was taken back on the chain.
+const FORMAT: u8 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
@@ -110,7 +111,7 @@ fn put_invoice(out: &mut Vec<u8>, invoice: &Invoice) {
 
 fn take_invoice(reader: &mut Reader<'_>, format: u8) -> Result<Invoice, RecordError> {
     let old = format < 2;
-    let paid = |reader: &mut Reader<'_>| take_paid(reader, old);
+    let paid = |reader: &mut Reader<'_>| take_paid(reader, format);
     Ok(Invoice {
         index: reader.field()?,
         payment_hash: reader.field()?,
@@ -143,7 +144,7 @@ fn take_invoice(reader: &mut Reader<'_>, format: u8) -> Result<Invoice, RecordEr
 }
 
 fn put_paid(out: &mut Vec<u8>, paid: &PaidBy) {
-    let PaidBy { channel, htlc, amount, cltv_expiry, at, height, custom_records } = paid;
+    let PaidBy { channel, htlc, amount, cltv_expiry, at, height, custom_records, taken_back } = paid;
     channel.write(out);
     htlc.write(out);
     amount.write(out);
@@ -151,9 +152,11 @@ fn put_paid(out: &mut Vec<u8>, paid: &PaidBy) {
     at.0.write(out);
     height.0.write(out);
     put_list(out, custom_records, put_custom);
+    u8::from(*taken_back).write(out);
 }
 
-fn take_paid(reader: &mut Reader<'_>, old: bool) -> Result<PaidBy, RecordError> {
+fn take_paid(reader: &mut Reader<'_>, format: u8) -> Result<PaidBy, RecordError> {
+    let old = format < 2;
     Ok(PaidBy {
         channel: reader.field()?,
         htlc: reader.field()?,
@@ -162,6 +165,7 @@ fn take_paid(reader: &mut Reader<'_>, old: bool) -> Result<PaidBy, RecordError> 
         at: UnixTime(if old { 0 } else { reader.field()? }),
         height: Height(if old { 0 } else { reader.field()? }),
         custom_records: if old { Vec::new() } else { take_list(reader, take_custom)? },
+        taken_back: if format < 3 { false } else { reader.field::<u8>()? != 0 },
     })
 }
 
@@ -489,6 +493,7 @@ mod tests {
             at: UnixTime(98),
             height: Height(400),
             custom_records: vec![RawRecord { kind: 70_000, value: vec![1, 2] }],
+            taken_back: true,
         };
         let settled = Settled { index: 2, at: UnixTime(99), amount: Msat(21), htlcs: vec![paid.clone()] };
         let accepted = Accepted { at: UnixTime(99), amount: Msat(21), htlcs: vec![paid] };

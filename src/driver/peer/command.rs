@@ -14,6 +14,7 @@ use leyden_channels::{
 use secp256k1::PublicKey;
 use tokio::sync::{mpsc, oneshot};
 
+use super::RefusedTransaction;
 use crate::{
     driver::{backup::Restore, connection::Established, enforcement::EnforcementState},
     wallet::onchain::Coins,
@@ -108,6 +109,8 @@ pub struct Choices {
     pub funding_feerate: FeeRate,
     /// What may fund it.
     pub coins: Coins,
+    /// It has anchors: the wallet keeps coins back for it.
+    pub anchors: bool,
     /// The terms under which it forwards.
     pub forwarding: ForwardPolicy,
     /// The user's own words; may be empty.
@@ -138,6 +141,8 @@ pub struct PeerState {
     pub channels: Vec<Summary>,
     /// Of those among them that one side has closed alone.
     pub enforcements: Vec<EnforcementState>,
+    /// What the mempool has refused.
+    pub refused: Vec<RefusedTransaction>,
 }
 
 #[derive(Debug)]

@@ -16,7 +16,6 @@ use tracing::{debug, error, info, warn};
 
 use super::{Choices, Closing, Opening, Peer};
 use crate::driver::{
-    chain,
     committer::{LinkId, NodeEffect},
     events::{ChannelNews, OwnHtlcNews},
     gossip::{GossipEvent, OwnChannelState},
@@ -64,14 +63,7 @@ impl Peer {
             }
             Effect::Fund { script, amount } => self.fund(id, script, amount),
             Effect::ReleaseFunding { transaction } => self.services.wallet.release(&transaction),
-            Effect::Broadcast(transaction) => {
-                let (node, wallet) = (&self.services.node, &self.services.wallet);
-                // A refusal is told to nobody: the watch on the funding output sees what the chain made of it, and a
-                // restart broadcasts again.
-                if let Err(error) = chain::broadcast(node, wallet, &[], &transaction).await {
-                    warn!(channel = %id, txid = %transaction.compute_txid(), %error, "a transaction was not accepted");
-                }
-            }
+            Effect::Broadcast(transaction) => self.hand_over(id, transaction).await,
             Effect::RaiseClosing { transaction, feerate } => self.raise_closing(id, &transaction, feerate).await,
             Effect::WatchFunding { funding, inputs, .. } => self.watch(id, funding, inputs).await,
             Effect::WatchSpent { funding, .. } => self.watch(id, funding, Vec::new()).await,
@@ -97,9 +89,13 @@ impl Peer {
                     self.keep_backup(id).await;
                 }
                 self.note_cause_in(id, &notice);
+                let reserve = matches!(notice, Notice::Established { .. } | Notice::StateChanged { .. });
                 self.notice(id, notice);
+                if reserve {
+                    self.keep_reserve(id);
+                }
             }
-            Effect::LocalClose(close) => self.closed_by_us(id, close.commitment.txid),
+            Effect::LocalClose(close) => self.closed_by_us(id, close.commitment.txid).await,
             Effect::RemoteClose(close) => match close.spend.kind {
                 SpendKind::Mutual => {}
                 SpendKind::Local | SpendKind::Remote(_) | SpendKind::Revoked(_) | SpendKind::Future(_) => {
@@ -118,6 +114,7 @@ impl Peer {
                     self.services.backups.remove(&id);
                 }
                 self.slots.remove(&id);
+                self.keep_reserve(id);
                 self.renamed.retain(|_, named| *named != id);
                 if is_ours {
                     self.erase(id);
@@ -134,7 +131,9 @@ impl Peer {
         let asked = self.slots.get(&id).is_some_and(|slot| slot.wish_to_raise);
         let ours = self.services.wallet.gain(transaction).to_unsigned().unwrap_or_default();
         let wanted = u64::from(feerate.0);
-        let child = |rate: u64, budget| Child { rate: FeeRate::from_sat_per_kwu(rate), budget, spends: None };
+        // It spends what the closing transaction brings home.
+        let reserve = Reserve::Spend;
+        let child = |rate: u64, budget| Child { rate: FeeRate::from_sat_per_kwu(rate), budget, spends: None, reserve };
         // Without the user's word it costs a small part of what it is about, and then does what that can.
         let budget = (!asked).then(|| ours / RAISE_BUDGET_PART);
         let result = match self.services.pull_along(transaction, child(wanted, budget)).await {
@@ -207,7 +206,7 @@ impl Peer {
                 {
                     warn!(channel = %id, %error, "the channel's memo was not kept");
                 }
-                slot.tell_opening(Opening::Pending { funding });
+                // Whoever opens it hears of it when the mempool has the funding transaction.
                 self.services.events.channel(ChannelNews::Pending(funding));
             }
             Notice::StateChanged { from, to } => {

@@ -10,19 +10,24 @@
 //! A turn drains everything that waits, so that the updates of a busy channel share one `commitment_signed` and one
 //! write. What gathers while a write is on its way to the disk makes up the next turn.
 
+mod broadcast;
 mod command;
 mod effects;
 mod link;
 mod opening;
+mod reserve;
 mod storage;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     future::pending,
     sync::Arc,
     time::Duration,
 };
 
+use bitcoin::Txid;
+pub use broadcast::RefusedTransaction;
+use broadcast::Unsent;
 pub use command::{Choices, Closing, Command, LinkState, OpenPlan, Opening, PeerState};
 use leyden_channels::{
     channel::{AddHtlc, CannotAdd, Channel, ClosingRest, Effect, Event, Outbox, Spend, SpendKind},
@@ -155,6 +160,10 @@ pub struct Peer {
     links: u64,
     /// What the peer wants us to keep.
     keeping: Keeping,
+    /// Transactions that the mempool has refused.
+    unsent: BTreeMap<Txid, Unsent>,
+    /// They are due again.
+    sends_again: bool,
     batch: Vec<Outbox<NodeEffect>>,
     /// What cores that all tasks share have handed over for us.
     pub(super) underway: Vec<Underway>,
@@ -173,6 +182,8 @@ impl Peer {
             link: None,
             links: 0,
             keeping: Keeping::default(),
+            unsent: BTreeMap::new(),
+            sends_again: false,
             batch: Vec::new(),
             underway: Vec::new(),
         }
@@ -180,7 +191,9 @@ impl Peer {
 
     /// A channel that was loaded from the store, before [`Self::run`].
     pub fn restore(&mut self, channel: Channel) {
-        self.slots.insert(channel.id(), Slot::new(channel));
+        let id = channel.id();
+        self.slots.insert(id, Slot::new(channel));
+        self.keep_reserve(id);
     }
 
     pub async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
@@ -249,11 +262,15 @@ impl Peer {
 
     /// Signs what has gathered, commits, does what the cores ask for, until nothing is left to do.
     async fn finish_turn(&mut self) -> Result<(), Stopped> {
+        if std::mem::take(&mut self.sends_again) {
+            self.hand_over_again().await;
+        }
         loop {
             self.do_what_waits_for_nothing().await?;
             self.flush_channels();
             if self.batch.is_empty() && self.underway.is_empty() {
                 if self.hand_to_socket() {
+                    self.tell_refusals();
                     return Ok(());
                 }
                 continue;
@@ -419,7 +436,10 @@ impl Peer {
                 if matches!(*event, Event::CloseConfirmed) && self.is_enforced(&channel) => {}
             Command::Event { channel, event } => self.chain_event(channel, *event),
             Command::Enforce { channel, events, tip } => self.enforce_all(channel, events, tip),
-            Command::NewTip(height) => self.all(&Event::NewTip(height)),
+            Command::NewTip(height) => {
+                self.sends_again = !self.unsent.is_empty();
+                self.all(&Event::NewTip(height));
+            }
             Command::StillOpen { channel, tip } => self.still_open(channel, tip),
             Command::Gossip(messages) => self.send_raw(&messages),
             Command::Balances(answer) => {
@@ -460,6 +480,7 @@ impl Peer {
             }),
             channels: self.slots.values().filter_map(|slot| slot.channel.summary()).collect(),
             enforcements: self.describe_enforcements(),
+            refused: self.refused_transactions(),
         }
     }
 

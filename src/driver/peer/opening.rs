@@ -99,9 +99,11 @@ impl Peer {
     pub(super) fn rename(&mut self, id: ChannelId, new: ChannelId) -> bool {
         let Some(slot) = self.slots.remove(&id) else { return false };
         let is_new = !self.slots.contains_key(&new) && self.services.peers.add_new_channel(new, self.node_id);
+        self.services.wallet.keep_no_reserve_for(&id);
         if is_new {
             self.slots.insert(new, slot);
             self.renamed.insert(id, new);
+            self.keep_reserve(new);
         } else {
             slot.tell_opening(Opening::Failed { reason: "its funding output is that of another channel".into() });
         }
@@ -109,6 +111,8 @@ impl Peer {
     }
 
     pub(super) fn fund(&mut self, id: ChannelId, script: ScriptBuf, amount: Amount) {
+        // What pays for it must leave what it will need itself.
+        self.keep_reserve(id);
         let Some(Choices { funding_feerate, coins, .. }) = self.slots.get(&id).and_then(|slot| slot.choices.as_ref())
         else {
             return self.event(id, Event::FundingRefused { reason: "what was to fund it is not known".to_owned() });

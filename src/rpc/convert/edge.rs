@@ -10,7 +10,15 @@ use bitcoin::{
 use leyden_channels::types::{Msat, PaymentHash};
 use leyden_proto::lnrpc;
 
-use crate::api::{ApiError, CoinChoice, FeeChoice, NetworkInfo};
+use tonic::metadata::MetadataMap;
+
+use crate::{
+    api::{ApiError, CoinChoice, FeeChoice, NetworkInfo},
+    wallet::reserve::Reserve,
+};
+
+/// The metadata key by which a call insists on spending what is kept back for claims of channels.
+pub const SPEND_RESERVE: &str = "leyden-spend-reserve";
 
 type Checked<T> = Result<T, ApiError>;
 
@@ -187,7 +195,16 @@ pub fn coins(min_confs: i32, spend_unconfirmed: bool, outpoints: &[lnrpc::OutPoi
         }
         only.push(coin);
     }
-    Ok(CoinChoice { min_confirmations, only })
+    Ok(CoinChoice { min_confirmations, only, reserve: Reserve::Keep })
+}
+
+/// Whether the caller insists on spending what is kept back for claims. LND has no field for it, so it is a header.
+pub fn reserve(metadata: &MetadataMap) -> Checked<Reserve> {
+    match metadata.get(SPEND_RESERVE).map(|value| value.to_str().unwrap_or_default()) {
+        None | Some("false") => Ok(Reserve::Keep),
+        Some("true") => Ok(Reserve::Spend),
+        Some(other) => Err(wrong(SPEND_RESERVE, format_args!("\"{other}\" is neither true nor false"))),
+    }
 }
 
 /// There is one account.

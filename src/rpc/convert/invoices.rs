@@ -152,6 +152,8 @@ pub fn invoice(invoice: &Invoice) -> lnrpc::Invoice {
         InvoiceState::Open => (State::Open, 0, 0, Msat::ZERO),
         InvoiceState::Accepted { amount } => (State::Accepted, 0, 0, amount),
         InvoiceState::Settled { at, settle_index, amount } => (State::Settled, at.0, settle_index, amount),
+        // LND has no word for it. It does not read as paid, and its HTLCs tell the rest.
+        InvoiceState::TakenBack { amount } => (State::Canceled, 0, 0, amount),
         InvoiceState::Canceled => (State::Canceled, 0, 0, Msat::ZERO),
     };
     let amount = invoice.amount.unwrap_or(Msat::ZERO);

@@ -7,9 +7,12 @@ use leyden_channels::types::Height;
 use leyden_proto::{lnrpc, walletrpc};
 
 use super::{edge, features, sat, signed};
-use crate::api::{
-    AddressKind, ApiError, BumpFee, NetworkInfo, PeerAddress, PeerInfo, SendAmount, SendCoins, WalletBalance,
-    WalletCoin, WalletTx,
+use crate::{
+    api::{
+        AddressKind, ApiError, BumpFee, NetworkInfo, PeerAddress, PeerInfo, SendAmount, SendCoins, WalletBalance,
+        WalletCoin, WalletTx,
+    },
+    wallet::reserve::Reserve,
 };
 
 /// BOLT 1's port, meant where none is given.
@@ -309,6 +312,7 @@ pub fn bump_fee(request: &walletrpc::BumpFeeRequest) -> Result<BumpFee, ApiError
     })?;
     let budget = i64::try_from(request.budget).unwrap_or(i64::MAX);
     Ok(BumpFee {
+        reserve: Reserve::Keep,
         outpoint: edge::outpoint("outpoint", outpoint)?,
         fee,
         budget: Some(edge::amount("budget", budget)?).filter(|budget| budget.to_sat() > 0),

@@ -6,7 +6,9 @@
 //! 4. On top of that it pays the relay of its own bytes.
 //! 5. At most a hundred transactions leave.
 //!
-//! And it pays a higher fee rate than every transaction that it directly conflicts with, so that a miner gains.
+//! And it pays a higher fee rate than every transaction that it directly conflicts with, so that a miner gains. Of a package
+//! the fee rate diagram tells that (`package`): the child that it replaces along with a parent may have paid for both, so
+//! that child's own rate says nothing.
 
 use std::collections::BTreeSet;
 
@@ -39,7 +41,8 @@ pub fn check(pool: &Mempool, policy: &Policy, new: &Replacement<'_>) -> Result<B
     }
     check_no_new_unconfirmed(pool, new)?;
     let rate = Rate::new(new.fee, new.virtual_bytes);
-    for entry in new.conflicts.iter().filter_map(|txid| pool.get(txid)) {
+    let alone = new.transactions.len() == 1;
+    for entry in new.conflicts.iter().filter_map(|txid| pool.get(txid)).filter(|_| alone) {
         if rate <= entry.rate() {
             return Err(MempoolError::ReplacementFeeRateTooLow {
                 replaced: entry.txid,

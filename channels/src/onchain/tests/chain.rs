@@ -25,6 +25,8 @@ pub(crate) struct Chain {
     reorganised: bool,
     /// Transactions that never get into a block, nor into the mempool of whoever mines.
     pub censored: Vec<Txid>,
+    /// Transactions whose descendants are full: they take no further child.
+    pub pinned: Vec<Txid>,
 }
 
 impl Chain {
@@ -90,6 +92,20 @@ impl Chain {
         inputs - tx.output.iter().map(|output| output.value).sum::<Amount>()
     }
 
+    /// A coin that was paid by a block which is not in the chain any more, and by nothing since.
+    pub fn remove(&mut self, outpoint: &OutPoint) {
+        self.outputs.remove(outpoint);
+        let spends = |tx: &Transaction| tx.input.iter().any(|input| input.previous_output == *outpoint);
+        self.mempool.retain(|tx| !spends(tx));
+    }
+
+    /// Whether no version of a claim on one of `ours` can spend this coin any more.
+    pub fn is_lost(&self, coin: &OutPoint, ours: &[OutPoint]) -> bool {
+        let claims = |tx: &Transaction| tx.input.iter().any(|input| ours.contains(&input.previous_output));
+        let is_spent = self.spender(coin).is_some_and(|(_, _, tx)| !claims(tx));
+        is_spent || self.output(coin).is_none()
+    }
+
     pub fn submit(&mut self, tx: &Transaction) -> Result<(), Rejection> {
         self.accept(tx, self.floor)
     }
@@ -152,6 +168,9 @@ impl Chain {
         }
         let spent: Option<Vec<TxOut>> = tx.input.iter().map(|input| self.output(&input.previous_output)).collect();
         let Some(spent) = spent else { return Err(Rejection::Other) };
+        if tx.input.iter().any(|input| self.pinned.contains(&input.previous_output.txid)) {
+            return Err(Rejection::Other);
+        }
         let is_spent = tx.input.iter().any(|input| self.spent.contains_key(&input.previous_output));
         if is_spent || self.forced.iter().any(|other| spends_alike(other, tx)) {
             return Err(Rejection::Conflict);

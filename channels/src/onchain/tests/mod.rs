@@ -2,9 +2,12 @@
 
 mod breach;
 pub(crate) mod chain;
+mod coins;
 mod force_close;
 mod node;
 mod random;
+mod rivals;
+mod taken_back;
 
 use bitcoin::{Amount, OutPoint, ScriptBuf, TxOut, Txid, hashes::Hash as _};
 

@@ -25,6 +25,10 @@ pub(in crate::onchain) struct Node {
     pub log: Vec<Effect>,
     pub coins: BTreeMap<ClaimId, Vec<FeeCoin>>,
     next_coin: u8,
+    /// All coins that it ever had.
+    made: Vec<OutPoint>,
+    /// What the wallet can give for claims; `None`: whatever is asked for.
+    pub purse: Option<Amount>,
     pub in_wallet: Amount,
     pub broadcasts: usize,
     /// Restarted after every so many events.
@@ -54,6 +58,8 @@ impl Node {
             log: Vec::new(),
             coins: BTreeMap::new(),
             next_coin: 0,
+            made: Vec::new(),
+            purse: None,
             in_wallet: Amount::ZERO,
             broadcasts: 0,
             crash_every: 1,
@@ -103,10 +109,11 @@ impl Node {
                 Effect::Watch { outpoint, from, .. } => drop(self.watched.insert(outpoint, from)),
                 Effect::Broadcast { .. } => drop(self.carry_out(effect, chain)),
                 // They come again at the next tip.
-                Effect::LoadRevokedHtlcs { .. } | Effect::NeedCoins { .. } => {}
+                Effect::LoadRevokedHtlcs { .. } | Effect::NeedCoins { .. } | Effect::CheckCoins { .. } => {}
                 Effect::ReleaseCoins(_)
                 | Effect::Fulfilled { .. }
                 | Effect::Failed { .. }
+                | Effect::TakenBack { .. }
                 | Effect::Notice(_)
                 | Effect::Resolved => self.log.push(effect),
             }
@@ -118,11 +125,10 @@ impl Node {
             Effect::Watch { outpoint, from, .. } => drop(self.watched.insert(*outpoint, *from)),
             Effect::Broadcast { tx, parents, coins } => {
                 self.broadcasts += 1;
-                for parent in parents {
-                    let _ = chain.submit(parent);
-                }
-                let tx = self.sign_coins(tx.clone(), coins, chain);
-                if let Err(cause) = chain.submit(&tx) {
+                let Some(tx) = self.sign_coins(tx.clone(), coins, chain) else {
+                    return Some(Event::Rejected { txid: tx.compute_txid(), cause: Rejection::Other });
+                };
+                if let Err(cause) = chain.submit_package(parents, &tx) {
                     return Some(Event::Rejected { txid: tx.compute_txid(), cause });
                 }
             }
@@ -133,32 +139,64 @@ impl Node {
             Effect::NeedCoins { claim, amount } => {
                 let coins = self.coins.entry(*claim).or_default();
                 let have: Amount = coins.iter().map(|coin| coin.output.value).sum();
-                if have < *amount {
+                let missing = amount.checked_sub(have).unwrap_or(Amount::ZERO);
+                let value = match &mut self.purse {
+                    None => missing * 2,
+                    Some(purse) => std::mem::take(purse),
+                };
+                if missing > Amount::ZERO && value > Amount::ZERO {
                     self.next_coin += 1;
                     // Each node's coins have names of their own.
                     let mut name = wallet_key(&self.signer).x_only_public_key().0.serialize();
                     name[0] = self.next_coin;
                     let outpoint = OutPoint { txid: Txid::from_byte_array(name), vout: 0 };
                     let script_pubkey = scripts::to_remote_p2wpkh(&wallet_key(&self.signer));
-                    let output = TxOut { value: *amount * 2, script_pubkey };
+                    let output = TxOut { value, script_pubkey };
                     chain.add(outpoint, output.clone());
                     self.in_wallet += output.value;
+                    self.made.push(outpoint);
                     coins.push(FeeCoin { outpoint, output, witness_weight: bitcoin::Weight::from_wu(107) });
                 }
                 return Some(Event::Coins { claim: *claim, coins: coins.clone() });
             }
-            Effect::ReleaseCoins(_)
-            | Effect::Fulfilled { .. }
+            Effect::CheckCoins { coins, ours } => {
+                let lost: Vec<OutPoint> = coins.iter().filter(|coin| chain.is_lost(coin, ours)).copied().collect();
+                return (!lost.is_empty()).then_some(Event::CoinsLost(lost));
+            }
+            Effect::ReleaseCoins(released) => {
+                for coins in self.coins.values_mut() {
+                    coins.retain(|coin| released.iter().all(|free| free.outpoint != coin.outpoint));
+                }
+                self.log.push(effect);
+            }
+            Effect::Fulfilled { .. }
             | Effect::Failed { .. }
+            | Effect::TakenBack { .. }
             | Effect::Notice(_)
             | Effect::Resolved => self.log.push(effect),
         }
         None
     }
 
-    fn sign_coins(&self, mut tx: Transaction, coins: &[FeeCoin], chain: &Chain) -> Transaction {
+    /// What another wallet with the same words does.
+    pub fn spend_elsewhere(&self, coin: &FeeCoin, to: ScriptBuf, chain: &Chain) -> Transaction {
+        let input = bitcoin::TxIn { previous_output: coin.outpoint, ..Default::default() };
+        let output = TxOut { value: coin.output.value - Amount::from_sat(2_000), script_pubkey: to };
+        let tx = Transaction {
+            version: bitcoin::transaction::Version::TWO,
+            lock_time: bitcoin::absolute::LockTime::ZERO,
+            input: vec![bitcoin::TxIn { sequence: bitcoin::Sequence::ENABLE_RBF_NO_LOCKTIME, ..input }],
+            output: vec![output],
+        };
+        self.sign_coins(tx, std::slice::from_ref(coin), chain).unwrap()
+    }
+
+    /// `None` if a coin is not there any more.
+    fn sign_coins(&self, mut tx: Transaction, coins: &[FeeCoin], chain: &Chain) -> Option<Transaction> {
         for coin in coins {
-            assert_eq!(chain.output(&coin.outpoint), Some(coin.output.clone()));
+            if chain.output(&coin.outpoint)? != coin.output {
+                panic!("{} is another output", coin.outpoint);
+            }
             let index = tx.input.iter().position(|input| input.previous_output == coin.outpoint).unwrap();
             let sighash = bitcoin::sighash::SighashCache::new(&tx)
                 .p2wpkh_signature_hash(
@@ -172,7 +210,7 @@ impl Node {
             let signature = bitcoin::ecdsa::Signature::sighash_all(signature);
             tx.input[index].witness = bitcoin::Witness::p2wpkh(&signature, &wallet_key(&self.signer));
         }
-        tx
+        Some(tx)
     }
 
     /// A block: all spends of watched outputs, also in earlier blocks if they are watched only now, then the tip.
@@ -194,8 +232,8 @@ impl Node {
 
     /// What the channel has given to this node's destination, the wallet's own coins left out.
     pub fn gained(&self, chain: &Chain) -> i64 {
-        let coins = self.coins.values().flatten();
-        let unspent: Amount = coins.filter(|coin| chain.is_unspent(&coin.outpoint)).map(|coin| coin.output.value).sum();
+        let unspent = self.made.iter().filter(|coin| chain.is_unspent(coin)).filter_map(|coin| chain.output(coin));
+        let unspent: Amount = unspent.map(|output| output.value).sum();
         let own = (self.in_wallet - unspent).to_sat();
         chain.balance(&self.resolution.channel().destination).to_sat() as i64 - own as i64
     }
@@ -206,6 +244,10 @@ impl Node {
 
     pub fn failed(&self, id: u64) -> bool {
         self.log.iter().any(|effect| matches!(effect, Effect::Failed { htlc, .. } if htlc.0 == id))
+    }
+
+    pub fn taken_back(&self, id: u64) -> bool {
+        self.log.iter().any(|effect| matches!(effect, Effect::TakenBack { htlc, .. } if htlc.0 == id))
     }
 
     pub fn is_resolved(&self) -> bool {

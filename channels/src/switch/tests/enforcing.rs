@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
-use bitcoin::{OutPoint, Transaction};
+use bitcoin::{Amount, OutPoint, Transaction};
 
 use super::items::*;
 use super::network::Network;
@@ -196,12 +196,21 @@ impl Network {
             }
             onchain::Effect::NeedCoins { claim, amount } => {
                 let tip = node.view.tip;
-                match node.wallet.set_aside((channel, claim), amount, tip, &mut self.chain) {
-                    Some(coins) => answer(onchain::Event::Coins { claim, coins }),
-                    None => self.truth.lacking += 1,
+                let coins = node.wallet.set_aside((channel, claim), amount, tip, &mut self.chain);
+                if coins.iter().map(|coin| coin.output.value).sum::<Amount>() < amount {
+                    self.truth.lacking += 1;
+                }
+                answer(onchain::Event::Coins { claim, coins });
+            }
+            onchain::Effect::CheckCoins { coins, ours } => {
+                let lost: Vec<OutPoint> = coins.into_iter().filter(|coin| self.chain.is_lost(coin, &ours)).collect();
+                if !lost.is_empty() {
+                    answer(onchain::Event::CoinsLost(lost));
                 }
             }
             onchain::Effect::ReleaseCoins(coins) => node.wallet.put_back(&coins),
+            // What was taken back is in the ledger's balances.
+            onchain::Effect::TakenBack { .. } => {}
             onchain::Effect::Fulfilled { .. } if self.bug == Bug::SilentPreimages => {}
             onchain::Effect::Fulfilled { htlc, preimage, .. } => {
                 if let Some(origin) = node.enforced.get(&channel).and_then(|one| one.origin(&htlc)) {

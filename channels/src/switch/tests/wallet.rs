@@ -69,26 +69,28 @@ impl Wallet {
         OutPoint { txid: Txid::from_byte_array(name), vout: 0 }
     }
 
-    /// All coins of a claim, worth at least `amount`; `None` if there are not enough. The wallet knows the chain to `tip`.
+    /// All coins of a claim, worth at least `amount` or all that there are. The wallet knows the chain to `tip`.
     pub fn set_aside(
         &mut self,
         claim: (ChannelId, ClaimId),
         amount: Amount,
         tip: Height,
         chain: &mut Chain,
-    ) -> Option<Vec<FeeCoin>> {
+    ) -> Vec<FeeCoin> {
         if self.is_real {
             return self.set_aside_real(claim, amount, tip, chain);
         }
-        let have: Amount = self.set_aside.entry(claim).or_default().iter().map(|coin| coin.output.value).sum();
+        let mut coins = self.set_aside.get(&claim).cloned().unwrap_or_default();
+        let have: Amount = coins.iter().map(|coin| coin.output.value).sum();
         if have < amount {
             let outpoint = self.new_outpoint();
             let output = TxOut { value: amount * 2, script_pubkey: self.script.clone() };
             chain.add(outpoint, output.clone());
             self.minted += output.value;
-            self.set_aside.get_mut(&claim)?.push(fee_coin(outpoint, output));
+            coins.push(fee_coin(outpoint, output));
         }
-        self.set_aside.get(&claim).cloned()
+        self.set_aside.insert(claim, coins.clone());
+        coins
     }
 
     /// As the daemon's wallet: the smallest coin that is enough, else the largest one and then another.
@@ -98,25 +100,27 @@ impl Wallet {
         amount: Amount,
         tip: Height,
         chain: &Chain,
-    ) -> Option<Vec<FeeCoin>> {
+    ) -> Vec<FeeCoin> {
         let mut coins = self.set_aside.get(&claim).cloned().unwrap_or_default();
         coins.retain(|coin| chain.is_unspent(&coin.outpoint));
         let mut free = self.free(tip, chain);
         free.sort_by_key(|coin| (coin.output.value, coin.outpoint));
         loop {
             let have: Amount = coins.iter().map(|coin| coin.output.value).sum();
-            let Some(missing) = amount.checked_sub(have).filter(|missing| *missing > Amount::ZERO) else { break };
+            let Some(missing) = amount.checked_sub(have).filter(|missing| *missing > Amount::ZERO) else {
+                self.lacking = None;
+                break;
+            };
             let enough = free.iter().position(|coin| coin.output.value >= missing);
             let Some(index) = enough.or(free.len().checked_sub(1)) else {
                 let since = self.lacking.map_or(tip, |(since, _)| since);
                 self.lacking = Some((since, amount));
-                return None;
+                break;
             };
             coins.push(free.remove(index));
         }
-        self.lacking = None;
         self.set_aside.insert(claim, coins.clone());
-        Some(coins)
+        coins
     }
 
     pub fn put_back(&mut self, coins: &[FeeCoin]) {

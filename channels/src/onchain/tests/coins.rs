@@ -1,0 +1,126 @@
+//! Claims that only the wallet can pay for, and a wallet that has little, or loses what it had.
+
+use super::{node::mine, *};
+
+/// Bob offers 11, whose preimage Alice knows.
+fn owed() -> State {
+    State { alice: 500_000, received: vec![(11, 20_000)], ..State::default() }
+}
+
+/// Alice has closed with her own commitment, and can claim 11 as soon as a coin pays for it.
+fn closed(purse: u64) -> (Duo, Chain, Node) {
+    let duo = Duo::new(CommitmentType::Anchors, vec![owed(), owed()]);
+    let mut chain = duo.chain();
+    let mut alice = duo.node(Side::Local, duo.closing(Side::Local));
+    alice.purse = Some(Amount::from_sat(purse));
+    alice.handle(Event::ForceClose, &mut chain);
+    alice.handle(Event::Preimage(preimage(11)), &mut chain);
+    mine(1, &mut chain, &mut [&mut alice]);
+    assert!(matches!(alice.resolution.closer(), Some(Closer::Local(_))));
+    (duo, chain, alice)
+}
+
+fn claimed(alice: &Node) -> bool {
+    alice.resolution.outputs().any(|output| matches!(output.role, Role::LocalSecondStage(_)))
+}
+
+#[test]
+fn a_claim_pays_what_the_coins_that_there_are_can_pay() {
+    let (_, mut chain, mut alice) = closed(800);
+    mine(1, &mut chain, &mut [&mut alice]);
+    assert!(claimed(&alice), "{:#?}", alice.resolution.report(chain.tip, &alice.policy));
+}
+
+#[test]
+fn a_claim_without_coins_says_what_it_lacks_and_is_made_when_they_come() {
+    let (_, mut chain, mut alice) = closed(0);
+    alice.crash_every = usize::MAX;
+    mine(1, &mut chain, &mut [&mut alice]);
+    assert!(!claimed(&alice));
+    let lacking = alice.resolution.lacking().unwrap();
+    assert!((1_000..3_000).contains(&lacking.to_sat()), "{lacking}");
+    alice.purse = Some(Amount::from_sat(10_000));
+    mine(2, &mut chain, &mut [&mut alice]);
+    assert!(claimed(&alice));
+    assert_eq!(alice.resolution.lacking(), None);
+}
+
+#[test]
+fn a_claim_with_few_coins_pays_more_when_others_come() {
+    let (_, mut chain, mut alice) = closed(800);
+    chain.minimum = 1_000;
+    mine(3, &mut chain, &mut [&mut alice]);
+    assert!(!claimed(&alice), "miners want more");
+    alice.purse = Some(Amount::from_sat(10_000));
+    mine(2, &mut chain, &mut [&mut alice]);
+    assert!(claimed(&alice));
+}
+
+#[test]
+fn a_coin_that_vanishes_is_given_up_and_another_one_pays() {
+    let (_, mut chain, mut alice) = closed(5_000);
+    let coin = |alice: &Node| alice.coins.values().flatten().map(|coin| coin.outpoint).collect::<Vec<_>>();
+    let before = coin(&alice);
+    assert_eq!(before.len(), 1);
+    chain.remove(&before[0]);
+    alice.purse = Some(Amount::from_sat(6_000));
+    mine(2, &mut chain, &mut [&mut alice]);
+    assert!(claimed(&alice), "{:#?}", alice.resolution.report(chain.tip, &alice.policy));
+    assert!(!coin(&alice).contains(&before[0]));
+}
+
+/// Another wallet with the same words spends it.
+#[test]
+fn a_coin_that_is_spent_elsewhere_is_given_up_and_another_one_pays() {
+    let (duo, mut chain, mut alice) = closed(5_000);
+    let coin = alice.coins.values().flatten().next().unwrap().clone();
+    let spend = alice.spend_elsewhere(&coin, destination(Side::Remote), &chain);
+    chain.mempool.clear();
+    chain.submit(&spend).unwrap();
+    alice.purse = Some(Amount::from_sat(6_000));
+    mine(3, &mut chain, &mut [&mut alice]);
+    assert!(claimed(&alice), "{:#?}", alice.resolution.report(chain.tip, &alice.policy));
+    drop(duo);
+}
+
+/// The child of our commitment, too.
+#[test]
+fn a_child_whose_coin_vanishes_gets_another_one() {
+    let duo = Duo::new(CommitmentType::Anchors, vec![owed(), owed()]);
+    let mut chain = duo.chain();
+    chain.minimum = 4_000;
+    let mut alice = duo.node(Side::Local, duo.closing(Side::Local));
+    alice.estimates = FeeEstimates::flat(FeeratePerKw(4_000));
+    alice.purse = Some(Amount::from_sat(20_000));
+    alice.handle(Event::ForceClose, &mut chain);
+    let coin = alice.coins.values().flatten().next().unwrap().outpoint;
+    chain.remove(&coin);
+    alice.purse = Some(Amount::from_sat(20_000));
+    mine(2, &mut chain, &mut [&mut alice]);
+    assert!(matches!(alice.resolution.closer(), Some(Closer::Local(_))));
+}
+
+/// Each gets what there is; neither keeps the other waiting, nor asks for ever.
+#[test]
+fn several_claims_that_lack_coins_ask_once_a_block() {
+    let state = State { alice: 500_000, received: vec![(11, 20_000), (12, 20_000), (13, 20_000)], ..State::default() };
+    let duo = Duo::new(CommitmentType::Anchors, vec![state.clone(), state]);
+    let mut chain = duo.chain();
+    let mut alice = duo.node(Side::Local, duo.closing(Side::Local));
+    alice.crash_every = usize::MAX;
+    alice.purse = Some(Amount::ZERO);
+    alice.handle(Event::Restarted, &mut chain);
+    alice.handle(Event::ForceClose, &mut chain);
+    for id in [11, 12, 13] {
+        alice.handle(Event::Preimage(preimage(id)), &mut chain);
+    }
+    mine(3, &mut chain, &mut [&mut alice]);
+    let one = alice.resolution.lacking().unwrap().to_sat();
+    assert!((3_000..9_000).contains(&one), "{one}");
+    alice.purse = Some(Amount::from_sat(900));
+    mine(2, &mut chain, &mut [&mut alice]);
+    let stage = |output: &&TrackedOutput| matches!(output.role, Role::LocalSecondStage(_));
+    let stages = alice.resolution.outputs().filter(stage).count();
+    let report = alice.resolution.report(chain.tip, &alice.policy);
+    assert_eq!(stages, 1, "{report:#?}");
+}

@@ -1,0 +1,45 @@
+//! For which channels the wallet keeps coins back.
+//!
+//! A channel that somebody else funds counts too, even if this wallet is empty: a newcomer who wants to be paid first must
+//! be able to begin. What he lacks is shown from then on, and the first coins that arrive are kept back.
+
+use leyden_channels::{
+    channel::{Spend, SpendKind, StateName},
+    types::{ChannelId, CommitmentType},
+};
+
+use super::Peer;
+
+impl Peer {
+    /// Keeps coins back for a channel, or no longer. To be called whenever its state may have changed.
+    pub(in crate::driver) fn keep_reserve(&self, id: ChannelId) {
+        let wallet = &self.services.wallet;
+        if self.wants_reserve(&id) { wallet.keep_reserve_for(id) } else { wallet.keep_no_reserve_for(&id) }
+    }
+
+    /// Whether coins may be needed to bring a channel's money home.
+    fn wants_reserve(&self, id: &ChannelId) -> bool {
+        let Some(slot) = self.slots.get(id) else { return false };
+        let anchors = match slot.channel.terms() {
+            Some(terms) => terms.commitment_type() == CommitmentType::Anchors,
+            // Before there is anything to store of it: one that we fund counts from the moment of its funding.
+            None => return slot.choices.as_ref().is_some_and(|choices| choices.anchors),
+        };
+        let is_open = match slot.channel.state_name() {
+            StateName::Opening
+            | StateName::Funding
+            | StateName::Ready
+            | StateName::Normal
+            | StateName::Shutdown
+            | StateName::Negotiating => true,
+            // The peer's commitment pays us without any coin of ours.
+            StateName::Lost | StateName::Restored | StateName::Closed => false,
+            StateName::Closing => {
+                let spend = slot.channel.summary().and_then(|summary| summary.spend);
+                let together = matches!(spend, Some(Spend { kind: SpendKind::Mutual, .. }));
+                !together && self.enforced.get(id).is_none_or(|one| one.needs_coins())
+            }
+        };
+        anchors && is_open
+    }
+}

@@ -1,0 +1,68 @@
+//! What a person should do something about, each in a sentence.
+
+use bitcoin::Amount;
+
+use super::LightningNode;
+use crate::{
+    api::ApiError,
+    driver::{enforcement::EnforcementState, peer::PeerState},
+    wallet::reserve::{AT_MOST, PER_CHANNEL},
+};
+
+impl LightningNode {
+    pub(super) async fn warnings_now(&self) -> Result<Vec<String>, ApiError> {
+        let states = self.peer_states().await;
+        let missing = self.services().wallet.reserve_missing();
+        let of_states = states.iter().flat_map(of_peer);
+        Ok(missing.map(short_reserve).into_iter().chain(of_states).collect())
+    }
+}
+
+fn short_reserve(missing: Amount) -> String {
+    format!(
+        "the wallet lacks {} sat of what it should keep back to pay for claims ({} sat a channel with anchors, {} at most): \
+         send coins to `leyden newaddress`, or what is yours in these channels may not come home if one has to be closed \
+         on the chain",
+        missing.to_sat(),
+        PER_CHANNEL.to_sat(),
+        AT_MOST.to_sat()
+    )
+}
+
+fn of_peer(state: &PeerState) -> Vec<String> {
+    let mut warnings: Vec<String> = state.enforcements.iter().flat_map(of_closed_channel).collect();
+    warnings.extend(state.refused.iter().map(|refused| {
+        let channel = state.channels.iter().find(|channel| channel.channel_id == refused.channel);
+        let funding = channel.and_then(|channel| channel.established.as_ref()).map(|known| known.funding.to_string());
+        format!(
+            "{} {} of channel {} is refused by the mempool: {}; it is handed over again at every block",
+            refused.what,
+            refused.txid,
+            funding.unwrap_or_else(|| refused.channel.to_string()),
+            refused.reason
+        )
+    }));
+    warnings
+}
+
+fn of_closed_channel(one: &EnforcementState) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(lacking) = one.lacking {
+        let deadline = one.reports.iter().filter_map(|report| report.deadline).min();
+        let until = deadline.map(|height| format!(" before block {}", height.0)).unwrap_or_default();
+        warnings.push(format!(
+            "claims of the closed channel {} lack {} sat for their fees: send coins to `leyden newaddress`{until}, or what \
+             they claim may be lost",
+            one.funding,
+            lacking.to_sat()
+        ));
+    }
+    for (txid, reason) in &one.refused {
+        warnings.push(format!(
+            "the claim {txid} of the closed channel {} is refused by the mempool: {reason}; it is handed over again at every \
+             block",
+            one.funding
+        ));
+    }
+    warnings
+}

@@ -1,0 +1,115 @@
+//! Coins that no payment takes: second stages and the children of commitments of anchor channels carry no fee of their
+//! own, so whoever has spent his last coin cannot claim on the chain what is his.
+//!
+//! ```text
+//!   each channel with anchors ──► 10,000 sat, 100,000 at most ──► what a payment must leave, unless its sender insists
+//!                                                                 what claims of closed channels may spend
+//! ```
+//!
+//! LND keeps the same amounts. 10,000 sat pay for one HTLC's second stage (about 250 virtual bytes with its coin) at 40
+//! sat/vB, and a claim's change pays for the next one, so the reserve is a floor, not a promise: what claims really need
+//! is told when they lack it.
+
+use std::collections::HashSet;
+
+use bdk_wallet::chain::ChainPosition;
+use bitcoin::{Amount, Transaction};
+use leyden_channels::types::ChannelId;
+
+use super::onchain::{MATURITY, OnchainWallet, State, WalletError, confirmations};
+
+/// Kept back for each channel with anchors.
+pub const PER_CHANNEL: Amount = Amount::from_sat(10_000);
+/// Kept back at most: not all channels close at once, and those that do can share coins.
+pub const AT_MOST: Amount = Amount::from_sat(100_000);
+
+/// Whether a payment may take what is kept back for claims.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reserve {
+    #[default]
+    Keep,
+    /// Whoever pays has been told what it means, and insists.
+    Spend,
+}
+
+/// The channels with anchors that may still have to be closed on the chain, or are about to be opened.
+pub(super) type Reserved = HashSet<ChannelId>;
+
+impl OnchainWallet {
+    /// A channel with anchors is opened, or there.
+    pub fn keep_reserve_for(&self, channel: ChannelId) {
+        self.lock().reserved_for.insert(channel);
+    }
+
+    /// A channel needs no coins any more.
+    pub fn keep_no_reserve_for(&self, channel: &ChannelId) {
+        self.lock().reserved_for.remove(channel);
+    }
+
+    /// What payments have to leave.
+    pub fn reserve(&self) -> Amount {
+        self.lock().reserve(0)
+    }
+
+    /// What is missing of the reserve.
+    pub fn reserve_missing(&self) -> Option<Amount> {
+        let state = self.lock();
+        state.reserve(0).checked_sub(state.left_after(None)).filter(|missing| *missing > Amount::ZERO)
+    }
+}
+
+impl State {
+    /// What payments have to leave with so many more channels.
+    pub(super) fn reserve(&self, more: usize) -> Amount {
+        let channels = u64::try_from(self.reserved_for.len().saturating_add(more)).unwrap_or(u64::MAX);
+        PER_CHANNEL.checked_mul(channels).unwrap_or(AT_MOST).min(AT_MOST)
+    }
+
+    /// Refuses a transaction that takes from the reserve.
+    pub(super) fn check_reserve(&self, transaction: &Transaction, reserve: Reserve) -> Result<(), WalletError> {
+        let (kept, left) = (self.reserve(0), self.left_after(Some(transaction)));
+        match reserve {
+            Reserve::Keep if left < kept => Err(WalletError::Reserve { kept, left, channels: self.reserved_for.len() }),
+            Reserve::Keep | Reserve::Spend => Ok(()),
+        }
+    }
+
+    /// What claims could spend if this transaction were made: coins that are confirmed or change of our own, those set
+    /// aside for claims among them.
+    pub(super) fn left_after(&self, transaction: Option<&Transaction>) -> Amount {
+        let tip = self.wallet.latest_checkpoint().height();
+        let promised: HashSet<_> = self.reserved.values().flatten().copied().collect();
+        let spent = |outpoint| {
+            let spends = |tx: &Transaction| tx.input.iter().any(|input| input.previous_output == outpoint);
+            transaction.is_some_and(spends) || promised.contains(&outpoint)
+        };
+        let unspent = self.wallet.list_unspent().filter(|coin| {
+            let ripe = match &coin.chain_position {
+                ChainPosition::Confirmed { anchor, .. } => {
+                    let mined = self.wallet.get_tx(coin.outpoint.txid).is_some_and(|tx| tx.tx_node.tx.is_coinbase());
+                    !mined || confirmations(Some(anchor.block_id.height), tip) >= MATURITY
+                }
+                ChainPosition::Unconfirmed { .. } => {
+                    self.is_from_us(&coin.outpoint) && !transaction.is_some_and(|tx| self.replaces(tx, &coin.outpoint))
+                }
+            };
+            ripe && !spent(coin.outpoint)
+        });
+        let outputs = transaction.map(|tx| tx.output.as_slice()).unwrap_or_default();
+        let change = outputs.iter().filter(|output| self.wallet.is_mine(output.script_pubkey.clone()));
+        unspent.map(|coin| coin.txout.value).chain(change.map(|output| output.value)).sum()
+    }
+
+    /// Whether the transaction that paid a coin cannot be any more once `new` is.
+    fn replaces(&self, new: &Transaction, coin: &bitcoin::OutPoint) -> bool {
+        let spent = |outpoint| new.input.iter().any(|input| input.previous_output == outpoint);
+        let old = self.wallet.get_tx(coin.txid).map(|entry| entry.tx_node.tx);
+        old.is_some_and(|old| old.input.iter().any(|input| spent(input.previous_output)))
+    }
+
+    /// Whether an unconfirmed coin was paid by a transaction of our own: nobody else can take it back.
+    pub(super) fn is_from_us(&self, coin: &bitcoin::OutPoint) -> bool {
+        let spends_ours = |input: &bitcoin::TxIn| self.wallet.spk_index().txout(input.previous_output).is_some();
+        self.wallet.get_tx(coin.txid).is_some_and(|tx| tx.tx_node.tx.input.iter().any(spends_ours))
+    }
+}
