@@ -32,6 +32,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = compiler.include_source_info(true).file_descriptor_set();
     let mut config = tonic_prost_build::Config::new();
     config.enable_type_names();
-    tonic_prost_build::configure().emit_rerun_if_changed(false).compile_fds_with_config(descriptors, config)?;
+    tonic_prost_build::configure()
+        .emit_rerun_if_changed(false)
+        .codec_path("crate::codec::CheckedCodec")
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }

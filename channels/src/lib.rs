@@ -15,6 +15,7 @@
 pub mod channel;
 pub mod gossip;
 pub mod keys;
+pub mod margins;
 pub mod onchain;
 pub mod onion;
 pub mod payment;

@@ -1,5 +1,9 @@
 //! The gRPC services of Leyden: the part of LND's interface that it answers (`lnd/*.proto`, under LND's names and
-//! numbers) and what LND has no service for (`leyden/*.proto`). Nothing but generated types lives here.
+//! numbers) and what LND has no service for (`leyden/*.proto`). Beside the generated types there is what decodes requests,
+//! and what becomes of their fields ([`fields`]).
+
+pub mod codec;
+pub mod fields;
 
 /// `Lightning`, `State` and `WalletUnlocker`, with LND's names and numbers.
 #[allow(clippy::all, deprecated)]

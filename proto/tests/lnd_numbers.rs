@@ -14,6 +14,12 @@ const TABLE: &str = "tests/lnd_numbers.txt";
 /// The packages whose names belong to LND.
 const LND_PACKAGES: &[&str] = &["lnrpc", "invoicesrpc", "routerrpc", "verrpc", "walletrpc"];
 
+/// Fields that LND had up to 0.20 and that clients still send.
+const FORMER: &[(&str, &str)] = &[
+    ("lnrpc.QueryRoutesRequest.outgoing_chan_id", "14 uint64"),
+    ("routerrpc.SendPaymentRequest.outgoing_chan_id", "8 uint64"),
+];
+
 /// What is told about one field, value or method: its number and type, or its request and response.
 type Facts = BTreeMap<String, String>;
 
@@ -24,7 +30,8 @@ fn every_name_number_and_type_is_that_of_lnd() -> Result<(), Box<dyn Error>> {
         write_table(Path::new(&source), &ours)?;
     }
     let table = fs::read_to_string(TABLE)?;
-    let lnd: Facts = table.lines().filter_map(|line| line.split_once(' ')).map(owned).collect();
+    let lnd = table.lines().filter_map(|line| line.split_once(' ')).chain(FORMER.iter().copied());
+    let lnd: Facts = lnd.map(owned).collect();
 
     let mut compared = 0;
     for (name, fact) in &ours {
@@ -36,6 +43,43 @@ fn every_name_number_and_type_is_that_of_lnd() -> Result<(), Box<dyn Error>> {
     }
     println!("{compared} fields, values and methods have LND's names, numbers and types");
     assert!(compared > 400, "the descriptor has lost most of its content");
+    Ok(())
+}
+
+#[test]
+fn every_field_of_a_request_of_lnds_is_declared_or_told_by_its_name() -> Result<(), Box<dyn Error>> {
+    use leyden_proto::fields::{HARMLESS, UNSERVED};
+    let pool = DescriptorPool::decode(leyden_proto::DESCRIPTORS)?;
+    let mut requests: Vec<MessageDescriptor> = pool
+        .services()
+        .flat_map(|service| service.methods().map(|method| method.input()).collect::<Vec<_>>())
+        .filter(|message| is_lnd(message.package_name()))
+        .collect();
+    let mut at = 0;
+    while let Some(message) = requests.get(at).cloned() {
+        for field in message.fields() {
+            if let Kind::Message(inner) = field.kind()
+                && !requests.contains(&inner)
+            {
+                requests.push(inner);
+            }
+        }
+        at += 1;
+    }
+    let named: Vec<String> = UNSERVED
+        .iter()
+        .chain(HARMLESS.iter().map(|(field, _)| field))
+        .map(|field| format!("{}.{} {}", field.message, field.name, field.number))
+        .collect();
+    let table = fs::read_to_string(TABLE)?;
+    for line in table.lines() {
+        let mut words = line.split(' ');
+        let (Some(name), Some(Ok(number))) = (words.next(), words.next().map(str::parse::<u32>)) else { continue };
+        let Some((message, field)) = name.rsplit_once('.') else { continue };
+        let Some(message) = requests.iter().find(|request| request.full_name() == message) else { continue };
+        let known = message.get_field_by_name(field).is_some() || named.contains(&format!("{name} {number}"));
+        assert!(known, "{name} = {number} is neither declared nor in leyden_proto::fields");
+    }
     Ok(())
 }
 

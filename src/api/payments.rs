@@ -27,6 +27,8 @@ pub struct SendPayment {
     pub outgoing: Vec<ShortChannelId>,
     /// The node before the recipient.
     pub last_hop: Option<PublicKey>,
+    /// From -100 (the lowest fees) to 100 (the surest way).
+    pub time_pref: i8,
     /// Pay an invoice of our own through the network.
     pub allow_self_payment: bool,
     /// For the recipient's applications, in increasing order of their types.

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
 use leyden_channels::{
+    gossip::Direction,
     types::{CltvExpiry, Msat, NodeId, PaymentHash, PaymentSecret, ShortChannelId},
     wire::tlv::RawRecord,
 };
@@ -41,10 +42,14 @@ pub struct RouteQuery {
     pub ignored_nodes: Vec<NodeId>,
     /// No way from the first to the second.
     pub ignored_pairs: Vec<(NodeId, NodeId)>,
+    /// No way over these channels in these directions.
+    pub ignored_channels: Vec<(ShortChannelId, Direction)>,
     pub last_hop: Option<NodeId>,
     /// Leave by one of these; empty: by any.
     pub outgoing: Vec<ShortChannelId>,
     pub route_hints: Vec<Vec<RouteHintHop>>,
+    /// From -100 (the lowest fees) to 100 (the surest way).
+    pub time_pref: i8,
     /// Avoid what earlier payments have shown to be empty.
     pub use_experience: bool,
 }

@@ -35,6 +35,9 @@ pub struct PayInvoice {
     /// The most parts to split the payment into [default: the node's]
     #[arg(long, alias = "max_parts", default_value_t = 0, hide_default_value = true)]
     max_parts: u32,
+    /// Blocks for which money may be locked [default, and at most: 2016]
+    #[arg(long, alias = "cltv_limit", default_value_t = 0, hide_default_value = true)]
+    cltv_limit: i32,
     /// Leave by this channel (its numeric id); may be given more than once
     #[arg(long, alias = "outgoing_chan_id", value_name = "ID")]
     outgoing_chan_id: Vec<u64>,
@@ -61,6 +64,7 @@ impl PayInvoice {
             fee_limit_msat,
             timeout_seconds: self.timeout,
             max_parts: self.max_parts,
+            cltv_limit: self.cltv_limit,
             outgoing_chan_ids: self.outgoing_chan_id,
             ..Default::default()
         };

@@ -26,10 +26,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::error;
 
 use super::{funding, peer::Command, rebroadcast::rebroadcast};
-use crate::{
-    store::{Store, StoreError},
-    wallet::onchain::{OnchainWallet, WalletError},
-};
+use crate::wallet::onchain::{OnchainWallet, WalletError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
@@ -37,8 +34,6 @@ pub enum ChainError {
     Node(#[from] NodeError),
     #[error(transparent)]
     Wallet(#[from] WalletError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 /// Confirmations after which a mutual close is final for us: until then a reorganisation could let a revoked commitment
@@ -124,12 +119,7 @@ impl ChainWatch {
 
     /// Follows the chain until the node stops. `tips` announces each new tip after the wallet has seen it
     /// and the channels have been told of their closes.
-    pub async fn run(
-        self,
-        wallet: Arc<OnchainWallet>,
-        store: Store,
-        tips: watch::Sender<Height>,
-    ) -> Result<(), ChainError> {
+    pub async fn run(self, wallet: Arc<OnchainWallet>, tips: watch::Sender<Height>) -> Result<(), ChainError> {
         let (_, from) = wallet.tip();
         let mut notices = self.node.subscribe(Some(from))?;
         let mut changed = Changed { everything: true, spent: HashMap::new() };

@@ -1,7 +1,7 @@
 //! Ways for our payments, and what their ends teach.
 //!
 //! ```text
-//!   FindRoutes ──┬── first try to a peer ──► any channel with it
+//!   FindRoutes ──┬── first try to a peer, within limits ──► any channel with it
 //!                └── else ──► balances of all channels ──► Router over graph and hints ──► attempts, or no way
 //!   an attempt's end ──► Scorer ──► the next search
 //! ```
@@ -21,14 +21,13 @@ use leyden_channels::{
     payment::{
         HintHop,
         outgoing::{
-            Attempt, AttemptFailure, AttemptState, PaymentEffect, PaymentFailure, PaymentLimits, PaymentRequest,
-            Payments, ReadFailure,
+            Attempt, AttemptFailure, AttemptState, Payment, PaymentEffect, PaymentFailure, PaymentLimits,
+            PaymentRequest, Payments, ReadFailure,
         },
         route::{Hop, Route},
     },
     routing::{
-        self, CostParams, LocalChannel, RouteError, RouteRequest, Scorer, Source, Told,
-        route::{DEFAULT_CLTV_LIMIT, DEFAULT_MAX_HOPS},
+        self, CostParams, LocalChannel, RouteError, RouteRequest, Scorer, Source, Told, route::DEFAULT_MAX_HOPS,
         scorer::Attempted,
     },
     types::{CltvExpiry, Msat, NodeId, PaymentHash, PaymentPreimage, ShortChannelId, TipTrust, UnixTime},
@@ -56,6 +55,15 @@ pub type ToldTerms = HashMap<PaymentHash, Vec<(AttemptId, Told)>>;
 struct Known {
     excluded: Excluded,
     told: Vec<(AttemptId, Told)>,
+}
+
+/// What a payment still has to find a way for.
+#[derive(Clone, Copy)]
+struct Missing {
+    amount: Msat,
+    max_fee: Msat,
+    /// That it may be split into.
+    parts: usize,
 }
 
 #[derive(Default)]
@@ -126,11 +134,12 @@ impl Services {
             return Some(self.change(&self.payments, lost));
         }
         let first_try = self.payments().pending(&hash).is_some_and(|payment| payment.attempts.is_empty());
-        let PaymentLimits { max_part, max_cltv, outgoing, last_hop, max_parts: _ } = &request.limits;
-        let anyway = max_part.is_none() && outgoing.is_empty() && last_hop.is_none();
+        let PaymentLimits { max_part, max_cltv: _, outgoing, last_hop, max_parts: _, time_pref: _ } = &request.limits;
+        let most = request.limits.most_blocks();
+        let anyway =
+            max_part.is_none() && outgoing.is_empty() && last_hop.is_none() && request.final_cltv_delta <= most;
         if first_try && anyway && self.peers.has_channel_with(&request.destination) {
-            let blocks = request.final_cltv_delta.saturating_add(BLOCK_PADDING);
-            let blocks = max_cltv.map_or(blocks, |most| blocks.min(most.max(request.final_cltv_delta)));
+            let blocks = request.final_cltv_delta.saturating_add(BLOCK_PADDING).min(most);
             let hop = Hop {
                 node_id: request.destination,
                 channel: None,
@@ -159,18 +168,24 @@ impl Services {
 
     async fn search(&self, hash: PaymentHash) -> Option<Underway> {
         loop {
-            let channels = self.local_channels().await;
+            let all = self.local_channels().await;
             let told = self.told().get(&hash).cloned().unwrap_or_default();
-            let (request, excluded, (amount, max_fee)) = {
+            let (request, excluded, (amount, max_fee), channels, parts) = {
                 let payments = self.payments();
                 let payment = payments.pending(&hash)?;
-                (payment.request.clone(), self.excluded(&payment.attempts, &told), payments.missing(&hash)?)
+                let channels: Vec<LocalChannel> =
+                    all.iter().filter_map(|channel| payment.first_channel(channel)).collect();
+                let excluded = self.excluded(payment, &told);
+                (payment.request.clone(), excluded, payments.missing(&hash)?, channels, payment.parts_left())
             };
             if amount == Msat::ZERO {
                 return None;
             }
             let known = Known { excluded, told };
-            let found = self.plan(&request, &channels, &known, amount, max_fee);
+            let found = match parts {
+                0 => Err(RouteError::NoRoute { amount }),
+                parts => self.plan(&request, &channels, &known, Missing { amount, max_fee, parts }),
+            };
             let routes: Result<Vec<Route>, PaymentFailure> = match found {
                 Ok(plan) => {
                     let routes: Option<Vec<Route>> = plan.routes.iter().map(to_payment_route).collect();
@@ -179,7 +194,8 @@ impl Services {
                 Err(error) => {
                     debug!(%hash, %error, "no way for a payment");
                     Err(match error {
-                        RouteError::InsufficientBalance { .. } if !channels.is_empty() => {
+                        // What the payer's limits or refusals rule out is there all the same.
+                        RouteError::InsufficientBalance { .. } if !all.is_empty() && available(&all) < amount => {
                             PaymentFailure::InsufficientBalance
                         }
                         RouteError::InsufficientBalance { .. }
@@ -208,17 +224,18 @@ impl Services {
         request: &PaymentRequest,
         channels: &[LocalChannel],
         known: &Known,
-        amount: Msat,
-        max_fee: Msat,
+        missing: Missing,
     ) -> Result<routing::Plan, RouteError> {
+        let Missing { amount, max_fee, parts } = missing;
         let Excluded { edges, nodes, too_much } = &known.excluded;
         let told: Vec<Told> = known.told.iter().map(|(_, told)| *told).collect();
-        let failed = |hop: &HintHop| edges.iter().any(|(id, _)| *id == hop.short_channel_id);
+        let failed = |hop: &HintHop| {
+            edges.iter().any(|(id, _)| *id == hop.short_channel_id) || nodes.contains(&hop.node_id.into())
+        };
         let hints: Vec<Vec<HintHop>> = request.hints.iter().filter(|hops| !hops.iter().any(failed)).cloned().collect();
         let limits = &request.limits;
-        let channels = allowed(channels, limits);
         let mut question = RouteRequest {
-            source: Source::Local { node: self.node_id().into(), channels: &channels },
+            source: Source::Local { node: self.node_id().into(), channels },
             target: request.destination.into(),
             hints: &hints,
             last_hop: limits.last_hop.map(NodeId::from),
@@ -227,14 +244,14 @@ impl Services {
             height: self.tip(),
             now: self.now(),
             fee_limit: max_fee,
-            cltv_limit: limits.max_cltv.unwrap_or(DEFAULT_CLTV_LIMIT),
-            max_parts: usize::from(limits.max_parts),
+            cltv_limit: limits.most_blocks(),
+            max_parts: parts,
             max_hops: DEFAULT_MAX_HOPS,
             excluded_nodes: nodes,
             excluded_edges: edges,
             failed: too_much,
             told: &told,
-            params: CostParams::default(),
+            params: CostParams::preferring(limits.time_pref),
         };
         // BOLT 7, Recommendations for Routing: a random number of blocks more keeps hops from telling by what is left
         // how near the recipient is. Where the payer's limit leaves no room for it, the limit comes first.
@@ -354,9 +371,10 @@ impl Services {
     }
 
     /// What the earlier attempts of a payment have ruled out for it.
-    fn excluded(&self, attempts: &[Attempt], told: &[(AttemptId, Told)]) -> Excluded {
+    fn excluded(&self, payment: &Payment, told: &[(AttemptId, Told)]) -> Excluded {
         let mut excluded = Excluded::default();
-        for attempt in attempts {
+        excluded.nodes.extend(payment.suspects().into_iter().map(NodeId::from));
+        for attempt in &payment.attempts {
             let AttemptState::Failed(failure) = &attempt.state else { continue };
             let Some(source) = failure.source.and_then(|source| usize::from(source).checked_sub(1)) else { continue };
             // BOLT 4, Receiving Failure Codes: a failure of the whole node rules all its channels out.
@@ -394,14 +412,8 @@ impl Services {
     }
 }
 
-/// The channels that a payment may leave by.
-fn allowed(channels: &[LocalChannel], limits: &PaymentLimits) -> Vec<LocalChannel> {
-    let named =
-        |channel: &&LocalChannel| limits.outgoing.is_empty() || limits.outgoing.contains(&channel.short_channel_id);
-    let most = limits.max_part.unwrap_or(Msat(u64::MAX));
-    let cut =
-        |channel: &LocalChannel| LocalChannel { htlc_maximum_msat: channel.htlc_maximum_msat.min(most), ..*channel };
-    channels.iter().filter(named).map(cut).collect()
+fn available(channels: &[LocalChannel]) -> Msat {
+    Msat(channels.iter().fold(0, |sum, channel| sum.saturating_add(channel.available.0)))
 }
 
 pub fn to_payment_route(route: &routing::Route) -> Option<Route> {

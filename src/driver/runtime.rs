@@ -231,7 +231,7 @@ impl Runtime {
     /// The switch knows all channels before any of them handles an event.
     async fn load_switch(&self, channels: &[Channel]) -> Result<(), StartError> {
         let services = &self.services;
-        let (loaded, batch) = switch::load(&services.store, channels, services.forwarding)?;
+        let (loaded, batch) = switch::load(&services.store, channels, services.forwarding, services.now())?;
         *services.switch.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
         if services.run(services.committer.submit(batch)).await.is_err() {
             error!("the switch could not be brought up to date");
@@ -335,7 +335,7 @@ impl Runtime {
         let services = Arc::clone(&self.services);
         let (tips, mut new_tip) = watch::channel(services.tip());
         self.tasks.spawn(async move {
-            let run = services.watch.clone().run(Arc::clone(&services.wallet), services.store.clone(), tips);
+            let run = services.watch.clone().run(Arc::clone(&services.wallet), tips);
             if let Err(error) = run.await {
                 let _ = fatal.send(format!("the chain cannot be followed: {error}"));
             }

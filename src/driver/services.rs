@@ -23,9 +23,8 @@ use leyden_channels::{
     types::{ChannelId, FeeratePerKw, Height, HtlcId, PaymentHash, TipTrust, UnixTime},
     wire::NodeAddress,
 };
-use leyden_node::{Node, TipDoubt};
 use leyden_consensus::{params::Retarget, risk::confirmations_for_amount, subsidy::block_subsidy};
-use leyden_node::Node;
+use leyden_node::{Node, TipDoubt};
 use secp256k1::PublicKey;
 use tokio::time::{Instant, sleep};
 

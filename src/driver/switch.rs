@@ -14,7 +14,7 @@ use leyden_channels::{
     channel::{CannotAdd, Channel, HtlcFailure, Key, Origin, Outbox},
     payment::incoming::Arrived,
     switch::{ForwardPolicy, HtlcRef, Limits, Link, Switch, SwitchCtx, SwitchEffect, SwitchEvent},
-    types::{ChannelId, CltvExpiry, PaymentPreimage, ShortChannelId},
+    types::{ChannelId, CltvExpiry, PaymentPreimage, ShortChannelId, UnixTime},
 };
 
 use tracing::error;
@@ -33,6 +33,7 @@ pub fn load(
     store: &Store,
     channels: &[Channel],
     default: ForwardPolicy,
+    now: UnixTime,
 ) -> Result<(Switch, Vec<Outbox<NodeEffect>>), StartError> {
     let mut records = Vec::new();
     let prefixes = [Key::all_settlements_prefix(), Key::all_seen_onions_prefix(), Key::all_forward_policies_prefix()];
@@ -51,7 +52,7 @@ pub fn load(
     let mut batch = vec![outbox.convert()];
     for channel in without {
         // Terms that cannot be are refused with the configuration.
-        batch.extend(switch.set_policy(channel, default).ok().map(Outbox::convert));
+        batch.extend(switch.set_policy(channel, default, now).ok().map(Outbox::convert));
     }
     Ok((switch, batch))
 }
@@ -82,7 +83,7 @@ impl Services {
         let mut underway = vec![self.tell_switch(SwitchEvent::Link(Box::new(link)))];
         if is_new {
             // Terms that cannot be are refused with the configuration.
-            underway.extend(self.try_change(&self.switch, |switch| switch.set_policy(id, terms)));
+            underway.extend(self.try_change(&self.switch, |switch| switch.set_policy(id, terms, self.now())));
         }
         underway
     }

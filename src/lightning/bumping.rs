@@ -60,7 +60,8 @@ impl Bumping for LightningNode {
         let alone = entry.as_ref().is_none_or(|entry| entry.descendants == 1);
         let replaceable = services.wallet.is_all_ours(&parent) && self.is_no_funding(&parent)?;
         if replaceable && !funds_channel && alone {
-            let Raised { txid, fee } = services.replace(&parent, rate, request.budget, request.reserve).await.map_err(raise_error)?;
+            let Raised { txid, fee } =
+                services.replace(&parent, rate, request.budget, request.reserve).await.map_err(raise_error)?;
             services.store.put_plain(&txid)?;
             Ok(format!("replaced by {txid}, which pays {} sat", fee.to_sat()))
         } else {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bitcoin::Amount;
 use leyden_channels::{
     channel::{
-        ChannelType, CloseRequest, EstablishedSummary, FundingState, LARGE_CHANNEL, OpenRequest, OpenWishes, SideLimits, Spend,
-        SpendKind, StateName, Summary, feerate,
+        ChannelType, CloseRequest, EstablishedSummary, FundingState, LARGE_CHANNEL, OpenRequest, OpenWishes,
+        SideLimits, Spend, SpendKind, StateName, Summary, feerate,
     },
     switch::ForwardPolicy,
     tx::fee,

@@ -140,7 +140,7 @@ impl LightningNode {
             htlc_maximum: change.htlc_maximum.or(present.htlc_maximum),
             enabled: present.enabled,
         };
-        match services.try_change(&services.switch, |switch| switch.set_policy(*channel, policy)) {
+        match services.try_change(&services.switch, |switch| switch.set_policy(*channel, policy, services.now())) {
             Ok(underway) => self.carry_out(underway).await.map(|()| None),
             Err(error) => Ok(Some((PolicyRefusal::Invalid, error.to_string()))),
         }

@@ -3,7 +3,8 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use leyden_channels::{
-    channel::Key,
+    channel::{Key, StateName},
+    margins::CLAIM_MARGIN,
     payment::{
         self, InvoiceRequest,
         incoming::{self, InvoiceState as Stored},
@@ -48,10 +49,9 @@ impl LightningNode {
         let expiry_seconds = request.expiry.map_or(DEFAULT_EXPIRY_SECONDS, |expiry| expiry.as_secs());
         let default = if held.is_some() { DEFAULT_HELD_CLTV } else { DEFAULT_FINAL_CLTV };
         let min_final_cltv_expiry_delta = u32::from(request.min_final_cltv.unwrap_or(default));
-        let margin = if held.is_some() { incoming::HOLD_MARGIN_BLOCKS } else { incoming::CLAIM_MARGIN_BLOCKS };
-        if min_final_cltv_expiry_delta <= margin {
+        if min_final_cltv_expiry_delta <= CLAIM_MARGIN {
             return Err(ApiError::invalid(format!(
-                "cltv_expiry must be above {margin}: so many blocks are needed to claim a payment on the chain"
+                "cltv_expiry must be above {CLAIM_MARGIN}: so many blocks are needed to claim a payment on the chain"
             )));
         }
         if request.fallback.is_some() {
@@ -65,7 +65,11 @@ impl LightningNode {
             Description::Text(text) => text.clone(),
             Description::Hash(hash) => hex::encode(hash),
         };
-        let route_hints = hints(services, &request);
+        let mut route_hints: Vec<Vec<payment::HintHop>> =
+            request.route_hints.iter().map(|route| route.iter().map(to_core_hint).collect()).collect();
+        if request.hint_private_channels {
+            route_hints.extend(self.private_hints(request.amount).await);
+        }
         let asked = InvoiceRequest {
             network: services.invoice_network,
             payment_hash,
@@ -177,14 +181,53 @@ impl LightningNode {
     }
 }
 
-/// The hints that were given, and if asked for, those to our channels that are not announced.
-fn hints(services: &Services, request: &AddInvoice) -> Vec<Vec<payment::HintHop>> {
-    let mut hints: Vec<Vec<payment::HintHop>> =
-        request.route_hints.iter().map(|route| route.iter().map(to_core_hint).collect()).collect();
-    if request.hint_private_channels {
-        hints.extend(services.gossip.hints().into_iter().map(|hop| vec![hop]));
+/// The most private channels that an invoice names: each makes it some fifty letters longer.
+const MOST_HINTS: usize = 20;
+
+/// Names the channels that let the most in, until payers have twice the amount to choose from: balances move.
+fn choose_hints(mut ways: Vec<Way>, amount: Option<Msat>) -> Vec<Vec<payment::HintHop>> {
+    // A peer that is away may be back when somebody pays, but where others are there it is not worth a payer's attempt.
+    if ways.iter().any(|way| way.usable) {
+        ways.retain(|way| way.usable);
+    }
+    ways.retain(|way| way.inbound > Msat::ZERO);
+    ways.sort_by_key(|way| (std::cmp::Reverse(way.inbound), way.hop.short_channel_id));
+    let wanted = amount.map_or(u64::MAX, |amount| amount.0.saturating_mul(2));
+    let mut reached: u64 = 0;
+    let mut hints = Vec::new();
+    for way in ways.into_iter().take(MOST_HINTS) {
+        if reached >= wanted {
+            break;
+        }
+        reached = reached.saturating_add(way.inbound.0);
+        hints.push(vec![way.hop]);
     }
     hints
+}
+
+/// A way in over a channel that the network does not know.
+struct Way {
+    hop: payment::HintHop,
+    /// What the peer could send.
+    inbound: Msat,
+    usable: bool,
+}
+
+impl LightningNode {
+    async fn private_hints(&self, amount: Option<Msat>) -> Vec<Vec<payment::HintHop>> {
+        let hints = self.services().gossip.hints();
+        let mut ways = Vec::new();
+        for channel in self.peer_states().await.iter().flat_map(|state| &state.channels) {
+            let Some(known) = channel.established.as_ref().filter(|_| channel.state == StateName::Normal) else {
+                continue;
+            };
+            let kept = Msat::from_sat(known.remote_reserve).unwrap_or_default();
+            let inbound = known.remote_balance.saturating_sub(kept);
+            let hop = hints.get(&channel.channel_id).copied();
+            ways.extend(hop.map(|hop| Way { hop, inbound, usable: channel.usable }));
+        }
+        choose_hints(ways, amount)
+    }
 }
 
 /// News as a stream that ends with the daemon, and with an error for a listener that is too slow.
@@ -314,6 +357,31 @@ mod tests {
     use tokio_stream::StreamExt as _;
 
     use super::*;
+
+    #[test]
+    fn an_invoice_names_the_private_channels_that_let_money_in() {
+        let node_id = secp256k1::SecretKey::from_slice(&[1; 32]).unwrap().public_key(secp256k1::SECP256K1);
+        let way = |id, inbound, usable| Way {
+            hop: payment::HintHop {
+                node_id,
+                short_channel_id: ShortChannelId(id),
+                fee_base_msat: 0,
+                fee_proportional_millionths: 0,
+                cltv_expiry_delta: 40,
+            },
+            inbound: Msat(inbound),
+            usable,
+        };
+        let chosen = |ways: Vec<Way>, amount: Option<u64>| -> Vec<u64> {
+            choose_hints(ways, amount.map(Msat)).iter().map(|hops| hops[0].short_channel_id.0).collect()
+        };
+        let ways = || vec![way(1, 100, true), way(2, 0, true), way(3, 500, true), way(4, 900, false)];
+        assert_eq!(chosen(ways(), None), [3, 1], "nothing comes in over an empty one, or from who is away");
+        assert_eq!(chosen(ways(), Some(200)), [3], "twice the amount is enough");
+        assert_eq!(chosen(ways(), Some(300)), [3, 1]);
+        assert_eq!(chosen(vec![way(4, 900, false)], None), [4], "better than none");
+        assert_eq!(chosen((0..50).map(|id| way(id, 5, true)).collect(), None).len(), MOST_HINTS);
+    }
 
     #[tokio::test]
     async fn a_slow_reader_holds_nobody_up_and_is_told_that_it_missed_something() {

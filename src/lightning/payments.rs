@@ -185,6 +185,7 @@ fn to_request(services: &Services, request: SendPayment) -> Result<PaymentReques
         max_cltv: request.max_cltv,
         outgoing: request.outgoing.clone(),
         last_hop: request.last_hop,
+        time_pref: request.time_pref,
     };
     let refuse_own = |payee: PublicKey| {
         if payee == services.node_id() && !request.allow_self_payment {
@@ -193,7 +194,7 @@ fn to_request(services: &Services, request: SendPayment) -> Result<PaymentReques
         }
         Ok(())
     };
-    match request.target {
+    let request = match request.target {
         PaymentTarget::Invoice { request: text, amount } => {
             let invoice = payment::Invoice::parse(&text, services.invoice_network)
                 .map_err(|error| ApiError::invalid(error.to_string()))?;
@@ -212,7 +213,7 @@ fn to_request(services: &Services, request: SendPayment) -> Result<PaymentReques
                     return Err(ApiError::invalid("the invoice leaves the amount open: say how much to pay"));
                 }
             };
-            Ok(PaymentRequest {
+            PaymentRequest {
                 payment_hash: invoice.payment_hash,
                 destination: invoice.payee,
                 amount,
@@ -226,13 +227,13 @@ fn to_request(services: &Services, request: SendPayment) -> Result<PaymentReques
                 limits: limits(invoice.features.supports(Feature::BasicMpp)),
                 keysend: None,
                 custom_records: request.custom_records,
-            })
+            }
         }
         PaymentTarget::Details { node_id, payment_hash, secret, amount, final_cltv, route_hints, keysend } => {
             refuse_own(node_id)?;
             // Parts find one another by the secret.
             let takes_parts = secret.is_some() && announces(services, node_id, Feature::BasicMpp);
-            Ok(PaymentRequest {
+            PaymentRequest {
                 payment_hash,
                 destination: node_id,
                 amount,
@@ -246,9 +247,21 @@ fn to_request(services: &Services, request: SendPayment) -> Result<PaymentReques
                 limits: limits(takes_parts),
                 keysend,
                 custom_records: request.custom_records,
-            })
+            }
         }
+    };
+    check_blocks(&request)?;
+    Ok(request)
+}
+
+/// Whether the recipient can have as many blocks as it wants within the payment's limits.
+pub(super) fn check_blocks(request: &PaymentRequest) -> Result<(), ApiError> {
+    let (wanted, most) = (request.final_cltv_delta, request.limits.most_blocks());
+    if wanted > most {
+        let text = "the recipient wants the money locked for";
+        return Err(ApiError::invalid(format!("{text} {wanted} blocks, and at most {most} are allowed (cltv_limit)")));
     }
+    Ok(())
 }
 
 /// Whether a node says of itself that it knows a feature.
@@ -305,8 +318,8 @@ fn to_attempt(payment: &outgoing::Payment, attempt: &outgoing::Attempt, at: Syst
             failure: AttemptFailure {
                 code: Some(failure.code).filter(|_| failure.source.is_some_and(|source| source > 0)),
                 source: failure.source.map(u32::from),
-                amount: None,
-                height: None,
+                amount: failure.refused.map(|refused| refused.amount),
+                height: failure.refused.map(|refused| refused.height.0),
             },
         },
     };

@@ -18,7 +18,7 @@ use leyden_channels::{
 };
 use tokio_stream::StreamExt as _;
 
-use super::{LightningNode, internal, invoices::to_core_hint, tip_error};
+use super::{LightningNode, internal, invoices::to_core_hint, payments::check_blocks, tip_error};
 use crate::{
     api::{
         ApiError, Attempt, AttemptState, BuildRoute, FailureReason, FeeEstimate, FeeQuery, FoundRoute, PaymentState,
@@ -41,7 +41,8 @@ impl Routes for LightningNode {
         let channels = leaving_by(services.local_channels().await, &query.outgoing);
         let hints: Vec<Vec<HintHop>> =
             query.route_hints.iter().map(|route| route.iter().map(to_core_hint).collect()).collect();
-        let excluded = between(services, &query.ignored_pairs);
+        let mut excluded = between(services, &query.ignored_pairs);
+        excluded.extend(&query.ignored_channels);
         let source = match query.source.filter(|source| *source != local) {
             None => Source::Local { node: local, channels: &channels },
             Some(source) => Source::Graph(source),
@@ -50,10 +51,11 @@ impl Routes for LightningNode {
             last_hop: query.last_hop,
             hints: &hints,
             fee_limit: query.max_fee.unwrap_or(Msat(u64::MAX)),
-            cltv_limit: query.max_cltv.unwrap_or(DEFAULT_CLTV_LIMIT),
+            cltv_limit: query.max_cltv.map_or(DEFAULT_CLTV_LIMIT, |most| most.min(DEFAULT_CLTV_LIMIT)),
             excluded_nodes: &query.ignored_nodes,
             excluded_edges: &excluded,
             failed: &[],
+            params: CostParams::preferring(query.time_pref),
             ..question(services, source, query.target.into(), query.amount, query.final_cltv)
         };
         let plan = if query.use_experience {
@@ -207,6 +209,7 @@ impl LightningNode {
             keysend: None,
             custom_records: Vec::new(),
         };
+        check_blocks(&request)?;
         let mut updates = self.begin(request).await?;
         while let Some(update) = updates.next().await {
             let payment = update?;

@@ -29,6 +29,7 @@ use crate::{
 };
 use leyden_channels::types::{Msat, PaymentPreimage, UnixTime};
 
+mod fields;
 mod holding;
 mod network;
 mod routes;

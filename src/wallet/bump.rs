@@ -32,16 +32,6 @@ impl OnchainWallet {
         transaction.input.iter().all(|input| state.wallet.spk_index().txout(input.previous_output).is_some())
     }
 
-    /// Whether a pending transaction that spends coins of the wallet pays a script that is not the wallet's, which may be a
-    /// channel's.
-    pub fn may_fund(&self, txid: &Txid) -> bool {
-        let Some(transaction) = self.unconfirmed(txid) else { return false };
-        let state = self.lock();
-        let spends = |input: &bitcoin::TxIn| state.wallet.spk_index().txout(input.previous_output).is_some();
-        transaction.input.iter().any(spends)
-            && transaction.output.iter().any(|output| !state.wallet.is_mine(output.script_pubkey.clone()))
-    }
-
     /// The first output of the wallet's that nobody has spent.
     pub fn unspent_output(&self, transaction: &Transaction) -> Option<OutPoint> {
         let txid = transaction.compute_txid();

@@ -664,7 +664,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_a_channels_is_told_from_what_comes_back_and_from_what_others_send() {
+    fn what_this_wallet_pays_is_told_from_what_others_send() {
         let wallet = open(&MemoryLog::default());
         let coin = |wallet: &OnchainWallet, salt| payment(wallet.new_script().unwrap(), 100_000, salt);
         let block = next_block(wallet.tip().1, 1, vec![coin(&wallet, 0), coin(&wallet, 1)]);
@@ -673,14 +673,16 @@ mod tests {
         let channel = ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::all_zeros());
         let funding = wallet.pay(&[(channel, Amount::from_sat(60_000))], rate, &Coins::default()).unwrap();
         wallet.transaction_seen(funding.clone(), 5).unwrap();
-        assert!(wallet.may_fund(&funding.compute_txid()));
-        let coins = Coins { min_confirmations: 1, only: Vec::new() };
-        let back = wallet.pay_all(wallet.new_script().unwrap(), rate, &coins).unwrap();
+        let coins = Coins { min_confirmations: 1, ..Coins::default() };
+        let back = wallet.pay_all(&wallet.new_script().unwrap(), rate, &coins).unwrap();
         wallet.transaction_seen(back.clone(), 6).unwrap();
         let incoming = coin(&wallet, 2);
         wallet.transaction_seen(incoming.clone(), 7).unwrap();
-        for other in [back, incoming, payment(ScriptBuf::new(), 1_000, 3)] {
-            assert!(!wallet.may_fund(&other.compute_txid()));
+        for ours in [funding, back] {
+            assert!(wallet.has_paid(&ours.compute_txid()));
+        }
+        for other in [incoming, payment(ScriptBuf::new(), 1_000, 3)] {
+            assert!(!wallet.has_paid(&other.compute_txid()));
         }
     }
 

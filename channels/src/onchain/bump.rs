@@ -16,6 +16,7 @@
 
 use bitcoin::{Amount, Weight};
 
+use crate::margins::{OFFERED_GRACE, RECEIVED_MARGIN, SMALL_GRACE, UPSTREAM_MARGIN};
 use crate::types::{FeeratePerKw, Height};
 
 /// What enforcement may cost, and how careful it is. All depths are confirmations, the block itself being the first.
@@ -29,6 +30,8 @@ pub struct Policy {
     pub upstream_margin: u32,
     /// How many blocks after its expiry we close for an HTLC that we offered.
     pub outgoing_grace: u32,
+    /// The same for one that is not worth the fee of its claim.
+    pub small_grace: u32,
     /// How many blocks before its expiry we close for an HTLC whose preimage we know.
     pub incoming_margin: u32,
     /// The share of a claim's value, in percent, that may go to fees.
@@ -52,9 +55,10 @@ impl Default for Policy {
         Self {
             finality: 100,
             fail_depth: 6,
-            upstream_margin: 3,
-            outgoing_grace: 3,
-            incoming_margin: 12,
+            upstream_margin: UPSTREAM_MARGIN,
+            outgoing_grace: OFFERED_GRACE,
+            small_grace: SMALL_GRACE,
+            incoming_margin: RECEIVED_MARGIN,
             budget_percent: 50,
             penalty_budget_percent: 90,
             commitment_budget_percent: 5,

@@ -61,8 +61,10 @@ pub enum CloseReason {
 }
 
 /// Whether these HTLCs force us onto the chain at this tip (BOLT 2, `cltv_expiry_delta` Selection): an incoming
-/// one whose preimage we know before its expiry, or an outgoing one after it. Never one whose claim would not pay
-/// for itself at `feerate`; but all of those together, once they are above `small_limit`.
+/// one whose preimage we know before its expiry, or an outgoing one after it. Those whose claim would not pay for itself
+/// at `feerate` close it together, once they are above `small_limit`; and one that we offered alone, long after its
+/// expiry: until the chain has taken our commitment it may be fulfilled, so that whatever waits for its end would wait
+/// for ever.
 pub fn must_close(
     kind: CommitmentType,
     htlcs: impl IntoIterator<Item = InFlight>,
@@ -94,7 +96,8 @@ pub fn must_close(
         if reason.is_some() && !worth_it {
             small = Msat(small.0.saturating_add(htlc.amount.0));
         }
-        reason.filter(|_| worth_it)
+        let long_overdue = htlc.offered_by == Side::Local && tip.0 >= expiry.0.saturating_add(policy.small_grace);
+        reason.filter(|_| worth_it || long_overdue)
     });
     let together = CloseReason::SmallHtlcsExpired { total: small, limit: small_limit };
     worth_closing.or_else(|| (small > small_limit).then_some(together))

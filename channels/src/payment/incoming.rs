@@ -29,6 +29,7 @@
 use std::collections::{HashMap, hash_map::Entry};
 
 use crate::channel::{Doom, IncomingHtlc, Key, Outbox, Settlement};
+use crate::margins::CLAIM_MARGIN;
 use crate::onion::{FailureMessage, ReceivePayload, SharedSecret, failure};
 use crate::types::{
     ChannelId, CltvExpiry, Height, HtlcId, Msat, PaymentHash, PaymentPreimage, PaymentSecret, TipTrust, UnixTime,
@@ -44,16 +45,8 @@ use waiting::Waiting;
 /// How long parts of a payment wait for the rest, in seconds (BOLT 4 asks for at least 60).
 pub const PART_TIMEOUT_SECONDS: u64 = 60;
 
-/// Blocks that an HTLC must still have when it arrives, so that we can claim it on the chain if we must: less than
-/// every invoice's `min_final_cltv_expiry_delta`.
-pub const CLAIM_MARGIN_BLOCKS: u32 = 9;
-
 /// What an invoice that nobody asked for says of its expiry, for the record.
 const KEYSEND_EXPIRY_SECONDS: u64 = 3600;
-
-/// Blocks before the expiry of a held HTLC at which its invoice is given up: some more than those at which a channel is
-/// closed to claim an HTLC whose preimage is known, so that the preimage told at the last moment still arrives.
-pub const HOLD_MARGIN_BLOCKS: u32 = 16;
 
 /// An invoice that we made, or what a spontaneous payment was made into.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +95,7 @@ pub struct Accepted {
 
 impl Accepted {
     fn is_near_its_end(&self, tip: Height) -> bool {
-        self.htlcs.iter().any(|paid| paid.cltv_expiry.0 <= tip.0.saturating_add(HOLD_MARGIN_BLOCKS))
+        self.htlcs.iter().any(|paid| paid.cltv_expiry.0 <= tip.0.saturating_add(CLAIM_MARGIN))
     }
 }
 
@@ -217,7 +210,7 @@ impl Arrived {
 
     /// Whether it expires so soon, by the known tip, that its channel is about to be closed if its preimage is known.
     fn is_near_its_end(&self, tip: Height) -> bool {
-        self.htlc.cltv_expiry.0 <= tip.0.saturating_add(HOLD_MARGIN_BLOCKS)
+        self.htlc.cltv_expiry.0 <= tip.0.saturating_add(CLAIM_MARGIN)
     }
 
     /// What the sender will send in all parts together; without `payment_data` there is one part.
@@ -428,7 +421,7 @@ impl Invoices {
             bolt11: String::new(),
             created: now,
             expiry_seconds: KEYSEND_EXPIRY_SECONDS,
-            min_final_cltv_expiry_delta: CLAIM_MARGIN_BLOCKS,
+            min_final_cltv_expiry_delta: CLAIM_MARGIN,
             keysend: true,
             state: InvoiceState::Open,
         };
@@ -509,21 +502,12 @@ impl Open {
         let invoice = &self.invoice;
         // What is held is whole already.
         let is_open = invoice.state == InvoiceState::Open;
-        // A held HTLC needs time in which it can be held.
-        let holds =
-            invoice.preimage.is_some() || arrived.htlc.cltv_expiry.0 > height.0.saturating_add(HOLD_MARGIN_BLOCKS);
         let total = arrived.total();
         let enough = invoice.amount.is_none_or(|asked| total >= asked && total.0 <= asked.0.saturating_mul(2));
         let one_total = self.parts.iter().all(|part| part.arrived.total() == total);
         let secret = arrived.payload.payment_data.as_ref().map(|data| data.payment_secret);
         let in_time = arrived.htlc.cltv_expiry.0 >= height.0.saturating_add(invoice.min_final_cltv_expiry_delta);
-        is_open
-            && holds
-            && secret == Some(invoice.payment_secret)
-            && enough
-            && one_total
-            && in_time
-            && now <= invoice.expires()
+        is_open && secret == Some(invoice.payment_secret) && enough && one_total && in_time && now <= invoice.expires()
     }
 
     fn is_held(&self, htlc: &IncomingHtlc) -> bool {
@@ -573,7 +557,7 @@ fn check_htlc(arrived: &Arrived, height: Height) -> Result<(), FailureMessage> {
     if htlc.cltv_expiry < payload.outgoing_cltv_value {
         return Err(FailureMessage::FinalIncorrectCltvExpiry { cltv_expiry: htlc.cltv_expiry });
     }
-    if htlc.cltv_expiry.0 <= height.0.saturating_add(CLAIM_MARGIN_BLOCKS) {
+    if htlc.cltv_expiry.0 <= height.0.saturating_add(CLAIM_MARGIN) {
         return Err(unknown(arrived, height));
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use super::incoming::*;
 use crate::channel::{IncomingHtlc, Key, Outbox, Persist, Settlement, Write};
+use crate::margins::CLAIM_MARGIN;
 use crate::onion::{PaymentData, ReceivePayload, SharedSecret};
 use crate::payment::record;
 use crate::types::*;
@@ -153,7 +154,7 @@ fn what_is_held_is_still_held_after_a_restart() {
     let (_, mut disk) = held();
     let mut invoices = disk.restart();
     // So late that a new HTLC would not be taken any more.
-    let (late, tip) = (UnixTime(NOW.0 + 100), Height(EXPIRY.0 - HOLD_MARGIN_BLOCKS - 1));
+    let (late, tip) = (UnixTime(NOW.0 + 100), Height(EXPIRY.0 - CLAIM_MARGIN - 1));
     let effects = disk.run(invoices.arrived(part(1, 400), None, &ctx(late, tip)));
     assert!(effects.is_empty(), "{effects:?}");
     // The second part has not been told again when the preimage comes.
@@ -175,7 +176,7 @@ fn what_is_held_is_still_held_after_a_restart() {
 #[test]
 fn what_is_held_goes_back_before_a_channel_would_have_to_be_closed() {
     let (mut invoices, mut disk) = held();
-    let last = Height(EXPIRY.0 - HOLD_MARGIN_BLOCKS - 1);
+    let last = Height(EXPIRY.0 - CLAIM_MARGIN - 1);
     assert!(disk.run(invoices.tick(&ctx(NOW, last))).is_empty());
     let effects = disk.run(invoices.tick(&ctx(NOW, Height(last.0 + 1))));
     assert_eq!(settled(&effects), (vec![], vec![1, 2]));
@@ -205,7 +206,7 @@ fn what_is_held_goes_back_when_it_is_refused() {
 fn an_htlc_that_could_not_be_held_for_long_is_not_taken() {
     let (mut invoices, mut disk) = (Invoices::default(), Disk::default());
     disk.run(invoices.add(Invoice { min_final_cltv_expiry_delta: 10, ..invoice(None) }).unwrap());
-    let tip = Height(EXPIRY.0 - HOLD_MARGIN_BLOCKS);
+    let tip = Height(EXPIRY.0 - CLAIM_MARGIN);
     let effects = disk.run(invoices.arrived(part(1, 1_000), None, &ctx(NOW, tip)));
     assert_eq!(settled(&effects), (vec![], vec![1]));
 }
@@ -331,7 +332,7 @@ fn what_is_held_is_not_taken_while_it_may_have_expired() {
     let (mut invoices, mut disk) = held();
     let refused = invoices.settle_held(PREIMAGE, &in_doubt(NOW, TIP));
     assert!(matches!(refused, Err(InvoiceError::TipInDoubt)));
-    let close = Height(EXPIRY.0 - HOLD_MARGIN_BLOCKS);
+    let close = Height(EXPIRY.0 - CLAIM_MARGIN);
     assert!(matches!(invoices.settle_held(PREIMAGE, &ctx(NOW, close)), Err(InvoiceError::TooLate)));
     let effects = disk.run(invoices.settle_held(PREIMAGE, &ctx(NOW, Height(close.0 - 1))).unwrap());
     assert_eq!(settled(&effects), (vec![1, 2], vec![]));
@@ -357,7 +358,7 @@ fn what_was_settled_before_a_crash_is_never_failed_and_claimed_in_time() {
         settled(&disk.run(invoices.arrived(arrived, over, &at)))
     };
     let known = ctx(NOW, Height(TIP.0 + 5));
-    let deadline = in_doubt(NOW, Height(EXPIRY.0 - HOLD_MARGIN_BLOCKS));
+    let deadline = in_doubt(NOW, Height(EXPIRY.0 - CLAIM_MARGIN));
     for at in [known, deadline] {
         let (mut invoices, mut disk) = settled_before();
         let effects = disk.run(invoices.tick(&at));
@@ -396,4 +397,22 @@ fn an_invoice_of_which_a_part_was_taken_back_on_the_chain_is_not_whole() {
         assert_eq!(told(&effects), 0);
     }
     assert_eq!(settlement(&disk).kept(), Msat(400));
+}
+
+/// Its preimage would be told, and the channel closed for it in the same block.
+#[test]
+fn nothing_is_taken_so_late_that_its_channel_would_be_closed_for_it() {
+    let closes = crate::channel::Policy::default().received_htlc_margin;
+    for left in [closes - 2, closes, CLAIM_MARGIN, CLAIM_MARGIN + 1] {
+        let tip = Height(EXPIRY.0 - left);
+        let expected = if left > CLAIM_MARGIN { (vec![1], vec![]) } else { (vec![], vec![1]) };
+        let (mut invoices, mut disk) = (Invoices::default().taking_keysend(true), Disk::default());
+        let effects = disk.run(invoices.arrived(spontaneous(1, PREIMAGE), None, &ctx(NOW, tip)));
+        assert_eq!(settled(&effects), expected, "spontaneous, {left} blocks before its expiry");
+        let (mut invoices, mut disk) = (Invoices::default(), Disk::default());
+        disk.run(invoices.add(Invoice { min_final_cltv_expiry_delta: 1, ..invoice(Some(PREIMAGE)) }).unwrap());
+        let effects = disk.run(invoices.arrived(part(1, 1_000), None, &ctx(NOW, tip)));
+        assert_eq!(settled(&effects), expected, "for an invoice, {left} blocks before its expiry");
+    }
+    assert!(CLAIM_MARGIN > closes);
 }

@@ -20,7 +20,8 @@ use std::collections::{HashMap, HashSet};
 use secp256k1::{PublicKey, SecretKey};
 
 use crate::channel::{AddHtlc, AttemptId, CannotAdd, HtlcFailure, Key, Origin, Outbox};
-use crate::onion::{self, ForwardPayload, PaymentData, ReceivePayload, failure, sphinx};
+use crate::margins::MAX_HTLC_CLTV;
+use crate::onion::{self, FailureMessage, ForwardPayload, PaymentData, ReceivePayload, failure, sphinx};
 use crate::types::{Msat, PaymentHash, PaymentPreimage, PaymentSecret, ShortChannelId, UnixTime};
 use crate::wire::OnionRoutingPacket;
 use crate::wire::tlv::RawRecord;
@@ -30,8 +31,10 @@ use super::record;
 use super::route::Route;
 
 mod on_route;
+mod retry;
 
 pub use on_route::OnRouteError;
+pub use retry::Refused;
 
 /// What to pay, to whom, and within which limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,21 +63,30 @@ pub struct PaymentRequest {
 /// Which ways a payment may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentLimits {
-    /// 1 if the recipient does not take several parts.
+    /// That are under way at once; 1 if the recipient does not take several parts.
     pub max_parts: u16,
     /// The largest part, its fee included.
     pub max_part: Option<Msat>,
-    /// Blocks from now to the expiry of our HTLC; `None`: as many as most nodes take.
+    /// Blocks from now to the expiry of our HTLC; `None`, and at most: as many as any node locks money for.
     pub max_cltv: Option<u32>,
     /// The channels that it may leave by; empty: any.
     pub outgoing: Vec<ShortChannelId>,
     /// The node before the recipient.
     pub last_hop: Option<PublicKey>,
+    /// From -100 (the lowest fees) to 100 (the surest way).
+    pub time_pref: i8,
+}
+
+impl PaymentLimits {
+    /// Blocks from now to the expiry of our HTLC, however many the payer allows.
+    pub fn most_blocks(&self) -> u32 {
+        self.max_cltv.map_or(MAX_HTLC_CLTV, |most| most.min(MAX_HTLC_CLTV))
+    }
 }
 
 impl Default for PaymentLimits {
     fn default() -> Self {
-        Self { max_parts: 1, max_part: None, max_cltv: None, outgoing: Vec::new(), last_hop: None }
+        Self { max_parts: 1, max_part: None, max_cltv: None, outgoing: Vec::new(), last_hop: None, time_pref: 0 }
     }
 }
 
@@ -157,13 +169,19 @@ impl Attempt {
                 let Some(read) = read else { return ReadFailure::default() };
                 let update = read.failure.channel_update().map(<[u8]>::to_vec);
                 let source = u8::try_from(read.hop + 1).ok();
-                return ReadFailure { failure: AttemptFailure { source, code: read.failure.code() }, update };
+                let refused = match &read.failure {
+                    FailureMessage::IncorrectOrUnknownPaymentDetails { htlc_msat, height } => {
+                        Some(Refused { amount: *htlc_msat, height: *height })
+                    }
+                    _ => None,
+                };
+                return ReadFailure { failure: AttemptFailure { source, code: read.failure.code(), refused }, update };
             }
             // Our peer could not read the onion.
             HtlcFailure::Malformed { failure_code, .. } => (1, *failure_code),
             HtlcFailure::NotOnChain => (0, failure::PERM | CHANNEL_FAILURE),
         };
-        ReadFailure { failure: AttemptFailure { source: Some(source), code }, update: None }
+        ReadFailure { failure: AttemptFailure { source: Some(source), code, refused: None }, update: None }
     }
 }
 
@@ -179,6 +197,8 @@ pub enum AttemptState {
 pub struct AttemptFailure {
     pub source: Option<u8>,
     pub code: u16,
+    /// What came with `incorrect_or_unknown_payment_details` (BOLT 4).
+    pub refused: Option<Refused>,
 }
 
 /// What an HTLC's failure says to the sender.
@@ -215,6 +235,8 @@ pub enum RouteError {
     NotPending,
     #[error("the routes carry {got}, but only {missing} is missing")]
     TooMuch { missing: Msat, got: Msat },
+    #[error("{got} parts more would be under way, and the payment may have {left}")]
+    TooManyParts { left: usize, got: usize },
     #[error("no onion can be built for this route: {0}")]
     Onion(onion::OnionError),
 }
@@ -312,16 +334,20 @@ impl Payments {
         now: UnixTime,
     ) -> Result<Outbox<PaymentEffect>, RouteError> {
         self.searching.remove(hash);
-        if routes.is_empty() {
+        let refused = self.pending.get(hash).is_some_and(Payment::is_refused_for_good);
+        if routes.is_empty() || refused {
             return Ok(self.no_route(hash, PaymentFailure::NoRoute, now));
         }
         let payment = self.pending.get_mut(hash).ok_or(RouteError::NotPending)?;
+        if routes.len() > payment.parts_left() {
+            return Err(RouteError::TooManyParts { left: payment.parts_left(), got: routes.len() });
+        }
         let mut outbox = Outbox::default();
         let first = self.last_attempt.saturating_add(1);
         self.last_attempt = offer(payment, routes, &mut session_keys, self.last_attempt, now, &mut outbox)?;
         self.by_attempt.extend((first..=self.last_attempt).map(|id| (AttemptId(id), *hash)));
         // A part has failed while these routes were looked for.
-        if payment.missing() > Msat::ZERO && is_in_time(payment, now) {
+        if payment.missing() > Msat::ZERO && may_try_again(payment, now) {
             find_routes(&mut outbox, payment);
             self.searching.insert(*hash);
         }
@@ -332,7 +358,16 @@ impl Payments {
     pub fn no_route(&mut self, hash: &PaymentHash, reason: PaymentFailure, now: UnixTime) -> Outbox<PaymentEffect> {
         let mut outbox = Outbox::default();
         self.searching.remove(hash);
-        if self.pending.get(hash).is_some_and(|payment| !payment.is_in_flight()) {
+        if let Some(payment) = self.pending.get(hash).filter(|payment| !payment.is_in_flight()) {
+            // Where the recipient has refused what came over the ways that there are, or no channel of ours had the balance,
+            // that is what the payer has to know.
+            let reason = if payment.was_refused() {
+                PaymentFailure::IncorrectPaymentDetails
+            } else if payment.lacked_balance() {
+                PaymentFailure::InsufficientBalance
+            } else {
+                reason
+            };
             self.fail(hash, reason, now, &mut outbox);
         }
         outbox
@@ -368,8 +403,10 @@ impl Payments {
     /// The channel did not take the HTLC.
     pub fn refused(&mut self, id: AttemptId, cause: &CannotAdd, now: UnixTime) -> Outbox<PaymentEffect> {
         let code = match cause {
-            CannotAdd::Balance { .. } | CannotAdd::RemoteFee { .. } => INSUFFICIENT_BALANCE,
             CannotAdd::TipInDoubt => TIP_IN_DOUBT,
+            CannotAdd::Balance { .. } | CannotAdd::RemoteFee { .. } | CannotAdd::TooMuchInFlight { .. } => {
+                INSUFFICIENT_BALANCE
+            }
             CannotAdd::State(_)
             | CannotAdd::NotFunded(_)
             | CannotAdd::Offline
@@ -377,10 +414,9 @@ impl Payments {
             | CannotAdd::BelowMinimum { .. }
             | CannotAdd::Expiry(_)
             | CannotAdd::TooManyHtlcs { .. }
-            | CannotAdd::TooMuchInFlight { .. }
             | CannotAdd::DustExposure { .. } => TEMPORARY_CHANNEL_FAILURE,
         };
-        self.end_attempt(id, AttemptFailure { source: Some(0), code }, now)
+        self.end_attempt(id, AttemptFailure { source: Some(0), code, refused: None }, now)
     }
 
     /// After a restart: `alive` are the attempts whose HTLC is in a channel.
@@ -391,7 +427,7 @@ impl Payments {
             let Some(payment) = self.pending.get_mut(&hash) else { continue };
             for attempt in &mut payment.attempts {
                 if attempt.state == AttemptState::InFlight && !alive.contains(&attempt.id) {
-                    let lost = AttemptFailure { source: Some(0), code: TEMPORARY_CHANNEL_FAILURE };
+                    let lost = AttemptFailure { source: Some(0), code: TEMPORARY_CHANNEL_FAILURE, refused: None };
                     attempt.state = AttemptState::Failed(lost);
                 }
             }
@@ -438,21 +474,17 @@ impl Payments {
             return outbox;
         }
         let recipient = u8::try_from(attempt.route.hops().len()).ok();
-        // BOLT 4, Receiving Failure Codes: what the recipient says is final, but that parts have waited too long for
-        // one another.
-        let waited = failure.code == MPP_TIMEOUT;
-        let is_final = failure.source == recipient && !waited;
+        let by_recipient = failure.source == recipient;
         let reason = match failure.code {
             INSUFFICIENT_BALANCE => PaymentFailure::InsufficientBalance,
             MPP_TIMEOUT => PaymentFailure::Timeout,
             TIP_IN_DOUBT if failure.source == Some(0) => PaymentFailure::TipInDoubt,
-            _ if is_final => PaymentFailure::IncorrectPaymentDetails,
+            _ if by_recipient => PaymentFailure::IncorrectPaymentDetails,
             _ => PaymentFailure::Error,
         };
         attempt.state = AttemptState::Failed(failure);
-        // No other channel would take it either.
-        let worth_another = !is_final && reason != PaymentFailure::TipInDoubt && is_in_time(payment, now);
-        if worth_another {
+        // In doubt of the tip no other channel would take it either.
+        if reason != PaymentFailure::TipInDoubt && may_try_again(payment, now) {
             save(&mut outbox, payment);
             // One search at a time: two would each find routes for the whole of what is missing.
             if self.searching.insert(hash) {
@@ -544,8 +576,8 @@ fn save(outbox: &mut Outbox<PaymentEffect>, payment: &Payment) {
 }
 
 /// Whether another attempt may be made.
-fn is_in_time(payment: &Payment, now: UnixTime) -> bool {
-    now < payment.request.deadline && payment.attempts.len() < MAX_ATTEMPTS
+fn may_try_again(payment: &Payment, now: UnixTime) -> bool {
+    now < payment.request.deadline && payment.attempts.len() < MAX_ATTEMPTS && !payment.is_refused_for_good()
 }
 
 fn find_routes(outbox: &mut Outbox<PaymentEffect>, payment: &Payment) {

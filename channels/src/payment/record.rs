@@ -14,11 +14,12 @@ use super::HintHop;
 use super::incoming::{Accepted, Invoice, InvoiceState, PaidBy, Settled};
 use super::outgoing::{
     Attempt, AttemptFailure, AttemptState, Payment, PaymentFailure, PaymentLimits, PaymentRequest, PaymentState,
+    Refused,
 };
 use super::route::{Hop, Route};
 
 /// Format 1 had neither hints, limits and custom records of payments nor held and spontaneous invoices.
-/// Format 2 did not know what was taken back on the chain.
+/// Format 2 did not know what was taken back on the chain, and kept neither what a recipient says of an HTLC that it refuses nor the preference of time over fees.
 const FORMAT: u8 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -239,7 +240,7 @@ fn take_payment(reader: &mut Reader<'_>, format: u8) -> Result<Payment, RecordEr
         deadline: UnixTime(reader.field()?),
         bolt11: take_text(reader)?,
         hints: if old { Vec::new() } else { take_list(reader, |reader| take_list(reader, take_hint))? },
-        limits: if old { PaymentLimits::default() } else { take_limits(reader)? },
+        limits: if old { PaymentLimits::default() } else { take_limits(reader, format)? },
         keysend: if old { None } else { take_option(reader)? },
         custom_records: if old { Vec::new() } else { take_list(reader, take_custom)? },
     };
@@ -247,7 +248,7 @@ fn take_payment(reader: &mut Reader<'_>, format: u8) -> Result<Payment, RecordEr
         index,
         request,
         created: UnixTime(reader.field()?),
-        attempts: take_list(reader, take_attempt)?,
+        attempts: take_list(reader, |reader| take_attempt(reader, format))?,
         state: match reader.field::<u8>()? {
             0 => PaymentState::Pending,
             1 => PaymentState::Succeeded { preimage: reader.field()?, at: UnixTime(reader.field()?) },
@@ -283,15 +284,20 @@ fn put_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
     match state {
         AttemptState::InFlight => 0_u8.write(out),
         AttemptState::Succeeded => 1_u8.write(out),
-        AttemptState::Failed(AttemptFailure { source, code }) => {
+        AttemptState::Failed(AttemptFailure { source, code, refused }) => {
             2_u8.write(out);
             put_option(out, source.as_ref());
             code.write(out);
+            u8::from(refused.is_some()).write(out);
+            if let Some(Refused { amount, height }) = refused {
+                amount.write(out);
+                height.0.write(out);
+            }
         }
     }
 }
 
-fn take_attempt(reader: &mut Reader<'_>) -> Result<Attempt, RecordError> {
+fn take_attempt(reader: &mut Reader<'_>, format: u8) -> Result<Attempt, RecordError> {
     let id = AttemptId(reader.field()?);
     let hops = take_list(reader, |reader| {
         Ok(Hop {
@@ -310,10 +316,22 @@ fn take_attempt(reader: &mut Reader<'_>) -> Result<Attempt, RecordError> {
         state: match reader.field::<u8>()? {
             0 => AttemptState::InFlight,
             1 => AttemptState::Succeeded,
-            2 => AttemptState::Failed(AttemptFailure { source: take_option(reader)?, code: reader.field()? }),
+            2 => AttemptState::Failed(AttemptFailure {
+                source: take_option(reader)?,
+                code: reader.field()?,
+                refused: if format < 3 { None } else { take_refused(reader)? },
+            }),
             _ => return Err(RecordError::Meaningless("the state of an attempt")),
         },
     })
+}
+
+fn take_refused(reader: &mut Reader<'_>) -> Result<Option<Refused>, RecordError> {
+    match reader.field::<u8>()? {
+        0 => Ok(None),
+        1 => Ok(Some(Refused { amount: reader.field()?, height: Height(reader.field()?) })),
+        _ => Err(RecordError::Meaningless("what a recipient refused")),
+    }
 }
 
 fn put_hint(out: &mut Vec<u8>, hop: &HintHop) {
@@ -336,21 +354,23 @@ fn take_hint(reader: &mut Reader<'_>) -> Result<HintHop, RecordError> {
 }
 
 fn put_limits(out: &mut Vec<u8>, limits: &PaymentLimits) {
-    let PaymentLimits { max_parts, max_part, max_cltv, outgoing, last_hop } = limits;
+    let PaymentLimits { max_parts, max_part, max_cltv, outgoing, last_hop, time_pref } = limits;
     max_parts.write(out);
     put_option(out, max_part.as_ref());
     put_option(out, max_cltv.as_ref());
     put_list(out, outgoing, |out, id| id.write(out));
     put_option(out, last_hop.as_ref());
+    time_pref.to_be_bytes().write(out);
 }
 
-fn take_limits(reader: &mut Reader<'_>) -> Result<PaymentLimits, RecordError> {
+fn take_limits(reader: &mut Reader<'_>, format: u8) -> Result<PaymentLimits, RecordError> {
     Ok(PaymentLimits {
         max_parts: reader.field()?,
         max_part: take_option(reader)?,
         max_cltv: take_option(reader)?,
         outgoing: take_list(reader, |reader| Ok(reader.field()?))?,
         last_hop: take_option(reader)?,
+        time_pref: if format < 3 { 0 } else { i8::from_be_bytes(reader.array()?) },
     })
 }
 
@@ -455,6 +475,7 @@ mod tests {
                     max_cltv: Some(2_016),
                     outgoing: vec![ShortChannelId(77)],
                     last_hop: Some(hop.node_id),
+                    time_pref: -5,
                 },
                 keysend: Some(preimage),
                 custom_records: vec![RawRecord { kind: 65_536, value: b"hello".to_vec() }],
@@ -463,7 +484,14 @@ mod tests {
             attempts: vec![
                 attempt(1, AttemptState::InFlight),
                 attempt(2, AttemptState::Succeeded),
-                attempt(3, AttemptState::Failed(AttemptFailure { source: Some(2), code: 0x400f })),
+                attempt(
+                    3,
+                    AttemptState::Failed(AttemptFailure {
+                        source: Some(2),
+                        code: 0x400f,
+                        refused: Some(Refused { amount: Msat(999), height: Height(140) }),
+                    }),
+                ),
             ],
             state,
         }

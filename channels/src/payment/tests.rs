@@ -6,6 +6,7 @@ use super::outgoing::*;
 use super::route::{Hop, Route};
 use crate::channel::{AttemptId, CannotAdd, HtlcFailure, Outbox, Persist, Write};
 use crate::onion::{FailureMessage, failure, sphinx};
+use crate::routing::LocalChannel;
 use crate::types::*;
 
 struct Nowhere;
@@ -62,7 +63,7 @@ fn request(amount: Msat) -> PaymentRequest {
         deadline: UnixTime(NOW.0 + 60),
         bolt11: String::new(),
         hints: Vec::new(),
-        limits: PaymentLimits::default(),
+        limits: PaymentLimits { max_parts: 16, ..PaymentLimits::default() },
         keysend: None,
         custom_records: Vec::new(),
     }
@@ -238,4 +239,146 @@ fn parts_that_the_recipient_was_tired_of_waiting_for_are_sent_again() {
     assert_eq!(told(FailureMessage::MppTimeout), [Msat(1_000)]);
     let unknown = FailureMessage::IncorrectOrUnknownPaymentDetails { htlc_msat: Msat(1_000), height: Height(1) };
     assert_eq!(told(unknown), []);
+}
+
+/// What the recipient of an attempt answers, under its own key.
+fn answer(payments: &mut Payments, id: AttemptId, message: &FailureMessage) -> Vec<PaymentEffect> {
+    let attempt = payments.attempt(id).unwrap().clone();
+    let nodes: Vec<PublicKey> = attempt.route.hops().iter().map(|hop| hop.node_id).collect();
+    let secrets = sphinx::shared_secrets(&attempt.session_key, &nodes).unwrap();
+    let mut reason = failure::build(secrets.last().unwrap(), message);
+    for secret in secrets.iter().rev().skip(1) {
+        failure::wrap(secret, &mut reason);
+    }
+    effects(payments.failed(id, &HtlcFailure::Remote { reason }, NOW))
+}
+
+/// To node 9 over `before`.
+fn over(before: u8, amount: u64) -> Route {
+    let hop = |byte, channel| Hop {
+        node_id: node(byte),
+        channel: Some(ShortChannelId(channel)),
+        amount: Msat(amount),
+        cltv_expiry: CltvExpiry(200),
+    };
+    Route::new(vec![hop(before, 1), hop(9, 100 + u64::from(before))]).unwrap()
+}
+
+/// A payment of 1000 whose attempts go over a node of their own each, and are all answered so; the payment at its end, and
+/// how many attempts there were.
+fn answered_by_everybody(message: &FailureMessage) -> (Payment, usize) {
+    let mut payments = Payments::default();
+    let hash = PREIMAGE.hash();
+    effects(payments.start(request(Msat(1_000)), None, NOW).unwrap());
+    for before in 20..=255 {
+        let sent = latest(&effects(payments.routes_found(&hash, vec![over(before, 1_000)], session_key, NOW).unwrap()));
+        let ended = answer(&mut payments, sent.attempts.last().unwrap().id, message);
+        if searches(&ended).is_empty() {
+            return (latest(&ended), sent.attempts.len());
+        }
+        let suspects = payments.pending(&hash).unwrap().suspects();
+        assert!(suspects.is_empty() || suspects.contains(&node(before)));
+    }
+    panic!("it is tried for ever")
+}
+
+fn unknown_details(amount: u64, height: u32) -> FailureMessage {
+    FailureMessage::IncorrectOrUnknownPaymentDetails { htlc_msat: Msat(amount), height: Height(height) }
+}
+
+#[test]
+fn what_the_node_before_the_recipient_can_cause_is_tried_over_others_and_not_for_ever() {
+    let less = FailureMessage::FinalIncorrectHtlcAmount { incoming_htlc_amt: Msat(999) };
+    let sooner = FailureMessage::FinalIncorrectCltvExpiry { cltv_expiry: CltvExpiry(199) };
+    // The expiry of 200 leaves the 18 blocks that the request promises up to block 182.
+    let cases = [(less, 5), (sooner, 5), (unknown_details(999, 182), 5), (unknown_details(1_000, 183), 4)];
+    for (message, tries) in cases {
+        let (failed, tried) = answered_by_everybody(&message);
+        assert_eq!(tried, tries, "{message:?}");
+        let reason = PaymentFailure::IncorrectPaymentDetails;
+        assert_eq!(failed.state, PaymentState::Failed { reason, at: NOW }, "{message:?}");
+    }
+    for message in [FailureMessage::TemporaryNodeFailure, unknown_details(1_000, 182)] {
+        let tries = if message == FailureMessage::TemporaryNodeFailure { 4 } else { 1 };
+        assert_eq!(answered_by_everybody(&message).1, tries, "{message:?}");
+    }
+}
+
+#[test]
+fn a_payment_over_the_only_way_says_that_the_recipient_refused_it() {
+    let mut payments = Payments::default();
+    let hash = PREIMAGE.hash();
+    effects(payments.start(request(Msat(1_000)), None, NOW).unwrap());
+    effects(payments.routes_found(&hash, vec![over(20, 1_000)], session_key, NOW).unwrap());
+    let less = FailureMessage::FinalIncorrectHtlcAmount { incoming_htlc_amt: Msat(999) };
+    assert_eq!(searches(&answer(&mut payments, AttemptId(1), &less)), [Msat(1_000)]);
+    let failed = latest(&effects(payments.no_route(&hash, PaymentFailure::NoRoute, NOW)));
+    assert_eq!(failed.state, PaymentState::Failed { reason: PaymentFailure::IncorrectPaymentDetails, at: NOW });
+}
+
+#[test]
+fn after_a_final_refusal_no_other_part_is_tried_again() {
+    let mut payments = Payments::default();
+    let hash = PREIMAGE.hash();
+    let request =
+        PaymentRequest { limits: PaymentLimits { max_parts: 2, ..Default::default() }, ..request(Msat(1_000)) };
+    effects(payments.start(request, None, NOW).unwrap());
+    effects(payments.routes_found(&hash, vec![over(20, 400), over(21, 600)], session_key, NOW).unwrap());
+    assert_eq!(searches(&answer(&mut payments, AttemptId(1), &unknown_details(400, 100))), []);
+    let ended = effects(payments.refused(AttemptId(2), &CannotAdd::Offline, NOW));
+    assert_eq!(searches(&ended), []);
+    assert!(matches!(latest(&ended).state, PaymentState::Failed { .. }));
+}
+
+#[test]
+fn no_more_parts_are_under_way_at_once_than_the_payment_may_have() {
+    let mut payments = Payments::default();
+    let hash = PREIMAGE.hash();
+    let request =
+        PaymentRequest { limits: PaymentLimits { max_parts: 3, ..Default::default() }, ..request(Msat(1_000)) };
+    effects(payments.start(request, None, NOW).unwrap());
+    let routes = vec![route(400, 1), route(300, 1), route(300, 1)];
+    effects(payments.routes_found(&hash, routes, session_key, NOW).unwrap());
+    effects(payments.refused(AttemptId(1), &CannotAdd::Offline, NOW));
+    assert_eq!(payments.pending(&hash).unwrap().parts_left(), 1);
+    let two = payments.routes_found(&hash, vec![route(200, 1), route(200, 1)], session_key, NOW);
+    assert_eq!(two.unwrap_err(), RouteError::TooManyParts { left: 1, got: 2 });
+    effects(payments.routes_found(&hash, vec![route(400, 1)], session_key, NOW).unwrap());
+    assert_eq!(payments.pending(&hash).unwrap().parts_left(), 0);
+}
+
+#[test]
+fn a_channel_of_ours_that_refuses_is_not_chosen_again_and_one_that_lacks_balance_for_less() {
+    let local = |id| LocalChannel {
+        short_channel_id: ShortChannelId(id),
+        peer: node(10).into(),
+        available: Msat(5_000),
+        htlc_minimum_msat: Msat(1),
+        htlc_maximum_msat: Msat(5_000),
+    };
+    let mut payments = Payments::default();
+    let hash = PREIMAGE.hash();
+    effects(payments.start(request(Msat(1_000)), None, NOW).unwrap());
+    let mut attempt = 0;
+    let mut refused = |payments: &mut Payments, amount, channel, cause: CannotAdd| {
+        attempt += 1;
+        let mut hops = over(20, amount).hops().to_vec();
+        hops[0].channel = Some(ShortChannelId(channel));
+        let routes = vec![Route::new(hops).unwrap()];
+        effects(payments.routes_found(&hash, routes, session_key, NOW).unwrap());
+        effects(payments.refused(AttemptId(attempt), &cause, NOW));
+        let most =
+            |id| payments.pending(&hash).unwrap().first_channel(&local(id)).map(|channel| channel.htlc_maximum_msat.0);
+        [most(1), most(2), most(3)]
+    };
+    let lacks = CannotAdd::Balance { balance: Msat(1), needed: Msat(2) };
+    assert_eq!(
+        refused(&mut payments, 1_000, 1, CannotAdd::TooManyHtlcs { maximum: 1 }),
+        [None, Some(5_000), Some(5_000)]
+    );
+    assert_eq!(refused(&mut payments, 1_000, 2, lacks.clone()), [None, Some(500), Some(5_000)]);
+    assert_eq!(refused(&mut payments, 500, 2, lacks.clone()), [None, Some(250), Some(5_000)]);
+    assert_eq!(refused(&mut payments, 250, 2, lacks), [None, None, Some(5_000)]);
+    let exposed = CannotAdd::DustExposure { maximum: Msat(1), exposure: Msat(2) };
+    assert_eq!(refused(&mut payments, 1_000, 3, exposed), [None, None, None]);
 }

@@ -40,6 +40,15 @@ impl Default for CostParams {
 }
 
 impl CostParams {
+    /// From -100 (the lowest fees) to 100 (the surest way): as with LND, the price of a failed attempt is a nineteenth at one
+    /// end and nineteen times as much at the other.
+    pub fn preferring(time_pref: i8) -> Self {
+        let preference = f32::from(time_pref.clamp(-100, 100)) * 0.009;
+        let times = (1.0 + preference) / (1.0 - preference);
+        let usual = Self::default();
+        Self { attempt_base_msat: usual.attempt_base_msat * times, attempt_rate: usual.attempt_rate * times, ..usual }
+    }
+
     /// The cheapest fee, whatever the chances: what is left when a fee limit rules the better ways out.
     pub fn fees_only(self) -> Self {
         Self {

@@ -9,6 +9,7 @@
 
 use crate::gossip::graph::Channel;
 use crate::gossip::{Direction, EdgeId, Graph, Policy};
+use crate::margins::MAX_HTLC_CLTV;
 use crate::onion::payload::{ForwardPayload, ReceivePayload};
 use crate::payment::HintHop;
 use crate::routing::cost::CostParams;
@@ -80,8 +81,8 @@ pub struct RouteRequest<'a> {
 /// The usual limits on hops: the public network is never this wide, and the payloads of 20 hops leave room for
 /// custom records.
 pub const DEFAULT_MAX_HOPS: usize = 20;
-/// Most nodes take no HTLC that expires later than two weeks.
-pub const DEFAULT_CLTV_LIMIT: u32 = 2016;
+/// Most nodes take no HTLC that expires later, and we offer none.
+pub const DEFAULT_CLTV_LIMIT: u32 = MAX_HTLC_CLTV;
 
 /// Why there is no route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

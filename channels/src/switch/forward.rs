@@ -10,16 +10,18 @@
 //! ```
 //!
 //! Promises: nothing is decided from what cannot be authenticated; what is forwarded pays what the named channel asks
-//! and leaves the time that it asks; it may leave through any channel with the same peer that takes it (BOLT 4,
-//! non-strict forwarding), the named one first.
+//! and leaves the time that it asks; it may leave through any channel with the same peer (BOLT 4, non-strict
+//! forwarding), the named one first, whose own terms it meets as well.
 
 use secp256k1::SecretKey;
 
 use crate::channel::{CannotAdd, IncomingHtlc, Settlement, StateName};
 use crate::onion::{self, FailureMessage, ForwardPayload, HopPayload, PeelError, ReceivePayload, SharedSecret};
-use crate::types::{ChannelId, Height};
+use crate::types::ChannelId;
 use crate::wire::OnionRoutingPacket;
 
+use super::event::SwitchCtx;
+use super::grace::{Lack, Passing};
 use super::link::{Entry, Links};
 use super::policy::{is_too_far, is_too_soon};
 
@@ -101,7 +103,7 @@ pub(super) fn route(
     htlc: &IncomingHtlc,
     payload: &ForwardPayload,
     links: &Links,
-    tip: Height,
+    ctx: &SwitchCtx<'_>,
     room: impl Fn(&Entry) -> bool,
 ) -> Result<Vec<ChannelId>, FailureMessage> {
     let name = payload.short_channel_id;
@@ -109,33 +111,40 @@ pub(super) fn route(
     let update = || named.update_for(name);
     let (amount, expiry) = (payload.amt_to_forward, payload.outgoing_cltv_value);
 
+    let passing = Passing { incoming_amount: htlc.amount, incoming_expiry: htlc.cltv_expiry, amount, expiry };
+
     // BOLT 4, Requirements of Failure Messages: in this order.
-    if amount < named.policy.htlc_minimum {
-        return Err(FailureMessage::AmountBelowMinimum { htlc_msat: amount, channel_update: update() });
+    match named.met(&passing, ctx.now) {
+        Err(Lack::Minimum) => {
+            return Err(FailureMessage::AmountBelowMinimum { htlc_msat: amount, channel_update: update() });
+        }
+        Err(Lack::Fee) => {
+            return Err(FailureMessage::FeeInsufficient { htlc_msat: htlc.amount, channel_update: update() });
+        }
+        Err(Lack::Delta) => {
+            return Err(FailureMessage::IncorrectCltvExpiry { cltv_expiry: expiry, channel_update: update() });
+        }
+        // Another channel may carry more.
+        Err(Lack::Maximum) | Ok(()) => {}
     }
-    let needed = named.policy.fee(amount).and_then(|fee| amount.checked_add(fee));
-    if needed.is_none_or(|needed| htlc.amount < needed) {
-        return Err(FailureMessage::FeeInsufficient { htlc_msat: htlc.amount, channel_update: update() });
-    }
-    if named.policy.incoming_expiry(expiry).is_none_or(|needed| htlc.cltv_expiry < needed) {
-        return Err(FailureMessage::IncorrectCltvExpiry { cltv_expiry: expiry, channel_update: update() });
-    }
-    if is_too_soon(expiry, tip) {
+    if is_too_soon(expiry, ctx.tip) {
         return Err(FailureMessage::ExpiryTooSoon { channel_update: update() });
     }
-    if !named.policy.enabled {
+    if !named.policy().enabled {
         return Err(FailureMessage::ChannelDisabled { disabled_flags: 0, channel_update: update() });
     }
-    if is_too_far(htlc.cltv_expiry, tip) {
+    if is_too_far(htlc.cltv_expiry, ctx.tip) {
         return Err(FailureMessage::ExpiryTooFar);
     }
 
     let siblings =
         links.with_peer(&named.link.peer).into_iter().filter(|entry| entry.link.channel != named.link.channel);
     let channels: Vec<ChannelId> = std::iter::once(named)
-        .chain(siblings.filter(|entry| entry.policy.enabled && amount >= entry.policy.htlc_minimum))
+        .chain(siblings)
+        // Whichever carries it is paid what it asks: else a dear channel could be used at the fee of a cheap one.
+        .filter(|entry| entry.policy().enabled && entry.met(&passing, ctx.now).is_ok())
         // An HTLC that goes back where it came from does nothing but hold two slots.
-        .filter(|entry| amount <= entry.maximum() && entry.link.channel != htlc.channel && room(entry))
+        .filter(|entry| entry.link.channel != htlc.channel && room(entry))
         .map(|entry| entry.link.channel)
         .collect();
     // A doomed HTLC is failed for a passing reason of ours: the sender may find another way.

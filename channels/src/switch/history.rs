@@ -48,7 +48,7 @@ impl ForwardRecord {
 
     /// Reads what is stored under number `number`.
     pub fn decode(number: u64, bytes: &[u8]) -> Result<Self, RestoreError> {
-        decode("forward", bytes, |reader| {
+        decode("forward", bytes, FORMAT, |reader, _| {
             let at = UnixTime(reader.bigsize()?);
             let mut side = || {
                 let channel = reader.field()?;

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::channel::Channel;
-use crate::types::{ChannelId, Msat, NodeId, ShortChannelId, Side};
+use crate::types::{ChannelId, Msat, NodeId, ShortChannelId, Side, UnixTime};
 
+use super::grace::{Lack, Passing, Policies};
 use super::policy::ForwardPolicy;
 
 /// A channel that HTLCs may come in and leave through.
@@ -61,7 +62,8 @@ pub(super) struct Links {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub link: Link,
-    pub policy: ForwardPolicy,
+    /// `None` until terms are set.
+    pub policies: Option<Policies>,
     /// Our latest `channel_update`, encoded, for the senders of HTLCs that do not meet it.
     pub update: Vec<u8>,
 }
@@ -77,25 +79,33 @@ impl Entry {
         if named == Some(&name.0.to_be_bytes()) { self.update.clone() } else { Vec::new() }
     }
 
-    /// What one HTLC may carry at most.
-    pub fn maximum(&self) -> Msat {
-        self.policy.htlc_maximum.unwrap_or(self.link.capacity)
+    /// The present terms.
+    pub fn policy(&self) -> ForwardPolicy {
+        self.policies.as_ref().map_or_else(ForwardPolicy::default, |policies| policies.present)
+    }
+
+    /// Whether an HTLC meets the terms of this channel, or those that it had until lately.
+    pub fn met(&self, passing: &Passing, now: UnixTime) -> Result<(), Lack> {
+        match &self.policies {
+            Some(policies) => policies.met(passing, self.link.capacity, now),
+            None => Policies::new(ForwardPolicy::default()).met(passing, self.link.capacity, now),
+        }
     }
 }
 
 impl Links {
-    /// Adds a channel, or what has changed about it; its policy stays.
+    /// Adds a channel, or what has changed about it; its terms stay.
     pub fn insert(&mut self, link: Link) {
         let id = link.channel;
-        let (policy, update) = match self.remove(&id) {
-            Some(entry) => (entry.policy, entry.update),
-            None => (ForwardPolicy::default(), Vec::new()),
+        let (policies, update) = match self.remove(&id) {
+            Some(entry) => (entry.policies, entry.update),
+            None => (None, Vec::new()),
         };
         for name in link.names() {
             // Names are ours to choose or the chain's: nobody else can take one that is in use.
             self.by_name.entry(name).or_insert(id);
         }
-        self.by_id.insert(id, Entry { link, policy, update });
+        self.by_id.insert(id, Entry { link, policies, update });
     }
 
     pub fn remove(&mut self, id: &ChannelId) -> Option<Entry> {
@@ -166,7 +176,7 @@ mod tests {
     fn an_update_goes_out_only_under_the_name_that_the_sender_used() {
         let mut update = vec![0; 136];
         update[UPDATE_NAME_AT..UPDATE_NAME_AT + 8].copy_from_slice(&7_u64.to_be_bytes());
-        let entry = Entry { link: link(1, 5), policy: ForwardPolicy::default(), update: update.clone() };
+        let entry = Entry { link: link(1, 5), policies: None, update: update.clone() };
         assert_eq!(entry.update_for(ShortChannelId(7)), update);
         assert_eq!(entry.update_for(ShortChannelId(1001)), Vec::<u8>::new());
     }

@@ -3,23 +3,21 @@
 use crate::channel::{
     AddHtlc, CannotAdd, Channel, HtlcFailure, IncomingHtlc, Key, Outbox, OwedSettlement, RestoreError, Settlement,
 };
+use crate::margins::UPSTREAM_MARGIN;
 use crate::onion::{FailureMessage, ForwardPayload, SharedSecret};
 use crate::payment::incoming::Arrived;
-use crate::types::{ChannelId, CltvExpiry, Height, Msat, PaymentPreimage, ShortChannelId, TipTrust};
+use crate::types::{ChannelId, CltvExpiry, Height, Msat, PaymentPreimage, ShortChannelId, TipTrust, UnixTime};
 use crate::wire::OnionRoutingPacket;
 
 use super::circuit::{Circuit, Circuits, HtlcRef, Leg, Otherwise, Refused, settlement_of};
 use super::event::{SwitchCtx, SwitchEffect, SwitchEvent};
 use super::forward::{self, Content, Opened, ReturnPath};
+use super::grace::Policies;
 use super::history::{ForwardRecord, HtlcEvent, HtlcEventKind, Outgoing};
 use super::link::{Entry, Link, Links};
 use super::policy::{ForwardPolicy, PolicyError};
 use super::replay::{self, Found, OnionKey, Onions, Restored, SeenOnion};
 use super::waiting::{Waiting, WaitingRoom};
-
-/// How many blocks before its expiry an incoming HTLC that is not resolved is failed: then its channel need not be
-/// closed for it (BOLT 2, `cltv_expiry_delta` Selection). As [`crate::onchain::Policy::upstream_margin`].
-pub const UPSTREAM_MARGIN: u32 = 3;
 
 /// The switch of one node.
 #[derive(Debug, Default)]
@@ -56,7 +54,7 @@ impl Switch {
             match key {
                 Key::Forward(number) => switch.last_forward = switch.last_forward.max(*number),
                 Key::ForwardPolicy(channel) => match switch.links.get_mut(channel) {
-                    Some(entry) => entry.policy = ForwardPolicy::decode(value)?,
+                    Some(entry) => entry.policies = Some(Policies::decode(value)?),
                     None => out.delete(*key),
                 },
                 // What [`replay::collect`] reads, and rows of others.
@@ -109,7 +107,7 @@ impl Switch {
 
     /// The terms under which HTLCs leave through a channel; `None` if there is no such channel.
     pub fn policy(&self, channel: &ChannelId) -> Option<ForwardPolicy> {
-        self.links.get(channel).map(|entry| entry.policy)
+        self.links.get(channel).map(Entry::policy)
     }
 
     /// The name that history and events show; `None` if there is no such channel, or it has no name yet.
@@ -117,17 +115,22 @@ impl Switch {
         self.links.get(channel).and_then(|entry| entry.link.name())
     }
 
-    /// Sets the terms of a channel.
+    /// Sets the terms of a channel. Those that it had hold beside them for a while (BOLT 7, HTLC Fees).
     pub fn set_policy(
         &mut self,
         channel: ChannelId,
         policy: ForwardPolicy,
+        now: UnixTime,
     ) -> Result<Outbox<SwitchEffect>, PolicyError> {
         policy.check()?;
         let mut out = Outbox::default();
         if let Some(entry) = self.links.get_mut(&channel) {
-            entry.policy = policy;
-            out.put(Key::ForwardPolicy(channel), policy.encode());
+            let policies = match entry.policies.take() {
+                Some(policies) => policies.changed(policy, now),
+                None => Policies::new(policy),
+            };
+            out.put(Key::ForwardPolicy(channel), policies.encode());
+            entry.policies = Some(policies);
             out.emit(SwitchEffect::PolicyChanged { channel, policy });
         }
         Ok(out)
@@ -269,7 +272,7 @@ impl Switch {
         let room = |entry: &Entry| {
             from.is_none_or(|from| self.circuits.has_room(from, &entry.link, payload.amt_to_forward, turn.ctx.limits))
         };
-        let mut channels = match forward::route(htlc, &payload, &self.links, turn.ctx.tip, room) {
+        let mut channels = match forward::route(htlc, &payload, &self.links, turn.ctx, room) {
             Ok(channels) => channels,
             Err(failure) => return self.fail_here(incoming, Leg::of(htlc), &back, &failure, turn),
         };

@@ -12,6 +12,7 @@
 //! ```
 //!
 //! - [`forward`]: what to do with an HTLC.   - [`policy`]: fees, limits, and shares for neighbours.
+//! - [`grace`]: terms before a change.
 //! - [`circuit`]: what is on its way.        - [`replay`]: what a restart finds.
 //! - [`link`]: the channels' names.          - [`history`]: what was earned, and news.
 //! - [`waiting`]: what waits for the tip.
@@ -32,6 +33,7 @@
 mod circuit;
 mod event;
 mod forward;
+mod grace;
 mod history;
 mod link;
 mod machine;
@@ -44,8 +46,9 @@ mod tests;
 
 pub use circuit::{HtlcRef, Leg};
 pub use event::{SwitchCtx, SwitchEffect, SwitchEvent};
+pub use grace::GRACE_SECONDS;
 pub use history::{ForwardRecord, HtlcEvent, HtlcEventKind, Outgoing};
 pub use link::Link;
-pub use machine::{Switch, UPSTREAM_MARGIN};
-pub use policy::{ForwardPolicy, Limits, MAX_HTLC_CLTV, MIN_CLTV_EXPIRY_DELTA, PolicyError};
+pub use machine::Switch;
+pub use policy::{ForwardPolicy, Limits, MIN_CLTV_EXPIRY_DELTA, PolicyError};
 pub use waiting::{WAIT_FOR_TIP_SECONDS, WAIT_MARGIN_BLOCKS};

@@ -1,7 +1,7 @@
 //! Under which terms a channel forwards, and how much one neighbour may have on its way through us.
 //!
-//! A channel's terms are announced in its `channel_update` (BOLT 7) and hold for HTLCs that leave through it. A change
-//! holds at once; HTLCs that were built with the old update are failed with the new one.
+//! A channel's terms are announced in its `channel_update` (BOLT 7) and hold for HTLCs that leave through it. After a
+//! change, the earlier ones hold beside the new ones for a while ([`super::grace`]).
 //!
 //! **Jamming.** HTLCs that never end cost their sender nothing and us a slot. So the HTLCs that one neighbour sends us
 //! may take only a share ([`Limits`]) of the slots and of the capacity of each channel that they leave through; the
@@ -9,17 +9,16 @@
 //! its own is bounded by the channel core (`max_dust_exposure`), and what is in flight on a channel by its own limits.
 
 use crate::channel::RestoreError;
+use crate::margins::{MAX_HTLC_CLTV, OFFERED_GRACE, RECEIVED_MARGIN};
 use crate::types::{CltvExpiry, Height, Msat};
 use crate::wire::bigsize;
 use crate::wire::codec::{DecodeError, Field as _, Reader};
 
 /// The fewest blocks between an incoming and an outgoing HTLC that leave time to claim the one after losing the other:
-/// our channels wait 3 blocks for the peer after the outgoing expiry, and close 12 before the incoming one.
-pub const MIN_CLTV_EXPIRY_DELTA: u16 = 18;
-/// BOLT 4's `max_htlc_cltv`: coins are not locked for longer than two weeks.
-pub const MAX_HTLC_CLTV: u32 = 2016;
+/// our channels wait for the peer after the outgoing expiry, and close some blocks before the incoming one.
+pub const MIN_CLTV_EXPIRY_DELTA: u16 = (OFFERED_GRACE + RECEIVED_MARGIN + 3) as u16;
 /// An outgoing HTLC must live longer than this: our channel closes that many blocks after its expiry.
-pub const MIN_OUTGOING_BLOCKS: u32 = 3;
+pub const MIN_OUTGOING_BLOCKS: u32 = OFFERED_GRACE;
 
 /// The terms of a channel, for HTLCs that leave through it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,61 +85,64 @@ impl ForwardPolicy {
         }
     }
 
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![FORMAT];
-        bigsize::write(self.base_fee.0, &mut out);
-        bigsize::write(u64::from(self.fee_ppm), &mut out);
-        self.cltv_expiry_delta.write(&mut out);
-        bigsize::write(self.htlc_minimum.0, &mut out);
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        put(self.base_fee.0, out);
+        put(u64::from(self.fee_ppm), out);
+        self.cltv_expiry_delta.write(out);
+        put(self.htlc_minimum.0, out);
         match self.htlc_maximum {
             None => out.push(0),
             Some(maximum) => {
                 out.push(1);
-                bigsize::write(maximum.0, &mut out);
+                put(maximum.0, out);
             }
         }
         out.push(u8::from(self.enabled));
-        out
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, RestoreError> {
-        decode(WHAT, bytes, |reader| {
-            Ok(Self {
-                base_fee: Msat(reader.bigsize()?),
-                fee_ppm: u32::try_from(reader.bigsize()?).unwrap_or(u32::MAX),
-                cltv_expiry_delta: reader.field()?,
-                htlc_minimum: Msat(reader.bigsize()?),
-                htlc_maximum: match reader.field::<u8>()? {
-                    0 => None,
-                    _ => Some(Msat(reader.bigsize()?)),
-                },
-                enabled: reader.field::<u8>()? != 0,
-            })
+    pub(super) fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            base_fee: Msat(number(reader)?),
+            fee_ppm: u32::try_from(number(reader)?).unwrap_or(u32::MAX),
+            cltv_expiry_delta: reader.field()?,
+            htlc_minimum: Msat(number(reader)?),
+            htlc_maximum: match reader.field::<u8>()? {
+                0 => None,
+                _ => Some(Msat(number(reader)?)),
+            },
+            enabled: reader.field::<u8>()? != 0,
         })
     }
 }
 
-const WHAT: &str = "forwarding policy";
-
-/// The format that every record of the switch begins with.
+/// The format that the records of the switch begin with, except those that say otherwise.
 pub(super) const FORMAT: u8 = 1;
 
-/// Reads a record of the switch.
+pub(super) fn put(number: u64, out: &mut Vec<u8>) {
+    bigsize::write(number, out);
+}
+
+pub(super) fn number(reader: &mut Reader<'_>) -> Result<u64, DecodeError> {
+    reader.bigsize()
+}
+
+/// Reads a record of the switch whose newest format is `known`; `read` is told the one that it finds.
 pub(super) fn decode<T>(
     what: &'static str,
     bytes: &[u8],
-    read: impl FnOnce(&mut Reader<'_>) -> Result<T, DecodeError>,
+    known: u8,
+    read: impl FnOnce(&mut Reader<'_>, u8) -> Result<T, DecodeError>,
 ) -> Result<T, RestoreError> {
     let damaged = |error: DecodeError| RestoreError::Damaged { what, why: error.to_string() };
     let mut reader = Reader::new(bytes);
     match reader.field::<u8>().map_err(damaged)? {
-        FORMAT => {
-            let value = read(&mut reader).map_err(damaged)?;
+        0 => Err(RestoreError::Damaged { what, why: "a format number of 0".to_owned() }),
+        found if found > known => Err(RestoreError::Newer { found, known }),
+        found => {
+            let value = read(&mut reader, found).map_err(damaged)?;
             reader.finish().map_err(damaged)?;
             Ok(value)
         }
-        found if found > FORMAT => Err(RestoreError::Newer { found, known: FORMAT }),
-        _ => Err(RestoreError::Damaged { what, why: "a format number of 0".to_owned() }),
     }
 }
 
@@ -192,15 +194,6 @@ mod tests {
         assert_eq!(policy.fee(Msat(4_999_999)), Some(Msat(10_199)));
         let greedy = ForwardPolicy { base_fee: Msat(1), fee_ppm: u32::MAX, ..policy };
         assert_eq!(greedy.fee(Msat(u64::MAX)), None);
-    }
-
-    #[test]
-    fn policies_round_trip_and_newer_ones_are_named() {
-        let policy = ForwardPolicy { htlc_maximum: Some(Msat(7_000)), enabled: false, ..ForwardPolicy::default() };
-        assert_eq!(ForwardPolicy::decode(&policy.encode()), Ok(policy));
-        assert_eq!(ForwardPolicy::decode(&ForwardPolicy::default().encode()), Ok(ForwardPolicy::default()));
-        assert_eq!(ForwardPolicy::decode(&[2]), Err(RestoreError::Newer { found: 2, known: 1 }));
-        assert!(matches!(ForwardPolicy::decode(&[1, 0]), Err(RestoreError::Damaged { .. })));
     }
 
     #[test]

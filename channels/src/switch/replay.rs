@@ -22,12 +22,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use bitcoin::hashes::{Hash as _, sha256};
 
 use crate::channel::{Channel, Htlc, Key, OwedSettlement, RestoreError};
+use crate::margins::MAX_HTLC_CLTV;
 use crate::onion::SharedSecret;
 use crate::types::{CltvExpiry, Height, Side};
 use crate::wire::codec::Field as _;
 
 use super::circuit::{HtlcRef, Leg};
-use super::policy::{FORMAT, MAX_HTLC_CLTV, decode};
+use super::policy::{FORMAT, decode};
 
 /// Under which an onion is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +70,7 @@ impl SeenOnion {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RestoreError> {
-        decode("seen onion", bytes, |reader| {
+        decode("seen onion", bytes, FORMAT, |reader, _| {
             let owner = HtlcRef { channel: reader.field()?, id: reader.field()? };
             Ok(Self { owner, recorded: reader.field::<u8>()? != 0 })
         })

@@ -230,9 +230,9 @@ impl Gossip {
         self.fundings.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ways to us over channels that are not announced, for invoices.
-    pub fn hints(&self) -> Vec<HintHop> {
-        self.hints_mut().values().copied().collect()
+    /// Ways to us over open channels that the network does not know, for invoices.
+    pub fn hints(&self) -> HashMap<ChannelId, HintHop> {
+        self.hints_mut().clone()
     }
 }
 

@@ -200,9 +200,10 @@ impl OwnChannels {
 }
 
 impl Own {
-    /// For invoices: how payers reach us over this channel while the network does not know it.
+    /// For invoices: how payers reach us over this channel while the network does not know it. One that is closed is
+    /// unknown to the network as well.
     fn keep_hint(&self, services: &Services) {
-        let hint = self.hint().filter(|_| self.state.is_funded && !self.is_public(services));
+        let hint = self.hint().filter(|_| self.state.is_normal && self.state.is_funded && !self.is_public(services));
         let mut hints = services.gossip.hints_mut();
         match hint {
             Some(hint) => hints.insert(self.state.channel, hint),

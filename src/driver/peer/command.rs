@@ -46,7 +46,7 @@ pub enum Command {
     },
     /// Take back a channel of which only a backup is left.
     Restore(Box<Restore>),
-    /// Offer an HTLC on a channel with this peer that can carry it, on the named one if that can.
+    /// Offer an HTLC on the named channel alone, or if none is named on the one with the most to spend.
     Offer {
         htlc: Box<AddHtlc>,
         channel: Option<ShortChannelId>,

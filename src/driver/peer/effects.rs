@@ -21,6 +21,7 @@ use crate::driver::{
     gossip::{GossipEvent, OwnChannelState},
     raise::{Child, RaiseError, Raised},
 };
+use crate::wallet::reserve::Reserve;
 
 /// The part of our output of a closing transaction that may be spent on getting it into a block, without the user's word.
 const RAISE_BUDGET_PART: u64 = 20;

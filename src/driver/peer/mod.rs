@@ -529,17 +529,18 @@ impl Peer {
         }
     }
 
-    /// Chooses the usable channel with the most to spend.
+    /// Over the named channel and no other: what was asked of it, and what it refuses, is known by its name. Where none is
+    /// named, over the usable channel with the most to spend.
     fn offer(&mut self, htlc: AddHtlc, named: Option<ShortChannelId>) {
-        let is_named = |slot: &Slot| {
+        let is_meant = |slot: &Slot| {
             let (real, alias) = slot.channel.short_channel_ids();
-            named.is_some() && (real == named || alias == named) && slot.channel.sendable() >= htlc.amount
+            named.is_none() || real == named || alias == named
         };
         let best = self
             .slots
             .iter()
-            .filter(|(_, slot)| slot.channel.is_usable() && !slot.stopped)
-            .max_by_key(|(id, slot)| (is_named(slot), slot.channel.sendable(), **id))
+            .filter(|(_, slot)| slot.channel.is_usable() && !slot.stopped && is_meant(slot))
+            .max_by_key(|(id, slot)| (slot.channel.sendable(), **id))
             .map(|(id, _)| *id);
         match best {
             Some(id) => {

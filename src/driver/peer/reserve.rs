@@ -31,7 +31,9 @@ impl Peer {
             | StateName::Ready
             | StateName::Normal
             | StateName::Shutdown
-            | StateName::Negotiating => true,
+            | StateName::Negotiating
+            // Until that is buried a reorganisation may bring the funding back.
+            | StateName::DoubleSpent => true,
             // The peer's commitment pays us without any coin of ours.
             StateName::Lost | StateName::Restored | StateName::Closed => false,
             StateName::Closing => {

@@ -7,7 +7,7 @@ use bitcoin::{
     Address, Amount, FeeRate, OutPoint, Transaction, Txid, address::NetworkUnchecked, consensus, hashes::Hash as _,
     secp256k1::PublicKey,
 };
-use leyden_channels::types::{Msat, PaymentHash};
+use leyden_channels::types::{Msat, PaymentHash, ShortChannelId};
 use leyden_proto::lnrpc;
 
 use tonic::metadata::MetadataMap;
@@ -143,6 +143,40 @@ pub fn either_amount(field: &str, sat: i64, msat: i64) -> Checked<Msat> {
     }
     let amount = amount(field, sat)?;
     Msat::from_sat(amount).ok_or_else(|| wrong(field, "too large an amount"))
+}
+
+/// A limit on fees that may be given in either unit; `None` where neither is. Common clients mean no limit by one above all
+/// the money that there can be.
+pub fn fee_limit(field: &str, sat: i64, msat: i64) -> Checked<Option<Msat>> {
+    let most = Amount::MAX_MONEY.to_sat();
+    let limited = |given: i64, most: u64| if u64::try_from(given).is_ok_and(|given| given > most) { 0 } else { given };
+    let (within_sat, within_msat) = (limited(sat, most), limited(msat, most * 1000));
+    let limit = either_amount(field, within_sat, within_msat)?;
+    // One of them beside a limit without meaning, such as clients send that give both, is the limit.
+    let is_unlimited = (within_sat, within_msat) == (0, 0) && (sat, msat) != (0, 0);
+    Ok(match is_unlimited {
+        true => Some(Msat(most * 1000)),
+        false => Some(limit).filter(|limit| *limit > Msat::ZERO),
+    })
+}
+
+/// From -1 to 1, in hundredths.
+pub fn time_pref(value: f64) -> Checked<i8> {
+    if !value.is_finite() || !(-1.0..=1.0).contains(&value) {
+        return Err(wrong("time_pref", format_args!("{value}; it lies between -1 and 1")));
+    }
+    Ok((value * 100.0).round() as i8)
+}
+
+/// The channels that a payment may leave by; `one` is the older field for a single one.
+pub fn outgoing(one: u64, several: &[u64]) -> Checked<Vec<ShortChannelId>> {
+    if one == 0 {
+        return Ok(several.iter().copied().map(ShortChannelId).collect());
+    }
+    if several.is_empty() {
+        return Ok(vec![ShortChannelId(one)]);
+    }
+    Err(wrong("outgoing_chan_id", "give it or outgoing_chan_ids, not both"))
 }
 
 /// How a transaction's fee is asked for in LND's requests.

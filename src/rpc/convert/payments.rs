@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use leyden_channels::{
     onion::payload::KEYSEND_PREIMAGE,
-    types::{Msat, PaymentPreimage, PaymentSecret, ShortChannelId},
+    types::{Msat, PaymentPreimage, PaymentSecret},
 };
 use leyden_proto::{
     lnrpc::{self, failure::FailureCode, payment::PaymentStatus},
@@ -33,9 +33,6 @@ pub fn send_payment(request: routerrpc::SendPaymentRequest) -> Result<SendPaymen
         None => None,
         Some(record) => Some(PaymentPreimage(edge::bytes32("dest_custom_records[5482373484]", &record.value)?)),
     };
-    if !request.time_pref.is_finite() || !(-1.0..=1.0).contains(&request.time_pref) {
-        return Err(edge::wrong("time_pref", format!("{}; it lies between -1 and 1", request.time_pref)));
-    }
     let timeout = match u64::try_from(request.timeout_seconds).map(Duration::from_secs) {
         Ok(Duration::ZERO) => DEFAULT_TIMEOUT,
         Ok(timeout) => timeout,
@@ -49,11 +46,12 @@ pub fn send_payment(request: routerrpc::SendPaymentRequest) -> Result<SendPaymen
     };
     Ok(SendPayment {
         timeout,
-        max_fee: edge::either_amount("fee_limit", request.fee_limit_sat, request.fee_limit_msat)?,
+        max_fee: edge::fee_limit("fee_limit", request.fee_limit_sat, request.fee_limit_msat)?.unwrap_or(Msat::ZERO),
         max_cltv: (max_cltv != 0).then_some(max_cltv),
         max_parts: (request.max_parts != 0).then_some(request.max_parts),
         max_part: Some(Msat(request.max_shard_size_msat)).filter(|part| *part > Msat::ZERO),
-        outgoing: request.outgoing_chan_ids.iter().copied().map(ShortChannelId).collect(),
+        outgoing: edge::outgoing(request.outgoing_chan_id, &request.outgoing_chan_ids)?,
+        time_pref: edge::time_pref(request.time_pref)?,
         last_hop,
         allow_self_payment: request.allow_self_payment,
         cancel_on_hangup: request.cancelable,

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use leyden_channels::{
+    gossip::Direction,
     onion::payload::FIRST_CUSTOM_RECORD,
     types::{CltvExpiry, Msat, NodeId, PaymentHash, PaymentSecret, ShortChannelId},
     wire::tlv::RawRecord,
@@ -46,18 +47,27 @@ pub fn route_query(request: lnrpc::QueryRoutesRequest) -> Result<RouteQuery, Api
             [] => None,
             bytes => Some(node("last_hop_pubkey", bytes)?),
         },
-        outgoing: channels(&request.outgoing_chan_ids),
+        ignored_channels: request.ignored_edges.iter().map(ignored_edge).collect(),
+        outgoing: edge::outgoing(request.outgoing_chan_id, &request.outgoing_chan_ids)?,
+        time_pref: edge::time_pref(request.time_pref)?,
         route_hints: route_hints(&request.route_hints)?,
         use_experience: request.use_mission_control,
     })
 }
 
+fn ignored_edge(edge: &lnrpc::EdgeLocator) -> (ShortChannelId, Direction) {
+    let direction = if edge.direction_reverse { Direction::FromNode2 } else { Direction::FromNode1 };
+    (ShortChannelId(edge.channel_id), direction)
+}
+
 fn fee_limit(limit: Option<&lnrpc::FeeLimit>, amount: Msat) -> Result<Option<Msat>, ApiError> {
     use lnrpc::fee_limit::Limit;
+    // Set to zero it says that nothing may be paid.
+    let or_zero = |limit: Option<Msat>| Some(limit.unwrap_or(Msat::ZERO));
     match limit.and_then(|limit| limit.limit) {
         None => Ok(None),
-        Some(Limit::Fixed(sat)) => edge::either_amount("fee_limit", sat, 0).map(Some),
-        Some(Limit::FixedMsat(msat)) => edge::amount_msat("fee_limit", msat).map(Some),
+        Some(Limit::Fixed(sat)) => edge::fee_limit("fee_limit", sat, 0).map(or_zero),
+        Some(Limit::FixedMsat(msat)) => edge::fee_limit("fee_limit", 0, msat).map(or_zero),
         Some(Limit::Percent(percent)) => {
             let percent = u64::try_from(percent)
                 .map_err(|_| edge::wrong("fee_limit", format_args!("{percent} percent is negative")))?;
@@ -173,6 +183,7 @@ fn planned(route: lnrpc::Route) -> Result<PlannedRoute, ApiError> {
             edge::amount_msat("mpp_record.total_amt_msat", record.total_amt_msat)?,
         )),
     };
+    check_totals(&route, &hops)?;
     Ok(PlannedRoute {
         hops,
         expiry: CltvExpiry(route.total_time_lock),
@@ -180,6 +191,28 @@ fn planned(route: lnrpc::Route) -> Result<PlannedRoute, ApiError> {
         metadata: Some(last.metadata.clone()).filter(|metadata| !metadata.is_empty()),
         custom_records: custom_records("custom_records", &last.custom_records)?,
     })
+}
+
+/// What is sent is what the hops say; totals that say otherwise were meant otherwise.
+#[allow(deprecated)] // The satoshi fields are still sent by clients.
+fn check_totals(route: &lnrpc::Route, hops: &[RouteHop]) -> Result<(), ApiError> {
+    let sent = hops.first().and_then(|hop| hop.amount.checked_add(hop.fee)).unwrap_or_default();
+    let fees = sent.saturating_sub(hops.last().map_or(Msat::ZERO, |hop| hop.amount));
+    let totals = [
+        ("route.total_amt_msat", route.total_amt_msat, msat(sent)),
+        ("route.total_amt", route.total_amt, sat(sent)),
+        ("route.total_fees_msat", route.total_fees_msat, msat(fees)),
+        ("route.total_fees", route.total_fees, sat(fees)),
+    ];
+    for (field, given, expected) in totals {
+        if given != 0 && given != expected {
+            return Err(edge::wrong(
+                field,
+                format!("{given}, but the hops add up to {expected}; leave it 0 or mend them"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// In increasing order of their types.

@@ -12,6 +12,7 @@ use crate::channel::error::Wrong;
 use crate::channel::funding::FundingState;
 use crate::channel::state::StateName;
 use crate::channel::terms::Terms;
+use crate::margins::MAX_HTLC_CLTV;
 use crate::tx::{CommitmentHtlc, fee};
 use crate::types::{CltvExpiry, FeeratePerKw, HtlcDirection, Msat, Side};
 
@@ -33,7 +34,7 @@ pub enum CannotAdd {
     Disconnected,
     #[error("the peer accepts no HTLC below {minimum}, this one has {got}")]
     BelowMinimum { minimum: Msat, got: Msat },
-    #[error("cltv_expiry {} is not a block height", .0.0)]
+    #[error("block {} is too far ahead: an HTLC expires within {MAX_HTLC_CLTV} blocks", .0.0)]
     Expiry(CltvExpiry),
     #[error("{maximum} HTLCs are in flight already, the most that the peer accepts")]
     TooManyHtlcs { maximum: u16 },

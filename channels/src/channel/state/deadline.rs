@@ -76,7 +76,8 @@ impl Established {
 
     /// An HTLC for which we have to go on-chain (BOLT 2, `cltv_expiry_delta` Selection): one that we offered and that the
     /// peer has not failed in time, or one that the peer offered, whose preimage we have told, and that will expire
-    /// before we can claim it; none that would not pay for its claim.
+    /// before we can claim it. One that would not pay for its claim closes the channel only long after its expiry: what
+    /// waits for it must end.
     fn overdue(&self, tip: Height, ctx: &Ctx<'_>) -> Option<CloseReason> {
         let commitments = &self.commitments;
         let fulfilled = |id: HtlcId| {
@@ -98,6 +99,7 @@ impl Established {
         });
         let policy = onchain::Policy {
             outgoing_grace: ctx.policy.offered_htlc_grace,
+            small_grace: ctx.policy.small_htlc_grace,
             incoming_margin: ctx.policy.received_htlc_margin,
             ..onchain::Policy::default()
         };

@@ -18,6 +18,7 @@ use crate::channel::key::Key;
 use crate::channel::record;
 use crate::channel::settlement::OwedSettlement;
 use crate::channel::turn::{Ctx, Turn};
+use crate::margins::MAX_HTLC_CLTV;
 use crate::types::{FeeratePerKw, HtlcId, Msat, PaymentPreimage, Side, TipTrust};
 use crate::wire::{CommitmentSigned, Message, RevokeAndAck};
 
@@ -31,6 +32,8 @@ impl Established {
             Err(CannotAdd::TipInDoubt)
         } else if let Some(cause) = self.not_funded() {
             Err(cause)
+        } else if add.cltv_expiry.0 > turn.ctx.tip.0.saturating_add(MAX_HTLC_CLTV) {
+            Err(CannotAdd::Expiry(add.cltv_expiry))
         } else {
             let Ctx { feerates, policy, .. } = turn.ctx;
             let admission = self.commitments.admission(&self.terms, feerates, policy);

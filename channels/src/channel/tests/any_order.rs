@@ -26,6 +26,11 @@ use crate::wire::{ChannelReestablish, ClosingSigned, FeeRange, Message, RevokeAn
 /// SplitMix64: a script is its seed.
 struct Random(u64);
 
+/// A peer that bears whatever its HTLCs may cost.
+fn tolerant() -> Policy {
+    Policy { max_dust_exposure: Msat(5_000_000_000), ..Policy::default() }
+}
+
 impl Random {
     fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -356,7 +361,8 @@ impl Play {
         }
         let amount = Msat(1_000_000 + self.random.below(30_000_000));
         let (_, add) = self.test.htlc(amount);
-        if let Ok(message) = self.peer.commitments.offer_add(&add, &self.peer.terms, Msat(5_000_000_000)).unwrap() {
+        let admission = self.peer.commitments.admission(&self.peer.terms, &Feerates::default(), &tolerant());
+        if let Ok(message) = self.peer.commitments.offer_add(&add, &self.peer.terms, admission).unwrap() {
             self.say(message);
         }
     }
@@ -383,7 +389,8 @@ impl Play {
             return;
         }
         let feerate = FeeratePerKw(500 + self.random.below(2000) as u32);
-        if let Ok(Some(message)) = self.peer.commitments.offer_fee(feerate, &self.peer.terms) {
+        let Script { commitments, terms, .. } = &mut self.peer;
+        if let Ok(Some(message)) = commitments.offer_fee(feerate, terms, &Feerates::default(), &tolerant()) {
             self.say(message);
         }
     }
@@ -466,7 +473,7 @@ impl Play {
                 peer.commitments.receive_removal(fail.id, Settle::Fail { reason: fail.reason }).unwrap();
             }
             Message::UpdateFee(fee) => {
-                peer.commitments.receive_fee(fee.feerate_per_kw, terms, &Feerates::default()).unwrap();
+                peer.commitments.receive_fee(fee.feerate_per_kw, terms, &Feerates::default(), &tolerant()).unwrap();
             }
             Message::CommitmentSigned(signed) => {
                 if peer.held.is_some() {

@@ -6,6 +6,7 @@ use super::checks::execute;
 use super::harness::{Crash, Outcome, Setup, TestChannel, Who, wallet_script};
 use crate::channel::*;
 use crate::keys::{BasepointSecrets, KeysSigner};
+use crate::margins::MAX_HTLC_CLTV;
 use crate::tx::{ClaimInput, ClaimRequest, RevokedState, build_claim};
 use crate::types::*;
 
@@ -168,6 +169,21 @@ fn an_htlc_that_is_not_worth_its_fee_closes_no_channel() {
     assert_eq!(test[Who::Alice].channel.state_name(), StateName::Normal);
 }
 
+/// What waits for the HTLC's end would wait for ever at a peer that is gone.
+#[test]
+fn a_small_htlc_that_a_peer_leaves_for_days_after_its_expiry_closes_the_channel_of_who_offered_it() {
+    let mut test = TestChannel::funded(1_000_000).push(300_000).ready();
+    test[Who::Alice].tolerant = true;
+    test.add(Who::Alice, Msat(600_000)); // expires at 600
+    test.run();
+    test.event(Who::Bob, Event::NewTip(Height(10_000)));
+    assert_eq!(test[Who::Bob].channel.state_name(), StateName::Normal, "not his payment");
+    test.event(Who::Alice, Event::NewTip(Height(887)));
+    assert_eq!(test[Who::Alice].channel.state_name(), StateName::Normal, "a peer may be away for two days");
+    test.event(Who::Alice, Event::NewTip(Height(888)));
+    assert_eq!(test[Who::Alice].channel.state_name(), StateName::Closing);
+}
+
 #[test]
 fn a_preimage_that_the_peer_does_not_take_back_in_time_closes_the_channel() {
     let mut test = TestChannel::funded(1_000_000).push(300_000).ready();
@@ -255,4 +271,20 @@ fn damaged_and_newer_records_are_named() {
     }
     let foreign = Channel::restore(test[Who::Alice].live_rows(), |_| Some(test[Who::Bob].signer.clone())).err();
     assert_eq!(foreign, Some(RestoreError::ForeignKeys));
+}
+
+#[test]
+fn an_htlc_that_would_bind_money_for_more_than_two_weeks_is_not_offered() {
+    let mut test = TestChannel::funded(1_000_000).push(300_000).ready();
+    let latest = test.tip.0 + MAX_HTLC_CLTV;
+    let offer = |test: &mut TestChannel, expiry| {
+        let (attempt, mut add) = test.htlc(Msat(50_000_000));
+        add.cltv_expiry = CltvExpiry(expiry);
+        test.event(Who::Alice, Event::Add(Box::new(add)));
+        test.run();
+        test[Who::Alice].outcomes.get(&attempt).cloned()
+    };
+    assert_eq!(offer(&mut test, latest), None, "it is under way");
+    let refused = Outcome::Refused(CannotAdd::Expiry(CltvExpiry(latest + 1)));
+    assert_eq!(offer(&mut test, latest + 1), Some(refused));
 }

@@ -2,6 +2,7 @@
 
 use super::single::*;
 use crate::channel::*;
+use crate::margins::UPSTREAM_MARGIN;
 use crate::onion::{FailureMessage, ForwardPayload, HopPayload};
 use crate::switch::*;
 use crate::types::*;
@@ -212,6 +213,42 @@ fn a_channel_that_carries_less_is_passed_over() {
 }
 
 #[test]
+fn a_sibling_carries_an_htlc_only_if_it_meets_the_siblings_own_terms() {
+    let dearer = [
+        ForwardPolicy { base_fee: Msat(101), ..POLICY },
+        ForwardPolicy { cltv_expiry_delta: 41, ..POLICY },
+        ForwardPolicy { htlc_minimum: Msat(1_000_001), ..POLICY },
+    ];
+    for sibling in dearer {
+        let mut single = announced();
+        single.set_policy(CAROL_TOO, sibling);
+        let sent = sent(1, forward_payload(CAROL));
+        single.offered(&sent.htlc);
+        let cause = CannotAdd::Offline;
+        let effects = single.event(SwitchEvent::Refused { incoming: at(ALICE, 1), cause });
+        assert_eq!(offer(&effects), None, "{sibling:?}");
+        assert_eq!(code(&read_failure(&effects, &sent)), 7);
+    }
+}
+
+#[test]
+fn terms_before_a_change_hold_for_ten_minutes_and_over_a_restart() {
+    let dearer = ForwardPolicy { base_fee: Msat(1_000), cltv_expiry_delta: 60, ..POLICY };
+    let mut single = announced();
+    single.set_policy_at(DAVE, dearer, UnixTime(NOW.0 - 599));
+    single.offered(&sent(1, forward_payload(DAVE)).htlc);
+
+    let rows = single.store.0.iter().filter(|(key, _)| matches!(key, Key::ForwardPolicy(_)));
+    let (channel, row) =
+        rows.map(|(key, value)| (*key, value.clone())).find(|row| row.0 == Key::ForwardPolicy(DAVE)).unwrap();
+    let policies = crate::switch::grace::Policies::decode(&row).unwrap();
+    assert_eq!((channel, policies.present), (Key::ForwardPolicy(DAVE), dearer));
+    let mut later = announced();
+    later.set_policy_at(DAVE, dearer, UnixTime(NOW.0 - 600));
+    assert_eq!(code(&later.failure(&sent(1, forward_payload(DAVE)))), 12);
+}
+
+#[test]
 fn what_a_channel_says_no_with_becomes_a_failure_of_its_own() {
     let cases = [
         (CannotAdd::Offline, 7),
@@ -356,8 +393,8 @@ fn policies_are_stored_told_and_checked() {
     assert_eq!(single.switch.policy(&ChannelId([9; 32])), None);
     assert!(single.store.0.contains_key(&Key::ForwardPolicy(DAVE)));
     let hasty = ForwardPolicy { cltv_expiry_delta: 1, ..POLICY };
-    assert_eq!(single.switch.set_policy(DAVE, hasty).unwrap_err(), PolicyError::DeltaTooSmall(1));
-    let out = single.switch.set_policy(DAVE, ForwardPolicy::default()).unwrap();
+    assert_eq!(single.switch.set_policy(DAVE, hasty, NOW).unwrap_err(), PolicyError::DeltaTooSmall(1));
+    let out = single.switch.set_policy(DAVE, ForwardPolicy::default(), NOW).unwrap();
     let effects = Outbox::commit_all(vec![out], &mut single.store).unwrap().remove(0);
     assert!(matches!(&effects[..], [SwitchEffect::PolicyChanged { channel: DAVE, .. }]));
 }

@@ -17,6 +17,7 @@ use crate::onchain::{FeeEstimates, Resolution};
 use crate::payment::incoming::{Invoice, InvoiceCtx, Invoices};
 use crate::payment::outgoing::{Payment, Payments};
 use crate::payment::record;
+use crate::switch::grace::Policies;
 use crate::switch::*;
 use crate::types::*;
 
@@ -141,9 +142,10 @@ impl Node {
             for link in links {
                 let channel = link.channel;
                 outboxes.push(node.switch.handle(SwitchEvent::Link(Box::new(link)), &ctx).convert());
-                let policy =
-                    node.store.0.get(&Key::ForwardPolicy(channel)).map(|row| ForwardPolicy::decode(row).unwrap());
-                outboxes.extend(policy.map(|policy| node.switch.set_policy(channel, policy).unwrap().convert()));
+                let row = node.store.0.get(&Key::ForwardPolicy(channel));
+                let policy = row.map(|row| Policies::decode(row).unwrap().present);
+                let set = |policy| node.switch.set_policy(channel, policy, UnixTime(0)).unwrap().convert();
+                outboxes.extend(policy.map(set));
             }
         }
         (node, outboxes)

@@ -90,7 +90,8 @@ impl Schedule {
             htlc_maximum: random.chance(20).then(|| Msat(random.between(50_000_000, 200_000_000))),
             enabled: random.chance(97),
         };
-        let out = self.net.nodes[node].switch.set_policy(channel, policy).unwrap();
+        let now = self.net.now;
+        let out = self.net.nodes[node].switch.set_policy(channel, policy, now).unwrap();
         self.net.commit(node, vec![out.convert()], Crash::Never);
         self.policies.insert((node, channel), policy);
     }

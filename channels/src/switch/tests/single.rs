@@ -163,8 +163,13 @@ impl Single {
         single
     }
 
+    /// So long ago that earlier terms do not hold any more.
     pub fn set_policy(&mut self, channel: ChannelId, policy: ForwardPolicy) {
-        let out = self.switch.set_policy(channel, policy).unwrap();
+        self.set_policy_at(channel, policy, UnixTime(NOW.0 - GRACE_SECONDS));
+    }
+
+    pub fn set_policy_at(&mut self, channel: ChannelId, policy: ForwardPolicy, at: UnixTime) {
+        let out = self.switch.set_policy(channel, policy, at).unwrap();
         let _ = self.commit(out);
     }
 

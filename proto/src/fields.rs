@@ -1,0 +1,210 @@
+//! What becomes of the fields of requests.
+//!
+//! ```text
+//!   declared in our .proto files, and not named here ──► served, or refused by the service where it makes no sense
+//!   declared, and named in IGNORED ────────────────────► without effect: it can cost nothing, and why is said there
+//!   not declared ──────────────────────────────────────► refused by its name, if LND has it (UNSERVED), else by its number
+//!      but named in HARMLESS ──────────────────────────► without effect, likewise
+//! ```
+//!
+//! A test of the daemon sets every declared field and looks for its effect; what has none must be in [`IGNORED`]. A test
+//! here compares [`UNSERVED`] and [`HARMLESS`] with the declarations.
+
+use std::{collections::HashSet, fmt, sync::LazyLock};
+
+use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
+
+/// A field of a request of LND that we do not declare.
+pub struct Unserved {
+    pub message: &'static str,
+    pub number: u32,
+    pub name: &'static str,
+}
+
+const fn field(message: &'static str, number: u32, name: &'static str) -> Unserved {
+    Unserved { message, number, name }
+}
+
+/// Fields of LND that ask for what is not served: known by name, so that the answer can say which one it is.
+pub const UNSERVED: &[Unserved] = &[
+    field("invoicesrpc.LookupInvoiceMsg", 4, "lookup_modifier"),
+    field("lnrpc.FundingShim", 1, "chan_point_shim"),
+    field("lnrpc.FundingShim", 2, "psbt_shim"),
+    field("lnrpc.Hop", 12, "amp_record"),
+    field("lnrpc.Hop", 14, "blinding_point"),
+    field("lnrpc.Hop", 15, "encrypted_data"),
+    field("lnrpc.Hop", 16, "total_amt_msat"),
+    field("lnrpc.InitWalletRequest", 8, "extended_master_key_birthday_timestamp"),
+    field("lnrpc.InitWalletRequest", 9, "watch_only"),
+    field("lnrpc.InitWalletRequest", 10, "macaroon_root_key"),
+    field("lnrpc.Invoice", 28, "amp_invoice_state"),
+    field("lnrpc.Invoice", 30, "blinded_path_config"),
+    field("lnrpc.InvoiceHTLC", 11, "amp"),
+    field("lnrpc.InvoiceHTLC", 12, "custom_channel_data"),
+    field("lnrpc.PolicyUpdateRequest", 11, "create_missing_edge"),
+    field("lnrpc.QueryRoutesRequest", 13, "dest_custom_records"),
+    field("lnrpc.QueryRoutesRequest", 17, "dest_features"),
+    field("lnrpc.QueryRoutesRequest", 19, "blinded_payment_paths"),
+    field("lnrpc.Route", 7, "first_hop_amount_msat"),
+    field("lnrpc.Route", 8, "custom_channel_data"),
+    field("routerrpc.BuildRouteRequest", 6, "first_hop_custom_records"),
+    field("routerrpc.SendPaymentRequest", 16, "dest_features"),
+    field("routerrpc.SendPaymentRequest", 25, "first_hop_custom_records"),
+    field("routerrpc.SendToRouteRequest", 4, "first_hop_custom_records"),
+];
+
+/// Fields of LND that are not declared, and whose absence from the answer costs nobody anything.
+pub const HARMLESS: &[(Unserved, &str)] = &[
+    (field("lnrpc.ChanInfoRequest", 3, "include_auth_proof"), "the answer has no proofs"),
+    (field("lnrpc.ChannelGraphRequest", 2, "include_auth_proof"), "the answer has no proofs"),
+    (field("lnrpc.NodeInfoRequest", 3, "include_auth_proof"), "the answer has no proofs"),
+    (field("lnrpc.ListChannelsRequest", 6, "peer_alias_lookup"), "the answer has no aliases"),
+    (field("lnrpc.ListPaymentsRequest", 8, "omit_hops"), "the answer has more than was asked for"),
+];
+
+/// Declared fields that have no effect, and why that can cost nothing.
+pub const IGNORED: &[(&str, &str)] = &[];
+
+/// Why a request is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// A field that LND has, by its name.
+    Unserved(String),
+    /// A field that nobody knows.
+    Unknown { message: String, number: u32 },
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unserved(name) => write!(out, "{name}: it is not served; leave it unset"),
+            Self::Unknown { message, number } => {
+                write!(
+                    out,
+                    "field {number} of {message} is not known to this node: leave it unset, or use a newer node"
+                )
+            }
+        }
+    }
+}
+
+static POOL: LazyLock<Option<DescriptorPool>> = LazyLock::new(|| DescriptorPool::decode(crate::DESCRIPTORS).ok());
+
+/// Request and response of every call.
+static CALLS: LazyLock<HashSet<(String, String)>> = LazyLock::new(|| {
+    let services = POOL.iter().flat_map(DescriptorPool::services);
+    let methods = services.flat_map(|service| service.methods().collect::<Vec<_>>());
+    methods.map(|method| (method.input().full_name().to_owned(), method.output().full_name().to_owned())).collect()
+});
+
+/// Whether there is a call with this request and this response.
+pub fn is_call(request: &str, response: &str) -> bool {
+    CALLS.contains(&(request.to_owned(), response.to_owned()))
+}
+
+/// Whether an encoded request says nothing that would be passed over. What is no message at all is left to its decoder.
+pub fn check(message: &str, bytes: &[u8]) -> Result<(), Refused> {
+    let Some(descriptor) = POOL.as_ref().and_then(|pool| pool.get_message_by_name(message)) else { return Ok(()) };
+    match DynamicMessage::decode(descriptor, bytes) {
+        Ok(message) => check_message(&message),
+        Err(_) => Ok(()),
+    }
+}
+
+fn check_message(message: &DynamicMessage) -> Result<(), Refused> {
+    let descriptor = prost_reflect::ReflectMessage::descriptor(message);
+    for unknown in message.unknown_fields() {
+        check_unknown(&descriptor, unknown.number())?;
+    }
+    message.fields().try_for_each(|(field, value)| if holds_messages(&field) { check_value(value) } else { Ok(()) })
+}
+
+fn holds_messages(field: &FieldDescriptor) -> bool {
+    matches!(field.kind(), Kind::Message(_))
+}
+
+fn check_value(value: &Value) -> Result<(), Refused> {
+    match value {
+        Value::Message(message) => check_message(message),
+        Value::List(values) => values.iter().try_for_each(check_value),
+        Value::Map(values) => values.values().try_for_each(check_value),
+        Value::Bool(_)
+        | Value::I32(_)
+        | Value::I64(_)
+        | Value::U32(_)
+        | Value::U64(_)
+        | Value::F32(_)
+        | Value::F64(_)
+        | Value::String(_)
+        | Value::Bytes(_)
+        | Value::EnumNumber(_) => Ok(()),
+    }
+}
+
+fn check_unknown(message: &MessageDescriptor, number: u32) -> Result<(), Refused> {
+    let is_it = |field: &Unserved| field.message == message.full_name() && field.number == number;
+    if HARMLESS.iter().any(|(field, _)| is_it(field)) {
+        return Ok(());
+    }
+    Err(match UNSERVED.iter().find(|field| is_it(field)) {
+        Some(field) => Refused::Unserved(field.name.to_owned()),
+        None => Refused::Unknown { message: message.full_name().to_owned(), number },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::{Message, Name};
+
+    use super::*;
+    use crate::{lnrpc, routerrpc};
+
+    fn with_field(message: &impl Message, number: u32) -> Vec<u8> {
+        let mut bytes = message.encode_to_vec();
+        prost::encoding::uint64::encode(number, &7, &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn what_a_request_asks_and_nobody_would_look_at_is_refused_by_name_at_any_depth() {
+        let payment = routerrpc::SendPaymentRequest { amt: 5, ..Default::default() };
+        let name = routerrpc::SendPaymentRequest::full_name();
+        assert_eq!(check(&name, &payment.encode_to_vec()), Ok(()));
+        let refused = check(&name, &with_field(&payment, 16)).unwrap_err();
+        assert_eq!(refused.to_string(), "dest_features: it is not served; leave it unset");
+        let unknown = Refused::Unknown { message: name.clone(), number: 900 };
+        assert_eq!(check(&name, &with_field(&payment, 900)), Err(unknown));
+
+        let hop = with_field(&lnrpc::Hop::default(), 16);
+        let mut route = Vec::new();
+        prost::encoding::bytes::encode(4, &hop, &mut route);
+        let mut request = Vec::new();
+        prost::encoding::bytes::encode(2, &route, &mut request);
+        let refused = Refused::Unserved("total_amt_msat".to_owned());
+        assert_eq!(check(&routerrpc::SendToRouteRequest::full_name(), &request), Err(refused));
+
+        let channels = with_field(&lnrpc::ListChannelsRequest::default(), 6);
+        assert_eq!(check(&lnrpc::ListChannelsRequest::full_name(), &channels), Ok(()));
+    }
+
+    #[test]
+    fn answers_are_not_requests() {
+        let name = |message: &str| format!("lnrpc.{message}");
+        assert!(is_call(&name("Invoice"), &name("AddInvoiceResponse")));
+        assert!(!is_call(&name("Invoice"), &name("PaymentHash")));
+    }
+
+    #[test]
+    fn the_tables_name_fields_of_requests_that_are_not_declared_and_those_that_are() {
+        let pool = DescriptorPool::decode(crate::DESCRIPTORS).unwrap();
+        for field in UNSERVED.iter().chain(HARMLESS.iter().map(|(field, _)| field)) {
+            let message = pool.get_message_by_name(field.message).unwrap_or_else(|| panic!("no {}", field.message));
+            assert!(message.get_field(field.number).is_none(), "{}.{} is declared", field.message, field.name);
+        }
+        for (name, _) in IGNORED {
+            let (message, field) = name.rsplit_once('.').unwrap();
+            let message = pool.get_message_by_name(message).unwrap_or_else(|| panic!("no {message}"));
+            assert!(message.get_field_by_name(field).is_some(), "no {name}");
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! No field of a request is passed over: each is set in turn, and its effect looked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use leyden_proto::{fields::IGNORED, invoicesrpc, walletrpc};
+use prost::Message;
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, MethodDescriptor, Value,
+};
+use tonic::{
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+};
+
+use super::*;
+use crate::rpc::fake::{node_id, routes};
+
+/// Messages as bytes.
+#[derive(Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Raw;
+    type Decoder = Raw;
+
+    fn encoder(&mut self) -> Raw {
+        Raw
+    }
+
+    fn decoder(&mut self) -> Raw {
+        Raw
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        bytes::BufMut::put_slice(buf, &item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        let length = bytes::Buf::remaining(buf);
+        Ok(Some(bytes::Buf::copy_to_bytes(buf, length).to_vec()))
+    }
+}
+
+/// All that a call leads to, as far as anybody can see.
+#[derive(PartialEq)]
+struct Effect {
+    answers: Result<Vec<DynamicMessage>, (Code, String)>,
+    asked: String,
+}
+
+async fn call(open: &Server, method: &MethodDescriptor, request: &DynamicMessage) -> Effect {
+    // The unlocker's calls change what the daemon is.
+    if method.parent_service().name() == "WalletUnlocker" {
+        let server = Server::start(WalletState::Locked).await;
+        let effect = effect(&server, method, request).await;
+        server.stopping.cancel();
+        return effect;
+    }
+    open.fake.script().asked.clear();
+    effect(open, method, request).await
+}
+
+/// Enough of everything for filters to have something to leave out.
+fn fill(server: &Server) {
+    let mut script = server.fake.script();
+    let preimage = PaymentPreimage([9; 32]);
+    script.payments = vec![payment(PaymentState::InFlight), payment(PaymentState::Succeeded { preimage })];
+    script.invoices = vec![invoice(1, InvoiceState::Open)];
+}
+
+async fn effect(server: &Server, method: &MethodDescriptor, request: &DynamicMessage) -> Effect {
+    let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+    let mut client = Grpc::new(server.channel.clone());
+    client.ready().await.unwrap();
+    let request = Request::new(request.encode_to_vec());
+    let answers = client.server_streaming(request, path.parse().unwrap(), Raw).await;
+    let answers = match answers {
+        Err(status) => Err((status.code(), status.message().to_owned())),
+        Ok(answers) => {
+            let mut answers = answers.into_inner();
+            let mut read = Vec::new();
+            loop {
+                match timeout(Duration::from_millis(300), answers.message()).await {
+                    Ok(Ok(Some(answer))) => {
+                        read.push(DynamicMessage::decode(method.output(), answer.as_slice()).unwrap());
+                    }
+                    Ok(Ok(None)) | Err(_) => break Ok(read),
+                    Ok(Err(status)) => break Err((status.code(), status.message().to_owned())),
+                }
+            }
+        }
+    };
+    Effect { answers, asked: server.asked() }
+}
+
+/// Requests that are taken, so that what is added to them comes to be looked at. Others begin from nothing.
+fn bases(method: &MethodDescriptor) -> Vec<DynamicMessage> {
+    let node = || node_id().serialize().to_vec();
+    let point = || lnrpc::ChannelPoint {
+        output_index: 1,
+        funding_txid: Some(lnrpc::channel_point::FundingTxid::FundingTxidBytes(vec![7; 32])),
+    };
+    let route = || crate::rpc::convert::routes::route(&routes::route());
+    let encoded: Vec<Vec<u8>> = match method.full_name() {
+        "routerrpc.Router.SendPaymentV2" => vec![
+            routerrpc::SendPaymentRequest { payment_request: "lnbcrt1".to_owned(), ..Default::default() }
+                .encode_to_vec(),
+            routerrpc::SendPaymentRequest { dest: node(), amt: 5, payment_hash: vec![7; 32], ..Default::default() }
+                .encode_to_vec(),
+        ],
+        "routerrpc.Router.TrackPaymentV2" => {
+            vec![routerrpc::TrackPaymentRequest { payment_hash: vec![7; 32], ..Default::default() }.encode_to_vec()]
+        }
+        "routerrpc.Router.EstimateRouteFee" => vec![
+            routerrpc::RouteFeeRequest { dest: node(), amt_sat: 5, ..Default::default() }.encode_to_vec(),
+            routerrpc::RouteFeeRequest { payment_request: "lnbcrt1".to_owned(), ..Default::default() }.encode_to_vec(),
+        ],
+        "routerrpc.Router.BuildRoute" => {
+            vec![routerrpc::BuildRouteRequest { hop_pubkeys: vec![node()], ..Default::default() }.encode_to_vec()]
+        }
+        "routerrpc.Router.SendToRouteV2" => {
+            let mut route = route();
+            route.hops[1].mpp_record = Some(lnrpc::MppRecord { payment_addr: vec![5; 32], total_amt_msat: 10_000 });
+            vec![
+                routerrpc::SendToRouteRequest { payment_hash: vec![7; 32], route: Some(route), ..Default::default() }
+                    .encode_to_vec(),
+            ]
+        }
+        "lnrpc.Lightning.QueryRoutes" => {
+            vec![lnrpc::QueryRoutesRequest { pub_key: NODE.to_owned(), amt: 5, ..Default::default() }.encode_to_vec()]
+        }
+        "lnrpc.Lightning.OpenChannel" | "lnrpc.Lightning.OpenChannelSync" => vec![
+            lnrpc::OpenChannelRequest { node_pubkey: node(), local_funding_amount: 50_000, ..Default::default() }
+                .encode_to_vec(),
+        ],
+        "lnrpc.Lightning.CloseChannel" => {
+            vec![lnrpc::CloseChannelRequest { channel_point: Some(point()), ..Default::default() }.encode_to_vec()]
+        }
+        "lnrpc.Lightning.SendCoins" => vec![
+            lnrpc::SendCoinsRequest { addr: ADDRESS.to_owned(), amount: 5_000, ..Default::default() }.encode_to_vec(),
+        ],
+        "lnrpc.Lightning.ConnectPeer" => {
+            let addr = lnrpc::LightningAddress { pubkey: NODE.to_owned(), host: "127.0.0.1:9735".to_owned() };
+            vec![lnrpc::ConnectPeerRequest { addr: Some(addr), ..Default::default() }.encode_to_vec()]
+        }
+        "lnrpc.Lightning.UpdateChannelPolicy" => {
+            let scope = lnrpc::policy_update_request::Scope::Global(true);
+            let request = lnrpc::PolicyUpdateRequest { time_lock_delta: 40, scope: Some(scope), ..Default::default() };
+            let with_minimum = lnrpc::PolicyUpdateRequest { min_htlc_msat_specified: true, ..request.clone() };
+            vec![request.encode_to_vec(), with_minimum.encode_to_vec()]
+        }
+        "lnrpc.Lightning.GetChanInfo" => {
+            vec![lnrpc::ChanInfoRequest { chan_id: 1, ..Default::default() }.encode_to_vec()]
+        }
+        "lnrpc.Lightning.GetNodeInfo" => {
+            vec![lnrpc::NodeInfoRequest { pub_key: NODE.to_owned(), ..Default::default() }.encode_to_vec()]
+        }
+        "lnrpc.Lightning.BakeMacaroon" => {
+            let permission = lnrpc::MacaroonPermission { entity: "info".to_owned(), action: "read".to_owned() };
+            vec![lnrpc::BakeMacaroonRequest { permissions: vec![permission], ..Default::default() }.encode_to_vec()]
+        }
+        "lnrpc.WalletUnlocker.InitWallet" => vec![
+            lnrpc::InitWalletRequest {
+                wallet_password: PASSWORD.to_vec(),
+                cipher_seed_mnemonic: vec!["abandon".to_owned(); 24],
+                ..Default::default()
+            }
+            .encode_to_vec(),
+        ],
+        "lnrpc.WalletUnlocker.UnlockWallet" => {
+            vec![
+                lnrpc::UnlockWalletRequest { wallet_password: PASSWORD.to_vec(), ..Default::default() }.encode_to_vec(),
+            ]
+        }
+        "invoicesrpc.Invoices.AddHoldInvoice" => {
+            vec![invoicesrpc::AddHoldInvoiceRequest { hash: vec![7; 32], ..Default::default() }.encode_to_vec()]
+        }
+        "walletrpc.WalletKit.BumpFee" => {
+            let outpoint = lnrpc::OutPoint { txid_bytes: vec![7; 32], output_index: 1, ..Default::default() };
+            vec![walletrpc::BumpFeeRequest { outpoint: Some(outpoint), ..Default::default() }.encode_to_vec()]
+        }
+        _ => vec![Vec::new()],
+    };
+    encoded.iter().map(|bytes| DynamicMessage::decode(method.input(), bytes.as_slice()).unwrap()).collect()
+}
+
+/// Values that some check or other lets through.
+fn values(kind: &Kind) -> Vec<Value> {
+    let hex = "07".repeat(32);
+    match kind {
+        Kind::Bool => vec![Value::Bool(true)],
+        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => [1, 500, -1].map(Value::I32).to_vec(),
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => [1, 2_000, -1].map(Value::I64).to_vec(),
+        Kind::Uint32 | Kind::Fixed32 => [1, 500, 70_000].map(Value::U32).to_vec(),
+        Kind::Uint64 | Kind::Fixed64 => [1, 500, u64::MAX].map(Value::U64).to_vec(),
+        Kind::Float => vec![Value::F32(0.5)],
+        Kind::Double => vec![Value::F64(0.5), Value::F64(-5.0)],
+        Kind::String => {
+            let texts = ["x", NODE, ADDRESS, hex.as_str(), "127.0.0.1:9736", "lnbcrt2"];
+            texts.map(|text| Value::String(text.to_owned())).to_vec()
+        }
+        Kind::Bytes => {
+            let node = node_id().serialize().to_vec();
+            [vec![1], vec![8; 32], node].map(|bytes| Value::Bytes(bytes.into())).to_vec()
+        }
+        Kind::Enum(values) => values.values().map(|value| Value::EnumNumber(value.number())).collect(),
+        Kind::Message(message) => vec![Value::Message(DynamicMessage::new(message.clone()))],
+    }
+}
+
+/// The values that a field may be set to; each with the name of the field that it changes, which may lie within.
+fn variants_of(field: &FieldDescriptor, present: Option<&Value>, depth: usize) -> Vec<(String, Value)> {
+    let name = field.full_name().to_owned();
+    if field.is_map() {
+        let Kind::Message(entry) = field.kind() else { return Vec::new() };
+        let key = match entry.map_entry_key_field().kind() {
+            Kind::String => MapKey::String("65537".to_owned()),
+            Kind::Uint32 => MapKey::U32(65_537),
+            _ => MapKey::U64(65_537),
+        };
+        let mut maps = Vec::new();
+        for value in values(&entry.map_entry_value_field().kind()) {
+            maps.push((name.clone(), Value::Map([(key.clone(), value)].into_iter().collect())));
+        }
+        return maps;
+    }
+    let single = |value: Value| if field.is_list() { Value::List(vec![value]) } else { value };
+    let mut found: Vec<(String, Value)> =
+        values(&field.kind()).into_iter().map(|value| (name.clone(), single(value))).collect();
+    if let Kind::Message(message) = field.kind()
+        && depth > 0
+    {
+        // Of a list, its last element is changed: routes take records there.
+        let (before, inner) = match present {
+            Some(Value::Message(inner)) => (Vec::new(), inner.clone()),
+            Some(Value::List(values)) => match values.split_last() {
+                Some((Value::Message(inner), before)) => (before.to_vec(), inner.clone()),
+                _ => (Vec::new(), DynamicMessage::new(message.clone())),
+            },
+            _ => (Vec::new(), DynamicMessage::new(message)),
+        };
+        for (name, inner) in variants(&inner, depth - 1) {
+            let inner = Value::Message(inner);
+            let value =
+                if field.is_list() { Value::List(before.iter().cloned().chain([inner]).collect()) } else { inner };
+            found.push((name, value));
+        }
+    }
+    found
+}
+
+/// The message with one field set to something else, by the name of the field.
+fn variants(message: &DynamicMessage, depth: usize) -> Vec<(String, DynamicMessage)> {
+    let descriptor: MessageDescriptor = prost_reflect::ReflectMessage::descriptor(message);
+    let mut found = Vec::new();
+    for field in descriptor.fields() {
+        let present = message.has_field(&field).then(|| message.get_field(&field).into_owned());
+        for (name, value) in variants_of(&field, present.as_ref(), depth) {
+            let mut variant = message.clone();
+            variant.set_field(&field, value);
+            found.push((name, variant));
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_field_of_every_request_has_an_effect_or_is_refused_or_is_known_to_be_harmless() {
+    let pool = DescriptorPool::decode(leyden_proto::DESCRIPTORS).unwrap();
+    let server = Server::start(WalletState::ServerActive).await;
+    fill(&server);
+    let mut seen: BTreeMap<String, bool> = BTreeMap::new();
+    for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
+        for base in bases(&method) {
+            let usual = call(&server, &method, &base).await;
+            let again = call(&server, &method, &base).await;
+            let same = usual == again;
+            assert!(same, "{} does not answer the same twice", method.full_name());
+            for (name, variant) in variants(&base, 3) {
+                let has_effect = seen.entry(name.clone()).or_default();
+                if !*has_effect {
+                    *has_effect = call(&server, &method, &variant).await != usual;
+                }
+            }
+        }
+    }
+    assert!(seen.len() > 150, "only {} fields were tried", seen.len());
+    let without: BTreeSet<&str> = seen.iter().filter(|(_, effect)| !**effect).map(|(name, _)| name.as_str()).collect();
+    let known: BTreeSet<&str> = IGNORED.iter().map(|(name, _)| *name).collect();
+    let passed_over: Vec<_> = without.difference(&known).collect();
+    assert!(passed_over.is_empty(), "passed over: {passed_over:#?}");
+    let served: Vec<_> = known.difference(&without).collect();
+    assert!(served.is_empty(), "have an effect, or are no fields of a request: {served:#?}");
+}
+
+#[tokio::test]
+async fn what_this_node_does_not_know_is_refused_by_name() {
+    let server = Server::start(WalletState::ServerActive).await;
+    let pool = DescriptorPool::decode(leyden_proto::DESCRIPTORS).unwrap();
+    let service = pool.get_service_by_name("routerrpc.Router").unwrap();
+    let method = service.methods().find(|method| method.name() == "SendPaymentV2").unwrap();
+    let mut bytes =
+        routerrpc::SendPaymentRequest { payment_request: "lnbcrt1".to_owned(), ..Default::default() }.encode_to_vec();
+    prost::encoding::bytes::encode(16, &vec![9], &mut bytes);
+    let request = DynamicMessage::decode(method.input(), bytes.as_slice()).unwrap();
+    let effect = effect(&server, &method, &request).await;
+    let words = "dest_features: it is not served; leave it unset".to_owned();
+    assert_eq!(effect.answers, Err((Code::InvalidArgument, words)));
+    assert_eq!(effect.asked, "", "nobody was asked");
+}
