@@ -209,7 +209,8 @@ impl Twins {
         let mut updates = self.alice.client().unwrap().lightning().open_channel(request).await.unwrap().into_inner();
         let update = updates.message().await.unwrap().and_then(|update| update.update);
         let Some(Update::ChanPending(PendingUpdate { output_index, .. })) = update else { panic!("{update:?}") };
-        let txid = mempool(&self.alice).await.pop().expect("it is in the mempool");
+        wait_until("the funding transaction", || async { Ok(mempool(&self.alice).await.len() == 1) }).await.unwrap();
+        let txid = mempool(&self.alice).await.remove(0);
         wait_for_transaction(&self.bob, &txid).await;
         Funding { txid, output_index }
     }

@@ -63,7 +63,47 @@ pub const HARMLESS: &[(Unserved, &str)] = &[
 ];
 
 /// Declared fields that have no effect, and why that can cost nothing.
-pub const IGNORED: &[(&str, &str)] = &[];
+pub const IGNORED: &[(&str, &str)] = &[
+    ("lnrpc.Invoice.settled", ANSWER),
+    ("lnrpc.Invoice.creation_date", ANSWER),
+    ("lnrpc.Invoice.settle_date", ANSWER),
+    ("lnrpc.Invoice.payment_request", ANSWER),
+    ("lnrpc.Invoice.add_index", ANSWER),
+    ("lnrpc.Invoice.settle_index", ANSWER),
+    ("lnrpc.Invoice.amt_paid", ANSWER),
+    ("lnrpc.Invoice.amt_paid_sat", ANSWER),
+    ("lnrpc.Invoice.amt_paid_msat", ANSWER),
+    ("lnrpc.Invoice.state", ANSWER),
+    ("lnrpc.Invoice.htlcs", ANSWER),
+    ("lnrpc.Invoice.features", ANSWER),
+    ("lnrpc.Invoice.payment_addr", ANSWER),
+    ("lnrpc.InvoiceHTLC.chan_id", ANSWER),
+    ("lnrpc.InvoiceHTLC.htlc_index", ANSWER),
+    ("lnrpc.InvoiceHTLC.amt_msat", ANSWER),
+    ("lnrpc.InvoiceHTLC.accept_height", ANSWER),
+    ("lnrpc.InvoiceHTLC.accept_time", ANSWER),
+    ("lnrpc.InvoiceHTLC.resolve_time", ANSWER),
+    ("lnrpc.InvoiceHTLC.expiry_height", ANSWER),
+    ("lnrpc.InvoiceHTLC.state", ANSWER),
+    ("lnrpc.InvoiceHTLC.custom_records", ANSWER),
+    ("lnrpc.InvoiceHTLC.mpp_total_amt_msat", ANSWER),
+    ("lnrpc.Feature.name", ANSWER),
+    ("lnrpc.Feature.is_required", ANSWER),
+    ("lnrpc.Feature.is_known", ANSWER),
+    ("lnrpc.GenSeedRequest.aezeed_passphrase", "the words are not enciphered; InitWallet takes the passphrase"),
+    ("lnrpc.ListPaymentsRequest.count_total_payments", "the answer has the number in any case"),
+    ("lnrpc.Hop.tlv_payload", "there is no other format"),
+    (
+        "routerrpc.SendToRouteRequest.skip_temp_err",
+        "a payment of which no part is under way can be tried again in either case",
+    ),
+    ("walletrpc.BumpFeeRequest.force", "what replaces a transaction is broadcast at once"),
+    ("walletrpc.BumpFeeRequest.immediate", "what replaces a transaction is broadcast at once"),
+    ("lnrpc.MultiChanBackup.chan_points", "the sealed backup says which channels it is of"),
+    ("lnrpc.ChannelBackup.chan_point", "the sealed backup says which channel it is of"),
+];
+
+const ANSWER: &str = "it is a part of answers, and LND ignores it in requests too";
 
 /// Why a request is not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -94,7 +94,7 @@ pub enum Wrong {
     #[error("a fee rate of {} per kw costs {needed}, but the opener has only {balance}", feerate.0)]
     FeeNotAffordable { feerate: FeeratePerKw, balance: Msat, needed: Msat },
     #[error(
-        "the fee rate of {} per kw has been below the {} that a block takes within a day for too long, and HTLCs are pending",
+        "the fee rate of {} per kw has been below {} for too long: a block would not take it in time for the HTLCs that are pending",
         feerate.0, least.0
     )]
     FeerateTooLow { feerate: FeeratePerKw, least: FeeratePerKw },

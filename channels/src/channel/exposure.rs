@@ -316,7 +316,7 @@ impl Commitments {
         policy: &Policy,
     ) -> Option<Exposure> {
         let at = |commitment: FeeratePerKw, lowest: FeeratePerKw| {
-            let stuck = feerate::is_too_low(terms.commitment_type(), lowest, feerates);
+            let stuck = feerate::is_hopeless(terms.commitment_type(), lowest, feerates);
             let rates = ClaimRates { claims: FeeratePerKw(0), ..ClaimRates::of(commitment, feerates) };
             let pricing = Pricing { stuck, ..Pricing::new(terms, rates) };
             let accepted = |htlc: &&Htlc| htlc.offered_by == Side::Local || self.is_final(htlc);

@@ -22,7 +22,8 @@
 //! closed. A peer whose estimate differs from ours would send the same `update_fee` after every reconnection.
 //!
 //! **A rate that is too low** leaves our own commitment out of the blocks. With `static_remotekey` nobody can
-//! lift it: what slow transactions pay (144 blocks) is the least. With anchors it must get into mempools. While it is too
+//! lift it: half of what slow transactions pay (144 blocks) is the least, since estimates differ that much. With anchors it
+//! must get into mempools. While it is too
 //! low, all HTLCs count as exposure, so that no more than the limit is added; and if more than that is still pending after
 //! [`LOW_PATIENCE`] blocks without a better rate, the channel is closed: later it could only be worse. Without HTLCs
 //! nothing is in a hurry, and nothing is closed.
@@ -59,9 +60,19 @@ fn anchors_target(mempool_minimum: FeeratePerKw) -> FeeratePerKw {
 /// Whether a commitment at this rate would not confirm within a day, or not get into mempools.
 pub fn is_too_low(kind: CommitmentType, rate: FeeratePerKw, feerates: &Feerates) -> bool {
     match kind {
-        CommitmentType::StaticRemoteKey => rate < feerates.slow.max(feerates.mempool_minimum),
+        CommitmentType::StaticRemoteKey => rate < least(feerates),
         CommitmentType::Anchors => rate < feerates.mempool_minimum,
     }
+}
+
+/// The least rate of a commitment that nobody can lift.
+pub fn least(feerates: &Feerates) -> FeeratePerKw {
+    FeeratePerKw(feerates.slow.0 / 2).max(feerates.mempool_minimum)
+}
+
+/// Whether a rate is so low, by half again, that an `update_fee` to it is not even waited for.
+pub fn is_hopeless(kind: CommitmentType, rate: FeeratePerKw, feerates: &Feerates) -> bool {
+    is_too_low(kind, rate, &Feerates { slow: FeeratePerKw(feerates.slow.0 / 2), ..*feerates })
 }
 
 /// The next rate on the way to `target`; `None` if the present one is near enough.
@@ -98,7 +109,10 @@ mod tests {
         assert_eq!(target(CommitmentType::StaticRemoteKey, &quiet), FeeratePerKw(5_000));
         let full = Feerates { mempool_minimum: FeeratePerKw(1_000), ..quiet };
         assert_eq!(target(CommitmentType::Anchors, &full), FeeratePerKw(1_500));
-        assert!(is_too_low(CommitmentType::StaticRemoteKey, FeeratePerKw(1_999), &quiet));
+        assert!(is_too_low(CommitmentType::StaticRemoteKey, FeeratePerKw(999), &quiet));
+        assert!(!is_too_low(CommitmentType::StaticRemoteKey, FeeratePerKw(1_000), &quiet));
+        assert!(!is_hopeless(CommitmentType::StaticRemoteKey, FeeratePerKw(500), &quiet));
+        assert!(is_hopeless(CommitmentType::StaticRemoteKey, FeeratePerKw(499), &quiet));
         assert!(!is_too_low(CommitmentType::Anchors, FeeratePerKw::FLOOR, &quiet));
         assert!(is_too_low(CommitmentType::Anchors, FeeratePerKw(999), &full));
     }

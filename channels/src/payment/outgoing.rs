@@ -359,15 +359,8 @@ impl Payments {
         let mut outbox = Outbox::default();
         self.searching.remove(hash);
         if let Some(payment) = self.pending.get(hash).filter(|payment| !payment.is_in_flight()) {
-            // Where the recipient has refused what came over the ways that there are, or no channel of ours had the balance,
-            // that is what the payer has to know.
-            let reason = if payment.was_refused() {
-                PaymentFailure::IncorrectPaymentDetails
-            } else if payment.lacked_balance() {
-                PaymentFailure::InsufficientBalance
-            } else {
-                reason
-            };
+            // Where the recipient has refused what came over the ways that there are, that is what the payer has to know.
+            let reason = if payment.was_refused() { PaymentFailure::IncorrectPaymentDetails } else { reason };
             self.fail(hash, reason, now, &mut outbox);
         }
         outbox

@@ -56,7 +56,7 @@ impl Established {
         if tip.0.saturating_sub(since.0) < LOW_PATIENCE {
             return Ok(());
         }
-        Err(Wrong::FeerateTooLow { feerate, least: ctx.feerates.slow.max(ctx.feerates.mempool_minimum) })
+        Err(Wrong::FeerateTooLow { feerate, least: feerate::least(&ctx.feerates) })
     }
 
     /// The fundee has nothing at stake in a channel whose funding transaction never came and that was never used, whatever

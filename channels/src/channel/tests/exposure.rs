@@ -169,7 +169,9 @@ fn a_fee_that_would_trim_too_much_is_not_proposed() {
     test.event(Who::Alice, Event::UpdateFee(FeeratePerKw(25_000)));
     assert!(test[Who::Alice].take_sent().is_empty());
     // The estimate is followed as far as no more than the limit is lost.
-    test[Who::Alice].feerates.closing = FeeratePerKw(25_000);
+    for who in Who::BOTH {
+        test[who].feerates.closing = FeeratePerKw(25_000);
+    }
     for _ in 0..9 {
         test.event(Who::Alice, Event::Feerates);
         test.run();

@@ -193,7 +193,8 @@ fn an_idle_channel_is_small_in_memory_and_on_disk() {
     let id = test.channel_id();
     let memory = size_of::<state::Established>();
     println!("an idle channel: {memory} bytes of memory besides its scripts, rows {rows:?}");
-    assert_eq!(rows.len(), 4, "no HTLC is left");
+    assert_eq!(rows.len(), 5, "no HTLC is left");
+    assert!(rows[&Key::FundingInputs(id)] < 80, "of one input, written once");
     assert!(rows[&Key::State(id)] < 200 && rows[&Key::Terms(id)] < 800 && rows[&Key::Signatures(id)] < 80);
     assert!(rows[&Key::Secrets(id)] < 10 * 32, "one for each doubling");
     assert!(memory < 4096);

@@ -70,15 +70,6 @@ impl Payment {
         self.causes().any(|cause| cause != Cause::Waited)
     }
 
-    /// Whether all that was tried failed for want of balance in our own channels.
-    pub(super) fn lacked_balance(&self) -> bool {
-        let lacked = |attempt: &Attempt| match &attempt.state {
-            AttemptState::Failed(failure) => failure.source == Some(0) && failure.code == INSUFFICIENT_BALANCE,
-            AttemptState::InFlight | AttemptState::Succeeded => false,
-        };
-        !self.attempts.is_empty() && self.attempts.iter().all(lacked)
-    }
-
     /// Nodes that have handed on to the recipient something else than they were given.
     pub fn suspects(&self) -> Vec<PublicKey> {
         let mut suspects = Vec::new();
