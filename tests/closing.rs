@@ -115,7 +115,7 @@ async fn a_close_is_raised_by_asking_again() {
     assert_ne!(second, first);
     for node in [&pair.alice, &pair.bob] {
         wait_for_transaction(node, &second).await;
-        assert_eq!(mempool(node).await, [second.clone()]);
+        assert_eq!(mempool(node).await, std::slice::from_ref(&second));
     }
     // The other side pays out of its own output.
     assert_eq!(close(&pair.bob, &point, 30, false).await, second);

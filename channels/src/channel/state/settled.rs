@@ -2,15 +2,14 @@
 //!
 //! ```text
 //!   connected ──► (nothing)                      nobody is greeted for a channel that is over
-//!   peer ──channel_reestablish──► us: channel_reestablish, and then
-//!                                     closed together:  shutdown, closing_signed …  the peer has not seen it complete
-//!                                     closed otherwise: error                       it has failed
+//!   peer ──channel_reestablish──► us: closed together:  channel_reestablish, shutdown, closing_signed …
+//!                                     closed otherwise: error
 //!
 //!   block after block without a confirmation: broadcast again ─► a child pays more ─► our commitment
 //! ```
 //!
-//! Promises: what both have signed is not given up for a commitment because of anything that the peer says; our own
-//! `channel_reestablish` goes before every `error`, so that a peer with old data learns so before it closes with them.
+//! Promises: what both have signed is not given up for a commitment because of anything that the peer says; a peer with old
+//! data gets our `channel_reestablish` before the `error`, and so learns that it must not close with them.
 //! (differs) BOLT 2 wants `channel_reestablish` for every channel after each connection: a peer that has no use for it takes
 //! it for a question about a channel that it has forgotten, and hangs up. One that has sends its own.
 
@@ -54,12 +53,14 @@ impl Established {
         message: &ChannelReestablish,
         turn: &mut Turn<'_>,
     ) -> Result<(), Fault> {
-        if self.link != Link::Syncing && self.knowledge() != Knowledge::Nothing {
+        let in_sync = matches!(self.judge(message), Ok(Verdict::Synced { .. }));
+        let again = in_sync && self.negotiation().is_some();
+        // A peer with old data learns so before it closes with them; any other would only begin to use the channel.
+        if self.link != Link::Syncing && self.knowledge() != Knowledge::Nothing && (again || !in_sync) {
             let ours = self.channel_reestablish()?;
             turn.send(ours);
         }
-        let knows_the_end = matches!(self.judge(message), Ok(Verdict::Synced { .. }));
-        if !knows_the_end || self.negotiation().is_none() {
+        if !again {
             self.set_link(Link::Waiting, turn);
             turn.send(self.end_for_peer());
             return Ok(());

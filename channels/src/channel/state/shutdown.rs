@@ -135,6 +135,13 @@ impl Established {
         matches!(&self.phase, Phase::Shutdown(shutdown) if shutdown.signature_lost)
     }
 
+    pub(super) fn take_lost_signature(&mut self) -> bool {
+        match &mut self.phase {
+            Phase::Shutdown(shutdown) => std::mem::take(&mut shutdown.signature_lost),
+            _ => false,
+        }
+    }
+
     /// We speak first, and only a signature of the peer's for our fee is missing.
     fn is_owed_a_signature(&self) -> bool {
         let commitments = &self.commitments;
@@ -147,10 +154,7 @@ impl Established {
 
     /// A flush that has waited long enough.
     pub(super) fn flush_after_rest(&mut self, turn: &mut Turn<'_>) -> Result<(), Fault> {
-        let lost = match &mut self.phase {
-            Phase::Shutdown(shutdown) => std::mem::take(&mut shutdown.signature_lost),
-            _ => false,
-        };
+        let lost = self.take_lost_signature();
         // A fee of ours that the peer has never seen signed is pending nowhere but here: it need not be any more.
         let opens = self.terms.opener == Side::Local;
         match self.may_negotiate().filter(|_| self.is_owed_a_signature() || (lost && opens)) {

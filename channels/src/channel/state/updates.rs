@@ -196,6 +196,10 @@ impl Established {
     }
 
     pub(super) fn commitment_signed(&mut self, message: CommitmentSigned, turn: &mut Turn<'_>) -> Result<(), Fault> {
+        // What is revoked now belongs into the signature after the one that got lost.
+        if self.take_lost_signature() {
+            self.sign_again(turn)?;
+        }
         let accepted = self.commitments.receive_signed(message, &self.terms, &self.factory)?;
         turn.touched.state = true;
         turn.touched.signatures = true;
