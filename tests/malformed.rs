@@ -18,11 +18,12 @@ use leyden::{
     cluster::DaemonProcess,
     config::{Layout, Running},
     demo::calls::succeeded,
+    wallet::{self, seed::Seed},
 };
 use leyden_channels::transport::{ACT_TWO_LEN, AwaitingActTwo, ReceiveBuffer, Session};
 use leyden_proto::{
     DESCRIPTORS,
-    lnrpc::{GetInfoRequest, ListPeersRequest},
+    lnrpc::{GetInfoRequest, ListPeersRequest, NewAddressRequest},
 };
 use prost_reflect::{DescriptorPool, DynamicMessage, Kind, Value};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -34,7 +35,7 @@ use tokio::{
 };
 use tonic::Code;
 
-use harness::{Pair, assert_calm, raw};
+use harness::{Folder, Pair, assert_calm, raw};
 
 fn seed() -> u64 {
     let seed = std::env::var("LEYDEN_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(rand::random);
@@ -246,6 +247,41 @@ async fn nonsense_on_the_lightning_port_stops_nobody() {
     let peers =
         pair.alice.client().unwrap().lightning().list_peers(ListPeersRequest::default()).await.unwrap().into_inner();
     println!("{} peers are left", peers.peers.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openings_of_strangers_do_not_move_the_wallet() {
+    let mut rng = StdRng::seed_from_u64(seed());
+    let folder = Folder::new();
+    let mut node = DaemonProcess::new(folder.path(), "alice", &[]).unwrap();
+    let words = Seed::from_entropy([77; 32], "");
+    wallet::seed::save(&Layout::new(node.data_dir().to_owned(), "regtest").wallet_seed(), &words, None).unwrap();
+    node.start().await.unwrap();
+
+    let good = open_channel(&mut rng);
+    let mut stranger = Stranger::greeted(&node, &mut rng).await;
+    for number in 0..40_u16 {
+        let mut open = good.clone();
+        open[34..36].copy_from_slice(&number.to_be_bytes());
+        if number % 2 == 0 {
+            // A capacity that nobody accepts.
+            open[66..74].copy_from_slice(&1_000_u64.to_be_bytes());
+        }
+        assert!(stranger.send(&open).await);
+    }
+    let mut answers = 0;
+    while stranger.receive().await.is_some() {
+        answers += 1;
+    }
+    assert!(answers >= 30, "{answers} answers");
+
+    let first: bitcoin::bip32::DerivationPath = "m/84'/1'/0'/0/0".parse().unwrap();
+    let first = words.root_key(bitcoin::NetworkKind::Test).derive_priv(secp256k1::SECP256K1, &first).unwrap();
+    let public = bitcoin::CompressedPublicKey(first.private_key.public_key(secp256k1::SECP256K1));
+    let first = bitcoin::Address::p2wpkh(&public, bitcoin::Network::Regtest).to_string();
+    let request = NewAddressRequest::default();
+    let address = node.client().unwrap().lightning().new_address(request).await.unwrap().into_inner().address;
+    assert_eq!(address, first, "the wallet is where it was");
 }
 
 /// A good `open_channel` for Bitcoin's regtest.

@@ -138,7 +138,7 @@ impl LeydenDaemon {
         self.write_macaroons().map_err(|error| failed(&error))?;
         run::announce(&self.config, &self.node, Some(lightning.listen())).map_err(|error| failed(&error))?;
         if self.config.mine {
-            self.chain.start_mining_for(lightning.reward_script()?, self.config.mine_threads).await?;
+            self.chain.start_mining_for(lightning.standing_reward_script(), self.config.mine_threads).await?;
         }
         self.state.send_replace(WalletState::RpcActive);
         let (state, stopping) = (self.state.clone(), self.stopping.clone());

@@ -171,13 +171,8 @@ impl Peer {
         }
         let Some(channel) = self.slots.get(&id).map(|slot| &slot.channel) else { return };
         let Some(signer) = self.signer_of(channel) else { return };
-        let destination = match self.services.wallet.new_script() {
-            Ok(destination) => destination,
-            Err(error) => {
-                error!(channel = %id, %error, "no script for what a closed channel pays us; it is tried again");
-                return;
-            }
-        };
+        let Some(terms) = channel.terms() else { return };
+        let destination = self.services.wallet.channel_script(&terms.keys_id);
         let closing = match channel.closing_channel(destination) {
             Ok(Some(closing)) => {
                 ClosingChannel { upstream_expiries: self.upstream_expiries(channel, &closing), ..closing }

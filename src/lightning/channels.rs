@@ -67,15 +67,16 @@ impl LightningNode {
             return Err(ApiError::precondition("the peer does not know channels that are named by an alias alone"));
         }
         let feerate = feerate::target(commitment, &services.feerates());
+        let keys_id = rand::random();
         let shutdown_script = match &request.shutdown_address {
             Some(address) => address.script_pubkey(),
-            None => services.wallet.new_script().map_err(super::internal)?,
+            None => services.wallet.channel_script(&keys_id),
         };
         let temporary_channel_id = ChannelId(rand::random());
         let open = OpenRequest {
             remote_node: node_id.into(),
             temporary_channel_id,
-            keys_id: rand::random(),
+            keys_id,
             capacity,
             push: request.push,
             feerate,
@@ -196,7 +197,7 @@ impl LightningNode {
                 let feerate_max = max_fee_rate.map_or(FeeratePerKw(feerate.0.saturating_mul(3)), per_kw);
                 let script = match &to {
                     Some(address) => address.script_pubkey(),
-                    None => services.wallet.new_script().map_err(super::internal)?,
+                    None => services.wallet.channel_script(&channel.0),
                 };
                 let request = CloseRequest {
                     script,

@@ -68,6 +68,11 @@ impl LightningNode {
         self.services().wallet.new_script().map_err(internal)
     }
 
+    /// The script to which mining pays that begins by itself. It moves nothing, however often the daemon is started.
+    pub fn standing_reward_script(&self) -> bitcoin::ScriptBuf {
+        self.services().wallet.channel_script(&rand::random())
+    }
+
     fn services(&self) -> &Arc<Services> {
         &self.runtime.services
     }

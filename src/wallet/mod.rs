@@ -6,4 +6,5 @@ pub mod claims;
 pub mod keys;
 pub mod onchain;
 pub mod reserve;
+pub mod scripts;
 pub mod seed;

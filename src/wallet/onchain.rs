@@ -31,6 +31,7 @@ use super::{
     claims::Purpose,
     keys::NodeKeys,
     reserve::{Reserve, Reserved},
+    scripts,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -204,16 +205,17 @@ impl OnchainWallet {
                 .map_err(|error| WalletError::Mismatch(error.to_string()))?
                 .ok_or_else(|| WalletError::Damaged("it is empty".into()))?
         };
-        Ok(Self {
-            state: Mutex::new(State {
-                root: keys.root(),
-                wallet,
-                reserved: HashMap::new(),
-                for_claims: HashMap::new(),
-                reserved_for: Reserved::new(),
-            }),
-            log,
-        })
+        let mut state = State {
+            root: keys.root(),
+            wallet,
+            reserved: HashMap::new(),
+            for_claims: HashMap::new(),
+            reserved_for: Reserved::new(),
+        };
+        scripts::set_apart(&mut state.wallet);
+        let opened = Self { state: Mutex::new(state), log };
+        opened.save(&mut opened.lock())?;
+        Ok(opened)
     }
 
     /// The last block that the wallet has processed.
@@ -265,7 +267,8 @@ impl OnchainWallet {
         Ok(address)
     }
 
-    /// A script of our own for funds that come back from a channel.
+    /// A script of our own that was never given out before. It moves the wallet: what comes back from channels goes to
+    /// [`Self::channel_script`].
     pub fn new_script(&self) -> Result<ScriptBuf, WalletError> {
         Ok(self.new_address()?.script_pubkey())
     }
@@ -546,7 +549,7 @@ pub fn address_network(is_regtest: bool) -> (Network, NetworkKind) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use bitcoin::{
@@ -559,7 +562,7 @@ mod tests {
     use crate::wallet::seed::Seed;
 
     #[derive(Clone, Default)]
-    struct MemoryLog(Arc<Mutex<Vec<Vec<u8>>>>);
+    pub(in crate::wallet) struct MemoryLog(Arc<Mutex<Vec<Vec<u8>>>>);
 
     impl ChangeLog for MemoryLog {
         fn load(&self) -> Result<Vec<Vec<u8>>, WalletError> {
@@ -576,12 +579,16 @@ mod tests {
     }
 
     fn open(log: &MemoryLog) -> OnchainWallet {
-        let keys = NodeKeys::new(&Seed::from_entropy([5; 32], ""), NetworkKind::Test);
-        let genesis = genesis_block(Network::Regtest).block_hash();
-        OnchainWallet::open(&keys, Network::Regtest, genesis, 100, Box::new(log.clone())).unwrap()
+        open_with(log, 100)
     }
 
-    fn payment(script: ScriptBuf, amount: u64, salt: u32) -> Transaction {
+    pub(in crate::wallet) fn open_with(log: &MemoryLog, look_ahead: u32) -> OnchainWallet {
+        let keys = NodeKeys::new(&Seed::from_entropy([5; 32], ""), NetworkKind::Test);
+        let genesis = genesis_block(Network::Regtest).block_hash();
+        OnchainWallet::open(&keys, Network::Regtest, genesis, look_ahead, Box::new(log.clone())).unwrap()
+    }
+
+    pub(in crate::wallet) fn payment(script: ScriptBuf, amount: u64, salt: u32) -> Transaction {
         Transaction {
             version: transaction::Version::TWO,
             lock_time: LockTime::from_consensus(salt),
@@ -593,7 +600,7 @@ mod tests {
         }
     }
 
-    fn next_block(previous: BlockHash, nonce: u32, transactions: Vec<Transaction>) -> Block {
+    pub(in crate::wallet) fn next_block(previous: BlockHash, nonce: u32, transactions: Vec<Transaction>) -> Block {
         let header = block::Header {
             version: block::Version::TWO,
             prev_blockhash: previous,

@@ -7,7 +7,6 @@ use leyden_channels::{
     wire::{ErrorMessage, Message, OpenChannel, features::Feature},
 };
 use tokio::sync::mpsc;
-use tracing::error;
 
 use super::{Choices, OpenPlan, Opening, Peer, Slot};
 
@@ -53,10 +52,7 @@ impl Peer {
             return self
                 .send(&Message::Error(ErrorMessage::new(id, "confirm the channels that you are opening first")));
         }
-        let request = match self.accept_request(open.funding_satoshis) {
-            Ok(request) => request,
-            Err(reason) => return self.send(&Message::Error(ErrorMessage::new(id, reason))),
-        };
+        let request = self.accept_request(open.funding_satoshis);
         let Some(signer) = self.services.signer(&request.keys_id) else {
             return self.send(&Message::Error(ErrorMessage::new(id, "no channels are accepted at the moment")));
         };
@@ -69,22 +65,20 @@ impl Peer {
         }
     }
 
-    pub(super) fn accept_request(&self, capacity: Amount) -> Result<AcceptRequest, String> {
-        let shutdown_script = self.services.wallet.new_script().map_err(|error| {
-            error!(%error, "no script for a new channel");
-            "no channels are accepted at the moment".to_owned()
-        })?;
-        Ok(AcceptRequest {
+    /// Costs nothing that outlives a refusal: a stranger may ask as often as it likes.
+    fn accept_request(&self, capacity: Amount) -> AcceptRequest {
+        let keys_id = rand::random();
+        AcceptRequest {
             remote_node: self.node_id.into(),
-            keys_id: rand::random(),
+            keys_id,
             to_self_delay: None,
-            shutdown_script,
+            shutdown_script: self.services.wallet.channel_script(&keys_id),
             commit_to_script: false,
             alias: ShortChannelId(rand::random()),
             large_channels: self.large_channels(),
             minimum_depth: self.services.depth_for(capacity),
             trusts_funder: self.services.zero_conf_peers.contains(&self.node_id),
-        })
+        }
     }
 
     /// An opening cannot go on: the peer is told, whose other openings wait for its end.
