@@ -13,6 +13,7 @@ const FILES: &[&str] = &[
     "lnd/walletunlocker.proto",
     "leyden/chain.proto",
     "leyden/channels.proto",
+    "leyden/wallet.proto",
 ];
 
 /// Where an `import` is looked for. LND's files import each other relative to their own root.

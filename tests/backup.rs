@@ -286,7 +286,13 @@ async fn a_peer_keeps_the_backup_for_a_node_that_has_nothing_but_its_words() {
     })
     .await
     .unwrap();
+    for command in ["getinfo", "recoveryinfo"] {
+        let said = leyden(again.data_dir(), &[command]);
+        assert!(said.contains(&channel.channel_point) && said.contains("restorechanbackup"), "{said}");
+    }
     leyden(again.data_dir(), &["restorechanbackup", kept.to_str().unwrap()]);
+    let said = leyden(again.data_dir(), &["recoveryinfo"]);
+    assert!(!said.contains(&channel.channel_point), "{said}");
     // Bob's commitment, and the sweep of what is Alice's.
     for what in ["Bob's commitment", "Alice's sweep"] {
         wait_until(what, || async { Ok(mempool(&bob).await.len() == 1) }).await.unwrap();
@@ -300,4 +306,53 @@ async fn a_peer_keeps_the_backup_for_a_node_that_has_nothing_but_its_words() {
     .unwrap();
     assert_calm("alice", &again.log());
     assert_calm("bob", &bob.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_larger_window_looks_at_the_whole_chain_again() {
+    let folder = Folder::new();
+    let words = Seed::from_entropy([99; 32], "");
+    let address = |index: u32| {
+        let path: bitcoin::bip32::DerivationPath = format!("m/84'/1'/0'/0/{index}").parse().unwrap();
+        let key = words.root_key(bitcoin::NetworkKind::Test).derive_priv(secp256k1::SECP256K1, &path).unwrap();
+        let key = bitcoin::CompressedPublicKey(key.private_key.public_key(secp256k1::SECP256K1));
+        bitcoin::Address::p2wpkh(&key, bitcoin::Network::Regtest).to_string()
+    };
+    let data_dir = folder.path().join("alice");
+    let (words_file, password) = (folder.path().join("words"), folder.path().join("password"));
+    fs::write(&words_file, words.words().join(" ")).unwrap();
+    fs::write(&password, "a good password").unwrap();
+    let password = password.to_str().unwrap();
+    let mut node = Program::start(&data_dir, &[]);
+    drop(node.client().await);
+    let words_file = words_file.to_str().unwrap();
+    let created = ["create", "--words-file", words_file, "--password-file", password, "--recovery-window", "300"];
+    assert!(leyden(&data_dir, &created).contains("leyden recoveryinfo"));
+    // Beyond what is looked at by itself.
+    leyden(&data_dir, &["chain", "generate", "1", "--to", &address(600)]);
+    leyden(&data_dir, &["chain", "generate", "3", "--to", NOBODY]);
+    leyden(&data_dir, &["chain", "generate", "1", "--to", &address(3_000)]);
+    assert_eq!(balance(&node.client().await).await, 0);
+
+    node.stop().await;
+    let mut node = Program::start(&data_dir, &[]);
+    drop(node.client().await);
+    leyden(&data_dir, &["unlock", "--password-file", password, "--recovery-window", "1000"]);
+    let client = node.client().await;
+    wait_until("the first coin", || async { Ok(immature(&client).await == 5_000_000_000) }).await.unwrap();
+    let said = leyden(&data_dir, &["recoveryinfo"]);
+    assert!(said.contains("leyden rescan --recovery-window 4000"), "the coin lay near the edge: {said}");
+    leyden(&data_dir, &["rescan", "--recovery-window", "4000"]);
+    assert_eq!(immature(&client).await, 10_000_000_000);
+    // It goes on with the chain.
+    leyden(&data_dir, &["chain", "generate", "1", "--to", &address(0)]);
+    wait_until("the next coin", || async { Ok(immature(&client).await == 15_000_000_000) }).await.unwrap();
+    assert_calm("alice", &node.log());
+}
+
+/// What was mined, from `listchaintxns`: it is not in the balance yet.
+async fn immature(client: &Client) -> i64 {
+    let request = leyden_proto::lnrpc::GetTransactionsRequest::default();
+    let known = client.lightning().get_transactions(request).await.unwrap().into_inner();
+    known.transactions.iter().filter(|known| known.num_confirmations > 0).map(|known| known.amount).sum()
 }

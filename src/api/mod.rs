@@ -22,6 +22,7 @@ mod holding;
 mod invoices;
 mod lifecycle;
 mod payments;
+mod recovery;
 mod routes;
 mod tokens;
 mod wallet;
@@ -61,6 +62,7 @@ pub use self::{
         Attempt, AttemptFailure, AttemptState, FailureReason, Payment, PaymentState, PaymentTarget, RouteHop,
         SendPayment,
     },
+    recovery::{LostChannel, Recovering, Recovery},
     routes::{BuildRoute, FeeEstimate, FeeQuery, FoundRoute, PlannedRoute, RouteQuery, Routes},
     tokens::Tokens,
     wallet::{
@@ -107,7 +109,9 @@ pub trait Daemon: Tokens + Send + Sync + 'static {
 
 /// The open wallet, its peers, channels, invoices and payments.
 #[async_trait]
-pub trait Lightning: Graph + Forwarding + Routes + HoldInvoices + Closings + Bumping + Send + Sync {
+pub trait Lightning:
+    Graph + Forwarding + Routes + HoldInvoices + Closings + Bumping + Recovering + Send + Sync
+{
     async fn info(&self) -> Result<NodeInfo, ApiError>;
 
     // The wallet.

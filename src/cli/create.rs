@@ -85,7 +85,16 @@ impl Create {
             if let Some(macaroon) = &macaroon {
                 text += &format!("Admin macaroon (no copy is kept):\n{macaroon}\n\n");
             }
-            text + "The wallet is made and open. `leyden newaddress` gives an address to be paid at."
+            text += "The wallet is made and open. `leyden newaddress` gives an address to be paid at.";
+            if restoring {
+                text += "\n\nIt looks for its coins on the whole chain: `leyden recoveryinfo` shows how far that is, how near\n\
+                         the edge of the window the last coin lay, and what else to do.";
+                if self.multi_file.is_none() {
+                    text += " Channels come back with their\nbackup (`leyden restorechanbackup FILE`); peers may have kept \
+                             a copy, so `leyden connect` those\nthat you had channels with.";
+                }
+            }
+            text
         })
     }
 

@@ -2,11 +2,11 @@
 
 use clap::Args;
 use leyden_proto::{
-    leyden::{GetTipRequest, GetTipResponse, ListWarningsRequest},
+    leyden::{GetRecoveryRequest, GetTipRequest, GetTipResponse, ListWarningsRequest},
     lnrpc::{GetInfoRequest, GetInfoResponse},
 };
 
-use super::{CliError, Context, format, table};
+use super::{CliError, Context, format, recoveryinfo, table};
 
 /// Show who this node is, and how far its chain has come.
 #[derive(Debug, Args)]
@@ -22,7 +22,12 @@ impl GetInfo {
             true => Vec::new(),
             false => client.channels().list_warnings(ListWarningsRequest {}).await?.into_inner().warnings,
         };
-        context.show(&info, || for_people(&info, tip.as_ref()) + &format::warnings(&warnings))
+        let recovery = client.wallet().get_recovery(GetRecoveryRequest {}).await.map(tonic::Response::into_inner).ok();
+        let lost = recovery.as_ref().and_then(recoveryinfo::lost_channels);
+        context.show(&info, || {
+            let lost = lost.map(|lost| format!("\n\n{lost}")).unwrap_or_default();
+            for_people(&info, tip.as_ref()) + &format::warnings(&warnings) + &lost
+        })
     }
 }
 

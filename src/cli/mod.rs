@@ -51,6 +51,8 @@ mod newaddress;
 mod openchannel;
 mod payinvoice;
 mod pendingchannels;
+mod recoveryinfo;
+mod rescan;
 mod resetmc;
 mod restorechanbackup;
 mod route;
@@ -144,6 +146,9 @@ pub enum Command {
     VerifyChanBackup(verifychanbackup::VerifyChanBackup),
     #[command(name = "restorechanbackup")]
     RestoreChanBackup(restorechanbackup::RestoreChanBackup),
+    #[command(name = "recoveryinfo")]
+    RecoveryInfo(recoveryinfo::RecoveryInfo),
+    Rescan(rescan::Rescan),
     #[command(name = "addinvoice")]
     AddInvoice(addinvoice::AddInvoice),
     #[command(name = "addholdinvoice")]
@@ -218,6 +223,8 @@ impl Command {
             Self::ExportChanBackup(command) => command.run(context).await,
             Self::VerifyChanBackup(command) => command.run(context).await,
             Self::RestoreChanBackup(command) => command.run(context).await,
+            Self::RecoveryInfo(command) => command.run(context).await,
+            Self::Rescan(command) => command.run(context).await,
             Self::AddInvoice(command) => command.run(context).await,
             Self::AddHoldInvoice(command) => command.run(context).await,
             Self::SettleInvoice(command) => command.run(context).await,

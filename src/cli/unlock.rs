@@ -9,18 +9,31 @@ use super::{CliError, Context, password::PasswordArgs};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden unlock                              asks for the password\n  \
-    leyden unlock --password-file ~/.leyden-pw")]
+    leyden unlock --password-file ~/.leyden-pw\n  \
+    leyden unlock --recovery-window 5000       and look at the whole chain again for lost coins")]
 pub struct Unlock {
     #[command(flatten)]
     password: PasswordArgs,
+    /// Look at the whole chain again, for so many unpaid addresses in a row
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    recovery_window: i32,
 }
 
 impl Unlock {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
         let client = context.client().await?;
         let wallet_password = self.password.read()?.to_vec();
-        let request = UnlockWalletRequest { wallet_password, ..Default::default() };
+        let request =
+            UnlockWalletRequest { wallet_password, recovery_window: self.recovery_window, ..Default::default() };
         let answer = client.unlocker().unlock_wallet(request).await?.into_inner();
-        context.show(&answer, || "The wallet is open.".to_owned())
+        context.show(&answer, || {
+            let opened = "The wallet is open.";
+            match self.recovery_window {
+                0 => opened.to_owned(),
+                _ => {
+                    format!("{opened} It looks at the whole chain again: `leyden recoveryinfo` shows how far that is.")
+                }
+            }
+        })
     }
 }

@@ -10,13 +10,13 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bitcoin::{BlockHash, OutPoint};
 use leyden_channels::{
-    channel::{Channel, ChannelBackup, Event},
+    channel::{Channel, ChannelBackup, Event, Terms},
     types::{ChannelId, NodeId, Side},
     wire::NodeAddress,
 };
@@ -142,6 +142,16 @@ impl Backups {
             );
             self.write(&all);
         }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Channels that are nowhere but in the backup.
+    pub fn only_in_backup(&self, is_here: impl Fn(&ChannelId) -> bool) -> Vec<Terms> {
+        let all = self.lock();
+        all.iter().filter(|(id, _)| !is_here(id)).map(|(_, backup)| backup.terms.clone()).collect()
     }
 
     pub fn open(&self, sealed: &[u8]) -> Result<Vec<ChannelBackup>, SealedBackupError> {

@@ -22,7 +22,7 @@ use leyden_channels::{
     types::{ChannelId, Height},
 };
 use leyden_node::{MempoolError, Node, NodeError, Notice, RemovalReason, TransactionInfo};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::error;
 
 use super::{funding, peer::Command, rebroadcast::rebroadcast};
@@ -40,6 +40,9 @@ pub enum ChainError {
 /// take its place, and somebody must be there to see it.
 pub const FINAL_DEPTH: u32 = 100;
 
+/// After so many blocks that only the wallet is told of, channels are looked at: seconds of a rescan.
+const LOOK_AT_CHANNELS_EVERY: u32 = 1_000;
+
 /// The outputs of closed channels, each with the task that owns its channel.
 type Outputs = onchain::WatchedOutputs<mpsc::UnboundedSender<Command>>;
 
@@ -49,8 +52,17 @@ pub struct ChainWatch {
     node: Node,
     watches: Arc<Mutex<HashMap<ChannelId, Watch>>>,
     outputs: Arc<Mutex<Outputs>>,
+    rescans: mpsc::UnboundedSender<Rescan>,
+    asked_for: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Rescan>>>,
     /// Held while the chain is looked at, so that nobody compares with an older view of the chain.
     looking: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// The wish that the wallet looks at the whole chain again.
+struct Rescan {
+    look_ahead: u32,
+    /// Whether it has begun.
+    answer: oneshot::Sender<Result<(), ChainError>>,
 }
 
 struct Watch {
@@ -71,7 +83,9 @@ struct Changed {
 
 impl ChainWatch {
     pub fn new(node: Node) -> Self {
-        Self { node, watches: Arc::default(), outputs: Arc::default(), looking: Arc::default() }
+        let (rescans, asked_for) = mpsc::unbounded_channel();
+        let asked_for = Arc::new(tokio::sync::Mutex::new(asked_for));
+        Self { node, watches: Arc::default(), outputs: Arc::default(), rescans, asked_for, looking: Arc::default() }
     }
 
     /// Watches a channel's funding transaction, of whose needs `inputs` are known, and its output for its owner, and tells at
@@ -86,6 +100,13 @@ impl ChainWatch {
         let news = FundingWatch::new(inputs, FINAL_DEPTH);
         self.lock().entry(channel).or_insert(Watch { owner, funding, news, traced: false });
         self.look(channel).await
+    }
+
+    /// Has the wallet look at the whole chain again, which has begun when this returns; `None`: the daemon stops.
+    pub async fn rescan(&self, look_ahead: u32) -> Option<Result<(), ChainError>> {
+        let (answer, begun) = oneshot::channel();
+        self.rescans.send(Rescan { look_ahead, answer }).ok()?;
+        begun.await.ok()
     }
 
     pub fn forget(&self, channel: &ChannelId) {
@@ -128,8 +149,25 @@ impl ChainWatch {
         if wallet.tip().0 >= self.node.tip().height {
             all_handed_over = rebroadcast(&self.node, &wallet).await?;
         }
+        // Blocks below were there when the wallet began at the first one: only the wallet is told of them.
+        let mut only_wallet_below = if wallet.tip().0 == 0 { self.node.tip().height } else { 0 };
+        let asked_for = Arc::clone(&self.asked_for);
+        let mut asked_for = asked_for.lock().await;
         loop {
-            let notice = match notices.next().await {
+            let notice = tokio::select! {
+                notice = notices.next() => notice,
+                Some(Rescan { look_ahead, answer }) = asked_for.recv() => {
+                    let begun = wallet.rescan(look_ahead).map_err(ChainError::from);
+                    notices = self.node.subscribe(Some(wallet.tip().1))?;
+                    only_wallet_below = self.node.tip().height;
+                    changed.everything = true;
+                    all_handed_over = false;
+                    // Who asked may have gone.
+                    let _ = answer.send(begun);
+                    continue;
+                }
+            };
+            let notice = match notice {
                 Ok(notice) => notice,
                 Err(NodeError::ShuttingDown) => return Ok(()),
                 Err(error) => return Err(error.into()),
@@ -137,6 +175,13 @@ impl ChainWatch {
             match notice {
                 Notice::BlockConnected { height, block, .. } => {
                     wallet.block_connected(&block, height)?;
+                    if height < only_wallet_below && height < self.node.tip().height {
+                        // What the chain says now of the channels must not wait for the end of a long look.
+                        if height % LOOK_AT_CHANNELS_EVERY == 0 {
+                            self.look_at_all().await?;
+                        }
+                        continue;
+                    }
                     self.look_at_all().await?;
                     let _ = tips.send(Height(height));
                     self.outputs().spent_by(&block.txdata, &mut changed.spent);

@@ -34,7 +34,7 @@ use tokio::{
     task::JoinSet,
     time::sleep,
 };
-use tracing::{debug, error};
+use tracing::{debug, error, info};
 
 use super::{
     backup::Backups,
@@ -65,6 +65,11 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 /// For how many unused addresses in a row the wallet looks at the chain at least: each channel has used one that may never
 /// have been paid.
 const LOOK_AHEAD: u32 = 250;
+
+/// For how many unpaid addresses in a row the wallet looks at the chain.
+pub fn look_ahead(store: &Store) -> Result<u32, StoreError> {
+    Ok(store.recovery_window()?.unwrap_or_default().max(LOOK_AHEAD))
+}
 
 /// Inbound handshakes at once.
 const MAX_HANDSHAKES: usize = 64;
@@ -146,9 +151,13 @@ impl Runtime {
         if let Some(window) = recovery_window {
             store.put_recovery_window(window)?;
         }
-        let look_ahead = store.recovery_window()?.unwrap_or_default().max(LOOK_AHEAD);
+        let look_ahead = look_ahead(&store)?;
         let log = Box::new(store.clone());
         let wallet = OnchainWallet::open(&keys, params.address_network, params.genesis_hash, look_ahead, log)?;
+        if recovery_window.is_some() && wallet.tip().0 > 0 {
+            info!(look_ahead, "the wallet looks at the whole chain again");
+            wallet.rescan(look_ahead)?;
+        }
         let invoice_network =
             if params.address_network == Network::Regtest { InvoiceNetwork::Regtest } else { InvoiceNetwork::Leyden };
         let flush_seconds = if params.address_network == Network::Regtest { 1 } else { FLUSH_SECONDS };

@@ -12,6 +12,7 @@ mod holding;
 mod invoices;
 mod payments;
 mod peers;
+mod recovery;
 mod routes;
 mod wallet;
 mod warnings;

@@ -103,6 +103,11 @@ pub fn access(path: &str) -> Access {
             "GetTree" | "ListClosing" | "ListClosed" | "ListWarnings" => Access::Needs(OFFCHAIN_READ),
             _ => Access::Unknown,
         },
+        "leyden.Wallet" => match method {
+            "GetRecovery" => Access::Needs(INFO_READ),
+            "Rescan" => Access::Needs(ONCHAIN_WRITE),
+            _ => Access::Unknown,
+        },
         "leyden.Chain" => match method {
             "GetTip" | "GetBlock" | "GetTransaction" | "GetMempool" | "GetMiningInfo" | "GetUtxoSetHash" => {
                 Access::Needs(INFO_READ)

@@ -26,6 +26,7 @@ mod bumping;
 mod closings;
 pub mod holding;
 pub mod network;
+mod recovery;
 pub mod routes;
 mod tokens;
 

@@ -18,6 +18,7 @@ mod channels;
 mod convert;
 mod invoices;
 mod lightning;
+mod recovery;
 mod router;
 mod state;
 mod status;
@@ -34,10 +35,10 @@ use std::{io, sync::Arc, time::Duration};
 
 use leyden_proto::{
     DESCRIPTORS, invoicesrpc::invoices_server::InvoicesServer, leyden::chain_server::ChainServer,
-    leyden::channels_server::ChannelsServer, lnrpc::lightning_server::LightningServer,
-    lnrpc::state_server::StateServer, lnrpc::wallet_unlocker_server::WalletUnlockerServer,
-    routerrpc::router_server::RouterServer, verrpc::versioner_server::VersionerServer,
-    walletrpc::wallet_kit_server::WalletKitServer,
+    leyden::channels_server::ChannelsServer, leyden::wallet_server::WalletServer,
+    lnrpc::lightning_server::LightningServer, lnrpc::state_server::StateServer,
+    lnrpc::wallet_unlocker_server::WalletUnlockerServer, routerrpc::router_server::RouterServer,
+    verrpc::versioner_server::VersionerServer, walletrpc::wallet_kit_server::WalletKitServer,
 };
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -119,6 +120,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
         .add_service(
             ChannelsServer::new(channels::ChannelsService::new(context.clone())).max_encoding_message_size(MAX_MESSAGE),
         )
+        .add_service(WalletServer::new(recovery::WalletService::new(context.clone())))
         .add_service(
             ChainServer::new(chain::ChainService::new(context))
                 .max_decoding_message_size(MAX_MESSAGE)

@@ -5,6 +5,7 @@ pub mod bump;
 pub mod claims;
 pub mod keys;
 pub mod onchain;
+pub mod rescan;
 pub mod reserve;
 pub mod scripts;
 pub mod seed;

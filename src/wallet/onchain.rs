@@ -188,10 +188,7 @@ impl OnchainWallet {
             }
             wallet
         } else {
-            let mut whole = ChangeSet::default();
-            for entry in &entries {
-                whole.merge(serde_json::from_slice(entry).map_err(|error| WalletError::Damaged(error.to_string()))?);
-            }
+            let whole = merged(&entries)?;
             if entries.len() > 1000 {
                 log.replace(&encode(&whole)?)?;
             }
@@ -434,6 +431,10 @@ impl OnchainWallet {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    pub(super) fn log(&self) -> &dyn ChangeLog {
+        self.log.as_ref()
+    }
+
     pub(super) fn save(&self, state: &mut State) -> Result<(), WalletError> {
         let Some(change) = state.wallet.staged() else { return Ok(()) };
         self.log.append(&encode(change)?)?;
@@ -507,7 +508,15 @@ impl State {
     }
 }
 
-fn encode(change: &ChangeSet) -> Result<Vec<u8>, WalletError> {
+pub(super) fn merged(entries: &[Vec<u8>]) -> Result<ChangeSet, WalletError> {
+    let mut whole = ChangeSet::default();
+    for entry in entries {
+        whole.merge(serde_json::from_slice(entry).map_err(|error| WalletError::Damaged(error.to_string()))?);
+    }
+    Ok(whole)
+}
+
+pub(super) fn encode(change: &ChangeSet) -> Result<Vec<u8>, WalletError> {
     serde_json::to_vec(change).map_err(|error| WalletError::Store(error.to_string()))
 }
 

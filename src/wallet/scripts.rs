@@ -17,7 +17,7 @@ use bitcoin::ScriptBuf;
 
 use super::onchain::OnchainWallet;
 
-/// How many there are. Each is watched from the first block and costs some 50 µs at every start; with fewer, channels of a
+/// How many there are. Each is derived at every start and watched from the first block; with fewer, channels of a
 /// node would share them sooner.
 pub const CHANNEL_SCRIPTS: u32 = 500;
 

@@ -76,7 +76,7 @@ pub fn unlock_wallet(request: lnrpc::UnlockWalletRequest) -> Result<UnlockWallet
     Ok(UnlockWallet { password, recovery_window, backups, stateless: request.stateless_init })
 }
 
-fn recovery_window(addresses: i32) -> Result<Option<u32>, ApiError> {
+pub(super) fn recovery_window(addresses: i32) -> Result<Option<u32>, ApiError> {
     match u32::try_from(addresses) {
         Ok(0) => Ok(None),
         Ok(addresses @ 1..=100_000) => Ok(Some(addresses)),

@@ -18,6 +18,7 @@ pub mod graph;
 pub mod invoices;
 pub mod lifecycle;
 pub mod payments;
+pub mod recovery;
 pub mod routes;
 pub mod tokens;
 pub mod wallet;
