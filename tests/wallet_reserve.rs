@@ -9,7 +9,9 @@ use leyden::{
 };
 use leyden_proto::{
     leyden::ListWarningsRequest,
-    lnrpc::{OpenChannelRequest, SendCoinsRequest, WalletBalanceRequest, WalletBalanceResponse},
+    lnrpc::{
+        OpenChannelRequest, PendingChannelsRequest, SendCoinsRequest, WalletBalanceRequest, WalletBalanceResponse,
+    },
 };
 use tonic::Code;
 
@@ -78,8 +80,7 @@ async fn opening_with_everything_leaves_the_reserve_of_the_new_channel() {
 }
 
 /// Too many unconfirmed transactions hang together: the mempool takes no further one, until a block comes.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_funding_transaction_that_the_mempool_refuses_is_told_and_handed_over_again_at_the_next_block() {
+async fn with_refused_opening() -> Pair {
     let pair = Pair::funded().await;
     pair.alice.connect(&pair.bob).await.unwrap();
     let mut alice = pair.alice.client().unwrap().lightning();
@@ -90,6 +91,28 @@ async fn a_funding_transaction_that_the_mempool_refuses_is_told_and_handed_over_
     let open = OpenChannelRequest { spend_unconfirmed: true, ..open_request(&pair.bob, 1_000_000, 0).await };
     refused(alice.open_channel_sync(open).await, Code::FailedPrecondition, "handed over again at every block");
     assert_eq!(mempool(&pair.alice).await.len(), 25);
+    pair
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_coins_of_a_refused_funding_transaction_are_free_once_its_channel_is_abandoned() {
+    let pair = with_refused_opening().await;
+    let mut alice = pair.alice.client().unwrap().lightning();
+    let pending = alice.pending_channels(PendingChannelsRequest::default()).await.unwrap().into_inner();
+    let point = pending.pending_open_channels[0].channel.as_ref().unwrap().channel_point.clone();
+    leyden(pair.alice.data_dir(), &["abandonchannel", &point, "--yes"]);
+    wait_until("it to be forgotten", || async { Ok(warnings(&pair.alice).await.is_empty()) }).await.unwrap();
+    pair.mine(1).await;
+    assert_eq!(mempool(&pair.alice).await.len(), 0, "nobody hands it over any more");
+    wait_until("the wallet to see it", || async { Ok(balance(&pair.alice).await.unconfirmed_balance == 0) })
+        .await
+        .unwrap();
+    alice.send_coins(sweep()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_funding_transaction_that_the_mempool_refuses_is_told_and_handed_over_again_at_the_next_block() {
+    let pair = with_refused_opening().await;
     let shown = leyden(pair.alice.data_dir(), &["pendingchannels"]);
     assert!(shown.contains("is refused by the mempool"), "{shown}");
     // Its coins stay with it.

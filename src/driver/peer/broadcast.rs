@@ -7,7 +7,9 @@
 //! ```
 //!
 //! Promises: a refusal is never silent, and never the end. The coins of a funding transaction stay with it: its channel is
-//! durable, so it must be able to become what the peer expects.
+//! durable, so it must be able to become what the peer expects. They are free when the channel is forgotten.
+
+use std::collections::BTreeMap;
 
 use bitcoin::{OutPoint, Transaction, Txid};
 use leyden_channels::{channel::Spend, types::ChannelId};
@@ -141,6 +143,20 @@ impl Peer {
         let again: Vec<_> = again.map(|unsent| (unsent.channel, unsent.transaction.clone())).collect();
         for (channel, transaction) in again {
             self.hand_over(channel, transaction).await;
+        }
+    }
+
+    /// A channel is forgotten. What the mempool has refused is tried no more; the coins of a funding transaction among it
+    /// are free again: nobody else has it.
+    pub(super) fn forget_unsent(&mut self, id: &ChannelId) {
+        let (gone, kept) = std::mem::take(&mut self.unsent).into_iter().partition(|(_, unsent)| unsent.channel == *id);
+        self.unsent = kept;
+        let gone: BTreeMap<Txid, Unsent> = gone;
+        let now = self.services.node.clock().now();
+        for (txid, _) in gone.into_iter().filter(|(_, unsent)| unsent.what == What::Funding) {
+            if let Err(error) = self.services.wallet.transaction_dropped(txid, now) {
+                error!(channel = %id, %txid, %error, "the coins of a funding transaction are not free again");
+            }
         }
     }
 

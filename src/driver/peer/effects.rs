@@ -116,6 +116,7 @@ impl Peer {
                 }
                 self.slots.remove(&id);
                 self.keep_reserve(id);
+                self.forget_unsent(&id);
                 self.renamed.retain(|_, named| *named != id);
                 if is_ours {
                     self.erase(id);
