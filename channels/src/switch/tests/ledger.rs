@@ -327,7 +327,8 @@ fn not_fought_for(feerate: FeeratePerKw) -> Msat {
 }
 
 /// The dearest output that a node leaves unclaimed for good if the patient ever had to pay this rate: a claim may cost half
-/// of it, and one of these weighs less than 600.
+/// of it, and one of these weighs less than 600; and what the claim pays out must be above the dust of a P2WPKH, 294.
 fn uneconomic(patient: FeeratePerKw) -> Msat {
-    Msat(2 * 600 * u64::from(patient.0))
+    let fee = 600 * u64::from(patient.0);
+    Msat((2 * fee).max(294_000 + fee))
 }
