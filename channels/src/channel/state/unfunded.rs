@@ -101,8 +101,8 @@ impl Established {
         if self.phase == Phase::Closed {
             return Ok(());
         }
+        // What is proposed stays: the peer has it and counts on it, until the connection ends.
         self.set_funding_state(FundingState::DoubleSpent { by, height }, turn);
-        self.give_up_proposals(turn);
         let onchain::Policy { fail_depth, finality, .. } = onchain::Policy::default();
         if confirmations >= fail_depth {
             self.fail_outgoing(turn)?;

@@ -158,6 +158,17 @@ fn a_buried_double_spend_fails_the_outgoing_htlcs_and_then_ends_the_channel() {
     }
 }
 
+/// The peer has it and expects it in the next commitment.
+#[test]
+fn what_is_proposed_when_a_double_spend_confirms_is_signed_all_the_same() {
+    let mut test = TestChannel::funded(1_000_000).ready();
+    test.add(Who::Alice, Msat(20_000_000));
+    assert!(test.deliver(Who::Bob));
+    conflict(&mut test, Who::Alice, 1);
+    test.run();
+    assert_eq!(test[Who::Bob].commitments().local.spec.htlcs().len(), 1);
+}
+
 #[test]
 fn a_double_spend_that_a_reorganisation_undoes_gives_the_channel_back() {
     let mut test = Setup::new(1_000_000, CommitmentType::Anchors).push(300_000).ready();
