@@ -4,6 +4,7 @@ mod any_order;
 mod backup;
 mod chain_close;
 mod checks;
+mod climate;
 mod closing_with_others;
 mod cooperative_close;
 mod enforcement;

@@ -3,7 +3,8 @@
 //! A schedule adds, fulfills and fails HTLCs, changes the fee, delays messages, cuts the connection at any message, and
 //! kills either node before or after a commit. No node may hold the other for wrong, every check of the harness holds
 //! after every step, and once drained both agree on every balance, to the millisatoshi, with what the payments say. Many
-//! schedules end with a cooperative close, begun at any time.
+//! schedules end with a cooperative close, begun at any time. In more than half of them the world outside is worse
+//! ([`climate`](super::climate)).
 //!
 //! `LEYDEN_SCHEDULES` says how many to run. `LEYDEN_SCHEDULE_SEED` is the first seed: alone, it runs that schedule again.
 
@@ -11,12 +12,13 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::checks;
+use super::climate::{self, Climate};
 use super::harness::{Crash, Outcome, Setup, TestChannel, Who, wallet_script};
 use crate::channel::*;
 use crate::types::*;
 
 /// SplitMix64: a schedule is its seed.
-struct Random(u64);
+pub(super) struct Random(pub u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -27,19 +29,19 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }
 
-    fn between(&mut self, low: u64, high: u64) -> u64 {
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high - low + 1)
     }
 
-    fn chance(&mut self, percent: u64) -> bool {
+    pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    fn who(&mut self) -> Who {
+    pub fn who(&mut self) -> Who {
         if self.chance(50) { Who::Alice } else { Who::Bob }
     }
 }
@@ -81,12 +83,14 @@ impl Weather {
 struct Schedule {
     random: Random,
     weather: Weather,
+    climate: Climate,
     test: TestChannel,
     /// Everything that either node was asked to pay.
     attempts: Vec<(Who, AttemptId, Msat)>,
     initial: [Msat; 2],
     last_hash: Option<(PaymentHash, Msat, CltvExpiry)>,
     closing: bool,
+    closed_for_fees: bool,
     /// What a receiver has decided about an HTLC, which a crash does not change.
     decided: HashMap<(Who, HtlcId), Settlement>,
 }
@@ -120,30 +124,52 @@ impl Schedule {
         let most = setup.policy[0].exposure_limit(bitcoin::Amount::from_sat(capacity));
         setup.policy[1].max_dust_exposure = setup.policy[1].max_dust_exposure.max(most);
         let weather = Weather::draw(&mut random);
-        let test = setup.ready();
+        let climate = Climate::draw(seed);
+        let mut test = setup.ready();
+        for node in &mut test.nodes {
+            // What they may hold against each other is looked at in the end.
+            node.tolerant = true;
+        }
         let initial = Who::BOTH.map(|who| test[who].balance());
         Self {
             random,
             weather,
+            climate,
             test,
             attempts: Vec::new(),
             initial,
             last_hash: None,
             closing: false,
+            closed_for_fees: false,
             decided: HashMap::new(),
         }
     }
 
     fn run(&mut self) {
         let steps = self.random.between(50, 120);
-        let close_at = if self.random.chance(30) { self.random.below(steps) } else { steps };
+        let mut close_at = if self.random.chance(30) { self.random.below(steps) } else { steps };
+        if self.climate.feerates_move {
+            // The bounds of a closing fee are for a moment's feerates.
+            close_at = steps;
+        }
         for step in 0..steps {
             if step == close_at {
                 self.close();
             }
+            self.climate.change(&mut self.test);
+            if self.is_over() {
+                return;
+            }
             self.step();
         }
+        self.climate.calm(&mut self.test);
+        if self.is_over() {
+            return;
+        }
         self.drain();
+        if self.closed_for_fees {
+            return;
+        }
         self.check_balances();
         if self.random.chance(60) {
             self.close();
@@ -151,6 +177,17 @@ impl Schedule {
         if self.closing {
             self.finish_closing();
         }
+        self.check_nobody_is_wrong();
+    }
+
+    /// Whether somebody has closed the channel for its feerate.
+    fn is_over(&mut self) -> bool {
+        let over = self.test.nodes.iter().any(|node| node.channel.state_name() == StateName::Closing);
+        if over {
+            climate::check_closed_for_fees(&mut self.test);
+            self.closed_for_fees = true;
+        }
+        over
     }
 
     fn step(&mut self) {
@@ -304,6 +341,9 @@ impl Schedule {
                 self.test.connect();
             }
             self.test.run();
+            if self.is_over() {
+                return;
+            }
             let mut settled = false;
             for who in Who::BOTH {
                 while let Some(&id) = self.test[who].incoming.keys().next() {
@@ -315,6 +355,13 @@ impl Schedule {
             if !settled && self.test.nodes.iter().all(|node| node.commitments().is_drained()) {
                 return;
             }
+        }
+    }
+
+    fn check_nobody_is_wrong(&self) {
+        for node in &self.test.nodes {
+            let wrong = node.notices.iter().find(|notice| matches!(notice, Notice::PeerWrong(_)));
+            assert!(wrong.is_none(), "a node holds the other for wrong: {wrong:?}");
         }
     }
 
@@ -403,6 +450,7 @@ struct Tally {
     bytes: usize,
     commitments: usize,
     htlcs: usize,
+    closed_for_fees: usize,
 }
 
 fn run(seeds: impl Iterator<Item = u64>) -> Tally {
@@ -422,6 +470,7 @@ fn run(seeds: impl Iterator<Item = u64>) -> Tally {
         };
         tally.schedules += 1;
         tally.attempts += schedule.attempts.len();
+        tally.closed_for_fees += usize::from(schedule.closed_for_fees);
         for node in &schedule.test.nodes {
             tally.commits += node.store.commits;
             tally.bytes += node.store.bytes;
@@ -442,10 +491,10 @@ fn random_schedules_conserve_every_satoshi_and_end_in_agreement() {
     let first = variable("LEYDEN_SCHEDULE_SEED");
     let count = variable("LEYDEN_SCHEDULES").unwrap_or(if first.is_some() { 1 } else { 2_000 });
     let first = first.unwrap_or(0);
-    let Tally { schedules, attempts, commits, bytes, commitments, htlcs } = run(first..first + count);
+    let Tally { schedules, attempts, commits, bytes, commitments, htlcs, closed_for_fees } = run(first..first + count);
     println!(
         "{schedules} schedules, {attempts} payments tried, {commits} commits of {} bytes on average, {commitments} \
-         commitments and {htlcs} HTLC transactions executed, {:.1} s",
+         commitments and {htlcs} HTLC transactions executed, {closed_for_fees} closed for a feerate, {:.1} s",
         bytes / commits.max(1),
         started.elapsed().as_secs_f32()
     );

@@ -77,6 +77,13 @@ impl Chain {
         self.mempool.iter().flat_map(|tx| &tx.input).any(|input| input.previous_output == *outpoint)
     }
 
+    /// The block of a transaction, and its place there.
+    pub fn place(&self, txid: Txid) -> Option<(Height, usize)> {
+        let (_, height) = self.outputs.get(&OutPoint { txid, vout: 0 })?;
+        let index = self.blocks.get(height)?.iter().position(|tx| tx.compute_txid() == txid)?;
+        Some((Height(*height), index))
+    }
+
     /// Whether the chain has this transaction.
     pub fn has(&self, txid: Txid) -> bool {
         self.outputs.contains_key(&OutPoint { txid, vout: 0 })

@@ -1,4 +1,5 @@
-//! Random closes: either side or a cheater, HTLCs both ways, reorganisations, fee jumps, restarts after every event.
+//! Random closes: either side or a cheater, HTLCs both ways, reorganisations, fee jumps, restarts after every event. In half
+//! of them fees jump up to a hundred times, and coins that claims count on are spent by a wallet with the same words.
 //!
 //! `LEYDEN_CLOSES` asks for more of them, `LEYDEN_CLOSE_FROM` for another first seed, `LEYDEN_CLOSE_SEED` for one alone.
 
@@ -49,6 +50,9 @@ enum Ending {
 /// How deep reorganisations go; what is told to others, or forgotten, must be deeper.
 const DEEPEST: u32 = 12;
 
+/// Sets the generator of what is worst apart from the others.
+const SKY: u64 = 0x636c_696d_6174_6500;
+
 /// One close from beginning to end.
 struct Schedule {
     random: Random,
@@ -62,6 +66,13 @@ struct Schedule {
     /// For how many more blocks fees are high.
     spike: u64,
     reorgs: u32,
+    /// Whether the world is at its worst, drawn from a generator of its own: other runs are what their seeds always were.
+    harsh: bool,
+    sky: Random,
+    /// The rate of the present spike, or of the last one.
+    peak: u32,
+    /// What of Alice's coins was spent elsewhere.
+    elsewhere: Vec<(Txid, Amount)>,
 }
 
 impl Schedule {
@@ -75,8 +86,10 @@ impl Schedule {
     fn jump_fees(&mut self) {
         if self.spike == 0 && self.random.chance(4) {
             self.spike = 1 + self.random.below(5);
+            let times = 2 + self.sky.below(99) as u32;
+            self.peak = if self.harsh { 253 * times } else { 4_000 };
         }
-        let rate = if self.spike > 0 { 4_000 } else { 253 };
+        let rate = if self.spike > 0 { self.peak } else { 253 };
         self.spike = self.spike.saturating_sub(1);
         let soon = FeeratePerKw(self.chain.minimum.max(1_000));
         let estimates = FeeEstimates::new(vec![(1, soon), (144, FeeratePerKw(253))]);
@@ -85,7 +98,23 @@ impl Schedule {
         self.chain.minimum = rate;
     }
 
+    /// A wallet with the same words spends a coin that one of Alice's claims has.
+    fn lose_a_coin(&mut self) {
+        let coins: Vec<_> = self.alice.resolution.coins().flat_map(|(_, coins)| coins).cloned().collect();
+        // The other wallet pays a fee of 2,000.
+        let unspent = coins
+            .into_iter()
+            .find(|coin| coin.output.value > Amount::from_sat(3_000) && self.chain.is_unspent(&coin.outpoint));
+        if let Some(coin) = unspent.filter(|_| self.harsh && self.sky.chance(5)) {
+            let to = ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::from_byte_array([0xcc; 20]));
+            let tx = self.alice.spend_elsewhere(&coin, to, &self.chain);
+            self.elsewhere.push((tx.compute_txid(), coin.output.value));
+            self.chain.force(tx);
+        }
+    }
+
     fn mine(&mut self) {
+        self.lose_a_coin();
         if self.away == 0 && self.random.chance(30) {
             for tx in self.chain.mempool.clone() {
                 self.alice.handle(Event::Spent { tx, height: None }, &mut self.chain);
@@ -152,7 +181,23 @@ fn run(seed: u64) -> (Ending, usize) {
         node.lost_every = 2 + random.below(3) as usize;
     }
     let chain = duo.chain();
-    let mut day = Schedule { random, chain, alice, bob, cheats, missed: vec![], away: 0, spike: 0, reorgs: 0 };
+    let mut sky = Random(seed ^ SKY);
+    let harsh = sky.chance(50);
+    let mut day = Schedule {
+        random,
+        chain,
+        alice,
+        bob,
+        cheats,
+        missed: vec![],
+        away: 0,
+        spike: 0,
+        reorgs: 0,
+        harsh,
+        sky,
+        peak: 0,
+        elsewhere: vec![],
+    };
     day.both(&Event::Restarted);
 
     // What Alice will learn she learns now; Bob may come late.
@@ -202,10 +247,11 @@ fn run(seed: u64) -> (Ending, usize) {
             break;
         }
     }
-    check(&duo, &day.chain, &day.alice, &day.bob, &latest, &known)
+    check(&duo, &day, &latest, &known)
 }
 
-fn check(duo: &Duo, chain: &Chain, alice: &Node, bob: &Node, latest: &State, known: &BTreeSet<u64>) -> (Ending, usize) {
+fn check(duo: &Duo, day: &Schedule, latest: &State, known: &BTreeSet<u64>) -> (Ending, usize) {
+    let Schedule { chain, alice, bob, elsewhere, .. } = day;
     let report = || format!("{:#?}", alice.resolution.report(chain.tip, &alice.policy));
     let closer = alice.resolution.closer().expect("the channel was closed");
     assert!(alice.is_resolved(), "not resolved: {}", report());
@@ -248,7 +294,8 @@ fn check(duo: &Duo, chain: &Chain, alice: &Node, bob: &Node, latest: &State, kno
         pays_us || second_stage
     };
     let fees: Amount = confirmed().filter(ours).map(|tx| chain.fee(tx)).sum::<Amount>() + chain.fee(commitment);
-    let got = alice.gained(chain) + fees.to_sat() as i64 + 660 + 10;
+    let elsewhere: Amount = elsewhere.iter().filter(|(txid, _)| chain.has(*txid)).map(|(_, value)| *value).sum();
+    let got = alice.gained(chain) + elsewhere.to_sat() as i64 + fees.to_sat() as i64 + 660 + 10;
     assert!(got >= entitled, "{got} of {entitled}: {}", report());
     (ending, alice.broadcasts)
 }

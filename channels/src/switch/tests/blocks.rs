@@ -15,19 +15,20 @@ impl Schedule {
         self.net.chain.mine();
         let tip = self.net.chain.tip;
         let lag = self.weather.closes.as_ref().map_or(0, |closes| closes.lag);
-        for node in 0..NODES {
+        let seeing: Vec<usize> = (0..NODES).filter(|node| !self.net.is_dark(*node)).collect();
+        for node in seeing.iter().copied() {
             if tip.0 - self.net.nodes[node].view.tip.0 > lag || self.random.chance(50) {
                 self.net.see_blocks(node);
             }
         }
-        for node in 0..NODES {
+        for node in seeing {
             if self.weather.closes.is_some() && tip.0 - self.idle_at[node].0 > lag {
                 self.catch_up(node);
             }
         }
     }
 
-    fn catch_up(&mut self, node: usize) {
+    pub fn catch_up(&mut self, node: usize) {
         self.net.see_blocks(node);
         for _ in 0..100 {
             if self.net.nodes[node].lanes.values().all(VecDeque::is_empty) {
@@ -108,15 +109,24 @@ impl Schedule {
             return;
         }
         for tx in self.net.chain.disconnect(fork) {
-            if self.random.chance(90) {
-                let _ = self.net.chain.submit(&tx);
-            }
+            self.resubmit(tx);
         }
         while self.net.chain.tip.0 <= tip {
             self.net.chain.mine();
         }
         for node in 0..NODES {
             self.net.see_reorganisation(node, fork);
+        }
+    }
+
+    /// What was in a block that is gone gets into another one, or not.
+    pub fn resubmit(&mut self, tx: bitcoin::Transaction) {
+        if self.net.truth.deposits.iter().any(|(_, txid, _)| *txid == tx.compute_txid()) {
+            if self.climate.random.chance(50) {
+                self.net.chain.force(tx);
+            }
+        } else if self.random.chance(90) {
+            let _ = self.net.chain.submit(&tx);
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::types::PaymentHash;
 impl Schedule {
     pub fn check(&mut self) {
         self.check_nothing_is_left();
-        let mut ledger = Ledger::new(&self.net);
+        let mut ledger = Ledger::new(&self.net, self.climate.policy);
         ledger.check_wealth(&self.initial);
         ledger.check_forwards();
         ledger.check_invoices(self);

@@ -1,10 +1,14 @@
 //! What the world outside does to a schedule, beside its blocks: feerates that move and jump, wallets that run empty, coins
-//! that vanish, and how much a node is ready to lose in HTLCs too small to be fought for.
+//! that vanish, a node that does not hear of the chain, funding transactions that are taken back, and how much a node is
+//! ready to lose in HTLCs too small to be fought for.
 //!
 //! Drawn from a generator of its own, so that a schedule whose climate is mild is what its seed always was.
 
 use std::sync::OnceLock;
 
+use super::dark::Dark;
+use super::fundings::FundingStorm;
+use super::items::Bug;
 use super::market::Market;
 use super::purses::Purses;
 use super::random::Random;
@@ -22,6 +26,10 @@ pub(super) struct Climate {
     pub market: Option<Market>,
     /// Wallets have coins of the chain and no others.
     pub purses: Option<Purses>,
+    /// A node is cut from the chain.
+    pub dark: Option<Dark>,
+    /// Funding transactions are taken back.
+    pub storm: Option<FundingStorm>,
     /// Of payments that are smaller than what an HTLC costs on the chain.
     pub change_percent: u64,
     /// What each node opens and lives by.
@@ -38,7 +46,16 @@ impl Climate {
         let small = harsh && random.chance(50);
         let change_percent = if small { random.between(30, 90) } else { 0 };
         let policy = if small { policy(random.below(POLICIES - 1) + 1) } else { policy(0) };
-        Self { random, market, purses, change_percent, policy }
+        let dark = (harsh && random.chance(40)).then(|| Dark::draw(&mut random));
+        let storm = (harsh && random.chance(20)).then(|| FundingStorm::draw(&mut random));
+        Self { random, market, purses, dark, storm, change_percent, policy }
+    }
+
+    /// For whoever looks for the reason of a failure.
+    pub fn describe(&self) -> String {
+        let Self { market, purses, dark, storm, change_percent, .. } = self;
+        let (market, purses, storm) = (market.is_some(), purses.is_some(), storm.is_some());
+        format!("market {market}, purses {purses}, dark {dark:?}, storm {storm}, change {change_percent}%")
     }
 
     /// Fees fall, owners leave their coins alone.
@@ -54,11 +71,11 @@ impl Climate {
 
 const POLICIES: usize = 3;
 
-/// The default, and two that are ready to lose less.
+/// The default, and two that are ready to lose less. The last one is a planted bug.
 pub(super) fn policy(index: usize) -> &'static Policy {
-    static SOME: OnceLock<[Policy; POLICIES]> = OnceLock::new();
+    static SOME: OnceLock<[Policy; POLICIES + 1]> = OnceLock::new();
     let of = |max_dust_exposure| Policy { max_dust_exposure, ..Policy::default() };
-    let limits = || [Policy::default().max_dust_exposure, Msat(10_000_000), Msat(4_000_000)];
+    let limits = || [Policy::default().max_dust_exposure, Msat(10_000_000), Msat(4_000_000), Msat(u64::MAX)];
     &SOME.get_or_init(|| limits().map(of))[index]
 }
 
@@ -66,7 +83,10 @@ impl Schedule {
     /// Before the first block.
     pub fn begin_climate(&mut self) {
         for node in &mut self.net.nodes {
-            node.outlook.policy = self.climate.policy;
+            node.outlook.policy = match self.net.bug {
+                Bug::UncountedExposure => policy(POLICIES),
+                _ => self.climate.policy,
+            };
         }
         self.fill_purses();
     }
@@ -79,5 +99,6 @@ impl Schedule {
             market.rule(&mut self.net);
         }
         self.touch_purses();
+        self.bring_fundings_back();
     }
 }

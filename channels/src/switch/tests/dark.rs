@@ -24,7 +24,7 @@ const LONGEST: u64 = 150;
 const NEEDED: u32 = 20;
 
 /// Drawn for a schedule.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Dark {
     pub node: usize,
     pub blocks: u32,
@@ -34,11 +34,7 @@ pub(super) struct Dark {
 
 impl Dark {
     pub fn draw(random: &mut Random) -> Self {
-        Self {
-            node: random.below(NODES),
-            blocks: random.between(5, LONGEST) as u32,
-            is_off: random.chance(50),
-        }
+        Self { node: random.below(NODES), blocks: random.between(5, LONGEST) as u32, is_off: random.chance(50) }
     }
 }
 

@@ -28,6 +28,9 @@ impl Schedule {
         }
         let sender = self.random.below(NODES);
         let receiver = (sender + 1 + self.random.below(NODES - 1)) % NODES;
+        if self.net.is_off(sender) || self.net.is_off(receiver) {
+            return;
+        }
         let mut preimage = PaymentPreimage([7; 32]);
         preimage.0[..8].copy_from_slice(&self.random.next().to_be_bytes());
         let (hash, now) = (preimage.hash(), self.net.now);
@@ -104,6 +107,9 @@ impl Schedule {
     /// The keeper of an invoice takes the HTLCs that are held for it.
     pub fn tell(&mut self, hash: PaymentHash) {
         let (node, preimage) = self.held[&hash];
+        if self.net.is_off(node) {
+            return;
+        }
         let ctx = self.net.nodes[node].invoice_ctx(self.net.now);
         if let Ok(out) = self.net.nodes[node].invoices.settle_held(preimage, &ctx) {
             let crash = self.crash();

@@ -12,9 +12,11 @@ const ENOUGH_BLOCKS: u32 = 1_500;
 
 impl Schedule {
     pub fn run(&mut self) {
-        for _ in 0..self.random.between(300, 900) {
+        for step in 0..self.random.between(300, 900) {
+            self.take_fundings_back(step);
             self.step();
         }
+        self.be_cut_off();
         self.keep_silent();
         self.calm();
         self.come_to_rest();
@@ -150,7 +152,12 @@ impl Schedule {
         let closing = |node: &super::node::Node| {
             !node.enforced.is_empty() || node.channels.values().any(Channel::needs_enforcement)
         };
-        !self.net.chain.mempool.is_empty() || self.net.nodes.iter().any(closing)
+        let double_spent = |node: &super::node::Node| {
+            self.net.truth.double_spent.iter().any(|channel| node.channels.contains_key(channel))
+        };
+        let mut nodes = self.net.nodes.iter();
+        let busy = nodes.any(|node| closing(node) || double_spent(node));
+        busy || !self.net.chain.mempool.is_empty() || self.is_funding_late()
     }
 
     /// Nothing but delays have to pass.
@@ -163,11 +170,12 @@ impl Schedule {
         self.net.chain.mempool.is_empty() && enforced.all(is_over)
     }
 
-    fn settle_once(&mut self) -> bool {
+    pub fn settle_once(&mut self) -> bool {
         let mut moved = false;
         let silent = self.weather.closes.as_ref().is_some_and(|closes| closes.silence > 0);
         for pair in self.net.pairs() {
-            if silent && pair == self.weather.bad_wire {
+            let is_off = self.net.is_off(pair.0) || self.net.is_off(pair.1);
+            if is_off || silent && pair == self.weather.bad_wire {
                 self.net.cut(pair);
                 continue;
             }
@@ -181,7 +189,7 @@ impl Schedule {
                 }
             }
         }
-        for node in 0..NODES {
+        for node in (0..NODES).filter(|node| !self.net.is_off(*node)).collect::<Vec<_>>() {
             while self.net.nodes[node].lanes.values().any(|lane| !lane.is_empty()) {
                 self.work(node, 8, true);
                 moved = true;

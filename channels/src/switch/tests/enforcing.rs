@@ -181,8 +181,9 @@ impl Network {
             }
             onchain::Effect::Broadcast { tx, parents, coins } => {
                 let tx = node.wallet.sign(tx, &coins);
-                if let Err(cause) = self.chain.submit_package(&parents, &tx) {
-                    answer(onchain::Event::Rejected { txid: tx.compute_txid(), cause });
+                if let Err(cause) = self.broadcast(index, &parents, &tx) {
+                    let rejected = onchain::Event::Rejected { txid: tx.compute_txid(), cause };
+                    self.followups.push(Item::Enforcement(channel, Box::new(rejected)));
                 }
             }
             onchain::Effect::LoadRevokedHtlcs { number } => {
@@ -204,7 +205,7 @@ impl Network {
             }
             onchain::Effect::CheckCoins { coins, ours } => {
                 let lost: Vec<OutPoint> = coins.into_iter().filter(|coin| self.chain.is_lost(coin, &ours)).collect();
-                if !lost.is_empty() {
+                if !lost.is_empty() && self.bug != Bug::KeptDeadCoins {
                     answer(onchain::Event::CoinsLost(lost));
                 }
             }

@@ -17,7 +17,8 @@
 //! HTLCs that would not pay for their claims are not fought for, so a forward may end differently on its two sides for those,
 //! and for those alone. Each is put down to the node and the channel that went without it, and all that a channel costs a
 //! node in that way is within the node's own limit, `max_dust_exposure`: that is what the limit promises, since whatever a
-//! node does not fight for counts towards it, whichever way it goes and whatever the feerate.
+//! node does not fight for counts towards it, whichever way it goes, at a feerate that is raised for what may come. Beyond it
+//! are only HTLCs that were in flight when feerates jumped by more than that ([`crate::channel::exposure`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +29,7 @@ use super::schedule::Schedule;
 use super::truth::Paid;
 use super::wallet::{self, Wallet};
 use crate::channel::Policy;
+use crate::channel::exposure::raised;
 use crate::payment::incoming::InvoiceState;
 use crate::switch::*;
 use crate::tx::{OutputKind, fee};
@@ -43,13 +45,18 @@ enum OnChain {
     TakenBy(usize),
 }
 
+/// An HTLC that was not fought for, and the raised rate at which it was counted when it was taken on.
+type Forgone = (HtlcId, Msat, Option<FeeratePerKw>);
+
 /// What the chain cost each node, and what became of HTLCs there, by who offered them.
 pub(super) struct Ledger<'a> {
     net: &'a Network,
+    /// What nodes are ready to lose.
+    limit: &'static Policy,
     cost: [i64; NODES],
     htlcs: BTreeMap<(usize, HtlcRef), OnChain>,
     /// What each channel cost each node in HTLCs that it did not fight for, and their hashes.
-    forgone: BTreeMap<(usize, ChannelId), Msat>,
+    forgone: BTreeMap<(usize, ChannelId), Vec<Forgone>>,
     forgone_hashes: BTreeSet<PaymentHash>,
     /// How many those were.
     pub small: usize,
@@ -58,15 +65,18 @@ pub(super) struct Ledger<'a> {
 }
 
 impl<'a> Ledger<'a> {
-    pub fn new(net: &'a Network) -> Self {
+    pub fn new(net: &'a Network, limit: &'static Policy) -> Self {
         let in_chain = |breach: &&Breach| {
             net.chain.spender(&breach.funding).is_some_and(|(_, _, tx)| tx.compute_txid() == breach.txid)
         };
         let breach = net.truth.breach.as_ref().filter(in_chain);
         let (cost, htlcs, forgone, forgone_hashes) = Default::default();
-        let mut ledger = Self { net, cost, htlcs, forgone, forgone_hashes, small: 0, breach };
+        let mut ledger = Self { net, limit, cost, htlcs, forgone, forgone_hashes, small: 0, breach };
         for (channel, close) in &net.truth.closed {
             ledger.close(*channel, close);
+        }
+        for channel in &net.truth.double_spent {
+            ledger.double_spent(channel);
         }
         ledger.claims();
         ledger.check_nothing_is_left_behind();
@@ -80,19 +90,27 @@ impl<'a> Ledger<'a> {
     }
 
     /// A node has gone without an HTLC that was its own.
-    fn forgo(&mut self, node: usize, htlc: HtlcRef, amount: Msat, hash: PaymentHash) {
+    fn forgo(&mut self, node: usize, offerer: usize, htlc: HtlcRef, amount: Msat, hash: PaymentHash) {
         let highest = self.net.nodes[node].outlook.highest;
         assert!(amount < not_fought_for(highest), "{node} has lost {htlc:?} of {amount} at {highest:?}");
-        self.forgone.entry((node, htlc.channel)).or_default().0 += amount.0;
         self.forgone_hashes.insert(hash);
         self.small += 1;
+        // One that was worth a fight even at a raised rate when it was taken on counts towards no limit: nothing can be done
+        // about it once feerates have risen further, and it costs at most what it would have cost to get it.
+        let taken_on = self.net.truth.taken_on.get(&(node, offerer, htlc)).map(|rate| raised(*rate));
+        let is_counted = taken_on.is_none_or(|rate| rate >= highest || amount < not_fought_for(rate));
+        if is_counted {
+            self.forgone.entry((node, htlc.channel)).or_default().push((htlc.id, amount, taken_on));
+        }
     }
 
     /// No channel costs a node more than the node is ready to lose in it.
     pub fn check_exposure(&self) {
-        for ((node, channel), lost) in &self.forgone {
-            let limit = self.net.nodes[*node].outlook.policy.max_dust_exposure;
-            assert!(*lost <= limit, "{node} has lost {lost} in {channel}, of {limit} that it was ready to lose");
+        for ((node, channel), forgone) in &self.forgone {
+            let capacity = self.net.base.edge(channel).capacity;
+            let limit = self.limit.exposure_limit(capacity);
+            let lost = Msat(forgone.iter().map(|(_, amount, _)| amount.0).sum());
+            assert!(lost <= limit, "{node} has lost {lost} in {channel}, not {limit}: {forgone:?}");
         }
     }
 
@@ -125,12 +143,12 @@ impl<'a> Ledger<'a> {
             self.cost[rightful] += amount % 1000;
             if forgone {
                 self.cost[rightful] += amount - amount % 1000;
-                self.forgo(rightful, name, htlc.amount, htlc.payment_hash);
+                self.forgo(rightful, offerer, name, htlc.amount, htlc.payment_hash);
             }
             if let OnChain::TakenBy(taker) = fate
                 && taker != rightful
             {
-                self.cost[taker] -= amount;
+                self.cost[taker] -= amount - amount % 1000;
             }
             self.htlcs.insert((offerer, name), fate);
         }
@@ -143,6 +161,21 @@ impl<'a> Ledger<'a> {
             let has_output = rest / 1000 >= dust_limit.to_sat() as i64;
             self.cost[node] += fees + if has_output { rest % 1000 } else { rest };
         }
+    }
+
+    /// The opener has spent the coins of a channel otherwise: all that was in it is its own. A trust in confirmations that
+    /// was misplaced, and the only loss that no limit bounds.
+    fn double_spent(&mut self, channel: &ChannelId) {
+        let edge = self.net.base.edge(channel);
+        let (opener, other) = edge.ends;
+        let paid = |by: usize| -> i64 {
+            let paid = self.net.truth.paid.iter().filter(|((node, htlc), _)| *node == by && htlc.channel == *channel);
+            paid.map(|(_, paid)| paid.amount.0 as i64).sum()
+        };
+        // Half was given away at opening.
+        let balance = edge.capacity.to_sat() as i64 * 500 + paid(opener) - paid(other);
+        self.cost[other] += balance;
+        self.cost[opener] -= balance;
     }
 
     /// The fees of all transactions but the commitments.
@@ -215,7 +248,7 @@ impl<'a> Ledger<'a> {
                 let input = tx.unwrap().input.iter().find_map(|input| self.commitment_of(&input.previous_output));
                 let (channel, close) = input.unwrap();
                 self.leave(close.owner, *outpoint, value);
-                self.forgone.entry((close.owner, channel)).or_default().0 += value.0;
+                self.forgone.entry((close.owner, channel)).or_default().push((HtlcId(u64::MAX), value, None));
                 continue;
             };
             let (_, _, info) = close.commitment.outputs().find(|(vout, _, _)| *vout == outpoint.vout).unwrap();
@@ -295,8 +328,12 @@ impl<'a> Ledger<'a> {
                 continue;
             }
             let from = self.net.other(*node, &incoming.channel);
+            if self.net.truth.double_spent.contains(&incoming.channel) {
+                self.forgone_hashes.insert(*payment_hash);
+                continue;
+            }
             if !self.net.truth.paid.contains_key(&(from, incoming)) && !self.is_of_breach(*node, incoming) {
-                self.forgo(*node, incoming, *amount, *payment_hash);
+                self.forgo(*node, from, incoming, *amount, *payment_hash);
             }
         }
     }
@@ -310,20 +347,20 @@ impl<'a> Ledger<'a> {
                 let htlc = HtlcRef { channel: part.channel, id: part.htlc };
                 let from = self.net.other(deal.receiver, &part.channel);
                 let paid = self.net.truth.paid.contains_key(&(from, htlc));
-                if !paid && !self.is_of_breach(deal.receiver, htlc) {
-                    self.forgo(deal.receiver, htlc, part.amount, deal.hash);
+                if !paid && self.net.truth.double_spent.contains(&part.channel) {
+                    self.forgone_hashes.insert(deal.hash);
+                } else if !paid && !self.is_of_breach(deal.receiver, htlc) {
+                    self.forgo(deal.receiver, from, htlc, part.amount, deal.hash);
                 }
             }
         }
     }
 }
 
-/// From which amount on a node that thinks this rate right fights for an HTLC, whatever the channel: dust, and the fee of
-/// the dearest second stage.
+/// From which amount on a node that thinks this rate right fights for an HTLC, whatever the channel: a claim may cost half
+/// of it, and the dearest weighs less than 1,200, with a coin for its fee.
 fn not_fought_for(feerate: FeeratePerKw) -> Msat {
-    let weight = fee::htlc_tx_weight(CommitmentType::Anchors, HtlcDirection::Received);
-    let dust = Policy::default().dust_limit;
-    Msat::from_sat(dust + fee::fee_for_weight(feerate, weight)).unwrap()
+    Msat(2 * 1_200 * u64::from(feerate.0))
 }
 
 /// The dearest output that a node leaves unclaimed for good if the patient ever had to pay this rate: a claim may cost half

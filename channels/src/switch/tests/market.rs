@@ -28,6 +28,8 @@ pub(super) struct Market {
     drift: u64,
     spike_percent: u64,
     level: u32,
+    /// What the next block asks for of that, in percent: some blocks come fast.
+    block: u32,
     /// The rate of a spike, and for how many more blocks it lasts.
     spike: Option<(u32, u32)>,
     pause: u32,
@@ -42,6 +44,7 @@ impl Market {
             drift: random.between(0, 25),
             spike_percent: random.between(0, 10),
             level: FeeratePerKw::FLOOR.0,
+            block: 100,
             spike: None,
             pause: 0,
             guesses: [(); NODES].map(|()| random.between(70, 180) as u32),
@@ -50,7 +53,7 @@ impl Market {
 
     pub fn calm(&mut self) {
         (self.ceiling, self.drift, self.spike_percent) = (FeeratePerKw::FLOOR.0, 0, 0);
-        (self.level, self.spike) = (FeeratePerKw::FLOOR.0, None);
+        (self.level, self.block, self.spike) = (FeeratePerKw::FLOOR.0, 100, None);
         self.guesses = [100; NODES];
     }
 
@@ -59,6 +62,7 @@ impl Market {
         let percent = 100 - self.drift + random.next() % (2 * self.drift + 3);
         let moved = u64::from(self.level) * percent / 100;
         self.level = (moved as u32).clamp(FeeratePerKw::FLOOR.0, self.ceiling);
+        self.block = random.between(50, 100) as u32;
         self.pause = self.pause.saturating_sub(1);
         self.spike = self.spike.and_then(|(rate, left)| (left > 1).then_some((rate, left - 1)));
         if self.spike.is_none() && self.pause == 0 && random.chance(self.spike_percent) {
@@ -70,7 +74,8 @@ impl Market {
     }
 
     fn next_block(&self) -> u32 {
-        self.spike.map_or(self.level, |(rate, _)| rate.max(self.level))
+        let ordinary = (self.level * self.block / 100).max(FeeratePerKw::FLOOR.0);
+        self.spike.map_or(ordinary, |(rate, _)| rate.max(self.level))
     }
 
     /// Blocks and mempools ask for it from now on, and nodes hear of it.
@@ -80,9 +85,10 @@ impl Market {
         // A mempool that is full asks for a part of that.
         let floor = FeeratePerKw((next_block / 10).max(FeeratePerKw::FLOOR.0));
         net.chain.set_floor(floor.0);
+        let highest = self.spike.map_or(self.level, |(rate, _)| rate.max(self.level));
         for (node, guess) in net.nodes.iter_mut().zip(self.guesses) {
             let guessed = |rate: u32| FeeratePerKw((rate * guess / 100).max(FeeratePerKw::FLOOR.0));
-            let (soon, later) = (guessed(next_block), guessed(self.level));
+            let (soon, later) = (guessed(highest * 5 / 4), guessed(self.level * 3 / 5));
             node.outlook.feerates = feerates(soon, later, floor);
             node.outlook.estimates = FeeEstimates::new(vec![(1, soon), (144, later)]);
             node.outlook.highest = node.outlook.highest.max(soon);
@@ -92,7 +98,7 @@ impl Market {
 }
 
 /// As the daemon's (`driver/feerates.rs`).
-fn feerates(soon: FeeratePerKw, slow: FeeratePerKw, mempool_minimum: FeeratePerKw) -> Feerates {
-    let maximum = FeeratePerKw((soon.0 * 10).max(MAX_FEERATE.0));
-    Feerates { minimum: FeeratePerKw::FLOOR, maximum, closing: soon, slow, mempool_minimum }
+fn feerates(closing: FeeratePerKw, slow: FeeratePerKw, mempool_minimum: FeeratePerKw) -> Feerates {
+    let maximum = FeeratePerKw((closing.0 * 10).max(MAX_FEERATE.0));
+    Feerates { minimum: FeeratePerKw::FLOOR, maximum, closing, slow, mempool_minimum }
 }

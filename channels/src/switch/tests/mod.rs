@@ -3,11 +3,13 @@
 mod blocks;
 mod checks;
 mod climate;
+mod dark;
 mod deals;
 mod doubt;
 mod drain;
 mod enforcing;
 mod forwarding;
+mod fundings;
 mod items;
 mod ledger;
 mod market;

@@ -13,14 +13,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bitcoin::TxOut;
+use bitcoin::{Transaction, TxOut};
 
+use super::dark::Dark;
 use super::items::*;
 pub(super) use super::node::node_key;
 use super::node::{Node, Outlook, Stored};
-use super::opening::Base;
+use super::opening::{Base, OPENING_TIP, YOUNG_TIP};
 pub(super) use super::truth::{Breach, Close, Truth};
-use super::wallet::Wallet;
+use super::wallet::{self, Wallet};
 use crate::channel::*;
 use crate::onchain::tests::chain::Chain;
 use crate::payment::incoming::{InvoiceCtx, InvoiceEffect};
@@ -53,6 +54,11 @@ pub(super) struct Network {
     pub followups: Vec<Item>,
     /// Nobody closes a channel.
     pub peaceful: bool,
+    /// Funding transactions may be taken back.
+    pub storms: bool,
+    /// Who is cut from the chain, and what it has broadcast in vain.
+    pub dark: Option<Dark>,
+    pub unheard: Vec<(Vec<Transaction>, Transaction)>,
 }
 
 impl Network {
@@ -64,12 +70,18 @@ impl Network {
             outlook: Outlook::mild(),
         };
         let nodes: Vec<Node> = (0..NODES).map(|index| Node::load(base, index, stored(index), bug).0).collect();
-        let mut chain = Chain::new(base.tip.0);
+        let mut chain = Chain::new(OPENING_TIP.0 - 1);
         chain.minimum = FeeratePerKw::FLOOR.0;
         chain.set_floor(FeeratePerKw::FLOOR.0);
-        for terms in nodes.iter().flat_map(|node| node.channels.values()).filter_map(Channel::terms) {
-            let script_pubkey = terms.funding().script_pubkey();
-            chain.add(terms.funding, TxOut { value: terms.capacity, script_pubkey });
+        for (edge, funding) in base.edges.iter().zip(&base.fundings) {
+            chain.add(
+                funding.input[0].previous_output,
+                TxOut { value: edge.capacity, script_pubkey: wallet::outside() },
+            );
+            chain.force(funding.clone());
+        }
+        while chain.tip < base.tip {
+            chain.mine();
         }
         let wires = EDGES.iter().map(|edge| (*edge, Wire::default())).collect();
         let mut network = Self {
@@ -83,6 +95,9 @@ impl Network {
             limits: Limits::default(),
             followups: Vec::new(),
             peaceful: true,
+            storms: base.tip == YOUNG_TIP,
+            dark: None,
+            unheard: Vec::new(),
         };
         for node in 0..NODES {
             network.restart(node);
@@ -144,7 +159,13 @@ impl Network {
             Item::Resolved(channel) => return self.resolved(index, channel),
             Item::Erase(channel) => {
                 let out: Outbox = erase(&channel, node.store.0.keys().copied());
-                out.tag(&channel).convert()
+                let mut outboxes = vec![out.tag(&channel).convert()];
+                // It may be over for another reason than that its close is final.
+                if let Some(one) = node.enforced.remove(&channel) {
+                    node.wallet.put_back_all(&channel);
+                    outboxes.push(one.resolution.forget().tag(&channel).convert());
+                }
+                return outboxes;
             }
             Item::Switch(event) => {
                 let ctx = SwitchCtx { now, tip, trust, node_secret: &node.secret, limits: &self.limits };
@@ -179,8 +200,14 @@ impl Network {
         let ctx = node.ctx(now);
         match (node.channels.get_mut(&channel), event) {
             (Some(core), event) => {
+                let origin = if let Event::Add(add) = &event { Some(add.origin) } else { None };
                 let out = core.handle(event, &ctx);
-                vec![out.unwrap_or_else(|error| panic!("{index}: {error} in {channel}")).tag(&channel).convert()]
+                let out = out.unwrap_or_else(|error| panic!("{index}: {error} in {channel}"));
+                let added = core.offered().find(|(_, one)| origin == Some(*one)).map(|(htlc, _)| htlc.id);
+                if let (Some(_), Some(id)) = (origin, added) {
+                    self.take_on(index, index, HtlcRef { channel, id });
+                }
+                vec![out.tag(&channel).convert()]
             }
             (None, Event::Add(add)) => {
                 self.refused(index, add.origin, CannotAdd::Offline);
@@ -270,7 +297,12 @@ impl Network {
                     wire.queues[usize::from(other > node)].push_back(message);
                 }
             }
-            Effect::Incoming(htlc) => self.push(node, Item::Switch(SwitchEvent::Incoming(htlc))),
+            Effect::Incoming(htlc) => {
+                if htlc.doomed.is_none() {
+                    self.take_on(node, self.other(node, &channel), HtlcRef { channel, id: htlc.id });
+                }
+                self.push(node, Item::Switch(SwitchEvent::Incoming(htlc)));
+            }
             Effect::Fulfilled { origin, htlc, preimage, payment_hash } => {
                 assert_eq!(preimage.hash(), payment_hash);
                 self.fulfilled(node, origin, HtlcRef { channel, id: htlc }, preimage);
@@ -282,11 +314,9 @@ impl Network {
             Effect::Notice(Notice::PeerWrong(Wrong::HtlcDeadline { .. })) if !self.peaceful => {
                 self.truth.deadlines += 1
             }
-            Effect::Notice(Notice::PeerWrong(Wrong::FeerateTooLow { .. } | Wrong::SmallHtlcsExpired { .. }))
-                if !self.peaceful =>
-            {
-                self.truth.deadlines += 1
-            }
+            Effect::Notice(Notice::PeerWrong(
+                Wrong::FeeOverexposes { .. } | Wrong::FeerateTooLow { .. } | Wrong::SmallHtlcsExpired { .. },
+            )) if !self.peaceful => self.truth.fee_closes += 1,
             Effect::Notice(Notice::PeerWrong(Wrong::PeerFailed(_))) if !self.peaceful => {}
             Effect::Notice(Notice::PeerWrong(wrong)) => panic!("{node} holds its peer for wrong: {wrong}"),
             Effect::Notice(notice @ (Notice::DataLoss | Notice::PeerDataLoss)) => panic!("{node}: {notice:?}"),
@@ -298,7 +328,7 @@ impl Network {
                 assert!(is_known, "{node}: {:?}", close.spend);
                 self.followups.push(Item::Closed { channel, by_us: false });
             }
-            Effect::Broadcast(transaction) => drop(self.chain.submit(&transaction)),
+            Effect::Broadcast(transaction) => drop(self.broadcast(node, &[], &transaction)),
             Effect::WatchSpent { funding, .. } => self.watch_funding(node, channel, funding),
             Effect::Enforce(effect) => self.enforcement_effect(node, channel, *effect),
             Effect::Forget => {

@@ -11,6 +11,7 @@ use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, T
 
 use super::network::{EDGES, NODES, node_key};
 use super::single::Store;
+use super::wallet;
 use crate::channel::*;
 use crate::keys::{KeysSigner, Signer};
 use crate::types::*;
@@ -22,6 +23,7 @@ pub(super) struct Edge {
     pub ends: (usize, usize),
     pub channel: ChannelId,
     pub name: ShortChannelId,
+    pub capacity: Amount,
 }
 
 /// What every schedule starts from.
@@ -29,11 +31,15 @@ pub(super) struct Base {
     pub edges: Vec<Edge>,
     pub stores: Vec<BTreeMap<Key, Vec<u8>>>,
     pub tip: Height,
+    /// The funding transactions, in the order of the edges.
+    pub fundings: Vec<Transaction>,
     signers: HashMap<[u8; 32], Arc<dyn Signer + Send + Sync>>,
 }
 
 const TIP: Height = Height(200);
-const OPENING_TIP: Height = Height(100);
+pub(super) const OPENING_TIP: Height = Height(100);
+/// Where schedules begin whose funding transactions may still be taken back.
+pub(super) const YOUNG_TIP: Height = Height(106);
 /// Blocks that whoever closes alone waits for its money.
 const DELAY: u16 = 20;
 
@@ -47,7 +53,13 @@ pub(super) fn ctx(tip: Height, now: UnixTime) -> Ctx<'static> {
 impl Base {
     pub fn get() -> &'static Self {
         static BASE: OnceLock<Base> = OnceLock::new();
-        BASE.get_or_init(Self::open)
+        BASE.get_or_init(|| Self::open(TIP))
+    }
+
+    /// The same channels, opened just now.
+    pub fn young() -> &'static Self {
+        static BASE: OnceLock<Base> = OnceLock::new();
+        BASE.get_or_init(|| Self::open(YOUNG_TIP))
     }
 
     pub fn signer(&self, keys_id: &[u8; 32]) -> Arc<dyn Signer + Send + Sync> {
@@ -62,16 +74,17 @@ impl Base {
         self.edges.iter().find(|edge| edge.name == name).unwrap()
     }
 
-    fn open() -> Self {
+    fn open(tip: Height) -> Self {
         let mut stores: Vec<Store> = (0..NODES).map(|_| Store::default()).collect();
         let mut signers = HashMap::new();
-        let mut edges = Vec::new();
+        let (mut edges, mut fundings) = (Vec::new(), Vec::new());
         for (index, ends) in EDGES.into_iter().enumerate() {
             let capacity = Amount::from_sat([1_000_000, 600_000, 2_000_000][index % 3]);
-            let opened = Opening::run(index, ends, capacity, &mut stores, &mut signers);
-            edges.push(Edge { ends, channel: opened, name: short_name(index) });
+            let (opened, funding) = Opening::run(index, ends, capacity, &mut stores, &mut signers);
+            fundings.push(funding);
+            edges.push(Edge { ends, channel: opened, name: short_name(index), capacity });
         }
-        Self { edges, stores: stores.into_iter().map(|store| store.0).collect(), tip: TIP, signers }
+        Self { edges, stores: stores.into_iter().map(|store| store.0).collect(), tip, fundings, signers }
     }
 }
 
@@ -95,7 +108,7 @@ impl Opening<'_> {
         capacity: Amount,
         stores: &mut [Store],
         signers: &mut HashMap<[u8; 32], Arc<dyn Signer + Send + Sync>>,
-    ) -> ChannelId {
+    ) -> (ChannelId, Transaction) {
         let keys_ids = [0, 1].map(|side| [(2 * index + side + 1) as u8; 32]);
         let [first, second] = keys_ids.map(|id| {
             let signer: Arc<dyn Signer + Send + Sync> = Arc::new(KeysSigner::from_channel_seed(&id).unwrap());
@@ -150,7 +163,8 @@ impl Opening<'_> {
         for channel in &opening.channels {
             assert_eq!(channel.state_name(), StateName::Normal);
         }
-        opening.channels[0].id()
+        let script = opening.channels[0].terms().unwrap().funding().script_pubkey();
+        (opening.channels[0].id(), funding_transaction(index, script, capacity))
     }
 
     fn event(&mut self, side: usize, event: Event) {
@@ -190,7 +204,7 @@ fn funding_transaction(index: usize, script: ScriptBuf, amount: Amount) -> Trans
             previous_output: OutPoint { txid: Txid::from_byte_array([index as u8 + 1; 32]), vout: 0 },
             script_sig: ScriptBuf::new(),
             sequence: Sequence::MAX,
-            witness: Witness::from_slice(&[[1; 71].as_slice(), &[2; 33]]),
+            witness: Witness::from_slice(&[wallet::ANYBODY]),
         }],
         output: vec![TxOut { value: amount, script_pubkey: script }],
     }

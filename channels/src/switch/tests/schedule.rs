@@ -7,8 +7,10 @@
 //! for hundreds of blocks; blocks may be taken back; now and then a node publishes a commitment that it has revoked. The
 //! chain runs every script and takes nothing that pays less than it asks for. In many schedules the world is worse
 //! ([`climate`](super::climate)): feerates jump, up to a hundred times, and each node believes something else of them;
-//! wallets have a few coins, which their owners sweep, or which vanish; payments are so small that nobody would fight for
-//! them. In the end, once everything has been delivered, claimed and buried, and every node has restarted once more:
+//! wallets have a few coins, which their owners sweep, or which vanish; a node is cut from the chain for up to 150 blocks
+//! ([`dark`](super::dark)); all funding transactions are taken back, and some double-spent ([`fundings`](super::fundings));
+//! payments are so small that nobody would fight for them. In the end, once everything has been delivered, claimed and
+//! buried, and every node has restarted once more:
 //!
 //! * every node has, to the millisatoshi, what the fulfilled HTLCs say, less what [`ledger`](super::ledger) allows;
 //! * whoever paid for an HTLC was paid for it, and a sender's proof says that the recipient was paid;
@@ -53,7 +55,8 @@ impl Schedule {
         let mut random = Random(seed);
         let weather = Weather::draw(&mut random);
         let climate = Climate::draw(seed, weather.closes.is_some());
-        let mut net = Network::new(Base::get(), bug);
+        let base = if climate.storm.is_some() { Base::young() } else { Base::get() };
+        let mut net = Network::new(base, bug);
         net.peaceful = weather.closes.is_none();
         let initial = net.nodes.iter().map(Node::balance).collect();
         let idle_at = [net.chain.tip; NODES];
@@ -253,6 +256,10 @@ struct Tally {
     from_chain: [usize; 2],
     small: usize,
     breaches: usize,
+    fee_closes: usize,
+    dark_blocks: usize,
+    storms: usize,
+    double_spent: usize,
     deposits: usize,
     vanished: usize,
     lacking: usize,
@@ -266,7 +273,11 @@ fn run(seeds: impl Iterator<Item = u64>, bug: Bug) -> Result<Tally, u64> {
             schedule.run();
             schedule.net.truth
         }));
-        let Ok(truth) = finished else { return Err(seed) };
+        let Ok(truth) = finished else {
+            let weather = Weather::draw(&mut Random(seed));
+            println!("schedule {seed}: {}", Climate::draw(seed, weather.closes.is_some()).describe());
+            return Err(seed);
+        };
         tally.schedules += 1;
         tally.attempts += truth.attempts.len();
         tally.fulfilled += truth.fulfilled.len();
@@ -281,6 +292,10 @@ fn run(seeds: impl Iterator<Item = u64>, bug: Bug) -> Result<Tally, u64> {
         tally.deadlines += truth.deadlines;
         tally.small += truth.small;
         tally.breaches += truth.breaches;
+        tally.fee_closes += truth.fee_closes;
+        tally.dark_blocks += truth.dark_blocks;
+        tally.storms += truth.storms;
+        tally.double_spent += truth.double_spent.len();
         tally.deposits += truth.deposits.len();
         tally.vanished += truth.vanished;
         tally.lacking += truth.lacking;
@@ -320,8 +335,12 @@ fn planted_bugs_are_noticed() {
         Bug::SilentPreimages,
         Bug::FailedTooEarly,
         Bug::UnusedPreimages,
+        Bug::TrustedTips,
+        Bug::UncountedExposure,
+        Bug::AssumedFundings,
+        Bug::KeptDeadCoins,
     ] {
-        let noticed = run(0..200, bug).expect_err("it goes unnoticed");
+        let noticed = run(0..400, bug).expect_err("it goes unnoticed");
         println!("{bug:?}: noticed by schedule {noticed}");
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Truth {
     pub closes: usize,
     /// Channels that were closed for an HTLC's expiry.
     pub deadlines: usize,
+    /// And those for a feerate, or for what it left without protection.
+    pub fee_closes: usize,
     /// Outgoing HTLCs whose fate the chain told: their preimage, and their loss.
     pub from_chain: [usize; 2],
     /// HTLCs that came to nothing because they were too small for the chain.
@@ -50,10 +52,17 @@ pub(super) struct Truth {
     /// An old commitment that a node has published.
     pub breach: Option<Breach>,
     pub breaches: usize,
+    /// What nodes thought right to pay when they took HTLCs on, by who took it on and who offered it.
+    pub taken_on: BTreeMap<(usize, usize, HtlcRef), FeeratePerKw>,
+    /// How often all funding transactions were taken back, and the channels whose coins the opener then spent otherwise.
+    pub storms: usize,
+    pub double_spent: BTreeSet<ChannelId>,
     /// Coins that owners have paid in from outside.
     pub deposits: Vec<(usize, Txid, Amount)>,
     /// Coins that a wallet with the same words has spent.
     pub vanished: usize,
+    /// Blocks that a node did not hear of in time.
+    pub dark_blocks: usize,
     /// Claims that lacked coins.
     pub lacking: usize,
 }
@@ -127,5 +136,14 @@ impl Network {
                 self.truth.told_by_chain.insert(name);
             }
         }
+    }
+
+    /// A node takes an HTLC on.
+    pub fn take_on(&mut self, node: usize, offerer: usize, htlc: HtlcRef) {
+        let one = &self.nodes[node];
+        let established = one.channels.get(&htlc.channel).and_then(Channel::summary).and_then(|all| all.established);
+        let rate =
+            established.map_or(one.outlook.feerates.closing, |all| all.feerate.max(one.outlook.feerates.closing));
+        self.truth.taken_on.entry((node, offerer, htlc)).or_insert(rate);
     }
 }

@@ -16,6 +16,8 @@ use crate::types::*;
 pub(super) struct View {
     pub tip: Height,
     fundings: BTreeMap<ChannelId, Funding>,
+    /// Of channels so young that their funding transactions may be taken back.
+    young: BTreeMap<ChannelId, FundingWatch>,
     outputs: WatchedOutputs<()>,
     /// Closed channels with outputs that were never looked at.
     unseen: Vec<ChannelId>,
@@ -29,9 +31,18 @@ struct Funding {
     has_looked: bool,
 }
 
+/// Confirmations after which the driver holds a closing transaction for final; here the enforcement says it.
+const FINALITY: u32 = 100;
+
 impl View {
     pub fn at(tip: Height) -> Self {
-        Self { tip, fundings: BTreeMap::new(), outputs: WatchedOutputs::default(), unseen: Vec::new() }
+        Self {
+            tip,
+            fundings: BTreeMap::new(),
+            young: BTreeMap::new(),
+            outputs: WatchedOutputs::default(),
+            unseen: Vec::new(),
+        }
     }
 
     pub fn watch_output(&mut self, channel: ChannelId, outpoint: OutPoint, known: Option<Told>) {
@@ -45,6 +56,7 @@ impl View {
 
     pub fn forget(&mut self, channel: &ChannelId) {
         self.fundings.remove(channel);
+        self.young.remove(channel);
         self.outputs.forget(channel);
     }
 }
@@ -65,6 +77,10 @@ impl Network {
     pub fn watch_funding(&mut self, node: usize, channel: ChannelId, outpoint: OutPoint) {
         let fundings = &mut self.nodes[node].view.fundings;
         fundings.entry(channel).or_insert(Funding { outpoint, told: None, has_looked: false });
+        if self.storms {
+            let young = &mut self.nodes[node].view.young;
+            young.entry(channel).or_insert_with(|| FundingWatch::new(Vec::new(), FINALITY));
+        }
         self.look(node, channel);
     }
 
@@ -74,6 +90,7 @@ impl Network {
             return;
         };
         let found = self.find(node, &outpoint);
+        self.look_at_young(node, channel, outpoint);
         let told = found.as_ref().map(told_of);
         let (was, is) = (old.and_then(|told| told.height), told.and_then(|told| told.height));
         if let Some(was) = was.filter(|was| Some(*was) != is) {
@@ -83,6 +100,33 @@ impl Network {
             self.push(node, Item::Channel(channel, Event::FundingSpent { transaction, height: is }));
         }
         self.nodes[node].view.fundings.insert(channel, Funding { outpoint, told, has_looked: true });
+    }
+
+    /// Tells a channel what is new about its funding transaction itself.
+    fn look_at_young(&mut self, node: usize, channel: ChannelId, funding: OutPoint) {
+        let Self { nodes, chain, base, bug, .. } = self;
+        let view = &mut nodes[node].view;
+        let (tip, Some(watch)) = (view.tip, view.young.get_mut(&channel)) else { return };
+        let index = base.edges.iter().position(|edge| edge.channel == channel).unwrap();
+        let needs = base.fundings[index].input[0].previous_output;
+        let place = chain.place(funding.txid).filter(|(height, _)| *height <= tip);
+        let depth = place.map(|(height, place)| FundingDepth {
+            height,
+            index: place as u32 + 1,
+            confirmations: tip.0 + 1 - height.0,
+            output: base.fundings[index].output[0].clone(),
+        });
+        let other = chain.spender(&needs).filter(|(height, ..)| *height <= tip);
+        let other = other.map(|(height, _, tx)| (tx.compute_txid(), height)).filter(|(txid, _)| *txid != funding.txid);
+        let inputs = if depth.is_some() { vec![FundingInput { coin: needs, by: funding.txid }] } else { Vec::new() };
+        let news = watch.news(FundingView { tip, depth, inputs, conflict: other, spend: None });
+        for event in news {
+            let is_bad = matches!(event, Event::FundingUnconfirmed | Event::FundingConflict { .. });
+            if !(is_bad && *bug == Bug::AssumedFundings) {
+                let item = Item::Channel(channel, event);
+                nodes[node].lanes.entry(item.lane()).or_default().push_back(item);
+            }
+        }
     }
 
     fn look_at_fundings(&mut self, node: usize) {

@@ -102,7 +102,6 @@ impl Wallet {
         chain: &Chain,
     ) -> Vec<FeeCoin> {
         let mut coins = self.set_aside.get(&claim).cloned().unwrap_or_default();
-        coins.retain(|coin| chain.is_unspent(&coin.outpoint));
         let mut free = self.free(tip, chain);
         free.sort_by_key(|coin| (coin.output.value, coin.outpoint));
         loop {
@@ -146,9 +145,7 @@ impl Wallet {
     pub fn deposit(&mut self, value: Amount, chain: &mut Chain) -> Transaction {
         let outpoint = self.new_outpoint();
         chain.add(outpoint, TxOut { value, script_pubkey: outside() });
-        let mut tx = transfer(vec![outpoint], vec![TxOut { value, script_pubkey: self.script.clone() }]);
-        tx.input[0].witness = Witness::from_slice(&[ANYBODY]);
-        tx
+        from_outside(outpoint, value, &self.script)
     }
 
     /// The owner moves all free coins to the vault, but for `reserve`.
@@ -198,7 +195,14 @@ impl Wallet {
 }
 
 /// A script that anybody can spend from.
-const ANYBODY: &[u8] = &[0x51];
+pub(super) const ANYBODY: &[u8] = &[0x51];
+
+/// Spends a coin that anybody could spend.
+pub(super) fn from_outside(coin: OutPoint, value: Amount, to: &ScriptBuf) -> Transaction {
+    let mut tx = transfer(vec![coin], vec![TxOut { value, script_pubkey: to.clone() }]);
+    tx.input[0].witness = Witness::from_slice(&[ANYBODY]);
+    tx
+}
 
 /// Where coins come from.
 pub(super) fn outside() -> ScriptBuf {

@@ -88,6 +88,7 @@ impl Network {
         let offered = loaded.channels.values().flat_map(Channel::offered);
         self.truth.resumed += offered.filter(|(_, origin)| HtlcRef::of_origin(*origin).is_some()).count();
         self.nodes[node] = loaded;
+        self.nodes[node].trust = self.trust(node);
         self.commit(node, outboxes, Crash::Never);
         self.recover_payments(node);
         for channel in self.nodes[node].channels.keys().copied().collect::<Vec<_>>() {
