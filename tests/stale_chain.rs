@@ -179,7 +179,7 @@ async fn a_node_that_is_cut_from_the_chain_forwards_nothing_and_gives_no_preimag
     assert!(info.contains("the last chain peer was lost"), "{info}");
     let call =
         world.bob.client().unwrap().lightning().open_channel(open_request(&world.carol, CAPACITY, 0).await).await;
-    refused(call, Code::Unavailable, "the last chain peer was lost");
+    refused(call, Code::Unavailable, "The last chain peer was lost");
 
     let (_, to_carol) = invoice(&world.carol, 18).await;
     let (hash, to_bob) = invoice(&world.bob, 120).await;

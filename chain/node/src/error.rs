@@ -48,7 +48,7 @@ pub enum NodeError {
     InvalidTemplate(Box<BlockRejected>),
     #[error(
         "this machine's clock is {} hours behind the chain: a block with its time would be refused; set the clock",
-        seconds / 3_600
+        seconds.saturating_add(1_800) / 3_600
     )]
     ClockBehindChain { seconds: u64 },
     #[error("the proof of work was not found: the search was stopped")]

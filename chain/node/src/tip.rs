@@ -169,15 +169,15 @@ fn median(clocks: &[i64]) -> Option<i64> {
     Some(if lower.saturating_abs() < upper.saturating_abs() { lower } else { upper })
 }
 
-/// A time as people say it.
+/// A time as people say it, rounded to the nearest.
 struct Span(u64);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             seconds @ 0..120 => write!(f, "{seconds} seconds"),
-            seconds @ 120..7_200 => write!(f, "{} minutes", seconds / 60),
-            seconds => write!(f, "{} hours", seconds / 3_600),
+            seconds @ 120..7_200 => write!(f, "{} minutes", seconds.saturating_add(30) / 60),
+            seconds => write!(f, "{} hours", seconds.saturating_add(1_800) / 3_600),
         }
     }
 }
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn a_clock_that_disagrees_with_the_peers_is_named_with_the_hours() {
         let day: i64 = 24 * 3_600;
-        for (ahead, words) in [(3 * day, "72 hours behind"), (-3 * day, "72 hours ahead of")] {
+        for (ahead, words) in [(3 * day - 1, "72 hours behind"), (-3 * day, "72 hours ahead of")] {
             let doubt = leyden(&Evidence { clocks_ahead: vec![ahead, ahead, 0], ..evidence() }).unwrap_err();
             assert!(matches!(doubt, TipDoubt::Clock { peers: 3, .. }), "{doubt:?}");
             assert!(doubt.to_string().contains(words), "{doubt}");
