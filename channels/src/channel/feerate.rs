@@ -14,7 +14,8 @@
 //! message, and that a peer who asks for estimates less often than we look does not find the lower rate too low and close.
 //! A rise goes no further at a time than HTLCs are counted ([`raised`]): so it trims no more of them than both sides bear, an
 //! estimate that is wrong for a moment moves a channel by one step, and a real rise of a hundred is followed within eight. It never proposes what would eat its reserve or what would leave more in HTLCs without an
-//! output than the limit ([`super::exposure`]). While our chain is not known to be current, the driver does not ask.
+//! output than the limit ([`super::exposure`]). While our chain is not known to be current nobody acts: its
+//! mempool and its blocks are old.
 //!
 //! **A rate that is too high** costs the opener alone, but for HTLCs that get trimmed and second stages that
 //! pay too much, which [`super::exposure`] bounds. So whatever the opener wants is accepted up to the bound of

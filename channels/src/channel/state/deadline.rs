@@ -9,7 +9,7 @@ use crate::channel::feerate::{self, LOW_PATIENCE};
 use crate::channel::params::FUNDING_TIMEOUT_BLOCKS;
 use crate::channel::turn::{Ctx, Turn};
 use crate::onchain::{self, CloseReason, InFlight, must_close};
-use crate::types::{CommitmentNumber, Height, HtlcId, Side};
+use crate::types::{CommitmentNumber, Height, HtlcId, Side, TipTrust};
 
 impl Established {
     pub(super) fn new_tip(&mut self, tip: Height, turn: &mut Turn<'_>) -> Result<(), Fault> {
@@ -46,7 +46,9 @@ impl Established {
         let feerate = self.commitments.local.spec.feerate;
         let kind = self.terms.commitment_type();
         let exposed = self.commitments.exposure(&self.terms, &ctx.feerates, ctx.policy).is_over();
-        if !exposed || !feerate::is_too_low(kind, feerate, &ctx.feerates) {
+        // What blocks asked for that we are only catching up with says nothing.
+        let in_doubt = ctx.trust == TipTrust::InDoubt;
+        if in_doubt || !exposed || !feerate::is_too_low(kind, feerate, &ctx.feerates) {
             self.low_since = None;
             return Ok(());
         }

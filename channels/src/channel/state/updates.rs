@@ -78,7 +78,9 @@ impl Established {
     /// The opener moves the fee rate towards what it should be, as far as that can be paid and endangers no HTLCs.
     pub(super) fn follow_feerate(&mut self, turn: &mut Turn<'_>) -> Result<(), Invariant> {
         let changing = self.commitments.local_changes.all().any(|update| update.feerate().is_some());
-        if self.terms.opener != Side::Local || !self.is_usable() || changing {
+        let in_doubt = turn.ctx.trust == TipTrust::InDoubt;
+        if self.terms.opener != Side::Local || !self.is_usable() || changing || in_doubt {
+            self.falling_since = None;
             return Ok(());
         }
         let Ctx { feerates, policy, tip, .. } = turn.ctx;

@@ -200,3 +200,22 @@ fn while_a_rate_is_too_low_no_more_than_the_limit_is_added() {
         assert_eq!(doomed, [Some(Doom::DustExposure), None]);
     }
 }
+
+#[test]
+fn nobody_acts_on_the_feerates_of_a_chain_that_may_be_old() {
+    let mut test = Setup::new(1_000_000, CommitmentType::StaticRemoteKey).ready();
+    test.add(Who::Alice, Msat(100_000_000));
+    test.run();
+    estimate(&mut test, 9_000, 8_000, 253);
+    for who in Who::BOTH {
+        test[who].trust = TipTrust::InDoubt;
+    }
+    for tip in 101..120 {
+        for who in Who::BOTH {
+            test.event(who, Event::NewTip(Height(tip)));
+        }
+        look(&mut test);
+    }
+    assert_eq!(rate(&test), 1_000);
+    assert_eq!(test[Who::Bob].channel.state_name(), StateName::Normal);
+}
