@@ -87,11 +87,7 @@ pub const IGNORED: &[(&str, &str)] = &[
     ("lnrpc.InvoiceHTLC.state", ANSWER),
     ("lnrpc.InvoiceHTLC.custom_records", ANSWER),
     ("lnrpc.InvoiceHTLC.mpp_total_amt_msat", ANSWER),
-    ("lnrpc.Feature.name", ANSWER),
-    ("lnrpc.Feature.is_required", ANSWER),
-    ("lnrpc.Feature.is_known", ANSWER),
     ("lnrpc.GenSeedRequest.aezeed_passphrase", "the words are not enciphered; InitWallet takes the passphrase"),
-    ("lnrpc.ListPaymentsRequest.count_total_payments", "the answer has the number in any case"),
     ("lnrpc.Hop.tlv_payload", "there is no other format"),
     (
         "routerrpc.SendToRouteRequest.skip_temp_err",
@@ -99,8 +95,6 @@ pub const IGNORED: &[(&str, &str)] = &[
     ),
     ("walletrpc.BumpFeeRequest.force", "what replaces a transaction is broadcast at once"),
     ("walletrpc.BumpFeeRequest.immediate", "what replaces a transaction is broadcast at once"),
-    ("lnrpc.MultiChanBackup.chan_points", "the sealed backup says which channels it is of"),
-    ("lnrpc.ChannelBackup.chan_point", "the sealed backup says which channel it is of"),
 ];
 
 const ANSWER: &str = "it is a part of answers, and LND ignores it in requests too";

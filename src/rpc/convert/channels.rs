@@ -23,7 +23,16 @@ pub fn open_channel(request: lnrpc::OpenChannelRequest, network: &NetworkInfo) -
     let node_id = match (request.node_pubkey.as_slice(), request.node_pubkey_string.as_str()) {
         ([], "") => return Err(edge::wrong("node_pubkey", "the node to open a channel with is needed")),
         ([], text) => edge::node_id_hex("node_pubkey_string", text)?,
-        (bytes, _) => edge::node_id("node_pubkey", bytes)?,
+        (bytes, text) => {
+            let node_id = edge::node_id("node_pubkey", bytes)?;
+            if !text.is_empty() && text != node_id.to_string() {
+                return Err(edge::wrong(
+                    "node_pubkey_string",
+                    "it names another node than node_pubkey; give one of them",
+                ));
+            }
+            node_id
+        }
     };
     let funding = match (request.fund_max, request.local_funding_amount) {
         (true, 0) => ChannelFunding::Everything,
