@@ -37,17 +37,20 @@ pub(super) struct Climate {
 }
 
 impl Climate {
-    pub fn draw(seed: u64, can_close: bool) -> Self {
+    pub fn draw(seed: u64, can_close: bool, bug: Bug) -> Self {
+        // A planted bug is looked for in the climate in which it does harm.
+        let hides = |planted: Bug| can_close && bug == planted;
         let mut random = Random(seed ^ SKY);
         // A third is as mild as ever.
         let harsh = can_close && random.chance(67);
         let market = (harsh && random.chance(60)).then(|| Market::draw(&mut random));
-        let purses = (harsh && random.chance(60)).then(|| Purses::draw(&mut random));
+        let purses = (harsh && random.chance(60) || hides(Bug::KeptDeadCoins)).then(|| Purses::draw(&mut random));
         let small = harsh && random.chance(50);
         let change_percent = if small { random.between(30, 90) } else { 0 };
         let policy = if small { policy(random.below(POLICIES - 1) + 1) } else { policy(0) };
-        let dark = (harsh && random.chance(40)).then(|| Dark::draw(&mut random));
-        let storm = (harsh && random.chance(20)).then(|| FundingStorm::draw(&mut random));
+        let dark = (harsh && random.chance(40) || hides(Bug::TrustedTips)).then(|| Dark::draw(&mut random));
+        let storm =
+            (harsh && random.chance(20) || hides(Bug::AssumedFundings)).then(|| FundingStorm::draw(&mut random));
         Self { random, market, purses, dark, storm, change_percent, policy }
     }
 

@@ -54,7 +54,7 @@ impl Schedule {
     fn new(seed: u64, bug: Bug) -> Self {
         let mut random = Random(seed);
         let weather = Weather::draw(&mut random);
-        let climate = Climate::draw(seed, weather.closes.is_some());
+        let climate = Climate::draw(seed, weather.closes.is_some(), bug);
         let base = if climate.storm.is_some() { Base::young() } else { Base::get() };
         let mut net = Network::new(base, bug);
         net.peaceful = weather.closes.is_none();
@@ -275,7 +275,7 @@ fn run(seeds: impl Iterator<Item = u64>, bug: Bug) -> Result<Tally, u64> {
         }));
         let Ok(truth) = finished else {
             let weather = Weather::draw(&mut Random(seed));
-            println!("schedule {seed}: {}", Climate::draw(seed, weather.closes.is_some()).describe());
+            println!("schedule {seed}: {}", Climate::draw(seed, weather.closes.is_some(), bug).describe());
             return Err(seed);
         };
         tally.schedules += 1;
