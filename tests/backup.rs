@@ -190,6 +190,10 @@ async fn restored_from_seed_and_backup(kind: CommitmentType) {
     }
     wait_until("Bob's part", || async {
         let has = balance(bob.client()?).await;
+        // His claim may have come just after the last block.
+        if !mempool(&bob).await.is_empty() {
+            mine(&bob, 1, &client).await;
+        }
         Ok(has > channel.remote_balance - 10_000 && has <= channel.remote_balance)
     })
     .await

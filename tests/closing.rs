@@ -7,8 +7,8 @@ use std::time::Duration;
 use harness::{Pair, assert_calm, mempool, open_request, wait_for_transaction};
 use leyden::cluster::{DaemonProcess, wait_until};
 use leyden_proto::lnrpc::{
-    ChannelPoint, CloseChannelRequest, ConnectPeerRequest, DisconnectPeerRequest, LightningAddress,
-    PendingChannelsRequest, channel_point::FundingTxid, close_status_update::Update,
+    ChannelPoint, CloseChannelRequest, ConnectPeerRequest, LightningAddress, PendingChannelsRequest,
+    channel_point::FundingTxid, close_status_update::Update,
 };
 use tokio::time::timeout;
 use tokio_stream::StreamExt as _;
@@ -48,11 +48,11 @@ async fn waiting(node: &DaemonProcess, count: usize) {
 }
 
 /// The line between both is lost, and comes back.
-async fn reconnect(pair: &Pair) {
+async fn reconnect(pair: &mut Pair) {
     let Pair { alice, bob, .. } = pair;
     let pub_key = bob.node_id().await.unwrap();
-    let request = DisconnectPeerRequest { pub_key: pub_key.clone() };
-    alice.client().unwrap().lightning().disconnect_peer(request).await.unwrap();
+    alice.kill();
+    alice.start().await.unwrap();
     let addr = Some(LightningAddress { pubkey: pub_key, host: bob.lightning_address().unwrap() });
     let request = ConnectPeerRequest { addr, ..ConnectPeerRequest::default() };
     let _ = alice.client().unwrap().lightning().connect_peer(request).await;
@@ -75,7 +75,7 @@ async fn ends_well(pair: &Pair) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_channel_disturbs_no_other_channel_of_that_peer() {
-    let pair = Pair::with_channel(CAPACITY, PUSHED).await;
+    let mut pair = Pair::with_channel(CAPACITY, PUSHED).await;
     let first = pair.alice.only_channel().await.unwrap().channel_point;
     pair.alice.open_channel(&pair.bob, CAPACITY, PUSHED).await.unwrap();
     pair.mine(harness::DEEP).await;
@@ -90,7 +90,7 @@ async fn a_closed_channel_disturbs_no_other_channel_of_that_peer() {
             }
         }
         for _ in 0..3 {
-            reconnect(&pair).await;
+            reconnect(&mut pair).await;
             pair.wait_for_channels(1).await;
         }
     }
