@@ -12,8 +12,8 @@ use leyden::{
 use leyden_proto::{
     leyden::{GenerateRequest, GetTipRequest},
     lnrpc::{
-        GetInfoRequest, Invoice, Payment, PaymentFailureReason, PaymentHash, htlc_attempt::HtlcStatus,
-        invoice::InvoiceState, payment::PaymentStatus,
+        GetInfoRequest, Invoice, Payment, PaymentHash, htlc_attempt::HtlcStatus, invoice::InvoiceState,
+        payment::PaymentStatus,
     },
     routerrpc::SendPaymentRequest,
 };
@@ -193,14 +193,14 @@ async fn a_node_that_is_cut_from_the_chain_forwards_nothing_and_gives_no_preimag
 
     world.line.mend();
     world.bob.wait_for_height(height(&world.alice).await).await.unwrap();
+    // Bob says his height, and Alice tries again.
     let here = here.await.unwrap();
-    assert_eq!(here.status(), PaymentStatus::Failed);
-    assert_eq!(here.failure_reason(), PaymentFailureReason::FailureReasonIncorrectPaymentDetails);
-    assert_eq!(invoice_state(&world.bob, &hash).await, InvoiceState::Open);
-    // Alice knows the height and tries again.
-    let over = over.await.unwrap();
-    assert_eq!(over.htlcs[0].status(), HtlcStatus::Failed);
-    assert_eq!(over.status(), PaymentStatus::Succeeded);
+    assert_eq!(here.htlcs[0].status(), HtlcStatus::Failed);
+    assert_eq!(here.status(), PaymentStatus::Succeeded);
+    assert_eq!(invoice_state(&world.bob, &hash).await, InvoiceState::Settled);
+    assert_eq!(over.await.unwrap().htlcs[0].status(), HtlcStatus::Failed);
+    let (_, request) = invoice(&world.carol, 0).await;
+    assert_eq!(pay(&world.alice, request).await.unwrap().status(), PaymentStatus::Succeeded);
     let (_, request) = invoice(&world.bob, 0).await;
     assert_eq!(pay(&world.alice, request).await.unwrap().status(), PaymentStatus::Succeeded);
     for node in [&world.alice, &world.bob, &world.carol] {

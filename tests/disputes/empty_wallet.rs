@@ -6,19 +6,18 @@ use leyden_channels::{
     types::{CommitmentType, Height},
 };
 
-use crate::{node::Crash, world::*};
+use crate::world::*;
 
 /// What the wallet keeps back for one channel.
 const RESERVE: u64 = 10_000;
 
 /// Bob owes Alice an HTLC whose preimage she knows, and is silent. Her wallet holds `left` and nothing else.
-fn silent_peer(left: u64, crash: Crash) -> (World, u64, Height) {
+fn silent_peer(left: u64) -> (World, u64, Height) {
     let mut world = World::new(Setup::new(CommitmentType::Anchors));
     world.sweep_wallet(Alice, left);
     let expiry = Height(world.chain.tip().0 + 60);
     let id = world.offer(Bob, 200_000, expiry);
     world.cut();
-    world.crash(crash);
     (world, id, expiry)
 }
 
@@ -39,16 +38,14 @@ fn came_home(world: &mut World, id: u64) {
 
 #[test]
 fn scenario_18_what_the_wallet_keeps_back_for_a_channel_brings_its_htlcs_home() {
-    for crash in [Crash::Never, Crash::AfterEveryEvent] {
-        let (mut world, id, _) = silent_peer(RESERVE, crash);
-        close(&mut world, id);
-        came_home(&mut world, id);
-    }
+    let (mut world, id, _) = silent_peer(RESERVE);
+    close(&mut world, id);
+    came_home(&mut world, id);
 }
 
 #[test]
 fn scenario_18_a_wallet_that_was_swept_empty_says_what_it_lacks_and_the_first_coin_brings_the_htlc_home() {
-    let (mut world, id, expiry) = silent_peer(0, Crash::Never);
+    let (mut world, id, expiry) = silent_peer(0);
     close(&mut world, id);
     world.mine(20);
     assert!(world[Alice].closing().lacking().is_some());
@@ -62,7 +59,7 @@ fn scenario_18_a_wallet_that_was_swept_empty_says_what_it_lacks_and_the_first_co
 
 #[test]
 fn scenario_18_what_a_wallet_without_any_coin_loses_is_told() {
-    let (mut world, id, expiry) = silent_peer(0, Crash::Never);
+    let (mut world, id, expiry) = silent_peer(0);
     close(&mut world, id);
     world.mine_to(Height(expiry.0 + 4));
     assert_eq!(world[Alice].taken_back(id), None, "not before it is deep");
@@ -73,29 +70,27 @@ fn scenario_18_what_a_wallet_without_any_coin_loses_is_told() {
 
 #[test]
 fn scenario_19_a_coin_that_a_wallet_with_the_same_words_spends_is_replaced() {
-    for crash in [Crash::Never, Crash::AfterEveryEvent] {
-        let (mut world, id, expiry) = silent_peer(RESERVE, crash);
-        close(&mut world, id);
-        // The claim waits for a block, with the only coin.
-        world.chain.minimum = 100_000;
-        world.mine(2);
-        let claim = world.chain.waiting().pop().expect("her claim");
-        let elsewhere = world[Alice].wallet.spend_like(&claim, &nobody(), Amount::from_sat(8_000), &world.chain);
-        world.submit_other(&elsewhere);
-        world.chain.minimum = 0;
-        world.mine(1);
-        world.lost(Alice, RESERVE);
-        world.give(Alice, RESERVE);
-        world.mine(4);
-        assert!(world.chain.tip() < expiry);
-        came_home(&mut world, id);
-    }
+    let (mut world, id, expiry) = silent_peer(RESERVE);
+    close(&mut world, id);
+    // The claim waits for a block, with the only coin.
+    world.chain.minimum = 100_000;
+    world.mine(2);
+    let claim = world.chain.waiting().pop().expect("her claim");
+    let elsewhere = world[Alice].wallet.spend_like(&claim, &nobody(), Amount::from_sat(8_000), &world.chain);
+    world.submit_other(&elsewhere);
+    world.chain.minimum = 0;
+    world.mine(1);
+    world.lost(Alice, RESERVE);
+    world.give(Alice, RESERVE);
+    world.mine(4);
+    assert!(world.chain.tip() < expiry);
+    came_home(&mut world, id);
 }
 
 /// The first coin of the wallet is in a block that is reorganised away with it, while it pays for a claim.
 #[test]
 fn scenario_19_a_coin_that_is_reorganised_out_is_replaced() {
-    let (mut world, id, expiry) = silent_peer(0, Crash::Never);
+    let (mut world, id, expiry) = silent_peer(0);
     close(&mut world, id);
     world.mine(2);
     let fork = world.chain.tip();
