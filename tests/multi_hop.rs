@@ -196,8 +196,15 @@ async fn forwards_are_told_and_terms_changed(alice: &DaemonProcess, bob: &Daemon
     assert_eq!(failed.len(), 2, "{failed:?}");
     let answer = lightning.update_channel_policy(dearer(2)).await.unwrap().into_inner();
     assert!(answer.failed_updates.is_empty(), "{answer:?}");
-    // Bob signs his new terms; whether gossip or his refusal tells Alice of them, one payment suffices.
-    sleep(Duration::from_millis(200)).await;
+    // Until Alice hears of his new terms Bob takes the old ones (BOLT 7: for ten minutes).
+    wait_until("Alice to hear of Bob's new terms", || async {
+        let graph = alice.client()?.lightning().describe_graph(ChannelGraphRequest::default()).await;
+        let edges = graph.map_err(|error| alice.call_error(error))?.into_inner().edges;
+        let policies = edges.iter().flat_map(|edge| [edge.node1_policy, edge.node2_policy]).flatten();
+        Ok(policies.into_iter().filter(|policy| policy.fee_rate_milli_msat == 2 * BOB_PPM).count() == 2)
+    })
+    .await
+    .unwrap();
     let payment_request = invoice(dave, 1_000, false).await;
     let request = SendPaymentRequest { payment_request, fee_limit_sat: 1_000, ..SendPaymentRequest::default() };
     let payment = try_pay(alice, request).await;

@@ -83,7 +83,7 @@ async fn what_waits_for_a_block_can_be_made_to_pay_more() {
     assert!(said.contains("pulled along"), "{said}");
     // And once more: the child makes room for a dearer one.
     let done = bump(alice, &format!("{funding}:{}", point.output_index), 50).await.unwrap();
-    assert!(done.contains("replaced by"), "{done}");
+    assert!(done.contains("pulled along") && done != said, "{done}");
     assert!(mempool(alice).await.contains(&funding) && mempool(alice).await.len() == 2);
     pair.mine(DEEP).await;
     pair.wait_for_channels(1).await;

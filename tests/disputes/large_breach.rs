@@ -15,12 +15,12 @@ const EACH_WAY: u64 = 483;
 
 #[test]
 fn scenario_02_breach_with_966_htlcs_is_penalised_completely_within_2_seconds() {
-    let setup = Setup { capacity: 5_000_000, push: 2_000_000, feerate: 253, ..Setup::new(CommitmentType::Anchors) };
+    let setup = Setup { capacity: 14_000_000, push: 6_500_000, feerate: 253, ..Setup::new(CommitmentType::Anchors) };
     let mut world = World::new(setup);
     let expiry = Height(world.chain.tip().0 + 400);
     for who in [Alice, Bob] {
         for index in 0..EACH_WAY {
-            world.add(who, 2_000 + index, expiry);
+            world.add(who, 12_000 + index, expiry);
         }
     }
     world.talk();

@@ -23,13 +23,13 @@ fn a_revoked_state_costs_at_most_64_bytes_beyond_its_htlcs_and_a_restart_less_th
     for index in 0..updates / 2 {
         let payer = if index % 2 == 0 { Alice } else { Bob };
         let expiry = Height(world.chain.tip().0 + 500);
-        let id = world.offer(payer, 5_000, expiry);
+        let id = world.offer(payer, 12_000, expiry);
         world.fulfil(payer, id);
     }
     // And some that stay.
     for _ in 0..20 {
         let expiry = Height(world.chain.tip().0 + 500);
-        world.offer(Alice, 5_000, expiry);
+        world.offer(Alice, 12_000, expiry);
     }
     let took = begun.elapsed();
     world.cut();

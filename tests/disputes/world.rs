@@ -236,9 +236,11 @@ impl World {
         gift
     }
 
-    /// The same coins of the faucet to nobody; it does not count as given any more.
+    /// The same coins back to the faucet; it does not count as given any more.
     pub fn take_back(&mut self, gift: &Transaction) -> Transaction {
-        let tx = self.faucet.spend_like(gift, &nobody(), Amount::from_sat(1_000), &self.chain);
+        let back = self.faucet.script();
+        let tx = self.faucet.spend_like(gift, &back, Amount::from_sat(1_000), &self.chain);
+        self.faucet.receive(&tx);
         self.others.insert(tx.compute_txid());
         tx
     }
