@@ -23,8 +23,8 @@ use super::chain;
 const WAITING: u64 = 24;
 /// What each of them carries.
 const DATA: usize = 48_500;
-/// More than wait, so that those that were mined can be spent.
-const PURSES: u32 = 30;
+/// More than wait, so that those that were mined can be spent, also when others wait long or are thrown out.
+const PURSES: u32 = 72;
 
 /// Coins of the crowd: a transaction spends one and gives it back smaller.
 pub struct Crowd {
@@ -57,16 +57,26 @@ impl Crowd {
         let request = GetMempoolRequest { include_transactions: false };
         let waiting = miner.client().unwrap().chain().get_mempool(request).await.unwrap().into_inner();
         for _ in waiting.transaction_count..WAITING {
-            let raw_tx = serialize(&self.next(rate));
-            let request = SubmitTransactionRequest { raw_tx };
-            miner.client().unwrap().chain().submit_transaction(request).await.unwrap();
+            let mut refused = None;
+            for _ in 0..PURSES {
+                let purse = self.purses.lock().unwrap().pop_front().expect("there are purses");
+                let transaction = self.spend(purse, rate);
+                let request = SubmitTransactionRequest { raw_tx: serialize(&transaction) };
+                let answer = miner.client().unwrap().chain().submit_transaction(request).await;
+                let is_taken = answer.is_ok();
+                refused = answer.err();
+                let left = (OutPoint::new(transaction.compute_txid(), 0), transaction.output[0].value);
+                // What it would spend waits for a block itself, or was thrown out: another one's turn.
+                self.purses.lock().unwrap().push_back(if is_taken { left } else { purse });
+                if is_taken {
+                    break;
+                }
+            }
+            assert!(refused.is_none(), "no purse can be spent: {refused:?}");
         }
     }
 
-    /// The oldest purse, spent.
-    fn next(&self, rate: u64) -> Transaction {
-        let mut purses = self.purses.lock().unwrap();
-        let (outpoint, amount) = purses.pop_front().expect("there are purses");
+    fn spend(&self, (outpoint, amount): (OutPoint, Amount), rate: u64) -> Transaction {
         let script = ScriptBuf::new_p2wpkh(&self.public.wpubkey_hash());
         let data = PushBytesBuf::try_from(vec![0; DATA]).unwrap();
         let mut transaction = Transaction {
@@ -90,7 +100,6 @@ impl Crowd {
         let signature = Secp256k1::new().sign_ecdsa(&Message::from(hash), &self.key.inner);
         let signature = bitcoin::ecdsa::Signature::sighash_all(signature);
         transaction.input[0].witness = Witness::p2wpkh(&signature, &self.public.0);
-        purses.push_back((OutPoint::new(transaction.compute_txid(), 0), left));
         transaction
     }
 }

@@ -48,7 +48,7 @@ impl Climate {
         let small = harsh && random.chance(50);
         let change_percent = if small { random.between(30, 90) } else { 0 };
         let policy = if small { policy(random.below(POLICIES - 1) + 1) } else { policy(0) };
-        let dark = (harsh && random.chance(40) || hides(Bug::TrustedTips)).then(|| Dark::draw(&mut random));
+        let dark = (harsh && random.chance(40)).then(|| Dark::draw(&mut random));
         let storm =
             (harsh && random.chance(20) || hides(Bug::AssumedFundings)).then(|| FundingStorm::draw(&mut random));
         Self { random, market, purses, dark, storm, change_percent, policy }
@@ -74,11 +74,11 @@ impl Climate {
 
 const POLICIES: usize = 3;
 
-/// The default, and two that are ready to lose less. The last one is a planted bug.
+/// The default, and two that are ready to lose less.
 pub(super) fn policy(index: usize) -> &'static Policy {
-    static SOME: OnceLock<[Policy; POLICIES + 1]> = OnceLock::new();
+    static SOME: OnceLock<[Policy; POLICIES]> = OnceLock::new();
     let of = |max_dust_exposure| Policy { max_dust_exposure, ..Policy::default() };
-    let limits = || [Policy::default().max_dust_exposure, Msat(10_000_000), Msat(4_000_000), Msat(u64::MAX)];
+    let limits = || [Policy::default().max_dust_exposure, Msat(10_000_000), Msat(4_000_000)];
     &SOME.get_or_init(|| limits().map(of))[index]
 }
 
@@ -86,10 +86,7 @@ impl Schedule {
     /// Before the first block.
     pub fn begin_climate(&mut self) {
         for node in &mut self.net.nodes {
-            node.outlook.policy = match self.net.bug {
-                Bug::UncountedExposure => policy(POLICIES),
-                _ => self.climate.policy,
-            };
+            node.outlook.policy = self.climate.policy;
         }
         self.fill_purses();
     }

@@ -9,7 +9,6 @@
 //! of, ends on the chain may lose it. So its operator has it back before one comes near its expiry; what has not been
 //! forwarded or told expires meanwhile as it likes.
 
-use super::items::*;
 use super::network::*;
 use super::random::Random;
 use super::schedule::Schedule;
@@ -129,7 +128,7 @@ impl Network {
 
     /// Whether a node may rely on what it has seen of the chain.
     pub fn trust(&self, node: usize) -> TipTrust {
-        if self.is_dark(node) && self.bug != Bug::TrustedTips { TipTrust::InDoubt } else { TipTrust::Current }
+        if self.is_dark(node) { TipTrust::InDoubt } else { TipTrust::Current }
     }
 
     /// A node hands a transaction over, with those that it needs.

@@ -35,14 +35,10 @@ pub(super) enum Bug {
     FailedTooEarly,
     /// A preimage does not get to the enforcement of a closed channel.
     UnusedPreimages,
-    /// A node that hears of no block relies on the last one.
-    TrustedTips,
     /// Channels do not hear that their funding transactions are gone.
     AssumedFundings,
     /// Claims do not hear that their coins are gone.
     KeptDeadCoins,
-    /// Nobody counts what is too small to be fought for.
-    UncountedExposure,
 }
 
 /// What a lane holds.

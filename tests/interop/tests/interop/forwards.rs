@@ -87,6 +87,12 @@ fn secret(byte: u8) -> (PaymentPreimage, PaymentHash) {
     (preimage, preimage.into())
 }
 
+/// They would contradict what a test changes by a millisatoshi.
+#[allow(deprecated)] // LND's own answers have them.
+fn without_totals_in_satoshis(route: &mut Route) {
+    (route.total_amt, route.total_fees) = (0, 0);
+}
+
 impl Row {
     async fn open(&self) {
         ours::connect(&self.alice, &self.left).await;
@@ -272,6 +278,7 @@ impl Row {
         let less = |hop: &mut Hop| hop.fee_msat -= 1;
         less(&mut route.hops[0]);
         route.total_amt_msat -= 1;
+        without_totals_in_satoshis(&mut route);
         route.total_fees_msat -= 1;
         self.is_refused(&self.alice, (hash, route), (FailureCode::FeeInsufficient, 1)).await;
         self.moved(had, 0, 0, 0).await;
@@ -293,6 +300,7 @@ impl Row {
         route.hops[0].amt_to_forward_msat -= 1;
         route.hops[1].fee_msat -= 1;
         route.total_amt_msat -= 1;
+        without_totals_in_satoshis(&mut route);
         route.total_fees_msat -= 1;
         self.is_refused(&self.bob, (hash, route), (FailureCode::FeeInsufficient, 2)).await;
         self.moved(had, 0, 0, 0).await;
