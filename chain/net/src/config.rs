@@ -39,8 +39,12 @@ pub const MAX_REQUESTS_PER_BLOCK: usize = 3;
 pub const MAX_TX_ANNOUNCEMENTS_PER_PEER: usize = 5_000;
 /// Transactions asked of one peer at a time.
 pub const MAX_TX_IN_FLIGHT_PER_PEER: usize = 100;
-/// Transactions that wait for the mempool's verdict.
-pub const MAX_TXS_IN_VALIDATION: usize = 1_000;
+/// Transactions of one peer that wait for the mempool's verdict: as many as it is asked for at a time.
+pub const MAX_TXS_IN_VALIDATION_PER_PEER: usize = MAX_TX_IN_FLIGHT_PER_PEER;
+/// Their bytes: five of the largest transactions that a mempool takes.
+pub const MAX_TX_BYTES_IN_VALIDATION_PER_PEER: usize = 2_000_000;
+/// The bytes of those of all peers. Beyond that a peer may have one waiting.
+pub const MAX_TX_BYTES_IN_VALIDATION: usize = 32_000_000;
 /// Transactions told to a peer right after the handshake, and the most in one announcement.
 pub const MAX_TX_INV: usize = 1_000;
 

@@ -14,30 +14,36 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use bitcoin::block::Header;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::Inventory;
+use bitcoin::pow::Work;
 use bitcoin::{Block, BlockHash};
+use leyden_consensus::difficulty::{add_work, work_from_bits};
 
 use crate::config::{DOWNLOAD_WINDOW, MAX_BLOCKS_IN_FLIGHT_PER_PEER, MAX_BLOCKS_IN_VALIDATION, MAX_REQUESTS_PER_BLOCK};
 use crate::event::{Action, BlockOutcome, Ctx, Direction, DisconnectReason, PeerId};
 use crate::misbehavior::Misbehavior;
 use crate::peer::Peer;
 use crate::peer_set::PeerSet;
+use crate::sync::{RECENT, check_list};
 use crate::view::{BlockState, ChainView, HeaderEntry};
 
 /// Blocks that a plan holds at a time.
 const PLAN_LENGTH: usize = 256;
 /// How long a block that could not be judged is left alone.
 const UNDECIDED_PAUSE: Duration = Duration::from_secs(30);
-/// While more blocks than this are on their way or being checked, nothing is announced to others.
+/// While the tip is old and more blocks than this are on their way or being checked, nothing is announced to others.
 const CATCHING_UP: usize = 8;
 
 /// Blocks of one peer's best chain that are not stored, lowest first.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     target: BlockHash,
-    /// The active tip when the plan was made.
-    tip: BlockHash,
+    /// The block of that chain up to which all are stored, or were when the plan was made.
+    stored_to: BlockHash,
+    /// The blocks after it up to here are stored or part of the plan.
+    end: BlockHash,
     blocks: VecDeque<BlockHash>,
 }
 
@@ -72,8 +78,8 @@ impl Download {
         }
     }
 
-    /// Are so many blocks on their way that the tip is not worth announcing?
-    pub(crate) fn is_catching_up(&self) -> bool {
+    /// Are many blocks on their way?
+    fn is_busy(&self) -> bool {
         self.requests.len() + self.in_validation.len() > CATCHING_UP
     }
 
@@ -85,6 +91,13 @@ impl Download {
 }
 
 impl PeerSet {
+    /// Is our chain so far behind that its tip is not worth announcing, and transactions on top of others cannot be
+    /// judged? Who announces blocks and withholds them can make us wait for those, but not make a young tip old.
+    pub(crate) fn is_catching_up(&self, ctx: &Ctx) -> bool {
+        let age = ctx.unix_time.saturating_sub(u64::from(ctx.chain.active_tip().header.time));
+        age > RECENT.as_secs() && self.download.is_busy()
+    }
+
     /// Fills the request slots of all peers.
     pub(crate) fn schedule_blocks(&mut self, ctx: &Ctx) {
         self.download.paused.retain(|_, until| *until > ctx.now);
@@ -174,23 +187,27 @@ impl PeerSet {
             peer.plan = None;
             return;
         }
-        if target.work <= tip.work || target.work < minimum {
+        // A chain of equal work is fetched too: its next block may decide.
+        if target.hash == tip.hash || target.work < tip.work || target.work < minimum {
             peer.plan = None;
             return;
         }
-        if let Some(plan) = &mut peer.plan
-            && plan.target == target.hash
-        {
+        let mut stored_to = None;
+        if let Some(plan) = &mut peer.plan {
             while let Some(front) = plan.blocks.front()
                 && ctx.chain.entry(front).is_none_or(|entry| entry.state != BlockState::HeaderOnly)
             {
                 plan.blocks.pop_front();
             }
-            if !plan.blocks.is_empty() || plan.tip == tip.hash {
+            if plan.target == target.hash && (!plan.blocks.is_empty() || plan.end == target.hash) {
                 return;
             }
+            stored_to = ctx.chain.entry(if plan.blocks.is_empty() { &plan.end } else { &plan.stored_to });
         }
-        peer.plan = Some(make_plan(ctx.chain, &target, &tip));
+        // What is stored of a branch need not be looked at again, however long the branch is.
+        let stored_to = stored_to.filter(|stored| ctx.chain.ancestor(&target.hash, stored.height) == Some(stored.hash));
+        let from = common_height(ctx.chain, &target, &tip).max(stored_to.map_or(0, |stored| stored.height));
+        peer.plan = make_plan(ctx.chain, &target, from);
     }
 
     pub(crate) fn check_block_timeout(&mut self, id: PeerId, ctx: &Ctx) {
@@ -211,8 +228,12 @@ impl PeerSet {
             self.download.unasked(&hash, id);
         }
         let Some(entry) = ctx.chain.entry(&hash) else {
-            // Nobody asked for it and its header is unknown: the header alone may be news.
-            if !asked_for {
+            // Its header is unknown, so nobody asked for it. It is taken whole if its place is known.
+            if self.is_next_best(&block.header, ctx) {
+                if self.download.in_validation.insert(hash) {
+                    self.out.push(Action::ProcessBlock { peer: id, block });
+                }
+            } else if !asked_for {
                 self.headers(id, vec![block.header], ctx);
             }
             self.schedule_blocks(ctx);
@@ -228,10 +249,23 @@ impl PeerSet {
 
     /// A block that nobody asked for is taken if it would be asked for anyway.
     fn is_worth_taking(&self, entry: &HeaderEntry, ctx: &Ctx) -> bool {
+        self.is_worth_storing(entry.work, entry.height, ctx)
+    }
+
+    /// The same of a block whose header is news: it has its proof of work and a parent that we know.
+    fn is_next_best(&self, header: &Header, ctx: &Ctx) -> bool {
+        let Some(parent) = ctx.chain.entry(&header.prev_blockhash) else { return false };
+        let work = add_work(parent.work, work_from_bits(header.bits));
+        parent.state != BlockState::Invalid
+            && check_list(std::slice::from_ref(header)).is_ok()
+            && self.is_worth_storing(work, parent.height.saturating_add(1), ctx)
+    }
+
+    fn is_worth_storing(&self, work: Work, height: u32, ctx: &Ctx) -> bool {
         let tip = ctx.chain.active_tip();
-        entry.work > tip.work
-            && entry.work >= self.config.minimum_chain_work
-            && entry.height <= tip.height.saturating_add(DOWNLOAD_WINDOW)
+        work >= tip.work
+            && work >= self.config.minimum_chain_work
+            && height <= tip.height.saturating_add(DOWNLOAD_WINDOW)
             && self.download.in_validation.len() < MAX_BLOCKS_IN_VALIDATION
     }
 
@@ -250,7 +284,7 @@ impl PeerSet {
     pub(crate) fn block_processed(&mut self, id: PeerId, hash: BlockHash, outcome: BlockOutcome, ctx: &Ctx) {
         self.download.in_validation.remove(&hash);
         match outcome {
-            BlockOutcome::Accepted => {}
+            BlockOutcome::Accepted => self.note_best_known(id, hash, ctx),
             BlockOutcome::Invalid => {
                 self.misbehaves(id, Misbehavior::InvalidBlock, ctx);
             }
@@ -266,21 +300,31 @@ impl PeerSet {
     }
 }
 
-fn make_plan(chain: &dyn ChainView, target: &HeaderEntry, tip: &HeaderEntry) -> Plan {
-    let fork = common_height(chain, target, tip);
-    let end = target.height.min(fork.saturating_add(DOWNLOAD_WINDOW));
-    let mut blocks = VecDeque::new();
-    let mut next = chain.ancestor(&target.hash, end).and_then(|hash| chain.entry(&hash));
+/// The first blocks of the chain of `target` above the height `from` that are not stored.
+fn make_plan(chain: &dyn ChainView, target: &HeaderEntry, from: u32) -> Option<Plan> {
+    let window = target.height.min(from.saturating_add(DOWNLOAD_WINDOW));
+    let mut above = Vec::new();
+    let mut next = chain.ancestor(&target.hash, window).and_then(|hash| chain.entry(&hash));
     while let Some(entry) = next
-        && entry.height > fork
+        && entry.height > from
     {
-        if entry.state == BlockState::HeaderOnly {
-            blocks.push_front(entry.hash);
-        }
+        above.push(entry);
         next = chain.entry(&entry.header.prev_blockhash);
     }
-    blocks.truncate(PLAN_LENGTH);
-    Plan { target: target.hash, tip: tip.hash, blocks }
+    let start = chain.ancestor(&target.hash, from)?;
+    let (mut stored_to, mut end, mut blocks) = (start, start, VecDeque::new());
+    for entry in above.into_iter().rev() {
+        if entry.state == BlockState::HeaderOnly {
+            if blocks.len() >= PLAN_LENGTH {
+                break;
+            }
+            blocks.push_back(entry.hash);
+        } else if blocks.is_empty() {
+            stored_to = entry.hash;
+        }
+        end = entry.hash;
+    }
+    Some(Plan { target: target.hash, stored_to, end, blocks })
 }
 
 /// The height of the last block that the chain of `target` has in common with the active chain.

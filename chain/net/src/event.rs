@@ -95,11 +95,12 @@ pub enum TransactionOutcome {
     /// It is in the mempool, or was already.
     Accepted,
     /// It spends outputs of these transactions, which nobody knows.
-    MissingInputs {
-        parents: Vec<Txid>,
-    },
+    MissingInputs { parents: Vec<Txid> },
     /// Its fee alone is too low; a child may pay for it.
     FeeTooLow,
+    /// It breaks a consensus rule, so no honest node relays it.
+    Invalid,
+    /// Our policy or the state of the mempool is against it.
     Rejected,
 }
 
@@ -130,8 +131,8 @@ pub enum Action {
         peer: PeerId,
         headers: Vec<Header>,
     },
-    /// Check, store and connect the block, whose parent block may be still missing. Answer with
-    /// [`Event::BlockProcessed`].
+    /// Check, store and connect the block. Its header may be news, and its parent block may be still missing. Answer
+    /// with [`Event::BlockProcessed`].
     ProcessBlock {
         peer: PeerId,
         block: Block,

@@ -31,10 +31,12 @@ pub mod misbehavior;
 mod orphanage;
 mod peer;
 mod peer_set;
+mod presync;
 mod relay;
 mod serve;
 mod sync;
 mod tx_requests;
+mod tx_validation;
 pub mod view;
 
 pub use address_book::AddressBook;

@@ -28,6 +28,8 @@ pub enum Misbehavior {
     InvalidBlock,
     #[error("a block's content does not fit its header")]
     MutatedBlock,
+    #[error("a transaction is invalid")]
+    InvalidTransaction,
     #[error("too many requests wait for an answer")]
     TooManyRequests,
 }
@@ -44,6 +46,8 @@ impl Misbehavior {
             | Self::MutatedBlock
             | Self::TooManyRequests => LIMIT,
             Self::Oversized | Self::UnconnectingHeaders => 20,
+            // Each may cost us some 50 ms of signature checks.
+            Self::InvalidTransaction => 10,
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::bounded::BoundedSet;
 use crate::download::Plan;
 use crate::event::{Direction, PeerId};
 use crate::handshake::{Handshake, Negotiated};
+use crate::presync::Presync;
 use crate::view::{RelayedTx, TxName};
 
 /// Transactions that a peer is known to have, remembered so that they are not announced to it.
@@ -30,6 +31,8 @@ pub(crate) struct Peer {
     pub score: u32,
     pub ping: Ping,
     pub headers: HeaderSync,
+    /// A chain of its that has too little work so far.
+    pub presync: Option<Presync>,
     /// The end of the chain with most work that the peer is known to have.
     pub best_known: Option<BlockHash>,
     /// A block that it announced and we have no header of yet.
@@ -64,8 +67,10 @@ pub(crate) struct HeaderSync {
     pub missed: bool,
     /// It told all that it had at least once.
     pub done: bool,
-    /// Headers in a row that belong to a chain with little work.
-    pub low_work: usize,
+    /// The list that is being checked ends a walk: there may be more.
+    pub goes_on: bool,
+    /// Walks over a chain with little work that led to nothing.
+    pub failed_walks: u32,
 }
 
 /// The last ping.
@@ -109,6 +114,7 @@ impl Peer {
             score: 0,
             ping: Ping::default(),
             headers: HeaderSync::default(),
+            presync: None,
             best_known: None,
             announced_unknown: None,
             last_sent: None,

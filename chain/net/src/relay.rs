@@ -10,7 +10,6 @@
 //! Announcements leave at random times (a Poisson process for each peer), so that the first to announce is not
 //! recognisable as the source.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +17,15 @@ use std::time::Duration;
 use bitcoin::p2p::address::{AddrV2, AddrV2Message, Address};
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::Inventory;
-use bitcoin::{Transaction, Txid, Wtxid};
+use bitcoin::{Transaction, Txid};
 
-use crate::config::{MAX_ADDRESSES, MAX_INVENTORY, MAX_TX_INV, MAX_TXS_IN_VALIDATION};
+use crate::config::{MAX_ADDRESSES, MAX_INVENTORY, MAX_TX_INV};
 use crate::event::{Action, Ctx, Direction, PeerId, TransactionOutcome};
 use crate::misbehavior::Misbehavior;
 use crate::orphanage::Orphanage;
 use crate::peer_set::PeerSet;
 use crate::tx_requests::TxRequests;
+use crate::tx_validation::TxValidation;
 use crate::view::{RelayedTx, TxName};
 
 /// Addresses a peer may tell us a second, on average.
@@ -38,7 +38,7 @@ const MAX_QUEUE: usize = 20_000;
 pub(crate) struct Relay {
     requests: TxRequests,
     pub(crate) orphanage: Orphanage,
-    in_validation: BTreeSet<Wtxid>,
+    in_validation: TxValidation,
 }
 
 impl Relay {
@@ -76,6 +76,7 @@ impl PeerSet {
             return;
         }
         let timing = self.config.timing;
+        let is_catching_up = self.is_catching_up(ctx);
         let mut last_block = None;
         for item in inventory {
             if let Inventory::Block(hash) = item {
@@ -85,7 +86,7 @@ impl PeerSet {
             let Some(peer) = self.peers.get_mut(&id) else { return };
             peer.relay.known.insert(name);
             let preferred = peer.direction == Direction::Outbound;
-            if !self.relay.has(&name, ctx) && !self.download.is_catching_up() {
+            if !self.relay.has(&name, ctx) && !is_catching_up {
                 self.relay.requests.announced(id, name, preferred, ctx.now, &timing);
             }
         }
@@ -141,23 +142,27 @@ impl PeerSet {
             peer.relay.known.insert(TxName::Txid(txid));
         }
         if !self.relay.has(&TxName::Wtxid(wtxid), ctx) {
-            self.submit(id, Arc::new(transaction));
+            if self.relay.in_validation.has_room(id, &transaction) {
+                self.submit(id, Arc::new(transaction));
+            } else {
+                // Not now; whoever announced it is asked again.
+                let timing = self.config.timing;
+                self.relay.requests.announced(id, TxName::Wtxid(wtxid), false, ctx.now, &timing);
+            }
         }
         self.request_transactions(ctx);
     }
 
     fn submit(&mut self, id: PeerId, transaction: Arc<Transaction>) {
-        if self.relay.in_validation.len() < MAX_TXS_IN_VALIDATION
-            && self.relay.in_validation.insert(transaction.compute_wtxid())
-        {
+        if self.relay.in_validation.insert(id, &transaction) {
             self.out.push(Action::SubmitTransaction { peer: id, transaction });
         }
     }
 
     fn submit_package(&mut self, id: PeerId, parent: Arc<Transaction>, child: Arc<Transaction>) {
         self.relay.orphanage.remove_parent(&parent.compute_txid());
-        self.relay.in_validation.insert(parent.compute_wtxid());
-        self.relay.in_validation.insert(child.compute_wtxid());
+        self.relay.in_validation.insert(id, &parent);
+        self.relay.in_validation.insert(id, &child);
         self.out.push(Action::SubmitPackage { peer: id, parent, child });
     }
 
@@ -187,6 +192,9 @@ impl PeerSet {
                 for (peer, child) in children {
                     self.submit_package(peer, Arc::clone(transaction), child);
                 }
+            }
+            TransactionOutcome::Invalid => {
+                self.misbehaves(id, Misbehavior::InvalidTransaction, ctx);
             }
             TransactionOutcome::Rejected => {}
         }

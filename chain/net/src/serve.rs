@@ -130,7 +130,7 @@ impl PeerSet {
     /// Tells peers about the active tip, unless we are still catching up.
     pub(crate) fn announce_blocks(&mut self, ctx: &Ctx) {
         let tip = ctx.chain.active_tip();
-        if !self.announce_tip || self.download.is_catching_up() || tip.work < self.config.minimum_chain_work {
+        if !self.announce_tip || self.is_catching_up(ctx) || tip.work < self.config.minimum_chain_work {
             return;
         }
         self.announce_tip = false;

@@ -10,7 +10,7 @@
 //! While our best header is more than a day old, one peer at a time is asked, so that a long chain is not fetched from
 //! everybody at once; whoever does not answer in time is let go and the next one is asked. After that everybody is.
 //! A list is checked for continuity and proof of work before anything is spent on it, and a chain that is far behind
-//! ours in work is not stored unless it keeps growing, up to a bound.
+//! ours in work is stored only once it has shown that it ends with enough of it ([`crate::presync`]).
 
 use std::time::Duration;
 
@@ -20,22 +20,23 @@ use bitcoin::hashes::Hash;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::GetHeadersMessage;
 use bitcoin::pow::Work;
-use leyden_consensus::difficulty::{target_from_bits, work_from_bits};
+use leyden_consensus::difficulty::{add_work, target_from_bits, work_from_bits};
 
-use crate::config::{MAX_HEADERS, MAX_HEADERS_TO_ANNOUNCE, PROTOCOL_VERSION};
+use crate::config::{MAX_HEADERS, MAX_HEADERS_TO_ANNOUNCE, MAX_LOCATOR, PROTOCOL_VERSION};
 use crate::event::{Action, Ctx, DisconnectReason, HeadersOutcome, PeerId};
 use crate::misbehavior::Misbehavior;
 use crate::peer_set::PeerSet;
+use crate::presync::{Presync, Step};
 use crate::view::{BlockState, ChainView, HeaderEntry};
 
 /// A chain whose last header is younger than this counts as up to date.
-const RECENT: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const RECENT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Lists of one peer that are checked at a time. What is in more of them is asked for again once these are checked.
 const MAX_LISTS_IN_VALIDATION: usize = 4;
 /// A branch may leave the active chain this many blocks before its end without being suspicious.
 const USUAL_REORGANISATION: u32 = 144;
-/// Headers of a branch with little work that one peer may have us store.
-const MAX_LOW_WORK_HEADERS: usize = 100_000;
+/// Walks over a chain with little work that one peer may have fail: each costs us a hash a header.
+const MAX_FAILED_WALKS: u32 = 3;
 
 /// The hashes that tell another node where our chain and its chain part: the last ten blocks of the chain that ends in
 /// `from`, then with doubling gaps, then genesis.
@@ -70,7 +71,7 @@ impl PeerSet {
         let mut ids: Vec<(bool, PeerId)> = self
             .peers
             .iter()
-            .filter(|(_, peer)| peer.serves_blocks() && peer.headers.asked_at.is_none())
+            .filter(|(_, peer)| peer.serves_blocks() && peer.headers.asked_at.is_none() && peer.presync.is_none())
             .filter(|(_, peer)| peer.headers.last_asked.is_none_or(|asked| ctx.now.saturating_sub(asked) >= refresh))
             .map(|(id, peer)| (peer.direction == crate::Direction::Inbound, *id))
             .collect();
@@ -85,19 +86,20 @@ impl PeerSet {
         }
     }
 
-    /// Sends `getheaders`, unless the peer still owes an answer.
+    /// Asks for what follows `from`, unless the peer still owes an answer.
     fn ask_headers(&mut self, id: PeerId, from: &HeaderEntry, ctx: &Ctx) {
+        self.get_headers(id, locator(ctx.chain, from), ctx);
+    }
+
+    fn get_headers(&mut self, id: PeerId, locator_hashes: Vec<BlockHash>, ctx: &Ctx) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if peer.headers.asked_at.is_some() {
             return;
         }
         peer.headers.asked_at = Some(ctx.now);
         peer.headers.last_asked = Some(ctx.now);
-        let message = GetHeadersMessage {
-            version: PROTOCOL_VERSION,
-            locator_hashes: locator(ctx.chain, from),
-            stop_hash: BlockHash::all_zeros(),
-        };
+        let message =
+            GetHeadersMessage { version: PROTOCOL_VERSION, locator_hashes, stop_hash: BlockHash::all_zeros() };
         self.send(id, NetworkMessage::GetHeaders(message));
     }
 
@@ -129,8 +131,12 @@ impl PeerSet {
         let (Some(first), Some(last)) = (headers.first(), headers.last()) else {
             peer.headers.asked_at = None;
             peer.headers.done = true;
-            peer.headers.low_work = 0;
-            self.start_header_sync(ctx);
+            // A chain that was being walked ends here, without the work that it needs.
+            if peer.presync.is_some() {
+                self.walk_failed(id, ctx);
+            } else {
+                self.start_header_sync(ctx);
+            }
             return;
         };
         if let Err(fault) = check_list(&headers) {
@@ -138,6 +144,11 @@ impl PeerSet {
             return;
         }
         let last_hash = last.block_hash();
+        if peer.presync.as_ref().is_some_and(|presync| presync.expects() == first.prev_blockhash) {
+            peer.headers.asked_at = None;
+            self.walk_on(id, &headers, ctx);
+            return;
+        }
         let Some(parent) = ctx.chain.entry(&first.prev_blockhash) else {
             self.unconnecting_headers(id, headers.len(), last_hash, ctx);
             return;
@@ -160,8 +171,7 @@ impl PeerSet {
             peer.headers.missed = true;
             return;
         }
-        peer.headers.in_validation += 1;
-        self.out.push(Action::AcceptHeaders { peer: id, headers });
+        self.accept_headers(id, headers);
     }
 
     /// An honest peer announces headers that we cannot connect, as many as it likes, while what is before them is on its
@@ -187,48 +197,98 @@ impl PeerSet {
             return;
         }
         self.note_best_known(id, last.hash, ctx);
-        self.continue_after(id, last, count, ctx);
+        self.continue_sync(id, last, count, ctx);
         self.schedule_blocks(ctx);
     }
 
-    /// After a list that ends in `last`: there is more if the list was full.
-    fn continue_after(&mut self, id: PeerId, last: &HeaderEntry, count: usize, ctx: &Ctx) {
-        if count == MAX_HEADERS {
+    /// After a list that ends in `last`: there is more if the list was full, or if a walk ended in it.
+    fn continue_sync(&mut self, id: PeerId, last: &HeaderEntry, count: usize, ctx: &Ctx) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.presync.is_some() {
+            self.ask_for_walk(id, ctx);
+        } else if std::mem::take(&mut peer.headers.goes_on) || count >= MAX_HEADERS {
             self.ask_headers(id, last, ctx);
         } else {
-            if let Some(peer) = self.peers.get_mut(&id) {
-                peer.headers.done = true;
-            }
+            peer.headers.done = true;
             self.start_header_sync(ctx);
         }
     }
 
-    /// The minimum-work rule: a short list whose chain is far behind ours is dropped without a word; a full one may be
-    /// the start of something better, but only so many of them.
-    fn has_enough_work(&mut self, id: PeerId, parent: &HeaderEntry, headers: &[Header], ctx: &Ctx) -> bool {
-        let Some(peer) = self.peers.get_mut(&id) else { return false };
-        let claimed = headers.iter().fold(parent.work, |work, header| add(work, work_from_bits(header.bits)));
+    /// The work that a chain needs before its headers are stored: the network's minimum, and nearly that of our tip.
+    fn work_threshold(&self, ctx: &Ctx) -> Work {
         let tip = ctx.chain.active_tip();
-        let threshold = ctx
-            .chain
-            .active_at(tip.height.saturating_sub(USUAL_REORGANISATION))
-            .and_then(|hash| ctx.chain.entry(&hash))
-            .map_or(tip.work, |entry| entry.work);
-        if claimed >= threshold {
-            peer.headers.low_work = 0;
+        let before = ctx.chain.active_at(tip.height.saturating_sub(USUAL_REORGANISATION));
+        let work = before.and_then(|hash| ctx.chain.entry(&hash)).map_or(tip.work, |entry| entry.work);
+        work.max(self.config.minimum_chain_work)
+    }
+
+    /// The minimum-work rule: a short list whose chain is far behind ours is dropped without a word; a full one may be
+    /// the start of something better, which is walked first.
+    fn has_enough_work(&mut self, id: PeerId, parent: &HeaderEntry, headers: &[Header], ctx: &Ctx) -> bool {
+        let claimed = headers.iter().fold(parent.work, |work, header| add_work(work, work_from_bits(header.bits)));
+        if claimed >= self.work_threshold(ctx) {
             return true;
         }
+        let keys = (self.entropy.next_u64(), self.entropy.next_u64());
+        let Some(peer) = self.peers.get_mut(&id) else { return false };
         if headers.len() < MAX_HEADERS {
             peer.headers.done = true;
             self.start_header_sync(ctx);
-            return false;
+        } else if peer.presync.is_none() {
+            peer.presync = Some(Presync::new(keys, parent.hash, parent.work));
+            self.walk_on(id, headers, ctx);
         }
-        peer.headers.low_work = peer.headers.low_work.saturating_add(headers.len());
-        if peer.headers.low_work > MAX_LOW_WORK_HEADERS {
-            self.misbehaves(id, Misbehavior::LowWorkHeaders, ctx);
-            return false;
+        false
+    }
+
+    /// A list of the chain that is being walked.
+    fn walk_on(&mut self, id: PeerId, headers: &[Header], ctx: &Ctx) {
+        let threshold = self.work_threshold(ctx);
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(presync) = &mut peer.presync else { return };
+        match presync.take(headers, threshold) {
+            Step::More { ready } if ready.is_empty() => self.ask_for_walk(id, ctx),
+            // What follows is asked for once these are checked.
+            Step::More { ready } => self.accept_headers(id, ready),
+            Step::Complete { ready } => {
+                peer.presync = None;
+                peer.headers.goes_on = true;
+                self.accept_headers(id, ready);
+            }
+            Step::Failed => self.walk_failed(id, ctx),
+            Step::TooLong => {
+                self.misbehaves(id, Misbehavior::LowWorkHeaders, ctx);
+            }
         }
-        true
+    }
+
+    fn ask_for_walk(&mut self, id: PeerId, ctx: &Ctx) {
+        let Some(presync) = self.peers.get(&id).and_then(|peer| peer.presync.as_ref()) else { return };
+        let (next, start) = (presync.expects(), presync.start());
+        let Some(start) = ctx.chain.entry(&start) else { return };
+        let mut hashes = locator(ctx.chain, &start);
+        if next != start.hash {
+            hashes.insert(0, next);
+            hashes.truncate(MAX_LOCATOR);
+        }
+        self.get_headers(id, hashes, ctx);
+    }
+
+    fn walk_failed(&mut self, id: PeerId, ctx: &Ctx) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.presync = None;
+        peer.headers.done = true;
+        peer.headers.failed_walks = peer.headers.failed_walks.saturating_add(1);
+        if peer.headers.failed_walks < MAX_FAILED_WALKS || !self.misbehaves(id, Misbehavior::LowWorkHeaders, ctx) {
+            self.start_header_sync(ctx);
+        }
+    }
+
+    fn accept_headers(&mut self, id: PeerId, headers: Vec<Header>) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.headers.in_validation += 1;
+            self.out.push(Action::AcceptHeaders { peer: id, headers });
+        }
     }
 
     pub(crate) fn headers_processed(&mut self, id: PeerId, count: usize, outcome: HeadersOutcome, ctx: &Ctx) {
@@ -241,7 +301,7 @@ impl PeerSet {
                     && self.peers.contains_key(&id)
                 {
                     self.note_best_known(id, last, ctx);
-                    self.continue_after(id, &entry, count, ctx);
+                    self.continue_sync(id, &entry, count, ctx);
                 }
                 self.schedule_blocks(ctx);
             }
@@ -262,7 +322,7 @@ impl PeerSet {
     fn ask_for_missed_headers(&mut self, id: PeerId, ctx: &Ctx) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         // An answer that is still to come was sent after what was missed, and so holds it.
-        if peer.headers.in_validation == 0 && std::mem::take(&mut peer.headers.missed) {
+        if peer.headers.in_validation == 0 && peer.presync.is_none() && std::mem::take(&mut peer.headers.missed) {
             let best = ctx.chain.most_work_header();
             self.ask_headers(id, &best, ctx);
         }
@@ -281,7 +341,7 @@ impl PeerSet {
 }
 
 /// Do the headers follow each other, each with the proof of work that it claims?
-fn check_list(headers: &[Header]) -> Result<(), Misbehavior> {
+pub(crate) fn check_list(headers: &[Header]) -> Result<(), Misbehavior> {
     let mut previous: Option<BlockHash> = None;
     for header in headers {
         if previous.is_some_and(|previous| previous != header.prev_blockhash) {
@@ -297,34 +357,10 @@ fn check_list(headers: &[Header]) -> Result<(), Misbehavior> {
     Ok(())
 }
 
-/// Adds work; the sum of what nobody can have done is capped instead of wrapping.
-fn add(a: Work, b: Work) -> Work {
-    let (a, b) = (a.to_be_bytes(), b.to_be_bytes());
-    let mut sum = [0u8; 32];
-    let mut carry = 0u16;
-    for ((sum, a), b) in sum.iter_mut().zip(a).zip(b).rev() {
-        carry += u16::from(a) + u16::from(b);
-        *sum = carry.to_be_bytes()[1];
-        carry >>= 8;
-    }
-    if carry > 0 { Work::from_be_bytes([0xff; 32]) } else { Work::from_be_bytes(sum) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use bitcoin::TxMerkleNode;
-
-    #[test]
-    fn work_adds_up_and_is_capped() {
-        let number = |byte: u8, at: usize| {
-            let mut bytes = [0; 32];
-            bytes[at] = byte;
-            Work::from_be_bytes(bytes)
-        };
-        assert_eq!(add(number(255, 31), number(1, 31)), number(1, 30));
-        assert_eq!(add(number(255, 0), number(1, 0)), Work::from_be_bytes([255; 32]));
-    }
 
     #[test]
     fn lists_need_continuity_and_proof_of_work() {

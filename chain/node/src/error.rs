@@ -111,8 +111,12 @@ pub enum MempoolError {
     NonBip68Final,
     #[error("its inputs are worth {inputs}, less than its outputs' {outputs}")]
     InputsBelowOutputs { inputs: Amount, outputs: Amount },
+    /// A script fails by the rules of consensus.
     #[error("{0}")]
     Script(ScriptFailure),
+    /// A script is valid in a block, but fails by the stricter rules of the mempool.
+    #[error("{0}")]
+    ScriptPolicy(ScriptFailure),
     #[error("the transaction is not standard: {0}")]
     NonStandard(#[from] NonStandard),
     #[error("its fee of {fee} is below the relay minimum of {required}")]
@@ -242,7 +246,9 @@ impl MempoolError {
             Self::NonFinal => "non-final".into(),
             Self::NonBip68Final => "non-BIP68-final".into(),
             Self::InputsBelowOutputs { .. } => "bad-txns-in-belowout".into(),
-            Self::Script(failure) => format!("mempool-script-verify-flag-failed ({})", failure.cause),
+            Self::Script(failure) | Self::ScriptPolicy(failure) => {
+                format!("mempool-script-verify-flag-failed ({})", failure.cause)
+            }
             Self::NonStandard(rule) => rule.reason().into(),
             Self::FeeBelowMinimumRelay { .. } => "min relay fee not met".into(),
             Self::FeeBelowMempoolMinimum { .. } => "mempool min fee not met".into(),
@@ -259,6 +265,11 @@ impl MempoolError {
         }
     }
 
+    /// Does it break a rule that every honest node has checked before it relays a transaction?
+    pub fn breaks_consensus(&self) -> bool {
+        matches!(self, Self::Coinbase | Self::Invalid(_) | Self::InputsBelowOutputs { .. } | Self::Script(_))
+    }
+
     /// Could the same transaction be accepted later, or together with others? If not, whoever relays it misbehaves or
     /// runs other rules, and it need not be asked for again.
     pub fn may_be_accepted_later(&self) -> bool {
@@ -267,6 +278,7 @@ impl MempoolError {
             | Self::Invalid(_)
             | Self::InputsBelowOutputs { .. }
             | Self::Script(_)
+            | Self::ScriptPolicy(_)
             | Self::NonStandard(_)
             | Self::SameTransactionOtherWitness(_)
             | Self::SpendsConflicting(_) => false,

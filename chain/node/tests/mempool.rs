@@ -3,6 +3,9 @@
 mod common;
 
 use bitcoin::absolute::LockTime;
+use bitcoin::opcodes::OP_TRUE;
+use bitcoin::opcodes::all::{OP_NOP5, OP_RETURN};
+use bitcoin::script::Builder;
 use bitcoin::{OutPoint, ScriptBuf, Sequence, Transaction, TxOut, transaction};
 use common::*;
 use leyden_consensus::Params;
@@ -119,6 +122,28 @@ fn refusals_carry_the_known_reasons() {
     let coinbase = bench.core.block(&bench.place.hash).unwrap().unwrap().txdata[0].clone();
     assert_eq!(reason(bench.submit(&coinbase)), "coinbase");
     assert_eq!(bench.len(), 1);
+}
+
+#[test]
+fn a_script_that_only_the_mempool_refuses_is_told_from_an_invalid_one() {
+    let bench = Bench::new();
+    // An unused NOP is valid in a block, and refused in the mempool because it may come to mean something.
+    let script = Builder::new().push_opcode(OP_NOP5).push_opcode(OP_TRUE).into_script();
+    let output = |script: &ScriptBuf| TxOut {
+        value: bitcoin::Amount::from_sat(COIN / 2 - 1_000),
+        script_pubkey: ScriptBuf::new_p2wsh(&script.wscript_hash()),
+    };
+    let failing = Builder::new().push_opcode(OP_RETURN).into_script();
+    let parent = spend(&[bench.coins[0]], vec![output(&script), output(&failing)]);
+    assert_eq!(bench.submit(&parent), Ok(()));
+    let with_script = |vout, script: &ScriptBuf| {
+        let mut child = spend(&[output_of(&parent, vout)], vec![open_output(COIN / 2 - 3_000)]);
+        child.input[0].witness = bitcoin::Witness::from_slice(&[script.as_bytes()]);
+        bench.submit(&child).unwrap_err()
+    };
+    let (policy, consensus) = (with_script(0, &script), with_script(1, &failing));
+    assert!(matches!(policy, MempoolError::ScriptPolicy(_)) && !policy.breaks_consensus(), "{policy:?}");
+    assert!(matches!(consensus, MempoolError::Script(_)) && consensus.breaks_consensus(), "{consensus:?}");
 }
 
 #[test]

@@ -55,6 +55,12 @@ impl Chain {
         self.tip().height
     }
 
+    /// All headers, those of side branches too.
+    #[allow(dead_code, reason = "the driver's tests use another part of this model")]
+    pub fn header_count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Builds and connects a block on the active tip. `salt` keeps equal blocks apart.
     pub fn mine(&mut self, time: u64, salt: u64, invalid: bool) -> BlockHash {
         let block = make_block(&self.tip(), time, salt, invalid);
@@ -90,6 +96,7 @@ impl Chain {
         if !block.check_merkle_root() {
             return BlockOutcome::Mutated;
         }
+        self.accept_headers(&[block.header]);
         let Some(entry) = self.entries.get_mut(&hash) else { return BlockOutcome::Undecided };
         if is_marked_invalid(&block) && !self.lawless {
             self.invalidate(hash);
@@ -216,6 +223,9 @@ pub struct Mempool {
 /// A transaction whose output has this value is refused, and so is a package that holds it.
 pub const REFUSED: u64 = 2;
 
+/// A transaction whose output has this value breaks the rules.
+pub const INVALID: u64 = 3;
+
 /// The least fee, which an output's value of 1 says is not paid.
 pub const MINIMUM: u64 = 250;
 
@@ -240,6 +250,7 @@ impl Mempool {
         match transaction.output[0].value.to_sat() {
             1 if !with_package => return TransactionOutcome::FeeTooLow,
             REFUSED => return TransactionOutcome::Rejected,
+            INVALID => return TransactionOutcome::Invalid,
             _ => {}
         }
         self.transactions.insert(txid, (Arc::clone(transaction), FeeRate::from_sat_per_kwu(MINIMUM)));

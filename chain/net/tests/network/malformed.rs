@@ -11,11 +11,11 @@ use bitcoin::p2p::message_blockdata::{GetHeadersMessage, Inventory};
 use bitcoin::p2p::message_network::VersionMessage;
 use bitcoin::{Block, BlockHash, CompactTarget, TxMerkleNode, Txid, Wtxid};
 use leyden_net::{
-    BlockOutcome, ChainView as _, Direction, DisconnectReason, Event, HeadersOutcome, Misbehavior, PeerId,
+    BlockOutcome, ChainView as _, Direction, DisconnectReason, Event, HeaderEntry, HeadersOutcome, Misbehavior, PeerId,
 };
 use proptest::prelude::*;
 
-use crate::chain::{Chain, START, make_block, spend};
+use crate::chain::{Chain, INVALID, START, make_block, spend, zero_work};
 use crate::world::{Nature, World};
 
 const MALLORY: PeerId = PeerId(1_000_000);
@@ -114,6 +114,61 @@ fn who_sends_only_headers_that_connect_to_nothing_is_let_go() {
     }
     assert!(!is_connected(&world));
     assert_eq!(world.nodes[0].disconnects.last(), Some(&DisconnectReason::HeadersTimeout));
+}
+
+/// Headers on the genesis block.
+fn low_work_headers(count: u64) -> Vec<Header> {
+    let mut tip = Chain::new(false).tip();
+    let mut extend = |number| {
+        let header = make_block(&tip, START + number, 7, false).header;
+        tip = HeaderEntry { hash: header.block_hash(), header, height: tip.height + 1, ..tip };
+        header
+    };
+    (0..count).map(&mut extend).collect()
+}
+
+#[test]
+fn headers_with_little_work_are_not_kept_whatever_comes_between_them() {
+    let headers = low_work_headers(8_000);
+    let minimum = headers.iter().fold(zero_work(), |work, header| work + header.work());
+    // One more than the genesis block and these have.
+    let mut world = World::with_minimum_work(&[Nature::Honest; 2], 11, minimum + headers[0].work() + headers[0].work());
+    let address = "203.0.113.7:8333".parse().unwrap();
+    world.handle(0, Event::Connected { peer: MALLORY, address, direction: Direction::Inbound });
+    send(&mut world, version());
+    send(&mut world, NetworkMessage::Verack);
+    for _ in 0..3 {
+        assert!(is_connected(&world));
+        for list in headers.chunks(2_000) {
+            send(&mut world, NetworkMessage::Headers(list.to_vec()));
+            world.run_for(Duration::from_secs(1));
+        }
+        send(&mut world, NetworkMessage::Headers(Vec::new()));
+        world.run_for(Duration::from_secs(1));
+    }
+    assert_let_go_for(&world, Misbehavior::LowWorkHeaders);
+    assert_eq!(world.nodes[0].chain.header_count(), 1);
+}
+
+#[test]
+fn invalid_transactions_end_the_connection_after_a_few() {
+    let mut world = with_mallory(Direction::Inbound);
+    for number in 0..10u8 {
+        assert!(is_connected(&world), "{number}");
+        let transaction = spend(Txid::from_byte_array([number; 32]), INVALID);
+        send(&mut world, NetworkMessage::Tx(transaction.as_ref().clone()));
+        world.run_for(Duration::from_secs(1));
+    }
+    assert_let_go_for(&world, Misbehavior::InvalidTransaction);
+}
+
+#[test]
+fn a_block_that_nobody_asked_for_is_taken_with_its_header() {
+    let mut world = with_mallory(Direction::Inbound);
+    let block = make_block(&world.nodes[0].chain.tip(), START + 1, 1, false);
+    send(&mut world, NetworkMessage::Block(block.clone()));
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.nodes[0].chain.tip().hash, block.block_hash());
 }
 
 #[test]

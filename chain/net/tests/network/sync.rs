@@ -1,9 +1,13 @@
+use std::sync::Arc;
 use std::time::Duration;
 
-use leyden_net::{DisconnectReason, Misbehavior};
+use bitcoin::constants::genesis_block;
+use bitcoin::hashes::Hash;
+use bitcoin::{Network, Txid};
+use leyden_net::{BlockState, ChainView as _, DisconnectReason, Misbehavior, PeerId};
 use proptest::prelude::*;
 
-use crate::chain::START;
+use crate::chain::{START, spend};
 use crate::world::{Nature, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -135,6 +139,66 @@ fn withheld_blocks_of_a_heavier_branch_do_not_stop_the_honest_chain() {
     world.mine(0, 10);
     world.run_for(MINUTE);
     assert_eq!(world.nodes[2].chain.height(), 110);
+}
+
+#[test]
+fn withheld_blocks_keep_nobody_from_hearing_of_new_blocks_and_transactions() {
+    let mut world = World::new(&[Nature::Honest, Nature::Withholds, Nature::Honest, Nature::Honest], 16);
+    world.link(0, 2);
+    world.link(2, 3);
+    world.mine(0, 5);
+    world.run_for(MINUTE);
+    // More headers than are asked for at a time, of blocks that never come.
+    world.mine(1, 30);
+    world.link(2, 1);
+    world.run_for(Duration::from_secs(3));
+    world.mine(0, 1);
+    let paid = spend(Txid::from_byte_array([7; 32]), 1_000);
+    world.submit(0, PeerId(0), Arc::clone(&paid), false);
+    world.run_for(Duration::from_secs(15));
+    assert_eq!(world.nodes[3].chain.tip().hash, world.nodes[0].chain.tip().hash);
+    assert!(world.nodes[3].mempool.contains(&paid.compute_txid()));
+}
+
+#[test]
+fn a_block_of_equal_work_is_fetched_so_that_its_child_needs_one_only() {
+    let mut world = World::new(&[Nature::Honest; 2], 17);
+    world.mine(0, 3);
+    world.mine(1, 3);
+    world.link(0, 1);
+    world.run_for(MINUTE);
+    let tips = [world.nodes[0].chain.tip(), world.nodes[1].chain.tip()];
+    assert_ne!(tips[0].hash, tips[1].hash);
+    for (node, other) in [(0, 1), (1, 0)] {
+        let stored = world.nodes[node].chain.entry(&tips[other].hash).map(|entry| entry.state);
+        assert_eq!(stored, Some(BlockState::Stored));
+    }
+}
+
+#[test]
+fn a_reorganisation_longer_than_the_download_window_completes() {
+    let mut world = World::new(&[Nature::Honest; 2], 18);
+    world.mine(0, 2_500);
+    world.mine(1, 2_501);
+    world.link(0, 1);
+    world.run_for(5 * MINUTE);
+    world.assert_agreement();
+    assert_eq!(world.nodes[0].chain.height(), 2_501);
+    assert!(world.nodes.iter().all(|node| node.disconnects.is_empty()));
+}
+
+#[test]
+fn a_long_chain_that_starts_with_little_work_is_followed_once_it_has_shown_its_work() {
+    let minimum = genesis_block(Network::Regtest).header.work();
+    let minimum = (0..2_300).fold(minimum, |work, _| work + minimum);
+    let mut world = World::with_minimum_work(&[Nature::Honest; 2], 19, minimum);
+    world.mine(0, 2_600);
+    world.link(1, 0);
+    world.run_for(2 * MINUTE);
+    world.assert_agreement();
+    // Each list is asked for twice: once to add up its work, once to keep it.
+    assert!(world.traffic["headers"] >= 4, "{}", world.traffic["headers"]);
+    assert!(world.nodes.iter().all(|node| node.disconnects.is_empty()));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
+use bitcoin::Work;
 use bitcoin::p2p::message::NetworkMessage;
 use leyden_net::{
     Action, Config, Ctx, Direction, DisconnectReason, Event, PeerId, PeerSet, Timing, TransactionOutcome,
@@ -96,6 +97,11 @@ pub struct World {
 
 impl World {
     pub fn new(natures: &[Nature], seed: u64) -> Self {
+        Self::with_minimum_work(natures, seed, zero_work())
+    }
+
+    /// Nodes that follow no chain with less work.
+    pub fn with_minimum_work(natures: &[Nature], seed: u64, minimum: Work) -> Self {
         let mut world = Self {
             now: Duration::from_secs(START),
             nodes: Vec::new(),
@@ -110,7 +116,7 @@ impl World {
             traffic: BTreeMap::new(),
         };
         for (index, nature) in natures.iter().enumerate() {
-            let mut config = Config::full_node("/simulated/", zero_work());
+            let mut config = Config::full_node("/simulated/", minimum);
             // The same relations as the defaults, but no run has to last for hours.
             config.timing = Timing {
                 headers: Duration::from_secs(20),

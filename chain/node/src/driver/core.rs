@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::Inventory;
 use bitcoin::{BlockHash, Witness};
-use leyden_net::{Action, Ctx, Direction, Event, PeerId, PeerSet, RelayedTx, encode_frame};
+use leyden_net::{Action, Ctx, Direction, DisconnectReason, Event, PeerId, PeerSet, RelayedTx, encode_frame};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -221,6 +221,9 @@ impl Core {
             }
             Action::Disconnect { peer, reason } => {
                 tracing::debug!(peer = peer.0, %reason, "disconnecting");
+                if matches!(reason, DisconnectReason::Misbehaving(_)) {
+                    self.workers.give_up_transactions(peer);
+                }
                 self.let_go(peer, &reason.to_string());
                 return;
             }

@@ -19,6 +19,7 @@
 mod connection;
 mod core;
 mod dial;
+mod fair_queue;
 mod work;
 
 use std::net::SocketAddr;

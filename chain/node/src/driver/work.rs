@@ -1,7 +1,8 @@
-//! Worker threads: where headers, blocks and transactions are checked. Each kind has its own thread and its own
-//! order, so a transaction does not wait behind a block, nor a header behind either.
+//! Worker threads: where headers, blocks and transactions are checked. Each kind has its own thread, so a transaction
+//! does not wait behind a block, nor a header behind either; and in each thread the peers take turns, so nobody's
+//! transaction waits behind all those of another.
 
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use bitcoin::block::Header;
@@ -9,6 +10,7 @@ use bitcoin::{Block, Transaction};
 use leyden_net::{BlockOutcome, Event, HeadersOutcome, PeerId, TransactionOutcome};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::fair_queue::FairQueue;
 use crate::backend::Backend;
 use crate::error::{BlockRejected, HeadersRejected, MempoolError};
 
@@ -18,74 +20,113 @@ pub(super) enum Offer {
     Package { parent: Arc<Transaction>, child: Arc<Transaction> },
 }
 
+impl Offer {
+    fn into_transactions(self) -> Vec<Arc<Transaction>> {
+        match self {
+            Self::Single(transaction) => vec![transaction],
+            Self::Package { parent, child } => vec![parent, child],
+        }
+    }
+}
+
+/// One of the threads, and the jobs that wait for it.
+struct Worker<Job> {
+    jobs: Arc<FairQueue<Job>>,
+    /// Until it is waited for.
+    thread: Option<JoinHandle<()>>,
+}
+
 /// The three threads. They end when this is dropped; [`Workers::join`] waits for that.
 pub(super) struct Workers {
-    headers: mpsc::Sender<(PeerId, Vec<Header>)>,
-    blocks: mpsc::Sender<(PeerId, Block)>,
-    transactions: mpsc::Sender<(PeerId, Offer)>,
-    threads: Vec<JoinHandle<()>>,
+    headers: Worker<Vec<Header>>,
+    blocks: Worker<Block>,
+    transactions: Worker<Offer>,
+    outcomes: UnboundedSender<Event>,
 }
 
 impl Workers {
     pub(super) fn start(backend: &Arc<dyn Backend>, outcomes: &UnboundedSender<Event>) -> std::io::Result<Self> {
-        let (headers, header_jobs) = mpsc::channel();
-        let (blocks, block_jobs) = mpsc::channel();
-        let (transactions, transaction_jobs) = mpsc::channel();
-        let threads = vec![
-            spawn("p2p-headers", backend, outcomes, header_jobs, check_headers)?,
-            spawn("p2p-blocks", backend, outcomes, block_jobs, check_block)?,
-            spawn("p2p-transactions", backend, outcomes, transaction_jobs, check_transaction)?,
-        ];
-        Ok(Self { headers, blocks, transactions, threads })
+        Ok(Self {
+            headers: Worker::spawn("p2p-headers", backend, outcomes, check_headers)?,
+            blocks: Worker::spawn("p2p-blocks", backend, outcomes, check_block)?,
+            transactions: Worker::spawn("p2p-transactions", backend, outcomes, check_transaction)?,
+            outcomes: outcomes.clone(),
+        })
     }
 
     /// Each of these is false if the thread is gone, which only a bug in a check can cause.
     #[must_use]
     pub(super) fn headers(&self, peer: PeerId, headers: Vec<Header>) -> bool {
-        self.headers.send((peer, headers)).is_ok()
+        self.headers.push(peer, headers)
     }
 
     #[must_use]
     pub(super) fn block(&self, peer: PeerId, block: Block) -> bool {
-        self.blocks.send((peer, block)).is_ok()
+        self.blocks.push(peer, block)
     }
 
     #[must_use]
     pub(super) fn transaction(&self, peer: PeerId, offer: Offer) -> bool {
-        self.transactions.send((peer, offer)).is_ok()
+        self.transactions.push(peer, offer)
+    }
+
+    /// What a peer that misbehaved has left to check is given up.
+    pub(super) fn give_up_transactions(&self, peer: PeerId) {
+        for transaction in self.transactions.jobs.take(peer).into_iter().flat_map(Offer::into_transactions) {
+            let outcome = TransactionOutcome::Rejected;
+            // The core is gone: nobody wants to know.
+            let _ = self.outcomes.send(Event::TransactionProcessed { peer, transaction, outcome });
+        }
     }
 
     /// Waits for the checks that are under way. Those that were not begun are given up.
     pub(super) fn join(self) {
-        let Self { headers, blocks, transactions, threads } = self;
-        drop((headers, blocks, transactions));
-        for thread in threads {
-            if thread.join().is_err() {
+        let Self { headers, blocks, transactions, outcomes: _ } = self;
+        for ended in [headers.join(), blocks.join(), transactions.join()] {
+            if ended.is_err() {
                 tracing::error!("a check of the peer-to-peer driver panicked");
             }
         }
     }
 }
 
-fn spawn<Job: Send + 'static>(
-    name: &str,
-    backend: &Arc<dyn Backend>,
-    outcomes: &UnboundedSender<Event>,
-    jobs: mpsc::Receiver<(PeerId, Job)>,
-    check: fn(&dyn Backend, PeerId, Job, &mut dyn FnMut(Event)),
-) -> std::io::Result<JoinHandle<()>> {
-    let (backend, outcomes) = (Arc::clone(backend), outcomes.clone());
-    std::thread::Builder::new().name(name.into()).spawn(move || {
-        while let Ok((peer, job)) = jobs.recv() {
-            // The core is gone: nobody wants to know, so nothing more is checked.
-            if outcomes.is_closed() {
-                return;
+impl<Job: Send + 'static> Worker<Job> {
+    fn spawn(
+        name: &str,
+        backend: &Arc<dyn Backend>,
+        outcomes: &UnboundedSender<Event>,
+        check: fn(&dyn Backend, PeerId, Job, &mut dyn FnMut(Event)),
+    ) -> std::io::Result<Self> {
+        let (backend, outcomes) = (Arc::clone(backend), outcomes.clone());
+        let jobs = Arc::new(FairQueue::new());
+        let queue = Arc::clone(&jobs);
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
+            while let Some((peer, job)) = queue.pop() {
+                check(backend.as_ref(), peer, job, &mut |event| {
+                    let _ = outcomes.send(event);
+                });
             }
-            check(backend.as_ref(), peer, job, &mut |event| {
-                let _ = outcomes.send(event);
-            });
-        }
-    })
+        })?;
+        Ok(Self { jobs, thread: Some(thread) })
+    }
+
+    fn push(&self, peer: PeerId, job: Job) -> bool {
+        self.jobs.push(peer, job);
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+}
+
+impl<Job> Worker<Job> {
+    fn join(mut self) -> std::thread::Result<()> {
+        self.jobs.close();
+        self.thread.take().map_or(Ok(()), JoinHandle::join)
+    }
+}
+
+impl<Job> Drop for Worker<Job> {
+    fn drop(&mut self) {
+        self.jobs.close();
+    }
 }
 
 fn check_headers(backend: &dyn Backend, peer: PeerId, headers: Vec<Header>, report: &mut dyn FnMut(Event)) {
@@ -135,7 +176,7 @@ fn check_transaction(backend: &dyn Backend, peer: PeerId, offer: Offer, report: 
                 Err(error) if error.is_fee_too_low() => TransactionOutcome::FeeTooLow,
                 Err(error) => {
                     tracing::debug!(peer = peer.0, %error, "transaction refused");
-                    TransactionOutcome::Rejected
+                    if error.breaks_consensus() { TransactionOutcome::Invalid } else { TransactionOutcome::Rejected }
                 }
             };
             report(Event::TransactionProcessed { peer, transaction, outcome });

@@ -19,7 +19,8 @@ use bitcoin::{Amount, OutPoint, Transaction, TxOut, Txid};
 use leyden_consensus::script::ScriptFlags;
 use leyden_consensus::script::sigops::{SigopRules, sigop_cost};
 use leyden_consensus::{
-    Coin, CoinSource, ScriptCheck, TransactionError, check_transaction, check_transaction_inputs, locktime,
+    Coin, CoinSource, ScriptCheck, ScriptFailure, TransactionError, check_transaction, check_transaction_inputs,
+    locktime,
 };
 
 use super::policy::{ChainLimit, Policy};
@@ -368,12 +369,24 @@ impl Acceptor<'_> {
     }
 
     pub(super) fn verify(&self, candidates: &[Candidate]) -> Result<(), MempoolError> {
-        let flags = if self.policy.require_standard { ScriptFlags::STANDARD } else { ScriptFlags::CONSENSUS };
+        if !self.policy.require_standard {
+            return self.verify_under(candidates, ScriptFlags::CONSENSUS).map_err(MempoolError::Script);
+        }
+        self.verify_under(candidates, ScriptFlags::STANDARD).map_err(|failure| {
+            // Only whoever breaks the rules of consensus misbehaves.
+            match self.verify_under(candidates, ScriptFlags::CONSENSUS) {
+                Ok(()) => MempoolError::ScriptPolicy(failure),
+                Err(_) => MempoolError::Script(failure),
+            }
+        })
+    }
+
+    fn verify_under(&self, candidates: &[Candidate], flags: ScriptFlags) -> Result<(), ScriptFailure> {
         let checks: Vec<ScriptCheck<'_>> = candidates
             .iter()
             .map(|candidate| ScriptCheck::new(&candidate.entry.transaction, candidate.spent.clone(), flags))
             .collect();
-        self.scripts.verify(&checks).map_err(MempoolError::Script)
+        self.scripts.verify(&checks)
     }
 }
 
