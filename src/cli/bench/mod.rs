@@ -1,8 +1,9 @@
-//! `leyden bench`: how fast this machine pays, finds ways and mines.
+//! `leyden bench`: how fast this machine pays, finds ways and mines, and what strangers cost it.
 
 mod mine;
 mod payments;
 mod route;
+mod strangers;
 
 use clap::{Args, Subcommand};
 
@@ -20,6 +21,7 @@ enum What {
     Payments(payments::Payments),
     Route(route::Route),
     Mine(mine::Mine),
+    Strangers(strangers::Strangers),
 }
 
 impl Bench {
@@ -28,6 +30,7 @@ impl Bench {
             What::Payments(bench) => bench.run(context).await,
             What::Route(bench) => bench.run(context),
             What::Mine(bench) => bench.run(context),
+            What::Strangers(bench) => bench.run(context).await,
         }
     }
 }

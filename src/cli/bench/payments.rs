@@ -234,7 +234,7 @@ impl Payments {
 }
 
 /// Starts the daemons on one chain, and opens a channel from each to the next.
-async fn prepare(nodes: &mut [DaemonProcess]) -> Result<(), ClusterError> {
+pub(super) async fn prepare(nodes: &mut [DaemonProcess]) -> Result<(), ClusterError> {
     for node in nodes.iter_mut() {
         node.start().await?;
     }
