@@ -6,16 +6,37 @@ use super::LightningNode;
 use crate::{
     api::ApiError,
     driver::{enforcement::EnforcementState, peer::PeerState},
-    wallet::reserve::{AT_MOST, PER_CHANNEL},
+    wallet::{
+        rescan::Reach,
+        reserve::{AT_MOST, PER_CHANNEL},
+    },
 };
 
 impl LightningNode {
     pub(super) async fn warnings_now(&self) -> Result<Vec<String>, ApiError> {
         let states = self.peer_states().await;
-        let missing = self.services().wallet.reserve_missing();
+        let wallet = &self.services().wallet;
+        let (missing, reach) = (wallet.reserve_missing(), wallet.reach());
         let of_states = states.iter().flat_map(of_peer);
-        Ok(missing.map(short_reserve).into_iter().chain(of_states).collect())
+        let of_wallet = missing.map(short_reserve).into_iter().chain(many_unpaid(reach));
+        Ok(of_wallet.chain(of_states).collect())
     }
+}
+
+/// Addresses in a row that nobody has paid from which on a person is told: half of what `leyden create` looks for.
+const MANY_UNPAID: u32 = 500;
+
+/// What a restore from the words would not find by itself.
+fn many_unpaid(reach: Reach) -> Option<String> {
+    let in_a_row = reach.widest_gap.max(reach.unpaid);
+    let wide = in_a_row.saturating_mul(2);
+    (in_a_row >= MANY_UNPAID).then(|| {
+        format!(
+            "{in_a_row} addresses in a row were given out and not paid: who restores this wallet from its words must look \
+             further than usual to find its coins. Keep `--recovery-window {wide}` with your words, and give unpaid \
+             addresses out again: `leyden newaddress --unused`"
+        )
+    })
 }
 
 fn short_reserve(missing: Amount) -> String {
@@ -65,4 +86,18 @@ fn of_closed_channel(one: &EnforcementState) -> Vec<String> {
         ));
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gives_out_more_addresses_than_a_restore_looks_for_is_told() {
+        let reach = |widest_gap, unpaid| Reach { known: 2_000, widest_gap, unpaid };
+        assert_eq!(many_unpaid(reach(499, 499)), None);
+        for told in [many_unpaid(reach(0, 1_001)), many_unpaid(reach(1_001, 3))] {
+            assert!(told.unwrap().contains("--recovery-window 2002"));
+        }
+    }
 }

@@ -68,7 +68,8 @@ impl OnchainWallet {
         if state.reserved_coins().contains(&coin) {
             return Err(WalletError::UnknownCoin { outpoint: coin });
         }
-        let script = state.wallet.reveal_next_address(KeychainKind::Internal).address.script_pubkey();
+        // The mempool may refuse it, at each block anew: then the next one takes the same address.
+        let script = state.wallet.next_unused_address(KeychainKind::Internal).address.script_pubkey();
         let mut builder = state.wallet.build_tx();
         builder.add_utxo(coin).map_err(|_| WalletError::UnknownCoin { outpoint: coin })?;
         builder.manually_selected_only().fee_absolute(fee).drain_to(script);

@@ -478,7 +478,7 @@ impl State {
         }
         let change = match target {
             Target::All { keep, .. } if keep > Amount::ZERO => {
-                Some(self.wallet.reveal_next_address(KeychainKind::Internal).address.script_pubkey())
+                Some(self.wallet.next_unused_address(KeychainKind::Internal).address.script_pubkey())
             }
             Target::All { .. } | Target::Outputs(_) => None,
         };

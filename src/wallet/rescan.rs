@@ -20,6 +20,8 @@ pub struct Reach {
     pub known: u32,
     /// The most addresses in a row that nobody has paid, before one that somebody has.
     pub widest_gap: u32,
+    /// Addresses that were given out after the last one that was paid.
+    pub unpaid: u32,
 }
 
 impl OnchainWallet {
@@ -58,7 +60,8 @@ impl OnchainWallet {
         };
         let widest_gap = gap(KeychainKind::External, 0).max(gap(KeychainKind::Internal, CHANNEL_SCRIPTS));
         let known = state.wallet.derivation_index(KeychainKind::External).map_or(0, |last| last + 1);
-        Reach { known, widest_gap }
+        let after_paid = paid(KeychainKind::External).last().map_or(0, |last| last + 1);
+        Reach { known, widest_gap, unpaid: known.saturating_sub(after_paid) }
     }
 }
 
@@ -85,7 +88,8 @@ mod tests {
         wallet.block_connected(&second, 2).unwrap();
         wallet.transaction_seen(pending, 7).unwrap();
         assert_eq!(wallet.balance().confirmed, Amount::from_sat(40_000));
-        assert_eq!(wallet.reach(), Reach { known: 4, widest_gap: 1 });
+        assert_eq!(owner.reach(), Reach { known: 60, widest_gap: 0, unpaid: 60 });
+        assert_eq!(wallet.reach(), Reach { known: 4, widest_gap: 1, unpaid: 0 });
         wallet.rescan(100).unwrap();
         assert_eq!(wallet.tip().0, 0);
         // As after a crash on the way.
@@ -96,6 +100,6 @@ mod tests {
         wallet.block_connected(&second, 2).unwrap();
         let balance = wallet.balance();
         assert_eq!((balance.confirmed, balance.unconfirmed), (Amount::from_sat(100_000), Amount::from_sat(5_000)));
-        assert_eq!(wallet.reach(), Reach { known: 60, widest_gap: 55 });
+        assert_eq!(wallet.reach(), Reach { known: 60, widest_gap: 55, unpaid: 0 });
     }
 }
