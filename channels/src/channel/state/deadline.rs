@@ -76,8 +76,8 @@ impl Established {
         unspent && unused && late && self.terms.opener == Side::Remote && self.short_channel_id.is_none()
     }
 
-    /// An HTLC for which we have to go on-chain (BOLT 2, `cltv_expiry_delta` Selection): one that we offered and that the
-    /// peer has not failed in time, or one that the peer offered, whose preimage we have told, and that will expire
+    /// An HTLC for which we have to go on-chain (BOLT 2, `cltv_expiry_delta` Selection): one that we offered, signed already
+    /// or on its way, and that the peer has not failed in time, or one that the peer offered, whose preimage we have told, and that will expire
     /// before we can claim it. One that would not pay for its claim closes the channel only long after its expiry: what
     /// waits for it must end.
     fn overdue(&self, tip: Height, ctx: &Ctx<'_>) -> Option<CloseReason> {
@@ -86,13 +86,10 @@ impl Established {
             let mut updates = commitments.local_changes.all();
             updates.any(|update| matches!(update, Update::Fulfill { id: one, .. } if *one == id))
         };
-        let committed = |htlc: &Htlc| {
-            commitments.remote.current.spec.htlc(htlc.key()).is_some()
-                || commitments.local.spec.htlc(htlc.key()).is_some()
-        };
-        let at_stake = commitments.details.values().map(|details| &details.htlc).filter_map(|htlc| {
+        let at_stake = commitments.details.values().filter_map(|details| {
+            let htlc = &details.htlc;
             let preimage_known = match htlc.offered_by {
-                Side::Local if !committed(htlc) => return None,
+                // Wherever it is: a peer that answers our signature with nothing can broadcast the commitment that has it.
                 Side::Local => false,
                 Side::Remote => fulfilled(htlc.id),
             };

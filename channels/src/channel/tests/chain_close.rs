@@ -68,6 +68,31 @@ fn an_htlc_that_was_not_signed_is_given_back_when_the_channel_closes() {
     }
 }
 
+/// The peer holds a commitment with our HTLC, or soon may, and says nothing: upstream is failed in time all the same.
+#[test]
+fn an_htlc_that_the_peer_answers_with_silence_closes_the_channel_at_its_deadline() {
+    for kind in KINDS {
+        for is_signed in [true, false] {
+            let mut test = Setup::new(1_000_000, kind).push(300_000).ready();
+            if !is_signed {
+                // A signature for something else is not answered, so that the HTLC waits for the next one.
+                test.event(Who::Alice, Event::UpdateFee(FeeratePerKw(1_200)));
+                test.event(Who::Alice, Event::Flush);
+            }
+            test.add(Who::Alice, Msat(100_000_000));
+            test.event(Who::Alice, Event::Flush);
+            let commitments = test[Who::Alice].commitments();
+            assert!(commitments.remote.current.spec.htlcs().is_empty() && commitments.local.spec.htlcs().is_empty());
+            assert_eq!(commitments.remote.next().unwrap().spec.htlcs().len(), usize::from(is_signed));
+            test[Who::Alice].tolerant = true;
+            test.event(Who::Alice, Event::NewTip(Height(602)));
+            assert_eq!(test[Who::Alice].channel.state_name(), StateName::Normal);
+            test.event(Who::Alice, Event::NewTip(Height(603)));
+            assert_eq!(test[Who::Alice].channel.state_name(), StateName::Closing, "{kind:?} {is_signed}");
+        }
+    }
+}
+
 #[test]
 fn the_peers_commitment_is_recognised_whichever_of_both_it_is() {
     for kind in KINDS {
