@@ -7,6 +7,8 @@
 //!       held: given up                    preimage's sake     it is failed back              it back            not worth the fee
 //! ```
 //!
+//! Small forwards have no such long grace once there are several: see [`crate::onchain::must_close`].
+//!
 //! A preimage must not be told so late that the channel has to be closed for it at once: therefore the margin at which
 //! HTLCs are accepted lies above the one at which channels close, for invoices, held ones and spontaneous payments alike.
 

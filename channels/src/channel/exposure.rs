@@ -16,7 +16,7 @@
 //! either commitment, whoever offered it. With `static_remotekey` the second stage on our own commitment pays the
 //! commitment's feerate out of the HTLC: what that is above a claim's feerate counts as well, so that an opener cannot
 //! burn our HTLCs by an absurd feerate. If the commitment itself would not confirm in time
-//! ([`super::feerate::is_too_low`]), all that is in HTLCs counts.
+//! ([`super::feerate::confirms_late`]), all that is in HTLCs counts.
 //!
 //! All HTLCs of the channel are taken together: those of our commitment, of the peer's current one and of its next one,
 //! and those that are on their way into them; in both directions. Two kinds can cost nothing any more and are left out:
@@ -31,7 +31,8 @@
 //! - before we send `update_fee`: we keep a rate that stays within the limit, and raise by no more than the raise
 //!   at which HTLCs are counted, so that a peer with our limit never has to close for it;
 //! - at each block: once HTLCs are overdue that are not worth a close one by one, but together are over the limit, the
-//!   channel is closed for their sum.
+//!   channel is closed for their sum; for forwards that is due as soon as they are above what another channel costs
+//!   ([`crate::onchain::must_close`]).
 //!
 //! **The bound.** So at no time is more than the limit ([`super::Policy::exposure_limit`]: 50,000 sat, or 500 millionths
 //! of the capacity if that is more) in HTLCs that would not be enforced, while feerates rise by no more than the raise
@@ -42,6 +43,11 @@
 //! is written off, and the limit is smaller by it for the rest of the channel's life. So a channel loses no more than the
 //! limit in its whole life, and a node no more than the sum over its channels. A forward counts in both of its
 //! channels, though it can be lost only once.
+//!
+//! And no peer earns by it. Who lets small forwards run out and fulfils them once upstream has been failed gets less than
+//! opening the next channel costs, however many it opens: beyond that the channel is closed before upstream is failed,
+//! and what has no output there goes to the miners. To burn our money so costs the peer the channel and, if the
+//! forwards are its own, what they carry on the way back.
 //!
 //! **The limit** is Core Lightning's 50,000 sat, which lets fifty payments of 1,000 sat through at once at 50 sat/vB, where
 //! HTLCs below some 36,000 sat count; a channel of ten coins carries ten times that.
@@ -259,7 +265,7 @@ impl Commitments {
 
     fn pricing(&self, rates: ClaimRates, terms: &Terms, feerates: &Feerates) -> Pricing {
         let lowest = self.feerates().min().unwrap_or(FeeratePerKw::FLOOR);
-        let stuck = feerate::is_too_low(terms.commitment_type(), lowest, feerates);
+        let stuck = feerate::confirms_late(terms.commitment_type(), lowest, feerates);
         Pricing { stuck, ..Pricing::new(terms, rates) }
     }
 

@@ -6,7 +6,7 @@
 //!  revoked output      confirmed ──────── peer's delay ──►      the cheater may take it from then on
 //! ```
 
-use bitcoin::Amount;
+use bitcoin::{Amount, Weight};
 
 use super::{ClosingChannel, Policy, Role};
 use crate::{
@@ -47,6 +47,8 @@ pub struct InFlight {
     pub cltv_expiry: CltvExpiry,
     /// Of an HTLC offered to us: we know the preimage.
     pub preimage_known: bool,
+    /// Of an HTLC that we offered: an incoming one waits for it, and the peer has not told the preimage.
+    pub upstream_waits: bool,
 }
 
 /// Why a channel must be closed now.
@@ -65,6 +67,10 @@ pub enum CloseReason {
 /// at `feerate` close it together, once they are above `small_limit`; and one that we offered alone, long after its
 /// expiry: until the chain has taken our commitment it may be fulfilled, so that whatever waits for its end would wait
 /// for ever.
+///
+/// Of small forwards less is borne: their incoming HTLCs are failed in time, so a peer that fulfils them later takes them
+/// from us (BOLT 2 has every such channel failed). Once they are above what it costs to open another channel and
+/// close it ([`price_of_a_channel`]) they close this one: then that is no trade.
 pub fn must_close(
     kind: CommitmentType,
     htlcs: impl IntoIterator<Item = InFlight>,
@@ -74,7 +80,7 @@ pub fn must_close(
     small_limit: Msat,
     policy: &Policy,
 ) -> Option<CloseReason> {
-    let mut small = Msat::ZERO;
+    let (mut small, mut small_forwards) = (Msat::ZERO, Msat::ZERO);
     let worth_closing = htlcs.into_iter().find_map(|htlc| {
         let direction = match htlc.offered_by {
             Side::Local => HtlcDirection::Offered,
@@ -95,10 +101,71 @@ pub fn must_close(
         };
         if reason.is_some() && !worth_it {
             small = Msat(small.0.saturating_add(htlc.amount.0));
+            if htlc.upstream_waits {
+                small_forwards = Msat(small_forwards.0.saturating_add(htlc.amount.0));
+            }
         }
         let long_overdue = htlc.offered_by == Side::Local && tip.0 >= expiry.0.saturating_add(policy.small_grace);
         reason.filter(|_| worth_it || long_overdue)
     });
-    let together = CloseReason::SmallHtlcsExpired { total: small, limit: small_limit };
-    worth_closing.or_else(|| (small > small_limit).then_some(together))
+    let together =
+        |(total, limit): (Msat, Msat)| (total > limit).then_some(CloseReason::SmallHtlcsExpired { total, limit });
+    let forwards_limit = small_limit.min(price_of_a_channel(feerate));
+    worth_closing.or_else(|| together((small, small_limit))).or_else(|| together((small_forwards, forwards_limit)))
+}
+
+/// The weight of what a channel costs whoever opens it and closes it at once: a funding transaction of one P2WPKH coin with
+/// change (42 of frame, 164 of input, 107 of witness, 172 and 124 of outputs), and a closing transaction of two P2WPKH
+/// outputs (672).
+const CHANNEL_WEIGHT: u64 = 609 + 672;
+
+/// What a channel costs its opener at this rate.
+fn price_of_a_channel(feerate: FeeratePerKw) -> Msat {
+    Msat(fee::fee_for_weight(feerate, Weight::from_wu(CHANNEL_WEIGHT)).to_sat().saturating_mul(1_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIP: Height = Height(603);
+    const RATE: FeeratePerKw = FeeratePerKw(1_000);
+    const LIMIT: Msat = Msat(50_000_000);
+
+    /// At 1,000 sat/kw an HTLC of 900 sat is not worth a close, and a channel costs 1,281 sat.
+    fn overdue(htlcs: impl IntoIterator<Item = InFlight>) -> Option<CloseReason> {
+        let dust_limit = Amount::from_sat(354);
+        must_close(CommitmentType::Anchors, htlcs, TIP, RATE, dust_limit, LIMIT, &Policy::default())
+    }
+
+    fn small(count: u64, upstream_waits: bool) -> Vec<InFlight> {
+        let one = |id| InFlight {
+            offered_by: Side::Local,
+            id: HtlcId(id),
+            amount: Msat(900_000),
+            cltv_expiry: CltvExpiry(600),
+            preimage_known: false,
+            upstream_waits,
+        };
+        (0..count).map(one).collect()
+    }
+
+    #[test]
+    fn small_forwards_that_are_overdue_close_the_channel_once_another_one_would_cost_less() {
+        let limit = Msat(1_281_000);
+        assert_eq!(overdue(small(1, true)), None);
+        let total = Msat(1_800_000);
+        assert_eq!(overdue(small(2, true)), Some(CloseReason::SmallHtlcsExpired { total, limit }));
+        // What nobody waits for upstream costs nothing when it is fulfilled late: it is paid for.
+        assert_eq!(overdue(small(50, false)), None);
+        assert_eq!(overdue([small(50, false), small(1, true)].concat()), None);
+        let in_time = InFlight { cltv_expiry: CltvExpiry(601), ..small(1, true)[0] };
+        assert_eq!(overdue([small(1, true), vec![in_time; 9]].concat()), None);
+    }
+
+    #[test]
+    fn all_small_ones_together_stay_within_the_limit() {
+        let total = Msat(50_400_000);
+        assert_eq!(overdue(small(56, false)), Some(CloseReason::SmallHtlcsExpired { total, limit: LIMIT }));
+    }
 }

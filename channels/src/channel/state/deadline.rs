@@ -5,6 +5,7 @@ use crate::channel::commitment::changes::Update;
 use crate::channel::commitment::spec::Htlc;
 use crate::channel::effect::Effect;
 use crate::channel::error::Wrong;
+use crate::channel::event::Origin;
 use crate::channel::feerate::{self, LOW_PATIENCE};
 use crate::channel::params::FUNDING_TIMEOUT_BLOCKS;
 use crate::channel::turn::{Ctx, Turn};
@@ -94,7 +95,9 @@ impl Established {
                 Side::Remote => fulfilled(htlc.id),
             };
             let Htlc { offered_by, id, amount, cltv_expiry, .. } = *htlc;
-            Some(InFlight { offered_by, id, amount, cltv_expiry, preimage_known })
+            let forwards = matches!(details.origin, Some(Origin::Forward { .. }));
+            let upstream_waits = forwards && !details.preimage_told;
+            Some(InFlight { offered_by, id, amount, cltv_expiry, preimage_known, upstream_waits })
         });
         let policy = onchain::Policy {
             outgoing_grace: ctx.policy.offered_htlc_grace,

@@ -252,6 +252,27 @@ fn small_htlcs_that_are_overdue_close_the_channel_once_they_are_above_the_limit_
     }
 }
 
+/// Their incoming HTLCs are about to be failed: who fulfils them later would take them from us.
+#[test]
+fn small_forwards_that_are_overdue_close_the_channel_once_together_they_would_pay_for_another_one() {
+    for kind in KINDS {
+        for (count, state) in [(1, StateName::Normal), (2, StateName::Closing)] {
+            let mut test = Setup::new(10_000_000, kind).ready();
+            for id in 0..count {
+                let (_, add) = test.htlc(Msat(1_000_000));
+                let origin = Origin::Forward { channel: ChannelId([9; 32]), htlc: HtlcId(id) };
+                test.event(Who::Alice, Event::Add(Box::new(AddHtlc { origin, ..add })));
+            }
+            test.run();
+            test[Who::Alice].tolerant = true;
+            test.event(Who::Alice, Event::NewTip(Height(602)));
+            assert_eq!(test[Who::Alice].channel.state_name(), StateName::Normal);
+            test.event(Who::Alice, Event::NewTip(Height(603)));
+            assert_eq!(test[Who::Alice].channel.state_name(), state, "{kind:?}");
+        }
+    }
+}
+
 /// From the threshold on, each of the three ways to lose an HTLC is closed.
 #[test]
 fn the_threshold_is_above_dust_the_close_and_every_claim() {
