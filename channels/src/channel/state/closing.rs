@@ -244,6 +244,12 @@ impl Established {
             Some(_) if self.local_commitment()?.tx.txid == txid => SpendKind::Local,
             Some(number) => self.remote_kind(number, txid)?,
         };
+        // Nobody signs for us but we: a commitment that we do not know was signed by what we have forgotten. Ours may be
+        // revoked then, and whatever becomes of that transaction, it must not be broadcast.
+        let knowledge = match (kind, knowledge) {
+            (SpendKind::Future(_), Knowledge::Current) => Knowledge::Old,
+            (_, knowledge) => knowledge,
+        };
         let spend = Spend { txid, height, kind };
         let broadcast = match &self.phase {
             Phase::Closing(closing) if closing.spend.as_ref() == Some(&spend) => return Ok(()),

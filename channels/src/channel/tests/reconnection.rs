@@ -199,6 +199,26 @@ fn a_node_that_is_proven_old_never_broadcasts() {
     }
 }
 
+/// The peer has closed while we were away, at a rate that does not confirm, and nobody has proved anything yet.
+#[test]
+fn a_newer_commitment_in_the_mempool_proves_that_ours_must_not_be_broadcast() {
+    for kind in KINDS {
+        let mut test = with_old_backup(kind);
+        let transaction = test[Who::Bob].channel.local_close().unwrap().unwrap().transaction;
+        test.event(Who::Alice, Event::FundingSpent { transaction, height: None });
+        for _ in 0..2 {
+            let alice = &test[Who::Alice].channel;
+            assert_eq!(alice.state_name(), StateName::Closing);
+            let closing = alice.closing_channel(bitcoin::ScriptBuf::new()).unwrap().unwrap();
+            assert_eq!(closing.local_state, None);
+            test.event(Who::Alice, Event::ForceClose);
+            test.restart(Who::Alice);
+        }
+        let ours = test[Who::Alice].channel.established().unwrap().local_close(None).unwrap().transaction;
+        assert!(test[Who::Alice].broadcasts.iter().all(|transaction| *transaction != ours));
+    }
+}
+
 #[test]
 fn the_peer_of_a_node_that_is_behind_waits_for_its_error() {
     let mut test = with_old_backup(CommitmentType::Anchors);
