@@ -12,18 +12,23 @@
 //!
 //! The child spends our anchor, or on the peer's commitment of a channel without anchors our `to_remote`, which pays for
 //! itself. Both commitments' children share the same coins: only one of the two can ever be.
+//!
+//! What else may wait in the mempool (a revoked commitment, one without a handle) is hurried by nobody and need never
+//! confirm: a peer may put it there to keep us from closing. So once an HTLC has to be resolved on the chain
+//! ([`super::must_close`]), our own commitment is pushed whatever waits.
 
 use std::collections::BTreeSet;
 
 use bitcoin::{Amount, OutPoint, Transaction};
 
 use super::{
-    Claim, ClaimId, Closer, ClosingChannel, Ctx, Effect,
+    Claim, ClaimId, Closer, ClosingChannel, Ctx, Effect, InFlight, RemoteState,
     bump::{self, Urgency},
     claims::{ASSUMED_COIN_WEIGHT, Sent},
     classify,
     closing_channel::is_outgoing,
     history::Facts,
+    must_close,
     resolution::ResolutionError,
 };
 use crate::{
@@ -32,7 +37,7 @@ use crate::{
         ClaimError, ClaimInput, ClaimPath, ClaimRequest, CommitmentHtlc, CommitmentTx, OutputKind, RecognisedOutput,
         build_claim, claim_weight, to_remote_claim,
     },
-    types::{CommitmentType, FeeratePerKw, Height, PaymentHash, Side},
+    types::{CommitmentType, FeeratePerKw, Height, Msat, PaymentHash, Side},
 };
 
 /// The name of the child in [`Effect::NeedCoins`].
@@ -76,7 +81,20 @@ pub(super) fn push_commitment(
     effects: &mut Vec<Effect>,
 ) -> Result<Option<Amount>, ResolutionError> {
     let knows = |hash: &PaymentHash| channel.preimages.contains_key(hash) || facts.preimages.contains_key(hash);
-    let remote = remote_pending(channel, in_mempool, &knows)?;
+    let remote = match in_mempool {
+        Some(tx) => match classify(channel, tx)? {
+            // Ours may be revoked: what spends the funding output was signed by what we have forgotten.
+            Closer::RemoteFuture { .. } => return Ok(None),
+            Closer::Remote { state, commitment } => remote_pending(channel, tx, &state, *commitment, &knows),
+            Closer::Mutual | Closer::Local(_) | Closer::Revoked { .. } | Closer::LocalOld { .. } | Closer::Unknown => {
+                None
+            }
+        },
+        None => None,
+    };
+    // Only a tip ends the news of what is there already.
+    let is_tip = matches!(occasion, Occasion::Tip { .. });
+    facts.force_close |= is_tip && remote.is_none() && has_due_htlc(channel, &knows, ctx);
     let wants_close = |pending: &Pending| facts.force_close || pending.deadline.is_some();
     let pending = match remote {
         Some(remote) if !wants_close(&remote) => return Ok(None),
@@ -97,18 +115,38 @@ pub(super) fn push_commitment(
     push(pending, channel, facts, occasion, ctx, effects)
 }
 
-/// The peer's commitment, if it is one that may be there and a child of ours can hurry it.
+/// Whether an HTLC forces us onto the chain at this tip: one that we offered, in whichever commitment, or one of ours whose
+/// preimage we know.
+fn has_due_htlc(channel: &ClosingChannel, knows: &impl Fn(&PaymentHash) -> bool, ctx: &Ctx<'_>) -> bool {
+    let in_flight = |offered_by, htlc: &CommitmentHtlc| InFlight {
+        offered_by,
+        id: htlc.id,
+        amount: htlc.amount,
+        cltv_expiry: htlc.cltv_expiry,
+        preimage_known: knows(&htlc.payment_hash),
+        upstream_waits: channel.upstream_expiries.contains_key(&htlc.id),
+    };
+    let local = channel.local_state.iter().flat_map(|state| &state.htlcs);
+    let incoming = local.filter(|htlc| !is_outgoing(Side::Local, htlc)).map(|htlc| in_flight(Side::Remote, htlc));
+    let outgoing = channel.outgoing();
+    let in_flight = outgoing.values().map(|htlc| in_flight(Side::Local, htlc)).chain(incoming);
+    // The channel closes anyway: there is nothing to be saved by bearing with small ones.
+    let (feerate, dust_limit) = (FeeratePerKw::FLOOR, channel.local_dust_limit);
+    must_close(channel.kind, in_flight, ctx.tip, feerate, dust_limit, Msat::ZERO, ctx.policy).is_some()
+}
+
+/// A commitment of the peer's that may be there, if a child of ours can hurry it.
 fn remote_pending(
     channel: &ClosingChannel,
-    in_mempool: Option<&Transaction>,
+    signed: &Transaction,
+    state: &RemoteState,
+    commitment: CommitmentTx,
     knows: &impl Fn(&PaymentHash) -> bool,
-) -> Result<Option<Pending>, ResolutionError> {
-    let Some(signed) = in_mempool else { return Ok(None) };
-    let Closer::Remote { state, commitment } = classify(channel, signed)? else { return Ok(None) };
-    let Some(handle) = handle_of(channel, Side::Remote, &commitment) else { return Ok(None) };
+) -> Option<Pending> {
+    let handle = handle_of(channel, Side::Remote, &commitment)?;
     let (deadline, at_stake) = stake(channel, Side::Remote, &state.htlcs, knows);
     let signed = signed.clone();
-    Ok(Some(Pending { commitment: *commitment, signed, handle: Some(handle), deadline, at_stake }))
+    Some(Pending { commitment, signed, handle: Some(handle), deadline, at_stake })
 }
 
 /// Our own commitment, if we may broadcast it.
