@@ -24,10 +24,13 @@
 //!
 //! **A rate that is too low** leaves our own commitment out of the blocks. With `static_remotekey` nobody can
 //! lift it: half of what slow transactions pay (144 blocks) is the least, since estimates differ that much. With anchors it
-//! must get into mempools. While it is too
-//! low, all HTLCs count as exposure, so that no more than the limit is added; and if more than that is still pending after
-//! [`LOW_PATIENCE`] blocks without a better rate, the channel is closed: later it could only be worse. Without HTLCs
-//! nothing is in a hurry, and nothing is closed.
+//! must get into mempools. If more than the limit is pending after [`LOW_PATIENCE`] blocks without a better rate, the
+//! channel is closed: later it could only be worse. Without HTLCs nothing is in a hurry, and nothing is closed.
+//!
+//! Long before that our commitment is no use for HTLCs: they have to be resolved within the twelve blocks before their
+//! expiry, and an opener that keeps its rate just above what closes the channel could have ours wait until then, and take
+//! back an HTLC whose preimage we have told. So below what even slow transactions pay ([`confirms_late`]) all HTLCs count as
+//! exposure, and no more than the limit is added.
 
 use crate::types::{CommitmentType, FeeratePerKw};
 
@@ -64,6 +67,13 @@ pub fn is_too_low(kind: CommitmentType, rate: FeeratePerKw, feerates: &Feerates)
         CommitmentType::StaticRemoteKey => rate < least(feerates),
         CommitmentType::Anchors => rate < feerates.mempool_minimum,
     }
+}
+
+/// Whether a commitment at this rate cannot be relied on to confirm before an HTLC expires. A tenth less than what slow
+/// transactions pay is borne: an opener follows a rise from there on ([`step`]).
+pub fn confirms_late(kind: CommitmentType, rate: FeeratePerKw, feerates: &Feerates) -> bool {
+    let behind = u64::from(rate.0) * 10 < u64::from(feerates.slow.0) * 9;
+    is_too_low(kind, rate, feerates) || (kind == CommitmentType::StaticRemoteKey && behind)
 }
 
 /// The least rate of a commitment that nobody can lift.
@@ -114,6 +124,10 @@ mod tests {
         assert!(!is_too_low(CommitmentType::StaticRemoteKey, FeeratePerKw(1_000), &quiet));
         assert!(!is_hopeless(CommitmentType::StaticRemoteKey, FeeratePerKw(500), &quiet));
         assert!(is_hopeless(CommitmentType::StaticRemoteKey, FeeratePerKw(499), &quiet));
+        assert!(confirms_late(CommitmentType::StaticRemoteKey, FeeratePerKw(1_799), &quiet));
+        assert!(!confirms_late(CommitmentType::StaticRemoteKey, FeeratePerKw(1_800), &quiet));
+        assert!(!confirms_late(CommitmentType::Anchors, FeeratePerKw::FLOOR, &quiet));
+        assert!(confirms_late(CommitmentType::Anchors, FeeratePerKw(999), &full));
         assert!(!is_too_low(CommitmentType::Anchors, FeeratePerKw::FLOOR, &quiet));
         assert!(is_too_low(CommitmentType::Anchors, FeeratePerKw(999), &full));
     }

@@ -187,8 +187,9 @@ fn an_opener_that_follows_in_time_keeps_its_channel() {
 
 #[test]
 fn while_a_rate_is_too_low_no_more_than_the_limit_is_added() {
-    for (kind, slow, mempool) in [(CommitmentType::StaticRemoteKey, 4_000, 253), (CommitmentType::Anchors, 253, 4_000)]
-    {
+    let kept_just_above_a_close = (CommitmentType::StaticRemoteKey, 2_000, 253);
+    let too_low = [(CommitmentType::StaticRemoteKey, 4_000, 253), (CommitmentType::Anchors, 253, 4_000)];
+    for (kind, slow, mempool) in too_low.into_iter().chain([kept_just_above_a_close]) {
         let mut test = Setup::new(1_000_000, kind).ready();
         // Bob alone knows of it.
         let feerates = &mut test[Who::Bob].feerates;
