@@ -10,13 +10,18 @@ use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
 use tracing::warn;
 
 use super::{chain::broadcast, services::Services};
-use crate::wallet::{bump::CHILD_VIRTUAL_BYTES, onchain::WalletError, reserve::Reserve};
+use crate::{
+    store::StoreError,
+    wallet::{bump::CHILD_VIRTUAL_BYTES, onchain::WalletError, reserve::Reserve},
+};
 
 /// Why a transaction cannot be made to pay more.
 #[derive(Debug, thiserror::Error)]
 pub enum RaiseError {
     #[error(transparent)]
     Wallet(#[from] WalletError),
+    #[error("the wallet's record cannot be kept: {0}")]
+    Store(#[from] StoreError),
     #[error("{0} is not in the mempool now, and what it pays is not known: it is handed over again at the next block")]
     NotWaiting(Txid),
     #[error("{0} has no unspent output of this wallet that could pay for it")]
@@ -64,8 +69,12 @@ impl Services {
         let new = self.wallet.replacement(txid, rate, reserve)?;
         let fee = self.wallet.fee_of(&new).unwrap_or(Amount::ZERO);
         within(fee, budget)?;
-        broadcast(&self.node, &self.wallet, &[], &new).await?;
         let raised = Raised { txid: new.compute_txid(), fee };
+        // Before anybody has it: what replaces a plain payment is one, and may be replaced again after a crash.
+        if self.store.is_plain(&txid)? {
+            self.store.put_plain(&raised.txid)?;
+        }
+        broadcast(&self.node, &self.wallet, &[], &new).await?;
         if let Ok(Some(label)) = self.store.label(&txid)
             && let Err(error) = self.store.put_label(&raised.txid, &label)
         {

@@ -62,7 +62,6 @@ impl Bumping for LightningNode {
         if replaceable && !funds_channel && alone {
             let Raised { txid, fee } =
                 services.replace(&parent, rate, request.budget, request.reserve).await.map_err(raise_error)?;
-            services.store.put_plain(&txid)?;
             Ok(format!("replaced by {txid}, which pays {} sat", fee.to_sat()))
         } else {
             let BumpFee { budget, reserve, outpoint, .. } = request;
@@ -92,6 +91,7 @@ fn closing_with(states: &[PeerState], outpoint: &OutPoint) -> Option<ChannelId> 
 fn raise_error(error: RaiseError) -> ApiError {
     match error {
         RaiseError::Wallet(error) => wallet_error(error),
+        RaiseError::Store(error) => error.into(),
         RaiseError::RateTooHigh => ApiError::invalid(error.to_string()),
         RaiseError::NotWaiting(_)
         | RaiseError::NoOutput(_)
