@@ -55,7 +55,7 @@ pub struct HtlcDetails {
     /// The peer has told the preimage, committed or not: from then on this HTLC counts as paid. Not stored; after a
     /// restart the stored outcome says it.
     pub preimage_told: bool,
-    /// It is offered to us, and was told to be failed. Not stored; after a restart it is told again.
+    /// It is offered to us, and was told to be failed when it came. Not stored; after a restart it counts until it is failed.
     pub doomed: bool,
 }
 

@@ -78,16 +78,16 @@ impl Established {
     }
 
     /// An HTLC for which we have to go on-chain (BOLT 2, `cltv_expiry_delta` Selection): one that we offered, signed already
-    /// or on its way, and that the peer has not failed in time, or one that the peer offered, whose preimage we have told, and that will expire
-    /// before we can claim it. One that would not pay for its claim closes the channel only long after its expiry: what
-    /// waits for it must end.
+    /// or on its way, and that the peer has not failed in time, or one that the peer offered, whose preimage we have told,
+    /// and that will expire before we can claim it. One that would not pay for its claim closes the channel only long after
+    /// its expiry: what waits for it must end.
     fn overdue(&self, tip: Height, ctx: &Ctx<'_>) -> Option<CloseReason> {
         let commitments = &self.commitments;
         let fulfilled = |id: HtlcId| {
             let mut updates = commitments.local_changes.all();
             updates.any(|update| matches!(update, Update::Fulfill { id: one, .. } if *one == id))
         };
-        let at_stake = commitments.details.values().filter_map(|details| {
+        let at_stake = commitments.details.values().map(|details| {
             let htlc = &details.htlc;
             let preimage_known = match htlc.offered_by {
                 // Wherever it is: a peer that answers our signature with nothing can broadcast the commitment that has it.
@@ -97,7 +97,7 @@ impl Established {
             let Htlc { offered_by, id, amount, cltv_expiry, .. } = *htlc;
             let forwards = matches!(details.origin, Some(Origin::Forward { .. }));
             let upstream_waits = forwards && !details.preimage_told;
-            Some(InFlight { offered_by, id, amount, cltv_expiry, preimage_known, upstream_waits })
+            InFlight { offered_by, id, amount, cltv_expiry, preimage_known, upstream_waits }
         });
         let policy = onchain::Policy {
             outgoing_grace: ctx.policy.offered_htlc_grace,

@@ -223,7 +223,10 @@ impl Established {
         let news: Vec<HtlcKey> = revoked.incoming.iter().map(|(htlc, _)| htlc.key()).collect();
         let mut admission = self.commitments.admission_of(&news, &self.terms, &turn.ctx.feerates, turn.ctx.policy);
         for (htlc, details) in revoked.incoming {
-            self.incoming(&htlc, details, &mut admission, turn);
+            let doomed = self.incoming(&htlc, details, &mut admission, turn);
+            if let Some(details) = self.commitments.details.get_mut(&htlc.key()) {
+                details.doomed = doomed;
+            }
         }
         Ok(())
     }
@@ -233,17 +236,15 @@ impl Established {
         turn.emit(Effect::Failed { origin, htlc: htlc.id, payment_hash: htlc.payment_hash, failure });
     }
 
-    fn incoming(&mut self, htlc: &Htlc, details: HtlcDetails, admission: &mut Admission, turn: &mut Turn<'_>) {
-        let Some(onion) = details.onion else { return };
+    /// Tells of an HTLC that is final; whether it is to be failed.
+    fn incoming(&self, htlc: &Htlc, details: HtlcDetails, admission: &mut Admission, turn: &mut Turn<'_>) -> bool {
+        let Some(onion) = details.onion else { return false };
         let doomed = match self.phase {
             Phase::Shutdown(_) => Some(Doom::ShuttingDown),
             Phase::Lost | Phase::Restored | Phase::Closing(_) | Phase::Closed => Some(Doom::Closed),
             _ if self.not_funded().is_some() => Some(Doom::NotFunded),
             _ => admission.admit(htlc).err().map(|_| Doom::DustExposure),
         };
-        if let Some(details) = self.commitments.details.get_mut(&htlc.key()) {
-            details.doomed = doomed.is_some();
-        }
         turn.emit(Effect::Incoming(Box::new(IncomingHtlc {
             channel: self.terms.channel_id,
             id: htlc.id,
@@ -254,6 +255,7 @@ impl Established {
             path_key: details.path_key,
             doomed,
         })));
+        doomed.is_some()
     }
 
     /// After a restart: the incoming HTLCs that are irrevocably committed and that nobody has settled.
@@ -271,6 +273,7 @@ impl Established {
             let Some(details) = self.commitments.details.get_mut(&key) else { continue };
             let onion = details.onion.take();
             let details = HtlcDetails { onion, ..details.clone() };
+            // It may have been passed on long ago, at a lower feerate: only what is really failed counts no more.
             self.incoming(&details.htlc.clone(), details, &mut admission, turn);
         }
     }

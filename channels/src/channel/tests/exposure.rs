@@ -72,6 +72,22 @@ fn htlcs_not_worth_the_fee_stay_within_the_limit_when_received() {
     }
 }
 
+/// They were passed on before the restart, and can still be lost.
+#[test]
+fn what_was_accepted_before_the_estimate_rose_counts_after_a_restart() {
+    let mut test = TestChannel::funded(10_000_000).ready();
+    for who in Who::BOTH {
+        test[who].feerates.closing = FeeratePerKw::FLOOR;
+    }
+    assert_eq!(offer(&mut test, Who::Alice, 100, Msat(7_000_000)), 100);
+    test.run();
+    assert_eq!(accepted(&test, Who::Bob), Msat(700_000_000));
+    test[Who::Bob].feerates.closing = FeeratePerKw(25_000);
+    assert_eq!(exposure(&test, Who::Bob).now, Msat(700_000_000));
+    test.restart(Who::Bob);
+    assert_eq!(exposure(&test, Who::Bob).now, Msat(700_000_000));
+}
+
 #[test]
 fn both_directions_share_one_limit() {
     let mut test = TestChannel::funded(10_000_000).push(5_000_000).ready();
