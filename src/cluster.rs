@@ -2,6 +2,8 @@
 //!
 //! Each is a process of its own, or a thread of this one where there are many.
 
+mod line;
+
 use std::{
     fs::{self, File},
     io,
@@ -27,8 +29,14 @@ use crate::{
     daemon,
 };
 
-/// How long a daemon may take until its wallet is open.
-const START_LIMIT: Duration = Duration::from_secs(30);
+pub use line::Line;
+
+/// For how long anything is waited for: many times longer than it takes on a machine that does nothing else, so that what
+/// was waited for in vain never comes. Whoever waits looks again and again, and goes on as soon as it is there.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How long to wait before looking again.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What closing the databases of a thread may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
@@ -43,7 +51,7 @@ pub enum ClusterError {
     Ended { name: String, how: String, log: String },
     #[error("{name}: {what}")]
     Settings { name: String, what: String },
-    #[error("{name} was not ready within {} seconds. Its log:\n{log}", START_LIMIT.as_secs())]
+    #[error("{name} was not ready within {} seconds. Its log:\n{log}", PATIENCE.as_secs())]
     NotReady { name: String, log: String },
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -187,7 +195,7 @@ impl DaemonProcess {
                 self.ports = Some(running);
                 return Ok(());
             }
-            if begun.elapsed() > START_LIMIT {
+            if begun.elapsed() > PATIENCE {
                 return Err(ClusterError::NotReady { name: self.name.clone(), log: self.log() });
             }
             sleep(Duration::from_millis(20)).await;
@@ -388,18 +396,31 @@ impl Drop for DaemonProcess {
     }
 }
 
-/// Asks again and again, for at most a minute.
+/// Asks again and again until it holds, as long as there is [`PATIENCE`].
 pub async fn wait_until<F, Fut>(what: &str, mut holds: F) -> Result<(), ClusterError>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<bool, ClusterError>>,
 {
+    wait_for(what, || {
+        let holds = holds();
+        async move { Ok(holds.await?.then_some(())) }
+    })
+    .await
+}
+
+/// Looks again and again until something is there, as long as there is [`PATIENCE`].
+pub async fn wait_for<T, F, Fut>(what: &str, mut look: F) -> Result<T, ClusterError>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<Option<T>, ClusterError>>,
+{
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(60) {
-        if holds().await? {
-            return Ok(());
+    while begun.elapsed() < PATIENCE {
+        if let Some(found) = look().await? {
+            return Ok(found);
         }
-        sleep(Duration::from_millis(20)).await;
+        sleep(LOOK_INTERVAL).await;
     }
     Err(ClusterError::Waited { what: what.to_owned() })
 }

@@ -2,10 +2,8 @@
 
 mod harness;
 
-use std::time::Duration;
-
 use harness::{Pair, assert_calm, mempool, open_request, wait_for_transaction};
-use leyden::cluster::{DaemonProcess, wait_until};
+use leyden::cluster::{DaemonProcess, PATIENCE, wait_until};
 use leyden_proto::lnrpc::{
     ChannelPoint, CloseChannelRequest, ConnectPeerRequest, LightningAddress, PendingChannelsRequest,
     channel_point::FundingTxid, close_status_update::Update,
@@ -29,7 +27,7 @@ async fn close(node: &DaemonProcess, channel_point: &str, rate: u64, force: bool
         ..CloseChannelRequest::default()
     };
     let mut news = node.client().unwrap().lightning().close_channel(request).await.unwrap().into_inner();
-    let first = timeout(Duration::from_secs(20), news.next()).await.expect("the close is told").unwrap().unwrap();
+    let first = timeout(PATIENCE, news.next()).await.expect("the close is told").unwrap().unwrap();
     match first.update.unwrap() {
         Update::ClosePending(pending) => hex::encode(pending.txid.iter().rev().copied().collect::<Vec<u8>>()),
         other => panic!("{other:?}"),

@@ -11,7 +11,7 @@ use std::{
 
 use leyden::{
     client::{Access, Client},
-    cluster::{DaemonProcess, wait_until},
+    cluster::{DaemonProcess, PATIENCE, wait_until},
     config::Layout,
     demo::NOBODY,
 };
@@ -198,6 +198,9 @@ fn start_on(data_dir: &Path, flag: &str, address: &str) -> (std::process::ExitSt
     (output.status, String::from_utf8(output.stderr).unwrap())
 }
 
+/// Well above the few seconds that a daemon gives to what is under way, and well below what payments may take.
+const SOON: Duration = Duration::from_secs(20);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_under_load_ends_well_and_soon() {
     let mut pair = Pair::with_channel(10_000_000, 5_000_000).await;
@@ -222,15 +225,15 @@ async fn sigterm_under_load_ends_well_and_soon() {
             }
         });
     }
-    sleep(Duration::from_millis(700)).await;
+    wait_until("payments to be under way", || async { Ok(pair.alice.paid().await?.in_flight > 0) }).await.unwrap();
     for node in [&mut pair.bob, &mut pair.alice] {
         let begun = Instant::now();
         let status = node.terminate().unwrap();
         assert!(status.success(), "{}: {status}: {}", node.name(), node.log());
-        assert!(begun.elapsed() < Duration::from_secs(5), "{} took {:?}", node.name(), begun.elapsed());
+        assert!(begun.elapsed() < SOON, "{} took {:?}", node.name(), begun.elapsed());
         println!("{} ended in {:?}", node.name(), begun.elapsed());
     }
-    timeout(Duration::from_secs(30), async { while load.join_next().await.is_some() {} }).await.expect("calls end");
+    timeout(PATIENCE, async { while load.join_next().await.is_some() {} }).await.expect("calls end");
 
     // What was told to the caller holds, what was under way is settled.
     pair.alice.start().await.unwrap();
@@ -396,7 +399,7 @@ async fn a_disk_that_refuses_writes_stops_the_daemon_and_loses_nothing_told() {
         assert!(told.len() < 10_000, "the limit has no effect");
     };
     println!("{} invoices were told before: {failure:?}", told.len());
-    let status = timeout(Duration::from_secs(10), child.wait()).await.expect("the daemon ends").unwrap();
+    let status = timeout(PATIENCE, child.wait()).await.expect("the daemon ends").unwrap();
     let log = fs::read_to_string(folder.path().join("log")).unwrap();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("the disk refuses a write"), "{log}");

@@ -1,9 +1,12 @@
 //! Payments over nodes between: Alice – Bob – Carol – Dave in public, Erin behind Dave over a channel that nobody knows.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use leyden::{
-    cluster::{ClusterError, DaemonProcess, wait_until},
+    cluster::{ClusterError, DaemonProcess, PATIENCE, wait_until},
     demo::NOBODY,
 };
 use leyden_proto::{
@@ -80,7 +83,8 @@ async fn try_pay(node: &DaemonProcess, request: SendPaymentRequest) -> Payment {
 /// Pays, again and again while the network is not known yet.
 async fn pay(from: &DaemonProcess, to: &DaemonProcess, sat: i64, private: bool) -> Payment {
     let mut reasons = Vec::new();
-    for _ in 0..120 {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
         let payment_request = invoice(to, sat, private).await;
         let request = SendPaymentRequest { payment_request, fee_limit_sat: 100_000, ..SendPaymentRequest::default() };
         let payment = try_pay(from, request).await;
@@ -322,8 +326,9 @@ async fn payments_find_their_way_and_survive_a_hop_that_is_killed() {
     open(&bob, &carol, false).await;
     open(&carol, &dave, false).await;
     open(&dave, &erin, true).await;
-    // A transaction needs a moment to the node that mines.
-    sleep(Duration::from_secs(2)).await;
+    wait_until("the fundings to reach the node that mines", || async { Ok(alice.waiting_txids().await?.len() == 4) })
+        .await
+        .unwrap();
     mine(&[&alice, &bob, &carol, &dave, &erin], 6).await;
     for (node, channels) in [(&alice, 1), (&bob, 2), (&carol, 2), (&dave, 2), (&erin, 1)] {
         node.wait_for_active_channels(channels).await.unwrap();
@@ -395,7 +400,6 @@ async fn payments_find_their_way_and_survive_a_hop_that_is_killed() {
     .await
     .unwrap();
     bob.kill();
-    sleep(Duration::from_millis(300)).await;
     bob.start().await.unwrap();
     bob.wait_for_active_channels(2).await.unwrap();
     wait_until("all payments to end", || async { Ok(count(&alice, PaymentStatus::InFlight).await? == 0) })

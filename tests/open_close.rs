@@ -3,10 +3,8 @@
 
 mod harness;
 
-use std::time::Duration;
-
 use leyden::{
-    cluster::{DaemonProcess, wait_until},
+    cluster::{DaemonProcess, PATIENCE, wait_until},
     demo::{
         NOBODY,
         calls::{settled_balance, succeeded},
@@ -125,7 +123,7 @@ async fn live_a_life(pair: &Pair, kind: CommitmentType, closer: &DaemonProcess) 
     }
     harness::wait_for_transaction(alice, &closing_txid).await;
     pair.mine(1).await;
-    let second = timeout(Duration::from_secs(30), closing.next()).await.expect("the close is told");
+    let second = timeout(PATIENCE, closing.next()).await.expect("the close is told");
     let second = second.unwrap().unwrap().update.unwrap();
     let CloseUpdate::ChanClose(update) = second else { panic!("{second:?}") };
     assert_eq!(display_txid(&update.closing_txid), closing_txid);
@@ -204,7 +202,7 @@ async fn a_subscriber_hears_of_a_channels_whole_life() {
     pair.mine(DEEP).await;
     let mut heard = Vec::new();
     while !heard.contains(&UpdateType::ClosedChannel) {
-        let event = timeout(Duration::from_secs(30), events.next()).await;
+        let event = timeout(PATIENCE, events.next()).await;
         let event = event.unwrap_or_else(|_| panic!("nothing more after {heard:?}")).unwrap().unwrap();
         heard.push(event.r#type());
     }

@@ -23,7 +23,7 @@ use std::{
 
 use leyden::{
     client::Client,
-    cluster::{DaemonProcess, wait_until},
+    cluster::{DaemonProcess, PATIENCE, wait_until},
     demo::NOBODY,
 };
 use leyden_proto::{
@@ -210,9 +210,7 @@ async fn no_satoshi_is_lost_when_either_daemon_is_killed_under_load() {
         }
     }
     stop.cancel();
-    timeout(Duration::from_secs(60), async { while callers.join_next().await.is_some() {} })
-        .await
-        .expect("every call ends");
+    timeout(PATIENCE, async { while callers.join_next().await.is_some() {} }).await.expect("every call ends");
     let [alice, bob] = victims.map(|victim| victim.node);
     let pair = Pair { alice, bob, folder: _folder };
     for node in [&pair.alice, &pair.bob] {

@@ -16,7 +16,7 @@ use std::{
 
 use leyden::{
     client::Client,
-    cluster::{DaemonProcess, wait_until},
+    cluster::{DaemonProcess, PATIENCE, wait_until},
     demo::NOBODY,
 };
 use leyden_proto::{
@@ -39,7 +39,7 @@ const MAX_AMOUNT: i64 = 1_000;
 /// Payments at once for each node, of a long run.
 const AT_ONCE: usize = 20;
 /// How long all that is under way may take to end once everybody is there.
-const END_LIMIT: Duration = Duration::from_secs(180);
+const END_LIMIT: Duration = PATIENCE.saturating_mul(2);
 
 struct Setting {
     nodes: usize,

@@ -2,11 +2,11 @@
 
 mod harness;
 
-use std::{net::SocketAddr, path::Path};
+use std::path::Path;
 
 use harness::{DEEP, Folder, MATURE, chain, height, leyden, mempool, open_request, refused};
 use leyden::{
-    cluster::{DaemonProcess, wait_until},
+    cluster::{DaemonProcess, Line, wait_until},
     demo::NOBODY,
 };
 use leyden_proto::{
@@ -17,12 +17,7 @@ use leyden_proto::{
     },
     routerrpc::SendPaymentRequest,
 };
-use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    task::JoinHandle,
-};
+use tokio::task::JoinHandle;
 use tonic::Code;
 
 const CAPACITY: i64 = 1_000_000;
@@ -76,45 +71,6 @@ async fn pending_htlcs(node: &DaemonProcess) -> usize {
     node.channels().await.unwrap().iter().map(|channel| channel.pending_htlcs.len()).sum()
 }
 
-/// A way to another node of the chain that can be cut.
-struct Line {
-    address: SocketAddr,
-    is_whole: watch::Sender<bool>,
-}
-
-impl Line {
-    async fn to(remote: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (is_whole, whole) = watch::channel(true);
-        tokio::spawn(async move {
-            loop {
-                let (mut near, _) = listener.accept().await.unwrap();
-                let (mut whole, remote) = (whole.clone(), remote.clone());
-                tokio::spawn(async move {
-                    if *whole.borrow()
-                        && let Ok(mut far) = TcpStream::connect(remote).await
-                    {
-                        tokio::select! {
-                            _ = copy_bidirectional(&mut near, &mut far) => {}
-                            _ = whole.wait_for(|whole| !whole) => {}
-                        }
-                    }
-                });
-            }
-        });
-        Self { address, is_whole }
-    }
-
-    fn cut(&self) {
-        self.is_whole.send_replace(false);
-    }
-
-    fn mend(&self) {
-        self.is_whole.send_replace(true);
-    }
-}
-
 /// Alice – Bob – Carol. Bob and Carol have the chain from Alice, Bob over a line that can be cut.
 struct World {
     alice: DaemonProcess,
@@ -128,8 +84,8 @@ impl World {
     async fn new() -> Self {
         let folder = Folder::new();
         let alice = start(folder.path(), "alice", &[]).await;
-        let line = Line::to(chain(&alice)).await;
-        let bob = start(folder.path(), "bob", &["--chain-connect", &line.address.to_string()]).await;
+        let line = Line::to(chain(&alice)).await.unwrap();
+        let bob = start(folder.path(), "bob", &["--chain-connect", &line.address()]).await;
         let carol = start(folder.path(), "carol", &["--chain-connect", &chain(&alice)]).await;
         let world = Self { alice, line, bob, carol, folder };
         for node in [&world.alice, &world.bob] {

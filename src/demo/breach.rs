@@ -14,7 +14,7 @@ use super::{
     narrator::coins,
     stage::{CAPACITY, DEEP, FINAL, PUSHED, Share, Stage, Whose, in_flight},
 };
-use crate::cluster::{ClusterError, DaemonProcess, wait_until};
+use crate::cluster::{ClusterError, DaemonProcess, wait_for, wait_until};
 
 /// Blocks in which every HTLC of this story expires.
 const HTLC_BLOCKS: usize = 40;
@@ -107,7 +107,12 @@ async fn second_stages(node: &DaemonProcess) -> Result<u64, DemoError> {
         }
         mine_alone(node, 1).await?;
     }
-    Err(DemoError::Story(format!("Bob's node sent no HTLC transaction within {HTLC_BLOCKS} blocks")))
+    // All have expired, and the node has not come to it yet.
+    let found = wait_for("an HTLC transaction of Bob's node", || async {
+        let count = node.waiting_txids().await?.len();
+        Ok((count > 0).then_some(count as u64))
+    });
+    Ok(found.await?)
 }
 
 fn copy_folder(from: &Path, to: &Path) -> Result<(), DemoError> {

@@ -1,6 +1,6 @@
 //! The calls that stories are made of.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use leyden_proto::{
     leyden::GetMempoolRequest,
@@ -135,15 +135,13 @@ pub fn succeeded(payment: &Payment) -> bool {
     payment.status() == PaymentStatus::Succeeded
 }
 
-/// Waits for the balance of a wallet to become `expected`, for a while; gives what it is in the end.
+/// Waits for the balance of a wallet to become `expected`; gives what it is in the end.
 pub async fn settled_balance(node: &DaemonProcess, expected: i64) -> Result<i64, ClusterError> {
-    for _ in 0..100 {
-        if node.wallet_balance().await? == expected {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    let is_there = || async { Ok(node.wallet_balance().await? == expected) };
+    match wait_until("the balance of a wallet", is_there).await {
+        Ok(()) | Err(ClusterError::Waited { .. }) => node.wallet_balance().await,
+        Err(error) => Err(error),
     }
-    node.wallet_balance().await
 }
 
 /// What a node has paid and was paid over Lightning, to the end.

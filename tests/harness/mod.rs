@@ -16,7 +16,7 @@ use std::{
 
 use leyden::{
     client::{Access, Client},
-    cluster::{DaemonProcess, wait_until},
+    cluster::{DaemonProcess, PATIENCE, wait_until},
     config::{Layout, Running},
     demo::NOBODY,
 };
@@ -226,7 +226,7 @@ impl Program {
             {
                 return client;
             }
-            assert!(begun.elapsed() < Duration::from_secs(30), "leydend does not answer: {}", self.log());
+            assert!(begun.elapsed() < PATIENCE, "leydend does not answer: {}", self.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -259,7 +259,7 @@ impl Program {
     /// SIGTERM, and a clean end.
     pub async fn stop(&mut self) {
         self.terminate();
-        let status = self.end(Duration::from_secs(15)).await;
+        let status = self.end(PATIENCE).await;
         assert!(status.success(), "leydend ended with {status}: {}", self.log());
     }
 
@@ -276,7 +276,7 @@ pub fn refused_start(data_dir: &Path, flags: &[&str]) -> (ExitStatus, String) {
     let mut said = String::new();
     // A daemon that starts after all would never close its end.
     let guard = ChildGuard(child.id());
-    let watchdog = std::thread::spawn(move || guard.kill_after(Duration::from_secs(30)));
+    let watchdog = std::thread::spawn(move || guard.kill_after(PATIENCE));
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     let status = child.wait().unwrap();
     drop(watchdog);

@@ -20,7 +20,7 @@ async fn start(path: &Path) -> Node {
 }
 
 async fn next(stream: &mut NoticeStream) -> Notice {
-    tokio::time::timeout(Duration::from_secs(10), stream.next()).await.expect("a notice comes").expect("it is readable")
+    tokio::time::timeout(PATIENCE, stream.next()).await.expect("a notice comes").expect("it is readable")
 }
 
 /// Replays block notices on a list of hashes, checking that each makes sense.
@@ -198,7 +198,7 @@ async fn a_clock_behind_the_chain_ends_the_search_for_blocks_with_the_hours() {
     node.generate(12, open_script()).await.unwrap();
     assert_eq!(node.check_tip(), Ok(()));
     node.clock().set(NOW - 72 * 3_600);
-    let refused = tokio::time::timeout(Duration::from_secs(10), node.generate(1, open_script())).await;
+    let refused = tokio::time::timeout(PATIENCE, node.generate(1, open_script())).await;
     let error = refused.expect("it does not hang").unwrap_err();
     assert!(matches!(error, NodeError::ClockBehindChain { .. }) && error.to_string().contains("72 hours"), "{error}");
     assert!(node.check_tip().unwrap_err().to_string().contains("72 hours behind"));
@@ -207,7 +207,7 @@ async fn a_clock_behind_the_chain_ends_the_search_for_blocks_with_the_hours() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(node.tip().height, 12);
     node.clock().set(NOW + 60);
-    tokio::time::timeout(Duration::from_secs(10), async {
+    tokio::time::timeout(PATIENCE, async {
         while node.tip().height == 12 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -230,7 +230,7 @@ async fn a_peer_s_clock_shows_that_ours_is_wrong_until_it_is_set() {
     alice.generate(12, open_script()).await.unwrap();
     let bob = at("bob", vec![alice.local_address().unwrap()], NOW - 72 * 3_600).await.unwrap();
     let until = async |doubts: &str| {
-        tokio::time::timeout(Duration::from_secs(10), async {
+        tokio::time::timeout(PATIENCE, async {
             loop {
                 let doubt = bob.check_tip().err().map(|doubt| doubt.to_string()).unwrap_or_default();
                 if doubt.contains(doubts) && doubt.is_empty() == doubts.is_empty() {

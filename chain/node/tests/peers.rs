@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bitcoin::{Amount, Transaction};
 use common::*;
@@ -18,7 +18,8 @@ async fn start(path: &std::path::Path) -> Node {
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
-    for _ in 0..3_000 {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
         if condition() {
             return;
         }

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use super::super::{CliError, Context, table};
 use crate::{
     client::{Access, Client},
-    cluster::{ClusterError, DaemonProcess, wait_until},
+    cluster::{ClusterError, DaemonProcess, PATIENCE, wait_until},
     demo::NOBODY,
 };
 
@@ -141,7 +141,8 @@ impl Payments {
     /// Pays one invoice, again and again until gossip has told the payer of the way.
     async fn wait_for_way(&self, payer: &DaemonProcess, payment_request: String) -> Result<(), CliError> {
         let mut router = payer.client().map_err(|error| CliError::Failed(error.to_string()))?.router();
-        for _ in 0..240 {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
             let mut updates = router.send_payment_v2(self.request(payment_request.clone())).await?.into_inner();
             let mut status = PaymentStatus::Failed;
             while let Some(update) = updates.message().await? {
@@ -152,7 +153,7 @@ impl Payments {
             }
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
-        Err(CliError::Failed("the payer has found no way to the payee within a minute".to_owned()))
+        Err(CliError::Failed("the payer has found no way to the payee".to_owned()))
     }
 
     fn request(&self, payment_request: String) -> SendPaymentRequest {

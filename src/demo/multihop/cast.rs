@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::{AMOUNT, CAPACITY, DAY_BLOCKS, DEEP, FEE};
 use crate::{
-    cluster::{ClusterError, DaemonProcess, wait_until},
+    cluster::{ClusterError, DaemonProcess, wait_for, wait_until},
     demo::{DemoError, NOBODY, Narrator},
 };
 
@@ -205,7 +205,7 @@ impl Cast {
     /// Tries again while gossip has not told Alice of the way; gives the height at which it went well.
     async fn try_until_held(&self, payment_request: &str, hash: &[u8]) -> Result<u32, ClusterError> {
         let alice = &self.alice;
-        for _ in 0..120 {
+        wait_for("a way from Alice to Dave", || async {
             let request = SendPaymentRequest {
                 payment_request: payment_request.to_owned(),
                 cltv_limit: 3 * DAY_BLOCKS as i32,
@@ -216,17 +216,20 @@ impl Cast {
             let tip = alice.height().await?;
             let sent = alice.client()?.router().send_payment_v2(request).await;
             sent.map_err(|status| alice.call_error(status))?;
-            for _ in 0..200 {
+            wait_for("the end of an attempt", || async {
                 let held = self.invoice(hash).await? == InvoiceState::Accepted;
-                match self.payment(hash).await? {
-                    PaymentStatus::Failed => break,
-                    _ if held => return Ok(tip),
-                    _ => sleep(Duration::from_millis(50)).await,
-                }
-            }
-            sleep(Duration::from_millis(250)).await;
-        }
-        Err(ClusterError::Waited { what: "a way from Alice to Dave".into() })
+                Ok(match self.payment(hash).await? {
+                    PaymentStatus::Failed => {
+                        sleep(Duration::from_millis(250)).await;
+                        Some(None)
+                    }
+                    _ if held => Some(Some(tip)),
+                    _ => None,
+                })
+            })
+            .await
+        })
+        .await
     }
 
     /// How far Alice's payment is.

@@ -6,7 +6,7 @@ use leyden_proto::lnrpc::{Invoice, Payment};
 
 use super::{AMOUNT, DAY_BLOCKS, FEE, cast::Cast};
 use crate::{
-    cluster::{ClusterError, DaemonProcess},
+    cluster::{ClusterError, DaemonProcess, wait_for},
     demo::{DemoError, Narrator, calls::succeeded, narrator::coins},
 };
 
@@ -48,12 +48,13 @@ async fn pay(alice: &DaemonProcess, dave: &DaemonProcess) -> Result<Payment, Clu
     let request = Invoice { value: AMOUNT, cltv_expiry: u64::from(DAY_BLOCKS), ..Invoice::default() };
     let added = dave.client()?.lightning().add_invoice(request).await.map_err(|status| dave.call_error(status))?;
     let payment_request = added.into_inner().payment_request;
-    for _ in 0..120 {
+    wait_for("a way from Alice to Dave", || async {
         let payment = alice.pay_within(payment_request.clone(), 3 * DAY_BLOCKS as i32).await?;
         if succeeded(&payment) {
-            return Ok(payment);
+            return Ok(Some(payment));
         }
         tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-    Err(ClusterError::Waited { what: "a way from Alice to Dave".into() })
+        Ok(None)
+    })
+    .await
 }

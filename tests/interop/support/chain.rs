@@ -1,9 +1,12 @@
 //! One chain: a daemon that mines and serves Bitcoin Core's JSON-RPC, and all who follow it.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use leyden::{
-    cluster::{DaemonProcess, wait_until},
+    cluster::{ClusterError, DaemonProcess, PATIENCE, wait_until},
     demo::NOBODY,
 };
 use leyden_proto::leyden::{GetMempoolRequest, GetTipRequest};
@@ -16,6 +19,14 @@ const PASSWORD: &str = "not secret";
 /// Blocks after which what was mined can be spent, and a channel may be told to the network.
 pub const MATURE: u32 = 100;
 pub const DEEP: u32 = 6;
+
+/// Blocks mined at a time while what is due is claimed.
+const STEP: u32 = 12;
+/// Blocks after which all expiries and delays are over: the longest expiry of LDK's payments, both delays, and as much
+/// again. What is not there by then waits for a node that has not looked yet, not for blocks.
+const ALL_BLOCKS: u32 = 960;
+/// LDK asks for the chain every two seconds.
+const LDK_POLLS: Duration = Duration::from_secs(2);
 
 /// The JSON-RPC of the daemon that mines.
 #[derive(Clone)]
@@ -72,6 +83,32 @@ pub async fn mine(miner: &DaemonProcess, ours: &[&DaemonProcess], peers: &[&Ldk]
     }
     for peer in peers {
         peer.wait_for_height(height).await;
+    }
+}
+
+/// Mines until something holds. Nodes act on blocks in their own time, and what they do with one is claimed in a later
+/// one: so it goes on as long as there is patience, however many blocks that takes.
+pub async fn mine_until<F, Fut>(
+    miner: &DaemonProcess,
+    ours: &[&DaemonProcess],
+    peers: &[&Ldk],
+    what: &str,
+    mut holds: F,
+) where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<bool, ClusterError>>,
+{
+    let (begun, mut mined) = (Instant::now(), 0);
+    while !holds().await.unwrap() {
+        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}, {mined} blocks long");
+        if mined < ALL_BLOCKS {
+            mine(miner, ours, peers, STEP).await;
+            mined += STEP;
+        } else {
+            tokio::time::sleep(LDK_POLLS).await;
+            mine(miner, ours, peers, 1).await;
+            mined += 1;
+        }
     }
 }
 

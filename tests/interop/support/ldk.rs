@@ -10,13 +10,18 @@ use std::{
 };
 
 use ldk_node::{
-    Builder, ChannelDetails, Event, Node,
+    Builder, ChannelDetails, Event, LightningBalance, Node, PendingSweepBalance,
     bitcoin::{Network, secp256k1::PublicKey},
     config::{AnchorChannelsConfig, Config},
-    lightning::{events::PaymentFailureReason, ln::msgs::SocketAddress, routing::gossip::NodeAlias},
+    lightning::{
+        events::PaymentFailureReason,
+        ln::{channelmanager::PaymentId, msgs::SocketAddress},
+        routing::{gossip::NodeAlias, router::RouteParametersConfig},
+    },
     lightning_invoice::{Bolt11Invoice, Bolt11InvoiceDescription, Description},
     lightning_types::payment::{PaymentHash, PaymentPreimage},
     logger::LogLevel,
+    payment::PaymentStatus,
 };
 use leyden::cluster::{DaemonProcess, own_ip, wait_until};
 
@@ -186,6 +191,16 @@ impl Ldk {
         .unwrap();
     }
 
+    /// Waits until a channel is known with the terms of both sides.
+    pub async fn wait_for_terms(&self, short_channel_id: u64) {
+        wait_until(&format!("{} to know a channel", self.name), || async {
+            let known = self.node().network_graph().channel(short_channel_id);
+            Ok(known.is_some_and(|channel| channel.one_to_two.is_some() && channel.two_to_one.is_some()))
+        })
+        .await
+        .unwrap();
+    }
+
     /// The channel with this funding output.
     pub fn channel(&self, point: &str) -> ChannelDetails {
         let is_it = |channel: &ChannelDetails| channel.funding_txo.is_some_and(|output| output.to_string() == point);
@@ -202,9 +217,23 @@ impl Ldk {
     }
 
     pub fn pay(&self, invoice: &str) -> PaymentHash {
+        self.pay_by(invoice, None)
+    }
+
+    /// Pays over a way on which the coins are locked for so many blocks at most.
+    pub fn pay_within(&self, invoice: &str, max_total_cltv_expiry_delta: u32) -> PaymentHash {
+        self.pay_by(invoice, Some(RouteParametersConfig { max_total_cltv_expiry_delta, ..Default::default() }))
+    }
+
+    fn pay_by(&self, invoice: &str, route: Option<RouteParametersConfig>) -> PaymentHash {
         let invoice = Bolt11Invoice::from_str(invoice).unwrap();
-        let id = self.node().bolt11_payment().send(&invoice, None).unwrap();
+        let id = self.node().bolt11_payment().send(&invoice, route).unwrap();
         PaymentHash(id.0)
+    }
+
+    /// How far a payment is, given or taken.
+    pub fn payment_status(&self, hash: PaymentHash) -> PaymentStatus {
+        self.node().payment(&PaymentId(hash.0)).expect("the payment is known").status
     }
 
     /// Pays and waits for the end.
@@ -266,6 +295,22 @@ impl Ldk {
             events.push(event);
             node.event_handled().unwrap();
         }
+    }
+
+    /// Whether nothing is left in channels that closed, whatever the node still waits for blocks to bury.
+    pub fn has_claimed_everything(&self) -> bool {
+        let balances = self.node().list_balances();
+        let mut sweeps = balances.pending_balances_from_channel_closures.iter();
+        let is_open = |balance: &LightningBalance| matches!(balance, LightningBalance::ClaimableOnChannelClose { .. });
+        balances.lightning_balances.iter().all(is_open)
+            && sweeps.all(|sweep| matches!(sweep, PendingSweepBalance::AwaitingThresholdConfirmations { .. }))
+    }
+
+    /// Whether the chain has all HTLCs of closed channels whose preimages the node knows.
+    pub fn has_taken_its_htlcs(&self) -> bool {
+        let balances = self.node().list_balances();
+        let mut balances = balances.lightning_balances.iter();
+        !balances.any(|balance| matches!(balance, LightningBalance::ContentiousClaimable { .. }))
     }
 
     /// Satoshi in channels.

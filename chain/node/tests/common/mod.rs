@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bitcoin::absolute::LockTime;
 use bitcoin::block::Header;
@@ -22,6 +23,9 @@ use leyden_node::core::Core;
 use leyden_node::store::{Store, StoreOptions, WriteHook};
 use leyden_node::template::{TemplateContext, assemble};
 use leyden_node::{Clock, Policy};
+
+/// For how long anything is waited for: many times longer than it takes on a machine that does nothing else.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Well after all blocks of the tests.
 pub const NOW: u64 = 1_800_000_000;

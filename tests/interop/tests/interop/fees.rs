@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use leyden::cluster::{DaemonProcess, wait_until};
+use leyden::cluster::{DaemonProcess, PATIENCE, wait_until};
 
 use crate::{
     cases::{Report, World},
@@ -22,8 +22,8 @@ const QUIET: i64 = 253;
 /// Full blocks at a rate: an estimate remembers twelve, and follows when most of them are of that rate; our opener waits
 /// another six before it lowers its own.
 const FULL_BLOCKS: u32 = 14;
-/// How long LDK takes to follow: it looks once a minute.
-const LDK_FOLLOWS: Duration = Duration::from_secs(150);
+/// How long LDK may take to follow: it looks once a minute.
+const LDK_FOLLOWS: Duration = PATIENCE.saturating_mul(2);
 
 struct Two {
     alice: DaemonProcess,

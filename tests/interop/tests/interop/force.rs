@@ -4,7 +4,6 @@
 //! and the other goes back to its sender when its time is up.
 
 use ldk_node::{
-    PendingSweepBalance,
     lightning::ln::channelmanager::PaymentId,
     lightning_types::payment::{PaymentHash, PaymentPreimage},
     payment::PaymentStatus as Status,
@@ -29,10 +28,6 @@ const PUSH: i64 = 1_000_000;
 const HTLC: i64 = 30_000;
 /// Both wait as long for their own as LDK asks for.
 const DELAY: &str = "144";
-/// Blocks mined at a time while what is due is claimed.
-const STEP: u32 = 12;
-/// Until all expiries and delays are over, and as much again.
-const MOST_STEPS: u32 = 80;
 
 /// One channel and its peer.
 struct Pair {
@@ -245,33 +240,19 @@ impl Closing {
         assert_eq!(status() == Status::Succeeded, taken);
     }
 
-    /// Mines until something holds.
-    async fn mine_until<F, Fut>(&self, what: &str, mut holds: F)
+    async fn mine_until<F, Fut>(&self, what: &str, holds: F)
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<bool, ClusterError>>,
     {
-        for _ in 0..MOST_STEPS {
-            if holds().await.unwrap() {
-                return;
-            }
-            // What was due with the last blocks is claimed in the next ones.
-            self.mine(STEP).await;
-        }
-        panic!("waited in vain for {what}");
+        chain::mine_until(&self.alice, &[&self.alice], &self.peers(), what, holds).await;
     }
 
     /// Everything is claimed, and each has what is theirs but for what the chain costs.
     async fn end(&self, expected: &[Parts], wallets: &(i64, Vec<i64>), coins: i64, since: u32) {
         self.mine_until("everything to be claimed", || async {
-            let is_over = |pair: &Pair| {
-                let balances = pair.peer.node().list_balances();
-                let mut sweeps = balances.pending_balances_from_channel_closures.iter();
-                balances.lightning_balances.is_empty()
-                    && sweeps.all(|sweep| matches!(sweep, PendingSweepBalance::AwaitingThresholdConfirmations { .. }))
-            };
             Ok(self.alice.pending_channels().await? == PendingChannelsResponse::default()
-                && self.pairs.iter().all(is_over))
+                && self.pairs.iter().all(|pair| pair.peer.has_claimed_everything()))
         })
         .await;
         let ledger = Ledger::since(&self.alice, since).await.unwrap();
