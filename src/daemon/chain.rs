@@ -58,12 +58,15 @@ impl ChainFacade {
         Ok(())
     }
 
+    fn lightning(&self) -> Option<Arc<LightningNode>> {
+        self.rewards.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn reward_script(&self, to: Option<Address>) -> Result<ScriptBuf, ApiError> {
         if let Some(address) = to {
             return Ok(address.script_pubkey());
         }
-        let wallet = self.rewards.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match wallet {
+        match self.lightning() {
             Some(wallet) => wallet.reward_script(),
             None => Err(ApiError::precondition(
                 "the wallet is not open, so nobody would get the reward: `leyden unlock` it or name an address",
@@ -152,20 +155,25 @@ impl Chain for ChainFacade {
     }
 
     async fn submit_transaction(&self, transaction: Transaction) -> Result<Txid, ApiError> {
-        self.node.submit_transaction(transaction).await.map_err(|error| match error {
+        let submitted = self.node.submit_transaction(transaction.clone()).await;
+        let txid = submitted.map_err(|error| match error {
             MempoolError::AlreadyInMempool(_) | MempoolError::AlreadyConfirmed(_) => {
                 ApiError::exists(error.to_string())
             }
             error => ApiError::invalid(format!("the transaction was not accepted: {error}")),
-        })
+        })?;
+        if let Some(lightning) = self.lightning() {
+            lightning.note_transaction(&transaction)?;
+        }
+        Ok(txid)
     }
 
     async fn generate(&self, blocks: NonZeroU32, to: Option<Address>) -> Result<Updates<FoundBlock>, ApiError> {
         let script = self.reward_script(to)?;
-        let (node, found) = (self.node.clone(), Arc::clone(&self.found));
+        let (node, found, lightning) = (self.node.clone(), Arc::clone(&self.found), self.lightning());
         let (sender, receiver) = mpsc::channel(16);
         tokio::spawn(async move {
-            for _ in 0..blocks.get() {
+            for left in (0..blocks.get()).rev() {
                 let search = node.generate_one(script.clone());
                 let result = tokio::select! {
                     result = search => result,
@@ -175,6 +183,12 @@ impl Chain for ChainFacade {
                     Ok(hash) => {
                         found.fetch_add(1, Ordering::Relaxed);
                         let height = node.header(&hash).map_or(0, |(_, height)| height);
+                        // What comes after the last block finds the wallet and the channels where the chain is.
+                        if left == 0
+                            && let Some(lightning) = &lightning
+                        {
+                            lightning.wait_for_block((height, hash)).await;
+                        }
                         Ok(FoundBlock { hash, height: Height(height) })
                     }
                     Err(error) => Err(node_error(error)),

@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::error;
 
 use super::{funding, peer::Command, rebroadcast::rebroadcast};
-use crate::wallet::onchain::{OnchainWallet, WalletError};
+use crate::wallet::onchain::{OnchainWallet, Tip, WalletError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
@@ -56,6 +56,8 @@ pub struct ChainWatch {
     asked_for: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Rescan>>>,
     /// Held while the chain is looked at, so that nobody compares with an older view of the chain.
     looking: Arc<tokio::sync::Mutex<()>>,
+    /// The last block that the wallet has seen and all channels have been told of.
+    seen: Arc<watch::Sender<Tip>>,
 }
 
 /// The wish that the wallet looks at the whole chain again.
@@ -85,7 +87,16 @@ impl ChainWatch {
     pub fn new(node: Node) -> Self {
         let (rescans, asked_for) = mpsc::unbounded_channel();
         let asked_for = Arc::new(tokio::sync::Mutex::new(asked_for));
-        Self { node, watches: Arc::default(), outputs: Arc::default(), rescans, asked_for, looking: Arc::default() }
+        let tip = node.tip();
+        Self {
+            node,
+            watches: Arc::default(),
+            outputs: Arc::default(),
+            rescans,
+            asked_for,
+            looking: Arc::default(),
+            seen: Arc::new(watch::Sender::new((tip.height, tip.hash))),
+        }
     }
 
     /// Watches a channel's funding transaction, of whose needs `inputs` are known, and its output for its owner, and tells at
@@ -100,6 +111,14 @@ impl ChainWatch {
         let news = FundingWatch::new(inputs, FINAL_DEPTH);
         self.lock().entry(channel).or_insert(Watch { owner, funding, news, traced: false });
         self.look(channel).await
+    }
+
+    /// Waits until the wallet has seen a block, or others above it, and the channels have been told of it.
+    pub async fn wait_for(&self, block: Tip) {
+        let (height, hash) = block;
+        let mut seen = self.seen.subscribe();
+        // It cannot fail: we hold the sender.
+        let _ = seen.wait_for(|(seen_height, seen_hash)| *seen_hash == hash || *seen_height > height).await;
     }
 
     /// Has the wallet look at the whole chain again, which has begun when this returns; `None`: the daemon stops.
@@ -175,11 +194,13 @@ impl ChainWatch {
             match notice {
                 Notice::BlockConnected { height, block, .. } => {
                     wallet.block_connected(&block, height)?;
+                    let now_seen = (height, block.block_hash());
                     if height < only_wallet_below && height < self.node.tip().height {
                         // What the chain says now of the channels must not wait for the end of a long look.
                         if height % LOOK_AT_CHANNELS_EVERY == 0 {
                             self.look_at_all().await?;
                         }
+                        self.seen.send_replace(now_seen);
                         continue;
                     }
                     self.look_at_all().await?;
@@ -194,6 +215,7 @@ impl ChainWatch {
                         self.tell_open(tip);
                         self.tell_tip(std::mem::take(&mut changed), tip).await?;
                     }
+                    self.seen.send_replace(now_seen);
                 }
                 // The block that replaces it follows, and takes its place in the wallet.
                 Notice::BlockDisconnected { .. } => {

@@ -99,8 +99,7 @@ impl Services {
         if let Some(child) = self.wallet.pending().into_iter().find(|child| self.pulls(child, parent)) {
             return self.pull_harder(&child, rate, budget, reserve).await;
         }
-        let own = |outpoint: &OutPoint| self.wallet.unspent().iter().any(|coin| coin.outpoint == *outpoint);
-        let named = spends.filter(|outpoint| own(outpoint));
+        let named = spends.filter(|outpoint| self.wallet.has_coin(outpoint));
         let coin = named.or_else(|| self.wallet.unspent_output(parent)).ok_or(RaiseError::NoOutput(txid))?;
         let whole = rate.fee_vb(bytes.saturating_add(CHILD_VIRTUAL_BYTES));
         let (Some(whole), Some(alone)) = (whole, rate.fee_vb(CHILD_VIRTUAL_BYTES)) else {

@@ -58,8 +58,11 @@ impl LightningNode {
             ChannelFunding::Everything => {
                 // It keeps something back for itself too.
                 let more = usize::from(commitment == CommitmentType::Anchors);
-                let most = services.wallet.spendable(funding_feerate, &coins, more);
-                let most = most.map_err(super::wallet::wallet_error)?;
+                let wanted = coins.clone();
+                let look = move |services: &Arc<Services>| {
+                    services.wallet.spendable(funding_feerate, &wanted, more).map_err(super::wallet::wallet_error)
+                };
+                let most = self.read(look).await?;
                 if large_channels { most } else { most.min(LARGE_CHANNEL - Amount::from_sat(1)) }
             }
         };
@@ -283,8 +286,8 @@ impl LightningNode {
         summary_of(node_id, channel, known, memo(self.services(), known))
     }
 
-    pub(super) fn closed(&self) -> Result<Vec<ClosedChannel>, ApiError> {
-        Ok(self.services().store.closed_channels()?)
+    pub(super) async fn closed(&self) -> Result<Vec<ClosedChannel>, ApiError> {
+        self.read(|services| Ok(services.store.closed_channels()?)).await
     }
 
     pub(super) fn watch_channels(&self) -> Updates<ChannelEvent> {
@@ -300,8 +303,7 @@ impl LightningNode {
             ChannelNews::Usable { funding, usable: true } => Some(ChannelEvent::Active(funding)),
             ChannelNews::Usable { funding, usable: false } => Some(ChannelEvent::Inactive(funding)),
             ChannelNews::Closed(funding) => {
-                let closed = services.store.closed_channels().ok()?;
-                let closed = closed.into_iter().find(|channel| channel.funding == funding)?;
+                let closed = services.store.closed_channel(&funding).ok()??;
                 Some(ChannelEvent::Closed(Box::new(closed)))
             }
         });

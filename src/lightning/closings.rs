@@ -51,7 +51,7 @@ impl Closings for LightningNode {
     }
 
     async fn ended_channels(&self) -> Result<Vec<ClosedChannel>, ApiError> {
-        self.closed()
+        self.closed().await
     }
 }
 

@@ -43,17 +43,7 @@ impl Forwarding for LightningNode {
             }
         }
         report.channels.sort_by_key(|channel| channel.short_channel_id);
-        let now = services.now().0;
-        let mut number = first_since(services, now.saturating_sub(30 * DAY))?;
-        while let Some(record) = forward_at(services, number)? {
-            for (sum, days) in [(&mut report.day, 1), (&mut report.week, 7), (&mut report.month, 30)] {
-                if record.at.0 >= now.saturating_sub(days * DAY) {
-                    sum.0 = sum.0.saturating_add(record.fee().0);
-                }
-            }
-            number += 1;
-        }
-        Ok(report)
+        self.read(move |services| add_fees(services, report)).await
     }
 
     async fn update_policy(&self, change: PolicyChange) -> Result<Vec<PolicyRefused>, ApiError> {
@@ -93,25 +83,7 @@ impl Forwarding for LightningNode {
     }
 
     async fn forwards(&self, request: ForwardsRequest) -> Result<ForwardsPage, ApiError> {
-        let services = self.services();
-        let passes = |name: Option<ShortChannelId>, wanted: &[ShortChannelId]| {
-            wanted.is_empty() || name.is_some_and(|name| wanted.contains(&name))
-        };
-        let mut number = first_since(services, request.from)?.saturating_add(request.skip);
-        let mut page = ForwardsPage { forwards: Vec::new(), next: request.skip };
-        let mut aliases = Aliases { services, known: HashMap::new(), wanted: request.aliases };
-        while (page.forwards.len() as u64) < request.limit
-            && let Some(record) = forward_at(services, number)?
-            && request.until.is_none_or(|until| record.at.0 <= until)
-        {
-            number += 1;
-            page.next += 1;
-            if passes(record.incoming_channel, &request.incoming) && passes(record.outgoing_channel, &request.outgoing)
-            {
-                page.forwards.push(to_forward(&record, &mut aliases));
-            }
-        }
-        Ok(page)
+        self.read(move |services| history(services, &request)).await
     }
 
     async fn htlc_events(&self) -> Result<Updates<HtlcEvent>, ApiError> {
@@ -145,6 +117,41 @@ impl LightningNode {
             Err(error) => Ok(Some((PolicyRefusal::Invalid, error.to_string()))),
         }
     }
+}
+
+/// What the last day, week and month have brought.
+fn add_fees(services: &Services, mut report: FeeReport) -> Result<FeeReport, ApiError> {
+    let now = services.now().0;
+    let mut number = first_since(services, now.saturating_sub(30 * DAY))?;
+    while let Some(record) = forward_at(services, number)? {
+        for (sum, days) in [(&mut report.day, 1), (&mut report.week, 7), (&mut report.month, 30)] {
+            if record.at.0 >= now.saturating_sub(days * DAY) {
+                sum.0 = sum.0.saturating_add(record.fee().0);
+            }
+        }
+        number += 1;
+    }
+    Ok(report)
+}
+
+fn history(services: &Services, request: &ForwardsRequest) -> Result<ForwardsPage, ApiError> {
+    let passes = |name: Option<ShortChannelId>, wanted: &[ShortChannelId]| {
+        wanted.is_empty() || name.is_some_and(|name| wanted.contains(&name))
+    };
+    let mut number = first_since(services, request.from)?.saturating_add(request.skip);
+    let mut page = ForwardsPage { forwards: Vec::new(), next: request.skip };
+    let mut aliases = Aliases { services, known: HashMap::new(), wanted: request.aliases };
+    while (page.forwards.len() as u64) < request.limit
+        && let Some(record) = forward_at(services, number)?
+        && request.until.is_none_or(|until| record.at.0 <= until)
+    {
+        number += 1;
+        page.next += 1;
+        if passes(record.incoming_channel, &request.incoming) && passes(record.outgoing_channel, &request.outgoing) {
+            page.forwards.push(to_forward(&record, &mut aliases));
+        }
+    }
+    Ok(page)
 }
 
 fn forward_at(services: &Services, number: u64) -> Result<Option<ForwardRecord>, StoreError> {

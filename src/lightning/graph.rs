@@ -26,20 +26,7 @@ use crate::{
 #[async_trait]
 impl Graph for LightningNode {
     async fn graph(&self, unannounced: bool) -> Result<NetworkGraph, ApiError> {
-        let services = self.services();
-        let mut graph = {
-            let intake = services.gossip.intake();
-            let network = intake.graph();
-            NetworkGraph {
-                nodes: network.nodes().map(|(_, node)| to_node(node)).collect(),
-                // What is spent, or was reorganised out, waits to be forgotten.
-                channels: network
-                    .channels()
-                    .filter(|channel| channel.spent_at.is_none())
-                    .filter_map(|channel| to_channel(network, channel))
-                    .collect(),
-            }
-        };
+        let mut graph = self.read(|services| Ok(whole(services.gossip.intake().graph()))).await?;
         self.name_outputs(&mut graph.channels).await;
         if unannounced {
             graph.channels.extend(self.unannounced().await);
@@ -105,8 +92,7 @@ impl Graph for LightningNode {
     }
 
     async fn network_summary(&self) -> Result<NetworkSummary, ApiError> {
-        let intake = self.services().gossip.intake();
-        Ok(summary(intake.graph()))
+        self.read(|services| Ok(summary(services.gossip.intake().graph()))).await
     }
 }
 
@@ -162,6 +148,18 @@ impl LightningNode {
         }
         channels.sort_by_key(|channel| channel.short_channel_id);
         channels
+    }
+}
+
+fn whole(network: &Network) -> NetworkGraph {
+    NetworkGraph {
+        nodes: network.nodes().map(|(_, node)| to_node(node)).collect(),
+        // What is spent, or was reorganised out, waits to be forgotten.
+        channels: network
+            .channels()
+            .filter(|channel| channel.spent_at.is_none())
+            .filter_map(|channel| to_channel(network, channel))
+            .collect(),
     }
 }
 

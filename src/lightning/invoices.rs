@@ -1,9 +1,9 @@
 //! The invoices' calls.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use leyden_channels::{
-    channel::{Key, StateName},
+    channel::StateName,
     margins::CLAIM_MARGIN,
     payment::{
         self, InvoiceRequest,
@@ -14,7 +14,7 @@ use leyden_channels::{
 use tokio::sync::broadcast::error::RecvError;
 use tokio_stream::StreamExt as _;
 
-use super::{LightningNode, internal};
+use super::LightningNode;
 use crate::{
     api::{
         AddInvoice, ApiError, DecodedInvoice, Description, Invoice, InvoiceHtlc, InvoiceHtlcState, InvoiceState, Page,
@@ -116,22 +116,7 @@ impl LightningNode {
             .ok_or_else(|| ApiError::not_found(format!("there is no invoice with payment hash {hash}")))
     }
 
-    pub(super) fn list_invoices(&self, page: &PageRequest) -> Result<Page<Invoice>, ApiError> {
-        let services = self.services();
-        let last = services.invoices().next_index() - 1;
-        let items = super::payments::page(page, last, |index| {
-            let Some(invoice) = services.invoice_at(index)? else { return Ok(None) };
-            let created = invoice.created.0;
-            let open = matches!(invoice.state, Stored::Open | Stored::Accepted(_));
-            let wanted = (open || !page.only_open)
-                && page.created_from.is_none_or(|from| created >= from)
-                && page.created_until.is_none_or(|until| created <= until);
-            Ok(wanted.then(|| to_api(services, &invoice)))
-        })?;
-        Ok(Page { items, total: last })
-    }
-
-    pub(super) fn watch_invoices(
+    pub(super) async fn watch_invoices(
         &self,
         add_index: Option<u64>,
         settle_index: Option<u64>,
@@ -139,24 +124,9 @@ impl LightningNode {
         let services = Arc::clone(self.services());
         // The listener first, then the backlog: what happens in between comes twice rather than never.
         let news = services.events.invoices();
-        let mut backlog = VecDeque::new();
-        if add_index.is_some() || settle_index.is_some() {
-            for (_, bytes) in services.store.core_records(&Key::all_invoices_prefix())? {
-                let invoice = payment::record::decode_invoice(&bytes).map_err(internal)?;
-                let added = add_index.is_some_and(|after| invoice.index > after);
-                let settled = match &invoice.state {
-                    Stored::Settled(settled) => {
-                        settled.is_whole() && settle_index.is_some_and(|after| settled.index > after)
-                    }
-                    Stored::Open | Stored::Accepted(_) | Stored::Canceled => false,
-                };
-                if added || settled {
-                    backlog.push_back(to_api(&services, &invoice));
-                }
-            }
-        }
+        let missed = self.read(move |services| backlog(services, add_index, settle_index)).await?;
         let live = futures_unfold(news, move |invoice: Arc<incoming::Invoice>| to_api(&services, &invoice));
-        Ok(Box::pin(tokio_stream::iter(backlog).map(Ok).chain(live)))
+        Ok(Box::pin(tokio_stream::iter(missed).map(Ok).chain(live)))
     }
 
     pub(super) fn decode(&self, request: &str) -> Result<DecodedInvoice, ApiError> {
@@ -179,6 +149,42 @@ impl LightningNode {
             features: invoice.features,
         })
     }
+}
+
+pub(super) fn list(services: &Services, page: &PageRequest) -> Result<Page<Invoice>, ApiError> {
+    let last = services.invoices().next_index() - 1;
+    let items = super::payments::page(page, last, |index| {
+        let Some(invoice) = services.invoice_at(index)? else { return Ok(None) };
+        let created = invoice.created.0;
+        let open = matches!(invoice.state, Stored::Open | Stored::Accepted(_));
+        let wanted = (open || !page.only_open)
+            && page.created_from.is_none_or(|from| created >= from)
+            && page.created_until.is_none_or(|until| created <= until);
+        Ok(wanted.then(|| to_api(services, &invoice)))
+    })?;
+    Ok(Page { items, total: last })
+}
+
+/// What was added and settled after these numbers.
+fn backlog(services: &Services, added: Option<u64>, settled: Option<u64>) -> Result<Vec<Invoice>, ApiError> {
+    if added.is_none() && settled.is_none() {
+        return Ok(Vec::new());
+    }
+    let last = services.invoices().next_index() - 1;
+    // An invoice that was settled late may be an old one.
+    let first = if settled.is_some() { 1 } else { added.unwrap_or_default().saturating_add(1) };
+    let mut missed = Vec::new();
+    for index in first..=last {
+        let Some(invoice) = services.invoice_at(index)? else { continue };
+        let is_settled = match &invoice.state {
+            Stored::Settled(paid) => paid.is_whole() && settled.is_some_and(|after| paid.index > after),
+            Stored::Open | Stored::Accepted(_) | Stored::Canceled => false,
+        };
+        if is_settled || added.is_some_and(|after| invoice.index > after) {
+            missed.push(to_api(services, &invoice));
+        }
+    }
+    Ok(missed)
 }
 
 /// The most private channels that an invoice names: each makes it some fifty letters longer.

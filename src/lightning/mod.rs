@@ -17,13 +17,13 @@ mod routes;
 mod wallet;
 mod warnings;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bitcoin::{Address, OutPoint, Txid, secp256k1::PublicKey};
+use bitcoin::{Address, OutPoint, Transaction, Txid, secp256k1::PublicKey};
 use leyden_channels::{channel::StateName, types::PaymentHash};
 use leyden_node::TipDoubt;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
 pub(crate) use payments::to_api as payment_to_api;
 
@@ -41,7 +41,11 @@ use crate::{
         services::Services,
     },
     store::StoreError,
+    wallet::onchain::Tip,
 };
+
+/// For how long a call waits until what it did is seen.
+const SEEING_LIMIT: Duration = Duration::from_secs(10);
 
 /// The open wallet, its channels and payments.
 pub struct LightningNode {
@@ -64,6 +68,18 @@ impl LightningNode {
         services.wallet.tip().1 == services.node.tip().hash
     }
 
+    /// Waits until the wallet has seen a block and the channels have been told of it, but not for long: a wallet that
+    /// looks at the whole chain again has more to do.
+    pub async fn wait_for_block(&self, block: Tip) {
+        let _ = timeout(SEEING_LIMIT, self.services().watch.wait_for(block)).await;
+    }
+
+    /// The wallet takes note of a transaction that was handed to the mempool here.
+    pub fn note_transaction(&self, transaction: &Transaction) -> Result<(), ApiError> {
+        let services = self.services();
+        services.wallet.transaction_seen(transaction.clone(), services.now().0).map_err(internal)
+    }
+
     /// The hash of the address to which mining pays by default.
     pub fn reward_script(&self) -> Result<bitcoin::ScriptBuf, ApiError> {
         self.services().wallet.new_script().map_err(internal)
@@ -76,6 +92,15 @@ impl LightningNode {
 
     fn services(&self) -> &Arc<Services> {
         &self.runtime.services
+    }
+
+    /// Reads what grows with the node's age on a thread that may take its time: no task waits behind a long list.
+    async fn read<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Arc<Services>) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let services = Arc::clone(self.services());
+        tokio::task::spawn_blocking(move || look(&services)).await.map_err(internal)?
     }
 
     /// Waits until a change is durable and done. In a task of its own: a caller that hangs up must not leave half of it.
@@ -163,7 +188,7 @@ impl Lightning for LightningNode {
     }
 
     async fn wallet_balance(&self, min_confirmations: u32) -> Result<WalletBalance, ApiError> {
-        Ok(self.balance(min_confirmations))
+        self.read(move |services| Ok(wallet::balance(services, min_confirmations))).await
     }
 
     async fn channel_balance(&self) -> Result<ChannelBalance, ApiError> {
@@ -175,11 +200,11 @@ impl Lightning for LightningNode {
     }
 
     async fn wallet_transactions(&self) -> Result<Vec<WalletTx>, ApiError> {
-        Ok(self.transactions())
+        self.read(|services| Ok(wallet::transactions(services))).await
     }
 
     async fn unspent(&self) -> Result<Vec<WalletCoin>, ApiError> {
-        Ok(self.coins())
+        self.read(|services| Ok(wallet::unspent(services))).await
     }
 
     async fn connect_peer(&self, peer: PeerAddress, keep_trying: bool) -> Result<(), ApiError> {
@@ -215,7 +240,7 @@ impl Lightning for LightningNode {
     }
 
     async fn closed_channels(&self) -> Result<Vec<ClosedChannel>, ApiError> {
-        self.closed()
+        self.closed().await
     }
 
     async fn channel_events(&self) -> Result<Updates<ChannelEvent>, ApiError> {
@@ -251,7 +276,7 @@ impl Lightning for LightningNode {
     }
 
     async fn invoices(&self, page: PageRequest) -> Result<Page<Invoice>, ApiError> {
-        self.list_invoices(&page)
+        self.read(move |services| invoices::list(services, &page)).await
     }
 
     async fn subscribe_invoices(
@@ -259,7 +284,7 @@ impl Lightning for LightningNode {
         add_index: Option<u64>,
         settle_index: Option<u64>,
     ) -> Result<Updates<Invoice>, ApiError> {
-        self.watch_invoices(add_index, settle_index)
+        self.watch_invoices(add_index, settle_index).await
     }
 
     async fn decode_invoice(&self, request: &str) -> Result<DecodedInvoice, ApiError> {
@@ -275,6 +300,6 @@ impl Lightning for LightningNode {
     }
 
     async fn payments(&self, page: PageRequest, include_incomplete: bool) -> Result<Page<Payment>, ApiError> {
-        self.list_payments(&page, include_incomplete)
+        self.read(move |services| payments::list(services, &page, include_incomplete)).await
     }
 }

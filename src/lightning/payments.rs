@@ -122,24 +122,23 @@ impl LightningNode {
         let record = record.ok_or_else(|| ApiError::not_found(format!("there is no payment with hash {hash}")))?;
         Ok(Box::pin(tokio_stream::once(Ok(to_api(&record)))))
     }
+}
 
-    pub(super) fn list_payments(
-        &self,
-        request: &PageRequest,
-        include_incomplete: bool,
-    ) -> Result<Page<Payment>, ApiError> {
-        let services = self.services();
-        let last = services.payments().last_index();
-        let items = page(request, last, |index| {
-            let Some(payment) = services.payment_at(index)? else { return Ok(None) };
-            let created = payment.created.0;
-            let wanted = (include_incomplete || matches!(payment.state, Stored::Succeeded { .. }))
-                && request.created_from.is_none_or(|from| created >= from)
-                && request.created_until.is_none_or(|until| created <= until);
-            Ok(wanted.then(|| to_api(&payment)))
-        })?;
-        Ok(Page { items, total: last })
-    }
+pub(super) fn list(
+    services: &Services,
+    request: &PageRequest,
+    include_incomplete: bool,
+) -> Result<Page<Payment>, ApiError> {
+    let last = services.payments().last_index();
+    let items = page(request, last, |index| {
+        let Some(payment) = services.payment_at(index)? else { return Ok(None) };
+        let created = payment.created.0;
+        let wanted = (include_incomplete || matches!(payment.state, Stored::Succeeded { .. }))
+            && request.created_from.is_none_or(|from| created >= from)
+            && request.created_until.is_none_or(|until| created <= until);
+        Ok(wanted.then(|| to_api(&payment)))
+    })?;
+    Ok(Page { items, total: last })
 }
 
 /// The wanted part of a list that is numbered from 1 to `last`, in ascending order.

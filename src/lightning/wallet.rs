@@ -29,44 +29,20 @@ impl LightningNode {
         }
     }
 
-    pub(super) fn balance(&self, min_confirmations: u32) -> WalletBalance {
-        let wallet = &self.services().wallet;
-        let balance = wallet.balance();
-        let mut confirmed = balance.confirmed;
-        let mut unconfirmed = balance.unconfirmed;
-        if min_confirmations > 1 {
-            // Coins that are not deep enough count as unconfirmed.
-            let shallow: Amount = wallet
-                .unspent()
-                .iter()
-                .filter(|coin| coin.confirmations > 0 && coin.confirmations < min_confirmations && !coin.immature)
-                .map(|coin| coin.amount)
-                .sum();
-            confirmed = confirmed.checked_sub(shallow).unwrap_or(Amount::ZERO);
-            unconfirmed += shallow;
-        }
-        WalletBalance {
-            confirmed,
-            unconfirmed,
-            immature: balance.immature,
-            locked: wallet.reserved(),
-            anchor_reserve: wallet.reserve(),
-        }
-    }
-
     pub(super) async fn send(&self, request: SendCoins) -> Result<Txid, ApiError> {
         let services = self.services();
         let rate = fee_rate(services, request.fee);
         let coins = coins(&request.coins);
         let script = request.to.script_pubkey();
-        let transaction = match request.amount {
-            SendAmount::Exactly(amount) => services.wallet.pay(&[(script, amount)], rate, &coins),
-            SendAmount::All => services.wallet.pay_all(&script, rate, &coins),
-        }
-        .map_err(wallet_error)?;
         let services = Arc::clone(services);
         // In a task of its own: a caller that hangs up must not leave coins behind that are set aside for nothing.
         let sent = tokio::spawn(async move {
+            let chooser = Arc::clone(&services);
+            let choose = move || match request.amount {
+                SendAmount::Exactly(amount) => chooser.wallet.pay(&[(script, amount)], rate, &coins),
+                SendAmount::All => chooser.wallet.pay_all(&script, rate, &coins),
+            };
+            let transaction = tokio::task::spawn_blocking(choose).await.map_err(internal)?.map_err(wallet_error)?;
             let txid = transaction.compute_txid();
             if let Err(error) = services.store.put_plain(&txid) {
                 services.wallet.release(&txid);
@@ -83,44 +59,58 @@ impl LightningNode {
         });
         sent.await.map_err(internal)?
     }
+}
 
-    pub(super) fn transactions(&self) -> Vec<WalletTx> {
-        let services = self.services();
-        let mut list: Vec<WalletTx> = services
-            .wallet
-            .transactions()
-            .into_iter()
-            .map(|entry| WalletTx {
-                txid: entry.txid,
-                net: entry.amount,
-                fee: entry.fee,
-                confirmation: entry.block.map(|(height, block)| Confirmation {
-                    block,
-                    height: Height(height),
-                    confirmations: entry.confirmations,
-                }),
-                time: UnixTime(entry.time),
-                label: services.store.label(&entry.txid).ok().flatten().unwrap_or_default(),
-                local_outputs: entry.local_outputs,
-                local_inputs: entry.local_inputs,
-                transaction: entry.transaction,
-            })
-            .collect();
-        list.reverse();
-        list
+pub(super) fn balance(services: &Services, min_confirmations: u32) -> WalletBalance {
+    let wallet = &services.wallet;
+    let balance = wallet.balance_at_depth(min_confirmations);
+    // Coins that are not deep enough count as unconfirmed.
+    let deep = balance.confirmed.checked_sub(balance.shallow).unwrap_or(Amount::ZERO);
+    WalletBalance {
+        confirmed: deep,
+        unconfirmed: balance.unconfirmed + balance.shallow,
+        immature: balance.immature,
+        locked: wallet.reserved(),
+        anchor_reserve: wallet.reserve(),
     }
+}
 
-    pub(super) fn coins(&self) -> Vec<WalletCoin> {
-        let coins = self.services().wallet.unspent().into_iter().filter(|coin| !coin.immature);
-        coins
-            .map(|coin| WalletCoin {
-                outpoint: coin.outpoint,
-                output: bitcoin::TxOut { value: coin.amount, script_pubkey: coin.script_pubkey },
-                kind: AddressKind::SegwitV0,
-                confirmations: coin.confirmations,
-            })
-            .collect()
-    }
+/// Newest first.
+pub(super) fn transactions(services: &Services) -> Vec<WalletTx> {
+    let mut list: Vec<WalletTx> = services
+        .wallet
+        .transactions()
+        .into_iter()
+        .map(|entry| WalletTx {
+            txid: entry.txid,
+            net: entry.amount,
+            fee: entry.fee,
+            confirmation: entry.block.map(|(height, block)| Confirmation {
+                block,
+                height: Height(height),
+                confirmations: entry.confirmations,
+            }),
+            time: UnixTime(entry.time),
+            label: services.store.label(&entry.txid).ok().flatten().unwrap_or_default(),
+            local_outputs: entry.local_outputs,
+            local_inputs: entry.local_inputs,
+            transaction: entry.transaction,
+        })
+        .collect();
+    list.reverse();
+    list
+}
+
+pub(super) fn unspent(services: &Services) -> Vec<WalletCoin> {
+    let coins = services.wallet.unspent().into_iter().filter(|coin| !coin.immature);
+    coins
+        .map(|coin| WalletCoin {
+            outpoint: coin.outpoint,
+            output: bitcoin::TxOut { value: coin.amount, script_pubkey: coin.script_pubkey },
+            kind: AddressKind::SegwitV0,
+            confirmations: coin.confirmations,
+        })
+        .collect()
 }
 
 /// An estimate never goes below 1 sat/vB: other people's nodes may not relay what ours would.
@@ -144,8 +134,7 @@ pub(super) fn wallet_error(error: WalletError) -> ApiError {
         | WalletError::UnknownCoin { .. }
         | WalletError::Bump(_) => ApiError::precondition(error.to_string()),
         WalletError::Dust => ApiError::invalid(error.to_string()),
-        WalletError::Build(_)
-        | WalletError::Sign(_)
+        WalletError::Sign(_)
         | WalletError::Mismatch(_)
         | WalletError::Damaged(_)
         | WalletError::Disconnected { .. }

@@ -5,7 +5,7 @@ use tokio_stream::StreamExt;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Context,
+    Context, assemble,
     convert::{backups, channels, edge, forwarding, graph, invoices, lifecycle, payments, routes, tokens, wallet},
     status::{Replies, replies},
 };
@@ -78,7 +78,8 @@ impl Lightning for LightningService {
         let lightning = self.context.lightning()?;
         let wanted = wallet::TransactionRange::new(&request.into_inner())?;
         let network = self.context.daemon.network();
-        reply(wanted.of(lightning.wallet_transactions().await?, &network))
+        let all = lightning.wallet_transactions().await?;
+        reply(assemble(move || wanted.of(all, &network)).await?)
     }
 
     async fn list_unspent(&self, request: Request<lnrpc::ListUnspentRequest>) -> Reply<lnrpc::ListUnspentResponse> {
@@ -86,8 +87,11 @@ impl Lightning for LightningService {
         let wanted = wallet::confirmation_range(&request.into_inner())?;
         let network = self.context.daemon.network();
         let coins = lightning.unspent().await?;
-        let utxos = coins.iter().filter(|coin| wanted.contains(&coin.confirmations));
-        reply(lnrpc::ListUnspentResponse { utxos: utxos.map(|coin| wallet::utxo(coin, &network)).collect() })
+        let make = move || {
+            let utxos = coins.iter().filter(|coin| wanted.contains(&coin.confirmations));
+            lnrpc::ListUnspentResponse { utxos: utxos.map(|coin| wallet::utxo(coin, &network)).collect() }
+        };
+        reply(assemble(make).await?)
     }
 
     async fn connect_peer(&self, request: Request<lnrpc::ConnectPeerRequest>) -> Reply<lnrpc::ConnectPeerResponse> {
@@ -179,10 +183,13 @@ impl Lightning for LightningService {
         let wanted = request.into_inner();
         let network = self.context.daemon.network();
         let all = self.context.lightning()?.closed_channels().await?;
-        let channels = all.iter().filter(|channel| channels::closure_is_wanted(&wanted, channel.closure));
-        reply(lnrpc::ClosedChannelsResponse {
-            channels: channels.map(|channel| channels::closed_channel(channel, network.genesis)).collect(),
-        })
+        let make = move || {
+            let channels = all.iter().filter(|channel| channels::closure_is_wanted(&wanted, channel.closure));
+            lnrpc::ClosedChannelsResponse {
+                channels: channels.map(|channel| channels::closed_channel(channel, network.genesis)).collect(),
+            }
+        };
+        reply(assemble(make).await?)
     }
 
     async fn subscribe_channel_events(
@@ -257,11 +264,12 @@ impl Lightning for LightningService {
     async fn list_invoices(&self, request: Request<lnrpc::ListInvoiceRequest>) -> Reply<lnrpc::ListInvoiceResponse> {
         let lightning = self.context.lightning()?;
         let page = lightning.invoices(invoices::page_request(&request.into_inner())).await?;
-        reply(lnrpc::ListInvoiceResponse {
+        let make = move || lnrpc::ListInvoiceResponse {
             first_index_offset: page.items.first().map_or(0, |invoice| invoice.add_index),
             last_index_offset: page.items.last().map_or(0, |invoice| invoice.add_index),
             invoices: page.items.iter().map(invoices::invoice).collect(),
-        })
+        };
+        reply(assemble(make).await?)
     }
 
     async fn subscribe_invoices(
@@ -293,17 +301,19 @@ impl Lightning for LightningService {
         let lightning = self.context.lightning()?;
         let request = request.into_inner();
         let page = lightning.payments(payments::page_request(&request), request.include_incomplete).await?;
-        reply(lnrpc::ListPaymentsResponse {
+        let make = move || lnrpc::ListPaymentsResponse {
             first_index_offset: page.items.first().map_or(0, |payment| payment.index),
             last_index_offset: page.items.last().map_or(0, |payment| payment.index),
             total_num_payments: if request.count_total_payments { page.total } else { 0 },
             payments: page.items.iter().map(payments::payment).collect(),
-        })
+        };
+        reply(assemble(make).await?)
     }
 
     async fn describe_graph(&self, request: Request<lnrpc::ChannelGraphRequest>) -> Reply<lnrpc::ChannelGraph> {
         let unannounced = request.into_inner().include_unannounced;
-        reply(graph::graph(&self.context.lightning()?.graph(unannounced).await?))
+        let whole = self.context.lightning()?.graph(unannounced).await?;
+        reply(assemble(move || graph::graph(&whole)).await?)
     }
 
     async fn get_chan_info(&self, request: Request<lnrpc::ChanInfoRequest>) -> Reply<lnrpc::ChannelEdge> {
@@ -350,7 +360,8 @@ impl Lightning for LightningService {
     ) -> Reply<lnrpc::ForwardingHistoryResponse> {
         let lightning = self.context.lightning()?;
         let request = forwarding::forwards_request(&request.into_inner())?;
-        reply(forwarding::forwards(&lightning.forwards(request).await?))
+        let page = lightning.forwards(request).await?;
+        reply(assemble(move || forwarding::forwards(&page)).await?)
     }
 
     async fn bake_macaroon(&self, request: Request<lnrpc::BakeMacaroonRequest>) -> Reply<lnrpc::BakeMacaroonResponse> {

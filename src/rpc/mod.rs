@@ -72,14 +72,33 @@ pub struct ServeOptions {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    #[error("the TLS certificate or key cannot be used: {0}; delete tls.cert and tls.key to make new ones")]
-    Tls(#[source] tonic::transport::Error),
+    #[error(
+        "tls.cert or tls.key in the data directory cannot be used ({0}): put right ones there, or delete both to have new ones \
+         made"
+    )]
+    Tls(String),
     #[error("the descriptors of the services are damaged: {0}")]
     Descriptors(#[from] tonic_reflection::server::Error),
     #[error("the gRPC server failed: {0}")]
     Transport(#[source] tonic::transport::Error),
     #[error("the gRPC listener failed: {0}")]
     Listener(#[from] io::Error),
+}
+
+/// Whether the certificate and the key can be used, before anything is started that would have to be stopped again.
+pub fn check_tls(identity: &tls::Identity) -> Result<(), ServeError> {
+    with_tls(Server::builder(), identity).map(drop)
+}
+
+fn with_tls(server: Server, identity: &tls::Identity) -> Result<Server, ServeError> {
+    let identity = Identity::from_pem(&identity.certificate, &identity.key);
+    server.tls_config(ServerTlsConfig::new().identity(identity)).map_err(|error| ServeError::Tls(causes(&error)))
+}
+
+/// What went wrong, down to its cause.
+fn causes(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |cause| cause.source())
+        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Serves every service until `stopping` is cancelled and the calls in progress have ended.
@@ -90,9 +109,8 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
     let mut server = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)));
-    if let Some(tls::Identity { certificate, key }) = tls {
-        let identity = Identity::from_pem(certificate, key);
-        server = server.tls_config(ServerTlsConfig::new().identity(identity)).map_err(ServeError::Tls)?;
+    if let Some(identity) = &tls {
+        server = with_tls(server, identity)?;
     }
 
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -140,6 +158,11 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
         Ok(ended) => ended.map_err(ServeError::Transport),
         Err(_) => Ok(()),
     }
+}
+
+/// Puts an answer together that can be long, on a thread that may take its time: no other call waits behind it.
+async fn assemble<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(make).await.map_err(|error| ApiError::internal(error.to_string()))
 }
 
 /// What every service holds.

@@ -6,7 +6,7 @@ use leyden_proto::walletrpc::{
 use tonic::{Request, Response, Status};
 
 use super::{
-    Context,
+    Context, assemble,
     convert::{edge, wallet},
 };
 use crate::api::BumpFee;
@@ -31,9 +31,11 @@ impl WalletKit for WalletKitService {
         let wanted = wallet::kit_range(&request.into_inner())?;
         let network = self.context.daemon.network();
         let coins = lightning.unspent().await?;
-        let utxos = coins.iter().filter(|coin| wanted.contains(&coin.confirmations));
-        let utxos = utxos.map(|coin| wallet::utxo(coin, &network)).collect();
-        Ok(Response::new(ListUnspentResponse { utxos }))
+        let make = move || {
+            let utxos = coins.iter().filter(|coin| wanted.contains(&coin.confirmations));
+            ListUnspentResponse { utxos: utxos.map(|coin| wallet::utxo(coin, &network)).collect() }
+        };
+        Ok(Response::new(assemble(make).await?))
     }
 
     async fn bump_fee(&self, request: Request<BumpFeeRequest>) -> Result<Response<BumpFeeResponse>, Status> {

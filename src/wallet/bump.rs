@@ -1,12 +1,12 @@
 //! Unconfirmed transactions of the wallet that shall pay more: replaced by a dearer version, or pulled along by a child.
 
-use std::collections::HashSet;
-
-use bdk_wallet::{KeychainKind, error::BuildFeeBumpError};
+use bdk_wallet::KeychainKind;
 use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
 
 use super::{
-    onchain::{OnchainWallet, WalletError, create_error, sign},
+    compose::{Draft, Fee},
+    ledger::Place,
+    onchain::{OnchainWallet, State, WalletError},
     reserve::Reserve,
 };
 
@@ -16,14 +16,15 @@ pub const CHILD_VIRTUAL_BYTES: u64 = 110;
 impl OnchainWallet {
     /// An unconfirmed transaction that concerns the wallet.
     pub fn unconfirmed(&self, txid: &Txid) -> Option<Transaction> {
-        self.pending().into_iter().find(|transaction| transaction.compute_txid() == *txid)
+        self.lock().waiting(txid).ok()
     }
 
     /// Whether a transaction spends coins of the wallet.
     pub fn has_paid(&self, txid: &Txid) -> bool {
         let state = self.lock();
         let spends_ours = |input: &bitcoin::TxIn| state.wallet.spk_index().txout(input.previous_output).is_some();
-        state.wallet.get_tx(*txid).is_some_and(|tx| tx.tx_node.tx.input.iter().any(spends_ours))
+        let known = state.ledger.place(txid).and_then(|_| state.wallet.tx_graph().get_tx(*txid));
+        known.is_some_and(|tx| tx.input.iter().any(spends_ours))
     }
 
     /// Whether every input is the wallet's own.
@@ -32,32 +33,28 @@ impl OnchainWallet {
         transaction.input.iter().all(|input| state.wallet.spk_index().txout(input.previous_output).is_some())
     }
 
+    /// Whether an output is the wallet's, and nobody has spent it.
+    pub fn has_coin(&self, outpoint: &OutPoint) -> bool {
+        self.lock().ledger.coin(outpoint).is_some()
+    }
+
     /// The first output of the wallet's that nobody has spent.
     pub fn unspent_output(&self, transaction: &Transaction) -> Option<OutPoint> {
         let txid = transaction.compute_txid();
-        let unspent: HashSet<OutPoint> = self.unspent().iter().map(|coin| coin.outpoint).collect();
-        (0..).map(|vout| OutPoint { txid, vout }).take(transaction.output.len()).find(|one| unspent.contains(one))
+        let state = self.lock();
+        let mut outpoints = (0..).map(|vout| OutPoint { txid, vout }).take(transaction.output.len());
+        outpoints.find(|one| state.ledger.coin(one).is_some())
     }
 
     /// A version of an unconfirmed transaction of ours that pays this rate.
     pub fn replacement(&self, txid: Txid, rate: FeeRate, reserve: Reserve) -> Result<Transaction, WalletError> {
         let mut state = self.lock();
-        let reserved: Vec<OutPoint> = state.reserved_coins().into_iter().collect();
-        let old = state.wallet.get_tx(txid).map(|entry| entry.tx_node.tx.output.clone()).unwrap_or_default();
-        let only_output = match old.as_slice() {
-            [one] if state.wallet.is_mine(one.script_pubkey.clone()) => Some(one.script_pubkey.clone()),
-            _ => None,
-        };
-        let mut builder = state.wallet.build_fee_bump(txid).map_err(|error| WalletError::Bump(why(&error)))?;
-        builder.fee_rate(rate).unspendable(reserved);
-        // What goes back to us as a whole pays for itself.
-        if let Some(script) = only_output {
-            builder.set_recipients(Vec::new()).manually_selected_only().drain_to(script);
-        }
-        let psbt = builder.finish().map_err(create_error)?;
+        let old = state.waiting(&txid)?;
+        let draft = state.replace(&old, rate)?;
+        let unsigned = state.finish(draft)?;
         // The old one's inputs are the new one's, and its change is gone.
-        state.check_reserve(&psbt.unsigned_tx, reserve)?;
-        let transaction = sign(&state, psbt)?;
+        state.check_reserve(&unsigned.transaction, reserve)?;
+        let transaction = state.sign(unsigned)?;
         self.save(&mut state)?;
         Ok(transaction)
     }
@@ -65,26 +62,76 @@ impl OnchainWallet {
     /// A transaction that spends one coin of the wallet back to it, for this fee.
     pub fn child(&self, coin: OutPoint, fee: Amount, reserve: Reserve) -> Result<Transaction, WalletError> {
         let mut state = self.lock();
-        if state.reserved_coins().contains(&coin) {
+        if state.reserved_coins().contains(&coin) || state.ledger.coin(&coin).is_none() {
             return Err(WalletError::UnknownCoin { outpoint: coin });
         }
         // The mempool may refuse it, at each block anew: then the next one takes the same address.
         let script = state.wallet.next_unused_address(KeychainKind::Internal).address.script_pubkey();
-        let mut builder = state.wallet.build_tx();
-        builder.add_utxo(coin).map_err(|_| WalletError::UnknownCoin { outpoint: coin })?;
-        builder.manually_selected_only().fee_absolute(fee).drain_to(script);
-        let psbt = builder.finish().map_err(create_error)?;
-        state.check_reserve(&psbt.unsigned_tx, reserve)?;
-        let transaction = sign(&state, psbt)?;
+        let unsigned = state.finish(Draft {
+            outputs: Vec::new(),
+            fee: Fee::Exactly(fee),
+            required: vec![coin],
+            optional: Vec::new(),
+            drain_to: Some(script),
+        })?;
+        state.check_reserve(&unsigned.transaction, reserve)?;
+        let transaction = state.sign(unsigned)?;
         self.save(&mut state)?;
         Ok(transaction)
     }
 }
 
-fn why(error: &BuildFeeBumpError) -> String {
-    match error {
-        BuildFeeBumpError::TransactionConfirmed(_) => "it is confirmed".to_owned(),
-        BuildFeeBumpError::IrreplaceableTransaction(_) => "it does not allow a replacement".to_owned(),
-        other => other.to_string(),
+impl State {
+    fn waiting(&self, txid: &Txid) -> Result<Transaction, WalletError> {
+        let refused = |why: &str| WalletError::Bump(why.to_owned());
+        match self.ledger.place(txid) {
+            Some(Place::Waiting { .. }) => {
+                let known = self.wallet.tx_graph().get_tx(*txid);
+                known.map(|tx| tx.as_ref().clone()).ok_or_else(|| refused("it is not the wallet's"))
+            }
+            Some(Place::Block { .. }) => Err(refused("it is confirmed")),
+            None => Err(refused("it is not the wallet's")),
+        }
+    }
+
+    /// The same payments from the same coins, and from more if need be.
+    fn replace(&self, old: &Transaction, rate: FeeRate) -> Result<Draft, WalletError> {
+        let refused = |why: String| Err(WalletError::Bump(why));
+        if !old.input.iter().any(|input| input.sequence.is_rbf()) {
+            return refused("it does not allow a replacement".to_owned());
+        }
+        let Ok(paid) = self.wallet.calculate_fee(old) else {
+            return refused("it is not known what it pays".to_owned());
+        };
+        let least = (paid / old.weight()).to_sat_per_kwu().saturating_add(FeeRate::BROADCAST_MIN.to_sat_per_kwu());
+        if rate.to_sat_per_kwu() < least {
+            let least = FeeRate::from_sat_per_kwu(least).to_sat_per_vb_ceil();
+            return refused(format!("a replacement has to pay at least {least} sat/vB"));
+        }
+        let required: Vec<OutPoint> = old.input.iter().map(|input| input.previous_output).collect();
+        let mut outputs = old.output.clone();
+        match outputs.as_slice() {
+            // What goes back to us as a whole pays for itself.
+            [one] if self.wallet.is_mine(one.script_pubkey.clone()) => {
+                let drain_to = Some(one.script_pubkey.clone());
+                Ok(Draft { outputs: Vec::new(), fee: Fee::Rate(rate), required, optional: Vec::new(), drain_to })
+            }
+            several => {
+                let branch = |output: &bitcoin::TxOut| self.wallet.derivation_of_spk(output.script_pubkey.clone());
+                let is_change = |output| matches!(branch(output), Some((KeychainKind::Internal, _)));
+                if several.len() > 1
+                    && let Some(change) = several.iter().rposition(is_change)
+                {
+                    outputs.remove(change);
+                }
+                // A replacement must not spend new unconfirmed outputs (BIP 125).
+                let (tip, reserved) = (self.height(), self.reserved_coins());
+                let more = self.ledger.coins().filter(|(outpoint, coin)| {
+                    coin.height.is_some() && !coin.is_immature(tip) && !reserved.contains(*outpoint)
+                });
+                let optional = more.map(|(outpoint, _)| *outpoint).collect();
+                Ok(Draft { outputs, fee: Fee::Rate(rate), required, optional, drain_to: None })
+            }
+        }
     }
 }

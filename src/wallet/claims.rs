@@ -7,16 +7,21 @@
 //!
 //! The claims themselves are durable and name their coins, so after a restart they are set aside again.
 
-use bdk_wallet::{KeychainKind, chain::ChainPosition};
+use std::collections::HashMap;
+
+use bdk_wallet::KeychainKind;
 use bitcoin::{
     Amount, EcdsaSighashType, NetworkKind, OutPoint, Transaction, TxOut, Weight, Witness,
-    bip32::ChildNumber,
+    bip32::{ChildNumber, Xpriv},
     secp256k1::{Message, SECP256K1},
     sighash::SighashCache,
 };
 use leyden_channels::{onchain::ClaimId, tx::FeeCoin, types::ChannelId};
 
-use super::onchain::{MATURITY, OnchainWallet, State, WalletError, confirmations};
+use super::{
+    ledger::Coin,
+    onchain::{OnchainWallet, State, WalletError},
+};
 
 /// What coins are set aside for.
 pub type Purpose = (ChannelId, ClaimId);
@@ -42,17 +47,9 @@ impl OnchainWallet {
         // spend new unconfirmed outputs (BIP 125).
         let sources = if coins.is_empty() { vec![Depth::Confirmed, Depth::OwnChange] } else { vec![Depth::Confirmed] };
         for source in sources {
-            let mut free = state.free_coins(source);
-            free.sort_by_key(|(outpoint, output)| (output.value, *outpoint));
-            loop {
-                let have: Amount = coins.iter().map(|coin| coin.output.value).sum();
-                let Some(missing) = amount.checked_sub(have).filter(|missing| *missing > Amount::ZERO) else { break };
-                // The smallest coin that is enough, else the largest one and then another.
-                let enough = free.iter().position(|(_, output)| output.value >= missing);
-                let Some(index) = enough.or(free.len().checked_sub(1)) else { break };
-                let (outpoint, output) = free.remove(index);
-                coins.push(FeeCoin { outpoint, output, witness_weight: WITNESS_WEIGHT });
-            }
+            let have: Amount = coins.iter().map(|coin| coin.output.value).sum();
+            let Some(missing) = amount.checked_sub(have).filter(|missing| *missing > Amount::ZERO) else { break };
+            coins.extend(state.choose(source, missing));
         }
         if !coins.is_empty() {
             state.for_claims.insert(purpose, coins.clone());
@@ -82,16 +79,66 @@ impl OnchainWallet {
     }
 
     /// Signs the inputs that spend `coins`; the others are left as they are.
-    pub fn sign_coins(&self, mut transaction: Transaction, coins: &[FeeCoin]) -> Result<Transaction, WalletError> {
-        let state = self.lock();
-        let mut witnesses = Vec::with_capacity(coins.len());
+    pub fn sign_coins(&self, transaction: Transaction, coins: &[FeeCoin]) -> Result<Transaction, WalletError> {
+        self.lock().sign_inputs(transaction, coins.iter().map(|coin| (&coin.outpoint, &coin.output)))
+    }
+}
+
+impl State {
+    /// Coins that are promised to nobody and worth so much together, or all there are.
+    fn choose(&self, source: Depth, amount: Amount) -> Vec<FeeCoin> {
+        let reserved = self.reserved_coins();
+        let fits = |coin: &Coin| match source {
+            Depth::Confirmed => coin.height.is_some(),
+            Depth::OwnChange => coin.height.is_none(),
+        };
+        let is_free = |outpoint: &OutPoint, coin: &Coin| {
+            self.is_free_for_claims(coin) && fits(coin) && !reserved.contains(outpoint)
+        };
+        let chosen = |(outpoint, coin): (&OutPoint, &Coin)| FeeCoin {
+            outpoint: *outpoint,
+            output: coin.output.clone(),
+            witness_weight: WITNESS_WEIGHT,
+        };
+        // The smallest coin that is enough, else the largest one and then another.
+        if let Some(enough) = self.ledger.from_value(amount).find(|(outpoint, coin)| is_free(outpoint, coin)) {
+            return vec![chosen(enough)];
+        }
+        let smaller = self.ledger.from_value(Amount::ZERO).take_while(|(_, coin)| coin.output.value < amount);
+        let mut free: Vec<_> = smaller.filter(|(outpoint, coin)| is_free(outpoint, coin)).collect();
+        let mut missing = amount;
+        let mut coins = Vec::new();
+        loop {
+            let enough = free.partition_point(|(_, coin)| coin.output.value < missing);
+            let is_last = enough < free.len();
+            free.truncate(enough.saturating_add(1));
+            let Some(coin) = free.pop() else { return coins };
+            coins.push(chosen(coin));
+            match missing.checked_sub(coin.1.output.value) {
+                Some(left) if !is_last => missing = left,
+                Some(_) | None => return coins,
+            }
+        }
+    }
+
+    /// Signs the inputs that spend these coins of the wallet.
+    pub(super) fn sign_inputs<'a>(
+        &self,
+        mut transaction: Transaction,
+        coins: impl IntoIterator<Item = (&'a OutPoint, &'a TxOut)>,
+    ) -> Result<Transaction, WalletError> {
+        let account = self.account()?;
+        let inputs: HashMap<OutPoint, usize> =
+            transaction.input.iter().enumerate().map(|(at, input)| (input.previous_output, at)).collect();
+        let mut witnesses = Vec::new();
         let mut cache = SighashCache::new(&transaction);
-        for coin in coins {
-            let index = transaction.input.iter().position(|input| input.previous_output == coin.outpoint);
-            let index = index.ok_or(WalletError::UnknownCoin { outpoint: coin.outpoint })?;
-            let key = state.key_of(coin)?;
+        for (outpoint, output) in coins {
+            let unknown = || WalletError::UnknownCoin { outpoint: *outpoint };
+            let index = *inputs.get(outpoint).ok_or_else(unknown)?;
+            let place = self.wallet.derivation_of_spk(output.script_pubkey.clone()).ok_or_else(unknown)?;
+            let key = key_at(&account, place)?;
             let sighash = cache
-                .p2wpkh_signature_hash(index, &coin.output.script_pubkey, coin.output.value, EcdsaSighashType::All)
+                .p2wpkh_signature_hash(index, &output.script_pubkey, output.value, EcdsaSighashType::All)
                 .map_err(|error| WalletError::Sign(error.to_string()))?;
             let signature = SECP256K1.sign_ecdsa_low_r(&Message::from(sighash), &key);
             let signature = bitcoin::ecdsa::Signature::sighash_all(signature);
@@ -105,59 +152,26 @@ impl OnchainWallet {
         Ok(transaction)
     }
 
-    /// What an output of the wallet is, or was, worth.
-    pub fn amount_of(&self, outpoint: &OutPoint) -> Option<Amount> {
-        self.lock().wallet.spk_index().txout(*outpoint).map(|(_, output)| output.value)
-    }
-
-    /// What a transaction has brought the wallet, or cost it.
-    pub fn gain(&self, transaction: &Transaction) -> bitcoin::SignedAmount {
-        let (sent, received) = self.lock().wallet.sent_and_received(transaction);
-        super::onchain::signed_difference(received, sent)
-    }
-}
-
-impl State {
-    /// Coins that are mature and promised to nobody.
-    fn free_coins(&self, wanted: Depth) -> Vec<(OutPoint, TxOut)> {
-        let tip = self.wallet.latest_checkpoint().height();
-        let reserved = self.reserved_coins();
-        let usable = self.wallet.list_unspent().filter(|coin| {
-            let fits = match (&coin.chain_position, wanted) {
-                (ChainPosition::Confirmed { anchor, .. }, Depth::Confirmed) => {
-                    let mined = self.wallet.get_tx(coin.outpoint.txid).is_some_and(|tx| tx.tx_node.tx.is_coinbase());
-                    !mined || confirmations(Some(anchor.block_id.height), tip) >= MATURITY
-                }
-                (ChainPosition::Unconfirmed { .. }, Depth::OwnChange) => self.is_from_us(&coin.outpoint),
-                (ChainPosition::Confirmed { .. }, Depth::OwnChange)
-                | (ChainPosition::Unconfirmed { .. }, Depth::Confirmed) => false,
-            };
-            fits && !reserved.contains(&coin.outpoint)
-        });
-        usable.map(|coin| (coin.outpoint, coin.txout)).collect()
-    }
-
-    /// BIP 84: `m/84'/coin'/0'/chain/index`.
-    fn key_of(&self, coin: &FeeCoin) -> Result<bitcoin::secp256k1::SecretKey, WalletError> {
-        let unknown = WalletError::UnknownCoin { outpoint: coin.outpoint };
-        let (keychain, index) = self.wallet.derivation_of_spk(coin.output.script_pubkey.clone()).ok_or(unknown)?;
+    /// BIP 84: `m/84'/coin'/0'`.
+    fn account(&self) -> Result<Xpriv, WalletError> {
         let coin_type = match self.root.network {
             NetworkKind::Main => 0,
             NetworkKind::Test => 1,
         };
-        let chain = match keychain {
-            KeychainKind::External => 0,
-            KeychainKind::Internal => 1,
-        };
-        let path = [
-            ChildNumber::from_hardened_idx(84),
-            ChildNumber::from_hardened_idx(coin_type),
-            ChildNumber::from_hardened_idx(0),
-            ChildNumber::from_normal_idx(chain),
-            ChildNumber::from_normal_idx(index),
-        ];
-        let path: Result<Vec<ChildNumber>, _> = path.into_iter().collect();
-        let key = path.and_then(|path| self.root.derive_priv(SECP256K1, &path));
-        key.map(|key| key.private_key).map_err(|error| WalletError::Sign(error.to_string()))
+        let path: Result<Vec<ChildNumber>, _> =
+            [84, coin_type, 0].map(ChildNumber::from_hardened_idx).into_iter().collect();
+        let account = path.and_then(|path| self.root.derive_priv(SECP256K1, &path));
+        account.map_err(|error| WalletError::Sign(error.to_string()))
     }
+}
+
+/// `branch/index` below the account.
+fn key_at(account: &Xpriv, (branch, index): (KeychainKind, u32)) -> Result<bitcoin::secp256k1::SecretKey, WalletError> {
+    let branch = match branch {
+        KeychainKind::External => 0,
+        KeychainKind::Internal => 1,
+    };
+    let path: Result<Vec<ChildNumber>, _> = [branch, index].map(ChildNumber::from_normal_idx).into_iter().collect();
+    let key = path.and_then(|path| account.derive_priv(SECP256K1, &path));
+    key.map(|key| key.private_key).map_err(|error| WalletError::Sign(error.to_string()))
 }

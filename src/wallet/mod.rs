@@ -3,7 +3,10 @@
 pub mod backup;
 pub mod bump;
 pub mod claims;
+mod compose;
 pub mod keys;
+mod ledger;
+pub mod listing;
 pub mod onchain;
 pub mod rescan;
 pub mod reserve;

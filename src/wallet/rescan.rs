@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use bdk_wallet::{KeychainKind, LoadParams, template::Bip84};
 
 use super::{
+    ledger::Ledger,
     onchain::{OnchainWallet, WalletError, encode, merged},
     scripts::{self, CHANNEL_SCRIPTS},
 };
@@ -42,6 +43,8 @@ impl OnchainWallet {
         self.log().replace(&encode(&whole)?)?;
         state.wallet = wallet;
         scripts::set_apart(&mut state.wallet);
+        state.ledger = Ledger::of(&state.wallet);
+        self.tell_tip(&state);
         self.save(&mut state)
     }
 

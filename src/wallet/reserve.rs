@@ -12,11 +12,10 @@
 
 use std::collections::HashSet;
 
-use bdk_wallet::chain::ChainPosition;
-use bitcoin::{Amount, Transaction};
+use bitcoin::{Amount, OutPoint, Transaction};
 use leyden_channels::types::ChannelId;
 
-use super::onchain::{MATURITY, OnchainWallet, State, WalletError, confirmations};
+use super::onchain::{OnchainWallet, State, WalletError};
 
 /// Kept back for each channel with anchors.
 pub const PER_CHANNEL: Amount = Amount::from_sat(10_000);
@@ -77,39 +76,20 @@ impl State {
     /// What claims could spend if this transaction were made: coins that are confirmed or change of our own, those set
     /// aside for claims among them.
     pub(super) fn left_after(&self, transaction: Option<&Transaction>) -> Amount {
-        let tip = self.wallet.latest_checkpoint().height();
-        let promised: HashSet<_> = self.reserved.values().flatten().copied().collect();
-        let spent = |outpoint| {
-            let spends = |tx: &Transaction| tx.input.iter().any(|input| input.previous_output == outpoint);
-            transaction.is_some_and(spends) || promised.contains(&outpoint)
+        let inputs = transaction.map(|tx| tx.input.as_slice()).unwrap_or_default();
+        let spent: HashSet<OutPoint> = inputs.iter().map(|input| input.previous_output).collect();
+        let promised: HashSet<OutPoint> = self.reserved.values().flatten().copied().collect();
+        // What paid an unconfirmed coin cannot be any more once a rival of it is.
+        let is_replaced = |outpoint: &OutPoint| {
+            let old = self.wallet.tx_graph().get_tx(outpoint.txid);
+            old.is_some_and(|old| old.input.iter().any(|input| spent.contains(&input.previous_output)))
         };
-        let unspent = self.wallet.list_unspent().filter(|coin| {
-            let ripe = match &coin.chain_position {
-                ChainPosition::Confirmed { anchor, .. } => {
-                    let mined = self.wallet.get_tx(coin.outpoint.txid).is_some_and(|tx| tx.tx_node.tx.is_coinbase());
-                    !mined || confirmations(Some(anchor.block_id.height), tip) >= MATURITY
-                }
-                ChainPosition::Unconfirmed { .. } => {
-                    self.is_from_us(&coin.outpoint) && !transaction.is_some_and(|tx| self.replaces(tx, &coin.outpoint))
-                }
-            };
-            ripe && !spent(coin.outpoint)
+        let left = self.ledger.coins().filter(|(outpoint, coin)| {
+            let stays = coin.height.is_some() || !is_replaced(outpoint);
+            self.is_free_for_claims(coin) && stays && !spent.contains(*outpoint) && !promised.contains(*outpoint)
         });
         let outputs = transaction.map(|tx| tx.output.as_slice()).unwrap_or_default();
         let change = outputs.iter().filter(|output| self.wallet.is_mine(output.script_pubkey.clone()));
-        unspent.map(|coin| coin.txout.value).chain(change.map(|output| output.value)).sum()
-    }
-
-    /// Whether the transaction that paid a coin cannot be any more once `new` is.
-    fn replaces(&self, new: &Transaction, coin: &bitcoin::OutPoint) -> bool {
-        let spent = |outpoint| new.input.iter().any(|input| input.previous_output == outpoint);
-        let old = self.wallet.get_tx(coin.txid).map(|entry| entry.tx_node.tx);
-        old.is_some_and(|old| old.input.iter().any(|input| spent(input.previous_output)))
-    }
-
-    /// Whether an unconfirmed coin was paid by a transaction of our own: nobody else can take it back.
-    pub(super) fn is_from_us(&self, coin: &bitcoin::OutPoint) -> bool {
-        let spends_ours = |input: &bitcoin::TxIn| self.wallet.spk_index().txout(input.previous_output).is_some();
-        self.wallet.get_tx(coin.txid).is_some_and(|tx| tx.tx_node.tx.input.iter().any(spends_ours))
+        left.map(|(_, coin)| coin.output.value).chain(change.map(|output| output.value)).sum()
     }
 }
