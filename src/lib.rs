@@ -15,3 +15,4 @@ pub mod rpc;
 pub mod store;
 pub mod tls;
 pub mod wallet;
+pub mod words;

@@ -16,6 +16,7 @@ use super::{CliError, json};
 use crate::{
     client::{Access, Client},
     config::{DEFAULT_RPC, Layout, default_data_dir},
+    words::{in_json, on_lines},
 };
 
 /// Which node, and how to print.
@@ -109,12 +110,12 @@ impl Context {
         M: Message + Name,
         F: FnOnce() -> String,
     {
-        if self.is_json() { self.line(&json::pretty(message)?) } else { self.line(&for_people()) }
+        if self.is_json() { self.line(&in_json(&json::pretty(message)?)) } else { self.line(&on_lines(&for_people())) }
     }
 
     /// Prints what is not an answer of its own.
     pub fn show_value<F: FnOnce() -> String>(&self, value: &serde_json::Value, for_people: F) -> Result<(), CliError> {
-        if self.is_json() { self.line(&format!("{value:#}")) } else { self.line(&for_people()) }
+        if self.is_json() { self.line(&in_json(&format!("{value:#}"))) } else { self.line(&on_lines(&for_people())) }
     }
 
     fn line(&self, text: &str) -> Result<(), CliError> {
@@ -130,7 +131,7 @@ impl Context {
     pub fn note(&self, text: &str) {
         if !self.is_json() {
             // Whether anybody reads it does not matter.
-            let _ = writeln!(io::stderr(), "{text}");
+            let _ = writeln!(io::stderr(), "{}", on_lines(text));
         }
     }
 
@@ -159,9 +160,10 @@ impl Context {
     /// Says what went wrong, in the form that was asked for.
     pub fn fail(&self, error: &CliError) -> ExitCode {
         let text = if self.is_json() {
-            format!("{:#}", serde_json::json!({ "error": { "code": error.code(), "message": error.to_string() } }))
+            let value = serde_json::json!({ "error": { "code": error.code(), "message": error.to_string() } });
+            in_json(&format!("{value:#}")).into_owned()
         } else {
-            format!("leyden: {error}")
+            on_lines(&format!("leyden: {error}")).into_owned()
         };
         let _ = writeln!(io::stderr(), "{text}");
         ExitCode::from(error.exit_code())

@@ -4,7 +4,7 @@ use std::io;
 
 use tonic::{Code, Status};
 
-use crate::{client::ClientError, config::ConfigError};
+use crate::{client::ClientError, config::ConfigError, words::on_one_line};
 
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
@@ -77,6 +77,7 @@ fn explained(status: &Status) -> String {
             "this leydend does not know the call: is it older than this `leyden`?".to_owned()
         }
         _ if text.is_empty() => format!("leydend answered {:?} without a word", status.code()),
-        _ => text.to_owned(),
+        // It may hold the words of a peer.
+        _ => on_one_line(text).into_owned(),
     }
 }

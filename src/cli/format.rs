@@ -1,5 +1,7 @@
 //! Times and names as people read them.
 
+use crate::words::on_one_line;
+
 /// Seconds since 1970 as UTC, such as `2009-01-03 18:15:05`; a dash for 0.
 pub fn time(seconds: i64) -> String {
     if seconds <= 0 {
@@ -66,7 +68,7 @@ pub fn yes_no(yes: bool) -> &'static str {
 
 /// Below everything else; nothing if there are none.
 pub fn warnings(warnings: &[String]) -> String {
-    warnings.iter().map(|warning| format!("\n\nWARNING: {warning}")).collect()
+    warnings.iter().map(|warning| format!("\n\nWARNING: {}", on_one_line(warning))).collect()
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ fn for_people(info: &GetInfoResponse, tip: Option<&GetTipResponse>) -> String {
         ("node", info.identity_pubkey.clone()),
         ("alias", info.alias.clone()),
         ("network", network),
-        ("address", if info.uris.is_empty() { "-".to_owned() } else { info.uris.join("\n") }),
+        ("address", if info.uris.is_empty() { "-".to_owned() } else { info.uris.join(" ") }),
         ("peers", info.num_peers.to_string()),
         (
             "channels",

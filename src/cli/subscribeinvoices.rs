@@ -4,6 +4,7 @@ use clap::Args;
 use leyden_proto::lnrpc::{Invoice, InvoiceSubscription, invoice::InvoiceState};
 
 use super::{CliError, Context, amount, format, lookupinvoice::asked};
+use crate::words::on_one_line;
 
 /// Watch invoices as they are added and paid, until interrupted.
 #[derive(Debug, Args)]
@@ -32,23 +33,20 @@ impl SubscribeInvoices {
 }
 
 fn for_people(invoice: &Invoice) -> String {
-    let hash = hex::encode(&invoice.r_hash);
+    let (hash, memo) = (hex::encode(&invoice.r_hash), on_one_line(&invoice.memo));
     match invoice.state() {
         InvoiceState::Settled => {
             let at = format::time(invoice.settle_date);
-            format!("{at}  paid   {}  {hash}  {}", amount::msat(invoice.amt_paid_msat), invoice.memo)
+            format!("{at}  paid   {}  {hash}  {memo}", amount::msat(invoice.amt_paid_msat))
         }
         InvoiceState::Canceled if !invoice.htlcs.is_empty() => {
             let at = format::time(invoice.creation_date);
-            format!(
-                "{at}  taken back on the chain, {} left  {hash}  {}",
-                amount::msat(invoice.amt_paid_msat),
-                invoice.memo
-            )
+            let left = amount::msat(invoice.amt_paid_msat);
+            format!("{at}  taken back on the chain, {left} left  {hash}  {memo}")
         }
         InvoiceState::Open | InvoiceState::Accepted | InvoiceState::Canceled => {
             let at = format::time(invoice.creation_date);
-            format!("{at}  added  {}  {hash}  {}", asked(invoice), invoice.memo)
+            format!("{at}  added  {}  {hash}  {memo}", asked(invoice))
         }
     }
 }

@@ -1,6 +1,8 @@
-//! Tables on a terminal.
+//! Tables on a terminal. What a cell holds may come from anybody, so it is made fit to be shown here, for all commands.
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+
+use crate::words::on_one_line;
 
 /// Blanks between columns, and no lines.
 const BARE: TableStyle = TableStyle::new();
@@ -13,7 +15,7 @@ pub fn facts<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let mut table = Table::new();
     table.load_style(BARE);
     for (name, value) in rows {
-        table.add_row([name.to_owned(), value]);
+        table.add_row([name.to_owned(), on_one_line(&value).into_owned()]);
     }
     trimmed(&table)
 }
@@ -28,7 +30,7 @@ pub fn list<const N: usize>(headings: [&str; N], rows: Vec<[String; N]>, none: &
     table.load_style(RULED).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(headings.map(|heading| heading.trim_start_matches('>')));
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.map(|cell| on_one_line(&cell).into_owned()));
     }
     for (at, heading) in headings.iter().enumerate() {
         if heading.starts_with('>')
@@ -53,6 +55,14 @@ mod tests {
     #[test]
     fn an_empty_list_says_so() {
         assert_eq!(list(["a", ">b"], Vec::new(), "There is nothing."), "There is nothing.");
+    }
+
+    #[test]
+    fn a_cell_cannot_write_over_the_others() {
+        let memo = "tea\u{1b}[1A\r1 sat\nforged".to_owned();
+        for text in [facts([("memo", memo.clone())]), list(["memo"], vec![[memo]], "")] {
+            assert!(!text.contains(['\u{1b}', '\r']) && text.contains("tea␛[1A␍1 sat␊forged"), "{text:?}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use leyden_channels::{
 use tracing::warn;
 
 use super::peer::Peer;
-use crate::store::Cause;
+use crate::{store::Cause, words::said};
 
 impl Peer {
     /// Takes note of why a channel begins to close. The latest decision is what counts.
@@ -81,7 +81,7 @@ impl Peer {
 
 fn words_of(wrong: &Wrong) -> String {
     match wrong {
-        Wrong::PeerFailed(text) => format!("the peer said that the channel has failed: {text}"),
+        Wrong::PeerFailed(text) => format!("the peer said that the channel has failed: {}", said(text)),
         Wrong::HtlcDeadline { .. } => format!("a payment had to be enforced on the chain: {wrong}"),
         Wrong::PeerHasNothing | Wrong::ClosingStuck => wrong.to_string(),
         Wrong::FundingTooLate(_) => wrong.to_string(),

@@ -29,6 +29,7 @@ use super::{
 use crate::{
     api::{ClosedChannel, ClosureType},
     store::{Cause, StoreError},
+    words::said,
 };
 
 impl Peer {
@@ -131,7 +132,7 @@ impl Peer {
             fees: Amount::ZERO,
             outputs: Vec::new(),
         };
-        warn!(channel = %id, reason = closed.reason, "the channel has ended");
+        warn!(channel = %id, reason = said(&closed.reason), "the channel has ended");
         match self.services.store.put_closed_channel(&closed) {
             Ok(()) => self.services.events.channel(ChannelNews::Closed(known.funding)),
             Err(error) => error!(channel = %id, %error, "the record of a closed channel is not kept"),

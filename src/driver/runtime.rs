@@ -56,6 +56,7 @@ use crate::{
         keys::NodeKeys,
         onchain::{OnchainWallet, WalletError},
     },
+    words::{Line, LogBudget},
 };
 
 /// How often peers that are away are dialled, at first and at last.
@@ -73,6 +74,8 @@ pub fn look_ahead(store: &Store) -> Result<u32, StoreError> {
 
 /// Inbound handshakes at once.
 const MAX_HANDSHAKES: usize = 64;
+/// How many lines of the log nodes that have no channel with us may cause together in a minute.
+const STRANGERS_LINES_PER_MINUTE: u32 = 60;
 /// Connected nodes that have no channel with us.
 const MAX_STRANGERS: usize = 128;
 
@@ -205,6 +208,7 @@ impl Runtime {
             switch: Mutex::default(),
             enforcement: onchain::Policy::default(),
             invoice_network,
+            strangers_log: LogBudget::new(STRANGERS_LINES_PER_MINUTE),
         });
 
         let mut runtime = Self { services, listen, tasks: JoinSet::new() };
@@ -375,7 +379,10 @@ impl Runtime {
                     Ok((stream, _)) => stream,
                     Err(error) => {
                         // Out of file descriptors, for example: it passes.
-                        error!(%error, "a connection could not be accepted");
+                        // It may be so for long, for as long as somebody wants.
+                        if services.strangers_log.line(&error.to_string()) != Line::Skip {
+                            error!(%error, "a connection could not be accepted");
+                        }
                         sleep(Duration::from_millis(100)).await;
                         continue;
                     }

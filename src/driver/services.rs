@@ -43,6 +43,7 @@ use super::{
 use crate::{
     store::{Store, StoreError},
     wallet::{keys::NodeKeys, onchain::OnchainWallet},
+    words::LogBudget,
 };
 
 /// For how long a call waits for a tip that may be relied on, and how often it looks.
@@ -85,6 +86,8 @@ pub struct Services {
     /// What enforcing closed channels may cost, and how careful it is.
     pub enforcement: onchain::Policy,
     pub invoice_network: InvoiceNetwork,
+    /// For lines of the log that come and go with nodes that have no channel with us.
+    pub strangers_log: LogBudget,
 }
 
 impl Services {

@@ -4,6 +4,7 @@ use clap::Args;
 use leyden_proto::leyden::{EndedChannel, ListClosedRequest};
 
 use super::super::{CliError, Context, amount, format};
+use crate::words::on_one_line;
 
 /// Show why channels have ended, and what became of each output.
 #[derive(Debug, Args)]
@@ -20,7 +21,8 @@ impl Closed {
 }
 
 fn one(channel: &EndedChannel) -> String {
-    let mut text = format!("{}: {}\n", format::short_point(&channel.channel_point), channel.reason);
+    let reason = on_one_line(&channel.reason);
+    let mut text = format!("{}: {reason}\n", format::short_point(&channel.channel_point));
     let closing = format::short(&channel.closing_txid);
     text +=
         &format!("  closed by {closing} at height {}; we got {}", channel.close_height, amount::sat(channel.settled));

@@ -14,14 +14,17 @@ use leyden_channels::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::{Choices, Closing, Opening, Peer};
+use super::{Choices, Closing, NO_MORE_LINES, Opening, Peer};
 use crate::driver::{
     committer::{LinkId, NodeEffect},
     events::{ChannelNews, OwnHtlcNews},
     gossip::{GossipEvent, OwnChannelState},
     raise::{Child, RaiseError, Raised},
 };
-use crate::wallet::reserve::Reserve;
+use crate::{
+    wallet::reserve::Reserve,
+    words::{Line, said},
+};
 
 /// The part of our output of a closing transaction that may be spent on getting it into a block, without the user's word.
 const RAISE_BUDGET_PART: u64 = 20;
@@ -212,7 +215,11 @@ impl Peer {
                 self.services.events.channel(ChannelNews::Pending(funding));
             }
             Notice::StateChanged { from, to } => {
-                info!(channel = %id, %from, %to, "state");
+                // Openings cost a stranger nothing.
+                let begins = matches!(from, StateName::Opening | StateName::Funding);
+                if !begins || self.log_budget.line(&format!("{id} {to}")) != Line::Skip {
+                    info!(channel = %id, %from, %to, "state");
+                }
                 if to == StateName::Normal
                     && from != StateName::Normal
                     && let Some(summary) = slot.channel.summary()
@@ -233,13 +240,33 @@ impl Peer {
                 }
             }
             Notice::OpenFailed { reason } => {
-                info!(channel = %id, %reason, "the opening failed");
+                if self.log_budget.line(&reason) != Line::Skip {
+                    info!(channel = %id, reason = said(&reason), "the opening failed");
+                }
                 slot.tell_opening(Opening::Failed { reason });
             }
-            Notice::PeerWrong(wrong) => warn!(channel = %id, peer = %self.node_id, %wrong, "the peer is wrong"),
+            Notice::PeerWrong(wrong) => {
+                let wrong = said(&wrong.to_string());
+                match self.log_budget.line(&wrong) {
+                    Line::Write => warn!(channel = %id, peer = %self.node_id, wrong, "the peer is wrong"),
+                    Line::WriteAndSaySo => {
+                        warn!(channel = %id, peer = %self.node_id, wrong, "the peer is wrong; {NO_MORE_LINES}");
+                    }
+                    Line::Skip => {}
+                }
+            }
             Notice::PeerSays { error, text } => {
                 self.note_dispute();
-                warn!(channel = %id, peer = %self.node_id, error, %text, "the peer says");
+                // What concerns all channels comes once for each of them.
+                let line = self.log_budget.line(&text);
+                let words = said(&text);
+                match line {
+                    Line::Write => warn!(channel = %id, peer = %self.node_id, error, words, "the peer says"),
+                    Line::WriteAndSaySo => {
+                        warn!(channel = %id, peer = %self.node_id, error, words, "the peer says; {NO_MORE_LINES}");
+                    }
+                    Line::Skip => return,
+                }
                 self.services.events.complaint(self.node_id, text, self.services.now().0);
             }
             Notice::ClosingSigned { transaction } => {

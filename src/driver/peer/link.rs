@@ -16,6 +16,7 @@ use crate::driver::{
     connection::{ConnectionError, Established, Incoming, Link},
     gossip::{self, GossipEvent},
 };
+use crate::words::{Line, said};
 
 pub(super) struct Connected {
     pub(super) id: LinkId,
@@ -46,7 +47,7 @@ impl Peer {
         }
         let now = Instant::now();
         let (link, incoming) = established.start();
-        info!(peer = %self.node_id, address = %link.address, "connected");
+        self.log_link("connected", &link.address.to_string());
         self.links += 1;
         let id = self.link_id();
         let (pinged, round_trip, disputed) = (None, None, false);
@@ -60,9 +61,17 @@ impl Peer {
         }
     }
 
+    /// Says what has become of the connection; of strangers' only as far as all of them together may fill the log.
+    fn log_link(&self, what: &str, detail: &str) {
+        let is_stranger = self.slots.is_empty();
+        if !is_stranger || self.services.strangers_log.line(&format!("{} {what}", self.node_id)) != Line::Skip {
+            info!(peer = %self.node_id, detail, "{what}");
+        }
+    }
+
     pub(super) fn disconnect(&mut self) {
         if let Some(connected) = self.link.take() {
-            info!(peer = %self.node_id, "disconnected");
+            self.log_link("disconnected", &connected.link.address.to_string());
             let lasted = connected.since.elapsed();
             self.services.peers.disconnected(&self.node_id, connected.disputed, lasted);
             self.services.gossip.tell(GossipEvent::Disconnected(self.node_id));
@@ -89,7 +98,7 @@ impl Peer {
             Ok(message) => self.message(message),
             Err(ConnectionError::Closed) => self.disconnect(),
             Err(error) => {
-                info!(peer = %self.node_id, %error, "the connection ended");
+                self.log_link("the connection ended", &said(&error.to_string()));
                 if matches!(error, ConnectionError::Decode(_) | ConnectionError::Cipher(_)) {
                     self.note_dispute();
                 }
@@ -116,7 +125,7 @@ impl Peer {
             Message::OpenChannel(open) => self.accept(*open),
             message if gossip::is_gossip(&message) => self.services.gossip.message(self.node_id, message),
             Message::Unknown { message_type, .. } if message_type % 2 == 0 => {
-                warn!(peer = %self.node_id, message_type, "a message that must be understood is not; hanging up");
+                self.log_link("a message that must be understood is not; hanging up", &message_type.to_string());
                 self.note_dispute();
                 self.disconnect();
             }

@@ -53,6 +53,7 @@ use super::{
     gossip::{GossipEvent, OwnChannelState},
     services::Services,
 };
+use crate::words::{Line, LogBudget};
 
 /// How often we ask whether the peer is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -143,6 +144,10 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
+/// How many lines of the log a peer may cause in a minute: more than any that means well has to say.
+const LINES_PER_MINUTE: u32 = 20;
+const NO_MORE_LINES: &str = "no more of it is logged for a minute";
+
 /// The task's own things.
 pub struct Peer {
     pub(super) node_id: PublicKey,
@@ -158,6 +163,8 @@ pub struct Peer {
     renamed: HashMap<ChannelId, ChannelId>,
     link: Option<Connected>,
     links: u64,
+    /// For lines of the log that the peer causes.
+    log_budget: LogBudget,
     /// What the peer wants us to keep.
     keeping: Keeping,
     /// Transactions that the mempool has refused.
@@ -181,6 +188,7 @@ impl Peer {
             renamed: HashMap::new(),
             link: None,
             links: 0,
+            log_budget: LogBudget::new(LINES_PER_MINUTE),
             keeping: Keeping::default(),
             unsent: BTreeMap::new(),
             sends_again: false,
@@ -362,7 +370,10 @@ impl Peer {
                 if new != id && !self.rename(id, new) {
                     // The peer names a funding output that a channel has already. To commit this outbox would write
                     // over that channel; without it nothing was signed and nothing is at stake.
-                    warn!(channel = %new, peer = %self.node_id, "an opening with the funding output of another channel");
+                    let words = "an opening with the funding output of another channel";
+                    if self.log_budget.line(words) != Line::Skip {
+                        warn!(channel = %new, peer = %self.node_id, "{words}");
+                    }
                     return self.send(&Message::Error(ErrorMessage::new(id, "this funding output is in use")));
                 }
                 self.push(new, link, outbox);
