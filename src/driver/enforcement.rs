@@ -93,6 +93,7 @@ impl EnforcementState {
             OutputStatus::Claimed { txid, .. } => report.outpoint == *outpoint || txid == outpoint.txid,
             OutputStatus::Locked { .. }
             | OutputStatus::NoPreimage
+            | OutputStatus::Undecided
             | OutputStatus::Uneconomic
             | OutputStatus::NeedsCoins => report.outpoint == *outpoint,
             OutputStatus::Spent { .. } => false,

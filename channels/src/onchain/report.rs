@@ -22,6 +22,8 @@ pub enum OutputStatus {
     Locked { until: Height },
     /// An HTLC offered to us, whose preimage we do not know.
     NoPreimage,
+    /// Whether and how it is claimed is decided with the news of the tip, which is on its way.
+    Undecided,
     /// It would cost more than it is worth; it is claimed when fees fall.
     Uneconomic,
     /// It waits for coins of the wallet to pay its fee.
@@ -76,7 +78,8 @@ impl Resolution {
                     },
                     (None, None, None) => OutputStatus::NoPreimage,
                     (None, None, Some(from)) if from > tip => OutputStatus::Locked { until: from },
-                    (None, None, Some(_)) => OutputStatus::Uneconomic,
+                    (None, None, Some(_)) if self.decided.contains(&output.outpoint) => OutputStatus::Uneconomic,
+                    (None, None, Some(_)) => OutputStatus::Undecided,
                 };
                 OutputReport {
                     outpoint: output.outpoint,

@@ -166,6 +166,8 @@ pub struct Resolution {
     child_refused: bool,
     /// Which claims the wallet had too few coins for when it was asked last, and what it should have set aside.
     lacking: BTreeMap<ClaimId, Amount>,
+    /// Outputs that could be claimed when the claims were looked at last.
+    pub(super) decided: BTreeSet<OutPoint>,
 }
 
 impl Resolution {
@@ -174,8 +176,18 @@ impl Resolution {
     pub(super) fn new(channel: ClosingChannel) -> Self {
         let outgoing = channel.outgoing();
         let (facts, outputs) = (Facts::default(), BTreeMap::new());
-        let lacking = BTreeMap::new();
-        Self { channel, facts, close: None, outputs, outgoing, in_mempool: None, child_refused: false, lacking }
+        let (lacking, decided) = (BTreeMap::new(), BTreeSet::new());
+        Self {
+            channel,
+            facts,
+            close: None,
+            outputs,
+            outgoing,
+            in_mempool: None,
+            child_refused: false,
+            lacking,
+            decided,
+        }
     }
 
     /// Begins, and makes that durable.
@@ -489,6 +501,8 @@ impl Resolution {
             note(*id, step.wanted);
         }
         self.lacking = lacking;
+        let claimable = self.outputs.values().filter(|output| output.is_claimable(ctx.tip));
+        self.decided = claimable.map(|output| output.outpoint).collect();
         if self.is_resolved(ctx) {
             effects.push(Effect::Resolved);
         }

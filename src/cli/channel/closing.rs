@@ -6,6 +6,7 @@ use leyden_proto::leyden::{
 };
 
 use super::super::{CliError, Context, amount, format};
+use crate::words::on_one_line;
 
 /// Show why channels close, and each of their outputs: whose, how it is claimed, how far that is and what it costs.
 #[derive(Debug, Args)]
@@ -26,7 +27,8 @@ pub fn for_people(answer: &ListClosingResponse) -> String {
 }
 
 fn one(channel: &ClosingChannel, height: u32) -> String {
-    let mut text = format!("{}: {}\n", format::short_point(&channel.channel_point), channel.reason);
+    let reason = on_one_line(&channel.reason);
+    let mut text = format!("{}: {reason}\n", format::short_point(&channel.channel_point));
     text += &match (channel.closing_txid.as_str(), channel.confirmations) {
         ("", _) => "  no closing transaction yet\n".to_owned(),
         (txid, 0) => format!("  {} waits for a block\n", format::short(txid)),
@@ -51,6 +53,7 @@ fn status(output: &ClosingOutput, height: u32) -> String {
             format!("locked until block {}: {blocks} more blocks", output.until + 1)
         }
         State::NoPreimage => "we do not have the preimage".to_owned(),
+        State::Undecided => "its claim is being decided".to_owned(),
         State::Uneconomic => "claiming it costs more than it is worth now".to_owned(),
         State::NeedsCoins => "its claim waits for coins of the wallet to pay the fee".to_owned(),
         State::Claimed => {
@@ -60,7 +63,10 @@ fn status(output: &ClosingOutput, height: u32) -> String {
         State::Ours => format!("ours, by {by}, {} confirmations", output.confirmations),
         State::Theirs => format!("taken by the peer, by {by}, {} confirmations", output.confirmations),
     };
-    let waits = matches!(output.state(), State::Locked | State::NoPreimage | State::NeedsCoins | State::Claimed);
+    let waits = matches!(
+        output.state(),
+        State::Locked | State::NoPreimage | State::Undecided | State::NeedsCoins | State::Claimed
+    );
     if output.deadline != 0 && waits {
         text += &format!(", deadline block {}", output.deadline);
     }

@@ -133,6 +133,7 @@ fn output(report: &OutputReport) -> leyden::ClosingOutput {
     match report.status {
         OutputStatus::Locked { until } => leyden::ClosingOutput { state: State::Locked.into(), until: until.0, ..base },
         OutputStatus::NoPreimage => leyden::ClosingOutput { state: State::NoPreimage.into(), ..base },
+        OutputStatus::Undecided => leyden::ClosingOutput { state: State::Undecided.into(), ..base },
         OutputStatus::Uneconomic => leyden::ClosingOutput { state: State::Uneconomic.into(), ..base },
         OutputStatus::NeedsCoins => leyden::ClosingOutput { state: State::NeedsCoins.into(), ..base },
         OutputStatus::Claimed { txid, fee, feerate } => leyden::ClosingOutput {

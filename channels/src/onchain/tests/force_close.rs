@@ -43,6 +43,34 @@ fn our_commitment_pays_us_after_the_delay() {
 }
 
 #[test]
+fn what_is_not_decided_yet_is_not_called_worthless() {
+    for kind in KINDS {
+        let duo = Duo::new(kind, vec![plain(), plain()]);
+        let mut chain = duo.chain();
+        let mut alice = duo.node(Side::Local, duo.closing(Side::Local));
+        let mut bob = duo.node(Side::Remote, duo.closing(Side::Remote));
+        bob.handle(Event::Restarted, &mut chain);
+        alice.handle(Event::ForceClose, &mut chain);
+        let close = chain.mine().remove(0);
+        let statuses = |bob: &Node, tip| -> Vec<OutputStatus> {
+            bob.resolution.report(tip, &bob.policy).iter().map(|report| report.status).collect()
+        };
+        let tip = chain.tip;
+        bob.crash_every = usize::MAX;
+        bob.handle(Event::Spent { tx: close, height: Some(tip) }, &mut chain);
+        // Somebody looks between the news of the close and that of the tip, which may be later than the one that counts.
+        for seen in [tip, Height(tip.0 + 1)] {
+            let before = statuses(&bob, seen);
+            assert!(!before.is_empty() && !before.contains(&OutputStatus::Uneconomic), "{before:?}");
+        }
+        assert!(statuses(&bob, Height(tip.0 + 1)).contains(&OutputStatus::Undecided));
+        mine(2, &mut chain, &mut [&mut bob]);
+        let after = statuses(&bob, chain.tip);
+        assert!(after.iter().all(|status| matches!(status, OutputStatus::Claimed { .. } | OutputStatus::Spent { .. })));
+    }
+}
+
+#[test]
 fn htlcs_both_ways_on_our_commitment_go_to_their_rightful_owners() {
     for kind in KINDS {
         let duo = Duo::new(kind, vec![plain(), with_htlcs()]);
