@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::{address::HostPort, words::on_one_line};
 use clap::Parser;
 use leyden_channels::{
     switch::{ForwardPolicy, PolicyError},
@@ -35,6 +36,10 @@ pub enum ConfigError {
     NoHome,
     #[error("zero-conf-peer \"{0}\" is no node's key: it has 66 hex digits")]
     BadNode(String),
+    #[error("alias \"{alias}\" has {bytes} bytes, and other nodes see {ALIAS_BYTES} at most: choose a shorter one")]
+    LongAlias { alias: String, bytes: usize },
+    #[error("alias holds control characters: other nodes would not show it as you mean it")]
+    StrangeAlias,
     #[error("regtest-clock-shift is for regtest: on this network the time counts")]
     ClockShift,
     #[error(transparent)]
@@ -71,27 +76,27 @@ pub struct Flags {
     pub alias: Option<String>,
     /// Where Lightning peers connect [default: 127.0.0.1:9735]
     #[arg(long, value_name = "HOST:PORT")]
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<HostPort>,
     /// Address at which the network is told to reach us; may be given more than once [default: --listen, unless that
     /// is no address that others can reach]
     #[arg(long, value_name = "HOST:PORT")]
-    pub announce: Vec<SocketAddr>,
+    pub announce: Vec<HostPort>,
     /// Where `leyden` and other gRPC clients connect [default: 127.0.0.1:10009]
     #[arg(long, value_name = "HOST:PORT")]
-    pub rpc_listen: Option<SocketAddr>,
+    pub rpc_listen: Option<HostPort>,
     /// Where other nodes of the chain connect [default: 127.0.0.1:18444]
     #[arg(long, value_name = "HOST:PORT")]
-    pub chain_listen: Option<SocketAddr>,
+    pub chain_listen: Option<HostPort>,
     /// Serve Bitcoin Core's JSON-RPC, for software that expects a bitcoind [default if given alone: 127.0.0.1:18443].
     /// It is not encrypted: keep it on this machine. A cookie lies in the network's folder
     #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = DEFAULT_BITCOIN_RPC)]
-    pub bitcoin_rpc: Option<SocketAddr>,
+    pub bitcoin_rpc: Option<HostPort>,
     /// User and password that the JSON-RPC takes beside the cookie
     #[arg(long, value_name = "USER:PASSWORD", env = "LEYDEN_BITCOIN_RPC_AUTH", hide_env_values = true)]
     pub bitcoin_rpc_auth: Option<String>,
     /// Nodes of the chain to stay connected to; may be given more than once
     #[arg(long, value_name = "HOST:PORT")]
-    pub chain_connect: Vec<SocketAddr>,
+    pub chain_connect: Vec<HostPort>,
     /// Mine on all cores from the start, to an address of the wallet
     #[arg(long)]
     #[serde(default)]
@@ -182,6 +187,8 @@ pub struct Config {
     pub accept_keysend: bool,
     /// Seconds by which the clock is shown wrong.
     pub clock_shift: Option<i64>,
+    /// How many files each database may keep open.
+    pub database_files: u32,
     pub log: String,
 }
 
@@ -195,8 +202,13 @@ impl Config {
         let file = read_file(flags.config.as_deref(), &data_dir)?;
         let network = flags.network.or(file.network).unwrap_or_else(|| "regtest".into());
         let params = load_network(&network)?;
-        let address = |flag: Option<SocketAddr>, file: Option<SocketAddr>, default: &'static str| {
-            flag.or(file).or_else(|| default.parse().ok()).unwrap_or_else(|| unreachable!("defaults are addresses"))
+        let address = |flag: Option<HostPort>, file: Option<HostPort>, default: &'static str| {
+            let named = flag.or(file).map(|HostPort(address)| address);
+            named.or_else(|| default.parse().ok()).unwrap_or_else(|| unreachable!("defaults are addresses"))
+        };
+        let addresses = |flag: Vec<HostPort>, file: Vec<HostPort>| {
+            let named = if flag.is_empty() { file } else { flag };
+            named.into_iter().map(|HostPort(address)| address).collect()
         };
         let several = |flag: Vec<_>, file: Vec<_>| if flag.is_empty() { file } else { flag };
         let forwarding = ForwardPolicy {
@@ -214,14 +226,14 @@ impl Config {
         Ok(Self {
             layout: Layout::new(data_dir, &params.name),
             params,
-            alias: flags.alias.or(file.alias).unwrap_or_default(),
+            alias: checked_alias(flags.alias.or(file.alias).unwrap_or_default())?,
             listen: address(flags.listen, file.listen, DEFAULT_LISTEN),
-            announce: if flags.announce.is_empty() { file.announce } else { flags.announce },
+            announce: addresses(flags.announce, file.announce),
             rpc_listen: address(flags.rpc_listen, file.rpc_listen, DEFAULT_RPC),
             chain_listen: address(flags.chain_listen, file.chain_listen, DEFAULT_CHAIN_LISTEN),
-            bitcoin_rpc: flags.bitcoin_rpc.or(file.bitcoin_rpc),
+            bitcoin_rpc: flags.bitcoin_rpc.or(file.bitcoin_rpc).map(|HostPort(address)| address),
             bitcoin_rpc_auth: flags.bitcoin_rpc_auth.or(file.bitcoin_rpc_auth),
-            chain_connect: if flags.chain_connect.is_empty() { file.chain_connect } else { flags.chain_connect },
+            chain_connect: addresses(flags.chain_connect, file.chain_connect),
             mine: flags.mine || file.mine,
             mine_threads: flags.mine_threads.or(file.mine_threads),
             wallet_password_file: flags.wallet_password_file.or(file.wallet_password_file),
@@ -241,9 +253,26 @@ impl Config {
             max_mempool: flags.max_mempool.or(file.max_mempool),
             accept_keysend: flags.accept_keysend || file.accept_keysend,
             clock_shift,
+            database_files: MANY_FILES,
             log: flags.log.or(file.log).unwrap_or_else(|| "info".into()),
         })
     }
+}
+
+/// BOLT 7: an alias has 32 bytes. One that is longer would be cut for everybody else.
+const ALIAS_BYTES: usize = 32;
+
+/// Where nobody has counted what the process may have.
+const MANY_FILES: u32 = 512;
+
+fn checked_alias(alias: String) -> Result<String, ConfigError> {
+    if alias.len() > ALIAS_BYTES {
+        return Err(ConfigError::LongAlias { bytes: alias.len(), alias });
+    }
+    if on_one_line(&alias) != alias {
+        return Err(ConfigError::StrangeAlias);
+    }
+    Ok(alias)
 }
 
 fn read_file(named: Option<&Path>, data_dir: &Path) -> Result<Flags, ConfigError> {
@@ -336,6 +365,18 @@ impl Layout {
         self.network_dir().join("channel.backup")
     }
 
+    /// What the daemon makes, or reads secrets from, in the data directory.
+    pub fn own_paths(&self) -> Vec<PathBuf> {
+        vec![
+            self.root.join("data"),
+            self.root.join("leyden.toml"),
+            self.lock(),
+            self.running(),
+            self.tls_certificate(),
+            self.tls_key(),
+        ]
+    }
+
     /// Held by the running daemon.
     pub fn lock(&self) -> PathBuf {
         self.root.join("leydend.lock")
@@ -383,6 +424,29 @@ mod tests {
         let flags = Flags { data_dir: Some(folder.path().into()), alias: Some("flag".into()), ..Flags::default() };
         let config = Config::load(flags).unwrap();
         assert_eq!((config.alias.as_str(), config.min_depth, config.to_self_delay), ("flag", 6, 1000));
+    }
+
+    #[test]
+    fn an_alias_that_is_too_long_is_refused_with_its_length() {
+        let load = |alias: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let (data_dir, alias) = (Some(folder.path().into()), Some(alias.to_owned()));
+            Config::load(Flags { data_dir, alias, ..Flags::default() })
+        };
+        assert_eq!(load(&"é".repeat(16)).unwrap().alias.len(), 32);
+        let error = load(&"é".repeat(17)).unwrap_err().to_string();
+        assert!(error.contains("34 bytes") && error.contains("32"), "{error}");
+        assert!(matches!(load("a\nb"), Err(ConfigError::StrangeAlias)));
+    }
+
+    #[test]
+    fn names_may_stand_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("leyden.toml"), "listen = \"localhost:0\"\nchain-connect = [\"localhost:1\"]\n")
+            .unwrap();
+        let config = Config::load(Flags { data_dir: Some(folder.path().into()), ..Flags::default() }).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:0");
+        assert_eq!(config.chain_connect, ["127.0.0.1:1".parse().unwrap()]);
     }
 
     #[test]

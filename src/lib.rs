@@ -1,5 +1,6 @@
 //! Leyden: a Lightning node that carries its own proof-of-work chain.
 
+pub mod address;
 pub mod api;
 pub mod cli;
 pub mod client;

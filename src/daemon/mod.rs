@@ -5,6 +5,8 @@
 //! ```
 
 mod chain;
+mod descriptors;
+mod private;
 mod run;
 mod tip;
 mod tokens;
@@ -90,9 +92,9 @@ impl LeydenDaemon {
     }
 
     /// Starts the Lightning node with the keys of `seed`.
-    async fn open(&self, seed: &Seed, recovery_window: Option<u32>) -> Result<(), ApiError> {
+    async fn open(&self, seed: &Seed, recovery_window: Option<u32>, macaroons: MacaroonFiles) -> Result<(), ApiError> {
         self.state.send_replace(WalletState::Unlocked);
-        match self.start_lightning(seed, recovery_window).await {
+        match self.start_lightning(seed, recovery_window, macaroons).await {
             Ok(()) => Ok(()),
             Err(error) => {
                 self.state.send_replace(WalletState::Locked);
@@ -101,9 +103,19 @@ impl LeydenDaemon {
         }
     }
 
-    async fn start_lightning(&self, seed: &Seed, recovery_window: Option<u32>) -> Result<(), ApiError> {
+    async fn start_lightning(
+        &self,
+        seed: &Seed,
+        recovery_window: Option<u32>,
+        macaroons: MacaroonFiles,
+    ) -> Result<(), ApiError> {
         let failed = |error: &dyn std::fmt::Display| ApiError::internal(error.to_string());
-        let store = Store::open(&self.config.layout.node_database()).map_err(|error| failed(&error))?;
+        let store = Store::open_with(&self.config.layout.node_database(), self.config.database_files)
+            .map_err(|error| failed(&error))?;
+        let writes_macaroons = macaroons == MacaroonFiles::AsBefore && !store.is_stateless()?;
+        if !writes_macaroons {
+            store.put_stateless()?;
+        }
         let policy = Policy {
             to_self_delay: self.config.to_self_delay,
             minimum_depth: self.config.min_depth,
@@ -135,7 +147,9 @@ impl LeydenDaemon {
         info!(listen = %lightning.listen(), "the Lightning node is running");
         *self.lightning.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&lightning));
         *self.rewards.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&lightning));
-        self.write_macaroons().map_err(|error| failed(&error))?;
+        if writes_macaroons {
+            self.write_macaroons().map_err(|error| failed(&error))?;
+        }
         run::announce(&self.config, &self.node, Some(lightning.listen())).map_err(|error| failed(&error))?;
         if self.config.mine {
             self.chain.start_mining_for(lightning.standing_reward_script(), self.config.mine_threads).await?;
@@ -201,7 +215,22 @@ impl LeydenDaemon {
         }
         let _opening = self.opening.lock().await;
         let seed = load(path, password).await?;
-        self.open(&seed, None).await
+        self.open(&seed, None, MacaroonFiles::AsBefore).await
+    }
+}
+
+/// Whether macaroons are left in the data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MacaroonFiles {
+    /// As the wallet was made, or opened last: they are, unless somebody has wanted none.
+    AsBefore,
+    /// Never from now on.
+    None,
+}
+
+impl MacaroonFiles {
+    fn of(stateless: bool) -> Self {
+        if stateless { Self::None } else { Self::AsBefore }
     }
 }
 
@@ -273,7 +302,7 @@ impl Daemon for LeydenDaemon {
             .await
             .map_err(|error| ApiError::internal(error.to_string()))?
             .map_err(seed_error)?;
-        self.open(&seed, request.recovery_window).await?;
+        self.open(&seed, request.recovery_window, MacaroonFiles::of(request.stateless)).await?;
         self.take_back(request.backups).await?;
         Ok(self.root_key.bake(macaroon::ADMIN, rand::random()).to_bytes())
     }
@@ -288,7 +317,7 @@ impl Daemon for LeydenDaemon {
             return Err(ApiError::precondition("there is no wallet yet: make one with `leyden create`"));
         }
         let seed = load(path, Some(password_text(&request.password)?)).await?;
-        self.open(&seed, request.recovery_window).await?;
+        self.open(&seed, request.recovery_window, MacaroonFiles::of(request.stateless)).await?;
         self.take_back(request.backups).await
     }
 

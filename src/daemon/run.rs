@@ -14,7 +14,7 @@ use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{LeydenDaemon, tip};
+use super::{LeydenDaemon, descriptors, private, tip};
 use crate::{
     api::ApiError,
     config::{Config, Running},
@@ -34,6 +34,12 @@ pub enum RunError {
     AlreadyRunning(PathBuf),
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
+    #[error(
+        "this process may have {limit} files and connections open, and needs {least} at least: allow it more (`ulimit -n 1024`, \
+         or LimitNOFILE= of its service)",
+        least = descriptors::LEAST
+    )]
+    TooFewDescriptors { limit: u64 },
     #[error("cannot listen for gRPC on {address}: {source}. Choose another address with --rpc-listen")]
     RpcListen { address: SocketAddr, source: io::Error },
     #[error("cannot serve JSON-RPC on {address}: {source}. Choose another address with --bitcoin-rpc")]
@@ -52,6 +58,8 @@ pub enum RunError {
 
 /// Runs until SIGTERM, SIGINT, `leyden stop` or a failure that makes going on unsafe.
 pub async fn run(config: Config) -> Result<(), RunError> {
+    private::mask_new_files();
+    let descriptors = descriptors::prepare()?;
     let layout = config.layout.clone();
     let at = |path: PathBuf| move |source| RunError::Io { path, source };
     std::fs::create_dir_all(layout.root()).map_err(at(layout.root().to_owned()))?;
@@ -61,6 +69,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         Err(TryLockError::WouldBlock) => return Err(RunError::AlreadyRunning(layout.root().to_owned())),
         Err(TryLockError::Error(source)) => return Err(at(layout.lock())(source)),
     }
+    private::tighten(&layout).map_err(at(layout.root().to_owned()))?;
     // What an earlier run left would name addresses that nobody listens on.
     let _ = std::fs::remove_file(layout.running());
 
@@ -69,10 +78,12 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let rpc_address = listener.local_addr().map_err(|source| RunError::RpcListen { address, source })?;
     let config = Config { rpc_listen: rpc_address, ..config };
     let identity = tls::open(&layout, rpc_address, &config.tls_extra).map_err(at(layout.tls_certificate()))?;
+    rpc::check_tls(&identity)?;
     let root_key = Arc::new(RootKey::open(&layout.macaroon_root_key()).map_err(at(layout.macaroon_root_key()))?);
 
     let mut node_config = NodeConfig::new(config.params.clone(), layout.chain_database());
     node_config.listen = Some(config.chain_listen);
+    node_config.database_files = descriptors::for_a_database(descriptors);
     node_config.connect = config.chain_connect.clone();
     if let Some(seconds) = config.clock_shift {
         warn!(seconds, "the clock is shown wrong on purpose");
@@ -104,8 +115,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     }
     let (fatal, mut fatals) = mpsc::unbounded_channel();
     announce(&config, &node, None).map_err(at(layout.running()))?;
+    let config = Config { database_files: descriptors::for_a_database(descriptors), ..config };
     let daemon = Arc::new(LeydenDaemon::new(config, node.clone(), Arc::clone(&root_key), fatal, stopping.clone()));
-    let serving = tokio::spawn(rpc::serve(ServeOptions {
+    let mut serving = tokio::spawn(rpc::serve(ServeOptions {
         daemon: Arc::clone(&daemon) as Arc<dyn crate::api::Daemon>,
         authorizer: Authorizer::Macaroons(root_key),
         tls: Some(identity),
@@ -113,12 +125,22 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         stopping: stopping.clone(),
     }));
 
+    let mut has_ended = false;
     let result = match daemon.open_unattended().await {
         Err(error) => Err(RunError::Wallet(error)),
         Ok(()) => tokio::select! {
             () = terminated() => Ok(()),
             () = stopping.cancelled() => Ok(()),
             message = fatals.recv() => Err(RunError::Fatal(message.unwrap_or_default())),
+            // Nobody could talk to the node any more, or stop it.
+            ended = &mut serving => {
+                has_ended = true;
+                match ended {
+                    Ok(Err(error)) => Err(error.into()),
+                    Ok(Ok(())) => Ok(()),
+                    Err(error) => Err(RunError::Fatal(format!("the gRPC server has ended: {error}"))),
+                }
+            }
         },
     };
     if let Err(error) = &result {
@@ -130,12 +152,13 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let _ = std::fs::remove_file(layout.running());
     let _ = std::fs::remove_file(layout.bitcoin_rpc_cookie());
     let end = async {
-        let served = serving.await;
+        // One that has ended must not be asked again.
+        let served = if has_ended { None } else { Some(serving.await) };
         node.shutdown().await;
         served
     };
     match timeout(STOP_LIMIT, end).await {
-        Ok(Ok(Err(error))) if result.is_ok() => return Err(error.into()),
+        Ok(Some(Ok(Err(error)))) if result.is_ok() => return Err(error.into()),
         Ok(_) => {}
         Err(_) => info!("not everything ended in time; what was committed is safe"),
     }

@@ -48,9 +48,13 @@ impl Table {
     }
 }
 
+/// How many files RocksDB keeps open, where that is nobody's concern.
+const OPEN_FILES: u32 = 512;
+
 const META_FORMAT: &[u8] = b"format";
 const META_NODE: &[u8] = b"node_id";
 const META_WINDOW: &[u8] = b"recovery_window";
+const META_STATELESS: &[u8] = b"stateless";
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -62,6 +66,11 @@ pub enum StoreError {
         "{path} is damaged: {what}. Do not delete it: it holds your channels' state. Copy it aside and ask for help"
     )]
     Damaged { path: PathBuf, what: String },
+    #[error(
+        "there are too few file descriptors for {path}, which is not damaged: allow this process more (`ulimit -n 1024`) and \
+         start it again"
+    )]
+    TooManyFiles { path: PathBuf },
     #[error(
         "{path} belongs to node {found}, but this wallet's seed is that of {expected}: use the other seed or data directory"
     )]
@@ -86,6 +95,11 @@ pub struct Store {
 impl Store {
     /// Opens or creates the database at `path`.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_with(path, OPEN_FILES)
+    }
+
+    /// With so many files open at once.
+    pub fn open_with(path: &Path, open_files: u32) -> Result<Self, StoreError> {
         let mut options = Options::default();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
@@ -93,6 +107,7 @@ impl Store {
         options.set_write_buffer_size(32 << 20);
         options.set_max_total_wal_size(128 << 20);
         options.set_keep_log_file_num(2);
+        options.set_max_open_files(i32::try_from(open_files).unwrap_or(i32::MAX));
         // Every write was synced before anybody heard of it: only a torn last record may be dropped. RocksDB would by
         // default go on with whatever state came before a damaged place, which for a channel is a revoked one.
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
@@ -143,6 +158,15 @@ impl Store {
         bytes
             .map(|bytes| bytes.try_into().map(u32::from_be_bytes).map_err(|_| self.damaged("the recovery window")))
             .transpose()
+    }
+
+    /// Whether whoever made the wallet wants no macaroon on this disk.
+    pub fn put_stateless(&self) -> Result<(), StoreError> {
+        self.put(META, META_STATELESS, &[])
+    }
+
+    pub fn is_stateless(&self) -> Result<bool, StoreError> {
+        Ok(self.get(META, META_STATELESS)?.is_some())
     }
 
     /// Every record of the core whose key begins with `prefix`, in the order of the keys.
@@ -304,7 +328,9 @@ fn open_error(path: &Path, error: &rocksdb::Error) -> StoreError {
     let text = error.to_string();
     let says = |words: &str| error.kind() == ErrorKind::IOError && text.contains(words);
     // RocksDB tells these apart in words only.
-    if says("While lock file") || says("lock hold by") {
+    if says("Too many open files") {
+        StoreError::TooManyFiles { path: path.into() }
+    } else if says("While lock file") || says("lock hold by") {
         StoreError::InUse { path: path.into() }
     } else if says("No space left") || says("File too large") || says("Read-only file system") {
         StoreError::Write { path: path.into(), what: text }

@@ -7,7 +7,7 @@ use leyden_consensus::Params;
 
 use crate::clock::Clock;
 use crate::mempool::Policy;
-use crate::store::WriteHook;
+use crate::store::{OPEN_FILES, WriteHook};
 
 /// Settings of a [`Node`](crate::Node).
 #[derive(Clone)]
@@ -29,6 +29,8 @@ pub struct NodeConfig {
     pub coins_in_memory: usize,
     /// Memory for the database's own cache.
     pub database_cache_bytes: usize,
+    /// How many files the database may keep open.
+    pub database_files: u32,
     /// `false` lets the operating system decide when writes reach the disk. Only for tests.
     pub sync_writes: bool,
     /// Fails writes, for tests of crashes.
@@ -49,6 +51,7 @@ impl NodeConfig {
             clock: Clock::System,
             coins_in_memory: 500_000,
             database_cache_bytes: 64 << 20,
+            database_files: OPEN_FILES,
             sync_writes: true,
             write_hook: None,
         }

@@ -22,6 +22,11 @@ pub enum StoreError {
     OtherNetwork { path: PathBuf, found: BlockHash, wanted: BlockHash },
     #[error("the chain database {path} is corrupt: {detail}; move it away to download the chain again")]
     Corrupt { path: PathBuf, detail: String },
+    #[error(
+        "there are too few file descriptors for the chain database {path}, which is not damaged: allow this process more \
+         (`ulimit -n 1024`) and start it again"
+    )]
+    TooManyFiles { path: PathBuf },
     #[error("the chain database {path} cannot be read or written: {detail}")]
     Io { path: PathBuf, detail: String },
 }

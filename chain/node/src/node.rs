@@ -401,6 +401,7 @@ fn open(config: NodeConfig) -> Result<Core, NodeError> {
     let options = StoreOptions {
         path: config.data_dir.join("chain"),
         cache_bytes: config.database_cache_bytes,
+        open_files: config.database_files,
         sync: config.sync_writes,
         hook: config.write_hook,
     };

@@ -35,7 +35,7 @@ use rocksdb::{ColumnFamily, DB, DBPinnableSlice, IteratorMode, WriteOptions};
 
 pub use batch::Batch;
 pub use codec::{HeaderStatus, SpendRecord, TxPosition};
-pub use open::{FORMAT, StoreOptions};
+pub use open::{FORMAT, OPEN_FILES, StoreOptions};
 
 use crate::error::{NodeError, StoreError};
 use crate::sync::lock;

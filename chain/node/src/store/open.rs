@@ -16,6 +16,9 @@ use crate::error::{NodeError, StoreError};
 /// The format that this program writes. Raised when an older program would misread what a newer one wrote.
 pub const FORMAT: u32 = 1;
 
+/// How many files RocksDB keeps open, where that is nobody's concern.
+pub const OPEN_FILES: u32 = 512;
+
 /// How to open a [`Store`].
 #[derive(Clone)]
 pub struct StoreOptions {
@@ -23,6 +26,8 @@ pub struct StoreOptions {
     pub path: PathBuf,
     /// Memory for RocksDB's block cache.
     pub cache_bytes: usize,
+    /// How many files RocksDB may keep open.
+    pub open_files: u32,
     /// `false` leaves it to the operating system when writes reach the disk. Only for tests.
     pub sync: bool,
     pub hook: Option<WriteHook>,
@@ -30,18 +35,18 @@ pub struct StoreOptions {
 
 impl StoreOptions {
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), cache_bytes: 64 << 20, sync: true, hook: None }
+        Self { path: path.into(), cache_bytes: 64 << 20, open_files: OPEN_FILES, sync: true, hook: None }
     }
 }
 
 impl Store {
     /// Opens the database, making it with `genesis` as its only block if it is not there.
     pub fn open(options: StoreOptions, genesis: &Block) -> Result<Self, NodeError> {
-        let StoreOptions { path, cache_bytes, sync, hook } = options;
+        let StoreOptions { path, cache_bytes, open_files, sync, hook } = options;
         let io = |error: std::io::Error| StoreError::Io { path: path.clone(), detail: error.to_string() };
         fs::create_dir_all(&path).map_err(io)?;
         let lock = lock(&path)?;
-        let db = open_database(&path, cache_bytes)?;
+        let db = open_database(&path, cache_bytes, open_files)?;
         let store = Self { db, path, sync, hook, halted: OnceLock::new(), recent: Mutex::new(Vec::new()), _lock: lock };
         store.check_or_create(genesis)?;
         Ok(store)
@@ -92,11 +97,11 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-fn open_database(path: &Path, cache_bytes: usize) -> Result<DB, StoreError> {
+fn open_database(path: &Path, cache_bytes: usize, open_files: u32) -> Result<DB, StoreError> {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
-    options.set_max_open_files(512);
+    options.set_max_open_files(i32::try_from(open_files).unwrap_or(i32::MAX));
     options.set_max_background_jobs(2);
     options.set_keep_log_file_num(2);
     options.set_db_write_buffer_size(64 << 20);
@@ -144,6 +149,8 @@ pub(super) fn classify(path: &Path, error: &rocksdb::Error) -> StoreError {
         ErrorKind::Corruption | ErrorKind::InvalidArgument | ErrorKind::NotSupported => {
             StoreError::Corrupt { path, detail }
         }
+        // RocksDB tells it in words only.
+        ErrorKind::IOError if detail.contains("Too many open files") => StoreError::TooManyFiles { path },
         ErrorKind::IOError if detail.contains("/LOCK") => StoreError::Locked { path },
         ErrorKind::IOError
         | ErrorKind::NotFound
