@@ -10,9 +10,9 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
+use leyden_node::Clock;
 use prost_reflect::DescriptorPool;
 use tonic::{
     Status,
@@ -161,7 +161,7 @@ impl Authorizer {
         };
         let Self::Macaroons(key) = self else { return Ok(()) };
         let token = token(headers)?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now = Clock::System.now();
         key.check(&token, &Call { path, needed, now, from }).map_err(refused)
     }
 }
