@@ -170,7 +170,7 @@ impl State {
                 (outputs.iter().map(|(script, amount)| output(script, *amount)).collect(), None)
             }
             Target::All { to, keep } if keep > Amount::ZERO => {
-                let change = self.wallet.reveal_next_address(KeychainKind::Internal).address.script_pubkey();
+                let change = self.wallet.next_unused_address(KeychainKind::Internal).address.script_pubkey();
                 (vec![output(&change, keep)], Some(to.to_owned()))
             }
             Target::All { to, .. } => (Vec::new(), Some(to.to_owned())),

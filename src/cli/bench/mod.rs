@@ -1,5 +1,6 @@
-//! `leyden bench`: how fast this machine pays, finds ways and mines, and what strangers cost it.
+//! `leyden bench`: how fast this machine pays, finds ways and mines, and what strangers and a long life cost it.
 
+mod growth;
 mod mine;
 mod payments;
 mod route;
@@ -19,6 +20,7 @@ pub struct Bench {
 #[derive(Debug, Subcommand)]
 enum What {
     Payments(payments::Payments),
+    Growth(growth::Growth),
     Route(route::Route),
     Mine(mine::Mine),
     Strangers(strangers::Strangers),
@@ -28,6 +30,7 @@ impl Bench {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
         match self.what {
             What::Payments(bench) => bench.run(context).await,
+            What::Growth(bench) => bench.run(context).await,
             What::Route(bench) => bench.run(context),
             What::Mine(bench) => bench.run(context),
             What::Strangers(bench) => bench.run(context).await,

@@ -1,0 +1,310 @@
+//! `leyden bench growth`: what a long life costs. The same commands, and the start, on nodes with one, ten and a hundred
+//! times as much behind them.
+//!
+//! ```text
+//!   for 1×, 10×, 100×:  coins ── mined          invoices ── made           payments, forwards, closed channels ── written
+//!                       ─► start ─► each command, and getinfo beside each of them ─► exponent between 10× and 100×
+//! ```
+//!
+//! Linear is an exponent of 1. What takes a few milliseconds at 100× has no exponent that means anything.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bitcoin::{Amount, OutPoint, Txid, hashes::Hash as _};
+use clap::Args;
+use leyden_channels::{
+    channel::{Key, Persist as _, Write},
+    payment::{
+        outgoing::{Payment, PaymentFailure, PaymentLimits, PaymentRequest, PaymentState},
+        record,
+    },
+    switch::{ForwardRecord, HtlcRef, Outgoing},
+    types::{ChannelId, Height, HtlcId, Msat, PaymentHash, ShortChannelId, Side, UnixTime},
+};
+use leyden_proto::{
+    leyden::GenerateRequest,
+    lnrpc::{
+        ChannelGraphRequest, ClosedChannelsRequest, FeeReportRequest, ForwardingHistoryRequest, GetInfoRequest,
+        GetTransactionsRequest, Invoice, ListInvoiceRequest, ListPaymentsRequest, ListUnspentRequest,
+        PendingChannelsRequest, SendCoinsRequest, WalletBalanceRequest,
+    },
+};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::super::{CliError, Context, table};
+use crate::{
+    api::{ClosedChannel, ClosureType},
+    client::Client,
+    cluster::DaemonProcess,
+    config::Layout,
+    demo::NOBODY,
+    store::{Store, StoreError},
+};
+
+/// How much more each node has behind it than the one before.
+const STEPS: [u32; 3] = [1, 10, 100];
+/// Below this nothing is said about how a time grows.
+const MEASURABLE: Duration = Duration::from_millis(20);
+/// Above linear, with what noise there is.
+const TOO_STEEP: f64 = 1.25;
+/// For how long `getinfo` may be held up.
+const MOST_HELD: Duration = Duration::from_secs(1);
+/// Calls at once while invoices are made.
+const AT_ONCE: u32 = 64;
+/// Blocks on top of those that a coin of them needs to be spent.
+const RIPENING: u32 = 100;
+
+/// Measure how commands and the start grow with what a node has behind it.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    leyden bench growth\n  \
+    leyden bench growth --base 10      a quick look")]
+pub struct Growth {
+    /// Coins, invoices, payments, forwards and closed channels of the first node; the others have 10 and 100 times as many
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    base: u32,
+}
+
+/// What one node took.
+struct Measured {
+    start: Duration,
+    calls: Vec<(&'static str, Duration)>,
+    /// The longest `getinfo` while all of them were made.
+    held: Duration,
+}
+
+impl Growth {
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        let mut measured = Vec::new();
+        for step in STEPS {
+            let count = self.base.saturating_mul(step);
+            context.note(&format!("a node with {count} of everything"));
+            measured.push(measure(count).await?);
+        }
+        let [one, ten, hundred] = measured.as_slice() else { return Ok(()) };
+        let times = |of: &dyn Fn(&Measured) -> Duration| [of(one), of(ten), of(hundred)];
+        let mut rows = vec![("start", times(&|node| node.start)), ("getinfo beside them", times(&|node| node.held))];
+        for (at, (name, _)) in one.calls.iter().enumerate() {
+            rows.push((name, times(&|node| node.calls.get(at).map_or(Duration::ZERO, |(_, time)| *time))));
+        }
+        let value: Vec<_> = rows
+            .iter()
+            .map(|(name, times)| json!({ "what": name, "seconds": times.map(|time| time.as_secs_f64()), "exponent": exponent(times) }))
+            .collect();
+        context.show_value(&json!(value), || {
+            let cells = rows.iter().map(|(name, times)| {
+                let [a, b, c] = times.map(|time| format!("{:.1}", time.as_secs_f64() * 1e3));
+                [(*name).to_owned(), a, b, c, exponent(times).map_or("-".to_owned(), |steep| format!("{steep:.2}"))]
+            });
+            let (first, last) = (self.base, self.base.saturating_mul(100));
+            let headings = ["", ">1x ms", ">10x ms", ">100x ms", ">exponent"];
+            format!("{}\n\nfrom {first} to {last} of everything", table::list(headings, cells.collect(), ""))
+        })?;
+        let steep = rows.iter().filter(|(_, times)| exponent(times).is_some_and(|steep| steep > TOO_STEEP));
+        let names: Vec<&str> = steep.map(|(name, _)| *name).collect();
+        if !names.is_empty() {
+            return Err(CliError::Failed(format!("this grows faster than what it is about: {}", names.join(", "))));
+        }
+        if hundred.held > MOST_HELD {
+            return Err(CliError::Failed(format!("getinfo was held up for {:.1} s", hundred.held.as_secs_f64())));
+        }
+        Ok(())
+    }
+}
+
+/// Between the second and the third node, if there is anything to see.
+fn exponent([_, ten, hundred]: &[Duration; 3]) -> Option<f64> {
+    (*hundred >= MEASURABLE).then(|| (hundred.as_secs_f64() / ten.as_secs_f64().max(1e-6)).log10())
+}
+
+fn failed(error: impl std::fmt::Display) -> CliError {
+    CliError::Failed(error.to_string())
+}
+
+async fn measure(count: u32) -> Result<Measured, CliError> {
+    let folder = tempfile::Builder::new()
+        .prefix("leyden-bench-")
+        .tempdir()
+        .map_err(|source| CliError::Io { what: "a temporary folder".into(), source })?;
+    let mut node = DaemonProcess::new(folder.path(), "old", &["--log", "warn"]).map_err(failed)?;
+    node.start().await.map_err(failed)?;
+    let client = node.client().map_err(failed)?;
+    generate(client, count, "").await?;
+    generate(client, RIPENING, NOBODY).await?;
+    make_invoices(client, count).await?;
+    // It ends as a service manager would end it.
+    if node.terminate().is_none_or(|status| !status.success()) {
+        return Err(CliError::Failed(format!("a node did not end well: {}", node.log())));
+    }
+    let layout = Layout::new(node.data_dir().to_owned(), "regtest");
+    write_past(&layout.node_database(), count).map_err(failed)?;
+    let begun = Instant::now();
+    node.start().await.map_err(failed)?;
+    let start = begun.elapsed();
+    let client = node.client().map_err(failed)?;
+    let over = Arc::new(AtomicBool::new(false));
+    let watcher = tokio::spawn(longest_getinfo(client.clone(), Arc::clone(&over)));
+    let calls = call_all(client).await;
+    over.store(true, Ordering::Relaxed);
+    let held = watcher.await.map_err(failed)??;
+    Ok(Measured { start, calls: calls?, held })
+}
+
+async fn generate(client: &Client, blocks: u32, address: &str) -> Result<(), CliError> {
+    let request = GenerateRequest { blocks, address: address.to_owned() };
+    let mut found = client.chain().generate(request).await?.into_inner();
+    while found.message().await?.is_some() {}
+    Ok(())
+}
+
+async fn make_invoices(client: &Client, count: u32) -> Result<(), CliError> {
+    let mut tasks = JoinSet::new();
+    for share in 0..AT_ONCE {
+        let client = client.clone();
+        tasks.spawn(async move {
+            for _ in (share..count).step_by(AT_ONCE as usize) {
+                let invoice = Invoice { value: 1_000, memo: "one of many".to_owned(), ..Invoice::default() };
+                client.lightning().add_invoice(invoice).await?;
+            }
+            Ok::<_, CliError>(())
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.map_err(failed)??;
+    }
+    Ok(())
+}
+
+/// Payments that found no way, forwards and closed channels: as the node itself would have written them.
+fn write_past(database: &Path, count: u32) -> Result<(), StoreError> {
+    let mut store = Store::open(database)?;
+    let key = bitcoin::secp256k1::SecretKey::from_slice(&[7; 32]).map_err(|error| store.damaged(&error.to_string()))?;
+    let node_id = key.public_key(bitcoin::secp256k1::SECP256K1);
+    let hash = |number: u32| bitcoin::hashes::sha256::Hash::hash(&number.to_be_bytes()).to_byte_array();
+    let now = UnixTime(leyden_node::Clock::System.now());
+    for number in 1..=count {
+        let payment_hash = PaymentHash(hash(number));
+        let index = u64::from(number);
+        let payment = Payment {
+            index,
+            request: PaymentRequest {
+                payment_hash,
+                destination: node_id,
+                amount: Msat(1_000),
+                payment_secret: None,
+                payment_metadata: None,
+                final_cltv_delta: 18,
+                max_fee: Msat(1_000),
+                deadline: now,
+                bolt11: String::new(),
+                hints: Vec::new(),
+                limits: PaymentLimits {
+                    max_parts: 1,
+                    max_part: None,
+                    max_cltv: None,
+                    outgoing: Vec::new(),
+                    last_hop: None,
+                    time_pref: 0,
+                },
+                keysend: None,
+                custom_records: Vec::new(),
+            },
+            created: now,
+            attempts: Vec::new(),
+            state: PaymentState::Failed { reason: PaymentFailure::NoRoute, at: now },
+        };
+        let channel = ChannelId(hash(number));
+        let forward = ForwardRecord {
+            number: index,
+            at: now,
+            incoming: HtlcRef { channel, id: HtlcId(index) },
+            incoming_channel: Some(ShortChannelId(index)),
+            incoming_amount: Msat(1_001),
+            outgoing: Outgoing { channel, id: Some(HtlcId(index)) },
+            outgoing_channel: Some(ShortChannelId(index)),
+            outgoing_amount: Msat(1_000),
+        };
+        store.commit(vec![
+            Write::Put { key: Key::Payment(index), value: record::encode_payment(&payment) },
+            Write::Put { key: Key::PaymentIndex(payment_hash), value: index.to_be_bytes().to_vec() },
+            Write::Put { key: Key::Forward(index), value: forward.encode() },
+        ])?;
+        let txid = Txid::from_byte_array(hash(number));
+        store.put_closed_channel(&ClosedChannel {
+            node_id,
+            funding: OutPoint { txid, vout: 0 },
+            short_channel_id: Some(ShortChannelId(index)),
+            capacity: Amount::from_sat(1_000_000),
+            closing_txid: Some(txid),
+            height: Height(number),
+            settled: Amount::from_sat(500_000),
+            time_locked: Amount::ZERO,
+            closure: ClosureType::Cooperative,
+            opener: Side::Local,
+            closer: Some(Side::Local),
+            reason: "this node's user asked the peer to close it together".to_owned(),
+            fees: Amount::ZERO,
+            outputs: Vec::new(),
+        })?;
+    }
+    Ok(())
+}
+
+async fn longest_getinfo(client: Client, over: Arc<AtomicBool>) -> Result<Duration, CliError> {
+    let mut longest = Duration::ZERO;
+    while !over.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        client.lightning().get_info(GetInfoRequest {}).await?;
+        longest = longest.max(begun.elapsed());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(longest)
+}
+
+/// The best of several times, each call for everything that there is.
+async fn call_all(client: &Client) -> Result<Vec<(&'static str, Duration)>, CliError> {
+    const TIMES: usize = 5;
+    let mut all = Vec::new();
+    macro_rules! time {
+        ($name:literal, $call:expr) => {
+            let mut best = Duration::MAX;
+            for _ in 0..TIMES {
+                let begun = Instant::now();
+                $call.await?;
+                best = best.min(begun.elapsed());
+            }
+            all.push(($name, best));
+        };
+    }
+    let lightning = || client.lightning();
+    time!("getinfo", lightning().get_info(GetInfoRequest {}));
+    time!("walletbalance", lightning().wallet_balance(WalletBalanceRequest::default()));
+    let coins = || ListUnspentRequest { min_confs: 0, max_confs: i32::MAX, ..Default::default() };
+    time!("listunspent", lightning().list_unspent(coins()));
+    time!("listchaintxns", lightning().get_transactions(GetTransactionsRequest::default()));
+    let send =
+        || SendCoinsRequest { addr: NOBODY.to_owned(), amount: 1_000_000, sat_per_vbyte: 2, ..Default::default() };
+    time!("sendcoins", lightning().send_coins(send()));
+    let invoices = || ListInvoiceRequest { num_max_invoices: u64::MAX, ..Default::default() };
+    time!("listinvoices", lightning().list_invoices(invoices()));
+    let payments = || ListPaymentsRequest { include_incomplete: true, ..Default::default() };
+    time!("listpayments", lightning().list_payments(payments()));
+    let forwards = || ForwardingHistoryRequest { num_max_events: 50_000, start_time: 1, ..Default::default() };
+    time!("fwdinghistory", lightning().forwarding_history(forwards()));
+    time!("feereport", lightning().fee_report(FeeReportRequest {}));
+    time!("closedchannels", lightning().closed_channels(ClosedChannelsRequest::default()));
+    time!("pendingchannels", lightning().pending_channels(PendingChannelsRequest::default()));
+    time!("graph describe", lightning().describe_graph(ChannelGraphRequest::default()));
+    let invoice = || Invoice { value: 1, ..Invoice::default() };
+    time!("addinvoice", lightning().add_invoice(invoice()));
+    time!("chain generate 1", generate(client, 1, NOBODY));
+    Ok(all)
+}
