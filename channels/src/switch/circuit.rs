@@ -72,7 +72,13 @@ pub(super) struct Otherwise {
     pub add: Option<Box<AddHtlc>>,
     /// The channels not tried yet, the next one last.
     pub channels: Vec<ChannelId>,
+    /// The tip when it was offered first.
+    pub since: Height,
 }
+
+/// Blocks after which a channel that was offered an HTLC has taken it or said that it does not: the packet for another one
+/// is not kept for longer, however long the HTLC is held. Should it be refused after all, it fails.
+const OTHERWISE_BLOCKS: u32 = 6;
 
 /// The way of an outgoing HTLC's failure to the sender of the incoming one.
 pub(super) fn settlement_of(failure: HtlcFailure, back: &ReturnPath) -> Settlement {
@@ -157,6 +163,23 @@ impl Circuits {
             }
             None => Refused::Over(Box::new(circuit)),
         })
+    }
+
+    /// Gives up the packets of forwards that have long been taken.
+    pub fn forget_packets(&mut self, tip: Height) {
+        for otherwise in self.by_incoming.values_mut().filter_map(|circuit| circuit.otherwise.as_mut()) {
+            if otherwise.since.0.saturating_add(OTHERWISE_BLOCKS) <= tip.0 {
+                otherwise.add = None;
+                otherwise.channels = Vec::new();
+            }
+        }
+    }
+
+    /// How many packets are kept.
+    #[cfg(test)]
+    pub fn packets(&self) -> usize {
+        let kept = |circuit: &&Circuit| circuit.otherwise.as_ref().is_some_and(|otherwise| otherwise.add.is_some());
+        self.by_incoming.values().filter(kept).count()
     }
 
     /// Whether `from` may have one more HTLC of `amount` leave through a channel of that size.

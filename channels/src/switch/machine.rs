@@ -93,6 +93,7 @@ impl Switch {
             }
             SwitchEvent::Refused { incoming, cause } => self.refused(incoming, &cause, &mut turn),
             SwitchEvent::NewTip(tip) => {
+                self.circuits.forget_packets(tip);
                 for onion in self.onions.expire(tip) {
                     turn.out.delete(onion.key());
                 }
@@ -154,6 +155,12 @@ impl Switch {
     /// How many onions are remembered.
     pub fn remembered(&self) -> usize {
         self.onions.len()
+    }
+
+    /// How many packets are kept for channels that are not tried yet.
+    #[cfg(test)]
+    pub fn packets(&self) -> usize {
+        self.circuits.packets()
     }
 
     fn incoming(&mut self, htlc: IncomingHtlc, turn: &mut Turn<'_>) {
@@ -281,6 +288,9 @@ impl Switch {
             Some((onion, _)) => onion,
             None if self.onions.insert(onion) => {
                 turn.out.put(onion.key(), SeenOnion { owner: incoming, recorded: false }.encode());
+                for forgotten in self.onions.shrink() {
+                    turn.out.delete(forgotten.key());
+                }
                 onion
             }
             None => {
@@ -303,7 +313,8 @@ impl Switch {
             path_key: None,
         });
         let outgoing = Leg { channel, amount: add.amount, cltv_expiry: add.cltv_expiry };
-        let otherwise = Otherwise { payload, add: (!channels.is_empty()).then(|| add.clone()), channels };
+        let spare = (!channels.is_empty()).then(|| add.clone());
+        let otherwise = Otherwise { payload, add: spare, channels, since: turn.ctx.tip };
         let incoming_leg = Leg::of(htlc);
         let circuit =
             Circuit { back, from, incoming: incoming_leg, outgoing, otherwise: Some(otherwise), onion: Some(onion) };

@@ -17,7 +17,7 @@
 //! match hurts himself. The row names the HTLC that brought the onion, so that this HTLC is not taken for its own
 //! repetition after a restart. An onion that ends here is not kept: an invoice is paid once, whoever repeats what.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use bitcoin::hashes::{Hash as _, sha256};
 
@@ -77,11 +77,17 @@ impl SeenOnion {
     }
 }
 
-/// The onions whose HTLCs have not expired: some twenty bytes each.
+/// Onions that are remembered: some thirty bytes each, and a row on the disk. At two hundred forwards a second they are
+/// those of the last hour and a half. Who wants one forgotten has to have a million forwarded after it, and wins that he
+/// may watch where it goes once more.
+const REMEMBERED: usize = 1 << 20;
+
+/// The latest onions whose HTLCs have not expired.
 #[derive(Debug, Default)]
 pub(super) struct Onions {
     fingerprints: HashSet<u64>,
-    by_expiry: BTreeMap<CltvExpiry, Vec<u64>>,
+    /// In the order in which they came; after a restart, in that of their expiries.
+    order: VecDeque<OnionKey>,
 }
 
 impl Onions {
@@ -89,7 +95,7 @@ impl Onions {
     pub fn insert(&mut self, onion: OnionKey) -> bool {
         let new = self.fingerprints.insert(onion.fingerprint);
         if new {
-            self.by_expiry.entry(onion.expiry).or_default().push(onion.fingerprint);
+            self.order.push_back(onion);
         }
         new
     }
@@ -98,20 +104,37 @@ impl Onions {
         self.fingerprints.contains(&onion.fingerprint)
     }
 
+    /// Forgets those that came first, if there are too many.
+    pub fn shrink(&mut self) -> Vec<OnionKey> {
+        let too_many = self.order.len().saturating_sub(REMEMBERED);
+        let gone: Vec<OnionKey> = self.order.drain(..too_many).collect();
+        self.forget(&gone);
+        gone
+    }
+
     /// Forgets those whose expiry has passed: no HTLC that repeats them would be forwarded now.
     pub fn expire(&mut self, tip: Height) -> Vec<OnionKey> {
         let mut gone = Vec::new();
-        while let Some(entry) = self.by_expiry.first_entry() {
-            let expiry = *entry.key();
-            if expiry.0 >= tip.0 {
-                break;
+        self.order.retain(|onion| {
+            let lives = onion.expiry.0 >= tip.0;
+            if !lives {
+                gone.push(*onion);
             }
-            for fingerprint in entry.remove() {
-                self.fingerprints.remove(&fingerprint);
-                gone.push(OnionKey { expiry, fingerprint });
-            }
-        }
+            lives
+        });
+        self.forget(&gone);
         gone
+    }
+
+    fn forget(&mut self, gone: &[OnionKey]) {
+        gone.iter().for_each(|onion| {
+            self.fingerprints.remove(&onion.fingerprint);
+        });
+        // A set does not give its room back by itself.
+        if self.fingerprints.capacity() > 4 * self.fingerprints.len().max(1_024) {
+            self.fingerprints.shrink_to_fit();
+            self.order.shrink_to_fit();
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -159,7 +182,7 @@ impl Restored {
 pub(super) struct Collected {
     pub restored: Restored,
     pub onions: Onions,
-    /// Settlements of HTLCs that are settled already: a peer that repeats itself makes its channel write them again, and
+    /// Onions beyond those that are remembered, and settlements of HTLCs that are settled already: a peer that repeats itself makes its channel write them again, and
     /// an outcome may come when the channel that waited for it is over.
     pub stale: Vec<Key>,
 }
@@ -211,6 +234,7 @@ pub(super) fn collect<'a>(
             _ => {}
         }
     }
+    stale.extend(onions.shrink().into_iter().map(OnionKey::key));
     Ok(Collected { restored: Restored { found }, onions, stale })
 }
 
@@ -236,6 +260,22 @@ mod tests {
     fn nobody_makes_us_remember_for_longer_than_an_htlc_may_live() {
         let onion = OnionKey::new(&SharedSecret([1; 32]), CltvExpiry(u32::MAX), Height(100));
         assert_eq!(onion.expiry, CltvExpiry(100 + MAX_HTLC_CLTV));
+    }
+
+    #[test]
+    fn no_more_onions_are_remembered_than_have_room() {
+        let mut onions = Onions::default();
+        let onion = |number: u64| OnionKey { expiry: CltvExpiry(2_000), fingerprint: number };
+        let mut gone = Vec::new();
+        for number in 0..REMEMBERED as u64 + 1_000 {
+            assert!(onions.insert(onion(number)));
+            gone.extend(onions.shrink());
+        }
+        assert_eq!((onions.len(), onions.order.len()), (REMEMBERED, REMEMBERED));
+        assert_eq!(gone, (0..1_000).map(onion).collect::<Vec<_>>(), "their rows go, too");
+        assert!(!onions.contains(&onion(999)) && onions.contains(&onion(1_000)));
+        assert_eq!(onions.expire(Height(2_001)).len(), REMEMBERED);
+        assert!(onions.fingerprints.capacity() < 10_000, "the room is given back");
     }
 
     #[test]

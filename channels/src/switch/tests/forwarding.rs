@@ -204,6 +204,23 @@ fn any_channel_with_the_same_peer_will_do() {
 }
 
 #[test]
+fn the_packet_of_a_forward_that_is_held_is_not_kept_for_another_channel() {
+    let mut single = Single::new();
+    let sent = sent(1, forward_payload(CAROL));
+    single.offered(&sent.htlc);
+    assert_eq!(single.switch.packets(), 1);
+    single.tip = Height(TIP.0 + 5);
+    single.event(SwitchEvent::NewTip(single.tip));
+    assert_eq!(single.switch.packets(), 1);
+    single.tip = Height(TIP.0 + 6);
+    single.event(SwitchEvent::NewTip(single.tip));
+    assert_eq!((single.switch.packets(), single.switch.pending()), (0, 1));
+    // Should it be refused after all, it fails.
+    let effects = single.event(SwitchEvent::Refused { incoming: at(ALICE, 1), cause: CannotAdd::Offline });
+    assert_eq!(code(&read_failure(&effects, &sent)), 7);
+}
+
+#[test]
 fn a_channel_that_carries_less_is_passed_over() {
     let mut single = Single::new();
     single.set_policy(CAROL, ForwardPolicy { htlc_maximum: Some(Msat(999_999)), ..POLICY });
