@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bitcoin::{
     consensus::encode::serialize,
+    constants::ChainHash,
     p2p::{
         Magic, ServiceFlags,
         address::Address,
@@ -20,7 +21,11 @@ use leyden::{
     demo::calls::succeeded,
     wallet::{self, seed::Seed},
 };
-use leyden_channels::transport::{ACT_TWO_LEN, AwaitingActTwo, ReceiveBuffer, Session};
+use leyden_channels::{
+    transport::{ACT_TWO_LEN, AwaitingActTwo, ReceiveBuffer, Session},
+    types::{Height, NodeId, ShortChannelId},
+    wire::{ChannelAnnouncement, Features, Message, gossip::Excess},
+};
 use leyden_proto::{
     DESCRIPTORS,
     lnrpc::{GetInfoRequest, ListPeersRequest, NewAddressRequest},
@@ -92,9 +97,14 @@ struct Stranger {
 
 impl Stranger {
     async fn connect(node: &DaemonProcess, rng: &mut StdRng) -> Self {
+        let secret = key(rng);
+        Self::connect_as(secret, node, rng).await
+    }
+
+    async fn connect_as(secret: SecretKey, node: &DaemonProcess, rng: &mut StdRng) -> Self {
         let mut stream = TcpStream::connect(node.lightning_address().unwrap()).await.unwrap();
         let remote: PublicKey = node.node_id().await.unwrap().parse().unwrap();
-        let (handshake, act_one) = AwaitingActTwo::start(key(rng), remote, key(rng));
+        let (handshake, act_one) = AwaitingActTwo::start(secret, remote, key(rng));
         stream.write_all(&act_one).await.unwrap();
         let mut act_two = [0; ACT_TWO_LEN];
         stream.read_exact(&mut act_two).await.unwrap();
@@ -129,12 +139,70 @@ impl Stranger {
 
     /// After `init` both ways, with the features that the daemon itself names.
     async fn greeted(node: &DaemonProcess, rng: &mut StdRng) -> Self {
-        let mut stranger = Self::connect(node, rng).await;
+        let secret = key(rng);
+        Self::greeted_as(secret, node, rng).await
+    }
+
+    async fn greeted_as(secret: SecretKey, node: &DaemonProcess, rng: &mut StdRng) -> Self {
+        let mut stranger = Self::connect_as(secret, node, rng).await;
         let init = stranger.receive_within(PATIENCE).await.expect("the daemon's init");
         assert_eq!(&init[..2], &16_u16.to_be_bytes());
         assert!(stranger.send(&init).await);
         stranger
     }
+}
+
+/// A `channel_announcement` for a place in the chain whose signatures sign something else.
+fn forged_announcement(index: u32, rng: &mut StdRng) -> Vec<u8> {
+    let mut keys: Vec<SecretKey> = (0..4).map(|_| key(rng)).collect();
+    let public = |key: &SecretKey| NodeId::from(key.public_key(secp256k1::SECP256K1));
+    keys[..2].sort_by_key(public);
+    let other = secp256k1::Message::from_digest([7; 32]);
+    let signatures: Vec<_> = keys.iter().map(|key| secp256k1::SECP256K1.sign_ecdsa(&other, key)).collect();
+    let announcement = ChannelAnnouncement {
+        node_signature_1: signatures[0],
+        node_signature_2: signatures[1],
+        bitcoin_signature_1: signatures[2],
+        bitcoin_signature_2: signatures[3],
+        features: Features::empty(),
+        chain_hash: ChainHash::REGTEST,
+        short_channel_id: ShortChannelId::new(Height(1), index, 0),
+        node_id_1: public(&keys[0]),
+        node_id_2: public(&keys[1]),
+        bitcoin_key_1: public(&keys[2]),
+        bitcoin_key_2: public(&keys[3]),
+        excess: Excess::default(),
+    };
+    Message::ChannelAnnouncement(Box::new(announcement)).encode().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_who_forges_gossip_is_hung_up_on_and_not_let_in_again() {
+    let pair = Pair::with_channel(2_000_000, 1_000_000).await;
+    let mut rng = StdRng::seed_from_u64(seed());
+    let secret = key(&mut rng);
+    let mut forger = Stranger::greeted_as(secret, &pair.alice, &mut rng).await;
+    for index in 0..3 {
+        forger.send(&forged_announcement(index, &mut rng)).await;
+    }
+    let hung_up = async { while forger.stream.read_buf(forger.buffer.tail()).await.is_ok_and(|count| count > 0) {} };
+    timeout(Duration::from_secs(60), hung_up).await.expect("hung up on");
+    // The same key again: the handshake succeeds, and no more.
+    let mut again = Stranger::connect_as(secret, &pair.alice, &mut rng).await;
+    let init = again.receive().await.expect("the daemon's init");
+    let _ = again.send(&init).await;
+    let hung_up = async { while again.stream.read_buf(again.buffer.tail()).await.is_ok_and(|count| count > 0) {} };
+    timeout(Duration::from_secs(60), hung_up).await.expect("not let in");
+    // Another one is.
+    let mut other = Stranger::greeted(&pair.alice, &mut rng).await;
+    let ping = [0, 18, 0, 3, 0, 0];
+    assert!(other.send(&ping).await);
+    let mut answered = false;
+    while let Some(message) = other.receive().await {
+        answered |= message == [0, 19, 0, 3, 0, 0, 0];
+    }
+    assert!(answered, "a pong");
+    still_works(&pair).await;
 }
 
 /// Message types of BOLT 1, 2 and 7, and some that nobody knows.

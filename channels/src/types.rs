@@ -83,6 +83,23 @@ pub struct CltvExpiry(pub u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixTime(pub u64);
 
+/// Milliseconds since the program was started, by a clock that only goes forward: it measures how long something lasts,
+/// whatever is done to the time of day. It arrives from outside, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Uptime(pub u64);
+
+impl Uptime {
+    /// 0 if `earlier` is later.
+    pub fn seconds_since(self, earlier: Self) -> f64 {
+        self.0.saturating_sub(earlier.0) as f64 / 1_000.0
+    }
+
+    /// Whether at least so many seconds have passed since `earlier`.
+    pub fn is_after(self, earlier: Self, seconds: u64) -> bool {
+        self.0 >= earlier.0.saturating_add(seconds.saturating_mul(1_000))
+    }
+}
+
 /// The number of a commitment transaction, from 0 upward; at most 2^48 - 1 (BOLT 3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommitmentNumber(pub u64);

@@ -235,6 +235,11 @@ impl Link {
         self.outgoing.send(bytes).map_err(|_| ConnectionError::Closed)
     }
 
+    /// Encrypted bytes that have not left yet.
+    pub fn unsent(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.unsent)
+    }
+
     pub fn bytes_sent(&self) -> u64 {
         self.sent
     }

@@ -113,7 +113,7 @@ impl Services {
 
     /// Drops what has faded: it would only slow searches down.
     pub fn prune_learnt(&self) {
-        self.learnt().prune(self.now());
+        self.learnt().prune(self.steady_time());
     }
 
     /// Forgets all of it.
@@ -242,7 +242,7 @@ impl Services {
             amount,
             final_cltv_delta: request.final_cltv_delta,
             height: self.tip(),
-            now: self.now(),
+            now: self.steady_time(),
             fee_limit: max_fee,
             cltv_limit: limits.most_blocks(),
             max_parts: parts,
@@ -302,7 +302,7 @@ impl Services {
             payments.fulfilled(id, preimage, self.now())
         });
         if !hops.is_empty() {
-            self.learnt().arrived(&hops, self.now());
+            self.learnt().arrived(&hops, self.steady_time());
         }
         underway
     }
@@ -351,7 +351,7 @@ impl Services {
 
     /// `hops` are those after the first one, which is a channel of our own.
     fn learn(&self, failure: &AttemptFailure, hops: &[Attempted]) {
-        let now = self.now();
+        let now = self.steady_time();
         let mut learnt = self.learnt();
         let Some(source) = failure.source else {
             // Somebody on the way does not say who.

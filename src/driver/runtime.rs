@@ -19,7 +19,7 @@ use std::{
 use bitcoin::{Network, constants::ChainHash};
 use leyden_channels::{
     channel::{Channel, Key, Origin, Outbox, OwedSettlement, Policy, RestoreError},
-    gossip::sync::FLUSH_SECONDS,
+    gossip::serving::FLUSH_SECONDS,
     onchain::{self, RecordError, Resolution},
     payment::{InvoiceNetwork, incoming::Invoices, outgoing::Payments, record},
     switch::{ForwardPolicy, SwitchEvent},
@@ -182,11 +182,13 @@ impl Runtime {
         });
         let backups = Backups::new(&keys, params.genesis_hash, backup);
         let (gossip, gossip_events) = Gossip::open(&store, local.chain, keys.node_id(), Height(node.tip().height))?;
+        let begun = UnixTime(node.clock().now());
         let services = Arc::new(Services {
             gossip,
+            begun,
             router: Mutex::default(),
             told: Mutex::default(),
-            learnt: Mutex::new(routing::load_learnt(&store, UnixTime(node.clock().now()))?),
+            learnt: Mutex::new(routing::load_learnt(&store, begun)?),
             alias,
             zero_conf_peers,
             addresses: announced_addresses(&announce, listen, params.address_network == Network::Regtest),
@@ -390,6 +392,9 @@ impl Runtime {
                 let services = Arc::clone(&services);
                 tokio::spawn(async move {
                     match connection::accept(&services.local, stream).await {
+                        Ok(established) if is_refused(&services, &established) => {
+                            debug!(peer = %established.remote, "a forger is not let in");
+                        }
                         Ok(established) if has_room(&services, &established.remote) => {
                             hand_over(&services, established)
                         }
@@ -476,6 +481,12 @@ pub fn tell_peer(services: &Arc<Services>, node_id: PublicKey, command: Command)
 
 fn hand_over(services: &Arc<Services>, established: connection::Established) {
     enter_peer(services, established.remote, Vec::new(), Some(Command::Connected(Box::new(established))));
+}
+
+/// A stranger that has forged gossip lately.
+fn is_refused(services: &Services, established: &connection::Established) -> bool {
+    let connection::Established { remote, address, .. } = established;
+    services.gossip.refuses(remote, address.ip()) && !services.peers.has_channel_with(remote)
 }
 
 /// Peers with channels are always welcome.

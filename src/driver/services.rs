@@ -10,6 +10,7 @@ use std::{
 use bitcoin::{Amount, constants::ChainHash};
 use leyden_channels::{
     channel::{AttemptId, CannotAdd, Ctx, Feerates, Key, Origin, Outbox, Policy, Settlement},
+    gossip::Clocks,
     keys::{KeysSigner, Signer},
     onchain::{self, FeeEstimates},
     payment::{
@@ -76,6 +77,8 @@ pub struct Services {
     /// The terms of channels that are new.
     pub forwarding: ForwardPolicy,
     pub gossip: Gossip,
+    /// The time of day at the start.
+    pub begun: UnixTime,
     pub router: Mutex<Router>,
     /// What payments have taught about channels.
     pub learnt: Mutex<Scorer>,
@@ -97,6 +100,18 @@ impl Services {
 
     pub fn now(&self) -> UnixTime {
         UnixTime(self.node.clock().now())
+    }
+
+    /// All clocks, for gossip.
+    pub fn clocks(&self) -> Clocks {
+        let chain = UnixTime(u64::from(self.node.tip().median_time_past));
+        Clocks { wall: self.now(), chain, uptime: self.gossip.uptime() }
+    }
+
+    /// The time of day at the start, and what has passed since: what has been learnt fades by it, however the clock is
+    /// set meanwhile.
+    pub fn steady_time(&self) -> UnixTime {
+        UnixTime(self.begun.0.saturating_add(self.gossip.uptime().0 / 1_000))
     }
 
     pub fn tip(&self) -> Height {

@@ -248,7 +248,7 @@ fn question<'a>(
         amount,
         final_cltv_delta: u32::from(final_cltv.unwrap_or(DEFAULT_FINAL_CLTV)),
         height: services.tip(),
-        now: services.now(),
+        now: services.steady_time(),
         fee_limit: Msat(u64::MAX),
         cltv_limit: DEFAULT_CLTV_LIMIT,
         max_parts: 1,

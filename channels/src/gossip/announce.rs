@@ -12,6 +12,7 @@ use secp256k1::ecdsa::Signature;
 use secp256k1::{Message as Digest, PublicKey};
 
 use super::graph::Direction;
+use super::time::Clocks;
 use crate::keys::secp;
 use crate::types::{ChannelId, Msat, NodeId, ShortChannelId, UnixTime};
 use crate::wire::codec::Field as _;
@@ -148,8 +149,9 @@ pub struct OwnUpdate {
 }
 
 impl OwnUpdate {
-    /// The update, signed by `sign` with the node's key. Its time is after that of the `previous` one, whatever the
-    /// clock says.
+    /// The update, signed by `sign` with the node's key. `now` is the present that the chain vouches for
+    /// ([`Clocks::present`]); the update's time is after that of the `previous` one, whatever
+    /// the clock says.
     pub fn sign(&self, now: UnixTime, previous: Option<u32>, sign: impl FnOnce(&Digest) -> Signature) -> ChannelUpdate {
         let timestamp = next_timestamp(now, previous);
         let dont_forward = if self.announced { 0 } else { ChannelUpdate::DONT_FORWARD };
@@ -189,9 +191,17 @@ fn next_timestamp(now: UnixTime, previous: Option<u32>) -> u32 {
     previous.map_or(clock, |previous| clock.max(previous.saturating_add(1)))
 }
 
-/// Whether an announcement of ours with this time has to be sent anew.
-pub fn is_refresh_due(timestamp: u32, now: UnixTime) -> bool {
-    u64::from(timestamp).saturating_add(REFRESH_SECONDS) <= now.0
+/// The time of our last announcement that the next one has to be later than. (differs) BOLT 7 wants that of each; but one
+/// that lies further ahead than others tolerate was signed under a wrong clock, and nobody took it: to go on from there
+/// would keep this node unheard until that time has come, so times start anew from the present.
+pub fn previous_time(timestamp: u32, clocks: &Clocks) -> Option<u32> {
+    clocks.tolerates(timestamp).then_some(timestamp)
+}
+
+/// Whether an announcement of ours with this time has to be sent anew: others are about to forget it, or have never taken
+/// it.
+pub fn is_refresh_due(timestamp: u32, clocks: &Clocks) -> bool {
+    u64::from(timestamp).saturating_add(REFRESH_SECONDS) <= clocks.present().0 || !clocks.tolerates(timestamp)
 }
 
 /// What this node says about itself.

@@ -3,25 +3,34 @@
 //! ```text
 //!   channel_announcement ─► cheap checks ─► Verify ─► CheckFunding ─► graph, store, relay
 //!                                            (any thread)  (our chain)        │
-//!   channel_update    ─► channel known? ─────────────► Verify ─► graph, store, relay
+//!   channel_update    ─► channel known? ─────────────► Verify ─► allowance ─► graph, store, relay
 //!                          └ on its way: kept until the channel is there ─────┘
-//!   node_announcement ─► node known? ────────────────► Verify ─► graph, store, relay
+//!   node_announcement ─► node known? ────────────────► Verify ─► allowance ─► graph, store, relay
 //! ```
 //!
 //! Promises: nothing reaches the graph without its signatures checked and, for channels, its funding output found
 //! unspent on our chain with six confirmations; nothing older replaces anything newer; a channel takes no more than
-//! a few updates an hour from its owner; what waits is bounded. Channels leave 72 blocks after their funding output
-//! was spent (a splice may re-announce them) or reorganised out, at once when it is found at another place, or when either end has been silent for two weeks.
+//! a few updates an hour from its owner, and a node no more announcements, and only what they signed counts for that;
+//! what waits is bounded for each sender ([`waiting`](super::waiting)), and who forges is not heard any more. Channels
+//! leave 72 blocks after their funding output was spent (a splice may re-announce them) or reorganised out, at once when
+//! it is found at another place, or when either end has been silent for two weeks of the chain's time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use bitcoin::constants::ChainHash;
 use bitcoin::{Amount, ScriptBuf};
 
-use super::graph::{BothWays, Direction, Graph};
+use super::bucket::{Bucket, Rate};
+use super::conduct::Conduct;
+use super::graph::{Direction, Graph, Policy};
+use super::limits::{
+    ANNOUNCEMENT_BYTES, NODES, REPEAT_SECONDS, Refusal, Refusals, SETTLED_BLOCKS, STALE_BLOCKS, UPDATES,
+};
 use super::store::{GossipKey, channel_record, direction_of, keys_of_channel, new_channel, node_info_of, policy_of};
+use super::time::Clocks;
 use super::validate::{Announcement, Forged, SignatureCheck, Verified, funding_script};
-use crate::types::{Height, NodeId, ShortChannelId, UnixTime};
+use super::waiting::{Raw, Stage, Taken, WaitingRoom};
+use crate::types::{Height, NodeId, ShortChannelId, Uptime};
 use crate::wire::{ChannelAnnouncement, ChannelUpdate, NodeAnnouncement};
 
 /// What the driver is to do.
@@ -32,6 +41,8 @@ pub enum GossipEffect {
     /// Look the funding output up and answer with [`Intake::funding_checked`].
     CheckFunding {
         short_channel_id: ShortChannelId,
+        /// Who announced it.
+        from: Option<NodeId>,
         script_pubkey: ScriptBuf,
     },
     Put {
@@ -51,6 +62,14 @@ pub enum GossipEffect {
     Warn {
         peer: NodeId,
         text: String,
+    },
+    /// A stranger forges: hang up, and refuse it for a while.
+    HangUp {
+        peer: NodeId,
+    },
+    /// A peer with a channel forges: the channel goes on, and its gossip is not heard for a while.
+    Mute {
+        peer: NodeId,
     },
 }
 
@@ -75,10 +94,12 @@ pub enum Ignored {
     TooOften,
     #[error("its limits contradict each other or the channel's capacity")]
     Limits,
-    #[error("too much is waiting already")]
+    #[error("too much of its sender, or of all strangers, is waiting already")]
     Busy,
     #[error("its channel's funding output is spent")]
     Spent,
+    #[error("it is longer than anything that is defined")]
+    TooLong,
 }
 
 /// What the chain says about a funding output.
@@ -91,52 +112,10 @@ pub enum FundingAnswer {
     Spent,
 }
 
-/// Two weeks: an end that has said nothing for so long is taken to be gone (BOLT 7, Pruning).
-const STALE_SECONDS: u64 = 14 * 24 * 3600;
-const STALE_BLOCKS: u32 = 2016;
-/// Clocks may differ by a day.
-const FUTURE_SECONDS: u64 = 24 * 3600;
-/// A message that only repeats what is known is taken once a day: it says that its owner is alive.
-const REPEAT_SECONDS: u32 = 24 * 3600;
-/// A channel may take this many updates at once, and another one each minute.
-const BURST: f32 = 10.0;
-const SECONDS_PER_UPDATE: f32 = 60.0;
 /// Blocks on top of a funding transaction, itself included, before its channel may be announced.
 const CONFIRMATIONS: u32 = 6;
 /// Blocks from a spent funding output to forgetting the channel.
 const FORGET_BLOCKS: u32 = 72;
-/// Channels that wait for their signatures or funding to be checked, or for their confirmations.
-const MAX_PENDING: usize = 20_000;
-
-/// A channel whose announcement is being checked or lacks confirmations, and what came for it meanwhile.
-struct Pending {
-    announcement: Box<ChannelAnnouncement>,
-    raw: Vec<u8>,
-    from: Option<NodeId>,
-    updates: BothWays<Option<Raw<ChannelUpdate>>>,
-    nodes: BothWays<Option<Raw<Box<NodeAnnouncement>>>>,
-}
-
-impl Pending {
-    fn new(announcement: Box<ChannelAnnouncement>, raw: Vec<u8>, from: Option<NodeId>) -> Self {
-        Self { announcement, raw, from, updates: BothWays::default(), nodes: BothWays::default() }
-    }
-}
-
-/// A message with its encoded form and the peer that it came from.
-#[derive(Clone)]
-struct Raw<T> {
-    message: T,
-    raw: Vec<u8>,
-    from: Option<NodeId>,
-}
-
-/// How many updates a direction may still send.
-#[derive(Clone, Copy)]
-struct Allowance {
-    left: f32,
-    at: UnixTime,
-}
 
 /// The height at which a channel has its confirmations.
 fn deep_enough(id: ShortChannelId) -> Height {
@@ -150,12 +129,12 @@ pub struct Intake {
     local: NodeId,
     graph: Graph,
     height: Height,
-    pending: HashMap<ShortChannelId, Pending>,
-    /// A pending channel of each node that has one; entries outlive their channels until nothing is pending.
-    pending_nodes: HashMap<NodeId, (ShortChannelId, Direction)>,
-    /// Announcements that lack confirmations, by the height at which they will have them.
-    premature: BTreeMap<(Height, ShortChannelId), Pending>,
-    allowances: HashMap<(ShortChannelId, Direction), Allowance>,
+    room: WaitingRoom,
+    /// What owners may still say; of those alone that have said something lately.
+    updates: HashMap<(ShortChannelId, Direction), Bucket>,
+    nodes: HashMap<NodeId, Bucket>,
+    conduct: Conduct,
+    refusals: Refusals,
 }
 
 impl Intake {
@@ -165,10 +144,11 @@ impl Intake {
             local,
             graph,
             height,
-            pending: HashMap::new(),
-            pending_nodes: HashMap::new(),
-            premature: BTreeMap::new(),
-            allowances: HashMap::new(),
+            room: WaitingRoom::default(),
+            updates: HashMap::new(),
+            nodes: HashMap::new(),
+            conduct: Conduct::default(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -185,9 +165,59 @@ impl Intake {
         self.chain
     }
 
-    /// Whether something is known, or on its way to be, about a channel.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// Bytes that wait to be believed.
+    pub fn waiting_bytes(&self) -> usize {
+        self.room.bytes()
+    }
+
+    /// Whether a channel is known, or lacks nothing but confirmations.
     pub fn has_channel(&self, id: ShortChannelId) -> bool {
-        self.graph.find_channel(id).is_some() || self.pending.contains_key(&id)
+        self.graph.find_channel(id).is_some() || self.room.is_coming(id)
+    }
+
+    /// A peer has a channel with us whose funding output is on the chain, or none any more.
+    pub fn set_channel_peer(&mut self, peer: NodeId, has_channel: bool) {
+        self.room.set_channel_peer(peer, has_channel);
+    }
+
+    pub fn is_channel_peer(&self, peer: &NodeId) -> bool {
+        self.room.is_channel_peer(peer)
+    }
+
+    /// What a peer said and nothing confirms goes with it.
+    pub fn disconnected(&mut self, peer: NodeId) {
+        self.room.disconnected(peer);
+    }
+
+    /// How many public channels of others are known.
+    pub fn others_channels(&self) -> usize {
+        let local = self.graph.find_node(&self.local);
+        let others = self.graph.channels().filter(|channel| {
+            channel.spent_at.is_none() && local.is_none_or(|local| channel.node_1 != local && channel.node_2 != local)
+        });
+        others.count()
+    }
+
+    fn refuse(&mut self, reason: Ignored) -> Ignored {
+        match reason {
+            Ignored::TooOften => self.refusals.count(Refusal::TooOften),
+            Ignored::Busy => self.refusals.count(Refusal::RoomFull),
+            Ignored::TooLong => self.refusals.count(Refusal::TooLong),
+            Ignored::OtherChain
+            | Ignored::Known
+            | Ignored::UnknownChannel
+            | Ignored::UnknownNode
+            | Ignored::NodeOrder
+            | Ignored::FromTheFuture
+            | Ignored::Stale
+            | Ignored::Limits
+            | Ignored::Spent => {}
+        }
+        reason
     }
 
     /// A `channel_announcement`; `raw` is its encoded form, `from` the peer, `None` if it is our own.
@@ -204,42 +234,21 @@ impl Intake {
         if announcement.node_id_1 >= announcement.node_id_2 {
             return Err(Ignored::NodeOrder);
         }
-        if self.has_channel(id) {
+        check_length(&raw, from).map_err(|reason| self.refuse(reason))?;
+        if self.graph.find_channel(id).is_some() || self.room.has_candidate(id, from) {
             return Err(Ignored::Known);
         }
-        if self.pending.len() + self.premature.len() >= MAX_PENDING {
-            return Err(Ignored::Busy);
+        if from.is_some() && self.room.is_coming(id) {
+            return Err(Ignored::Known);
         }
-        let deep_enough = deep_enough(id);
         // A block or two may separate us from the sender; anything more is not honest.
-        if deep_enough.0.saturating_sub(self.height.0) > CONFIRMATIONS {
+        if deep_enough(id).0.saturating_sub(self.height.0) > CONFIRMATIONS {
             return Err(Ignored::FromTheFuture);
         }
-        if self.pending.is_empty() && self.premature.is_empty() {
-            self.pending_nodes.clear();
-        }
-        self.pending_nodes.insert(announcement.node_id_1, (id, Direction::FromNode1));
-        self.pending_nodes.insert(announcement.node_id_2, (id, Direction::FromNode2));
-        let pending = Pending::new(announcement, raw, from);
-        if deep_enough > self.height {
-            self.premature.entry((deep_enough, id)).or_insert(pending);
-            return Err(Ignored::FromTheFuture);
-        }
-        Ok(vec![self.check(pending)])
-    }
-
-    /// A channel is deep enough: are its signatures good?
-    fn check(&mut self, pending: Pending) -> GossipEffect {
-        let announcement = Announcement::Channel(pending.announcement.clone());
-        let check = SignatureCheck::named(announcement, pending.raw.clone(), pending.from);
-        self.pending.insert(pending.announcement.short_channel_id, pending);
-        GossipEffect::Verify(check)
-    }
-
-    /// A channel that is not in the graph yet.
-    fn awaited(&mut self, id: ShortChannelId) -> Option<&mut Pending> {
-        let premature = self.premature.get_mut(&(deep_enough(id), id));
-        self.pending.get_mut(&id).or(premature)
+        let check = SignatureCheck::named(Announcement::Channel(announcement.clone()), raw.clone(), from);
+        let waiting = self.room.insert(Raw { message: announcement, raw, from });
+        waiting.map_err(|_| self.refuse(Ignored::Busy))?;
+        Ok(vec![GossipEffect::Verify(check)])
     }
 
     /// A `channel_update`. Updates of channels that are not announced are for the channel itself, not for this.
@@ -248,32 +257,31 @@ impl Intake {
         update: ChannelUpdate,
         raw: Vec<u8>,
         from: Option<NodeId>,
-        now: UnixTime,
+        clocks: &Clocks,
     ) -> Result<Vec<GossipEffect>, Ignored> {
         let (id, direction) = (update.short_channel_id, direction_of(&update));
-        self.check_update(&update, now)?;
-        if let Some(pending) = self.awaited(id) {
-            let slot = pending.updates.get_mut(direction);
-            if slot.as_ref().is_some_and(|known| known.message.timestamp >= update.timestamp) {
-                return Err(Ignored::Known);
-            }
-            *slot = Some(Raw { message: update, raw, from });
-            return Ok(Vec::new());
+        self.check_update(&update, clocks)?;
+        check_length(&raw, from).map_err(|reason| self.refuse(reason))?;
+        if self.graph.find_channel(id).is_none() && self.room.awaits(id) {
+            let waits = self.room.insert_update(direction, Raw { message: update, raw, from });
+            let is_new = waits.map_err(|_| self.refuse(Ignored::Busy))?;
+            return if is_new { Ok(Vec::new()) } else { Err(Ignored::Known) };
         }
-        let node = self.fresh(&update, &raw)?;
-        self.spend_allowance(id, direction, from, now)?;
+        let node = self.fresh(&update, &raw, clocks)?;
+        if !may_say_more(&mut self.updates, &(id, direction), UPDATES, from, clocks.uptime) {
+            return Err(self.refuse(Ignored::TooOften));
+        }
         Ok(vec![GossipEffect::Verify(SignatureCheck::by(Announcement::Update(update), raw, from, node))])
     }
 
-    fn check_update(&self, update: &ChannelUpdate, now: UnixTime) -> Result<(), Ignored> {
-        let time = u64::from(update.timestamp);
+    fn check_update(&self, update: &ChannelUpdate, clocks: &Clocks) -> Result<(), Ignored> {
         if update.chain_hash != self.chain {
             return Err(Ignored::OtherChain);
         }
-        if time > now.0.saturating_add(FUTURE_SECONDS) {
+        if !clocks.tolerates(update.timestamp) {
             return Err(Ignored::FromTheFuture);
         }
-        if time.saturating_add(STALE_SECONDS) < now.0 {
+        if clocks.is_stale(update.timestamp) {
             return Err(Ignored::Stale);
         }
         if update.htlc_maximum_msat < update.htlc_minimum_msat {
@@ -283,7 +291,7 @@ impl Intake {
     }
 
     /// Whether an update says something new about a channel of the graph; the node that has to have signed it.
-    fn fresh(&self, update: &ChannelUpdate, raw: &[u8]) -> Result<NodeId, Ignored> {
+    fn fresh(&self, update: &ChannelUpdate, raw: &[u8], clocks: &Clocks) -> Result<NodeId, Ignored> {
         let channel = self.graph.channel_by_id(update.short_channel_id).ok_or(Ignored::UnknownChannel)?;
         if channel.spent_at.is_some() && !update.is_disabled() {
             return Err(Ignored::Spent);
@@ -292,7 +300,8 @@ impl Intake {
             return Err(Ignored::Limits);
         }
         let direction = direction_of(update);
-        if let Some(known) = channel.policies.get(direction) {
+        let known = channel.policies.get(direction).as_ref();
+        if let Some(known) = known.filter(|known| clocks.tolerates(known.timestamp)) {
             let repeats = super::checksum::update_checksum(raw) == known.checksum;
             let newer_by = update.timestamp.saturating_sub(known.timestamp);
             if newer_by == 0 || (repeats && newer_by < REPEAT_SECONDS) {
@@ -303,57 +312,58 @@ impl Intake {
         Ok(node.id)
     }
 
-    fn spend_allowance(
-        &mut self,
-        id: ShortChannelId,
-        direction: Direction,
-        from: Option<NodeId>,
-        now: UnixTime,
-    ) -> Result<(), Ignored> {
-        if from.is_none() {
-            return Ok(());
-        }
-        let allowance = self.allowances.entry((id, direction)).or_insert(Allowance { left: BURST, at: now });
-        let earned = now.0.saturating_sub(allowance.at.0) as f32 / SECONDS_PER_UPDATE;
-        *allowance = Allowance { left: (allowance.left + earned).min(BURST), at: now };
-        if allowance.left < 1.0 {
-            return Err(Ignored::TooOften);
-        }
-        allowance.left -= 1.0;
-        Ok(())
-    }
-
     /// A `node_announcement`.
     pub fn node_announcement(
         &mut self,
         announcement: Box<NodeAnnouncement>,
         raw: Vec<u8>,
         from: Option<NodeId>,
+        clocks: &Clocks,
     ) -> Result<Vec<GossipEffect>, Ignored> {
         let id = announcement.node_id;
-        let Some(node) = self.graph.find_node(&id).and_then(|index| self.graph.node(index)) else {
+        if !clocks.tolerates(announcement.timestamp) {
+            return Err(Ignored::FromTheFuture);
+        }
+        check_length(&raw, from).map_err(|reason| self.refuse(reason))?;
+        if self.graph.find_node(&id).is_none() {
             // Its first channel may be on its way.
-            let (channel, side) = self.pending_nodes.get(&id).copied().ok_or(Ignored::UnknownNode)?;
-            let pending = self.awaited(channel).ok_or(Ignored::UnknownNode)?;
-            *pending.nodes.get_mut(side) = Some(Raw { message: announcement, raw, from });
-            return Ok(Vec::new());
-        };
-        if node.info.as_ref().is_some_and(|info| info.timestamp >= announcement.timestamp) {
+            if !self.room.awaits_node(&id) {
+                return Err(Ignored::UnknownNode);
+            }
+            let waits = self.room.insert_node(Raw { message: announcement, raw, from });
+            let is_new = waits.map_err(|_| self.refuse(Ignored::Busy))?;
+            return if is_new { Ok(Vec::new()) } else { Err(Ignored::Known) };
+        }
+        if !self.is_new_of_node(&announcement, clocks) {
             return Err(Ignored::Known);
+        }
+        if !may_say_more(&mut self.nodes, &id, NODES, from, clocks.uptime) {
+            return Err(self.refuse(Ignored::TooOften));
         }
         Ok(vec![GossipEffect::Verify(SignatureCheck::named(Announcement::Node(announcement), raw, from))])
     }
 
+    fn is_new_of_node(&self, announcement: &NodeAnnouncement, clocks: &Clocks) -> bool {
+        let Some(node) = self.graph.find_node(&announcement.node_id).and_then(|index| self.graph.node(index)) else {
+            return false;
+        };
+        let known = node.info.as_ref().filter(|known| clocks.tolerates(known.timestamp));
+        known.is_none_or(|known| {
+            let mut told = node_info_of(announcement);
+            let newer_by = told.timestamp.saturating_sub(known.timestamp);
+            told.timestamp = known.timestamp;
+            newer_by > 0 && (newer_by >= REPEAT_SECONDS || told != **known)
+        })
+    }
+
     /// The outcome of a [`GossipEffect::Verify`].
-    pub fn verified(&mut self, outcome: Result<Verified, Box<Forged>>) -> Vec<GossipEffect> {
+    pub fn verified(&mut self, outcome: Result<Verified, Box<Forged>>, clocks: &Clocks) -> Vec<GossipEffect> {
         match outcome {
-            Ok(verified) => self.accept(verified),
+            Ok(verified) => self.accept(verified, clocks),
             Err(forged) => {
-                if let Announcement::Channel(channel) = &forged.announcement {
-                    self.pending.remove(&channel.short_channel_id);
-                }
                 let text = match &forged.announcement {
                     Announcement::Channel(channel) => {
+                        self.room.refute(channel.short_channel_id, forged.from);
                         format!("invalid signature in the announcement of channel {}", channel.short_channel_id)
                     }
                     Announcement::Update(update) => {
@@ -363,34 +373,69 @@ impl Intake {
                         format!("invalid signature in the announcement of node {}", node.node_id)
                     }
                 };
-                forged.from.map(|peer| GossipEffect::Warn { peer, text }).into_iter().collect()
+                self.forged(forged.from, text, clocks)
             }
         }
     }
 
-    fn accept(&mut self, verified: Verified) -> Vec<GossipEffect> {
+    /// No honest node sends this.
+    fn forged(&mut self, from: Option<NodeId>, text: String, clocks: &Clocks) -> Vec<GossipEffect> {
+        let Some(peer) = from else { return Vec::new() };
+        self.refusals.count(Refusal::Forged);
+        let mut effects = vec![GossipEffect::Warn { peer, text }];
+        if self.conduct.forged(peer, clocks.uptime) {
+            effects.push(match self.room.is_channel_peer(&peer) {
+                true => GossipEffect::Mute { peer },
+                false => GossipEffect::HangUp { peer },
+            });
+        }
+        effects
+    }
+
+    fn accept(&mut self, verified: Verified, clocks: &Clocks) -> Vec<GossipEffect> {
         let Verified { announcement, raw, from } = verified;
         match announcement {
-            Announcement::Channel(channel) => match funding_script(&channel) {
-                Some(script_pubkey) => {
-                    vec![GossipEffect::CheckFunding { short_channel_id: channel.short_channel_id, script_pubkey }]
+            Announcement::Channel(channel) => {
+                let id = channel.short_channel_id;
+                if self.room.stage(id, from) != Some(Stage::Checking) {
+                    return Vec::new();
                 }
-                None => {
-                    self.pending.remove(&channel.short_channel_id);
-                    Vec::new()
+                if id.block() > self.height {
+                    self.room.set_stage(id, from, Stage::Ahead(id.block()));
+                    return Vec::new();
                 }
-            },
-            Announcement::Update(update) => self.accept_update(&update, raw, from),
-            Announcement::Node(node) => self.accept_node(&node, raw, from),
+                self.check_funding(id, from).into_iter().collect()
+            }
+            Announcement::Update(update) => self.accept_update(&update, raw, from, clocks),
+            Announcement::Node(node) => self.accept_node(&node, raw, from, clocks),
         }
     }
 
-    fn accept_update(&mut self, update: &ChannelUpdate, raw: Vec<u8>, from: Option<NodeId>) -> Vec<GossipEffect> {
+    fn check_funding(&mut self, id: ShortChannelId, from: Option<NodeId>) -> Option<GossipEffect> {
+        let announcement = self.room.set_stage(id, from, Stage::Funding)?;
+        let Some(script_pubkey) = funding_script(announcement) else {
+            self.room.refute(id, from);
+            return None;
+        };
+        Some(GossipEffect::CheckFunding { short_channel_id: id, from, script_pubkey })
+    }
+
+    fn accept_update(
+        &mut self,
+        update: &ChannelUpdate,
+        raw: Vec<u8>,
+        from: Option<NodeId>,
+        clocks: &Clocks,
+    ) -> Vec<GossipEffect> {
         // Something newer may have come while the signature was checked.
-        if self.fresh(update, &raw).is_err() {
+        if self.fresh(update, &raw, clocks).is_err() {
             return Vec::new();
         }
         let (id, direction) = (update.short_channel_id, direction_of(update));
+        if !says_more(&mut self.updates, (id, direction), UPDATES, from, clocks.uptime) {
+            self.refuse(Ignored::TooOften);
+            return Vec::new();
+        }
         // A channel is not announced before the first of its ends says what it charges (BOLT 7).
         let first = self
             .graph
@@ -410,10 +455,21 @@ impl Intake {
         effects
     }
 
-    fn accept_node(&mut self, node: &NodeAnnouncement, raw: Vec<u8>, from: Option<NodeId>) -> Vec<GossipEffect> {
-        let known = self.graph.find_node(&node.node_id).and_then(|index| self.graph.node(index));
-        let newer = known.is_some_and(|known| known.info.as_ref().is_none_or(|info| info.timestamp < node.timestamp));
-        if !newer || self.graph.set_node_info(&node.node_id, node_info_of(node)).is_none() {
+    fn accept_node(
+        &mut self,
+        node: &NodeAnnouncement,
+        raw: Vec<u8>,
+        from: Option<NodeId>,
+        clocks: &Clocks,
+    ) -> Vec<GossipEffect> {
+        if !self.is_new_of_node(node, clocks) {
+            return Vec::new();
+        }
+        if !says_more(&mut self.nodes, node.node_id, NODES, from, clocks.uptime) {
+            self.refuse(Ignored::TooOften);
+            return Vec::new();
+        }
+        if self.graph.set_node_info(&node.node_id, node_info_of(node)).is_none() {
             return Vec::new();
         }
         let key = GossipKey::Node(node.node_id);
@@ -421,28 +477,47 @@ impl Intake {
     }
 
     /// The answer to a [`GossipEffect::CheckFunding`].
-    pub fn funding_checked(&mut self, id: ShortChannelId, answer: FundingAnswer, now: UnixTime) -> Vec<GossipEffect> {
-        let Some(pending) = self.pending.remove(&id) else { return Vec::new() };
-        let capacity = match answer {
-            FundingAnswer::Unspent(capacity) => capacity,
-            FundingAnswer::Spent => return Vec::new(),
-            FundingAnswer::Mismatch => {
-                let text = format!("the funding output of channel {id} is not what was announced");
-                return pending.from.map(|peer| GossipEffect::Warn { peer, text }).into_iter().collect();
-            }
-        };
-        if self.graph.add_channel(new_channel(&pending.announcement, capacity)).is_none() {
+    pub fn funding_checked(
+        &mut self,
+        id: ShortChannelId,
+        from: Option<NodeId>,
+        answer: FundingAnswer,
+        clocks: &Clocks,
+    ) -> Vec<GossipEffect> {
+        if self.room.stage(id, from) != Some(Stage::Funding) {
             return Vec::new();
         }
-        let value = channel_record(capacity, None, &pending.raw);
-        let mut effects = vec![GossipEffect::Put { key: GossipKey::Channel(id), value }];
-        let BothWays { from_node_1, from_node_2 } = pending.updates;
-        for update in [from_node_1, from_node_2].into_iter().flatten() {
-            effects.extend(self.channel_update(update.message, update.raw, update.from, now).unwrap_or_default());
+        let capacity = match answer {
+            FundingAnswer::Unspent(capacity) => capacity,
+            FundingAnswer::Spent => {
+                self.room.refute(id, from);
+                return Vec::new();
+            }
+            FundingAnswer::Mismatch => {
+                self.room.refute(id, from);
+                let text = format!("the funding output of channel {id} is not what was announced");
+                if id.block().0.saturating_add(SETTLED_BLOCKS) <= self.height.0 {
+                    return self.forged(from, text, clocks);
+                }
+                return from.map(|peer| GossipEffect::Warn { peer, text }).into_iter().collect();
+            }
+        };
+        let deep_enough = deep_enough(id);
+        if deep_enough > self.height {
+            self.room.set_stage(id, from, Stage::Young(deep_enough));
+            return Vec::new();
         }
-        let BothWays { from_node_1, from_node_2 } = pending.nodes;
-        for node in [from_node_1, from_node_2].into_iter().flatten() {
-            effects.extend(self.node_announcement(node.message, node.raw, node.from).unwrap_or_default());
+        let Some(Taken { announcement, updates, nodes }) = self.room.take(id, from) else { return Vec::new() };
+        if self.graph.add_channel(new_channel(&announcement.message, capacity)).is_none() {
+            return Vec::new();
+        }
+        let value = channel_record(capacity, None, &announcement.raw);
+        let mut effects = vec![GossipEffect::Put { key: GossipKey::Channel(id), value }];
+        for update in updates {
+            effects.extend(self.channel_update(update.message, update.raw, update.from, clocks).unwrap_or_default());
+        }
+        for node in nodes {
+            effects.extend(self.node_announcement(node.message, node.raw, node.from, clocks).unwrap_or_default());
         }
         effects
     }
@@ -460,8 +535,7 @@ impl Intake {
     /// A channel of this id is no more, on the word of the chain: a reorganisation has given its funding output another
     /// place. Whatever is known of it, or on its way to be, goes.
     pub fn moved_away(&mut self, id: ShortChannelId) -> Vec<GossipEffect> {
-        self.pending.remove(&id);
-        self.premature.remove(&(deep_enough(id), id));
+        self.room.remove_all(id);
         self.forget(id)
     }
 
@@ -469,10 +543,11 @@ impl Intake {
     pub fn block_connected(&mut self, height: Height) -> Vec<GossipEffect> {
         self.height = height;
         let mut effects = Vec::new();
-        while let Some(entry) = self.premature.first_entry().filter(|entry| entry.key().0 <= height) {
-            let pending = entry.remove();
-            if !self.has_channel(pending.announcement.short_channel_id) {
-                effects.push(self.check(pending));
+        for (id, from) in self.room.due(height) {
+            if self.graph.find_channel(id).is_some() {
+                self.room.remove_all(id);
+            } else {
+                effects.extend(self.check_funding(id, from));
             }
         }
         let forgotten: Vec<_> = self
@@ -491,8 +566,8 @@ impl Intake {
     }
 
     /// Forgets channels whose ends are silent; to be called every hour or so.
-    pub fn prune(&mut self, now: UnixTime) -> Vec<GossipEffect> {
-        let stale = |policy: &super::graph::Policy| u64::from(policy.timestamp).saturating_add(STALE_SECONDS) < now.0;
+    pub fn prune(&mut self, clocks: &Clocks) -> Vec<GossipEffect> {
+        let stale = |policy: &Policy| clocks.is_stale(policy.timestamp);
         let local = self.graph.find_node(&self.local);
         let gone: Vec<_> = self
             .graph
@@ -506,13 +581,54 @@ impl Intake {
             })
             .map(|channel| channel.short_channel_id)
             .collect();
-        self.allowances.retain(|_, allowance| allowance.at.0.saturating_add(3600) > now.0);
+        self.updates.retain(|_, bucket| !bucket.is_full(UPDATES, clocks.uptime));
+        self.nodes.retain(|_, bucket| !bucket.is_full(NODES, clocks.uptime));
         gone.into_iter().flat_map(|id| self.forget(id)).collect()
     }
 
     fn forget(&mut self, id: ShortChannelId) -> Vec<GossipEffect> {
         let Some(removed) = self.graph.remove_channel(id) else { return Vec::new() };
+        [Direction::FromNode1, Direction::FromNode2].iter().for_each(|direction| {
+            self.updates.remove(&(id, *direction));
+        });
+        removed.nodes.iter().for_each(|node| {
+            self.nodes.remove(node);
+        });
         let nodes = removed.nodes.iter().map(|node| GossipKey::Node(*node));
         keys_of_channel(&removed.channel).into_iter().chain(nodes).map(|key| GossipEffect::Delete { key }).collect()
     }
+}
+
+fn check_length(raw: &[u8], from: Option<NodeId>) -> Result<(), Ignored> {
+    if from.is_some() && raw.len() > ANNOUNCEMENT_BYTES { Err(Ignored::TooLong) } else { Ok(()) }
+}
+
+/// Whether an owner may say something new, as far as is known before its signature is checked: that costs it nothing.
+fn may_say_more<K: std::hash::Hash + Eq>(
+    buckets: &mut HashMap<K, Bucket>,
+    owner: &K,
+    rate: Rate,
+    from: Option<NodeId>,
+    now: Uptime,
+) -> bool {
+    from.is_none() || buckets.get_mut(owner).is_none_or(|bucket| bucket.left(rate, now) >= 1.0)
+}
+
+/// Whether it may say what it has signed, which it pays for.
+fn says_more<K: std::hash::Hash + Eq>(
+    buckets: &mut HashMap<K, Bucket>,
+    owner: K,
+    rate: Rate,
+    from: Option<NodeId>,
+    now: Uptime,
+) -> bool {
+    if from.is_none() {
+        return true;
+    }
+    let bucket = buckets.entry(owner).or_insert_with(|| Bucket::full(rate, now));
+    let may = bucket.left(rate, now) >= 1.0;
+    if may {
+        bucket.take(1.0);
+    }
+    may
 }

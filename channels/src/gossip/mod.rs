@@ -1,16 +1,18 @@
 //! What the network tells about itself (BOLT 7): checked, kept, passed on.
 //!
 //! ```text
-//!   peers ──► Intake: checks ──► Graph ──► routing
-//!     ▲          │ store, relay
-//!     └── GossipSync ◄─┘   queries both ways, filters, backlog
+//!   peers ──► Inbox ──► Intake: checks ──► Graph ──► routing
+//!     ▲                    │ store, relay
+//!     └──── GossipSync ◄───┘   queries both ways, filters, backlog
 //!         announce: our own channels and node
 //! ```
 //!
 //! - [`graph`]: nodes, channels and policies, laid out for pathfinding ([`adjacency`]).
 //! - [`validate`], [`intake`]: signatures, funding outputs, times, rates; pruning.
+//! - [`inbox`], [`waiting`], [`conduct`]: fair places for what peers say; who forges. [`limits`]: what all may cost.
 //! - [`store`]: the records that the graph is filled from at start.
-//! - [`sync`]: catching up and keeping others up to date.
+//! - [`sync`], [`serving`]: catching up, and keeping others up to date.
+//! - [`time`]: what is taken for the present.
 //! - [`announce`]: what this node says about itself.
 //! - [`synthetic`]: a made-up network of the real one's shape and size, for benchmarks and tests.
 //!
@@ -18,20 +20,31 @@
 
 pub mod adjacency;
 pub mod announce;
+pub mod bucket;
 pub mod checksum;
+pub mod conduct;
 pub mod graph;
+pub mod inbox;
 pub mod intake;
+pub mod limits;
+pub mod serving;
 pub mod store;
 pub mod sync;
 pub mod synthetic;
+pub mod time;
 pub mod validate;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
 
 pub use adjacency::{EdgeId, Slot};
+pub use conduct::Refused;
 pub use graph::{ChannelIndex, Direction, Graph, NewChannel, NodeIndex, Policy};
+pub use inbox::{Inbox, Received};
 pub use intake::{FundingAnswer, GossipEffect, Ignored, Intake};
+pub use serving::Serving;
 pub use store::GossipKey;
 pub use sync::{GossipSync, SyncEffect};
+pub use time::Clocks;
 pub use validate::{Announcement, SignatureCheck};

@@ -7,14 +7,20 @@ use bitcoin::constants::ChainHash;
 use bitcoin::{Amount, ScriptBuf};
 use secp256k1::{Message as Digest, SecretKey};
 
+mod asking;
+mod clocks;
+mod forging;
+mod serving;
+
 use super::announce::{AnnounceError, OwnChannel, OwnNode, OwnUpdate, is_refresh_due};
+use super::serving::FLUSH_SECONDS;
 use super::store::{channel_record, funding_script_of, stored_message};
-use super::sync::{FLUSH_SECONDS, SyncEffect};
+use super::sync::SyncEffect;
 use super::synthetic::{Size, SyntheticNetwork};
-use super::{Direction, FundingAnswer, GossipEffect, GossipKey, GossipSync, Graph, Ignored, Intake};
+use super::{Clocks, Direction, FundingAnswer, GossipEffect, GossipKey, GossipSync, Graph, Ignored, Intake, Serving};
 use crate::keys::secp;
 use crate::tx::funding_script_pubkey;
-use crate::types::{ChannelId, Height, Msat, NodeId, ShortChannelId, UnixTime};
+use crate::types::{ChannelId, Height, Msat, NodeId, ShortChannelId, UnixTime, Uptime};
 use crate::wire::{
     ChannelAnnouncement, ChannelUpdate, Feature, Features, Message, NodeAnnouncement, QueryChannelRange, ShortIds,
     alias_text,
@@ -23,6 +29,12 @@ use crate::wire::{
 const CHAIN: ChainHash = ChainHash::REGTEST;
 const NOW: UnixTime = UnixTime(1_700_000_000);
 const TIP: Height = Height(1_000);
+
+/// All clocks so many seconds after [`NOW`], and right.
+fn after(seconds: u64) -> Clocks {
+    let now = UnixTime(NOW.0 + seconds);
+    Clocks { wall: now, chain: UnixTime(now.0 - 3_600), uptime: Uptime(1_000_000 + seconds * 1_000) }
+}
 
 fn secret(number: u64) -> SecretKey {
     let mut bytes = [1; 32];
@@ -95,11 +107,15 @@ struct Peer {
     id: NodeId,
     intake: Intake,
     sync: GossipSync,
+    serving: Serving,
     store: BTreeMap<Vec<u8>, Vec<u8>>,
     /// The unspent funding outputs of the made-up chain.
     chain: HashMap<ShortChannelId, (ScriptBuf, Amount)>,
     warnings: Vec<String>,
+    hung_up: Vec<NodeId>,
+    muted: Vec<NodeId>,
     received: usize,
+    clocks: Clocks,
 }
 
 impl Peer {
@@ -108,11 +124,15 @@ impl Peer {
         Self {
             id,
             intake: Intake::new(CHAIN, id, Graph::new(), TIP),
-            sync: GossipSync::new(CHAIN, NOW),
+            sync: GossipSync::new(CHAIN),
+            serving: Serving::new(CHAIN, after(0).uptime),
             store: BTreeMap::new(),
             chain: HashMap::new(),
             warnings: Vec::new(),
+            hung_up: Vec::new(),
+            muted: Vec::new(),
             received: 0,
+            clocks: after(0),
         }
     }
 
@@ -127,14 +147,14 @@ impl Peer {
         let mut queue = VecDeque::from(effects);
         while let Some(effect) = queue.pop_front() {
             match effect {
-                GossipEffect::Verify(check) => queue.extend(self.intake.verified(check.run())),
-                GossipEffect::CheckFunding { short_channel_id, script_pubkey } => {
+                GossipEffect::Verify(check) => queue.extend(self.intake.verified(check.run(), &self.clocks)),
+                GossipEffect::CheckFunding { short_channel_id, from, script_pubkey } => {
                     let answer = match self.chain.get(&short_channel_id) {
                         Some((script, amount)) if *script == script_pubkey => FundingAnswer::Unspent(*amount),
                         Some(_) => FundingAnswer::Mismatch,
                         None => FundingAnswer::Spent,
                     };
-                    queue.extend(self.intake.funding_checked(short_channel_id, answer, NOW));
+                    queue.extend(self.intake.funding_checked(short_channel_id, from, answer, &self.clocks));
                 }
                 GossipEffect::Put { key, value } => {
                     self.store.insert(key.encode(), value);
@@ -142,26 +162,58 @@ impl Peer {
                 GossipEffect::Delete { key } => {
                     self.store.remove(&key.encode());
                 }
-                GossipEffect::Relay { key, timestamp, from } => self.sync.relay(key, timestamp, from),
+                GossipEffect::Relay { key, timestamp, from } => self.serving.relay(key, timestamp, from),
                 GossipEffect::Warn { text, .. } => self.warnings.push(text),
+                GossipEffect::HangUp { peer } => self.hung_up.push(peer),
+                GossipEffect::Mute { peer } => self.muted.push(peer),
             }
         }
     }
 
     fn take(&mut self, message: impl Into<Message>, from: Option<NodeId>) -> Result<(), Ignored> {
-        self.take_at(message, from, NOW)
+        let effects = self.first_look(message, from)?;
+        self.run(effects);
+        Ok(())
     }
 
-    fn take_at(&mut self, message: impl Into<Message>, from: Option<NodeId>, now: UnixTime) -> Result<(), Ignored> {
+    /// Without what follows from it.
+    fn first_look(&mut self, message: impl Into<Message>, from: Option<NodeId>) -> Result<Vec<GossipEffect>, Ignored> {
         let message = message.into();
         let raw = message.encode().unwrap();
-        let effects = match message {
+        match message {
             Message::ChannelAnnouncement(channel) => self.intake.channel_announcement(channel, raw, from),
-            Message::ChannelUpdate(update) => self.intake.channel_update(update, raw, from, now),
-            Message::NodeAnnouncement(node) => self.intake.node_announcement(node, raw, from),
+            Message::ChannelUpdate(update) => self.intake.channel_update(update, raw, from, &self.clocks),
+            Message::NodeAnnouncement(node) => self.intake.node_announcement(node, raw, from, &self.clocks),
             other => panic!("no gossip: {other:?}"),
-        };
-        effects.map(|effects| self.run(effects))
+        }
+    }
+
+    /// All that a peer is to be told, as if it read at once.
+    fn serve_all(&mut self, peer: NodeId) -> Vec<SyncEffect> {
+        let mut effects = Vec::new();
+        loop {
+            let piece = self.serving.serve(peer, false, self.intake.graph(), self.clocks.uptime);
+            if piece.is_empty() {
+                return effects;
+            }
+            effects.extend(piece);
+        }
+    }
+
+    fn connect(&mut self, peer: NodeId, features: &Features) -> Vec<SyncEffect> {
+        self.serving.connected(peer, self.clocks.uptime);
+        self.sync.connected(peer, features, &self.intake, &self.clocks)
+    }
+
+    fn disconnect(&mut self, peer: &NodeId) {
+        self.serving.disconnected(peer);
+        self.sync.disconnected(peer);
+        self.intake.disconnected(*peer);
+    }
+
+    fn block(&mut self, height: u32) {
+        let effects = self.intake.block_connected(Height(height));
+        self.run(effects);
     }
 
     fn stored(&self, key: &GossipKey) -> Message {
@@ -258,8 +310,7 @@ fn what_comes_before_its_channel_waits_for_it() {
     let mut peer = Peer::new(99);
     peer.fund(ID, 1, 2);
     let channel = announcement(ID, 1, 2);
-    let raw = Message::from(channel.clone()).encode().unwrap();
-    let effects = peer.intake.channel_announcement(Box::new(channel.clone()), raw, None).unwrap();
+    let effects = peer.first_look(channel.clone(), None).unwrap();
     assert_eq!(peer.take(channel, None), Err(Ignored::Known));
     peer.take(update(ID, 1, 2, 100, TIME), None).unwrap();
     peer.take(update(ID, 1, 2, 101, TIME + 1), None).unwrap();
@@ -278,12 +329,13 @@ fn a_young_channel_waits_for_its_confirmations() {
     let mut peer = Peer::new(99);
     let young = ShortChannelId::new(Height(TIP.0 - 3), 0, 0);
     peer.fund(young, 1, 2);
-    assert_eq!(peer.take(announcement(young, 1, 2), None), Err(Ignored::FromTheFuture));
-    let effects = peer.intake.block_connected(Height(TIP.0 + 1));
-    assert!(effects.is_empty());
-    let effects = peer.intake.block_connected(Height(TIP.0 + 2));
-    peer.run(effects);
+    peer.take(announcement(young, 1, 2), None).unwrap();
+    assert!(peer.intake.block_connected(Height(TIP.0 + 1)).is_empty());
+    assert!(peer.intake.has_channel(young) && peer.intake.graph().channel_by_id(young).is_none());
+    peer.block(TIP.0 + 2);
     assert!(peer.intake.graph().channel_by_id(young).is_some());
+    let far = ShortChannelId::new(Height(TIP.0 + 4), 0, 0);
+    assert_eq!(peer.take(announcement(far, 1, 2), None), Err(Ignored::FromTheFuture));
 }
 
 #[test]
@@ -291,14 +343,13 @@ fn what_comes_for_a_young_channel_waits_with_it() {
     let mut peer = Peer::new(99);
     let young = ShortChannelId::new(Height(TIP.0 - 3), 0, 0);
     peer.fund(young, 1, 2);
-    assert_eq!(peer.take(announcement(young, 1, 2), None), Err(Ignored::FromTheFuture));
+    peer.take(announcement(young, 1, 2), None).unwrap();
     // Senders that are a block ahead say each of these once.
     for (from, to) in [(1, 2), (2, 1)] {
         peer.take(update(young, from, to, 1, TIME), None).unwrap();
     }
-    assert_eq!(peer.take(announcement(young, 1, 2), None), Err(Ignored::FromTheFuture), "said again");
-    let effects = peer.intake.block_connected(Height(TIP.0 + 2));
-    peer.run(effects);
+    assert_eq!(peer.take(announcement(young, 1, 2), None), Err(Ignored::Known), "said again");
+    peer.block(TIP.0 + 2);
     let policies = peer.intake.graph().channel_by_id(young).unwrap().policies;
     assert!(policies.from_node_1.is_some() && policies.from_node_2.is_some());
 }
@@ -324,8 +375,8 @@ fn old_contradictory_and_too_frequent_updates_are_ignored() {
     }
     assert_eq!(peer.take(update(ID, 1, 2, 50, TIME + 50), from), Err(Ignored::TooOften));
     assert_eq!(peer.take(update(ID, 2, 1, 50, TIME + 50), from), Ok(()), "the other end has its own allowance");
-    let later = UnixTime(NOW.0 + 61);
-    assert_eq!(peer.take_at(update(ID, 1, 2, 50, TIME + 50), from, later), Ok(()));
+    peer.clocks = after(61);
+    assert_eq!(peer.take(update(ID, 1, 2, 50, TIME + 50), from), Ok(()));
 }
 
 #[test]
@@ -348,7 +399,7 @@ fn a_channel_whose_output_has_moved_is_forgotten_at_once_wherever_it_was_on_its_
     // One that waits for its confirmations is not checked any more.
     let young = ShortChannelId(999 << 40 | 1 << 16);
     peer.fund(young, 3, 4);
-    assert_eq!(peer.take(announcement(young, 3, 4), Some(node(7))), Err(Ignored::FromTheFuture));
+    peer.take(announcement(young, 3, 4), Some(node(7))).unwrap();
     let effects = peer.intake.moved_away(young);
     peer.run(effects);
     assert!(peer.intake.block_connected(Height(1_010)).is_empty());
@@ -395,8 +446,9 @@ fn silent_channels_are_pruned_but_not_our_own() {
     peer.take(announcement(own, 99, 1), None).unwrap();
     peer.take(update(ID, 1, 2, 1, TIME), None).unwrap();
     peer.take(update(own, 99, 1, 1, TIME), None).unwrap();
-    assert!(peer.intake.prune(UnixTime(u64::from(TIME) + 14 * 86_400)).is_empty());
-    let effects = peer.intake.prune(UnixTime(u64::from(TIME) + 14 * 86_400 + 1));
+    let two_weeks = u64::from(TIME) + 14 * 86_400 - NOW.0;
+    assert!(peer.intake.prune(&after(two_weeks)).is_empty());
+    let effects = peer.intake.prune(&after(two_weeks + 1));
     peer.run(effects);
     assert_eq!(peer.intake.graph().channels().map(|c| c.short_channel_id).collect::<Vec<_>>(), [own]);
 }
@@ -424,7 +476,7 @@ fn our_announcements_keep_their_own_rules() {
     };
     let made = own.sign(UnixTime(50), Some(70), |digest| sign(digest, 1));
     assert_eq!((made.timestamp, alias_text(&made.alias)), (71, "ä".repeat(16)));
-    assert!(is_refresh_due(100, UnixTime(100 + 13 * 86_400)) && !is_refresh_due(100, UnixTime(99 + 13 * 86_400)));
+    assert!(is_refresh_due(TIME, &after(13 * 86_400 - 1_000)) && !is_refresh_due(TIME, &after(13 * 86_400 - 1_001)));
 }
 
 /// Passes messages between two nodes until both are quiet.
@@ -441,23 +493,22 @@ fn converse(a: &mut Peer, b: &mut Peer, effects: Vec<SyncEffect>) {
         for message in messages {
             assert!(message.encode().is_ok());
             receiver.received += 1;
-            let graph = receiver.intake.graph();
-            let answers = match message {
-                Message::QueryChannelRange(query) => receiver.sync.query_channel_range(from, &query, graph),
-                Message::ReplyChannelRange(reply) => {
-                    receiver.sync.reply_channel_range(from, &reply, &receiver.intake, NOW)
-                }
-                Message::QueryShortChannelIds(query) => receiver.sync.query_short_channel_ids(from, &query, graph),
-                Message::ReplyShortChannelIdsEnd(_) => receiver.sync.reply_short_channel_ids_end(from, NOW),
+            let (intake, clocks) = (&receiver.intake, &receiver.clocks);
+            let mut answers = match message {
+                Message::QueryChannelRange(query) => receiver.serving.query_channel_range(from, &query),
+                Message::ReplyChannelRange(reply) => receiver.sync.reply_channel_range(from, &reply, intake, clocks),
+                Message::QueryShortChannelIds(query) => receiver.serving.query_short_channel_ids(from, &query),
+                Message::ReplyShortChannelIdsEnd(_) => receiver.sync.reply_short_channel_ids_end(from, intake, clocks),
                 Message::GossipTimestampFilter(filter) => {
-                    receiver.sync.gossip_timestamp_filter(from, filter);
-                    Vec::new()
+                    receiver.serving.gossip_timestamp_filter(from, filter);
+                    continue;
                 }
                 gossip => {
                     let _ = receiver.take(gossip, Some(from));
                     Vec::new()
                 }
             };
+            answers.extend(receiver.serve_all(from));
             queue.extend(answers.into_iter().map(|answer| (!from_a, answer)));
         }
     }
@@ -491,10 +542,13 @@ fn a_new_node_catches_up_in_one_pass() {
         let mut new = Peer::new(600);
         new.chain = old.chain.clone();
         let (old_id, new_id) = (old.id, new.id);
-        old.sync.connected(new_id, &Features::empty(), NOW);
-        let start = new.sync.connected(old_id, &features, NOW);
+        old.connect(new_id, &Features::empty());
+        let start = new.connect(old_id, &features);
         converse(&mut new, &mut old, start);
         assert_same(new.intake.graph(), old.intake.graph());
+        assert!(new.sync.has_caught_up());
+        // What was said within the last hour.
+        old.serve_all(new_id);
         assert!(new.warnings.is_empty());
         // 60 channels, 120 updates, 9 nodes, a reply and an end: nothing came twice.
         assert_eq!(new.received, 60 + 120 + 9 + 2);
@@ -502,80 +556,28 @@ fn a_new_node_catches_up_in_one_pass() {
         // The second time nothing is sent again but what changed.
         let changed = old.intake.graph().channels().next().unwrap().short_channel_id;
         old.take(update(changed, 1, 20, 77, TIME + 1), None).unwrap();
-        new.sync.disconnected(&old_id);
+        new.disconnect(&old_id);
         new.received = 0;
-        let start = new.sync.connected(old_id, &features, NOW);
+        let start = new.connect(old_id, &features);
         converse(&mut new, &mut old, start);
         assert_eq!(new.received, if extended { 3 } else { 1 });
         if extended {
             assert_same(new.intake.graph(), old.intake.graph());
         }
+        old.serve_all(new_id);
         // And once a minute the filter lets through what is new.
         let id = old.intake.graph().channels().last().unwrap().short_channel_id;
         let (a, b) = (59 % 17 + 1, 59 % 13 + 20);
         old.take(update(id, a, b, 88, TIME + 2), None).unwrap();
-        assert!(old.sync.tick(NOW).is_empty());
-        let flushed = old.sync.tick(UnixTime(NOW.0 + FLUSH_SECONDS));
+        old.serving.tick(old.clocks.uptime);
+        assert!(old.serve_all(new_id).is_empty());
+        old.serving.tick(after(FLUSH_SECONDS).uptime);
+        let flushed = old.serve_all(new_id);
         converse(&mut old, &mut new, flushed);
         assert_same(new.intake.graph(), old.intake.graph());
         // What came from the peer does not go back to it.
-        assert!(new.sync.tick(UnixTime(NOW.0 + FLUSH_SECONDS)).is_empty());
-    }
-}
-
-#[test]
-fn a_filter_brings_the_backlog_piece_by_piece() {
-    let mut old = informed(20);
-    let peer = node(600);
-    old.sync.connected(peer, &Features::empty(), NOW);
-    assert!(old.sync.backlog(peer, old.intake.graph(), 10).is_empty(), "nothing before the filter");
-    let filter = crate::wire::GossipTimestampFilter { chain_hash: CHAIN, first_timestamp: TIME, timestamp_range: 1 };
-    old.sync.gossip_timestamp_filter(peer, filter);
-    let mut keys = Vec::new();
-    loop {
-        let some = old.sync.backlog(peer, old.intake.graph(), 10);
-        if some.is_empty() {
-            break;
-        }
-        keys.extend(some);
-    }
-    let count = |of: fn(&GossipKey) -> bool| keys.iter().filter(|key| of(key)).count();
-    assert_eq!(count(|key| matches!(key, GossipKey::Channel(_))), 20);
-    assert_eq!(count(|key| matches!(key, GossipKey::Update(..))), 40);
-    assert!(count(|key| matches!(key, GossipKey::Node(_))) >= 9);
-}
-
-#[test]
-fn answers_about_the_whole_network_are_cut_to_fit() {
-    let network = SyntheticNetwork::generate(Size { seed: 1, nodes: 2_000, channels: 9_000 });
-    let graph = network.graph();
-    let sync = GossipSync::new(CHAIN, NOW);
-    let query = |first_blocknum, number_of_blocks| QueryChannelRange {
-        chain_hash: CHAIN,
-        first_blocknum,
-        number_of_blocks,
-        query_option: Some(crate::wire::queries::QueryOption(3)),
-    };
-    for (first, number) in [(0, u32::MAX), (500_100, 200), (500_449, 1), (0, 1), (600_000, 10)] {
-        let query = query(first, number);
-        let mut ids = Vec::new();
-        let mut next = query.first_blocknum;
-        let replies = sync.query_channel_range(node(1), &query, &graph);
-        for (index, effect) in replies.iter().enumerate() {
-            let SyncEffect::Send { message: Message::ReplyChannelRange(reply), .. } = effect else { panic!() };
-            assert!(Message::from(reply.clone()).encode().is_ok());
-            assert!(reply.first_blocknum >= next.saturating_sub(1) && reply.first_blocknum <= next);
-            next = reply.end();
-            assert_eq!(reply.sync_complete == 1, index + 1 == replies.len());
-            let ShortIds::Plain(some) = &reply.encoded_short_ids else { panic!() };
-            ids.extend_from_slice(some);
-        }
-        assert!(next >= query.end());
-        let expected: Vec<_> = graph
-            .channels_in_blocks(Height(first), Height(query.end()))
-            .map(|channel| channel.short_channel_id)
-            .collect();
-        assert_eq!(ids, expected);
+        new.serving.tick(after(FLUSH_SECONDS).uptime);
+        assert!(new.serve_all(old_id).is_empty());
     }
 }
 

@@ -1,58 +1,60 @@
 //! Gossip among the running tasks (BOLT 7).
 //!
 //! ```text
-//!   peers' tasks ──► mailbox ──► gossip task: Intake, GossipSync, our own channels ──► peers' tasks
-//!   new blocks ────►    │                 │ graph (readers: routing)
-//!                       │                 └► store: the messages that passed
-//!                       └ announcements above a bound are dropped: they can be asked for again
+//!   peers' tasks ──► Inbox, a queue for each ──► gossip task: Intake, GossipSync, Serving ──► peers' tasks
+//!   our channels, new blocks ──► mailbox ──────►      │ graph (readers: routing)
+//!                                                     └► store: the messages that passed
 //! ```
+//!
+//! What is dropped where a queue is full can be asked for again. All bounds are in
+//! [`limits`](leyden_channels::gossip::limits).
 //!
 //! - [`task`]: checks, keeps and passes on what others say.   - [`own`]: what we say about our channels and ourselves.
 //!
 //! What is lost in a crash is asked for again, so nothing here waits for the disk.
 
+mod outgoing;
 mod own;
 mod task;
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     ops::ControlFlow,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use bitcoin::{OutPoint, constants::ChainHash};
 use leyden_channels::{
     channel::Channel,
-    gossip::{Graph, Intake},
+    gossip::{Graph, Inbox, Intake, Received, Refused, limits::Refusals},
     payment::HintHop,
-    types::{ChannelId, Height, Msat, ShortChannelId, Side},
+    types::{ChannelId, Height, Msat, NodeId, ShortChannelId, Side, Uptime},
     wire::{Features, Message},
 };
 use secp256k1::PublicKey;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tracing::warn;
 
 use crate::store::{Store, StoreError, Table};
 
+pub use outgoing::Parcel;
 pub use task::run;
-
-/// Messages of peers that may wait. The answer to our largest question has some ten thousand.
-const MAX_WAITING: usize = 16_384;
 
 /// What the gossip task is told.
 pub enum GossipEvent {
     Connected {
         peer: PublicKey,
         features: Features,
+        address: IpAddr,
+        /// Bytes for the peer that have not left yet.
+        unsent: Arc<AtomicU64>,
     },
     Disconnected(PublicKey),
-    Message {
-        from: PublicKey,
-        message: Message,
-    },
     /// One of our channels is new, or has changed.
     Channel(Box<OwnChannelState>),
     ChannelGone(ChannelId),
@@ -121,12 +123,19 @@ impl OwnChannelState {
 /// The way to the gossip task, and what it has learnt.
 pub struct Gossip {
     events: mpsc::UnboundedSender<GossipEvent>,
-    waiting: Arc<AtomicUsize>,
+    inbox: Mutex<Inbox>,
+    /// Something has come into the inbox.
+    news: Notify,
+    /// Who is not let in.
+    refused: Mutex<Refused>,
+    /// What peers were refused outside the intake and the inbox.
+    serving_refusals: Mutex<Refusals>,
+    begun: Instant,
     intake: RwLock<Intake>,
     /// How payers reach us over our channels that are not announced.
     hints: Mutex<HashMap<ChannelId, HintHop>>,
     fundings: RwLock<Fundings>,
-    /// Some peer has told all that it knows of the network.
+    /// See [`Self::has_caught_up`].
     caught_up: AtomicBool,
 }
 
@@ -151,7 +160,11 @@ impl Gossip {
         Ok((
             Self {
                 events,
-                waiting: Arc::default(),
+                inbox: Mutex::default(),
+                news: Notify::new(),
+                refused: Mutex::default(),
+                serving_refusals: Mutex::default(),
+                begun: Instant::now(),
                 intake,
                 hints: Mutex::default(),
                 fundings: RwLock::default(),
@@ -162,30 +175,65 @@ impl Gossip {
     }
 
     pub fn tell(&self, event: GossipEvent) {
+        if let GossipEvent::Disconnected(peer) = &event {
+            self.inbox_mut().disconnected(&NodeId::from(*peer));
+        }
         // The task ends with the daemon.
         let _ = self.events.send(event);
     }
 
-    /// A message of a peer. It is dropped if too many wait: nobody depends on it.
+    /// A message of a peer. It is dropped if too many of its messages wait: nobody depends on it.
     pub fn message(&self, from: PublicKey, message: Message) {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING {
-            self.tell(GossipEvent::Message { from, message });
-        } else {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        let Ok(raw) = message.encode() else { return };
+        if self.inbox_mut().push(from.into(), Received { message, raw }, self.uptime()) {
+            self.news.notify_one();
         }
     }
 
-    /// Whether some peer has told all that it knows of the network, since the start.
+    /// Time since the start, which nobody sets.
+    pub fn uptime(&self) -> Uptime {
+        Uptime(u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Whether a stranger with this key, or at this address, has forged lately and is not let in.
+    pub fn refuses(&self, peer: &PublicKey, address: IpAddr) -> bool {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.contains(&NodeId::from(*peer), address, self.uptime())
+    }
+
+    fn refuse(&self, peer: NodeId, address: Option<IpAddr>) {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).add(peer, address, self.uptime());
+    }
+
+    /// What has been refused since the start, by reason.
+    pub fn refusals(&self) -> Refusals {
+        let serving = *self.serving_refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let inbox = *self.inbox_mut().refusals();
+        serving.with(&inbox).with(self.intake().refusals())
+    }
+
+    /// A peer has a channel with us whose funding output is on the chain, or none any more.
+    fn note_channel_peer(&self, peer: &PublicKey, has_channel: bool) {
+        let peer = NodeId::from(*peer);
+        self.inbox_mut().set_channel_peer(peer, has_channel);
+        self.intake_mut().set_channel_peer(peer, has_channel);
+    }
+
+    fn inbox_mut(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether we know the network as well as others do, as far as can be told.
     pub fn has_caught_up(&self) -> bool {
         self.caught_up.load(Ordering::Relaxed)
     }
 
-    fn note_caught_up(&self, caught_up: bool) {
-        self.caught_up.store(caught_up, Ordering::Relaxed);
+    fn note_serving_refusals(&self, refusals: Refusals) {
+        *self.serving_refusals.lock().unwrap_or_else(PoisonError::into_inner) = refusals;
     }
 
-    fn taken(&self) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    fn note_caught_up(&self, caught_up: bool) {
+        self.caught_up.store(caught_up, Ordering::Relaxed);
     }
 
     /// What is known of the network. Not to be held over an await.

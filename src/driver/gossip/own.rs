@@ -12,18 +12,18 @@ use std::collections::HashMap;
 use leyden_channels::{
     gossip::{
         Direction, GossipEffect, GossipKey,
-        announce::{OwnChannel, OwnNode, OwnUpdate, is_refresh_due},
+        announce::{OwnChannel, OwnNode, OwnUpdate, is_refresh_due, previous_time},
     },
     keys::secp,
     payment::HintHop,
     switch::SwitchEvent,
-    types::{ChannelId, NodeId, ShortChannelId, UnixTime},
+    types::{ChannelId, NodeId, ShortChannelId, Uptime},
     wire::{AnnouncementSignatures, ChannelUpdate, Features, Message},
 };
 use secp256k1::PublicKey;
 use tracing::{info, warn};
 
-use super::OwnChannelState;
+use super::{OwnChannelState, Parcel};
 use crate::{
     driver::{peer::Command, services::Services},
     store::Table,
@@ -42,7 +42,7 @@ pub struct OwnChannels {
 
 struct Own {
     state: OwnChannelState,
-    unusable_since: Option<UnixTime>,
+    unusable_since: Option<Uptime>,
     /// Our signatures went out on the present connection.
     signed: bool,
     /// The peer's half of the announcement.
@@ -56,7 +56,7 @@ struct Own {
 impl OwnChannels {
     pub fn channel(&mut self, services: &Services, state: OwnChannelState) -> Vec<GossipEffect> {
         let channel = state.channel;
-        let now = services.now();
+        let now = services.gossip.uptime();
         let mut effects = Vec::new();
         match self.channels.get_mut(&channel) {
             Some(own) => {
@@ -85,9 +85,15 @@ impl OwnChannels {
         effects
     }
 
-    pub fn gone(&mut self, services: &Services, channel: &ChannelId) {
-        self.channels.remove(channel);
+    /// A channel is no more; with whom it was.
+    pub fn gone(&mut self, services: &Services, channel: &ChannelId) -> Option<PublicKey> {
         services.gossip.hints_mut().remove(channel);
+        self.channels.remove(channel).map(|own| own.state.peer)
+    }
+
+    /// Whether a channel with this peer has its funding output on the chain: one that cost it something, or us.
+    pub fn has_channel_with(&self, peer: &PublicKey) -> bool {
+        self.channels.values().any(|own| own.state.peer == *peer && own.state.is_on_chain)
     }
 
     /// A new connection: what the peer may have missed is told again.
@@ -169,7 +175,7 @@ impl OwnChannels {
 
     /// The announcement of this node, if it is due.
     pub fn node(&self, services: &Services) -> Vec<GossipEffect> {
-        let now = services.now();
+        let clocks = services.clocks();
         let local = NodeId::from(services.node_id());
         let mut intake = services.gossip.intake_mut();
         let graph = intake.graph();
@@ -181,21 +187,22 @@ impl OwnChannels {
             rgb_color: [local.0[1], local.0[2], local.0[3]],
             addresses: services.addresses.clone(),
         };
-        let previous = known.info.as_ref().map(|info| info.timestamp);
-        let announcement = node.sign(now, previous, |digest| secp().sign_ecdsa(digest, &services.keys.node_secret()));
+        let previous = known.info.as_ref().and_then(|info| previous_time(info.timestamp, &clocks));
+        let announcement =
+            node.sign(clocks.present(), previous, |digest| secp().sign_ecdsa(digest, &services.keys.node_secret()));
         let same = known.info.as_ref().is_some_and(|info| {
             info.alias == announcement.alias
                 && info.features == announcement.features
                 && info.addresses == announcement.addresses
                 && info.rgb_color == announcement.rgb_color
-                && !is_refresh_due(info.timestamp, now)
+                && !is_refresh_due(info.timestamp, &clocks)
         });
         if same {
             return Vec::new();
         }
         let message = Message::NodeAnnouncement(Box::new(announcement.clone()));
         let Ok(raw) = message.encode() else { return Vec::new() };
-        intake.node_announcement(Box::new(announcement), raw, None).unwrap_or_default()
+        intake.node_announcement(Box::new(announcement), raw, None, &clocks).unwrap_or_default()
     }
 }
 
@@ -272,7 +279,7 @@ impl Own {
 
     fn send(&self, services: &Services, message: &Message) -> bool {
         let raw = message.encode().ok();
-        raw.is_some_and(|raw| services.peers.to_peer(&self.state.peer, Command::Gossip(vec![raw])))
+        raw.is_some_and(|raw| services.peers.to_peer(&self.state.peer, Command::Gossip(Parcel::own(raw))))
     }
 
     fn announce(&mut self, services: &Services) -> Vec<GossipEffect> {
@@ -307,7 +314,7 @@ impl Own {
     /// Our terms, if others do not know them yet.
     fn update(&mut self, services: &Services) -> Vec<GossipEffect> {
         let Some((update, is_public)) = self.terms(services) else { return Vec::new() };
-        let now = services.now();
+        let clocks = services.clocks();
         let mut previous =
             self.told.filter(|(told, _)| told.short_channel_id == update.short_channel_id).map(|at| at.1);
         if is_public {
@@ -335,7 +342,7 @@ impl Own {
                 }
             }
         }
-        let is_told = |(told, at): &(OwnUpdate, u32)| *told == update && !is_refresh_due(*at, now);
+        let is_told = |(told, at): &(OwnUpdate, u32)| *told == update && !is_refresh_due(*at, &clocks);
         if self.told.as_ref().is_some_and(is_told) {
             return Vec::new();
         }
@@ -343,14 +350,16 @@ impl Own {
             // Told to the peer alone, which is not there.
             return Vec::new();
         }
-        let signed = update.sign(now, previous, |digest| secp().sign_ecdsa(digest, &services.keys.node_secret()));
+        let previous = previous.and_then(|previous| previous_time(previous, &clocks));
+        let signed =
+            update.sign(clocks.present(), previous, |digest| secp().sign_ecdsa(digest, &services.keys.node_secret()));
         self.told = Some((update, signed.timestamp));
         let message = Message::ChannelUpdate(signed.clone());
         let Ok(raw) = message.encode() else { return Vec::new() };
         self.tell_switch(services, raw.clone());
         if is_public {
             let mut intake = services.gossip.intake_mut();
-            intake.channel_update(signed, raw, None, now).unwrap_or_default()
+            intake.channel_update(signed, raw, None, &clocks).unwrap_or_default()
         } else {
             self.send(services, &message);
             Vec::new()
@@ -371,7 +380,7 @@ impl Own {
         }
         let name = if is_public { state.short_channel_id } else { self.private_name() };
         let policy = services.forward_policy(&state.channel)?;
-        let long_away = |since: UnixTime| since.0.saturating_add(OFFLINE_SECONDS) <= services.now().0;
+        let long_away = |since: Uptime| services.gossip.uptime().is_after(since, OFFLINE_SECONDS);
         let is_first = NodeId::from(services.node_id()) < NodeId::from(state.peer);
         let update = OwnUpdate {
             chain_hash: services.chain_hash(),

@@ -5,28 +5,28 @@ use std::{sync::Arc, time::Duration};
 use bitcoin::Script;
 use leyden_channels::{
     gossip::{
-        FundingAnswer, GossipEffect, GossipKey, GossipSync, SignatureCheck, SyncEffect,
-        store::{funding_script_of, stored_message},
+        FundingAnswer, GossipEffect, GossipKey, GossipSync, Ignored, Received, Serving, SignatureCheck,
+        store::funding_script_of,
     },
-    types::{Height, NodeId, ShortChannelId},
-    wire::{Message, Warning},
+    types::{Height, NodeId, ShortChannelId, Uptime},
+    wire::Message,
 };
 use tokio::{
-    sync::mpsc,
-    time::{MissedTickBehavior, interval},
+    sync::{mpsc, oneshot},
+    time::{MissedTickBehavior, interval, sleep},
 };
 use tracing::{debug, error, info};
 
-use super::{GossipEvent, own::OwnChannels};
+use super::{GossipEvent, outgoing::Lines, own::OwnChannels};
 use crate::{
     driver::{peer::Command, services::Services},
     store::Table,
 };
 
-/// Messages of one turn.
+/// Events of our own of one turn.
 const TURN: usize = 512;
-/// Stored messages of the backlog that a peer is sent in a second.
-const BACKLOG: usize = 1_000;
+/// How soon it is looked again whether a peer that had no room, or no checks left, has some.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Funding outputs of known channels that are looked at again in a second.
 const LOOKS: usize = 500;
 /// Seconds between looks for channels whose ends are silent, and for lessons that have faded.
@@ -37,13 +37,15 @@ const MAX_BLOCKS: u32 = 144;
 struct Task {
     services: Arc<Services>,
     sync: GossipSync,
+    serving: Serving,
+    lines: Lines,
     own: OwnChannels,
     /// Channels whose funding output is to be looked at again.
     to_look_at: Vec<ShortChannelId>,
     /// Ids under which a funding output was known that has been found at another place.
     moved: Vec<ShortChannelId>,
     tip: (Height, Option<bitcoin::BlockHash>),
-    pruned_at: u64,
+    pruned_at: Uptime,
 }
 
 /// Runs until the daemon stops.
@@ -53,7 +55,10 @@ pub async fn run(services: Arc<Services>, mut events: mpsc::UnboundedReceiver<Go
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut waiting = Vec::new();
     loop {
+        let more = !task.services.gossip.inbox_mut().is_empty() || !task.serving.waiting().is_empty();
+        let services = Arc::clone(&task.services);
         tokio::select! {
+            biased;
             count = events.recv_many(&mut waiting, TURN) => {
                 if count == 0 {
                     return;
@@ -65,7 +70,11 @@ pub async fn run(services: Arc<Services>, mut events: mpsc::UnboundedReceiver<Go
                 task.settle(effects).await;
             }
             _ = ticks.tick() => task.tick().await,
+            () = services.gossip.news.notified() => task.turn().await,
+            () = sleep(PAUSE), if more => task.turn().await,
         }
+        task.lines.serve(&services, &mut task.serving).await;
+        task.note();
     }
 }
 
@@ -74,34 +83,46 @@ impl Task {
         let to_look_at = services.gossip.intake().graph().channels().map(|channel| channel.short_channel_id).collect();
         let height = services.tip();
         Self {
-            sync: GossipSync::new(services.chain_hash(), services.now()).flushing_every(flush_seconds),
+            sync: GossipSync::new(services.chain_hash()),
+            serving: Serving::new(services.chain_hash(), services.gossip.uptime()).flushing_every(flush_seconds),
+            lines: Lines::default(),
             own: OwnChannels::default(),
             to_look_at,
             moved: Vec::new(),
             tip: (height, services.node.block_hash(height.0)),
-            pruned_at: services.now().0,
+            pruned_at: services.gossip.uptime(),
             services,
         }
     }
 
     async fn event(&mut self, event: GossipEvent) -> Vec<GossipEffect> {
         match event {
-            GossipEvent::Connected { peer, features } => {
-                let effects = self.sync.connected(peer.into(), &features, self.services.now());
-                self.send_all(effects);
+            GossipEvent::Connected { peer, features, address, unsent } => {
+                let (id, clocks) = (peer.into(), self.services.clocks());
+                self.lines.connected(id, address, unsent);
+                self.serving.connected(id, clocks.uptime);
+                let effects = self.sync.connected(id, &features, &self.services.gossip.intake(), &clocks);
+                self.lines.send_all(&self.services, effects);
                 self.own.connected(&self.services, peer)
             }
             GossipEvent::Disconnected(peer) => {
-                self.sync.disconnected(&peer.into());
+                let id = peer.into();
+                self.lines.disconnected(&id);
+                self.serving.disconnected(&id);
+                self.sync.disconnected(&id);
+                self.services.gossip.intake_mut().disconnected(id);
                 Vec::new()
             }
-            GossipEvent::Message { from, message } => {
-                self.services.gossip.taken();
-                self.message(from.into(), from, message)
+            GossipEvent::Channel(state) => {
+                let peer = state.peer;
+                let effects = self.own.channel(&self.services, *state);
+                self.services.gossip.note_channel_peer(&peer, self.own.has_channel_with(&peer));
+                effects
             }
-            GossipEvent::Channel(state) => self.own.channel(&self.services, *state),
             GossipEvent::ChannelGone(channel) => {
-                self.own.gone(&self.services, &channel);
+                if let Some(peer) = self.own.gone(&self.services, &channel) {
+                    self.services.gossip.note_channel_peer(&peer, self.own.has_channel_with(&peer));
+                }
                 Vec::new()
             }
             GossipEvent::Terms(channel) => self.own.refresh(&self.services, &channel),
@@ -109,53 +130,71 @@ impl Task {
         }
     }
 
-    fn message(&mut self, peer: NodeId, key: secp256k1::PublicKey, message: Message) -> Vec<GossipEffect> {
+    /// What is next in the peers' queues.
+    async fn turn(&mut self) {
+        let taken = {
+            let mut inbox = self.services.gossip.inbox_mut();
+            let taken = inbox.turn(self.services.gossip.uptime());
+            if !taken.is_empty() && !inbox.is_empty() {
+                self.services.gossip.news.notify_one();
+            }
+            taken
+        };
+        let mut effects = Vec::new();
+        for (peer, received) in taken {
+            if matches!(received.message, Message::ReplyShortChannelIdsEnd(_)) {
+                // What an answer has brought is known once it has been checked.
+                self.settle(std::mem::take(&mut effects)).await;
+            }
+            effects.extend(self.message(peer, received));
+        }
+        self.settle(effects).await;
+    }
+
+    fn message(&mut self, peer: NodeId, Received { message, raw }: Received) -> Vec<GossipEffect> {
         let services = Arc::clone(&self.services);
-        let now = services.now();
-        let Ok(raw) = message.encode() else { return Vec::new() };
-        let taken = match message {
+        let clocks = services.clocks();
+        let Ok(key) = peer.public_key() else { return Vec::new() };
+        let from = Some(peer);
+        let answers = match message {
             Message::ChannelAnnouncement(announcement) => {
-                services.gossip.intake_mut().channel_announcement(announcement, raw, Some(peer))
+                return taken(peer, services.gossip.intake_mut().channel_announcement(announcement, raw, from));
             }
             Message::NodeAnnouncement(announcement) => {
-                services.gossip.intake_mut().node_announcement(announcement, raw, Some(peer))
+                return taken(peer, services.gossip.intake_mut().node_announcement(announcement, raw, from, &clocks));
             }
             Message::ChannelUpdate(update) if self.own.peer_update(&services, &key, &update) => return Vec::new(),
-            Message::ChannelUpdate(update) => services.gossip.intake_mut().channel_update(update, raw, Some(peer), now),
+            Message::ChannelUpdate(update) => {
+                return taken(peer, services.gossip.intake_mut().channel_update(update, raw, from, &clocks));
+            }
             Message::AnnouncementSignatures(signatures) => {
                 return self.own.signatures(&services, &key, signatures);
             }
-            Message::QueryShortChannelIds(query) => {
-                let effects = self.sync.query_short_channel_ids(peer, &query, services.gossip.intake().graph());
-                self.send_all(effects);
-                return Vec::new();
-            }
-            Message::QueryChannelRange(query) => {
-                let effects = self.sync.query_channel_range(peer, &query, services.gossip.intake().graph());
-                self.send_all(effects);
-                return Vec::new();
-            }
+            Message::QueryShortChannelIds(query) => self.serving.query_short_channel_ids(peer, &query),
+            Message::QueryChannelRange(query) => self.serving.query_channel_range(peer, &query),
             Message::ReplyChannelRange(reply) => {
-                let effects = self.sync.reply_channel_range(peer, &reply, &services.gossip.intake(), now);
-                self.send_all(effects);
-                return Vec::new();
+                self.sync.reply_channel_range(peer, &reply, &services.gossip.intake(), &clocks)
             }
             Message::ReplyShortChannelIdsEnd(_) => {
-                let effects = self.sync.reply_short_channel_ids_end(peer, now);
-                self.send_all(effects);
-                return Vec::new();
+                self.sync.reply_short_channel_ids_end(peer, &services.gossip.intake(), &clocks)
             }
             Message::GossipTimestampFilter(filter) => {
-                self.sync.gossip_timestamp_filter(peer, filter);
+                self.serving.gossip_timestamp_filter(peer, filter);
                 return Vec::new();
             }
             // Not gossip.
             _ => return Vec::new(),
         };
-        taken.unwrap_or_else(|reason| {
-            debug!(%peer, %reason, "gossip is not taken");
-            Vec::new()
-        })
+        self.lines.send_all(&services, answers);
+        Vec::new()
+    }
+
+    /// What others look at.
+    fn note(&self) {
+        let gossip = &self.services.gossip;
+        gossip.note_caught_up(self.sync.has_caught_up());
+        gossip.inbox_mut().set_asked(self.sync.asked());
+        gossip.note_serving_refusals(*self.serving.refusals());
     }
 
     /// Does what the intake asks for until it asks for nothing more, then writes what is to be kept.
@@ -167,35 +206,54 @@ impl Task {
             for effect in effects.drain(..) {
                 match effect {
                     GossipEffect::Verify(check) => checks.push(check),
-                    GossipEffect::CheckFunding { short_channel_id, script_pubkey } => {
-                        fundings.push((short_channel_id, script_pubkey));
+                    GossipEffect::CheckFunding { short_channel_id, from, script_pubkey } => {
+                        fundings.push((short_channel_id, from, script_pubkey));
                     }
                     GossipEffect::Put { key, value } => writes.push((key.encode(), Some(value))),
                     GossipEffect::Delete { key } => writes.push((key.encode(), None)),
-                    GossipEffect::Relay { key, timestamp, from } => self.sync.relay(key, timestamp, from),
-                    GossipEffect::Warn { peer, text } => self.warn(peer, text),
+                    GossipEffect::Relay { key, timestamp, from } => self.serving.relay(key, timestamp, from),
+                    GossipEffect::Warn { peer, text } => self.lines.warn(&self.services, peer, text),
+                    GossipEffect::HangUp { peer } => self.hang_up(peer),
+                    GossipEffect::Mute { peer } => {
+                        info!(%peer, "a peer with a channel forges gossip, and is not heard for a while");
+                        self.services.gossip.inbox_mut().mute(peer, self.services.gossip.uptime());
+                    }
                 }
             }
             if !checks.is_empty() {
                 // Curve operations: not on a thread that others wait for.
                 let run = move || checks.into_iter().map(SignatureCheck::run).collect::<Vec<_>>();
                 let outcomes = tokio::task::spawn_blocking(run).await.unwrap_or_default();
+                let clocks = self.services.clocks();
                 let mut intake = self.services.gossip.intake_mut();
-                effects.extend(outcomes.into_iter().flat_map(|outcome| intake.verified(outcome)));
+                effects.extend(outcomes.into_iter().flat_map(|outcome| intake.verified(outcome, &clocks)));
             }
-            for (id, script) in fundings {
+            for (id, from, script) in fundings {
                 let answer = self.funding(id, &script).await;
-                let now = self.services.now();
-                effects.extend(self.services.gossip.intake_mut().funding_checked(id, answer, now));
+                let clocks = self.services.clocks();
+                effects.extend(self.services.gossip.intake_mut().funding_checked(id, from, answer, &clocks));
                 // Terms of a channel of ours may have waited for this.
                 effects.extend(self.own.announced(&self.services, id));
             }
             effects.extend(self.forget_moved());
         }
-        if !writes.is_empty()
-            && let Err(error) = self.services.store.put_table(Table::Gossip, writes)
-        {
+        if writes.is_empty() {
+            return;
+        }
+        let store = self.services.store.clone();
+        let write = move || store.put_table(Table::Gossip, writes);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(write).await {
             error!(%error, "gossip was not kept");
+        }
+    }
+
+    /// A forger is not let in again for a while.
+    fn hang_up(&self, peer: NodeId) {
+        info!(%peer, "a peer forges gossip: hanging up");
+        self.services.gossip.refuse(peer, self.lines.address(&peer));
+        if let Ok(peer) = peer.public_key() {
+            let (told, _) = oneshot::channel();
+            self.services.peers.to_peer(&peer, Command::HangUp(told));
         }
     }
 
@@ -259,12 +317,14 @@ impl Task {
         let rest = self.to_look_at.split_off(self.to_look_at.len().min(LOOKS));
         let ids = std::mem::replace(&mut self.to_look_at, rest);
         let services = Arc::clone(&self.services);
+        let store = services.store.clone();
+        let read = move || {
+            let record = |id| store.table_record(Table::Gossip, &GossipKey::Channel(id).encode()).ok().flatten();
+            ids.into_iter().filter_map(|id| Some((id, record(id)?))).collect::<Vec<_>>()
+        };
         let mut effects = Vec::new();
-        for id in ids {
+        for (id, stored) in tokio::task::spawn_blocking(read).await.unwrap_or_default() {
             let found = services.node.output_at(id.block().0, id.index(), u32::from(id.output())).await;
-            let Ok(Some(stored)) = services.store.table_record(Table::Gossip, &GossipKey::Channel(id).encode()) else {
-                continue;
-            };
             let script = funding_script_of(&stored);
             let unspent = match found {
                 // After a reorganisation the place may be another transaction's.
@@ -286,63 +346,27 @@ impl Task {
     }
 
     async fn tick(&mut self) {
-        let now = self.services.now();
+        let clocks = self.services.clocks();
         let mut effects = self.look().await;
         effects.extend(self.forget_moved());
-        if self.pruned_at.saturating_add(PRUNE_SECONDS) <= now.0 {
-            self.pruned_at = now.0;
-            effects.extend(self.services.gossip.intake_mut().prune(now));
+        if clocks.uptime.is_after(self.pruned_at, PRUNE_SECONDS) {
+            self.pruned_at = clocks.uptime;
+            effects.extend(self.services.gossip.intake_mut().prune(&clocks));
             self.services.prune_learnt();
         }
         effects.extend(self.own.refresh_all(&self.services));
         effects.extend(self.own.node(&self.services));
         self.settle(effects).await;
-        let mut due = self.sync.tick(now);
-        for peer in self.sync.peers() {
-            let keys = self.sync.backlog(peer, self.services.gossip.intake().graph(), BACKLOG);
-            if !keys.is_empty() {
-                due.push(SyncEffect::SendStored { peer, keys });
-            }
-        }
-        self.send_all(due);
+        let questions = self.sync.tick(&self.services.gossip.intake(), &clocks);
+        self.lines.send_all(&self.services, questions);
+        self.serving.tick(clocks.uptime);
         self.services.save_learnt();
     }
+}
 
-    // To the peers.
-
-    fn send_all(&self, effects: Vec<SyncEffect>) {
-        self.services.gossip.note_caught_up(self.sync.has_caught_up());
-        for effect in effects {
-            match effect {
-                SyncEffect::Send { peer, message } => self.send(&peer, &message),
-                SyncEffect::SendStored { peer, keys } => {
-                    let store = &self.services.store;
-                    let stored = |key: &GossipKey| {
-                        let value = store.table_record(Table::Gossip, &key.encode()).ok().flatten()?;
-                        stored_message(key, &value).ok().map(<[u8]>::to_vec)
-                    };
-                    self.send_raw(&peer, keys.iter().filter_map(stored).collect());
-                }
-                SyncEffect::Warn { peer, text } => self.warn(peer, text.to_owned()),
-            }
-        }
-    }
-
-    fn send(&self, peer: &NodeId, message: &Message) {
-        match message.encode() {
-            Ok(raw) => self.send_raw(peer, vec![raw]),
-            Err(error) => error!(%error, "gossip cannot be sent"),
-        }
-    }
-
-    fn send_raw(&self, peer: &NodeId, messages: Vec<Vec<u8>>) {
-        if let Ok(peer) = peer.public_key() {
-            self.services.peers.to_peer(&peer, Command::Gossip(messages));
-        }
-    }
-
-    fn warn(&self, peer: NodeId, text: String) {
-        debug!(%peer, %text, "a peer's gossip is wrong");
-        self.send(&peer, &Warning::new(leyden_channels::types::ChannelId::ALL, text).into());
-    }
+fn taken(peer: NodeId, taken: Result<Vec<GossipEffect>, Ignored>) -> Vec<GossipEffect> {
+    taken.unwrap_or_else(|reason| {
+        debug!(%peer, %reason, "gossip is not taken");
+        Vec::new()
+    })
 }

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::RefusedTransaction;
 use crate::{
-    driver::{backup::Restore, connection::Established, enforcement::EnforcementState},
+    driver::{backup::Restore, connection::Established, enforcement::EnforcementState, gossip::Parcel},
     wallet::onchain::Coins,
 };
 
@@ -79,7 +79,7 @@ pub enum Command {
         tip: Height,
     },
     /// Encoded messages for the peer, which depend on nothing durable.
-    Gossip(Vec<Vec<u8>>),
+    Gossip(Parcel),
     /// What can be sent over each channel now.
     Balances(oneshot::Sender<Vec<LocalChannel>>),
     /// Make the claim of an output, or the child of our commitment, pay at least this.

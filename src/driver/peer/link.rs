@@ -47,6 +47,7 @@ impl Peer {
         }
         let now = Instant::now();
         let (link, incoming) = established.start();
+        let (address, unsent) = (link.address.ip(), link.unsent());
         self.log_link("connected", &link.address.to_string());
         self.links += 1;
         let id = self.link_id();
@@ -54,7 +55,7 @@ impl Peer {
         self.link = Some(Connected { id, link, incoming, since: now, heard: now, pinged, round_trip, disputed });
         self.services.peers.set_connected(&self.node_id);
         let features = self.link.as_ref().map(|connected| connected.link.features.clone()).unwrap_or_default();
-        self.services.gossip.tell(GossipEvent::Connected { peer: self.node_id, features });
+        self.services.gossip.tell(GossipEvent::Connected { peer: self.node_id, features, address, unsent });
         self.exchange_storage();
         if self.link.is_some() {
             self.all(&Event::Connected);

@@ -452,7 +452,7 @@ impl Peer {
                 self.all(&Event::NewTip(height));
             }
             Command::StillOpen { channel, tip } => self.still_open(channel, tip),
-            Command::Gossip(messages) => self.send_raw(&messages),
+            Command::Gossip(parcel) => self.send_raw(&parcel.messages),
             Command::Balances(answer) => {
                 let _ = answer.send(self.balances());
             }

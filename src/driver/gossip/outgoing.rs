@@ -1,0 +1,149 @@
+//! From the gossip task to the peers: what is stored is read beside the task, piece by piece, as fast as each peer reads.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use leyden_channels::{
+    gossip::{GossipKey, Serving, SyncEffect, limits::UNSENT_BYTES, store::stored_message},
+    types::{ChannelId, NodeId},
+    wire::{Message, Warning},
+};
+use tracing::{debug, error};
+
+use crate::{
+    driver::{peer::Command, services::Services},
+    store::{Store, Table},
+};
+
+/// Encoded messages on their way to a peer's task; as long as they are, they count as unsent.
+pub struct Parcel {
+    pub messages: Vec<Vec<u8>>,
+    bytes: u64,
+    waiting: Arc<AtomicU64>,
+}
+
+impl Parcel {
+    fn new(messages: Vec<Vec<u8>>, waiting: &Arc<AtomicU64>) -> Self {
+        let bytes = messages.iter().map(Vec::len).sum::<usize>() as u64;
+        waiting.fetch_add(bytes, Ordering::Relaxed);
+        Self { messages, bytes, waiting: Arc::clone(waiting) }
+    }
+
+    /// Outside any account: what we say ourselves, unasked.
+    pub fn own(message: Vec<u8>) -> Self {
+        Self::new(vec![message], &Arc::default())
+    }
+}
+
+impl Drop for Parcel {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+struct Line {
+    address: IpAddr,
+    /// Bytes that wait for the socket.
+    unsent: Arc<AtomicU64>,
+    /// Bytes that wait for the peer's task.
+    waiting: Arc<AtomicU64>,
+}
+
+/// The lines to all connected peers.
+#[derive(Default)]
+pub(super) struct Lines {
+    lines: HashMap<NodeId, Line>,
+}
+
+impl Lines {
+    pub fn connected(&mut self, peer: NodeId, address: IpAddr, unsent: Arc<AtomicU64>) {
+        self.lines.insert(peer, Line { address, unsent, waiting: Arc::default() });
+    }
+
+    pub fn disconnected(&mut self, peer: &NodeId) {
+        self.lines.remove(peer);
+    }
+
+    pub fn address(&self, peer: &NodeId) -> Option<IpAddr> {
+        self.lines.get(peer).map(|line| line.address)
+    }
+
+    /// Whether a peer has taken most of what it was sent.
+    fn has_room(&self, peer: &NodeId) -> bool {
+        self.lines.get(peer).is_some_and(|line| {
+            line.unsent.load(Ordering::Relaxed) + line.waiting.load(Ordering::Relaxed) < UNSENT_BYTES as u64
+        })
+    }
+
+    /// The next piece of what each peer is to be told.
+    pub async fn serve(&self, services: &Services, serving: &mut Serving) {
+        let now = services.gossip.uptime();
+        let mut effects = Vec::new();
+        for peer in serving.waiting() {
+            if self.has_room(&peer) {
+                let intake = services.gossip.intake();
+                effects.extend(serving.serve(peer, !intake.is_channel_peer(&peer), intake.graph(), now));
+            }
+        }
+        if effects.is_empty() {
+            return;
+        }
+        let store = services.store.clone();
+        let read = move || effects.into_iter().map(|effect| read(&store, effect)).collect::<Vec<_>>();
+        for (peer, messages) in tokio::task::spawn_blocking(read).await.unwrap_or_default() {
+            self.send_raw(services, &peer, messages);
+        }
+    }
+
+    pub fn send_all(&self, services: &Services, effects: Vec<SyncEffect>) {
+        for effect in effects {
+            match effect {
+                SyncEffect::Send { peer, message } => self.send(services, &peer, &message),
+                SyncEffect::Warn { peer, text } => self.warn(services, peer, text.to_owned()),
+                // Only [`Self::serve`] has them.
+                SyncEffect::SendStored { .. } => {}
+            }
+        }
+    }
+
+    fn send(&self, services: &Services, peer: &NodeId, message: &Message) {
+        match message.encode() {
+            Ok(raw) => self.send_raw(services, peer, vec![raw]),
+            Err(error) => error!(%error, "gossip cannot be sent"),
+        }
+    }
+
+    fn send_raw(&self, services: &Services, peer: &NodeId, messages: Vec<Vec<u8>>) {
+        if let (Ok(key), Some(line)) = (peer.public_key(), self.lines.get(peer)) {
+            services.peers.to_peer(&key, Command::Gossip(Parcel::new(messages, &line.waiting)));
+        }
+    }
+
+    /// A peer that does not read does without.
+    pub fn warn(&self, services: &Services, peer: NodeId, text: String) {
+        debug!(%peer, %text, "a peer's gossip is wrong");
+        if self.has_room(&peer) {
+            self.send(services, &peer, &Warning::new(ChannelId::ALL, text).into());
+        }
+    }
+}
+
+/// The messages of one effect, as they go out.
+fn read(store: &Store, effect: SyncEffect) -> (NodeId, Vec<Vec<u8>>) {
+    let stored = |key: &GossipKey| {
+        let value = store.table_record(Table::Gossip, &key.encode()).ok().flatten()?;
+        stored_message(key, &value).ok().map(<[u8]>::to_vec)
+    };
+    let encode = |message: &Message| message.encode().into_iter().collect();
+    match effect {
+        SyncEffect::SendStored { peer, keys } => (peer, keys.iter().filter_map(stored).collect()),
+        SyncEffect::Send { peer, message } => (peer, encode(&message)),
+        SyncEffect::Warn { peer, text } => (peer, encode(&Warning::new(ChannelId::ALL, text.to_owned()).into())),
+    }
+}
