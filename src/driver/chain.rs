@@ -11,7 +11,7 @@
 //! reorganisation needs no care of its own.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -80,7 +80,7 @@ struct Watch {
 struct Changed {
     /// Blocks were taken back, or we have just begun.
     everything: bool,
-    spent: HashMap<ChannelId, HashSet<OutPoint>>,
+    spent: BTreeMap<ChannelId, BTreeSet<OutPoint>>,
 }
 
 impl ChainWatch {
@@ -162,7 +162,7 @@ impl ChainWatch {
     pub async fn run(self, wallet: Arc<OnchainWallet>, tips: watch::Sender<Height>) -> Result<(), ChainError> {
         let (_, from) = wallet.tip();
         let mut notices = self.node.subscribe(Some(from))?;
-        let mut changed = Changed { everything: true, spent: HashMap::new() };
+        let mut changed = Changed { everything: true, spent: BTreeMap::new() };
         let mut all_handed_over = false;
         let mut tip = Height(self.node.tip().height);
         if wallet.tip().0 >= self.node.tip().height {
@@ -228,7 +228,7 @@ impl ChainWatch {
                     for channel in self.concerned_by(&transaction) {
                         self.look(channel).await?;
                     }
-                    let mut spent = HashMap::new();
+                    let mut spent = BTreeMap::new();
                     self.outputs().spent_by([transaction.as_ref()], &mut spent);
                     for (channel, outpoints) in spent {
                         self.look_at_some(channel, Some(outpoints), false, tip).await?;
@@ -274,7 +274,7 @@ impl ChainWatch {
     async fn look_at_some(
         &self,
         channel: ChannelId,
-        some: Option<HashSet<OutPoint>>,
+        some: Option<BTreeSet<OutPoint>>,
         is_new_tip: bool,
         tip: Height,
     ) -> Result<(), NodeError> {

@@ -10,7 +10,7 @@
 //! the chain, so a missed notice, a restart and a reorganisation need no care of their own; blocks and transactions only
 //! say where to look.
 
-use std::collections::{BTreeMap, HashMap, HashSet, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry};
 
 use bitcoin::{OutPoint, Transaction, Txid};
 
@@ -19,7 +19,7 @@ use crate::types::{ChannelId, Height};
 
 /// The watched outputs of all channels. `O` is how a driver reaches the owner of a channel.
 pub struct WatchedOutputs<O> {
-    channels: HashMap<ChannelId, Watched<O>>,
+    channels: BTreeMap<ChannelId, Watched<O>>,
     owners: HashMap<OutPoint, ChannelId>,
 }
 
@@ -27,7 +27,7 @@ struct Watched<O> {
     owner: O,
     told: BTreeMap<OutPoint, Option<Told>>,
     /// Those that have not been looked at yet.
-    new: HashSet<OutPoint>,
+    new: BTreeSet<OutPoint>,
 }
 
 /// A spend as the owner knows it.
@@ -62,7 +62,7 @@ pub enum News {
 
 impl<O> Default for WatchedOutputs<O> {
     fn default() -> Self {
-        Self { channels: HashMap::new(), owners: HashMap::new() }
+        Self { channels: BTreeMap::new(), owners: HashMap::new() }
     }
 }
 
@@ -72,7 +72,7 @@ impl<O: Clone> WatchedOutputs<O> {
         let watched = self.channels.entry(channel).or_insert_with(|| Watched {
             owner: owner.clone(),
             told: BTreeMap::new(),
-            new: HashSet::new(),
+            new: BTreeSet::new(),
         });
         if let Entry::Vacant(entry) = watched.told.entry(outpoint) {
             entry.insert(known);
@@ -95,7 +95,7 @@ impl<O: Clone> WatchedOutputs<O> {
     }
 
     /// These outputs of a channel, and those that have not been looked at yet.
-    pub fn and_new(&self, channel: &ChannelId, mut some: HashSet<OutPoint>) -> Vec<OutPoint> {
+    pub fn and_new(&self, channel: &ChannelId, mut some: BTreeSet<OutPoint>) -> Vec<OutPoint> {
         some.extend(self.channels.get(channel).into_iter().flat_map(|watched| &watched.new));
         some.into_iter().collect()
     }
@@ -109,7 +109,7 @@ impl<O: Clone> WatchedOutputs<O> {
     pub fn spent_by<'a>(
         &self,
         transactions: impl IntoIterator<Item = &'a Transaction>,
-        spent: &mut HashMap<ChannelId, HashSet<OutPoint>>,
+        spent: &mut BTreeMap<ChannelId, BTreeSet<OutPoint>>,
     ) {
         if self.owners.is_empty() {
             return;
@@ -237,9 +237,9 @@ mod tests {
         told(&mut outputs, vec![spend(1, Some((9, 1)))]);
         assert!(outputs.have_looked_at(&CHANNEL, [outpoint(1)]) && !outputs.have_looked_at(&CHANNEL, both));
         assert!(!outputs.have_looked_at(&CHANNEL, [outpoint(3)]));
-        assert_eq!(outputs.and_new(&CHANNEL, HashSet::new()), [outpoint(2)]);
+        assert_eq!(outputs.and_new(&CHANNEL, BTreeSet::new()), [outpoint(2)]);
         told(&mut outputs, vec![(outpoint(2), None)]);
-        assert!(outputs.have_looked_at(&CHANNEL, both) && outputs.and_new(&CHANNEL, HashSet::new()).is_empty());
+        assert!(outputs.have_looked_at(&CHANNEL, both) && outputs.and_new(&CHANNEL, BTreeSet::new()).is_empty());
     }
 
     #[test]

@@ -26,7 +26,7 @@
 //!   wait, and whoever tells a preimage is refused. What was settled durably before is owed: its HTLCs are fulfilled
 //!   at the latest when their channel would be closed for them by the known tip, and at once if it is closed.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use crate::channel::{Doom, IncomingHtlc, Key, Outbox, Settlement};
 use crate::margins::CLAIM_MARGIN;
@@ -182,7 +182,8 @@ pub enum InvoiceError {
 /// Open invoices; those that are over live in the store alone.
 #[derive(Debug, Default)]
 pub struct Invoices {
-    open: HashMap<PaymentHash, Open>,
+    /// In order: what a tick does to them has one order, whatever process does it.
+    open: BTreeMap<PaymentHash, Open>,
     /// What arrived while the tip was in doubt, in this order. In memory alone: the channels tell it again.
     waiting: Vec<Waiting>,
     last_index: u64,

@@ -416,3 +416,22 @@ fn nothing_is_taken_so_late_that_its_channel_would_be_closed_for_it() {
     }
     assert!(CLAIM_MARGIN > closes);
 }
+
+#[test]
+fn what_a_tick_does_to_many_invoices_has_one_order() {
+    let mut invoices = Invoices::default();
+    for index in 1..=12 {
+        let payment_hash = PaymentPreimage([index as u8; 32]).hash();
+        let _ = invoices.add(Invoice { index, payment_hash, ..invoice(None) }).unwrap();
+    }
+    let mut disk = Disk::default();
+    let effects = disk.run(invoices.tick(&ctx(UnixTime(NOW.0 + 61), TIP)));
+    let hashes: Vec<PaymentHash> = effects
+        .iter()
+        .map(|effect| match effect {
+            InvoiceEffect::Updated(invoice) => invoice.payment_hash,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(hashes.len() == 12 && hashes.is_sorted(), "{hashes:?}");
+}

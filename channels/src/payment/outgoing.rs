@@ -15,7 +15,7 @@
 //! * After a restart nothing stays pending: attempts whose HTLC no channel has were never offered, or their failure
 //!   was lost with the crash; both count as failed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use secp256k1::{PublicKey, SecretKey};
 
@@ -244,7 +244,8 @@ pub enum RouteError {
 /// Pending payments; those that are over live in the store alone.
 #[derive(Debug, Default)]
 pub struct Payments {
-    pending: HashMap<PaymentHash, Payment>,
+    /// In order, like invoices.
+    pending: BTreeMap<PaymentHash, Payment>,
     by_attempt: HashMap<AttemptId, PaymentHash>,
     /// Payments for which routes have been asked for and not come.
     searching: HashSet<PaymentHash>,

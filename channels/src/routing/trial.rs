@@ -17,7 +17,7 @@
 //! Fee and chance make one number at a price: what it is worth to the payer that the chance grows by a factor of *e*.
 //! LDK's default is about 0.05 % of the amount, LND's 0.1 % of the amount and 100 sat.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::route::{DEFAULT_CLTV_LIMIT, DEFAULT_MAX_HOPS, RouteRequest, Source};
 use super::scorer::{Attempted, Scorer};
@@ -145,7 +145,7 @@ impl Trial {
     /// Checks an answer against the network, and says what it is worth.
     pub fn judge(&self, (from, to): (NodeId, NodeId), answer: &Answer) -> Result<Verdict, Wrong> {
         // What goes through each channel from node 1 and from node 2, all parts together.
-        let mut loads: HashMap<usize, (u64, u64)> = HashMap::new();
+        let mut loads: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
         let (mut sent, mut arrived) = (0u64, 0u64);
         for part in &answer.parts {
             let mut at = from;

@@ -1,7 +1,7 @@
 //! What a node sees of the chain, and when. It looks as the driver does: at the state of the chain, wherever a block or
 //! a transaction says that something has changed.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bitcoin::{OutPoint, Transaction};
 
@@ -155,7 +155,7 @@ impl Network {
         let tip = self.chain.tip;
         self.nodes[node].view.tip = tip;
         let channels_first = (tip.0 as usize + node).is_multiple_of(2);
-        let mut spent = HashMap::new();
+        let mut spent = BTreeMap::new();
         for height in from.0 + 1..=tip.0 {
             self.look_at_fundings(node);
             if channels_first {
@@ -169,7 +169,7 @@ impl Network {
             self.push(node, Item::StillOpen(channel, tip));
         }
         for channel in self.nodes[node].view.outputs.channels() {
-            let some: HashSet<OutPoint> = spent.remove(&channel).unwrap_or_default();
+            let some: BTreeSet<OutPoint> = spent.remove(&channel).unwrap_or_default();
             self.look_at_outputs(node, channel, (!everything).then_some(some), true);
         }
         if !channels_first {
@@ -190,10 +190,8 @@ impl Network {
             return;
         }
         self.look_at_fundings(node);
-        let mut spent = HashMap::new();
+        let mut spent = BTreeMap::new();
         self.nodes[node].view.outputs.spent_by(&self.chain.mempool, &mut spent);
-        let mut spent: Vec<_> = spent.into_iter().collect();
-        spent.sort_by_key(|(channel, _)| *channel);
         for (channel, outpoints) in spent {
             self.look_at_outputs(node, channel, Some(outpoints), false);
         }
@@ -207,14 +205,13 @@ impl Network {
     }
 
     /// As the driver's `look_at_some`.
-    fn look_at_outputs(&mut self, node: usize, channel: ChannelId, some: Option<HashSet<OutPoint>>, is_new_tip: bool) {
+    fn look_at_outputs(&mut self, node: usize, channel: ChannelId, some: Option<BTreeSet<OutPoint>>, is_new_tip: bool) {
         let outputs = &self.nodes[node].view.outputs;
         let mut outpoints = match some {
             Some(some) => outputs.and_new(&channel, some),
             None => outputs.of(&channel),
         };
         let mut events = loop {
-            outpoints.sort_unstable();
             let found = outpoints.iter().map(|outpoint| (*outpoint, self.find(node, outpoint))).collect();
             let outputs = &mut self.nodes[node].view.outputs;
             match outputs.news(&channel, found) {
