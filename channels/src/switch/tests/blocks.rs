@@ -125,6 +125,8 @@ impl Schedule {
             if self.climate.random.chance(50) {
                 self.net.chain.force(tx);
             }
+        } else if self.net.base.fundings.contains(&tx) {
+            self.bring_funding_back_later(tx);
         } else if self.random.chance(90) {
             let _ = self.net.chain.submit(&tx);
         }

@@ -1,11 +1,12 @@
 //! What the world outside does to a schedule, beside its blocks: feerates that move and jump, wallets that run empty, coins
-//! that vanish, a node that does not hear of the chain, funding transactions that are taken back, and how much a node is
-//! ready to lose in HTLCs too small to be fought for.
+//! that vanish, nodes that do not hear of the chain, funding transactions that are taken back, crowds of small payments, and
+//! how much a node is ready to lose in HTLCs too small to be fought for.
 //!
 //! Drawn from a generator of its own, so that a schedule whose climate is mild is what its seed always was.
 
 use std::sync::OnceLock;
 
+use super::crowd::Crowd;
 use super::dark::Dark;
 use super::fundings::FundingStorm;
 use super::items::Bug;
@@ -26,10 +27,12 @@ pub(super) struct Climate {
     pub market: Option<Market>,
     /// Wallets have coins of the chain and no others.
     pub purses: Option<Purses>,
-    /// A node is cut from the chain.
+    /// Nodes are cut from the chain.
     pub dark: Option<Dark>,
     /// Funding transactions are taken back.
     pub storm: Option<FundingStorm>,
+    /// Many small payments wait at once.
+    pub crowd: Option<Crowd>,
     /// Of payments that are smaller than what an HTLC costs on the chain.
     pub change_percent: u64,
     /// What each node opens and lives by.
@@ -43,22 +46,23 @@ impl Climate {
         let mut random = Random(seed ^ SKY);
         // A third is as mild as ever.
         let harsh = can_close && random.chance(67);
-        let market = (harsh && random.chance(60)).then(|| Market::draw(&mut random));
+        let market = (harsh && random.chance(60) || hides(Bug::UncountedExposure)).then(|| Market::draw(&mut random));
         let purses = (harsh && random.chance(60) || hides(Bug::KeptDeadCoins)).then(|| Purses::draw(&mut random));
-        let small = harsh && random.chance(50);
+        let small = harsh && random.chance(50) || hides(Bug::UncountedExposure);
         let change_percent = if small { random.between(30, 90) } else { 0 };
         let policy = if small { policy(random.below(POLICIES - 1) + 1) } else { policy(0) };
-        let dark = (harsh && random.chance(40)).then(|| Dark::draw(&mut random));
+        let dark = (harsh && random.chance(40) || hides(Bug::TrustedTips)).then(|| Dark::draw(&mut random));
         let storm =
             (harsh && random.chance(20) || hides(Bug::AssumedFundings)).then(|| FundingStorm::draw(&mut random));
-        Self { random, market, purses, dark, storm, change_percent, policy }
+        let crowd = (small && random.chance(50) || hides(Bug::UncountedExposure)).then(|| Crowd::draw(&mut random));
+        Self { random, market, purses, dark, storm, crowd, change_percent, policy }
     }
 
     /// For whoever looks for the reason of a failure.
     pub fn describe(&self) -> String {
-        let Self { market, purses, dark, storm, change_percent, .. } = self;
+        let Self { market, purses, dark, storm, crowd, change_percent, .. } = self;
         let (market, purses, storm) = (market.is_some(), purses.is_some(), storm.is_some());
-        format!("market {market}, purses {purses}, dark {dark:?}, storm {storm}, change {change_percent}%")
+        format!("market {market}, purses {purses}, storm {storm}, change {change_percent}%, {dark:?}, {crowd:?}")
     }
 
     /// Fees fall, owners leave their coins alone.
@@ -74,11 +78,11 @@ impl Climate {
 
 const POLICIES: usize = 3;
 
-/// The default, and two that are ready to lose less.
+/// The default, and two that are ready to lose less. The last one is a planted bug.
 pub(super) fn policy(index: usize) -> &'static Policy {
-    static SOME: OnceLock<[Policy; POLICIES]> = OnceLock::new();
+    static SOME: OnceLock<[Policy; POLICIES + 1]> = OnceLock::new();
     let of = |max_dust_exposure| Policy { max_dust_exposure, ..Policy::default() };
-    let limits = || [Policy::default().max_dust_exposure, Msat(10_000_000), Msat(4_000_000)];
+    let limits = || [Policy::default().max_dust_exposure, Msat(10_000_000), Msat(4_000_000), Msat(u64::MAX)];
     &SOME.get_or_init(|| limits().map(of))[index]
 }
 
@@ -86,7 +90,10 @@ impl Schedule {
     /// Before the first block.
     pub fn begin_climate(&mut self) {
         for node in &mut self.net.nodes {
-            node.outlook.policy = self.climate.policy;
+            node.outlook.policy = match self.net.bug {
+                Bug::UncountedExposure => policy(POLICIES),
+                _ => self.climate.policy,
+            };
         }
         self.fill_purses();
     }

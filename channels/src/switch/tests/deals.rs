@@ -26,24 +26,28 @@ impl Schedule {
         if self.deals.len() >= most {
             return;
         }
+        self.pay_anyhow();
+    }
+
+    /// A payment, whatever others there have been.
+    pub fn pay_anyhow(&mut self) {
         let sender = self.random.below(NODES);
         let receiver = (sender + 1 + self.random.below(NODES - 1)) % NODES;
+        self.pay_from(sender, receiver, None);
+    }
+
+    /// Anything, or this amount, for an invoice that is held.
+    pub fn pay_from(&mut self, sender: usize, receiver: usize, held: Option<Msat>) {
         if self.net.is_off(sender) || self.net.is_off(receiver) {
             return;
         }
         let mut preimage = PaymentPreimage([7; 32]);
         preimage.0[..8].copy_from_slice(&self.random.next().to_be_bytes());
         let (hash, now) = (preimage.hash(), self.net.now);
-        let change = self.climate.random.chance(self.climate.change_percent);
-        let amount = Msat(match self.random.below(5) {
-            _ if change => self.climate.random.between(400_000, 1_500_000),
-            0 => self.random.between(2_000, 300_000),
-            1 => self.random.between(50_000_000, 200_000_000),
-            2 => self.random.between(300_000, 3_000_000),
-            _ => self.random.between(1_000_000, 50_000_000),
-        });
+        let amount = held.unwrap_or_else(|| self.amount());
         let secret = PaymentSecret([self.random.next() as u8; 32]);
-        let held = self.random.chance(self.weather.hold_percent);
+        let is_right = held.is_some();
+        let held = is_right || self.random.chance(self.weather.hold_percent);
         if held {
             self.held.insert(hash, (receiver, preimage));
         }
@@ -64,7 +68,7 @@ impl Schedule {
         };
         let out = node.invoices.add(invoice).unwrap().convert();
         self.net.commit(receiver, vec![out], Crash::Never);
-        let wrong_secret = self.random.chance(8);
+        let wrong_secret = !is_right && self.random.chance(8);
         let request = PaymentRequest {
             payment_hash: hash,
             destination: node_key(receiver),
@@ -84,6 +88,17 @@ impl Schedule {
         self.deals.push(Deal { sender, receiver, hash });
         let crash = self.crash();
         self.net.commit(sender, vec![out], crash);
+    }
+
+    fn amount(&mut self) -> Msat {
+        let change = self.climate.random.chance(self.climate.change_percent);
+        Msat(match self.random.below(5) {
+            _ if change => self.climate.random.between(400_000, 1_500_000),
+            0 => self.random.between(2_000, 300_000),
+            1 => self.random.between(50_000_000, 200_000_000),
+            2 => self.random.between(300_000, 3_000_000),
+            _ => self.random.between(1_000_000, 50_000_000),
+        })
     }
 
     pub fn tell_something(&mut self) {
@@ -155,6 +170,7 @@ impl Schedule {
     /// A random way without a loop, at the price that the nodes on it ask, or sometimes a little less.
     fn route(&mut self, from: usize, to: usize, amount: Msat, final_delta: u32) -> Option<Route> {
         let mut path: Vec<Edge> = Vec::new();
+        let crowded = self.climate.crowd.is_some_and(|crowd| crowd.goes(from, to));
         let mut at = from;
         let mut seen = vec![from];
         while at != to {
@@ -164,7 +180,8 @@ impl Schedule {
                 all.iter().filter(|edge| (edge.ends.0 == at || edge.ends.1 == at) && (any || self.is_open(edge)));
             let next = |edge: &Edge| if edge.ends.0 == at { edge.ends.1 } else { edge.ends.0 };
             let open: Vec<Edge> = edges.filter(|edge| !seen.contains(&next(edge))).copied().collect();
-            let direct = open.iter().find(|edge| next(edge) == to).copied().filter(|_| self.random.chance(40));
+            let direct =
+                open.iter().find(|edge| next(edge) == to).copied().filter(|_| crowded || self.random.chance(40));
             let edge = direct.or_else(|| self.random.pick(&open))?;
             at = next(&edge);
             seen.push(at);

@@ -14,6 +14,7 @@ impl Schedule {
     pub fn run(&mut self) {
         for step in 0..self.random.between(300, 900) {
             self.take_fundings_back(step);
+            self.gather_crowd(step);
             self.step();
         }
         self.be_cut_off();

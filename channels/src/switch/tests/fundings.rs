@@ -3,6 +3,7 @@
 
 use bitcoin::Transaction;
 
+use super::climate::Climate;
 use super::network::*;
 use super::opening::OPENING_TIP;
 use super::random::Random;
@@ -10,6 +11,9 @@ use super::schedule::Schedule;
 use super::wallet;
 use crate::channel::Channel;
 use crate::types::*;
+
+/// Blocks until a funding transaction that was taken back is in one again, at most.
+const LATE: u64 = 12;
 
 /// Drawn for a schedule whose channels are young.
 pub(super) struct FundingStorm {
@@ -30,7 +34,8 @@ impl Schedule {
     pub fn take_fundings_back(&mut self, step: u64) {
         let is_due = self.climate.storm.as_ref().is_some_and(|storm| storm.step == step);
         let mut channels = self.net.nodes.iter().flat_map(|node| node.channels.values());
-        if !is_due || self.net.truth.breach.is_some() || channels.any(Channel::needs_enforcement) {
+        let is_closed = self.net.truth.closes > 0 || channels.any(Channel::needs_enforcement);
+        if !is_due || self.net.truth.breach.is_some() || is_closed {
             return;
         }
         let tip = self.net.chain.tip;
@@ -42,10 +47,7 @@ impl Schedule {
             };
             match self.climate.random.below(10) {
                 0..=4 => self.net.chain.force(tx),
-                5..=6 => {
-                    let height = Height(tip.0 + self.climate.random.between(1, 12) as u32);
-                    self.climate.storm.as_mut().unwrap().late.push((height, tx));
-                }
+                5..=6 => self.bring_funding_back_later(tx),
                 _ => self.net.double_spend(index, &tx),
             }
         }
@@ -56,6 +58,13 @@ impl Schedule {
         for node in 0..NODES {
             self.net.see_reorganisation(node, fork);
         }
+    }
+
+    /// Its opener's wallet hands it over until it is in a block.
+    pub fn bring_funding_back_later(&mut self, tx: Transaction) {
+        let Climate { storm, random, .. } = &mut self.climate;
+        let height = Height(self.net.chain.tip.0 + random.between(1, LATE) as u32);
+        storm.as_mut().expect("elsewhere fundings are buried").late.push((height, tx));
     }
 
     /// Before each block.

@@ -35,6 +35,10 @@ pub(super) enum Bug {
     FailedTooEarly,
     /// A preimage does not get to the enforcement of a closed channel.
     UnusedPreimages,
+    /// A node that hears of no block relies on the last one.
+    TrustedTips,
+    /// Nobody counts what is too small to be fought for.
+    UncountedExposure,
     /// Channels do not hear that their funding transactions are gone.
     AssumedFundings,
     /// Claims do not hear that their coins are gone.
@@ -112,6 +116,7 @@ impl Item {
 }
 
 /// The effects of every state machine in one type.
+#[derive(Debug)]
 pub(super) enum NodeEffect {
     Channel(ChannelId, Effect),
     Switch(SwitchEffect),

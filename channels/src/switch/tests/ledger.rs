@@ -35,6 +35,16 @@ use crate::switch::*;
 use crate::tx::{OutputKind, fee};
 use crate::types::*;
 
+/// The weight of the dearest claim of one HTLC, with a coin for its fee: a second stage of 1,155 with anchors. Half of an
+/// HTLC may go to its claim.
+const DEAREST_CLAIM: u64 = 1_200;
+/// The weight of the dearest claim of an output that is nobody else's: 540 after a delay.
+const DEAREST_OWN_CLAIM: u64 = 600;
+/// What a P2WPKH output must be worth: the dust limit of the relay rules.
+const LEAST_OUTPUT: Msat = Msat(294_000);
+/// What an anchor is worth (BOLT 3).
+const ANCHOR: Msat = Msat(330_000);
+
 /// What became of an HTLC in the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OnChain {
@@ -184,8 +194,9 @@ impl<'a> Ledger<'a> {
             if let Some(maker) = self.maker(tx) {
                 self.cost[maker] += self.net.chain.fee(tx).to_sat() as i64 * 1000;
                 // Paid for by the opener already.
-                self.cost[maker] -=
-                    tx.input.iter().filter(|input| self.is_anchor(&input.previous_output)).count() as i64 * 330_000;
+                self.cost[maker] -= tx.input.iter().filter(|input| self.is_anchor(&input.previous_output)).count()
+                    as i64
+                    * ANCHOR.0 as i64;
             }
         }
     }
@@ -246,7 +257,7 @@ impl<'a> Ledger<'a> {
                 // A second stage, which its owner does not think worth a claim.
                 let tx = self.net.chain.blocks.values().flatten().find(|tx| tx.compute_txid() == outpoint.txid);
                 let input = tx.unwrap().input.iter().find_map(|input| self.commitment_of(&input.previous_output));
-                let (channel, close) = input.unwrap();
+                let (channel, close) = input.unwrap_or_else(|| panic!("nobody has {outpoint} of {value}: {tx:?}"));
                 self.leave(close.owner, *outpoint, value);
                 self.forgone.entry((close.owner, channel)).or_default().push((HtlcId(u64::MAX), value, None));
                 continue;
@@ -290,11 +301,12 @@ impl<'a> Ledger<'a> {
         expected.iter_mut().zip(&self.cost).for_each(|(expected, cost)| *expected -= cost);
         let mut got: Vec<i64> = (0..NODES).map(|node| self.wealth(node)).collect();
         if let Some(Breach { cheater, victim, funding, .. }) = self.breach {
-            // If it was not revoked yet, the victim is an opener like any other.
+            // If it was not revoked yet, the victim is an opener like any other: it pays the fee and both anchors, and what is
+            // below one satoshi.
             let (_, _, tx) = self.net.chain.spender(funding).unwrap();
-            let shared = self.net.chain.fee(tx).to_sat() as i64 + 661;
+            let shared = (self.net.chain.fee(tx).to_sat() as i64 + 1) * 1000 + 2 * ANCHOR.0 as i64;
             assert!(
-                got[*victim] + shared * 1000 >= expected[*victim],
+                got[*victim] + shared >= expected[*victim],
                 "{victim} has lost by a breach: {got:?}, not {expected:?}"
             );
             for node in [*cheater, *victim] {
@@ -358,14 +370,14 @@ impl<'a> Ledger<'a> {
 }
 
 /// From which amount on a node that thinks this rate right fights for an HTLC, whatever the channel: a claim may cost half
-/// of it, and the dearest weighs less than 1,200, with a coin for its fee.
+/// of it.
 fn not_fought_for(feerate: FeeratePerKw) -> Msat {
-    Msat(2 * 1_200 * u64::from(feerate.0))
+    Msat(2 * DEAREST_CLAIM * u64::from(feerate.0))
 }
 
 /// The dearest output that a node leaves unclaimed for good if the patient ever had to pay this rate: a claim may cost half
-/// of it, and one of these weighs less than 600; and what the claim pays out must be above the dust of a P2WPKH, 294.
+/// of it, and what the claim pays out must be above the dust limit.
 fn uneconomic(patient: FeeratePerKw) -> Msat {
-    let fee = 600 * u64::from(patient.0);
-    Msat((2 * fee).max(294_000 + fee))
+    let fee = DEAREST_OWN_CLAIM * u64::from(patient.0);
+    Msat((2 * fee).max(LEAST_OUTPUT.0 + fee))
 }

@@ -3,6 +3,7 @@
 mod blocks;
 mod checks;
 mod climate;
+mod crowd;
 mod dark;
 mod deals;
 mod doubt;

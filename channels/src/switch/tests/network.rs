@@ -59,6 +59,8 @@ pub(super) struct Network {
     /// Who is cut from the chain, and what it has broadcast in vain.
     pub dark: Option<Dark>,
     pub unheard: Vec<(Vec<Transaction>, Transaction)>,
+    /// What each commit led to, where somebody compares.
+    pub trace: Option<Vec<String>>,
 }
 
 impl Network {
@@ -98,6 +100,7 @@ impl Network {
             storms: base.tip == YOUNG_TIP,
             dark: None,
             unheard: Vec::new(),
+            trace: None,
         };
         for node in 0..NODES {
             network.restart(node);
@@ -224,6 +227,9 @@ impl Network {
         let before = (crash == Crash::BeforeCommit).then(|| self.nodes[index].store.0.clone());
         let effects = Outbox::commit_all(outboxes, &mut self.nodes[index].store).unwrap();
         self.truth.commits += 1;
+        if let Some(trace) = &mut self.trace {
+            trace.extend(effects.iter().flatten().map(|effect| format!("{index}: {effect:?}")));
+        }
         for effect in effects.iter().flatten() {
             self.witness(index, effect);
         }
