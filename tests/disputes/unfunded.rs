@@ -84,7 +84,7 @@ fn scenario_22_a_funding_that_moves_to_another_block_pauses_the_channel_until_it
 #[test]
 fn scenario_22_a_double_spent_funding_ends_the_channel_and_its_htlcs() {
     for kind in KINDS {
-        for crash in [Crash::Never, Crash::AfterEveryEvent, Crash::BeforeEveryEffect] {
+        for crash in Crash::ALL {
             for closing in [false, true] {
                 let mut day = Funded::new(kind);
                 if closing {
