@@ -21,6 +21,7 @@
 //! Promises: a peer cannot make this code panic or leave it in a state that it could not restore; what a peer does wrong
 //! is answered by a transition; an [`Error`] is a bug of ours and stops the channel.
 
+mod backing;
 mod backup;
 mod commitment;
 mod effect;
@@ -50,6 +51,7 @@ mod tests;
 
 use std::sync::Arc;
 
+pub use backing::Backing;
 pub use backup::{BackupError, ChannelBackup};
 pub use commitment::limits::CannotAdd;
 pub use commitment::spec::{Htlc, HtlcKey, Spec};

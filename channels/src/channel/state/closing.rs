@@ -153,7 +153,8 @@ impl Established {
         }
     }
 
-    /// Broadcasts our commitment, unless that could be a revoked one or the channel is closing already.
+    /// Broadcasts our commitment, unless that could be a revoked one or the channel is closing already. One that is not
+    /// funded and in which nothing is ours is forgotten: no commitment could be mined, and none would bring us anything.
     pub(super) fn force_close(&mut self, turn: &mut Turn<'_>) -> Result<(), Invariant> {
         let negotiated = self.negotiated();
         let (spend, transaction) = match &self.phase {
@@ -166,6 +167,10 @@ impl Established {
         };
         if self.is_double_spent() {
             // Nothing can confirm, and the channel ends without.
+            return Ok(());
+        }
+        if self.is_worth_nothing() {
+            self.forget_unfunded(turn);
             return Ok(());
         }
         self.give_up_proposals(turn);

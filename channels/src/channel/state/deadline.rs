@@ -3,20 +3,18 @@
 use super::{Established, Fault, Phase};
 use crate::channel::commitment::changes::Update;
 use crate::channel::commitment::spec::Htlc;
-use crate::channel::effect::Effect;
 use crate::channel::error::Wrong;
 use crate::channel::event::Origin;
 use crate::channel::feerate::{self, LOW_PATIENCE};
 use crate::channel::params::FUNDING_TIMEOUT_BLOCKS;
 use crate::channel::turn::{Ctx, Turn};
 use crate::onchain::{self, CloseReason, InFlight, must_close};
-use crate::types::{CommitmentNumber, Height, HtlcId, Side, TipTrust};
+use crate::types::{Height, HtlcId, Side, TipTrust};
 
 impl Established {
     pub(super) fn new_tip(&mut self, tip: Height, turn: &mut Turn<'_>) -> Result<(), Fault> {
         if self.was_never_funded(tip) {
-            self.set_phase(Phase::Closed, turn);
-            turn.emit(Effect::Forget);
+            self.forget_unfunded(turn);
             return Ok(());
         }
         if self.is_double_spent() {
@@ -71,10 +69,8 @@ impl Established {
             Phase::Funding | Phase::Ready | Phase::Shutdown(_) | Phase::Negotiating(_) => true,
             Phase::Normal | Phase::Lost | Phase::Restored | Phase::Closed => false,
         };
-        let (local, remote) = (self.commitments.local.number, self.commitments.remote.latest().number);
-        let unused = local == CommitmentNumber(0) && remote == CommitmentNumber(0);
         let late = tip.0.saturating_sub(self.opened_at.0) > FUNDING_TIMEOUT_BLOCKS;
-        unspent && unused && late && self.terms.opener == Side::Remote && self.short_channel_id.is_none()
+        unspent && self.is_unused() && late && self.terms.opener == Side::Remote && self.short_channel_id.is_none()
     }
 
     /// An HTLC for which we have to go on-chain (BOLT 2, `cltv_expiry_delta` Selection): one that we offered, signed already

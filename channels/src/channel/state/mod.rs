@@ -36,6 +36,7 @@ use std::fmt;
 
 use bitcoin::{Transaction, TxOut};
 
+use super::backing::Backing;
 use super::commitment::{Commitments, Factory, Settle};
 use super::effect::{Effect, Notice};
 use super::error::{Fault, Invariant, Severity, Wrong};
@@ -291,6 +292,12 @@ impl Established {
             Severity::Fail => {
                 if self.link != Link::Offline && !matches!(wrong, Wrong::PeerFailed(_)) {
                     turn.send(ErrorMessage::new(channel, wrong.to_string()));
+                }
+                // A transaction id names its outputs: no reorganisation makes this one the channel's.
+                let never = matches!(wrong, Wrong::FundingAmount { .. } | Wrong::FundingScript);
+                if never && matches!(self.backing(), Backing::Promised { .. }) {
+                    self.forget_unfunded(turn);
+                    return Ok(());
                 }
                 self.force_close(turn)
             }

@@ -7,6 +7,8 @@
 //!      └─ fail_depth deep ───────► outgoing HTLCs have failed: no commitment will ever hold them
 //!      └─ finality deep ─────────► closed and forgotten
 //!   abandoned by the user ───────► the same at once, whatever the chain says
+//!   closed before it was funded, and nothing in it is ours; or what was to be its funding output is another one
+//!                        ────────► the fundee forgets it at once
 //! ```
 //!
 //! The depths are those of the enforcement ([`onchain::Policy`]): nothing is told upstream, and nothing forgotten, before a
@@ -144,9 +146,14 @@ impl Established {
         Ok(())
     }
 
-    fn end_unfunded(&mut self, turn: &mut Turn<'_>) {
+    /// The peer was to fund it, and that does not matter any more.
+    pub(super) fn forget_unfunded(&mut self, turn: &mut Turn<'_>) {
         self.set_phase(Phase::Closed, turn);
-        turn.emit(Effect::ReleaseFunding { transaction: self.terms.funding.txid });
         turn.emit(Effect::Forget);
+    }
+
+    fn end_unfunded(&mut self, turn: &mut Turn<'_>) {
+        turn.emit(Effect::ReleaseFunding { transaction: self.terms.funding.txid });
+        self.forget_unfunded(turn);
     }
 }

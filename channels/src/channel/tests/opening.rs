@@ -219,7 +219,9 @@ fn a_funding_output_with_another_amount_or_script_fails_the_channel() {
         wrong(&mut output);
         let depth = FundingDepth { height: Height(99), index: 1, confirmations: 3, output };
         test.event(Who::Bob, Event::FundingDepth(depth));
-        assert_eq!(test[Who::Bob].channel.state_name(), StateName::Closing);
+        // No transaction will ever fund it.
+        assert_eq!(test[Who::Bob].channel.state_name(), StateName::Closed);
+        assert!(test[Who::Bob].forgotten);
     }
 }
 
@@ -248,6 +250,35 @@ fn the_fundee_forgets_a_channel_that_is_not_funded_in_time() {
     }
     assert!(test[Who::Bob].forgotten);
     assert!(!test[Who::Alice].forgotten, "the funder has money in it");
+}
+
+#[test]
+fn an_unfunded_channel_in_which_nothing_is_ours_is_forgotten_as_soon_as_it_ends() {
+    let error = |test: &TestChannel| Event::Message(ErrorMessage::new(test.channel_id(), "not any more").into());
+    type End = fn(&TestChannel) -> Event;
+    let force: End = |_| Event::ForceClose;
+    for (end, seen) in [(error as End, false), (error, true), (force, false)] {
+        let mut test = TestChannel::funded(1_000_000).established();
+        test[Who::Bob].tolerant = true;
+        if seen {
+            let coin = OutPoint { txid: test.funding_output().0.txid, vout: 7 };
+            let inputs = vec![FundingInput { coin, by: test.funding_output().0.txid }];
+            test.event(Who::Bob, Event::FundingSeen { inputs });
+        }
+        assert_eq!(test[Who::Bob].channel.backing(), Backing::Promised { since: Height(100), seen });
+        assert_eq!(test[Who::Alice].channel.backing(), Backing::Funded);
+        test.event(Who::Bob, end(&test));
+        assert!(test[Who::Bob].forgotten);
+    }
+    // In a block, it is a channel like any other.
+    let mut test = TestChannel::funded(1_000_000).established();
+    test[Who::Bob].tolerant = true;
+    let (_, output) = test.funding_output();
+    test.event(Who::Bob, Event::FundingDepth(FundingDepth { height: Height(99), index: 1, confirmations: 1, output }));
+    assert_eq!(test[Who::Bob].channel.backing(), Backing::Funded);
+    test.event(Who::Bob, error(&test));
+    assert_eq!(test[Who::Bob].channel.state_name(), StateName::Closing);
+    assert!(!test[Who::Bob].forgotten);
 }
 
 #[test]
