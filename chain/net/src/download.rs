@@ -284,7 +284,12 @@ impl PeerSet {
     pub(crate) fn block_processed(&mut self, id: PeerId, hash: BlockHash, outcome: BlockOutcome, ctx: &Ctx) {
         self.download.in_validation.remove(&hash);
         match outcome {
-            BlockOutcome::Accepted => self.note_best_known(id, hash, ctx),
+            BlockOutcome::Accepted => {
+                self.note_best_known(id, hash, ctx);
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    peer.gave.block = Some(ctx.now);
+                }
+            }
             BlockOutcome::Invalid => {
                 self.misbehaves(id, Misbehavior::InvalidBlock, ctx);
             }

@@ -15,6 +15,11 @@ impl Entropy {
         Self { seed, counter: 0 }
     }
 
+    /// For orders that nobody else can foresee.
+    pub(crate) fn seed(&self) -> &[u8; 32] {
+        &self.seed
+    }
+
     pub(crate) fn next_u64(&mut self) -> u64 {
         let mut engine = sha256::Hash::engine();
         engine.input(&self.seed);

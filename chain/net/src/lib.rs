@@ -26,6 +26,7 @@ pub mod config;
 mod download;
 mod entropy;
 pub mod event;
+pub mod eviction;
 mod handshake;
 pub mod misbehavior;
 mod orphanage;

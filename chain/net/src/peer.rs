@@ -46,6 +46,7 @@ pub(crate) struct Peer {
     pub blocks_in_flight: BTreeMap<BlockHash, Duration>,
     /// When it last sent a block that it was asked for.
     pub last_block: Duration,
+    pub gave: Gave,
     /// What it asked for and did not get yet.
     pub serving: VecDeque<Inventory>,
     /// Blocks handed to the driver and not confirmed as sent.
@@ -79,6 +80,14 @@ pub(crate) struct Ping {
     pub outstanding: Option<(u64, Duration)>,
     pub last_sent: Option<Duration>,
     pub round_trip: Option<Duration>,
+    pub shortest: Option<Duration>,
+}
+
+/// When it last sent something that was new and valid.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Gave {
+    pub transaction: Option<Duration>,
+    pub block: Option<Duration>,
 }
 
 /// Transactions on their way to the peer.
@@ -122,6 +131,7 @@ impl Peer {
             plan: None,
             blocks_in_flight: BTreeMap::new(),
             last_block: now,
+            gave: Gave::default(),
             serving: VecDeque::new(),
             blocks_in_service: 0,
             relay: TxRelay {

@@ -246,7 +246,9 @@ impl PeerSet {
             && wanted == nonce
         {
             peer.ping.outstanding = None;
-            peer.ping.round_trip = Some(ctx.now.saturating_sub(sent));
+            let round_trip = ctx.now.saturating_sub(sent);
+            peer.ping.round_trip = Some(round_trip);
+            peer.ping.shortest = Some(peer.ping.shortest.map_or(round_trip, |shortest| shortest.min(round_trip)));
         }
     }
 

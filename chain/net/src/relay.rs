@@ -177,6 +177,9 @@ impl PeerSet {
         self.relay.in_validation.remove(&transaction.compute_wtxid());
         match outcome {
             TransactionOutcome::Accepted => {
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    peer.gave.transaction = Some(ctx.now);
+                }
                 self.relay.orphanage.remove_parent(&txid);
                 for (peer, child) in self.relay.orphanage.take_children(&txid) {
                     self.submit(peer, child);

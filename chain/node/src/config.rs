@@ -23,6 +23,8 @@ pub struct NodeConfig {
     pub connect: Vec<SocketAddr>,
     /// Connections that are opened to addresses that peers tell of.
     pub max_outbound: usize,
+    /// Connections that others may open to us.
+    pub max_inbound: usize,
     pub policy: Policy,
     pub clock: Clock,
     /// Outpoints kept in memory, at some 150 bytes each.
@@ -47,6 +49,7 @@ impl NodeConfig {
             network: true,
             connect: Vec::new(),
             max_outbound: 8,
+            max_inbound: 117,
             policy: Policy::default(),
             clock: Clock::System,
             coins_in_memory: 500_000,

@@ -428,6 +428,7 @@ fn driver_config(config: &NodeConfig) -> DriverConfig {
         listen: config.listen,
         connect: config.connect.clone(),
         max_outbound: config.max_outbound,
+        max_inbound: config.max_inbound,
         reconnect_at_most,
         ..defaults
     }

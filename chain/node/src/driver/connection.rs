@@ -10,7 +10,7 @@ use leyden_net::{Event, FrameDecoder, FrameError, PeerId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::core::Input;
@@ -100,6 +100,8 @@ pub(super) struct Connection {
     pub(super) input: mpsc::Sender<Input>,
     pub(super) outcomes: mpsc::UnboundedSender<Event>,
     pub(super) stop: CancellationToken,
+    /// Its share of the inbound connections, held until its socket is closed.
+    pub(super) place: Option<OwnedSemaphorePermit>,
     /// Dropped when the connection is over.
     pub(super) ended: Option<oneshot::Sender<()>>,
 }
@@ -107,7 +109,7 @@ pub(super) struct Connection {
 impl Connection {
     /// Runs until one end has had enough, and reports that to the core.
     pub(super) async fn run(self) {
-        let Self { peer, stream, magic, mut outgoing, outbox, counters, input, outcomes, stop, ended } = self;
+        let Self { peer, stream, magic, mut outgoing, outbox, counters, input, outcomes, stop, place, ended } = self;
         // Announcements are small and urgent. If it cannot be set, they are only slower.
         let _ = stream.set_nodelay(true);
         let (reader, writer) = stream.into_split();
@@ -117,6 +119,7 @@ impl Connection {
             () = stop.cancelled() => Ended::Stopping,
         };
         tracing::debug!(peer = peer.0, %reason, "connection ended");
+        drop(place);
         let _ = input.send(Input::Closed { peer }).await;
         drop(ended);
     }

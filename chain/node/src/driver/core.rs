@@ -43,6 +43,8 @@ pub(super) enum Input {
         stream: TcpStream,
         address: SocketAddr,
         direction: Direction,
+        /// Its share of the inbound connections.
+        place: Option<OwnedSemaphorePermit>,
         /// Dropped when the connection is over.
         ended: Option<oneshot::Sender<()>>,
     },
@@ -169,8 +171,8 @@ impl Core {
                     self.handle(Event::TransactionAccepted(RelayedTx { txid, wtxid, fee_rate }));
                 }
                 Woken::Chain(Ok(ChainEvent::TransactionRemoved { .. })) => {}
-                Woken::Input(Input::Connected { stream, address, direction, ended }) => {
-                    self.connected(stream, address, direction, ended);
+                Woken::Input(Input::Connected { stream, address, direction, place, ended }) => {
+                    self.connected(stream, address, direction, place, ended);
                 }
                 Woken::Input(Input::Message { peer, message, permit }) => {
                     self.handle(Event::Message { peer, message });
@@ -288,9 +290,10 @@ impl Core {
         stream: TcpStream,
         address: SocketAddr,
         direction: Direction,
+        place: Option<OwnedSemaphorePermit>,
         ended: Option<oneshot::Sender<()>>,
     ) {
-        if direction == Direction::Inbound && !self.has_room_for(address.ip()) {
+        if direction == Direction::Inbound && !self.make_room_for(address.ip()) {
             tracing::debug!(%address, "connection refused");
             return;
         }
@@ -312,19 +315,34 @@ impl Core {
             input: self.input(),
             outcomes: self.outcomes.0.clone(),
             stop,
+            place,
             ended,
         };
         self.tasks.spawn(connection.run());
         self.handle(Event::Connected { peer, address, direction });
     }
 
-    fn has_room_for(&mut self, address: IpAddr) -> bool {
+    /// If all places are taken, the peer that is easiest to replace gives way.
+    fn make_room_for(&mut self, address: IpAddr) -> bool {
         if self.discouraged.get(&address).is_some_and(|until| *until > Instant::now()) {
             return false;
         }
         let inbound = || self.remotes.values().filter(|remote| remote.direction == Direction::Inbound);
         let of_address = inbound().filter(|remote| remote.address.ip() == address).count();
-        inbound().count() < self.config.max_inbound && (address.is_loopback() || of_address < MAX_INBOUND_PER_ADDRESS)
+        if !address.is_loopback() && of_address >= MAX_INBOUND_PER_ADDRESS {
+            return false;
+        }
+        if inbound().count() < self.config.max_inbound {
+            return true;
+        }
+        let Some(peer) = self.peers.choose_to_evict(self.started.elapsed()) else { return false };
+        tracing::debug!(peer = peer.0, "disconnecting: another peer wants the place");
+        // No last words: the newcomer waits for the file descriptor.
+        if let Some(remote) = self.remotes.remove(&peer) {
+            remote.stop.cancel();
+        }
+        self.handle(Event::Disconnected { peer });
+        true
     }
 
     /// Closes a connection once what is queued was sent, or after a short while.

@@ -1,11 +1,12 @@
 //! How connections come about.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use leyden_net::Direction;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::core::Input;
@@ -21,16 +22,26 @@ pub(super) struct Backoff {
     pub(super) longest: Duration,
 }
 
-/// Accepts connections until it is told to stop.
-pub(super) async fn listen(listener: TcpListener, input: mpsc::Sender<Input>, stop: CancellationToken) {
+/// Accepts connections until it is told to stop, `places` of them at a time: who has to give way holds its place until it
+/// is gone, so that a burst of newcomers takes no file descriptors that are not there.
+pub(super) async fn listen(
+    listener: TcpListener,
+    input: mpsc::Sender<Input>,
+    places: Arc<Semaphore>,
+    stop: CancellationToken,
+) {
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await.ok();
+            (listener.accept().await, place)
+        };
+        let (accepted, place) = tokio::select! {
+            accepted = next => accepted,
             () = stop.cancelled() => return,
         };
         match accepted {
             Ok((stream, address)) => {
-                let new = Input::Connected { stream, address, direction: Direction::Inbound, ended: None };
+                let new = Input::Connected { stream, address, direction: Direction::Inbound, place, ended: None };
                 if input.send(new).await.is_err() {
                     return;
                 }
@@ -76,7 +87,8 @@ pub(super) async fn connect_once(address: SocketAddr, input: &mpsc::Sender<Input
     let reason = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => {
             let (ended, end) = oneshot::channel();
-            let new = Input::Connected { stream, address, direction: Direction::Outbound, ended: Some(ended) };
+            let new =
+                Input::Connected { stream, address, direction: Direction::Outbound, place: None, ended: Some(ended) };
             if input.send(new).await.is_ok() {
                 // An error only says that the sender is gone, which is what is waited for.
                 let _ = end.await;

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use bitcoin::p2p::Magic;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -73,6 +73,9 @@ impl DriverConfig {
         }
     }
 }
+
+/// Inbound connections beside [`DriverConfig::max_inbound`]: newcomers for whom room is made, and who gives way to them.
+const SPARE_PLACES: usize = 4;
 
 /// Why the driver did not start.
 #[derive(Debug, thiserror::Error)]
@@ -133,10 +136,12 @@ impl Driver {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let about_tip = ChainPeers { dials: !config.connect.is_empty(), ..ChainPeers::default() };
         let shared = Arc::new(Mutex::new(Shared { about_tip, ..Shared::default() }));
+        let max_inbound = config.max_inbound;
         let core = core::Core::new(config, backend, Arc::clone(&shared), stop.clone(), tasks.clone())
             .map_err(DriverError::Thread)?;
         if let Some(listener) = listener {
-            tasks.spawn(dial::listen(listener, core.input(), stop.clone()));
+            let places = Arc::new(Semaphore::new(max_inbound.saturating_add(SPARE_PLACES)));
+            tasks.spawn(dial::listen(listener, core.input(), places, stop.clone()));
         }
         let runtime = tokio::runtime::Handle::current();
         tasks.spawn_blocking(move || runtime.block_on(core.run(command_queue)));

@@ -277,6 +277,31 @@ async fn garbage_and_other_networks_are_cut_off_and_nobody_else_notices() {
 }
 
 #[tokio::test]
+async fn silent_connections_take_no_honest_node_s_place() {
+    let (one, two) = (Memory::new(), Memory::new());
+    one.mine(5);
+    let crowded = DriverConfig { max_inbound: 4, ..config() };
+    let first = Driver::start(crowded, Arc::clone(&one) as Arc<dyn Backend>).await.unwrap();
+    let address = first.local_address().unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..12 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    let second = start(&two).await;
+    second.connect(address).await.unwrap();
+    until("the blocks arrive", async || two.height() == 5).await;
+    // It is not put out by those who come later.
+    for _ in 0..12 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    one.mine(1);
+    until("the new block arrives", async || two.height() == 6).await;
+    assert_eq!(second.peers().len(), 1);
+    first.shutdown().await;
+    second.shutdown().await;
+}
+
+#[tokio::test]
 async fn an_address_in_use_is_named() {
     let one = Memory::new();
     let first = start(&one).await;
