@@ -13,6 +13,7 @@ const FILES: &[&str] = &[
     "lnd/walletunlocker.proto",
     "leyden/chain.proto",
     "leyden/channels.proto",
+    "leyden/limits.proto",
     "leyden/wallet.proto",
 ];
 

@@ -4,7 +4,10 @@ use std::{fs, io, path::PathBuf};
 
 use leyden_proto::{
     invoicesrpc::invoices_client::InvoicesClient,
-    leyden::{chain_client::ChainClient, channels_client::ChannelsClient, wallet_client::WalletClient},
+    leyden::{
+        chain_client::ChainClient, channels_client::ChannelsClient, limits_client::LimitsClient,
+        wallet_client::WalletClient,
+    },
     lnrpc::{
         lightning_client::LightningClient, state_client::StateClient, wallet_unlocker_client::WalletUnlockerClient,
     },
@@ -144,6 +147,10 @@ impl Client {
     pub fn channels(&self) -> ChannelsClient<Authorized> {
         ChannelsClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    pub fn limits(&self) -> LimitsClient<Authorized> {
+        LimitsClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
     }
 
     pub fn wallet(&self) -> WalletClient<Authorized> {

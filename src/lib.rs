@@ -1,7 +1,9 @@
 //! Leyden: a Lightning node that carries its own proof-of-work chain.
 
 pub mod address;
+pub mod admission;
 pub mod api;
+pub mod callers;
 pub mod cli;
 pub mod client;
 pub mod cluster;
@@ -11,6 +13,7 @@ pub mod demo;
 pub mod driver;
 pub mod jsonrpc;
 pub mod lightning;
+pub mod limits;
 pub mod macaroon;
 pub mod rpc;
 pub mod store;

@@ -17,12 +17,12 @@ use bitcoin::{
 use leyden::{
     client::Access,
     cluster::{DaemonProcess, PATIENCE},
-    config::{Layout, Running},
+    config::Layout,
     demo::calls::succeeded,
     wallet::{self, seed::Seed},
 };
 use leyden_channels::{
-    transport::{ACT_TWO_LEN, AwaitingActTwo, ReceiveBuffer, Session},
+    transport::{ACT_TWO_LEN, AwaitingActTwo},
     types::{Height, NodeId, ShortChannelId},
     wire::{ChannelAnnouncement, Features, Message, gossip::Excess},
 };
@@ -40,7 +40,10 @@ use tokio::{
 };
 use tonic::Code;
 
-use harness::{Folder, Pair, assert_calm, raw};
+use harness::{
+    Folder, Pair, assert_calm, raw, running,
+    stranger::{Stranger, key},
+};
 
 fn seed() -> u64 {
     let seed = std::env::var("LEYDEN_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(rand::random);
@@ -53,19 +56,6 @@ fn bytes(rng: &mut StdRng, up_to: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     rng.fill(bytes.as_mut_slice());
     bytes
-}
-
-fn key(rng: &mut StdRng) -> SecretKey {
-    loop {
-        if let Ok(key) = SecretKey::from_slice(&rng.random::<[u8; 32]>()) {
-            return key;
-        }
-    }
-}
-
-fn running(node: &DaemonProcess) -> Running {
-    let path = Layout::new(node.data_dir().to_owned(), "regtest").running();
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
 /// Writes, hangs about for a moment, hangs up. That the other side hangs up first is fine.
@@ -85,70 +75,6 @@ async fn still_works(pair: &Pair) {
     for node in [&pair.alice, &pair.bob] {
         node.client().unwrap().lightning().get_info(GetInfoRequest {}).await.unwrap();
         assert_calm(node.name(), &node.log());
-    }
-}
-
-/// A stranger with a key, after a real handshake.
-struct Stranger {
-    stream: TcpStream,
-    session: Session,
-    buffer: ReceiveBuffer,
-}
-
-impl Stranger {
-    async fn connect(node: &DaemonProcess, rng: &mut StdRng) -> Self {
-        let secret = key(rng);
-        Self::connect_as(secret, node, rng).await
-    }
-
-    async fn connect_as(secret: SecretKey, node: &DaemonProcess, rng: &mut StdRng) -> Self {
-        let mut stream = TcpStream::connect(node.lightning_address().unwrap()).await.unwrap();
-        let remote: PublicKey = node.node_id().await.unwrap().parse().unwrap();
-        let (handshake, act_one) = AwaitingActTwo::start(secret, remote, key(rng));
-        stream.write_all(&act_one).await.unwrap();
-        let mut act_two = [0; ACT_TWO_LEN];
-        stream.read_exact(&mut act_two).await.unwrap();
-        let (session, act_three) = handshake.act_two(&act_two).unwrap();
-        stream.write_all(&act_three).await.unwrap();
-        Self { stream, session, buffer: ReceiveBuffer::new() }
-    }
-
-    /// `false` once the other side has hung up.
-    async fn send(&mut self, message: &[u8]) -> bool {
-        let mut frame = Vec::new();
-        self.session.encryptor.encrypt(message, &mut frame).unwrap();
-        self.stream.write_all(&frame).await.is_ok()
-    }
-
-    /// The next message, if one comes soon.
-    async fn receive(&mut self) -> Option<Vec<u8>> {
-        self.receive_within(Duration::from_millis(500)).await
-    }
-
-    async fn receive_within(&mut self, limit: Duration) -> Option<Vec<u8>> {
-        loop {
-            if let Some(message) = self.session.decryptor.decrypt(&mut self.buffer).unwrap() {
-                return Some(message.to_vec());
-            }
-            let read = timeout(limit, self.stream.read_buf(self.buffer.tail())).await;
-            if !matches!(read, Ok(Ok(count)) if count > 0) {
-                return None;
-            }
-        }
-    }
-
-    /// After `init` both ways, with the features that the daemon itself names.
-    async fn greeted(node: &DaemonProcess, rng: &mut StdRng) -> Self {
-        let secret = key(rng);
-        Self::greeted_as(secret, node, rng).await
-    }
-
-    async fn greeted_as(secret: SecretKey, node: &DaemonProcess, rng: &mut StdRng) -> Self {
-        let mut stranger = Self::connect_as(secret, node, rng).await;
-        let init = stranger.receive_within(PATIENCE).await.expect("the daemon's init");
-        assert_eq!(&init[..2], &16_u16.to_be_bytes());
-        assert!(stranger.send(&init).await);
-        stranger
     }
 }
 
@@ -181,18 +107,16 @@ async fn a_stranger_who_forges_gossip_is_hung_up_on_and_not_let_in_again() {
     let pair = Pair::with_channel(2_000_000, 1_000_000).await;
     let mut rng = StdRng::seed_from_u64(seed());
     let secret = key(&mut rng);
-    let mut forger = Stranger::greeted_as(secret, &pair.alice, &mut rng).await;
+    let mut forger = Stranger::greeted_as(&pair.alice, secret, None).await.expect("a greeting");
     for index in 0..3 {
         forger.send(&forged_announcement(index, &mut rng)).await;
     }
-    let hung_up = async { while forger.stream.read_buf(forger.buffer.tail()).await.is_ok_and(|count| count > 0) {} };
-    timeout(Duration::from_secs(60), hung_up).await.expect("hung up on");
+    timeout(PATIENCE, forger.hung_up()).await.expect("hung up on");
     // The same key again: the handshake succeeds, and no more.
-    let mut again = Stranger::connect_as(secret, &pair.alice, &mut rng).await;
+    let mut again = Stranger::connect_as(&pair.alice, secret, None).await.expect("a handshake");
     let init = again.receive().await.expect("the daemon's init");
     let _ = again.send(&init).await;
-    let hung_up = async { while again.stream.read_buf(again.buffer.tail()).await.is_ok_and(|count| count > 0) {} };
-    timeout(Duration::from_secs(60), hung_up).await.expect("not let in");
+    timeout(PATIENCE, again.hung_up()).await.expect("not let in");
     // Another one is.
     let mut other = Stranger::greeted(&pair.alice, &mut rng).await;
     let ping = [0, 18, 0, 3, 0, 0];

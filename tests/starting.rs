@@ -155,12 +155,12 @@ fn limited(data_dir: &Path, limit: &str) -> Command {
 async fn too_few_file_descriptors_are_told_as_that() {
     let folder = Folder::new();
     let data_dir = folder.path().join("alice");
-    let output = limited(&data_dir, "ulimit -n 100").output().unwrap();
+    let output = limited(&data_dir, "ulimit -n 60").output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("may have 100 files") && said.contains("ulimit"), "{said}");
+    assert!(!output.status.success() && said.contains("may have 60 files") && said.contains("ulimit"), "{said}");
     assert!(!said.contains("damaged"), "{said}");
     // What may be raised is raised, and 256 are enough.
-    for enough in ["ulimit -S -n 100", "ulimit -n 256"] {
+    for enough in ["ulimit -S -n 60", "ulimit -n 96"] {
         let mut child = limited(&data_dir, enough).spawn().unwrap();
         let running = layout(&data_dir).running();
         let is_up = || async { Ok(Access::from_data_dir(&data_dir).is_ok() && running.exists()) };

@@ -34,6 +34,8 @@ use bitcoin::{Address, secp256k1::PublicKey};
 use leyden_channels::types::{Height, PaymentHash};
 use tokio_stream::Stream;
 
+use crate::limits::LimitUse;
+
 pub use self::{
     backups::{BackupSnapshot, ChannelBackup},
     bumping::{BumpFee, Bumping},
@@ -102,6 +104,9 @@ pub trait Daemon: Tokens + Send + Sync + 'static {
 
     /// The chain; `None` only while the daemon is starting.
     fn chain(&self) -> Option<Arc<dyn Chain>>;
+
+    /// What others may make the daemon hold and do, and how much of that is used.
+    fn limits(&self) -> Vec<LimitUse>;
 
     /// Begins the orderly end of the daemon and returns at once.
     fn stop(&self);

@@ -125,7 +125,7 @@ pub enum Command {
     #[command(name = "listunspent")]
     ListUnspent(listunspent::ListUnspent),
     Connect(connect::Connect),
-    #[command(name = "listpeers")]
+    #[command(name = "listpeers", visible_alias = "peers")]
     ListPeers(listpeers::ListPeers),
     Disconnect(disconnect::Disconnect),
     #[command(name = "openchannel")]

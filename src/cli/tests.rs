@@ -13,8 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
+    admission::Door,
     api::{InvoiceState, PaymentState, WalletState},
     config::{Layout, Running},
+    limits::Room,
     macaroon::{ADMIN, RootKey},
     rpc::{
         Authorizer, ServeOptions,
@@ -227,6 +229,7 @@ impl Node {
             authorizer: Authorizer::Macaroons(Arc::new(key)),
             tls: Some(identity),
             listener,
+            door: Door::new(Room { strangers: 8, known: 8 }),
             stopping: CancellationToken::new(),
         }));
         Self { folder, fake }
@@ -279,6 +282,7 @@ async fn every_command_prints_for_people_and_for_programs() {
         ("listunspent".to_owned(), ADDRESS),
         (format!("connect {NODE}@localhost"), "connected"),
         ("listpeers".to_owned(), "peers"),
+        ("peers --limits".to_owned(), "lightning.strangers"),
         (format!("disconnect {NODE}"), "disconnected"),
         (format!("openchannel {NODE} 100000"), "201f1e"),
         (format!("openchannel {NODE}@localhost 0.001btc 5 --wait"), "201f1e"),

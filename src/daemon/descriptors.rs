@@ -1,27 +1,15 @@
-//! How many files and connections the process may have open, and who gets them.
-//!
-//! ```text
-//!   limit ─┬─ a quarter   the chain's database     (512 at most)
-//!          ├─ a quarter   the node's database      (512 at most)
-//!          └─ the rest    peers of both networks, clients, files
-//! ```
+//! How many files and connections the process may have open: raised as far as it goes, or told if that is too few. Who gets
+//! them is said in [`crate::limits`].
 
 use super::RunError;
 
-/// What both databases, the listeners, the runtime and a few peers need at least.
-pub const LEAST: u64 = 160;
-/// More files than this make a database of ours no faster.
-const MOST_FOR_A_DATABASE: u64 = 512;
+/// What the databases with their fewest files, the listeners, the runtime and a few peers need at least.
+pub const LEAST: u64 = 80;
 
 /// Raises the limit as far as it goes, and refuses to start with one that is too low.
-pub fn prepare() -> Result<u64, RunError> {
+pub fn prepare() -> Result<(), RunError> {
     let limit = raise();
-    if limit < LEAST { Err(RunError::TooFewDescriptors { limit }) } else { Ok(limit) }
-}
-
-/// How many files each of the two databases may keep open.
-pub fn for_a_database(limit: u64) -> u32 {
-    u32::try_from((limit / 4).min(MOST_FOR_A_DATABASE)).unwrap_or(u32::MAX)
+    if limit < LEAST { Err(RunError::TooFewDescriptors { limit }) } else { Ok(()) }
 }
 
 #[cfg(unix)]

@@ -28,10 +28,12 @@ use tracing::info;
 pub use run::{RunError, run};
 
 use crate::{
+    admission::Door,
     api::{ApiError, Chain, Daemon, InitWallet, Lightning, NetworkInfo, UnlockWallet, Updates, WalletState},
     config::Config,
     driver::runtime::{Runtime, Setup},
     lightning::LightningNode,
+    limits::{Descriptors, LimitUse},
     macaroon::{self, RootKey},
     store::Store,
     wallet::{
@@ -56,6 +58,25 @@ pub struct LeydenDaemon {
     fatal: mpsc::UnboundedSender<String>,
     stopping: CancellationToken,
     rewards: Arc<Mutex<Option<Arc<LightningNode>>>>,
+    doors: CallerDoors,
+}
+
+/// Who calls.
+#[derive(Clone)]
+struct CallerDoors {
+    grpc: Door,
+    jsonrpc: Door,
+}
+
+impl CallerDoors {
+    fn new(descriptors: Descriptors) -> Self {
+        Self { grpc: Door::new(descriptors.callers()), jsonrpc: Door::new(descriptors.callers()) }
+    }
+
+    fn limits(&self) -> impl Iterator<Item = LimitUse> {
+        let grpc = self.grpc.limits("grpc.unknown_callers", "grpc.callers");
+        grpc.into_iter().chain(self.jsonrpc.limits("jsonrpc.unknown_callers", "jsonrpc.callers"))
+    }
 }
 
 impl LeydenDaemon {
@@ -65,6 +86,7 @@ impl LeydenDaemon {
         root_key: Arc<RootKey>,
         fatal: mpsc::UnboundedSender<String>,
         stopping: CancellationToken,
+        doors: CallerDoors,
     ) -> Self {
         let state =
             if seed::exists(&config.layout.wallet_seed()) { WalletState::Locked } else { WalletState::NonExisting };
@@ -80,6 +102,7 @@ impl LeydenDaemon {
             fatal,
             stopping,
             rewards,
+            doors,
         }
     }
 
@@ -327,6 +350,11 @@ impl Daemon for LeydenDaemon {
 
     fn chain(&self) -> Option<Arc<dyn Chain>> {
         Some(Arc::clone(&self.chain) as Arc<dyn Chain>)
+    }
+
+    fn limits(&self) -> Vec<LimitUse> {
+        let lightning = self.running().map(|lightning| lightning.limits()).unwrap_or_default();
+        lightning.into_iter().chain(self.doors.limits()).collect()
     }
 
     fn stop(&self) {

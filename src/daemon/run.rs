@@ -14,11 +14,12 @@ use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{LeydenDaemon, descriptors, private, tip};
+use super::{CallerDoors, LeydenDaemon, descriptors, private, tip};
 use crate::{
     api::ApiError,
     config::{Config, Running},
     jsonrpc,
+    limits::Descriptors,
     macaroon::RootKey,
     rpc::{self, Authorizer, ServeError, ServeOptions},
     tls,
@@ -59,7 +60,7 @@ pub enum RunError {
 /// Runs until SIGTERM, SIGINT, `leyden stop` or a failure that makes going on unsafe.
 pub async fn run(config: Config) -> Result<(), RunError> {
     private::mask_new_files();
-    let descriptors = descriptors::prepare()?;
+    descriptors::prepare()?;
     let layout = config.layout.clone();
     let at = |path: PathBuf| move |source| RunError::Io { path, source };
     std::fs::create_dir_all(layout.root()).map_err(at(layout.root().to_owned()))?;
@@ -82,8 +83,10 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let root_key = Arc::new(RootKey::open(&layout.macaroon_root_key()).map_err(at(layout.macaroon_root_key()))?);
 
     let mut node_config = NodeConfig::new(config.params.clone(), layout.chain_database());
+    let descriptors = Descriptors::of_process();
     node_config.listen = Some(config.chain_listen);
-    node_config.database_files = descriptors::for_a_database(descriptors);
+    node_config.database_files = descriptors.chain_files();
+    node_config.max_inbound = descriptors.chain_inbound(node_config.max_inbound);
     node_config.connect = config.chain_connect.clone();
     if let Some(seconds) = config.clock_shift {
         warn!(seconds, "the clock is shown wrong on purpose");
@@ -101,6 +104,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let stopping = CancellationToken::new();
     tokio::spawn(tip::tell_doubts(node.clone(), stopping.clone()));
     let mut config = config;
+    let doors = CallerDoors::new(descriptors);
     if let Some(address) = config.bitcoin_rpc {
         let cookie = layout.bitcoin_rpc_cookie();
         let access = jsonrpc::Access::open(&cookie, config.bitcoin_rpc_auth.as_deref()).map_err(at(cookie))?;
@@ -111,17 +115,26 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         if !address.ip().is_loopback() {
             warn!("the JSON-RPC is open to other machines and not encrypted");
         }
-        tokio::spawn(jsonrpc::serve(node.clone(), access, listener, stopping.clone().cancelled_owned()));
+        let (door, stopping) = (doors.jsonrpc.clone(), stopping.clone().cancelled_owned());
+        tokio::spawn(jsonrpc::serve(node.clone(), access, listener, door, stopping));
     }
     let (fatal, mut fatals) = mpsc::unbounded_channel();
     announce(&config, &node, None).map_err(at(layout.running()))?;
-    let config = Config { database_files: descriptors::for_a_database(descriptors), ..config };
-    let daemon = Arc::new(LeydenDaemon::new(config, node.clone(), Arc::clone(&root_key), fatal, stopping.clone()));
+    let config = Config { database_files: descriptors.node_files(), ..config };
+    let daemon = Arc::new(LeydenDaemon::new(
+        config,
+        node.clone(),
+        Arc::clone(&root_key),
+        fatal,
+        stopping.clone(),
+        doors.clone(),
+    ));
     let mut serving = tokio::spawn(rpc::serve(ServeOptions {
         daemon: Arc::clone(&daemon) as Arc<dyn crate::api::Daemon>,
         authorizer: Authorizer::Macaroons(root_key),
         tls: Some(identity),
         listener,
+        door: doors.grpc,
         stopping: stopping.clone(),
     }));
 

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   channel established ──► file written anew (temporary, fsync, rename) ──► funding transaction broadcast
+//!   the peer's is funded ─► file written anew: before that nothing stands behind it, and it costs a stranger nothing
 //!   channel over ─────────► file written anew                    └─► whoever subscribed is told
 //!   backup restored ──► Channel::recover ──► committed ──► its peer is dialled ──► it closes, `to_remote` is swept
 //! ```
@@ -16,7 +17,7 @@ use std::{
 
 use bitcoin::{BlockHash, OutPoint};
 use leyden_channels::{
-    channel::{Channel, ChannelBackup, Event, Terms},
+    channel::{Backing, Channel, ChannelBackup, Event, Terms},
     types::{ChannelId, NodeId, Side},
     wire::NodeAddress,
 };
@@ -219,7 +220,11 @@ impl Services {
 impl Peer {
     /// Brings the backup of a channel up to date, before anything that follows from it happens.
     pub(super) async fn keep_backup(&self, id: ChannelId) {
-        let Some(backup) = self.slots.get(&id).and_then(|slot| self.services.backup_of(&slot.channel)) else { return };
+        let Some(slot) = self.slots.get(&id) else { return };
+        if slot.channel.backing() != Backing::Funded {
+            return;
+        }
+        let Some(backup) = self.services.backup_of(&slot.channel) else { return };
         let services = Arc::clone(&self.services);
         if tokio::task::spawn_blocking(move || services.backups.put(backup)).await.is_err() {
             error!(channel = %id, "the channel backup was not written");
@@ -246,7 +251,8 @@ impl Peer {
             Ok(recovered) => recovered,
             Err(error) => return Restored::Refused(error.to_string()),
         };
-        if self.slots.contains_key(&id) || !self.services.peers.add_new_channel(id, self.node_id) {
+        let (peers, tip) = (&self.services.peers, self.services.tip());
+        if self.slots.contains_key(&id) || peers.add_new_channel(id, self.node_id, Backing::Funded, tip).is_err() {
             return Restored::Known;
         }
         if let Some(state) = OwnChannelState::of(&channel) {

@@ -1,16 +1,18 @@
 //! One encrypted connection: TCP, BOLT 8's handshake, BOLT 1's `init`, then messages both ways.
 //!
 //! ```text
-//!   socket ──► reader task: decrypt, decode ──► bounded queue ──► the peer's task
-//!   socket ◄── writer task ◄── unbounded queue of encrypted bytes ◄── the peer's task (it encrypts, so order is its own)
+//!   socket ──► decrypt, decode ──► bounded queue ─────────┬──► the peer's task
+//!   socket ◄── bounded queue of encrypted bytes ◄─────────┴─── the peer's task (it encrypts, so order is its own)
 //! ```
 //!
-//! The bounded queue makes a peer that sends faster than we work wait. A peer that does not read is hung up on once
-//! [`MAX_UNSENT_BYTES`] wait for it.
+//! One task carries both ways and ends with the connection: with the [`Link`], but for a few last words; when the peer hangs
+//! up; and when it takes nothing for [`WRITE_TIMEOUT`]. A peer that sends faster than we work has to wait. One that reads
+//! too slowly is told no answers above [`MAX_UNSENT_ANSWERS`], and is hung up on above [`MAX_UNSENT`].
 
 use std::{
     io,
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -37,18 +39,15 @@ use tokio::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::mpsc,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
-/// What handshake and `init` may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Messages that wait for the peer's task before the socket is read on.
-const INCOMING_QUEUE: usize = 1024;
-
-/// Encrypted bytes that may wait for a peer that does not read.
-const MAX_UNSENT_BYTES: u64 = 64 << 20;
+use crate::limits::{
+    FAREWELL, HANDSHAKE_TIMEOUT, MAX_LAST_WORDS, MAX_UNHANDLED, MAX_UNHANDLED_MESSAGES, MAX_UNSENT, MAX_UNSENT_ANSWERS,
+    WRITE_TIMEOUT,
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
@@ -161,7 +160,7 @@ async fn exchange_init(
     let mut out = Vec::new();
     encryptor.encrypt_message(&Message::Init(Init::new(local.features.clone(), local.chain)), &mut out)?;
     writer.write_all(&out).await?;
-    let Message::Init(init) = reader.next().await? else { return Err(ConnectionError::NoInit) };
+    let (Message::Init(init), _) = reader.next().await? else { return Err(ConnectionError::NoInit) };
     let features = init.all_features();
     features.check()?;
     if !init.accepts_chain(local.chain) {
@@ -178,10 +177,13 @@ struct MessageReader {
 }
 
 impl MessageReader {
-    async fn next(&mut self) -> Result<Message, ConnectionError> {
+    /// A message, and its length on the wire.
+    async fn next(&mut self) -> Result<(Message, u32), ConnectionError> {
         loop {
             if let Some(bytes) = self.decryptor.decrypt(&mut self.buffer)? {
-                return Ok(Message::decode(bytes)?);
+                // BOLT 8: 65,535 at most.
+                let length = u32::try_from(bytes.len()).unwrap_or(MAX_UNHANDLED);
+                return Ok((Message::decode(bytes)?, length));
             }
             let read = self.socket.read_buf(self.buffer.tail()).await?;
             if read == 0 {
@@ -192,11 +194,17 @@ impl MessageReader {
     }
 }
 
-/// What a reader hands over: messages, then why there are no more.
-pub type Incoming = Result<Message, ConnectionError>;
+/// What is handed over: messages, then why there are no more.
+pub type Incoming = Result<Received, ConnectionError>;
 
-/// The sending side of a running connection, in the peer's task. Dropping it closes the connection after everything
-/// that was sent has left.
+/// A message, with its share of what may wait to be handled: more is read once it is dropped.
+#[derive(Debug)]
+pub struct Received {
+    pub message: Message,
+    _share: OwnedSemaphorePermit,
+}
+
+/// The sending side of a running connection, in the peer's task. Dropping it closes the connection.
 pub struct Link {
     pub address: SocketAddr,
     pub inbound: bool,
@@ -207,7 +215,9 @@ pub struct Link {
     unsent: Arc<AtomicU64>,
     sent: u64,
     received: Arc<AtomicU64>,
-    reader: tokio::task::AbortHandle,
+    /// The link is gone: what waits may leave, but not for long.
+    closing: CancellationToken,
+    task: tokio::task::AbortHandle,
 }
 
 impl Link {
@@ -221,6 +231,11 @@ impl Link {
         self.encryptor.encrypt(message, &mut self.buffer)
     }
 
+    /// Whether so much waits that what the peer has asked for is left out. `more` is what the answer would add.
+    pub fn is_full_for(&self, more: u64) -> bool {
+        self.waiting().saturating_add(more) > MAX_UNSENT_ANSWERS
+    }
+
     /// Sends what was queued.
     pub fn flush(&mut self) -> Result<(), ConnectionError> {
         if self.buffer.is_empty() {
@@ -229,7 +244,7 @@ impl Link {
         let bytes = std::mem::take(&mut self.buffer);
         let length = bytes.len() as u64;
         self.sent += length;
-        if self.unsent.fetch_add(length, Ordering::Relaxed) + length > MAX_UNSENT_BYTES {
+        if self.unsent.fetch_add(length, Ordering::Relaxed) > MAX_UNSENT {
             return Err(ConnectionError::NotReading);
         }
         self.outgoing.send(bytes).map_err(|_| ConnectionError::Closed)
@@ -240,6 +255,11 @@ impl Link {
         Arc::clone(&self.unsent)
     }
 
+    /// Hangs up at once, whatever waits.
+    pub fn cut(&self) {
+        self.task.abort();
+    }
+
     pub fn bytes_sent(&self) -> u64 {
         self.sent
     }
@@ -247,41 +267,46 @@ impl Link {
     pub fn bytes_received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
+
+    /// Bytes that the peer has not taken, and what is about to follow them.
+    pub fn waiting(&self) -> u64 {
+        self.unsent.load(Ordering::Relaxed).saturating_add(self.buffer.len() as u64)
+    }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.reader.abort();
+        if self.unsent.load(Ordering::Relaxed) > MAX_LAST_WORDS {
+            self.task.abort();
+        } else {
+            self.closing.cancel();
+        }
     }
 }
 
 impl Established {
-    /// Starts the reader and the writer.
+    /// Starts the task that carries messages both ways.
     pub fn start(self) -> (Link, mpsc::Receiver<Incoming>) {
-        let Self { remote: _, address, inbound, features, encryptor, mut reader, mut writer } = self;
+        self.start_with(WRITE_TIMEOUT)
+    }
+
+    /// The peer has to take some bytes within `patience` while there are any.
+    fn start_with(self, patience: Duration) -> (Link, mpsc::Receiver<Incoming>) {
+        let Self { remote: _, address, inbound, features, encryptor, reader, writer } = self;
         let received = Arc::clone(&reader.received);
         let unsent = Arc::new(AtomicU64::new(0));
-        let (outgoing, mut to_write) = mpsc::unbounded_channel::<Vec<u8>>();
-        let (deliver, incoming) = mpsc::channel(INCOMING_QUEUE);
-        let still_unsent = Arc::clone(&unsent);
-        tokio::spawn(async move {
-            while let Some(bytes) = to_write.recv().await {
-                if writer.write_all(&bytes).await.is_err() {
-                    break;
-                }
-                still_unsent.fetch_sub(bytes.len() as u64, Ordering::Relaxed);
-            }
-            let _ = writer.shutdown().await;
-        });
-        let reader = tokio::spawn(async move {
-            loop {
-                let item = reader.next().await;
-                let ended = item.is_err();
-                if deliver.send(item).await.is_err() || ended {
-                    break;
-                }
-            }
-        });
+        let closing = CancellationToken::new();
+        let (outgoing, queue) = mpsc::unbounded_channel::<Vec<u8>>();
+        let (deliver, incoming) = mpsc::channel(MAX_UNHANDLED_MESSAGES);
+        let writer = MessageWriter {
+            socket: writer,
+            queue,
+            current: Vec::new(),
+            written: 0,
+            unsent: Arc::clone(&unsent),
+            patience,
+        };
+        let task = tokio::spawn(carry(reader, writer, deliver, closing.clone()));
         let link = Link {
             address,
             inbound,
@@ -292,9 +317,93 @@ impl Established {
             unsent,
             sent: 0,
             received,
-            reader: reader.abort_handle(),
+            closing,
+            task: task.abort_handle(),
         };
         (link, incoming)
+    }
+}
+
+/// Both ways of a connection, until one of them ends or the [`Link`] is gone.
+async fn carry(
+    mut reader: MessageReader,
+    mut writer: MessageWriter,
+    deliver: mpsc::Sender<Incoming>,
+    closing: CancellationToken,
+) {
+    let end = {
+        let mut reading = pin!(read_all(&mut reader, &deliver));
+        tokio::select! {
+            end = &mut reading => Some(end),
+            end = writer.run() => match end {
+                Ok(()) => None,
+                // A peer that has hung up takes nothing more, but may have said why.
+                Err(ConnectionError::Io(error)) => {
+                    Some(timeout(FAREWELL, &mut reading).await.unwrap_or(ConnectionError::Io(error)))
+                }
+                Err(end) => Some(end),
+            },
+            () = closing.cancelled() => None,
+        }
+    };
+    match end {
+        // Who would hear of it may have gone.
+        Some(end) => drop(deliver.send(Err(end)).await),
+        None => {
+            let _ = timeout(FAREWELL, async {
+                let _ = writer.run().await;
+                let _ = writer.socket.shutdown().await;
+            })
+            .await;
+        }
+    }
+}
+
+async fn read_all(reader: &mut MessageReader, deliver: &mpsc::Sender<Incoming>) -> ConnectionError {
+    let unhandled = Arc::new(Semaphore::new(MAX_UNHANDLED as usize));
+    loop {
+        let (message, length) = match reader.next().await {
+            Ok(next) => next,
+            Err(end) => return end,
+        };
+        let Ok(share) = Arc::clone(&unhandled).acquire_many_owned(length).await else { return ConnectionError::Closed };
+        if deliver.send(Ok(Received { message, _share: share })).await.is_err() {
+            // The link is about to go.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+struct MessageWriter {
+    socket: OwnedWriteHalf,
+    queue: mpsc::UnboundedReceiver<Vec<u8>>,
+    current: Vec<u8>,
+    /// How much of `current` has left.
+    written: usize,
+    unsent: Arc<AtomicU64>,
+    patience: Duration,
+}
+
+impl MessageWriter {
+    /// Writes what comes until nothing can come any more. It can be given up at any await and taken up again.
+    async fn run(&mut self) -> Result<(), ConnectionError> {
+        loop {
+            while let Some(rest) = self.current.get(self.written..).filter(|rest| !rest.is_empty()) {
+                let count = timeout(self.patience, self.socket.write(rest)).await;
+                let count = count.map_err(|_| ConnectionError::NotReading)??;
+                if count == 0 {
+                    return Err(ConnectionError::Closed);
+                }
+                self.written += count;
+                self.unsent.fetch_sub(count as u64, Ordering::Relaxed);
+            }
+            self.current.clear();
+            self.written = 0;
+            match self.queue.recv().await {
+                Some(bytes) => self.current = bytes,
+                None => return Ok(()),
+            }
+        }
     }
 }
 
@@ -331,15 +440,15 @@ mod tests {
         let (dialled, accepted) = pair(local(1, 9), local(2, 9)).await;
         let (mut out, _keep) = dialled.unwrap().start();
         let (_link, mut incoming) = accepted.unwrap().start();
-        for number in 0..2000 {
+        for number in 0..1_000 {
             out.queue(&Message::Ping(Ping { num_pong_bytes: number, ignored: vec![] })).unwrap();
             if number % 100 == 99 {
                 out.flush().unwrap();
             }
         }
         drop(out);
-        for number in 0..2000 {
-            let message = incoming.recv().await.unwrap().unwrap();
+        for number in 0..1_000 {
+            let Received { message, .. } = incoming.recv().await.unwrap().unwrap();
             assert_eq!(message, Message::Ping(Ping { num_pong_bytes: number, ignored: vec![] }));
         }
         assert!(matches!(incoming.recv().await, Some(Err(_))));
@@ -360,5 +469,71 @@ mod tests {
         drop(listener);
         let remote = SecretKey::from_slice(&[2; 32]).unwrap().public_key(secp256k1::SECP256K1);
         assert!(matches!(dial(&local(1, 9), remote, &address).await, Err(ConnectionError::Dial { .. })));
+    }
+
+    /// What the systems of both ends may hold between them.
+    const SYSTEM: usize = 64 << 20;
+
+    fn block() -> Message {
+        Message::Ping(Ping { num_pong_bytes: 0, ignored: vec![0; 60_000] })
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_is_hung_up_on_in_time() {
+        let (dialled, accepted) = pair(local(1, 9), local(2, 9)).await;
+        let (mut out, mut end) = dialled.unwrap().start_with(Duration::from_millis(300));
+        let silent = accepted.unwrap();
+        // Until the systems between the two take no more.
+        let mut sent = 0;
+        while out.queue(&block()).is_ok() && out.flush().is_ok() {
+            tokio::task::yield_now().await;
+            sent += 60_000;
+            assert!(sent < SYSTEM + MAX_UNSENT as usize);
+        }
+        assert!(out.is_full_for(1));
+        assert!(matches!(end.recv().await, Some(Err(ConnectionError::NotReading))));
+        drop(silent);
+    }
+
+    #[tokio::test]
+    async fn no_turn_is_begun_while_too_much_waits() {
+        let (dialled, accepted) = pair(local(1, 9), local(2, 9)).await;
+        let (mut out, _end) = dialled.unwrap().start();
+        let silent = accepted.unwrap();
+        let mut sent = 0;
+        loop {
+            out.queue(&block()).unwrap();
+            match out.flush() {
+                Ok(()) => sent += 60_000,
+                Err(error) => break assert!(matches!(error, ConnectionError::NotReading)),
+            }
+            assert!(sent < SYSTEM + MAX_UNSENT as usize);
+        }
+        assert!(out.waiting() <= MAX_UNSENT + 2 * 61_000);
+        // Nothing of it stays when the link is gone, though nobody reads.
+        let unsent = Arc::downgrade(&out.unsent);
+        drop(out);
+        while unsent.upgrade().is_some() {
+            tokio::task::yield_now().await;
+        }
+        drop(silent);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_handled_is_not_read_on() {
+        let (dialled, accepted) = pair(local(1, 9), local(2, 9)).await;
+        let (mut out, _keep) = dialled.unwrap().start();
+        let (link, mut incoming) = accepted.unwrap().start();
+        let messages = 300;
+        for _ in 0..messages {
+            out.queue(&block()).unwrap();
+        }
+        out.flush().unwrap();
+        let most = u64::from(MAX_UNHANDLED) + 300_000;
+        for handled in 1..=messages {
+            let received = incoming.recv().await.unwrap().unwrap();
+            assert!(link.bytes_received() <= most + handled * 60_100, "{handled}: {}", link.bytes_received());
+            drop(received);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Where the pure cores meet sockets, disk and clock: one task a peer, one thread that commits, and what brings them up.
 
+mod allowance;
 mod backoff;
 pub mod backup;
 pub mod cause;
@@ -19,4 +20,5 @@ mod rebroadcast;
 pub mod routing;
 pub mod runtime;
 pub mod services;
+mod strangers;
 pub mod switch;

@@ -18,7 +18,7 @@ use std::{
 
 use bitcoin::{Network, constants::ChainHash};
 use leyden_channels::{
-    channel::{Channel, Key, Origin, Outbox, OwedSettlement, Policy, RestoreError},
+    channel::{Backing, Channel, Key, Origin, Outbox, OwedSettlement, Policy, RestoreError},
     gossip::serving::FLUSH_SECONDS,
     onchain::{self, RecordError, Resolution},
     payment::{InvoiceNetwork, incoming::Invoices, outgoing::Payments, record},
@@ -30,7 +30,7 @@ use leyden_node::{Node, NodeError};
 use secp256k1::PublicKey;
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     task::JoinSet,
     time::sleep,
 };
@@ -51,6 +51,8 @@ use super::{
     switch,
 };
 use crate::{
+    admission::Door,
+    limits::Descriptors,
     store::{Store, StoreError},
     wallet::{
         keys::NodeKeys,
@@ -72,12 +74,8 @@ pub fn look_ahead(store: &Store) -> Result<u32, StoreError> {
     Ok(store.recovery_window()?.unwrap_or_default().max(LOOK_AHEAD))
 }
 
-/// Inbound handshakes at once.
-const MAX_HANDSHAKES: usize = 64;
 /// How many lines of the log nodes that have no channel with us may cause together in a minute.
 const STRANGERS_LINES_PER_MINUTE: u32 = 60;
-/// Connected nodes that have no channel with us.
-const MAX_STRANGERS: usize = 128;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -180,6 +178,7 @@ impl Runtime {
         let committer = Committer::start(store.clone(), move |error| {
             let _ = tell.send(error.to_string());
         });
+        let descriptors = Descriptors::of_process();
         let backups = Backups::new(&keys, params.genesis_hash, backup);
         let (gossip, gossip_events) = Gossip::open(&store, local.chain, keys.node_id(), Height(node.tip().height))?;
         let begun = UnixTime(node.clock().now());
@@ -198,7 +197,8 @@ impl Runtime {
             committer,
             watch: ChainWatch::new(node.clone()),
             node,
-            peers: Peers::default(),
+            peers: Peers::new(descriptors.lightning()),
+            handshakes: Door::new(descriptors.handshakes()),
             events: Events::default(),
             backups,
             invoices: Mutex::new(load_invoices(&store)?.taking_keysend(accept_keysend)),
@@ -316,7 +316,7 @@ impl Runtime {
             let id = channel.id();
             let node = channel.terms().and_then(|terms| terms.remote_node.public_key().ok());
             let node = node.ok_or_else(|| self.services.store.damaged("a channel's peer"))?;
-            self.services.peers.add_channel(id, node);
+            self.services.peers.add_channel(id, node, channel.backing());
             by_peer.entry(node).or_default().push(Stored { channel, resolution: resolutions.remove(&id) });
         }
         for channel in resolutions.keys() {
@@ -326,7 +326,8 @@ impl Runtime {
         let mut backups = Vec::new();
         for (node_id, channels) in &by_peer {
             let reached_at = self.services.addresses_of(node_id, addresses.get(node_id).cloned());
-            backups.extend(channels.iter().filter_map(|stored| stored.channel.backup(reached_at.clone())));
+            let funded = channels.iter().filter(|stored| stored.channel.backing() == Backing::Funded);
+            backups.extend(funded.filter_map(|stored| stored.channel.backup(reached_at.clone())));
         }
         // Before any task runs: one that wrote the file first would write it without what only the file knows.
         self.services.backups.begin(backups, |funding| match self.services.store.closed_channel(funding) {
@@ -373,35 +374,37 @@ impl Runtime {
 
     fn spawn_listener(&mut self, listener: TcpListener) {
         let services = Arc::clone(&self.services);
-        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
         self.tasks.spawn(async move {
             loop {
-                let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
-                let stream = match listener.accept().await {
-                    Ok((stream, _)) => stream,
+                services.handshakes.settle().await;
+                let (stream, address) = match listener.accept().await {
+                    Ok(accepted) => accepted,
                     Err(error) => {
                         // Out of file descriptors, for example: it passes.
                         // It may be so for long, for as long as somebody wants.
                         if services.strangers_log.line(&error.to_string()) != Line::Skip {
                             error!(%error, "a connection could not be accepted");
                         }
+                        services.handshakes.give_way();
                         sleep(Duration::from_millis(100)).await;
                         continue;
                     }
                 };
+                let known = services.peers.is_known_address(address.ip());
+                let place = services.handshakes.enter(address.ip(), known);
                 let services = Arc::clone(&services);
                 tokio::spawn(async move {
-                    match connection::accept(&services.local, stream).await {
+                    let accepted = tokio::select! {
+                        accepted = connection::accept(&services.local, stream) => accepted,
+                        () = place.leave().cancelled() => return debug!(%address, "a silent connection gives way"),
+                    };
+                    match accepted {
                         Ok(established) if is_refused(&services, &established) => {
                             debug!(peer = %established.remote, "a forger is not let in");
                         }
-                        Ok(established) if has_room(&services, &established.remote) => {
-                            hand_over(&services, established)
-                        }
-                        Ok(established) => debug!(peer = %established.remote, "no room for another stranger"),
+                        Ok(established) => hand_over(&services, established),
                         Err(error) => debug!(%error, "an inbound connection failed"),
                     }
-                    drop(permit);
                 });
             }
         });
@@ -480,6 +483,9 @@ pub fn tell_peer(services: &Arc<Services>, node_id: PublicKey, command: Command)
 }
 
 fn hand_over(services: &Arc<Services>, established: connection::Established) {
+    if !services.peers.make_room(&established.remote, established.inbound) {
+        return debug!(peer = %established.remote, "no room for another stranger");
+    }
     enter_peer(services, established.remote, Vec::new(), Some(Command::Connected(Box::new(established))));
 }
 
@@ -487,11 +493,6 @@ fn hand_over(services: &Arc<Services>, established: connection::Established) {
 fn is_refused(services: &Services, established: &connection::Established) -> bool {
     let connection::Established { remote, address, .. } = established;
     services.gossip.refuses(remote, address.ip()) && !services.peers.has_channel_with(remote)
-}
-
-/// Peers with channels are always welcome.
-fn has_room(services: &Services, node_id: &PublicKey) -> bool {
-    services.peers.has_channel_with(node_id) || services.peers.strangers() < MAX_STRANGERS
 }
 
 /// A channel as the store has it.

@@ -42,6 +42,7 @@ use super::{
     routing::ToldTerms,
 };
 use crate::{
+    admission::Door,
     store::{Store, StoreError},
     wallet::{keys::NodeKeys, onchain::OnchainWallet},
     words::LogBudget,
@@ -64,6 +65,8 @@ pub struct Services {
     pub committer: Committer,
     pub watch: ChainWatch,
     pub peers: Peers,
+    /// Those who have connected to us and have not said who they are.
+    pub handshakes: Door,
     pub events: Events,
     pub backups: Backups,
     pub invoices: Mutex<Invoices>,

@@ -1,15 +1,17 @@
 //! Bitcoin Core's JSON-RPC over HTTP, for software that expects a bitcoind: other Lightning nodes, indexers, miners.
 //!
 //! ```text
-//!   POST / ─► who asks (cookie, or user and password) ─► one call or a batch ─► `Call` ─► a method of a group below
+//!   POST / ─► who asks (cookie, or user and password) ─► body ─► one call or a batch ─► `Call` ─► a method of a group
 //!   {"result": …, "error": null, "id": …} ◄──────────────────────────────────────────────┘
 //! ```
 //!
 //! Promises: it is off unless asked for; it never touches the wallet; method names, fields and error numbers are those
-//! of Bitcoin Core, and a method that is not served says so instead of guessing.
+//! of Bitcoin Core, and a method that is not served says so instead of guessing. Nothing is read but the headers before it is
+//! known who sends it.
 
 mod amount;
 mod auth;
+mod batch;
 mod blockchain;
 mod call;
 mod describe;
@@ -24,22 +26,25 @@ use std::{future::Future, io, sync::Arc};
 
 use axum::{
     Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, State},
-    http::{HeaderMap, StatusCode, header},
+    body::{Bytes, to_bytes},
+    extract::{ConnectInfo, Request, State},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
 };
 use leyden_node::Node;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 
+use crate::{
+    admission::{Door, Standing},
+    callers::{Caller, CallerListener},
+    limits::{CALLER_IDLE_TIMEOUT, JSONRPC_BODY_TIMEOUT, MAX_JSONRPC_ANSWER, MAX_JSONRPC_BODY},
+};
 pub use auth::Access;
+use batch::Calls;
 use call::Call;
 use error::RpcError;
-
-/// The largest request: a block in hexadecimal and some air.
-const MAX_BODY: usize = 10_000_000;
 
 struct Server {
     node: Node,
@@ -51,33 +56,39 @@ pub async fn serve(
     node: Node,
     access: Access,
     listener: TcpListener,
+    door: Door,
     stopping: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let server = Arc::new(Server { node, access });
-    let router = Router::new().route("/", post(answer)).layer(DefaultBodyLimit::max(MAX_BODY)).with_state(server);
-    axum::serve(listener, router).with_graceful_shutdown(stopping).await
+    let router = Router::new().route("/", post(answer)).with_state(server);
+    let callers = CallerListener::new(listener, door, Some(CALLER_IDLE_TIMEOUT));
+    let service = router.into_make_service_with_connect_info::<Caller>();
+    axum::serve(callers, service).with_graceful_shutdown(stopping).await
 }
 
-async fn answer(State(server): State<Arc<Server>>, headers: HeaderMap, body: Bytes) -> Response {
-    if !server.access.allows(&headers) {
-        let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"jsonrpc\"")];
+async fn answer(
+    State(server): State<Arc<Server>>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    request: Request,
+) -> Response {
+    if !server.access.allows(request.headers()) {
+        let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"jsonrpc\""), (header::CONNECTION, "close")];
         return (StatusCode::UNAUTHORIZED, challenge).into_response();
     }
-    let (status, answer) = match serde_json::from_slice(&body) {
-        Ok(Value::Array(calls)) if !calls.is_empty() => {
-            let mut answers = Vec::with_capacity(calls.len());
-            for call in calls {
-                answers.extend(server.one(call).await.1);
-            }
-            (StatusCode::OK, Some(Value::Array(answers)))
-        }
-        Ok(call @ Value::Object(_)) => server.one(call).await,
-        Ok(_) => refusal(RpcError::invalid_request("a call is an object, a batch is an array of objects")),
-        Err(error) => refusal(RpcError::parse(&error)),
+    if !caller.rise(Standing::Known) {
+        let text = "too many connections are open: close some that are not used, then try again\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    }
+    let _busy = caller.busy();
+    let body = match timeout(JSONRPC_BODY_TIMEOUT, to_bytes(request.into_body(), MAX_JSONRPC_BODY)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => return StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+        Err(_) => return (StatusCode::REQUEST_TIMEOUT, [(header::CONNECTION, "close")]).into_response(),
     };
+    let (status, answer) = server.all(&body).await;
     let content = [(header::CONTENT_TYPE, "application/json")];
     match answer {
-        Some(answer) => (status, content, answer.to_string() + "\n").into_response(),
+        Some(answer) => (status, content, answer + "\n").into_response(),
         None => StatusCode::NO_CONTENT.into_response(),
     }
 }
@@ -87,6 +98,34 @@ fn refusal(error: RpcError) -> (StatusCode, Option<Value>) {
 }
 
 impl Server {
+    /// The answer to a request, as text.
+    async fn all(&self, body: &Bytes) -> (StatusCode, Option<String>) {
+        let (status, answer) = match batch::read(body) {
+            Ok(Calls::Batch(calls)) => return (StatusCode::OK, Some(self.batch(calls).await)),
+            Ok(Calls::One(call)) => self.one(call).await,
+            Err(error) => refusal(error),
+        };
+        (status, answer.map(|answer| answer.to_string()))
+    }
+
+    async fn batch(&self, calls: Vec<Value>) -> String {
+        let mut answers = String::from("[");
+        for call in calls {
+            let answer = if answers.len() > MAX_JSONRPC_ANSWER {
+                let error = RpcError::invalid_request("the answers of this batch are too long: make it smaller");
+                Some(json!({ "result": null, "error": error.to_json(), "id": call.get("id") }))
+            } else {
+                self.one(call).await.1
+            };
+            let Some(answer) = answer else { continue };
+            if answers.len() > 1 {
+                answers.push(',');
+            }
+            answers.push_str(&answer.to_string());
+        }
+        answers + "]"
+    }
+
     /// The answer to one call; none to a notification of JSON-RPC 2.0, which has no id.
     async fn one(&self, call: Value) -> (StatusCode, Option<Value>) {
         let id = call.get("id").cloned();

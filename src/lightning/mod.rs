@@ -40,6 +40,7 @@ use crate::{
         runtime::Runtime,
         services::Services,
     },
+    limits::LimitUse,
     store::StoreError,
     wallet::onchain::Tip,
 };
@@ -56,6 +57,13 @@ pub struct LightningNode {
 impl LightningNode {
     pub fn new(runtime: Runtime, alias: String) -> Self {
         Self { runtime, alias }
+    }
+
+    /// What others may make the node hold and do, and how much of that is used.
+    pub fn limits(&self) -> Vec<LimitUse> {
+        let services = self.services();
+        let handshakes = services.handshakes.limits("lightning.handshakes", "lightning.known_handshakes");
+        handshakes.into_iter().chain(services.peers.limits()).collect()
     }
 
     pub fn listen(&self) -> std::net::SocketAddr {

@@ -18,11 +18,15 @@ use tonic::{
     Status,
     body::Body,
     codegen::http::{HeaderMap, Request, Response},
-    transport::server::{TcpConnectInfo, TlsConnectInfo},
+    transport::server::TlsConnectInfo,
 };
 use tower::{Layer, Service};
 
-use crate::macaroon::{Call, MacaroonError, Permission, RootKey};
+use crate::{
+    admission::Standing,
+    callers::Caller,
+    macaroon::{Call, MacaroonError, Permission, RootKey},
+};
 
 /// The metadata key that carries the token in hex, as all of LND's clients send it.
 pub const METADATA_KEY: &str = "macaroon";
@@ -103,6 +107,10 @@ pub fn access(path: &str) -> Access {
             "GetTree" | "ListClosing" | "ListClosed" | "ListWarnings" => Access::Needs(OFFCHAIN_READ),
             _ => Access::Unknown,
         },
+        "leyden.Limits" => match method {
+            "ListLimits" => Access::Needs(INFO_READ),
+            _ => Access::Unknown,
+        },
         "leyden.Wallet" => match method {
             "GetRecovery" => Access::Needs(INFO_READ),
             "Rescan" => Access::Needs(ONCHAIN_WRITE),
@@ -150,30 +158,36 @@ fn lightning(method: &str) -> Access {
 }
 
 impl Authorizer {
-    fn judge(&self, path: &str, headers: &HeaderMap, from: Option<IpAddr>) -> Result<(), Status> {
+    /// What the call shows of its sender, if it may be made.
+    fn judge(&self, path: &str, headers: &HeaderMap, from: Option<IpAddr>) -> Result<Standing, Status> {
         let needed = match access(path) {
-            Access::Open => return Ok(()),
+            Access::Open => return Ok(Standing::Caller),
             Access::Unknown => {
                 let text = format!("leydend does not answer {path}; server reflection lists what it answers");
                 return Err(Status::unimplemented(text));
             }
             Access::Needs(needed) => needed,
         };
-        let Self::Macaroons(key) = self else { return Ok(()) };
+        let Self::Macaroons(key) = self else { return Ok(Standing::Known) };
         let token = token(headers)?;
         let now = Clock::System.now();
-        key.check(&token, &Call { path, needed, now, from }).map_err(refused)
+        key.check(&token, &Call { path, needed, now, from }).map_err(refused)?;
+        Ok(Standing::Known)
     }
 }
 
 /// Where a call comes from, as the listener saw it.
-fn caller<B>(request: &Request<B>) -> Option<IpAddr> {
-    let plain = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-    let tls = || {
-        let info = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>()?;
-        info.get_ref().remote_addr()
-    };
-    plain.or_else(tls).map(|address| address.ip())
+fn caller<B>(request: &Request<B>) -> Option<&Caller> {
+    let plain = request.extensions().get::<Caller>();
+    plain.or_else(|| request.extensions().get::<TlsConnectInfo<Caller>>().map(TlsConnectInfo::get_ref))
+}
+
+/// The connection may stay, if there is room for one more of which so much is known.
+fn welcome(caller: Option<&Caller>, standing: Standing) -> Result<(), Status> {
+    if caller.is_none_or(|caller| caller.rise(standing)) {
+        return Ok(());
+    }
+    Err(Status::resource_exhausted("too many connections are open: close some that are not used, then try again"))
 }
 
 /// What every call needs, by its path, for those that need anything.
@@ -249,7 +263,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        match self.authorizer.judge(request.uri().path(), request.headers(), caller(&request)) {
+        let caller = caller(&request);
+        let judged =
+            self.authorizer.judge(request.uri().path(), request.headers(), caller.map(|one| one.address().ip()));
+        match judged.and_then(|standing| welcome(caller, standing)) {
             Ok(()) => Box::pin(self.inner.call(request)),
             Err(status) => Box::pin(async move { Ok(status.into_http()) }),
         }
@@ -301,7 +318,8 @@ mod tests {
             let token = hex::encode(key.bake(permissions, [1; 16]).to_bytes());
             HeaderMap::from_iter([(METADATA_KEY.parse().unwrap(), token.parse().unwrap())])
         };
-        let code = |path, headers: &HeaderMap| authorizer.judge(path, headers, None).map_err(|status| status.code());
+        let code =
+            |path, headers: &HeaderMap| authorizer.judge(path, headers, None).map(drop).map_err(|status| status.code());
 
         use tonic::Code::{PermissionDenied, Unauthenticated, Unimplemented};
         assert_eq!(code("/lnrpc.Lightning/SendCoins", &headers(ADMIN)), Ok(()));

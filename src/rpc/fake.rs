@@ -20,7 +20,7 @@ use leyden_node::{PeerInfo as ChainPeer, Tip, TransactionInfo};
 use tokio::sync::watch;
 use tokio_stream::{StreamExt, wrappers::WatchStream};
 
-use crate::api::*;
+use crate::{api::*, limits::LimitUse};
 
 mod bumping;
 mod closings;
@@ -182,6 +182,10 @@ impl Daemon for Fake {
 
     fn chain(&self) -> Option<Arc<dyn Chain>> {
         Some(Arc::new(self.clone()))
+    }
+
+    fn limits(&self) -> Vec<LimitUse> {
+        vec![LimitUse { name: "lightning.strangers", used: 1, limit: 128, refused: 7, what: "strangers" }]
     }
 
     fn stop(&self) {

@@ -18,6 +18,7 @@ mod channels;
 mod convert;
 mod invoices;
 mod lightning;
+mod limits;
 mod recovery;
 mod router;
 mod state;
@@ -35,21 +36,24 @@ use std::{io, sync::Arc, time::Duration};
 
 use leyden_proto::{
     DESCRIPTORS, invoicesrpc::invoices_server::InvoicesServer, leyden::chain_server::ChainServer,
-    leyden::channels_server::ChannelsServer, leyden::wallet_server::WalletServer,
+    leyden::channels_server::ChannelsServer, leyden::limits_server::LimitsServer, leyden::wallet_server::WalletServer,
     lnrpc::lightning_server::LightningServer, lnrpc::state_server::StateServer,
     lnrpc::wallet_unlocker_server::WalletUnlockerServer, routerrpc::router_server::RouterServer,
     verrpc::versioner_server::VersionerServer, walletrpc::wallet_kit_server::WalletKitServer,
 };
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming};
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 pub use self::{
     auth::Authorizer,
     convert::{edge::SPEND_RESERVE, wallet::IMMATURE},
 };
 use crate::{
+    admission::Door,
     api::{ApiError, Chain, Daemon, Lightning, WalletState},
+    callers::CallerListener,
+    limits::MAX_CALLS_PER_CONNECTION,
     tls,
 };
 
@@ -66,6 +70,8 @@ pub struct ServeOptions {
     /// `None` serves plain text: for tests alone.
     pub tls: Option<tls::Identity>,
     pub listener: TcpListener,
+    /// Whom the listener lets in.
+    pub door: Door,
     /// Ends the serving: streams are told so, calls get [`DRAIN`] to finish.
     pub stopping: CancellationToken,
 }
@@ -103,12 +109,13 @@ fn causes(error: &dyn std::error::Error) -> String {
 
 /// Serves every service until `stopping` is cancelled and the calls in progress have ended.
 pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
-    let ServeOptions { daemon, authorizer, tls, listener, stopping } = options;
+    let ServeOptions { daemon, authorizer, tls, listener, door, stopping } = options;
     let context = Context { daemon, stopping: stopping.clone() };
 
     let mut server = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)));
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .max_concurrent_streams(MAX_CALLS_PER_CONNECTION);
     if let Some(identity) = &tls {
         server = with_tls(server, identity)?;
     }
@@ -138,6 +145,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
         .add_service(
             ChannelsServer::new(channels::ChannelsService::new(context.clone())).max_encoding_message_size(MAX_MESSAGE),
         )
+        .add_service(LimitsServer::new(limits::LimitsService::new(context.clone())))
         .add_service(WalletServer::new(recovery::WalletService::new(context.clone())))
         .add_service(
             ChainServer::new(chain::ChainService::new(context))
@@ -145,7 +153,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
                 .max_encoding_message_size(MAX_MESSAGE),
         );
 
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = CallerListener::new(listener, door, None).into_stream();
     let stop = stopping.clone();
     let serving = router.serve_with_incoming_shutdown(incoming, async move { stop.cancelled().await });
     tokio::pin!(serving);

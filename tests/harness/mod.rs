@@ -5,6 +5,7 @@
 
 pub mod network;
 pub mod raw;
+pub mod stranger;
 
 use std::{
     fs::{self, File},
@@ -214,6 +215,17 @@ impl Program {
         Self { data_dir: data_dir.to_owned(), child }
     }
 
+    /// Likewise, with so many file descriptors at most.
+    pub fn start_with_descriptors(data_dir: &Path, flags: &[&str], descriptors: usize) -> Self {
+        fs::create_dir_all(data_dir).unwrap();
+        let log = File::options().create(true).append(true).open(data_dir.join("leydend.log")).unwrap();
+        let daemon = leydend(data_dir, flags);
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")).arg(daemon.get_program());
+        let child = shell.args(daemon.get_args()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        Self { data_dir: data_dir.to_owned(), child: child.unwrap() }
+    }
+
     /// A connection, once gRPC answers; the wallet may be closed.
     pub async fn client(&mut self) -> Client {
         let begun = Instant::now();
@@ -310,6 +322,24 @@ fn leydend(data_dir: &Path, flags: &[&str]) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     command
+}
+
+/// Where a daemon listens, and its process.
+pub fn running(node: &DaemonProcess) -> Running {
+    let path = Layout::new(node.data_dir().to_owned(), "regtest").running();
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+/// The memory of a process, in bytes.
+pub fn memory(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+}
+
+/// The file descriptors that a process has open.
+pub fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
 /// A log without a panic, and without a call that failed through our own fault.

@@ -44,6 +44,12 @@ pub enum Command {
         channel: ChannelId,
         answer: oneshot::Sender<Result<(), String>>,
     },
+    /// Hang up: another node needs the place more.
+    GiveWay,
+    /// Forget a channel that the peer has not funded: another one needs the place.
+    GiveUpUnfunded {
+        channel: ChannelId,
+    },
     /// Take back a channel of which only a backup is left.
     Restore(Box<Restore>),
     /// Offer an HTLC on the named channel alone, or if none is named on the one with the most to spend.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bitcoin::{FeeRate, OutPoint, Transaction, Txid};
 use leyden_channels::{
     channel::{
-        self, CannotAdd, Effect, Event, FundingInput, HtlcFailure, IncomingHtlc, Key, Notice, Origin, SpendKind,
-        StateName,
+        self, Backing, CannotAdd, Effect, Event, FundingInput, HtlcFailure, IncomingHtlc, Key, Notice, Origin,
+        SpendKind, StateName,
     },
     payment::incoming::InvoiceEffect,
     switch::{HtlcRef, SwitchEffect, SwitchEvent},
@@ -90,10 +90,14 @@ impl Peer {
             }
             Effect::Notice(notice) => {
                 if matches!(notice, Notice::Established { .. } | Notice::Confirmed { .. }) {
+                    self.note_backing(id);
                     self.keep_backup(id).await;
                 }
                 self.note_cause_in(id, &notice);
-                let reserve = matches!(notice, Notice::Established { .. } | Notice::StateChanged { .. });
+                let reserve = matches!(
+                    notice,
+                    Notice::Established { .. } | Notice::StateChanged { .. } | Notice::Confirmed { .. }
+                );
                 self.notice(id, notice);
                 if reserve {
                     self.keep_reserve(id);
@@ -117,7 +121,13 @@ impl Peer {
                     self.services.peers.remove_channel(&id);
                     self.services.backups.remove(&id);
                 }
-                self.slots.remove(&id);
+                if let Some(slot) = self.slots.remove(&id)
+                    && slot.channel.backing() != Backing::Funded
+                {
+                    slot.tell_closing(&Closing::Refused {
+                        reason: "it is forgotten: no transaction closes it, because none has funded it".into(),
+                    });
+                }
                 self.keep_reserve(id);
                 self.forget_unsent(&id);
                 self.renamed.retain(|_, named| *named != id);
@@ -281,7 +291,8 @@ impl Peer {
     }
 
     pub(super) async fn watch(&mut self, id: ChannelId, funding: OutPoint, inputs: Vec<FundingInput>) {
-        self.services.peers.add_channel(id, self.node_id);
+        let backing = self.slots.get(&id).map_or(Backing::Funded, |slot| slot.channel.backing());
+        self.services.peers.add_channel(id, self.node_id, backing);
         if let Err(error) = self.services.watch.watch(id, self.mailbox.clone(), funding, inputs).await {
             error!(channel = %id, %error, "the chain cannot be watched");
         }

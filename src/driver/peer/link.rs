@@ -5,17 +5,23 @@ use std::time::Duration;
 use leyden_channels::{
     channel::Event,
     types::ChannelId,
-    wire::{ErrorMessage, Message, Warning, control::Ping},
+    wire::{
+        ErrorMessage, Message, Warning,
+        control::{Ping, Pong},
+    },
 };
 use tokio::{sync::mpsc, time::Instant};
 use tracing::{info, warn};
 
 use super::{Peer, SILENCE_LIMIT};
 use crate::driver::{
+    allowance::Allowance,
     committer::LinkId,
-    connection::{ConnectionError, Established, Incoming, Link},
+    connection::{ConnectionError, Established, Incoming, Link, Received},
     gossip::{self, GossipEvent},
+    peers::{LinkInfo, Refused},
 };
+use crate::limits::{PONG_OVERHEAD, PONGS_AT_ONCE, PONGS_PER_SECOND};
 use crate::words::{Line, said};
 
 pub(super) struct Connected {
@@ -26,6 +32,8 @@ pub(super) struct Connected {
     pub(super) heard: Instant,
     pub(super) pinged: Option<Instant>,
     pub(super) round_trip: Option<Duration>,
+    /// What it may still ask for by pings.
+    pongs: Allowance,
     /// One of both has held the other for wrong.
     pub(super) disputed: bool,
 }
@@ -41,6 +49,7 @@ impl Peer {
             let crossing = old.link.inbound != established.inbound && old.since.elapsed() < Duration::from_secs(10);
             let ours_wins = self.services.node_id() < self.node_id;
             if crossing && old.link.inbound != ours_wins {
+                self.services.peers.set_connected(&self.node_id, LinkInfo::new(old.link.address, old.link.inbound));
                 return;
             }
             self.disconnect();
@@ -48,12 +57,21 @@ impl Peer {
         let now = Instant::now();
         let (link, incoming) = established.start();
         let (address, unsent) = (link.address.ip(), link.unsent());
+        self.services.peers.set_connected(&self.node_id, LinkInfo::new(link.address, link.inbound));
         self.log_link("connected", &link.address.to_string());
         self.links += 1;
         let id = self.link_id();
-        let (pinged, round_trip, disputed) = (None, None, false);
-        self.link = Some(Connected { id, link, incoming, since: now, heard: now, pinged, round_trip, disputed });
-        self.services.peers.set_connected(&self.node_id);
+        self.link = Some(Connected {
+            id,
+            link,
+            incoming,
+            since: now,
+            heard: now,
+            pinged: None,
+            round_trip: None,
+            pongs: Allowance::new(PONGS_AT_ONCE, PONGS_PER_SECOND, now.into_std()),
+            disputed: false,
+        });
         let features = self.link.as_ref().map(|connected| connected.link.features.clone()).unwrap_or_default();
         self.services.gossip.tell(GossipEvent::Connected { peer: self.node_id, features, address, unsent });
         self.exchange_storage();
@@ -82,9 +100,14 @@ impl Peer {
 
     pub(super) fn keep_alive(&mut self) {
         let Some(connected) = &mut self.link else { return };
-        if connected.heard.elapsed() > SILENCE_LIMIT {
-            warn!(peer = %self.node_id, "no sign of life, hanging up");
+        // A pong that does not come says that nothing of ours is read, whatever the peer sends itself.
+        let unread = connected.pinged.is_some_and(|at| at.elapsed() > SILENCE_LIMIT);
+        if unread || connected.heard.elapsed() > SILENCE_LIMIT {
+            info!(peer = %self.node_id, "no sign of life, hanging up");
             self.disconnect();
+            return;
+        }
+        if connected.pinged.is_some() {
             return;
         }
         connected.pinged = Some(Instant::now());
@@ -96,7 +119,7 @@ impl Peer {
 
     pub(super) fn incoming(&mut self, incoming: Incoming) {
         match incoming {
-            Ok(message) => self.message(message),
+            Ok(Received { message, .. }) => self.message(message),
             Err(ConnectionError::Closed) => self.disconnect(),
             Err(error) => {
                 self.log_link("the connection ended", &said(&error.to_string()));
@@ -114,7 +137,7 @@ impl Peer {
         match message {
             Message::Ping(ping) => {
                 if let Some(pong) = ping.answer() {
-                    self.send(&Message::Pong(pong));
+                    self.answer_ping(pong);
                 }
             }
             Message::Pong(_) => {
@@ -141,6 +164,25 @@ impl Peer {
                 Some(_) | None => self.note_words(&message),
             },
         }
+    }
+
+    /// Not if the peer asks for too many, nor while it does not read: BOLT 1 lets a node hang up for less.
+    fn answer_ping(&mut self, pong: Pong) {
+        let Some(connected) = &mut self.link else { return };
+        let cost = PONG_OVERHEAD + pong.ignored.len() as u64;
+        if connected.link.is_full_for(cost) || !connected.pongs.spend(cost, Instant::now().into_std()) {
+            return self.services.peers.note_refused(Refused::Pong);
+        }
+        self.send(&Message::Pong(pong));
+    }
+
+    /// Whether what the peer has asked for is left out, because it does not read what it is sent.
+    pub(super) fn is_full_for(&self, answer: usize) -> bool {
+        let full = self.link.as_ref().is_some_and(|connected| connected.link.is_full_for(answer as u64));
+        if full {
+            self.services.peers.note_refused(Refused::Answer);
+        }
+        full
     }
 
     /// Something was wrong on this connection: if it ends, the next one is not hurried.

@@ -44,7 +44,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
 use super::{
     committer::{LinkId, NodeEffect, Stopped, Underway},
@@ -367,14 +367,11 @@ impl Peer {
             Ok(outbox) => {
                 slot.dirty = true;
                 let new = slot.channel.id();
-                if new != id && !self.rename(id, new) {
-                    // The peer names a funding output that a channel has already. To commit this outbox would write
-                    // over that channel; without it nothing was signed and nothing is at stake.
-                    let words = "an opening with the funding output of another channel";
-                    if self.log_budget.line(words) != Line::Skip {
-                        warn!(channel = %new, peer = %self.node_id, "{words}");
-                    }
-                    return self.send(&Message::Error(ErrorMessage::new(id, "this funding output is in use")));
+                if new != id
+                    && let Err(why) = self.rename(id, new)
+                {
+                    // Its outbox is not committed, so nothing was signed and nothing is at stake.
+                    return self.send(&Message::Error(ErrorMessage::new(id, why)));
                 }
                 self.push(new, link, outbox);
             }
@@ -426,6 +423,14 @@ impl Peer {
                 self.disconnect();
                 let _ = done.send(());
             }
+            Command::GiveWay => {
+                debug!(peer = %self.node_id, "hanging up: another node needs the place");
+                if let Some(connected) = &self.link {
+                    connected.link.cut();
+                }
+                self.disconnect();
+            }
+            Command::GiveUpUnfunded { channel } => self.give_up_unfunded(channel),
             Command::Open { plan, progress } => self.open(*plan, progress),
             Command::Close { channel, request, progress } => {
                 self.closing(channel, progress, Event::Close(request));
@@ -471,10 +476,17 @@ impl Peer {
     /// News of the chain; whatever they say of the closing transaction is kept for people too.
     fn chain_event(&mut self, id: ChannelId, event: Event) {
         let spent = if let Event::FundingSpent { transaction, .. } = &event { Some(transaction.clone()) } else { None };
+        let is_about_funding = matches!(
+            event,
+            Event::FundingSeen { .. } | Event::FundingDepth(_) | Event::FundingUnconfirmed | Event::Reorganized { .. }
+        );
         let is_about_close = spent.is_some() || matches!(event, Event::Reorganized { .. });
         self.event(id, event);
         if is_about_close {
             self.keep_close(id, spent.as_ref());
+        }
+        if is_about_funding {
+            self.note_backing(id);
         }
     }
 

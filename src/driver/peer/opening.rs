@@ -2,17 +2,20 @@
 
 use bitcoin::{Amount, ScriptBuf};
 use leyden_channels::{
-    channel::{AcceptRequest, Channel, Event, StateName},
+    channel::{AcceptRequest, Backing, Channel, Event},
     types::{ChannelId, ShortChannelId},
     wire::{ErrorMessage, Message, OpenChannel, features::Feature},
 };
 use tokio::sync::mpsc;
 
-use super::{Choices, OpenPlan, Opening, Peer, Slot};
+use tracing::{debug, info, warn};
 
-/// Channels of one peer that are not funded yet, above which it may not open another: each costs us memory and, once its
-/// first commitments are signed, a place in the store.
-const MAX_UNFUNDED: usize = 16;
+use super::{Choices, OpenPlan, Opening, Peer, Slot};
+use crate::{
+    driver::peers::{NoPlace, Refused},
+    limits::MAX_UNFUNDED_PER_PEER,
+    words::Line,
+};
 
 impl Peer {
     pub(super) fn open(&mut self, plan: OpenPlan, progress: mpsc::UnboundedSender<Opening>) {
@@ -42,13 +45,10 @@ impl Peer {
         if self.slots.contains_key(&id) || self.services.peers.owner(&id).is_some() {
             return self.send(&Message::Error(ErrorMessage::new(id, "this temporary_channel_id is in use")));
         }
-        // Some are open already, without a confirmation.
-        let is_unfunded = |slot: &&Slot| {
-            use StateName::{Funding, Normal, Opening, Ready};
-            let is_new = matches!(slot.channel.state_name(), Opening | Funding | Ready | Normal);
-            is_new && slot.channel.short_channel_ids().0.is_none()
-        };
-        if self.slots.values().filter(is_unfunded).count() >= MAX_UNFUNDED {
+        // However it ends, one that no block has funded counts until it is forgotten.
+        let is_unfunded = |slot: &&Slot| slot.channel.backing() != Backing::Funded;
+        if self.slots.values().filter(is_unfunded).count() >= MAX_UNFUNDED_PER_PEER {
+            self.services.peers.note_refused(Refused::Opening);
             return self
                 .send(&Message::Error(ErrorMessage::new(id, "confirm the channels that you are opening first")));
         }
@@ -59,6 +59,7 @@ impl Peer {
         match Channel::accept(open, request, signer, &self.services.ctx()) {
             Ok((channel, outbox)) => {
                 self.slots.insert(channel.id(), Slot::new(channel));
+                self.services.peers.note_opening(&self.node_id);
                 self.push(id, self.link_id(), outbox);
             }
             Err(error) => self.send(&Channel::refusal(id, &error)),
@@ -89,19 +90,54 @@ impl Peer {
         self.send(&Message::Error(ErrorMessage::new(id, "this opening failed")));
     }
 
-    /// An opening gets its permanent id on the way; `false`, and it is dropped, if a channel has this id already.
-    pub(super) fn rename(&mut self, id: ChannelId, new: ChannelId) -> bool {
-        let Some(slot) = self.slots.remove(&id) else { return false };
-        let is_new = !self.slots.contains_key(&new) && self.services.peers.add_new_channel(new, self.node_id);
+    /// An opening gets its permanent id on the way. If there is no place for it, it is dropped; gives the words for the peer.
+    pub(super) fn rename(&mut self, id: ChannelId, new: ChannelId) -> Result<(), &'static str> {
+        let Some(slot) = self.slots.remove(&id) else { return Err("there is no such opening") };
         self.services.wallet.keep_no_reserve_for(&id);
-        if is_new {
-            self.slots.insert(new, slot);
-            self.renamed.insert(id, new);
-            self.keep_reserve(new);
+        let place = if self.slots.contains_key(&new) {
+            Err(NoPlace::Taken)
         } else {
-            slot.tell_opening(Opening::Failed { reason: "its funding output is that of another channel".into() });
+            self.services.peers.add_new_channel(new, self.node_id, slot.channel.backing(), self.services.tip())
+        };
+        match place {
+            Ok(()) => {
+                self.slots.insert(new, slot);
+                self.renamed.insert(id, new);
+                self.keep_reserve(new);
+                Ok(())
+            }
+            Err(NoPlace::Taken) => {
+                // The peer names the funding output of another channel, which would be written over.
+                let words = "an opening with the funding output of another channel";
+                if self.log_budget.line(words) != Line::Skip {
+                    warn!(channel = %new, peer = %self.node_id, "{words}");
+                }
+                slot.tell_opening(Opening::Failed { reason: "its funding output is that of another channel".into() });
+                Err("this funding output is in use")
+            }
+            Err(NoPlace::Full) => {
+                debug!(peer = %self.node_id, "an opening is refused: too many wait for their funding transactions");
+                Err("too many channels wait for their funding transactions here: try again after some blocks")
+            }
         }
-        is_new
+    }
+
+    /// What stands behind a channel may have changed.
+    pub(super) fn note_backing(&self, id: ChannelId) {
+        if let Some(slot) = self.slots.get(&id) {
+            self.services.peers.set_backing(&id, slot.channel.backing());
+        }
+    }
+
+    /// The register has chosen a channel to give way; what its task knows may be newer.
+    pub(super) fn give_up_unfunded(&mut self, id: ChannelId) {
+        let backing = self.slots.get(&id).map(|slot| slot.channel.backing());
+        if !matches!(backing, Some(Backing::Promised { seen: false, .. })) {
+            return self.note_backing(id);
+        }
+        info!(channel = %id, peer = %self.node_id, "forgotten: its funding transaction was never seen, and others wait");
+        self.send(&Message::Error(ErrorMessage::new(id, "its funding transaction was not seen in time")));
+        self.event(id, Event::Abandon);
     }
 
     pub(super) fn fund(&mut self, id: ChannelId, script: ScriptBuf, amount: Amount) {

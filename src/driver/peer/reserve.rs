@@ -1,10 +1,11 @@
 //! For which channels the wallet keeps coins back.
 //!
-//! A channel that somebody else funds counts too, even if this wallet is empty: a newcomer who wants to be paid first must
-//! be able to begin. What he lacks is shown from then on, and the first coins that arrive are kept back.
+//! A channel that somebody else has funded counts too, even if this wallet is empty: a newcomer who wants to be paid first
+//! must be able to begin. What he lacks is shown from then on, and the first coins that arrive are kept back. Until a block
+//! has its funding transaction it does not count: a promise of a stranger's keeps no coins of ours back.
 
 use leyden_channels::{
-    channel::{Spend, SpendKind, StateName},
+    channel::{Backing, Spend, SpendKind, StateName},
     types::{ChannelId, CommitmentType},
 };
 
@@ -42,6 +43,6 @@ impl Peer {
                 !together && self.enforced.get(id).is_none_or(|one| one.needs_coins())
             }
         };
-        anchors && is_open
+        anchors && is_open && slot.channel.backing() == Backing::Funded
     }
 }

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use leyden_channels::{
-    channel::StateName,
+    channel::{Backing, StateName},
     wire::{
         Message,
         control::{PeerStorage, PeerStorageRetrieval},
@@ -19,7 +19,7 @@ use leyden_channels::{
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::Peer;
+use super::{Peer, Slot};
 
 /// How often what a peer wants to be kept is written.
 const WRITE_INTERVAL: Duration = Duration::from_secs(60);
@@ -49,7 +49,7 @@ impl Peer {
     pub(super) fn send_backup(&mut self) {
         let offers =
             self.link.as_ref().is_some_and(|connected| connected.link.features.supports(Feature::ProvideStorage));
-        if !offers || !self.has_channel() {
+        if !offers || !self.has_channel() || self.is_full_for(BLOB_SIZE) {
             return;
         }
         match self.services.backups.padded(BLOB_SIZE) {
@@ -94,7 +94,12 @@ impl Peer {
         }
     }
 
+    /// One that costs nothing to have does not count.
     fn has_channel(&self) -> bool {
-        self.slots.values().any(|slot| !matches!(slot.channel.state_name(), StateName::Opening | StateName::Closed))
+        let counts = |slot: &Slot| {
+            let name = slot.channel.state_name();
+            !matches!(name, StateName::Opening | StateName::Closed) && slot.channel.backing() == Backing::Funded
+        };
+        self.slots.values().any(counts)
     }
 }

@@ -1,0 +1,283 @@
+//! Connections of gRPC and JSON-RPC, each watched from its first byte on.
+//!
+//! ```text
+//!   listener ──► a place at the door ──► TLS, a request ──► its sender is known: it may stay
+//!                    │                       └── not within 10 s, or another one needs the place ──► closed
+//!                    └── takes nothing for 30 s while there is something for it ──► closed
+//! ```
+
+use std::{
+    future::Future as _,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::{Instant, Sleep, sleep},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tracing::{debug, warn};
+
+use crate::{
+    admission::{Door, Standing, Ticket},
+    limits::{CALLER_TIMEOUT, CALLER_WRITE_TIMEOUT},
+};
+
+/// How long the system is left alone that accepts no connection, for want of file descriptors mostly.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Who is at the other end, for whoever answers the requests. Clones are the same caller.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    address: SocketAddr,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    place: Ticket,
+    /// It has called something that it may.
+    has_spoken: AtomicBool,
+    /// Requests that are being answered.
+    busy: AtomicUsize,
+}
+
+/// A request is being answered until this is dropped.
+pub struct Busy(Caller);
+
+impl Caller {
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// More is known of it now; `false` if there is no room for so many.
+    pub fn rise(&self, standing: Standing) -> bool {
+        let risen = self.state.place.rise(standing);
+        if risen {
+            self.state.has_spoken.store(true, Ordering::Relaxed);
+        }
+        risen
+    }
+
+    pub fn busy(&self) -> Busy {
+        self.state.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(self.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.state.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Accepts connections for a door.
+pub struct CallerListener {
+    listener: TcpListener,
+    door: Door,
+    /// How long a connection may rest between two requests, where the protocol does not look after that itself.
+    idle: Option<Duration>,
+}
+
+impl CallerListener {
+    pub fn new(listener: TcpListener, door: Door, idle: Option<Duration>) -> Self {
+        Self { listener, door, idle }
+    }
+
+    pub async fn next(&self) -> CallerStream {
+        loop {
+            self.door.settle().await;
+            match self.listener.accept().await {
+                Ok((stream, address)) => {
+                    // Without it answers are only slower.
+                    let _ = stream.set_nodelay(true);
+                    return CallerStream::new(stream, address, self.door.enter(address.ip(), false), self.idle);
+                }
+                Err(error) => {
+                    warn!(%error, "a caller's connection could not be accepted");
+                    self.door.give_way();
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// All connections, until nobody wants them any more.
+    pub fn into_stream(self) -> ReceiverStream<io::Result<CallerStream>> {
+        let (send, streams) = mpsc::channel(1);
+        tokio::spawn(async move {
+            loop {
+                let stream = tokio::select! {
+                    stream = self.next() => stream,
+                    () = send.closed() => return,
+                };
+                if send.send(Ok(stream)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        ReceiverStream::new(streams)
+    }
+}
+
+/// One connection.
+pub struct CallerStream {
+    stream: TcpStream,
+    caller: Caller,
+    leave: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Until when it has to have called something.
+    silent_until: Pin<Box<Sleep>>,
+    /// Until when it has to take something.
+    stalled_until: Option<Pin<Box<Sleep>>>,
+    idle: Option<(Duration, Pin<Box<Sleep>>)>,
+}
+
+impl CallerStream {
+    fn new(stream: TcpStream, address: SocketAddr, place: Ticket, idle: Option<Duration>) -> Self {
+        let leave = Box::pin(place.leave().clone().cancelled_owned());
+        let state = State { place, has_spoken: AtomicBool::new(false), busy: AtomicUsize::new(0) };
+        Self {
+            stream,
+            caller: Caller { address, state: Arc::new(state) },
+            leave,
+            silent_until: Box::pin(sleep(CALLER_TIMEOUT)),
+            stalled_until: None,
+            idle: idle.map(|idle| (idle, Box::pin(sleep(idle)))),
+        }
+    }
+
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Whether it may go on.
+    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.leave.as_mut().poll(context).is_ready() {
+            return self.end("another caller needs the place");
+        }
+        let has_spoken = self.caller.state.has_spoken.load(Ordering::Relaxed);
+        if !has_spoken && self.silent_until.as_mut().poll(context).is_ready() {
+            return self.end("no request came in time");
+        }
+        Ok(())
+    }
+
+    fn end(&self, why: &'static str) -> io::Result<()> {
+        debug!(address = %self.caller.address, why, "a caller is hung up on");
+        Err(io::Error::new(io::ErrorKind::TimedOut, why))
+    }
+
+    /// After a read that brought nothing.
+    fn check_idle(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let State { has_spoken, busy, .. } = self.caller.state.as_ref();
+        let rests = has_spoken.load(Ordering::Relaxed) && busy.load(Ordering::Relaxed) == 0;
+        let over = self.idle.as_mut().is_some_and(|(_, until)| rests && until.as_mut().poll(context).is_ready());
+        if over { self.end("no further request came") } else { Ok(()) }
+    }
+
+    fn moved(&mut self) {
+        if let Some((idle, until)) = &mut self.idle {
+            until.as_mut().reset(Instant::now() + *idle);
+        }
+    }
+
+    fn written(&mut self, context: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if result.is_ready() {
+            self.stalled_until = None;
+            self.moved();
+            return result;
+        }
+        let until = self.stalled_until.get_or_insert_with(|| Box::pin(sleep(CALLER_WRITE_TIMEOUT)));
+        if until.as_mut().poll(context).is_ready() {
+            self.end("it does not read what it is sent")?;
+        }
+        Poll::Pending
+    }
+}
+
+impl AsyncRead for CallerStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check(context)?;
+        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if result.is_ready() {
+            self.moved();
+        } else {
+            self.check_idle(context)?;
+        }
+        result
+    }
+}
+
+impl AsyncWrite for CallerStream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check(context)?;
+        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.written(context, result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check(context)?;
+        let result = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
+        self.written(context, result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl tonic::transport::server::Connected for CallerStream {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
+    }
+}
+
+impl axum::serve::Listener for CallerListener {
+    type Io = CallerStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (CallerStream, SocketAddr) {
+        let stream = self.next().await;
+        let address = stream.caller.address;
+        (stream, address)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, CallerListener>> for Caller {
+    fn connect_info(stream: axum::serve::IncomingStream<'_, CallerListener>) -> Self {
+        stream.io().caller.clone()
+    }
+}

@@ -1,0 +1,218 @@
+//! What others may make this node hold, do and write, and why: the numbers of every door but the chain's own, which stand
+//! in `leyden_net` and in `leyden_node`'s driver.
+//!
+//! ```text
+//!   a number here ──► the door that keeps to it ──► use and refusals ──► `leyden peers --limits`
+//! ```
+//!
+//! Three kinds of others, in this order: the user of this node, peers with a channel that is paid for, strangers. A limit of
+//! strangers never binds the others, and what strangers may take in all is small beside what the node needs itself.
+
+use std::{fs, time::Duration};
+
+// Lightning: one connection.
+
+/// What handshake and `init` may take: a few round trips over the slowest line.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A peer has to take some bytes within this time while there are any for it. A line that takes nothing for so long is no use
+/// for payments, and the peer's own retransmissions will have given up about then.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes that may wait for a peer before more is said to it. The largest honest need at once is what follows
+/// `channel_reestablish`: 483 `update_add_htlc` of 1,452 bytes and a `commitment_signed` of 31 kB make 732 kB for one channel;
+/// several busy channels fit. What one turn has to say is queued whole even beyond this, or a peer with many channels could
+/// never be told it: the bound is on beginning another turn.
+pub const MAX_UNSENT: u64 = 4 << 20;
+/// Bytes that may wait before pongs and backups are left out, which peers make us send at will: several of the largest size
+/// fit. For 128 strangers who do not read that is 64 MB.
+pub const MAX_UNSENT_ANSWERS: u64 = 512 << 10;
+/// What still waits when we hang up is given this time to leave, if it is no more than the last words of a conversation.
+pub const FAREWELL: Duration = Duration::from_secs(5);
+pub const MAX_LAST_WORDS: u64 = 64 << 10;
+/// Bytes of messages that were read and not handled yet; more are not read. Sixteen of the largest, and what a line of 100
+/// Mbit/s brings in 80 ms: no turn of ours takes longer.
+pub const MAX_UNHANDLED: u32 = 1 << 20;
+/// Messages of that, each of which costs a little beside its bytes.
+pub const MAX_UNHANDLED_MESSAGES: usize = 1024;
+/// Bytes of pongs, at once and a second. LND asks for up to 65,531 bytes once a minute; BOLT 1 lets a node hang up on more
+/// than one ping in 30 seconds. A ping of 24 bytes must not buy a stranger thousands of our line.
+pub const PONGS_AT_ONCE: u64 = 512 << 10;
+pub const PONGS_PER_SECOND: u64 = 16 << 10;
+/// What the shortest pong counts for: its frame, and the work.
+pub const PONG_OVERHEAD: u64 = 64;
+
+// Lightning: all connections.
+
+/// Inbound handshakes at once of whom nothing is known. Whoever comes when they are full takes the place of the one who has
+/// been silent longest, so the number only has to be above what honest peers need at once: each takes two round trips.
+pub const MAX_HANDSHAKES: usize = 64;
+/// Those from addresses where a peer with a channel was seen, which nobody else can take.
+pub const MAX_KNOWN_HANDSHAKES: usize = 32;
+/// Connected nodes that came to us and have no channel that is paid for. LND and Core Lightning serve some hundred strangers;
+/// each may cost [`MAX_UNSENT_ANSWERS`] and [`MAX_UNHANDLED`].
+pub const MAX_STRANGERS: usize = 128;
+
+// Channels of which only the peer's word says that they will be funded.
+
+/// Of one peer: each costs us memory and, once its first commitments are signed, a place in the store. Core Lightning and LND
+/// allow fewer.
+pub const MAX_UNFUNDED_PER_PEER: usize = 16;
+/// Of all peers: some 10 kB in memory and 3 kB in the store each, and a look at the chain at every block.
+pub const MAX_UNFUNDED: usize = 256;
+/// Blocks after which such a channel gives way to another one when there is no room, if its funding transaction was not even
+/// seen. A funder who gets our signature broadcasts within seconds, and one who asks other signers within the hour. When
+/// all are younger than this, openings by strangers are refused: that is the most that a stranger can do by them.
+pub const UNFUNDED_GIVES_WAY_AFTER: u32 = 6;
+
+// Callers: gRPC and JSON-RPC.
+
+/// Until it has shown a token, or called something that needs none, a connection lives this long: TLS and one request.
+pub const CALLER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A caller has to take some bytes within this time while there are any for it.
+pub const CALLER_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections of JSON-RPC between two requests. Bitcoin Core waits for 30 s; pools of clients keep them longer.
+pub const CALLER_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Connections of which nothing is known, for each of gRPC and JSON-RPC. Whoever comes when they are full takes the place of
+/// another, those of other machines first.
+pub const MAX_UNKNOWN_CALLERS: usize = 32;
+/// Connections that have shown a token: a client needs one, a pool of clients some.
+pub const MAX_KNOWN_CALLERS: usize = 96;
+/// Calls at a time on one connection of gRPC.
+pub const MAX_CALLS_PER_CONNECTION: u32 = 256;
+/// The largest request of JSON-RPC: a block in hexadecimal and some air.
+pub const MAX_JSONRPC_BODY: usize = 10_000_000;
+/// What reading one may take: 10 MB in this time is 2.7 Mbit/s.
+pub const JSONRPC_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Calls in one batch of JSON-RPC. Bitcoin Core has no such limit; Electrum servers, which send the largest ones, ask for some
+/// hundred blocks or transactions at a time, and a block may be 8 MB of hexadecimal: all answers are in memory at once.
+pub const MAX_JSONRPC_BATCH: usize = 1_000;
+/// Bytes of answers of one batch: above, the rest is refused.
+pub const MAX_JSONRPC_ANSWER: usize = 128 << 20;
+
+/// File descriptors that the process may have open, and how they are shared out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Descriptors(usize);
+
+/// What a process may have open where the system does not say: the least default of today's systems.
+const ASSUMED_DESCRIPTORS: usize = 256;
+/// What others are never given, beside the databases' files: logs, listeners, the runtime's own, outbound peers.
+const OWN_DESCRIPTORS: usize = 40;
+/// Files that the databases may keep open. Those of the chain are many, and opening one anew costs a millisecond; with some
+/// tens RocksDB works well.
+const CHAIN_FILES: u32 = 512;
+const NODE_FILES: u32 = 256;
+const LEAST_FILES: u32 = 16;
+/// Places of a door, however few descriptors there are: with fewer, honest guests who come at once would put one another out.
+const LEAST_PLACES: usize = 4;
+
+impl Descriptors {
+    /// Of this process.
+    pub fn of_process() -> Self {
+        let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+        Self(soft_limit(&limits).unwrap_or(ASSUMED_DESCRIPTORS))
+    }
+
+    /// So many of each hundred that are not our own, but one at least and `most` at most.
+    pub fn share(self, percent: usize, most: usize) -> usize {
+        let files = self.chain_files().saturating_add(self.node_files());
+        let own = OWN_DESCRIPTORS + usize::try_from(files).unwrap_or(usize::MAX / 2);
+        (self.0.saturating_sub(own) * percent / 100).clamp(1, most)
+    }
+
+    /// Files of the chain's database.
+    pub fn chain_files(self) -> u32 {
+        u32::try_from(self.0 / 4).unwrap_or(u32::MAX).clamp(LEAST_FILES, CHAIN_FILES)
+    }
+
+    /// Files of the node's database.
+    pub fn node_files(self) -> u32 {
+        u32::try_from(self.0 / 8).unwrap_or(u32::MAX).clamp(LEAST_FILES, NODE_FILES)
+    }
+
+    /// Lightning connections of strangers, and of others as far as these have not come.
+    pub fn lightning(self) -> usize {
+        self.share(30, usize::MAX).max(LEAST_PLACES)
+    }
+
+    pub fn handshakes(self) -> Room {
+        Room {
+            strangers: self.share(10, MAX_HANDSHAKES).max(LEAST_PLACES),
+            known: self.share(10, MAX_KNOWN_HANDSHAKES),
+        }
+    }
+
+    /// Of gRPC or JSON-RPC.
+    pub fn callers(self) -> Room {
+        Room {
+            strangers: self.share(5, MAX_UNKNOWN_CALLERS).max(LEAST_PLACES),
+            known: self.share(5, MAX_KNOWN_CALLERS).max(LEAST_PLACES),
+        }
+    }
+
+    /// Connections that other nodes of the chain may open to us.
+    pub fn chain_inbound(self, most: usize) -> usize {
+        self.share(20, most)
+    }
+}
+
+/// How many guests a door has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    pub strangers: usize,
+    pub known: usize,
+}
+
+/// The soft limit of open files in the words of Linux.
+fn soft_limit(limits: &str) -> Option<usize> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let soft = line.split_whitespace().next()?;
+    if soft == "unlimited" { Some(usize::MAX / 100) } else { soft.parse().ok() }
+}
+
+/// One limit as it is kept to now, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitUse {
+    pub name: &'static str,
+    pub used: u64,
+    pub limit: u64,
+    /// How often something was refused or had to give way, since the start.
+    pub refused: u64,
+    /// What it bounds, in words.
+    pub what: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_of_open_files_is_read_as_linux_writes_it() {
+        let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                    Max cpu time              unlimited            unlimited            seconds   \n\
+                    Max open files            96                   4096                 files     \n";
+        assert_eq!(soft_limit(text), Some(96));
+        assert_eq!(
+            soft_limit("Max open files            unlimited            unlimited            files"),
+            Some(usize::MAX / 100)
+        );
+        assert_eq!(soft_limit(""), None);
+    }
+
+    #[test]
+    fn strangers_never_get_the_descriptors_that_the_node_needs() {
+        for limit in [0, 64, 128, 256, 1_024, 1 << 20] {
+            let all = Descriptors(limit);
+            let (handshakes, callers) = (all.handshakes(), all.callers());
+            let strangers = all.lightning().min(MAX_STRANGERS)
+                + all.chain_inbound(117)
+                + handshakes.strangers
+                + 2 * callers.strangers;
+            let own = OWN_DESCRIPTORS + all.chain_files() + all.node_files();
+            assert!(strangers <= limit.saturating_sub(own).max(4 * LEAST_PLACES + 1), "{limit}: {strangers}");
+        }
+        let usual = Descriptors(1_024);
+        assert_eq!(usual.lightning().min(MAX_STRANGERS), MAX_STRANGERS);
+        assert_eq!(usual.handshakes(), Room { strangers: 60, known: MAX_KNOWN_HANDSHAKES });
+        assert_eq!(usual.callers(), Room { strangers: 30, known: 30 });
+        assert_eq!((usual.chain_inbound(117), usual.chain_files(), usual.node_files()), (117, 256, 128));
+    }
+}
