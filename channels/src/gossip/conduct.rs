@@ -65,11 +65,6 @@ impl Conduct {
         self.forgeries.set(peer, count, now);
         count >= FORGERIES
     }
-
-    #[cfg(test)]
-    pub fn len(&self) -> usize {
-        self.forgeries.len()
-    }
 }
 
 /// Keys and addresses that are refused.

@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::bucket::Bucket;
 use super::limits::{
-    CHECKS, MESSAGE_OVERHEAD, QUEUE_BYTES, REFUSED_SECONDS, Refusal, Refusals, STRANGER_QUEUE_BYTES, STRANGERS_CHECKS,
-    STRANGERS_QUEUE_BYTES, TURN_MESSAGES,
+    BYTES_PER_CHECK, CHECKS, MESSAGE_OVERHEAD, QUEUE_BYTES, REFUSED_SECONDS, Refusal, Refusals, STRANGER_QUEUE_BYTES,
+    STRANGERS_CHECKS, STRANGERS_QUEUE_BYTES, TURN_MESSAGES,
 };
 use crate::types::{NodeId, Uptime};
 use crate::wire::Message;
@@ -30,13 +30,14 @@ impl Received {
         self.raw.len() + MESSAGE_OVERHEAD
     }
 
-    /// Curve operations that it may cost.
+    /// What it may cost, in curve operations.
     fn checks(&self) -> f64 {
         match &self.message {
             Message::ChannelAnnouncement(_) => 4.0,
             Message::AnnouncementSignatures(_) => 2.0,
-            // An answer to a question costs a look at each channel that it names, far less than a check.
-            _ => 1.0,
+            Message::ChannelUpdate(_) | Message::NodeAnnouncement(_) => 1.0,
+            // Questions and answers cost a look at each channel that they name.
+            _ => 1.0 + self.raw.len() as f64 / BYTES_PER_CHECK,
         }
     }
 }
@@ -257,7 +258,7 @@ mod tests {
             while inbox.push(node(1), message(100), Uptime(millisecond)) {}
             looked_at += inbox.turn(Uptime(millisecond)).len();
         }
-        let most = (CHECKS.burst + 5.0 * CHECKS.per_second) as usize;
+        let most = ((CHECKS.burst + 5.0 * CHECKS.per_second) / (1.0 + 100.0 / BYTES_PER_CHECK)) as usize;
         assert!((most - 10..=most + 1).contains(&looked_at), "{looked_at} of {most}");
     }
 

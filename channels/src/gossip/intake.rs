@@ -15,12 +15,10 @@
 //! leave 72 blocks after their funding output was spent (a splice may re-announce them) or reorganised out, at once when
 //! it is found at another place, or when either end has been silent for two weeks of the chain's time.
 
-use std::collections::HashMap;
-
 use bitcoin::constants::ChainHash;
 use bitcoin::{Amount, ScriptBuf};
 
-use super::bucket::{Bucket, Rate};
+use super::bucket::Allowances;
 use super::conduct::Conduct;
 use super::graph::{Direction, Graph, Policy};
 use super::limits::{
@@ -30,7 +28,7 @@ use super::store::{GossipKey, channel_record, direction_of, keys_of_channel, new
 use super::time::Clocks;
 use super::validate::{Announcement, Forged, SignatureCheck, Verified, funding_script};
 use super::waiting::{Raw, Stage, Taken, WaitingRoom};
-use crate::types::{Height, NodeId, ShortChannelId, Uptime};
+use crate::types::{Height, NodeId, ShortChannelId};
 use crate::wire::{ChannelAnnouncement, ChannelUpdate, NodeAnnouncement};
 
 /// What the driver is to do.
@@ -130,9 +128,9 @@ pub struct Intake {
     graph: Graph,
     height: Height,
     room: WaitingRoom,
-    /// What owners may still say; of those alone that have said something lately.
-    updates: HashMap<(ShortChannelId, Direction), Bucket>,
-    nodes: HashMap<NodeId, Bucket>,
+    /// What owners may still say.
+    updates: Allowances<(ShortChannelId, Direction)>,
+    nodes: Allowances<NodeId>,
     conduct: Conduct,
     refusals: Refusals,
 }
@@ -145,8 +143,8 @@ impl Intake {
             graph,
             height,
             room: WaitingRoom::default(),
-            updates: HashMap::new(),
-            nodes: HashMap::new(),
+            updates: Allowances::new(UPDATES),
+            nodes: Allowances::new(NODES),
             conduct: Conduct::default(),
             refusals: Refusals::default(),
         }
@@ -268,7 +266,7 @@ impl Intake {
             return if is_new { Ok(Vec::new()) } else { Err(Ignored::Known) };
         }
         let node = self.fresh(&update, &raw, clocks)?;
-        if !may_say_more(&mut self.updates, &(id, direction), UPDATES, from, clocks.uptime) {
+        if from.is_some() && !self.updates.has_left(&(id, direction), clocks.uptime) {
             return Err(self.refuse(Ignored::TooOften));
         }
         Ok(vec![GossipEffect::Verify(SignatureCheck::by(Announcement::Update(update), raw, from, node))])
@@ -337,7 +335,7 @@ impl Intake {
         if !self.is_new_of_node(&announcement, clocks) {
             return Err(Ignored::Known);
         }
-        if !may_say_more(&mut self.nodes, &id, NODES, from, clocks.uptime) {
+        if from.is_some() && !self.nodes.has_left(&id, clocks.uptime) {
             return Err(self.refuse(Ignored::TooOften));
         }
         Ok(vec![GossipEffect::Verify(SignatureCheck::named(Announcement::Node(announcement), raw, from))])
@@ -432,7 +430,7 @@ impl Intake {
             return Vec::new();
         }
         let (id, direction) = (update.short_channel_id, direction_of(update));
-        if !says_more(&mut self.updates, (id, direction), UPDATES, from, clocks.uptime) {
+        if from.is_some() && !self.updates.spend((id, direction), clocks.uptime) {
             self.refuse(Ignored::TooOften);
             return Vec::new();
         }
@@ -465,7 +463,7 @@ impl Intake {
         if !self.is_new_of_node(node, clocks) {
             return Vec::new();
         }
-        if !says_more(&mut self.nodes, node.node_id, NODES, from, clocks.uptime) {
+        if from.is_some() && !self.nodes.spend(node.node_id, clocks.uptime) {
             self.refuse(Ignored::TooOften);
             return Vec::new();
         }
@@ -581,18 +579,18 @@ impl Intake {
             })
             .map(|channel| channel.short_channel_id)
             .collect();
-        self.updates.retain(|_, bucket| !bucket.is_full(UPDATES, clocks.uptime));
-        self.nodes.retain(|_, bucket| !bucket.is_full(NODES, clocks.uptime));
+        self.updates.prune(clocks.uptime);
+        self.nodes.prune(clocks.uptime);
         gone.into_iter().flat_map(|id| self.forget(id)).collect()
     }
 
     fn forget(&mut self, id: ShortChannelId) -> Vec<GossipEffect> {
         let Some(removed) = self.graph.remove_channel(id) else { return Vec::new() };
         [Direction::FromNode1, Direction::FromNode2].iter().for_each(|direction| {
-            self.updates.remove(&(id, *direction));
+            self.updates.forget(&(id, *direction));
         });
         removed.nodes.iter().for_each(|node| {
-            self.nodes.remove(node);
+            self.nodes.forget(node);
         });
         let nodes = removed.nodes.iter().map(|node| GossipKey::Node(*node));
         keys_of_channel(&removed.channel).into_iter().chain(nodes).map(|key| GossipEffect::Delete { key }).collect()
@@ -601,34 +599,4 @@ impl Intake {
 
 fn check_length(raw: &[u8], from: Option<NodeId>) -> Result<(), Ignored> {
     if from.is_some() && raw.len() > ANNOUNCEMENT_BYTES { Err(Ignored::TooLong) } else { Ok(()) }
-}
-
-/// Whether an owner may say something new, as far as is known before its signature is checked: that costs it nothing.
-fn may_say_more<K: std::hash::Hash + Eq>(
-    buckets: &mut HashMap<K, Bucket>,
-    owner: &K,
-    rate: Rate,
-    from: Option<NodeId>,
-    now: Uptime,
-) -> bool {
-    from.is_none() || buckets.get_mut(owner).is_none_or(|bucket| bucket.left(rate, now) >= 1.0)
-}
-
-/// Whether it may say what it has signed, which it pays for.
-fn says_more<K: std::hash::Hash + Eq>(
-    buckets: &mut HashMap<K, Bucket>,
-    owner: K,
-    rate: Rate,
-    from: Option<NodeId>,
-    now: Uptime,
-) -> bool {
-    if from.is_none() {
-        return true;
-    }
-    let bucket = buckets.entry(owner).or_insert_with(|| Bucket::full(rate, now));
-    let may = bucket.left(rate, now) >= 1.0;
-    if may {
-        bucket.take(1.0);
-    }
-    may
 }

@@ -35,6 +35,9 @@ pub const TURN_MESSAGES: usize = 512;
 pub const CHECKS: Rate = Rate { burst: 4_000.0, per_second: 2_000.0 };
 /// For all strangers together in a second: half a core.
 pub const STRANGERS_CHECKS: Rate = Rate { burst: 8_000.0, per_second: 8_000.0 };
+/// Bytes of a message that cost as much as a check: a question for 8,000 channels, or the answer to one, has to be sorted
+/// and looked up, some two milliseconds.
+pub const BYTES_PER_CHECK: f64 = 2_000.0;
 /// Wrong signatures that end a connection. No honest node passes on what it has not checked, so one is no accident; three
 /// leave room for a node with one damaged record.
 pub const FORGERIES: u32 = 3;
@@ -108,6 +111,10 @@ pub const UNSENT_BYTES: usize = 256 << 10;
 pub const SERVED: Rate = Rate { burst: 2_097_152.0, per_second: 524_288.0 };
 /// All strangers together.
 pub const STRANGERS_SERVED: Rate = Rate { burst: 8_388_608.0, per_second: 4_194_304.0 };
+/// Channels that are looked at for one piece of what a filter asks for, which may be none of them; and what each look
+/// counts like, so that a filter which fits nothing is not for nothing.
+pub const LOOKS: usize = 2_000;
+pub const LOOK_BYTES: usize = 16;
 /// New messages that wait for a peer that does not take them; it may ask for what it misses. Four times what the public
 /// network says in a minute.
 pub const DUE_MESSAGES: usize = 4_096;

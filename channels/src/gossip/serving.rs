@@ -16,7 +16,9 @@ use bitcoin::constants::ChainHash;
 
 use super::bucket::Bucket;
 use super::graph::{Channel, Direction, Graph};
-use super::limits::{DUE_MESSAGES, IDS_PER_REPLY, PIECE_BYTES, QUESTIONS, Refusal, Refusals, SERVED, STRANGERS_SERVED};
+use super::limits::{
+    DUE_MESSAGES, IDS_PER_REPLY, LOOK_BYTES, LOOKS, PIECE_BYTES, QUESTIONS, Refusal, Refusals, SERVED, STRANGERS_SERVED,
+};
 use super::store::GossipKey;
 use super::sync::{SyncEffect, send, warn};
 use crate::types::{NodeId, ShortChannelId, Uptime};
@@ -212,8 +214,8 @@ impl Serving {
             keys.push(key);
         }
         if bytes < PIECE_BYTES {
-            let backlog = known.next_backlog(graph, PIECE_BYTES - bytes);
-            bytes += backlog.iter().map(size_of).sum::<usize>();
+            let (backlog, looked_at) = known.next_backlog(graph, PIECE_BYTES - bytes);
+            bytes += backlog.iter().map(size_of).sum::<usize>() + looked_at * LOOK_BYTES;
             keys.extend(backlog);
         }
         if !keys.is_empty() {
@@ -263,17 +265,19 @@ impl Serving {
 }
 
 impl Peer {
-    /// The next of what its filter asks for. Each node comes with its channels, so it may come more than once.
-    fn next_backlog(&mut self, graph: &Graph, most: usize) -> Vec<GossipKey> {
-        let (Some(from), Some(filter)) = (self.backlog, &self.filter) else { return Vec::new() };
+    /// The next of what its filter asks for, and how many channels were looked at for that. Each node comes with its
+    /// channels, so it may come more than once.
+    fn next_backlog(&mut self, graph: &Graph, most: usize) -> (Vec<GossipKey>, usize) {
+        let (Some(from), Some(filter)) = (self.backlog, &self.filter) else { return (Vec::new(), 0) };
         let mut keys = Vec::new();
         let mut nodes = BTreeSet::new();
-        let mut bytes = 0;
+        let (mut bytes, mut looked_at) = (0, 0);
         for channel in graph.channels_from(from).filter(is_public) {
-            if bytes >= most {
+            if bytes >= most || looked_at >= LOOKS {
                 self.backlog = Some(channel.short_channel_id);
-                return keys;
+                return (keys, looked_at);
             }
+            looked_at += 1;
             let told = keys.len();
             let timely = |time: Option<u32>| time.is_some_and(|time| filter.contains(time));
             let time = |direction| channel.policies.get(direction).as_ref().map(|policy| policy.timestamp);
@@ -296,7 +300,7 @@ impl Peer {
             bytes += keys.get(told..).unwrap_or_default().iter().map(size_of).sum::<usize>();
         }
         self.backlog = None;
-        keys
+        (keys, looked_at)
     }
 }
 

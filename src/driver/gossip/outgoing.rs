@@ -147,3 +147,29 @@ fn read(store: &Store, effect: SyncEffect) -> (NodeId, Vec<Vec<u8>>) {
         SyncEffect::Warn { peer, text } => (peer, encode(&Warning::new(ChannelId::ALL, text.to_owned()).into())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_peer_has_not_taken_leaves_no_room_for_more() {
+        let (peer, unsent) = (NodeId([2; 33]), Arc::new(AtomicU64::new(0)));
+        let mut lines = Lines::default();
+        assert!(!lines.has_room(&peer), "nobody is there");
+        lines.connected(peer, IpAddr::from([127, 0, 0, 1]), Arc::clone(&unsent));
+        assert!(lines.has_room(&peer));
+        // Its task has not come to it yet.
+        let waiting = Arc::clone(&lines.lines[&peer].waiting);
+        let parcel = Parcel::new(vec![vec![0; UNSENT_BYTES]], &waiting);
+        assert!(!lines.has_room(&peer));
+        drop(parcel);
+        assert!(lines.has_room(&peer));
+        // Its socket has not.
+        unsent.store(UNSENT_BYTES as u64, Ordering::Relaxed);
+        assert!(!lines.has_room(&peer));
+        lines.disconnected(&peer);
+        unsent.store(0, Ordering::Relaxed);
+        assert!(!lines.has_room(&peer));
+    }
+}

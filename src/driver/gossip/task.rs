@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bitcoin::Script;
 use leyden_channels::{
     gossip::{
-        FundingAnswer, GossipEffect, GossipKey, GossipSync, Ignored, Received, Serving, SignatureCheck,
+        FundingAnswer, GossipEffect, GossipKey, GossipSync, Ignored, Received, Serving, SignatureCheck, SyncEffect,
         store::funding_script_of,
     },
     types::{Height, NodeId, ShortChannelId, Uptime},
@@ -102,7 +102,7 @@ impl Task {
                 self.lines.connected(id, address, unsent);
                 self.serving.connected(id, clocks.uptime);
                 let effects = self.sync.connected(id, &features, &self.services.gossip.intake(), &clocks);
-                self.lines.send_all(&self.services, effects);
+                self.ask(effects);
                 self.own.connected(&self.services, peer)
             }
             GossipEvent::Disconnected(peer) => {
@@ -185,8 +185,14 @@ impl Task {
             // Not gossip.
             _ => return Vec::new(),
         };
-        self.lines.send_all(&services, answers);
+        self.ask(answers);
         Vec::new()
+    }
+
+    /// Sends questions, and what else is due at once. The inbox has to have room for the answers by then.
+    fn ask(&self, effects: Vec<SyncEffect>) {
+        self.note();
+        self.lines.send_all(&self.services, effects);
     }
 
     /// What others look at.
@@ -358,7 +364,7 @@ impl Task {
         effects.extend(self.own.node(&self.services));
         self.settle(effects).await;
         let questions = self.sync.tick(&self.services.gossip.intake(), &clocks);
-        self.lines.send_all(&self.services, questions);
+        self.ask(questions);
         self.serving.tick(clocks.uptime);
         self.services.save_learnt();
     }

@@ -130,6 +130,27 @@ fn answers_come_in_pieces_and_at_a_rate() {
 }
 
 #[test]
+fn a_filter_that_fits_nothing_costs_its_sender_too() {
+    let network = SyntheticNetwork::generate(Size { seed: 1, nodes: 2_000, channels: 9_000 });
+    let graph = &network.graph();
+    let mut serving = Serving::new(CHAIN, Uptime(0));
+    let never = GossipTimestampFilter { chain_hash: CHAIN, first_timestamp: 1, timestamp_range: 1 };
+    let mut pieces = 0;
+    serving.connected(node(1), Uptime(0));
+    for turn in 0..1_000 {
+        serving.gossip_timestamp_filter(node(1), never.clone());
+        if !serving.serve(node(1), true, graph, Uptime(turn)).is_empty() {
+            pieces += 1;
+        }
+    }
+    assert_eq!(pieces, 0);
+    // It has used up what it may be told for now.
+    assert!(serving.query_short_channel_ids(node(1), &ids_query(vec![ID])).is_empty());
+    assert!(serving.serve(node(1), true, graph, Uptime(1_000)).is_empty());
+    assert!(!serving.serve(node(1), true, graph, Uptime(60_000)).is_empty());
+}
+
+#[test]
 fn what_is_new_waits_for_a_slow_peer_within_a_bound() {
     let mut serving = Serving::new(CHAIN, Uptime(0));
     let (slow, filter) = (node(1), |first| GossipTimestampFilter {
