@@ -279,6 +279,41 @@ async fn openings_of_strangers_do_not_move_the_wallet() {
     assert_eq!(address, first, "the wallet is where it was");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_that_complains_without_end_fills_no_log() {
+    let mut rng = StdRng::seed_from_u64(seed());
+    let folder = Folder::new();
+    let mut node = DaemonProcess::new(folder.path(), "alice", &[]).unwrap();
+    node.start().await.unwrap();
+    let mut stranger = Stranger::greeted(&node, &mut rng).await;
+    let good = open_channel(&mut rng);
+    let before = node.log().len();
+    for round in 0..10_u16 {
+        for number in 0..4_u16 {
+            let mut open = good.clone();
+            open[34..36].copy_from_slice(&(4 * round + number).to_be_bytes());
+            assert!(stranger.send(&open).await);
+        }
+        while stranger.receive().await.is_some() {}
+        // An error about all channels, different each time.
+        let text = format!("{round} {}", "\u{1b}]0;evil\u{7}\n".repeat(5_000));
+        let mut error = 17_u16.to_be_bytes().to_vec();
+        error.extend([0; 32]);
+        error.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
+        error.extend(text.as_bytes());
+        assert!(stranger.send(&error).await);
+    }
+    // Ping: all before it has been read.
+    assert!(stranger.send(&[0, 18, 0, 2, 0, 0]).await);
+    let pong = |message: &Vec<u8>| message.starts_with(&[0, 19]);
+    while !stranger.receive().await.as_ref().is_none_or(pong) {}
+    let log = node.log();
+    let written = &log[before..];
+    let lines = written.lines().filter(|line| line.contains("the peer says")).count();
+    assert!((1..=20).contains(&lines), "{lines} lines for 10 complaints about 4 channels each: {written}");
+    assert!(written.len() < 60_000 && !written.contains("evil\u{7}"), "{} bytes", written.len());
+}
+
 /// A good `open_channel` for Bitcoin's regtest.
 fn open_channel(rng: &mut StdRng) -> Vec<u8> {
     let genesis = "06226e46111a0b59caaf126043eb5bbf28c34f3a5e332a1fc7b2b73cf188910f";

@@ -201,13 +201,18 @@ impl Ledger {
             return false;
         }
         if let Some(known) = self.places.get_mut(&txid) {
-            if let (Place::Waiting { .. }, Place::Block { height, .. }) = (*known, place) {
-                *known = place;
-                for outpoint in outpoints(txid, transaction) {
-                    if let Some(coin) = self.coins.get_mut(&outpoint) {
-                        coin.height = Some(height);
+            match (*known, place) {
+                (Place::Waiting { .. }, Place::Block { height, .. }) => {
+                    *known = place;
+                    for outpoint in outpoints(txid, transaction) {
+                        if let Some(coin) = self.coins.get_mut(&outpoint) {
+                            coin.height = Some(height);
+                        }
                     }
                 }
+                // It was taken for confirmed because of what spends it.
+                (Place::Block { height: before, .. }, Place::Block { height, .. }) if before != height => return false,
+                (Place::Block { .. }, Place::Block { .. }) | (_, Place::Waiting { .. }) => {}
             }
             return true;
         }
