@@ -101,10 +101,10 @@ impl State {
             witness_weight: WITNESS_WEIGHT,
         };
         // The smallest coin that is enough, else the largest one and then another.
-        if let Some(enough) = self.ledger.from_value(amount).find(|(outpoint, coin)| is_free(outpoint, coin)) {
+        if let Some(enough) = self.ledger.worth_at_least(amount).find(|(outpoint, coin)| is_free(outpoint, coin)) {
             return vec![chosen(enough)];
         }
-        let smaller = self.ledger.from_value(Amount::ZERO).take_while(|(_, coin)| coin.output.value < amount);
+        let smaller = self.ledger.worth_at_least(Amount::ZERO).take_while(|(_, coin)| coin.output.value < amount);
         let mut free: Vec<_> = smaller.filter(|(outpoint, coin)| is_free(outpoint, coin)).collect();
         let mut missing = amount;
         let mut coins = Vec::new();

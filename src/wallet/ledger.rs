@@ -93,7 +93,11 @@ pub(super) struct Blocks {
 impl Blocks {
     pub fn of(wallet: &Wallet) -> Self {
         let hashes = wallet.local_chain().iter_checkpoints().map(|checkpoint| (checkpoint.height(), checkpoint.hash()));
-        Self { hashes: hashes.collect(), ..Self::default() }
+        Self {
+            hashes: hashes.collect(),
+            #[cfg(test)]
+            asked: std::cell::Cell::default(),
+        }
     }
 
     /// Puts a block where it belongs; what lay there and above is gone. Whether nothing did.
@@ -156,7 +160,7 @@ impl Ledger {
     }
 
     /// Coins that are worth `least` or more, the smallest first.
-    pub fn from_value(&self, least: Amount) -> impl DoubleEndedIterator<Item = (&OutPoint, &Coin)> {
+    pub fn worth_at_least(&self, least: Amount) -> impl DoubleEndedIterator<Item = (&OutPoint, &Coin)> {
         let first = OutPoint { txid: bitcoin::hashes::Hash::all_zeros(), vout: 0 };
         self.by_value.range((least, first)..).filter_map(|(_, outpoint)| self.coins.get_key_value(outpoint))
     }
