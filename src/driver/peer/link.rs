@@ -11,7 +11,7 @@ use leyden_channels::{
     },
 };
 use tokio::{sync::mpsc, time::Instant};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{Peer, SILENCE_LIMIT};
 use crate::driver::{

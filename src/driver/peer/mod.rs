@@ -53,7 +53,7 @@ use super::{
     gossip::{GossipEvent, OwnChannelState},
     services::Services,
 };
-use crate::words::{Line, LogBudget};
+use crate::words::LogBudget;
 
 /// How often we ask whether the peer is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
