@@ -8,11 +8,12 @@ use super::{CliError, Context, sendcoins::FeeArgs};
 /// Make something unconfirmed pay more: a transaction of the wallet, or a claim of a closed channel.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    leyden bumpfee 4a5e1e4b…:0 --sat-per-vbyte 20      an output of a transaction that leyden sendcoins made\n  \
-    leyden bumpfee 9f3c0b77…:2 --conf-target 2         an output of a closed channel, as leyden pendingchannels shows it\n  \
-    leyden bumpfee 9f3c0b77…:0 --budget 5000           the channel point of one that we close alone\n\n\
-    What the wallet made alone is replaced. A channel's funding, and what others sent, is pulled along by a child. Claims\n\
-    of closed channels are raised by themselves as their deadline comes nearer; this is for the impatient.")]
+    leyden bumpfee 4a5e1e4b…:0 --sat-per-vbyte 20    a transaction that leyden sendcoins made\n  \
+    leyden bumpfee 9f3c0b77…:2 --conf-target 2       an output that leyden pendingchannels shows\n  \
+    leyden bumpfee 9f3c0b77…:0 --budget 5000         the channel point of one that we close alone\n\n\
+    What the wallet made alone is replaced. A channel's funding, and what others sent, is pulled along\n\
+    by a child. Claims of closed channels are raised by themselves as their deadline comes nearer; this\n\
+    is for the impatient.")]
 pub struct BumpFee {
     /// The output, TXID:INDEX
     outpoint: String,

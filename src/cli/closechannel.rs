@@ -15,7 +15,8 @@ use crate::client::Client;
     leyden closechannel 4a5e1e4b:0          the beginning of the channel point will do\n  \
     leyden closechannel 4a5e1e4b --wait     until the closing transaction is confirmed\n  \
     leyden closechannel 4a5e1e4b --sat-per-vbyte 20   again: the closing transaction pays more\n  \
-    leyden closechannel 4a5e1e4b --force    the other node does not answer")]
+    leyden closechannel 4a5e1e4b --force    the other node does not answer\n\n\
+    A channel that was closed by force pays more with `leyden bumpfee`, given its channel point.")]
 pub struct CloseChannel {
     /// The channel point TXID:INDEX, or the beginning of it
     channel_point: String,
@@ -27,6 +28,9 @@ pub struct CloseChannel {
     /// Where our part goes [default: a fresh address of the wallet]
     #[arg(long, alias = "delivery_addr", default_value = "", hide_default_value = true)]
     delivery_addr: String,
+    /// Also while payments are under way in it: it takes no new ones, and closes once those have ended
+    #[arg(long, alias = "no_wait", conflicts_with = "force")]
+    no_wait: bool,
     /// Wait until the closing transaction is confirmed
     #[arg(long, alias = "block")]
     wait: bool,
@@ -41,6 +45,7 @@ impl CloseChannel {
             sat_per_vbyte: self.fee.sat_per_vbyte,
             target_conf: self.fee.conf_target,
             delivery_address: self.delivery_addr,
+            no_wait: self.no_wait,
             ..Default::default()
         };
         let waiting = context.waiting("closing");
@@ -55,11 +60,7 @@ impl CloseChannel {
                     if !self.wait {
                         waiting.finish_and_clear();
                         let value = serde_json::json!({ "closing_txid": closing });
-                        return context.show_value(&value, || {
-                            format!(
-                                "{closing}\nclosing transaction is broadcast; the money is back once it is confirmed"
-                            )
-                        });
+                        return context.show_value(&value, || format!("{closing}\n{}", what_follows(self.force)));
                     }
                     waiting.set_message(format!("{closing} is broadcast, waiting for confirmations"));
                 }
@@ -74,6 +75,15 @@ impl CloseChannel {
         }
         let text = "the node stopped telling of the channel: `leyden pendingchannels` shows how far it came";
         Err(CliError::Failed(text.to_owned()))
+    }
+}
+
+/// What a user waits for once the closing transaction is on its way.
+const fn what_follows(force: bool) -> &'static str {
+    if force {
+        "our commitment transaction is broadcast; the money comes back after a delay: `leyden pendingchannels` shows when"
+    } else {
+        "closing transaction is broadcast; the money is back once it is confirmed"
     }
 }
 
@@ -113,7 +123,11 @@ pub fn one_of<'a>(points: impl Iterator<Item = &'a str>, wanted: &str) -> Result
         (Some(channel), None) => Ok(channel),
         (Some(_), Some(_)) => Err(CliError::Usage(format!("several channels begin with {wanted}: write more of it"))),
         (None, _) => {
-            Err(CliError::Usage(format!("no open channel begins with {wanted}: `leyden listchannels` lists them")))
+            let text = format!(
+                "no open channel begins with {wanted}: `leyden listchannels` lists them, `leyden pendingchannels` those \
+                 that close already"
+            );
+            Err(CliError::Usage(text))
         }
     }
 }

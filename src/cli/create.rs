@@ -17,8 +17,7 @@ use super::{CliError, Context, backup, password::PasswordArgs};
 #[command(after_help = "Examples:\n  \
     leyden create                                  new words; asks for a password\n  \
     leyden create --restore                        asks for the 24 words of an old wallet\n  \
-    leyden create --restore --multi_file channel.backup    and the channels of which this is the backup
-  \
+    leyden create --restore --multi-file channel.backup    and the channels in this backup\n  \
     leyden create --password-file pw --words-file words --recovery-window 1000")]
 pub struct Create {
     #[command(flatten)]
@@ -27,7 +26,7 @@ pub struct Create {
     #[arg(long)]
     restore: bool,
     /// Read those words from a file
-    #[arg(long, value_name = "FILE", conflicts_with = "restore")]
+    #[arg(long, value_name = "FILE")]
     words_file: Option<PathBuf>,
     /// How many addresses to look for on the chain when restoring
     #[arg(long, value_name = "COUNT")]

@@ -38,9 +38,22 @@ pub struct PayInvoice {
     /// Blocks for which money may be locked [default, and at most: 2016]
     #[arg(long, alias = "cltv_limit", default_value_t = 0, hide_default_value = true)]
     cltv_limit: i32,
-    /// Leave by this channel (its numeric id); may be given more than once
-    #[arg(long, alias = "outgoing_chan_id", value_name = "ID")]
+    /// Leave by this channel (its id, as `leyden listchannels` shows it); may be given more than once
+    #[arg(long, alias = "outgoing_chan_id", value_name = "ID", value_parser = channel_id)]
     outgoing_chan_id: Vec<u64>,
+}
+
+/// A short channel id: block x transaction x output, such as `122x1x0`, or that as one number.
+fn channel_id(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is no channel id: `leyden listchannels` shows them, such as 122x1x0");
+    let parts: Vec<u64> = text.split('x').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?;
+    match parts[..] {
+        [id] => Ok(id),
+        [block, index, output] if block < 1 << 24 && index < 1 << 24 && output < 1 << 16 => {
+            Ok((block << 40) | (index << 16) | output)
+        }
+        _ => Err(wrong()),
+    }
 }
 
 /// Up to this amount the whole of it may be spent on fees, as with lncli.
@@ -118,7 +131,8 @@ pub fn explained(reason: PaymentFailureReason) -> &'static str {
         PaymentFailureReason::FailureReasonNone => "no reason is known",
         PaymentFailureReason::FailureReasonTimeout => "no way was found in time; try again, or with a longer --timeout",
         PaymentFailureReason::FailureReasonNoRoute => {
-            "there is no way to the recipient with enough money in it, within the limits of fee and delay"
+            "there is no way to the recipient with enough money in it, within the limits of fee, delay and channel; other \
+             nodes' channels are known once they are 6 blocks deep"
         }
         PaymentFailureReason::FailureReasonError => "something failed that another attempt would not mend",
         PaymentFailureReason::FailureReasonIncorrectPaymentDetails => {
@@ -134,6 +148,15 @@ pub fn explained(reason: PaymentFailureReason) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_channel_id_is_taken_as_listchannels_shows_it_and_as_a_number() {
+        assert_eq!(channel_id("539268x845x1"), Ok((539_268 << 40) | (845 << 16) | 1));
+        assert_eq!(channel_id("592936573276913665"), Ok(592_936_573_276_913_665));
+        for wrong in ["", "x", "1x2", "1x2x65536", "1x2x3x4", "16777216x0x0", "abc"] {
+            assert!(channel_id(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn small_payments_may_double_and_large_ones_cost_a_twentieth() {

@@ -60,6 +60,8 @@ fn for_people(pending: &PendingChannelsResponse) -> String {
     let forced = pending.pending_force_closing_channels.iter().map(|channel| {
         let waits = match channel.blocks_til_maturity {
             blocks if blocks > 0 => format!("{blocks} more blocks"),
+            // Nothing is left, or was never known, that could still come to us.
+            _ if channel.limbo_balance == 0 => "its end, 100 blocks deep".to_owned(),
             _ => "the transactions that claim its outputs".to_owned(),
         };
         row(&channel.channel, "force closing", waits, channel.limbo_balance)

@@ -11,8 +11,8 @@ use super::{CliError, Context, amount::Sat};
     leyden sendcoins bcrt1q… 150,000\n  \
     leyden sendcoins bcrt1q… 0.0015btc --sat-per-vbyte 5\n  \
     leyden sendcoins bcrt1q… --sweepall       everything; the fee is taken from it\n\n\
-    10,000 sat a channel with anchors (100,000 at most) stay in the wallet: they pay for claims, should one have to be\n\
-    closed on the chain.")]
+    10,000 sat a channel with anchors (100,000 at most) stay in the wallet: they pay for claims, should\n\
+    one have to be closed on the chain.")]
 pub struct SendCoins {
     /// The address
     addr: String,

@@ -27,8 +27,16 @@ impl WalletBalance {
                 ("total", amount::sat(balance.total_balance)),
                 ("mined, spendable after 100 blocks", amount::sat(mined)),
                 ("set aside", amount::sat(balance.locked_balance)),
-                ("kept back for anchor channels", amount::sat(balance.reserved_balance_anchor_chan)),
+                (
+                    "kept back for anchor channels",
+                    kept_back(balance.reserved_balance_anchor_chan, balance.total_balance),
+                ),
             ])
         })
     }
+}
+
+/// What is to be kept back; if the wallet has less, how much of it is there.
+fn kept_back(wanted: i64, total: i64) -> String {
+    if total < wanted { format!("{} of {}", amount::sat(total), amount::sat(wanted)) } else { amount::sat(wanted) }
 }

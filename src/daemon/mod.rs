@@ -226,6 +226,11 @@ impl LeydenDaemon {
                 );
                 seed::save(&path, &Seed::generate(""), None).map_err(seed_error)?;
             } else if let Some(password) = &password {
+                tracing::warn!(
+                    wallet = %path.display(),
+                    "making a wallet whose 24 words nobody has seen: if this disk is lost, its money is lost. To have the \
+                     words, begin with an empty data directory, without --wallet-password-file, and run `leyden create`"
+                );
                 seed::save(&path, &Seed::generate(""), Some(password)).map_err(seed_error)?;
             } else {
                 info!("there is no wallet yet: make one with `leyden create`");

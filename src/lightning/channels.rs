@@ -186,6 +186,12 @@ impl LightningNode {
             CloseKind::Cooperative { fee, max_fee_rate, to, wait_for_htlcs } => {
                 let pending = summary.established.as_ref().map_or(0, |known| known.htlcs.len());
                 let raises = matches!(summary.spend, Some(Spend { height: None, kind: SpendKind::Mutual, .. }));
+                if is_closing_alone(summary) {
+                    return Err(ApiError::precondition(
+                        "the channel is being closed alone already: `leyden bumpfee` with its channel point makes that pay \
+                         more, `leyden pendingchannels` shows how far it is",
+                    ));
+                }
                 if !summary.online && !raises {
                     return Err(ApiError::precondition(
                         "the peer is not connected: connect it, or close alone with `--force`",
@@ -193,7 +199,8 @@ impl LightningNode {
                 }
                 if pending > 0 && !wait_for_htlcs {
                     return Err(ApiError::precondition(format!(
-                        "{pending} payments are under way in this channel: wait for them, or pass --no_wait"
+                        "{pending} payments are under way in this channel: wait for them, or let it close as soon as they \
+                         have ended with --no-wait"
                     )));
                 }
                 let feerate = per_kw(fee_rate(services, fee));
@@ -314,6 +321,11 @@ impl LightningNode {
 /// A confirmed closing of both is among the closed channels; we only wait until it is final.
 pub(super) fn is_closed_together(channel: &Summary) -> bool {
     matches!(&channel.spend, Some(Spend { height: Some(_), kind: SpendKind::Mutual, .. }))
+}
+
+/// A commitment has been published, by whichever side.
+fn is_closing_alone(channel: &Summary) -> bool {
+    matches!(&channel.spend, Some(spend) if spend.kind != SpendKind::Mutual)
 }
 
 /// The sums over all channels.

@@ -170,11 +170,14 @@ impl Lightning for LightningNode {
             u32::try_from(channels().filter(|channel| wanted(channel)).count()).unwrap_or(u32::MAX)
         };
         let synced = self.wallet_is_synced();
+        // As many as `pending_channels` lists: one that both have closed in a block is among the closed ones.
+        let pending = self.pending().await?;
+        let pending = pending.opening.len() + pending.waiting_close.len() + pending.force_closing.len();
         Ok(NodeInfo {
             node_id: services.node_id(),
             alias: self.alias.clone(),
             color: [0x33, 0x99, 0xff],
-            pending_channels: count(|channel| channel.state != StateName::Normal),
+            pending_channels: u32::try_from(pending).unwrap_or(u32::MAX),
             active_channels: count(|channel| channel.state == StateName::Normal && channel.usable),
             inactive_channels: count(|channel| channel.state == StateName::Normal && !channel.usable),
             peers: u32::try_from(states.iter().filter(|state| state.link.is_some()).count()).unwrap_or(u32::MAX),

@@ -188,7 +188,8 @@ fn to_request(services: &Services, request: SendPayment) -> Result<PaymentReques
     };
     let refuse_own = |payee: PublicKey| {
         if payee == services.node_id() && !request.allow_self_payment {
-            let text = "this is an invoice of this node's own: set allow_self_payment to pay it through the network";
+            let text = "this is an invoice of this node's own, so paying it would move nothing but fees (over gRPC, \
+                        allow_self_payment does it all the same)";
             return Err(ApiError::invalid(text));
         }
         Ok(())

@@ -39,12 +39,17 @@ use super::{
 
 #[derive(Debug, thiserror::Error)]
 pub enum WalletError {
-    #[error("not enough confirmed coins: {needed} needed, {available} available; receive or mine more, then try again")]
+    #[error(
+        "not enough coins: {} sat needed, {} sat available at this fee rate. Those kept back, set aside or not yet confirmed \
+         do not count: receive more, wait for a block, or pay a lower fee rate",
+        .needed.to_sat(), .available.to_sat()
+    )]
     InsufficientFunds { needed: Amount, available: Amount },
     #[error(
-        "this would leave {left} of the {kept} that the wallet keeps back for {channels} channels with anchors: if one has \
-         to be closed on the chain, there would be nothing to pay for claiming what is yours. Send less, or insist with \
-         --spend-reserve (over gRPC or REST: the header leyden-spend-reserve)"
+        "this would leave {} of the {} sat that the wallet keeps back for {channels} channels with anchors: if one has to be \
+         closed on the chain, too little would be there to pay for claiming what is yours. Send less, or insist with \
+         --spend-reserve (over gRPC or REST: the header leyden-spend-reserve)",
+        .left.to_sat(), .kept.to_sat()
     )]
     Reserve { kept: Amount, left: Amount, channels: usize },
     #[error("an amount is too small to be sent: outputs below the dust limit do not relay")]
