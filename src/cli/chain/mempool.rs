@@ -29,7 +29,7 @@ fn for_people(mempool: &GetMempoolResponse, list: bool) -> String {
         ("transactions", count(mempool.transaction_count)),
         ("size", format!("{} vB", count(mempool.virtual_size))),
         ("fees", format!("{} sat", count(mempool.total_fees_sat))),
-        ("lowest rate", format!("{} sat/kvB", count(mempool.min_fee_rate_sat_per_kvb))),
+        ("lowest rate that is taken", format!("{} sat/kvB", count(mempool.min_fee_rate_sat_per_kvb))),
     ]);
     if !list {
         return facts;

@@ -49,8 +49,9 @@ fn status(output: &ClosingOutput, height: u32) -> String {
     let by = format::short(&output.spending_txid);
     let mut text = match output.state() {
         State::Locked => {
-            let blocks = (output.until + 1).saturating_sub(height);
-            format!("locked until block {}: {blocks} more blocks", output.until + 1)
+            // Counted as `leyden pendingchannels` counts: the block after these can hold the claim.
+            let blocks = output.until.saturating_sub(height);
+            format!("locked until block {}: {blocks} more blocks", output.until)
         }
         State::NoPreimage => "we do not have the preimage".to_owned(),
         State::Undecided => "its claim is being decided".to_owned(),
@@ -89,7 +90,7 @@ mod tests {
             confirmations: 3,
             ..ClosingOutput::default()
         };
-        assert_eq!(status(&output(State::Locked), 100), "locked until block 110: 10 more blocks, deadline block 150");
+        assert_eq!(status(&output(State::Locked), 100), "locked until block 109: 9 more blocks, deadline block 150");
         assert!(status(&output(State::Claimed), 100).contains("deadline block 150"));
         assert!(status(&output(State::Ours), 100).ends_with("3 confirmations"));
         let channel = ClosingChannel {
