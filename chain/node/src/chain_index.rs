@@ -46,10 +46,19 @@ impl ChainIndex {
         tip_of(&self.tree.best())
     }
 
-    /// Whether the active chain has all blocks up to the best header but the last `tolerated`, by which it may also part
-    /// from them.
-    pub fn has_best(&self, tolerated: u32) -> bool {
+    /// The end of the chain with most work of those that end in `known`, if it has more than the active one; without
+    /// `known` of all that were ever told of.
+    pub fn best_of(&self, known: Option<&[BlockHash]>) -> KnownHeader {
         let best = self.tree.best();
+        let Some(known) = known else { return best };
+        let active = self.tree.get(&self.tip_hash()).unwrap_or(best);
+        let valid = known.iter().filter_map(|hash| self.tree.get(hash)).filter(|one| one.validity.is_valid());
+        valid.fold(active, |best, one| if one.chain_work > best.chain_work { one } else { best })
+    }
+
+    /// Whether the active chain has all blocks up to `best` but the last `tolerated`, by which it may also part from
+    /// them.
+    pub fn has_chain_to(&self, best: &KnownHeader, tolerated: u32) -> bool {
         let needed = self.tree.ancestor(&best.hash, best.height.saturating_sub(tolerated));
         needed.is_some_and(|needed| self.active_at(needed.height) == Some(needed.hash))
     }
@@ -117,5 +126,43 @@ pub fn tip_of(known: &KnownHeader) -> Tip {
         time: known.header.time,
         median_time_past: known.median_time_past,
         work: known.chain_work,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitcoin::block::Header;
+
+    /// A header on `parent` with its proof of work, which regtest makes easy.
+    fn header_on(parent: &Header, salt: u32) -> Header {
+        let mut header = Header { prev_blockhash: parent.block_hash(), time: parent.time + 60 + salt, ..*parent };
+        while !header.target().is_met_by(header.block_hash()) {
+            header.nonce = header.nonce.wrapping_add(1);
+        }
+        header
+    }
+
+    #[test]
+    fn headers_without_blocks_count_while_a_peer_stands_for_them() {
+        let params = Arc::new(Params::regtest());
+        let (mut index, now) = (ChainIndex::new(Arc::clone(&params)), 4_000_000_000);
+        let mut active = params.genesis.header;
+        for _ in 0..5 {
+            active = header_on(&active, 0);
+            index.tree.accept(active, now).unwrap();
+            index.tree.mark_stored(&active.block_hash());
+        }
+        index.activate(&active.block_hash()).unwrap();
+        let mut withheld = active;
+        for _ in 0..3 {
+            withheld = header_on(&withheld, 1);
+            index.tree.accept(withheld, now).unwrap();
+        }
+        let behind = |known: Option<&[BlockHash]>| !index.has_chain_to(&index.best_of(known), 2);
+        assert!(behind(None), "who has heard of no peer's chain takes every header seriously");
+        assert!(behind(Some(&[active.block_hash(), withheld.block_hash()])));
+        assert!(!behind(Some(&[active.block_hash()])), "whoever told of them has gone");
+        assert!(!behind(Some(&[])));
     }
 }

@@ -60,6 +60,9 @@ pub struct ChainPeers {
     /// How many seconds the clocks of peers are ahead of ours: of those that this node chose, or of all others if it
     /// has chosen none.
     pub clocks_ahead: Vec<i64>,
+    /// The ends of the best chains that peers are known to have, of the same ones as far as they have told all their
+    /// headers.
+    pub best_known: Vec<BlockHash>,
     /// A peer is connected that has told all its headers.
     pub hears: bool,
     /// Some address is kept connected.
@@ -133,11 +136,13 @@ impl Node {
     pub fn check_tip(&self) -> Result<(), TipDoubt> {
         let core = &self.inner.core;
         let rules = Rules::of(&core.params);
-        let ChainPeers { clocks_ahead, hears, dials, had_outbound, heard } =
+        let ChainPeers { clocks_ahead, best_known, hears, dials, had_outbound, heard } =
             self.inner.network.get().map(|network| network.chain_peers()).unwrap_or_default();
         let (tip, best_header, has_best) = {
             let index = read(&core.index);
-            (index.tip(), index.best_header(), index.has_best(tip::TOLERATED_BLOCKS))
+            // Headers without blocks cost little on a chain of little work: they count while a peer stands for them.
+            let best = index.best_of(hears.then_some(best_known.as_slice()));
+            (index.tip(), tip_of(&best), index.has_chain_to(&best, tip::TOLERATED_BLOCKS))
         };
         let found = *lock(&core.found_tip);
         let evidence = Evidence {

@@ -17,7 +17,9 @@
 //! * If all its peers withhold the chain from it: [`MAX_AGE_BLOCKS`] on average. They would have to be all of them.
 //!
 //! What strangers can do: who holds all connections of a node can make it doubt (by a wrong clock), which costs
-//! payments time and nobody money. The clocks of peers that this node chose itself count alone, if there are any.
+//! payments time and nobody money. The clocks of peers that this node chose itself count alone, if there are any, and
+//! so do the headers: somebody who sends headers and never their blocks would else end all payments on a chain of
+//! little work, even after he has gone.
 //!
 //! On a chain for tests (regtest, or any whose difficulty never changes) blocks come when somebody wants them: their age
 //! says nothing, and a node that made the tip itself after it lost its peers is where its user wants it.

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::Inventory;
 use bitcoin::{BlockHash, Witness};
-use leyden_net::{Action, Ctx, Direction, DisconnectReason, Event, PeerId, PeerSet, RelayedTx, encode_frame};
+use leyden_net::{
+    Action, Ctx, Direction, DisconnectReason, Event, PeerId, PeerSet, PeerSummary, RelayedTx, encode_frame,
+};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -450,7 +452,18 @@ impl Core {
         let (others, chosen): (Vec<&PeerInfo>, Vec<&PeerInfo>) = peers.iter().partition(|peer| peer.inbound);
         let counted = if chosen.is_empty() { others } else { chosen };
         about.clocks_ahead = counted.iter().filter_map(|peer| peer.clock_ahead).collect();
+        about.best_known = self.best_known();
         shared.peers = peers;
+    }
+
+    /// Where the chains of the peers end that have told all their headers: of those that this node chose, or of all
+    /// others if none of them has.
+    fn best_known(&self) -> Vec<BlockHash> {
+        let told: Vec<PeerSummary> = self.peers.peers().into_iter().filter(|peer| peer.told_headers).collect();
+        let (others, chosen): (Vec<&PeerSummary>, Vec<&PeerSummary>) =
+            told.iter().partition(|peer| peer.direction == Direction::Inbound);
+        let counted = if chosen.is_empty() { others } else { chosen };
+        counted.iter().filter_map(|peer| peer.best_known).collect()
     }
 
     fn peer_infos(&self) -> Vec<PeerInfo> {
