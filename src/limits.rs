@@ -206,7 +206,7 @@ mod tests {
                 + all.chain_inbound(117)
                 + handshakes.strangers
                 + 2 * callers.strangers;
-            let own = OWN_DESCRIPTORS + all.chain_files() + all.node_files();
+            let own = OWN_DESCRIPTORS + usize::try_from(all.chain_files() + all.node_files()).unwrap();
             assert!(strangers <= limit.saturating_sub(own).max(4 * LEAST_PLACES + 1), "{limit}: {strangers}");
         }
         let usual = Descriptors(1_024);
