@@ -10,6 +10,7 @@ use crate::channel::params::FUNDING_TIMEOUT_BLOCKS;
 use crate::channel::turn::{Ctx, Turn};
 use crate::onchain::{self, CloseReason, InFlight, must_close};
 use crate::types::{Height, HtlcId, Side, TipTrust};
+use crate::wire::Warning;
 
 impl Established {
     pub(super) fn new_tip(&mut self, tip: Height, turn: &mut Turn<'_>) -> Result<(), Fault> {
@@ -30,6 +31,9 @@ impl Established {
                         return Err(Wrong::SmallHtlcsExpired { total, limit }.into());
                     }
                     None => {}
+                }
+                if self.has_late_proposal(tip, turn.ctx) {
+                    self.start_again(turn);
                 }
                 self.watch_feerate(tip, turn.ctx)?;
                 Ok(self.follow_feerate(turn)?)
@@ -73,27 +77,48 @@ impl Established {
         unspent && self.is_unused() && late && self.terms.opener == Side::Remote && self.short_channel_id.is_none()
     }
 
-    /// An HTLC for which we have to go on-chain (BOLT 2, `cltv_expiry_delta` Selection): one that we offered, signed already
-    /// or on its way, and that the peer has not failed in time, or one that the peer offered, whose preimage we have told,
-    /// and that will expire before we can claim it. One that would not pay for its claim closes the channel only long after
-    /// its expiry: what waits for it must end.
+    /// Whether an HTLC that we have offered and not signed yet is past its deadline. Upstream is about to be failed for it,
+    /// so it must never be signed.
+    fn has_late_proposal(&self, tip: Height, ctx: &Ctx<'_>) -> bool {
+        let mut proposed = self.commitments.local_changes.proposed.iter().filter_map(Update::adds);
+        proposed.any(|htlc| tip.0 >= htlc.cltv_expiry.0.saturating_add(ctx.policy.offered_htlc_grace))
+    }
+
+    /// With a new connection both have forgotten what was not signed (BOLT 2, Message Retransmission).
+    fn start_again(&mut self, turn: &mut Turn<'_>) {
+        turn.send(Warning::new(self.terms.channel_id, "an HTLC has expired before it was signed: connecting anew"));
+        turn.emit(Effect::Disconnect);
+        self.disconnected(turn);
+    }
+
+    /// An HTLC for which we have to go on-chain (BOLT 2, `cltv_expiry_delta` Selection): one that we offered and signed and
+    /// that the peer has not failed in time, or one that the peer offered, whose preimage we have told, and that will expire
+    /// before we can claim it. One that would not pay for its claim closes the channel only long after its expiry: what
+    /// waits for it must end.
     fn overdue(&self, tip: Height, ctx: &Ctx<'_>) -> Option<CloseReason> {
         let commitments = &self.commitments;
         let fulfilled = |id: HtlcId| {
             let mut updates = commitments.local_changes.all();
             updates.any(|update| matches!(update, Update::Fulfill { id: one, .. } if *one == id))
         };
-        let at_stake = commitments.details.values().map(|details| {
+        // A peer that answers our signature with nothing can broadcast the commitment that we have signed.
+        let committed = |htlc: &Htlc| {
+            let remote = &commitments.remote;
+            [&remote.current.spec, &remote.latest().spec, &commitments.local.spec]
+                .into_iter()
+                .any(|spec| spec.htlc(htlc.key()).is_some())
+        };
+        let at_stake = commitments.details.values().filter_map(|details| {
             let htlc = &details.htlc;
             let preimage_known = match htlc.offered_by {
-                // Wherever it is: a peer that answers our signature with nothing can broadcast the commitment that has it.
+                Side::Local if !committed(htlc) => return None,
                 Side::Local => false,
                 Side::Remote => fulfilled(htlc.id),
             };
             let Htlc { offered_by, id, amount, cltv_expiry, .. } = *htlc;
             let forwards = matches!(details.origin, Some(Origin::Forward { .. }));
             let upstream_waits = forwards && !details.preimage_told;
-            InFlight { offered_by, id, amount, cltv_expiry, preimage_known, upstream_waits }
+            Some(InFlight { offered_by, id, amount, cltv_expiry, preimage_known, upstream_waits })
         });
         let policy = onchain::Policy {
             outgoing_grace: ctx.policy.offered_htlc_grace,

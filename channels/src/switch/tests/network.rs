@@ -326,7 +326,12 @@ impl Network {
             Effect::Notice(Notice::PeerWrong(Wrong::PeerFailed(_))) if !self.peaceful => {}
             Effect::Notice(Notice::PeerWrong(wrong)) => panic!("{node} holds its peer for wrong: {wrong}"),
             Effect::Notice(notice @ (Notice::DataLoss | Notice::PeerDataLoss)) => panic!("{node}: {notice:?}"),
-            Effect::Disconnect => panic!("{node} hangs up"),
+            // An HTLC has expired before it was signed.
+            Effect::Disconnect => {
+                self.truth.hang_ups += 1;
+                let other = self.other(node, &channel);
+                self.cut((node.min(other), node.max(other)));
+            }
             Effect::LocalClose(_) | Effect::RemoteClose(_) if self.peaceful => panic!("{node}: nobody closes here"),
             Effect::LocalClose(_) => self.followups.push(Item::Closed { channel, by_us: true }),
             Effect::RemoteClose(close) => {

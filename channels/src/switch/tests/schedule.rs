@@ -257,6 +257,7 @@ struct Tally {
     small: usize,
     breaches: usize,
     fee_closes: usize,
+    hang_ups: usize,
     dark_blocks: usize,
     storms: usize,
     double_spent: usize,
@@ -305,6 +306,7 @@ fn run(seeds: impl Iterator<Item = u64>, bug: Bug) -> Result<Tally, Failed> {
         tally.small += truth.small;
         tally.breaches += truth.breaches;
         tally.fee_closes += truth.fee_closes;
+        tally.hang_ups += truth.hang_ups;
         tally.dark_blocks += truth.dark_blocks;
         tally.storms += truth.storms;
         tally.double_spent += truth.double_spent.len();
@@ -326,6 +328,9 @@ fn variable(name: &str) -> Option<u64> {
 /// How many schedules run unless somebody asks for others.
 const SCHEDULES: u64 = 300;
 
+/// An HTLC waits for its signature while the peer owes one, and expires meanwhile, in one of so many schedules at most.
+const HANG_UPS_IN: usize = 20;
+
 #[test]
 fn no_satoshi_is_lost_and_no_htlc_stuck_in_any_schedule() {
     let (first, count) = (variable("LEYDEN_SCHEDULE_SEED"), variable("LEYDEN_SCHEDULES"));
@@ -336,6 +341,8 @@ fn no_satoshi_is_lost_and_no_htlc_stuck_in_any_schedule() {
     match run(first..first + count, Bug::None) {
         Ok(tally) => {
             println!("{count} schedules from seed {first}: {tally:?}");
+            // Rare, or something else makes nodes hang up on each other.
+            assert!(tally.hang_ups <= tally.schedules / HANG_UPS_IN, "{tally:?}");
             let told = tally.from_chain.iter().all(|count| *count > tally.schedules / 20) && tally.deadlines > 0;
             assert!(!is_usual || (tally.fulfilled > tally.schedules && tally.forwards > tally.schedules && told));
         }

@@ -45,6 +45,8 @@ pub(super) struct Truth {
     pub deadlines: usize,
     /// And those for a feerate, or for what it left without protection.
     pub fee_closes: usize,
+    /// Connections that ended because an HTLC had expired before it was signed.
+    pub hang_ups: usize,
     /// Outgoing HTLCs whose fate the chain told: their preimage, and their loss.
     pub from_chain: [usize; 2],
     /// HTLCs that came to nothing because they were too small for the chain.
