@@ -207,6 +207,15 @@ impl GossipSync {
         vec![send(peer, silence)]
     }
 
+    /// LDK 0.2 answers for ranges of channels and not for single ones, and passes nothing on before the first filter. Such a
+    /// peer is asked for all that it has by a filter from the beginning of time. It gives way to others until it is useful.
+    fn ask_for_everything(&mut self, peer: NodeId, now: Uptime) -> Vec<SyncEffect> {
+        let everything = self.filter(0, u32::MAX);
+        let Some(known) = self.peers.get_mut(&peer) else { return Vec::new() };
+        known.state = State::Live { since: now, useful: false };
+        vec![send(peer, everything)]
+    }
+
     /// BOLT 7: a filter in the far future, so that a peer does not send what others send already.
     fn silence(&self) -> Message {
         self.filter(u32::MAX, 0)
@@ -362,8 +371,12 @@ impl GossipSync {
             }
             State::Idle | State::Live { .. } => false,
         });
-        let silent: Vec<NodeId> = silent.map(|(id, _)| *id).collect();
-        let mut effects: Vec<SyncEffect> = silent.into_iter().flat_map(|peer| self.end_turn(peer, now)).collect();
+        let silent: Vec<(NodeId, bool)> =
+            silent.map(|(id, peer)| (*id, matches!(peer.state, State::AwaitingIds { .. }))).collect();
+        let mut effects = Vec::new();
+        for (peer, told_range) in silent {
+            effects.extend(if told_range { self.ask_for_everything(peer, now) } else { self.end_turn(peer, now) });
+        }
         effects.extend(self.give_turns(intake, clocks));
         effects.extend(self.ask_again(now));
         effects

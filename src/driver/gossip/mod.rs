@@ -120,6 +120,15 @@ impl OwnChannelState {
     }
 }
 
+impl OwnChannelState {
+    /// Whether everybody knows the channel by this name, or is about to. A peer that has our signatures tells its terms while
+    /// the announcement is still being checked here, and it says them once: who kept them back would leave everybody else
+    /// without.
+    pub fn is_public_name(&self, id: ShortChannelId) -> bool {
+        self.announce && self.short_channel_id == Some(id)
+    }
+}
+
 /// The way to the gossip task, and what it has learnt.
 pub struct Gossip {
     events: mpsc::UnboundedSender<GossipEvent>,
@@ -314,4 +323,39 @@ pub fn is_gossip(message: &Message) -> bool {
             | Message::ReplyChannelRange(_)
             | Message::GossipTimestampFilter(_)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use leyden_channels::keys::secp;
+
+    use super::*;
+
+    #[test]
+    fn terms_of_a_channel_that_is_about_to_be_announced_are_for_everybody() {
+        let key = secp256k1::SecretKey::from_slice(&[7; 32]).unwrap().public_key(secp());
+        let (id, alias) = (ShortChannelId(113 << 40 | 1 << 16), ShortChannelId(16_000_000 << 40));
+        let state = OwnChannelState {
+            channel: ChannelId([1; 32]),
+            peer: key,
+            keys_id: [2; 32],
+            announce: true,
+            is_normal: true,
+            is_usable: true,
+            is_on_chain: true,
+            is_funded: true,
+            short_channel_id: Some(id),
+            local_alias: Some(alias),
+            remote_alias: None,
+            alias_only: false,
+            local_funding: key,
+            remote_funding: key,
+            capacity: Msat(1_000_000_000),
+            htlc_minimum: Msat(1),
+            htlc_maximum: Msat(1_000_000_000),
+        };
+        assert!(state.is_public_name(id));
+        assert!(!state.is_public_name(alias), "the peer alone calls it so");
+        assert!(!OwnChannelState { announce: false, ..state }.is_public_name(id));
+    }
 }

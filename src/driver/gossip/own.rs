@@ -155,8 +155,8 @@ impl OwnChannels {
         self.refresh(services, &channel)
     }
 
-    /// Takes the terms that the peer of an unannounced channel of ours asks, for our invoices; `false` if the update is
-    /// about another channel.
+    /// Takes the terms that the peer of an unannounced channel of ours asks, for our invoices; `false` if the update is for
+    /// everybody: about another channel, or about one whose announcement may be under way.
     pub fn peer_update(&mut self, services: &Services, from: &PublicKey, update: &ChannelUpdate) -> bool {
         let id = Some(update.short_channel_id);
         let names = |own: &&mut Own| own.state.local_alias == id || own.state.short_channel_id == id;
@@ -170,7 +170,7 @@ impl OwnChannels {
             own.remote_terms = Some(update.clone());
             own.keep_hint(services);
         }
-        true
+        !own.state.is_public_name(update.short_channel_id)
     }
 
     /// The announcement of this node, if it is due.

@@ -79,6 +79,28 @@ fn peers_that_do_not_answer_lose_their_turn() {
     assert_eq!(again.len(), LIVE_PEERS);
 }
 
+/// LDK 0.2 answers for ranges and not for single channels, and passes nothing on before the first filter.
+#[test]
+fn a_peer_that_leaves_questions_for_channels_unanswered_is_asked_for_all_that_it_has() {
+    let mut peer = informed(0);
+    let deaf = node(2_000);
+    assert_eq!(asked(&peer.connect(deaf, &answering())), [deaf]);
+    let told = peer.answer(deaf, vec![ShortChannelId(113 << 40 | 1 << 16)]);
+    let questions = |effect: &SyncEffect| {
+        matches!(effect, SyncEffect::Send { message: Message::QueryShortChannelIds(_), .. })
+    };
+    assert!(told.iter().any(questions), "{told:?}");
+    let effects = peer.tick_at(ANSWER_SECONDS + 1);
+    let filters = effects.iter().filter_map(|effect| match effect {
+        SyncEffect::Send { peer, message: Message::GossipTimestampFilter(filter) } => Some((*peer, filter)),
+        _ => None,
+    });
+    let everything = |(peer, filter): (NodeId, &crate::wire::GossipTimestampFilter)| {
+        (peer, filter.first_timestamp, filter.timestamp_range)
+    };
+    assert_eq!(filters.map(everything).collect::<Vec<_>>(), [(deaf, 0, u32::MAX)]);
+}
+
 #[test]
 fn a_peer_with_a_channel_is_asked_before_strangers() {
     let mut peer = Peer::new(99);
