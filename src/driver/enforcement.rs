@@ -275,6 +275,7 @@ impl Peer {
         let estimates = services.fee_estimates();
         let ctx = onchain::Ctx {
             tip: one.tip,
+            newest: Height(services.node.best_header().height),
             estimates: &estimates,
             policy: &services.enforcement,
             signer: one.signer.as_ref(),

@@ -197,6 +197,7 @@ impl Node {
             Input::Onchain(event) => {
                 let ctx = onchain::Ctx {
                     tip: chain.tip(),
+                    newest: chain.tip(),
                     estimates: &self.estimates,
                     policy: &self.policy,
                     signer: self.signer.as_ref(),

@@ -194,7 +194,7 @@ fn push(
     };
     let start = bump::starting_rate(ctx.tip, deadline, ctx.estimates, ctx.policy);
     let parent_fee = commitment_fee(channel, &commitment);
-    let child = child_on(facts, handle.outpoint, ctx.tip, start);
+    let child = child_on(facts, handle.outpoint, ctx.ramp_begin(), start);
 
     let mut weight = claim_weight(std::slice::from_ref(&handle), &child.coins, &channel.destination);
     if child.coins.is_empty() && handle.path == ClaimPath::Anchor {

@@ -10,6 +10,9 @@
 //!           first broadcast             deadline        height
 //! ```
 //!
+//! A claim that is made while the node catches up with the chain is broadcast at once, but the ramp does not count the
+//! blocks of the past: none of them could take it. It begins at the newest block that is known ([`is_catching_up`]).
+//!
 //! Promises: a rate never falls while a claim waits, never exceeds the budget, and a replacement always pays enough
 //! more to be relayed (BIP 125). A claim without a deadline waits for a cheap block: it pays what it began with, or what
 //! even a patient one has to pay by now.
@@ -92,6 +95,14 @@ impl FeeEstimates {
         let fitting = self.targets.iter().take_while(|(target, _)| *target <= blocks.max(1)).last();
         fitting.or(self.targets.first()).map_or(FeeratePerKw::FLOOR, |(_, rate)| (*rate).max(FeeratePerKw::FLOOR))
     }
+}
+
+/// Blocks that may be on their way at any time, as many as a tip may lack that is relied on. Only miners make headers of more.
+const ON_THEIR_WAY: u32 = 2;
+
+/// Whether the block at `tip` lies in the past: no claim of now could be in it, or in the next ones.
+pub(super) fn is_catching_up(tip: Height, newest: Height) -> bool {
+    newest.0.saturating_sub(tip.0) > ON_THEIR_WAY
 }
 
 /// What raises a claim's fee.

@@ -30,7 +30,7 @@ pub struct ClaimId(pub u32);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claim {
     pub inputs: BTreeSet<OutPoint>,
-    /// The tip when it was first wanted.
+    /// The tip when it was first wanted, or the newest block if that was known to lie ahead.
     pub since: Height,
     pub start: FeeratePerKw,
     /// Coins that the wallet has set aside for it.
@@ -152,7 +152,7 @@ impl Claim {
         ctx: &Ctx<'_>,
         coins: Coins,
     ) -> Result<Step, ClaimError> {
-        let Ctx { tip, estimates, policy, signer } = *ctx;
+        let Ctx { tip, estimates, policy, signer, .. } = *ctx;
         // After a reorganisation the locks may run again.
         let tracked: Vec<&TrackedOutput> = self.inputs.iter().filter_map(|outpoint| outputs.get(outpoint)).collect();
         if !tracked.iter().all(|output| output.is_claimable(tip)) {

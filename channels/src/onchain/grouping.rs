@@ -121,7 +121,7 @@ impl Claim {
         let parts = parts.into_iter().enumerate().map(|(index, part)| {
             let start = sent.rate.max(self.start);
             let start = if index == 0 { start.max(bump::rate_of(displacing, weight(&part))) } else { start };
-            Self::new(part.iter().map(|output| output.outpoint).collect(), ctx.tip, start)
+            Self::new(part.iter().map(|output| output.outpoint).collect(), ctx.ramp_begin(), start)
         });
         Some(parts.collect())
     }
@@ -200,7 +200,7 @@ impl Resolution {
             for chunk in outputs.chunks(ctx.policy.max_inputs.max(1)) {
                 let deadline = chunk.iter().filter_map(|output| output.deadline).min();
                 let start = bump::starting_rate(ctx.tip, deadline, ctx.estimates, ctx.policy);
-                new.push(Claim::new(chunk.iter().map(|output| output.outpoint).collect(), ctx.tip, start));
+                new.push(Claim::new(chunk.iter().map(|output| output.outpoint).collect(), ctx.ramp_begin(), start));
             }
         }
         for claim in new {

@@ -43,6 +43,15 @@ pub(super) struct Facts {
     pub next_claim: u32,
 }
 
+impl Facts {
+    /// Lets the fees of all claims climb from there on.
+    pub fn claims_begin_at(&mut self, tip: Height) {
+        for claim in self.child.iter_mut().chain(&mut self.rival).chain(self.claims.values_mut()) {
+            claim.since = tip;
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ChainSpend {
     pub tx: Transaction,

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Txid};
 
 use super::{
-    Claim, ClaimId, Closer, ClosingChannel, FeeEstimates, Notice, Policy, TrackedOutput, anchor,
+    Claim, ClaimId, Closer, ClosingChannel, FeeEstimates, Notice, Policy, TrackedOutput, anchor, bump,
     claims::{self, Coins},
     closing_channel::RebuildError,
     history::{ChainSpend, Close, Facts},
@@ -125,10 +125,20 @@ pub enum Effect {
 
 /// What an event is handled with.
 pub struct Ctx<'a> {
+    /// How far this resolution has seen the chain.
     pub tip: Height,
+    /// The highest block that is known, if only by its header.
+    pub newest: Height,
     pub estimates: &'a FeeEstimates,
     pub policy: &'a Policy,
     pub signer: &'a dyn Signer,
+}
+
+impl Ctx<'_> {
+    /// From which block on the fee of a claim that is made now may climb.
+    pub(super) fn ramp_begin(&self) -> Height {
+        if bump::is_catching_up(self.tip, self.newest) { self.newest } else { self.tip }
+    }
 }
 
 /// What calls for a look at the claims.
@@ -323,6 +333,9 @@ impl Resolution {
                 self.tell_lost(ctx, &mut effects);
                 self.tell_taken_back(ctx, &mut effects);
                 self.check_coins(&mut effects);
+                if ctx.ramp_begin() > ctx.tip {
+                    self.facts.claims_begin_at(ctx.ramp_begin());
+                }
                 self.advance(Occasion::Tip, ctx, &mut effects)?;
             }
             Event::Reorganized { to } => self.reorganized(to, &mut effects)?,

@@ -41,7 +41,8 @@ pub(super) fn enforce(test: &TestChannel, who: Who, tx: &Transaction) -> (Resolu
     let mut events = vec![onchain::Event::Tip, onchain::Event::Spent { tx: tx.clone(), height: Some(height) }];
     let mut broadcast: BTreeMap<_, Transaction> = BTreeMap::new();
     while let Some(event) = events.pop() {
-        let ctx = onchain::Ctx { tip: height, estimates: &estimates, policy: &policy, signer: &*node.signer };
+        let ctx =
+            onchain::Ctx { tip: height, newest: height, estimates: &estimates, policy: &policy, signer: &*node.signer };
         let outbox = resolution.handle(event, &ctx).unwrap();
         for effect in Outbox::commit_all(vec![outbox], &mut store).unwrap().into_iter().flatten() {
             let Effect::Enforce(effect) = effect else { panic!("{effect:?}") };

@@ -1,6 +1,8 @@
 //! A cheater publishes a revoked state; every satoshi of it ends with the honest node.
 
-use bitcoin::Transaction;
+use std::collections::BTreeSet;
+
+use bitcoin::{Transaction, Txid};
 
 use super::{node::mine, *};
 use crate::{
@@ -141,6 +143,41 @@ fn a_penalty_is_raised_through_a_fee_spike_until_it_confirms() {
 }
 
 #[test]
+fn blocks_that_a_node_only_catches_up_with_raise_no_claim() {
+    for kind in KINDS {
+        let duo = Duo::new(kind, states(2));
+        let mut chain = duo.chain();
+        chain.submit(&cheater(&duo).1).unwrap();
+        let txs = chain.mine();
+        let (begun, newest) = (chain.tip, Height(chain.tip.0 + u32::from(DELAY) / 2));
+        let (mut resolution, _) = Resolution::begin(duo.closing(Side::Local));
+        let mut store = super::node::Store::default();
+        let (estimates, policy) = (FeeEstimates::flat(FeeratePerKw(253)), Policy::default());
+        let mut sent = |event, tip, newest| -> BTreeSet<Txid> {
+            let ctx = Ctx { tip, newest, estimates: &estimates, policy: &policy, signer: &duo.alice };
+            let effects = super::node::commit(resolution.handle(event, &ctx).unwrap(), &mut store);
+            let txids = effects.into_iter().filter_map(|effect| match effect {
+                Effect::Broadcast { tx, .. } => Some(tx.compute_txid()),
+                _ => None,
+            });
+            txids.collect()
+        };
+        sent(Event::Spent { tx: txs[0].clone(), height: Some(begun) }, begun, newest);
+        let htlcs = duo.states[1].htlcs(Side::Remote);
+        sent(Event::RevokedHtlcs { number: CommitmentNumber(1), htlcs }, begun, newest);
+        let first = sent(Event::Tip, begun, newest);
+        assert!(!first.is_empty(), "at once");
+        // Blocks may also be told of many at a time.
+        for tip in (begun.0 + 1..newest.0 - 5).chain([newest.0]) {
+            assert_eq!(sent(Event::Tip, Height(tip), newest), first, "{kind:?} at {tip} of {newest:?}");
+        }
+        // From there on they climb.
+        let climbed = (newest.0 + 1..newest.0 + 20).any(|tip| sent(Event::Tip, Height(tip), Height(tip)) != first);
+        assert!(climbed, "{kind:?}");
+    }
+}
+
+#[test]
 fn without_an_estimate_the_ramp_alone_reaches_the_needed_rate_before_the_deadline() {
     let duo = Duo::new(CommitmentType::Anchors, states(0));
     let mut chain = duo.chain();
@@ -240,7 +277,7 @@ fn a_breach_with_966_htlcs_is_penalised_completely() {
         let (mut resolution, _) = Resolution::begin(channel);
         let mut store = super::node::Store::default();
         let (estimates, policy) = (FeeEstimates::flat(FeeratePerKw(253)), Policy::default());
-        let ctx = Ctx { tip: chain.tip, estimates: &estimates, policy: &policy, signer: &duo.alice };
+        let ctx = Ctx { tip: chain.tip, newest: chain.tip, estimates: &estimates, policy: &policy, signer: &duo.alice };
         let start = std::time::Instant::now();
         let _ = resolution.handle(Event::Spent { tx: txs[0].clone(), height: Some(chain.tip) }, &ctx).unwrap();
         let htlcs = duo.states[1].htlcs(Side::Remote);

@@ -91,7 +91,8 @@ impl Node {
 
     fn step(&mut self, event: Event, chain: &Chain) -> Vec<Effect> {
         let tip = self.behind.unwrap_or(chain.tip);
-        let ctx = Ctx { tip, estimates: &self.estimates, policy: &self.policy, signer: &self.signer };
+        let ctx =
+            Ctx { tip, newest: chain.tip, estimates: &self.estimates, policy: &self.policy, signer: &self.signer };
         let outbox = self.resolution.handle(event, &ctx).unwrap();
         commit(outbox, &mut self.store)
     }

@@ -81,7 +81,8 @@ impl Network {
     pub fn enforce(&mut self, index: usize, channel: ChannelId, event: onchain::Event) -> Option<Outbox<NodeEffect>> {
         let Node { enforced, outlook, .. } = &mut self.nodes[index];
         let (one, estimates) = (enforced.get_mut(&channel)?, &outlook.estimates);
-        let ctx = onchain::Ctx { tip: one.tip, estimates, policy: policy(), signer: one.signer.as_ref() };
+        let ctx =
+            onchain::Ctx { tip: one.tip, newest: one.tip, estimates, policy: policy(), signer: one.signer.as_ref() };
         Some(one.resolution.handle(event, &ctx).unwrap().tag(&channel).convert())
     }
 
