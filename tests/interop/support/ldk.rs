@@ -16,7 +16,10 @@ use ldk_node::{
     lightning::{
         events::PaymentFailureReason,
         ln::{channelmanager::PaymentId, msgs::SocketAddress},
-        routing::{gossip::NodeAlias, router::RouteParametersConfig},
+        routing::{
+            gossip::{NodeAlias, NodeId},
+            router::RouteParametersConfig,
+        },
     },
     lightning_invoice::{Bolt11Invoice, Bolt11InvoiceDescription, Description},
     lightning_types::payment::{PaymentHash, PaymentPreimage},
@@ -191,11 +194,15 @@ impl Ldk {
         .unwrap();
     }
 
-    /// Waits until a channel is known with the terms of both sides.
-    pub async fn wait_for_terms(&self, short_channel_id: u64) {
+    /// Waits until it is known what a node asks for handing on over a channel.
+    pub async fn wait_for_terms(&self, short_channel_id: u64, of: PublicKey) {
+        let of = NodeId::from_pubkey(&of);
         wait_until(&format!("{} to know a channel", self.name), || async {
             let known = self.node().network_graph().channel(short_channel_id);
-            Ok(known.is_some_and(|channel| channel.one_to_two.is_some() && channel.two_to_one.is_some()))
+            Ok(known.is_some_and(|channel| match channel.node_one == of {
+                true => channel.one_to_two.is_some(),
+                false => channel.two_to_one.is_some(),
+            }))
         })
         .await
         .unwrap();

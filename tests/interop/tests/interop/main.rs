@@ -13,6 +13,7 @@ mod channels;
 mod fees;
 mod force;
 mod forwards;
+mod stale;
 #[path = "../../support/mod.rs"]
 mod support;
 mod unconfirmed;
@@ -38,6 +39,8 @@ async fn main() -> ExitCode {
         tokio::spawn(report.world("fees with static_remotekey", fees::live(report, Kind::StaticRemoteKey))),
         tokio::spawn(report.world("force", force::live(report))),
         tokio::spawn(report.world("forwards", forwards::live(report))),
+        tokio::spawn(report.world("stale with anchors", stale::live(report, Kind::Anchors))),
+        tokio::spawn(report.world("stale with static_remotekey", stale::live(report, Kind::StaticRemoteKey))),
         tokio::spawn(report.world("unconfirmed", unconfirmed::live(report))),
     ];
     for world in worlds {
