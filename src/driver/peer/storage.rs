@@ -30,14 +30,18 @@ pub const BLOB_SIZE: usize = 65_531;
 #[derive(Default)]
 pub(super) struct Keeping {
     written: Option<Instant>,
-    /// Came too soon after the last one.
+    /// Came too soon after the last one, or before the channel's funding.
     waiting: Option<Vec<u8>>,
 }
 
 impl Peer {
     /// A new connection, before `channel_reestablish`: what the peer has lost may be in what it gets back.
     pub(super) fn exchange_storage(&mut self) {
-        match self.services.store.kept_for(&self.node_id) {
+        let kept = match &self.keeping.waiting {
+            Some(blob) if self.has_channel() => Ok(Some(blob.clone())),
+            Some(_) | None => self.services.store.kept_for(&self.node_id),
+        };
+        match kept {
             Ok(Some(blob)) => self.send(&Message::PeerStorageRetrieval(PeerStorageRetrieval { blob })),
             Ok(None) => {}
             Err(error) => warn!(peer = %self.node_id, %error, "what is kept for this peer cannot be read"),
@@ -58,8 +62,10 @@ impl Peer {
         }
     }
 
+    /// Keeps a peer's blob. One whose channel has no funding in a block yet waits for that in memory: the peer may have seen
+    /// the block before us, and sends its blob once. Such channels are bounded, and so are these.
     pub(super) fn keep_for_peer(&mut self, message: PeerStorage) {
-        if !self.has_channel() || message.blob.len() > BLOB_SIZE {
+        if self.slots.is_empty() || message.blob.len() > BLOB_SIZE {
             return;
         }
         self.keeping.waiting = Some(message.blob);
@@ -68,7 +74,7 @@ impl Peer {
 
     /// Writes what waits, if the last time is long enough ago.
     pub(super) fn write_kept(&mut self) {
-        if self.keeping.written.is_some_and(|at| at.elapsed() < WRITE_INTERVAL) {
+        if self.keeping.written.is_some_and(|at| at.elapsed() < WRITE_INTERVAL) || !self.has_channel() {
             return;
         }
         let Some(blob) = self.keeping.waiting.take() else { return };

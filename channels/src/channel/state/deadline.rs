@@ -3,6 +3,7 @@
 use super::{Established, Fault, Phase};
 use crate::channel::commitment::changes::Update;
 use crate::channel::commitment::spec::Htlc;
+use crate::channel::effect::Effect;
 use crate::channel::error::Wrong;
 use crate::channel::event::Origin;
 use crate::channel::feerate::{self, LOW_PATIENCE};

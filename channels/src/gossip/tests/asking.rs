@@ -86,9 +86,8 @@ fn a_peer_that_leaves_questions_for_channels_unanswered_is_asked_for_all_that_it
     let deaf = node(2_000);
     assert_eq!(asked(&peer.connect(deaf, &answering())), [deaf]);
     let told = peer.answer(deaf, vec![ShortChannelId(113 << 40 | 1 << 16)]);
-    let questions = |effect: &SyncEffect| {
-        matches!(effect, SyncEffect::Send { message: Message::QueryShortChannelIds(_), .. })
-    };
+    let questions =
+        |effect: &SyncEffect| matches!(effect, SyncEffect::Send { message: Message::QueryShortChannelIds(_), .. });
     assert!(told.iter().any(questions), "{told:?}");
     let effects = peer.tick_at(ANSWER_SECONDS + 1);
     let filters = effects.iter().filter_map(|effect| match effect {
