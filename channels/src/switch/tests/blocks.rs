@@ -8,9 +8,24 @@ use super::schedule::Schedule;
 use crate::channel::*;
 use crate::types::*;
 
+/// Rounds of messages after which what can be settled is.
+const ROUNDS_TO_SETTLE: usize = 200;
+
 impl Schedule {
+    fn is_htlc_near_its_end(&self) -> bool {
+        let end = self.net.chain.tip.0 + 1;
+        let mut channels = self.net.nodes.iter().flat_map(|node| node.channels.values());
+        channels.any(|channel| channel.offered().any(|(htlc, _)| htlc.cltv_expiry.0 <= end))
+    }
+
     /// A block. No node is so slow that it could lose money by it alone.
     pub fn block(&mut self) {
+        // Where nobody closes, nobody is late for an HTLC either, whatever its messages have waited for.
+        for _ in 0..ROUNDS_TO_SETTLE {
+            if self.weather.closes.is_some() || !self.is_htlc_near_its_end() || !self.settle_once() {
+                break;
+            }
+        }
         self.change_climate();
         self.net.chain.mine();
         let tip = self.net.chain.tip;
