@@ -114,7 +114,7 @@ impl Presync {
         for header in headers {
             let hash = header.block_hash();
             self.walk.pass(header, hash);
-            if self.walk.count % self.stride == 0 {
+            if self.walk.count.is_multiple_of(self.stride) {
                 self.marks.push(self.mark(&hash));
                 self.thin_marks();
             }
@@ -145,7 +145,7 @@ impl Presync {
             let hash = header.block_hash();
             fetch.at.pass(header, hash);
             fetch.waiting.push(*header);
-            if fetch.at.count % self.stride == 0 {
+            if fetch.at.count.is_multiple_of(self.stride) {
                 let number = usize::try_from(fetch.at.count / self.stride).unwrap_or(usize::MAX);
                 match number.checked_sub(1).and_then(|index| self.marks.get(index)) {
                     Some(mark) if *mark == self.mark(&hash) => ready.append(&mut fetch.waiting),
