@@ -1,6 +1,6 @@
 //! One HTLC: while it is live, and the little that is kept of it afterwards.
 
-use super::{FORMAT, damaged, get_option, open, put_number, put_option};
+use super::{FORMAT, damaged, get_option, open, put_number, put_option, read_commitment_number};
 use crate::channel::commitment::spec::{Htlc, HtlcKey};
 use crate::channel::commitment::{Gone, HtlcDetails};
 use crate::channel::error::RestoreError;
@@ -101,15 +101,43 @@ pub fn decode_retired(key: HtlcKey, bytes: &[u8]) -> Result<RetiredHtlc, Restore
         let amount = Msat(reader.bigsize()?);
         let payment_hash: PaymentHash = reader.field()?;
         let cltv_expiry: CltvExpiry = reader.field()?;
-        let first = reader.bigsize()?;
-        let last = first.saturating_add(reader.bigsize()?);
-        Ok(RetiredHtlc {
-            htlc: Htlc { offered_by: key.offered_by, id: key.id, amount, payment_hash, cltv_expiry },
-            first_remote: CommitmentNumber(first),
-            last_remote: CommitmentNumber(last),
-        })
+        let first_remote = read_commitment_number(&mut reader)?;
+        let more = read_commitment_number(&mut reader)?;
+        // Both have 48 bits.
+        let last_remote = CommitmentNumber(first_remote.0 + more.0);
+        if last_remote > CommitmentNumber::MAX {
+            return Err(DecodeError::CommitmentNumberTooLarge(last_remote.0));
+        }
+        let htlc = Htlc { offered_by: key.offered_by, id: key.id, amount, payment_hash, cltv_expiry };
+        Ok(RetiredHtlc { htlc, first_remote, last_remote })
     };
     let retired = read().map_err(damaged(what))?;
     reader.finish().map_err(damaged(what))?;
     Ok(retired)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Side;
+
+    #[test]
+    fn a_retired_htlc_of_commitments_that_cannot_be_is_damage() {
+        let key = HtlcKey { offered_by: Side::Remote, id: HtlcId(3) };
+        let row = |first: u64, more: u64| {
+            let mut out = vec![FORMAT];
+            put_number(1_000, &mut out);
+            PaymentHash([1; 32]).write(&mut out);
+            CltvExpiry(500).write(&mut out);
+            put_number(first, &mut out);
+            put_number(more, &mut out);
+            out
+        };
+        let last = CommitmentNumber::MAX.0;
+        let read = |first, more| decode_retired(key, &row(first, more));
+        assert_eq!(read(last - 1, 1).map(|retired| retired.last_remote), Ok(CommitmentNumber::MAX));
+        for (first, more) in [(last, 1), (last + 1, 0), (0, last + 1), (u64::MAX, 1), (1, u64::MAX)] {
+            assert!(matches!(read(first, more), Err(RestoreError::Damaged { .. })), "{first} and {more} more");
+        }
+    }
 }

@@ -32,6 +32,7 @@ use super::commitment::spec::HtlcKey;
 use super::error::RestoreError;
 use super::key::Key;
 use crate::keys::{CommitmentSignatures, PerCommitmentSecrets};
+use crate::types::CommitmentNumber;
 use crate::wire::bigsize;
 use crate::wire::codec::{DecodeError, Field, Reader};
 
@@ -142,6 +143,11 @@ fn get_option<T: Field>(reader: &mut Reader<'_>) -> Result<Option<T>, DecodeErro
 
 fn put_number(value: u64, out: &mut Vec<u8>) {
     bigsize::write(value, out);
+}
+
+fn read_commitment_number(reader: &mut Reader<'_>) -> Result<CommitmentNumber, DecodeError> {
+    let number = CommitmentNumber(reader.bigsize()?);
+    if number > CommitmentNumber::MAX { Err(DecodeError::CommitmentNumberTooLarge(number.0)) } else { Ok(number) }
 }
 
 /// A count of things that take at least a byte each: more than the rest of the bytes is damage.

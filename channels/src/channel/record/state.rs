@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bitcoin::consensus::encode::{deserialize, serialize};
 use bitcoin::{Transaction, Txid};
 
-use super::{damaged, get_count, get_option, open_up_to, put_number, put_option};
+use super::{damaged, get_count, get_option, open_up_to, put_number, put_option, read_commitment_number};
 use crate::channel::Sides;
 use crate::channel::commitment::changes::{LocalChanges, RemoteChanges, Update};
 use crate::channel::commitment::local::LocalCommitment;
@@ -481,11 +481,6 @@ fn read_transaction(reader: &mut Reader<'_>) -> Result<Option<Transaction>, Deco
         return Ok(None);
     }
     deserialize(reader.bytes(len)?).map(Some).map_err(|_| DecodeError::Truncated { missing: 0 })
-}
-
-fn read_commitment_number(reader: &mut Reader<'_>) -> Result<CommitmentNumber, DecodeError> {
-    let number = CommitmentNumber(reader.bigsize()?);
-    if number > CommitmentNumber::MAX { Err(DecodeError::CommitmentNumberTooLarge(number.0)) } else { Ok(number) }
 }
 
 fn read_feerate(reader: &mut Reader<'_>) -> Result<FeeratePerKw, DecodeError> {
