@@ -1,13 +1,14 @@
 # Everything a newcomer needs: `make demo`, `make test`. Both install what is missing first.
-TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+BUILT := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test interop build release lint doc bench bench-peers clean bootstrap
+.PHONY: help demo test interop fuzz build release lint doc bench bench-peers clean bootstrap
 
 help:
 	@echo "make demo     two real nodes open a channel, pay through it and close it"
 	@echo "make test     formatting, lints, every test and the doc tests"
 	@echo "make interop  Leyden and LDK's node as peers, every case in a table"
-	@echo "make release  optimised leydend and leyden in $(TARGET)/release"
+	@echo "make fuzz     libFuzzer on one target for a while: TARGET=wire_messages SECONDS=60 (tests/fuzz/README.md)"
+	@echo "make release  optimised leydend and leyden in $(BUILT)/release"
 	@echo "make bench    micro-benchmarks and the payment, routing and mining benchmarks"
 	@echo "make bench-peers WHAT=route|payments    the same work done by Leyden and by LDK, side by side"
 
@@ -19,7 +20,7 @@ build: bootstrap
 
 demo: bootstrap
 	cargo build --workspace --bins
-	$(TARGET)/debug/leyden demo
+	$(BUILT)/debug/leyden demo
 
 test: bootstrap
 	cargo fmt --all --check
@@ -31,14 +32,24 @@ interop: bootstrap
 	cargo build --workspace --locked --bins --test interop
 	cargo test --workspace --locked --test interop
 
+# New inputs go to tests/fuzz/grown, what breaks a promise to tests/fuzz/artifacts; the corpus is only read.
+TARGET ?= wire_messages
+SECONDS ?= 60
+fuzz: bootstrap
+	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	mkdir -p tests/fuzz/grown/$(TARGET)
+	CARGO_TARGET_DIR=$(abspath $(BUILT))/fuzz cargo fuzz run --fuzz-dir tests/fuzz --features libfuzzer \
+		--sanitizer none --no-cfg-fuzzing $(TARGET) tests/fuzz/grown/$(TARGET) tests/fuzz/corpus/$(TARGET) -- \
+		-max_total_time=$(SECONDS) -rss_limit_mb=2000 -timeout=20
+
 release: bootstrap
 	cargo build --release --locked --bin leydend --bin leyden
 
 bench: release
 	cargo bench --workspace --exclude leyden-interop
-	$(TARGET)/release/leyden bench mine --seconds 5
-	$(TARGET)/release/leyden bench route
-	$(TARGET)/release/leyden bench payments --nodes 2 --count 10000 --concurrency 100
+	$(BUILT)/release/leyden bench mine --seconds 5
+	$(BUILT)/release/leyden bench route
+	$(BUILT)/release/leyden bench payments --nodes 2 --count 10000 --concurrency 100
 
 # The work that Leyden and a peer do both, in one run; its last line is `ratio: N`.
 WHAT ?= route

@@ -27,6 +27,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     // Tests and benchmarks only.
     ("leyden-interop", &[]),
+    ("leyden-fuzz", &["leyden-channels", "leyden-consensus", "leyden-net"]),
 ];
 
 /// Crates that know no clock, randomness, socket, database, async or thread.
