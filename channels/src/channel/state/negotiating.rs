@@ -38,12 +38,18 @@ pub struct Negotiating {
     sent: Option<Amount>,
     /// The fee that the peer sent last since then.
     received: Option<Amount>,
+    /// How often the peer has begun again since the last block.
+    begun_again: u8,
 }
+
+/// So often a peer may begin an agreed close again between two blocks: enough for a person who changes a fee some times.
+/// Without a bound, each side would answer one `channel_reestablish` too many for ever.
+const MOST_BEGUN_AGAIN: u8 = 8;
 
 impl Negotiating {
     pub const fn new(local_script: ScriptBuf, remote_script: ScriptBuf, fees: Option<CloseFees>) -> Self {
         let (agreed, since, disagreed) = (None, None, false);
-        Self { local_script, remote_script, fees, agreed, since, disagreed, sent: None, received: None }
+        Self { local_script, remote_script, fees, agreed, since, disagreed, sent: None, received: None, begun_again: 0 }
     }
 
     /// We have proposed a higher fee than the one that both have signed.
@@ -55,6 +61,17 @@ impl Negotiating {
     pub fn start_again(&mut self) {
         self.sent = None;
         self.received = None;
+    }
+
+    pub fn new_block(&mut self) {
+        self.begun_again = 0;
+    }
+
+    /// The peer wants to begin again: whether it may.
+    pub fn may_begin_again(&mut self) -> bool {
+        let may = self.begun_again < MOST_BEGUN_AGAIN;
+        self.begun_again += u8::from(may);
+        may
     }
 }
 

@@ -55,6 +55,10 @@ impl Established {
     ) -> Result<(), Fault> {
         let in_sync = matches!(self.judge(message), Ok(Verdict::Synced { .. }));
         let again = in_sync && self.negotiation().is_some();
+        let asks = again && self.link != Link::Syncing;
+        if asks && !self.negotiation_mut().is_some_and(Negotiating::may_begin_again) {
+            return Ok(());
+        }
         // A peer with old data learns so before it closes with them; any other would only begin to use the channel.
         if self.link != Link::Syncing && self.knowledge() != Knowledge::Nothing && (again || !in_sync) {
             let ours = self.channel_reestablish()?;
@@ -113,6 +117,10 @@ impl Established {
             self.raise_alone(feerate, turn);
             return Ok(());
         }
+        if self.link == Link::Syncing {
+            // It has been asked already; once it answers, the latest fees count.
+            return Ok(());
+        }
         // The peer may have ended its part: like after a reconnection it can begin again.
         let ours = self.channel_reestablish()?;
         turn.send(ours);
@@ -144,6 +152,7 @@ impl Established {
             self.left_alone(turn);
         }
         let Some(negotiating) = self.negotiation_mut() else { return Ok(()) };
+        negotiating.new_block();
         if negotiating.since.is_none() {
             negotiating.since = Some(tip);
             turn.touched.state = true;

@@ -334,6 +334,51 @@ fn a_peer_with_old_data_learns_so_from_a_closed_channel() {
     assert!(test[Who::Alice].local_close.is_none(), "it would have broadcast a revoked commitment");
 }
 
+/// Delivers until nothing moves; two cores need far fewer messages than that.
+fn comes_to_rest(test: &mut TestChannel) {
+    for _ in 0..200 {
+        if !Who::BOTH.map(|who| test.deliver(who)).contains(&true) {
+            return;
+        }
+    }
+    panic!("the two never come to rest");
+}
+
+#[test]
+fn asking_twice_at_once_for_a_higher_fee_comes_to_rest_at_the_last() {
+    let mut test = Setup::new(1_000_000, CommitmentType::Anchors).push(300_000).ready();
+    test.event(Who::Alice, request(Who::Alice, 300));
+    test.run();
+    let paid = |tx: &Transaction| 1_000_000 - tx.output.iter().map(|out| out.value.to_sat()).sum::<u64>();
+    let first = paid(&closing_of(&test, Who::Alice).unwrap());
+    test.event(Who::Alice, request(Who::Alice, 2000));
+    test.event(Who::Alice, request(Who::Alice, 3000));
+    comes_to_rest(&mut test);
+    let last = closing_of(&test, Who::Alice).unwrap();
+    assert!(paid(&last) >= first * 9, "{first} {}", paid(&last));
+    assert_eq!(closing_of(&test, Who::Bob), Some(last));
+}
+
+#[test]
+fn a_reestablish_too_many_is_not_answered_for_ever() {
+    let mut test = Setup::new(1_000_000, CommitmentType::Anchors).push(300_000).ready();
+    test.event(Who::Alice, request(Who::Alice, 300));
+    test.run();
+    test.event(Who::Alice, request(Who::Alice, 2000));
+    let again = test[Who::Bob].inbox.back().cloned().unwrap();
+    test[Who::Bob].inbox.push_back(again);
+    comes_to_rest(&mut test);
+    assert_eq!(closing_of(&test, Who::Bob), closing_of(&test, Who::Alice));
+    // The next block gives another chance.
+    test.tip = Height(test.tip.0 + 1);
+    for who in Who::BOTH {
+        test.event(who, Event::NewTip(test.tip));
+    }
+    test.event(Who::Alice, request(Who::Alice, 4000));
+    comes_to_rest(&mut test);
+    assert_eq!(closing_of(&test, Who::Bob), closing_of(&test, Who::Alice));
+}
+
 #[test]
 fn asking_again_with_a_higher_fee_raises_the_close() {
     for seen in [false, true] {
