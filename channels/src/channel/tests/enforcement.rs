@@ -64,7 +64,13 @@ pub(super) fn enforce(test: &TestChannel, who: Who, tx: &Transaction) -> (Resolu
     }
     let row = |key: Key| store.0[&key].as_slice();
     let id = resolution.channel().channel_id;
-    let restored = Resolution::decode(row(Key::Closing(id)), Some(row(Key::Resolution(id)))).unwrap();
+    let mut restored = Resolution::decode(row(Key::Closing(id)), Some(row(Key::Resolution(id)))).unwrap();
+    // What is decided at each tip is not stored.
+    let ctx =
+        onchain::Ctx { tip: height, newest: height, estimates: &estimates, policy: &policy, signer: &*node.signer };
+    for one in [&mut restored, &mut resolution] {
+        let _ = one.handle(onchain::Event::Tip, &ctx).unwrap();
+    }
     assert_eq!(restored, resolution);
     (resolution, broadcast.into_values().collect())
 }

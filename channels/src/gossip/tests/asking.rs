@@ -82,7 +82,7 @@ fn peers_that_do_not_answer_lose_their_turn() {
 /// LDK 0.2 answers for ranges and not for single channels, and passes nothing on before the first filter.
 #[test]
 fn a_peer_that_leaves_questions_for_channels_unanswered_is_asked_for_all_that_it_has() {
-    let mut peer = informed(0);
+    let mut peer = informed(30);
     let deaf = node(2_000);
     assert_eq!(asked(&peer.connect(deaf, &answering())), [deaf]);
     let told = peer.answer(deaf, vec![ShortChannelId(113 << 40 | 1 << 16)]);
