@@ -23,6 +23,7 @@
 
 mod backing;
 mod backup;
+mod closing_fee;
 mod commitment;
 mod effect;
 mod enforcement;
@@ -53,6 +54,7 @@ use std::sync::Arc;
 
 pub use backing::Backing;
 pub use backup::{BackupError, ChannelBackup};
+pub use closing_fee::ClosingFunds;
 pub use commitment::limits::CannotAdd;
 pub use commitment::spec::{Htlc, HtlcKey, Spec};
 pub use effect::{Doom, Effect, HtlcFailure, IncomingHtlc, Notice};

@@ -2,12 +2,13 @@
 
 use bitcoin::{Amount, OutPoint};
 
+use super::closing_fee::ClosingFunds;
 use super::commitment::limits;
 use super::commitment::spec::Htlc;
 use super::event::Origin;
 use super::funding::FundingState;
 use super::state::{Established, Knowledge, Link, Phase, Spend, StateName};
-use super::{Channel, State, Terms};
+use super::{Channel, Sides, State, Terms};
 use crate::tx::fee;
 use crate::types::{ChannelId, CommitmentNumber, CommitmentType, FeeratePerKw, Msat, NodeId, ShortChannelId, Side};
 
@@ -76,6 +77,20 @@ pub struct SideLimits {
     pub max_in_flight: Msat,
     pub htlc_minimum: Msat,
     pub max_htlcs: u16,
+}
+
+impl EstablishedSummary {
+    /// What closing together can be paid from.
+    pub fn closing_funds(&self, opener: Side) -> ClosingFunds {
+        let balance = Sides { local: self.local_balance, remote: self.remote_balance };
+        let dust_limit = self.local_limits.dust_limit.max(self.remote_limits.dust_limit);
+        ClosingFunds::new(opener, &balance, dust_limit, self.commitment_type, self.feerate)
+    }
+
+    /// Whether the balances are known, or a backup is all that we have.
+    pub fn knows_balances(&self) -> bool {
+        self.local_balance > Msat::ZERO || self.remote_balance > Msat::ZERO || !self.htlcs.is_empty()
+    }
 }
 
 impl Channel {

@@ -14,13 +14,16 @@ use bitcoin::{Amount, ScriptBuf, Transaction};
 
 use super::shutdown::CloseFees;
 use super::{Established, Link, Phase};
+use crate::channel::closing_fee::ClosingFunds;
 use crate::channel::effect::{Effect, Notice};
 use crate::channel::error::{Fault, Invariant, Wrong};
 use crate::channel::turn::Turn;
 use crate::keys::SignatureError;
-use crate::tx::{ClosingInput, ClosingTx, FundingSignatures, build_closing, closing_weight, fee, verify_closing};
+use crate::tx::{
+    ClosingInput, ClosingTx, ClosingTxError, FundingSignatures, build_closing, closing_weight, fee, verify_closing,
+};
 use crate::types::{FeeratePerKw, Height, Side};
-use crate::wire::{ClosingSigned, FeeRange, Message, Shutdown};
+use crate::wire::{ClosingSigned, ErrorMessage, FeeRange, Message, Shutdown};
 
 /// A channel without HTLCs whose closing fee is being agreed on.
 #[derive(Clone, Debug, PartialEq)]
@@ -164,20 +167,34 @@ impl Established {
         self.negotiation().ok_or(Invariant::WrongState("the closing negotiation"))
     }
 
-    /// What a closing transaction of this channel pays at a rate; never more than the opener has.
-    pub(super) fn closing_fee_at(&self, negotiating: &Negotiating, feerate: FeeratePerKw) -> Amount {
+    /// What a closing transaction of this channel costs at a rate, whether or not the opener has so much.
+    pub(super) fn closing_cost(&self, negotiating: &Negotiating, feerate: FeeratePerKw) -> Amount {
+        fee::fee_for_weight(feerate, closing_weight(&negotiating.local_script, &negotiating.remote_script))
+    }
+
+    /// What one pays at a rate, as we propose it.
+    pub(super) fn closing_fee_at(&self, negotiating: &Negotiating, feerate: FeeratePerKw, turn: &Turn<'_>) -> Amount {
         let weight = closing_weight(&negotiating.local_script, &negotiating.remote_script);
-        let balance = self.commitments.local.spec.balance.of(self.terms.opener).floor_sat();
-        fee::fee_for_weight(feerate, weight).min(balance)
+        self.closing_funds().fee_at(feerate, turn.ctx.feerates.mempool_minimum, weight)
+    }
+
+    fn closing_funds(&self) -> ClosingFunds {
+        let (terms, spec) = (&self.terms, &self.commitments.local.spec);
+        let dust_limit = terms.sides.local.dust_limit.max(terms.sides.remote.dust_limit);
+        ClosingFunds::new(terms.opener, &spec.balance, dust_limit, terms.commitment_type(), spec.feerate)
     }
 
     fn closing_bounds(&self, turn: &Turn<'_>) -> Result<Bounds, Invariant> {
         let negotiating = self.negotiating()?;
-        let at = |feerate: FeeratePerKw| self.closing_fee_at(negotiating, feerate);
+        let at = |feerate: FeeratePerKw| self.closing_fee_at(negotiating, feerate, turn);
         let feerates = &turn.ctx.feerates;
+        let funds = self.closing_funds();
+        let weight = closing_weight(&negotiating.local_script, &negotiating.remote_script);
+        // Nobody here has asked for it: not at any price.
+        let unasked = |feerate| funds.sane_feerate(feerate, feerates.mempool_minimum, weight);
         // What our mempool does not take does not get to a miner, whatever was asked for.
         let relays = |fees: CloseFees| fees.wanted.max(feerates.mempool_minimum).min(fees.maximum);
-        let wanted = at(negotiating.fees.map_or(feerates.closing.max(feerates.mempool_minimum), relays));
+        let wanted = at(negotiating.fees.map_or_else(|| unasked(feerates.closing), relays));
         // What both have signed once stays the proposal, unless somebody asked for more: another one would only conflict
         // with it.
         let wanted = match (&negotiating.agreed, negotiating.fees, self.terms.opener) {
@@ -194,14 +211,13 @@ impl Established {
             (Side::Local, None) => Bounds {
                 wanted,
                 minimum: at(feerates.mempool_minimum).min(wanted),
-                maximum: at(FeeratePerKw(feerates.closing.0.saturating_mul(2))).max(wanted),
+                maximum: at(unasked(FeeratePerKw(feerates.closing.0.saturating_mul(2)))).max(wanted),
             },
             // The peer pays: whatever relays. If that turns out to be too little, a child on our output pays more.
             (Side::Remote, _) => {
                 let relays = at(feerates.mempool_minimum);
                 let minimum = negotiating.agreed.as_ref().map_or(relays, |agreed| relays.min(agreed.fee));
-                let maximum = self.commitments.local.spec.balance.remote.floor_sat();
-                Bounds { wanted: wanted.max(minimum), minimum, maximum }
+                Bounds { wanted: wanted.max(minimum), minimum, maximum: funds.most() }
             }
         })
     }
@@ -222,10 +238,26 @@ impl Established {
 
     /// Proposes a fee, for the closing transaction as we would build it.
     fn sign_closing(&mut self, fee: Amount, bounds: Bounds, turn: &mut Turn<'_>) -> Result<(), Fault> {
-        let closing =
-            build_closing(&self.closing_input(self.negotiating()?, fee)).map_err(|_| Wrong::ClosingFee(fee))?;
-        self.send_closing_signed(&closing, fee, bounds, turn);
-        Ok(())
+        match build_closing(&self.closing_input(self.negotiating()?, fee)) {
+            Ok(closing) => {
+                self.send_closing_signed(&closing, fee, bounds, turn);
+                Ok(())
+            }
+            Err(error) => Ok(self.cannot_be_closed_together(&error, turn)?),
+        }
+    }
+
+    /// There is no closing transaction to sign, whatever the fee: neither node has enough for an output. That is nobody's
+    /// wrong, and another connection would change nothing. One side has to end it, once.
+    fn cannot_be_closed_together(&mut self, error: &ClosingTxError, turn: &mut Turn<'_>) -> Result<(), Invariant> {
+        if self.is_settled_together() {
+            self.left_alone(turn);
+            return Ok(());
+        }
+        if self.link != Link::Offline {
+            turn.send(ErrorMessage::new(self.terms.channel_id, format!("it cannot be closed together: {error}")));
+        }
+        self.force_close(turn)
     }
 
     fn send_closing_signed(&mut self, closing: &ClosingTx, fee: Amount, bounds: Bounds, turn: &mut Turn<'_>) {
@@ -267,10 +299,7 @@ impl Established {
         };
         let (low, high) = (range.min_fee_satoshis.max(bounds.minimum), range.max_fee_satoshis.min(bounds.maximum));
         if low > high {
-            let (theirs_min, theirs_max) = (range.min_fee_satoshis, range.max_fee_satoshis);
-            let (min, max) = (bounds.minimum, bounds.maximum);
-            self.disagree(turn);
-            return Err(Wrong::NoCommonClosingFee { theirs_min, theirs_max, min, max }.into());
+            return Err(self.no_common_fee((range.min_fee_satoshis, range.max_fee_satoshis), bounds, turn));
         }
         match (self.terms.opener, sent) {
             // The funder has told its range: a fee outside of it is no answer. The fundee has chosen before.
@@ -300,11 +329,18 @@ impl Established {
                 return Err(Wrong::ClosingFee(fee).into());
             }
         }
+        // BOLT 2 lets it want what we do not: that is no wrong, but there may be nothing between both that we sign.
         let middle = Amount::from_sat(u64::midpoint(fee.to_sat(), sent.to_sat()));
         if middle == sent || middle == fee || !bounds.contains(middle) {
-            return Err(Wrong::ClosingFee(fee).into());
+            return Err(self.no_common_fee((fee, fee), bounds, turn));
         }
         self.sign_closing(middle, bounds, turn)
+    }
+
+    fn no_common_fee(&mut self, theirs: (Amount, Amount), bounds: Bounds, turn: &mut Turn<'_>) -> Fault {
+        self.disagree(turn);
+        let ((theirs_min, theirs_max), min, max) = (theirs, bounds.minimum, bounds.maximum);
+        Wrong::NoCommonClosingFee { theirs_min, theirs_max, min, max }.into()
     }
 
     fn agreed(&mut self, closing: &ClosingTx, message: &ClosingSigned, turn: &mut Turn<'_>) -> Result<(), Fault> {

@@ -105,15 +105,16 @@ impl Established {
         }
     }
 
-    /// Makes the closing transaction pay more: anew with the peer if we pay, else by a child.
+    /// Makes the closing transaction pay more: anew with the peer if we pay and can, else by a child.
     pub(super) fn raise(&mut self, feerate: FeeratePerKw, turn: &mut Turn<'_>) -> Result<(), Fault> {
-        let agreed = self.negotiation().and_then(|one| Some((self.closing_fee_at(one, feerate), one.agreed.as_ref()?)));
-        let Some((wanted, agreed)) = agreed else { return Ok(()) };
-        if wanted <= agreed.fee {
+        let agreed = self.negotiation().and_then(|one| Some((one, one.agreed.as_ref()?)));
+        let Some((negotiating, agreed)) = agreed else { return Ok(()) };
+        if self.closing_cost(negotiating, feerate) <= agreed.fee {
             turn.notice(Notice::ClosingSigned { transaction: agreed.transaction.compute_txid() });
             return Ok(());
         }
-        if self.terms.opener == Side::Remote || self.link == Link::Offline {
+        let can_pay_more = self.closing_fee_at(negotiating, feerate, turn) > agreed.fee;
+        if self.terms.opener == Side::Remote || self.link == Link::Offline || !can_pay_more {
             self.raise_alone(feerate, turn);
             return Ok(());
         }
@@ -131,10 +132,11 @@ impl Established {
         Ok(())
     }
 
+    /// However little the opener has left: a child pays from the wallet.
     fn raise_alone(&self, feerate: FeeratePerKw, turn: &mut Turn<'_>) {
         let Some(negotiating) = self.negotiation() else { return };
         if let Some(agreed) = &negotiating.agreed
-            && self.closing_fee_at(negotiating, feerate) > agreed.fee
+            && self.closing_cost(negotiating, feerate) > agreed.fee
         {
             turn.emit(Effect::RaiseClosing { transaction: agreed.transaction.clone(), feerate });
         }

@@ -500,6 +500,46 @@ fn a_lasting_disagreement_about_the_fee_ends_by_force() {
 }
 
 #[test]
+fn a_peer_that_wants_less_than_we_pay_step_by_step_is_not_wrong() {
+    // Neither sends a range. Bob, who wants more than Alice pays, goes down as far as our mempool reaches, and no further.
+    let mut test = TestChannel::funded(1_000_000).push(300_000).ready();
+    test[Who::Bob].feerates.mempool_minimum = FeeratePerKw(2_000);
+    test[Who::Bob].tolerant = true;
+    test.event(Who::Bob, request(Who::Bob, 2_500));
+    for _ in 0..20 {
+        test.deliver(Who::Alice);
+        if matches!(test[Who::Bob].channel.state_name(), StateName::Negotiating) {
+            break;
+        }
+        test.deliver(Who::Bob);
+    }
+    test[Who::Bob].inbox.clear();
+    for fee in [200, 210] {
+        let first = ClosingSigned { fee_range: None, ..closing_signed_by(&test, Who::Alice, fee) };
+        say(&mut test, Who::Bob, first);
+    }
+    assert!(test.connected, "both would say the same after each reconnection");
+    for height in 100..150 {
+        test.event(Who::Bob, Event::NewTip(Height(height)));
+    }
+    assert!(test[Who::Bob].local_close.is_some(), "it ends by force, once");
+}
+
+#[test]
+fn a_close_that_the_opener_cannot_raise_is_raised_by_the_other() {
+    // All that the opener had is in its fee already, and is too little.
+    let mut test = TestChannel::funded(100_000).push(95_000).ready();
+    test.event(Who::Alice, request(Who::Alice, 10_000));
+    test.run();
+    let mutual = test[Who::Bob].broadcasts.last().unwrap().clone();
+    test[Who::Bob].feerates.closing = FeeratePerKw(20_000);
+    for height in 100..110 {
+        test.event(Who::Bob, Event::NewTip(Height(height)));
+    }
+    assert_eq!(test[Who::Bob].raises.first(), Some(&(mutual, FeeratePerKw(20_000))));
+}
+
+#[test]
 fn a_peer_that_is_wrong_again_and_again_is_closed_on_once_and_for_all() {
     let mut test = TestChannel::funded(1_000_000).push(300_000).ready();
     for who in Who::BOTH {

@@ -291,3 +291,76 @@ fn an_output_between_both_dust_limits_does_not_keep_a_channel_from_closing() {
         }
     }
 }
+
+/// A channel whose money is all Alice's, who opened it.
+fn all_alices(capacity: u64, dust_limits: [u64; 2]) -> TestChannel {
+    let mut setup = TestChannel::funded(capacity);
+    for (policy, dust_limit) in setup.policy.iter_mut().zip(dust_limits) {
+        policy.dust_limit = Amount::from_sat(dust_limit);
+        policy.max_remote_dust_limit = Amount::from_sat(20_000);
+    }
+    setup.ready()
+}
+
+/// One transaction closes it for both, and Alice's output is not below `least`.
+fn closed_with_an_output(test: &TestChannel, least: u64) {
+    agreed_fee(test);
+    let [output] = &closing_of(test, Who::Alice).output[..] else { panic!("only Alice has anything") };
+    assert_eq!(output.script_pubkey, wallet_script(Who::Alice));
+    assert!(output.value.to_sat() >= least, "{}", output.value);
+    for who in Who::BOTH {
+        assert!(test[who].local_close.is_none());
+        assert!(
+            !test[who].notices.iter().any(|notice| matches!(notice, Notice::PeerWrong(_))),
+            "{who:?} blames the other"
+        );
+    }
+}
+
+#[test]
+fn a_close_at_an_absurd_fee_leaves_its_opener_an_output() {
+    for (dust_limits, least) in [([354, 354], 354), ([354, 1_000], 1_000), ([1_000, 354], 1_000)] {
+        let mut test = all_alices(100_000, dust_limits);
+        close_with(&mut test, Who::Alice, 500_000, 253, 1_500_000);
+        test.run();
+        closed_with_an_output(&test, least);
+    }
+}
+
+#[test]
+fn a_small_channel_closes_by_either_side_when_fees_are_high() {
+    for closer in Who::BOTH {
+        let mut test = all_alices(20_000, [354, 354]);
+        for who in Who::BOTH {
+            test[who].feerates.closing = FeeratePerKw(37_500);
+        }
+        close_with(&mut test, closer, 37_500, 253, 112_500);
+        test.run();
+        closed_with_an_output(&test, 354);
+        let fee = agreed_fee(&test);
+        // What nobody has asked for takes half of it at most.
+        assert!(if closer == Who::Alice { fee > 19_000 } else { fee <= 10_000 }, "{fee}");
+    }
+}
+
+#[test]
+fn an_opener_with_hardly_more_than_dust_closes_as_well() {
+    let mut test = all_alices(20_000, [18_000, 354]);
+    close_with(&mut test, Who::Alice, 500_000, 253, 1_500_000);
+    test.run();
+    closed_with_an_output(&test, 18_000);
+}
+
+#[test]
+fn a_close_that_the_fundee_alone_gets_something_from_ends() {
+    // Mempools want more than the opener has.
+    let mut test = TestChannel::funded(100_000).push(95_000).ready();
+    for who in Who::BOTH {
+        test[who].feerates.mempool_minimum = FeeratePerKw(10_000);
+    }
+    close_with(&mut test, Who::Alice, 10_000, 253, 30_000);
+    test.run();
+    agreed_fee(&test);
+    let [output] = &closing_of(&test, Who::Bob).output[..] else { panic!("the opener has no output") };
+    assert_eq!((output.value.to_sat(), &output.script_pubkey), (95_000, &wallet_script(Who::Bob)));
+}
