@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bitcoin::{Amount, Weight};
+use bitcoin::Amount;
 use leyden_channels::{
     channel::{
         ChannelType, CloseRequest, EstablishedSummary, FundingState, LARGE_CHANNEL, OpenRequest, OpenWishes,
@@ -18,6 +18,7 @@ use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 
 use super::{
     LightningNode, closing,
+    closing_rates::{ClosingRates, Market, closing_rates},
     invoices::futures_unfold,
     tip_error,
     wallet::{coins, fee_rate},
@@ -203,19 +204,23 @@ impl LightningNode {
                          have ended with --no-wait"
                     )));
                 }
-                let feerate = per_kw(fee_rate(services, fee));
-                let feerate_max = max_fee_rate.map_or(FeeratePerKw(feerate.0.saturating_mul(3)), per_kw);
                 let script = match &to {
                     Some(address) => address.script_pubkey(),
                     None => services.wallet.channel_script(&channel.0),
                 };
-                refuse_excessive_fee(services, summary, feerate, closing_weight(&script, &script))?;
-                let request = CloseRequest {
-                    script,
-                    feerate,
-                    feerate_min: FeeratePerKw::FLOOR,
-                    feerate_max: feerate_max.max(feerate),
+                let (asked, estimate) = match fee {
+                    FeeChoice::Rate(rate) => (Some(per_kw(rate)), FeeChoice::Default),
+                    FeeChoice::Default | FeeChoice::ConfirmWithin(_) => (None, fee),
                 };
+                let market = Market {
+                    estimate: per_kw(fee_rate(services, estimate)),
+                    relays: services.feerates().mempool_minimum,
+                };
+                let known = summary.established.as_ref().filter(|_| summary.opener == Side::Local);
+                let funds = known.map(|known| known.closing_funds(Side::Local));
+                let wishes = ClosingRates { proposed: asked, most: max_fee_rate.map(per_kw) };
+                let (feerate, feerate_max) = closing_rates(funds, wishes, market, closing_weight(&script, &script))?;
+                let request = CloseRequest { script, feerate, feerate_min: FeeratePerKw::FLOOR, feerate_max };
                 Command::Close { channel, request, progress }
             }
         };
@@ -322,31 +327,6 @@ impl LightningNode {
 /// A confirmed closing of both is among the closed channels; we only wait until it is final.
 pub(super) fn is_closed_together(channel: &Summary) -> bool {
     matches!(&channel.spend, Some(Spend { height: Some(_), kind: SpendKind::Mutual, .. }))
-}
-
-/// A close at a rate at which the channel's money would go to the miners.
-fn refuse_excessive_fee(
-    services: &Services,
-    channel: &Summary,
-    feerate: FeeratePerKw,
-    weight: Weight,
-) -> Result<(), ApiError> {
-    let ours = channel.established.as_ref().map_or(Amount::ZERO, |known| known.local_balance.floor_sat());
-    let cost = fee::fee_for_weight(feerate, weight);
-    let usual = per_kw(fee_rate(services, FeeChoice::Default));
-    if channel.opener == Side::Local && is_excessive(feerate, usual, cost, ours) {
-        let (cost, ours) = (cost.to_sat(), ours.to_sat());
-        return Err(ApiError::invalid(format!(
-            "closing at that fee rate costs about {cost} sat, more than half of the {ours} sat that are yours in the channel: \
-             choose a lower rate, or none"
-        )));
-    }
-    Ok(())
-}
-
-/// A fee rate that nobody means: dearer than the node's own choice, and more than half of what the opener, who pays, has.
-fn is_excessive(feerate: FeeratePerKw, usual: FeeratePerKw, cost: Amount, ours: Amount) -> bool {
-    feerate > usual && cost > ours / 2
 }
 
 /// A commitment has been published, by whichever side.
@@ -493,19 +473,5 @@ fn info(node_id: secp256k1::PublicKey, channel: &Summary, known: &EstablishedSum
         shutdown_address: None,
         local: constraints(known.local_delay, known.local_reserve, known.local_limits),
         remote: constraints(known.remote_delay, known.remote_reserve, known.remote_limits),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_close_does_not_burn_what_it_is_to_bring_home() {
-        let [usual, high] = [250, 500_000].map(FeeratePerKw);
-        let [cost, ours] = [276_000, 49_000].map(Amount::from_sat);
-        assert!(is_excessive(high, usual, cost, ours), "2,000 sat/vB for a channel of 49,000 sat");
-        assert!(!is_excessive(high, usual, cost, ours * 100), "dear, but it is there to be paid");
-        assert!(!is_excessive(usual, usual, Amount::from_sat(170), Amount::from_sat(300)), "there is no cheaper way");
     }
 }

@@ -5,6 +5,7 @@ mod backups;
 mod bumping;
 mod channels;
 mod closing;
+mod closing_rates;
 mod closings;
 mod forwarding;
 mod graph;
