@@ -23,7 +23,7 @@ use tonic::{
 
 use crate::{
     config::{Layout, Running},
-    rpc::SPEND_RESERVE,
+    rpc::{REFUSE_HIGH_FEE, SPEND_RESERVE},
 };
 
 /// Messages up to this size are accepted: a block of 4 MB as hex and more.
@@ -69,11 +69,20 @@ impl Access {
     }
 }
 
-/// Adds the macaroon to each call, and the user's wish to spend what is kept back for claims.
+/// Adds the macaroon to each call, and the user's wishes for which LND has no field.
 #[derive(Debug, Clone)]
 pub struct WithMacaroon {
     macaroon: Option<MetadataValue<Ascii>>,
+    wishes: Wishes,
+}
+
+/// What the user insists on, or does not.
+#[derive(Debug, Clone, Copy, Default)]
+struct Wishes {
+    /// To spend what is kept back for claims of channels.
     spend_reserve: bool,
+    /// That a fee of more than half of what is sent is refused.
+    refuse_high_fee: bool,
 }
 
 impl Interceptor for WithMacaroon {
@@ -81,8 +90,11 @@ impl Interceptor for WithMacaroon {
         if let Some(macaroon) = &self.macaroon {
             request.metadata_mut().insert("macaroon", macaroon.clone());
         }
-        if self.spend_reserve {
-            request.metadata_mut().insert(SPEND_RESERVE, MetadataValue::from_static("true"));
+        let Wishes { spend_reserve, refuse_high_fee } = self.wishes;
+        for (key, wanted) in [(SPEND_RESERVE, spend_reserve), (REFUSE_HIGH_FEE, refuse_high_fee)] {
+            if wanted {
+                request.metadata_mut().insert(key, MetadataValue::from_static("true"));
+            }
         }
         Ok(request)
     }
@@ -117,12 +129,18 @@ impl Client {
             Ok(bytes) => hex::encode(bytes).parse().ok(),
             Err(_) => None,
         };
-        Ok(Self { channel, macaroon: WithMacaroon { macaroon, spend_reserve: false } })
+        Ok(Self { channel, macaroon: WithMacaroon { macaroon, wishes: Wishes::default() } })
     }
 
     /// The same connection, for a user who insists on spending what is kept back for claims of channels.
     pub fn spending_reserve(mut self, insists: bool) -> Self {
-        self.macaroon.spend_reserve = insists;
+        self.macaroon.wishes.spend_reserve = insists;
+        self
+    }
+
+    /// The same connection, for a user who has not insisted on a fee that is more than half of what is sent.
+    pub fn refusing_high_fee(mut self, refuses: bool) -> Self {
+        self.macaroon.wishes.refuse_high_fee = refuses;
         self
     }
 

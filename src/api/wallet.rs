@@ -83,6 +83,8 @@ pub struct SendCoins {
     pub amount: SendAmount,
     pub fee: FeeChoice,
     pub coins: CoinChoice,
+    /// A fee of more than half of what is sent is refused: somebody typed it wrong.
+    pub refuses_high_fee: bool,
     /// The user's own words, at most 500 bytes; may be empty.
     pub label: String,
 }

@@ -6,7 +6,7 @@ use leyden_proto::lnrpc::{
     close_status_update::Update,
 };
 
-use super::{CliError, Context, format, sendcoins::FeeArgs};
+use super::{CliError, Context, chain::on_its_way, format, sendcoins::FeeArgs};
 use crate::client::Client;
 
 /// Close a channel, together with the other node or by force.
@@ -60,9 +60,11 @@ impl CloseChannel {
                     if !self.wait {
                         waiting.finish_and_clear();
                         let value = serde_json::json!({ "closing_txid": closing });
-                        return context.show_value(&value, || format!("{closing}\n{}", what_follows(self.force)));
+                        let follows =
+                            if context.is_json() { String::new() } else { what_follows(&client, self.force).await };
+                        return context.show_value(&value, || format!("{closing}\n{follows}"));
                     }
-                    waiting.set_message(format!("{closing} is broadcast, waiting for confirmations"));
+                    waiting.set_message(format!("{closing} is signed, waiting for confirmations"));
                 }
                 Some(Update::ChanClose(closed)) => {
                     waiting.finish_and_clear();
@@ -78,13 +80,14 @@ impl CloseChannel {
     }
 }
 
-/// What a user waits for once the closing transaction is on its way.
-const fn what_follows(force: bool) -> &'static str {
-    if force {
-        "our commitment transaction is broadcast; the money comes back after a delay: `leyden pendingchannels` shows when"
+/// What a user waits for now.
+async fn what_follows(client: &Client, force: bool) -> String {
+    let (what, then) = if force {
+        ("our commitment transaction", "the money comes back after a delay: `leyden pendingchannels` shows when")
     } else {
-        "closing transaction is broadcast; the money is back once it is confirmed"
-    }
+        ("the closing transaction", "the money is back once it is confirmed")
+    };
+    format!("{}; {then}", on_its_way(client, what).await)
 }
 
 /// The channel whose point begins so.

@@ -6,7 +6,7 @@ use leyden_proto::lnrpc::{
 };
 use tonic::Code;
 
-use super::{CliError, Context, amount::Sat, connect, format, sendcoins::FeeArgs};
+use super::{CliError, Context, amount::Sat, chain::on_its_way, connect, format, sendcoins::FeeArgs};
 use crate::client::Client;
 
 /// Open a channel with a node, funded by this wallet.
@@ -99,11 +99,15 @@ impl OpenChannel {
                     let value = serde_json::json!({ "funding_txid": txid, "output_index": pending.output_index });
                     if !self.wait {
                         waiting.finish_and_clear();
+                        let follows = match context.is_json() {
+                            true => String::new(),
+                            false => on_its_way(&client, "the funding transaction").await,
+                        };
                         return context.show_value(&value, || {
-                            format!("{point}\nfunding transaction is broadcast; the channel opens once it is confirmed")
+                            format!("{point}\n{follows}; the channel opens once it is confirmed")
                         });
                     }
-                    waiting.set_message(format!("{point} is broadcast, waiting for confirmations"));
+                    waiting.set_message(format!("{point} is funded, waiting for confirmations"));
                 }
                 Some(Update::ChanOpen(open)) => {
                     waiting.finish_and_clear();

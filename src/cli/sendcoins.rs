@@ -1,9 +1,14 @@
 //! `leyden sendcoins`: pay on the chain.
 
 use clap::Args;
-use leyden_proto::lnrpc::SendCoinsRequest;
+use leyden_proto::lnrpc::{GetTransactionsRequest, SendCoinsRequest};
 
-use super::{CliError, Context, amount::Sat};
+use super::{
+    CliError, Context,
+    amount::{self, Sat},
+    chain::on_its_way,
+};
+use crate::client::Client;
 
 /// Pay an address on the chain.
 #[derive(Debug, Args)]
@@ -33,6 +38,9 @@ pub struct SendCoins {
     /// Also spend what is kept back to pay for claims, should a channel have to be closed on the chain
     #[arg(long, alias = "spend_reserve")]
     spend_reserve: bool,
+    /// Send it even if the fee is more than half of what is sent
+    #[arg(long)]
+    yes: bool,
 }
 
 /// How a transaction's fee is chosen.
@@ -65,8 +73,25 @@ impl SendCoins {
             spend_unconfirmed: self.spend_unconfirmed,
             ..Default::default()
         };
-        let client = context.client().await?.spending_reserve(self.spend_reserve);
+        let client = context.client().await?.spending_reserve(self.spend_reserve).refusing_high_fee(!self.yes);
         let answer = client.lightning().send_coins(request).await?.into_inner();
-        context.show(&answer, || answer.txid.clone())
+        let mut text = answer.txid.clone();
+        if !context.is_json() {
+            let sent = sent(&client, &answer.txid).await.map(|sent| format!("\n{sent}")).unwrap_or_default();
+            text += &format!("{sent}\n{}", on_its_way(&client, "the transaction").await);
+        }
+        context.show(&answer, || text)
     }
+}
+
+/// What the wallet says of a transaction that it has just sent, while that is unconfirmed.
+async fn sent(client: &Client, txid: &str) -> Option<String> {
+    // No block is so high: only what is unconfirmed.
+    let request = GetTransactionsRequest { start_height: i32::MAX, ..Default::default() };
+    let list = client.lightning().get_transactions(request).await.ok()?.into_inner().transactions;
+    let transaction = list.into_iter().find(|transaction| transaction.tx_hash == txid)?;
+    let fee = transaction.total_fees;
+    // To ourselves, only the fee has gone.
+    let sent = transaction.amount.saturating_neg().saturating_sub(fee).max(0);
+    Some(format!("{} sent, and a fee of {} paid", amount::sat(sent), amount::sat(fee)))
 }

@@ -351,6 +351,9 @@ async fn what_is_typed_reaches_the_node() {
     assert!(node.asked().contains("reserve: Keep"), "{}", node.asked());
     node.run(&format!("sendcoins {ADDRESS} --sweepall --spend-reserve")).await.unwrap();
     assert!(node.asked().contains("reserve: Spend"), "{}", node.asked());
+    assert!(node.asked().contains("refuses_high_fee: true"), "{}", node.asked());
+    node.run(&format!("sendcoins {ADDRESS} 1000 --yes")).await.unwrap();
+    assert!(node.asked().contains("refuses_high_fee: false"), "{}", node.asked());
     node.fake.script().payments = vec![payment(PaymentState::Succeeded { preimage: PaymentPreimage([9; 32]) })];
     node.run("payinvoice lnbcrt1 --timeout 5").await.unwrap();
     assert!(node.asked().contains("max_fee: Msat(1500)") && node.asked().contains("timeout: 5s"), "{}", node.asked());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bitcoin::{Address, Amount, FeeRate, Txid};
+use bitcoin::{Address, Amount, FeeRate, OutPoint, Script, Transaction, Txid};
 use leyden_channels::types::{Height, UnixTime};
 
 use super::{LightningNode, internal};
@@ -34,6 +34,7 @@ impl LightningNode {
         let rate = fee_rate(services, request.fee);
         let coins = coins(&request.coins);
         let script = request.to.script_pubkey();
+        let to = script.clone();
         let services = Arc::clone(services);
         // In a task of its own: a caller that hangs up must not leave coins behind that are set aside for nothing.
         let sent = tokio::spawn(async move {
@@ -44,6 +45,12 @@ impl LightningNode {
             };
             let transaction = tokio::task::spawn_blocking(choose).await.map_err(internal)?.map_err(wallet_error)?;
             let txid = transaction.compute_txid();
+            if request.refuses_high_fee
+                && let Err(refused) = refuse_high_fee(&transaction, &to, |coin| services.wallet.amount_of(coin))
+            {
+                services.wallet.release(&txid);
+                return Err(refused);
+            }
             if let Err(error) = services.store.put_plain(&txid) {
                 services.wallet.release(&txid);
                 return Err(error.into());
@@ -59,6 +66,27 @@ impl LightningNode {
         });
         sent.await.map_err(internal)?
     }
+}
+
+/// A fee that is more than half of what `to` gets.
+fn refuse_high_fee(
+    transaction: &Transaction,
+    to: &Script,
+    amount_of: impl Fn(&OutPoint) -> Option<Amount>,
+) -> Result<(), ApiError> {
+    let inputs: Option<Amount> = transaction.input.iter().map(|input| amount_of(&input.previous_output)).sum();
+    let outputs: Amount = transaction.output.iter().map(|output| output.value).sum();
+    let to_it = transaction.output.iter().filter(|output| *output.script_pubkey == *to);
+    let sent: Amount = to_it.map(|output| output.value).sum();
+    let fee = inputs.and_then(|inputs| inputs.checked_sub(outputs)).unwrap_or(Amount::ZERO);
+    if fee <= sent / 2 {
+        return Ok(());
+    }
+    let (fee, sent) = (fee.to_sat(), sent.to_sat());
+    Err(ApiError::invalid(format!(
+        "the fee would be {fee} sat, more than half of the {sent} sat that are sent: choose a lower rate, or add --yes to send \
+         it all the same (over gRPC or REST: without the header leyden-refuse-high-fee)"
+    )))
 }
 
 pub(super) fn balance(services: &Services, min_confirmations: u32) -> WalletBalance {
@@ -139,5 +167,33 @@ pub(super) fn wallet_error(error: WalletError) -> ApiError {
         | WalletError::Damaged(_)
         | WalletError::Disconnected { .. }
         | WalletError::Store(_) => internal(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::{ScriptBuf, TxIn, TxOut, absolute, hashes::Hash as _, transaction::Version};
+
+    use super::*;
+
+    #[test]
+    fn a_fee_that_is_more_than_half_of_what_is_sent_is_refused() {
+        let script = |byte| ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::from_byte_array([byte; 20]));
+        let output = |byte, sat| TxOut { value: Amount::from_sat(sat), script_pubkey: script(byte) };
+        let verdict = |inputs: u64| {
+            let transaction = Transaction {
+                version: Version::TWO,
+                lock_time: absolute::LockTime::ZERO,
+                input: vec![TxIn::default()],
+                output: vec![output(1, 10_000), output(2, 500_000)],
+            };
+            refuse_high_fee(&transaction, &script(1), |_| Some(Amount::from_sat(inputs)))
+        };
+        assert!(verdict(515_000).is_ok());
+        let refused = verdict(515_001).unwrap_err().to_string();
+        assert!(
+            refused.contains("5001 sat") && refused.contains("10000 sat") && refused.contains("--yes"),
+            "{refused}"
+        );
     }
 }

@@ -66,8 +66,10 @@ impl Lightning for LightningService {
     async fn send_coins(&self, request: Request<lnrpc::SendCoinsRequest>) -> Reply<lnrpc::SendCoinsResponse> {
         let lightning = self.context.lightning()?;
         let reserve = edge::reserve(request.metadata())?;
+        let refuses_high_fee = edge::flag(request.metadata(), edge::REFUSE_HIGH_FEE)?;
         let mut request = wallet::send_coins(request.into_inner(), &self.context.daemon.network())?;
         request.coins.reserve = reserve;
+        request.refuses_high_fee = refuses_high_fee;
         reply(lnrpc::SendCoinsResponse { txid: lightning.send_coins(request).await?.to_string() })
     }
 

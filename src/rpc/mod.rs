@@ -47,7 +47,10 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 pub use self::{
     auth::Authorizer,
-    convert::{edge::SPEND_RESERVE, wallet::IMMATURE},
+    convert::{
+        edge::{REFUSE_HIGH_FEE, SPEND_RESERVE},
+        wallet::IMMATURE,
+    },
 };
 use crate::{
     admission::Door,

@@ -6,6 +6,7 @@ mod generate;
 mod hashrate;
 mod mempool;
 mod mine;
+mod on_its_way;
 mod peers;
 mod send;
 mod tip;
@@ -14,6 +15,7 @@ mod utxohash;
 
 use clap::{Args, Subcommand};
 
+pub use self::on_its_way::on_its_way;
 use super::{CliError, Context};
 
 /// The node's proof-of-work chain: look at it, mine it, send transactions.

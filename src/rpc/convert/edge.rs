@@ -20,6 +20,10 @@ use crate::{
 /// The metadata key by which a call insists on spending what is kept back for claims of channels.
 pub const SPEND_RESERVE: &str = "leyden-spend-reserve";
 
+/// The metadata key by which a call asks for a refusal of a fee that is more than half of what is sent. LND sends at any
+/// fee, and so do we for its clients.
+pub const REFUSE_HIGH_FEE: &str = "leyden-refuse-high-fee";
+
 type Checked<T> = Result<T, ApiError>;
 
 /// The field is wrong: what it is, and what it should be.
@@ -234,10 +238,15 @@ pub fn coins(min_confs: i32, spend_unconfirmed: bool, outpoints: &[lnrpc::OutPoi
 
 /// Whether the caller insists on spending what is kept back for claims. LND has no field for it, so it is a header.
 pub fn reserve(metadata: &MetadataMap) -> Checked<Reserve> {
-    match metadata.get(SPEND_RESERVE).map(|value| value.to_str().unwrap_or_default()) {
-        None | Some("false") => Ok(Reserve::Keep),
-        Some("true") => Ok(Reserve::Spend),
-        Some(other) => Err(wrong(SPEND_RESERVE, format_args!("\"{other}\" is neither true nor false"))),
+    Ok(if flag(metadata, SPEND_RESERVE)? { Reserve::Spend } else { Reserve::Keep })
+}
+
+/// A header that is true or false; false without it.
+pub fn flag(metadata: &MetadataMap, key: &'static str) -> Checked<bool> {
+    match metadata.get(key).map(|value| value.to_str().unwrap_or_default()) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => Err(wrong(key, format_args!("\"{other}\" is neither true nor false"))),
     }
 }
 

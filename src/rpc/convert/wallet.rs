@@ -86,6 +86,7 @@ pub fn send_coins(request: lnrpc::SendCoinsRequest, network: &NetworkInfo) -> Re
         amount,
         fee,
         coins: edge::coins(request.min_confs, request.spend_unconfirmed, &request.outpoints)?,
+        refuses_high_fee: false,
         label: edge::text("label", request.label, MAX_LABEL)?,
     })
 }
