@@ -2,7 +2,10 @@
 
 use clap::Args;
 use leyden_proto::{
-    lnrpc::{PayReqString, Payment, PaymentFailureReason, payment::PaymentStatus},
+    lnrpc::{
+        PayReqString, Payment, PaymentFailureReason, failure::FailureCode, htlc_attempt::HtlcStatus,
+        payment::PaymentStatus,
+    },
     routerrpc::SendPaymentRequest,
 };
 use tonic::Streaming;
@@ -101,7 +104,7 @@ pub async fn follow(context: &Context, mut updates: Streaming<Payment>) -> Resul
             }
             PaymentStatus::Failed => {
                 waiting.finish_and_clear();
-                let reason = explained(payment.failure_reason());
+                let reason = explained_by_attempts(&payment);
                 if context.is_json() {
                     context.show(&payment, String::new)?;
                 }
@@ -126,6 +129,24 @@ fn for_people(payment: &Payment) -> String {
     ])
 }
 
+/// A recipient that cannot take it now says so with the attempt's failure alone: LND has no such reason.
+fn explained_by_attempts(payment: &Payment) -> &'static str {
+    let last = payment.htlcs.iter().rfind(|attempt| attempt.status() == HtlcStatus::Failed);
+    let is_busy = last.is_some_and(|attempt| {
+        let hops = attempt.route.as_ref().map_or(0, |route| route.hops.len());
+        attempt.failure.as_ref().is_some_and(|failure| {
+            failure.code() == FailureCode::TemporaryNodeFailure
+                && usize::try_from(failure.failure_source_index) == Ok(hops)
+        })
+    });
+    match payment.failure_reason() {
+        PaymentFailureReason::FailureReasonError if is_busy => {
+            "the recipient cannot take payments at the moment (it may not know how far the chain is); try again later"
+        }
+        reason => explained(reason),
+    }
+}
+
 pub fn explained(reason: PaymentFailureReason) -> &'static str {
     match reason {
         PaymentFailureReason::FailureReasonNone => "no reason is known",
@@ -147,6 +168,8 @@ pub fn explained(reason: PaymentFailureReason) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use leyden_proto::lnrpc::{Failure, Hop, HtlcAttempt, Route};
+
     use super::*;
 
     #[test]
@@ -156,6 +179,27 @@ mod tests {
         for wrong in ["", "x", "1x2", "1x2x65536", "1x2x3x4", "16777216x0x0", "abc"] {
             assert!(channel_id(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_recipient_that_is_busy_is_not_blamed_on_the_invoice() {
+        let failed_by = |source| Payment {
+            failure_reason: PaymentFailureReason::FailureReasonError.into(),
+            htlcs: vec![HtlcAttempt {
+                status: HtlcStatus::Failed.into(),
+                route: Some(Route { hops: vec![Hop::default(); 2], ..Route::default() }),
+                failure: Some(Failure {
+                    code: FailureCode::TemporaryNodeFailure.into(),
+                    failure_source_index: source,
+                    ..Failure::default()
+                }),
+                ..HtlcAttempt::default()
+            }],
+            ..Payment::default()
+        };
+        assert!(explained_by_attempts(&failed_by(2)).contains("try again later"));
+        let on_the_way = explained_by_attempts(&failed_by(1));
+        assert_eq!(on_the_way, explained(PaymentFailureReason::FailureReasonError));
     }
 
     #[test]

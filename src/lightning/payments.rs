@@ -285,7 +285,10 @@ pub(crate) fn to_api(payment: &outgoing::Payment) -> Payment {
                 PaymentFailure::NoRoute => FailureReason::NoRoute,
                 PaymentFailure::IncorrectPaymentDetails => FailureReason::IncorrectDetails,
                 PaymentFailure::InsufficientBalance => FailureReason::InsufficientBalance,
-                PaymentFailure::TipInDoubt | PaymentFailure::Error => FailureReason::Error,
+                // LND has no word for it: its failure is that of the last attempt.
+                PaymentFailure::RecipientBusy | PaymentFailure::TipInDoubt | PaymentFailure::Error => {
+                    FailureReason::Error
+                }
             };
             (PaymentState::Failed { reason }, *at)
         }

@@ -138,6 +138,8 @@ pub enum PaymentFailure {
     NoRoute,
     #[error("the recipient does not know this payment, or the amount or the invoice's secret is wrong")]
     IncorrectPaymentDetails,
+    #[error("the recipient cannot take payments at the moment; try again later")]
+    RecipientBusy,
     #[error("the balance in usable channels is too small; open a channel or wait for the peer to be online")]
     InsufficientBalance,
     #[error("this node lost track of how far the chain is; `leyden getinfo` says why, then try again")]
@@ -361,7 +363,7 @@ impl Payments {
         self.searching.remove(hash);
         if let Some(payment) = self.pending.get(hash).filter(|payment| !payment.is_in_flight()) {
             // Where the recipient has refused what came over the ways that there are, that is what the payer has to know.
-            let reason = if payment.was_refused() { PaymentFailure::IncorrectPaymentDetails } else { reason };
+            let reason = payment.refusal().unwrap_or(reason);
             self.fail(hash, reason, now, &mut outbox);
         }
         outbox
@@ -477,6 +479,10 @@ impl Payments {
             _ => PaymentFailure::Error,
         };
         attempt.state = AttemptState::Failed(failure);
+        let reason = match payment.refusal().filter(|_| reason == PaymentFailure::IncorrectPaymentDetails) {
+            Some(refusal) => refusal,
+            None => reason,
+        };
         // In doubt of the tip no other channel would take it either.
         if reason != PaymentFailure::TipInDoubt && may_try_again(payment, now) {
             save(&mut outbox, payment);

@@ -219,6 +219,7 @@ fn put_payment(out: &mut Vec<u8>, payment: &Payment) {
                 PaymentFailure::InsufficientBalance => 3,
                 PaymentFailure::Error => 4,
                 PaymentFailure::TipInDoubt => 5,
+                PaymentFailure::RecipientBusy => 6,
             };
             reason.write(out);
             at.0.write(out);
@@ -260,6 +261,7 @@ fn take_payment(reader: &mut Reader<'_>, format: u8) -> Result<Payment, RecordEr
                     3 => PaymentFailure::InsufficientBalance,
                     4 => PaymentFailure::Error,
                     5 => PaymentFailure::TipInDoubt,
+                    6 => PaymentFailure::RecipientBusy,
                     _ => return Err(RecordError::Meaningless("why a payment failed")),
                 };
                 PaymentState::Failed { reason, at: UnixTime(reader.field()?) }

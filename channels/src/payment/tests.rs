@@ -299,9 +299,24 @@ fn what_the_node_before_the_recipient_can_cause_is_tried_over_others_and_not_for
         assert_eq!(failed.state, PaymentState::Failed { reason, at: NOW }, "{message:?}");
     }
     for message in [FailureMessage::TemporaryNodeFailure, unknown_details(1_000, 182)] {
-        let tries = if message == FailureMessage::TemporaryNodeFailure { 4 } else { 1 };
-        assert_eq!(answered_by_everybody(&message).1, tries, "{message:?}");
+        let is_busy = message == FailureMessage::TemporaryNodeFailure;
+        let (failed, tries) = answered_by_everybody(&message);
+        assert_eq!(tries, if is_busy { 4 } else { 1 }, "{message:?}");
+        let reason = if is_busy { PaymentFailure::RecipientBusy } else { PaymentFailure::IncorrectPaymentDetails };
+        assert_eq!(failed.state, PaymentState::Failed { reason, at: NOW }, "{message:?}");
     }
+}
+
+#[test]
+fn a_recipient_that_is_busy_is_not_said_to_know_no_such_invoice() {
+    let mut payments = Payments::default();
+    let hash = PREIMAGE.hash();
+    effects(payments.start(request(Msat(1_000)), None, NOW).unwrap());
+    effects(payments.routes_found(&hash, vec![over(20, 1_000)], session_key, NOW).unwrap());
+    let busy = FailureMessage::TemporaryNodeFailure;
+    assert_eq!(searches(&answer(&mut payments, AttemptId(1), &busy)), [Msat(1_000)], "it is tried again");
+    let failed = latest(&effects(payments.no_route(&hash, PaymentFailure::NoRoute, NOW)));
+    assert_eq!(failed.state, PaymentState::Failed { reason: PaymentFailure::RecipientBusy, at: NOW });
 }
 
 #[test]

@@ -6,7 +6,8 @@
 //!   failed by the recipient ──┬── it waited too long for other parts ─────────► again
 //!                             ├── less arrived than was sent on, or too little
 //!                             │   time was left: the node before it did that ─► again, without that node
-//!                             ├── a passing trouble, or blocks went by ───────► again, some times
+//!                             ├── a passing trouble, or blocks went by ───────► again, some times (a trouble that stays is
+//!                             │                                                 told as one: it may pass later)
 //!                             └── else ───────────────────────────────────────► the payment is over
 //! ```
 //!
@@ -18,7 +19,7 @@
 
 use secp256k1::PublicKey;
 
-use super::{Attempt, AttemptFailure, AttemptState, INSUFFICIENT_BALANCE, MPP_TIMEOUT, Payment};
+use super::{Attempt, AttemptFailure, AttemptState, INSUFFICIENT_BALANCE, MPP_TIMEOUT, Payment, PaymentFailure};
 use crate::onion::failure::PERM;
 use crate::routing::LocalChannel;
 use crate::types::{Height, Msat};
@@ -52,8 +53,10 @@ enum Cause {
     Waited,
     /// The node before the recipient handed on something else than it was given.
     LastHop(PublicKey),
-    /// It may pass.
-    Passing,
+    /// Blocks came faster than was allowed for, or somebody on the way held it: who, nobody can tell.
+    Late,
+    /// The recipient says that it will pass.
+    Busy,
     /// The payment itself.
     Payment,
 }
@@ -62,12 +65,18 @@ impl Payment {
     /// Whether the recipient has refused for good.
     pub(super) fn is_refused_for_good(&self) -> bool {
         let count = |wanted: Cause| self.causes().filter(|cause| *cause == wanted).count();
-        count(Cause::Payment) > 0 || count(Cause::Passing) > MOST_PASSING || self.suspects().len() > MOST_SUSPECTS
+        let passing = count(Cause::Late) + count(Cause::Busy);
+        count(Cause::Payment) > 0 || passing > MOST_PASSING || self.suspects().len() > MOST_SUSPECTS
     }
 
-    /// Whether the recipient has refused any attempt, for whatever reason but that it waited.
-    pub(super) fn was_refused(&self) -> bool {
-        self.causes().any(|cause| cause != Cause::Waited)
+    /// Why the recipient has refused any attempt, for whatever reason but that it waited.
+    pub(super) fn refusal(&self) -> Option<PaymentFailure> {
+        let refusals = self.causes().filter(|cause| *cause != Cause::Waited);
+        refusals.fold(None, |refusal, cause| match cause {
+            Cause::Busy => refusal.or(Some(PaymentFailure::RecipientBusy)),
+            Cause::Waited => refusal,
+            Cause::LastHop(_) | Cause::Late | Cause::Payment => Some(PaymentFailure::IncorrectPaymentDetails),
+        })
     }
 
     /// Nodes that have handed on to the recipient something else than they were given.
@@ -108,9 +117,8 @@ impl Payment {
             MPP_TIMEOUT => Cause::Waited,
             FINAL_EXPIRY | FINAL_AMOUNT => before.unwrap_or(Cause::Payment),
             UNKNOWN_DETAILS if failure.refused.as_ref().is_some_and(less) => before.unwrap_or(Cause::Payment),
-            // Blocks came faster than was allowed for, or somebody on the way held it: who, nobody can tell.
-            UNKNOWN_DETAILS if failure.refused.as_ref().is_some_and(late) => Cause::Passing,
-            code if code & PERM == 0 => Cause::Passing,
+            UNKNOWN_DETAILS if failure.refused.as_ref().is_some_and(late) => Cause::Late,
+            code if code & PERM == 0 => Cause::Busy,
             _ => Cause::Payment,
         })
     }

@@ -44,7 +44,7 @@ fn an_htlc_that_expired_while_it_was_not_known_how_far_the_chain_is_is_not_forwa
 }
 
 #[test]
-fn a_forward_waits_a_minute_at_most_and_never_until_its_channel_would_be_closed() {
+fn a_forward_waits_for_less_than_the_payer_and_never_until_its_channel_would_be_closed() {
     let mut single = in_doubt();
     let (patient, hasty) = (sent(1, forward_payload(DAVE)), sent(2, forward_payload(DAVE)));
     assert!(single.incoming(&patient.htlc).is_empty());
