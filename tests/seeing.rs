@@ -197,7 +197,7 @@ async fn a_forced_close_shows_each_output_its_claim_and_its_fee() {
     assert_eq!(resolution.outcome(), ResolutionOutcome::Claimed);
     assert_eq!(resolution.sweep_txid, claim.spending_txid);
     let [ended] = closed(&pair.bob).await.try_into().unwrap();
-    assert_eq!((ended.fees, ended.settled), (claim.fee, PUSHED - claim.fee));
+    assert_eq!((ended.fees, ended.settled), (claim.fee, Some(PUSHED - claim.fee)));
     assert!(ended.outputs[0].ours);
     assert_calm("alice", &pair.alice.log());
     assert_calm("bob", &pair.bob.log());

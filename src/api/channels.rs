@@ -264,8 +264,8 @@ pub struct ClosedChannel {
     pub closing_txid: Option<Txid>,
     /// Where the closing transaction is confirmed.
     pub height: Height,
-    /// What we got.
-    pub settled: Amount,
+    /// What we got, if that is known: of a channel of which a backup was all that we had, it may not be.
+    pub settled: Option<Amount>,
     /// The part of it that had to wait for `to_self_delay`.
     pub time_locked: Amount,
     pub closure: ClosureType,

@@ -54,7 +54,10 @@ fn row(channel: &ChannelCloseSummary) -> [String; 7] {
         how.to_owned(),
         channel.close_height.to_string(),
         amount::grouped(channel.capacity),
-        amount::grouped(channel.settled_balance),
+        match channel.settled_balance {
+            ..0 => "unknown".to_owned(),
+            settled => amount::grouped(settled),
+        },
         channel.closing_tx_hash.clone(),
     ]
 }

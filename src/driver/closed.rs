@@ -13,7 +13,7 @@
 //! A record says what the chain says, so it waits for no commit of the channel, and is written before the channel can
 //! be forgotten.
 
-use bitcoin::{Amount, Transaction, Txid};
+use bitcoin::{Amount, Script, Transaction, Txid};
 use leyden_channels::{
     channel::{Event, FundingState, Spend, SpendKind, Summary},
     onchain::Closer,
@@ -61,10 +61,13 @@ impl Peer {
         };
         let Some(transaction) = transaction else { return Ok(()) };
         let cause = self.cause(&funding);
-        let Some(closed) = closed_together(summary, transaction, height, cause.as_ref()) else { return Ok(()) };
+        let settled = settled(summary, transaction, |script| self.services.wallet.is_mine(script));
+        let Some(closed) = closed_together(summary, settled, height, transaction.compute_txid(), cause.as_ref()) else {
+            return Ok(());
+        };
         if kept.as_ref() != Some(&closed) {
             store.put_closed_channel(&closed)?;
-            info!(channel = %id, %txid, height = height.0, settled = closed.settled.to_sat(), "closed together");
+            info!(channel = %id, %txid, height = height.0, settled = closed.settled.map(Amount::to_sat), "closed together");
             self.services.events.channel(ChannelNews::Closed(funding));
         }
         if let Some(slot) = self.slots.get_mut(&id) {
@@ -123,7 +126,7 @@ impl Peer {
             capacity: summary.capacity,
             closing_txid,
             height,
-            settled: Amount::ZERO,
+            settled: Some(Amount::ZERO),
             time_locked: Amount::ZERO,
             closure,
             opener: summary.opener,
@@ -142,8 +145,9 @@ impl Peer {
 
 fn closed_together(
     summary: &Summary,
-    transaction: &Transaction,
+    settled: Option<Amount>,
     height: Height,
+    closing_txid: Txid,
     cause: Option<&Cause>,
 ) -> Option<ClosedChannel> {
     let known = summary.established.as_ref()?;
@@ -152,9 +156,9 @@ fn closed_together(
         funding: known.funding,
         short_channel_id: known.short_channel_id,
         capacity: summary.capacity,
-        closing_txid: Some(transaction.compute_txid()),
+        closing_txid: Some(closing_txid),
         height,
-        settled: settled(summary, transaction),
+        settled,
         time_locked: Amount::ZERO,
         closure: ClosureType::Cooperative,
         opener: summary.opener,
@@ -165,18 +169,68 @@ fn closed_together(
     })
 }
 
-/// Our part of the closing transaction. Only the opener's differs from its balance, by the fee.
-fn settled(summary: &Summary, transaction: &Transaction) -> Amount {
-    let Some(known) = &summary.established else { return Amount::ZERO };
+/// Our part of the closing transaction; `None` where nobody can tell. What pays the wallet is ours, whatever we have
+/// forgotten. Else our part went to an address that the user named, and only the balances tell which it is: of the
+/// opener's output the fee has been taken.
+fn settled(summary: &Summary, transaction: &Transaction, is_mine: impl Fn(&Script) -> bool) -> Option<Amount> {
+    let values = || transaction.output.iter().map(|output| output.value);
+    let mine = transaction.output.iter().filter(|output| is_mine(&output.script_pubkey));
+    let mine: Amount = mine.map(|output| output.value).sum();
+    if mine > Amount::ZERO {
+        return Some(mine);
+    }
+    let known = summary.established.as_ref().filter(|known| known.knows_balances())?;
     let balance = match summary.opener {
         Side::Local => known.remote_balance,
         Side::Remote => known.local_balance,
     };
     // Too little for an output goes to the miners.
-    let values = || transaction.output.iter().map(|output| output.value);
     let not_openers = values().find(|value| *value == balance.floor_sat()).unwrap_or(Amount::ZERO);
     match summary.opener {
-        Side::Local => values().sum::<Amount>().checked_sub(not_openers).unwrap_or(Amount::ZERO),
-        Side::Remote => not_openers,
+        Side::Local => values().sum::<Amount>().checked_sub(not_openers),
+        Side::Remote => Some(not_openers),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::{ScriptBuf, TxOut, absolute, hashes::Hash as _, transaction::Version};
+    use leyden_channels::{channel::StateName, types::NodeId};
+
+    use super::*;
+
+    fn script(byte: u8) -> ScriptBuf {
+        ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::from_byte_array([byte; 20]))
+    }
+
+    /// Of which a backup is all that we have.
+    fn forgotten(opener: Side) -> Summary {
+        Summary {
+            channel_id: ChannelId([1; 32]),
+            state: StateName::Closing,
+            remote_node: NodeId([2; 33]),
+            opener,
+            capacity: Amount::from_sat(100_000),
+            usable: false,
+            online: false,
+            spend: None,
+            established: None,
+        }
+    }
+
+    #[test]
+    fn what_a_forgotten_channel_has_brought_is_what_pays_the_wallet_or_unknown() {
+        let output = |byte, sat| TxOut { value: Amount::from_sat(sat), script_pubkey: script(byte) };
+        let closing = Transaction {
+            version: Version::TWO,
+            lock_time: absolute::LockTime::ZERO,
+            input: Vec::new(),
+            output: vec![output(1, 50_000), output(2, 49_000)],
+        };
+        for opener in [Side::Local, Side::Remote] {
+            let got = |mine: u8| settled(&forgotten(opener), &closing, |of| *of == *script(mine));
+            assert_eq!(got(2), Some(Amount::from_sat(49_000)));
+            assert_eq!(got(3), None, "neither everything nor nothing");
+        }
     }
 }

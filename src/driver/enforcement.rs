@@ -460,7 +460,7 @@ impl Peer {
         if let Some(closed) = self.closed_channel(id, one) {
             self.services.store.put_closed_channel(&closed)?;
             self.services.events.channel(ChannelNews::Closed(closed.funding));
-            info!(channel = %id, settled = closed.settled.to_sat(), "the channel is resolved");
+            info!(channel = %id, settled = closed.settled.map(Amount::to_sat), "the channel is resolved");
         }
         self.enforced.remove(&id);
         self.services.wallet.put_back_all(&id);
@@ -488,7 +488,7 @@ impl Peer {
             capacity: summary.capacity,
             closing_txid: Some(txid),
             height,
-            settled: self.recovered(one).to_unsigned().unwrap_or_default(),
+            settled: Some(self.recovered(one).to_unsigned().unwrap_or_default()),
             time_locked: delayed.map(|output| output.output.value).sum(),
             closure,
             opener: summary.opener,

@@ -245,7 +245,7 @@ fn write_past(database: &Path, count: u32) -> Result<(), StoreError> {
             capacity: Amount::from_sat(1_000_000),
             closing_txid: Some(txid),
             height: Height(number),
-            settled: Amount::from_sat(500_000),
+            settled: Some(Amount::from_sat(500_000)),
             time_locked: Amount::ZERO,
             closure: ClosureType::Cooperative,
             opener: Side::Local,

@@ -24,8 +24,8 @@ fn one(channel: &EndedChannel) -> String {
     let reason = on_one_line(&channel.reason);
     let mut text = format!("{}: {reason}\n", format::short_point(&channel.channel_point));
     let closing = format::short(&channel.closing_txid);
-    text +=
-        &format!("  closed by {closing} at height {}; we got {}", channel.close_height, amount::sat(channel.settled));
+    let got = channel.settled.map_or_else(|| "an amount that is not known".to_owned(), amount::sat);
+    text += &format!("  closed by {closing} at height {}; we got {got}", channel.close_height);
     match channel.fees {
         0 => text += "\n",
         fees => text += &format!(" after {} for claims\n", amount::sat(fees)),

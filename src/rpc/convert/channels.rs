@@ -17,6 +17,9 @@ const MAX_HTLCS: u16 = 483;
 /// The longest memo that LND keeps.
 const MAX_MEMO: usize = 500;
 
+/// What stands for an amount that is not known, where LND has a plain number: no amount of that kind is below zero.
+const UNKNOWN_AMOUNT: i64 = -1;
+
 #[allow(deprecated)] // `sat_per_byte` and `node_pubkey_string` are still sent by clients.
 pub fn open_channel(request: lnrpc::OpenChannelRequest, network: &NetworkInfo) -> Result<OpenChannel, ApiError> {
     edge::refuse("funding_shim", request.funding_shim.is_some(), "channels are funded by this node's wallet alone")?;
@@ -445,7 +448,7 @@ pub fn closed_channel(channel: &ClosedChannel, genesis: BlockHash) -> lnrpc::Cha
         remote_pubkey: channel.node_id.to_string(),
         capacity: signed(channel.capacity),
         close_height: channel.height.0,
-        settled_balance: signed(channel.settled),
+        settled_balance: channel.settled.map_or(UNKNOWN_AMOUNT, signed),
         time_locked_balance: signed(channel.time_locked),
         close_type: close_type.into(),
         open_initiator: initiator(Some(channel.opener)).into(),

@@ -165,7 +165,7 @@ pub fn ended(channel: &ClosedChannel) -> leyden::EndedChannel {
         reason: channel.reason.clone(),
         closing_txid: text(channel.closing_txid),
         close_height: channel.height.0,
-        settled: signed(channel.settled),
+        settled: channel.settled.map(signed),
         fees: signed(channel.fees),
         outputs: channel.outputs.iter().map(ended_output).collect(),
     }
