@@ -136,7 +136,7 @@ mod tests {
 
     /// A header on `parent` with its proof of work, which regtest makes easy.
     fn header_on(parent: &Header, salt: u32) -> Header {
-        let (version, time) = (bitcoin::block::Version::TWO, parent.time + 60 + salt);
+        let (version, time) = (bitcoin::block::Version::NO_SOFT_FORK_SIGNALLING, parent.time + 60 + salt);
         let mut header = Header { version, prev_blockhash: parent.block_hash(), time, ..*parent };
         while !header.target().is_met_by(header.block_hash()) {
             header.nonce = header.nonce.wrapping_add(1);
