@@ -153,7 +153,8 @@ impl Peer {
         self.enforced.insert(id, enforcement);
     }
 
-    /// After a restart: what a crash swallowed comes again.
+    /// After a restart: what a crash swallowed comes again. The look at the outputs that are watched now ends with a tip,
+    /// also if nothing has happened and no block comes: that sets the claims going.
     pub(super) fn restart_enforcements(&mut self) {
         for id in self.enforced.keys().copied().collect::<Vec<_>>() {
             self.enforce(id, onchain::Event::Restarted);
@@ -353,6 +354,8 @@ impl Peer {
         for id in std::mem::take(&mut self.unseen) {
             if let Err(error) = self.services.watch.look_at_outputs(id).await {
                 error!(channel = %id, %error, "the chain cannot be watched");
+                // Until that look has ended with a tip, claims wait.
+                self.unseen.insert(id);
             }
         }
     }

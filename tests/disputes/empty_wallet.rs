@@ -45,9 +45,11 @@ fn says_what_it_lacks(world: &World) -> bool {
 
 #[test]
 fn scenario_18_what_the_wallet_keeps_back_for_a_channel_brings_its_htlcs_home() {
-    let (mut world, id, _) = silent_peer(RESERVE, Crash::Never);
-    close(&mut world, id);
-    came_home(&mut world, id);
+    for crash in Crash::ALL {
+        let (mut world, id, _) = silent_peer(RESERVE, crash);
+        close(&mut world, id);
+        came_home(&mut world, id);
+    }
 }
 
 #[test]
@@ -81,43 +83,47 @@ fn scenario_18_what_a_wallet_without_any_coin_loses_is_told() {
 
 #[test]
 fn scenario_19_a_coin_that_a_wallet_with_the_same_words_spends_is_replaced() {
-    let (mut world, id, expiry) = silent_peer(RESERVE, Crash::Never);
-    close(&mut world, id);
-    // The claim waits for a block, with the only coin.
-    world.chain.minimum = 100_000;
-    world.mine(2);
-    let claim = world.chain.waiting().pop().expect("her claim");
-    let elsewhere = world[Alice].wallet.spend_like(&claim, &nobody(), Amount::from_sat(8_000), &world.chain);
-    world.submit_other(&elsewhere);
-    world.chain.minimum = 0;
-    world.mine(1);
-    world.lost(Alice, RESERVE);
-    world.give(Alice, RESERVE);
-    world.mine(4);
-    assert!(world.chain.tip() < expiry);
-    came_home(&mut world, id);
+    for crash in Crash::ALL {
+        let (mut world, id, expiry) = silent_peer(RESERVE, crash);
+        close(&mut world, id);
+        // The claim waits for a block, with the only coin.
+        world.chain.minimum = 100_000;
+        world.mine(2);
+        let claim = world.chain.waiting().pop().expect("her claim");
+        let elsewhere = world[Alice].wallet.spend_like(&claim, &nobody(), Amount::from_sat(8_000), &world.chain);
+        world.submit_other(&elsewhere);
+        world.chain.minimum = 0;
+        world.mine(1);
+        world.lost(Alice, RESERVE);
+        world.give(Alice, RESERVE);
+        world.mine(4);
+        assert!(world.chain.tip() < expiry);
+        came_home(&mut world, id);
+    }
 }
 
 /// The first coin of the wallet is in a block that is reorganised away with it, while it pays for a claim.
 #[test]
 fn scenario_19_a_coin_that_is_reorganised_out_is_replaced() {
-    let (mut world, id, expiry) = silent_peer(0, Crash::Never);
-    close(&mut world, id);
-    world.mine(2);
-    let fork = world.chain.tip();
-    let gift = world.give(Alice, RESERVE);
-    // Miners want more than its claim pays.
-    world.chain.minimum = 50_000;
-    world.mine(1);
-    // The giver has paid somebody else in the other branch.
-    let conflict = world.take_back(&gift);
-    world.reorganise(fork, vec![vec![conflict]]);
-    world.chain.minimum = 0;
-    world.mine(2);
-    assert!(world[Alice].closing().lacking().is_some(), "{:?}", world[Alice].refused);
-    world.lost(Alice, RESERVE);
-    world.give(Alice, RESERVE);
-    world.mine(4);
-    assert!(world.chain.tip() < expiry);
-    came_home(&mut world, id);
+    for crash in Crash::ALL {
+        let (mut world, id, expiry) = silent_peer(0, crash);
+        close(&mut world, id);
+        world.mine(2);
+        let fork = world.chain.tip();
+        let gift = world.give(Alice, RESERVE);
+        // Miners want more than its claim pays.
+        world.chain.minimum = 50_000;
+        world.mine(1);
+        // The giver has paid somebody else in the other branch.
+        let conflict = world.take_back(&gift);
+        world.reorganise(fork, vec![vec![conflict]]);
+        world.chain.minimum = 0;
+        world.mine(2);
+        assert!(says_what_it_lacks(&world), "{:?}", world[Alice].refused);
+        world.lost(Alice, RESERVE);
+        world.give(Alice, RESERVE);
+        world.mine(4);
+        assert!(world.chain.tip() < expiry);
+        came_home(&mut world, id);
+    }
 }

@@ -143,9 +143,18 @@ impl Node {
 
     /// Handles an input and all that follows from it.
     pub fn handle(&mut self, input: Input, chain: &Chain) {
-        let mut inputs = VecDeque::from([input]);
-        // Each restart asks the wallet again for what a claim lacks: a process that dies of its answer would be given the
-        // same one for ever.
+        self.handle_all(vec![input], chain);
+        // What has been asked for is looked at in the same turn, as in the daemon.
+        while std::mem::take(&mut self.unseen) {
+            let events = self.due_look(chain);
+            self.handle_all(events, chain);
+        }
+    }
+
+    fn handle_all(&mut self, inputs: Vec<Input>, chain: &Chain) {
+        let mut inputs = VecDeque::from(inputs);
+        // The first tip after each restart asks the wallet again for what a claim lacks: a process that dies of its answer
+        // would be given the same one for ever.
         let mut answers = Vec::new();
         while let Some(input) = inputs.pop_front() {
             if let Input::Onchain(answer @ onchain::Event::Coins { .. }) = &input
@@ -164,18 +173,20 @@ impl Node {
                     let mut following = self.finish(outbox, chain);
                     // What the wallet said to the dead process nobody hears, and its coins are not set aside any more.
                     following.retain(|next| !is_answer(next));
-                    inputs.retain(|next| !is_answer(next));
-                    following.extend(self.restart(chain));
                     following
                 }
                 Crash::BeforeEveryEffect => {
                     Outbox::commit_all(vec![outbox], &mut self.store).expect("never fails");
-                    inputs.retain(|next| !is_answer(next));
-                    self.restart(chain)
+                    Vec::new()
                 }
             };
-            // A process that dies of every refusal is not told of all of them.
-            following.retain(|next| self.crash == Crash::Never || !was_refusal || !is_refusal(next));
+            if self.crash != Crash::Never {
+                // What the dead process had in its mailbox is gone; the look after the restart tells it anew.
+                inputs.retain(|next| !is_answer(next) && !is_news(next));
+                following.extend(self.restart(chain));
+                // A process that dies of every refusal is not told of all of them.
+                following.retain(|next| !was_refusal || !is_refusal(next));
+            }
             inputs.extend(following);
         }
     }
@@ -323,11 +334,30 @@ impl Node {
         if self.resolution.is_some() {
             let outbox = self.turn(Input::Onchain(onchain::Event::Restarted), chain);
             following.extend(self.finish(outbox, chain));
+            self.unseen = false;
+            let events = self.due_look(chain);
+            if events.iter().any(is_block_news) {
+                following.extend(events);
+            } else {
+                // What the mempool has is in memory only: a process that died of it would never get any further.
+                for event in events {
+                    let outbox = self.turn(event, chain);
+                    following.extend(self.finish(outbox, chain));
+                }
+            }
         } else if self.core().needs_enforcement() {
             following.extend(self.begin(false));
         }
-        // What the dead process had in its mailbox is gone; the watches tell it anew.
         following
+    }
+
+    /// The look at what has not been looked at yet: it ends with a tip, whatever it shows.
+    fn due_look(&mut self, chain: &Chain) -> Vec<Input> {
+        let mut events = self.news_of_outputs(chain);
+        if !events.contains(&onchain::Event::Tip) {
+            events.push(onchain::Event::Tip);
+        }
+        events.into_iter().map(Input::Onchain).collect()
     }
 
     /// What a process has in memory after it has read its store.
@@ -405,18 +435,24 @@ impl Node {
         }
     }
 
-    /// As `ChainWatch::look_at_outputs`; true if the tip was told on the way.
+    /// True if the tip was told on the way.
     fn look_at_outputs(&mut self, chain: &Chain) -> bool {
-        let Some(id) = self.resolution.as_ref().map(|resolution| resolution.channel().channel_id) else {
-            return false;
-        };
-        let found = self.outputs.of(&id).into_iter().map(|outpoint| (outpoint, chain.spender(&outpoint))).collect();
-        let News::Events(events) = self.outputs.news(&id, found) else { panic!("all were looked at") };
+        let events = self.news_of_outputs(chain);
         let told_tip = events.contains(&onchain::Event::Tip);
         for event in events {
             self.handle(Input::Onchain(event), chain);
         }
         told_tip
+    }
+
+    /// As `ChainWatch::look_at_outputs` of the daemon.
+    fn news_of_outputs(&mut self, chain: &Chain) -> Vec<onchain::Event> {
+        let Some(id) = self.resolution.as_ref().map(|resolution| resolution.channel().channel_id) else {
+            return Vec::new();
+        };
+        let found = self.outputs.of(&id).into_iter().map(|outpoint| (outpoint, chain.spender(&outpoint))).collect();
+        let News::Events(events) = self.outputs.news(&id, found) else { panic!("all were looked at") };
+        events
     }
 
     pub fn force_close(&mut self, chain: &Chain) {
@@ -470,6 +506,17 @@ fn broadcast(chain: &Chain, parents: &[Transaction], tx: &Transaction) -> Result
 
 fn is_answer(input: &Input) -> bool {
     matches!(input, Input::Onchain(onchain::Event::Coins { .. }))
+}
+
+/// Whether it tells what a block did to a watched output.
+fn is_block_news(input: &Input) -> bool {
+    use onchain::Event as E;
+    matches!(input, Input::Onchain(E::Spent { height: Some(_), .. } | E::Reorganized { .. }))
+}
+
+/// Whether a look at the chain tells it again.
+fn is_news(input: &Input) -> bool {
+    matches!(input, Input::Onchain(onchain::Event::Spent { .. } | onchain::Event::Tip)) || is_block_news(input)
 }
 
 fn is_refusal(input: &Input) -> bool {

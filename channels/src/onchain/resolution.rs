@@ -6,8 +6,9 @@
 //!   Tip, Preimage, RevokedHtlcs, Coins, Rejected ──► claims are grouped, built, raised, repeated
 //! ```
 //!
-//! Promises: what `handle` returns depends only on the record and the event; an effect that a crash swallowed comes
-//! again after [`Event::Restarted`] or at the next tip; a claim that was refused is tried again at every block.
+//! Promises: what `handle` returns depends only on the record and the events since the start; an effect that a crash
+//! swallowed comes again after [`Event::Restarted`] or at the next tip; a claim that was refused is tried again at every
+//! block; nothing is pushed, claimed or paid for before the first tip, for what the chain did meanwhile may have settled it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,14 +31,15 @@ use crate::{
 /// What can happen to a closing channel.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// After a restart, once.
+    /// After a restart, once. It leads to watches; the look at the chain that they ask for must end with an
+    /// [`Event::Tip`], also if it shows nothing: until then claims wait.
     Restarted,
     /// We want our own commitment in the chain.
     ForceClose,
     /// `tx` spends the funding output or a watched one, in a block or (`None`) in the mempool. Told in the chain's
     /// order, and before the [`Event::Tip`] of its block.
     Spent { tx: Transaction, height: Option<Height> },
-    /// The chain has grown to `ctx.tip`.
+    /// All that the chain has up to `ctx.tip` has been told.
     Tip,
     /// The blocks above this height were disconnected.
     Reorganized { to: Height },
@@ -170,6 +172,8 @@ pub struct Resolution {
     pub(super) outputs: BTreeMap<OutPoint, TrackedOutput>,
     /// Our outgoing HTLCs, in any state that may be in the chain.
     pub(super) outgoing: BTreeMap<HtlcId, CommitmentHtlc>,
+    /// There was a tip since we began, or began again.
+    knows_chain: bool,
     /// What was last seen to spend the funding output in the mempool; told again after a restart.
     in_mempool: Option<Transaction>,
     /// The child of a commitment was refused since the last tip.
@@ -182,7 +186,7 @@ pub struct Resolution {
 
 impl Resolution {
     /// Nothing is spent yet; send [`Event::Restarted`] to have the funding output watched, and
-    /// [`Event::ForceClose`] if the close is ours.
+    /// [`Event::ForceClose`] if the close is ours. The first [`Event::Tip`] sets it going.
     pub(super) fn new(channel: ClosingChannel) -> Self {
         let outgoing = channel.outgoing();
         let (facts, outputs) = (Facts::default(), BTreeMap::new());
@@ -193,6 +197,7 @@ impl Resolution {
             close: None,
             outputs,
             outgoing,
+            knows_chain: false,
             in_mempool: None,
             child_refused: false,
             lacking,
@@ -319,8 +324,8 @@ impl Resolution {
         let other = Occasion::Other;
         match event {
             Event::Restarted => {
+                self.knows_chain = false;
                 self.restart(&mut effects);
-                self.advance(other, ctx, &mut effects)?;
             }
             Event::ForceClose => {
                 self.facts.force_close = true;
@@ -329,6 +334,7 @@ impl Resolution {
             Event::Spent { tx, height: Some(height) } => self.confirmed(tx, height, &mut effects)?,
             Event::Spent { tx, height: None } => self.seen_in_mempool(&tx, &mut effects),
             Event::Tip => {
+                self.knows_chain = true;
                 // Only now: whatever the chain has up to this tip is known.
                 self.tell_lost(ctx, &mut effects);
                 self.tell_taken_back(ctx, &mut effects);
@@ -471,8 +477,12 @@ impl Resolution {
         Ok(())
     }
 
-    /// Groups, builds, raises and repeats claims; notices the end.
+    /// Groups, builds, raises and repeats claims; notices the end. Not before the chain is known: a child of a commitment
+    /// that has confirmed meanwhile would take the coins that the claims on it need.
     fn advance(&mut self, occasion: Occasion, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) -> Result<(), ResolutionError> {
+        if !self.knows_chain {
+            return Ok(());
+        }
         let answered = match occasion {
             Occasion::Coins(claim) => Some(claim),
             Occasion::Tip | Occasion::Other => None,

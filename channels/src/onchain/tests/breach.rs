@@ -280,6 +280,7 @@ fn a_breach_with_966_htlcs_is_penalised_completely() {
         let ctx = Ctx { tip: chain.tip, newest: chain.tip, estimates: &estimates, policy: &policy, signer: &duo.alice };
         let start = std::time::Instant::now();
         let _ = resolution.handle(Event::Spent { tx: txs[0].clone(), height: Some(chain.tip) }, &ctx).unwrap();
+        let _ = resolution.handle(Event::Tip, &ctx).unwrap();
         let htlcs = duo.states[1].htlcs(Side::Remote);
         let outbox = resolution.handle(Event::RevokedHtlcs { number: CommitmentNumber(1), htlcs }, &ctx).unwrap();
         let effects = super::node::commit(outbox, &mut store);

@@ -124,3 +124,29 @@ fn several_claims_that_lack_coins_ask_once_a_block() {
     let report = alice.resolution.report(chain.tip, &alice.policy);
     assert_eq!(stages, 1, "{report:#?}");
 }
+
+/// Our commitment has confirmed while the process was down: the only coin is for the HTLC, not for a child.
+#[test]
+fn after_a_restart_nothing_is_pushed_or_paid_for_before_the_chain_was_looked_at() {
+    let duo = Duo::new(CommitmentType::Anchors, vec![owed(), owed()]);
+    let mut chain = duo.chain();
+    let mut alice = duo.node(Side::Local, duo.closing(Side::Local));
+    alice.crash_every = usize::MAX;
+    alice.estimates = FeeEstimates::flat(FeeratePerKw(4_000));
+    alice.purse = Some(Amount::ZERO);
+    alice.handle(Event::ForceClose, &mut chain);
+    chain.mine();
+    let before = alice.broadcasts;
+
+    alice.purse = Some(Amount::from_sat(10_000));
+    alice.crash(&mut chain);
+    alice.handle(Event::ForceClose, &mut chain);
+    alice.handle(Event::Preimage(preimage(11)), &mut chain);
+    assert!(alice.coins.values().all(Vec::is_empty), "{:?}", alice.coins);
+    assert_eq!(alice.broadcasts, before);
+
+    alice.block(&mut chain);
+    assert!(matches!(alice.resolution.closer(), Some(Closer::Local(_))));
+    mine(1, &mut chain, &mut [&mut alice]);
+    assert!(claimed(&alice), "{:#?}", alice.resolution.report(chain.tip, &alice.policy));
+}

@@ -1,7 +1,7 @@
 //! A node that enforces one channel on a [`Chain`]: carries out effects, signs wallet inputs, and is restarted from its
 //! records after every single event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bitcoin::{Amount, OutPoint, Transaction, TxOut, Txid, hashes::Hash as _};
 
@@ -38,6 +38,7 @@ pub(in crate::onchain) struct Node {
     handled: usize,
     /// The tip that this node knows, if it is not the chain's.
     pub behind: Option<Height>,
+    begun: bool,
 }
 
 impl Node {
@@ -66,11 +67,15 @@ impl Node {
             lost_every: usize::MAX,
             handled: 0,
             behind: None,
+            begun: false,
         }
     }
 
     /// Handles an event and all that comes of it; then forgets everything that is not durable.
     pub fn handle(&mut self, event: Event, chain: &mut Chain) {
+        if !std::mem::replace(&mut self.begun, true) {
+            self.begin(chain);
+        }
         let mut events = vec![event];
         while let Some(event) = events.pop() {
             let effects = self.step(event, chain);
@@ -98,14 +103,28 @@ impl Node {
     }
 
     /// Restarts from the records. What memory knows beyond them must not matter.
-    fn crash(&mut self, chain: &mut Chain) {
+    pub fn crash(&mut self, chain: &mut Chain) {
         let channel = self.resolution.channel().channel_id;
         let row = |key| self.store.0.get(&key);
         let facts = row(Key::Resolution(channel)).map(Vec::as_slice);
         let restored = Resolution::decode(&row(Key::Closing(channel)).unwrap()[..], facts).unwrap();
         self.resolution = restored;
         self.watched.clear();
-        for effect in self.step(Event::Restarted, chain) {
+        self.begin(chain);
+    }
+
+    /// Watches, and looks at the chain. If that shows anything, [`Self::block`] tells it, and then the tip.
+    fn begin(&mut self, chain: &mut Chain) {
+        let mut effects = self.step(Event::Restarted, chain);
+        for effect in &effects {
+            if let Effect::Watch { outpoint, from, .. } = effect {
+                self.watched.insert(*outpoint, *from);
+            }
+        }
+        if self.first_news(chain, &BTreeSet::new()).is_none() {
+            effects.extend(self.step(Event::Tip, chain));
+        }
+        for effect in effects {
             match effect {
                 Effect::Watch { outpoint, from, .. } => drop(self.watched.insert(outpoint, from)),
                 Effect::Broadcast { .. } => drop(self.carry_out(effect, chain)),
@@ -216,19 +235,23 @@ impl Node {
 
     /// A block: all spends of watched outputs, also in earlier blocks if they are watched only now, then the tip.
     pub fn block(&mut self, chain: &mut Chain) {
-        let tip = self.behind.unwrap_or(chain.tip);
-        let mut told = std::collections::BTreeSet::new();
-        loop {
-            let news = self.watched.keys().filter_map(|outpoint| chain.spender(outpoint)).filter(|(height, _, tx)| {
-                let known = |(spend, at): (&Transaction, Height)| at == *height && spend == *tx;
-                *height <= tip && !told.contains(&tx.compute_txid()) && !self.resolution.spends().any(known)
-            });
-            let first = news.min_by_key(|(height, index, _)| (*height, *index));
-            let Some((height, tx)) = first.map(|(height, _, tx)| (height, tx.clone())) else { break };
+        let mut told = BTreeSet::new();
+        while let Some((height, tx)) = self.first_news(chain, &told) {
             told.insert(tx.compute_txid());
             self.handle(Event::Spent { tx, height: Some(height) }, chain);
         }
         self.handle(Event::Tip, chain);
+    }
+
+    /// The first confirmed spend of a watched output that this node does not know.
+    fn first_news(&self, chain: &Chain, told: &BTreeSet<Txid>) -> Option<(Height, Transaction)> {
+        let tip = self.behind.unwrap_or(chain.tip);
+        let news = self.watched.keys().filter_map(|outpoint| chain.spender(outpoint)).filter(|(height, _, tx)| {
+            let known = |(spend, at): (&Transaction, Height)| at == *height && spend == *tx;
+            *height <= tip && !told.contains(&tx.compute_txid()) && !self.resolution.spends().any(known)
+        });
+        let first = news.min_by_key(|(height, index, _)| (*height, *index));
+        first.map(|(height, _, tx)| (height, tx.clone()))
     }
 
     /// What the channel has given to this node's destination, the wallet's own coins left out.
