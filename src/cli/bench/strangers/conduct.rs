@@ -125,7 +125,7 @@ impl Conduct {
                 Self::ForgedChannels => Message::from(Box::new(announcement(target, number, false))),
                 Self::UnknownChannels => Message::from(Box::new(announcement(target, number, true))),
                 Self::Nodes => Message::from(Box::new(node_announcement(number))),
-                Self::Queries if number % 2 == 0 => QueryChannelRange {
+                Self::Queries if number.is_multiple_of(2) => QueryChannelRange {
                     chain_hash: ChainHash::REGTEST,
                     first_blocknum: 0,
                     number_of_blocks: u32::MAX,
@@ -144,7 +144,7 @@ impl Conduct {
                 return;
             }
             match self {
-                Self::ShutWindow if number % 1_000 == 0 => sleep(HOLD).await,
+                Self::ShutWindow if number.is_multiple_of(1_000) => sleep(HOLD).await,
                 Self::Openings => {
                     connection.receive(Duration::from_secs(2)).await;
                     let gone = ErrorMessage::new(temporary_id(number), "changed my mind");
@@ -169,7 +169,7 @@ impl Conduct {
         for number in 0.. {
             let message = if self == Self::ChainTransactions {
                 NetworkMessage::Tx(orphan(number))
-            } else if number % 2 == 0 {
+            } else if number.is_multiple_of(2) {
                 let stop_hash = bitcoin::BlockHash::all_zeros();
                 let request = GetHeadersMessage { version: 70_016, locator_hashes: vec![genesis], stop_hash };
                 NetworkMessage::GetHeaders(request)
