@@ -67,7 +67,7 @@ async fn nobody_else_can_read_what_the_daemon_writes_or_has_written() {
     let mut daemon = Program::start(&data_dir, NO_PASSWORD);
     let client = daemon.client().await;
     wait_for_state(&client, WalletState::ServerActive).await;
-    assert_eq!(open_to_others(&data_dir), [PathBuf::new(); 0]);
+    assert_eq!(open_to_others(&data_dir), Vec::<PathBuf>::new());
     daemon.stop().await;
     // As earlier versions have left it.
     for path in all_below(&data_dir) {
@@ -77,7 +77,7 @@ async fn nobody_else_can_read_what_the_daemon_writes_or_has_written() {
     let mut daemon = Program::start(&data_dir, NO_PASSWORD);
     let client = daemon.client().await;
     wait_for_state(&client, WalletState::ServerActive).await;
-    assert_eq!(open_to_others(&data_dir), [PathBuf::new(); 0]);
+    assert_eq!(open_to_others(&data_dir), Vec::<PathBuf>::new());
     assert!(daemon.log().contains("were open to others"), "{}", daemon.log());
     daemon.stop().await;
 }
@@ -102,14 +102,14 @@ async fn a_wallet_that_is_made_stateless_leaves_no_macaroon_ever() {
         ..InitWalletRequest::default()
     };
     let admin = client.unlocker().init_wallet(request).await.unwrap().into_inner().admin_macaroon;
-    assert_eq!(macaroons(), [PathBuf::new(); 0]);
+    assert_eq!(macaroons(), Vec::<PathBuf>::new());
     daemon.stop().await;
 
     let mut daemon = Program::start(&data_dir, &[]);
     let client = daemon.client().await;
     let unlock = UnlockWalletRequest { wallet_password: PASSWORD.to_vec(), ..UnlockWalletRequest::default() };
     client.unlocker().unlock_wallet(unlock).await.unwrap();
-    assert_eq!(macaroons(), [PathBuf::new(); 0]);
+    assert_eq!(macaroons(), Vec::<PathBuf>::new());
     // The one copy is good for everything.
     let kept = folder.path().join("kept.macaroon");
     fs::write(&kept, admin).unwrap();
