@@ -21,6 +21,7 @@ use super::{GossipEvent, outgoing::Lines, own::OwnChannels};
 use crate::{
     driver::{peer::Command, services::Services},
     store::Table,
+    words::Line,
 };
 
 /// Events of our own of one turn.
@@ -255,7 +256,10 @@ impl Task {
 
     /// A forger is not let in again for a while.
     fn hang_up(&self, peer: NodeId) {
-        info!(%peer, "a peer forges gossip: hanging up");
+        // What it has sent before it hears of that says the same again.
+        if self.services.strangers_log.line(&format!("{peer} forges gossip")) != Line::Skip {
+            info!(%peer, "a peer forges gossip: hanging up");
+        }
         self.services.gossip.refuse(peer, self.lines.address(&peer));
         if let Ok(peer) = peer.public_key() {
             let (told, _) = oneshot::channel();
