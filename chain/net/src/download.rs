@@ -239,7 +239,7 @@ impl PeerSet {
             self.schedule_blocks(ctx);
             return;
         };
-        let wanted = asked_for || self.is_worth_taking(&entry, ctx);
+        let wanted = asked_for || self.is_worth_storing(entry.work, entry.height, ctx);
         if wanted && entry.state == BlockState::HeaderOnly && self.download.in_validation.insert(hash) {
             self.note_best_known(id, hash, ctx);
             self.out.push(Action::ProcessBlock { peer: id, block });
@@ -247,12 +247,7 @@ impl PeerSet {
         self.schedule_blocks(ctx);
     }
 
-    /// A block that nobody asked for is taken if it would be asked for anyway.
-    fn is_worth_taking(&self, entry: &HeaderEntry, ctx: &Ctx) -> bool {
-        self.is_worth_storing(entry.work, entry.height, ctx)
-    }
-
-    /// The same of a block whose header is news: it has its proof of work and a parent that we know.
+    /// Whether a block whose header is news would be worth it: it has its proof of work and a parent that we know.
     fn is_next_best(&self, header: &Header, ctx: &Ctx) -> bool {
         let Some(parent) = ctx.chain.entry(&header.prev_blockhash) else { return false };
         let work = add_work(parent.work, work_from_bits(header.bits));
@@ -261,6 +256,7 @@ impl PeerSet {
             && self.is_worth_storing(work, parent.height.saturating_add(1), ctx)
     }
 
+    /// A block that nobody asked for is taken if it would be asked for anyway.
     fn is_worth_storing(&self, work: Work, height: u32, ctx: &Ctx) -> bool {
         let tip = ctx.chain.active_tip();
         work >= tip.work

@@ -178,7 +178,8 @@ impl Inbox {
         self.queues.remove(peer);
     }
 
-    fn drop_messages(&mut self, peer: &NodeId) {
+    /// What waits of this peer is not looked at any more. What its messages have cost stays on its account.
+    pub fn drop_messages(&mut self, peer: &NodeId) {
         let is_stranger = !self.channel_peers.contains(peer);
         let Some(queue) = self.queues.get_mut(peer) else { return };
         if is_stranger {

@@ -256,7 +256,9 @@ impl Task {
 
     /// A forger is not let in again for a while.
     fn hang_up(&self, peer: NodeId) {
-        // What it has sent before it hears of that says the same again.
+        // Nothing that it has sent by now is worth another signature check.
+        self.services.gossip.inbox_mut().drop_messages(&peer);
+        // What was taken out of the queue together says the same again.
         if self.services.strangers_log.line(&format!("{peer} forges gossip")) != Line::Skip {
             info!(%peer, "a peer forges gossip: hanging up");
         }
