@@ -10,7 +10,9 @@
 //! it. LDK, LND and Eclair wait until it is in both commitments. Core Lightning begins to negotiate once everything that it
 //! has signed is revoked, sends no signature that it still owes, and takes one that it is owed for a violation. So we send
 //! a signature that only a fee wants a little late ([`ClosingRest::Signature`]), take `closing_signed` in its place, and
-//! begin ourselves when the one that we are owed does not come ([`ClosingRest::Negotiation`]).
+//! begin ourselves when the one that we are owed does not come ([`ClosingRest::Negotiation`]). One that got lost with a
+//! connection is not sent again before the peer has said `shutdown` too: whether it has begun to negotiate is not known
+//! earlier, and a peer that has takes no `update_fee`.
 
 use bitcoin::ScriptBuf;
 
@@ -127,12 +129,17 @@ impl Established {
     }
 
     fn owes_late_signature(&self) -> bool {
-        self.owes_lost_signature() || self.commitments.can_sign()
+        self.lost_signature_is_due() || self.commitments.can_sign()
     }
 
-    /// A signature got lost with the last connection, and was not sent again yet.
-    pub(super) const fn owes_lost_signature(&self) -> bool {
-        matches!(&self.phase, Phase::Shutdown(shutdown) if shutdown.signature_lost)
+    /// A signature got lost with the last connection, and is to be sent again, or replaced by a negotiation.
+    pub(super) fn lost_signature_is_due(&self) -> bool {
+        match &self.phase {
+            Phase::Shutdown(Shutdown { signature_lost: true, remote, .. }) => {
+                remote.is_some() || !self.commitments.is_without_htlcs()
+            }
+            _ => false,
+        }
     }
 
     pub(super) fn take_lost_signature(&mut self) -> bool {
@@ -154,7 +161,7 @@ impl Established {
 
     /// A flush that has waited long enough.
     pub(super) fn flush_after_rest(&mut self, turn: &mut Turn<'_>) -> Result<(), Fault> {
-        let lost = self.take_lost_signature();
+        let lost = self.lost_signature_is_due() && self.take_lost_signature();
         // A fee of ours that the peer has never seen signed is pending nowhere but here: it need not be any more.
         let opens = self.terms.opener == Side::Local;
         match self.may_negotiate().filter(|_| self.is_owed_a_signature() || (lost && opens)) {

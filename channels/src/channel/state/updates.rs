@@ -143,7 +143,7 @@ impl Established {
         let updating = matches!(self.phase, Phase::Normal | Phase::Shutdown(_)) && self.link == Link::Online;
         let shutdown_due = self.wants_shutdown() && !self.commitments.has_something_to_sign();
         // The peer may have added an HTLC after all, before it heard our shutdown: then nothing rests.
-        let late = self.owes_lost_signature() || self.closing_rest().is_some();
+        let late = self.lost_signature_is_due() || self.closing_rest().is_some();
         updating && (self.commitments.can_sign() || shutdown_due || late)
     }
 

@@ -154,6 +154,27 @@ fn a_funder_whose_signed_fee_got_lost_closes_without_it() {
 }
 
 #[test]
+fn a_signed_fee_that_got_lost_waits_for_the_shutdown_of_the_peer() {
+    for kind in KINDS {
+        let mut test = Setup::new(1_000_000, kind).push(300_000).ready();
+        test.event(Who::Alice, Event::UpdateFee(FeeratePerKw(1300)));
+        test.event(Who::Alice, Event::Flush);
+        test.event(Who::Alice, request(Who::Alice, 1000));
+        test.deliver(Who::Bob);
+        test.cut();
+        test.connect();
+        while test.deliver(Who::Alice) {}
+        test[Who::Alice].take_sent();
+        // Bob's shutdown is on its way, and after it he may negotiate: then he takes no update_fee.
+        assert!(!test[Who::Alice].channel.wants_flush());
+        test.event(Who::Alice, Event::Flush);
+        assert!(test[Who::Alice].take_sent().is_empty());
+        test.run();
+        assert_eq!(closing_of(&test, Who::Alice).unwrap(), closing_of(&test, Who::Bob).unwrap());
+    }
+}
+
+#[test]
 fn a_shutdown_waits_for_what_we_owe_a_signature() {
     let mut test = TestChannel::funded(1_000_000).push(300_000).ready();
     test.event(Who::Alice, Event::UpdateFee(FeeratePerKw(1300)));

@@ -352,9 +352,27 @@ impl Schedule {
                     settled = true;
                 }
             }
-            if !settled && self.test.nodes.iter().all(|node| node.commitments().is_drained()) {
+            if !settled && (self.is_drained() || self.is_closed_without_a_fee()) {
                 return;
             }
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.test.nodes.iter().all(|node| node.commitments().is_drained())
+    }
+
+    /// Both hold one closing transaction, and what is in one commitment only moves no balance: a feerate that nobody
+    /// needs any more.
+    fn is_closed_without_a_fee(&self) -> bool {
+        let [alice, bob] = Who::BOTH.map(|who| self.agreed(who).map(|agreed| agreed.transaction.compute_txid()));
+        alice.is_some() && alice == bob && self.test.nodes.iter().all(|node| node.commitments().is_without_htlcs())
+    }
+
+    fn agreed(&self, who: Who) -> Option<&state::Agreed> {
+        match &self.test[who].established().phase {
+            state::Phase::Negotiating(negotiating) => negotiating.agreed.as_ref(),
+            _ => None,
         }
     }
 
@@ -366,7 +384,9 @@ impl Schedule {
     }
 
     fn check_balances(&self) {
-        self.test.assert_in_sync();
+        if self.is_drained() {
+            self.test.assert_in_sync();
+        }
         for node in &self.test.nodes {
             assert!(node.commitments().details.is_empty());
             let live = node.live_rows().filter(|(key, _)| matches!(key, Key::Htlc { .. })).count();
@@ -409,9 +429,16 @@ impl Schedule {
             }
         }
         self.test.run();
-        let agreed = Who::BOTH.map(|who| match &self.test[who].established().phase {
-            state::Phase::Negotiating(negotiating) => negotiating.agreed.clone().expect("agreed"),
-            other => panic!("{who:?} is {}: {}", other.name(), self.describe()),
+        if Who::BOTH.iter().any(|who| self.agreed(*who).is_none()) {
+            // The connection was cut more often than a peer may begin again between two blocks.
+            self.test.tip = Height(self.test.tip.0 + 1);
+            for who in Who::BOTH {
+                self.test.event(who, Event::NewTip(self.test.tip));
+            }
+            self.test.reconnect();
+        }
+        let agreed = Who::BOTH.map(|who| {
+            self.agreed(who).cloned().unwrap_or_else(|| panic!("{who:?} has not agreed: {}", self.describe()))
         });
         assert_eq!(agreed[0].transaction.compute_txid(), agreed[1].transaction.compute_txid());
         for who in Who::BOTH {
