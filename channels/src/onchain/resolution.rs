@@ -552,6 +552,14 @@ impl Resolution {
             })
     }
 
+    /// Whether a version of our claim of an output has been broadcast. It is in mempools that we do not see, so it may
+    /// confirm at any block, however little it pays: the wallet's coin is spent then, and a second stage pays out what only
+    /// we know of.
+    pub(super) fn is_on_its_way(&self, output: &TrackedOutput) -> bool {
+        let mut claims = self.facts.claims.values();
+        claims.any(|claim| claim.sent.is_some() && claim.inputs.contains(&output.outpoint))
+    }
+
     fn ask_for_revoked_htlcs(&self, effects: &mut Vec<Effect>) {
         if let Some(Closer::Revoked { number, .. }) = self.closer()
             && !self.facts.revoked_htlcs.contains_key(number)
@@ -567,7 +575,7 @@ impl Resolution {
             (Some(spend), _, _) => deep(spend.height),
             // Never ours: the peer may take it back whenever it likes.
             (None, Some((_, htlc)), None) => deep(Height(htlc.cltv_expiry.0)),
-            (None, _, _) => self.is_given_up(output, ctx),
+            (None, _, _) => self.is_given_up(output, ctx) && !self.is_on_its_way(output),
         };
         let told = self.outgoing.keys().all(|id| self.facts.told.contains_key(id));
         deep(close.height) && told && self.outputs.values().all(settled)

@@ -67,7 +67,7 @@ impl Resolution {
         let deep = |height: Height| depth(height, ctx.tip) >= ctx.policy.fail_depth;
         let is_ours = |output: &TrackedOutput| match output.spend {
             Some(spend) => spend.ours || !deep(spend.height),
-            None => !self.is_given_up(output, ctx),
+            None => !self.is_given_up(output, ctx) || self.is_on_its_way(output),
         };
         let gone: Vec<(HtlcId, PaymentHash)> = self
             .shown_incoming()

@@ -150,3 +150,33 @@ fn after_a_restart_nothing_is_pushed_or_paid_for_before_the_chain_was_looked_at(
     mine(1, &mut chain, &mut [&mut alice]);
     assert!(claimed(&alice), "{:#?}", alice.resolution.report(chain.tip, &alice.policy));
 }
+
+/// Blocks became dear after it was broadcast, and stayed so for weeks: whoever waits for the HTLC is told, but its claim is
+/// in the mempool with the wallet's coin, and pays a second stage when blocks are cheap again.
+#[test]
+fn a_claim_on_its_way_is_not_forgotten_however_long_it_waits() {
+    let state = State { alice: 500_000, offered: vec![(1, 1_400)], received: vec![(11, 1_400)] };
+    let duo = Duo::new(CommitmentType::Anchors, vec![state.clone(), state]);
+    let mut chain = duo.chain();
+    let mut alice = duo.node(Side::Local, duo.closing(Side::Local));
+    alice.policy.give_up_after = 250;
+    alice.estimates = FeeEstimates::flat(FeeratePerKw::FLOOR);
+    alice.handle(Event::ForceClose, &mut chain);
+    mine(1, &mut chain, &mut [&mut alice]);
+    chain.minimum = 2_500;
+    alice.handle(Event::Preimage(preimage(11)), &mut chain);
+    let expired = EXPIRY + 11 - chain.tip.0;
+    mine(expired, &mut chain, &mut [&mut alice]);
+    assert!(alice.resolution.claims().values().all(|claim| claim.sent.is_some()));
+    alice.estimates = FeeEstimates::flat(FeeratePerKw(2_500));
+    mine(300, &mut chain, &mut [&mut alice]);
+    assert!(alice.failed(1) && !alice.taken_back(11));
+    assert!(!alice.is_resolved(), "{:#?}", alice.resolution.report(chain.tip, &alice.policy));
+
+    chain.minimum = 0;
+    alice.estimates = FeeEstimates::flat(FeeratePerKw::FLOOR);
+    mine(1 + u32::from(DELAY) + 1 + alice.policy.finality, &mut chain, &mut [&mut alice]);
+    let stages = alice.resolution.outputs().filter(|output| matches!(output.role, Role::LocalSecondStage(_)));
+    assert_eq!(stages.filter(|stage| !stage.is_unspent()).count(), 2);
+    assert!(alice.is_resolved() && !alice.taken_back(11));
+}
