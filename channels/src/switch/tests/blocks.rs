@@ -6,21 +6,26 @@ use super::items::*;
 use super::network::*;
 use super::schedule::Schedule;
 use crate::channel::*;
+use crate::margins::RECEIVED_MARGIN;
 use crate::types::*;
 
 /// Rounds of messages after which what can be settled is.
 const ROUNDS_TO_SETTLE: usize = 200;
 
 impl Schedule {
+    /// Whether the next block could make a node close for an HTLC: for one that it has offered, and, that many blocks
+    /// earlier, for one whose preimage it has told.
     fn is_htlc_near_its_end(&self) -> bool {
-        let end = self.net.chain.tip.0 + 1;
+        let end = self.net.chain.tip.0 + 1 + RECEIVED_MARGIN;
         let mut channels = self.net.nodes.iter().flat_map(|node| node.channels.values());
         channels.any(|channel| channel.offered().any(|(htlc, _)| htlc.cltv_expiry.0 <= end))
     }
 
     /// A block. No node is so slow that it could lose money by it alone.
     pub fn block(&mut self) {
-        // Where nobody closes, nobody is late for an HTLC either, whatever its messages have waited for.
+        // Where nobody closes, nobody is late for an HTLC either, whatever its messages have waited for. All of them get
+        // through before each block that could be the last in time: what is told by now is signed by then, and nobody tells
+        // a preimage so late ([`crate::margins`]).
         for _ in 0..ROUNDS_TO_SETTLE {
             if self.weather.closes.is_some() || !self.is_htlc_near_its_end() || !self.settle_once() {
                 break;
