@@ -186,7 +186,8 @@ impl Wallet {
             let sighash = bitcoin::sighash::SighashCache::new(&tx)
                 .p2wpkh_signature_hash(index, &self.script, coin.output.value, all)
                 .unwrap();
-            let signature = secp().sign_ecdsa(&Message::from_digest(sighash.to_byte_array()), &self.secret);
+            // As the daemon's wallet: a coin weighs what it says, or a claim at the least that is relayed pays too little.
+            let signature = secp().sign_ecdsa_low_r(&Message::from_digest(sighash.to_byte_array()), &self.secret);
             let signature = bitcoin::ecdsa::Signature::sighash_all(signature);
             tx.input[index].witness = bitcoin::Witness::p2wpkh(&signature, &public);
         }
