@@ -43,7 +43,7 @@ fuzz: bootstrap
 		-max_total_time=$(SECONDS) -rss_limit_mb=2000 -timeout=20
 
 release: bootstrap
-	cargo build --release --locked --bin leydend --bin leyden
+	cargo build --release --locked --bins -p leyden -p leyden-client
 
 bench: release
 	cargo bench --workspace --exclude leyden-interop

@@ -1,7 +1,6 @@
-//! What a person can set: flags of `leydend`, the same names in `leyden.toml`, and where everything lies on disk.
+//! What a person can set: flags of `leydend`, and the same names in `leyden.toml`.
 //!
-//! A flag wins over the file, the file over the default. The layout of the data directory is LND's, so that clients
-//! written for it find the certificate and the macaroons.
+//! A flag wins over the file, the file over the default.
 
 use std::{
     fs, io,
@@ -9,7 +8,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{address::HostPort, words::on_one_line};
 use clap::Parser;
 use leyden_channels::{
     switch::{ForwardPolicy, PolicyError},
@@ -17,9 +15,12 @@ use leyden_channels::{
 };
 use leyden_consensus::{NetworkFile, Params, Retarget};
 use secp256k1::PublicKey;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-pub const DEFAULT_RPC: &str = "127.0.0.1:10009";
+use crate::{address::HostPort, words::on_one_line};
+
+pub use leyden_common::layout::{DEFAULT_RPC, Layout, NoHome, Running, default_data_dir};
+
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:9735";
 pub const DEFAULT_CHAIN_LISTEN: &str = "127.0.0.1:18444";
 pub const DEFAULT_BITCOIN_RPC: &str = "127.0.0.1:18443";
@@ -32,8 +33,8 @@ pub enum ConfigError {
     BadFile { path: PathBuf, message: String },
     #[error("network {name}: {message}. Use `regtest`, `leyden` or the path of a network file that ends in .toml")]
     BadNetwork { name: String, message: String },
-    #[error("no home directory is known: say where the data shall lie with --data-dir")]
-    NoHome,
+    #[error(transparent)]
+    NoHome(#[from] NoHome),
     #[error("zero-conf-peer \"{0}\" is no node's key: it has 66 hex digits")]
     BadNode(String),
     #[error("alias \"{alias}\" has {bytes} bytes, and other nodes see {ALIAS_BYTES} at most: choose a shorter one")]
@@ -297,108 +298,6 @@ fn load_network(name: &str) -> Result<Params, ConfigError> {
         }
         _ => Err(bad("it is not known".into())),
     }
-}
-
-/// `~/.leyden`.
-pub fn default_data_dir() -> Result<PathBuf, ConfigError> {
-    std::env::home_dir().map(|home| home.join(".leyden")).ok_or(ConfigError::NoHome)
-}
-
-/// Where things lie. `daemon` and client share it, so that the client finds the daemon by the data directory alone.
-#[derive(Debug, Clone)]
-pub struct Layout {
-    root: PathBuf,
-    network: String,
-}
-
-impl Layout {
-    pub fn new(root: PathBuf, network: &str) -> Self {
-        Self { root, network: network.to_owned() }
-    }
-
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    fn network_dir(&self) -> PathBuf {
-        self.root.join("data").join("chain").join("bitcoin").join(&self.network)
-    }
-
-    pub fn tls_certificate(&self) -> PathBuf {
-        self.root.join("tls.cert")
-    }
-
-    pub fn tls_key(&self) -> PathBuf {
-        self.root.join("tls.key")
-    }
-
-    /// `name` is `admin`, `readonly` or `invoice`.
-    pub fn macaroon(&self, name: &str) -> PathBuf {
-        self.network_dir().join(format!("{name}.macaroon"))
-    }
-
-    pub fn macaroon_root_key(&self) -> PathBuf {
-        self.network_dir().join("macaroons.key")
-    }
-
-    pub fn wallet_seed(&self) -> PathBuf {
-        self.network_dir().join("wallet.seed")
-    }
-
-    /// What callers of Bitcoin Core's JSON-RPC show; made anew at each start.
-    pub fn bitcoin_rpc_cookie(&self) -> PathBuf {
-        self.network_dir().join(".cookie")
-    }
-
-    /// RocksDB of the chain.
-    pub fn chain_database(&self) -> PathBuf {
-        self.network_dir().join("chainstate")
-    }
-
-    /// RocksDB of wallet, channels, invoices and payments.
-    pub fn node_database(&self) -> PathBuf {
-        self.network_dir().join("node")
-    }
-
-    /// What brings the channels' money home, with the seed, if this disk is lost.
-    pub fn channel_backup(&self) -> PathBuf {
-        self.network_dir().join("channel.backup")
-    }
-
-    /// What the daemon makes, or reads secrets from, in the data directory.
-    pub fn own_paths(&self) -> Vec<PathBuf> {
-        vec![
-            self.root.join("data"),
-            self.root.join("leyden.toml"),
-            self.lock(),
-            self.running(),
-            self.tls_certificate(),
-            self.tls_key(),
-        ]
-    }
-
-    /// Held by the running daemon.
-    pub fn lock(&self) -> PathBuf {
-        self.root.join("leydend.lock")
-    }
-
-    /// Where the running daemon says on which addresses it listens.
-    pub fn running(&self) -> PathBuf {
-        self.root.join("leydend.json")
-    }
-}
-
-/// The content of [`Layout::running`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Running {
-    pub pid: u32,
-    pub network: String,
-    pub rpc: SocketAddr,
-    pub listen: Option<SocketAddr>,
-    pub chain_listen: Option<SocketAddr>,
-    /// Bitcoin Core's JSON-RPC.
-    #[serde(default)]
-    pub bitcoin_rpc: Option<SocketAddr>,
 }
 
 #[cfg(test)]

@@ -3,13 +3,10 @@
 pub mod address;
 pub mod admission;
 pub mod api;
+pub mod bench;
 pub mod callers;
-pub mod cli;
-pub mod client;
-pub mod cluster;
 pub mod config;
 pub mod daemon;
-pub mod demo;
 pub mod driver;
 pub mod jsonrpc;
 pub mod lightning;
@@ -19,4 +16,5 @@ pub mod rpc;
 pub mod store;
 pub mod tls;
 pub mod wallet;
-pub mod words;
+
+pub use leyden_common::words;

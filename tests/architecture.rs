@@ -1,6 +1,10 @@
 //! Who may depend on whom, held by `cargo metadata`: an edge that the picture in the README forbids fails here.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
@@ -8,15 +12,18 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("leyden-consensus", &[]),
     ("leyden-proto", &[]),
+    ("leyden-common", &[]),
     ("leyden-mining", &["leyden-consensus"]),
     ("leyden-net", &["leyden-consensus"]),
     ("leyden-node", &["leyden-consensus", "leyden-mining", "leyden-net"]),
     ("leyden-channels", &["leyden-consensus"]),
     ("leyden-watchtower", &["leyden-consensus", "leyden-channels"]),
+    ("leyden-client", &["leyden-channels", "leyden-common", "leyden-mining", "leyden-proto"]),
     (
         "leyden",
         &[
             "leyden-channels",
+            "leyden-common",
             "leyden-consensus",
             "leyden-mining",
             "leyden-net",
@@ -70,6 +77,32 @@ fn pure_crates_depend_on_nothing_that_does_io() {
             let name = dependency.name.as_str();
             assert!(!IMPURE.contains(&name), "{} is pure and must not depend on {name}", package.name);
         }
+    }
+}
+
+/// What the client must not link: all of this is the daemon's.
+const DAEMONS_OWN: &[&str] = &["rocksdb", "librocksdb-sys", "bdk_wallet", "bip39", "rcgen", "leyden-node", "leyden"];
+
+#[test]
+fn client_links_no_database_no_wallet_and_no_chain() {
+    let metadata = MetadataCommand::new().other_options(["--locked".to_owned()]).exec().expect("cargo metadata runs");
+    let resolve = metadata.resolve.as_ref().expect("the dependencies are resolved");
+    let nodes: BTreeMap<_, _> = resolve.nodes.iter().map(|node| (&node.id, node)).collect();
+    let client = metadata.workspace_packages().into_iter().find(|package| package.name == "leyden-client");
+    let mut todo = vec![&client.expect("the client's package").id];
+    let mut linked = BTreeSet::new();
+    while let Some(id) = todo.pop() {
+        if linked.insert(id) {
+            let dependencies = nodes.get(id).into_iter().flat_map(|node| &node.deps);
+            let normal = dependencies
+                .filter(|dependency| dependency.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal));
+            todo.extend(normal.map(|dependency| &dependency.pkg));
+        }
+    }
+    let names: BTreeSet<&str> = linked.iter().map(|id| metadata[id].name.as_str()).collect();
+    assert!(names.contains("leyden-proto") && names.contains("tokio"), "the client's dependencies were followed");
+    for name in DAEMONS_OWN {
+        assert!(!names.contains(name), "leyden-client must not link {name}");
     }
 }
 

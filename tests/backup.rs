@@ -5,13 +5,13 @@ mod harness;
 
 use std::{fs, path::Path};
 
-use leyden::{
+use leyden::wallet::seed::{self, Seed};
+use leyden_client::{
     client::Client,
     cluster::{DaemonProcess, wait_until},
-    config::Layout,
     demo::NOBODY,
-    wallet::seed::{self, Seed},
 };
+use leyden_common::layout::Layout;
 use leyden_proto::lnrpc::{
     ChanBackupExportRequest, Channel, ChannelBackupSubscription, ClosedChannelsRequest, CommitmentType, GetInfoRequest,
     PendingChannelsRequest, RestoreChanBackupRequest, WalletBalanceRequest, channel_close_summary::ClosureType,

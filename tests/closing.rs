@@ -3,7 +3,7 @@
 mod harness;
 
 use harness::{Pair, assert_calm, mempool, open_request, wait_for_transaction};
-use leyden::cluster::{DaemonProcess, PATIENCE, wait_until};
+use leyden_client::cluster::{DaemonProcess, PATIENCE, wait_until};
 use leyden_proto::lnrpc::{
     ChannelPoint, CloseChannelRequest, ConnectPeerRequest, LightningAddress, PendingChannelsRequest,
     channel_point::FundingTxid, close_status_update::Update,
@@ -138,7 +138,7 @@ async fn force_does_not_wait_for_a_mutual_close() {
     pair.bob.kill();
     pair.bob.start().await.unwrap();
     // Whichever the miners take ends it.
-    pair.alice.mine(1, Some(leyden::demo::NOBODY)).await.unwrap();
+    pair.alice.mine(1, Some(leyden_client::demo::NOBODY)).await.unwrap();
     ends_well(&pair).await;
 }
 

@@ -3,8 +3,8 @@
 mod harness;
 
 use harness::Pair;
-use leyden::cluster::{DaemonProcess, wait_until};
 use leyden_channels::types::PaymentPreimage;
+use leyden_client::cluster::{DaemonProcess, wait_until};
 use leyden_proto::{
     invoicesrpc::{AddHoldInvoiceRequest, CancelInvoiceMsg, SettleInvoiceMsg, SubscribeSingleInvoiceRequest},
     lnrpc::{ListInvoiceRequest, PaymentFailureReason, PaymentHash, invoice::InvoiceState, payment::PaymentStatus},

@@ -9,12 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use leyden::{
+use leyden_client::{
     client::{Access, Client},
     cluster::{DaemonProcess, PATIENCE, wait_until},
-    config::Layout,
     demo::NOBODY,
 };
+use leyden_common::layout::Layout;
 use leyden_proto::{
     leyden::GenerateRequest,
     lnrpc::{

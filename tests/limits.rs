@@ -6,7 +6,7 @@ use harness::{
     Folder,
     network::{Opening, network},
 };
-use leyden::cluster::{ClusterError, DaemonProcess, wait_until};
+use leyden_client::cluster::{ClusterError, DaemonProcess, wait_until};
 use leyden_proto::{
     lnrpc::{
         Channel, GetInfoRequest, Invoice, Payment, PaymentFailureReason, htlc_attempt::HtlcStatus,

@@ -14,18 +14,18 @@ use bitcoin::{
         message_network::VersionMessage,
     },
 };
-use leyden::{
-    client::Access,
-    cluster::{DaemonProcess, PATIENCE},
-    config::Layout,
-    demo::calls::succeeded,
-    wallet::{self, seed::Seed},
-};
+use leyden::wallet::{self, seed::Seed};
 use leyden_channels::{
     transport::{ACT_TWO_LEN, AwaitingActTwo},
     types::{Height, NodeId, ShortChannelId},
     wire::{ChannelAnnouncement, Features, Message, gossip::Excess},
 };
+use leyden_client::{
+    client::Access,
+    cluster::{DaemonProcess, PATIENCE},
+    demo::calls::succeeded,
+};
+use leyden_common::layout::Layout;
 use leyden_proto::{
     DESCRIPTORS,
     lnrpc::{GetInfoRequest, ListPeersRequest, NewAddressRequest},

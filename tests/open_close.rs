@@ -3,7 +3,7 @@
 
 mod harness;
 
-use leyden::{
+use leyden_client::{
     cluster::{DaemonProcess, PATIENCE, wait_until},
     demo::{
         NOBODY,

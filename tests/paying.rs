@@ -3,11 +3,11 @@
 mod harness;
 
 use harness::{DEEP, MATURE, Pair, chain, network::mine, open_request};
-use leyden::{
+use leyden_channels::types::PaymentPreimage;
+use leyden_client::{
     cluster::{DaemonProcess, wait_until},
     demo::NOBODY,
 };
-use leyden_channels::types::PaymentPreimage;
 use leyden_proto::{
     invoicesrpc::AddHoldInvoiceRequest,
     lnrpc::{Channel, Invoice, OpenChannelRequest, PayReqString, Payment, payment::PaymentStatus},

@@ -6,7 +6,7 @@ use harness::{
     Folder,
     network::{Opening, graph, network},
 };
-use leyden::cluster::{DaemonProcess, PATIENCE};
+use leyden_client::cluster::{DaemonProcess, PATIENCE};
 use leyden_proto::{
     lnrpc::{Payment, PaymentFailureReason, QueryRoutesRequest, payment::PaymentStatus},
     routerrpc::ResetMissionControlRequest,

@@ -9,12 +9,12 @@ use harness::{
     DEEP, Folder, MATURE, assert_calm, chain, height, leyden, mempool, network::graph, open_request, run_leyden, tip,
     wait_for_transaction,
 };
-use leyden::{
+use leyden::wallet::seed::{self, Seed};
+use leyden_client::{
     cluster::{DaemonProcess, wait_until},
-    config::Layout,
     demo::{NOBODY, calls::succeeded},
-    wallet::seed::{self, Seed},
 };
+use leyden_common::layout::Layout;
 use leyden_proto::{
     leyden::ConnectChainPeerRequest,
     lnrpc::{

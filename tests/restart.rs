@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use leyden::{
+use leyden_client::{
     client::Client,
     cluster::{DaemonProcess, PATIENCE, wait_until},
     demo::NOBODY,
@@ -263,6 +263,6 @@ async fn no_satoshi_is_lost_when_either_daemon_is_killed_under_load() {
     pair.settled_channel().await;
     pair.bob.close_channel(&channel_point, false).await.unwrap();
     pair.mine(DEEP).await;
-    let got = leyden::demo::calls::settled_balance(&pair.bob, wallet + bobs).await.unwrap();
+    let got = leyden_client::demo::calls::settled_balance(&pair.bob, wallet + bobs).await.unwrap();
     assert_eq!(got, wallet + bobs, "Bob's wallet after the close");
 }

@@ -1,8 +1,10 @@
-//! A ring of daemons in one process, each of them payer, hop and payee, of which now and then one is killed and started
+//! A ring of daemons, each of them payer, hop and payee, of which now and then one is killed and started
 //! again: in the end every satoshi is where the payments say.
 //!
 //! `LEYDEN_RING_NODES`, `LEYDEN_RING_PAYMENTS` and `LEYDEN_RING_RESTARTS` make it larger, `LEYDEN_RING_SEED` another one.
-//! `RUST_LOG` shows what the daemons say.
+//! `LEYDEN_LOG` says what the daemons log.
+
+mod harness;
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use leyden::{
+use harness::{Folder, assert_calm};
+use leyden_client::{
     client::Client,
     cluster::{DaemonProcess, PATIENCE, wait_until},
     demo::NOBODY,
@@ -29,7 +32,6 @@ use leyden_proto::{
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::{task::JoinSet, time::sleep};
-use tracing_subscriber::EnvFilter;
 
 const COIN: i64 = 100_000_000;
 /// What mining the first blocks of regtest brings.
@@ -82,17 +84,12 @@ fn client_of(clients: &Clients, node: usize) -> Option<Client> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ring_keeps_every_satoshi_through_payments_and_restarts() {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off")))
-        .with_writer(std::io::stderr)
-        .init();
-    let panics = count_panics();
     let setting = Setting::from_env();
     println!(
         "ring of {} daemons, {} payments, {} restarts, LEYDEN_RING_SEED={}",
         setting.nodes, setting.payments, setting.restarts, setting.seed
     );
-    let folder = tempfile::Builder::new().prefix("leyden-ring-").tempdir().unwrap();
+    let folder = Folder::new();
     let mut ring = Ring::build(folder.path(), setting.nodes).await;
     let before = ring.held_by_each().await;
 
@@ -114,19 +111,9 @@ async fn ring_keeps_every_satoshi_through_payments_and_restarts() {
         counts.cut.load(Ordering::Relaxed),
     );
     assert!(counts.paid.load(Ordering::Relaxed) * 2 > setting.payments, "most payments must find their way");
-    assert_eq!(panics.load(Ordering::Relaxed), 0, "a task panicked");
-}
-
-/// A panic in a task of a daemon would otherwise be seen by nobody.
-fn count_panics() -> Arc<AtomicUsize> {
-    let count = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&count);
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        counted.fetch_add(1, Ordering::Relaxed);
-        usual(info);
-    }));
-    count
+    for node in &ring.nodes {
+        assert_calm(node.name(), &node.log());
+    }
 }
 
 struct Ring {
@@ -141,7 +128,7 @@ impl Ring {
         for number in 0..size {
             let chain = nodes.first().map(|miner| miner.chain_address().unwrap());
             let flags: Vec<&str> = chain.iter().flat_map(|chain| ["--chain-connect", chain]).collect();
-            let mut node = DaemonProcess::here(folder, &format!("node{number}"), &flags);
+            let mut node = DaemonProcess::new(folder, &format!("node{number}"), &flags).unwrap();
             node.start().await.unwrap();
             nodes.push(node);
         }
@@ -225,7 +212,7 @@ impl Ring {
             }
             let victim = random.random_range(0..self.nodes.len());
             *self.clients[victim].lock().unwrap() = None;
-            tokio::task::block_in_place(|| self.nodes[victim].kill());
+            self.nodes[victim].kill();
             sleep(Duration::from_millis(random.random_range(0..1_000))).await;
             self.nodes[victim].start().await.unwrap();
             *self.clients[victim].lock().unwrap() = self.nodes[victim].client().ok().cloned();

@@ -2,7 +2,7 @@
 
 mod harness;
 
-use leyden::cluster::{DaemonProcess, wait_until};
+use leyden_client::cluster::{DaemonProcess, wait_until};
 use leyden_proto::{
     leyden::{
         ChannelTree, ClosingChannel, EndedChannel, GetTreeRequest, ListClosedRequest, ListClosingRequest,

@@ -3,7 +3,7 @@
 mod harness;
 
 use harness::{DEEP, MATURE, Pair, leyden, open_request};
-use leyden::cluster::DaemonProcess;
+use leyden_client::cluster::DaemonProcess;
 use leyden_proto::{
     leyden::GenerateRequest,
     lnrpc::{

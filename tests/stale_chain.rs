@@ -4,9 +4,9 @@ mod harness;
 
 use std::path::Path;
 
-use harness::{DEEP, Folder, MATURE, chain, height, leyden, mempool, open_request, refused};
-use leyden::{
-    cluster::{DaemonProcess, Line, wait_until},
+use harness::{DEEP, Folder, MATURE, chain, height, leyden, line::Line, mempool, open_request, refused};
+use leyden_client::{
+    cluster::{DaemonProcess, wait_until},
     demo::NOBODY,
 };
 use leyden_proto::{

@@ -13,11 +13,11 @@ use std::{
 };
 
 use harness::{Folder, Program, refused_start};
-use leyden::{
+use leyden_client::{
     client::{Access, Client},
     cluster::wait_until,
-    config::Layout,
 };
+use leyden_common::layout::Layout;
 use leyden_proto::lnrpc::{
     GenSeedRequest, GetInfoRequest, GetStateRequest, InitWalletRequest, UnlockWalletRequest, WalletState,
 };

@@ -1,6 +1,6 @@
 //! The demo's stories as tests: what a newcomer sees first must work.
 
-use leyden::demo::{DemoOptions, breach, force_close, multihop, seed};
+use leyden_client::demo::{DemoOptions, breach, force_close, multihop, seed};
 
 /// The daemon's program is built beside this test.
 const _DAEMON: &str = env!("CARGO_BIN_EXE_leydend");

@@ -11,16 +11,16 @@ use harness::{
     Folder, Pair, Program, assert_calm, descriptors, memory, running,
     stranger::{Stranger, key},
 };
-use leyden::{
-    client::{Access, Client},
-    cluster::{DaemonProcess, wait_until},
-    config::Layout,
-    demo::{NOBODY, calls::succeeded},
-};
 use leyden_channels::{
     types::{Msat, NodeId},
     wire::{ErrorMessage, Message, control::Ping},
 };
+use leyden_client::{
+    client::{Access, Client},
+    cluster::{DaemonProcess, wait_until},
+    demo::{NOBODY, calls::succeeded},
+};
+use leyden_common::layout::Layout;
 use leyden_proto::{
     leyden::{ConnectChainPeerRequest, GenerateRequest, Limit, ListLimitsRequest},
     lnrpc::{ConnectPeerRequest, GetInfoRequest, LightningAddress, ListPeersRequest, PendingChannelsRequest},

@@ -3,7 +3,7 @@
 mod harness;
 
 use harness::{DEEP, Pair, leyden, mempool, open_request, refused, run_leyden};
-use leyden::{
+use leyden_client::{
     cluster::{DaemonProcess, wait_until},
     demo::NOBODY,
 };

@@ -4,7 +4,7 @@
 mod harness;
 
 use harness::{DEEP, Folder, MATURE, assert_calm, chain, leyden, network::mine, open_request, refused};
-use leyden::{
+use leyden_client::{
     cluster::{DaemonProcess, wait_until},
     demo::calls::settled_balance,
 };
@@ -59,7 +59,7 @@ async fn a_channel_of_a_trusted_funder_carries_payments_before_and_after_its_fir
     bob.start().await.unwrap();
     carol.start().await.unwrap();
     alice.mine(2, None).await.unwrap();
-    alice.mine(MATURE, Some(leyden::demo::NOBODY)).await.unwrap();
+    alice.mine(MATURE, Some(leyden_client::demo::NOBODY)).await.unwrap();
 
     alice.connect(&carol).await.unwrap();
     let lightning = || alice.client().unwrap().lightning();

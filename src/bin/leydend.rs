@@ -4,6 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::Parser as _;
 use leyden::{
+    bench,
     config::{Config, Flags},
     daemon,
 };
@@ -13,6 +14,12 @@ use tracing_subscriber::EnvFilter;
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|word| word == bench::COMMAND) {
+        return match bench::run(std::env::args_os().skip(1)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        };
+    }
     let config = match Config::load(Flags::parse()) {
         Ok(config) => config,
         Err(error) => return fail(&error),

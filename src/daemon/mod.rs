@@ -19,6 +19,7 @@ use std::{
 use async_trait::async_trait;
 use bitcoin::NetworkKind;
 use leyden_channels::channel::Policy;
+use leyden_common::files::write_new;
 use leyden_node::Node;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::{StreamExt as _, wrappers::WatchStream};
@@ -206,7 +207,7 @@ impl LeydenDaemon {
         for (name, permissions) in sets {
             let path = self.config.layout.macaroon(name);
             if !path.exists() {
-                seed::write_new(&path, &self.root_key.bake(permissions, rand::random()).to_bytes())?;
+                write_new(&path, &self.root_key.bake(permissions, rand::random()).to_bytes())?;
             }
         }
         Ok(())

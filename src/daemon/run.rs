@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use leyden_common::files::write_new;
 use leyden_node::{Clock, Node, NodeConfig, NodeError};
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -23,7 +24,6 @@ use crate::{
     macaroon::RootKey,
     rpc::{self, Authorizer, ServeError, ServeOptions},
     tls,
-    wallet::seed::write_new,
 };
 
 /// What the end may take in all.

@@ -21,6 +21,7 @@ use leyden_channels::{
     types::{ChannelId, NodeId, Side},
     wire::NodeAddress,
 };
+use leyden_common::files::write_new;
 use secp256k1::PublicKey;
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
@@ -34,7 +35,6 @@ use super::{
 use crate::wallet::{
     backup::{BackupSeal, SealedBackupError},
     keys::NodeKeys,
-    seed::write_new,
 };
 
 /// The backups of all channels, in memory and in the file.

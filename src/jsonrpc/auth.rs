@@ -5,8 +5,7 @@ use std::{io, path::Path};
 use axum::http::{HeaderMap, header};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bitcoin::hashes::cmp::fixed_time_eq;
-
-use crate::wallet::seed::write_new;
+use leyden_common::files::write_new;
 
 /// The user name that goes with the cookie, as with Bitcoin Core.
 const COOKIE_USER: &str = "__cookie__";

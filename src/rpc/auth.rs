@@ -12,6 +12,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use leyden_common::macaroon::Malformed;
 use leyden_node::Clock;
 use prost_reflect::DescriptorPool;
 use tonic::{
@@ -205,7 +206,7 @@ pub fn permissions() -> BTreeMap<String, &'static [Permission]> {
 
 fn token(headers: &HeaderMap) -> Result<Vec<u8>, Status> {
     let value = headers.get(METADATA_KEY).ok_or_else(|| refused(MacaroonError::Missing))?;
-    hex::decode(value.as_bytes()).map_err(|_| refused(MacaroonError::Malformed("it is not hex")))
+    hex::decode(value.as_bytes()).map_err(|_| refused(Malformed("it is not hex").into()))
 }
 
 fn refused(error: MacaroonError) -> Status {

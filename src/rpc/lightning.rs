@@ -1,5 +1,6 @@
 //! `lnrpc.Lightning`: the wallet, peers, channels, invoices and payments.
 
+use leyden_common::names::REFUSE_HIGH_FEE;
 use leyden_proto::lnrpc::{self, lightning_server::Lightning};
 use tokio_stream::StreamExt;
 use tonic::{Request, Response, Status};
@@ -66,7 +67,7 @@ impl Lightning for LightningService {
     async fn send_coins(&self, request: Request<lnrpc::SendCoinsRequest>) -> Reply<lnrpc::SendCoinsResponse> {
         let lightning = self.context.lightning()?;
         let reserve = edge::reserve(request.metadata())?;
-        let refuses_high_fee = edge::flag(request.metadata(), edge::REFUSE_HIGH_FEE)?;
+        let refuses_high_fee = edge::flag(request.metadata(), REFUSE_HIGH_FEE)?;
         let mut request = wallet::send_coins(request.into_inner(), &self.context.daemon.network())?;
         request.coins.reserve = reserve;
         request.refuses_high_fee = refuses_high_fee;

@@ -45,13 +45,7 @@ use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 
-pub use self::{
-    auth::Authorizer,
-    convert::{
-        edge::{REFUSE_HIGH_FEE, SPEND_RESERVE},
-        wallet::IMMATURE,
-    },
-};
+pub use self::auth::Authorizer;
 use crate::{
     admission::Door,
     api::{ApiError, Chain, Daemon, Lightning, WalletState},

@@ -30,6 +30,7 @@ use crate::{
 };
 use leyden_channels::types::{Msat, PaymentPreimage, UnixTime};
 
+mod commands;
 mod fields;
 mod holding;
 mod network;

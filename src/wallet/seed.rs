@@ -7,8 +7,7 @@
 //! The file is written once, whole, and never overwritten. A wrong password changes nothing.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write as _},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -16,6 +15,7 @@ use argon2::Argon2;
 use bip39::{Language, Mnemonic};
 use bitcoin::{NetworkKind, bip32::Xpriv};
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, aead::Aead as _};
+use leyden_common::files::write_new;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -187,28 +187,6 @@ fn cipher(path: &Path, password: &str, lock: &Lock) -> Result<ChaCha20Poly1305, 
         .hash_password_into(password.as_bytes(), &salt, key.as_mut_slice())
         .map_err(|_| damaged("the salt is too short"))?;
     Ok(ChaCha20Poly1305::new((&*key).into()))
-}
-
-/// Creates `path` with `content`, readable by its owner alone, durable once this returns; a crash leaves either
-/// the whole file or none.
-pub fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    fs::create_dir_all(folder)?;
-    let mut temporary = name.to_owned();
-    temporary.push(".new");
-    let temporary = folder.join(temporary);
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Each test file is a program of its own and uses a part of this.
 #![allow(dead_code)]
 
+pub mod line;
 pub mod network;
 pub mod raw;
 pub mod stranger;
@@ -15,12 +16,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use leyden::{
+use leyden_client::{
     client::{Access, Client},
     cluster::{DaemonProcess, PATIENCE, wait_until},
-    config::{Layout, Running},
     demo::NOBODY,
 };
+use leyden_common::layout::{Layout, Running};
 use leyden_proto::{
     leyden::{GetMempoolRequest, GetTipRequest, GetUtxoSetHashRequest, GetUtxoSetHashResponse},
     lnrpc::{Channel, OpenChannelRequest, SendCoinsRequest},
@@ -179,9 +180,17 @@ pub async fn open_request(peer: &DaemonProcess, capacity: i64, push: i64) -> Ope
     }
 }
 
+/// The client's program, which is built beside the daemon's.
+pub fn leyden_program() -> PathBuf {
+    let path =
+        Path::new(env!("CARGO_BIN_EXE_leydend")).with_file_name(format!("leyden{}", std::env::consts::EXE_SUFFIX));
+    assert!(path.is_file(), "{} is missing: `cargo build --workspace --bins`", path.display());
+    path
+}
+
 /// Runs the command line on a data directory.
 pub fn run_leyden(data_dir: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_leyden")).arg("--data-dir").arg(data_dir).args(arguments).output().unwrap()
+    Command::new(leyden_program()).arg("--data-dir").arg(data_dir).args(arguments).output().unwrap()
 }
 
 /// Likewise; gives what it printed.

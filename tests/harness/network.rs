@@ -1,6 +1,6 @@
 //! Any number of daemons on one chain, with channels that all of them hear of.
 
-use leyden::{
+use leyden_client::{
     cluster::{DaemonProcess, wait_until},
     demo::NOBODY,
 };

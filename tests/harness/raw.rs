@@ -1,7 +1,7 @@
 //! gRPC calls whose messages are bytes, good or bad.
 
 use bytes::{Buf as _, BufMut as _};
-use leyden::client::Access;
+use leyden_client::client::Access;
 use tokio_stream::StreamExt as _;
 use tonic::{
     Request, Status,

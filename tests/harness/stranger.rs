@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use leyden::cluster::DaemonProcess;
 use leyden_channels::{
     channel::{
         Channel, ChannelType, Ctx, Effect, Event, Feerates, OpenRequest, OpenWishes, Outbox, Persist, Policy, Write,
@@ -12,6 +11,7 @@ use leyden_channels::{
     types::{ChannelId, CommitmentType, FeeratePerKw, Height, Msat, NodeId, ShortChannelId, TipTrust, UnixTime},
     wire::Message,
 };
+use leyden_client::cluster::DaemonProcess;
 use rand::{RngExt as _, rngs::StdRng};
 use secp256k1::{PublicKey, SecretKey};
 use tokio::{

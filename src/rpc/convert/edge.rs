@@ -8,21 +8,14 @@ use bitcoin::{
     secp256k1::PublicKey,
 };
 use leyden_channels::types::{Msat, PaymentHash, ShortChannelId};
+use leyden_common::names::SPEND_RESERVE;
 use leyden_proto::lnrpc;
-
 use tonic::metadata::MetadataMap;
 
 use crate::{
     api::{ApiError, CoinChoice, FeeChoice, NetworkInfo},
     wallet::reserve::Reserve,
 };
-
-/// The metadata key by which a call insists on spending what is kept back for claims of channels.
-pub const SPEND_RESERVE: &str = "leyden-spend-reserve";
-
-/// The metadata key by which a call asks for a refusal of a fee that is more than half of what is sent. LND sends at any
-/// fee, and so do we for its clients.
-pub const REFUSE_HIGH_FEE: &str = "leyden-refuse-high-fee";
 
 type Checked<T> = Result<T, ApiError>;
 

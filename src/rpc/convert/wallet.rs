@@ -4,6 +4,7 @@ use std::{collections::HashMap, ops::RangeInclusive, time::Duration};
 
 use bitcoin::{Address, Network, Script, TxOut, consensus};
 use leyden_channels::types::Height;
+use leyden_common::names::IMMATURE;
 use leyden_proto::{lnrpc, walletrpc};
 
 use super::{edge, features, sat, signed};
@@ -44,9 +45,6 @@ pub fn balance_confirmations(request: &lnrpc::WalletBalanceRequest) -> Result<u3
         .map(|confirmations| confirmations.max(1))
         .map_err(|_| edge::wrong("min_confs", format!("{} is negative; 0 means 1", request.min_confs)))
 }
-
-/// The account under which rewards of mining are listed until they can be spent.
-pub const IMMATURE: &str = "immature";
 
 pub fn balance(balance: &WalletBalance) -> lnrpc::WalletBalanceResponse {
     let confirmed_balance = signed(balance.confirmed);

@@ -62,7 +62,7 @@ async fn a_macaroon_for_one_call_opens_that_call_alone() {
     let near = baked.clone().narrowed(b"ipaddr 127.0.0.1");
     let far = baked.narrowed(b"ipaddr 10.1.2.3");
     let server = Server::start_with(WalletState::ServerActive, Authorizer::Macaroons(key), None).await;
-    let with = |macaroon: &crate::macaroon::Macaroon| {
+    let with = |macaroon: &leyden_common::macaroon::Macaroon| {
         let token: tonic::metadata::AsciiMetadataValue = hex::encode(macaroon.to_bytes()).parse().unwrap();
         move |mut request: Request<()>| {
             request.metadata_mut().insert("macaroon", token.clone());

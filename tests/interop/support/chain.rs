@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use leyden::{
+use leyden_client::{
     cluster::{ClusterError, DaemonProcess, PATIENCE, wait_until},
     demo::NOBODY,
 };

@@ -12,7 +12,7 @@ use bitcoin::{
     sighash::SighashCache,
     transaction::Version,
 };
-use leyden::cluster::DaemonProcess;
+use leyden_client::cluster::DaemonProcess;
 use leyden_proto::leyden::{
     GetBlockRequest, GetMempoolRequest, SubmitTransactionRequest, get_block_request::Block as Which,
 };

@@ -26,7 +26,7 @@ use ldk_node::{
     logger::LogLevel,
     payment::PaymentStatus,
 };
-use leyden::cluster::{DaemonProcess, own_ip, wait_until};
+use leyden_client::cluster::{DaemonProcess, own_ip, wait_until};
 
 use super::chain::Rpc;
 

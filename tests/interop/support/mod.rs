@@ -4,6 +4,8 @@
 pub mod chain;
 pub mod crowd;
 pub mod ldk;
+#[path = "../../harness/line.rs"]
+pub mod line;
 pub mod ours;
 
 pub use ldk::{Kind, Ldk};

@@ -1,7 +1,7 @@
 //! What the cases ask of a daemon of ours.
 
 use ldk_node::{ChannelDetails, LightningBalance};
-use leyden::cluster::{DaemonProcess, wait_until};
+use leyden_client::cluster::{DaemonProcess, wait_until};
 use leyden_proto::{
     invoicesrpc::{AddHoldInvoiceRequest, CancelInvoiceMsg, SettleInvoiceMsg},
     lnrpc::{

@@ -21,7 +21,7 @@ use std::{
 
 use clap::Parser;
 use ldk_node::{Event, NodeError, lightning_invoice::Bolt11Invoice, lightning_types::payment::PaymentHash};
-use leyden::cluster::wait_until;
+use leyden_client::cluster::wait_until;
 use serde_json::Value;
 use tokio::{
     sync::mpsc,

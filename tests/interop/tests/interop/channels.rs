@@ -9,7 +9,7 @@ use ldk_node::{
     lightning_invoice::{Bolt11Invoice, Bolt11InvoiceDescription, Description},
     lightning_types::payment::{PaymentHash, PaymentPreimage},
 };
-use leyden::{
+use leyden_client::{
     cluster::{DaemonProcess, wait_until},
     demo::{calls::settled_balance, ledger::Ledger},
 };

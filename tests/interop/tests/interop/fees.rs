@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use leyden::cluster::{DaemonProcess, PATIENCE, wait_until};
+use leyden_client::cluster::{DaemonProcess, PATIENCE, wait_until};
 
 use crate::{
     cases::{Report, World},

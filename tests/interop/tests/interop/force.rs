@@ -8,7 +8,7 @@ use ldk_node::{
     lightning_types::payment::{PaymentHash, PaymentPreimage},
     payment::PaymentStatus as Status,
 };
-use leyden::{
+use leyden_client::{
     cluster::{ClusterError, DaemonProcess, wait_until},
     demo::ledger::Ledger,
 };

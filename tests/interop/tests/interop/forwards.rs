@@ -5,7 +5,7 @@
 //! ```
 
 use ldk_node::lightning_types::payment::{PaymentHash, PaymentPreimage};
-use leyden::cluster::{DaemonProcess, wait_until};
+use leyden_client::cluster::{DaemonProcess, wait_until};
 use leyden_proto::{
     lnrpc::{
         ChannelGraphRequest, Hop, Payment, PaymentFailureReason as Reason, PolicyUpdateRequest, Route,

@@ -25,11 +25,11 @@ use ldk_node::{
     lightning_types::payment::{PaymentHash, PaymentPreimage},
     payment::PaymentStatus,
 };
-use leyden::{
-    cluster::{ClusterError, DaemonProcess, Line, wait_until},
+use leyden_channels::margins::CLAIM_MARGIN;
+use leyden_client::{
+    cluster::{ClusterError, DaemonProcess, wait_until},
     demo::ledger::Ledger,
 };
-use leyden_channels::margins::CLAIM_MARGIN;
 use leyden_proto::{
     invoicesrpc::{AddHoldInvoiceRequest, SettleInvoiceMsg},
     leyden::{GetTipRequest, GetTransactionRequest},
@@ -42,6 +42,7 @@ use crate::{
     support::{
         Kind, Ldk, chain,
         ldk::{End, id_of, reach},
+        line::Line,
         ours::{self, Opening},
     },
 };

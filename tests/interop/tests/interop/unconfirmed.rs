@@ -1,7 +1,7 @@
 //! Channels that are used before they are confirmed, because their other end trusts the funder: LDK trusts Alice, who has
 //! funded the one, and Bob trusts LDK, which has funded the other.
 
-use leyden::cluster::DaemonProcess;
+use leyden_client::cluster::DaemonProcess;
 
 use crate::{
     cases::{Report, World},

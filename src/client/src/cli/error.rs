@@ -2,14 +2,15 @@
 
 use std::io;
 
+use leyden_common::{layout::NoHome, words::on_one_line};
 use tonic::{Code, Status};
 
-use crate::{client::ClientError, config::ConfigError, words::on_one_line};
+use crate::client::ClientError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    NoHome(#[from] NoHome),
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The daemon's answer, in its own words.
@@ -44,7 +45,7 @@ impl CliError {
         match self {
             Self::Refused(status) => format!("{:?}", status.code()),
             Self::Client(_) => "Unavailable".to_owned(),
-            Self::Usage(_) | Self::Config(_) => "InvalidArgument".to_owned(),
+            Self::Usage(_) | Self::NoHome(_) => "InvalidArgument".to_owned(),
             Self::Failed(_) => "Failed".to_owned(),
             Self::Io { .. } | Self::Closed | Self::Runtime(_) | Self::Unprintable(_) => "Internal".to_owned(),
         }
@@ -53,7 +54,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            Self::Config(_)
+            Self::NoHome(_)
             | Self::Client(_)
             | Self::Refused(_)
             | Self::Failed(_)

@@ -3,7 +3,7 @@
 use clap::Args;
 use leyden_proto::lnrpc::WalletBalanceRequest;
 
-use crate::rpc::IMMATURE;
+use leyden_common::names::IMMATURE;
 
 use super::{CliError, Context, amount, table};
 

@@ -2,6 +2,10 @@
 
 use std::{fs, io, path::PathBuf};
 
+use leyden_common::{
+    layout::{Layout, Running},
+    names::{REFUSE_HIGH_FEE, SPEND_RESERVE},
+};
 use leyden_proto::{
     invoicesrpc::invoices_client::InvoicesClient,
     leyden::{
@@ -19,11 +23,6 @@ use tonic::{
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
-};
-
-use crate::{
-    config::{Layout, Running},
-    rpc::{REFUSE_HIGH_FEE, SPEND_RESERVE},
 };
 
 /// Messages up to this size are accepted: a block of 4 MB as hex and more.

@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 
-use crate::words::on_one_line;
+use leyden_common::words::on_one_line;
 
 /// Blanks between columns, and no lines.
 const BARE: TableStyle = TableStyle::new();

@@ -6,7 +6,7 @@ use clap::Args;
 use leyden_proto::lnrpc::{ChanBackupExportRequest, ExportChannelBackupRequest};
 
 use super::{CliError, Context, closechannel};
-use crate::wallet::seed::write_new;
+use leyden_common::files::write_new;
 
 /// Export what is needed, beside the 24 words, to get the channels' money back.
 #[derive(Debug, Args)]

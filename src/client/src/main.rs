@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    leyden::cli::main()
+    leyden_client::cli::main()
 }

@@ -10,6 +10,7 @@
 
 use std::{
     path::Path,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,17 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bitcoin::{Amount, OutPoint, Txid, hashes::Hash as _};
 use clap::Args;
-use leyden_channels::{
-    channel::{Key, Persist as _, Write},
-    payment::{
-        outgoing::{Payment, PaymentFailure, PaymentLimits, PaymentRequest, PaymentState},
-        record,
-    },
-    switch::{ForwardRecord, HtlcRef, Outgoing},
-    types::{ChannelId, Height, HtlcId, Msat, PaymentHash, ShortChannelId, Side, UnixTime},
-};
 use leyden_proto::{
     leyden::GenerateRequest,
     lnrpc::{
@@ -41,12 +32,9 @@ use tokio::task::JoinSet;
 
 use super::super::{CliError, Context, table};
 use crate::{
-    api::{ClosedChannel, ClosureType},
     client::Client,
-    cluster::DaemonProcess,
-    config::Layout,
+    cluster::{DaemonProcess, leydend_program},
     demo::NOBODY,
-    store::{Store, StoreError},
 };
 
 /// How much more each node has behind it than the one before.
@@ -144,8 +132,7 @@ async fn measure(count: u32) -> Result<Measured, CliError> {
     if node.terminate().is_none_or(|status| !status.success()) {
         return Err(CliError::Failed(format!("a node did not end well: {}", node.log())));
     }
-    let layout = Layout::new(node.data_dir().to_owned(), "regtest");
-    write_past(&layout.node_database(), count).map_err(failed)?;
+    write_past(node.data_dir(), count)?;
     let begun = Instant::now();
     node.start().await.map_err(failed)?;
     let start = begun.elapsed();
@@ -183,79 +170,12 @@ async fn make_invoices(client: &Client, count: u32) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Payments that found no way, forwards and closed channels: as the node itself would have written them.
-fn write_past(database: &Path, count: u32) -> Result<(), StoreError> {
-    let mut store = Store::open(database)?;
-    let key = bitcoin::secp256k1::SecretKey::from_slice(&[7; 32]).map_err(|error| store.damaged(&error.to_string()))?;
-    let node_id = key.public_key(bitcoin::secp256k1::SECP256K1);
-    let hash = |number: u32| bitcoin::hashes::sha256::Hash::hash(&number.to_be_bytes()).to_byte_array();
-    let now = UnixTime(leyden_node::Clock::System.now());
-    for number in 1..=count {
-        let payment_hash = PaymentHash(hash(number));
-        let index = u64::from(number);
-        let payment = Payment {
-            index,
-            request: PaymentRequest {
-                payment_hash,
-                destination: node_id,
-                amount: Msat(1_000),
-                payment_secret: None,
-                payment_metadata: None,
-                final_cltv_delta: 18,
-                max_fee: Msat(1_000),
-                deadline: now,
-                bolt11: String::new(),
-                hints: Vec::new(),
-                limits: PaymentLimits {
-                    max_parts: 1,
-                    max_part: None,
-                    max_cltv: None,
-                    outgoing: Vec::new(),
-                    last_hop: None,
-                    time_pref: 0,
-                },
-                keysend: None,
-                custom_records: Vec::new(),
-            },
-            created: now,
-            attempts: Vec::new(),
-            state: PaymentState::Failed { reason: PaymentFailure::NoRoute, at: now },
-        };
-        let channel = ChannelId(hash(number));
-        let forward = ForwardRecord {
-            number: index,
-            at: now,
-            incoming: HtlcRef { channel, id: HtlcId(index) },
-            incoming_channel: Some(ShortChannelId(index)),
-            incoming_amount: Msat(1_001),
-            outgoing: Outgoing { channel, id: Some(HtlcId(index)) },
-            outgoing_channel: Some(ShortChannelId(index)),
-            outgoing_amount: Msat(1_000),
-        };
-        store.commit(vec![
-            Write::Put { key: Key::Payment(index), value: record::encode_payment(&payment) },
-            Write::Put { key: Key::PaymentIndex(payment_hash), value: index.to_be_bytes().to_vec() },
-            Write::Put { key: Key::Forward(index), value: forward.encode() },
-        ])?;
-        let txid = Txid::from_byte_array(hash(number));
-        store.put_closed_channel(&ClosedChannel {
-            node_id,
-            funding: OutPoint { txid, vout: 0 },
-            short_channel_id: Some(ShortChannelId(index)),
-            capacity: Amount::from_sat(1_000_000),
-            closing_txid: Some(txid),
-            height: Height(number),
-            settled: Some(Amount::from_sat(500_000)),
-            time_locked: Amount::ZERO,
-            closure: ClosureType::Cooperative,
-            opener: Side::Local,
-            closer: Some(Side::Local),
-            reason: "this node's user asked the peer to close it together".to_owned(),
-            fees: Amount::ZERO,
-            outputs: Vec::new(),
-        })?;
-    }
-    Ok(())
+/// Payments that found no way, forwards and closed channels. The daemon's program writes them, for it has the database.
+fn write_past(data_dir: &Path, count: u32) -> Result<(), CliError> {
+    let mut daemon = Command::new(leydend_program().map_err(failed)?);
+    daemon.args(["bench", "past", "--count", &count.to_string(), "--data-dir"]).arg(data_dir);
+    let output = daemon.output().map_err(failed)?;
+    if output.status.success() { Ok(()) } else { Err(failed(String::from_utf8_lossy(&output.stderr).trim())) }
 }
 
 async fn longest_getinfo(client: Client, over: Arc<AtomicBool>) -> Result<Duration, CliError> {

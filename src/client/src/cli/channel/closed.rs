@@ -4,7 +4,7 @@ use clap::Args;
 use leyden_proto::leyden::{EndedChannel, ListClosedRequest};
 
 use super::super::{CliError, Context, amount, format};
-use crate::words::on_one_line;
+use leyden_common::words::on_one_line;
 
 /// Show why channels have ended, and what became of each output.
 #[derive(Debug, Args)]

@@ -1,7 +1,11 @@
 //! `leyden bench route`: how long it takes to find a way through a network of the public one's size, what the ways are
 //! worth, and how long the network takes to come back from the disk.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt::Display,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
 use leyden_channels::{
@@ -12,16 +16,14 @@ use leyden_channels::{
     },
     types::Msat,
 };
+use leyden_common::bench::GraphLoaded;
 use serde_json::json;
 
 use super::{
     super::{CliError, Context, amount::Sat, table},
     payments::percentile,
 };
-use crate::{
-    driver::gossip::load_graph,
-    store::{Store, StoreError, Table},
-};
+use crate::cluster::leydend_program;
 
 /// Find ways through a made-up network of 15,000 nodes and 50,000 channels, and judge them.
 ///
@@ -65,7 +67,7 @@ impl Route {
         context.note(&format!("making a network of {} nodes and {} channels", size.nodes, size.channels));
         let trial = Trial::new(size, self.queries as usize, amount);
         context.note("keeping it on the disk and loading it");
-        let kept = Kept::measure(&trial)?;
+        let kept = Kept::measure(size)?;
         context.note(&format!("looking for {} ways, and paying", self.queries));
         let found = Found::measure(&trial)?;
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
@@ -181,27 +183,25 @@ struct Kept {
 }
 
 impl Kept {
-    fn measure(trial: &Trial) -> Result<Self, CliError> {
-        let failed = |error: StoreError| CliError::Failed(error.to_string());
+    /// The daemon's program makes the same network, keeps it and loads it: it has the database.
+    fn measure(size: Size) -> Result<Self, CliError> {
+        let failed = |error: &dyn Display| CliError::Failed(error.to_string());
         let folder = tempfile::Builder::new()
             .prefix("leyden-bench-")
             .tempdir()
             .map_err(|source| CliError::Io { what: "a temporary folder".into(), source })?;
-        let records = trial.network.records().map_err(|error| CliError::Failed(error.to_string()))?;
-        let (count, bytes) = (records.len(), records.iter().map(|(key, value)| key.len() + value.len()).sum());
-        let store = Store::open(folder.path()).map_err(failed)?;
-        let mut records = records.into_iter().map(|(key, value)| (key, Some(value))).peekable();
-        while records.peek().is_some() {
-            store.put_table(Table::Gossip, records.by_ref().take(1_000)).map_err(failed)?;
+        let mut daemon = Command::new(leydend_program().map_err(|error| failed(&error))?);
+        daemon.args(["bench", "graph", "--folder"]).arg(folder.path());
+        for (flag, value) in
+            [("--nodes", u64::from(size.nodes)), ("--channels", u64::from(size.channels)), ("--seed", size.seed)]
+        {
+            daemon.args([flag, &value.to_string()]);
         }
-        drop(store);
-        let begun = Instant::now();
-        let store = Store::open(folder.path()).map_err(failed)?;
-        let graph = load_graph(&store).map_err(failed)?;
-        let load = begun.elapsed();
-        if graph.channel_count() != trial.network.channels.len() {
-            return Err(CliError::Failed(format!("{} channels came back from the disk", graph.channel_count())));
+        let output = daemon.output().map_err(|error| failed(&error))?;
+        if !output.status.success() {
+            return Err(failed(&String::from_utf8_lossy(&output.stderr).trim()));
         }
-        Ok(Self { records: count, bytes, load })
+        let loaded: GraphLoaded = serde_json::from_slice(&output.stdout).map_err(|error| failed(&error))?;
+        Ok(Self { records: loaded.records, bytes: loaded.bytes, load: Duration::from_secs_f64(loaded.seconds) })
     }
 }

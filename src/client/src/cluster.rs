@@ -1,8 +1,5 @@
-//! Real daemons in a folder of their own, on addresses of their own: what the demo, the benchmarks and the whole-system tests run.
-//!
-//! Each is a process of its own, or a thread of this one where there are many.
-
-mod line;
+//! Real daemons, each a process with a folder and addresses of its own: what the demo, the benchmarks and the
+//! whole-system tests run.
 
 use std::{
     fs::{self, File},
@@ -10,26 +7,18 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use clap::Parser as _;
-
+use leyden_common::layout::{Layout, Running};
 use leyden_proto::{
     leyden::GenerateRequest,
     lnrpc::{ConnectPeerRequest, GetInfoRequest, GetStateRequest, LightningAddress, NewAddressRequest, WalletState},
 };
-use tokio::{sync::oneshot, time::sleep};
+use tokio::time::sleep;
 use tokio_stream::StreamExt as _;
 
-use crate::{
-    client::{Access, Client, ClientError},
-    config::{Config, Flags, Layout, Running},
-    daemon,
-};
-
-pub use line::Line;
+use crate::client::{Access, Client, ClientError};
 
 /// For how long anything is waited for: many times longer than it takes on a machine that does nothing else, so that what
 /// was waited for in vain never comes. Whoever waits looks again and again, and goes on as soon as it is there.
@@ -38,19 +27,14 @@ pub const PATIENCE: Duration = Duration::from_secs(180);
 /// How long to wait before looking again.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What closing the databases of a thread may take.
-const CLOSE_LIMIT: Duration = Duration::from_secs(10);
-
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
-    #[error("the program {0} is missing: build it with `cargo build --bin leydend`")]
+    #[error("the program {0} is missing: build it with `cargo build --workspace --bins`")]
     NoProgram(PathBuf),
     #[error("{name} ended at its start ({how}). Its log:\n{log}")]
     Ended { name: String, how: String, log: String },
-    #[error("{name}: {what}")]
-    Settings { name: String, what: String },
     #[error("{name} was not ready within {} seconds. Its log:\n{log}", PATIENCE.as_secs())]
     NotReady { name: String, log: String },
     #[error(transparent)]
@@ -61,55 +45,16 @@ pub enum ClusterError {
     Waited { what: String },
 }
 
-/// Where a daemon runs.
-enum Home {
-    /// In processes of this program.
-    Program(PathBuf),
-    /// In threads of this process. They share its log.
-    Here,
-}
-
-/// A run of a daemon.
-enum Run {
-    Process(Child),
-    Thread { end: oneshot::Sender<()>, thread: JoinHandle<Result<(), daemon::RunError>> },
-}
-
-impl Run {
-    /// How it ended, if it has.
-    fn ended(&mut self) -> Option<String> {
-        match self {
-            Self::Process(child) => child.try_wait().ok().flatten().map(|status| status.to_string()),
-            Self::Thread { thread, .. } => thread.is_finished().then(|| "see above".to_owned()),
-        }
-    }
-
-    /// Ends it where it is: what is not on the disk is lost.
-    fn kill(self) {
-        match self {
-            Self::Process(mut child) => {
-                // It may have ended by itself.
-                let _ = child.kill();
-                let _ = child.wait();
-            }
-            Self::Thread { end, thread } => {
-                let _ = end.send(());
-                let _ = thread.join();
-            }
-        }
-    }
-}
-
-/// One daemon: its folder, its process (or thread) while it runs, and a connection to it.
+/// One daemon: its folder, its process while it runs, and a connection to it.
 pub struct DaemonProcess {
     name: String,
     data_dir: PathBuf,
-    home: Home,
+    program: PathBuf,
     flags: Vec<String>,
     serves_bitcoin_rpc: bool,
     /// Where it listens for others.
     ip: Ipv4Addr,
-    run: Option<Run>,
+    process: Option<Child>,
     client: Option<Client>,
     /// Where it listened first: it comes back there, so that peers find it again.
     ports: Option<Running>,
@@ -120,27 +65,18 @@ pub struct DaemonProcess {
 impl DaemonProcess {
     /// A daemon that keeps its data in `folder/name`. `flags` are passed on to `leydend`.
     pub fn new(folder: &Path, name: &str, flags: &[&str]) -> Result<Self, ClusterError> {
-        Ok(Self::at(Home::Program(leydend_program()?), folder, name, flags))
-    }
-
-    /// Likewise, in a thread of this process.
-    pub fn here(folder: &Path, name: &str, flags: &[&str]) -> Self {
-        Self::at(Home::Here, folder, name, flags)
-    }
-
-    fn at(home: Home, folder: &Path, name: &str, flags: &[&str]) -> Self {
-        Self {
+        Ok(Self {
             name: name.to_owned(),
             data_dir: folder.join(name),
-            home,
+            program: leydend_program()?,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             serves_bitcoin_rpc: false,
             ip: own_ip(),
-            run: None,
+            process: None,
             client: None,
             ports: None,
             keep: false,
-        }
+        })
     }
 
     pub fn name(&self) -> &str {
@@ -179,16 +115,12 @@ impl DaemonProcess {
         fs::create_dir_all(&self.data_dir).map_err(at(&self.data_dir))?;
         let layout = Layout::new(self.data_dir.clone(), "regtest");
         let _ = fs::remove_file(layout.running());
-        let run = match &self.home {
-            Home::Program(program) => self.spawn_process(program)?,
-            Home::Here => self.spawn_thread()?,
-        };
-        self.run = Some(run);
+        self.process = Some(self.spawn()?);
 
         let begun = Instant::now();
         loop {
-            if let Some(how) = self.run.as_mut().and_then(Run::ended) {
-                return Err(ClusterError::Ended { name: self.name.clone(), how, log: self.log() });
+            if let Some(status) = self.process.as_mut().and_then(|process| process.try_wait().ok().flatten()) {
+                return Err(ClusterError::Ended { name: self.name.clone(), how: status.to_string(), log: self.log() });
             }
             if let Some((client, running)) = self.try_connect(&layout).await {
                 self.client = Some(client);
@@ -225,37 +157,11 @@ impl DaemonProcess {
         arguments
     }
 
-    fn spawn_process(&self, program: &Path) -> Result<Run, ClusterError> {
+    fn spawn(&self) -> Result<Child, ClusterError> {
         let log = File::options().create(true).append(true).open(self.log_path()).map_err(at(&self.log_path()))?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(&self.program);
         command.args(self.arguments()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        command.spawn().map(Run::Process).map_err(at(program))
-    }
-
-    fn spawn_thread(&self) -> Result<Run, ClusterError> {
-        let settings = |what: String| ClusterError::Settings { name: self.name.clone(), what };
-        let arguments = std::iter::once("leydend".to_owned()).chain(self.arguments());
-        let flags = Flags::try_parse_from(arguments).map_err(|error| settings(error.to_string()))?;
-        let config = Config::load(flags).map_err(|error| settings(error.to_string()))?;
-        let (end, ended) = oneshot::channel();
-        let thread = move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-            let runtime = runtime.map_err(|source| daemon::RunError::Io { path: PathBuf::from("a thread"), source })?;
-            let result = runtime.block_on(async {
-                tokio::select! {
-                    result = daemon::run(config) => result,
-                    _ = ended => Ok(()),
-                }
-            });
-            // The databases close with the last task: only then can the next run open them.
-            runtime.shutdown_timeout(CLOSE_LIMIT);
-            if let Err(error) = &result {
-                tracing::error!(%error, "a daemon of this process has ended");
-            }
-            result
-        };
-        let thread = thread::Builder::new().name(self.name.clone()).spawn(thread).map_err(at(&self.data_dir))?;
-        Ok(Run::Thread { end, thread })
+        command.spawn().map_err(at(&self.program))
     }
 
     /// A connection, once the wallet is open and has seen the whole chain.
@@ -267,35 +173,27 @@ impl DaemonProcess {
         (state == WalletState::ServerActive).then_some((client, running))
     }
 
-    /// The process id while it runs in a process of its own.
+    /// The process id while it runs.
     pub fn pid(&self) -> Option<u32> {
-        match &self.run {
-            Some(Run::Process(child)) => Some(child.id()),
-            Some(Run::Thread { .. }) | None => None,
-        }
+        self.process.as_ref().map(Child::id)
     }
 
-    /// SIGKILL, or the same to a thread: it gets no chance to tidy up.
+    /// SIGKILL: it gets no chance to tidy up.
     pub fn kill(&mut self) {
         self.client = None;
-        if let Some(run) = self.run.take() {
-            run.kill();
+        if let Some(mut process) = self.process.take() {
+            // It may have ended by itself.
+            let _ = process.kill();
+            let _ = process.wait();
         }
     }
 
-    /// SIGTERM, and the exit status of a process.
+    /// SIGTERM, and the exit status.
     pub fn terminate(&mut self) -> Option<ExitStatus> {
         self.client = None;
-        match self.run.take()? {
-            Run::Process(mut child) => {
-                let _ = Command::new("kill").arg(child.id().to_string()).status();
-                child.wait().ok()
-            }
-            run @ Run::Thread { .. } => {
-                run.kill();
-                None
-            }
-        }
+        let mut process = self.process.take()?;
+        let _ = Command::new("kill").arg(process.id().to_string()).status();
+        process.wait().ok()
     }
 
     /// The connection of the running daemon.
@@ -426,7 +324,7 @@ where
 }
 
 /// `leydend` beside the program that runs; a test runs one folder further down.
-fn leydend_program() -> Result<PathBuf, ClusterError> {
+pub fn leydend_program() -> Result<PathBuf, ClusterError> {
     let current = std::env::current_exe()
         .map_err(|source| ClusterError::Io { path: PathBuf::from("the running program"), source })?;
     let name = format!("leydend{}", std::env::consts::EXE_SUFFIX);

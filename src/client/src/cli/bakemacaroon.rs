@@ -7,15 +7,15 @@ use std::{
 };
 
 use clap::Args;
+use leyden_common::{
+    files::write_new,
+    macaroon::{Macaroon, Malformed},
+};
 use leyden_proto::lnrpc::{
     BakeMacaroonRequest, DeleteMacaroonIdRequest, ListMacaroonIDsRequest, ListPermissionsRequest, MacaroonPermission,
 };
 
 use super::{CliError, Context, format, table};
-use crate::{
-    macaroon::{Macaroon, MacaroonError},
-    wallet::seed::write_new,
-};
 
 /// Make a macaroon that allows what is named and nothing else.
 #[derive(Debug, Args)]
@@ -82,7 +82,7 @@ impl BakeMacaroon {
 }
 
 fn narrowed(bytes: &[u8], restrictions: &[String]) -> Result<Vec<u8>, CliError> {
-    let unreadable = |error: MacaroonError| CliError::Failed(format!("the node's macaroon cannot be read: {error}"));
+    let unreadable = |error: Malformed| CliError::Failed(format!("the node's macaroon cannot be read: {error}"));
     let macaroon = Macaroon::parse(bytes).map_err(unreadable)?;
     Ok(restrictions.iter().fold(macaroon, |macaroon, text| macaroon.narrowed(text.as_bytes())).to_bytes())
 }

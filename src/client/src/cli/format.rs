@@ -1,6 +1,6 @@
 //! Times and names as people read them.
 
-use crate::words::on_one_line;
+use leyden_common::words::on_one_line;
 
 /// Seconds since 1970 as UTC, such as `2009-01-03 18:15:05`; a dash for 0.
 pub fn time(seconds: i64) -> String {

@@ -10,14 +10,14 @@ use std::{
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use leyden_common::{
+    layout::{DEFAULT_RPC, Layout, default_data_dir},
+    words::{in_json, on_lines},
+};
 use prost::{Message, Name};
 
 use super::{CliError, json};
-use crate::{
-    client::{Access, Client},
-    config::{DEFAULT_RPC, Layout, default_data_dir},
-    words::{in_json, on_lines},
-};
+use crate::client::{Access, Client};
 
 /// Which node, and how to print.
 #[derive(Debug, Clone, Default, Args)]

@@ -197,7 +197,8 @@ pub enum Command {
 }
 
 impl Command {
-    async fn run(self, context: &Context) -> Result<(), CliError> {
+    /// Does what was asked, and prints it.
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
         match self {
             Self::Create(command) => command.run(context).await,
             Self::Unlock(command) => command.run(context).await,

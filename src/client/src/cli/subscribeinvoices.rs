@@ -4,7 +4,7 @@ use clap::Args;
 use leyden_proto::lnrpc::{Invoice, InvoiceSubscription, invoice::InvoiceState};
 
 use super::{CliError, Context, amount, format, lookupinvoice::asked};
-use crate::words::on_one_line;
+use leyden_common::words::on_one_line;
 
 /// Watch invoices as they are added and paid, until interrupted.
 #[derive(Debug, Args)]

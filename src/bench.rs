@@ -1,0 +1,82 @@
+//! What `leyden bench` has the daemon's program do, for the client has no database: no commands for people.
+//!
+//! ```text
+//!   leydend bench past   writes what a long life leaves into a node's database, between two runs of that node
+//!   leydend bench graph  keeps a made-up network on the disk and times how long it takes to load; prints JSON
+//! ```
+
+mod graph;
+mod past;
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::Parser;
+use leyden_channels::{gossip::synthetic::Size, wire::EncodeError};
+
+use crate::{
+    config::Layout,
+    store::{Store, StoreError},
+};
+
+/// The first argument that leads here.
+pub const COMMAND: &str = "bench";
+
+/// Work for `leyden bench`.
+#[derive(Debug, Parser)]
+#[command(name = "leydend bench")]
+enum Bench {
+    /// Write payments, forwards and closed channels that never were into the database of a regtest node that is stopped
+    Past {
+        /// The node's data directory
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// How many of each
+        #[arg(long)]
+        count: u32,
+    },
+    /// Store a made-up network and time how long it takes to load
+    Graph {
+        /// An empty folder for the database
+        #[arg(long, value_name = "DIR")]
+        folder: PathBuf,
+        #[arg(long)]
+        nodes: u32,
+        #[arg(long)]
+        channels: u32,
+        #[arg(long)]
+        seed: u64,
+    },
+}
+
+/// Why the work was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    #[error("{0} has no regtest node's database: start `leydend` on that data directory first")]
+    NoNode(PathBuf),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the network cannot be encoded: {0}")]
+    Encode(#[from] EncodeError),
+    #[error("{stored} channels were stored, and {loaded} came back from the disk")]
+    Lost { stored: usize, loaded: usize },
+    #[error("the result cannot be printed: {0}")]
+    Print(#[from] serde_json::Error),
+}
+
+/// Does what the arguments say; they begin with the program's name.
+pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), BenchError> {
+    match Bench::parse_from(arguments) {
+        Bench::Past { data_dir, count } => {
+            let database = Layout::new(data_dir.clone(), "regtest").node_database();
+            if !database.is_dir() {
+                return Err(BenchError::NoNode(data_dir));
+            }
+            Ok(past::write(&mut Store::open(&database)?, count)?)
+        }
+        Bench::Graph { folder, nodes, channels, seed } => {
+            let loaded = graph::measure(&folder, Size { seed, nodes, channels })?;
+            println!("{}", serde_json::to_string(&loaded)?);
+            Ok(())
+        }
+    }
+}

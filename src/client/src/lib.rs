@@ -1,0 +1,8 @@
+//! `leyden`, the client: the command line ([`cli`]), the connection to a daemon that other programs may use too
+//! ([`client`]), and real daemons in processes of their own ([`cluster`]) that play the demos ([`demo`]) and run the
+//! benchmarks. It holds no wallet, no chain and no database: all of that is `leydend`'s.
+
+pub mod cli;
+pub mod client;
+pub mod cluster;
+pub mod demo;

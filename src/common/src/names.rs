@@ -1,0 +1,11 @@
+//! Names in the API that no `.proto` holds.
+
+/// The metadata key by which a call insists on spending what is kept back for claims of channels.
+pub const SPEND_RESERVE: &str = "leyden-spend-reserve";
+
+/// The metadata key by which a call asks for a refusal of a fee that is more than half of what is sent. LND sends at any
+/// fee, and so do we for its clients.
+pub const REFUSE_HIGH_FEE: &str = "leyden-refuse-high-fee";
+
+/// The account of `WalletBalance` under which rewards of mining are listed until they can be spent.
+pub const IMMATURE: &str = "immature";
