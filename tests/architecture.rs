@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("leyden-consensus", &[]),
     ("leyden-proto", &[]),
     ("leyden-common", &[]),
+    ("leyden-jsonrpc", &[]),
     ("leyden-mining", &["leyden-consensus"]),
     ("leyden-net", &["leyden-consensus"]),
     ("leyden-node", &["leyden-consensus", "leyden-mining", "leyden-net"]),
@@ -25,6 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "leyden-channels",
             "leyden-common",
             "leyden-consensus",
+            "leyden-jsonrpc",
             "leyden-mining",
             "leyden-net",
             "leyden-node",
@@ -34,11 +36,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     // Tests and benchmarks only.
     ("leyden-interop", &[]),
-    ("leyden-fuzz", &["leyden-channels", "leyden-consensus", "leyden-net"]),
+    ("leyden-fuzz", &["leyden-channels", "leyden-consensus", "leyden-jsonrpc", "leyden-net"]),
 ];
 
 /// Crates that know no clock, randomness, socket, database, async or thread.
-const PURE: &[&str] = &["leyden-consensus", "leyden-net", "leyden-channels", "leyden-watchtower"];
+const PURE: &[&str] = &["leyden-consensus", "leyden-net", "leyden-channels", "leyden-watchtower", "leyden-jsonrpc"];
 
 /// What a pure crate must not depend on, outside its tests.
 const IMPURE: &[&str] = &["tokio", "tonic", "rocksdb", "rand", "rayon", "axum", "hyper", "tracing", "getrandom"];
@@ -110,7 +112,7 @@ fn client_links_no_database_no_wallet_and_no_chain() {
 fn pure_crates_name_no_clock_thread_file_or_socket() {
     let root = Path::new(".");
     let mut files = 0;
-    for folder in ["chain/consensus/src", "chain/net/src", "channels/src", "watchtower/src"] {
+    for folder in ["chain/consensus/src", "chain/net/src", "channels/src", "watchtower/src", "jsonrpc/src"] {
         for_each_source(&root.join(folder), &mut |path, text| {
             files += 1;
             let code = text.split("#[cfg(test)]").next().unwrap_or_default();

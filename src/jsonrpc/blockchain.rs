@@ -1,12 +1,11 @@
 //! Blocks, headers and unspent outputs.
 
 use bitcoin::{BlockHash, OutPoint, Txid, consensus::encode::serialize_hex};
+use leyden_jsonrpc::{Call, amount::coins};
 use leyden_node::{Node, Tip};
 use serde_json::{Value, json};
 
 use super::{
-    amount::coins,
-    call::Call,
     describe,
     error::{MISC, RpcError},
 };

@@ -8,7 +8,7 @@ use bitcoin::{
 };
 use serde_json::{Value, json};
 
-use super::amount::coins;
+use leyden_jsonrpc::amount::coins;
 
 /// Coins for 1,000 virtual bytes.
 pub fn per_kvb(rate: FeeRate) -> Value {

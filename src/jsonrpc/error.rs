@@ -1,6 +1,8 @@
 //! Errors with Bitcoin Core's numbers.
 
 use axum::http::StatusCode;
+pub use leyden_jsonrpc::error::{INVALID_REQUEST, MISC};
+use leyden_jsonrpc::{RequestError, error::INVALID_PARAMETER};
 use leyden_node::NodeError;
 use serde_json::{Value, json};
 
@@ -11,15 +13,9 @@ pub struct RpcError {
     pub message: String,
 }
 
-pub const INVALID_REQUEST: i32 = -32600;
 pub const METHOD_NOT_FOUND: i32 = -32601;
 pub const INTERNAL: i32 = -32603;
-pub const PARSE: i32 = -32700;
-pub const MISC: i32 = -1;
-pub const TYPE: i32 = -3;
 pub const INVALID_ADDRESS_OR_KEY: i32 = -5;
-pub const INVALID_PARAMETER: i32 = -8;
-pub const DESERIALIZATION: i32 = -22;
 pub const VERIFY: i32 = -25;
 pub const VERIFY_REJECTED: i32 = -26;
 pub const ALREADY_IN_UTXO_SET: i32 = -27;
@@ -35,10 +31,6 @@ impl RpcError {
 
     pub fn method_not_found() -> Self {
         Self::new(METHOD_NOT_FOUND, "Method not found")
-    }
-
-    pub fn parse(error: &serde_json::Error) -> Self {
-        Self::new(PARSE, format!("Parse error: {error}"))
     }
 
     pub fn parameter(message: impl Into<String>) -> Self {
@@ -60,6 +52,12 @@ impl RpcError {
 
     pub fn to_json(&self) -> Value {
         json!({ "code": self.code, "message": self.message })
+    }
+}
+
+impl From<RequestError> for RpcError {
+    fn from(RequestError { code, message }: RequestError) -> Self {
+        Self { code, message }
     }
 }
 

@@ -2,12 +2,11 @@
 
 use bitcoin::{Amount, BlockHash, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use leyden_consensus::coins::is_unspendable;
+use leyden_jsonrpc::{Call, amount::coins};
 use leyden_node::{MempoolEntryInfo, MempoolError, Node, TransactionInfo};
 use serde_json::{Map, Value, json};
 
 use super::{
-    amount::coins,
-    call::Call,
     describe::{self, per_kvb},
     error::{ALREADY_IN_UTXO_SET, RpcError, VERIFY, VERIFY_REJECTED},
 };

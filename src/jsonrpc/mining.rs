@@ -1,10 +1,11 @@
 //! Blocks that callers make or ask for.
 
 use bitcoin::{Address, Block, address::NetworkUnchecked};
+use leyden_jsonrpc::Call;
 use leyden_node::{BlockAccepted, BlockRejected, Node};
 use serde_json::{Value, json};
 
-use super::{call::Call, error::RpcError};
+use super::error::RpcError;
 
 /// Blocks that one call may ask for.
 const MAX_BLOCKS: u32 = 100_000;

@@ -9,11 +9,8 @@
 //! of Bitcoin Core, and a method that is not served says so instead of guessing. Nothing is read but the headers before it is
 //! known who sends it.
 
-mod amount;
 mod auth;
-mod batch;
 mod blockchain;
-mod call;
 mod describe;
 mod error;
 mod mempool;
@@ -32,6 +29,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use leyden_jsonrpc::{Call, Calls, batch};
 use leyden_node::Node;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, time::timeout};
@@ -39,11 +37,9 @@ use tokio::{net::TcpListener, time::timeout};
 use crate::{
     admission::{Door, Standing},
     callers::{Caller, CallerListener},
-    limits::{CALLER_IDLE_TIMEOUT, JSONRPC_BODY_TIMEOUT, MAX_JSONRPC_ANSWER, MAX_JSONRPC_BODY},
+    limits::{CALLER_IDLE_TIMEOUT, JSONRPC_BODY_TIMEOUT, MAX_JSONRPC_ANSWER, MAX_JSONRPC_BATCH, MAX_JSONRPC_BODY},
 };
 pub use auth::Access;
-use batch::Calls;
-use call::Call;
 use error::RpcError;
 
 struct Server {
@@ -100,10 +96,10 @@ fn refusal(error: RpcError) -> (StatusCode, Option<Value>) {
 impl Server {
     /// The answer to a request, as text.
     async fn all(&self, body: &Bytes) -> (StatusCode, Option<String>) {
-        let (status, answer) = match batch::read(body) {
+        let (status, answer) = match batch::read(body, MAX_JSONRPC_BATCH) {
             Ok(Calls::Batch(calls)) => return (StatusCode::OK, Some(self.batch(calls).await)),
             Ok(Calls::One(call)) => self.one(call).await,
-            Err(error) => refusal(error),
+            Err(error) => refusal(error.into()),
         };
         (status, answer.map(|answer| answer.to_string()))
     }
@@ -132,7 +128,7 @@ impl Server {
         let is_modern = call.get("jsonrpc").and_then(Value::as_str) == Some("2.0");
         let result = match Call::read(&call) {
             Ok(call) => self.dispatch(&call).await,
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         };
         if is_modern && id.is_none() {
             return (StatusCode::NO_CONTENT, None);

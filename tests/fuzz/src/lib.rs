@@ -14,6 +14,7 @@ mod channel_pair;
 mod channel_rows;
 mod input;
 mod invoices;
+mod jsonrpc;
 pub mod mutation;
 mod network_files;
 mod onions;
@@ -27,6 +28,7 @@ pub use blocks::blocks;
 pub use channel_pair::channel_pair;
 pub use channel_rows::channel_rows;
 pub use invoices::invoices;
+pub use jsonrpc::jsonrpc;
 pub use network_files::network_files;
 pub use onions::onions;
 pub use p2p_frames::p2p_frames;
@@ -44,6 +46,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("channel_pair", channel_pair),
     ("channel_rows", channel_rows),
     ("invoices", invoices),
+    ("jsonrpc", jsonrpc),
     ("network_files", network_files),
     ("onions", onions),
     ("p2p_frames", p2p_frames),

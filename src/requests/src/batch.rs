@@ -8,41 +8,40 @@ use serde::{
 };
 use serde_json::Value;
 
-use super::error::RpcError;
-use crate::limits::MAX_JSONRPC_BATCH;
+use crate::error::RequestError;
 
 /// What is asked for.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Calls {
     One(Value),
     Batch(Vec<Value>),
 }
 
-/// Reads a body. A batch that is too long is not read to its end.
-pub fn read(body: &[u8]) -> Result<Calls, RpcError> {
-    let wrong = || RpcError::invalid_request("a call is an object, a batch is an array of objects");
+/// Reads a body. A batch of more than `most` calls is not read to its end.
+pub fn read(body: &[u8], most: usize) -> Result<Calls, RequestError> {
+    let wrong = || RequestError::invalid("a call is an object, a batch is an array of objects");
     let is_batch = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
     if !is_batch {
         return match serde_json::from_slice(body) {
             Ok(call @ Value::Object(_)) => Ok(Calls::One(call)),
             Ok(_) => Err(wrong()),
-            Err(error) => Err(RpcError::parse(&error)),
+            Err(error) => Err(RequestError::parse(&error)),
         };
     }
     let mut too_long = false;
     let mut parser = serde_json::Deserializer::from_slice(body);
     let calls =
-        parser.deserialize_seq(Batch { too_long: &mut too_long }).and_then(|calls| parser.end().map(|()| calls));
+        parser.deserialize_seq(Batch { most, too_long: &mut too_long }).and_then(|calls| parser.end().map(|()| calls));
     match calls {
         Ok(calls) if calls.is_empty() => Err(wrong()),
         Ok(calls) => Ok(Calls::Batch(calls)),
-        Err(_) if too_long => {
-            Err(RpcError::invalid_request(&format!("a batch has {MAX_JSONRPC_BATCH} calls at most: make it smaller")))
-        }
-        Err(error) => Err(RpcError::parse(&error)),
+        Err(_) if too_long => Err(RequestError::invalid(&format!("a batch has {most} calls at most: make it smaller"))),
+        Err(error) => Err(RequestError::parse(&error)),
     }
 }
 
 struct Batch<'a> {
+    most: usize,
     too_long: &'a mut bool,
 }
 
@@ -56,7 +55,7 @@ impl<'de> Visitor<'de> for Batch<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Vec<Value>, A::Error> {
         let mut calls = Vec::new();
         while let Some(call) = sequence.next_element()? {
-            if calls.len() == MAX_JSONRPC_BATCH {
+            if calls.len() == self.most {
                 *self.too_long = true;
                 return Err(A::Error::custom("too long"));
             }
@@ -70,23 +69,25 @@ impl<'de> Visitor<'de> for Batch<'_> {
 mod tests {
     use super::*;
 
+    const MOST: usize = 10;
+
     fn code(body: &str) -> i32 {
-        read(body.as_bytes()).err().expect("refused").code
+        read(body.as_bytes(), MOST).err().expect("refused").code
     }
 
     #[test]
     fn a_batch_has_a_bound() {
         let batch = |calls: usize| format!("[{}]", vec!["{}"; calls].join(","));
-        let Ok(Calls::Batch(calls)) = read(batch(MAX_JSONRPC_BATCH).as_bytes()) else { panic!("a batch") };
-        assert_eq!(calls.len(), MAX_JSONRPC_BATCH);
-        assert_eq!(code(&batch(MAX_JSONRPC_BATCH + 1)), super::super::error::INVALID_REQUEST);
+        let Ok(Calls::Batch(calls)) = read(batch(MOST).as_bytes(), MOST) else { panic!("a batch") };
+        assert_eq!(calls.len(), MOST);
+        assert_eq!(code(&batch(MOST + 1)), crate::error::INVALID_REQUEST);
         // What follows the bound is not looked at.
-        assert_eq!(code(&(batch(MAX_JSONRPC_BATCH + 1) + "!")), super::super::error::INVALID_REQUEST);
+        assert_eq!(code(&(batch(MOST + 1) + "!")), crate::error::INVALID_REQUEST);
     }
 
     #[test]
     fn what_is_no_call_is_refused() {
-        use super::super::error::{INVALID_REQUEST, PARSE};
+        use crate::error::{INVALID_REQUEST, PARSE};
         for (body, expected) in [
             ("", PARSE),
             ("{", PARSE),
@@ -97,7 +98,7 @@ mod tests {
         ] {
             assert_eq!(code(body), expected, "{body}");
         }
-        assert!(matches!(read(b" {} "), Ok(Calls::One(Value::Object(_)))));
-        assert!(matches!(read(b" [1]"), Ok(Calls::Batch(calls)) if calls.len() == 1));
+        assert!(matches!(read(b" {} ", MOST), Ok(Calls::One(Value::Object(_)))));
+        assert!(matches!(read(b" [1]", MOST), Ok(Calls::Batch(calls)) if calls.len() == 1));
     }
 }
