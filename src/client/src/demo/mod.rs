@@ -15,7 +15,9 @@ mod narrator;
 pub mod seed;
 pub mod stage;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
 
 use crate::cluster::ClusterError;
 
@@ -42,4 +44,32 @@ pub struct DemoOptions {
     pub keep: bool,
     /// Where the nodes keep their data; a temporary folder if `None`.
     pub folder: Option<PathBuf>,
+}
+
+/// Where the nodes of a story keep their data; a temporary folder is gone with this.
+struct DataFolder {
+    path: PathBuf,
+    temporary: Option<TempDir>,
+}
+
+impl DataFolder {
+    fn new(chosen: Option<PathBuf>) -> Result<Self, DemoError> {
+        if let Some(path) = chosen {
+            return Ok(Self { path, temporary: None });
+        }
+        let temporary = tempfile::Builder::new().prefix("leyden-demo-").tempdir().map_err(DemoError::Folder)?;
+        Ok(Self { path: temporary.path().to_owned(), temporary: Some(temporary) })
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Leaves it to nodes that outlive this process.
+    fn keep(self) -> PathBuf {
+        match self.temporary {
+            Some(temporary) => temporary.keep(),
+            None => self.path,
+        }
+    }
 }

@@ -13,7 +13,7 @@ mod silent;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{DemoError, DemoOptions, Narrator, calls::settled_balance, ledger::Ledger, narrator::coins};
+use super::{DataFolder, DemoError, DemoOptions, Narrator, calls::settled_balance, ledger::Ledger, narrator::coins};
 use cast::Cast;
 
 const CAPACITY: i64 = 100_000_000;
@@ -28,14 +28,12 @@ const FINAL: u32 = 100;
 
 /// Plays the story. Fails if a figure is not as it must be.
 pub async fn play(options: DemoOptions) -> Result<(), DemoError> {
-    let temporary = tempfile::Builder::new().prefix("leyden-demo-").tempdir().map_err(DemoError::Folder)?;
-    let folder = options.folder.clone().unwrap_or_else(|| temporary.path().to_owned());
+    let folder = DataFolder::new(options.folder)?;
     let mut narrator = Narrator::default();
-    let mut cast = Cast::start(&mut narrator, &folder).await?;
+    let mut cast = Cast::start(&mut narrator, folder.path()).await?;
     let result = tell(&mut narrator, &mut cast).await;
     if options.keep {
-        // The folder has to outlive this process.
-        let folder = temporary.keep();
+        let folder = folder.keep();
         println!("\nThe nodes keep running in {}. Talk to them, for example:", folder.display());
         for node in cast.all_mut() {
             println!("  leyden --data-dir {} getinfo", node.data_dir().display());

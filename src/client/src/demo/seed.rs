@@ -7,7 +7,7 @@ use leyden_proto::lnrpc::{ListInvoiceRequest, ListPaymentsRequest, invoice::Invo
 use tokio::{task::JoinSet, time::sleep};
 
 use super::{
-    DemoError, DemoOptions, Narrator,
+    DataFolder, DemoError, DemoOptions, Narrator,
     calls::{NOBODY, settled_balance, succeeded},
     narrator::coins,
 };
@@ -24,14 +24,12 @@ const DEEP: u32 = 6;
 
 /// Plays the story. Fails if a figure is not as it must be.
 pub async fn play(options: DemoOptions) -> Result<(), DemoError> {
-    let temporary = tempfile::Builder::new().prefix("leyden-demo-").tempdir().map_err(DemoError::Folder)?;
-    let folder = options.folder.clone().unwrap_or_else(|| temporary.path().to_owned());
+    let folder = DataFolder::new(options.folder)?;
     let mut narrator = Narrator::default();
-    let mut nodes = start(&mut narrator, &folder).await?;
+    let mut nodes = start(&mut narrator, folder.path()).await?;
     let result = tell(&mut narrator, &mut nodes).await;
     if options.keep {
-        // The folder has to outlive this process.
-        let folder = temporary.keep();
+        let folder = folder.keep();
         println!("\nThe nodes keep running in {}. Talk to them, for example:", folder.display());
         for node in [&mut nodes.alice, &mut nodes.bob] {
             println!("  leyden --data-dir {} getinfo", node.data_dir().display());

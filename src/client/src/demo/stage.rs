@@ -9,7 +9,7 @@ use std::{
 use tokio::{task::JoinSet, time::sleep};
 
 use super::{
-    DemoError, DemoOptions, Narrator,
+    DataFolder, DemoError, DemoOptions, Narrator,
     calls::{NOBODY, Paid, settled_balance},
     ledger::Ledger,
     narrator::coins,
@@ -60,14 +60,12 @@ impl Stage {
     where
         F: AsyncFnOnce(&mut Narrator, &mut Stage, &Path) -> Result<(), DemoError>,
     {
-        let temporary = tempfile::Builder::new().prefix("leyden-demo-").tempdir().map_err(DemoError::Folder)?;
-        let folder = options.folder.clone().unwrap_or_else(|| temporary.path().to_owned());
+        let folder = DataFolder::new(options.folder)?;
         let mut narrator = Narrator::default();
-        let mut stage = Self::start(&mut narrator, &folder).await?;
-        let result = story(&mut narrator, &mut stage, &folder).await;
+        let mut stage = Self::start(&mut narrator, folder.path()).await?;
+        let result = story(&mut narrator, &mut stage, folder.path()).await;
         if options.keep {
-            // The folder has to outlive this process.
-            let folder = temporary.keep();
+            let folder = folder.keep();
             println!("\nThe nodes keep running in {}. Talk to them, for example:", folder.display());
             for node in [&mut stage.alice, &mut stage.bob] {
                 println!("  leyden --data-dir {} pendingchannels", node.data_dir().display());
