@@ -1,7 +1,5 @@
 //! The network's calls: what gossip has told, and our own channels that it does not tell of.
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 use bitcoin::{Amount, OutPoint};
 use leyden_channels::{
@@ -20,13 +18,13 @@ use crate::{
         ApiError, ChannelName, Graph, GraphChannel, GraphNode, GraphNodeInfo, GraphNodeView, GraphPolicy, NetworkGraph,
         NetworkSummary,
     },
-    driver::services::Services,
+    driver::{gossip::Gossip, services::Services},
 };
 
 #[async_trait]
 impl Graph for LightningNode {
     async fn graph(&self, unannounced: bool) -> Result<NetworkGraph, ApiError> {
-        let mut graph = self.read(|services| Ok(whole(services.gossip.intake().graph()))).await?;
+        let mut graph = self.read(|services| Ok(whole(&services.gossip))).await?;
         self.name_outputs(&mut graph.channels).await;
         if unannounced {
             graph.channels.extend(self.unannounced().await);
@@ -92,7 +90,7 @@ impl Graph for LightningNode {
     }
 
     async fn network_summary(&self) -> Result<NetworkSummary, ApiError> {
-        self.read(|services| Ok(summary(services.gossip.intake().graph()))).await
+        self.read(|services| Ok(summary(&Outline::of(&services.gossip)))).await
     }
 }
 
@@ -151,16 +149,47 @@ impl LightningNode {
     }
 }
 
-fn whole(network: &Network) -> NetworkGraph {
-    NetworkGraph {
-        nodes: network.nodes().map(|(_, node)| to_node(node)).collect(),
-        // What is spent, or was reorganised out, waits to be forgotten.
-        channels: network
-            .channels()
-            .filter(|channel| channel.spent_at.is_none())
-            .filter_map(|channel| to_channel(network, channel))
-            .collect(),
+/// Channels or nodes that are copied before the graph is let go again, so that gossip, and the routes that wait behind it,
+/// are held up for about a millisecond.
+const PIECE: usize = 1_000;
+
+/// As it was piece by piece: what comes or goes meanwhile may be in it or not.
+fn whole(gossip: &Gossip) -> NetworkGraph {
+    let nodes = in_pieces(NodeIndex(0), |first| nodes_piece(gossip.intake().graph(), first));
+    let channels = in_pieces(ShortChannelId(0), |first| {
+        channels_piece(gossip.intake().graph(), first, |network, channel| {
+            // What is spent, or was reorganised out, waits to be forgotten.
+            if channel.spent_at.is_none() { to_channel(network, channel) } else { None }
+        })
+    });
+    NetworkGraph { nodes, channels }
+}
+
+/// Each piece, and where the next one begins.
+fn in_pieces<K, T>(first: K, mut piece: impl FnMut(K) -> (Vec<T>, Option<K>)) -> Vec<T> {
+    let (mut all, mut next) = (Vec::new(), Some(first));
+    while let Some(from) = next {
+        let (copied, rest) = piece(from);
+        all.extend(copied);
+        next = rest;
     }
+    all
+}
+
+fn nodes_piece(network: &Network, first: NodeIndex) -> (Vec<GraphNode>, Option<NodeIndex>) {
+    let mut nodes = network.nodes_from(first);
+    let copied = nodes.by_ref().take(PIECE).map(|(_, node)| to_node(node)).collect();
+    (copied, nodes.next().map(|(index, _)| index))
+}
+
+fn channels_piece<T>(
+    network: &Network,
+    first: ShortChannelId,
+    copy: impl Fn(&Network, &NetworkChannel) -> Option<T>,
+) -> (Vec<T>, Option<ShortChannelId>) {
+    let mut channels = network.channels_from(first);
+    let copied = channels.by_ref().take(PIECE).filter_map(|channel| copy(network, channel)).collect();
+    (copied, channels.next().map(|channel| channel.short_channel_id))
 }
 
 fn own_channel(
@@ -255,27 +284,69 @@ fn to_channel(network: &Network, channel: &NetworkChannel) -> Option<GraphChanne
     })
 }
 
-fn summary(network: &Network) -> NetworkSummary {
-    let mut capacities: Vec<Amount> = network.channels().map(|channel| channel.capacity).collect();
+/// What a summary needs of the graph.
+struct Outline {
+    channels: Vec<Edge>,
+    nodes: usize,
+    /// By node: those that it has channels with, one for each.
+    neighbours: Vec<Vec<usize>>,
+}
+
+struct Edge {
+    ends: [usize; 2],
+    capacity: Amount,
+    is_usable: bool,
+}
+
+impl Edge {
+    fn of(channel: &NetworkChannel) -> Self {
+        let is_open = |policy: &Option<Policy>| policy.is_some_and(|policy| !policy.disabled);
+        let has_terms = is_open(&channel.policies.from_node_1) || is_open(&channel.policies.from_node_2);
+        Self {
+            ends: [channel.node_1, channel.node_2].map(|node| node.0 as usize),
+            capacity: channel.capacity,
+            is_usable: channel.spent_at.is_none() && has_terms,
+        }
+    }
+}
+
+impl Outline {
+    fn of(gossip: &Gossip) -> Self {
+        let channels = in_pieces(ShortChannelId(0), |first| {
+            channels_piece(gossip.intake().graph(), first, |_, channel| Some(Edge::of(channel)))
+        });
+        Self::new(channels, gossip.intake().graph().node_count())
+    }
+
+    fn new(channels: Vec<Edge>, nodes: usize) -> Self {
+        let bound = channels.iter().flat_map(|edge| edge.ends).max().map_or(0, |last| last + 1);
+        let mut neighbours = vec![Vec::new(); bound];
+        for [from, to] in channels.iter().flat_map(|Edge { ends: [a, b], .. }| [[*a, *b], [*b, *a]]) {
+            if let Some(known) = neighbours.get_mut(from) {
+                known.push(to);
+            }
+        }
+        Self { channels, nodes, neighbours }
+    }
+}
+
+fn summary(outline: &Outline) -> NetworkSummary {
+    let Outline { channels, nodes, neighbours } = outline;
+    let mut capacities: Vec<Amount> = channels.iter().map(|edge| edge.capacity).collect();
     capacities.sort_unstable();
-    let is_open = |policy: &Option<Policy>| policy.is_some_and(|policy| !policy.disabled);
-    let unusable = network.channels().filter(|channel| {
-        channel.spent_at.is_some()
-            || !(is_open(&channel.policies.from_node_1) || is_open(&channel.policies.from_node_2))
-    });
-    let degree = |index: NodeIndex| network.outgoing(index).len();
-    let hub = network.nodes().map(|(index, _)| index).max_by_key(|index| degree(*index));
+    let degree = |node: usize| neighbours.get(node).map_or(0, Vec::len);
+    let hub = (0..neighbours.len()).max_by_key(|node| degree(*node));
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     NetworkSummary {
-        diameter: hub.map_or(0, |hub| diameter(network, hub)),
-        nodes: count(network.node_count()),
-        channels: count(network.channel_count()),
+        diameter: hub.map_or(0, |hub| diameter(neighbours, hub)),
+        nodes: count(*nodes),
+        channels: count(channels.len()),
         max_degree: hub.map_or(0, |hub| count(degree(hub))),
         capacity: Amount::from_sat(capacities.iter().fold(0, |sum, amount| sum.saturating_add(amount.to_sat()))),
         smallest: capacities.first().copied().unwrap_or_default(),
         largest: capacities.last().copied().unwrap_or_default(),
         median: median(&capacities),
-        unusable: count(unusable.count()),
+        unusable: count(channels.iter().filter(|edge| !edge.is_usable).count()),
     }
 }
 
@@ -291,24 +362,21 @@ fn median(sorted: &[Amount]) -> Amount {
 
 /// How far the node that is farthest from the node farthest from `hub` is away: on networks as they are nearly always
 /// the diameter, for two walks over the graph instead of one from every node.
-fn diameter(network: &Network, hub: NodeIndex) -> u32 {
-    let (far, _) = farthest(network, hub);
-    farthest(network, far).1
+fn diameter(neighbours: &[Vec<usize>], hub: usize) -> u32 {
+    let (far, _) = farthest(neighbours, hub);
+    farthest(neighbours, far).1
 }
 
-fn farthest(network: &Network, from: NodeIndex) -> (NodeIndex, u32) {
-    let mut distances = HashMap::from([(from, 0_u32)]);
-    let mut queue = std::collections::VecDeque::from([from]);
+fn farthest(neighbours: &[Vec<usize>], from: usize) -> (usize, u32) {
+    let mut seen = vec![false; neighbours.len()];
+    let mut queue = std::collections::VecDeque::from([(from, 0)]);
     let mut last = (from, 0);
-    while let Some(node) = queue.pop_front() {
-        let next = distances.get(&node).copied().unwrap_or_default() + 1;
-        for slot in network.outgoing(node) {
-            if let std::collections::hash_map::Entry::Vacant(entry) = distances.entry(slot.peer) {
-                entry.insert(next);
-                last = (slot.peer, next);
-                queue.push_back(slot.peer);
-            }
+    while let Some((node, distance)) = queue.pop_front() {
+        if seen.get_mut(node).is_none_or(|seen| std::mem::replace(seen, true)) {
+            continue;
         }
+        last = (node, distance);
+        queue.extend(neighbours.get(node).into_iter().flatten().map(|next| (*next, distance + 1)));
     }
     last
 }
@@ -333,6 +401,11 @@ mod tests {
         network
     }
 
+    fn summary(network: &Network) -> NetworkSummary {
+        let channels = network.channels().map(Edge::of).collect();
+        super::summary(&Outline::new(channels, network.node_count()))
+    }
+
     #[test]
     fn the_network_in_numbers() {
         assert_eq!(summary(&Network::new()), NetworkSummary::default());
@@ -350,6 +423,26 @@ mod tests {
             unusable: 4,
         };
         assert_eq!(summary, expected, "nobody has told terms");
+    }
+
+    #[test]
+    fn the_graph_is_copied_in_pieces_and_nothing_twice() {
+        let channels = vec![(1, 2, 1_000); 2 * PIECE + 2];
+        let mut network = network(&channels);
+        let mut pieces = 0;
+        let copied = in_pieces(ShortChannelId(0), |first| {
+            pieces += 1;
+            let piece = channels_piece(&network, first, |_, channel| Some(channel.short_channel_id));
+            // Where the next piece was to begin is forgotten meanwhile.
+            if let Some(next) = piece.1.filter(|_| pieces == 1) {
+                network.remove_channel(next);
+            }
+            piece
+        });
+        assert_eq!(pieces, 3);
+        assert_eq!(copied.len(), 2 * PIECE + 1);
+        assert!(copied.is_sorted_by(|a, b| a < b));
+        assert_eq!(in_pieces(NodeIndex(0), |first| nodes_piece(&network, first)).len(), 2);
     }
 
     #[test]

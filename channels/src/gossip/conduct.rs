@@ -11,9 +11,9 @@ use std::net::IpAddr;
 use super::limits::{FORGERIES, REFUSED_SECONDS, REMEMBERED_FORGERS};
 use crate::types::{NodeId, Uptime};
 
-/// A value for each of the latest names, forgotten after a while.
+/// A value for each of the latest names, forgotten after a while, and never more than [`REMEMBERED_FORGERS`].
 #[derive(Debug)]
-struct Remembered<K, V> {
+pub(super) struct Remembered<K, V> {
     values: HashMap<K, (V, Uptime)>,
     order: VecDeque<(K, Uptime)>,
 }
@@ -25,12 +25,12 @@ impl<K, V> Default for Remembered<K, V> {
 }
 
 impl<K: Copy + Eq + Hash, V: Copy> Remembered<K, V> {
-    fn get(&self, name: &K, now: Uptime) -> Option<V> {
+    pub fn get(&self, name: &K, now: Uptime) -> Option<V> {
         let (value, at) = self.values.get(name)?;
         (!now.is_after(*at, REFUSED_SECONDS)).then_some(*value)
     }
 
-    fn set(&mut self, name: K, value: V, now: Uptime) {
+    pub fn set(&mut self, name: K, value: V, now: Uptime) {
         self.values.insert(name, (value, now));
         self.order.push_back((name, now));
         while let Some((oldest, at)) = self.order.front().copied() {
@@ -47,7 +47,7 @@ impl<K: Copy + Eq + Hash, V: Copy> Remembered<K, V> {
         }
     }
 
-    fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.values.len()
     }
 }

@@ -216,7 +216,13 @@ impl Graph {
     }
 
     pub fn nodes(&self) -> impl Iterator<Item = (NodeIndex, &Node)> {
-        self.nodes.iter().enumerate().filter_map(|(index, node)| Some((NodeIndex(index as u32), node.as_ref()?)))
+        self.nodes_from(NodeIndex(0))
+    }
+
+    /// The nodes from an index on.
+    pub fn nodes_from(&self, first: NodeIndex) -> impl Iterator<Item = (NodeIndex, &Node)> {
+        let numbered = (0..).zip(&self.nodes).skip(first.0 as usize);
+        numbered.filter_map(|(index, node)| Some((NodeIndex(index), node.as_ref()?)))
     }
 
     /// All channels, in the order of their ids.

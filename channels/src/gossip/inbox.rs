@@ -11,9 +11,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::bucket::Bucket;
+use super::conduct::Remembered;
 use super::limits::{
-    BYTES_PER_CHECK, CHECKS, MESSAGE_OVERHEAD, QUEUE_BYTES, REFUSED_SECONDS, Refusal, Refusals, STRANGER_QUEUE_BYTES,
-    STRANGERS_CHECKS, STRANGERS_QUEUE_BYTES, TURN_MESSAGES,
+    BYTES_PER_CHECK, CHECKS, MESSAGE_OVERHEAD, QUEUE_BYTES, Refusal, Refusals, STRANGER_QUEUE_BYTES, STRANGERS_CHECKS,
+    STRANGERS_QUEUE_BYTES, TURN_MESSAGES,
 };
 use crate::types::{NodeId, Uptime};
 use crate::wire::Message;
@@ -54,7 +55,7 @@ pub struct Inbox {
     channel_peers: BTreeSet<NodeId>,
     /// Whom we have asked for something.
     asked: BTreeSet<NodeId>,
-    muted: BTreeMap<NodeId, Uptime>,
+    muted: Remembered<NodeId, ()>,
     strangers_bytes: usize,
     strangers_checks: Bucket,
     /// Whose turn it was last.
@@ -68,7 +69,7 @@ impl Default for Inbox {
             queues: BTreeMap::new(),
             channel_peers: BTreeSet::new(),
             asked: BTreeSet::new(),
-            muted: BTreeMap::new(),
+            muted: Remembered::default(),
             strangers_bytes: 0,
             strangers_checks: Bucket::full(STRANGERS_CHECKS, Uptime(0)),
             last: None,
@@ -80,12 +81,9 @@ impl Default for Inbox {
 impl Inbox {
     /// A message of a peer; `false` if it was dropped.
     pub fn push(&mut self, peer: NodeId, received: Received, now: Uptime) -> bool {
-        if let Some(since) = self.muted.get(&peer) {
-            if !now.is_after(*since, REFUSED_SECONDS) {
-                self.refusals.count(Refusal::Muted);
-                return false;
-            }
-            self.muted.remove(&peer);
+        if self.muted.get(&peer, now).is_some() {
+            self.refusals.count(Refusal::Muted);
+            return false;
         }
         let weight = received.weight();
         let is_stranger = !self.channel_peers.contains(&peer);
@@ -166,8 +164,7 @@ impl Inbox {
     /// Nothing of this peer is heard for a while.
     pub fn mute(&mut self, peer: NodeId, now: Uptime) {
         self.drop_messages(&peer);
-        self.muted.retain(|_, since| !now.is_after(*since, REFUSED_SECONDS));
-        self.muted.insert(peer, now);
+        self.muted.set(peer, (), now);
     }
 
     /// What a peer that has gone said last is not looked at any more.
@@ -193,6 +190,11 @@ impl Inbox {
         &self.refusals
     }
 
+    /// Bytes that wait, of all strangers.
+    pub fn strangers_bytes(&self) -> usize {
+        self.strangers_bytes
+    }
+
     /// Bytes that wait, of all peers.
     pub fn bytes(&self) -> usize {
         self.queues.values().map(|queue| queue.bytes).sum()
@@ -201,6 +203,7 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
+    use super::super::limits::{REFUSED_SECONDS, REMEMBERED_FORGERS};
     use super::*;
     use crate::wire::GossipTimestampFilter;
 
@@ -272,5 +275,23 @@ mod tests {
         assert!(!inbox.push(node(1), message(9), Uptime(1)));
         assert_eq!(inbox.refusals().get(Refusal::Muted), 1);
         assert!(inbox.push(node(1), message(9), Uptime(REFUSED_SECONDS * 1_000)));
+    }
+    #[test]
+    fn no_more_muted_peers_are_remembered_than_forgers() {
+        let mut inbox = Inbox::default();
+        let numbered = |number: usize| {
+            let mut id = [2; 33];
+            id[..8].copy_from_slice(&number.to_be_bytes());
+            NodeId(id)
+        };
+        for number in 0..=REMEMBERED_FORGERS {
+            inbox.mute(numbered(number), Uptime(number as u64));
+        }
+        let now = Uptime(REMEMBERED_FORGERS as u64);
+        assert_eq!(inbox.muted.len(), REMEMBERED_FORGERS);
+        assert!(inbox.push(numbered(0), message(9), now), "the first is forgotten first");
+        assert!(
+            !inbox.push(numbered(1), message(9), now) && !inbox.push(numbered(REMEMBERED_FORGERS), message(9), now)
+        );
     }
 }

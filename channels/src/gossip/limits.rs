@@ -44,7 +44,8 @@ pub const FORGERIES: u32 = 3;
 /// For so long a forger's key, and its address if it is a stranger's, is refused; its forgeries are forgotten after it,
 /// too. An hour makes each three forgeries cost a new address.
 pub const REFUSED_SECONDS: u64 = 3_600;
-/// Forgers that are remembered; whoever was noted first is forgotten first. A hundred bytes each.
+/// Forgers that are remembered, and likewise peers that are muted; whoever was noted first is forgotten first. A hundred
+/// bytes each.
 pub const REMEMBERED_FORGERS: usize = 4_096;
 /// A message at a place in the chain so deep that no reorganisation separates us from the sender, and about an output
 /// that is not there, is as good as forged.
