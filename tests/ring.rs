@@ -40,6 +40,10 @@ const CAPACITY: i64 = 40_000_000;
 const MAX_AMOUNT: i64 = 1_000;
 /// Payments at once for each node, of a long run.
 const AT_ONCE: usize = 20;
+/// Daemons of a ring, if this process may have enough files and connections open: each of them takes the process's for its
+/// own.
+const NODES: usize = 6;
+const DESCRIPTORS_OF_EACH: usize = 80;
 /// How long all that is under way may take to end once everybody is there.
 const END_LIMIT: Duration = PATIENCE.saturating_mul(2);
 
@@ -53,7 +57,7 @@ struct Setting {
 impl Setting {
     fn from_env() -> Self {
         Self {
-            nodes: number("LEYDEN_RING_NODES", 6),
+            nodes: number("LEYDEN_RING_NODES", NODES.min(descriptors() / DESCRIPTORS_OF_EACH)),
             payments: number("LEYDEN_RING_PAYMENTS", 300),
             restarts: number("LEYDEN_RING_RESTARTS", 6),
             seed: number("LEYDEN_RING_SEED", 1),
@@ -63,6 +67,17 @@ impl Setting {
 
 fn number<T: FromStr>(name: &str, default: T) -> T {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// How many this process may have open.
+fn descriptors() -> usize {
+    #[cfg(unix)]
+    {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+    }
+    #[cfg(not(unix))]
+    usize::MAX
 }
 
 /// How the calls that began payments ended.
