@@ -188,8 +188,6 @@ pub struct Config {
     pub accept_keysend: bool,
     /// Seconds by which the clock is shown wrong.
     pub clock_shift: Option<i64>,
-    /// How many files each database may keep open.
-    pub database_files: u32,
     pub log: String,
 }
 
@@ -254,7 +252,6 @@ impl Config {
             max_mempool: flags.max_mempool.or(file.max_mempool),
             accept_keysend: flags.accept_keysend || file.accept_keysend,
             clock_shift,
-            database_files: MANY_FILES,
             log: flags.log.or(file.log).unwrap_or_else(|| "info".into()),
         })
     }
@@ -262,9 +259,6 @@ impl Config {
 
 /// BOLT 7: an alias has 32 bytes. One that is longer would be cut for everybody else.
 const ALIAS_BYTES: usize = 32;
-
-/// Where nobody has counted what the process may have.
-const MANY_FILES: u32 = 512;
 
 fn checked_alias(alias: String) -> Result<String, ConfigError> {
     if alias.len() > ALIAS_BYTES {

@@ -8,7 +8,9 @@
 //! Three kinds of others, in this order: the user of this node, peers with a channel that is paid for, strangers. A limit of
 //! strangers never binds the others, and what strangers may take in all is small beside what the node needs itself.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
+
+use leyden_node::{Share, TimeBudget};
 
 // Lightning: one connection.
 
@@ -51,6 +53,17 @@ pub const MAX_KNOWN_HANDSHAKES: usize = 32;
 /// each may cost [`MAX_UNSENT_ANSWERS`] and [`MAX_UNHANDLED`].
 pub const MAX_STRANGERS: usize = 128;
 
+/// Processor time for all strangers together, beside handshakes and the checks of their gossip
+/// ([`leyden_channels::gossip::limits`]): decryption, and their tasks. A sixth of one core is some 100 MB of what they send
+/// in a second, far above what honest strangers need; a node with two slow cores has the rest for payments.
+pub const STRANGERS_TIME: Share = Share { per_second: Duration::from_millis(160), at_once: Duration::from_millis(320) };
+/// Processor time for handshakes of whom nothing is known yet: some 250 in a second. Of its own, because whoever has a
+/// channel is a stranger until then, and must not wait behind those whom we know to be.
+pub const HANDSHAKES_TIME: Share = Share { per_second: Duration::from_millis(80), at_once: Duration::from_millis(400) };
+/// Messages of a stranger that are handled before the next one's turn. Those of peers with channels share signatures and
+/// writes, the more the better; a stranger's share nothing.
+pub const STRANGERS_TURN: usize = 64;
+
 // Channels of which only the peer's word says that they will be funded.
 
 /// Of one peer: each costs us memory and, once its first commitments are signed, a place in the store. Core Lightning and LND
@@ -92,8 +105,8 @@ pub const MAX_JSONRPC_ANSWER: usize = 128 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Descriptors(usize);
 
-/// What a process may have open where the system does not say: the least default of today's systems.
-const ASSUMED_DESCRIPTORS: usize = 256;
+/// What a system counts as unlimited is this many: no sum of shares overflows.
+const MOST_DESCRIPTORS: usize = usize::MAX / 100;
 /// What others are never given, beside the databases' files: logs, listeners, the runtime's own, outbound peers.
 const OWN_DESCRIPTORS: usize = 40;
 /// Files that the databases may keep open. Those of the chain are many, and opening one anew costs a millisecond; with some
@@ -105,10 +118,9 @@ const LEAST_FILES: u32 = 16;
 const LEAST_PLACES: usize = 4;
 
 impl Descriptors {
-    /// Of this process.
-    pub fn of_process() -> Self {
-        let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-        Self(soft_limit(&limits).unwrap_or(ASSUMED_DESCRIPTORS))
+    /// Of a process that may have so many open.
+    pub fn new(limit: u64) -> Self {
+        Self(usize::try_from(limit).unwrap_or(usize::MAX).min(MOST_DESCRIPTORS))
     }
 
     /// So many of each hundred that are not our own, but one at least and `most` at most.
@@ -161,13 +173,6 @@ pub struct Room {
     pub known: usize,
 }
 
-/// The soft limit of open files in the words of Linux.
-fn soft_limit(limits: &str) -> Option<usize> {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    let soft = line.split_whitespace().next()?;
-    if soft == "unlimited" { Some(usize::MAX / 100) } else { soft.parse().ok() }
-}
-
 /// One limit as it is kept to now, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitUse {
@@ -180,27 +185,23 @@ pub struct LimitUse {
     pub what: &'static str,
 }
 
+impl LimitUse {
+    /// How much of a shared time is gone now, of what there is at once.
+    pub fn of_time(name: &'static str, time: &TimeBudget, what: &'static str) -> Self {
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (used, limit) = (milliseconds(time.spent()), milliseconds(time.share().at_once));
+        Self { name, used, limit, refused: time.rests(), what }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_of_open_files_is_read_as_linux_writes_it() {
-        let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
-                    Max cpu time              unlimited            unlimited            seconds   \n\
-                    Max open files            96                   4096                 files     \n";
-        assert_eq!(soft_limit(text), Some(96));
-        assert_eq!(
-            soft_limit("Max open files            unlimited            unlimited            files"),
-            Some(usize::MAX / 100)
-        );
-        assert_eq!(soft_limit(""), None);
-    }
-
-    #[test]
     fn strangers_never_get_the_descriptors_that_the_node_needs() {
-        for limit in [0, 64, 128, 256, 1_024, 1 << 20] {
-            let all = Descriptors(limit);
+        for limit in [0, 64, 128, 256, 1_024, 1 << 20, MOST_DESCRIPTORS] {
+            let all = Descriptors::new(limit as u64);
             let (handshakes, callers) = (all.handshakes(), all.callers());
             let strangers = all.lightning().min(MAX_STRANGERS)
                 + all.chain_inbound(117)
@@ -209,7 +210,8 @@ mod tests {
             let own = OWN_DESCRIPTORS + usize::try_from(all.chain_files() + all.node_files()).unwrap();
             assert!(strangers <= limit.saturating_sub(own).max(4 * LEAST_PLACES + 1), "{limit}: {strangers}");
         }
-        let usual = Descriptors(1_024);
+        assert_eq!(Descriptors::new(u64::MAX), Descriptors(MOST_DESCRIPTORS));
+        let usual = Descriptors::new(1_024);
         assert_eq!(usual.lightning().min(MAX_STRANGERS), MAX_STRANGERS);
         assert_eq!(usual.handshakes(), Room { strangers: 60, known: MAX_KNOWN_HANDSHAKES });
         assert_eq!(usual.callers(), Room { strangers: 30, known: 30 });

@@ -362,12 +362,9 @@ async fn a_log_that_rotted_in_the_middle_is_no_older_state() {
     assert!(said.contains("is damaged"), "{said}");
 }
 
+/// Starts a daemon on a disk that is nearly full.
 #[cfg(unix)]
-#[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_refuses_writes_stops_the_daemon_and_loses_nothing_told() {
-    let folder = Folder::new();
-    let data_dir = folder.path().join("node");
-    used(&data_dir).await;
+async fn on_a_small_disk(folder: &Folder, data_dir: &Path) -> (tokio::process::Child, Client) {
     // Files may grow to 600 KiB and not beyond, as if the disk were full.
     let script = format!(
         "trap '' XFSZ; ulimit -f 1200; exec {} --data-dir {} --no-wallet-password --listen 127.0.0.1:0 \
@@ -388,6 +385,59 @@ async fn a_disk_that_refuses_writes_stops_the_daemon_and_loses_nothing_told() {
         assert!(child.try_wait().unwrap().is_none(), "{log}");
         sleep(Duration::from_millis(20)).await;
     };
+    (child, client)
+}
+
+/// What it said, once it has ended because of its disk.
+#[cfg(unix)]
+async fn last_words(folder: &Folder, mut child: tokio::process::Child) -> String {
+    let status = timeout(PATIENCE, child.wait()).await.expect("the daemon ends").unwrap();
+    let log = fs::read_to_string(folder.path().join("log")).unwrap();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(!log.contains("panicked"), "{log}");
+    log
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_without_room_for_blocks_stops_the_daemon() {
+    let folder = Folder::new();
+    let data_dir = folder.path().join("node");
+    used(&data_dir).await;
+    let (child, client) = on_a_small_disk(&folder, &data_dir).await;
+    let mut told = 0;
+    let failure = loop {
+        let request = GenerateRequest { blocks: 50, address: NOBODY.to_owned() };
+        let mined = async {
+            let mut news = client.chain().generate(request).await?.into_inner();
+            while let Some(block) = news.message().await? {
+                told = block.height;
+            }
+            Ok::<(), tonic::Status>(())
+        };
+        if let Err(status) = mined.await {
+            break status;
+        }
+        assert!(told < 20_000, "the limit has no effect");
+    };
+    println!("{told} blocks were told before: {failure:?}");
+    let log = last_words(&folder, child).await;
+    assert!(log.contains("no room for the chain database") && log.contains("make room"), "{log}");
+
+    let mut program = Program::start(&data_dir, &["--no-wallet-password"]);
+    wait_for_state(&program.client().await, WalletState::ServerActive).await;
+    let height =
+        program.client().await.lightning().get_info(GetInfoRequest {}).await.unwrap().into_inner().block_height;
+    assert!(height >= told, "{height}, but {told} was told");
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_refuses_writes_stops_the_daemon_and_loses_nothing_told() {
+    let folder = Folder::new();
+    let data_dir = folder.path().join("node");
+    used(&data_dir).await;
+    let (child, client) = on_a_small_disk(&folder, &data_dir).await;
     let mut told = Vec::new();
     let memo = "x".repeat(500);
     let failure = loop {
@@ -399,11 +449,8 @@ async fn a_disk_that_refuses_writes_stops_the_daemon_and_loses_nothing_told() {
         assert!(told.len() < 10_000, "the limit has no effect");
     };
     println!("{} invoices were told before: {failure:?}", told.len());
-    let status = timeout(PATIENCE, child.wait()).await.expect("the daemon ends").unwrap();
-    let log = fs::read_to_string(folder.path().join("log")).unwrap();
-    assert_eq!(status.code(), Some(1), "{log}");
+    let log = last_words(&folder, child).await;
     assert!(log.contains("the disk refuses a write"), "{log}");
-    assert!(!log.contains("panicked"), "{log}");
 
     let mut program = Program::start(&data_dir, &["--no-wallet-password"]);
     wait_for_state(&program.client().await, WalletState::ServerActive).await;

@@ -12,8 +12,8 @@ use harness::{
     stranger::{Stranger, key},
 };
 use leyden_channels::{
-    types::{Msat, NodeId},
-    wire::{ErrorMessage, Message, control::Ping},
+    types::{ChannelId, Msat, NodeId},
+    wire::{ErrorMessage, Message, Warning, control::Ping},
 };
 use leyden_client::{
     client::{Access, Client},
@@ -36,9 +36,14 @@ fn nowhere(number: u8) -> IpAddr {
     Ipv4Addr::new(127, 9, 9, number).into()
 }
 
+/// More connections than a door has room for.
+const MORE: u64 = 90;
+/// Tests that open many connections take turns: this process may have few of them.
+static MANY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Connections that say nothing.
-async fn silent(address: SocketAddr, from: IpAddr, count: usize) -> Vec<TcpStream> {
-    let mut streams = Vec::with_capacity(count);
+async fn silent(address: SocketAddr, from: IpAddr, count: u64) -> Vec<TcpStream> {
+    let mut streams = Vec::new();
     for _ in 0..count {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((from, 0).into()).unwrap();
@@ -113,31 +118,36 @@ async fn pings_of_a_peer_that_does_not_read_cost_next_to_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silent_connections_keep_nobody_waiting() {
+    let _turn = MANY.lock().await;
     let pair = Pair::with_channel(2_000_000, 1_000_000).await;
     let mut rng = StdRng::seed_from_u64(8);
     let ports = running(&pair.alice);
-    let lightning = silent(ports.listen.unwrap(), nowhere(1), 150).await;
+    let room = limit(&pair.alice, "lightning.handshakes").await.limit;
+    let lightning = silent(ports.listen.unwrap(), nowhere(1), room + MORE).await;
     let begun = Instant::now();
     let stranger = Stranger::greeted(&pair.alice, &mut rng).await;
-    println!("a greeting beside 150 silent connections took {:?}", begun.elapsed());
+    println!("a greeting beside {} silent connections took {:?}", lightning.len(), begun.elapsed());
     // Nobody waits for a handshake to end: the silent ones gave way.
-    assert!(limit(&pair.alice, "lightning.handshakes").await.refused >= 80);
+    assert!(limit(&pair.alice, "lightning.handshakes").await.refused >= MORE - 10);
+    drop(lightning);
 
-    let mut callers = silent(ports.rpc, nowhere(2), 200).await;
+    let room = limit(&pair.alice, "grpc.unknown_callers").await.limit;
+    let mut callers = silent(ports.rpc, nowhere(2), room + MORE).await;
     let access = Access::from_data_dir(pair.alice.data_dir()).unwrap();
     let client = Client::connect(&access).await.unwrap();
     client.lightning().get_info(GetInfoRequest {}).await.unwrap();
     let unknown = limit(&pair.alice, "grpc.unknown_callers").await;
-    assert!(unknown.used <= unknown.limit && unknown.refused >= 150, "{unknown:?}");
+    assert!(unknown.used <= unknown.limit && unknown.refused >= MORE - 10, "{unknown:?}");
     // The first ones have been hung up on, and the last ones will be.
     let mut byte = [0];
-    assert!(!matches!(callers[0].read(&mut byte).await, Ok(1..)));
-    assert!(!matches!(callers[199].read(&mut byte).await, Ok(1..)));
+    for caller in [0, callers.len() - 1] {
+        assert!(!matches!(callers[caller].read(&mut byte).await, Ok(1..)));
+    }
     // Who has shown a token stays.
     client.lightning().get_info(GetInfoRequest {}).await.unwrap();
     let payment = pair.alice.pay(pair.bob.invoice(1_000, "still there").await.unwrap()).await.unwrap();
     assert!(succeeded(&payment), "{payment:?}");
-    drop((lightning, stranger));
+    drop(stranger);
     for node in [&pair.alice, &pair.bob] {
         assert_calm(node.name(), &node.log());
     }
@@ -161,6 +171,34 @@ async fn there_is_always_room_for_another_stranger_and_for_peers_with_channels()
     pair.wait_for_channels(1).await;
     let payment = pair.bob.pay(pair.alice.invoice(1_000, "still there").await.unwrap()).await.unwrap();
     assert!(succeeded(&payment), "{payment:?}");
+    assert_calm("alice", &pair.alice.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_strangers_send_waits_and_the_user_does_not() {
+    let pair = Pair::with_channel(2_000_000, 1_000_000).await;
+    let mut rng = StdRng::seed_from_u64(12);
+    let warning = Warning { channel_id: ChannelId::ALL, data: vec![b'x'; 60_000] };
+    let warning = Message::from(warning).encode().unwrap();
+    let mut floods = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (mut stranger, warning) = (Stranger::greeted(&pair.alice, &mut rng).await, warning.clone());
+        floods.spawn(async move { while stranger.send(&warning).await {} });
+    }
+    wait_until("what strangers send to be too much", || async {
+        Ok(limit(&pair.alice, "lightning.strangers_time").await.refused > 20)
+    })
+    .await
+    .unwrap();
+    let mut lightning = pair.alice.client().unwrap().lightning();
+    for _ in 0..10 {
+        let payment = pair.alice.pay(pair.bob.invoice(1_000, "meanwhile").await.unwrap()).await.unwrap();
+        assert!(succeeded(&payment), "{payment:?}");
+        // All who are there, though the tasks of four have no time to say so.
+        assert_eq!(lightning.get_info(GetInfoRequest {}).await.unwrap().into_inner().num_peers, 5);
+    }
+    assert_eq!(lightning.list_peers(ListPeersRequest::default()).await.unwrap().into_inner().peers.len(), 5);
+    floods.abort_all();
     assert_calm("alice", &pair.alice.log());
 }
 
@@ -259,6 +297,7 @@ async fn post(address: SocketAddr, head: &str, body: &[u8]) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn json_rpc_reads_nothing_of_whom_it_does_not_know() {
     use base64::{Engine as _, prelude::BASE64_STANDARD};
+    let _turn = MANY.lock().await;
     let _ = env!("CARGO_BIN_EXE_leydend");
     let folder = Folder::new();
     let mut node = DaemonProcess::new(folder.path(), "alice", &[]).unwrap().with_bitcoin_rpc();
@@ -273,7 +312,8 @@ async fn json_rpc_reads_nothing_of_whom_it_does_not_know() {
         let head = format!("Authorization: Basic {cookie}\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
         post(address, &head, body.as_bytes()).await
     };
-    let _silent = silent(address, nowhere(3), 200).await;
+    let room = limit(&node, "jsonrpc.unknown_callers").await.limit;
+    let _silent = silent(address, nowhere(3), room + MORE).await;
     let one = r#"{"method":"getblockcount","id":1}"#;
     let answer = call.clone()(one.to_owned()).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -286,6 +326,7 @@ async fn json_rpc_reads_nothing_of_whom_it_does_not_know() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn few_file_descriptors_are_shared_out_so_that_the_user_and_honest_nodes_get_theirs() {
+    let _turn = MANY.lock().await;
     let folder = Folder::new();
     let mut bob = DaemonProcess::new(folder.path(), "bob", &[]).unwrap();
     bob.start().await.unwrap();
@@ -299,7 +340,7 @@ async fn few_file_descriptors_are_shared_out_so_that_the_user_and_honest_nodes_g
         let ports = node.running();
         let mut kept = Vec::new();
         for (number, address) in [(4, ports.rpc), (5, ports.chain_listen.unwrap()), (6, ports.listen.unwrap())] {
-            kept.extend(silent(address, nowhere(number), 100).await);
+            kept.extend(silent(address, nowhere(number), 50).await);
         }
         // The one who is here already, one who comes anew, and nodes on both networks.
         client.lightning().get_info(GetInfoRequest {}).await.unwrap();

@@ -59,6 +59,7 @@ pub struct LeydenDaemon {
     fatal: mpsc::UnboundedSender<String>,
     stopping: CancellationToken,
     rewards: Arc<Mutex<Option<Arc<LightningNode>>>>,
+    descriptors: Descriptors,
     doors: CallerDoors,
 }
 
@@ -87,6 +88,7 @@ impl LeydenDaemon {
         root_key: Arc<RootKey>,
         fatal: mpsc::UnboundedSender<String>,
         stopping: CancellationToken,
+        descriptors: Descriptors,
         doors: CallerDoors,
     ) -> Self {
         let state =
@@ -103,6 +105,7 @@ impl LeydenDaemon {
             fatal,
             stopping,
             rewards,
+            descriptors,
             doors,
         }
     }
@@ -134,7 +137,7 @@ impl LeydenDaemon {
         macaroons: MacaroonFiles,
     ) -> Result<(), ApiError> {
         let failed = |error: &dyn std::fmt::Display| ApiError::internal(error.to_string());
-        let store = Store::open_with(&self.config.layout.node_database(), self.config.database_files)
+        let store = Store::open_with(&self.config.layout.node_database(), self.descriptors.node_files())
             .map_err(|error| failed(&error))?;
         let writes_macaroons = macaroons == MacaroonFiles::AsBefore && !store.is_stateless()?;
         if !writes_macaroons {
@@ -159,6 +162,7 @@ impl LeydenDaemon {
             listen: self.config.listen,
             announce: self.config.announce.clone(),
             policy,
+            descriptors: self.descriptors,
             forwarding: self.config.forwarding,
             accept_keysend: self.config.accept_keysend,
             zero_conf_peers: self.config.zero_conf_peers.clone(),
@@ -360,7 +364,11 @@ impl Daemon for LeydenDaemon {
 
     fn limits(&self) -> Vec<LimitUse> {
         let lightning = self.running().map(|lightning| lightning.limits()).unwrap_or_default();
-        lightning.into_iter().chain(self.doors.limits()).collect()
+        let chain = self.node.inbound_time().map(|time| {
+            let what = "milliseconds of processor time spent for peers of the chain that came to us; more has to wait";
+            LimitUse::of_time("chain.inbound_time", &time, what)
+        });
+        lightning.into_iter().chain(chain).chain(self.doors.limits()).collect()
     }
 
     fn stop(&self) {

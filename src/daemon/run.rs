@@ -20,7 +20,6 @@ use crate::{
     api::ApiError,
     config::{Config, Running},
     jsonrpc,
-    limits::Descriptors,
     macaroon::RootKey,
     rpc::{self, Authorizer, ServeError, ServeOptions},
     tls,
@@ -60,7 +59,7 @@ pub enum RunError {
 /// Runs until SIGTERM, SIGINT, `leyden stop` or a failure that makes going on unsafe.
 pub async fn run(config: Config) -> Result<(), RunError> {
     private::mask_new_files();
-    descriptors::prepare()?;
+    let descriptors = descriptors::prepare()?;
     let layout = config.layout.clone();
     let at = |path: PathBuf| move |source| RunError::Io { path, source };
     std::fs::create_dir_all(layout.root()).map_err(at(layout.root().to_owned()))?;
@@ -83,7 +82,6 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let root_key = Arc::new(RootKey::open(&layout.macaroon_root_key()).map_err(at(layout.macaroon_root_key()))?);
 
     let mut node_config = NodeConfig::new(config.params.clone(), layout.chain_database());
-    let descriptors = Descriptors::of_process();
     node_config.listen = Some(config.chain_listen);
     node_config.database_files = descriptors.chain_files();
     node_config.max_inbound = descriptors.chain_inbound(node_config.max_inbound);
@@ -120,13 +118,13 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     }
     let (fatal, mut fatals) = mpsc::unbounded_channel();
     announce(&config, &node, None).map_err(at(layout.running()))?;
-    let config = Config { database_files: descriptors.node_files(), ..config };
     let daemon = Arc::new(LeydenDaemon::new(
         config,
         node.clone(),
         Arc::clone(&root_key),
         fatal,
         stopping.clone(),
+        descriptors,
         doors.clone(),
     ));
     let mut serving = tokio::spawn(rpc::serve(ServeOptions {
@@ -145,6 +143,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             () = terminated() => Ok(()),
             () = stopping.cancelled() => Ok(()),
             message = fatals.recv() => Err(RunError::Fatal(message.unwrap_or_default())),
+            // Without blocks nothing of a closed channel would be claimed in time.
+            error = node.halted() => Err(RunError::Node(error)),
             // Nobody could talk to the node any more, or stop it.
             ended = &mut serving => {
                 has_ended = true;

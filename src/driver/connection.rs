@@ -44,6 +44,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::strangers::Standing;
 use crate::limits::{
     FAREWELL, HANDSHAKE_TIMEOUT, MAX_LAST_WORDS, MAX_UNHANDLED, MAX_UNHANDLED_MESSAGES, MAX_UNSENT, MAX_UNSENT_ANSWERS,
     WRITE_TIMEOUT,
@@ -286,12 +287,12 @@ impl Drop for Link {
 
 impl Established {
     /// Starts the task that carries messages both ways.
-    pub fn start(self) -> (Link, mpsc::Receiver<Incoming>) {
-        self.start_with(WRITE_TIMEOUT)
+    pub fn start(self, standing: &Standing) -> (Link, mpsc::Receiver<Incoming>) {
+        self.start_with(standing, WRITE_TIMEOUT)
     }
 
     /// The peer has to take some bytes within `patience` while there are any.
-    fn start_with(self, patience: Duration) -> (Link, mpsc::Receiver<Incoming>) {
+    fn start_with(self, standing: &Standing, patience: Duration) -> (Link, mpsc::Receiver<Incoming>) {
         let Self { remote: _, address, inbound, features, encryptor, reader, writer } = self;
         let received = Arc::clone(&reader.received);
         let unsent = Arc::new(AtomicU64::new(0));
@@ -306,7 +307,7 @@ impl Established {
             unsent: Arc::clone(&unsent),
             patience,
         };
-        let task = tokio::spawn(carry(reader, writer, deliver, closing.clone()));
+        let task = tokio::spawn(standing.meter(carry(reader, writer, deliver, closing.clone())));
         let link = Link {
             address,
             inbound,
@@ -422,6 +423,11 @@ mod tests {
         }
     }
 
+    /// Nobody's work has to wait.
+    fn known() -> Standing {
+        Standing::new(&leyden_node::TimeBudget::new(crate::limits::STRANGERS_TIME))
+    }
+
     async fn pair(
         dialler: Local,
         answerer: Local,
@@ -438,8 +444,8 @@ mod tests {
     #[tokio::test]
     async fn messages_arrive_in_order_and_the_end_is_told() {
         let (dialled, accepted) = pair(local(1, 9), local(2, 9)).await;
-        let (mut out, _keep) = dialled.unwrap().start();
-        let (_link, mut incoming) = accepted.unwrap().start();
+        let (mut out, _keep) = dialled.unwrap().start(&known());
+        let (_link, mut incoming) = accepted.unwrap().start(&known());
         for number in 0..1_000 {
             out.queue(&Message::Ping(Ping { num_pong_bytes: number, ignored: vec![] })).unwrap();
             if number % 100 == 99 {
@@ -481,7 +487,7 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_takes_nothing_is_hung_up_on_in_time() {
         let (dialled, accepted) = pair(local(1, 9), local(2, 9)).await;
-        let (mut out, mut end) = dialled.unwrap().start_with(Duration::from_millis(300));
+        let (mut out, mut end) = dialled.unwrap().start_with(&known(), Duration::from_millis(300));
         let silent = accepted.unwrap();
         // Until the systems between the two take no more.
         let mut sent = 0;
@@ -498,7 +504,7 @@ mod tests {
     #[tokio::test]
     async fn no_turn_is_begun_while_too_much_waits() {
         let (dialled, accepted) = pair(local(1, 9), local(2, 9)).await;
-        let (mut out, _end) = dialled.unwrap().start();
+        let (mut out, _end) = dialled.unwrap().start(&known());
         let silent = accepted.unwrap();
         let mut sent = 0;
         loop {
@@ -522,8 +528,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_handled_is_not_read_on() {
         let (dialled, accepted) = pair(local(1, 9), local(2, 9)).await;
-        let (mut out, _keep) = dialled.unwrap().start();
-        let (link, mut incoming) = accepted.unwrap().start();
+        let (mut out, _keep) = dialled.unwrap().start(&known());
+        let (link, mut incoming) = accepted.unwrap().start(&known());
         let messages = 300;
         for _ in 0..messages {
             out.queue(&block()).unwrap();

@@ -1,6 +1,7 @@
 //! Where the pure cores meet sockets, disk and clock: one task a peer, one thread that commits, and what brings them up.
 
 mod allowance;
+mod background;
 mod backoff;
 pub mod backup;
 pub mod cause;

@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 
 use super::{
     backoff::Backoff,
-    peer::Command,
+    peer::{Command, PeerState},
     strangers::{self, Stranger},
 };
 use crate::{
@@ -83,6 +83,9 @@ struct Owned {
 
 struct Entry {
     mailbox: mpsc::UnboundedSender<Command>,
+    /// What a stranger's task has said of itself last: it may be busy with what the stranger sends, and nobody is to wait
+    /// for that.
+    shown: Option<Box<PeerState>>,
     link: Option<LinkInfo>,
     /// Where it was last reached by us.
     address: Option<String>,
@@ -169,6 +172,7 @@ impl Peers {
         let mut register = self.lock();
         let entry = register.peers.entry(node_id).or_insert_with(|| Entry {
             mailbox: start(),
+            shown: None,
             link: None,
             address: None,
             seen_at: None,
@@ -190,6 +194,34 @@ impl Peers {
 
     pub fn all(&self) -> Vec<mpsc::UnboundedSender<Command>> {
         self.lock().peers.values().map(|entry| entry.mailbox.clone()).collect()
+    }
+
+    /// Where to ask peers that may carry payments: those with a channel that is funded.
+    pub fn with_channels(&self) -> Vec<mpsc::UnboundedSender<Command>> {
+        let register = self.lock();
+        let funded = register.funded();
+        let entries = funded.iter().filter_map(|node_id| register.peers.get(node_id));
+        entries.map(|entry| entry.mailbox.clone()).collect()
+    }
+
+    /// What strangers' tasks have said of themselves, and where to ask all others.
+    pub fn described(&self) -> (Vec<PeerState>, Vec<mpsc::UnboundedSender<Command>>) {
+        let register = self.lock();
+        let (mut shown, mut others) = (Vec::new(), Vec::new());
+        for entry in register.peers.values() {
+            match &entry.shown {
+                Some(state) => shown.push(PeerState::clone(state)),
+                None => others.push(entry.mailbox.clone()),
+            }
+        }
+        (shown, others)
+    }
+
+    /// A peer's task shows itself, as long as it is a stranger's.
+    pub fn show(&self, node_id: &PublicKey, state: Option<PeerState>) {
+        if let Some(entry) = self.lock().peers.get_mut(node_id) {
+            entry.shown = state.map(Box::new);
+        }
     }
 
     pub fn is_connected(&self, node_id: &PublicKey) -> bool {
@@ -502,6 +534,32 @@ mod tests {
         assert!(!peers.has_channel_with(&node(1)));
         peers.set_backing(&id(1), Backing::Funded);
         assert!(peers.has_channel_with(&node(1)));
+    }
+
+    #[test]
+    fn nobody_waits_for_the_tasks_of_strangers() {
+        let peers = Peers::new(1_000);
+        let mut mailboxes: Vec<_> = (1..=3).map(|number| enter(&peers, node(number))).collect();
+        peers.add_new_channel(id(1), node(1), Backing::Funded, TIP).unwrap();
+        peers.add_new_channel(id(2), node(2), promised(100, true), TIP).unwrap();
+        let state = |number| PeerState {
+            node_id: node(number),
+            link: None,
+            channels: Vec::new(),
+            enforcements: Vec::new(),
+            refused: Vec::new(),
+        };
+        peers.show(&node(2), Some(state(2)));
+        let hang_up = |mailbox: mpsc::UnboundedSender<Command>| mailbox.send(Command::GiveWay).is_ok();
+        let mut told = || mailboxes.iter_mut().map(|mailbox| mailbox.try_recv().is_ok()).collect::<Vec<_>>();
+        let (shown, others) = peers.described();
+        assert_eq!(shown.iter().map(|state| state.node_id).collect::<Vec<_>>(), [node(2)]);
+        assert!(others.into_iter().all(hang_up));
+        assert_eq!(told(), [true, false, true], "a task that has not shown itself is asked");
+        assert!(peers.with_channels().into_iter().all(hang_up));
+        assert_eq!(told(), [true, false, false], "payments go over funded channels");
+        peers.show(&node(2), None);
+        assert_eq!((peers.described().0.len(), peers.described().1.len()), (0, 3));
     }
 
     #[test]

@@ -277,7 +277,7 @@ impl Services {
     /// Our channels that can carry payments now.
     pub async fn local_channels(&self) -> Vec<LocalChannel> {
         let mut answers = Vec::new();
-        for mailbox in self.peers.all() {
+        for mailbox in self.peers.with_channels() {
             let (answer, channels) = oneshot::channel();
             if mailbox.send(Command::Balances(answer)).is_ok() {
                 answers.push(channels);

@@ -26,7 +26,7 @@ use leyden_channels::{
     types::{ChannelId, Height, UnixTime},
     wire::{Feature, Features, NodeAddress},
 };
-use leyden_node::{Node, NodeError};
+use leyden_node::{Node, NodeError, TimeBudget};
 use secp256k1::PublicKey;
 use tokio::{
     net::TcpListener,
@@ -52,7 +52,7 @@ use super::{
 };
 use crate::{
     admission::Door,
-    limits::Descriptors,
+    limits::{Descriptors, HANDSHAKES_TIME, STRANGERS_TIME},
     store::{Store, StoreError},
     wallet::{
         keys::NodeKeys,
@@ -108,6 +108,8 @@ pub struct Setup {
     /// Where the network is told to reach us; empty: at `listen`, if others can.
     pub announce: Vec<SocketAddr>,
     pub policy: Policy,
+    /// What the process may have open.
+    pub descriptors: Descriptors,
     /// The terms under which new channels forward.
     pub forwarding: ForwardPolicy,
     /// Whether payments are taken that nobody has asked for.
@@ -141,6 +143,7 @@ impl Runtime {
             listen,
             announce,
             policy,
+            descriptors,
             forwarding,
             accept_keysend,
             zero_conf_peers,
@@ -178,7 +181,6 @@ impl Runtime {
         let committer = Committer::start(store.clone(), move |error| {
             let _ = tell.send(error.to_string());
         });
-        let descriptors = Descriptors::of_process();
         let backups = Backups::new(&keys, params.genesis_hash, backup);
         let (gossip, gossip_events) = Gossip::open(&store, local.chain, keys.node_id(), Height(node.tip().height))?;
         let begun = UnixTime(node.clock().now());
@@ -211,6 +213,8 @@ impl Runtime {
             enforcement: onchain::Policy::default(),
             invoice_network,
             strangers_log: LogBudget::new(STRANGERS_LINES_PER_MINUTE),
+            strangers_time: TimeBudget::new(STRANGERS_TIME),
+            handshakes_time: TimeBudget::new(HANDSHAKES_TIME),
         });
 
         let mut runtime = Self { services, listen, tasks: JoinSet::new() };
@@ -394,8 +398,9 @@ impl Runtime {
                 let place = services.handshakes.enter(address.ip(), known);
                 let services = Arc::clone(&services);
                 tokio::spawn(async move {
+                    let accept = connection::accept(&services.local, stream);
                     let accepted = tokio::select! {
-                        accepted = connection::accept(&services.local, stream) => accepted,
+                        accepted = services.handshakes_time.meter(|| known, accept) => accepted,
                         () = place.leave().cancelled() => return debug!(%address, "a silent connection gives way"),
                     };
                     match accepted {
@@ -513,7 +518,8 @@ fn enter_peer(services: &Arc<Services>, node_id: PublicKey, channels: Vec<Stored
                 peer.restore_enforcement(resolution);
             }
         }
-        tokio::spawn(peer.run(commands));
+        let standing = peer.standing().clone();
+        tokio::spawn(standing.meter(peer.run(commands)));
         mailbox
     };
     services.peers.enter(node_id, start, command);

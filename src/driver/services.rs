@@ -25,7 +25,7 @@ use leyden_channels::{
     wire::NodeAddress,
 };
 use leyden_consensus::{params::Retarget, risk::confirmations_for_amount, subsidy::block_subsidy};
-use leyden_node::{Node, TipDoubt};
+use leyden_node::{Node, TimeBudget, TipDoubt};
 use secp256k1::PublicKey;
 use tokio::time::{Instant, sleep};
 
@@ -94,6 +94,10 @@ pub struct Services {
     pub invoice_network: InvoiceNetwork,
     /// For lines of the log that come and go with nodes that have no channel with us.
     pub strangers_log: LogBudget,
+    /// Processor time for all that is done for strangers.
+    pub strangers_time: Arc<TimeBudget>,
+    /// The same for handshakes of whom nothing is known.
+    pub handshakes_time: Arc<TimeBudget>,
 }
 
 impl Services {

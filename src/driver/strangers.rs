@@ -1,14 +1,53 @@
-//! Which stranger gives way when another node needs the place.
+//! What strangers get: which of them gives way when another node needs the place, and whose work is done out of the time
+//! that all of them share.
 //!
 //! Bitcoin Core's idea: whoever is hard to be for an attacker stays, and of the rest the youngest of the largest crowd goes.
 //! So who fills all places from few addresses puts out himself, and who was here before an attack stays.
 
-use std::{cmp::Reverse, collections::HashMap, net::IpAddr, time::Instant};
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
+use leyden_node::{TimeBudget, time_budget::Metered};
 use secp256k1::PublicKey;
 
 /// Of this many strangers, one for having proposed a channel, and one for having been here longest, is not considered.
 const PROTECTED_PART: usize = 8;
+
+/// Whether a peer is a stranger, for the tasks that work for it. Clones are the same peer's.
+#[derive(Clone)]
+pub struct Standing {
+    time: Arc<TimeBudget>,
+    is_stranger: Arc<AtomicBool>,
+}
+
+impl Standing {
+    /// Of somebody who is no stranger as far as is known.
+    pub fn new(time: &Arc<TimeBudget>) -> Self {
+        Self { time: Arc::clone(time), is_stranger: Arc::default() }
+    }
+
+    pub fn set_stranger(&self, is_stranger: bool) {
+        self.is_stranger.store(is_stranger, Ordering::Relaxed);
+    }
+
+    pub fn is_stranger(&self) -> bool {
+        self.is_stranger.load(Ordering::Relaxed)
+    }
+
+    /// While it is a stranger, what is done for it waits for its turn, and for time that all strangers share.
+    pub fn meter<F: Future>(&self, work: F) -> Metered<F, impl Fn() -> bool + use<F>> {
+        let standing = self.clone();
+        self.time.meter(move || !standing.is_stranger(), work)
+    }
+}
 
 /// A connected node without a funded channel.
 #[derive(Clone, Debug)]

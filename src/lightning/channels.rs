@@ -245,9 +245,13 @@ impl LightningNode {
     }
 
     pub(super) async fn pending(&self) -> Result<PendingChannels, ApiError> {
+        Ok(self.pending_of(&self.peer_states().await))
+    }
+
+    pub(super) fn pending_of(&self, states: &[PeerState]) -> PendingChannels {
         let tip = self.services().tip();
         let mut pending = PendingChannels::default();
-        for state in self.peer_states().await {
+        for state in states {
             for channel in &state.channels {
                 let Some(known) = &channel.established else { continue };
                 let summary = self.summary(state.node_id, channel, known);
@@ -292,7 +296,7 @@ impl LightningNode {
                 }
             }
         }
-        Ok(pending)
+        pending
     }
 
     fn summary(&self, node_id: secp256k1::PublicKey, channel: &Summary, known: &EstablishedSummary) -> ChannelSummary {

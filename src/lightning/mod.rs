@@ -64,7 +64,19 @@ impl LightningNode {
     pub fn limits(&self) -> Vec<LimitUse> {
         let services = self.services();
         let handshakes = services.handshakes.limits("lightning.handshakes", "lightning.known_handshakes");
-        handshakes.into_iter().chain(services.peers.limits()).collect()
+        let times = [
+            LimitUse::of_time(
+                "lightning.strangers_time",
+                &services.strangers_time,
+                "milliseconds of processor time spent for strangers; more has to wait",
+            ),
+            LimitUse::of_time(
+                "lightning.handshakes_time",
+                &services.handshakes_time,
+                "milliseconds of processor time spent for handshakes with unknown nodes; more has to wait",
+            ),
+        ];
+        handshakes.into_iter().chain(services.peers.limits()).chain(times).chain(services.gossip.limits()).collect()
     }
 
     pub fn listen(&self) -> std::net::SocketAddr {
@@ -123,13 +135,13 @@ impl LightningNode {
     /// All peers with their channels, as they are now.
     async fn peer_states(&self) -> Vec<PeerState> {
         let mut answers = Vec::new();
-        for mailbox in self.services().peers.all() {
+        let (mut states, others) = self.services().peers.described();
+        for mailbox in others {
             let (answer, state) = oneshot::channel();
             if mailbox.send(Command::Describe(answer)).is_ok() {
                 answers.push(state);
             }
         }
-        let mut states = Vec::with_capacity(answers.len());
         for answer in answers {
             // A task that has ended has nothing to tell.
             states.extend(answer.await);
@@ -172,7 +184,7 @@ impl Lightning for LightningNode {
         };
         let synced = self.wallet_is_synced();
         // As many as `pending_channels` lists: one that both have closed in a block is among the closed ones.
-        let pending = self.pending().await?;
+        let pending = self.pending_of(&states);
         let pending = pending.opening.len() + pending.waiting_close.len() + pending.force_closing.len();
         Ok(NodeInfo {
             node_id: services.node_id(),

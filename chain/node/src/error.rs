@@ -27,6 +27,8 @@ pub enum StoreError {
          (`ulimit -n 1024`) and start it again"
     )]
     TooManyFiles { path: PathBuf },
+    #[error("the disk has no room for the chain database {path}, which is not damaged: make room and start it again")]
+    Full { path: PathBuf },
     #[error("the chain database {path} cannot be read or written: {detail}")]
     Io { path: PathBuf, detail: String },
 }

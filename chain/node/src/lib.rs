@@ -35,6 +35,7 @@ pub mod scripts;
 pub mod store;
 mod sync;
 pub mod template;
+pub mod time_budget;
 pub mod tip;
 pub mod types;
 
@@ -47,6 +48,7 @@ pub use mempool::Policy;
 pub use merkle_proof::MerkleProof;
 pub use node::{ChainPeers, Network, Node};
 pub use notices::NoticeStream;
+pub use time_budget::{Share, TimeBudget};
 pub use tip::TipDoubt;
 pub use types::{
     BlockRef, MempoolEntryInfo, MempoolInfo, MiningStatus, Notice, OutputInfo, PeerInfo, RemovalReason, Spend, Tip,

@@ -27,6 +27,7 @@ use crate::miner::{Miner, StopOnDrop, mine_one};
 use crate::notices::NoticeStream;
 use crate::store::{Store, StoreOptions, TxPosition};
 use crate::sync::{lock, read};
+use crate::time_budget::TimeBudget;
 use crate::tip::{self, Evidence, Heard, Rules, TipDoubt};
 use crate::types::{
     BlockRef, MempoolEntryInfo, MempoolInfo, MiningStatus, OutputInfo, PeerInfo, Spend, Tip, TransactionInfo, UtxoSet,
@@ -87,6 +88,8 @@ pub trait Network: Send + Sync {
     fn chain_peers(&self) -> ChainPeers;
     /// Where it waits for peers.
     fn local_address(&self) -> Option<SocketAddr>;
+    /// Processor time that peers share that came to us.
+    fn inbound_time(&self) -> Arc<TimeBudget>;
     /// Closes everything, and resolves when all tasks have ended.
     fn stop(&self) -> BoxFuture<()>;
 }
@@ -118,6 +121,11 @@ impl Node {
 
     pub fn clock(&self) -> &Clock {
         &self.inner.core.clock
+    }
+
+    /// Resolves when a write has failed: nothing more is stored, the tip stays where it is, and only a new start helps.
+    pub async fn halted(&self) -> NodeError {
+        NodeError::Halted(self.inner.core.store.until_halted().await)
     }
 
     // ---- the chain ----
@@ -378,6 +386,11 @@ impl Node {
     /// Where peers can connect to.
     pub fn local_address(&self) -> Option<SocketAddr> {
         self.inner.network.get().and_then(|network| network.local_address())
+    }
+
+    /// Processor time that peers share that came to us; `None` if there is no network.
+    pub fn inbound_time(&self) -> Option<Arc<TimeBudget>> {
+        self.inner.network.get().map(|network| network.inbound_time())
     }
 
     fn network(&self) -> Result<&Arc<dyn Network>, NodeError> {

@@ -32,6 +32,7 @@ use bitcoin::hashes::{Hash, HashEngine, sha256d};
 use bitcoin::{Amount, Block, BlockHash, OutPoint, Txid};
 use leyden_consensus::{BlockUndo, Coin};
 use rocksdb::{ColumnFamily, DB, DBPinnableSlice, IteratorMode, WriteOptions};
+use tokio_util::sync::CancellationToken;
 
 pub use batch::Batch;
 pub use codec::{HeaderStatus, SpendRecord, TxPosition};
@@ -108,6 +109,8 @@ pub struct Store {
     sync: bool,
     hook: Option<WriteHook>,
     halted: OnceLock<StoreError>,
+    /// Cancelled once [`Self::halted`] is set.
+    halt: CancellationToken,
     recent: Mutex<Vec<(BlockHash, Arc<Block>)>>,
     /// Held for its lock; declared last, so released after the database is closed.
     _lock: File,
@@ -153,7 +156,19 @@ impl Store {
 
     fn halt(&self, error: StoreError) -> NodeError {
         tracing::error!(%error, "a write failed; the node stops");
-        NodeError::Halted(self.halted.get_or_init(|| error).clone())
+        let first = self.halted.get_or_init(|| error).clone();
+        self.halt.cancel();
+        NodeError::Halted(first)
+    }
+
+    /// Resolves when a write has failed, with what every write fails with from then on.
+    pub async fn until_halted(&self) -> StoreError {
+        loop {
+            self.halt.cancelled().await;
+            if let Some(error) = self.halted.get() {
+                return error.clone();
+            }
+        }
     }
 
     pub fn tip(&self) -> Result<Option<BlockHash>, StoreError> {

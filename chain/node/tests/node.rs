@@ -3,6 +3,8 @@
 mod common;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bitcoin::BlockHash;
@@ -17,6 +19,26 @@ async fn start(path: &Path) -> Node {
     config.clock = Clock::manual(NOW);
     config.sync_writes = false;
     Node::start(config).await.expect("the node starts")
+}
+
+#[tokio::test]
+async fn a_node_says_when_its_store_takes_nothing_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let is_full = Arc::new(AtomicBool::new(false));
+    let mut config = NodeConfig::new(Params::regtest(), folder.path());
+    config.clock = Clock::manual(NOW);
+    config.write_hook = Some({
+        let is_full = Arc::clone(&is_full);
+        Arc::new(move |_| if is_full.load(Ordering::Relaxed) { Err("no room".into()) } else { Ok(()) })
+    });
+    let node = Node::start(config).await.expect("the node starts");
+    node.generate(2, open_script()).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(50), node.halted()).await.is_err());
+    is_full.store(true, Ordering::Relaxed);
+    let failed = node.generate(1, open_script()).await.unwrap_err();
+    let told = tokio::time::timeout(PATIENCE, node.halted()).await.expect("whoever waits is told");
+    assert_eq!(told, failed);
+    assert!(told.to_string().contains("no room"), "{told}");
 }
 
 async fn next(stream: &mut NoticeStream) -> Notice {

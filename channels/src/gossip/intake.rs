@@ -172,6 +172,11 @@ impl Intake {
         self.room.bytes()
     }
 
+    /// The same, of all strangers.
+    pub fn strangers_bytes(&self) -> usize {
+        self.room.strangers_bytes()
+    }
+
     /// Whether a channel is known, or lacks nothing but confirmations.
     pub fn has_channel(&self, id: ShortChannelId) -> bool {
         self.graph.find_channel(id).is_some() || self.room.is_coming(id)

@@ -31,7 +31,10 @@ use std::{
 use bitcoin::{OutPoint, constants::ChainHash};
 use leyden_channels::{
     channel::Channel,
-    gossip::{Graph, Inbox, Intake, Received, Refused, limits::Refusals},
+    gossip::{
+        Graph, Inbox, Intake, Received, Refused,
+        limits::{self, Refusal, Refusals},
+    },
     payment::HintHop,
     types::{ChannelId, Height, Msat, NodeId, ShortChannelId, Side, Uptime},
     wire::{Features, Message},
@@ -40,7 +43,10 @@ use secp256k1::PublicKey;
 use tokio::sync::{Notify, mpsc};
 use tracing::warn;
 
-use crate::store::{Store, StoreError, Table};
+use crate::{
+    limits::LimitUse,
+    store::{Store, StoreError, Table},
+};
 
 pub use outgoing::Parcel;
 pub use task::run;
@@ -219,6 +225,57 @@ impl Gossip {
         let serving = *self.serving_refusals.lock().unwrap_or_else(PoisonError::into_inner);
         let inbox = *self.inbox_mut().refusals();
         serving.with(&inbox).with(self.intake().refusals())
+    }
+
+    /// What the bounds of gossip allow, and what of it is used.
+    pub fn limits(&self) -> Vec<LimitUse> {
+        let refusals = self.refusals();
+        let waiting = self.inbox_mut().strangers_bytes();
+        let forgers = self.refused.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let one = |name, used: usize, limit: usize, refusals_of: &[Refusal], what| LimitUse {
+            name,
+            used: used as u64,
+            limit: limit as u64,
+            refused: refusals_of.iter().map(|refusal| refusals.get(*refusal)).sum(),
+            what,
+        };
+        vec![
+            one(
+                "gossip.strangers_queue",
+                waiting,
+                limits::STRANGERS_QUEUE_BYTES,
+                &[Refusal::QueueFull],
+                "bytes of strangers' gossip that wait to be looked at; more is dropped",
+            ),
+            one(
+                "gossip.forgers",
+                forgers,
+                2 * limits::REMEMBERED_FORGERS,
+                &[Refusal::Forged, Refusal::Muted],
+                "keys and addresses that are not let in for forged gossip; refused: what was forged or came from muted peers",
+            ),
+            one(
+                "gossip.strangers_share",
+                self.intake().strangers_bytes(),
+                limits::STRANGERS_SHARE_BYTES,
+                &[Refusal::RoomFull],
+                "bytes of strangers' announcements that wait for their funding or its depth; who holds most gives way",
+            ),
+            one(
+                "gossip.changes",
+                0,
+                limits::UPDATES.burst as usize,
+                &[Refusal::TooOften, Refusal::TooLong],
+                "changes of one direction of a channel at once, then one a minute; refused: too many, or too long ones",
+            ),
+            one(
+                "gossip.questions",
+                0,
+                limits::QUESTIONS,
+                &[Refusal::Question, Refusal::NotTaken],
+                "questions of one peer at a time; refused: more of them, and news that a peer did not take",
+            ),
+        ]
     }
 
     /// A peer has a channel with us whose funding output is on the chain, or none any more.

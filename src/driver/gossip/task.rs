@@ -19,7 +19,7 @@ use tracing::{debug, error, info};
 
 use super::{GossipEvent, outgoing::Lines, own::OwnChannels};
 use crate::{
-    driver::{peer::Command, services::Services},
+    driver::{background::Background, peer::Command, services::Services},
     store::Table,
     words::Line,
 };
@@ -37,6 +37,7 @@ const MAX_BLOCKS: u32 = 144;
 
 struct Task {
     services: Arc<Services>,
+    background: Background,
     sync: GossipSync,
     serving: Serving,
     lines: Lines,
@@ -51,7 +52,11 @@ struct Task {
 
 /// Runs until the daemon stops.
 pub async fn run(services: Arc<Services>, mut events: mpsc::UnboundedReceiver<GossipEvent>, flush_seconds: u64) {
-    let mut task = Task::new(services, flush_seconds);
+    let background = match Background::start("gossip-checks") {
+        Ok(background) => background,
+        Err(error) => return error!(%error, "no thread for the checks of gossip: no more of it is heard"),
+    };
+    let mut task = Task::new(services, background, flush_seconds);
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut waiting = Vec::new();
@@ -80,7 +85,7 @@ pub async fn run(services: Arc<Services>, mut events: mpsc::UnboundedReceiver<Go
 }
 
 impl Task {
-    fn new(services: Arc<Services>, flush_seconds: u64) -> Self {
+    fn new(services: Arc<Services>, background: Background, flush_seconds: u64) -> Self {
         let to_look_at = services.gossip.intake().graph().channels().map(|channel| channel.short_channel_id).collect();
         let height = services.tip();
         Self {
@@ -93,6 +98,7 @@ impl Task {
             tip: (height, services.node.block_hash(height.0)),
             pruned_at: services.gossip.uptime(),
             services,
+            background,
         }
     }
 
@@ -228,9 +234,9 @@ impl Task {
                 }
             }
             if !checks.is_empty() {
-                // Curve operations: not on a thread that others wait for.
+                // Curve operations, of strangers' gossip mostly: payments and calls come first.
                 let run = move || checks.into_iter().map(SignatureCheck::run).collect::<Vec<_>>();
-                let outcomes = tokio::task::spawn_blocking(run).await.unwrap_or_default();
+                let outcomes = self.background.run(run).await.unwrap_or_default();
                 let clocks = self.services.clocks();
                 let mut intake = self.services.gossip.intake_mut();
                 effects.extend(outcomes.into_iter().flat_map(|outcome| intake.verified(outcome, &clocks)));

@@ -140,7 +140,7 @@ pub enum Closing {
 }
 
 /// A peer at one moment.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PeerState {
     pub node_id: PublicKey,
     pub link: Option<LinkState>,
@@ -151,7 +151,7 @@ pub struct PeerState {
     pub refused: Vec<RefusedTransaction>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LinkState {
     pub address: SocketAddr,
     pub inbound: bool,

@@ -55,7 +55,7 @@ impl Peer {
             self.disconnect();
         }
         let now = Instant::now();
-        let (link, incoming) = established.start();
+        let (link, incoming) = established.start(&self.standing);
         let (address, unsent) = (link.address.ip(), link.unsent());
         self.services.peers.set_connected(&self.node_id, LinkInfo::new(link.address, link.inbound));
         self.log_link("connected", &link.address.to_string());
@@ -216,10 +216,11 @@ impl Peer {
     }
 }
 
-pub(super) async fn receive(link: &mut Option<Connected>, messages: &mut Vec<Incoming>) {
+/// At most `turn` messages.
+pub(super) async fn receive(link: &mut Option<Connected>, messages: &mut Vec<Incoming>, turn: usize) {
     match link {
         Some(connected) => {
-            if connected.incoming.recv_many(messages, super::TURN).await == 0 {
+            if connected.incoming.recv_many(messages, turn).await == 0 {
                 messages.push(Err(ConnectionError::Closed));
             }
         }

@@ -30,7 +30,7 @@ pub use broadcast::RefusedTransaction;
 use broadcast::Unsent;
 pub use command::{Choices, Closing, Command, LinkState, OpenPlan, Opening, PeerState};
 use leyden_channels::{
-    channel::{AddHtlc, CannotAdd, Channel, ClosingRest, Effect, Event, Outbox, Spend, SpendKind},
+    channel::{AddHtlc, Backing, CannotAdd, Channel, ClosingRest, Effect, Event, Outbox, Spend, SpendKind},
     onchain,
     routing::LocalChannel,
     switch::SwitchEvent,
@@ -52,8 +52,9 @@ use super::{
     events::OwnHtlcNews,
     gossip::{GossipEvent, OwnChannelState},
     services::Services,
+    strangers::Standing,
 };
-use crate::words::LogBudget;
+use crate::{limits::STRANGERS_TURN, words::LogBudget};
 
 /// How often we ask whether the peer is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -163,6 +164,7 @@ pub struct Peer {
     renamed: HashMap<ChannelId, ChannelId>,
     link: Option<Connected>,
     links: u64,
+    standing: Standing,
     /// For lines of the log that the peer causes.
     log_budget: LogBudget,
     /// What the peer wants us to keep.
@@ -178,6 +180,7 @@ pub struct Peer {
 
 impl Peer {
     pub fn new(node_id: PublicKey, services: Arc<Services>, mailbox: mpsc::UnboundedSender<Command>) -> Self {
+        let standing = Standing::new(&services.strangers_time);
         Self {
             node_id,
             services,
@@ -188,6 +191,7 @@ impl Peer {
             renamed: HashMap::new(),
             link: None,
             links: 0,
+            standing,
             log_budget: LogBudget::new(LINES_PER_MINUTE),
             keeping: Keeping::default(),
             unsent: BTreeMap::new(),
@@ -202,6 +206,10 @@ impl Peer {
         let id = channel.id();
         self.slots.insert(id, Slot::new(channel));
         self.keep_reserve(id);
+    }
+
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     pub async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
@@ -223,6 +231,7 @@ impl Peer {
         let mut some_commands = Vec::new();
         let mut some_messages = Vec::new();
         loop {
+            let turn = if self.standing.is_stranger() { STRANGERS_TURN } else { TURN };
             let next_signature = self.next_signature();
             tokio::select! {
                 count = commands.recv_many(&mut some_commands, TURN) => {
@@ -230,7 +239,7 @@ impl Peer {
                         return;
                     }
                 }
-                () = receive(&mut self.link, &mut some_messages) => {}
+                () = receive(&mut self.link, &mut some_messages, turn) => {}
                 _ = ticks.tick() => {
                     self.keep_alive();
                     self.write_kept();
@@ -246,7 +255,7 @@ impl Peer {
             {
                 some_commands.push(command);
             }
-            while some_messages.len() < TURN
+            while some_messages.len() < turn
                 && let Some(link) = &mut self.link
                 && let Ok(message) = link.incoming.try_recv()
             {
@@ -261,6 +270,7 @@ impl Peer {
             if self.finish_turn().await.is_err() {
                 return;
             }
+            self.note_standing();
             let idle = self.link.is_none() && self.slots.is_empty();
             if idle && self.services.peers.remove_if_idle(&self.node_id, &commands) {
                 return;
@@ -291,6 +301,19 @@ impl Peer {
                 }
             }
             self.look_at_new_outputs().await;
+        }
+    }
+
+    /// A stranger came to us and has no channel that more stands behind than its word. Its task may have to wait, so it
+    /// shows itself to whoever would ask.
+    fn note_standing(&self) {
+        let came = self.link.as_ref().is_some_and(|connected| connected.link.inbound);
+        let is_funded = |slot: &Slot| slot.channel.backing() == Backing::Funded;
+        let has_channel = self.slots.values().any(is_funded) || !self.enforced.is_empty() || !self.unseen.is_empty();
+        let (was_stranger, is_stranger) = (self.standing.is_stranger(), came && !has_channel);
+        if is_stranger || was_stranger {
+            self.services.peers.show(&self.node_id, is_stranger.then(|| self.describe()));
+            self.standing.set_stranger(is_stranger);
         }
     }
 

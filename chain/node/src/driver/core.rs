@@ -24,6 +24,7 @@ use super::{Command, DriverConfig, Shared};
 use crate::backend::{Backend, ChainEvent};
 use crate::error::NodeError;
 use crate::sync::lock;
+use crate::time_budget::TimeBudget;
 use crate::tip::FIRST_BLOCK;
 use crate::types::PeerInfo;
 
@@ -97,6 +98,7 @@ pub(super) struct Core {
     outcomes: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     stop: CancellationToken,
     tasks: TaskTracker,
+    inbound_time: Arc<TimeBudget>,
 }
 
 /// What the loop woke up for.
@@ -116,6 +118,7 @@ impl Core {
         shared: Arc<Mutex<Shared>>,
         stop: CancellationToken,
         tasks: TaskTracker,
+        inbound_time: Arc<TimeBudget>,
     ) -> std::io::Result<Self> {
         let outcomes = mpsc::unbounded_channel();
         let workers = Workers::start(&backend, &outcomes.0)?;
@@ -137,6 +140,7 @@ impl Core {
             outcomes,
             stop,
             tasks,
+            inbound_time,
         })
     }
 
@@ -177,9 +181,13 @@ impl Core {
                     self.connected(stream, address, direction, place, ended);
                 }
                 Woken::Input(Input::Message { peer, message, permit }) => {
+                    let (time, begun) = (self.time_of(peer), Instant::now());
                     self.handle(Event::Message { peer, message });
                     drop(permit);
                     self.answer_waiting();
+                    if let Some(time) = time {
+                        time.charge(begun.elapsed());
+                    }
                 }
                 Woken::Input(Input::Closed { peer }) => {
                     if let Some(remote) = self.remotes.remove(&peer) {
@@ -213,6 +221,12 @@ impl Core {
         }
     }
 
+    /// Out of what the work for a peer is done; `None` for those that this node chose.
+    fn time_of(&self, peer: PeerId) -> Option<Arc<TimeBudget>> {
+        let inbound = self.remotes.get(&peer).filter(|remote| remote.direction == Direction::Inbound);
+        inbound.map(|_| Arc::clone(&self.inbound_time))
+    }
+
     fn act(&mut self, action: Action) {
         let checked = match action {
             Action::Send { peer, message } => {
@@ -238,10 +252,10 @@ impl Core {
             Action::AcceptHeaders { peer, headers } => self.workers.headers(peer, headers),
             Action::ProcessBlock { peer, block } => self.workers.block(peer, block),
             Action::SubmitTransaction { peer, transaction } => {
-                self.workers.transaction(peer, Offer::Single(transaction))
+                self.workers.transaction(peer, Offer::Single(transaction), self.time_of(peer))
             }
             Action::SubmitPackage { peer, parent, child } => {
-                self.workers.transaction(peer, Offer::Package { parent, child })
+                self.workers.transaction(peer, Offer::Package { parent, child }, self.time_of(peer))
             }
         };
         if !checked {
@@ -261,8 +275,9 @@ impl Core {
     fn serve_block(&mut self, peer: PeerId, hash: BlockHash, witness: bool) {
         let Some(remote) = self.remotes.get(&peer) else { return };
         let (backend, outbox, magic) = (Arc::clone(&self.backend), remote.outbox.clone(), self.config.magic);
-        let outcomes = self.outcomes.0.clone();
+        let (outcomes, time) = (self.outcomes.0.clone(), self.time_of(peer));
         self.tasks.spawn_blocking(move || {
+            let begun = Instant::now();
             let sent = match backend.block(&hash) {
                 Ok(Some(block)) => {
                     let mut block = Arc::unwrap_or_clone(block);
@@ -283,6 +298,9 @@ impl Core {
                 // If the peer reads too slowly, the next message to it will notice.
                 let _ = outbox.send(encode_frame(magic, missing));
                 let _ = outcomes.send(Event::BlockServed { peer });
+            }
+            if let Some(time) = time {
+                time.charge(begun.elapsed());
             }
         });
     }
@@ -320,7 +338,8 @@ impl Core {
             place,
             ended,
         };
-        self.tasks.spawn(connection.run());
+        let is_chosen = direction != Direction::Inbound;
+        self.tasks.spawn(self.inbound_time.meter(move || is_chosen, connection.run()));
         self.handle(Event::Connected { peer, address, direction });
     }
 

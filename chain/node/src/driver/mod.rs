@@ -12,6 +12,7 @@
 //! What it promises:
 //! * The runtime's threads never wait for a disk or a signature check: the core runs on a blocking thread of its own,
 //!   checks on worker threads, and blocks are read for peers on the blocking pool.
+//! * What peers that came to us can make it do is bounded, in processor time for all of them ([`INBOUND_TIME`]).
 //! * What a peer can make wait here is bounded: bytes read and not yet handled, bytes written and not yet sent, blocks
 //!   being served. A peer that does not read is let go.
 //! * Configured peers are connected again whenever the connection ends, after a pause that grows.
@@ -36,6 +37,7 @@ use crate::backend::Backend;
 use crate::error::NodeError;
 use crate::node::{BoxFuture, ChainPeers, Network};
 use crate::sync::lock;
+use crate::time_budget::{Share, TimeBudget};
 use crate::types::PeerInfo;
 
 /// Settings of a [`Driver`].
@@ -77,6 +79,11 @@ impl DriverConfig {
 /// Inbound connections beside [`DriverConfig::max_inbound`]: newcomers for whom room is made, and who gives way to them.
 const SPARE_PLACES: usize = 4;
 
+/// Processor time for all that is done for peers that came to us, but the check of blocks, which cost their senders more:
+/// decoding, answers, checks of transactions. A fifth of one core takes 20 MB of messages a second, some times what the
+/// busiest hour of Bitcoin's network says, and leaves the rest to those that this node chose and to everything else.
+pub const INBOUND_TIME: Share = Share { per_second: Duration::from_millis(200), at_once: Duration::from_millis(400) };
+
 /// Why the driver did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
@@ -95,6 +102,7 @@ pub struct Driver {
     local_address: Option<SocketAddr>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    inbound_time: Arc<TimeBudget>,
 }
 
 /// The peers as they were some tenths of a second ago at most.
@@ -137,15 +145,23 @@ impl Driver {
         let about_tip = ChainPeers { dials: !config.connect.is_empty(), ..ChainPeers::default() };
         let shared = Arc::new(Mutex::new(Shared { about_tip, ..Shared::default() }));
         let max_inbound = config.max_inbound;
-        let core = core::Core::new(config, backend, Arc::clone(&shared), stop.clone(), tasks.clone())
-            .map_err(DriverError::Thread)?;
+        let inbound_time = TimeBudget::new(INBOUND_TIME);
+        let core = core::Core::new(
+            config,
+            backend,
+            Arc::clone(&shared),
+            stop.clone(),
+            tasks.clone(),
+            Arc::clone(&inbound_time),
+        )
+        .map_err(DriverError::Thread)?;
         if let Some(listener) = listener {
             let places = Arc::new(Semaphore::new(max_inbound.saturating_add(SPARE_PLACES)));
             tasks.spawn(dial::listen(listener, core.input(), places, stop.clone()));
         }
         let runtime = tokio::runtime::Handle::current();
         tasks.spawn_blocking(move || runtime.block_on(core.run(command_queue)));
-        Ok(Self { commands, shared, local_address, stop, tasks })
+        Ok(Self { commands, shared, local_address, stop, tasks, inbound_time })
     }
 
     /// Where it listens.
@@ -204,6 +220,10 @@ impl Network for Driver {
 
     fn local_address(&self) -> Option<SocketAddr> {
         Self::local_address(self)
+    }
+
+    fn inbound_time(&self) -> Arc<TimeBudget> {
+        Arc::clone(&self.inbound_time)
     }
 
     fn stop(&self) -> BoxFuture<()> {

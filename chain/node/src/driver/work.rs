@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use bitcoin::block::Header;
 use bitcoin::{Block, Transaction};
@@ -13,6 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::fair_queue::FairQueue;
 use crate::backend::Backend;
 use crate::error::{BlockRejected, HeadersRejected, MempoolError};
+use crate::time_budget::TimeBudget;
 
 /// A transaction, or a parent with a child that pays for it.
 pub(super) enum Offer {
@@ -29,6 +31,12 @@ impl Offer {
     }
 }
 
+/// An offer, and out of what its check is paid, if it counts.
+struct Charged {
+    offer: Offer,
+    time: Option<Arc<TimeBudget>>,
+}
+
 /// One of the threads, and the jobs that wait for it.
 struct Worker<Job> {
     jobs: Arc<FairQueue<Job>>,
@@ -40,7 +48,7 @@ struct Worker<Job> {
 pub(super) struct Workers {
     headers: Worker<Vec<Header>>,
     blocks: Worker<Block>,
-    transactions: Worker<Offer>,
+    transactions: Worker<Charged>,
     outcomes: UnboundedSender<Event>,
 }
 
@@ -66,13 +74,14 @@ impl Workers {
     }
 
     #[must_use]
-    pub(super) fn transaction(&self, peer: PeerId, offer: Offer) -> bool {
-        self.transactions.push(peer, offer)
+    pub(super) fn transaction(&self, peer: PeerId, offer: Offer, time: Option<Arc<TimeBudget>>) -> bool {
+        self.transactions.push(peer, Charged { offer, time })
     }
 
     /// What a peer that misbehaved has left to check is given up.
     pub(super) fn give_up_transactions(&self, peer: PeerId) {
-        for transaction in self.transactions.jobs.take(peer).into_iter().flat_map(Offer::into_transactions) {
+        let given_up = self.transactions.jobs.take(peer).into_iter().map(|charged| charged.offer);
+        for transaction in given_up.flat_map(Offer::into_transactions) {
             let outcome = TransactionOutcome::Rejected;
             // The core is gone: nobody wants to know.
             let _ = self.outcomes.send(Event::TransactionProcessed { peer, transaction, outcome });
@@ -165,7 +174,16 @@ fn check_block(backend: &dyn Backend, peer: PeerId, block: Block, report: &mut d
     report(Event::BlockProcessed { peer, hash, outcome });
 }
 
-fn check_transaction(backend: &dyn Backend, peer: PeerId, offer: Offer, report: &mut dyn FnMut(Event)) {
+fn check_transaction(backend: &dyn Backend, peer: PeerId, charged: Charged, report: &mut dyn FnMut(Event)) {
+    let begun = Instant::now();
+    let Charged { offer, time } = charged;
+    check_offer(backend, peer, offer, report);
+    if let Some(time) = time {
+        time.charge(begun.elapsed());
+    }
+}
+
+fn check_offer(backend: &dyn Backend, peer: PeerId, offer: Offer, report: &mut dyn FnMut(Event)) {
     match offer {
         Offer::Single(transaction) => {
             let outcome = match backend.submit_transaction(transaction.as_ref().clone()) {

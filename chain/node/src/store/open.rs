@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bitcoin::hashes::Hash;
 use bitcoin::{Block, BlockHash};
 use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, ErrorKind, Options};
+use tokio_util::sync::CancellationToken;
 
 use super::codec::HeaderStatus;
 use super::{BatchKind, Durability, Store, WriteHook, family};
@@ -47,7 +48,16 @@ impl Store {
         fs::create_dir_all(&path).map_err(io)?;
         let lock = lock(&path)?;
         let db = open_database(&path, cache_bytes, open_files)?;
-        let store = Self { db, path, sync, hook, halted: OnceLock::new(), recent: Mutex::new(Vec::new()), _lock: lock };
+        let store = Self {
+            db,
+            path,
+            sync,
+            hook,
+            halted: OnceLock::new(),
+            halt: CancellationToken::new(),
+            recent: Mutex::new(Vec::new()),
+            _lock: lock,
+        };
         store.check_or_create(genesis)?;
         Ok(store)
     }
@@ -151,6 +161,9 @@ pub(super) fn classify(path: &Path, error: &rocksdb::Error) -> StoreError {
         }
         // RocksDB tells it in words only.
         ErrorKind::IOError if detail.contains("Too many open files") => StoreError::TooManyFiles { path },
+        ErrorKind::IOError if ["No space left", "File too large"].iter().any(|words| detail.contains(words)) => {
+            StoreError::Full { path }
+        }
         ErrorKind::IOError if detail.contains("/LOCK") => StoreError::Locked { path },
         ErrorKind::IOError
         | ErrorKind::NotFound

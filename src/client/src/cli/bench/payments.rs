@@ -284,15 +284,17 @@ pub(super) fn percentile(sorted: &[Duration], percent: usize) -> Duration {
 }
 
 /// Processor time that a daemon has used since its start; 0 where the system does not tell.
-fn cpu_seconds(daemon: &DaemonProcess) -> f64 {
-    let ticks = || -> Option<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid()?)).ok()?;
-        // The name in parentheses may hold spaces; after it, user and system time are fields 12 and 13.
-        let (_, fields) = stat.rsplit_once(')')?;
-        let mut fields = fields.split_whitespace().skip(11);
-        let user: f64 = fields.next()?.parse().ok()?;
-        let system: f64 = fields.next()?.parse().ok()?;
-        Some(user + system)
-    };
-    ticks().unwrap_or_default() / 100.0
+pub(super) fn cpu_seconds(daemon: &DaemonProcess) -> f64 {
+    let of = |pid| cpu_seconds_of(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?);
+    daemon.pid().and_then(of).unwrap_or_default()
+}
+
+/// Processor time in a line that Linux writes of a process or a thread.
+pub(super) fn cpu_seconds_of(stat: &str) -> Option<f64> {
+    // The name in parentheses may hold spaces; after it, user and system time are fields 12 and 13, in hundredths.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(11);
+    let user: f64 = fields.next()?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    Some((user + system) / 100.0)
 }

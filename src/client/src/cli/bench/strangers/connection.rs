@@ -38,21 +38,20 @@ impl Connection {
         stream.write_all(&act_three).await.ok()?;
         let mut connection = Self { stream, session, buffer: ReceiveBuffer::new() };
         let init = connection.receive(PATIENCE).await?;
-        connection.send_bytes(&init).await.then_some(connection)
+        connection.send_bytes(&init).await?;
+        Some(connection)
     }
 
-    /// `false` once the other side has hung up, or has not read for long.
-    pub async fn send(&mut self, message: &Message) -> bool {
-        match message.encode() {
-            Ok(bytes) => self.send_bytes(&bytes).await,
-            Err(_) => false,
-        }
+    /// Bytes that were sent; `None` once the other side has hung up, or has not read for long.
+    pub async fn send(&mut self, message: &Message) -> Option<usize> {
+        self.send_bytes(&message.encode().ok()?).await
     }
 
-    async fn send_bytes(&mut self, message: &[u8]) -> bool {
+    async fn send_bytes(&mut self, message: &[u8]) -> Option<usize> {
         let mut frame = Vec::new();
-        self.session.encryptor.encrypt(message, &mut frame).is_ok()
-            && matches!(timeout(PATIENCE, self.stream.write_all(&frame)).await, Ok(Ok(())))
+        self.session.encryptor.encrypt(message, &mut frame).ok()?;
+        timeout(PATIENCE, self.stream.write_all(&frame)).await.ok()?.ok()?;
+        Some(frame.len())
     }
 
     /// The next message that comes within this time.

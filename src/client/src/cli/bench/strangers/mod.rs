@@ -1,10 +1,12 @@
 //! `leyden bench strangers`: what a crowd of hostile strangers costs a node that is busy with honest payments.
 //!
 //! Two daemons with a channel pay each other's invoices at a steady rate, first alone and then while strangers of
-//! every kind ([`conduct`]) do their worst to the payer. What is printed is measured at the payer.
+//! every kind ([`conduct`]) do their worst to the payer. What is printed is measured at the payer. The strangers get what
+//! processor time the rest leaves ([`crowd`]), and it is printed how much of it, and what they did with that.
 
 mod conduct;
 mod connection;
+mod crowd;
 
 use std::{
     net::SocketAddr,
@@ -22,10 +24,13 @@ use secp256k1::SecretKey;
 use serde_json::json;
 use tokio::{sync::Semaphore, task::JoinSet, time::MissedTickBehavior};
 
-use self::conduct::{Conduct, Target};
+use self::{
+    conduct::Target,
+    crowd::{Crowd, Deeds},
+};
 use super::{
     super::{CliError, Context, table},
-    payments::{percentile, prepare},
+    payments::{cpu_seconds, percentile, prepare},
 };
 use crate::{
     client::{Access, Client},
@@ -66,6 +71,9 @@ struct Phase {
     getinfo_slowest: Duration,
     log_bytes: u64,
     disk_bytes: u64,
+    /// Processors that the payer and the payee kept busy.
+    payer_cpu: f64,
+    payee_cpu: f64,
 }
 
 impl Phase {
@@ -93,18 +101,23 @@ impl Strangers {
         let quiet = self.phase(payer, payee, self.quiet_seconds).await?;
         let target = target(payer).await?;
         context.note(&format!("the same for {} seconds with {} strangers", self.seconds, self.strangers));
-        let mut crowd = JoinSet::new();
-        for conduct in Conduct::ALL.into_iter().cycle().take(self.strangers) {
-            crowd.spawn(conduct.go_on(target));
-        }
+        let io = |source| CliError::Io { what: "the strangers".into(), source };
+        let crowd = Crowd::start(self.strangers, target).map_err(io)?;
         let disturbed = self.phase(payer, payee, self.seconds).await;
-        crowd.abort_all();
+        let deeds = crowd.stop().map_err(io)?;
         let disturbed = disturbed?;
         let peak = peak_memory(payer);
-        self.show(context, &quiet, &disturbed, peak)
+        self.show(context, &quiet, &disturbed, deeds, peak)
     }
 
-    fn show(&self, context: &Context, quiet: &Phase, disturbed: &Phase, peak: u64) -> Result<(), CliError> {
+    fn show(
+        &self,
+        context: &Context,
+        quiet: &Phase,
+        disturbed: &Phase,
+        deeds: Deeds,
+        peak: u64,
+    ) -> Result<(), CliError> {
         let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
         let of_phase = |phase: &Phase| {
             json!({
@@ -115,8 +128,12 @@ impl Strangers {
                 "getinfo_slowest_ms": milliseconds(phase.getinfo_slowest),
                 "log_bytes": phase.log_bytes,
                 "disk_bytes": phase.disk_bytes,
+                "payer_processors": phase.payer_cpu,
+                "payee_processors": phase.payee_cpu,
             })
         };
+        let Deeds { connections, messages, bytes, cpu_seconds } = deeds;
+        let strangers_cpu = cpu_seconds / disturbed.seconds;
         let share = disturbed.payments_per_second() / quiet.payments_per_second().max(f64::MIN_POSITIVE);
         let value = json!({
             "strangers": self.strangers,
@@ -124,6 +141,12 @@ impl Strangers {
             "disturbed": of_phase(disturbed),
             "payments_share": share,
             "peak_memory_bytes": peak,
+            "strangers_did": {
+                "connections": connections,
+                "messages": messages,
+                "bytes": bytes,
+                "processors": strangers_cpu,
+            },
         });
         context.show_value(&value, || {
             let both = |of: &dyn Fn(&Phase) -> String| format!("{} alone, {} with strangers", of(quiet), of(disturbed));
@@ -138,6 +161,15 @@ impl Strangers {
                 ("log", both(&|phase| megabytes(phase.log_bytes))),
                 ("disk", both(&|phase| megabytes(phase.disk_bytes))),
                 ("peak memory", megabytes(peak)),
+                ("processors, payer", both(&|phase| format!("{:.2}", phase.payer_cpu))),
+                ("processors, payee", both(&|phase| format!("{:.2}", phase.payee_cpu))),
+                (
+                    "the strangers did",
+                    format!(
+                        "{connections} connections, {messages} messages, {}, on {strangers_cpu:.2} processors",
+                        megabytes(bytes)
+                    ),
+                ),
             ])
         })
     }
@@ -146,6 +178,7 @@ impl Strangers {
     async fn phase(&self, payer: &DaemonProcess, payee: &DaemonProcess, seconds: u64) -> Result<Phase, CliError> {
         let time = Duration::from_secs(seconds);
         let (log_before, disk_before) = (log_size(payer), folder_size(payer.data_dir()));
+        let cpu_before = (cpu_seconds(payer), cpu_seconds(payee));
         let access = Access::from_data_dir(payer.data_dir())?;
         let looks = tokio::spawn(look(Client::connect(&access).await?, time));
         let begun = Instant::now();
@@ -162,6 +195,8 @@ impl Strangers {
             getinfo_slowest: looks.last().copied().unwrap_or_default(),
             log_bytes: log_size(payer).saturating_sub(log_before),
             disk_bytes: folder_size(payer.data_dir()).saturating_sub(disk_before),
+            payer_cpu: (cpu_seconds(payer) - cpu_before.0) / seconds,
+            payee_cpu: (cpu_seconds(payee) - cpu_before.1) / seconds,
         })
     }
 

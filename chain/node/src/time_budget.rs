@@ -1,0 +1,252 @@
+//! Processor time for others who may have only so much of it, all together.
+//!
+//! ```text
+//!   task of a stranger ──► its turn, and there is time left ──► it is polled, and what that took is charged
+//!                             └── spent: all of them rest until some has come back
+//! ```
+//!
+//! Promises: strangers' tasks are polled one at a time, in the order in which they ask, so that they occupy one thread of
+//! the runtime at most and none of them waits behind another for ever; what is done for them elsewhere counts too
+//! ([`TimeBudget::charge`]); who is exempt neither waits nor is charged.
+//!
+//! Time is what passes on the clock while a task is polled: on a busy machine strangers get less, not more.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Sleep, sleep};
+use tokio_util::sync::PollSemaphore;
+
+use crate::sync::lock;
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// What comes back in a second.
+    pub per_second: Duration,
+    /// What may be spent at once after a quiet time.
+    pub at_once: Duration,
+}
+
+/// A shared allowance of processor time.
+pub struct TimeBudget {
+    share: Share,
+    state: Mutex<State>,
+    turn: Arc<Semaphore>,
+    rests: AtomicU64,
+}
+
+struct State {
+    /// Below zero if the last turn took more than there was.
+    left_nanos: i64,
+    at: Instant,
+    used: Duration,
+}
+
+impl fmt::Debug for TimeBudget {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("TimeBudget").field("share", &self.share).finish_non_exhaustive()
+    }
+}
+
+fn nanos(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+}
+
+impl TimeBudget {
+    pub fn new(share: Share) -> Arc<Self> {
+        let state = State { left_nanos: nanos(share.at_once), at: Instant::now(), used: Duration::ZERO };
+        Arc::new(Self { share, state: Mutex::new(state), turn: Arc::new(Semaphore::new(1)), rests: AtomicU64::new(0) })
+    }
+
+    pub fn share(&self) -> Share {
+        self.share
+    }
+
+    /// How much of what there is at once is gone now.
+    pub fn spent(&self) -> Duration {
+        let _ = self.rest(Instant::now());
+        let left = u64::try_from(lock(&self.state).left_nanos).unwrap_or(0);
+        self.share.at_once.saturating_sub(Duration::from_nanos(left))
+    }
+
+    /// All that was charged since the start.
+    pub fn used(&self) -> Duration {
+        lock(&self.state).used
+    }
+
+    /// How often somebody had to rest.
+    pub fn rests(&self) -> u64 {
+        self.rests.load(Ordering::Relaxed)
+    }
+
+    /// Counts what was done on behalf of those who share the budget.
+    pub fn charge(&self, spent: Duration) {
+        let mut state = lock(&self.state);
+        state.left_nanos = state.left_nanos.saturating_sub(nanos(spent));
+        state.used = state.used.saturating_add(spent);
+    }
+
+    /// How long it takes until there is some left; `None` if there is.
+    fn rest(&self, now: Instant) -> Option<Duration> {
+        let mut state = lock(&self.state);
+        let passed = now.saturating_duration_since(state.at);
+        let back = passed.as_secs_f64() * self.share.per_second.as_secs_f64();
+        let left = state.left_nanos.saturating_add(nanos(Duration::from_secs_f64(back)));
+        (state.left_nanos, state.at) = (left.min(nanos(self.share.at_once)), now.max(state.at));
+        let missing = Duration::from_nanos(state.left_nanos.checked_neg().and_then(|by| by.try_into().ok())?);
+        // A little more than nothing, or it would be looked at again at once.
+        Some(missing.div_f64(self.share.per_second.as_secs_f64().max(f64::MIN_POSITIVE)).max(SHORTEST_REST))
+    }
+
+    /// Polls the future out of the budget, but while it is exempt.
+    pub fn meter<F: Future, E: Fn() -> bool>(self: &Arc<Self>, is_exempt: E, future: F) -> Metered<F, E> {
+        Metered {
+            future: Box::pin(future),
+            is_exempt,
+            turn: PollSemaphore::new(Arc::clone(&self.turn)),
+            held: None,
+            resting: None,
+            budget: Arc::clone(self),
+        }
+    }
+}
+
+/// The shortest time that a timer is worth.
+const SHORTEST_REST: Duration = Duration::from_millis(1);
+
+/// See [`TimeBudget::meter`].
+pub struct Metered<F, E> {
+    future: Pin<Box<F>>,
+    is_exempt: E,
+    turn: PollSemaphore,
+    /// It is this one's turn.
+    held: Option<OwnedSemaphorePermit>,
+    resting: Option<Pin<Box<Sleep>>>,
+    budget: Arc<TimeBudget>,
+}
+
+// Its parts are pinned on their own, or never.
+impl<F, E> Unpin for Metered<F, E> {}
+
+impl<F: Future, E: Fn() -> bool> Metered<F, E> {
+    /// Ready when it may be polled: it is its turn, and there is time.
+    fn admitted(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.held.is_none() {
+            // The semaphore is never closed.
+            self.held = ready!(self.turn.poll_acquire(context));
+        }
+        loop {
+            if let Some(resting) = &mut self.resting {
+                ready!(resting.as_mut().poll(context));
+                self.resting = None;
+            }
+            let Some(rest) = self.budget.rest(Instant::now()) else { return Poll::Ready(()) };
+            self.budget.rests.fetch_add(1, Ordering::Relaxed);
+            self.resting = Some(Box::pin(sleep(rest)));
+        }
+    }
+}
+
+impl<F: Future, E: Fn() -> bool> Future for Metered<F, E> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        if (this.is_exempt)() {
+            (this.held, this.resting) = (None, None);
+            return this.future.as_mut().poll(context);
+        }
+        ready!(this.admitted(context));
+        let begun = Instant::now();
+        let polled = this.future.as_mut().poll(context);
+        this.budget.charge(begun.elapsed());
+        this.held = None;
+        polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+    use super::*;
+
+    /// Takes this long, so many times.
+    async fn work(turns: usize, time: Duration, done: Arc<AtomicUsize>) {
+        for _ in 0..turns {
+            let begun = Instant::now();
+            while begun.elapsed() < time {
+                std::hint::spin_loop();
+            }
+            done.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    const SHARE: Share = Share { per_second: Duration::from_millis(500), at_once: Duration::from_millis(20) };
+    const MILLISECOND: Duration = Duration::from_millis(1);
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn all_together_have_their_share_and_no_more() {
+        let budget = TimeBudget::new(SHARE);
+        let counts: Vec<_> = (0..8).map(|_| Arc::new(AtomicUsize::new(0))).collect();
+        let begun = Instant::now();
+        let tasks = counts.iter().map(|count| budget.meter(|| false, work(20, MILLISECOND, Arc::clone(count))));
+        let tasks: Vec<_> = tasks.map(tokio::spawn).collect();
+        let mut behind = 0;
+        while counts.iter().any(|count| count.load(Ordering::Relaxed) < 20) {
+            let now: Vec<_> = counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+            // Those that begin first are some turns ahead of those that have not begun.
+            behind = behind.max(now.iter().max().unwrap() - now.iter().min().unwrap());
+            tokio::time::sleep(MILLISECOND).await;
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+        // What was charged beyond what was there at once, and beyond the last turn, has had to come back first.
+        let used = budget.used();
+        assert!(used >= 160 * MILLISECOND);
+        let least = (used - SHARE.at_once).as_secs_f64() / SHARE.per_second.as_secs_f64();
+        let last = used.as_secs_f64();
+        assert!(begun.elapsed().as_secs_f64() > least - last, "{:?} for {used:?}", begun.elapsed());
+        assert!(budget.rests() > 0);
+        assert!(behind < 20, "one was done before another had begun");
+    }
+
+    #[tokio::test]
+    async fn who_is_exempt_does_not_wait_and_is_not_charged() {
+        let budget = TimeBudget::new(Share { per_second: Duration::from_nanos(1), ..SHARE });
+        let (exempt, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        budget.charge(Duration::from_secs(1));
+        let is_exempt = {
+            let exempt = Arc::clone(&exempt);
+            move || exempt.load(Ordering::Relaxed)
+        };
+        let task = tokio::spawn(budget.meter(is_exempt, work(3, MILLISECOND, Arc::clone(&done))));
+        tokio::time::sleep(10 * MILLISECOND).await;
+        assert_eq!(done.load(Ordering::Relaxed), 0, "the budget is spent");
+        task.abort();
+        exempt.store(true, Ordering::Relaxed);
+        budget.meter(|| true, work(3, MILLISECOND, Arc::clone(&done))).await;
+        assert_eq!((done.load(Ordering::Relaxed), budget.used()), (3, Duration::from_secs(1)));
+    }
+
+    #[tokio::test]
+    async fn a_task_that_is_dropped_in_its_turn_gives_it_to_the_next() {
+        let budget = TimeBudget::new(Share { per_second: Duration::from_secs(1), ..SHARE });
+        budget.charge(40 * MILLISECOND);
+        let done = Arc::new(AtomicUsize::new(0));
+        let first = tokio::spawn(budget.meter(|| false, std::future::pending::<()>()));
+        tokio::task::yield_now().await;
+        first.abort();
+        budget.meter(|| false, work(1, MILLISECOND, Arc::clone(&done))).await;
+        assert_eq!(done.load(Ordering::Relaxed), 1);
+    }
+}
