@@ -141,6 +141,16 @@ pub enum CommitmentType {
     Anchors,
 }
 
+impl CommitmentType {
+    /// Whether a commitment has an anchor for each side, so that a child can pay for it.
+    pub const fn has_anchors(self) -> bool {
+        match self {
+            Self::StaticRemoteKey => false,
+            Self::Anchors => true,
+        }
+    }
+}
+
 /// Who offered an HTLC, seen from the owner of the commitment transaction that it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HtlcDirection {

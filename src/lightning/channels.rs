@@ -58,7 +58,7 @@ impl LightningNode {
             ChannelFunding::Exactly(amount) => amount,
             ChannelFunding::Everything => {
                 // It keeps something back for itself too.
-                let more = usize::from(commitment == CommitmentType::Anchors);
+                let more = usize::from(commitment.has_anchors());
                 let wanted = coins.clone();
                 let look = move |services: &Arc<Services>| {
                     services.wallet.spendable(funding_feerate, &wanted, more).map_err(super::wallet::wallet_error)
@@ -112,7 +112,7 @@ impl LightningNode {
         };
         forwarding.check().map_err(|error| ApiError::invalid(error.to_string()))?;
         let (progress, mut news) = mpsc::unbounded_channel();
-        let anchors = commitment == CommitmentType::Anchors;
+        let anchors = commitment.has_anchors();
         let choices = Choices { funding_feerate, coins, anchors, forwarding, memo: request.memo };
         let plan = OpenPlan { request: open, choices };
         let command = Command::Open { plan: Box::new(plan), progress };

@@ -73,7 +73,8 @@ pub fn is_too_low(kind: CommitmentType, rate: FeeratePerKw, feerates: &Feerates)
 /// transactions pay is borne: an opener follows a rise from there on ([`step`]).
 pub fn confirms_late(kind: CommitmentType, rate: FeeratePerKw, feerates: &Feerates) -> bool {
     let behind = u64::from(rate.0) * 10 < u64::from(feerates.slow.0) * 9;
-    is_too_low(kind, rate, feerates) || (kind == CommitmentType::StaticRemoteKey && behind)
+    // A child of the wallet's lifts one with anchors.
+    is_too_low(kind, rate, feerates) || (!kind.has_anchors() && behind)
 }
 
 /// The least rate of a commitment that nobody can lift.

@@ -148,7 +148,7 @@ impl ClaimInput {
 
     /// Whether the peer has signed the transaction that spends this as a whole: alone, with the fee that it has.
     pub fn is_presigned(&self) -> bool {
-        matches!(&self.path, ClaimPath::SecondStage(stage) if stage.kind == CommitmentType::StaticRemoteKey)
+        matches!(&self.path, ClaimPath::SecondStage(stage) if !stage.kind.has_anchors())
     }
 
     /// The weight that this input adds, its witness with the longest signature included.

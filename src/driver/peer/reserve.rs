@@ -6,7 +6,7 @@
 
 use leyden_channels::{
     channel::{Backing, Spend, SpendKind, StateName},
-    types::{ChannelId, CommitmentType},
+    types::ChannelId,
 };
 
 use super::Peer;
@@ -22,7 +22,7 @@ impl Peer {
     fn wants_reserve(&self, id: &ChannelId) -> bool {
         let Some(slot) = self.slots.get(id) else { return false };
         let anchors = match slot.channel.terms() {
-            Some(terms) => terms.commitment_type() == CommitmentType::Anchors,
+            Some(terms) => terms.commitment_type().has_anchors(),
             // Before there is anything to store of it: one that we fund counts from the moment of its funding.
             None => return slot.choices.as_ref().is_some_and(|choices| choices.anchors),
         };

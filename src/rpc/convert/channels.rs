@@ -272,7 +272,7 @@ pub fn channel(channel: &ChannelInfo) -> lnrpc::Channel {
         chan_status_flags: status_flags(summary),
         local_chan_reserve_sat: signed(channel.local.reserve),
         remote_chan_reserve_sat: signed(channel.remote.reserve),
-        static_remote_key: summary.commitment_type == CommitmentType::StaticRemoteKey,
+        static_remote_key: is_static_remote_key(summary.commitment_type),
         commitment_type: commitment(summary.commitment_type).into(),
         close_address: channel.shutdown_address.as_ref().map(ToString::to_string).unwrap_or_default(),
         push_amount_sat: channel.push.0 / 1000,
@@ -283,6 +283,14 @@ pub fn channel(channel: &ChannelInfo) -> lnrpc::Channel {
         zero_conf_confirmed_scid: scid(channel.short_channel_id.filter(|_| channel.zero_conf)),
         peer_scid_alias: scid(channel.remote_alias),
         memo: summary.memo.clone(),
+    }
+}
+
+/// LND's word for a channel without anchors.
+fn is_static_remote_key(kind: CommitmentType) -> bool {
+    match kind {
+        CommitmentType::StaticRemoteKey => true,
+        CommitmentType::Anchors => false,
     }
 }
 

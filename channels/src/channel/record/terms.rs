@@ -16,6 +16,9 @@ const ANCHORS: u8 = 2;
 const SCID_ALIAS: u8 = 4;
 const ANNOUNCE: u8 = 8;
 const ZERO_CONF: u8 = 16;
+/// All that this version knows. A bit more says something of the channel that it would get wrong, such as a commitment
+/// type of a later version.
+const KNOWN: u8 = OPENER | ANCHORS | SCID_ALIAS | ANNOUNCE | ZERO_CONF;
 
 pub(crate) fn encode_terms(terms: &Terms) -> Vec<u8> {
     let mut out = Vec::with_capacity(700);
@@ -26,7 +29,7 @@ pub(crate) fn encode_terms(terms: &Terms) -> Vec<u8> {
     let flag = |on: bool, bit: u8| if on { bit } else { 0 };
     out.push(
         flag(terms.opener == Side::Local, OPENER)
-            | flag(terms.channel_type.commitment == CommitmentType::Anchors, ANCHORS)
+            | commitment_flag(terms.channel_type.commitment)
             | flag(terms.channel_type.scid_alias, SCID_ALIAS)
             | flag(terms.channel_type.zero_conf, ZERO_CONF)
             | flag(terms.announce, ANNOUNCE),
@@ -51,13 +54,16 @@ pub(crate) fn decode_terms(bytes: &[u8]) -> Result<Terms, RestoreError> {
 fn read_terms(reader: &mut Reader<'_>) -> Result<Terms, DecodeError> {
     let (channel_id, remote_node, keys_id) = (reader.field()?, reader.field()?, reader.field()?);
     let flags: u8 = reader.field()?;
+    if flags & !KNOWN != 0 {
+        return Err(DecodeError::CountMismatch { expected: usize::from(KNOWN), got: usize::from(flags) });
+    }
     Ok(Terms {
         channel_id,
         remote_node,
         keys_id,
         opener: if flags & OPENER != 0 { Side::Local } else { Side::Remote },
         channel_type: ChannelType {
-            commitment: if flags & ANCHORS != 0 { CommitmentType::Anchors } else { CommitmentType::StaticRemoteKey },
+            commitment: commitment_of(flags),
             scid_alias: flags & SCID_ALIAS != 0,
             zero_conf: flags & ZERO_CONF != 0,
         },
@@ -68,6 +74,18 @@ fn read_terms(reader: &mut Reader<'_>) -> Result<Terms, DecodeError> {
         sides: Sides { local: read_side(reader)?, remote: read_side(reader)? },
         shutdown_script: reader.field()?,
     })
+}
+
+fn commitment_flag(kind: CommitmentType) -> u8 {
+    match kind {
+        CommitmentType::StaticRemoteKey => 0,
+        CommitmentType::Anchors => ANCHORS,
+    }
+}
+
+/// Of flags that are all known.
+fn commitment_of(flags: u8) -> CommitmentType {
+    if flags & ANCHORS != 0 { CommitmentType::Anchors } else { CommitmentType::StaticRemoteKey }
 }
 
 fn write_side(side: &SideTerms, out: &mut Vec<u8>) {

@@ -306,6 +306,27 @@ fn damaged_and_newer_records_are_named() {
     assert_eq!(foreign, Some(RestoreError::ForeignKeys));
 }
 
+/// A later version's channel must not be taken for one of another shape, whose scripts would be others.
+#[test]
+fn a_commitment_type_that_this_version_does_not_know_is_refused() {
+    let test = TestChannel::funded(1_000_000).ready();
+    // Behind the format, the channel's id, its peer and its keys.
+    const FLAGS: usize = 1 + 32 + 33 + 32;
+    let restore = |bit: u8| {
+        let change = |(key, mut value): (Key, Vec<u8>)| {
+            if matches!(key, Key::Terms(_)) {
+                value[FLAGS] ^= bit;
+            }
+            (key, value)
+        };
+        Channel::restore(test[Who::Alice].live_rows().map(change), |_| Some(test[Who::Alice].signer.clone())).err()
+    };
+    assert_eq!(restore(0), None);
+    for bit in [32, 64, 128] {
+        assert!(matches!(restore(bit), Some(RestoreError::Damaged { what: "terms", .. })), "{bit}");
+    }
+}
+
 #[test]
 fn an_htlc_that_would_bind_money_for_more_than_two_weeks_is_not_offered() {
     let mut test = TestChannel::funded(1_000_000).push(300_000).ready();
