@@ -32,5 +32,13 @@ pub const OFFERED_GRACE: u32 = 3;
 /// that it failed. A peer that leaves an HTLC for two days after its expiry is gone or broken, and so is the channel.
 pub const SMALL_GRACE: u32 = 288;
 
+/// Confirmations, the block itself being the first, after which the loss of an outgoing HTLC, or of the funding that it
+/// needs, counts: then its incoming HTLC is failed.
+pub const FAIL_DEPTH: u32 = 6;
+
+/// Confirmations after which a spend is final, and what depended on it is forgotten (BOLT 5 says 100). Until then a
+/// reorganisation could put a revoked commitment in its place, and somebody must be there to see it.
+pub const FINAL_DEPTH: u32 = 100;
+
 /// BOLT 4's `max_htlc_cltv`: coins are not locked for longer than two weeks, neither in forwards nor in our own payments.
 pub const MAX_HTLC_CLTV: u32 = 2016;

@@ -18,6 +18,7 @@ use std::{
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use leyden_channels::{
     channel::{FundingDepth, FundingInput, FundingView, FundingWatch},
+    margins::FINAL_DEPTH,
     onchain::{self, Found, News},
     types::{ChannelId, Height},
 };
@@ -35,10 +36,6 @@ pub enum ChainError {
     #[error(transparent)]
     Wallet(#[from] WalletError),
 }
-
-/// Confirmations after which a mutual close is final for us: until then a reorganisation could let a revoked commitment
-/// take its place, and somebody must be there to see it.
-pub const FINAL_DEPTH: u32 = 100;
 
 /// After so many blocks that only the wallet is told of, channels are looked at: seconds of a rescan.
 const LOOK_AT_CHANNELS_EVERY: u32 = 1_000;

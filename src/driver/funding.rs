@@ -3,10 +3,8 @@
 use std::collections::HashSet;
 
 use bitcoin::{Transaction, Txid};
-use leyden_channels::{channel::FundingInput, types::Height};
+use leyden_channels::{channel::FundingInput, margins::FINAL_DEPTH, types::Height};
 use leyden_node::{Node, NodeError};
-
-use super::chain::FINAL_DEPTH;
 
 /// Ancestors that are followed: no mempool lets a transaction have more that are unconfirmed.
 const MAX_ANCESTORS: usize = 25;

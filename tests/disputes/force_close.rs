@@ -2,6 +2,7 @@
 
 use leyden_channels::{
     channel::{Event, StateName},
+    margins::{RECEIVED_MARGIN, UPSTREAM_MARGIN},
     onchain::{Closer, FeeEstimates},
     types::{CltvExpiry, CommitmentType, FeeratePerKw, Height, HtlcId},
 };
@@ -148,7 +149,7 @@ fn scenario_11_upstream_is_failed_in_time_if_downstream_is_not_resolved() {
             };
             let held = day.world[Alice].outputs().find(outgoing).expect("its output").outpoint;
             day.world.chain.hidden_conflicts.insert(held);
-            let margin = day.world[Alice].policy.upstream_margin;
+            let margin = UPSTREAM_MARGIN;
             day.world.mine_to(Height(upstream - margin - 1));
             assert_eq!(day.world[Alice].failed(id), None);
             day.world.mine(1);
@@ -199,7 +200,7 @@ fn scenario_11_an_incoming_htlc_whose_preimage_is_known_is_claimed_before_its_ex
         world.cut();
         let settlement = leyden_channels::channel::Settlement::Fulfill(world.preimage_of(Alice, id));
         world.tell(Bob, Event::Settle { id: HtlcId(id), settlement });
-        let margin = world[Bob].channel_policy.received_htlc_margin;
+        let margin = RECEIVED_MARGIN;
         world.mine_to(Height(expiry.0 - margin - 1));
         assert_eq!(world[Bob].core().state_name(), StateName::Normal);
         world.mine(1);

@@ -13,6 +13,7 @@ use leyden_channels::{
         Outbox, Persist, Policy, Write, decode_retired, revoked_htlcs,
     },
     keys::KeysSigner,
+    margins::FINAL_DEPTH,
     onchain::{self, Closer, ClosingChannel, FeeEstimates, News, Resolution, Told, TrackedOutput, WatchedOutputs},
     types::{CltvExpiry, CommitmentNumber, FeeratePerKw, Height, HtlcId, TipTrust, UnixTime},
     wire::Message,
@@ -52,9 +53,6 @@ pub enum Crash {
 impl Crash {
     pub const ALL: [Self; 3] = [Self::Never, Self::AfterEveryEvent, Self::BeforeEveryEffect];
 }
-
-/// As in the daemon.
-const FINAL_DEPTH: u32 = 100;
 
 /// What is handled next.
 #[derive(Clone, Debug)]

@@ -7,7 +7,6 @@ use bitcoin::{Amount, Script, ScriptBuf, constants::ChainHash};
 use thiserror::Error;
 
 use crate::keys::Basepoints;
-use crate::margins::{OFFERED_GRACE, RECEIVED_MARGIN, SMALL_GRACE};
 use crate::tx::fee;
 use crate::types::{CommitmentType, FeeratePerKw, Msat};
 use crate::wire::{AcceptChannel, Feature, Features, OpenChannel};
@@ -57,12 +56,6 @@ pub struct Policy {
     pub max_dust_exposure: Msat,
     /// The same in parts per million of the capacity: the larger counts.
     pub max_dust_exposure_ppm: u32,
-    /// Blocks after its expiry at which we close for an HTLC that we offered.
-    pub offered_htlc_grace: u32,
-    /// The same for one that is not worth the fee of its claim.
-    pub small_htlc_grace: u32,
-    /// Blocks before its expiry at which we close for an HTLC whose preimage we know.
-    pub received_htlc_margin: u32,
 }
 
 impl Default for Policy {
@@ -86,9 +79,6 @@ impl Default for Policy {
             max_minimum_depth: 144,
             max_dust_exposure: Msat(50_000_000),
             max_dust_exposure_ppm: 500,
-            offered_htlc_grace: OFFERED_GRACE,
-            small_htlc_grace: SMALL_GRACE,
-            received_htlc_margin: RECEIVED_MARGIN,
         }
     }
 }

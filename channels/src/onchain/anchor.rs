@@ -132,7 +132,7 @@ fn has_due_htlc(channel: &ClosingChannel, knows: &impl Fn(&PaymentHash) -> bool,
     let in_flight = outgoing.values().map(|htlc| in_flight(Side::Local, htlc)).chain(incoming);
     // The channel closes anyway: there is nothing to be saved by bearing with small ones.
     let (feerate, dust_limit) = (FeeratePerKw::FLOOR, channel.local_dust_limit);
-    must_close(channel.kind, in_flight, ctx.tip, feerate, dust_limit, Msat::ZERO, ctx.policy).is_some()
+    must_close(channel.kind, in_flight, ctx.tip, feerate, dust_limit, Msat::ZERO).is_some()
 }
 
 /// A commitment of the peer's that may be there, if a child of ours can hurry it.

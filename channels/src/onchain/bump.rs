@@ -19,24 +19,17 @@
 
 use bitcoin::{Amount, Weight};
 
-use crate::margins::{OFFERED_GRACE, RECEIVED_MARGIN, SMALL_GRACE, UPSTREAM_MARGIN};
+use crate::margins::{FAIL_DEPTH, FINAL_DEPTH};
 use crate::types::{FeeratePerKw, Height};
 
-/// What enforcement may cost, and how careful it is. All depths are confirmations, the block itself being the first.
+/// What enforcement may cost, and how careful it is. All depths are confirmations, the block itself being the first. The
+/// blocks between an HTLC's events and its expiry are in [`crate::margins`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// How deep a spend must be before an output is forgotten (BOLT 5 says 100).
     pub finality: u32,
     /// How deep the loss of an outgoing HTLC must be before its incoming one is failed.
     pub fail_depth: u32,
-    /// How many blocks before upstream's expiry an unresolved HTLC is failed all the same.
-    pub upstream_margin: u32,
-    /// How many blocks after its expiry we close for an HTLC that we offered.
-    pub outgoing_grace: u32,
-    /// The same for one that is not worth the fee of its claim.
-    pub small_grace: u32,
-    /// How many blocks before its expiry we close for an HTLC whose preimage we know.
-    pub incoming_margin: u32,
     /// The share of a claim's value, in percent, that may go to fees.
     pub budget_percent: u64,
     /// The same for a penalty: better to the miners than to the cheater.
@@ -56,12 +49,8 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            finality: 100,
-            fail_depth: 6,
-            upstream_margin: UPSTREAM_MARGIN,
-            outgoing_grace: OFFERED_GRACE,
-            small_grace: SMALL_GRACE,
-            incoming_margin: RECEIVED_MARGIN,
+            finality: FINAL_DEPTH,
+            fail_depth: FAIL_DEPTH,
             budget_percent: 50,
             penalty_budget_percent: 90,
             commitment_budget_percent: 5,

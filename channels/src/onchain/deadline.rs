@@ -8,8 +8,9 @@
 
 use bitcoin::{Amount, Weight};
 
-use super::{ClosingChannel, Policy, Role};
+use super::{ClosingChannel, Role};
 use crate::{
+    margins::{OFFERED_GRACE, RECEIVED_MARGIN, SMALL_GRACE},
     tx::fee,
     types::{CltvExpiry, CommitmentType, FeeratePerKw, Height, HtlcDirection, HtlcId, Msat, Side},
 };
@@ -78,7 +79,6 @@ pub fn must_close(
     feerate: FeeratePerKw,
     local_dust_limit: Amount,
     small_limit: Msat,
-    policy: &Policy,
 ) -> Option<CloseReason> {
     let (mut small, mut small_forwards) = (Msat::ZERO, Msat::ZERO);
     let worth_closing = htlcs.into_iter().find_map(|htlc| {
@@ -91,11 +91,11 @@ pub fn must_close(
         let (id, expiry) = (htlc.id, htlc.cltv_expiry);
         let reason = match htlc.offered_by {
             Side::Local => {
-                let due = tip.0 >= expiry.0.saturating_add(policy.outgoing_grace);
+                let due = tip.0 >= expiry.0.saturating_add(OFFERED_GRACE);
                 due.then_some(CloseReason::OutgoingExpired { id, expiry })
             }
             Side::Remote => {
-                let due = htlc.preimage_known && tip.0.saturating_add(policy.incoming_margin) >= expiry.0;
+                let due = htlc.preimage_known && tip.0.saturating_add(RECEIVED_MARGIN) >= expiry.0;
                 due.then_some(CloseReason::IncomingExpires { id, expiry })
             }
         };
@@ -105,7 +105,7 @@ pub fn must_close(
                 small_forwards = Msat(small_forwards.0.saturating_add(htlc.amount.0));
             }
         }
-        let long_overdue = htlc.offered_by == Side::Local && tip.0 >= expiry.0.saturating_add(policy.small_grace);
+        let long_overdue = htlc.offered_by == Side::Local && tip.0 >= expiry.0.saturating_add(SMALL_GRACE);
         reason.filter(|_| worth_it || long_overdue)
     });
     let together =
@@ -135,7 +135,7 @@ mod tests {
     /// At 1,000 sat/kw an HTLC of 900 sat is not worth a close, and a channel costs 1,281 sat.
     fn overdue(htlcs: impl IntoIterator<Item = InFlight>) -> Option<CloseReason> {
         let dust_limit = Amount::from_sat(354);
-        must_close(CommitmentType::Anchors, htlcs, TIP, RATE, dust_limit, LIMIT, &Policy::default())
+        must_close(CommitmentType::Anchors, htlcs, TIP, RATE, dust_limit, LIMIT)
     }
 
     fn small(count: u64, upstream_waits: bool) -> Vec<InFlight> {

@@ -24,6 +24,7 @@ use super::{
     Closer, ClosingChannel, Ctx, Effect, Policy, Resolution, TrackedOutput, closing_channel::is_outgoing, history::Told,
 };
 use crate::{
+    margins::UPSTREAM_MARGIN,
     tx::CommitmentHtlc,
     types::{Height, HtlcId, PaymentHash, PaymentPreimage, Side},
 };
@@ -173,10 +174,8 @@ enum Fate<'a> {
 
 /// Whether an outgoing HTLC without a known preimage is to be failed upstream now.
 fn is_lost(channel: &ClosingChannel, htlc: &CommitmentHtlc, fate: &Fate<'_>, tip: Height, policy: &Policy) -> bool {
-    let upstream_ends = channel
-        .upstream_expiries
-        .get(&htlc.id)
-        .is_some_and(|expiry| tip.0.saturating_add(policy.upstream_margin) >= expiry.0);
+    let upstream_ends =
+        channel.upstream_expiries.get(&htlc.id).is_some_and(|expiry| tip.0.saturating_add(UPSTREAM_MARGIN) >= expiry.0);
     let decided = match fate {
         Fate::Open => false,
         Fate::NoOutput { closed } => depth(*closed, tip) >= policy.fail_depth,

@@ -403,7 +403,7 @@ fn an_invoice_of_which_a_part_was_taken_back_on_the_chain_is_not_whole() {
 /// Its preimage would be told, and the channel closed for it in the same block.
 #[test]
 fn nothing_is_taken_so_late_that_its_channel_would_be_closed_for_it() {
-    let closes = crate::channel::Policy::default().received_htlc_margin;
+    let closes = crate::margins::RECEIVED_MARGIN;
     for left in [closes - 2, closes, CLAIM_MARGIN, CLAIM_MARGIN + 1] {
         let tip = Height(EXPIRY.0 - left);
         let expected = if left > CLAIM_MARGIN { (vec![1], vec![]) } else { (vec![], vec![1]) };

@@ -9,7 +9,8 @@ use crate::channel::event::Origin;
 use crate::channel::feerate::{self, LOW_PATIENCE};
 use crate::channel::params::FUNDING_TIMEOUT_BLOCKS;
 use crate::channel::turn::{Ctx, Turn};
-use crate::onchain::{self, CloseReason, InFlight, must_close};
+use crate::margins::OFFERED_GRACE;
+use crate::onchain::{CloseReason, InFlight, must_close};
 use crate::types::{Height, HtlcId, Side, TipTrust};
 use crate::wire::Warning;
 
@@ -33,7 +34,7 @@ impl Established {
                     }
                     None => {}
                 }
-                if self.has_late_proposal(tip, turn.ctx) {
+                if self.has_late_proposal(tip) {
                     self.start_again(turn);
                 }
                 self.watch_feerate(tip, turn.ctx)?;
@@ -80,9 +81,9 @@ impl Established {
 
     /// Whether an HTLC that we have offered and not signed yet is past its deadline. Upstream is about to be failed for it,
     /// so it must never be signed.
-    fn has_late_proposal(&self, tip: Height, ctx: &Ctx<'_>) -> bool {
+    fn has_late_proposal(&self, tip: Height) -> bool {
         let mut proposed = self.commitments.local_changes.proposed.iter().filter_map(Update::adds);
-        proposed.any(|htlc| tip.0 >= htlc.cltv_expiry.0.saturating_add(ctx.policy.offered_htlc_grace))
+        proposed.any(|htlc| tip.0 >= htlc.cltv_expiry.0.saturating_add(OFFERED_GRACE))
     }
 
     /// With a new connection both have forgotten what was not signed (BOLT 2, Message Retransmission).
@@ -121,15 +122,9 @@ impl Established {
             let upstream_waits = forwards && !details.preimage_told;
             Some(InFlight { offered_by, id, amount, cltv_expiry, preimage_known, upstream_waits })
         });
-        let policy = onchain::Policy {
-            outgoing_grace: ctx.policy.offered_htlc_grace,
-            small_grace: ctx.policy.small_htlc_grace,
-            incoming_margin: ctx.policy.received_htlc_margin,
-            ..onchain::Policy::default()
-        };
         let kind = self.terms.commitment_type();
         let dust_limit = self.terms.sides.local.dust_limit;
         let small_limit = commitments.exposure_limit(&self.terms, ctx.policy);
-        must_close(kind, at_stake, tip, ctx.feerates.closing, dust_limit, small_limit, &policy)
+        must_close(kind, at_stake, tip, ctx.feerates.closing, dust_limit, small_limit)
     }
 }

@@ -4,8 +4,8 @@
 //! ```text
 //!   gone, or back and not deep ──► no HTLC is offered, taken or passed on; what is pending gets resolved
 //!   double-spent in a block ─────► the same for zero-conf channels too; neither side can close it any more
-//!      └─ fail_depth deep ───────► outgoing HTLCs have failed: no commitment will ever hold them
-//!      └─ finality deep ─────────► closed and forgotten
+//!      └─ FAIL_DEPTH deep ───────► outgoing HTLCs have failed: no commitment will ever hold them
+//!      └─ FINAL_DEPTH deep ──────► closed and forgotten
 //!   abandoned by the user ───────► the same at once, whatever the chain says
 //!   closed before it was funded, and nothing in it is ours; or what was to be its funding output is another one
 //!                        ────────► the fundee forgets it at once
@@ -22,7 +22,7 @@ use crate::channel::error::{CloseRefused, Invariant};
 use crate::channel::event::Origin;
 use crate::channel::funding::{FundingInput, FundingState};
 use crate::channel::turn::Turn;
-use crate::onchain;
+use crate::margins::{FAIL_DEPTH, FINAL_DEPTH};
 use crate::types::{Height, ShortChannelId, Side};
 use bitcoin::Txid;
 
@@ -105,11 +105,10 @@ impl Established {
         }
         // What is proposed stays: the peer has it and counts on it, until the connection ends.
         self.set_funding_state(FundingState::DoubleSpent { by, height }, turn);
-        let onchain::Policy { fail_depth, finality, .. } = onchain::Policy::default();
-        if confirmations >= fail_depth {
+        if confirmations >= FAIL_DEPTH {
             self.fail_outgoing(turn)?;
         }
-        if confirmations >= finality {
+        if confirmations >= FINAL_DEPTH {
             self.end_unfunded(turn);
         }
         Ok(())

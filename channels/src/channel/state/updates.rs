@@ -18,7 +18,7 @@ use crate::channel::key::Key;
 use crate::channel::record;
 use crate::channel::settlement::OwedSettlement;
 use crate::channel::turn::{Ctx, Turn};
-use crate::margins::MAX_HTLC_CLTV;
+use crate::margins::{MAX_HTLC_CLTV, OFFERED_GRACE};
 use crate::types::{FeeratePerKw, HtlcId, Msat, PaymentPreimage, Side, TipTrust};
 use crate::wire::{CommitmentSigned, Message, RevokeAndAck};
 
@@ -188,9 +188,8 @@ impl Established {
     /// An HTLC that was not enforced at its expiry, and whose preimage comes after that: the one behind it may have been
     /// failed by now. After a restart a repetition counts twice, to our own cost alone.
     fn write_off_if_late(&mut self, htlc: &Htlc, turn: &mut Turn<'_>) {
-        let Ctx { policy, tip, .. } = turn.ctx;
-        let enforced_at = htlc.cltv_expiry.0.saturating_add(policy.offered_htlc_grace);
-        if tip.0 >= enforced_at {
+        let enforced_at = htlc.cltv_expiry.0.saturating_add(OFFERED_GRACE);
+        if turn.ctx.tip.0 >= enforced_at {
             let written_off = &mut self.commitments.written_off;
             *written_off = Msat(written_off.0.saturating_add(htlc.amount.0));
             turn.touched.state = true;

@@ -3,6 +3,7 @@
 use bitcoin::Transaction;
 
 use super::{node::mine, *};
+use crate::margins::RECEIVED_MARGIN;
 
 /// Bob offers 11, whose preimage Alice knows.
 fn owed() -> State {
@@ -101,7 +102,7 @@ fn a_revoked_commitment_that_does_not_confirm_keeps_nobody_from_closing_for_an_h
     alice.handle(Event::Restarted, &mut chain);
     alice.handle(Event::Preimage(preimage(11)), &mut chain);
     let expiry = EXPIRY + 11;
-    mine(expiry - alice.policy.incoming_margin - 2 - chain.tip.0, &mut chain, &mut [&mut alice]);
+    mine(expiry - RECEIVED_MARGIN - 2 - chain.tip.0, &mut chain, &mut [&mut alice]);
     let revoked = duo.closing_at(Side::Remote, 0).signed_local_commitment(&duo.bob).unwrap().unwrap();
     chain.submit(&revoked).unwrap();
     alice.handle(Event::Spent { tx: revoked.clone(), height: None }, &mut chain);

@@ -8,6 +8,7 @@ use bitcoin::{OutPoint, Transaction};
 use super::items::*;
 use super::network::Network;
 use crate::channel::*;
+use crate::margins::FINAL_DEPTH;
 use crate::onchain::{self, Found, News, Told, WatchedOutputs};
 use crate::switch::*;
 use crate::types::*;
@@ -30,9 +31,6 @@ struct Funding {
     told: Option<Told>,
     has_looked: bool,
 }
-
-/// Confirmations after which the driver holds a closing transaction for final; here the enforcement says it.
-const FINALITY: u32 = 100;
 
 impl View {
     pub fn at(tip: Height) -> Self {
@@ -79,7 +77,7 @@ impl Network {
         fundings.entry(channel).or_insert(Funding { outpoint, told: None, has_looked: false });
         if self.storms {
             let young = &mut self.nodes[node].view.young;
-            young.entry(channel).or_insert_with(|| FundingWatch::new(Vec::new(), FINALITY));
+            young.entry(channel).or_insert_with(|| FundingWatch::new(Vec::new(), FINAL_DEPTH));
         }
         self.look(node, channel);
     }
