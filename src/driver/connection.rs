@@ -45,6 +45,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::strangers::Standing;
+use super::uncommitted::Gossip;
 use crate::limits::{
     FAREWELL, HANDSHAKE_TIMEOUT, MAX_LAST_WORDS, MAX_UNHANDLED, MAX_UNHANDLED_MESSAGES, MAX_UNSENT, MAX_UNSENT_ANSWERS,
     WRITE_TIMEOUT,
@@ -222,14 +223,17 @@ pub struct Link {
 }
 
 impl Link {
-    /// Encrypts into the link's buffer; [`Self::flush`] hands it to the socket.
+    /// Encrypts into the link's buffer; [`Self::flush`] hands it to the socket. For an [`Uncommitted`] message, or an effect
+    /// whose commit is done.
+    ///
+    /// [`Uncommitted`]: super::uncommitted::Uncommitted
     pub fn queue(&mut self, message: &Message) -> Result<(), EncodeError> {
         self.encryptor.encrypt_message(message, &mut self.buffer)
     }
 
-    /// Likewise, for a message that is encoded already.
-    pub fn queue_raw(&mut self, message: &[u8]) -> Result<(), EncodeError> {
-        self.encryptor.encrypt(message, &mut self.buffer)
+    /// Encrypts gossip, which is encoded already, into the link's buffer.
+    pub fn queue_gossip(&mut self, message: &Gossip) -> Result<(), EncodeError> {
+        self.encryptor.encrypt(message.bytes(), &mut self.buffer)
     }
 
     /// Whether so much waits that what the peer has asked for is left out. `more` is what the answer would add.

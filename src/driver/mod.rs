@@ -23,3 +23,4 @@ pub mod runtime;
 pub mod services;
 mod strangers;
 pub mod switch;
+pub mod uncommitted;

@@ -131,8 +131,8 @@ impl Channel {
     }
 
     /// What a peer is told whose `open_channel` cannot be accepted.
-    pub fn refusal(temporary_channel_id: ChannelId, why: &ParameterError) -> Message {
-        ErrorMessage::new(temporary_channel_id, why.to_string()).into()
+    pub fn refusal(temporary_channel_id: ChannelId, why: &ParameterError) -> ErrorMessage {
+        ErrorMessage::new(temporary_channel_id, why.to_string())
     }
 
     /// A channel from its stored rows: all those under [`Key::live_prefix`]. It is offline; the first event must be

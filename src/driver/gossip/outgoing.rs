@@ -17,26 +17,26 @@ use leyden_channels::{
 use tracing::{debug, error};
 
 use crate::{
-    driver::{peer::Command, services::Services},
+    driver::{peer::Command, services::Services, uncommitted::Gossip},
     store::{Store, Table},
 };
 
 /// Encoded messages on their way to a peer's task; as long as they are, they count as unsent.
 pub struct Parcel {
-    pub messages: Vec<Vec<u8>>,
+    pub messages: Vec<Gossip>,
     bytes: u64,
     waiting: Arc<AtomicU64>,
 }
 
 impl Parcel {
-    fn new(messages: Vec<Vec<u8>>, waiting: &Arc<AtomicU64>) -> Self {
-        let bytes = messages.iter().map(Vec::len).sum::<usize>() as u64;
+    fn new(messages: Vec<Gossip>, waiting: &Arc<AtomicU64>) -> Self {
+        let bytes = messages.iter().map(|message| message.bytes().len()).sum::<usize>() as u64;
         waiting.fetch_add(bytes, Ordering::Relaxed);
         Self { messages, bytes, waiting: Arc::clone(waiting) }
     }
 
     /// Outside any account: what we say ourselves, unasked.
-    pub fn own(message: Vec<u8>) -> Self {
+    pub fn own(message: Gossip) -> Self {
         Self::new(vec![message], &Arc::default())
     }
 }
@@ -97,7 +97,7 @@ impl Lines {
         let store = services.store.clone();
         let read = move || effects.into_iter().map(|effect| read(&store, effect)).collect::<Vec<_>>();
         for (peer, messages) in tokio::task::spawn_blocking(read).await.unwrap_or_default() {
-            self.send_raw(services, &peer, messages);
+            self.send_gossip(services, &peer, messages);
         }
     }
 
@@ -114,12 +114,12 @@ impl Lines {
 
     fn send(&self, services: &Services, peer: &NodeId, message: &Message) {
         match message.encode() {
-            Ok(raw) => self.send_raw(services, peer, vec![raw]),
+            Ok(raw) => self.send_gossip(services, peer, Gossip::encoded(raw).into_iter().collect()),
             Err(error) => error!(%error, "gossip cannot be sent"),
         }
     }
 
-    fn send_raw(&self, services: &Services, peer: &NodeId, messages: Vec<Vec<u8>>) {
+    fn send_gossip(&self, services: &Services, peer: &NodeId, messages: Vec<Gossip>) {
         if let (Ok(key), Some(line)) = (peer.public_key(), self.lines.get(peer)) {
             services.peers.to_peer(&key, Command::Gossip(Parcel::new(messages, &line.waiting)));
         }
@@ -135,12 +135,12 @@ impl Lines {
 }
 
 /// The messages of one effect, as they go out.
-fn read(store: &Store, effect: SyncEffect) -> (NodeId, Vec<Vec<u8>>) {
+fn read(store: &Store, effect: SyncEffect) -> (NodeId, Vec<Gossip>) {
     let stored = |key: &GossipKey| {
         let value = store.table_record(Table::Gossip, &key.encode()).ok().flatten()?;
-        stored_message(key, &value).ok().map(<[u8]>::to_vec)
+        stored_message(key, &value).ok().and_then(|message| Gossip::encoded(message.to_vec()))
     };
-    let encode = |message: &Message| message.encode().into_iter().collect();
+    let encode = |message: &Message| message.encode().into_iter().filter_map(Gossip::encoded).collect();
     match effect {
         SyncEffect::SendStored { peer, keys } => (peer, keys.iter().filter_map(stored).collect()),
         SyncEffect::Send { peer, message } => (peer, encode(&message)),
@@ -161,7 +161,8 @@ mod tests {
         assert!(lines.has_room(&peer));
         // Its task has not come to it yet.
         let waiting = Arc::clone(&lines.lines[&peer].waiting);
-        let parcel = Parcel::new(vec![vec![0; UNSENT_BYTES]], &waiting);
+        let message = Gossip::encoded([vec![1, 0], vec![0; UNSENT_BYTES]].concat()).unwrap();
+        let parcel = Parcel::new(vec![message], &waiting);
         assert!(!lines.has_room(&peer));
         drop(parcel);
         assert!(lines.has_room(&peer));

@@ -25,7 +25,7 @@ use tracing::{info, warn};
 
 use super::{OwnChannelState, Parcel};
 use crate::{
-    driver::{peer::Command, services::Services},
+    driver::{peer::Command, services::Services, uncommitted::Gossip},
     store::Table,
 };
 
@@ -278,7 +278,7 @@ impl Own {
     }
 
     fn send(&self, services: &Services, message: &Message) -> bool {
-        let raw = message.encode().ok();
+        let raw = message.encode().ok().and_then(Gossip::encoded);
         raw.is_some_and(|raw| services.peers.to_peer(&self.state.peer, Command::Gossip(Parcel::own(raw))))
     }
 

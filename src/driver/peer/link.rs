@@ -20,6 +20,7 @@ use crate::driver::{
     connection::{ConnectionError, Established, Incoming, Link, Received},
     gossip::{self, GossipEvent},
     peers::{LinkInfo, Refused},
+    uncommitted::{Gossip, Uncommitted},
 };
 use crate::limits::{PONG_OVERHEAD, PONGS_AT_ONCE, PONGS_PER_SECOND};
 use crate::words::{Line, said};
@@ -111,10 +112,7 @@ impl Peer {
             return;
         }
         connected.pinged = Some(Instant::now());
-        let ping = Message::Ping(Ping { num_pong_bytes: 2, ignored: Vec::new() });
-        if connected.link.queue(&ping).is_err() || connected.link.flush().is_err() {
-            self.disconnect();
-        }
+        self.send(Ping { num_pong_bytes: 2, ignored: Vec::new() });
     }
 
     pub(super) fn incoming(&mut self, incoming: Incoming) {
@@ -158,7 +156,7 @@ impl Peer {
                 Some(id) if self.slots.contains_key(&id) => self.event(id, Event::Message(message)),
                 // BOLT 1 wants an answer to the messages of a channel; the peer may hold it for open.
                 Some(id) if is_of_channel(&message) => {
-                    self.send(&Message::Error(ErrorMessage::new(id, "unknown channel")));
+                    self.send(ErrorMessage::new(id, "unknown channel"));
                 }
                 // Words about no channel of ours, and what only gossip would want.
                 Some(_) | None => self.note_words(&message),
@@ -173,7 +171,7 @@ impl Peer {
         if connected.link.is_full_for(cost) || !connected.pongs.spend(cost, Instant::now().into_std()) {
             return self.services.peers.note_refused(Refused::Pong);
         }
-        self.send(&Message::Pong(pong));
+        self.send(pong);
     }
 
     /// Whether what the peer has asked for is left out, because it does not read what it is sent.
@@ -199,17 +197,22 @@ impl Peer {
     }
 
     /// A message that depends on nothing durable.
-    pub(super) fn send(&mut self, message: &Message) {
+    pub(super) fn send(&mut self, message: impl Into<Uncommitted>) {
         let Some(connected) = &mut self.link else { return };
-        let sent = connected.link.queue(message).map_err(ConnectionError::from).and_then(|()| connected.link.flush());
+        let message = message.into();
+        let sent = connected
+            .link
+            .queue(message.message())
+            .map_err(ConnectionError::from)
+            .and_then(|()| connected.link.flush());
         if sent.is_err() {
             self.disconnect();
         }
     }
 
-    pub(super) fn send_raw(&mut self, messages: &[Vec<u8>]) {
+    pub(super) fn send_gossip(&mut self, messages: &[Gossip]) {
         let Some(connected) = &mut self.link else { return };
-        let queued = messages.iter().try_for_each(|message| connected.link.queue_raw(message));
+        let queued = messages.iter().try_for_each(|message| connected.link.queue_gossip(message));
         if queued.map_err(ConnectionError::from).and_then(|()| connected.link.flush()).is_err() {
             self.disconnect();
         }

@@ -394,7 +394,7 @@ impl Peer {
                     && let Err(why) = self.rename(id, new)
                 {
                     // Its outbox is not committed, so nothing was signed and nothing is at stake.
-                    return self.send(&Message::Error(ErrorMessage::new(id, why)));
+                    return self.send(ErrorMessage::new(id, why));
                 }
                 self.push(new, link, outbox);
             }
@@ -480,7 +480,7 @@ impl Peer {
                 self.all(&Event::NewTip(height));
             }
             Command::StillOpen { channel, tip } => self.still_open(channel, tip),
-            Command::Gossip(parcel) => self.send_raw(&parcel.messages),
+            Command::Gossip(parcel) => self.send_gossip(&parcel.messages),
             Command::Balances(answer) => {
                 let _ = answer.send(self.balances());
             }

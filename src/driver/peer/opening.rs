@@ -4,7 +4,7 @@ use bitcoin::{Amount, ScriptBuf};
 use leyden_channels::{
     channel::{AcceptRequest, Backing, Channel, Event},
     types::{ChannelId, ShortChannelId},
-    wire::{ErrorMessage, Message, OpenChannel, features::Feature},
+    wire::{ErrorMessage, OpenChannel, features::Feature},
 };
 use tokio::sync::mpsc;
 
@@ -43,18 +43,17 @@ impl Peer {
     pub(super) fn accept(&mut self, open: OpenChannel) {
         let id = open.temporary_channel_id;
         if self.slots.contains_key(&id) || self.services.peers.owner(&id).is_some() {
-            return self.send(&Message::Error(ErrorMessage::new(id, "this temporary_channel_id is in use")));
+            return self.send(ErrorMessage::new(id, "this temporary_channel_id is in use"));
         }
         // However it ends, one that no block has funded counts until it is forgotten.
         let is_unfunded = |slot: &&Slot| slot.channel.backing() != Backing::Funded;
         if self.slots.values().filter(is_unfunded).count() >= MAX_UNFUNDED_PER_PEER {
             self.services.peers.note_refused(Refused::Opening);
-            return self
-                .send(&Message::Error(ErrorMessage::new(id, "confirm the channels that you are opening first")));
+            return self.send(ErrorMessage::new(id, "confirm the channels that you are opening first"));
         }
         let request = self.accept_request(open.funding_satoshis);
         let Some(signer) = self.services.signer(&request.keys_id) else {
-            return self.send(&Message::Error(ErrorMessage::new(id, "no channels are accepted at the moment")));
+            return self.send(ErrorMessage::new(id, "no channels are accepted at the moment"));
         };
         match Channel::accept(open, request, signer, &self.services.ctx()) {
             Ok((channel, outbox)) => {
@@ -62,7 +61,7 @@ impl Peer {
                 self.services.peers.note_opening(&self.node_id);
                 self.push(id, self.link_id(), outbox);
             }
-            Err(error) => self.send(&Channel::refusal(id, &error)),
+            Err(error) => self.send(Channel::refusal(id, &error)),
         }
     }
 
@@ -87,7 +86,7 @@ impl Peer {
         if let Some(slot) = self.slots.remove(&id) {
             slot.tell_opening(Opening::Failed { reason: reason.to_owned() });
         }
-        self.send(&Message::Error(ErrorMessage::new(id, "this opening failed")));
+        self.send(ErrorMessage::new(id, "this opening failed"));
     }
 
     /// An opening gets its permanent id on the way. If there is no place for it, it is dropped; gives the words for the peer.
@@ -136,7 +135,7 @@ impl Peer {
             return self.note_backing(id);
         }
         info!(channel = %id, peer = %self.node_id, "forgotten: its funding transaction was never seen, and others wait");
-        self.send(&Message::Error(ErrorMessage::new(id, "its funding transaction was not seen in time")));
+        self.send(ErrorMessage::new(id, "its funding transaction was not seen in time"));
         self.event(id, Event::Abandon);
     }
 

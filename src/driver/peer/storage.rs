@@ -11,7 +11,6 @@ use std::time::Duration;
 use leyden_channels::{
     channel::{Backing, StateName},
     wire::{
-        Message,
         control::{PeerStorage, PeerStorageRetrieval},
         features::Feature,
     },
@@ -42,7 +41,7 @@ impl Peer {
             Some(_) | None => self.services.store.kept_for(&self.node_id),
         };
         match kept {
-            Ok(Some(blob)) => self.send(&Message::PeerStorageRetrieval(PeerStorageRetrieval { blob })),
+            Ok(Some(blob)) => self.send(PeerStorageRetrieval { blob }),
             Ok(None) => {}
             Err(error) => warn!(peer = %self.node_id, %error, "what is kept for this peer cannot be read"),
         }
@@ -57,7 +56,7 @@ impl Peer {
             return;
         }
         match self.services.backups.padded(BLOB_SIZE) {
-            Ok(blob) => self.send(&Message::PeerStorage(PeerStorage { blob })),
+            Ok(blob) => self.send(PeerStorage { blob }),
             Err(error) => warn!(peer = %self.node_id, %error, "the channel backup is not sent"),
         }
     }

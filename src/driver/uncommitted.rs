@@ -1,0 +1,95 @@
+//! What may be sent although nothing of it was made durable: words and questions that no money hangs on.
+//!
+//! ```text
+//!   pong, ping, warning, error, peer storage ──► Uncommitted ─┐
+//!   gossip                                   ──► Gossip      ─┼──► the connection
+//!   everything else      Outbox ──commit──► Effect::Send     ─┘
+//! ```
+//!
+//! Promises: nothing else has a way into these types. A signature or a revocation is sent by
+//! [`Effect::Send`](leyden_channels::channel::Effect::Send) alone, which no driver reaches before the commit.
+//!
+//! ```compile_fail,E0277
+//! fn sign_at_once(signed: leyden_channels::wire::CommitmentSigned) -> leyden::driver::uncommitted::Uncommitted {
+//!     signed.into() // not one of those
+//! }
+//! ```
+
+use leyden_channels::wire::{
+    ErrorMessage, Message, Warning,
+    control::{PeerStorage, PeerStorageRetrieval, Ping, Pong},
+};
+
+/// A message that depends on nothing durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uncommitted(Message);
+
+impl Uncommitted {
+    /// To be encrypted.
+    pub fn message(&self) -> &Message {
+        &self.0
+    }
+}
+
+macro_rules! uncommitted {
+    ($($name:ident),* $(,)?) => {$(
+        impl From<$name> for Uncommitted {
+            fn from(message: $name) -> Self {
+                Self(Message::$name(message))
+            }
+        }
+    )*};
+}
+
+uncommitted!(Ping, Pong, Warning, PeerStorage, PeerStorageRetrieval);
+
+impl From<ErrorMessage> for Uncommitted {
+    fn from(message: ErrorMessage) -> Self {
+        Self(Message::Error(message))
+    }
+}
+
+/// The types that BOLT 7 gives to gossip: announcements, updates and questions about them.
+const GOSSIP_TYPES: std::ops::RangeInclusive<u16> = 256..=265;
+/// BOLT 1's `warning`, by which a peer hears that its gossip is wrong.
+const WARNING_TYPE: u16 = 1;
+
+/// An encoded message of gossip, or a `warning` about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gossip(Vec<u8>);
+
+impl Gossip {
+    /// `None` if the bytes are another kind of message.
+    pub fn encoded(bytes: Vec<u8>) -> Option<Self> {
+        let message_type = bytes.first_chunk::<2>().map(|bytes| u16::from_be_bytes(*bytes))?;
+        (GOSSIP_TYPES.contains(&message_type) || message_type == WARNING_TYPE).then_some(Self(bytes))
+    }
+
+    /// To be encrypted.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leyden_channels::types::ChannelId;
+    use leyden_channels::wire::{RevokeAndAck, queries::GossipTimestampFilter};
+
+    use super::*;
+
+    #[test]
+    fn only_gossip_and_warnings_pass_as_gossip() {
+        let bytes = |message: Message| message.encode().unwrap();
+        let chain_hash = [1; 32].into();
+        let filter = GossipTimestampFilter { chain_hash, first_timestamp: 0, timestamp_range: 1 };
+        assert!(Gossip::encoded(bytes(filter.into())).is_some());
+        assert!(Gossip::encoded(bytes(Warning::new(ChannelId::ALL, "no").into())).is_some());
+        let next_per_commitment_point =
+            secp256k1::SecretKey::from_slice(&[3; 32]).unwrap().public_key(secp256k1::SECP256K1);
+        let channel_id = ChannelId([7; 32]);
+        let revoke = RevokeAndAck { channel_id, per_commitment_secret: [2; 32], next_per_commitment_point };
+        assert_eq!(Gossip::encoded(bytes(revoke.into())), None);
+        assert_eq!(Gossip::encoded(vec![1]), None);
+    }
+}
