@@ -126,6 +126,139 @@ fn pure_crates_name_no_clock_thread_file_or_socket() {
     assert!(files > 20, "the pure crates' sources were read, but only {files} files");
 }
 
+/// The modules of the daemon in `src`, each with those that it may use. A module may only use what stands above it, so
+/// there is no circle.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("words", &[]),
+    ("address", &[]),
+    ("limits", &[]),
+    ("admission", &["limits"]),
+    ("callers", &["admission", "limits"]),
+    ("config", &["address", "words"]),
+    ("wallet", &[]),
+    ("macaroon", &[]),
+    ("tls", &["config"]),
+    ("store", &["wallet"]),
+    ("driver", &["admission", "limits", "store", "wallet", "words"]),
+    ("api", &["limits", "wallet"]),
+    ("lightning", &["api", "driver", "limits", "store", "wallet"]),
+    ("rpc", &["admission", "api", "callers", "limits", "macaroon", "tls", "wallet"]),
+    ("jsonrpc", &["admission", "callers", "limits"]),
+    ("bench", &["config", "driver", "store"]),
+    (
+        "daemon",
+        &[
+            "admission",
+            "api",
+            "config",
+            "driver",
+            "jsonrpc",
+            "lightning",
+            "limits",
+            "macaroon",
+            "rpc",
+            "store",
+            "tls",
+            "wallet",
+        ],
+    ),
+];
+
+#[test]
+fn the_modules_of_the_daemon_use_only_what_stands_below_them() {
+    for (at, (module, may_use)) in LAYERS.iter().enumerate() {
+        for used in *may_use {
+            assert!(
+                LAYERS[..at].iter().any(|(name, _)| name == used),
+                "{module} may use {used}, which stands above it"
+            );
+        }
+    }
+    let mut files = 0;
+    for_each_source(Path::new("src"), &mut |path, text| {
+        let module = module_of(path);
+        let Some((_, may_use)) = LAYERS.iter().find(|(name, _)| *name == module) else {
+            assert!(
+                matches!(module.as_str(), "lib" | "bin"),
+                "{} is not in the picture: add it to LAYERS",
+                path.display()
+            );
+            return;
+        };
+        files += 1;
+        for used in modules_used(text) {
+            let allowed = used == module || may_use.contains(&used.as_str());
+            assert!(allowed, "{} must not use crate::{used}: {module} may use {may_use:?}", path.display());
+        }
+    });
+    assert!(files > 100, "the daemon's sources were read, but only {files} files");
+}
+
+#[test]
+fn a_forbidden_edge_between_modules_is_seen_in_every_form() {
+    let text = "
+        use crate::{
+            api::{self, Channels}, // crate::words::said
+            driver::peer::{Command, PeerState},
+            limits,
+        };
+        pub(in crate::store) fn one() -> crate::wallet::onchain::Tip { crate :: daemon::run() }
+        pub(crate) mod inner {}
+    ";
+    assert_eq!(modules_used(text), ["api", "driver", "limits", "store", "wallet", "daemon"].map(str::to_owned).into());
+}
+
+/// The top-level module that a file of `src` belongs to.
+fn module_of(path: &Path) -> String {
+    let inside = path.strip_prefix("src").expect("a file of src");
+    let first = inside.components().next().expect("a name").as_os_str();
+    Path::new(first).file_stem().expect("a name").to_string_lossy().into_owned()
+}
+
+/// The modules that a source file names as `crate::module`, alone or in a group.
+fn modules_used(text: &str) -> BTreeSet<String> {
+    let code: String =
+        text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
+    let mut used = BTreeSet::new();
+    for after in code.split("crate").skip(1) {
+        let Some(path) = after.trim_start().strip_prefix("::") else { continue };
+        match path.trim_start().strip_prefix('{') {
+            Some(group) => used.extend(heads(group)),
+            None => used.extend(name(path)),
+        }
+    }
+    used
+}
+
+/// The first names of the paths of a group, whose opening brace has been read.
+fn heads(group: &str) -> Vec<String> {
+    let (mut depth, mut begins, mut names) = (1, true, Vec::new());
+    for (at, letter) in group.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 1 => begins = true,
+            letter if letter.is_whitespace() => {}
+            _ if begins => {
+                begins = false;
+                names.extend(name(&group[at..]));
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    names
+}
+
+/// The name of a module at the beginning of a path. A type begins with a capital: it is no module.
+fn name(path: &str) -> Option<String> {
+    let name: String =
+        path.trim_start().chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
+    name.starts_with(|first: char| first.is_ascii_lowercase()).then_some(name)
+}
+
 /// Every source file but those that only tests are made of: they may read vectors and clocks.
 fn for_each_source(folder: &Path, check: &mut impl FnMut(&Path, &str)) {
     let roots = ["lib.rs", "mod.rs"].map(|name| fs::read_to_string(folder.join(name)).unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Blocks between an HTLC's events and its expiry, each number once.
+//! Blocks between an HTLC's events and its expiry, each number once, and how long one waits for news of the chain.
 //!
 //! ```text
 //!  received, and ours to take                                                     offered
@@ -27,8 +27,8 @@ pub const UPSTREAM_MARGIN: u32 = 3;
 /// Blocks after its expiry at which we close for an HTLC that we offered.
 pub const OFFERED_GRACE: u32 = 3;
 
-/// The same for one that is not worth the fee of its claim: two days. A peer may be away for a day without that costing a
-/// channel, but a payment must end: its HTLC can be fulfilled as long as the channel lives, so only the chain can say
+/// Blocks after its expiry at which we close for an HTLC that we offered and that is not worth the fee of its claim: two
+/// days. A peer may be away for a day without that costing a channel, but a payment must end: its HTLC can be fulfilled as long as the channel lives, so only the chain can say
 /// that it failed. A peer that leaves an HTLC for two days after its expiry is gone or broken, and so is the channel.
 pub const SMALL_GRACE: u32 = 288;
 
@@ -42,3 +42,7 @@ pub const FINAL_DEPTH: u32 = 100;
 
 /// BOLT 4's `max_htlc_cltv`: coins are not locked for longer than two weeks, neither in forwards nor in our own payments.
 pub const MAX_HTLC_CLTV: u32 = 2016;
+
+/// For how long an HTLC waits until it is known how far the chain is, in seconds. A start, or a lost connection, takes seconds. Payers try for a minute (LND,
+/// Core Lightning): one whose HTLC is failed earlier still has the time to try another way, or again.
+pub const WAIT_FOR_TIP_SECONDS: u64 = 20;

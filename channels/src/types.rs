@@ -161,7 +161,7 @@ pub enum HtlcDirection {
 }
 
 impl HtlcDirection {
-    /// The same HTLC seen from the other node's commitment.
+    /// The direction of an HTLC as the other node's commitment has it.
     pub fn reversed(self) -> Self {
         match self {
             Self::Offered => Self::Received,

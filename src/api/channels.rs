@@ -5,13 +5,45 @@
 //!                                └───► waiting close ─► force closing ─► closed
 //! ```
 
+use async_trait::async_trait;
 use bitcoin::{Address, Amount, FeeRate, OutPoint, ScriptBuf, Transaction, Txid, secp256k1::PublicKey};
 use leyden_channels::types::{
     ChannelId, CltvExpiry, CommitmentNumber, CommitmentType, FeeratePerKw, Height, HtlcDirection, HtlcId, Msat,
     PaymentHash, ShortChannelId, Side,
 };
 
-use super::{CoinChoice, FeeChoice, ResolvedOutput};
+use super::{ApiError, CoinChoice, FeeChoice, ResolvedOutput, Updates};
+
+/// The channels of this node.
+#[async_trait]
+pub trait Channels: Send + Sync {
+    /// The opening goes on if the stream is dropped. A refusal by the peer is `FailedPrecondition` with its words.
+    async fn open_channel(&self, request: OpenChannel) -> Result<Updates<OpenUpdate>, ApiError>;
+    /// The closing goes on if the stream is dropped. `NotFound` if there is no such channel.
+    async fn close_channel(&self, request: CloseChannel) -> Result<Updates<CloseUpdate>, ApiError>;
+    /// Forgets a channel with all that is in it; says what became of it. `NotFound` if there is no such channel.
+    async fn abandon_channel(&self, funding: OutPoint) -> Result<String, ApiError>;
+    async fn channel_balance(&self) -> Result<ChannelBalance, ApiError>;
+    async fn channels(&self) -> Result<Vec<ChannelInfo>, ApiError>;
+    async fn pending_channels(&self) -> Result<PendingChannels, ApiError>;
+    /// In the order of their ends.
+    async fn closed_channels(&self) -> Result<Vec<ClosedChannel>, ApiError>;
+    async fn channel_events(&self) -> Result<Updates<ChannelEvent>, ApiError>;
+}
+
+/// The sums over all channels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelBalance {
+    pub local: Msat,
+    pub remote: Msat,
+    /// In HTLCs that the remote sides offer.
+    pub unsettled_local: Msat,
+    /// In HTLCs that we offer.
+    pub unsettled_remote: Msat,
+    /// In channels that are being opened.
+    pub pending_local: Msat,
+    pub pending_remote: Msat,
+}
 
 /// How much we put into a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

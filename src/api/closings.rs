@@ -7,7 +7,7 @@ use leyden_channels::{
     types::Height,
 };
 
-use super::{ApiError, ClosedChannel};
+use super::ApiError;
 
 #[async_trait]
 pub trait Closings: Send + Sync {
@@ -16,8 +16,6 @@ pub trait Closings: Send + Sync {
     async fn closing_channels(&self) -> Result<Vec<ClosingChannel>, ApiError>;
     /// What a person should do something about, such as claims that lack coins, each in a sentence.
     async fn warnings(&self) -> Result<Vec<String>, ApiError>;
-    /// In the order of their ends.
-    async fn ended_channels(&self) -> Result<Vec<ClosedChannel>, ApiError>;
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

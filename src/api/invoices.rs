@@ -2,11 +2,33 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bitcoin::{Address, secp256k1::PublicKey};
 use leyden_channels::{
     types::{CltvExpiry, Height, HtlcId, Msat, PaymentHash, PaymentPreimage, PaymentSecret, ShortChannelId, UnixTime},
     wire::{features::Features, tlv::RawRecord},
 };
+
+use super::{ApiError, Page, PageRequest, Updates};
+
+/// Invoices of this node.
+#[async_trait]
+pub trait Invoices: Send + Sync {
+    /// `AlreadyExists` if the preimage belongs to another invoice.
+    async fn add_invoice(&self, request: AddInvoice) -> Result<Invoice, ApiError>;
+    async fn invoice(&self, hash: PaymentHash) -> Result<Invoice, ApiError>;
+    /// In the order of `add_index`, from `after` (exclusive).
+    async fn invoices(&self, page: PageRequest) -> Result<Page<Invoice>, ApiError>;
+    /// Repeats what was added after `add_index` and settled after `settle_index` (`None` repeats nothing), then
+    /// tells of every invoice that is added, accepted, settled or canceled.
+    async fn subscribe_invoices(
+        &self,
+        add_index: Option<u64>,
+        settle_index: Option<u64>,
+    ) -> Result<Updates<Invoice>, ApiError>;
+    /// Reads a BOLT 11 invoice of this network; whether it has expired does not matter.
+    async fn decode_invoice(&self, request: &str) -> Result<DecodedInvoice, ApiError>;
+}
 
 /// An invoice to be made. `None` leaves the choice to the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]

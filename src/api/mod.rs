@@ -22,6 +22,7 @@ mod holding;
 mod invoices;
 mod lifecycle;
 mod payments;
+mod peers;
 mod recovery;
 mod routes;
 mod tokens;
@@ -30,20 +31,19 @@ mod wallet;
 use std::{pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
-use bitcoin::{Address, secp256k1::PublicKey};
-use leyden_channels::types::{Height, PaymentHash};
+use leyden_channels::types::Height;
 use tokio_stream::Stream;
 
 use crate::limits::LimitUse;
 
 pub use self::{
-    backups::{BackupSnapshot, ChannelBackup},
+    backups::{BackupSnapshot, Backups, ChannelBackup},
     bumping::{BumpFee, Bumping},
     chain::{BlockSelector, Chain, ChainStatus, FoundBlock, LocatedBlock, MempoolView, MiningInfo, UtxoSetHash},
     channels::{
-        ChannelConstraints, ChannelEvent, ChannelFunding, ChannelHtlc, ChannelInfo, ChannelSummary, CloseChannel,
-        CloseKind, CloseOutput, CloseUpdate, ClosedChannel, ClosureType, ForceClosingChannel, OpenChannel, OpenStage,
-        OpenUpdate, OpeningChannel, PendingChannels, PendingHtlc, WaitingCloseChannel,
+        ChannelBalance, ChannelConstraints, ChannelEvent, ChannelFunding, ChannelHtlc, ChannelInfo, ChannelSummary,
+        Channels, CloseChannel, CloseKind, CloseOutput, CloseUpdate, ClosedChannel, ClosureType, ForceClosingChannel,
+        OpenChannel, OpenStage, OpenUpdate, OpeningChannel, PendingChannels, PendingHtlc, WaitingCloseChannel,
     },
     closings::{ChannelTree, ClosingChannel, Closings, ResolvedKind, ResolvedOutput},
     error::ApiError,
@@ -57,20 +57,19 @@ pub use self::{
     },
     holding::HoldInvoices,
     invoices::{
-        AddInvoice, DecodedInvoice, Description, Invoice, InvoiceHtlc, InvoiceHtlcState, InvoiceState, RouteHintHop,
+        AddInvoice, DecodedInvoice, Description, Invoice, InvoiceHtlc, InvoiceHtlcState, InvoiceState, Invoices,
+        RouteHintHop,
     },
     lifecycle::{InitWallet, NetworkInfo, NodeInfo, UnlockWallet, WalletState},
     payments::{
-        Attempt, AttemptFailure, AttemptState, FailureReason, Payment, PaymentState, PaymentTarget, RouteHop,
+        Attempt, AttemptFailure, AttemptState, FailureReason, Payment, PaymentState, PaymentTarget, Payments, RouteHop,
         SendPayment,
     },
+    peers::{PeerAddress, PeerError, PeerInfo, Peers},
     recovery::{LostChannel, Recovering, Recovery},
     routes::{BuildRoute, FeeEstimate, FeeQuery, FoundRoute, PlannedRoute, RouteQuery, Routes},
     tokens::Tokens,
-    wallet::{
-        AddressKind, ChannelBalance, CoinChoice, FeeChoice, PeerAddress, PeerError, PeerInfo, SendAmount, SendCoins,
-        WalletBalance, WalletCoin, WalletTx,
-    },
+    wallet::{AddressKind, CoinChoice, FeeChoice, SendAmount, SendCoins, Wallet, WalletBalance, WalletCoin, WalletTx},
 };
 
 /// What happens over time. The stream ends when nothing more can follow; dropping it ends the interest in it.
@@ -112,88 +111,26 @@ pub trait Daemon: Tokens + Send + Sync + 'static {
     fn stop(&self);
 }
 
-/// The open wallet, its peers, channels, invoices and payments.
+/// The open wallet, its peers, channels, invoices and payments: each part in a trait of its own, beside its types.
 #[async_trait]
 pub trait Lightning:
-    Graph + Forwarding + Routes + HoldInvoices + Closings + Bumping + Recovering + Send + Sync
+    Wallet
+    + Peers
+    + Channels
+    + Backups
+    + Invoices
+    + HoldInvoices
+    + Payments
+    + Graph
+    + Forwarding
+    + Routes
+    + Closings
+    + Bumping
+    + Recovering
+    + Send
+    + Sync
 {
     async fn info(&self) -> Result<NodeInfo, ApiError>;
-
-    // The wallet.
-
-    /// A fresh address; with `reuse_unpaid` the latest one that nobody has paid, if there is one.
-    async fn new_address(&self, kind: AddressKind, reuse_unpaid: bool) -> Result<Address, ApiError>;
-    /// Coins with at least `min_confirmations` (1 or more) count as confirmed.
-    async fn wallet_balance(&self, min_confirmations: u32) -> Result<WalletBalance, ApiError>;
-    async fn channel_balance(&self) -> Result<ChannelBalance, ApiError>;
-    /// `FailedPrecondition` if the coins do not suffice.
-    async fn send_coins(&self, request: SendCoins) -> Result<bitcoin::Txid, ApiError>;
-    /// Newest first, unconfirmed ones before all others; the labels are those of `send_coins`.
-    async fn wallet_transactions(&self) -> Result<Vec<WalletTx>, ApiError>;
-    /// Everything spendable, unconfirmed coins included.
-    async fn unspent(&self) -> Result<Vec<WalletCoin>, ApiError>;
-
-    // Peers.
-
-    /// Returns once BOLT 1's `init` has been exchanged; with `keep_trying` at once. `AlreadyExists` if connected,
-    /// `Unavailable` if nobody answers.
-    async fn connect_peer(&self, peer: PeerAddress, keep_trying: bool) -> Result<(), ApiError>;
-    /// `NotFound` if not connected, `FailedPrecondition` if channels with it are open.
-    async fn disconnect_peer(&self, node_id: PublicKey) -> Result<(), ApiError>;
-    async fn peers(&self) -> Result<Vec<PeerInfo>, ApiError>;
-
-    // Channels.
-
-    /// The opening goes on if the stream is dropped. A refusal by the peer is `FailedPrecondition` with its words.
-    async fn open_channel(&self, request: OpenChannel) -> Result<Updates<OpenUpdate>, ApiError>;
-    /// The closing goes on if the stream is dropped. `NotFound` if there is no such channel.
-    async fn close_channel(&self, request: CloseChannel) -> Result<Updates<CloseUpdate>, ApiError>;
-    /// Forgets a channel with all that is in it; says what became of it. `NotFound` if there is no such channel.
-    async fn abandon_channel(&self, funding: bitcoin::OutPoint) -> Result<String, ApiError>;
-    async fn channels(&self) -> Result<Vec<ChannelInfo>, ApiError>;
-    async fn pending_channels(&self) -> Result<PendingChannels, ApiError>;
-    async fn closed_channels(&self) -> Result<Vec<ClosedChannel>, ApiError>;
-    async fn channel_events(&self) -> Result<Updates<ChannelEvent>, ApiError>;
-
-    // Backups.
-
-    /// `NotFound` if there is no such channel.
-    async fn channel_backup(&self, funding: bitcoin::OutPoint) -> Result<ChannelBackup, ApiError>;
-    async fn channel_backups(&self) -> Result<BackupSnapshot, ApiError>;
-    /// The present ones at once, then all of them after each change.
-    async fn backup_updates(&self) -> Result<Updates<BackupSnapshot>, ApiError>;
-    /// The channels that these backups hold; `InvalidArgument` if one cannot be opened.
-    async fn verify_backups(&self, sealed: Vec<Vec<u8>>) -> Result<Vec<bitcoin::OutPoint>, ApiError>;
-    /// Takes channels back, so that their peers close them; gives how many there were that are not here.
-    async fn restore_backups(&self, sealed: Vec<Vec<u8>>) -> Result<u32, ApiError>;
-
-    // Invoices.
-
-    /// `AlreadyExists` if the preimage belongs to another invoice.
-    async fn add_invoice(&self, request: AddInvoice) -> Result<Invoice, ApiError>;
-    async fn invoice(&self, hash: PaymentHash) -> Result<Invoice, ApiError>;
-    /// In the order of `add_index`, from `after` (exclusive).
-    async fn invoices(&self, page: PageRequest) -> Result<Page<Invoice>, ApiError>;
-    /// Repeats what was added after `add_index` and settled after `settle_index` (`None` repeats nothing), then
-    /// tells of every invoice that is added, accepted, settled or canceled.
-    async fn subscribe_invoices(
-        &self,
-        add_index: Option<u64>,
-        settle_index: Option<u64>,
-    ) -> Result<Updates<Invoice>, ApiError>;
-    /// Reads a BOLT 11 invoice of this network; whether it has expired does not matter.
-    async fn decode_invoice(&self, request: &str) -> Result<DecodedInvoice, ApiError>;
-
-    // Payments.
-
-    /// Each change of the payment, the last one with a final state. The payment goes on if the stream is dropped,
-    /// unless `cancel_on_hangup`. A failure to pay is a state, not an error; `AlreadyExists` if the hash is being
-    /// paid or has been paid.
-    async fn send_payment(&self, request: SendPayment) -> Result<Updates<Payment>, ApiError>;
-    /// The payment as it is now, then as with `send_payment`.
-    async fn track_payment(&self, hash: PaymentHash) -> Result<Updates<Payment>, ApiError>;
-    /// In the order of `index`; `only_open` is never set.
-    async fn payments(&self, page: PageRequest, include_incomplete: bool) -> Result<Page<Payment>, ApiError>;
 }
 
 /// Which part of a numbered list is wanted; the default is all of it.

@@ -2,13 +2,27 @@
 
 use std::time::{Duration, SystemTime};
 
+use async_trait::async_trait;
 use bitcoin::{Amount, secp256k1::PublicKey};
 use leyden_channels::{
     types::{CltvExpiry, Msat, PaymentHash, PaymentPreimage, PaymentSecret, ShortChannelId},
     wire::tlv::RawRecord,
 };
 
-use super::RouteHintHop;
+use super::{ApiError, Page, PageRequest, RouteHintHop, Updates};
+
+/// Payments of this node.
+#[async_trait]
+pub trait Payments: Send + Sync {
+    /// Each change of the payment, the last one with a final state. The payment goes on if the stream is dropped,
+    /// unless `cancel_on_hangup`. A failure to pay is a state, not an error; `AlreadyExists` if the hash is being
+    /// paid or has been paid.
+    async fn send_payment(&self, request: SendPayment) -> Result<Updates<Payment>, ApiError>;
+    /// The payment as it is now, then as with `send_payment`.
+    async fn track_payment(&self, hash: PaymentHash) -> Result<Updates<Payment>, ApiError>;
+    /// In the order of `index`; `only_open` is never set.
+    async fn payments(&self, page: PageRequest, include_incomplete: bool) -> Result<Page<Payment>, ApiError>;
+}
 
 /// A payment to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,15 +1,26 @@
-//! Money on the chain, and the nodes that we talk to.
+//! Money on the chain.
 
-use std::time::Duration;
+use async_trait::async_trait;
+use bitcoin::{Address, Amount, FeeRate, OutPoint, SignedAmount, Transaction, TxOut, Txid};
+use leyden_channels::types::UnixTime;
 
-use bitcoin::{Address, Amount, FeeRate, OutPoint, SignedAmount, Transaction, TxOut, Txid, secp256k1::PublicKey};
-use leyden_channels::{
-    types::{Msat, UnixTime},
-    wire::features::Features,
-};
-
-use super::Confirmation;
+use super::{ApiError, Confirmation};
 use crate::wallet::reserve::Reserve;
+
+/// The coins of the wallet.
+#[async_trait]
+pub trait Wallet: Send + Sync {
+    /// A fresh address; with `reuse_unpaid` the latest one that nobody has paid, if there is one.
+    async fn new_address(&self, kind: AddressKind, reuse_unpaid: bool) -> Result<Address, ApiError>;
+    /// Coins with at least `min_confirmations` (1 or more) count as confirmed.
+    async fn wallet_balance(&self, min_confirmations: u32) -> Result<WalletBalance, ApiError>;
+    /// `FailedPrecondition` if the coins do not suffice.
+    async fn send_coins(&self, request: SendCoins) -> Result<Txid, ApiError>;
+    /// Newest first, unconfirmed ones before all others; the labels are those of `send_coins`.
+    async fn wallet_transactions(&self) -> Result<Vec<WalletTx>, ApiError>;
+    /// Everything spendable, unconfirmed coins included.
+    async fn unspent(&self) -> Result<Vec<WalletCoin>, ApiError>;
+}
 
 /// What an address of the wallet looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,20 +41,6 @@ pub struct WalletBalance {
     pub locked: Amount,
     /// Kept back to raise the fees of anchor channels; part of the others.
     pub anchor_reserve: Amount,
-}
-
-/// The sums over all channels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ChannelBalance {
-    pub local: Msat,
-    pub remote: Msat,
-    /// In HTLCs that the remote sides offer.
-    pub unsettled_local: Msat,
-    /// In HTLCs that we offer.
-    pub unsettled_remote: Msat,
-    /// In channels that are being opened.
-    pub pending_local: Msat,
-    pub pending_remote: Msat,
 }
 
 /// What a transaction shall pay to be mined.
@@ -116,40 +113,4 @@ pub struct WalletCoin {
     pub kind: AddressKind,
     /// 0 while in the mempool.
     pub confirmations: u32,
-}
-
-/// Where a node is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerAddress {
-    pub node_id: PublicKey,
-    /// As host:port, the port always given.
-    pub host: String,
-    /// How long to try; `None`: the daemon's default.
-    pub timeout: Option<Duration>,
-}
-
-/// A connected node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerInfo {
-    pub node_id: PublicKey,
-    /// As host:port.
-    pub address: String,
-    /// They connected to us.
-    pub inbound: bool,
-    pub bytes_sent: u64,
-    pub bytes_received: u64,
-    /// Through all channels with it.
-    pub amount_sent: Msat,
-    pub amount_received: Msat,
-    /// The latest round trip.
-    pub ping: Option<Duration>,
-    pub features: Features,
-    /// What they complained of, oldest first.
-    pub errors: Vec<PeerError>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerError {
-    pub time: UnixTime,
-    pub text: String,
 }

@@ -16,10 +16,7 @@ use leyden_channels::{
 use leyden_node::Clock;
 use secp256k1::{SECP256K1, SecretKey};
 
-use crate::{
-    api::{ClosedChannel, ClosureType},
-    store::{Store, StoreError},
-};
+use crate::store::{ClosedChannel, ClosureType, Store, StoreError};
 
 /// Payments that found no way, forwards and closed channels: as the node itself would have written them.
 pub(super) fn write(store: &mut Store, count: u32) -> Result<(), StoreError> {

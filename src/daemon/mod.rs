@@ -30,7 +30,9 @@ pub use run::{RunError, run};
 
 use crate::{
     admission::Door,
-    api::{ApiError, Chain, Daemon, InitWallet, Lightning, NetworkInfo, UnlockWallet, Updates, WalletState},
+    api::{
+        ApiError, Backups as _, Chain, Daemon, InitWallet, Lightning, NetworkInfo, UnlockWallet, Updates, WalletState,
+    },
     config::Config,
     driver::runtime::{Runtime, Setup},
     lightning::LightningNode,

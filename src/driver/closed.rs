@@ -27,8 +27,7 @@ use super::{
     peer::{Closing, Opening, Peer},
 };
 use crate::{
-    api::{ClosedChannel, ClosureType},
-    store::{Cause, StoreError},
+    store::{Cause, ClosedChannel, ClosureType, StoreError},
     words::said,
 };
 

@@ -36,9 +36,8 @@ use super::{
     peer::{Closing, Peer},
 };
 use crate::{
-    api::{ClosedChannel, ClosureType, ResolvedKind, ResolvedOutput},
     driver::events::ChannelNews,
-    store::StoreError,
+    store::{ClosedChannel, ClosureType, ResolvedKind, ResolvedOutput, StoreError},
     wallet::onchain::WalletError,
 };
 

@@ -10,7 +10,10 @@ use std::{
 use bitcoin::OutPoint;
 use leyden_channels::{
     channel::Summary,
-    payment::{incoming::Invoice, outgoing::Payment},
+    payment::{
+        incoming::Invoice,
+        outgoing::{Payment, PaymentState},
+    },
     switch::HtlcEvent,
     types::{ChannelId, CltvExpiry, HtlcId, Msat, PaymentHash, PaymentPreimage, UnixTime},
 };
@@ -74,7 +77,7 @@ const COMPLAINT_LENGTH: usize = 500;
 type Complaints = HashMap<PublicKey, VecDeque<(u64, String)>>;
 
 /// Who waits for the end of one payment.
-pub type Follower = mpsc::UnboundedSender<Result<crate::api::Payment, crate::api::ApiError>>;
+pub type Follower = mpsc::UnboundedSender<Arc<Payment>>;
 
 /// Where news comes from.
 #[derive(Clone)]
@@ -107,16 +110,16 @@ impl Events {
     }
 
     pub fn payment(&self, payment: Box<Payment>) {
+        let payment: Arc<Payment> = payment.into();
         let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Entry::Occupied(mut entry) = followers.entry(payment.request.payment_hash) {
-            let news = crate::lightning::payment_to_api(&payment);
-            entry.get_mut().retain(|follower| follower.send(Ok(news.clone())).is_ok());
-            if news.state.is_final() || entry.get().is_empty() {
+            entry.get_mut().retain(|follower| follower.send(Arc::clone(&payment)).is_ok());
+            if payment.state != PaymentState::Pending || entry.get().is_empty() {
                 entry.remove();
             }
         }
         drop(followers);
-        let _ = self.payments.send(payment.into());
+        let _ = self.payments.send(payment);
     }
 
     /// Tells every change of one payment until its end.

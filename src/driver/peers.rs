@@ -416,6 +416,11 @@ impl Peers {
         self.lock().peers.get(node_id).is_some_and(|entry| entry.mailbox.send(command).is_ok())
     }
 
+    /// Whether a channel of this node has this id, whatever its state.
+    pub fn knows_channel(&self, channel: &ChannelId) -> bool {
+        self.lock().owners.contains_key(channel)
+    }
+
     pub fn to_channel(&self, channel: &ChannelId, command: Command) -> bool {
         let register = self.lock();
         let entry = register.owners.get(channel).and_then(|owned| register.peers.get(&owned.by));

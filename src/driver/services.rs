@@ -245,7 +245,7 @@ impl Services {
         underway
     }
 
-    /// Likewise, for a change that may be refused.
+    /// Changes a core like [`Self::change`], where the change may be refused.
     pub fn try_change<C, E, R>(
         &self,
         core: &Mutex<C>,
@@ -352,7 +352,7 @@ impl Services {
         self.events.own_htlc(OwnHtlc { at: self.now(), channel, id, news });
     }
 
-    /// Likewise, of the end of one that somebody pays us with.
+    /// Tells who listens of the end of an HTLC that somebody pays us with.
     pub fn received(&self, channel: ChannelId, id: HtlcId, settlement: &Settlement) {
         let news = match settlement {
             Settlement::Fulfill(preimage) => OwnHtlcNews::Taken { preimage: *preimage },

@@ -109,13 +109,13 @@ impl Services {
         Some(self.tell_switch(SwitchEvent::Fulfilled { incoming, outgoing, preimage }))
     }
 
-    /// Likewise, for a failure.
+    /// The failure of an HTLC that forwards another one; `None` if it is a payment of this node.
     pub fn forward_failed(&self, origin: Origin, outgoing: HtlcRef, failure: HtlcFailure) -> Option<Underway> {
         let incoming = HtlcRef::of_origin(origin)?;
         Some(self.tell_switch(SwitchEvent::Failed { incoming, outgoing, failure }))
     }
 
-    /// Likewise, for a channel that did not take the HTLC.
+    /// A channel did not take an HTLC that forwards another one; `None` if it is a payment of this node.
     pub fn forward_refused(&self, origin: Origin, cause: CannotAdd) -> Option<Underway> {
         let incoming = HtlcRef::of_origin(origin)?;
         Some(self.tell_switch(SwitchEvent::Refused { incoming, cause }))

@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use async_trait::async_trait;
 use bitcoin::OutPoint;
 use leyden_channels::channel::ChannelBackup as Content;
 use tokio_stream::{StreamExt as _, wrappers::WatchStream};
 
 use super::{LightningNode, internal};
 use crate::{
-    api::{ApiError, BackupSnapshot, ChannelBackup, Updates},
+    api::{ApiError, BackupSnapshot, Backups, ChannelBackup, Updates},
     driver::{
         backup::{self, Restored},
         services::Services,
@@ -29,40 +30,34 @@ impl From<SealedBackupError> for ApiError {
     }
 }
 
-impl LightningNode {
-    pub(super) fn one_backup(&self, funding: OutPoint) -> Result<ChannelBackup, ApiError> {
+#[async_trait]
+impl Backups for LightningNode {
+    async fn channel_backup(&self, funding: OutPoint) -> Result<ChannelBackup, ApiError> {
         let backups = snapshot(self.services())?;
         backups.singles.into_iter().find(|backup| backup.funding == funding).ok_or_else(|| {
             ApiError::not_found(format!("there is no channel {funding} to back up; see `leyden listchannels`"))
         })
     }
 
-    pub(super) fn all_backups(&self) -> Result<BackupSnapshot, ApiError> {
+    async fn channel_backups(&self) -> Result<BackupSnapshot, ApiError> {
         snapshot(self.services())
     }
 
-    /// The present backups at once, then after each change.
-    pub(super) fn watch_backups(&self) -> Updates<BackupSnapshot> {
+    async fn backup_updates(&self) -> Result<Updates<BackupSnapshot>, ApiError> {
         let services = Arc::clone(self.services());
         let changes = WatchStream::new(services.backups.changes());
-        Box::pin(changes.map(move |()| snapshot(&services)))
+        Ok(Box::pin(changes.map(move |()| snapshot(&services))))
     }
 
-    /// What the backups hold; an error names the first that cannot be opened.
-    pub(super) fn open_backups(&self, sealed: &[Vec<u8>]) -> Result<Vec<Content>, ApiError> {
-        let mut channels = BTreeMap::new();
-        for sealed in sealed {
-            let opened = self.services().backups.open(sealed)?;
-            channels.extend(opened.into_iter().map(|backup| (backup.terms.channel_id, backup)));
-        }
-        Ok(channels.into_values().collect())
+    async fn verify_backups(&self, sealed: Vec<Vec<u8>>) -> Result<Vec<OutPoint>, ApiError> {
+        Ok(self.open_backups(&sealed)?.iter().map(|backup| backup.terms.funding).collect())
     }
 
-    /// Takes channels back; those that are here, or have ended, are passed over. Gives how many there were.
-    pub(super) async fn restore(&self, sealed: &[Vec<u8>]) -> Result<u32, ApiError> {
+    /// Those that are here, or have ended, are passed over.
+    async fn restore_backups(&self, sealed: Vec<Vec<u8>>) -> Result<u32, ApiError> {
         let services = self.services();
         let mut restored = 0;
-        for channel in self.open_backups(sealed)? {
+        for channel in self.open_backups(&sealed)? {
             let (id, addresses) = (channel.terms.channel_id, channel.addresses.clone());
             if services.store.closed_channel(&channel.terms.funding)?.is_some() {
                 continue;
@@ -86,6 +81,18 @@ impl LightningNode {
             }
         }
         Ok(restored)
+    }
+}
+
+impl LightningNode {
+    /// What the backups hold; an error names the first that cannot be opened.
+    fn open_backups(&self, sealed: &[Vec<u8>]) -> Result<Vec<Content>, ApiError> {
+        let mut channels = BTreeMap::new();
+        for sealed in sealed {
+            let opened = self.services().backups.open(sealed)?;
+            channels.extend(opened.into_iter().map(|backup| (backup.terms.channel_id, backup)));
+        }
+        Ok(channels.into_values().collect())
     }
 }
 

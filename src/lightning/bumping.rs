@@ -22,7 +22,7 @@ use super::{
 use crate::{
     api::{ApiError, BumpFee, Bumping},
     driver::{
-        peer::{Command, PeerState},
+        peer::Command,
         raise::{Child, RaiseError, Raised},
         services::per_kw,
     },
@@ -33,8 +33,7 @@ impl Bumping for LightningNode {
     async fn bump_fee(&self, request: BumpFee) -> Result<String, ApiError> {
         let services = self.services();
         let rate = fee_rate(services, request.fee);
-        let states = self.peer_states().await;
-        if let Some(channel) = closing_with(&states, &request.outpoint) {
+        if let Some(channel) = self.claimant(request.outpoint).await {
             let (answer, done) = oneshot::channel();
             let command = Command::Bump { channel, outpoint: request.outpoint, feerate: per_kw(rate), answer };
             services.peers.to_channel(&channel, command);
@@ -51,10 +50,9 @@ impl Bumping for LightningNode {
                 request.outpoint
             ))
         })?;
-        let funds_channel = states
-            .iter()
-            .flat_map(|state| &state.channels)
-            .any(|channel| channel.established.as_ref().is_some_and(|known| known.funding.txid == txid));
+        let outputs = (0..parent.output.len()).filter_map(|index| u32::try_from(index).ok());
+        let mut fundings = outputs.map(|vout| ChannelId::from_funding(OutPoint { txid, vout }));
+        let funds_channel = fundings.any(|channel| services.peers.knows_channel(&channel));
         let entry = services.node.mempool_entry(&txid);
         // One that the mempool has refused or thrown out has no descendants there either.
         let alone = entry.as_ref().is_none_or(|entry| entry.descendants == 1);
@@ -73,6 +71,19 @@ impl Bumping for LightningNode {
 }
 
 impl LightningNode {
+    /// The closing channel that claims this output, or whose claim, commitment or funding it belongs to.
+    async fn claimant(&self, outpoint: OutPoint) -> Option<ChannelId> {
+        for mailbox in self.services().peers.all() {
+            let (answer, claimant) = oneshot::channel();
+            if mailbox.send(Command::Claimant { outpoint, answer }).is_ok()
+                && let Some(channel) = claimant.await.ok().flatten()
+            {
+                return Some(channel);
+            }
+        }
+        None
+    }
+
     /// Whether no channel can stand on this transaction: this database has made it for a plain payment, or all of it comes
     /// back to the wallet. Of what a wallet was restored with nobody knows that.
     fn is_no_funding(&self, transaction: &Transaction) -> Result<bool, ApiError> {
@@ -80,12 +91,6 @@ impl LightningNode {
         let comes_back = transaction.output.iter().all(|output| services.wallet.is_mine(&output.script_pubkey));
         Ok(comes_back || services.store.is_plain(&transaction.compute_txid())?)
     }
-}
-
-/// The closing channel that claims this output, or whose claim, commitment or funding it belongs to.
-fn closing_with(states: &[PeerState], outpoint: &OutPoint) -> Option<ChannelId> {
-    let enforcements = states.iter().flat_map(|state| &state.enforcements);
-    enforcements.into_iter().find(|one| one.concerns(outpoint)).map(|one| one.channel)
 }
 
 fn raise_error(error: RaiseError) -> ApiError {

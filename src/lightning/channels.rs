@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use bitcoin::Amount;
+use async_trait::async_trait;
+use bitcoin::{Amount, OutPoint};
 use leyden_channels::{
     channel::{
         ChannelType, CloseRequest, EstablishedSummary, FundingState, LARGE_CHANNEL, OpenRequest, OpenWishes,
@@ -13,7 +14,7 @@ use leyden_channels::{
     types::{ChannelId, CommitmentType, FeeratePerKw, HtlcDirection, Msat, ShortChannelId, Side},
     wire::features::Feature,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 
 use super::{
@@ -26,18 +27,19 @@ use super::{
 use crate::{
     api::{
         ApiError, ChannelBalance, ChannelConstraints, ChannelEvent, ChannelFunding, ChannelHtlc, ChannelInfo,
-        ChannelSummary, CloseChannel, CloseKind, CloseUpdate, ClosedChannel, FeeChoice, OpenChannel, OpenStage,
-        OpenUpdate, OpeningChannel, PendingChannels, Updates, WaitingCloseChannel,
+        ChannelSummary, Channels, CloseChannel, CloseKind, CloseUpdate, ClosedChannel, FeeChoice, OpenChannel,
+        OpenStage, OpenUpdate, OpeningChannel, PendingChannels, Updates, WaitingCloseChannel,
     },
     driver::{
         events::ChannelNews,
-        peer::{Choices, Closing, Command, OpenPlan, Opening, PeerState},
+        peer::{ChannelState, Choices, Closing, Command, OpenPlan, Opening, PeerState},
         services::{Services, per_kw},
     },
 };
 
-impl LightningNode {
-    pub(super) async fn open(&self, request: OpenChannel) -> Result<Updates<OpenUpdate>, ApiError> {
+#[async_trait]
+impl Channels for LightningNode {
+    async fn open_channel(&self, request: OpenChannel) -> Result<Updates<OpenUpdate>, ApiError> {
         let services = self.services();
         services.wait_for_tip().await.map_err(|doubt| tip_error("no channel is opened", &doubt))?;
         let node_id = request.node_id;
@@ -152,28 +154,11 @@ impl LightningNode {
         Ok(Box::pin(ReceiverStream::new(receiver)))
     }
 
-    async fn connected_peer(&self, node_id: &secp256k1::PublicKey) -> Result<PeerState, ApiError> {
-        let offline = || {
-            ApiError::precondition(format!(
-                "peer {node_id} is not connected: `leyden connect {node_id}@host:port` first"
-            ))
-        };
-        let mailbox = self.services().peers.get(node_id).ok_or_else(offline)?;
-        let (answer, state) = tokio::sync::oneshot::channel();
-        mailbox.send(Command::Describe(answer)).map_err(|_| offline())?;
-        state.await.ok().filter(|state| state.link.is_some()).ok_or_else(offline)
-    }
-
-    pub(super) async fn close(&self, request: CloseChannel) -> Result<Updates<CloseUpdate>, ApiError> {
+    async fn close_channel(&self, request: CloseChannel) -> Result<Updates<CloseUpdate>, ApiError> {
         let services = self.services();
         let not_found =
             || ApiError::not_found(format!("there is no open channel {}; see `leyden listchannels`", request.funding));
-        let states = self.peer_states().await;
-        let summary = states
-            .iter()
-            .flat_map(|state| &state.channels)
-            .find(|channel| channel.established.as_ref().is_some_and(|known| known.funding == request.funding))
-            .ok_or_else(not_found)?;
+        let ChannelState { summary, .. } = self.channel_state(request.funding).await.ok_or_else(not_found)?;
         let channel = summary.channel_id;
         if matches!(summary.state, StateName::Lost | StateName::Restored) {
             return Err(ApiError::precondition(format!(
@@ -187,7 +172,7 @@ impl LightningNode {
             CloseKind::Cooperative { fee, max_fee_rate, to, wait_for_htlcs } => {
                 let pending = summary.established.as_ref().map_or(0, |known| known.htlcs.len());
                 let raises = matches!(summary.spend, Some(Spend { height: None, kind: SpendKind::Mutual, .. }));
-                if is_closing_alone(summary) {
+                if is_closing_alone(&summary) {
                     return Err(ApiError::precondition(
                         "the channel is being closed alone already: `leyden bumpfee` with its channel point makes that pay \
                          more, `leyden pendingchannels` shows how far it is",
@@ -244,10 +229,65 @@ impl LightningNode {
         Ok(Box::pin(ReceiverStream::new(receiver)))
     }
 
-    pub(super) async fn pending(&self) -> Result<PendingChannels, ApiError> {
+    async fn abandon_channel(&self, funding: OutPoint) -> Result<String, ApiError> {
+        let not_found = || ApiError::not_found(format!("there is no channel {funding}; see `leyden pendingchannels`"));
+        let ChannelState { summary, .. } = self.channel_state(funding).await.ok_or_else(not_found)?;
+        let (answer, done) = oneshot::channel();
+        let id = summary.channel_id;
+        if !self.services().peers.to_channel(&id, Command::Abandon { channel: id, answer }) {
+            return Err(not_found());
+        }
+        match done.await {
+            Ok(Ok(())) if summary.state == StateName::DoubleSpent => {
+                Ok("the channel is forgotten; its coins had been spent by another transaction".to_owned())
+            }
+            Ok(Ok(())) => {
+                Ok("the channel is forgotten: if its funding transaction is or gets confirmed, what it holds is lost"
+                    .to_owned())
+            }
+            Ok(Err(reason)) => Err(ApiError::precondition(reason)),
+            Err(_) => Err(ApiError::unavailable("the daemon is stopping")),
+        }
+    }
+
+    async fn channel_balance(&self) -> Result<ChannelBalance, ApiError> {
+        Ok(balance(&self.peer_states().await))
+    }
+
+    async fn channels(&self) -> Result<Vec<ChannelInfo>, ApiError> {
+        Ok(open_channels(self.services(), &self.peer_states().await))
+    }
+
+    async fn pending_channels(&self) -> Result<PendingChannels, ApiError> {
         Ok(self.pending_of(&self.peer_states().await))
     }
 
+    async fn closed_channels(&self) -> Result<Vec<ClosedChannel>, ApiError> {
+        self.read(|services| Ok(services.store.closed_channels()?.into_iter().map(Into::into).collect())).await
+    }
+
+    async fn channel_events(&self) -> Result<Updates<ChannelEvent>, ApiError> {
+        let services = Arc::clone(self.services());
+        let news = futures_unfold(services.events.channels(), move |news| match news {
+            ChannelNews::Pending(funding) => Some(ChannelEvent::PendingOpen(funding)),
+            ChannelNews::Open(summary) => {
+                let known = summary.established.clone()?;
+                let node_id = summary.remote_node.public_key().ok()?;
+                let memo = memo(&services, &known);
+                Some(ChannelEvent::Open(Box::new(info(node_id, &summary, &known, memo))))
+            }
+            ChannelNews::Usable { funding, usable: true } => Some(ChannelEvent::Active(funding)),
+            ChannelNews::Usable { funding, usable: false } => Some(ChannelEvent::Inactive(funding)),
+            ChannelNews::Closed(funding) => {
+                let closed = services.store.closed_channel(&funding).ok()??;
+                Some(ChannelEvent::Closed(Box::new(closed.into())))
+            }
+        });
+        Ok(Box::pin(news.filter_map(Result::transpose)))
+    }
+}
+
+impl LightningNode {
     pub(super) fn pending_of(&self, states: &[PeerState]) -> PendingChannels {
         let tip = self.services().tip();
         let mut pending = PendingChannels::default();
@@ -299,32 +339,20 @@ impl LightningNode {
         pending
     }
 
+    async fn connected_peer(&self, node_id: &secp256k1::PublicKey) -> Result<PeerState, ApiError> {
+        let offline = || {
+            ApiError::precondition(format!(
+                "peer {node_id} is not connected: `leyden connect {node_id}@host:port` first"
+            ))
+        };
+        let mailbox = self.services().peers.get(node_id).ok_or_else(offline)?;
+        let (answer, state) = oneshot::channel();
+        mailbox.send(Command::Describe(answer)).map_err(|_| offline())?;
+        state.await.ok().filter(|state| state.link.is_some()).ok_or_else(offline)
+    }
+
     fn summary(&self, node_id: secp256k1::PublicKey, channel: &Summary, known: &EstablishedSummary) -> ChannelSummary {
         summary_of(node_id, channel, known, memo(self.services(), known))
-    }
-
-    pub(super) async fn closed(&self) -> Result<Vec<ClosedChannel>, ApiError> {
-        self.read(|services| Ok(services.store.closed_channels()?)).await
-    }
-
-    pub(super) fn watch_channels(&self) -> Updates<ChannelEvent> {
-        let services = Arc::clone(self.services());
-        let news = futures_unfold(services.events.channels(), move |news| match news {
-            ChannelNews::Pending(funding) => Some(ChannelEvent::PendingOpen(funding)),
-            ChannelNews::Open(summary) => {
-                let known = summary.established.clone()?;
-                let node_id = summary.remote_node.public_key().ok()?;
-                let memo = memo(&services, &known);
-                Some(ChannelEvent::Open(Box::new(info(node_id, &summary, &known, memo))))
-            }
-            ChannelNews::Usable { funding, usable: true } => Some(ChannelEvent::Active(funding)),
-            ChannelNews::Usable { funding, usable: false } => Some(ChannelEvent::Inactive(funding)),
-            ChannelNews::Closed(funding) => {
-                let closed = services.store.closed_channel(&funding).ok()??;
-                Some(ChannelEvent::Closed(Box::new(closed)))
-            }
-        });
-        Box::pin(news.filter_map(Result::transpose))
     }
 }
 
@@ -339,7 +367,7 @@ fn is_closing_alone(channel: &Summary) -> bool {
 }
 
 /// The sums over all channels.
-pub(super) fn balance(states: &[PeerState]) -> ChannelBalance {
+fn balance(states: &[PeerState]) -> ChannelBalance {
     let mut balance = ChannelBalance::default();
     for channel in states.iter().flat_map(|state| &state.channels) {
         let Some(known) = &channel.established else { continue };
@@ -372,7 +400,7 @@ pub(super) fn balance(states: &[PeerState]) -> ChannelBalance {
     balance
 }
 
-pub(super) fn open_channels(services: &Services, states: &[PeerState]) -> Vec<ChannelInfo> {
+fn open_channels(services: &Services, states: &[PeerState]) -> Vec<ChannelInfo> {
     let mut list = Vec::new();
     for state in states {
         for channel in state.channels.iter().filter(|channel| channel.state == StateName::Normal) {

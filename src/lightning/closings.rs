@@ -5,12 +5,12 @@ use bitcoin::{Amount, OutPoint};
 use leyden_channels::channel::{StateName, Summary};
 use tokio::sync::oneshot;
 
-use super::{LightningNode, channels::is_closed_together};
+use super::{LightningNode, channels::is_closed_together, warnings::warnings};
 use crate::{
-    api::{ApiError, ChannelTree, ClosedChannel, ClosingChannel, Closings},
+    api::{ApiError, ChannelTree, ClosingChannel, Closings},
     driver::{
         cause::reason,
-        peer::{Command, PeerState},
+        peer::{ChannelState, Command, PeerState},
     },
 };
 
@@ -19,14 +19,9 @@ impl Closings for LightningNode {
     async fn channel_tree(&self, funding: OutPoint) -> Result<ChannelTree, ApiError> {
         let services = self.services();
         let not_found = || ApiError::not_found(format!("there is no channel {funding}; see `leyden listchannels`"));
-        let states = self.peer_states().await;
-        let (node_id, channel) = states
-            .iter()
-            .flat_map(|state| state.channels.iter().map(move |channel| (state.node_id, channel)))
-            .find(|(_, channel)| channel.established.as_ref().is_some_and(|known| known.funding == funding))
-            .ok_or_else(not_found)?;
+        let ChannelState { node_id, summary } = self.channel_state(funding).await.ok_or_else(not_found)?;
         let (answer, tree) = oneshot::channel();
-        let id = channel.channel_id;
+        let id = summary.channel_id;
         if !services.peers.to_channel(&id, Command::Tree { channel: id, answer }) {
             return Err(not_found());
         }
@@ -47,11 +42,7 @@ impl Closings for LightningNode {
     }
 
     async fn warnings(&self) -> Result<Vec<String>, ApiError> {
-        self.warnings_now().await
-    }
-
-    async fn ended_channels(&self) -> Result<Vec<ClosedChannel>, ApiError> {
-        self.closed().await
+        Ok(warnings(self.services(), &self.peer_states().await))
     }
 }
 

@@ -47,39 +47,36 @@ impl Forwarding for LightningNode {
     }
 
     async fn update_policy(&self, change: PolicyChange) -> Result<Vec<PolicyRefused>, ApiError> {
+        let channels = match change.channel {
+            Some(funding) => {
+                let state = self.channel_state(funding).await.ok_or_else(|| {
+                    ApiError::not_found(format!("this node has no channel {funding}: see `leyden listchannels`"))
+                })?;
+                vec![state.summary]
+            }
+            None => self.peer_states().await.into_iter().flat_map(|state| state.channels).collect(),
+        };
         let mut refused = Vec::new();
-        let mut found = false;
-        for state in self.peer_states().await {
-            for channel in &state.channels {
-                let Some(known) = &channel.established else { continue };
-                if change.channel.is_some_and(|wanted| wanted != known.funding) {
-                    continue;
+        for channel in &channels {
+            let Some(known) = &channel.established else { continue };
+            let refusal = match channel.state {
+                StateName::Normal => self.set_policy(&channel.channel_id, &change).await?,
+                StateName::Opening | StateName::Funding | StateName::Ready => {
+                    let text = "the channel is not open yet: set its terms when it is";
+                    Some((PolicyRefusal::Pending, text.to_owned()))
                 }
-                found = true;
-                let refusal = match channel.state {
-                    StateName::Normal => self.set_policy(&channel.channel_id, &change).await?,
-                    StateName::Opening | StateName::Funding | StateName::Ready => {
-                        let text = "the channel is not open yet: set its terms when it is";
-                        Some((PolicyRefusal::Pending, text.to_owned()))
-                    }
-                    // Nothing leaves through it any more.
-                    StateName::Shutdown
-                    | StateName::Negotiating
-                    | StateName::Lost
-                    | StateName::Restored
-                    | StateName::Closing
-                    | StateName::DoubleSpent
-                    | StateName::Closed => None,
-                };
-                refused.extend(refusal.map(|(reason, text)| PolicyRefused { funding: known.funding, reason, text }));
-            }
+                // Nothing leaves through it any more.
+                StateName::Shutdown
+                | StateName::Negotiating
+                | StateName::Lost
+                | StateName::Restored
+                | StateName::Closing
+                | StateName::DoubleSpent
+                | StateName::Closed => None,
+            };
+            refused.extend(refusal.map(|(reason, text)| PolicyRefused { funding: known.funding, reason, text }));
         }
-        match change.channel {
-            Some(wanted) if !found => {
-                Err(ApiError::not_found(format!("this node has no channel {wanted}: see `leyden listchannels`")))
-            }
-            Some(_) | None => Ok(refused),
-        }
+        Ok(refused)
     }
 
     async fn forwards(&self, request: ForwardsRequest) -> Result<ForwardsPage, ApiError> {

@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::{LightningNode, invoices::to_api, tip_error};
 use crate::{
-    api::{AddInvoice, ApiError, HoldInvoices, Invoice, InvoiceState, Updates},
+    api::{AddInvoice, ApiError, HoldInvoices, Invoice, InvoiceState, Invoices as _, Updates},
     driver::committer::Underway,
 };
 
@@ -52,7 +52,7 @@ impl HoldInvoices for LightningNode {
         let services = Arc::clone(self.services());
         // The listener first, then the look: what happens in between comes twice rather than never.
         let mut news = services.events.invoices();
-        let first = self.find_invoice(&hash)?;
+        let first = self.invoice(hash).await?;
         let (sender, receiver) = mpsc::channel(16);
         tokio::spawn(async move {
             let mut over = is_over(&first);

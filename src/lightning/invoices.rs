@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use leyden_channels::{
     channel::StateName,
     margins::CLAIM_MARGIN,
@@ -17,8 +18,8 @@ use tokio_stream::StreamExt as _;
 use super::LightningNode;
 use crate::{
     api::{
-        AddInvoice, ApiError, DecodedInvoice, Description, Invoice, InvoiceHtlc, InvoiceHtlcState, InvoiceState, Page,
-        PageRequest, RouteHintHop, Updates,
+        AddInvoice, ApiError, DecodedInvoice, Description, Invoice, InvoiceHtlc, InvoiceHtlcState, InvoiceState,
+        Invoices, Page, PageRequest, RouteHintHop, Updates,
     },
     driver::services::Services,
 };
@@ -27,8 +28,61 @@ const DEFAULT_EXPIRY_SECONDS: u64 = 86_400;
 
 /// Blocks that must remain when the last HTLC arrives; BOLT 11's own default.
 const DEFAULT_FINAL_CLTV: u16 = 18;
-/// The same where HTLCs are to be held: LND's default.
+/// Blocks that must remain where HTLCs are to be held: LND's default.
 const DEFAULT_HELD_CLTV: u16 = 80;
+
+#[async_trait]
+impl Invoices for LightningNode {
+    async fn add_invoice(&self, request: AddInvoice) -> Result<Invoice, ApiError> {
+        self.make_invoice(request, None).await
+    }
+
+    async fn invoice(&self, hash: PaymentHash) -> Result<Invoice, ApiError> {
+        let services = self.services();
+        let invoice = services.invoice_record(&hash)?;
+        invoice
+            .map(|invoice| to_api(services, &invoice))
+            .ok_or_else(|| ApiError::not_found(format!("there is no invoice with payment hash {hash}")))
+    }
+
+    async fn invoices(&self, page: PageRequest) -> Result<Page<Invoice>, ApiError> {
+        self.read(move |services| list(services, &page)).await
+    }
+
+    async fn subscribe_invoices(
+        &self,
+        add_index: Option<u64>,
+        settle_index: Option<u64>,
+    ) -> Result<Updates<Invoice>, ApiError> {
+        let services = Arc::clone(self.services());
+        // The listener first, then the backlog: what happens in between comes twice rather than never.
+        let news = services.events.invoices();
+        let missed = self.read(move |services| backlog(services, add_index, settle_index)).await?;
+        let live = futures_unfold(news, move |invoice: Arc<incoming::Invoice>| to_api(&services, &invoice));
+        Ok(Box::pin(tokio_stream::iter(missed).map(Ok).chain(live)))
+    }
+
+    async fn decode_invoice(&self, request: &str) -> Result<DecodedInvoice, ApiError> {
+        let invoice = payment::Invoice::parse(request, self.services().invoice_network)
+            .map_err(|error| ApiError::invalid(error.to_string()))?;
+        Ok(DecodedInvoice {
+            payee: invoice.payee,
+            payment_hash: invoice.payment_hash,
+            secret: invoice.payment_secret,
+            amount: invoice.amount,
+            description: match invoice.description {
+                payment::Description::Text(text) => Description::Text(text),
+                payment::Description::Hash(hash) => Description::Hash(hash),
+            },
+            created: invoice.timestamp,
+            expiry: Duration::from_secs(invoice.expiry_seconds),
+            min_final_cltv: u16::try_from(invoice.min_final_cltv_expiry_delta).unwrap_or(u16::MAX),
+            fallback: address(self.services(), invoice.fallbacks.first()),
+            route_hints: invoice.route_hints.iter().map(|route| route.iter().map(to_api_hint).collect()).collect(),
+            features: invoice.features,
+        })
+    }
+}
 
 impl LightningNode {
     /// For `held`, HTLCs are held until somebody tells its preimage.
@@ -107,51 +161,9 @@ impl LightningNode {
         self.carry_out(added.map_err(|error| ApiError::exists(error.to_string()))?).await?;
         Ok(to_api(services, &invoice))
     }
-
-    pub(super) fn find_invoice(&self, hash: &PaymentHash) -> Result<Invoice, ApiError> {
-        let services = self.services();
-        let invoice = services.invoice_record(hash)?;
-        invoice
-            .map(|invoice| to_api(services, &invoice))
-            .ok_or_else(|| ApiError::not_found(format!("there is no invoice with payment hash {hash}")))
-    }
-
-    pub(super) async fn watch_invoices(
-        &self,
-        add_index: Option<u64>,
-        settle_index: Option<u64>,
-    ) -> Result<Updates<Invoice>, ApiError> {
-        let services = Arc::clone(self.services());
-        // The listener first, then the backlog: what happens in between comes twice rather than never.
-        let news = services.events.invoices();
-        let missed = self.read(move |services| backlog(services, add_index, settle_index)).await?;
-        let live = futures_unfold(news, move |invoice: Arc<incoming::Invoice>| to_api(&services, &invoice));
-        Ok(Box::pin(tokio_stream::iter(missed).map(Ok).chain(live)))
-    }
-
-    pub(super) fn decode(&self, request: &str) -> Result<DecodedInvoice, ApiError> {
-        let invoice = payment::Invoice::parse(request, self.services().invoice_network)
-            .map_err(|error| ApiError::invalid(error.to_string()))?;
-        Ok(DecodedInvoice {
-            payee: invoice.payee,
-            payment_hash: invoice.payment_hash,
-            secret: invoice.payment_secret,
-            amount: invoice.amount,
-            description: match invoice.description {
-                payment::Description::Text(text) => Description::Text(text),
-                payment::Description::Hash(hash) => Description::Hash(hash),
-            },
-            created: invoice.timestamp,
-            expiry: Duration::from_secs(invoice.expiry_seconds),
-            min_final_cltv: u16::try_from(invoice.min_final_cltv_expiry_delta).unwrap_or(u16::MAX),
-            fallback: address(self.services(), invoice.fallbacks.first()),
-            route_hints: invoice.route_hints.iter().map(|route| route.iter().map(to_api_hint).collect()).collect(),
-            features: invoice.features,
-        })
-    }
 }
 
-pub(super) fn list(services: &Services, page: &PageRequest) -> Result<Page<Invoice>, ApiError> {
+fn list(services: &Services, page: &PageRequest) -> Result<Page<Invoice>, ApiError> {
     let last = services.invoices().next_index() - 1;
     let items = super::payments::page(page, last, |index| {
         let Some(invoice) = services.invoice_at(index)? else { return Ok(None) };

@@ -1,9 +1,9 @@
 //! The running Lightning node behind the API: each call in the domain's own types, over the tasks of `driver`.
 
-mod abandoning;
 mod backups;
 mod bumping;
 mod channels;
+mod closed;
 mod closing;
 mod closing_rates;
 mod closings;
@@ -21,23 +21,16 @@ mod warnings;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bitcoin::{Address, OutPoint, Transaction, Txid, secp256k1::PublicKey};
-use leyden_channels::{channel::StateName, types::PaymentHash};
+use bitcoin::{OutPoint, Transaction};
+use leyden_channels::{channel::StateName, types::ChannelId};
 use leyden_node::TipDoubt;
 use tokio::{sync::oneshot, time::timeout};
 
-pub(crate) use payments::to_api as payment_to_api;
-
 use crate::{
-    api::{
-        AddInvoice, AddressKind, ApiError, BackupSnapshot, ChannelBackup, ChannelBalance, ChannelEvent, ChannelInfo,
-        CloseChannel, CloseUpdate, ClosedChannel, DecodedInvoice, Invoice, Lightning, NodeInfo, OpenChannel,
-        OpenUpdate, Page, PageRequest, Payment, PeerAddress, PeerInfo, PendingChannels, SendCoins, SendPayment,
-        Updates, WalletBalance, WalletCoin, WalletTx,
-    },
+    api::{ApiError, Lightning, NodeInfo},
     driver::{
         committer::Underway,
-        peer::{Command, PeerState},
+        peer::{ChannelState, Command, PeerState},
         runtime::Runtime,
         services::Services,
     },
@@ -132,6 +125,15 @@ impl LightningNode {
         run.await.map_err(internal)?.map_err(stopped)
     }
 
+    /// One channel as it is now, from the task that owns it.
+    async fn channel_state(&self, funding: OutPoint) -> Option<ChannelState> {
+        let channel = ChannelId::from_funding(funding);
+        let (answer, state) = oneshot::channel();
+        let asked = self.services().peers.to_channel(&channel, Command::DescribeChannel { channel, answer });
+        let state = if asked { state.await.ok().flatten() } else { None };
+        state.filter(|state| state.summary.established.is_some())
+    }
+
     /// All peers with their channels, as they are now.
     async fn peer_states(&self) -> Vec<PeerState> {
         let mut answers = Vec::new();
@@ -205,125 +207,5 @@ impl Lightning for LightningNode {
             addresses: vec![self.listen().to_string()],
             features: services.local.features.clone(),
         })
-    }
-
-    async fn new_address(&self, kind: AddressKind, reuse_unpaid: bool) -> Result<Address, ApiError> {
-        self.fresh_address(kind, reuse_unpaid)
-    }
-
-    async fn wallet_balance(&self, min_confirmations: u32) -> Result<WalletBalance, ApiError> {
-        self.read(move |services| Ok(wallet::balance(services, min_confirmations))).await
-    }
-
-    async fn channel_balance(&self) -> Result<ChannelBalance, ApiError> {
-        Ok(channels::balance(&self.peer_states().await))
-    }
-
-    async fn send_coins(&self, request: SendCoins) -> Result<Txid, ApiError> {
-        self.send(request).await
-    }
-
-    async fn wallet_transactions(&self) -> Result<Vec<WalletTx>, ApiError> {
-        self.read(|services| Ok(wallet::transactions(services))).await
-    }
-
-    async fn unspent(&self) -> Result<Vec<WalletCoin>, ApiError> {
-        self.read(|services| Ok(wallet::unspent(services))).await
-    }
-
-    async fn connect_peer(&self, peer: PeerAddress, keep_trying: bool) -> Result<(), ApiError> {
-        self.connect(peer, keep_trying).await
-    }
-
-    async fn disconnect_peer(&self, node_id: PublicKey) -> Result<(), ApiError> {
-        self.disconnect(node_id).await
-    }
-
-    async fn peers(&self) -> Result<Vec<PeerInfo>, ApiError> {
-        Ok(self.list_peers().await)
-    }
-
-    async fn open_channel(&self, request: OpenChannel) -> Result<Updates<OpenUpdate>, ApiError> {
-        self.open(request).await
-    }
-
-    async fn close_channel(&self, request: CloseChannel) -> Result<Updates<CloseUpdate>, ApiError> {
-        self.close(request).await
-    }
-
-    async fn abandon_channel(&self, funding: OutPoint) -> Result<String, ApiError> {
-        self.abandon(funding).await
-    }
-
-    async fn channels(&self) -> Result<Vec<ChannelInfo>, ApiError> {
-        Ok(channels::open_channels(self.services(), &self.peer_states().await))
-    }
-
-    async fn pending_channels(&self) -> Result<PendingChannels, ApiError> {
-        self.pending().await
-    }
-
-    async fn closed_channels(&self) -> Result<Vec<ClosedChannel>, ApiError> {
-        self.closed().await
-    }
-
-    async fn channel_events(&self) -> Result<Updates<ChannelEvent>, ApiError> {
-        Ok(self.watch_channels())
-    }
-
-    async fn channel_backup(&self, funding: OutPoint) -> Result<ChannelBackup, ApiError> {
-        self.one_backup(funding)
-    }
-
-    async fn channel_backups(&self) -> Result<BackupSnapshot, ApiError> {
-        self.all_backups()
-    }
-
-    async fn backup_updates(&self) -> Result<Updates<BackupSnapshot>, ApiError> {
-        Ok(self.watch_backups())
-    }
-
-    async fn verify_backups(&self, sealed: Vec<Vec<u8>>) -> Result<Vec<OutPoint>, ApiError> {
-        Ok(self.open_backups(&sealed)?.iter().map(|backup| backup.terms.funding).collect())
-    }
-
-    async fn restore_backups(&self, sealed: Vec<Vec<u8>>) -> Result<u32, ApiError> {
-        self.restore(&sealed).await
-    }
-
-    async fn add_invoice(&self, request: AddInvoice) -> Result<Invoice, ApiError> {
-        self.make_invoice(request, None).await
-    }
-
-    async fn invoice(&self, hash: PaymentHash) -> Result<Invoice, ApiError> {
-        self.find_invoice(&hash)
-    }
-
-    async fn invoices(&self, page: PageRequest) -> Result<Page<Invoice>, ApiError> {
-        self.read(move |services| invoices::list(services, &page)).await
-    }
-
-    async fn subscribe_invoices(
-        &self,
-        add_index: Option<u64>,
-        settle_index: Option<u64>,
-    ) -> Result<Updates<Invoice>, ApiError> {
-        self.watch_invoices(add_index, settle_index).await
-    }
-
-    async fn decode_invoice(&self, request: &str) -> Result<DecodedInvoice, ApiError> {
-        self.decode(request)
-    }
-
-    async fn send_payment(&self, request: SendPayment) -> Result<Updates<Payment>, ApiError> {
-        self.pay(request).await
-    }
-
-    async fn track_payment(&self, hash: PaymentHash) -> Result<Updates<Payment>, ApiError> {
-        self.track(hash)
-    }
-
-    async fn payments(&self, page: PageRequest, include_incomplete: bool) -> Result<Page<Payment>, ApiError> {
-        self.read(move |services| payments::list(services, &page, include_incomplete)).await
     }
 }

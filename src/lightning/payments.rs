@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use async_trait::async_trait;
 use leyden_channels::{
     payment::{
         self,
@@ -27,7 +28,7 @@ use super::{LightningNode, internal, invoices::to_core_hint, tip_error};
 use crate::{
     api::{
         ApiError, Attempt, AttemptFailure, AttemptState, FailureReason, Page, PageRequest, Payment, PaymentState,
-        PaymentTarget, RouteHop, SendPayment, Updates,
+        PaymentTarget, Payments, RouteHop, SendPayment, Updates,
     },
     driver::{
         committer::Underway,
@@ -42,8 +43,9 @@ const DEFAULT_FINAL_CLTV: u32 = 18;
 const DEFAULT_MAX_PARTS: u32 = 16;
 const MAX_PARTS: u32 = 64;
 
-impl LightningNode {
-    pub(super) async fn pay(&self, request: SendPayment) -> Result<Updates<Payment>, ApiError> {
+#[async_trait]
+impl Payments for LightningNode {
+    async fn send_payment(&self, request: SendPayment) -> Result<Updates<Payment>, ApiError> {
         let services = self.services();
         let cancel_on_hangup = request.cancel_on_hangup;
         let request = to_request(services, request)?;
@@ -72,6 +74,31 @@ impl LightningNode {
         Ok(Box::pin(ReceiverStream::new(receiver)))
     }
 
+    async fn track_payment(&self, hash: PaymentHash) -> Result<Updates<Payment>, ApiError> {
+        let services = self.services();
+        // Listening first: a change between that and the look comes twice rather than never.
+        let (sender, receiver) = mpsc::unbounded_channel();
+        services.events.follow_payment(hash, sender);
+        let record = services.payment_record(&hash)?;
+        if let Some(record) = &record
+            && record.state == Stored::Pending
+        {
+            let now = tokio_stream::once(Ok(to_api(record)));
+            return Ok(Box::pin(now.chain(updates(receiver))));
+        }
+        // Nothing more is to come.
+        drop(receiver);
+        services.events.forget_listeners(&hash);
+        let record = record.ok_or_else(|| ApiError::not_found(format!("there is no payment with hash {hash}")))?;
+        Ok(Box::pin(tokio_stream::once(Ok(to_api(&record)))))
+    }
+
+    async fn payments(&self, page: PageRequest, include_incomplete: bool) -> Result<Page<Payment>, ApiError> {
+        self.read(move |services| list(services, &page, include_incomplete)).await
+    }
+}
+
+impl LightningNode {
     /// Begins a payment that looks for its own ways.
     pub(super) async fn begin(&self, request: PaymentRequest) -> Result<Updates<Payment>, ApiError> {
         let hash = request.payment_hash;
@@ -103,32 +130,9 @@ impl LightningNode {
             }
         }
     }
-
-    pub(super) fn track(&self, hash: PaymentHash) -> Result<Updates<Payment>, ApiError> {
-        let services = self.services();
-        // Listening first: a change between that and the look comes twice rather than never.
-        let (sender, receiver) = mpsc::unbounded_channel();
-        services.events.follow_payment(hash, sender.clone());
-        let record = services.payment_record(&hash)?;
-        if let Some(record) = &record
-            && record.state == Stored::Pending
-        {
-            let _ = sender.send(Ok(to_api(record)));
-            return Ok(Box::pin(UnboundedReceiverStream::new(receiver)));
-        }
-        // Nothing more is to come.
-        drop(receiver);
-        services.events.forget_listeners(&hash);
-        let record = record.ok_or_else(|| ApiError::not_found(format!("there is no payment with hash {hash}")))?;
-        Ok(Box::pin(tokio_stream::once(Ok(to_api(&record)))))
-    }
 }
 
-pub(super) fn list(
-    services: &Services,
-    request: &PageRequest,
-    include_incomplete: bool,
-) -> Result<Page<Payment>, ApiError> {
+fn list(services: &Services, request: &PageRequest, include_incomplete: bool) -> Result<Page<Payment>, ApiError> {
     let last = services.payments().last_index();
     let items = page(request, last, |index| {
         let Some(payment) = services.payment_at(index)? else { return Ok(None) };
@@ -171,7 +175,13 @@ pub(super) fn page<T>(
 fn follow(services: &Arc<Services>, hash: PaymentHash) -> Updates<Payment> {
     let (sender, receiver) = mpsc::unbounded_channel();
     services.events.follow_payment(hash, sender);
-    Box::pin(UnboundedReceiverStream::new(receiver))
+    Box::pin(updates(receiver))
+}
+
+fn updates(
+    receiver: mpsc::UnboundedReceiver<Arc<outgoing::Payment>>,
+) -> impl tokio_stream::Stream<Item = Result<Payment, ApiError>> + Send {
+    UnboundedReceiverStream::new(receiver).map(|payment| Ok(to_api(&payment)))
 }
 
 fn to_request(services: &Services, request: SendPayment) -> Result<PaymentRequest, ApiError> {
@@ -274,7 +284,7 @@ fn system_time(time: UnixTime) -> SystemTime {
     UNIX_EPOCH.checked_add(Duration::from_secs(time.0)).unwrap_or(UNIX_EPOCH)
 }
 
-pub(crate) fn to_api(payment: &outgoing::Payment) -> Payment {
+fn to_api(payment: &outgoing::Payment) -> Payment {
     let (state, at) = match &payment.state {
         Stored::Pending if payment.attempts.is_empty() => (PaymentState::Initiated, payment.created),
         Stored::Pending => (PaymentState::InFlight, payment.created),

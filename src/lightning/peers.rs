@@ -1,17 +1,19 @@
 //! The peers' calls.
 
+use async_trait::async_trait;
 use leyden_channels::types::{Msat, UnixTime};
 use secp256k1::PublicKey;
 use tokio::{sync::oneshot, time::timeout};
 
 use super::LightningNode;
 use crate::{
-    api::{ApiError, PeerAddress, PeerError, PeerInfo},
+    api::{ApiError, PeerAddress, PeerError, PeerInfo, Peers},
     driver::{connection::ConnectionError, peer::Command, runtime},
 };
 
-impl LightningNode {
-    pub(super) async fn connect(&self, peer: PeerAddress, keep_trying: bool) -> Result<(), ApiError> {
+#[async_trait]
+impl Peers for LightningNode {
+    async fn connect_peer(&self, peer: PeerAddress, keep_trying: bool) -> Result<(), ApiError> {
         let services = self.services();
         if peer.node_id == services.node_id() {
             return Err(ApiError::invalid("this is the node itself"));
@@ -31,7 +33,7 @@ impl LightningNode {
         result.map_err(|error| ApiError::unavailable(error.to_string()))
     }
 
-    pub(super) async fn disconnect(&self, node_id: PublicKey) -> Result<(), ApiError> {
+    async fn disconnect_peer(&self, node_id: PublicKey) -> Result<(), ApiError> {
         let services = self.services();
         let mailbox = services
             .peers
@@ -52,7 +54,7 @@ impl LightningNode {
         Ok(())
     }
 
-    pub(super) async fn list_peers(&self) -> Vec<PeerInfo> {
+    async fn peers(&self) -> Result<Vec<PeerInfo>, ApiError> {
         let complaints = |node_id: &PublicKey| {
             let said = self.services().events.complaints(node_id);
             said.into_iter().map(|(time, text)| PeerError { time: UnixTime(time), text }).collect()
@@ -77,6 +79,6 @@ impl LightningNode {
                 errors: complaints(&state.node_id),
             })
         });
-        peers.collect()
+        Ok(peers.collect())
     }
 }

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bitcoin::{Address, Amount, FeeRate, OutPoint, Script, Transaction, Txid};
 use leyden_channels::types::{Height, UnixTime};
 
 use super::{LightningNode, internal};
 use crate::{
     api::{
-        AddressKind, ApiError, CoinChoice, Confirmation, FeeChoice, SendAmount, SendCoins, WalletBalance, WalletCoin,
-        WalletTx,
+        AddressKind, ApiError, CoinChoice, Confirmation, FeeChoice, SendAmount, SendCoins, Wallet, WalletBalance,
+        WalletCoin, WalletTx,
     },
     driver::{chain::broadcast, services::Services},
     wallet::onchain::{Coins, WalletError},
@@ -18,8 +19,9 @@ use crate::{
 /// Blocks within which a transaction should confirm if nobody says otherwise.
 const DEFAULT_TARGET: u32 = 6;
 
-impl LightningNode {
-    pub(super) fn fresh_address(&self, kind: AddressKind, reuse_unpaid: bool) -> Result<Address, ApiError> {
+#[async_trait]
+impl Wallet for LightningNode {
+    async fn new_address(&self, kind: AddressKind, reuse_unpaid: bool) -> Result<Address, ApiError> {
         match kind {
             AddressKind::SegwitV0 if reuse_unpaid => self.services().wallet.unused_address().map_err(internal),
             AddressKind::SegwitV0 => self.services().wallet.new_address().map_err(internal),
@@ -29,7 +31,11 @@ impl LightningNode {
         }
     }
 
-    pub(super) async fn send(&self, request: SendCoins) -> Result<Txid, ApiError> {
+    async fn wallet_balance(&self, min_confirmations: u32) -> Result<WalletBalance, ApiError> {
+        self.read(move |services| Ok(balance(services, min_confirmations))).await
+    }
+
+    async fn send_coins(&self, request: SendCoins) -> Result<Txid, ApiError> {
         let services = self.services();
         let rate = fee_rate(services, request.fee);
         let coins = coins(&request.coins);
@@ -66,6 +72,14 @@ impl LightningNode {
         });
         sent.await.map_err(internal)?
     }
+
+    async fn wallet_transactions(&self) -> Result<Vec<WalletTx>, ApiError> {
+        self.read(|services| Ok(transactions(services))).await
+    }
+
+    async fn unspent(&self) -> Result<Vec<WalletCoin>, ApiError> {
+        self.read(|services| Ok(unspent(services))).await
+    }
 }
 
 /// A fee that is more than half of what `to` gets.
@@ -89,7 +103,7 @@ fn refuse_high_fee(
     )))
 }
 
-pub(super) fn balance(services: &Services, min_confirmations: u32) -> WalletBalance {
+fn balance(services: &Services, min_confirmations: u32) -> WalletBalance {
     let wallet = &services.wallet;
     let balance = wallet.balance_at_depth(min_confirmations);
     // Coins that are not deep enough count as unconfirmed.
@@ -104,7 +118,7 @@ pub(super) fn balance(services: &Services, min_confirmations: u32) -> WalletBala
 }
 
 /// Newest first.
-pub(super) fn transactions(services: &Services) -> Vec<WalletTx> {
+fn transactions(services: &Services) -> Vec<WalletTx> {
     let mut list: Vec<WalletTx> = services
         .wallet
         .transactions()
@@ -129,7 +143,7 @@ pub(super) fn transactions(services: &Services) -> Vec<WalletTx> {
     list
 }
 
-pub(super) fn unspent(services: &Services) -> Vec<WalletCoin> {
+fn unspent(services: &Services) -> Vec<WalletCoin> {
     let coins = services.wallet.unspent().into_iter().filter(|coin| !coin.immature);
     coins
         .map(|coin| WalletCoin {

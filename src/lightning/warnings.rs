@@ -2,25 +2,19 @@
 
 use bitcoin::Amount;
 
-use super::LightningNode;
 use crate::{
-    api::ApiError,
-    driver::{enforcement::EnforcementState, peer::PeerState},
+    driver::{enforcement::EnforcementState, peer::PeerState, services::Services},
     wallet::{
         rescan::Reach,
         reserve::{AT_MOST, PER_CHANNEL},
     },
 };
 
-impl LightningNode {
-    pub(super) async fn warnings_now(&self) -> Result<Vec<String>, ApiError> {
-        let states = self.peer_states().await;
-        let wallet = &self.services().wallet;
-        let (missing, reach) = (wallet.reserve_missing(), wallet.reach());
-        let of_states = states.iter().flat_map(of_peer);
-        let of_wallet = missing.map(short_reserve).into_iter().chain(many_unpaid(reach));
-        Ok(of_wallet.chain(of_states).collect())
-    }
+pub(super) fn warnings(services: &Services, states: &[PeerState]) -> Vec<String> {
+    let (missing, reach) = (services.wallet.reserve_missing(), services.wallet.reach());
+    let of_states = states.iter().flat_map(of_peer);
+    let of_wallet = missing.map(short_reserve).into_iter().chain(many_unpaid(reach));
+    of_wallet.chain(of_states).collect()
 }
 
 /// Addresses in a row that nobody has paid from which on a person is told: half of what `leyden create` looks for.

@@ -51,7 +51,7 @@ impl Channels for ChannelsService {
         &self,
         _request: Request<leyden::ListClosedRequest>,
     ) -> Result<Response<leyden::ListClosedResponse>, Status> {
-        let channels = self.context.lightning()?.ended_channels().await?;
+        let channels = self.context.lightning()?.closed_channels().await?;
         Ok(Response::new(leyden::ListClosedResponse { channels: channels.iter().map(closings::ended).collect() }))
     }
 }

@@ -214,7 +214,10 @@ impl Lightning for Fake {
             features: Features::init(),
         })
     }
+}
 
+#[async_trait]
+impl Wallet for Fake {
     async fn new_address(&self, kind: AddressKind, reuse_unpaid: bool) -> Result<Address, ApiError> {
         self.asked((kind, reuse_unpaid), Address::from_str(ADDRESS).unwrap().assume_checked())
     }
@@ -227,10 +230,6 @@ impl Lightning for Fake {
             ..Default::default()
         };
         self.asked(min_confirmations, balance)
-    }
-
-    async fn channel_balance(&self) -> Result<ChannelBalance, ApiError> {
-        self.answer(ChannelBalance { local: Msat(1_999), ..Default::default() })
     }
 
     async fn send_coins(&self, request: SendCoins) -> Result<Txid, ApiError> {
@@ -251,7 +250,10 @@ impl Lightning for Fake {
         };
         self.answer(vec![coin(0), coin(1), coin(6)])
     }
+}
 
+#[async_trait]
+impl Peers for Fake {
     async fn connect_peer(&self, peer: PeerAddress, keep_trying: bool) -> Result<(), ApiError> {
         self.asked((peer, keep_trying), ())
     }
@@ -263,7 +265,10 @@ impl Lightning for Fake {
     async fn peers(&self) -> Result<Vec<PeerInfo>, ApiError> {
         self.answer(Vec::new())
     }
+}
 
+#[async_trait]
+impl Channels for Fake {
     async fn open_channel(&self, request: OpenChannel) -> Result<Updates<OpenUpdate>, ApiError> {
         let update = |stage| OpenUpdate { temporary_id: ChannelId([4; 32]), stage };
         let stages = [
@@ -287,6 +292,10 @@ impl Lightning for Fake {
         self.asked(("abandon", funding), "gone".to_owned())
     }
 
+    async fn channel_balance(&self) -> Result<ChannelBalance, ApiError> {
+        self.answer(ChannelBalance { local: Msat(1_999), ..Default::default() })
+    }
+
     async fn channels(&self) -> Result<Vec<ChannelInfo>, ApiError> {
         let channels = self.script().channels.clone();
         self.answer(channels)
@@ -304,7 +313,10 @@ impl Lightning for Fake {
         let events = self.updates(vec![ChannelEvent::PendingOpen(funding()), ChannelEvent::Active(funding())]);
         self.answer(events)
     }
+}
 
+#[async_trait]
+impl Backups for Fake {
     async fn channel_backup(&self, funding: OutPoint) -> Result<ChannelBackup, ApiError> {
         self.asked(funding, ChannelBackup { funding, sealed: vec![1, 2] })
     }
@@ -327,7 +339,10 @@ impl Lightning for Fake {
         let count = sealed.len() as u32;
         self.asked(sealed, count)
     }
+}
 
+#[async_trait]
+impl Invoices for Fake {
     async fn add_invoice(&self, request: AddInvoice) -> Result<Invoice, ApiError> {
         self.asked(request, invoice(1, InvoiceState::Open))
     }
@@ -371,7 +386,10 @@ impl Lightning for Fake {
         };
         self.asked(request, decoded)
     }
+}
 
+#[async_trait]
+impl Payments for Fake {
     async fn send_payment(&self, request: SendPayment) -> Result<Updates<Payment>, ApiError> {
         let payments = self.script().payments.clone();
         let updates = self.updates(payments);

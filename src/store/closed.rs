@@ -6,7 +6,70 @@ use secp256k1::PublicKey;
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError};
-use crate::api::{ClosedChannel, ClosureType, ResolvedKind, ResolvedOutput};
+
+/// A channel whose end is final.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClosedChannel {
+    pub node_id: PublicKey,
+    pub funding: OutPoint,
+    pub short_channel_id: Option<ShortChannelId>,
+    pub capacity: Amount,
+    /// `None` if the channel was never funded.
+    pub closing_txid: Option<Txid>,
+    /// Where the closing transaction is confirmed.
+    pub height: Height,
+    /// What we got, if that is known: of a channel of which a backup was all that we had, it may not be.
+    pub settled: Option<Amount>,
+    /// The part of it that had to wait for `to_self_delay`.
+    pub time_locked: Amount,
+    pub closure: ClosureType,
+    pub opener: Side,
+    /// Who closed alone, or asked the other to close together.
+    pub closer: Option<Side>,
+    /// Why, in words.
+    pub reason: String,
+    /// What our claims paid to miners.
+    pub fees: Amount,
+    /// Of a channel that one side closed alone.
+    pub outputs: Vec<ResolvedOutput>,
+}
+
+/// How a channel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClosureType {
+    Cooperative,
+    LocalForce,
+    RemoteForce,
+    /// A revoked commitment was broadcast and punished.
+    Breach,
+    /// The funding transaction never came.
+    FundingCanceled,
+    Abandoned,
+}
+
+/// What became of an output of a closed channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolvedOutput {
+    pub outpoint: OutPoint,
+    pub amount: Amount,
+    /// In BOLT 3's words and with the paper's name.
+    pub what: String,
+    pub kind: ResolvedKind,
+    /// The transaction that spent it, and whether it was ours; `None`: nobody found it worth its fee, or it is not ours.
+    pub spent: Option<(Txid, bool)>,
+    /// A first stage: its own output follows.
+    pub first_stage: bool,
+}
+
+/// What an output of a commitment carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResolvedKind {
+    Commitment,
+    IncomingHtlc,
+    OutgoingHtlc,
+}
 
 /// The form on disk: JSON, so that a field can be added and a person can read it.
 #[derive(Serialize, Deserialize)]
@@ -19,7 +82,7 @@ struct Record {
     height: u32,
     settled_sat: Option<u64>,
     time_locked_sat: u64,
-    closure: Closure,
+    closure: ClosureType,
     opened_by_us: bool,
     closed_by_us: Option<bool>,
     /// What follows was not kept from the beginning.
@@ -36,29 +99,10 @@ struct OutputRecord {
     outpoint: OutPoint,
     amount_sat: u64,
     what: String,
-    kind: Kind,
+    kind: ResolvedKind,
     spent_by: Option<Txid>,
     ours: bool,
     first_stage: bool,
-}
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Kind {
-    Commitment,
-    IncomingHtlc,
-    OutgoingHtlc,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Closure {
-    Cooperative,
-    LocalForce,
-    RemoteForce,
-    Breach,
-    FundingCanceled,
-    Abandoned,
 }
 
 impl Store {
@@ -73,14 +117,7 @@ impl Store {
             height: channel.height.0,
             settled_sat: channel.settled.map(Amount::to_sat),
             time_locked_sat: channel.time_locked.to_sat(),
-            closure: match channel.closure {
-                ClosureType::Cooperative => Closure::Cooperative,
-                ClosureType::LocalForce => Closure::LocalForce,
-                ClosureType::RemoteForce => Closure::RemoteForce,
-                ClosureType::Breach => Closure::Breach,
-                ClosureType::FundingCanceled => Closure::FundingCanceled,
-                ClosureType::Abandoned => Closure::Abandoned,
-            },
+            closure: channel.closure,
             opened_by_us: channel.opener == Side::Local,
             closed_by_us: channel.closer.map(|closer| closer == Side::Local),
             reason: channel.reason.clone(),
@@ -154,11 +191,7 @@ impl From<&ResolvedOutput> for OutputRecord {
             outpoint: output.outpoint,
             amount_sat: output.amount.to_sat(),
             what: output.what.clone(),
-            kind: match output.kind {
-                ResolvedKind::Commitment => Kind::Commitment,
-                ResolvedKind::IncomingHtlc => Kind::IncomingHtlc,
-                ResolvedKind::OutgoingHtlc => Kind::OutgoingHtlc,
-            },
+            kind: output.kind,
             spent_by: output.spent.map(|(txid, _)| txid),
             ours: output.spent.is_some_and(|(_, ours)| ours),
             first_stage: output.first_stage,
@@ -172,11 +205,7 @@ impl From<OutputRecord> for ResolvedOutput {
             outpoint: record.outpoint,
             amount: Amount::from_sat(record.amount_sat),
             what: record.what,
-            kind: match record.kind {
-                Kind::Commitment => ResolvedKind::Commitment,
-                Kind::IncomingHtlc => ResolvedKind::IncomingHtlc,
-                Kind::OutgoingHtlc => ResolvedKind::OutgoingHtlc,
-            },
+            kind: record.kind,
             spent: record.spent_by.map(|txid| (txid, record.ours)),
             first_stage: record.first_stage,
         }
@@ -195,14 +224,7 @@ impl From<Record> for ClosedChannel {
             height: Height(record.height),
             settled: record.settled_sat.map(Amount::from_sat),
             time_locked: Amount::from_sat(record.time_locked_sat),
-            closure: match record.closure {
-                Closure::Cooperative => ClosureType::Cooperative,
-                Closure::LocalForce => ClosureType::LocalForce,
-                Closure::RemoteForce => ClosureType::RemoteForce,
-                Closure::Breach => ClosureType::Breach,
-                Closure::FundingCanceled => ClosureType::FundingCanceled,
-                Closure::Abandoned => ClosureType::Abandoned,
-            },
+            closure: record.closure,
             opener: side(record.opened_by_us),
             closer: record.closed_by_us.map(side),
             reason: record.reason,

@@ -20,4 +20,5 @@ mod plain;
 mod rocks;
 
 pub use cause::Cause;
+pub use closed::{ClosedChannel, ClosureType, ResolvedKind, ResolvedOutput};
 pub use rocks::{Store, StoreError, Table};

@@ -94,7 +94,7 @@ impl State {
         }
     }
 
-    /// The same payments from the same coins, and from more if need be.
+    /// A transaction with the payments of `old` and its coins, and with more coins if need be.
     fn replace(&self, old: &Transaction, rate: FeeRate) -> Result<Draft, WalletError> {
         let refused = |why: String| Err(WalletError::Bump(why));
         if !old.input.iter().any(|input| input.sequence.is_rbf()) {

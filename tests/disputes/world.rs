@@ -236,7 +236,7 @@ impl World {
         gift
     }
 
-    /// The same coins back to the faucet; it does not count as given any more.
+    /// Sends the coins of a gift back to the faucet; it does not count as given any more.
     pub fn take_back(&mut self, gift: &Transaction) -> Transaction {
         let back = self.faucet.script();
         let tx = self.faucet.spend_like(gift, &back, Amount::from_sat(1_000), &self.chain);

@@ -193,7 +193,7 @@ pub fn run_leyden(data_dir: &Path, arguments: &[&str]) -> Output {
     Command::new(leyden_program()).arg("--data-dir").arg(data_dir).args(arguments).output().unwrap()
 }
 
-/// Likewise; gives what it printed.
+/// Runs the command line on a data directory, and gives what it printed.
 pub fn leyden(data_dir: &Path, arguments: &[&str]) -> String {
     let output = run_leyden(data_dir, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -224,7 +224,7 @@ impl Program {
         Self { data_dir: data_dir.to_owned(), child }
     }
 
-    /// Likewise, with so many file descriptors at most.
+    /// Starts the daemon on free ports, with so many file descriptors at most.
     pub fn start_with_descriptors(data_dir: &Path, flags: &[&str], descriptors: usize) -> Self {
         fs::create_dir_all(data_dir).unwrap();
         let log = File::options().create(true).append(true).open(data_dir.join("leydend.log")).unwrap();

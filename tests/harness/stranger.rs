@@ -95,7 +95,7 @@ impl Stranger {
         Self::greeted_as(node, key, None).await.expect("the daemon's init")
     }
 
-    /// Likewise, with this key.
+    /// After `init` both ways, with this key.
     pub async fn greeted_as(node: &DaemonProcess, key: SecretKey, receive_buffer: Option<u32>) -> Option<Self> {
         let mut stranger = Self::connect_as(node, key, receive_buffer).await?;
         let init = stranger.receive_within(LONG).await?;

@@ -38,7 +38,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use bitcoin::{CompactTarget, Target, Work};
 
-use crate::header::HeaderChain;
+use crate::header_chain::HeaderChain;
 use crate::params::{Params, Retarget};
 use crate::uint::Uint256;
 

@@ -5,29 +5,11 @@ use bitcoin::block::Header;
 
 use crate::difficulty::target_from_bits;
 use crate::error::HeaderError;
+use crate::header_chain::HeaderChain;
 use crate::params::Params;
 
 /// How many blocks the median time is taken over.
 pub const MEDIAN_TIME_SPAN: u32 = 11;
-
-/// A chain of headers from the genesis block to a tip.
-pub trait HeaderChain {
-    /// The height of the tip; the genesis block has 0.
-    fn tip_height(&self) -> u32;
-    /// The header at a height, if the chain reaches so far.
-    fn header_at(&self, height: u32) -> Option<Header>;
-}
-
-/// Headers in order, the genesis block first.
-impl HeaderChain for [Header] {
-    fn tip_height(&self) -> u32 {
-        u32::try_from(self.len().saturating_sub(1)).unwrap_or(u32::MAX)
-    }
-
-    fn header_at(&self, height: u32) -> Option<Header> {
-        self.get(usize::try_from(height).ok()?).copied()
-    }
-}
 
 /// The header's hash meets the target that its bits claim, and the target is one that this network allows.
 pub fn check_proof_of_work(header: &Header, params: &Params) -> Result<(), HeaderError> {

@@ -20,7 +20,7 @@ fn all_found(kernel: &dyn Kernel, job: &Job, range: NonceRange) -> Vec<Found> {
     found
 }
 
-/// The same by hashing every header with the library, without any of this crate's code.
+/// What a scan should find, by hashing every header with the library, without any of this crate's code.
 fn all_by_library(header: &Header, target: Target, range: NonceRange) -> Vec<Found> {
     range
         .iter()

@@ -95,7 +95,7 @@ pub struct Timing {
     pub transaction_delay: Duration,
     /// Mean time between announcements of transactions to a peer that connected to us.
     pub trickle_inbound: Duration,
-    /// The same for a peer that we connected to.
+    /// Mean time between announcements of transactions to a peer that we connected to.
     pub trickle_outbound: Duration,
     /// How long a transaction without its parents is kept.
     pub orphan: Duration,

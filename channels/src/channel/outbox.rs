@@ -102,14 +102,13 @@ impl<E> Outbox<E> {
         self.writes.is_empty() && self.effects.is_empty()
     }
 
-    /// The same outbox with a note on each effect, such as whose it is.
+    /// Puts a note on each effect, such as whose it is.
     pub fn tag<T: Clone>(self, tag: &T) -> Outbox<(T, E)> {
         let effects = self.effects.into_iter().map(|effect| (tag.clone(), effect)).collect();
         Outbox { writes: self.writes, effects }
     }
 
-    /// The same outbox with its effects in a driver's own type, so that outboxes of several state machines share a
-    /// commit. The conversion runs before the commit, so it takes no closure that could carry an effect away.
+    /// Puts the effects into a driver's own type, so that outboxes of several state machines share a commit. The conversion runs before the commit, so it takes no closure that could carry an effect away.
     pub fn convert<F: From<E>>(self) -> Outbox<F> {
         Outbox { writes: self.writes, effects: self.effects.into_iter().map(F::from).collect() }
     }

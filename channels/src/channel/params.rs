@@ -54,7 +54,7 @@ pub struct Policy {
     pub max_minimum_depth: u32,
     /// How much of a channel may be in HTLCs that would not be enforced on the chain, see [`super::exposure`].
     pub max_dust_exposure: Msat,
-    /// The same in parts per million of the capacity: the larger counts.
+    /// `max_dust_exposure` in parts per million of the capacity: the larger of both counts.
     pub max_dust_exposure_ppm: u32,
 }
 

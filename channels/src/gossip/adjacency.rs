@@ -6,7 +6,7 @@
 //!   incoming  | edges to node 0   ‥ spare | edges to node 1   ‥ | …     what peer charges to forward to node
 //! ```
 //!
-//! The same position in both arrays is the same channel. A search that runs towards the payee reads `outgoing`
+//! A position names one channel in both arrays. A search that runs towards the payee reads `outgoing`
 //! alone, one that runs from the payee reads `incoming` alone, and each relaxation touches one half cache line that
 //! the processor has already fetched. Ranges have room to grow and move to the end when they are full.
 //!

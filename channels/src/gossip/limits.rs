@@ -18,7 +18,7 @@ use super::bucket::Rate;
 /// Encoded bytes of one peer's messages that wait, if we have asked it for something or have a channel with it: the
 /// answer to our largest question is a megabyte ([`IDS_PER_QUERY`]), and what a busy network says in a minute a fifth.
 pub const QUEUE_BYTES: usize = 2 << 20;
-/// The same for a stranger that we have asked for nothing: its own channels and its questions.
+/// Encoded bytes that wait of a stranger that we have asked for nothing: its own channels and its questions.
 pub const STRANGER_QUEUE_BYTES: usize = 64 << 10;
 /// All strangers together, asked or not: 5 that are asked, and 96 others with full queues.
 pub const STRANGERS_QUEUE_BYTES: usize = 16 << 20;

@@ -1,6 +1,6 @@
 //! A made-up network with the shape of the real one, for benchmarks and tests.
 //!
-//! The same seed gives the same network, on every machine:
+//! A seed gives one network, on every machine:
 //!
 //! - **Shape**: nodes join one after the other and open channels to those that are there, nine times out of ten to
 //!   one chosen in proportion to its channels (preferential attachment), else to any. Most nodes open one or two

@@ -21,7 +21,8 @@ use lightning_invoice::{
 use secp256k1::{PublicKey, SecretKey};
 
 use crate::keys::secp;
-use crate::types::{CltvExpiry, Height, Msat, PaymentHash, PaymentSecret, ShortChannelId, UnixTime};
+use crate::routing::HintHop;
+use crate::types::{CltvExpiry, Height, Msat, PaymentHash, PaymentSecret, UnixTime};
 use crate::wire::{FeatureError, Features};
 
 /// BOLT 11's default of `min_final_cltv_expiry_delta`, in blocks.
@@ -120,18 +121,6 @@ pub enum Description {
     Text(String),
     /// The SHA-256 of a text that is known otherwise.
     Hash([u8; 32]),
-}
-
-/// A channel that the graph need not know, on the way to the payee.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct HintHop {
-    /// The node that forwards over the channel.
-    pub node_id: PublicKey,
-    /// The channel to the next hop, or to the payee after the last one.
-    pub short_channel_id: ShortChannelId,
-    pub fee_base_msat: u32,
-    pub fee_proportional_millionths: u32,
-    pub cltv_expiry_delta: u16,
 }
 
 /// An invoice that has been read and whose signature is right.
@@ -251,6 +240,7 @@ impl InvoiceRequest {
 
 #[cfg(test)]
 mod tests {
+    use crate::types::ShortChannelId;
     use proptest::prelude::*;
 
     use super::*;

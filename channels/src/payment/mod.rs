@@ -17,4 +17,5 @@ mod incoming_tests;
 #[cfg(test)]
 mod tests;
 
-pub use invoice::{Description, HintHop, Invoice, InvoiceError, InvoiceNetwork, InvoiceRequest};
+pub use crate::routing::HintHop;
+pub use invoice::{Description, Invoice, InvoiceError, InvoiceNetwork, InvoiceRequest};

@@ -560,7 +560,7 @@ const MAX_ATTEMPTS: usize = 100;
 
 /// A failure of our own that no node sends: no flag set, above all codes of BOLT 4.
 const INSUFFICIENT_BALANCE: u16 = 0x0fff;
-/// Likewise.
+/// A failure of our own that no node sends, for a payment that found the tip in doubt.
 const TIP_IN_DOUBT: u16 = 0x0ffe;
 
 /// `mpp_timeout` (BOLT 4).

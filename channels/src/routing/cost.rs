@@ -23,7 +23,7 @@ use crate::types::{Msat, ShortChannelId, UnixTime};
 pub struct CostParams {
     /// The price of a failed attempt, apart from the amount.
     pub attempt_base_msat: f32,
-    /// The same, in proportion to the amount.
+    /// The price of a failed attempt, in proportion to the amount.
     pub attempt_rate: f32,
     /// The price of locking a millisatoshi for a block.
     pub lock_rate: f32,
@@ -194,7 +194,8 @@ impl<'a> EdgeCosts<'a> {
         if pass > 0.0 { -pass.ln() } else { f32::INFINITY }
     }
 
-    /// The same for a channel that the graph does not know, from what was learnt alone.
+    /// The chance of a channel that the graph does not know to pass the amount, as a negative logarithm, from what was
+    /// learnt alone.
     pub fn learnt_nats(&self, id: ShortChannelId, direction: Direction) -> f32 {
         if self.has_failed(id, direction, 0.0) {
             return f32::INFINITY;

@@ -19,6 +19,7 @@
 
 pub mod cost;
 mod ends;
+mod hint;
 mod pricing;
 pub mod route;
 pub mod scorer;
@@ -28,6 +29,7 @@ pub mod told;
 pub mod trial;
 
 pub use cost::CostParams;
+pub use hint::HintHop;
 pub use route::{LocalChannel, Route, RouteError, RouteHop, RouteRequest, Source};
 pub use scorer::Scorer;
 pub use search::Search;

@@ -11,7 +11,7 @@ use crate::gossip::graph::Channel;
 use crate::gossip::{Direction, EdgeId, Graph, Policy};
 use crate::margins::MAX_HTLC_CLTV;
 use crate::onion::payload::{ForwardPayload, ReceivePayload};
-use crate::payment::HintHop;
+use crate::routing::HintHop;
 use crate::routing::cost::CostParams;
 use crate::routing::scorer::{Attempted, Scorer};
 use crate::routing::told::{self, Told};

@@ -147,7 +147,7 @@ impl Knowledge {
         }
     }
 
-    /// The same about a channel that turns out to be larger.
+    /// The bounds of a channel that turns out to be larger.
     fn with_capacity(self, capacity: Msat) -> Self {
         let more = capacity.saturating_sub(self.capacity);
         Self { capacity: self.capacity.max(capacity), high: Msat(self.high.0.saturating_add(more.0)), ..self }

@@ -51,4 +51,4 @@ pub use history::{ForwardRecord, HtlcEvent, HtlcEventKind, Outgoing};
 pub use link::Link;
 pub use machine::Switch;
 pub use policy::{ForwardPolicy, Limits, MIN_CLTV_EXPIRY_DELTA, PolicyError};
-pub use waiting::{WAIT_FOR_TIP_SECONDS, WAIT_MARGIN_BLOCKS};
+pub use waiting::WAIT_MARGIN_BLOCKS;

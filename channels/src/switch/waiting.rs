@@ -12,14 +12,11 @@
 //! in memory alone and bounded by what the channels hold: after a restart they tell it again.
 
 use crate::channel::IncomingHtlc;
+use crate::margins::WAIT_FOR_TIP_SECONDS;
 use crate::types::{ChannelId, Height, UnixTime};
 
 use super::circuit::HtlcRef;
 use super::replay::{OnionKey, SeenOnion};
-
-/// For how long an HTLC waits, in seconds. A start, or a lost connection, takes seconds. Payers try for a minute (LND,
-/// Core Lightning): one whose HTLC is failed earlier still has the time to try another way, or again.
-pub const WAIT_FOR_TIP_SECONDS: u64 = 20;
 
 /// Blocks before its expiry, by the known tip, from which on an HTLC waits no longer: some more than those at which a
 /// channel is closed for an HTLC that nobody answers.

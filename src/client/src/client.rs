@@ -131,13 +131,13 @@ impl Client {
         Ok(Self { channel, macaroon: WithMacaroon { macaroon, wishes: Wishes::default() } })
     }
 
-    /// The same connection, for a user who insists on spending what is kept back for claims of channels.
+    /// This connection, for a user who insists on spending what is kept back for claims of channels.
     pub fn spending_reserve(mut self, insists: bool) -> Self {
         self.macaroon.wishes.spend_reserve = insists;
         self
     }
 
-    /// The same connection, for a user who has not insisted on a fee that is more than half of what is sent.
+    /// This connection, for a user who has not insisted on a fee that is more than half of what is sent.
     pub fn refusing_high_fee(mut self, refuses: bool) -> Self {
         self.macaroon.wishes.refuse_high_fee = refuses;
         self

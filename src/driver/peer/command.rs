@@ -102,6 +102,16 @@ pub enum Command {
     },
     /// A copy of what there is, for people.
     Describe(oneshot::Sender<PeerState>),
+    /// A copy of one channel, for people.
+    DescribeChannel {
+        channel: ChannelId,
+        answer: oneshot::Sender<Option<ChannelState>>,
+    },
+    /// The closed channel whose claims, commitment or funding this output belongs to.
+    Claimant {
+        outpoint: OutPoint,
+        answer: oneshot::Sender<Option<ChannelId>>,
+    },
 }
 
 /// A channel that we open, and what it is to be to us.
@@ -149,6 +159,13 @@ pub struct PeerState {
     pub enforcements: Vec<EnforcementState>,
     /// What the mempool has refused.
     pub refused: Vec<RefusedTransaction>,
+}
+
+/// A channel at one moment.
+#[derive(Debug)]
+pub struct ChannelState {
+    pub node_id: PublicKey,
+    pub summary: Summary,
 }
 
 #[derive(Clone, Debug)]

@@ -28,7 +28,7 @@ use std::{
 use bitcoin::Txid;
 pub use broadcast::RefusedTransaction;
 use broadcast::Unsent;
-pub use command::{Choices, Closing, Command, LinkState, OpenPlan, Opening, PeerState};
+pub use command::{ChannelState, Choices, Closing, Command, LinkState, OpenPlan, Opening, PeerState};
 use leyden_channels::{
     channel::{AddHtlc, Backing, CannotAdd, Channel, ClosingRest, Effect, Event, Outbox, Spend, SpendKind},
     onchain,
@@ -492,6 +492,14 @@ impl Peer {
             }
             Command::Describe(answer) => {
                 let _ = answer.send(self.describe());
+            }
+            Command::DescribeChannel { channel, answer } => {
+                let summary = self.slots.get(&channel).and_then(|slot| slot.channel.summary());
+                let _ = answer.send(summary.map(|summary| ChannelState { node_id: self.node_id, summary }));
+            }
+            Command::Claimant { outpoint, answer } => {
+                let mut states = self.describe_enforcements().into_iter();
+                let _ = answer.send(states.find(|state| state.concerns(&outpoint)).map(|state| state.channel));
             }
         }
     }

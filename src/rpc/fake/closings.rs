@@ -36,8 +36,4 @@ impl Closings for Fake {
     async fn warnings(&self) -> Result<Vec<String>, ApiError> {
         self.answer(vec!["careful".to_owned()])
     }
-
-    async fn ended_channels(&self) -> Result<Vec<ClosedChannel>, ApiError> {
-        self.answer(Vec::new())
-    }
 }

@@ -73,7 +73,7 @@ impl Ldk {
         Self::start_with(folder, name, kind, rpc, LogLevel::Debug, Vec::new())
     }
 
-    /// Likewise, but it logs warnings only.
+    /// Starts a new node that logs warnings only.
     pub fn quiet(folder: &Path, name: &str, kind: Kind, rpc: Rpc) -> Self {
         Self::start_with(folder, name, kind, rpc, LogLevel::Warn, Vec::new())
     }

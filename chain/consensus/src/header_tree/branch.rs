@@ -5,7 +5,7 @@ use bitcoin::block::Header;
 
 use super::HeaderTree;
 use super::entry::{KnownHeader, Slot};
-use crate::header::HeaderChain;
+use crate::header_chain::HeaderChain;
 use crate::locktime::MedianTimes;
 
 /// The chain from the genesis block to one tip.

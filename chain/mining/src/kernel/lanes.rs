@@ -16,7 +16,7 @@ pub(super) trait Lanes: Copy {
     /// How many words there are.
     const COUNT: u32;
 
-    /// The same word in every lane.
+    /// `word` in every lane.
     fn splat(proof: Self::Proof, word: u32) -> Self;
     /// 0, 1, 2 and so on.
     fn count_up(proof: Self::Proof) -> Self;

@@ -50,7 +50,7 @@ struct State {
     cdgh: __m128i,
 }
 
-/// The same vector for every header, or one for each.
+/// One vector for each header; all may be equal.
 type Each<const HEADERS: usize> = [__m128i; HEADERS];
 
 #[inline]

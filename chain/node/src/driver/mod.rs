@@ -35,7 +35,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backend::Backend;
 use crate::error::NodeError;
-use crate::node::{BoxFuture, ChainPeers, Network};
+use crate::network::{BoxFuture, ChainPeers, Network};
 use crate::sync::lock;
 use crate::time_budget::{Share, TimeBudget};
 use crate::types::PeerInfo;

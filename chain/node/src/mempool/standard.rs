@@ -152,7 +152,7 @@ pub fn dust_limit(output: &TxOut, policy: &Policy) -> Amount {
     }
     /// An input of 148 bytes: outpoint, script length, 107 bytes of signature and key, sequence.
     const SPEND: u64 = 148;
-    /// The same with the signature and key as witness.
+    /// An input whose signature and key are witness: 67 virtual bytes.
     const WITNESS_SPEND: u64 = 67;
     let spend = if script.is_witness_program() { WITNESS_SPEND } else { SPEND };
     let created = u64::try_from(output.size()).unwrap_or(u64::MAX);

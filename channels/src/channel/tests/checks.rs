@@ -141,7 +141,7 @@ pub(crate) fn execute(transaction: &Transaction, spent: Vec<TxOut>) {
     }
 }
 
-/// The same commitment content seen from the other end.
+/// What a commitment holds, seen from the other end.
 pub(crate) fn mirrored(spec: &Spec) -> Spec {
     let htlcs = spec.htlcs().iter().map(|htlc| Htlc { offered_by: htlc.offered_by.other(), ..*htlc }).collect();
     let balance = Sides { local: spec.balance.remote, remote: spec.balance.local };

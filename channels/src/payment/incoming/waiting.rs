@@ -7,8 +7,8 @@
 //! ```
 
 use crate::channel::{Doom, Outbox};
+use crate::margins::WAIT_FOR_TIP_SECONDS;
 use crate::onion::FailureMessage;
-use crate::switch::WAIT_FOR_TIP_SECONDS;
 use crate::types::{ChannelId, TipTrust, UnixTime};
 
 use super::{Arrived, InvoiceCtx, InvoiceEffect, Invoices, reject};

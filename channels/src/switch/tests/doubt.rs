@@ -2,6 +2,7 @@
 
 use super::single::*;
 use crate::channel::*;
+use crate::margins::WAIT_FOR_TIP_SECONDS;
 use crate::onion::FailureMessage;
 use crate::switch::*;
 use crate::types::*;

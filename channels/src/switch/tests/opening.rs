@@ -56,7 +56,7 @@ impl Base {
         BASE.get_or_init(|| Self::open(TIP))
     }
 
-    /// The same channels, opened just now.
+    /// The channels of [`Self::get`], opened just now.
     pub fn young() -> &'static Self {
         static BASE: OnceLock<Base> = OnceLock::new();
         BASE.get_or_init(|| Self::open(YOUNG_TIP))

@@ -99,7 +99,7 @@ impl DaemonProcess {
         self.pay_within(payment_request, 0).await
     }
 
-    /// Likewise, with coins locked for at most so many blocks; 0: as many as is usual.
+    /// Pays an invoice, with coins locked for at most so many blocks; 0: as many as is usual.
     pub async fn pay_within(&self, payment_request: String, cltv_limit: i32) -> Result<Payment, ClusterError> {
         let request = SendPaymentRequest {
             payment_request,

@@ -1,0 +1,51 @@
+//! What the node asks of its connections.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bitcoin::BlockHash;
+
+use crate::error::NodeError;
+use crate::time_budget::TimeBudget;
+use crate::types::PeerInfo;
+
+/// What the connections tell about the tip.
+#[derive(Clone, Debug, Default)]
+pub struct ChainPeers {
+    /// How many seconds the clocks of peers are ahead of ours: of those that this node chose, or of all others if it
+    /// has chosen none.
+    pub clocks_ahead: Vec<i64>,
+    /// The ends of the best chains that peers are known to have, of the same ones as far as they have told all their
+    /// headers.
+    pub best_known: Vec<BlockHash>,
+    /// A peer is connected that has told all its headers.
+    pub hears: bool,
+    /// Some address is kept connected.
+    pub dials: bool,
+    /// There was a connection that this node opened.
+    pub had_outbound: bool,
+    /// When a peer that had told all its headers was last seen connected.
+    pub heard: Option<Instant>,
+}
+
+/// An answer that takes a while.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What the node asks of its peer-to-peer driver.
+pub trait Network: Send + Sync {
+    /// Connects, and resolves when the handshake is done or has failed.
+    fn connect(&self, address: SocketAddr) -> BoxFuture<Result<(), NodeError>>;
+    /// Ends the connection, if there is one.
+    fn disconnect(&self, address: SocketAddr);
+    fn peers(&self) -> Vec<PeerInfo>;
+    /// What follows from them about the tip.
+    fn chain_peers(&self) -> ChainPeers;
+    /// Where it waits for peers.
+    fn local_address(&self) -> Option<SocketAddr>;
+    /// Processor time that peers share that came to us.
+    fn inbound_time(&self) -> Arc<TimeBudget>;
+    /// Closes everything, and resolves when all tasks have ended.
+    fn stop(&self) -> BoxFuture<()>;
+}

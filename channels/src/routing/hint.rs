@@ -1,0 +1,17 @@
+//! Channels that an invoice names (BOLT 11, the `r` field).
+
+use secp256k1::PublicKey;
+
+use crate::types::ShortChannelId;
+
+/// A channel that the graph need not know, on the way to the payee.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HintHop {
+    /// The node that forwards over the channel.
+    pub node_id: PublicKey,
+    /// The channel to the next hop, or to the payee after the last one.
+    pub short_channel_id: ShortChannelId,
+    pub fee_base_msat: u32,
+    pub fee_proportional_millionths: u32,
+    pub cltv_expiry_delta: u16,
+}
