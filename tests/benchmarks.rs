@@ -1,0 +1,47 @@
+//! What `leyden bench` needs of the database, the daemon's program does for it.
+
+mod harness;
+
+use std::process::{Command, Output};
+
+use harness::{Folder, leyden};
+use leyden_client::cluster::DaemonProcess;
+use leyden_proto::lnrpc::{ClosedChannelsRequest, ForwardingHistoryRequest, ListPaymentsRequest};
+
+#[test]
+fn network_of_the_route_benchmark_is_stored_and_loaded() {
+    let folder = Folder::new();
+    let command = ["--json", "bench", "route", "--nodes", "30", "--channels", "60", "--queries", "5"];
+    let printed = leyden(folder.path(), &command);
+    let value: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    // An announcement and two updates of each channel, and an announcement of each node.
+    assert_eq!(value["records"], 3 * 60 + 30, "{printed}");
+    assert!(value["graph_load_ms"].as_f64().is_some_and(|time| time > 0.0), "{printed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn past_is_written_while_the_node_is_stopped_and_is_then_its_own() {
+    let folder = Folder::new();
+    let mut alice = DaemonProcess::new(folder.path(), "alice", &[]).unwrap();
+    let write_past = |data_dir: &std::path::Path| -> Output {
+        let mut leydend = Command::new(env!("CARGO_BIN_EXE_leydend"));
+        leydend.args(["bench", "past", "--count", "3", "--data-dir"]).arg(data_dir).output().unwrap()
+    };
+    let absent = write_past(alice.data_dir());
+    assert!(String::from_utf8_lossy(&absent.stderr).contains("start `leydend`"), "{absent:?}");
+    alice.start().await.unwrap();
+    let locked = write_past(alice.data_dir());
+    assert!(!locked.status.success(), "the database is the running node's: {locked:?}");
+    alice.terminate();
+    let written = write_past(alice.data_dir());
+    assert!(written.status.success(), "{written:?}");
+    alice.start().await.unwrap();
+
+    let lightning = || alice.client().unwrap().lightning();
+    let payments = ListPaymentsRequest { include_incomplete: true, ..ListPaymentsRequest::default() };
+    assert_eq!(lightning().list_payments(payments).await.unwrap().into_inner().payments.len(), 3);
+    let forwards = ForwardingHistoryRequest { num_max_events: 10, start_time: 1, ..Default::default() };
+    assert_eq!(lightning().forwarding_history(forwards).await.unwrap().into_inner().forwarding_events.len(), 3);
+    let closed = ClosedChannelsRequest::default();
+    assert_eq!(lightning().closed_channels(closed).await.unwrap().into_inner().channels.len(), 3);
+}
