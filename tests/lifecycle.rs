@@ -375,7 +375,7 @@ async fn on_a_small_disk(folder: &Folder, data_dir: &Path) -> (tokio::process::C
     );
     let mut child = tokio::process::Command::new("sh").args(["-c", &script]).kill_on_drop(true).spawn().unwrap();
     let client = loop {
-        if let Ok(access) = Access::from_data_dir(&data_dir)
+        if let Ok(access) = Access::from_data_dir(data_dir)
             && let Ok(client) = Client::connect(&access).await
             && state(&client).await == WalletState::ServerActive
         {

@@ -212,7 +212,7 @@ impl Runtime {
             switch: Mutex::default(),
             enforcement: onchain::Policy::default(),
             invoice_network,
-            strangers_log: LogBudget::new(STRANGERS_LINES_PER_MINUTE),
+            strangers_log: Arc::new(LogBudget::new(STRANGERS_LINES_PER_MINUTE)),
             strangers_time: TimeBudget::new(STRANGERS_TIME),
             handshakes_time: TimeBudget::new(HANDSHAKES_TIME),
         });

@@ -93,7 +93,7 @@ pub struct Services {
     pub enforcement: onchain::Policy,
     pub invoice_network: InvoiceNetwork,
     /// For lines of the log that come and go with nodes that have no channel with us.
-    pub strangers_log: LogBudget,
+    pub strangers_log: Arc<LogBudget>,
     /// Processor time for all that is done for strangers.
     pub strangers_time: Arc<TimeBudget>,
     /// The same for handshakes of whom nothing is known.

@@ -107,14 +107,7 @@ impl TimeBudget {
 
     /// Polls the future out of the budget, but while it is exempt.
     pub fn meter<F: Future, E: Fn() -> bool>(self: &Arc<Self>, is_exempt: E, future: F) -> Metered<F, E> {
-        Metered {
-            future: Box::pin(future),
-            is_exempt,
-            turn: PollSemaphore::new(Arc::clone(&self.turn)),
-            held: None,
-            resting: None,
-            budget: Arc::clone(self),
-        }
+        Metered { future: Box::pin(future), is_exempt, turn: None, held: None, resting: None, budget: Arc::clone(self) }
     }
 }
 
@@ -125,7 +118,8 @@ const SHORTEST_REST: Duration = Duration::from_millis(1);
 pub struct Metered<F, E> {
     future: Pin<Box<F>>,
     is_exempt: E,
-    turn: PollSemaphore,
+    /// Its place among those who wait for their turn.
+    turn: Option<PollSemaphore>,
     /// It is this one's turn.
     held: Option<OwnedSemaphorePermit>,
     resting: Option<Pin<Box<Sleep>>>,
@@ -139,8 +133,10 @@ impl<F: Future, E: Fn() -> bool> Metered<F, E> {
     /// Ready when it may be polled: it is its turn, and there is time.
     fn admitted(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.held.is_none() {
+            let all = &self.budget.turn;
+            let turn = self.turn.get_or_insert_with(|| PollSemaphore::new(Arc::clone(all)));
             // The semaphore is never closed.
-            self.held = ready!(self.turn.poll_acquire(context));
+            self.held = ready!(turn.poll_acquire(context));
         }
         loop {
             if let Some(resting) = &mut self.resting {
@@ -160,7 +156,8 @@ impl<F: Future, E: Fn() -> bool> Future for Metered<F, E> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
         if (this.is_exempt)() {
-            (this.held, this.resting) = (None, None);
+            // A turn that came to somebody who does not ask any more would be nobody's for ever.
+            (this.turn, this.held, this.resting) = (None, None, None);
             return this.future.as_mut().poll(context);
         }
         ready!(this.admitted(context));
@@ -236,6 +233,23 @@ mod tests {
         exempt.store(true, Ordering::Relaxed);
         budget.meter(|| true, work(3, MILLISECOND, Arc::clone(&done))).await;
         assert_eq!((done.load(Ordering::Relaxed), budget.used()), (3, Duration::from_secs(1)));
+    }
+
+    #[tokio::test]
+    async fn who_becomes_exempt_while_it_waits_for_its_turn_leaves_the_line() {
+        use tokio::time::timeout;
+        let budget = TimeBudget::new(Share { per_second: Duration::from_secs(1), ..SHARE });
+        budget.charge(120 * MILLISECOND);
+        let exempt = AtomicBool::new(false);
+        let first = tokio::spawn(budget.meter(|| false, std::future::ready(())));
+        tokio::task::yield_now().await;
+        let mut second = std::pin::pin!(budget.meter(|| exempt.load(Ordering::Relaxed), std::future::pending::<()>()));
+        assert!(timeout(MILLISECOND, &mut second).await.is_err(), "it is in the line");
+        exempt.store(true, Ordering::Relaxed);
+        assert!(timeout(MILLISECOND, &mut second).await.is_err(), "its future has nothing to give");
+        first.await.unwrap();
+        let third = budget.meter(|| false, std::future::ready(()));
+        timeout(Duration::from_secs(60), third).await.expect("the turn is not the second one's");
     }
 
     #[tokio::test]

@@ -227,7 +227,7 @@ impl Peer {
             Notice::StateChanged { from, to } => {
                 // Openings cost a stranger nothing.
                 let begins = matches!(from, StateName::Opening | StateName::Funding);
-                if !begins || self.log_budget.line(&format!("{id} {to}")) != Line::Skip {
+                if !begins || self.log.line(&format!("{id} {to}")) != Line::Skip {
                     info!(channel = %id, %from, %to, "state");
                 }
                 if to == StateName::Normal
@@ -250,14 +250,14 @@ impl Peer {
                 }
             }
             Notice::OpenFailed { reason } => {
-                if self.log_budget.line(&reason) != Line::Skip {
+                if self.log.line(&reason) != Line::Skip {
                     info!(channel = %id, reason = said(&reason), "the opening failed");
                 }
                 slot.tell_opening(Opening::Failed { reason });
             }
             Notice::PeerWrong(wrong) => {
                 let wrong = said(&wrong.to_string());
-                match self.log_budget.line(&wrong) {
+                match self.log.line(&wrong) {
                     Line::Write => warn!(channel = %id, peer = %self.node_id, wrong, "the peer is wrong"),
                     Line::WriteAndSaySo => {
                         warn!(channel = %id, peer = %self.node_id, wrong, "the peer is wrong; {NO_MORE_LINES}");
@@ -268,7 +268,7 @@ impl Peer {
             Notice::PeerSays { error, text } => {
                 self.note_dispute();
                 // What concerns all channels comes once for each of them.
-                let line = self.log_budget.line(&text);
+                let line = self.log.line(&text);
                 let words = said(&text);
                 match line {
                     Line::Write => warn!(channel = %id, peer = %self.node_id, error, words, "the peer says"),

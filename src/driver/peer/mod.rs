@@ -14,6 +14,7 @@ mod broadcast;
 mod command;
 mod effects;
 mod link;
+mod log;
 mod opening;
 mod reserve;
 mod storage;
@@ -38,6 +39,7 @@ use leyden_channels::{
     wire::{ErrorMessage, Message},
 };
 use link::{Connected, receive};
+use log::PeerLog;
 use secp256k1::PublicKey;
 use storage::Keeping;
 use tokio::{
@@ -54,7 +56,7 @@ use super::{
     services::Services,
     strangers::Standing,
 };
-use crate::{limits::STRANGERS_TURN, words::LogBudget};
+use crate::limits::STRANGERS_TURN;
 
 /// How often we ask whether the peer is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -145,8 +147,6 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
-/// How many lines of the log a peer may cause in a minute: more than any that means well has to say.
-const LINES_PER_MINUTE: u32 = 20;
 const NO_MORE_LINES: &str = "no more of it is logged for a minute";
 
 /// The task's own things.
@@ -166,7 +166,7 @@ pub struct Peer {
     links: u64,
     standing: Standing,
     /// For lines of the log that the peer causes.
-    log_budget: LogBudget,
+    log: PeerLog,
     /// What the peer wants us to keep.
     keeping: Keeping,
     /// Transactions that the mempool has refused.
@@ -181,6 +181,7 @@ pub struct Peer {
 impl Peer {
     pub fn new(node_id: PublicKey, services: Arc<Services>, mailbox: mpsc::UnboundedSender<Command>) -> Self {
         let standing = Standing::new(&services.strangers_time);
+        let log = PeerLog::new(&services.strangers_log, &standing);
         Self {
             node_id,
             services,
@@ -192,7 +193,7 @@ impl Peer {
             link: None,
             links: 0,
             standing,
-            log_budget: LogBudget::new(LINES_PER_MINUTE),
+            log,
             keeping: Keeping::default(),
             unsent: BTreeMap::new(),
             sends_again: false,

@@ -108,7 +108,7 @@ impl Peer {
             Err(NoPlace::Taken) => {
                 // The peer names the funding output of another channel, which would be written over.
                 let words = "an opening with the funding output of another channel";
-                if self.log_budget.line(words) != Line::Skip {
+                if self.log.line(words) != Line::Skip {
                     warn!(channel = %new, peer = %self.node_id, "{words}");
                 }
                 slot.tell_opening(Opening::Failed { reason: "its funding output is that of another channel".into() });

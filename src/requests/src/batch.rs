@@ -72,7 +72,7 @@ mod tests {
     const MOST: usize = 10;
 
     fn code(body: &str) -> i32 {
-        read(body.as_bytes(), MOST).err().expect("refused").code
+        read(body.as_bytes(), MOST).expect_err("refused").code
     }
 
     #[test]
