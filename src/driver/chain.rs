@@ -118,7 +118,8 @@ impl ChainWatch {
         let _ = seen.wait_for(|(seen_height, seen_hash)| *seen_hash == hash || *seen_height > height).await;
     }
 
-    /// Has the wallet look at the whole chain again, which has begun when this returns; `None`: the daemon stops.
+    /// Has the wallet look at the whole chain again, which has begun when this returns; `None`: the daemon stops. A caller
+    /// that gives up before its turn has asked for nothing.
     pub async fn rescan(&self, look_ahead: u32) -> Option<Result<(), ChainError>> {
         let (answer, begun) = oneshot::channel();
         self.rescans.send(Rescan { look_ahead, answer }).ok()?;
@@ -178,6 +179,10 @@ impl ChainWatch {
             let notice = tokio::select! {
                 notice = notices.next() => notice,
                 Some(Rescan { look_ahead, answer }) = asked_for.recv() => {
+                    // Each costs seconds in which no block is looked at: who has hung up does not wait for it any more.
+                    if answer.is_closed() {
+                        continue;
+                    }
                     let begun = wallet.rescan(look_ahead).map_err(ChainError::from);
                     notices = self.node.subscribe(Some(wallet.tip().1))?;
                     only_wallet_below = self.node.tip().height;
