@@ -49,6 +49,12 @@
 //! and what has no output there goes to the miners. To burn our money so costs the peer the channel and, if the
 //! forwards are its own, what they carry on the way back.
 //!
+//! **Beyond it.** Nobody can lift our commitment of a `static_remotekey` channel, nor its second stages: they pay what they
+//! did when the peer left. If it stays away while blocks come to ask for more than that, and until the expiry, an HTLC whose
+//! preimage we know goes back to it whole, whatever it is worth. No limit on amounts prevents that: an HTLC is taken on at a
+//! rate that confirms in time, and counts in full if it does not ([`super::feerate`]), but what blocks ask for later
+//! is not known then. With anchors the wallet's coins prevent it.
+//!
 //! **The limit** is Core Lightning's 50,000 sat, which lets fifty payments of 1,000 sat through at once at 50 sat/vB, where
 //! HTLCs below some 36,000 sat count; a channel of ten coins carries ten times that.
 

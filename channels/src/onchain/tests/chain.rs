@@ -17,6 +17,8 @@ pub(crate) struct Chain {
     pub mempool: Vec<Transaction>,
     /// What a block asks for, in satoshi per 1000 weight units.
     pub minimum: u32,
+    /// What each block asked for.
+    pub asked: BTreeMap<u32, u32>,
     /// What the mempool asks for, in the same unit: of a transaction alone, or of one whose child pays for both.
     floor: u32,
     /// What the next block has whatever the mempool says: somebody else's transactions.
@@ -161,7 +163,7 @@ impl Chain {
     }
 
     /// What these pay together.
-    fn rate<'a>(&self, txs: impl IntoIterator<Item = &'a Transaction>) -> u64 {
+    pub fn rate<'a>(&self, txs: impl IntoIterator<Item = &'a Transaction>) -> u64 {
         let sum = |(fee, weight), tx: &Transaction| (fee + self.fee(tx).to_sat(), weight + tx.weight().to_wu());
         let (fee, weight) = txs.into_iter().fold((0, 0), sum);
         fee * 1000 / weight
@@ -283,6 +285,7 @@ impl Chain {
             self.connect(tx);
         }
         self.blocks.insert(self.tip.0, taken.clone());
+        self.asked.insert(self.tip.0, self.minimum);
         taken
     }
 

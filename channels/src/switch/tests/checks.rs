@@ -20,12 +20,12 @@ impl Schedule {
         ledger.check_forwards();
         ledger.check_invoices(self);
         ledger.check_exposure();
-        let (small, breached) = (ledger.small, ledger.breach.is_some());
+        let (small, stuck, breached) = (ledger.small, ledger.stuck, ledger.breach.is_some());
         let forgone = ledger.forgone_hashes();
         assert!(small == 0 || self.weather.closes.is_some(), "HTLCs are lost in open channels");
         self.check_payments(breached, |hash| forgone.contains(hash));
         self.check_history();
-        self.net.truth.small = small;
+        (self.net.truth.small, self.net.truth.stuck) = (small, stuck);
     }
 
     fn check_nothing_is_left(&self) {

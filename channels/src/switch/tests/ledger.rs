@@ -19,6 +19,11 @@
 //! node in that way is within the node's own limit, `max_dust_exposure`: that is what the limit promises, since whatever a
 //! node does not fight for counts towards it, whichever way it goes, at a feerate that is raised for what may come. Beyond it
 //! are only HTLCs that were in flight when feerates jumped by more than that ([`crate::channel::exposure`]).
+//!
+//! And without anchors nobody can lift a commitment or its second stages: while the peer is away they pay what they did
+//! when it left. If no block from the one at which the channel must be closed to the HTLC's expiry takes as little as that,
+//! the HTLC goes back to the peer, whatever it is worth. Excused is what no node could do, block by block ([`Tried`]); what
+//! was taken on when the commitment was too cheap already counts towards the limit like all else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,9 +35,10 @@ use super::truth::Paid;
 use super::wallet::{self, Wallet};
 use crate::channel::Policy;
 use crate::channel::exposure::raised;
+use crate::margins::RECEIVED_MARGIN;
 use crate::payment::incoming::InvoiceState;
 use crate::switch::*;
-use crate::tx::{OutputKind, fee};
+use crate::tx::{CommitmentHtlc, OutputKind, fee};
 use crate::types::*;
 
 /// The weight of the dearest claim of one HTLC, with a coin for its fee: a second stage of 1,155 with anchors. Half of an
@@ -70,6 +76,8 @@ pub(super) struct Ledger<'a> {
     forgone_hashes: BTreeSet<PaymentHash>,
     /// How many those were.
     pub small: usize,
+    /// How many among them were worth a fight that nobody could win.
+    pub stuck: usize,
     /// A revoked commitment that got into the chain.
     pub breach: Option<&'a Breach>,
 }
@@ -81,7 +89,7 @@ impl<'a> Ledger<'a> {
         };
         let breach = net.truth.breach.as_ref().filter(in_chain);
         let (cost, htlcs, forgone, forgone_hashes) = Default::default();
-        let mut ledger = Self { net, limit, cost, htlcs, forgone, forgone_hashes, small: 0, breach };
+        let mut ledger = Self { net, limit, cost, htlcs, forgone, forgone_hashes, small: 0, stuck: 0, breach };
         for (channel, close) in &net.truth.closed {
             ledger.close(*channel, close);
         }
@@ -102,16 +110,41 @@ impl<'a> Ledger<'a> {
     /// A node has gone without an HTLC that was its own.
     fn forgo(&mut self, node: usize, offerer: usize, htlc: HtlcRef, amount: Msat, hash: PaymentHash) {
         let highest = self.net.nodes[node].outlook.highest;
-        assert!(amount < not_fought_for(highest), "{node} has lost {htlc:?} of {amount} at {highest:?}");
+        let is_large = amount >= not_fought_for(highest);
+        assert!(!is_large || self.is_out_of_reach(node, htlc), "{node} has lost {htlc:?} of {amount} at {highest:?}");
         self.forgone_hashes.insert(hash);
         self.small += 1;
+        self.stuck += usize::from(is_large);
         // One that was worth a fight even at a raised rate when it was taken on counts towards no limit: nothing can be done
         // about it once feerates have risen further, and it costs at most what it would have cost to get it.
         let taken_on = self.net.truth.taken_on.get(&(node, offerer, htlc)).map(|rate| raised(*rate));
-        let is_counted = taken_on.is_none_or(|rate| rate >= highest || amount < not_fought_for(rate));
+        let is_counted = match is_large {
+            true => self.net.truth.taken_late.contains(&(node, offerer, htlc)),
+            false => taken_on.is_none_or(|rate| rate >= highest || amount < not_fought_for(rate)),
+        };
         if is_counted {
             self.forgone.entry((node, htlc.channel)).or_default().push((htlc.id, amount, taken_on));
         }
+    }
+
+    /// Whether nothing could bring a node an HTLC that was offered to it: its commitment has no anchors, and blocks asked
+    /// for more than that and its second stages pay.
+    fn is_out_of_reach(&self, node: usize, htlc: HtlcRef) -> bool {
+        let Some(close) = self.net.truth.closed.get(&htlc.channel).filter(|close| close.owner == node) else {
+            return false;
+        };
+        let Close { state, commitment, .. } = close;
+        let is_this = |one: &&CommitmentHtlc| one.id == htlc.id && one.direction == HtlcDirection::Received;
+        let Some(received) = state.htlcs.iter().find(is_this) else { return false };
+        let funding = commitment.tx.input[0].previous_output;
+        let Some((closed, _, tx)) = self.net.chain.spender(&funding) else { return false };
+        let tried = Tried {
+            commitment: self.net.chain.rate([tx]) as u32,
+            closed: closed.0,
+            second_stage: state.feerate.0,
+            expiry: received.cltv_expiry.0,
+        };
+        commitment.kind == CommitmentType::StaticRemoteKey && tried.is_in_vain(&self.net.chain.asked)
     }
 
     /// No channel costs a node more than the node is ready to lose in it.
@@ -369,6 +402,27 @@ impl<'a> Ledger<'a> {
     }
 }
 
+/// A commitment without anchors, and the second stage of an HTLC that was offered to its owner: their rates, and blocks.
+struct Tried {
+    commitment: u32,
+    second_stage: u32,
+    /// Where the commitment got into the chain.
+    closed: u32,
+    expiry: u32,
+}
+
+impl Tried {
+    /// Whether no block would have taken them, of those in which they had to be: from the one after which the channel must
+    /// be closed to the HTLC's expiry, the second stage after the commitment. `asked` is what each block asked for.
+    fn is_in_vain(&self, asked: &BTreeMap<u32, u32>) -> bool {
+        let due = self.expiry - RECEIVED_MARGIN;
+        let takes = |from: u32, to: u32, rate: u32| (from..=to).any(|block| asked[&block] <= rate);
+        let missed_commitment = takes(due + 1, self.expiry.min(self.closed - 1), self.commitment);
+        let missed_second_stage = takes(due.max(self.closed) + 1, self.expiry, self.second_stage);
+        !missed_commitment && !missed_second_stage
+    }
+}
+
 /// From which amount on a node that thinks this rate right fights for an HTLC, whatever the channel: a claim may cost half
 /// of it.
 fn not_fought_for(feerate: FeeratePerKw) -> Msat {
@@ -380,4 +434,27 @@ fn not_fought_for(feerate: FeeratePerKw) -> Msat {
 fn uneconomic(patient: FeeratePerKw) -> Msat {
     let fee = DEAREST_OWN_CLAIM * u64::from(patient.0);
     Msat((2 * fee).max(LEAST_OUTPUT.0 + fee))
+}
+
+/// An expiry at 100: the channel must be closed at 88.
+#[test]
+fn what_a_block_would_have_taken_in_time_is_not_excused() {
+    let dear = || -> BTreeMap<u32, u32> { (80..=110).map(|block| (block, 1_000)).collect() };
+    let but = |cheap: &[u32]| {
+        let mut asked = dear();
+        asked.extend(cheap.iter().map(|block| (*block, 600)));
+        asked
+    };
+    let tried = |closed| Tried { commitment: 620, second_stage: 615, closed, expiry: 100 };
+    assert!(tried(105).is_in_vain(&dear()));
+    assert!(tried(105).is_in_vain(&but(&[80, 88, 101, 105])), "too early and too late");
+    assert!(!tried(105).is_in_vain(&but(&[89])), "it was not handed over in time");
+    assert!(!tried(105).is_in_vain(&but(&[100])));
+    // In the chain in time, and then nothing for the second stage.
+    assert!(tried(90).is_in_vain(&but(&[90])));
+    assert!(!tried(90).is_in_vain(&but(&[90, 91])));
+    assert!(tried(82).is_in_vain(&but(&[82, 84])), "before anything is due");
+    assert!(!tried(82).is_in_vain(&but(&[82, 89])));
+    let cheap_stage = Tried { second_stage: 599, ..tried(90) };
+    assert!(cheap_stage.is_in_vain(&but(&[90, 91])));
 }

@@ -255,6 +255,7 @@ struct Tally {
     deadlines: usize,
     from_chain: [usize; 2],
     small: usize,
+    stuck: usize,
     breaches: usize,
     fee_closes: usize,
     hang_ups: usize,
@@ -304,6 +305,7 @@ fn run(seeds: impl Iterator<Item = u64>, bug: Bug) -> Result<Tally, Failed> {
         tally.closes += truth.closes;
         tally.deadlines += truth.deadlines;
         tally.small += truth.small;
+        tally.stuck += truth.stuck;
         tally.breaches += truth.breaches;
         tally.fee_closes += truth.fee_closes;
         tally.hang_ups += truth.hang_ups;
@@ -347,6 +349,8 @@ fn no_satoshi_is_lost_and_no_htlc_stuck_in_any_schedule() {
             // Rare, or something else makes nodes hang up on each other.
             assert!(tally.hang_ups <= tally.schedules / HANG_UPS_IN, "{tally:?}");
             let told = tally.from_chain.iter().all(|count| *count > tally.schedules / 20) && tally.deadlines > 0;
+            // For that feerates must rise manyfold while a peer is away and a preimage waits for it.
+            assert!(!is_usual || tally.stuck == 0, "{tally:?}");
             assert!(!is_usual || (tally.fulfilled > tally.schedules && tally.forwards > tally.schedules && told));
         }
         Err(Failed { seed, .. }) => panic!("schedule {seed} failed; run it alone with LEYDEN_SCHEDULE_SEED={seed}"),

@@ -1,11 +1,12 @@
 //! What the test knows and no node does.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, btree_map::Entry};
 
 use bitcoin::{Amount, OutPoint, Txid};
 
 use super::items::NodeEffect;
 use super::network::Network;
+use crate::channel::feerate::confirms_late;
 use crate::channel::*;
 use crate::onchain::{Closer, LocalState, Resolution};
 use crate::payment::route::Route;
@@ -53,11 +54,15 @@ pub(super) struct Truth {
     pub from_chain: [usize; 2],
     /// HTLCs that came to nothing because they were too small for the chain.
     pub small: usize,
+    /// Those among them that were worth a fight, on a commitment that nobody could lift.
+    pub stuck: usize,
     /// An old commitment that a node has published.
     pub breach: Option<Breach>,
     pub breaches: usize,
     /// What nodes thought right to pay when they took HTLCs on, by who took it on and who offered it.
     pub taken_on: BTreeMap<(usize, usize, HtlcRef), FeeratePerKw>,
+    /// Those among them that were taken on although the commitment could not be relied on to confirm in time.
+    pub taken_late: BTreeSet<(usize, usize, HtlcRef)>,
     /// How often all funding transactions were taken back, and the channels whose coins the opener then spent otherwise.
     pub storms: usize,
     pub double_spent: BTreeSet<ChannelId>,
@@ -142,8 +147,13 @@ impl Network {
     pub fn take_on(&mut self, node: usize, offerer: usize, htlc: HtlcRef) {
         let one = &self.nodes[node];
         let established = one.channels.get(&htlc.channel).and_then(Channel::summary).and_then(|all| all.established);
-        let rate =
-            established.map_or(one.outlook.feerates.closing, |all| all.feerate.max(one.outlook.feerates.closing));
-        self.truth.taken_on.entry((node, offerer, htlc)).or_insert(rate);
+        let feerates = &one.outlook.feerates;
+        let rate = established.as_ref().map_or(feerates.closing, |all| all.feerate.max(feerates.closing));
+        let is_late = established.is_some_and(|all| confirms_late(all.commitment_type, all.feerate, feerates));
+        let name = (node, offerer, htlc);
+        if let Entry::Vacant(entry) = self.truth.taken_on.entry(name) {
+            entry.insert(rate);
+            self.truth.taken_late.extend(is_late.then_some(name));
+        }
     }
 }
