@@ -68,8 +68,9 @@ const DUST: i64 = 300;
 const HTLCS_OF_A_SIZE: usize = 2;
 /// Sizes with outputs of their own.
 const WITH_OUTPUT: usize = SIZES.len() - 1;
-/// What all transactions of all three together may cost, with what lies in anchors and went with dust: less than the larger
-/// HTLCs, so that one that was lost would be seen.
+/// What Bob's transactions may cost, with what lies in anchors and went with dust: less than the larger HTLCs, so that one
+/// that was lost would be seen. LDK raises its claims by its own clock while it reads the blocks that it missed: on a busy
+/// machine two of them have cost it 66,100 sat.
 const MOST_COSTS: i64 = 25_000;
 /// Both wait as long for their own as LDK asks for.
 const DELAY: &str = "144";
@@ -513,10 +514,11 @@ impl Three {
         let ledger = Ledger::since(&self.miner, since).await.unwrap();
         let costs = ledger.all_fees() + ledger.anchors_left();
         assert_eq!(has.iter().sum::<i64>() + costs, had.iter().sum::<i64>(), "costs of {costs}");
-        assert!(costs < MOST_COSTS, "{costs}");
         // Alice gave him a part of her channel, and he Carol one of each of his.
         let due = had[0] + PUSH - 2 * PUSH + earned;
-        assert_eq!(due - has[0], self.costs_of_bob(&ledger).await, "what Bob lacks of {due}");
+        let costs_of_bob = self.costs_of_bob(&ledger).await;
+        assert_eq!(due - has[0], costs_of_bob, "what Bob lacks of {due}");
+        assert!(costs_of_bob < MOST_COSTS, "{costs_of_bob} of {costs}");
     }
 
     /// What Bob pays and nobody gets but miners.
