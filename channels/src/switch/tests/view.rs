@@ -172,14 +172,6 @@ impl Network {
     pub fn look_at_new_outputs(&mut self, node: usize) {
         for channel in std::mem::take(&mut self.nodes[node].view.unseen) {
             self.look_at_outputs(node, channel, None, true);
-            // The tip alone says nothing to a channel in use.
-            if self.nodes[node].view.outputs.only_funding().contains(&channel)
-                && let Some(lane) = self.nodes[node].lanes.get_mut(&Lane::Channel(channel))
-                && let Some(Item::Enforce { events, .. }) = lane.back()
-                && events[..] == [onchain::Event::Tip]
-            {
-                lane.pop_back();
-            }
         }
     }
 
