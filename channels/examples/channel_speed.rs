@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::error::Error;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bitcoin::absolute::LockTime;
@@ -18,7 +18,6 @@ use leyden_channels::channel::{
     OpenRequest, OpenWishes, Origin, Outbox, Persist, Policy, Settlement, Write,
 };
 use leyden_channels::keys::{KeysSigner, Signer};
-use leyden_channels::onchain::FixedEnvironment;
 use leyden_channels::types::*;
 use leyden_channels::wire::{Message, OnionRoutingPacket};
 
@@ -59,12 +58,9 @@ struct World {
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-static ENVIRONMENT: LazyLock<FixedEnvironment> = LazyLock::new(FixedEnvironment::default);
-
 fn ctx(policy: &Policy) -> Ctx<'_> {
     let (trust, feerates) = (TipTrust::Current, Feerates::default());
-    let environment = &*ENVIRONMENT;
-    Ctx { chain: ChainHash::REGTEST, now: UnixTime(0), tip: Height(100), trust, feerates, policy, environment }
+    Ctx { chain: ChainHash::REGTEST, now: UnixTime(0), tip: Height(100), trust, feerates, policy }
 }
 
 fn script(tag: u8) -> ScriptBuf {

@@ -5,12 +5,11 @@ use bitcoin::constants::ChainHash;
 use super::effect::{Effect, Notice};
 use super::outbox::Outbox;
 use super::params::{Feerates, Policy};
-use crate::onchain::Environment;
 use crate::types::{Height, TipTrust, UnixTime};
 use crate::wire::Message;
 
 /// What a channel may know of the world while it handles an event.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Ctx<'a> {
     pub chain: ChainHash,
     pub now: UnixTime,
@@ -18,8 +17,6 @@ pub struct Ctx<'a> {
     pub trust: TipTrust,
     pub feerates: Feerates,
     pub policy: &'a Policy,
-    /// What a channel asks that closes.
-    pub environment: &'a dyn Environment,
 }
 
 /// Which parts of the stored channel have to be written at the end of the turn.

@@ -157,8 +157,7 @@ impl Resolution {
                 }
                 revoked_close::outputs(&self.channel, *secret, &htlcs, tx, height)?
             }
-            Closer::Unknown => remote_close::ours_in(&self.channel, tx, height)?,
-            Closer::Mutual | Closer::LocalOld { .. } => Vec::new(),
+            Closer::Mutual | Closer::LocalOld { .. } | Closer::Unknown => Vec::new(),
         })
     }
 }

@@ -6,7 +6,6 @@
 
 use leyden_channels::{
     channel::{Backing, Spend, SpendKind, StateName},
-    onchain::Resolution,
     types::ChannelId,
 };
 
@@ -41,7 +40,7 @@ impl Peer {
             StateName::Closing => {
                 let spend = slot.channel.summary().and_then(|summary| summary.spend);
                 let together = matches!(spend, Some(Spend { kind: SpendKind::Mutual, .. }));
-                !together && slot.channel.resolution().is_none_or(Resolution::needs_coins)
+                !together && self.enforced.get(id).is_none_or(|one| one.needs_coins())
             }
         };
         anchors && is_open && slot.channel.backing() == Backing::Funded

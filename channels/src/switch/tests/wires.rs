@@ -93,6 +93,7 @@ impl Network {
         self.recover_payments(node);
         for channel in self.nodes[node].channels.keys().copied().collect::<Vec<_>>() {
             self.push(node, Item::Channel(channel, Event::Restarted));
+            self.push(node, Item::EnforceAgain(channel));
         }
     }
 
