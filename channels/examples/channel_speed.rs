@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use bitcoin::absolute::LockTime;
@@ -18,6 +18,7 @@ use leyden_channels::channel::{
     OpenRequest, OpenWishes, Origin, Outbox, Persist, Policy, Settlement, Write,
 };
 use leyden_channels::keys::{KeysSigner, Signer};
+use leyden_channels::onchain::FixedEnvironment;
 use leyden_channels::types::*;
 use leyden_channels::wire::{Message, OnionRoutingPacket};
 
@@ -58,9 +59,12 @@ struct World {
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
+static ENVIRONMENT: LazyLock<FixedEnvironment> = LazyLock::new(FixedEnvironment::default);
+
 fn ctx(policy: &Policy) -> Ctx<'_> {
     let (trust, feerates) = (TipTrust::Current, Feerates::default());
-    Ctx { chain: ChainHash::REGTEST, now: UnixTime(0), tip: Height(100), trust, feerates, policy }
+    let environment = &*ENVIRONMENT;
+    Ctx { chain: ChainHash::REGTEST, now: UnixTime(0), tip: Height(100), trust, feerates, policy, environment }
 }
 
 fn script(tag: u8) -> ScriptBuf {

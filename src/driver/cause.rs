@@ -101,7 +101,8 @@ pub fn reason(closer: Option<&Closer>, cause: Option<&Cause>) -> String {
         (Some(Closer::LocalOld { number }), _) => {
             format!("an old state of our own ({}) was published, by a copy of our data", number.0)
         }
-        (Some(Closer::Unknown), _) => "its funding output was spent by a transaction that we never signed".to_owned(),
+        (Some(Closer::Unknown), _) => "unknown spend: its funding output was spent by a transaction that we never signed, so its keys may have leaked"
+            .to_owned(),
         (Some(Closer::Remote { .. }), _) => match ours {
             Some(words) => format!("the peer closed it alone, after we had begun to: {words}"),
             None => "the peer closed it alone".to_owned(),

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //!   node's notices ──► wallet: every block, every transaction of the mempool
-//!                  └─► after each change of the tip, for each watched channel: where is its funding transaction, who
-//!                      spends its output, or what it needs itself? What differs from what the channel was told last is an event.
-//!                  └─► for each output of a closed channel that a block or a transaction spends: `WatchedOutputs`
+//!                  └─► after each change of the tip, for each watched channel: where is its funding transaction, or who
+//!                      spends what it needs itself? What differs from what the channel was told last is an event.
+//!                  └─► for each output of a channel that a block or a transaction spends, its funding output first of all:
+//!                      `WatchedOutputs`
 //! ```
 //!
 //! Watches look at the state of the chain, not at its changes, so a notice that was missed, a restart or a
@@ -18,7 +19,6 @@ use std::{
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use leyden_channels::{
     channel::{FundingDepth, FundingInput, FundingView, FundingWatch},
-    margins::FINAL_DEPTH,
     onchain::{self, Found, News},
     types::{ChannelId, Height},
 };
@@ -40,7 +40,7 @@ pub enum ChainError {
 /// After so many blocks that only the wallet is told of, channels are looked at: seconds of a rescan.
 const LOOK_AT_CHANNELS_EVERY: u32 = 1_000;
 
-/// The outputs of closed channels, each with the task that owns its channel.
+/// The outputs of channels, each with the task that owns its channel.
 type Outputs = onchain::WatchedOutputs<mpsc::UnboundedSender<Command>>;
 
 /// The watches of all channels; clones share them.
@@ -72,7 +72,7 @@ struct Watch {
     traced: bool,
 }
 
-/// Where closed channels have to look after the latest blocks.
+/// Where channels have to look after the latest blocks.
 #[derive(Default)]
 struct Changed {
     /// Blocks were taken back, or we have just begun.
@@ -96,8 +96,8 @@ impl ChainWatch {
         }
     }
 
-    /// Watches a channel's funding transaction, of whose needs `inputs` are known, and its output for its owner, and tells at
-    /// once what is there already.
+    /// Watches a channel's funding transaction, of whose needs `inputs` are known, for its owner, and tells at once what is
+    /// there already.
     pub async fn watch(
         &self,
         channel: ChannelId,
@@ -105,7 +105,7 @@ impl ChainWatch {
         funding: OutPoint,
         inputs: Vec<FundingInput>,
     ) -> Result<(), NodeError> {
-        let news = FundingWatch::new(inputs, FINAL_DEPTH);
+        let news = FundingWatch::new(inputs);
         self.lock().entry(channel).or_insert(Watch { owner, funding, news, traced: false });
         self.look(channel).await
     }
@@ -131,7 +131,12 @@ impl ChainWatch {
         self.outputs().forget(channel);
     }
 
-    /// Watches an output of a closed channel, of which its owner knows `known`. What the chain says already is told by
+    /// A channel's outputs are to be watched anew.
+    pub fn forget_outputs(&self, channel: &ChannelId) {
+        self.outputs().forget(channel);
+    }
+
+    /// Watches an output of a channel, of which its owner knows `known`. What the chain says already is told by
     /// [`Self::look_at_outputs`].
     pub fn watch_output(
         &self,
@@ -143,14 +148,14 @@ impl ChainWatch {
         self.outputs().watch(channel, owner, outpoint, known);
     }
 
-    /// Looks at all watched outputs of a closed channel, and tells what is new.
+    /// Looks at all watched outputs of a channel, and tells what is new.
     pub async fn look_at_outputs(&self, channel: ChannelId) -> Result<(), NodeError> {
         // What is found is that of this tip, or of a later one.
         let tip = Height(self.node.tip().height);
         self.look_at_some(channel, None, true, tip).await
     }
 
-    /// Whether the chain has been looked at for each of these outputs of a closed channel since they are watched.
+    /// Whether the chain has been looked at for each of these outputs of a channel since they are watched.
     pub fn has_looked_at(&self, channel: &ChannelId, outpoints: impl IntoIterator<Item = OutPoint>) -> bool {
         self.outputs().have_looked_at(channel, outpoints)
     }
@@ -201,13 +206,15 @@ impl ChainWatch {
                         // What the chain says now of the channels must not wait for the end of a long look.
                         if height % LOOK_AT_CHANNELS_EVERY == 0 {
                             self.look_at_all().await?;
+                            self.look_at_open(&changed).await?;
                         }
                         self.seen.send_replace(now_seen);
                         continue;
                     }
                     self.look_at_all().await?;
-                    let _ = tips.send(Height(height));
                     self.outputs().spent_by(&block.txdata, &mut changed.spent);
+                    self.look_at_open(&changed).await?;
+                    let _ = tips.send(Height(height));
                     // While we are behind, the state of the chain is that of a later block already.
                     if height >= self.node.tip().height {
                         tip = Height(height);
@@ -227,7 +234,7 @@ impl ChainWatch {
                 Notice::TransactionAccepted { transaction } => {
                     let now = self.node.clock().now();
                     wallet.transaction_seen(transaction.as_ref().clone(), now)?;
-                    for channel in self.concerned_by(&transaction) {
+                    for channel in self.funded_by(&transaction) {
                         self.look(channel).await?;
                     }
                     let mut spent = BTreeMap::new();
@@ -262,9 +269,23 @@ impl ChainWatch {
         self.outputs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Tells the owners of channels in use of spends of their funding outputs, before they hear of the tip: who is closed needs
+    /// not close. While we are behind, the state of the chain is that of a later block already.
+    async fn look_at_open(&self, changed: &Changed) -> Result<(), NodeError> {
+        let tip = Height(self.node.tip().height);
+        let mut open = self.outputs().only_funding();
+        open.retain(|channel| changed.everything || changed.spent.contains_key(channel));
+        for channel in open {
+            self.look_at_some(channel, None, false, tip).await?;
+        }
+        Ok(())
+    }
+
     /// Tells the owners of closed channels what the latest blocks did to their outputs, and that they are the tip now.
     async fn tell_tip(&self, mut changed: Changed, tip: Height) -> Result<(), NodeError> {
-        let channels = self.outputs().channels();
+        let in_use: BTreeSet<ChannelId> = self.outputs().only_funding().into_iter().collect();
+        let mut channels = self.outputs().channels();
+        channels.retain(|channel| !in_use.contains(channel));
         for channel in channels {
             let spent = changed.spent.remove(&channel).unwrap_or_default();
             self.look_at_some(channel, (!changed.everything).then_some(spent), true, tip).await?;
@@ -272,7 +293,7 @@ impl ChainWatch {
         Ok(())
     }
 
-    /// Looks at these outputs of a closed channel (`None`: at all), and tells what is new: with it, all up to `tip` is told.
+    /// Looks at these outputs of a channel (`None`: at all), and tells what is new: with it, all up to `tip` is told.
     async fn look_at_some(
         &self,
         channel: ChannelId,
@@ -304,7 +325,7 @@ impl ChainWatch {
             && let Some(owner) = self.outputs().owner(&channel)
         {
             // The owner may have ended with the daemon.
-            let _ = owner.send(Command::Enforce { channel, events, tip });
+            let _ = owner.send(Command::Chain { channel, events, tip });
         }
         Ok(())
     }
@@ -318,27 +339,18 @@ impl ChainWatch {
         }))
     }
 
-    /// The channels that a transaction funds, or whose funding output it spends.
-    fn concerned_by(&self, transaction: &Transaction) -> Vec<ChannelId> {
+    /// The channels that a transaction funds.
+    fn funded_by(&self, transaction: &Transaction) -> Vec<ChannelId> {
         let txid = transaction.compute_txid();
         let watches = self.lock();
-        watches
-            .iter()
-            .filter(|(_, watch)| {
-                let spends = || transaction.input.iter().any(|input| input.previous_output == watch.funding);
-                watch.funding.txid == txid || spends()
-            })
-            .map(|(channel, _)| *channel)
-            .collect()
+        watches.iter().filter(|(_, watch)| watch.funding.txid == txid).map(|(channel, _)| *channel).collect()
     }
 
     /// Tells that channels are not closed by any block up to this tip. Only now that a close would have been told: right
     /// after the start, news of the tip may come to a channel's owner before the watch begins.
     fn tell_open(&self, tip: Height) {
-        for (channel, watch) in self.lock().iter() {
-            if watch.news.is_told_open() {
-                let _ = watch.owner.send(Command::StillOpen { channel: *channel, tip });
-            }
+        for (channel, owner) in self.outputs().open() {
+            let _ = owner.send(Command::StillOpen { channel, tip });
         }
     }
 
@@ -367,23 +379,15 @@ impl ChainWatch {
             Some(_) => None,
             None => funding::conflict_with(&self.node, &[known, inputs.clone()].concat()).await?,
         };
-        let spend = self.spend(funding).await?;
 
         let mut watches = self.lock();
         let Some(watch) = watches.get_mut(&channel) else { return Ok(()) };
         watch.traced |= found.is_some();
-        for event in watch.news.news(FundingView { tip, depth, inputs, conflict, spend }) {
+        for event in watch.news.news(FundingView { tip, depth, inputs, conflict }) {
             // The owner may have ended with the daemon.
             let _ = watch.owner.send(Command::Event { channel, event: Box::new(event) });
         }
         Ok(())
-    }
-
-    async fn spend(&self, funding: OutPoint) -> Result<Option<(Transaction, Option<Height>)>, NodeError> {
-        let Some(spend) = self.node.spender(funding).await? else { return Ok(None) };
-        let Some(found) = self.node.transaction(spend.txid).await? else { return Ok(None) };
-        let height = spend.confirmed.map(|block| Height(block.height));
-        Ok(Some((found.transaction.as_ref().clone(), height)))
     }
 }
 

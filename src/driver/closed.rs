@@ -15,7 +15,7 @@
 
 use bitcoin::{Amount, Script, Transaction, Txid};
 use leyden_channels::{
-    channel::{Event, FundingState, Spend, SpendKind, Summary},
+    channel::{Channel, Event, FundingState, Spend, SpendKind, Summary},
     onchain::Closer,
     types::{ChannelId, Height, Side},
 };
@@ -38,6 +38,16 @@ impl Peer {
         let Some(summary) = self.slots.get(&id).and_then(|slot| slot.channel.summary()) else { return };
         if let Err(error) = self.write_close(id, &summary, transaction) {
             error!(channel = %id, %error, "the record of a closed channel is not kept; it is tried again at a restart");
+        }
+    }
+
+    /// After a restart: a crash may have come between the news of a close and its record.
+    pub(super) fn keep_closes(&mut self) {
+        let closing = |channel: &Channel| Some(channel.resolution()?.spends().next()?.0.clone());
+        let closed: Vec<(ChannelId, Transaction)> =
+            self.slots.iter().filter_map(|(id, slot)| Some((*id, closing(&slot.channel)?))).collect();
+        for (id, transaction) in closed {
+            self.keep_close(id, Some(&transaction));
         }
     }
 

@@ -1,31 +1,22 @@
-//! Closed channels on their way to the wallet: carries out what `leyden_channels::onchain` asks for.
+//! Closed channels on their way to the wallet: the driver's part of what `leyden_channels::channel` asks for them.
 //!
 //! ```text
-//!   channel closed by one side ─► begin ─► Resolution ◄── spends, tips, reorganisations (`chain`)
-//!                                              │     ◄── preimages of incoming HTLCs (invoices)
-//!          committed with the peer's batch ◄───┤
-//!                                              ▼
-//!     watch · broadcast · coins of the wallet · payments' outcomes · news ──► resolved: the record for people
+//!   channel, closing ──Enforce──► publish · find coins · read the revoked HTLCs · show to people
+//!          ▲                           │
+//!          └──── Event::Enforcement ◄──┘          Event::Chain ◄── spends, tips, reorganisations (`chain`)
 //! ```
 //!
 //! Promises: nothing is broadcast or told before what it rests on is durable; a broadcast that the mempool refuses is
 //! told, and tried again at every block; the channel ends when its enforcement says so, never earlier.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bitcoin::{Amount, OutPoint, ScriptBuf, SignedAmount, Transaction, TxIn, Txid};
 use leyden_channels::{
-    channel::{Channel, Event, HtlcFailure, HtlcKey, Key, Origin, Settlement, decode_retired, revoked_htlcs},
-    keys::Signer,
-    onchain::{
-        self, Closer, ClosingChannel, Effect, Notice, OutputReport, OutputStatus, Rejection, Resolution, TrackedOutput,
-    },
-    switch::HtlcRef,
+    channel::{Channel, Event, HtlcKey, Key, decode_retired, revoked_htlcs},
+    onchain::{self, Closer, Effect, Notice, OutputReport, OutputStatus, Rejection, Resolution, TrackedOutput},
     tx::FeeCoin,
-    types::{ChannelId, CltvExpiry, CommitmentNumber, FeeratePerKw, Height, HtlcId, Side},
+    types::{ChannelId, CommitmentNumber, FeeratePerKw, Height, Side},
 };
 use leyden_node::{MempoolError, Node, NodeError, error::PackageError};
 use tracing::{debug, error, info, warn};
@@ -33,30 +24,13 @@ use tracing::{debug, error, info, warn};
 use super::{
     cause::reason,
     chain,
-    peer::{Closing, Peer},
+    peer::{Closing, Peer, Slot},
 };
 use crate::{
     driver::events::ChannelNews,
     store::{ClosedChannel, ClosureType, ResolvedKind, ResolvedOutput, StoreError},
     wallet::onchain::WalletError,
 };
-
-/// Blocks that a closing transaction of the peer's may wait in the mempool before we broadcast our own commitment.
-const PATIENCE: u32 = 12;
-
-/// One closed channel.
-pub struct Enforcement {
-    resolution: Resolution,
-    signer: Arc<dyn Signer + Send + Sync>,
-    /// Whose our outgoing HTLCs are.
-    origins: HashMap<HtlcId, Origin>,
-    /// The tip when this began, or began again.
-    begun: Height,
-    /// The tip up to which it knows the chain.
-    tip: Height,
-    /// Claims that the mempool has refused, and why.
-    refused: BTreeMap<Txid, String>,
-}
 
 /// A closed channel at one moment, for people.
 #[derive(Clone, Debug)]
@@ -103,26 +77,11 @@ impl EnforcementState {
     }
 }
 
-impl Enforcement {
-    fn new(resolution: Resolution, channel: &Channel, signer: Arc<dyn Signer + Send + Sync>, tip: Height) -> Self {
-        let outgoing = resolution.channel().outgoing();
-        let origins = outgoing.keys().filter_map(|id| channel.origin_of(*id).map(|origin| (*id, origin))).collect();
-        Self { resolution, signer, origins, begun: tip, tip, refused: BTreeMap::new() }
-    }
-
-    /// Something has closed the channel in a block.
-    pub fn is_closed(&self) -> bool {
-        self.resolution.close().is_some()
-    }
-
-    /// Whether coins of the wallet may be needed to bring something home.
-    pub fn needs_coins(&self) -> bool {
-        self.resolution.needs_coins()
-    }
-
+impl Slot {
     /// What became of the newest version of a claim. Older ones are of no interest any more.
-    fn note_refusal(&mut self, txid: Txid, refusal: Option<String>) {
-        let sent = self.resolution.claims().values().filter_map(|claim| claim.sent.as_ref());
+    fn note_claim_refusal(&mut self, txid: Txid, refusal: Option<String>) {
+        let claims = self.channel.resolution().into_iter().flat_map(|one| one.claims().values());
+        let sent = claims.filter_map(|claim| claim.sent.as_ref());
         let current: HashSet<Txid> = sent.map(|sent| sent.tx.compute_txid()).collect();
         self.refused.retain(|txid, _| current.contains(txid));
         match refusal {
@@ -130,71 +89,19 @@ impl Enforcement {
             None => drop(self.refused.remove(&txid)),
         }
     }
-
-    /// The confirmed spend of an output that the resolution knows of.
-    fn known_spend(&self, outpoint: &OutPoint) -> Option<onchain::Told> {
-        let spends = |tx: &Transaction| tx.input.iter().any(|input| input.previous_output == *outpoint);
-        let (tx, height) = self.resolution.spends().find(|(tx, _)| spends(tx))?;
-        Some(onchain::Told { txid: tx.compute_txid(), height: Some(height) })
-    }
 }
 
 impl Peer {
-    /// An enforcement from the store, whose channel is there already.
-    pub fn restore_enforcement(&mut self, resolution: Resolution) {
-        let id = resolution.channel().channel_id;
-        let Some(channel) = self.slots.get(&id).map(|slot| &slot.channel) else { return };
-        let Some(signer) = self.signer_of(channel) else { return };
-        for (claim, coins) in resolution.coins() {
+    /// A channel from the store may have coins of the wallet's in claims.
+    pub(super) fn set_coins_aside(&self, channel: &Channel) {
+        let id = channel.id();
+        for (claim, coins) in channel.resolution().into_iter().flat_map(Resolution::coins) {
             self.services.wallet.set_aside_again((id, claim), coins);
         }
-        let enforcement = Enforcement::new(resolution, channel, signer, self.services.tip());
-        self.enforced.insert(id, enforcement);
     }
 
-    /// After a restart: what a crash swallowed comes again. The look at the outputs that are watched now ends with a tip,
-    /// also if nothing has happened and no block comes: that sets the claims going.
-    pub(super) fn restart_enforcements(&mut self) {
-        for id in self.enforced.keys().copied().collect::<Vec<_>>() {
-            self.enforce(id, onchain::Event::Restarted);
-        }
-        // A crash may have come between the close and the record of its enforcement.
-        let closed = self.slots.iter().filter(|(_, slot)| slot.channel.needs_enforcement());
-        for id in closed.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.begin_enforcement(id);
-        }
-    }
-
-    /// Begins to enforce a channel that one side has closed alone. Safe to repeat.
-    pub(super) fn begin_enforcement(&mut self, id: ChannelId) {
-        if self.enforced.contains_key(&id) {
-            return;
-        }
-        let Some(channel) = self.slots.get(&id).map(|slot| &slot.channel) else { return };
-        let Some(signer) = self.signer_of(channel) else { return };
-        let Some(terms) = channel.terms() else { return };
-        let destination = self.services.wallet.channel_script(&terms.keys_id);
-        let closing = match channel.closing_channel(destination) {
-            Ok(Some(closing)) => {
-                ClosingChannel { upstream_expiries: self.upstream_expiries(channel, &closing), ..closing }
-            }
-            Ok(None) => return,
-            Err(error) => {
-                error!(channel = %id, %error, "a closed channel cannot be enforced");
-                return;
-            }
-        };
-        let (resolution, outbox) = Resolution::begin(closing);
-        let enforcement = Enforcement::new(resolution, channel, signer, self.services.tip());
-        self.enforced.insert(id, enforcement);
-        self.push(id, self.link_id(), outbox);
-        self.enforce(id, onchain::Event::Restarted);
-    }
-
-    /// When the incoming HTLCs end that are forwarded through this channel.
-    fn upstream_expiries(&self, channel: &Channel, closing: &ClosingChannel) -> BTreeMap<HtlcId, CltvExpiry> {
-        let expiry = |id: HtlcId| self.services.upstream_expiry(channel.origin_of(id)?);
-        closing.outgoing().into_keys().filter_map(|id| expiry(id).map(|expiry| (id, expiry))).collect()
+    fn resolution(&self, id: ChannelId) -> Option<&Resolution> {
+        self.slots.get(&id)?.channel.resolution()
     }
 
     /// We have closed: our own commitment has to get into the chain.
@@ -204,99 +111,63 @@ impl Peer {
             self.tell_closing(id, &Closing::Pending { txid: commitment, by: Side::Local });
         }
         self.underway.extend(self.services.channel_closed(id));
-        self.begin_enforcement(id);
-        if self.enforced.get(&id).is_some_and(|one| !one.resolution.is_forced()) {
-            self.enforce(id, onchain::Event::ForceClose);
-        }
     }
 
-    /// The peer has closed with this transaction.
+    /// Somebody else has closed with this transaction.
     pub(super) fn closed_by_peer(&mut self, id: ChannelId, transaction: Txid) {
         self.tell_closing(id, &Closing::Pending { txid: transaction, by: Side::Remote });
         self.underway.extend(self.services.channel_closed(id));
-        self.begin_enforcement(id);
     }
 
-    /// Whether this channel's end is not for the depth of its closing transaction to tell.
+    /// Whether this channel's end is for its enforcement to tell.
     pub(super) fn is_enforced(&self, id: &ChannelId) -> bool {
-        self.enforced.contains_key(id) || self.slots.get(id).is_some_and(|slot| slot.channel.needs_enforcement())
+        self.slots.get(id).is_some_and(|slot| slot.channel.needs_enforcement())
     }
 
-    /// How an incoming HTLC ends: on the chain, if its channel is closed.
-    pub(super) fn settle(&mut self, id: ChannelId, htlc: HtlcId, settlement: Settlement) {
-        match settlement {
-            Settlement::Fulfill(preimage) if self.is_enforced(&id) => {
-                self.begin_enforcement(id);
-                self.enforce(id, onchain::Event::Preimage(preimage));
-            }
-            settlement => self.event(id, Event::Settle { id: htlc, settlement }),
-        }
+    /// Watches an output for a channel. What the chain says of it already is told at the end of the turn.
+    pub(super) fn watch_output(&mut self, id: ChannelId, outpoint: OutPoint) {
+        let known = self.slots.get(&id).and_then(|slot| slot.channel.known_spend(&outpoint));
+        self.services.watch.watch_output(id, &self.mailbox, outpoint, known);
+        self.unseen.insert(id);
     }
 
-    /// News of the chain for a closed channel.
-    pub(super) fn enforce_all(&mut self, id: ChannelId, events: Vec<onchain::Event>, tip: Height) {
-        if let Some(one) = self.enforced.get_mut(&id) {
-            one.tip = tip;
-        }
+    /// News of the chain for a channel's outputs; what they say of the closing transaction is kept for people too.
+    pub(super) fn chain_news(&mut self, id: ChannelId, events: Vec<onchain::Event>, tip: Height) {
         for event in events {
             let is_tip = event == onchain::Event::Tip;
             // What they may show decides what the tip means. The look that is due ends with a tip.
             if is_tip && !self.has_looked_at_outputs(id) {
                 continue;
             }
-            self.enforce(id, event);
+            let is_reorganisation = matches!(event, onchain::Event::Reorganized { .. });
+            let close = self.spends_funding(id, &event);
+            self.event(id, Event::Chain { event, tip });
+            if is_reorganisation || close.is_some() {
+                self.keep_close(id, close.as_ref());
+            }
             if is_tip {
-                self.lose_patience(id);
                 self.keep_reserve(id);
             }
         }
     }
 
+    fn spends_funding(&self, id: ChannelId, event: &onchain::Event) -> Option<Transaction> {
+        let funding = self.slots.get(&id)?.channel.terms()?.funding;
+        let onchain::Event::Spent { tx, .. } = event else { return None };
+        tx.input.iter().any(|input| input.previous_output == funding).then(|| tx.clone())
+    }
+
     fn has_looked_at_outputs(&self, id: ChannelId) -> bool {
-        let Some(one) = self.enforced.get(&id) else { return true };
-        let outputs = one.resolution.outputs().map(|output| output.outpoint);
-        self.services.watch.has_looked_at(&id, outputs.chain([one.resolution.channel().funding]))
+        self.slots.get(&id).is_none_or(|slot| self.services.watch.has_looked_at(&id, slot.channel.watched()))
     }
 
-    /// The peer's closing transaction may have left the mempool for good, and the peer with it.
-    fn lose_patience(&mut self, id: ChannelId) {
-        let Some(one) = self.enforced.get(&id) else { return };
-        let waited = self.services.tip().0.saturating_sub(one.begun.0);
-        if one.resolution.close().is_none() && !one.resolution.is_forced() && waited >= PATIENCE {
-            info!(channel = %id, "the closing transaction does not confirm; our own commitment is broadcast");
-            self.enforce(id, onchain::Event::ForceClose);
-        }
-    }
-
-    /// Hands an event to an enforcement. What comes of it is committed with this turn.
-    pub(super) fn enforce(&mut self, id: ChannelId, event: onchain::Event) {
-        let services = Arc::clone(&self.services);
-        let Some(one) = self.enforced.get_mut(&id) else { return };
-        let estimates = services.fee_estimates();
-        let ctx = onchain::Ctx {
-            tip: one.tip,
-            newest: Height(services.node.best_header().height),
-            estimates: &estimates,
-            policy: &services.enforcement,
-            signer: one.signer.as_ref(),
-        };
-        match one.resolution.handle(event, &ctx) {
-            Ok(outbox) => self.push(id, self.link_id(), outbox),
-            Err(error) => {
-                error!(channel = %id, %error, "the enforcement of a closed channel is stopped; report this");
-                self.enforced.remove(&id);
-            }
-        }
+    fn enforce(&mut self, id: ChannelId, event: onchain::Event) {
+        self.event(id, Event::Enforcement(event));
     }
 
     /// Does what an enforcement asks for, once its record is durable.
     pub(super) async fn enforcement_effect(&mut self, id: ChannelId, effect: Effect) {
         match effect {
-            Effect::Watch { outpoint, .. } => {
-                let known = self.enforced.get(&id).and_then(|one| one.known_spend(&outpoint));
-                self.services.watch.watch_output(id, &self.mailbox, outpoint, known);
-                self.unseen.insert(id);
-            }
             Effect::Broadcast { tx, parents, coins } => self.publish(id, tx, &parents, &coins).await,
             Effect::LoadRevokedHtlcs { number } => match self.load_revoked_htlcs(id, number) {
                 Ok(event) => self.enforce(id, event),
@@ -320,16 +191,6 @@ impl Peer {
                 }
             }
             Effect::ReleaseCoins(coins) => self.services.wallet.put_back(&coins),
-            Effect::Fulfilled { htlc, preimage, .. } => {
-                if let Some(origin) = self.origin(id, htlc) {
-                    self.fulfilled(origin, HtlcRef { channel: id, id: htlc }, preimage);
-                }
-            }
-            Effect::Failed { htlc, .. } => {
-                if let Some(origin) = self.origin(id, htlc) {
-                    self.failed(origin, HtlcRef { channel: id, id: htlc }, HtlcFailure::NotOnChain);
-                }
-            }
             Effect::TakenBack { htlc, payment_hash } => {
                 error!(channel = %id, htlc = htlc.0, hash = %payment_hash,
                     "an HTLC whose preimage was shown has brought nothing on the chain");
@@ -344,6 +205,9 @@ impl Peer {
                 if let Err(error) = self.resolved(id) {
                     error!(channel = %id, %error, "the record of a closed channel is not kept; it is tried again");
                 }
+            }
+            Effect::Watch { .. } | Effect::Fulfilled { .. } | Effect::Failed { .. } => {
+                error!(channel = %id, ?effect, "the channel has an effect of its own for this; report this");
             }
         }
     }
@@ -371,12 +235,12 @@ impl Peer {
         let (node, wallet) = (&self.services.node, &self.services.wallet);
         let refusal = chain::broadcast(node, wallet, parents, &signed).await.err();
         let words = refusal.as_ref().map(ToString::to_string);
-        match self.enforced.get_mut(&id) {
+        match self.slots.get_mut(&id) {
             // A child goes with its commitment.
-            Some(one) if one.resolution.close().is_none() => {
+            Some(slot) if slot.channel.resolution().is_some_and(|one| one.close().is_none()) => {
                 self.commitment_handed_over(id, parents.first().unwrap_or(&signed), words);
             }
-            Some(one) => one.note_refusal(txid, words),
+            Some(slot) => slot.note_claim_refusal(txid, words),
             None => {}
         }
         if let Some(error) = refusal {
@@ -416,12 +280,10 @@ impl Peer {
         Ok(onchain::Event::RevokedHtlcs { number, htlcs: revoked_htlcs(number, retired) })
     }
 
-    fn origin(&self, id: ChannelId, htlc: HtlcId) -> Option<Origin> {
-        self.enforced.get(&id)?.origins.get(&htlc).copied()
-    }
-
     fn enforcement_notice(&mut self, id: ChannelId, notice: &Notice) {
         match notice {
+            // Its record tells of it.
+            Notice::Closed { .. } if !self.is_enforced(&id) => {}
             Notice::Closed { by, txid, height } => {
                 info!(channel = %id, %txid, height = height.0, "closed by {by}");
                 self.tell_closing(id, &Closing::Closed { txid: *txid });
@@ -435,6 +297,7 @@ impl Peer {
             Notice::UnknownSpend { txid } => {
                 error!(channel = %id, %txid, "the funding output was spent by a transaction that we never signed: \
                     its keys may have leaked");
+                self.tell_closing(id, &Closing::Closed { txid: *txid });
             }
             Notice::OldLocalState { number } => {
                 error!(channel = %id, state = number.0,
@@ -447,42 +310,31 @@ impl Peer {
         }
     }
 
-    /// The channel is over for another reason: it was never funded, for example.
-    pub(super) fn forget_enforcement(&mut self, id: ChannelId) {
-        if let Some(one) = self.enforced.remove(&id) {
-            self.services.wallet.put_back_all(&id);
-            self.push(id, self.link_id(), one.resolution.forget());
-        }
-    }
-
     /// Everything is claimed and deep enough. The record for people first: it is written again if a crash follows.
     fn resolved(&mut self, id: ChannelId) -> Result<(), StoreError> {
-        let Some(one) = self.enforced.get(&id) else { return Ok(()) };
-        let forgotten = one.resolution.forget();
-        if let Some(closed) = self.closed_channel(id, one) {
+        if self.is_enforced(&id)
+            && let Some(closed) = self.resolution(id).and_then(|one| self.closed_channel(id, one))
+        {
             self.services.store.put_closed_channel(&closed)?;
             self.services.events.channel(ChannelNews::Closed(closed.funding));
             info!(channel = %id, settled = closed.settled.map(Amount::to_sat), "the channel is resolved");
         }
-        self.enforced.remove(&id);
-        self.services.wallet.put_back_all(&id);
-        self.push(id, self.link_id(), forgotten);
         self.event(id, Event::CloseConfirmed);
         Ok(())
     }
 
-    fn closed_channel(&self, id: ChannelId, one: &Enforcement) -> Option<ClosedChannel> {
+    fn closed_channel(&self, id: ChannelId, one: &Resolution) -> Option<ClosedChannel> {
         let summary = self.slots.get(&id)?.channel.summary()?;
         let known = summary.established.as_ref()?;
-        let (txid, height) = one.resolution.close()?;
-        let (closure, closer) = match one.resolution.closer()? {
+        let (txid, height) = one.close()?;
+        let (closure, closer) = match one.closer()? {
             Closer::Mutual => (ClosureType::Cooperative, None),
             Closer::Local(_) | Closer::LocalOld { .. } => (ClosureType::LocalForce, Some(Side::Local)),
             Closer::Remote { .. } | Closer::RemoteFuture { .. } => (ClosureType::RemoteForce, Some(Side::Remote)),
             Closer::Revoked { .. } => (ClosureType::Breach, Some(Side::Remote)),
             Closer::Unknown => (ClosureType::RemoteForce, None),
         };
-        let delayed = one.resolution.outputs().filter(|output| is_delayed(output));
+        let delayed = one.outputs().filter(|output| is_delayed(output));
         Some(ClosedChannel {
             node_id: self.node_id,
             funding: known.funding,
@@ -497,19 +349,19 @@ impl Peer {
             closer: closer.or_else(|| self.cause(&known.funding).map(|cause| cause.by)),
             reason: self.reason(one),
             fees: self.fees(one),
-            outputs: one.resolution.outputs().map(resolved).collect(),
+            outputs: one.outputs().map(resolved).collect(),
         })
     }
 
-    fn reason(&self, one: &Enforcement) -> String {
-        reason(one.resolution.closer(), self.cause(&one.resolution.channel().funding).as_ref())
+    fn reason(&self, one: &Resolution) -> String {
+        reason(one.closer(), self.cause(&one.channel().funding).as_ref())
     }
 
     /// What our confirmed claims have paid to miners.
-    fn fees(&self, one: &Enforcement) -> Amount {
+    fn fees(&self, one: &Resolution) -> Amount {
         let tracked: HashMap<OutPoint, Amount> =
-            one.resolution.outputs().map(|output| (output.outpoint, output.output.value)).collect();
-        let spends = one.resolution.outputs().filter_map(|output| output.spend.as_ref());
+            one.outputs().map(|output| (output.outpoint, output.output.value)).collect();
+        let spends = one.outputs().filter_map(|output| output.spend.as_ref());
         let claims: HashSet<Txid> = spends.filter(|spend| spend.ours).map(|spend| spend.txid).collect();
         let input = |input: &TxIn| {
             let outpoint = &input.previous_output;
@@ -521,13 +373,13 @@ impl Peer {
             let inputs: Option<Amount> = tx.input.iter().map(input).sum();
             inputs.filter(|_| ours).and_then(|inputs| inputs.checked_sub(paid)).unwrap_or(Amount::ZERO)
         };
-        one.resolution.spends().map(fee).sum()
+        one.spends().map(fee).sum()
     }
 
     /// Makes what claims an output pay at least this.
     pub(super) fn bump(&mut self, id: ChannelId, outpoint: OutPoint, feerate: FeeratePerKw) -> Result<(), String> {
-        let Some(one) = self.enforced.get(&id) else { return Err("this channel is not closing any more".to_owned()) };
-        let outpoint = one.resolution.bumped_by(&outpoint).ok_or_else(|| {
+        let Some(one) = self.resolution(id) else { return Err("this channel is not closing any more".to_owned()) };
+        let outpoint = one.bumped_by(&outpoint).ok_or_else(|| {
             "nothing that could pay more claims this output now: it is spent, it is still locked, or its fee was fixed \
              when it was signed"
                 .to_owned()
@@ -538,42 +390,39 @@ impl Peer {
 
     /// What a channel can become on the chain.
     pub(super) fn tree(&self, id: &ChannelId) -> Option<onchain::Tree> {
-        let closing = match self.enforced.get(id) {
-            Some(one) => one.resolution.channel().clone(),
+        let closing = match self.resolution(*id) {
+            Some(one) => one.channel().clone(),
             None => self.slots.get(id)?.channel.closing_channel(ScriptBuf::new()).ok()??,
         };
         onchain::tree(&closing).ok()
     }
 
-    fn recovered(&self, one: &Enforcement) -> SignedAmount {
-        one.resolution.spends().map(|(tx, _)| self.services.wallet.gain(tx)).sum()
+    fn recovered(&self, one: &Resolution) -> SignedAmount {
+        one.spends().map(|(tx, _)| self.services.wallet.gain(tx)).sum()
     }
 
     pub(super) fn describe_enforcements(&self) -> Vec<EnforcementState> {
-        let describe = |(id, one): (&ChannelId, &Enforcement)| {
-            let channel = one.resolution.channel();
+        let describe = |(id, slot): (&ChannelId, &Slot)| {
+            let one = slot.channel.resolution().filter(|_| slot.channel.needs_enforcement())?;
+            let channel = one.channel();
             let txid = |state| channel.remote_commitment(state).ok().map(|commitment| commitment.txid);
-            EnforcementState {
+            Some(EnforcementState {
                 channel: *id,
-                close: one.resolution.close(),
-                closing: one.resolution.closing_in_mempool().cloned(),
+                close: one.close(),
+                closing: one.closing_in_mempool().cloned(),
                 local_commitment: channel.local_commitment().ok().flatten().map(|commitment| commitment.txid),
                 remote_commitment: channel.remote_state.as_ref().and_then(txid),
-                outputs: one.resolution.outputs().cloned().collect(),
+                outputs: one.outputs().cloned().collect(),
                 recovered: self.recovered(one),
                 funding: channel.funding,
-                reports: one.resolution.report(self.services.tip(), &self.services.enforcement),
+                reports: one.report(self.services.tip(), &self.services.enforcement),
                 reason: self.reason(one),
                 fees: self.fees(one),
-                lacking: one.resolution.lacking(),
-                refused: one.refused.clone(),
-            }
+                lacking: one.lacking(),
+                refused: slot.refused.clone(),
+            })
         };
-        self.enforced.iter().map(describe).collect()
-    }
-
-    fn signer_of(&self, channel: &Channel) -> Option<Arc<dyn Signer + Send + Sync>> {
-        self.services.signer(&channel.terms()?.keys_id)
+        self.slots.iter().filter_map(describe).collect()
     }
 }
 
@@ -587,7 +436,9 @@ async fn is_lost(node: &Node, coin: &OutPoint, ours: &[OutPoint]) -> Result<bool
 fn resolved(output: &TrackedOutput) -> ResolvedOutput {
     use onchain::Role;
     let kind = match output.role {
-        Role::ToLocal | Role::ToRemote | Role::RevokedToLocal | Role::RevokedSecondStage => ResolvedKind::Commitment,
+        Role::ToLocal | Role::ToRemote | Role::RevokedToLocal | Role::RevokedSecondStage | Role::Anchor => {
+            ResolvedKind::Commitment
+        }
         Role::LocalHtlc(_) | Role::LocalSecondStage(_) | Role::RemoteHtlc(_) | Role::RevokedHtlc(_) => {
             if output.role.outgoing().is_some() { ResolvedKind::OutgoingHtlc } else { ResolvedKind::IncomingHtlc }
         }
@@ -612,7 +463,8 @@ pub fn is_delayed(output: &TrackedOutput) -> bool {
         | Role::RemoteHtlc(_)
         | Role::RevokedToLocal
         | Role::RevokedHtlc(_)
-        | Role::RevokedSecondStage => false,
+        | Role::RevokedSecondStage
+        | Role::Anchor => false,
     }
 }
 

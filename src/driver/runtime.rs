@@ -20,7 +20,7 @@ use bitcoin::{Network, constants::ChainHash};
 use leyden_channels::{
     channel::{Backing, Channel, Key, Origin, Outbox, OwedSettlement, Policy, RestoreError},
     gossip::serving::FLUSH_SECONDS,
-    onchain::{self, RecordError, Resolution},
+    onchain,
     payment::{InvoiceNetwork, incoming::Invoices, outgoing::Payments, record},
     switch::{ForwardPolicy, SwitchEvent},
     types::{ChannelId, Height, UnixTime},
@@ -87,10 +87,6 @@ pub enum StartError {
     Node(#[from] NodeError),
     #[error("channel {channel} cannot be restored: {source}. Its record is left as it is; report this")]
     Channel { channel: ChannelId, source: RestoreError },
-    #[error(
-        "the enforcement of channel {channel} cannot be restored: {source}. Its record is left as it is; report this"
-    )]
-    Enforcement { channel: ChannelId, source: RecordError },
     #[error("cannot listen for Lightning peers on {address}: {source}. Choose another address with --listen")]
     Listen { address: SocketAddr, source: io::Error },
 }
@@ -121,9 +117,6 @@ pub struct Setup {
     /// Ends the process with this message: what memory believes may differ from the disk.
     pub fatal: mpsc::UnboundedSender<String>,
 }
-
-/// What is stored of a closed channel: what it was, and what the chain has done since.
-type EnforcementRows = (Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// The running Lightning node. Dropping it ends its tasks.
 pub struct Runtime {
@@ -221,8 +214,7 @@ impl Runtime {
         let channels = runtime.load_channels()?;
         runtime.load_switch(&channels).await?;
         runtime.settle_lost_attempts(&channels).await?;
-        let resolutions = runtime.load_resolutions()?;
-        runtime.spawn_peers(channels, resolutions)?;
+        runtime.spawn_peers(channels)?;
         runtime.tasks.spawn(gossip::run(Arc::clone(&runtime.services), gossip_events, flush_seconds));
         runtime.spawn_chain(fatal);
         runtime.spawn_listener(listener);
@@ -234,12 +226,23 @@ impl Runtime {
     fn load_channels(&self) -> Result<Vec<Channel>, StartError> {
         let services = &self.services;
         let mut rows: BTreeMap<ChannelId, Vec<(Key, Vec<u8>)>> = BTreeMap::new();
-        for (key, value) in services.store.core_records(&Key::all_live_prefix())? {
+        let mut stored = services.store.core_records(&Key::all_live_prefix())?;
+        // Where earlier versions kept what becomes of closed channels.
+        stored.extend(services.store.core_records(&Key::all_enforcement_prefix())?);
+        for (key, value) in stored {
             let key = Key::decode(&key).ok_or_else(|| services.store.damaged("a channel's key"))?;
             let channel = key.channel().ok_or_else(|| services.store.damaged("a channel's key"))?;
             rows.entry(channel).or_default().push((key, value));
         }
+        let live = |(channel, rows): &(ChannelId, Vec<(Key, Vec<u8>)>)| {
+            let is_live = rows.iter().any(|(key, _)| matches!(key, Key::Terms(_)));
+            if !is_live {
+                error!(%channel, "a closed channel is enforced that is not stored any more");
+            }
+            is_live
+        };
         rows.into_iter()
+            .filter(live)
             .map(|(channel, rows)| {
                 Channel::restore(rows, |terms| services.signer(&terms.keys_id))
                     .map_err(|source| StartError::Channel { channel, source })
@@ -256,27 +259,6 @@ impl Runtime {
             error!("the switch could not be brought up to date");
         }
         Ok(())
-    }
-
-    /// Closed channels whose outputs are being claimed.
-    fn load_resolutions(&self) -> Result<HashMap<ChannelId, Resolution>, StartError> {
-        let store = &self.services.store;
-        let mut rows: HashMap<ChannelId, EnforcementRows> = HashMap::new();
-        for (key, value) in store.core_records(&Key::all_enforcement_prefix())? {
-            match Key::decode(&key) {
-                Some(Key::Closing(channel)) => rows.entry(channel).or_default().0 = Some(value),
-                Some(Key::Resolution(channel)) => rows.entry(channel).or_default().1 = Some(value),
-                _ => return Err(store.damaged("the key of a closed channel").into()),
-            }
-        }
-        rows.into_iter()
-            .map(|(channel, (closing, facts))| {
-                let closing = closing.ok_or_else(|| store.damaged("a closed channel has no record"))?;
-                let resolution = Resolution::decode(&closing, facts.as_deref())
-                    .map_err(|source| StartError::Enforcement { channel, source })?;
-                Ok((channel, resolution))
-            })
-            .collect()
     }
 
     /// Outcomes that a crash kept from the payments; then payments whose HTLC no channel holds: those were never
@@ -310,28 +292,21 @@ impl Runtime {
         Ok(())
     }
 
-    fn spawn_peers(
-        &mut self,
-        channels: Vec<Channel>,
-        mut resolutions: HashMap<ChannelId, Resolution>,
-    ) -> Result<(), StartError> {
-        let mut by_peer: HashMap<PublicKey, Vec<Stored>> = HashMap::new();
+    fn spawn_peers(&mut self, channels: Vec<Channel>) -> Result<(), StartError> {
+        let mut by_peer: HashMap<PublicKey, Vec<Channel>> = HashMap::new();
         for channel in channels {
             let id = channel.id();
             let node = channel.terms().and_then(|terms| terms.remote_node.public_key().ok());
             let node = node.ok_or_else(|| self.services.store.damaged("a channel's peer"))?;
             self.services.peers.add_channel(id, node, channel.backing());
-            by_peer.entry(node).or_default().push(Stored { channel, resolution: resolutions.remove(&id) });
-        }
-        for channel in resolutions.keys() {
-            error!(%channel, "a closed channel is enforced that is not stored any more");
+            by_peer.entry(node).or_default().push(channel);
         }
         let addresses: HashMap<PublicKey, String> = self.services.store.peers()?.into_iter().collect();
         let mut backups = Vec::new();
         for (node_id, channels) in &by_peer {
             let reached_at = self.services.addresses_of(node_id, addresses.get(node_id).cloned());
-            let funded = channels.iter().filter(|stored| stored.channel.backing() == Backing::Funded);
-            backups.extend(funded.filter_map(|stored| stored.channel.backup(reached_at.clone())));
+            let funded = channels.iter().filter(|channel| channel.backing() == Backing::Funded);
+            backups.extend(funded.filter_map(|channel| channel.backup(reached_at.clone())));
         }
         // Before any task runs: one that wrote the file first would write it without what only the file knows.
         self.services.backups.begin(backups, |funding| match self.services.store.closed_channel(funding) {
@@ -500,24 +475,12 @@ fn is_refused(services: &Services, established: &connection::Established) -> boo
     services.gossip.refuses(remote, address.ip()) && !services.peers.has_channel_with(remote)
 }
 
-/// A channel as the store has it.
-struct Stored {
-    channel: Channel,
-    /// If it is closed and being enforced.
-    resolution: Option<Resolution>,
-}
-
 /// Starts the peer's task if there is none, and hands it the command.
-fn enter_peer(services: &Arc<Services>, node_id: PublicKey, channels: Vec<Stored>, command: Option<Command>) {
+fn enter_peer(services: &Arc<Services>, node_id: PublicKey, channels: Vec<Channel>, command: Option<Command>) {
     let start = || {
         let (mailbox, commands) = mpsc::unbounded_channel();
         let mut peer = Peer::new(node_id, Arc::clone(services), mailbox.clone());
-        for Stored { channel, resolution } in channels {
-            peer.restore(channel);
-            if let Some(resolution) = resolution {
-                peer.restore_enforcement(resolution);
-            }
-        }
+        channels.into_iter().for_each(|channel| peer.restore(channel));
         let standing = peer.standing().clone();
         tokio::spawn(standing.meter(peer.run(commands)));
         mailbox

@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
-use bitcoin::{Amount, constants::ChainHash};
+use bitcoin::{Amount, ScriptBuf, constants::ChainHash};
 use leyden_channels::{
-    channel::{AttemptId, CannotAdd, Ctx, Feerates, Key, Origin, Outbox, Policy, Settlement},
+    channel::{AttemptId, CannotAdd, Channel, Ctx, Feerates, Key, Origin, Outbox, Policy, Settlement, Terms},
     gossip::Clocks,
     keys::{KeysSigner, Signer},
     onchain::{self, FeeEstimates},
@@ -21,7 +21,7 @@ use leyden_channels::{
     },
     routing::{Router, Scorer},
     switch::{ForwardPolicy, Switch},
-    types::{ChannelId, FeeratePerKw, Height, HtlcId, PaymentHash, TipTrust, UnixTime},
+    types::{ChannelId, CltvExpiry, FeeratePerKw, Height, HtlcId, PaymentHash, TipTrust, UnixTime},
     wire::NodeAddress,
 };
 use leyden_consensus::{params::Retarget, risk::confirmations_for_amount, subsidy::block_subsidy};
@@ -178,6 +178,7 @@ impl Services {
             trust: self.trust(),
             feerates: self.feerates(),
             policy: &self.policy,
+            environment: self,
         }
     }
 
@@ -231,6 +232,21 @@ impl Services {
     fn index(&self, key: &Key) -> Result<Option<u64>, StoreError> {
         let Some(bytes) = self.store.core_record(&key.encode())? else { return Ok(None) };
         bytes.try_into().map(|bytes| Some(u64::from_be_bytes(bytes))).map_err(|_| self.store.damaged("an index"))
+    }
+
+    /// A channel as it is stored; `None` if nothing of it is.
+    pub fn stored_channel(&self, id: &ChannelId) -> Result<Option<Channel>, StoreError> {
+        let mut rows = Vec::new();
+        for prefix in [Key::live_prefix(id), Key::enforcement_prefix(id)] {
+            for (key, value) in self.store.core_records(&prefix)? {
+                rows.push((Key::decode(&key).ok_or_else(|| self.store.damaged("a channel's key"))?, value));
+            }
+        }
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let channel = Channel::restore(rows, |terms| self.signer(&terms.keys_id));
+        channel.map(Some).map_err(|error| self.store.damaged(&error.to_string()))
     }
 
     // Payments and invoices beside the channels' turns.
@@ -359,6 +375,28 @@ impl Services {
             Settlement::Fail { .. } | Settlement::FailMalformed { .. } => OwnHtlcNews::Rejected,
         };
         self.own_htlc(channel, Some(id), news);
+    }
+}
+
+impl onchain::Environment for Services {
+    fn policy(&self) -> &onchain::Policy {
+        &self.enforcement
+    }
+
+    fn estimates(&self) -> FeeEstimates {
+        self.fee_estimates()
+    }
+
+    fn newest(&self) -> Height {
+        Height(self.node.best_header().height)
+    }
+
+    fn destination(&self, terms: &Terms) -> ScriptBuf {
+        self.wallet.channel_script(&terms.keys_id)
+    }
+
+    fn upstream_expiry(&self, origin: Origin) -> Option<CltvExpiry> {
+        Self::upstream_expiry(self, origin)
     }
 }
 

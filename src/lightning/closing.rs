@@ -75,7 +75,7 @@ fn htlc(output: &TrackedOutput, tip: Height) -> Option<PendingHtlc> {
     let (owner, htlc) = match &output.role {
         Role::LocalHtlc(htlc) | Role::LocalSecondStage(htlc) => (Side::Local, htlc),
         Role::RemoteHtlc(htlc) | Role::RevokedHtlc(htlc) => (Side::Remote, htlc),
-        Role::ToLocal | Role::ToRemote | Role::RevokedToLocal | Role::RevokedSecondStage => return None,
+        Role::ToLocal | Role::ToRemote | Role::RevokedToLocal | Role::RevokedSecondStage | Role::Anchor => return None,
     };
     let direction = match owner {
         Side::Local => htlc.direction,

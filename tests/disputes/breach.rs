@@ -118,7 +118,7 @@ fn scenario_03_second_stage_published_first_is_penalised() {
         world.look();
         assert_eq!(revoked_outputs(world, is_second_stage), 4, "{kind:?}");
         world.mine_until_resolved(200);
-        assert!(world[Alice].restarts > 100);
+        assert!(world[Alice].restarts > 50, "{}", world[Alice].restarts);
         world.assert_cheater_lost(Bob);
     }
 }

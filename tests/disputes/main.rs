@@ -7,6 +7,7 @@
 //! | 7 and 15: restarts after every event, crashes between every write and its effect | `restarts` |
 //! | 8: reorganisations | `reorganisations` |
 //! | 9 to 13: a unilateral close with HTLCs | `force_close` |
+//! | 25: the funding output goes to scripts that nobody agreed to | `foreign_spend` |
 //! | 14: a peer with a newer commitment | `lost_state` |
 //! | 2 with all 966 HTLCs, and how long it takes | `large_breach` |
 //! | 22: the funding transaction is not final | `unfunded` |
@@ -20,6 +21,7 @@ mod breach;
 mod chain;
 mod empty_wallet;
 mod force_close;
+mod foreign_spend;
 mod large_breach;
 mod lost_state;
 mod node;

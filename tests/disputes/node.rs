@@ -9,16 +9,17 @@ use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid, WPubkeyHash, constants::Ch
 use leyden::driver::enforcement::rejection;
 use leyden_channels::{
     channel::{
-        Channel, Ctx, Effect, Event, Feerates, FundingDepth, FundingInput, FundingView, FundingWatch, HtlcKey, Key,
-        Outbox, Persist, Policy, Write, decode_retired, revoked_htlcs,
+        AttemptId, Channel, Ctx, Effect, Event, Feerates, FundingDepth, FundingInput, FundingView, FundingWatch,
+        HtlcKey, Key, Origin, Outbox, Persist, Policy, Write, decode_retired, revoked_htlcs,
     },
-    keys::KeysSigner,
-    margins::FINAL_DEPTH,
-    onchain::{self, Closer, ClosingChannel, FeeEstimates, News, Resolution, Told, TrackedOutput, WatchedOutputs},
+    keys::{Basepoints, ClaimKey, HtlcKey as HtlcKeyOfSigner, KeyError, KeysSigner, PerCommitmentSecret, Signer},
+    onchain::{self, Closer, FeeEstimates, FixedEnvironment, News, Resolution, TrackedOutput, WatchedOutputs},
     types::{CltvExpiry, CommitmentNumber, FeeratePerKw, Height, HtlcId, TipTrust, UnixTime},
     wire::Message,
 };
 use leyden_node::MempoolError;
+
+use secp256k1::{PublicKey, ecdsa::Signature};
 
 use crate::{chain::Chain, wallet::Wallet};
 
@@ -54,10 +55,20 @@ impl Crash {
     pub const ALL: [Self; 3] = [Self::Never, Self::AfterEveryEvent, Self::BeforeEveryEffect];
 }
 
+/// One moment at which a node dies, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CrashPoint {
+    /// Counted from the first commit of the node's life.
+    pub commit: usize,
+    /// Before the commit, or after it and before its effects.
+    pub durable: bool,
+}
+
 /// What is handled next.
 #[derive(Clone, Debug)]
 pub enum Input {
     Channel(Event),
+    /// News of the chain, or an answer.
     Onchain(onchain::Event),
 }
 
@@ -65,7 +76,6 @@ pub struct Node {
     pub name: &'static str,
     pub store: Rows,
     pub channel: Option<Channel>,
-    pub resolution: Option<Resolution>,
     pub signer: Arc<KeysSigner>,
     pub destination: ScriptBuf,
     pub wallet: Wallet,
@@ -76,6 +86,11 @@ pub struct Node {
     /// When the incoming HTLCs expire behind outgoing ones of this node.
     pub upstream: BTreeMap<HtlcId, CltvExpiry>,
     pub crash: Crash,
+    /// Commits since the beginning: turns with something to write.
+    pub commits: usize,
+    pub crash_point: Option<CrashPoint>,
+    /// What the store said of a close when the node came back from its crash point.
+    pub found: Option<Option<Closer>>,
     /// Messages for the peer.
     pub outbox: VecDeque<Message>,
     /// All effects of the enforcement but watches and broadcasts, with the height at which they came.
@@ -104,7 +119,6 @@ impl Node {
             name,
             store: Rows::default(),
             channel: None,
-            resolution: None,
             signer: Arc::new(signer),
             destination: ScriptBuf::new_p2wpkh(&WPubkeyHash::from_byte_array([seed; 20])),
             wallet: Wallet::new(seed),
@@ -114,6 +128,9 @@ impl Node {
             estimates: FeeEstimates::flat(FeeratePerKw(1_000)),
             upstream: BTreeMap::new(),
             crash: Crash::Never,
+            commits: 0,
+            crash_point: None,
+            found: None,
             outbox: VecDeque::new(),
             log: Vec::new(),
             sent: Vec::new(),
@@ -125,7 +142,7 @@ impl Node {
             forgotten: false,
             outputs: WatchedOutputs::default(),
             unseen: false,
-            funding: FundingWatch::new(Vec::new(), FINAL_DEPTH),
+            funding: FundingWatch::new(Vec::new()),
             tip: Height(0),
         }
     }
@@ -136,7 +153,7 @@ impl Node {
     }
 
     pub fn closing(&self) -> &Resolution {
-        self.resolution.as_ref().expect("a closed channel")
+        self.core().resolution().expect("a closed channel")
     }
 
     /// Handles an input and all that follows from it.
@@ -165,6 +182,20 @@ impl Node {
             }
             let was_refusal = is_refusal(&input);
             let outbox = self.turn(input, chain);
+            if outbox.needs_commit() {
+                self.commits += 1;
+                let here = |point: &mut CrashPoint| point.commit == self.commits;
+                if let Some(CrashPoint { durable, .. }) = self.crash_point.take_if(here) {
+                    if durable {
+                        Outbox::commit_all(vec![outbox], &mut self.store).expect("never fails");
+                    }
+                    inputs.clear();
+                    self.reload();
+                    self.found = Some(self.closer().cloned());
+                    inputs.extend(self.restart(chain));
+                    continue;
+                }
+            }
             let mut following = match self.crash {
                 Crash::Never => self.finish(outbox, chain),
                 Crash::AfterEveryEvent => {
@@ -190,30 +221,35 @@ impl Node {
     }
 
     fn turn(&mut self, input: Input, chain: &Chain) -> Outbox {
-        match input {
-            Input::Channel(event) => {
-                let ctx = Ctx {
-                    chain: ChainHash::REGTEST,
-                    now: UnixTime(1_800_000_000),
-                    tip: chain.tip(),
-                    trust: TipTrust::Current,
-                    feerates: self.feerates,
-                    policy: &self.channel_policy,
-                };
-                let Some(channel) = &mut self.channel else { return Outbox::default() };
-                channel.handle(event, &ctx).unwrap_or_else(|error| panic!("{}: {error}", self.name))
-            }
-            Input::Onchain(event) => {
-                let ctx = onchain::Ctx {
-                    tip: chain.tip(),
-                    newest: chain.tip(),
-                    estimates: &self.estimates,
-                    policy: &self.policy,
-                    signer: self.signer.as_ref(),
-                };
-                let Some(resolution) = &mut self.resolution else { return Outbox::default() };
-                resolution.handle(event, &ctx).unwrap_or_else(|error| panic!("{}: {error}", self.name))
-            }
+        let tip = chain.tip();
+        let event = match input {
+            Input::Channel(event) => event,
+            Input::Onchain(event) if is_chain(&event) => Event::Chain { event, tip },
+            Input::Onchain(event) => Event::Enforcement(event),
+        };
+        let environment = self.environment();
+        let ctx = Ctx {
+            chain: ChainHash::REGTEST,
+            now: UnixTime(1_800_000_000),
+            tip,
+            trust: TipTrust::Current,
+            feerates: self.feerates,
+            policy: &self.channel_policy,
+            environment: &environment,
+        };
+        let Some(channel) = &mut self.channel else { return Outbox::default() };
+        channel.handle(event, &ctx).unwrap_or_else(|error| panic!("{}: {error}", self.name))
+    }
+
+    /// What the channel asks when it closes. Nobody catches up here: claims begin where their channel is.
+    fn environment(&self) -> FixedEnvironment {
+        let upstream = self.upstream.iter().map(|(id, expiry)| (Origin::Payment(AttemptId(id.0)), *expiry)).collect();
+        FixedEnvironment {
+            policy: self.policy.clone(),
+            estimates: self.estimates.clone(),
+            newest: Height(0),
+            destination: Some(self.destination.clone()),
+            upstream,
         }
     }
 
@@ -227,18 +263,30 @@ impl Node {
             Effect::Send(message) => self.outbox.push_back(message),
             Effect::Fund { script, amount } => self.to_fund = Some((script, amount)),
             Effect::Broadcast(tx) => {
-                self.sent.push(tx.compute_txid());
+                // What others have published before is not this node's.
+                if !chain.knows(tx.compute_txid()) {
+                    self.sent.push(tx.compute_txid());
+                }
                 // As in the daemon: the watch on the funding output sees what the chain made of it.
                 let _ = chain.submit(&tx);
             }
-            Effect::LocalClose(_) => return self.begin(true),
-            Effect::RemoteClose(_) => return self.begin(false),
             Effect::Enforce(effect) => return self.onchain_effect(*effect, chain),
             Effect::Incoming(htlc) => drop(self.incoming.insert(htlc.id, *htlc)),
-            Effect::WatchFunding { inputs, .. } => self.funding = FundingWatch::new(inputs, FINAL_DEPTH),
+            Effect::WatchFunding { inputs, .. } => self.funding = FundingWatch::new(inputs),
+            Effect::Failed { htlc, payment_hash, .. } if self.core().resolution().is_some() => {
+                self.log.push((chain.tip(), onchain::Effect::Failed { htlc, payment_hash }));
+            }
+            Effect::Fulfilled { htlc, payment_hash, preimage, .. } if self.core().resolution().is_some() => {
+                self.log.push((chain.tip(), onchain::Effect::Fulfilled { htlc, payment_hash, preimage }));
+            }
             Effect::Failed { htlc, .. } => drop(self.failed_unfunded.entry(htlc).or_insert(chain.tip())),
+            Effect::Watch { outpoint, .. } => {
+                let known = self.core().known_spend(&outpoint);
+                self.outputs.watch(self.core().id(), &(), outpoint, known);
+                self.unseen = true;
+            }
             Effect::Forget => self.forgotten = true,
-            Effect::WatchSpent { .. }
+            Effect::Closing { .. }
             | Effect::Disconnect
             | Effect::ReleaseFunding { .. }
             | Effect::Fulfilled { .. }
@@ -251,31 +299,9 @@ impl Node {
         Vec::new()
     }
 
-    /// The channel is closed by one side: its enforcement begins. Safe to repeat.
-    fn begin(&mut self, by_us: bool) -> Vec<Input> {
-        let mut inputs = Vec::new();
-        if self.resolution.is_none() && self.core().needs_enforcement() {
-            let closing = self.core().closing_channel(self.destination.clone()).expect("whole").expect("established");
-            let closing = ClosingChannel { upstream_expiries: self.upstream.clone(), ..closing };
-            let (resolution, outbox) = Resolution::begin(closing);
-            Outbox::commit_all(vec![outbox], &mut self.store).expect("never fails");
-            self.resolution = Some(resolution);
-            inputs.push(Input::Onchain(onchain::Event::Restarted));
-        }
-        if by_us && self.resolution.as_ref().is_some_and(|resolution| !resolution.is_forced()) {
-            inputs.push(Input::Onchain(onchain::Event::ForceClose));
-        }
-        inputs
-    }
-
     fn onchain_effect(&mut self, effect: onchain::Effect, chain: &Chain) -> Vec<Input> {
         use onchain::Effect as E;
         match &effect {
-            E::Watch { outpoint, .. } => {
-                let known = self.known_spend(outpoint);
-                self.outputs.watch(self.closing().channel().channel_id, &(), *outpoint, known);
-                self.unseen = true;
-            }
             E::Broadcast { tx, parents, coins } => {
                 let tx = self.wallet.sign(tx.clone(), coins);
                 let txid = tx.compute_txid();
@@ -299,9 +325,8 @@ impl Node {
                 return if lost.is_empty() { vec![] } else { vec![Input::Onchain(onchain::Event::CoinsLost(lost))] };
             }
             E::ReleaseCoins(coins) => self.wallet.put_back(coins),
-            E::Fulfilled { .. } | E::Failed { .. } | E::TakenBack { .. } | E::Notice(_) | E::Resolved => {
-                self.log.push((chain.tip(), effect));
-            }
+            E::TakenBack { .. } | E::Notice(_) | E::Resolved => self.log.push((chain.tip(), effect)),
+            E::Watch { .. } | E::Fulfilled { .. } | E::Failed { .. } => panic!("the channel's own: {effect:?}"),
         }
         Vec::new()
     }
@@ -316,37 +341,53 @@ impl Node {
         revoked_htlcs(number, retired)
     }
 
-    fn known_spend(&self, outpoint: &OutPoint) -> Option<Told> {
-        let spends = |tx: &Transaction| tx.input.iter().any(|input| input.previous_output == *outpoint);
-        let (tx, height) = self.closing().spends().find(|(tx, _)| spends(tx))?;
-        Some(Told { txid: tx.compute_txid(), height: Some(height) })
-    }
-
     /// Dies, comes back with what it has committed, and does what a restart asks for.
     pub fn restart(&mut self, chain: &Chain) -> Vec<Input> {
         self.restarts += 1;
         self.reload();
-        let mut following = Vec::new();
         let outbox = self.turn(Input::Channel(Event::Restarted), chain);
-        following.extend(self.finish(outbox, chain));
-        if self.resolution.is_some() {
-            let outbox = self.turn(Input::Onchain(onchain::Event::Restarted), chain);
+        let mut following = self.finish(outbox, chain);
+        self.unseen = false;
+        let events = self.due_look(chain);
+        let is_open = self.core().resolution().is_none();
+        if is_open && !events.iter().any(is_spend) {
+            // The tip alone says nothing to a channel in use.
+            return following;
+        }
+        if is_open || events.iter().any(is_block_news) {
+            following.extend(events);
+            return following;
+        }
+        // What the mempool has is in memory only: a process that died of it would never get any further.
+        for event in events {
+            let outbox = self.turn(event, chain);
             following.extend(self.finish(outbox, chain));
-            self.unseen = false;
-            let events = self.due_look(chain);
-            if events.iter().any(is_block_news) {
-                following.extend(events);
-            } else {
-                // What the mempool has is in memory only: a process that died of it would never get any further.
-                for event in events {
-                    let outbox = self.turn(event, chain);
-                    following.extend(self.finish(outbox, chain));
-                }
-            }
-        } else if self.core().needs_enforcement() {
-            following.extend(self.begin(false));
         }
         following
+    }
+
+    /// Meets a bug, as the daemon answers one: the channel is read from the store and hears of the chain alone.
+    pub fn meet_a_bug(&mut self, chain: &Chain) {
+        let broken: Arc<dyn Signer + Send + Sync> = Arc::new(Broken(Arc::clone(&self.signer)));
+        let mut channel = Channel::restore(self.live_rows(), |_| Some(broken)).expect("a whole record");
+        let environment = self.environment();
+        let ctx = Ctx { environment: &environment, ..crate::world::context(self, chain.tip()) };
+        let stopped = channel.handle(Event::ForceClose, &ctx);
+        assert!(stopped.is_err(), "a key that cannot be made stops the channel");
+        self.reload();
+        self.channel = self.channel.take().map(Channel::stopped);
+        for outpoint in self.core().watched().collect::<Vec<_>>() {
+            let known = self.core().known_spend(&outpoint);
+            self.outputs.watch(self.core().id(), &(), outpoint, known);
+        }
+        let events = self.due_look(chain);
+        self.handle_all(events, chain);
+    }
+
+    fn live_rows(&self) -> Vec<(Key, Vec<u8>)> {
+        let prefixes = [Key::all_live_prefix(), Key::all_enforcement_prefix()];
+        let live = self.store.0.iter().filter(|(key, _)| prefixes.iter().any(|one| key.encode().starts_with(one)));
+        live.map(|(key, value)| (*key, value.clone())).collect()
     }
 
     /// The look at what has not been looked at yet: it ends with a tip, whatever it shows.
@@ -360,23 +401,13 @@ impl Node {
 
     /// What a process has in memory after it has read its store.
     fn reload(&mut self) {
-        let prefix = Key::all_live_prefix();
-        let live = self.store.0.iter().filter(|(key, _)| key.encode().starts_with(&prefix));
-        let rows: Vec<(Key, Vec<u8>)> = live.map(|(key, value)| (*key, value.clone())).collect();
         let signer = Arc::clone(&self.signer);
-        let channel = Channel::restore(rows, |_| Some(signer)).expect("a whole record");
-        let id = channel.id();
+        let channel = Channel::restore(self.live_rows(), |_| Some(signer)).expect("a whole record");
+        self.wallet.set_aside_again(channel.resolution().into_iter().flat_map(Resolution::coins));
         self.channel = Some(channel);
-        let facts = self.store.0.get(&Key::Resolution(id)).map(Vec::as_slice);
-        let closing = self.store.0.get(&Key::Closing(id));
-        self.resolution = closing.map(|closing| Resolution::decode(closing, facts).expect("a whole record"));
         self.outputs = WatchedOutputs::default();
         self.incoming.clear();
-        self.funding = FundingWatch::new(Vec::new(), FINAL_DEPTH);
-        match &self.resolution {
-            Some(resolution) => self.wallet.set_aside_again(resolution.coins()),
-            None => self.wallet.set_aside_again([]),
-        }
+        self.funding = FundingWatch::new(Vec::new());
     }
 
     /// A node that was made of a copy of another one's store.
@@ -426,9 +457,7 @@ impl Node {
             let found = chain.spender(&need.coin).filter(|found| found.transaction.compute_txid() != need.by)?;
             found.place.map(|(height, _)| (found.transaction.compute_txid(), height))
         });
-        let found = chain.spender(&funding);
-        let spend = found.map(|found| (found.transaction, found.place.map(|(height, _)| height)));
-        for event in self.funding.news(FundingView { tip, depth, inputs, conflict, spend }) {
+        for event in self.funding.news(FundingView { tip, depth, inputs, conflict }) {
             self.handle(Input::Channel(event), chain);
         }
     }
@@ -445,9 +474,7 @@ impl Node {
 
     /// As `ChainWatch::look_at_outputs` of the daemon.
     fn news_of_outputs(&mut self, chain: &Chain) -> Vec<onchain::Event> {
-        let Some(id) = self.resolution.as_ref().map(|resolution| resolution.channel().channel_id) else {
-            return Vec::new();
-        };
+        let Some(id) = self.channel.as_ref().map(Channel::id) else { return Vec::new() };
         let found = self.outputs.of(&id).into_iter().map(|outpoint| (outpoint, chain.spender(&outpoint))).collect();
         let News::Events(events) = self.outputs.news(&id, found) else { panic!("all were looked at") };
         events
@@ -462,7 +489,7 @@ impl Node {
     }
 
     pub fn closer(&self) -> Option<&Closer> {
-        self.resolution.as_ref().and_then(Resolution::closer)
+        self.channel.as_ref()?.resolution()?.closer()
     }
 
     pub fn is_resolved(&self) -> bool {
@@ -502,6 +529,40 @@ fn broadcast(chain: &Chain, parents: &[Transaction], tx: &Transaction) -> Result
     }
 }
 
+/// A signer that cannot make the points of our commitments: a bug of ours.
+struct Broken(Arc<KeysSigner>);
+
+impl Signer for Broken {
+    fn basepoints(&self) -> &Basepoints {
+        self.0.basepoints()
+    }
+
+    fn per_commitment_point(&self, _: CommitmentNumber) -> Result<PublicKey, KeyError> {
+        Err(KeyError::InvalidSecret)
+    }
+
+    fn release_commitment_secret(&self, number: CommitmentNumber) -> PerCommitmentSecret {
+        self.0.release_commitment_secret(number)
+    }
+
+    fn sign_funding_input(&self, sighash: &secp256k1::Message) -> Signature {
+        self.0.sign_funding_input(sighash)
+    }
+
+    fn htlc_key(&self, per_commitment_point: &PublicKey) -> Result<HtlcKeyOfSigner, KeyError> {
+        self.0.htlc_key(per_commitment_point)
+    }
+
+    fn sign_claim(&self, key: &ClaimKey, sighash: &secp256k1::Message) -> Result<Signature, KeyError> {
+        self.0.sign_claim(key, sighash)
+    }
+}
+
+/// Whether it is what a look at the chain tells.
+fn is_chain(event: &onchain::Event) -> bool {
+    matches!(event, onchain::Event::Spent { .. } | onchain::Event::Tip | onchain::Event::Reorganized { .. })
+}
+
 fn is_answer(input: &Input) -> bool {
     matches!(input, Input::Onchain(onchain::Event::Coins { .. }))
 }
@@ -510,6 +571,10 @@ fn is_answer(input: &Input) -> bool {
 fn is_block_news(input: &Input) -> bool {
     use onchain::Event as E;
     matches!(input, Input::Onchain(E::Spent { height: Some(_), .. } | E::Reorganized { .. }))
+}
+
+fn is_spend(input: &Input) -> bool {
+    matches!(input, Input::Onchain(onchain::Event::Spent { .. }))
 }
 
 /// Whether a look at the chain tells it again.

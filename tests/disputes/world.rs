@@ -3,7 +3,10 @@
 //! Alice opens the channel, so the commitment's fee and both anchors are hers. A cheater is a node that was made of an
 //! old copy of its own store, as in life; nothing here signs what a node would not sign.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
 use bitcoin::{
     Amount, OutPoint, Transaction, TxOut, Txid,
@@ -385,6 +388,11 @@ impl World {
         self.nodes[who as usize].force_close(&self.chain);
     }
 
+    /// A bug of ours stops the channel of a node.
+    pub fn meet_a_bug(&mut self, who: Who) {
+        self.nodes[who as usize].meet_a_bug(&self.chain);
+    }
+
     pub fn look(&mut self) {
         // What the one broadcasts, the other sees at once.
         for who in [Alice, Bob, Alice] {
@@ -546,5 +554,9 @@ pub fn context(node: &Node, tip: Height) -> Ctx<'_> {
         trust: TipTrust::Current,
         feerates: node.feerates,
         policy: &node.channel_policy,
+        environment: &*ENVIRONMENT,
     }
 }
+
+/// Nothing closes while it is opened.
+static ENVIRONMENT: LazyLock<onchain::FixedEnvironment> = LazyLock::new(Default::default);

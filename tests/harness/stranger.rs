@@ -7,6 +7,7 @@ use leyden_channels::{
         Channel, ChannelType, Ctx, Effect, Event, Feerates, OpenRequest, OpenWishes, Outbox, Persist, Policy, Write,
     },
     keys::KeysSigner,
+    onchain::FixedEnvironment,
     transport::{ACT_TWO_LEN, AwaitingActTwo, ReceiveBuffer, Session},
     types::{ChannelId, CommitmentType, FeeratePerKw, Height, Msat, NodeId, ShortChannelId, TipTrust, UnixTime},
     wire::Message,
@@ -120,7 +121,8 @@ impl Stranger {
         let chain = bitcoin::constants::ChainHash::REGTEST;
         let now = UnixTime(1_700_000_000);
         let (tip, trust, feerates) = (Height(101), TipTrust::Current, Feerates::default());
-        let ctx = Ctx { chain, now, tip, trust, feerates, policy: &policy };
+        let environment = FixedEnvironment::default();
+        let ctx = Ctx { chain, now, tip, trust, feerates, policy: &policy, environment: &environment };
         let keys_id: [u8; 32] = rand::random();
         let signer = std::sync::Arc::new(KeysSigner::from_channel_seed(&keys_id).unwrap());
         let script = bitcoin::ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::from_raw_hash(

@@ -127,6 +127,7 @@ impl Channel {
             wrongs: 0,
             funding_state: FundingState::Confirmed,
             funding_inputs: Vec::new(),
+            separate_rows: false,
             terms,
         };
         let mut turn = Turn::new(ctx);
@@ -134,9 +135,9 @@ impl Channel {
         let (funding, script) = (channel.terms.funding, channel.factory.funding.script_pubkey());
         let depth = channel.terms.minimum_depth;
         turn.emit(Effect::WatchFunding { funding, script: script.clone(), depth, inputs: Vec::new() });
-        turn.emit(Effect::WatchSpent { funding, script });
+        turn.emit(Effect::Watch { outpoint: funding, script });
         write_touched(&channel, &mut turn);
-        Ok((Self { state: State::Established(Box::new(channel)) }, turn.out))
+        Ok((Self { state: State::Established(Box::new(channel)), stopped: false }, turn.out))
     }
 }
 

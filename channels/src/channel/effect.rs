@@ -10,7 +10,7 @@ use super::commitment::limits::CannotAdd;
 use super::error::{CloseRefused, Wrong};
 use super::event::Origin;
 use super::funding::{FundingInput, FundingState};
-use super::state::{LocalClose, RemoteClose, StateName};
+use super::state::{SpendKind, StateName};
 
 /// One thing to do. Every effect is either harmless to repeat or is found again after a restart.
 #[derive(Clone, Debug)]
@@ -34,8 +34,9 @@ pub enum Effect {
     /// And [`Event::FundingSeen`](super::Event::FundingSeen), [`Event::FundingUnconfirmed`](super::Event::FundingUnconfirmed)
     /// and [`Event::FundingConflict`](super::Event::FundingConflict) at any time. `inputs` is what is known of its needs.
     WatchFunding { funding: OutPoint, script: ScriptBuf, depth: u32, inputs: Vec<FundingInput> },
-    /// Tell [`Event::FundingSpent`](super::Event::FundingSpent).
-    WatchSpent { funding: OutPoint, script: ScriptBuf },
+    /// Tell every spend of this output, and every reorganisation of one, by [`Event::Chain`](super::Event::Chain). A look at
+    /// all watched outputs of the channel, which ends with a tip, is due.
+    Watch { outpoint: OutPoint, script: ScriptBuf },
 
     /// An incoming HTLC is irrevocably committed: accept, forward or fail it (and answer with
     /// [`Event::Settle`](super::Event::Settle)). Repeated after a restart until it is answered.
@@ -51,11 +52,9 @@ pub enum Effect {
     /// A wish to change the fee rate was refused.
     FeeRefused { feerate: FeeratePerKw },
 
-    /// We closed alone: the transaction has been broadcast (a separate effect) and this is what there is to claim.
-    LocalClose(Box<LocalClose>),
-    /// The peer closed alone; this is what there is to claim.
-    RemoteClose(Box<RemoteClose>),
-    /// What the enforcement of a closed channel wants.
+    /// This transaction closes the channel, as far as is known: it was broadcast (a separate effect), or seen.
+    Closing { transaction: Txid, kind: SpendKind },
+    /// What the enforcement of a closed channel wants: none of the effects that have one of their own here.
     Enforce(Box<onchain::Effect>),
     /// News for people and dashboards.
     Notice(Notice),

@@ -1,65 +1,130 @@
-//! Handing a channel over to its enforcement on the chain ([`crate::onchain`]).
+//! What of a channel its end on the chain needs to know ([`crate::onchain`]).
 
 use std::collections::BTreeMap;
 
-use bitcoin::ScriptBuf;
+use bitcoin::{OutPoint, ScriptBuf, Transaction};
 
 use super::Channel;
 use super::commitment::changes::Update;
 use super::commitment::limits::in_commitment_of;
 use super::commitment::remote::RemoteCommitment;
 use super::commitment::spec::{HtlcKey, Spec};
+use super::commitment::{Commitments, Factory};
 use super::error::{Error, Invariant};
-use super::event::Origin;
 use super::record::RetiredHtlc;
-use super::state::{Established, Knowledge, Phase};
-use crate::onchain::{ClosingChannel, LocalState, RemoteState};
+use super::state::{Closing, Established, Knowledge, Negotiating, Phase};
+use super::terms::Terms;
+use super::turn::Turn;
+use crate::onchain::{ClosingChannel, LocalState, MutualScripts, RemoteState, Resolution, Told};
 use crate::tx::CommitmentHtlc;
-use crate::types::{CommitmentNumber, HtlcId, PaymentHash, PaymentPreimage, Side};
+use crate::types::{CltvExpiry, CommitmentNumber, HtlcId, PaymentHash, PaymentPreimage, Side};
 
 impl Channel {
-    /// All that closing this channel on the chain needs; `None` while it is being opened. Whatever is ours will go to
-    /// `destination`. Preimages that are known elsewhere, and the expiries of the incoming HTLCs behind our outgoing
-    /// ones, are for the driver to add.
+    /// What this channel would be at its close; `None` while it is being opened. Whatever is ours would go to
+    /// `destination`.
     pub fn closing_channel(&self, destination: ScriptBuf) -> Result<Option<ClosingChannel>, Error> {
         Ok(self.established().map(|channel| channel.closing_channel(destination)).transpose()?)
     }
 
-    /// Whether this channel ends by a commitment transaction, or may: its outputs have to be claimed.
+    /// Whether this channel ends by a commitment transaction, or may, or by what nobody knows: its outputs have to be
+    /// claimed.
     pub fn needs_enforcement(&self) -> bool {
-        match self.established().map(|channel| &channel.phase) {
-            Some(Phase::Closing(closing)) => closing.broadcast || !closing.is_mutual(),
-            Some(
-                Phase::Funding
-                | Phase::Ready
-                | Phase::Normal
-                | Phase::Shutdown(_)
-                | Phase::Negotiating(_)
-                | Phase::Lost
-                | Phase::Restored
-                | Phase::Closed,
-            )
-            | None => false,
-        }
+        self.established().is_some_and(Established::needs_enforcement)
     }
 
-    /// Whose an HTLC is that we offered.
-    pub fn origin_of(&self, id: HtlcId) -> Option<Origin> {
-        let key = HtlcKey { offered_by: Side::Local, id };
-        self.established()?.commitments.details.get(&key)?.origin
+    /// What becomes of the outputs; `None` unless the channel is closing.
+    pub fn resolution(&self) -> Option<&Resolution> {
+        Some(&self.established()?.closing()?.resolution)
+    }
+
+    /// The spend of an output that this channel knows of, in a block.
+    pub fn known_spend(&self, outpoint: &OutPoint) -> Option<Told> {
+        let spends = |tx: &Transaction| tx.input.iter().any(|input| input.previous_output == *outpoint);
+        let (tx, height) = self.resolution()?.spends().find(|(tx, _)| spends(tx))?;
+        Some(Told { txid: tx.compute_txid(), height: Some(height) })
+    }
+
+    /// The outputs that this channel wants to have watched, the funding output first of all; none before both first
+    /// commitments are signed.
+    pub fn watched(&self) -> impl Iterator<Item = OutPoint> {
+        let funding = self.established().map(|channel| channel.terms.funding);
+        let outputs = self.resolution().into_iter().flat_map(Resolution::outputs);
+        funding.into_iter().chain(outputs.map(|output| output.outpoint))
     }
 }
 
 impl Established {
-    fn closing_channel(&self, destination: ScriptBuf) -> Result<ClosingChannel, Invariant> {
-        let (terms, commitments) = (&self.terms, &self.commitments);
-        let local = &commitments.local;
+    pub(super) fn needs_enforcement(&self) -> bool {
+        self.closing().is_some_and(Closing::needs_enforcement)
+    }
+
+    pub(super) fn closing_channel(&self, destination: ScriptBuf) -> Result<ClosingChannel, Invariant> {
         let knowledge = self.knowledge();
+        let (terms, factory, commitments) = (&self.terms, &self.factory, &self.commitments);
+        let mutual_scripts = self.mutual_scripts(knowledge);
+        let channel = ClosingChannel::of(terms, factory, commitments, knowledge, mutual_scripts)?;
+        Ok(ClosingChannel { destination, ..channel })
+    }
+
+    /// When the incoming HTLCs end that are forwarded through this channel.
+    pub(super) fn upstream_expiries(&self, channel: &ClosingChannel, turn: &Turn<'_>) -> BTreeMap<HtlcId, CltvExpiry> {
+        let expiry = |id: HtlcId| {
+            let details = self.commitments.details.get(&HtlcKey { offered_by: Side::Local, id })?;
+            turn.ctx.environment.upstream_expiry(details.origin?)
+        };
+        channel.outgoing().into_keys().filter_map(|id| Some((id, expiry(id)?))).collect()
+    }
+
+    /// What was agreed on. With lost data, or in a record of a version that did not keep it, that is not known.
+    fn mutual_scripts(&self, knowledge: Knowledge) -> MutualScripts {
+        match &self.phase {
+            Phase::Closing(closing) => closing.mutual_scripts(),
+            Phase::Negotiating(negotiating) => mutual_scripts(knowledge, Some(negotiating), false),
+            Phase::Funding
+            | Phase::Ready
+            | Phase::Normal
+            | Phase::Shutdown(_)
+            | Phase::Lost
+            | Phase::Restored
+            | Phase::Closed => mutual_scripts(knowledge, None, false),
+        }
+    }
+}
+
+impl Closing {
+    fn mutual_scripts(&self) -> MutualScripts {
+        mutual_scripts(self.knowledge, self.negotiated.as_deref(), self.is_mutual())
+    }
+}
+
+/// To which scripts both may have signed a closing transaction: only who negotiates its fee signs one. With lost data that
+/// is not known; nor in a record of a version that did not keep it, of a channel that is closed together (`is_mutual`).
+pub(super) fn mutual_scripts(knowledge: Knowledge, negotiated: Option<&Negotiating>, is_mutual: bool) -> MutualScripts {
+    match (knowledge, negotiated) {
+        (Knowledge::Old | Knowledge::Nothing, _) => MutualScripts::Forgotten,
+        (Knowledge::Current, Some(negotiated)) => {
+            MutualScripts::Agreed(vec![negotiated.local_script.clone(), negotiated.remote_script.clone()])
+        }
+        (Knowledge::Current, None) if is_mutual => MutualScripts::Forgotten,
+        (Knowledge::Current, None) => MutualScripts::Agreed(Vec::new()),
+    }
+}
+
+impl ClosingChannel {
+    /// A channel at its close, but for where its money goes and what waits upstream.
+    pub(super) fn of(
+        terms: &Terms,
+        factory: &Factory,
+        commitments: &Commitments,
+        knowledge: Knowledge,
+        mutual_scripts: MutualScripts,
+    ) -> Result<Self, Invariant> {
+        let local = &commitments.local;
         let local_state = match knowledge {
             Knowledge::Old | Knowledge::Nothing => None,
             Knowledge::Current => Some(LocalState {
                 number: local.number,
-                per_commitment_point: self.factory.signer.per_commitment_point(local.number)?,
+                per_commitment_point: factory.signer.per_commitment_point(local.number)?,
                 feerate: local.spec.feerate,
                 to_local: local.spec.balance.local,
                 to_remote: local.spec.balance.remote,
@@ -75,7 +140,7 @@ impl Established {
             to_remote: remote.spec.balance.local,
             htlcs: htlcs_of(&remote.spec, Side::Remote),
         };
-        Ok(ClosingChannel {
+        Ok(Self {
             channel_id: terms.channel_id,
             kind: terms.commitment_type(),
             opener: terms.opener,
@@ -91,39 +156,21 @@ impl Established {
             remote_state: (knowledge != Knowledge::Nothing).then(|| remote_state(&commitments.remote.current)),
             remote_next: commitments.remote.next().map(remote_state),
             secrets: commitments.secrets.clone(),
-            mutual_scripts: self.mutual_scripts(),
-            preimages: self.told_preimages(),
+            mutual_scripts,
+            preimages: told_preimages(commitments),
             upstream_expiries: BTreeMap::new(),
-            destination,
+            destination: ScriptBuf::new(),
         })
     }
+}
 
-    /// Empty if they are not known (any more): then no close can be told from a mutual one by its scripts.
-    fn mutual_scripts(&self) -> Vec<ScriptBuf> {
-        match &self.phase {
-            Phase::Shutdown(shutdown) => match &shutdown.remote {
-                Some(remote) => vec![shutdown.local.script().clone(), remote.clone()],
-                None => Vec::new(),
-            },
-            Phase::Negotiating(negotiating) => {
-                vec![negotiating.local_script.clone(), negotiating.remote_script.clone()]
-            }
-            Phase::Closing(closing) => match &closing.negotiated {
-                Some(negotiated) => vec![negotiated.local_script.clone(), negotiated.remote_script.clone()],
-                None => Vec::new(),
-            },
-            Phase::Funding | Phase::Ready | Phase::Normal | Phase::Lost | Phase::Restored | Phase::Closed => Vec::new(),
-        }
-    }
-
-    /// Preimages of HTLCs offered to us that we have told the peer already.
-    fn told_preimages(&self) -> BTreeMap<PaymentHash, PaymentPreimage> {
-        let told = self.commitments.local_changes.all().filter_map(|update| match update {
-            Update::Fulfill { preimage, .. } => Some((preimage.hash(), *preimage)),
-            Update::Add(_) | Update::Fail { .. } | Update::FailMalformed { .. } | Update::Fee(_) => None,
-        });
-        told.collect()
-    }
+/// Preimages of HTLCs offered to us that we have told the peer already.
+fn told_preimages(commitments: &Commitments) -> BTreeMap<PaymentHash, PaymentPreimage> {
+    let told = commitments.local_changes.all().filter_map(|update| match update {
+        Update::Fulfill { preimage, .. } => Some((preimage.hash(), *preimage)),
+        Update::Add(_) | Update::Fail { .. } | Update::FailMalformed { .. } | Update::Fee(_) => None,
+    });
+    told.collect()
 }
 
 fn htlcs_of(spec: &Spec, owner: Side) -> Vec<CommitmentHtlc> {

@@ -13,7 +13,8 @@ use super::funding::FundingState;
 use super::params::ParameterError;
 use super::state::StateName;
 use crate::keys::{KeyError, ShachainError, SignatureError};
-use crate::tx::CommitmentTxError;
+use crate::onchain::{RebuildError, ResolutionError};
+use crate::tx::{ClaimError, CommitmentTxError};
 use crate::types::{CltvExpiry, CommitmentNumber, FeeratePerKw, HtlcId, Msat, Side};
 
 /// Why [`Channel::handle`](super::Channel::handle) gave nothing: this channel must not be touched any more.
@@ -47,6 +48,26 @@ pub enum Invariant {
     Key(#[from] KeyError),
     #[error("our own commitment transaction: {0}")]
     Transaction(#[from] CommitmentTxError),
+    #[error("a claim of an output: {0}")]
+    Claim(ClaimError),
+}
+
+impl From<ResolutionError> for Invariant {
+    fn from(error: ResolutionError) -> Self {
+        match error {
+            ResolutionError::Rebuild(error) => error.into(),
+            ResolutionError::Claim(error) => Self::Claim(error),
+        }
+    }
+}
+
+impl From<RebuildError> for Invariant {
+    fn from(error: RebuildError) -> Self {
+        match error {
+            RebuildError::Commitment(error) => Self::Transaction(error),
+            RebuildError::Key(error) => Self::Key(error),
+        }
+    }
 }
 
 /// What is done about a [`Wrong`].

@@ -65,7 +65,7 @@ pub(crate) fn begin(
     let (funding, script, depth) = (terms.funding, factory.funding.script_pubkey(), terms.minimum_depth);
     let inputs = funding_transaction.as_ref().map(inputs_of).unwrap_or_default();
     turn.emit(Effect::WatchFunding { funding, script: script.clone(), depth, inputs: inputs.clone() });
-    turn.emit(Effect::WatchSpent { funding, script });
+    turn.emit(Effect::Watch { outpoint: funding, script });
     turn.notice(Notice::Established { channel: terms.channel_id, funding });
     let mut channel = Established {
         terms,
@@ -82,6 +82,7 @@ pub(crate) fn begin(
         wrongs: 0,
         funding_state: FundingState::Awaited,
         funding_inputs: inputs,
+        separate_rows: false,
     };
     if channel.terms.minimum_depth == 0 {
         channel.deep_enough(turn)?;

@@ -2,6 +2,7 @@
 
 use bitcoin::{ScriptBuf, Transaction, TxOut, Txid};
 
+use crate::onchain;
 use crate::types::{ChannelId, CltvExpiry, FeeratePerKw, Height, HtlcId, Msat, PaymentHash, PaymentPreimage};
 use crate::wire::{Message, OnionRoutingPacket};
 
@@ -55,14 +56,47 @@ pub enum Event {
     FundingConflict { by: Txid, height: Height, confirmations: u32 },
     /// The user gives the channel up.
     Abandon,
-    /// The funding output has been spent, in the mempool (`height` is `None`) or in a block.
-    FundingSpent { transaction: Transaction, height: Option<Height> },
-    /// A block that spent the funding output, or that confirmed the funding transaction, has been disconnected.
+    /// What the chain has done to an output that [`Effect::Watch`](super::Effect::Watch) names, the funding output first of
+    /// all; all of it is told up to `tip` when it ends with [`onchain::Event::Tip`].
+    Chain { event: onchain::Event, tip: Height },
+    /// An answer to what [`Effect::Enforce`](super::Effect::Enforce) asks for, or a person's wish.
+    Enforcement(onchain::Event),
+    /// A block that confirmed the funding transaction has been disconnected, and those above it; what has become of the
+    /// transaction is told next, and spends that are gone by [`Event::Chain`].
     Reorganized { to: Height },
     /// The chain's tip is now at this height.
     NewTip(Height),
-    /// A closing transaction is as deep as the driver wants it to be: the channel is over.
+    /// The answer to [`onchain::Effect::Resolved`]: what people may ask of the close is kept, and the channel is over.
     CloseConfirmed,
+}
+
+impl Event {
+    /// Whether a channel hears it that has met a bug of ours: what the chain does to its outputs, the answers to what it asks
+    /// for because of that, and how its HTLCs end, for a preimage may be needed there.
+    pub(super) const fn is_heard_when_stopped(&self) -> bool {
+        match self {
+            Self::Chain { .. } | Self::Enforcement(_) | Self::Settle { .. } | Self::CloseConfirmed => true,
+            Self::Restarted
+            | Self::Connected
+            | Self::Disconnected
+            | Self::Message(_)
+            | Self::Funded { .. }
+            | Self::FundingRefused { .. }
+            | Self::Add(_)
+            | Self::UpdateFee(_)
+            | Self::Feerates
+            | Self::Flush
+            | Self::Close(_)
+            | Self::ForceClose
+            | Self::FundingDepth(_)
+            | Self::FundingSeen { .. }
+            | Self::FundingUnconfirmed
+            | Self::FundingConflict { .. }
+            | Self::Abandon
+            | Self::Reorganized { .. }
+            | Self::NewTip(_) => false,
+        }
+    }
 }
 
 /// An HTLC to offer.

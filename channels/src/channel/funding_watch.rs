@@ -8,7 +8,7 @@
 //! Looks see the state of the chain, not its changes, so a notice that was missed, a restart or a reorganisation needs no
 //! care of its own: the first look tells everything that is not as at the beginning.
 
-use bitcoin::{Transaction, Txid};
+use bitcoin::Txid;
 
 use super::event::{Event, FundingDepth};
 use super::funding::FundingInput;
@@ -24,8 +24,6 @@ pub struct FundingView {
     pub inputs: Vec<FundingInput>,
     /// A transaction in a block that spends one of its inputs in its stead.
     pub conflict: Option<(Txid, Height)>,
-    /// What spends the funding output, in a block or in the mempool.
-    pub spend: Option<(Transaction, Option<Height>)>,
 }
 
 /// What the channel was told last.
@@ -33,16 +31,11 @@ pub struct FundingView {
 struct Told {
     depth: Option<FundingDepth>,
     conflict: Option<(Txid, Height, u32)>,
-    spend: Option<(Txid, Option<Height>)>,
-    /// The closing is final.
-    buried: bool,
 }
 
-/// One channel's funding output under watch.
+/// One channel's funding transaction under watch; its output is one of [`crate::onchain::WatchedOutputs`].
 #[derive(Clone, Debug)]
 pub struct FundingWatch {
-    /// Confirmations after which a closing transaction is final.
-    finality: u32,
     inputs: Vec<FundingInput>,
     /// `None` until the chain has been looked at.
     told: Option<Told>,
@@ -50,8 +43,8 @@ pub struct FundingWatch {
 
 impl FundingWatch {
     /// `inputs` are those that the channel knows of.
-    pub fn new(inputs: Vec<FundingInput>, finality: u32) -> Self {
-        Self { finality, inputs, told: None }
+    pub fn new(inputs: Vec<FundingInput>) -> Self {
+        Self { inputs, told: None }
     }
 
     /// What the funding transaction needs, as far as that is known.
@@ -59,25 +52,15 @@ impl FundingWatch {
         &self.inputs
     }
 
-    /// Whether the chain has been looked at and nothing spends the funding output.
-    pub fn is_told_open(&self) -> bool {
-        self.told.as_ref().is_some_and(|told| told.spend.is_none())
-    }
-
     /// What is new since the last look.
     pub fn news(&mut self, view: FundingView) -> Vec<Event> {
-        let FundingView { tip, depth, inputs, conflict, spend } = view;
+        let FundingView { tip, depth, inputs, conflict } = view;
         let mut events = Vec::new();
         let old = self.told.take();
         let old_depth = old.as_ref().and_then(|old| old.depth.as_ref());
-        let old_spend = old.as_ref().and_then(|old| old.spend);
         let lost_funding = old_depth.filter(|old| depth.as_ref().is_none_or(|new| new.height != old.height));
-        let spend_height = spend.as_ref().and_then(|(_, height)| *height);
-        let lost_spend = old_spend.and_then(|(_, height)| height).filter(|height| Some(*height) != spend_height);
-        // Both are above the fork.
-        let lost = [lost_funding.map(|lost| lost.height), lost_spend];
-        if let Some(lowest) = lost.into_iter().flatten().min() {
-            events.push(Event::Reorganized { to: Height(lowest.0.saturating_sub(1)) });
+        if let Some(lost) = lost_funding {
+            events.push(Event::Reorganized { to: Height(lost.height.0.saturating_sub(1)) });
         }
         let new: Vec<FundingInput> = inputs.into_iter().filter(|input| !self.inputs.contains(input)).collect();
         if !new.is_empty() {
@@ -99,17 +82,7 @@ impl FundingWatch {
             }
             (None, None) => {}
         }
-        let told_spend = spend.as_ref().map(|(transaction, height)| (transaction.compute_txid(), *height));
-        if let Some((transaction, height)) = spend
-            && old_spend != told_spend
-        {
-            events.push(Event::FundingSpent { transaction, height });
-        }
-        let buried = spend_height.is_some_and(|height| confirmations(height, tip) >= self.finality);
-        if buried && !old.is_some_and(|old| old.buried) {
-            events.push(Event::CloseConfirmed);
-        }
-        self.told = Some(Told { depth, conflict, spend: told_spend, buried });
+        self.told = Some(Told { depth, conflict });
         events
     }
 }

@@ -226,9 +226,14 @@ impl Key {
         [PAYMENT]
     }
 
-    /// What every key of every closing channel's enforcement begins with.
+    /// What every key begins with under which earlier versions kept the enforcement of closing channels.
     pub const fn all_enforcement_prefix() -> [u8; 1] {
         [ENFORCEMENT]
+    }
+
+    /// What every such key of `channel` begins with.
+    pub fn enforcement_prefix(channel: &ChannelId) -> Vec<u8> {
+        prefix(ENFORCEMENT, channel)
     }
 
     /// What every key of every forwarding policy begins with.

@@ -19,7 +19,8 @@
 //! ```
 //!
 //! Promises: a peer cannot make this code panic or leave it in a state that it could not restore; what a peer does wrong
-//! is answered by a transition; an [`Error`] is a bug of ours and stops the channel.
+//! is answered by a transition; an [`Error`] is a bug of ours and stops the channel, which from then on hears of the chain
+//! alone ([`Channel::stopped`]).
 
 mod backing;
 mod backup;
@@ -75,7 +76,7 @@ pub use settlement::OwedSettlement;
 pub use side::Sides;
 pub use state::opening_fundee::AcceptRequest;
 pub use state::opening_funder::{OpenRequest, OpenWishes};
-pub use state::{ClosingRest, LocalClose, RemoteClose, RemoteOutputs, Spend, SpendKind, StateName};
+pub use state::{ClosingRest, LocalClose, Spend, SpendKind, StateName};
 pub use summary::{EstablishedSummary, SideLimits, Summary};
 pub use terms::{SideTerms, Terms};
 pub use turn::Ctx;
@@ -87,15 +88,17 @@ use crate::wire::{ErrorMessage, Message, OpenChannel};
 use commitment::{Factory, limits};
 use error::Fault;
 use exposure::Exposure;
-use record::Rows;
+use record::{Rows, StoredPhase};
 use state::opening_fundee::OpeningFundee;
 use state::opening_funder::{OpeningFunder, Progress};
-use state::{Established, Knowledge, Link};
+use state::{Established, Knowledge, Link, Phase};
 use turn::{Touched, Turn};
 
 /// One channel with one peer.
 pub struct Channel {
     state: State,
+    /// It has met a bug of ours: it hears of the chain alone.
+    stopped: bool,
 }
 
 enum State {
@@ -115,7 +118,7 @@ impl Channel {
     ) -> Result<(Self, Outbox), ParameterError> {
         let mut turn = Turn::new(ctx);
         let opening = OpeningFunder::start(request, signer, &mut turn)?;
-        Ok((Self { state: State::Funder(opening) }, turn.out))
+        Ok((Self { state: State::Funder(opening), stopped: false }, turn.out))
     }
 
     /// Accepts a channel that the peer proposes. On an error the driver answers with [`Self::refusal`].
@@ -127,7 +130,7 @@ impl Channel {
     ) -> Result<(Self, Outbox), ParameterError> {
         let mut turn = Turn::new(ctx);
         let opening = OpeningFundee::start(open, request, signer, &mut turn)?;
-        Ok((Self { state: State::Fundee(Box::new(opening)) }, turn.out))
+        Ok((Self { state: State::Fundee(Box::new(opening)), stopped: false }, turn.out))
     }
 
     /// What a peer is told whose `open_channel` cannot be accepted.
@@ -135,7 +138,8 @@ impl Channel {
         ErrorMessage::new(temporary_channel_id, why.to_string())
     }
 
-    /// A channel from its stored rows: all those under [`Key::live_prefix`]. It is offline; the first event must be
+    /// A channel from its stored rows: all those under [`Key::live_prefix`], and under [`Key::enforcement_prefix`] what an
+    /// earlier version has left there. It is offline; the first event must be
     /// [`Event::Restarted`]. `signer` makes the keys that [`Terms::keys_id`] names.
     pub fn restore(
         rows: impl IntoIterator<Item = (Key, Vec<u8>)>,
@@ -155,11 +159,19 @@ impl Channel {
             return Err(RestoreError::ForeignKeys);
         }
         let factory = Factory::new(&terms, signer);
+        let separate_rows = rows.closing.is_some();
+        let phase = match state.phase {
+            StoredPhase::Closing(stored) => {
+                let separate = rows.closing.map(|closing| (closing, rows.resolution));
+                Phase::Closing(Box::new(stored.restore(&terms, &factory, &state.commitments, separate)?))
+            }
+            StoredPhase::Other(phase) => phase,
+        };
         let established = Established {
             terms,
             factory,
             commitments: state.commitments,
-            phase: state.phase,
+            phase,
             link: Link::Offline,
             short_channel_id: state.short_channel_id,
             aliases: state.aliases,
@@ -170,14 +182,26 @@ impl Channel {
             wrongs: 0,
             funding_state: state.funding_state,
             funding_inputs,
+            separate_rows,
         };
-        Ok(Self { state: State::Established(Box::new(established)) })
+        Ok(Self { state: State::Established(Box::new(established)), stopped: false })
+    }
+
+    /// After an error of [`Self::handle`], which has left what the store has as it was: restored from there, without
+    /// [`Event::Restarted`], the channel goes on hearing of its outputs on the chain and of preimages, and of nothing else.
+    /// Whatever the bug is, a spend of the funding output is answered, and a revoked commitment punished.
+    #[must_use]
+    pub fn stopped(self) -> Self {
+        Self { stopped: true, ..self }
     }
 
     /// Handles one event. On an error, which is a bug of ours, the channel must not be used any more; what the store
-    /// has is still right.
+    /// has is still right: see [`Self::stopped`].
     pub fn handle(&mut self, event: Event, ctx: &Ctx<'_>) -> Result<Outbox, Error> {
         let mut turn = Turn::new(ctx);
+        if self.stopped && !event.is_heard_when_stopped() {
+            return Ok(turn.out);
+        }
         let over = State::Over(self.id());
         self.state = match std::mem::replace(&mut self.state, over) {
             State::Established(mut channel) => {
@@ -294,11 +318,11 @@ impl Channel {
         limits::untrimmed(&commitments.remote.current.spec, terms, Side::Remote).saturating_sub(removed)
     }
 
-    /// Our latest commitment, signed, and what to claim from it; `None` while the channel is being opened, or if it must
+    /// Our latest commitment, signed by both; `None` while the channel is being opened, or if it must
     /// never be broadcast.
     pub fn local_close(&self) -> Result<Option<LocalClose>, Error> {
         match self.established() {
-            Some(channel) if channel.knowledge() == Knowledge::Current => Ok(Some(channel.local_close(None)?)),
+            Some(channel) if channel.knowledge() == Knowledge::Current => Ok(Some(channel.local_close()?)),
             Some(_) | None => Ok(None),
         }
     }
@@ -381,5 +405,10 @@ fn write_touched(channel: &Established, turn: &mut Turn<'_>) {
     }
     if state {
         turn.out.put(Key::State(id), record::encode_state(channel));
+        if channel.separate_rows {
+            // All that they say is in the state from now on.
+            turn.out.delete(Key::Closing(id));
+            turn.out.delete(Key::Resolution(id));
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::commitment::limits;
 use super::commitment::spec::Htlc;
 use super::event::Origin;
 use super::funding::FundingState;
-use super::state::{Established, Knowledge, Link, Phase, Spend, StateName};
+use super::state::{Established, Knowledge, Link, Spend, StateName};
 use super::{Channel, Sides, State, Terms};
 use crate::tx::fee;
 use crate::types::{ChannelId, CommitmentNumber, CommitmentType, FeeratePerKw, Msat, NodeId, ShortChannelId, Side};
@@ -117,9 +117,7 @@ impl Channel {
             capacity,
             usable: established.is_some_and(Established::is_usable),
             online: established.is_none_or(|channel| matches!(channel.link, Link::Online | Link::Waiting)),
-            spend: established.and_then(|channel| {
-                if let Phase::Closing(closing) = &channel.phase { closing.spend.clone() } else { None }
-            }),
+            spend: established.and_then(|channel| channel.closing()?.spend.clone()),
             established: established.map(Established::summary),
         })
     }

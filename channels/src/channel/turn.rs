@@ -5,11 +5,12 @@ use bitcoin::constants::ChainHash;
 use super::effect::{Effect, Notice};
 use super::outbox::Outbox;
 use super::params::{Feerates, Policy};
+use crate::onchain::Environment;
 use crate::types::{Height, TipTrust, UnixTime};
 use crate::wire::Message;
 
 /// What a channel may know of the world while it handles an event.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Ctx<'a> {
     pub chain: ChainHash,
     pub now: UnixTime,
@@ -17,6 +18,8 @@ pub struct Ctx<'a> {
     pub trust: TipTrust,
     pub feerates: Feerates,
     pub policy: &'a Policy,
+    /// What a channel asks that closes.
+    pub environment: &'a dyn Environment,
 }
 
 /// Which parts of the stored channel have to be written at the end of the turn.

@@ -32,7 +32,7 @@ pub struct Policy {
     pub fail_depth: u32,
     /// The share of a claim's value, in percent, that may go to fees.
     pub budget_percent: u64,
-    /// The same for a penalty: better to the miners than to the cheater.
+    /// The share of what a penalty claims, in percent, that may go to fees: better to the miners than to the cheater.
     pub penalty_budget_percent: u64,
     /// The share of our own balance, in percent, that may go into getting our commitment confirmed.
     pub commitment_budget_percent: u64,

@@ -44,10 +44,7 @@ pub fn classify(channel: &ClosingChannel, tx: &Transaction) -> Result<Closer, Re
     let txid = tx.compute_txid();
     let remote_params = channel.params(Side::Remote);
     let Some(number) = remote_params.obscuring.reveal(tx) else {
-        // Without any script to compare with, the peer is given the benefit of the doubt: we sign nothing of another
-        // form but what was agreed.
-        let scripts = &channel.mutual_scripts;
-        let mutual = scripts.is_empty() || tx.output.iter().all(|output| scripts.contains(&output.script_pubkey));
+        let mutual = channel.mutual_scripts.may_pay(&tx.output);
         return Ok(if mutual { Closer::Mutual } else { Closer::Unknown });
     };
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut};
 use secp256k1::PublicKey;
 
 use crate::{
@@ -41,8 +41,7 @@ pub struct ClosingChannel {
     pub remote_next: Option<RemoteState>,
     /// The secrets of the peer's revoked commitments.
     pub secrets: PerCommitmentSecrets,
-    /// To which scripts a cooperative close pays; empty if that is not known.
-    pub mutual_scripts: Vec<ScriptBuf>,
+    pub mutual_scripts: MutualScripts,
     /// The preimages of HTLCs offered to us that we may use: those of payments for us, and those that we have paid
     /// onwards for.
     pub preimages: BTreeMap<PaymentHash, PaymentPreimage>,
@@ -50,6 +49,26 @@ pub struct ClosingChannel {
     pub upstream_expiries: BTreeMap<HtlcId, CltvExpiry>,
     /// Where all that is ours goes.
     pub destination: ScriptBuf,
+}
+
+/// To which scripts a cooperative close may pay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MutualScripts {
+    /// These and no others; none at all before both have named theirs.
+    Agreed(Vec<ScriptBuf>),
+    /// We have lost what was agreed on.
+    Forgotten,
+}
+
+impl MutualScripts {
+    /// Whether both may have signed a closing transaction with these outputs. Where we have forgotten what we signed, the
+    /// peer is given the benefit of the doubt: nobody has our key.
+    pub fn may_pay(&self, outputs: &[TxOut]) -> bool {
+        match self {
+            Self::Agreed(scripts) => outputs.iter().all(|output| scripts.contains(&output.script_pubkey)),
+            Self::Forgotten => true,
+        }
+    }
 }
 
 /// Our latest commitment.

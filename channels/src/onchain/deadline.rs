@@ -23,7 +23,8 @@ pub(super) fn of_output(channel: &ClosingChannel, role: &Role, confirmed: Height
         Some(Height(upstream))
     };
     match role {
-        Role::ToLocal | Role::ToRemote | Role::LocalSecondStage(_) => None,
+        // After 16 blocks anybody may take an anchor: it is worth no hurry.
+        Role::ToLocal | Role::ToRemote | Role::LocalSecondStage(_) | Role::Anchor => None,
         Role::LocalHtlc(htlc) => match htlc.direction {
             HtlcDirection::Offered => outgoing(htlc.id, htlc.cltv_expiry),
             HtlcDirection::Received => Some(Height(htlc.cltv_expiry.0)),

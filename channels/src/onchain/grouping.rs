@@ -33,7 +33,7 @@ enum Group {
     Alone(OutPoint),
     /// A second stage that the peer has signed as a whole.
     Presigned(OutPoint),
-    /// Nobody else can spend these, whatever happens.
+    /// Nobody else can spend these, whatever happens; or it does not matter if somebody does.
     OursAlone,
     /// HTLCs on the peer's commitment with their preimages; the peer can take them back after this expiry.
     Preimages {
@@ -68,7 +68,10 @@ fn group_of(output: &TrackedOutput, tip: Height) -> Option<Group> {
         ClaimPath::HtlcPreimage { .. } => Group::Preimages { deadline: output.deadline },
         // The peer may come with the preimage at any time.
         ClaimPath::HtlcTimeout { .. } => Group::Alone(output.outpoint),
-        ClaimPath::ToRemote { .. } | ClaimPath::ToRemoteAnchors | ClaimPath::Delayed { .. } => Group::OursAlone,
+        // An anchor is not worth a transaction of its own.
+        ClaimPath::ToRemote { .. } | ClaimPath::ToRemoteAnchors | ClaimPath::Delayed { .. } | ClaimPath::Anchor => {
+            Group::OursAlone
+        }
         ClaimPath::PenaltyDelayed => match output.role {
             Role::RevokedSecondStage => Group::SecondStagePenalties,
             _ => Group::Alone(output.outpoint),
@@ -83,7 +86,6 @@ fn group_of(output: &TrackedOutput, tip: Height) -> Option<Group> {
             }
             _ => Group::Alone(output.outpoint),
         },
-        ClaimPath::Anchor => Group::Alone(output.outpoint),
     })
 }
 

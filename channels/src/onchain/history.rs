@@ -157,7 +157,8 @@ impl Resolution {
                 }
                 revoked_close::outputs(&self.channel, *secret, &htlcs, tx, height)?
             }
-            Closer::Mutual | Closer::LocalOld { .. } | Closer::Unknown => Vec::new(),
+            Closer::Unknown => remote_close::ours_in(&self.channel, tx, height)?,
+            Closer::Mutual | Closer::LocalOld { .. } => Vec::new(),
         })
     }
 }

@@ -26,6 +26,9 @@ pub enum Role {
     RevokedHtlc(CommitmentHtlc),
     /// An output of the peer's second stages of a revoked commitment.
     RevokedSecondStage,
+    /// Our anchor in a transaction that spends the funding output and that we do not know. In those that we know it is
+    /// left to whoever wants it: it is worth less than the trouble.
+    Anchor,
 }
 
 impl Role {
@@ -38,7 +41,7 @@ impl Role {
             Self::RemoteHtlc(htlc) | Self::RevokedHtlc(htlc) => {
                 (htlc.direction == HtlcDirection::Received).then_some(htlc.id)
             }
-            Self::ToLocal | Self::ToRemote | Self::RevokedToLocal | Self::RevokedSecondStage => None,
+            Self::ToLocal | Self::ToRemote | Self::RevokedToLocal | Self::RevokedSecondStage | Self::Anchor => None,
         }
     }
 
@@ -53,7 +56,8 @@ impl Role {
             | Self::ToRemote
             | Self::LocalSecondStage(_)
             | Self::RevokedToLocal
-            | Self::RevokedSecondStage => None,
+            | Self::RevokedSecondStage
+            | Self::Anchor => None,
         }
     }
 
@@ -66,7 +70,8 @@ impl Role {
             | Self::ToRemote
             | Self::LocalSecondStage(_)
             | Self::RevokedToLocal
-            | Self::RevokedSecondStage => None,
+            | Self::RevokedSecondStage
+            | Self::Anchor => None,
         }
     }
 
@@ -74,9 +79,12 @@ impl Role {
     pub fn is_penalty(&self) -> bool {
         match self {
             Self::RevokedToLocal | Self::RevokedHtlc(_) | Self::RevokedSecondStage => true,
-            Self::ToLocal | Self::ToRemote | Self::LocalHtlc(_) | Self::LocalSecondStage(_) | Self::RemoteHtlc(_) => {
-                false
-            }
+            Self::ToLocal
+            | Self::ToRemote
+            | Self::LocalHtlc(_)
+            | Self::LocalSecondStage(_)
+            | Self::RemoteHtlc(_)
+            | Self::Anchor => false,
         }
     }
 
@@ -92,6 +100,8 @@ impl Role {
             Self::RevokedHtlc(_) => before_script.is_some_and(|item| item.len() == 33),
             // The owner of a commitment spends its HTLCs with both signatures, the other node with one.
             Self::LocalHtlc(_) => witness.len() == 5,
+            // After 16 blocks anybody may take it, with an empty signature.
+            Self::Anchor => witness.nth(0).is_some_and(|signature| !signature.is_empty()),
             Self::RemoteHtlc(_) => witness.len() == 3,
         }
     }
@@ -104,7 +114,8 @@ impl Role {
             | Self::RemoteHtlc(_)
             | Self::RevokedToLocal
             | Self::RevokedHtlc(_)
-            | Self::RevokedSecondStage => false,
+            | Self::RevokedSecondStage
+            | Self::Anchor => false,
         }
     }
 }

@@ -1,6 +1,6 @@
-//! The durable form of a closing channel: the channel, written once, and its facts, written when they change.
+//! The durable form of a resolution, a part of the channel's state; and the two records in which earlier versions kept it.
 //!
-//! Both begin with a format number. Integers are big-endian, as in the messages; lists have a `u32` count, transactions
+//! Each begins with a format number. Integers are big-endian, as in the messages; lists have a `u32` count, transactions
 //! and long bytes a `u32` length.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Weight, consensus};
 
 use super::{
-    Claim, ClaimId, ClosingChannel, LocalState, RebuildError, RemoteState, Resolution, Sent,
+    Claim, ClaimId, ClosingChannel, LocalState, MutualScripts, RebuildError, RemoteState, Resolution, Sent,
     history::{ChainSpend, Facts, Told},
 };
 use crate::{
     keys::{Basepoints, CommitmentSignatures, PerCommitmentSecrets, ShachainError},
     tx::{CommitmentHtlc, FeeCoin},
-    types::{CommitmentType, Height, HtlcDirection, PaymentPreimage, Side},
+    types::{CltvExpiry, CommitmentType, Height, HtlcDirection, HtlcId, PaymentPreimage, Side},
     wire::codec::{DecodeError, Field, Reader},
 };
 
@@ -37,37 +37,83 @@ pub enum RecordError {
     Rebuild(#[from] RebuildError),
 }
 
-impl ClosingChannel {
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![FORMAT];
-        self.put(&mut out);
-        out
+/// What is stored of a resolution: what the channel's own record does not say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StoredResolution {
+    destination: ScriptBuf,
+    upstream_expiries: BTreeMap<HtlcId, CltvExpiry>,
+    facts: Facts,
+}
+
+impl StoredResolution {
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let mut reader = checked_format(bytes)?;
+        let stored = Self::take(&mut reader)?;
+        reader.finish()?;
+        Ok(stored)
     }
 
+    /// From the two records of a version that kept the enforcement beside the channel: what the channel was, and what
+    /// the chain had done since, if anything.
+    pub fn decode_separate(channel: &[u8], facts: Option<&[u8]>) -> Result<Self, RecordError> {
+        let ClosingChannel { destination, upstream_expiries, preimages, .. } = ClosingChannel::decode(channel)?;
+        let mut facts = match facts {
+            Some(bytes) => {
+                let mut reader = checked_format(bytes)?;
+                let facts = Facts::take(&mut reader)?;
+                reader.finish()?;
+                facts
+            }
+            None => Facts::default(),
+        };
+        facts.preimages.extend(preimages);
+        Ok(Self { destination, upstream_expiries, facts })
+    }
+
+    /// Of a version that had begun nothing yet when it ended.
+    pub fn not_begun(destination: ScriptBuf) -> Self {
+        Self { destination, ..Self::default() }
+    }
+
+    /// With our commitment wanted in the chain, if it was not before.
+    #[must_use]
+    pub fn forced(mut self, forced: bool) -> Self {
+        self.facts.force_close |= forced;
+        self
+    }
+
+    /// With the channel that the other records tell.
+    pub fn restore(self, channel: ClosingChannel) -> Result<Resolution, RebuildError> {
+        let Self { destination, upstream_expiries, facts } = self;
+        Resolution::from_facts(ClosingChannel { destination, upstream_expiries, ..channel }, facts)
+    }
+}
+
+impl Resolution {
+    /// A [`StoredResolution`].
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![FORMAT];
+        self.channel.destination.put(&mut out);
+        self.channel.upstream_expiries.put(&mut out);
+        self.facts.put(&mut out);
+        out
+    }
+}
+
+impl ClosingChannel {
+    /// As versions wrote it that kept the enforcement beside the channel.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let mut reader = checked_format(bytes)?;
         let channel = Self::take(&mut reader)?;
         reader.finish()?;
         Ok(channel)
     }
-}
 
-impl Resolution {
-    /// The facts alone; the channel has a record of its own.
-    pub(super) fn encode_facts(&self) -> Vec<u8> {
+    /// As those versions wrote it: for tests of [`Self::decode`].
+    pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![FORMAT];
-        self.facts.put(&mut out);
+        self.put(&mut out);
         out
-    }
-
-    /// A resolution from its two records; `facts` is `None` if nothing has happened yet.
-    pub fn decode(channel: &[u8], facts: Option<&[u8]>) -> Result<Self, RecordError> {
-        let channel = ClosingChannel::decode(channel)?;
-        let Some(bytes) = facts else { return Ok(Self::new(channel)) };
-        let mut reader = checked_format(bytes)?;
-        let facts = Facts::take(&mut reader)?;
-        reader.finish()?;
-        Ok(Self::from_facts(channel, facts)?)
     }
 }
 
@@ -148,6 +194,7 @@ by_field! {
     OutPoint { txid, vout }
     TxOut { value, script_pubkey }
     FeeCoin { outpoint, output, witness_weight }
+    StoredResolution { destination, upstream_expiries, facts }
     Facts { force_close, spends, preimages, revoked_htlcs, told, claims, child, rival, taken_back, next_claim }
     ChainSpend { tx, height }
     Claim { inputs, since, start, coins, sent, floor }
@@ -201,6 +248,28 @@ impl Part for Told {
 
     fn take(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
         Ok(<Option<PaymentPreimage> as Part>::take(reader)?.map_or(Self::Failed, Self::Fulfilled))
+    }
+}
+
+/// As the list of scripts, which is empty for [`MutualScripts::Forgotten`]. None at all is one empty script: no shutdown
+/// script is that.
+impl Part for MutualScripts {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Forgotten => Vec::new(),
+            Self::Agreed(scripts) if scripts.is_empty() => vec![ScriptBuf::new()],
+            Self::Agreed(scripts) => scripts.clone(),
+        }
+        .put(out);
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+        let mut scripts = <Vec<ScriptBuf> as Part>::take(reader)?;
+        if scripts.is_empty() {
+            return Ok(Self::Forgotten);
+        }
+        scripts.retain(|script| !script.is_empty());
+        Ok(Self::Agreed(scripts))
     }
 }
 

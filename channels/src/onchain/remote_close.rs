@@ -74,24 +74,48 @@ pub(super) fn to_remote_only(
     tx: &Transaction,
     confirmed: Height,
 ) -> Result<Vec<TrackedOutput>, RebuildError> {
-    // Any point will do: `to_remote` does not depend on it.
+    let mut ours = ours_in(channel, tx, confirmed)?;
+    ours.retain(|output| output.role == Role::ToRemote);
+    Ok(ours)
+}
+
+/// What pays to our own keys in a transaction that neither of both should have signed: `to_remote`, and our anchor.
+pub(super) fn ours_in(
+    channel: &ClosingChannel,
+    tx: &Transaction,
+    confirmed: Height,
+) -> Result<Vec<TrackedOutput>, RebuildError> {
+    // Any point will do: neither depends on it.
     let keys = channel.keys(Side::Remote, channel.remote.payment)?;
     let txid = tx.compute_txid();
-    Ok(recognise_outputs(tx, &channel.params(Side::Remote), &keys, &[])
-        .into_iter()
-        .filter(|found| found.info.kind == OutputKind::ToRemote)
-        .map(|found| {
-            let outpoint = OutPoint { txid, vout: found.vout };
-            TrackedOutput {
-                outpoint,
-                claim: Some(to_remote_claim(outpoint, &found, channel.kind, &channel.local)),
-                output: found.output,
-                role: Role::ToRemote,
-                confirmed,
-                deadline: None,
-                spend: None,
-                contested: false,
+    let found = recognise_outputs(tx, &channel.params(Side::Remote), &keys, &[]);
+    let ours = found.into_iter().filter_map(|found| {
+        let outpoint = OutPoint { txid, vout: found.vout };
+        let (role, claim) = match found.info.kind {
+            OutputKind::ToRemote => (Role::ToRemote, to_remote_claim(outpoint, &found, channel.kind, &channel.local)),
+            // In a commitment of the peer's, the other one's anchor is ours.
+            OutputKind::ToRemoteAnchor => {
+                let claim = ClaimInput {
+                    outpoint,
+                    output: found.output.clone(),
+                    witness_script: found.info.witness_script.clone(),
+                    key: ClaimKey::Funding,
+                    path: ClaimPath::Anchor,
+                };
+                (Role::Anchor, claim)
             }
+            OutputKind::ToLocal | OutputKind::ToLocalAnchor | OutputKind::Htlc(_) => return None,
+        };
+        Some(TrackedOutput {
+            outpoint,
+            output: found.output,
+            role,
+            confirmed,
+            claim: Some(claim),
+            deadline: deadline::of_output(channel, &role, confirmed),
+            spend: None,
+            contested: false,
         })
-        .collect())
+    });
+    Ok(ours.collect())
 }

@@ -53,6 +53,7 @@ impl Role {
             Self::RevokedToLocal => "revoked to_local: penalty (BR)",
             Self::RevokedHtlc(_) => "revoked HTLC: penalty (HBR)",
             Self::RevokedSecondStage => "revoked second stage: penalty (HTBR)",
+            Self::Anchor => "our anchor in a transaction that nobody knows",
         }
     }
 }

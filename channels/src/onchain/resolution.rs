@@ -15,14 +15,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Txid};
 
 use super::{
-    Claim, ClaimId, Closer, ClosingChannel, FeeEstimates, Notice, Policy, TrackedOutput, anchor, bump,
+    Claim, ClaimId, Closer, ClosingChannel, FeeEstimates, MutualScripts, Notice, Policy, Role, TrackedOutput, anchor,
+    bump,
     claims::{self, Coins},
     closing_channel::RebuildError,
     history::{ChainSpend, Close, Facts},
     upstream::{self, told_effect},
 };
 use crate::{
-    channel::{self, Key, Outbox},
     keys::Signer,
     tx::{ClaimError, ClaimInput, ClaimPath, CommitmentHtlc, FeeCoin},
     types::{CommitmentNumber, FeeratePerKw, Height, HtlcId, PaymentHash, PaymentPreimage},
@@ -125,6 +125,15 @@ pub enum Effect {
     Resolved,
 }
 
+/// What an event led to.
+#[derive(Debug)]
+#[must_use = "what has changed must be durable before the effects happen"]
+pub struct Turn {
+    pub effects: Vec<Effect>,
+    /// The record has to be written before any of the effects happens.
+    pub changed: bool,
+}
+
 /// What an event is handled with.
 pub struct Ctx<'a> {
     /// How far this resolution has seen the chain.
@@ -185,8 +194,7 @@ pub struct Resolution {
 }
 
 impl Resolution {
-    /// Nothing is spent yet; send [`Event::Restarted`] to have the funding output watched, and
-    /// [`Event::ForceClose`] if the close is ours. The first [`Event::Tip`] sets it going.
+    /// Nothing is spent yet. The first [`Event::Tip`] sets it going.
     pub(super) fn new(channel: ClosingChannel) -> Self {
         let outgoing = channel.outgoing();
         let (facts, outputs) = (Facts::default(), BTreeMap::new());
@@ -205,19 +213,20 @@ impl Resolution {
         }
     }
 
-    /// Begins, and makes that durable.
-    pub fn begin(channel: ClosingChannel) -> (Self, Outbox) {
-        let mut outbox = Outbox::default();
-        outbox.put(Key::Closing(channel.channel_id), channel.encode());
-        (Self::new(channel), outbox)
+    /// Begins: send [`Event::Restarted`] to have the funding output watched, and [`Event::ForceClose`] if the close is ours.
+    pub fn begin(channel: ClosingChannel) -> Self {
+        let mut resolution = Self::new(channel);
+        // What the channel was about to tell the peer is in no commitment that a restart could read it from.
+        resolution.facts.preimages = resolution.channel.preimages.clone();
+        resolution
     }
 
-    /// Deletes both records, after [`Effect::Resolved`].
-    pub fn forget(&self) -> Outbox {
-        let mut outbox = Outbox::default();
-        outbox.delete(Key::Closing(self.channel.channel_id));
-        outbox.delete(Key::Resolution(self.channel.channel_id));
-        outbox
+    /// Ours has turned out to be a state of the past, which must not be broadcast; and what else was agreed on since is
+    /// forgotten with the rest.
+    pub(crate) fn forget_local_state(&mut self) {
+        self.channel.local_state = None;
+        self.channel.mutual_scripts = MutualScripts::Forgotten;
+        self.outgoing = self.channel.outgoing();
     }
 
     pub(super) fn from_facts(channel: ClosingChannel, facts: Facts) -> Result<Self, RebuildError> {
@@ -318,7 +327,7 @@ impl Resolution {
     }
 
     /// Handles one event. On an error nothing must be carried out and this resolution not be used any more.
-    pub fn handle(&mut self, event: Event, ctx: &Ctx<'_>) -> Result<Outbox, ResolutionError> {
+    pub fn handle(&mut self, event: Event, ctx: &Ctx<'_>) -> Result<Turn, ResolutionError> {
         let before = self.facts.clone();
         let mut effects = Vec::new();
         let other = Occasion::Other;
@@ -389,14 +398,7 @@ impl Resolution {
                 self.advance(other, ctx, &mut effects)?;
             }
         }
-        let mut outbox = Outbox::default();
-        if self.facts != before {
-            outbox.put(Key::Resolution(self.channel.channel_id), self.encode_facts());
-        }
-        for effect in effects {
-            outbox.emit(channel::Effect::Enforce(Box::new(effect)));
-        }
-        Ok(outbox)
+        Ok(Turn { effects, changed: self.facts != before })
     }
 
     /// Everything that a crash may have swallowed.
@@ -573,6 +575,8 @@ impl Resolution {
         let Some(close) = &self.close else { return false };
         let settled = |output: &TrackedOutput| match (&output.spend, output.role.htlc(), &output.claim) {
             (Some(spend), _, _) => deep(spend.height),
+            // Whoever wants it may have it.
+            (None, _, _) if output.role == Role::Anchor => true,
             // Never ours: the peer may take it back whenever it likes.
             (None, Some((_, htlc)), None) => deep(Height(htlc.cltv_expiry.0)),
             (None, _, _) => self.is_given_up(output, ctx) && !self.is_on_its_way(output),

@@ -1,4 +1,5 @@
-//! Which outputs of closed channels are watched, and what their owners know of each.
+//! Which outputs of channels are watched, and what their owners know of each: of a channel in use its funding output, of one
+//! that is closed all that concerns us.
 //!
 //! ```text
 //!   the chain says            the owner was told           so it is told
@@ -84,6 +85,20 @@ impl<O: Clone> WatchedOutputs<O> {
     pub fn forget(&mut self, channel: &ChannelId) {
         self.channels.remove(channel);
         self.owners.retain(|_, owner| owner != channel);
+    }
+
+    /// The channels of whose outputs nothing is spent, as far as the last looks showed, with their owners: nothing has closed
+    /// them, in a block or in the mempool.
+    pub fn open(&self) -> impl Iterator<Item = (ChannelId, &O)> {
+        let open = self.channels.iter().filter(|(_, one)| one.new.is_empty() && one.told.values().all(Option::is_none));
+        open.map(|(channel, one)| (*channel, &one.owner))
+    }
+
+    /// The channels with one output, which is not known to be spent: the funding output, and a spend of it is news for a
+    /// channel in normal operation.
+    pub fn only_funding(&self) -> Vec<ChannelId> {
+        let only = |one: &&Watched<O>| one.told.len() == 1 && one.told.values().all(Option::is_none);
+        self.channels.iter().filter(|(_, one)| only(one)).map(|(channel, _)| *channel).collect()
     }
 
     pub fn channels(&self) -> Vec<ChannelId> {

@@ -165,7 +165,7 @@ impl Peer {
         let Some(slot) = self.slots.get(&unsent.channel) else { return true };
         let spend = slot.channel.summary().and_then(|summary| summary.spend);
         let closed = matches!(spend, Some(Spend { height: Some(_), .. }));
-        closed || self.enforced.get(&unsent.channel).is_some_and(|one| one.is_closed())
+        closed || slot.channel.resolution().is_some_and(|one| one.close().is_some())
     }
 
     pub(super) fn refused_transactions(&self) -> Vec<RefusedTransaction> {

@@ -67,13 +67,13 @@ pub enum Command {
         id: HtlcId,
         settlement: Settlement,
     },
-    /// News of the chain for one channel.
+    /// News of a channel's funding transaction.
     Event {
         channel: ChannelId,
         event: Box<Event>,
     },
-    /// News of the chain for the enforcement of a closed channel, in order: all up to this tip.
-    Enforce {
+    /// News of the chain for the outputs of a channel, in order: all up to this tip.
+    Chain {
         channel: ChannelId,
         events: Vec<onchain::Event>,
         tip: Height,

@@ -37,7 +37,7 @@ impl Peer {
                 if self.slots.contains_key(&channel) =>
             {
                 self.services.received(channel, id, &settlement);
-                self.settle(channel, id, settlement);
+                self.event(channel, Event::Settle { id, settlement });
             }
             NodeEffect::Invoice(effect) => self.underway.extend(self.services.invoice_effect(effect)),
             NodeEffect::Switch(effect) => self.switch_effect(effect),
@@ -70,7 +70,7 @@ impl Peer {
             Effect::Broadcast(transaction) => self.hand_over(id, transaction).await,
             Effect::RaiseClosing { transaction, feerate } => self.raise_closing(id, &transaction, feerate).await,
             Effect::WatchFunding { funding, inputs, .. } => self.watch(id, funding, inputs).await,
-            Effect::WatchSpent { funding, .. } => self.watch(id, funding, Vec::new()).await,
+            Effect::Watch { outpoint, .. } => self.watch_output(id, outpoint),
             Effect::Incoming(htlc) => self.arrived(*htlc),
             Effect::Fulfilled { origin, htlc, preimage, .. } => {
                 self.fulfilled(origin, HtlcRef { channel: id, id: htlc }, preimage);
@@ -103,17 +103,20 @@ impl Peer {
                     self.keep_reserve(id);
                 }
             }
-            Effect::LocalClose(close) => self.closed_by_us(id, close.commitment.txid).await,
-            Effect::RemoteClose(close) => match close.spend.kind {
+            Effect::Closing { transaction, kind } => match kind {
+                // It is told by what both have signed.
                 SpendKind::Mutual => {}
-                SpendKind::Local | SpendKind::Remote(_) | SpendKind::Revoked(_) | SpendKind::Future(_) => {
-                    self.closed_by_peer(id, close.spend.txid);
-                }
+                SpendKind::Local => self.closed_by_us(id, transaction).await,
+                SpendKind::Remote(_)
+                | SpendKind::Revoked(_)
+                | SpendKind::Future(_)
+                | SpendKind::LocalOld(_)
+                | SpendKind::Unknown => self.closed_by_peer(id, transaction),
             },
             Effect::Enforce(effect) => self.enforcement_effect(id, *effect).await,
             Effect::Forget => {
                 self.keep_double_spend(id);
-                self.forget_enforcement(id);
+                self.services.wallet.put_back_all(&id);
                 // A peer chooses the temporary id of an opening: it may be that of somebody else's channel.
                 let is_ours = self.services.peers.owner(&id) == Some(self.node_id);
                 if is_ours {
@@ -308,7 +311,7 @@ impl Peer {
                 self.event(channel, Event::Add(add));
             }
             SwitchEffect::Settle { channel, id, settlement } if self.slots.contains_key(&channel) => {
-                self.settle(channel, id, settlement);
+                self.event(channel, Event::Settle { id, settlement });
             }
             effect => self.underway.extend(self.services.switch_effect(effect)),
         }

@@ -26,13 +26,12 @@ use std::{
     time::Duration,
 };
 
-use bitcoin::Txid;
+use bitcoin::{OutPoint, Txid};
 pub use broadcast::RefusedTransaction;
 use broadcast::Unsent;
 pub use command::{ChannelState, Choices, Closing, Command, LinkState, OpenPlan, Opening, PeerState};
 use leyden_channels::{
     channel::{AddHtlc, Backing, CannotAdd, Channel, ClosingRest, Effect, Event, Outbox, Spend, SpendKind},
-    onchain,
     routing::LocalChannel,
     switch::SwitchEvent,
     types::{ChannelId, Height, ShortChannelId, Side},
@@ -50,7 +49,6 @@ use tracing::{debug, error};
 
 use super::{
     committer::{LinkId, NodeEffect, Stopped, Underway},
-    enforcement::Enforcement,
     events::OwnHtlcNews,
     gossip::{GossipEvent, OwnChannelState},
     services::Services,
@@ -73,7 +71,7 @@ const LATE_SIGNATURE: Duration = Duration::from_secs(3);
 const MISSING_SIGNATURE: Duration = Duration::from_secs(10);
 /// Events of one kind that one turn takes at most.
 const TURN: usize = 512;
-pub(super) struct Slot {
+pub(in crate::driver) struct Slot {
     pub(super) channel: Channel,
     /// Something was handled since the last flush.
     dirty: bool,
@@ -81,14 +79,18 @@ pub(super) struct Slot {
     awaits_decisions: bool,
     /// Since when a flush would sign.
     signs_since: Option<Instant>,
-    /// A bug of ours was met: nothing more happens in this channel until a restart reads it from the store again.
+    /// A bug of ours was met: until a restart this channel hears of the chain alone, as the store has it.
     pub(super) stopped: bool,
+    /// And of nothing at all: it has not been read from the store again, or has met a bug once more.
+    deaf: bool,
     opening: Option<mpsc::UnboundedSender<Opening>>,
     closing: Vec<mpsc::UnboundedSender<Closing>>,
     /// The user wants to close it together with the peer.
     pub(super) wish_to_close: bool,
     /// The user wants the closing transaction to pay more, and waits for news of that.
     wish_to_raise: bool,
+    /// Claims that the mempool has refused, and why.
+    pub(super) refused: BTreeMap<Txid, String>,
     /// Until a channel that we open is established.
     choices: Option<Choices>,
 }
@@ -101,10 +103,12 @@ impl Slot {
             awaits_decisions: false,
             signs_since: None,
             stopped: false,
+            deaf: false,
             opening: None,
             closing: Vec::new(),
             wish_to_close: false,
             wish_to_raise: false,
+            refused: BTreeMap::new(),
             choices: None,
         }
     }
@@ -156,10 +160,10 @@ pub struct Peer {
     /// Our own mailbox, for watches.
     pub(super) mailbox: mpsc::UnboundedSender<Command>,
     pub(super) slots: HashMap<ChannelId, Slot>,
-    /// Closed channels whose outputs are being claimed.
-    pub(super) enforced: HashMap<ChannelId, Enforcement>,
-    /// Closed channels with outputs that were never looked at.
+    /// Channels with outputs that were never looked at.
     pub(super) unseen: HashSet<ChannelId>,
+    /// Channels that have met a bug of ours, to be read from the store once nothing of them is on its way there.
+    to_read_again: Vec<ChannelId>,
     /// Ids that openings had before they got their permanent one.
     renamed: HashMap<ChannelId, ChannelId>,
     link: Option<Connected>,
@@ -187,8 +191,8 @@ impl Peer {
             services,
             mailbox,
             slots: HashMap::new(),
-            enforced: HashMap::new(),
             unseen: HashSet::new(),
+            to_read_again: Vec::new(),
             renamed: HashMap::new(),
             link: None,
             links: 0,
@@ -205,6 +209,7 @@ impl Peer {
     /// A channel that was loaded from the store, before [`Self::run`].
     pub fn restore(&mut self, channel: Channel) {
         let id = channel.id();
+        self.set_coins_aside(&channel);
         self.slots.insert(id, Slot::new(channel));
         self.keep_reserve(id);
     }
@@ -221,7 +226,7 @@ impl Peer {
             }
             self.event(id, Event::Restarted);
         }
-        self.restart_enforcements();
+        self.keep_closes();
         if self.finish_turn().await.is_err() {
             return;
         }
@@ -288,6 +293,10 @@ impl Peer {
             self.do_what_waits_for_nothing().await?;
             self.flush_channels();
             if self.batch.is_empty() && self.underway.is_empty() {
+                if self.read_stopped_again() {
+                    self.look_at_new_outputs().await;
+                    continue;
+                }
                 if self.hand_to_socket() {
                     self.tell_refusals();
                     return Ok(());
@@ -309,8 +318,9 @@ impl Peer {
     /// shows itself to whoever would ask.
     fn note_standing(&self) {
         let came = self.link.as_ref().is_some_and(|connected| connected.link.inbound);
-        let is_funded = |slot: &Slot| slot.channel.backing() == Backing::Funded;
-        let has_channel = self.slots.values().any(is_funded) || !self.enforced.is_empty() || !self.unseen.is_empty();
+        let is_real =
+            |(id, slot): (&ChannelId, &Slot)| slot.channel.backing() == Backing::Funded || self.is_enforced(id);
+        let has_channel = self.slots.iter().any(is_real) || !self.unseen.is_empty();
         let (was_stranger, is_stranger) = (self.standing.is_stranger(), came && !has_channel);
         if is_stranger || was_stranger {
             self.services.peers.show(&self.node_id, is_stranger.then(|| self.describe()));
@@ -384,7 +394,7 @@ impl Peer {
     pub(super) fn event(&mut self, id: ChannelId, event: Event) {
         let link = self.link_id();
         let services = Arc::clone(&self.services);
-        let Some(slot) = self.slots.get_mut(&id).filter(|slot| !slot.stopped) else { return };
+        let Some(slot) = self.slots.get_mut(&id).filter(|slot| !slot.deaf) else { return };
         slot.awaits_decisions |=
             matches!(event, Event::Message(Message::RevokeAndAck(_))) && slot.channel.awaits_decisions();
         match slot.channel.handle(event, &services.ctx()) {
@@ -400,8 +410,12 @@ impl Peer {
                 self.push(new, link, outbox);
             }
             Err(error) => {
-                error!(channel = %id, %error, "the channel is stopped until leydend is started again; report this");
-                slot.stopped = true;
+                error!(channel = %id, %error,
+                    "the channel is stopped until leydend is started again, and only watched; report this");
+                if !std::mem::replace(&mut slot.stopped, true) {
+                    self.to_read_again.push(id);
+                }
+                slot.deaf = true;
                 // Of an opening nothing is stored, and nothing is at stake: it ends, and the peer may begin another.
                 if slot.channel.is_over() {
                     self.opening_ended(id, "a bug in Leyden ended it: see the log, and report this");
@@ -414,6 +428,30 @@ impl Peer {
         if !outbox.is_empty() {
             self.batch.push(outbox.tag(&(channel, link)).convert());
         }
+    }
+
+    /// Reads channels again that have met a bug of ours: what is stored of them is right, and somebody must be there if the
+    /// peer publishes a revoked commitment. True if there was one.
+    fn read_stopped_again(&mut self) -> bool {
+        let stopped = std::mem::take(&mut self.to_read_again);
+        for id in &stopped {
+            let channel = match self.services.stored_channel(id) {
+                Ok(Some(channel)) => channel.stopped(),
+                Ok(None) => continue,
+                Err(error) => {
+                    error!(channel = %id, %error, "the stopped channel cannot be read: nothing of it is enforced now");
+                    continue;
+                }
+            };
+            let Some(slot) = self.slots.get_mut(id) else { continue };
+            let watched: Vec<OutPoint> = channel.watched().collect();
+            slot.channel = channel;
+            slot.deaf = false;
+            // It is told anew what it may have missed.
+            self.services.watch.forget_outputs(id);
+            watched.into_iter().for_each(|outpoint| self.watch_output(*id, outpoint));
+        }
+        !stopped.is_empty()
     }
 
     /// Whether there is such a channel and it takes events.
@@ -461,8 +499,6 @@ impl Peer {
             }
             Command::ForceClose { channel, progress } => {
                 self.closing(channel, progress, Event::ForceClose);
-                // If it is closing already, our own commitment may be what gets it there.
-                self.enforce(channel, onchain::Event::ForceClose);
             }
             Command::Abandon { channel, answer } => {
                 let _ = answer.send(self.abandon(channel));
@@ -471,11 +507,9 @@ impl Peer {
             Command::Offer { htlc, channel } => self.offer(*htlc, channel),
             Command::Add { channel, htlc } if self.runs(&channel) => self.event(channel, Event::Add(htlc)),
             Command::Add { channel: _, htlc } => self.refused(htlc.origin, CannotAdd::Offline),
-            Command::Settle { channel, id, settlement } => self.settle(channel, id, settlement),
-            Command::Event { channel, event }
-                if matches!(*event, Event::CloseConfirmed) && self.is_enforced(&channel) => {}
-            Command::Event { channel, event } => self.chain_event(channel, *event),
-            Command::Enforce { channel, events, tip } => self.enforce_all(channel, events, tip),
+            Command::Settle { channel, id, settlement } => self.event(channel, Event::Settle { id, settlement }),
+            Command::Event { channel, event } => self.funding_news(channel, *event),
+            Command::Chain { channel, events, tip } => self.chain_news(channel, events, tip),
             Command::NewTip(height) => {
                 self.sends_again = !self.unsent.is_empty();
                 self.all(&Event::NewTip(height));
@@ -505,21 +539,10 @@ impl Peer {
         }
     }
 
-    /// News of the chain; whatever they say of the closing transaction is kept for people too.
-    fn chain_event(&mut self, id: ChannelId, event: Event) {
-        let spent = if let Event::FundingSpent { transaction, .. } = &event { Some(transaction.clone()) } else { None };
-        let is_about_funding = matches!(
-            event,
-            Event::FundingSeen { .. } | Event::FundingDepth(_) | Event::FundingUnconfirmed | Event::Reorganized { .. }
-        );
-        let is_about_close = spent.is_some() || matches!(event, Event::Reorganized { .. });
+    /// What has become of a channel's funding transaction.
+    fn funding_news(&mut self, id: ChannelId, event: Event) {
         self.event(id, event);
-        if is_about_close {
-            self.keep_close(id, spent.as_ref());
-        }
-        if is_about_funding {
-            self.note_backing(id);
-        }
+        self.note_backing(id);
     }
 
     fn describe(&self) -> PeerState {

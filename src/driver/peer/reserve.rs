@@ -6,6 +6,7 @@
 
 use leyden_channels::{
     channel::{Backing, Spend, SpendKind, StateName},
+    onchain::Resolution,
     types::ChannelId,
 };
 
@@ -40,7 +41,7 @@ impl Peer {
             StateName::Closing => {
                 let spend = slot.channel.summary().and_then(|summary| summary.spend);
                 let together = matches!(spend, Some(Spend { kind: SpendKind::Mutual, .. }));
-                !together && self.enforced.get(id).is_none_or(|one| one.needs_coins())
+                !together && slot.channel.resolution().is_none_or(Resolution::needs_coins)
             }
         };
         anchors && is_open && slot.channel.backing() == Backing::Funded

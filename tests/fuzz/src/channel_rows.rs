@@ -7,7 +7,7 @@ use bitcoin::ScriptBuf;
 use bitcoin::constants::ChainHash;
 use leyden_channels::channel::{Channel, Ctx, Event, Feerates, Key, Outbox, Policy};
 use leyden_channels::keys::KeysSigner;
-use leyden_channels::onchain::{ClosingChannel, tree};
+use leyden_channels::onchain::{ClosingChannel, FixedEnvironment, tree};
 use leyden_channels::types::{Height, TipTrust, UnixTime};
 
 use crate::channel_pair::{KeptRows, ready_rows};
@@ -58,7 +58,7 @@ fn damage(rows: &mut KeptRows, input: &mut Input<'_>) {
 }
 
 fn ask(mut channel: Channel, untouched: bool) {
-    let policy = Policy::default();
+    let (policy, environment) = (Policy::default(), FixedEnvironment::default());
     let ctx = Ctx {
         chain: ChainHash::REGTEST,
         now: UnixTime(1_700_000_000),
@@ -66,6 +66,7 @@ fn ask(mut channel: Channel, untouched: bool) {
         trust: TipTrust::Current,
         feerates: Feerates::default(),
         policy: &policy,
+        environment: &environment,
     };
     let _ = (channel.summary(), channel.sendable(), channel.exposure(&ctx), channel.backup(Vec::new()));
     let close = channel.local_close();

@@ -9,7 +9,7 @@ use leyden_channels::channel::{ChannelBackup, HtlcKey, Key, OwedSettlement, deco
 use leyden_channels::gossip::store::{funding_script_of, stored_message};
 use leyden_channels::gossip::{GossipKey, Graph};
 use leyden_channels::keys::PerCommitmentSecrets;
-use leyden_channels::onchain::{ClosingChannel, Policy, Resolution, tree};
+use leyden_channels::onchain::{ClosingChannel, Policy, StoredResolution, tree};
 use leyden_channels::payment::incoming::Invoices;
 use leyden_channels::payment::outgoing::Payments;
 use leyden_channels::payment::record::{decode_invoice, decode_payment, encode_invoice, encode_payment};
@@ -74,10 +74,13 @@ fn closing_channel(bytes: &[u8]) {
 fn resolution(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (channel, facts) = (input.long(), input.rest());
-    if let Ok(resolution) = Resolution::decode(channel, Some(facts)) {
+    let Ok(stored) = StoredResolution::decode_separate(channel, Some(facts)) else { return };
+    let Ok(channel) = ClosingChannel::decode(channel) else { return };
+    if let Ok(resolution) = stored.restore(channel) {
         let _ = resolution.report(Height(1_000), &Policy::default());
         let _ = (resolution.needs_coins(), resolution.lacking(), resolution.closer());
-        assert_eq!(Resolution::decode(&resolution.channel().encode(), Some(facts)).as_ref(), Ok(&resolution));
+        let again = StoredResolution::decode(&resolution.encode()).expect("what was written");
+        assert_eq!(again.restore(resolution.channel().clone()).as_ref(), Ok(&resolution));
     }
 }
 

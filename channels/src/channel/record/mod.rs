@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   terms        once            parameters, keys, funding output
-//!   state        most commits    phase, balances, commitment numbers and points, updates on their way,
+//!   state        most commits    phase, balances, commitment numbers and points, updates on their way; of a closing
+//!                                channel what the chain has done, and its claims;
 //!                                three bits an HTLC: which commitments have it
 //!   signatures   our commitment  the peer's signatures on it
 //!   secrets      revocations     the shachain's buckets
@@ -14,6 +15,7 @@
 //! what was committed, without what BOLT 2 wants forgotten when a connection ends; restoring never panics on damaged
 //! bytes. No history: the size depends on what is pending, not on what has been.
 
+mod closing;
 mod htlc;
 mod inputs;
 mod state;
@@ -24,7 +26,7 @@ use std::collections::BTreeMap;
 pub use htlc::{RetiredHtlc, decode_retired};
 pub(crate) use htlc::{encode_htlc, encode_retired};
 pub(crate) use inputs::{decode_inputs, encode_inputs};
-pub(crate) use state::{decode_state, encode_state};
+pub(crate) use state::{StoredPhase, decode_state, encode_state};
 pub(crate) use terms::{decode_terms, encode_terms};
 
 use super::commitment::HtlcDetails;
@@ -44,6 +46,9 @@ pub(crate) struct Rows {
     pub signatures: Option<Vec<u8>>,
     pub secrets: Option<Vec<u8>>,
     pub funding_inputs: Option<Vec<u8>>,
+    /// As an earlier version kept the enforcement of a closing channel.
+    pub closing: Option<Vec<u8>>,
+    pub resolution: Option<Vec<u8>>,
     pub htlcs: BTreeMap<HtlcKey, HtlcDetails>,
 }
 
@@ -57,6 +62,8 @@ impl Rows {
                 Key::Signatures(_) => all.signatures = Some(value),
                 Key::Secrets(_) => all.secrets = Some(value),
                 Key::FundingInputs(_) => all.funding_inputs = Some(value),
+                Key::Closing(_) => all.closing = Some(value),
+                Key::Resolution(_) => all.resolution = Some(value),
                 Key::Htlc { offered_by, id, .. } => {
                     let key = HtlcKey { offered_by, id };
                     all.htlcs.insert(key, htlc::decode_htlc(key, &value)?);
@@ -68,8 +75,6 @@ impl Rows {
                 | Key::InvoiceIndex(_)
                 | Key::Payment(_)
                 | Key::PaymentIndex(_)
-                | Key::Closing(_)
-                | Key::Resolution(_)
                 | Key::ForwardPolicy(_)
                 | Key::SeenOnion { .. }
                 | Key::Forward(_) => {}

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use bitcoin::Transaction;
 use bitcoin::consensus::encode::{deserialize, serialize};
-use bitcoin::{Transaction, Txid};
 
+use super::closing::{self, StoredClosing};
 use super::{damaged, get_count, get_option, open_up_to, put_number, put_option, read_commitment_number};
 use crate::channel::Sides;
 use crate::channel::commitment::changes::{LocalChanges, RemoteChanges, Update};
@@ -14,15 +15,13 @@ use crate::channel::commitment::spec::{Htlc, HtlcKey, Spec};
 use crate::channel::commitment::{Commitments, HtlcDetails, PointCache};
 use crate::channel::error::RestoreError;
 use crate::channel::funding::FundingState;
-use crate::channel::state::{
-    Agreed, CloseFees, Closing, Established, Knowledge, LocalShutdown, Negotiating, Phase, Shutdown, Spend, SpendKind,
-};
+use crate::channel::state::{Agreed, CloseFees, Established, LocalShutdown, Negotiating, Phase, Shutdown};
 use crate::keys::{CommitmentSignatures, PerCommitmentSecrets};
-use crate::types::{CommitmentNumber, FeeratePerKw, Height, HtlcId, Msat, PaymentPreimage, ShortChannelId, Side};
+use crate::types::{FeeratePerKw, Height, HtlcId, Msat, PaymentPreimage, ShortChannelId, Side};
 use crate::wire::codec::{DecodeError, Field, Reader};
 
-/// The second format knows what was written off.
-const FORMAT: u8 = 2;
+/// The second format knows what was written off, the third one what becomes of the outputs of a channel that closes.
+const FORMAT: u8 = 3;
 
 const IN_LOCAL: u8 = 1;
 const IN_CURRENT: u8 = 2;
@@ -30,18 +29,32 @@ const IN_NEXT: u8 = 4;
 const REMOTE_OFFERED: u8 = 8;
 const HAS_FIRST: u8 = 16;
 
-const KNOWLEDGE_OLD: u8 = 2;
-const KNOWLEDGE_NOTHING: u8 = 4;
-
 /// Everything of an established channel that the other rows do not say.
 pub(crate) struct StateRecord {
-    pub phase: Phase,
+    pub phase: StoredPhase,
     pub short_channel_id: Option<ShortChannelId>,
     pub aliases: Sides<Option<ShortChannelId>>,
     pub opened_at: Height,
     pub funding_transaction: Option<Transaction>,
     pub funding_state: FundingState,
     pub commitments: Commitments,
+}
+
+/// A phase as far as the state alone tells it.
+pub(crate) enum StoredPhase {
+    /// What becomes of its outputs depends on the other rows too.
+    Closing(StoredClosing),
+    Other(Phase),
+}
+
+impl StoredPhase {
+    #[cfg(test)]
+    pub fn name(&self) -> crate::channel::StateName {
+        match self {
+            Self::Closing(_) => crate::channel::StateName::Closing,
+            Self::Other(phase) => phase.name(),
+        }
+    }
 }
 
 pub(crate) fn encode_state(channel: &Established) -> Vec<u8> {
@@ -334,27 +347,16 @@ fn write_phase(phase: &Phase, out: &mut Vec<u8>) {
         }
         Phase::Lost => out.push(5),
         Phase::Closing(closing) => {
-            out.push(10);
-            let knowledge = match closing.knowledge {
-                Knowledge::Current => 0,
-                Knowledge::Old => KNOWLEDGE_OLD,
-                Knowledge::Nothing => KNOWLEDGE_NOTHING,
-            };
-            out.push(u8::from(closing.broadcast) | knowledge);
-            write_spend(closing.spend.as_ref(), out);
-            write_transaction(closing.transaction.as_ref(), out);
-            out.push(u8::from(closing.negotiated.is_some()));
-            if let Some(negotiated) = &closing.negotiated {
-                write_negotiating(negotiated, out);
-            }
+            out.push(11);
+            closing::write(closing, out);
         }
         Phase::Closed => out.push(7),
         Phase::Restored => out.push(8),
     }
 }
 
-fn read_phase(reader: &mut Reader<'_>) -> Result<Phase, DecodeError> {
-    Ok(match reader.field::<u8>()? {
+fn read_phase(reader: &mut Reader<'_>) -> Result<StoredPhase, DecodeError> {
+    Ok(StoredPhase::Other(match reader.field::<u8>()? {
         0 => Phase::Funding,
         1 => Phase::Ready,
         2 => Phase::Normal,
@@ -368,29 +370,14 @@ fn read_phase(reader: &mut Reader<'_>) -> Result<Phase, DecodeError> {
         4 => Phase::Negotiating(Box::new(read_agreement(reader)?)),
         9 => Phase::Negotiating(Box::new(read_negotiating(reader)?)),
         5 => Phase::Lost,
-        format @ (6 | 10) => {
-            let flags: u8 = reader.field()?;
-            let knowledge = match flags & (KNOWLEDGE_OLD | KNOWLEDGE_NOTHING) {
-                0 => Knowledge::Current,
-                KNOWLEDGE_OLD => Knowledge::Old,
-                _ => Knowledge::Nothing,
-            };
-            let (spend, transaction) = (read_spend(reader)?, read_transaction(reader)?);
-            // Versions before the second one did not keep what had been agreed on.
-            let negotiated = match format == 10 && reader.field::<u8>()? != 0 {
-                true => Some(Box::new(read_negotiating(reader)?)),
-                false => None,
-            };
-            let broadcast = flags & 1 != 0;
-            Phase::Closing(Box::new(Closing { broadcast, knowledge, spend, transaction, negotiated }))
-        }
+        format @ (6 | 10 | 11) => return Ok(StoredPhase::Closing(closing::read(format, reader)?)),
         7 => Phase::Closed,
         8 => Phase::Restored,
-        unknown => return Err(DecodeError::CountMismatch { expected: 10, got: usize::from(unknown) }),
-    })
+        unknown => return Err(DecodeError::CountMismatch { expected: 11, got: usize::from(unknown) }),
+    }))
 }
 
-fn write_negotiating(negotiating: &Negotiating, out: &mut Vec<u8>) {
+pub(super) fn write_negotiating(negotiating: &Negotiating, out: &mut Vec<u8>) {
     negotiating.local_script.write(out);
     negotiating.remote_script.write(out);
     write_fees(negotiating.fees, out);
@@ -400,7 +387,7 @@ fn write_negotiating(negotiating: &Negotiating, out: &mut Vec<u8>) {
     out.push(u8::from(negotiating.disagreed));
 }
 
-fn read_negotiating(reader: &mut Reader<'_>) -> Result<Negotiating, DecodeError> {
+pub(super) fn read_negotiating(reader: &mut Reader<'_>) -> Result<Negotiating, DecodeError> {
     let mut negotiating = read_agreement(reader)?;
     negotiating.since = get_option(reader)?.map(Height);
     negotiating.disagreed = reader.field::<u8>()? != 0;
@@ -434,48 +421,13 @@ fn read_fees(reader: &mut Reader<'_>) -> Result<Option<CloseFees>, DecodeError> 
     })
 }
 
-fn write_spend(spend: Option<&Spend>, out: &mut Vec<u8>) {
-    let Some(Spend { txid, height, kind }) = spend else {
-        out.push(0);
-        return;
-    };
-    let (kind, number) = match kind {
-        SpendKind::Mutual => (1, CommitmentNumber(0)),
-        SpendKind::Local => (2, CommitmentNumber(0)),
-        SpendKind::Remote(number) => (3, *number),
-        SpendKind::Revoked(number) => (4, *number),
-        SpendKind::Future(number) => (5, *number),
-    };
-    out.push(kind);
-    txid.write(out);
-    put_number(number.0, out);
-    put_option(height.map(|height| height.0).as_ref(), out);
-}
-
-fn read_spend(reader: &mut Reader<'_>) -> Result<Option<Spend>, DecodeError> {
-    let kind: u8 = reader.field()?;
-    if kind == 0 {
-        return Ok(None);
-    }
-    let txid: Txid = reader.field()?;
-    let number = read_commitment_number(reader)?;
-    let kind = match kind {
-        1 => SpendKind::Mutual,
-        2 => SpendKind::Local,
-        3 => SpendKind::Remote(number),
-        4 => SpendKind::Revoked(number),
-        _ => SpendKind::Future(number),
-    };
-    Ok(Some(Spend { txid, kind, height: get_option(reader)?.map(Height) }))
-}
-
-fn write_transaction(transaction: Option<&Transaction>, out: &mut Vec<u8>) {
+pub(super) fn write_transaction(transaction: Option<&Transaction>, out: &mut Vec<u8>) {
     let bytes = transaction.map(serialize).unwrap_or_default();
     put_number(bytes.len() as u64, out);
     out.extend_from_slice(&bytes);
 }
 
-fn read_transaction(reader: &mut Reader<'_>) -> Result<Option<Transaction>, DecodeError> {
+pub(super) fn read_transaction(reader: &mut Reader<'_>) -> Result<Option<Transaction>, DecodeError> {
     let len = get_count(reader)?;
     if len == 0 {
         return Ok(None);

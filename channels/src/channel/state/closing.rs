@@ -1,45 +1,53 @@
-//! A commitment transaction is on its way to the chain, or something has spent the funding output.
+//! A commitment transaction is on its way to the chain, or something has spent the funding output: the channel's end.
 //!
 //! ```text
-//!   force_close ──► our commitment broadcast ─┐
-//!                                             ├── funding output spent, by whom? ──deep enough──► closed
-//!   the peer's, or a mutual close ────────────┘
+//!   force_close ──► our commitment broadcast ─┐              ┌── spends, reorganisations, tips
+//!                                             ├─► Closing ◄──┼── preimages, revoked HTLCs, coins, refusals
+//!   the funding output is spent: classify ────┘      │       └── ForceClose, Bump
+//!                                                    ▼
+//!                      Resolution: each output of it ends with its rightful owner ──all deep enough──► closed
 //! ```
 //!
 //! Promises: our commitment is broadcast only from here, is always the latest, and never leaves a channel that has
-//! lost data. What is on the chain, and with which keys to claim it, goes out in one effect; claiming is the business of
-//! the enforcement (BOLT 5).
+//! lost data. Who closed is told by [`classify`] alone. What the chain has done and what is claimed is a part of the
+//! channel's state: the commit that learns of a close holds all that a restart needs to claim from it.
 
-use bitcoin::{OutPoint, Transaction, Txid};
+use bitcoin::{Transaction, Txid};
 use secp256k1::ecdsa::Signature;
 
 use super::{Established, Fault, Negotiating, Phase};
 use crate::channel::commitment::Built;
-use crate::channel::commitment::remote::RemoteCommitment;
-use crate::channel::effect::Effect;
+use crate::channel::commitment::spec::HtlcKey;
+use crate::channel::effect::{Effect, HtlcFailure};
 use crate::channel::error::Invariant;
 use crate::channel::turn::Turn;
-use crate::keys::{ClaimKey, CommitmentKeys, PerCommitmentSecret};
-use crate::tx::{
-    ClaimInput, ClaimPath, CommitmentTx, FundingSignatures, OutputKind, RecognisedOutput, to_remote_claim,
-};
-use crate::types::{CommitmentNumber, Height, Side};
+use crate::keys::CommitmentKeys;
+use crate::onchain::{self, Closer, Resolution, classify};
+use crate::tx::{CommitmentTx, FundingSignatures};
+use crate::types::{CommitmentNumber, Height, HtlcId, Side};
 use crate::wire::Message;
+
+/// Blocks that a closing transaction of the peer's may wait in the mempool before we broadcast our own commitment: it may
+/// have left the mempools for good, and the peer with it.
+const PATIENCE: u32 = 12;
 
 /// A channel that ends on the chain.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Closing {
-    /// Whether we have broadcast our commitment.
-    pub broadcast: bool,
     pub knowledge: Knowledge,
     /// What has spent the funding output.
     pub spend: Option<Spend>,
     /// The transaction behind `spend`, to be broadcast again after a restart: a mempool may have lost it, or a
-    /// reorganisation have taken it back while we were away, and then nobody could close this channel any more. Of our
-    /// own commitment only the signatures are kept.
+    /// reorganisation have taken it back while we were away, and then nobody could close this channel any more.
     pub transaction: Option<Transaction>,
     /// The cooperative close that led here, or that was under way: whose transaction may still be the one that confirms.
     pub negotiated: Option<Box<Negotiating>>,
+    /// What becomes of the outputs.
+    pub resolution: Resolution,
+    /// How far the chain has been told. Not stored.
+    pub tip: Height,
+    /// The tip when this began, or began again. Not stored.
+    pub begun: Option<Height>,
 }
 
 /// How much a node knows of its own channel.
@@ -75,44 +83,45 @@ pub enum SpendKind {
     Revoked(CommitmentNumber),
     /// A commitment of the peer's newer than any that we know: our data is old.
     Future(CommitmentNumber),
+    /// A commitment of ours that is not the latest: an old copy of our data was used.
+    LocalOld(CommitmentNumber),
+    /// Nobody that we know, to scripts that were never agreed on: a key may have leaked.
+    Unknown,
 }
 
-/// Our own commitment with all that claiming its outputs needs.
+impl SpendKind {
+    fn of(closer: &Closer) -> Self {
+        match closer {
+            Closer::Mutual => Self::Mutual,
+            Closer::Local(_) => Self::Local,
+            Closer::Remote { state, .. } => Self::Remote(state.number),
+            Closer::Revoked { number, .. } => Self::Revoked(*number),
+            Closer::RemoteFuture { number } => Self::Future(*number),
+            Closer::LocalOld { number } => Self::LocalOld(*number),
+            Closer::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl SpendKind {
+    /// Whether the transaction is kept, to be broadcast again. Of our own commitment only the signatures are; one that only
+    /// harms us may be forgotten by all.
+    fn is_welcome(self) -> bool {
+        match self {
+            Self::Mutual | Self::Remote(_) | Self::Revoked(_) | Self::Future(_) => true,
+            Self::Local | Self::LocalOld(_) | Self::Unknown => false,
+        }
+    }
+}
+
+/// Our own commitment, signed by both.
 #[derive(Clone, Debug)]
 pub struct LocalClose {
-    /// Signed by both.
     pub transaction: Transaction,
     pub commitment: CommitmentTx,
     pub keys: CommitmentKeys,
     /// The peer's signatures on the HTLC transactions, in the order of [`CommitmentTx::htlc_txs`].
     pub htlc_signatures: Vec<Signature>,
-    /// `to_local`, to be claimed once the commitment is `to_self_delay` blocks deep. Empty if it was dust.
-    pub claims: Vec<ClaimInput>,
-    pub height: Option<Height>,
-}
-
-/// The peer's commitment, or a mutual close, with all that claiming its outputs needs.
-#[derive(Clone, Debug)]
-pub struct RemoteClose {
-    pub transaction: Transaction,
-    pub spend: Spend,
-    pub outputs: RemoteOutputs,
-    /// `to_remote`, which is ours alone. Empty after a mutual close, or if it was dust.
-    pub claims: Vec<ClaimInput>,
-}
-
-/// What is known of the outputs of a [`RemoteClose`].
-#[derive(Clone, Debug)]
-pub enum RemoteOutputs {
-    /// Ours has gone to the script that we asked for.
-    Mutual,
-    /// Everything.
-    Known { commitment: Box<CommitmentTx>, keys: Box<CommitmentKeys> },
-    /// Everything once the retired HTLCs of that state have been read from the store: those whose range of
-    /// commitment numbers includes it, and those that are still live.
-    Revoked { secret: PerCommitmentSecret },
-    /// Only `to_remote` can be told.
-    Unknown,
 }
 
 impl Closing {
@@ -125,6 +134,16 @@ impl Closing {
     pub fn can_be_raised(&self) -> bool {
         let unconfirmed = matches!(&self.spend, Some(Spend { kind: SpendKind::Mutual, height: None, .. }));
         unconfirmed && self.knowledge == Knowledge::Current
+    }
+
+    /// Whether we want our own commitment in the chain.
+    pub fn is_forced(&self) -> bool {
+        self.resolution.is_forced()
+    }
+
+    /// Whether it ends by a commitment, or may, or by what nobody knows: its outputs have to be claimed.
+    pub fn needs_enforcement(&self) -> bool {
+        self.is_forced() || !self.is_mutual()
     }
 }
 
@@ -153,18 +172,52 @@ impl Established {
         }
     }
 
+    pub fn closing(&self) -> Option<&Closing> {
+        match &self.phase {
+            Phase::Closing(closing) => Some(closing),
+            Phase::Funding
+            | Phase::Ready
+            | Phase::Normal
+            | Phase::Shutdown(_)
+            | Phase::Negotiating(_)
+            | Phase::Lost
+            | Phase::Restored
+            | Phase::Closed => None,
+        }
+    }
+
+    fn closing_mut(&mut self) -> Option<&mut Closing> {
+        match &mut self.phase {
+            Phase::Closing(closing) => Some(closing),
+            Phase::Funding
+            | Phase::Ready
+            | Phase::Normal
+            | Phase::Shutdown(_)
+            | Phase::Negotiating(_)
+            | Phase::Lost
+            | Phase::Restored
+            | Phase::Closed => None,
+        }
+    }
+
+    /// A person wants it closed alone. If it is closing already, our own commitment may be what gets it there.
+    pub(super) fn wish_force_close(&mut self, turn: &mut Turn<'_>) -> Result<(), Invariant> {
+        self.force_close(turn)?;
+        match self.closing() {
+            Some(closing) if closing.needs_enforcement() => self.enforce(onchain::Event::ForceClose, turn),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Broadcasts our commitment, unless that could be a revoked one or the channel is closing already. One that is not
     /// funded and in which nothing is ours is forgotten: no commitment could be mined, and none would bring us anything.
     pub(super) fn force_close(&mut self, turn: &mut Turn<'_>) -> Result<(), Invariant> {
-        let negotiated = self.negotiated();
-        let (spend, transaction) = match &self.phase {
+        match &self.phase {
             // A transaction of both in the mempool may never confirm: whichever gets into a block counts.
-            Phase::Closing(closing) if closing.can_be_raised() && !closing.broadcast => {
-                (closing.spend.clone(), closing.transaction.clone())
-            }
+            Phase::Closing(closing) if closing.can_be_raised() && !closing.is_forced() => {}
             Phase::Lost | Phase::Restored | Phase::Closing(_) | Phase::Closed => return Ok(()),
-            Phase::Funding | Phase::Ready | Phase::Normal | Phase::Shutdown(_) | Phase::Negotiating(_) => (None, None),
-        };
+            Phase::Funding | Phase::Ready | Phase::Normal | Phase::Shutdown(_) | Phase::Negotiating(_) => {}
+        }
         if self.is_double_spent() {
             // Nothing can confirm, and the channel ends without.
             return Ok(());
@@ -174,13 +227,11 @@ impl Established {
             return Ok(());
         }
         self.give_up_proposals(turn);
-        let close = self.local_close(None)?;
-        turn.emit(Effect::Broadcast(close.transaction.clone()));
-        turn.emit(Effect::LocalClose(Box::new(close)));
-        let knowledge = Knowledge::Current;
-        let closing = Closing { broadcast: true, knowledge, spend, transaction, negotiated };
-        self.set_phase(Phase::Closing(Box::new(closing)), turn);
-        Ok(())
+        let LocalClose { transaction, commitment, .. } = self.local_close()?;
+        turn.emit(Effect::Broadcast(transaction));
+        turn.emit(Effect::Closing { transaction: commitment.txid, kind: SpendKind::Local });
+        self.begin_closing(turn)?;
+        self.enforce(onchain::Event::ForceClose, turn)
     }
 
     pub fn knowledge(&self) -> Knowledge {
@@ -197,25 +248,14 @@ impl Established {
         }
     }
 
-    /// Our latest commitment, signed by both, and what to claim from it.
-    pub fn local_close(&self, height: Option<Height>) -> Result<LocalClose, Invariant> {
+    /// Our latest commitment, signed by both.
+    pub fn local_close(&self) -> Result<LocalClose, Invariant> {
         let Built { tx: commitment, keys } = self.local_commitment()?;
         let funding = &self.factory.funding;
         let local = self.factory.signer.sign_funding_input(&commitment.sighash(funding));
         let signatures = &self.commitments.local.signatures;
         let transaction = commitment.signed(funding, &FundingSignatures { local, remote: signatures.commitment });
-        let claims = commitment
-            .outputs()
-            .filter(|(_, _, output)| output.kind == OutputKind::ToLocal)
-            .map(|(vout, output, _)| ClaimInput {
-                outpoint: OutPoint { txid: commitment.txid, vout },
-                output: output.clone(),
-                witness_script: Some(commitment.delayed_script.clone()),
-                key: ClaimKey::Delayed { per_commitment_point: keys.per_commitment_point },
-                path: ClaimPath::Delayed { to_self_delay: self.terms.delay_of(Side::Local) },
-            })
-            .collect();
-        Ok(LocalClose { transaction, keys, htlc_signatures: signatures.htlcs.clone(), claims, height, commitment })
+        Ok(LocalClose { transaction, keys, htlc_signatures: signatures.htlcs.clone(), commitment })
     }
 
     fn local_commitment(&self) -> Result<Built, Invariant> {
@@ -224,142 +264,112 @@ impl Established {
         self.factory.build(&self.terms, Side::Local, local.number, &local.spec, point).map_err(|e| e.invariant())
     }
 
-    /// The peer's commitment, without its signature.
-    pub fn remote_commitment(&self, of: &RemoteCommitment) -> Result<Built, Invariant> {
-        self.factory
-            .build(&self.terms, Side::Remote, of.number, &of.spec, of.per_commitment_point)
-            .map_err(|e| e.invariant())
+    /// Enters this state, and has its outputs watched. Nothing if the channel is closing already.
+    fn begin_closing(&mut self, turn: &mut Turn<'_>) -> Result<(), Invariant> {
+        if self.closing().is_some() {
+            return Ok(());
+        }
+        let (knowledge, negotiated) = (self.knowledge(), self.negotiated());
+        let mut channel = self.closing_channel(turn.ctx.environment.destination(&self.terms))?;
+        channel.upstream_expiries = self.upstream_expiries(&channel, turn);
+        let closing = Closing {
+            knowledge,
+            spend: None,
+            transaction: None,
+            negotiated,
+            resolution: Resolution::begin(channel),
+            tip: turn.ctx.tip,
+            begun: Some(turn.ctx.tip),
+        };
+        self.set_phase(Phase::Closing(Box::new(closing)), turn);
+        self.enforce(onchain::Event::Restarted, turn)
     }
 
-    pub(super) fn funding_spent(
+    /// What the chain has done to the funding output, or to what came of it; all of it is told up to `tip` when it ends
+    /// with a tip.
+    pub(super) fn chain_news(
         &mut self,
-        transaction: Transaction,
+        event: onchain::Event,
+        tip: Height,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Invariant> {
+        if let Some(closing) = self.closing_mut() {
+            closing.tip = tip;
+            closing.begun.get_or_insert(tip);
+        }
+        let is_tip = event == onchain::Event::Tip;
+        match &event {
+            onchain::Event::Spent { tx, height } => {
+                if tx.input.iter().any(|input| input.previous_output == self.terms.funding) {
+                    self.funding_spent(tx, *height, tip, turn)?;
+                }
+            }
+            onchain::Event::Reorganized { to } => self.spend_taken_back(*to, turn),
+            onchain::Event::Restarted
+            | onchain::Event::ForceClose
+            | onchain::Event::Tip
+            | onchain::Event::RevokedHtlcs { .. }
+            | onchain::Event::Preimage(_)
+            | onchain::Event::Coins { .. }
+            | onchain::Event::CoinsLost(_)
+            | onchain::Event::Rejected { .. }
+            | onchain::Event::Bump { .. } => {}
+        }
+        self.enforce(event, turn)?;
+        if is_tip { self.lose_patience(turn) } else { Ok(()) }
+    }
+
+    /// Who has spent the funding output, and what follows for the channel itself.
+    fn funding_spent(
+        &mut self,
+        transaction: &Transaction,
         height: Option<Height>,
+        tip: Height,
         turn: &mut Turn<'_>,
     ) -> Result<(), Invariant> {
         if self.phase == Phase::Closed {
             return Ok(());
         }
-        let txid = transaction.compute_txid();
-        let params = self.factory.params(Side::Remote);
-        let knowledge = self.knowledge();
-        let kind = match params.obscuring.reveal(&transaction) {
-            None => SpendKind::Mutual,
-            Some(number) if knowledge == Knowledge::Nothing => SpendKind::Future(number),
-            Some(_) if self.local_commitment()?.tx.txid == txid => SpendKind::Local,
-            Some(number) => self.remote_kind(number, txid)?,
-        };
-        // Nobody signs for us but we: a commitment that we do not know was signed by what we have forgotten. Ours may be
-        // revoked then, and whatever becomes of that transaction, it must not be broadcast.
-        let knowledge = match (kind, knowledge) {
-            (SpendKind::Future(_), Knowledge::Current) => Knowledge::Old,
-            (_, knowledge) => knowledge,
-        };
-        let spend = Spend { txid, height, kind };
-        let broadcast = match &self.phase {
-            Phase::Closing(closing) if closing.spend.as_ref() == Some(&spend) => return Ok(()),
-            Phase::Closing(closing) => closing.broadcast,
-            Phase::Funding
-            | Phase::Ready
-            | Phase::Normal
-            | Phase::Shutdown(_)
-            | Phase::Negotiating(_)
-            | Phase::Lost
-            | Phase::Restored
-            | Phase::Closed => false,
-        };
+        let kind = SpendKind::of(&match self.closing() {
+            Some(closing) => classify(closing.resolution.channel(), transaction)?,
+            // Where our part goes does not tell who closed.
+            None => classify(&self.closing_channel(bitcoin::ScriptBuf::new())?, transaction)?,
+        });
+        let spend = Spend { txid: transaction.compute_txid(), height, kind };
+        if self.closing().is_some_and(|closing| closing.spend.as_ref() == Some(&spend)) {
+            return Ok(());
+        }
         self.give_up_proposals(turn);
-        let mut kept = None;
-        if kind == SpendKind::Local {
-            turn.emit(Effect::LocalClose(Box::new(self.local_close(height)?)));
-        } else {
-            kept = Some(transaction.clone());
-            let close = self.remote_close(transaction, spend.clone())?;
-            turn.emit(Effect::RemoteClose(Box::new(close)));
+        turn.emit(Effect::Closing { transaction: spend.txid, kind });
+        self.begin_closing(turn)?;
+        let Some(closing) = self.closing_mut() else { return Ok(()) };
+        closing.tip = tip;
+        closing.transaction = kind.is_welcome().then(|| transaction.clone());
+        closing.spend = Some(spend);
+        turn.touched.state = true;
+        match kind {
+            // Nobody signs for us but we: a commitment that we do not know was signed by what we have forgotten. Ours may be
+            // revoked then, and whatever becomes of that transaction, it must not be broadcast.
+            SpendKind::Future(_) if closing.knowledge == Knowledge::Current => {
+                closing.knowledge = Knowledge::Old;
+                closing.resolution.forget_local_state();
+                Ok(())
+            }
+            SpendKind::Local if !closing.is_forced() => self.enforce(onchain::Event::ForceClose, turn),
+            SpendKind::Mutual
+            | SpendKind::Local
+            | SpendKind::Remote(_)
+            | SpendKind::Revoked(_)
+            | SpendKind::Future(_)
+            | SpendKind::LocalOld(_)
+            | SpendKind::Unknown => Ok(()),
         }
-        let negotiated = self.negotiated();
-        let closing = Closing { broadcast, knowledge, spend: Some(spend), transaction: kept, negotiated };
-        self.set_phase(Phase::Closing(Box::new(closing)), turn);
-        Ok(())
-    }
-
-    fn remote_kind(&self, number: CommitmentNumber, txid: Txid) -> Result<SpendKind, Invariant> {
-        let remote = &self.commitments.remote;
-        for known in std::iter::once(&remote.current).chain(remote.next()) {
-            if known.number == number && self.remote_commitment(known)?.tx.txid == txid {
-                return Ok(SpendKind::Remote(number));
-            }
-        }
-        Ok(if number < remote.current.number { SpendKind::Revoked(number) } else { SpendKind::Future(number) })
-    }
-
-    fn remote_close(&self, transaction: Transaction, spend: Spend) -> Result<RemoteClose, Invariant> {
-        let remote = &self.commitments.remote;
-        let outputs = match spend.kind {
-            SpendKind::Mutual => RemoteOutputs::Mutual,
-            SpendKind::Local => return Err(Invariant::WrongState("the peer's commitment")),
-            SpendKind::Remote(number) => {
-                let known = remote.next().filter(|next| next.number == number).unwrap_or(&remote.current);
-                let Built { tx, keys } = self.remote_commitment(known)?;
-                RemoteOutputs::Known { commitment: Box::new(tx), keys: Box::new(keys) }
-            }
-            SpendKind::Revoked(number) => match self.commitments.secrets.get(number) {
-                Some(secret) => RemoteOutputs::Revoked { secret },
-                None => return Err(Invariant::WrongState("the secret of a revoked commitment")),
-            },
-            SpendKind::Future(_) => RemoteOutputs::Unknown,
-        };
-        let claims = match spend.kind {
-            SpendKind::Mutual | SpendKind::Local => Vec::new(),
-            SpendKind::Remote(_) | SpendKind::Revoked(_) | SpendKind::Future(_) => {
-                self.to_remote_claims(&transaction, spend.txid)
-            }
-        };
-        Ok(RemoteClose { transaction, spend, outputs, claims })
-    }
-
-    /// `to_remote` depends on no commitment number: it is found whatever we have forgotten.
-    fn to_remote_claims(&self, transaction: &Transaction, txid: Txid) -> Vec<ClaimInput> {
-        let (script, info) = self.factory.params(Side::Remote).to_remote_output();
-        let local = &self.terms.sides.local.basepoints;
-        (0..)
-            .zip(&transaction.output)
-            .filter(|(_, output)| output.script_pubkey == *script)
-            .map(|(vout, output)| {
-                let recognised = RecognisedOutput { vout, output: output.clone(), info: info.clone() };
-                to_remote_claim(OutPoint { txid, vout }, &recognised, self.terms.commitment_type(), local)
-            })
-            .collect()
-    }
-
-    /// After a restart.
-    pub(super) fn closing_again(&mut self, turn: &mut Turn<'_>) -> Result<(), Invariant> {
-        if let Phase::Closing(closing) = &self.phase {
-            if let Some(agreed) = closing.negotiated.as_ref().and_then(|one| one.agreed.as_ref())
-                && closing.can_be_raised()
-                && closing.transaction.as_ref() != Some(&agreed.transaction)
-            {
-                turn.emit(Effect::Broadcast(agreed.transaction.clone()));
-            }
-            if let Some(transaction) = &closing.transaction {
-                turn.emit(Effect::Broadcast(transaction.clone()));
-            }
-            let open = closing.spend.is_none() || closing.can_be_raised();
-            let local = matches!(&closing.spend, Some(Spend { kind: SpendKind::Local, .. }));
-            if closing.broadcast && (open || local) {
-                let height = closing.spend.as_ref().and_then(|spend| spend.height);
-                let close = self.local_close(height)?;
-                turn.emit(Effect::Broadcast(close.transaction.clone()));
-                turn.emit(Effect::LocalClose(Box::new(close)));
-            }
-        }
-        Ok(())
     }
 
     /// Blocks above `to` are gone: a spend that was in one of them is unconfirmed again.
-    pub(super) fn reorganized(&mut self, to: Height, turn: &mut Turn<'_>) {
-        if let Phase::Closing(closing) = &mut self.phase
-            && let Some(spend) = &mut closing.spend
+    fn spend_taken_back(&mut self, to: Height, turn: &mut Turn<'_>) {
+        let Some(closing) = self.closing_mut() else { return };
+        if let Some(spend) = &mut closing.spend
             && spend.height.is_some_and(|height| height > to)
         {
             spend.height = None;
@@ -371,8 +381,91 @@ impl Established {
         }
     }
 
+    /// The peer's closing transaction may never confirm.
+    fn lose_patience(&mut self, turn: &mut Turn<'_>) -> Result<(), Invariant> {
+        let Some(closing) = self.closing() else { return Ok(()) };
+        let waited = closing.tip.0.saturating_sub(closing.begun.unwrap_or(closing.tip).0);
+        let open = closing.resolution.close().is_none() && closing.needs_enforcement() && !closing.is_forced();
+        if open && waited >= PATIENCE { self.enforce(onchain::Event::ForceClose, turn) } else { Ok(()) }
+    }
+
+    /// Hands an event to the resolution of the outputs. What comes of it is written with this turn.
+    pub(super) fn enforce(&mut self, event: onchain::Event, turn: &mut Turn<'_>) -> Result<(), Invariant> {
+        let Phase::Closing(closing) = &mut self.phase else { return Ok(()) };
+        let environment = turn.ctx.environment;
+        let estimates = environment.estimates();
+        let ctx = onchain::Ctx {
+            tip: closing.tip,
+            newest: environment.newest(),
+            estimates: &estimates,
+            policy: environment.policy(),
+            signer: self.factory.signer.as_ref(),
+        };
+        let onchain::Turn { effects, changed } = closing.resolution.handle(event, &ctx)?;
+        turn.touched.state |= changed;
+        for effect in effects {
+            self.enforcement_effect(effect, turn);
+        }
+        Ok(())
+    }
+
+    fn enforcement_effect(&self, effect: onchain::Effect, turn: &mut Turn<'_>) {
+        let origin = |id: HtlcId| {
+            let key = HtlcKey { offered_by: Side::Local, id };
+            self.commitments.details.get(&key).and_then(|details| details.origin)
+        };
+        match effect {
+            onchain::Effect::Watch { outpoint, script_pubkey, .. } => {
+                turn.emit(Effect::Watch { outpoint, script: script_pubkey });
+            }
+            onchain::Effect::Fulfilled { htlc, payment_hash, preimage } => {
+                if let Some(origin) = origin(htlc) {
+                    turn.emit(Effect::Fulfilled { origin, htlc, payment_hash, preimage });
+                }
+            }
+            onchain::Effect::Failed { htlc, payment_hash } => {
+                if let Some(origin) = origin(htlc) {
+                    turn.emit(Effect::Failed { origin, htlc, payment_hash, failure: HtlcFailure::NotOnChain });
+                }
+            }
+            effect @ (onchain::Effect::Broadcast { .. }
+            | onchain::Effect::LoadRevokedHtlcs { .. }
+            | onchain::Effect::NeedCoins { .. }
+            | onchain::Effect::CheckCoins { .. }
+            | onchain::Effect::ReleaseCoins(_)
+            | onchain::Effect::TakenBack { .. }
+            | onchain::Effect::Notice(_)
+            | onchain::Effect::Resolved) => turn.emit(Effect::Enforce(Box::new(effect))),
+        }
+    }
+
+    /// After a restart.
+    pub(super) fn closing_again(&mut self, turn: &mut Turn<'_>) -> Result<(), Invariant> {
+        let Some(closing) = self.closing_mut() else { return Ok(()) };
+        closing.tip = turn.ctx.tip;
+        closing.begun = Some(turn.ctx.tip);
+        if let Some(agreed) = closing.negotiated.as_ref().and_then(|one| one.agreed.as_ref())
+            && closing.can_be_raised()
+            && closing.transaction.as_ref() != Some(&agreed.transaction)
+        {
+            turn.emit(Effect::Broadcast(agreed.transaction.clone()));
+        }
+        if let Some(transaction) = &closing.transaction {
+            turn.emit(Effect::Broadcast(transaction.clone()));
+        }
+        let open = closing.spend.is_none() || closing.can_be_raised();
+        let local = matches!(&closing.spend, Some(Spend { kind: SpendKind::Local, .. }));
+        if closing.is_forced() && (open || local) && closing.knowledge == Knowledge::Current {
+            let close = self.local_close()?;
+            turn.emit(Effect::Broadcast(close.transaction));
+            turn.emit(Effect::Closing { transaction: close.commitment.txid, kind: SpendKind::Local });
+        }
+        self.enforce(onchain::Event::Restarted, turn)
+    }
+
+    /// The news of the end are kept elsewhere, and nothing is left to be claimed.
     pub(super) fn close_confirmed(&mut self, turn: &mut Turn<'_>) {
-        if matches!(&self.phase, Phase::Closing(closing) if closing.spend.is_some()) {
+        if self.closing().is_some_and(|closing| closing.spend.is_some()) {
             self.set_phase(Phase::Closed, turn);
             turn.emit(Effect::Forget);
         }

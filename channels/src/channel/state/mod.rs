@@ -40,15 +40,16 @@ use super::backing::Backing;
 use super::commitment::{Commitments, Factory, Settle};
 use super::effect::{Effect, Notice};
 use super::error::{Fault, Invariant, Severity, Wrong};
-use super::event::Event;
+use super::event::{Event, Settlement};
 use super::funding::{FundingInput, FundingState};
 use super::terms::Terms;
 use super::turn::Turn;
 use super::{Sides, event::FundingDepth};
+use crate::onchain;
 use crate::types::{Height, ShortChannelId};
 use crate::wire::{ErrorMessage, Message, Warning};
 
-pub use closing::{Closing, Knowledge, LocalClose, RemoteClose, RemoteOutputs, Spend, SpendKind};
+pub use closing::{Closing, Knowledge, LocalClose, Spend, SpendKind};
 pub use negotiating::{Agreed, Negotiating};
 pub use shutdown::{CloseFees, ClosingRest, LocalShutdown, Shutdown};
 
@@ -163,6 +164,8 @@ pub(crate) struct Established {
     pub funding_state: FundingState,
     /// What the funding transaction needs; empty until it was seen.
     pub funding_inputs: Vec<FundingInput>,
+    /// It was read from rows that an earlier version kept beside it, and that go with the next write. Not stored.
+    pub separate_rows: bool,
 }
 
 /// How often in a row a peer may break rules in a channel before we end it. Each time the connection ends too, and the next
@@ -187,13 +190,16 @@ impl Established {
             Event::Message(message) => return self.message(message, turn),
             Event::Funded { .. } | Event::FundingRefused { .. } => {}
             Event::Add(add) => self.add(&add, turn)?,
+            Event::Settle { settlement: Settlement::Fulfill(preimage), .. } if self.needs_enforcement() => {
+                self.enforce(onchain::Event::Preimage(preimage), turn)?;
+            }
             Event::Settle { id, settlement } => self.settle(id, Settle::from(settlement), turn),
             Event::UpdateFee(feerate) => self.propose_fee(feerate, turn)?,
             Event::Feerates => self.follow_feerate(turn)?,
             Event::Flush => return self.flush(turn),
             Event::Close(_) | Event::ForceClose if self.refuse_close(turn) => {}
             Event::Close(request) => return self.close(request, turn),
-            Event::ForceClose => self.force_close(turn)?,
+            Event::ForceClose => self.wish_force_close(turn)?,
             Event::Abandon => self.abandon(turn)?,
             Event::FundingDepth(depth) => return self.funding_depth(&depth, turn),
             Event::FundingSeen { inputs } => self.funding_seen(inputs, turn),
@@ -201,8 +207,10 @@ impl Established {
             Event::FundingConflict { by, height, confirmations } => {
                 self.funding_conflicts(by, height, confirmations, turn)?;
             }
-            Event::FundingSpent { transaction, height } => self.funding_spent(transaction, height, turn)?,
-            Event::Reorganized { to } => self.reorganized(to, turn),
+            Event::Chain { event, tip } => self.chain_news(event, tip, turn)?,
+            Event::Enforcement(event) => self.enforce(event, turn)?,
+            // What it means follows: the transaction is in no block, or elsewhere.
+            Event::Reorganized { .. } => {}
             Event::NewTip(tip) => return self.new_tip(tip, turn),
             Event::CloseConfirmed => self.close_confirmed(turn),
         }
@@ -388,9 +396,11 @@ impl Established {
             | Phase::Restored
             | Phase::Closing(_) => {}
         }
+        // Rows of an earlier version go with this write.
+        turn.touched.state |= self.separate_rows;
         let (depth, inputs) = (self.terms.minimum_depth, self.funding_inputs.clone());
         turn.emit(Effect::WatchFunding { funding, script: script.clone(), depth, inputs });
-        turn.emit(Effect::WatchSpent { funding, script });
+        turn.emit(Effect::Watch { outpoint: funding, script });
         self.replay(turn);
         if let Phase::Negotiating(negotiating) = &self.phase
             && let Some(agreed) = &negotiating.agreed

@@ -146,7 +146,7 @@ impl Established {
     pub(super) fn closing_tip(&mut self, tip: Height, turn: &mut Turn<'_>) -> Result<(), Fault> {
         let may_be_forced = match &self.phase {
             Phase::Closing(closing) if !closing.can_be_raised() => return Ok(()),
-            Phase::Closing(closing) => !closing.broadcast,
+            Phase::Closing(closing) => !closing.is_forced(),
             _ => true,
         };
         if self.link == Link::Syncing && self.is_settled_together() {

@@ -4,6 +4,7 @@ use bitcoin::Transaction;
 
 use super::chain_close::execute_claims;
 use super::enforcement::enforce;
+use super::harness::spent;
 use super::harness::{Crash, Setup, Store, TestChannel, Who, ctx, wallet_script};
 use super::reconnection::set_back;
 use crate::channel::*;
@@ -68,7 +69,7 @@ fn a_backup_brings_to_remote_home_from_a_peer_that_is_still_there() {
             bobs_close(&test);
 
             for height in [None, Some(Height(200))] {
-                test.event(Who::Alice, Event::FundingSpent { transaction: transaction.clone(), height });
+                test.event(Who::Alice, spent(transaction.clone(), height));
                 let close = test[Who::Alice].remote_close.take().unwrap();
                 assert_eq!(close.claims.len(), 1);
                 execute_claims(&test, Who::Alice, &close.claims);
@@ -126,7 +127,7 @@ fn an_old_state_is_not_enforced_while_the_peers_close_waits_in_the_mempool() {
         test.connect();
         test.run();
         let transaction = bobs_close(&test);
-        test.events(Who::Alice, vec![Event::FundingSpent { transaction, height: None }], Crash::Never);
+        test.events(Who::Alice, vec![spent(transaction, None)], Crash::Never);
         for restarted in [false, true] {
             let closing = test[Who::Alice].channel.closing_channel(wallet_script(Who::Alice)).unwrap().unwrap();
             assert!(closing.local_state.is_none(), "our commitment is a revoked one (restarted: {restarted})");

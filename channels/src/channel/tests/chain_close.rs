@@ -3,10 +3,12 @@
 use bitcoin::{Amount, Sequence, Transaction};
 
 use super::checks::execute;
+use super::harness::spent;
 use super::harness::{Crash, Outcome, Setup, TestChannel, Who, wallet_script};
 use crate::channel::*;
 use crate::keys::{BasepointSecrets, KeysSigner};
 use crate::margins::MAX_HTLC_CLTV;
+use crate::onchain::{self, Closer};
 use crate::tx::{ClaimInput, ClaimRequest, RevokedState, build_claim};
 use crate::types::*;
 
@@ -45,10 +47,11 @@ fn a_force_close_broadcasts_the_latest_commitment_and_claims_to_local_after_the_
         test.restart(Who::Alice);
         assert_eq!(test[Who::Alice].broadcasts.last(), Some(&close.transaction), "broadcast again");
         let transaction = close.transaction.clone();
-        test.event(Who::Alice, Event::FundingSpent { transaction, height: Some(Height(120)) });
+        test.event(Who::Alice, spent(transaction, Some(Height(120))));
         assert_eq!(test[Who::Alice].local_close.take().unwrap().height, Some(Height(120)));
-        test.event(Who::Alice, Event::Reorganized { to: Height(119) });
-        test.event(Who::Alice, Event::FundingSpent { transaction: close.transaction, height: Some(Height(121)) });
+        let taken_back = onchain::Event::Reorganized { to: Height(119) };
+        test.event(Who::Alice, Event::Chain { event: taken_back, tip: Height(120) });
+        test.event(Who::Alice, spent(close.transaction, Some(Height(121))));
         test.event(Who::Alice, Event::CloseConfirmed);
         assert!(test[Who::Alice].forgotten);
     }
@@ -62,7 +65,7 @@ fn an_htlc_that_was_not_signed_is_given_back_when_the_channel_closes() {
         test.pay(Who::Alice, Msat(10_000_000));
         let theirs = test[Who::Bob].channel.local_close().unwrap().unwrap().transaction;
         let (attempt, add) = test.htlc(Msat(5_000_000));
-        let close = if by_peer { Event::FundingSpent { transaction: theirs, height: None } } else { Event::ForceClose };
+        let close = if by_peer { spent(theirs, None) } else { Event::ForceClose };
         test.events(Who::Alice, vec![Event::Add(Box::new(add)), close], Crash::Never);
         assert_eq!(test[Who::Alice].outcomes.get(&attempt), Some(&Outcome::Refused(CannotAdd::Disconnected)));
     }
@@ -115,10 +118,10 @@ fn the_peers_commitment_is_recognised_whichever_of_both_it_is() {
             }
             test.event(Who::Bob, Event::ForceClose);
             let transaction = test[Who::Bob].broadcasts.last().unwrap().clone();
-            test.event(Who::Alice, Event::FundingSpent { transaction, height: Some(Height(120)) });
+            test.event(Who::Alice, spent(transaction, Some(Height(120))));
             let close = test[Who::Alice].remote_close.take().unwrap();
-            assert_eq!(close.spend.kind, SpendKind::Remote(CommitmentNumber(u64::from(latest))));
-            let RemoteOutputs::Known { commitment, .. } = &close.outputs else { panic!() };
+            assert_eq!(close.kind, SpendKind::Remote(CommitmentNumber(u64::from(latest))));
+            let Closer::Remote { commitment, .. } = &close.closer else { panic!() };
             assert_eq!(commitment.htlc_count(), usize::from(latest));
             execute_claims(&test, Who::Alice, &close.claims);
         }
@@ -139,10 +142,10 @@ fn a_revoked_commitment_gives_every_output_to_the_other_side() {
         test.run();
 
         let transaction = old.transaction.clone();
-        test.event(Who::Alice, Event::FundingSpent { transaction, height: Some(Height(120)) });
+        test.event(Who::Alice, spent(transaction, Some(Height(120))));
         let close = test[Who::Alice].remote_close.take().unwrap();
-        assert!(matches!(close.spend.kind, SpendKind::Revoked(_)));
-        let RemoteOutputs::Revoked { secret } = close.outputs else { panic!() };
+        assert!(matches!(close.kind, SpendKind::Revoked(_)));
+        let Closer::Revoked { secret, .. } = close.closer else { panic!() };
 
         // All that is left of the HTLCs is in the store.
         let alice = &test[Who::Alice];
@@ -238,7 +241,7 @@ fn what_closed_the_channel_is_broadcast_again_after_a_restart_even_if_it_was_con
         let mut test = Setup::new(1_000_000, kind).push(300_000).ready();
         test.event(Who::Bob, Event::ForceClose);
         let transaction = test[Who::Bob].local_close.take().unwrap().transaction;
-        let spent = Event::FundingSpent { transaction: transaction.clone(), height: Some(Height(120)) };
+        let spent = spent(transaction.clone(), Some(Height(120)));
         test.event(Who::Alice, spent);
         test.restart(Who::Alice);
         assert_eq!(test[Who::Alice].broadcasts.last(), Some(&transaction));
@@ -283,7 +286,7 @@ fn damaged_and_newer_records_are_named() {
             value[0] = 9;
         }
     });
-    assert_eq!(newer, Some(RestoreError::Newer { found: 9, known: 2 }));
+    assert_eq!(newer, Some(RestoreError::Newer { found: 9, known: 3 }));
     // No damage makes a panic, and no shortened row is taken for a whole one.
     for (key, value) in test[Who::Alice].live_rows() {
         for cut in 0..value.len() {
@@ -304,6 +307,53 @@ fn damaged_and_newer_records_are_named() {
     }
     let foreign = Channel::restore(test[Who::Alice].live_rows(), |_| Some(test[Who::Bob].signer.clone())).err();
     assert_eq!(foreign, Some(RestoreError::ForeignKeys));
+}
+
+/// The state as the second format had it: what becomes of the outputs was kept in two rows beside it.
+fn earlier_rows(test: &TestChannel, who: Who) -> Vec<(Key, Vec<u8>)> {
+    let resolution = test[who].channel.resolution().unwrap();
+    let kept = resolution.encode();
+    // The format, the script, which has 22 bytes, and no incoming HTLC behind one of ours.
+    let facts = [&kept[..1], &kept[1 + 2 + 22 + 4..]].concat();
+    assert_eq!(kept[1..3], [0, 22]);
+    let id = test.channel_id();
+    let separate = [(Key::Closing(id), resolution.channel().encode()), (Key::Resolution(id), facts)];
+    let rows = test[who].live_rows().map(|(key, mut value)| {
+        if matches!(key, Key::State(_)) {
+            let at = value.windows(kept.len()).position(|bytes| bytes == kept).unwrap();
+            let mut length = Vec::new();
+            crate::wire::bigsize::write(kept.len() as u64, &mut length);
+            value.drain(at - length.len()..at + kept.len());
+            value[..2].copy_from_slice(&[2, 10]);
+            value[2] |= u8::from(resolution.is_forced());
+        }
+        (key, value)
+    });
+    rows.chain(separate).collect()
+}
+
+#[test]
+fn a_closing_channel_of_an_earlier_version_goes_on_where_it_was() {
+    for kind in KINDS {
+        for by_us in [false, true] {
+            let mut test = Setup::new(1_000_000, kind).push(300_000).ready();
+            test.add(Who::Alice, Msat(50_000_000));
+            test.run();
+            let closer = if by_us { Who::Alice } else { Who::Bob };
+            test.event(closer, Event::ForceClose);
+            let transaction = test[closer].broadcasts.last().unwrap().clone();
+            test.event(Who::Alice, spent(transaction, Some(Height(120))));
+            let before = test[Who::Alice].channel.resolution().unwrap().clone();
+            let rows = earlier_rows(&test, Who::Alice);
+            test[Who::Alice].store.rows = rows.into_iter().collect();
+            test.restart(Who::Alice);
+            let alice = &test[Who::Alice];
+            let after = alice.channel.resolution().unwrap();
+            assert_eq!(after.encode(), before.encode(), "{kind:?}, {by_us}");
+            assert_eq!(after.outputs().collect::<Vec<_>>(), before.outputs().collect::<Vec<_>>());
+            assert!(!alice.store.rows.keys().any(|key| matches!(key, Key::Closing(_) | Key::Resolution(_))));
+        }
+    }
 }
 
 /// A later version's channel must not be taken for one of another shape, whose scripts would be others.

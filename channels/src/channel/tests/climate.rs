@@ -7,6 +7,7 @@
 use super::harness::{TestChannel, Who};
 use super::schedule::Random;
 use crate::channel::*;
+use crate::onchain::Closer;
 use crate::types::*;
 
 /// Sets the climate's generator apart from the schedule's: a schedule whose climate is mild is what its seed always was.
@@ -92,8 +93,9 @@ pub(super) fn check_closed_for_fees(test: &mut TestChannel) {
             assert!(is_allowed, "{who:?} holds the other for wrong: {wrong}");
         }
         let Some(close) = &test[who].local_close else { continue };
+        let Closer::Local(commitment) = &close.closer else { panic!("it is ours") };
         let has_output = |htlc: &Htlc| {
-            let mut outputs = close.commitment.outputs();
+            let mut outputs = commitment.outputs();
             outputs.any(|(_, _, info)| {
                 matches!(&info.kind, crate::tx::OutputKind::Htlc(one)
                 if one.id == htlc.id && (one.direction == HtlcDirection::Offered) == (htlc.offered_by == Side::Local))

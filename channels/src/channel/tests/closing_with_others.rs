@@ -2,8 +2,10 @@
 
 use bitcoin::{Amount, Transaction};
 
+use super::harness::spent;
 use super::harness::{Setup, TestChannel, Who, wallet_script};
 use crate::channel::*;
+use crate::onchain::MutualScripts;
 use crate::tx::{ClosingInput, build_closing};
 use crate::types::*;
 use crate::wire::{ClosingSigned, ErrorMessage, FeeRange, Message};
@@ -237,7 +239,7 @@ fn closed_in_mempool(kind: CommitmentType, feerate: u32) -> TestChannel {
     test.run();
     let transaction = closing_of(&test, Who::Alice).unwrap();
     for who in Who::BOTH {
-        test.event(who, Event::FundingSpent { transaction: transaction.clone(), height: None });
+        test.event(who, spent(transaction.clone(), None));
         assert_eq!(test[who].channel.state_name(), StateName::Closing);
     }
     test
@@ -249,7 +251,7 @@ fn nobody_is_greeted_with_an_error() {
         let mut test = closed_in_mempool(CommitmentType::Anchors, 1000);
         let transaction = closing_of(&test, Who::Alice).unwrap();
         for who in Who::BOTH {
-            test.event(who, Event::FundingSpent { transaction: transaction.clone(), height });
+            test.event(who, spent(transaction.clone(), height));
         }
         test.cut();
         for who in Who::BOTH {
@@ -313,7 +315,7 @@ fn a_close_that_the_peer_has_not_seen_complete_is_negotiated_again() {
                     // The one who speaks first knows last: there is no such case.
                     continue;
                 }
-                test.event(knows, Event::FundingSpent { transaction: transaction.clone(), height });
+                test.event(knows, spent(transaction.clone(), height));
                 if restart {
                     test.restart(knows);
                 } else {
@@ -335,7 +337,7 @@ fn a_peer_that_fails_the_channel_after_the_agreement_does_not_make_a_forced_clos
         test.run();
         let transaction = closing_of(&test, Who::Bob).unwrap();
         if seen {
-            test.event(Who::Bob, Event::FundingSpent { transaction: transaction.clone(), height: None });
+            test.event(Who::Bob, spent(transaction.clone(), None));
         }
         let channel_id = test.channel_id();
         // LDK forgets a channel once both have signed, and says so to whoever asks.
@@ -438,8 +440,9 @@ fn force_ends_a_mutual_close_that_does_not_confirm() {
         test.restart(Who::Bob);
         assert!(test[Who::Bob].channel.needs_enforcement());
         let closing = test[Who::Bob].channel.closing_channel(wallet_script(Who::Bob)).unwrap().unwrap();
-        assert!(closing.mutual_scripts.contains(&wallet_script(Who::Alice)), "it may confirm after all");
-        test.event(Who::Bob, Event::FundingSpent { transaction: mutual, height: Some(Height(140)) });
+        let MutualScripts::Agreed(scripts) = &closing.mutual_scripts else { panic!("they are known") };
+        assert!(scripts.contains(&wallet_script(Who::Alice)), "it may confirm after all");
+        test.event(Who::Bob, spent(mutual, Some(Height(140))));
         assert!(test[Who::Bob].channel.needs_enforcement(), "what began it has to end it");
     }
 }

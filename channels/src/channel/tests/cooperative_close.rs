@@ -2,6 +2,7 @@
 
 use bitcoin::{Amount, ScriptBuf};
 
+use super::harness::spent;
 use super::harness::{Outcome, Setup, TestChannel, Who, wallet_script};
 use crate::channel::*;
 use crate::types::*;
@@ -50,10 +51,10 @@ fn a_close_pays_both_balances_and_the_opener_pays_the_fee() {
             assert!((600..800).contains(&fee), "{fee}");
             for who in Who::BOTH {
                 let transaction = closing_of(&test, who);
-                test.event(who, Event::FundingSpent { transaction, height: Some(Height(150)) });
+                test.event(who, spent(transaction, Some(Height(150))));
                 assert_eq!(test[who].channel.state_name(), StateName::Closing);
                 let close = test[who].remote_close.take().unwrap();
-                assert_eq!(close.spend.kind, SpendKind::Mutual);
+                assert_eq!(close.kind, SpendKind::Mutual);
                 test.event(who, Event::CloseConfirmed);
                 assert!(test[who].forgotten);
                 test.restart(who);
@@ -70,12 +71,12 @@ fn a_closing_transaction_that_every_mempool_has_lost_is_broadcast_again() {
     test.run();
     let transaction = closing_of(&test, Who::Alice);
     for who in Who::BOTH {
-        test.event(who, Event::FundingSpent { transaction: transaction.clone(), height: None });
+        test.event(who, spent(transaction.clone(), None));
         test[who].broadcasts.clear();
         test.restart(who);
         assert_eq!(test[who].broadcasts, vec![transaction.clone()]);
 
-        test.event(who, Event::FundingSpent { transaction: transaction.clone(), height: Some(Height(120)) });
+        test.event(who, spent(transaction.clone(), Some(Height(120))));
         test[who].broadcasts.clear();
         test.restart(who);
         assert_eq!(test[who].broadcasts, vec![transaction.clone()], "a reorganisation may have taken it back");

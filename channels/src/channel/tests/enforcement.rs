@@ -6,36 +6,17 @@ use bitcoin::{ScriptBuf, Transaction};
 
 use super::harness::{Setup, TestChannel, Who, wallet_script};
 use crate::channel::*;
-use crate::onchain::{self, Closer, FeeEstimates, Resolution};
+use crate::onchain::{self, Closer, FeeEstimates, Resolution, StoredResolution};
 use crate::types::*;
 
 const KINDS: [CommitmentType; 2] = [CommitmentType::StaticRemoteKey, CommitmentType::Anchors];
-
-#[derive(Default)]
-struct Store(BTreeMap<Key, Vec<u8>>);
-
-impl Persist for Store {
-    type Error = std::convert::Infallible;
-
-    fn commit(&mut self, writes: Vec<Write>) -> Result<(), Self::Error> {
-        for write in writes {
-            match write {
-                Write::Put { key, value } => drop(self.0.insert(key, value)),
-                Write::Delete { key } => drop(self.0.remove(&key)),
-            }
-        }
-        Ok(())
-    }
-}
 
 /// The enforcement of `who`'s channel after `tx` has spent the funding output, and what it broadcasts.
 pub(super) fn enforce(test: &TestChannel, who: Who, tx: &Transaction) -> (Resolution, Vec<Transaction>) {
     let node = &test[who];
     let destination: ScriptBuf = wallet_script(who);
     let channel = node.channel.closing_channel(destination).unwrap().unwrap();
-    let mut store = Store::default();
-    let (mut resolution, outbox) = Resolution::begin(channel);
-    Outbox::commit_all(vec![outbox], &mut store).unwrap();
+    let mut resolution = Resolution::begin(channel.clone());
     let (estimates, policy) = (FeeEstimates::flat(FeeratePerKw(500)), onchain::Policy::default());
     let height = Height(200);
     let mut events = vec![onchain::Event::Tip, onchain::Event::Spent { tx: tx.clone(), height: Some(height) }];
@@ -43,10 +24,8 @@ pub(super) fn enforce(test: &TestChannel, who: Who, tx: &Transaction) -> (Resolu
     while let Some(event) = events.pop() {
         let ctx =
             onchain::Ctx { tip: height, newest: height, estimates: &estimates, policy: &policy, signer: &*node.signer };
-        let outbox = resolution.handle(event, &ctx).unwrap();
-        for effect in Outbox::commit_all(vec![outbox], &mut store).unwrap().into_iter().flatten() {
-            let Effect::Enforce(effect) = effect else { panic!("{effect:?}") };
-            match *effect {
+        for effect in resolution.handle(event, &ctx).unwrap().effects {
+            match effect {
                 onchain::Effect::Broadcast { tx, .. } => drop(broadcast.insert(tx.compute_txid(), tx)),
                 onchain::Effect::LoadRevokedHtlcs { number } => {
                     let retired = node.store.rows.iter().filter_map(|(key, bytes)| match *key {
@@ -62,9 +41,7 @@ pub(super) fn enforce(test: &TestChannel, who: Who, tx: &Transaction) -> (Resolu
             }
         }
     }
-    let row = |key: Key| store.0[&key].as_slice();
-    let id = resolution.channel().channel_id;
-    let mut restored = Resolution::decode(row(Key::Closing(id)), Some(row(Key::Resolution(id)))).unwrap();
+    let mut restored = StoredResolution::decode(&resolution.encode()).unwrap().restore(channel).unwrap();
     // What is decided at each tip is not stored.
     let ctx =
         onchain::Ctx { tip: height, newest: height, estimates: &estimates, policy: &policy, signer: &*node.signer };

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bitcoin::absolute::LockTime;
 use bitcoin::constants::ChainHash;
@@ -17,6 +17,8 @@ use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, T
 use super::checks;
 use crate::channel::*;
 use crate::keys::{KeysSigner, Signer};
+use crate::onchain::{self, Closer, FeeEstimates, FixedEnvironment};
+use crate::tx::ClaimInput;
 use crate::types::*;
 use crate::wire::{Message, OnionRoutingPacket};
 
@@ -101,8 +103,8 @@ pub(crate) struct Node {
     pub broadcasts: Vec<Transaction>,
     /// Closing transactions for which a child shall pay.
     pub raises: Vec<(Transaction, FeeratePerKw)>,
-    pub local_close: Option<Box<LocalClose>>,
-    pub remote_close: Option<Box<RemoteClose>>,
+    pub local_close: Option<Box<SeenClose>>,
+    pub remote_close: Option<Box<SeenClose>>,
     pub forgotten: bool,
     /// The names of the messages that it has sent since the last look.
     pub sent: Vec<&'static str>,
@@ -307,7 +309,9 @@ impl Node {
     /// Dies and comes back with what it has committed.
     fn reload(&mut self) {
         let signer = self.signer.clone();
-        self.channel = Channel::restore(self.live_rows(), |_| Some(signer)).unwrap();
+        let earlier = self.store.rows.iter().filter(|(key, _)| matches!(key, Key::Closing(_) | Key::Resolution(_)));
+        let rows: Vec<_> = self.live_rows().chain(earlier.map(|(key, value)| (*key, value.clone()))).collect();
+        self.channel = Channel::restore(rows, |_| Some(signer)).unwrap();
         self.incoming.clear();
     }
 }
@@ -409,8 +413,13 @@ impl TestChannel {
             Effect::Failed { origin, failure, .. } => self.outcome(who, origin, Outcome::Failed(failure)),
             Effect::Refused { origin, cause } => self.outcome(who, origin, Outcome::Refused(cause)),
             Effect::CloseRefused(refused) => self[who].refusals.push(refused),
-            Effect::LocalClose(close) => self[who].local_close = Some(close),
-            Effect::RemoteClose(close) => self[who].remote_close = Some(close),
+            Effect::Closing { kind, .. } => {
+                let close = Some(Box::new(SeenClose::of(&self[who], kind)));
+                match kind {
+                    SpendKind::Local => self[who].local_close = close,
+                    _ => self[who].remote_close = close,
+                }
+            }
             Effect::Notice(notice) => {
                 if let Notice::PeerWrong(wrong) = &notice
                     && !self[who].tolerant
@@ -421,7 +430,7 @@ impl TestChannel {
             }
             Effect::Forget => self[who].forgotten = true,
             Effect::WatchFunding { .. }
-            | Effect::WatchSpent { .. }
+            | Effect::Watch { .. }
             | Effect::ReleaseFunding { .. }
             | Effect::FeeRefused { .. }
             | Effect::Enforce(_) => {}
@@ -594,7 +603,46 @@ impl TestChannel {
 
 pub(crate) fn ctx(policy: &Policy, feerates: Feerates, tip: Height) -> Ctx<'_> {
     let trust = TipTrust::Current;
-    Ctx { chain: ChainHash::REGTEST, now: UnixTime(1_700_000_000), tip, trust, feerates, policy }
+    let environment = &*ENVIRONMENT;
+    Ctx { chain: ChainHash::REGTEST, now: UnixTime(1_700_000_000), tip, trust, feerates, policy, environment }
+}
+
+static ENVIRONMENT: LazyLock<FixedEnvironment> = LazyLock::new(FixedEnvironment::default);
+
+/// The funding output is spent.
+pub(crate) fn spent(transaction: Transaction, height: Option<Height>) -> Event {
+    Event::Chain { event: onchain::Event::Spent { tx: transaction, height }, tip: height.unwrap_or(TIP) }
+}
+
+/// The tip of those who have seen a spend in the mempool alone.
+const TIP: Height = Height(100);
+
+/// What a node knows of the close of its channel when it is told of it.
+#[derive(Clone)]
+pub(crate) struct SeenClose {
+    pub transaction: Transaction,
+    pub kind: SpendKind,
+    pub height: Option<Height>,
+    pub closer: Closer,
+    /// What is ours alone, once the transaction is in a block.
+    pub claims: Vec<ClaimInput>,
+}
+
+impl SeenClose {
+    fn of(node: &Node, kind: SpendKind) -> Self {
+        let closing = node.established().closing().expect("the channel closes");
+        let ours = || node.established().local_close().unwrap().transaction;
+        let transaction = closing.transaction.clone().filter(|_| kind != SpendKind::Local).unwrap_or_else(ours);
+        let mut resolution = closing.resolution.clone();
+        let (estimates, policy) = (FeeEstimates::flat(FeeratePerKw(500)), onchain::Policy::default());
+        let ctx = onchain::Ctx { tip: TIP, newest: TIP, estimates: &estimates, policy: &policy, signer: &*node.signer };
+        let spent = onchain::Event::Spent { tx: transaction.clone(), height: Some(TIP) };
+        let _ = resolution.handle(spent, &ctx).unwrap();
+        let own = resolution.outputs().filter(|output| output.role.is_ours_alone());
+        let claims = own.filter_map(|output| output.claim.clone()).collect();
+        let height = closing.spend.as_ref().and_then(|spend| spend.height);
+        Self { transaction, kind, height, closer: resolution.closer().unwrap().clone(), claims }
+    }
 }
 
 pub(crate) fn wallet_script(who: Who) -> ScriptBuf {

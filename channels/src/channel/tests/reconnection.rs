@@ -1,5 +1,6 @@
 //! What `channel_reestablish` sends again, what it does not, and what it proves.
 
+use super::harness::spent;
 use super::harness::{Crash, Outcome, Setup, TestChannel, Who};
 use crate::channel::state::Link;
 use crate::channel::*;
@@ -190,9 +191,9 @@ fn a_node_that_is_proven_old_never_broadcasts() {
         assert!(test[Who::Bob].notices.contains(&Notice::PeerDataLoss));
         assert_eq!(test[Who::Bob].channel.state_name(), StateName::Closing);
         let transaction = test[Who::Bob].broadcasts.last().unwrap().clone();
-        test.event(Who::Alice, Event::FundingSpent { transaction: transaction.clone(), height: Some(Height(200)) });
+        test.event(Who::Alice, spent(transaction.clone(), Some(Height(200))));
         let close = test[Who::Alice].remote_close.take().unwrap();
-        assert!(matches!(close.spend.kind, SpendKind::Future(_)), "{:?}", close.spend);
+        assert!(matches!(close.kind, SpendKind::Future(_)), "{:?}", close.kind);
         let [claim] = close.claims.as_slice() else { panic!("to_remote is found") };
         assert_eq!(claim.outpoint.txid, transaction.compute_txid());
         super::chain_close::execute_claims(&test, Who::Alice, &close.claims);
@@ -205,7 +206,7 @@ fn a_newer_commitment_in_the_mempool_proves_that_ours_must_not_be_broadcast() {
     for kind in KINDS {
         let mut test = with_old_backup(kind);
         let transaction = test[Who::Bob].channel.local_close().unwrap().unwrap().transaction;
-        test.event(Who::Alice, Event::FundingSpent { transaction, height: None });
+        test.event(Who::Alice, spent(transaction, None));
         for _ in 0..2 {
             let alice = &test[Who::Alice].channel;
             assert_eq!(alice.state_name(), StateName::Closing);
@@ -214,7 +215,7 @@ fn a_newer_commitment_in_the_mempool_proves_that_ours_must_not_be_broadcast() {
             test.event(Who::Alice, Event::ForceClose);
             test.restart(Who::Alice);
         }
-        let ours = test[Who::Alice].channel.established().unwrap().local_close(None).unwrap().transaction;
+        let ours = test[Who::Alice].channel.established().unwrap().local_close().unwrap().transaction;
         assert!(test[Who::Alice].broadcasts.iter().all(|transaction| *transaction != ours));
     }
 }

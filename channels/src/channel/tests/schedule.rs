@@ -13,6 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::checks;
 use super::climate::{self, Climate};
+use super::harness::spent;
 use super::harness::{Crash, Outcome, Setup, TestChannel, Who, wallet_script};
 use crate::channel::*;
 use crate::types::*;
@@ -445,7 +446,7 @@ impl Schedule {
             let (_, output) = self.test.funding_output();
             let transaction = agreed[who as usize].transaction.clone();
             checks::execute(&transaction, vec![output]);
-            self.test.event(who, Event::FundingSpent { transaction, height: Some(Height(200)) });
+            self.test.event(who, spent(transaction, Some(Height(200))));
             self.test.event(who, Event::CloseConfirmed);
             assert!(self.test[who].forgotten);
             assert_eq!(self.test[who].channel.state_name(), StateName::Closed);

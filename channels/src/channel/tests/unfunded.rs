@@ -1,6 +1,6 @@
 //! The funding transaction leaves the chain, comes back elsewhere, or is double-spent.
 
-use bitcoin::{OutPoint, Transaction, Txid, hashes::Hash as _};
+use bitcoin::{OutPoint, Txid, hashes::Hash as _};
 
 use super::harness::{Outcome, Setup, TestChannel, Who};
 use crate::channel::*;
@@ -230,9 +230,8 @@ fn a_watch_tells_what_has_become_of_the_funding() {
         depth,
         inputs: needs.clone(),
         conflict,
-        spend: None::<(Transaction, Option<Height>)>,
     };
-    let mut watch = FundingWatch::new(Vec::new(), 100);
+    let mut watch = FundingWatch::new(Vec::new());
     let told = |events: Vec<Event>| events.iter().map(|event| format!("{event:?}")).collect::<Vec<_>>();
     let names = |events: Vec<Event>| -> Vec<String> {
         told(events).iter().map(|event| event.split([' ', '(']).next().unwrap().to_owned()).collect()

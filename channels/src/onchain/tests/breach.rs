@@ -150,12 +150,11 @@ fn blocks_that_a_node_only_catches_up_with_raise_no_claim() {
         chain.submit(&cheater(&duo).1).unwrap();
         let txs = chain.mine();
         let (begun, newest) = (chain.tip, Height(chain.tip.0 + u32::from(DELAY) / 2));
-        let (mut resolution, _) = Resolution::begin(duo.closing(Side::Local));
-        let mut store = super::node::Store::default();
+        let mut resolution = Resolution::begin(duo.closing(Side::Local));
         let (estimates, policy) = (FeeEstimates::flat(FeeratePerKw(253)), Policy::default());
         let mut sent = |event, tip, newest| -> BTreeSet<Txid> {
             let ctx = Ctx { tip, newest, estimates: &estimates, policy: &policy, signer: &duo.alice };
-            let effects = super::node::commit(resolution.handle(event, &ctx).unwrap(), &mut store);
+            let effects = resolution.handle(event, &ctx).unwrap().effects;
             let txids = effects.into_iter().filter_map(|effect| match effect {
                 Effect::Broadcast { tx, .. } => Some(tx.compute_txid()),
                 _ => None,
@@ -274,16 +273,16 @@ fn a_breach_with_966_htlcs_is_penalised_completely() {
         chain.submit(&revoked.signed(&funding, &signatures)).unwrap();
         let txs = chain.mine();
         let channel = duo.closing(Side::Local);
-        let (mut resolution, _) = Resolution::begin(channel);
-        let mut store = super::node::Store::default();
+        let mut resolution = Resolution::begin(channel);
         let (estimates, policy) = (FeeEstimates::flat(FeeratePerKw(253)), Policy::default());
         let ctx = Ctx { tip: chain.tip, newest: chain.tip, estimates: &estimates, policy: &policy, signer: &duo.alice };
         let start = std::time::Instant::now();
         let _ = resolution.handle(Event::Spent { tx: txs[0].clone(), height: Some(chain.tip) }, &ctx).unwrap();
         let _ = resolution.handle(Event::Tip, &ctx).unwrap();
         let htlcs = duo.states[1].htlcs(Side::Remote);
-        let outbox = resolution.handle(Event::RevokedHtlcs { number: CommitmentNumber(1), htlcs }, &ctx).unwrap();
-        let effects = super::node::commit(outbox, &mut store);
+        let loaded = Event::RevokedHtlcs { number: CommitmentNumber(1), htlcs };
+        let effects = resolution.handle(loaded, &ctx).unwrap().effects;
+        let record = resolution.encode();
         let took = start.elapsed();
         let penalties: Vec<Transaction> = effects
             .into_iter()
@@ -302,7 +301,7 @@ fn a_breach_with_966_htlcs_is_penalised_completely() {
             revoked.htlc_count(),
             penalties.len(),
             took.as_millis(),
-            store.0.values().map(Vec::len).sum::<usize>(),
+            record.len(),
         );
         let claimable = revoked.outputs.iter().filter(|output| match output.kind {
             OutputKind::Htlc(_) | OutputKind::ToLocal | OutputKind::ToRemote => true,

@@ -132,7 +132,7 @@ impl Duo {
             }),
             remote_next: None,
             secrets: Default::default(),
-            mutual_scripts: vec![destination(Side::Local), destination(Side::Remote)],
+            mutual_scripts: MutualScripts::Agreed(vec![destination(Side::Local), destination(Side::Remote)]),
             preimages: Default::default(),
             upstream_expiries: Default::default(),
             destination: destination(side),

@@ -7,13 +7,13 @@ use bitcoin::{Amount, OutPoint, Transaction, TxOut, Txid, hashes::Hash as _};
 
 use super::*;
 use crate::{
-    channel::{Key, Outbox, Persist, Write},
     keys::{ClaimKey, Signer as _},
     tx::{FeeCoin, scripts},
 };
 
 pub(in crate::onchain) struct Node {
-    store: Store,
+    /// What is durable.
+    record: Vec<u8>,
     pub resolution: Resolution,
     signer: KeysSigner,
     /// The peer's HTLCs by state.
@@ -45,12 +45,10 @@ impl Node {
     pub fn new(channel: ClosingChannel, signer: KeysSigner, states: Vec<Vec<CommitmentHtlc>>) -> Self {
         let encoded = channel.encode();
         assert_eq!(ClosingChannel::decode(&encoded).unwrap(), channel);
-        let (resolution, outbox) = Resolution::begin(channel);
-        let mut store = Store::default();
-        assert!(commit(outbox, &mut store).is_empty());
+        let resolution = Resolution::begin(channel);
         Self {
+            record: resolution.encode(),
             resolution,
-            store,
             signer,
             states,
             watched: BTreeMap::new(),
@@ -98,17 +96,17 @@ impl Node {
         let tip = self.behind.unwrap_or(chain.tip);
         let ctx =
             Ctx { tip, newest: chain.tip, estimates: &self.estimates, policy: &self.policy, signer: &self.signer };
-        let outbox = self.resolution.handle(event, &ctx).unwrap();
-        commit(outbox, &mut self.store)
+        let Turn { effects, changed } = self.resolution.handle(event, &ctx).unwrap();
+        let record = self.resolution.encode();
+        assert!(changed || record == self.record, "a change was not told");
+        self.record = record;
+        effects
     }
 
     /// Restarts from the records. What memory knows beyond them must not matter.
     pub fn crash(&mut self, chain: &mut Chain) {
-        let channel = self.resolution.channel().channel_id;
-        let row = |key| self.store.0.get(&key);
-        let facts = row(Key::Resolution(channel)).map(Vec::as_slice);
-        let restored = Resolution::decode(&row(Key::Closing(channel)).unwrap()[..], facts).unwrap();
-        self.resolution = restored;
+        let channel = self.resolution.channel().clone();
+        self.resolution = StoredResolution::decode(&self.record).unwrap().restore(channel).unwrap();
         self.watched.clear();
         self.begin(chain);
     }
@@ -277,34 +275,6 @@ impl Node {
     pub fn is_resolved(&self) -> bool {
         self.log.contains(&Effect::Resolved)
     }
-}
-
-/// What is durable.
-#[derive(Default)]
-pub(in crate::onchain) struct Store(pub BTreeMap<Key, Vec<u8>>);
-
-impl Persist for Store {
-    type Error = std::convert::Infallible;
-
-    fn commit(&mut self, writes: Vec<Write>) -> Result<(), Self::Error> {
-        for write in writes {
-            match write {
-                Write::Put { key, value } => drop(self.0.insert(key, value)),
-                Write::Delete { key } => drop(self.0.remove(&key)),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Through the commit gate.
-pub(super) fn commit(outbox: Outbox, store: &mut Store) -> Vec<Effect> {
-    let effects = Outbox::commit_all(vec![outbox], store).unwrap().into_iter().flatten();
-    let enforced = effects.map(|effect| match effect {
-        crate::channel::Effect::Enforce(effect) => *effect,
-        other => panic!("not the enforcement's: {other:?}"),
-    });
-    enforced.collect()
 }
 
 fn wallet_key(signer: &KeysSigner) -> secp256k1::PublicKey {

@@ -20,6 +20,7 @@ use super::network::*;
 use super::random::Random;
 use super::schedule::Schedule;
 use crate::channel::*;
+use crate::onchain::Resolution;
 use crate::payment::incoming::InvoiceState;
 use crate::switch::HtlcRef;
 use crate::types::*;
@@ -164,7 +165,7 @@ impl Schedule {
         if victim && self.weather.closes.is_some() {
             return true;
         }
-        let closing = one.enforced.values().map(|one| one.resolution.channel());
+        let closing = one.channels.values().filter_map(Channel::resolution).map(Resolution::channel);
         let of_closing = closing.flat_map(|channel| {
             let local = channel.local_state.iter().flat_map(|state| &state.htlcs);
             let remote = channel.remote_state.iter().chain(&channel.remote_next).flat_map(|state| &state.htlcs);

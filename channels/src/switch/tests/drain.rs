@@ -138,21 +138,18 @@ impl Schedule {
     /// For whoever looks for the reason.
     fn unresolved(&self) -> Vec<String> {
         let of_node = |(index, node): (usize, &super::node::Node)| {
-            let enforced = node.enforced.iter().map(|(channel, one)| {
-                let report = one.resolution.report(self.net.chain.tip, super::enforcing::policy());
-                format!("{index} {channel} {:?} {report:#?}", one.resolution.close())
+            let closing = node.channels.iter().filter_map(|(channel, one)| Some((channel, one.resolution()?)));
+            let enforced = closing.map(|(channel, one)| {
+                let report = one.report(self.net.chain.tip, super::enforcing::policy());
+                format!("{index} {channel} {:?} {report:#?}", one.close())
             });
-            let half =
-                node.channels.iter().filter(|(id, one)| one.needs_enforcement() && !node.enforced.contains_key(id));
-            enforced.chain(half.map(|(id, one)| format!("{index} {id} {:?}", one.summary()))).collect::<Vec<_>>()
+            enforced.collect::<Vec<_>>()
         };
         self.net.nodes.iter().enumerate().flat_map(of_node).collect()
     }
 
     fn is_something_closing(&self) -> bool {
-        let closing = |node: &super::node::Node| {
-            !node.enforced.is_empty() || node.channels.values().any(Channel::needs_enforcement)
-        };
+        let closing = |node: &super::node::Node| node.channels.values().any(Channel::needs_enforcement);
         let double_spent = |node: &super::node::Node| {
             self.net.truth.double_spent.iter().any(|channel| node.channels.contains_key(channel))
         };
@@ -163,10 +160,11 @@ impl Schedule {
 
     /// Nothing but delays have to pass.
     fn is_chain_quiet(&self) -> bool {
-        let mut enforced = self.net.nodes.iter().flat_map(|node| node.enforced.values());
-        let is_over = |one: &super::enforcing::Enforced| {
+        let channels = self.net.nodes.iter().flat_map(|node| node.channels.values());
+        let mut enforced = channels.filter_map(Channel::resolution);
+        let is_over = |one: &crate::onchain::Resolution| {
             let waits = |output: &crate::onchain::TrackedOutput| output.role.htlc().is_some() && output.is_unspent();
-            one.resolution.close().is_some() && !one.resolution.outputs().any(waits)
+            one.close().is_some() && !one.outputs().any(waits)
         };
         self.net.chain.mempool.is_empty() && enforced.all(is_over)
     }

@@ -56,20 +56,13 @@ pub(super) enum Item {
     /// Our own commitment is wanted in the chain.
     ForceClose(ChannelId),
     /// The channel has been closed by one side.
-    Closed {
-        channel: ChannelId,
-        by_us: bool,
-    },
-    /// News of the chain for a closed channel: all up to this tip.
+    Closed(ChannelId),
+    /// News of the chain for a channel's outputs: all up to this tip.
     Enforce {
         channel: ChannelId,
         events: Vec<onchain::Event>,
         tip: Height,
     },
-    /// The answer to something that an enforcement asked for.
-    Enforcement(ChannelId, Box<onchain::Event>),
-    /// After a restart, once for each channel.
-    EnforceAgain(ChannelId),
     /// A closed channel's outputs are all where they belong.
     Resolved(ChannelId),
     /// What is stored of a channel that is over goes.
@@ -102,10 +95,8 @@ impl Item {
             | Self::Tip(channel, _)
             | Self::StillOpen(channel, _)
             | Self::ForceClose(channel)
-            | Self::Closed { channel, .. }
+            | Self::Closed(channel)
             | Self::Enforce { channel, .. }
-            | Self::Enforcement(channel, _)
-            | Self::EnforceAgain(channel)
             | Self::Resolved(channel)
             | Self::Erase(channel) => Lane::Channel(*channel),
             Self::Switch(_) => Lane::Switch,

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bitcoin::{Transaction, TxOut};
 
 use super::dark::Dark;
+use super::enforcing::NodeEnvironment;
 use super::items::*;
 pub(super) use super::node::node_key;
 use super::node::{Node, Outlook, Stored};
@@ -144,31 +145,19 @@ impl Network {
                 }
                 return Vec::new();
             }
-            Item::ForceClose(channel) => {
-                let mut out = self.channel_event(index, channel, Event::ForceClose);
-                out.extend(self.enforce(index, channel, crate::onchain::Event::ForceClose));
-                return out;
-            }
-            Item::Closed { channel, by_us } => {
+            Item::ForceClose(channel) => return self.channel_event(index, channel, Event::ForceClose),
+            Item::Closed(channel) => {
                 self.push(index, Item::Switch(SwitchEvent::Closed(channel)));
-                let waiting = self.nodes[index].invoices.channel_closed(&channel).convert();
-                let mut out = self.closed(index, channel, by_us);
-                out.push(waiting);
-                return out;
+                self.closed(index, channel);
+                self.nodes[index].invoices.channel_closed(&channel).convert()
             }
             Item::Enforce { channel, events, tip } => return self.enforce_all(index, channel, events, tip),
-            Item::Enforcement(channel, event) => return self.enforce(index, channel, *event).into_iter().collect(),
-            Item::EnforceAgain(channel) => return self.enforce_again(index, channel),
             Item::Resolved(channel) => return self.resolved(index, channel),
             Item::Erase(channel) => {
                 let out: Outbox = erase(&channel, node.store.0.keys().copied());
-                let mut outboxes = vec![out.tag(&channel).convert()];
                 // It may be over for another reason than that its close is final.
-                if let Some(one) = node.enforced.remove(&channel) {
-                    node.wallet.put_back_all(&channel);
-                    outboxes.push(one.resolution.forget().tag(&channel).convert());
-                }
-                return outboxes;
+                node.wallet.put_back_all(&channel);
+                out.tag(&channel).convert()
             }
             Item::Switch(event) => {
                 let ctx = SwitchCtx { now, tip, trust, node_secret: &node.secret, limits: &self.limits };
@@ -194,14 +183,20 @@ impl Network {
     }
 
     pub fn channel_event(&mut self, index: usize, channel: ChannelId, event: Event) -> Vec<Outbox<NodeEffect>> {
-        if let Event::Settle { settlement: Settlement::Fulfill(preimage), .. } = &event
-            && self.is_enforced(index, &channel)
-        {
-            return self.claim_with(index, channel, *preimage);
+        let is_forgotten = match (&event, self.bug) {
+            (Event::Settle { settlement: Settlement::Fulfill(_), .. }, Bug::UnusedPreimages)
+            | (Event::Restarted, Bug::ForgottenEnforcements) => self.is_enforced(index, &channel),
+            _ => false,
+        };
+        if is_forgotten {
+            return Vec::new();
         }
         let (now, node) = (self.now, &mut self.nodes[index]);
         let ctx = node.ctx(now);
-        match (node.channels.get_mut(&channel), event) {
+        let Node { channels, switch, wallet, outlook, .. } = node;
+        let environment = NodeEnvironment { switch, wallet, outlook };
+        let ctx = Ctx { environment: &environment, ..ctx };
+        match (channels.get_mut(&channel), event) {
             (Some(core), event) => {
                 let origin = if let Event::Add(add) = &event { Some(add.origin) } else { None };
                 let out = core.handle(event, &ctx);
@@ -309,11 +304,14 @@ impl Network {
                 }
                 self.push(node, Item::Switch(SwitchEvent::Incoming(htlc)));
             }
+            Effect::Fulfilled { .. } if self.bug == Bug::SilentPreimages && self.is_enforced(node, &channel) => {}
             Effect::Fulfilled { origin, htlc, preimage, payment_hash } => {
                 assert_eq!(preimage.hash(), payment_hash);
+                self.truth.from_chain[0] += usize::from(self.is_enforced(node, &channel));
                 self.fulfilled(node, origin, HtlcRef { channel, id: htlc }, preimage);
             }
             Effect::Failed { origin, htlc, failure, .. } => {
+                self.truth.from_chain[1] += usize::from(self.is_enforced(node, &channel));
                 self.failed(node, origin, HtlcRef { channel, id: htlc }, failure);
             }
             Effect::Refused { origin, cause } => self.refused(node, origin, cause),
@@ -332,15 +330,14 @@ impl Network {
                 let other = self.other(node, &channel);
                 self.cut((node.min(other), node.max(other)));
             }
-            Effect::LocalClose(_) | Effect::RemoteClose(_) if self.peaceful => panic!("{node}: nobody closes here"),
-            Effect::LocalClose(_) => self.followups.push(Item::Closed { channel, by_us: true }),
-            Effect::RemoteClose(close) => {
-                let is_known = matches!(close.spend.kind, SpendKind::Remote(_)) || self.truth.is_breached(&channel);
-                assert!(is_known, "{node}: {:?}", close.spend);
-                self.followups.push(Item::Closed { channel, by_us: false });
+            Effect::Closing { .. } if self.peaceful => panic!("{node}: nobody closes here"),
+            Effect::Closing { transaction, kind } => {
+                let is_known = matches!(kind, SpendKind::Local | SpendKind::Remote(_));
+                assert!(is_known || self.truth.is_breached(&channel), "{node}: {transaction}, {kind:?}");
+                self.followups.push(Item::Closed(channel));
             }
             Effect::Broadcast(transaction) => drop(self.broadcast(node, &[], &transaction)),
-            Effect::WatchSpent { funding, .. } => self.watch_funding(node, channel, funding),
+            Effect::Watch { outpoint, .. } => self.watch(node, channel, outpoint),
             Effect::Enforce(effect) => self.enforcement_effect(node, channel, *effect),
             Effect::Forget => {
                 self.nodes[node].channels.remove(&channel);

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, VecDeque};
 use secp256k1::{PublicKey, SecretKey};
 
 use super::climate;
-use super::enforcing::Enforced;
 use super::items::*;
 use super::opening::{self, Base};
 use super::single::Store;
@@ -13,7 +12,7 @@ use super::view::View;
 use super::wallet::Wallet;
 use crate::channel::*;
 use crate::keys::secp;
-use crate::onchain::{FeeEstimates, Resolution};
+use crate::onchain::FeeEstimates;
 use crate::payment::incoming::{Invoice, InvoiceCtx, Invoices};
 use crate::payment::outgoing::{Payment, Payments};
 use crate::payment::record;
@@ -29,8 +28,6 @@ pub(super) struct Node {
     pub payments: Payments,
     pub store: Store,
     pub lanes: BTreeMap<Lane, VecDeque<Item>>,
-    /// Closed channels whose outputs are being claimed.
-    pub enforced: BTreeMap<ChannelId, Enforced>,
     pub view: View,
     /// Whether what it has seen of the chain may be relied on.
     pub trust: TipTrust,
@@ -72,15 +69,6 @@ pub(super) struct Stored {
     pub outlook: Outlook,
 }
 
-/// Closed channels whose outputs are being claimed.
-fn load_resolutions(rows: &BTreeMap<Key, Vec<u8>>) -> Vec<Resolution> {
-    let closing = rows.iter().filter_map(|(key, row)| match key {
-        Key::Closing(channel) => Some((row, rows.get(&Key::Resolution(*channel)))),
-        _ => None,
-    });
-    closing.map(|(row, facts)| Resolution::decode(row, facts.map(Vec::as_slice)).unwrap()).collect()
-}
-
 impl Node {
     pub fn load(base: &Base, index: usize, stored: Stored, bug: Bug) -> (Self, Vec<Outbox<NodeEffect>>) {
         let Stored { rows, tip, mut wallet, outlook } = stored;
@@ -109,15 +97,9 @@ impl Node {
         let invoices = Invoices::restore(invoices.map(|(_, bytes)| record::decode_invoice(bytes).unwrap()));
         let payments = rows.iter().filter(|(key, _)| matches!(key, Key::Payment(_)));
         let payments = Payments::restore(payments.map(|(_, bytes)| record::decode_payment(bytes).unwrap()));
-        let resolutions = if bug == Bug::ForgottenEnforcements { Vec::new() } else { load_resolutions(&rows) };
-        let enforced: BTreeMap<ChannelId, Enforced> = resolutions
-            .into_iter()
-            .filter_map(|resolution| {
-                let channel = channels.get(&resolution.channel().channel_id)?;
-                wallet.set_aside_again(&resolution);
-                Some((channel.id(), Enforced::new(resolution, channel, base, tip)))
-            })
-            .collect();
+        if bug != Bug::ForgottenEnforcements {
+            channels.values().filter_map(Channel::resolution).for_each(|one| wallet.set_aside_again(one));
+        }
         let secret = node_secret(index);
         let mut node = Self {
             secret,
@@ -127,7 +109,6 @@ impl Node {
             payments,
             store: Store(rows),
             lanes: BTreeMap::new(),
-            enforced,
             view: View::at(tip),
             trust: TipTrust::Current,
             wallet,

@@ -14,6 +14,7 @@ use super::single::Store;
 use super::wallet;
 use crate::channel::*;
 use crate::keys::{KeysSigner, Signer};
+use crate::onchain::FixedEnvironment;
 use crate::types::*;
 use crate::wire::Message;
 
@@ -47,7 +48,9 @@ pub(super) fn ctx(tip: Height, now: UnixTime) -> Ctx<'static> {
     static POLICY: OnceLock<Policy> = OnceLock::new();
     let policy = POLICY.get_or_init(Policy::default);
     let (trust, feerates) = (TipTrust::Current, Feerates::default());
-    Ctx { chain: ChainHash::REGTEST, now, tip, trust, feerates, policy }
+    static ENVIRONMENT: OnceLock<FixedEnvironment> = OnceLock::new();
+    let environment = ENVIRONMENT.get_or_init(FixedEnvironment::default);
+    Ctx { chain: ChainHash::REGTEST, now, tip, trust, feerates, policy, environment }
 }
 
 impl Base {

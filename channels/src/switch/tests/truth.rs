@@ -8,7 +8,7 @@ use super::items::NodeEffect;
 use super::network::Network;
 use crate::channel::feerate::confirms_late;
 use crate::channel::*;
-use crate::onchain::{self, Closer, LocalState, Resolution};
+use crate::onchain::{Closer, LocalState, Resolution};
 use crate::payment::route::Route;
 use crate::switch::*;
 use crate::tx::CommitmentTx;
@@ -40,6 +40,8 @@ pub(super) struct Truth {
     pub told_by_chain: BTreeSet<(usize, HtlcRef)>,
     /// Channels that ended with a commitment transaction.
     pub closed: BTreeMap<ChannelId, Close>,
+    /// Which nodes have been told that a channel of theirs closes.
+    pub closing: BTreeSet<(usize, ChannelId)>,
     /// Enforcements begun, a node each.
     pub closes: usize,
     /// Channels that were closed for an HTLC's expiry.
@@ -126,11 +128,7 @@ impl Network {
     pub fn witness(&mut self, index: usize, effect: &NodeEffect) {
         let NodeEffect::Channel(channel, effect) = effect else { return };
         let (id, by_chain) = match effect {
-            Effect::Fulfilled { htlc, .. } => (*htlc, false),
-            Effect::Enforce(effect) => match effect.as_ref() {
-                onchain::Effect::Fulfilled { htlc, .. } => (*htlc, true),
-                _ => return,
-            },
+            Effect::Fulfilled { htlc, .. } => (*htlc, self.is_enforced(index, channel)),
             _ => return,
         };
         let offered = self.nodes[index].channels.get(channel).into_iter().flat_map(Channel::offered);

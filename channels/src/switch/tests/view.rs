@@ -8,7 +8,6 @@ use bitcoin::{OutPoint, Transaction};
 use super::items::*;
 use super::network::Network;
 use crate::channel::*;
-use crate::margins::FINAL_DEPTH;
 use crate::onchain::{self, Found, News, Told, WatchedOutputs};
 use crate::switch::*;
 use crate::types::*;
@@ -16,31 +15,16 @@ use crate::types::*;
 /// How far a node has followed the chain, and what it watches there.
 pub(super) struct View {
     pub tip: Height,
-    fundings: BTreeMap<ChannelId, Funding>,
     /// Of channels so young that their funding transactions may be taken back.
     young: BTreeMap<ChannelId, FundingWatch>,
     outputs: WatchedOutputs<()>,
-    /// Closed channels with outputs that were never looked at.
+    /// Channels with outputs that were never looked at.
     unseen: Vec<ChannelId>,
-}
-
-/// A watched funding output, and the spend that the channel knows of.
-#[derive(Clone, Copy)]
-struct Funding {
-    outpoint: OutPoint,
-    told: Option<Told>,
-    has_looked: bool,
 }
 
 impl View {
     pub fn at(tip: Height) -> Self {
-        Self {
-            tip,
-            fundings: BTreeMap::new(),
-            young: BTreeMap::new(),
-            outputs: WatchedOutputs::default(),
-            unseen: Vec::new(),
-        }
+        Self { tip, young: BTreeMap::new(), outputs: WatchedOutputs::default(), unseen: Vec::new() }
     }
 
     pub fn watch_output(&mut self, channel: ChannelId, outpoint: OutPoint, known: Option<Told>) {
@@ -53,7 +37,6 @@ impl View {
     }
 
     pub fn forget(&mut self, channel: &ChannelId) {
-        self.fundings.remove(channel);
         self.young.remove(channel);
         self.outputs.forget(channel);
     }
@@ -72,42 +55,27 @@ impl Network {
         found.map(|tx| Found { transaction: tx.clone(), place: None })
     }
 
-    pub fn watch_funding(&mut self, node: usize, channel: ChannelId, outpoint: OutPoint) {
-        let fundings = &mut self.nodes[node].view.fundings;
-        fundings.entry(channel).or_insert(Funding { outpoint, told: None, has_looked: false });
-        if self.storms {
-            let young = &mut self.nodes[node].view.young;
-            young.entry(channel).or_insert_with(|| FundingWatch::new(Vec::new(), FINAL_DEPTH));
+    /// Watches an output for a channel, the funding output first of all.
+    pub fn watch(&mut self, node: usize, channel: ChannelId, outpoint: OutPoint) {
+        let known = self.nodes[node].channels.get(&channel).and_then(|core| core.known_spend(&outpoint));
+        let view = &mut self.nodes[node].view;
+        view.watch_output(channel, outpoint, known);
+        let edge = self.base.edges.iter().position(|edge| edge.channel == channel).unwrap();
+        if self.storms && outpoint.txid == self.base.fundings[edge].compute_txid() {
+            view.young.entry(channel).or_insert_with(|| FundingWatch::new(Vec::new()));
+            self.look_at_young(node, channel);
         }
-        self.look(node, channel);
-    }
-
-    /// Tells a channel what is new about its funding output.
-    fn look(&mut self, node: usize, channel: ChannelId) {
-        let Some(Funding { outpoint, told: old, .. }) = self.nodes[node].view.fundings.get(&channel).copied() else {
-            return;
-        };
-        let found = self.find(node, &outpoint);
-        self.look_at_young(node, channel, outpoint);
-        let told = found.as_ref().map(told_of);
-        let (was, is) = (old.and_then(|told| told.height), told.and_then(|told| told.height));
-        if let Some(was) = was.filter(|was| Some(*was) != is) {
-            self.push(node, Item::Channel(channel, Event::Reorganized { to: Height(was.0 - 1) }));
-        }
-        if let Some(Found { transaction, .. }) = found.filter(|_| told != old) {
-            self.push(node, Item::Channel(channel, Event::FundingSpent { transaction, height: is }));
-        }
-        self.nodes[node].view.fundings.insert(channel, Funding { outpoint, told, has_looked: true });
     }
 
     /// Tells a channel what is new about its funding transaction itself.
-    fn look_at_young(&mut self, node: usize, channel: ChannelId, funding: OutPoint) {
+    fn look_at_young(&mut self, node: usize, channel: ChannelId) {
         let Self { nodes, chain, base, bug, .. } = self;
         let view = &mut nodes[node].view;
         let (tip, Some(watch)) = (view.tip, view.young.get_mut(&channel)) else { return };
         let index = base.edges.iter().position(|edge| edge.channel == channel).unwrap();
         let needs = base.fundings[index].input[0].previous_output;
-        let place = chain.place(funding.txid).filter(|(height, _)| *height <= tip);
+        let funding = base.fundings[index].compute_txid();
+        let place = chain.place(funding).filter(|(height, _)| *height <= tip);
         let depth = place.map(|(height, place)| FundingDepth {
             height,
             index: place as u32 + 1,
@@ -115,9 +83,9 @@ impl Network {
             output: base.fundings[index].output[0].clone(),
         });
         let other = chain.spender(&needs).filter(|(height, ..)| *height <= tip);
-        let other = other.map(|(height, _, tx)| (tx.compute_txid(), height)).filter(|(txid, _)| *txid != funding.txid);
-        let inputs = if depth.is_some() { vec![FundingInput { coin: needs, by: funding.txid }] } else { Vec::new() };
-        let news = watch.news(FundingView { tip, depth, inputs, conflict: other, spend: None });
+        let other = other.map(|(height, _, tx)| (tx.compute_txid(), height)).filter(|(txid, _)| *txid != funding);
+        let inputs = if depth.is_some() { vec![FundingInput { coin: needs, by: funding }] } else { Vec::new() };
+        let news = watch.news(FundingView { tip, depth, inputs, conflict: other });
         for event in news {
             let is_bad = matches!(event, Event::FundingUnconfirmed | Event::FundingConflict { .. });
             if !(is_bad && *bug == Bug::AssumedFundings) {
@@ -128,8 +96,11 @@ impl Network {
     }
 
     fn look_at_fundings(&mut self, node: usize) {
-        for channel in self.nodes[node].view.fundings.keys().copied().collect::<Vec<_>>() {
-            self.look(node, channel);
+        for channel in self.nodes[node].view.young.keys().copied().collect::<Vec<_>>() {
+            self.look_at_young(node, channel);
+        }
+        for channel in self.nodes[node].view.outputs.only_funding() {
+            self.look_at_outputs(node, channel, None, false);
         }
     }
 
@@ -161,14 +132,16 @@ impl Network {
             }
             self.nodes[node].view.outputs.spent_by(&self.chain.blocks[&height], &mut spent);
         }
-        let open =
-            self.nodes[node].view.fundings.iter().filter(|(_, funding)| funding.has_looked && funding.told.is_none());
-        for channel in open.map(|(channel, _)| *channel).collect::<Vec<_>>() {
+        let open: Vec<ChannelId> = self.nodes[node].view.outputs.open().map(|(channel, ())| channel).collect();
+        for channel in open {
             self.push(node, Item::StillOpen(channel, tip));
         }
+        let in_use = self.nodes[node].view.outputs.only_funding();
         for channel in self.nodes[node].view.outputs.channels() {
             let some: BTreeSet<OutPoint> = spent.remove(&channel).unwrap_or_default();
-            self.look_at_outputs(node, channel, (!everything).then_some(some), true);
+            if !in_use.contains(&channel) {
+                self.look_at_outputs(node, channel, (!everything).then_some(some), true);
+            }
         }
         if !channels_first {
             self.push_tip(node, tip);
@@ -199,6 +172,14 @@ impl Network {
     pub fn look_at_new_outputs(&mut self, node: usize) {
         for channel in std::mem::take(&mut self.nodes[node].view.unseen) {
             self.look_at_outputs(node, channel, None, true);
+            // The tip alone says nothing to a channel in use.
+            if self.nodes[node].view.outputs.only_funding().contains(&channel)
+                && let Some(lane) = self.nodes[node].lanes.get_mut(&Lane::Channel(channel))
+                && let Some(Item::Enforce { events, .. }) = lane.back()
+                && events[..] == [onchain::Event::Tip]
+            {
+                lane.pop_back();
+            }
         }
     }
 
@@ -225,8 +206,4 @@ impl Network {
             self.push(node, Item::Enforce { channel, events, tip });
         }
     }
-}
-
-fn told_of(found: &Found) -> Told {
-    Told { txid: found.transaction.compute_txid(), height: found.place.map(|(height, _)| height) }
 }

@@ -93,7 +93,6 @@ impl Network {
         self.recover_payments(node);
         for channel in self.nodes[node].channels.keys().copied().collect::<Vec<_>>() {
             self.push(node, Item::Channel(channel, Event::Restarted));
-            self.push(node, Item::EnforceAgain(channel));
         }
     }
 

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use bitcoin::constants::ChainHash;
 use leyden_channels::channel::{AttemptId, Channel, Ctx, Feerates, IncomingHtlc, Key, Persist, Policy, Write};
 use leyden_channels::keys::{KeysSigner, PerCommitmentSecret, Signer as _};
+use leyden_channels::onchain::FixedEnvironment;
 use leyden_channels::types::{CommitmentNumber, Height, HtlcId, TipTrust, UnixTime};
 
 use super::world::World;
@@ -101,6 +102,8 @@ impl Node {
     }
 }
 
+static ENVIRONMENT: LazyLock<FixedEnvironment> = LazyLock::new(FixedEnvironment::default);
+
 pub fn ctx(policy: &Policy, tip: Height) -> Ctx<'_> {
     Ctx {
         chain: ChainHash::REGTEST,
@@ -109,6 +112,7 @@ pub fn ctx(policy: &Policy, tip: Height) -> Ctx<'_> {
         trust: TipTrust::Current,
         feerates: Feerates::default(),
         policy,
+        environment: &*ENVIRONMENT,
     }
 }
 

@@ -12,7 +12,7 @@ use leyden_channels::channel::{
     IncomingHtlc, Notice, OpenRequest, OpenWishes, Origin, Outbox, SpendKind, StateName,
 };
 use leyden_channels::keys::{KeysSigner, PerCommitmentSecret};
-use leyden_channels::onchain::ClosingChannel;
+use leyden_channels::onchain::{self, ClosingChannel};
 use leyden_channels::types::{
     ChannelId, CltvExpiry, CommitmentType, FeeratePerKw, Height, Msat, NodeId, PaymentHash, PaymentPreimage,
     ShortChannelId,
@@ -286,9 +286,13 @@ impl World {
             }
             Effect::Failed { origin, .. } => self.outcome(who, origin, Outcome::Failed),
             Effect::Refused { origin, .. } => self.outcome(who, origin, Outcome::Refused),
-            Effect::LocalClose(close) => {
-                self.node(who).broadcast = Some(close.commitment.number);
-                assert!(self.node(who).released <= close.commitment.number.0, "{who:?} broadcasts what it has revoked");
+            Effect::Closing { kind: SpendKind::Local, .. } => {
+                let channel = self.node(who).channel.as_ref().expect("it closes");
+                if let Some(close) = channel.local_close().expect("our own commitment") {
+                    let number = close.commitment.number;
+                    self.node(who).broadcast = Some(number);
+                    assert!(self.node(who).released <= number.0, "{who:?} broadcasts what it has revoked");
+                }
             }
             Effect::Notice(Notice::PeerWrong(wrong)) => assert!(!self.honest, "{who:?} takes offence: {wrong}"),
             Effect::Notice(Notice::DataLoss) => panic!("{who:?} believes that it has lost data"),
@@ -512,13 +516,15 @@ impl World {
 
     fn tell_spent(&mut self, transaction: Transaction, height: Option<Height>) {
         self.may_differ();
-        self.both(&Event::FundingSpent { transaction, height });
+        let event = onchain::Event::Spent { tx: transaction, height };
+        self.both(&Event::Chain { event, tip: self.tip });
         for who in Who::BOTH {
             let summary = self.node(who).channel.as_ref().and_then(Channel::summary);
             let Some(spend) = summary.and_then(|summary| summary.spend) else { continue };
             match spend.kind {
                 SpendKind::Mutual | SpendKind::Local | SpendKind::Remote(_) => {}
                 SpendKind::Revoked(number) => panic!("{who:?} may punish the other for state {number:?}"),
+                SpendKind::LocalOld(_) | SpendKind::Unknown => panic!("{who:?} does not know what closed the channel"),
                 SpendKind::Future(number) => panic!("{who:?} does not know state {number:?}"),
             }
         }

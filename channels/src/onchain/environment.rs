@@ -1,0 +1,61 @@
+//! What a closing channel asks of the node around it.
+
+use std::collections::BTreeMap;
+
+use bitcoin::ScriptBuf;
+
+use super::{FeeEstimates, Policy};
+use crate::{
+    channel::{Origin, Terms},
+    types::{CltvExpiry, Height},
+};
+
+/// The node around its channels. A channel asks only once it closes.
+pub trait Environment {
+    /// What enforcement may cost, and how careful it is.
+    fn policy(&self) -> &Policy;
+
+    fn estimates(&self) -> FeeEstimates;
+
+    /// The highest block that is known, if only by its header.
+    fn newest(&self) -> Height;
+
+    /// The script to which all goes that is ours of this channel.
+    fn destination(&self, terms: &Terms) -> ScriptBuf;
+
+    /// When the incoming HTLC expires that waits for an outgoing one; `None` for a payment of this node.
+    fn upstream_expiry(&self, origin: Origin) -> Option<CltvExpiry>;
+}
+
+/// A node whose answers are known in advance: for tests and tools.
+#[derive(Clone, Debug, Default)]
+pub struct FixedEnvironment {
+    pub policy: Policy,
+    pub estimates: FeeEstimates,
+    pub newest: Height,
+    /// `None`: where a cooperative close would pay.
+    pub destination: Option<ScriptBuf>,
+    pub upstream: BTreeMap<Origin, CltvExpiry>,
+}
+
+impl Environment for FixedEnvironment {
+    fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    fn estimates(&self) -> FeeEstimates {
+        self.estimates.clone()
+    }
+
+    fn newest(&self) -> Height {
+        self.newest
+    }
+
+    fn destination(&self, terms: &Terms) -> ScriptBuf {
+        self.destination.clone().unwrap_or_else(|| terms.shutdown_script.clone())
+    }
+
+    fn upstream_expiry(&self, origin: Origin) -> Option<CltvExpiry> {
+        self.upstream.get(&origin).copied()
+    }
+}
