@@ -136,16 +136,17 @@ impl ChainWatch {
         self.outputs().forget(channel);
     }
 
-    /// Watches an output of a channel, of which its owner knows `known`. What the chain says already is told by
-    /// [`Self::look_at_outputs`].
+    /// Watches an output of a channel that is in use or closing, of which its owner knows `known`. What the chain says
+    /// already is told by [`Self::look_at_outputs`].
     pub fn watch_output(
         &self,
         channel: ChannelId,
         owner: &mpsc::UnboundedSender<Command>,
         outpoint: OutPoint,
         known: Option<onchain::Told>,
+        closing: bool,
     ) {
-        self.outputs().watch(channel, owner, outpoint, known);
+        self.outputs().watch(channel, owner, outpoint, known, closing);
     }
 
     /// Looks at all watched outputs of a channel, and tells what is new.
@@ -273,7 +274,7 @@ impl ChainWatch {
     /// not close. While we are behind, the state of the chain is that of a later block already.
     async fn look_at_open(&self, changed: &Changed) -> Result<(), NodeError> {
         let tip = Height(self.node.tip().height);
-        let mut open = self.outputs().only_funding();
+        let mut open = self.outputs().in_use();
         open.retain(|channel| changed.everything || changed.spent.contains_key(channel));
         for channel in open {
             self.look_at_some(channel, None, false, tip).await?;
@@ -283,7 +284,7 @@ impl ChainWatch {
 
     /// Tells the owners of closed channels what the latest blocks did to their outputs, and that they are the tip now.
     async fn tell_tip(&self, mut changed: Changed, tip: Height) -> Result<(), NodeError> {
-        let in_use: BTreeSet<ChannelId> = self.outputs().only_funding().into_iter().collect();
+        let in_use: BTreeSet<ChannelId> = self.outputs().in_use().into_iter().collect();
         let mut channels = self.outputs().channels();
         channels.retain(|channel| !in_use.contains(channel));
         for channel in channels {

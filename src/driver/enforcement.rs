@@ -126,8 +126,10 @@ impl Peer {
 
     /// Watches an output for a channel. What the chain says of it already is told at the end of the turn.
     pub(super) fn watch_output(&mut self, id: ChannelId, outpoint: OutPoint) {
-        let known = self.slots.get(&id).and_then(|slot| slot.channel.known_spend(&outpoint));
-        self.services.watch.watch_output(id, &self.mailbox, outpoint, known);
+        let channel = self.slots.get(&id).map(|slot| &slot.channel);
+        let known = channel.and_then(|channel| channel.known_spend(&outpoint));
+        let closing = channel.is_some_and(|channel| channel.resolution().is_some());
+        self.services.watch.watch_output(id, &self.mailbox, outpoint, known, closing);
         self.unseen.insert(id);
     }
 

@@ -73,11 +73,14 @@ impl Bumping for LightningNode {
 impl LightningNode {
     /// The closing channel that claims this output, or whose claim, commitment or funding it belongs to.
     async fn claimant(&self, outpoint: OutPoint) -> Option<ChannelId> {
-        for mailbox in self.services().peers.all() {
+        // Strangers, who show their state, have no channel that claims anything.
+        let (_, with_channels) = self.services().peers.described();
+        let asked = with_channels.into_iter().filter_map(|mailbox| {
             let (answer, claimant) = oneshot::channel();
-            if mailbox.send(Command::Claimant { outpoint, answer }).is_ok()
-                && let Some(channel) = claimant.await.ok().flatten()
-            {
+            mailbox.send(Command::Claimant { outpoint, answer }).is_ok().then_some(claimant)
+        });
+        for claimant in asked.collect::<Vec<_>>() {
+            if let Some(channel) = claimant.await.ok().flatten() {
                 return Some(channel);
             }
         }

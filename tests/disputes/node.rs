@@ -282,7 +282,8 @@ impl Node {
             Effect::Failed { htlc, .. } => drop(self.failed_unfunded.entry(htlc).or_insert(chain.tip())),
             Effect::Watch { outpoint, .. } => {
                 let known = self.core().known_spend(&outpoint);
-                self.outputs.watch(self.core().id(), &(), outpoint, known);
+                let closing = self.core().resolution().is_some();
+                self.outputs.watch(self.core().id(), &(), outpoint, known, closing);
                 self.unseen = true;
             }
             Effect::Forget => self.forgotten = true,
@@ -378,7 +379,8 @@ impl Node {
         self.channel = self.channel.take().map(Channel::stopped);
         for outpoint in self.core().watched().collect::<Vec<_>>() {
             let known = self.core().known_spend(&outpoint);
-            self.outputs.watch(self.core().id(), &(), outpoint, known);
+            let closing = self.core().resolution().is_some();
+            self.outputs.watch(self.core().id(), &(), outpoint, known, closing);
         }
         let events = self.due_look(chain);
         self.handle_all(events, chain);

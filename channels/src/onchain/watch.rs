@@ -26,6 +26,8 @@ pub struct WatchedOutputs<O> {
 
 struct Watched<O> {
     owner: O,
+    /// The channel closes, if only by a commitment that no mempool has: it hears of every tip.
+    closing: bool,
     told: BTreeMap<OutPoint, Option<Told>>,
     /// Those that have not been looked at yet.
     new: BTreeSet<OutPoint>,
@@ -68,13 +70,15 @@ impl<O> Default for WatchedOutputs<O> {
 }
 
 impl<O: Clone> WatchedOutputs<O> {
-    /// Watches an output, of which the owner knows `known`.
-    pub fn watch(&mut self, channel: ChannelId, owner: &O, outpoint: OutPoint, known: Option<Told>) {
+    /// Watches an output, of which the owner knows `known`, of a channel that is in use, or is closing.
+    pub fn watch(&mut self, channel: ChannelId, owner: &O, outpoint: OutPoint, known: Option<Told>, closing: bool) {
         let watched = self.channels.entry(channel).or_insert_with(|| Watched {
             owner: owner.clone(),
+            closing,
             told: BTreeMap::new(),
             new: BTreeSet::new(),
         });
+        watched.closing |= closing;
         if let Entry::Vacant(entry) = watched.told.entry(outpoint) {
             entry.insert(known);
             watched.new.insert(outpoint);
@@ -94,11 +98,11 @@ impl<O: Clone> WatchedOutputs<O> {
         open.map(|(channel, one)| (*channel, &one.owner))
     }
 
-    /// The channels with one output, which is not known to be spent: the funding output, and a spend of it is news for a
-    /// channel in normal operation.
-    pub fn only_funding(&self) -> Vec<ChannelId> {
-        let only = |one: &&Watched<O>| one.told.len() == 1 && one.told.values().all(Option::is_none);
-        self.channels.iter().filter(|(_, one)| only(one)).map(|(channel, _)| *channel).collect()
+    /// The channels in use whose funding outputs are not known to be spent: a spend is news for them before the tip, and a
+    /// tip is none.
+    pub fn in_use(&self) -> Vec<ChannelId> {
+        let in_use = |one: &&Watched<O>| !one.closing && one.told.values().all(Option::is_none);
+        self.channels.iter().filter(|(_, one)| in_use(one)).map(|(channel, _)| *channel).collect()
     }
 
     pub fn channels(&self) -> Vec<ChannelId> {
@@ -217,7 +221,7 @@ mod tests {
     fn outputs(count: u8) -> WatchedOutputs<()> {
         let mut outputs = WatchedOutputs::default();
         for number in 1..=count {
-            outputs.watch(CHANNEL, &(), outpoint(number), None);
+            outputs.watch(CHANNEL, &(), outpoint(number), None, true);
         }
         outputs
     }
@@ -246,6 +250,20 @@ mod tests {
     }
 
     #[test]
+    fn a_channel_is_in_use_until_its_funding_output_is_spent_or_it_wants_it_spent() {
+        let mut outputs = WatchedOutputs::default();
+        outputs.watch(CHANNEL, &(), outpoint(1), None, false);
+        assert_eq!(outputs.in_use(), [CHANNEL]);
+        // Its own commitment is on its way, and no mempool takes it.
+        outputs.watch(CHANNEL, &(), outpoint(1), None, true);
+        assert!(outputs.in_use().is_empty());
+        outputs.forget(&CHANNEL);
+        outputs.watch(CHANNEL, &(), outpoint(1), None, false);
+        told(&mut outputs, vec![spend(1, None)]);
+        assert!(outputs.in_use().is_empty());
+    }
+
+    #[test]
     fn a_new_output_is_looked_at_along_with_the_next_ones() {
         let mut outputs = outputs(2);
         let both = [outpoint(1), outpoint(2)];
@@ -271,7 +289,7 @@ mod tests {
     fn what_an_owner_knows_from_before_a_restart_is_compared_too() {
         let mut outputs = WatchedOutputs::default();
         let (point, found) = spend(1, Some((5, 1)));
-        outputs.watch(CHANNEL, &(), point, found.map(|found| found.told()));
+        outputs.watch(CHANNEL, &(), point, found.map(|found| found.told()), true);
         assert_eq!(told(&mut outputs, vec![spend(1, Some((6, 1)))]), ["back to 4", "1@6", "tip"]);
         outputs.forget(&CHANNEL);
         assert!(outputs.channels().is_empty() && outputs.of(&CHANNEL).is_empty());

@@ -413,11 +413,12 @@ struct Tried {
 
 impl Tried {
     /// Whether no block would have taken them, of those in which they had to be: from the one after which the channel must
-    /// be closed to the HTLC's expiry, the second stage after the commitment. `asked` is what each block asked for.
+    /// be closed to the HTLC's expiry, the second stage after the commitment: in the block of the expiry itself a commitment
+    /// would come too late for its second stage. `asked` is what each block asked for.
     fn is_in_vain(&self, asked: &BTreeMap<u32, u32>) -> bool {
         let due = self.expiry - RECEIVED_MARGIN;
         let takes = |from: u32, to: u32, rate: u32| (from..=to).any(|block| asked[&block] <= rate);
-        let missed_commitment = takes(due + 1, self.expiry.min(self.closed - 1), self.commitment);
+        let missed_commitment = takes(due + 1, (self.expiry - 1).min(self.closed - 1), self.commitment);
         let missed_second_stage = takes(due.max(self.closed) + 1, self.expiry, self.second_stage);
         !missed_commitment && !missed_second_stage
     }
@@ -431,7 +432,7 @@ fn not_fought_for(feerate: FeeratePerKw) -> Msat {
 
 /// The dearest output that a node leaves unclaimed for good if the patient ever had to pay this rate: a claim may cost half
 /// of it, and what the claim pays out must be above the dust limit.
-fn uneconomic(patient: FeeratePerKw) -> Msat {
+pub(super) fn uneconomic(patient: FeeratePerKw) -> Msat {
     let fee = DEAREST_OWN_CLAIM * u64::from(patient.0);
     Msat((2 * fee).max(LEAST_OUTPUT.0 + fee))
 }
@@ -449,7 +450,8 @@ fn what_a_block_would_have_taken_in_time_is_not_excused() {
     assert!(tried(105).is_in_vain(&dear()));
     assert!(tried(105).is_in_vain(&but(&[80, 88, 101, 105])), "too early and too late");
     assert!(!tried(105).is_in_vain(&but(&[89])), "it was not handed over in time");
-    assert!(!tried(105).is_in_vain(&but(&[100])));
+    assert!(!tried(105).is_in_vain(&but(&[99])));
+    assert!(tried(105).is_in_vain(&but(&[100])), "no block is left for the second stage");
     // In the chain in time, and then nothing for the second stage.
     assert!(tried(90).is_in_vain(&but(&[90])));
     assert!(!tried(90).is_in_vain(&but(&[90, 91])));

@@ -231,12 +231,15 @@ impl Network {
         if crash == Crash::AfterCommit {
             return self.restart(index);
         }
+        // A connection that is cut makes the other end commit meanwhile: what this node waits with is not the other's.
+        let of_another = std::mem::take(&mut self.followups);
         for effect in effects.into_iter().flatten() {
             self.effect(index, effect);
         }
         for item in std::mem::take(&mut self.followups).into_iter().rev() {
             self.nodes[index].lanes.entry(item.lane()).or_default().push_front(item);
         }
+        self.followups = of_another;
         self.look_at_new_outputs(index);
         if let Some(before) = before {
             self.let_escape(index);
@@ -312,6 +315,7 @@ impl Network {
             }
             Effect::Failed { origin, htlc, failure, .. } => {
                 self.truth.from_chain[1] += usize::from(self.is_enforced(node, &channel));
+                self.note_given_up(node, &channel, htlc, origin);
                 self.failed(node, origin, HtlcRef { channel, id: htlc }, failure);
             }
             Effect::Refused { origin, cause } => self.refused(node, origin, cause),

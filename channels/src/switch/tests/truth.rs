@@ -52,6 +52,9 @@ pub(super) struct Truth {
     pub hang_ups: usize,
     /// Outgoing HTLCs whose fate the chain told: their preimage, and their loss.
     pub from_chain: [usize; 2],
+    /// Attempts that were told to have failed while their outputs stood unspent, not worth a claim for weeks, and what each was
+    /// worth: the peer may still take them once a claim is cheap.
+    pub given_up: BTreeMap<(usize, AttemptId), Msat>,
     /// HTLCs that came to nothing because they were too small for the chain.
     pub small: usize,
     /// Those among them that were worth a fight, on a commitment that nobody could lift.
@@ -140,6 +143,17 @@ impl Network {
             if by_chain && is_new {
                 self.truth.told_by_chain.insert(name);
             }
+        }
+    }
+
+    /// An HTLC of a node's own payment is told to have failed.
+    pub fn note_given_up(&mut self, node: usize, channel: &ChannelId, htlc: HtlcId, origin: Origin) {
+        let resolution = self.nodes[node].channels.get(channel).and_then(Channel::resolution);
+        let mut outputs = resolution.into_iter().flat_map(Resolution::outputs);
+        let held = outputs.find(|output| output.role.outgoing() == Some(htlc) && output.is_unspent());
+        if let (Some(output), Origin::Payment(attempt)) = (held, origin) {
+            let amount = Msat(output.output.value.to_sat() * 1000);
+            self.truth.given_up.insert((node, attempt), amount);
         }
     }
 

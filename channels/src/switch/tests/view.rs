@@ -27,8 +27,8 @@ impl View {
         Self { tip, young: BTreeMap::new(), outputs: WatchedOutputs::default(), unseen: Vec::new() }
     }
 
-    pub fn watch_output(&mut self, channel: ChannelId, outpoint: OutPoint, known: Option<Told>) {
-        self.outputs.watch(channel, &(), outpoint, known);
+    pub fn watch_output(&mut self, channel: ChannelId, outpoint: OutPoint, known: Option<Told>, closing: bool) {
+        self.outputs.watch(channel, &(), outpoint, known, closing);
         self.unseen.push(channel);
     }
 
@@ -57,9 +57,11 @@ impl Network {
 
     /// Watches an output for a channel, the funding output first of all.
     pub fn watch(&mut self, node: usize, channel: ChannelId, outpoint: OutPoint) {
-        let known = self.nodes[node].channels.get(&channel).and_then(|core| core.known_spend(&outpoint));
+        let core = self.nodes[node].channels.get(&channel);
+        let known = core.and_then(|core| core.known_spend(&outpoint));
+        let closing = core.is_some_and(|core| core.resolution().is_some());
         let view = &mut self.nodes[node].view;
-        view.watch_output(channel, outpoint, known);
+        view.watch_output(channel, outpoint, known, closing);
         let edge = self.base.edges.iter().position(|edge| edge.channel == channel).unwrap();
         if self.storms && outpoint.txid == self.base.fundings[edge].compute_txid() {
             view.young.entry(channel).or_insert_with(|| FundingWatch::new(Vec::new()));
@@ -99,7 +101,7 @@ impl Network {
         for channel in self.nodes[node].view.young.keys().copied().collect::<Vec<_>>() {
             self.look_at_young(node, channel);
         }
-        for channel in self.nodes[node].view.outputs.only_funding() {
+        for channel in self.nodes[node].view.outputs.in_use() {
             self.look_at_outputs(node, channel, None, false);
         }
     }
@@ -136,7 +138,7 @@ impl Network {
         for channel in open {
             self.push(node, Item::StillOpen(channel, tip));
         }
-        let in_use = self.nodes[node].view.outputs.only_funding();
+        let in_use = self.nodes[node].view.outputs.in_use();
         for channel in self.nodes[node].view.outputs.channels() {
             let some: BTreeSet<OutPoint> = spent.remove(&channel).unwrap_or_default();
             if !in_use.contains(&channel) {
@@ -173,7 +175,7 @@ impl Network {
         for channel in std::mem::take(&mut self.nodes[node].view.unseen) {
             self.look_at_outputs(node, channel, None, true);
             // The tip alone says nothing to a channel in use.
-            if self.nodes[node].view.outputs.only_funding().contains(&channel)
+            if self.nodes[node].view.outputs.in_use().contains(&channel)
                 && let Some(lane) = self.nodes[node].lanes.get_mut(&Lane::Channel(channel))
                 && let Some(Item::Enforce { events, .. }) = lane.back()
                 && events[..] == [onchain::Event::Tip]
