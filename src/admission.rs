@@ -1,11 +1,11 @@
-//! Who may come in through a door, and who gives way when there is no room.
+//! Which connections callers may hold, and which are closed for new ones when there is no room.
 //!
 //! ```text
 //!   new ──► silent ──a call that needs no token──► caller ──a token, a peer's key──► known
 //!              └── full: whoever of the address with the most of them has been there longest; silent ones first
 //! ```
 //!
-//! Promises: a newcomer never waits for somebody who is silent; known guests give way to nobody; an address with many
+//! Promises: a newcomer never waits for somebody who is silent; known connections give way to nobody; an address with many
 //! connections loses its own first, and those of this machine come last.
 
 use std::{
@@ -21,11 +21,11 @@ use std::{
 use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{LimitUse, Room};
+use crate::limits::{LimitUse, SlotLimits};
 
-/// What is known of a guest.
+/// What is known of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
+pub enum CallerTrust {
     Silent,
     /// Has called something that everybody may.
     Caller,
@@ -33,72 +33,72 @@ pub enum Standing {
     Known,
 }
 
-/// The guests of one door. Clones are the same door.
+/// The connection slots of one server. Clones are the same slots.
 #[derive(Clone, Debug)]
-pub struct Door {
-    guests: Arc<Mutex<Guests>>,
+pub struct ConnectionSlots {
+    connections: Arc<Mutex<Connections>>,
     /// Who had to go, and who was not taken for known.
     refused: Arc<AtomicU64>,
     full: Arc<AtomicU64>,
     /// Somebody who had to go is gone.
-    gone: Arc<Notify>,
+    released: Arc<Notify>,
 }
 
-/// Guests who had to go and are still there, above which nobody else is let in.
+/// Connections that had to go and are still there, above which nobody else is let in.
 const FEW_LEAVING: usize = 2;
 /// For how long that is waited for: they only have to be scheduled.
 const LEAVING_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-struct Guests {
-    room: Room,
+struct Connections {
+    room: SlotLimits,
     /// By the order of their arrival.
-    present: BTreeMap<u64, Guest>,
+    present: BTreeMap<u64, Connection>,
     /// Those who had to go, and hold their file descriptors still.
     leaving: HashSet<u64>,
     next: u64,
 }
 
 #[derive(Debug)]
-struct Guest {
+struct Connection {
     address: IpAddr,
-    standing: Standing,
+    trust: CallerTrust,
     leave: CancellationToken,
 }
 
-/// A guest's place, which is free again when this is dropped.
+/// The slot of one connection, which is free again when this is dropped.
 #[derive(Debug)]
-pub struct Ticket {
-    door: Door,
+pub struct ConnectionSlot {
+    slots: ConnectionSlots,
     id: u64,
     address: IpAddr,
     leave: CancellationToken,
 }
 
-impl Door {
-    pub fn new(room: Room) -> Self {
-        let guests = Guests { room, present: BTreeMap::new(), leaving: HashSet::new(), next: 0 };
+impl ConnectionSlots {
+    pub fn new(room: SlotLimits) -> Self {
+        let connections = Connections { room, present: BTreeMap::new(), leaving: HashSet::new(), next: 0 };
         Self {
-            guests: Arc::new(Mutex::new(guests)),
+            connections: Arc::new(Mutex::new(connections)),
             refused: Arc::default(),
             full: Arc::default(),
-            gone: Arc::default(),
+            released: Arc::default(),
         }
     }
 
     /// Lets somebody in. `known`: something about the address speaks for it, so it takes no place of strangers while there
     /// are other ones.
-    pub fn enter(&self, address: IpAddr, known: bool) -> Ticket {
-        let mut guests = self.lock();
-        let known = known && guests.count(true) < guests.room.known;
-        if !known && guests.count(false) >= guests.room.strangers {
-            self.make_room(&mut guests);
+    pub fn enter(&self, address: IpAddr, known: bool) -> ConnectionSlot {
+        let mut connections = self.lock();
+        let known = known && connections.count(true) < connections.room.known;
+        if !known && connections.count(false) >= connections.room.strangers {
+            self.make_room(&mut connections);
         }
-        let (id, leave) = (guests.next, CancellationToken::new());
-        guests.next += 1;
-        let standing = if known { Standing::Known } else { Standing::Silent };
-        guests.present.insert(id, Guest { address, standing, leave: leave.clone() });
-        Ticket { door: self.clone(), id, address, leave }
+        let (id, leave) = (connections.next, CancellationToken::new());
+        connections.next += 1;
+        let trust = if known { CallerTrust::Known } else { CallerTrust::Silent };
+        connections.present.insert(id, Connection { address, trust, leave: leave.clone() });
+        ConnectionSlot { slots: self.clone(), id, address, leave }
     }
 
     /// Somebody has to go: the system has no more file descriptors.
@@ -106,10 +106,10 @@ impl Door {
         self.make_room(&mut self.lock());
     }
 
-    fn make_room(&self, guests: &mut Guests) {
-        let Some(id) = guests.least() else { return };
-        if let Some(leaving) = guests.present.remove(&id) {
-            guests.leaving.insert(id);
+    fn make_room(&self, connections: &mut Connections) {
+        let Some(id) = connections.least() else { return };
+        if let Some(leaving) = connections.present.remove(&id) {
+            connections.leaving.insert(id);
             leaving.leave.cancel();
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
@@ -120,19 +120,19 @@ impl Door {
     pub async fn settle(&self) {
         let gone = async {
             while self.lock().leaving.len() > FEW_LEAVING {
-                self.gone.notified().await;
+                self.released.notified().await;
             }
         };
         let _ = timeout(LEAVING_PATIENCE, gone).await;
     }
 
-    /// Guests of whom nothing is known, and others.
-    pub fn used(&self) -> Room {
-        let guests = self.lock();
-        Room { strangers: guests.count(false), known: guests.count(true) }
+    /// How many connections have not shown who they are, and how many have.
+    pub fn used(&self) -> SlotLimits {
+        let connections = self.lock();
+        SlotLimits { strangers: connections.count(false), known: connections.count(true) }
     }
 
-    pub fn room(&self) -> Room {
+    pub fn room(&self) -> SlotLimits {
         self.lock().room
     }
 
@@ -141,7 +141,7 @@ impl Door {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// For people: of strangers and of known guests.
+    /// For people: of strangers and of known connections.
     pub fn limits(&self, strangers: &'static str, known: &'static str) -> [LimitUse; 2] {
         let (used, room) = (self.used(), self.room());
         let one = |name, used: usize, limit: usize, refused, what| LimitUse {
@@ -164,26 +164,26 @@ impl Door {
         ]
     }
 
-    fn lock(&self) -> MutexGuard<'_, Guests> {
-        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Guests {
+impl Connections {
     fn count(&self, known: bool) -> usize {
-        self.present.values().filter(|guest| (guest.standing == Standing::Known) == known).count()
+        self.present.values().filter(|connection| (connection.trust == CallerTrust::Known) == known).count()
     }
 
     /// Who gives way.
     fn least(&self) -> Option<u64> {
         let mut crowds: HashMap<IpAddr, usize> = HashMap::new();
-        let strangers = || self.present.iter().filter(|(_, guest)| guest.standing != Standing::Known);
-        for (_, guest) in strangers() {
-            *crowds.entry(neighbourhood(guest.address)).or_default() += 1;
+        let strangers = || self.present.iter().filter(|(_, connection)| connection.trust != CallerTrust::Known);
+        for (_, connection) in strangers() {
+            *crowds.entry(neighbourhood(connection.address)).or_default() += 1;
         }
-        let rank = |(id, guest): &(&u64, &Guest)| {
-            let crowd = crowds.get(&neighbourhood(guest.address)).copied().unwrap_or_default();
-            (guest.address.is_loopback(), guest.standing, std::cmp::Reverse(crowd), **id)
+        let rank = |(id, connection): &(&u64, &Connection)| {
+            let crowd = crowds.get(&neighbourhood(connection.address)).copied().unwrap_or_default();
+            (connection.address.is_loopback(), connection.trust, std::cmp::Reverse(crowd), **id)
         };
         strangers().min_by_key(rank).map(|(id, _)| *id)
     }
@@ -200,7 +200,7 @@ pub fn neighbourhood(address: IpAddr) -> IpAddr {
     }
 }
 
-impl Ticket {
+impl ConnectionSlot {
     pub fn address(&self) -> IpAddr {
         self.address
     }
@@ -210,33 +210,33 @@ impl Ticket {
         &self.leave
     }
 
-    pub fn standing(&self) -> Standing {
-        self.door.lock().present.get(&self.id).map_or(Standing::Silent, |guest| guest.standing)
+    pub fn trust(&self) -> CallerTrust {
+        self.slots.lock().present.get(&self.id).map_or(CallerTrust::Silent, |connection| connection.trust)
     }
 
     /// More is known of its holder now; `false` if there is no room for so many of whom that is known.
-    pub fn rise(&self, standing: Standing) -> bool {
-        let mut guests = self.door.lock();
-        let full = guests.count(true) >= guests.room.known;
-        let Some(guest) = guests.present.get_mut(&self.id) else { return false };
-        if guest.standing >= standing {
+    pub fn rise(&self, trust: CallerTrust) -> bool {
+        let mut connections = self.slots.lock();
+        let full = connections.count(true) >= connections.room.known;
+        let Some(connection) = connections.present.get_mut(&self.id) else { return false };
+        if connection.trust >= trust {
             return true;
         }
-        if standing == Standing::Known && full {
-            self.door.full.fetch_add(1, Ordering::Relaxed);
+        if trust == CallerTrust::Known && full {
+            self.slots.full.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        guest.standing = standing;
+        connection.trust = trust;
         true
     }
 }
 
-impl Drop for Ticket {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let mut guests = self.door.lock();
-        guests.present.remove(&self.id);
-        if guests.leaving.remove(&self.id) {
-            self.door.gone.notify_one();
+        let mut connections = self.slots.lock();
+        connections.present.remove(&self.id);
+        if connections.leaving.remove(&self.id) {
+            self.slots.released.notify_one();
         }
     }
 }
@@ -249,61 +249,61 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn gone(ticket: &Ticket) -> bool {
-        ticket.leave().is_cancelled()
+    fn gone(slot: &ConnectionSlot) -> bool {
+        slot.leave().is_cancelled()
     }
 
     #[test]
     fn the_longest_silent_of_the_largest_crowd_gives_way() {
-        let door = Door::new(Room { strangers: 4, known: 1 });
-        let alone = door.enter(at("192.0.2.1"), false);
-        let crowd = [(); 3].map(|()| door.enter(at("192.0.2.2"), false));
-        let newcomer = door.enter(at("192.0.2.3"), false);
+        let slots = ConnectionSlots::new(SlotLimits { strangers: 4, known: 1 });
+        let alone = slots.enter(at("192.0.2.1"), false);
+        let crowd = [(); 3].map(|()| slots.enter(at("192.0.2.2"), false));
+        let newcomer = slots.enter(at("192.0.2.3"), false);
         assert!(gone(&crowd[0]) && !gone(&crowd[1]) && !gone(&alone) && !gone(&newcomer));
         // The next of the crowd puts out one of its own.
-        let more = door.enter(at("192.0.2.2"), false);
+        let more = slots.enter(at("192.0.2.2"), false);
         assert!(gone(&crowd[1]) && !gone(&more) && !gone(&alone));
-        assert_eq!((door.used().strangers, door.refused()), (4, 2));
+        assert_eq!((slots.used().strangers, slots.refused()), (4, 2));
         drop((alone, newcomer, more));
-        assert_eq!(door.used().strangers, 1);
+        assert_eq!(slots.used().strangers, 1);
     }
 
     #[test]
     fn who_is_known_stays_and_callers_go_after_the_silent() {
-        let door = Door::new(Room { strangers: 2, known: 1 });
-        let known = door.enter(at("192.0.2.1"), false);
-        assert!(known.rise(Standing::Known));
-        let caller = door.enter(at("192.0.2.2"), false);
-        assert!(caller.rise(Standing::Caller));
-        let silent = door.enter(at("192.0.2.3"), false);
-        let newcomer = door.enter(at("192.0.2.4"), false);
+        let slots = ConnectionSlots::new(SlotLimits { strangers: 2, known: 1 });
+        let known = slots.enter(at("192.0.2.1"), false);
+        assert!(known.rise(CallerTrust::Known));
+        let caller = slots.enter(at("192.0.2.2"), false);
+        assert!(caller.rise(CallerTrust::Caller));
+        let silent = slots.enter(at("192.0.2.3"), false);
+        let newcomer = slots.enter(at("192.0.2.4"), false);
         assert!(gone(&silent) && !gone(&caller) && !gone(&known));
-        assert!(!newcomer.rise(Standing::Known), "there is room for one");
+        assert!(!newcomer.rise(CallerTrust::Known), "there is room for one");
         drop(known);
-        assert!(newcomer.rise(Standing::Known));
-        assert!(!silent.rise(Standing::Known), "it has left");
+        assert!(newcomer.rise(CallerTrust::Known));
+        assert!(!silent.rise(CallerTrust::Known), "it has left");
     }
 
     #[test]
     fn this_machine_goes_last_and_known_addresses_have_places_of_their_own() {
-        let door = Door::new(Room { strangers: 2, known: 1 });
-        let own = [(); 2].map(|()| door.enter(at("127.0.0.1"), false));
-        let other = door.enter(at("192.0.2.1"), false);
+        let slots = ConnectionSlots::new(SlotLimits { strangers: 2, known: 1 });
+        let own = [(); 2].map(|()| slots.enter(at("127.0.0.1"), false));
+        let other = slots.enter(at("192.0.2.1"), false);
         assert!(gone(&own[0]) && !gone(&other));
-        let _third = door.enter(at("2001:db8::1"), false);
+        let _third = slots.enter(at("2001:db8::1"), false);
         assert!(gone(&other) && !gone(&own[1]));
-        let peer = door.enter(at("192.0.2.7"), true);
-        let second = door.enter(at("192.0.2.7"), true);
-        assert!(!gone(&peer) && second.standing() == Standing::Silent);
+        let peer = slots.enter(at("192.0.2.7"), true);
+        let second = slots.enter(at("192.0.2.7"), true);
+        assert!(!gone(&peer) && second.trust() == CallerTrust::Silent);
     }
 
     #[tokio::test]
     async fn nobody_comes_in_while_many_are_still_leaving() {
-        let door = Door::new(Room { strangers: 1, known: 1 });
-        let leaving = [(); 4].map(|()| door.enter(at("192.0.2.1"), false));
+        let slots = ConnectionSlots::new(SlotLimits { strangers: 1, known: 1 });
+        let leaving = [(); 4].map(|()| slots.enter(at("192.0.2.1"), false));
         let settled = tokio::spawn({
-            let door = door.clone();
-            async move { door.settle().await }
+            let slots = slots.clone();
+            async move { slots.settle().await }
         });
         tokio::task::yield_now().await;
         assert!(!settled.is_finished(), "three are leaving");

@@ -1,7 +1,7 @@
 //! Connections of gRPC and JSON-RPC, each watched from its first byte on.
 //!
 //! ```text
-//!   listener ──► a place at the door ──► TLS, a request ──► its sender is known: it may stay
+//!   listener ──► a free slot ──► TLS, a request ──► its sender is known: it may stay
 //!                    │                       └── not within 10 s, or another one needs the place ──► closed
 //!                    └── takes nothing for 30 s while there is something for it ──► closed
 //! ```
@@ -30,7 +30,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::{debug, warn};
 
 use crate::{
-    admission::{Door, Standing, Ticket},
+    admission::{CallerTrust, ConnectionSlot, ConnectionSlots},
     limits::{CALLER_TIMEOUT, CALLER_WRITE_TIMEOUT},
 };
 
@@ -46,7 +46,7 @@ pub struct Caller {
 
 #[derive(Debug)]
 struct State {
-    place: Ticket,
+    place: ConnectionSlot,
     /// It has called something that it may.
     has_spoken: AtomicBool,
     /// Requests that are being answered.
@@ -62,8 +62,8 @@ impl Caller {
     }
 
     /// More is known of it now; `false` if there is no room for so many.
-    pub fn rise(&self, standing: Standing) -> bool {
-        let risen = self.state.place.rise(standing);
+    pub fn rise(&self, trust: CallerTrust) -> bool {
+        let risen = self.state.place.rise(trust);
         if risen {
             self.state.has_spoken.store(true, Ordering::Relaxed);
         }
@@ -82,31 +82,31 @@ impl Drop for Busy {
     }
 }
 
-/// Accepts connections for a door.
+/// Accepts connections while there are slots.
 pub struct CallerListener {
     listener: TcpListener,
-    door: Door,
+    slots: ConnectionSlots,
     /// How long a connection may rest between two requests, where the protocol does not look after that itself.
     idle: Option<Duration>,
 }
 
 impl CallerListener {
-    pub fn new(listener: TcpListener, door: Door, idle: Option<Duration>) -> Self {
-        Self { listener, door, idle }
+    pub fn new(listener: TcpListener, slots: ConnectionSlots, idle: Option<Duration>) -> Self {
+        Self { listener, slots, idle }
     }
 
     pub async fn next(&self) -> CallerStream {
         loop {
-            self.door.settle().await;
+            self.slots.settle().await;
             match self.listener.accept().await {
                 Ok((stream, address)) => {
                     // Without it answers are only slower.
                     let _ = stream.set_nodelay(true);
-                    return CallerStream::new(stream, address, self.door.enter(address.ip(), false), self.idle);
+                    return CallerStream::new(stream, address, self.slots.enter(address.ip(), false), self.idle);
                 }
                 Err(error) => {
                     warn!(%error, "a caller's connection could not be accepted");
-                    self.door.give_way();
+                    self.slots.give_way();
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -144,7 +144,7 @@ pub struct CallerStream {
 }
 
 impl CallerStream {
-    fn new(stream: TcpStream, address: SocketAddr, place: Ticket, idle: Option<Duration>) -> Self {
+    fn new(stream: TcpStream, address: SocketAddr, place: ConnectionSlot, idle: Option<Duration>) -> Self {
         let leave = Box::pin(place.leave().clone().cancelled_owned());
         let state = State { place, has_spoken: AtomicBool::new(false), busy: AtomicUsize::new(0) };
         Self {

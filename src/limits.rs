@@ -1,8 +1,8 @@
-//! What others may make this node hold, do and write, and why: the numbers of every door but the chain's own, which stand
+//! What others may make this node hold, do and write, and why: the limits of every server and connection but the chain's own, which stand
 //! in `leyden_net` and in `leyden_node`'s driver.
 //!
 //! ```text
-//!   a number here ──► the door that keeps to it ──► use and refusals ──► `leyden peers --limits`
+//!   a number here ──► the server that keeps to it ──► use and refusals ──► `leyden peers --limits`
 //! ```
 //!
 //! Three kinds of others, in this order: the user of this node, peers with a channel that is paid for, strangers. A limit of
@@ -114,7 +114,7 @@ const OWN_DESCRIPTORS: usize = 40;
 const CHAIN_FILES: u32 = 512;
 const NODE_FILES: u32 = 256;
 const LEAST_FILES: u32 = 16;
-/// Places of a door, however few descriptors there are: with fewer, honest guests who come at once would put one another out.
+/// Slots of a server, however few descriptors there are: with fewer, honest callers who come at once would put one another out.
 const LEAST_PLACES: usize = 4;
 
 impl Descriptors {
@@ -145,16 +145,16 @@ impl Descriptors {
         self.share(30, usize::MAX).max(LEAST_PLACES)
     }
 
-    pub fn handshakes(self) -> Room {
-        Room {
+    pub fn handshakes(self) -> SlotLimits {
+        SlotLimits {
             strangers: self.share(10, MAX_HANDSHAKES).max(LEAST_PLACES),
             known: self.share(10, MAX_KNOWN_HANDSHAKES),
         }
     }
 
     /// Of gRPC or JSON-RPC.
-    pub fn callers(self) -> Room {
-        Room {
+    pub fn callers(self) -> SlotLimits {
+        SlotLimits {
             strangers: self.share(5, MAX_UNKNOWN_CALLERS).max(LEAST_PLACES),
             known: self.share(5, MAX_KNOWN_CALLERS).max(LEAST_PLACES),
         }
@@ -166,9 +166,9 @@ impl Descriptors {
     }
 }
 
-/// How many guests a door has room for.
+/// How many connections a server holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct SlotLimits {
     pub strangers: usize,
     pub known: usize,
 }
@@ -213,8 +213,8 @@ mod tests {
         assert_eq!(Descriptors::new(u64::MAX), Descriptors(MOST_DESCRIPTORS));
         let usual = Descriptors::new(1_024);
         assert_eq!(usual.lightning().min(MAX_STRANGERS), MAX_STRANGERS);
-        assert_eq!(usual.handshakes(), Room { strangers: 60, known: MAX_KNOWN_HANDSHAKES });
-        assert_eq!(usual.callers(), Room { strangers: 30, known: 30 });
+        assert_eq!(usual.handshakes(), SlotLimits { strangers: 60, known: MAX_KNOWN_HANDSHAKES });
+        assert_eq!(usual.callers(), SlotLimits { strangers: 30, known: 30 });
         assert_eq!((usual.chain_inbound(117), usual.chain_files(), usual.node_files()), (117, 256, 128));
     }
 }

@@ -1,4 +1,4 @@
-//! What a payer may ask of the ways of its payments is kept to: Alice, Bob and Carol, a channel between each two.
+//! What a payer may ask of the routes of its payments is kept to: Alice, Bob and Carol, a channel between each two.
 
 mod harness;
 

@@ -238,7 +238,7 @@ async fn forwards_are_told_and_terms_changed(alice: &DaemonProcess, bob: &Daemon
     }
 }
 
-/// A way is asked for, one is built, one is probed; then a payment goes in two parts over the built one.
+/// A route is asked for, one is built, one is probed; then a payment goes in two parts over the built one.
 async fn ways_are_found_and_sent_over(
     alice: &DaemonProcess,
     bob: &DaemonProcess,
@@ -416,6 +416,6 @@ async fn payments_find_their_way_and_survive_a_hop_that_is_killed() {
     let each = 1_000_000 + CAROL_BASE + bobs_fee(1_000_000 + CAROL_BASE);
     let spent = alice_had - alice_has;
     assert!((spent - succeeded * each / 1000).abs() <= 1, "spent {spent} for {succeeded} payments of {each} msat");
-    // The way is open again.
+    // The route is open again.
     pay(&alice, &dave, 1_000, false).await;
 }

@@ -55,7 +55,7 @@ fn setting(name: &str) -> Option<u64> {
 
 /// What the callers were told.
 #[derive(Default)]
-struct Told {
+struct PaymentCounts {
     succeeded: Mutex<BTreeSet<String>>,
     failed: AtomicU64,
     /// The daemon went away before it told the end.
@@ -65,7 +65,7 @@ struct Told {
 /// A connection that changes with each start of the daemon; `None` while it is away.
 type Line = watch::Receiver<Option<Client>>;
 
-async fn call(payer: Line, payee: Line, told: Arc<Told>, stop: CancellationToken, mut rng: StdRng) {
+async fn call(payer: Line, payee: Line, counts: Arc<PaymentCounts>, stop: CancellationToken, mut rng: StdRng) {
     while !stop.is_cancelled() {
         let clients = (payer.borrow().clone(), payee.borrow().clone());
         let (Some(payer), Some(payee)) = clients else {
@@ -79,15 +79,15 @@ async fn call(payer: Line, payee: Line, told: Arc<Told>, stop: CancellationToken
         };
         match pay(&payer, invoice.into_inner().payment_request).await {
             Some(payment) if payment.status() == PaymentStatus::Succeeded => {
-                told.succeeded.lock().unwrap().insert(payment.payment_hash);
+                counts.succeeded.lock().unwrap().insert(payment.payment_hash);
             }
             Some(payment) => {
                 assert_eq!(payment.status(), PaymentStatus::Failed);
-                told.failed.fetch_add(1, Ordering::Relaxed);
+                counts.failed.fetch_add(1, Ordering::Relaxed);
                 sleep(Duration::from_millis(50)).await;
             }
             None => {
-                told.cut.fetch_add(1, Ordering::Relaxed);
+                counts.cut.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -173,13 +173,14 @@ async fn no_satoshi_is_lost_when_either_daemon_is_killed_under_load() {
     let Pair { alice, bob, folder: _folder } = Pair::with_channel(CAPACITY, PUSHED).await;
     let channel_point = alice.only_channel().await.unwrap().channel_point;
     let mut victims = [Victim::new(alice), Victim::new(bob)];
-    let (stop, told) = (CancellationToken::new(), [Arc::new(Told::default()), Arc::new(Told::default())]);
+    let (stop, counts) =
+        (CancellationToken::new(), [Arc::new(PaymentCounts::default()), Arc::new(PaymentCounts::default())]);
     let mut callers = JoinSet::new();
     for caller in 0..2 * CALLERS {
         let (payer, payee) = (caller % 2, 1 - caller % 2);
         let rng = StdRng::seed_from_u64(seed.wrapping_add(1 + caller as u64));
         let lines = (victims[payer].line.subscribe(), victims[payee].line.subscribe());
-        callers.spawn(call(lines.0, lines.1, Arc::clone(&told[payer]), stop.clone(), rng));
+        callers.spawn(call(lines.0, lines.1, Arc::clone(&counts[payer]), stop.clone(), rng));
     }
 
     let mut done = 0;
@@ -225,18 +226,18 @@ async fn no_satoshi_is_lost_when_either_daemon_is_killed_under_load() {
     let (alice_paid, bob_paid) = (succeeded(&pair.alice).await, succeeded(&pair.bob).await);
     assert_eq!(alice_paid, settled(&pair.bob).await, "what Alice paid is what Bob got");
     assert_eq!(bob_paid, settled(&pair.alice).await, "what Bob paid is what Alice got");
-    for (told, paid) in told.iter().zip([&alice_paid, &bob_paid]) {
-        let told = told.succeeded.lock().unwrap();
-        assert!(told.iter().all(|hash| paid.contains_key(hash)), "a success that was told is kept");
+    for (counts, paid) in counts.iter().zip([&alice_paid, &bob_paid]) {
+        let succeeded = counts.succeeded.lock().unwrap();
+        assert!(succeeded.iter().all(|hash| paid.contains_key(hash)), "a success that was told is kept");
     }
-    let sum = |figure: fn(&Told) -> u64| told.iter().map(|told| figure(told)).sum::<u64>();
+    let sum = |figure: fn(&PaymentCounts) -> u64| counts.iter().map(|counts| figure(counts)).sum::<u64>();
     println!(
         "{done} kills in {:.0} s: {} payments of Alice and {} of Bob succeeded; callers saw {} fail and {} cut off",
         begun.elapsed().as_secs_f64(),
         alice_paid.len(),
         bob_paid.len(),
-        sum(|told| told.failed.load(Ordering::Relaxed)),
-        sum(|told| told.cut.load(Ordering::Relaxed)),
+        sum(|counts| counts.failed.load(Ordering::Relaxed)),
+        sum(|counts| counts.cut.load(Ordering::Relaxed)),
     );
     assert!(alice_paid.len() > 50 && bob_paid.len() > 50, "the load was not worth the name");
 

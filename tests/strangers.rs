@@ -36,7 +36,7 @@ fn nowhere(number: u8) -> IpAddr {
     Ipv4Addr::new(127, 9, 9, number).into()
 }
 
-/// More connections than a door has room for.
+/// More connections than a server holds.
 const MORE: u64 = 90;
 /// Tests that open many connections take turns: this process may have few of them.
 static MANY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

@@ -1,5 +1,5 @@
-//! How long it takes to find a way over a made-up network of the public one's size. `leyden bench route` shows percentiles
-//! and what the ways are worth.
+//! How long it takes to find a route over a made-up network of the public one's size. `leyden bench route` shows percentiles
+//! and what the routes are worth.
 
 use std::hint::black_box;
 

@@ -14,8 +14,8 @@ use bitcoin::hashes::{Hash as _, sha256};
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, ScriptBuf, Transaction, TxOut, WPubkeyHash};
 use leyden_channels::channel::{
-    AcceptRequest, AddHtlc, AttemptId, Channel, ChannelType, Ctx, Effect, Event, Feerates, FundingDepth, IncomingHtlc,
-    OpenRequest, OpenWishes, Origin, Outbox, Persist, Policy, Settlement, Write,
+    AcceptRequest, AddHtlc, AttemptId, Channel, ChannelPolicy, ChannelType, Ctx, Effect, Event, Feerates, FundingDepth,
+    IncomingHtlc, OpenOverrides, OpenRequest, Origin, Outbox, Persist, Settlement, Write,
 };
 use leyden_channels::keys::{KeysSigner, Signer};
 use leyden_channels::onchain::FixedEnvironment;
@@ -54,14 +54,14 @@ struct Node {
 
 struct World {
     nodes: [Node; 2],
-    policy: Policy,
+    policy: ChannelPolicy,
 }
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 static ENVIRONMENT: LazyLock<FixedEnvironment> = LazyLock::new(FixedEnvironment::default);
 
-fn ctx(policy: &Policy) -> Ctx<'_> {
+fn ctx(policy: &ChannelPolicy) -> Ctx<'_> {
     let (trust, feerates) = (TipTrust::Current, Feerates::default());
     let environment = &*ENVIRONMENT;
     Ctx { chain: ChainHash::REGTEST, now: UnixTime(0), tip: Height(100), trust, feerates, policy, environment }
@@ -73,7 +73,7 @@ fn script(tag: u8) -> ScriptBuf {
 
 impl World {
     fn open(kind: CommitmentType) -> Outcome<Self> {
-        let policy = Policy::default();
+        let policy = ChannelPolicy::default();
         let signer = |seed: u8| -> Outcome<Arc<dyn Signer + Send + Sync>> {
             Ok(Arc::new(KeysSigner::from_channel_seed(&[seed; 32])?))
         };
@@ -86,7 +86,7 @@ impl World {
             feerate: FeeratePerKw(1000),
             channel_type: ChannelType { commitment: kind, scid_alias: false, zero_conf: false },
             announce: false,
-            wishes: OpenWishes::default(),
+            overrides: OpenOverrides::default(),
             shutdown_script: script(1),
             commit_to_script: false,
             alias: ShortChannelId(1),

@@ -41,7 +41,7 @@ pub struct SendPayment {
     pub outgoing: Vec<ShortChannelId>,
     /// The node before the recipient.
     pub last_hop: Option<PublicKey>,
-    /// From -100 (the lowest fees) to 100 (the surest way).
+    /// From -100 (the lowest fees) to 100 (the surest route).
     pub time_pref: i8,
     /// Pay an invoice of our own through the network.
     pub allow_self_payment: bool,

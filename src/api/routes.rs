@@ -1,4 +1,4 @@
-//! Ways through the network that a caller asks for, looks at, and sends over.
+//! Routes through the network that a caller asks for, looks at, and sends over.
 
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
@@ -12,12 +12,12 @@ use super::{ApiError, Attempt, FailureReason, RouteHintHop, RouteHop};
 
 #[async_trait]
 pub trait Routes: Send + Sync {
-    /// The best way in one part. `NotFound` if there is none within the limits.
+    /// The best route in one part. `NotFound` if there is none within the limits.
     async fn query_route(&self, query: RouteQuery) -> Result<FoundRoute, ApiError>;
-    /// The way over these nodes, over the cheapest channel between each two.
+    /// The route over these nodes, over the cheapest channel between each two.
     async fn build_route(&self, request: BuildRoute) -> Result<PlannedRoute, ApiError>;
     /// Sends one HTLC over a route and waits for its end. `AlreadyExists` if the payment is over or looks for its own
-    /// ways.
+    /// routes.
     async fn send_to_route(&self, hash: PaymentHash, route: PlannedRoute) -> Result<Attempt, ApiError>;
     /// What a payment would cost; nothing is spent.
     async fn estimate_fee(&self, request: FeeQuery) -> Result<FeeEstimate, ApiError>;
@@ -25,7 +25,7 @@ pub trait Routes: Send + Sync {
     async fn forget_experience(&self) -> Result<(), ApiError>;
 }
 
-/// A question for a way.
+/// A question for a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteQuery {
     /// `None`: from this node.
@@ -40,15 +40,15 @@ pub struct RouteQuery {
     /// `None`: the daemon's default.
     pub max_cltv: Option<u32>,
     pub ignored_nodes: Vec<NodeId>,
-    /// No way from the first to the second.
+    /// No route from the first to the second.
     pub ignored_pairs: Vec<(NodeId, NodeId)>,
-    /// No way over these channels in these directions.
+    /// No route over these channels in these directions.
     pub ignored_channels: Vec<(ShortChannelId, Direction)>,
     pub last_hop: Option<NodeId>,
     /// Leave by one of these; empty: by any.
     pub outgoing: Vec<ShortChannelId>,
     pub route_hints: Vec<Vec<RouteHintHop>>,
-    /// From -100 (the lowest fees) to 100 (the surest way).
+    /// From -100 (the lowest fees) to 100 (the surest route).
     pub time_pref: i8,
     /// Avoid what earlier payments have shown to be empty.
     pub use_experience: bool,
@@ -61,7 +61,7 @@ pub struct FoundRoute {
     pub success_probability: f64,
 }
 
-/// A way with all amounts and expiries.
+/// A route with all amounts and expiries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedRoute {
     /// In the direction of the payment; never empty.
@@ -75,7 +75,7 @@ pub struct PlannedRoute {
     pub custom_records: Vec<RawRecord>,
 }
 
-/// A way over given nodes.
+/// A route over given nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildRoute {
     /// `None`: the least that the channels take.

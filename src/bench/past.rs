@@ -18,7 +18,7 @@ use secp256k1::{SECP256K1, SecretKey};
 
 use crate::store::{ClosedChannel, ClosureType, Store, StoreError};
 
-/// Payments that found no way, forwards and closed channels: as the node itself would have written them.
+/// Payments that found no route, forwards and closed channels: as the node itself would have written them.
 pub(super) fn write(store: &mut Store, count: u32) -> Result<(), StoreError> {
     let key = SecretKey::from_slice(&[7; 32]).map_err(|error| store.damaged(&error.to_string()))?;
     let node_id = key.public_key(SECP256K1);

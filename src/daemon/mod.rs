@@ -18,7 +18,7 @@ use std::{
 
 use async_trait::async_trait;
 use bitcoin::NetworkKind;
-use leyden_channels::channel::Policy;
+use leyden_channels::channel::ChannelPolicy;
 use leyden_common::files::write_new;
 use leyden_node::Node;
 use tokio::sync::{mpsc, watch};
@@ -29,7 +29,7 @@ use tracing::info;
 pub use run::{RunError, run};
 
 use crate::{
-    admission::Door,
+    admission::ConnectionSlots,
     api::{
         ApiError, Backups as _, Chain, Daemon, InitWallet, Lightning, NetworkInfo, UnlockWallet, Updates, WalletState,
     },
@@ -62,19 +62,19 @@ pub struct LeydenDaemon {
     stopping: CancellationToken,
     rewards: Arc<Mutex<Option<Arc<LightningNode>>>>,
     descriptors: Descriptors,
-    doors: CallerDoors,
+    slots: CallerSlots,
 }
 
 /// Who calls.
 #[derive(Clone)]
-struct CallerDoors {
-    grpc: Door,
-    jsonrpc: Door,
+struct CallerSlots {
+    grpc: ConnectionSlots,
+    jsonrpc: ConnectionSlots,
 }
 
-impl CallerDoors {
+impl CallerSlots {
     fn new(descriptors: Descriptors) -> Self {
-        Self { grpc: Door::new(descriptors.callers()), jsonrpc: Door::new(descriptors.callers()) }
+        Self { grpc: ConnectionSlots::new(descriptors.callers()), jsonrpc: ConnectionSlots::new(descriptors.callers()) }
     }
 
     fn limits(&self) -> impl Iterator<Item = LimitUse> {
@@ -91,7 +91,7 @@ impl LeydenDaemon {
         fatal: mpsc::UnboundedSender<String>,
         stopping: CancellationToken,
         descriptors: Descriptors,
-        doors: CallerDoors,
+        slots: CallerSlots,
     ) -> Self {
         let state =
             if seed::exists(&config.layout.wallet_seed()) { WalletState::Locked } else { WalletState::NonExisting };
@@ -108,7 +108,7 @@ impl LeydenDaemon {
             stopping,
             rewards,
             descriptors,
-            doors,
+            slots,
         }
     }
 
@@ -145,14 +145,14 @@ impl LeydenDaemon {
         if !writes_macaroons {
             store.put_stateless()?;
         }
-        let policy = Policy {
+        let policy = ChannelPolicy {
             to_self_delay: self.config.to_self_delay,
             minimum_depth: self.config.min_depth,
-            ..Policy::default()
+            ..ChannelPolicy::default()
         };
         let policy = match self.config.max_dust_exposure {
             // Who names an amount means that one, in large channels too.
-            Some(max_dust_exposure) => Policy { max_dust_exposure, max_dust_exposure_ppm: 0, ..policy },
+            Some(max_dust_exposure) => ChannelPolicy { max_dust_exposure, max_dust_exposure_ppm: 0, ..policy },
             None => policy,
         };
         let runtime = Runtime::start(Setup {
@@ -370,7 +370,7 @@ impl Daemon for LeydenDaemon {
             let what = "milliseconds of processor time spent for peers of the chain that came to us; more has to wait";
             LimitUse::of_time("chain.inbound_time", &time, what)
         });
-        lightning.into_iter().chain(chain).chain(self.doors.limits()).collect()
+        lightning.into_iter().chain(chain).chain(self.slots.limits()).collect()
     }
 
     fn stop(&self) {

@@ -15,7 +15,7 @@ use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{CallerDoors, LeydenDaemon, descriptors, private, tip};
+use super::{CallerSlots, LeydenDaemon, descriptors, private, tip};
 use crate::{
     api::ApiError,
     config::{Config, Running},
@@ -100,9 +100,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     info!(network = %config.params.name, height = node.tip().height, rpc = %rpc_address, "leydend is running");
 
     let stopping = CancellationToken::new();
-    tokio::spawn(tip::tell_doubts(node.clone(), stopping.clone()));
+    tokio::spawn(tip::log_doubts(node.clone(), stopping.clone()));
     let mut config = config;
-    let doors = CallerDoors::new(descriptors);
+    let slots = CallerSlots::new(descriptors);
     if let Some(address) = config.bitcoin_rpc {
         let cookie = layout.bitcoin_rpc_cookie();
         let access = jsonrpc::Access::open(&cookie, config.bitcoin_rpc_auth.as_deref()).map_err(at(cookie))?;
@@ -113,8 +113,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         if !address.ip().is_loopback() {
             warn!("the JSON-RPC is open to other machines and not encrypted");
         }
-        let (door, stopping) = (doors.jsonrpc.clone(), stopping.clone().cancelled_owned());
-        tokio::spawn(jsonrpc::serve(node.clone(), access, listener, door, stopping));
+        let (slots, stopping) = (slots.jsonrpc.clone(), stopping.clone().cancelled_owned());
+        tokio::spawn(jsonrpc::serve(node.clone(), access, listener, slots, stopping));
     }
     let (fatal, mut fatals) = mpsc::unbounded_channel();
     announce(&config, &node, None).map_err(at(layout.running()))?;
@@ -125,14 +125,14 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         fatal,
         stopping.clone(),
         descriptors,
-        doors.clone(),
+        slots.clone(),
     ));
     let mut serving = tokio::spawn(rpc::serve(ServeOptions {
         daemon: Arc::clone(&daemon) as Arc<dyn crate::api::Daemon>,
         authorizer: Authorizer::Macaroons(root_key),
         tls: Some(identity),
         listener,
-        door: doors.grpc,
+        slots: slots.grpc,
         stopping: stopping.clone(),
     }));
 

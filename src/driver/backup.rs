@@ -259,7 +259,7 @@ impl Peer {
             self.services.gossip.tell(GossipEvent::Channel(Box::new(state)));
         }
         self.slots.insert(id, Slot::new(channel));
-        self.push(id, self.link_id(), outbox);
+        self.push(id, self.connection_id(), outbox);
         self.services.backups.put(backup);
         self.note_cause(id, Side::Local, "only a backup of it was left, so the peer was asked to close it");
         if self.is_connected() {

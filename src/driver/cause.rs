@@ -2,21 +2,21 @@
 
 use bitcoin::OutPoint;
 use leyden_channels::{
-    channel::{Notice, Severity, Spend, SpendKind, StateName, Wrong},
+    channel::{FundingSpend, Notice, ProtocolViolation, Severity, SpendKind, StateName},
     onchain::Closer,
     types::{ChannelId, Side},
 };
 use tracing::warn;
 
 use super::peer::Peer;
-use crate::{store::Cause, words::said};
+use crate::{store::CloseCause, words::said};
 
 impl Peer {
     /// Takes note of why a channel begins to close. The latest decision is what counts.
     pub(super) fn note_cause(&self, id: ChannelId, by: Side, words: impl Into<String>) {
         let funding = self.slots.get(&id).and_then(|slot| slot.channel.terms()).map(|terms| terms.funding);
         let Some(funding) = funding else { return };
-        if let Err(error) = self.services.store.put_cause(&funding, &Cause { by, words: words.into() }) {
+        if let Err(error) = self.services.store.put_cause(&funding, &CloseCause { by, words: words.into() }) {
             warn!(channel = %id, %error, "why this channel closes was not kept");
         }
     }
@@ -24,7 +24,7 @@ impl Peer {
     /// The user wants to close alone; nothing is noted if the channel is closing already.
     pub(super) fn note_force_close(&self, id: ChannelId) {
         let spend = self.slots.get(&id).and_then(|slot| slot.channel.summary()).and_then(|summary| summary.spend);
-        if matches!(spend, Some(Spend { kind: SpendKind::Mutual, height: None, .. })) {
+        if matches!(spend, Some(FundingSpend { kind: SpendKind::Mutual, height: None, .. })) {
             let words = "this node's user closed it without the peer, because what both had signed did not confirm";
             return self.note_cause(id, Side::Local, words);
         }
@@ -47,8 +47,8 @@ impl Peer {
     /// What the news of a channel say about why it closes.
     pub(super) fn note_cause_in(&self, id: ChannelId, notice: &Notice) {
         match notice {
-            Notice::PeerWrong(wrong) if wrong.severity() == Severity::Fail => {
-                self.note_cause(id, Side::Local, words_of(wrong));
+            Notice::ProtocolViolation(violation) if violation.severity() == Severity::Fail => {
+                self.note_cause(id, Side::Local, words_of(violation));
             }
             Notice::StateChanged { from: StateName::Funding | StateName::Ready | StateName::Normal, to }
                 if *to == StateName::Shutdown =>
@@ -71,7 +71,7 @@ impl Peer {
     }
 
     /// Why a channel closes or has closed, as far as that was noted.
-    pub(super) fn cause(&self, funding: &OutPoint) -> Option<Cause> {
+    pub(super) fn cause(&self, funding: &OutPoint) -> Option<CloseCause> {
         self.services.store.cause(funding).unwrap_or_else(|error| {
             warn!(%funding, %error, "why this channel closes cannot be read");
             None
@@ -79,18 +79,18 @@ impl Peer {
     }
 }
 
-fn words_of(wrong: &Wrong) -> String {
-    match wrong {
-        Wrong::PeerFailed(text) => format!("the peer said that the channel has failed: {}", said(text)),
-        Wrong::HtlcDeadline { .. } => format!("a payment had to be enforced on the chain: {wrong}"),
-        Wrong::PeerHasNothing | Wrong::ClosingStuck => wrong.to_string(),
-        Wrong::FundingTooLate(_) => wrong.to_string(),
-        _ => format!("the peer broke a rule: {wrong}"),
+fn words_of(violation: &ProtocolViolation) -> String {
+    match violation {
+        ProtocolViolation::PeerFailed(text) => format!("the peer said that the channel has failed: {}", said(text)),
+        ProtocolViolation::HtlcDeadline { .. } => format!("a payment had to be enforced on the chain: {violation}"),
+        ProtocolViolation::PeerHasNothing | ProtocolViolation::ClosingStuck => violation.to_string(),
+        ProtocolViolation::FundingTooLate(_) => violation.to_string(),
+        _ => format!("the peer broke a rule: {violation}"),
     }
 }
 
 /// The whole reason, once it is known who closed.
-pub fn reason(closer: Option<&Closer>, cause: Option<&Cause>) -> String {
+pub fn reason(closer: Option<&Closer>, cause: Option<&CloseCause>) -> String {
     let ours = cause.filter(|cause| cause.by == Side::Local).map(|cause| cause.words.as_str());
     match (closer, cause) {
         (Some(Closer::Revoked { number, .. }), _) => {

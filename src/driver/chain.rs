@@ -19,7 +19,7 @@ use std::{
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use leyden_channels::{
     channel::{FundingDepth, FundingInput, FundingView, FundingWatch},
-    onchain::{self, Found, News},
+    onchain::{self, FoundSpend, SpendUpdate},
     types::{ChannelId, Height},
 };
 use leyden_node::{MempoolError, Node, NodeError, Notice, RemovalReason, TransactionInfo};
@@ -143,7 +143,7 @@ impl ChainWatch {
         channel: ChannelId,
         owner: &mpsc::UnboundedSender<Command>,
         outpoint: OutPoint,
-        known: Option<onchain::Told>,
+        known: Option<onchain::KnownSpend>,
         closing: bool,
     ) {
         self.outputs().watch(channel, owner, outpoint, known, closing);
@@ -313,10 +313,10 @@ impl ChainWatch {
             for outpoint in outpoints {
                 found.push((outpoint, self.find(outpoint).await?));
             }
-            let news = self.outputs().news(&channel, found);
+            let news = self.outputs().update(&channel, found);
             match news {
-                News::Events(events) => break events,
-                News::LookAtAll => outpoints = self.outputs().of(&channel),
+                SpendUpdate::Events(events) => break events,
+                SpendUpdate::LookAtAll => outpoints = self.outputs().of(&channel),
             }
         };
         if is_new_tip && !events.contains(&onchain::Event::Tip) {
@@ -331,10 +331,10 @@ impl ChainWatch {
         Ok(())
     }
 
-    async fn find(&self, outpoint: OutPoint) -> Result<Option<Found>, NodeError> {
+    async fn find(&self, outpoint: OutPoint) -> Result<Option<FoundSpend>, NodeError> {
         let Some(spend) = self.node.spender(outpoint).await? else { return Ok(None) };
         let found = self.node.transaction(spend.txid).await?;
-        Ok(found.map(|found| Found {
+        Ok(found.map(|found| FoundSpend {
             transaction: found.transaction.as_ref().clone(),
             place: found.confirmed.map(|(block, index)| (Height(block.height), index)),
         }))

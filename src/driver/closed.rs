@@ -15,7 +15,7 @@
 
 use bitcoin::{Amount, Script, Transaction, Txid};
 use leyden_channels::{
-    channel::{Channel, Event, FundingState, Spend, SpendKind, Summary},
+    channel::{Channel, Event, FundingSpend, FundingState, SpendKind, Summary},
     onchain::Closer,
     types::{ChannelId, Height, Side},
 };
@@ -24,10 +24,10 @@ use tracing::{error, info, warn};
 use super::{
     cause::reason,
     events::ChannelNews,
-    peer::{Closing, Opening, Peer},
+    peer::{CloseProgress, OpenProgress, Peer},
 };
 use crate::{
-    store::{Cause, ClosedChannel, ClosureType, StoreError},
+    store::{CloseCause, ClosedChannel, ClosureType, StoreError},
     words::said,
 };
 
@@ -57,7 +57,7 @@ impl Peer {
         summary: &Summary,
         transaction: Option<&Transaction>,
     ) -> Result<(), StoreError> {
-        let Some(Spend { txid, height, kind: SpendKind::Mutual }) = summary.spend.clone() else { return Ok(()) };
+        let Some(FundingSpend { txid, height, kind: SpendKind::Mutual }) = summary.spend.clone() else { return Ok(()) };
         let Some(funding) = summary.established.as_ref().map(|known| known.funding) else { return Ok(()) };
         let store = &self.services.store;
         let kept = store.closed_channel(&funding)?;
@@ -80,7 +80,7 @@ impl Peer {
             self.services.events.channel(ChannelNews::Closed(funding));
         }
         if let Some(slot) = self.slots.get_mut(&id) {
-            slot.tell_closing(&Closing::Closed { txid });
+            slot.tell_closing(&CloseProgress::Closed { txid });
         }
         Ok(())
     }
@@ -98,8 +98,8 @@ impl Peer {
             return;
         }
         let reason = format!("it was never funded, or no longer: {}", known.funding_state);
-        slot.tell_opening(Opening::Failed { reason: reason.clone() });
-        slot.tell_closing(&Closing::Refused { reason: reason.clone() });
+        slot.tell_opening(OpenProgress::Failed { reason: reason.clone() });
+        slot.tell_closing(&CloseProgress::Refused { reason: reason.clone() });
         self.keep_unfunded(id, &summary, ClosureType::FundingCanceled, (Some(by), height), reason);
     }
 
@@ -112,7 +112,7 @@ impl Peer {
         let summary = slot.channel.summary().filter(|summary| summary.established.is_some());
         let summary = summary.ok_or("this opening ends by itself, with the connection")?;
         let reason = format!("this node's user abandoned it while it was {}", summary.state);
-        slot.tell_opening(Opening::Failed { reason: reason.clone() });
+        slot.tell_opening(OpenProgress::Failed { reason: reason.clone() });
         self.keep_unfunded(id, &summary, ClosureType::Abandoned, (None, self.services.tip()), reason);
         self.event(id, Event::Abandon);
         Ok(())
@@ -157,7 +157,7 @@ fn closed_together(
     settled: Option<Amount>,
     height: Height,
     closing_txid: Txid,
-    cause: Option<&Cause>,
+    cause: Option<&CloseCause>,
 ) -> Option<ClosedChannel> {
     let known = summary.established.as_ref()?;
     Some(ClosedChannel {

@@ -24,10 +24,10 @@ use crate::store::{Store, StoreError};
 /// What any of the cores asks for.
 #[derive(Debug)]
 pub enum NodeEffect {
-    /// `link` is the connection that the channel knew of: what it wanted to send must not go out on another.
+    /// `connection` is the connection that the channel knew of: what it wanted to send must not go out on another.
     Channel {
         channel: ChannelId,
-        link: LinkId,
+        connection: ConnectionId,
         effect: Effect,
     },
     Invoice(InvoiceEffect),
@@ -35,9 +35,9 @@ pub enum NodeEffect {
     Switch(SwitchEffect),
 }
 
-impl From<((ChannelId, LinkId), Effect)> for NodeEffect {
-    fn from(((channel, link), effect): ((ChannelId, LinkId), Effect)) -> Self {
-        Self::Channel { channel, link, effect }
+impl From<((ChannelId, ConnectionId), Effect)> for NodeEffect {
+    fn from(((channel, connection), effect): ((ChannelId, ConnectionId), Effect)) -> Self {
+        Self::Channel { channel, connection, effect }
     }
 }
 
@@ -61,7 +61,7 @@ impl From<PaymentEffect> for NodeEffect {
 
 /// Counts the connections of a peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LinkId(pub u64);
+pub struct ConnectionId(pub u64);
 
 /// The process is ending: nothing more is committed.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -71,13 +71,13 @@ pub struct Stopped;
 /// Effects whose writes are on their way to the disk.
 #[derive(Debug)]
 #[must_use = "effects that nobody waits for do not happen"]
-pub enum Underway {
+pub enum PendingEffects {
     /// There was nothing to write.
     Done(Vec<NodeEffect>),
     Waiting(oneshot::Receiver<Vec<NodeEffect>>),
 }
 
-impl Underway {
+impl PendingEffects {
     /// The effects, in order, once everything is durable.
     pub async fn effects(self) -> Result<Vec<NodeEffect>, Stopped> {
         match self {
@@ -116,16 +116,16 @@ impl Committer {
     }
 
     /// Hands the batch over; it reaches the disk after everything that was handed over before, or along with it.
-    pub fn submit(&self, batch: Vec<Outbox<NodeEffect>>) -> Underway {
+    pub fn submit(&self, batch: Vec<Outbox<NodeEffect>>) -> PendingEffects {
         if !batch.iter().any(Outbox::needs_commit) {
             // Nothing to write: the disk is not touched, so nothing of this can fail.
             let effects = Outbox::commit_all(batch, &mut self.store.clone()).unwrap_or_default();
-            return Underway::Done(effects.into_iter().flatten().collect());
+            return PendingEffects::Done(effects.into_iter().flatten().collect());
         }
         let (done, effects) = oneshot::channel();
         // If the thread has ended, `effects` says so.
         let _ = self.jobs.send(Job { batch, done });
-        Underway::Waiting(effects)
+        PendingEffects::Waiting(effects)
     }
 
     /// Makes the batch durable and gives its effects in order.

@@ -5,7 +5,7 @@
 //!   socket ◄── bounded queue of encrypted bytes ◄─────────┴─── the peer's task (it encrypts, so order is its own)
 //! ```
 //!
-//! One task carries both ways and ends with the connection: with the [`Link`], but for a few last words; when the peer hangs
+//! One task carries both ways and ends with the connection: with the [`Connection`], but for a few last words; when the peer hangs
 //! up; and when it takes nothing for [`WRITE_TIMEOUT`]. A peer that sends faster than we work has to wait. One that reads
 //! too slowly is told no answers above [`MAX_UNSENT_ANSWERS`], and is hung up on above [`MAX_UNSENT`].
 
@@ -44,7 +44,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::strangers::Standing;
+use super::strangers::PeerStanding;
 use super::uncommitted::Gossip;
 use crate::limits::{
     FAREWELL, HANDSHAKE_TIMEOUT, MAX_LAST_WORDS, MAX_UNHANDLED, MAX_UNHANDLED_MESSAGES, MAX_UNSENT, MAX_UNSENT_ANSWERS,
@@ -207,7 +207,7 @@ pub struct Received {
 }
 
 /// The sending side of a running connection, in the peer's task. Dropping it closes the connection.
-pub struct Link {
+pub struct Connection {
     pub address: SocketAddr,
     pub inbound: bool,
     pub features: Features,
@@ -217,13 +217,13 @@ pub struct Link {
     unsent: Arc<AtomicU64>,
     sent: u64,
     received: Arc<AtomicU64>,
-    /// The link is gone: what waits may leave, but not for long.
+    /// The connection is gone: what waits may leave, but not for long.
     closing: CancellationToken,
     task: tokio::task::AbortHandle,
 }
 
-impl Link {
-    /// Encrypts into the link's buffer; [`Self::flush`] hands it to the socket. For an [`Uncommitted`] message, or an effect
+impl Connection {
+    /// Encrypts into the connection's buffer; [`Self::flush`] hands it to the socket. For an [`Uncommitted`] message, or an effect
     /// whose commit is done.
     ///
     /// [`Uncommitted`]: super::uncommitted::Uncommitted
@@ -231,7 +231,7 @@ impl Link {
         self.encryptor.encrypt_message(message, &mut self.buffer)
     }
 
-    /// Encrypts gossip, which is encoded already, into the link's buffer.
+    /// Encrypts gossip, which is encoded already, into the connection's buffer.
     pub fn queue_gossip(&mut self, message: &Gossip) -> Result<(), EncodeError> {
         self.encryptor.encrypt(message.bytes(), &mut self.buffer)
     }
@@ -279,7 +279,7 @@ impl Link {
     }
 }
 
-impl Drop for Link {
+impl Drop for Connection {
     fn drop(&mut self) {
         if self.unsent.load(Ordering::Relaxed) > MAX_LAST_WORDS {
             self.task.abort();
@@ -291,12 +291,12 @@ impl Drop for Link {
 
 impl Established {
     /// Starts the task that carries messages both ways.
-    pub fn start(self, standing: &Standing) -> (Link, mpsc::Receiver<Incoming>) {
+    pub fn start(self, standing: &PeerStanding) -> (Connection, mpsc::Receiver<Incoming>) {
         self.start_with(standing, WRITE_TIMEOUT)
     }
 
     /// The peer has to take some bytes within `patience` while there are any.
-    fn start_with(self, standing: &Standing, patience: Duration) -> (Link, mpsc::Receiver<Incoming>) {
+    fn start_with(self, standing: &PeerStanding, patience: Duration) -> (Connection, mpsc::Receiver<Incoming>) {
         let Self { remote: _, address, inbound, features, encryptor, reader, writer } = self;
         let received = Arc::clone(&reader.received);
         let unsent = Arc::new(AtomicU64::new(0));
@@ -312,7 +312,7 @@ impl Established {
             patience,
         };
         let task = tokio::spawn(standing.meter(carry(reader, writer, deliver, closing.clone())));
-        let link = Link {
+        let connection = Connection {
             address,
             inbound,
             features,
@@ -325,11 +325,11 @@ impl Established {
             closing,
             task: task.abort_handle(),
         };
-        (link, incoming)
+        (connection, incoming)
     }
 }
 
-/// Both ways of a connection, until one of them ends or the [`Link`] is gone.
+/// Both ways of a connection, until one of them ends or the [`Connection`] is gone.
 async fn carry(
     mut reader: MessageReader,
     mut writer: MessageWriter,
@@ -373,7 +373,7 @@ async fn read_all(reader: &mut MessageReader, deliver: &mpsc::Sender<Incoming>) 
         };
         let Ok(share) = Arc::clone(&unhandled).acquire_many_owned(length).await else { return ConnectionError::Closed };
         if deliver.send(Ok(Received { message, _share: share })).await.is_err() {
-            // The link is about to go.
+            // The connection is about to go.
             std::future::pending::<()>().await;
         }
     }
@@ -428,8 +428,8 @@ mod tests {
     }
 
     /// Nobody's work has to wait.
-    fn known() -> Standing {
-        Standing::new(&leyden_node::TimeBudget::new(crate::limits::STRANGERS_TIME))
+    fn known() -> PeerStanding {
+        PeerStanding::new(&leyden_node::TimeBudget::new(crate::limits::STRANGERS_TIME))
     }
 
     async fn pair(
@@ -520,7 +520,7 @@ mod tests {
             assert!(sent < SYSTEM + MAX_UNSENT as usize);
         }
         assert!(out.waiting() <= MAX_UNSENT + 2 * 61_000);
-        // Nothing of it stays when the link is gone, though nobody reads.
+        // Nothing of it stays when the connection is gone, though nobody reads.
         let unsent = Arc::downgrade(&out.unsent);
         drop(out);
         while unsent.upgrade().is_some() {
@@ -533,7 +533,7 @@ mod tests {
     async fn what_is_not_handled_is_not_read_on() {
         let (dialled, accepted) = pair(local(1, 9), local(2, 9)).await;
         let (mut out, _keep) = dialled.unwrap().start(&known());
-        let (link, mut incoming) = accepted.unwrap().start(&known());
+        let (connection, mut incoming) = accepted.unwrap().start(&known());
         let messages = 300;
         for _ in 0..messages {
             out.queue(&block()).unwrap();
@@ -542,7 +542,11 @@ mod tests {
         let most = u64::from(MAX_UNHANDLED) + 300_000;
         for handled in 1..=messages {
             let received = incoming.recv().await.unwrap().unwrap();
-            assert!(link.bytes_received() <= most + handled * 60_100, "{handled}: {}", link.bytes_received());
+            assert!(
+                connection.bytes_received() <= most + handled * 60_100,
+                "{handled}: {}",
+                connection.bytes_received()
+            );
             drop(received);
         }
     }

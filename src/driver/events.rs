@@ -34,7 +34,7 @@ pub enum ChannelNews {
 
 /// News of an HTLC.
 #[derive(Clone, Debug)]
-pub enum PassingHtlc {
+pub enum HtlcActivity {
     Forward(HtlcEvent),
     Own(OwnHtlc),
 }
@@ -87,7 +87,7 @@ pub struct Events {
     invoices: broadcast::Sender<Arc<Invoice>>,
     payments: broadcast::Sender<Arc<Payment>>,
     channels: broadcast::Sender<ChannelNews>,
-    htlcs: broadcast::Sender<PassingHtlc>,
+    htlcs: broadcast::Sender<HtlcActivity>,
 }
 
 impl Default for Events {
@@ -130,15 +130,15 @@ impl Events {
 
     /// What happens to an HTLC that passes through this node.
     pub fn forward(&self, event: HtlcEvent) {
-        let _ = self.htlcs.send(PassingHtlc::Forward(event));
+        let _ = self.htlcs.send(HtlcActivity::Forward(event));
     }
 
     /// What happens to an HTLC that begins or ends here.
     pub fn own_htlc(&self, event: OwnHtlc) {
-        let _ = self.htlcs.send(PassingHtlc::Own(event));
+        let _ = self.htlcs.send(HtlcActivity::Own(event));
     }
 
-    pub fn htlcs(&self) -> broadcast::Receiver<PassingHtlc> {
+    pub fn htlcs(&self) -> broadcast::Receiver<HtlcActivity> {
         self.htlcs.subscribe()
     }
 

@@ -61,7 +61,7 @@ impl Refused {
 
 /// Why a channel does not get its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoPlace {
+pub enum ChannelRefused {
     /// There is a channel with this id.
     Taken,
     /// Too many peers promise to fund channels.
@@ -86,7 +86,7 @@ struct Entry {
     /// What a stranger's task has said of itself last: it may be busy with what the stranger sends, and nobody is to wait
     /// for that.
     shown: Option<Box<PeerState>>,
-    link: Option<LinkInfo>,
+    connection: Option<ConnectionInfo>,
     /// Where it was last reached by us.
     address: Option<String>,
     /// From where it was last connected.
@@ -98,7 +98,7 @@ struct Entry {
 
 /// A connection, as far as it matters for who stays.
 #[derive(Clone, Copy, Debug)]
-pub struct LinkInfo {
+pub struct ConnectionInfo {
     pub address: SocketAddr,
     pub inbound: bool,
     pub since: Instant,
@@ -106,16 +106,16 @@ pub struct LinkInfo {
     pub opens: bool,
 }
 
-impl LinkInfo {
+impl ConnectionInfo {
     pub fn new(address: SocketAddr, inbound: bool) -> Self {
         Self { address, inbound, since: Instant::now(), opens: false }
     }
 }
 
 impl Entry {
-    fn link(&mut self, link: LinkInfo) {
-        self.seen_at = Some(link.address.ip());
-        self.link = Some(link);
+    fn connection(&mut self, connection: ConnectionInfo) {
+        self.seen_at = Some(connection.address.ip());
+        self.connection = Some(connection);
     }
 }
 
@@ -130,15 +130,15 @@ impl Register {
     }
 
     /// Connected nodes that came to us and have no such channel.
-    fn strangers(&self) -> Vec<(PublicKey, LinkInfo)> {
+    fn strangers(&self) -> Vec<(PublicKey, ConnectionInfo)> {
         let funded = self.funded();
-        let inbound = |entry: &Entry| entry.link.filter(|link| link.inbound);
+        let inbound = |entry: &Entry| entry.connection.filter(|connection| connection.inbound);
         let all = self.peers.iter().filter(|(node_id, _)| !funded.contains(node_id));
         all.filter_map(|(node_id, entry)| Some((*node_id, inbound(entry)?))).collect()
     }
 
     fn connected(&self) -> usize {
-        self.peers.values().filter(|entry| entry.link.is_some()).count()
+        self.peers.values().filter(|entry| entry.connection.is_some()).count()
     }
 
     fn unfunded(&self) -> impl Iterator<Item = (&ChannelId, &Owned)> {
@@ -173,7 +173,7 @@ impl Peers {
         let entry = register.peers.entry(node_id).or_insert_with(|| Entry {
             mailbox: start(),
             shown: None,
-            link: None,
+            connection: None,
             address: None,
             seen_at: None,
             dialling: false,
@@ -181,7 +181,7 @@ impl Peers {
         });
         if let Some(command) = command {
             if let Command::Connected(established) = &command {
-                entry.link(LinkInfo::new(established.address, established.inbound));
+                entry.connection(ConnectionInfo::new(established.address, established.inbound));
             }
             // The task ends only after it has left this register.
             let _ = entry.mailbox.send(command);
@@ -225,26 +225,26 @@ impl Peers {
     }
 
     pub fn is_connected(&self, node_id: &PublicKey) -> bool {
-        self.lock().peers.get(node_id).is_some_and(|entry| entry.link.is_some())
+        self.lock().peers.get(node_id).is_some_and(|entry| entry.connection.is_some())
     }
 
-    pub fn set_connected(&self, node_id: &PublicKey, link: LinkInfo) {
+    pub fn set_connected(&self, node_id: &PublicKey, connection: ConnectionInfo) {
         if let Some(entry) = self.lock().peers.get_mut(node_id) {
-            entry.link(link);
+            entry.connection(connection);
         }
     }
 
     /// A peer proposes a channel.
     pub fn note_opening(&self, node_id: &PublicKey) {
-        if let Some(link) = self.lock().peers.get_mut(node_id).and_then(|entry| entry.link.as_mut()) {
-            link.opens = true;
+        if let Some(connection) = self.lock().peers.get_mut(node_id).and_then(|entry| entry.connection.as_mut()) {
+            connection.opens = true;
         }
     }
 
     /// A connection has ended that lasted this long; `disputed` if one of both held the other for wrong.
     pub fn disconnected(&self, node_id: &PublicKey, disputed: bool, lasted: Duration) {
         if let Some(entry) = self.lock().peers.get_mut(node_id) {
-            entry.link = None;
+            entry.connection = None;
             entry.backoff.connection_ended(disputed, lasted, Instant::now());
         }
     }
@@ -274,16 +274,16 @@ impl Peers {
         if !crowded {
             return true;
         }
-        let describe = |(node_id, link): &(PublicKey, LinkInfo)| Stranger {
+        let describe = |(node_id, connection): &(PublicKey, ConnectionInfo)| Stranger {
             node_id: *node_id,
-            group: neighbourhood(link.address.ip()),
-            since: link.since,
-            opens: link.opens || register.owners.values().any(|owned| owned.by == *node_id),
+            group: neighbourhood(connection.address.ip()),
+            since: connection.since,
+            opens: connection.opens || register.owners.values().any(|owned| owned.by == *node_id),
         };
         self.note_refused(Refused::Stranger);
         let leaving = strangers::least_useful(strangers.iter().map(describe).collect());
         let Some(entry) = leaving.and_then(|node_id| register.peers.get_mut(&node_id)) else { return !is_stranger };
-        entry.link = None;
+        entry.connection = None;
         let _ = entry.mailbox.send(Command::GiveWay);
         true
     }
@@ -372,14 +372,14 @@ impl Peers {
         by: PublicKey,
         backing: Backing,
         tip: Height,
-    ) -> Result<(), NoPlace> {
+    ) -> Result<(), ChannelRefused> {
         let mut register = self.lock();
         if register.owners.contains_key(&channel) {
-            return Err(NoPlace::Taken);
+            return Err(ChannelRefused::Taken);
         }
         if backing != Backing::Funded && register.unfunded().count() >= MAX_UNFUNDED {
             self.note_refused(Refused::Opening);
-            let least = register.least_unfunded(tip).ok_or(NoPlace::Full)?;
+            let least = register.least_unfunded(tip).ok_or(ChannelRefused::Full)?;
             let Register { peers, owners } = &mut *register;
             if let Some(owned) = owners.get_mut(&least) {
                 owned.gives_way = true;
@@ -438,7 +438,7 @@ impl Peers {
             let wanted = owners.values().any(|owned| owned.by == *node_id);
             if let Some(address) = &entry.address
                 && wanted
-                && entry.link.is_none()
+                && entry.connection.is_none()
                 && !entry.dialling
                 && entry.backoff.may_dial(now)
             {
@@ -494,8 +494,8 @@ mod tests {
         assert_eq!(add(node(1)), Ok(()));
         assert!(peers.add_channel(channel, node(1), Backing::Funded), "its owner may say so again");
         assert!(!peers.add_channel(channel, node(2), Backing::Funded));
-        assert_eq!(add(node(2)), Err(NoPlace::Taken));
-        assert_eq!(add(node(1)), Err(NoPlace::Taken), "a second channel over one funding output");
+        assert_eq!(add(node(2)), Err(ChannelRefused::Taken));
+        assert_eq!(add(node(1)), Err(ChannelRefused::Taken), "a second channel over one funding output");
         assert_eq!(peers.owner(&channel), Some(node(1)));
     }
 
@@ -509,7 +509,7 @@ mod tests {
             assert_eq!(peers.add_new_channel(id(number), of(number), promised(since, false), TIP), Ok(()));
         }
         let more = |number, tip| peers.add_new_channel(id(number), of(1), promised(100, false), Height(tip));
-        assert_eq!(more(1_000, 100), Err(NoPlace::Full), "all are young");
+        assert_eq!(more(1_000, 100), Err(ChannelRefused::Full), "all are young");
         assert_eq!(peers.add_new_channel(id(2_000), of(1), Backing::Funded, TIP), Ok(()), "ours have a place");
         // Those since height 96 are the first that may go; one of them was seen.
         let first = (0..MAX_UNFUNDED).filter(|number| number % 5 == 4).min_by_key(|number| id(*number)).unwrap();
@@ -549,9 +549,9 @@ mod tests {
         peers.add_new_channel(id(2), node(2), promised(100, true), TIP).unwrap();
         let state = |number| PeerState {
             node_id: node(number),
-            link: None,
+            connection: None,
             channels: Vec::new(),
-            enforcements: Vec::new(),
+            resolutions: Vec::new(),
             refused: Vec::new(),
         };
         peers.show(&node(2), Some(state(2)));
@@ -571,13 +571,13 @@ mod tests {
     fn strangers_give_way_to_peers_with_channels_and_to_whom_we_dial() {
         // There are descriptors for six.
         let peers = Peers::new(6);
-        let link = |inbound| LinkInfo::new("192.0.2.1:9735".parse().unwrap(), inbound);
+        let connection = |inbound| ConnectionInfo::new("192.0.2.1:9735".parse().unwrap(), inbound);
         let mut mailboxes = HashMap::new();
         let mut come = |number: u8, inbound| {
             let room = peers.make_room(&node(number), inbound);
             if room {
                 mailboxes.insert(number, enter(&peers, node(number)));
-                peers.set_connected(&node(number), link(inbound));
+                peers.set_connected(&node(number), connection(inbound));
             }
             room
         };

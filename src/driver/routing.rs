@@ -1,8 +1,8 @@
-//! Ways for our payments, and what their ends teach.
+//! Routes for our payments, and what their ends teach.
 //!
 //! ```text
 //!   FindRoutes ──┬── first try to a peer, within limits ──► any channel with it
-//!                └── else ──► balances of all channels ──► Router over graph and hints ──► attempts, or no way
+//!                └── else ──► balances of all channels ──► Router over graph and hints ──► attempts, or no route
 //!   an attempt's end ──► Scorer ──► the next search
 //! ```
 //!
@@ -27,15 +27,15 @@ use leyden_channels::{
         route::{Hop, Route},
     },
     routing::{
-        self, CostParams, LocalChannel, RouteError, RouteRequest, Scorer, Source, Told, route::DEFAULT_MAX_HOPS,
-        scorer::Attempted,
+        self, CostParams, LocalChannel, RouteError, RouteRequest, Scorer, Source, UpdateFromFailure,
+        route::DEFAULT_MAX_HOPS, scorer::Attempted,
     },
     types::{CltvExpiry, Msat, NodeId, PaymentHash, PaymentPreimage, ShortChannelId, TipTrust, UnixTime},
 };
 use tokio::sync::oneshot;
 use tracing::{debug, error};
 
-use super::{committer::Underway, connection::ephemeral_key, peer::Command, services::Services};
+use super::{committer::PendingEffects, connection::ephemeral_key, peer::Command, services::Services};
 use crate::store::{Store, StoreError, Table};
 
 /// Blocks that may be found while an HTLC is on its way, without the recipient refusing it for being late.
@@ -49,15 +49,15 @@ const TEMPORARY_CHANNEL_FAILURE: u16 = failure::UPDATE | 7;
 struct Outdated;
 
 /// Terms that failures have brought, by payment, each with the attempt that failed.
-pub type ToldTerms = HashMap<PaymentHash, Vec<(AttemptId, Told)>>;
+pub type FailureUpdates = HashMap<PaymentHash, Vec<(AttemptId, UpdateFromFailure)>>;
 
 /// What the attempts of a payment so far have shown.
 struct Known {
     excluded: Excluded,
-    told: Vec<(AttemptId, Told)>,
+    failure_updates: Vec<(AttemptId, UpdateFromFailure)>,
 }
 
-/// What a payment still has to find a way for.
+/// What a payment still has to find a route for.
 #[derive(Clone, Copy)]
 struct Missing {
     amount: Msat,
@@ -122,13 +122,13 @@ impl Services {
         save(&self.store, &self.learnt)
     }
 
-    /// Ways for what a payment still lacks: at once for the first try to a peer, else as a payment's event later.
+    /// Routes for what a payment still lacks: at once for the first try to a peer, else as a payment's event later.
     pub(super) fn find_routes(
         self: &Arc<Self>,
         hash: PaymentHash,
         request: &PaymentRequest,
         amount: Msat,
-    ) -> Option<Underway> {
+    ) -> Option<PendingEffects> {
         if self.trust() == TipTrust::InDoubt {
             let lost = |payments: &mut Payments| payments.no_route(&hash, PaymentFailure::TipInDoubt, self.now());
             return Some(self.change(&self.payments, lost));
@@ -166,22 +166,22 @@ impl Services {
         })
     }
 
-    async fn search(&self, hash: PaymentHash) -> Option<Underway> {
+    async fn search(&self, hash: PaymentHash) -> Option<PendingEffects> {
         loop {
             let all = self.local_channels().await;
-            let told = self.told().get(&hash).cloned().unwrap_or_default();
+            let failure_updates = self.failure_updates().get(&hash).cloned().unwrap_or_default();
             let (request, excluded, (amount, max_fee), channels, parts) = {
                 let payments = self.payments();
                 let payment = payments.pending(&hash)?;
                 let channels: Vec<LocalChannel> =
                     all.iter().filter_map(|channel| payment.first_channel(channel)).collect();
-                let excluded = self.excluded(payment, &told);
+                let excluded = self.excluded(payment, &failure_updates);
                 (payment.request.clone(), excluded, payments.missing(&hash)?, channels, payment.parts_left())
             };
             if amount == Msat::ZERO {
                 return None;
             }
-            let known = Known { excluded, told };
+            let known = Known { excluded, failure_updates };
             let found = match parts {
                 0 => Err(RouteError::NoRoute { amount }),
                 parts => self.plan(&request, &channels, &known, Missing { amount, max_fee, parts }),
@@ -192,7 +192,7 @@ impl Services {
                     routes.ok_or(PaymentFailure::Error)
                 }
                 Err(error) => {
-                    debug!(%hash, %error, "no way for a payment");
+                    debug!(%hash, %error, "no route for a payment");
                     Err(match error {
                         // What the payer's limits or refusals rule out is there all the same.
                         RouteError::InsufficientBalance { .. } if !all.is_empty() && available(&all) < amount => {
@@ -228,7 +228,7 @@ impl Services {
     ) -> Result<routing::Plan, RouteError> {
         let Missing { amount, max_fee, parts } = missing;
         let Excluded { edges, nodes, too_much } = &known.excluded;
-        let told: Vec<Told> = known.told.iter().map(|(_, told)| *told).collect();
+        let failure_updates: Vec<UpdateFromFailure> = known.failure_updates.iter().map(|(_, update)| *update).collect();
         let failed = |hop: &HintHop| {
             edges.iter().any(|(id, _)| *id == hop.short_channel_id) || nodes.contains(&hop.node_id.into())
         };
@@ -250,7 +250,7 @@ impl Services {
             excluded_nodes: nodes,
             excluded_edges: edges,
             failed: too_much,
-            told: &told,
+            failure_updates: &failure_updates,
             params: CostParams::preferring(limits.time_pref),
         };
         // BOLT 7, Recommendations for Routing: a random number of blocks more keeps hops from telling by what is left
@@ -267,7 +267,7 @@ impl Services {
         found
     }
 
-    /// The best ways, given what earlier payments have taught.
+    /// The best routes, given what earlier payments have taught.
     pub fn find(&self, question: &RouteRequest<'_>) -> Result<routing::Plan, RouteError> {
         let mut router = self.router.lock().unwrap_or_else(PoisonError::into_inner);
         let intake = self.gossip.intake();
@@ -294,7 +294,7 @@ impl Services {
     // What payments teach.
 
     /// An HTLC of a payment was fulfilled.
-    pub fn payment_fulfilled(&self, id: AttemptId, preimage: PaymentPreimage) -> Underway {
+    pub fn payment_fulfilled(&self, id: AttemptId, preimage: PaymentPreimage) -> PendingEffects {
         let mut hops = Vec::new();
         let underway = self.change(&self.payments, |payments| {
             let route = payments.attempt(id).map(|attempt| &attempt.route).filter(|route| route.hops().len() > 1);
@@ -308,7 +308,7 @@ impl Services {
     }
 
     /// An HTLC of a payment failed.
-    pub fn payment_failed(&self, id: AttemptId, failure: &HtlcFailure) -> Underway {
+    pub fn payment_failed(&self, id: AttemptId, failure: &HtlcFailure) -> PendingEffects {
         let mut lesson = None;
         let underway = self.change(&self.payments, |payments| {
             let read = payments.attempt(id).map(|attempt| attempt.read(failure)).unwrap_or_default();
@@ -325,8 +325,8 @@ impl Services {
         underway
     }
 
-    fn told(&self) -> MutexGuard<'_, ToldTerms> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn failure_updates(&self) -> MutexGuard<'_, FailureUpdates> {
+        self.failure_updates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps the terms that a failure brings, for the next attempts of the same payment.
@@ -336,17 +336,18 @@ impl Services {
         let hops = attempt.route.hops();
         let (Some(from), Some(to)) = (hops.get(source), hops.get(source + 1)) else { return };
         let Some(channel) = to.channel else { return };
-        let mut told = self.told();
-        let known = told.entry(hash).or_default();
-        let earlier: Vec<Told> = known.iter().map(|(_, told)| *told).collect();
+        let mut updates = self.failure_updates();
+        let known = updates.entry(hash).or_default();
+        let earlier: Vec<UpdateFromFailure> = known.iter().map(|(_, update)| *update).collect();
         let intake = self.gossip.intake();
-        let news = Told::read(raw, channel, &from.node_id.into(), &to.node_id.into(), intake.graph(), &earlier);
+        let news =
+            UpdateFromFailure::read(raw, channel, &from.node_id.into(), &to.node_id.into(), intake.graph(), &earlier);
         known.extend(news.map(|news| (attempt.id, news)));
     }
 
     /// What was told counts for its payment alone, and that is over.
     pub(super) fn forget_told(&self, hash: &PaymentHash) {
-        self.told().remove(hash);
+        self.failure_updates().remove(hash);
     }
 
     /// `hops` are those after the first one, which is a channel of our own.
@@ -371,7 +372,7 @@ impl Services {
     }
 
     /// What the earlier attempts of a payment have ruled out for it.
-    fn excluded(&self, payment: &Payment, told: &[(AttemptId, Told)]) -> Excluded {
+    fn excluded(&self, payment: &Payment, failure_updates: &[(AttemptId, UpdateFromFailure)]) -> Excluded {
         let mut excluded = Excluded::default();
         excluded.nodes.extend(payment.suspects().into_iter().map(NodeId::from));
         for attempt in &payment.attempts {
@@ -382,10 +383,10 @@ impl Services {
             excluded.nodes.extend(node.filter(|_| failure.code & failure::NODE != 0));
             let failed = self.attempted(&attempt.route).get(source).copied();
             // New terms may be met.
-            let was_told = told.iter().any(|(id, _)| *id == attempt.id);
+            let was_updated = failure_updates.iter().any(|(id, _)| *id == attempt.id);
             if failure.code == TEMPORARY_CHANNEL_FAILURE {
                 excluded.too_much.extend(failed);
-            } else if !was_told {
+            } else if !was_updated {
                 excluded.edges.extend(failed.map(|failed| (failed.short_channel_id, failed.direction)));
             }
         }

@@ -18,7 +18,7 @@ use std::{
 
 use bitcoin::{Network, constants::ChainHash};
 use leyden_channels::{
-    channel::{Backing, Channel, Key, Origin, Outbox, OwedSettlement, Policy, RestoreError},
+    channel::{Backing, Channel, ChannelPolicy, Key, Origin, Outbox, OwedSettlement, RestoreError},
     gossip::serving::FLUSH_SECONDS,
     onchain,
     payment::{InvoiceNetwork, incoming::Invoices, outgoing::Payments, record},
@@ -51,7 +51,7 @@ use super::{
     switch,
 };
 use crate::{
-    admission::Door,
+    admission::ConnectionSlots,
     limits::{Descriptors, HANDSHAKES_TIME, STRANGERS_TIME},
     store::{Store, StoreError},
     wallet::{
@@ -103,7 +103,7 @@ pub struct Setup {
     pub listen: SocketAddr,
     /// Where the network is told to reach us; empty: at `listen`, if others can.
     pub announce: Vec<SocketAddr>,
-    pub policy: Policy,
+    pub policy: ChannelPolicy,
     /// What the process may have open.
     pub descriptors: Descriptors,
     /// The terms under which new channels forward.
@@ -181,7 +181,7 @@ impl Runtime {
             gossip,
             begun,
             router: Mutex::default(),
-            told: Mutex::default(),
+            failure_updates: Mutex::default(),
             learnt: Mutex::new(routing::load_learnt(&store, begun)?),
             alias,
             zero_conf_peers,
@@ -193,7 +193,7 @@ impl Runtime {
             watch: ChainWatch::new(node.clone()),
             node,
             peers: Peers::new(descriptors.lightning()),
-            handshakes: Door::new(descriptors.handshakes()),
+            handshakes: ConnectionSlots::new(descriptors.handshakes()),
             events: Events::default(),
             backups,
             invoices: Mutex::new(load_invoices(&store)?.taking_keysend(accept_keysend)),
@@ -203,7 +203,7 @@ impl Runtime {
             last_feerates: LastFeerates::default(),
             forwarding,
             switch: Mutex::default(),
-            enforcement: onchain::Policy::default(),
+            enforcement_policy: onchain::EnforcementPolicy::default(),
             invoice_network,
             strangers_log: Arc::new(LogBudget::new(STRANGERS_LINES_PER_MINUTE)),
             strangers_time: TimeBudget::new(STRANGERS_TIME),
@@ -322,7 +322,9 @@ impl Runtime {
                 self.services.peers.set_address(&node_id, address.clone());
             }
         }
-        self.services.store.forget_kept(self.services.tip(), |node| self.services.peers.has_channel_with(node))?;
+        self.services
+            .store
+            .forget_peer_storage(self.services.tip(), |node| self.services.peers.has_channel_with(node))?;
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use bitcoin::{Amount, ScriptBuf, constants::ChainHash};
 use leyden_channels::{
-    channel::{AttemptId, CannotAdd, Channel, Ctx, Feerates, Key, Origin, Outbox, Policy, Settlement, Terms},
+    channel::{AttemptId, CannotAdd, Channel, ChannelPolicy, Ctx, Feerates, Key, Origin, Outbox, Settlement, Terms},
     gossip::Clocks,
     keys::{KeysSigner, Signer},
     onchain::{self, FeeEstimates},
@@ -32,17 +32,17 @@ use tokio::time::{Instant, sleep};
 use super::{
     backup::Backups,
     chain::ChainWatch,
-    committer::{Committer, NodeEffect, Stopped, Underway},
+    committer::{Committer, NodeEffect, PendingEffects, Stopped},
     connection::Local,
     events::{Events, OwnHtlc, OwnHtlcNews},
     feerates::LastFeerates,
     gossip::Gossip,
     peer::Command,
     peers::Peers,
-    routing::ToldTerms,
+    routing::FailureUpdates,
 };
 use crate::{
-    admission::Door,
+    admission::ConnectionSlots,
     store::{Store, StoreError},
     wallet::{keys::NodeKeys, onchain::OnchainWallet},
     words::LogBudget,
@@ -66,13 +66,13 @@ pub struct Services {
     pub watch: ChainWatch,
     pub peers: Peers,
     /// Those who have connected to us and have not said who they are.
-    pub handshakes: Door,
+    pub handshakes: ConnectionSlots,
     pub events: Events,
     pub backups: Backups,
     pub invoices: Mutex<Invoices>,
     pub payments: Mutex<Payments>,
     pub switch: Mutex<Switch>,
-    pub policy: Policy,
+    pub policy: ChannelPolicy,
     /// What channels see of the chain's fees.
     pub last_feerates: LastFeerates,
     /// Whose channels are used before they are confirmed.
@@ -85,18 +85,18 @@ pub struct Services {
     pub router: Mutex<Router>,
     /// What payments have taught about channels.
     pub learnt: Mutex<Scorer>,
-    pub told: Mutex<ToldTerms>,
+    pub failure_updates: Mutex<FailureUpdates>,
     /// What we are called, and where others reach us.
     pub alias: String,
     pub addresses: Vec<NodeAddress>,
     /// What enforcing closed channels may cost, and how careful it is.
-    pub enforcement: onchain::Policy,
+    pub enforcement_policy: onchain::EnforcementPolicy,
     pub invoice_network: InvoiceNetwork,
     /// For lines of the log that come and go with nodes that have no channel with us.
     pub strangers_log: Arc<LogBudget>,
     /// Processor time for all that is done for strangers.
     pub strangers_time: Arc<TimeBudget>,
-    /// The same for handshakes of whom nothing is known.
+    /// Processor time for handshakes of callers of whom nothing is known.
     pub handshakes_time: Arc<TimeBudget>,
 }
 
@@ -253,7 +253,7 @@ impl Services {
 
     /// Changes a core that several tasks share. The lock is held until what follows is handed over, so that the records
     /// of the core reach the disk in the order in which it made them.
-    pub fn change<C, E>(&self, core: &Mutex<C>, change: impl FnOnce(&mut C) -> Outbox<E>) -> Underway
+    pub fn change<C, E>(&self, core: &Mutex<C>, change: impl FnOnce(&mut C) -> Outbox<E>) -> PendingEffects
     where
         NodeEffect: From<E>,
     {
@@ -266,7 +266,7 @@ impl Services {
         &self,
         core: &Mutex<C>,
         change: impl FnOnce(&mut C) -> Result<Outbox<E>, R>,
-    ) -> Result<Underway, R>
+    ) -> Result<PendingEffects, R>
     where
         NodeEffect: From<E>,
     {
@@ -276,7 +276,7 @@ impl Services {
     }
 
     /// Waits for what was handed over, and carries its effects out.
-    pub async fn run(self: &Arc<Self>, underway: Underway) -> Result<(), Stopped> {
+    pub async fn run(self: &Arc<Self>, underway: PendingEffects) -> Result<(), Stopped> {
         let mut waiting = VecDeque::from([underway]);
         while let Some(underway) = waiting.pop_front() {
             for effect in underway.effects().await? {
@@ -293,7 +293,7 @@ impl Services {
     }
 
     /// Begins a payment; what follows arrives as events.
-    pub fn start_payment(&self, request: PaymentRequest) -> Result<Underway, StartOrStore> {
+    pub fn start_payment(&self, request: PaymentRequest) -> Result<PendingEffects, StartOrStore> {
         self.try_change(&self.payments, |payments| {
             // Under the lock: a payment that ends in between must not be begun again.
             let stored = self.payment_record(&request.payment_hash)?;
@@ -302,12 +302,12 @@ impl Services {
     }
 
     /// Our channels did not take an HTLC of a payment.
-    pub fn payment_refused(&self, attempt: AttemptId, cause: &CannotAdd) -> Underway {
+    pub fn payment_refused(&self, attempt: AttemptId, cause: &CannotAdd) -> PendingEffects {
         self.change(&self.payments, |payments| payments.refused(attempt, cause, self.now()))
     }
 
     /// Does what a payment asks for; what follows from it has to be waited for too.
-    pub fn payment_effect(self: &Arc<Self>, effect: PaymentEffect) -> Option<Underway> {
+    pub fn payment_effect(self: &Arc<Self>, effect: PaymentEffect) -> Option<PendingEffects> {
         match effect {
             PaymentEffect::FindRoutes { payment_hash, request, amount, max_fee: _ } => {
                 self.find_routes(payment_hash, &request, amount)
@@ -332,7 +332,7 @@ impl Services {
     }
 
     /// Does what an invoice asks for; what follows from it has to be waited for too.
-    pub fn invoice_effect(&self, effect: InvoiceEffect) -> Option<Underway> {
+    pub fn invoice_effect(&self, effect: InvoiceEffect) -> Option<PendingEffects> {
         match effect {
             InvoiceEffect::Decide(arrived) => self.receive(*arrived),
             InvoiceEffect::Settle { channel, id, settlement } => {
@@ -353,7 +353,7 @@ impl Services {
         channel: ChannelId,
         id: HtlcId,
         hash: &PaymentHash,
-    ) -> Result<Underway, StoreError> {
+    ) -> Result<PendingEffects, StoreError> {
         self.try_change(&self.invoices, |invoices| {
             // Under the lock, so that no change comes in between. Forwarded HTLCs have no invoice.
             let stored = self.invoice_record(hash)?;
@@ -379,8 +379,8 @@ impl Services {
 }
 
 impl onchain::Environment for Services {
-    fn policy(&self) -> &onchain::Policy {
-        &self.enforcement
+    fn policy(&self) -> &onchain::EnforcementPolicy {
+        &self.enforcement_policy
     }
 
     fn estimates(&self) -> FeeEstimates {

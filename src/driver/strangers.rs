@@ -23,12 +23,12 @@ const PROTECTED_PART: usize = 8;
 
 /// Whether a peer is a stranger, for the tasks that work for it. Clones are the same peer's.
 #[derive(Clone)]
-pub struct Standing {
+pub struct PeerStanding {
     time: Arc<TimeBudget>,
     is_stranger: Arc<AtomicBool>,
 }
 
-impl Standing {
+impl PeerStanding {
     /// Of somebody who is no stranger as far as is known.
     pub fn new(time: &Arc<TimeBudget>) -> Self {
         Self { time: Arc::clone(time), is_stranger: Arc::default() }

@@ -20,7 +20,7 @@ use leyden_channels::{
 use tracing::error;
 
 use super::{
-    committer::{NodeEffect, Underway},
+    committer::{NodeEffect, PendingEffects},
     gossip::GossipEvent,
     peer::Command,
     runtime::StartError,
@@ -63,7 +63,7 @@ impl Services {
     }
 
     /// Tells the switch.
-    pub fn tell_switch(&self, event: SwitchEvent) -> Underway {
+    pub fn tell_switch(&self, event: SwitchEvent) -> PendingEffects {
         let limits = Limits::default();
         let ctx = SwitchCtx {
             now: self.now(),
@@ -76,7 +76,7 @@ impl Services {
     }
 
     /// A channel is there, or its names have changed. It forwards under `terms` if it has none yet.
-    pub fn link(&self, channel: &Channel, terms: ForwardPolicy) -> Vec<Underway> {
+    pub fn link(&self, channel: &Channel, terms: ForwardPolicy) -> Vec<PendingEffects> {
         let Some(link) = Link::of(channel) else { return Vec::new() };
         let id = link.channel;
         let is_new = self.forward_policy(&id).is_none();
@@ -104,25 +104,30 @@ impl Services {
     }
 
     /// The outcome of an HTLC that forwards another one; `None` if it is a payment of this node.
-    pub fn forward_fulfilled(&self, origin: Origin, outgoing: HtlcRef, preimage: PaymentPreimage) -> Option<Underway> {
+    pub fn forward_fulfilled(
+        &self,
+        origin: Origin,
+        outgoing: HtlcRef,
+        preimage: PaymentPreimage,
+    ) -> Option<PendingEffects> {
         let incoming = HtlcRef::of_origin(origin)?;
         Some(self.tell_switch(SwitchEvent::Fulfilled { incoming, outgoing, preimage }))
     }
 
     /// The failure of an HTLC that forwards another one; `None` if it is a payment of this node.
-    pub fn forward_failed(&self, origin: Origin, outgoing: HtlcRef, failure: HtlcFailure) -> Option<Underway> {
+    pub fn forward_failed(&self, origin: Origin, outgoing: HtlcRef, failure: HtlcFailure) -> Option<PendingEffects> {
         let incoming = HtlcRef::of_origin(origin)?;
         Some(self.tell_switch(SwitchEvent::Failed { incoming, outgoing, failure }))
     }
 
     /// A channel did not take an HTLC that forwards another one; `None` if it is a payment of this node.
-    pub fn forward_refused(&self, origin: Origin, cause: CannotAdd) -> Option<Underway> {
+    pub fn forward_refused(&self, origin: Origin, cause: CannotAdd) -> Option<PendingEffects> {
         let incoming = HtlcRef::of_origin(origin)?;
         Some(self.tell_switch(SwitchEvent::Refused { incoming, cause }))
     }
 
     /// Hands an HTLC that ends here to the invoices.
-    pub fn receive(&self, arrived: Arrived) -> Option<Underway> {
+    pub fn receive(&self, arrived: Arrived) -> Option<PendingEffects> {
         let hash = arrived.htlc.payment_hash;
         let received = self.try_change(&self.invoices, |invoices| {
             let stored = if invoices.open(&hash).is_some() { None } else { self.invoice_record(&hash)? };
@@ -133,7 +138,7 @@ impl Services {
     }
 
     /// What waits in a channel that one side has closed waits no longer.
-    pub fn channel_closed(&self, channel: ChannelId) -> [Underway; 2] {
+    pub fn channel_closed(&self, channel: ChannelId) -> [PendingEffects; 2] {
         [
             self.tell_switch(SwitchEvent::Closed(channel)),
             self.change(&self.invoices, |invoices| invoices.channel_closed(&channel)),
@@ -141,13 +146,13 @@ impl Services {
     }
 
     /// HTLCs that wait for the tip are looked at.
-    pub fn look_at_waiting(&self) -> Option<Underway> {
+    pub fn look_at_waiting(&self) -> Option<PendingEffects> {
         let is_waiting = self.switch().is_waiting();
         is_waiting.then(|| self.tell_switch(SwitchEvent::Tick))
     }
 
     /// Does what the switch asks for; what follows from it has to be waited for too.
-    pub fn switch_effect(&self, effect: SwitchEffect) -> Option<Underway> {
+    pub fn switch_effect(&self, effect: SwitchEffect) -> Option<PendingEffects> {
         match effect {
             SwitchEffect::Offer { channel, add } => {
                 let origin = add.origin;

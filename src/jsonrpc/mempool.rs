@@ -249,7 +249,7 @@ fn describe_entry(node: &Node, entry: &MempoolEntryInfo) -> Value {
 
 pub fn info(node: &Node) -> Value {
     let info = node.mempool_info();
-    let relay = per_kvb(leyden_node::Policy::default().minimum_relay);
+    let relay = per_kvb(leyden_node::MempoolPolicy::default().minimum_relay);
     json!({
         "loaded": true,
         "size": info.transactions,

@@ -35,7 +35,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
-    admission::{Door, Standing},
+    admission::{CallerTrust, ConnectionSlots},
     callers::{Caller, CallerListener},
     limits::{CALLER_IDLE_TIMEOUT, JSONRPC_BODY_TIMEOUT, MAX_JSONRPC_ANSWER, MAX_JSONRPC_BATCH, MAX_JSONRPC_BODY},
 };
@@ -52,12 +52,12 @@ pub async fn serve(
     node: Node,
     access: Access,
     listener: TcpListener,
-    door: Door,
+    slots: ConnectionSlots,
     stopping: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let server = Arc::new(Server { node, access });
     let router = Router::new().route("/", post(answer)).with_state(server);
-    let callers = CallerListener::new(listener, door, Some(CALLER_IDLE_TIMEOUT));
+    let callers = CallerListener::new(listener, slots, Some(CALLER_IDLE_TIMEOUT));
     let service = router.into_make_service_with_connect_info::<Caller>();
     axum::serve(callers, service).with_graceful_shutdown(stopping).await
 }
@@ -71,7 +71,7 @@ async fn answer(
         let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"jsonrpc\""), (header::CONNECTION, "close")];
         return (StatusCode::UNAUTHORIZED, challenge).into_response();
     }
-    if !caller.rise(Standing::Known) {
+    if !caller.rise(CallerTrust::Known) {
         let text = "too many connections are open: close some that are not used, then try again\n";
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     }

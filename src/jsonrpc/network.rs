@@ -14,7 +14,7 @@ const PROTOCOL: u32 = 70_016;
 pub fn info(node: &Node) -> Value {
     let peers = node.peers();
     let inbound = peers.iter().filter(|peer| peer.inbound).count();
-    let relay = per_kvb(leyden_node::Policy::default().minimum_relay);
+    let relay = per_kvb(leyden_node::MempoolPolicy::default().minimum_relay);
     json!({
         "version": VERSION,
         "subversion": concat!("/Leyden:", env!("CARGO_PKG_VERSION"), "/"),

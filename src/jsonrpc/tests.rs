@@ -277,8 +277,8 @@ async fn only_who_knows_the_cookie_or_the_password_is_answered() {
     let cookie = std::fs::read_to_string(folder.path().join("cookie")).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let door = Door::new(crate::limits::Room { strangers: 2, known: 2 });
-    tokio::spawn(serve(node, access, listener, door, std::future::pending()));
+    let slots = ConnectionSlots::new(crate::limits::SlotLimits { strangers: 2, known: 2 });
+    tokio::spawn(serve(node, access, listener, slots, std::future::pending()));
     let basic = |text: &str| format!("Authorization: Basic {}\r\n", BASE64_STANDARD.encode(text));
     let batch = r#"[{"method":"getblockcount","id":1},{"method":"nothing","id":2}]"#;
     for known in [cookie.as_str(), "lightning:secret"] {

@@ -22,8 +22,8 @@ use super::{
 use crate::{
     api::{ApiError, BumpFee, Bumping},
     driver::{
+        fee_bump::{Child, FeeBump, FeeBumpError},
         peer::Command,
-        raise::{Child, RaiseError, Raised},
         services::per_kw,
     },
 };
@@ -58,13 +58,13 @@ impl Bumping for LightningNode {
         let alone = entry.as_ref().is_none_or(|entry| entry.descendants == 1);
         let replaceable = services.wallet.is_all_ours(&parent) && self.is_no_funding(&parent)?;
         if replaceable && !funds_channel && alone {
-            let Raised { txid, fee } =
-                services.replace(&parent, rate, request.budget, request.reserve).await.map_err(raise_error)?;
+            let FeeBump { txid, fee } =
+                services.replace(&parent, rate, request.budget, request.reserve).await.map_err(fee_bump_error)?;
             Ok(format!("replaced by {txid}, which pays {} sat", fee.to_sat()))
         } else {
             let BumpFee { budget, reserve, outpoint, .. } = request;
             let child = Child { rate, budget, spends: Some(outpoint), reserve };
-            let Raised { txid, fee } = services.pull_along(&parent, child).await.map_err(raise_error)?;
+            let FeeBump { txid, fee } = services.pull_along(&parent, child).await.map_err(fee_bump_error)?;
             Ok(format!("pulled along by its child {txid}, which pays {} sat for both", fee.to_sat()))
         }
     }
@@ -96,16 +96,16 @@ impl LightningNode {
     }
 }
 
-fn raise_error(error: RaiseError) -> ApiError {
+fn fee_bump_error(error: FeeBumpError) -> ApiError {
     match error {
-        RaiseError::Wallet(error) => wallet_error(error),
-        RaiseError::Store(error) => error.into(),
-        RaiseError::RateTooHigh => ApiError::invalid(error.to_string()),
-        RaiseError::NotWaiting(_)
-        | RaiseError::NoOutput(_)
-        | RaiseError::ChildGone
-        | RaiseError::PaysEnough
-        | RaiseError::BeyondBudget { .. }
-        | RaiseError::Refused(_) => ApiError::precondition(error.to_string()),
+        FeeBumpError::Wallet(error) => wallet_error(error),
+        FeeBumpError::Store(error) => error.into(),
+        FeeBumpError::RateTooHigh => ApiError::invalid(error.to_string()),
+        FeeBumpError::NotWaiting(_)
+        | FeeBumpError::NoOutput(_)
+        | FeeBumpError::ChildGone
+        | FeeBumpError::PaysEnough
+        | FeeBumpError::BeyondBudget { .. }
+        | FeeBumpError::Refused(_) => ApiError::precondition(error.to_string()),
     }
 }

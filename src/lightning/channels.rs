@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bitcoin::{Amount, OutPoint};
 use leyden_channels::{
     channel::{
-        ChannelType, CloseRequest, EstablishedSummary, FundingState, LARGE_CHANNEL, OpenRequest, OpenWishes,
-        SideLimits, Spend, SpendKind, StateName, Summary, feerate,
+        ChannelType, CloseRequest, EstablishedSummary, FundingSpend, FundingState, LARGE_CHANNEL, OpenOverrides,
+        OpenRequest, SideLimits, SpendKind, StateName, Summary, feerate,
     },
     switch::ForwardPolicy,
     tx::{closing_weight, fee},
@@ -32,7 +32,7 @@ use crate::{
     },
     driver::{
         events::ChannelNews,
-        peer::{ChannelState, Choices, Closing, Command, OpenPlan, Opening, PeerState},
+        peer::{ChannelState, CloseProgress, Command, OpenChoices, OpenPlan, OpenProgress, PeerState},
         services::{Services, per_kw},
     },
 };
@@ -44,7 +44,7 @@ impl Channels for LightningNode {
         services.wait_for_tip().await.map_err(|doubt| tip_error("no channel is opened", &doubt))?;
         let node_id = request.node_id;
         let state = self.connected_peer(&node_id).await?;
-        let features = state.link.map(|link| link.features).unwrap_or_default();
+        let features = state.connection.map(|connection| connection.features).unwrap_or_default();
         let funding_feerate = fee_rate(services, request.fee);
         let coins = coins(&request.coins);
         let large_channels = features.supports(Feature::SupportLargeChannel);
@@ -92,7 +92,7 @@ impl Channels for LightningNode {
                 zero_conf: request.zero_conf && knows_zero_conf,
             },
             announce: request.announce,
-            wishes: OpenWishes {
+            overrides: OpenOverrides {
                 to_self_delay: request.remote_delay,
                 max_to_self_delay: request.max_local_delay,
                 htlc_minimum: request.htlc_minimum,
@@ -115,7 +115,7 @@ impl Channels for LightningNode {
         forwarding.check().map_err(|error| ApiError::invalid(error.to_string()))?;
         let (progress, mut news) = mpsc::unbounded_channel();
         let anchors = commitment.has_anchors();
-        let choices = Choices { funding_feerate, coins, anchors, forwarding, memo: request.memo };
+        let choices = OpenChoices { funding_feerate, coins, anchors, forwarding, memo: request.memo };
         let plan = OpenPlan { request: open, choices };
         let command = Command::Open { plan: Box::new(plan), progress };
         if !services.peers.to_peer(&node_id, command) {
@@ -123,12 +123,12 @@ impl Channels for LightningNode {
         }
         // A refusal is an answer to the call, not an event of the stream.
         let first = match news.recv().await {
-            Some(Opening::Failed { reason }) => return Err(ApiError::precondition(reason)),
-            Some(Opening::Pending { funding }) => OpenUpdate {
+            Some(OpenProgress::Failed { reason }) => return Err(ApiError::precondition(reason)),
+            Some(OpenProgress::Pending { funding }) => OpenUpdate {
                 temporary_id: temporary_channel_id,
                 stage: OpenStage::Pending { funding, fee_rate: Some(funding_feerate) },
             },
-            Some(Opening::Open { funding }) => {
+            Some(OpenProgress::Open { funding }) => {
                 OpenUpdate { temporary_id: temporary_channel_id, stage: OpenStage::Open { funding } }
             }
             None => return Err(ApiError::unavailable("the opening was interrupted; see `leyden pendingchannels`")),
@@ -140,11 +140,11 @@ impl Channels for LightningNode {
             }
             while let Some(item) = news.recv().await {
                 let item = match item {
-                    Opening::Pending { .. } => continue,
-                    Opening::Open { funding } => {
+                    OpenProgress::Pending { .. } => continue,
+                    OpenProgress::Open { funding } => {
                         Ok(OpenUpdate { temporary_id: temporary_channel_id, stage: OpenStage::Open { funding } })
                     }
-                    Opening::Failed { reason } => Err(ApiError::precondition(reason)),
+                    OpenProgress::Failed { reason } => Err(ApiError::precondition(reason)),
                 };
                 if sender.send(item).await.is_err() {
                     return;
@@ -171,7 +171,7 @@ impl Channels for LightningNode {
             CloseKind::Force => Command::ForceClose { channel, progress },
             CloseKind::Cooperative { fee, max_fee_rate, to, wait_for_htlcs } => {
                 let pending = summary.established.as_ref().map_or(0, |known| known.htlcs.len());
-                let raises = matches!(summary.spend, Some(Spend { height: None, kind: SpendKind::Mutual, .. }));
+                let raises = matches!(summary.spend, Some(FundingSpend { height: None, kind: SpendKind::Mutual, .. }));
                 if is_closing_alone(&summary) {
                     return Err(ApiError::precondition(
                         "the channel is being closed alone already: `leyden bumpfee` with its channel point makes that pay \
@@ -216,9 +216,9 @@ impl Channels for LightningNode {
         tokio::spawn(async move {
             while let Some(item) = news.recv().await {
                 let item = match item {
-                    Closing::Refused { reason } => Err(ApiError::precondition(reason)),
-                    Closing::Pending { txid, by } => Ok(CloseUpdate::Pending { txid, fee_rate: None, by }),
-                    Closing::Closed { txid } => Ok(CloseUpdate::Closed { txid, local: None, remote: None }),
+                    CloseProgress::Refused { reason } => Err(ApiError::precondition(reason)),
+                    CloseProgress::Pending { txid, by } => Ok(CloseUpdate::Pending { txid, fee_rate: None, by }),
+                    CloseProgress::Closed { txid } => Ok(CloseUpdate::Closed { txid, local: None, remote: None }),
                 };
                 let over = !matches!(item, Ok(CloseUpdate::Pending { .. }));
                 if sender.send(item).await.is_err() || over {
@@ -330,8 +330,8 @@ impl LightningNode {
                             continue;
                         }
                         let id = channel.channel_id;
-                        let enforcement = state.enforcements.iter().find(|state| state.channel == id);
-                        closing::add(&mut pending, summary, known, enforcement, tip);
+                        let resolution = state.resolutions.iter().find(|state| state.channel == id);
+                        closing::add(&mut pending, summary, known, resolution, tip);
                     }
                 }
             }
@@ -348,7 +348,7 @@ impl LightningNode {
         let mailbox = self.services().peers.get(node_id).ok_or_else(offline)?;
         let (answer, state) = oneshot::channel();
         mailbox.send(Command::Describe(answer)).map_err(|_| offline())?;
-        state.await.ok().filter(|state| state.link.is_some()).ok_or_else(offline)
+        state.await.ok().filter(|state| state.connection.is_some()).ok_or_else(offline)
     }
 
     fn summary(&self, node_id: secp256k1::PublicKey, channel: &Summary, known: &EstablishedSummary) -> ChannelSummary {
@@ -358,7 +358,7 @@ impl LightningNode {
 
 /// A confirmed closing of both is among the closed channels; we only wait until it is final.
 pub(super) fn is_closed_together(channel: &Summary) -> bool {
-    matches!(&channel.spend, Some(Spend { height: Some(_), kind: SpendKind::Mutual, .. }))
+    matches!(&channel.spend, Some(FundingSpend { height: Some(_), kind: SpendKind::Mutual, .. }))
 }
 
 /// A commitment has been published, by whichever side.
@@ -453,10 +453,10 @@ fn trouble(channel: &Summary, known: &EstablishedSummary) -> Option<String> {
     let state = known.funding_state;
     match state {
         FundingState::Confirmed | FundingState::Awaited => None,
-        FundingState::Shallow | FundingState::Gone | FundingState::DoubleSpent { .. } if channel.usable => {
+        FundingState::Shallow | FundingState::ReorgedOut | FundingState::DoubleSpent { .. } if channel.usable => {
             Some(format!("it takes payments by trust in its funder: {state}"))
         }
-        FundingState::Shallow | FundingState::Gone | FundingState::DoubleSpent { .. } => {
+        FundingState::Shallow | FundingState::ReorgedOut | FundingState::DoubleSpent { .. } => {
             Some(format!("it takes no payments: {state}"))
         }
     }

@@ -9,7 +9,7 @@ use leyden_channels::{
 
 use crate::{
     api::{ChannelSummary, ForceClosingChannel, PendingChannels, PendingHtlc, WaitingCloseChannel},
-    driver::enforcement::{EnforcementState, is_delayed},
+    driver::onchain::{ResolutionState, is_delayed},
 };
 
 /// Adds a channel that is closing, by an agreement or alone.
@@ -17,10 +17,10 @@ pub(super) fn add(
     pending: &mut PendingChannels,
     summary: ChannelSummary,
     known: &EstablishedSummary,
-    enforcement: Option<&EnforcementState>,
+    resolution: Option<&ResolutionState>,
     tip: Height,
 ) {
-    let Some(state) = enforcement else {
+    let Some(state) = resolution else {
         return pending.waiting_close.push(waiting(summary, known, None));
     };
     let Some((closing_txid, _)) = state.close else {
@@ -43,13 +43,13 @@ pub(super) fn add(
 fn waiting(
     summary: ChannelSummary,
     known: &EstablishedSummary,
-    enforcement: Option<&EnforcementState>,
+    resolution: Option<&ResolutionState>,
 ) -> WaitingCloseChannel {
     WaitingCloseChannel {
         limbo: summary.local_balance.floor_sat(),
-        closing: enforcement.and_then(|state| state.closing.clone()),
-        local_commitment: enforcement.and_then(|state| state.local_commitment),
-        remote_commitment: enforcement.and_then(|state| state.remote_commitment),
+        closing: resolution.and_then(|state| state.closing.clone()),
+        local_commitment: resolution.and_then(|state| state.local_commitment),
+        remote_commitment: resolution.and_then(|state| state.remote_commitment),
         local_commit_fee: known.commitment_fee,
         remote_commit_fee: known.commitment_fee,
         summary,

@@ -50,16 +50,16 @@ impl LightningNode {
     fn closing_channel(&self, state: &PeerState, channel: &Summary) -> Result<Option<ClosingChannel>, ApiError> {
         let services = self.services();
         let Some(funding) = channel.established.as_ref().map(|known| known.funding) else { return Ok(None) };
-        let enforcement = state.enforcements.iter().find(|one| one.channel == channel.channel_id);
+        let resolution = state.resolutions.iter().find(|one| one.channel == channel.channel_id);
         let double_spent = channel.established.as_ref().map(|known| known.funding_state);
         let double_spent = double_spent.filter(|_| channel.state == StateName::DoubleSpent);
-        let why = match enforcement {
+        let why = match resolution {
             _ if let Some(state) = double_spent => state.to_string(),
             Some(one) => one.reason.clone(),
             None => reason(None, services.store.cause(&funding)?.as_ref()),
         };
         let spend = channel.spend.as_ref();
-        let close = enforcement.and_then(|one| one.close);
+        let close = resolution.and_then(|one| one.close);
         Ok(Some(ClosingChannel {
             node_id: state.node_id,
             funding,
@@ -67,9 +67,9 @@ impl LightningNode {
             reason: why,
             closing_txid: close.map(|(txid, _)| txid).or_else(|| spend.map(|spend| spend.txid)),
             closed_at: close.map(|(_, height)| height).or_else(|| spend.and_then(|spend| spend.height)),
-            outputs: enforcement.map(|one| one.reports.clone()).unwrap_or_default(),
-            fees: enforcement.map_or(Amount::ZERO, |one| one.fees),
-            recovered: enforcement.and_then(|one| one.recovered.to_unsigned().ok()).unwrap_or(Amount::ZERO),
+            outputs: resolution.map(|one| one.reports.clone()).unwrap_or_default(),
+            fees: resolution.map_or(Amount::ZERO, |one| one.fees),
+            recovered: resolution.and_then(|one| one.recovered.to_unsigned().ok()).unwrap_or(Amount::ZERO),
             height: services.tip(),
         }))
     }

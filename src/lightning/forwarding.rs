@@ -17,7 +17,7 @@ use crate::{
         HtlcEvent, HtlcName, HtlcNews, HtlcRole, PolicyChange, PolicyRefusal, PolicyRefused, Updates,
     },
     driver::{
-        events::{OwnHtlc, OwnHtlcNews, PassingHtlc},
+        events::{HtlcActivity, OwnHtlc, OwnHtlcNews},
         services::Services,
     },
     store::StoreError,
@@ -87,8 +87,8 @@ impl Forwarding for LightningNode {
         let services = Arc::clone(self.services());
         let news = services.events.htlcs();
         Ok(Box::pin(futures_unfold(news, move |news| match news {
-            PassingHtlc::Forward(event) => forward_event(&services, &event),
-            PassingHtlc::Own(event) => own_event(&services, &event),
+            HtlcActivity::Forward(event) => forward_event(&services, &event),
+            HtlcActivity::Own(event) => own_event(&services, &event),
         })))
     }
 }

@@ -6,7 +6,7 @@ use leyden_channels::{
     channel::StateName,
     gossip::{
         Graph as Network,
-        graph::{Channel as NetworkChannel, Node, NodeIndex, NodeInfo, Policy},
+        graph::{Channel as NetworkChannel, Node, NodeIndex, NodeInfo, RoutingPolicy},
     },
     types::{ChannelId, Msat, NodeId, ShortChannelId},
     wire::{NodeAddress, alias_text},
@@ -263,7 +263,7 @@ fn base32(bytes: &[u8]) -> String {
 
 /// The funding output is named later: the graph does not keep it.
 fn to_channel(network: &Network, channel: &NetworkChannel) -> Option<GraphChannel> {
-    let policy = |policy: &Policy| GraphPolicy {
+    let policy = |policy: &RoutingPolicy| GraphPolicy {
         timestamp: policy.timestamp,
         disabled: policy.disabled,
         cltv_expiry_delta: policy.cltv_expiry_delta,
@@ -300,7 +300,7 @@ struct Edge {
 
 impl Edge {
     fn of(channel: &NetworkChannel) -> Self {
-        let is_open = |policy: &Option<Policy>| policy.is_some_and(|policy| !policy.disabled);
+        let is_open = |policy: &Option<RoutingPolicy>| policy.is_some_and(|policy| !policy.disabled);
         let has_terms = is_open(&channel.policies.from_node_1) || is_open(&channel.policies.from_node_2);
         Self {
             ends: [channel.node_1, channel.node_2].map(|node| node.0 as usize),

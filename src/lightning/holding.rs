@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::{LightningNode, invoices::to_api, tip_error};
 use crate::{
     api::{AddInvoice, ApiError, HoldInvoices, Invoice, InvoiceState, Invoices as _, Updates},
-    driver::committer::Underway,
+    driver::committer::PendingEffects,
 };
 
 #[async_trait]
@@ -97,7 +97,7 @@ impl LightningNode {
     async fn end(
         &self,
         hash: PaymentHash,
-        changed: Result<Underway, InvoiceError>,
+        changed: Result<PendingEffects, InvoiceError>,
         wanted: impl FnOnce(&Stored) -> Result<(), &'static str>,
     ) -> Result<(), ApiError> {
         let services = self.services();

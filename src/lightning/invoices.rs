@@ -203,28 +203,28 @@ fn backlog(services: &Services, added: Option<u64>, settled: Option<u64>) -> Res
 const MOST_HINTS: usize = 20;
 
 /// Names the channels that let the most in, until payers have twice the amount to choose from: balances move.
-fn choose_hints(mut ways: Vec<Way>, amount: Option<Msat>) -> Vec<Vec<payment::HintHop>> {
+fn choose_hints(mut channels: Vec<PrivateChannel>, amount: Option<Msat>) -> Vec<Vec<payment::HintHop>> {
     // A peer that is away may be back when somebody pays, but where others are there it is not worth a payer's attempt.
-    if ways.iter().any(|way| way.usable) {
-        ways.retain(|way| way.usable);
+    if channels.iter().any(|channel| channel.usable) {
+        channels.retain(|channel| channel.usable);
     }
-    ways.retain(|way| way.inbound > Msat::ZERO);
-    ways.sort_by_key(|way| (std::cmp::Reverse(way.inbound), way.hop.short_channel_id));
+    channels.retain(|channel| channel.inbound > Msat::ZERO);
+    channels.sort_by_key(|channel| (std::cmp::Reverse(channel.inbound), channel.hop.short_channel_id));
     let wanted = amount.map_or(u64::MAX, |amount| amount.0.saturating_mul(2));
     let mut reached: u64 = 0;
     let mut hints = Vec::new();
-    for way in ways.into_iter().take(MOST_HINTS) {
+    for channel in channels.into_iter().take(MOST_HINTS) {
         if reached >= wanted {
             break;
         }
-        reached = reached.saturating_add(way.inbound.0);
-        hints.push(vec![way.hop]);
+        reached = reached.saturating_add(channel.inbound.0);
+        hints.push(vec![channel.hop]);
     }
     hints
 }
 
-/// A way in over a channel that the network does not know.
-struct Way {
+/// A channel to us that the network does not know.
+struct PrivateChannel {
     hop: payment::HintHop,
     /// What the peer could send.
     inbound: Msat,
@@ -234,7 +234,7 @@ struct Way {
 impl LightningNode {
     async fn private_hints(&self, amount: Option<Msat>) -> Vec<Vec<payment::HintHop>> {
         let hints = self.services().gossip.hints();
-        let mut ways = Vec::new();
+        let mut channels = Vec::new();
         for channel in self.peer_states().await.iter().flat_map(|state| &state.channels) {
             let Some(known) = channel.established.as_ref().filter(|_| channel.state == StateName::Normal) else {
                 continue;
@@ -242,9 +242,9 @@ impl LightningNode {
             let kept = Msat::from_sat(known.remote_reserve).unwrap_or_default();
             let inbound = known.remote_balance.saturating_sub(kept);
             let hop = hints.get(&channel.channel_id).copied();
-            ways.extend(hop.map(|hop| Way { hop, inbound, usable: channel.usable }));
+            channels.extend(hop.map(|hop| PrivateChannel { hop, inbound, usable: channel.usable }));
         }
-        choose_hints(ways, amount)
+        choose_hints(channels, amount)
     }
 }
 
@@ -379,7 +379,7 @@ mod tests {
     #[test]
     fn an_invoice_names_the_private_channels_that_let_money_in() {
         let node_id = secp256k1::SecretKey::from_slice(&[1; 32]).unwrap().public_key(secp256k1::SECP256K1);
-        let way = |id, inbound, usable| Way {
+        let channel = |id, inbound, usable| PrivateChannel {
             hop: payment::HintHop {
                 node_id,
                 short_channel_id: ShortChannelId(id),
@@ -390,15 +390,16 @@ mod tests {
             inbound: Msat(inbound),
             usable,
         };
-        let chosen = |ways: Vec<Way>, amount: Option<u64>| -> Vec<u64> {
-            choose_hints(ways, amount.map(Msat)).iter().map(|hops| hops[0].short_channel_id.0).collect()
+        let chosen = |channels: Vec<PrivateChannel>, amount: Option<u64>| -> Vec<u64> {
+            choose_hints(channels, amount.map(Msat)).iter().map(|hops| hops[0].short_channel_id.0).collect()
         };
-        let ways = || vec![way(1, 100, true), way(2, 0, true), way(3, 500, true), way(4, 900, false)];
-        assert_eq!(chosen(ways(), None), [3, 1], "nothing comes in over an empty one, or from who is away");
-        assert_eq!(chosen(ways(), Some(200)), [3], "twice the amount is enough");
-        assert_eq!(chosen(ways(), Some(300)), [3, 1]);
-        assert_eq!(chosen(vec![way(4, 900, false)], None), [4], "better than none");
-        assert_eq!(chosen((0..50).map(|id| way(id, 5, true)).collect(), None).len(), MOST_HINTS);
+        let channels =
+            || vec![channel(1, 100, true), channel(2, 0, true), channel(3, 500, true), channel(4, 900, false)];
+        assert_eq!(chosen(channels(), None), [3, 1], "nothing comes in over an empty one, or from who is away");
+        assert_eq!(chosen(channels(), Some(200)), [3], "twice the amount is enough");
+        assert_eq!(chosen(channels(), Some(300)), [3, 1]);
+        assert_eq!(chosen(vec![channel(4, 900, false)], None), [4], "better than none");
+        assert_eq!(chosen((0..50).map(|id| channel(id, 5, true)).collect(), None).len(), MOST_HINTS);
     }
 
     #[tokio::test]

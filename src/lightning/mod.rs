@@ -29,7 +29,7 @@ use tokio::{sync::oneshot, time::timeout};
 use crate::{
     api::{ApiError, Lightning, NodeInfo},
     driver::{
-        committer::Underway,
+        committer::PendingEffects,
         peer::{ChannelState, Command, PeerState},
         runtime::Runtime,
         services::Services,
@@ -118,7 +118,7 @@ impl LightningNode {
     }
 
     /// Waits until a change is durable and done. In a task of its own: a caller that hangs up must not leave half of it.
-    async fn carry_out(&self, underway: Underway) -> Result<(), ApiError> {
+    async fn carry_out(&self, underway: PendingEffects) -> Result<(), ApiError> {
         let services = Arc::clone(self.services());
         let run = tokio::spawn(async move { services.run(underway).await });
         let stopped = |_| ApiError::unavailable("the daemon is stopping; try again when it runs");
@@ -195,7 +195,7 @@ impl Lightning for LightningNode {
             pending_channels: u32::try_from(pending).unwrap_or(u32::MAX),
             active_channels: count(|channel| channel.state == StateName::Normal && channel.usable),
             inactive_channels: count(|channel| channel.state == StateName::Normal && !channel.usable),
-            peers: u32::try_from(states.iter().filter(|state| state.link.is_some()).count()).unwrap_or(u32::MAX),
+            peers: u32::try_from(states.iter().filter(|state| state.connection.is_some()).count()).unwrap_or(u32::MAX),
             height: services.tip(),
             tip: tip.hash,
             tip_time: leyden_channels::types::UnixTime(u64::from(tip.time)),

@@ -31,7 +31,7 @@ use crate::{
         PaymentTarget, Payments, RouteHop, SendPayment, Updates,
     },
     driver::{
-        committer::Underway,
+        committer::PendingEffects,
         services::{Services, StartOrStore},
     },
     store::StoreError,
@@ -118,7 +118,7 @@ impl LightningNode {
     pub(super) async fn follow_from_the_start(
         &self,
         hash: PaymentHash,
-        begin: impl FnOnce() -> Result<Underway, ApiError>,
+        begin: impl FnOnce() -> Result<PendingEffects, ApiError>,
     ) -> Result<Updates<Payment>, ApiError> {
         let updates = follow(self.services(), hash);
         match begin() {

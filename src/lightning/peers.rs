@@ -61,21 +61,21 @@ impl Peers for LightningNode {
         };
         let states = self.peer_states().await;
         let peers = states.into_iter().filter_map(|state| {
-            let link = state.link?;
+            let connection = state.connection?;
             let sum = |of: fn(&leyden_channels::channel::EstablishedSummary) -> Msat| {
                 let established = state.channels.iter().filter_map(|channel| channel.established.as_ref());
                 Msat(established.map(|channel| of(channel).0).fold(0, u64::saturating_add))
             };
             Some(PeerInfo {
                 node_id: state.node_id,
-                address: link.address.to_string(),
-                inbound: link.inbound,
-                bytes_sent: link.bytes_sent,
-                bytes_received: link.bytes_received,
+                address: connection.address.to_string(),
+                inbound: connection.inbound,
+                bytes_sent: connection.bytes_sent,
+                bytes_received: connection.bytes_received,
                 amount_sent: sum(|channel| channel.total_sent),
                 amount_received: sum(|channel| channel.total_received),
-                ping: link.ping,
-                features: link.features,
+                ping: connection.ping,
+                features: connection.features,
                 errors: complaints(&state.node_id),
             })
         });

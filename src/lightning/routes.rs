@@ -65,7 +65,7 @@ impl Routes for LightningNode {
             Router::new().find(intake.graph(), &Scorer::new(), &question)
         };
         let plan = plan.map_err(|error| no_route(&error))?;
-        let route = plan.routes.first().ok_or_else(|| internal("a way without a route"))?;
+        let route = plan.routes.first().ok_or_else(|| internal("a plan without a route"))?;
         Ok(FoundRoute { route: planned(route)?, success_probability: plan.success_probability })
     }
 
@@ -173,7 +173,7 @@ impl LightningNode {
         let source = Source::Local { node: services.node_id().into(), channels: &channels };
         let question = RouteRequest { fee_limit: PROBE_FEE_LIMIT, ..question(services, source, target, amount, None) };
         let plan = services.find(&question).map_err(|error| no_route(&error))?;
-        let route = plan.routes.first().ok_or_else(|| internal("a way without a route"))?;
+        let route = plan.routes.first().ok_or_else(|| internal("a plan without a route"))?;
         let expiry = CltvExpiry(route.total_cltv_expiry().0.saturating_add(BLOCK_PADDING));
         Ok(FeeEstimate::Found { fee: route.total_fee(), expiry })
     }
@@ -192,7 +192,7 @@ impl LightningNode {
             .amount
             .ok_or_else(|| ApiError::invalid("the invoice leaves the amount open: a probe needs one that names it"))?;
         if invoice.payee == services.node_id() {
-            return Err(ApiError::invalid("this is an invoice of this node's own: there is no way to probe"));
+            return Err(ApiError::invalid("this is an invoice of this node's own: there is no route to probe"));
         }
         let request = PaymentRequest {
             payment_hash: PaymentHash(rand::random()),
@@ -256,7 +256,7 @@ fn question<'a>(
         excluded_nodes: &[],
         excluded_edges: &[],
         failed: &[],
-        told: &[],
+        failure_updates: &[],
         params: CostParams::default(),
     }
 }

@@ -3,7 +3,7 @@
 use bitcoin::Amount;
 
 use crate::{
-    driver::{enforcement::EnforcementState, peer::PeerState, services::Services},
+    driver::{onchain::ResolutionState, peer::PeerState, services::Services},
     wallet::{
         rescan::Reach,
         reserve::{AT_MOST, PER_CHANNEL},
@@ -45,7 +45,7 @@ fn short_reserve(missing: Amount) -> String {
 }
 
 fn of_peer(state: &PeerState) -> Vec<String> {
-    let mut warnings: Vec<String> = state.enforcements.iter().flat_map(of_closed_channel).collect();
+    let mut warnings: Vec<String> = state.resolutions.iter().flat_map(of_closed_channel).collect();
     warnings.extend(state.refused.iter().map(|refused| {
         let channel = state.channels.iter().find(|channel| channel.channel_id == refused.channel);
         let funding = channel.and_then(|channel| channel.established.as_ref()).map(|known| known.funding.to_string());
@@ -60,7 +60,7 @@ fn of_peer(state: &PeerState) -> Vec<String> {
     warnings
 }
 
-fn of_closed_channel(one: &EnforcementState) -> Vec<String> {
+fn of_closed_channel(one: &ResolutionState) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(lacking) = one.lacking {
         let deadline = one.reports.iter().filter_map(|report| report.deadline).min();

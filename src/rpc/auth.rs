@@ -24,7 +24,7 @@ use tonic::{
 use tower::{Layer, Service};
 
 use crate::{
-    admission::Standing,
+    admission::CallerTrust,
     callers::Caller,
     macaroon::{Call, MacaroonError, Permission, RootKey},
 };
@@ -160,20 +160,20 @@ fn lightning(method: &str) -> Access {
 
 impl Authorizer {
     /// What the call shows of its sender, if it may be made.
-    fn judge(&self, path: &str, headers: &HeaderMap, from: Option<IpAddr>) -> Result<Standing, Status> {
+    fn judge(&self, path: &str, headers: &HeaderMap, from: Option<IpAddr>) -> Result<CallerTrust, Status> {
         let needed = match access(path) {
-            Access::Open => return Ok(Standing::Caller),
+            Access::Open => return Ok(CallerTrust::Caller),
             Access::Unknown => {
                 let text = format!("leydend does not answer {path}; server reflection lists what it answers");
                 return Err(Status::unimplemented(text));
             }
             Access::Needs(needed) => needed,
         };
-        let Self::Macaroons(key) = self else { return Ok(Standing::Known) };
+        let Self::Macaroons(key) = self else { return Ok(CallerTrust::Known) };
         let token = token(headers)?;
         let now = Clock::System.now();
         key.check(&token, &Call { path, needed, now, from }).map_err(refused)?;
-        Ok(Standing::Known)
+        Ok(CallerTrust::Known)
     }
 }
 
@@ -184,8 +184,8 @@ fn caller<B>(request: &Request<B>) -> Option<&Caller> {
 }
 
 /// The connection may stay, if there is room for one more of which so much is known.
-fn welcome(caller: Option<&Caller>, standing: Standing) -> Result<(), Status> {
-    if caller.is_none_or(|caller| caller.rise(standing)) {
+fn welcome(caller: Option<&Caller>, trust: CallerTrust) -> Result<(), Status> {
+    if caller.is_none_or(|caller| caller.rise(trust)) {
         return Ok(());
     }
     Err(Status::resource_exhausted("too many connections are open: close some that are not used, then try again"))
@@ -267,7 +267,7 @@ where
         let caller = caller(&request);
         let judged =
             self.authorizer.judge(request.uri().path(), request.headers(), caller.map(|one| one.address().ip()));
-        match judged.and_then(|standing| welcome(caller, standing)) {
+        match judged.and_then(|trust| welcome(caller, trust)) {
             Ok(()) => Box::pin(self.inner.call(request)),
             Err(status) => Box::pin(async move { Ok(status.into_http()) }),
         }

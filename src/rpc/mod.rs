@@ -47,7 +47,7 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 pub use self::auth::Authorizer;
 use crate::{
-    admission::Door,
+    admission::ConnectionSlots,
     api::{ApiError, Chain, Daemon, Lightning, WalletState},
     callers::CallerListener,
     limits::MAX_CALLS_PER_CONNECTION,
@@ -68,7 +68,7 @@ pub struct ServeOptions {
     pub tls: Option<tls::Identity>,
     pub listener: TcpListener,
     /// Whom the listener lets in.
-    pub door: Door,
+    pub slots: ConnectionSlots,
     /// Ends the serving: streams are told so, calls get [`DRAIN`] to finish.
     pub stopping: CancellationToken,
 }
@@ -106,7 +106,7 @@ fn causes(error: &dyn std::error::Error) -> String {
 
 /// Serves every service until `stopping` is cancelled and the calls in progress have ended.
 pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
-    let ServeOptions { daemon, authorizer, tls, listener, door, stopping } = options;
+    let ServeOptions { daemon, authorizer, tls, listener, slots, stopping } = options;
     let context = Context { daemon, stopping: stopping.clone() };
 
     let mut server = Server::builder()
@@ -150,7 +150,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
                 .max_encoding_message_size(MAX_MESSAGE),
         );
 
-    let incoming = CallerListener::new(listener, door, None).into_stream();
+    let incoming = CallerListener::new(listener, slots, None).into_stream();
     let stop = stopping.clone();
     let serving = router.serve_with_incoming_shutdown(incoming, async move { stop.cancelled().await });
     tokio::pin!(serving);

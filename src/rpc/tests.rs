@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     api::{FailureReason, InvoiceState, PaymentState},
-    limits::Room,
+    limits::SlotLimits,
     macaroon::{READONLY, RootKey},
 };
 use leyden_channels::types::{Msat, PaymentPreimage, UnixTime};
@@ -37,8 +37,8 @@ mod network;
 mod routes;
 mod tokens;
 
-fn door() -> Door {
-    Door::new(Room { strangers: 4, known: 4 })
+fn slots() -> ConnectionSlots {
+    ConnectionSlots::new(SlotLimits { strangers: 4, known: 4 })
 }
 
 struct Server {
@@ -61,7 +61,7 @@ impl Server {
         let stopping = CancellationToken::new();
         let certificate = tls.as_ref().map(|tls| Certificate::from_pem(&tls.certificate));
         let daemon = Arc::new(fake.clone());
-        let options = ServeOptions { daemon, authorizer, tls, listener, door: door(), stopping: stopping.clone() };
+        let options = ServeOptions { daemon, authorizer, tls, listener, slots: slots(), stopping: stopping.clone() };
         let serving = tokio::spawn(serve(options));
         let scheme = if certificate.is_some() { "https" } else { "http" };
         let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).unwrap();

@@ -8,7 +8,7 @@ use super::{Store, StoreError};
 
 /// Who wanted a channel to end, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cause {
+pub struct CloseCause {
     pub by: Side,
     pub words: String,
 }
@@ -20,17 +20,17 @@ struct Record {
 }
 
 impl Store {
-    pub fn put_cause(&self, funding: &OutPoint, cause: &Cause) -> Result<(), StoreError> {
+    pub fn put_cause(&self, funding: &OutPoint, cause: &CloseCause) -> Result<(), StoreError> {
         let record = Record { by_us: cause.by == Side::Local, words: cause.words.clone() };
         let bytes = serde_json::to_vec(&record).map_err(|error| self.damaged(&error.to_string()))?;
         self.put_history(&cause_key(funding), &bytes)
     }
 
-    pub fn cause(&self, funding: &OutPoint) -> Result<Option<Cause>, StoreError> {
+    pub fn cause(&self, funding: &OutPoint) -> Result<Option<CloseCause>, StoreError> {
         let Some(bytes) = self.history_entry(&cause_key(funding))? else { return Ok(None) };
         let Record { by_us, words } =
             serde_json::from_slice(&bytes).map_err(|error| self.damaged(&error.to_string()))?;
-        Ok(Some(Cause { by: if by_us { Side::Local } else { Side::Remote }, words }))
+        Ok(Some(CloseCause { by: if by_us { Side::Local } else { Side::Remote }, words }))
     }
 }
 

@@ -15,10 +15,10 @@
 
 mod cause;
 mod closed;
-mod kept;
+mod peer_storage;
 mod plain;
 mod rocks;
 
-pub use cause::Cause;
+pub use cause::CloseCause;
 pub use closed::{ClosedChannel, ClosureType, ResolvedKind, ResolvedOutput};
 pub use rocks::{Store, StoreError, Table};

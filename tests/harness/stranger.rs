@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use leyden_channels::{
     channel::{
-        Channel, ChannelType, Ctx, Effect, Event, Feerates, OpenRequest, OpenWishes, Outbox, Persist, Policy, Write,
+        Channel, ChannelPolicy, ChannelType, Ctx, Effect, Event, Feerates, OpenOverrides, OpenRequest, Outbox, Persist,
+        Write,
     },
     keys::KeysSigner,
     onchain::FixedEnvironment,
@@ -117,7 +118,7 @@ impl Stranger {
     /// Opens a channel as far as the daemon's signature, with a funding transaction that nobody will ever see: `Err` has
     /// the daemon's words if it refuses.
     pub async fn promise_channel(&mut self, remote: NodeId, push: Msat) -> Result<ChannelId, String> {
-        let policy = Policy::default();
+        let policy = ChannelPolicy::default();
         let chain = bitcoin::constants::ChainHash::REGTEST;
         let now = UnixTime(1_700_000_000);
         let (tip, trust, feerates) = (Height(101), TipTrust::Current, Feerates::default());
@@ -141,7 +142,7 @@ impl Stranger {
                 zero_conf: false,
             },
             announce: false,
-            wishes: OpenWishes::default(),
+            overrides: OpenOverrides::default(),
             shutdown_script: script,
             commit_to_script: false,
             alias: ShortChannelId(rand::random()),

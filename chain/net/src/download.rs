@@ -283,7 +283,7 @@ impl PeerSet {
             BlockOutcome::Accepted => {
                 self.note_best_known(id, hash, ctx);
                 if let Some(peer) = self.peers.get_mut(&id) {
-                    peer.gave.block = Some(ctx.now);
+                    peer.last_useful.block = Some(ctx.now);
                 }
             }
             BlockOutcome::Invalid => {

@@ -112,8 +112,8 @@ impl PeerSet {
             connected_at: peer.connected_at,
             has_greeted: peer.is_ready(),
             ping: peer.ping.shortest,
-            transaction: peer.gave.transaction,
-            block: peer.gave.block,
+            transaction: peer.last_useful.transaction,
+            block: peer.last_useful.block,
         });
         choose(candidates.collect(), now)
     }

@@ -46,7 +46,7 @@ pub(crate) struct Peer {
     pub blocks_in_flight: BTreeMap<BlockHash, Duration>,
     /// When it last sent a block that it was asked for.
     pub last_block: Duration,
-    pub gave: Gave,
+    pub last_useful: LastUseful,
     /// What it asked for and did not get yet.
     pub serving: VecDeque<Inventory>,
     /// Blocks handed to the driver and not confirmed as sent.
@@ -85,7 +85,7 @@ pub(crate) struct Ping {
 
 /// When it last sent something that was new and valid.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Gave {
+pub(crate) struct LastUseful {
     pub transaction: Option<Duration>,
     pub block: Option<Duration>,
 }
@@ -131,7 +131,7 @@ impl Peer {
             plan: None,
             blocks_in_flight: BTreeMap::new(),
             last_block: now,
-            gave: Gave::default(),
+            last_useful: LastUseful::default(),
             serving: VecDeque::new(),
             blocks_in_service: 0,
             relay: TxRelay {
@@ -186,7 +186,7 @@ impl Peer {
             start_height: negotiated.map_or(0, |negotiated| negotiated.start_height),
             best_known: self.best_known,
             clock: self.clock,
-            told_headers: self.headers.done,
+            has_sent_headers: self.headers.done,
             blocks_in_flight: self.blocks_in_flight.len(),
             round_trip: self.ping.round_trip,
             score: self.score,
@@ -198,7 +198,7 @@ impl Peer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerClock {
     /// Seconds since 1970.
-    pub told: i64,
+    pub reported: i64,
     /// In terms of [`Ctx::now`](crate::Ctx).
     pub at: Duration,
 }
@@ -221,7 +221,7 @@ pub struct PeerSummary {
     pub best_known: Option<BlockHash>,
     pub clock: Option<PeerClock>,
     /// Whether it has told at least once all headers that it has.
-    pub told_headers: bool,
+    pub has_sent_headers: bool,
     pub blocks_in_flight: usize,
     pub round_trip: Option<Duration>,
     /// How much it misbehaved (100 is the end).

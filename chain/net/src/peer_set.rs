@@ -119,7 +119,7 @@ impl PeerSet {
             if let Some(peer) = self.peers.get_mut(&id) {
                 peer.handshake = handshake;
                 if let NetworkMessage::Version(version) = &message {
-                    peer.clock.get_or_insert(PeerClock { told: version.timestamp, at: ctx.now });
+                    peer.clock.get_or_insert(PeerClock { reported: version.timestamp, at: ctx.now });
                 }
             }
             match step {

@@ -178,7 +178,7 @@ impl PeerSet {
         match outcome {
             TransactionOutcome::Accepted => {
                 if let Some(peer) = self.peers.get_mut(&id) {
-                    peer.gave.transaction = Some(ctx.now);
+                    peer.last_useful.transaction = Some(ctx.now);
                 }
                 self.relay.orphanage.remove_parent(&txid);
                 for (peer, child) in self.relay.orphanage.take_children(&txid) {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use leyden_consensus::Params;
 
 use crate::clock::Clock;
-use crate::mempool::Policy;
+use crate::mempool::MempoolPolicy;
 use crate::store::{OPEN_FILES, WriteHook};
 
 /// Settings of a [`Node`](crate::Node).
@@ -25,7 +25,7 @@ pub struct NodeConfig {
     pub max_outbound: usize,
     /// Connections that others may open to us.
     pub max_inbound: usize,
-    pub policy: Policy,
+    pub policy: MempoolPolicy,
     pub clock: Clock,
     /// Outpoints kept in memory, at some 150 bytes each.
     pub coins_in_memory: usize,
@@ -50,7 +50,7 @@ impl NodeConfig {
             connect: Vec::new(),
             max_outbound: 8,
             max_inbound: 117,
-            policy: Policy::default(),
+            policy: MempoolPolicy::default(),
             clock: Clock::System,
             coins_in_memory: 500_000,
             database_cache_bytes: 64 << 20,

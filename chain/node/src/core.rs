@@ -27,8 +27,8 @@ use crate::chain_index::ChainIndex;
 use crate::chainstate::{Chainstate, Shared, Step, Submitted};
 use crate::clock::Clock;
 use crate::error::{BlockRejected, HeadersRejected, MempoolError, NodeError, PackageError};
-use crate::mempool::accept::{Acceptor, Applied, NextBlock, Occasion};
-use crate::mempool::{Entry, FeeEstimator, Mempool, Policy, package};
+use crate::mempool::accept::{Acceptor, Applied, NextBlock, SubmissionKind};
+use crate::mempool::{Entry, FeeEstimator, Mempool, MempoolPolicy, package};
 use crate::scripts::ScriptVerifier;
 use crate::store::Store;
 use crate::sync::{lock, read, write};
@@ -45,7 +45,7 @@ const MAX_REFUSED: usize = 50_000;
 /// The state behind all handles.
 pub struct Core {
     pub params: Arc<Params>,
-    pub policy: Policy,
+    pub policy: MempoolPolicy,
     pub clock: Clock,
     pub store: Arc<Store>,
     pub index: Arc<RwLock<ChainIndex>>,
@@ -67,7 +67,7 @@ impl Core {
     /// Loads the chain from its store.
     pub fn open(
         params: Arc<Params>,
-        policy: Policy,
+        policy: MempoolPolicy,
         clock: Clock,
         store: Arc<Store>,
         coins_in_memory: usize,
@@ -165,7 +165,7 @@ impl Core {
         let waiting = old.into_iter().map(|entry| (Arc::clone(&entry.transaction), Some(entry)));
         for (transaction, entry) in returning.chain(waiting) {
             let plan =
-                self.acceptor(chain, pool, |acceptor| acceptor.check(Arc::clone(&transaction), Occasion::Return));
+                self.acceptor(chain, pool, |acceptor| acceptor.check(Arc::clone(&transaction), SubmissionKind::Return));
             match (plan, entry) {
                 (Ok(mut plan), Some(entry)) => {
                     // It waits since it came, not since the reorganisation.
@@ -222,7 +222,7 @@ impl Core {
         let txid = transaction.compute_txid();
         let plan = {
             let pool = read(&self.mempool);
-            self.acceptor(chain, &pool, |acceptor| acceptor.check(Arc::clone(&transaction), Occasion::New))
+            self.acceptor(chain, &pool, |acceptor| acceptor.check(Arc::clone(&transaction), SubmissionKind::New))
         };
         match plan {
             Ok(plan) => self.accept_plan(plan),
@@ -256,7 +256,7 @@ impl Core {
     pub fn test_transaction(&self, transaction: Transaction) -> Result<(), MempoolError> {
         let chain = lock(&self.chain);
         let pool = read(&self.mempool);
-        self.acceptor(&chain, &pool, |acceptor| acceptor.check(Arc::new(transaction), Occasion::New)).map(drop)
+        self.acceptor(&chain, &pool, |acceptor| acceptor.check(Arc::new(transaction), SubmissionKind::New)).map(drop)
     }
 
     /// A block on top of the tip, checked by the same rules as any other.

@@ -45,7 +45,7 @@ pub use clock::Clock;
 pub use config::NodeConfig;
 pub use driver::{Driver, DriverConfig, DriverError};
 pub use error::{BlockRejected, HeadersRejected, MempoolError, NodeError, StoreError};
-pub use mempool::Policy;
+pub use mempool::MempoolPolicy;
 pub use merkle_proof::MerkleProof;
 pub use network::{ChainPeers, Network};
 pub use node::Node;

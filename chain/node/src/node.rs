@@ -28,7 +28,7 @@ use crate::notices::NoticeStream;
 use crate::store::{Store, StoreOptions, TxPosition};
 use crate::sync::{lock, read};
 use crate::time_budget::TimeBudget;
-use crate::tip::{self, Evidence, Heard, Rules, TipDoubt};
+use crate::tip::{self, LastContact, TipDoubt, TipEvidence, TipRules};
 use crate::types::{
     BlockRef, MempoolEntryInfo, MempoolInfo, MiningStatus, OutputInfo, PeerInfo, Spend, Tip, TransactionInfo, UtxoSet,
 };
@@ -104,7 +104,7 @@ impl Node {
     /// Whether the tip may be relied on, and if not why ([`crate::tip`]). Answers from memory.
     pub fn check_tip(&self) -> Result<(), TipDoubt> {
         let core = &self.inner.core;
-        let rules = Rules::of(&core.params);
+        let rules = TipRules::of(&core.params);
         let ChainPeers { clocks_ahead, best_known, hears, dials, had_outbound, heard } =
             self.inner.network.get().map(|network| network.chain_peers()).unwrap_or_default();
         let (tip, best_header, has_best) = {
@@ -114,7 +114,7 @@ impl Node {
             (index.tip(), tip_of(&best), index.has_chain_to(&best, tip::TOLERATED_BLOCKS))
         };
         let found = *lock(&core.found_tip);
-        let evidence = Evidence {
+        let evidence = TipEvidence {
             now: core.clock.now(),
             tip,
             best_header,
@@ -124,9 +124,9 @@ impl Node {
             // On a chain for tests who listens is asked for blocks, and misses nobody who has gone.
             expects_peers: dials || had_outbound || (heard.is_some() && !rules.for_tests),
             heard: match heard {
-                _ if hears => Heard::Now,
-                Some(heard) => Heard::Ago(heard.elapsed()),
-                None => Heard::Never,
+                _ if hears => LastContact::Now,
+                Some(heard) => LastContact::Ago(heard.elapsed()),
+                None => LastContact::Never,
             },
             found_alone: found.is_some_and(|(hash, at)| hash == tip.hash && heard.is_none_or(|heard| heard < at)),
         };
@@ -392,7 +392,7 @@ fn driver_config(config: &NodeConfig) -> DriverConfig {
     let params = &config.params;
     let agent = concat!("/leyden:", env!("CARGO_PKG_VERSION"), "/");
     let mut protocol = leyden_net::Config::full_node(agent, params.minimum_chain_work);
-    if Rules::of(params).for_tests {
+    if TipRules::of(params).for_tests {
         // A chain for tests and demos: nobody's privacy is at stake, and people wait for transactions to arrive.
         protocol.timing.trickle_inbound = REGTEST_TRICKLE;
         protocol.timing.trickle_outbound = REGTEST_TRICKLE;
@@ -402,7 +402,7 @@ fn driver_config(config: &NodeConfig) -> DriverConfig {
     }
     let magic = Magic::from_bytes(params.magic);
     let defaults = DriverConfig::new(magic, protocol);
-    let reconnect_at_most = if Rules::of(params).for_tests { REGTEST_RECONNECT } else { defaults.reconnect_at_most };
+    let reconnect_at_most = if TipRules::of(params).for_tests { REGTEST_RECONNECT } else { defaults.reconnect_at_most };
     DriverConfig {
         listen: config.listen,
         connect: config.connect.clone(),

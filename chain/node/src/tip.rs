@@ -13,7 +13,7 @@
 //!
 //! How far behind a node may be that has no doubt, and why that is little:
 //! * [`TOLERATED_BLOCKS`] whose headers it has: less than any margin that a deadline of the channels has.
-//! * What is found within [`Rules::grace`] after the last peer was lost: one block on average.
+//! * What is found within [`TipRules::grace`] after the last peer was lost: one block on average.
 //! * If all its peers withhold the chain from it: [`MAX_AGE_BLOCKS`] on average. They would have to be all of them.
 //!
 //! What strangers can do: who holds all connections of a node can make it doubt (by a wrong clock), which costs
@@ -45,7 +45,7 @@ pub const FIRST_BLOCK: i64 = 1_231_006_505;
 
 /// What the network's parameters say about doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
+pub struct TipRules {
     /// Blocks come when somebody wants them.
     pub for_tests: bool,
     /// The tip may be this old.
@@ -56,7 +56,7 @@ pub struct Rules {
     pub max_ahead: Duration,
 }
 
-impl Rules {
+impl TipRules {
     pub fn of(params: &Params) -> Self {
         let for_tests = matches!(params.retarget, Retarget::Never);
         let spacing = u64::from(params.spacing.get());
@@ -77,7 +77,7 @@ impl Rules {
 
 /// When a peer that had told its best headers was last connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum LastContact {
     /// One is connected.
     Now,
     /// So long ago.
@@ -88,7 +88,7 @@ pub enum Heard {
 
 /// What is known of the network.
 #[derive(Clone, Debug)]
-pub struct Evidence {
+pub struct TipEvidence {
     /// Our clock.
     pub now: u64,
     pub tip: Tip,
@@ -101,7 +101,7 @@ pub struct Evidence {
     pub clocks_ahead: Vec<i64>,
     /// Whether there should be peers: some were asked for, or there were some.
     pub expects_peers: bool,
-    pub heard: Heard,
+    pub heard: LastContact,
     /// This node found the tip itself, and has not been told of headers since.
     pub found_alone: bool,
 }
@@ -124,8 +124,8 @@ pub enum TipDoubt {
 }
 
 /// Whether the tip may be relied on; the doubt that explains most comes first.
-pub fn judge(evidence: &Evidence, rules: &Rules) -> Result<(), TipDoubt> {
-    let Evidence { now, tip, best_header, has_best, refused_time, clocks_ahead, expects_peers, heard, found_alone } =
+pub fn judge(evidence: &TipEvidence, rules: &TipRules) -> Result<(), TipDoubt> {
+    let TipEvidence { now, tip, best_header, has_best, refused_time, clocks_ahead, expects_peers, heard, found_alone } =
         evidence;
     let peers_ahead = median(clocks_ahead);
     if let Some(peers_ahead) = peers_ahead
@@ -145,10 +145,10 @@ pub fn judge(evidence: &Evidence, rules: &Rules) -> Result<(), TipDoubt> {
     let alone_by_will = rules.for_tests && *found_alone;
     if *expects_peers && !alone_by_will {
         match *heard {
-            Heard::Now => {}
-            Heard::Ago(ago) if ago <= rules.grace => {}
-            Heard::Ago(ago) => return Err(TipDoubt::NoPeers { seconds: ago.as_secs() }),
-            Heard::Never => return Err(TipDoubt::NotHeard),
+            LastContact::Now => {}
+            LastContact::Ago(ago) if ago <= rules.grace => {}
+            LastContact::Ago(ago) => return Err(TipDoubt::NoPeers { seconds: ago.as_secs() }),
+            LastContact::Never => return Err(TipDoubt::NotHeard),
         }
     }
     let (age, limit) = (now.saturating_sub(u64::from(tip.time)), rules.max_age.as_secs());
@@ -237,8 +237,8 @@ mod tests {
     }
 
     /// Synced, a minute after the last block, with two peers.
-    fn evidence() -> Evidence {
-        Evidence {
+    fn evidence() -> TipEvidence {
+        TipEvidence {
             now: NOW,
             tip: tip(1_000, 60),
             best_header: tip(1_000, 60),
@@ -246,17 +246,17 @@ mod tests {
             refused_time: None,
             clocks_ahead: vec![-1, 2],
             expects_peers: true,
-            heard: Heard::Now,
+            heard: LastContact::Now,
             found_alone: false,
         }
     }
 
-    fn leyden(evidence: &Evidence) -> Result<(), TipDoubt> {
-        judge(evidence, &Rules::of(&Params::leyden()))
+    fn leyden(evidence: &TipEvidence) -> Result<(), TipDoubt> {
+        judge(evidence, &TipRules::of(&Params::leyden()))
     }
 
-    fn regtest(evidence: &Evidence) -> Result<(), TipDoubt> {
-        judge(evidence, &Rules::of(&Params::regtest()))
+    fn regtest(evidence: &TipEvidence) -> Result<(), TipDoubt> {
+        judge(evidence, &TipRules::of(&Params::regtest()))
     }
 
     #[test]
@@ -268,35 +268,35 @@ mod tests {
     #[test]
     fn a_node_that_waits_for_blocks_is_behind_but_not_at_every_new_one() {
         let best_header = tip(1_002, 0);
-        assert_eq!(leyden(&Evidence { best_header, ..evidence() }), Ok(()));
-        let behind = Evidence { best_header, has_best: false, ..evidence() };
+        assert_eq!(leyden(&TipEvidence { best_header, ..evidence() }), Ok(()));
+        let behind = TipEvidence { best_header, has_best: false, ..evidence() };
         let doubt = TipDoubt::Behind { height: 1_000, best: 1_002 };
         assert_eq!((leyden(&behind), regtest(&behind)), (Err(doubt), Err(doubt)));
     }
 
     #[test]
     fn a_node_that_has_lost_all_its_peers_has_doubts_after_a_block_s_time() {
-        let lost = |seconds| Evidence { heard: Heard::Ago(Duration::from_secs(seconds)), ..evidence() };
+        let lost = |seconds| TipEvidence { heard: LastContact::Ago(Duration::from_secs(seconds)), ..evidence() };
         assert_eq!(leyden(&lost(600)), Ok(()));
         assert_eq!(leyden(&lost(601)), Err(TipDoubt::NoPeers { seconds: 601 }));
         assert_eq!(regtest(&lost(6)), Err(TipDoubt::NoPeers { seconds: 6 }));
-        assert_eq!(regtest(&Evidence { found_alone: true, ..lost(6) }), Ok(()), "its user mines alone");
-        assert_eq!(leyden(&Evidence { found_alone: true, ..lost(601) }), Err(TipDoubt::NoPeers { seconds: 601 }));
+        assert_eq!(regtest(&TipEvidence { found_alone: true, ..lost(6) }), Ok(()), "its user mines alone");
+        assert_eq!(leyden(&TipEvidence { found_alone: true, ..lost(601) }), Err(TipDoubt::NoPeers { seconds: 601 }));
     }
 
     #[test]
     fn a_node_that_has_not_heard_from_its_peers_yet_has_doubts_and_one_that_wants_none_has_not() {
-        let fresh = Evidence { heard: Heard::Never, clocks_ahead: Vec::new(), ..evidence() };
+        let fresh = TipEvidence { heard: LastContact::Never, clocks_ahead: Vec::new(), ..evidence() };
         assert_eq!(leyden(&fresh), Err(TipDoubt::NotHeard));
         assert_eq!(regtest(&fresh), Err(TipDoubt::NotHeard));
-        let alone = Evidence { expects_peers: false, ..fresh };
+        let alone = TipEvidence { expects_peers: false, ..fresh };
         assert_eq!(regtest(&alone), Ok(()));
         assert_eq!(leyden(&alone), Ok(()), "it mines alone");
     }
 
     #[test]
     fn an_old_tip_is_doubted_where_blocks_come_by_themselves() {
-        let old = |age| Evidence { tip: tip(1_000, age), best_header: tip(1_000, age), ..evidence() };
+        let old = |age| TipEvidence { tip: tip(1_000, age), best_header: tip(1_000, age), ..evidence() };
         assert_eq!(leyden(&old(2 * HOUR)), Ok(()));
         assert_eq!(leyden(&old(2 * HOUR + 1)), Err(TipDoubt::Old { seconds: 7_201, limit: 7_200 }));
         assert_eq!(regtest(&old(1_000 * HOUR)), Ok(()));
@@ -306,19 +306,19 @@ mod tests {
     fn a_clock_that_disagrees_with_the_peers_is_named_with_the_hours() {
         let day: i64 = 24 * 3_600;
         for (ahead, words) in [(3 * day - 1, "72 hours behind"), (-3 * day, "72 hours ahead of")] {
-            let doubt = leyden(&Evidence { clocks_ahead: vec![ahead, ahead, 0], ..evidence() }).unwrap_err();
+            let doubt = leyden(&TipEvidence { clocks_ahead: vec![ahead, ahead, 0], ..evidence() }).unwrap_err();
             assert!(matches!(doubt, TipDoubt::Clock { peers: 3, .. }), "{doubt:?}");
             assert!(doubt.to_string().contains(words), "{doubt}");
         }
-        assert_eq!(leyden(&Evidence { clocks_ahead: vec![0, 3 * day, 5], ..evidence() }), Ok(()), "one liar");
-        assert_eq!(leyden(&Evidence { clocks_ahead: vec![3_600], ..evidence() }), Ok(()));
-        assert!(leyden(&Evidence { clocks_ahead: vec![3_601], ..evidence() }).is_err());
+        assert_eq!(leyden(&TipEvidence { clocks_ahead: vec![0, 3 * day, 5], ..evidence() }), Ok(()), "one liar");
+        assert_eq!(leyden(&TipEvidence { clocks_ahead: vec![3_600], ..evidence() }), Ok(()));
+        assert!(leyden(&TipEvidence { clocks_ahead: vec![3_601], ..evidence() }).is_err());
     }
 
     #[test]
     fn a_clock_behind_the_chain_is_named_also_without_peers() {
         let tip = Tip { time: u32::try_from(NOW + 72 * HOUR).unwrap(), ..tip(1_000, 0) };
-        let alone = Evidence { tip, best_header: tip, clocks_ahead: Vec::new(), expects_peers: false, ..evidence() };
+        let alone = TipEvidence { tip, best_header: tip, clocks_ahead: Vec::new(), expects_peers: false, ..evidence() };
         let doubt = regtest(&alone).unwrap_err();
         assert_eq!(doubt, TipDoubt::ClockBehindChain { seconds: 72 * HOUR });
         assert!(doubt.to_string().contains("72 hours behind"), "{doubt}");
@@ -327,8 +327,8 @@ mod tests {
     #[test]
     fn blocks_that_are_refused_for_their_time_make_doubt_until_peers_agree_with_our_clock() {
         let refused_time = Some(u32::try_from(NOW + 72 * HOUR).unwrap());
-        let blind = Evidence { refused_time, clocks_ahead: Vec::new(), ..evidence() };
+        let blind = TipEvidence { refused_time, clocks_ahead: Vec::new(), ..evidence() };
         assert_eq!(leyden(&blind), Err(TipDoubt::ClockBehindChain { seconds: 72 * HOUR }));
-        assert_eq!(leyden(&Evidence { refused_time, ..evidence() }), Ok(()), "a miner's clock, then");
+        assert_eq!(leyden(&TipEvidence { refused_time, ..evidence() }), Ok(()), "a miner's clock, then");
     }
 }

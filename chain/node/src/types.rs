@@ -171,5 +171,5 @@ pub struct PeerInfo {
     /// How many seconds its clock is ahead of ours; `None` if it does not tell a time.
     pub clock_ahead: Option<i64>,
     /// Whether it has told all headers that it has at least once.
-    pub told_headers: bool,
+    pub has_sent_headers: bool,
 }

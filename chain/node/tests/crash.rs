@@ -16,7 +16,7 @@ use leyden_consensus::Params;
 use leyden_node::backend::Backend;
 use leyden_node::core::Core;
 use leyden_node::store::{WriteHook, WritePoint};
-use leyden_node::{BlockRejected, NodeError, Policy};
+use leyden_node::{BlockRejected, MempoolPolicy, NodeError};
 
 /// Blocks in the order in which they arrive: a chain, then a longer fork, then the first chain overtakes again.
 fn story() -> (Vec<Block>, HashMap<BlockHash, sha256d::Hash>) {
@@ -69,7 +69,7 @@ fn a_write_that_fails_at_any_point_leaves_one_of_two_tips() {
                 false => Ok(()),
             })
         };
-        let core = open_core_with(folder.path(), Policy::default(), Some(hook));
+        let core = open_core_with(folder.path(), MempoolPolicy::default(), Some(hook));
         let mut tips = vec![core.tip().hash];
         let mut failed = None;
         for block in &blocks[prefix..] {

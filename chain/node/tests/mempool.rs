@@ -13,7 +13,7 @@ use leyden_net::{ChainView, MempoolView, TxName};
 use leyden_node::backend::{Backend, ChainEvent};
 use leyden_node::core::Core;
 use leyden_node::error::{NonStandard, PackageError, TrucViolation};
-use leyden_node::{MempoolError, Policy, RemovalReason};
+use leyden_node::{MempoolError, MempoolPolicy, RemovalReason};
 
 const COIN: u64 = 50_0000_0000;
 
@@ -28,10 +28,10 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self::with(Policy::default())
+        Self::with(MempoolPolicy::default())
     }
 
-    fn with(policy: Policy) -> Self {
+    fn with(policy: MempoolPolicy) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let core = open_core_with(folder.path(), policy, None);
         let params = Params::regtest();
@@ -502,7 +502,7 @@ fn a_package_replaces_a_conflicting_package_by_paying_more() {
 
 #[test]
 fn a_full_pool_drops_what_pays_least_and_asks_for_more() {
-    let bench = Bench::with(Policy { max_memory_bytes: 20_000, ..Policy::default() });
+    let bench = Bench::with(MempoolPolicy { max_memory_bytes: 20_000, ..MempoolPolicy::default() });
     let before = bench.core.minimum_fee_rate();
     let cheap = pay(bench.coins[0], 100);
     bench.submit(&cheap).unwrap();

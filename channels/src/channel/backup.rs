@@ -15,14 +15,14 @@ use std::sync::Arc;
 use secp256k1::ecdsa::Signature;
 use thiserror::Error;
 
-use super::commitment::spec::Spec;
+use super::commitment::spec::CommitmentSpec;
 use super::commitment::{Commitments, Factory};
 use super::effect::Effect;
 use super::error::RestoreError;
 use super::funding::FundingState;
 use super::outbox::Outbox;
 use super::record::{decode_terms, encode_terms};
-use super::state::{Established, Link, Phase};
+use super::state::{ConnectionState, Established, Phase};
 use super::terms::Terms;
 use super::turn::{Ctx, Touched, Turn};
 use super::{Channel, Sides, State, write_touched};
@@ -117,14 +117,14 @@ impl Channel {
             commitments: Commitments::unknown(&terms)?,
             factory,
             phase: Phase::Restored,
-            link: Link::Offline,
+            connection: ConnectionState::Offline,
             short_channel_id,
             aliases: Sides::default(),
             opened_at: ctx.tip,
             low_since: None,
             falling_since: None,
             funding_transaction: None,
-            wrongs: 0,
+            violations: 0,
             funding_state: FundingState::Confirmed,
             funding_inputs: Vec::new(),
             separate_rows: false,
@@ -150,6 +150,10 @@ impl Commitments {
         let nobodys = Signature::from_compact(&[1; 64])
             .map_err(|error| RestoreError::Damaged { what: "signatures", why: error.to_string() })?;
         let signatures = CommitmentSignatures { commitment: nobodys, htlcs: Vec::new() };
-        Ok(Self::first(Spec::new(balance, FeeratePerKw::FLOOR), signatures, terms.sides.remote.basepoints.payment))
+        Ok(Self::first(
+            CommitmentSpec::new(balance, FeeratePerKw::FLOOR),
+            signatures,
+            terms.sides.remote.basepoints.payment,
+        ))
     }
 }

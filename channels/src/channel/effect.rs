@@ -7,7 +7,7 @@ use crate::types::{ChannelId, CltvExpiry, FeeratePerKw, HtlcId, Msat, PaymentHas
 use crate::wire::{Message, OnionRoutingPacket};
 
 use super::commitment::limits::CannotAdd;
-use super::error::{CloseRefused, Wrong};
+use super::error::{CloseRefused, ProtocolViolation};
 use super::event::Origin;
 use super::funding::{FundingInput, FundingState};
 use super::state::{SpendKind, StateName};
@@ -29,7 +29,7 @@ pub enum Effect {
     Broadcast(Transaction),
     /// The closing transaction that both have signed pays too little: pay at least `feerate` for it together with a child on
     /// our output, if the wallet has one that is worth it. Repeated at blocks until it confirms.
-    RaiseClosing { transaction: Transaction, feerate: FeeratePerKw },
+    BumpClosingFee { transaction: Transaction, feerate: FeeratePerKw },
     /// Tell [`Event::FundingDepth`](super::Event::FundingDepth) from the first confirmation on, at least until `depth`.
     /// And [`Event::FundingSeen`](super::Event::FundingSeen), [`Event::FundingUnconfirmed`](super::Event::FundingUnconfirmed)
     /// and [`Event::FundingConflict`](super::Event::FundingConflict) at any time. `inputs` is what is known of its needs.
@@ -55,7 +55,7 @@ pub enum Effect {
     /// This transaction closes the channel, as far as is known: it was broadcast (a separate effect), or seen.
     Closing { transaction: Txid, kind: SpendKind },
     /// What the enforcement of a closed channel wants: none of the effects that have one of their own here.
-    Enforce(Box<onchain::Effect>),
+    Onchain(Box<onchain::Effect>),
     /// News for people and dashboards.
     Notice(Notice),
     /// The channel is over, or never began: the driver may drop it.
@@ -73,12 +73,12 @@ pub struct IncomingHtlc {
     pub onion: OnionRoutingPacket,
     pub path_key: Option<secp256k1::PublicKey>,
     /// It must be failed, not accepted.
-    pub doomed: Option<Doom>,
+    pub must_fail: Option<FailReason>,
 }
 
 /// Why an incoming HTLC must be failed although the channel holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doom {
+pub enum FailReason {
     /// More is at stake in HTLCs too small for an output than we are ready to lose to fees
     /// (BOLT 2, `max_dust_htlc_exposure_msat`).
     DustExposure,
@@ -126,7 +126,7 @@ pub enum Notice {
         reason: String,
     },
     /// The peer did something wrong.
-    PeerWrong(Wrong),
+    ProtocolViolation(ProtocolViolation),
     /// The peer sent `warning` or `error`.
     PeerSays {
         error: bool,

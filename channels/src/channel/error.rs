@@ -1,6 +1,6 @@
 //! What can go wrong, by whose fault.
 //!
-//! - [`Wrong`]: the peer broke a rule. The channel answers by itself (a warning, or an error and a close); the driver
+//! - [`ProtocolViolation`]: the peer broke a rule. The channel answers by itself (a warning, or an error and a close); the driver
 //!   only hears of it.
 //! - [`Invariant`]: we did. The driver stops that channel and changes nothing.
 //! - [`CloseRefused`], [`super::CannotAdd`]: a wish of this node cannot be granted.
@@ -70,7 +70,7 @@ impl From<RebuildError> for Invariant {
     }
 }
 
-/// What is done about a [`Wrong`].
+/// What is done about a [`ProtocolViolation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// `warning`: both stay connected, and other channels flow on.
@@ -83,7 +83,7 @@ pub enum Severity {
 
 /// A rule that the peer broke.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Wrong {
+pub enum ProtocolViolation {
     #[error("{message} is not expected in state {state}")]
     Unexpected { message: &'static str, state: StateName },
     #[error("update_add_htlc has id {got}, but the next id is {expected}", got = got.0, expected = expected.0)]
@@ -162,14 +162,14 @@ pub enum Wrong {
     #[error("no closing fee was agreed on for many blocks")]
     ClosingStuck,
     #[error("again, for the {times}th time in a row: {last}")]
-    WrongForEver { times: u8, last: Box<Wrong> },
+    RepeatedViolations { times: u8, last: Box<ProtocolViolation> },
     #[error("HTLC {} expires at block {} and is not resolved", id.0, expiry.0)]
     HtlcDeadline { id: HtlcId, expiry: CltvExpiry },
     #[error("the peer failed the channel: {0}")]
     PeerFailed(String),
 }
 
-impl Wrong {
+impl ProtocolViolation {
     pub const fn severity(&self) -> Severity {
         match self {
             // BOLT 2, Legacy Closing Negotiation: a warning, and then both have some time.
@@ -211,7 +211,7 @@ impl Wrong {
             | Self::FundingTooLate(_)
             | Self::HtlcDeadline { .. }
             | Self::ClosingStuck
-            | Self::WrongForEver { .. }
+            | Self::RepeatedViolations { .. }
             | Self::PeerFailed(_) => Severity::Fail,
         }
     }
@@ -220,13 +220,13 @@ impl Wrong {
 /// Why an event could not be handled: the peer's fault is answered inside the channel, ours leaves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    Wrong(Wrong),
+    Violation(ProtocolViolation),
     Invariant(Invariant),
 }
 
-impl<T: Into<Wrong>> From<T> for Fault {
-    fn from(wrong: T) -> Self {
-        Self::Wrong(wrong.into())
+impl<T: Into<ProtocolViolation>> From<T> for Fault {
+    fn from(violation: T) -> Self {
+        Self::Violation(violation.into())
     }
 }
 

@@ -7,12 +7,12 @@ use super::Sides;
 use super::commitment::changes::{LocalChanges, RemoteChanges};
 use super::commitment::local::LocalCommitment;
 use super::commitment::remote::{Remote, RemoteCommitment, RemoteStage};
-use super::commitment::spec::Spec;
+use super::commitment::spec::CommitmentSpec;
 use super::commitment::{Commitments, Factory};
 use super::effect::{Effect, Notice};
 use super::error::Fault;
 use super::funding::{FundingInput, FundingState};
-use super::state::{Established, Link, Phase};
+use super::state::{ConnectionState, Established, Phase};
 use super::terms::Terms;
 use super::turn::{Touched, Turn};
 use crate::keys::{CommitmentSignatures, PerCommitmentSecrets};
@@ -22,7 +22,7 @@ use crate::types::{CommitmentNumber, HtlcId, ShortChannelId, Side};
 pub(crate) fn verify_first(
     terms: &Terms,
     factory: &Factory,
-    spec: &Spec,
+    spec: &CommitmentSpec,
     signatures: &CommitmentSignatures,
 ) -> Result<(), Fault> {
     let number = CommitmentNumber(0);
@@ -32,7 +32,7 @@ pub(crate) fn verify_first(
 }
 
 impl Commitments {
-    pub(crate) fn first(spec: Spec, signatures: CommitmentSignatures, remote_point: PublicKey) -> Self {
+    pub(crate) fn first(spec: CommitmentSpec, signatures: CommitmentSignatures, remote_point: PublicKey) -> Self {
         let number = CommitmentNumber(0);
         let current = RemoteCommitment { number, spec: spec.clone(), per_commitment_point: remote_point };
         Self {
@@ -72,14 +72,14 @@ pub(crate) fn begin(
         factory,
         commitments,
         phase: Phase::Funding,
-        link: Link::Online,
+        connection: ConnectionState::Online,
         short_channel_id: None,
         aliases: Sides { local: Some(alias), remote: None },
         opened_at: turn.ctx.tip,
         low_since: None,
         falling_since: None,
         funding_transaction,
-        wrongs: 0,
+        violations: 0,
         funding_state: FundingState::Awaited,
         funding_inputs: inputs,
         separate_rows: false,

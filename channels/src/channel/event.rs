@@ -59,8 +59,8 @@ pub enum Event {
     /// What the chain has done to an output that [`Effect::Watch`](super::Effect::Watch) names, the funding output first of
     /// all; all of it is told up to `tip` when it ends with [`onchain::Event::Tip`].
     Chain { event: onchain::Event, tip: Height },
-    /// An answer to what [`Effect::Enforce`](super::Effect::Enforce) asks for, or a person's wish.
-    Enforcement(onchain::Event),
+    /// An answer to what [`Effect::Onchain`](super::Effect::Onchain) asks for, or a person's wish.
+    Onchain(onchain::Event),
     /// A block that confirmed the funding transaction has been disconnected, and those above it; what has become of the
     /// transaction is told next, and spends that are gone by [`Event::Chain`].
     Reorganized { to: Height },
@@ -75,7 +75,7 @@ impl Event {
     /// for because of that, and how its HTLCs end, for a preimage may be needed there.
     pub(super) const fn is_heard_when_stopped(&self) -> bool {
         match self {
-            Self::Chain { .. } | Self::Enforcement(_) | Self::Settle { .. } | Self::CloseConfirmed => true,
+            Self::Chain { .. } | Self::Onchain(_) | Self::Settle { .. } | Self::CloseConfirmed => true,
             Self::Restarted
             | Self::Connected
             | Self::Disconnected

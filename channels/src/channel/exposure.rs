@@ -12,7 +12,7 @@
 //!
 //! **What counts.** An HTLC is not enforced if a commitment has no output for it (BOLT 3, Trimmed Outputs), if no channel
 //! is closed for it ([`crate::onchain::must_close`]), or if its output is left because the claim costs more than the
-//! share of it that may go to fees ([`crate::onchain::Policy`]). [`Pricing`] knows one threshold for all three, for
+//! share of it that may go to fees ([`crate::onchain::EnforcementPolicy`]). [`Pricing`] knows one threshold for all three, for
 //! either commitment, whoever offered it. With `static_remotekey` the second stage on our own commitment pays the
 //! commitment's feerate out of the HTLC: what that is above a claim's feerate counts as well, so that an opener cannot
 //! burn our HTLCs by an absurd feerate. If the commitment itself would not confirm in time
@@ -25,7 +25,7 @@
 //! **When.** HTLCs are counted at a [`raised`] feerate (BOLT 2 calls it a dust buffer) of the highest commitment's rate
 //! and of the estimate for claims:
 //! - before we offer one: over the limit it is refused;
-//! - when one that the peer offers is final: over the limit it is failed ([`super::Doom`]), never forwarded or paid;
+//! - when one that the peer offers is final: over the limit it is failed ([`super::FailReason`]), never forwarded or paid;
 //! - when the peer sends `update_fee`: if the new commitments alone, whatever claims cost, would put more than the limit at
 //!   risk, the channel is closed at once with the commitment that still has the outputs;
 //! - before we send `update_fee`: we keep a rate that stays within the limit, and raise by no more than the raise
@@ -66,7 +66,7 @@ use super::commitment::changes::Update;
 use super::commitment::spec::{Htlc, HtlcKey};
 use super::commitment::{Commitments, HtlcDetails};
 use super::feerate;
-use super::params::{Feerates, Policy};
+use super::params::{ChannelPolicy, Feerates};
 use super::terms::Terms;
 
 /// The least that a feerate is thought to rise while an HTLC is in flight: ten satoshi a virtual byte.
@@ -198,7 +198,7 @@ fn worth_closing(terms: &Terms, direction: HtlcDirection, claims: FeeratePerKw) 
 
 /// The least output that pays for a claim of this weight out of the share that may go to fees.
 fn worth_claiming(weight: u64, claims: FeeratePerKw) -> u64 {
-    let share = onchain::Policy::default().budget_percent.clamp(1, 100);
+    let share = onchain::EnforcementPolicy::default().budget_percent.clamp(1, 100);
     weight.saturating_mul(u64::from(claims.0)).div_ceil(1_000).saturating_mul(100).div_ceil(share)
 }
 
@@ -246,7 +246,7 @@ impl Commitments {
         failing.sort_unstable();
         let live = move |key: &HtlcKey, details: &HtlcDetails| match key.offered_by {
             Side::Local => !details.preimage_told,
-            Side::Remote => !details.doomed && failing.binary_search(&key.id.0).is_err(),
+            Side::Remote => !details.must_fail && failing.binary_search(&key.id.0).is_err(),
         };
         let all = self.details.iter().filter(move |(key, details)| live(key, details));
         all.map(|(_, details)| &details.htlc)
@@ -276,18 +276,18 @@ impl Commitments {
     }
 
     /// What may be lost, by our policy: less than at the beginning if something was.
-    pub(crate) fn exposure_limit(&self, terms: &Terms, policy: &Policy) -> Msat {
+    pub(crate) fn exposure_limit(&self, terms: &Terms, policy: &ChannelPolicy) -> Msat {
         policy.exposure_limit(terms.capacity).saturating_sub(self.written_off)
     }
 
     /// Everything at stake, at raised rates.
-    pub(crate) fn exposure(&self, terms: &Terms, feerates: &Feerates, policy: &Policy) -> Exposure {
+    pub(crate) fn exposure(&self, terms: &Terms, feerates: &Feerates, policy: &ChannelPolicy) -> Exposure {
         let pricing = self.pricing(self.claim_rates(feerates).raised(), terms, feerates);
         Exposure { now: pricing.exposure(self.at_stake()), limit: self.exposure_limit(terms, policy) }
     }
 
     /// What can be offered on top of everything at stake.
-    pub(crate) fn admission(&self, terms: &Terms, feerates: &Feerates, policy: &Policy) -> Admission {
+    pub(crate) fn admission(&self, terms: &Terms, feerates: &Feerates, policy: &ChannelPolicy) -> Admission {
         self.admission_beside(terms, feerates, policy, |_| true)
     }
 
@@ -298,7 +298,7 @@ impl Commitments {
         news: &[HtlcKey],
         terms: &Terms,
         feerates: &Feerates,
-        policy: &Policy,
+        policy: &ChannelPolicy,
     ) -> Admission {
         self.admission_beside(terms, feerates, policy, |htlc| match htlc.offered_by {
             Side::Local => true,
@@ -310,7 +310,7 @@ impl Commitments {
         &self,
         terms: &Terms,
         feerates: &Feerates,
-        policy: &Policy,
+        policy: &ChannelPolicy,
         counts: impl Fn(&Htlc) -> bool,
     ) -> Admission {
         let pricing = self.pricing(self.claim_rates(feerates).raised(), terms, feerates);
@@ -325,7 +325,7 @@ impl Commitments {
         feerate: FeeratePerKw,
         terms: &Terms,
         feerates: &Feerates,
-        policy: &Policy,
+        policy: &ChannelPolicy,
     ) -> Option<Exposure> {
         let at = |commitment: FeeratePerKw, lowest: FeeratePerKw| {
             let stuck = feerate::is_hopeless(terms.commitment_type(), lowest, feerates);

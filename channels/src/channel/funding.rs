@@ -28,7 +28,7 @@ pub enum FundingState {
     /// It is on the best chain again after a reorganisation, and not deep enough yet.
     Shallow,
     /// A reorganisation has taken its block back.
-    Gone,
+    ReorgedOut,
     /// The transaction `by`, in the block at `height`, has spent a coin that it needs.
     DoubleSpent { by: Txid, height: Height },
 }
@@ -38,7 +38,7 @@ impl FundingState {
     pub const fn is_on_chain(self) -> bool {
         match self {
             Self::Confirmed | Self::Shallow => true,
-            Self::Awaited | Self::Gone | Self::DoubleSpent { .. } => false,
+            Self::Awaited | Self::ReorgedOut | Self::DoubleSpent { .. } => false,
         }
     }
 }
@@ -51,7 +51,7 @@ impl fmt::Display for FundingState {
             Self::Shallow => {
                 f.write_str("its funding transaction has come back after a reorganisation and needs more confirmations")
             }
-            Self::Gone => f.write_str("a reorganisation has taken its funding transaction back"),
+            Self::ReorgedOut => f.write_str("a reorganisation has taken its funding transaction back"),
             Self::DoubleSpent { by, height } => {
                 write!(f, "transaction {by} in block {} has spent a coin of its funding transaction", height.0)
             }

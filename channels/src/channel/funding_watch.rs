@@ -28,7 +28,7 @@ pub struct FundingView {
 
 /// What the channel was told last.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Told {
+struct FundingReport {
     depth: Option<FundingDepth>,
     conflict: Option<(Txid, Height, u32)>,
 }
@@ -38,13 +38,13 @@ struct Told {
 pub struct FundingWatch {
     inputs: Vec<FundingInput>,
     /// `None` until the chain has been looked at.
-    told: Option<Told>,
+    last_report: Option<FundingReport>,
 }
 
 impl FundingWatch {
     /// `inputs` are those that the channel knows of.
     pub fn new(inputs: Vec<FundingInput>) -> Self {
-        Self { inputs, told: None }
+        Self { inputs, last_report: None }
     }
 
     /// What the funding transaction needs, as far as that is known.
@@ -56,7 +56,7 @@ impl FundingWatch {
     pub fn news(&mut self, view: FundingView) -> Vec<Event> {
         let FundingView { tip, depth, inputs, conflict } = view;
         let mut events = Vec::new();
-        let old = self.told.take();
+        let old = self.last_report.take();
         let old_depth = old.as_ref().and_then(|old| old.depth.as_ref());
         let lost_funding = old_depth.filter(|old| depth.as_ref().is_none_or(|new| new.height != old.height));
         if let Some(lost) = lost_funding {
@@ -82,7 +82,7 @@ impl FundingWatch {
             }
             (None, None) => {}
         }
-        self.told = Some(Told { depth, conflict });
+        self.last_report = Some(FundingReport { depth, conflict });
         events
     }
 }

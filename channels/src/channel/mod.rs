@@ -27,7 +27,6 @@ mod backup;
 mod closing_fee;
 mod commitment;
 mod effect;
-mod enforcement;
 mod erase;
 mod error;
 mod established;
@@ -37,6 +36,7 @@ pub mod feerate;
 mod funding;
 mod funding_watch;
 mod key;
+mod onchain;
 mod outbox;
 mod params;
 mod pending;
@@ -57,26 +57,26 @@ pub use backing::Backing;
 pub use backup::{BackupError, ChannelBackup};
 pub use closing_fee::ClosingFunds;
 pub use commitment::limits::CannotAdd;
-pub use commitment::spec::{Htlc, HtlcKey, Spec};
-pub use effect::{Doom, Effect, HtlcFailure, IncomingHtlc, Notice};
-pub use enforcement::revoked_htlcs;
+pub use commitment::spec::{CommitmentSpec, Htlc, HtlcKey};
+pub use effect::{Effect, FailReason, HtlcFailure, IncomingHtlc, Notice};
 pub use erase::{erase, prefixes};
-pub use error::{CloseRefused, Error, Invariant, RestoreError, Severity, Wrong};
+pub use error::{CloseRefused, Error, Invariant, ProtocolViolation, RestoreError, Severity};
 pub use event::{AddHtlc, AttemptId, CloseRequest, Event, FundingDepth, Origin, Settlement};
 pub use funding::{FundingInput, FundingState};
 pub use funding_watch::{FundingView, FundingWatch};
 pub use key::Key;
+pub use onchain::revoked_htlcs;
 pub use outbox::{Outbox, Persist, Write};
 pub use params::{
-    ChannelType, Feerates, LARGE_CHANNEL, MAX_ACCEPTED_HTLCS, MAX_FEERATE, MIN_DUST_LIMIT, ParameterError, Policy,
-    is_shutdown_script,
+    ChannelPolicy, ChannelType, Feerates, LARGE_CHANNEL, MAX_ACCEPTED_HTLCS, MAX_FEERATE, MIN_DUST_LIMIT,
+    ParameterError, is_shutdown_script,
 };
 pub use record::{RetiredHtlc, decode_retired};
 pub use settlement::OwedSettlement;
 pub use side::Sides;
 pub use state::opening_fundee::AcceptRequest;
-pub use state::opening_funder::{OpenRequest, OpenWishes};
-pub use state::{ClosingRest, LocalClose, Spend, SpendKind, StateName};
+pub use state::opening_funder::{OpenOverrides, OpenRequest};
+pub use state::{ClosingDelay, FundingSpend, LocalClose, SpendKind, StateName};
 pub use summary::{EstablishedSummary, SideLimits, Summary};
 pub use terms::{SideTerms, Terms};
 pub use turn::Ctx;
@@ -91,7 +91,7 @@ use exposure::Exposure;
 use record::{Rows, StoredPhase};
 use state::opening_fundee::OpeningFundee;
 use state::opening_funder::{OpeningFunder, Progress};
-use state::{Established, Knowledge, Link, Phase};
+use state::{ConnectionState, Established, Knowledge, Phase};
 use turn::{Touched, Turn};
 
 /// One channel with one peer.
@@ -172,14 +172,14 @@ impl Channel {
             factory,
             commitments: state.commitments,
             phase,
-            link: Link::Offline,
+            connection: ConnectionState::Offline,
             short_channel_id: state.short_channel_id,
             aliases: state.aliases,
             opened_at: state.opened_at,
             low_since: None,
             falling_since: None,
             funding_transaction: state.funding_transaction,
-            wrongs: 0,
+            violations: 0,
             funding_state: state.funding_state,
             funding_inputs,
             separate_rows,
@@ -243,7 +243,7 @@ impl Channel {
         match opening.handle(event, turn) {
             Ok(Progress::Opening(opening)) => Ok(State::Funder(opening)),
             Ok(Progress::Established(channel)) => Ok(State::Established(channel)),
-            Err(fault) => opening_wrong(id, fault, turn),
+            Err(fault) => opening_violation(id, fault, turn),
         }
     }
 
@@ -260,7 +260,7 @@ impl Channel {
         match opening.handle(event, turn) {
             Ok(Ok(channel)) => Ok(State::Established(Box::new(channel))),
             Ok(Err(opening)) => Ok(State::Fundee(Box::new(opening))),
-            Err(fault) => opening_wrong(id, fault, turn),
+            Err(fault) => opening_violation(id, fault, turn),
         }
     }
 
@@ -298,8 +298,8 @@ impl Channel {
     }
 
     /// Why the next [`Event::Flush`] should come late.
-    pub fn closing_rest(&self) -> Option<ClosingRest> {
-        self.established().and_then(Established::closing_rest)
+    pub fn closing_delay(&self) -> Option<ClosingDelay> {
+        self.established().and_then(Established::closing_delay)
     }
 
     /// Whether the peer's next `revoke_and_ack` makes HTLCs of its final. What becomes of them is known soon after that:
@@ -376,12 +376,12 @@ fn opening_failed(id: ChannelId, reason: String, turn: &mut Turn<'_>) -> State {
     State::Over(id)
 }
 
-fn opening_wrong(id: ChannelId, fault: Fault, turn: &mut Turn<'_>) -> Result<State, Invariant> {
+fn opening_violation(id: ChannelId, fault: Fault, turn: &mut Turn<'_>) -> Result<State, Invariant> {
     match fault {
-        Fault::Wrong(wrong) => {
-            turn.send(ErrorMessage::new(id, wrong.to_string()));
-            turn.notice(Notice::PeerWrong(wrong.clone()));
-            Ok(opening_failed(id, wrong.to_string(), turn))
+        Fault::Violation(violation) => {
+            turn.send(ErrorMessage::new(id, violation.to_string()));
+            turn.notice(Notice::ProtocolViolation(violation.clone()));
+            Ok(opening_failed(id, violation.to_string(), turn))
         }
         Fault::Invariant(invariant) => Err(invariant),
     }

@@ -1,7 +1,7 @@
 //! What this node proposes and what it accepts when a channel is opened.
 //!
 //! Promises: a channel is opened only if every rule of BOLT 2 about `open_channel` and `accept_channel` holds, and with
-//! the defaults of [`Policy`] the values are inside what every known peer accepts. Each rule is one [`ParameterError`].
+//! the defaults of [`ChannelPolicy`] the values are inside what every known peer accepts. Each rule is one [`ParameterError`].
 
 use bitcoin::{Amount, Script, ScriptBuf, constants::ChainHash};
 use thiserror::Error;
@@ -24,7 +24,7 @@ pub const FUNDING_TIMEOUT_BLOCKS: u32 = 2016;
 
 /// What this node wants and bears. One for all channels; a channel keeps what it was opened with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct ChannelPolicy {
     pub min_capacity: Amount,
     pub max_capacity: Amount,
     pub dust_limit: Amount,
@@ -58,7 +58,7 @@ pub struct Policy {
     pub max_dust_exposure_ppm: u32,
 }
 
-impl Default for Policy {
+impl Default for ChannelPolicy {
     fn default() -> Self {
         Self {
             min_capacity: Amount::from_sat(20_000),
@@ -207,7 +207,7 @@ impl ChannelType {
     }
 }
 
-impl Policy {
+impl ChannelPolicy {
     /// The reserve that we ask the peer to keep.
     pub fn reserve(&self, capacity: Amount, remote_dust_limit: Amount) -> Amount {
         let share = u128::from(capacity.to_sat()) * u128::from(self.reserve_ppm) / 1_000_000;

@@ -7,7 +7,7 @@ use super::commitment::limits;
 use super::commitment::spec::Htlc;
 use super::event::Origin;
 use super::funding::FundingState;
-use super::state::{Established, Knowledge, Link, Spend, StateName};
+use super::state::{ConnectionState, Established, FundingSpend, Knowledge, StateName};
 use super::{Channel, Sides, State, Terms};
 use crate::tx::fee;
 use crate::types::{ChannelId, CommitmentNumber, CommitmentType, FeeratePerKw, Msat, NodeId, ShortChannelId, Side};
@@ -24,7 +24,7 @@ pub struct Summary {
     pub usable: bool,
     pub online: bool,
     /// What has spent the funding output, once that is known.
-    pub spend: Option<Spend>,
+    pub spend: Option<FundingSpend>,
     /// `None` while the channel is being opened.
     pub established: Option<EstablishedSummary>,
 }
@@ -116,7 +116,8 @@ impl Channel {
             opener,
             capacity,
             usable: established.is_some_and(Established::is_usable),
-            online: established.is_none_or(|channel| matches!(channel.link, Link::Online | Link::Waiting)),
+            online: established
+                .is_none_or(|channel| matches!(channel.connection, ConnectionState::Online | ConnectionState::Waiting)),
             spend: established.and_then(|channel| channel.closing()?.spend.clone()),
             established: established.map(Established::summary),
         })

@@ -4,7 +4,7 @@ use bitcoin::constants::ChainHash;
 
 use super::effect::{Effect, Notice};
 use super::outbox::Outbox;
-use super::params::{Feerates, Policy};
+use super::params::{ChannelPolicy, Feerates};
 use crate::onchain::Environment;
 use crate::types::{Height, TipTrust, UnixTime};
 use crate::wire::Message;
@@ -17,7 +17,7 @@ pub struct Ctx<'a> {
     pub tip: Height,
     pub trust: TipTrust,
     pub feerates: Feerates,
-    pub policy: &'a Policy,
+    pub policy: &'a ChannelPolicy,
     /// What a channel asks that closes.
     pub environment: &'a dyn Environment,
 }

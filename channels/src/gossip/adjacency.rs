@@ -10,10 +10,10 @@
 //! alone, one that runs from the payee reads `incoming` alone, and each relaxation touches one half cache line that
 //! the processor has already fetched. Ranges have room to grow and move to the end when they are full.
 //!
-//! Numbers are `f32` here: good enough to find a route, which is then computed exactly from the [`Policy`] of each
+//! Numbers are `f32` here: good enough to find a route, which is then computed exactly from the [`RoutingPolicy`] of each
 //! edge.
 
-use super::graph::{ChannelIndex, Direction, NodeIndex, Policy};
+use super::graph::{ChannelIndex, Direction, NodeIndex, RoutingPolicy};
 use crate::types::ShortChannelId;
 
 /// A channel in one direction.
@@ -69,7 +69,7 @@ impl Slot {
         }
     }
 
-    fn set_policy(&mut self, policy: Option<&Policy>) {
+    fn set_policy(&mut self, policy: Option<&RoutingPolicy>) {
         let usable = policy.filter(|policy| !policy.disabled && policy.htlc_minimum_msat <= policy.htlc_maximum_msat);
         self.htlc_maximum_msat = 0.0;
         if let Some(policy) = usable {
@@ -185,14 +185,14 @@ impl Adjacency {
     }
 
     /// The policy of the edge from `node` at `position`, to be told to both of its ends.
-    pub fn set_outgoing(&mut self, node: NodeIndex, position: Position, policy: Option<&Policy>) {
+    pub fn set_outgoing(&mut self, node: NodeIndex, position: Position, policy: Option<&RoutingPolicy>) {
         let at = (self.range(node).start + position) as usize;
         if let Some(slot) = self.outgoing.get_mut(at) {
             slot.set_policy(policy);
         }
     }
 
-    pub fn set_incoming(&mut self, node: NodeIndex, position: Position, policy: Option<&Policy>) {
+    pub fn set_incoming(&mut self, node: NodeIndex, position: Position, policy: Option<&RoutingPolicy>) {
         let at = (self.range(node).start + position) as usize;
         if let Some(slot) = self.incoming.get_mut(at) {
             slot.set_policy(policy);

@@ -43,7 +43,7 @@ impl Direction {
 
 /// What a node charges and takes in one direction of a channel: its latest `channel_update`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct RoutingPolicy {
     pub timestamp: u32,
     /// CRC32C of the update without signature and timestamp (BOLT 7, extended queries).
     pub checksum: u32,
@@ -56,7 +56,7 @@ pub struct Policy {
     pub fee_proportional_millionths: u32,
 }
 
-impl Policy {
+impl RoutingPolicy {
     /// What the node wants for forwarding `amount` (BOLT 7, HTLC Fees). `None` beyond 2^64 - 1 msat.
     pub fn fee(&self, amount: Msat) -> Option<Msat> {
         let proportional = u128::from(amount.0) * u128::from(self.fee_proportional_millionths) / 1_000_000;
@@ -66,12 +66,12 @@ impl Policy {
 
 /// A pair of values, one a direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BothWays<T> {
+pub struct PerDirection<T> {
     pub from_node_1: T,
     pub from_node_2: T,
 }
 
-impl<T> BothWays<T> {
+impl<T> PerDirection<T> {
     pub fn get(&self, direction: Direction) -> &T {
         match direction {
             Direction::FromNode1 => &self.from_node_1,
@@ -112,7 +112,7 @@ pub struct Channel {
     pub node_2: NodeIndex,
     pub capacity: Amount,
     pub routable: bool,
-    pub policies: BothWays<Option<Policy>>,
+    pub policies: PerDirection<Option<RoutingPolicy>>,
     /// The height at which the funding output was seen spent.
     pub spent_at: Option<Height>,
     /// Where the channel lies at node 1 and node 2.
@@ -210,7 +210,7 @@ impl Graph {
     }
 
     /// The policy of an edge, its channel along with it.
-    pub fn edge(&self, edge: EdgeId) -> Option<(&Channel, &Policy)> {
+    pub fn edge(&self, edge: EdgeId) -> Option<(&Channel, &RoutingPolicy)> {
         let channel = self.channel(edge.channel())?;
         Some((channel, channel.policies.get(edge.direction()).as_ref()?))
     }
@@ -323,7 +323,7 @@ impl Graph {
             node_2,
             capacity: new.capacity,
             routable: new.routable,
-            policies: BothWays::default(),
+            policies: PerDirection::default(),
             spent_at: None,
             position_1,
             position_2,
@@ -336,7 +336,12 @@ impl Graph {
     }
 
     /// Sets or forgets the policy of one direction. `None` if the channel is unknown.
-    pub fn set_policy(&mut self, id: ShortChannelId, direction: Direction, policy: Option<Policy>) -> Option<()> {
+    pub fn set_policy(
+        &mut self,
+        id: ShortChannelId,
+        direction: Direction,
+        policy: Option<RoutingPolicy>,
+    ) -> Option<()> {
         let index = self.find_channel(id)?;
         let channel = self.channels.get_mut(index.0 as usize)?.as_mut()?;
         *channel.policies.get_mut(direction) = policy;
@@ -433,8 +438,8 @@ mod tests {
         }
     }
 
-    fn policy(base: u32) -> Policy {
-        Policy {
+    fn policy(base: u32) -> RoutingPolicy {
+        RoutingPolicy {
             timestamp: 1,
             checksum: 0,
             disabled: false,
@@ -531,9 +536,9 @@ mod tests {
 
     #[test]
     fn a_fee_is_rounded_down_and_never_overflows() {
-        let policy = Policy { fee_base_msat: 10, fee_proportional_millionths: 1, ..policy(0) };
+        let policy = RoutingPolicy { fee_base_msat: 10, fee_proportional_millionths: 1, ..policy(0) };
         assert_eq!(policy.fee(Msat(1_999_999)), Some(Msat(11)));
-        let dear = Policy { fee_proportional_millionths: u32::MAX, ..policy };
+        let dear = RoutingPolicy { fee_proportional_millionths: u32::MAX, ..policy };
         assert_eq!(dear.fee(Msat(u64::MAX)), None);
     }
 }

@@ -10,8 +10,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::bans::Remembered;
 use super::bucket::Bucket;
-use super::conduct::Remembered;
 use super::limits::{
     BYTES_PER_CHECK, CHECKS, MESSAGE_OVERHEAD, QUEUE_BYTES, Refusal, Refusals, STRANGER_QUEUE_BYTES, STRANGERS_CHECKS,
     STRANGERS_QUEUE_BYTES, TURN_MESSAGES,

@@ -18,16 +18,16 @@
 use bitcoin::constants::ChainHash;
 use bitcoin::{Amount, ScriptBuf};
 
+use super::bans::ForgeryCounts;
 use super::bucket::Allowances;
-use super::conduct::Conduct;
-use super::graph::{Direction, Graph, Policy};
+use super::graph::{Direction, Graph, RoutingPolicy};
 use super::limits::{
     ANNOUNCEMENT_BYTES, NODES, REPEAT_SECONDS, Refusal, Refusals, SETTLED_BLOCKS, STALE_BLOCKS, UPDATES,
 };
 use super::store::{GossipKey, channel_record, direction_of, keys_of_channel, new_channel, node_info_of, policy_of};
 use super::time::Clocks;
 use super::validate::{Announcement, Forged, SignatureCheck, Verified, funding_script};
-use super::waiting::{Raw, Stage, Taken, WaitingRoom};
+use super::waiting::{AcceptedAnnouncement, PendingAnnouncements, Raw, Stage};
 use crate::types::{Height, NodeId, ShortChannelId};
 use crate::wire::{ChannelAnnouncement, ChannelUpdate, NodeAnnouncement};
 
@@ -127,11 +127,11 @@ pub struct Intake {
     local: NodeId,
     graph: Graph,
     height: Height,
-    room: WaitingRoom,
+    pending: PendingAnnouncements,
     /// What owners may still say.
     updates: Allowances<(ShortChannelId, Direction)>,
     nodes: Allowances<NodeId>,
-    conduct: Conduct,
+    forgeries: ForgeryCounts,
     refusals: Refusals,
 }
 
@@ -142,10 +142,10 @@ impl Intake {
             local,
             graph,
             height,
-            room: WaitingRoom::default(),
+            pending: PendingAnnouncements::default(),
             updates: Allowances::new(UPDATES),
             nodes: Allowances::new(NODES),
-            conduct: Conduct::default(),
+            forgeries: ForgeryCounts::default(),
             refusals: Refusals::default(),
         }
     }
@@ -169,31 +169,31 @@ impl Intake {
 
     /// Bytes that wait to be believed.
     pub fn waiting_bytes(&self) -> usize {
-        self.room.bytes()
+        self.pending.bytes()
     }
 
-    /// The same, of all strangers.
+    /// Bytes of all strangers' announcements that wait.
     pub fn strangers_bytes(&self) -> usize {
-        self.room.strangers_bytes()
+        self.pending.strangers_bytes()
     }
 
     /// Whether a channel is known, or lacks nothing but confirmations.
     pub fn has_channel(&self, id: ShortChannelId) -> bool {
-        self.graph.find_channel(id).is_some() || self.room.is_coming(id)
+        self.graph.find_channel(id).is_some() || self.pending.is_coming(id)
     }
 
     /// A peer has a channel with us whose funding output is on the chain, or none any more.
     pub fn set_channel_peer(&mut self, peer: NodeId, has_channel: bool) {
-        self.room.set_channel_peer(peer, has_channel);
+        self.pending.set_channel_peer(peer, has_channel);
     }
 
     pub fn is_channel_peer(&self, peer: &NodeId) -> bool {
-        self.room.is_channel_peer(peer)
+        self.pending.is_channel_peer(peer)
     }
 
     /// What a peer said and nothing confirms goes with it.
     pub fn disconnected(&mut self, peer: NodeId) {
-        self.room.disconnected(peer);
+        self.pending.disconnected(peer);
     }
 
     /// How many public channels of others are known.
@@ -238,10 +238,10 @@ impl Intake {
             return Err(Ignored::NodeOrder);
         }
         check_length(&raw, from).map_err(|reason| self.refuse(reason))?;
-        if self.graph.find_channel(id).is_some() || self.room.has_candidate(id, from) {
+        if self.graph.find_channel(id).is_some() || self.pending.has_candidate(id, from) {
             return Err(Ignored::Known);
         }
-        if from.is_some() && self.room.is_coming(id) {
+        if from.is_some() && self.pending.is_coming(id) {
             return Err(Ignored::Known);
         }
         // A block or two may separate us from the sender; anything more is not honest.
@@ -249,7 +249,7 @@ impl Intake {
             return Err(Ignored::FromTheFuture);
         }
         let check = SignatureCheck::named(Announcement::Channel(announcement.clone()), raw.clone(), from);
-        let waiting = self.room.insert(Raw { message: announcement, raw, from });
+        let waiting = self.pending.insert(Raw { message: announcement, raw, from });
         waiting.map_err(|_| self.refuse(Ignored::Busy))?;
         Ok(vec![GossipEffect::Verify(check)])
     }
@@ -265,8 +265,8 @@ impl Intake {
         let (id, direction) = (update.short_channel_id, direction_of(&update));
         self.check_update(&update, clocks)?;
         check_length(&raw, from).map_err(|reason| self.refuse(reason))?;
-        if self.graph.find_channel(id).is_none() && self.room.awaits(id) {
-            let waits = self.room.insert_update(direction, Raw { message: update, raw, from });
+        if self.graph.find_channel(id).is_none() && self.pending.awaits(id) {
+            let waits = self.pending.insert_update(direction, Raw { message: update, raw, from });
             let is_new = waits.map_err(|_| self.refuse(Ignored::Busy))?;
             return if is_new { Ok(Vec::new()) } else { Err(Ignored::Known) };
         }
@@ -330,10 +330,10 @@ impl Intake {
         check_length(&raw, from).map_err(|reason| self.refuse(reason))?;
         if self.graph.find_node(&id).is_none() {
             // Its first channel may be on its way.
-            if !self.room.awaits_node(&id) {
+            if !self.pending.awaits_node(&id) {
                 return Err(Ignored::UnknownNode);
             }
-            let waits = self.room.insert_node(Raw { message: announcement, raw, from });
+            let waits = self.pending.insert_node(Raw { message: announcement, raw, from });
             let is_new = waits.map_err(|_| self.refuse(Ignored::Busy))?;
             return if is_new { Ok(Vec::new()) } else { Err(Ignored::Known) };
         }
@@ -352,10 +352,10 @@ impl Intake {
         };
         let known = node.info.as_ref().filter(|known| clocks.tolerates(known.timestamp));
         known.is_none_or(|known| {
-            let mut told = node_info_of(announcement);
-            let newer_by = told.timestamp.saturating_sub(known.timestamp);
-            told.timestamp = known.timestamp;
-            newer_by > 0 && (newer_by >= REPEAT_SECONDS || told != **known)
+            let mut info = node_info_of(announcement);
+            let newer_by = info.timestamp.saturating_sub(known.timestamp);
+            info.timestamp = known.timestamp;
+            newer_by > 0 && (newer_by >= REPEAT_SECONDS || info != **known)
         })
     }
 
@@ -366,7 +366,7 @@ impl Intake {
             Err(forged) => {
                 let text = match &forged.announcement {
                     Announcement::Channel(channel) => {
-                        self.room.refute(channel.short_channel_id, forged.from);
+                        self.pending.refute(channel.short_channel_id, forged.from);
                         format!("invalid signature in the announcement of channel {}", channel.short_channel_id)
                     }
                     Announcement::Update(update) => {
@@ -386,8 +386,8 @@ impl Intake {
         let Some(peer) = from else { return Vec::new() };
         self.refusals.count(Refusal::Forged);
         let mut effects = vec![GossipEffect::Warn { peer, text }];
-        if self.conduct.forged(peer, clocks.uptime) {
-            effects.push(match self.room.is_channel_peer(&peer) {
+        if self.forgeries.forged(peer, clocks.uptime) {
+            effects.push(match self.pending.is_channel_peer(&peer) {
                 true => GossipEffect::Mute { peer },
                 false => GossipEffect::HangUp { peer },
             });
@@ -400,11 +400,11 @@ impl Intake {
         match announcement {
             Announcement::Channel(channel) => {
                 let id = channel.short_channel_id;
-                if self.room.stage(id, from) != Some(Stage::Checking) {
+                if self.pending.stage(id, from) != Some(Stage::Checking) {
                     return Vec::new();
                 }
                 if id.block() > self.height {
-                    self.room.set_stage(id, from, Stage::Ahead(id.block()));
+                    self.pending.set_stage(id, from, Stage::Ahead(id.block()));
                     return Vec::new();
                 }
                 self.check_funding(id, from).into_iter().collect()
@@ -415,9 +415,9 @@ impl Intake {
     }
 
     fn check_funding(&mut self, id: ShortChannelId, from: Option<NodeId>) -> Option<GossipEffect> {
-        let announcement = self.room.set_stage(id, from, Stage::Funding)?;
+        let announcement = self.pending.set_stage(id, from, Stage::Funding)?;
         let Some(script_pubkey) = funding_script(announcement) else {
-            self.room.refute(id, from);
+            self.pending.refute(id, from);
             return None;
         };
         Some(GossipEffect::CheckFunding { short_channel_id: id, from, script_pubkey })
@@ -487,17 +487,17 @@ impl Intake {
         answer: FundingAnswer,
         clocks: &Clocks,
     ) -> Vec<GossipEffect> {
-        if self.room.stage(id, from) != Some(Stage::Funding) {
+        if self.pending.stage(id, from) != Some(Stage::Funding) {
             return Vec::new();
         }
         let capacity = match answer {
             FundingAnswer::Unspent(capacity) => capacity,
             FundingAnswer::Spent => {
-                self.room.refute(id, from);
+                self.pending.refute(id, from);
                 return Vec::new();
             }
             FundingAnswer::Mismatch => {
-                self.room.refute(id, from);
+                self.pending.refute(id, from);
                 let text = format!("the funding output of channel {id} is not what was announced");
                 if id.block().0.saturating_add(SETTLED_BLOCKS) <= self.height.0 {
                     return self.forged(from, text, clocks);
@@ -507,10 +507,12 @@ impl Intake {
         };
         let deep_enough = deep_enough(id);
         if deep_enough > self.height {
-            self.room.set_stage(id, from, Stage::Young(deep_enough));
+            self.pending.set_stage(id, from, Stage::Young(deep_enough));
             return Vec::new();
         }
-        let Some(Taken { announcement, updates, nodes }) = self.room.take(id, from) else { return Vec::new() };
+        let Some(AcceptedAnnouncement { announcement, updates, nodes }) = self.pending.take(id, from) else {
+            return Vec::new();
+        };
         if self.graph.add_channel(new_channel(&announcement.message, capacity)).is_none() {
             return Vec::new();
         }
@@ -538,7 +540,7 @@ impl Intake {
     /// A channel of this id is no more, on the word of the chain: a reorganisation has given its funding output another
     /// place. Whatever is known of it, or on its way to be, goes.
     pub fn moved_away(&mut self, id: ShortChannelId) -> Vec<GossipEffect> {
-        self.room.remove_all(id);
+        self.pending.remove_all(id);
         self.forget(id)
     }
 
@@ -546,9 +548,9 @@ impl Intake {
     pub fn block_connected(&mut self, height: Height) -> Vec<GossipEffect> {
         self.height = height;
         let mut effects = Vec::new();
-        for (id, from) in self.room.due(height) {
+        for (id, from) in self.pending.due(height) {
             if self.graph.find_channel(id).is_some() {
-                self.room.remove_all(id);
+                self.pending.remove_all(id);
             } else {
                 effects.extend(self.check_funding(id, from));
             }
@@ -570,7 +572,7 @@ impl Intake {
 
     /// Forgets channels whose ends are silent; to be called every hour or so.
     pub fn prune(&mut self, clocks: &Clocks) -> Vec<GossipEffect> {
-        let stale = |policy: &Policy| clocks.is_stale(policy.timestamp);
+        let stale = |policy: &RoutingPolicy| clocks.is_stale(policy.timestamp);
         let local = self.graph.find_node(&self.local);
         let gone: Vec<_> = self
             .graph

@@ -1,7 +1,7 @@
 //! What gossip may cost: every bound of this module, and of the task that drives it, with its reason.
 //!
 //! ```text
-//!   peer ──► Inbox ──► signature ──► WaitingRoom ──► funding ──► Graph, store      costs us: queue, CPU, room, disk
+//!   peer ──► Inbox ──► signature ──► PendingAnnouncements ──► funding ──► Graph, store      costs us: queue, CPU, room, disk
 //!            QUEUE_*   CHECKS_*      SHARE_*                     UPDATES, NODES
 //!   peer ──► questions ──► pieces ──► its connection                               costs us: queue, reads, bandwidth
 //!            QUESTIONS     PIECE_BYTES  SERVED, UNSENT_BYTES

@@ -9,7 +9,7 @@
 //!
 //! - [`graph`]: nodes, channels and policies, laid out for pathfinding ([`adjacency`]).
 //! - [`validate`], [`intake`]: signatures, funding outputs, times, rates; pruning.
-//! - [`inbox`], [`waiting`], [`conduct`]: fair places for what peers say; who forges. [`limits`]: what all may cost.
+//! - [`inbox`], [`waiting`], [`bans`]: fair places for what peers say; who forges. [`limits`]: what all may cost.
 //! - [`store`]: the records that the graph is filled from at start.
 //! - [`sync`], [`serving`]: catching up, and keeping others up to date.
 //! - [`time`]: what is taken for the present.
@@ -20,9 +20,9 @@
 
 pub mod adjacency;
 pub mod announce;
+pub mod bans;
 pub mod bucket;
 pub mod checksum;
-pub mod conduct;
 pub mod graph;
 pub mod inbox;
 pub mod intake;
@@ -39,8 +39,8 @@ mod waiting;
 mod tests;
 
 pub use adjacency::{EdgeId, Slot};
-pub use conduct::Refused;
-pub use graph::{ChannelIndex, Direction, Graph, NewChannel, NodeIndex, Policy};
+pub use bans::BanList;
+pub use graph::{ChannelIndex, Direction, Graph, NewChannel, NodeIndex, RoutingPolicy};
 pub use inbox::{Inbox, Received};
 pub use intake::{FundingAnswer, GossipEffect, Ignored, Intake};
 pub use serving::Serving;

@@ -278,7 +278,7 @@ impl Peer {
                 return (keys, looked_at);
             }
             looked_at += 1;
-            let told = keys.len();
+            let before = keys.len();
             let timely = |time: Option<u32>| time.is_some_and(|time| filter.contains(time));
             let time = |direction| channel.policies.get(direction).as_ref().map(|policy| policy.timestamp);
             let updates = [Direction::FromNode1, Direction::FromNode2].map(|direction| timely(time(direction)));
@@ -297,7 +297,7 @@ impl Peer {
                     keys.push(GossipKey::Node(node.id));
                 }
             }
-            bytes += keys.get(told..).unwrap_or_default().iter().map(size_of).sum::<usize>();
+            bytes += keys.get(before..).unwrap_or_default().iter().map(size_of).sum::<usize>();
         }
         self.backlog = None;
         (keys, looked_at)
@@ -357,9 +357,9 @@ fn next_messages(
         && let Some((id, flags)) = left.pop_front()
     {
         let Some(channel) = graph.channel_by_id(id) else { continue };
-        let told = keys.len();
+        let before = keys.len();
         keys.extend(keys_for(graph, channel, u64::from(flags), nodes));
-        bytes += keys.get(told..).unwrap_or_default().iter().map(size_of).sum::<usize>();
+        bytes += keys.get(before..).unwrap_or_default().iter().map(size_of).sum::<usize>();
     }
     let mut effects = Vec::with_capacity(2);
     if !keys.is_empty() {
@@ -374,8 +374,8 @@ fn next_messages(
 
 /// A channel is not told before one of its ends says what it charges, nor after it has ended (BOLT 7).
 fn is_public(channel: &&Channel) -> bool {
-    let told = channel.policies.from_node_1.is_some() || channel.policies.from_node_2.is_some();
-    told && channel.spent_at.is_none()
+    let has_policy = channel.policies.from_node_1.is_some() || channel.policies.from_node_2.is_some();
+    has_policy && channel.spent_at.is_none()
 }
 
 /// The messages that `flags` ask for, nodes only once.

@@ -15,7 +15,7 @@
 use bitcoin::{Amount, ScriptBuf};
 
 use super::checksum::update_checksum;
-use super::graph::{Channel, Direction, Graph, NewChannel, NodeInfo, Policy};
+use super::graph::{Channel, Direction, Graph, NewChannel, NodeInfo, RoutingPolicy};
 use super::validate::funding_script;
 use crate::types::{Height, NodeId, ShortChannelId};
 use crate::wire::{ChannelAnnouncement, ChannelUpdate, DecodeError, Field as _, Message, NodeAnnouncement, Reader};
@@ -144,8 +144,8 @@ pub(crate) fn direction_of(update: &ChannelUpdate) -> Direction {
 }
 
 /// The policy in an update whose encoded form is `raw`.
-pub(crate) fn policy_of(update: &ChannelUpdate, raw: &[u8]) -> Policy {
-    Policy {
+pub(crate) fn policy_of(update: &ChannelUpdate, raw: &[u8]) -> RoutingPolicy {
+    RoutingPolicy {
         timestamp: update.timestamp,
         checksum: update_checksum(raw),
         disabled: update.is_disabled(),

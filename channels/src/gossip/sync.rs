@@ -301,8 +301,8 @@ impl GossipSync {
         let Some(known) = self.peers.get_mut(&peer) else { return Vec::new() };
         let State::AwaitingIds { left, asked, tally, since } = &mut known.state else { return Vec::new() };
         if left.is_empty() {
-            let told = tally.known;
-            return self.caught_up_with(peer, told, intake, clocks);
+            let known = tally.known;
+            return self.caught_up_with(peer, known, intake, clocks);
         }
         *since = clocks.uptime;
         // Lists of ids have to be in order, and so does each batch from the end of an ordered list.
@@ -319,10 +319,10 @@ impl GossipSync {
         vec![send(peer, query.into())]
     }
 
-    /// A peer has told all, `told` channels among it that we know now.
-    fn caught_up_with(&mut self, peer: NodeId, told: usize, intake: &Intake, clocks: &Clocks) -> Vec<SyncEffect> {
+    /// A peer has sent all, `known` channels among it that we know now.
+    fn caught_up_with(&mut self, peer: NodeId, known: usize, intake: &Intake, clocks: &Clocks) -> Vec<SyncEffect> {
         let others = intake.others_channels();
-        let useful = others > 0 && told.saturating_mul(USEFUL_PART) >= others;
+        let useful = others > 0 && known.saturating_mul(USEFUL_PART) >= others;
         self.informed |= useful;
         self.answered = true;
         if let Some(known) = self.peers.get_mut(&peer) {

@@ -20,7 +20,7 @@ mod records;
 use bitcoin::Amount;
 use secp256k1::SecretKey;
 
-use super::graph::{BothWays, Direction, Graph, NewChannel, Policy};
+use super::graph::{Direction, Graph, NewChannel, PerDirection, RoutingPolicy};
 use crate::keys::secp;
 use crate::types::{Height, Msat, NodeId, ShortChannelId};
 
@@ -43,7 +43,7 @@ pub struct SyntheticChannel {
     pub channel: NewChannel,
     /// What node 1 could send.
     pub balance_1: Msat,
-    pub policies: BothWays<Option<Policy>>,
+    pub policies: PerDirection<Option<RoutingPolicy>>,
 }
 
 impl SyntheticChannel {
@@ -182,8 +182,10 @@ fn make_channel(number: u32, a: NodeId, b: NodeId, random: &mut SplitMix) -> Syn
         1 => 1.0 - even * even * even * even * 0.5,
         _ => even,
     };
-    let policies =
-        BothWays { from_node_1: Some(policy(capacity_msat, random)), from_node_2: Some(policy(capacity_msat, random)) };
+    let policies = PerDirection {
+        from_node_1: Some(policy(capacity_msat, random)),
+        from_node_2: Some(policy(capacity_msat, random)),
+    };
     SyntheticChannel {
         channel: NewChannel {
             short_channel_id: ShortChannelId::new(Height(500_000 + number / 20), number % 20, 0),
@@ -214,7 +216,7 @@ fn log_normal(random: &mut SplitMix) -> f64 {
     (0..10).fold(small, |power, _| power * power) * 2_000_000.0
 }
 
-fn policy(capacity_msat: u64, random: &mut SplitMix) -> Policy {
+fn policy(capacity_msat: u64, random: &mut SplitMix) -> RoutingPolicy {
     // Logarithmically even: a power of two up to 2048, then anywhere up to the next.
     let octave = 1u32 << random.below(11);
     let rate = (octave + random.below(octave as usize) as u32).min(2500);
@@ -226,7 +228,7 @@ fn policy(capacity_msat: u64, random: &mut SplitMix) -> Policy {
     };
     let htlc_minimum_msat = Msat(if random.below(2) == 0 { 1 } else { 1000 });
     let htlc_maximum_msat = Msat(if random.below(5) == 0 { capacity_msat / 2 } else { capacity_msat / 100 * 99 });
-    Policy {
+    RoutingPolicy {
         timestamp: 1_700_000_000,
         checksum: 0,
         disabled: random.below(100) < 3,

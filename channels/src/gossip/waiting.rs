@@ -68,7 +68,7 @@ enum Standing {
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct WaitingRoom {
+pub(super) struct PendingAnnouncements {
     channel_peers: BTreeSet<NodeId>,
     candidates: BTreeMap<(ShortChannelId, Sender), Candidate>,
     updates: BTreeMap<(ShortChannelId, Direction, Sender), Raw<ChannelUpdate>>,
@@ -79,7 +79,7 @@ pub(super) struct WaitingRoom {
     shares: BTreeMap<Sender, usize>,
 }
 
-impl WaitingRoom {
+impl PendingAnnouncements {
     /// A peer has a channel with us now, or none any more.
     pub fn set_channel_peer(&mut self, peer: NodeId, has_channel: bool) {
         if has_channel {
@@ -240,14 +240,14 @@ impl WaitingRoom {
 
     /// This announcement was right: it comes out with all that waited for its channel. What others said instead of it
     /// goes.
-    pub fn take(&mut self, id: ShortChannelId, sender: Sender) -> Option<Taken> {
+    pub fn take(&mut self, id: ShortChannelId, sender: Sender) -> Option<AcceptedAnnouncement> {
         let announcement = &self.candidates.get(&(id, sender))?.announcement;
         let nodes = [announcement.message.node_id_1, announcement.message.node_id_2];
         let nodes = nodes.iter().flat_map(|node| self.take_nodes(node)).collect();
         let updates = self.take_updates(id);
         let announcement = self.remove_candidate(id, sender)?;
         self.remove_all(id);
-        Some(Taken { announcement, updates, nodes })
+        Some(AcceptedAnnouncement { announcement, updates, nodes })
     }
 
     /// Nothing of this channel waits any more.
@@ -330,7 +330,7 @@ impl WaitingRoom {
 }
 
 /// An announcement that is believed, and what has waited for it.
-pub(super) struct Taken {
+pub(super) struct AcceptedAnnouncement {
     pub announcement: Raw<Box<ChannelAnnouncement>>,
     pub updates: Vec<Raw<ChannelUpdate>>,
     pub nodes: Vec<Raw<Box<NodeAnnouncement>>>,

@@ -49,7 +49,7 @@ const PATIENCE: u32 = 3;
 
 /// What calls for a look at the commitments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Occasion {
+pub(super) enum AnchorTrigger {
     /// A new tip: the other commitment may take its turn. Tells whether the last child was refused.
     Tip { refused: bool },
     /// The wallet has said which coins the child can have.
@@ -76,7 +76,7 @@ pub(super) fn push_commitment(
     channel: &ClosingChannel,
     facts: &mut Facts,
     in_mempool: Option<&Transaction>,
-    occasion: Occasion,
+    trigger: AnchorTrigger,
     ctx: &Ctx<'_>,
     effects: &mut Vec<Effect>,
 ) -> Result<Option<Amount>, ResolutionError> {
@@ -93,13 +93,13 @@ pub(super) fn push_commitment(
         None => None,
     };
     // Only a tip ends the news of what is there already.
-    let is_tip = matches!(occasion, Occasion::Tip { .. });
+    let is_tip = matches!(trigger, AnchorTrigger::Tip { .. });
     facts.force_close |= is_tip && remote.is_none() && has_due_htlc(channel, &knows, ctx);
     let wants_close = |pending: &Pending| facts.force_close || pending.deadline.is_some();
     let pending = match remote {
         Some(remote) if !wants_close(&remote) => return Ok(None),
         Some(remote) => match local_pending(channel, ctx, &knows)? {
-            Some(local) if local_has_turn(&remote, facts, occasion, ctx) => {
+            Some(local) if local_has_turn(&remote, facts, trigger, ctx) => {
                 // Decided: whatever becomes of the peer's, our own is pushed from now on.
                 facts.force_close = true;
                 local
@@ -112,7 +112,7 @@ pub(super) fn push_commitment(
         },
         None => return Ok(None),
     };
-    push(pending, channel, facts, occasion, ctx, effects)
+    push(pending, channel, facts, trigger, ctx, effects)
 }
 
 /// Whether an HTLC forces us onto the chain at this tip: one that we offered, in whichever commitment, or one of ours whose
@@ -164,16 +164,16 @@ fn local_pending(
 }
 
 /// Whether our own commitment is to be tried now although the peer's is in the mempool.
-fn local_has_turn(remote: &Pending, facts: &Facts, occasion: Occasion, ctx: &Ctx<'_>) -> bool {
+fn local_has_turn(remote: &Pending, facts: &Facts, trigger: AnchorTrigger, ctx: &Ctx<'_>) -> bool {
     let (Some(child), Some(handle)) = (&facts.child, &remote.handle) else { return false };
     let hurries_remote = child.inputs.contains(&handle.outpoint);
-    match occasion {
-        Occasion::Tip { refused } => {
+    match trigger {
+        AnchorTrigger::Tip { refused } => {
             let in_vain = ctx.tip.0.saturating_sub(child.since.0).checked_sub(PATIENCE);
             // From then on in turn: neither is given up.
             hurries_remote && (refused || in_vain.is_some_and(|blocks| blocks.is_multiple_of(2)))
         }
-        Occasion::Coins | Occasion::Other => !hurries_remote,
+        AnchorTrigger::Coins | AnchorTrigger::Other => !hurries_remote,
     }
 }
 
@@ -182,7 +182,7 @@ fn push(
     pending: Pending,
     channel: &ClosingChannel,
     facts: &mut Facts,
-    occasion: Occasion,
+    trigger: AnchorTrigger,
     ctx: &Ctx<'_>,
     effects: &mut Vec<Effect>,
 ) -> Result<Option<Amount>, ResolutionError> {
@@ -230,7 +230,7 @@ fn push(
         // As much as there is, if that lifts the parent at all.
         fee = fee.min(have.checked_sub(left).unwrap_or(Amount::ZERO));
         let lifts = bump::rate_of(fee, weight) > bump::rate_of(parent_fee, parent.weight());
-        build = occasion == Occasion::Coins && fee >= least && lifts;
+        build = trigger == AnchorTrigger::Coins && fee >= least && lifts;
     }
     if build {
         let request = ClaimRequest {
@@ -252,7 +252,7 @@ fn push(
     }
     effects.push(child.broadcast(vec![parent]).unwrap_or(alone));
     if let Some(amount) = missing
-        && occasion != Occasion::Coins
+        && trigger != AnchorTrigger::Coins
     {
         effects.push(Effect::NeedCoins { claim: CHILD, amount });
     }

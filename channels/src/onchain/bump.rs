@@ -25,7 +25,7 @@ use crate::types::{FeeratePerKw, Height};
 /// What enforcement may cost, and how careful it is. All depths are confirmations, the block itself being the first. The
 /// blocks between an HTLC's events and its expiry are in [`crate::margins`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct EnforcementPolicy {
     /// How deep a spend must be before an output is forgotten (BOLT 5 says 100).
     pub finality: u32,
     /// How deep the loss of an outgoing HTLC must be before its incoming one is failed.
@@ -46,7 +46,7 @@ pub struct Policy {
     pub give_up_after: u32,
 }
 
-impl Default for Policy {
+impl Default for EnforcementPolicy {
     fn default() -> Self {
         Self {
             finality: FINAL_DEPTH,
@@ -107,7 +107,7 @@ pub(super) struct Urgency {
 
 impl Urgency {
     /// The rate that the claim should pay at this tip; `None` if the budget does not even pay for relay.
-    pub fn rate(&self, tip: Height, estimates: &FeeEstimates, policy: &Policy) -> Option<FeeratePerKw> {
+    pub fn rate(&self, tip: Height, estimates: &FeeEstimates, policy: &EnforcementPolicy) -> Option<FeeratePerKw> {
         let highest = rate_of(self.budget, self.weight);
         if highest < FeeratePerKw::FLOOR {
             return None;
@@ -134,7 +134,7 @@ pub(super) fn starting_rate(
     tip: Height,
     deadline: Option<Height>,
     estimates: &FeeEstimates,
-    policy: &Policy,
+    policy: &EnforcementPolicy,
 ) -> FeeratePerKw {
     let left = deadline.map_or(policy.relaxed_target, |deadline| deadline.0.saturating_sub(tip.0));
     estimates.within(left.min(policy.relaxed_target))
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_rate_climbs_to_the_budget_at_the_deadline_and_no_further() {
-        let (estimates, policy) = (FeeEstimates::flat(FeeratePerKw(1_000)), Policy::default());
+        let (estimates, policy) = (FeeEstimates::flat(FeeratePerKw(1_000)), EnforcementPolicy::default());
         let rate = |tip| urgency(Some(200)).rate(Height(tip), &estimates, &policy).unwrap().0;
         assert_eq!((rate(100), rate(150), rate(200), rate(300)), (1_000, 25_500, 50_000, 50_000));
         assert!((100..200).all(|tip| rate(tip) <= rate(tip + 1)));
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_fee_spike_lifts_the_rate_at_once_but_not_above_the_budget() {
-        let policy = Policy::default();
+        let policy = EnforcementPolicy::default();
         let rate = |estimate| {
             let estimates = FeeEstimates::flat(FeeratePerKw(estimate));
             urgency(Some(200)).rate(Height(110), &estimates, &policy).unwrap().0
@@ -197,7 +197,7 @@ mod tests {
     fn without_a_deadline_the_cheapest_estimate_is_paid() {
         let estimates =
             FeeEstimates::new(vec![(144, FeeratePerKw(300)), (1, FeeratePerKw(9_000)), (6, FeeratePerKw(2_000))]);
-        let policy = Policy::default();
+        let policy = EnforcementPolicy::default();
         let began_at = |start| Urgency { start: FeeratePerKw(start), ..urgency(None) };
         assert_eq!(began_at(253).rate(Height(5_000), &estimates, &policy), Some(FeeratePerKw(300)));
         assert_eq!(began_at(700).rate(Height(5_000), &estimates, &policy), Some(FeeratePerKw(700)));
@@ -210,6 +210,6 @@ mod tests {
     #[test]
     fn what_cannot_pay_for_relay_is_left() {
         let poor = Urgency { budget: Amount::from_sat(200), ..urgency(Some(200)) };
-        assert_eq!(poor.rate(Height(150), &FeeEstimates::default(), &Policy::default()), None);
+        assert_eq!(poor.rate(Height(150), &FeeEstimates::default(), &EnforcementPolicy::default()), None);
     }
 }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Weight};
 
 use super::{
-    Ctx, Effect, FeeEstimates, Policy, TrackedOutput,
+    Ctx, Effect, EnforcementPolicy, FeeEstimates, TrackedOutput,
     bump::{self, Urgency},
 };
 use crate::{
@@ -87,7 +87,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(tracked: &[&TrackedOutput], destination: &ScriptBuf, policy: &Policy) -> Self {
+    fn of(tracked: &[&TrackedOutput], destination: &ScriptBuf, policy: &EnforcementPolicy) -> Self {
         let inputs: Vec<ClaimInput> = tracked.iter().filter_map(|output| output.claim.clone()).collect();
         let is_stage = |input: &ClaimInput| matches!(input.path, ClaimPath::SecondStage(_));
         let presigned = inputs.iter().any(ClaimInput::is_presigned);
@@ -203,7 +203,10 @@ impl Claim {
 }
 
 /// What claiming these outputs may cost at most.
-pub(super) fn budget_of<'a>(outputs: impl IntoIterator<Item = &'a TrackedOutput>, policy: &Policy) -> Amount {
+pub(super) fn budget_of<'a>(
+    outputs: impl IntoIterator<Item = &'a TrackedOutput>,
+    policy: &EnforcementPolicy,
+) -> Amount {
     let share = |output: &TrackedOutput| {
         let share = if output.role.is_penalty() { policy.penalty_budget_percent } else { policy.budget_percent };
         bump::percent(output.output.value, share)
@@ -218,7 +221,7 @@ pub(super) const ASSUMED_COIN_WEIGHT: Weight = Weight::from_wu(41 * 4 + 108);
 pub(super) fn can_be_alone(
     output: &TrackedOutput,
     estimates: &FeeEstimates,
-    policy: &Policy,
+    policy: &EnforcementPolicy,
     destination: &ScriptBuf,
 ) -> bool {
     let plan = Plan::of(&[output], destination, policy);
@@ -230,7 +233,7 @@ pub(super) fn can_be_alone(
 pub(super) fn is_economic(
     output: &TrackedOutput,
     estimates: &FeeEstimates,
-    policy: &Policy,
+    policy: &EnforcementPolicy,
     destination: &ScriptBuf,
 ) -> bool {
     let Some(claim) = &output.claim else { return false };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bitcoin::ScriptBuf;
 
-use super::{FeeEstimates, Policy};
+use super::{EnforcementPolicy, FeeEstimates};
 use crate::{
     channel::{Origin, Terms},
     types::{CltvExpiry, Height},
@@ -13,7 +13,7 @@ use crate::{
 /// The node around its channels. A channel asks only once it closes.
 pub trait Environment {
     /// What enforcement may cost, and how careful it is.
-    fn policy(&self) -> &Policy;
+    fn policy(&self) -> &EnforcementPolicy;
 
     fn estimates(&self) -> FeeEstimates;
 
@@ -30,7 +30,7 @@ pub trait Environment {
 /// A node whose answers are known in advance: for tests and tools.
 #[derive(Clone, Debug, Default)]
 pub struct FixedEnvironment {
-    pub policy: Policy,
+    pub policy: EnforcementPolicy,
     pub estimates: FeeEstimates,
     pub newest: Height,
     /// `None`: where a cooperative close would pay.
@@ -39,7 +39,7 @@ pub struct FixedEnvironment {
 }
 
 impl Environment for FixedEnvironment {
-    fn policy(&self) -> &Policy {
+    fn policy(&self) -> &EnforcementPolicy {
         &self.policy
     }
 

@@ -32,7 +32,7 @@ pub(super) struct Facts {
     pub preimages: BTreeMap<PaymentHash, PaymentPreimage>,
     pub revoked_htlcs: BTreeMap<CommitmentNumber, Vec<CommitmentHtlc>>,
     /// What upstream has been told.
-    pub told: BTreeMap<HtlcId, Told>,
+    pub reported: BTreeMap<HtlcId, HtlcOutcome>,
     pub claims: BTreeMap<ClaimId, Claim>,
     /// The child that pays for the commitment that is tried at the moment.
     pub child: Option<Claim>,
@@ -60,7 +60,7 @@ pub(super) struct ChainSpend {
 
 /// What the owner of an outgoing HTLC has been told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum HtlcOutcome {
     Fulfilled(PaymentPreimage),
     Failed,
 }

@@ -58,7 +58,7 @@ mod tree;
 mod upstream;
 mod watch;
 
-pub use bump::{FeeEstimates, Policy};
+pub use bump::{EnforcementPolicy, FeeEstimates};
 pub use claims::{Claim, ClaimId, Sent};
 pub use classify::{Closer, classify};
 pub use closing_channel::{ClosingChannel, LocalState, MutualScripts, RebuildError, RemoteState};
@@ -69,5 +69,5 @@ pub use output::{Role, Spend, TrackedOutput};
 pub use record::{RecordError, StoredResolution};
 pub use report::{OutputReport, OutputStatus};
 pub use resolution::{Ctx, Effect, Event, Rejection, Resolution, ResolutionError, Turn};
-pub use tree::{Paper, SecondStage, Tree, TreeCommitment, TreeOutput, TreeOutputKind, Way, tree};
-pub use watch::{Found, News, Told, WatchedOutputs};
+pub use tree::{PaperName, SecondStage, SpendPath, Tree, TreeCommitment, TreeOutput, TreeOutputKind, tree};
+pub use watch::{FoundSpend, KnownSpend, SpendUpdate, WatchedOutputs};

@@ -9,7 +9,7 @@ use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Weight, consensus
 
 use super::{
     Claim, ClaimId, ClosingChannel, LocalState, MutualScripts, RebuildError, RemoteState, Resolution, Sent,
-    history::{ChainSpend, Facts, Told},
+    history::{ChainSpend, Facts, HtlcOutcome},
 };
 use crate::{
     keys::{Basepoints, CommitmentSignatures, PerCommitmentSecrets, ShachainError},
@@ -195,7 +195,7 @@ by_field! {
     TxOut { value, script_pubkey }
     FeeCoin { outpoint, output, witness_weight }
     StoredResolution { destination, upstream_expiries, facts }
-    Facts { force_close, spends, preimages, revoked_htlcs, told, claims, child, rival, taken_back, next_claim }
+    Facts { force_close, spends, preimages, revoked_htlcs, reported, claims, child, rival, taken_back, next_claim }
     ChainSpend { tx, height }
     Claim { inputs, since, start, coins, sent, floor }
     Sent { tx, fee, weight, rate }
@@ -237,7 +237,7 @@ by_tag! {
     HtlcDirection { 0 Offered, 1 Received } "HTLC direction"
 }
 
-impl Part for Told {
+impl Part for HtlcOutcome {
     fn put(&self, out: &mut Vec<u8>) {
         match self {
             Self::Failed => None,

@@ -2,7 +2,7 @@
 
 use bitcoin::{Amount, OutPoint, Txid};
 
-use super::{Policy, Resolution, Role, upstream};
+use super::{EnforcementPolicy, Resolution, Role, upstream};
 use crate::types::{FeeratePerKw, Height, HtlcDirection};
 
 /// One output of a closed channel.
@@ -60,7 +60,7 @@ impl Role {
 
 impl Resolution {
     /// All outputs that concern us, in the order of their outpoints.
-    pub fn report(&self, tip: Height, policy: &Policy) -> Vec<OutputReport> {
+    pub fn report(&self, tip: Height, policy: &EnforcementPolicy) -> Vec<OutputReport> {
         self.outputs
             .values()
             .map(|output| {

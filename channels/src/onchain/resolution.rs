@@ -15,12 +15,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Txid};
 
 use super::{
-    Claim, ClaimId, Closer, ClosingChannel, FeeEstimates, MutualScripts, Notice, Policy, Role, TrackedOutput, anchor,
-    bump,
+    Claim, ClaimId, Closer, ClosingChannel, EnforcementPolicy, FeeEstimates, MutualScripts, Notice, Role,
+    TrackedOutput, anchor, bump,
     claims::{self, Coins},
     closing_channel::RebuildError,
     history::{ChainSpend, Close, Facts},
-    upstream::{self, told_effect},
+    upstream::{self, outcome_effect},
 };
 use crate::{
     keys::Signer,
@@ -141,7 +141,7 @@ pub struct Ctx<'a> {
     /// The highest block that is known, if only by its header.
     pub newest: Height,
     pub estimates: &'a FeeEstimates,
-    pub policy: &'a Policy,
+    pub policy: &'a EnforcementPolicy,
     pub signer: &'a dyn Signer,
 }
 
@@ -154,7 +154,7 @@ impl Ctx<'_> {
 
 /// What calls for a look at the claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Occasion {
+enum ClaimTrigger {
     Tip,
     /// The wallet has said which coins this claim can have.
     Coins(ClaimId),
@@ -330,7 +330,7 @@ impl Resolution {
     pub fn handle(&mut self, event: Event, ctx: &Ctx<'_>) -> Result<Turn, ResolutionError> {
         let before = self.facts.clone();
         let mut effects = Vec::new();
-        let other = Occasion::Other;
+        let other = ClaimTrigger::Other;
         match event {
             Event::Restarted => {
                 self.knows_chain = false;
@@ -351,7 +351,7 @@ impl Resolution {
                 if ctx.ramp_begin() > ctx.tip {
                     self.facts.claims_begin_at(ctx.ramp_begin());
                 }
-                self.advance(Occasion::Tip, ctx, &mut effects)?;
+                self.advance(ClaimTrigger::Tip, ctx, &mut effects)?;
             }
             Event::Reorganized { to } => self.reorganized(to, &mut effects)?,
             Event::RevokedHtlcs { number, htlcs } => {
@@ -370,7 +370,7 @@ impl Resolution {
                     Some(waiting) => waiting.coins = coins,
                     None => effects.push(Effect::ReleaseCoins(coins)),
                 }
-                self.advance(Occasion::Coins(claim), ctx, &mut effects)?;
+                self.advance(ClaimTrigger::Coins(claim), ctx, &mut effects)?;
             }
             Event::CoinsLost(lost) => {
                 let children = self.facts.child.iter_mut().chain(&mut self.facts.rival);
@@ -406,9 +406,9 @@ impl Resolution {
         let script_pubkey = self.channel.funding().script_pubkey();
         effects.push(Effect::Watch { outpoint: self.channel.funding, script_pubkey, from: Height(0) });
         effects.extend(self.outputs.values().map(watch));
-        for (id, told) in &self.facts.told {
+        for (id, outcome) in &self.facts.reported {
             if let Some(htlc) = self.outgoing.get(id) {
-                effects.push(told_effect(htlc, *told));
+                effects.push(outcome_effect(htlc, *outcome));
             }
         }
         let taken_back = self.taken_back();
@@ -481,13 +481,18 @@ impl Resolution {
 
     /// Groups, builds, raises and repeats claims; notices the end. Not before the chain is known: a child of a commitment
     /// that has confirmed meanwhile would take the coins that the claims on it need.
-    fn advance(&mut self, occasion: Occasion, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) -> Result<(), ResolutionError> {
+    fn advance(
+        &mut self,
+        trigger: ClaimTrigger,
+        ctx: &Ctx<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), ResolutionError> {
         if !self.knows_chain {
             return Ok(());
         }
-        let answered = match occasion {
-            Occasion::Coins(claim) => Some(claim),
-            Occasion::Tip | Occasion::Other => None,
+        let answered = match trigger {
+            ClaimTrigger::Coins(claim) => Some(claim),
+            ClaimTrigger::Tip | ClaimTrigger::Other => None,
         };
         let mut lacking = std::mem::take(&mut self.lacking);
         let mut note = |id: ClaimId, wanted: Option<Amount>| match (wanted, answered) {
@@ -496,11 +501,11 @@ impl Resolution {
             // What the wallet answers decides.
             (Some(_), None) => {}
         };
-        let push = match occasion {
-            Occasion::Tip => Some(anchor::Occasion::Tip { refused: std::mem::take(&mut self.child_refused) }),
-            Occasion::Coins(anchor::CHILD) => Some(anchor::Occasion::Coins),
-            Occasion::Coins(_) => None,
-            Occasion::Other => Some(anchor::Occasion::Other),
+        let push = match trigger {
+            ClaimTrigger::Tip => Some(anchor::AnchorTrigger::Tip { refused: std::mem::take(&mut self.child_refused) }),
+            ClaimTrigger::Coins(anchor::CHILD) => Some(anchor::AnchorTrigger::Coins),
+            ClaimTrigger::Coins(_) => None,
+            ClaimTrigger::Other => Some(anchor::AnchorTrigger::Other),
         };
         if let Some(push) = push.filter(|_| self.close.is_none()) {
             let in_mempool = self.in_mempool.as_ref();
@@ -581,8 +586,8 @@ impl Resolution {
             (None, Some((_, htlc)), None) => deep(Height(htlc.cltv_expiry.0)),
             (None, _, _) => self.is_given_up(output, ctx) && !self.is_on_its_way(output),
         };
-        let told = self.outgoing.keys().all(|id| self.facts.told.contains_key(id));
-        deep(close.height) && told && self.outputs.values().all(settled)
+        let all_reported = self.outgoing.keys().all(|id| self.facts.reported.contains_key(id));
+        deep(close.height) && all_reported && self.outputs.values().all(settled)
     }
 }
 

@@ -55,7 +55,7 @@ pub struct TreeOutput {
     pub vout: u32,
     pub amount: Amount,
     pub kind: TreeOutputKind,
-    pub ways: Vec<Way>,
+    pub spend_paths: Vec<SpendPath>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub enum TreeOutputKind {
 
 /// The Lightning paper's names of transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Paper {
+pub enum PaperName {
     /// Revocable delivery: the delayed claim of `to_local`.
     Rd,
     /// Breach remedy: the penalty on `to_local`.
@@ -100,7 +100,7 @@ pub enum Paper {
     Anchor,
 }
 
-impl Paper {
+impl PaperName {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rd => "RD",
@@ -137,10 +137,10 @@ impl Paper {
     }
 }
 
-/// A way to spend an output.
+/// One possible spend of an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Way {
-    pub paper: Paper,
+pub struct SpendPath {
+    pub paper_name: PaperName,
     pub by: Side,
     /// Confirmations that the output needs first.
     pub confirmations: u16,
@@ -158,7 +158,7 @@ pub struct SecondStage {
     /// `None` if inputs may be added, so that it is not known yet.
     pub txid: Option<Txid>,
     pub amount: Amount,
-    pub ways: Vec<Way>,
+    pub spend_paths: Vec<SpendPath>,
 }
 
 /// The tree of a channel. Empty where we know no state, because only a backup is left.
@@ -179,7 +179,7 @@ fn branch(
     commitment: &CommitmentTx,
     htlcs: &[CommitmentHtlc],
 ) -> TreeCommitment {
-    let ways = Ways {
+    let spend_paths = SpendPaths {
         owner,
         kind: channel.kind,
         delay: match owner {
@@ -190,19 +190,19 @@ fn branch(
     let outputs: Vec<TreeOutput> = commitment
         .outputs()
         .map(|(vout, output, info)| {
-            let (kind, ways) = match info.kind {
-                OutputKind::ToLocal => (TreeOutputKind::ToLocal, ways.of_delayed(Paper::Rd, Paper::Br)),
-                OutputKind::ToRemote => (TreeOutputKind::ToRemote, vec![ways.by_other(Paper::D)]),
-                OutputKind::ToLocalAnchor => (TreeOutputKind::Anchor, ways.of_anchor(owner)),
-                OutputKind::ToRemoteAnchor => (TreeOutputKind::Anchor, ways.of_anchor(owner.other())),
+            let (kind, spend_paths) = match info.kind {
+                OutputKind::ToLocal => (TreeOutputKind::ToLocal, spend_paths.of_delayed(PaperName::Rd, PaperName::Br)),
+                OutputKind::ToRemote => (TreeOutputKind::ToRemote, vec![spend_paths.by_other(PaperName::D)]),
+                OutputKind::ToLocalAnchor => (TreeOutputKind::Anchor, spend_paths.of_anchor(owner)),
+                OutputKind::ToRemoteAnchor => (TreeOutputKind::Anchor, spend_paths.of_anchor(owner.other())),
                 OutputKind::Htlc(htlc) => {
                     let offered_by = if is_outgoing(owner, &htlc) { Side::Local } else { Side::Remote };
                     let known = offered_by == Side::Remote && channel.preimages.contains_key(&htlc.payment_hash);
                     let kind = TreeOutputKind::Htlc { offered_by, htlc, preimage_known: known };
-                    (kind, ways.of_htlc(&htlc, commitment, vout))
+                    (kind, spend_paths.of_htlc(&htlc, commitment, vout))
                 }
             };
-            TreeOutput { vout, amount: output.value, kind, ways }
+            TreeOutput { vout, amount: output.value, kind, spend_paths }
         })
         .collect();
     let has_output = |htlc: &&CommitmentHtlc| {
@@ -219,16 +219,24 @@ fn branch(
 }
 
 /// How the outputs of one side's commitment can be spent.
-struct Ways {
+struct SpendPaths {
     owner: Side,
     kind: CommitmentType,
     delay: u16,
 }
 
-impl Ways {
-    fn way(&self, paper: Paper, by: Side) -> Way {
+impl SpendPaths {
+    fn spend_path(&self, paper_name: PaperName, by: Side) -> SpendPath {
         let second_stage = None;
-        Way { paper, by, confirmations: 0, expiry: None, needs_preimage: false, needs_revocation: false, second_stage }
+        SpendPath {
+            paper_name,
+            by,
+            confirmations: 0,
+            expiry: None,
+            needs_preimage: false,
+            needs_revocation: false,
+            second_stage,
+        }
     }
 
     /// With anchors nothing but a penalty or an anchor's own spend goes into the commitment's block (BOLT 3).
@@ -239,29 +247,29 @@ impl Ways {
         }
     }
 
-    fn by_other(&self, paper: Paper) -> Way {
-        Way { confirmations: self.one_block(), ..self.way(paper, self.owner.other()) }
+    fn by_other(&self, paper_name: PaperName) -> SpendPath {
+        SpendPath { confirmations: self.one_block(), ..self.spend_path(paper_name, self.owner.other()) }
     }
 
-    fn penalty(&self, paper: Paper) -> Way {
-        Way { needs_revocation: true, ..self.way(paper, self.owner.other()) }
+    fn penalty(&self, paper_name: PaperName) -> SpendPath {
+        SpendPath { needs_revocation: true, ..self.spend_path(paper_name, self.owner.other()) }
     }
 
-    fn of_delayed(&self, claim: Paper, penalty: Paper) -> Vec<Way> {
-        vec![Way { confirmations: self.delay, ..self.way(claim, self.owner) }, self.penalty(penalty)]
+    fn of_delayed(&self, claim: PaperName, penalty: PaperName) -> Vec<SpendPath> {
+        vec![SpendPath { confirmations: self.delay, ..self.spend_path(claim, self.owner) }, self.penalty(penalty)]
     }
 
-    fn of_anchor(&self, whose: Side) -> Vec<Way> {
+    fn of_anchor(&self, whose: Side) -> Vec<SpendPath> {
         vec![
-            self.way(Paper::Anchor, whose),
-            Way { confirmations: ANCHOR_FREE_AFTER, ..self.way(Paper::Anchor, whose.other()) },
+            self.spend_path(PaperName::Anchor, whose),
+            SpendPath { confirmations: ANCHOR_FREE_AFTER, ..self.spend_path(PaperName::Anchor, whose.other()) },
         ]
     }
 
-    fn of_htlc(&self, htlc: &CommitmentHtlc, commitment: &CommitmentTx, vout: u32) -> Vec<Way> {
+    fn of_htlc(&self, htlc: &CommitmentHtlc, commitment: &CommitmentTx, vout: u32) -> Vec<SpendPath> {
         let (stage, claim, direct) = match htlc.direction {
-            HtlcDirection::Offered => (Paper::Ht, Paper::Htrd, Paper::Hed),
-            HtlcDirection::Received => (Paper::He, Paper::Herd, Paper::Htd),
+            HtlcDirection::Offered => (PaperName::Ht, PaperName::Htrd, PaperName::Hed),
+            HtlcDirection::Received => (PaperName::He, PaperName::Herd, PaperName::Htd),
         };
         let by_time = (htlc.direction == HtlcDirection::Offered).then_some(htlc.cltv_expiry);
         let is_this = |input: &bitcoin::TxIn| input.previous_output.vout == vout;
@@ -271,21 +279,21 @@ impl Ways {
                 CommitmentType::Anchors => None,
             };
             let amount = found.tx.output.iter().map(|output| output.value).sum();
-            SecondStage { txid, amount, ways: self.of_delayed(claim, Paper::Htbr) }
+            SecondStage { txid, amount, spend_paths: self.of_delayed(claim, PaperName::Htbr) }
         });
-        let owners = Way {
+        let owners = SpendPath {
             confirmations: self.one_block(),
             expiry: by_time,
             needs_preimage: by_time.is_none(),
             second_stage,
-            ..self.way(stage, self.owner)
+            ..self.spend_path(stage, self.owner)
         };
-        let others = Way {
+        let others = SpendPath {
             expiry: by_time.is_none().then_some(htlc.cltv_expiry),
             needs_preimage: by_time.is_some(),
             ..self.by_other(direct)
         };
-        vec![owners, others, self.penalty(Paper::Hbr)]
+        vec![owners, others, self.penalty(PaperName::Hbr)]
     }
 }
 
@@ -320,24 +328,24 @@ mod tests {
     }
 
     fn check(owner: Side, output: &TreeOutput, delay: u16, kind: CommitmentType) {
-        let names: Vec<&str> = output.ways.iter().map(|way| way.paper.name()).collect();
+        let names: Vec<&str> = output.spend_paths.iter().map(|path| path.paper_name.name()).collect();
         let free = u16::from(kind == CommitmentType::Anchors);
         match output.kind {
             TreeOutputKind::ToLocal => {
                 assert_eq!(names, ["RD", "BR"]);
-                assert_eq!((output.ways[0].by, output.ways[0].confirmations), (owner, delay));
-                assert!(output.ways[1].needs_revocation && output.ways[1].by == owner.other());
+                assert_eq!((output.spend_paths[0].by, output.spend_paths[0].confirmations), (owner, delay));
+                assert!(output.spend_paths[1].needs_revocation && output.spend_paths[1].by == owner.other());
             }
             TreeOutputKind::ToRemote => {
                 assert_eq!(names, ["D"]);
-                assert_eq!((output.ways[0].by, output.ways[0].confirmations), (owner.other(), free));
+                assert_eq!((output.spend_paths[0].by, output.spend_paths[0].confirmations), (owner.other(), free));
             }
             TreeOutputKind::Anchor => assert_eq!(names, ["CPFP", "CPFP"]),
             TreeOutputKind::Htlc { offered_by, htlc, preimage_known } => {
                 assert!(!preimage_known);
                 let (stage, direct) = if offered_by == owner { ("HT", "HED") } else { ("HE", "HTD") };
                 assert_eq!(names, [stage, direct, "HBR"]);
-                let [own, other, penalty] = output.ways.as_slice() else { panic!() };
+                let [own, other, penalty] = output.spend_paths.as_slice() else { panic!() };
                 // Time for who offered it, the preimage for who is to get it.
                 assert_eq!(own.expiry.is_some(), offered_by == owner);
                 assert_eq!(own.needs_preimage, offered_by != owner);
@@ -346,8 +354,8 @@ mod tests {
                 assert!(penalty.needs_revocation && Height(htlc.cltv_expiry.0) > Height(0));
                 let second = own.second_stage.as_ref().unwrap();
                 assert_eq!(second.txid.is_some(), kind == CommitmentType::StaticRemoteKey);
-                assert_eq!(second.ways[0].confirmations, delay);
-                assert_eq!(second.ways[1].paper, Paper::Htbr);
+                assert_eq!(second.spend_paths[0].confirmations, delay);
+                assert_eq!(second.spend_paths[1].paper_name, PaperName::Htbr);
             }
         }
     }

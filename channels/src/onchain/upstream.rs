@@ -21,7 +21,8 @@ use bitcoin::{
 };
 
 use super::{
-    Closer, ClosingChannel, Ctx, Effect, Policy, Resolution, TrackedOutput, closing_channel::is_outgoing, history::Told,
+    Closer, ClosingChannel, Ctx, Effect, EnforcementPolicy, Resolution, TrackedOutput, closing_channel::is_outgoing,
+    history::HtlcOutcome,
 };
 use crate::{
     margins::UPSTREAM_MARGIN,
@@ -35,9 +36,9 @@ impl Resolution {
         let found = preimages_in(tx, self.outgoing.values());
         for (id, htlc) in &self.outgoing {
             if let Some(preimage) = found.get(&htlc.payment_hash) {
-                let told = Told::Fulfilled(*preimage);
-                if self.facts.told.insert(*id, told) != Some(told) {
-                    effects.push(told_effect(htlc, told));
+                let outcome = HtlcOutcome::Fulfilled(*preimage);
+                if self.facts.reported.insert(*id, outcome) != Some(outcome) {
+                    effects.push(outcome_effect(htlc, outcome));
                 }
             }
         }
@@ -53,11 +54,11 @@ impl Resolution {
             return;
         }
         for (id, htlc) in &self.outgoing {
-            if !self.facts.told.contains_key(id)
-                && is_lost(&self.channel, htlc, &self.fate(*id, ctx), ctx.tip, ctx.policy)
+            if !self.facts.reported.contains_key(id)
+                && is_lost(&self.channel, htlc, &self.htlc_state(*id, ctx), ctx.tip, ctx.policy)
             {
-                self.facts.told.insert(*id, Told::Failed);
-                effects.push(told_effect(htlc, Told::Failed));
+                self.facts.reported.insert(*id, HtlcOutcome::Failed);
+                effects.push(outcome_effect(htlc, HtlcOutcome::Failed));
             }
         }
     }
@@ -114,25 +115,27 @@ impl Resolution {
         incoming.map(|htlc| (htlc.id, htlc.payment_hash))
     }
 
-    fn fate(&self, id: HtlcId, ctx: &Ctx<'_>) -> Fate<'_> {
-        let Some(close) = &self.close else { return Fate::Open };
+    fn htlc_state(&self, id: HtlcId, ctx: &Ctx<'_>) -> OutgoingHtlcState<'_> {
+        let Some(close) = &self.close else { return OutgoingHtlcState::Open };
         match close.closer {
             Closer::Mutual | Closer::Local(_) | Closer::Remote { .. } | Closer::Revoked { .. } => {}
-            Closer::RemoteFuture { .. } | Closer::LocalOld { .. } | Closer::Unknown => return Fate::Unknown,
+            Closer::RemoteFuture { .. } | Closer::LocalOld { .. } | Closer::Unknown => {
+                return OutgoingHtlcState::Unknown;
+            }
         }
         let mut outputs = self.outputs.values();
         match outputs.find(|output| output.role.htlc().is_some() && output.role.outgoing() == Some(id)) {
-            None => Fate::NoOutput { closed: close.height },
-            Some(output) => Fate::Held { output, given_up: self.is_given_up(output, ctx) },
+            None => OutgoingHtlcState::NoOutput { closed: close.height },
+            Some(output) => OutgoingHtlcState::Held { output, given_up: self.is_given_up(output, ctx) },
         }
     }
 }
 
-pub(super) fn told_effect(htlc: &CommitmentHtlc, told: Told) -> Effect {
+pub(super) fn outcome_effect(htlc: &CommitmentHtlc, outcome: HtlcOutcome) -> Effect {
     let (id, payment_hash) = (htlc.id, htlc.payment_hash);
-    match told {
-        Told::Fulfilled(preimage) => Effect::Fulfilled { htlc: id, payment_hash, preimage },
-        Told::Failed => Effect::Failed { htlc: id, payment_hash },
+    match outcome {
+        HtlcOutcome::Fulfilled(preimage) => Effect::Fulfilled { htlc: id, payment_hash, preimage },
+        HtlcOutcome::Failed => Effect::Failed { htlc: id, payment_hash },
     }
 }
 
@@ -161,7 +164,7 @@ pub(super) fn depth(height: Height, tip: Height) -> u32 {
 }
 
 /// What has become of an outgoing HTLC.
-enum Fate<'a> {
+enum OutgoingHtlcState<'a> {
     /// The channel is not closed in a block.
     Open,
     /// The close, at this height, has no output for it.
@@ -173,18 +176,24 @@ enum Fate<'a> {
 }
 
 /// Whether an outgoing HTLC without a known preimage is to be failed upstream now.
-fn is_lost(channel: &ClosingChannel, htlc: &CommitmentHtlc, fate: &Fate<'_>, tip: Height, policy: &Policy) -> bool {
+fn is_lost(
+    channel: &ClosingChannel,
+    htlc: &CommitmentHtlc,
+    htlc_state: &OutgoingHtlcState<'_>,
+    tip: Height,
+    policy: &EnforcementPolicy,
+) -> bool {
     let upstream_ends =
         channel.upstream_expiries.get(&htlc.id).is_some_and(|expiry| tip.0.saturating_add(UPSTREAM_MARGIN) >= expiry.0);
-    let decided = match fate {
-        Fate::Open => false,
-        Fate::NoOutput { closed } => depth(*closed, tip) >= policy.fail_depth,
+    let decided = match htlc_state {
+        OutgoingHtlcState::Open => false,
+        OutgoingHtlcState::NoOutput { closed } => depth(*closed, tip) >= policy.fail_depth,
         // Somebody spent it and no preimage was seen: that was us.
-        Fate::Held { output, given_up } => match output.spend {
+        OutgoingHtlcState::Held { output, given_up } => match output.spend {
             Some(spend) => depth(spend.height, tip) >= policy.fail_depth,
             None => *given_up,
         },
-        Fate::Unknown => depth(Height(htlc.cltv_expiry.0), tip) >= policy.finality,
+        OutgoingHtlcState::Unknown => depth(Height(htlc.cltv_expiry.0), tip) >= policy.finality,
     };
     decided || upstream_ends
 }

@@ -28,14 +28,14 @@ struct Watched<O> {
     owner: O,
     /// The channel closes, if only by a commitment that no mempool has: it hears of every tip.
     closing: bool,
-    told: BTreeMap<OutPoint, Option<Told>>,
+    known: BTreeMap<OutPoint, Option<KnownSpend>>,
     /// Those that have not been looked at yet.
     new: BTreeSet<OutPoint>,
 }
 
 /// A spend as the owner knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct KnownSpend {
     pub txid: Txid,
     /// `None` in the mempool.
     pub height: Option<Height>,
@@ -43,20 +43,20 @@ pub struct Told {
 
 /// A spend as the chain has it.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct FoundSpend {
     pub transaction: Transaction,
     /// The block and the place in it; `None` in the mempool.
     pub place: Option<(Height, u32)>,
 }
 
-impl Found {
-    fn told(&self) -> Told {
-        Told { txid: self.transaction.compute_txid(), height: self.place.map(|(height, _)| height) }
+impl FoundSpend {
+    fn known(&self) -> KnownSpend {
+        KnownSpend { txid: self.transaction.compute_txid(), height: self.place.map(|(height, _)| height) }
     }
 }
 
 /// What a look at some outputs of a channel showed.
-pub enum News {
+pub enum SpendUpdate {
     /// A spend has left its block: all outputs of the channel have to be looked at.
     LookAtAll,
     /// To be told in this order; may be nothing.
@@ -71,15 +71,15 @@ impl<O> Default for WatchedOutputs<O> {
 
 impl<O: Clone> WatchedOutputs<O> {
     /// Watches an output, of which the owner knows `known`, of a channel that is in use, or is closing.
-    pub fn watch(&mut self, channel: ChannelId, owner: &O, outpoint: OutPoint, known: Option<Told>, closing: bool) {
+    pub fn watch(&mut self, channel: ChannelId, owner: &O, outpoint: OutPoint, known: Option<KnownSpend>, closing: bool) {
         let watched = self.channels.entry(channel).or_insert_with(|| Watched {
             owner: owner.clone(),
             closing,
-            told: BTreeMap::new(),
+            known: BTreeMap::new(),
             new: BTreeSet::new(),
         });
         watched.closing |= closing;
-        if let Entry::Vacant(entry) = watched.told.entry(outpoint) {
+        if let Entry::Vacant(entry) = watched.known.entry(outpoint) {
             entry.insert(known);
             watched.new.insert(outpoint);
         }
@@ -94,14 +94,15 @@ impl<O: Clone> WatchedOutputs<O> {
     /// The channels of whose outputs nothing is spent, as far as the last looks showed, with their owners: nothing has closed
     /// them, in a block or in the mempool.
     pub fn open(&self) -> impl Iterator<Item = (ChannelId, &O)> {
-        let open = self.channels.iter().filter(|(_, one)| one.new.is_empty() && one.told.values().all(Option::is_none));
+        let open =
+            self.channels.iter().filter(|(_, one)| one.new.is_empty() && one.known.values().all(Option::is_none));
         open.map(|(channel, one)| (*channel, &one.owner))
     }
 
     /// The channels in use whose funding outputs are not known to be spent: a spend is news for them before the tip, and a
     /// tip is none.
     pub fn in_use(&self) -> Vec<ChannelId> {
-        let in_use = |one: &&Watched<O>| !one.closing && one.told.values().all(Option::is_none);
+        let in_use = |one: &&Watched<O>| !one.closing && one.known.values().all(Option::is_none);
         self.channels.iter().filter(|(_, one)| in_use(one)).map(|(channel, _)| *channel).collect()
     }
 
@@ -110,7 +111,7 @@ impl<O: Clone> WatchedOutputs<O> {
     }
 
     pub fn of(&self, channel: &ChannelId) -> Vec<OutPoint> {
-        self.channels.get(channel).map(|watched| watched.told.keys().copied().collect()).unwrap_or_default()
+        self.channels.get(channel).map(|watched| watched.known.keys().copied().collect()).unwrap_or_default()
     }
 
     /// These outputs of a channel, and those that have not been looked at yet.
@@ -121,7 +122,7 @@ impl<O: Clone> WatchedOutputs<O> {
 
     pub fn have_looked_at(&self, channel: &ChannelId, outpoints: impl IntoIterator<Item = OutPoint>) -> bool {
         let Some(watched) = self.channels.get(channel) else { return false };
-        outpoints.into_iter().all(|one| watched.told.contains_key(&one) && !watched.new.contains(&one))
+        outpoints.into_iter().all(|one| watched.known.contains_key(&one) && !watched.new.contains(&one))
     }
 
     /// Adds the watched outputs that these transactions spend.
@@ -140,38 +141,38 @@ impl<O: Clone> WatchedOutputs<O> {
         }
     }
 
-    /// Compares what was found with what was told, and takes note that it is told now.
-    pub fn news(&mut self, channel: &ChannelId, found: Vec<(OutPoint, Option<Found>)>) -> News {
-        let Some(watched) = self.channels.get_mut(channel) else { return News::Events(Vec::new()) };
-        let whole = found.len() == watched.told.len();
+    /// Compares what was found with what the owner knows, and takes note that it knows it now.
+    pub fn update(&mut self, channel: &ChannelId, found: Vec<(OutPoint, Option<FoundSpend>)>) -> SpendUpdate {
+        let Some(watched) = self.channels.get_mut(channel) else { return SpendUpdate::Events(Vec::new()) };
+        let whole = found.len() == watched.known.len();
         let lost = found.iter().filter_map(|(outpoint, found)| {
-            let told = watched.told.get(outpoint).copied().flatten()?;
-            let stays = found.as_ref().map(Found::told) == Some(told);
-            told.height.filter(|_| !stays)
+            let known = watched.known.get(outpoint).copied().flatten()?;
+            let stays = found.as_ref().map(FoundSpend::known) == Some(known);
+            known.height.filter(|_| !stays)
         });
         let mut events = Vec::new();
         if let Some(lowest) = lost.min() {
             if !whole {
-                return News::LookAtAll;
+                return SpendUpdate::LookAtAll;
             }
             let to = Height(lowest.0.saturating_sub(1));
             events.push(Event::Reorganized { to });
-            for told in watched.told.values_mut() {
-                if told.is_some_and(|told| told.height.is_some_and(|height| height > to)) {
-                    *told = None;
+            for known in watched.known.values_mut() {
+                if known.is_some_and(|known| known.height.is_some_and(|height| height > to)) {
+                    *known = None;
                 }
             }
         }
         let mut spends: BTreeMap<(Option<Height>, u32, Txid), Transaction> = BTreeMap::new();
         for (outpoint, found) in found {
-            let new = found.as_ref().map(Found::told);
-            let Some(told) = watched.told.get_mut(&outpoint) else { continue };
+            let new = found.as_ref().map(FoundSpend::known);
+            let Some(known) = watched.known.get_mut(&outpoint) else { continue };
             watched.new.remove(&outpoint);
-            if *told == new {
+            if *known == new {
                 continue;
             }
-            *told = new;
-            if let Some(Found { transaction, place }) = found {
+            *known = new;
+            if let Some(FoundSpend { transaction, place }) = found {
                 let key = (place.map(|(height, _)| height), place.map_or(0, |(_, index)| index));
                 spends.insert((key.0, key.1, transaction.compute_txid()), transaction);
             }
@@ -185,7 +186,7 @@ impl<O: Clone> WatchedOutputs<O> {
             events.push(Event::Tip);
         }
         events.extend(in_mempool.into_iter().map(spent));
-        News::Events(events)
+        SpendUpdate::Events(events)
     }
 
     /// Who has to hear of a channel.
@@ -206,7 +207,7 @@ mod tests {
         OutPoint { txid: Txid::from_byte_array([number; 32]), vout: 0 }
     }
 
-    fn spend(number: u8, place: Option<(u32, u32)>) -> (OutPoint, Option<Found>) {
+    fn spend(number: u8, place: Option<(u32, u32)>) -> (OutPoint, Option<FoundSpend>) {
         let input = TxIn {
             previous_output: outpoint(number),
             script_sig: ScriptBuf::new(),
@@ -215,7 +216,10 @@ mod tests {
         };
         let transaction =
             Transaction { version: Version::TWO, lock_time: LockTime::ZERO, input: vec![input], output: Vec::new() };
-        (outpoint(number), Some(Found { transaction, place: place.map(|(height, index)| (Height(height), index)) }))
+        (
+            outpoint(number),
+            Some(FoundSpend { transaction, place: place.map(|(height, index)| (Height(height), index)) }),
+        )
     }
 
     fn outputs(count: u8) -> WatchedOutputs<()> {
@@ -226,8 +230,8 @@ mod tests {
         outputs
     }
 
-    fn told(outputs: &mut WatchedOutputs<()>, found: Vec<(OutPoint, Option<Found>)>) -> Vec<String> {
-        let News::Events(events) = outputs.news(&CHANNEL, found) else { return vec!["all".into()] };
+    fn events_of(outputs: &mut WatchedOutputs<()>, found: Vec<(OutPoint, Option<FoundSpend>)>) -> Vec<String> {
+        let SpendUpdate::Events(events) = outputs.update(&CHANNEL, found) else { return vec!["all".into()] };
         let name = |event| match event {
             Event::Spent { tx, height } => {
                 let number = tx.input[0].previous_output.txid.to_byte_array()[0];
@@ -244,9 +248,9 @@ mod tests {
     fn spends_are_told_once_in_the_chains_order() {
         let mut outputs = outputs(3);
         let found = vec![spend(1, None), spend(2, Some((9, 4))), spend(3, Some((9, 1)))];
-        assert_eq!(told(&mut outputs, found.clone()), ["3@9", "2@9", "tip", "1@pool"]);
-        assert!(told(&mut outputs, found).is_empty());
-        assert_eq!(told(&mut outputs, vec![spend(1, Some((10, 1)))]), ["1@10", "tip"]);
+        assert_eq!(events_of(&mut outputs, found.clone()), ["3@9", "2@9", "tip", "1@pool"]);
+        assert!(events_of(&mut outputs, found).is_empty());
+        assert_eq!(events_of(&mut outputs, vec![spend(1, Some((10, 1)))]), ["1@10", "tip"]);
     }
 
     #[test]
@@ -259,7 +263,7 @@ mod tests {
         assert!(outputs.in_use().is_empty());
         outputs.forget(&CHANNEL);
         outputs.watch(CHANNEL, &(), outpoint(1), None, false);
-        told(&mut outputs, vec![spend(1, None)]);
+        events_of(&mut outputs, vec![spend(1, None)]);
         assert!(outputs.in_use().is_empty());
     }
 
@@ -267,11 +271,11 @@ mod tests {
     fn a_new_output_is_looked_at_along_with_the_next_ones() {
         let mut outputs = outputs(2);
         let both = [outpoint(1), outpoint(2)];
-        told(&mut outputs, vec![spend(1, Some((9, 1)))]);
+        events_of(&mut outputs, vec![spend(1, Some((9, 1)))]);
         assert!(outputs.have_looked_at(&CHANNEL, [outpoint(1)]) && !outputs.have_looked_at(&CHANNEL, both));
         assert!(!outputs.have_looked_at(&CHANNEL, [outpoint(3)]));
         assert_eq!(outputs.and_new(&CHANNEL, BTreeSet::new()), [outpoint(2)]);
-        told(&mut outputs, vec![(outpoint(2), None)]);
+        events_of(&mut outputs, vec![(outpoint(2), None)]);
         assert!(outputs.have_looked_at(&CHANNEL, both) && outputs.and_new(&CHANNEL, BTreeSet::new()).is_empty());
     }
 
@@ -279,18 +283,18 @@ mod tests {
     fn a_lost_spend_takes_all_above_it_back_and_tells_what_remains() {
         let mut outputs = outputs(3);
         let before = vec![spend(1, Some((5, 1))), spend(2, Some((7, 1))), spend(3, Some((8, 1)))];
-        told(&mut outputs, before);
-        assert_eq!(told(&mut outputs, vec![(outpoint(2), None)]), ["all"]);
+        events_of(&mut outputs, before);
+        assert_eq!(events_of(&mut outputs, vec![(outpoint(2), None)]), ["all"]);
         let after = vec![spend(1, Some((5, 1))), (outpoint(2), None), spend(3, Some((8, 1)))];
-        assert_eq!(told(&mut outputs, after), ["back to 6", "3@8", "tip"]);
+        assert_eq!(events_of(&mut outputs, after), ["back to 6", "3@8", "tip"]);
     }
 
     #[test]
     fn what_an_owner_knows_from_before_a_restart_is_compared_too() {
         let mut outputs = WatchedOutputs::default();
         let (point, found) = spend(1, Some((5, 1)));
-        outputs.watch(CHANNEL, &(), point, found.map(|found| found.told()), true);
-        assert_eq!(told(&mut outputs, vec![spend(1, Some((6, 1)))]), ["back to 4", "1@6", "tip"]);
+        outputs.watch(CHANNEL, &(), point, found.map(|found| found.known()), true);
+        assert_eq!(events_of(&mut outputs, vec![spend(1, Some((6, 1)))]), ["back to 4", "1@6", "tip"]);
         outputs.forget(&CHANNEL);
         assert!(outputs.channels().is_empty() && outputs.of(&CHANNEL).is_empty());
     }

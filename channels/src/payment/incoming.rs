@@ -28,7 +28,7 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use crate::channel::{Doom, IncomingHtlc, Key, Outbox, Settlement};
+use crate::channel::{FailReason, IncomingHtlc, Key, Outbox, Settlement};
 use crate::margins::CLAIM_MARGIN;
 use crate::onion::{FailureMessage, ReceivePayload, SharedSecret, failure};
 use crate::types::{
@@ -330,7 +330,7 @@ impl Invoices {
         }
         if let Some(Invoice { preimage: Some(preimage), state: InvoiceState::Settled(settled), .. }) = &stored {
             let known = settled.htlcs.iter().any(|paid| (paid.channel, paid.htlc) == name);
-            let is_closed = arrived.htlc.doomed == Some(Doom::Closed);
+            let is_closed = arrived.htlc.must_fail == Some(FailReason::Closed);
             let must_claim = arrived.is_near_its_end(height) || is_closed;
             if known && trust == TipTrust::InDoubt && !must_claim {
                 self.waiting.push(Waiting { arrived, since: now, is_owed: true });
@@ -549,7 +549,7 @@ fn sum<'a>(htlcs: impl IntoIterator<Item = &'a PaidBy>) -> Msat {
 /// BOLT 4: what was promised to the last hop must be what arrived, and there must be time to claim it.
 fn check_htlc(arrived: &Arrived, height: Height) -> Result<(), FailureMessage> {
     let (htlc, payload) = (&arrived.htlc, &arrived.payload);
-    if htlc.doomed.is_some() {
+    if htlc.must_fail.is_some() {
         return Err(FailureMessage::TemporaryNodeFailure);
     }
     if htlc.amount < payload.amt_to_forward {

@@ -90,7 +90,7 @@ fn part(id: u64, amount: u64) -> Arrived {
             cltv_expiry: EXPIRY,
             onion: OnionRoutingPacket(Box::new([0; OnionRoutingPacket::LEN])),
             path_key: None,
-            doomed: None,
+            must_fail: None,
         },
         payload: ReceivePayload {
             amt_to_forward: Msat(amount),

@@ -139,7 +139,7 @@ pub struct Invoice {
     pub min_final_cltv_expiry_delta: u32,
     pub features: Features,
     pub payment_metadata: Option<Vec<u8>>,
-    /// Each a way to the payee, in the direction of the payment.
+    /// Each a route to the payee, in the direction of the payment.
     pub route_hints: Vec<Vec<HintHop>>,
     /// On-chain outputs that the payee takes as well, in order of preference.
     pub fallbacks: Vec<ScriptBuf>,
@@ -198,7 +198,7 @@ pub struct InvoiceRequest {
     pub expiry_seconds: u64,
     pub description: Description,
     pub min_final_cltv_expiry_delta: u32,
-    /// Ways to us over channels that the graph does not know.
+    /// Routes to us over channels that the graph does not know.
     pub route_hints: Vec<Vec<HintHop>>,
 }
 

@@ -3,7 +3,7 @@
 //! - [`invoice`]: BOLT 11, written and read through `lightning-invoice`.
 //! - [`incoming`]: our invoices, and the HTLCs that pay them.
 //! - [`outgoing`]: payments that we make, their attempts and outcomes.
-//! - [`route`]: a way through the network.
+//! - [`route`]: a route through the network.
 //! - [`record`]: how invoices and payments are stored.
 
 pub mod incoming;

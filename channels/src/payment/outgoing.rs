@@ -51,7 +51,7 @@ pub struct PaymentRequest {
     pub deadline: UnixTime,
     /// The invoice, if there is one (BOLT 11).
     pub bolt11: String,
-    /// Ways to the recipient over channels that the network does not know.
+    /// Routes to the recipient over channels that the network does not know.
     pub hints: Vec<Vec<HintHop>>,
     pub limits: PaymentLimits,
     /// The preimage, which the payment brings along if there is no invoice (bLIP 3).
@@ -60,7 +60,7 @@ pub struct PaymentRequest {
     pub custom_records: Vec<RawRecord>,
 }
 
-/// Which ways a payment may take.
+/// Which routes a payment may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentLimits {
     /// That are under way at once; 1 if the recipient does not take several parts.
@@ -73,7 +73,7 @@ pub struct PaymentLimits {
     pub outgoing: Vec<ShortChannelId>,
     /// The node before the recipient.
     pub last_hop: Option<PublicKey>,
-    /// From -100 (the lowest fees) to 100 (the surest way).
+    /// From -100 (the lowest fees) to 100 (the surest route).
     pub time_pref: i8,
 }
 
@@ -214,7 +214,7 @@ pub struct ReadFailure {
 /// What the payments ask their driver to do.
 #[derive(Clone, Debug)]
 pub enum PaymentEffect {
-    /// Find ways for `amount` with at most `max_fee`; answer with [`Payments::routes_found`] or [`Payments::no_route`].
+    /// Find routes for `amount` with at most `max_fee`; answer with [`Payments::routes_found`] or [`Payments::no_route`].
     FindRoutes { payment_hash: PaymentHash, request: Box<PaymentRequest>, amount: Msat, max_fee: Msat },
     /// Hand the HTLC to a channel with this peer.
     Offer { route: Box<Route>, htlc: Box<AddHtlc> },
@@ -282,7 +282,7 @@ impl Payments {
         self.pending.get(hash)
     }
 
-    /// What a pending payment still has to find a way for, and what fees may be paid for that.
+    /// What a pending payment still has to find a route for, and what fees may be paid for that.
     pub fn missing(&self, hash: &PaymentHash) -> Option<(Msat, Msat)> {
         let payment = self.pending.get(hash)?;
         Some((payment.missing(), payment.request.max_fee.saturating_sub(payment.fee())))
@@ -357,12 +357,12 @@ impl Payments {
         Ok(outbox)
     }
 
-    /// There is no way for what was asked.
+    /// There is no route for what was asked.
     pub fn no_route(&mut self, hash: &PaymentHash, reason: PaymentFailure, now: UnixTime) -> Outbox<PaymentEffect> {
         let mut outbox = Outbox::default();
         self.searching.remove(hash);
         if let Some(payment) = self.pending.get(hash).filter(|payment| !payment.is_in_flight()) {
-            // Where the recipient has refused what came over the ways that there are, that is what the payer has to know.
+            // Where the recipient has refused what came over the routes that there are, that is what the payer has to know.
             let reason = payment.refusal().unwrap_or(reason);
             self.fail(hash, reason, now, &mut outbox);
         }

@@ -1,4 +1,4 @@
-//! A way through the network for one HTLC.
+//! A route through the network for one HTLC.
 
 use secp256k1::PublicKey;
 

@@ -178,7 +178,7 @@ fn parts_over_chosen_ways_make_one_payment() {
     };
     let (first, sent) = send(400, 1_000, &mut payments, None).unwrap();
     assert!(sent.iter().any(|effect| matches!(effect, PaymentEffect::Offer { .. })));
-    assert_eq!(searches(&sent), [], "no other way is looked for");
+    assert_eq!(searches(&sent), [], "no other route is looked for");
     assert!(matches!(send(600, 900, &mut payments, None), Err(OnRouteError::Differs)));
     assert!(matches!(
         send(601, 1_000, &mut payments, None),

@@ -40,7 +40,7 @@ impl Default for CostParams {
 }
 
 impl CostParams {
-    /// From -100 (the lowest fees) to 100 (the surest way): as with LND, the price of a failed attempt is a nineteenth at one
+    /// From -100 (the lowest fees) to 100 (the surest route): as with LND, the price of a failed attempt is a nineteenth at one
     /// end and nineteen times as much at the other.
     pub fn preferring(time_pref: i8) -> Self {
         let preference = f32::from(time_pref.clamp(-100, 100)) * 0.009;
@@ -49,7 +49,7 @@ impl CostParams {
         Self { attempt_base_msat: usual.attempt_base_msat * times, attempt_rate: usual.attempt_rate * times, ..usual }
     }
 
-    /// The cheapest fee, whatever the chances: what is left when a fee limit rules the better ways out.
+    /// The cheapest fee, whatever the chances: what is left when a fee limit rules the better routes out.
     pub fn fees_only(self) -> Self {
         Self {
             attempt_base_msat: self.attempt_base_msat * 1e-3,
@@ -59,7 +59,7 @@ impl CostParams {
         }
     }
 
-    /// The fewest blocks, whatever the fees: what is left when a limit on the time lock rules the better ways out.
+    /// The fewest blocks, whatever the fees: what is left when a limit on the time lock rules the better routes out.
     pub fn blocks_only(self) -> Self {
         Self { lock_rate: 1.0, ..self }
     }
@@ -94,7 +94,7 @@ impl Usage {
 
 /// What the edges of one search are priced for.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms<'a> {
+pub struct SearchTerms<'a> {
     pub params: &'a CostParams,
     /// The amount that is to pass.
     pub amount: Msat,
@@ -126,8 +126,14 @@ pub struct EdgeCosts<'a> {
 }
 
 impl<'a> EdgeCosts<'a> {
-    pub fn new(graph: &'a Graph, scorer: &'a Scorer, usage: &'a Usage, banned: &'a [EdgeId], terms: Terms<'a>) -> Self {
-        let Terms { params, amount, whole, now, failed, least_chance } = terms;
+    pub fn new(
+        graph: &'a Graph,
+        scorer: &'a Scorer,
+        usage: &'a Usage,
+        banned: &'a [EdgeId],
+        terms: SearchTerms<'a>,
+    ) -> Self {
+        let SearchTerms { params, amount, whole, now, failed, least_chance } = terms;
         let mut special = scorer.tags().clone();
         for edge in usage.used.keys().chain(banned) {
             if let Some(channel) = graph.channel(edge.channel()) {

@@ -10,18 +10,18 @@ use crate::types::{Msat, NodeId};
 /// A first channel, and the node that it leads to.
 #[derive(Clone, Copy)]
 pub(super) struct FirstHop {
-    pub way: FirstWay,
+    pub channel: FirstHopChannel,
     pub peer: NodeIndex,
 }
 
 #[derive(Clone, Copy)]
-pub(super) enum FirstWay {
+pub(super) enum FirstHopChannel {
     /// By its place in [`Source::Local`].
     Local(usize),
     Edge(Slot),
 }
 
-impl FirstWay {
+impl FirstHopChannel {
     pub fn step(&self) -> Step {
         match self {
             Self::Local(index) => Step::Local(*index),
@@ -33,12 +33,12 @@ impl FirstWay {
 /// A last stretch, and the node where it starts.
 #[derive(Clone, Copy)]
 pub(super) struct LastHop {
-    pub way: LastWay,
+    pub channel: LastHopChannel,
     pub node: NodeIndex,
 }
 
 #[derive(Clone, Copy)]
-pub(super) enum LastWay {
+pub(super) enum LastHopChannel {
     Edge(Slot),
     /// All channels of a hint, by its place in the request.
     Hint(usize),
@@ -63,14 +63,14 @@ impl Ends {
         let to_itself = source == target;
         let mut first = Vec::new();
         match request.source {
-            Source::Local { channels, .. } => first.extend(
-                channels
-                    .iter()
-                    .enumerate()
-                    .map(|(index, channel)| FirstHop { way: FirstWay::Local(index), peer: names.index(channel.peer) }),
-            ),
+            Source::Local { channels, .. } => first.extend(channels.iter().enumerate().map(|(index, channel)| {
+                FirstHop { channel: FirstHopChannel::Local(index), peer: names.index(channel.peer) }
+            })),
             Source::Graph(_) => first.extend(
-                graph.outgoing(source).iter().map(|slot| FirstHop { way: FirstWay::Edge(*slot), peer: slot.peer }),
+                graph
+                    .outgoing(source)
+                    .iter()
+                    .map(|slot| FirstHop { channel: FirstHopChannel::Edge(*slot), peer: slot.peer }),
             ),
         }
         let (mut direct, first): (Vec<_>, Vec<_>) =
@@ -79,13 +79,13 @@ impl Ends {
             .incoming(target)
             .iter()
             .filter(|slot| slot.peer != source)
-            .map(|slot| LastHop { way: LastWay::Edge(*slot), node: slot.peer })
+            .map(|slot| LastHop { channel: LastHopChannel::Edge(*slot), node: slot.peer })
             .collect();
         for (hint, hops) in request.hints.iter().enumerate() {
             let Some(start) = hops.first() else { continue };
             let node = names.index(start.node_id.into());
             if node != source && node != target {
-                last.push(LastHop { way: LastWay::Hint(hint), node });
+                last.push(LastHop { channel: LastHopChannel::Hint(hint), node });
             }
         }
         if let Some(wanted) = request.last_hop {
@@ -94,9 +94,9 @@ impl Ends {
                 direct.clear();
             }
             // A hint's last hop is the node that its last channel starts from.
-            last.retain(|hop| match hop.way {
-                LastWay::Edge(_) => hop.node == wanted,
-                LastWay::Hint(hint) => {
+            last.retain(|hop| match hop.channel {
+                LastHopChannel::Edge(_) => hop.node == wanted,
+                LastHopChannel::Hint(hint) => {
                     request.hints.get(hint).is_some_and(|hops| hops.len() == 1) && hop.node == wanted
                 }
             });
@@ -121,21 +121,21 @@ impl Ends {
             known.map_or(0, |(channel, _)| channel.capacity_msat().0)
         };
         let sum = |amounts: &mut dyn Iterator<Item = u64>| amounts.fold(0, u64::saturating_add);
-        let first = sum(&mut self.first.iter().chain(&self.direct).map(|hop| match &hop.way {
-            FirstWay::Edge(slot) => edge(slot),
-            FirstWay::Local(index) => match request.source {
+        let first = sum(&mut self.first.iter().chain(&self.direct).map(|hop| match &hop.channel {
+            FirstHopChannel::Edge(slot) => edge(slot),
+            FirstHopChannel::Local(index) => match request.source {
                 Source::Local { channels, .. } => channels.get(*index).map_or(0, |channel| channel.available.0),
                 Source::Graph(_) => 0,
             },
         }));
-        let last = sum(&mut self.last.iter().map(|hop| match &hop.way {
-            LastWay::Edge(slot) => edge(slot),
-            LastWay::Hint(_) => u64::MAX,
+        let last = sum(&mut self.last.iter().map(|hop| match &hop.channel {
+            LastHopChannel::Edge(slot) => edge(slot),
+            LastHopChannel::Hint(_) => u64::MAX,
         }));
         // A direct channel of our own is not among the last hops, but may be the same channel in the graph.
-        let direct = sum(&mut self.direct.iter().map(|hop| match &hop.way {
-            FirstWay::Edge(slot) => edge(slot),
-            FirstWay::Local(_) => u64::MAX,
+        let direct = sum(&mut self.direct.iter().map(|hop| match &hop.channel {
+            FirstHopChannel::Edge(slot) => edge(slot),
+            FirstHopChannel::Local(_) => u64::MAX,
         }));
         Msat(first.min(last.saturating_add(direct)))
     }

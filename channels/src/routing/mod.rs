@@ -1,4 +1,4 @@
-//! Finding ways for payments, and learning from how they end.
+//! Finding routes for payments, and learning from how they end.
 //!
 //! ```text
 //!   RouteRequest ──► Router::find ──► Plan { routes }            route.rs, split.rs
@@ -19,22 +19,22 @@
 
 pub mod cost;
 mod ends;
+pub mod failure_update;
 mod hint;
 mod pricing;
 pub mod route;
 pub mod scorer;
 pub mod search;
 pub mod split;
-pub mod told;
 pub mod trial;
 
 pub use cost::CostParams;
+pub use failure_update::UpdateFromFailure;
 pub use hint::HintHop;
 pub use route::{LocalChannel, Route, RouteError, RouteHop, RouteRequest, Source};
 pub use scorer::Scorer;
 pub use search::Search;
 pub use split::{Plan, Router};
-pub use told::Told;
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 //! paths once more.
 
 use super::cost::EdgeCosts;
-use super::ends::{FirstWay, LastWay};
+use super::ends::{FirstHopChannel, LastHopChannel};
 use super::route::{Route, RouteRequest, Source, Step};
 use crate::gossip::{Graph, Slot};
 use crate::types::Msat;
@@ -23,7 +23,7 @@ impl StepCost {
 const FREE: StepCost = StepCost { cost: 0.0, nats: 0.0 };
 const IMPASSABLE: StepCost = StepCost { cost: f32::INFINITY, nats: f32::INFINITY };
 
-/// A part of a payment that has its way.
+/// A part of a payment that has its route.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
     pub steps: Vec<Step>,
@@ -45,21 +45,21 @@ pub(super) struct Pricing<'a> {
 
 impl Pricing<'_> {
     /// A first channel: it takes no fee of its own.
-    pub fn first(&self, way: &FirstWay) -> StepCost {
-        if self.closed.contains(&way.step()) {
+    pub fn first(&self, first: &FirstHopChannel) -> StepCost {
+        if self.closed.contains(&first.step()) {
             return IMPASSABLE;
         }
-        match way {
-            FirstWay::Local(index) => {
+        match first {
+            FirstHopChannel::Local(index) => {
                 let Source::Local { channels, .. } = self.request.source else { return IMPASSABLE };
                 let Some(channel) = channels.get(*index) else { return IMPASSABLE };
-                let used = self.others.iter().filter(|part| part.steps.first() == Some(&way.step()));
+                let used = self.others.iter().filter(|part| part.steps.first() == Some(&first.step()));
                 let used = used.fold(0, |sum: u64, part| sum.saturating_add(part.route.total_amount().0));
                 let fits = used.saturating_add(self.amount.0) <= channel.available.0
                     && (channel.htlc_minimum_msat..=channel.htlc_maximum_msat).contains(&self.amount);
                 if fits { FREE } else { IMPASSABLE }
             }
-            FirstWay::Edge(slot) => {
+            FirstHopChannel::Edge(slot) => {
                 let nats = if self.costs.admits(slot) { self.costs.nats(slot) } else { f32::INFINITY };
                 StepCost { cost: nats * self.costs.nat(), nats }
             }
@@ -76,10 +76,10 @@ impl Pricing<'_> {
     }
 
     /// A last stretch, all of it.
-    pub fn last(&self, way: &LastWay) -> StepCost {
-        match way {
-            LastWay::Edge(slot) => self.edge(slot),
-            LastWay::Hint(hint) => {
+    pub fn last(&self, last: &LastHopChannel) -> StepCost {
+        match last {
+            LastHopChannel::Edge(slot) => self.edge(slot),
+            LastHopChannel::Hint(hint) => {
                 let hops = self.request.hints.get(*hint).map_or(0, Vec::len);
                 (0..hops).map(|hop| self.hint(*hint, hop)).fold(FREE, StepCost::plus)
             }
@@ -90,8 +90,10 @@ impl Pricing<'_> {
     pub fn steps(&self, steps: &[Step]) -> StepCost {
         let slot = |edge| self.graph.slot(edge);
         let price = |(index, step): (usize, &Step)| match step {
-            Step::Local(local) => self.first(&FirstWay::Local(*local)),
-            Step::Edge(edge) if index == 0 => slot(*edge).map_or(IMPASSABLE, |slot| self.first(&FirstWay::Edge(slot))),
+            Step::Local(local) => self.first(&FirstHopChannel::Local(*local)),
+            Step::Edge(edge) if index == 0 => {
+                slot(*edge).map_or(IMPASSABLE, |slot| self.first(&FirstHopChannel::Edge(slot)))
+            }
             Step::Edge(edge) => slot(*edge).map_or(IMPASSABLE, |slot| self.edge(&slot)),
             Step::Hint { hint, hop } => self.hint(*hint, *hop),
         };

@@ -8,13 +8,13 @@
 //! ```
 
 use crate::gossip::graph::Channel;
-use crate::gossip::{Direction, EdgeId, Graph, Policy};
+use crate::gossip::{Direction, EdgeId, Graph, RoutingPolicy};
 use crate::margins::MAX_HTLC_CLTV;
 use crate::onion::payload::{ForwardPayload, ReceivePayload};
 use crate::routing::HintHop;
 use crate::routing::cost::CostParams;
+use crate::routing::failure_update::{self, UpdateFromFailure};
 use crate::routing::scorer::{Attempted, Scorer};
-use crate::routing::told::{self, Told};
 use crate::types::{CltvExpiry, Height, Msat, NodeId, ShortChannelId, UnixTime};
 
 /// A channel of our own, as far as a payment over it is concerned.
@@ -52,7 +52,7 @@ pub struct RouteRequest<'a> {
     pub source: Source<'a>,
     /// The payee; the payer itself for a payment that moves its own balances.
     pub target: NodeId,
-    /// Ways to the payee over channels that the graph does not know.
+    /// Routes to the payee over channels that the graph does not know.
     pub hints: &'a [Vec<HintHop>],
     /// The node over which the payment must reach the payee.
     pub last_hop: Option<NodeId>,
@@ -74,7 +74,7 @@ pub struct RouteRequest<'a> {
     /// What was too much for a channel in this payment.
     pub failed: &'a [Attempted],
     /// Terms that failures of this payment have brought: they count in place of the graph's.
-    pub told: &'a [Told],
+    pub failure_updates: &'a [UpdateFromFailure],
     pub params: CostParams,
 }
 
@@ -89,14 +89,14 @@ pub const DEFAULT_CLTV_LIMIT: u32 = MAX_HTLC_CLTV;
 pub enum RouteError {
     #[error("an amount of zero cannot be sent")]
     ZeroAmount,
-    #[error("no way to the payee carries {amount}: open a channel, wait for gossip, or send less")]
+    #[error("no route to the payee carries {amount}: open a channel, wait for gossip, or send less")]
     NoRoute { amount: Msat },
     #[error("our channels can send {available} together, and {amount} is needed")]
     InsufficientBalance { amount: Msat, available: Msat },
-    #[error("the cheapest way costs {least} in fees, and the limit is {limit}")]
+    #[error("the cheapest route costs {least} in fees, and the limit is {limit}")]
     FeeLimit { least: Msat, limit: Msat },
     #[error(
-        "ways within the fee limit lock money longer than the {limit} blocks allowed; the fastest of all takes {least}"
+        "routes within the fee limit lock money longer than the {limit} blocks allowed; the fastest of all takes {least}"
     )]
     CltvLimit { least: u32, limit: u32 },
     #[error("channel {0} is not known")]
@@ -117,7 +117,7 @@ pub struct RouteHop {
     pub cltv_expiry: CltvExpiry,
 }
 
-/// A way from the payer to the payee; it has at least one hop.
+/// A route from the payer to the payee; it has at least one hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     pub hops: Vec<RouteHop>,
@@ -212,7 +212,7 @@ pub(super) enum Step {
 }
 
 /// What a step asks for, in the form that all three have.
-pub(super) struct Terms {
+pub(super) struct HopTerms {
     pub short_channel_id: ShortChannelId,
     pub to: NodeId,
     pub direction: Direction,
@@ -232,14 +232,14 @@ pub(super) fn direction_between(from: &NodeId, to: &NodeId) -> Direction {
 }
 
 impl Step {
-    pub fn terms(self, graph: &Graph, request: &RouteRequest<'_>) -> Option<Terms> {
+    pub fn terms(self, graph: &Graph, request: &RouteRequest<'_>) -> Option<HopTerms> {
         match self {
             Self::Local(index) => {
                 let Source::Local { node, channels } = request.source else { return None };
                 let channel = channels.get(index)?;
                 let capacity =
                     graph.channel_by_id(channel.short_channel_id).map_or(channel.available, Channel::capacity_msat);
-                Some(Terms {
+                Some(HopTerms {
                     short_channel_id: channel.short_channel_id,
                     to: channel.peer,
                     direction: direction_between(&node, &channel.peer),
@@ -253,12 +253,12 @@ impl Step {
             }
             Self::Edge(edge) => {
                 let (channel, policy) = graph.edge(edge)?;
-                let told = told::find(request.told, channel.short_channel_id, edge.direction());
+                let updated = failure_update::find(request.failure_updates, channel.short_channel_id, edge.direction());
                 // The search has seen the graph's terms: that a channel is disabled shows here alone.
-                let closed = told.is_some_and(|policy| policy.disabled);
-                let policy = told.unwrap_or(policy);
+                let closed = updated.is_some_and(|policy| policy.disabled);
+                let policy = updated.unwrap_or(policy);
                 let (_, to) = channel.ends(edge.direction());
-                Some(Terms {
+                Some(HopTerms {
                     short_channel_id: channel.short_channel_id,
                     to: graph.node(to)?.id,
                     direction: edge.direction(),
@@ -274,7 +274,7 @@ impl Step {
                 let hops = request.hints.get(hint)?;
                 let at = hops.get(hop)?;
                 let to = hops.get(hop + 1).map_or(request.target, |next| next.node_id.into());
-                Some(Terms {
+                Some(HopTerms {
                     short_channel_id: at.short_channel_id,
                     to,
                     direction: direction_between(&at.node_id.into(), &to),
@@ -290,9 +290,9 @@ impl Step {
     }
 }
 
-impl Terms {
+impl HopTerms {
     fn fee(&self, amount: Msat) -> Option<Msat> {
-        let policy = Policy {
+        let policy = RoutingPolicy {
             timestamp: 0,
             checksum: 0,
             disabled: false,

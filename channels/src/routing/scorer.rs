@@ -23,7 +23,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::gossip::Direction;
 use crate::gossip::adjacency::tag;
-use crate::gossip::graph::BothWays;
+use crate::gossip::graph::PerDirection;
 use crate::types::{Msat, ShortChannelId, UnixTime};
 use crate::wire::{DecodeError, Field as _, Reader};
 
@@ -32,7 +32,7 @@ const HALF_LIFE_SECONDS: f64 = 6.0 * 3600.0;
 /// After this many half-lives nothing worth keeping is left of a record.
 const FORGOTTEN_AFTER_HALF_LIVES: f64 = 8.0;
 /// The chance of an amount that is above the bounds but below the capacity: others pay too, and a channel that did not
-/// have it a while ago is worth an attempt where there is no other way.
+/// have it a while ago is worth an attempt where there is no other route.
 pub(super) const AGAINST_EXPECTATION: f64 = 0.005;
 /// The capacity that a channel of an invoice's hint is taken to have, which only its owners know, unless more was sent.
 const HIDDEN_CAPACITY: Msat = Msat((1 << 24) * 1000);
@@ -102,13 +102,13 @@ struct Knowledge {
     /// Bounds on what node 1 can send.
     low: Msat,
     high: Msat,
-    trouble: BothWays<f32>,
+    trouble: PerDirection<f32>,
     learnt_at: UnixTime,
 }
 
 impl Knowledge {
     fn new(capacity: Msat, now: UnixTime) -> Self {
-        Self { capacity, low: Msat::ZERO, high: capacity, trouble: BothWays::default(), learnt_at: now }
+        Self { capacity, low: Msat::ZERO, high: capacity, trouble: PerDirection::default(), learnt_at: now }
     }
 
     fn half_lives(&self, now: UnixTime) -> f64 {
@@ -125,7 +125,7 @@ impl Knowledge {
         Self {
             low: Msat((self.low.0 as f64 * keep) as u64),
             high: self.capacity.saturating_sub(Msat(from_top as u64)),
-            trouble: BothWays {
+            trouble: PerDirection {
                 from_node_1: self.trouble.from_node_1 * keep as f32,
                 from_node_2: self.trouble.from_node_2 * keep as f32,
             },
@@ -392,7 +392,7 @@ impl Knowledge {
         }
         let (capacity, low, high) = (reader.field()?, reader.field()?, reader.field()?);
         let trouble =
-            BothWays { from_node_1: f32::from_bits(reader.field()?), from_node_2: f32::from_bits(reader.field()?) };
+            PerDirection { from_node_1: f32::from_bits(reader.field()?), from_node_2: f32::from_bits(reader.field()?) };
         let learnt_at = UnixTime(reader.field()?);
         reader.finish()?;
         Ok(Self { capacity, low, high, trouble, learnt_at })

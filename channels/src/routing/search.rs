@@ -19,7 +19,7 @@ use std::collections::BinaryHeap;
 use super::cost::EdgeCosts;
 use crate::gossip::{EdgeId, Graph, NodeIndex, Slot};
 
-/// A node where the search starts, on either side. `tag` says to the caller which way leads there.
+/// A node where the search starts, on either side. `tag` says to the caller which route leads there.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Seed {
     pub node: NodeIndex,
@@ -27,7 +27,7 @@ pub struct Seed {
     pub tag: u32,
 }
 
-/// A path through the graph, without the ways to its ends that the seeds stand for.
+/// A path through the graph, without the routes to its ends that the seeds stand for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Path {
     pub forward_tag: u32,
@@ -120,7 +120,7 @@ pub struct Search {
 }
 
 /// What one search is about.
-pub struct Question<'a> {
+pub struct SearchRequest<'a> {
     pub graph: &'a Graph,
     pub costs: &'a EdgeCosts<'a>,
     pub forward: &'a [Seed],
@@ -133,7 +133,7 @@ pub struct Question<'a> {
     pub limit: f32,
 }
 
-impl Question<'_> {
+impl SearchRequest<'_> {
     /// Whether a payment may pass through a node. One that demands unknown features is left alone (BOLT 7).
     fn may_pass(&self, node: NodeIndex) -> bool {
         !self.blocked.contains(&node) && self.graph.node(node).is_none_or(|node| node.routable)
@@ -146,7 +146,7 @@ impl Search {
     }
 
     /// The cheapest path from a forward seed to a backward seed.
-    pub fn find(&mut self, question: &Question<'_>) -> Option<Path> {
+    pub fn find(&mut self, question: &SearchRequest<'_>) -> Option<Path> {
         self.stamp = self.stamp.checked_add(1).unwrap_or_else(|| {
             // After four billion searches, old stamps could be taken for new ones.
             self.forward.labels.clear();
@@ -250,7 +250,7 @@ impl Best {
 #[expect(clippy::too_many_arguments, reason = "the two sides differ in these alone, and this is the innermost loop")]
 #[inline]
 fn expand<'g>(
-    question: &Question<'g>,
+    question: &SearchRequest<'g>,
     stamp: u32,
     (node, cost): (NodeIndex, f32),
     other_top: f32,

@@ -19,16 +19,16 @@
 //! flow solver needs to build its network. The tests hold the result against the best of all splits
 //! where those can be counted.
 
-use super::cost::{EdgeCosts, Terms, Usage};
-use super::ends::{Ends, LastWay};
+use super::cost::{EdgeCosts, SearchTerms, Usage};
+use super::ends::{Ends, LastHopChannel};
 use super::pricing::{Part, Pricing, StepCost};
 use super::route::{Route, RouteError, RouteRequest, Source, Step, Violation, exact};
 use super::scorer::{AGAINST_EXPECTATION, Scorer};
-use super::search::{Path, Question, Search, Seed};
+use super::search::{Path, Search, SearchRequest, Seed};
 use crate::gossip::{EdgeId, Graph};
 use crate::types::Msat;
 
-/// Ways that, each carrying its route's amount, bring the whole amount to the payee.
+/// Routes that together bring the whole amount to the payee, each carrying its own part.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     pub routes: Vec<Route>,
@@ -54,7 +54,7 @@ const PIECES: usize = 4;
 /// How often a path may turn out not to take its exact amount before the search gives up.
 const MAX_RETRIES: usize = 10;
 
-/// Finds ways, and keeps the memory that it needs for that.
+/// Finds routes, and keeps the memory that it needs for that.
 #[derive(Default)]
 pub struct Router {
     search: Search,
@@ -80,7 +80,7 @@ impl Router {
         let (request, ends) = (request.clone(), Ends::new(graph, request));
         let mut job = Job { router: self, graph, scorer, request, ends, least_chance: 0.0 };
         match job.find() {
-            // Against what was learnt, where there is no other way.
+            // Against what was learnt, where there is no other route.
             Err(RouteError::NoRoute { .. }) if !scorer.is_empty() => {
                 job.least_chance = AGAINST_EXPECTATION;
                 job.find()
@@ -219,8 +219,8 @@ impl Job<'_> {
         (total_cost(&parts) < to_beat).then_some(parts)
     }
 
-    /// Lets each part that shares channels with later ones look for a better way, given all the others. Where it
-    /// shares nothing, the later parts have only made other ways dearer.
+    /// Lets each part that shares channels with later ones look for a better route, given all the others. Where it
+    /// shares nothing, the later parts have only made other routes dearer.
     fn improve(&mut self, parts: &mut [Part]) {
         for index in 0..parts.len() {
             let Some((part, later)) = parts.get(index..).and_then(<[Part]>::split_first) else { return };
@@ -298,7 +298,7 @@ impl Job<'_> {
         }
     }
 
-    /// The best way for one part, given the others.
+    /// The best route for one part, given the others.
     /// It costs less than `limit`.
     fn part(&mut self, amount: Msat, others: &[Part], limit: f32) -> Option<Part> {
         let mut banned = self.ends.banned.clone();
@@ -340,7 +340,7 @@ impl Job<'_> {
         let direct = ends
             .direct
             .iter()
-            .map(|hop| (hop, pricing.first(&hop.way)))
+            .map(|hop| (hop, pricing.first(&hop.channel)))
             .filter(|(_, price)| price.cost < limit)
             .min_by(|a, b| a.1.cost.total_cmp(&b.1.cost));
         let seed = |tag: usize, node, price: StepCost| {
@@ -350,11 +350,15 @@ impl Job<'_> {
             .first
             .iter()
             .enumerate()
-            .filter_map(|(tag, hop)| seed(tag, hop.peer, pricing.first(&hop.way)))
+            .filter_map(|(tag, hop)| seed(tag, hop.peer, pricing.first(&hop.channel)))
             .collect();
-        let backward: Vec<Seed> =
-            ends.last.iter().enumerate().filter_map(|(tag, hop)| seed(tag, hop.node, pricing.last(&hop.way))).collect();
-        let question = Question {
+        let backward: Vec<Seed> = ends
+            .last
+            .iter()
+            .enumerate()
+            .filter_map(|(tag, hop)| seed(tag, hop.node, pricing.last(&hop.channel)))
+            .collect();
+        let question = SearchRequest {
             graph: self.graph,
             costs: &costs,
             forward: &forward,
@@ -367,7 +371,7 @@ impl Job<'_> {
             Some(path) => assemble(&path, ends, &pricing),
             None => {
                 let (hop, price) = direct?;
-                Some(Part { steps: vec![hop.way.step()], route: empty(), cost: price.cost, nats: price.nats })
+                Some(Part { steps: vec![hop.channel.step()], route: empty(), cost: price.cost, nats: price.nats })
             }
         }
     }
@@ -377,11 +381,11 @@ fn assemble(path: &Path, ends: &Ends, pricing: &Pricing<'_>) -> Option<Part> {
     let first = ends.first.get(path.forward_tag as usize)?;
     let last = ends.last.get(path.backward_tag as usize)?;
     let mut steps = Vec::with_capacity(path.edges.len() + 2);
-    steps.push(first.way.step());
+    steps.push(first.channel.step());
     steps.extend(path.edges.iter().map(|edge| Step::Edge(*edge)));
-    match last.way {
-        LastWay::Edge(slot) => steps.push(Step::Edge(slot.edge)),
-        LastWay::Hint(hint) => {
+    match last.channel {
+        LastHopChannel::Edge(slot) => steps.push(Step::Edge(slot.edge)),
+        LastHopChannel::Hint(hint) => {
             let hops = pricing.request.hints.get(hint).map_or(0, Vec::len);
             steps.extend((0..hops).map(|hop| Step::Hint { hint, hop }));
         }
@@ -390,9 +394,9 @@ fn assemble(path: &Path, ends: &Ends, pricing: &Pricing<'_>) -> Option<Part> {
     Some(Part { steps, route: empty(), cost: path.cost, nats })
 }
 
-fn terms<'a>(request: &'a RouteRequest<'_>, amount: Msat, least_chance: f64) -> Terms<'a> {
+fn terms<'a>(request: &'a RouteRequest<'_>, amount: Msat, least_chance: f64) -> SearchTerms<'a> {
     let RouteRequest { params, amount: whole, now, failed, .. } = request;
-    Terms { params, amount, whole: *whole, now: *now, failed, least_chance }
+    SearchTerms { params, amount, whole: *whole, now: *now, failed, least_chance }
 }
 
 fn empty() -> Route {

@@ -5,13 +5,15 @@ use std::collections::HashMap;
 use bitcoin::Amount;
 use proptest::prelude::*;
 
-use super::cost::{EdgeCosts, Terms, Usage};
+use super::cost::{EdgeCosts, SearchTerms, Usage};
 use super::route::{DEFAULT_CLTV_LIMIT, DEFAULT_MAX_HOPS, along};
 use super::scorer::Attempted;
-use super::search::{Question, Seed};
-use super::{CostParams, LocalChannel, Plan, Route, RouteError, RouteRequest, Router, Scorer, Search, Source, Told};
+use super::search::{SearchRequest, Seed};
+use super::{
+    CostParams, LocalChannel, Plan, Route, RouteError, RouteRequest, Router, Scorer, Search, Source, UpdateFromFailure,
+};
 use crate::gossip::synthetic::{Size, SplitMix, SyntheticNetwork};
-use crate::gossip::{Direction, Graph, NewChannel, NodeIndex, Policy};
+use crate::gossip::{Direction, Graph, NewChannel, NodeIndex, RoutingPolicy};
 use crate::keys::secp;
 use crate::onion::{HopPayload, ReceivePayload};
 use crate::payment::HintHop;
@@ -27,8 +29,8 @@ fn node(byte: u8) -> NodeId {
     key(byte).into()
 }
 
-fn policy(base: u32, rate: u32) -> Policy {
-    Policy {
+fn policy(base: u32, rate: u32) -> RoutingPolicy {
+    RoutingPolicy {
         timestamp: 1,
         checksum: 0,
         disabled: false,
@@ -77,7 +79,7 @@ fn request(from: u8, to: u8, amount: u64) -> RouteRequest<'static> {
         excluded_nodes: &[],
         excluded_edges: &[],
         failed: &[],
-        told: &[],
+        failure_updates: &[],
         params: CostParams::default(),
     }
 }
@@ -127,7 +129,7 @@ fn obeys(graph: &Graph, request: &RouteRequest<'_>, plan: &Plan) {
 fn the_papers_payment_has_its_amounts_and_expiries() {
     // Alice 1, Bob 2, Carol 3, Dave 4; Bob and Carol charge 0.001 each, and want a day's blocks.
     let mut graph = graph(&[(1, 1, 2, 100_000_000, 0), (2, 2, 3, 100_000_000, 0), (3, 3, 4, 100_000_000, 0)]);
-    let day = Policy { cltv_expiry_delta: 144, ..policy(100_000_000, 0) };
+    let day = RoutingPolicy { cltv_expiry_delta: 144, ..policy(100_000_000, 0) };
     for id in 1..=3 {
         for direction in [Direction::FromNode1, Direction::FromNode2] {
             graph.set_policy(ShortChannelId(id), direction, Some(day));
@@ -388,7 +390,7 @@ fn limits_are_kept_or_named() {
         (4, 3, 4, 50_000_000, 900_000),
     ]);
     for direction in [Direction::FromNode1, Direction::FromNode2] {
-        graph.set_policy(ShortChannelId(2), direction, Some(Policy { cltv_expiry_delta: 1000, ..policy(0, 0) }));
+        graph.set_policy(ShortChannelId(2), direction, Some(RoutingPolicy { cltv_expiry_delta: 1000, ..policy(0, 0) }));
     }
     let slow = request(1, 4, 1_000_000);
     assert_eq!(ids(&find(&graph, &slow).unwrap().routes[0]), [1, 2]);
@@ -413,19 +415,19 @@ fn terms_that_a_failure_has_told_count_in_place_of_the_graphs() {
         (4, 3, 4, 50_000_000, 900_000),
     ]);
     let told = |policy| {
-        [Direction::FromNode1, Direction::FromNode2].map(|direction| Told {
+        [Direction::FromNode1, Direction::FromNode2].map(|direction| UpdateFromFailure {
             short_channel_id: ShortChannelId(2),
             direction,
             policy,
         })
     };
     let question = request(1, 4, 1_000_000);
-    let dearer = told(Policy { cltv_expiry_delta: 50, ..policy(700, 0) });
-    let plan = find(&graph, &RouteRequest { told: &dearer, ..question.clone() }).unwrap();
+    let dearer = told(RoutingPolicy { cltv_expiry_delta: 50, ..policy(700, 0) });
+    let plan = find(&graph, &RouteRequest { failure_updates: &dearer, ..question.clone() }).unwrap();
     assert_eq!((ids(&plan.routes[0]), plan.total_fee()), (vec![1, 2], Msat(700)));
     assert_eq!(plan.routes[0].total_cltv_expiry(), CltvExpiry(100 + 18 + 50));
-    let disabled = told(Policy { disabled: true, ..policy(10, 0) });
-    let plan = find(&graph, &RouteRequest { told: &disabled, ..question }).unwrap();
+    let disabled = told(RoutingPolicy { disabled: true, ..policy(10, 0) });
+    let plan = find(&graph, &RouteRequest { failure_updates: &disabled, ..question }).unwrap();
     assert_eq!(ids(&plan.routes[0]), [3, 4]);
 }
 
@@ -439,7 +441,7 @@ fn a_route_over_given_nodes_takes_their_cheapest_channels() {
 }
 
 /// Bellman and Ford's answer to the same question.
-fn brute_force(question: &Question<'_>) -> f32 {
+fn brute_force(question: &SearchRequest<'_>) -> f32 {
     let mut costs = vec![f32::INFINITY; question.nodes];
     for seed in question.forward.iter().filter(|seed| !question.blocked.contains(&seed.node)) {
         costs[seed.node.0 as usize] = costs[seed.node.0 as usize].min(seed.cost);
@@ -478,13 +480,13 @@ proptest! {
         }
         let usage = Usage::default();
         let params = CostParams::default();
-        let terms = Terms { params: &params, amount: Msat(amount), whole: Msat(amount), now: NOW, failed: &[], least_chance: 0.0 };
+        let terms = SearchTerms { params: &params, amount: Msat(amount), whole: Msat(amount), now: NOW, failed: &[], least_chance: 0.0 };
         let costs = EdgeCosts::new(&graph, &scorer, &usage, &[], terms);
         let mut search = Search::new();
         for _ in 0..5 {
             let mut node = || NodeIndex(random.below(nodes as usize) as u32);
             let (a, b, blocked) = (node(), node(), node());
-            let question = Question {
+            let question = SearchRequest {
                 graph: &graph,
                 costs: &costs,
                 forward: &[Seed { node: a, cost: 5.0, tag: 1 }],

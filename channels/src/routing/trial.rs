@@ -87,7 +87,7 @@ pub struct Paid {
 
 /// Why an answer is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Wrong {
+pub enum InvalidRoute {
     #[error("channel {0} is not in the network, or does not lead where the answer says")]
     Channel(ShortChannelId),
     #[error("the parts bring {got} to the payee, and {wanted} were asked for")]
@@ -133,7 +133,7 @@ impl Trial {
             excluded_nodes: &[],
             excluded_edges: &[],
             failed: &[],
-            told: &[],
+            failure_updates: &[],
             params: CostParams::default(),
         }
     }
@@ -143,7 +143,7 @@ impl Trial {
     }
 
     /// Checks an answer against the network, and says what it is worth.
-    pub fn judge(&self, (from, to): (NodeId, NodeId), answer: &Answer) -> Result<Verdict, Wrong> {
+    pub fn judge(&self, (from, to): (NodeId, NodeId), answer: &Answer) -> Result<Verdict, InvalidRoute> {
         // What goes through each channel from node 1 and from node 2, all parts together.
         let mut loads: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
         let (mut sent, mut arrived) = (0u64, 0u64);
@@ -158,15 +158,15 @@ impl Trial {
                 *side = side.saturating_add(leg.amount.0);
                 (at, before) = (leg.to, Some(leg.amount));
             }
-            let (Some(first), Some(last)) = (part.first(), part.last()) else { return Err(Wrong::Ends) };
+            let (Some(first), Some(last)) = (part.first(), part.last()) else { return Err(InvalidRoute::Ends) };
             if at != to {
-                return Err(Wrong::Ends);
+                return Err(InvalidRoute::Ends);
             }
             sent = sent.saturating_add(first.amount.0);
             arrived = arrived.saturating_add(last.amount.0);
         }
         if arrived < self.amount.0 {
-            return Err(Wrong::Amount { got: Msat(arrived), wanted: self.amount });
+            return Err(InvalidRoute::Amount { got: Msat(arrived), wanted: self.amount });
         }
         let (mut nats, mut arrives) = (0.0, true);
         for (index, (from_1, from_2)) in loads {
@@ -215,26 +215,32 @@ impl Trial {
         true
     }
 
-    fn channel(&self, id: ShortChannelId) -> Result<(usize, &SyntheticChannel), Wrong> {
-        let index = *self.by_id.get(&id).ok_or(Wrong::Channel(id))?;
-        Ok((index, self.network.channels.get(index).ok_or(Wrong::Channel(id))?))
+    fn channel(&self, id: ShortChannelId) -> Result<(usize, &SyntheticChannel), InvalidRoute> {
+        let index = *self.by_id.get(&id).ok_or(InvalidRoute::Channel(id))?;
+        Ok((index, self.network.channels.get(index).ok_or(InvalidRoute::Channel(id))?))
     }
 
     /// Whether a leg that starts at `at` goes from node 1 to node 2, if it is as the channel allows. `before` is what `at`
     /// was given to forward it; nothing, if it is the payer.
-    fn check(&self, made: &SyntheticChannel, at: NodeId, leg: &Leg, before: Option<Msat>) -> Result<bool, Wrong> {
+    fn check(
+        &self,
+        made: &SyntheticChannel,
+        at: NodeId,
+        leg: &Leg,
+        before: Option<Msat>,
+    ) -> Result<bool, InvalidRoute> {
         let id = leg.short_channel_id;
         let (one, two) = (made.channel.node_id_1, made.channel.node_id_2);
         let (from_1, policy) = match (at, leg.to) {
             ends if ends == (one, two) => (true, made.policies.from_node_1),
             ends if ends == (two, one) => (false, made.policies.from_node_2),
-            _ => return Err(Wrong::Channel(id)),
+            _ => return Err(InvalidRoute::Channel(id)),
         };
-        let policy = policy.filter(|policy| !policy.disabled).ok_or(Wrong::Policy(id))?;
+        let policy = policy.filter(|policy| !policy.disabled).ok_or(InvalidRoute::Policy(id))?;
         let fits = (policy.htlc_minimum_msat..=policy.htlc_maximum_msat).contains(&leg.amount);
         let needed = policy.fee(leg.amount).and_then(|fee| leg.amount.checked_add(fee));
         let pays = before.is_none_or(|before| needed.is_some_and(|needed| before >= needed));
-        if fits && pays { Ok(from_1) } else { Err(Wrong::Policy(id)) }
+        if fits && pays { Ok(from_1) } else { Err(InvalidRoute::Policy(id)) }
     }
 }
 
@@ -289,13 +295,16 @@ mod tests {
             trial.judge(pair, &answer)
         };
         assert!(changed(&|_| ()).is_ok());
-        assert_eq!(changed(&|answer| answer.parts[0].truncate(1)), Err(Wrong::Ends));
+        assert_eq!(changed(&|answer| answer.parts[0].truncate(1)), Err(InvalidRoute::Ends));
         let id = good.parts[0][1].short_channel_id;
         let keeps_the_fee = changed(&|answer| answer.parts[0][0].amount = answer.parts[0][1].amount);
-        assert!(matches!(keeps_the_fee, Err(Wrong::Policy(_))), "{keeps_the_fee:?}");
-        assert_eq!(changed(&|answer| answer.parts[0][1].to = pair.0), Err(Wrong::Channel(id)));
+        assert!(matches!(keeps_the_fee, Err(InvalidRoute::Policy(_))), "{keeps_the_fee:?}");
+        assert_eq!(changed(&|answer| answer.parts[0][1].to = pair.0), Err(InvalidRoute::Channel(id)));
         let part = good.parts[0].last().unwrap().amount;
         let got = Msat(trial.amount.0 - part.0);
-        assert_eq!(changed(&|answer| drop(answer.parts.remove(0))), Err(Wrong::Amount { got, wanted: trial.amount }));
+        assert_eq!(
+            changed(&|answer| drop(answer.parts.remove(0))),
+            Err(InvalidRoute::Amount { got, wanted: trial.amount })
+        );
     }
 }

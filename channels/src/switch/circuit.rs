@@ -60,13 +60,13 @@ pub(super) struct Circuit {
     pub incoming: Leg,
     pub outgoing: Leg,
     /// Where and how it goes on if the channel that it was offered to refuses it.
-    pub otherwise: Option<Otherwise>,
+    pub otherwise: Option<Alternatives>,
     /// Under which its onion is remembered; `None` if it was found after a restart and the row is not known.
     pub onion: Option<super::replay::OnionKey>,
 }
 
 #[derive(Debug)]
-pub(super) struct Otherwise {
+pub(super) struct Alternatives {
     pub payload: ForwardPayload,
     /// Only as long as there are other channels: it carries the next packet.
     pub add: Option<Box<AddHtlc>>,

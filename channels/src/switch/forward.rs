@@ -21,7 +21,7 @@ use crate::types::ChannelId;
 use crate::wire::OnionRoutingPacket;
 
 use super::event::SwitchCtx;
-use super::grace::{Lack, Passing};
+use super::grace::{ForwardedHtlc, PolicyViolation};
 use super::link::{Entry, Links};
 use super::policy::{is_too_far, is_too_soon};
 
@@ -50,50 +50,50 @@ impl ReturnPath {
 }
 
 /// Our layer of an onion.
-pub(super) struct Opened {
+pub(super) struct OpenedOnion {
     pub secret: SharedSecret,
-    pub content: Content,
+    pub content: OnionContent,
 }
 
-pub(super) enum Content {
+pub(super) enum OnionContent {
     Receive(ReceivePayload),
     Forward { payload: ForwardPayload, next: OnionRoutingPacket },
 }
 
 /// An onion that is failed without a look at the HTLC, and how.
-pub(super) struct Unusable {
+pub(super) struct UnusableOnion {
     pub back: ReturnPath,
     pub failure: FailureMessage,
 }
 
 /// Takes our layer off.
-pub(super) fn open(htlc: &IncomingHtlc, node_secret: &SecretKey) -> Result<Opened, Unusable> {
+pub(super) fn open(htlc: &IncomingHtlc, node_secret: &SecretKey) -> Result<OpenedOnion, UnusableOnion> {
     let plain = || ReturnPath::Plain { sha256_of_onion: htlc.onion.sha256() };
     if htlc.path_key.is_some() {
         // Blinded paths are neither understood nor advertised; BOLT 4 has one answer to whatever is wrong in one.
         let failure = FailureMessage::InvalidOnionBlinding { sha256_of_onion: htlc.onion.sha256() };
-        return Err(Unusable { back: plain(), failure });
+        return Err(UnusableOnion { back: plain(), failure });
     }
     let peeled = onion::peel(&htlc.onion, &htlc.payment_hash, node_secret).map_err(|error| match error {
         PeelError::BadOnion(reason) => {
-            Unusable { back: plain(), failure: FailureMessage::bad_onion(reason, &htlc.onion) }
+            UnusableOnion { back: plain(), failure: FailureMessage::bad_onion(reason, &htlc.onion) }
         }
-        PeelError::InvalidLayer(secret) => Unusable {
+        PeelError::InvalidLayer(secret) => UnusableOnion {
             back: ReturnPath::Onion(secret),
             failure: FailureMessage::InvalidOnionPayload { kind: 0, offset: 0 },
         },
     })?;
     let secret = peeled.shared_secret;
     match (HopPayload::decode(&peeled.payload, peeled.next.is_none()), peeled.next) {
-        (Ok(HopPayload::Receive(payload)), None) => Ok(Opened { secret, content: Content::Receive(payload) }),
+        (Ok(HopPayload::Receive(payload)), None) => Ok(OpenedOnion { secret, content: OnionContent::Receive(payload) }),
         (Ok(HopPayload::Forward(payload)), Some(next)) => {
-            Ok(Opened { secret, content: Content::Forward { payload, next } })
+            Ok(OpenedOnion { secret, content: OnionContent::Forward { payload, next } })
         }
         (Ok(HopPayload::Receive(_) | HopPayload::Forward(_)), Some(_) | None) => {
             let failure = FailureMessage::InvalidOnionPayload { kind: 0, offset: 0 };
-            Err(Unusable { back: ReturnPath::Onion(secret), failure })
+            Err(UnusableOnion { back: ReturnPath::Onion(secret), failure })
         }
-        (Err(error), Some(_) | None) => Err(Unusable { back: ReturnPath::Onion(secret), failure: error.into() }),
+        (Err(error), Some(_) | None) => Err(UnusableOnion { back: ReturnPath::Onion(secret), failure: error.into() }),
     }
 }
 
@@ -111,21 +111,21 @@ pub(super) fn route(
     let update = || named.update_for(name);
     let (amount, expiry) = (payload.amt_to_forward, payload.outgoing_cltv_value);
 
-    let passing = Passing { incoming_amount: htlc.amount, incoming_expiry: htlc.cltv_expiry, amount, expiry };
+    let passing = ForwardedHtlc { incoming_amount: htlc.amount, incoming_expiry: htlc.cltv_expiry, amount, expiry };
 
     // BOLT 4, Requirements of Failure Messages: in this order.
     match named.met(&passing, ctx.now) {
-        Err(Lack::Minimum) => {
+        Err(PolicyViolation::Minimum) => {
             return Err(FailureMessage::AmountBelowMinimum { htlc_msat: amount, channel_update: update() });
         }
-        Err(Lack::Fee) => {
+        Err(PolicyViolation::Fee) => {
             return Err(FailureMessage::FeeInsufficient { htlc_msat: htlc.amount, channel_update: update() });
         }
-        Err(Lack::Delta) => {
+        Err(PolicyViolation::Delta) => {
             return Err(FailureMessage::IncorrectCltvExpiry { cltv_expiry: expiry, channel_update: update() });
         }
         // Another channel may carry more.
-        Err(Lack::Maximum) | Ok(()) => {}
+        Err(PolicyViolation::Maximum) | Ok(()) => {}
     }
     if is_too_soon(expiry, ctx.tip) {
         return Err(FailureMessage::ExpiryTooSoon { channel_update: update() });
@@ -147,8 +147,8 @@ pub(super) fn route(
         .filter(|entry| entry.link.channel != htlc.channel && room(entry))
         .map(|entry| entry.link.channel)
         .collect();
-    // A doomed HTLC is failed for a passing reason of ours: the sender may find another way.
-    if channels.is_empty() || htlc.doomed.is_some() {
+    // An HTLC that must fail is failed for a passing reason of ours: the sender may find another way.
+    if channels.is_empty() || htlc.must_fail.is_some() {
         return Err(FailureMessage::TemporaryChannelFailure { channel_update: update() });
     }
     Ok(channels)

@@ -24,7 +24,7 @@ const MOST_EARLIER: usize = 16;
 
 /// An HTLC as the terms of the channel that it leaves through see it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Passing {
+pub(super) struct ForwardedHtlc {
     pub incoming_amount: Msat,
     pub incoming_expiry: CltvExpiry,
     pub amount: Msat,
@@ -33,7 +33,7 @@ pub(super) struct Passing {
 
 /// What an HTLC lacks of a policy, the first in BOLT 4's order (Requirements of Failure Messages).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lack {
+pub(super) enum PolicyViolation {
     Minimum,
     Fee,
     Delta,
@@ -42,7 +42,7 @@ pub(super) enum Lack {
 
 /// The terms of one channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Policies {
+pub(super) struct ForwardPolicies {
     pub present: ForwardPolicy,
     /// The latest first.
     earlier: Vec<Earlier>,
@@ -54,7 +54,7 @@ struct Earlier {
     until: UnixTime,
 }
 
-impl Policies {
+impl ForwardPolicies {
     pub fn new(present: ForwardPolicy) -> Self {
         Self { present, earlier: Vec::new() }
     }
@@ -72,7 +72,7 @@ impl Policies {
 
     /// Whether an HTLC may leave through the channel under present terms, or under earlier ones that hold still.
     /// `capacity` is the most where terms name none.
-    pub fn met(&self, passing: &Passing, capacity: Msat, now: UnixTime) -> Result<(), Lack> {
+    pub fn met(&self, passing: &ForwardedHtlc, capacity: Msat, now: UnixTime) -> Result<(), PolicyViolation> {
         let earlier = self.earlier.iter().filter(|earlier| now < earlier.until);
         if earlier.clone().any(|earlier| lack(&earlier.policy, passing, capacity).is_none()) {
             return Ok(());
@@ -108,19 +108,19 @@ impl Policies {
 /// The format of a channel's row.
 const FORMAT: u8 = 2;
 
-fn lack(policy: &ForwardPolicy, passing: &Passing, capacity: Msat) -> Option<Lack> {
-    let Passing { incoming_amount, incoming_expiry, amount, expiry } = *passing;
+fn lack(policy: &ForwardPolicy, passing: &ForwardedHtlc, capacity: Msat) -> Option<PolicyViolation> {
+    let ForwardedHtlc { incoming_amount, incoming_expiry, amount, expiry } = *passing;
     if amount < policy.htlc_minimum {
-        return Some(Lack::Minimum);
+        return Some(PolicyViolation::Minimum);
     }
     let needed = policy.fee(amount).and_then(|fee| amount.checked_add(fee));
     if needed.is_none_or(|needed| incoming_amount < needed) {
-        return Some(Lack::Fee);
+        return Some(PolicyViolation::Fee);
     }
     if policy.incoming_expiry(expiry).is_none_or(|needed| incoming_expiry < needed) {
-        return Some(Lack::Delta);
+        return Some(PolicyViolation::Delta);
     }
-    (amount > policy.htlc_maximum.unwrap_or(capacity)).then_some(Lack::Maximum)
+    (amount > policy.htlc_maximum.unwrap_or(capacity)).then_some(PolicyViolation::Maximum)
 }
 
 #[cfg(test)]
@@ -134,8 +134,8 @@ mod tests {
         ForwardPolicy { base_fee: Msat(base_fee), fee_ppm: 0, cltv_expiry_delta, ..ForwardPolicy::default() }
     }
 
-    fn passing(fee: u64, delta: u32) -> Passing {
-        Passing {
+    fn passing(fee: u64, delta: u32) -> ForwardedHtlc {
+        ForwardedHtlc {
             incoming_amount: Msat(1_000_000 + fee),
             incoming_expiry: CltvExpiry(500 + delta),
             amount: Msat(1_000_000),
@@ -145,27 +145,27 @@ mod tests {
 
     #[test]
     fn earlier_terms_hold_for_ten_minutes_and_each_as_a_whole() {
-        let policies = Policies::new(terms(100, 80)).changed(terms(200, 40), NOW);
+        let policies = ForwardPolicies::new(terms(100, 80)).changed(terms(200, 40), NOW);
         let met = |fee, delta, after: u64| policies.met(&passing(fee, delta), CAPACITY, UnixTime(NOW.0 + after));
         assert_eq!(met(100, 80, 599), Ok(()));
         assert_eq!(met(200, 40, 599), Ok(()));
-        assert_eq!(met(100, 40, 0), Err(Lack::Fee), "the fee of the one with the delta of the other");
-        assert_eq!(met(100, 80, 600), Err(Lack::Fee));
+        assert_eq!(met(100, 40, 0), Err(PolicyViolation::Fee), "the fee of the one with the delta of the other");
+        assert_eq!(met(100, 80, 600), Err(PolicyViolation::Fee));
         assert_eq!(met(200, 40, 600), Ok(()));
     }
 
     #[test]
     fn rows_round_trip_with_their_earlier_terms_and_older_rows_are_read() {
-        let mut policies = Policies::new(terms(1, 80));
+        let mut policies = ForwardPolicies::new(terms(1, 80));
         for change in 2..40 {
             policies = policies.changed(terms(change, 80), UnixTime(NOW.0 + change));
         }
         assert_eq!(policies.earlier.len(), MOST_EARLIER);
-        assert_eq!(Policies::decode(&policies.encode()), Ok(policies.clone()));
+        assert_eq!(ForwardPolicies::decode(&policies.encode()), Ok(policies.clone()));
         let mut old = vec![1];
         policies.present.put(&mut old);
-        assert_eq!(Policies::decode(&old), Ok(Policies::new(policies.present)));
-        assert_eq!(Policies::decode(&[3]), Err(RestoreError::Newer { found: 3, known: 2 }));
-        assert!(matches!(Policies::decode(&[2, 0]), Err(RestoreError::Damaged { .. })));
+        assert_eq!(ForwardPolicies::decode(&old), Ok(ForwardPolicies::new(policies.present)));
+        assert_eq!(ForwardPolicies::decode(&[3]), Err(RestoreError::Newer { found: 3, known: 2 }));
+        assert!(matches!(ForwardPolicies::decode(&[2, 0]), Err(RestoreError::Damaged { .. })));
     }
 }

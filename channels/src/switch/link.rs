@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::channel::Channel;
 use crate::types::{ChannelId, Msat, NodeId, ShortChannelId, Side, UnixTime};
 
-use super::grace::{Lack, Passing, Policies};
+use super::grace::{ForwardPolicies, ForwardedHtlc, PolicyViolation};
 use super::policy::ForwardPolicy;
 
 /// A channel that HTLCs may come in and leave through.
@@ -63,7 +63,7 @@ pub(super) struct Links {
 pub(super) struct Entry {
     pub link: Link,
     /// `None` until terms are set.
-    pub policies: Option<Policies>,
+    pub policies: Option<ForwardPolicies>,
     /// Our latest `channel_update`, encoded, for the senders of HTLCs that do not meet it.
     pub update: Vec<u8>,
 }
@@ -85,10 +85,10 @@ impl Entry {
     }
 
     /// Whether an HTLC meets the terms of this channel, or those that it had until lately.
-    pub fn met(&self, passing: &Passing, now: UnixTime) -> Result<(), Lack> {
+    pub fn met(&self, passing: &ForwardedHtlc, now: UnixTime) -> Result<(), PolicyViolation> {
         match &self.policies {
             Some(policies) => policies.met(passing, self.link.capacity, now),
-            None => Policies::new(ForwardPolicy::default()).met(passing, self.link.capacity, now),
+            None => ForwardPolicies::new(ForwardPolicy::default()).met(passing, self.link.capacity, now),
         }
     }
 }

@@ -9,15 +9,15 @@ use crate::payment::incoming::Arrived;
 use crate::types::{ChannelId, CltvExpiry, Height, Msat, PaymentPreimage, ShortChannelId, TipTrust, UnixTime};
 use crate::wire::OnionRoutingPacket;
 
-use super::circuit::{Circuit, Circuits, HtlcRef, Leg, Otherwise, Refused, settlement_of};
+use super::circuit::{Alternatives, Circuit, Circuits, HtlcRef, Leg, Refused, settlement_of};
 use super::event::{SwitchCtx, SwitchEffect, SwitchEvent};
-use super::forward::{self, Content, Opened, ReturnPath};
-use super::grace::Policies;
+use super::forward::{self, OnionContent, OpenedOnion, ReturnPath};
+use super::grace::ForwardPolicies;
 use super::history::{ForwardRecord, HtlcEvent, HtlcEventKind, Outgoing};
 use super::link::{Entry, Link, Links};
 use super::policy::{ForwardPolicy, PolicyError};
 use super::replay::{self, Found, OnionKey, Onions, Restored, SeenOnion};
-use super::waiting::{Waiting, WaitingRoom};
+use super::waiting::{WaitingHtlc, WaitingHtlcs};
 
 /// The switch of one node.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub struct Switch {
     circuits: Circuits,
     onions: Onions,
     restored: Restored,
-    waiting: WaitingRoom,
+    waiting: WaitingHtlcs,
     last_forward: u64,
 }
 
@@ -54,7 +54,7 @@ impl Switch {
             match key {
                 Key::Forward(number) => switch.last_forward = switch.last_forward.max(*number),
                 Key::ForwardPolicy(channel) => match switch.links.get_mut(channel) {
-                    Some(entry) => entry.policies = Some(Policies::decode(value)?),
+                    Some(entry) => entry.policies = Some(ForwardPolicies::decode(value)?),
                     None => out.delete(*key),
                 },
                 // What [`replay::collect`] reads, and rows of others.
@@ -128,7 +128,7 @@ impl Switch {
         if let Some(entry) = self.links.get_mut(&channel) {
             let policies = match entry.policies.take() {
                 Some(policies) => policies.changed(policy, now),
-                None => Policies::new(policy),
+                None => ForwardPolicies::new(policy),
             };
             out.put(Key::ForwardPolicy(channel), policies.encode());
             entry.policies = Some(policies);
@@ -172,19 +172,19 @@ impl Switch {
         let found = self.restored.take(&incoming).unwrap_or_default();
         if found.owed.is_some() || found.outgoing.is_some() {
             let (back, payload) = match opened {
-                Ok(Opened { secret, content: Content::Forward { payload, .. } }) => {
+                Ok(OpenedOnion { secret, content: OnionContent::Forward { payload, .. } }) => {
                     (ReturnPath::Onion(secret), Some(payload))
                 }
-                Ok(Opened { secret, content: Content::Receive(_) }) => (ReturnPath::Onion(secret), None),
+                Ok(OpenedOnion { secret, content: OnionContent::Receive(_) }) => (ReturnPath::Onion(secret), None),
                 Err(unusable) => (unusable.back, None),
             };
             return self.resume(&htlc, back, payload, found, turn);
         }
         match opened {
-            Ok(Opened { secret, content: Content::Receive(payload) }) => {
+            Ok(OpenedOnion { secret, content: OnionContent::Receive(payload) }) => {
                 turn.out.emit(SwitchEffect::Receive(Box::new(Arrived { htlc, payload, shared_secret: secret })));
             }
-            Ok(Opened { secret, content: Content::Forward { payload, next } }) => match turn.ctx.trust {
+            Ok(OpenedOnion { secret, content: OnionContent::Forward { payload, next } }) => match turn.ctx.trust {
                 TipTrust::Current => self.forward(&htlc, secret, payload, next, found.onion, turn),
                 TipTrust::InDoubt => self.waiting.insert(htlc, found.onion, turn.ctx.now),
             },
@@ -196,20 +196,20 @@ impl Switch {
     fn look_at_waiting(&mut self, turn: &mut Turn<'_>) {
         match turn.ctx.trust {
             TipTrust::Current => {
-                for Waiting { htlc, onion, .. } in self.waiting.take_all() {
+                for WaitingHtlc { htlc, onion, .. } in self.waiting.take_all() {
                     match forward::open(&htlc, turn.ctx.node_secret) {
-                        Ok(Opened { secret, content: Content::Forward { payload, next } }) => {
+                        Ok(OpenedOnion { secret, content: OnionContent::Forward { payload, next } }) => {
                             self.forward(&htlc, secret, payload, next, onion, turn);
                         }
                         // What waits is to be forwarded; the same onion opens the same way.
-                        Ok(Opened { content: Content::Receive(_), .. }) | Err(_) => {}
+                        Ok(OpenedOnion { content: OnionContent::Receive(_), .. }) | Err(_) => {}
                     }
                 }
             }
             TipTrust::InDoubt => {
-                for Waiting { htlc, .. } in self.waiting.take_over(turn.ctx.now, turn.ctx.tip) {
+                for WaitingHtlc { htlc, .. } in self.waiting.take_over(turn.ctx.now, turn.ctx.tip) {
                     let back = match forward::open(&htlc, turn.ctx.node_secret) {
-                        Ok(Opened { secret, .. }) => ReturnPath::Onion(secret),
+                        Ok(OpenedOnion { secret, .. }) => ReturnPath::Onion(secret),
                         Err(unusable) => unusable.back,
                     };
                     let incoming = HtlcRef { channel: htlc.channel, id: htlc.id };
@@ -314,7 +314,7 @@ impl Switch {
         });
         let outgoing = Leg { channel, amount: add.amount, cltv_expiry: add.cltv_expiry };
         let spare = (!channels.is_empty()).then(|| add.clone());
-        let otherwise = Otherwise { payload, add: spare, channels, since: turn.ctx.tip };
+        let otherwise = Alternatives { payload, add: spare, channels, since: turn.ctx.tip };
         let incoming_leg = Leg::of(htlc);
         let circuit =
             Circuit { back, from, incoming: incoming_leg, outgoing, otherwise: Some(otherwise), onion: Some(onion) };

@@ -23,14 +23,14 @@ use super::replay::{OnionKey, SeenOnion};
 pub const WAIT_MARGIN_BLOCKS: u32 = 16;
 
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct WaitingHtlc {
     pub htlc: IncomingHtlc,
     /// Its own onion, if it was seen before a restart.
     pub onion: Option<(OnionKey, SeenOnion)>,
     since: UnixTime,
 }
 
-impl Waiting {
+impl WaitingHtlc {
     fn name(&self) -> HtlcRef {
         HtlcRef { channel: self.htlc.channel, id: self.htlc.id }
     }
@@ -44,11 +44,11 @@ impl Waiting {
 
 /// In the order in which they came.
 #[derive(Debug, Default)]
-pub(super) struct WaitingRoom(Vec<Waiting>);
+pub(super) struct WaitingHtlcs(Vec<WaitingHtlc>);
 
-impl WaitingRoom {
+impl WaitingHtlcs {
     pub fn insert(&mut self, htlc: IncomingHtlc, onion: Option<(OnionKey, SeenOnion)>, since: UnixTime) {
-        self.0.push(Waiting { htlc, onion, since });
+        self.0.push(WaitingHtlc { htlc, onion, since });
     }
 
     pub fn contains(&self, incoming: &HtlcRef) -> bool {
@@ -67,12 +67,12 @@ impl WaitingRoom {
         self.0.retain(|one| one.htlc.channel != *channel);
     }
 
-    pub fn take_all(&mut self) -> Vec<Waiting> {
+    pub fn take_all(&mut self) -> Vec<WaitingHtlc> {
         std::mem::take(&mut self.0)
     }
 
     /// Those that wait no longer.
-    pub fn take_over(&mut self, now: UnixTime, tip: Height) -> Vec<Waiting> {
+    pub fn take_over(&mut self, now: UnixTime, tip: Height) -> Vec<WaitingHtlc> {
         self.0.extract_if(.., |one| one.is_over(now, tip)).collect()
     }
 }

@@ -32,7 +32,7 @@ use bitcoin::{OutPoint, constants::ChainHash};
 use leyden_channels::{
     channel::Channel,
     gossip::{
-        Graph, Inbox, Intake, Received, Refused,
+        BanList, Graph, Inbox, Intake, Received,
         limits::{self, Refusal, Refusals},
     },
     payment::HintHop,
@@ -48,7 +48,7 @@ use crate::{
     store::{Store, StoreError, Table},
 };
 
-pub use outgoing::Parcel;
+pub use outgoing::GossipBatch;
 pub use task::run;
 
 /// What the gossip task is told.
@@ -142,7 +142,7 @@ pub struct Gossip {
     /// Something has come into the inbox.
     news: Notify,
     /// Who is not let in.
-    refused: Mutex<Refused>,
+    refused: Mutex<BanList>,
     /// What peers were refused outside the intake and the inbox.
     serving_refusals: Mutex<Refusals>,
     begun: Instant,

@@ -22,13 +22,13 @@ use crate::{
 };
 
 /// Encoded messages on their way to a peer's task; as long as they are, they count as unsent.
-pub struct Parcel {
+pub struct GossipBatch {
     pub messages: Vec<Gossip>,
     bytes: u64,
     waiting: Arc<AtomicU64>,
 }
 
-impl Parcel {
+impl GossipBatch {
     fn new(messages: Vec<Gossip>, waiting: &Arc<AtomicU64>) -> Self {
         let bytes = messages.iter().map(|message| message.bytes().len()).sum::<usize>() as u64;
         waiting.fetch_add(bytes, Ordering::Relaxed);
@@ -41,13 +41,13 @@ impl Parcel {
     }
 }
 
-impl Drop for Parcel {
+impl Drop for GossipBatch {
     fn drop(&mut self) {
         self.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
-struct Line {
+struct PeerQueue {
     address: IpAddr,
     /// Bytes that wait for the socket.
     unsent: Arc<AtomicU64>,
@@ -57,27 +57,27 @@ struct Line {
 
 /// The lines to all connected peers.
 #[derive(Default)]
-pub(super) struct Lines {
-    lines: HashMap<NodeId, Line>,
+pub(super) struct PeerQueues {
+    queues: HashMap<NodeId, PeerQueue>,
 }
 
-impl Lines {
+impl PeerQueues {
     pub fn connected(&mut self, peer: NodeId, address: IpAddr, unsent: Arc<AtomicU64>) {
-        self.lines.insert(peer, Line { address, unsent, waiting: Arc::default() });
+        self.queues.insert(peer, PeerQueue { address, unsent, waiting: Arc::default() });
     }
 
     pub fn disconnected(&mut self, peer: &NodeId) {
-        self.lines.remove(peer);
+        self.queues.remove(peer);
     }
 
     pub fn address(&self, peer: &NodeId) -> Option<IpAddr> {
-        self.lines.get(peer).map(|line| line.address)
+        self.queues.get(peer).map(|queue| queue.address)
     }
 
     /// Whether a peer has taken most of what it was sent.
     fn has_room(&self, peer: &NodeId) -> bool {
-        self.lines.get(peer).is_some_and(|line| {
-            line.unsent.load(Ordering::Relaxed) + line.waiting.load(Ordering::Relaxed) < UNSENT_BYTES as u64
+        self.queues.get(peer).is_some_and(|queue| {
+            queue.unsent.load(Ordering::Relaxed) + queue.waiting.load(Ordering::Relaxed) < UNSENT_BYTES as u64
         })
     }
 
@@ -120,8 +120,8 @@ impl Lines {
     }
 
     fn send_gossip(&self, services: &Services, peer: &NodeId, messages: Vec<Gossip>) {
-        if let (Ok(key), Some(line)) = (peer.public_key(), self.lines.get(peer)) {
-            services.peers.to_peer(&key, Command::Gossip(Parcel::new(messages, &line.waiting)));
+        if let (Ok(key), Some(queue)) = (peer.public_key(), self.queues.get(peer)) {
+            services.peers.to_peer(&key, Command::Gossip(GossipBatch::new(messages, &queue.waiting)));
         }
     }
 
@@ -155,22 +155,22 @@ mod tests {
     #[test]
     fn what_a_peer_has_not_taken_leaves_no_room_for_more() {
         let (peer, unsent) = (NodeId([2; 33]), Arc::new(AtomicU64::new(0)));
-        let mut lines = Lines::default();
-        assert!(!lines.has_room(&peer), "nobody is there");
-        lines.connected(peer, IpAddr::from([127, 0, 0, 1]), Arc::clone(&unsent));
-        assert!(lines.has_room(&peer));
+        let mut queues = PeerQueues::default();
+        assert!(!queues.has_room(&peer), "nobody is there");
+        queues.connected(peer, IpAddr::from([127, 0, 0, 1]), Arc::clone(&unsent));
+        assert!(queues.has_room(&peer));
         // Its task has not come to it yet.
-        let waiting = Arc::clone(&lines.lines[&peer].waiting);
+        let waiting = Arc::clone(&queues.queues[&peer].waiting);
         let message = Gossip::encoded([vec![1, 0], vec![0; UNSENT_BYTES]].concat()).unwrap();
-        let parcel = Parcel::new(vec![message], &waiting);
-        assert!(!lines.has_room(&peer));
-        drop(parcel);
-        assert!(lines.has_room(&peer));
+        let batch = GossipBatch::new(vec![message], &waiting);
+        assert!(!queues.has_room(&peer));
+        drop(batch);
+        assert!(queues.has_room(&peer));
         // Its socket has not.
         unsent.store(UNSENT_BYTES as u64, Ordering::Relaxed);
-        assert!(!lines.has_room(&peer));
-        lines.disconnected(&peer);
+        assert!(!queues.has_room(&peer));
+        queues.disconnected(&peer);
         unsent.store(0, Ordering::Relaxed);
-        assert!(!lines.has_room(&peer));
+        assert!(!queues.has_room(&peer));
     }
 }

@@ -23,7 +23,7 @@ use leyden_channels::{
 use secp256k1::PublicKey;
 use tracing::{info, warn};
 
-use super::{OwnChannelState, Parcel};
+use super::{GossipBatch, OwnChannelState};
 use crate::{
     driver::{peer::Command, services::Services, uncommitted::Gossip},
     store::Table,
@@ -48,7 +48,7 @@ struct Own {
     /// The peer's half of the announcement.
     remote: Option<AnnouncementSignatures>,
     /// The latest terms that were told, and when.
-    told: Option<(OwnUpdate, u32)>,
+    sent: Option<(OwnUpdate, u32)>,
     /// What the peer asks for handing on to us. It may come before the peer's alias, by which payers call the channel.
     remote_terms: Option<ChannelUpdate>,
 }
@@ -62,7 +62,7 @@ impl OwnChannels {
             Some(own) => {
                 let names = |state: &OwnChannelState| (state.short_channel_id, state.remote_alias, state.is_on_chain);
                 if names(&own.state) != names(&state) {
-                    own.told = None;
+                    own.sent = None;
                 }
                 let moved = own.state.short_channel_id != state.short_channel_id;
                 if moved || !state.is_on_chain {
@@ -77,7 +77,7 @@ impl OwnChannels {
             }
             None => {
                 let unusable_since = (!state.is_usable).then_some(now);
-                let own = Own { state, unusable_since, signed: false, remote: None, told: None, remote_terms: None };
+                let own = Own { state, unusable_since, signed: false, remote: None, sent: None, remote_terms: None };
                 self.channels.insert(channel, own);
             }
         }
@@ -103,7 +103,7 @@ impl OwnChannels {
             if own.state.peer == peer {
                 own.signed = false;
                 if !own.is_public(services) {
-                    own.told = None;
+                    own.sent = None;
                 }
                 ids.push(*id);
             }
@@ -279,7 +279,7 @@ impl Own {
 
     fn send(&self, services: &Services, message: &Message) -> bool {
         let raw = message.encode().ok().and_then(Gossip::encoded);
-        raw.is_some_and(|raw| services.peers.to_peer(&self.state.peer, Command::Gossip(Parcel::own(raw))))
+        raw.is_some_and(|raw| services.peers.to_peer(&self.state.peer, Command::Gossip(GossipBatch::own(raw))))
     }
 
     fn announce(&mut self, services: &Services) -> Vec<GossipEffect> {
@@ -316,7 +316,7 @@ impl Own {
         let Some((update, is_public)) = self.terms(services) else { return Vec::new() };
         let clocks = services.clocks();
         let mut previous =
-            self.told.filter(|(told, _)| told.short_channel_id == update.short_channel_id).map(|at| at.1);
+            self.sent.filter(|(sent, _)| sent.short_channel_id == update.short_channel_id).map(|at| at.1);
         if is_public {
             let intake = services.gossip.intake();
             let known = intake.graph().channel_by_id(update.short_channel_id);
@@ -331,19 +331,19 @@ impl Own {
                     && known.fee_base_msat == update.fee_base_msat
                     && known.fee_proportional_millionths == update.fee_proportional_millionths
             });
-            if self.told.is_none()
+            if self.sent.is_none()
                 && is_known
                 && let Some(timestamp) = previous
             {
                 let key = GossipKey::Update(update.short_channel_id, update.direction);
                 if let Ok(Some(raw)) = services.store.table_record(Table::Gossip, &key.encode()) {
                     self.tell_switch(services, raw);
-                    self.told = Some((update, timestamp));
+                    self.sent = Some((update, timestamp));
                 }
             }
         }
-        let is_told = |(told, at): &(OwnUpdate, u32)| *told == update && !is_refresh_due(*at, &clocks);
-        if self.told.as_ref().is_some_and(is_told) {
+        let is_sent = |(sent, at): &(OwnUpdate, u32)| *sent == update && !is_refresh_due(*at, &clocks);
+        if self.sent.as_ref().is_some_and(is_sent) {
             return Vec::new();
         }
         if !is_public && !self.state.is_usable {
@@ -353,7 +353,7 @@ impl Own {
         let previous = previous.and_then(|previous| previous_time(previous, &clocks));
         let signed =
             update.sign(clocks.present(), previous, |digest| secp().sign_ecdsa(digest, &services.keys.node_secret()));
-        self.told = Some((update, signed.timestamp));
+        self.sent = Some((update, signed.timestamp));
         let message = Message::ChannelUpdate(signed.clone());
         let Ok(raw) = message.encode() else { return Vec::new() };
         self.tell_switch(services, raw.clone());

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tracing::{debug, error, info};
 
-use super::{GossipEvent, outgoing::Lines, own::OwnChannels};
+use super::{GossipEvent, outgoing::PeerQueues, own::OwnChannels};
 use crate::{
     driver::{background::Background, peer::Command, services::Services},
     store::Table,
@@ -40,7 +40,7 @@ struct Task {
     background: Background,
     sync: GossipSync,
     serving: Serving,
-    lines: Lines,
+    queues: PeerQueues,
     own: OwnChannels,
     /// Channels whose funding output is to be looked at again.
     to_look_at: Vec<ShortChannelId>,
@@ -79,7 +79,7 @@ pub async fn run(services: Arc<Services>, mut events: mpsc::UnboundedReceiver<Go
             () = services.gossip.news.notified() => task.turn().await,
             () = sleep(PAUSE), if more => task.turn().await,
         }
-        task.lines.serve(&services, &mut task.serving).await;
+        task.queues.serve(&services, &mut task.serving).await;
         task.note();
     }
 }
@@ -91,7 +91,7 @@ impl Task {
         Self {
             sync: GossipSync::new(services.chain_hash()),
             serving: Serving::new(services.chain_hash(), services.gossip.uptime()).flushing_every(flush_seconds),
-            lines: Lines::default(),
+            queues: PeerQueues::default(),
             own: OwnChannels::default(),
             to_look_at,
             moved: Vec::new(),
@@ -106,7 +106,7 @@ impl Task {
         match event {
             GossipEvent::Connected { peer, features, address, unsent } => {
                 let (id, clocks) = (peer.into(), self.services.clocks());
-                self.lines.connected(id, address, unsent);
+                self.queues.connected(id, address, unsent);
                 self.serving.connected(id, clocks.uptime);
                 let effects = self.sync.connected(id, &features, &self.services.gossip.intake(), &clocks);
                 self.ask(effects);
@@ -114,7 +114,7 @@ impl Task {
             }
             GossipEvent::Disconnected(peer) => {
                 let id = peer.into();
-                self.lines.disconnected(&id);
+                self.queues.disconnected(&id);
                 self.serving.disconnected(&id);
                 self.sync.disconnected(&id);
                 self.services.gossip.intake_mut().disconnected(id);
@@ -199,7 +199,7 @@ impl Task {
     /// Sends questions, and what else is due at once. The inbox has to have room for the answers by then.
     fn ask(&self, effects: Vec<SyncEffect>) {
         self.note();
-        self.lines.send_all(&self.services, effects);
+        self.queues.send_all(&self.services, effects);
     }
 
     /// What others look at.
@@ -225,7 +225,7 @@ impl Task {
                     GossipEffect::Put { key, value } => writes.push((key.encode(), Some(value))),
                     GossipEffect::Delete { key } => writes.push((key.encode(), None)),
                     GossipEffect::Relay { key, timestamp, from } => self.serving.relay(key, timestamp, from),
-                    GossipEffect::Warn { peer, text } => self.lines.warn(&self.services, peer, text),
+                    GossipEffect::Warn { peer, text } => self.queues.warn(&self.services, peer, text),
                     GossipEffect::HangUp { peer } => self.hang_up(peer),
                     GossipEffect::Mute { peer } => {
                         info!(%peer, "a peer with a channel forges gossip, and is not heard for a while");
@@ -268,10 +268,10 @@ impl Task {
         if self.services.strangers_log.line(&format!("{peer} forges gossip")) != Line::Skip {
             info!(%peer, "a peer forges gossip: hanging up");
         }
-        self.services.gossip.refuse(peer, self.lines.address(&peer));
+        self.services.gossip.refuse(peer, self.queues.address(&peer));
         if let Ok(peer) = peer.public_key() {
-            let (told, _) = oneshot::channel();
-            self.services.peers.to_peer(&peer, Command::HangUp(told));
+            let (answer, _) = oneshot::channel();
+            self.services.peers.to_peer(&peer, Command::HangUp(answer));
         }
     }
 

@@ -12,24 +12,24 @@
 use std::collections::BTreeMap;
 
 use bitcoin::{OutPoint, Transaction, Txid};
-use leyden_channels::{channel::Spend, types::ChannelId};
+use leyden_channels::{channel::FundingSpend, types::ChannelId};
 use tracing::{error, info, warn};
 
-use super::{Closing, Opening, Peer};
+use super::{CloseProgress, OpenProgress, Peer};
 use crate::driver::chain;
 
 /// A transaction that the mempool has refused.
 pub(super) struct Unsent {
     channel: ChannelId,
     transaction: Transaction,
-    what: What,
+    what: BroadcastKind,
     reason: String,
     /// Whoever asked for it knows.
-    told: bool,
+    reported: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
+enum BroadcastKind {
     Funding,
     /// A commitment, with or without a child: the channel's enforcement tries it again.
     Commitment,
@@ -47,7 +47,7 @@ pub struct RefusedTransaction {
     pub reason: String,
 }
 
-impl What {
+impl BroadcastKind {
     fn words(self) -> &'static str {
         match self {
             Self::Funding => "the funding transaction",
@@ -63,15 +63,15 @@ impl Peer {
         let txid = transaction.compute_txid();
         let funding = self.slots.get(&id).and_then(|slot| slot.channel.terms()).map(|terms| terms.funding);
         let what = match funding {
-            Some(funding) if funding.txid == txid => What::Funding,
-            _ if self.is_enforced(&id) => What::Commitment,
-            _ => What::Close,
+            Some(funding) if funding.txid == txid => BroadcastKind::Funding,
+            _ if self.is_enforced(&id) => BroadcastKind::Commitment,
+            _ => BroadcastKind::Close,
         };
         let (node, wallet) = (&self.services.node, &self.services.wallet);
         match chain::broadcast(node, wallet, &[], &transaction).await {
-            Ok(()) => self.taken(id, txid, funding.filter(|_| what == What::Funding)),
+            Ok(()) => self.taken(id, txid, funding.filter(|_| what == BroadcastKind::Funding)),
             Err(error) => {
-                if what == What::Funding
+                if what == BroadcastKind::Funding
                     && let Err(error) = wallet.transaction_seen(transaction.clone(), node.clock().now())
                 {
                     error!(channel = %id, %txid, %error, "the wallet did not take note of a funding transaction");
@@ -83,18 +83,18 @@ impl Peer {
 
     /// The mempool has it.
     fn taken(&mut self, id: ChannelId, txid: Txid, funding: Option<OutPoint>) {
-        if self.unsent.remove(&txid).is_some_and(|unsent| unsent.told) {
+        if self.unsent.remove(&txid).is_some_and(|unsent| unsent.reported) {
             info!(channel = %id, %txid, "a transaction that was refused before is in the mempool now");
         }
         if let (Some(funding), Some(slot)) = (funding, self.slots.get(&id)) {
-            slot.tell_opening(Opening::Pending { funding });
+            slot.tell_opening(OpenProgress::Pending { funding });
         }
     }
 
-    fn note_refusal(&mut self, channel: ChannelId, transaction: Transaction, what: What, reason: String) {
+    fn note_refusal(&mut self, channel: ChannelId, transaction: Transaction, what: BroadcastKind, reason: String) {
         let txid = transaction.compute_txid();
-        let told = self.unsent.get(&txid).is_some_and(|before| before.told && before.reason == reason);
-        self.unsent.insert(txid, Unsent { channel, transaction, what, reason, told });
+        let reported = self.unsent.get(&txid).is_some_and(|before| before.reported && before.reason == reason);
+        self.unsent.insert(txid, Unsent { channel, transaction, what, reason, reported });
     }
 
     /// What became of a commitment, alone or with its child.
@@ -107,16 +107,16 @@ impl Peer {
         match refusal {
             None => {
                 // Of the two commitments only one can be in the mempool.
-                self.unsent.retain(|_, unsent| unsent.channel != id || unsent.what != What::Commitment);
+                self.unsent.retain(|_, unsent| unsent.channel != id || unsent.what != BroadcastKind::Commitment);
             }
-            Some(reason) => self.note_refusal(id, commitment.clone(), What::Commitment, reason),
+            Some(reason) => self.note_refusal(id, commitment.clone(), BroadcastKind::Commitment, reason),
         }
     }
 
     /// At the end of a turn: with a child it may have been taken after all.
     pub(super) fn tell_refusals(&mut self) {
-        for (txid, unsent) in self.unsent.iter_mut().filter(|(_, unsent)| !unsent.told) {
-            unsent.told = true;
+        for (txid, unsent) in self.unsent.iter_mut().filter(|(_, unsent)| !unsent.reported) {
+            unsent.reported = true;
             let (what, reason) = (unsent.what.words(), &unsent.reason);
             warn!(channel = %unsent.channel, %txid, %reason, "{what} was refused; it is tried again at every block");
             let Some(slot) = self.slots.get(&unsent.channel) else { continue };
@@ -125,8 +125,10 @@ impl Peer {
                  `leyden pendingchannels` shows how it goes"
             );
             match unsent.what {
-                What::Funding => slot.tell_opening(Opening::Failed { reason }),
-                What::Commitment | What::Close => slot.tell_closing(&Closing::Refused { reason }),
+                BroadcastKind::Funding => slot.tell_opening(OpenProgress::Failed { reason }),
+                BroadcastKind::Commitment | BroadcastKind::Close => {
+                    slot.tell_closing(&CloseProgress::Refused { reason })
+                }
             }
         }
     }
@@ -139,7 +141,7 @@ impl Peer {
             self.unsent.remove(&txid);
         }
         // Commitments are their enforcement's business.
-        let again = self.unsent.values().filter(|unsent| unsent.what != What::Commitment);
+        let again = self.unsent.values().filter(|unsent| unsent.what != BroadcastKind::Commitment);
         let again: Vec<_> = again.map(|unsent| (unsent.channel, unsent.transaction.clone())).collect();
         for (channel, transaction) in again {
             self.hand_over(channel, transaction).await;
@@ -153,7 +155,7 @@ impl Peer {
         self.unsent = kept;
         let gone: BTreeMap<Txid, Unsent> = gone;
         let now = self.services.node.clock().now();
-        for (txid, _) in gone.into_iter().filter(|(_, unsent)| unsent.what == What::Funding) {
+        for (txid, _) in gone.into_iter().filter(|(_, unsent)| unsent.what == BroadcastKind::Funding) {
             if let Err(error) = self.services.wallet.transaction_dropped(txid, now) {
                 error!(channel = %id, %txid, %error, "the coins of a funding transaction are not free again");
             }
@@ -164,7 +166,7 @@ impl Peer {
     fn is_over(&self, unsent: &Unsent) -> bool {
         let Some(slot) = self.slots.get(&unsent.channel) else { return true };
         let spend = slot.channel.summary().and_then(|summary| summary.spend);
-        let closed = matches!(spend, Some(Spend { height: Some(_), .. }));
+        let closed = matches!(spend, Some(FundingSpend { height: Some(_), .. }));
         closed || slot.channel.resolution().is_some_and(|one| one.close().is_some())
     }
 

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::RefusedTransaction;
 use crate::{
-    driver::{backup::Restore, connection::Established, enforcement::EnforcementState, gossip::Parcel},
+    driver::{backup::Restore, connection::Established, gossip::GossipBatch, onchain::ResolutionState},
     wallet::onchain::Coins,
 };
 
@@ -28,16 +28,16 @@ pub enum Command {
     HangUp(oneshot::Sender<()>),
     Open {
         plan: Box<OpenPlan>,
-        progress: mpsc::UnboundedSender<Opening>,
+        progress: mpsc::UnboundedSender<OpenProgress>,
     },
     Close {
         channel: ChannelId,
         request: CloseRequest,
-        progress: mpsc::UnboundedSender<Closing>,
+        progress: mpsc::UnboundedSender<CloseProgress>,
     },
     ForceClose {
         channel: ChannelId,
-        progress: mpsc::UnboundedSender<Closing>,
+        progress: mpsc::UnboundedSender<CloseProgress>,
     },
     /// Forget a channel with all that is in it.
     Abandon {
@@ -85,7 +85,7 @@ pub enum Command {
         tip: Height,
     },
     /// Encoded messages for the peer, which depend on nothing durable.
-    Gossip(Parcel),
+    Gossip(GossipBatch),
     /// What can be sent over each channel now.
     Balances(oneshot::Sender<Vec<LocalChannel>>),
     /// Make the claim of an output, or the child of our commitment, pay at least this.
@@ -117,11 +117,11 @@ pub enum Command {
 /// A channel that we open, and what it is to be to us.
 pub struct OpenPlan {
     pub request: OpenRequest,
-    pub choices: Choices,
+    pub choices: OpenChoices,
 }
 
 /// What the user chose for it, beside what the peer hears.
-pub struct Choices {
+pub struct OpenChoices {
     pub funding_feerate: FeeRate,
     /// What may fund it.
     pub coins: Coins,
@@ -135,7 +135,7 @@ pub struct Choices {
 
 /// Progress of an opening, for the call that asked for it.
 #[derive(Clone, Debug)]
-pub enum Opening {
+pub enum OpenProgress {
     Pending { funding: OutPoint },
     Open { funding: OutPoint },
     Failed { reason: String },
@@ -143,7 +143,7 @@ pub enum Opening {
 
 /// Progress of a closing, for the call that asked for it.
 #[derive(Clone, Debug)]
-pub enum Closing {
+pub enum CloseProgress {
     Refused { reason: String },
     Pending { txid: Txid, by: Side },
     Closed { txid: Txid },
@@ -153,10 +153,10 @@ pub enum Closing {
 #[derive(Clone, Debug)]
 pub struct PeerState {
     pub node_id: PublicKey,
-    pub link: Option<LinkState>,
+    pub connection: Option<ConnectionStats>,
     pub channels: Vec<Summary>,
     /// Of those among them that one side has closed alone.
-    pub enforcements: Vec<EnforcementState>,
+    pub resolutions: Vec<ResolutionState>,
     /// What the mempool has refused.
     pub refused: Vec<RefusedTransaction>,
 }
@@ -169,7 +169,7 @@ pub struct ChannelState {
 }
 
 #[derive(Clone, Debug)]
-pub struct LinkState {
+pub struct ConnectionStats {
     pub address: SocketAddr,
     pub inbound: bool,
     pub features: Features,

@@ -14,12 +14,12 @@ use leyden_channels::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::{Choices, Closing, NO_MORE_LINES, Opening, Peer};
+use super::{CloseProgress, NO_MORE_LINES, OpenChoices, OpenProgress, Peer};
 use crate::driver::{
-    committer::{LinkId, NodeEffect},
+    committer::{ConnectionId, NodeEffect},
     events::{ChannelNews, OwnHtlcNews},
+    fee_bump::{Child, FeeBump, FeeBumpError},
     gossip::{GossipEvent, OwnChannelState},
-    raise::{Child, RaiseError, Raised},
 };
 use crate::{
     wallet::reserve::Reserve,
@@ -32,7 +32,9 @@ const RAISE_BUDGET_PART: u64 = 20;
 impl Peer {
     pub(super) async fn effect(&mut self, effect: NodeEffect) {
         match effect {
-            NodeEffect::Channel { channel, link, effect } => self.channel_effect(channel, link, effect).await,
+            NodeEffect::Channel { channel, connection, effect } => {
+                self.channel_effect(channel, connection, effect).await
+            }
             NodeEffect::Invoice(InvoiceEffect::Settle { channel, id, settlement })
                 if self.slots.contains_key(&channel) =>
             {
@@ -45,22 +47,22 @@ impl Peer {
         }
     }
 
-    pub(super) async fn channel_effect(&mut self, id: ChannelId, link: LinkId, effect: Effect) {
+    pub(super) async fn channel_effect(&mut self, id: ChannelId, connection: ConnectionId, effect: Effect) {
         match effect {
             Effect::Send(message) => {
-                if let Some(connected) = &mut self.link
-                    && connected.id == link
-                    && let Err(error) = connected.link.queue(&message)
+                if let Some(connected) = &mut self.connection
+                    && connected.id == connection
+                    && let Err(error) = connected.connection.queue(&message)
                 {
                     error!(channel = %id, %error, "hanging up");
                     self.disconnect();
                 }
             }
             Effect::Disconnect => {
-                if self.link.as_ref().is_some_and(|connected| connected.id == link) {
+                if self.connection.as_ref().is_some_and(|connected| connected.id == connection) {
                     self.note_dispute();
-                    if let Some(connected) = &mut self.link {
-                        let _ = connected.link.flush();
+                    if let Some(connected) = &mut self.connection {
+                        let _ = connected.connection.flush();
                     }
                     self.disconnect();
                 }
@@ -68,7 +70,7 @@ impl Peer {
             Effect::Fund { script, amount } => self.fund(id, script, amount),
             Effect::ReleaseFunding { transaction } => self.services.wallet.release(&transaction),
             Effect::Broadcast(transaction) => self.hand_over(id, transaction).await,
-            Effect::RaiseClosing { transaction, feerate } => self.raise_closing(id, &transaction, feerate).await,
+            Effect::BumpClosingFee { transaction, feerate } => self.bump_closing_fee(id, &transaction, feerate).await,
             Effect::WatchFunding { funding, inputs, .. } => self.watch(id, funding, inputs).await,
             Effect::Watch { outpoint, .. } => self.watch_output(id, outpoint),
             Effect::Incoming(htlc) => self.arrived(*htlc),
@@ -82,7 +84,7 @@ impl Peer {
             Effect::CloseRefused(refused) => {
                 if let Some(slot) = self.slots.get_mut(&id) {
                     slot.wish_to_close = false;
-                    slot.tell_closing(&Closing::Refused { reason: refused.to_string() });
+                    slot.tell_closing(&CloseProgress::Refused { reason: refused.to_string() });
                 }
             }
             Effect::FeeRefused { feerate } => {
@@ -113,7 +115,7 @@ impl Peer {
                 | SpendKind::LocalOld(_)
                 | SpendKind::Unknown => self.closed_by_peer(id, transaction),
             },
-            Effect::Enforce(effect) => self.enforcement_effect(id, *effect).await,
+            Effect::Onchain(effect) => self.onchain_effect(id, *effect).await,
             Effect::Forget => {
                 self.keep_double_spend(id);
                 self.services.wallet.put_back_all(&id);
@@ -127,7 +129,7 @@ impl Peer {
                 if let Some(slot) = self.slots.remove(&id)
                     && slot.channel.backing() != Backing::Funded
                 {
-                    slot.tell_closing(&Closing::Refused {
+                    slot.tell_closing(&CloseProgress::Refused {
                         reason: "it is forgotten: no transaction closes it, because none has funded it".into(),
                     });
                 }
@@ -144,9 +146,9 @@ impl Peer {
     }
 
     /// Pays for a closing transaction out of what it pays us.
-    async fn raise_closing(&mut self, id: ChannelId, transaction: &Transaction, feerate: FeeratePerKw) {
+    async fn bump_closing_fee(&mut self, id: ChannelId, transaction: &Transaction, feerate: FeeratePerKw) {
         let txid = transaction.compute_txid();
-        let asked = self.slots.get(&id).is_some_and(|slot| slot.wish_to_raise);
+        let asked = self.slots.get(&id).is_some_and(|slot| slot.fee_bump_wanted);
         let ours = self.services.wallet.gain(transaction).to_unsigned().unwrap_or_default();
         let wanted = u64::from(feerate.0);
         // It spends what the closing transaction brings home.
@@ -155,33 +157,33 @@ impl Peer {
         // Without the user's word it costs a small part of what it is about, and then does what that can.
         let budget = (!asked).then(|| ours / RAISE_BUDGET_PART);
         let result = match self.services.pull_along(transaction, child(wanted, budget)).await {
-            Err(RaiseError::BeyondBudget { cost, budget }) => {
+            Err(FeeBumpError::BeyondBudget { cost, budget }) => {
                 let affordable = wanted.saturating_mul(budget.to_sat()) / cost.to_sat().max(1);
                 self.services.pull_along(transaction, child(affordable, Some(budget))).await
             }
             result => result,
         };
         match result {
-            Ok(Raised { txid: child, fee }) => {
+            Ok(FeeBump { txid: child, fee }) => {
                 info!(channel = %id, %txid, %child, fee = fee.to_sat(), "a child pays for the closing transaction");
-                self.told_raise(id, Ok(txid));
+                self.report_fee_bump(id, Ok(txid));
             }
-            Err(RaiseError::PaysEnough) => self.told_raise(id, Ok(txid)),
+            Err(FeeBumpError::PaysEnough) => self.report_fee_bump(id, Ok(txid)),
             Err(error) => {
                 debug!(channel = %id, %txid, %error, "nothing pays for the closing transaction");
-                self.told_raise(id, Err(error));
+                self.report_fee_bump(id, Err(error));
             }
         }
     }
 
-    fn told_raise(&mut self, id: ChannelId, result: Result<Txid, RaiseError>) {
+    fn report_fee_bump(&mut self, id: ChannelId, result: Result<Txid, FeeBumpError>) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        if !std::mem::take(&mut slot.wish_to_raise) {
+        if !std::mem::take(&mut slot.fee_bump_wanted) {
             return;
         }
         slot.tell_closing(&match result {
-            Ok(txid) => Closing::Pending { txid, by: Side::Local },
-            Err(error) => Closing::Refused {
+            Ok(txid) => CloseProgress::Pending { txid, by: Side::Local },
+            Err(error) => CloseProgress::Refused {
                 reason: format!("the closing transaction cannot be raised: {error}. `--force` closes without it"),
             },
         });
@@ -196,10 +198,10 @@ impl Peer {
                 Err(error) => return error!(channel = %id, %error, "the rows of a closed channel cannot be read"),
             }
         }
-        self.push(id, self.link_id(), channel::erase(&id, keys));
+        self.push(id, self.connection_id(), channel::erase(&id, keys));
     }
 
-    pub(in crate::driver) fn tell_closing(&self, id: ChannelId, news: &Closing) {
+    pub(in crate::driver) fn tell_closing(&self, id: ChannelId, news: &CloseProgress) {
         if let Some(slot) = self.slots.get(&id) {
             slot.tell_closing(news);
         }
@@ -218,7 +220,7 @@ impl Peer {
         }
         match notice {
             Notice::Established { funding, .. } => {
-                if let Some(Choices { memo, .. }) = slot.choices.take()
+                if let Some(OpenChoices { memo, .. }) = slot.choices.take()
                     && !memo.is_empty()
                     && let Err(error) = self.services.store.put_memo(&funding, &memo)
                 {
@@ -239,7 +241,7 @@ impl Peer {
                     && let Some(established) = &summary.established
                 {
                     let funding = established.funding;
-                    slot.tell_opening(Opening::Open { funding });
+                    slot.tell_opening(OpenProgress::Open { funding });
                     slot.opening = None;
                     self.services.events.channel(ChannelNews::Open(Arc::new(summary)));
                 }
@@ -256,14 +258,14 @@ impl Peer {
                 if self.log.line(&reason) != Line::Skip {
                     info!(channel = %id, reason = said(&reason), "the opening failed");
                 }
-                slot.tell_opening(Opening::Failed { reason });
+                slot.tell_opening(OpenProgress::Failed { reason });
             }
-            Notice::PeerWrong(wrong) => {
-                let wrong = said(&wrong.to_string());
-                match self.log.line(&wrong) {
-                    Line::Write => warn!(channel = %id, peer = %self.node_id, wrong, "the peer is wrong"),
+            Notice::ProtocolViolation(violation) => {
+                let violation = said(&violation.to_string());
+                match self.log.line(&violation) {
+                    Line::Write => warn!(channel = %id, peer = %self.node_id, violation, "the peer broke a rule"),
                     Line::WriteAndSaySo => {
-                        warn!(channel = %id, peer = %self.node_id, wrong, "the peer is wrong; {NO_MORE_LINES}");
+                        warn!(channel = %id, peer = %self.node_id, violation, "the peer broke a rule; {NO_MORE_LINES}");
                     }
                     Line::Skip => {}
                 }
@@ -283,8 +285,8 @@ impl Peer {
                 self.services.events.complaint(self.node_id, text, self.services.now().0);
             }
             Notice::ClosingSigned { transaction } => {
-                slot.wish_to_raise = false;
-                slot.tell_closing(&Closing::Pending { txid: transaction, by: Side::Local })
+                slot.fee_bump_wanted = false;
+                slot.tell_closing(&CloseProgress::Pending { txid: transaction, by: Side::Local })
             }
             Notice::DataLoss => {
                 error!(channel = %id, "our data is older than the peer's: it must close, we only wait");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    driver::strangers::Standing,
+    driver::strangers::PeerStanding,
     words::{Line, LogBudget},
 };
 
@@ -15,11 +15,11 @@ const LINES_PER_MINUTE: u32 = 20;
 pub(super) struct PeerLog {
     own: LogBudget,
     strangers: Arc<LogBudget>,
-    standing: Standing,
+    standing: PeerStanding,
 }
 
 impl PeerLog {
-    pub fn new(strangers: &Arc<LogBudget>, standing: &Standing) -> Self {
+    pub fn new(strangers: &Arc<LogBudget>, standing: &PeerStanding) -> Self {
         Self { own: LogBudget::new(LINES_PER_MINUTE), strangers: Arc::clone(strangers), standing: standing.clone() }
     }
 
@@ -48,7 +48,7 @@ mod tests {
     fn strangers_share_their_lines_however_many_they_are() {
         let (time, shared) = (TimeBudget::new(STRANGERS_TIME), Arc::new(LogBudget::new(30)));
         let written = |is_stranger| {
-            let standing = Standing::new(&time);
+            let standing = PeerStanding::new(&time);
             standing.set_stranger(is_stranger);
             let log = PeerLog::new(&shared, &standing);
             (0..100).filter(|number| log.line(&format!("{is_stranger} {number}")) != Line::Skip).count()

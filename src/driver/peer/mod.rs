@@ -12,8 +12,8 @@
 
 mod broadcast;
 mod command;
+mod connection;
 mod effects;
-mod link;
 mod log;
 mod opening;
 mod reserve;
@@ -29,18 +29,20 @@ use std::{
 use bitcoin::{OutPoint, Txid};
 pub use broadcast::RefusedTransaction;
 use broadcast::Unsent;
-pub use command::{ChannelState, Choices, Closing, Command, LinkState, OpenPlan, Opening, PeerState};
+pub use command::{
+    ChannelState, CloseProgress, Command, ConnectionStats, OpenChoices, OpenPlan, OpenProgress, PeerState,
+};
+use connection::{Connected, receive};
 use leyden_channels::{
-    channel::{AddHtlc, Backing, CannotAdd, Channel, ClosingRest, Effect, Event, Outbox, Spend, SpendKind},
+    channel::{AddHtlc, Backing, CannotAdd, Channel, ClosingDelay, Effect, Event, FundingSpend, Outbox, SpendKind},
     routing::LocalChannel,
     switch::SwitchEvent,
     types::{ChannelId, Height, ShortChannelId, Side},
     wire::{ErrorMessage, Message},
 };
-use link::{Connected, receive};
 use log::PeerLog;
 use secp256k1::PublicKey;
-use storage::Keeping;
+use storage::StoredForPeer;
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval_at, sleep_until},
@@ -48,11 +50,11 @@ use tokio::{
 use tracing::{debug, error};
 
 use super::{
-    committer::{LinkId, NodeEffect, Stopped, Underway},
+    committer::{ConnectionId, NodeEffect, PendingEffects, Stopped},
     events::OwnHtlcNews,
     gossip::{GossipEvent, OwnChannelState},
     services::Services,
-    strangers::Standing,
+    strangers::PeerStanding,
 };
 use crate::limits::STRANGERS_TURN;
 
@@ -64,7 +66,7 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(90);
 const REST_PER_HTLC: Duration = Duration::from_micros(400);
 const SHORTEST_REST: Duration = Duration::from_millis(1);
 const LONGEST_REST: Duration = Duration::from_millis(20);
-/// How long a signature that only a fee wants waits for a peer that may negotiate without it ([`ClosingRest`]): Core
+/// How long a signature that only a fee wants waits for a peer that may negotiate without it ([`ClosingDelay`]): Core
 /// Lightning starts another process before it does.
 const LATE_SIGNATURE: Duration = Duration::from_secs(3);
 /// How long such a signature is waited for. The peer may rest too, and the line be slow.
@@ -83,16 +85,16 @@ pub(in crate::driver) struct Slot {
     pub(super) stopped: bool,
     /// And of nothing at all: it has not been read from the store again, or has met a bug once more.
     deaf: bool,
-    opening: Option<mpsc::UnboundedSender<Opening>>,
-    closing: Vec<mpsc::UnboundedSender<Closing>>,
+    opening: Option<mpsc::UnboundedSender<OpenProgress>>,
+    closing: Vec<mpsc::UnboundedSender<CloseProgress>>,
     /// The user wants to close it together with the peer.
     pub(super) wish_to_close: bool,
     /// The user wants the closing transaction to pay more, and waits for news of that.
-    wish_to_raise: bool,
+    fee_bump_wanted: bool,
     /// Claims that the mempool has refused, and why.
     pub(super) refused: BTreeMap<Txid, String>,
     /// Until a channel that we open is established.
-    choices: Option<Choices>,
+    choices: Option<OpenChoices>,
 }
 
 impl Slot {
@@ -107,7 +109,7 @@ impl Slot {
             opening: None,
             closing: Vec::new(),
             wish_to_close: false,
-            wish_to_raise: false,
+            fee_bump_wanted: false,
             refused: BTreeMap::new(),
             choices: None,
         }
@@ -117,9 +119,9 @@ impl Slot {
     /// are under way it waits a little for those to end, and for others to gather. Most end that soon; where they are held
     /// it costs each update of the channel [`LONGEST_REST`].
     fn rests_until(&self) -> Option<Instant> {
-        let closing = self.channel.closing_rest().map(|rest| match rest {
-            ClosingRest::Signature => LATE_SIGNATURE,
-            ClosingRest::Negotiation => MISSING_SIGNATURE,
+        let closing = self.channel.closing_delay().map(|rest| match rest {
+            ClosingDelay::Signature => LATE_SIGNATURE,
+            ClosingDelay::Negotiation => MISSING_SIGNATURE,
         });
         if let Some(rest) = closing {
             return self.signs_since.map(|since| since + rest);
@@ -129,14 +131,14 @@ impl Slot {
         self.signs_since.filter(|_| rest >= SHORTEST_REST).map(|since| since + rest)
     }
 
-    pub(super) fn tell_opening(&self, news: Opening) {
+    pub(super) fn tell_opening(&self, news: OpenProgress) {
         if let Some(progress) = &self.opening {
             // Whoever asked may have gone.
             let _ = progress.send(news);
         }
     }
 
-    pub(super) fn tell_closing(&self, news: &Closing) {
+    pub(super) fn tell_closing(&self, news: &CloseProgress) {
         for progress in &self.closing {
             let _ = progress.send(news.clone());
         }
@@ -166,25 +168,25 @@ pub struct Peer {
     to_read_again: Vec<ChannelId>,
     /// Ids that openings had before they got their permanent one.
     renamed: HashMap<ChannelId, ChannelId>,
-    link: Option<Connected>,
-    links: u64,
-    standing: Standing,
+    connection: Option<Connected>,
+    connections: u64,
+    standing: PeerStanding,
     /// For lines of the log that the peer causes.
     log: PeerLog,
     /// What the peer wants us to keep.
-    keeping: Keeping,
+    stored_for_peer: StoredForPeer,
     /// Transactions that the mempool has refused.
     unsent: BTreeMap<Txid, Unsent>,
     /// They are due again.
     sends_again: bool,
     batch: Vec<Outbox<NodeEffect>>,
     /// What cores that all tasks share have handed over for us.
-    pub(super) underway: Vec<Underway>,
+    pub(super) underway: Vec<PendingEffects>,
 }
 
 impl Peer {
     pub fn new(node_id: PublicKey, services: Arc<Services>, mailbox: mpsc::UnboundedSender<Command>) -> Self {
-        let standing = Standing::new(&services.strangers_time);
+        let standing = PeerStanding::new(&services.strangers_time);
         let log = PeerLog::new(&services.strangers_log, &standing);
         Self {
             node_id,
@@ -194,11 +196,11 @@ impl Peer {
             unseen: HashSet::new(),
             to_read_again: Vec::new(),
             renamed: HashMap::new(),
-            link: None,
-            links: 0,
+            connection: None,
+            connections: 0,
             standing,
             log,
-            keeping: Keeping::default(),
+            stored_for_peer: StoredForPeer::default(),
             unsent: BTreeMap::new(),
             sends_again: false,
             batch: Vec::new(),
@@ -214,7 +216,7 @@ impl Peer {
         self.keep_reserve(id);
     }
 
-    pub fn standing(&self) -> &Standing {
+    pub fn standing(&self) -> &PeerStanding {
         &self.standing
     }
 
@@ -245,10 +247,10 @@ impl Peer {
                         return;
                     }
                 }
-                () = receive(&mut self.link, &mut some_messages, turn) => {}
+                () = receive(&mut self.connection, &mut some_messages, turn) => {}
                 _ = ticks.tick() => {
                     self.keep_alive();
-                    self.write_kept();
+                    self.write_peer_storage();
                     // The mempool moves between blocks too.
                     self.all(&Event::Feerates);
                 }
@@ -262,8 +264,8 @@ impl Peer {
                 some_commands.push(command);
             }
             while some_messages.len() < turn
-                && let Some(link) = &mut self.link
-                && let Ok(message) = link.incoming.try_recv()
+                && let Some(connection) = &mut self.connection
+                && let Ok(message) = connection.incoming.try_recv()
             {
                 some_messages.push(message);
             }
@@ -277,7 +279,7 @@ impl Peer {
                 return;
             }
             self.note_standing();
-            let idle = self.link.is_none() && self.slots.is_empty();
+            let idle = self.connection.is_none() && self.slots.is_empty();
             if idle && self.services.peers.remove_if_idle(&self.node_id, &commands) {
                 return;
             }
@@ -317,7 +319,7 @@ impl Peer {
     /// A stranger came to us and has no channel that more stands behind than its word. Its task may have to wait, so it
     /// shows itself to whoever would ask.
     fn note_standing(&self) {
-        let came = self.link.as_ref().is_some_and(|connected| connected.link.inbound);
+        let came = self.connection.as_ref().is_some_and(|connected| connected.connection.inbound);
         let is_real =
             |(id, slot): (&ChannelId, &Slot)| slot.channel.backing() == Backing::Funded || self.is_enforced(id);
         let has_channel = self.slots.iter().any(is_real) || !self.unseen.is_empty();
@@ -331,8 +333,8 @@ impl Peer {
     /// What a turn has to say goes out together: a peer that hears of a revocation before the updates that follow it
     /// would sign without them, and again with them. `false` if the connection is lost by it.
     fn hand_to_socket(&mut self) -> bool {
-        let Some(connected) = &mut self.link else { return true };
-        match connected.link.flush() {
+        let Some(connected) = &mut self.connection else { return true };
+        match connected.connection.flush() {
             Ok(()) => true,
             Err(error) => {
                 debug!(peer = %self.node_id, %error, "hanging up");
@@ -345,7 +347,8 @@ impl Peer {
     /// Effects that depend on no write share this turn's.
     async fn do_what_waits_for_nothing(&mut self) -> Result<(), Stopped> {
         loop {
-            let done: Vec<Underway> = self.underway.extract_if(.., |one| matches!(one, Underway::Done(_))).collect();
+            let done: Vec<PendingEffects> =
+                self.underway.extract_if(.., |one| matches!(one, PendingEffects::Done(_))).collect();
             if done.is_empty() {
                 return Ok(());
             }
@@ -392,7 +395,7 @@ impl Peer {
 
     /// Hands an event to a channel. A bug of ours stops that channel alone.
     pub(super) fn event(&mut self, id: ChannelId, event: Event) {
-        let link = self.link_id();
+        let connection = self.connection_id();
         let services = Arc::clone(&self.services);
         let Some(slot) = self.slots.get_mut(&id).filter(|slot| !slot.deaf) else { return };
         slot.awaits_decisions |=
@@ -407,7 +410,7 @@ impl Peer {
                     // Its outbox is not committed, so nothing was signed and nothing is at stake.
                     return self.send(ErrorMessage::new(id, why));
                 }
-                self.push(new, link, outbox);
+                self.push(new, connection, outbox);
             }
             Err(error) => {
                 error!(channel = %id, %error,
@@ -424,9 +427,9 @@ impl Peer {
         }
     }
 
-    pub(super) fn push(&mut self, channel: ChannelId, link: LinkId, outbox: Outbox<Effect>) {
+    pub(super) fn push(&mut self, channel: ChannelId, connection: ConnectionId, outbox: Outbox<Effect>) {
         if !outbox.is_empty() {
-            self.batch.push(outbox.tag(&(channel, link)).convert());
+            self.batch.push(outbox.tag(&(channel, connection)).convert());
         }
     }
 
@@ -472,8 +475,8 @@ impl Peer {
         }
     }
 
-    pub(super) fn link_id(&self) -> LinkId {
-        LinkId(self.links)
+    pub(super) fn connection_id(&self) -> ConnectionId {
+        ConnectionId(self.connections)
     }
 
     // Commands.
@@ -487,8 +490,8 @@ impl Peer {
             }
             Command::GiveWay => {
                 debug!(peer = %self.node_id, "hanging up: another node needs the place");
-                if let Some(connected) = &self.link {
-                    connected.link.cut();
+                if let Some(connected) = &self.connection {
+                    connected.connection.cut();
                 }
                 self.disconnect();
             }
@@ -515,7 +518,7 @@ impl Peer {
                 self.all(&Event::NewTip(height));
             }
             Command::StillOpen { channel, tip } => self.still_open(channel, tip),
-            Command::Gossip(parcel) => self.send_gossip(&parcel.messages),
+            Command::Gossip(batch) => self.send_gossip(&batch.messages),
             Command::Balances(answer) => {
                 let _ = answer.send(self.balances());
             }
@@ -548,16 +551,16 @@ impl Peer {
     fn describe(&self) -> PeerState {
         PeerState {
             node_id: self.node_id,
-            link: self.link.as_ref().map(|connected| LinkState {
-                address: connected.link.address,
-                inbound: connected.link.inbound,
-                features: connected.link.features.clone(),
-                bytes_sent: connected.link.bytes_sent(),
-                bytes_received: connected.link.bytes_received(),
+            connection: self.connection.as_ref().map(|connected| ConnectionStats {
+                address: connected.connection.address,
+                inbound: connected.connection.inbound,
+                features: connected.connection.features.clone(),
+                bytes_sent: connected.connection.bytes_sent(),
+                bytes_received: connected.connection.bytes_received(),
                 ping: connected.round_trip,
             }),
             channels: self.slots.values().filter_map(|slot| slot.channel.summary()).collect(),
-            enforcements: self.describe_enforcements(),
+            resolutions: self.describe_enforcements(),
             refused: self.refused_transactions(),
         }
     }
@@ -579,30 +582,30 @@ impl Peer {
         usable.filter_map(balance).collect()
     }
 
-    fn closing(&mut self, id: ChannelId, progress: mpsc::UnboundedSender<Closing>, event: Event) {
+    fn closing(&mut self, id: ChannelId, progress: mpsc::UnboundedSender<CloseProgress>, event: Event) {
         match self.slots.get_mut(&id) {
             Some(slot) if slot.stopped => {
                 let reason = "this channel met an error and is stopped: start leydend again, then close it".into();
-                let _ = progress.send(Closing::Refused { reason });
+                let _ = progress.send(CloseProgress::Refused { reason });
             }
             Some(slot) => {
                 // What closes it may be under way already; what both have signed may still give way to something else.
                 let spend = slot.channel.summary().and_then(|summary| summary.spend);
-                let may_be_raised = matches!(spend, Some(Spend { kind: SpendKind::Mutual, height: None, .. }));
-                if let Some(Spend { txid, kind, .. }) = spend.filter(|_| !may_be_raised) {
+                let may_be_bumped = matches!(spend, Some(FundingSpend { kind: SpendKind::Mutual, height: None, .. }));
+                if let Some(FundingSpend { txid, kind, .. }) = spend.filter(|_| !may_be_bumped) {
                     let by = if kind == SpendKind::Local { Side::Local } else { Side::Remote };
-                    let _ = progress.send(Closing::Pending { txid, by });
+                    let _ = progress.send(CloseProgress::Pending { txid, by });
                 }
                 slot.closing.push(progress);
                 slot.wish_to_close |= matches!(event, Event::Close(_));
-                slot.wish_to_raise = may_be_raised && matches!(event, Event::Close(_));
+                slot.fee_bump_wanted = may_be_bumped && matches!(event, Event::Close(_));
                 if matches!(event, Event::ForceClose) {
                     self.note_force_close(id);
                 }
                 self.event(id, event);
             }
             None => {
-                let _ = progress.send(Closing::Refused { reason: "there is no such channel".into() });
+                let _ = progress.send(CloseProgress::Refused { reason: "there is no such channel".into() });
             }
         }
     }

@@ -10,20 +10,20 @@ use tokio::sync::mpsc;
 
 use tracing::{debug, info, warn};
 
-use super::{Choices, OpenPlan, Opening, Peer, Slot};
+use super::{OpenChoices, OpenPlan, OpenProgress, Peer, Slot};
 use crate::{
-    driver::peers::{NoPlace, Refused},
+    driver::peers::{ChannelRefused, Refused},
     limits::MAX_UNFUNDED_PER_PEER,
     words::Line,
 };
 
 impl Peer {
-    pub(super) fn open(&mut self, plan: OpenPlan, progress: mpsc::UnboundedSender<Opening>) {
+    pub(super) fn open(&mut self, plan: OpenPlan, progress: mpsc::UnboundedSender<OpenProgress>) {
         let OpenPlan { request, choices } = plan;
         let fail = |reason: String| {
-            let _ = progress.send(Opening::Failed { reason });
+            let _ = progress.send(OpenProgress::Failed { reason });
         };
-        if self.link.is_none() {
+        if self.connection.is_none() {
             return fail("the peer is not connected: `leyden connect` it first".into());
         }
         let Some(signer) = self.services.signer(&request.keys_id) else {
@@ -34,7 +34,7 @@ impl Peer {
                 let id = channel.id();
                 let slot = Slot { opening: Some(progress), choices: Some(choices), ..Slot::new(channel) };
                 self.slots.insert(id, slot);
-                self.push(id, self.link_id(), outbox);
+                self.push(id, self.connection_id(), outbox);
             }
             Err(error) => fail(error.to_string()),
         }
@@ -59,7 +59,7 @@ impl Peer {
             Ok((channel, outbox)) => {
                 self.slots.insert(channel.id(), Slot::new(channel));
                 self.services.peers.note_opening(&self.node_id);
-                self.push(id, self.link_id(), outbox);
+                self.push(id, self.connection_id(), outbox);
             }
             Err(error) => self.send(Channel::refusal(id, &error)),
         }
@@ -84,7 +84,7 @@ impl Peer {
     /// An opening cannot go on: the peer is told, whose other openings wait for its end.
     pub(super) fn opening_ended(&mut self, id: ChannelId, reason: &str) {
         if let Some(slot) = self.slots.remove(&id) {
-            slot.tell_opening(Opening::Failed { reason: reason.to_owned() });
+            slot.tell_opening(OpenProgress::Failed { reason: reason.to_owned() });
         }
         self.send(ErrorMessage::new(id, "this opening failed"));
     }
@@ -94,7 +94,7 @@ impl Peer {
         let Some(slot) = self.slots.remove(&id) else { return Err("there is no such opening") };
         self.services.wallet.keep_no_reserve_for(&id);
         let place = if self.slots.contains_key(&new) {
-            Err(NoPlace::Taken)
+            Err(ChannelRefused::Taken)
         } else {
             self.services.peers.add_new_channel(new, self.node_id, slot.channel.backing(), self.services.tip())
         };
@@ -105,16 +105,18 @@ impl Peer {
                 self.keep_reserve(new);
                 Ok(())
             }
-            Err(NoPlace::Taken) => {
+            Err(ChannelRefused::Taken) => {
                 // The peer names the funding output of another channel, which would be written over.
                 let words = "an opening with the funding output of another channel";
                 if self.log.line(words) != Line::Skip {
                     warn!(channel = %new, peer = %self.node_id, "{words}");
                 }
-                slot.tell_opening(Opening::Failed { reason: "its funding output is that of another channel".into() });
+                slot.tell_opening(OpenProgress::Failed {
+                    reason: "its funding output is that of another channel".into(),
+                });
                 Err("this funding output is in use")
             }
-            Err(NoPlace::Full) => {
+            Err(ChannelRefused::Full) => {
                 debug!(peer = %self.node_id, "an opening is refused: too many wait for their funding transactions");
                 Err("too many channels wait for their funding transactions here: try again after some blocks")
             }
@@ -142,7 +144,8 @@ impl Peer {
     pub(super) fn fund(&mut self, id: ChannelId, script: ScriptBuf, amount: Amount) {
         // What pays for it must leave what it will need itself.
         self.keep_reserve(id);
-        let Some(Choices { funding_feerate, coins, .. }) = self.slots.get(&id).and_then(|slot| slot.choices.as_ref())
+        let Some(OpenChoices { funding_feerate, coins, .. }) =
+            self.slots.get(&id).and_then(|slot| slot.choices.as_ref())
         else {
             return self.event(id, Event::FundingRefused { reason: "what was to fund it is not known".to_owned() });
         };
@@ -158,6 +161,8 @@ impl Peer {
     }
 
     pub fn large_channels(&self) -> bool {
-        self.link.as_ref().is_some_and(|connected| connected.link.features.supports(Feature::SupportLargeChannel))
+        self.connection
+            .as_ref()
+            .is_some_and(|connected| connected.connection.features.supports(Feature::SupportLargeChannel))
     }
 }

@@ -5,7 +5,7 @@
 //! has its funding transaction it does not count: a promise of a stranger's keeps no coins of ours back.
 
 use leyden_channels::{
-    channel::{Backing, Spend, SpendKind, StateName},
+    channel::{Backing, FundingSpend, SpendKind, StateName},
     onchain::Resolution,
     types::ChannelId,
 };
@@ -40,7 +40,7 @@ impl Peer {
             StateName::Lost | StateName::Restored | StateName::Closed => false,
             StateName::Closing => {
                 let spend = slot.channel.summary().and_then(|summary| summary.spend);
-                let together = matches!(spend, Some(Spend { kind: SpendKind::Mutual, .. }));
+                let together = matches!(spend, Some(FundingSpend { kind: SpendKind::Mutual, .. }));
                 !together && slot.channel.resolution().is_none_or(Resolution::needs_coins)
             }
         };

@@ -27,7 +27,7 @@ pub const BLOB_SIZE: usize = 65_531;
 
 /// What the peer wants us to keep.
 #[derive(Default)]
-pub(super) struct Keeping {
+pub(super) struct StoredForPeer {
     written: Option<Instant>,
     /// Came too soon after the last one, or before the channel's funding.
     waiting: Option<Vec<u8>>,
@@ -36,9 +36,9 @@ pub(super) struct Keeping {
 impl Peer {
     /// A new connection, before `channel_reestablish`: what the peer has lost may be in what it gets back.
     pub(super) fn exchange_storage(&mut self) {
-        let kept = match &self.keeping.waiting {
+        let kept = match &self.stored_for_peer.waiting {
             Some(blob) if self.has_channel() => Ok(Some(blob.clone())),
-            Some(_) | None => self.services.store.kept_for(&self.node_id),
+            Some(_) | None => self.services.store.peer_storage(&self.node_id),
         };
         match kept {
             Ok(Some(blob)) => self.send(PeerStorageRetrieval { blob }),
@@ -50,8 +50,10 @@ impl Peer {
 
     /// Has the peer keep our channels' backup, if it offers that and has a channel with us.
     pub(super) fn send_backup(&mut self) {
-        let offers =
-            self.link.as_ref().is_some_and(|connected| connected.link.features.supports(Feature::ProvideStorage));
+        let offers = self
+            .connection
+            .as_ref()
+            .is_some_and(|connected| connected.connection.features.supports(Feature::ProvideStorage));
         if !offers || !self.has_channel() || self.is_full_for(BLOB_SIZE) {
             return;
         }
@@ -63,22 +65,22 @@ impl Peer {
 
     /// Keeps a peer's blob. One whose channel has no funding in a block yet waits for that in memory: the peer may have seen
     /// the block before us, and sends its blob once. Such channels are bounded, and so are these.
-    pub(super) fn keep_for_peer(&mut self, message: PeerStorage) {
+    pub(super) fn store_for_peer(&mut self, message: PeerStorage) {
         if self.slots.is_empty() || message.blob.len() > BLOB_SIZE {
             return;
         }
-        self.keeping.waiting = Some(message.blob);
-        self.write_kept();
+        self.stored_for_peer.waiting = Some(message.blob);
+        self.write_peer_storage();
     }
 
     /// Writes what waits, if the last time is long enough ago.
-    pub(super) fn write_kept(&mut self) {
-        if self.keeping.written.is_some_and(|at| at.elapsed() < WRITE_INTERVAL) || !self.has_channel() {
+    pub(super) fn write_peer_storage(&mut self) {
+        if self.stored_for_peer.written.is_some_and(|at| at.elapsed() < WRITE_INTERVAL) || !self.has_channel() {
             return;
         }
-        let Some(blob) = self.keeping.waiting.take() else { return };
-        self.keeping.written = Some(Instant::now());
-        if let Err(error) = self.services.store.keep_for(&self.node_id, &blob) {
+        let Some(blob) = self.stored_for_peer.waiting.take() else { return };
+        self.stored_for_peer.written = Some(Instant::now());
+        if let Err(error) = self.services.store.put_peer_storage(&self.node_id, &blob) {
             warn!(peer = %self.node_id, %error, "what this peer wants to be kept is not");
         }
     }

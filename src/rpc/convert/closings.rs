@@ -2,7 +2,7 @@
 
 use bitcoin::{Amount, Txid};
 use leyden_channels::{
-    onchain::{OutputReport, OutputStatus, SecondStage, TreeCommitment, TreeOutput, TreeOutputKind, Way},
+    onchain::{OutputReport, OutputStatus, SecondStage, SpendPath, TreeCommitment, TreeOutput, TreeOutputKind},
     tx::CommitmentHtlc,
     types::{CommitmentType, FeeratePerKw, Height, HtlcDirection, Side},
 };
@@ -73,7 +73,7 @@ fn tree_output(output: &TreeOutput, name: &Name) -> leyden::TreeOutput {
         amount: signed(output.amount),
         kind: kind.to_owned(),
         htlc,
-        spends: output.ways.iter().map(|way| tree_spend(way, name)).collect(),
+        spends: output.spend_paths.iter().map(|path| tree_spend(path, name)).collect(),
     }
 }
 
@@ -87,19 +87,21 @@ fn tree_htlc(offered_by: Side, htlc: &CommitmentHtlc, preimage_known: bool) -> l
     }
 }
 
-fn tree_spend(way: &Way, name: &Name) -> leyden::TreeSpend {
-    let stage: Option<&SecondStage> = way.second_stage.as_ref();
+fn tree_spend(path: &SpendPath, name: &Name) -> leyden::TreeSpend {
+    let stage: Option<&SecondStage> = path.second_stage.as_ref();
     leyden::TreeSpend {
-        name: name.of(way.paper.name()),
-        kind: way.paper.describe().to_owned(),
-        ours: way.by == Side::Local,
-        confirmations: u32::from(way.confirmations),
-        expiry: way.expiry.map_or(0, |expiry| expiry.0),
-        needs_preimage: way.needs_preimage,
-        needs_revocation: way.needs_revocation,
+        name: name.of(path.paper_name.name()),
+        kind: path.paper_name.describe().to_owned(),
+        ours: path.by == Side::Local,
+        confirmations: u32::from(path.confirmations),
+        expiry: path.expiry.map_or(0, |expiry| expiry.0),
+        needs_preimage: path.needs_preimage,
+        needs_revocation: path.needs_revocation,
         txid: text(stage.and_then(|stage| stage.txid)),
         amount: stage.map_or(0, |stage| signed(stage.amount)),
-        spends: stage.map(|stage| stage.ways.iter().map(|way| tree_spend(way, name)).collect()).unwrap_or_default(),
+        spends: stage
+            .map(|stage| stage.spend_paths.iter().map(|path| tree_spend(path, name)).collect())
+            .unwrap_or_default(),
     }
 }
 

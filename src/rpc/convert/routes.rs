@@ -1,4 +1,4 @@
-//! Ways through the network.
+//! Routes through the network.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -93,7 +93,7 @@ pub fn found(found: &FoundRoute) -> lnrpc::QueryRoutesResponse {
 
 pub fn build_route(request: routerrpc::BuildRouteRequest) -> Result<BuildRoute, ApiError> {
     if request.hop_pubkeys.is_empty() {
-        return Err(edge::wrong("hop_pubkeys", "name every node of the way after this one"));
+        return Err(edge::wrong("hop_pubkeys", "name every node of the route after this one"));
     }
     let hops = request.hop_pubkeys.iter().map(|bytes| edge::node_id("hop_pubkeys", bytes));
     Ok(BuildRoute {

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::{
     super::fake::{ADDRESS, Fake, NODE, invoice, payment},
     Arc, Authorizer, CancellationToken, FailureReason, InvoiceState, PaymentPreimage, PaymentState, RootKey,
-    ServeOptions, TcpListener, WalletState, door, serve, tls,
+    ServeOptions, TcpListener, WalletState, serve, slots, tls,
 };
 use crate::{
     config::{Layout, Running},
@@ -45,7 +45,7 @@ impl Node {
             authorizer: Authorizer::Macaroons(Arc::new(key)),
             tls: Some(identity),
             listener,
-            door: door(),
+            slots: slots(),
             stopping: CancellationToken::new(),
         }));
         Self { folder, fake }

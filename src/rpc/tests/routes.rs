@@ -1,4 +1,4 @@
-//! Ways: asked for, built, sent over, and what they cost.
+//! Routes: asked for, built, sent over, and what they cost.
 
 use super::*;
 use crate::rpc::fake::{network::channel_id, node_id};

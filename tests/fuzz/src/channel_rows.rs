@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bitcoin::ScriptBuf;
 use bitcoin::constants::ChainHash;
-use leyden_channels::channel::{Channel, Ctx, Event, Feerates, Key, Outbox, Policy};
+use leyden_channels::channel::{Channel, ChannelPolicy, Ctx, Event, Feerates, Key, Outbox};
 use leyden_channels::keys::KeysSigner;
 use leyden_channels::onchain::{ClosingChannel, FixedEnvironment, tree};
 use leyden_channels::types::{Height, TipTrust, UnixTime};
@@ -58,7 +58,7 @@ fn damage(rows: &mut KeptRows, input: &mut Input<'_>) {
 }
 
 fn ask(mut channel: Channel, untouched: bool) {
-    let (policy, environment) = (Policy::default(), FixedEnvironment::default());
+    let (policy, environment) = (ChannelPolicy::default(), FixedEnvironment::default());
     let ctx = Ctx {
         chain: ChainHash::REGTEST,
         now: UnixTime(1_700_000_000),

@@ -9,7 +9,7 @@ use leyden_channels::channel::{ChannelBackup, HtlcKey, Key, OwedSettlement, deco
 use leyden_channels::gossip::store::{funding_script_of, stored_message};
 use leyden_channels::gossip::{GossipKey, Graph};
 use leyden_channels::keys::PerCommitmentSecrets;
-use leyden_channels::onchain::{ClosingChannel, Policy, StoredResolution, tree};
+use leyden_channels::onchain::{ClosingChannel, EnforcementPolicy, StoredResolution, tree};
 use leyden_channels::payment::incoming::Invoices;
 use leyden_channels::payment::outgoing::Payments;
 use leyden_channels::payment::record::{decode_invoice, decode_payment, encode_invoice, encode_payment};
@@ -77,7 +77,7 @@ fn resolution(bytes: &[u8]) {
     let Ok(stored) = StoredResolution::decode_separate(channel, Some(facts)) else { return };
     let Ok(channel) = ClosingChannel::decode(channel) else { return };
     if let Ok(resolution) = stored.restore(channel) {
-        let _ = resolution.report(Height(1_000), &Policy::default());
+        let _ = resolution.report(Height(1_000), &EnforcementPolicy::default());
         let _ = (resolution.needs_coins(), resolution.lacking(), resolution.closer());
         let again = StoredResolution::decode(&resolution.encode()).expect("what was written");
         assert_eq!(again.restore(resolution.channel().clone()).as_ref(), Ok(&resolution));

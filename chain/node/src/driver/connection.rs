@@ -35,12 +35,12 @@ pub(super) enum Outgoing {
 
 /// The way to a peer's writer.
 #[derive(Clone)]
-pub(super) struct Outbox {
+pub(super) struct SendQueue {
     queue: mpsc::UnboundedSender<Outgoing>,
     unsent: Arc<AtomicUsize>,
 }
 
-impl Outbox {
+impl SendQueue {
     pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Outgoing>) {
         let (queue, receiver) = mpsc::unbounded_channel();
         (Self { queue, unsent: Arc::default() }, receiver)
@@ -95,7 +95,7 @@ pub(super) struct Connection {
     pub(super) stream: TcpStream,
     pub(super) magic: Magic,
     pub(super) outgoing: mpsc::UnboundedReceiver<Outgoing>,
-    pub(super) outbox: Outbox,
+    pub(super) send_queue: SendQueue,
     pub(super) counters: Arc<Counters>,
     pub(super) input: mpsc::Sender<Input>,
     pub(super) outcomes: mpsc::UnboundedSender<Event>,
@@ -109,13 +109,14 @@ pub(super) struct Connection {
 impl Connection {
     /// Runs until one end has had enough, and reports that to the core.
     pub(super) async fn run(self) {
-        let Self { peer, stream, magic, mut outgoing, outbox, counters, input, outcomes, stop, place, ended } = self;
+        let Self { peer, stream, magic, mut outgoing, send_queue, counters, input, outcomes, stop, place, ended } =
+            self;
         // Announcements are small and urgent. If it cannot be set, they are only slower.
         let _ = stream.set_nodelay(true);
         let (reader, writer) = stream.into_split();
         let reason = tokio::select! {
             end = read(peer, reader, magic, &input, &counters) => end,
-            end = write(peer, writer, &mut outgoing, &outbox, &outcomes, &counters) => end,
+            end = write(peer, writer, &mut outgoing, &send_queue, &outcomes, &counters) => end,
             () = stop.cancelled() => Ended::Stopping,
         };
         tracing::debug!(peer = peer.0, %reason, "connection ended");
@@ -163,7 +164,7 @@ async fn write(
     peer: PeerId,
     mut writer: OwnedWriteHalf,
     outgoing: &mut mpsc::UnboundedReceiver<Outgoing>,
-    outbox: &Outbox,
+    send_queue: &SendQueue,
     outcomes: &mpsc::UnboundedSender<Event>,
     counters: &Counters,
 ) -> Ended {
@@ -187,7 +188,7 @@ async fn write(
         if is_block {
             let _ = outcomes.send(Event::BlockServed { peer });
         } else {
-            outbox.unsent.fetch_sub(bytes.len(), Ordering::Relaxed);
+            send_queue.unsent.fetch_sub(bytes.len(), Ordering::Relaxed);
         }
     }
     Ended::ByUs

@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::{Connection, Counters, Outbox};
+use super::connection::{Connection, Counters, SendQueue};
 use super::dial::{self, Backoff};
 use super::work::{Offer, Workers};
 use super::{Command, DriverConfig, Shared};
@@ -73,7 +73,7 @@ type Waiting = oneshot::Sender<Result<(), NodeError>>;
 struct Remote {
     address: SocketAddr,
     direction: Direction,
-    outbox: Outbox,
+    send_queue: SendQueue,
     counters: Arc<Counters>,
     stop: CancellationToken,
 }
@@ -266,7 +266,7 @@ impl Core {
 
     fn send(&mut self, peer: PeerId, message: NetworkMessage) {
         let Some(remote) = self.remotes.get(&peer) else { return };
-        if !remote.outbox.send(encode_frame(self.config.magic, message)) {
+        if !remote.send_queue.send(encode_frame(self.config.magic, message)) {
             tracing::debug!(peer = peer.0, "the peer does not read what it is sent; disconnecting");
             remote.stop.cancel();
         }
@@ -274,7 +274,7 @@ impl Core {
 
     fn serve_block(&mut self, peer: PeerId, hash: BlockHash, witness: bool) {
         let Some(remote) = self.remotes.get(&peer) else { return };
-        let (backend, outbox, magic) = (Arc::clone(&self.backend), remote.outbox.clone(), self.config.magic);
+        let (backend, send_queue, magic) = (Arc::clone(&self.backend), remote.send_queue.clone(), self.config.magic);
         let (outcomes, time) = (self.outcomes.0.clone(), self.time_of(peer));
         self.tasks.spawn_blocking(move || {
             let begun = Instant::now();
@@ -285,7 +285,7 @@ impl Core {
                         let inputs = block.txdata.iter_mut().flat_map(|transaction| &mut transaction.input);
                         inputs.for_each(|input| input.witness = Witness::new());
                     }
-                    outbox.send_block(encode_frame(magic, NetworkMessage::Block(block)))
+                    send_queue.send_block(encode_frame(magic, NetworkMessage::Block(block)))
                 }
                 Ok(None) => false,
                 Err(error) => {
@@ -296,7 +296,7 @@ impl Core {
             if !sent {
                 let missing = NetworkMessage::NotFound(vec![Inventory::WitnessBlock(hash)]);
                 // If the peer reads too slowly, the next message to it will notice.
-                let _ = outbox.send(encode_frame(magic, missing));
+                let _ = send_queue.send(encode_frame(magic, missing));
                 let _ = outcomes.send(Event::BlockServed { peer });
             }
             if let Some(time) = time {
@@ -319,18 +319,23 @@ impl Core {
         }
         let peer = PeerId(self.next_peer);
         self.next_peer = self.next_peer.wrapping_add(1);
-        let (outbox, outgoing) = Outbox::new();
+        let (send_queue, outgoing) = SendQueue::new();
         let counters = Arc::new(Counters::default());
         let stop = self.stop.child_token();
-        let remote =
-            Remote { address, direction, outbox: outbox.clone(), counters: Arc::clone(&counters), stop: stop.clone() };
+        let remote = Remote {
+            address,
+            direction,
+            send_queue: send_queue.clone(),
+            counters: Arc::clone(&counters),
+            stop: stop.clone(),
+        };
         self.remotes.insert(peer, remote);
         let connection = Connection {
             peer,
             stream,
             magic: self.config.magic,
             outgoing,
-            outbox,
+            send_queue,
             counters,
             input: self.input(),
             outcomes: self.outcomes.0.clone(),
@@ -370,7 +375,7 @@ impl Core {
     fn let_go(&mut self, peer: PeerId, reason: &str) {
         let Some(remote) = self.remotes.remove(&peer) else { return };
         self.connection_lost(&remote, reason);
-        remote.outbox.close();
+        remote.send_queue.close();
         self.tasks.spawn(async move {
             let _ = tokio::time::timeout(FAREWELL, remote.stop.cancelled()).await;
             remote.stop.cancel();
@@ -462,7 +467,7 @@ impl Core {
     fn share_peers(&self, peers: Vec<PeerInfo>) {
         let mut shared = lock(&self.shared);
         let about = &mut shared.about_tip;
-        about.hears = peers.iter().any(|peer| peer.told_headers);
+        about.hears = peers.iter().any(|peer| peer.has_sent_headers);
         if about.hears {
             about.heard = Some(Instant::now());
         }
@@ -478,9 +483,9 @@ impl Core {
     /// Where the chains of the peers end that have told all their headers: of those that this node chose, or of all
     /// others if none of them has.
     fn best_known(&self) -> Vec<BlockHash> {
-        let told: Vec<PeerSummary> = self.peers.peers().into_iter().filter(|peer| peer.told_headers).collect();
+        let synced: Vec<PeerSummary> = self.peers.peers().into_iter().filter(|peer| peer.has_sent_headers).collect();
         let (others, chosen): (Vec<&PeerSummary>, Vec<&PeerSummary>) =
-            told.iter().partition(|peer| peer.direction == Direction::Inbound);
+            synced.iter().partition(|peer| peer.direction == Direction::Inbound);
         let counted = if chosen.is_empty() { others } else { chosen };
         counted.iter().filter_map(|peer| peer.best_known).collect()
     }
@@ -500,11 +505,11 @@ impl Core {
                     bytes_sent: remote.counters.sent.load(Ordering::Relaxed),
                     bytes_received: remote.counters.received.load(Ordering::Relaxed),
                     // What it shows by now: our clock may have been set since.
-                    clock_ahead: peer.clock.filter(|clock| clock.told >= FIRST_BLOCK).map(|clock| {
+                    clock_ahead: peer.clock.filter(|clock| clock.reported >= FIRST_BLOCK).map(|clock| {
                         let since = i64::try_from(elapsed.saturating_sub(clock.at).as_secs()).unwrap_or(i64::MAX);
-                        clock.told.saturating_add(since).saturating_sub(unix_time)
+                        clock.reported.saturating_add(since).saturating_sub(unix_time)
                     }),
-                    told_headers: peer.told_headers,
+                    has_sent_headers: peer.has_sent_headers,
                 })
             })
             .collect()

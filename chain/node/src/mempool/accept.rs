@@ -23,7 +23,7 @@ use leyden_consensus::{
     locktime,
 };
 
-use super::policy::{ChainLimit, Policy};
+use super::policy::{ChainLimit, MempoolPolicy};
 use super::pool::{Entry, Mempool, NewEntry};
 use super::rate::fee_at;
 use super::replace::{self, Replacement};
@@ -35,7 +35,7 @@ use crate::scripts::ScriptVerifier;
 
 /// Why a transaction is offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Occasion {
+pub enum SubmissionKind {
     /// Somebody sent it.
     New,
     /// It was in the pool or in a block before a reorganisation: fee and limits are not asked again, and it replaces
@@ -46,7 +46,7 @@ pub enum Occasion {
 /// Everything that the decision depends on: the pool, the tip, and the policy.
 pub struct Acceptor<'a> {
     pub pool: &'a Mempool,
-    pub policy: &'a Policy,
+    pub policy: &'a MempoolPolicy,
     pub coins: &'a CoinsCache,
     pub scripts: &'a ScriptVerifier,
     pub place: NextBlock<'a>,
@@ -91,11 +91,11 @@ pub(super) type PackageOutputs = HashMap<OutPoint, TxOut>;
 
 impl Acceptor<'_> {
     /// Decides about one transaction.
-    pub fn check(&self, transaction: Arc<Transaction>, occasion: Occasion) -> Result<Plan, MempoolError> {
-        let candidate = self.examine(transaction, occasion, &PackageOutputs::new())?;
-        let leaving = match occasion {
-            Occasion::New => self.admit(&candidate)?,
-            Occasion::Return => match candidate.conflicts.first() {
+    pub fn check(&self, transaction: Arc<Transaction>, kind: SubmissionKind) -> Result<Plan, MempoolError> {
+        let candidate = self.examine(transaction, kind, &PackageOutputs::new())?;
+        let leaving = match kind {
+            SubmissionKind::New => self.admit(&candidate)?,
+            SubmissionKind::Return => match candidate.conflicts.first() {
                 Some(conflict) => return Err(MempoolError::SpendsConflicting(*conflict)),
                 None => BTreeSet::new(),
             },
@@ -107,7 +107,7 @@ impl Acceptor<'_> {
     pub(super) fn examine(
         &self,
         transaction: Arc<Transaction>,
-        occasion: Occasion,
+        kind: SubmissionKind,
         package: &PackageOutputs,
     ) -> Result<Candidate, MempoolError> {
         if transaction.is_coinbase() {
@@ -135,7 +135,7 @@ impl Acceptor<'_> {
         standard::check_sigop_cost(sigop_cost)?;
         if self.policy.require_standard {
             standard::check_inputs(&transaction, &spent)?;
-            if occasion == Occasion::New
+            if kind == SubmissionKind::New
                 && fee > Amount::ZERO
                 && standard::dust_outputs(&transaction, self.policy).next().is_some()
             {
@@ -392,7 +392,7 @@ impl Acceptor<'_> {
 
 impl Mempool {
     /// Carries a plan out, and evicts what no longer fits.
-    pub fn apply(&mut self, plan: Plan, policy: &Policy, now: u64) -> Applied {
+    pub fn apply(&mut self, plan: Plan, policy: &MempoolPolicy, now: u64) -> Applied {
         let replaced = self.remove_with_descendants(&plan.leaving);
         for entry in plan.entries {
             self.insert(entry);

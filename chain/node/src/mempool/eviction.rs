@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use bitcoin::FeeRate;
 
-use super::policy::Policy;
+use super::policy::MempoolPolicy;
 use super::pool::{Entry, Mempool};
 use super::rate::add_rates;
 
@@ -33,7 +33,7 @@ impl Floor {
         }
     }
 
-    fn decayed(&self, pool_memory: usize, policy: &Policy, now: u64) -> u64 {
+    fn decayed(&self, pool_memory: usize, policy: &MempoolPolicy, now: u64) -> u64 {
         if self.rate == 0 || !self.block_since_rise {
             return self.rate;
         }
@@ -56,19 +56,19 @@ impl Floor {
 
 impl Mempool {
     /// The lowest fee rate that is accepted now.
-    pub fn minimum_fee_rate(&self, policy: &Policy, now: u64) -> FeeRate {
+    pub fn minimum_fee_rate(&self, policy: &MempoolPolicy, now: u64) -> FeeRate {
         let floor = self.floor.decayed(self.memory(), policy, now);
         FeeRate::from_sat_per_kwu(floor).max(policy.minimum_relay)
     }
 
     /// A block came: the floor may sink from now on.
-    pub fn note_block(&mut self, policy: &Policy, now: u64) {
+    pub fn note_block(&mut self, policy: &MempoolPolicy, now: u64) {
         let rate = self.floor.decayed(self.memory(), policy, now);
         self.floor = Floor { rate, since: now, block_since_rise: true };
     }
 
     /// Evicts until the pool fits. Returns what was evicted.
-    pub fn trim(&mut self, policy: &Policy, now: u64) -> Vec<Entry> {
+    pub fn trim(&mut self, policy: &MempoolPolicy, now: u64) -> Vec<Entry> {
         let mut evicted = Vec::new();
         while self.memory() > policy.max_memory_bytes {
             let Some(cheapest) = self.cheapest() else { break };
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_floor_halves_in_twelve_hours_once_a_block_has_come() {
-        let policy = Policy::default();
+        let policy = MempoolPolicy::default();
         let full = policy.max_memory_bytes;
         let mut floor = Floor::default();
         floor.raise(FeeRate::from_sat_per_kwu(1_000), 0);

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 
 use bitcoin::FeeRate;
 
-use super::policy::Policy;
+use super::policy::MempoolPolicy;
 use super::pool::{Entry, Mempool};
 use super::rate::{Rate, add_rates};
 
@@ -45,7 +45,7 @@ impl FeeEstimator {
     }
 
     /// The rate for a confirmation within `blocks` blocks (at least one).
-    pub fn estimate(&self, blocks: u32, pool: &Mempool, policy: &Policy, now: u64) -> FeeRate {
+    pub fn estimate(&self, blocks: u32, pool: &Mempool, policy: &MempoolPolicy, now: u64) -> FeeRate {
         let minimum = pool.minimum_fee_rate(policy, now);
         queued(pool, u64::from(blocks.max(1))).max(self.mined()).max(minimum)
     }
@@ -122,14 +122,14 @@ mod tests {
 
     #[test]
     fn with_room_for_everything_the_minimum_is_enough() {
-        let policy = Policy::default();
+        let policy = MempoolPolicy::default();
         let estimator = FeeEstimator::default();
         assert_eq!(estimator.estimate(1, &pool_of(9), &policy, 0), policy.minimum_relay);
     }
 
     #[test]
     fn a_queue_is_outbid_and_patience_is_cheaper() {
-        let policy = Policy::default();
+        let policy = MempoolPolicy::default();
         let estimator = FeeEstimator::default();
         let pool = pool_of(30);
         // The best nine of thirty fit into one block; the tenth pays 21 sat/vB, which is 5250 sat/kwu.
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_parent_whose_child_pays_for_it_counts_at_the_rate_of_both() {
-        let policy = Policy::default();
+        let policy = MempoolPolicy::default();
         let mut estimator = FeeEstimator::default();
         // The best four of fifteen pairs fit into one block, and half of the fifth, which pays 11 sat/vB.
         let pool = pool_of_pairs(15);
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn full_blocks_are_remembered_and_blocks_with_room_too() {
-        let policy = Policy::default();
+        let policy = MempoolPolicy::default();
         let mut estimator = FeeEstimator::default();
         let mined: Vec<Entry> = pool_of(8).iter().cloned().collect();
         (0..12).for_each(|_| estimator.note_block(3_990_000, &mined));

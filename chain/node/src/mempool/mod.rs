@@ -12,7 +12,7 @@
 //! ```
 //!
 //! What it promises: the pool's transactions can all be mined together; none spends an output twice; sums over
-//! ancestors and descendants are exact. Policy limits only what is kept and relayed, never what a block may hold.
+//! ancestors and descendants are exact. The policy limits only what is kept and relayed, never what a block may hold.
 
 pub mod accept;
 pub mod diagram;
@@ -28,6 +28,6 @@ pub mod truc;
 
 pub use accept::{Acceptor, Plan};
 pub use fees::FeeEstimator;
-pub use policy::Policy;
+pub use policy::MempoolPolicy;
 pub use pool::{Entry, Mempool, Totals};
 pub use rate::Rate;

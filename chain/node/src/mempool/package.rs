@@ -21,9 +21,9 @@ use std::sync::Arc;
 
 use bitcoin::{Amount, OutPoint, Transaction, Txid};
 
-use super::accept::{Acceptor, Candidate, Occasion, PackageOutputs, Plan};
+use super::accept::{Acceptor, Candidate, PackageOutputs, Plan, SubmissionKind};
 use super::diagram::{Diagram, Member};
-use super::policy::Policy;
+use super::policy::MempoolPolicy;
 use super::pool::NewEntry;
 use super::rate::{Rate, fee_at};
 use super::replace::{self, Replacement};
@@ -31,7 +31,7 @@ use super::truc::{self, Parent};
 use crate::error::{MempoolError, PackageError};
 
 /// What the list is, whatever the pool holds.
-pub fn check_shape(transactions: &[Arc<Transaction>], policy: &Policy) -> Result<(), PackageError> {
+pub fn check_shape(transactions: &[Arc<Transaction>], policy: &MempoolPolicy) -> Result<(), PackageError> {
     let count = transactions.len();
     if count > policy.max_package_count {
         return Err(PackageError::TooMany { count, limit: policy.max_package_count });
@@ -79,8 +79,9 @@ impl Acceptor<'_> {
         let mut candidates: Vec<Candidate> = Vec::new();
         for transaction in transactions {
             let txid = transaction.compute_txid();
-            let candidate =
-                self.examine(Arc::clone(transaction), Occasion::New, &outputs).map_err(|error| of(txid, error))?;
+            let candidate = self
+                .examine(Arc::clone(transaction), SubmissionKind::New, &outputs)
+                .map_err(|error| of(txid, error))?;
             self.check_package_truc(&candidate, &candidates).map_err(|error| of(txid, error))?;
             self.check_ephemeral(transaction, transactions).map_err(|error| of(txid, error))?;
             for (vout, output) in (0u32..).zip(&transaction.output) {

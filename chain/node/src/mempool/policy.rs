@@ -4,7 +4,7 @@ use bitcoin::FeeRate;
 
 /// How choosy the mempool is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct MempoolPolicy {
     /// A transaction that pays less is not relayed. Default: 0.1 sat/vB.
     pub minimum_relay: FeeRate,
     /// A replacement pays at least this much more for its own size, and the minimum rises by this over what was
@@ -40,7 +40,7 @@ pub struct ChainLimit {
     pub virtual_bytes: u64,
 }
 
-impl Default for Policy {
+impl Default for MempoolPolicy {
     fn default() -> Self {
         let chain = ChainLimit { count: 25, virtual_bytes: 101_000 };
         Self {

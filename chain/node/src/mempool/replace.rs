@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 use bitcoin::{Amount, Transaction, Txid};
 
-use super::policy::Policy;
+use super::policy::MempoolPolicy;
 use super::pool::Mempool;
 use super::rate::{Rate, fee_at};
 use crate::error::MempoolError;
@@ -29,7 +29,7 @@ pub struct Replacement<'a> {
 }
 
 /// Everything that leaves if the replacement is accepted, or the rule that forbids it.
-pub fn check(pool: &Mempool, policy: &Policy, new: &Replacement<'_>) -> Result<BTreeSet<Txid>, MempoolError> {
+pub fn check(pool: &Mempool, policy: &MempoolPolicy, new: &Replacement<'_>) -> Result<BTreeSet<Txid>, MempoolError> {
     let leaving = pool.with_descendants(new.conflicts);
     if leaving.len() > policy.max_replacements {
         return Err(MempoolError::TooManyReplacements { count: leaving.len(), limit: policy.max_replacements });

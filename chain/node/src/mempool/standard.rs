@@ -12,7 +12,7 @@ use bitcoin::script::Instruction;
 use bitcoin::{Amount, Script, Transaction, TxIn, TxOut, Weight};
 use leyden_consensus::script::sigops;
 
-use super::policy::Policy;
+use super::policy::MempoolPolicy;
 use super::rate::fee_at;
 use crate::error::NonStandard;
 
@@ -40,7 +40,7 @@ pub fn virtual_bytes(weight: Weight, sigop_cost: u64) -> u64 {
 }
 
 /// The form of a transaction, as far as it shows without the outputs that it spends.
-pub fn check_transaction(transaction: &Transaction, policy: &Policy) -> Result<(), NonStandard> {
+pub fn check_transaction(transaction: &Transaction, policy: &MempoolPolicy) -> Result<(), NonStandard> {
     let version = transaction.version.0;
     if !(1..=3).contains(&version) {
         return Err(NonStandard::Version(version));
@@ -136,7 +136,7 @@ pub fn check_sigop_cost(cost: u64) -> Result<(), NonStandard> {
 /// Outputs that hold less than it costs to spend them: index, amount, and the least that would do.
 pub fn dust_outputs<'a>(
     transaction: &'a Transaction,
-    policy: &'a Policy,
+    policy: &'a MempoolPolicy,
 ) -> impl Iterator<Item = (usize, Amount, Amount)> + 'a {
     transaction.output.iter().enumerate().filter_map(|(index, output)| {
         let minimum = dust_limit(output, policy);
@@ -145,7 +145,7 @@ pub fn dust_outputs<'a>(
 }
 
 /// The least amount that is not dust: what creating and spending the output cost at the dust relay rate.
-pub fn dust_limit(output: &TxOut, policy: &Policy) -> Amount {
+pub fn dust_limit(output: &TxOut, policy: &MempoolPolicy) -> Amount {
     let script = &output.script_pubkey;
     if script.is_op_return() {
         return Amount::ZERO;
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn dust_limits_are_the_known_ones() {
-        let policy = Policy::default();
+        let policy = MempoolPolicy::default();
         for (script, limit) in [(P2WPKH, 294), (P2PKH, 546), (P2TR, 330), (P2A, 240), ("6a", 0)] {
             assert_eq!(dust_limit(&output(script, 0), &policy), Amount::from_sat(limit), "{script}");
         }
@@ -322,12 +322,12 @@ mod tests {
         };
         let witness_v16 = "60020101";
         for script in [P2WPKH, P2PKH, P2TR, P2A, witness_v16, &multisig(1, 2), &multisig(3, 3), &format!("21{key}ac")] {
-            let result = check_transaction(&transaction(vec![output(script, 10_000)]), &Policy::default());
+            let result = check_transaction(&transaction(vec![output(script, 10_000)]), &MempoolPolicy::default());
             assert_eq!(result, Ok(()), "{script}");
         }
         let (long, wrong) = (format!("41{}{}ac", key, "11".repeat(32)), format!("2104{}ac", "11".repeat(32)));
         for script in ["", "51", "0002aabb", &multisig(1, 4), &multisig(3, 2), "6a4c", "6aac", &long, &wrong] {
-            let result = check_transaction(&transaction(vec![output(script, 10_000)]), &Policy::default());
+            let result = check_transaction(&transaction(vec![output(script, 10_000)]), &MempoolPolicy::default());
             assert_eq!(result, Err(NonStandard::OutputScript { output: 0 }), "{script}");
         }
     }
@@ -375,7 +375,7 @@ mod tests {
 
     #[test]
     fn one_dust_output_may_pass_and_a_second_may_not() {
-        let policy = Policy::default();
+        let policy = MempoolPolicy::default();
         assert_eq!(check_transaction(&transaction(vec![output(P2A, 0)]), &policy), Ok(()));
         let two = transaction(vec![output(P2A, 0), output(P2A, 0)]);
         assert!(matches!(check_transaction(&two, &policy), Err(NonStandard::Dust { output: 1, .. })));
@@ -383,7 +383,7 @@ mod tests {
 
     #[test]
     fn versions_outside_one_to_three_are_not_standard() {
-        let policy = Policy::default();
+        let policy = MempoolPolicy::default();
         for (version, standard) in [(0, false), (1, true), (2, true), (3, true), (4, false), (-1, false)] {
             let mut tx = transaction(vec![output(P2WPKH, 10_000)]);
             tx.version = Version(version);

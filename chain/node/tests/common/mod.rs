@@ -22,7 +22,7 @@ use leyden_mining::{Job, search};
 use leyden_node::core::Core;
 use leyden_node::store::{Store, StoreOptions, WriteHook};
 use leyden_node::template::{TemplateContext, assemble};
-use leyden_node::{Clock, Policy};
+use leyden_node::{Clock, MempoolPolicy};
 
 /// For how long anything is waited for: many times longer than it takes on a machine that does nothing else.
 pub const PATIENCE: Duration = Duration::from_secs(180);
@@ -131,13 +131,13 @@ pub fn open_store(path: &Path, hook: Option<WriteHook>) -> Arc<Store> {
     Arc::new(Store::open(options, &Params::regtest().genesis).expect("the store opens"))
 }
 
-pub fn open_core_with(path: &Path, policy: Policy, hook: Option<WriteHook>) -> Core {
+pub fn open_core_with(path: &Path, policy: MempoolPolicy, hook: Option<WriteHook>) -> Core {
     let params = Arc::new(Params::regtest());
     Core::open(params, policy, Clock::manual(NOW), open_store(path, hook), 1_000).expect("the chain opens")
 }
 
 pub fn open_core(path: &Path) -> Core {
-    open_core_with(path, Policy::default(), None)
+    open_core_with(path, MempoolPolicy::default(), None)
 }
 
 /// Unspent outputs by the consensus rules alone, without a database.

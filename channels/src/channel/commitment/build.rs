@@ -1,11 +1,11 @@
-//! From a [`Spec`] to the transaction of BOLT 3, and back to a check of the peer's signatures.
+//! From a [`CommitmentSpec`] to the transaction of BOLT 3, and back to a check of the peer's signatures.
 
 use std::sync::Arc;
 
 use secp256k1::PublicKey;
 
 use super::limits::in_commitment_of;
-use super::spec::Spec;
+use super::spec::CommitmentSpec;
 use crate::channel::error::{Fault, Invariant};
 use crate::channel::terms::Terms;
 use crate::keys::{CommitmentKeys, CommitmentSignatures, KeyError, Signer};
@@ -46,10 +46,10 @@ impl BuildError {
 
     /// The peer's doing: its point or its updates led here.
     pub fn fault(self) -> Fault {
-        use crate::channel::error::Wrong;
-        Fault::Wrong(match self {
-            Self::Key(error) => Wrong::Key(error),
-            Self::Transaction(error) => Wrong::Transaction(error),
+        use crate::channel::error::ProtocolViolation;
+        Fault::Violation(match self {
+            Self::Key(error) => ProtocolViolation::Key(error),
+            Self::Transaction(error) => ProtocolViolation::Transaction(error),
         })
     }
 }
@@ -77,7 +77,7 @@ impl Factory {
         terms: &Terms,
         owner: Side,
         number: CommitmentNumber,
-        spec: &Spec,
+        spec: &CommitmentSpec,
         point: PublicKey,
     ) -> Result<Built, BuildError> {
         let keys =

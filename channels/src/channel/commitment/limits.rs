@@ -7,8 +7,8 @@
 use bitcoin::Amount;
 use thiserror::Error;
 
-use super::spec::{Htlc, Spec};
-use crate::channel::error::Wrong;
+use super::spec::{CommitmentSpec, Htlc};
+use crate::channel::error::ProtocolViolation;
 use crate::channel::funding::FundingState;
 use crate::channel::state::StateName;
 use crate::channel::terms::Terms;
@@ -93,13 +93,13 @@ impl Thresholds {
 }
 
 /// How many HTLCs of `spec` have an output in `owner`'s commitment.
-pub fn untrimmed(spec: &Spec, terms: &Terms, owner: Side) -> usize {
+pub fn untrimmed(spec: &CommitmentSpec, terms: &Terms, owner: Side) -> usize {
     let thresholds = Thresholds::new(terms, owner, spec.feerate);
     spec.htlcs().iter().filter(|htlc| thresholds.is_untrimmed(htlc)).count()
 }
 
 /// What the opener pays for a commitment with `spec`'s HTLCs, whoever owns it: fee and anchors.
-pub fn opener_cost(spec: &Spec, terms: &Terms) -> Msat {
+pub fn opener_cost(spec: &CommitmentSpec, terms: &Terms) -> Msat {
     cost(terms, spec.feerate, untrimmed(spec, terms, Side::Local).max(untrimmed(spec, terms, Side::Remote)))
 }
 
@@ -110,7 +110,7 @@ fn cost(terms: &Terms, feerate: FeeratePerKw, htlcs: usize) -> Msat {
 }
 
 /// What the opener keeps beside its reserve before it offers more: twice the fee rate, and one more HTLC.
-fn opener_buffer(spec: &Spec, terms: &Terms) -> Msat {
+fn opener_buffer(spec: &CommitmentSpec, terms: &Terms) -> Msat {
     let doubled = FeeratePerKw(spec.feerate.0.saturating_mul(2));
     let htlcs = untrimmed(spec, terms, Side::Local).max(untrimmed(spec, terms, Side::Remote));
     cost(terms, doubled, htlcs.saturating_add(1))
@@ -124,7 +124,7 @@ fn plus(a: Msat, b: Msat) -> Msat {
     Msat(a.0.saturating_add(b.0))
 }
 
-fn in_flight(spec: &Spec, side: Side) -> (usize, Msat) {
+fn in_flight(spec: &CommitmentSpec, side: Side) -> (usize, Msat) {
     spec.offered_by(side).fold((0, Msat::ZERO), |(count, sum), htlc| (count + 1, plus(sum, htlc.amount)))
 }
 
@@ -141,7 +141,7 @@ pub fn check_htlc_alone(amount: Msat, expiry: CltvExpiry, terms: &Terms) -> Resu
 }
 
 /// Whether we may offer an HTLC that would lead to `view`, the peer's commitment with it, as far as the commitment goes.
-pub fn check_offer(view: &Spec, terms: &Terms) -> Result<(), CannotAdd> {
+pub fn check_offer(view: &CommitmentSpec, terms: &Terms) -> Result<(), CannotAdd> {
     let (count, total) = in_flight(view, Side::Local);
     let maximum = terms.max_htlcs_of(Side::Local);
     if count > usize::from(maximum) {
@@ -174,7 +174,7 @@ pub fn check_offer(view: &Spec, terms: &Terms) -> Result<(), CannotAdd> {
 
 /// What an opener must have for one more HTLC of ours: fee, anchors and its reserve. One that has never met its reserve,
 /// because it gave nearly everything away at opening, only gets closer to it: then the fee is enough.
-fn remote_opener_needs(view: &Spec, terms: &Terms) -> Msat {
+fn remote_opener_needs(view: &CommitmentSpec, terms: &Terms) -> Msat {
     let htlcs = untrimmed(view, terms, Side::Local).max(untrimmed(view, terms, Side::Remote));
     let kept = reserve(terms, Side::Remote);
     let before = plus(kept, cost(terms, view.feerate, htlcs.saturating_sub(1)));
@@ -183,28 +183,28 @@ fn remote_opener_needs(view: &Spec, terms: &Terms) -> Msat {
 }
 
 /// What is wrong with an HTLC that the peer offers, by itself.
-pub fn check_received_alone(amount: Msat, expiry: CltvExpiry, terms: &Terms) -> Result<(), Wrong> {
+pub fn check_received_alone(amount: Msat, expiry: CltvExpiry, terms: &Terms) -> Result<(), ProtocolViolation> {
     let minimum = terms.htlc_minimum_of(Side::Remote).max(Msat(1));
     if amount < minimum {
-        return Err(Wrong::HtlcBelowMinimum { minimum, got: amount });
+        return Err(ProtocolViolation::HtlcBelowMinimum { minimum, got: amount });
     }
     if expiry >= EXPIRY_LIMIT {
-        return Err(Wrong::ExpiryIsATime(expiry));
+        return Err(ProtocolViolation::ExpiryIsATime(expiry));
     }
     Ok(())
 }
 
 /// Whether the peer may offer an HTLC that leads to `view`, our commitment with it. That we could not pay the fee is
 /// no fault of a fundee: it could not know which HTLCs of ours were on their way; BOLT 3 lets the fee shrink then.
-pub fn check_receive(view: &Spec, terms: &Terms) -> Result<(), Wrong> {
+pub fn check_receive(view: &CommitmentSpec, terms: &Terms) -> Result<(), ProtocolViolation> {
     let (count, total) = in_flight(view, Side::Remote);
     let maximum = terms.max_htlcs_of(Side::Remote);
     if count > usize::from(maximum) {
-        return Err(Wrong::TooManyHtlcs { maximum });
+        return Err(ProtocolViolation::TooManyHtlcs { maximum });
     }
     let maximum = terms.max_in_flight_of(Side::Remote);
     if total > maximum {
-        return Err(Wrong::TooMuchInFlight { maximum, total });
+        return Err(ProtocolViolation::TooMuchInFlight { maximum, total });
     }
     let cost = match terms.opener {
         Side::Remote => opener_cost(view, terms),
@@ -212,25 +212,29 @@ pub fn check_receive(view: &Spec, terms: &Terms) -> Result<(), Wrong> {
     };
     let (balance, needed) = (view.balance.remote, plus(reserve(terms, Side::Remote), cost));
     if balance < needed {
-        return Err(Wrong::CannotAfford { balance, needed });
+        return Err(ProtocolViolation::CannotAfford { balance, needed });
     }
     Ok(())
 }
 
 /// Whether we, as the opener, may propose the fee rate of `view`: our reserve stays whole.
-pub fn can_offer_fee(view: &Spec, terms: &Terms) -> bool {
+pub fn can_offer_fee(view: &CommitmentSpec, terms: &Terms) -> bool {
     view.balance.local >= plus(reserve(terms, Side::Local), opener_cost(view, terms))
 }
 
 /// Whether the opener can pay the fee rate that it proposes. Its reserve is not asked for: it may never have met it.
-pub fn check_receive_fee(view: &Spec, terms: &Terms) -> Result<(), Wrong> {
+pub fn check_receive_fee(view: &CommitmentSpec, terms: &Terms) -> Result<(), ProtocolViolation> {
     let (balance, needed) = (view.balance.remote, opener_cost(view, terms));
-    if balance < needed { Err(Wrong::FeeNotAffordable { feerate: view.feerate, balance, needed }) } else { Ok(()) }
+    if balance < needed {
+        Err(ProtocolViolation::FeeNotAffordable { feerate: view.feerate, balance, needed })
+    } else {
+        Ok(())
+    }
 }
 
 /// What `side` could send at most in one HTLC if `view` is the commitment that it would go into: for display and for
 /// choosing a route; [`check_offer`] decides.
-pub fn sendable(view: &Spec, terms: &Terms, side: Side) -> Msat {
+pub fn sendable(view: &CommitmentSpec, terms: &Terms, side: Side) -> Msat {
     let balance = *view.balance.of(side);
     let mut kept = reserve(terms, side);
     if terms.opener == side {

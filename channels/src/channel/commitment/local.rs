@@ -1,6 +1,6 @@
 //! Our latest commitment transaction: the one that we would broadcast.
 
-use super::spec::Spec;
+use super::spec::CommitmentSpec;
 use crate::keys::CommitmentSignatures;
 use crate::types::CommitmentNumber;
 
@@ -8,7 +8,7 @@ use crate::types::CommitmentNumber;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalCommitment {
     pub number: CommitmentNumber,
-    pub spec: Spec,
+    pub spec: CommitmentSpec,
     /// The peer's.
     pub signatures: CommitmentSignatures,
 }

@@ -31,15 +31,15 @@ use self::changes::{LocalChanges, RemoteChanges, Update};
 use self::limits::CannotAdd;
 use self::local::LocalCommitment;
 use self::remote::{Remote, RemoteStage};
-use self::spec::{Htlc, HtlcKey, Spec};
+use self::spec::{CommitmentSpec, Htlc, HtlcKey};
 use super::error::Invariant;
 use super::event::Origin;
 use super::terms::Terms;
 use super::{Sides, event::Settlement};
 
 pub(crate) use build::{Built, Factory, PointCache};
-pub(crate) use step::Gone;
-pub(crate) use update::Settle;
+pub(crate) use step::RemovedHtlc;
+pub(crate) use update::HtlcRemoval;
 
 /// What is known of an HTLC.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub struct HtlcDetails {
     /// restart the stored outcome says it.
     pub preimage_told: bool,
     /// It is offered to us, and was told to be failed when it came. Not stored; after a restart it counts until it is failed.
-    pub doomed: bool,
+    pub must_fail: bool,
 }
 
 /// Both commitments of a channel and what is on its way into them.
@@ -83,13 +83,13 @@ pub struct Commitments {
 
 impl Commitments {
     /// The peer's next commitment as it would be if we signed now: where our offers are measured.
-    pub fn remote_view(&self, extra: Option<&Update>) -> Result<Spec, Invariant> {
+    pub fn remote_view(&self, extra: Option<&Update>) -> Result<CommitmentSpec, Invariant> {
         let local = self.local_changes.proposed.iter().chain(extra);
         self.remote.latest().spec.reduce(local, self.remote_changes.acked.iter())
     }
 
     /// Our next commitment as it would be if the peer signed now: where the peer's offers are measured.
-    pub fn local_view(&self, extra: Option<&Update>) -> Result<Spec, Invariant> {
+    pub fn local_view(&self, extra: Option<&Update>) -> Result<CommitmentSpec, Invariant> {
         let remote = self.remote_changes.proposed.iter().chain(extra);
         self.local.spec.reduce(self.local_changes.acked.iter(), remote)
     }
@@ -169,7 +169,7 @@ impl Commitments {
     }
 }
 
-fn check_total(spec: &Spec, terms: &Terms) -> Result<(), Invariant> {
+fn check_total(spec: &CommitmentSpec, terms: &Terms) -> Result<(), Invariant> {
     let (total, capacity) = (spec.total().ok_or(Invariant::Overflow)?, terms.capacity_msat());
     if total != capacity {
         return Err(Invariant::NotConserved { total, capacity });
@@ -177,7 +177,7 @@ fn check_total(spec: &Spec, terms: &Terms) -> Result<(), Invariant> {
     Ok(())
 }
 
-impl From<Settlement> for Settle {
+impl From<Settlement> for HtlcRemoval {
     fn from(settlement: Settlement) -> Self {
         match settlement {
             Settlement::Fulfill(preimage) => Self::Fulfill(preimage),

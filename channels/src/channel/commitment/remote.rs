@@ -8,14 +8,14 @@
 
 use secp256k1::PublicKey;
 
-use super::spec::Spec;
+use super::spec::CommitmentSpec;
 use crate::types::CommitmentNumber;
 
 /// A commitment of the peer that we have signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteCommitment {
     pub number: CommitmentNumber,
-    pub spec: Spec,
+    pub spec: CommitmentSpec,
     pub per_commitment_point: PublicKey,
 }
 

@@ -1,7 +1,7 @@
 //! What a commitment transaction pays, as a reduction: balances and HTLCs = reduce(earlier ones, updates).
 //!
 //! Promises: nothing is lost or made: both balances and all HTLCs add up to the same total before and after
-//! [`Spec::reduce`]. Fees and anchors are not known here; they come out of the funder's balance when the transaction
+//! [`CommitmentSpec::reduce`]. Fees and anchors are not known here; they come out of the funder's balance when the transaction
 //! is built (BOLT 3, Fee Payment).
 
 use crate::types::{CltvExpiry, FeeratePerKw, HtlcId, Msat, PaymentHash, Side};
@@ -35,14 +35,14 @@ pub struct HtlcKey {
 
 /// What one commitment transaction pays to whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spec {
+pub struct CommitmentSpec {
     pub balance: Sides<Msat>,
     pub feerate: FeeratePerKw,
     /// In the order of their keys, each once.
     htlcs: Vec<Htlc>,
 }
 
-impl Spec {
+impl CommitmentSpec {
     pub const fn new(balance: Sides<Msat>, feerate: FeeratePerKw) -> Self {
         Self { balance, feerate, htlcs: Vec::new() }
     }
@@ -141,11 +141,11 @@ mod tests {
         }
     }
 
-    fn start() -> Spec {
-        Spec::new(Sides { local: Msat(600), remote: Msat(400) }, FeeratePerKw(253))
+    fn start() -> CommitmentSpec {
+        CommitmentSpec::new(Sides { local: Msat(600), remote: Msat(400) }, FeeratePerKw(253))
     }
 
-    fn reduce(spec: &Spec, local: &[Update], remote: &[Update]) -> Result<Spec, Invariant> {
+    fn reduce(spec: &CommitmentSpec, local: &[Update], remote: &[Update]) -> Result<CommitmentSpec, Invariant> {
         let next = spec.reduce(local.iter(), remote.iter())?;
         assert_eq!(next.total(), spec.total());
         Ok(next)

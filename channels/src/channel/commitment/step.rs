@@ -6,7 +6,7 @@ use super::remote::{RemoteCommitment, RemoteStage};
 use super::spec::{Htlc, HtlcKey};
 use super::{Commitments, HtlcDetails, check_total};
 use crate::channel::effect::HtlcFailure;
-use crate::channel::error::{Fault, Invariant, Wrong};
+use crate::channel::error::{Fault, Invariant, ProtocolViolation};
 use crate::channel::event::Origin;
 use crate::channel::terms::Terms;
 use crate::keys::{CommitmentSignatures, PerCommitmentSecret};
@@ -27,7 +27,7 @@ pub(crate) struct Accepted {
     pub message: RevokeAndAck,
     /// HTLCs of the peer that must be stored now.
     pub added: Vec<HtlcKey>,
-    pub gone: Vec<Gone>,
+    pub removed: Vec<RemovedHtlc>,
 }
 
 /// The peer has revoked its previous commitment.
@@ -36,11 +36,11 @@ pub(crate) struct Revoked {
     pub incoming: Vec<(Htlc, HtlcDetails)>,
     /// HTLCs of ours that have failed for good.
     pub failed: Vec<(Htlc, Origin, HtlcFailure)>,
-    pub gone: Vec<Gone>,
+    pub removed: Vec<RemovedHtlc>,
 }
 
 /// An HTLC that is in no commitment any more, except in revoked ones.
-pub(crate) struct Gone {
+pub(crate) struct RemovedHtlc {
     pub htlc: Htlc,
     /// The peer's revoked commitments that may have it: from the first to the last, both included.
     pub in_remote: Option<(CommitmentNumber, CommitmentNumber)>,
@@ -104,13 +104,13 @@ impl Commitments {
         self.local.number = number;
         self.local.spec = spec;
         self.local.signatures = signatures;
-        let gone = std::mem::take(&mut self.local_changes.acked)
+        let removed = std::mem::take(&mut self.local_changes.acked)
             .iter()
             .filter_map(|update| self.retire(update, Side::Remote))
             .collect();
         let added = self.remote_changes.proposed.iter().filter_map(Update::adds).map(Htlc::key).collect();
         self.remote_changes.acked.append(&mut self.remote_changes.proposed);
-        Ok(Accepted { message: revocation(terms, factory, revoked, next_point), added, gone })
+        Ok(Accepted { message: revocation(terms, factory, revoked, next_point), added, removed })
     }
 
     /// The `revoke_and_ack` that was sent last, again.
@@ -124,13 +124,13 @@ impl Commitments {
     /// The peer revokes its current commitment.
     pub(crate) fn receive_revocation(&mut self, message: &RevokeAndAck) -> Result<Revoked, Fault> {
         if self.remote.next().is_none() {
-            return Err(Wrong::RevocationNotExpected.into());
+            return Err(ProtocolViolation::RevocationNotExpected.into());
         }
         let secret = PerCommitmentSecret(message.per_commitment_secret);
         let number = self.remote.current.number;
         match secret.point() {
             Ok(point) if point == self.remote.current.per_commitment_point => {}
-            Ok(_) | Err(_) => return Err(Wrong::WrongSecret(number).into()),
+            Ok(_) | Err(_) => return Err(ProtocolViolation::WrongSecret(number).into()),
         }
         self.secrets.insert(number, secret)?;
 
@@ -146,7 +146,7 @@ impl Commitments {
         }
         self.local_changes.acked.append(&mut self.local_changes.signed);
 
-        let mut revoked = Revoked { incoming: Vec::new(), failed: Vec::new(), gone: Vec::new() };
+        let mut revoked = Revoked { incoming: Vec::new(), failed: Vec::new(), removed: Vec::new() };
         for update in std::mem::take(&mut self.remote_changes.signed) {
             match &update {
                 Update::Add(htlc) => {
@@ -162,11 +162,11 @@ impl Commitments {
                     // A peer that tells the preimage and fails the HTLC after a reconnection has paid all the same.
                     let details = self.details.get(&key).filter(|details| !details.preimage_told);
                     let origin = details.and_then(|details| details.origin);
-                    let Some(gone) = self.retire(&update, Side::Local) else { continue };
+                    let Some(removed) = self.retire(&update, Side::Local) else { continue };
                     if let (Some(origin), Some(failure)) = (origin, failure_of(update)) {
-                        revoked.failed.push((gone.htlc, origin, failure));
+                        revoked.failed.push((removed.htlc, origin, failure));
                     }
-                    revoked.gone.push(gone);
+                    revoked.removed.push(removed);
                 }
             }
         }
@@ -174,7 +174,7 @@ impl Commitments {
     }
 
     /// Forgets the HTLC that `update`, by now in both commitments, has removed. `None` if it removes none.
-    fn retire(&mut self, update: &Update, offered_by: Side) -> Option<Gone> {
+    fn retire(&mut self, update: &Update, offered_by: Side) -> Option<RemovedHtlc> {
         let key = HtlcKey { offered_by, id: update.removes()? };
         let details = self.details.remove(&key)?;
         if let Update::Fulfill { .. } = update {
@@ -182,7 +182,7 @@ impl Commitments {
             paid.0 = paid.0.saturating_add(details.htlc.amount.0);
         }
         let last = self.remote.current.number;
-        Some(Gone { htlc: details.htlc, in_remote: details.first_remote.map(|first| (first, last)) })
+        Some(RemovedHtlc { htlc: details.htlc, in_remote: details.first_remote.map(|first| (first, last)) })
     }
 }
 

@@ -4,10 +4,10 @@ use super::changes::Update;
 use super::limits::{self, CannotAdd};
 use super::spec::{Htlc, HtlcKey};
 use super::{Commitments, HtlcDetails};
-use crate::channel::error::{Fault, Invariant, Wrong};
+use crate::channel::error::{Fault, Invariant, ProtocolViolation};
 use crate::channel::event::AddHtlc;
 use crate::channel::exposure::{Admission, Exposure};
-use crate::channel::params::{Feerates, Policy};
+use crate::channel::params::{ChannelPolicy, Feerates};
 use crate::channel::terms::Terms;
 use crate::types::{ChannelId, FeeratePerKw, HtlcId, PaymentPreimage, Side};
 use crate::wire::{Message, UpdateAddHtlc, UpdateFailHtlc, UpdateFailMalformedHtlc, UpdateFee, UpdateFulfillHtlc};
@@ -17,13 +17,13 @@ const BADONION: u16 = 0x8000;
 
 /// How an HTLC is removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Settle {
+pub(crate) enum HtlcRemoval {
     Fulfill(PaymentPreimage),
     Fail { reason: Vec<u8> },
     FailMalformed { sha256_of_onion: [u8; 32], failure_code: u16 },
 }
 
-impl Settle {
+impl HtlcRemoval {
     fn into_update(self, id: HtlcId) -> Update {
         match self {
             Self::Fulfill(preimage) => Update::Fulfill { id, preimage },
@@ -74,7 +74,7 @@ impl Commitments {
             path_key: add.path_key,
             first_remote: None,
             preimage_told: false,
-            doomed: false,
+            must_fail: false,
         };
         let message = add_message(terms.channel_id, &htlc, &details)?;
         self.details.insert(htlc.key(), details);
@@ -85,7 +85,7 @@ impl Commitments {
 
     /// Proposes to remove an HTLC of the peer. `None`, and nothing changes, if it is not there, not irrevocably
     /// committed, or being removed already.
-    pub(crate) fn settle(&mut self, id: HtlcId, settle: Settle, channel_id: ChannelId) -> Option<Message> {
+    pub(crate) fn settle(&mut self, id: HtlcId, settle: HtlcRemoval, channel_id: ChannelId) -> Option<Message> {
         if !self.is_removable(HtlcKey { offered_by: Side::Remote, id }) {
             return None;
         }
@@ -101,7 +101,7 @@ impl Commitments {
         feerate: FeeratePerKw,
         terms: &Terms,
         feerates: &Feerates,
-        policy: &Policy,
+        policy: &ChannelPolicy,
     ) -> Result<bool, Invariant> {
         let view = self.remote_view(Some(&Update::Fee(feerate)))?;
         let sane = feerate >= feerates.minimum && feerate <= feerates.maximum;
@@ -117,7 +117,7 @@ impl Commitments {
         feerate: FeeratePerKw,
         terms: &Terms,
         feerates: &Feerates,
-        policy: &Policy,
+        policy: &ChannelPolicy,
     ) -> Result<Option<Message>, Invariant> {
         if !self.can_offer_fee(feerate, terms, feerates, policy)? {
             return Ok(None);
@@ -131,7 +131,7 @@ impl Commitments {
     pub(crate) fn receive_add(&mut self, message: UpdateAddHtlc, terms: &Terms) -> Result<(), Fault> {
         let expected = self.next_id.remote;
         if message.id != expected {
-            return Err(Wrong::HtlcIdOutOfOrder { expected, got: message.id }.into());
+            return Err(ProtocolViolation::HtlcIdOutOfOrder { expected, got: message.id }.into());
         }
         limits::check_received_alone(message.amount_msat, message.cltv_expiry, terms)?;
         let htlc = Htlc {
@@ -145,7 +145,7 @@ impl Commitments {
         let view = match self.local_view(Some(&update)) {
             Ok(view) => view,
             Err(Invariant::Overdraft { side: Side::Remote, balance, .. }) => {
-                return Err(Wrong::CannotAfford { balance, needed: htlc.amount }.into());
+                return Err(ProtocolViolation::CannotAfford { balance, needed: htlc.amount }.into());
             }
             Err(invariant) => return Err(invariant.into()),
         };
@@ -157,7 +157,7 @@ impl Commitments {
             path_key: message.path_key,
             first_remote: None,
             preimage_told: false,
-            doomed: false,
+            must_fail: false,
         };
         self.next_id.remote = next(htlc.id)?;
         self.details.insert(htlc.key(), details);
@@ -166,22 +166,22 @@ impl Commitments {
     }
 
     /// The peer removes an HTLC of ours; the HTLC that it removes.
-    pub(crate) fn receive_removal(&mut self, id: HtlcId, settle: Settle) -> Result<Htlc, Fault> {
+    pub(crate) fn receive_removal(&mut self, id: HtlcId, settle: HtlcRemoval) -> Result<Htlc, Fault> {
         let key = HtlcKey { offered_by: Side::Local, id };
-        let htlc = *self.local.spec.htlc(key).ok_or(Wrong::UnknownHtlc(id))?;
+        let htlc = *self.local.spec.htlc(key).ok_or(ProtocolViolation::UnknownHtlc(id))?;
         if !self.is_removable(key) {
-            return Err(Wrong::UnknownHtlc(id).into());
+            return Err(ProtocolViolation::UnknownHtlc(id).into());
         }
         match &settle {
-            Settle::Fulfill(preimage) if preimage.hash() != htlc.payment_hash => {
-                return Err(Wrong::WrongPreimage(id).into());
+            HtlcRemoval::Fulfill(preimage) if preimage.hash() != htlc.payment_hash => {
+                return Err(ProtocolViolation::WrongPreimage(id).into());
             }
-            Settle::FailMalformed { failure_code, .. } if failure_code & BADONION == 0 => {
-                return Err(Wrong::MissingBadOnion(*failure_code).into());
+            HtlcRemoval::FailMalformed { failure_code, .. } if failure_code & BADONION == 0 => {
+                return Err(ProtocolViolation::MissingBadOnion(*failure_code).into());
             }
-            Settle::Fulfill(_) | Settle::Fail { .. } | Settle::FailMalformed { .. } => {}
+            HtlcRemoval::Fulfill(_) | HtlcRemoval::Fail { .. } | HtlcRemoval::FailMalformed { .. } => {}
         }
-        if let (Settle::Fulfill(_), Some(details)) = (&settle, self.details.get_mut(&key)) {
+        if let (HtlcRemoval::Fulfill(_), Some(details)) = (&settle, self.details.get_mut(&key)) {
             details.preimage_told = true;
         }
         self.remote_changes.proposed.push(settle.into_update(id));
@@ -193,20 +193,20 @@ impl Commitments {
         feerate: FeeratePerKw,
         terms: &Terms,
         feerates: &Feerates,
-        policy: &Policy,
+        policy: &ChannelPolicy,
     ) -> Result<(), Fault> {
         if terms.opener != Side::Remote {
-            return Err(Wrong::FeeFromFundee.into());
+            return Err(ProtocolViolation::FeeFromFundee.into());
         }
         let (minimum, maximum) = (feerates.minimum, feerates.maximum);
         if feerate < minimum || feerate > maximum {
-            return Err(Wrong::FeerateOutOfBounds { minimum, maximum, got: feerate }.into());
+            return Err(ProtocolViolation::FeerateOutOfBounds { minimum, maximum, got: feerate }.into());
         }
         let update = Update::Fee(feerate);
         let view = self.local_view(Some(&update))?;
         limits::check_receive_fee(&view, terms)?;
         if let Some(Exposure { now: exposure, limit }) = self.overexposed_by_fee(feerate, terms, feerates, policy) {
-            return Err(Wrong::FeeOverexposes { feerate, exposure, limit }.into());
+            return Err(ProtocolViolation::FeeOverexposes { feerate, exposure, limit }.into());
         }
         // The last one counts; a peer that repeats itself shall not fill our memory.
         self.remote_changes.proposed.retain(|update| !matches!(update, Update::Fee(_)));

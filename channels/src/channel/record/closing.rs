@@ -5,9 +5,9 @@ use bitcoin::{Transaction, Txid};
 use super::state::{read_negotiating, read_transaction, write_negotiating, write_transaction};
 use super::{get_count, get_option, put_number, put_option, read_commitment_number};
 use crate::channel::commitment::{Commitments, Factory};
-use crate::channel::enforcement::mutual_scripts;
 use crate::channel::error::RestoreError;
-use crate::channel::state::{Closing, Knowledge, Negotiating, Spend, SpendKind};
+use crate::channel::onchain::mutual_scripts;
+use crate::channel::state::{Closing, FundingSpend, Knowledge, Negotiating, SpendKind};
 use crate::channel::terms::Terms;
 use crate::onchain::{ClosingChannel, RecordError, StoredResolution};
 use crate::types::{CommitmentNumber, Height};
@@ -21,7 +21,7 @@ const KNOWLEDGE_NOTHING: u8 = 4;
 /// What the state tells of a closing channel.
 pub(crate) struct StoredClosing {
     knowledge: Knowledge,
-    spend: Option<Spend>,
+    spend: Option<FundingSpend>,
     transaction: Option<Transaction>,
     negotiated: Option<Box<Negotiating>>,
     resolution: Kept,
@@ -46,7 +46,7 @@ impl StoredClosing {
         separate: Option<(Vec<u8>, Option<Vec<u8>>)>,
     ) -> Result<Closing, RestoreError> {
         let Self { knowledge, spend, transaction, negotiated, resolution } = self;
-        let is_mutual = matches!(&spend, Some(Spend { kind: SpendKind::Mutual, .. }));
+        let is_mutual = matches!(&spend, Some(FundingSpend { kind: SpendKind::Mutual, .. }));
         let scripts = mutual_scripts(knowledge, negotiated.as_deref(), is_mutual);
         let broken = |why: String| RestoreError::Damaged { what: "state", why };
         let channel = ClosingChannel::of(terms, factory, commitments, knowledge, scripts);
@@ -108,8 +108,8 @@ pub(super) fn read(format: u8, reader: &mut Reader<'_>) -> Result<StoredClosing,
     Ok(StoredClosing { knowledge, spend, transaction, negotiated, resolution })
 }
 
-fn write_spend(spend: Option<&Spend>, out: &mut Vec<u8>) {
-    let Some(Spend { txid, height, kind }) = spend else {
+fn write_spend(spend: Option<&FundingSpend>, out: &mut Vec<u8>) {
+    let Some(FundingSpend { txid, height, kind }) = spend else {
         out.push(0);
         return;
     };
@@ -128,7 +128,7 @@ fn write_spend(spend: Option<&Spend>, out: &mut Vec<u8>) {
     put_option(height.map(|height| height.0).as_ref(), out);
 }
 
-fn read_spend(reader: &mut Reader<'_>) -> Result<Option<Spend>, DecodeError> {
+fn read_spend(reader: &mut Reader<'_>) -> Result<Option<FundingSpend>, DecodeError> {
     let kind: u8 = reader.field()?;
     if kind == 0 {
         return Ok(None);
@@ -145,5 +145,5 @@ fn read_spend(reader: &mut Reader<'_>) -> Result<Option<Spend>, DecodeError> {
         7 => SpendKind::Unknown,
         unknown => return Err(DecodeError::CountMismatch { expected: 7, got: usize::from(unknown) }),
     };
-    Ok(Some(Spend { txid, kind, height: get_option(reader)?.map(Height) }))
+    Ok(Some(FundingSpend { txid, kind, height: get_option(reader)?.map(Height) }))
 }

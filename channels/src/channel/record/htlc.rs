@@ -2,7 +2,7 @@
 
 use super::{FORMAT, damaged, get_option, open, put_number, put_option, read_commitment_number};
 use crate::channel::commitment::spec::{Htlc, HtlcKey};
-use crate::channel::commitment::{Gone, HtlcDetails};
+use crate::channel::commitment::{HtlcDetails, RemovedHtlc};
 use crate::channel::error::RestoreError;
 use crate::channel::event::{AttemptId, Origin};
 use crate::types::{ChannelId, CltvExpiry, CommitmentNumber, HtlcId, Msat, PaymentHash};
@@ -66,7 +66,7 @@ fn read_htlc(key: HtlcKey, reader: &mut Reader<'_>) -> Result<HtlcDetails, Decod
         onion: get_option(reader)?,
         first_remote: None,
         preimage_told: false,
-        doomed: false,
+        must_fail: false,
     })
 }
 
@@ -81,13 +81,13 @@ pub struct RetiredHtlc {
 }
 
 /// `None` if no commitment of the peer ever had it.
-pub(crate) fn encode_retired(gone: &Gone) -> Option<Vec<u8>> {
-    let (first, last) = gone.in_remote?;
+pub(crate) fn encode_retired(removed: &RemovedHtlc) -> Option<Vec<u8>> {
+    let (first, last) = removed.in_remote?;
     let mut out = Vec::with_capacity(56);
     out.push(FORMAT);
-    put_number(gone.htlc.amount.0, &mut out);
-    gone.htlc.payment_hash.write(&mut out);
-    gone.htlc.cltv_expiry.write(&mut out);
+    put_number(removed.htlc.amount.0, &mut out);
+    removed.htlc.payment_hash.write(&mut out);
+    removed.htlc.cltv_expiry.write(&mut out);
     put_number(first.0, &mut out);
     put_number(last.0.saturating_sub(first.0), &mut out);
     Some(out)

@@ -11,7 +11,7 @@ use crate::channel::Sides;
 use crate::channel::commitment::changes::{LocalChanges, RemoteChanges, Update};
 use crate::channel::commitment::local::LocalCommitment;
 use crate::channel::commitment::remote::{Remote, RemoteCommitment, RemoteStage};
-use crate::channel::commitment::spec::{Htlc, HtlcKey, Spec};
+use crate::channel::commitment::spec::{CommitmentSpec, Htlc, HtlcKey};
 use crate::channel::commitment::{Commitments, HtlcDetails, PointCache};
 use crate::channel::error::RestoreError;
 use crate::channel::funding::FundingState;
@@ -99,7 +99,7 @@ pub(crate) fn decode_state(
 const AWAITED: u8 = 0;
 const CONFIRMED: u8 = 1;
 const SHALLOW: u8 = 2;
-const GONE: u8 = 3;
+const REORGED_OUT: u8 = 3;
 const DOUBLE_SPENT: u8 = 4;
 
 fn write_funding_state(state: FundingState, out: &mut Vec<u8>) {
@@ -107,7 +107,7 @@ fn write_funding_state(state: FundingState, out: &mut Vec<u8>) {
         FundingState::Awaited => out.push(AWAITED),
         FundingState::Confirmed => out.push(CONFIRMED),
         FundingState::Shallow => out.push(SHALLOW),
-        FundingState::Gone => out.push(GONE),
+        FundingState::ReorgedOut => out.push(REORGED_OUT),
         FundingState::DoubleSpent { by, height } => {
             out.push(DOUBLE_SPENT);
             by.write(out);
@@ -121,7 +121,7 @@ fn read_funding_state(reader: &mut Reader<'_>) -> Result<FundingState, DecodeErr
         AWAITED => FundingState::Awaited,
         CONFIRMED => FundingState::Confirmed,
         SHALLOW => FundingState::Shallow,
-        GONE => FundingState::Gone,
+        REORGED_OUT => FundingState::ReorgedOut,
         _ => FundingState::DoubleSpent { by: reader.field()?, height: read_height(reader)? },
     })
 }
@@ -214,8 +214,8 @@ fn read_commitments(
         }
         details.insert(key, one);
     }
-    let fill = |spec: &mut Spec, htlcs: Vec<Htlc>| -> Result<(), DecodeError> {
-        *spec = Spec::with_htlcs(spec.balance, spec.feerate, htlcs).ok_or_else(missing_row)?;
+    let fill = |spec: &mut CommitmentSpec, htlcs: Vec<Htlc>| -> Result<(), DecodeError> {
+        *spec = CommitmentSpec::with_htlcs(spec.balance, spec.feerate, htlcs).ok_or_else(missing_row)?;
         Ok(())
     };
     fill(&mut local.spec, in_local)?;
@@ -259,15 +259,15 @@ const fn missing_row() -> DecodeError {
     DecodeError::CountMismatch { expected: 1, got: 0 }
 }
 
-fn write_spec(spec: &Spec, out: &mut Vec<u8>) {
+fn write_spec(spec: &CommitmentSpec, out: &mut Vec<u8>) {
     put_number(spec.balance.local.0, out);
     put_number(spec.balance.remote.0, out);
     put_number(u64::from(spec.feerate.0), out);
 }
 
-fn read_spec(reader: &mut Reader<'_>) -> Result<Spec, DecodeError> {
+fn read_spec(reader: &mut Reader<'_>) -> Result<CommitmentSpec, DecodeError> {
     let balance = Sides { local: Msat(reader.bigsize()?), remote: Msat(reader.bigsize()?) };
-    Ok(Spec::new(balance, read_feerate(reader)?))
+    Ok(CommitmentSpec::new(balance, read_feerate(reader)?))
 }
 
 fn write_remote(remote: &RemoteCommitment, out: &mut Vec<u8>) {

@@ -36,7 +36,7 @@ const PATIENCE: u32 = 12;
 pub struct Closing {
     pub knowledge: Knowledge,
     /// What has spent the funding output.
-    pub spend: Option<Spend>,
+    pub spend: Option<FundingSpend>,
     /// The transaction behind `spend`, to be broadcast again after a restart: a mempool may have lost it, or a
     /// reorganisation have taken it back while we were away, and then nobody could close this channel any more.
     pub transaction: Option<Transaction>,
@@ -63,7 +63,7 @@ pub enum Knowledge {
 
 /// A transaction that spends the funding output.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spend {
+pub struct FundingSpend {
     pub txid: Txid,
     /// `None` while it is only in the mempool.
     pub height: Option<Height>,
@@ -127,12 +127,12 @@ pub struct LocalClose {
 impl Closing {
     /// Both have closed it together, as far as is known.
     pub fn is_mutual(&self) -> bool {
-        matches!(&self.spend, Some(Spend { kind: SpendKind::Mutual, .. }))
+        matches!(&self.spend, Some(FundingSpend { kind: SpendKind::Mutual, .. }))
     }
 
     /// Closed together, but not in a block: another transaction may still take its place.
     pub fn can_be_raised(&self) -> bool {
-        let unconfirmed = matches!(&self.spend, Some(Spend { kind: SpendKind::Mutual, height: None, .. }));
+        let unconfirmed = matches!(&self.spend, Some(FundingSpend { kind: SpendKind::Mutual, height: None, .. }));
         unconfirmed && self.knowledge == Knowledge::Current
     }
 
@@ -335,7 +335,7 @@ impl Established {
             // Where our part goes does not tell who closed.
             None => classify(&self.closing_channel(bitcoin::ScriptBuf::new())?, transaction)?,
         });
-        let spend = Spend { txid: transaction.compute_txid(), height, kind };
+        let spend = FundingSpend { txid: transaction.compute_txid(), height, kind };
         if self.closing().is_some_and(|closing| closing.spend.as_ref() == Some(&spend)) {
             return Ok(());
         }
@@ -404,12 +404,12 @@ impl Established {
         let onchain::Turn { effects, changed } = closing.resolution.handle(event, &ctx)?;
         turn.touched.state |= changed;
         for effect in effects {
-            self.enforcement_effect(effect, turn);
+            self.onchain_effect(effect, turn);
         }
         Ok(())
     }
 
-    fn enforcement_effect(&self, effect: onchain::Effect, turn: &mut Turn<'_>) {
+    fn onchain_effect(&self, effect: onchain::Effect, turn: &mut Turn<'_>) {
         let origin = |id: HtlcId| {
             let key = HtlcKey { offered_by: Side::Local, id };
             self.commitments.details.get(&key).and_then(|details| details.origin)
@@ -435,7 +435,7 @@ impl Established {
             | onchain::Effect::ReleaseCoins(_)
             | onchain::Effect::TakenBack { .. }
             | onchain::Effect::Notice(_)
-            | onchain::Effect::Resolved) => turn.emit(Effect::Enforce(Box::new(effect))),
+            | onchain::Effect::Resolved) => turn.emit(Effect::Onchain(Box::new(effect))),
         }
     }
 
@@ -454,7 +454,7 @@ impl Established {
             turn.emit(Effect::Broadcast(transaction.clone()));
         }
         let open = closing.spend.is_none() || closing.can_be_raised();
-        let local = matches!(&closing.spend, Some(Spend { kind: SpendKind::Local, .. }));
+        let local = matches!(&closing.spend, Some(FundingSpend { kind: SpendKind::Local, .. }));
         if closing.is_forced() && (open || local) && closing.knowledge == Knowledge::Current {
             let close = self.local_close()?;
             turn.emit(Effect::Broadcast(close.transaction));

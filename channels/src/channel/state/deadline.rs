@@ -4,7 +4,7 @@ use super::{Established, Fault, Phase};
 use crate::channel::commitment::changes::Update;
 use crate::channel::commitment::spec::Htlc;
 use crate::channel::effect::Effect;
-use crate::channel::error::Wrong;
+use crate::channel::error::ProtocolViolation;
 use crate::channel::event::Origin;
 use crate::channel::feerate::{self, LOW_PATIENCE};
 use crate::channel::params::FUNDING_TIMEOUT_BLOCKS;
@@ -27,10 +27,10 @@ impl Established {
             Phase::Normal | Phase::Shutdown(_) => {
                 match self.overdue(tip, turn.ctx) {
                     Some(CloseReason::OutgoingExpired { id, expiry } | CloseReason::IncomingExpires { id, expiry }) => {
-                        return Err(Wrong::HtlcDeadline { id, expiry }.into());
+                        return Err(ProtocolViolation::HtlcDeadline { id, expiry }.into());
                     }
                     Some(CloseReason::SmallHtlcsExpired { total, limit }) => {
-                        return Err(Wrong::SmallHtlcsExpired { total, limit }.into());
+                        return Err(ProtocolViolation::SmallHtlcsExpired { total, limit }.into());
                     }
                     None => {}
                 }
@@ -47,7 +47,7 @@ impl Established {
 
     /// A commitment that would not confirm in time endangers the HTLCs that it holds: if they are above the limit, after some
     /// blocks without a better rate we close.
-    fn watch_feerate(&mut self, tip: Height, ctx: &Ctx<'_>) -> Result<(), Wrong> {
+    fn watch_feerate(&mut self, tip: Height, ctx: &Ctx<'_>) -> Result<(), ProtocolViolation> {
         let feerate = self.commitments.local.spec.feerate;
         let kind = self.terms.commitment_type();
         let exposed = self.commitments.exposure(&self.terms, &ctx.feerates, ctx.policy).is_over();
@@ -63,7 +63,7 @@ impl Established {
         if tip.0.saturating_sub(since.0) < LOW_PATIENCE {
             return Ok(());
         }
-        Err(Wrong::FeerateTooLow { feerate, least: feerate::least(&ctx.feerates) })
+        Err(ProtocolViolation::FeerateTooLow { feerate, least: feerate::least(&ctx.feerates) })
     }
 
     /// The fundee has nothing at stake in a channel whose funding transaction never came and that was never used, whatever

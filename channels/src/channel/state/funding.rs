@@ -5,7 +5,7 @@
 //!                                                        point, and then the depth leads straight to normal
 //! ```
 
-use super::{Established, Fault, Link, Phase};
+use super::{ConnectionState, Established, Fault, Phase};
 use crate::channel::commitment::remote::RemoteStage;
 use crate::channel::event::FundingDepth;
 use crate::channel::turn::Turn;
@@ -50,7 +50,7 @@ impl Established {
     /// As many confirmations as were agreed on are there.
     pub(crate) fn deep_enough(&mut self, turn: &mut Turn<'_>) -> Result<(), Fault> {
         // Whether channel_ready goes out now or after the next connection, channel_reestablish repeats it.
-        if self.link == Link::Online {
+        if self.connection == ConnectionState::Online {
             let ready = self.channel_ready()?;
             turn.send(Message::ChannelReady(ready));
         }

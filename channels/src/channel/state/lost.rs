@@ -5,7 +5,7 @@
 //!
 //! [`Event::ForceClose`]: crate::channel::Event::ForceClose
 
-use super::{Established, Fault, Link, Phase};
+use super::{ConnectionState, Established, Fault, Phase};
 use crate::channel::effect::Notice;
 use crate::channel::turn::Turn;
 use crate::types::ChannelId;
@@ -18,14 +18,14 @@ pub(super) fn please_close(channel: ChannelId) -> Message {
 impl Established {
     pub(super) fn lose(&mut self, turn: &mut Turn<'_>) {
         self.set_phase(Phase::Lost, turn);
-        self.set_link(Link::Online, turn);
+        self.set_connection(ConnectionState::Online, turn);
         turn.notice(Notice::DataLoss);
         turn.send(please_close(self.terms.channel_id));
     }
 
     pub(super) fn lost_message(&mut self, message: &Message, turn: &mut Turn<'_>) -> Result<(), Fault> {
         if matches!(message, Message::ChannelReestablish(_)) {
-            self.set_link(Link::Online, turn);
+            self.set_connection(ConnectionState::Online, turn);
             turn.send(please_close(self.terms.channel_id));
         }
         Ok(())

@@ -13,8 +13,8 @@
 //!   from a backup alone:                              restored ──────► funding output spent  ─► closing
 //! ```
 //!
-//! Beside its state, an established channel has a [`Link`]: offline, synchronising (`channel_reestablish` sent), or
-//! online. Promises: what is at stake is in the state and durable; the link is not.
+//! Beside its state, an established channel has a [`ConnectionState`]: offline, synchronising (`channel_reestablish` sent), or
+//! online. Promises: what is at stake is in the state and durable; the connection is not.
 
 pub(super) mod closing;
 mod deadline;
@@ -37,9 +37,9 @@ use std::fmt;
 use bitcoin::{Transaction, TxOut};
 
 use super::backing::Backing;
-use super::commitment::{Commitments, Factory, Settle};
+use super::commitment::{Commitments, Factory, HtlcRemoval};
 use super::effect::{Effect, Notice};
-use super::error::{Fault, Invariant, Severity, Wrong};
+use super::error::{Fault, Invariant, ProtocolViolation, Severity};
 use super::event::{Event, Settlement};
 use super::funding::{FundingInput, FundingState};
 use super::terms::Terms;
@@ -49,9 +49,9 @@ use crate::onchain;
 use crate::types::{Height, ShortChannelId};
 use crate::wire::{ErrorMessage, Message, Warning};
 
-pub use closing::{Closing, Knowledge, LocalClose, Spend, SpendKind};
+pub use closing::{Closing, FundingSpend, Knowledge, LocalClose, SpendKind};
 pub use negotiating::{Agreed, Negotiating};
-pub use shutdown::{CloseFees, ClosingRest, LocalShutdown, Shutdown};
+pub use shutdown::{CloseFees, ClosingDelay, LocalShutdown, Shutdown};
 
 /// Where an established channel is in its life.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,7 +129,7 @@ impl Phase {
 
 /// The connection, as this channel sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Link {
+pub enum ConnectionState {
     Offline,
     /// We have sent `channel_reestablish` and wait for the peer's.
     Syncing,
@@ -147,7 +147,7 @@ pub(crate) struct Established {
     pub factory: Factory,
     pub commitments: Commitments,
     pub phase: Phase,
-    pub link: Link,
+    pub connection: ConnectionState,
     pub short_channel_id: Option<ShortChannelId>,
     /// The alias that each side told in `channel_ready`.
     pub aliases: Sides<Option<ShortChannelId>>,
@@ -160,7 +160,7 @@ pub(crate) struct Established {
     /// Of the funder, until it is confirmed: to be broadcast again after a restart.
     pub funding_transaction: Option<Transaction>,
     /// How often the peer was wrong since anything went well. Not stored.
-    pub wrongs: u8,
+    pub violations: u8,
     pub funding_state: FundingState,
     /// What the funding transaction needs; empty until it was seen.
     pub funding_inputs: Vec<FundingInput>,
@@ -170,14 +170,14 @@ pub(crate) struct Established {
 
 /// How often in a row a peer may break rules in a channel before we end it. Each time the connection ends too, and the next
 /// comes later and later: this is an hour or more, and whatever made it wrong had its chance to pass.
-const MAX_WRONGS: u8 = 16;
+const MAX_VIOLATIONS: u8 = 16;
 
 impl Established {
     /// One event. A wrong of the peer's is answered here; only a bug of ours is an error.
     pub fn handle(&mut self, event: Event, turn: &mut Turn<'_>) -> Result<(), Invariant> {
         match self.dispatch(event, turn).and_then(|()| self.settle_phase(turn)) {
             Ok(()) => Ok(()),
-            Err(Fault::Wrong(wrong)) => self.answer(wrong, turn),
+            Err(Fault::Violation(violation)) => self.answer(violation, turn),
             Err(Fault::Invariant(invariant)) => Err(invariant),
         }
     }
@@ -193,7 +193,7 @@ impl Established {
             Event::Settle { settlement: Settlement::Fulfill(preimage), .. } if self.needs_enforcement() => {
                 self.enforce(onchain::Event::Preimage(preimage), turn)?;
             }
-            Event::Settle { id, settlement } => self.settle(id, Settle::from(settlement), turn),
+            Event::Settle { id, settlement } => self.settle(id, HtlcRemoval::from(settlement), turn),
             Event::UpdateFee(feerate) => self.propose_fee(feerate, turn)?,
             Event::Feerates => self.follow_feerate(turn)?,
             Event::Flush => return self.flush(turn),
@@ -208,7 +208,7 @@ impl Established {
                 self.funding_conflicts(by, height, confirmations, turn)?;
             }
             Event::Chain { event, tip } => self.chain_news(event, tip, turn)?,
-            Event::Enforcement(event) => self.enforce(event, turn)?,
+            Event::Onchain(event) => self.enforce(event, turn)?,
             // What it means follows: the transaction is in no block, or elsewhere.
             Event::Reorganized { .. } => {}
             Event::NewTip(tip) => return self.new_tip(tip, turn),
@@ -218,7 +218,7 @@ impl Established {
     }
 
     fn message(&mut self, message: Message, turn: &mut Turn<'_>) -> Result<(), Fault> {
-        match (&message, self.link) {
+        match (&message, self.connection) {
             (Message::Error(error), _) => return self.peer_failed(error, turn),
             (Message::Warning(warning), _) => {
                 turn.notice(Notice::PeerSays { error: false, text: warning.text() });
@@ -227,9 +227,16 @@ impl Established {
             }
             // Gossip about this channel is the driver's business.
             (Message::AnnouncementSignatures(_), _) => return Ok(()),
-            (Message::ChannelReestablish(_), Link::Syncing | Link::Waiting) | (_, Link::Online) => {}
+            (Message::ChannelReestablish(_), ConnectionState::Syncing | ConnectionState::Waiting)
+            | (_, ConnectionState::Online) => {}
             // Nothing but channel_reestablish may come first; what comes is of the last connection, or too early.
-            (_, Link::Offline | Link::Syncing | Link::Waiting | Link::PeerBehind) => return Ok(()),
+            (
+                _,
+                ConnectionState::Offline
+                | ConnectionState::Syncing
+                | ConnectionState::Waiting
+                | ConnectionState::PeerBehind,
+            ) => return Ok(()),
         }
         match &self.phase {
             Phase::Closing(_) | Phase::Closed => self.closing_message(&message, turn),
@@ -244,7 +251,7 @@ impl Established {
     }
 
     fn unexpected(&self, message: &Message) -> Fault {
-        Wrong::Unexpected { message: message.name(), state: self.phase.name() }.into()
+        ProtocolViolation::Unexpected { message: message.name(), state: self.phase.name() }.into()
     }
 
     fn peer_failed(&mut self, error: &ErrorMessage, turn: &mut Turn<'_>) -> Result<(), Fault> {
@@ -257,52 +264,54 @@ impl Established {
         match self.phase {
             Phase::Lost | Phase::Restored | Phase::Closing(_) | Phase::Closed => Ok(()),
             Phase::Funding | Phase::Ready | Phase::Normal | Phase::Shutdown(_) | Phase::Negotiating(_) => {
-                Err(Wrong::PeerFailed(text).into())
+                Err(ProtocolViolation::PeerFailed(text).into())
             }
         }
     }
 
     /// What follows from a wrong of the peer's.
-    fn answer(&mut self, wrong: Wrong, turn: &mut Turn<'_>) -> Result<(), Invariant> {
+    fn answer(&mut self, violation: ProtocolViolation, turn: &mut Turn<'_>) -> Result<(), Invariant> {
         let channel = self.terms.channel_id;
-        let mut wrong = wrong;
+        let mut violation = violation;
         if self.is_settled_together() {
             // Nothing that it says undoes what it has signed, and nothing else is at stake.
-            turn.notice(Notice::PeerWrong(wrong.clone()));
-            if self.link != Link::Offline {
-                turn.send(Warning::new(channel, wrong.to_string()));
+            turn.notice(Notice::ProtocolViolation(violation.clone()));
+            if self.connection != ConnectionState::Offline {
+                turn.send(Warning::new(channel, violation.to_string()));
             }
             self.left_alone(turn);
             return Ok(());
         }
-        if wrong.severity() == Severity::Warn {
-            self.wrongs = self.wrongs.saturating_add(1);
-            if self.wrongs >= MAX_WRONGS {
-                wrong = Wrong::WrongForEver { times: self.wrongs, last: Box::new(wrong) };
+        if violation.severity() == Severity::Warn {
+            self.violations = self.violations.saturating_add(1);
+            if self.violations >= MAX_VIOLATIONS {
+                violation = ProtocolViolation::RepeatedViolations { times: self.violations, last: Box::new(violation) };
             }
         }
-        turn.notice(Notice::PeerWrong(wrong.clone()));
-        match wrong.severity() {
+        turn.notice(Notice::ProtocolViolation(violation.clone()));
+        match violation.severity() {
             Severity::Tell => {
-                if self.link != Link::Offline {
-                    turn.send(Warning::new(channel, wrong.to_string()));
+                if self.connection != ConnectionState::Offline {
+                    turn.send(Warning::new(channel, violation.to_string()));
                 }
                 Ok(())
             }
             Severity::Warn => {
-                if self.link != Link::Offline {
-                    turn.send(Warning::new(channel, wrong.to_string()));
+                if self.connection != ConnectionState::Offline {
+                    turn.send(Warning::new(channel, violation.to_string()));
                     turn.emit(Effect::Disconnect);
                 }
                 self.disconnected(turn);
                 Ok(())
             }
             Severity::Fail => {
-                if self.link != Link::Offline && !matches!(wrong, Wrong::PeerFailed(_)) {
-                    turn.send(ErrorMessage::new(channel, wrong.to_string()));
+                if self.connection != ConnectionState::Offline && !matches!(violation, ProtocolViolation::PeerFailed(_))
+                {
+                    turn.send(ErrorMessage::new(channel, violation.to_string()));
                 }
                 // A transaction id names its outputs: no reorganisation makes this one the channel's.
-                let never = matches!(wrong, Wrong::FundingAmount { .. } | Wrong::FundingScript);
+                let never =
+                    matches!(violation, ProtocolViolation::FundingAmount { .. } | ProtocolViolation::FundingScript);
                 if never && matches!(self.backing(), Backing::Promised { .. }) {
                     self.forget_unfunded(turn);
                     return Ok(());
@@ -314,7 +323,7 @@ impl Established {
 
     /// Steps that need no event of their own: a drained channel that is shutting down starts to negotiate.
     fn settle_phase(&mut self, turn: &mut Turn<'_>) -> Result<(), Fault> {
-        if matches!(self.phase, Phase::Shutdown(_)) && self.link == Link::Online {
+        if matches!(self.phase, Phase::Shutdown(_)) && self.connection == ConnectionState::Online {
             self.negotiate_if_drained(turn)?;
         }
         Ok(())
@@ -331,9 +340,9 @@ impl Established {
         self.notice_usable(was_usable, turn);
     }
 
-    fn set_link(&mut self, link: Link, turn: &mut Turn<'_>) {
+    fn set_connection(&mut self, connection: ConnectionState, turn: &mut Turn<'_>) {
         let was_usable = self.is_usable();
-        self.link = link;
+        self.connection = connection;
         self.notice_usable(was_usable, turn);
     }
 
@@ -355,7 +364,7 @@ impl Established {
 
     /// Whether HTLCs can be offered.
     pub fn is_usable(&self) -> bool {
-        self.link == Link::Online && self.phase == Phase::Normal && self.not_funded().is_none()
+        self.connection == ConnectionState::Online && self.phase == Phase::Normal && self.not_funded().is_none()
     }
 
     /// What is in no commitment by now never will be.
@@ -373,7 +382,7 @@ impl Established {
         if let Phase::Shutdown(shutdown) = &mut self.phase {
             shutdown.signature_lost = false;
         }
-        self.set_link(Link::Offline, turn);
+        self.set_connection(ConnectionState::Offline, turn);
     }
 
     /// Asks again for everything that a crash may have swallowed.
@@ -411,13 +420,13 @@ impl Established {
     }
 
     /// BOLT 2, channel_ready: script and amount must be those of the channel, or nothing backs it.
-    fn check_funding_output(&self, output: &TxOut) -> Result<(), Wrong> {
+    fn check_funding_output(&self, output: &TxOut) -> Result<(), ProtocolViolation> {
         let (expected, got) = (self.terms.capacity, output.value);
         if got != expected {
-            return Err(Wrong::FundingAmount { expected, got });
+            return Err(ProtocolViolation::FundingAmount { expected, got });
         }
         if output.script_pubkey != self.factory.funding.script_pubkey() {
-            return Err(Wrong::FundingScript);
+            return Err(ProtocolViolation::FundingScript);
         }
         Ok(())
     }
@@ -425,8 +434,8 @@ impl Established {
     /// Takes note of how deep the funding transaction is, in any state.
     fn note_depth(&mut self, depth: &FundingDepth, turn: &mut Turn<'_>) -> Result<(), Fault> {
         self.check_funding_output(&depth.output)?;
-        let output =
-            u16::try_from(self.terms.funding.vout).map_err(|_| Wrong::FundingIndex(self.terms.funding.vout))?;
+        let output = u16::try_from(self.terms.funding.vout)
+            .map_err(|_| ProtocolViolation::FundingIndex(self.terms.funding.vout))?;
         let short_channel_id = ShortChannelId::new(depth.height, depth.index, output);
         self.funding_is_confirmed(Some(short_channel_id), depth.confirmations, turn);
         if self.short_channel_id != Some(short_channel_id) {

@@ -13,10 +13,10 @@
 use bitcoin::{Amount, ScriptBuf, Transaction};
 
 use super::shutdown::CloseFees;
-use super::{Established, Link, Phase};
+use super::{ConnectionState, Established, Phase};
 use crate::channel::closing_fee::ClosingFunds;
 use crate::channel::effect::{Effect, Notice};
-use crate::channel::error::{Fault, Invariant, Wrong};
+use crate::channel::error::{Fault, Invariant, ProtocolViolation};
 use crate::channel::turn::Turn;
 use crate::keys::SignatureError;
 use crate::tx::{
@@ -117,7 +117,7 @@ impl Established {
     pub(super) fn receive_shutdown_again(&self, shutdown: &Shutdown) -> Result<(), Fault> {
         match self.negotiation() {
             Some(negotiating) if negotiating.remote_script != shutdown.scriptpubkey => {
-                Err(Wrong::ShutdownScriptChanged.into())
+                Err(ProtocolViolation::ShutdownScriptChanged.into())
             }
             Some(_) | None => Ok(()),
         }
@@ -254,7 +254,7 @@ impl Established {
             self.left_alone(turn);
             return Ok(());
         }
-        if self.link != Link::Offline {
+        if self.connection != ConnectionState::Offline {
             turn.send(ErrorMessage::new(self.terms.channel_id, format!("it cannot be closed together: {error}")));
         }
         self.force_close(turn)
@@ -303,7 +303,7 @@ impl Established {
         }
         match (self.terms.opener, sent) {
             // The funder has told its range: a fee outside of it is no answer. The fundee has chosen before.
-            (Side::Local, Some(_)) | (Side::Remote, Some(_)) => Err(Wrong::ClosingFee(fee).into()),
+            (Side::Local, Some(_)) | (Side::Remote, Some(_)) => Err(ProtocolViolation::ClosingFee(fee).into()),
             (Side::Local, None) | (Side::Remote, None) => {
                 bounds.maximum = bounds.maximum.max(range.max_fee_satoshis);
                 self.sign_closing(bounds.wanted.clamp(low, high), bounds, turn)
@@ -326,7 +326,7 @@ impl Established {
         if let Some(previous) = previous {
             let (low, high) = (sent.min(previous), sent.max(previous));
             if fee <= low || fee >= high {
-                return Err(Wrong::ClosingFee(fee).into());
+                return Err(ProtocolViolation::ClosingFee(fee).into());
             }
         }
         // BOLT 2 lets it want what we do not: that is no wrong, but there may be nothing between both that we sign.
@@ -340,14 +340,14 @@ impl Established {
     fn no_common_fee(&mut self, theirs: (Amount, Amount), bounds: Bounds, turn: &mut Turn<'_>) -> Fault {
         self.disagree(turn);
         let ((theirs_min, theirs_max), min, max) = (theirs, bounds.minimum, bounds.maximum);
-        Wrong::NoCommonClosingFee { theirs_min, theirs_max, min, max }.into()
+        ProtocolViolation::NoCommonClosingFee { theirs_min, theirs_max, min, max }.into()
     }
 
     fn agreed(&mut self, closing: &ClosingTx, message: &ClosingSigned, turn: &mut Turn<'_>) -> Result<(), Fault> {
         let local = self.factory.signer.sign_funding_input(&closing.sighash(&self.factory.funding));
         let signatures = FundingSignatures { local, remote: message.signature };
         let transaction = closing.signed(&self.factory.funding, &signatures);
-        self.wrongs = 0;
+        self.violations = 0;
         let tip = turn.ctx.tip;
         let Some(negotiating) = self.negotiation_mut() else { return Ok(()) };
         negotiating.disagreed = false;
@@ -381,14 +381,14 @@ impl Established {
 
     /// This node's user asks again, with other fees.
     pub(super) fn close_again(&mut self, fees: CloseFees, turn: &mut Turn<'_>) -> Result<(), Fault> {
-        let (link, opener) = (self.link, self.terms.opener);
+        let (connection, opener) = (self.connection, self.terms.opener);
         let Some(negotiating) = self.negotiation_mut() else { return Ok(()) };
         negotiating.fees = Some(fees);
         turn.touched.state = true;
         if negotiating.agreed.is_some() {
             return self.raise(fees.wanted, turn);
         }
-        if negotiating.disagreed && link == Link::Online && opener == Side::Local {
+        if negotiating.disagreed && connection == ConnectionState::Online && opener == Side::Local {
             negotiating.disagreed = false;
             negotiating.since = None;
             negotiating.start_again();

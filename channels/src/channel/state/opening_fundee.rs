@@ -13,9 +13,9 @@ use bitcoin::{Amount, OutPoint, ScriptBuf};
 use secp256k1::PublicKey;
 
 use super::Established;
-use crate::channel::commitment::spec::Spec;
+use crate::channel::commitment::spec::CommitmentSpec;
 use crate::channel::commitment::{Commitments, Factory};
-use crate::channel::error::{Fault, Invariant, Wrong};
+use crate::channel::error::{Fault, Invariant, ProtocolViolation};
 use crate::channel::event::Event;
 use crate::channel::params::{self, ChannelType, OpenContext, ParameterError, accepter_terms, opener_terms};
 use crate::channel::terms::Terms;
@@ -117,7 +117,7 @@ impl OpeningFundee {
         match event {
             Event::Message(Message::FundingCreated(created)) => self.created(&created, turn).map(Ok),
             Event::Message(message) => {
-                Err(Wrong::Unexpected { message: message.name(), state: super::StateName::Opening }.into())
+                Err(ProtocolViolation::Unexpected { message: message.name(), state: super::StateName::Opening }.into())
             }
             _ => Ok(Err(self)),
         }
@@ -141,7 +141,7 @@ impl OpeningFundee {
         };
         let factory = Factory::new(&terms, signer);
         let remote = terms.capacity_msat().checked_sub(open.push_msat).ok_or(Invariant::Overflow)?;
-        let spec = Spec::new(Sides { local: open.push_msat, remote }, open.feerate_per_kw);
+        let spec = CommitmentSpec::new(Sides { local: open.push_msat, remote }, open.feerate_per_kw);
         let signatures = CommitmentSignatures { commitment: message.signature, htlcs: Vec::new() };
         established::verify_first(&terms, &factory, &spec, &signatures)?;
         let remote_point: PublicKey = open.first_per_commitment_point;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction};
 use secp256k1::PublicKey;
 
-use crate::channel::commitment::spec::Spec;
+use crate::channel::commitment::spec::CommitmentSpec;
 use crate::channel::commitment::{Commitments, Factory};
 use crate::channel::effect::Effect;
 use crate::channel::error::{Fault, Invariant};
@@ -42,7 +42,7 @@ pub struct OpenRequest {
     pub feerate: FeeratePerKw,
     pub channel_type: ChannelType,
     pub announce: bool,
-    pub wishes: OpenWishes,
+    pub overrides: OpenOverrides,
     /// A script of our wallet.
     pub shutdown_script: ScriptBuf,
     /// Whether to commit to it.
@@ -55,7 +55,7 @@ pub struct OpenRequest {
 
 /// What one channel should have instead of the policy's values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OpenWishes {
+pub struct OpenOverrides {
     /// Blocks that the peer must wait for its money.
     pub to_self_delay: Option<u16>,
     /// The longest such delay that we accept for ourselves.
@@ -96,7 +96,7 @@ pub(crate) struct Accepted {
 pub(crate) struct Funded {
     terms: Terms,
     factory: Factory,
-    spec: Spec,
+    spec: CommitmentSpec,
     remote_point: PublicKey,
     transaction: Transaction,
     alias: ShortChannelId,
@@ -119,7 +119,7 @@ impl OpeningFunder {
             return Err(ParameterError::TipInDoubt);
         }
         let points = signer.basepoints();
-        let wishes = &request.wishes;
+        let overrides = &request.overrides;
         let in_flight = policy.max_in_flight(request.capacity);
         let reserve = policy.reserve(request.capacity, policy.dust_limit);
         let open = OpenChannel {
@@ -128,12 +128,12 @@ impl OpeningFunder {
             funding_satoshis: request.capacity,
             push_msat: request.push,
             dust_limit_satoshis: policy.dust_limit,
-            max_htlc_value_in_flight_msat: wishes.max_in_flight.map_or(in_flight, |wish| wish.min(in_flight)),
-            channel_reserve_satoshis: wishes.reserve.unwrap_or(reserve),
-            htlc_minimum_msat: wishes.htlc_minimum.unwrap_or(policy.htlc_minimum),
+            max_htlc_value_in_flight_msat: overrides.max_in_flight.map_or(in_flight, |wish| wish.min(in_flight)),
+            channel_reserve_satoshis: overrides.reserve.unwrap_or(reserve),
+            htlc_minimum_msat: overrides.htlc_minimum.unwrap_or(policy.htlc_minimum),
             feerate_per_kw: request.feerate,
-            to_self_delay: wishes.to_self_delay.unwrap_or(policy.to_self_delay),
-            max_accepted_htlcs: wishes
+            to_self_delay: overrides.to_self_delay.unwrap_or(policy.to_self_delay),
+            max_accepted_htlcs: overrides
                 .max_accepted_htlcs
                 .map_or(policy.max_accepted_htlcs, |wish| wish.min(policy.max_accepted_htlcs)),
             funding_pubkey: points.funding,
@@ -195,7 +195,8 @@ impl OpeningFunder {
             (state, Event::Message(message)) => {
                 let state_name = super::StateName::Opening;
                 state.release(turn);
-                Err(crate::channel::error::Wrong::Unexpected { message: message.name(), state: state_name }.into())
+                Err(crate::channel::error::ProtocolViolation::Unexpected { message: message.name(), state: state_name }
+                    .into())
             }
             // The wallet was late: the opening has moved on.
             (state, _) => Ok(Progress::Opening(state)),
@@ -207,9 +208,9 @@ impl Proposal {
     fn accepted(self: Box<Self>, accept: &AcceptChannel, turn: &mut Turn<'_>) -> Result<OpeningFunder, Fault> {
         let remote = accepter_terms(accept);
         let local = opener_terms(&self.open);
-        let zero_conf = self.channel_type.zero_conf || self.request.wishes.zero_conf;
+        let zero_conf = self.channel_type.zero_conf || self.request.overrides.zero_conf;
         turn.ctx.policy.check_accept(accept, &self.open, &remote, zero_conf)?;
-        if let Some(maximum) = self.request.wishes.max_to_self_delay
+        if let Some(maximum) = self.request.overrides.max_to_self_delay
             && remote.to_self_delay > maximum
         {
             return Err(ParameterError::ToSelfDelay { maximum, got: remote.to_self_delay }.into());
@@ -258,7 +259,7 @@ impl Accepted {
         };
         let factory = Factory::new(&terms, signer);
         let local = terms.capacity_msat().checked_sub(request.push).ok_or(Invariant::Overflow)?;
-        let spec = Spec::new(Sides { local, remote: request.push }, request.feerate);
+        let spec = CommitmentSpec::new(Sides { local, remote: request.push }, request.feerate);
         let built = factory
             .build(&terms, Side::Remote, CommitmentNumber(0), &spec, remote_point)
             .map_err(|error| error.fault())?;

@@ -16,16 +16,16 @@
 //! also relative to each other; if the peer proves that our state is old, we never broadcast.
 
 use super::shutdown::{LocalShutdown, Shutdown};
-use super::{Established, Link, Phase};
+use super::{ConnectionState, Established, Phase};
 use crate::channel::commitment::remote::RemoteStage;
 use crate::channel::effect::Notice;
-use crate::channel::error::{Fault, Invariant, Wrong};
+use crate::channel::error::{Fault, Invariant, ProtocolViolation};
 use crate::channel::turn::Turn;
 use crate::types::CommitmentNumber;
 use crate::wire::{self, ChannelReestablish, Message};
 
 /// What the peer's `channel_reestablish` says about it and us.
-pub(super) enum Verdict {
+pub(super) enum ReestablishOutcome {
     Synced {
         lost_revocation: bool,
         lost_commitment: bool,
@@ -38,13 +38,15 @@ pub(super) enum Verdict {
 
 impl Established {
     pub(super) fn connected(&mut self, turn: &mut Turn<'_>) -> Result<(), Invariant> {
-        if self.link != Link::Offline {
+        if self.connection != ConnectionState::Offline {
             // The peer was faster than the news of the old connection's end.
             self.disconnected(turn);
         }
         match &self.phase {
-            Phase::Negotiating(negotiating) if negotiating.agreed.is_some() => self.set_link(Link::Waiting, turn),
-            Phase::Closing(_) => self.set_link(Link::Waiting, turn),
+            Phase::Negotiating(negotiating) if negotiating.agreed.is_some() => {
+                self.set_connection(ConnectionState::Waiting, turn)
+            }
+            Phase::Closing(_) => self.set_connection(ConnectionState::Waiting, turn),
             Phase::Funding
             | Phase::Ready
             | Phase::Normal
@@ -53,12 +55,12 @@ impl Established {
             | Phase::Lost => {
                 let message = self.channel_reestablish()?;
                 turn.send(Message::ChannelReestablish(message));
-                self.set_link(Link::Syncing, turn);
+                self.set_connection(ConnectionState::Syncing, turn);
             }
             Phase::Restored => {
                 let message = self.channel_reestablish_of_nothing()?;
                 turn.send(Message::ChannelReestablish(message));
-                self.set_link(Link::Syncing, turn);
+                self.set_connection(ConnectionState::Syncing, turn);
             }
             Phase::Closed => {}
         }
@@ -84,26 +86,26 @@ impl Established {
         if self.is_settled_together() || matches!(self.phase, Phase::Closing(_)) {
             return self.reestablish_settled(message, turn);
         }
-        if self.link != Link::Syncing {
+        if self.connection != ConnectionState::Syncing {
             return Err(self.unexpected(&Message::ChannelReestablish(message.clone())));
         }
         match self.judge(message)? {
-            Verdict::WeAreBehind => {
+            ReestablishOutcome::WeAreBehind => {
                 self.lose(turn);
                 Ok(())
             }
-            Verdict::PeerBehind => {
-                self.set_link(Link::PeerBehind, turn);
+            ReestablishOutcome::PeerBehind => {
+                self.set_connection(ConnectionState::PeerBehind, turn);
                 turn.notice(Notice::PeerDataLoss);
                 Ok(())
             }
-            Verdict::Synced { lost_revocation, lost_commitment } => {
+            ReestablishOutcome::Synced { lost_revocation, lost_commitment } => {
                 self.send_again(message, lost_revocation, lost_commitment, turn)
             }
         }
     }
 
-    pub(super) fn judge(&self, message: &ChannelReestablish) -> Result<Verdict, Fault> {
+    pub(super) fn judge(&self, message: &ChannelReestablish) -> Result<ReestablishOutcome, Fault> {
         let (commitment, revocation) = (message.next_commitment_number, message.next_revocation_number);
         let local = self.commitments.local.number;
         let signed = self.commitments.remote.latest().number;
@@ -112,17 +114,17 @@ impl Established {
             // Compared here, never sent: the peer may ask about a commitment that we have not revoked.
             let secret = self.factory.signer.release_commitment_secret(last);
             match (secret.0 == message.your_last_per_commitment_secret, revocation > local) {
-                (true, true) => return Ok(Verdict::WeAreBehind),
+                (true, true) => return Ok(ReestablishOutcome::WeAreBehind),
                 (true, false) => {}
-                (false, _) => return Err(Wrong::ReestablishSecret.into()),
+                (false, _) => return Err(ProtocolViolation::ReestablishSecret.into()),
             }
         }
         // BOLT 2, Message Retransmission: a peer that has nothing but a backup asks like this, and must be helped.
         if commitment.0 == 0 {
-            return Err(Wrong::PeerHasNothing.into());
+            return Err(ProtocolViolation::PeerHasNothing.into());
         }
         if commitment > signed.next() {
-            return Err(Wrong::ReestablishFuture { commitment, revocation }.into());
+            return Err(ProtocolViolation::ReestablishFuture { commitment, revocation }.into());
         }
         let awaiting = self.commitments.remote.next().is_some();
         let lost_commitment = awaiting && commitment == signed;
@@ -130,9 +132,9 @@ impl Established {
         let lost_revocation = revocation.next() == local;
         let knows_revocation = lost_revocation || revocation == local;
         if knows_commitment && knows_revocation {
-            Ok(Verdict::Synced { lost_revocation, lost_commitment })
+            Ok(ReestablishOutcome::Synced { lost_revocation, lost_commitment })
         } else {
-            Ok(Verdict::PeerBehind)
+            Ok(ReestablishOutcome::PeerBehind)
         }
     }
 
@@ -169,7 +171,7 @@ impl Established {
         for update in &self.commitments.local_changes.proposed {
             turn.send(self.commitments.message_of(update, self.terms.channel_id)?);
         }
-        self.set_link(Link::Online, turn);
+        self.set_connection(ConnectionState::Online, turn);
 
         match &self.phase {
             Phase::Shutdown(shutdown) => {
@@ -196,9 +198,9 @@ impl Established {
         Ok(())
     }
 
-    /// What only a fee wants comes late, or never, to a peer that closes with us (see [`ClosingRest`]).
+    /// What only a fee wants comes late, or never, to a peer that closes with us (see [`ClosingDelay`]).
     ///
-    /// [`ClosingRest`]: super::ClosingRest
+    /// [`ClosingDelay`]: super::ClosingDelay
     fn sign_again_if_needed(&mut self, must_come_first: bool, turn: &mut Turn<'_>) -> Result<(), Invariant> {
         let only_a_fee = self.commitments.is_without_htlcs();
         match &mut self.phase {

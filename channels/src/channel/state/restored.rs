@@ -10,7 +10,7 @@
 //! Promises: nothing of ours is ever broadcast from here; there is nothing that could be.
 
 use super::lost::please_close;
-use super::{Established, Fault, Link};
+use super::{ConnectionState, Established, Fault};
 use crate::channel::error::Invariant;
 use crate::channel::turn::Turn;
 use crate::types::CommitmentNumber;
@@ -32,7 +32,7 @@ impl Established {
 
     pub(super) fn restored_message(&mut self, message: &Message, turn: &mut Turn<'_>) -> Result<(), Fault> {
         if matches!(message, Message::ChannelReestablish(_)) {
-            self.set_link(Link::Online, turn);
+            self.set_connection(ConnectionState::Online, turn);
             turn.send(please_close(self.terms.channel_id));
         }
         Ok(())

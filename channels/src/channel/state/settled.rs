@@ -13,10 +13,10 @@
 //! (differs) BOLT 2 wants `channel_reestablish` for every channel after each connection: a peer that has no use for it takes
 //! it for a question about a channel that it has forgotten, and hangs up. One that has sends its own.
 
-use super::reestablish::Verdict;
-use super::{Established, Knowledge, Link, Negotiating, Phase};
+use super::reestablish::ReestablishOutcome;
+use super::{ConnectionState, Established, Knowledge, Negotiating, Phase};
 use crate::channel::effect::{Effect, Notice};
-use crate::channel::error::{Fault, Wrong};
+use crate::channel::error::{Fault, ProtocolViolation};
 use crate::channel::turn::Turn;
 use crate::types::{FeeratePerKw, Height, Side};
 use crate::wire::{ChannelReestablish, ErrorMessage, Message};
@@ -53,23 +53,24 @@ impl Established {
         message: &ChannelReestablish,
         turn: &mut Turn<'_>,
     ) -> Result<(), Fault> {
-        let in_sync = matches!(self.judge(message), Ok(Verdict::Synced { .. }));
+        let in_sync = matches!(self.judge(message), Ok(ReestablishOutcome::Synced { .. }));
         let again = in_sync && self.negotiation().is_some();
-        let asks = again && self.link != Link::Syncing;
+        let asks = again && self.connection != ConnectionState::Syncing;
         if asks && !self.negotiation_mut().is_some_and(Negotiating::may_begin_again) {
             return Ok(());
         }
         // A peer with old data learns so before it closes with them; any other would only begin to use the channel.
-        if self.link != Link::Syncing && self.knowledge() != Knowledge::Nothing && (again || !in_sync) {
+        if self.connection != ConnectionState::Syncing && self.knowledge() != Knowledge::Nothing && (again || !in_sync)
+        {
             let ours = self.channel_reestablish()?;
             turn.send(ours);
         }
         if !again {
-            self.set_link(Link::Waiting, turn);
+            self.set_connection(ConnectionState::Waiting, turn);
             turn.send(self.end_for_peer());
             return Ok(());
         }
-        self.set_link(Link::Online, turn);
+        self.set_connection(ConnectionState::Online, turn);
         if let Some(negotiating) = self.negotiation_mut() {
             negotiating.start_again();
         }
@@ -92,9 +93,9 @@ impl Established {
     /// The peer does not take part any more: nothing that it says undoes what it has signed.
     pub(super) fn left_alone(&mut self, turn: &mut Turn<'_>) {
         let proposed = self.negotiation().is_some_and(Negotiating::proposes_more);
-        let asked = self.link == Link::Syncing || proposed;
-        if self.link != Link::Offline {
-            self.set_link(Link::Waiting, turn);
+        let asked = self.connection == ConnectionState::Syncing || proposed;
+        if self.connection != ConnectionState::Offline {
+            self.set_connection(ConnectionState::Waiting, turn);
         }
         let wanted = self.negotiation_mut().and_then(|negotiating| {
             negotiating.start_again();
@@ -114,18 +115,18 @@ impl Established {
             return Ok(());
         }
         let can_pay_more = self.closing_fee_at(negotiating, feerate, turn) > agreed.fee;
-        if self.terms.opener == Side::Remote || self.link == Link::Offline || !can_pay_more {
+        if self.terms.opener == Side::Remote || self.connection == ConnectionState::Offline || !can_pay_more {
             self.raise_alone(feerate, turn);
             return Ok(());
         }
-        if self.link == Link::Syncing {
+        if self.connection == ConnectionState::Syncing {
             // It has been asked already; once it answers, the latest fees count.
             return Ok(());
         }
         // The peer may have ended its part: like after a reconnection it can begin again.
         let ours = self.channel_reestablish()?;
         turn.send(ours);
-        self.set_link(Link::Syncing, turn);
+        self.set_connection(ConnectionState::Syncing, turn);
         if let Some(negotiating) = self.negotiation_mut() {
             negotiating.start_again();
         }
@@ -138,7 +139,7 @@ impl Established {
         if let Some(agreed) = &negotiating.agreed
             && self.closing_cost(negotiating, feerate) > agreed.fee
         {
-            turn.emit(Effect::RaiseClosing { transaction: agreed.transaction.clone(), feerate });
+            turn.emit(Effect::BumpClosingFee { transaction: agreed.transaction.clone(), feerate });
         }
     }
 
@@ -149,7 +150,7 @@ impl Established {
             Phase::Closing(closing) => !closing.is_forced(),
             _ => true,
         };
-        if self.link == Link::Syncing && self.is_settled_together() {
+        if self.connection == ConnectionState::Syncing && self.is_settled_together() {
             // It was asked to sign another one before the last block, and does not answer.
             self.left_alone(turn);
         }
@@ -162,9 +163,9 @@ impl Established {
         let waited = negotiating.since.map_or(0, |since| tip.0.saturating_sub(since.0));
         let (disagreed, fees) = (negotiating.disagreed, negotiating.fees);
         let Some(agreed) = negotiating.agreed.clone() else {
-            let silent = self.link != Link::Offline && waited >= SILENCE;
+            let silent = self.connection != ConnectionState::Offline && waited >= SILENCE;
             let stuck = silent || (disagreed && waited >= DISAGREEMENT);
-            return if stuck { Err(Wrong::ClosingStuck.into()) } else { Ok(()) };
+            return if stuck { Err(ProtocolViolation::ClosingStuck.into()) } else { Ok(()) };
         };
         turn.emit(Effect::Broadcast(agreed.transaction));
         if waited >= RAISE_AFTER {

@@ -9,17 +9,17 @@
 //! A fee rate that is on its way when both have said `shutdown` moves no balance, and nodes differ in what they do about
 //! it. LDK, LND and Eclair wait until it is in both commitments. Core Lightning begins to negotiate once everything that it
 //! has signed is revoked, sends no signature that it still owes, and takes one that it is owed for a violation. So we send
-//! a signature that only a fee wants a little late ([`ClosingRest::Signature`]), take `closing_signed` in its place, and
-//! begin ourselves when the one that we are owed does not come ([`ClosingRest::Negotiation`]). One that got lost with a
+//! a signature that only a fee wants a little late ([`ClosingDelay::Signature`]), take `closing_signed` in its place, and
+//! begin ourselves when the one that we are owed does not come ([`ClosingDelay::Negotiation`]). One that got lost with a
 //! connection is not sent again before the peer has said `shutdown` too: whether it has begun to negotiate is not known
 //! earlier, and a peer that has takes no `update_fee`.
 
 use bitcoin::ScriptBuf;
 
 use super::negotiating::Negotiating;
-use super::{Established, Link, Phase};
+use super::{ConnectionState, Established, Phase};
 use crate::channel::effect::Effect;
-use crate::channel::error::{CloseRefused, Fault, Wrong};
+use crate::channel::error::{CloseRefused, Fault, ProtocolViolation};
 use crate::channel::event::CloseRequest;
 use crate::channel::params::is_shutdown_script;
 use crate::channel::turn::Turn;
@@ -47,7 +47,7 @@ impl Shutdown {
 
 /// Why the next [`Event::Flush`](crate::channel::Event::Flush) should come late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClosingRest {
+pub enum ClosingDelay {
     /// It would sign what only a fee wants, and the peer may be about to send `closing_signed` instead.
     Signature,
     /// It would begin to negotiate although the peer owes us a signature. Longer than the rest of a peer that is about to
@@ -84,7 +84,7 @@ impl Established {
     pub(super) fn shutdown_message(&mut self, message: Message, turn: &mut Turn<'_>) -> Result<(), Fault> {
         let peer_has_shut_down = matches!(&self.phase, Phase::Shutdown(shutdown) if shutdown.remote.is_some());
         if peer_has_shut_down && matches!(message, Message::UpdateAddHtlc(_)) {
-            return Err(Wrong::AddAfterShutdown.into());
+            return Err(ProtocolViolation::AddAfterShutdown.into());
         }
         let Some(message) = self.update_message(message, turn)? else { return Ok(()) };
         match message {
@@ -117,14 +117,14 @@ impl Established {
     }
 
     /// Why a flush should come late.
-    pub fn closing_rest(&self) -> Option<ClosingRest> {
+    pub fn closing_delay(&self) -> Option<ClosingDelay> {
         let Phase::Shutdown(Shutdown { local: LocalShutdown::Sent(_), .. }) = &self.phase else { return None };
-        if self.link != Link::Online || !self.commitments.is_without_htlcs() {
+        if self.connection != ConnectionState::Online || !self.commitments.is_without_htlcs() {
             return None;
         }
         match self.owes_late_signature() {
-            true => Some(ClosingRest::Signature),
-            false => self.is_owed_a_signature().then_some(ClosingRest::Negotiation),
+            true => Some(ClosingDelay::Signature),
+            false => self.is_owed_a_signature().then_some(ClosingDelay::Negotiation),
         }
     }
 
@@ -218,19 +218,19 @@ impl Established {
     pub(super) fn receive_shutdown(&mut self, message: wire::Shutdown, turn: &mut Turn<'_>) -> Result<(), Fault> {
         let script = message.scriptpubkey;
         if !is_shutdown_script(&script) {
-            return Err(Wrong::ShutdownScriptForm.into());
+            return Err(ProtocolViolation::ShutdownScriptForm.into());
         }
         if let Some(committed) = &self.terms.sides.remote.upfront_shutdown_script
             && *committed != script
         {
-            return Err(Wrong::ShutdownScriptChanged.into());
+            return Err(ProtocolViolation::ShutdownScriptChanged.into());
         }
         // A peer should sign its updates first. If it signs them after this, nothing is lost: what it has added is failed.
         match &mut self.phase {
             Phase::Shutdown(shutdown) => match &shutdown.remote {
                 // Sent again after a reconnection.
                 Some(known) if *known == script => {}
-                Some(_) => return Err(Wrong::ShutdownScriptChanged.into()),
+                Some(_) => return Err(ProtocolViolation::ShutdownScriptChanged.into()),
                 None => {
                     shutdown.remote = Some(script);
                     turn.touched.state = true;
@@ -254,7 +254,7 @@ impl Established {
     /// BOLT 2: no `shutdown` while updates are pending on the peer's commitment: ours that are not signed, and its own that
     /// it waits to see signed.
     pub(super) fn send_shutdown_if_due(&mut self, turn: &mut Turn<'_>) {
-        if self.link != Link::Online || self.commitments.has_something_to_sign() {
+        if self.connection != ConnectionState::Online || self.commitments.has_something_to_sign() {
             return;
         }
         if let Phase::Shutdown(shutdown) = &mut self.phase

@@ -11,7 +11,7 @@
 //!                        ────────► the fundee forgets it at once
 //! ```
 //!
-//! The depths are those of the enforcement ([`onchain::Policy`]): nothing is told upstream, and nothing forgotten, before a
+//! The depths are those of the enforcement ([`onchain::EnforcementPolicy`]): nothing is told upstream, and nothing forgotten, before a
 //! reorganisation that undoes it is out of the question by the same measure as everywhere.
 
 use super::{Established, Phase};
@@ -33,8 +33,8 @@ impl Established {
         let trusted = self.terms.minimum_depth == 0;
         match self.funding_state {
             FundingState::Confirmed | FundingState::Awaited => None,
-            FundingState::Shallow | FundingState::Gone if trusted => None,
-            state @ (FundingState::Shallow | FundingState::Gone | FundingState::DoubleSpent { .. }) => {
+            FundingState::Shallow | FundingState::ReorgedOut if trusted => None,
+            state @ (FundingState::Shallow | FundingState::ReorgedOut | FundingState::DoubleSpent { .. }) => {
                 Some(CannotAdd::NotFunded(state))
             }
         }
@@ -67,10 +67,12 @@ impl Established {
         let state = match self.funding_state {
             FundingState::Confirmed if moved && !deep => FundingState::Shallow,
             FundingState::Awaited | FundingState::Confirmed => FundingState::Confirmed,
-            FundingState::Shallow | FundingState::Gone | FundingState::DoubleSpent { .. } if deep => {
+            FundingState::Shallow | FundingState::ReorgedOut | FundingState::DoubleSpent { .. } if deep => {
                 FundingState::Confirmed
             }
-            FundingState::Shallow | FundingState::Gone | FundingState::DoubleSpent { .. } => FundingState::Shallow,
+            FundingState::Shallow | FundingState::ReorgedOut | FundingState::DoubleSpent { .. } => {
+                FundingState::Shallow
+            }
         };
         self.set_funding_state(state, turn);
     }
@@ -78,7 +80,7 @@ impl Established {
     pub(super) fn funding_is_unconfirmed(&mut self, turn: &mut Turn<'_>) {
         let state = match self.short_channel_id {
             None => FundingState::Awaited,
-            Some(_) => FundingState::Gone,
+            Some(_) => FundingState::ReorgedOut,
         };
         self.set_funding_state(state, turn);
     }

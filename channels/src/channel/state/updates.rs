@@ -5,11 +5,11 @@
 //!
 //! [`Event::Flush`]: crate::channel::Event::Flush
 
-use super::{Established, Link, Phase};
+use super::{ConnectionState, Established, Phase};
 use crate::channel::commitment::limits::CannotAdd;
 use crate::channel::commitment::spec::{Htlc, HtlcKey};
-use crate::channel::commitment::{Gone, HtlcDetails, Settle};
-use crate::channel::effect::{Doom, Effect, HtlcFailure, IncomingHtlc};
+use crate::channel::commitment::{HtlcDetails, HtlcRemoval, RemovedHtlc};
+use crate::channel::effect::{Effect, FailReason, HtlcFailure, IncomingHtlc};
 use crate::channel::error::{Fault, Invariant};
 use crate::channel::event::{AddHtlc, Origin};
 use crate::channel::exposure::Admission;
@@ -26,7 +26,7 @@ impl Established {
     pub(super) fn add(&mut self, add: &AddHtlc, turn: &mut Turn<'_>) -> Result<(), Invariant> {
         let result = if self.phase != Phase::Normal {
             Err(CannotAdd::State(self.phase.name()))
-        } else if self.link != Link::Online {
+        } else if self.connection != ConnectionState::Online {
             Err(CannotAdd::Offline)
         } else if turn.ctx.trust == TipTrust::InDoubt {
             Err(CannotAdd::TipInDoubt)
@@ -46,7 +46,7 @@ impl Established {
         Ok(())
     }
 
-    pub(super) fn settle(&mut self, id: HtlcId, settle: Settle, turn: &mut Turn<'_>) {
+    pub(super) fn settle(&mut self, id: HtlcId, settle: HtlcRemoval, turn: &mut Turn<'_>) {
         match self.phase {
             Phase::Normal | Phase::Shutdown(_) => {}
             Phase::Funding
@@ -58,7 +58,7 @@ impl Established {
             | Phase::Closed => return,
         }
         if let Some(message) = self.commitments.settle(id, settle, self.terms.channel_id)
-            && self.link == Link::Online
+            && self.connection == ConnectionState::Online
         {
             turn.send(message);
         }
@@ -112,7 +112,7 @@ impl Established {
     /// Sends what has gathered: one signature for all of it, then a `shutdown` that waited for it.
     pub(super) fn flush(&mut self, turn: &mut Turn<'_>) -> Result<(), Fault> {
         match self.phase {
-            Phase::Normal | Phase::Shutdown(_) if self.link == Link::Online => {}
+            Phase::Normal | Phase::Shutdown(_) if self.connection == ConnectionState::Online => {}
             Phase::Funding
             | Phase::Ready
             | Phase::Normal
@@ -140,10 +140,11 @@ impl Established {
 
     /// Whether a flush would send something now.
     pub fn wants_flush(&self) -> bool {
-        let updating = matches!(self.phase, Phase::Normal | Phase::Shutdown(_)) && self.link == Link::Online;
+        let updating =
+            matches!(self.phase, Phase::Normal | Phase::Shutdown(_)) && self.connection == ConnectionState::Online;
         let shutdown_due = self.wants_shutdown() && !self.commitments.has_something_to_sign();
         // The peer may have added an HTLC after all, before it heard our shutdown: then nothing rests.
-        let late = self.lost_signature_is_due() || self.closing_rest().is_some();
+        let late = self.lost_signature_is_due() || self.closing_delay().is_some();
         updating && (self.commitments.can_sign() || shutdown_due || late)
     }
 
@@ -153,11 +154,12 @@ impl Established {
             Message::UpdateAddHtlc(add) => self.commitments.receive_add(add, &self.terms)?,
             Message::UpdateFulfillHtlc(fulfill) => self.fulfilled(fulfill.id, fulfill.payment_preimage, turn)?,
             Message::UpdateFailHtlc(fail) => {
-                self.commitments.receive_removal(fail.id, Settle::Fail { reason: fail.reason })?;
+                self.commitments.receive_removal(fail.id, HtlcRemoval::Fail { reason: fail.reason })?;
             }
             Message::UpdateFailMalformedHtlc(fail) => {
                 let (sha256_of_onion, failure_code) = (fail.sha256_of_onion, fail.failure_code);
-                self.commitments.receive_removal(fail.id, Settle::FailMalformed { sha256_of_onion, failure_code })?;
+                self.commitments
+                    .receive_removal(fail.id, HtlcRemoval::FailMalformed { sha256_of_onion, failure_code })?;
             }
             Message::UpdateFee(fee) => {
                 let Ctx { feerates, policy, .. } = turn.ctx;
@@ -174,7 +176,7 @@ impl Established {
     fn fulfilled(&mut self, id: HtlcId, preimage: PaymentPreimage, turn: &mut Turn<'_>) -> Result<(), Fault> {
         let first =
             self.commitments.details.get(&HtlcKey { offered_by: Side::Local, id }).is_none_or(|one| !one.preimage_told);
-        let htlc = self.commitments.receive_removal(id, Settle::Fulfill(preimage))?;
+        let htlc = self.commitments.receive_removal(id, HtlcRemoval::Fulfill(preimage))?;
         if first {
             self.write_off_if_late(&htlc, turn);
         }
@@ -205,26 +207,26 @@ impl Established {
         turn.touched.state = true;
         turn.touched.signatures = true;
         self.store_htlcs(&accepted.added, turn)?;
-        self.retire_htlcs(accepted.gone, turn);
+        self.retire_htlcs(accepted.removed, turn);
         turn.send(Message::RevokeAndAck(accepted.message));
         Ok(())
     }
 
     pub(super) fn revoked(&mut self, message: &RevokeAndAck, turn: &mut Turn<'_>) -> Result<(), Fault> {
         let revoked = self.commitments.receive_revocation(message)?;
-        self.wrongs = 0;
+        self.violations = 0;
         turn.touched.state = true;
         turn.touched.secrets = true;
         for (htlc, origin, failure) in revoked.failed {
             self.failed(&htlc, origin, failure, turn);
         }
-        self.retire_htlcs(revoked.gone, turn);
+        self.retire_htlcs(revoked.removed, turn);
         let news: Vec<HtlcKey> = revoked.incoming.iter().map(|(htlc, _)| htlc.key()).collect();
         let mut admission = self.commitments.admission_of(&news, &self.terms, &turn.ctx.feerates, turn.ctx.policy);
         for (htlc, details) in revoked.incoming {
-            let doomed = self.incoming(&htlc, details, &mut admission, turn);
+            let must_fail = self.incoming(&htlc, details, &mut admission, turn);
             if let Some(details) = self.commitments.details.get_mut(&htlc.key()) {
-                details.doomed = doomed;
+                details.must_fail = must_fail;
             }
         }
         Ok(())
@@ -238,11 +240,11 @@ impl Established {
     /// Tells of an HTLC that is final; whether it is to be failed.
     fn incoming(&self, htlc: &Htlc, details: HtlcDetails, admission: &mut Admission, turn: &mut Turn<'_>) -> bool {
         let Some(onion) = details.onion else { return false };
-        let doomed = match self.phase {
-            Phase::Shutdown(_) => Some(Doom::ShuttingDown),
-            Phase::Lost | Phase::Restored | Phase::Closing(_) | Phase::Closed => Some(Doom::Closed),
-            _ if self.not_funded().is_some() => Some(Doom::NotFunded),
-            _ => admission.admit(htlc).err().map(|_| Doom::DustExposure),
+        let must_fail = match self.phase {
+            Phase::Shutdown(_) => Some(FailReason::ShuttingDown),
+            Phase::Lost | Phase::Restored | Phase::Closing(_) | Phase::Closed => Some(FailReason::Closed),
+            _ if self.not_funded().is_some() => Some(FailReason::NotFunded),
+            _ => admission.admit(htlc).err().map(|_| FailReason::DustExposure),
         };
         turn.emit(Effect::Incoming(Box::new(IncomingHtlc {
             channel: self.terms.channel_id,
@@ -252,9 +254,9 @@ impl Established {
             cltv_expiry: htlc.cltv_expiry,
             onion,
             path_key: details.path_key,
-            doomed,
+            must_fail,
         })));
-        doomed.is_some()
+        must_fail.is_some()
     }
 
     /// After a restart: the incoming HTLCs that are irrevocably committed and that nobody has settled.
@@ -287,12 +289,12 @@ impl Established {
         Ok(())
     }
 
-    fn retire_htlcs(&self, gone: Vec<Gone>, turn: &mut Turn<'_>) {
+    fn retire_htlcs(&self, removed: Vec<RemovedHtlc>, turn: &mut Turn<'_>) {
         let channel = self.terms.channel_id;
-        for gone in gone {
-            let HtlcKey { offered_by, id } = gone.htlc.key();
+        for removed in removed {
+            let HtlcKey { offered_by, id } = removed.htlc.key();
             turn.out.delete(Key::Htlc { channel, offered_by, id });
-            if let Some(retired) = record::encode_retired(&gone) {
+            if let Some(retired) = record::encode_retired(&removed) {
                 turn.out.put(Key::RetiredHtlc { channel, offered_by, id }, retired);
             }
         }

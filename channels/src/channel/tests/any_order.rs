@@ -16,7 +16,7 @@ use super::harness::{Crash, Setup, TestChannel, Who, wallet_script};
 use crate::channel::commitment::changes::Update;
 use crate::channel::commitment::remote::RemoteStage;
 use crate::channel::commitment::spec::HtlcKey;
-use crate::channel::commitment::{Commitments, Factory, Settle};
+use crate::channel::commitment::{Commitments, Factory, HtlcRemoval};
 use crate::channel::state::Phase;
 use crate::channel::*;
 use crate::tx::{ClosingInput, FundingSignatures, build_closing};
@@ -27,8 +27,8 @@ use crate::wire::{ChannelReestablish, ClosingSigned, FeeRange, Message, RevokeAn
 struct Random(u64);
 
 /// A peer that bears whatever its HTLCs may cost.
-fn tolerant() -> Policy {
-    Policy { max_dust_exposure: Msat(5_000_000_000), ..Policy::default() }
+fn tolerant() -> ChannelPolicy {
+    ChannelPolicy { max_dust_exposure: Msat(5_000_000_000), ..ChannelPolicy::default() }
 }
 
 impl Random {
@@ -228,7 +228,7 @@ impl Play {
             2 => self.our_settlement(),
             3 => self.test.event(self.us, Event::UpdateFee(FeeratePerKw(500 + self.random.below(2000) as u32))),
             4 => {
-                if self.test[self.us].channel.closing_rest().is_none() {
+                if self.test[self.us].channel.closing_delay().is_none() {
                     self.test.event(self.us, Event::Flush);
                 }
             }
@@ -258,7 +258,7 @@ impl Play {
         }
         self.their_settlement();
         let ours = &self.test[self.us].channel;
-        if ours.wants_flush() && ours.closing_rest().is_none() {
+        if ours.wants_flush() && ours.closing_delay().is_none() {
             self.test.event(self.us, Event::Flush);
         }
         if self.random.chance(50) {
@@ -274,7 +274,7 @@ impl Play {
     }
 
     fn end_a_rest(&mut self) -> bool {
-        let rests = self.test[self.us].channel.closing_rest().is_some();
+        let rests = self.test[self.us].channel.closing_delay().is_some();
         if rests {
             self.test.event(self.us, Event::Flush);
         }
@@ -290,7 +290,7 @@ impl Play {
 
     fn our_settlement(&mut self) {
         let Some(&id) = self.test[self.us].incoming.keys().next() else { return };
-        if self.test[self.us].incoming[&id].doomed.is_some() || self.random.chance(50) {
+        if self.test[self.us].incoming[&id].must_fail.is_some() || self.random.chance(50) {
             self.test.fail(self.us, id);
         } else {
             self.test.fulfill(self.us, id);
@@ -313,7 +313,7 @@ impl Play {
     fn lose_line(&mut self) {
         match self.random.below(3) {
             0 => self.test.restart(self.us),
-            1 if self.test[self.us].channel.closing_rest().is_none() => {
+            1 if self.test[self.us].channel.closing_delay().is_none() => {
                 self.test.events(self.us, vec![Event::Flush], Crash::AfterCommit);
             }
             _ => self.test.cut(),
@@ -375,8 +375,8 @@ impl Play {
         let Some(key) = self.peer.commitments.details.keys().find(removable).copied() else { return };
         let hash = self.peer.commitments.details[&key].htlc.payment_hash;
         let settle = match self.random.chance(50) {
-            true => Settle::Fulfill(self.test.preimages[&hash]),
-            false => Settle::Fail { reason: vec![1; 292] },
+            true => HtlcRemoval::Fulfill(self.test.preimages[&hash]),
+            false => HtlcRemoval::Fail { reason: vec![1; 292] },
         };
         if let Some(message) = self.peer.commitments.settle(key.id, settle, self.peer.terms.channel_id) {
             self.say(message);
@@ -467,10 +467,10 @@ impl Play {
             }
             Message::UpdateAddHtlc(add) => peer.commitments.receive_add(add, terms).unwrap(),
             Message::UpdateFulfillHtlc(fulfill) => {
-                peer.commitments.receive_removal(fulfill.id, Settle::Fulfill(fulfill.payment_preimage)).unwrap();
+                peer.commitments.receive_removal(fulfill.id, HtlcRemoval::Fulfill(fulfill.payment_preimage)).unwrap();
             }
             Message::UpdateFailHtlc(fail) => {
-                peer.commitments.receive_removal(fail.id, Settle::Fail { reason: fail.reason }).unwrap();
+                peer.commitments.receive_removal(fail.id, HtlcRemoval::Fail { reason: fail.reason }).unwrap();
             }
             Message::UpdateFee(fee) => {
                 peer.commitments.receive_fee(fee.feerate_per_kw, terms, &Feerates::default(), &tolerant()).unwrap();
@@ -563,7 +563,7 @@ impl Play {
             if peer.opens() { "opener" } else { "other side" },
             ours.channel.state_name(),
             super::checks::pending(ours.commitments()),
-            ours.channel.closing_rest(),
+            ours.channel.closing_delay(),
             super::checks::pending(&peer.commitments),
             peer.held.is_some(),
             peer.wants_shutdown,

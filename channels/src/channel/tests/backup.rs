@@ -3,9 +3,9 @@
 use bitcoin::Transaction;
 
 use super::chain_close::execute_claims;
-use super::enforcement::enforce;
 use super::harness::spent;
 use super::harness::{Crash, Setup, Store, TestChannel, Who, ctx, wallet_script};
+use super::onchain::enforce;
 use super::reconnection::set_back;
 use crate::channel::*;
 use crate::keys::KeysSigner;

@@ -65,7 +65,7 @@ fn without_onions(mut commitments: Commitments) -> Commitments {
     for details in commitments.details.values_mut() {
         details.onion = None;
         details.preimage_told = false;
-        details.doomed = false;
+        details.must_fail = false;
     }
     commitments
 }
@@ -142,10 +142,10 @@ pub(crate) fn execute(transaction: &Transaction, spent: Vec<TxOut>) {
 }
 
 /// What a commitment holds, seen from the other end.
-pub(crate) fn mirrored(spec: &Spec) -> Spec {
+pub(crate) fn mirrored(spec: &CommitmentSpec) -> CommitmentSpec {
     let htlcs = spec.htlcs().iter().map(|htlc| Htlc { offered_by: htlc.offered_by.other(), ..*htlc }).collect();
     let balance = Sides { local: spec.balance.remote, remote: spec.balance.local };
-    Spec::with_htlcs(balance, spec.feerate, htlcs).unwrap()
+    CommitmentSpec::with_htlcs(balance, spec.feerate, htlcs).unwrap()
 }
 
 /// How many updates of each kind are on their way, for messages about a failed schedule.

@@ -84,12 +84,13 @@ pub(super) fn check_closed_for_fees(test: &mut TestChannel) {
     }
     test.run();
     for who in Who::BOTH {
-        let wrongs = test[who].notices.iter().filter_map(|notice| match notice {
-            Notice::PeerWrong(wrong) => Some(wrong),
+        let violations = test[who].notices.iter().filter_map(|notice| match notice {
+            Notice::ProtocolViolation(wrong) => Some(wrong),
             _ => None,
         });
-        for wrong in wrongs {
-            let is_allowed = matches!(wrong, Wrong::FeeOverexposes { .. } | Wrong::PeerFailed(_));
+        for wrong in violations {
+            let is_allowed =
+                matches!(wrong, ProtocolViolation::FeeOverexposes { .. } | ProtocolViolation::PeerFailed(_));
             assert!(is_allowed, "{who:?} holds the other for wrong: {wrong}");
         }
         let Some(close) = &test[who].local_close else { continue };
@@ -103,7 +104,7 @@ pub(super) fn check_closed_for_fees(test: &mut TestChannel) {
         };
         let is_own = |htlc: &&Htlc| match htlc.offered_by {
             Side::Local => true,
-            Side::Remote => test[who].incoming.get(&htlc.id).is_some_and(|incoming| incoming.doomed.is_none()),
+            Side::Remote => test[who].incoming.get(&htlc.id).is_some_and(|incoming| incoming.must_fail.is_none()),
         };
         let htlcs = test[who].commitments().local.spec.htlcs();
         let lost: u64 = htlcs.iter().filter(is_own).filter(|htlc| !has_output(htlc)).map(|htlc| htlc.amount.0).sum();

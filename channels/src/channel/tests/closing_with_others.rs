@@ -478,7 +478,8 @@ fn a_closing_fee_that_our_mempool_would_not_take_is_not_agreed_to() {
     test[Who::Bob].tolerant = true;
     test.event(Who::Alice, request(Who::Alice, 300)); // 900 at most
     test.run();
-    let told = |notice: &Notice| matches!(notice, Notice::PeerWrong(Wrong::NoCommonClosingFee { .. }));
+    let told =
+        |notice: &Notice| matches!(notice, Notice::ProtocolViolation(ProtocolViolation::NoCommonClosingFee { .. }));
     assert!(test[Who::Bob].notices.iter().any(told));
     assert!(test.connected, "a warning that BOLT 2 asks for without an end of the connection");
     // The funder's user asks for more: no new connection is needed.

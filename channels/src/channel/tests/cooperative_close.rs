@@ -268,7 +268,8 @@ fn closing_ranges_without_overlap_are_told() {
     test[Who::Bob].tolerant = true;
     close_with(&mut test, Who::Alice, 10, 10, 10); // less than what relays
     test.run();
-    let told = |notice: &Notice| matches!(notice, Notice::PeerWrong(Wrong::NoCommonClosingFee { .. }));
+    let told =
+        |notice: &Notice| matches!(notice, Notice::ProtocolViolation(ProtocolViolation::NoCommonClosingFee { .. }));
     assert!(test[Who::Bob].notices.iter().any(told));
     assert!(test.connected, "a disagreement about a fee ends no other channel's connection");
     close_with(&mut test, Who::Alice, 1000, 253, 2000);
@@ -312,7 +313,7 @@ fn closed_with_an_output(test: &TestChannel, least: u64) {
     for who in Who::BOTH {
         assert!(test[who].local_close.is_none());
         assert!(
-            !test[who].notices.iter().any(|notice| matches!(notice, Notice::PeerWrong(_))),
+            !test[who].notices.iter().any(|notice| matches!(notice, Notice::ProtocolViolation(_))),
             "{who:?} blames the other"
         );
     }

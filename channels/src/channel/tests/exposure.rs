@@ -26,7 +26,7 @@ fn generous(setup: &mut Setup, who: Who) {
 }
 
 fn accepted(test: &TestChannel, who: Who) -> Msat {
-    let live = test[who].incoming.values().filter(|htlc| htlc.doomed.is_none());
+    let live = test[who].incoming.values().filter(|htlc| htlc.must_fail.is_none());
     Msat(live.map(|htlc| htlc.amount.0).sum())
 }
 
@@ -61,9 +61,9 @@ fn htlcs_not_worth_the_fee_stay_within_the_limit_when_received() {
         // What is being failed costs nothing any more.
         test.connect();
         test.run();
-        let doomed: Vec<HtlcId> =
-            test[Who::Bob].incoming.values().filter(|htlc| htlc.doomed.is_some()).map(|htlc| htlc.id).collect();
-        for id in doomed {
+        let must_fail: Vec<HtlcId> =
+            test[Who::Bob].incoming.values().filter(|htlc| htlc.must_fail.is_some()).map(|htlc| htlc.id).collect();
+        for id in must_fail {
             test.fail(Who::Bob, id);
         }
         assert_eq!(exposure(&test, Who::Bob).now, Msat(49 * 1_019_000));
@@ -112,7 +112,7 @@ fn ordinary_small_payments_pass_at_10_and_at_50_satoshi_a_byte() {
             // What is worth its claim is not limited.
             assert_eq!(offer(&mut test, Who::Alice, 60, Msat(100_000_000)), 60);
             test.run();
-            assert!(test[Who::Bob].incoming.values().all(|htlc| htlc.doomed.is_none()));
+            assert!(test[Who::Bob].incoming.values().all(|htlc| htlc.must_fail.is_none()));
         }
     }
 }
@@ -122,7 +122,7 @@ fn a_large_channel_bears_more() {
     let mut test = TestChannel::funded(1_000_000_000).ready();
     assert_eq!(offer(&mut test, Who::Alice, 483, Msat(1_000_000)), 483);
     test.run();
-    assert!(test[Who::Bob].incoming.values().all(|htlc| htlc.doomed.is_none()));
+    assert!(test[Who::Bob].incoming.values().all(|htlc| htlc.must_fail.is_none()));
     assert_eq!(exposure(&test, Who::Bob).limit, Msat(500_000_000));
 }
 
@@ -139,10 +139,12 @@ fn an_update_fee_that_trims_too_much_closes_the_channel_while_it_still_pays() {
     assert_eq!(test[Who::Bob].channel.state_name(), StateName::Closing);
     let [commitment] = test[Who::Bob].broadcasts.as_slice() else { panic!("the commitment is broadcast") };
     assert_eq!(commitment.output.len(), 484, "every HTLC has its output");
-    let wrong = test[Who::Bob]
-        .notices
-        .iter()
-        .any(|notice| matches!(notice, Notice::PeerWrong(Wrong::FeeOverexposes { exposure: Msat(8_211_000_000), .. })));
+    let wrong = test[Who::Bob].notices.iter().any(|notice| {
+        matches!(
+            notice,
+            Notice::ProtocolViolation(ProtocolViolation::FeeOverexposes { exposure: Msat(8_211_000_000), .. })
+        )
+    });
     assert!(wrong, "{:?}", test[Who::Bob].notices);
 }
 

@@ -197,8 +197,8 @@ fn while_a_rate_is_too_low_no_more_than_the_limit_is_added() {
         test.add(Who::Alice, Msat(100_000_000));
         test.add(Who::Alice, Msat(40_000_000));
         test.run();
-        let doomed: Vec<_> = test[Who::Bob].incoming.values().map(|htlc| htlc.doomed).collect();
-        assert_eq!(doomed, [Some(Doom::DustExposure), None]);
+        let must_fail: Vec<_> = test[Who::Bob].incoming.values().map(|htlc| htlc.must_fail).collect();
+        assert_eq!(must_fail, [Some(FailReason::DustExposure), None]);
     }
 }
 

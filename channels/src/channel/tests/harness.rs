@@ -90,7 +90,7 @@ pub(crate) struct Node {
     pub channel: Channel,
     pub store: Store,
     pub signer: Arc<dyn Signer + Send + Sync>,
-    pub policy: Policy,
+    pub policy: ChannelPolicy,
     pub feerates: Feerates,
     pub trust: TipTrust,
     /// Messages on their way to this node.
@@ -109,7 +109,7 @@ pub(crate) struct Node {
     /// The names of the messages that it has sent since the last look.
     pub sent: Vec<&'static str>,
     pub executed: checks::Executed,
-    /// Whether a `PeerWrong` is what the test wants.
+    /// Whether a `ProtocolViolation` is what the test wants.
     pub tolerant: bool,
 }
 
@@ -132,7 +132,7 @@ pub(crate) struct Setup {
     pub capacity: u64,
     pub push: Msat,
     pub kind: CommitmentType,
-    pub policy: [Policy; 2],
+    pub policy: [ChannelPolicy; 2],
     pub feerate: FeeratePerKw,
     pub commit_to_script: bool,
     /// Bob uses Alice's channel before it is confirmed.
@@ -151,7 +151,7 @@ impl Setup {
             capacity,
             push: Msat(0),
             kind,
-            policy: [Policy::default(), Policy::default()],
+            policy: [ChannelPolicy::default(), ChannelPolicy::default()],
             feerate: FeeratePerKw(1000),
             commit_to_script: false,
             trusts_funder: false,
@@ -206,7 +206,7 @@ impl Setup {
                 feerate: self.feerate,
                 channel_type: ChannelType { commitment: self.kind, scid_alias: false, zero_conf: self.zero_conf },
                 announce: false,
-                wishes: OpenWishes { zero_conf: self.trusts_funder, ..OpenWishes::default() },
+                overrides: OpenOverrides { zero_conf: self.trusts_funder, ..OpenOverrides::default() },
                 shutdown_script: wallet_script(Who::Alice),
                 commit_to_script: self.commit_to_script,
                 alias: ShortChannelId(1),
@@ -256,7 +256,7 @@ impl Setup {
 }
 
 impl Node {
-    fn new(channel: Channel, signer: Arc<dyn Signer + Send + Sync>, policy: Policy, feerates: Feerates) -> Self {
+    fn new(channel: Channel, signer: Arc<dyn Signer + Send + Sync>, policy: ChannelPolicy, feerates: Feerates) -> Self {
         Self {
             channel,
             signer,
@@ -393,7 +393,7 @@ impl TestChannel {
             Effect::Fund { .. } if !self.coins => {
                 self.event(who, Event::FundingRefused { reason: "the wallet is empty".to_owned() });
             }
-            Effect::RaiseClosing { transaction, feerate } => self[who].raises.push((transaction, feerate)),
+            Effect::BumpClosingFee { transaction, feerate } => self[who].raises.push((transaction, feerate)),
             Effect::Fund { script, amount } => {
                 let transaction = funding_transaction(script, amount);
                 self.funding = Some(transaction.clone());
@@ -421,7 +421,7 @@ impl TestChannel {
                 }
             }
             Effect::Notice(notice) => {
-                if let Notice::PeerWrong(wrong) = &notice
+                if let Notice::ProtocolViolation(wrong) = &notice
                     && !self[who].tolerant
                 {
                     panic!("{who:?} holds the other for wrong: {wrong}");
@@ -433,7 +433,7 @@ impl TestChannel {
             | Effect::Watch { .. }
             | Effect::ReleaseFunding { .. }
             | Effect::FeeRefused { .. }
-            | Effect::Enforce(_) => {}
+            | Effect::Onchain(_) => {}
         }
     }
 
@@ -502,7 +502,7 @@ impl TestChannel {
                 while self.deliver(who) {
                     moved = true;
                 }
-                if self[who].channel.wants_flush() && self[who].channel.closing_rest().is_none() {
+                if self[who].channel.wants_flush() && self[who].channel.closing_delay().is_none() {
                     self.event(who, Event::Flush);
                     moved = true;
                 }
@@ -515,9 +515,9 @@ impl TestChannel {
 
     /// Time passes, and the shorter rests end first.
     fn end_a_rest(&mut self) -> bool {
-        for rest in [ClosingRest::Signature, ClosingRest::Negotiation] {
+        for rest in [ClosingDelay::Signature, ClosingDelay::Negotiation] {
             for who in Who::BOTH {
-                if self[who].channel.closing_rest() == Some(rest) {
+                if self[who].channel.closing_delay() == Some(rest) {
                     self.event(who, Event::Flush);
                     return true;
                 }
@@ -601,7 +601,7 @@ impl TestChannel {
     }
 }
 
-pub(crate) fn ctx(policy: &Policy, feerates: Feerates, tip: Height) -> Ctx<'_> {
+pub(crate) fn ctx(policy: &ChannelPolicy, feerates: Feerates, tip: Height) -> Ctx<'_> {
     let trust = TipTrust::Current;
     let environment = &*ENVIRONMENT;
     Ctx { chain: ChainHash::REGTEST, now: UnixTime(1_700_000_000), tip, trust, feerates, policy, environment }
@@ -634,7 +634,7 @@ impl SeenClose {
         let ours = || node.established().local_close().unwrap().transaction;
         let transaction = closing.transaction.clone().filter(|_| kind != SpendKind::Local).unwrap_or_else(ours);
         let mut resolution = closing.resolution.clone();
-        let (estimates, policy) = (FeeEstimates::flat(FeeratePerKw(500)), onchain::Policy::default());
+        let (estimates, policy) = (FeeEstimates::flat(FeeratePerKw(500)), onchain::EnforcementPolicy::default());
         let ctx = onchain::Ctx { tip: TIP, newest: TIP, estimates: &estimates, policy: &policy, signer: &*node.signer };
         let spent = onchain::Event::Spent { tx: transaction.clone(), height: Some(TIP) };
         let _ = resolution.handle(spent, &ctx).unwrap();

@@ -82,8 +82,8 @@ fn a_receiver_that_bears_less_dust_is_told_to_fail_it() {
         test.add(Who::Alice, Msat(300_000));
     }
     test.run();
-    let doomed: Vec<_> = test[Who::Bob].incoming.values().map(|htlc| htlc.doomed).collect();
-    assert_eq!(doomed, [None, Some(Doom::DustExposure)], "what fits is accepted");
+    let must_fail: Vec<_> = test[Who::Bob].incoming.values().map(|htlc| htlc.must_fail).collect();
+    assert_eq!(must_fail, [None, Some(FailReason::DustExposure)], "what fits is accepted");
 }
 
 #[test]

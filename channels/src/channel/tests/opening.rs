@@ -210,9 +210,9 @@ fn channel_ready_is_repeated_until_the_first_commitment() {
 
 #[test]
 fn a_funding_output_with_another_amount_or_script_fails_the_channel() {
-    let wrongs: [fn(&mut TxOut); 2] =
+    let violations: [fn(&mut TxOut); 2] =
         [|output| output.value = Amount::from_sat(999_999), |output| output.script_pubkey = wallet_script(Who::Alice)];
-    for wrong in wrongs {
+    for wrong in violations {
         let mut test = TestChannel::funded(1_000_000).established();
         test[Who::Bob].tolerant = true;
         let (_, mut output) = test.funding_output();
@@ -376,7 +376,7 @@ fn accept(change: &dyn Fn(&mut crate::wire::OpenChannel)) -> Result<(), Paramete
         minimum_depth: 0,
         trusts_funder: false,
     };
-    let policy = Policy::default();
+    let policy = ChannelPolicy::default();
     let ctx = super::harness::ctx(&policy, Feerates::default(), Height(1));
     Channel::accept(open, request, test[Who::Bob].signer.clone(), &ctx).map(drop)
 }

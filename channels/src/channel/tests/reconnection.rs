@@ -2,7 +2,7 @@
 
 use super::harness::spent;
 use super::harness::{Crash, Outcome, Setup, TestChannel, Who};
-use crate::channel::state::Link;
+use crate::channel::state::ConnectionState;
 use crate::channel::*;
 use crate::types::*;
 use crate::wire::{ErrorMessage, Message};
@@ -225,7 +225,7 @@ fn the_peer_of_a_node_that_is_behind_waits_for_its_error() {
     let mut test = with_old_backup(CommitmentType::Anchors);
     test.connect();
     test.deliver(Who::Bob);
-    assert_eq!(test[Who::Bob].established().link, Link::PeerBehind);
+    assert_eq!(test[Who::Bob].established().connection, ConnectionState::PeerBehind);
     assert!(test[Who::Bob].broadcasts.is_empty());
     // It has found a newer backup in the meantime: the next connection starts afresh.
     test.cut();

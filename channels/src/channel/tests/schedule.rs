@@ -178,7 +178,7 @@ impl Schedule {
         if self.closing {
             self.finish_closing();
         }
-        self.check_nobody_is_wrong();
+        self.check_nobody_violates_the_protocol();
     }
 
     /// Whether somebody has closed the channel for its feerate.
@@ -289,7 +289,7 @@ impl Schedule {
             return Event::Settle { id, settlement: settlement.clone() };
         }
         let settlement = match self.random.below(10) {
-            _ if htlc.doomed.is_some() => Settlement::Fail { reason: vec![1; 292] },
+            _ if htlc.must_fail.is_some() => Settlement::Fail { reason: vec![1; 292] },
             0..=5 => Settlement::Fulfill(self.test.preimages[&htlc.payment_hash]),
             6..=8 => Settlement::Fail { reason: vec![2; self.random.between(1, 300) as usize] },
             _ => Settlement::FailMalformed { sha256_of_onion: [3; 32], failure_code: 0x8005 },
@@ -377,9 +377,9 @@ impl Schedule {
         }
     }
 
-    fn check_nobody_is_wrong(&self) {
+    fn check_nobody_violates_the_protocol(&self) {
         for node in &self.test.nodes {
-            let wrong = node.notices.iter().find(|notice| matches!(notice, Notice::PeerWrong(_)));
+            let wrong = node.notices.iter().find(|notice| matches!(notice, Notice::ProtocolViolation(_)));
             assert!(wrong.is_none(), "a node holds the other for wrong: {wrong:?}");
         }
     }

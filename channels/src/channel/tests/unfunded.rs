@@ -44,10 +44,10 @@ fn a_channel_whose_funding_was_reorganised_out_takes_no_htlc_until_it_is_deep_ag
                 test.run();
             }
             for who in Who::BOTH {
-                assert_eq!(state(&test, who), FundingState::Gone);
+                assert_eq!(state(&test, who), FundingState::ReorgedOut);
                 assert!(!test[who].channel.is_usable());
                 let attempt = test.add(who, Msat(1_000_000));
-                let refused = Outcome::Refused(CannotAdd::NotFunded(FundingState::Gone));
+                let refused = Outcome::Refused(CannotAdd::NotFunded(FundingState::ReorgedOut));
                 assert_eq!(test[who].outcomes[&attempt], refused);
             }
             // What was pending is resolved all the same.
@@ -78,7 +78,7 @@ fn an_htlc_that_comes_in_over_a_channel_without_its_funding_is_to_be_failed() {
     test.event(Who::Bob, Event::FundingUnconfirmed);
     let attempt = test.add(Who::Alice, Msat(10_000_000));
     test.run();
-    assert_eq!(test[Who::Bob].incoming[&HtlcId(0)].doomed, Some(Doom::NotFunded));
+    assert_eq!(test[Who::Bob].incoming[&HtlcId(0)].must_fail, Some(FailReason::NotFunded));
     test.fail(Who::Bob, HtlcId(0));
     test.run();
     assert!(matches!(test[Who::Alice].outcomes[&attempt], Outcome::Failed(HtlcFailure::Remote { .. })));
@@ -120,7 +120,7 @@ fn a_zero_conf_channel_is_used_by_trust_until_a_double_spend_confirms() {
         test.add(Who::Alice, Msat(10_000_000));
         test.run();
         let incoming = test[Who::Bob].incoming.values().next_back().unwrap();
-        assert_eq!(incoming.doomed, Some(Doom::NotFunded));
+        assert_eq!(incoming.must_fail, Some(FailReason::NotFunded));
     }
 }
 
@@ -176,7 +176,7 @@ fn a_double_spend_that_a_reorganisation_undoes_gives_the_channel_back() {
     for who in Who::BOTH {
         conflict(&mut test, who, 3);
         test.event(who, Event::FundingUnconfirmed);
-        assert_eq!(state(&test, who), FundingState::Gone);
+        assert_eq!(state(&test, who), FundingState::ReorgedOut);
     }
     test.tip = Height(110);
     test.confirm(3);

@@ -263,7 +263,7 @@ fn a_peer_that_breaks_a_rule_is_warned_or_failed() {
         test.event(Who::Bob, Event::Message(message));
         let bob = &test[Who::Bob];
         assert_eq!(bob.channel.state_name(), *state, "{name}");
-        assert!(bob.notices.iter().any(|notice| matches!(notice, Notice::PeerWrong(_))), "{name}");
+        assert!(bob.notices.iter().any(|notice| matches!(notice, Notice::ProtocolViolation(_))), "{name}");
         assert_eq!(bob.broadcasts.len(), usize::from(*state == StateName::Closing), "{name}");
         if *state == StateName::Normal {
             assert!(!test.connected, "{name}");

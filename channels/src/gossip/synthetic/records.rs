@@ -6,7 +6,7 @@ use secp256k1::Message as Digest;
 use secp256k1::ecdsa::Signature;
 
 use super::{SplitMix, SyntheticChannel, SyntheticNetwork, secret_key};
-use crate::gossip::graph::{Direction, Policy};
+use crate::gossip::graph::{Direction, RoutingPolicy};
 use crate::gossip::store::{GossipKey, channel_record};
 use crate::keys::secp;
 use crate::types::NodeId;
@@ -62,7 +62,12 @@ fn announcement(made: &SyntheticChannel, signature: Signature) -> ChannelAnnounc
     }
 }
 
-fn update(made: &SyntheticChannel, direction: Direction, policy: &Policy, signature: Signature) -> ChannelUpdate {
+fn update(
+    made: &SyntheticChannel,
+    direction: Direction,
+    policy: &RoutingPolicy,
+    signature: Signature,
+) -> ChannelUpdate {
     let from_2 = if direction == Direction::FromNode2 { ChannelUpdate::DIRECTION } else { 0 };
     let disabled = if policy.disabled { ChannelUpdate::DISABLE } else { 0 };
     ChannelUpdate {
@@ -113,7 +118,7 @@ mod tests {
             let channel = graph.channel_by_id(made.channel.short_channel_id).unwrap();
             assert_eq!(channel.capacity, made.channel.capacity);
             for direction in [Direction::FromNode1, Direction::FromNode2] {
-                let terms = |policy: &Policy| Policy { checksum: 0, ..*policy };
+                let terms = |policy: &RoutingPolicy| RoutingPolicy { checksum: 0, ..*policy };
                 assert_eq!(channel.policies.get(direction).as_ref().map(terms), *made.policies.get(direction));
             }
         }

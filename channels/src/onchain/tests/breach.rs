@@ -151,7 +151,7 @@ fn blocks_that_a_node_only_catches_up_with_raise_no_claim() {
         let txs = chain.mine();
         let (begun, newest) = (chain.tip, Height(chain.tip.0 + u32::from(DELAY) / 2));
         let mut resolution = Resolution::begin(duo.closing(Side::Local));
-        let (estimates, policy) = (FeeEstimates::flat(FeeratePerKw(253)), Policy::default());
+        let (estimates, policy) = (FeeEstimates::flat(FeeratePerKw(253)), EnforcementPolicy::default());
         let mut sent = |event, tip, newest| -> BTreeSet<Txid> {
             let ctx = Ctx { tip, newest, estimates: &estimates, policy: &policy, signer: &duo.alice };
             let effects = resolution.handle(event, &ctx).unwrap().effects;
@@ -274,7 +274,7 @@ fn a_breach_with_966_htlcs_is_penalised_completely() {
         let txs = chain.mine();
         let channel = duo.closing(Side::Local);
         let mut resolution = Resolution::begin(channel);
-        let (estimates, policy) = (FeeEstimates::flat(FeeratePerKw(253)), Policy::default());
+        let (estimates, policy) = (FeeEstimates::flat(FeeratePerKw(253)), EnforcementPolicy::default());
         let ctx = Ctx { tip: chain.tip, newest: chain.tip, estimates: &estimates, policy: &policy, signer: &duo.alice };
         let start = std::time::Instant::now();
         let _ = resolution.handle(Event::Spent { tx: txs[0].clone(), height: Some(chain.tip) }, &ctx).unwrap();

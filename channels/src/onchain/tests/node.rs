@@ -20,7 +20,7 @@ pub(in crate::onchain) struct Node {
     states: Vec<Vec<CommitmentHtlc>>,
     watched: BTreeMap<OutPoint, Height>,
     pub estimates: FeeEstimates,
-    pub policy: Policy,
+    pub policy: EnforcementPolicy,
     /// Of all effects but watches and broadcasts, in their order.
     pub log: Vec<Effect>,
     pub coins: BTreeMap<ClaimId, Vec<FeeCoin>>,
@@ -53,7 +53,7 @@ impl Node {
             states,
             watched: BTreeMap::new(),
             estimates: FeeEstimates::flat(FeeratePerKw(1_000)),
-            policy: Policy::default(),
+            policy: EnforcementPolicy::default(),
             log: Vec::new(),
             coins: BTreeMap::new(),
             next_coin: 0,

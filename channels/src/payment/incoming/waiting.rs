@@ -6,7 +6,7 @@
 //!                                       └── its channel closes ──► dropped; claimed, if it is owed to us
 //! ```
 
-use crate::channel::{Doom, Outbox};
+use crate::channel::{FailReason, Outbox};
 use crate::margins::WAIT_FOR_TIP_SECONDS;
 use crate::onion::FailureMessage;
 use crate::types::{ChannelId, TipTrust, UnixTime};
@@ -28,7 +28,7 @@ impl Invoices {
         for waiting in self.waiting.extract_if(.., |waiting| waiting.arrived.htlc.channel == *channel) {
             if waiting.is_owed {
                 let mut arrived = waiting.arrived;
-                arrived.htlc.doomed = Some(Doom::Closed);
+                arrived.htlc.must_fail = Some(FailReason::Closed);
                 outbox.emit(InvoiceEffect::Decide(Box::new(arrived)));
             }
         }

@@ -1,11 +1,11 @@
-//! Payments over ways that the caller has chosen, part by part.
+//! Payments over routes that the caller has chosen, part by part.
 //!
 //! ```text
 //!   part ──► no payment yet, or a failed one ──► Pending, this part under way
 //!        └─► parts of it are under way ────────► one more
 //! ```
 //!
-//! No way is looked for beside those that are given: what fails, fails. The payment ends as any other does, with its
+//! No route is looked for beside those that are given: what fails, fails. The payment ends as any other does, with its
 //! first preimage, or when no part of it is under way any more.
 
 use super::{
@@ -24,7 +24,7 @@ pub enum OnRouteError {
     Differs,
 }
 
-/// Never: so that no way is looked for.
+/// Never: so that no route is looked for.
 pub(super) const NO_SEARCH: UnixTime = UnixTime(0);
 
 impl Payments {
@@ -42,7 +42,7 @@ impl Payments {
         let request = PaymentRequest { deadline: NO_SEARCH, ..request };
         let mut outbox = Outbox::default();
         let mut payment = match self.pending.get(&hash) {
-            // A payment that looks for its own ways would count a stranger's part among its own.
+            // A payment that looks for its own routes would count a stranger's part among its own.
             Some(payment) if payment.request.deadline != NO_SEARCH => return Err(StartError::InFlight.into()),
             Some(payment) if payment.request != request => return Err(OnRouteError::Differs),
             Some(payment) => payment.clone(),

@@ -14,7 +14,7 @@ use super::market::Market;
 use super::purses::Purses;
 use super::random::Random;
 use super::schedule::Schedule;
-use crate::channel::Policy;
+use crate::channel::ChannelPolicy;
 use crate::types::*;
 
 /// Sets the climate's generator apart from the schedule's.
@@ -36,7 +36,7 @@ pub(super) struct Climate {
     /// Of payments that are smaller than what an HTLC costs on the chain.
     pub change_percent: u64,
     /// What each node opens and lives by.
-    pub policy: &'static Policy,
+    pub policy: &'static ChannelPolicy,
 }
 
 impl Climate {
@@ -79,10 +79,10 @@ impl Climate {
 const POLICIES: usize = 3;
 
 /// The default, and two that are ready to lose less. The last one is a planted bug.
-pub(super) fn policy(index: usize) -> &'static Policy {
-    static SOME: OnceLock<[Policy; POLICIES + 1]> = OnceLock::new();
-    let of = |max_dust_exposure| Policy { max_dust_exposure, ..Policy::default() };
-    let limits = || [Policy::default().max_dust_exposure, Msat(10_000_000), Msat(4_000_000), Msat(u64::MAX)];
+pub(super) fn policy(index: usize) -> &'static ChannelPolicy {
+    static SOME: OnceLock<[ChannelPolicy; POLICIES + 1]> = OnceLock::new();
+    let of = |max_dust_exposure| ChannelPolicy { max_dust_exposure, ..ChannelPolicy::default() };
+    let limits = || [ChannelPolicy::default().max_dust_exposure, Msat(10_000_000), Msat(4_000_000), Msat(u64::MAX)];
     &SOME.get_or_init(|| limits().map(of))[index]
 }
 

@@ -1,4 +1,4 @@
-//! Closed channels: the driver's part in their enforcement, in the driver's order (`driver/enforcement.rs`).
+//! Closed channels: the driver's part in their enforcement, in the driver's order (`driver/onchain.rs`).
 
 use std::sync::OnceLock;
 
@@ -14,9 +14,13 @@ use crate::switch::*;
 use crate::types::*;
 
 /// Shorter than the default: nothing may depend on how long a channel is remembered.
-pub(super) fn policy() -> &'static onchain::Policy {
-    static POLICY: OnceLock<onchain::Policy> = OnceLock::new();
-    POLICY.get_or_init(|| onchain::Policy { finality: 14, give_up_after: 40, ..onchain::Policy::default() })
+pub(super) fn policy() -> &'static onchain::EnforcementPolicy {
+    static POLICY: OnceLock<onchain::EnforcementPolicy> = OnceLock::new();
+    POLICY.get_or_init(|| onchain::EnforcementPolicy {
+        finality: 14,
+        give_up_after: 40,
+        ..onchain::EnforcementPolicy::default()
+    })
 }
 
 /// What a node's channels ask when they close.
@@ -27,7 +31,7 @@ pub(super) struct NodeEnvironment<'a> {
 }
 
 impl onchain::Environment for NodeEnvironment<'_> {
-    fn policy(&self) -> &onchain::Policy {
+    fn policy(&self) -> &onchain::EnforcementPolicy {
         policy()
     }
 
@@ -94,15 +98,15 @@ impl Network {
     }
 
     /// Does what an enforcement asks for, once its record is durable.
-    pub fn enforcement_effect(&mut self, index: usize, channel: ChannelId, effect: onchain::Effect) {
+    pub fn onchain_effect(&mut self, index: usize, channel: ChannelId, effect: onchain::Effect) {
         let node = &mut self.nodes[index];
-        let mut answer = |event| self.followups.push(Item::Channel(channel, Event::Enforcement(event)));
+        let mut answer = |event| self.followups.push(Item::Channel(channel, Event::Onchain(event)));
         match effect {
             onchain::Effect::Broadcast { tx, parents, coins } => {
                 let tx = node.wallet.sign(tx, &coins);
                 if let Err(cause) = self.broadcast(index, &parents, &tx) {
                     let rejected = onchain::Event::Rejected { txid: tx.compute_txid(), cause };
-                    self.followups.push(Item::Channel(channel, Event::Enforcement(rejected)));
+                    self.followups.push(Item::Channel(channel, Event::Onchain(rejected)));
                 }
             }
             onchain::Effect::LoadRevokedHtlcs { number } => {

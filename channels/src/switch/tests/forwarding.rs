@@ -180,10 +180,10 @@ fn an_htlc_does_not_go_back_where_it_came_from() {
 #[test]
 fn a_doomed_htlc_is_failed() {
     let mut single = announced();
-    for (id, doom) in [(1, Doom::DustExposure), (2, Doom::ShuttingDown), (3, Doom::NotFunded)] {
-        let mut doomed = sent(id, forward_payload(DAVE));
-        doomed.htlc.doomed = Some(doom);
-        assert_eq!(code(&single.failure(&doomed)), 7);
+    for (id, reason) in [(1, FailReason::DustExposure), (2, FailReason::ShuttingDown), (3, FailReason::NotFunded)] {
+        let mut must_fail = sent(id, forward_payload(DAVE));
+        must_fail.htlc.must_fail = Some(reason);
+        assert_eq!(code(&single.failure(&must_fail)), 7);
     }
 }
 
@@ -258,7 +258,7 @@ fn terms_before_a_change_hold_for_ten_minutes_and_over_a_restart() {
     let rows = single.store.0.iter().filter(|(key, _)| matches!(key, Key::ForwardPolicy(_)));
     let (channel, row) =
         rows.map(|(key, value)| (*key, value.clone())).find(|row| row.0 == Key::ForwardPolicy(DAVE)).unwrap();
-    let policies = crate::switch::grace::Policies::decode(&row).unwrap();
+    let policies = crate::switch::grace::ForwardPolicies::decode(&row).unwrap();
     assert_eq!((channel, policies.present), (Key::ForwardPolicy(DAVE), dearer));
     let mut later = announced();
     later.set_policy_at(DAVE, dearer, UnixTime(NOW.0 - 600));
@@ -269,7 +269,7 @@ fn terms_before_a_change_hold_for_ten_minutes_and_over_a_restart() {
 fn what_a_channel_says_no_with_becomes_a_failure_of_its_own() {
     let cases = [
         (CannotAdd::Offline, 7),
-        (CannotAdd::NotFunded(FundingState::Gone), 7),
+        (CannotAdd::NotFunded(FundingState::ReorgedOut), 7),
         (CannotAdd::State(StateName::DoubleSpent), 8),
         (CannotAdd::Disconnected, 7),
         (CannotAdd::State(StateName::Shutdown), 8),

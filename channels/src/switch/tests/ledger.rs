@@ -33,7 +33,7 @@ use super::network::*;
 use super::schedule::Schedule;
 use super::truth::Paid;
 use super::wallet::{self, Wallet};
-use crate::channel::Policy;
+use crate::channel::ChannelPolicy;
 use crate::channel::exposure::raised;
 use crate::margins::RECEIVED_MARGIN;
 use crate::payment::incoming::InvoiceState;
@@ -68,7 +68,7 @@ type Forgone = (HtlcId, Msat, Option<FeeratePerKw>);
 pub(super) struct Ledger<'a> {
     net: &'a Network,
     /// What nodes are ready to lose.
-    limit: &'static Policy,
+    limit: &'static ChannelPolicy,
     cost: [i64; NODES],
     htlcs: BTreeMap<(usize, HtlcRef), OnChain>,
     /// What each channel cost each node in HTLCs that it did not fight for, and their hashes.
@@ -83,7 +83,7 @@ pub(super) struct Ledger<'a> {
 }
 
 impl<'a> Ledger<'a> {
-    pub fn new(net: &'a Network, limit: &'static Policy) -> Self {
+    pub fn new(net: &'a Network, limit: &'static ChannelPolicy) -> Self {
         let in_chain = |breach: &&Breach| {
             net.chain.spender(&breach.funding).is_some_and(|(_, _, tx)| tx.compute_txid() == breach.txid)
         };

@@ -302,7 +302,7 @@ impl Network {
                 }
             }
             Effect::Incoming(htlc) => {
-                if htlc.doomed.is_none() {
+                if htlc.must_fail.is_none() {
                     self.take_on(node, self.other(node, &channel), HtlcRef { channel, id: htlc.id });
                 }
                 self.push(node, Item::Switch(SwitchEvent::Incoming(htlc)));
@@ -319,14 +319,16 @@ impl Network {
                 self.failed(node, origin, HtlcRef { channel, id: htlc }, failure);
             }
             Effect::Refused { origin, cause } => self.refused(node, origin, cause),
-            Effect::Notice(Notice::PeerWrong(Wrong::HtlcDeadline { .. })) if !self.peaceful => {
+            Effect::Notice(Notice::ProtocolViolation(ProtocolViolation::HtlcDeadline { .. })) if !self.peaceful => {
                 self.truth.deadlines += 1
             }
-            Effect::Notice(Notice::PeerWrong(
-                Wrong::FeeOverexposes { .. } | Wrong::FeerateTooLow { .. } | Wrong::SmallHtlcsExpired { .. },
+            Effect::Notice(Notice::ProtocolViolation(
+                ProtocolViolation::FeeOverexposes { .. }
+                | ProtocolViolation::FeerateTooLow { .. }
+                | ProtocolViolation::SmallHtlcsExpired { .. },
             )) if !self.peaceful => self.truth.fee_closes += 1,
-            Effect::Notice(Notice::PeerWrong(Wrong::PeerFailed(_))) if !self.peaceful => {}
-            Effect::Notice(Notice::PeerWrong(wrong)) => panic!("{node} holds its peer for wrong: {wrong}"),
+            Effect::Notice(Notice::ProtocolViolation(ProtocolViolation::PeerFailed(_))) if !self.peaceful => {}
+            Effect::Notice(Notice::ProtocolViolation(wrong)) => panic!("{node} holds its peer for wrong: {wrong}"),
             Effect::Notice(notice @ (Notice::DataLoss | Notice::PeerDataLoss)) => panic!("{node}: {notice:?}"),
             // An HTLC has expired before it was signed.
             Effect::Disconnect => {
@@ -342,7 +344,7 @@ impl Network {
             }
             Effect::Broadcast(transaction) => drop(self.broadcast(node, &[], &transaction)),
             Effect::Watch { outpoint, .. } => self.watch(node, channel, outpoint),
-            Effect::Enforce(effect) => self.enforcement_effect(node, channel, *effect),
+            Effect::Onchain(effect) => self.onchain_effect(node, channel, *effect),
             Effect::Forget => {
                 self.nodes[node].channels.remove(&channel);
                 self.nodes[node].view.forget(&channel);
@@ -352,7 +354,7 @@ impl Network {
             Effect::Notice(_)
             | Effect::WatchFunding { .. }
             | Effect::FeeRefused { .. }
-            | Effect::RaiseClosing { .. }
+            | Effect::BumpClosingFee { .. }
             | Effect::CloseRefused(_)
             | Effect::Fund { .. }
             | Effect::ReleaseFunding { .. } => {}

@@ -16,7 +16,7 @@ use crate::onchain::FeeEstimates;
 use crate::payment::incoming::{Invoice, InvoiceCtx, Invoices};
 use crate::payment::outgoing::{Payment, Payments};
 use crate::payment::record;
-use crate::switch::grace::Policies;
+use crate::switch::grace::ForwardPolicies;
 use crate::switch::*;
 use crate::types::*;
 
@@ -38,7 +38,7 @@ pub(super) struct Node {
 /// What a node makes of the world, and wants of it.
 #[derive(Clone)]
 pub(super) struct Outlook {
-    pub policy: &'static Policy,
+    pub policy: &'static ChannelPolicy,
     pub feerates: Feerates,
     pub estimates: FeeEstimates,
     /// The highest rate of a commitment or a claim that it has ever thought right.
@@ -124,7 +124,7 @@ impl Node {
                 let channel = link.channel;
                 outboxes.push(node.switch.handle(SwitchEvent::Link(Box::new(link)), &ctx).convert());
                 let row = node.store.0.get(&Key::ForwardPolicy(channel));
-                let policy = row.map(|row| Policies::decode(row).unwrap().present);
+                let policy = row.map(|row| ForwardPolicies::decode(row).unwrap().present);
                 let set = |policy| node.switch.set_policy(channel, policy, UnixTime(0)).unwrap().convert();
                 outboxes.extend(policy.map(set));
             }

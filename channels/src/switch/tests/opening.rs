@@ -45,8 +45,8 @@ pub(super) const YOUNG_TIP: Height = Height(106);
 const DELAY: u16 = 20;
 
 pub(super) fn ctx(tip: Height, now: UnixTime) -> Ctx<'static> {
-    static POLICY: OnceLock<Policy> = OnceLock::new();
-    let policy = POLICY.get_or_init(Policy::default);
+    static POLICY: OnceLock<ChannelPolicy> = OnceLock::new();
+    let policy = POLICY.get_or_init(ChannelPolicy::default);
     let (trust, feerates) = (TipTrust::Current, Feerates::default());
     static ENVIRONMENT: OnceLock<FixedEnvironment> = OnceLock::new();
     let environment = ENVIRONMENT.get_or_init(FixedEnvironment::default);
@@ -129,7 +129,7 @@ impl Opening<'_> {
             feerate: FeeratePerKw(500),
             channel_type: ChannelType { commitment, scid_alias: false, zero_conf: false },
             announce: false,
-            wishes: OpenWishes { to_self_delay: Some(DELAY), ..OpenWishes::default() },
+            overrides: OpenOverrides { to_self_delay: Some(DELAY), ..OpenOverrides::default() },
             shutdown_script: ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::from_byte_array([1; 20])),
             commit_to_script: false,
             alias: ShortChannelId(1_000 + 2 * index as u64),

@@ -131,7 +131,7 @@ pub(super) fn sent_with(id: u64, payload: &[u8], another_hop: bool) -> Sent {
         cltv_expiry: CltvExpiry(TIP.0 + 140),
         onion: built.packet,
         path_key: None,
-        doomed: None,
+        must_fail: None,
     };
     Sent { htlc, secrets: built.shared_secrets }
 }

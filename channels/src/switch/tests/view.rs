@@ -8,7 +8,7 @@ use bitcoin::{OutPoint, Transaction};
 use super::items::*;
 use super::network::Network;
 use crate::channel::*;
-use crate::onchain::{self, Found, News, Told, WatchedOutputs};
+use crate::onchain::{self, FoundSpend, KnownSpend, SpendUpdate, WatchedOutputs};
 use crate::switch::*;
 use crate::types::*;
 
@@ -27,7 +27,7 @@ impl View {
         Self { tip, young: BTreeMap::new(), outputs: WatchedOutputs::default(), unseen: Vec::new() }
     }
 
-    pub fn watch_output(&mut self, channel: ChannelId, outpoint: OutPoint, known: Option<Told>, closing: bool) {
+    pub fn watch_output(&mut self, channel: ChannelId, outpoint: OutPoint, known: Option<KnownSpend>, closing: bool) {
         self.outputs.watch(channel, &(), outpoint, known, closing);
         self.unseen.push(channel);
     }
@@ -44,15 +44,15 @@ impl View {
 
 impl Network {
     /// The spend of an output, as far as a node has followed the chain. Only one that is up to date knows the mempool.
-    fn find(&self, node: usize, outpoint: &OutPoint) -> Option<Found> {
+    fn find(&self, node: usize, outpoint: &OutPoint) -> Option<FoundSpend> {
         let tip = self.nodes[node].view.tip;
         if let Some((height, index, tx)) = self.chain.spender(outpoint) {
             let place = Some((height, index as u32));
-            return (height <= tip).then(|| Found { transaction: tx.clone(), place });
+            return (height <= tip).then(|| FoundSpend { transaction: tx.clone(), place });
         }
         let spends = |tx: &&Transaction| tx.input.iter().any(|input| input.previous_output == *outpoint);
         let found = self.chain.mempool.iter().filter(|_| tip == self.chain.tip).find(spends);
-        found.map(|tx| Found { transaction: tx.clone(), place: None })
+        found.map(|tx| FoundSpend { transaction: tx.clone(), place: None })
     }
 
     /// Watches an output for a channel, the funding output first of all.
@@ -195,9 +195,9 @@ impl Network {
         let mut events = loop {
             let found = outpoints.iter().map(|outpoint| (*outpoint, self.find(node, outpoint))).collect();
             let outputs = &mut self.nodes[node].view.outputs;
-            match outputs.news(&channel, found) {
-                News::Events(events) => break events,
-                News::LookAtAll => outpoints = outputs.of(&channel),
+            match outputs.update(&channel, found) {
+                SpendUpdate::Events(events) => break events,
+                SpendUpdate::LookAtAll => outpoints = outputs.of(&channel),
             }
         };
         if is_new_tip && !events.contains(&onchain::Event::Tip) {

@@ -6,10 +6,10 @@ use leyden_proto::lnrpc::{
     close_status_update::Update,
 };
 
-use super::{CliError, Context, chain::on_its_way, format, sendcoins::FeeArgs};
+use super::{CliError, Context, chain::broadcast_note, format, sendcoins::FeeArgs};
 use crate::client::Client;
 
-/// Close a channel, together with the other node or by force.
+/// Close a channel, cooperatively or by force.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden closechannel 4a5e1e4b:0          the beginning of the channel point will do\n  \
@@ -20,15 +20,15 @@ use crate::client::Client;
 pub struct CloseChannel {
     /// The channel point TXID:INDEX, or the beginning of it
     channel_point: String,
-    /// Close without the other node: our part comes after a delay
+    /// Force-close without the other node: our balance comes after a delay
     #[arg(long, conflicts_with_all = ["sat_per_vbyte", "conf_target", "delivery_addr"])]
     force: bool,
     #[command(flatten)]
     fee: FeeArgs,
-    /// Where our part goes [default: a fresh address of the wallet]
+    /// Address that receives our balance [default: a fresh address of the wallet]
     #[arg(long, alias = "delivery_addr", default_value = "", hide_default_value = true)]
     delivery_addr: String,
-    /// Also while payments are under way in it: it takes no new ones, and closes once those have ended
+    /// Close even while payments are pending: the channel takes no new ones, and closes once those have ended
     #[arg(long, alias = "no_wait", conflicts_with = "force")]
     no_wait: bool,
     /// Wait until the closing transaction is confirmed
@@ -87,7 +87,7 @@ async fn what_follows(client: &Client, force: bool) -> String {
     } else {
         ("the closing transaction", "the money is back once it is confirmed")
     };
-    format!("{}; {then}", on_its_way(client, what).await)
+    format!("{}; {then}", broadcast_note(client, what).await)
 }
 
 /// The channel whose point begins so.

@@ -6,7 +6,7 @@ use leyden_proto::lnrpc::{
 };
 use tonic::Code;
 
-use super::{CliError, Context, amount::Sat, chain::on_its_way, connect, format, sendcoins::FeeArgs};
+use super::{CliError, Context, amount::Sat, chain::broadcast_note, connect, format, sendcoins::FeeArgs};
 use crate::client::Client;
 
 /// Open a channel with a node, funded by this wallet.
@@ -22,9 +22,9 @@ pub struct OpenChannel {
     /// The channel's capacity: satoshi, or coins such as 0.01btc
     #[arg(required_unless_present = "fundmax", conflicts_with = "fundmax")]
     local_amt: Option<Sat>,
-    /// Part of it to give to the other side at the start
+    /// Amount to give to the other side at the start
     push_amt: Option<Sat>,
-    /// Put everything into the channel but what is kept back for claims
+    /// Put everything into the channel except the reserve for anchor channels
     #[arg(long)]
     fundmax: bool,
     /// Do not announce the channel to the network
@@ -35,19 +35,19 @@ pub struct OpenChannel {
     zero_conf: bool,
     #[command(flatten)]
     fee: FeeArgs,
-    /// The shape of its transactions [default: anchors if the node knows them]
+    /// Commitment type [default: anchors if the node supports them]
     #[arg(long, alias = "channel_type", value_enum)]
     channel_type: Option<ChannelType>,
     /// Blocks that the other side waits for its money after a force close of its own
     #[arg(long, alias = "remote_csv_delay", default_value_t = 0, hide_default_value = true)]
     remote_csv_delay: u32,
-    /// Where our part goes at a cooperative close
+    /// Address that receives our balance at a cooperative close
     #[arg(long, alias = "close_address", default_value = "", hide_default_value = true)]
     close_address: String,
-    /// A note to find the channel by
+    /// A note about the channel
     #[arg(long, default_value = "", hide_default_value = true)]
     memo: String,
-    /// Also spend what is kept back to pay for claims, should a channel have to be closed on the chain
+    /// Also spend the reserve for anchor channels, which pays for fee bumps after a force close
     #[arg(long, alias = "spend_reserve")]
     spend_reserve: bool,
     /// Wait until the channel can carry payments
@@ -59,7 +59,7 @@ pub struct OpenChannel {
 enum ChannelType {
     /// Two outputs for fee bumps; fees of the HTLC transactions are added when they are needed
     Anchors,
-    /// The older kind, for old nodes
+    /// static_remotekey without anchors, for old nodes
     Tweakless,
 }
 
@@ -101,7 +101,7 @@ impl OpenChannel {
                         waiting.finish_and_clear();
                         let follows = match context.is_json() {
                             true => String::new(),
-                            false => on_its_way(&client, "the funding transaction").await,
+                            false => broadcast_note(&client, "the funding transaction").await,
                         };
                         return context.show_value(&value, || {
                             format!("{point}\n{follows}; the channel opens once it is confirmed")

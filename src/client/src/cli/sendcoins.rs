@@ -6,11 +6,11 @@ use leyden_proto::lnrpc::{GetTransactionsRequest, SendCoinsRequest};
 use super::{
     CliError, Context,
     amount::{self, Sat},
-    chain::on_its_way,
+    chain::broadcast_note,
 };
 use crate::client::Client;
 
-/// Pay an address on the chain.
+/// Send coins to an on-chain address.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden sendcoins bcrt1q… 150,000\n  \
@@ -24,18 +24,18 @@ pub struct SendCoins {
     /// How much: satoshi, or coins such as 0.01btc
     #[arg(required_unless_present = "sweepall", conflicts_with = "sweepall")]
     amt: Option<Sat>,
-    /// Send everything but what is kept back for channels
+    /// Send everything except the reserve for anchor channels
     #[arg(long)]
     sweepall: bool,
     #[command(flatten)]
     fee: FeeArgs,
-    /// A note to find the transaction by
+    /// A label for the transaction
     #[arg(long, default_value = "")]
     label: String,
     /// Also spend coins that are not confirmed
     #[arg(long, alias = "spend_unconfirmed")]
     spend_unconfirmed: bool,
-    /// Also spend what is kept back to pay for claims, should a channel have to be closed on the chain
+    /// Also spend the reserve for anchor channels, which pays for fee bumps after a force close
     #[arg(long, alias = "spend_reserve")]
     spend_reserve: bool,
     /// Send it even if the fee is more than half of what is sent
@@ -78,7 +78,7 @@ impl SendCoins {
         let mut text = answer.txid.clone();
         if !context.is_json() {
             let sent = sent(&client, &answer.txid).await.map(|sent| format!("\n{sent}")).unwrap_or_default();
-            text += &format!("{sent}\n{}", on_its_way(&client, "the transaction").await);
+            text += &format!("{sent}\n{}", broadcast_note(&client, "the transaction").await);
         }
         context.show(&answer, || text)
     }

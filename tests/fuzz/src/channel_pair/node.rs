@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use bitcoin::constants::ChainHash;
-use leyden_channels::channel::{AttemptId, Channel, Ctx, Feerates, IncomingHtlc, Key, Persist, Policy, Write};
+use leyden_channels::channel::{AttemptId, Channel, ChannelPolicy, Ctx, Feerates, IncomingHtlc, Key, Persist, Write};
 use leyden_channels::keys::{KeysSigner, PerCommitmentSecret, Signer as _};
 use leyden_channels::onchain::FixedEnvironment;
 use leyden_channels::types::{CommitmentNumber, Height, HtlcId, TipTrust, UnixTime};
@@ -55,7 +55,7 @@ pub struct Node {
     pub channel: Option<Channel>,
     pub store: Store,
     pub signer: Arc<KeysSigner>,
-    pub policy: Policy,
+    pub policy: ChannelPolicy,
     pub incoming: BTreeMap<HtlcId, IncomingHtlc>,
     pub outcomes: BTreeMap<AttemptId, Outcome>,
     /// The commitments below this number are revoked: the peer has their secrets.
@@ -72,7 +72,7 @@ impl Node {
             channel,
             store: Store::default(),
             signer,
-            policy: Policy::default(),
+            policy: ChannelPolicy::default(),
             incoming: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             released: 0,
@@ -104,7 +104,7 @@ impl Node {
 
 static ENVIRONMENT: LazyLock<FixedEnvironment> = LazyLock::new(FixedEnvironment::default);
 
-pub fn ctx(policy: &Policy, tip: Height) -> Ctx<'_> {
+pub fn ctx(policy: &ChannelPolicy, tip: Height) -> Ctx<'_> {
     Ctx {
         chain: ChainHash::REGTEST,
         now: UnixTime(1_700_000_000),

@@ -8,8 +8,8 @@ use bitcoin::hashes::Hash as _;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
 use leyden_channels::channel::{
-    AcceptRequest, AddHtlc, AttemptId, Channel, ChannelType, ClosingRest, Ctx, Effect, Event, FundingDepth,
-    IncomingHtlc, Notice, OpenRequest, OpenWishes, Origin, Outbox, SpendKind, StateName,
+    AcceptRequest, AddHtlc, AttemptId, Channel, ChannelType, ClosingDelay, Ctx, Effect, Event, FundingDepth,
+    IncomingHtlc, Notice, OpenOverrides, OpenRequest, Origin, Outbox, SpendKind, StateName,
 };
 use leyden_channels::keys::{KeysSigner, PerCommitmentSecret};
 use leyden_channels::onchain::{self, ClosingChannel};
@@ -75,7 +75,7 @@ pub struct World {
     spends: Vec<Transaction>,
     /// The one that is in a block, and its height.
     confirmed: Option<(Transaction, Height)>,
-    /// Nothing has happened for which one honest node might hold the other for wrong.
+    /// Nothing has happened for which one honest node might accuse the other of a violation.
     honest: bool,
 }
 
@@ -109,7 +109,7 @@ impl World {
     /// `open_channel` is on its way. The bits of `setup`: the commitments' form, a gift, an agreed script, trust.
     pub fn opening(setup: u8) -> Self {
         let signers = Who::BOTH.map(signer);
-        let policy = leyden_channels::channel::Policy::default();
+        let policy = leyden_channels::channel::ChannelPolicy::default();
         let start = ctx(&policy, START);
         let commitment = kind_of(setup);
         let trusts_funder = setup & 8 != 0;
@@ -122,7 +122,7 @@ impl World {
             feerate: FeeratePerKw(1000),
             channel_type: ChannelType { commitment, scid_alias: false, zero_conf: setup & 16 != 0 && trusts_funder },
             announce: false,
-            wishes: OpenWishes { zero_conf: trusts_funder, ..OpenWishes::default() },
+            overrides: OpenOverrides { zero_conf: trusts_funder, ..OpenOverrides::default() },
             shutdown_script: wallet_script(Who::Alice),
             commit_to_script: setup & 4 != 0,
             alias: ShortChannelId(1),
@@ -223,7 +223,7 @@ impl World {
         &mut self.nodes[who as usize]
     }
 
-    /// From here on an honest node may have cause to hold the other for wrong.
+    /// From here on an honest node may have cause to accuse the other of a violation.
     pub fn may_differ(&mut self) {
         self.honest = false;
     }
@@ -277,7 +277,7 @@ impl World {
             Effect::Broadcast(transaction) => self.broadcast(who, transaction),
             Effect::Incoming(htlc) => {
                 let told = self.node(who).incoming.entry(htlc.id).or_insert_with(|| (*htlc).clone());
-                let same = IncomingHtlc { doomed: told.doomed, ..*htlc };
+                let same = IncomingHtlc { must_fail: told.must_fail, ..*htlc };
                 assert_eq!(*told, same, "an incoming HTLC stays the same");
             }
             Effect::Fulfilled { origin, payment_hash, preimage, .. } => {
@@ -294,7 +294,9 @@ impl World {
                     assert!(self.node(who).released <= number.0, "{who:?} broadcasts what it has revoked");
                 }
             }
-            Effect::Notice(Notice::PeerWrong(wrong)) => assert!(!self.honest, "{who:?} takes offence: {wrong}"),
+            Effect::Notice(Notice::ProtocolViolation(violation)) => {
+                assert!(!self.honest, "{who:?} takes offence: {violation}")
+            }
             Effect::Notice(Notice::DataLoss) => panic!("{who:?} believes that it has lost data"),
             _ => {}
         }
@@ -398,7 +400,7 @@ impl World {
             for who in Who::BOTH {
                 moved |= !self.inbox[who as usize].is_empty();
                 self.deliver(who);
-                let wants = |channel: &Channel| channel.wants_flush() && channel.closing_rest().is_none();
+                let wants = |channel: &Channel| channel.wants_flush() && channel.closing_delay().is_none();
                 if self.inbox[who as usize].is_empty() && self.node(who).channel.as_ref().is_some_and(wants) {
                     self.event(who, Event::Flush);
                     moved = true;
@@ -416,9 +418,9 @@ impl World {
 
     /// Time passes, and the shorter rests end first.
     fn end_a_rest(&mut self) -> bool {
-        for rest in [ClosingRest::Signature, ClosingRest::Negotiation] {
+        for rest in [ClosingDelay::Signature, ClosingDelay::Negotiation] {
             for who in Who::BOTH {
-                if self.node(who).channel.as_ref().and_then(Channel::closing_rest) == Some(rest) {
+                if self.node(who).channel.as_ref().and_then(Channel::closing_delay) == Some(rest) {
                     self.event(who, Event::Flush);
                     return true;
                 }

@@ -7,7 +7,7 @@ use std::{
 
 use bitcoin::{Network, constants::ChainHash};
 use leyden_channels::{
-    gossip::{Policy, synthetic::SyntheticNetwork},
+    gossip::{RoutingPolicy, synthetic::SyntheticNetwork},
     routing::trial::{Answer, Leg, Trial},
     types::{Msat, NodeId, ShortChannelId},
 };
@@ -98,7 +98,7 @@ fn legs(path: &Path) -> Vec<Leg> {
     legs
 }
 
-fn update(short_channel_id: u64, timestamp: u32, from_2: u8, policy: &Policy) -> UnsignedChannelUpdate {
+fn update(short_channel_id: u64, timestamp: u32, from_2: u8, policy: &RoutingPolicy) -> UnsignedChannelUpdate {
     UnsignedChannelUpdate {
         chain_hash: ChainHash::REGTEST,
         short_channel_id,

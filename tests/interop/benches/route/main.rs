@@ -3,7 +3,7 @@
 //! Both know what gossip would tell them and have learnt nothing yet; both have the parameters that they come with (LDK
 //! splits into at most 10 parts, we into 16), and the same limit on fees. What they find is checked and judged by
 //! [`leyden_channels::routing::trial`], which favours neither: by the balances of the made-up network and the law that
-//! they were drawn by. Fees and chances are compared over the payments that both found a way for, at three prices of a
+//! they were drawn by. Fees and chances are compared over the payments that both found a route for, at three prices of a
 //! chance; a factor of *e* more is worth half a thousandth of the amount to LDK's defaults, a thousandth to ours.
 
 mod ldk;
@@ -42,7 +42,7 @@ impl Answers {
     fn note(&mut self, trial: &Trial, pair: usize, time: Duration, answer: Option<&Answer>) {
         self.times.push(time);
         let judge = |answer: &Answer| {
-            let verdict = trial.judge(trial.pairs[pair], answer).expect("a way that the network has");
+            let verdict = trial.judge(trial.pairs[pair], answer).expect("a route that the network has");
             (verdict, answer.parts.len())
         };
         self.verdicts.push(answer.map(judge));
@@ -58,7 +58,7 @@ impl Answers {
         self.verdicts.iter().flatten().count()
     }
 
-    /// The mean over the payments that both found a way for.
+    /// The mean over the payments that both found a route for.
     fn mean(&self, other: &Self, of: impl Fn(&Verdict, usize) -> f64) -> f64 {
         let both = self.verdicts.iter().zip(&other.verdicts).filter(|(_, other)| other.is_some());
         let values: Vec<f64> = both.filter_map(|(own, _)| own.as_ref()).map(|(own, parts)| of(own, *parts)).collect();
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     let queries = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(QUERIES);
     let trial = Trial::new(Size::PUBLIC, queries, AMOUNT);
     eprintln!(
-        "finding {queries} ways twice through {} nodes and {} channels",
+        "finding {queries} routes twice through {} nodes and {} channels",
         Size::PUBLIC.nodes,
         Size::PUBLIC.channels
     );
@@ -96,7 +96,7 @@ fn main() -> ExitCode {
         let ms = |answers: &Answers| format!("{:.3} ms", answers.percentile(percent));
         line(&format!("time for a route, p{percent}"), ms(&ours), ms(&theirs));
     }
-    line("ways found", ours.found().to_string(), theirs.found().to_string());
+    line("routes found", ours.found().to_string(), theirs.found().to_string());
     let means = |of: &dyn Fn(&Verdict, usize) -> f64| (ours.mean(&theirs, of), theirs.mean(&ours, of));
     let amount = AMOUNT.0 as f64;
     let percent = |share: f64| format!("{:.4} %", share * 100.0);

@@ -64,8 +64,8 @@ pub async fn live(report: &'static Report, kind: Kind) -> World {
     report.case("cancelled invoice is refused", "LDK pays", two.ldk_pays_a_cancelled_invoice()).await?;
     report.case("expired invoice is not paid", "Leyden pays", two.leyden_pays_an_expired_invoice()).await?;
     report.case("expired invoice is not paid", "LDK pays", two.ldk_pays_an_expired_invoice()).await?;
-    report.case("more than there is finds no way", "Leyden pays", two.leyden_has_too_little()).await?;
-    report.case("more than there is finds no way", "LDK pays", two.ldk_has_too_little()).await?;
+    report.case("more than there is finds no route", "Leyden pays", two.leyden_has_too_little()).await?;
+    report.case("more than there is finds no route", "LDK pays", two.ldk_has_too_little()).await?;
     report.case("cut and connected again, payment held", "LDK dials", two.cut_while_ldk_holds()).await?;
     report.case("cut and connected again, payment held", "Leyden dials", two.cut_while_leyden_holds()).await?;
     for (closer, funder) in two.closes() {

@@ -56,7 +56,7 @@ const CUT: u32 = 100;
 /// Blocks after the cut at which what is taken while nobody closes is taken: before LDK, 39 blocks before an HTLC expires,
 /// gives up what it holds.
 const TAKEN_AFTER: u32 = 40;
-/// The shortest way that LDK finds over Bob's delta with what its invoices ask for: it keeps two hops of 40 blocks free for
+/// The shortest route that LDK finds over Bob's delta with what its invoices ask for: it keeps two hops of 40 blocks free for
 /// those that it pretends behind the recipient, one or two.
 const SHORT_WAY: u32 = 80 + 45 + 2 * 40 + 3;
 /// Blocks that all see after that, so that every HTLC behind Bob expires within the cut; few enough for LDK to hold it.
@@ -86,17 +86,17 @@ struct Three {
 
 /// Over Bob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum Direction {
     AliceToCarol,
     CarolToAlice,
 }
 
-const BOTH_WAYS: [Way; 2] = [Way::AliceToCarol, Way::CarolToAlice];
+const BOTH_DIRECTIONS: [Direction; 2] = [Direction::AliceToCarol, Direction::CarolToAlice];
 
 /// A payment that its recipient holds.
 #[derive(Debug)]
 struct Held {
-    way: Way,
+    direction: Direction,
     sat: i64,
     preimage: PaymentPreimage,
     hash: PaymentHash,
@@ -133,17 +133,17 @@ fn sat(amount: i64) -> u64 {
 }
 
 impl Three {
-    fn payer(&self, way: Way) -> &Ldk {
-        match way {
-            Way::AliceToCarol => &self.alice,
-            Way::CarolToAlice => &self.carol,
+    fn payer(&self, direction: Direction) -> &Ldk {
+        match direction {
+            Direction::AliceToCarol => &self.alice,
+            Direction::CarolToAlice => &self.carol,
         }
     }
 
-    fn payee(&self, way: Way) -> &Ldk {
-        match way {
-            Way::AliceToCarol => &self.carol,
-            Way::CarolToAlice => &self.alice,
+    fn payee(&self, direction: Direction) -> &Ldk {
+        match direction {
+            Direction::AliceToCarol => &self.carol,
+            Direction::CarolToAlice => &self.alice,
         }
     }
 
@@ -196,29 +196,29 @@ impl Three {
     /// Payments of all sizes go both ways, and are held.
     async fn hold(&self, round: u8, longest: Option<u32>) -> Vec<Held> {
         let mut all = Vec::new();
-        for way in BOTH_WAYS {
+        for direction in BOTH_DIRECTIONS {
             for size in SIZES {
                 for taken in [true, false] {
                     let mut bytes = [round; 32];
                     bytes[0] = u8::try_from(all.len()).unwrap();
                     let preimage = PaymentPreimage(bytes);
                     let hash = PaymentHash::from(preimage);
-                    let invoice = self.payee(way).hold_invoice(sat(size), hash).to_string();
+                    let invoice = self.payee(direction).hold_invoice(sat(size), hash).to_string();
                     match longest {
-                        Some(blocks) => self.payer(way).pay_within(&invoice, blocks),
-                        None => self.payer(way).pay(&invoice),
+                        Some(blocks) => self.payer(direction).pay_within(&invoice, blocks),
+                        None => self.payer(direction).pay(&invoice),
                     };
-                    assert_eq!(self.payee(way).claimable(hash).await, sat(size) * 1_000);
-                    all.push(Held { way, sat: size, preimage, hash, taken });
+                    assert_eq!(self.payee(direction).claimable(hash).await, sat(size) * 1_000);
+                    all.push(Held { direction, sat: size, preimage, hash, taken });
                 }
             }
         }
-        assert_eq!(all.len(), BOTH_WAYS.len() * SIZES.len() * HTLCS_OF_A_SIZE);
+        assert_eq!(all.len(), BOTH_DIRECTIONS.len() * SIZES.len() * HTLCS_OF_A_SIZE);
         all
     }
 
     fn take(&self, held: &Held) {
-        self.payee(held.way).claim(held.preimage, sat(held.sat));
+        self.payee(held.direction).claim(held.preimage, sat(held.sat));
     }
 
     /// Each HTLC in front of Bob leaves him time after the cut.
@@ -277,25 +277,27 @@ impl Three {
         refused(client.router().send_payment_v2(invoice).await.unwrap_err());
 
         // Nor for others: what they offer him now stays with him.
-        let way = BOTH_WAYS.map(|way| (way, self.payer(way).pay(&self.payee(way).invoice(10_000).to_string())));
+        let sent = BOTH_DIRECTIONS.map(|direction| {
+            (direction, self.payer(direction).pay(&self.payee(direction).invoice(10_000).to_string()))
+        });
         let request = Invoice { value: 10_000, cltv_expiry: u64::from(2 * CUT), ..Invoice::default() };
         let added = client.lightning().add_invoice(request).await.unwrap().into_inner();
         let here = self.alice.pay(&added.payment_request);
-        for hash in way.iter().map(|(_, hash)| *hash).chain([here]) {
+        for hash in sent.iter().map(|(_, hash)| *hash).chain([here]) {
             wait_until("an offer to a blind Bob", || async { Ok(self.has_htlc(hash, true).await) }).await.unwrap();
         }
         let mut mined = 0;
         for blocks in [TAKEN_AFTER, CUT - TAKEN_AFTER] {
             chain::mine(&self.miner, &[], &[&self.alice, &self.carol], blocks).await;
             mined += blocks;
-            for (_, hash) in way {
+            for (_, hash) in sent {
                 assert!(!self.has_htlc(hash, false).await, "forwarded after {mined} blocks");
             }
             assert_eq!(ours::look_up(&self.bob, &added.r_hash).await.state(), InvoiceState::Open);
             // What they take or give back behind him passes at once: it binds nobody any more.
             for one in held.iter().filter(|one| mined == TAKEN_AFTER && one.taken) {
                 self.take(one);
-                let end = self.payer(one.way).end(one.hash).await;
+                let end = self.payer(one.direction).end(one.hash).await;
                 assert!(matches!(end, End::Paid { fee_msat: 1_000, .. }), "{one:?}: {end:?}");
             }
         }
@@ -303,36 +305,37 @@ impl Three {
 
         for one in held.iter().filter(|one| !one.taken) {
             // LDK has given most of them back by itself.
-            self.payee(one.way).node().bolt11_payment().fail_for_hash(one.hash).unwrap();
-            let end = self.payer(one.way).end(one.hash).await;
+            self.payee(one.direction).node().bolt11_payment().fail_for_hash(one.hash).unwrap();
+            let end = self.payer(one.direction).end(one.hash).await;
             assert!(matches!(end, End::Failed(_)), "{one:?}: {end:?}");
         }
         ours::settle(&self.bob, &preimage.0).await;
         assert!(matches!(self.alice.end(own).await, End::Paid { .. }));
-        let mut paid: Vec<(Way, i64)> = held.iter().filter(|one| one.taken).map(|one| (one.way, one.sat)).collect();
-        for (way, hash) in way {
+        let mut paid: Vec<(Direction, i64)> =
+            held.iter().filter(|one| one.taken).map(|one| (one.direction, one.sat)).collect();
+        for (direction, hash) in sent {
             // He decides by the height that he knows now, unless it has waited too long.
-            if let End::Paid { .. } = self.payer(way).end(hash).await {
-                assert_eq!(self.payee(way).received(hash).await, 10_000_000);
-                paid.push((way, 10_000));
+            if let End::Paid { .. } = self.payer(direction).end(hash).await {
+                assert_eq!(self.payee(direction).received(hash).await, 10_000_000);
+                paid.push((direction, 10_000));
             }
         }
         let mut expected = [had[0] + 10_000, had[1]];
         let is_paid = matches!(self.alice.end(here).await, End::Paid { .. });
         assert_eq!(ours::look_up(&self.bob, &added.r_hash).await.state() == InvoiceState::Settled, is_paid);
         expected[0] += if is_paid { 10_000 } else { 0 };
-        for (way, sat) in paid {
-            let (from, to) = match way {
-                Way::AliceToCarol => (0, 1),
-                Way::CarolToAlice => (1, 0),
+        for (direction, sat) in paid {
+            let (from, to) = match direction {
+                Direction::AliceToCarol => (0, 1),
+                Direction::CarolToAlice => (1, 0),
             };
             expected[from] += sat + FEE;
             expected[to] -= sat;
         }
         assert_eq!(self.balances().await, expected, "to the satoshi");
         // And all goes on.
-        for way in BOTH_WAYS {
-            let end = self.payer(way).pay_to_end(&self.payee(way).invoice(10_000).to_string()).await;
+        for direction in BOTH_DIRECTIONS {
+            let end = self.payer(direction).pay_to_end(&self.payee(direction).invoice(10_000).to_string()).await;
             assert!(matches!(end, End::Paid { .. }), "{end:?}");
         }
         self.balances().await.iter().sum::<i64>() - had.iter().sum::<i64>()
@@ -364,7 +367,7 @@ impl Three {
         self.carol.stop();
         self.cut().await;
         // Bob gets to know preimages and has nobody to tell them.
-        for one in held.iter().filter(|one| one.way == Way::CarolToAlice && one.taken) {
+        for one in held.iter().filter(|one| one.direction == Direction::CarolToAlice && one.taken) {
             self.take(one);
             wait_until("Bob to be told", || async { Ok(!self.has_htlc(one.hash, false).await) }).await.unwrap();
         }
@@ -387,7 +390,7 @@ impl Three {
             chain::mine(&self.miner, &[&self.bob], &[&self.alice], 1).await;
         }
         let (miner, bob, alice) = (&self.miner, &self.bob, &self.alice);
-        let back = |one: &&Held| one.way == Way::AliceToCarol;
+        let back = |one: &&Held| one.direction == Direction::AliceToCarol;
         chain::mine_until(miner, &[bob], &[alice], "Alice to have her own back", || async {
             Ok(held.iter().filter(back).all(|one| alice.payment_status(one.hash) != PaymentStatus::Pending))
         })
@@ -399,12 +402,12 @@ impl Three {
         self.mine_until("nothing to be left of the channel", || async {
             Ok(self.bob.pending_channels().await? == PendingChannelsResponse::default()
                 && self.carol.has_claimed_everything()
-                && held.iter().all(|one| self.payer(one.way).payment_status(one.hash) != PaymentStatus::Pending))
+                && held.iter().all(|one| self.payer(one.direction).payment_status(one.hash) != PaymentStatus::Pending))
         })
         .await;
         ours::agree(&self.bob, &self.alice).await;
         let mut earned = 0;
-        for one in held.iter().filter(|one| one.way == Way::CarolToAlice) {
+        for one in held.iter().filter(|one| one.direction == Direction::CarolToAlice) {
             // Of dust the chain knows no preimage: Bob has paid for it, and Carol's went to the miners.
             let paid = one.taken && one.sat != DUST;
             assert_eq!(self.carol.payment_status(one.hash) == PaymentStatus::Succeeded, paid, "{one:?}");
@@ -424,14 +427,14 @@ impl Three {
         self.deadlines_allow_the_cut().await;
         self.cut().await;
         let (bob, _) = reach(&self.bob).await;
-        for (closer, point, way) in [
-            (&self.carol, &to_carol.channel_point, Way::AliceToCarol),
-            (&self.alice, &to_alice.channel_point, Way::CarolToAlice),
+        for (closer, point, direction) in [
+            (&self.carol, &to_carol.channel_point, Direction::AliceToCarol),
+            (&self.alice, &to_alice.channel_point, Direction::CarolToAlice),
         ] {
             let known = closer.channel(point);
             // It has no chance to tell Bob.
             closer.node().disconnect(bob).unwrap();
-            held.iter().filter(|one| one.way == way && one.taken).for_each(|one| self.take(one));
+            held.iter().filter(|one| one.direction == direction && one.taken).for_each(|one| self.take(one));
             closer.node().force_close_channel(&known.user_channel_id, bob, None).unwrap();
         }
         // What they know the preimages of they take while Bob is blind.
@@ -457,7 +460,7 @@ impl Three {
         let commitments = points.map(|point| ledger.spender(point).unwrap().to_owned());
         let outputs = commitments.each_ref().map(|txid| htlc_outputs(&ledger, txid));
         for outputs in &outputs {
-            assert_eq!(outputs.len(), BOTH_WAYS.len() * HTLCS_OF_A_SIZE * WITH_OUTPUT);
+            assert_eq!(outputs.len(), BOTH_DIRECTIONS.len() * HTLCS_OF_A_SIZE * WITH_OUTPUT);
             assert_eq!(
                 outputs.iter().filter(|output| is_spent(&ledger, output)).count(),
                 WITH_OUTPUT,
@@ -483,14 +486,14 @@ impl Three {
         self.mine_until("everything to be claimed", || async {
             Ok(self.bob.pending_channels().await? == PendingChannelsResponse::default()
                 && [&self.alice, &self.carol].iter().all(|peer| peer.has_claimed_everything())
-                && held.iter().all(|one| self.payer(one.way).payment_status(one.hash) != PaymentStatus::Pending))
+                && held.iter().all(|one| self.payer(one.direction).payment_status(one.hash) != PaymentStatus::Pending))
         })
         .await;
         let mut earned = 0;
         for one in &held {
             // Nobody gets dust: it went with the closes.
             let paid = one.taken && one.sat != DUST;
-            let status = self.payer(one.way).payment_status(one.hash);
+            let status = self.payer(one.direction).payment_status(one.hash);
             assert_eq!(status == PaymentStatus::Succeeded, paid, "{one:?} {status:?}");
             earned += if paid { FEE } else { 0 };
         }

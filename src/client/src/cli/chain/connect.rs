@@ -9,7 +9,7 @@ use super::super::{CliError, Context};
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  leyden chain connect 127.0.0.1:18445")]
 pub struct Connect {
-    /// Its address
+    /// Its address, HOST:PORT
     #[arg(value_name = "HOST:PORT")]
     address: String,
 }

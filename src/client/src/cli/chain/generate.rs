@@ -5,17 +5,17 @@ use leyden_proto::leyden::GenerateRequest;
 
 use super::super::{CliError, Context};
 
-/// Mine so many blocks now.
+/// Mine a number of blocks now.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden chain generate 1\n  \
     leyden chain generate 101                  coins can be spent once 100 blocks lie on top of them\n  \
     leyden chain generate 6 --to bcrt1q…")]
 pub struct Generate {
-    /// How many
+    /// Number of blocks
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     blocks: u32,
-    /// Who gets the reward [default: this node's wallet]
+    /// Address that receives the rewards [default: this node's wallet]
     #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
     to: String,
 }

@@ -8,7 +8,7 @@ use super::{
     count,
 };
 
-/// Show how fast this node mines, and how hard it is.
+/// Show this node's hash rate and the chain's difficulty.
 #[derive(Debug, Args)]
 pub struct Hashrate {}
 

@@ -8,7 +8,7 @@ use super::{
     count, time,
 };
 
-/// Show what waits for a block.
+/// Show the mempool: the transactions that wait for a block.
 #[derive(Debug, Args)]
 pub struct Mempool {
     /// Also list the transactions

@@ -18,16 +18,16 @@ pub struct Mine {
 
 #[derive(Debug, Subcommand)]
 enum MineCommand {
-    /// Begin, or begin anew with other settings
+    /// Start, or restart with other settings
     Start {
-        /// Who gets the rewards [default: this node's wallet]
+        /// Address that receives the rewards [default: this node's wallet]
         #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
         to: String,
-        /// How many threads search [default: all cores]
+        /// Number of threads [default: all cores]
         #[arg(long, default_value_t = 0, hide_default_value = true)]
         threads: u32,
     },
-    /// End it
+    /// Stop
     Stop,
 }
 

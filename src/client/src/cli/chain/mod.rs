@@ -1,12 +1,12 @@
 //! `leyden chain …`: the proof-of-work chain that the node carries.
 
 mod block;
+mod broadcast_note;
 mod connect;
 mod generate;
 mod hashrate;
 mod mempool;
 mod mine;
-mod on_its_way;
 mod peers;
 mod send;
 mod tip;
@@ -15,10 +15,10 @@ mod utxohash;
 
 use clap::{Args, Subcommand};
 
-pub use self::on_its_way::on_its_way;
+pub use self::broadcast_note::broadcast_note;
 use super::{CliError, Context};
 
-/// The node's proof-of-work chain: look at it, mine it, send transactions.
+/// Show the node's proof-of-work chain, mine blocks and send transactions.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden chain tip\n  \

@@ -5,7 +5,7 @@ use leyden_proto::leyden::SubmitTransactionRequest;
 
 use super::super::{CliError, Context};
 
-/// Check a transaction that was made elsewhere, and send it to the network.
+/// Check a signed transaction and broadcast it.
 #[derive(Debug, Args)]
 pub struct Send {
     /// The serialised transaction, hex

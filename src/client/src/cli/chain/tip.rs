@@ -8,7 +8,7 @@ use super::{
     time,
 };
 
-/// Show the end of the chain with the most work.
+/// Show the tip of the chain with the most work.
 #[derive(Debug, Args)]
 pub struct Tip {}
 

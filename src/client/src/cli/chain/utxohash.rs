@@ -8,7 +8,7 @@ use super::{
     count,
 };
 
-/// Show one hash over all unspent outputs: two nodes that show the same agree on who owns what.
+/// Show one hash of the whole UTXO set: two nodes that show the same hash agree on every unspent output.
 #[derive(Debug, Args)]
 pub struct UtxoHash {}
 

@@ -202,10 +202,10 @@ impl Cast {
         Ok(())
     }
 
-    /// Tries again while gossip has not told Alice of the way; gives the height at which it went well.
+    /// Tries again while gossip has not told Alice of the route; gives the height at which it went well.
     async fn try_until_held(&self, payment_request: &str, hash: &[u8]) -> Result<u32, ClusterError> {
         let alice = &self.alice;
-        wait_for("a way from Alice to Dave", || async {
+        wait_for("a route from Alice to Dave", || async {
             let request = SendPaymentRequest {
                 payment_request: payment_request.to_owned(),
                 cltv_limit: 3 * DAY_BLOCKS as i32,

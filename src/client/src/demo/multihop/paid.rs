@@ -48,7 +48,7 @@ async fn pay(alice: &DaemonProcess, dave: &DaemonProcess) -> Result<Payment, Clu
     let request = Invoice { value: AMOUNT, cltv_expiry: u64::from(DAY_BLOCKS), ..Invoice::default() };
     let added = dave.client()?.lightning().add_invoice(request).await.map_err(|status| dave.call_error(status))?;
     let payment_request = added.into_inner().payment_request;
-    wait_for("a way from Alice to Dave", || async {
+    wait_for("a route from Alice to Dave", || async {
         let payment = alice.pay_within(payment_request.clone(), 3 * DAY_BLOCKS as i32).await?;
         if succeeded(&payment) {
             return Ok(Some(payment));

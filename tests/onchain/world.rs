@@ -14,8 +14,8 @@ use bitcoin::{
 };
 use leyden_channels::{
     channel::{
-        AcceptRequest, AddHtlc, AttemptId, Channel, ChannelType, Ctx, Event, OpenRequest, OpenWishes, Origin, Outbox,
-        Settlement, StateName,
+        AcceptRequest, AddHtlc, AttemptId, Channel, ChannelType, Ctx, Event, OpenOverrides, OpenRequest, Origin,
+        Outbox, Settlement, StateName,
     },
     onchain,
     tx::fee,
@@ -161,7 +161,7 @@ impl World {
             feerate: FeeratePerKw(feerate),
             channel_type: ChannelType { commitment: kind, scid_alias: false, zero_conf: false },
             announce: false,
-            wishes: OpenWishes::default(),
+            overrides: OpenOverrides::default(),
             shutdown_script: self[Alice].destination.clone(),
             commit_to_script: false,
             alias: ShortChannelId(1),

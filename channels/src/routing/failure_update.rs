@@ -7,22 +7,22 @@
 use super::route::direction_between;
 use crate::gossip::store::{direction_of, policy_of};
 use crate::gossip::validate::signed;
-use crate::gossip::{Direction, Graph, Policy};
+use crate::gossip::{Direction, Graph, RoutingPolicy};
 use crate::types::{NodeId, ShortChannelId};
 use crate::wire::{ChannelUpdate, Message};
 
 /// Present terms of one direction of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct UpdateFromFailure {
     pub short_channel_id: ShortChannelId,
     pub direction: Direction,
-    pub policy: Policy,
+    pub policy: RoutingPolicy,
 }
 
 /// The type of `channel_update` (BOLT 7), which some nodes leave out in failures.
 const CHANNEL_UPDATE: [u8; 2] = [1, 2];
 
-impl Told {
+impl UpdateFromFailure {
     /// What `raw`, from a failure of node `from`, says about the channel that the HTLC was to leave it by; `None` unless
     /// it is that node's own word, and newer than what is known.
     pub fn read(
@@ -40,8 +40,8 @@ impl Told {
             return None;
         }
         let known = graph.channel_by_id(short_channel_id).and_then(|channel| channel.policies.get(direction).as_ref());
-        let told = find(earlier, short_channel_id, direction);
-        let newest = known.into_iter().chain(told).map(|policy| policy.timestamp).max();
+        let latest = find(earlier, short_channel_id, direction);
+        let newest = known.into_iter().chain(latest).map(|policy| policy.timestamp).max();
         let is_newer = newest.is_none_or(|newest| update.timestamp > newest);
         is_newer.then(|| Self { short_channel_id, direction, policy: policy_of(&update, &raw) })
     }
@@ -55,10 +55,10 @@ fn decode(raw: &[u8]) -> Option<(ChannelUpdate, Vec<u8>)> {
     read(raw.to_vec()).or_else(|| read([&CHANNEL_UPDATE, raw].concat()))
 }
 
-/// The latest terms that were told.
-pub(super) fn find(told: &[Told], id: ShortChannelId, direction: Direction) -> Option<&Policy> {
-    let of = |told: &&Told| told.short_channel_id == id && told.direction == direction;
-    told.iter().rev().find(of).map(|told| &told.policy)
+/// The latest terms for this direction.
+pub(super) fn find(updates: &[UpdateFromFailure], id: ShortChannelId, direction: Direction) -> Option<&RoutingPolicy> {
+    let of = |update: &&UpdateFromFailure| update.short_channel_id == id && update.direction == direction;
+    updates.iter().rev().find(of).map(|update| &update.policy)
 }
 
 #[cfg(test)]
@@ -99,16 +99,24 @@ mod tests {
             Message::ChannelUpdate(signed).encode().unwrap()
         };
         let raw = signed(1, 1_000);
-        let told = Told::read(&raw, channel, &from, &to, &graph, &[]).unwrap();
-        assert_eq!((told.policy.fee_base_msat, told.policy.cltv_expiry_delta), (5, 40));
-        assert_eq!(Told::read(&raw[2..], channel, &from, &to, &graph, &[]), Some(told), "without its type");
-        assert_eq!(Told::read(&raw, channel, &from, &to, &graph, &[told]), None, "nothing new");
-        assert!(Told::read(&signed(1, 1_001), channel, &from, &to, &graph, &[told]).is_some());
-        assert_eq!(Told::read(&signed(2, 1_000), channel, &from, &to, &graph, &[]), None, "somebody else's word");
-        assert_eq!(Told::read(&raw, ShortChannelId(8), &from, &to, &graph, &[]), None);
-        assert_eq!(Told::read(&raw, channel, &to, &from, &graph, &[]), None);
-        assert_eq!(Told::read(&[], channel, &from, &to, &graph, &[]), None);
-        graph.set_policy(channel, told.direction, Some(told.policy)).unwrap();
-        assert_eq!(Told::read(&raw, channel, &from, &to, &graph, &[]), None, "gossip was faster");
+        let update = UpdateFromFailure::read(&raw, channel, &from, &to, &graph, &[]).unwrap();
+        assert_eq!((update.policy.fee_base_msat, update.policy.cltv_expiry_delta), (5, 40));
+        assert_eq!(
+            UpdateFromFailure::read(&raw[2..], channel, &from, &to, &graph, &[]),
+            Some(update),
+            "without its type"
+        );
+        assert_eq!(UpdateFromFailure::read(&raw, channel, &from, &to, &graph, &[update]), None, "nothing new");
+        assert!(UpdateFromFailure::read(&signed(1, 1_001), channel, &from, &to, &graph, &[update]).is_some());
+        assert_eq!(
+            UpdateFromFailure::read(&signed(2, 1_000), channel, &from, &to, &graph, &[]),
+            None,
+            "somebody else's word"
+        );
+        assert_eq!(UpdateFromFailure::read(&raw, ShortChannelId(8), &from, &to, &graph, &[]), None);
+        assert_eq!(UpdateFromFailure::read(&raw, channel, &to, &from, &graph, &[]), None);
+        assert_eq!(UpdateFromFailure::read(&[], channel, &from, &to, &graph, &[]), None);
+        graph.set_policy(channel, update.direction, Some(update.policy)).unwrap();
+        assert_eq!(UpdateFromFailure::read(&raw, channel, &from, &to, &graph, &[]), None, "gossip was faster");
     }
 }

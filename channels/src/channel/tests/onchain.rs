@@ -17,7 +17,7 @@ pub(super) fn enforce(test: &TestChannel, who: Who, tx: &Transaction) -> (Resolu
     let destination: ScriptBuf = wallet_script(who);
     let channel = node.channel.closing_channel(destination).unwrap().unwrap();
     let mut resolution = Resolution::begin(channel.clone());
-    let (estimates, policy) = (FeeEstimates::flat(FeeratePerKw(500)), onchain::Policy::default());
+    let (estimates, policy) = (FeeEstimates::flat(FeeratePerKw(500)), onchain::EnforcementPolicy::default());
     let height = Height(200);
     let mut events = vec![onchain::Event::Tip, onchain::Event::Spent { tx: tx.clone(), height: Some(height) }];
     let mut broadcast: BTreeMap<_, Transaction> = BTreeMap::new();

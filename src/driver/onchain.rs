@@ -1,9 +1,9 @@
 //! Closed channels on their way to the wallet: the driver's part of what `leyden_channels::channel` asks for them.
 //!
 //! ```text
-//!   channel, closing ──Enforce──► publish · find coins · read the revoked HTLCs · show to people
+//!   channel, closing ──Onchain──► publish · find coins · read the revoked HTLCs · show to people
 //!          ▲                           │
-//!          └──── Event::Enforcement ◄──┘          Event::Chain ◄── spends, tips, reorganisations (`chain`)
+//!          └──── Event::Onchain ◄──┘          Event::Chain ◄── spends, tips, reorganisations (`chain`)
 //! ```
 //!
 //! Promises: nothing is broadcast or told before what it rests on is durable; a broadcast that the mempool refuses is
@@ -24,7 +24,7 @@ use tracing::{debug, error, info, warn};
 use super::{
     cause::reason,
     chain,
-    peer::{Closing, Peer, Slot},
+    peer::{CloseProgress, Peer, Slot},
 };
 use crate::{
     driver::events::ChannelNews,
@@ -34,7 +34,7 @@ use crate::{
 
 /// A closed channel at one moment, for people.
 #[derive(Clone, Debug)]
-pub struct EnforcementState {
+pub struct ResolutionState {
     pub channel: ChannelId,
     /// The closing transaction, once it is in the chain.
     pub close: Option<(Txid, Height)>,
@@ -59,7 +59,7 @@ pub struct EnforcementState {
     pub refused: BTreeMap<Txid, String>,
 }
 
-impl EnforcementState {
+impl ResolutionState {
     /// Whether an output is claimed here, or belongs to a claim, to our commitment or to the funding.
     pub fn concerns(&self, outpoint: &OutPoint) -> bool {
         let claimed = |report: &OutputReport| match report.status {
@@ -108,14 +108,14 @@ impl Peer {
     pub(super) async fn closed_by_us(&mut self, id: ChannelId, commitment: Txid) {
         // If the mempool has refused it, whoever asked hears that instead.
         if self.services.node.transaction(commitment).await.is_ok_and(|found| found.is_some()) {
-            self.tell_closing(id, &Closing::Pending { txid: commitment, by: Side::Local });
+            self.tell_closing(id, &CloseProgress::Pending { txid: commitment, by: Side::Local });
         }
         self.underway.extend(self.services.channel_closed(id));
     }
 
     /// Somebody else has closed with this transaction.
     pub(super) fn closed_by_peer(&mut self, id: ChannelId, transaction: Txid) {
-        self.tell_closing(id, &Closing::Pending { txid: transaction, by: Side::Remote });
+        self.tell_closing(id, &CloseProgress::Pending { txid: transaction, by: Side::Remote });
         self.underway.extend(self.services.channel_closed(id));
     }
 
@@ -164,11 +164,11 @@ impl Peer {
     }
 
     fn enforce(&mut self, id: ChannelId, event: onchain::Event) {
-        self.event(id, Event::Enforcement(event));
+        self.event(id, Event::Onchain(event));
     }
 
     /// Does what an enforcement asks for, once its record is durable.
-    pub(super) async fn enforcement_effect(&mut self, id: ChannelId, effect: Effect) {
+    pub(super) async fn onchain_effect(&mut self, id: ChannelId, effect: Effect) {
         match effect {
             Effect::Broadcast { tx, parents, coins } => self.publish(id, tx, &parents, &coins).await,
             Effect::LoadRevokedHtlcs { number } => match self.load_revoked_htlcs(id, number) {
@@ -288,18 +288,18 @@ impl Peer {
             Notice::Closed { .. } if !self.is_enforced(&id) => {}
             Notice::Closed { by, txid, height } => {
                 info!(channel = %id, %txid, height = height.0, "closed by {by}");
-                self.tell_closing(id, &Closing::Closed { txid: *txid });
+                self.tell_closing(id, &CloseProgress::Closed { txid: *txid });
             }
             Notice::Reopened => warn!(channel = %id, "a reorganisation took the closing transaction back"),
             Notice::Breach { number, txid } => {
                 error!(channel = %id, %txid, state = number.0,
                     "the peer has published a revoked state: all of the channel is taken");
-                self.tell_closing(id, &Closing::Closed { txid: *txid });
+                self.tell_closing(id, &CloseProgress::Closed { txid: *txid });
             }
             Notice::UnknownSpend { txid } => {
                 error!(channel = %id, %txid, "the funding output was spent by a transaction that we never signed: \
                     its keys may have leaked");
-                self.tell_closing(id, &Closing::Closed { txid: *txid });
+                self.tell_closing(id, &CloseProgress::Closed { txid: *txid });
             }
             Notice::OldLocalState { number } => {
                 error!(channel = %id, state = number.0,
@@ -403,12 +403,12 @@ impl Peer {
         one.spends().map(|(tx, _)| self.services.wallet.gain(tx)).sum()
     }
 
-    pub(super) fn describe_enforcements(&self) -> Vec<EnforcementState> {
+    pub(super) fn describe_enforcements(&self) -> Vec<ResolutionState> {
         let describe = |(id, slot): (&ChannelId, &Slot)| {
             let one = slot.channel.resolution().filter(|_| slot.channel.needs_enforcement())?;
             let channel = one.channel();
             let txid = |state| channel.remote_commitment(state).ok().map(|commitment| commitment.txid);
-            Some(EnforcementState {
+            Some(ResolutionState {
                 channel: *id,
                 close: one.close(),
                 closing: one.closing_in_mempool().cloned(),
@@ -417,7 +417,7 @@ impl Peer {
                 outputs: one.outputs().cloned().collect(),
                 recovered: self.recovered(one),
                 funding: channel.funding,
-                reports: one.report(self.services.tip(), &self.services.enforcement),
+                reports: one.report(self.services.tip(), &self.services.enforcement_policy),
                 reason: self.reason(one),
                 fees: self.fees(one),
                 lacking: one.lacking(),

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLockReadGuard};
 
 use bitcoin::{Amount, Block, BlockHash, OutPoint, Script, ScriptBuf, Transaction, TxOut, Txid};
-use leyden_channels::{onchain::Found, types::Height};
+use leyden_channels::{onchain::FoundSpend, types::Height};
 use leyden_consensus::{Params, subsidy::block_subsidy};
 use leyden_mining::{Job, search};
 use leyden_node::{
-    Backend as _, Clock, MempoolError, Policy,
+    Backend as _, Clock, MempoolError, MempoolPolicy,
     core::Core,
     mempool::{Entry, Mempool},
     store::{Store, StoreOptions},
@@ -39,7 +39,7 @@ impl Chain {
         let params = Params::regtest();
         let options = StoreOptions { sync: false, ..StoreOptions::new(folder.path()) };
         let store = Arc::new(Store::open(options, &params.genesis).expect("the store opens"));
-        let core = Core::open(Arc::new(params.clone()), Policy::default(), Clock::manual(NOW), store, 10_000);
+        let core = Core::open(Arc::new(params.clone()), MempoolPolicy::default(), Clock::manual(NOW), store, 10_000);
         let core = core.expect("the chain opens");
         let mut chain = Self {
             core,
@@ -172,16 +172,16 @@ impl Chain {
     }
 
     /// Who spends an output, as the daemon finds it: in a block, else in the mempool.
-    pub fn spender(&self, outpoint: &OutPoint) -> Option<Found> {
+    pub fn spender(&self, outpoint: &OutPoint) -> Option<FoundSpend> {
         if let Some(spend) = self.core.store.spend(outpoint).expect("readable") {
             let block = self.block_at(Height(spend.height));
             let index = block.txdata.iter().position(|tx| tx.compute_txid() == spend.txid).expect("it is there");
             let place = Some((Height(spend.height), u32::try_from(index).expect("few")));
-            return Some(Found { transaction: block.txdata[index].clone(), place });
+            return Some(FoundSpend { transaction: block.txdata[index].clone(), place });
         }
         let pool = self.mempool();
         let (txid, _) = pool.spender(outpoint)?;
-        Some(Found { transaction: pool.get(&txid)?.transaction.as_ref().clone(), place: None })
+        Some(FoundSpend { transaction: pool.get(&txid)?.transaction.as_ref().clone(), place: None })
     }
 
     /// A transaction, in a block or in the mempool.

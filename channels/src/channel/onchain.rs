@@ -8,14 +8,14 @@ use super::Channel;
 use super::commitment::changes::Update;
 use super::commitment::limits::in_commitment_of;
 use super::commitment::remote::RemoteCommitment;
-use super::commitment::spec::{HtlcKey, Spec};
+use super::commitment::spec::{CommitmentSpec, HtlcKey};
 use super::commitment::{Commitments, Factory};
 use super::error::{Error, Invariant};
 use super::record::RetiredHtlc;
 use super::state::{Closing, Established, Knowledge, Negotiating, Phase};
 use super::terms::Terms;
 use super::turn::Turn;
-use crate::onchain::{ClosingChannel, LocalState, MutualScripts, RemoteState, Resolution, Told};
+use crate::onchain::{ClosingChannel, KnownSpend, LocalState, MutualScripts, RemoteState, Resolution};
 use crate::tx::CommitmentHtlc;
 use crate::types::{CltvExpiry, CommitmentNumber, HtlcId, PaymentHash, PaymentPreimage, Side};
 
@@ -38,10 +38,10 @@ impl Channel {
     }
 
     /// The spend of an output that this channel knows of, in a block.
-    pub fn known_spend(&self, outpoint: &OutPoint) -> Option<Told> {
+    pub fn known_spend(&self, outpoint: &OutPoint) -> Option<KnownSpend> {
         let spends = |tx: &Transaction| tx.input.iter().any(|input| input.previous_output == *outpoint);
         let (tx, height) = self.resolution()?.spends().find(|(tx, _)| spends(tx))?;
-        Some(Told { txid: tx.compute_txid(), height: Some(height) })
+        Some(KnownSpend { txid: tx.compute_txid(), height: Some(height) })
     }
 
     /// The outputs that this channel wants to have watched, the funding output first of all; none before both first
@@ -157,7 +157,7 @@ impl ClosingChannel {
             remote_next: commitments.remote.next().map(remote_state),
             secrets: commitments.secrets.clone(),
             mutual_scripts,
-            preimages: told_preimages(commitments),
+            preimages: sent_preimages(commitments),
             upstream_expiries: BTreeMap::new(),
             destination: ScriptBuf::new(),
         })
@@ -165,15 +165,15 @@ impl ClosingChannel {
 }
 
 /// Preimages of HTLCs offered to us that we have told the peer already.
-fn told_preimages(commitments: &Commitments) -> BTreeMap<PaymentHash, PaymentPreimage> {
-    let told = commitments.local_changes.all().filter_map(|update| match update {
+fn sent_preimages(commitments: &Commitments) -> BTreeMap<PaymentHash, PaymentPreimage> {
+    let sent = commitments.local_changes.all().filter_map(|update| match update {
         Update::Fulfill { preimage, .. } => Some((preimage.hash(), *preimage)),
         Update::Add(_) | Update::Fail { .. } | Update::FailMalformed { .. } | Update::Fee(_) => None,
     });
-    told.collect()
+    sent.collect()
 }
 
-fn htlcs_of(spec: &Spec, owner: Side) -> Vec<CommitmentHtlc> {
+fn htlcs_of(spec: &CommitmentSpec, owner: Side) -> Vec<CommitmentHtlc> {
     spec.htlcs().iter().map(|htlc| in_commitment_of(htlc, owner)).collect()
 }
 

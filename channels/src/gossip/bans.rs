@@ -54,11 +54,11 @@ impl<K: Copy + Eq + Hash, V: Copy> Remembered<K, V> {
 
 /// How many wrong signatures each peer has sent lately.
 #[derive(Debug, Default)]
-pub(super) struct Conduct {
+pub(super) struct ForgeryCounts {
     forgeries: Remembered<NodeId, u32>,
 }
 
-impl Conduct {
+impl ForgeryCounts {
     /// One more; `true` if that is enough.
     pub fn forged(&mut self, peer: NodeId, now: Uptime) -> bool {
         let count = self.forgeries.get(&peer, now).unwrap_or_default().saturating_add(1);
@@ -69,12 +69,12 @@ impl Conduct {
 
 /// Keys and addresses that are refused.
 #[derive(Debug, Default)]
-pub struct Refused {
+pub struct BanList {
     keys: Remembered<NodeId, ()>,
     addresses: Remembered<IpAddr, ()>,
 }
 
-impl Refused {
+impl BanList {
     /// A forger. An address that many share, of this machine, is not taken for its own.
     pub fn add(&mut self, peer: NodeId, address: Option<IpAddr>, now: Uptime) {
         self.keys.set(peer, (), now);
@@ -109,17 +109,17 @@ mod tests {
 
     #[test]
     fn a_few_forgeries_are_enough_and_old_ones_do_not_count() {
-        let mut conduct = Conduct::default();
-        assert!(!conduct.forged(node(1), Uptime(0)));
-        assert!(!conduct.forged(node(1), Uptime(1)));
-        assert!(!conduct.forged(node(2), Uptime(1)), "another's");
-        assert!(conduct.forged(node(1), Uptime(2)));
-        assert!(!conduct.forged(node(1), Uptime(3 + REFUSED_SECONDS * 1_000)));
+        let mut forgeries = ForgeryCounts::default();
+        assert!(!forgeries.forged(node(1), Uptime(0)));
+        assert!(!forgeries.forged(node(1), Uptime(1)));
+        assert!(!forgeries.forged(node(2), Uptime(1)), "another's");
+        assert!(forgeries.forged(node(1), Uptime(2)));
+        assert!(!forgeries.forged(node(1), Uptime(3 + REFUSED_SECONDS * 1_000)));
     }
 
     #[test]
     fn a_forger_is_refused_for_a_while_and_the_list_is_bounded() {
-        let mut refused = Refused::default();
+        let mut refused = BanList::default();
         let (here, there) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([203, 0, 113, 7]));
         refused.add(node(1), Some(here), Uptime(0));
         refused.add(node(2), Some(there), Uptime(0));

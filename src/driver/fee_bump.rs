@@ -17,7 +17,7 @@ use crate::{
 
 /// Why a transaction cannot be made to pay more.
 #[derive(Debug, thiserror::Error)]
-pub enum RaiseError {
+pub enum FeeBumpError {
     #[error(transparent)]
     Wallet(#[from] WalletError),
     #[error("the wallet's record cannot be kept: {0}")]
@@ -40,7 +40,7 @@ pub enum RaiseError {
 
 /// What makes a transaction pay more now.
 #[derive(Debug)]
-pub struct Raised {
+pub struct FeeBump {
     pub txid: Txid,
     pub fee: Amount,
 }
@@ -64,27 +64,27 @@ impl Services {
         rate: FeeRate,
         budget: Option<Amount>,
         reserve: Reserve,
-    ) -> Result<Raised, RaiseError> {
+    ) -> Result<FeeBump, FeeBumpError> {
         let txid = old.compute_txid();
         let new = self.wallet.replacement(txid, rate, reserve)?;
         let fee = self.wallet.fee_of(&new).unwrap_or(Amount::ZERO);
         within(fee, budget)?;
-        let raised = Raised { txid: new.compute_txid(), fee };
+        let bump = FeeBump { txid: new.compute_txid(), fee };
         // Before anybody has it: what replaces a plain payment is one, and may be replaced again after a crash.
         if self.store.is_plain(&txid)? {
-            self.store.put_plain(&raised.txid)?;
+            self.store.put_plain(&bump.txid)?;
         }
         broadcast(&self.node, &self.wallet, &[], &new).await?;
         if let Ok(Some(label)) = self.store.label(&txid)
-            && let Err(error) = self.store.put_label(&raised.txid, &label)
+            && let Err(error) = self.store.put_label(&bump.txid, &label)
         {
-            warn!(txid = %raised.txid, %error, "a label was not kept");
+            warn!(txid = %bump.txid, %error, "a label was not kept");
         }
-        Ok(raised)
+        Ok(bump)
     }
 
     /// Pays for an unconfirmed transaction together with a child of one of our outputs.
-    pub async fn pull_along(&self, parent: &Transaction, child: Child) -> Result<Raised, RaiseError> {
+    pub async fn pull_along(&self, parent: &Transaction, child: Child) -> Result<FeeBump, FeeBumpError> {
         let Child { rate, budget, spends, reserve } = child;
         let txid = parent.compute_txid();
         // What is not in the mempool may get in together with a child that pays for it.
@@ -92,25 +92,25 @@ impl Services {
         let (bytes, paid) = match &entry {
             Some(entry) => (entry.ancestor_virtual_bytes, entry.ancestor_fee),
             None => {
-                let bytes = u64::try_from(parent.vsize()).map_err(|_| RaiseError::NotWaiting(txid))?;
-                (bytes, self.wallet.fee_of(parent).ok_or(RaiseError::NotWaiting(txid))?)
+                let bytes = u64::try_from(parent.vsize()).map_err(|_| FeeBumpError::NotWaiting(txid))?;
+                (bytes, self.wallet.fee_of(parent).ok_or(FeeBumpError::NotWaiting(txid))?)
             }
         };
         if let Some(child) = self.wallet.pending().into_iter().find(|child| self.pulls(child, parent)) {
             return self.pull_harder(&child, rate, budget, reserve).await;
         }
         let named = spends.filter(|outpoint| self.wallet.has_coin(outpoint));
-        let coin = named.or_else(|| self.wallet.unspent_output(parent)).ok_or(RaiseError::NoOutput(txid))?;
+        let coin = named.or_else(|| self.wallet.unspent_output(parent)).ok_or(FeeBumpError::NoOutput(txid))?;
         let whole = rate.fee_vb(bytes.saturating_add(CHILD_VIRTUAL_BYTES));
         let (Some(whole), Some(alone)) = (whole, rate.fee_vb(CHILD_VIRTUAL_BYTES)) else {
-            return Err(RaiseError::RateTooHigh);
+            return Err(FeeBumpError::RateTooHigh);
         };
         let fee = whole.checked_sub(paid).unwrap_or(Amount::ZERO).max(alone);
         within(fee, budget)?;
         let child = self.wallet.child(coin, fee, reserve)?;
         let waits_outside = if entry.is_none() { std::slice::from_ref(parent) } else { &[] };
         broadcast(&self.node, &self.wallet, waits_outside, &child).await?;
-        Ok(Raised { txid: child.compute_txid(), fee })
+        Ok(FeeBump { txid: child.compute_txid(), fee })
     }
 
     /// Whether a transaction is a child of ours that nothing else hangs on.
@@ -131,23 +131,23 @@ impl Services {
         rate: FeeRate,
         budget: Option<Amount>,
         reserve: Reserve,
-    ) -> Result<Raised, RaiseError> {
-        let entry = self.node.mempool_entry(&child.compute_txid()).ok_or(RaiseError::ChildGone)?;
-        let whole = rate.fee_vb(entry.ancestor_virtual_bytes).ok_or(RaiseError::RateTooHigh)?;
+    ) -> Result<FeeBump, FeeBumpError> {
+        let entry = self.node.mempool_entry(&child.compute_txid()).ok_or(FeeBumpError::ChildGone)?;
+        let whole = rate.fee_vb(entry.ancestor_virtual_bytes).ok_or(FeeBumpError::RateTooHigh)?;
         if whole <= entry.ancestor_fee {
-            return Err(RaiseError::PaysEnough);
+            return Err(FeeBumpError::PaysEnough);
         }
         let parents = entry.ancestor_fee.checked_sub(entry.fee).unwrap_or(Amount::ZERO);
         let fee = whole.checked_sub(parents).unwrap_or(Amount::ZERO);
         let rate = fee.to_sat().div_ceil(entry.virtual_bytes.max(1));
-        let rate = FeeRate::from_sat_per_vb(rate).ok_or(RaiseError::RateTooHigh)?;
+        let rate = FeeRate::from_sat_per_vb(rate).ok_or(FeeBumpError::RateTooHigh)?;
         self.replace(child, rate, budget, reserve).await
     }
 }
 
-fn within(fee: Amount, budget: Option<Amount>) -> Result<(), RaiseError> {
+fn within(fee: Amount, budget: Option<Amount>) -> Result<(), FeeBumpError> {
     match budget {
-        Some(budget) if fee > budget => Err(RaiseError::BeyondBudget { cost: fee, budget }),
+        Some(budget) if fee > budget => Err(FeeBumpError::BeyondBudget { cost: fee, budget }),
         Some(_) | None => Ok(()),
     }
 }

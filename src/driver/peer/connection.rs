@@ -16,18 +16,18 @@ use tracing::info;
 use super::{Peer, SILENCE_LIMIT};
 use crate::driver::{
     allowance::Allowance,
-    committer::LinkId,
-    connection::{ConnectionError, Established, Incoming, Link, Received},
+    committer::ConnectionId,
+    connection::{Connection, ConnectionError, Established, Incoming, Received},
     gossip::{self, GossipEvent},
-    peers::{LinkInfo, Refused},
+    peers::{ConnectionInfo, Refused},
     uncommitted::{Gossip, Uncommitted},
 };
 use crate::limits::{PONG_OVERHEAD, PONGS_AT_ONCE, PONGS_PER_SECOND};
 use crate::words::{Line, said};
 
 pub(super) struct Connected {
-    pub(super) id: LinkId,
-    pub(super) link: Link,
+    pub(super) id: ConnectionId,
+    pub(super) connection: Connection,
     pub(super) incoming: mpsc::Receiver<Incoming>,
     pub(super) since: Instant,
     pub(super) heard: Instant,
@@ -41,30 +41,33 @@ pub(super) struct Connected {
 
 impl Peer {
     pub(in crate::driver) fn is_connected(&self) -> bool {
-        self.link.is_some()
+        self.connection.is_some()
     }
 
     pub(super) fn connected(&mut self, established: Established) {
-        if let Some(old) = &self.link {
+        if let Some(old) = &self.connection {
             // Both nodes dialled at once: both must keep the same one of the two connections.
-            let crossing = old.link.inbound != established.inbound && old.since.elapsed() < Duration::from_secs(10);
+            let crossing =
+                old.connection.inbound != established.inbound && old.since.elapsed() < Duration::from_secs(10);
             let ours_wins = self.services.node_id() < self.node_id;
-            if crossing && old.link.inbound != ours_wins {
-                self.services.peers.set_connected(&self.node_id, LinkInfo::new(old.link.address, old.link.inbound));
+            if crossing && old.connection.inbound != ours_wins {
+                self.services
+                    .peers
+                    .set_connected(&self.node_id, ConnectionInfo::new(old.connection.address, old.connection.inbound));
                 return;
             }
             self.disconnect();
         }
         let now = Instant::now();
-        let (link, incoming) = established.start(&self.standing);
-        let (address, unsent) = (link.address.ip(), link.unsent());
-        self.services.peers.set_connected(&self.node_id, LinkInfo::new(link.address, link.inbound));
-        self.log_link("connected", &link.address.to_string());
-        self.links += 1;
-        let id = self.link_id();
-        self.link = Some(Connected {
+        let (connection, incoming) = established.start(&self.standing);
+        let (address, unsent) = (connection.address.ip(), connection.unsent());
+        self.services.peers.set_connected(&self.node_id, ConnectionInfo::new(connection.address, connection.inbound));
+        self.log_connection("connected", &connection.address.to_string());
+        self.connections += 1;
+        let id = self.connection_id();
+        self.connection = Some(Connected {
             id,
-            link,
+            connection,
             incoming,
             since: now,
             heard: now,
@@ -73,16 +76,17 @@ impl Peer {
             pongs: Allowance::new(PONGS_AT_ONCE, PONGS_PER_SECOND, now.into_std()),
             disputed: false,
         });
-        let features = self.link.as_ref().map(|connected| connected.link.features.clone()).unwrap_or_default();
+        let features =
+            self.connection.as_ref().map(|connected| connected.connection.features.clone()).unwrap_or_default();
         self.services.gossip.tell(GossipEvent::Connected { peer: self.node_id, features, address, unsent });
         self.exchange_storage();
-        if self.link.is_some() {
+        if self.connection.is_some() {
             self.all(&Event::Connected);
         }
     }
 
     /// Says what has become of the connection; of strangers' only as far as all of them together may fill the log.
-    fn log_link(&self, what: &str, detail: &str) {
+    fn log_connection(&self, what: &str, detail: &str) {
         let is_stranger = self.slots.is_empty();
         if !is_stranger || self.services.strangers_log.line(&format!("{} {what}", self.node_id)) != Line::Skip {
             info!(peer = %self.node_id, detail, "{what}");
@@ -90,8 +94,8 @@ impl Peer {
     }
 
     pub(super) fn disconnect(&mut self) {
-        if let Some(connected) = self.link.take() {
-            self.log_link("disconnected", &connected.link.address.to_string());
+        if let Some(connected) = self.connection.take() {
+            self.log_connection("disconnected", &connected.connection.address.to_string());
             let lasted = connected.since.elapsed();
             self.services.peers.disconnected(&self.node_id, connected.disputed, lasted);
             self.services.gossip.tell(GossipEvent::Disconnected(self.node_id));
@@ -100,7 +104,7 @@ impl Peer {
     }
 
     pub(super) fn keep_alive(&mut self) {
-        let Some(connected) = &mut self.link else { return };
+        let Some(connected) = &mut self.connection else { return };
         // A pong that does not come says that nothing of ours is read, whatever the peer sends itself.
         let unread = connected.pinged.is_some_and(|at| at.elapsed() > SILENCE_LIMIT);
         if unread || connected.heard.elapsed() > SILENCE_LIMIT {
@@ -120,7 +124,7 @@ impl Peer {
             Ok(Received { message, .. }) => self.message(message),
             Err(ConnectionError::Closed) => self.disconnect(),
             Err(error) => {
-                self.log_link("the connection ended", &said(&error.to_string()));
+                self.log_connection("the connection ended", &said(&error.to_string()));
                 if matches!(error, ConnectionError::Decode(_) | ConnectionError::Cipher(_)) {
                     self.note_dispute();
                 }
@@ -130,7 +134,7 @@ impl Peer {
     }
 
     pub(super) fn message(&mut self, message: Message) {
-        let Some(connected) = &mut self.link else { return };
+        let Some(connected) = &mut self.connection else { return };
         connected.heard = Instant::now();
         match message {
             Message::Ping(ping) => {
@@ -142,12 +146,12 @@ impl Peer {
                 connected.round_trip = connected.pinged.take().map(|at| at.elapsed());
             }
             Message::Init(_) => {}
-            Message::PeerStorage(message) => self.keep_for_peer(message),
+            Message::PeerStorage(message) => self.store_for_peer(message),
             Message::PeerStorageRetrieval(message) => self.storage_came_back(&message),
             Message::OpenChannel(open) => self.accept(*open),
             message if gossip::is_gossip(&message) => self.services.gossip.message(self.node_id, message),
             Message::Unknown { message_type, .. } if message_type % 2 == 0 => {
-                self.log_link("a message that must be understood is not; hanging up", &message_type.to_string());
+                self.log_connection("a message that must be understood is not; hanging up", &message_type.to_string());
                 self.note_dispute();
                 self.disconnect();
             }
@@ -166,9 +170,9 @@ impl Peer {
 
     /// Not if the peer asks for too many, nor while it does not read: BOLT 1 lets a node hang up for less.
     fn answer_ping(&mut self, pong: Pong) {
-        let Some(connected) = &mut self.link else { return };
+        let Some(connected) = &mut self.connection else { return };
         let cost = PONG_OVERHEAD + pong.ignored.len() as u64;
-        if connected.link.is_full_for(cost) || !connected.pongs.spend(cost, Instant::now().into_std()) {
+        if connected.connection.is_full_for(cost) || !connected.pongs.spend(cost, Instant::now().into_std()) {
             return self.services.peers.note_refused(Refused::Pong);
         }
         self.send(pong);
@@ -176,7 +180,7 @@ impl Peer {
 
     /// Whether what the peer has asked for is left out, because it does not read what it is sent.
     pub(super) fn is_full_for(&self, answer: usize) -> bool {
-        let full = self.link.as_ref().is_some_and(|connected| connected.link.is_full_for(answer as u64));
+        let full = self.connection.as_ref().is_some_and(|connected| connected.connection.is_full_for(answer as u64));
         if full {
             self.services.peers.note_refused(Refused::Answer);
         }
@@ -185,7 +189,7 @@ impl Peer {
 
     /// Something was wrong on this connection: if it ends, the next one is not hurried.
     pub(super) fn note_dispute(&mut self) {
-        if let Some(connected) = &mut self.link {
+        if let Some(connected) = &mut self.connection {
             connected.disputed = true;
         }
     }
@@ -198,30 +202,30 @@ impl Peer {
 
     /// A message that depends on nothing durable.
     pub(super) fn send(&mut self, message: impl Into<Uncommitted>) {
-        let Some(connected) = &mut self.link else { return };
+        let Some(connected) = &mut self.connection else { return };
         let message = message.into();
         let sent = connected
-            .link
+            .connection
             .queue(message.message())
             .map_err(ConnectionError::from)
-            .and_then(|()| connected.link.flush());
+            .and_then(|()| connected.connection.flush());
         if sent.is_err() {
             self.disconnect();
         }
     }
 
     pub(super) fn send_gossip(&mut self, messages: &[Gossip]) {
-        let Some(connected) = &mut self.link else { return };
-        let queued = messages.iter().try_for_each(|message| connected.link.queue_gossip(message));
-        if queued.map_err(ConnectionError::from).and_then(|()| connected.link.flush()).is_err() {
+        let Some(connected) = &mut self.connection else { return };
+        let queued = messages.iter().try_for_each(|message| connected.connection.queue_gossip(message));
+        if queued.map_err(ConnectionError::from).and_then(|()| connected.connection.flush()).is_err() {
             self.disconnect();
         }
     }
 }
 
 /// At most `turn` messages.
-pub(super) async fn receive(link: &mut Option<Connected>, messages: &mut Vec<Incoming>, turn: usize) {
-    match link {
+pub(super) async fn receive(connection: &mut Option<Connected>, messages: &mut Vec<Incoming>, turn: usize) {
+    match connection {
         Some(connected) => {
             if connected.incoming.recv_many(messages, turn).await == 0 {
                 messages.push(Err(ConnectionError::Closed));

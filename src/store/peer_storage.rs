@@ -6,20 +6,20 @@ use secp256k1::PublicKey;
 use super::{Store, StoreError};
 
 /// Blocks for which a blob is kept after the last channel with its owner.
-const KEPT_BLOCKS: u32 = 2016;
+const PEER_STORAGE_BLOCKS: u32 = 2016;
 
 impl Store {
     /// Replaces what is kept for a peer.
-    pub fn keep_for(&self, node: &PublicKey, blob: &[u8]) -> Result<(), StoreError> {
+    pub fn put_peer_storage(&self, node: &PublicKey, blob: &[u8]) -> Result<(), StoreError> {
         self.put_history(&blob_key(node), blob)
     }
 
-    pub fn kept_for(&self, node: &PublicKey) -> Result<Option<Vec<u8>>, StoreError> {
+    pub fn peer_storage(&self, node: &PublicKey) -> Result<Option<Vec<u8>>, StoreError> {
         self.history_entry(&blob_key(node))
     }
 
     /// Forgets what is kept for nodes that have had no channel with us for long enough.
-    pub fn forget_kept(&self, tip: Height, has_channel: impl Fn(&PublicKey) -> bool) -> Result<(), StoreError> {
+    pub fn forget_peer_storage(&self, tip: Height, has_channel: impl Fn(&PublicKey) -> bool) -> Result<(), StoreError> {
         for key in self.history_keys(BLOB)? {
             let node = key.get(BLOB.len()..).and_then(|bytes| PublicKey::from_slice(bytes).ok());
             let node = node.ok_or_else(|| self.damaged("the owner of a kept blob"))?;
@@ -29,7 +29,7 @@ impl Store {
                 (true, None) => {}
                 (true, Some(_)) => self.remove_history(&since_key(&node))?,
                 (false, None) => self.put_history(&since_key(&node), &tip.0.to_be_bytes())?,
-                (false, Some(since)) if tip.0.saturating_sub(since) > KEPT_BLOCKS => {
+                (false, Some(since)) if tip.0.saturating_sub(since) > PEER_STORAGE_BLOCKS => {
                     self.remove_history(&blob_key(&node))?;
                     self.remove_history(&since_key(&node))?;
                 }
@@ -60,19 +60,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let node = secp256k1::SecretKey::from_slice(&[3; 32]).unwrap().public_key(secp256k1::SECP256K1);
-        store.keep_for(&node, b"old").unwrap();
-        store.keep_for(&node, b"new").unwrap();
-        let kept = || store.kept_for(&node).unwrap();
+        store.put_peer_storage(&node, b"old").unwrap();
+        store.put_peer_storage(&node, b"new").unwrap();
+        let kept = || store.peer_storage(&node).unwrap();
         assert_eq!(kept().as_deref(), Some(&b"new"[..]));
-        store.forget_kept(Height(100), |_| false).unwrap();
-        store.forget_kept(Height(100 + KEPT_BLOCKS), |_| false).unwrap();
+        store.forget_peer_storage(Height(100), |_| false).unwrap();
+        store.forget_peer_storage(Height(100 + PEER_STORAGE_BLOCKS), |_| false).unwrap();
         assert!(kept().is_some());
         // A new channel, and its end, begin the wait again.
-        store.forget_kept(Height(3000), |_| true).unwrap();
-        store.forget_kept(Height(3001), |_| false).unwrap();
-        store.forget_kept(Height(3000 + KEPT_BLOCKS), |_| false).unwrap();
+        store.forget_peer_storage(Height(3000), |_| true).unwrap();
+        store.forget_peer_storage(Height(3001), |_| false).unwrap();
+        store.forget_peer_storage(Height(3000 + PEER_STORAGE_BLOCKS), |_| false).unwrap();
         assert!(kept().is_some());
-        store.forget_kept(Height(3002 + KEPT_BLOCKS), |_| false).unwrap();
+        store.forget_peer_storage(Height(3002 + PEER_STORAGE_BLOCKS), |_| false).unwrap();
         assert!(kept().is_none());
     }
 }

@@ -53,7 +53,7 @@ fn scenario_22_a_funding_that_moves_to_another_block_pauses_the_channel_until_it
             // In none of the new blocks, but in the mempool again.
             day.reorganise(Vec::new());
             for who in [Alice, Bob] {
-                assert_eq!(day.state(who), FundingState::Gone);
+                assert_eq!(day.state(who), FundingState::ReorgedOut);
                 assert!(!day.world[who].core().is_usable());
             }
             let back_at = Height(day.world.chain.tip().0 + 1);

@@ -6,14 +6,14 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid, WPubkeyHash, constants::ChainHash, hashes::Hash as _};
-use leyden::driver::enforcement::rejection;
+use leyden::driver::onchain::rejection;
 use leyden_channels::{
     channel::{
-        AttemptId, Channel, Ctx, Effect, Event, Feerates, FundingDepth, FundingInput, FundingView, FundingWatch,
-        HtlcKey, Key, Origin, Outbox, Persist, Policy, Write, decode_retired, revoked_htlcs,
+        AttemptId, Channel, ChannelPolicy, Ctx, Effect, Event, Feerates, FundingDepth, FundingInput, FundingView,
+        FundingWatch, HtlcKey, Key, Origin, Outbox, Persist, Write, decode_retired, revoked_htlcs,
     },
     keys::{Basepoints, ClaimKey, HtlcKey as HtlcKeyOfSigner, KeyError, KeysSigner, PerCommitmentSecret, Signer},
-    onchain::{self, Closer, FeeEstimates, FixedEnvironment, News, Resolution, TrackedOutput, WatchedOutputs},
+    onchain::{self, Closer, FeeEstimates, FixedEnvironment, Resolution, SpendUpdate, TrackedOutput, WatchedOutputs},
     types::{CltvExpiry, CommitmentNumber, FeeratePerKw, Height, HtlcId, TipTrust, UnixTime},
     wire::Message,
 };
@@ -79,8 +79,8 @@ pub struct Node {
     pub signer: Arc<KeysSigner>,
     pub destination: ScriptBuf,
     pub wallet: Wallet,
-    pub channel_policy: Policy,
-    pub policy: onchain::Policy,
+    pub channel_policy: ChannelPolicy,
+    pub policy: onchain::EnforcementPolicy,
     pub feerates: Feerates,
     pub estimates: FeeEstimates,
     /// When the incoming HTLCs expire behind outgoing ones of this node.
@@ -122,8 +122,8 @@ impl Node {
             signer: Arc::new(signer),
             destination: ScriptBuf::new_p2wpkh(&WPubkeyHash::from_byte_array([seed; 20])),
             wallet: Wallet::new(seed),
-            channel_policy: Policy::default(),
-            policy: onchain::Policy::default(),
+            channel_policy: ChannelPolicy::default(),
+            policy: onchain::EnforcementPolicy::default(),
             feerates: Feerates::default(),
             estimates: FeeEstimates::flat(FeeratePerKw(1_000)),
             upstream: BTreeMap::new(),
@@ -225,7 +225,7 @@ impl Node {
         let event = match input {
             Input::Channel(event) => event,
             Input::Onchain(event) if is_chain(&event) => Event::Chain { event, tip },
-            Input::Onchain(event) => Event::Enforcement(event),
+            Input::Onchain(event) => Event::Onchain(event),
         };
         let environment = self.environment();
         let ctx = Ctx {
@@ -270,7 +270,7 @@ impl Node {
                 // As in the daemon: the watch on the funding output sees what the chain made of it.
                 let _ = chain.submit(&tx);
             }
-            Effect::Enforce(effect) => return self.onchain_effect(*effect, chain),
+            Effect::Onchain(effect) => return self.onchain_effect(*effect, chain),
             Effect::Incoming(htlc) => drop(self.incoming.insert(htlc.id, *htlc)),
             Effect::WatchFunding { inputs, .. } => self.funding = FundingWatch::new(inputs),
             Effect::Failed { htlc, payment_hash, .. } if self.core().resolution().is_some() => {
@@ -294,7 +294,7 @@ impl Node {
             | Effect::Refused { .. }
             | Effect::CloseRefused(_)
             | Effect::FeeRefused { .. }
-            | Effect::RaiseClosing { .. }
+            | Effect::BumpClosingFee { .. }
             | Effect::Notice(_) => {}
         }
         Vec::new()
@@ -478,7 +478,7 @@ impl Node {
     fn news_of_outputs(&mut self, chain: &Chain) -> Vec<onchain::Event> {
         let Some(id) = self.channel.as_ref().map(Channel::id) else { return Vec::new() };
         let found = self.outputs.of(&id).into_iter().map(|outpoint| (outpoint, chain.spender(&outpoint))).collect();
-        let News::Events(events) = self.outputs.news(&id, found) else { panic!("all were looked at") };
+        let SpendUpdate::Events(events) = self.outputs.update(&id, found) else { panic!("all were looked at") };
         events
     }
 
