@@ -112,10 +112,10 @@ pub struct Flags {
     #[arg(long)]
     #[serde(default)]
     pub no_wallet_password: bool,
-    /// More names or addresses that the TLS certificate shall be valid for
+    /// More names or addresses that the TLS certificate is valid for
     #[arg(long, value_name = "NAME")]
     pub tls_extra: Vec<String>,
-    /// Blocks that we ask the peer to wait for its own funds after a force close [default: 1000]
+    /// Blocks that the peer waits for its own funds after its force close (to_self_delay) [default: 1000]
     #[arg(long)]
     pub to_self_delay: Option<u16>,
     /// Confirmations that a channel's funding needs at least; large ones need more [default: 3]
@@ -125,10 +125,10 @@ pub struct Flags {
     /// it can take its coins back, and all that was paid in such a channel is lost, however much: name only whom you trust
     #[arg(long, value_name = "KEY")]
     pub zero_conf_peer: Vec<String>,
-    /// What we keep of each payment that we forward, in msat [default: 1000]
+    /// Base fee of each payment that we forward, in msat [default: 1000]
     #[arg(long, value_name = "MSAT")]
     pub base_fee_msat: Option<u32>,
-    /// What we keep of each payment that we forward, in millionths of its amount [default: 1]
+    /// Fee rate of each payment that we forward, in millionths of its amount [default: 1]
     #[arg(long, value_name = "PPM")]
     pub fee_rate_ppm: Option<u32>,
     /// Blocks between the expiries of an incoming HTLC and of the one that forwards it [default: 80]
@@ -138,7 +138,7 @@ pub struct Flags {
     /// 500 millionths of the channel's capacity if that is more]
     #[arg(long, value_name = "SAT")]
     pub max_dust_exposure: Option<u32>,
-    /// Megabytes of memory that unconfirmed transactions may take; beyond it the cheapest go [default: 300]
+    /// Megabytes of memory for the mempool; beyond that the lowest feerates are evicted [default: 300]
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u16).range(5..))]
     pub max_mempool: Option<u16>,
     /// Take payments that nobody has asked for and that bring their own preimage (keysend)

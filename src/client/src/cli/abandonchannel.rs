@@ -20,7 +20,7 @@ use crate::client::Client;
 pub struct AbandonChannel {
     /// The channel point TXID:INDEX, or the beginning of it
     channel_point: String,
-    /// Yes: all that it holds may be lost
+    /// Confirm that all money in it may be lost
     #[arg(long)]
     yes: bool,
 }

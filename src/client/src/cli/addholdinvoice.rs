@@ -5,7 +5,7 @@ use leyden_proto::invoicesrpc::AddHoldInvoiceRequest;
 
 use super::{CliError, Context, amount::Sat, lookupinvoice, table};
 
-/// Make an invoice whose payment is held until `settleinvoice` or `cancelinvoice`.
+/// Create an invoice whose payment is held until `settleinvoice` or `cancelinvoice`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden addholdinvoice 9a3f… 5000 --memo deposit\n  \
@@ -27,7 +27,7 @@ pub struct AddHoldInvoice {
     /// Blocks that must remain when the payment arrives [default: 80]
     #[arg(long, alias = "cltv_expiry_delta", default_value_t = 0, hide_default_value = true)]
     cltv_expiry_delta: u64,
-    /// Add hints for channels that are not announced
+    /// Add route hints for channels that are not announced
     #[arg(long)]
     private: bool,
 }

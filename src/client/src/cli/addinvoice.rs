@@ -5,7 +5,7 @@ use leyden_proto::lnrpc::Invoice;
 
 use super::{CliError, Context, amount::Sat};
 
-/// Make an invoice to be paid by.
+/// Create an invoice.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden addinvoice 10,000 --memo coffee\n  \
@@ -26,10 +26,10 @@ pub struct AddInvoice {
     /// The preimage, 64 hex digits [default: a random one]
     #[arg(long)]
     preimage: Option<String>,
-    /// An address to be paid at if no channel can
+    /// An on-chain address for payers that find no route
     #[arg(long, alias = "fallback_addr", default_value = "", hide_default_value = true)]
     fallback_addr: String,
-    /// Tell in the invoice of channels that are not announced
+    /// Add route hints for channels that are not announced
     #[arg(long)]
     private: bool,
 }

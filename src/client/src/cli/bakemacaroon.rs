@@ -17,7 +17,7 @@ use leyden_proto::lnrpc::{
 
 use super::{CliError, Context, format, table};
 
-/// Make a macaroon that allows what is named and nothing else.
+/// Create a macaroon that allows the named permissions and nothing else.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden bakemacaroon info:read invoices:write\n  \
@@ -27,13 +27,13 @@ pub struct BakeMacaroon {
     /// entity:action, or uri:/service/call
     #[arg(required = true, value_name = "PERMISSION")]
     permissions: Vec<String>,
-    /// The key to make it with; it is made if there is none
+    /// Id of the root key; the key is created if it does not exist
     #[arg(long, alias = "root_key_id", default_value_t = 0)]
     root_key_id: u64,
-    /// Seconds for which it holds [default: for ever]
+    /// Seconds until it expires [default: never]
     #[arg(long)]
     timeout: Option<u64>,
-    /// The only address from which it may be used
+    /// The only IP address that may use it
     #[arg(long, alias = "ip_address")]
     ip_address: Option<IpAddr>,
     /// Write it to this file instead of printing it
@@ -87,7 +87,7 @@ fn narrowed(bytes: &[u8], restrictions: &[String]) -> Result<Vec<u8>, CliError> 
     Ok(restrictions.iter().fold(macaroon, |macaroon, text| macaroon.narrowed(text.as_bytes())).to_bytes())
 }
 
-/// List the keys that macaroons were made with.
+/// List the ids of the root keys of all macaroons.
 #[derive(Debug, Args)]
 pub struct ListMacaroonIds {}
 
@@ -99,10 +99,10 @@ impl ListMacaroonIds {
     }
 }
 
-/// Take back every macaroon that was made with a key.
+/// Revoke every macaroon that was made with a root key.
 #[derive(Debug, Args)]
 pub struct DeleteMacaroonId {
-    /// The key's id
+    /// Id of the root key
     #[arg(value_name = "ID")]
     root_key_id: u64,
 }
@@ -118,7 +118,7 @@ impl DeleteMacaroonId {
     }
 }
 
-/// List what each call asks a macaroon to allow.
+/// List the permissions that each call needs.
 #[derive(Debug, Args)]
 pub struct ListPermissions {}
 

@@ -5,7 +5,7 @@ use leyden_proto::{lnrpc::OutPoint, walletrpc::BumpFeeRequest};
 
 use super::{CliError, Context, sendcoins::FeeArgs};
 
-/// Make something unconfirmed pay more: a transaction of the wallet, or a claim of a closed channel.
+/// Raise the fee of an unconfirmed transaction of the wallet, or of a claim of a closed channel.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden bumpfee 4a5e1e4b…:0 --sat-per-vbyte 20    a transaction that leyden sendcoins made\n  \
@@ -19,10 +19,10 @@ pub struct BumpFee {
     outpoint: String,
     #[command(flatten)]
     fee: FeeArgs,
-    /// The most to pay, satoshi
+    /// The most to pay in fees, satoshi
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     budget: u64,
-    /// Also spend what is kept back to pay for claims, should a channel have to be closed on the chain
+    /// Also spend the reserve for anchor channels, which pays for fee bumps after a force close
     #[arg(long, alias = "spend_reserve")]
     spend_reserve: bool,
 }

@@ -5,7 +5,7 @@ use leyden_proto::invoicesrpc::CancelInvoiceMsg;
 
 use super::{CliError, Context, lookupinvoice};
 
-/// Give an invoice up that is not settled; what is held for it goes back to its payer.
+/// Cancel an invoice that is not settled; a held payment goes back to its payer.
 #[derive(Debug, Args)]
 pub struct CancelInvoice {
     /// The payment hash

@@ -5,7 +5,7 @@ use leyden_proto::lnrpc::{Amount, ChannelBalanceRequest};
 
 use super::{CliError, Context, amount, table};
 
-/// Show what all channels hold together, on our side and on the other.
+/// Show the total balance of all channels, ours and the peers'.
 #[derive(Debug, Args)]
 pub struct ChannelBalance {}
 

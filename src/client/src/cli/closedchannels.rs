@@ -5,19 +5,19 @@ use leyden_proto::lnrpc::{ChannelCloseSummary, ClosedChannelsRequest, channel_cl
 
 use super::{CliError, Context, amount, format, table};
 
-/// List the channels whose end is final.
+/// List the closed channels.
 #[derive(Debug, Args)]
 pub struct ClosedChannels {
-    /// Only those closed together with the other node
+    /// Only those closed cooperatively
     #[arg(long)]
     cooperative: bool,
-    /// Only those closed by us alone
+    /// Only those that this node force-closed
     #[arg(long, alias = "local_force")]
     local_force: bool,
-    /// Only those closed by the other node alone
+    /// Only those that the other node force-closed
     #[arg(long, alias = "remote_force")]
     remote_force: bool,
-    /// Only those in which the other node cheated and was punished
+    /// Only those in which the other node broadcast a revoked commitment and lost its money
     #[arg(long)]
     breach: bool,
 }

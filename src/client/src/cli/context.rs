@@ -32,7 +32,7 @@ pub struct Global {
     /// Network whose macaroon to use, if the node runs elsewhere [default: the running node's]
     #[arg(long, global = true, value_name = "NAME")]
     pub network: Option<String>,
-    /// Macaroon to show [default: admin.macaroon in the data directory]
+    /// Macaroon to authenticate with [default: admin.macaroon in the data directory]
     #[arg(long, global = true, value_name = "FILE")]
     pub macaroonpath: Option<PathBuf>,
     /// The node's TLS certificate [default: tls.cert in the data directory]

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{CliError, Context, backup, password::PasswordArgs};
 
-/// Make this node's wallet, from new seed words or from ones that you have.
+/// Create this node's wallet, from new seed words or from words that you have.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden create                                  new words; asks for a password\n  \
@@ -22,7 +22,7 @@ use super::{CliError, Context, backup, password::PasswordArgs};
 pub struct Create {
     #[command(flatten)]
     password: PasswordArgs,
-    /// Ask for the 24 words of a wallet that existed before
+    /// Restore a wallet: ask for its 24 words
     #[arg(long)]
     restore: bool,
     /// Read those words from a file
@@ -31,10 +31,10 @@ pub struct Create {
     /// How many addresses to look for on the chain when restoring
     #[arg(long, value_name = "COUNT")]
     recovery_window: Option<i32>,
-    /// Get the money of lost channels back too, with this channel backup
+    /// Also recover the money of lost channels, with this channel backup
     #[arg(long, alias = "multi_file", value_name = "FILE")]
     multi_file: Option<PathBuf>,
-    /// Leave no macaroon in the data directory: print it, the only copy
+    /// Print the admin macaroon instead of writing it to the data directory; no other copy exists
     #[arg(long)]
     stateless_init: bool,
 }

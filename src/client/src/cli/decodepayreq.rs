@@ -5,7 +5,7 @@ use leyden_proto::lnrpc::{PayReq, PayReqString};
 
 use super::{CliError, Context, amount, format, table};
 
-/// Show what an invoice says, without paying it.
+/// Decode an invoice without paying it.
 #[derive(Debug, Args)]
 pub struct DecodePayReq {
     /// The invoice

@@ -7,10 +7,10 @@ use clap::{Args, ValueEnum};
 use super::{CliError, Context};
 use crate::demo::{DemoOptions, breach, force_close, multihop, seed};
 
-/// Watch two real nodes play a story: without a choice they mine, open a channel, pay both ways through it, survive a
+/// Run a demonstration with real nodes. By default two nodes mine, open a channel, pay each other through it, survive a
 /// SIGKILL and close it.
 ///
-/// The nodes run in a temporary folder on free ports and are gone at the end. The exit code is 0 if every balance was
+/// The nodes run in a temporary folder on free ports and are deleted at the end. The exit code is 0 if every balance was
 /// as expected, and 1 otherwise.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -19,7 +19,7 @@ use crate::demo::{DemoOptions, breach, force_close, multihop, seed};
     leyden demo --story multihop\n  \
     leyden demo --keep     leave the nodes running and say how to talk to them")]
 pub struct Demo {
-    /// What is played
+    /// Which demonstration to run
     #[arg(long, value_enum, default_value_t = Story::Seed)]
     story: Story,
     /// Leave the nodes running at the end
@@ -32,14 +32,14 @@ pub struct Demo {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Story {
-    /// Payments both ways, a SIGKILL, a close together
+    /// Payments in both directions, a SIGKILL, a cooperative close
     Seed,
-    /// Bob is gone in the middle of payments: Alice closes alone, and waits 1000 blocks for her part
+    /// Bob disappears in the middle of payments: Alice force-closes, and waits 1000 blocks for her balance
     ForceClose,
-    /// Bob closes with an old state: Alice takes everything
+    /// Bob broadcasts a revoked commitment: Alice takes everything
     Breach,
     /// The paper's payment of 0.05 over two nodes that keep 0.001 each: paid; refunded, as the payee is silent; and settled
-    /// on the chain, as a node on the way is gone
+    /// on the chain, as a node on the route is offline
     Multihop,
 }
 

@@ -5,7 +5,7 @@ use leyden_proto::lnrpc::DisconnectPeerRequest;
 
 use super::{CliError, Context};
 
-/// End the connection to a node that has no channel with us.
+/// Disconnect from a node that has no channel with this one.
 #[derive(Debug, Args)]
 pub struct Disconnect {
     /// The node's key

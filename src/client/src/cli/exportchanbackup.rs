@@ -8,7 +8,7 @@ use leyden_proto::lnrpc::{ChanBackupExportRequest, ExportChannelBackupRequest};
 use super::{CliError, Context, closechannel};
 use leyden_common::files::write_new;
 
-/// Export what is needed, beside the 24 words, to get the channels' money back.
+/// Export the channel backup: with it and the 24 words the channels' money can be recovered.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden exportchanbackup --output-file /media/stick/channel.backup\n  \

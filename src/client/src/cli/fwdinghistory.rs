@@ -17,13 +17,13 @@ pub struct FwdingHistory {
     /// Until this time [default: now]
     #[arg(long, alias = "end_time", default_value_t = 0, hide_default_value = true)]
     end_time: u64,
-    /// How many to leave out
+    /// How many to skip
     #[arg(long, alias = "index_offset", default_value_t = 0)]
     index_offset: u32,
-    /// At most so many
+    /// Show at most this many
     #[arg(long, alias = "max_events", default_value_t = 100)]
     max_events: u32,
-    /// Do not look up what the peers call themselves
+    /// Do not look up the peers' aliases
     #[arg(long, alias = "skip_peer_alias_lookup")]
     skip_peer_alias_lookup: bool,
 }

@@ -8,7 +8,7 @@ use leyden_proto::{
 
 use super::{CliError, Context, format, recoveryinfo, table};
 
-/// Show who this node is, and how far its chain has come.
+/// Show this node's identity, its channels and the state of its chain.
 #[derive(Debug, Args)]
 pub struct GetInfo {}
 

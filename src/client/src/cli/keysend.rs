@@ -13,20 +13,20 @@ use super::{
 /// Blocks that the recipient gets: LND asks for so many.
 const FINAL_CLTV: i32 = 80;
 
-/// Pay a node that has not asked for it; it must accept such payments (`leydend --accept-keysend`).
+/// Pay a node without an invoice; it must accept such payments (`leydend --accept-keysend`).
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  leyden keysend 02ab… 5000")]
 pub struct Keysend {
     /// The node's public key
     #[arg(value_name = "NODE")]
     dest: String,
-    /// How much
+    /// Amount
     #[arg(value_name = "AMOUNT")]
     amt: Sat,
-    /// The most to pay in fees, satoshi [default: 5 % of the amount, or as much as a small amount itself]
+    /// The most to pay in fees, satoshi [default: 5 % of the amount; 100 % of a small amount]
     #[arg(long, alias = "fee_limit")]
     fee_limit: Option<Sat>,
-    /// Seconds within which to try
+    /// Seconds after which to give up
     #[arg(long, default_value_t = 60)]
     timeout: i32,
 }

@@ -14,10 +14,10 @@ pub struct ListChainTxns {
     /// Up to this height; -1 is the tip and what is not confirmed
     #[arg(long, alias = "end_height", default_value_t = -1, allow_negative_numbers = true)]
     end_height: i32,
-    /// At most so many; 0: all
+    /// Show at most this many; 0: all
     #[arg(long, alias = "max_transactions", default_value_t = 0)]
     max_transactions: u32,
-    /// Leave out so many of the newest
+    /// Skip this many of the newest
     #[arg(long, alias = "index_offset", default_value_t = 0)]
     index_offset: u32,
 }

@@ -8,13 +8,13 @@ use super::{CliError, Context, amount, format, table};
 /// List the open channels.
 #[derive(Debug, Args)]
 pub struct ListChannels {
-    /// Only those whose node is connected
+    /// Only those whose peer is online
     #[arg(long, alias = "active_only")]
     active_only: bool,
-    /// Only those whose node is away
+    /// Only those whose peer is offline
     #[arg(long, alias = "inactive_only", conflicts_with = "active_only")]
     inactive_only: bool,
-    /// Only those with this node
+    /// Only those with this peer
     #[arg(long, value_name = "KEY")]
     peer: Option<String>,
 }

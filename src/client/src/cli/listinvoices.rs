@@ -18,10 +18,10 @@ pub struct ListInvoices {
     /// Only those before this index; with --paginate-forwards those after it
     #[arg(long, alias = "index_offset", default_value_t = 0)]
     index_offset: u64,
-    /// At most so many
+    /// Show at most this many
     #[arg(long, alias = "max_invoices", default_value_t = 100)]
     max_invoices: u64,
-    /// Begin with the oldest
+    /// Start with the oldest
     #[arg(long)]
     paginate_forwards: bool,
 }

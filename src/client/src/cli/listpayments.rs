@@ -8,16 +8,16 @@ use super::{CliError, Context, amount, format, table};
 /// List this node's payments, the latest page first.
 #[derive(Debug, Args)]
 pub struct ListPayments {
-    /// Also those that failed or are under way
+    /// Also those that failed or are in flight
     #[arg(long, alias = "include_incomplete")]
     include_incomplete: bool,
     /// Only those before this index; with --paginate-forwards those after it
     #[arg(long, alias = "index_offset", default_value_t = 0)]
     index_offset: u64,
-    /// At most so many; 0: all
+    /// Show at most this many; 0: all
     #[arg(long, alias = "max_payments", default_value_t = 100)]
     max_payments: u64,
-    /// Begin with the oldest
+    /// Start with the oldest
     #[arg(long)]
     paginate_forwards: bool,
 }

@@ -11,7 +11,7 @@ use super::{CliError, Context, amount, table};
 /// List the Lightning nodes that are connected now.
 #[derive(Debug, Args)]
 pub struct ListPeers {
-    /// Show what others may make this node hold and do instead: how much of that is used, and how often more was refused
+    /// Show the limits for peers instead: how much of each is used, and how often a peer was refused
     #[arg(long)]
     limits: bool,
 }

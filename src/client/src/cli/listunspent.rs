@@ -8,10 +8,10 @@ use super::{CliError, Context, amount, table};
 /// List the coins that the wallet can spend.
 #[derive(Debug, Args)]
 pub struct ListUnspent {
-    /// With at least so many confirmations
+    /// With at least this many confirmations
     #[arg(long, alias = "min_confs", default_value_t = 0)]
     min_confs: i32,
-    /// With at most so many; 0: no bound
+    /// With at most this many; 0: no limit
     #[arg(long, alias = "max_confs", default_value_t = 0)]
     max_confs: i32,
 }

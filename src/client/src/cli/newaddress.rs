@@ -5,7 +5,7 @@ use leyden_proto::lnrpc::{AddressType, NewAddressRequest};
 
 use super::{CliError, Context};
 
-/// Give an address of the wallet to be paid at on the chain.
+/// Show a new on-chain address of the wallet.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden newaddress\n  \
@@ -14,7 +14,7 @@ pub struct NewAddress {
     /// The kind of address
     #[arg(value_enum, default_value = "p2wkh")]
     kind: Kind,
-    /// The latest address that nobody has paid, instead of a fresh one
+    /// Show the latest unused address instead of a new one
     #[arg(long)]
     unused: bool,
 }
@@ -22,9 +22,9 @@ pub struct NewAddress {
 /// Named as lncli names them.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Kind {
-    /// Segregated witness
+    /// P2WPKH (segregated witness)
     P2wkh,
-    /// Taproot
+    /// P2TR (taproot)
     P2tr,
 }
 

@@ -26,22 +26,22 @@ pub struct PayInvoice {
     /// The invoice
     #[arg(value_name = "INVOICE")]
     pay_req: String,
-    /// How much, if the invoice leaves it open
+    /// Amount, if the invoice names none
     #[arg(long)]
     amt: Option<Sat>,
-    /// The most to pay in fees, satoshi [default: 5 % of the amount, or as much as a small amount itself]
+    /// The most to pay in fees, satoshi [default: 5 % of the amount; 100 % of a small amount]
     #[arg(long, alias = "fee_limit")]
     fee_limit: Option<Sat>,
-    /// Seconds within which to try
+    /// Seconds after which to give up
     #[arg(long, default_value_t = 60)]
     timeout: i32,
     /// The most parts to split the payment into [default: the node's]
     #[arg(long, alias = "max_parts", default_value_t = 0, hide_default_value = true)]
     max_parts: u32,
-    /// Blocks for which money may be locked [default, and at most: 2016]
+    /// The most blocks that the payment may lock money for [default and maximum: 2016]
     #[arg(long, alias = "cltv_limit", default_value_t = 0, hide_default_value = true)]
     cltv_limit: i32,
-    /// Leave by this channel (its id, as `leyden listchannels` shows it); may be given more than once
+    /// Use only this channel as the first hop (its id, as `leyden listchannels` shows it); may be given more than once
     #[arg(long, alias = "outgoing_chan_id", value_name = "ID", value_parser = channel_id)]
     outgoing_chan_id: Vec<u64>,
 }
@@ -150,9 +150,11 @@ fn explained_by_attempts(payment: &Payment) -> &'static str {
 pub fn explained(reason: PaymentFailureReason) -> &'static str {
     match reason {
         PaymentFailureReason::FailureReasonNone => "no reason is known",
-        PaymentFailureReason::FailureReasonTimeout => "no way was found in time; try again, or with a longer --timeout",
+        PaymentFailureReason::FailureReasonTimeout => {
+            "no route was found in time; try again, or with a longer --timeout"
+        }
         PaymentFailureReason::FailureReasonNoRoute => {
-            "there is no way to the recipient with enough money in it, within the limits of fee, delay and channel; other \
+            "there is no route to the recipient with enough money in it, within the limits of fee, delay and channel; other \
              nodes' channels are known once they are 6 blocks deep"
         }
         PaymentFailureReason::FailureReasonError => "something failed that another attempt would not mend",

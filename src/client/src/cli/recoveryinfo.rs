@@ -10,7 +10,8 @@ use super::{CliError, Context, table};
 /// How often a rescan is asked how far it is.
 const POLL: Duration = Duration::from_millis(200);
 
-/// Show how much of the chain the wallet has looked at, how near the edge its coins lay, and which channels only a backup has.
+/// Show how far the wallet has scanned the chain, how close its coins came to the recovery window, and which channels
+/// only a backup has.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden recoveryinfo\n\n\

@@ -5,13 +5,13 @@ use leyden_proto::leyden::RescanRequest;
 
 use super::{CliError, Context, recoveryinfo};
 
-/// Look at the whole chain again for coins of this wallet, from the first block.
+/// Scan the whole chain again for coins of this wallet, from the first block.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden rescan --recovery-window 5000     for 5,000 addresses in a row that nobody has paid\n\n\
     Until it has finished, coins are missing that were there before.")]
 pub struct Rescan {
-    /// For how many unpaid addresses in a row to look; without it, as many as the last time
+    /// How many unused addresses in a row to look for [default: as last time]
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     recovery_window: u32,
 }

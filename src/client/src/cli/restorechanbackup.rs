@@ -5,8 +5,8 @@ use leyden_proto::lnrpc::{RestoreChanBackupRequest, restore_chan_backup_request:
 
 use super::{CliError, Context, backup::BackupArgs};
 
-/// Take channels back of which only a backup is left: their peers are asked to close them, and what is ours in them
-/// comes to the wallet.
+/// Recover channels of which only a backup is left: this node asks their peers to close them, and its balance goes to
+/// the wallet.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden create --restore                            first the wallet, from its 24 words\n  \

@@ -1,4 +1,4 @@
-//! `leyden route`: a way to somebody, and what it would cost.
+//! `leyden route`: a route to somebody, and what it would cost.
 
 use clap::Args;
 use leyden_proto::{
@@ -12,26 +12,26 @@ use super::{
     format, payinvoice, table,
 };
 
-/// Find a way to a node, over given nodes, or for an invoice, and show what it costs. Nothing is paid.
+/// Find a route to a node, over given nodes, or for an invoice, and show what it costs. Nothing is paid.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    leyden route 02ab… 5000                   the best way for 5,000 sat\n  \
+    leyden route 02ab… 5000                   the best route for 5,000 sat\n  \
     leyden route 02ab… 5000 --via 03cd…       over this node; give more in order\n  \
     leyden route lnbcrt50u1…                  try how far an invoice's payment would come")]
 pub struct FindRoute {
     /// The node's public key, or an invoice
     #[arg(value_name = "NODE|INVOICE")]
     to: String,
-    /// How much is to arrive; an invoice says it itself
+    /// Amount that the recipient receives; an invoice may name it
     #[arg(default_value = "0", hide_default_value = true)]
     amt: Sat,
-    /// Go over this node; may be given more than once, in the order of the way
+    /// Route through this node; may be given more than once, in the order of the route
     #[arg(long, value_name = "NODE")]
     via: Vec<String>,
     /// The most to pay in fees
     #[arg(long, alias = "fee_limit", conflicts_with = "via")]
     fee_limit: Option<Sat>,
-    /// Seconds that the probe of an invoice may take
+    /// Seconds after which the probe of an invoice gives up
     #[arg(long, default_value_t = 60)]
     timeout: u32,
 }

@@ -5,7 +5,7 @@ use leyden_proto::invoicesrpc::SettleInvoiceMsg;
 
 use super::{CliError, Context, lookupinvoice};
 
-/// Take the payment that is held for an invoice.
+/// Accept the payment that is held for an invoice.
 #[derive(Debug, Args)]
 pub struct SettleInvoice {
     /// The preimage of the invoice's hash

@@ -8,7 +8,7 @@ use super::{CliError, Context};
 /// Show whether the wallet exists, is locked, or is open.
 #[derive(Debug, Args)]
 pub struct State {
-    /// Go on showing every change
+    /// Keep running and show every change
     #[arg(long)]
     watch: bool,
 }

@@ -5,7 +5,7 @@ use leyden_proto::lnrpc::StopRequest;
 
 use super::{CliError, Context};
 
-/// Let the daemon finish what it is doing, and end it.
+/// Stop the daemon cleanly.
 #[derive(Debug, Args)]
 pub struct Stop {}
 

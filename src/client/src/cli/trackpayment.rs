@@ -5,7 +5,7 @@ use leyden_proto::routerrpc::TrackPaymentRequest;
 
 use super::{CliError, Context, lookupinvoice::payment_hash, payinvoice::follow};
 
-/// Wait for the end of a payment that was begun before, and show it.
+/// Wait until a payment that was started before succeeds or fails, and show it.
 #[derive(Debug, Args)]
 pub struct TrackPayment {
     /// Its payment hash

@@ -5,7 +5,7 @@ use leyden_proto::lnrpc::UnlockWalletRequest;
 
 use super::{CliError, Context, password::PasswordArgs};
 
-/// Open the wallet after the node was started.
+/// Unlock the wallet after the daemon was started.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden unlock                              asks for the password\n  \
@@ -14,7 +14,7 @@ use super::{CliError, Context, password::PasswordArgs};
 pub struct Unlock {
     #[command(flatten)]
     password: PasswordArgs,
-    /// Look at the whole chain again, for so many unpaid addresses in a row
+    /// Scan the whole chain again, with this recovery window: how many unused addresses in a row to look for
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     recovery_window: i32,
 }

@@ -5,28 +5,28 @@ use leyden_proto::lnrpc::{PolicyUpdateRequest, policy_update_request::Scope};
 
 use super::{CliError, Context, closechannel, format};
 
-/// Set the terms under which payments leave through a channel, or through all of them.
+/// Set the fees and limits for forwarding through one channel, or through all.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden updatechanpolicy 1000 250 80                        all channels: 1 sat and 0.025 %, 80 blocks\n  \
     leyden updatechanpolicy 0 100 40 --chan-point 4a5e1e4b:0   one channel")]
 pub struct UpdateChanPolicy {
-    /// The base fee of each payment, millisatoshi
+    /// Base fee of each payment, millisatoshi
     #[arg(value_name = "BASE_FEE_MSAT")]
     base_fee_msat: i64,
-    /// The fee on the amount, in millionths of it
+    /// Fee rate, in millionths of the amount
     #[arg(value_name = "FEE_RATE_PPM")]
     fee_rate_ppm: u32,
-    /// Blocks between the expiries of what comes in and what goes out; at least 18
+    /// Blocks between the expiries of the incoming and the outgoing HTLC; at least 18
     #[arg(value_name = "TIME_LOCK_DELTA")]
     time_lock_delta: u32,
-    /// Only this channel, as txid:index; the beginning of the transaction id will do
+    /// Only this channel, as txid:index; a unique beginning of the transaction id is enough
     #[arg(long, alias = "chan_point", value_name = "CHANNEL")]
     chan_point: Option<String>,
-    /// The largest payment, millisatoshi [default: as it is]
+    /// The largest payment, millisatoshi [default: unchanged]
     #[arg(long, alias = "max_htlc_msat", default_value_t = 0, hide_default_value = true)]
     max_htlc_msat: u64,
-    /// The smallest payment, millisatoshi [default: as it is]
+    /// The smallest payment, millisatoshi [default: unchanged]
     #[arg(long, alias = "min_htlc_msat")]
     min_htlc_msat: Option<u64>,
 }

@@ -5,7 +5,7 @@ use leyden_proto::lnrpc::{ChanBackupSnapshot, MultiChanBackup};
 
 use super::{CliError, Context, backup::BackupArgs};
 
-/// Check that a channel backup is whole and of this wallet, and list its channels.
+/// Check that a channel backup is complete and belongs to this wallet, and list its channels.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden verifychanbackup channel.backup\n  \

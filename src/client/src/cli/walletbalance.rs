@@ -7,7 +7,7 @@ use leyden_common::names::IMMATURE;
 
 use super::{CliError, Context, amount, table};
 
-/// Show what the wallet holds on the chain, outside channels.
+/// Show the wallet's on-chain balance, without channels.
 #[derive(Debug, Args)]
 pub struct WalletBalance {
     /// Confirmations from which a coin counts as confirmed

@@ -51,7 +51,7 @@ const AT_ONCE: u32 = 64;
 /// Blocks on top of those that a coin of them needs to be spent.
 const RIPENING: u32 = 100;
 
-/// Measure how commands and the start grow with what a node has behind it.
+/// Measure how the time of commands and of the start grows with a node's history.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden bench growth\n  \
@@ -233,7 +233,7 @@ async fn make_invoices(client: &Client, count: u32) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Payments that found no way, forwards and closed channels. The daemon's program writes them, for it has the database.
+/// Payments that found no route, forwards and closed channels. The daemon's program writes them, for it has the database.
 fn write_past(data_dir: &Path, count: u32) -> Result<(), CliError> {
     let mut daemon = Command::new(leydend_program().map_err(failed)?);
     daemon.args(["bench", "past", "--count", &count.to_string(), "--data-dir"]).arg(data_dir);

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::super::{CliError, Context, table};
 
-/// Search for proofs of work that nobody can find, and count.
+/// Measure the hash rate: search for a proof of work with an impossible target.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  leyden bench mine --seconds 5")]
 pub struct Mine {

@@ -1,4 +1,4 @@
-//! `leyden bench`: how fast this machine pays, finds ways and mines, and what strangers and a long life cost it.
+//! `leyden bench`: how fast this machine pays, finds routes and mines, and what strangers and a long life cost it.
 
 mod growth;
 mod mine;

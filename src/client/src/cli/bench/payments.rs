@@ -26,7 +26,7 @@ use crate::{
 /// The most that a channel of the benchmark holds: one block's reward pays for it.
 const CAPACITY: i64 = 1_000_000_000;
 
-/// Pay invoices between real daemons (fsync on), and count.
+/// Pay invoices between real daemons (with fsync), and count the payments per second.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden bench payments --nodes 2 --count 10000 --concurrency 100\n  \
@@ -95,7 +95,7 @@ impl Payments {
         let cpu = nodes.iter().map(cpu_seconds).sum::<f64>() - cpu_before;
 
         let failures = self.count - latencies.len();
-        // One more than was measured: the first, which waited for the way.
+        // One more than was measured: the first, which waited for the route.
         let paid = i64::try_from(latencies.len() + 1).unwrap_or(i64::MAX).saturating_mul(self.amount);
         wait_until("the payee's balance to be what was paid", || async {
             Ok(payee.only_channel().await?.local_balance == before + paid)
@@ -138,7 +138,7 @@ impl Payments {
         Ok(())
     }
 
-    /// Pays one invoice, again and again until gossip has told the payer of the way.
+    /// Pays one invoice, again and again until gossip has told the payer of the route.
     async fn wait_for_way(&self, payer: &DaemonProcess, payment_request: String) -> Result<(), CliError> {
         let mut router = payer.client().map_err(|error| CliError::Failed(error.to_string()))?.router();
         let begun = Instant::now();
@@ -153,7 +153,7 @@ impl Payments {
             }
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
-        Err(CliError::Failed("the payer has found no way to the payee".to_owned()))
+        Err(CliError::Failed("the payer has found no route to the payee".to_owned()))
     }
 
     fn request(&self, payment_request: String) -> SendPaymentRequest {

@@ -1,4 +1,4 @@
-//! `leyden bench route`: how long it takes to find a way through a network of the public one's size, what the ways are
+//! `leyden bench route`: how long it takes to find a route through a network of the public one's size, what the routes are
 //! worth, and how long the network takes to come back from the disk.
 
 use std::{
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::cluster::leydend_program;
 
-/// Find ways through a made-up network of 15,000 nodes and 50,000 channels, and judge them.
+/// Find routes through a synthetic network of 15,000 nodes and 50,000 channels, and rate them.
 ///
 /// The network is the same on every machine: nodes open channels mostly to those that have many, capacities spread
 /// around 2,000,000 sat, and half of the channels have most of their money at one end. The router sees what gossip would
@@ -38,19 +38,19 @@ use crate::cluster::leydend_program;
     leyden --json bench route      for programs\n\n\
     `make bench-peers WHAT=route` asks LDK's router the same questions.")]
 pub struct Route {
-    /// Payments of which a way is looked for, between nodes taken by lot
+    /// Number of payments to find a route for, between random nodes
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     queries: u32,
-    /// How much each is to bring
+    /// Amount of each payment
     #[arg(long, default_value = "1000000")]
     amount: Sat,
-    /// Nodes of the network
+    /// Number of nodes
     #[arg(long, default_value_t = Size::PUBLIC.nodes, value_parser = clap::value_parser!(u32).range(2..=100_000))]
     nodes: u32,
-    /// Its channels
+    /// Number of channels
     #[arg(long, default_value_t = Size::PUBLIC.channels, value_parser = clap::value_parser!(u32).range(1..=500_000))]
     channels: u32,
-    /// Another seed makes another network
+    /// Seed of the network
     #[arg(long, default_value_t = Size::PUBLIC.seed)]
     seed: u64,
 }
@@ -68,7 +68,7 @@ impl Route {
         let trial = Trial::new(size, self.queries as usize, amount);
         context.note("keeping it on the disk and loading it");
         let kept = Kept::measure(size)?;
-        context.note(&format!("looking for {} ways, and paying", self.queries));
+        context.note(&format!("looking for {} routes, and paying", self.queries));
         let found = Found::measure(&trial)?;
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         let value = json!({
@@ -96,8 +96,8 @@ impl Route {
                 ("network", format!("{} nodes, {} channels, seed {}", size.nodes, size.channels, size.seed)),
                 ("queries", format!("{} of {} sat", self.queries, self.amount.0)),
                 ("time for a route", format!("p50 {:.3} ms, p99 {:.3} ms", ms(found.p50), ms(found.p99))),
-                ("a way found", percent(found.found)),
-                ("", "for the others no way is wide enough, or none within a fee of 1 %".to_owned()),
+                ("routes found", percent(found.found)),
+                ("", "for the others no route is wide enough, or none within a fee of 1 %".to_owned()),
                 ("of those, on average", format!("{:.2} parts, fee {:.4} %", found.parts, found.fee * 100.0)),
                 (
                     "success estimate",
@@ -116,7 +116,7 @@ impl Route {
     }
 }
 
-/// The ways, and what they are worth.
+/// The routes, and what they are worth.
 struct Found {
     p50: Duration,
     p99: Duration,
@@ -178,7 +178,7 @@ impl Found {
 struct Kept {
     records: usize,
     bytes: usize,
-    /// From opening the database to a graph that ways are found in.
+    /// From opening the database to a graph that routes are found in.
     load: Duration,
 }
 

@@ -6,7 +6,7 @@ use leyden_proto::leyden::{EndedChannel, ListClosedRequest};
 use super::super::{CliError, Context, amount, format};
 use leyden_common::words::on_one_line;
 
-/// Show why channels have ended, and what became of each output.
+/// Show why channels were closed, and what happened to each output.
 #[derive(Debug, Args)]
 pub struct Closed {}
 

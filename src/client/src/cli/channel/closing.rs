@@ -8,7 +8,7 @@ use leyden_proto::leyden::{
 use super::super::{CliError, Context, amount, format};
 use leyden_common::words::on_one_line;
 
-/// Show why channels close, and each of their outputs: whose, how it is claimed, how far that is and what it costs.
+/// Show why channels are closing, and for each output: who owns it, how it is claimed, how far that is and what it costs.
 #[derive(Debug, Args)]
 pub struct Closing {}
 

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::{CliError, Context};
 
-/// Look at a channel closely.
+/// Show one channel in detail.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden channel tree 4a5e1e4b         what it can become on the chain\n  \

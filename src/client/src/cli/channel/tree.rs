@@ -9,7 +9,7 @@ use leyden_proto::{
 use super::super::{CliError, Context, amount, closechannel, format};
 use crate::client::Client;
 
-/// Draw the transactions that a channel's present state can become: whose each output is, and after how many blocks.
+/// Draw the transactions that can close a channel now: who can spend each output, and after how many blocks.
 ///
 /// The short names are those of the Lightning paper: C commitment, RD and D its delayed and plain delivery, HE and HT
 /// the HTLC's execution and timeout, HERD and HTRD what follows them, HED and HTD the direct claims, BR, HBR and HTBR

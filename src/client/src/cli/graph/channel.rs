@@ -6,7 +6,7 @@ use leyden_proto::lnrpc::ChanInfoRequest;
 
 use super::{CliError, Context, amount, format, table, terms};
 
-/// Show a channel: its ends and what each asks for.
+/// Show a channel: its two nodes, and the fees that each asks for.
 #[derive(Debug, Args)]
 pub struct Channel {
     /// Its id, as 103x1x0 or as a number, or its funding output as txid:index

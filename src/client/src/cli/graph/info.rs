@@ -5,7 +5,7 @@ use leyden_proto::lnrpc::NetworkInfoRequest;
 
 use super::{CliError, Context, amount, table};
 
-/// Show the network in numbers.
+/// Show how large the network is: nodes, channels and capacity.
 #[derive(Debug, Args)]
 pub struct Info {}
 

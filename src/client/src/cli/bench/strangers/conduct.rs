@@ -182,7 +182,7 @@ impl Stranger {
         sent.is_some()
     }
 
-    /// The same to a node of the chain.
+    /// Misbehaves as a node of the chain.
     async fn annoy_chain(&self, conduct: Conduct) -> std::io::Result<()> {
         let mut stream = TcpStream::connect(self.target.chain).await?;
         self.tally.connected();

@@ -42,7 +42,7 @@ const MAX_IN_FLIGHT: usize = 100;
 /// Between two looks at `getinfo`.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Let hostile strangers loose on a node that makes payments, and measure what they cost.
+/// Attack a node that makes payments with hostile peers, and measure what they cost.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden bench strangers                              128 strangers for five minutes\n  \
@@ -51,13 +51,13 @@ pub struct Strangers {
     /// Hostile peers at a time
     #[arg(long, default_value_t = 128)]
     strangers: usize,
-    /// How long they do their worst
+    /// How long the attack lasts
     #[arg(long, default_value_t = 300)]
     seconds: u64,
-    /// How long payments are made without them before
+    /// How long payments are measured before the attack
     #[arg(long, default_value_t = 30)]
     quiet_seconds: u64,
-    /// Payments to begin in a second
+    /// Payments to start per second
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     rate: u64,
 }
