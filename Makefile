@@ -19,6 +19,7 @@ build: bootstrap
 	cargo build --workspace
 
 demo: bootstrap
+	@[ -e $(BUILT)/debug/leydend ] || echo "The first build compiles RocksDB and some 250 crates: 13 minutes on two cores."
 	cargo build --workspace --bins
 	$(BUILT)/debug/leyden demo
 
