@@ -1,16 +1,19 @@
-//! What a watchtower does with a block: find, among appointments that it cannot read, the ones that a breach answers to.
+//! A watchtower: somebody who acts for a channel's owner while the owner is asleep.
 //!
 //! ```text
-//!   client: (hint, sealed answer) ──► lookout ── block with the breach ──► opened answer
+//!   client ── backup of each revoked state ──► tower ── sees the revoked state in a block ──► penalties, until final
 //! ```
 //!
-//! - [`hint`]: half of a txid, by which a breach is recognised.
-//! - [`seal`]: answers that only the breach opens.
+//! - [`appointment`]: what a client and its tower call things.
+//! - [`message`]: what they say to each other.
+//! - [`receipt`]: what the tower signs for.
+//! - [`hint`], [`seal`]: by what a breach is recognised, and what only the breach opens.
 //! - [`lookout`]: blocks against all hints.
-//!
-//! This is the blind mode's core. What an answer holds, who acts on it and how a client and a tower talk comes on top of
-//! it; until then no tower is offered to anybody.
 
+pub mod appointment;
+pub mod codec;
 pub mod hint;
 pub mod lookout;
+pub mod message;
+pub mod receipt;
 pub mod seal;

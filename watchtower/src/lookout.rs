@@ -1,106 +1,209 @@
-//! Which transactions of a block answer to a hint.
+//! Which transactions of a block answer to a hint, of ten million and more.
 //!
-//! Promises: every transaction of the block is looked at; a hint that matches by chance costs one failed opening and
-//! nothing else; several clients may have left the same hint, and each gets its answer.
+//! ```text
+//!   memory:   base, sorted: 8 bytes a hint  +  overlay: what came since, and what went      ──┐
+//!   block ──► hints of all its txids, sorted ──► merged by search ──► the few that are known ──┴─► read from the store
+//! ```
+//!
+//! A hint stands in memory as the eight bytes that it is; whose it is, and the sealed kit, are in the store under it. The
+//! lookout answers "perhaps" and the store answers for whom, so a match costs one read and everything else costs none.
+//!
+//! Promises: every transaction that is handed over is looked at; a hint that was added is found until it is removed as often
+//! as it was added (several clients may have left the same one); memory is 8 bytes a hint and at most
+//! [`OVERLAY_MAX`] entries more.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
-use bitcoin::{Block, Txid};
+use bitcoin::Txid;
 
-use crate::{hint::Hint, seal};
+use crate::hint::Hint;
 
-/// Names one appointment with one client.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct AppointmentId(pub u64);
+/// How many changes gather before they are merged into the base: merging ten million takes some 30 ms, so at this size a
+/// backup pays less than a microsecond for it, and the overlay stays below 5 MB.
+pub const OVERLAY_MAX: usize = 65_536;
 
-/// A breach that was found, with what the client wants done about it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Sighting {
-    pub appointment: AppointmentId,
-    pub breach: Txid,
-    /// The opened answer.
-    pub answer: Vec<u8>,
-}
-
-/// All hints that a tower watches for, with the sealed answers.
-#[derive(Debug, Default)]
+/// All hints that a tower watches for.
+#[derive(Clone, Debug, Default)]
 pub struct Lookout {
-    watched: HashMap<Hint, Vec<(AppointmentId, Vec<u8>)>>,
+    /// Sorted, with repetitions.
+    base: Vec<u64>,
+    /// By how many each hint is more (or less) often there than in the base.
+    overlay: BTreeMap<u64, i32>,
+    len: usize,
 }
 
 impl Lookout {
-    pub fn watch(&mut self, hint: Hint, appointment: AppointmentId, sealed: Vec<u8>) {
-        self.watched.entry(hint).or_default().push((appointment, sealed));
-    }
-
-    /// Gives the space of an appointment back, once its channel is final.
-    pub fn forget(&mut self, hint: &Hint, appointment: AppointmentId) {
-        if let Some(list) = self.watched.get_mut(hint) {
-            list.retain(|(id, _)| *id != appointment);
-            if list.is_empty() {
-                self.watched.remove(hint);
-            }
+    /// All hints of a tower that starts again, in any order; the fastest if they come sorted, as the store has them.
+    pub fn load(hints: impl IntoIterator<Item = Hint>) -> Self {
+        let mut base: Vec<u64> = hints.into_iter().map(value_of).collect();
+        if !base.is_sorted() {
+            base.sort_unstable();
         }
+        let len = base.len();
+        Self { base, overlay: BTreeMap::new(), len }
     }
 
-    /// How many appointments are watched.
+    /// How many hints are watched, repetitions included.
     pub fn len(&self) -> usize {
-        self.watched.values().map(Vec::len).sum()
+        self.len
     }
 
     pub fn is_empty(&self) -> bool {
-        self.watched.is_empty()
+        self.len == 0
     }
 
-    /// The breaches in a block. Appointments stay until they are forgotten: a reorganisation may bring them back.
-    pub fn look(&self, block: &Block) -> Vec<Sighting> {
-        let mut sightings = Vec::new();
-        for transaction in &block.txdata {
-            let breach = transaction.compute_txid();
-            for (appointment, sealed) in self.watched.get(&Hint::from(&breach)).into_iter().flatten() {
-                if let Ok(answer) = seal::open(&breach, sealed) {
-                    sightings.push(Sighting { appointment: *appointment, breach, answer });
+    pub fn add(&mut self, hint: Hint) {
+        self.len = self.len.saturating_add(1);
+        self.change(hint, 1);
+    }
+
+    /// Takes one occurrence of a hint away; nothing if there is none.
+    pub fn remove(&mut self, hint: Hint) {
+        if self.count(value_of(hint)) > 0 {
+            self.len = self.len.saturating_sub(1);
+            self.change(hint, -1);
+        }
+    }
+
+    pub fn contains(&self, hint: Hint) -> bool {
+        self.count(value_of(hint)) > 0
+    }
+
+    /// Those of these transactions whose hint is watched, in their order.
+    pub fn known(&self, txids: impl IntoIterator<Item = Txid>) -> Vec<Txid> {
+        txids.into_iter().filter(|txid| self.contains(Hint::from(txid))).collect()
+    }
+
+    fn count(&self, hint: u64) -> i64 {
+        let changed = self.overlay.get(&hint).copied().map_or(0, i64::from);
+        let Some(first) = self.find(hint) else { return changed };
+        let repeated = self.base.iter().skip(first).take_while(|other| **other == hint).count();
+        i64::try_from(repeated).unwrap_or(i64::MAX).saturating_add(changed)
+    }
+
+    /// Where a hint stands first in the base.
+    fn find(&self, hint: u64) -> Option<usize> {
+        let first = self.base.partition_point(|other| *other < hint);
+        (self.base.get(first) == Some(&hint)).then_some(first)
+    }
+
+    fn change(&mut self, hint: Hint, by: i32) {
+        let entry = self.overlay.entry(value_of(hint)).or_default();
+        *entry = entry.saturating_add(by);
+        if *entry == 0 {
+            self.overlay.remove(&value_of(hint));
+        }
+        if self.overlay.len() >= OVERLAY_MAX {
+            self.merge();
+        }
+    }
+
+    /// Puts the overlay into the base, in one pass from the back and without a second copy of the base.
+    fn merge(&mut self) {
+        let overlay = std::mem::take(&mut self.overlay);
+        let mut less: BTreeMap<u64, i32> =
+            overlay.iter().filter(|(_, by)| **by < 0).map(|(at, by)| (*at, -by)).collect();
+        if !less.is_empty() {
+            self.base.retain(|hint| match less.get_mut(hint) {
+                Some(left) if *left > 0 => {
+                    *left -= 1;
+                    false
                 }
+                Some(_) | None => true,
+            });
+        }
+        let more = overlay.into_iter().filter(|(_, by)| *by > 0);
+        let more: Vec<u64> =
+            more.flat_map(|(hint, by)| std::iter::repeat_n(hint, by.unsigned_abs() as usize)).collect();
+        let old = self.base.len();
+        self.base.resize(old.saturating_add(more.len()), u64::MAX);
+        let (mut from, mut new) = (old, more.len());
+        while new > 0 {
+            // Both indices are below their lengths; the place to write lies `new` above the one that is read.
+            let (Some(next), to) = (new.checked_sub(1).and_then(|at| more.get(at)).copied(), from + new - 1) else {
+                break;
+            };
+            let moved = from.checked_sub(1).and_then(|at| self.base.get(at)).copied().filter(|hint| *hint > next);
+            let value = match moved {
+                Some(hint) => {
+                    from -= 1;
+                    hint
+                }
+                None => {
+                    new -= 1;
+                    next
+                }
+            };
+            if let Some(slot) = self.base.get_mut(to) {
+                *slot = value;
             }
         }
-        sightings
     }
+}
+
+fn value_of(hint: Hint) -> u64 {
+    u64::from_be_bytes(hint.0)
 }
 
 #[cfg(test)]
 mod tests {
-    use bitcoin::{Network, Transaction, absolute::LockTime, constants::genesis_block, transaction};
+    use bitcoin::hashes::Hash as _;
+    use proptest::prelude::*;
 
     use super::*;
 
-    fn transaction(number: u32) -> Transaction {
-        Transaction {
-            version: transaction::Version::TWO,
-            lock_time: LockTime::from_consensus(number),
-            input: vec![],
-            output: vec![],
-        }
+    fn txid(hint: u64) -> Txid {
+        let mut bytes = [0x55; 32];
+        bytes[..8].copy_from_slice(&hint.to_be_bytes());
+        Txid::from_byte_array(bytes)
+    }
+
+    fn hint(value: u64) -> Hint {
+        Hint(value.to_be_bytes())
     }
 
     #[test]
-    fn breach_is_found_among_other_transactions_and_again_after_a_reorganisation() {
-        let breach = transaction(7).compute_txid();
-        let mut lookout = Lookout::default();
-        let hint = Hint::from(&breach);
-        lookout.watch(hint, AppointmentId(1), seal::seal(&breach, b"penalty").unwrap());
-        // Somebody else's guess at the same hint opens nothing.
-        let other = transaction(8).compute_txid();
-        lookout.watch(hint, AppointmentId(2), seal::seal(&other, b"guess").unwrap());
+    fn a_breach_is_found_among_other_transactions_until_its_hint_is_removed_as_often_as_it_was_added() {
+        let mut lookout = Lookout::load([9, 3, 7].map(hint));
+        lookout.add(hint(7));
+        let block = || (0..20).map(txid);
+        assert_eq!(lookout.known(block()), [3, 7, 9].map(txid));
+        lookout.remove(hint(7));
+        lookout.remove(hint(3));
+        lookout.remove(hint(4));
+        assert_eq!(lookout.known(block()), [7, 9].map(txid));
+        lookout.remove(hint(7));
+        assert_eq!((lookout.known(block()), lookout.len()), (vec![txid(9)], 1));
+    }
 
-        let mut block = genesis_block(Network::Regtest);
-        block.txdata.extend((0..20).map(transaction));
-        let sightings = lookout.look(&block);
-        let expected = Sighting { appointment: AppointmentId(1), breach, answer: b"penalty".to_vec() };
-        assert_eq!(sightings, vec![expected.clone()]);
-        assert_eq!(lookout.look(&block), [expected]);
-
-        lookout.forget(&hint, AppointmentId(1));
-        assert!(lookout.look(&block).is_empty());
-        assert_eq!(lookout.len(), 1);
+    proptest! {
+        #[test]
+        fn whatever_was_added_and_removed_is_counted_through_every_merge(
+            loaded in prop::collection::vec(0_u64..40, 0..60),
+            steps in prop::collection::vec((0_u64..40, any::<bool>(), 0_u8..8), 0..200),
+        ) {
+            let mut lookout = Lookout::load(loaded.iter().copied().map(hint));
+            let mut model = loaded;
+            for (value, adds, merges) in steps {
+                if adds {
+                    lookout.add(hint(value));
+                    model.push(value);
+                } else {
+                    lookout.remove(hint(value));
+                    if let Some(at) = model.iter().position(|one| *one == value) {
+                        model.remove(at);
+                    }
+                }
+                if merges == 0 {
+                    lookout.merge();
+                    prop_assert!(lookout.overlay.is_empty() && lookout.base.is_sorted());
+                    prop_assert_eq!(lookout.base.len(), model.len());
+                }
+                prop_assert_eq!(lookout.len(), model.len());
+            }
+            for value in 0..40 {
+                prop_assert_eq!(lookout.contains(hint(value)), model.contains(&value));
+            }
+        }
     }
 }
