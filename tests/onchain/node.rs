@@ -12,7 +12,10 @@ use leyden_channels::{
         AttemptId, Channel, ChannelPolicy, Ctx, Effect, Event, Feerates, FundingDepth, FundingInput, FundingView,
         FundingWatch, HtlcKey, Key, Origin, Outbox, Persist, Write, decode_retired, revoked_htlcs,
     },
-    keys::{Basepoints, ClaimKey, HtlcKey as HtlcKeyOfSigner, KeyError, KeysSigner, PerCommitmentSecret, Signer},
+    keys::{
+        Basepoints, ClaimKey, ClaimSigner, HtlcKey as HtlcKeyOfSigner, KeyError, KeysSigner, PerCommitmentSecret,
+        Signer,
+    },
     onchain::{self, Closer, FeeEstimates, FixedEnvironment, Resolution, SpendUpdate, TrackedOutput, WatchedOutputs},
     types::{CltvExpiry, CommitmentNumber, FeeratePerKw, Height, HtlcId, TipTrust, UnixTime},
     wire::Message,
@@ -554,9 +557,15 @@ impl Signer for Broken {
     fn htlc_key(&self, per_commitment_point: &PublicKey) -> Result<HtlcKeyOfSigner, KeyError> {
         self.0.htlc_key(per_commitment_point)
     }
+}
 
+impl ClaimSigner for Broken {
     fn sign_claim(&self, key: &ClaimKey, sighash: &secp256k1::Message) -> Result<Signature, KeyError> {
         self.0.sign_claim(key, sighash)
+    }
+
+    fn owner(&self) -> Option<&dyn Signer> {
+        Some(self)
     }
 }
 

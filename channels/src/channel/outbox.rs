@@ -33,53 +33,54 @@
 //! ```
 
 use std::collections::HashSet;
+use std::hash::Hash;
 
 use super::effect::Effect;
 use super::key::Key;
 
 /// One change to the durable store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Write {
-    Put { key: Key, value: Vec<u8> },
-    Delete { key: Key },
+pub enum Write<K = Key> {
+    Put { key: K, value: Vec<u8> },
+    Delete { key: K },
 }
 
-impl Write {
-    pub fn key(&self) -> &Key {
+impl<K> Write<K> {
+    pub fn key(&self) -> &K {
         match self {
             Self::Put { key, .. } | Self::Delete { key } => key,
         }
     }
 }
 
-/// Where channels become durable. A driver implements it over its database, a test over a map.
-pub trait Persist {
+/// Where a state machine becomes durable. A driver implements it over its database, a test over a map.
+pub trait Persist<K = Key> {
     type Error;
 
     /// Makes all of `writes` durable, all or nothing, and returns only then. Every key occurs once. After an error the
     /// process must stop: what the channels in memory believe is no longer what a restart would find.
-    fn commit(&mut self, writes: Vec<Write>) -> Result<(), Self::Error>;
+    fn commit(&mut self, writes: Vec<Write<K>>) -> Result<(), Self::Error>;
 }
 
 /// What one event led to: writes that must be durable and effects that must wait for them.
 ///
-/// `E` is what the state machine that filled it asks for.
+/// `E` is what the state machine that filled it asks for, `K` how it names what it keeps.
 #[derive(Debug)]
 #[must_use = "an outbox that is dropped loses writes and messages; hand it to Outbox::commit_all"]
-pub struct Outbox<E = Effect> {
-    writes: Vec<Write>,
+pub struct Outbox<E = Effect, K = Key> {
+    writes: Vec<Write<K>>,
     effects: Vec<E>,
 }
 
-impl<E> Default for Outbox<E> {
+impl<E, K> Default for Outbox<E, K> {
     fn default() -> Self {
         Self { writes: Vec::new(), effects: Vec::new() }
     }
 }
 
-impl<E> Outbox<E> {
+impl<E, K: Copy + Eq + Hash> Outbox<E, K> {
     /// Makes everything in `batch` durable in one commit, then gives each outbox's effects, in the batch's order.
-    pub fn commit_all<S: Persist>(batch: Vec<Self>, store: &mut S) -> Result<Vec<Vec<E>>, S::Error> {
+    pub fn commit_all<S: Persist<K>>(batch: Vec<Self>, store: &mut S) -> Result<Vec<Vec<E>>, S::Error> {
         let mut writes = Vec::new();
         let mut effects = Vec::with_capacity(batch.len());
         for outbox in batch {
@@ -91,7 +92,9 @@ impl<E> Outbox<E> {
         }
         Ok(effects)
     }
+}
 
+impl<E, K> Outbox<E, K> {
     /// Whether anything here must be durable before the effects.
     pub fn needs_commit(&self) -> bool {
         !self.writes.is_empty()
@@ -103,31 +106,34 @@ impl<E> Outbox<E> {
     }
 
     /// Puts a note on each effect, such as whose it is.
-    pub fn tag<T: Clone>(self, tag: &T) -> Outbox<(T, E)> {
+    pub fn tag<T: Clone>(self, tag: &T) -> Outbox<(T, E), K> {
         let effects = self.effects.into_iter().map(|effect| (tag.clone(), effect)).collect();
         Outbox { writes: self.writes, effects }
     }
 
     /// Puts the effects into a driver's own type, so that outboxes of several state machines share a commit. The conversion runs before the commit, so it takes no closure that could carry an effect away.
-    pub fn convert<F: From<E>>(self) -> Outbox<F> {
+    pub fn convert<F: From<E>>(self) -> Outbox<F, K> {
         Outbox { writes: self.writes, effects: self.effects.into_iter().map(F::from).collect() }
     }
 
-    pub(crate) fn put(&mut self, key: Key, value: Vec<u8>) {
+    /// For the state machine that fills it.
+    pub fn put(&mut self, key: K, value: Vec<u8>) {
         self.writes.push(Write::Put { key, value });
     }
 
-    pub(crate) fn delete(&mut self, key: Key) {
+    /// For the state machine that fills it.
+    pub fn delete(&mut self, key: K) {
         self.writes.push(Write::Delete { key });
     }
 
-    pub(crate) fn emit(&mut self, effect: E) {
+    /// For the state machine that fills it.
+    pub fn emit(&mut self, effect: E) {
         self.effects.push(effect);
     }
 }
 
 /// Several events of one batch may have written one key: the last value is the one to keep.
-fn last_of_each_key(mut writes: Vec<Write>) -> Vec<Write> {
+fn last_of_each_key<K: Copy + Eq + Hash>(mut writes: Vec<Write<K>>) -> Vec<Write<K>> {
     if writes.len() > 1 {
         let mut seen = HashSet::with_capacity(writes.len());
         writes.reverse();

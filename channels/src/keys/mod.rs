@@ -27,15 +27,20 @@ pub use derive::{
     CommitmentKeys, derive_public_key, derive_revocation_public_key, derive_revocation_secret_key, derive_secret_key,
 };
 pub use shachain::{PerCommitmentSecret, PerCommitmentSecrets, ShachainError, per_commitment_secret};
-pub use signer::{ClaimKey, CommitmentSignatures, HtlcKey, KeysSigner, SignatureError, Signer, verify_signature};
+pub use signer::{
+    ClaimKey, ClaimSigner, CommitmentSignatures, HtlcKey, KeysSigner, SignatureError, Signer, verify_signature,
+};
 
-/// Why a key could not be made. Both have a chance of about 2^-128 for honest keys, so a peer is to blame.
+/// Why a key could not be made, or used. The first two have a chance of about 2^-128 for honest keys, so a peer is to
+/// blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     #[error("a basepoint and a per-commitment point cancel out to the point at infinity; the peer must send others")]
     PointAtInfinity,
     #[error("these 32 bytes are no valid secret key: zero or beyond the order of the curve")]
     InvalidSecret,
+    #[error("the secret behind this key is not here")]
+    NotHeld,
 }
 
 /// The one context for signing and verifying; its tables are built at first use.

@@ -1,4 +1,5 @@
-//! Who holds the secrets: the [`Signer`] trait, and [`KeysSigner`], which holds them in memory.
+//! Who holds the secrets: the [`Signer`] trait, and [`KeysSigner`], which holds them in memory. Who only brings outputs
+//! home, and may hold fewer of them, is a [`ClaimSigner`].
 
 use secp256k1::{Message, PublicKey, SecretKey, ecdsa::Signature};
 
@@ -11,9 +12,19 @@ use crate::{
     types::{CommitmentNumber, Side},
 };
 
+/// What the end of a channel on the chain asks of our secrets.
+pub trait ClaimSigner {
+    /// Signs an input that brings an output of a closed channel home. An error if the secret behind `key` is not here.
+    fn sign_claim(&self, key: &ClaimKey, sighash: &Message) -> Result<Signature, KeyError>;
+
+    /// All the secrets, where they are here: only with them our own commitment can be signed. A watchtower has none of
+    /// them.
+    fn owner(&self) -> Option<&dyn Signer>;
+}
+
 /// Everything that a channel asks of our secrets. Signatures follow RFC 6979, so the same question gets the same
 /// answer after a restart.
-pub trait Signer {
+pub trait Signer: ClaimSigner {
     /// Our public basepoints.
     fn basepoints(&self) -> &Basepoints;
 
@@ -44,9 +55,6 @@ pub trait Signer {
     /// Our HTLC key under a per-commitment point (ours or the peer's). It can be shared between threads, so that the
     /// HTLCs of one commitment are signed in parallel.
     fn htlc_key(&self, per_commitment_point: &PublicKey) -> Result<HtlcKey, KeyError>;
-
-    /// Signs an input that brings an output of a closed channel home.
-    fn sign_claim(&self, key: &ClaimKey, sighash: &Message) -> Result<Signature, KeyError>;
 
     /// What `commitment_signed` carries: the peer's commitment transaction and its HTLC transactions in their order.
     fn sign_remote_commitment(
@@ -158,7 +166,9 @@ impl Signer for KeysSigner {
     fn htlc_key(&self, per_commitment_point: &PublicKey) -> Result<HtlcKey, KeyError> {
         derive_secret_key(per_commitment_point, &self.basepoints.htlc, &self.secrets.htlc).map(HtlcKey)
     }
+}
 
+impl ClaimSigner for KeysSigner {
     fn sign_claim(&self, key: &ClaimKey, sighash: &Message) -> Result<Signature, KeyError> {
         // Low R keeps a claim's size within a byte of its predicted weight.
         let sign = |mut secret: SecretKey| {
@@ -183,5 +193,9 @@ impl Signer for KeysSigner {
                 &self.secrets.revocation,
             )?,
         }))
+    }
+
+    fn owner(&self) -> Option<&dyn Signer> {
+        Some(self)
     }
 }

@@ -157,7 +157,8 @@ fn local_pending(
 ) -> Result<Option<Pending>, ResolutionError> {
     let Some(state) = &channel.local_state else { return Ok(None) };
     let Some(commitment) = channel.local_commitment()? else { return Ok(None) };
-    let Some(signed) = channel.signed_local_commitment(ctx.signer)? else { return Ok(None) };
+    let Some(owner) = ctx.signer.owner() else { return Ok(None) };
+    let Some(signed) = channel.signed_local_commitment(owner)? else { return Ok(None) };
     let handle = handle_of(channel, Side::Local, &commitment);
     let (deadline, at_stake) = stake(channel, Side::Local, &state.htlcs, knows);
     Ok(Some(Pending { commitment, signed, handle, deadline, at_stake }))

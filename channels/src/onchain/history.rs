@@ -141,7 +141,7 @@ impl Resolution {
     ) -> Result<Vec<TrackedOutput>, RebuildError> {
         let mut preimages = self.channel.preimages.clone();
         preimages.extend(&self.facts.preimages);
-        Ok(match closer {
+        let mut outputs = match closer {
             Closer::Local(commitment) => local_close::outputs(&self.channel, commitment, height, &preimages),
             Closer::Remote { state, commitment } => {
                 remote_close::outputs(&self.channel, state, commitment, height, &preimages)
@@ -159,6 +159,8 @@ impl Resolution {
             }
             Closer::Unknown => remote_close::ours_in(&self.channel, tx, height)?,
             Closer::Mutual | Closer::LocalOld { .. } => Vec::new(),
-        })
+        };
+        outputs.retain(|output| !self.penalties_only || output.role.is_penalty());
+        Ok(outputs)
     }
 }

@@ -85,7 +85,13 @@ impl StoredResolution {
     /// With the channel that the other records tell.
     pub fn restore(self, channel: ClosingChannel) -> Result<Resolution, RebuildError> {
         let Self { destination, upstream_expiries, facts } = self;
-        Resolution::from_facts(ClosingChannel { destination, upstream_expiries, ..channel }, facts)
+        Resolution::from_facts(ClosingChannel { destination, upstream_expiries, ..channel }, facts, false)
+    }
+
+    /// Of one that was begun by [`Resolution::begin_penalties`]; `channel` may have come to know more secrets since.
+    pub fn restore_penalties(self, channel: ClosingChannel) -> Result<Resolution, RebuildError> {
+        let Self { destination, facts, .. } = self;
+        Resolution::from_facts(ClosingChannel { destination, ..channel }, facts, true)
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
     upstream::{self, outcome_effect},
 };
 use crate::{
-    keys::Signer,
+    keys::ClaimSigner,
     tx::{ClaimError, ClaimInput, ClaimPath, CommitmentHtlc, FeeCoin},
     types::{CommitmentNumber, FeeratePerKw, Height, HtlcId, PaymentHash, PaymentPreimage},
 };
@@ -142,7 +142,7 @@ pub struct Ctx<'a> {
     pub newest: Height,
     pub estimates: &'a FeeEstimates,
     pub policy: &'a EnforcementPolicy,
-    pub signer: &'a dyn Signer,
+    pub signer: &'a dyn ClaimSigner,
 }
 
 impl Ctx<'_> {
@@ -181,6 +181,8 @@ pub struct Resolution {
     pub(super) outputs: BTreeMap<OutPoint, TrackedOutput>,
     /// Our outgoing HTLCs, in any state that may be in the chain.
     pub(super) outgoing: BTreeMap<HtlcId, CommitmentHtlc>,
+    /// Nothing but penalties is claimed: whoever enforces this channel holds no other key.
+    pub(super) penalties_only: bool,
     /// There was a tip since we began, or began again.
     knows_chain: bool,
     /// What was last seen to spend the funding output in the mempool; told again after a restart.
@@ -205,6 +207,7 @@ impl Resolution {
             close: None,
             outputs,
             outgoing,
+            penalties_only: false,
             knows_chain: false,
             in_mempool: None,
             child_refused: false,
@@ -221,6 +224,12 @@ impl Resolution {
         resolution
     }
 
+    /// For a watchtower that holds the revocation secrets and no other: the channel has no states, only the secrets of the
+    /// peer's. What else is in a close is not its to claim; the cheater cannot take it.
+    pub fn begin_penalties(channel: ClosingChannel) -> Self {
+        Self { penalties_only: true, ..Self::new(channel) }
+    }
+
     /// Ours has turned out to be a state of the past, which must not be broadcast; and what else was agreed on since is
     /// forgotten with the rest.
     pub(crate) fn forget_local_state(&mut self) {
@@ -229,8 +238,12 @@ impl Resolution {
         self.outgoing = self.channel.outgoing();
     }
 
-    pub(super) fn from_facts(channel: ClosingChannel, facts: Facts) -> Result<Self, RebuildError> {
-        let mut resolution = Self { facts, ..Self::new(channel) };
+    pub(super) fn from_facts(
+        channel: ClosingChannel,
+        facts: Facts,
+        penalties_only: bool,
+    ) -> Result<Self, RebuildError> {
+        let mut resolution = Self { facts, penalties_only, ..Self::new(channel) };
         resolution.rebuild()?;
         Ok(resolution)
     }

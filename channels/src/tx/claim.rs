@@ -17,11 +17,11 @@ use secp256k1::{Message, PublicKey, ecdsa::Signature};
 
 use super::{CommitmentHtlc, HtlcTx, htlc::htlc_witness, scripts};
 use crate::{
-    keys::{ClaimKey, KeyError, Signer},
+    keys::{ClaimKey, ClaimSigner, KeyError},
     types::{CltvExpiry, CommitmentType, Height, HtlcDirection, PaymentPreimage},
 };
 
-/// The longest signature that [`Signer::sign_claim`] makes: low R, low S, and the sighash byte.
+/// The longest signature that [`ClaimSigner::sign_claim`] makes: low R, low S, and the sighash byte.
 pub const CLAIM_SIGNATURE_LEN: usize = 71;
 
 /// One output on the chain and the way in which we spend it.
@@ -97,14 +97,14 @@ pub enum ClaimError {
     Sighash { index: usize },
 }
 
-impl ClaimInput {
+impl ClaimPath {
     /// `nSequence`: the relative lock that the script asks for, else a value that allows replacement.
     pub fn sequence(&self) -> Sequence {
         let by_kind = |kind: CommitmentType| match kind {
             CommitmentType::StaticRemoteKey => Sequence::ENABLE_RBF_NO_LOCKTIME,
             CommitmentType::Anchors => Sequence(1),
         };
-        match &self.path {
+        match self {
             ClaimPath::ToRemoteAnchors => Sequence(1),
             ClaimPath::Delayed { to_self_delay } => Sequence(u32::from(*to_self_delay)),
             ClaimPath::HtlcPreimage { kind, .. } | ClaimPath::HtlcTimeout { kind, .. } => by_kind(*kind),
@@ -118,6 +118,51 @@ impl ClaimInput {
             | ClaimPath::PenaltyHtlc { .. }
             | ClaimPath::Anchor => Sequence::ENABLE_RBF_NO_LOCKTIME,
         }
+    }
+
+    /// The witness with `signature` (DER and sighash byte) in its place; `script` is `None` for a P2WPKH.
+    pub fn witness(&self, script: Option<&ScriptBuf>, signature: &[u8]) -> Witness {
+        let mut witness = Witness::new();
+        match self {
+            ClaimPath::ToRemote { payment_key } => {
+                witness.push(signature);
+                witness.push(payment_key.serialize());
+            }
+            ClaimPath::ToRemoteAnchors | ClaimPath::Anchor => witness.push(signature),
+            ClaimPath::Delayed { .. } | ClaimPath::HtlcTimeout { .. } => {
+                witness.push(signature);
+                witness.push([]);
+            }
+            ClaimPath::HtlcPreimage { preimage, .. } => {
+                witness.push(signature);
+                witness.push(preimage.0);
+            }
+            ClaimPath::PenaltyDelayed => {
+                witness.push(signature);
+                witness.push([1]);
+            }
+            ClaimPath::PenaltyHtlc { revocation_key } => {
+                witness.push(signature);
+                witness.push(revocation_key.serialize());
+            }
+            ClaimPath::SecondStage(stage) => {
+                let script = script.cloned().unwrap_or_default();
+                let other = stage.other_signature;
+                let preimage = stage.preimage.as_ref();
+                return htlc_witness(stage.kind, other, signature, preimage, stage.htlc.direction, &script);
+            }
+        }
+        if let Some(script) = script {
+            witness.push(script);
+        }
+        witness
+    }
+}
+
+impl ClaimInput {
+    /// `nSequence`: see [`ClaimPath::sequence`].
+    pub fn sequence(&self) -> Sequence {
+        self.path.sequence()
     }
 
     /// How many blocks must lie on the spent output, its own included, before a claim can be in the next one.
@@ -159,40 +204,7 @@ impl ClaimInput {
 
     /// The witness with `signature` (DER and sighash byte) in its place.
     fn witness(&self, signature: &[u8]) -> Witness {
-        let mut witness = Witness::new();
-        match &self.path {
-            ClaimPath::ToRemote { payment_key } => {
-                witness.push(signature);
-                witness.push(payment_key.serialize());
-            }
-            ClaimPath::ToRemoteAnchors | ClaimPath::Anchor => witness.push(signature),
-            ClaimPath::Delayed { .. } | ClaimPath::HtlcTimeout { .. } => {
-                witness.push(signature);
-                witness.push([]);
-            }
-            ClaimPath::HtlcPreimage { preimage, .. } => {
-                witness.push(signature);
-                witness.push(preimage.0);
-            }
-            ClaimPath::PenaltyDelayed => {
-                witness.push(signature);
-                witness.push([1]);
-            }
-            ClaimPath::PenaltyHtlc { revocation_key } => {
-                witness.push(signature);
-                witness.push(revocation_key.serialize());
-            }
-            ClaimPath::SecondStage(stage) => {
-                let script = self.witness_script.clone().unwrap_or_default();
-                let other = stage.other_signature;
-                let preimage = stage.preimage.as_ref();
-                return htlc_witness(stage.kind, other, signature, preimage, stage.htlc.direction, &script);
-            }
-        }
-        if let Some(script) = &self.witness_script {
-            witness.push(script);
-        }
-        witness
+        self.path.witness(self.witness_script.as_ref(), signature)
     }
 
     fn sighash(&self, cache: &mut SighashCache<&Transaction>, index: usize) -> Result<Message, ClaimError> {
@@ -355,7 +367,7 @@ fn unsigned_input(previous_output: OutPoint, sequence: Sequence) -> TxIn {
 
 impl ClaimTx {
     /// Signs all inputs but the wallet's coins, whose witnesses stay empty.
-    pub fn sign(&self, signer: &(impl Signer + ?Sized)) -> Result<Transaction, ClaimError> {
+    pub fn sign(&self, signer: &(impl ClaimSigner + ?Sized)) -> Result<Transaction, ClaimError> {
         let mut cache = SighashCache::new(&self.tx);
         let mut witnesses = Vec::with_capacity(self.inputs.len());
         for (index, input) in self.inputs.iter().enumerate() {

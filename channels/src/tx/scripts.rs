@@ -77,14 +77,19 @@ pub fn anchor(funding: &PublicKey) -> ScriptBuf {
 /// The script of an HTLC's output, by who offered it.
 pub fn htlc(htlc: &CommitmentHtlc, kind: CommitmentType, keys: &CommitmentKeys) -> ScriptBuf {
     match htlc.direction {
-        HtlcDirection::Offered => offered_htlc(&htlc.payment_hash, kind, keys),
-        HtlcDirection::Received => received_htlc(&htlc.payment_hash, htlc.cltv_expiry, kind, keys),
+        HtlcDirection::Offered => offered_htlc(&payment_hash160(&htlc.payment_hash), kind, keys),
+        HtlcDirection::Received => received_htlc(&payment_hash160(&htlc.payment_hash), htlc.cltv_expiry, kind, keys),
     }
 }
 
+/// What an HTLC's script has of its payment hash: the RIPEMD-160 of it.
+pub fn payment_hash160(payment_hash: &PaymentHash) -> [u8; 20] {
+    ripemd160::Hash::hash(&payment_hash.0).to_byte_array()
+}
+
 /// An HTLC offered by the commitment's owner: revocation key, HTLC-timeout (two signatures), or the other node with
-/// the preimage.
-pub fn offered_htlc(payment_hash: &PaymentHash, kind: CommitmentType, keys: &CommitmentKeys) -> ScriptBuf {
+/// the preimage. The hash is [`payment_hash160`].
+pub fn offered_htlc(payment_hash160: &[u8; 20], kind: CommitmentType, keys: &CommitmentKeys) -> ScriptBuf {
     let builder = htlc_head(keys)
         .push_opcode(OP_NOTIF)
         .push_opcode(OP_DROP)
@@ -95,7 +100,7 @@ pub fn offered_htlc(payment_hash: &PaymentHash, kind: CommitmentType, keys: &Com
         .push_opcode(OP_CHECKMULTISIG)
         .push_opcode(OP_ELSE)
         .push_opcode(OP_HASH160)
-        .push_slice(ripemd160::Hash::hash(&payment_hash.0).to_byte_array())
+        .push_slice(payment_hash160)
         .push_opcode(OP_EQUALVERIFY)
         .push_opcode(OP_CHECKSIG)
         .push_opcode(OP_ENDIF);
@@ -103,9 +108,9 @@ pub fn offered_htlc(payment_hash: &PaymentHash, kind: CommitmentType, keys: &Com
 }
 
 /// An HTLC offered by the other node: revocation key, HTLC-success (two signatures and the preimage), or the other
-/// node after the expiry.
+/// node after the expiry. The hash is [`payment_hash160`].
 pub fn received_htlc(
-    payment_hash: &PaymentHash,
+    payment_hash160: &[u8; 20],
     cltv_expiry: CltvExpiry,
     kind: CommitmentType,
     keys: &CommitmentKeys,
@@ -113,7 +118,7 @@ pub fn received_htlc(
     let builder = htlc_head(keys)
         .push_opcode(OP_IF)
         .push_opcode(OP_HASH160)
-        .push_slice(ripemd160::Hash::hash(&payment_hash.0).to_byte_array())
+        .push_slice(payment_hash160)
         .push_opcode(OP_EQUALVERIFY)
         .push_int(2)
         .push_opcode(OP_SWAP)

@@ -7,7 +7,7 @@ use bitcoin::{Amount, OutPoint, Transaction, TxOut, Txid, hashes::Hash as _};
 
 use super::*;
 use crate::{
-    keys::{ClaimKey, Signer as _},
+    keys::{ClaimKey, ClaimSigner as _, Signer as _},
     tx::{FeeCoin, scripts},
 };
 

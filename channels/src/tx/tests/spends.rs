@@ -5,7 +5,7 @@ use leyden_consensus::script::{ScriptFlags, SpendingTx};
 
 use super::*;
 use crate::{
-    keys::{ClaimKey, PerCommitmentSecret, Signer as _, verify_signature},
+    keys::{ClaimKey, ClaimSigner as _, PerCommitmentSecret, Signer as _, verify_signature},
     types::{CltvExpiry, CommitmentNumber, FeeratePerKw, Height, HtlcDirection, HtlcId, Msat, PaymentPreimage},
 };
 
