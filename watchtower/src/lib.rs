@@ -8,11 +8,13 @@
 //! - [`message`]: what they say to each other.
 //! - [`receipt`]: what the tower signs for.
 //! - [`hint`], [`seal`]: by what a breach is recognised, and what only the breach opens.
+//! - [`kit`]: what a blind tower can do about a breach, signed in advance.
 //! - [`lookout`]: blocks against all hints.
 
 pub mod appointment;
 pub mod codec;
 pub mod hint;
+pub mod kit;
 pub mod lookout;
 pub mod message;
 pub mod receipt;

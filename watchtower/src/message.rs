@@ -42,7 +42,7 @@ use secp256k1::{PublicKey, ecdsa::Signature};
 
 use crate::{
     appointment::{ChannelName, ChannelTag},
-    codec::{Bytes, Part, ReadError, by_field, by_inner, by_tag, decode, encode},
+    codec::{Part, ReadError, by_field, by_inner, by_tag, decode, encode},
     hint::Hint,
     receipt::{BackupDigest, Held},
 };

@@ -1,0 +1,117 @@
+//! The client's side: a kit out of a commitment that the peer has revoked.
+
+use bitcoin::OutPoint;
+use leyden_channels::{
+    keys::{ClaimKey, ClaimSigner, KeyError, PerCommitmentSecret},
+    tx::{ClaimPath, CommitmentTx, HtlcTx, OutputKind, scripts},
+    types::CommitmentType,
+};
+use secp256k1::ecdsa::Signature;
+
+use super::{Constants, ConstantsKey, HtlcKit, JusticeKit, Sweep};
+
+/// What a kit is made of.
+#[derive(Clone, Copy)]
+pub struct KitRequest<'a> {
+    pub constants: &'a Constants,
+    pub key: ConstantsKey,
+    /// The peer's commitment, built again as it was signed.
+    pub commitment: &'a CommitmentTx,
+    /// What the peer revoked it with.
+    pub secret: PerCommitmentSecret,
+    pub signer: &'a dyn ClaimSigner,
+    /// Whether `to_remote` is covered too: 64 bytes that no cheater makes needful.
+    pub with_to_remote: bool,
+}
+
+/// Why there is no kit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KitError {
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("the channel's constants are for {constants:?} commitments, and this one is of {commitment:?}")]
+    Kind { constants: CommitmentType, commitment: CommitmentType },
+    #[error("output {vout} cannot be hashed for signing")]
+    Sighash { vout: u32 },
+}
+
+/// Signs one claim of each output that is worth it. One signature an output, two an HTLC with `static_remotekey`; some
+/// 60 µs each.
+pub fn build(request: &KitRequest<'_>) -> Result<JusticeKit, KitError> {
+    let KitRequest { constants, key, commitment, secret, with_to_remote, .. } = *request;
+    if constants.kind != commitment.kind {
+        return Err(KitError::Kind { constants: constants.kind, commitment: commitment.kind });
+    }
+    let per_commitment_point = secret.point()?;
+    let keys = constants.keys(per_commitment_point)?;
+    let mut kit = JusticeKit {
+        kind: constants.kind,
+        key,
+        per_commitment_point,
+        to_local: None,
+        to_remote: None,
+        htlcs: Vec::new(),
+    };
+    let mut stages = commitment.htlc_txs();
+    for (vout, output, info) in commitment.outputs() {
+        let outpoint = OutPoint { txid: commitment.txid, vout };
+        let sweep = |path: ClaimPath| {
+            let terms = (&constants.sweep_script, constants.sweep_feerate);
+            Sweep::new(outpoint, output.clone(), info.witness_script.clone(), path, terms)
+        };
+        match info.kind {
+            OutputKind::ToLocal => kit.to_local = request.penalty(sweep(ClaimPath::PenaltyDelayed))?,
+            OutputKind::ToRemote if with_to_remote => {
+                let path = constants.to_remote_path();
+                kit.to_remote = request.sign(sweep(path), &ClaimKey::Payment)?;
+            }
+            OutputKind::ToRemote | OutputKind::ToLocalAnchor | OutputKind::ToRemoteAnchor => {}
+            OutputKind::Htlc(htlc) => {
+                let stage = stages.next();
+                let path = ClaimPath::PenaltyHtlc { revocation_key: keys.revocation };
+                let (Some(signature), Ok(vout)) = (request.penalty(sweep(path))?, u16::try_from(vout)) else {
+                    continue;
+                };
+                let second_stage = match constants.kind {
+                    CommitmentType::StaticRemoteKey => request.second_stage(stage)?,
+                    CommitmentType::Anchors => None,
+                };
+                let payment_hash160 = scripts::payment_hash160(&htlc.payment_hash);
+                let (direction, cltv_expiry) = (htlc.direction, htlc.cltv_expiry);
+                kit.htlcs.push(HtlcKit { vout, direction, cltv_expiry, payment_hash160, signature, second_stage });
+            }
+        }
+    }
+    Ok(kit)
+}
+
+impl KitRequest<'_> {
+    fn penalty(&self, sweep: Option<Sweep>) -> Result<Option<Signature>, KitError> {
+        self.sign(sweep, &ClaimKey::Revocation { per_commitment_secret: self.secret })
+    }
+
+    fn sign(&self, sweep: Option<Sweep>, key: &ClaimKey) -> Result<Option<Signature>, KitError> {
+        let Some(sweep) = sweep else { return Ok(None) };
+        let sighash = sweep.sighash().ok_or(KitError::Sighash { vout: sweep.outpoint.vout })?;
+        Ok(Some(self.signer.sign_claim(key, &sighash)?))
+    }
+
+    /// Of the output of the second stage, which the cheater can only publish as both have signed it.
+    fn second_stage(&self, stage: Option<HtlcTx<'_>>) -> Result<Option<Signature>, KitError> {
+        let Some(stage) = stage else { return Ok(None) };
+        let Some(output) = stage.tx.output.first() else { return Ok(None) };
+        let outpoint = OutPoint { txid: stage.tx.compute_txid(), vout: 0 };
+        let script = Some(stage.output_script.clone());
+        let terms = (&self.constants.sweep_script, self.constants.sweep_feerate);
+        self.penalty(Sweep::new(outpoint, output.clone(), script, ClaimPath::PenaltyDelayed, terms))
+    }
+}
+
+impl Constants {
+    pub(super) fn to_remote_path(&self) -> ClaimPath {
+        match self.kind {
+            CommitmentType::StaticRemoteKey => ClaimPath::ToRemote { payment_key: self.local_payment },
+            CommitmentType::Anchors => ClaimPath::ToRemoteAnchors,
+        }
+    }
+}

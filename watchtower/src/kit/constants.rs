@@ -1,0 +1,134 @@
+//! What is the same in all states of a channel: sealed once, opened by any of its kits.
+
+use bitcoin::{
+    ScriptBuf,
+    hashes::{Hash as _, HashEngine as _, sha256},
+};
+use chacha20poly1305::{
+    ChaCha20Poly1305, KeyInit as _,
+    aead::{Aead as _, Payload},
+};
+use leyden_channels::{
+    keys::{Basepoints, CommitmentKeys, KeyError, derive_public_key, derive_revocation_public_key},
+    types::{CommitmentType, FeeratePerKw},
+};
+use secp256k1::PublicKey;
+
+use crate::{
+    appointment::ChannelName,
+    codec::{ReadError, by_field, decode_format, encode, encode_format},
+    seal::SealError,
+};
+
+const FORMAT: u8 = 1;
+
+/// What a tower that has opened a kit needs to know of the channel. "Local" is the client, "remote" its peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Constants {
+    pub kind: CommitmentType,
+    /// How long the peer waits for its own money.
+    pub remote_delay: u16,
+    pub local_revocation: PublicKey,
+    pub local_payment: PublicKey,
+    pub local_htlc: PublicKey,
+    pub remote_delayed: PublicKey,
+    pub remote_htlc: PublicKey,
+    pub sweep_feerate: FeeratePerKw,
+    /// Where everything goes. A script of the client's wallet that it uses for nothing else: the tower sees it at a breach.
+    pub sweep_script: ScriptBuf,
+}
+
+by_field! {
+    Constants {
+        kind, remote_delay, local_revocation, local_payment, local_htlc, remote_delayed, remote_htlc, sweep_feerate,
+        sweep_script,
+    }
+}
+
+/// Opens the constants of one channel at one tower. It is in each kit, so whoever opens one kit has it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ConstantsKey(pub [u8; 16]);
+
+impl std::fmt::Debug for ConstantsKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ConstantsKey(..)")
+    }
+}
+
+impl ConstantsKey {
+    /// From a secret of the client's, another one for each tower, tag and funding index.
+    pub fn derive(secret: &[u8; 32], channel: &ChannelName) -> Self {
+        let hash = hashed(b"leyden/tower/constants key", &[secret, &encode(channel)]);
+        let mut key = [0; 16];
+        key.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+        Self(key)
+    }
+
+    fn cipher(&self) -> ChaCha20Poly1305 {
+        ChaCha20Poly1305::new(&hashed(b"leyden/tower/constants", &[&self.0]).into())
+    }
+}
+
+impl Constants {
+    pub fn new(kind: CommitmentType, local: &Basepoints, remote: &Basepoints, sweep: SweepTerms) -> Self {
+        Self {
+            kind,
+            remote_delay: sweep.remote_delay,
+            local_revocation: local.revocation,
+            local_payment: local.payment,
+            local_htlc: local.htlc,
+            remote_delayed: remote.delayed_payment,
+            remote_htlc: remote.htlc,
+            sweep_feerate: sweep.feerate,
+            sweep_script: sweep.script,
+        }
+    }
+
+    /// For `open_channel`. A key seals once: other constants need another tag.
+    pub fn seal(&self, key: &ConstantsKey, channel: &ChannelName) -> Result<Vec<u8>, SealError> {
+        let payload = Payload { msg: &encode_format(FORMAT, self), aad: &encode(channel) };
+        key.cipher().encrypt(&[0; 12].into(), payload).map_err(|_| SealError::TooLong)
+    }
+
+    pub fn open(key: &ConstantsKey, channel: &ChannelName, sealed: &[u8]) -> Result<Self, ConstantsError> {
+        let payload = Payload { msg: sealed, aad: &encode(channel) };
+        let bytes = key.cipher().decrypt(&[0; 12].into(), payload).map_err(|_| SealError::NotAuthentic)?;
+        Ok(decode_format("the constants of a channel", FORMAT, &bytes)?)
+    }
+
+    /// The keys of one commitment of the peer's.
+    pub fn keys(&self, per_commitment_point: PublicKey) -> Result<CommitmentKeys, KeyError> {
+        let point = &per_commitment_point;
+        Ok(CommitmentKeys {
+            per_commitment_point,
+            revocation: derive_revocation_public_key(point, &self.local_revocation)?,
+            owner_delayed: derive_public_key(point, &self.remote_delayed)?,
+            owner_htlc: derive_public_key(point, &self.remote_htlc)?,
+            other_htlc: derive_public_key(point, &self.local_htlc)?,
+        })
+    }
+}
+
+/// The terms of a channel's sweeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SweepTerms {
+    pub remote_delay: u16,
+    pub feerate: FeeratePerKw,
+    pub script: ScriptBuf,
+}
+
+/// Why a channel's constants are not to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConstantsError {
+    #[error("the constants of the channel do not belong to this kit: {0}")]
+    Seal(#[from] SealError),
+    #[error("the constants of the channel cannot be read: {0}")]
+    Read(#[from] ReadError),
+}
+
+fn hashed(tag: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    let mut engine = sha256::Hash::engine();
+    engine.input(&sha256::Hash::hash(tag).to_byte_array());
+    parts.iter().for_each(|part| engine.input(part));
+    sha256::Hash::from_engine(engine).to_byte_array()
+}
