@@ -1,5 +1,7 @@
 //! Who may depend on whom, held by `cargo metadata`: an edge that the picture in the README forbids fails here.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -176,7 +178,7 @@ fn the_modules_of_the_daemon_use_only_what_stands_below_them() {
     }
     let mut files = 0;
     for_each_source(Path::new("src"), &mut |path, text| {
-        let module = module_of(path);
+        let module = module_of(path, Path::new("src"));
         let Some((_, may_use)) = LAYERS.iter().find(|(name, _)| *name == module) else {
             // Packages of their own, and the roots.
             assert!(
@@ -195,6 +197,70 @@ fn the_modules_of_the_daemon_use_only_what_stands_below_them() {
     assert!(files > 100, "the daemon's sources were read, but only {files} files");
 }
 
+/// The sources of crates whose top-level modules form no circle.
+const WITHOUT_CIRCLES: &[&str] = &[
+    "chain/consensus/src",
+    "chain/mining/src",
+    "chain/net/src",
+    "chain/node/src",
+    "channels/src",
+    "src/client/src",
+    "src/common/src",
+    "src/requests/src",
+    "watchtower/src",
+];
+
+#[test]
+fn the_modules_of_a_library_form_no_circle() {
+    for folder in WITHOUT_CIRCLES {
+        let folder = Path::new(folder);
+        let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for_each_source(folder, &mut |path, text| {
+            let module = module_of(path, folder);
+            let code = text.split("#[cfg(test)]\nmod").next().unwrap_or_default();
+            let mut used = modules_used(code);
+            used.remove(&module);
+            edges.entry(module).or_default().extend(used);
+        });
+        assert!(!edges.is_empty(), "{}: its sources were read", folder.display());
+        assert_eq!(circle(&edges), None, "{}: these modules use one another", folder.display());
+    }
+}
+
+#[test]
+fn a_circle_of_modules_is_seen() {
+    let edges = |list: &[(&str, &str)]| {
+        let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (from, to) in list {
+            edges.entry((*from).to_owned()).or_default().insert((*to).to_owned());
+        }
+        edges
+    };
+    assert_eq!(circle(&edges(&[("a", "b"), ("a", "c"), ("b", "c"), ("d", "a")])), None);
+    let found = circle(&edges(&[("a", "b"), ("b", "c"), ("c", "b")])).expect("a circle");
+    assert_eq!(found, ["b", "c"]);
+}
+
+/// Modules that use one another in a ring, if there are some.
+fn circle(edges: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
+    // Modules that lead into no ring are taken away until nothing changes; what uses a ring is not part of it.
+    let mut left = edges.clone();
+    loop {
+        let leads_on = |used: &BTreeSet<String>| used.iter().any(|name| left.contains_key(name));
+        let is_used = |name: &String| left.values().any(|used| used.contains(name));
+        let ends: Vec<String> = left
+            .iter()
+            .filter(|(name, used)| !leads_on(used) || !is_used(name))
+            .map(|(name, _)| name.clone())
+            .collect();
+        if ends.is_empty() {
+            break;
+        }
+        ends.iter().for_each(|name| drop(left.remove(name)));
+    }
+    (!left.is_empty()).then(|| left.into_keys().collect())
+}
+
 #[test]
 fn a_forbidden_edge_between_modules_is_seen_in_every_form() {
     let text = "
@@ -209,9 +275,9 @@ fn a_forbidden_edge_between_modules_is_seen_in_every_form() {
     assert_eq!(modules_used(text), ["api", "driver", "limits", "store", "wallet", "daemon"].map(str::to_owned).into());
 }
 
-/// The top-level module that a file of `src` belongs to.
-fn module_of(path: &Path) -> String {
-    let inside = path.strip_prefix("src").expect("a file of src");
+/// The top-level module that a file below `folder` belongs to.
+fn module_of(path: &Path, folder: &Path) -> String {
+    let inside = path.strip_prefix(folder).expect("a file of the folder");
     let first = inside.components().next().expect("a name").as_os_str();
     Path::new(first).file_stem().expect("a name").to_string_lossy().into_owned()
 }

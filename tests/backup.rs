@@ -1,6 +1,8 @@
 //! A node whose disk is gone: the 24 words and the channel backup bring all of its money back, the channels' too, as
 //! long as the peers are there.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod harness;
 
 use std::{fs, path::Path};

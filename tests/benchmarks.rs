@@ -1,5 +1,7 @@
 //! What `leyden bench` needs of the database, the daemon's program does for it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod harness;
 
 use std::process::{Command, Output};

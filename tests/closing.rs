@@ -1,5 +1,7 @@
 //! Closing together with a peer that is away at the wrong moment, and closes that pay too little.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod harness;
 
 use harness::{Pair, assert_calm, mempool, open_request, wait_for_transaction};

@@ -1,5 +1,7 @@
 //! Held invoices and payments that nobody asked for, between two daemons.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod harness;
 
 use harness::Pair;

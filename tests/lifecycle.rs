@@ -1,6 +1,8 @@
 //! How a daemon begins and ends: wallets with passwords, two processes on one folder, signals, damaged and newer
 //! databases, a disk that refuses to be written, and who may call what.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod harness;
 
 use std::{

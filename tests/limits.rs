@@ -1,5 +1,7 @@
 //! What a payer may ask of the routes of its payments is kept to: Alice, Bob and Carol, a channel between each two.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod harness;
 
 use harness::{

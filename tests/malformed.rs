@@ -1,5 +1,7 @@
 //! Strangers who talk nonsense on each of the three ports: the daemon goes on, answers and pays.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod harness;
 
 use std::time::Duration;

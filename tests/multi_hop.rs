@@ -1,5 +1,7 @@
 //! Payments over nodes between: Alice – Bob – Carol – Dave in public, Erin behind Dave over a channel that nobody knows.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 use std::{
     path::Path,
     time::{Duration, Instant},

@@ -1,6 +1,8 @@
 //! A channel from its opening to its end, of both kinds, closed by either side; and everything that can be asked wrongly
 //! on the way.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod harness;
 
 use leyden_client::{

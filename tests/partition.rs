@@ -1,6 +1,8 @@
 //! Two daemons on one chain, and on two: blocks and transactions travel, and a partition that heals leaves both with the
 //! same chain, the same unspent outputs and wallets that tell the truth.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod harness;
 
 use leyden_client::{

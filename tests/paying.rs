@@ -1,5 +1,7 @@
 //! A payment keeps to its limits and comes to an end: Alice and Bob, with one channel or two between them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod harness;
 
 use harness::{DEEP, MATURE, Pair, chain, network::mine, open_request};

@@ -1,5 +1,7 @@
 //! What a node knows of the network and has learnt from its payments comes back after a SIGKILL: Alice – Bob – Carol.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod harness;
 
 use harness::{

@@ -1,6 +1,8 @@
 //! Funding transactions that are not final: a rival branch takes them back, moves them or double-spends them, and a wallet
 //! that does not know what it stands on leaves them alone.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod harness;
 
 use std::path::Path;

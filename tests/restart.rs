@@ -10,6 +10,8 @@
 //!
 //! `LEYDEN_KILLS` asks for more kills, `LEYDEN_SEED` for the same choices again.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod harness;
 
 use std::{

@@ -4,6 +4,8 @@
 //! `LEYDEN_RING_NODES`, `LEYDEN_RING_PAYMENTS` and `LEYDEN_RING_RESTARTS` make it larger, `LEYDEN_RING_SEED` another one.
 //! `LEYDEN_LOG` says what the daemons log.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod harness;
 
 use std::{

@@ -1,5 +1,7 @@
 //! What a user can see of a channel's end: the tree of what it can become, why it closes, and each output on its way.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod harness;
 
 use leyden_client::cluster::{DaemonProcess, wait_until};

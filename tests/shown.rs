@@ -1,5 +1,7 @@
 //! A command that returns has done what it says: whoever asks next sees it, without waiting.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod harness;
 
 use harness::{DEEP, MATURE, Pair, leyden, open_request};

@@ -1,5 +1,7 @@
 //! A node that does not know how far the chain is: it promises nothing, says why, and loses nothing.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod harness;
 
 use std::path::Path;

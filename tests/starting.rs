@@ -1,5 +1,6 @@
 //! What a daemon needs and leaves on the disk: files that are its user's alone, a certificate, file descriptors, names.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
 #![cfg(unix)]
 
 mod harness;

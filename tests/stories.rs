@@ -1,5 +1,7 @@
 //! The demo's stories as tests: what a newcomer sees first must work.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 use leyden_client::demo::{DemoOptions, breach, force_close, multihop, seed};
 
 /// The daemon's program is built beside this test.

@@ -1,5 +1,7 @@
 //! Strangers who take what they can get: places, memory, promises. The user and peers with channels do not notice.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod harness;
 
 use std::{

@@ -1,5 +1,7 @@
 //! What the wallet keeps back for channels, and what becomes of a funding transaction that the mempool refuses.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod harness;
 
 use harness::{DEEP, Pair, leyden, mempool, open_request, refused, run_leyden};

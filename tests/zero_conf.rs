@@ -1,6 +1,8 @@
 //! A channel that pays before its funding transaction is confirmed, because its other end trusts the funder:
 //! Carol – Alice – Bob, where Bob trusts Alice.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod harness;
 
 use harness::{DEEP, Folder, MATURE, assert_calm, chain, leyden, network::mine, open_request, refused};

@@ -1,5 +1,7 @@
 //! What a payment costs a hop apart from its signatures: peeling the onion, encoding and encrypting a message.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "a measurement may panic")]
+
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};

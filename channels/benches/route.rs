@@ -1,6 +1,8 @@
 //! How long it takes to find a route over a made-up network of the public one's size. `leyden bench route` shows percentiles
 //! and what the routes are worth.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "a measurement may panic")]
+
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};

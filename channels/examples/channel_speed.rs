@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p leyden-channels --example channel_speed [payments [how many at once]]`
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "a measurement may panic")]
+
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::error::Error;
@@ -13,12 +15,12 @@ use bitcoin::constants::ChainHash;
 use bitcoin::hashes::{Hash as _, sha256};
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, ScriptBuf, Transaction, TxOut, WPubkeyHash};
+use leyden_channels::channel::FixedEnvironment;
 use leyden_channels::channel::{
     AcceptRequest, AddHtlc, AttemptId, Channel, ChannelPolicy, ChannelType, Ctx, Effect, Event, Feerates, FundingDepth,
     IncomingHtlc, OpenOverrides, OpenRequest, Origin, Outbox, Persist, Settlement, Write,
 };
 use leyden_channels::keys::{KeysSigner, Signer};
-use leyden_channels::onchain::FixedEnvironment;
 use leyden_channels::types::*;
 use leyden_channels::wire::{Message, OnionRoutingPacket};
 

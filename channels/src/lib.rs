@@ -12,6 +12,8 @@
 //! | BR1a, HBR1a, HTBR1a | penalties on `to_local`, on an HTLC, on a second-stage output: `tx/penalty.rs` |
 //! | HE1b and HERD1b, HT1a and HTRD1a | HTLC-success, HTLC-timeout (`tx/htlc.rs`), and the delayed claims of both |
 
+#![warn(missing_docs)]
+
 pub mod channel;
 pub mod gossip;
 pub mod keys;

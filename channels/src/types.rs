@@ -11,6 +11,7 @@ use secp256k1::PublicKey;
 pub struct Msat(pub u64);
 
 impl Msat {
+    /// Nothing.
     pub const ZERO: Self = Self(0);
 
     /// `None` if the amount is beyond 2^64 - 1 millisatoshi.
@@ -23,14 +24,17 @@ impl Msat {
         Amount::from_sat(self.0 / 1000)
     }
 
+    /// `None` above 2^64 - 1 msat.
     pub fn checked_add(self, other: Self) -> Option<Self> {
         self.0.checked_add(other.0).map(Self)
     }
 
+    /// `None` below zero.
     pub fn checked_sub(self, other: Self) -> Option<Self> {
         self.0.checked_sub(other.0).map(Self)
     }
 
+    /// Zero in place of less than zero.
     pub fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }
@@ -71,7 +75,9 @@ pub struct Height(pub u32);
 /// | count confirmations, forget what is old (unfunded channels, onions, peer storage) | too few, too late: the safe way |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TipTrust {
+    /// What follows from the height may be done.
     Current,
+    /// The chain may be further than we know.
     InDoubt,
 }
 
@@ -105,8 +111,10 @@ impl Uptime {
 pub struct CommitmentNumber(pub u64);
 
 impl CommitmentNumber {
+    /// The last one: commitment numbers have 48 bits (BOLT 3).
     pub const MAX: Self = Self((1 << 48) - 1);
 
+    /// The one after this.
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
@@ -119,11 +127,14 @@ pub struct HtlcId(pub u64);
 /// Which of the two nodes of a channel, seen from this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
+    /// This node.
     Local,
+    /// The peer.
     Remote,
 }
 
 impl Side {
+    /// The opposite side.
     pub fn other(self) -> Self {
         match self {
             Self::Local => Self::Remote,
@@ -213,6 +224,7 @@ bytes32! {
 pub struct NodeId(pub [u8; 33]);
 
 impl NodeId {
+    /// The key, for checking signatures. An error for 33 bytes that are no point of the curve.
     pub fn public_key(&self) -> Result<PublicKey, secp256k1::Error> {
         PublicKey::from_slice(&self.0)
     }
@@ -252,6 +264,7 @@ impl ChannelId {
 }
 
 impl PaymentPreimage {
+    /// Its SHA-256.
     pub fn hash(&self) -> PaymentHash {
         PaymentHash(bitcoin::hashes::sha256::Hash::hash(&self.0).to_byte_array())
     }
@@ -267,14 +280,17 @@ impl ShortChannelId {
         Self((u64::from(block.0 & 0xff_ffff) << 40) | (u64::from(index & 0xff_ffff) << 16) | u64::from(output))
     }
 
+    /// The height of the block that holds the funding transaction.
     pub fn block(self) -> Height {
         Height((self.0 >> 40) as u32)
     }
 
+    /// The funding transaction's place in that block.
     pub fn index(self) -> u32 {
         ((self.0 >> 16) & 0xff_ffff) as u32
     }
 
+    /// The funding output's place in that transaction.
     pub fn output(self) -> u16 {
         (self.0 & 0xffff) as u16
     }

@@ -4,6 +4,8 @@
 //! With `LND_SOURCE=/path/to/lnd` the table is first written anew from LND's own files, which is how it is extended
 //! when a message is added here.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 use std::{collections::BTreeMap, env, error::Error, fs, path::Path};
 
 use prost_reflect::{Cardinality, DescriptorPool, Kind, MessageDescriptor, MethodDescriptor};

@@ -46,11 +46,11 @@ struct Mining {
 }
 
 impl ChainFacade {
-    pub fn new(node: Node, rewards: Arc<Mutex<Option<Arc<LightningNode>>>>) -> Self {
+    pub(super) fn new(node: Node, rewards: Arc<Mutex<Option<Arc<LightningNode>>>>) -> Self {
         Self { node, rewards, mining: Mutex::new(None), found: Arc::default() }
     }
 
-    pub async fn start_mining_for(&self, script: ScriptBuf, threads: Option<usize>) -> Result<(), ApiError> {
+    pub(super) async fn start_mining_for(&self, script: ScriptBuf, threads: Option<usize>) -> Result<(), ApiError> {
         let all = std::thread::available_parallelism().map_or(1, usize::from);
         self.node.start_mining(script.clone(), threads).await.map_err(node_error)?;
         let threads = u32::try_from(threads.unwrap_or(all)).unwrap_or(u32::MAX);

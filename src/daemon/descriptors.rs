@@ -5,10 +5,10 @@ use super::RunError;
 use crate::limits::Descriptors;
 
 /// What the databases with their fewest files, the listeners, the runtime and a few peers need at least.
-pub const LEAST: u64 = 80;
+pub(super) const LEAST: u64 = 80;
 
 /// Raises the limit as far as it goes, and refuses to start with one that is too low.
-pub fn prepare() -> Result<Descriptors, RunError> {
+pub(super) fn prepare() -> Result<Descriptors, RunError> {
     let limit = raise();
     if limit < LEAST { Err(RunError::TooFewDescriptors { limit }) } else { Ok(Descriptors::new(limit)) }
 }

@@ -240,12 +240,12 @@ impl LeydenDaemon {
                 );
                 seed::save(&path, &Seed::generate(""), Some(password)).map_err(seed_error)?;
             } else {
-                info!("there is no wallet yet: make one with `leyden create`");
+                info!("there is no wallet yet: create one with `leyden create`");
                 return Ok(());
             }
         }
         if password.is_none() && seed::is_locked(&path).map_err(seed_error)? {
-            info!("the wallet is locked: open it with `leyden unlock`");
+            info!("the wallet is locked: unlock it with `leyden unlock`");
             return Ok(());
         }
         let _opening = self.opening.lock().await;
@@ -349,7 +349,7 @@ impl Daemon for LeydenDaemon {
         }
         let path = self.seed_path();
         if !seed::exists(&path) {
-            return Err(ApiError::precondition("there is no wallet yet: make one with `leyden create`"));
+            return Err(ApiError::precondition("there is no wallet yet: create one with `leyden create`"));
         }
         let seed = load(path, Some(password_text(&request.password)?)).await?;
         self.open(&seed, request.recovery_window, MacaroonFiles::of(request.stateless)).await?;

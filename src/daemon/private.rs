@@ -13,14 +13,14 @@ use tracing::{info, warn};
 use crate::config::Layout;
 
 /// From here on nothing that this process makes can be read by others.
-pub fn mask_new_files() {
+pub(super) fn mask_new_files() {
     #[cfg(unix)]
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
 }
 
 /// Takes from others what they can read of the data directory.
 #[cfg(unix)]
-pub fn tighten(layout: &Layout) -> io::Result<()> {
+pub(super) fn tighten(layout: &Layout) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
     const ANYBODY: u32 = 0o077;
     const STICKY: u32 = 0o1000;
@@ -34,9 +34,9 @@ pub fn tighten(layout: &Layout) -> io::Result<()> {
     let root = fs::metadata(layout.root())?;
     if root.mode() & STICKY != 0 || root.uid() != rustix::process::geteuid().as_raw() {
         // Somebody else's, or everybody's, such as /tmp: only what lies in it is ours.
-        warn!(folder = %layout.root().display(), "the data directory is not this user's alone: others see what lies in it");
+        warn!(folder = %layout.root().display(), "other users can read the data directory");
     } else if tighten(layout.root(), &root)? {
-        info!(folder = %layout.root().display(), "others could look into the data directory, and cannot any more");
+        info!(folder = %layout.root().display(), "other users could read the data directory; its permissions are corrected");
     }
     let mut open = 0_usize;
     let mut waiting: Vec<PathBuf> = layout.own_paths();
@@ -57,7 +57,7 @@ pub fn tighten(layout: &Layout) -> io::Result<()> {
         }
     }
     if open > 0 {
-        info!(files = open, "files and folders in the data directory were open to others, and are not any more");
+        info!(files = open, "other users could read files in the data directory; their permissions are corrected");
     }
     Ok(())
 }

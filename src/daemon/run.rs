@@ -87,7 +87,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     node_config.max_inbound = descriptors.chain_inbound(node_config.max_inbound);
     node_config.connect = config.chain_connect.clone();
     if let Some(seconds) = config.clock_shift {
-        warn!(seconds, "the clock is shown wrong on purpose");
+        warn!(seconds, "the clock is shifted on purpose");
         node_config.clock = Clock::Shifted(seconds);
     }
     if let Some(megabytes) = config.max_mempool {
@@ -173,7 +173,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     match timeout(STOP_LIMIT, end).await {
         Ok(Some(Ok(Err(error)))) if result.is_ok() => return Err(error.into()),
         Ok(_) => {}
-        Err(_) => info!("not everything ended in time; what was committed is safe"),
+        Err(_) => info!("not all tasks ended in time; everything committed is safe"),
     }
     drop(lock);
     result

@@ -27,7 +27,7 @@ pub(super) async fn log_doubts(node: Node, stopping: CancellationToken) {
                 let begun = *since.get_or_insert_with(Instant::now);
                 let due = logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL);
                 if due && begun.elapsed() >= PATIENCE {
-                    warn!(height = node.tip().height, %doubt, "nothing is paid, taken, forwarded or opened");
+                    warn!(height = node.tip().height, %doubt, "the chain's tip is in doubt: this node does not pay, accept, forward or open channels");
                     logged = Some(Instant::now());
                 }
             }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Fills up with time, up to a bound.
 #[derive(Clone, Copy, Debug)]
-pub struct Allowance {
+pub(super) struct Allowance {
     most: u64,
     per_second: u64,
     left: u64,
@@ -12,12 +12,12 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    pub fn new(most: u64, per_second: u64, now: Instant) -> Self {
+    pub(super) fn new(most: u64, per_second: u64, now: Instant) -> Self {
         Self { most, per_second, left: most, at: now }
     }
 
     /// Takes `cost`, if there is so much.
-    pub fn spend(&mut self, cost: u64, now: Instant) -> bool {
+    pub(super) fn spend(&mut self, cost: u64, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.at);
         let missing = self.most.saturating_sub(self.left);
         let refill = u128::from(self.per_second) * passed.as_nanos() / Duration::from_secs(1).as_nanos();

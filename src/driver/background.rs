@@ -12,12 +12,12 @@ const NICE: i32 = 10;
 type Job = Box<dyn FnOnce() + Send>;
 
 /// The way to the thread, which ends when this is dropped.
-pub struct Background {
+pub(super) struct Background {
     jobs: mpsc::Sender<Job>,
 }
 
 impl Background {
-    pub fn start(name: &str) -> io::Result<Self> {
+    pub(super) fn start(name: &str) -> io::Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job>();
         thread::Builder::new().name(name.to_owned()).spawn(move || {
             be_less_urgent();
@@ -27,7 +27,7 @@ impl Background {
     }
 
     /// What comes out once its turn has come; `None` if the calculation has panicked.
-    pub async fn run<T: Send + 'static>(&self, calculate: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    pub(super) async fn run<T: Send + 'static>(&self, calculate: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let (done, result) = oneshot::channel();
         let job = move || {
             // Whoever asked may have gone.

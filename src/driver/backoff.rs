@@ -23,14 +23,14 @@ const LAST_SILENCE: Duration = Duration::from_secs(4);
 
 /// Until when a peer is not dialled.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Backoff {
+pub(super) struct Backoff {
     /// Connections in a row that ended badly.
     bad: u32,
     until: Option<Instant>,
 }
 
 impl Backoff {
-    pub fn connection_ended(&mut self, disputed: bool, lasted: Duration, now: Instant) {
+    pub(super) fn connection_ended(&mut self, disputed: bool, lasted: Duration, now: Instant) {
         let (first, last) = match (disputed, lasted) {
             (_, lasted) if lasted >= GOOD_WHILE => return *self = Self::default(),
             (true, _) => (FIRST_DISPUTE, LAST_DISPUTE),
@@ -42,7 +42,7 @@ impl Backoff {
         self.bad = self.bad.saturating_add(1);
     }
 
-    pub fn may_dial(&self, now: Instant) -> bool {
+    pub(super) fn may_dial(&self, now: Instant) -> bool {
         self.until.is_none_or(|until| until <= now)
     }
 }

@@ -69,7 +69,7 @@ impl Backups {
                 channel.addresses =
                     known.iter().chain(backup.addresses.iter().filter(|one| !known.contains(one))).cloned().collect();
             } else if !is_closed(&backup.terms.funding) {
-                warn!(channel = %id, "only the channel backup has this channel: `leyden restorechanbackup` brings it back");
+                warn!(channel = %id, "this channel is only in the channel backup: `leyden restorechanbackup` recovers it");
                 all.insert(id, backup);
             }
         }

@@ -17,7 +17,7 @@ impl Peer {
         let funding = self.slots.get(&id).and_then(|slot| slot.channel.terms()).map(|terms| terms.funding);
         let Some(funding) = funding else { return };
         if let Err(error) = self.services.store.put_cause(&funding, &CloseCause { by, words: words.into() }) {
-            warn!(channel = %id, %error, "why this channel closes was not kept");
+            warn!(channel = %id, %error, "the reason for closing this channel could not be stored");
         }
     }
 
@@ -73,7 +73,7 @@ impl Peer {
     /// Why a channel closes or has closed, as far as that was noted.
     pub(super) fn cause(&self, funding: &OutPoint) -> Option<CloseCause> {
         self.services.store.cause(funding).unwrap_or_else(|error| {
-            warn!(%funding, %error, "why this channel closes cannot be read");
+            warn!(%funding, %error, "the reason for closing this channel cannot be read");
             None
         })
     }

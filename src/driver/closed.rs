@@ -37,7 +37,7 @@ impl Peer {
     pub(super) fn keep_close(&mut self, id: ChannelId, transaction: Option<&Transaction>) {
         let Some(summary) = self.slots.get(&id).and_then(|slot| slot.channel.summary()) else { return };
         if let Err(error) = self.write_close(id, &summary, transaction) {
-            error!(channel = %id, %error, "the record of a closed channel is not kept; it is tried again at a restart");
+            error!(channel = %id, %error, "the record of a closed channel could not be stored; it is tried again at the next start");
         }
     }
 
@@ -76,7 +76,7 @@ impl Peer {
         };
         if kept.as_ref() != Some(&closed) {
             store.put_closed_channel(&closed)?;
-            info!(channel = %id, %txid, height = height.0, settled = closed.settled.map(Amount::to_sat), "closed together");
+            info!(channel = %id, %txid, height = height.0, settled = closed.settled.map(Amount::to_sat), "closed cooperatively");
             self.services.events.channel(ChannelNews::Closed(funding));
         }
         if let Some(slot) = self.slots.get_mut(&id) {
@@ -147,7 +147,7 @@ impl Peer {
         warn!(channel = %id, reason = said(&closed.reason), "the channel has ended");
         match self.services.store.put_closed_channel(&closed) {
             Ok(()) => self.services.events.channel(ChannelNews::Closed(known.funding)),
-            Err(error) => error!(channel = %id, %error, "the record of a closed channel is not kept"),
+            Err(error) => error!(channel = %id, %error, "the record of a closed channel could not be stored"),
         }
     }
 }

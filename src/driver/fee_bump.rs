@@ -78,7 +78,7 @@ impl Services {
         if let Ok(Some(label)) = self.store.label(&txid)
             && let Err(error) = self.store.put_label(&bump.txid, &label)
         {
-            warn!(txid = %bump.txid, %error, "a label was not kept");
+            warn!(txid = %bump.txid, %error, "a label could not be stored");
         }
         Ok(bump)
     }

@@ -10,7 +10,7 @@ use leyden_node::{Node, NodeError};
 const MAX_ANCESTORS: usize = 25;
 
 /// The inputs of a funding transaction, and of those of its ancestors that no block holds for good.
-pub async fn needs_of(node: &Node, funding: &Transaction, tip: Height) -> Result<Vec<FundingInput>, NodeError> {
+pub(super) async fn needs_of(node: &Node, funding: &Transaction, tip: Height) -> Result<Vec<FundingInput>, NodeError> {
     let mut needs = Vec::new();
     let mut to_follow = vec![funding.clone()];
     let mut known = HashSet::from([funding.compute_txid()]);
@@ -35,7 +35,7 @@ pub async fn needs_of(node: &Node, funding: &Transaction, tip: Height) -> Result
 }
 
 /// A transaction in a block that has spent one of these coins in the stead of who needs it.
-pub async fn conflict_with(node: &Node, needs: &[FundingInput]) -> Result<Option<(Txid, Height)>, NodeError> {
+pub(super) async fn conflict_with(node: &Node, needs: &[FundingInput]) -> Result<Option<(Txid, Height)>, NodeError> {
     for FundingInput { coin, by } in needs {
         let spend = node.spender(*coin).await?;
         if let Some(spend) = spend.filter(|spend| spend.txid != *by)

@@ -188,7 +188,7 @@ impl Peer {
             Effect::CheckCoins { coins, ours } => {
                 let lost = self.lost_coins(id, &coins, &ours).await;
                 if !lost.is_empty() {
-                    warn!(channel = %id, ?lost, "coins of a claim are gone; others take their place");
+                    warn!(channel = %id, ?lost, "coins of a claim were spent elsewhere; other coins replace them");
                     self.enforce(id, onchain::Event::CoinsLost(lost));
                 }
             }
@@ -199,13 +199,13 @@ impl Peer {
                 match self.services.invoice_taken_back(id, htlc, &payment_hash) {
                     Ok(underway) => self.underway.push(underway),
                     // It is told again after a restart.
-                    Err(error) => error!(channel = %id, %error, "an invoice that was not paid cannot be noted"),
+                    Err(error) => error!(channel = %id, %error, "that its invoice was not paid could not be stored"),
                 }
             }
             Effect::Notice(notice) => self.enforcement_notice(id, &notice),
             Effect::Resolved => {
                 if let Err(error) = self.resolved(id) {
-                    error!(channel = %id, %error, "the record of a closed channel is not kept; it is tried again");
+                    error!(channel = %id, %error, "the record of a closed channel could not be stored; it is tried again");
                 }
             }
             Effect::Watch { .. } | Effect::Fulfilled { .. } | Effect::Failed { .. } => {

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use crate::wallet::onchain::{OnchainWallet, WalletError};
 
 /// Hands over all pending transactions of the wallet; `false` if some must be tried again at a later block.
-pub async fn rebroadcast(node: &Node, wallet: &OnchainWallet) -> Result<bool, WalletError> {
+pub(super) async fn rebroadcast(node: &Node, wallet: &OnchainWallet) -> Result<bool, WalletError> {
     let mut waiting = wallet.pending();
     // A child may come before its parent: as long as some get in, others may follow.
     loop {

@@ -83,7 +83,7 @@ pub fn load_learnt(store: &Store, now: UnixTime) -> Result<Scorer, StoreError> {
     }
     let learnt = Scorer::load(records.iter().map(|(id, value)| (*id, value.as_slice())));
     let mut learnt = learnt.unwrap_or_else(|error| {
-        error!(%error, "what was learnt about channels is given up");
+        error!(%error, "the mission control data cannot be read and is discarded");
         Scorer::new()
     });
     learnt.prune(now);
@@ -107,7 +107,7 @@ impl Services {
     /// Writes what was learnt since the last time.
     pub fn save_learnt(&self) {
         if let Err(error) = save(&self.store, &self.learnt) {
-            error!(%error, "what was learnt about channels was not kept");
+            error!(%error, "the mission control data could not be stored");
         }
     }
 

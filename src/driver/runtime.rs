@@ -152,7 +152,7 @@ impl Runtime {
         let log = Box::new(store.clone());
         let wallet = OnchainWallet::open(&keys, params.address_network, params.genesis_hash, look_ahead, log)?;
         if recovery_window.is_some() && wallet.tip().0 > 0 {
-            info!(look_ahead, "the wallet looks at the whole chain again");
+            info!(look_ahead, "the wallet rescans the whole chain");
             wallet.rescan(look_ahead)?;
         }
         let invoice_network =
@@ -237,7 +237,7 @@ impl Runtime {
         let live = |(channel, rows): &(ChannelId, Vec<(Key, Vec<u8>)>)| {
             let is_live = rows.iter().any(|(key, _)| matches!(key, Key::Terms(_)));
             if !is_live {
-                error!(%channel, "a closed channel is enforced that is not stored any more");
+                error!(%channel, "a closed channel is not in the database any more");
             }
             is_live
         };
@@ -256,7 +256,7 @@ impl Runtime {
         let (loaded, batch) = switch::load(&services.store, channels, services.forwarding, services.now())?;
         *services.switch.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
         if services.run(services.committer.submit(batch)).await.is_err() {
-            error!("the switch could not be brought up to date");
+            error!("the switch could not be updated");
         }
         Ok(())
     }
@@ -287,7 +287,7 @@ impl Runtime {
             .collect();
         batch.push(services.payments().restarted(&alive, services.now()).convert());
         if services.run(services.committer.submit(batch)).await.is_err() {
-            error!("payments could not be brought up to date");
+            error!("payments could not be updated");
         }
         Ok(())
     }
@@ -442,7 +442,7 @@ pub async fn connect(services: &Arc<Services>, node_id: PublicKey, address: &str
     hand_over(services, established);
     services.peers.set_address(&node_id, address.to_owned());
     if let Err(error) = services.store.put_peer(&node_id, address) {
-        error!(%error, "a peer's address was not kept");
+        error!(%error, "a peer's address could not be stored");
     }
     Ok(())
 }

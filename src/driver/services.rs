@@ -378,7 +378,7 @@ impl Services {
     }
 }
 
-impl onchain::Environment for Services {
+impl leyden_channels::channel::Environment for Services {
     fn policy(&self) -> &onchain::EnforcementPolicy {
         &self.enforcement_policy
     }

@@ -51,7 +51,7 @@ impl PeerStanding {
 
 /// A connected node without a funded channel.
 #[derive(Clone, Debug)]
-pub struct Stranger {
+pub(super) struct Stranger {
     pub node_id: PublicKey,
     /// What one customer of a provider has.
     pub group: IpAddr,
@@ -61,7 +61,7 @@ pub struct Stranger {
 }
 
 /// Who goes; nobody only if there is nobody.
-pub fn least_useful(mut strangers: Vec<Stranger>) -> Option<PublicKey> {
+pub(super) fn least_useful(mut strangers: Vec<Stranger>) -> Option<PublicKey> {
     let protected = strangers.len() / PROTECTED_PART;
     strangers.sort_by_key(|stranger| stranger.since);
     let mut openers = 0;

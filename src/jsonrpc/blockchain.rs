@@ -10,7 +10,7 @@ use super::{
     error::{MISC, RpcError},
 };
 
-pub fn info(node: &Node) -> Result<Value, RpcError> {
+pub(super) fn info(node: &Node) -> Result<Value, RpcError> {
     let (tip, best) = (node.tip(), node.best_header());
     let bits = node.header(&tip.hash).map_or(node.params().genesis.header.bits, |(header, _)| header.bits);
     let progress = f64::from(tip.height) / f64::from(best.height.max(1));
@@ -37,13 +37,13 @@ fn chain_name(node: &Node) -> &'static str {
     if node.params().address_network == bitcoin::Network::Regtest { "regtest" } else { "signet" }
 }
 
-pub fn hash(node: &Node, call: &Call) -> Result<Value, RpcError> {
+pub(super) fn hash(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let height = u32::try_from(call.number(0)?).ok();
     let hash = height.and_then(|height| node.block_hash(height));
     hash.map(|hash| json!(hash)).ok_or_else(|| RpcError::parameter("Block height out of range"))
 }
 
-pub async fn header(node: &Node, call: &Call) -> Result<Value, RpcError> {
+pub(super) async fn header(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let hash: BlockHash = call.hash(0)?;
     let (header, _) = node.header(&hash).ok_or_else(unknown_block)?;
     if !call.flag(1, true)? {
@@ -55,7 +55,7 @@ pub async fn header(node: &Node, call: &Call) -> Result<Value, RpcError> {
     Ok(value)
 }
 
-pub async fn block(node: &Node, call: &Call) -> Result<Value, RpcError> {
+pub(super) async fn block(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let hash: BlockHash = call.hash(0)?;
     let verbosity = call.verbosity(1, 1)?;
     let mut value = describe_header(node, &hash)?;
@@ -106,7 +106,7 @@ fn describe_header(node: &Node, hash: &BlockHash) -> Result<Value, RpcError> {
     Ok(value)
 }
 
-pub async fn output(node: &Node, call: &Call) -> Result<Value, RpcError> {
+pub(super) async fn output(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let txid: Txid = call.hash(0)?;
     let vout = u32::try_from(call.number(1)?).map_err(|_| RpcError::parameter("n is no output's number"))?;
     let with_mempool = call.flag(2, true)?;

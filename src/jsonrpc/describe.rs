@@ -11,22 +11,22 @@ use serde_json::{Value, json};
 use leyden_jsonrpc::amount::coins;
 
 /// Coins for 1,000 virtual bytes.
-pub fn per_kvb(rate: FeeRate) -> Value {
+pub(super) fn per_kvb(rate: FeeRate) -> Value {
     // A weight unit is a quarter of a virtual byte.
     let satoshi = rate.to_sat_per_kwu().saturating_mul(4);
     coins(Amount::from_sat(satoshi))
 }
 
-pub fn work(work: Work) -> Value {
+pub(super) fn work(work: Work) -> Value {
     json!(hex::encode(work.to_be_bytes()))
 }
 
 /// How many times harder than Bitcoin's easiest block.
-pub fn difficulty(bits: bitcoin::CompactTarget) -> Value {
+pub(super) fn difficulty(bits: bitcoin::CompactTarget) -> Value {
     json!(Target::from_compact(bits).difficulty_float())
 }
 
-pub fn transaction(transaction: &Transaction, network: Network) -> Value {
+pub(super) fn transaction(transaction: &Transaction, network: Network) -> Value {
     json!({
         "txid": transaction.compute_txid(),
         "hash": transaction.compute_wtxid(),
@@ -62,7 +62,7 @@ fn output_of(n: u32, output: &TxOut, network: Network) -> Value {
     json!({ "value": coins(output.value), "n": n, "scriptPubKey": script_pubkey(&output.script_pubkey, network) })
 }
 
-pub fn script_pubkey(script: &Script, network: Network) -> Value {
+pub(super) fn script_pubkey(script: &Script, network: Network) -> Value {
     let mut value = json!({
         "asm": asm(script),
         "hex": hex::encode(script.as_bytes()),
@@ -102,7 +102,7 @@ fn is_data_after_first(script: &Script) -> bool {
 }
 
 /// A script in words: data of at most four bytes as a number, other data in hexadecimal.
-pub fn asm(script: &Script) -> String {
+pub(super) fn asm(script: &Script) -> String {
     let mut words = Vec::new();
     for instruction in script.instructions() {
         words.push(match instruction {
@@ -128,7 +128,7 @@ fn number(bytes: &[u8]) -> i64 {
 }
 
 /// What `getblock` adds to `getblockheader`.
-pub fn add_block(value: &mut Value, block: &Block, transactions: Vec<Value>) {
+pub(super) fn add_block(value: &mut Value, block: &Block, transactions: Vec<Value>) {
     let size = block.total_size();
     let weight = block.weight().to_wu();
     // Four times what is not witness, and once what is.

@@ -1,48 +1,48 @@
 //! Errors with Bitcoin Core's numbers.
 
 use axum::http::StatusCode;
-pub use leyden_jsonrpc::error::{INVALID_REQUEST, MISC};
+pub(super) use leyden_jsonrpc::error::{INVALID_REQUEST, MISC};
 use leyden_jsonrpc::{RequestError, error::INVALID_PARAMETER};
 use leyden_node::NodeError;
 use serde_json::{Value, json};
 
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RpcError {
+pub(super) struct RpcError {
     pub code: i32,
     pub message: String,
 }
 
-pub const METHOD_NOT_FOUND: i32 = -32601;
-pub const INTERNAL: i32 = -32603;
-pub const INVALID_ADDRESS_OR_KEY: i32 = -5;
-pub const VERIFY: i32 = -25;
-pub const VERIFY_REJECTED: i32 = -26;
-pub const ALREADY_IN_UTXO_SET: i32 = -27;
+pub(super) const METHOD_NOT_FOUND: i32 = -32601;
+pub(super) const INTERNAL: i32 = -32603;
+pub(super) const INVALID_ADDRESS_OR_KEY: i32 = -5;
+pub(super) const VERIFY: i32 = -25;
+pub(super) const VERIFY_REJECTED: i32 = -26;
+pub(super) const ALREADY_IN_UTXO_SET: i32 = -27;
 
 impl RpcError {
-    pub fn new(code: i32, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: i32, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 
-    pub fn invalid_request(message: &str) -> Self {
+    pub(super) fn invalid_request(message: &str) -> Self {
         Self::new(INVALID_REQUEST, message)
     }
 
-    pub fn method_not_found() -> Self {
+    pub(super) fn method_not_found() -> Self {
         Self::new(METHOD_NOT_FOUND, "Method not found")
     }
 
-    pub fn parameter(message: impl Into<String>) -> Self {
+    pub(super) fn parameter(message: impl Into<String>) -> Self {
         Self::new(INVALID_PARAMETER, message)
     }
 
-    pub fn not_found(message: impl Into<String>) -> Self {
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::new(INVALID_ADDRESS_OR_KEY, message)
     }
 
     /// Of HTTP, in the older protocol.
-    pub fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         match self.code {
             INVALID_REQUEST => StatusCode::BAD_REQUEST,
             METHOD_NOT_FOUND => StatusCode::NOT_FOUND,
@@ -50,7 +50,7 @@ impl RpcError {
         }
     }
 
-    pub fn to_json(&self) -> Value {
+    pub(super) fn to_json(&self) -> Value {
         json!({ "code": self.code, "message": self.message })
     }
 }

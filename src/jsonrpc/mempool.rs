@@ -14,7 +14,7 @@ use super::{
 /// What a transaction may pay for 1,000 virtual bytes unless the caller says otherwise: a tenth of a coin.
 const MAX_FEE_RATE: Amount = Amount::from_sat(10_000_000);
 
-pub async fn transaction(node: &Node, call: &Call) -> Result<Value, RpcError> {
+pub(super) async fn transaction(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let txid: Txid = call.hash(0)?;
     let verbosity = call.verbosity(1, 0)?;
     let within: Option<BlockHash> = call.optional(2).map(|_| call.hash(2)).transpose()?;
@@ -56,7 +56,7 @@ pub async fn transaction(node: &Node, call: &Call) -> Result<Value, RpcError> {
     Ok(value)
 }
 
-pub fn decode(node: &Node, call: &Call) -> Result<Value, RpcError> {
+pub(super) fn decode(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let transaction: Transaction = call.decoded(0, "TX")?;
     let mut value = describe::transaction(&transaction, node.params().address_network);
     if let Some(fields) = value.as_object_mut() {
@@ -65,7 +65,7 @@ pub fn decode(node: &Node, call: &Call) -> Result<Value, RpcError> {
     Ok(value)
 }
 
-pub fn decode_script(node: &Node, call: &Call) -> Result<Value, RpcError> {
+pub(super) fn decode_script(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let script = ScriptBuf::from_bytes(call.bytes(0)?);
     let network = node.params().address_network;
     let mut value = describe::script_pubkey(&script, network);
@@ -130,7 +130,7 @@ fn refused(error: &MempoolError) -> RpcError {
     }
 }
 
-pub async fn send(node: &Node, call: &Call) -> Result<Value, RpcError> {
+pub(super) async fn send(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let transaction: Transaction = call.decoded(0, "TX")?;
     let limit = call.fee_rate_limit(1, MAX_FEE_RATE)?;
     check_burns(&transaction, call.amount(2)?)?;
@@ -149,7 +149,7 @@ pub async fn send(node: &Node, call: &Call) -> Result<Value, RpcError> {
     }
 }
 
-pub async fn send_package(node: &Node, call: &Call) -> Result<Value, RpcError> {
+pub(super) async fn send_package(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let package: Vec<Transaction> = call.all_decoded(0, "TX")?;
     let limit = call.fee_rate_limit(1, MAX_FEE_RATE)?;
     let burns = call.amount(2)?;
@@ -181,7 +181,7 @@ pub async fn send_package(node: &Node, call: &Call) -> Result<Value, RpcError> {
     Ok(json!({ "package_msg": message, "tx-results": results, "replaced-transactions": [] }))
 }
 
-pub async fn test(node: &Node, call: &Call) -> Result<Value, RpcError> {
+pub(super) async fn test(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let transactions: Vec<Transaction> = call.all_decoded(0, "TX")?;
     let limit = call.fee_rate_limit(1, MAX_FEE_RATE)?;
     let [transaction] = transactions.as_slice() else {
@@ -206,7 +206,7 @@ pub async fn test(node: &Node, call: &Call) -> Result<Value, RpcError> {
     Ok(json!([value]))
 }
 
-pub fn list(node: &Node, call: &Call) -> Result<Value, RpcError> {
+pub(super) fn list(node: &Node, call: &Call) -> Result<Value, RpcError> {
     if call.flag(1, false)? {
         return Err(RpcError::parameter("mempool_sequence is not kept by this node"));
     }
@@ -217,7 +217,7 @@ pub fn list(node: &Node, call: &Call) -> Result<Value, RpcError> {
     Ok(Value::Object(entries.iter().map(|entry| (entry.txid.to_string(), describe_entry(node, entry))).collect()))
 }
 
-pub fn entry(node: &Node, call: &Call) -> Result<Value, RpcError> {
+pub(super) fn entry(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let txid: Txid = call.hash(0)?;
     let entry = node.mempool_entry(&txid).ok_or_else(|| RpcError::not_found("Transaction not in mempool"))?;
     Ok(describe_entry(node, &entry))
@@ -247,7 +247,7 @@ fn describe_entry(node: &Node, entry: &MempoolEntryInfo) -> Value {
     })
 }
 
-pub fn info(node: &Node) -> Value {
+pub(super) fn info(node: &Node) -> Value {
     let info = node.mempool_info();
     let relay = per_kvb(leyden_node::MempoolPolicy::default().minimum_relay);
     json!({
@@ -265,7 +265,7 @@ pub fn info(node: &Node) -> Value {
     })
 }
 
-pub fn estimate(node: &Node, call: &Call) -> Result<Value, RpcError> {
+pub(super) fn estimate(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let target = call.number(0)?;
     let blocks = u32::try_from(target).ok().filter(|blocks| (1..=1008).contains(blocks));
     let blocks = blocks.ok_or_else(|| RpcError::parameter("Invalid conf_target, must be between 1 and 1008"))?;

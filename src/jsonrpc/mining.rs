@@ -10,7 +10,7 @@ use super::error::RpcError;
 /// Blocks that one call may ask for.
 const MAX_BLOCKS: u32 = 100_000;
 
-pub async fn generate(node: &Node, call: &Call) -> Result<Value, RpcError> {
+pub(super) async fn generate(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let count = u32::try_from(call.number(0)?).ok().filter(|count| *count <= MAX_BLOCKS);
     let count = count.ok_or_else(|| RpcError::parameter(format!("nblocks must be between 0 and {MAX_BLOCKS}")))?;
     let network = node.params().address_network;
@@ -21,7 +21,7 @@ pub async fn generate(node: &Node, call: &Call) -> Result<Value, RpcError> {
 }
 
 /// `null` if the block is taken, else the reason in a word (BIP 22).
-pub async fn submit(node: &Node, call: &Call) -> Result<Value, RpcError> {
+pub(super) async fn submit(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let block: Block = call.decoded(0, "Block")?;
     let hash = block.block_hash();
     Ok(match node.submit_block(block).await {

@@ -11,7 +11,7 @@ const VERSION: u32 = 290_000;
 const SERVICES: u64 = 9;
 const PROTOCOL: u32 = 70_016;
 
-pub fn info(node: &Node) -> Value {
+pub(super) fn info(node: &Node) -> Value {
     let peers = node.peers();
     let inbound = peers.iter().filter(|peer| peer.inbound).count();
     let relay = per_kvb(leyden_node::MempoolPolicy::default().minimum_relay);
@@ -35,7 +35,7 @@ pub fn info(node: &Node) -> Value {
     })
 }
 
-pub fn peers(node: &Node) -> Value {
+pub(super) fn peers(node: &Node) -> Value {
     let peers = (0..).zip(node.peers()).map(|(id, peer): (u32, _)| {
         json!({
             "id": id,

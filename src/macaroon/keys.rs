@@ -11,7 +11,7 @@ pub(super) struct MoreKeys(BTreeMap<u64, String>);
 
 impl MoreKeys {
     /// What is stored; nothing if there is no file.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
         match fs::read(path) {
             Ok(bytes) => {
                 let keys: Self = serde_json::from_slice(&bytes).map_err(|_| damaged(path))?;
@@ -22,23 +22,23 @@ impl MoreKeys {
         }
     }
 
-    pub fn get(&self, id: u64) -> Option<[u8; 32]> {
+    pub(super) fn get(&self, id: u64) -> Option<[u8; 32]> {
         self.0.get(&id).and_then(|key| read(key))
     }
 
-    pub fn insert(&mut self, id: u64, key: [u8; 32]) {
+    pub(super) fn insert(&mut self, id: u64, key: [u8; 32]) {
         self.0.insert(id, hex::encode(key));
     }
 
-    pub fn remove(&mut self, id: u64) -> bool {
+    pub(super) fn remove(&mut self, id: u64) -> bool {
         self.0.remove(&id).is_some()
     }
 
-    pub fn ids(&self) -> impl Iterator<Item = u64> + '_ {
+    pub(super) fn ids(&self) -> impl Iterator<Item = u64> + '_ {
         self.0.keys().copied()
     }
 
-    pub fn to_bytes(&self) -> io::Result<Vec<u8>> {
+    pub(super) fn to_bytes(&self) -> io::Result<Vec<u8>> {
         serde_json::to_vec_pretty(self).map_err(io::Error::other)
     }
 }

@@ -9,7 +9,7 @@ use super::{
     status::{Replies, replies},
 };
 
-pub struct ChainService {
+pub(super) struct ChainService {
     context: Context,
 }
 

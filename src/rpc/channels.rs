@@ -8,7 +8,7 @@ use super::{
     convert::{closings, edge},
 };
 
-pub struct ChannelsService {
+pub(super) struct ChannelsService {
     context: Context,
 }
 

@@ -24,28 +24,28 @@ use crate::{api::*, limits::LimitUse};
 
 mod bumping;
 mod closings;
-pub mod holding;
-pub mod network;
+pub(crate) mod holding;
+pub(crate) mod network;
 mod recovery;
-pub mod routes;
+pub(crate) mod routes;
 mod tokens;
 
-pub const NODE: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
-pub const ADDRESS: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
-pub const PASSWORD: &[u8] = b"correct horse";
+pub(crate) const NODE: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+pub(crate) const ADDRESS: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+pub(crate) const PASSWORD: &[u8] = b"correct horse";
 
-pub fn node_id() -> PublicKey {
+pub(crate) fn node_id() -> PublicKey {
     PublicKey::from_str(NODE).unwrap()
 }
 
 /// A funding output whose transaction id reads 0102…20 in internal byte order.
-pub fn funding() -> OutPoint {
+pub(crate) fn funding() -> OutPoint {
     let mut bytes = [0; 32];
     bytes.iter_mut().zip(1..).for_each(|(byte, at)| *byte = at);
     OutPoint { txid: Txid::from_byte_array(bytes), vout: 1 }
 }
 
-pub fn payment(state: PaymentState) -> Payment {
+pub(crate) fn payment(state: PaymentState) -> Payment {
     Payment {
         index: 7,
         payment_hash: PaymentPreimage([9; 32]).hash(),
@@ -58,7 +58,7 @@ pub fn payment(state: PaymentState) -> Payment {
     }
 }
 
-pub fn invoice(add_index: u64, state: InvoiceState) -> Invoice {
+pub(crate) fn invoice(add_index: u64, state: InvoiceState) -> Invoice {
     let preimage = PaymentPreimage([9; 32]);
     Invoice {
         add_index,
@@ -83,7 +83,7 @@ pub fn invoice(add_index: u64, state: InvoiceState) -> Invoice {
 
 /// Cheap to clone; the clones are one daemon.
 #[derive(Clone)]
-pub struct Fake(Arc<Inner>);
+pub(crate) struct Fake(Arc<Inner>);
 
 struct Inner {
     state: watch::Sender<WalletState>,
@@ -93,7 +93,7 @@ struct Inner {
 
 /// What the daemon was asked, and what it shall answer.
 #[derive(Default)]
-pub struct Script {
+pub(crate) struct Script {
     /// The answer to every call, if there is one.
     pub error: Option<ApiError>,
     /// The latest request that carried one, as its `Debug` prints it.
@@ -106,20 +106,20 @@ pub struct Script {
 }
 
 impl Fake {
-    pub fn new(state: WalletState) -> Self {
+    pub(crate) fn new(state: WalletState) -> Self {
         let (state, stopped) = (watch::Sender::new(state), watch::Sender::new(false));
         Self(Arc::new(Inner { state, stopped, script: Mutex::default() }))
     }
 
-    pub fn script(&self) -> MutexGuard<'_, Script> {
+    pub(crate) fn script(&self) -> MutexGuard<'_, Script> {
         self.0.script.lock().unwrap()
     }
 
-    pub fn fail_with(&self, error: ApiError) {
+    pub(crate) fn fail_with(&self, error: ApiError) {
         self.script().error = Some(error);
     }
 
-    pub fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         *self.0.stopped.borrow()
     }
 

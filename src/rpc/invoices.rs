@@ -13,7 +13,7 @@ use super::{
 };
 use leyden_channels::types::PaymentPreimage;
 
-pub struct InvoicesService {
+pub(super) struct InvoicesService {
     context: Context,
 }
 

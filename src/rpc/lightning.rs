@@ -12,7 +12,7 @@ use super::{
 };
 use crate::api::{ApiError, InvoiceState, OpenStage};
 
-pub struct LightningService {
+pub(super) struct LightningService {
     context: Context,
 }
 

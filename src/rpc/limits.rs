@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 use super::Context;
 use crate::limits::LimitUse;
 
-pub struct LimitsService {
+pub(super) struct LimitsService {
     context: Context,
 }
 

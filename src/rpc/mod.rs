@@ -184,7 +184,7 @@ impl Context {
             WalletState::NonExisting => {
                 ApiError::precondition("there is no wallet yet: create one with `leyden create`")
             }
-            WalletState::Locked => ApiError::precondition("the wallet is locked: open it with `leyden unlock`"),
+            WalletState::Locked => ApiError::precondition("the wallet is locked: unlock it with `leyden unlock`"),
             WalletState::Unlocked | WalletState::RpcActive | WalletState::ServerActive => {
                 ApiError::unavailable("the node is starting: try again in a moment")
             }

@@ -5,7 +5,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Context, convert::recovery};
 
-pub struct WalletService {
+pub(super) struct WalletService {
     context: Context,
 }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::api::{Payment, Updates};
 
-pub struct RouterService {
+pub(super) struct RouterService {
     context: Context,
 }
 

@@ -9,7 +9,7 @@ use super::{
     status::{Replies, replies},
 };
 
-pub struct StateService {
+pub(super) struct StateService {
     context: Context,
 }
 

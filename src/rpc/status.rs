@@ -23,18 +23,18 @@ impl From<ApiError> for Status {
             ApiError::Internal(_) => Code::Internal,
         };
         if code == Code::Internal {
-            tracing::error!(%error, "a call failed through no fault of the caller");
+            tracing::error!(%error, "an internal error failed a call");
         }
         Self::new(code, error.to_string())
     }
 }
 
 /// A stream of answers, as tonic wants it.
-pub type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(super) type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Each update as the message that `convert` makes of it; `None` leaves it out. The stream ends with UNAVAILABLE when
 /// the daemon stops, so that no subscriber keeps it from stopping.
-pub fn replies<D, P, F>(updates: Updates<D>, stopping: &CancellationToken, convert: F) -> Response<Replies<P>>
+pub(super) fn replies<D, P, F>(updates: Updates<D>, stopping: &CancellationToken, convert: F) -> Response<Replies<P>>
 where
     D: 'static,
     P: 'static,

@@ -5,7 +5,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Context, convert::lifecycle};
 
-pub struct UnlockerService {
+pub(super) struct UnlockerService {
     context: Context,
 }
 

@@ -5,7 +5,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert::lifecycle::{COMPATIBLE, build_commit};
 
-pub struct VersionerService;
+pub(super) struct VersionerService;
 
 #[tonic::async_trait]
 impl Versioner for VersionerService {

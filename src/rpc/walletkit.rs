@@ -11,7 +11,7 @@ use super::{
 };
 use crate::api::BumpFee;
 
-pub struct WalletKitService {
+pub(super) struct WalletKitService {
     context: Context,
 }
 

@@ -82,7 +82,7 @@ pub enum StoreError {
 }
 
 /// A key and its value.
-pub type Row = (Vec<u8>, Vec<u8>);
+pub(super) type Row = (Vec<u8>, Vec<u8>);
 
 /// The open database; clones share it.
 #[derive(Clone)]

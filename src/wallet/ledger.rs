@@ -42,14 +42,14 @@ pub(super) enum Place {
 }
 
 impl Place {
-    pub fn height(&self) -> Option<u32> {
+    pub(super) fn height(&self) -> Option<u32> {
         match self {
             Self::Block { height, .. } => Some(*height),
             Self::Waiting { .. } => None,
         }
     }
 
-    pub fn is_waiting(&self) -> bool {
+    pub(super) fn is_waiting(&self) -> bool {
         self.height().is_none()
     }
 }
@@ -69,11 +69,11 @@ pub(super) struct Coin {
 }
 
 impl Coin {
-    pub fn confirmations(&self, tip: u32) -> u32 {
+    pub(super) fn confirmations(&self, tip: u32) -> u32 {
         confirmations(self.height, tip)
     }
 
-    pub fn is_immature(&self, tip: u32) -> bool {
+    pub(super) fn is_immature(&self, tip: u32) -> bool {
         self.mined && self.confirmations(tip) < MATURITY
     }
 }
@@ -91,7 +91,7 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    pub fn of(wallet: &Wallet) -> Self {
+    pub(super) fn of(wallet: &Wallet) -> Self {
         let hashes = wallet.local_chain().iter_checkpoints().map(|checkpoint| (checkpoint.height(), checkpoint.hash()));
         Self {
             hashes: hashes.collect(),
@@ -101,7 +101,7 @@ impl Blocks {
     }
 
     /// Puts a block where it belongs; what lay there and above is gone. Whether nothing did.
-    pub fn connect(&mut self, height: u32, hash: BlockHash) -> bool {
+    pub(super) fn connect(&mut self, height: u32, hash: BlockHash) -> bool {
         let replaced = self.hashes.split_off(&height);
         self.hashes.insert(height, hash);
         replaced.is_empty()
@@ -137,36 +137,36 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// Goes through the whole graph.
-    pub fn of(wallet: &Wallet) -> Self {
+    pub(super) fn of(wallet: &Wallet) -> Self {
         let mut ledger = Self { blocks: Blocks::of(wallet), ..Self::default() };
         ledger.look_at_all(wallet);
         ledger
     }
 
-    pub fn place(&self, txid: &Txid) -> Option<&Place> {
+    pub(super) fn place(&self, txid: &Txid) -> Option<&Place> {
         self.places.get(txid)
     }
 
-    pub fn places(&self) -> impl Iterator<Item = (&Txid, &Place)> {
+    pub(super) fn places(&self) -> impl Iterator<Item = (&Txid, &Place)> {
         self.places.iter()
     }
 
-    pub fn coin(&self, outpoint: &OutPoint) -> Option<&Coin> {
+    pub(super) fn coin(&self, outpoint: &OutPoint) -> Option<&Coin> {
         self.coins.get(outpoint)
     }
 
-    pub fn coins(&self) -> impl Iterator<Item = (&OutPoint, &Coin)> {
+    pub(super) fn coins(&self) -> impl Iterator<Item = (&OutPoint, &Coin)> {
         self.coins.iter()
     }
 
     /// Coins that are worth `least` or more, the smallest first.
-    pub fn worth_at_least(&self, least: Amount) -> impl DoubleEndedIterator<Item = (&OutPoint, &Coin)> {
+    pub(super) fn worth_at_least(&self, least: Amount) -> impl DoubleEndedIterator<Item = (&OutPoint, &Coin)> {
         let first = OutPoint { txid: bitcoin::hashes::Hash::all_zeros(), vout: 0 };
         self.by_value.range((least, first)..).filter_map(|(_, outpoint)| self.coins.get_key_value(outpoint))
     }
 
     /// A block was put into the wallet.
-    pub fn block_connected(&mut self, wallet: &Wallet, block: &bitcoin::Block, height: u32) {
+    pub(super) fn block_connected(&mut self, wallet: &Wallet, block: &bitcoin::Block, height: u32) {
         let hash = block.block_hash();
         let on_top = self.blocks.connect(height, hash);
         let place = Place::Block { height, hash, time: u64::from(block.header.time) };
@@ -177,7 +177,7 @@ impl Ledger {
     }
 
     /// A transaction in no block was put into the wallet, which did not keep it if it does not concern it.
-    pub fn transaction_seen(&mut self, wallet: &Wallet, transaction: &Transaction, now: u64) {
+    pub(super) fn transaction_seen(&mut self, wallet: &Wallet, transaction: &Transaction, now: u64) {
         let concerns = wallet.spk_index().is_tx_relevant(transaction);
         if concerns && !self.note(wallet, transaction, Place::Waiting { since: now }) {
             self.look_at_all(wallet);
@@ -185,7 +185,7 @@ impl Ledger {
     }
 
     /// A transaction was taken out.
-    pub fn transaction_dropped(&mut self, wallet: &Wallet) {
+    pub(super) fn transaction_dropped(&mut self, wallet: &Wallet) {
         self.look_at_all(wallet);
     }
 

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use leyden_channels::{
     channel::{
-        Channel, ChannelPolicy, ChannelType, Ctx, Effect, Event, Feerates, OpenOverrides, OpenRequest, Outbox, Persist,
-        Write,
+        Channel, ChannelPolicy, ChannelType, Ctx, Effect, Event, Feerates, FixedEnvironment, OpenOverrides,
+        OpenRequest, Outbox, Persist, Write,
     },
     keys::KeysSigner,
-    onchain::FixedEnvironment,
     transport::{ACT_TWO_LEN, AwaitingActTwo, ReceiveBuffer, Session},
     types::{ChannelId, CommitmentType, FeeratePerKw, Height, Msat, NodeId, ShortChannelId, TipTrust, UnixTime},
     wire::Message,

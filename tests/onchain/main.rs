@@ -17,6 +17,8 @@
 //!
 //! Every test ends with both balances, to the satoshi: what is due, less the fees of one's own transactions.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod breach;
 mod chain;
 mod empty_wallet;

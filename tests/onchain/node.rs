@@ -9,14 +9,14 @@ use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid, WPubkeyHash, constants::Ch
 use leyden::driver::onchain::rejection;
 use leyden_channels::{
     channel::{
-        AttemptId, Channel, ChannelPolicy, Ctx, Effect, Event, Feerates, FundingDepth, FundingInput, FundingView,
-        FundingWatch, HtlcKey, Key, Origin, Outbox, Persist, Write, decode_retired, revoked_htlcs,
+        AttemptId, Channel, ChannelPolicy, Ctx, Effect, Event, Feerates, FixedEnvironment, FundingDepth, FundingInput,
+        FundingView, FundingWatch, HtlcKey, Key, Origin, Outbox, Persist, Write, decode_retired, revoked_htlcs,
     },
     keys::{
         Basepoints, ClaimKey, ClaimSigner, HtlcKey as HtlcKeyOfSigner, KeyError, KeysSigner, PerCommitmentSecret,
         Signer,
     },
-    onchain::{self, Closer, FeeEstimates, FixedEnvironment, Resolution, SpendUpdate, TrackedOutput, WatchedOutputs},
+    onchain::{self, Closer, FeeEstimates, Resolution, SpendUpdate, TrackedOutput, WatchedOutputs},
     types::{CltvExpiry, CommitmentNumber, FeeratePerKw, Height, HtlcId, TipTrust, UnixTime},
     wire::Message,
 };

@@ -559,4 +559,4 @@ pub fn context(node: &Node, tip: Height) -> Ctx<'_> {
 }
 
 /// Nothing closes while it is opened.
-static ENVIRONMENT: LazyLock<onchain::FixedEnvironment> = LazyLock::new(Default::default);
+static ENVIRONMENT: LazyLock<leyden_channels::channel::FixedEnvironment> = LazyLock::new(Default::default);

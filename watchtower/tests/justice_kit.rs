@@ -1,5 +1,7 @@
 //! Justice kits: built by a client, opened by a tower, executed by an interpreter that took no part in building them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod common;
 
 use bitcoin::{Amount, OutPoint, Transaction, TxOut};

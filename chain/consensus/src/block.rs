@@ -21,9 +21,11 @@ use crate::weight::{MAX_BLOCK_SIGOP_COST, MAX_BLOCK_WEIGHT, WITNESS_SCALE, block
 /// Where a block stands in its chain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BlockContext {
+    /// Blocks between the genesis block (0) and this one.
     pub height: u32,
     /// The median time of the eleven blocks before this one.
     pub parent_median_time: u32,
+    /// The hash of the block before.
     pub parent: BlockHash,
 }
 

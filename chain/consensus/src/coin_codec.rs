@@ -20,6 +20,7 @@ use crate::coins::{BlockUndo, Coin};
 
 /// Why stored bytes are no coin or undo data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum DecodeError {
     #[error("the data ends early")]
     Truncated,

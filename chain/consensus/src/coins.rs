@@ -15,6 +15,7 @@ use bitcoin::{OutPoint, ScriptBuf, TxOut};
 /// An unspent output.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Coin {
+    /// Its value and script.
     pub output: TxOut,
     /// The height of the block that created it.
     pub height: u32,
@@ -24,6 +25,7 @@ pub struct Coin {
 
 /// Where unspent outputs are looked up.
 pub trait CoinSource {
+    /// Why a look-up fails, as the database says it; it says nothing about the coin.
     type Error;
 
     /// The coin at an outpoint, if it exists and is unspent.
@@ -65,7 +67,12 @@ pub enum CoinChange {
     /// There was a coin, now there is none.
     Removed(Coin),
     /// A coin takes the place of another: only where a duplicate coinbase is excepted from BIP 30.
-    Replaced { before: Coin, after: Coin },
+    Replaced {
+        /// The coin that was there.
+        before: Coin,
+        /// The coin that is there now.
+        after: Coin,
+    },
 }
 
 impl CoinChange {
@@ -91,14 +98,17 @@ impl CoinChange {
 pub struct CoinChanges(Vec<(OutPoint, CoinChange)>);
 
 impl CoinChanges {
+    /// The changes in the order of their outpoints.
     pub fn iter(&self) -> std::slice::Iter<'_, (OutPoint, CoinChange)> {
         self.0.iter()
     }
 
+    /// How many outpoints change.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// Whether the block changes no coin.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

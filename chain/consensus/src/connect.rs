@@ -49,18 +49,22 @@ impl<'b> ScriptCheck<'b> {
         Self { tx, txid: tx.compute_txid(), spent, flags }
     }
 
+    /// The transaction whose inputs are checked.
     pub fn transaction(&self) -> &'b Transaction {
         self.tx
     }
 
+    /// Its id, computed once.
     pub fn txid(&self) -> Txid {
         self.txid
     }
 
+    /// The script rules that hold for it.
     pub fn flags(&self) -> ScriptFlags {
         self.flags
     }
 
+    /// The outputs that it spends, in input order.
     pub fn spent_outputs(&self) -> &[TxOut] {
         &self.spent
     }

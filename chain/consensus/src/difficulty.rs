@@ -44,6 +44,7 @@ use crate::uint::Uint256;
 
 /// Header bits that stand for no usable target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum BitsError {
     #[error("the target is negative")]
     Negative,

@@ -11,6 +11,7 @@ use crate::script::ScriptError;
 
 /// Why a header does not join the tree.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum HeaderError {
     #[error("block {hash} does not meet the proof of work that its bits {bits:x} claim")]
     ProofOfWork { hash: BlockHash, bits: CompactTarget },
@@ -76,6 +77,7 @@ impl HeaderError {
 
 /// Why a transaction is refused, scripts apart.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum TransactionError {
     #[error("the transaction has no inputs")]
     NoInputs,
@@ -133,6 +135,7 @@ impl TransactionError {
 
 /// Why a block is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum BlockError {
     #[error("header refused: {0}")]
     Header(#[from] HeaderError),
@@ -227,13 +230,17 @@ impl BlockError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("input {input} of transaction {txid}: {cause}")]
 pub struct ScriptFailure {
+    /// The transaction that spends.
     pub txid: Txid,
+    /// The index of its input.
     pub input: usize,
+    /// What the script interpreter found.
     pub cause: ScriptError,
 }
 
 /// Why a block was not connected: its own fault, or coins could not be read.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum ConnectError<E> {
     #[error(transparent)]
     Block(#[from] BlockError),
@@ -242,11 +249,15 @@ pub enum ConnectError<E> {
     Source(E),
     /// The chain before this block cannot answer a question that the rules ask; the caller's context is wrong.
     #[error("the median time past at height {height} is not known")]
-    UnknownMedianTime { height: u32 },
+    UnknownMedianTime {
+        /// The height at which the median time is asked for.
+        height: u32,
+    },
 }
 
 /// Why a block cannot be taken off: the coins, the block and its undo data do not belong together.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum DisconnectError<E> {
     #[error("coins could not be read: {0}")]
     Source(E),

@@ -37,7 +37,9 @@ use entry::{Entry, Slot};
 /// What became of an offered header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Accepted {
+    /// The header's block hash.
     pub hash: BlockHash,
+    /// Its height in the chain that it extends.
     pub height: u32,
     /// False if the tree had it already.
     pub is_new: bool,
@@ -85,6 +87,7 @@ impl HeaderTree {
         }
     }
 
+    /// The network whose headers these are.
     pub fn params(&self) -> &Arc<Params> {
         &self.params
     }
@@ -157,10 +160,12 @@ impl HeaderTree {
         self.entry(self.best_stored).known()
     }
 
+    /// The header with this block hash, on any branch.
     pub fn get(&self, hash: &BlockHash) -> Option<KnownHeader> {
         self.slot(hash).map(|slot| self.entry(slot).known())
     }
 
+    /// Whether the tree has a header with this block hash, on any branch.
     pub fn contains(&self, hash: &BlockHash) -> bool {
         self.slots.contains_key(hash)
     }

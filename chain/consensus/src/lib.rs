@@ -38,6 +38,8 @@
 //!
 //! What is only relayed or not (the mempool's policy) is listed in `leyden_node::mempool::standard`.
 
+#![warn(missing_docs)]
+
 pub mod block;
 pub mod coin_codec;
 pub mod coins;

@@ -42,7 +42,9 @@ pub fn is_final(tx: &Transaction, height: u32, cutoff: u32) -> bool {
 /// `None`: not locked that way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SequenceLocks {
+    /// The transaction may be in a block above this height.
     pub last_locked_height: Option<u64>,
+    /// It may be in a block whose parent's median time, in seconds since 1970, is after this.
     pub last_locked_time: Option<u64>,
 }
 

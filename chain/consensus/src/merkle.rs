@@ -10,6 +10,7 @@ use bitcoin::{Block, TxMerkleNode, Txid, WitnessMerkleNode, Wtxid};
 /// The root over a block's transaction ids.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MerkleRoot {
+    /// The root as it stands in a header.
     pub root: TxMerkleNode,
     /// Two equal neighbours were hashed together: the list may be a doctored copy of another with the same root.
     pub repeats: bool,

@@ -16,9 +16,11 @@ use crate::subsidy::MAX_MONEY;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkFile {
+    /// What people call the network, and its folder in the data directory. Must not be the name of a built-in one.
     pub name: String,
     /// Eight hexadecimal digits: the four bytes before every P2P message.
     pub magic: String,
+    /// The first block.
     pub genesis: GenesisFile,
     /// Seconds between blocks.
     #[serde(default = "default_spacing")]
@@ -29,6 +31,7 @@ pub struct NetworkFile {
     /// What the first blocks create, in satoshis.
     #[serde(default = "default_subsidy")]
     pub subsidy: u64,
+    /// How the target follows from the chain. Default: it stays as it is.
     #[serde(default)]
     pub retarget: RetargetFile,
 }
@@ -57,13 +60,20 @@ pub enum RetargetFile {
     #[default]
     Never,
     /// Bitcoin's rule.
-    Periodic { interval: NonZeroU32 },
+    Periodic {
+        /// Blocks between two changes of the target.
+        interval: NonZeroU32,
+    },
     /// The rule of `leyden`.
-    MovingAverage { window: NonZeroU32 },
+    MovingAverage {
+        /// Blocks over which the average is taken.
+        window: NonZeroU32,
+    },
 }
 
 /// Why a network file describes no network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum NetworkFileError {
     #[error("magic must be eight hexadecimal digits, not {0:?}")]
     Magic(String),

@@ -27,7 +27,9 @@ pub struct Params {
     pub name: String,
     /// The bytes before every P2P message.
     pub magic: [u8; 4],
+    /// The first block.
     pub genesis: Block,
+    /// Its hash: in Lightning messages it names the chain.
     pub genesis_hash: BlockHash,
     /// Whose address and invoice prefixes are used.
     pub address_network: Network,
@@ -35,13 +37,17 @@ pub struct Params {
     pub pow_limit: Target,
     /// Seconds that blocks should be apart.
     pub spacing: NonZeroU32,
+    /// How the next block's target follows from the chain.
     pub retarget: Retarget,
     /// How many seconds a block's time may lie before its parent's; without it only the median of eleven binds.
     pub max_step_back: Option<u32>,
     /// How many seconds a block's time may lie ahead of the clock.
     pub max_ahead: u32,
+    /// Blocks between halvings of the subsidy.
     pub halving_interval: u32,
+    /// What the first blocks create.
     pub initial_subsidy: Amount,
+    /// The heights from which soft forks hold.
     pub activation: Activation,
     /// Blocks of the past that break a rule which otherwise holds from the genesis block on.
     pub exceptions: Vec<Exception>,
@@ -56,12 +62,16 @@ pub enum Retarget {
     Never,
     /// Bitcoin's: every `interval` blocks, by the time that they took, at most by a factor of 4.
     Periodic {
+        /// Blocks between two changes of the target.
         interval: NonZeroU32,
         /// Testnet's exception: a block more than two spacings after its parent may have the easiest target.
         easiest_after_gap: bool,
     },
     /// Every block, by an exponential moving average over about `window` blocks; see [`crate::difficulty`].
-    MovingAverage { window: NonZeroU32 },
+    MovingAverage {
+        /// Blocks over which the average is taken.
+        window: NonZeroU32,
+    },
 }
 
 /// From which height on a rule holds.
@@ -88,7 +98,9 @@ impl Activation {
 /// A block that is valid although it breaks a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exception {
+    /// The hash of the block that is excepted.
     pub block: BlockHash,
+    /// The rule that is not checked for it.
     pub rule: ExceptedRule,
 }
 

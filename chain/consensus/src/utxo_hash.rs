@@ -43,10 +43,12 @@ impl UtxoSetHash {
         Self::default()
     }
 
+    /// A coin joins the set. Adding one that is there already gives the hash of another set.
     pub fn add(&mut self, outpoint: &OutPoint, coin: &Coin) {
         self.insert(&coin_bytes(outpoint, coin));
     }
 
+    /// A coin leaves the set. It must be there, with exactly this content.
     pub fn remove(&mut self, outpoint: &OutPoint, coin: &Coin) {
         self.take_out(&coin_bytes(outpoint, coin));
     }
@@ -104,6 +106,7 @@ pub struct CoinStats {
     pub count: u64,
     /// What they are worth together.
     pub total: Amount,
+    /// Their hash, whatever the order in which they came.
     pub hash: UtxoSetHash,
 }
 

@@ -1,5 +1,7 @@
 //! How fast each kernel is on this machine, in hashes (criterion's elements) a second.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "a measurement may panic")]
+
 use std::time::Duration;
 
 use bitcoin::constants::genesis_block;

@@ -1,6 +1,8 @@
 //! Prints the hash rate of every kernel that this processor runs, and of a search on some threads:
 //! `cargo run --release -p leyden-mining --example hashrate [threads]`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "a measurement may panic")]
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 

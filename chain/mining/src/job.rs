@@ -24,6 +24,7 @@ pub struct Job {
 /// A nonce that makes the job's header meet its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
+    /// The header's nonce that meets the target.
     pub nonce: u32,
     /// The hash of the header with that nonce.
     pub hash: BlockHash,

@@ -30,7 +30,9 @@ pub struct Rolls {
 /// One roll of a block: its header without the nonce, and the coinbase that goes with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roll {
+    /// The header to search nonces for.
     pub header: Header,
+    /// The coinbase that its merkle root commits to.
     pub coinbase: Transaction,
 }
 

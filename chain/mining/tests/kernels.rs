@@ -1,5 +1,7 @@
 //! Every kernel that runs here finds exactly the nonces that the library's double hash finds.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 use bitcoin::block::{Header, Version};
 use bitcoin::constants::genesis_block;
 use bitcoin::{BlockHash, CompactTarget, Network, Target, TxMerkleNode};

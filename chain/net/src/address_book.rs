@@ -108,6 +108,7 @@ impl AddressBook {
         self.entries.len()
     }
 
+    /// Whether no address is known.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -40,6 +40,7 @@ const READ: [&str; 18] = [
 
 /// Why a stream cannot be read on. The connection is of no use after that.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum FrameError {
     #[error("the peer is on another network (magic {got:?}, wanted {wanted:?})")]
     WrongMagic { got: Magic, wanted: Magic },
@@ -75,6 +76,7 @@ pub struct FrameDecoder {
 }
 
 impl FrameDecoder {
+    /// A decoder for the network with these first four bytes.
     pub fn new(magic: Magic) -> Self {
         Self { magic, buffer: Vec::new(), consumed: 0, skip: 0, last_frame_length: 0 }
     }

@@ -51,12 +51,15 @@ pub const MAX_TX_INV: usize = 1_000;
 /// The settings of a [`PeerSet`](crate::PeerSet).
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// What this node says in `version` that it serves.
     pub services: ServiceFlags,
+    /// What this node calls itself in `version` (BIP 14).
     pub user_agent: String,
     /// Blocks are downloaded only of chains with at least this much work, and no chain is served before ours has it.
     pub minimum_chain_work: Work,
     /// Where others can reach us, if they are to be told.
     pub public_address: Option<SocketAddr>,
+    /// How long is waited for what.
     pub timing: Timing,
 }
 
@@ -78,6 +81,7 @@ impl Config {
 pub struct Timing {
     /// `version` and `verack` have to arrive within this time after the connection.
     pub handshake: Duration,
+    /// Between two pings to a peer.
     pub ping_interval: Duration,
     /// A peer that does not answer a ping for this long is let go.
     pub ping_timeout: Duration,

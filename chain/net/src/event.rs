@@ -18,7 +18,9 @@ pub struct PeerId(pub u64);
 /// Who opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
+    /// The peer connected to us.
     Inbound,
+    /// We connected to the peer.
     Outbound,
 }
 
@@ -29,7 +31,9 @@ pub struct Ctx<'a> {
     pub now: Duration,
     /// Seconds since 1970, by a clock that may be set: what is compared with times in headers and messages.
     pub unix_time: u64,
+    /// The header tree at this moment.
     pub chain: &'a dyn ChainView,
+    /// The mempool at this moment.
     pub mempool: &'a dyn MempoolView,
 }
 
@@ -42,6 +46,7 @@ impl Ctx<'_> {
 
 /// Something that happened.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum Event {
     /// A connection is open. `address` is the remote end's.
     Connected { peer: PeerId, address: SocketAddr, direction: Direction },
@@ -67,6 +72,7 @@ pub enum Event {
 
 /// What became of a list of headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum HeadersOutcome {
     /// All are in the tree; `last` is the last one's hash.
     Accepted { last: BlockHash },
@@ -91,6 +97,7 @@ pub enum BlockOutcome {
 
 /// What became of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum TransactionOutcome {
     /// It is in the mempool, or was already.
     Accepted,
@@ -106,53 +113,31 @@ pub enum TransactionOutcome {
 
 /// Something that the driver is to do.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum Action {
-    Send {
-        peer: PeerId,
-        message: NetworkMessage,
-    },
+    /// Send the message to the peer.
+    Send { peer: PeerId, message: NetworkMessage },
     /// Read the block and send it; without witnesses if `witness` is false. Answer with [`Event::BlockServed`].
-    ServeBlock {
-        peer: PeerId,
-        hash: BlockHash,
-        witness: bool,
-    },
+    ServeBlock { peer: PeerId, hash: BlockHash, witness: bool },
     /// Close the connection once what was sent before is written. Nothing further comes from this peer.
-    Disconnect {
-        peer: PeerId,
-        reason: DisconnectReason,
-    },
+    Disconnect { peer: PeerId, reason: DisconnectReason },
     /// Talk no more to this address for some time (it does not concern addresses of this machine).
-    Discourage {
-        address: IpAddr,
-    },
+    Discourage { address: IpAddr },
     /// Check headers and put them into the tree. Answer with [`Event::HeadersProcessed`].
-    AcceptHeaders {
-        peer: PeerId,
-        headers: Vec<Header>,
-    },
+    AcceptHeaders { peer: PeerId, headers: Vec<Header> },
     /// Check, store and connect the block. Its header may be news, and its parent block may be still missing. Answer
     /// with [`Event::BlockProcessed`].
-    ProcessBlock {
-        peer: PeerId,
-        block: Block,
-    },
+    ProcessBlock { peer: PeerId, block: Block },
     /// Offer the transaction to the mempool. Answer with [`Event::TransactionProcessed`].
-    SubmitTransaction {
-        peer: PeerId,
-        transaction: Arc<Transaction>,
-    },
+    SubmitTransaction { peer: PeerId, transaction: Arc<Transaction> },
     /// Offer a parent that pays too little together with its child. Answer with [`Event::TransactionProcessed`] for
     /// each of the two.
-    SubmitPackage {
-        peer: PeerId,
-        parent: Arc<Transaction>,
-        child: Arc<Transaction>,
-    },
+    SubmitPackage { peer: PeerId, parent: Arc<Transaction>, child: Arc<Transaction> },
 }
 
 /// Why a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum DisconnectReason {
     #[error("the peer misbehaves: {0}")]
     Misbehaving(Misbehavior),

@@ -32,16 +32,21 @@ const GREETING: Duration = Duration::from_secs(3);
 /// An inbound peer, as far as it matters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
+    /// The connection.
     pub peer: PeerId,
+    /// Where it comes from.
     pub address: IpAddr,
     /// Where its network stands in an order that only this node knows.
     pub order: u64,
+    /// In terms of [`Ctx::now`](crate::Ctx).
     pub connected_at: Duration,
+    /// Whether its handshake is finished.
     pub has_greeted: bool,
     /// The shortest round trip that was measured.
     pub ping: Option<Duration>,
-    /// When it last sent a transaction, and a block, that were new and valid.
+    /// When it last sent a transaction that was new and valid, in terms of [`Ctx::now`](crate::Ctx).
     pub transaction: Option<Duration>,
+    /// When it last sent a block that was new and valid, in terms of [`Ctx::now`](crate::Ctx).
     pub block: Option<Duration>,
 }
 

@@ -47,7 +47,7 @@ pub(crate) struct Negotiated {
 
 impl Negotiated {
     /// Can blocks with their witnesses be asked of the peer?
-    pub fn serves_blocks(&self) -> bool {
+    pub(crate) fn serves_blocks(&self) -> bool {
         self.services.has(ServiceFlags::WITNESS)
             && (self.services.has(ServiceFlags::NETWORK) || self.services.has(ServiceFlags::NETWORK_LIMITED))
     }

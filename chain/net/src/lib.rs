@@ -19,11 +19,12 @@
 //! It speaks version 70016 with headers-first synchronisation (BIP 130), transactions by wtxid (BIP 339), fee filters
 //! (BIP 133) and `addrv2` (BIP 155). Compact blocks (BIP 152) are not offered yet.
 
+#![warn(missing_docs)]
+
 mod address_book;
 mod bounded;
 pub mod codec;
 pub mod config;
-mod download;
 mod entropy;
 pub mod event;
 pub mod eviction;
@@ -32,10 +33,8 @@ pub mod misbehavior;
 mod orphanage;
 mod peer;
 mod peer_set;
+mod plan;
 mod presync;
-mod relay;
-mod serve;
-mod sync;
 mod tx_requests;
 mod tx_validation;
 pub mod view;
@@ -48,6 +47,5 @@ pub use event::{
 };
 pub use misbehavior::Misbehavior;
 pub use peer::{PeerClock, PeerSummary};
-pub use peer_set::PeerSet;
-pub use sync::locator;
+pub use peer_set::{PeerSet, locator};
 pub use view::{BlockState, ChainView, HeaderEntry, MempoolView, RelayedTx, TxName};

@@ -11,6 +11,7 @@ pub const LIMIT: u32 = 100;
 
 /// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum Misbehavior {
     #[error("a message has more entries than the protocol allows")]
     Oversized,

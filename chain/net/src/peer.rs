@@ -9,9 +9,9 @@ use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message_blockdata::Inventory;
 
 use crate::bounded::BoundedSet;
-use crate::download::Plan;
 use crate::event::{Direction, PeerId};
 use crate::handshake::{Handshake, Negotiated};
+use crate::plan::Plan;
 use crate::presync::Presync;
 use crate::view::{RelayedTx, TxName};
 
@@ -206,23 +206,33 @@ pub struct PeerClock {
 /// A connection as an operator sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PeerSummary {
+    /// The connection.
     pub peer: PeerId,
+    /// The remote end's.
     pub address: SocketAddr,
+    /// Who opened it.
     pub direction: Direction,
     /// In terms of [`Ctx::now`](crate::Ctx).
     pub connected_at: Duration,
     /// Is the handshake done? Before that the next five fields may be empty.
     pub ready: bool,
+    /// The protocol version that the peer speaks.
     pub version: u32,
+    /// What it says that it serves.
     pub services: ServiceFlags,
+    /// What it calls itself (BIP 14).
     pub user_agent: String,
+    /// The height of its chain when it connected, as it said.
     pub start_height: i32,
     /// The end of the best chain that the peer is known to have.
     pub best_known: Option<BlockHash>,
+    /// What its `version` said of the time.
     pub clock: Option<PeerClock>,
     /// Whether it has told at least once all headers that it has.
     pub has_sent_headers: bool,
+    /// Blocks that were asked of it and have not come.
     pub blocks_in_flight: usize,
+    /// What the last ping took.
     pub round_trip: Option<Duration>,
     /// How much it misbehaved (100 is the end).
     pub score: u32,

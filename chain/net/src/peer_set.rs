@@ -1,4 +1,10 @@
-//! The state machine over all connections of a node: events in, actions out.
+//! The state machine over all connections of a node: events in, actions out. Its parts: headers ([`sync`]), blocks
+//! ([`download`]), transactions and addresses ([`relay`]), and answers ([`serve`]).
+
+mod download;
+mod relay;
+mod serve;
+mod sync;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -6,15 +12,16 @@ use std::time::Duration;
 
 use bitcoin::p2p::message::NetworkMessage;
 
+use self::download::Download;
+use self::relay::Relay;
+pub use self::sync::locator;
 use crate::address_book::AddressBook;
 use crate::config::Config;
-use crate::download::Download;
 use crate::entropy::Entropy;
 use crate::event::{Action, Ctx, Direction, DisconnectReason, Event, PeerId};
 use crate::handshake::{Introduction, Step};
 use crate::misbehavior::{self, Misbehavior};
 use crate::peer::{Peer, PeerClock, PeerSummary};
-use crate::relay::Relay;
 
 /// All connections of a node.
 ///

@@ -10,11 +10,15 @@ use bitcoin::{BlockHash, FeeRate, Transaction, Txid, Wtxid};
 /// A header of the tree and what is known about its block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeaderEntry {
+    /// The header's block hash.
     pub hash: BlockHash,
+    /// The header itself.
     pub header: Header,
+    /// Blocks between the genesis block (0) and this one.
     pub height: u32,
     /// Work of the whole chain up to and including this header.
     pub work: Work,
+    /// What this node has of the block.
     pub state: BlockState,
 }
 
@@ -53,7 +57,9 @@ pub trait ChainView {
 /// witnesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TxName {
+    /// With witnesses (BIP 339).
     Wtxid(Wtxid),
+    /// Without witnesses.
     Txid(Txid),
 }
 
@@ -76,7 +82,9 @@ pub trait MempoolView {
 /// A transaction that may be announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RelayedTx {
+    /// Its id without witnesses.
     pub txid: Txid,
+    /// Its id with witnesses.
     pub wtxid: Wtxid,
     /// By which peers' fee filters are respected.
     pub fee_rate: FeeRate,

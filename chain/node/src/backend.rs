@@ -58,6 +58,7 @@ pub struct HeadersAccepted {
 
 /// What became of a block that was not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum BlockAccepted {
     /// It was stored before; nothing changed.
     Known,
@@ -67,6 +68,7 @@ pub enum BlockAccepted {
 
 /// Something that peers may have to be told about.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum ChainEvent {
     /// The active chain has a new end. One event a step: a reorganisation is one step.
     Tip(Tip),

@@ -10,12 +10,14 @@ use crate::types::{BlockRef, Tip};
 
 /// The header tree with the active chain marked in it.
 pub struct ChainIndex {
+    /// All headers, of every branch.
     pub tree: HeaderTree,
     /// By height, from genesis to the tip; never empty.
     active: Vec<BlockHash>,
 }
 
 impl ChainIndex {
+    /// The genesis block alone.
     pub fn new(params: Arc<Params>) -> Self {
         let genesis = params.genesis_hash;
         let mut tree = HeaderTree::new(params);
@@ -32,16 +34,19 @@ impl ChainIndex {
         Some(())
     }
 
+    /// The hash of the active chain's last block.
     pub fn tip_hash(&self) -> BlockHash {
         // The list begins with the genesis block, which is never disconnected.
         self.active.last().copied().unwrap_or(self.tree.params().genesis_hash)
     }
 
+    /// The active chain's last block.
     pub fn tip(&self) -> Tip {
         let hash = self.tip_hash();
         tip_of(&self.tree.get(&hash).unwrap_or_else(|| self.tree.best()))
     }
 
+    /// The header with most work behind it that is not known to be invalid; its block may be missing.
     pub fn best_header(&self) -> Tip {
         tip_of(&self.tree.best())
     }
@@ -68,10 +73,12 @@ impl ChainIndex {
         self.active.get(usize::try_from(height).ok()?).copied()
     }
 
+    /// Whether the block is part of the active chain.
     pub fn is_active(&self, hash: &BlockHash) -> bool {
         self.tree.get(hash).is_some_and(|known| self.active_at(known.height) == Some(*hash))
     }
 
+    /// A block's height by its hash, on any branch.
     pub fn block_ref(&self, hash: &BlockHash) -> Option<BlockRef> {
         self.tree.get(hash).map(|known| BlockRef { hash: known.hash, height: known.height })
     }
@@ -94,10 +101,12 @@ impl ChainIndex {
         }
     }
 
+    /// What the peer logic reads of a header; `None` for one that is not in the tree.
     pub fn entry(&self, hash: &BlockHash) -> Option<HeaderEntry> {
         self.tree.get(hash).map(|known| self.entry_of(&known))
     }
 
+    /// What the peer logic reads of this header.
     pub fn entry_of(&self, known: &KnownHeader) -> HeaderEntry {
         let state = if !known.validity.is_valid() {
             BlockState::Invalid
@@ -114,11 +123,15 @@ impl ChainIndex {
 
 /// One block off or on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum NextStep {
+    /// Connect this block, which follows the present one.
     Connect(BlockRef),
+    /// Disconnect the present block, `block`, so that `parent` is the tip.
     Disconnect { block: BlockRef, parent: BlockHash },
 }
 
+/// This header as the end of a chain.
 pub fn tip_of(known: &KnownHeader) -> Tip {
     Tip {
         hash: known.hash,

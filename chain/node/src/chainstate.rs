@@ -47,9 +47,13 @@ pub struct Chainstate {
 /// What the chainstate shares with readers.
 #[derive(Clone)]
 pub struct Shared {
+    /// The network's rules.
     pub params: Arc<Params>,
+    /// The database.
     pub store: Arc<Store>,
+    /// The header tree and the active chain.
     pub index: Arc<RwLock<ChainIndex>>,
+    /// The threads that check scripts, with what they remember of checks.
     pub scripts: Arc<ScriptVerifier>,
 }
 
@@ -60,13 +64,16 @@ pub struct Step {
     pub disconnected: Vec<(BlockRef, Arc<Block>)>,
     /// The lowest first.
     pub connected: Vec<(BlockRef, Arc<Block>)>,
+    /// The tip after the step.
     pub tip: Tip,
 }
 
 /// What a block was good for.
 #[derive(Debug)]
 pub enum Submitted {
+    /// It was stored before; nothing changed.
     Known,
+    /// It is stored now.
     Stored,
 }
 
@@ -120,10 +127,12 @@ impl Chainstate {
         Ok(())
     }
 
+    /// The threads that check scripts.
     pub fn scripts(&self) -> &ScriptVerifier {
         &self.scripts
     }
 
+    /// The unspent outputs at the active tip.
     pub fn coins(&self) -> &CoinsCache {
         &self.coins
     }

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Where the node's time comes from.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
+    /// The operating system's clock.
     #[default]
     System,
     /// The system's, so many seconds ahead of it (below zero: behind).

@@ -40,6 +40,7 @@ impl CoinsCache {
         Self { store, generations: Mutex::default(), capacity }
     }
 
+    /// The database behind the cache.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
     }
@@ -88,6 +89,7 @@ pub struct Overlay<'a> {
 }
 
 impl<'a> Overlay<'a> {
+    /// No change yet.
     pub fn new(cache: &'a CoinsCache) -> Self {
         Self { cache, changes: HashMap::new() }
     }

@@ -12,6 +12,7 @@ use crate::store::{OPEN_FILES, WriteHook};
 /// Settings of a [`Node`](crate::Node).
 #[derive(Clone)]
 pub struct NodeConfig {
+    /// The network's rules.
     pub params: Params,
     /// The database goes into its folder `chain`.
     pub data_dir: PathBuf,
@@ -25,7 +26,9 @@ pub struct NodeConfig {
     pub max_outbound: usize,
     /// Connections that others may open to us.
     pub max_inbound: usize,
+    /// What the mempool takes and relays.
     pub policy: MempoolPolicy,
+    /// Where the node's time comes from.
     pub clock: Clock,
     /// Outpoints kept in memory, at some 150 bytes each.
     pub coins_in_memory: usize,

@@ -44,12 +44,19 @@ const MAX_REFUSED: usize = 50_000;
 
 /// The state behind all handles.
 pub struct Core {
+    /// The network's rules.
     pub params: Arc<Params>,
+    /// What the mempool takes and relays.
     pub policy: MempoolPolicy,
+    /// Where the time comes from.
     pub clock: Clock,
+    /// The database.
     pub store: Arc<Store>,
+    /// The header tree and the active chain.
     pub index: Arc<RwLock<ChainIndex>>,
+    /// The transactions that wait for a block.
     pub mempool: RwLock<Mempool>,
+    /// Cancelled when the node stops, or a write has failed.
     pub shutdown: CancellationToken,
     chain: Mutex<Chainstate>,
     /// Blocks that were mined here.
@@ -101,6 +108,7 @@ impl Core {
         Ok(core)
     }
 
+    /// The active chain's last block.
     pub fn tip(&self) -> Tip {
         read(&self.index).tip()
     }

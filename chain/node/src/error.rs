@@ -8,6 +8,7 @@ use leyden_consensus::{BlockError, HeaderError, ScriptFailure, TransactionError}
 
 /// The database could not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum StoreError {
     #[error(
         "the chain database {path} is in use by another process; stop that process or choose another data directory"
@@ -35,6 +36,7 @@ pub enum StoreError {
 
 /// The node could not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum NodeError {
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -67,6 +69,7 @@ pub enum NodeError {
 
 /// Why a block was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum BlockRejected {
     /// The hash names an invalid block for good: whoever serves it misbehaves.
     #[error("block {hash} is invalid: {cause}")]
@@ -84,6 +87,7 @@ pub enum BlockRejected {
 
 /// Why headers were not taken. Those before `hash` were.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum HeadersRejected {
     /// [`HeaderError::may_pass_later`] says whether that is for good.
     #[error("header {hash} is refused: {cause}")]
@@ -95,6 +99,7 @@ pub enum HeadersRejected {
 /// Why a transaction or a package was not taken into the mempool. [`MempoolError::reason`] gives the short reason
 /// that Bitcoin Core's interfaces use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum MempoolError {
     #[error("transaction {0} is already in the mempool")]
     AlreadyInMempool(Txid),
@@ -162,6 +167,7 @@ pub enum MempoolError {
 
 /// A rule of what is relayed, not of what is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum NonStandard {
     #[error("version {0} is not 1, 2 or 3")]
     Version(i32),
@@ -193,6 +199,7 @@ pub enum NonStandard {
 
 /// A rule of version-3 transactions (BIP 431).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum TrucViolation {
     #[error(
         "a version-3 transaction may spend unconfirmed outputs of version-3 transactions only ({parent} is not one)"
@@ -212,6 +219,7 @@ pub enum TrucViolation {
 
 /// What is wrong with a package as such.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum PackageError {
     #[error("it is empty")]
     Empty,

@@ -17,6 +17,8 @@
 //!   reorganisations.
 //! * Nobody who reads notices slowly holds up the chain.
 
+#![warn(missing_docs)]
+
 pub mod backend;
 pub mod chain_index;
 pub mod chainstate;

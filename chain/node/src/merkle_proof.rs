@@ -25,6 +25,7 @@ const MAX_DEPTH: usize = 17;
 /// A transaction, and the way from it to the merkle root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MerkleProof {
+    /// The transaction that the block holds.
     pub transaction: Transaction,
     /// Its place in the block; 0 is the coinbase.
     pub index: u32,
@@ -34,6 +35,7 @@ pub struct MerkleProof {
 
 /// Why a proof proves nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum ProofError {
     #[error("the transaction could be taken for an inner node of the tree")]
     Ambiguous,

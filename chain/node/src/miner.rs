@@ -114,10 +114,12 @@ impl Miner {
         Self { script, threads, cancel, meter, watcher, worker }
     }
 
+    /// The script that gets the rewards.
     pub fn script(&self) -> &ScriptBuf {
         &self.script
     }
 
+    /// How many threads search.
     pub fn threads(&self) -> usize {
         self.threads
     }

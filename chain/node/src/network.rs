@@ -39,6 +39,7 @@ pub trait Network: Send + Sync {
     fn connect(&self, address: SocketAddr) -> BoxFuture<Result<(), NodeError>>;
     /// Ends the connection, if there is one.
     fn disconnect(&self, address: SocketAddr);
+    /// The peers whose handshake is finished.
     fn peers(&self) -> Vec<PeerInfo>;
     /// What follows from them about the tip.
     fn chain_peers(&self) -> ChainPeers;

@@ -76,10 +76,12 @@ impl Node {
         Arc::clone(&self.inner.core) as Arc<dyn Backend>
     }
 
+    /// The network's rules.
     pub fn params(&self) -> &Params {
         &self.inner.core.params
     }
 
+    /// Where the node's time comes from.
     pub fn clock(&self) -> &Clock {
         &self.inner.core.clock
     }
@@ -232,6 +234,7 @@ impl Node {
         self.blocking(move |core| Ok(core.test_transaction(transaction))).await?
     }
 
+    /// The mempool's size, memory and lowest feerate.
     pub fn mempool_info(&self) -> MempoolInfo {
         let core = &self.inner.core;
         let pool = read(&core.mempool);
@@ -250,6 +253,7 @@ impl Node {
         read(&self.inner.core.mempool).iter().map(entry_info).collect()
     }
 
+    /// A transaction of the mempool with its relatives; `None` if it is not there.
     pub fn mempool_entry(&self, txid: &Txid) -> Option<MempoolEntryInfo> {
         read(&self.inner.core.mempool).get(txid).map(entry_info)
     }
@@ -335,11 +339,13 @@ impl Node {
         self.network()?.connect(address).await
     }
 
+    /// Closes the connection to a peer, if there is one. An error without networking.
     pub fn disconnect_peer(&self, address: SocketAddr) -> Result<(), NodeError> {
         self.network()?.disconnect(address);
         Ok(())
     }
 
+    /// The peers whose handshake is finished; none without networking.
     pub fn peers(&self) -> Vec<PeerInfo> {
         self.inner.network.get().map(|network| network.peers()).unwrap_or_default()
     }

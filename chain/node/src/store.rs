@@ -43,16 +43,16 @@ use crate::sync::lock;
 
 /// Column families by name.
 pub(crate) mod family {
-    pub const META: &str = "meta";
-    pub const HEADERS: &str = "headers";
-    pub const BLOCKS: &str = "blocks";
-    pub const UNDO: &str = "undo";
-    pub const COINS: &str = "coins";
-    pub const ACTIVE: &str = "active";
-    pub const TXIDS: &str = "txids";
-    pub const POSITIONS: &str = "positions";
-    pub const SPENDS: &str = "spends";
-    pub const ALL: [&str; 9] = [META, HEADERS, BLOCKS, UNDO, COINS, ACTIVE, TXIDS, POSITIONS, SPENDS];
+    pub(crate) const META: &str = "meta";
+    pub(crate) const HEADERS: &str = "headers";
+    pub(crate) const BLOCKS: &str = "blocks";
+    pub(crate) const UNDO: &str = "undo";
+    pub(crate) const COINS: &str = "coins";
+    pub(crate) const ACTIVE: &str = "active";
+    pub(crate) const TXIDS: &str = "txids";
+    pub(crate) const POSITIONS: &str = "positions";
+    pub(crate) const SPENDS: &str = "spends";
+    pub(crate) const ALL: [&str; 9] = [META, HEADERS, BLOCKS, UNDO, COINS, ACTIVE, TXIDS, POSITIONS, SPENDS];
 }
 
 /// Does a write have to survive the loss of power before anything else happens?
@@ -67,15 +67,20 @@ pub enum Durability {
 /// A moment at which a test may make a write fail, as if the process died there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WritePoint {
+    /// Nothing of the batch is written.
     Before(BatchKind),
+    /// All of it is.
     After(BatchKind),
 }
 
 /// What a batch is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BatchKind {
+    /// The first batch of a new database.
     Genesis,
+    /// Headers that joined the tree.
     Headers,
+    /// A block's body.
     Block,
     /// A step from one tip to another.
     Tip,
@@ -95,7 +100,9 @@ pub struct UtxoStats {
     /// What Bitcoin Core calls `hash_serialized_3`: SHA-256d over all coins in the order of txid and index, each as
     /// outpoint, 32-bit height and coinbase flag, and output.
     pub hash: sha256d::Hash,
+    /// How many outputs are unspent.
     pub coins: u64,
+    /// What they are worth together.
     pub amount: Amount,
 }
 
@@ -123,6 +130,7 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
+    /// The database's folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -171,6 +179,7 @@ impl Store {
         }
     }
 
+    /// The active tip, up to which coins and indexes are written; `None` in a new database.
     pub fn tip(&self) -> Result<Option<BlockHash>, StoreError> {
         self.get(family::META, b"tip")?.map(|bytes| self.decode_hash(&bytes)).transpose()
     }
@@ -224,6 +233,7 @@ impl Store {
         BlockUndo::from_bytes(&bytes).map(Some).map_err(|_| self.corrupt("undo data"))
     }
 
+    /// The unspent output at the tip; `None` if it does not exist or is spent.
     pub fn coin(&self, outpoint: &OutPoint) -> Result<Option<Coin>, StoreError> {
         let Some(bytes) = self.get(family::COINS, &codec::outpoint_key(outpoint))? else { return Ok(None) };
         Coin::from_bytes(&bytes).map(Some).map_err(|_| self.corrupt("a coin"))

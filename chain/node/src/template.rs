@@ -34,10 +34,15 @@ const COMMITMENT_TAG: [u8; 4] = [0xaa, 0x21, 0xa9, 0xed];
 /// What a block has to fit on.
 #[derive(Clone, Copy, Debug)]
 pub struct TemplateContext {
+    /// The block before.
     pub parent: BlockHash,
+    /// The new block's height.
     pub height: u32,
+    /// Its time, in seconds since 1970.
     pub time: u32,
+    /// The target that the chain asks for.
     pub bits: CompactTarget,
+    /// What it may create, without fees.
     pub subsidy: Amount,
     /// Do blocks of this height commit to witnesses?
     pub segwit: bool,
@@ -46,8 +51,11 @@ pub struct TemplateContext {
 /// A block that lacks its nonce.
 #[derive(Clone, Debug)]
 pub struct Template {
+    /// The block with nonce 0.
     pub block: Block,
+    /// Its height.
     pub height: u32,
+    /// What its transactions pay together.
     pub fees: Amount,
 }
 

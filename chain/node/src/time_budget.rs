@@ -60,11 +60,13 @@ fn nanos(time: Duration) -> i64 {
 }
 
 impl TimeBudget {
+    /// A budget that is full.
     pub fn new(share: Share) -> Arc<Self> {
         let state = State { left_nanos: nanos(share.at_once), at: Instant::now(), used: Duration::ZERO };
         Arc::new(Self { share, state: Mutex::new(state), turn: Arc::new(Semaphore::new(1)), rests: AtomicU64::new(0) })
     }
 
+    /// What it was made with.
     pub fn share(&self) -> Share {
         self.share
     }

@@ -57,6 +57,7 @@ pub struct TipRules {
 }
 
 impl TipRules {
+    /// The rules of a network, by its block spacing.
     pub fn of(params: &Params) -> Self {
         let for_tests = matches!(params.retarget, Retarget::Never);
         let spacing = u64::from(params.spacing.get());
@@ -91,7 +92,9 @@ pub enum LastContact {
 pub struct TipEvidence {
     /// Our clock.
     pub now: u64,
+    /// The active chain's last block.
     pub tip: Tip,
+    /// The header with most work behind it.
     pub best_header: Tip,
     /// Whether the active chain has all blocks of the best header's chain but the last [`TOLERATED_BLOCKS`].
     pub has_best: bool,
@@ -101,6 +104,7 @@ pub struct TipEvidence {
     pub clocks_ahead: Vec<i64>,
     /// Whether there should be peers: some were asked for, or there were some.
     pub expects_peers: bool,
+    /// When somebody last told of headers.
     pub heard: LastContact,
     /// This node found the tip itself, and has not been told of headers since.
     pub found_alone: bool,
@@ -108,6 +112,7 @@ pub struct TipEvidence {
 
 /// Why the tip cannot be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum TipDoubt {
     /// The peers' clocks are so many seconds ahead of ours (below zero: behind).
     Clock { peers_ahead: i64, peers: usize },

@@ -9,14 +9,18 @@ use bitcoin::{Amount, Block, BlockHash, FeeRate, Transaction, Txid, Wtxid};
 /// A block's name and place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BlockRef {
+    /// The block's hash.
     pub hash: BlockHash,
+    /// Blocks between the genesis block (0) and this one.
     pub height: u32,
 }
 
 /// The end of a chain of blocks or headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tip {
+    /// The last block's hash.
     pub hash: BlockHash,
+    /// Blocks between the genesis block (0) and this one.
     pub height: u32,
     /// The block's own time, seconds since 1970.
     pub time: u32,
@@ -27,6 +31,7 @@ pub struct Tip {
 }
 
 impl Tip {
+    /// Its hash and height alone.
     pub fn block_ref(&self) -> BlockRef {
         BlockRef { hash: self.hash, height: self.height }
     }
@@ -34,6 +39,7 @@ impl Tip {
 
 /// Something that happened, in the order in which it happened.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum Notice {
     /// The block is the new end of the active chain.
     BlockConnected { hash: BlockHash, height: u32, block: Arc<Block> },
@@ -63,6 +69,7 @@ pub enum RemovalReason {
 /// The transaction that spends an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spend {
+    /// The transaction that spends.
     pub txid: Txid,
     /// Which of the spending transaction's inputs.
     pub input: u32,
@@ -73,6 +80,7 @@ pub struct Spend {
 /// A transaction and where it is.
 #[derive(Clone, Debug)]
 pub struct TransactionInfo {
+    /// With its witnesses.
     pub transaction: Arc<Transaction>,
     /// The block of the active chain that holds it and its position there; `None` while it is in the mempool.
     pub confirmed: Option<(BlockRef, u32)>,
@@ -81,8 +89,11 @@ pub struct TransactionInfo {
 /// An output of the active chain, as a short channel id names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputInfo {
+    /// The output's name.
     pub outpoint: bitcoin::OutPoint,
+    /// Its value and script.
     pub output: bitcoin::TxOut,
+    /// The block that created it.
     pub block: BlockRef,
     /// Is it unspent in the active chain? The mempool is not asked.
     pub unspent: bool,
@@ -95,19 +106,24 @@ pub struct UtxoSet {
     pub block: BlockRef,
     /// What Bitcoin Core calls `hash_serialized_3`.
     pub hash: bitcoin::hashes::sha256d::Hash,
+    /// How many outputs there are.
     pub coins: u64,
+    /// What they are worth together.
     pub amount: Amount,
 }
 
 /// The mempool at a glance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MempoolInfo {
+    /// How many transactions wait.
     pub transactions: usize,
     /// Sum of the virtual sizes.
     pub virtual_bytes: u64,
     /// Approximate memory, which is what the cap counts.
     pub memory_bytes: usize,
+    /// The most memory that it takes before the cheapest are evicted.
     pub memory_cap_bytes: usize,
+    /// What all of them pay.
     pub total_fee: Amount,
     /// The lowest fee rate that is accepted now: the relay minimum, or more while the pool is full.
     pub minimum_fee_rate: FeeRate,
@@ -116,11 +132,15 @@ pub struct MempoolInfo {
 /// One transaction of the mempool.
 #[derive(Clone, Debug)]
 pub struct MempoolEntryInfo {
+    /// Its id without witnesses.
     pub txid: Txid,
+    /// Its id with witnesses.
     pub wtxid: Wtxid,
+    /// What it pays by itself.
     pub fee: Amount,
     /// Sigop-adjusted.
     pub virtual_bytes: u64,
+    /// Weight units (BIP 141).
     pub weight: u64,
     /// Seconds since 1970 at which it was accepted.
     pub time: u64,
@@ -128,9 +148,13 @@ pub struct MempoolEntryInfo {
     pub ancestors: usize,
     /// With itself.
     pub descendants: usize,
+    /// What it and its ancestors pay.
     pub ancestor_fee: Amount,
+    /// The size of it and its ancestors.
     pub ancestor_virtual_bytes: u64,
+    /// What it and its descendants pay.
     pub descendant_fee: Amount,
+    /// The size of it and its descendants.
     pub descendant_virtual_bytes: u64,
     /// Those in the mempool that it spends from.
     pub parents: Vec<Txid>,
@@ -160,13 +184,19 @@ pub struct MiningStatus {
 /// A connected peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerInfo {
+    /// The remote end's.
     pub address: SocketAddr,
+    /// Whether the peer connected to us.
     pub inbound: bool,
+    /// What it calls itself (BIP 14).
     pub user_agent: String,
+    /// The version of the protocol that it speaks.
     pub protocol_version: u32,
     /// The height that it named in its `version` message.
     pub start_height: i32,
+    /// Bytes that were sent to it on this connection.
     pub bytes_sent: u64,
+    /// Bytes that came from it on this connection.
     pub bytes_received: u64,
     /// How many seconds its clock is ahead of ours; `None` if it does not tell a time.
     pub clock_ahead: Option<i64>,

@@ -1,5 +1,7 @@
 //! The active chain: blocks on and off, reorganisations, invalid and damaged blocks, real chains.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod common;
 
 use bitcoin::{Amount, Block, Witness};

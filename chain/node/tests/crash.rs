@@ -1,5 +1,7 @@
 //! The process may die at any moment: what is found afterwards is the state of exactly one tip.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod common;
 
 use std::collections::HashMap;

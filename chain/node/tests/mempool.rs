@@ -1,5 +1,7 @@
 //! What the mempool takes, replaces, drops and gets back.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod common;
 
 use bitcoin::absolute::LockTime;

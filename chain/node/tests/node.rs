@@ -1,5 +1,7 @@
 //! The facade: notices over restarts and reorganisations, look-ups, mining.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod common;
 
 use std::path::Path;

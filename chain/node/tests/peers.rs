@@ -1,5 +1,7 @@
 //! Whole nodes, on disk, that find each other over sockets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod common;
 
 use std::time::{Duration, Instant};

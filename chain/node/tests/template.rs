@@ -1,5 +1,7 @@
 //! Block templates: always valid, and the best paid transactions first.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod common;
 
 use bitcoin::{OutPoint, Transaction};

@@ -21,6 +21,7 @@ pub enum Backing {
 }
 
 impl Channel {
+    /// How far the peer has bound itself to this channel.
     pub fn backing(&self) -> Backing {
         match &self.state {
             State::Funder(_) => Backing::Funded,
@@ -31,7 +32,7 @@ impl Channel {
 }
 
 impl Established {
-    pub fn backing(&self) -> Backing {
+    pub(super) fn backing(&self) -> Backing {
         let trusted = self.terms.minimum_depth == 0;
         let from_backup = self.knowledge() != Knowledge::Current;
         if self.terms.opener == Side::Local || self.short_channel_id.is_some() || trusted || from_backup {

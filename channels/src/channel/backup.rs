@@ -37,6 +37,7 @@ const FORMAT: u8 = 1;
 pub struct ChannelBackup {
     /// Peer, funding output, type, delays, both sides' basepoints, and the name of our keys.
     pub terms: Terms,
+    /// Where the funding output was in the chain when the backup was made.
     pub short_channel_id: Option<ShortChannelId>,
     /// Where the peer was reached, as host:port.
     pub addresses: Vec<String>,
@@ -44,6 +45,7 @@ pub struct ChannelBackup {
 
 /// Why the bytes of a backup cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum BackupError {
     #[error("the backup was written by a newer Leyden (format {found}, this one reads {FORMAT}): use that one")]
     Newer { found: u8 },
@@ -58,6 +60,7 @@ impl From<DecodeError> for BackupError {
 }
 
 impl ChannelBackup {
+    /// The bytes that [`Self::decode`] reads. They hold no secret, but tell who has a channel with whom.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![FORMAT];
         encode_terms(&self.terms).write(&mut out);
@@ -69,6 +72,7 @@ impl ChannelBackup {
         out
     }
 
+    /// Reads exactly one backup, of this version or an earlier one.
     pub fn decode(bytes: &[u8]) -> Result<Self, BackupError> {
         let mut reader = Reader::new(bytes);
         match reader.field::<u8>()? {

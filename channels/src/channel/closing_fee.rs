@@ -19,6 +19,7 @@ use crate::types::{CommitmentType, FeeratePerKw, Msat, Side};
 pub struct ClosingFunds {
     /// The balance of the opener, who pays.
     pub opener: Amount,
+    /// The balance of the other node, which pays nothing.
     pub other: Amount,
     /// The larger one of both nodes: an output of that much is dropped by neither.
     pub dust_limit: Amount,

@@ -14,6 +14,7 @@ use super::state::{SpendKind, StateName};
 
 /// One thing to do. Every effect is either harmless to repeat or is found again after a restart.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum Effect {
     /// Send to the peer, in this order.
     Send(Message),
@@ -65,12 +66,19 @@ pub enum Effect {
 /// An incoming HTLC that is irrevocably committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IncomingHtlc {
+    /// The channel that it came in over.
     pub channel: ChannelId,
+    /// The peer's number for it.
     pub id: HtlcId,
+    /// What it brings.
     pub amount: Msat,
+    /// The hash whose preimage claims it.
     pub payment_hash: PaymentHash,
+    /// The height from which the peer may take it back.
     pub cltv_expiry: CltvExpiry,
+    /// The onion that says what to do with it, still closed.
     pub onion: OnionRoutingPacket,
+    /// What opens the onion inside a blinded route.
     pub path_key: Option<secp256k1::PublicKey>,
     /// It must be failed, not accepted.
     pub must_fail: Option<FailReason>,
@@ -92,6 +100,7 @@ pub enum FailReason {
 
 /// Why an outgoing HTLC failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum HtlcFailure {
     /// `update_fail_htlc`: encrypted for the sender.
     Remote { reason: Vec<u8> },
@@ -103,39 +112,26 @@ pub enum HtlcFailure {
 
 /// What a person wants to know of a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum Notice {
     /// Both first commitments are signed: from now on the channel has this id.
-    Established {
-        channel: ChannelId,
-        funding: OutPoint,
-    },
-    StateChanged {
-        from: StateName,
-        to: StateName,
-    },
+    Established { channel: ChannelId, funding: OutPoint },
+    /// The channel went from one state to another.
+    StateChanged { from: StateName, to: StateName },
     /// The funding transaction is confirmed here.
-    Confirmed {
-        short_channel_id: ShortChannelId,
-    },
+    Confirmed { short_channel_id: ShortChannelId },
     /// The chain says something else of the funding transaction than before.
     Funding(FundingState),
     /// Payments can flow (`true`), or not until the peer is back and synchronised.
     Usable(bool),
     /// The opening failed.
-    OpenFailed {
-        reason: String,
-    },
+    OpenFailed { reason: String },
     /// The peer did something wrong.
     ProtocolViolation(ProtocolViolation),
     /// The peer sent `warning` or `error`.
-    PeerSays {
-        error: bool,
-        text: String,
-    },
+    PeerSays { error: bool, text: String },
     /// The closing transaction is agreed on and signed.
-    ClosingSigned {
-        transaction: Txid,
-    },
+    ClosingSigned { transaction: Txid },
     /// `channel_reestablish` proved that our state is old: we must wait for the peer to close.
     DataLoss,
     /// `channel_reestablish` proved that the peer's state is old: it must recover, or ask us to close.

@@ -27,6 +27,7 @@ pub enum Error {
 
 /// What our own logic must never reach.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum Invariant {
     #[error("HTLC {0:?} was added twice")]
     HtlcTwice(HtlcKey),
@@ -83,6 +84,7 @@ pub enum Severity {
 
 /// A rule that the peer broke.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum ProtocolViolation {
     #[error("{message} is not expected in state {state}")]
     Unexpected { message: &'static str, state: StateName },
@@ -170,6 +172,7 @@ pub enum ProtocolViolation {
 }
 
 impl ProtocolViolation {
+    /// What the channel does about it.
     pub const fn severity(&self) -> Severity {
         match self {
             // BOLT 2, Legacy Closing Negotiation: a warning, and then both have some time.
@@ -238,6 +241,7 @@ impl From<Invariant> for Fault {
 
 /// Why a wish to close cannot be granted.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum CloseRefused {
     #[error("the channel is {0}: it cannot be closed together with the peer; force-close it, or wait")]
     State(StateName),
@@ -253,6 +257,7 @@ pub enum CloseRefused {
 
 /// A stored channel that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum RestoreError {
     #[error("the channel's {0} are missing from the database")]
     Missing(&'static str),

@@ -10,6 +10,7 @@ use super::funding::FundingInput;
 
 /// The event that a channel is given next. Events of one channel are handled one after another.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum Event {
     /// After a restart, once: the channel asks again for everything that a crash may have swallowed (watches,
     /// broadcasts, incoming HTLCs that nobody has answered).
@@ -104,9 +105,13 @@ impl Event {
 pub struct AddHtlc {
     /// Whose HTLC this is; returned with its fate.
     pub origin: Origin,
+    /// What it moves.
     pub amount: Msat,
+    /// The hash whose preimage claims it.
     pub payment_hash: PaymentHash,
+    /// The height from which we may take it back.
     pub cltv_expiry: CltvExpiry,
+    /// For the peer, and the nodes behind it.
     pub onion: OnionRoutingPacket,
     /// `path_key` for the next hop inside a blinded route.
     pub path_key: Option<secp256k1::PublicKey>,
@@ -114,6 +119,7 @@ pub struct AddHtlc {
 
 /// Who caused an outgoing HTLC. It is stored with that HTLC and nowhere else: this is the circuit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum Origin {
     /// An attempt of a payment of this node.
     Payment(AttemptId),
@@ -127,17 +133,14 @@ pub struct AttemptId(pub u64);
 
 /// How an incoming HTLC ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum Settlement {
+    /// Take it: `update_fulfill_htlc`.
     Fulfill(PaymentPreimage),
     /// `reason` is encrypted for the sender (BOLT 4).
-    Fail {
-        reason: Vec<u8>,
-    },
+    Fail { reason: Vec<u8> },
     /// The onion could not be read. `failure_code` has the BADONION bit.
-    FailMalformed {
-        sha256_of_onion: [u8; 32],
-        failure_code: u16,
-    },
+    FailMalformed { sha256_of_onion: [u8; 32], failure_code: u16 },
 }
 
 /// What a cooperative close shall look like.
@@ -147,13 +150,16 @@ pub struct CloseRequest {
     pub script: ScriptBuf,
     /// What the closing transaction should pay, and between which bounds we let the peer move it.
     pub feerate: FeeratePerKw,
+    /// The lowest feerate that we sign.
     pub feerate_min: FeeratePerKw,
+    /// The highest feerate that we sign.
     pub feerate_max: FeeratePerKw,
 }
 
 /// Where the funding transaction is in the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FundingDepth {
+    /// The block that holds the funding transaction.
     pub height: Height,
     /// Its place in that block.
     pub index: u32,

@@ -132,6 +132,7 @@ struct Price {
 }
 
 impl Pricing {
+    /// Prices for a channel whose commitment confirms in time, at these feerates.
     pub fn new(terms: &Terms, rates: ClaimRates) -> Self {
         let of = |offered_by| Price::new(terms, rates, offered_by);
         Self { offered: of(Side::Local), received: of(Side::Remote), stuck: false }
@@ -209,11 +210,14 @@ const fn msat(sat: u64) -> Msat {
 /// What a channel has at risk, and may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exposure {
+    /// What may be lost now.
     pub now: Msat,
+    /// What may be lost at most.
     pub limit: Msat,
 }
 
 impl Exposure {
+    /// Whether more may be lost than is allowed.
     pub fn is_over(&self) -> bool {
         self.now > self.limit
     }
@@ -228,7 +232,7 @@ pub(crate) struct Admission {
 
 impl Admission {
     /// Takes the HTLC in, unless it would bring the exposure over the limit. One that would be enforced always fits.
-    pub fn admit(&mut self, htlc: &Htlc) -> Result<(), Exposure> {
+    pub(crate) fn admit(&mut self, htlc: &Htlc) -> Result<(), Exposure> {
         let at_risk = self.pricing.at_risk(htlc);
         let with = Exposure { now: Msat(self.exposure.now.0.saturating_add(at_risk.0)), ..self.exposure };
         if at_risk > Msat::ZERO && with.is_over() {

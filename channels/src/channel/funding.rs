@@ -20,6 +20,7 @@ use crate::types::Height;
 
 /// What the chain says of a funding transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum FundingState {
     /// No block has had it so far.
     Awaited,
@@ -63,6 +64,8 @@ impl fmt::Display for FundingState {
 /// it, and nothing else, spends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FundingInput {
+    /// The output that the funding transaction spends.
     pub coin: OutPoint,
+    /// The funding transaction.
     pub by: Txid,
 }

@@ -17,6 +17,7 @@ use crate::types::Height;
 /// What the chain says of a channel's funding at one moment.
 #[derive(Clone, Debug)]
 pub struct FundingView {
+    /// The height up to which the chain was looked at.
     pub tip: Height,
     /// Where the funding transaction is, if it is in a block.
     pub depth: Option<FundingDepth>,

@@ -29,6 +29,7 @@ use crate::types::{ChannelId, CltvExpiry, HtlcId, PaymentHash, Side};
 
 /// The name of one durable value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the table above says what each holds")]
 pub enum Key {
     Terms(ChannelId),
     State(ChannelId),

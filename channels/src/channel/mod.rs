@@ -27,6 +27,7 @@ mod backup;
 mod closing_fee;
 mod commitment;
 mod effect;
+mod environment;
 mod erase;
 mod error;
 mod established;
@@ -59,6 +60,7 @@ pub use closing_fee::ClosingFunds;
 pub use commitment::limits::CannotAdd;
 pub use commitment::spec::{CommitmentSpec, Htlc, HtlcKey};
 pub use effect::{Effect, FailReason, HtlcFailure, IncomingHtlc, Notice};
+pub use environment::{Environment, FixedEnvironment};
 pub use erase::{erase, prefixes};
 pub use error::{CloseRefused, Error, Invariant, ProtocolViolation, RestoreError, Severity};
 pub use event::{AddHtlc, AttemptId, CloseRequest, Event, FundingDepth, Origin, Settlement};
@@ -279,6 +281,7 @@ impl Channel {
         }
     }
 
+    /// The state that the channel is in, for people and for the driver.
     pub fn state_name(&self) -> StateName {
         match &self.state {
             State::Funder(_) | State::Fundee(_) => StateName::Opening,

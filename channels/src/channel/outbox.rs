@@ -40,12 +40,16 @@ use super::key::Key;
 
 /// One change to the durable store.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum Write<K = Key> {
+    /// Set the value, whatever was there.
     Put { key: K, value: Vec<u8> },
+    /// Remove the value, if there is one.
     Delete { key: K },
 }
 
 impl<K> Write<K> {
+    /// What is written.
     pub fn key(&self) -> &K {
         match self {
             Self::Put { key, .. } | Self::Delete { key } => key,
@@ -55,6 +59,7 @@ impl<K> Write<K> {
 
 /// Where a state machine becomes durable. A driver implements it over its database, a test over a map.
 pub trait Persist<K = Key> {
+    /// Why a commit fails; nothing of the batch is durable then.
     type Error;
 
     /// Makes all of `writes` durable, all or nothing, and returns only then. Every key occurs once. After an error the

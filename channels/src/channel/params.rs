@@ -20,13 +20,16 @@ pub const MAX_ACCEPTED_HTLCS: u16 = 483;
 /// Larger channels need `option_support_large_channel`.
 pub const LARGE_CHANNEL: Amount = Amount::from_sat(1 << 24);
 /// A fundee may forget a channel whose funding transaction is not confirmed after so many blocks.
-pub const FUNDING_TIMEOUT_BLOCKS: u32 = 2016;
+pub(super) const FUNDING_TIMEOUT_BLOCKS: u32 = 2016;
 
 /// What this node wants and bears. One for all channels; a channel keeps what it was opened with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelPolicy {
+    /// The smallest channel that we open or accept.
     pub min_capacity: Amount,
+    /// The largest channel that we open or accept.
     pub max_capacity: Amount,
+    /// The dust limit of our own commitments (BOLT 2, `dust_limit_satoshis`).
     pub dust_limit: Amount,
     /// The highest dust limit that we let a peer use on its own commitment.
     pub max_remote_dust_limit: Amount,
@@ -34,6 +37,7 @@ pub struct ChannelPolicy {
     pub reserve_ppm: u32,
     /// The largest such share that we accept for ourselves.
     pub max_reserve_ppm: u32,
+    /// The smallest HTLC that we take (BOLT 2, `htlc_minimum_msat`).
     pub htlc_minimum: Msat,
     /// The largest `htlc_minimum_msat` that we accept.
     pub max_htlc_minimum: Msat,
@@ -41,7 +45,9 @@ pub struct ChannelPolicy {
     pub max_in_flight_percent: u8,
     /// The smallest limit of that kind that we accept.
     pub min_in_flight: Msat,
+    /// How many HTLCs the peer may offer at once (BOLT 2, `max_accepted_htlcs`).
     pub max_accepted_htlcs: u16,
+    /// How many HTLCs we must be allowed to offer at once, or the channel is refused.
     pub min_accepted_htlcs: u16,
     /// What we ask of the peer: blocks that it waits for its own money after closing alone. The papers' 1000.
     pub to_self_delay: u16,
@@ -116,6 +122,7 @@ impl Default for Feerates {
 
 /// A rule about opening that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum ParameterError {
     #[error("the channel is for another chain: {0}")]
     WrongChain(ChainHash),
@@ -178,6 +185,7 @@ pub enum ParameterError {
 /// What kind of channel it is, as `channel_type` says it (BOLT 2, Defined Channel Types).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChannelType {
+    /// The shape of its commitment transactions.
     pub commitment: CommitmentType,
     /// HTLCs come under an alias only.
     pub scid_alias: bool,
@@ -186,6 +194,7 @@ pub struct ChannelType {
 }
 
 impl ChannelType {
+    /// As it stands in `open_channel`: the feature bits of exactly this type (BOLT 2, channel_type).
     pub fn to_features(self) -> Features {
         let features = match self.commitment {
             CommitmentType::StaticRemoteKey => Features::static_remotekey_channel(),
@@ -195,6 +204,7 @@ impl ChannelType {
         if self.zero_conf { features.require(Feature::Zeroconf) } else { features }
     }
 
+    /// Reads the `channel_type` of a message. A type that is not known here is an error.
     pub fn from_features(features: &Features) -> Result<Self, ParameterError> {
         [CommitmentType::StaticRemoteKey, CommitmentType::Anchors]
             .into_iter()
@@ -225,6 +235,7 @@ impl ChannelPolicy {
         wanted.min(self.max_minimum_depth).max(self.minimum_depth).max(1)
     }
 
+    /// What the peer may have in flight in a channel of this capacity.
     pub fn max_in_flight(&self, capacity: Amount) -> Msat {
         let share = u128::from(capacity.to_sat()) * u128::from(self.max_in_flight_percent.min(100)) * 10;
         Msat(u64::try_from(share).unwrap_or(u64::MAX))
@@ -322,7 +333,7 @@ impl ChannelPolicy {
 }
 
 /// Both reserves must be above both dust limits, and the funding keys must differ.
-pub fn check_both(local: &SideTerms, remote: &SideTerms) -> Result<(), ParameterError> {
+pub(super) fn check_both(local: &SideTerms, remote: &SideTerms) -> Result<(), ParameterError> {
     for reserve in [local.channel_reserve, remote.channel_reserve] {
         for dust_limit in [local.dust_limit, remote.dust_limit] {
             if reserve < dust_limit {
@@ -359,7 +370,7 @@ pub fn is_shutdown_script(script: &Script) -> bool {
 }
 
 /// The side of the channel that an `open_channel` describes.
-pub fn opener_terms(open: &OpenChannel) -> SideTerms {
+pub(super) fn opener_terms(open: &OpenChannel) -> SideTerms {
     SideTerms {
         dust_limit: open.dust_limit_satoshis,
         max_htlc_value_in_flight: open.max_htlc_value_in_flight_msat,
@@ -379,7 +390,7 @@ pub fn opener_terms(open: &OpenChannel) -> SideTerms {
 }
 
 /// The side of the channel that an `accept_channel` describes.
-pub fn accepter_terms(accept: &AcceptChannel) -> SideTerms {
+pub(super) fn accepter_terms(accept: &AcceptChannel) -> SideTerms {
     SideTerms {
         dust_limit: accept.dust_limit_satoshis,
         max_htlc_value_in_flight: accept.max_htlc_value_in_flight_msat,

@@ -11,6 +11,7 @@ use crate::types::PaymentPreimage;
 
 /// What an incoming HTLC, or a payment attempt, is owed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum OwedSettlement {
     Fulfilled {
         preimage: PaymentPreimage,
@@ -37,6 +38,7 @@ impl Origin {
 }
 
 impl OwedSettlement {
+    /// The bytes that are stored under [`Origin::settlement_key`].
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         match self {

@@ -15,13 +15,19 @@ use crate::types::{ChannelId, CommitmentNumber, CommitmentType, FeeratePerKw, Ms
 /// The figures of a channel at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
+    /// A temporary one while the channel is being opened.
     pub channel_id: ChannelId,
+    /// The state that it is in.
     pub state: StateName,
+    /// The peer.
     pub remote_node: NodeId,
+    /// Who opened it and pays the fees of commitments.
     pub opener: Side,
+    /// What the funding output is worth.
     pub capacity: Amount,
     /// Payments can be sent now.
     pub usable: bool,
+    /// Whether the peer is connected and synchronised.
     pub online: bool,
     /// What has spent the funding output, once that is known.
     pub spend: Option<FundingSpend>,
@@ -32,20 +38,31 @@ pub struct Summary {
 /// What is known once both first commitments are signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EstablishedSummary {
+    /// The funding output.
     pub funding: OutPoint,
+    /// The shape of its commitment transactions.
     pub commitment_type: CommitmentType,
+    /// Whether it is made known to the network.
     pub announce: bool,
+    /// Where the funding output is in the chain.
     pub short_channel_id: Option<ShortChannelId>,
+    /// The alias that we gave to the peer, for its hints (BOLT 2, `channel_ready`).
     pub local_alias: Option<ShortChannelId>,
+    /// The alias that the peer gave to us, for ours.
     pub remote_alias: Option<ShortChannelId>,
     /// Of our commitment, HTLCs taken out, before fees; both zero if a backup is all that we have.
     pub local_balance: Msat,
+    /// The peer's, in the same commitment.
     pub remote_balance: Msat,
     /// What we have paid, and got, through HTLCs over the channel's life.
     pub total_sent: Msat,
+    /// What we have got through HTLCs over the channel's life.
     pub total_received: Msat,
+    /// What we may not spend below.
     pub local_reserve: Amount,
+    /// What the peer may not spend below.
     pub remote_reserve: Amount,
+    /// Of our commitment.
     pub feerate: FeeratePerKw,
     /// What the opener pays for our commitment.
     pub commitment_fee: Amount,
@@ -57,25 +74,36 @@ pub struct EstablishedSummary {
     pub sendable: Msat,
     /// One HTLC of this amount can be received now.
     pub receivable: Msat,
+    /// The number of our latest commitment.
     pub local_commitment: CommitmentNumber,
+    /// The number of the peer's latest one.
     pub remote_commitment: CommitmentNumber,
     /// Blocks that we, and the peer, wait after closing alone.
     pub local_delay: u16,
+    /// Blocks that the peer waits after closing alone.
     pub remote_delay: u16,
+    /// Confirmations of the funding transaction before the channel is used.
     pub minimum_depth: u32,
+    /// What the chain says of the funding transaction.
     pub funding_state: FundingState,
     /// Nothing about the funding transaction keeps it from taking HTLCs.
     pub is_funded: bool,
+    /// What binds us.
     pub local_limits: SideLimits,
+    /// What binds the peer.
     pub remote_limits: SideLimits,
 }
 
 /// What binds one side of a channel: chosen by the other, but for the dust limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SideLimits {
+    /// The dust limit of its own commitments.
     pub dust_limit: Amount,
+    /// What its HTLCs may add up to.
     pub max_in_flight: Msat,
+    /// The smallest HTLC that it may offer.
     pub htlc_minimum: Msat,
+    /// How many HTLCs it may offer at once.
     pub max_htlcs: u16,
 }
 

@@ -24,30 +24,41 @@ pub struct SideTerms {
     pub to_self_delay: u16,
     /// How many HTLCs the other node may offer at once.
     pub max_accepted_htlcs: u16,
+    /// The public keys that those of each commitment are derived from.
     pub basepoints: Basepoints,
+    /// The only script that its balance may go to at a cooperative close, if it named one.
     pub upfront_shutdown_script: Option<ScriptBuf>,
 }
 
 /// The terms of a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
+    /// From the funding output (BOLT 2, Definition of `channel_id`).
     pub channel_id: ChannelId,
+    /// The peer.
     pub remote_node: NodeId,
     /// Names our keys: the driver makes the signer from it and its seed.
     pub keys_id: [u8; 32],
+    /// Who opened it and pays the fees of commitments.
     pub opener: Side,
+    /// As both have agreed on.
     pub channel_type: ChannelType,
+    /// Whether it is made known to the network.
     pub announce: bool,
+    /// The funding output.
     pub funding: OutPoint,
+    /// What the funding output is worth.
     pub capacity: Amount,
     /// Confirmations before the channel is used; 0 if it is used at once.
     pub minimum_depth: u32,
+    /// What each side has chosen.
     pub sides: Sides<SideTerms>,
     /// Where our balance goes on a cooperative close, unless the close names another script.
     pub shutdown_script: ScriptBuf,
 }
 
 impl Terms {
+    /// The shape of its commitment transactions.
     pub const fn commitment_type(&self) -> CommitmentType {
         self.channel_type.commitment
     }
@@ -77,6 +88,7 @@ impl Terms {
         self.sides.of(owner.other()).to_self_delay
     }
 
+    /// The capacity in the unit of HTLCs.
     pub fn capacity_msat(&self) -> Msat {
         Msat(self.capacity.to_sat().saturating_mul(1000))
     }

@@ -2,21 +2,27 @@
 
 use bitcoin::constants::ChainHash;
 
+use super::Environment;
 use super::effect::{Effect, Notice};
 use super::outbox::Outbox;
 use super::params::{ChannelPolicy, Feerates};
-use crate::onchain::Environment;
 use crate::types::{Height, TipTrust, UnixTime};
 use crate::wire::Message;
 
 /// What a channel may know of the world while it handles an event.
 #[derive(Clone, Copy)]
 pub struct Ctx<'a> {
+    /// The chain that channels are on.
     pub chain: ChainHash,
+    /// The clock.
     pub now: UnixTime,
+    /// The height of the chain's tip.
     pub tip: Height,
+    /// Whether the tip may be relied on.
     pub trust: TipTrust,
+    /// What the chain asks for now.
     pub feerates: Feerates,
+    /// What this node wants of its channels.
     pub policy: &'a ChannelPolicy,
     /// What a channel asks that closes.
     pub environment: &'a dyn Environment,
@@ -40,19 +46,19 @@ pub(crate) struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    pub fn new(ctx: &'a Ctx<'a>) -> Self {
+    pub(super) fn new(ctx: &'a Ctx<'a>) -> Self {
         Self { ctx, out: Outbox::default(), touched: Touched::default() }
     }
 
-    pub fn emit(&mut self, effect: Effect) {
+    pub(super) fn emit(&mut self, effect: Effect) {
         self.out.emit(effect);
     }
 
-    pub fn send(&mut self, message: impl Into<Message>) {
+    pub(super) fn send(&mut self, message: impl Into<Message>) {
         self.emit(Effect::Send(message.into()));
     }
 
-    pub fn notice(&mut self, notice: Notice) {
+    pub(super) fn notice(&mut self, notice: Notice) {
         self.emit(Effect::Notice(notice));
     }
 }

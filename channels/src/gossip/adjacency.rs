@@ -21,14 +21,17 @@ use crate::types::ShortChannelId;
 pub struct EdgeId(pub u32);
 
 impl EdgeId {
+    /// The edge of a channel in one direction.
     pub fn new(channel: ChannelIndex, direction: Direction) -> Self {
         Self((channel.0 << 1) | u32::from(direction == Direction::FromNode2))
     }
 
+    /// Its channel.
     pub fn channel(self) -> ChannelIndex {
         ChannelIndex(self.0 >> 1)
     }
 
+    /// The direction in which payments take it.
     pub fn direction(self) -> Direction {
         if self.0 & 1 == 0 { Direction::FromNode1 } else { Direction::FromNode2 }
     }
@@ -40,13 +43,17 @@ impl EdgeId {
 pub struct Slot {
     /// The node at the other end.
     pub peer: NodeIndex,
+    /// The channel and its direction.
     pub edge: EdgeId,
+    /// Base fee in millisatoshi.
     pub fee_base_msat: f32,
     /// Fee per millisatoshi forwarded.
     pub fee_rate: f32,
     /// 0 if the edge cannot be used: no policy is known, or it is disabled.
     pub htlc_maximum_msat: f32,
+    /// The smallest HTLC in millisatoshi.
     pub htlc_minimum_msat: f32,
+    /// The channel's capacity in millisatoshi.
     pub capacity_msat: f32,
     /// Blocks.
     pub cltv_expiry_delta: u16,
@@ -112,7 +119,7 @@ pub(super) struct Adjacency {
 }
 
 impl Adjacency {
-    pub fn add_node(&mut self) {
+    pub(super) fn add_node(&mut self) {
         self.ranges.push(SlotRange::default());
     }
 
@@ -120,16 +127,16 @@ impl Adjacency {
         self.ranges.get(node.0 as usize).copied().unwrap_or_default()
     }
 
-    pub fn outgoing(&self, node: NodeIndex) -> &[Slot] {
+    pub(super) fn outgoing(&self, node: NodeIndex) -> &[Slot] {
         self.outgoing.get(self.range(node).used()).unwrap_or_default()
     }
 
-    pub fn incoming(&self, node: NodeIndex) -> &[Slot] {
+    pub(super) fn incoming(&self, node: NodeIndex) -> &[Slot] {
         self.incoming.get(self.range(node).used()).unwrap_or_default()
     }
 
     /// Adds a channel at `node`. `outgoing` is the edge from `node` to `peer`.
-    pub fn push(
+    pub(super) fn push(
         &mut self,
         node: NodeIndex,
         peer: NodeIndex,
@@ -168,7 +175,7 @@ impl Adjacency {
     }
 
     /// Takes a channel away from `node`. The last one takes its place: its outgoing edge, whose position changes.
-    pub fn remove(&mut self, node: NodeIndex, position: Position) -> Option<EdgeId> {
+    pub(super) fn remove(&mut self, node: NodeIndex, position: Position) -> Option<EdgeId> {
         let range = self.ranges.get_mut(node.0 as usize)?;
         let last = range.len.checked_sub(1)?;
         range.len = last;
@@ -185,14 +192,14 @@ impl Adjacency {
     }
 
     /// The policy of the edge from `node` at `position`, to be told to both of its ends.
-    pub fn set_outgoing(&mut self, node: NodeIndex, position: Position, policy: Option<&RoutingPolicy>) {
+    pub(super) fn set_outgoing(&mut self, node: NodeIndex, position: Position, policy: Option<&RoutingPolicy>) {
         let at = (self.range(node).start + position) as usize;
         if let Some(slot) = self.outgoing.get_mut(at) {
             slot.set_policy(policy);
         }
     }
 
-    pub fn set_incoming(&mut self, node: NodeIndex, position: Position, policy: Option<&RoutingPolicy>) {
+    pub(super) fn set_incoming(&mut self, node: NodeIndex, position: Position, policy: Option<&RoutingPolicy>) {
         let at = (self.range(node).start + position) as usize;
         if let Some(slot) = self.incoming.get_mut(at) {
             slot.set_policy(policy);

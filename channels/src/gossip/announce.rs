@@ -27,18 +27,27 @@ const REFRESH_SECONDS: u64 = 13 * 24 * 3600;
 /// A channel of ours that is to be announced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnChannel {
+    /// The chain that it is on.
     pub chain_hash: ChainHash,
+    /// The channel, as its two nodes name it.
     pub channel_id: ChannelId,
+    /// The channel, as the network names it.
     pub short_channel_id: ShortChannelId,
+    /// Our node key.
     pub local_node: PublicKey,
+    /// The peer's node key.
     pub remote_node: PublicKey,
+    /// Our key in the funding output.
     pub local_funding: PublicKey,
+    /// The peer's key in the funding output.
     pub remote_funding: PublicKey,
+    /// What the channel's announcement offers.
     pub features: Features,
 }
 
 /// The peer's half of an announcement does not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum AnnounceError {
     #[error("announcement_signatures are for channel {got}, and this channel is {expected}")]
     OtherChannel { expected: ShortChannelId, got: ShortChannelId },
@@ -134,17 +143,25 @@ fn digest(signed: &[u8]) -> Digest {
 /// What our end of a channel charges and takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnUpdate {
+    /// The chain that it is on.
     pub chain_hash: ChainHash,
     /// The channel's id, or the peer's alias for it while the channel is not announced.
     pub short_channel_id: ShortChannelId,
+    /// The direction that leaves this node.
     pub direction: Direction,
+    /// Whether the network knows the channel; an update of another goes to the peer alone.
     pub announced: bool,
+    /// Whether nothing can be sent through it now.
     pub disabled: bool,
     /// Blocks.
     pub cltv_expiry_delta: u16,
+    /// The smallest HTLC that we forward.
     pub htlc_minimum_msat: Msat,
+    /// The largest HTLC that we forward.
     pub htlc_maximum_msat: Msat,
+    /// What each HTLC pays, in millisatoshi.
     pub fee_base_msat: u32,
+    /// What each HTLC pays beside that, in millionths of its amount.
     pub fee_proportional_millionths: u32,
 }
 
@@ -207,11 +224,15 @@ pub fn is_refresh_due(timestamp: u32, clocks: &Clocks) -> bool {
 /// What this node says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnNode {
+    /// Our node key.
     pub node_id: NodeId,
+    /// What this node offers.
     pub features: Features,
     /// At most 32 bytes count; a character that they would cut in two is left out.
     pub alias: String,
+    /// How maps of the network may paint it.
     pub rgb_color: [u8; 3],
+    /// Where others can reach it; may be empty.
     pub addresses: Vec<NodeAddress>,
 }
 

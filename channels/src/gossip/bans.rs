@@ -25,12 +25,12 @@ impl<K, V> Default for Remembered<K, V> {
 }
 
 impl<K: Copy + Eq + Hash, V: Copy> Remembered<K, V> {
-    pub fn get(&self, name: &K, now: Uptime) -> Option<V> {
+    pub(super) fn get(&self, name: &K, now: Uptime) -> Option<V> {
         let (value, at) = self.values.get(name)?;
         (!now.is_after(*at, REFUSED_SECONDS)).then_some(*value)
     }
 
-    pub fn set(&mut self, name: K, value: V, now: Uptime) {
+    pub(super) fn set(&mut self, name: K, value: V, now: Uptime) {
         self.values.insert(name, (value, now));
         self.order.push_back((name, now));
         while let Some((oldest, at)) = self.order.front().copied() {
@@ -47,7 +47,7 @@ impl<K: Copy + Eq + Hash, V: Copy> Remembered<K, V> {
         }
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.values.len()
     }
 }
@@ -60,7 +60,7 @@ pub(super) struct ForgeryCounts {
 
 impl ForgeryCounts {
     /// One more; `true` if that is enough.
-    pub fn forged(&mut self, peer: NodeId, now: Uptime) -> bool {
+    pub(super) fn forged(&mut self, peer: NodeId, now: Uptime) -> bool {
         let count = self.forgeries.get(&peer, now).unwrap_or_default().saturating_add(1);
         self.forgeries.set(peer, count, now);
         count >= FORGERIES
@@ -83,6 +83,7 @@ impl BanList {
         }
     }
 
+    /// Whether this key or this address is refused now.
     pub fn contains(&self, peer: &NodeId, address: IpAddr, now: Uptime) -> bool {
         self.keys.get(peer, now).is_some() || self.addresses.get(&address, now).is_some()
     }
@@ -92,6 +93,7 @@ impl BanList {
         self.keys.len() + self.addresses.len()
     }
 
+    /// Whether nobody was ever refused, or all have been forgotten.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -8,7 +8,9 @@ use crate::types::Uptime;
 /// How large a bucket is, and how fast it fills.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
+    /// What a full bucket holds.
     pub burst: f64,
+    /// What flows in each second, up to that.
     pub per_second: f64,
 }
 
@@ -20,6 +22,7 @@ pub struct Bucket {
 }
 
 impl Bucket {
+    /// A bucket that nobody has used.
     pub fn full(rate: Rate, now: Uptime) -> Self {
         Self { left: rate.burst, at: now }
     }
@@ -50,6 +53,7 @@ pub struct Allowances<K> {
 }
 
 impl<K: Eq + Hash> Allowances<K> {
+    /// A bucket of this rate for whoever comes.
     pub fn new(rate: Rate) -> Self {
         Self { rate, buckets: HashMap::new() }
     }
@@ -69,6 +73,7 @@ impl<K: Eq + Hash> Allowances<K> {
         has_left
     }
 
+    /// Drops somebody's bucket: the next time it is full.
     pub fn forget(&mut self, owner: &K) {
         self.buckets.remove(owner);
     }

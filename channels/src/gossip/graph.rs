@@ -28,11 +28,14 @@ pub struct ChannelIndex(pub u32);
 /// One of a channel's two directions, as in `channel_flags` (BOLT 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
+    /// From the node with the lesser key: bit 0 is clear.
     FromNode1,
+    /// From the node with the greater key: bit 0 is set.
     FromNode2,
 }
 
 impl Direction {
+    /// The other direction.
     pub fn opposite(self) -> Self {
         match self {
             Self::FromNode1 => Self::FromNode2,
@@ -44,15 +47,21 @@ impl Direction {
 /// What a node charges and takes in one direction of a channel: its latest `channel_update`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoutingPolicy {
+    /// Of the update, in seconds since 1970.
     pub timestamp: u32,
     /// CRC32C of the update without signature and timestamp (BOLT 7, extended queries).
     pub checksum: u32,
+    /// Nothing can be sent this way now.
     pub disabled: bool,
     /// Blocks.
     pub cltv_expiry_delta: u16,
+    /// The smallest HTLC.
     pub htlc_minimum_msat: Msat,
+    /// The largest HTLC.
     pub htlc_maximum_msat: Msat,
+    /// What each HTLC pays, in millisatoshi.
     pub fee_base_msat: u32,
+    /// What each HTLC pays beside that, in millionths of its amount.
     pub fee_proportional_millionths: u32,
 }
 
@@ -67,11 +76,14 @@ impl RoutingPolicy {
 /// A pair of values, one a direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PerDirection<T> {
+    /// Of [`Direction::FromNode1`].
     pub from_node_1: T,
+    /// Of [`Direction::FromNode2`].
     pub from_node_2: T,
 }
 
 impl<T> PerDirection<T> {
+    /// The value of one direction.
     pub fn get(&self, direction: Direction) -> &T {
         match direction {
             Direction::FromNode1 => &self.from_node_1,
@@ -79,6 +91,7 @@ impl<T> PerDirection<T> {
         }
     }
 
+    /// The value of one direction, to be changed.
     pub fn get_mut(&mut self, direction: Direction) -> &mut T {
         match direction {
             Direction::FromNode1 => &mut self.from_node_1,
@@ -90,15 +103,20 @@ impl<T> PerDirection<T> {
 /// A channel to be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewChannel {
+    /// Where its funding output is in the chain.
     pub short_channel_id: ShortChannelId,
+    /// The lesser key of the two.
     pub node_id_1: NodeId,
+    /// The greater key of the two.
     pub node_id_2: NodeId,
+    /// What the funding output is worth.
     pub capacity: Amount,
     /// Whether its features are all understood; others are relayed and not used.
     pub routable: bool,
 }
 
 impl NewChannel {
+    /// The capacity in the unit of HTLCs.
     pub fn capacity_msat(&self) -> Msat {
         Msat::from_sat(self.capacity).unwrap_or(Msat(u64::MAX))
     }
@@ -107,11 +125,17 @@ impl NewChannel {
 /// A channel of the graph.
 #[derive(Clone, Debug)]
 pub struct Channel {
+    /// Where its funding output is in the chain.
     pub short_channel_id: ShortChannelId,
+    /// The node with the lesser key.
     pub node_1: NodeIndex,
+    /// The node with the greater key.
     pub node_2: NodeIndex,
+    /// What the funding output is worth.
     pub capacity: Amount,
+    /// Whether payments may be routed over it.
     pub routable: bool,
+    /// The latest updates; `None` until one came.
     pub policies: PerDirection<Option<RoutingPolicy>>,
     /// The height at which the funding output was seen spent.
     pub spent_at: Option<Height>,
@@ -129,6 +153,7 @@ impl Channel {
         }
     }
 
+    /// The capacity in the unit of HTLCs.
     pub fn capacity_msat(&self) -> Msat {
         Msat::from_sat(self.capacity).unwrap_or(Msat(u64::MAX))
     }
@@ -137,9 +162,13 @@ impl Channel {
 /// What a node said about itself: its latest `node_announcement`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeInfo {
+    /// Of the announcement, in seconds since 1970.
     pub timestamp: u32,
+    /// What it calls itself: UTF-8, filled up with zeros; may be nonsense.
     pub alias: [u8; 32],
+    /// How maps of the network may paint it.
     pub rgb_color: [u8; 3],
+    /// What it offers.
     pub features: crate::wire::Features,
     /// Address descriptors.
     pub addresses: Vec<u8>,
@@ -148,7 +177,9 @@ pub struct NodeInfo {
 /// A node of the graph: one with at least one channel.
 #[derive(Clone, Debug)]
 pub struct Node {
+    /// Its key.
     pub id: NodeId,
+    /// Its latest announcement; `None` until one came.
     pub info: Option<Box<NodeInfo>>,
     /// Whether payments may pass through it: its features are all understood.
     pub routable: bool,
@@ -167,14 +198,17 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// No channel and no node.
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// How many nodes have channels.
     pub fn node_count(&self) -> usize {
         self.node_index.len()
     }
 
+    /// How many channels are known.
     pub fn channel_count(&self) -> usize {
         self.channel_index.len()
     }
@@ -184,10 +218,12 @@ impl Graph {
         self.nodes.len()
     }
 
+    /// The index of a node with channels, by its key.
     pub fn find_node(&self, id: &NodeId) -> Option<NodeIndex> {
         self.node_index.get(id).copied()
     }
 
+    /// A node by its index; `None` if it has gone.
     pub fn node(&self, index: NodeIndex) -> Option<&Node> {
         self.nodes.get(index.0 as usize)?.as_ref()
     }
@@ -197,14 +233,17 @@ impl Graph {
         self.node(self.find_node(id)?)?.info.as_deref()
     }
 
+    /// The index of a channel, by its place in the chain.
     pub fn find_channel(&self, id: ShortChannelId) -> Option<ChannelIndex> {
         self.channel_index.get(&id).copied()
     }
 
+    /// A channel by its index; `None` if it was removed.
     pub fn channel(&self, index: ChannelIndex) -> Option<&Channel> {
         self.channels.get(index.0 as usize)?.as_ref()
     }
 
+    /// A channel by its place in the chain.
     pub fn channel_by_id(&self, id: ShortChannelId) -> Option<&Channel> {
         self.channel(self.find_channel(id)?)
     }
@@ -215,6 +254,7 @@ impl Graph {
         Some((channel, channel.policies.get(edge.direction()).as_ref()?))
     }
 
+    /// All nodes, in no order that means anything.
     pub fn nodes(&self) -> impl Iterator<Item = (NodeIndex, &Node)> {
         self.nodes_from(NodeIndex(0))
     }
@@ -411,6 +451,7 @@ impl Graph {
 /// What [`Graph::remove_channel`] took away.
 #[derive(Clone, Debug)]
 pub struct Removed {
+    /// The channel that was removed.
     pub channel: Channel,
     /// Nodes that have no channel any more.
     pub nodes: Vec<NodeId>,

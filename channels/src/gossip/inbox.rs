@@ -22,7 +22,9 @@ use crate::wire::Message;
 /// A message and its encoded form.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Received {
+    /// The message, decoded.
     pub message: Message,
+    /// The bytes as they came: what signatures cover and what is passed on.
     pub raw: Vec<u8>,
 }
 
@@ -186,6 +188,7 @@ impl Inbox {
         queue.bytes = 0;
     }
 
+    /// What was refused here since the start.
     pub fn refusals(&self) -> &Refusals {
         &self.refusals
     }

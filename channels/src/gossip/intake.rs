@@ -33,6 +33,7 @@ use crate::wire::{ChannelAnnouncement, ChannelUpdate, NodeAnnouncement};
 
 /// What the driver is to do.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum GossipEffect {
     /// Run this on any thread and hand the outcome to [`Intake::verified`].
     Verify(SignatureCheck),
@@ -43,36 +44,23 @@ pub enum GossipEffect {
         from: Option<NodeId>,
         script_pubkey: ScriptBuf,
     },
-    Put {
-        key: GossipKey,
-        value: Vec<u8>,
-    },
-    Delete {
-        key: GossipKey,
-    },
+    /// Store the message under its key, in place of an older one.
+    Put { key: GossipKey, value: Vec<u8> },
+    /// Remove the stored message.
+    Delete { key: GossipKey },
     /// New for the network: to be queued for the other peers.
-    Relay {
-        key: GossipKey,
-        timestamp: u32,
-        from: Option<NodeId>,
-    },
+    Relay { key: GossipKey, timestamp: u32, from: Option<NodeId> },
     /// The peer sent something that no honest node sends; a `warning` is due.
-    Warn {
-        peer: NodeId,
-        text: String,
-    },
+    Warn { peer: NodeId, text: String },
     /// A stranger forges: hang up, and refuse it for a while.
-    HangUp {
-        peer: NodeId,
-    },
+    HangUp { peer: NodeId },
     /// A peer with a channel forges: the channel goes on, and its gossip is not heard for a while.
-    Mute {
-        peer: NodeId,
-    },
+    Mute { peer: NodeId },
 }
 
 /// Why a message was not taken. Most are no one's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum Ignored {
     #[error("it is about another chain")]
     OtherChain,
@@ -107,6 +95,7 @@ pub enum FundingAnswer {
     Unspent(Amount),
     /// There, but not with the script that was asked for; or there is no such output.
     Mismatch,
+    /// A block holds a spend of it.
     Spent,
 }
 
@@ -136,6 +125,7 @@ pub struct Intake {
 }
 
 impl Intake {
+    /// The intake of the node `local` over a graph that was loaded, with the chain at `height`.
     pub fn new(chain: ChainHash, local: NodeId, graph: Graph, height: Height) -> Self {
         Self {
             chain,
@@ -150,6 +140,7 @@ impl Intake {
         }
     }
 
+    /// The network as it is known.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
@@ -159,10 +150,12 @@ impl Intake {
         self.height
     }
 
+    /// The chain whose channels are taken in; those of others are ignored.
     pub fn chain(&self) -> ChainHash {
         self.chain
     }
 
+    /// What was refused here since the start.
     pub fn refusals(&self) -> &Refusals {
         &self.refusals
     }
@@ -187,6 +180,7 @@ impl Intake {
         self.pending.set_channel_peer(peer, has_channel);
     }
 
+    /// Whether we have a channel with this peer.
     pub fn is_channel_peer(&self, peer: &NodeId) -> bool {
         self.pending.is_channel_peer(peer)
     }

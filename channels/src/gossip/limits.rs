@@ -115,6 +115,7 @@ pub const STRANGERS_SERVED: Rate = Rate { burst: 8_388_608.0, per_second: 4_194_
 /// Channels that are looked at for one piece of what a filter asks for, which may be none of them; and what each look
 /// counts like, so that a filter which fits nothing is not for nothing.
 pub const LOOKS: usize = 2_000;
+/// Bytes that each look at a channel counts as, so that answers with nothing in them end too.
 pub const LOOK_BYTES: usize = 16;
 /// New messages that wait for a peer that does not take them; it may ask for what it misses. Four times what the public
 /// network says in a minute.
@@ -124,6 +125,7 @@ pub const DUE_MESSAGES: usize = 4_096;
 
 /// Two weeks: an end that has said nothing for so long is taken to be gone (BOLT 7, Pruning).
 pub const STALE_SECONDS: u64 = 14 * 24 * 3_600;
+/// Blocks after which a channel without updates is forgotten (BOLT 7: two weeks).
 pub const STALE_BLOCKS: u32 = 2_016;
 /// Clocks may differ by a day.
 pub const FUTURE_SECONDS: u64 = 24 * 3_600;
@@ -143,7 +145,9 @@ pub enum Refusal {
     RoomFull,
     /// A peer that forged, and is not heard for a while.
     Muted,
+    /// A list is longer than anybody needs.
     TooLong,
+    /// A peer asks or sends more often than it may.
     TooOften,
     /// A question while others of the peer wait.
     Question,
@@ -152,6 +156,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// All of them, in the order in which they are shown.
     pub const ALL: [Self; 8] = [
         Self::Forged,
         Self::QueueFull,
@@ -183,16 +188,19 @@ impl Refusal {
 pub struct Refusals([u64; Refusal::ALL.len()]);
 
 impl Refusals {
+    /// One more.
     pub fn count(&mut self, refusal: Refusal) {
         self.add(refusal, 1);
     }
 
+    /// Many more.
     pub fn add(&mut self, refusal: Refusal, more: u64) {
         if let Some(count) = self.0.get_mut(refusal as usize) {
             *count = count.saturating_add(more);
         }
     }
 
+    /// How many there were.
     pub fn get(&self, refusal: Refusal) -> u64 {
         self.0.get(refusal as usize).copied().unwrap_or_default()
     }

@@ -93,6 +93,7 @@ pub struct Serving {
 }
 
 impl Serving {
+    /// Nobody is connected.
     pub fn new(chain: ChainHash, now: Uptime) -> Self {
         Self {
             chain,
@@ -110,10 +111,12 @@ impl Serving {
         Self { flush_seconds, ..self }
     }
 
+    /// What was refused here since the start.
     pub fn refusals(&self) -> &Refusals {
         &self.refusals
     }
 
+    /// A peer is connected: it may ask from now on.
     pub fn connected(&mut self, peer: NodeId, now: Uptime) {
         let (filter, backlog, questions, due) = (None, None, VecDeque::new(), BTreeSet::new());
         self.peers.insert(peer, Peer { filter, backlog, questions, due, allowance: Bucket::full(SERVED, now) });

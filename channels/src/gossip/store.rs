@@ -28,12 +28,16 @@ const VERSION: u8 = 1;
 /// The name of a stored message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GossipKey {
+    /// Its `channel_announcement`.
     Channel(ShortChannelId),
+    /// Its `channel_update` of this direction.
     Update(ShortChannelId, Direction),
+    /// Its `node_announcement`.
     Node(NodeId),
 }
 
 impl GossipKey {
+    /// The key's bytes: channels before updates before nodes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(34);
         match self {
@@ -54,6 +58,7 @@ impl GossipKey {
         out
     }
 
+    /// Reads what [`Self::encode`] has written.
     pub fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
         let mut reader = Reader::new(bytes);
         let key = match reader.field::<u8>()? {
@@ -76,6 +81,7 @@ impl GossipKey {
 
 /// Why stored gossip cannot be read. All of it can be asked for again from peers, so it may be deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum StoreError {
     #[error("a gossip record has an unknown key of kind {0}")]
     Key(u8),

@@ -39,21 +39,14 @@ use crate::wire::{
 
 /// What the driver is to do.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum SyncEffect {
-    Send {
-        peer: NodeId,
-        message: Message,
-    },
+    /// Send the message to the peer.
+    Send { peer: NodeId, message: Message },
     /// Send the stored messages, in this order, before anything that follows.
-    SendStored {
-        peer: NodeId,
-        keys: Vec<GossipKey>,
-    },
+    SendStored { peer: NodeId, keys: Vec<GossipKey> },
     /// The peer broke the rules of queries; a `warning` is due.
-    Warn {
-        peer: NodeId,
-        text: &'static str,
-    },
+    Warn { peer: NodeId, text: &'static str },
 }
 
 /// What a peer has told so far.
@@ -121,6 +114,7 @@ pub struct GossipSync {
 }
 
 impl GossipSync {
+    /// Nobody is connected, and nothing was asked.
     pub fn new(chain: ChainHash) -> Self {
         Self { chain, peers: BTreeMap::new(), informed: false, nothing_to_know: false, answered: false }
     }
@@ -155,6 +149,7 @@ impl GossipSync {
         effects
     }
 
+    /// What was asked of this peer is asked of another.
     pub fn disconnected(&mut self, peer: &NodeId) {
         self.peers.remove(peer);
     }

@@ -27,8 +27,11 @@ use crate::types::{Height, Msat, NodeId, ShortChannelId};
 /// How large a network to make, and which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
+    /// Another seed makes another network of the same kind.
     pub seed: u64,
+    /// How many nodes.
     pub nodes: u32,
+    /// How many channels.
     pub channels: u32,
 }
 
@@ -40,9 +43,11 @@ impl Size {
 /// A channel of a made-up network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SyntheticChannel {
+    /// Its ends and capacity.
     pub channel: NewChannel,
     /// What node 1 could send.
     pub balance_1: Msat,
+    /// What its ends charge.
     pub policies: PerDirection<Option<RoutingPolicy>>,
 }
 
@@ -59,7 +64,9 @@ impl SyntheticChannel {
 /// A made-up network.
 #[derive(Clone, Debug)]
 pub struct SyntheticNetwork {
+    /// The keys of all nodes.
     pub nodes: Vec<NodeId>,
+    /// All channels.
     pub channels: Vec<SyntheticChannel>,
 }
 
@@ -68,10 +75,12 @@ pub struct SyntheticNetwork {
 pub struct SplitMix(u64);
 
 impl SplitMix {
+    /// The same seed draws the same numbers.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
+    /// The next number, evenly drawn.
     pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -98,6 +107,7 @@ impl SplitMix {
 }
 
 impl SyntheticNetwork {
+    /// Draws the network; the same size gives the same one on every machine.
     pub fn generate(size: Size) -> Self {
         let mut random = SplitMix::new(size.seed);
         let nodes: Vec<NodeId> = (0..size.nodes).map(|_| secret_key(&mut random).public_key(secp()).into()).collect();
@@ -112,6 +122,7 @@ impl SyntheticNetwork {
         Self { nodes, channels }
     }
 
+    /// The network as gossip would have told it: without balances.
     pub fn graph(&self) -> Graph {
         let mut graph = Graph::new();
         for made in &self.channels {

@@ -1,5 +1,7 @@
 //! Gossip between nodes that sign for real, over a chain that the test makes up.
 
+#![allow(unreachable_pub, reason = "helpers are shared between tests")]
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bitcoin::constants::ChainHash;

@@ -16,9 +16,11 @@ use crate::types::{UnixTime, Uptime};
 /// All clocks at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clocks {
+    /// The clock that timestamps of messages are compared with; it may be set.
     pub wall: UnixTime,
     /// Median time of the tip and the ten blocks before it.
     pub chain: UnixTime,
+    /// The clock that durations are measured by; it only goes on.
     pub uptime: Uptime,
 }
 

@@ -15,8 +15,11 @@ use crate::wire::{ChannelAnnouncement, ChannelUpdate, NodeAnnouncement};
 /// A message of the network that carries signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Announcement {
+    /// Signed by both nodes and both funding keys.
     Channel(Box<ChannelAnnouncement>),
+    /// Signed by the node that charges.
     Update(ChannelUpdate),
+    /// Signed by the node itself.
     Node(Box<NodeAnnouncement>),
 }
 
@@ -49,6 +52,7 @@ pub struct Verified {
 /// A signature is wrong: whoever sent the message altered it or did not check it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forged {
+    /// The message with the wrong signature.
     pub announcement: Announcement,
     /// The peer that sent it; `None`: this node itself.
     pub from: Option<NodeId>,

@@ -81,7 +81,7 @@ pub(super) struct PendingAnnouncements {
 
 impl PendingAnnouncements {
     /// A peer has a channel with us now, or none any more.
-    pub fn set_channel_peer(&mut self, peer: NodeId, has_channel: bool) {
+    pub(super) fn set_channel_peer(&mut self, peer: NodeId, has_channel: bool) {
         if has_channel {
             self.channel_peers.insert(peer);
         } else {
@@ -89,17 +89,17 @@ impl PendingAnnouncements {
         }
     }
 
-    pub fn is_channel_peer(&self, peer: &NodeId) -> bool {
+    pub(super) fn is_channel_peer(&self, peer: &NodeId) -> bool {
         self.channel_peers.contains(peer)
     }
 
     /// All bytes that wait.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.shares.values().sum()
     }
 
     /// Bytes of all strangers.
-    pub fn strangers_bytes(&self) -> usize {
+    pub(super) fn strangers_bytes(&self) -> usize {
         let strangers = self.shares.iter().filter(|(sender, _)| self.standing(**sender) == Standing::Stranger);
         strangers.map(|(_, bytes)| bytes).sum()
     }
@@ -167,7 +167,7 @@ impl PendingAnnouncements {
     // Channels.
 
     /// Whether anybody's announcement of this channel waits.
-    pub fn awaits(&self, id: ShortChannelId) -> bool {
+    pub(super) fn awaits(&self, id: ShortChannelId) -> bool {
         self.candidates_of(id).next().is_some()
     }
 
@@ -176,17 +176,17 @@ impl PendingAnnouncements {
     }
 
     /// Whether the channel's funding output has been found, and it lacks nothing but confirmations.
-    pub fn is_coming(&self, id: ShortChannelId) -> bool {
+    pub(super) fn is_coming(&self, id: ShortChannelId) -> bool {
         self.candidates_of(id).any(|(_, candidate)| matches!(candidate.stage, Stage::Young(_)))
     }
 
     /// Whether this very message of this sender waits, or any of it for the same channel.
-    pub fn has_candidate(&self, id: ShortChannelId, sender: Sender) -> bool {
+    pub(super) fn has_candidate(&self, id: ShortChannelId, sender: Sender) -> bool {
         self.candidates.contains_key(&(id, sender))
     }
 
     /// Takes an announcement in, to be checked.
-    pub fn insert(&mut self, announcement: Raw<Box<ChannelAnnouncement>>) -> Result<(), Full> {
+    pub(super) fn insert(&mut self, announcement: Raw<Box<ChannelAnnouncement>>) -> Result<(), Full> {
         let (id, from) = (announcement.message.short_channel_id, announcement.from);
         self.make_room(from, announcement.weight())?;
         for node in [announcement.message.node_id_1, announcement.message.node_id_2] {
@@ -196,26 +196,31 @@ impl PendingAnnouncements {
         Ok(())
     }
 
-    pub fn stage(&self, id: ShortChannelId, sender: Sender) -> Option<Stage> {
+    pub(super) fn stage(&self, id: ShortChannelId, sender: Sender) -> Option<Stage> {
         self.candidates.get(&(id, sender)).map(|candidate| candidate.stage)
     }
 
     /// `None` if it has been given up meanwhile.
-    pub fn set_stage(&mut self, id: ShortChannelId, sender: Sender, stage: Stage) -> Option<&ChannelAnnouncement> {
+    pub(super) fn set_stage(
+        &mut self,
+        id: ShortChannelId,
+        sender: Sender,
+        stage: Stage,
+    ) -> Option<&ChannelAnnouncement> {
         let candidate = self.candidates.get_mut(&(id, sender))?;
         candidate.stage = stage;
         Some(&candidate.announcement.message)
     }
 
     /// Those that go on at this height.
-    pub fn due(&self, height: Height) -> Vec<(ShortChannelId, Sender)> {
+    pub(super) fn due(&self, height: Height) -> Vec<(ShortChannelId, Sender)> {
         let is_due = |stage| matches!(stage, Stage::Ahead(at) | Stage::Young(at) if at <= height);
         let due = self.candidates.iter().filter(|(_, candidate)| is_due(candidate.stage));
         due.map(|(key, _)| *key).collect()
     }
 
     /// An announcement was wrong, or is given up.
-    pub fn refute(&mut self, id: ShortChannelId, sender: Sender) {
+    pub(super) fn refute(&mut self, id: ShortChannelId, sender: Sender) {
         self.remove_candidate(id, sender);
         if !self.awaits(id) {
             self.take_updates(id);
@@ -240,7 +245,7 @@ impl PendingAnnouncements {
 
     /// This announcement was right: it comes out with all that waited for its channel. What others said instead of it
     /// goes.
-    pub fn take(&mut self, id: ShortChannelId, sender: Sender) -> Option<AcceptedAnnouncement> {
+    pub(super) fn take(&mut self, id: ShortChannelId, sender: Sender) -> Option<AcceptedAnnouncement> {
         let announcement = &self.candidates.get(&(id, sender))?.announcement;
         let nodes = [announcement.message.node_id_1, announcement.message.node_id_2];
         let nodes = nodes.iter().flat_map(|node| self.take_nodes(node)).collect();
@@ -251,7 +256,7 @@ impl PendingAnnouncements {
     }
 
     /// Nothing of this channel waits any more.
-    pub fn remove_all(&mut self, id: ShortChannelId) {
+    pub(super) fn remove_all(&mut self, id: ShortChannelId) {
         let senders: Vec<Sender> = self.candidates_of(id).map(|((_, sender), _)| *sender).collect();
         senders.into_iter().for_each(|sender| {
             self.remove_candidate(id, sender);
@@ -260,7 +265,7 @@ impl PendingAnnouncements {
     }
 
     /// A peer has gone: what it said and nothing confirms goes along.
-    pub fn disconnected(&mut self, peer: NodeId) {
+    pub(super) fn disconnected(&mut self, peer: NodeId) {
         let sender = Some(peer);
         let confirmed = |stage| matches!(stage, Stage::Young(_));
         let gone = self.candidates.iter().filter(|((_, from), at)| *from == sender && !confirmed(at.stage));
@@ -276,7 +281,7 @@ impl PendingAnnouncements {
     // What waits beside them.
 
     /// An update of a channel that waits. A sender's later one replaces its earlier one; `false` if it is not later.
-    pub fn insert_update(&mut self, direction: Direction, update: Raw<ChannelUpdate>) -> Result<bool, Full> {
+    pub(super) fn insert_update(&mut self, direction: Direction, update: Raw<ChannelUpdate>) -> Result<bool, Full> {
         let key = (update.message.short_channel_id, direction, update.from);
         if self.updates.get(&key).is_some_and(|known| known.message.timestamp >= update.message.timestamp) {
             return Ok(false);
@@ -300,12 +305,12 @@ impl PendingAnnouncements {
     }
 
     /// Whether the first channel of a node may be on its way.
-    pub fn awaits_node(&self, node: &NodeId) -> bool {
+    pub(super) fn awaits_node(&self, node: &NodeId) -> bool {
         self.named.contains_key(node)
     }
 
     /// What a node says whose first channel waits. A sender's later one replaces its earlier one.
-    pub fn insert_node(&mut self, announcement: Raw<Box<NodeAnnouncement>>) -> Result<bool, Full> {
+    pub(super) fn insert_node(&mut self, announcement: Raw<Box<NodeAnnouncement>>) -> Result<bool, Full> {
         let key = (announcement.message.node_id, announcement.from);
         if self.nodes.get(&key).is_some_and(|known| known.message.timestamp >= announcement.message.timestamp) {
             return Ok(false);

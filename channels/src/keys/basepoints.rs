@@ -10,10 +10,15 @@ use super::{KeyError, secp};
 /// One node's public basepoints (`open_channel` and `accept_channel`, BOLT 2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Basepoints {
+    /// `funding_pubkey`: one of the two keys of the funding output.
     pub funding: PublicKey,
+    /// `revocation_basepoint`.
     pub revocation: PublicKey,
+    /// `payment_basepoint`: of `to_remote`, never changed.
     pub payment: PublicKey,
+    /// `delayed_payment_basepoint`.
     pub delayed_payment: PublicKey,
+    /// `htlc_basepoint`.
     pub htlc: PublicKey,
 }
 
@@ -51,6 +56,7 @@ impl BasepointSecrets {
         })
     }
 
+    /// What the peer is told.
     pub fn public(&self) -> Basepoints {
         Basepoints {
             funding: self.funding.public_key(secp()),

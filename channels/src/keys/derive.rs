@@ -9,6 +9,7 @@ use super::{Basepoints, KeyError, PerCommitmentSecret, secp};
 /// peer. The key of `to_remote` is not here: it is the other node's payment basepoint and never changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitmentKeys {
+    /// The point that the other keys are derived with.
     pub per_commitment_point: PublicKey,
     /// `revocationpubkey`: spends everything of the owner's once this commitment is revoked.
     pub revocation: PublicKey,
@@ -21,6 +22,8 @@ pub struct CommitmentKeys {
 }
 
 impl CommitmentKeys {
+    /// The keys of one commitment of `owner` (BOLT 3, Key Derivation). An error for a point with which a key would be
+    /// none, which only a hostile peer can find.
     pub fn derive(per_commitment_point: PublicKey, owner: &Basepoints, other: &Basepoints) -> Result<Self, KeyError> {
         Ok(Self {
             per_commitment_point,

@@ -34,6 +34,7 @@ pub use signer::{
 /// Why a key could not be made, or used. The first two have a chance of about 2^-128 for honest keys, so a peer is to
 /// blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum KeyError {
     #[error("a basepoint and a per-commitment point cancel out to the point at infinity; the peer must send others")]
     PointAtInfinity,

@@ -27,10 +27,12 @@ const FIRST_INDEX: u64 = (1 << INDEX_BITS) - 1;
 pub struct PerCommitmentSecret(pub [u8; 32]);
 
 impl PerCommitmentSecret {
+    /// The secret as a key. An error if it is 0 or no scalar of the curve.
     pub fn to_secret_key(&self) -> Result<SecretKey, KeyError> {
         SecretKey::from_slice(&self.0).map_err(|_| KeyError::InvalidSecret)
     }
 
+    /// The `per_commitment_point` that this secret revokes.
     pub fn point(&self) -> Result<PublicKey, KeyError> {
         Ok(self.to_secret_key()?.public_key(secp()))
     }
@@ -48,6 +50,7 @@ pub fn per_commitment_secret(seed: &[u8; 32], number: CommitmentNumber) -> PerCo
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum ShachainError {
     #[error("the secret of commitment {} must come next, not that of {}", expected.0, got.0)]
     OutOfOrder { expected: CommitmentNumber, got: CommitmentNumber },
@@ -120,6 +123,7 @@ impl PerCommitmentSecrets {
         index.into_iter().chain(self.buckets.iter().flatten().copied()).collect()
     }
 
+    /// Reads what `encode` has written.
     pub fn decode(bytes: &[u8]) -> Result<Self, ShachainError> {
         if bytes.is_empty() {
             return Ok(Self::default());

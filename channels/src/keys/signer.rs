@@ -7,10 +7,7 @@ use super::{
     BasepointSecrets, Basepoints, CommitmentKeys, KeyError, PerCommitmentSecret, derive_revocation_secret_key,
     derive_secret_key, per_commitment_secret, secp,
 };
-use crate::{
-    tx::{CommitmentTx, Funding},
-    types::{CommitmentNumber, Side},
-};
+use crate::types::{CommitmentNumber, Side};
 
 /// What the end of a channel on the chain asks of our secrets.
 pub trait ClaimSigner {
@@ -55,27 +52,12 @@ pub trait Signer: ClaimSigner {
     /// Our HTLC key under a per-commitment point (ours or the peer's). It can be shared between threads, so that the
     /// HTLCs of one commitment are signed in parallel.
     fn htlc_key(&self, per_commitment_point: &PublicKey) -> Result<HtlcKey, KeyError>;
-
-    /// What `commitment_signed` carries: the peer's commitment transaction and its HTLC transactions in their order.
-    fn sign_remote_commitment(
-        &self,
-        commitment: &CommitmentTx,
-        funding: &Funding,
-        per_commitment_point: &PublicKey,
-    ) -> Result<CommitmentSignatures, KeyError> {
-        let signature = self.sign_funding_input(&commitment.sighash(funding));
-        if !commitment.has_htlcs() {
-            return Ok(CommitmentSignatures { commitment: signature, htlcs: Vec::new() });
-        }
-        let key = self.htlc_key(per_commitment_point)?;
-        let htlcs = commitment.htlc_txs().map(|htlc| key.sign(&htlc.sighash_for_other())).collect();
-        Ok(CommitmentSignatures { commitment: signature, htlcs })
-    }
 }
 
 /// The content of `commitment_signed` (BOLT 2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitmentSignatures {
+    /// On the input that spends the funding output.
     pub commitment: Signature,
     /// One for each untrimmed HTLC, in the order of the commitment's outputs.
     pub htlcs: Vec<Signature>,
@@ -83,6 +65,7 @@ pub struct CommitmentSignatures {
 
 /// Which of our keys an output on the chain asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum ClaimKey {
     /// `to_remote` on the peer's commitment: the payment basepoint itself.
     Payment,
@@ -100,6 +83,7 @@ pub enum ClaimKey {
 pub struct HtlcKey(SecretKey);
 
 impl HtlcKey {
+    /// ECDSA with this HTLC's key, deterministic (RFC 6979).
     pub fn sign(&self, sighash: &Message) -> Signature {
         secp().sign_ecdsa(sighash, &self.0)
     }
@@ -112,6 +96,7 @@ impl Drop for HtlcKey {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum SignatureError {
     #[error("the signature of the commitment transaction does not verify")]
     Commitment,
@@ -136,10 +121,12 @@ pub struct KeysSigner {
 }
 
 impl KeysSigner {
+    /// All secrets of a channel from one seed of its own.
     pub fn from_channel_seed(seed: &[u8; 32]) -> Result<Self, KeyError> {
         Ok(Self::new(BasepointSecrets::from_channel_seed(seed)?))
     }
 
+    /// A signer with these secrets.
     pub fn new(secrets: BasepointSecrets) -> Self {
         let basepoints = secrets.public();
         Self { secrets, basepoints }

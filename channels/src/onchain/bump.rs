@@ -69,6 +69,7 @@ pub struct FeeEstimates {
 }
 
 impl FeeEstimates {
+    /// Feerates by the number of blocks within which they should confirm, in any order.
     pub fn new(mut targets: Vec<(u32, FeeratePerKw)>) -> Self {
         targets.sort_unstable();
         Self { targets }
@@ -107,7 +108,12 @@ pub(super) struct Urgency {
 
 impl Urgency {
     /// The rate that the claim should pay at this tip; `None` if the budget does not even pay for relay.
-    pub fn rate(&self, tip: Height, estimates: &FeeEstimates, policy: &EnforcementPolicy) -> Option<FeeratePerKw> {
+    pub(super) fn rate(
+        &self,
+        tip: Height,
+        estimates: &FeeEstimates,
+        policy: &EnforcementPolicy,
+    ) -> Option<FeeratePerKw> {
         let highest = rate_of(self.budget, self.weight);
         if highest < FeeratePerKw::FLOOR {
             return None;

@@ -29,9 +29,11 @@ pub struct ClaimId(pub u32);
 /// A transaction that claims one or more outputs, in its newest version.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claim {
+    /// The outputs that it claims.
     pub inputs: BTreeSet<OutPoint>,
     /// The tip when it was first wanted, or the newest block if that was known to lie ahead.
     pub since: Height,
+    /// The feerate of its first version.
     pub start: FeeratePerKw,
     /// Coins that the wallet has set aside for it.
     pub coins: Vec<FeeCoin>,
@@ -45,8 +47,11 @@ pub struct Claim {
 /// A version of a claim that has been broadcast.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sent {
+    /// The transaction, signed.
     pub tx: Transaction,
+    /// What it pays.
     pub fee: Amount,
+    /// Its weight with all witnesses.
     pub weight: Weight,
     /// What it pays for itself, or a child for itself and its parent.
     pub rate: FeeratePerKw,
@@ -63,8 +68,8 @@ pub(super) struct Step {
 
 impl Step {
     /// It is not worth its fee now.
-    pub const WAIT: Self = Self { broadcast: false, wanted: None };
-    pub const BROADCAST: Self = Self { broadcast: true, wanted: None };
+    pub(super) const WAIT: Self = Self { broadcast: false, wanted: None };
+    pub(super) const BROADCAST: Self = Self { broadcast: true, wanted: None };
 }
 
 /// Whether the wallet has answered in this turn what it can give.
@@ -116,6 +121,7 @@ impl Plan {
 }
 
 impl Claim {
+    /// A claim that was decided on at the height `since`, and of which nothing was broadcast.
     pub fn new(inputs: BTreeSet<OutPoint>, since: Height, start: FeeratePerKw) -> Self {
         Self { inputs, since, start, coins: Vec::new(), sent: None, floor: None }
     }

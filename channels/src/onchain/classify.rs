@@ -21,6 +21,7 @@ use crate::{
 
 /// Who closed the channel.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum Closer {
     /// Both, together.
     Mutual,

@@ -20,14 +20,23 @@ use crate::{
 /// A channel at the moment of its close. It does not change any more, apart from what the resolution learns.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClosingChannel {
+    /// The channel.
     pub channel_id: ChannelId,
+    /// The shape of its commitment transactions.
     pub kind: CommitmentType,
+    /// Who opened it and pays the fees of commitments.
     pub opener: Side,
+    /// The funding output.
     pub funding: OutPoint,
+    /// What the funding output is worth.
     pub capacity: Amount,
+    /// Our public keys.
     pub local: Basepoints,
+    /// The peer's public keys.
     pub remote: Basepoints,
+    /// The dust limit of our commitments.
     pub local_dust_limit: Amount,
+    /// The dust limit of the peer's commitments.
     pub remote_dust_limit: Amount,
     /// How long we wait for our own money.
     pub local_delay: u16,
@@ -41,6 +50,7 @@ pub struct ClosingChannel {
     pub remote_next: Option<RemoteState>,
     /// The secrets of the peer's revoked commitments.
     pub secrets: PerCommitmentSecrets,
+    /// Where a cooperative close may pay to.
     pub mutual_scripts: MutualScripts,
     /// The preimages of HTLCs offered to us that we may use: those of payments for us, and those that we have paid
     /// onwards for.
@@ -74,11 +84,15 @@ impl MutualScripts {
 /// Our latest commitment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LocalState {
+    /// Its number.
     pub number: CommitmentNumber,
+    /// The point that its keys are derived with.
     pub per_commitment_point: PublicKey,
+    /// What it and its second stages pay.
     pub feerate: FeeratePerKw,
     /// Ours: we are the owner here.
     pub to_local: Msat,
+    /// What the peer has, before fees.
     pub to_remote: Msat,
     /// As we see them: `Offered` is by us.
     pub htlcs: Vec<CommitmentHtlc>,
@@ -89,8 +103,11 @@ pub struct LocalState {
 /// A commitment of the peer's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RemoteState {
+    /// Its number.
     pub number: CommitmentNumber,
+    /// The point that its keys are derived with.
     pub per_commitment_point: PublicKey,
+    /// What it and its second stages pay.
     pub feerate: FeeratePerKw,
     /// The peer's: it is the owner here.
     pub to_local: Msat,
@@ -102,6 +119,7 @@ pub struct RemoteState {
 
 /// Why a stored channel cannot be enforced: it was damaged, or never was ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum RebuildError {
     #[error("a commitment transaction cannot be rebuilt: {0}")]
     Commitment(#[from] CommitmentTxError),
@@ -110,6 +128,7 @@ pub enum RebuildError {
 }
 
 impl ClosingChannel {
+    /// The funding output with its script.
     pub fn funding(&self) -> Funding {
         Funding::new(self.funding, self.capacity, self.local.funding, self.remote.funding)
     }
@@ -132,6 +151,7 @@ impl ClosingChannel {
         })
     }
 
+    /// The keys of a commitment of `owner` with this point.
     pub fn keys(&self, owner: Side, point: PublicKey) -> Result<CommitmentKeys, KeyError> {
         match owner {
             Side::Local => CommitmentKeys::derive(point, &self.local, &self.remote),

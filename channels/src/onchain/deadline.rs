@@ -43,9 +43,13 @@ pub(super) fn of_output(channel: &ClosingChannel, role: &Role, confirmed: Height
 /// An HTLC of a live channel, as far as its deadline is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InFlight {
+    /// Who pays.
     pub offered_by: Side,
+    /// The number that its offerer gave it.
     pub id: HtlcId,
+    /// What it moves.
     pub amount: Msat,
+    /// The height from which its offerer may take it back.
     pub cltv_expiry: CltvExpiry,
     /// Of an HTLC offered to us: we know the preimage.
     pub preimage_known: bool,
@@ -55,6 +59,7 @@ pub struct InFlight {
 
 /// Why a channel must be closed now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum CloseReason {
     #[error("HTLC {} that we offered expired at block {} and the peer has not removed it", id.0, expiry.0)]
     OutgoingExpired { id: HtlcId, expiry: CltvExpiry },

@@ -45,7 +45,7 @@ pub(super) struct Facts {
 
 impl Facts {
     /// Lets the fees of all claims climb from there on.
-    pub fn claims_begin_at(&mut self, tip: Height) {
+    pub(super) fn claims_begin_at(&mut self, tip: Height) {
         for claim in self.child.iter_mut().chain(&mut self.rival).chain(self.claims.values_mut()) {
             claim.since = tip;
         }

@@ -7,31 +7,20 @@ use crate::types::{CommitmentNumber, Height};
 
 /// News of a closing channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum Notice {
-    Closed {
-        by: &'static str,
-        txid: Txid,
-        height: Height,
-    },
+    /// The funding output is spent in a block.
+    Closed { by: &'static str, txid: Txid, height: Height },
     /// The close was taken back by a reorganisation.
     Reopened,
     /// The peer has published a revoked state.
-    Breach {
-        number: CommitmentNumber,
-        txid: Txid,
-    },
+    Breach { number: CommitmentNumber, txid: Txid },
     /// The funding output was spent in a way that we cannot explain: its keys may have leaked.
-    UnknownSpend {
-        txid: Txid,
-    },
+    UnknownSpend { txid: Txid },
     /// An old copy of our own data was used: the peer may take everything.
-    OldLocalState {
-        number: CommitmentNumber,
-    },
+    OldLocalState { number: CommitmentNumber },
     /// We have lost data; only our plain balance can be claimed.
-    DataLoss {
-        number: CommitmentNumber,
-    },
+    DataLoss { number: CommitmentNumber },
 }
 
 impl Notice {

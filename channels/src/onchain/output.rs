@@ -123,8 +123,11 @@ impl Role {
 /// An output and what has become of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrackedOutput {
+    /// The output's name.
     pub outpoint: OutPoint,
+    /// Its value and script.
     pub output: TxOut,
+    /// What it is in the channel, and how it is claimed.
     pub role: Role,
     /// Where its transaction is in the chain.
     pub confirmed: Height,
@@ -132,6 +135,7 @@ pub struct TrackedOutput {
     pub claim: Option<ClaimInput>,
     /// The block by which our claim should be in the chain; `None` if nobody else can spend the output.
     pub deadline: Option<Height>,
+    /// What has spent it; `None` while it is unspent in the chain.
     pub spend: Option<Spend>,
     /// Somebody else's spend has been seen in the mempool.
     pub contested: bool,
@@ -140,13 +144,16 @@ pub struct TrackedOutput {
 /// The transaction in the chain that spent an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spend {
+    /// The spending transaction.
     pub txid: Txid,
+    /// The block that holds it.
     pub height: Height,
     /// Whether it was ours.
     pub ours: bool,
 }
 
 impl TrackedOutput {
+    /// Whether no block holds a spend of it.
     pub fn is_unspent(&self) -> bool {
         self.spend.is_none()
     }
@@ -158,6 +165,7 @@ impl TrackedOutput {
         Some(Height(relative.max(claim.height_needed().0).max(self.confirmed.0)))
     }
 
+    /// Whether a claim may be in the block after `tip`.
     pub fn is_claimable(&self, tip: Height) -> bool {
         self.is_unspent() && self.claimable_from().is_some_and(|from| from <= tip)
     }

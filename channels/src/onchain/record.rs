@@ -22,6 +22,7 @@ const FORMAT: u8 = 2;
 
 /// Why a record cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum RecordError {
     #[error("the record of a closing channel has format {found}; this version reads {FORMAT}: use a newer Leyden")]
     Format { found: u8 },
@@ -46,6 +47,7 @@ pub struct StoredResolution {
 }
 
 impl StoredResolution {
+    /// Reads exactly one record, of this version or an earlier one.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let mut reader = checked_format(bytes)?;
         let stored = Self::take(&mut reader)?;

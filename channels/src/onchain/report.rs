@@ -8,15 +8,21 @@ use crate::types::{FeeratePerKw, Height, HtlcDirection};
 /// One output of a closed channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputReport {
+    /// The output's name.
     pub outpoint: OutPoint,
+    /// What it is worth.
     pub amount: Amount,
+    /// What it is in the channel.
     pub role: Role,
+    /// How far its claim is.
     pub status: OutputStatus,
     /// The block by which our claim should be confirmed.
     pub deadline: Option<Height>,
 }
 
+/// How far the claim of an output is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum OutputStatus {
     /// A lock must run out: the claim can go into the block after this height.
     Locked { until: Height },

@@ -30,6 +30,7 @@ use crate::{
 
 /// What can happen to a closing channel.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum Event {
     /// After a restart, once. It leads to watches; the look at the chain that they ask for must end with an
     /// [`Event::Tip`], also if it shows nothing: until then claims wait.
@@ -63,6 +64,7 @@ pub enum Event {
 pub enum Rejection {
     /// Another transaction in the mempool spends an input and cannot be replaced by this one.
     Conflict,
+    /// Nobody would relay or mine it at this feerate.
     FeeTooLow,
     /// Anything else: it is tried again at the next block.
     Other,
@@ -70,56 +72,32 @@ pub enum Rejection {
 
 /// What the driver has to do. All of it is harmless to repeat.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum Effect {
     /// Tell every [`Event::Spent`] of this output, from this height on.
-    Watch {
-        outpoint: OutPoint,
-        script_pubkey: ScriptBuf,
-        from: Height,
-    },
+    Watch { outpoint: OutPoint, script_pubkey: ScriptBuf, from: Height },
     /// Broadcast, with unconfirmed `parents` in one package. Where `coins` are given, the wallet first signs the
     /// inputs that spend them; the others are signed.
-    Broadcast {
-        tx: Transaction,
-        parents: Vec<Transaction>,
-        coins: Vec<FeeCoin>,
-    },
+    Broadcast { tx: Transaction, parents: Vec<Transaction>, coins: Vec<FeeCoin> },
     /// Look up the HTLCs of a revoked commitment of the peer's and answer with [`Event::RevokedHtlcs`].
-    LoadRevokedHtlcs {
-        number: CommitmentNumber,
-    },
+    LoadRevokedHtlcs { number: CommitmentNumber },
     /// Set wallet coins aside for a claim, worth at least `amount` in all, or as many as there are, and answer with
     /// [`Event::Coins`].
-    NeedCoins {
-        claim: ClaimId,
-        amount: Amount,
-    },
+    NeedCoins { claim: ClaimId, amount: Amount },
     /// Look whether these coins, which claims have, are still there, and answer with [`Event::CoinsLost`] if not: the
     /// transaction that paid them is in no block and not in the mempool any more, or another one spends them. One that
     /// spends an output of `ours` too is a version of a claim.
-    CheckCoins {
-        coins: Vec<OutPoint>,
-        ours: Vec<OutPoint>,
-    },
+    CheckCoins { coins: Vec<OutPoint>, ours: Vec<OutPoint> },
     /// These coins are not needed any more.
     ReleaseCoins(Vec<FeeCoin>),
     /// An HTLC that we offered was taken with its preimage. At least once.
-    Fulfilled {
-        htlc: HtlcId,
-        payment_hash: PaymentHash,
-        preimage: PaymentPreimage,
-    },
+    Fulfilled { htlc: HtlcId, payment_hash: PaymentHash, preimage: PaymentPreimage },
     /// An HTLC that we offered will never be taken. At least once.
-    Failed {
-        htlc: HtlcId,
-        payment_hash: PaymentHash,
-    },
+    Failed { htlc: HtlcId, payment_hash: PaymentHash },
     /// An HTLC that was offered to us brought us nothing, although we had shown its preimage: the peer has taken it back,
     /// or the close has no output for it that is worth its fee. At least once.
-    TakenBack {
-        htlc: HtlcId,
-        payment_hash: PaymentHash,
-    },
+    TakenBack { htlc: HtlcId, payment_hash: PaymentHash },
+    /// Show it to people.
     Notice(Notice),
     /// Everything is settled and deep enough: the channel can be forgotten.
     Resolved,
@@ -129,6 +107,7 @@ pub enum Effect {
 #[derive(Debug)]
 #[must_use = "what has changed must be durable before the effects happen"]
 pub struct Turn {
+    /// What the driver has to do once the record is durable.
     pub effects: Vec<Effect>,
     /// The record has to be written before any of the effects happens.
     pub changed: bool,
@@ -140,8 +119,11 @@ pub struct Ctx<'a> {
     pub tip: Height,
     /// The highest block that is known, if only by its header.
     pub newest: Height,
+    /// What the chain asks for now.
     pub estimates: &'a FeeEstimates,
+    /// What may be paid, and how deep is final.
     pub policy: &'a EnforcementPolicy,
+    /// The channel's keys.
     pub signer: &'a dyn ClaimSigner,
 }
 
@@ -163,6 +145,7 @@ enum ClaimTrigger {
 
 /// A bug of ours or a damaged record: the channel must be looked at by a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum ResolutionError {
     #[error(transparent)]
     Rebuild(#[from] RebuildError),
@@ -248,6 +231,7 @@ impl Resolution {
         Ok(resolution)
     }
 
+    /// The channel that is resolved.
     pub fn channel(&self) -> &ClosingChannel {
         &self.channel
     }
@@ -314,6 +298,7 @@ impl Resolution {
         (!missing.is_empty()).then(|| missing.into_iter().sum())
     }
 
+    /// The outputs that may be ours, spent ones included.
     pub fn outputs(&self) -> impl Iterator<Item = &TrackedOutput> {
         self.outputs.values()
     }
@@ -335,6 +320,7 @@ impl Resolution {
         claim.inputs.first().copied()
     }
 
+    /// The claims that are not final.
     pub fn claims(&self) -> &BTreeMap<ClaimId, Claim> {
         &self.facts.claims
     }

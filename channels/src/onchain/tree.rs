@@ -31,38 +31,57 @@ const ANCHOR_FREE_AFTER: u16 = 16;
 /// What may become of a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tree {
+    /// The funding output.
     pub funding: OutPoint,
+    /// What it is worth.
     pub capacity: Amount,
+    /// The shape of the commitment transactions.
     pub kind: CommitmentType,
     /// Ours if we may broadcast it, then the peer's, and its next one if we have signed that already.
     pub commitments: Vec<TreeCommitment>,
 }
 
+/// A commitment transaction that may come into the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TreeCommitment {
+    /// Who may broadcast it.
     pub owner: Side,
+    /// Its number.
     pub number: CommitmentNumber,
+    /// Its id, which signatures do not change.
     pub txid: Txid,
     /// What its outputs leave to the miners, HTLCs too small for an output included.
     pub fee: Amount,
+    /// Its outputs, in their order.
     pub outputs: Vec<TreeOutput>,
     /// HTLCs too small for an output, as the owner sees them.
     pub trimmed: Vec<CommitmentHtlc>,
 }
 
+/// An output of a commitment transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TreeOutput {
+    /// Its index.
     pub vout: u32,
+    /// What it is worth.
     pub amount: Amount,
+    /// What it is.
     pub kind: TreeOutputKind,
+    /// Every way to spend it, the owner's first.
     pub spend_paths: Vec<SpendPath>,
 }
 
+/// What an output of a commitment transaction is (BOLT 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum TreeOutputKind {
+    /// The owner's balance, after a delay.
     ToLocal,
+    /// The other side's balance.
     ToRemote,
+    /// A small output for raising the commitment's fee.
     Anchor,
+    /// An HTLC.
     Htlc {
         offered_by: Side,
         htlc: CommitmentHtlc,
@@ -101,6 +120,7 @@ pub enum PaperName {
 }
 
 impl PaperName {
+    /// The name as the paper writes it, without its subscripts.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rd => "RD",
@@ -140,15 +160,19 @@ impl PaperName {
 /// One possible spend of an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpendPath {
+    /// What the Lightning paper calls the spending transaction.
     pub paper_name: PaperName,
+    /// Who can.
     pub by: Side,
     /// Confirmations that the output needs first.
     pub confirmations: u16,
     /// The first height at which it may be mined, less one.
     pub expiry: Option<CltvExpiry>,
+    /// Only with the preimage of the HTLC.
     pub needs_preimage: bool,
     /// Only if the owner of the commitment has revoked it: never for the present state.
     pub needs_revocation: bool,
+    /// The HTLC transaction that spends it, if that is the only way.
     pub second_stage: Option<SecondStage>,
 }
 
@@ -157,7 +181,9 @@ pub struct SpendPath {
 pub struct SecondStage {
     /// `None` if inputs may be added, so that it is not known yet.
     pub txid: Option<Txid>,
+    /// What its output is worth.
     pub amount: Amount,
+    /// Every way to spend its output.
     pub spend_paths: Vec<SpendPath>,
 }
 

@@ -36,6 +36,7 @@ struct Watched<O> {
 /// A spend as the owner knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KnownSpend {
+    /// The spending transaction.
     pub txid: Txid,
     /// `None` in the mempool.
     pub height: Option<Height>,
@@ -44,6 +45,7 @@ pub struct KnownSpend {
 /// A spend as the chain has it.
 #[derive(Clone, Debug)]
 pub struct FoundSpend {
+    /// The spending transaction.
     pub transaction: Transaction,
     /// The block and the place in it; `None` in the mempool.
     pub place: Option<(Height, u32)>,
@@ -71,7 +73,14 @@ impl<O> Default for WatchedOutputs<O> {
 
 impl<O: Clone> WatchedOutputs<O> {
     /// Watches an output, of which the owner knows `known`, of a channel that is in use, or is closing.
-    pub fn watch(&mut self, channel: ChannelId, owner: &O, outpoint: OutPoint, known: Option<KnownSpend>, closing: bool) {
+    pub fn watch(
+        &mut self,
+        channel: ChannelId,
+        owner: &O,
+        outpoint: OutPoint,
+        known: Option<KnownSpend>,
+        closing: bool,
+    ) {
         let watched = self.channels.entry(channel).or_insert_with(|| Watched {
             owner: owner.clone(),
             closing,
@@ -86,6 +95,7 @@ impl<O: Clone> WatchedOutputs<O> {
         self.owners.insert(outpoint, channel);
     }
 
+    /// Watches no output of this channel any more.
     pub fn forget(&mut self, channel: &ChannelId) {
         self.channels.remove(channel);
         self.owners.retain(|_, owner| owner != channel);
@@ -106,10 +116,12 @@ impl<O: Clone> WatchedOutputs<O> {
         self.channels.iter().filter(|(_, one)| in_use(one)).map(|(channel, _)| *channel).collect()
     }
 
+    /// The channels with watched outputs.
     pub fn channels(&self) -> Vec<ChannelId> {
         self.channels.keys().copied().collect()
     }
 
+    /// The watched outputs of a channel.
     pub fn of(&self, channel: &ChannelId) -> Vec<OutPoint> {
         self.channels.get(channel).map(|watched| watched.known.keys().copied().collect()).unwrap_or_default()
     }
@@ -120,6 +132,7 @@ impl<O: Clone> WatchedOutputs<O> {
         some.into_iter().collect()
     }
 
+    /// Whether all of these are watched, and were looked at since.
     pub fn have_looked_at(&self, channel: &ChannelId, outpoints: impl IntoIterator<Item = OutPoint>) -> bool {
         let Some(watched) = self.channels.get(channel) else { return false };
         outpoints.into_iter().all(|one| watched.known.contains_key(&one) && !watched.new.contains(&one))

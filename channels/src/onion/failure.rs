@@ -32,6 +32,7 @@ const PADDED_LEN: usize = 256;
 /// Why a payment failed at a hop. `channel_update` is an encoded update, or nothing: nodes move away from sending
 /// one, and what is received must not reach the public graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names and fields are those of BOLT 4, Failure Messages")]
 pub enum FailureMessage {
     TemporaryNodeFailure,
     PermanentNodeFailure,
@@ -184,6 +185,7 @@ impl FailureMessage {
         }
     }
 
+    /// The failure code and its data, as BOLT 4 (Failure Messages) lays them out.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         self.code().write(&mut out);
@@ -315,6 +317,7 @@ pub fn wrap(shared_secret: &SharedSecret, onion: &mut [u8]) {
 pub struct AttributedFailure {
     /// The hop's index in the route; 0 is our direct peer.
     pub hop: usize,
+    /// What it reported.
     pub failure: FailureMessage,
 }
 

@@ -31,14 +31,18 @@ pub const KEYSEND_PREIMAGE: u64 = 5_482_373_484;
 /// What a hop is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HopPayload {
+    /// Pass it on.
     Forward(ForwardPayload),
+    /// It is for this node.
     Receive(ReceivePayload),
 }
 
 /// To a hop on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ForwardPayload {
+    /// What the next hop gets.
     pub amt_to_forward: Msat,
+    /// The expiry of the HTLC to the next hop.
     pub outgoing_cltv_value: CltvExpiry,
     /// The channel to forward over, or any other to the same peer.
     pub short_channel_id: ShortChannelId,
@@ -49,9 +53,13 @@ pub struct ForwardPayload {
 pub struct ReceivePayload {
     /// This part's amount.
     pub amt_to_forward: Msat,
+    /// The least expiry that this HTLC must have.
     pub outgoing_cltv_value: CltvExpiry,
+    /// `None` for senders that know no payment secret.
     pub payment_data: Option<PaymentData>,
+    /// What the invoice asked the sender to repeat.
     pub payment_metadata: Option<Vec<u8>>,
+    /// The preimage, of a payment that nobody asked for.
     pub keysend_preimage: Option<PaymentPreimage>,
     /// In increasing order of their types, none of them [`KEYSEND_PREIMAGE`].
     pub custom_records: Vec<RawRecord>,
@@ -60,7 +68,9 @@ pub struct ReceivePayload {
 /// What proves that the sender holds the invoice, and how much it will send in all parts together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PaymentData {
+    /// What only the invoice tells.
     pub payment_secret: PaymentSecret,
+    /// What all parts bring together.
     pub total_msat: Msat,
 }
 

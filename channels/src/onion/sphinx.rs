@@ -44,12 +44,15 @@ impl fmt::Debug for SharedSecret {
 /// One hop of a route to be built: its key, and what to tell it (a TLV stream, without its length).
 #[derive(Clone, Copy, Debug)]
 pub struct Hop<'a> {
+    /// The hop's node key.
     pub node: PublicKey,
+    /// What it is told.
     pub payload: &'a [u8],
 }
 
 /// Why an onion cannot be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum OnionError {
     #[error("a route has 1 to {MAX_HOPS} hops, not {0}")]
     RouteLength(usize),
@@ -62,6 +65,7 @@ pub enum OnionError {
 /// A packet, and the secrets with which the origin will read a failure.
 #[derive(Clone, Debug)]
 pub struct Constructed {
+    /// The packet for the first hop.
     pub packet: OnionRoutingPacket,
     /// One for each hop, in the order of the route.
     pub shared_secrets: Vec<SharedSecret>,
@@ -175,6 +179,7 @@ fn assemble(ephemeral: &[u8; KEY_LEN], payloads: &[u8], hmac: &[u8; HMAC_LEN]) -
 
 /// A packet that nobody can open: it goes back with `update_fail_malformed_htlc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum BadOnion {
     #[error("the onion has version {0}; this node knows version {VERSION}")]
     Version(u8),

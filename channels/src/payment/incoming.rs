@@ -53,43 +53,58 @@ const KEYSEND_EXPIRY_SECONDS: u64 = 3600;
 pub struct Invoice {
     /// Counts our invoices, from 1.
     pub index: u64,
+    /// The hash that payments of it carry.
     pub payment_hash: PaymentHash,
     /// `None` while its HTLCs are to be held.
     pub preimage: Option<PaymentPreimage>,
+    /// What only the invoice tells.
     pub payment_secret: PaymentSecret,
     /// `None`: the payer chooses.
     pub amount: Option<Msat>,
+    /// What it is for, in the user's words.
     pub memo: String,
     /// The invoice as the payer gets it (BOLT 11).
     pub bolt11: String,
+    /// When it was made.
     pub created: UnixTime,
+    /// Seconds after which it is not paid any more.
     pub expiry_seconds: u64,
+    /// Blocks that must be left when a payment arrives.
     pub min_final_cltv_expiry_delta: u32,
     /// Nobody asked for it: the payer brought the preimage.
     pub keysend: bool,
+    /// What has become of it.
     pub state: InvoiceState,
 }
 
 impl Invoice {
+    /// When it can no longer be paid.
     pub fn expires(&self) -> UnixTime {
         UnixTime(self.created.0.saturating_add(self.expiry_seconds))
     }
 }
 
+/// What has become of an invoice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InvoiceState {
+    /// Nobody has paid it.
     Open,
     /// Paid, and held.
     Accepted(Accepted),
+    /// It was paid, and the preimage given away.
     Settled(Settled),
+    /// It was given up: payments of it fail.
     Canceled,
 }
 
 /// HTLCs that are held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
+    /// When the last part arrived.
     pub at: UnixTime,
+    /// What all parts bring together.
     pub amount: Msat,
+    /// The parts.
     pub htlcs: Vec<PaidBy>,
 }
 
@@ -104,20 +119,28 @@ impl Accepted {
 pub struct Settled {
     /// Counts settlements, from 1.
     pub index: u64,
+    /// When the preimage was given away.
     pub at: UnixTime,
+    /// What was paid.
     pub amount: Msat,
+    /// The parts.
     pub htlcs: Vec<PaidBy>,
 }
 
 /// An HTLC that paid an invoice, or a part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaidBy {
+    /// The channel that it came in over.
     pub channel: ChannelId,
+    /// The peer's number for it.
     pub htlc: HtlcId,
+    /// What it brought.
     pub amount: Msat,
+    /// The height from which the peer could have taken it back.
     pub cltv_expiry: CltvExpiry,
     /// When it arrived.
     pub at: UnixTime,
+    /// The tip when it arrived.
     pub height: Height,
     /// What the payer sent along for applications.
     pub custom_records: Vec<RawRecord>,
@@ -140,7 +163,9 @@ impl Settled {
 /// An HTLC whose onion ends here.
 #[derive(Clone, Debug)]
 pub struct Arrived {
+    /// The HTLC as its channel has it.
     pub htlc: IncomingHtlc,
+    /// What the sender says to the recipient.
     pub payload: ReceivePayload,
     /// What failures to the sender are encrypted with.
     pub shared_secret: SharedSecret,
@@ -149,13 +174,17 @@ pub struct Arrived {
 /// What the invoices may know of the world while they decide.
 #[derive(Clone, Copy, Debug)]
 pub struct InvoiceCtx {
+    /// The clock.
     pub now: UnixTime,
+    /// The height of the chain's tip.
     pub tip: Height,
+    /// Whether the tip may be relied on.
     pub trust: TipTrust,
 }
 
 /// What the invoices ask their driver to do.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum InvoiceEffect {
     /// Hand the HTLC to [`Invoices::arrived`] again: it has waited for the tip.
     Decide(Box<Arrived>),
@@ -166,6 +195,7 @@ pub enum InvoiceEffect {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum InvoiceError {
     #[error("there is an invoice for this payment hash already")]
     Exists,
@@ -256,6 +286,7 @@ impl Invoices {
         self.last_index.saturating_add(1)
     }
 
+    /// The invoice with this hash, if it can be paid or is held.
     pub fn open(&self, hash: &PaymentHash) -> Option<&Invoice> {
         self.open.get(hash).map(|open| &open.invoice)
     }

@@ -46,6 +46,7 @@ pub enum InvoiceNetwork {
 }
 
 impl InvoiceNetwork {
+    /// What its invoices begin with (BOLT 11, Human-Readable Part).
     pub const fn prefix(self) -> &'static str {
         match self {
             Self::Regtest => "lnbcrt",
@@ -85,6 +86,7 @@ impl fmt::Display for InvoiceNetwork {
 
 /// Why there is no invoice.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum InvoiceError {
     #[error("this is not a BOLT 11 invoice: {0}")]
     Malformed(String),
@@ -118,6 +120,7 @@ pub const MAX_HINT_HOPS: usize = 12;
 /// What a payment is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Description {
+    /// The words themselves.
     Text(String),
     /// The SHA-256 of a text that is known otherwise.
     Hash([u8; 32]),
@@ -126,18 +129,27 @@ pub enum Description {
 /// An invoice that has been read and whose signature is right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invoice {
+    /// The network on which it can be paid.
     pub network: InvoiceNetwork,
+    /// Who is paid: the key that signed it.
     pub payee: PublicKey,
+    /// The hash that payments of it carry.
     pub payment_hash: PaymentHash,
+    /// What the payee asks to be shown.
     pub payment_secret: PaymentSecret,
     /// `None`: the payer chooses.
     pub amount: Option<Msat>,
+    /// When it was made.
     pub timestamp: UnixTime,
+    /// Seconds after which it is not paid any more.
     pub expiry_seconds: u64,
+    /// What it is for.
     pub description: Description,
     /// Blocks that the last HTLC must have left when it arrives.
     pub min_final_cltv_expiry_delta: u32,
+    /// What the payee supports or asks for.
     pub features: Features,
+    /// What the payee asks the payer to repeat.
     pub payment_metadata: Option<Vec<u8>>,
     /// Each a route to the payee, in the direction of the payment.
     pub route_hints: Vec<Vec<HintHop>>,
@@ -160,6 +172,7 @@ impl Invoice {
         UnixTime(self.timestamp.0.saturating_add(self.expiry_seconds))
     }
 
+    /// Whether it can no longer be paid.
     pub fn is_expired(&self, now: UnixTime) -> bool {
         now > self.expires_at()
     }
@@ -189,14 +202,21 @@ impl HintHop {
 /// What an invoice is made of. Its features are [`Features::invoice`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvoiceRequest {
+    /// The network on which it can be paid.
     pub network: InvoiceNetwork,
+    /// The hash that payments of it carry.
     pub payment_hash: PaymentHash,
+    /// What only the invoice tells.
     pub payment_secret: PaymentSecret,
     /// `None`: the payer chooses.
     pub amount: Option<Msat>,
+    /// When it is made.
     pub timestamp: UnixTime,
+    /// Seconds after which it is not paid any more.
     pub expiry_seconds: u64,
+    /// What it is for.
     pub description: Description,
+    /// Blocks that must be left when a payment arrives.
     pub min_final_cltv_expiry_delta: u32,
     /// Routes to us over channels that the graph does not know.
     pub route_hints: Vec<Vec<HintHop>>,

@@ -39,13 +39,19 @@ pub use retry::Refused;
 /// What to pay, to whom, and within which limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentRequest {
+    /// The hash whose preimage is bought.
     pub payment_hash: PaymentHash,
+    /// The recipient's node key.
     pub destination: PublicKey,
+    /// What the recipient gets.
     pub amount: Msat,
+    /// What the invoice asks to be shown.
     pub payment_secret: Option<PaymentSecret>,
+    /// What the invoice asks to be repeated.
     pub payment_metadata: Option<Vec<u8>>,
     /// Blocks that the recipient wants to have left when the HTLC arrives.
     pub final_cltv_delta: u32,
+    /// What all parts may pay in fees together.
     pub max_fee: Msat,
     /// No new attempt is made after this.
     pub deadline: UnixTime,
@@ -53,6 +59,7 @@ pub struct PaymentRequest {
     pub bolt11: String,
     /// Routes to the recipient over channels that the network does not know.
     pub hints: Vec<Vec<HintHop>>,
+    /// Which routes it may take.
     pub limits: PaymentLimits,
     /// The preimage, which the payment brings along if there is no invoice (bLIP 3).
     pub keysend: Option<PaymentPreimage>,
@@ -95,9 +102,13 @@ impl Default for PaymentLimits {
 pub struct Payment {
     /// Counts our payments, from 1.
     pub index: u64,
+    /// What was asked for.
     pub request: PaymentRequest,
+    /// When it began.
     pub created: UnixTime,
+    /// Every HTLC that was ever sent for it.
     pub attempts: Vec<Attempt>,
+    /// How it stands.
     pub state: PaymentState,
 }
 
@@ -122,15 +133,21 @@ impl Payment {
     }
 }
 
+/// How a payment stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum PaymentState {
+    /// Attempts are in flight, or a route is looked for.
     Pending,
+    /// An attempt brought the preimage, at this time.
     Succeeded { preimage: PaymentPreimage, at: UnixTime },
+    /// No attempt is left, and none will be made.
     Failed { reason: PaymentFailure, at: UnixTime },
 }
 
 /// Why a payment failed, as a person is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum PaymentFailure {
     #[error("it took too long; it can be tried again")]
     Timeout,
@@ -151,11 +168,15 @@ pub enum PaymentFailure {
 /// One HTLC of a payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
+    /// Its number; the HTLC's origin.
     pub id: AttemptId,
+    /// The route that it takes.
     pub route: Route,
     /// From this the onion's secrets follow again, so that a failure can be read after a restart.
     pub session_key: SecretKey,
+    /// When it was sent.
     pub at: UnixTime,
+    /// How it stands.
     pub state: AttemptState,
 }
 
@@ -187,17 +208,23 @@ impl Attempt {
     }
 }
 
+/// How an attempt stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttemptState {
+    /// It is on its way, or about to be sent.
     InFlight,
+    /// It brought the preimage.
     Succeeded,
+    /// It came back.
     Failed(AttemptFailure),
 }
 
 /// Who failed an attempt: `0` is this node, `1` our peer, and so on; `None` if the failure cannot be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AttemptFailure {
+    /// The place on the route of the node that failed it.
     pub source: Option<u8>,
+    /// The failure code of BOLT 4.
     pub code: u16,
     /// What came with `incorrect_or_unknown_payment_details` (BOLT 4).
     pub refused: Option<Refused>,
@@ -206,6 +233,7 @@ pub struct AttemptFailure {
 /// What an HTLC's failure says to the sender.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadFailure {
+    /// Who failed it, and why.
     pub failure: AttemptFailure,
     /// The encoded `channel_update` that came with it.
     pub update: Option<Vec<u8>>,
@@ -213,6 +241,7 @@ pub struct ReadFailure {
 
 /// What the payments ask their driver to do.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum PaymentEffect {
     /// Find routes for `amount` with at most `max_fee`; answer with [`Payments::routes_found`] or [`Payments::no_route`].
     FindRoutes { payment_hash: PaymentHash, request: Box<PaymentRequest>, amount: Msat, max_fee: Msat },
@@ -223,6 +252,7 @@ pub enum PaymentEffect {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum StartError {
     #[error("this invoice is being paid already; `leyden trackpayment` follows it")]
     InFlight,
@@ -232,6 +262,7 @@ pub enum StartError {
 
 /// Why a call on a payment had no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum RouteError {
     #[error("no such payment is pending")]
     NotPending,
@@ -278,6 +309,7 @@ impl Payments {
         self.last_index
     }
 
+    /// The payment with this hash, unless it has ended.
     pub fn pending(&self, hash: &PaymentHash) -> Option<&Payment> {
         self.pending.get(hash)
     }
@@ -460,6 +492,7 @@ impl Payments {
         payment.attempts.iter().find(|attempt| attempt.id == id)
     }
 
+    /// An attempt that no channel has: it failed with this.
     pub fn end_attempt(&mut self, id: AttemptId, failure: AttemptFailure, now: UnixTime) -> Outbox<PaymentEffect> {
         let mut outbox = Outbox::default();
         outbox.delete(Key::Outcome(id));

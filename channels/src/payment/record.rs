@@ -23,6 +23,7 @@ use super::route::{Hop, Route};
 const FORMAT: u8 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum RecordError {
     #[error("the record has format {found}, this program knows {FORMAT}: it was written by a newer one")]
     Newer { found: u8 },
@@ -32,18 +33,22 @@ pub enum RecordError {
     Meaningless(&'static str),
 }
 
+/// The bytes that are stored of an invoice.
 pub fn encode_invoice(invoice: &Invoice) -> Vec<u8> {
     encode(|out| put_invoice(out, invoice))
 }
 
+/// Reads exactly one invoice, of this version or an earlier one.
 pub fn decode_invoice(bytes: &[u8]) -> Result<Invoice, RecordError> {
     decode(bytes, take_invoice)
 }
 
+/// The bytes that are stored of a payment.
 pub fn encode_payment(payment: &Payment) -> Vec<u8> {
     encode(|out| put_payment(out, payment))
 }
 
+/// Reads exactly one payment, of this version or an earlier one.
 pub fn decode_payment(bytes: &[u8]) -> Result<Payment, RecordError> {
     decode(bytes, take_payment)
 }

@@ -7,6 +7,7 @@ use crate::types::{CltvExpiry, Msat, ShortChannelId};
 /// One node on the way and what it is handed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hop {
+    /// The node's key.
     pub node_id: PublicKey,
     /// The channel over which the HTLC reaches this node; `None` for the first hop of a direct payment, where any
     /// channel with the peer will do.
@@ -36,6 +37,7 @@ impl Route {
         (!hops.is_empty() && hops.len() <= Self::MAX_HOPS && falls).then_some(Self { hops })
     }
 
+    /// The nodes in order, the payee last; at least one.
     pub fn hops(&self) -> &[Hop] {
         &self.hops
     }

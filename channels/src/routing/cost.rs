@@ -72,19 +72,23 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// No part takes any channel.
     pub fn clear(&mut self) {
         self.used.clear();
     }
 
+    /// What other parts send through this edge.
     pub fn of(&self, edge: EdgeId) -> Msat {
         self.used.get(&edge).copied().unwrap_or_default()
     }
 
+    /// A part sends this through the edge.
     pub fn add(&mut self, edge: EdgeId, amount: Msat) {
         let used = self.used.entry(edge).or_default();
         *used = Msat(used.0.saturating_add(amount.0));
     }
 
+    /// A part sends this no longer.
     pub fn subtract(&mut self, edge: EdgeId, amount: Msat) {
         if let Some(used) = self.used.get_mut(&edge) {
             *used = used.saturating_sub(amount);
@@ -95,11 +99,13 @@ impl Usage {
 /// What the edges of one search are priced for.
 #[derive(Clone, Copy, Debug)]
 pub struct SearchTerms<'a> {
+    /// What the payer weighs against what.
     pub params: &'a CostParams,
     /// The amount that is to pass.
     pub amount: Msat,
     /// All parts of the payment together: it fails as a whole, however small the part that fails.
     pub whole: Msat,
+    /// The clock, for what was learnt and fades.
     pub now: UnixTime,
     /// What was too much for a channel in this payment.
     pub failed: &'a [Attempted],
@@ -126,6 +132,7 @@ pub struct EdgeCosts<'a> {
 }
 
 impl<'a> EdgeCosts<'a> {
+    /// The costs of one search. `banned` edges are never taken.
     pub fn new(
         graph: &'a Graph,
         scorer: &'a Scorer,

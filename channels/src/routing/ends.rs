@@ -22,7 +22,7 @@ pub(super) enum FirstHopChannel {
 }
 
 impl FirstHopChannel {
-    pub fn step(&self) -> Step {
+    pub(super) fn step(&self) -> Step {
         match self {
             Self::Local(index) => Step::Local(*index),
             Self::Edge(slot) => Step::Edge(slot.edge),
@@ -56,7 +56,7 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    pub fn new(graph: &Graph, request: &RouteRequest<'_>) -> Self {
+    pub(super) fn new(graph: &Graph, request: &RouteRequest<'_>) -> Self {
         let mut names = Names { graph, unknown: Vec::new() };
         let source = names.index(request.source.node());
         let target = names.index(request.target);
@@ -115,7 +115,7 @@ impl Ends {
 
 impl Ends {
     /// What the channels at either end carry at most: more than that need not be looked for.
-    pub fn most(&self, graph: &Graph, request: &RouteRequest<'_>) -> Msat {
+    pub(super) fn most(&self, graph: &Graph, request: &RouteRequest<'_>) -> Msat {
         let edge = |slot: &Slot| {
             let known = graph.edge(slot.edge).filter(|(_, policy)| !policy.disabled);
             known.map_or(0, |(channel, _)| channel.capacity_msat().0)

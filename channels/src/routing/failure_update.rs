@@ -14,8 +14,11 @@ use crate::wire::{ChannelUpdate, Message};
 /// Present terms of one direction of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpdateFromFailure {
+    /// The channel that refused an HTLC.
     pub short_channel_id: ShortChannelId,
+    /// The direction of that HTLC.
     pub direction: Direction,
+    /// What its node asks for now.
     pub policy: RoutingPolicy,
 }
 

@@ -11,7 +11,10 @@ pub struct HintHop {
     pub node_id: PublicKey,
     /// The channel to the next hop, or to the payee after the last one.
     pub short_channel_id: ShortChannelId,
+    /// What each HTLC pays, in millisatoshi.
     pub fee_base_msat: u32,
+    /// What each HTLC pays beside that, in millionths of its amount.
     pub fee_proportional_millionths: u32,
+    /// Blocks between the expiries of incoming and outgoing HTLC.
     pub cltv_expiry_delta: u16,
 }

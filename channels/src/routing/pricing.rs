@@ -45,7 +45,7 @@ pub(super) struct Pricing<'a> {
 
 impl Pricing<'_> {
     /// A first channel: it takes no fee of its own.
-    pub fn first(&self, first: &FirstHopChannel) -> StepCost {
+    pub(super) fn first(&self, first: &FirstHopChannel) -> StepCost {
         if self.closed.contains(&first.step()) {
             return IMPASSABLE;
         }
@@ -76,7 +76,7 @@ impl Pricing<'_> {
     }
 
     /// A last stretch, all of it.
-    pub fn last(&self, last: &LastHopChannel) -> StepCost {
+    pub(super) fn last(&self, last: &LastHopChannel) -> StepCost {
         match last {
             LastHopChannel::Edge(slot) => self.edge(slot),
             LastHopChannel::Hint(hint) => {
@@ -87,7 +87,7 @@ impl Pricing<'_> {
     }
 
     /// A whole path.
-    pub fn steps(&self, steps: &[Step]) -> StepCost {
+    pub(super) fn steps(&self, steps: &[Step]) -> StepCost {
         let slot = |edge| self.graph.slot(edge);
         let price = |(index, step): (usize, &Step)| match step {
             Step::Local(local) => self.first(&FirstHopChannel::Local(*local)),

@@ -20,17 +20,21 @@ use crate::types::{CltvExpiry, Height, Msat, NodeId, ShortChannelId, UnixTime};
 /// A channel of our own, as far as a payment over it is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalChannel {
+    /// Its name, an alias perhaps.
     pub short_channel_id: ShortChannelId,
+    /// Whom it leads to.
     pub peer: NodeId,
     /// What can be sent over it now, all limits considered.
     pub available: Msat,
     /// Limits of a single HTLC.
     pub htlc_minimum_msat: Msat,
+    /// The largest HTLC that the peer takes.
     pub htlc_maximum_msat: Msat,
 }
 
 /// Where a payment starts.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum Source<'a> {
     /// At this node, over channels whose balances are known.
     Local { node: NodeId, channels: &'a [LocalChannel] },
@@ -39,6 +43,7 @@ pub enum Source<'a> {
 }
 
 impl Source<'_> {
+    /// The payer.
     pub fn node(&self) -> NodeId {
         match self {
             Self::Local { node, .. } | Self::Graph(node) => *node,
@@ -49,6 +54,7 @@ impl Source<'_> {
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteRequest<'a> {
+    /// Where the payment starts.
     pub source: Source<'a>,
     /// The payee; the payer itself for a payment that moves its own balances.
     pub target: NodeId,
@@ -61,20 +67,27 @@ pub struct RouteRequest<'a> {
     /// Blocks that the last HTLC is to have left: the payee's minimum, and a random number more so that hops cannot
     /// tell how near the payee is.
     pub final_cltv_delta: u32,
+    /// The chain's tip, from which expiries are counted.
     pub height: Height,
+    /// The clock.
     pub now: UnixTime,
     /// For all parts together.
     pub fee_limit: Msat,
     /// Blocks from `height` to the expiry of the first HTLC.
     pub cltv_limit: u32,
+    /// How many HTLCs the payment may be split into; at least 1.
     pub max_parts: usize,
+    /// How many hops a route may have.
     pub max_hops: usize,
+    /// Nodes that are not passed through.
     pub excluded_nodes: &'a [NodeId],
+    /// Channels that are not taken in this direction.
     pub excluded_edges: &'a [(ShortChannelId, Direction)],
     /// What was too much for a channel in this payment.
     pub failed: &'a [Attempted],
     /// Terms that failures of this payment have brought: they count in place of the graph's.
     pub failure_updates: &'a [UpdateFromFailure],
+    /// What the payer weighs against what.
     pub params: CostParams,
 }
 
@@ -86,6 +99,7 @@ pub const DEFAULT_CLTV_LIMIT: u32 = MAX_HTLC_CLTV;
 
 /// Why there is no route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum RouteError {
     #[error("an amount of zero cannot be sent")]
     ZeroAmount,
@@ -108,18 +122,24 @@ pub enum RouteError {
 /// The HTLC that arrives at a node of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteHop {
+    /// The node that it arrives at.
     pub node: NodeId,
     /// The channel that leads to `node`, in this direction.
     pub short_channel_id: ShortChannelId,
+    /// The direction in which it takes the channel.
     pub direction: Direction,
+    /// The channel's capacity, as far as it is known.
     pub capacity: Msat,
+    /// What arrives.
     pub amount: Msat,
+    /// The expiry of the HTLC that arrives.
     pub cltv_expiry: CltvExpiry,
 }
 
 /// A route from the payer to the payee; it has at least one hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
+    /// The HTLCs in order, the one to the payee last.
     pub hops: Vec<RouteHop>,
 }
 
@@ -134,6 +154,7 @@ impl Route {
         self.hops.last().map_or(Msat::ZERO, |hop| hop.amount)
     }
 
+    /// What the nodes between take together.
     pub fn total_fee(&self) -> Msat {
         self.total_amount().saturating_sub(self.amount())
     }
@@ -232,7 +253,7 @@ pub(super) fn direction_between(from: &NodeId, to: &NodeId) -> Direction {
 }
 
 impl Step {
-    pub fn terms(self, graph: &Graph, request: &RouteRequest<'_>) -> Option<HopTerms> {
+    pub(super) fn terms(self, graph: &Graph, request: &RouteRequest<'_>) -> Option<HopTerms> {
         match self {
             Self::Local(index) => {
                 let Source::Local { node, channels } = request.source else { return None };

@@ -51,8 +51,11 @@ pub(super) fn prior(x: f64) -> f64 {
 /// Bounds on what can be sent in one direction, at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bounds {
+    /// This much can be sent, in millisatoshi.
     pub low: f64,
+    /// More than this cannot, in millisatoshi.
     pub high: f64,
+    /// The channel's capacity in millisatoshi.
     pub capacity: f64,
     /// Surcharge, as the negative logarithm of a chance.
     pub trouble: f64,
@@ -195,8 +198,11 @@ impl Knowledge {
 /// One hop of an attempt, as far as the scorer cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempted {
+    /// The channel.
     pub short_channel_id: ShortChannelId,
+    /// The direction in which it was taken.
     pub direction: Direction,
+    /// What was sent.
     pub amount: Msat,
     /// `None` of a channel that the graph does not know.
     pub capacity: Option<Msat>,
@@ -211,13 +217,13 @@ impl TagSet {
         Self(Box::new([0; 1024]))
     }
 
-    pub fn insert(&mut self, tag: u16) {
+    pub(super) fn insert(&mut self, tag: u16) {
         if let Some(word) = self.0.get_mut(usize::from(tag >> 6)) {
             *word |= 1 << (tag & 63);
         }
     }
 
-    pub fn contains(&self, tag: u16) -> bool {
+    pub(super) fn contains(&self, tag: u16) -> bool {
         self.0.get(usize::from(tag >> 6)).is_some_and(|word| word & (1 << (tag & 63)) != 0)
     }
 }
@@ -237,6 +243,7 @@ impl Default for Scorer {
 }
 
 impl Scorer {
+    /// Nothing was learnt.
     pub fn new() -> Self {
         Self { channels: HashMap::new(), tags: TagSet::new(), changed: BTreeSet::new() }
     }
@@ -246,6 +253,7 @@ impl Scorer {
         self.channels.len()
     }
 
+    /// Whether nothing was learnt, or all has faded.
     pub fn is_empty(&self) -> bool {
         self.channels.is_empty()
     }
@@ -366,6 +374,7 @@ impl Scorer {
 
 /// Why a stored record cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum ScorerRecordError {
     #[error("a record of learnt liquidity has version {0}, and this program knows {RECORD_VERSION}")]
     Version(u8),

@@ -22,18 +22,24 @@ use crate::gossip::{EdgeId, Graph, NodeIndex, Slot};
 /// A node where the search starts, on either side. `tag` says to the caller which route leads there.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Seed {
+    /// The node.
     pub node: NodeIndex,
+    /// What the end of the route that leads there costs.
     pub cost: f32,
+    /// The caller's name for that end.
     pub tag: u32,
 }
 
 /// A path through the graph, without the routes to its ends that the seeds stand for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Path {
+    /// The seed at the payer's end.
     pub forward_tag: u32,
     /// In the direction of the payment.
     pub edges: Vec<EdgeId>,
+    /// The seed at the payee's end.
     pub backward_tag: u32,
+    /// Of the whole route, its ends included.
     pub cost: f32,
 }
 
@@ -121,9 +127,13 @@ pub struct Search {
 
 /// What one search is about.
 pub struct SearchRequest<'a> {
+    /// The network.
     pub graph: &'a Graph,
+    /// What each edge costs.
     pub costs: &'a EdgeCosts<'a>,
+    /// Where it starts at the payer's end.
     pub forward: &'a [Seed],
+    /// Where it starts at the payee's end.
     pub backward: &'a [Seed],
     /// Nodes that must not be passed through: the two ends themselves, and what the caller excludes.
     pub blocked: &'a [NodeIndex],
@@ -141,6 +151,7 @@ impl SearchRequest<'_> {
 }
 
 impl Search {
+    /// Without memory yet: it grows with the first search.
     pub fn new() -> Self {
         Self::default()
     }

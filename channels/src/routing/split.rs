@@ -31,12 +31,14 @@ use crate::types::Msat;
 /// Routes that together bring the whole amount to the payee, each carrying its own part.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
+    /// One a part; at least one.
     pub routes: Vec<Route>,
     /// The chance that all of them arrive, as far as the scorer knows.
     pub success_probability: f64,
 }
 
 impl Plan {
+    /// What all parts pay in fees.
     pub fn total_fee(&self) -> Msat {
         Msat(self.routes.iter().fold(0, |sum, route| sum.saturating_add(route.total_fee().0)))
     }
@@ -62,6 +64,7 @@ pub struct Router {
 }
 
 impl Router {
+    /// Without memory yet: it grows with the first request.
     pub fn new() -> Self {
         Self::default()
     }

@@ -28,9 +28,11 @@ use crate::types::{Height, Msat, NodeId, ShortChannelId, UnixTime};
 
 /// A made-up network and questions about it; the same for the same numbers, on every machine.
 pub struct Trial {
+    /// The network, balances included.
     pub network: SyntheticNetwork,
     /// Payer and payee.
     pub pairs: Vec<(NodeId, NodeId)>,
+    /// What each payment is to bring.
     pub amount: Msat,
     by_id: HashMap<ShortChannelId, usize>,
 }
@@ -41,15 +43,18 @@ const PAIRS: u64 = 42;
 /// One HTLC of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leg {
+    /// The channel that it takes.
     pub short_channel_id: ShortChannelId,
     /// The node that it leads to.
     pub to: NodeId,
+    /// What it brings to the next node.
     pub amount: Msat,
 }
 
 /// What a router answered: the HTLCs of each part, from the payer on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
+    /// The HTLCs of each part.
     pub parts: Vec<Vec<Leg>>,
 }
 
@@ -64,6 +69,7 @@ impl From<&Plan> for Answer {
 /// What an answer is worth.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Verdict {
+    /// What all parts pay in fees.
     pub fee: Msat,
     /// Negative logarithm of the chance that all parts arrive at the first try.
     pub nats: f64,
@@ -81,12 +87,15 @@ impl Verdict {
 /// A payment that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Paid {
+    /// How many attempts it took.
     pub tries: usize,
+    /// What it paid in fees.
     pub fee: Msat,
 }
 
 /// Why an answer is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum InvalidRoute {
     #[error("channel {0} is not in the network, or does not lead where the answer says")]
     Channel(ShortChannelId),
@@ -99,6 +108,7 @@ pub enum InvalidRoute {
 }
 
 impl Trial {
+    /// Draws the network and pairs of nodes.
     pub fn new(size: Size, queries: usize, amount: Msat) -> Self {
         let network = SyntheticNetwork::generate(size);
         let mut random = SplitMix::new(PAIRS);
@@ -138,6 +148,7 @@ impl Trial {
         }
     }
 
+    /// What a payment may pay in fees.
     pub fn fee_limit(&self) -> Msat {
         Msat(self.amount.0 / 100 + 50_000)
     }

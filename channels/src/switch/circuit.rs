@@ -24,7 +24,9 @@ use super::policy::Limits;
 /// An HTLC of one of our channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HtlcRef {
+    /// The channel.
     pub channel: ChannelId,
+    /// Its offerer's number for it.
     pub id: HtlcId,
 }
 
@@ -46,8 +48,11 @@ impl HtlcRef {
 /// One side of a forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leg {
+    /// The channel that it takes.
     pub channel: ChannelId,
+    /// What it moves.
     pub amount: Msat,
+    /// When its offerer may take it back.
     pub cltv_expiry: CltvExpiry,
 }
 
@@ -113,20 +118,20 @@ struct Held {
 }
 
 impl Circuits {
-    pub fn contains(&self, incoming: &HtlcRef) -> bool {
+    pub(super) fn contains(&self, incoming: &HtlcRef) -> bool {
         self.by_incoming.contains_key(incoming)
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.by_incoming.len()
     }
 
-    pub fn incoming_expiry(&self, incoming: &HtlcRef) -> Option<CltvExpiry> {
+    pub(super) fn incoming_expiry(&self, incoming: &HtlcRef) -> Option<CltvExpiry> {
         self.by_incoming.get(incoming).map(|circuit| circuit.incoming.cltv_expiry)
     }
 
     /// Those through a channel whose incoming HTLC expires at this height or before, in their order.
-    pub fn expiring(&self, through: ChannelId, height: Height) -> Vec<HtlcRef> {
+    pub(super) fn expiring(&self, through: ChannelId, height: Height) -> Vec<HtlcRef> {
         let is_due =
             |circuit: &Circuit| circuit.outgoing.channel == through && circuit.incoming.cltv_expiry.0 <= height.0;
         let due = self.by_incoming.iter().filter(|(_, circuit)| is_due(circuit));
@@ -135,19 +140,19 @@ impl Circuits {
         due
     }
 
-    pub fn insert(&mut self, incoming: HtlcRef, circuit: Circuit) {
+    pub(super) fn insert(&mut self, incoming: HtlcRef, circuit: Circuit) {
         self.hold(&circuit);
         self.by_incoming.insert(incoming, circuit);
     }
 
-    pub fn remove(&mut self, incoming: &HtlcRef) -> Option<Circuit> {
+    pub(super) fn remove(&mut self, incoming: &HtlcRef) -> Option<Circuit> {
         let circuit = self.by_incoming.remove(incoming)?;
         self.release(&circuit);
         Some(circuit)
     }
 
     /// The channel that a circuit was offered to refused it. The next one to try, or the circuit's end.
-    pub fn refused(&mut self, incoming: &HtlcRef, cause: &CannotAdd) -> Option<Refused> {
+    pub(super) fn refused(&mut self, incoming: &HtlcRef, cause: &CannotAdd) -> Option<Refused> {
         let mut circuit = self.remove(incoming)?;
         let next = circuit.otherwise.as_mut().and_then(|otherwise| {
             // An expiry that one channel does not take, none does; and the tip is the same for all.
@@ -166,7 +171,7 @@ impl Circuits {
     }
 
     /// Gives up the packets of forwards that have long been taken.
-    pub fn forget_packets(&mut self, tip: Height) {
+    pub(super) fn forget_packets(&mut self, tip: Height) {
         for otherwise in self.by_incoming.values_mut().filter_map(|circuit| circuit.otherwise.as_mut()) {
             if otherwise.since.0.saturating_add(OTHERWISE_BLOCKS) <= tip.0 {
                 otherwise.add = None;
@@ -177,13 +182,13 @@ impl Circuits {
 
     /// How many packets are kept.
     #[cfg(test)]
-    pub fn packets(&self) -> usize {
+    pub(super) fn packets(&self) -> usize {
         let kept = |circuit: &&Circuit| circuit.otherwise.as_ref().is_some_and(|otherwise| otherwise.add.is_some());
         self.by_incoming.values().filter(kept).count()
     }
 
     /// Whether `from` may have one more HTLC of `amount` leave through a channel of that size.
-    pub fn has_room(&self, from: NodeId, to: &super::link::Link, amount: Msat, limits: &Limits) -> bool {
+    pub(super) fn has_room(&self, from: NodeId, to: &super::link::Link, amount: Msat, limits: &Limits) -> bool {
         let held = self.held.get(&(from, to.channel)).copied().unwrap_or_default();
         let value = held.value.0.saturating_add(amount.0);
         held.count < limits.slots(to.slots) && value <= limits.value(to.capacity).0

@@ -14,16 +14,21 @@ use super::policy::{ForwardPolicy, Limits};
 /// What the switch may know of the world while it handles an event.
 #[derive(Clone, Copy, Debug)]
 pub struct SwitchCtx<'a> {
+    /// The clock.
     pub now: UnixTime,
+    /// The height of the chain's tip.
     pub tip: Height,
+    /// Whether the tip may be relied on.
     pub trust: TipTrust,
     /// Opens onions.
     pub node_secret: &'a SecretKey,
+    /// How much one neighbour may have in flight.
     pub limits: &'a Limits,
 }
 
 /// What can happen to the switch.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum SwitchEvent {
     /// There is a channel, or its names have changed ([`Link::of`]).
     Link(Box<Link>),
@@ -52,6 +57,7 @@ pub enum SwitchEvent {
 
 /// What the switch asks its driver to do, once its writes are durable. After a restart all of it is found again.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum SwitchEffect {
     /// Hand [`Event::Add`](crate::channel::Event::Add) to this channel. If there is no such channel, answer
     /// [`SwitchEvent::Refused`].

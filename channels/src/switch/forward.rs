@@ -36,7 +36,7 @@ pub(super) enum ReturnPath {
 
 impl ReturnPath {
     /// Fails the HTLC in our own name.
-    pub fn fail(&self, failure: &FailureMessage) -> Settlement {
+    pub(super) fn fail(&self, failure: &FailureMessage) -> Settlement {
         match self {
             Self::Onion(secret) => Settlement::Fail { reason: onion::failure::build(secret, failure) },
             Self::Plain { sha256_of_onion } => {

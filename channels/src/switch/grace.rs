@@ -55,12 +55,12 @@ struct Earlier {
 }
 
 impl ForwardPolicies {
-    pub fn new(present: ForwardPolicy) -> Self {
+    pub(super) fn new(present: ForwardPolicy) -> Self {
         Self { present, earlier: Vec::new() }
     }
 
     /// From now on `present` holds, and for a while what it replaces.
-    pub fn changed(mut self, present: ForwardPolicy, now: UnixTime) -> Self {
+    pub(super) fn changed(mut self, present: ForwardPolicy, now: UnixTime) -> Self {
         self.earlier.retain(|earlier| now < earlier.until);
         if present != self.present {
             let until = UnixTime(now.0.saturating_add(GRACE_SECONDS));
@@ -72,7 +72,7 @@ impl ForwardPolicies {
 
     /// Whether an HTLC may leave through the channel under present terms, or under earlier ones that hold still.
     /// `capacity` is the most where terms name none.
-    pub fn met(&self, passing: &ForwardedHtlc, capacity: Msat, now: UnixTime) -> Result<(), PolicyViolation> {
+    pub(super) fn met(&self, passing: &ForwardedHtlc, capacity: Msat, now: UnixTime) -> Result<(), PolicyViolation> {
         let earlier = self.earlier.iter().filter(|earlier| now < earlier.until);
         if earlier.clone().any(|earlier| lack(&earlier.policy, passing, capacity).is_none()) {
             return Ok(());
@@ -80,7 +80,7 @@ impl ForwardPolicies {
         lack(&self.present, passing, capacity).map_or(Ok(()), Err)
     }
 
-    pub fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = vec![FORMAT];
         self.present.put(&mut out);
         put(self.earlier.len() as u64, &mut out);
@@ -91,7 +91,7 @@ impl ForwardPolicies {
         out
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<Self, RestoreError> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, RestoreError> {
         decode("forwarding policy", bytes, FORMAT, |reader, format| {
             let mut policies = Self::new(ForwardPolicy::take(reader)?);
             // Format 1 had the present terms alone.

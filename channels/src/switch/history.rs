@@ -13,12 +13,19 @@ use super::policy::{FORMAT, decode};
 pub struct ForwardRecord {
     /// Counts forwards, from 1; they rise with time.
     pub number: u64,
+    /// When it was fulfilled.
     pub at: UnixTime,
+    /// The HTLC that came in.
     pub incoming: HtlcRef,
+    /// Its channel, as the network named it then.
     pub incoming_channel: Option<ShortChannelId>,
+    /// What came in.
     pub incoming_amount: Msat,
+    /// The HTLC that went out.
     pub outgoing: Outgoing,
+    /// Its channel, as the network named it then.
     pub outgoing_channel: Option<ShortChannelId>,
+    /// What went out; the rest was earned.
     pub outgoing_amount: Msat,
 }
 
@@ -28,6 +35,7 @@ impl ForwardRecord {
         self.incoming_amount.saturating_sub(self.outgoing_amount)
     }
 
+    /// The bytes that are stored.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(128);
         out.push(FORMAT);
@@ -75,16 +83,20 @@ impl ForwardRecord {
 /// News of one forward.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HtlcEvent {
+    /// When it happened.
     pub at: UnixTime,
+    /// The HTLC that came in.
     pub incoming: HtlcRef,
     /// `None` if it got nowhere.
     pub outgoing: Option<Outgoing>,
+    /// What happened.
     pub kind: HtlcEventKind,
 }
 
 /// The other end of a forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outgoing {
+    /// The channel that it went out over.
     pub channel: ChannelId,
     /// Known once the channel tells the HTLC's fate; lost if a restart comes between that and its settlement.
     pub id: Option<HtlcId>,
@@ -96,7 +108,9 @@ impl From<HtlcRef> for Outgoing {
     }
 }
 
+/// What happened to a forward.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum HtlcEventKind {
     /// It has been handed to a channel.
     Forward { incoming: Leg, outgoing: Leg },

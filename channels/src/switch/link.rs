@@ -11,8 +11,11 @@ use super::policy::ForwardPolicy;
 /// A channel that HTLCs may come in and leave through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
+    /// The channel.
     pub channel: ChannelId,
+    /// Whom it leads to.
     pub peer: NodeId,
+    /// What the funding output is worth.
     pub capacity: Msat,
     /// How many HTLCs we may offer at once.
     pub slots: u16,
@@ -74,18 +77,18 @@ const UPDATE_NAME_AT: usize = 2 + 64 + 32;
 impl Entry {
     /// The `channel_update` for a failure, if it calls the channel as the sender did: another name would give away
     /// that both are one channel (BOLT 4, Failure Messages). Else nothing, which BOLT 4 allows.
-    pub fn update_for(&self, name: ShortChannelId) -> Vec<u8> {
+    pub(super) fn update_for(&self, name: ShortChannelId) -> Vec<u8> {
         let named = self.update.get(UPDATE_NAME_AT..).and_then(|rest| rest.first_chunk::<8>());
         if named == Some(&name.0.to_be_bytes()) { self.update.clone() } else { Vec::new() }
     }
 
     /// The present terms.
-    pub fn policy(&self) -> ForwardPolicy {
+    pub(super) fn policy(&self) -> ForwardPolicy {
         self.policies.as_ref().map_or_else(ForwardPolicy::default, |policies| policies.present)
     }
 
     /// Whether an HTLC meets the terms of this channel, or those that it had until lately.
-    pub fn met(&self, passing: &ForwardedHtlc, now: UnixTime) -> Result<(), PolicyViolation> {
+    pub(super) fn met(&self, passing: &ForwardedHtlc, now: UnixTime) -> Result<(), PolicyViolation> {
         match &self.policies {
             Some(policies) => policies.met(passing, self.link.capacity, now),
             None => ForwardPolicies::new(ForwardPolicy::default()).met(passing, self.link.capacity, now),
@@ -95,7 +98,7 @@ impl Entry {
 
 impl Links {
     /// Adds a channel, or what has changed about it; its terms stay.
-    pub fn insert(&mut self, link: Link) {
+    pub(super) fn insert(&mut self, link: Link) {
         let id = link.channel;
         let (policies, update) = match self.remove(&id) {
             Some(entry) => (entry.policies, entry.update),
@@ -108,7 +111,7 @@ impl Links {
         self.by_id.insert(id, Entry { link, policies, update });
     }
 
-    pub fn remove(&mut self, id: &ChannelId) -> Option<Entry> {
+    pub(super) fn remove(&mut self, id: &ChannelId) -> Option<Entry> {
         let entry = self.by_id.remove(id)?;
         for name in entry.link.names() {
             if self.by_name.get(&name) == Some(id) {
@@ -118,20 +121,20 @@ impl Links {
         Some(entry)
     }
 
-    pub fn get(&self, id: &ChannelId) -> Option<&Entry> {
+    pub(super) fn get(&self, id: &ChannelId) -> Option<&Entry> {
         self.by_id.get(id)
     }
 
-    pub fn get_mut(&mut self, id: &ChannelId) -> Option<&mut Entry> {
+    pub(super) fn get_mut(&mut self, id: &ChannelId) -> Option<&mut Entry> {
         self.by_id.get_mut(id)
     }
 
-    pub fn named(&self, name: ShortChannelId) -> Option<&Entry> {
+    pub(super) fn named(&self, name: ShortChannelId) -> Option<&Entry> {
         self.by_name.get(&name).and_then(|id| self.by_id.get(id))
     }
 
     /// Every channel with this peer, the roomiest first.
-    pub fn with_peer(&self, peer: &NodeId) -> Vec<&Entry> {
+    pub(super) fn with_peer(&self, peer: &NodeId) -> Vec<&Entry> {
         let mut entries: Vec<&Entry> = self.by_id.values().filter(|entry| entry.link.peer == *peer).collect();
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.link.capacity));
         entries

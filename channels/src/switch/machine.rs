@@ -70,6 +70,7 @@ impl Switch {
         Ok((switch, out))
     }
 
+    /// Takes one event. Never fails: an HTLC that cannot be forwarded is failed back.
     pub fn handle(&mut self, event: SwitchEvent, ctx: &SwitchCtx<'_>) -> Outbox<SwitchEffect> {
         let mut turn = Turn { ctx, out: Outbox::default() };
         match event {

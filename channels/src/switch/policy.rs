@@ -18,15 +18,18 @@ use crate::wire::codec::{DecodeError, Field as _, Reader};
 /// our channels wait for the peer after the outgoing expiry, and close some blocks before the incoming one.
 pub const MIN_CLTV_EXPIRY_DELTA: u16 = (OFFERED_GRACE + RECEIVED_MARGIN + 3) as u16;
 /// An outgoing HTLC must live longer than this: our channel closes that many blocks after its expiry.
-pub const MIN_OUTGOING_BLOCKS: u32 = OFFERED_GRACE;
+pub(super) const MIN_OUTGOING_BLOCKS: u32 = OFFERED_GRACE;
 
 /// The terms of a channel, for HTLCs that leave through it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ForwardPolicy {
+    /// What each HTLC pays.
     pub base_fee: Msat,
     /// Parts per million of the forwarded amount.
     pub fee_ppm: u32,
+    /// Blocks between the expiries of incoming and outgoing HTLC.
     pub cltv_expiry_delta: u16,
+    /// The smallest HTLC.
     pub htlc_minimum: Msat,
     /// `None`: what the channel can carry.
     pub htlc_maximum: Option<Msat>,
@@ -49,6 +52,7 @@ impl Default for ForwardPolicy {
 
 /// Terms that nobody should set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum PolicyError {
     #[error("a cltv_expiry_delta of {0} leaves too little time to claim an HTLC: use at least {MIN_CLTV_EXPIRY_DELTA}")]
     DeltaTooSmall(u16),
@@ -70,6 +74,7 @@ impl ForwardPolicy {
         outgoing.0.checked_add(u32::from(self.cltv_expiry_delta)).map(CltvExpiry)
     }
 
+    /// Whether a channel may have these terms.
     pub fn check(&self) -> Result<(), PolicyError> {
         if self.cltv_expiry_delta < MIN_CLTV_EXPIRY_DELTA {
             return Err(PolicyError::DeltaTooSmall(self.cltv_expiry_delta));

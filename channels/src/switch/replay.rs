@@ -39,13 +39,13 @@ pub(super) struct OnionKey {
 
 impl OnionKey {
     /// The expiry counts only as far as an HTLC may live, so that nobody makes us remember for years.
-    pub fn new(secret: &SharedSecret, expiry: CltvExpiry, tip: Height) -> Self {
+    pub(super) fn new(secret: &SharedSecret, expiry: CltvExpiry, tip: Height) -> Self {
         let [a, b, c, d, e, f, g, h, ..] = sha256::Hash::hash(&secret.0).to_byte_array();
         let longest = CltvExpiry(tip.0.saturating_add(MAX_HTLC_CLTV));
         Self { expiry: expiry.min(longest), fingerprint: u64::from_be_bytes([a, b, c, d, e, f, g, h]) }
     }
 
-    pub const fn key(self) -> Key {
+    pub(super) const fn key(self) -> Key {
         Key::SeenOnion { expiry: self.expiry, fingerprint: self.fingerprint }
     }
 }
@@ -61,7 +61,7 @@ pub(super) struct SeenOnion {
 }
 
 impl SeenOnion {
-    pub fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = vec![FORMAT];
         self.owner.channel.write(&mut out);
         self.owner.id.write(&mut out);
@@ -92,7 +92,7 @@ pub(super) struct Onions {
 
 impl Onions {
     /// Remembers an onion; `false` if it was remembered before.
-    pub fn insert(&mut self, onion: OnionKey) -> bool {
+    pub(super) fn insert(&mut self, onion: OnionKey) -> bool {
         let new = self.fingerprints.insert(onion.fingerprint);
         if new {
             self.order.push_back(onion);
@@ -100,12 +100,12 @@ impl Onions {
         new
     }
 
-    pub fn contains(&self, onion: &OnionKey) -> bool {
+    pub(super) fn contains(&self, onion: &OnionKey) -> bool {
         self.fingerprints.contains(&onion.fingerprint)
     }
 
     /// Forgets those that came first, if there are too many.
-    pub fn shrink(&mut self) -> Vec<OnionKey> {
+    pub(super) fn shrink(&mut self) -> Vec<OnionKey> {
         let too_many = self.order.len().saturating_sub(REMEMBERED);
         let gone: Vec<OnionKey> = self.order.drain(..too_many).collect();
         self.forget(&gone);
@@ -113,7 +113,7 @@ impl Onions {
     }
 
     /// Forgets those whose expiry has passed: no HTLC that repeats them would be forwarded now.
-    pub fn expire(&mut self, tip: Height) -> Vec<OnionKey> {
+    pub(super) fn expire(&mut self, tip: Height) -> Vec<OnionKey> {
         let mut gone = Vec::new();
         self.order.retain(|onion| {
             let lives = onion.expiry.0 >= tip.0;
@@ -137,7 +137,7 @@ impl Onions {
         }
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.fingerprints.len()
     }
 }
@@ -159,21 +159,21 @@ pub(super) struct Restored {
 }
 
 impl Restored {
-    pub fn take(&mut self, incoming: &HtlcRef) -> Option<Found> {
+    pub(super) fn take(&mut self, incoming: &HtlcRef) -> Option<Found> {
         self.found.remove(incoming)
     }
 
     /// What is known of an HTLC that its channel has not told again yet.
-    pub fn get_mut(&mut self, incoming: &HtlcRef) -> Option<&mut Found> {
+    pub(super) fn get_mut(&mut self, incoming: &HtlcRef) -> Option<&mut Found> {
         self.found.get_mut(incoming)
     }
 
     /// When such an HTLC expires.
-    pub fn expiry(&self, incoming: &HtlcRef) -> Option<CltvExpiry> {
+    pub(super) fn expiry(&self, incoming: &HtlcRef) -> Option<CltvExpiry> {
         self.found.get(incoming).and_then(|found| found.expiry)
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.found.len()
     }
 }

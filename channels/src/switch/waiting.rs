@@ -47,32 +47,32 @@ impl WaitingHtlc {
 pub(super) struct WaitingHtlcs(Vec<WaitingHtlc>);
 
 impl WaitingHtlcs {
-    pub fn insert(&mut self, htlc: IncomingHtlc, onion: Option<(OnionKey, SeenOnion)>, since: UnixTime) {
+    pub(super) fn insert(&mut self, htlc: IncomingHtlc, onion: Option<(OnionKey, SeenOnion)>, since: UnixTime) {
         self.0.push(WaitingHtlc { htlc, onion, since });
     }
 
-    pub fn contains(&self, incoming: &HtlcRef) -> bool {
+    pub(super) fn contains(&self, incoming: &HtlcRef) -> bool {
         self.0.iter().any(|one| one.name() == *incoming)
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    pub fn remove(&mut self, incoming: &HtlcRef) {
+    pub(super) fn remove(&mut self, incoming: &HtlcRef) {
         self.0.retain(|one| one.name() != *incoming);
     }
 
-    pub fn remove_channel(&mut self, channel: &ChannelId) {
+    pub(super) fn remove_channel(&mut self, channel: &ChannelId) {
         self.0.retain(|one| one.htlc.channel != *channel);
     }
 
-    pub fn take_all(&mut self) -> Vec<WaitingHtlc> {
+    pub(super) fn take_all(&mut self) -> Vec<WaitingHtlc> {
         std::mem::take(&mut self.0)
     }
 
     /// Those that wait no longer.
-    pub fn take_over(&mut self, now: UnixTime, tip: Height) -> Vec<WaitingHtlc> {
+    pub(super) fn take_over(&mut self, now: UnixTime, tip: Height) -> Vec<WaitingHtlc> {
         self.0.extract_if(.., |one| one.is_over(now, tip)).collect()
     }
 }

@@ -22,6 +22,7 @@ const ROTATION_INTERVAL: u64 = 1000;
 
 /// Why the connection cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum CipherError {
     #[error("a frame does not authenticate: it was altered, or the two sides are out of step")]
     NotAuthentic,
@@ -148,6 +149,7 @@ pub struct ReceiveBuffer {
 }
 
 impl ReceiveBuffer {
+    /// Nothing was received.
     pub fn new() -> Self {
         Self::default()
     }
@@ -161,6 +163,7 @@ impl ReceiveBuffer {
         &mut self.bytes
     }
 
+    /// More bytes have come.
     pub fn extend(&mut self, bytes: &[u8]) {
         self.tail().extend_from_slice(bytes);
     }

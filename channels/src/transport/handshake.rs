@@ -20,12 +20,16 @@ const PROLOGUE: &[u8] = b"lightning";
 const VERSION: u8 = 0;
 const KEY_LEN: usize = 33;
 
+/// Bytes of the initiator's first message (BOLT 8, Act One).
 pub const ACT_ONE_LEN: usize = 1 + KEY_LEN + TAG_LEN;
+/// Bytes of the responder's message (BOLT 8, Act Two).
 pub const ACT_TWO_LEN: usize = ACT_ONE_LEN;
+/// Bytes of the initiator's second message (BOLT 8, Act Three).
 pub const ACT_THREE_LEN: usize = 1 + KEY_LEN + TAG_LEN + TAG_LEN;
 
 /// Why the handshake failed. The connection is to be closed without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum HandshakeError {
     #[error("an act has {expected} bytes, not {got}")]
     Length { expected: usize, got: usize },
@@ -43,7 +47,9 @@ pub enum HandshakeError {
 
 /// An authenticated connection.
 pub struct Session {
+    /// For what we send.
     pub encryptor: Encryptor,
+    /// For what we receive.
     pub decryptor: Decryptor,
     /// The peer's node id.
     pub remote: PublicKey,

@@ -27,17 +27,21 @@ pub const CLAIM_SIGNATURE_LEN: usize = 71;
 /// One output on the chain and the way in which we spend it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimInput {
+    /// The output's name.
     pub outpoint: OutPoint,
     /// The output as the chain has it.
     pub output: TxOut,
     /// `None` for a P2WPKH.
     pub witness_script: Option<ScriptBuf>,
+    /// The key that signs.
     pub key: ClaimKey,
+    /// Which branch of its script is taken.
     pub path: ClaimPath,
 }
 
 /// Which branch of the script a claim takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum ClaimPath {
     /// `to_remote` of `option_static_remotekey` on the peer's commitment: the payment key itself.
     ToRemote { payment_key: PublicKey },
@@ -63,7 +67,9 @@ pub enum ClaimPath {
 /// An HTLC of our own commitment with all that its second stage needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecondStage {
+    /// The shape of the commitment.
     pub kind: CommitmentType,
+    /// The HTLC.
     pub htlc: CommitmentHtlc,
     /// The peer's signature from `commitment_signed`.
     pub other_signature: Signature,
@@ -76,12 +82,16 @@ pub struct SecondStage {
 /// A claim without its witnesses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimTx {
+    /// The transaction, unsigned.
     pub tx: Transaction,
+    /// The outputs that it claims, in the order of its first inputs.
     pub inputs: Vec<ClaimInput>,
+    /// What it pays.
     pub fee: Amount,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum ClaimError {
     #[error("a claim needs at least one input")]
     NoInputs,
@@ -247,7 +257,9 @@ impl SecondStage {
 /// A coin of the wallet that pays for a claim which cannot pay for itself (second stages with anchors, anchors).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeeCoin {
+    /// The coin's name.
     pub outpoint: OutPoint,
+    /// Its value and script.
     pub output: TxOut,
     /// The weight of the witness with which the wallet spends it.
     pub witness_weight: Weight,
@@ -262,6 +274,7 @@ pub struct ClaimRequest<'a> {
     pub fee_coins: &'a [FeeCoin],
     /// Where everything goes that is not fixed.
     pub destination: &'a ScriptBuf,
+    /// What it is to pay.
     pub fee: Amount,
     /// The height of the tip: the transaction is locked to it, as wallets do, or to what its HTLCs need.
     pub tip: Height,

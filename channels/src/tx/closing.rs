@@ -12,13 +12,19 @@ use crate::{
 /// What a closing transaction is made of. The balances are those after the last HTLC, before the fee.
 #[derive(Clone, Debug)]
 pub struct ClosingInput<'a> {
+    /// The output that is spent.
     pub funding: &'a Funding,
+    /// Our balance.
     pub to_local: Msat,
+    /// The peer's balance.
     pub to_remote: Msat,
     /// The opener pays the fee.
     pub opener: Side,
+    /// What the opener pays.
     pub fee: Amount,
+    /// Where our balance goes.
     pub local_script: &'a ScriptBuf,
+    /// Where the peer's balance goes.
     pub remote_script: &'a ScriptBuf,
     /// `dust_limit_satoshis` of the node that signs: an output below it is dropped. See [`verify_closing`] for its
     /// meaning there.
@@ -28,7 +34,9 @@ pub struct ClosingInput<'a> {
 /// A closing transaction without its witness.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClosingTx {
+    /// The transaction, unsigned.
     pub tx: Transaction,
+    /// Its id, which signatures do not change.
     pub txid: Txid,
     /// What we get, zero if our output was dropped.
     pub to_local: Amount,
@@ -37,6 +45,7 @@ pub struct ClosingTx {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum ClosingTxError {
     #[error("a closing fee of {fee} is more than the opener's balance of {balance}; propose less")]
     FeeBeyondBalance { fee: Amount, balance: Amount },

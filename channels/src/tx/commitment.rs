@@ -18,7 +18,7 @@ use secp256k1::{Message, PublicKey};
 
 use super::{Funding, FundingSignatures, HtlcTx, fee, scripts};
 use crate::{
-    keys::{Basepoints, CommitmentKeys, CommitmentSignatures, SignatureError, verify_signature},
+    keys::{Basepoints, CommitmentKeys, CommitmentSignatures, KeyError, SignatureError, Signer, verify_signature},
     types::{
         CltvExpiry, CommitmentNumber, CommitmentType, FeeratePerKw, HtlcDirection, HtlcId, Msat, PaymentHash, Side,
     },
@@ -27,24 +27,32 @@ use crate::{
 /// An HTLC as a commitment's owner sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommitmentHtlc {
+    /// Whether the owner offered it.
     pub direction: HtlcDirection,
     /// Unique within one direction only.
     pub id: HtlcId,
+    /// What it moves.
     pub amount: Msat,
+    /// The hash whose preimage claims it.
     pub payment_hash: PaymentHash,
+    /// The height from which its offerer may take it back.
     pub cltv_expiry: CltvExpiry,
 }
 
 /// What [`CommitmentParams`] is made of.
 #[derive(Clone, Debug)]
 pub struct CommitmentSetup<'a> {
+    /// The shape of the transactions.
     pub kind: CommitmentType,
+    /// The output that is spent.
     pub funding: Funding,
     /// Whose commitment transactions these are.
     pub owner: Side,
     /// Who opened the channel and so pays the fee.
     pub opener: Side,
+    /// Our public keys.
     pub local: &'a Basepoints,
+    /// The peer's public keys.
     pub remote: &'a Basepoints,
     /// The owner's `dust_limit_satoshis`.
     pub owner_dust_limit: Amount,
@@ -55,12 +63,19 @@ pub struct CommitmentSetup<'a> {
 /// What stays the same in all commitment transactions of one owner, scripts included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitmentParams {
+    /// The shape of the transactions.
     pub kind: CommitmentType,
+    /// The output that is spent.
     pub funding: Funding,
+    /// Who may broadcast them.
     pub owner: Side,
+    /// Who pays the fees.
     pub opener: Side,
+    /// Outputs below this are left to the miners.
     pub owner_dust_limit: Amount,
+    /// Blocks that the owner waits for its balance.
     pub owner_to_self_delay: u16,
+    /// What hides their numbers.
     pub obscuring: ObscuringFactor,
     /// `None` for a P2WPKH.
     to_remote_witness_script: Option<ScriptBuf>,
@@ -70,6 +85,7 @@ pub struct CommitmentParams {
 }
 
 impl CommitmentParams {
+    /// Computes the scripts that do not change.
     pub fn new(setup: CommitmentSetup<'_>) -> Self {
         let CommitmentSetup { kind, funding, owner, opener, local, remote, owner_dust_limit, owner_to_self_delay } =
             setup;
@@ -169,39 +185,58 @@ impl ObscuringFactor {
 /// already taken out of them; with the HTLCs they add up to the funding amount.
 #[derive(Clone, Debug)]
 pub struct CommitmentInput<'a> {
+    /// What stays the same.
     pub params: &'a CommitmentParams,
+    /// The keys of this commitment.
     pub keys: &'a CommitmentKeys,
+    /// Its number.
     pub number: CommitmentNumber,
+    /// What the opener pays.
     pub feerate: FeeratePerKw,
+    /// The owner's balance.
     pub to_local: Msat,
+    /// The other node's balance.
     pub to_remote: Msat,
+    /// All HTLCs, those too small for an output included.
     pub htlcs: &'a [CommitmentHtlc],
 }
 
 /// What an output of a commitment transaction is. "Local" is the owner here, as in BOLT 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputKind {
+    /// The owner's balance, after a delay.
     ToLocal,
+    /// The other node's balance.
     ToRemote,
+    /// The owner's anchor.
     ToLocalAnchor,
+    /// The other node's anchor.
     ToRemoteAnchor,
+    /// An HTLC.
     Htlc(CommitmentHtlc),
 }
 
 /// What the output at the same place in the transaction is, and its witness script (`None` for a P2WPKH).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitmentOutput {
+    /// What it is.
     pub kind: OutputKind,
+    /// The script that its address is the hash of.
     pub witness_script: Option<ScriptBuf>,
 }
 
 /// A commitment transaction without its witness.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitmentTx {
+    /// The transaction, unsigned.
     pub tx: Transaction,
+    /// Its id, which signatures do not change.
     pub txid: Txid,
+    /// Its number.
     pub number: CommitmentNumber,
+    /// Its shape.
     pub kind: CommitmentType,
+    /// What it and its second stages pay.
     pub feerate: FeeratePerKw,
     /// In the order of `tx.output`.
     pub outputs: Vec<CommitmentOutput>,
@@ -210,6 +245,7 @@ pub struct CommitmentTx {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum CommitmentTxError {
     #[error(
         "the outputs of a commitment need {outputs}, but only {funding} was funded: the opener cannot pay the anchors"
@@ -312,10 +348,29 @@ impl CommitmentTx {
         funding.sighash(&self.tx)
     }
 
+    /// What `commitment_signed` carries: our signatures on the peer's commitment transaction and on its HTLC
+    /// transactions in their order.
+    pub fn sign<S: Signer + ?Sized>(
+        &self,
+        signer: &S,
+        funding: &Funding,
+        per_commitment_point: &PublicKey,
+    ) -> Result<CommitmentSignatures, KeyError> {
+        let signature = signer.sign_funding_input(&self.sighash(funding));
+        if !self.has_htlcs() {
+            return Ok(CommitmentSignatures { commitment: signature, htlcs: Vec::new() });
+        }
+        let key = signer.htlc_key(per_commitment_point)?;
+        let htlcs = self.htlc_txs().map(|htlc| key.sign(&htlc.sighash_for_other())).collect();
+        Ok(CommitmentSignatures { commitment: signature, htlcs })
+    }
+
+    /// Whether an output of it is an HTLC.
     pub fn has_htlcs(&self) -> bool {
         self.outputs.iter().any(|output| matches!(output.kind, OutputKind::Htlc(_)))
     }
 
+    /// How many of its outputs are HTLCs.
     pub fn htlc_count(&self) -> usize {
         self.outputs.iter().filter(|output| matches!(output.kind, OutputKind::Htlc(_))).count()
     }

@@ -57,6 +57,7 @@ pub const HTLC_TIMEOUT_WEIGHT: u64 = HTLC_TX_BASE_WEIGHT + HTLC_TIMEOUT_WITNESS;
 pub const HTLC_SUCCESS_WEIGHT: u64 = HTLC_TX_BASE_WEIGHT + HTLC_SUCCESS_WITNESS + 1;
 /// 666 and 706: the same with anchors. They pay no fee of their own.
 pub const ANCHORS_HTLC_TIMEOUT_WEIGHT: u64 = HTLC_TIMEOUT_WEIGHT + ANCHORS_HTLC_SCRIPT_EXTRA;
+/// Weight of an HTLC-success transaction with anchors (BOLT 3, Appendix A).
 pub const ANCHORS_HTLC_SUCCESS_WEIGHT: u64 = HTLC_SUCCESS_WEIGHT + ANCHORS_HTLC_SCRIPT_EXTRA;
 
 /// `feerate * weight / 1000`, rounded down.

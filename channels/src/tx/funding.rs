@@ -20,7 +20,9 @@ pub fn funding_script_pubkey(one: &PublicKey, another: &PublicKey) -> ScriptBuf 
 /// A channel's funding output, with all that spending it needs again and again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Funding {
+    /// The output's name.
     pub outpoint: OutPoint,
+    /// What it is worth.
     pub amount: Amount,
     local_key: PublicKey,
     remote_key: PublicKey,
@@ -30,28 +32,35 @@ pub struct Funding {
 /// Both signatures of a transaction that spends the funding output, each under `SIGHASH_ALL`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FundingSignatures {
+    /// With our key.
     pub local: Signature,
+    /// With the peer's key.
     pub remote: Signature,
 }
 
 impl Funding {
+    /// The output of these two keys (BOLT 3, Funding Transaction Output).
     pub fn new(outpoint: OutPoint, amount: Amount, local_key: PublicKey, remote_key: PublicKey) -> Self {
         let witness_script = scripts::funding(&local_key, &remote_key);
         Self { outpoint, amount, local_key, remote_key, witness_script }
     }
 
+    /// Our `funding_pubkey`.
     pub fn local_key(&self) -> &PublicKey {
         &self.local_key
     }
 
+    /// The peer's `funding_pubkey`.
     pub fn remote_key(&self) -> &PublicKey {
         &self.remote_key
     }
 
+    /// Two of two, the keys in lexicographic order.
     pub fn witness_script(&self) -> &ScriptBuf {
         &self.witness_script
     }
 
+    /// The output's script: P2WSH of the witness script.
     pub fn script_pubkey(&self) -> ScriptBuf {
         scripts::p2wsh(&self.witness_script)
     }

@@ -16,7 +16,9 @@ use crate::{
 /// A second-stage transaction without its witness.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HtlcTx<'a> {
+    /// The transaction, unsigned.
     pub tx: Transaction,
+    /// The HTLC that it spends.
     pub htlc: &'a CommitmentHtlc,
     /// What the commitment's HTLC output carries.
     pub input_amount: Amount,
@@ -98,7 +100,9 @@ impl<'a> HtlcTx<'a> {
 /// Both signatures of a second-stage transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HtlcSignatures {
+    /// With the key of the commitment's owner.
     pub owner: Signature,
+    /// With the other node's key.
     pub other: Signature,
 }
 

@@ -40,6 +40,7 @@ impl<'a> RevokedState<'a> {
         Ok(Self { params, keys, secret, delayed_script })
     }
 
+    /// The keys of the revoked commitment.
     pub fn keys(&self) -> &CommitmentKeys {
         &self.keys
     }

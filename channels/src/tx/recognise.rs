@@ -11,8 +11,11 @@ use crate::keys::CommitmentKeys;
 /// An output with its place in the transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecognisedOutput {
+    /// Its index.
     pub vout: u32,
+    /// Its value and script.
     pub output: TxOut,
+    /// What it is.
     pub info: CommitmentOutput,
 }
 

@@ -3,6 +3,7 @@
 
 use super::codec::{DecodeError, Field as _, Reader};
 
+/// Reads a number; one that is not in its shortest form is an error.
 pub fn read(reader: &mut Reader<'_>) -> Result<u64, DecodeError> {
     let (value, least) = match reader.field::<u8>()? {
         0xfd => (u64::from(reader.field::<u16>()?), 0xfd),
@@ -13,6 +14,7 @@ pub fn read(reader: &mut Reader<'_>) -> Result<u64, DecodeError> {
     if value < least { Err(DecodeError::NotMinimal) } else { Ok(value) }
 }
 
+/// Writes a number in its shortest form.
 pub fn write(value: u64, out: &mut Vec<u8>) {
     match value {
         0..=0xfc => out.push(value as u8),

@@ -30,7 +30,9 @@ message! {
 /// The closing fees that a side would sign, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FeeRange {
+    /// The lowest fee.
     pub min_fee_satoshis: Amount,
+    /// The highest fee.
     pub max_fee_satoshis: Amount,
 }
 

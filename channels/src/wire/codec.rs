@@ -22,6 +22,7 @@ use crate::wire::bigsize;
 
 /// Why received bytes are not the message that they claim to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum DecodeError {
     #[error("the message ends {missing} bytes early")]
     Truncated { missing: usize },
@@ -52,10 +53,12 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// Reads from the start.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
+    /// Whether all was read.
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
@@ -74,6 +77,7 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
+    /// The next `N` bytes.
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let Some((head, tail)) = self.rest.split_first_chunk::<N>() else {
             return Err(DecodeError::Truncated { missing: N - self.rest.len() });
@@ -92,10 +96,12 @@ impl<'a> Reader<'a> {
         self.rest
     }
 
+    /// The next value.
     pub fn field<T: Field>(&mut self) -> Result<T, DecodeError> {
         T::read(self)
     }
 
+    /// The next number in BigSize form (BOLT 1).
     pub fn bigsize(&mut self) -> Result<u64, DecodeError> {
         bigsize::read(self)
     }
@@ -130,7 +136,9 @@ pub fn write_truncated(value: u64, out: &mut Vec<u8>) {
 
 /// A value that knows its own end.
 pub trait Field: Sized {
+    /// Reads the value and leaves the rest.
     fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError>;
+    /// Appends the value.
     fn write(&self, out: &mut Vec<u8>);
 }
 
@@ -138,6 +146,7 @@ pub trait Field: Sized {
 pub trait Record: Sized {
     /// `value` holds exactly the record's bytes. An error if they are too many or too few.
     fn read_record(value: Reader<'_>) -> Result<Self, DecodeError>;
+    /// Appends the value without its type and length.
     fn write_record(&self, out: &mut Vec<u8>);
 }
 

@@ -15,6 +15,7 @@ use crate::types::{ChannelId, CltvExpiry, CommitmentNumber, FeeratePerKw, HtlcId
 pub struct OnionRoutingPacket(pub Box<[u8; Self::LEN]>);
 
 impl OnionRoutingPacket {
+    /// Bytes of every packet (BOLT 4, Packet Structure).
     pub const LEN: usize = 1366;
 
     /// What `update_fail_malformed_htlc` and the BADONION failures name.

@@ -21,6 +21,7 @@ message! {
 }
 
 impl Init {
+    /// What this node says first: its features, and the chain that its channels are on.
     pub fn new(features: Features, chain: ChainHash) -> Self {
         Self { globalfeatures: Features::empty(), features, networks: Some(vec![chain]), remote_addr: None }
     }
@@ -67,6 +68,7 @@ message! {
 }
 
 impl ErrorMessage {
+    /// An error of one channel, or of all with the id of zeros.
     pub fn new(channel_id: ChannelId, text: impl Into<String>) -> Self {
         Self { channel_id, data: text.into().into_bytes() }
     }
@@ -78,6 +80,7 @@ impl ErrorMessage {
 }
 
 impl Warning {
+    /// A warning about one channel, or about all with the id of zeros.
     pub fn new(channel_id: ChannelId, text: impl Into<String>) -> Self {
         Self { channel_id, data: text.into().into_bytes() }
     }

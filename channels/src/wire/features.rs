@@ -20,6 +20,7 @@ use super::codec::{DecodeError, Field, Reader, Record};
 
 /// A feature that this code knows by name; the discriminant is its even bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the names are those of BOLT 9")]
 pub enum Feature {
     DataLossProtect = 0,
     UpfrontShutdownScript = 4,
@@ -47,6 +48,7 @@ pub enum Feature {
 }
 
 impl Feature {
+    /// All of them, by their bits.
     pub const ALL: [Self; 23] = [
         Self::DataLossProtect,
         Self::UpfrontShutdownScript,
@@ -78,6 +80,7 @@ impl Feature {
         self as usize
     }
 
+    /// The odd bit, which others may ignore.
     pub const fn optional_bit(self) -> usize {
         self as usize + 1
     }
@@ -180,6 +183,7 @@ impl fmt::Display for Feature {
 
 /// Why a feature vector cannot be lived with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum FeatureError {
     #[error("feature bit {0} is demanded, which this node does not have")]
     UnknownRequired(usize),
@@ -196,6 +200,7 @@ pub struct Features {
 }
 
 impl Features {
+    /// No feature.
     pub const fn empty() -> Self {
         Self { little_endian: Vec::new() }
     }
@@ -244,14 +249,17 @@ impl Features {
         self.little_endian.iter().rev().copied().collect()
     }
 
+    /// Whether no bit is set.
     pub fn is_empty(&self) -> bool {
         self.little_endian.iter().all(|byte| *byte == 0)
     }
 
+    /// Whether this bit is set.
     pub fn has_bit(&self, bit: usize) -> bool {
         self.little_endian.get(bit / 8).is_some_and(|byte| byte & (1 << (bit % 8)) != 0)
     }
 
+    /// Sets this bit.
     pub fn set_bit(&mut self, bit: usize) {
         if self.little_endian.len() <= bit / 8 {
             self.little_endian.resize(bit / 8 + 1, 0);

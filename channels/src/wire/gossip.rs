@@ -160,6 +160,7 @@ impl ChannelUpdate {
         self.channel_flags & Self::DIRECTION != 0
     }
 
+    /// Whether nothing can be sent this way now (`channel_flags`, bit 1).
     pub fn is_disabled(&self) -> bool {
         self.channel_flags & Self::DISABLE != 0
     }
@@ -167,6 +168,7 @@ impl ChannelUpdate {
 
 /// Where a node listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names are those of BOLT 7, node_announcement")]
 pub enum NodeAddress {
     Ipv4 {
         address: [u8; 4],

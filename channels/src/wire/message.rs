@@ -19,6 +19,7 @@ pub const MAX_MESSAGE_LEN: usize = 65_535;
 
 /// A message that cannot be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum EncodeError {
     #[error("a message of {0} bytes is longer than the {MAX_MESSAGE_LEN} that the transport carries")]
     TooLong(usize),
@@ -31,6 +32,7 @@ pub trait Payload: Sized {
 
     /// Everything after the type, extension included; `reader` is empty afterwards.
     fn read_payload(reader: &mut Reader<'_>) -> Result<Self, DecodeError>;
+    /// Appends the message without its type.
     fn write_payload(&self, out: &mut Vec<u8>);
 }
 
@@ -59,6 +61,7 @@ macro_rules! message {
     ) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "fields are named as in the BOLT that defines the message")]
         pub struct $name {
             $( $(#[$field_doc])* pub $field: $ty, )*
             $( $( $(#[$record_doc])* pub $record: Option<$record_ty>, )* )?
@@ -108,6 +111,7 @@ macro_rules! messages {
     ( $( $(#[$doc:meta])* $name:ident($ty:ty), )* ) => {
         /// A message of any type.
         #[derive(Clone, Debug, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "a variant is the message of its name")]
         pub enum Message {
             $( $(#[$doc])* $name($ty), )*
             /// A message that this code has no name for. Odd types are to be ignored; an even one ends the

@@ -43,6 +43,7 @@ impl OpenChannel {
     /// The flag of a channel that is to be announced to the network.
     pub const ANNOUNCE_CHANNEL: u8 = 1;
 
+    /// Whether the channel is to be made known to the network (`channel_flags`, bit 0).
     pub fn announces(&self) -> bool {
         self.channel_flags & Self::ANNOUNCE_CHANNEL != 0
     }

@@ -12,8 +12,11 @@ const PLAIN: u8 = 0;
 /// A list of channels behind an encoding byte. Only the plain encoding is in use; lists in another one (1 was
 /// zlib, which BOLT 7 has withdrawn) are kept unread, so that the receiver can warn and go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum ShortIds {
+    /// One after another.
     Plain(Vec<ShortChannelId>),
+    /// In an encoding that is not read.
     Unsupported { encoding: u8, bytes: Vec<u8> },
 }
 
@@ -79,16 +82,24 @@ message! {
 
 /// What is wanted of each channel of a [`QueryShortChannelIds`], behind an encoding byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum QueryFlags {
+    /// One number a channel.
     Plain(Vec<u64>),
+    /// In an encoding that is not read.
     Unsupported { encoding: u8, bytes: Vec<u8> },
 }
 
 impl QueryFlags {
+    /// Its announcement.
     pub const CHANNEL_ANNOUNCEMENT: u64 = 1;
+    /// The update of node 1.
     pub const CHANNEL_UPDATE_1: u64 = 2;
+    /// The update of node 2.
     pub const CHANNEL_UPDATE_2: u64 = 4;
+    /// The announcement of node 1.
     pub const NODE_ANNOUNCEMENT_1: u64 = 8;
+    /// The announcement of node 2.
     pub const NODE_ANNOUNCEMENT_2: u64 = 16;
     /// Everything about a channel.
     pub const ALL: u64 = 31;
@@ -155,13 +166,17 @@ impl QueryChannelRange {
 pub struct QueryOption(pub u64);
 
 impl QueryOption {
+    /// With the updates' timestamps.
     pub const WANT_TIMESTAMPS: u64 = 1;
+    /// With the updates' checksums.
     pub const WANT_CHECKSUMS: u64 = 2;
 
+    /// Whether timestamps are asked for.
     pub fn wants_timestamps(self) -> bool {
         self.0 & Self::WANT_TIMESTAMPS != 0
     }
 
+    /// Whether checksums are asked for.
     pub fn wants_checksums(self) -> bool {
         self.0 & Self::WANT_CHECKSUMS != 0
     }
@@ -205,7 +220,9 @@ impl ReplyChannelRange {
 /// The timestamps of both updates of a channel; 0 where there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UpdateTimestamps {
+    /// Of the update of node 1, in seconds since 1970.
     pub timestamp_node_id_1: u32,
+    /// Of the update of node 2, in seconds since 1970.
     pub timestamp_node_id_2: u32,
 }
 
@@ -222,8 +239,11 @@ impl Field for UpdateTimestamps {
 
 /// One entry a channel of the reply, behind an encoding byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum Timestamps {
+    /// One after another.
     Plain(Vec<UpdateTimestamps>),
+    /// In an encoding that is not read.
     Unsupported { encoding: u8, bytes: Vec<u8> },
 }
 
@@ -252,7 +272,9 @@ impl Record for Timestamps {
 /// The CRC32C of both updates of a channel without signature and timestamp; 0 where there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UpdateChecksums {
+    /// Of the update of node 1.
     pub checksum_node_id_1: u32,
+    /// Of the update of node 2.
     pub checksum_node_id_2: u32,
 }
 

@@ -17,14 +17,14 @@ use crate::types::{
 };
 
 /// A small seeded generator (splitmix64), so that a failing case can be run again.
-pub struct Source(u64);
+pub(crate) struct Source(u64);
 
 impl Source {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -32,20 +32,20 @@ impl Source {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }
 
-    pub fn secret_key(&mut self) -> SecretKey {
+    pub(crate) fn secret_key(&mut self) -> SecretKey {
         SecretKey::from_slice(&self.array::<32>()).unwrap()
     }
 
-    pub fn array<const N: usize>(&mut self) -> [u8; N] {
+    pub(crate) fn array<const N: usize>(&mut self) -> [u8; N] {
         std::array::from_fn(|_| self.next() as u8)
     }
 
     /// Short for the most part, longer than one byte can count now and then.
-    pub fn bytes(&mut self) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self) -> Vec<u8> {
         let len = if self.below(8) == 0 { self.below(700) } else { self.below(40) };
         (0..len).map(|_| self.next() as u8).collect()
     }
@@ -56,7 +56,7 @@ impl Source {
     }
 }
 
-pub trait Sample {
+pub(crate) trait Sample {
     fn sample(source: &mut Source) -> Self;
 }
 

@@ -81,6 +81,8 @@ pub fn write_with(kind: u64, out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>))
 /// A record that is kept as it came: a custom record of a payment, for example.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RawRecord {
+    /// The record's type.
     pub kind: u64,
+    /// Its bytes.
     pub value: Vec<u8>,
 }

@@ -28,7 +28,9 @@ use tonic::{
 /// Messages up to this size are accepted: a block of 4 MB as hex and more.
 const MAX_MESSAGE_BYTES: usize = 200 << 20;
 
+/// Why there is no connection to the daemon.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum ClientError {
     #[error(
         "no daemon seems to run on {data_dir}: start it with `leydend --data-dir {data_dir}`, or name its address with --rpcserver"
@@ -42,11 +44,12 @@ pub enum ClientError {
     Connect { address: String, source: tonic::transport::Error },
 }
 
-/// Where the daemon is and what opens its doors.
+/// Where the daemon is, and what it asks a caller to show.
 #[derive(Debug, Clone)]
 pub struct Access {
     /// host:port of the gRPC service.
     pub address: String,
+    /// The daemon's certificate; PEM.
     pub tls_certificate: PathBuf,
     /// Absent until the wallet exists; calls that need one then say so.
     pub macaroon: PathBuf,
@@ -109,6 +112,8 @@ pub struct Client {
 }
 
 impl Client {
+    /// Opens one TLS connection that trusts only this certificate. A macaroon that cannot be read is left out: calls
+    /// that need none work.
     pub async fn connect(access: &Access) -> Result<Self, ClientError> {
         let path = &access.tls_certificate;
         let certificate = fs::read(path).map_err(|source| ClientError::Read { path: path.clone(), source })?;
@@ -143,45 +148,55 @@ impl Client {
         self
     }
 
+    /// `lnrpc.Lightning`.
     pub fn lightning(&self) -> LightningClient<Authorized> {
         LightningClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
+    /// `routerrpc.Router`.
     pub fn router(&self) -> RouterClient<Authorized> {
         RouterClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
     }
 
+    /// `invoicesrpc.Invoices`.
     pub fn invoices(&self) -> InvoicesClient<Authorized> {
         InvoicesClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
     }
 
+    /// `leyden.Chain`.
     pub fn chain(&self) -> ChainClient<Authorized> {
         ChainClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
+    /// `leyden.Channels`.
     pub fn channels(&self) -> ChannelsClient<Authorized> {
         ChannelsClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
+    /// `leyden.Limits`.
     pub fn limits(&self) -> LimitsClient<Authorized> {
         LimitsClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
     }
 
+    /// `leyden.Wallet`.
     pub fn wallet(&self) -> WalletClient<Authorized> {
         WalletClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
     }
 
+    /// `walletrpc.WalletKit`.
     pub fn wallet_kit(&self) -> WalletKitClient<Authorized> {
         WalletKitClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
     }
 
+    /// `lnrpc.State`, which needs no macaroon.
     pub fn state(&self) -> StateClient<Authorized> {
         StateClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
     }
 
+    /// `lnrpc.WalletUnlocker`, which needs no macaroon.
     pub fn unlocker(&self) -> WalletUnlockerClient<Authorized> {
         WalletUnlockerClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
     }

@@ -27,7 +27,9 @@ pub const PATIENCE: Duration = Duration::from_secs(180);
 /// How long to wait before looking again.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
+/// Why a daemon of a cluster did not start or answer.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum ClusterError {
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
@@ -79,10 +81,12 @@ impl DaemonProcess {
         })
     }
 
+    /// What it is called in messages, and its folder.
     pub fn name(&self) -> &str {
         &self.name
     }
 
+    /// Its data directory.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }
@@ -98,6 +102,7 @@ impl DaemonProcess {
         self.ports = None;
     }
 
+    /// Leaves the process running when this value is dropped.
     pub fn keep_running(&mut self) {
         self.keep = true;
     }
@@ -106,6 +111,7 @@ impl DaemonProcess {
         self.data_dir.join("leydend.log")
     }
 
+    /// All that it has written to its log; empty before its first start.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
@@ -225,16 +231,19 @@ impl DaemonProcess {
         ClusterError::Call { name: self.name.clone(), status: Box::new(status) }
     }
 
+    /// Its node key in hex.
     pub async fn node_id(&self) -> Result<String, ClusterError> {
         let info = self.client()?.lightning().get_info(GetInfoRequest {}).await;
         Ok(info.map_err(|status| self.call_error(status))?.into_inner().identity_pubkey)
     }
 
+    /// The height of its chain's tip.
     pub async fn height(&self) -> Result<u32, ClusterError> {
         let info = self.client()?.lightning().get_info(GetInfoRequest {}).await;
         Ok(info.map_err(|status| self.call_error(status))?.into_inner().block_height)
     }
 
+    /// A fresh on-chain address of its wallet.
     pub async fn new_address(&self) -> Result<String, ClusterError> {
         let address = self.client()?.lightning().new_address(NewAddressRequest::default()).await;
         Ok(address.map_err(|status| self.call_error(status))?.into_inner().address)

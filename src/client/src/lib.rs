@@ -2,6 +2,8 @@
 //! ([`client`]), and real daemons in processes of their own ([`cluster`]) that play the demos ([`demo`]) and run the
 //! benchmarks. It holds no wallet, no chain and no database: all of that is `leydend`'s.
 
+#![warn(missing_docs)]
+
 pub mod cli;
 pub mod client;
 pub mod cluster;

@@ -1,5 +1,7 @@
 //! The program itself, without a daemon: what it prints, and how it ends.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 use std::process::{Command, Output};
 
 fn leyden(arguments: &[&str]) -> Output {

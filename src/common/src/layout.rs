@@ -29,10 +29,12 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// The places of one network in a data directory. Nothing is read or made.
     pub fn new(root: PathBuf, network: &str) -> Self {
         Self { root, network: network.to_owned() }
     }
 
+    /// The data directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -41,10 +43,12 @@ impl Layout {
         self.root.join("data").join("chain").join("bitcoin").join(&self.network)
     }
 
+    /// The certificate that clients trust; PEM.
     pub fn tls_certificate(&self) -> PathBuf {
         self.root.join("tls.cert")
     }
 
+    /// The certificate's private key, for the daemon alone; PEM.
     pub fn tls_key(&self) -> PathBuf {
         self.root.join("tls.key")
     }
@@ -54,10 +58,12 @@ impl Layout {
         self.network_dir().join(format!("{name}.macaroon"))
     }
 
+    /// The root keys of all macaroons, for the daemon alone.
     pub fn macaroon_root_key(&self) -> PathBuf {
         self.network_dir().join("macaroons.key")
     }
 
+    /// The wallet's seed, encrypted with its password.
     pub fn wallet_seed(&self) -> PathBuf {
         self.network_dir().join("wallet.seed")
     }
@@ -108,10 +114,15 @@ impl Layout {
 /// The content of [`Layout::running`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Running {
+    /// The daemon's process id.
     pub pid: u32,
+    /// The network's name, which is also that of its folder.
     pub network: String,
+    /// Where gRPC is served.
     pub rpc: SocketAddr,
+    /// Where Lightning peers connect; `None` while the wallet is locked.
     pub listen: Option<SocketAddr>,
+    /// Where nodes of the chain connect.
     pub chain_listen: Option<SocketAddr>,
     /// Bitcoin Core's JSON-RPC.
     #[serde(default)]

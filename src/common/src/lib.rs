@@ -4,6 +4,8 @@
 //!
 //! No database, no network, no chain: whoever uses this crate links none of them.
 
+#![warn(missing_docs)]
+
 pub mod bench;
 pub mod files;
 pub mod layout;

@@ -109,15 +109,18 @@ struct Spent {
 /// Whether a line is to be written.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
+    /// Write it.
     Write,
     /// The last one for this minute.
     WriteAndSaySo,
+    /// Do not write it: it repeats the last one, or this minute has had its lines.
     Skip,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl LogBudget {
+    /// A budget of so many lines a minute.
     pub fn new(per_minute: u32) -> Self {
         Self { per_minute, spent: Mutex::new(Spent { since: Instant::now(), lines: 0, last: String::new() }) }
     }

@@ -358,7 +358,7 @@ pub fn load_graph(store: &Store) -> Result<Graph, StoreError> {
         Err(error) => ControlFlow::Break(error),
     })?;
     if let ControlFlow::Break(error) = looked {
-        warn!(%error, "the stored gossip is given up; peers will tell it again");
+        warn!(%error, "the stored gossip cannot be read and is discarded; peers will send it again");
         let records = store.table(Table::Gossip)?;
         store.put_table(Table::Gossip, records.into_iter().map(|(key, _)| (key, None)))?;
         return Ok(Graph::new());

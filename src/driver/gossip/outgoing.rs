@@ -62,15 +62,15 @@ pub(super) struct PeerQueues {
 }
 
 impl PeerQueues {
-    pub fn connected(&mut self, peer: NodeId, address: IpAddr, unsent: Arc<AtomicU64>) {
+    pub(super) fn connected(&mut self, peer: NodeId, address: IpAddr, unsent: Arc<AtomicU64>) {
         self.queues.insert(peer, PeerQueue { address, unsent, waiting: Arc::default() });
     }
 
-    pub fn disconnected(&mut self, peer: &NodeId) {
+    pub(super) fn disconnected(&mut self, peer: &NodeId) {
         self.queues.remove(peer);
     }
 
-    pub fn address(&self, peer: &NodeId) -> Option<IpAddr> {
+    pub(super) fn address(&self, peer: &NodeId) -> Option<IpAddr> {
         self.queues.get(peer).map(|queue| queue.address)
     }
 
@@ -82,7 +82,7 @@ impl PeerQueues {
     }
 
     /// The next piece of what each peer is to be told.
-    pub async fn serve(&self, services: &Services, serving: &mut Serving) {
+    pub(super) async fn serve(&self, services: &Services, serving: &mut Serving) {
         let now = services.gossip.uptime();
         let mut effects = Vec::new();
         for peer in serving.waiting() {
@@ -101,7 +101,7 @@ impl PeerQueues {
         }
     }
 
-    pub fn send_all(&self, services: &Services, effects: Vec<SyncEffect>) {
+    pub(super) fn send_all(&self, services: &Services, effects: Vec<SyncEffect>) {
         for effect in effects {
             match effect {
                 SyncEffect::Send { peer, message } => self.send(services, &peer, &message),
@@ -126,7 +126,7 @@ impl PeerQueues {
     }
 
     /// A peer that does not read does without.
-    pub fn warn(&self, services: &Services, peer: NodeId, text: String) {
+    pub(super) fn warn(&self, services: &Services, peer: NodeId, text: String) {
         debug!(%peer, %text, "a peer's gossip is wrong");
         if self.has_room(&peer) {
             self.send(services, &peer, &Warning::new(ChannelId::ALL, text).into());

@@ -36,7 +36,7 @@ const OFFLINE_SECONDS: u64 = 600;
 
 /// Our channels as the gossip task knows them.
 #[derive(Default)]
-pub struct OwnChannels {
+pub(super) struct OwnChannels {
     channels: HashMap<ChannelId, Own>,
 }
 
@@ -54,7 +54,7 @@ struct Own {
 }
 
 impl OwnChannels {
-    pub fn channel(&mut self, services: &Services, state: OwnChannelState) -> Vec<GossipEffect> {
+    pub(super) fn channel(&mut self, services: &Services, state: OwnChannelState) -> Vec<GossipEffect> {
         let channel = state.channel;
         let now = services.gossip.uptime();
         let mut effects = Vec::new();
@@ -86,18 +86,18 @@ impl OwnChannels {
     }
 
     /// A channel is no more; with whom it was.
-    pub fn gone(&mut self, services: &Services, channel: &ChannelId) -> Option<PublicKey> {
+    pub(super) fn gone(&mut self, services: &Services, channel: &ChannelId) -> Option<PublicKey> {
         services.gossip.hints_mut().remove(channel);
         self.channels.remove(channel).map(|own| own.state.peer)
     }
 
     /// Whether a channel with this peer has its funding output on the chain: one that cost it something, or us.
-    pub fn has_channel_with(&self, peer: &PublicKey) -> bool {
+    pub(super) fn has_channel_with(&self, peer: &PublicKey) -> bool {
         self.channels.values().any(|own| own.state.peer == *peer && own.state.is_on_chain)
     }
 
     /// A new connection: what the peer may have missed is told again.
-    pub fn connected(&mut self, services: &Services, peer: PublicKey) -> Vec<GossipEffect> {
+    pub(super) fn connected(&mut self, services: &Services, peer: PublicKey) -> Vec<GossipEffect> {
         let mut ids = Vec::new();
         for (id, own) in &mut self.channels {
             if own.state.peer == peer {
@@ -111,20 +111,20 @@ impl OwnChannels {
         ids.iter().flat_map(|id| self.refresh(services, id)).collect()
     }
 
-    pub fn refresh_all(&mut self, services: &Services) -> Vec<GossipEffect> {
+    pub(super) fn refresh_all(&mut self, services: &Services) -> Vec<GossipEffect> {
         let ids: Vec<ChannelId> = self.channels.keys().copied().collect();
         ids.iter().flat_map(|id| self.refresh(services, id)).collect()
     }
 
     /// The graph has taken a channel, which may be ours.
-    pub fn announced(&mut self, services: &Services, id: ShortChannelId) -> Vec<GossipEffect> {
+    pub(super) fn announced(&mut self, services: &Services, id: ShortChannelId) -> Vec<GossipEffect> {
         let own = self.channels.values().find(|own| own.state.short_channel_id == Some(id));
         let channel = own.map(|own| own.state.channel);
         channel.map(|channel| self.refresh(services, &channel)).unwrap_or_default()
     }
 
     /// Says what is due about a channel.
-    pub fn refresh(&mut self, services: &Services, channel: &ChannelId) -> Vec<GossipEffect> {
+    pub(super) fn refresh(&mut self, services: &Services, channel: &ChannelId) -> Vec<GossipEffect> {
         let Some(own) = self.channels.get_mut(channel) else { return Vec::new() };
         let mut effects = own.announce(services);
         effects.extend(own.update(services));
@@ -133,7 +133,7 @@ impl OwnChannels {
     }
 
     /// The peer's half of an announcement.
-    pub fn signatures(
+    pub(super) fn signatures(
         &mut self,
         services: &Services,
         from: &PublicKey,
@@ -157,7 +157,7 @@ impl OwnChannels {
 
     /// Takes the terms that the peer of an unannounced channel of ours asks, for our invoices; `false` if the update is for
     /// everybody: about another channel, or about one whose announcement may be under way.
-    pub fn peer_update(&mut self, services: &Services, from: &PublicKey, update: &ChannelUpdate) -> bool {
+    pub(super) fn peer_update(&mut self, services: &Services, from: &PublicKey, update: &ChannelUpdate) -> bool {
         let id = Some(update.short_channel_id);
         let names = |own: &&mut Own| own.state.local_alias == id || own.state.short_channel_id == id;
         let Some(own) = self.channels.values_mut().filter(|own| own.state.peer == *from).find(names) else {
@@ -174,7 +174,7 @@ impl OwnChannels {
     }
 
     /// The announcement of this node, if it is due.
-    pub fn node(&self, services: &Services) -> Vec<GossipEffect> {
+    pub(super) fn node(&self, services: &Services) -> Vec<GossipEffect> {
         let clocks = services.clocks();
         let local = NodeId::from(services.node_id());
         let mut intake = services.gossip.intake_mut();

@@ -54,7 +54,7 @@ struct Task {
 pub async fn run(services: Arc<Services>, mut events: mpsc::UnboundedReceiver<GossipEvent>, flush_seconds: u64) {
     let background = match Background::start("gossip-checks") {
         Ok(background) => background,
-        Err(error) => return error!(%error, "no thread for the checks of gossip: no more of it is heard"),
+        Err(error) => return error!(%error, "the thread that checks gossip has failed: gossip is ignored"),
     };
     let mut task = Task::new(services, background, flush_seconds);
     let mut ticks = interval(Duration::from_secs(1));
@@ -228,7 +228,7 @@ impl Task {
                     GossipEffect::Warn { peer, text } => self.queues.warn(&self.services, peer, text),
                     GossipEffect::HangUp { peer } => self.hang_up(peer),
                     GossipEffect::Mute { peer } => {
-                        info!(%peer, "a peer with a channel forges gossip, and is not heard for a while");
+                        info!(%peer, "a peer with a channel forges gossip: its gossip is ignored for a while");
                         self.services.gossip.inbox_mut().mute(peer, self.services.gossip.uptime());
                     }
                 }
@@ -256,7 +256,7 @@ impl Task {
         let store = self.services.store.clone();
         let write = move || store.put_table(Table::Gossip, writes);
         if let Ok(Err(error)) = tokio::task::spawn_blocking(write).await {
-            error!(%error, "gossip was not kept");
+            error!(%error, "gossip could not be stored");
         }
     }
 
@@ -266,7 +266,7 @@ impl Task {
         self.services.gossip.inbox_mut().drop_messages(&peer);
         // What was taken out of the queue together says the same again.
         if self.services.strangers_log.line(&format!("{peer} forges gossip")) != Line::Skip {
-            info!(%peer, "a peer forges gossip: hanging up");
+            info!(%peer, "a peer forges gossip: disconnecting");
         }
         self.services.gossip.refuse(peer, self.queues.address(&peer));
         if let Ok(peer) = peer.public_key() {

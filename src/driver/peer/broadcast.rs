@@ -157,7 +157,7 @@ impl Peer {
         let now = self.services.node.clock().now();
         for (txid, _) in gone.into_iter().filter(|(_, unsent)| unsent.what == BroadcastKind::Funding) {
             if let Err(error) = self.services.wallet.transaction_dropped(txid, now) {
-                error!(channel = %id, %txid, %error, "the coins of a funding transaction are not free again");
+                error!(channel = %id, %txid, %error, "the coins of a failed funding transaction could not be released");
             }
         }
     }

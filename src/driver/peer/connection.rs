@@ -108,7 +108,7 @@ impl Peer {
         // A pong that does not come says that nothing of ours is read, whatever the peer sends itself.
         let unread = connected.pinged.is_some_and(|at| at.elapsed() > SILENCE_LIMIT);
         if unread || connected.heard.elapsed() > SILENCE_LIMIT {
-            info!(peer = %self.node_id, "no sign of life, hanging up");
+            info!(peer = %self.node_id, "the peer does not answer or does not read, disconnecting");
             self.disconnect();
             return;
         }
@@ -151,7 +151,7 @@ impl Peer {
             Message::OpenChannel(open) => self.accept(*open),
             message if gossip::is_gossip(&message) => self.services.gossip.message(self.node_id, message),
             Message::Unknown { message_type, .. } if message_type % 2 == 0 => {
-                self.log_connection("a message that must be understood is not; hanging up", &message_type.to_string());
+                self.log_connection("an unknown message of an even type; disconnecting", &message_type.to_string());
                 self.note_dispute();
                 self.disconnect();
             }

@@ -54,7 +54,7 @@ impl Peer {
                     && connected.id == connection
                     && let Err(error) = connected.connection.queue(&message)
                 {
-                    error!(channel = %id, %error, "hanging up");
+                    error!(channel = %id, %error, "disconnecting");
                     self.disconnect();
                 }
             }
@@ -224,7 +224,7 @@ impl Peer {
                     && !memo.is_empty()
                     && let Err(error) = self.services.store.put_memo(&funding, &memo)
                 {
-                    warn!(channel = %id, %error, "the channel's memo was not kept");
+                    warn!(channel = %id, %error, "the channel's memo could not be stored");
                 }
                 // Whoever opens it hears of it when the mempool has the funding transaction.
                 self.services.events.channel(ChannelNews::Pending(funding));

@@ -19,12 +19,12 @@ pub(super) struct PeerLog {
 }
 
 impl PeerLog {
-    pub fn new(strangers: &Arc<LogBudget>, standing: &PeerStanding) -> Self {
+    pub(super) fn new(strangers: &Arc<LogBudget>, standing: &PeerStanding) -> Self {
         Self { own: LogBudget::new(LINES_PER_MINUTE), strangers: Arc::clone(strangers), standing: standing.clone() }
     }
 
     /// Asks for a line with these words.
-    pub fn line(&self, words: &str) -> Line {
+    pub(super) fn line(&self, words: &str) -> Line {
         match self.own.line(words) {
             Line::Skip => Line::Skip,
             Line::Write | Line::WriteAndSaySo

@@ -337,7 +337,7 @@ impl Peer {
         match connected.connection.flush() {
             Ok(()) => true,
             Err(error) => {
-                debug!(peer = %self.node_id, %error, "hanging up");
+                debug!(peer = %self.node_id, %error, "disconnecting");
                 self.disconnect();
                 false
             }
@@ -442,7 +442,7 @@ impl Peer {
                 Ok(Some(channel)) => channel.stopped(),
                 Ok(None) => continue,
                 Err(error) => {
-                    error!(channel = %id, %error, "the stopped channel cannot be read: nothing of it is enforced now");
+                    error!(channel = %id, %error, "the stopped channel cannot be read: its outputs are not claimed now");
                     continue;
                 }
             };
@@ -489,7 +489,7 @@ impl Peer {
                 let _ = done.send(());
             }
             Command::GiveWay => {
-                debug!(peer = %self.node_id, "hanging up: another node needs the place");
+                debug!(peer = %self.node_id, "disconnecting: another node needs the slot");
                 if let Some(connected) = &self.connection {
                     connected.connection.cut();
                 }

@@ -23,7 +23,7 @@ use super::{Peer, Slot};
 /// How often what a peer wants to be kept is written.
 const WRITE_INTERVAL: Duration = Duration::from_secs(60);
 /// BOLT 1: every blob has this size, so that it tells nothing.
-pub const BLOB_SIZE: usize = 65_531;
+pub(super) const BLOB_SIZE: usize = 65_531;
 
 /// What the peer wants us to keep.
 #[derive(Default)]
@@ -43,7 +43,7 @@ impl Peer {
         match kept {
             Ok(Some(blob)) => self.send(PeerStorageRetrieval { blob }),
             Ok(None) => {}
-            Err(error) => warn!(peer = %self.node_id, %error, "what is kept for this peer cannot be read"),
+            Err(error) => warn!(peer = %self.node_id, %error, "the peer's storage blob cannot be read"),
         }
         self.send_backup();
     }
@@ -81,7 +81,7 @@ impl Peer {
         let Some(blob) = self.stored_for_peer.waiting.take() else { return };
         self.stored_for_peer.written = Some(Instant::now());
         if let Err(error) = self.services.store.put_peer_storage(&self.node_id, &blob) {
-            warn!(peer = %self.node_id, %error, "what this peer wants to be kept is not");
+            warn!(peer = %self.node_id, %error, "the peer's storage blob could not be stored");
         }
     }
 

@@ -13,7 +13,9 @@ use crate::error::RequestError;
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Calls {
+    /// A single call: its answer is an object.
     One(Value),
+    /// Several: their answers are an array in the same order.
     Batch(Vec<Value>),
 }
 

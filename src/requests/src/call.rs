@@ -27,6 +27,7 @@ const PARAMETERS: &[(&str, &[&str])] = &[
     ("submitblock", &["hexdata", "dummy"]),
 ];
 
+/// A method with its parameters, each at the place that Bitcoin Core gives it.
 #[derive(Debug)]
 pub struct Call {
     method: String,
@@ -34,6 +35,8 @@ pub struct Call {
 }
 
 impl Call {
+    /// Reads one JSON-RPC call: no method, parameters of an unknown name, and more parameters than the method takes
+    /// are errors.
     pub fn read(call: &Value) -> Result<Self, RequestError> {
         let Some(method) = call.get("method").and_then(Value::as_str) else {
             return Err(RequestError::invalid("Missing method"));
@@ -56,6 +59,7 @@ impl Call {
         Ok(Self { method: method.to_owned(), values })
     }
 
+    /// The method's name, known or not.
     pub fn method(&self) -> &str {
         &self.method
     }
@@ -78,6 +82,7 @@ impl Call {
         RequestError::new(TYPE, format!("{} must be {wanted}", self.name(place)))
     }
 
+    /// A required string. Another type is [`TYPE`], as for those below.
     pub fn text(&self, place: usize) -> Result<&str, RequestError> {
         self.required(place)?.as_str().ok_or_else(|| self.wrong_type(place, "a string"))
     }
@@ -90,10 +95,12 @@ impl Call {
         })
     }
 
+    /// A required whole number.
     pub fn number(&self, place: usize) -> Result<i64, RequestError> {
         self.required(place)?.as_i64().ok_or_else(|| self.wrong_type(place, "a whole number"))
     }
 
+    /// An optional boolean.
     pub fn flag(&self, place: usize, default: bool) -> Result<bool, RequestError> {
         match self.optional(place) {
             None => Ok(default),
@@ -144,6 +151,7 @@ impl Call {
         decode(self.text(place)?, what)
     }
 
+    /// Required bytes in hexadecimal.
     pub fn bytes(&self, place: usize) -> Result<Vec<u8>, RequestError> {
         Vec::from_hex(self.text(place)?)
             .map_err(|_| RequestError::parameter(format!("{} must be hexadecimal string", self.name(place))))

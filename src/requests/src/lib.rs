@@ -7,6 +7,8 @@
 //! Promises: any bytes are answered by calls or by an error with one of Bitcoin Core's numbers; amounts are exact to the
 //! satoshi or refused.
 
+#![warn(missing_docs)]
+
 pub mod amount;
 pub mod batch;
 pub mod call;

@@ -6,11 +6,11 @@ use leyden_proto::lnrpc::{self, restore_chan_backup_request::Backup};
 use super::{channels::channel_point, edge};
 use crate::api::{ApiError, BackupSnapshot, ChannelBackup};
 
-pub fn backup(backup: &ChannelBackup) -> lnrpc::ChannelBackup {
+pub(crate) fn backup(backup: &ChannelBackup) -> lnrpc::ChannelBackup {
     lnrpc::ChannelBackup { chan_point: Some(channel_point(backup.funding)), chan_backup: backup.sealed.clone() }
 }
 
-pub fn snapshot(snapshot: &BackupSnapshot) -> lnrpc::ChanBackupSnapshot {
+pub(crate) fn snapshot(snapshot: &BackupSnapshot) -> lnrpc::ChanBackupSnapshot {
     lnrpc::ChanBackupSnapshot {
         single_chan_backups: Some(lnrpc::ChannelBackups {
             chan_backups: snapshot.singles.iter().map(backup).collect(),
@@ -23,14 +23,14 @@ pub fn snapshot(snapshot: &BackupSnapshot) -> lnrpc::ChanBackupSnapshot {
 }
 
 /// The sealed backups in a snapshot, of which there must be at least one.
-pub fn sealed(snapshot: lnrpc::ChanBackupSnapshot) -> Result<Vec<Vec<u8>>, ApiError> {
+pub(crate) fn sealed(snapshot: lnrpc::ChanBackupSnapshot) -> Result<Vec<Vec<u8>>, ApiError> {
     let singles = snapshot.single_chan_backups.unwrap_or_default().chan_backups;
     let multi = snapshot.multi_chan_backup.map(|multi| multi.multi_chan_backup).filter(|multi| !multi.is_empty());
     let sealed: Vec<_> = singles.into_iter().map(|single| single.chan_backup).chain(multi).collect();
     some("single_chan_backups or multi_chan_backup", sealed)
 }
 
-pub fn to_restore(request: lnrpc::RestoreChanBackupRequest) -> Result<Vec<Vec<u8>>, ApiError> {
+pub(crate) fn to_restore(request: lnrpc::RestoreChanBackupRequest) -> Result<Vec<Vec<u8>>, ApiError> {
     let sealed = match request.backup {
         Some(Backup::ChanBackups(singles)) => {
             singles.chan_backups.into_iter().map(|single| single.chan_backup).collect()
@@ -45,6 +45,6 @@ fn some(field: &str, sealed: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, ApiError> {
     if sealed.is_empty() { Err(edge::wrong(field, "a backup is needed")) } else { Ok(sealed) }
 }
 
-pub fn verified(channels: &[OutPoint]) -> lnrpc::VerifyChanBackupResponse {
+pub(crate) fn verified(channels: &[OutPoint]) -> lnrpc::VerifyChanBackupResponse {
     lnrpc::VerifyChanBackupResponse { chan_points: channels.iter().map(ToString::to_string).collect() }
 }

@@ -15,7 +15,7 @@ use crate::api::{
 /// The most blocks of one request; more are asked for with another.
 const MAX_BLOCKS: u32 = 100_000;
 
-pub fn block_selector(request: &leyden::GetBlockRequest) -> Result<BlockSelector, ApiError> {
+pub(crate) fn block_selector(request: &leyden::GetBlockRequest) -> Result<BlockSelector, ApiError> {
     use leyden::get_block_request::Block;
     match request.block.as_ref() {
         None => Err(edge::wrong("block", "give block_hash or height")),
@@ -26,13 +26,13 @@ pub fn block_selector(request: &leyden::GetBlockRequest) -> Result<BlockSelector
     }
 }
 
-pub fn block_count(blocks: u32) -> Result<NonZeroU32, ApiError> {
+pub(crate) fn block_count(blocks: u32) -> Result<NonZeroU32, ApiError> {
     NonZeroU32::new(blocks)
         .filter(|blocks| blocks.get() <= MAX_BLOCKS)
         .ok_or_else(|| edge::wrong("blocks", format!("{blocks}; it lies between 1 and {MAX_BLOCKS}")))
 }
 
-pub fn tip(status: &ChainStatus, network: &NetworkInfo) -> leyden::GetTipResponse {
+pub(crate) fn tip(status: &ChainStatus, network: &NetworkInfo) -> leyden::GetTipResponse {
     leyden::GetTipResponse {
         block_hash: status.tip.hash.to_string(),
         height: status.tip.height,
@@ -48,7 +48,7 @@ pub fn tip(status: &ChainStatus, network: &NetworkInfo) -> leyden::GetTipRespons
     }
 }
 
-pub fn block(located: &LocatedBlock, include_raw: bool) -> leyden::GetBlockResponse {
+pub(crate) fn block(located: &LocatedBlock, include_raw: bool) -> leyden::GetBlockResponse {
     let header = &located.block.header;
     leyden::GetBlockResponse {
         block_hash: located.hash.to_string(),
@@ -70,7 +70,7 @@ pub fn block(located: &LocatedBlock, include_raw: bool) -> leyden::GetBlockRespo
 }
 
 /// `tip` is the height of the chain's end.
-pub fn transaction(found: &TransactionInfo, tip: u32, network: &NetworkInfo) -> leyden::GetTransactionResponse {
+pub(crate) fn transaction(found: &TransactionInfo, tip: u32, network: &NetworkInfo) -> leyden::GetTransactionResponse {
     let transaction = found.transaction.as_ref();
     let input = |input: &bitcoin::TxIn| leyden::TransactionInput {
         outpoint: if input.previous_output.is_null() { String::new() } else { input.previous_output.to_string() },
@@ -96,7 +96,7 @@ pub fn transaction(found: &TransactionInfo, tip: u32, network: &NetworkInfo) -> 
     }
 }
 
-pub fn mempool(mempool: &MempoolView) -> leyden::GetMempoolResponse {
+pub(crate) fn mempool(mempool: &MempoolView) -> leyden::GetMempoolResponse {
     let per_kvb = mempool.info.minimum_fee_rate.to_sat_per_kwu().saturating_mul(4);
     leyden::GetMempoolResponse {
         transaction_count: number(mempool.info.transactions),
@@ -118,11 +118,11 @@ fn mempool_entry(entry: &MempoolEntryInfo) -> leyden::MempoolTransaction {
     }
 }
 
-pub fn generated(block: FoundBlock, found: u32) -> leyden::GenerateUpdate {
+pub(crate) fn generated(block: FoundBlock, found: u32) -> leyden::GenerateUpdate {
     leyden::GenerateUpdate { block_hash: block.hash.to_string(), height: block.height.0, found }
 }
 
-pub fn mining_info(info: &MiningInfo) -> leyden::GetMiningInfoResponse {
+pub(crate) fn mining_info(info: &MiningInfo) -> leyden::GetMiningInfoResponse {
     leyden::GetMiningInfoResponse {
         mining: info.reward_to.is_some(),
         threads: info.threads,
@@ -136,7 +136,7 @@ pub fn mining_info(info: &MiningInfo) -> leyden::GetMiningInfoResponse {
     }
 }
 
-pub fn utxo_set_hash(set: &UtxoSetHash) -> leyden::GetUtxoSetHashResponse {
+pub(crate) fn utxo_set_hash(set: &UtxoSetHash) -> leyden::GetUtxoSetHashResponse {
     leyden::GetUtxoSetHashResponse {
         hash: hex::encode(set.hash),
         block_hash: set.block.to_string(),
@@ -146,7 +146,7 @@ pub fn utxo_set_hash(set: &UtxoSetHash) -> leyden::GetUtxoSetHashResponse {
     }
 }
 
-pub fn peer(peer: &PeerInfo) -> leyden::ChainPeer {
+pub(crate) fn peer(peer: &PeerInfo) -> leyden::ChainPeer {
     leyden::ChainPeer {
         address: peer.address.to_string(),
         inbound: peer.inbound,

@@ -21,7 +21,7 @@ const MAX_MEMO: usize = 500;
 const UNKNOWN_AMOUNT: i64 = -1;
 
 #[allow(deprecated)] // `sat_per_byte` and `node_pubkey_string` are still sent by clients.
-pub fn open_channel(request: lnrpc::OpenChannelRequest, network: &NetworkInfo) -> Result<OpenChannel, ApiError> {
+pub(crate) fn open_channel(request: lnrpc::OpenChannelRequest, network: &NetworkInfo) -> Result<OpenChannel, ApiError> {
     edge::refuse("funding_shim", request.funding_shim.is_some(), "channels are funded by this node's wallet alone")?;
     let node_id = match (request.node_pubkey.as_slice(), request.node_pubkey_string.as_str()) {
         ([], "") => return Err(edge::wrong("node_pubkey", "the node to open a channel with is needed")),
@@ -106,7 +106,10 @@ fn commitment_type(number: i32) -> Result<Option<CommitmentType>, ApiError> {
 }
 
 #[allow(deprecated)] // `sat_per_byte` is still sent by clients.
-pub fn close_channel(request: lnrpc::CloseChannelRequest, network: &NetworkInfo) -> Result<CloseChannel, ApiError> {
+pub(crate) fn close_channel(
+    request: lnrpc::CloseChannelRequest,
+    network: &NetworkInfo,
+) -> Result<CloseChannel, ApiError> {
     let funding = edge::channel_point("channel_point", request.channel_point.as_ref())?;
     let fee = edge::fee(edge::FeeFields {
         target_conf: request.target_conf,
@@ -132,7 +135,7 @@ pub fn close_channel(request: lnrpc::CloseChannelRequest, network: &NetworkInfo)
 }
 
 /// The channel that is to be given up. That costs a word of consent.
-pub fn abandon_channel(request: &lnrpc::AbandonChannelRequest) -> Result<OutPoint, ApiError> {
+pub(crate) fn abandon_channel(request: &lnrpc::AbandonChannelRequest) -> Result<OutPoint, ApiError> {
     let funding = edge::channel_point("channel_point", request.channel_point.as_ref())?;
     let why = "channels are funded by this node's own wallet or by the peer's, never by a shim";
     edge::refuse("pending_funding_shim_only", request.pending_funding_shim_only, why)?;
@@ -143,7 +146,7 @@ pub fn abandon_channel(request: &lnrpc::AbandonChannelRequest) -> Result<OutPoin
     Ok(funding)
 }
 
-pub fn channel_point(funding: OutPoint) -> lnrpc::ChannelPoint {
+pub(crate) fn channel_point(funding: OutPoint) -> lnrpc::ChannelPoint {
     use lnrpc::channel_point::FundingTxid;
     lnrpc::ChannelPoint {
         funding_txid: Some(FundingTxid::FundingTxidBytes(funding.txid.to_byte_array().to_vec())),
@@ -151,7 +154,7 @@ pub fn channel_point(funding: OutPoint) -> lnrpc::ChannelPoint {
     }
 }
 
-pub fn open_update(update: &OpenUpdate) -> lnrpc::OpenStatusUpdate {
+pub(crate) fn open_update(update: &OpenUpdate) -> lnrpc::OpenStatusUpdate {
     use lnrpc::open_status_update::Update;
     let stage = match update.stage {
         OpenStage::Pending { funding, fee_rate } => Update::ChanPending(lnrpc::PendingUpdate {
@@ -167,7 +170,7 @@ pub fn open_update(update: &OpenUpdate) -> lnrpc::OpenStatusUpdate {
     lnrpc::OpenStatusUpdate { update: Some(stage), pending_chan_id: update.temporary_id.0.to_vec() }
 }
 
-pub fn close_update(update: &CloseUpdate) -> lnrpc::CloseStatusUpdate {
+pub(crate) fn close_update(update: &CloseUpdate) -> lnrpc::CloseStatusUpdate {
     use lnrpc::close_status_update::Update;
     let update = match update {
         CloseUpdate::WaitingForHtlcs(htlcs) => {
@@ -203,7 +206,7 @@ fn per_vbyte(rate: Option<FeeRate>) -> i64 {
 }
 
 #[allow(deprecated)] // `balance` and `pending_open_balance` are still read by clients.
-pub fn balance(balance: &ChannelBalance) -> lnrpc::ChannelBalanceResponse {
+pub(crate) fn balance(balance: &ChannelBalance) -> lnrpc::ChannelBalanceResponse {
     lnrpc::ChannelBalanceResponse {
         balance: sat(balance.local),
         pending_open_balance: sat(balance.pending_local),
@@ -217,14 +220,14 @@ pub fn balance(balance: &ChannelBalance) -> lnrpc::ChannelBalanceResponse {
 }
 
 /// Which channels ListChannels asks for.
-pub struct ChannelFilter {
+pub(crate) struct ChannelFilter {
     active: Option<bool>,
     announced: Option<bool>,
     peer: Option<PublicKey>,
 }
 
 impl ChannelFilter {
-    pub fn new(request: &lnrpc::ListChannelsRequest) -> Result<Self, ApiError> {
+    pub(crate) fn new(request: &lnrpc::ListChannelsRequest) -> Result<Self, ApiError> {
         let one_of = |field, yes, no| match (yes, no) {
             (true, true) => Err(edge::wrong(field, "it asks for the contrary of another field; set one of the two")),
             (yes, no) => Ok((yes || no).then_some(yes)),
@@ -239,7 +242,7 @@ impl ChannelFilter {
         })
     }
 
-    pub fn takes(&self, channel: &ChannelInfo) -> bool {
+    pub(crate) fn takes(&self, channel: &ChannelInfo) -> bool {
         self.active.is_none_or(|active| channel.active == active)
             && self.announced.is_none_or(|announced| channel.summary.announce == announced)
             && self.peer.is_none_or(|peer| channel.summary.node_id == peer)
@@ -247,7 +250,7 @@ impl ChannelFilter {
 }
 
 #[allow(deprecated)] // The fields that `local_constraints` replaced are still read by clients.
-pub fn channel(channel: &ChannelInfo) -> lnrpc::Channel {
+pub(crate) fn channel(channel: &ChannelInfo) -> lnrpc::Channel {
     let summary = &channel.summary;
     let unsettled = channel.htlcs.iter().fold(0, |sum: u64, htlc| sum.saturating_add(htlc.amount.0));
     lnrpc::Channel {
@@ -325,7 +328,7 @@ fn htlc(htlc: &ChannelHtlc) -> lnrpc::Htlc {
     }
 }
 
-pub fn pending_channels(channels: &PendingChannels, with_transactions: bool) -> lnrpc::PendingChannelsResponse {
+pub(crate) fn pending_channels(channels: &PendingChannels, with_transactions: bool) -> lnrpc::PendingChannelsResponse {
     let waiting = channels.waiting_close.iter().map(|channel| channel.limbo);
     let force_closing = channels.force_closing.iter().map(|channel| channel.limbo);
     lnrpc::PendingChannelsResponse {
@@ -421,7 +424,7 @@ fn pending_htlc(htlc: &PendingHtlc) -> lnrpc::PendingHtlc {
 }
 
 /// Without any wish, every kind is wanted.
-pub fn closure_is_wanted(wanted: &lnrpc::ClosedChannelsRequest, closure: ClosureType) -> bool {
+pub(crate) fn closure_is_wanted(wanted: &lnrpc::ClosedChannelsRequest, closure: ClosureType) -> bool {
     let any = wanted.cooperative
         || wanted.local_force
         || wanted.remote_force
@@ -438,7 +441,7 @@ pub fn closure_is_wanted(wanted: &lnrpc::ClosedChannelsRequest, closure: Closure
     }
 }
 
-pub fn closed_channel(channel: &ClosedChannel, genesis: BlockHash) -> lnrpc::ChannelCloseSummary {
+pub(crate) fn closed_channel(channel: &ClosedChannel, genesis: BlockHash) -> lnrpc::ChannelCloseSummary {
     use lnrpc::channel_close_summary::ClosureType as Type;
     let close_type = match channel.closure {
         ClosureType::Cooperative => Type::CooperativeClose,
@@ -465,7 +468,7 @@ pub fn closed_channel(channel: &ClosedChannel, genesis: BlockHash) -> lnrpc::Cha
     }
 }
 
-pub fn channel_event(event: &ChannelEvent, genesis: BlockHash) -> lnrpc::ChannelEventUpdate {
+pub(crate) fn channel_event(event: &ChannelEvent, genesis: BlockHash) -> lnrpc::ChannelEventUpdate {
     use lnrpc::channel_event_update::{Channel, UpdateType};
     let (kind, channel) = match event {
         ChannelEvent::PendingOpen(funding) => {

@@ -11,7 +11,7 @@ use leyden_proto::leyden::{self, closing_output::State};
 use super::{sat, signed};
 use crate::api::{ChannelTree, ClosedChannel, ClosingChannel, ResolvedOutput};
 
-pub fn tree(tree: &ChannelTree) -> leyden::ChannelTree {
+pub(crate) fn tree(tree: &ChannelTree) -> leyden::ChannelTree {
     leyden::ChannelTree {
         channel_point: tree.tree.funding.to_string(),
         remote_pubkey: tree.node_id.to_string(),
@@ -109,7 +109,7 @@ fn text(txid: Option<Txid>) -> String {
     txid.map(|txid| txid.to_string()).unwrap_or_default()
 }
 
-pub fn closing(channel: &ClosingChannel) -> leyden::ClosingChannel {
+pub(crate) fn closing(channel: &ClosingChannel) -> leyden::ClosingChannel {
     let depth = |height: Height| channel.height.0.saturating_sub(height.0).saturating_add(1);
     leyden::ClosingChannel {
         channel_point: channel.funding.to_string(),
@@ -159,7 +159,7 @@ fn per_vbyte(feerate: FeeratePerKw) -> f64 {
     f64::from(feerate.0) * 4.0 / 1000.0
 }
 
-pub fn ended(channel: &ClosedChannel) -> leyden::EndedChannel {
+pub(crate) fn ended(channel: &ClosedChannel) -> leyden::EndedChannel {
     leyden::EndedChannel {
         channel_point: channel.funding.to_string(),
         remote_pubkey: channel.node_id.to_string(),
@@ -184,7 +184,7 @@ fn ended_output(output: &ResolvedOutput) -> leyden::EndedOutput {
 }
 
 /// LND's report of the same.
-pub fn resolution(output: &ResolvedOutput) -> leyden_proto::lnrpc::Resolution {
+pub(crate) fn resolution(output: &ResolvedOutput) -> leyden_proto::lnrpc::Resolution {
     use leyden_proto::lnrpc::{Resolution, ResolutionOutcome as Outcome, ResolutionType as Type};
 
     use crate::api::ResolvedKind;

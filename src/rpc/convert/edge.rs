@@ -20,16 +20,16 @@ use crate::{
 type Checked<T> = Result<T, ApiError>;
 
 /// The field is wrong: what it is, and what it should be.
-pub fn wrong(field: &str, what: impl Display) -> ApiError {
+pub(crate) fn wrong(field: &str, what: impl Display) -> ApiError {
     ApiError::invalid(format!("{field}: {what}"))
 }
 
 /// Refuses a feature of LND that is not served, whatever it is asked for with.
-pub fn refuse(field: &str, asked: bool, what: &str) -> Checked<()> {
+pub(crate) fn refuse(field: &str, asked: bool, what: &str) -> Checked<()> {
     if asked { Err(wrong(field, format_args!("{what}; leave it unset"))) } else { Ok(()) }
 }
 
-pub fn node_id(field: &str, bytes: &[u8]) -> Checked<PublicKey> {
+pub(crate) fn node_id(field: &str, bytes: &[u8]) -> Checked<PublicKey> {
     PublicKey::from_slice(bytes).map_err(|_| {
         wrong(
             field,
@@ -38,32 +38,32 @@ pub fn node_id(field: &str, bytes: &[u8]) -> Checked<PublicKey> {
     })
 }
 
-pub fn node_id_hex(field: &str, text: &str) -> Checked<PublicKey> {
+pub(crate) fn node_id_hex(field: &str, text: &str) -> Checked<PublicKey> {
     PublicKey::from_str(text).ok().filter(|_| text.len() == 66).ok_or_else(|| {
         wrong(field, format_args!("\"{text}\" is no public key; it has 66 hex digits and begins with 02 or 03"))
     })
 }
 
-pub fn bytes32(field: &str, bytes: &[u8]) -> Checked<[u8; 32]> {
+pub(crate) fn bytes32(field: &str, bytes: &[u8]) -> Checked<[u8; 32]> {
     bytes.try_into().map_err(|_| wrong(field, format_args!("{} bytes where 32 are needed", bytes.len())))
 }
 
-pub fn payment_hash(field: &str, bytes: &[u8]) -> Checked<PaymentHash> {
+pub(crate) fn payment_hash(field: &str, bytes: &[u8]) -> Checked<PaymentHash> {
     Ok(PaymentHash(bytes32(field, bytes)?))
 }
 
 /// A transaction id as people write it.
-pub fn txid(field: &str, text: &str) -> Checked<Txid> {
+pub(crate) fn txid(field: &str, text: &str) -> Checked<Txid> {
     Txid::from_str(text)
         .map_err(|_| wrong(field, format_args!("\"{text}\" is no transaction id; it has 64 hex digits")))
 }
 
 /// A transaction id in internal byte order.
-pub fn txid_bytes(field: &str, bytes: &[u8]) -> Checked<Txid> {
+pub(crate) fn txid_bytes(field: &str, bytes: &[u8]) -> Checked<Txid> {
     Ok(Txid::from_byte_array(bytes32(field, bytes)?))
 }
 
-pub fn outpoint(field: &str, outpoint: &lnrpc::OutPoint) -> Checked<OutPoint> {
+pub(crate) fn outpoint(field: &str, outpoint: &lnrpc::OutPoint) -> Checked<OutPoint> {
     let txid = match (outpoint.txid_bytes.is_empty(), outpoint.txid_str.is_empty()) {
         (false, true) => txid_bytes(field, &outpoint.txid_bytes)?,
         (true, false) => txid(field, &outpoint.txid_str)?,
@@ -74,11 +74,11 @@ pub fn outpoint(field: &str, outpoint: &lnrpc::OutPoint) -> Checked<OutPoint> {
 }
 
 /// A channel point as people write it: TXID:INDEX.
-pub fn point(field: &str, text: &str) -> Checked<OutPoint> {
+pub(crate) fn point(field: &str, text: &str) -> Checked<OutPoint> {
     OutPoint::from_str(text).map_err(|_| wrong(field, format_args!("\"{text}\" is no channel point; it is TXID:INDEX")))
 }
 
-pub fn channel_point(field: &str, point: Option<&lnrpc::ChannelPoint>) -> Checked<OutPoint> {
+pub(crate) fn channel_point(field: &str, point: Option<&lnrpc::ChannelPoint>) -> Checked<OutPoint> {
     use lnrpc::channel_point::FundingTxid;
     let missing = || wrong(field, "the channel's funding transaction id and output index are needed");
     let point = point.ok_or_else(missing)?;
@@ -89,12 +89,12 @@ pub fn channel_point(field: &str, point: Option<&lnrpc::ChannelPoint>) -> Checke
     Ok(OutPoint { txid, vout: point.output_index })
 }
 
-pub fn transaction(field: &str, bytes: &[u8]) -> Checked<Transaction> {
+pub(crate) fn transaction(field: &str, bytes: &[u8]) -> Checked<Transaction> {
     consensus::deserialize(bytes).map_err(|error| wrong(field, format_args!("not a serialised transaction: {error}")))
 }
 
 /// An address of this network.
-pub fn address(field: &str, text: &str, network: &NetworkInfo) -> Checked<Address> {
+pub(crate) fn address(field: &str, text: &str, network: &NetworkInfo) -> Checked<Address> {
     let unchecked = Address::<NetworkUnchecked>::from_str(text)
         .map_err(|error| wrong(field, format_args!("\"{text}\" is no address: {error}")))?;
     unchecked
@@ -102,12 +102,12 @@ pub fn address(field: &str, text: &str, network: &NetworkInfo) -> Checked<Addres
         .map_err(|_| wrong(field, format_args!("{text} is an address of another network than {}", network.name)))
 }
 
-pub fn optional_address(field: &str, text: &str, network: &NetworkInfo) -> Checked<Option<Address>> {
+pub(crate) fn optional_address(field: &str, text: &str, network: &NetworkInfo) -> Checked<Option<Address>> {
     if text.is_empty() { Ok(None) } else { address(field, text, network).map(Some) }
 }
 
 /// An amount that may be zero.
-pub fn amount(field: &str, sat: i64) -> Checked<Amount> {
+pub(crate) fn amount(field: &str, sat: i64) -> Checked<Amount> {
     u64::try_from(sat)
         .ok()
         .map(Amount::from_sat)
@@ -116,7 +116,7 @@ pub fn amount(field: &str, sat: i64) -> Checked<Amount> {
 }
 
 /// An amount that may not be zero.
-pub fn positive_amount(field: &str, sat: i64) -> Checked<Amount> {
+pub(crate) fn positive_amount(field: &str, sat: i64) -> Checked<Amount> {
     match amount(field, sat)? {
         Amount::ZERO => Err(wrong(field, "an amount above zero is needed")),
         amount => Ok(amount),
@@ -124,14 +124,14 @@ pub fn positive_amount(field: &str, sat: i64) -> Checked<Amount> {
 }
 
 /// An amount in millisatoshi that may be zero.
-pub fn amount_msat(field: &str, msat: i64) -> Checked<Msat> {
+pub(crate) fn amount_msat(field: &str, msat: i64) -> Checked<Msat> {
     u64::try_from(msat).ok().map(Msat).filter(|amount| amount.floor_sat() <= Amount::MAX_MONEY).ok_or_else(|| {
         wrong(field, format_args!("{msat} millisatoshi is no amount; it lies between 0 and 21 million coins"))
     })
 }
 
 /// An amount that may be given in either unit; 0 where neither is.
-pub fn either_amount(field: &str, sat: i64, msat: i64) -> Checked<Msat> {
+pub(crate) fn either_amount(field: &str, sat: i64, msat: i64) -> Checked<Msat> {
     if sat != 0 && msat != 0 {
         return Err(wrong(field, format_args!("give {field} or {field}_msat, not both")));
     }
@@ -144,7 +144,7 @@ pub fn either_amount(field: &str, sat: i64, msat: i64) -> Checked<Msat> {
 
 /// A limit on fees that may be given in either unit; `None` where neither is. Common clients mean no limit by one above all
 /// the money that there can be.
-pub fn fee_limit(field: &str, sat: i64, msat: i64) -> Checked<Option<Msat>> {
+pub(crate) fn fee_limit(field: &str, sat: i64, msat: i64) -> Checked<Option<Msat>> {
     let most = Amount::MAX_MONEY.to_sat();
     let limited = |given: i64, most: u64| if u64::try_from(given).is_ok_and(|given| given > most) { 0 } else { given };
     let (within_sat, within_msat) = (limited(sat, most), limited(msat, most * 1000));
@@ -158,7 +158,7 @@ pub fn fee_limit(field: &str, sat: i64, msat: i64) -> Checked<Option<Msat>> {
 }
 
 /// From -1 to 1, in hundredths.
-pub fn time_pref(value: f64) -> Checked<i8> {
+pub(crate) fn time_pref(value: f64) -> Checked<i8> {
     if !value.is_finite() || !(-1.0..=1.0).contains(&value) {
         return Err(wrong("time_pref", format_args!("{value}; it lies between -1 and 1")));
     }
@@ -166,7 +166,7 @@ pub fn time_pref(value: f64) -> Checked<i8> {
 }
 
 /// The channels that a payment may leave by; `one` is the older field for a single one.
-pub fn outgoing(one: u64, several: &[u64]) -> Checked<Vec<ShortChannelId>> {
+pub(crate) fn outgoing(one: u64, several: &[u64]) -> Checked<Vec<ShortChannelId>> {
     if one == 0 {
         return Ok(several.iter().copied().map(ShortChannelId).collect());
     }
@@ -178,14 +178,14 @@ pub fn outgoing(one: u64, several: &[u64]) -> Checked<Vec<ShortChannelId>> {
 
 /// How a transaction's fee is asked for in LND's requests.
 #[derive(Clone, Copy)]
-pub struct FeeFields {
+pub(crate) struct FeeFields {
     pub target_conf: i32,
     pub sat_per_vbyte: u64,
     /// The older name of `sat_per_vbyte`.
     pub sat_per_byte: i64,
 }
 
-pub fn fee(fields: FeeFields) -> Checked<FeeChoice> {
+pub(crate) fn fee(fields: FeeFields) -> Checked<FeeChoice> {
     let FeeFields { target_conf, sat_per_vbyte, sat_per_byte } = fields;
     let older = u64::try_from(sat_per_byte)
         .map_err(|_| wrong("sat_per_byte", format_args!("{sat_per_byte} is negative; leave it 0 for the default")))?;
@@ -202,7 +202,7 @@ pub fn fee(fields: FeeFields) -> Checked<FeeChoice> {
 }
 
 /// A rate that stops a typing error from giving everything away; `None` for 0.
-pub fn fee_rate(field: &str, sat_per_vbyte: u64) -> Checked<Option<FeeRate>> {
+pub(crate) fn fee_rate(field: &str, sat_per_vbyte: u64) -> Checked<Option<FeeRate>> {
     const HIGHEST: u64 = 100_000;
     if sat_per_vbyte > HIGHEST {
         return Err(wrong(field, format_args!("{sat_per_vbyte} satoshi per virtual byte; at most {HIGHEST} is taken")));
@@ -211,7 +211,7 @@ pub fn fee_rate(field: &str, sat_per_vbyte: u64) -> Checked<Option<FeeRate>> {
 }
 
 /// Which coins may be spent, as LND's requests say it.
-pub fn coins(min_confs: i32, spend_unconfirmed: bool, outpoints: &[lnrpc::OutPoint]) -> Checked<CoinChoice> {
+pub(crate) fn coins(min_confs: i32, spend_unconfirmed: bool, outpoints: &[lnrpc::OutPoint]) -> Checked<CoinChoice> {
     let asked = u32::try_from(min_confs)
         .map_err(|_| wrong("min_confs", format_args!("{min_confs} is negative; 0 means 1 confirmation")))?;
     if spend_unconfirmed && asked > 0 {
@@ -230,12 +230,12 @@ pub fn coins(min_confs: i32, spend_unconfirmed: bool, outpoints: &[lnrpc::OutPoi
 }
 
 /// Whether the caller insists on spending what is kept back for claims. LND has no field for it, so it is a header.
-pub fn reserve(metadata: &MetadataMap) -> Checked<Reserve> {
+pub(crate) fn reserve(metadata: &MetadataMap) -> Checked<Reserve> {
     Ok(if flag(metadata, SPEND_RESERVE)? { Reserve::Spend } else { Reserve::Keep })
 }
 
 /// A header that is true or false; false without it.
-pub fn flag(metadata: &MetadataMap, key: &'static str) -> Checked<bool> {
+pub(crate) fn flag(metadata: &MetadataMap, key: &'static str) -> Checked<bool> {
     match metadata.get(key).map(|value| value.to_str().unwrap_or_default()) {
         None | Some("false") => Ok(false),
         Some("true") => Ok(true),
@@ -244,7 +244,7 @@ pub fn flag(metadata: &MetadataMap, key: &'static str) -> Checked<bool> {
 }
 
 /// There is one account.
-pub fn account(name: &str) -> Checked<()> {
+pub(crate) fn account(name: &str) -> Checked<()> {
     match name {
         "" | "default" => Ok(()),
         other => Err(wrong("account", format_args!("there is no account \"{other}\"; the only one is \"default\""))),
@@ -252,7 +252,7 @@ pub fn account(name: &str) -> Checked<()> {
 }
 
 /// host:port, the host being a name, an IPv4 address or an IPv6 address in brackets.
-pub fn host_and_port(field: &str, text: &str) -> Checked<()> {
+pub(crate) fn host_and_port(field: &str, text: &str) -> Checked<()> {
     let valid = text.rsplit_once(':').is_some_and(|(host, port)| {
         let bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
         !host.is_empty() && !bare_v6 && !host.contains(char::is_whitespace) && port.parse::<u16>().is_ok_and(|p| p != 0)
@@ -261,7 +261,7 @@ pub fn host_and_port(field: &str, text: &str) -> Checked<()> {
 }
 
 /// A number that must fit into fewer bits; `None` for 0, which leaves the choice to the daemon.
-pub fn optional_u16(field: &str, value: impl TryInto<u16> + Copy + Display) -> Checked<Option<u16>> {
+pub(crate) fn optional_u16(field: &str, value: impl TryInto<u16> + Copy + Display) -> Checked<Option<u16>> {
     match value.try_into() {
         Ok(0) => Ok(None),
         Ok(value) => Ok(Some(value)),
@@ -270,7 +270,7 @@ pub fn optional_u16(field: &str, value: impl TryInto<u16> + Copy + Display) -> C
 }
 
 /// A text of at most `limit` bytes.
-pub fn text(field: &str, text: String, limit: usize) -> Checked<String> {
+pub(crate) fn text(field: &str, text: String, limit: usize) -> Checked<String> {
     if text.len() > limit {
         return Err(wrong(field, format_args!("{} bytes; at most {limit} are kept", text.len())));
     }

@@ -16,7 +16,7 @@ use crate::api::{
 const DEFAULT_PAGE: u32 = 100;
 const LARGEST_PAGE: u32 = 50_000;
 
-pub fn fee_report(report: &FeeReport) -> lnrpc::FeeReportResponse {
+pub(crate) fn fee_report(report: &FeeReport) -> lnrpc::FeeReportResponse {
     lnrpc::FeeReportResponse {
         channel_fees: report.channels.iter().map(channel_fee).collect(),
         day_fee_sum: report.day.0 / 1000,
@@ -35,7 +35,7 @@ fn channel_fee(fee: &ChannelFee) -> lnrpc::ChannelFeeReport {
     }
 }
 
-pub fn policy_change(request: &lnrpc::PolicyUpdateRequest) -> Result<PolicyChange, ApiError> {
+pub(crate) fn policy_change(request: &lnrpc::PolicyUpdateRequest) -> Result<PolicyChange, ApiError> {
     use lnrpc::policy_update_request::Scope;
     let channel = match &request.scope {
         Some(Scope::Global(true)) => None,
@@ -74,7 +74,7 @@ fn fee_ppm(request: &lnrpc::PolicyUpdateRequest) -> Result<u32, ApiError> {
     Ok(ppm as u32)
 }
 
-pub fn policy_refused(refused: &PolicyRefused) -> lnrpc::FailedUpdate {
+pub(crate) fn policy_refused(refused: &PolicyRefused) -> lnrpc::FailedUpdate {
     let reason = match refused.reason {
         PolicyRefusal::Pending => lnrpc::UpdateFailure::Pending,
         PolicyRefusal::Invalid => lnrpc::UpdateFailure::InvalidParameter,
@@ -83,7 +83,7 @@ pub fn policy_refused(refused: &PolicyRefused) -> lnrpc::FailedUpdate {
     lnrpc::FailedUpdate { outpoint, reason: reason.into(), update_error: refused.text.clone() }
 }
 
-pub fn forwards_request(request: &lnrpc::ForwardingHistoryRequest) -> Result<ForwardsRequest, ApiError> {
+pub(crate) fn forwards_request(request: &lnrpc::ForwardingHistoryRequest) -> Result<ForwardsRequest, ApiError> {
     if request.num_max_events > LARGEST_PAGE {
         let text = format!("{} events; a page has at most {LARGEST_PAGE}", request.num_max_events);
         return Err(edge::wrong("num_max_events", text));
@@ -100,7 +100,7 @@ pub fn forwards_request(request: &lnrpc::ForwardingHistoryRequest) -> Result<For
     })
 }
 
-pub fn forwards(page: &ForwardsPage) -> lnrpc::ForwardingHistoryResponse {
+pub(crate) fn forwards(page: &ForwardsPage) -> lnrpc::ForwardingHistoryResponse {
     lnrpc::ForwardingHistoryResponse {
         forwarding_events: page.forwards.iter().map(forward).collect(),
         last_offset_index: u32::try_from(page.next).unwrap_or(u32::MAX),
@@ -130,12 +130,12 @@ fn forward(forward: &Forward) -> lnrpc::ForwardingEvent {
 }
 
 /// The first message of a stream of events.
-pub fn subscribed() -> routerrpc::HtlcEvent {
+pub(crate) fn subscribed() -> routerrpc::HtlcEvent {
     let event = Some(Event::SubscribedEvent(routerrpc::SubscribedEvent {}));
     routerrpc::HtlcEvent { event, ..Default::default() }
 }
 
-pub fn htlc_event(event: &HtlcEvent) -> routerrpc::HtlcEvent {
+pub(crate) fn htlc_event(event: &HtlcEvent) -> routerrpc::HtlcEvent {
     let event_type = match event.role {
         HtlcRole::Send => EventType::Send,
         HtlcRole::Receive => EventType::Receive,

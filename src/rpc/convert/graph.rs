@@ -10,7 +10,7 @@ use crate::api::{
     ApiError, ChannelName, GraphChannel, GraphNode, GraphNodeView, GraphPolicy, NetworkGraph, NetworkSummary,
 };
 
-pub fn channel_name(request: &lnrpc::ChanInfoRequest) -> Result<ChannelName, ApiError> {
+pub(crate) fn channel_name(request: &lnrpc::ChanInfoRequest) -> Result<ChannelName, ApiError> {
     match (request.chan_id, request.chan_point.as_str()) {
         (0, "") => Err(edge::wrong("chan_id", "give the channel's id, or its funding output as chan_point")),
         (id, "") => Ok(ChannelName::Id(ShortChannelId(id))),
@@ -21,18 +21,18 @@ pub fn channel_name(request: &lnrpc::ChanInfoRequest) -> Result<ChannelName, Api
     }
 }
 
-pub fn node_name(request: &lnrpc::NodeInfoRequest) -> Result<NodeId, ApiError> {
+pub(crate) fn node_name(request: &lnrpc::NodeInfoRequest) -> Result<NodeId, ApiError> {
     edge::node_id_hex("pub_key", &request.pub_key).map(NodeId::from)
 }
 
-pub fn graph(graph: &NetworkGraph) -> lnrpc::ChannelGraph {
+pub(crate) fn graph(graph: &NetworkGraph) -> lnrpc::ChannelGraph {
     lnrpc::ChannelGraph {
         nodes: graph.nodes.iter().map(node).collect(),
         edges: graph.channels.iter().map(channel).collect(),
     }
 }
 
-pub fn node_view(view: &GraphNodeView, with_channels: bool) -> lnrpc::NodeInfo {
+pub(crate) fn node_view(view: &GraphNodeView, with_channels: bool) -> lnrpc::NodeInfo {
     let capacity = view.channels.iter().fold(0, |sum: i64, channel| sum.saturating_add(signed(channel.capacity)));
     lnrpc::NodeInfo {
         node: Some(node(&view.node)),
@@ -58,7 +58,7 @@ fn node(node: &GraphNode) -> lnrpc::LightningNode {
 }
 
 #[allow(deprecated)] // `last_update` is still read by clients.
-pub fn channel(channel: &GraphChannel) -> lnrpc::ChannelEdge {
+pub(crate) fn channel(channel: &GraphChannel) -> lnrpc::ChannelEdge {
     let [node_1, node_2] = channel.nodes;
     let [policy_1, policy_2] = &channel.policies;
     let at = |policy: &Option<GraphPolicy>| policy.map_or(0, |policy| policy.timestamp);
@@ -86,7 +86,7 @@ fn policy(policy: &GraphPolicy) -> lnrpc::RoutingPolicy {
     }
 }
 
-pub fn summary(summary: &NetworkSummary) -> lnrpc::NetworkInfo {
+pub(crate) fn summary(summary: &NetworkSummary) -> lnrpc::NetworkInfo {
     let share = |part: f64, of: u32| if of == 0 { 0.0 } else { part / f64::from(of) };
     lnrpc::NetworkInfo {
         graph_diameter: summary.diameter,

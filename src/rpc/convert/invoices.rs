@@ -23,7 +23,7 @@ const MAX_REQUEST: usize = 7089;
 /// How many invoices a page has if the request does not say.
 const DEFAULT_PAGE: u64 = 100;
 
-pub fn add_invoice(request: lnrpc::Invoice, network: &NetworkInfo) -> Result<AddInvoice, ApiError> {
+pub(crate) fn add_invoice(request: lnrpc::Invoice, network: &NetworkInfo) -> Result<AddInvoice, ApiError> {
     edge::refuse("is_amp", request.is_amp, "AMP invoices are not served")?;
     edge::refuse("is_blinded", request.is_blinded, "invoices with blinded paths are not served")?;
     edge::refuse("is_keysend", request.is_keysend, "a keysend payment needs no invoice")?;
@@ -46,7 +46,7 @@ pub fn add_invoice(request: lnrpc::Invoice, network: &NetworkInfo) -> Result<Add
     })
 }
 
-pub fn add_hold_invoice(
+pub(crate) fn add_hold_invoice(
     request: invoicesrpc::AddHoldInvoiceRequest,
     network: &NetworkInfo,
 ) -> Result<(PaymentHash, AddInvoice), ApiError> {
@@ -66,7 +66,7 @@ pub fn add_hold_invoice(
     Ok((hash, add_invoice(invoice, network)?))
 }
 
-pub fn lookup_v2(request: &invoicesrpc::LookupInvoiceMsg) -> Result<PaymentHash, ApiError> {
+pub(crate) fn lookup_v2(request: &invoicesrpc::LookupInvoiceMsg) -> Result<PaymentHash, ApiError> {
     use invoicesrpc::lookup_invoice_msg::InvoiceRef;
     match &request.invoice_ref {
         Some(InvoiceRef::PaymentHash(hash)) => edge::payment_hash("payment_hash", hash),
@@ -92,7 +92,7 @@ fn expiry(seconds: i64) -> Result<Option<Duration>, ApiError> {
     }
 }
 
-pub fn route_hints(hints: &[lnrpc::RouteHint]) -> Result<Vec<Vec<RouteHintHop>>, ApiError> {
+pub(crate) fn route_hints(hints: &[lnrpc::RouteHint]) -> Result<Vec<Vec<RouteHintHop>>, ApiError> {
     let hop = |hop: &lnrpc::HopHint| {
         Ok(RouteHintHop {
             node_id: edge::node_id_hex("route_hints.node_id", &hop.node_id)?,
@@ -106,7 +106,7 @@ pub fn route_hints(hints: &[lnrpc::RouteHint]) -> Result<Vec<Vec<RouteHintHop>>,
 }
 
 #[allow(deprecated)] // `r_hash_str` is still sent by clients.
-pub fn lookup_hash(request: &lnrpc::PaymentHash) -> Result<PaymentHash, ApiError> {
+pub(crate) fn lookup_hash(request: &lnrpc::PaymentHash) -> Result<PaymentHash, ApiError> {
     if request.r_hash_str.is_empty() {
         return edge::payment_hash("r_hash", &request.r_hash);
     }
@@ -116,7 +116,7 @@ pub fn lookup_hash(request: &lnrpc::PaymentHash) -> Result<PaymentHash, ApiError
     edge::payment_hash("r_hash_str", &bytes)
 }
 
-pub fn page_request(request: &lnrpc::ListInvoiceRequest) -> PageRequest {
+pub(crate) fn page_request(request: &lnrpc::ListInvoiceRequest) -> PageRequest {
     PageRequest {
         offset: request.index_offset,
         limit: Some(if request.num_max_invoices == 0 { DEFAULT_PAGE } else { request.num_max_invoices }),
@@ -132,7 +132,7 @@ pub(super) fn given(time: u64) -> Option<u64> {
 }
 
 /// A BOLT 11 text as people paste it: with white space around it, or the `lightning:` of a link before it.
-pub fn request_text<'a>(field: &str, text: &'a str) -> Result<&'a str, ApiError> {
+pub(crate) fn request_text<'a>(field: &str, text: &'a str) -> Result<&'a str, ApiError> {
     let text = text.trim();
     let text = match text.split_at_checked("lightning:".len()) {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("lightning:") => rest,
@@ -146,7 +146,7 @@ pub fn request_text<'a>(field: &str, text: &'a str) -> Result<&'a str, ApiError>
 }
 
 #[allow(deprecated)] // `settled` and `amt_paid` are still read by clients.
-pub fn invoice(invoice: &Invoice) -> lnrpc::Invoice {
+pub(crate) fn invoice(invoice: &Invoice) -> lnrpc::Invoice {
     use lnrpc::invoice::InvoiceState as State;
     let (state, settle_date, settle_index, paid) = match invoice.state {
         InvoiceState::Open => (State::Open, 0, 0, Msat::ZERO),
@@ -209,7 +209,7 @@ fn htlc(htlc: &InvoiceHtlc) -> lnrpc::InvoiceHtlc {
     }
 }
 
-pub fn decoded(invoice: &DecodedInvoice) -> lnrpc::PayReq {
+pub(crate) fn decoded(invoice: &DecodedInvoice) -> lnrpc::PayReq {
     let amount = invoice.amount.unwrap_or(Msat::ZERO);
     let (description, description_hash) = described(&invoice.description);
     lnrpc::PayReq {

@@ -8,17 +8,17 @@ use super::{backups, edge, features};
 use crate::api::{ApiError, InitWallet, NetworkInfo, NodeInfo, UnlockWallet, WalletState};
 
 /// The version of LND whose interface is served.
-pub const COMPATIBLE: (u32, u32, u32) = (0, 21, 0);
+pub(crate) const COMPATIBLE: (u32, u32, u32) = (0, 21, 0);
 
 /// The shortest password; what the wallet's file demands too.
 const MIN_PASSWORD: usize = crate::wallet::seed::MIN_PASSWORD;
 
 /// This program and its version, where LND names its commit.
-pub fn build_commit() -> String {
+pub(crate) fn build_commit() -> String {
     concat!("leyden-", env!("CARGO_PKG_VERSION")).to_owned()
 }
 
-pub fn wallet_state(state: WalletState) -> lnrpc::WalletState {
+pub(crate) fn wallet_state(state: WalletState) -> lnrpc::WalletState {
     match state {
         WalletState::NonExisting => lnrpc::WalletState::NonExisting,
         WalletState::Locked => lnrpc::WalletState::Locked,
@@ -28,7 +28,7 @@ pub fn wallet_state(state: WalletState) -> lnrpc::WalletState {
     }
 }
 
-pub fn seed_entropy(request: lnrpc::GenSeedRequest) -> Result<Option<[u8; 32]>, ApiError> {
+pub(crate) fn seed_entropy(request: lnrpc::GenSeedRequest) -> Result<Option<[u8; 32]>, ApiError> {
     if request.seed_entropy.is_empty() {
         return Ok(None);
     }
@@ -36,7 +36,7 @@ pub fn seed_entropy(request: lnrpc::GenSeedRequest) -> Result<Option<[u8; 32]>, 
     edge::bytes32("seed_entropy", &entropy).map(Some)
 }
 
-pub fn init_wallet(request: lnrpc::InitWalletRequest) -> Result<InitWallet, ApiError> {
+pub(crate) fn init_wallet(request: lnrpc::InitWalletRequest) -> Result<InitWallet, ApiError> {
     let password = Zeroizing::new(request.wallet_password);
     let passphrase = Zeroizing::new(request.aezeed_passphrase);
     edge::refuse(
@@ -66,7 +66,7 @@ pub fn init_wallet(request: lnrpc::InitWalletRequest) -> Result<InitWallet, ApiE
     })
 }
 
-pub fn unlock_wallet(request: lnrpc::UnlockWalletRequest) -> Result<UnlockWallet, ApiError> {
+pub(crate) fn unlock_wallet(request: lnrpc::UnlockWalletRequest) -> Result<UnlockWallet, ApiError> {
     let password = Zeroizing::new(request.wallet_password);
     if password.is_empty() {
         return Err(edge::wrong("wallet_password", "the wallet's password is needed"));
@@ -87,7 +87,7 @@ pub(super) fn recovery_window(addresses: i32) -> Result<Option<u32>, ApiError> {
 }
 
 #[allow(deprecated)] // `testnet` and `chain` are still read by clients.
-pub fn node_info(info: &NodeInfo, network: &NetworkInfo) -> lnrpc::GetInfoResponse {
+pub(crate) fn node_info(info: &NodeInfo, network: &NetworkInfo) -> lnrpc::GetInfoResponse {
     let (major, minor, patch) = COMPATIBLE;
     let [red, green, blue] = info.color;
     lnrpc::GetInfoResponse {

@@ -8,20 +8,20 @@
 //! [`edge`] has the checks that many fields share. A request that asks for something that is not there (a funding
 //! shim, an AMP payment) is refused, never done halfway.
 
-pub mod backups;
-pub mod chain;
-pub mod channels;
-pub mod closings;
-pub mod edge;
-pub mod forwarding;
-pub mod graph;
-pub mod invoices;
-pub mod lifecycle;
-pub mod payments;
-pub mod recovery;
-pub mod routes;
-pub mod tokens;
-pub mod wallet;
+pub(super) mod backups;
+pub(super) mod chain;
+pub(super) mod channels;
+pub(super) mod closings;
+pub(super) mod edge;
+pub(super) mod forwarding;
+pub(super) mod graph;
+pub(super) mod invoices;
+pub(super) mod lifecycle;
+pub(super) mod payments;
+pub(super) mod recovery;
+pub(super) mod routes;
+pub(super) mod tokens;
+pub(super) mod wallet;
 
 #[cfg(test)]
 mod tests;

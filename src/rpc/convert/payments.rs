@@ -24,7 +24,7 @@ use crate::api::{
 /// How long a payment is tried if the request does not say.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
-pub fn send_payment(request: routerrpc::SendPaymentRequest) -> Result<SendPayment, ApiError> {
+pub(crate) fn send_payment(request: routerrpc::SendPaymentRequest) -> Result<SendPayment, ApiError> {
     edge::refuse("amp", request.amp, "AMP payments are not served")?;
     let mut custom_records = routes::custom_records("dest_custom_records", &request.dest_custom_records)?;
     let keysend = custom_records.iter().position(|record| record.kind == KEYSEND_PREIMAGE);
@@ -103,7 +103,7 @@ fn target(request: routerrpc::SendPaymentRequest, keysend: Option<PaymentPreimag
     })
 }
 
-pub fn page_request(request: &lnrpc::ListPaymentsRequest) -> PageRequest {
+pub(crate) fn page_request(request: &lnrpc::ListPaymentsRequest) -> PageRequest {
     PageRequest {
         offset: request.index_offset,
         limit: (request.max_payments != 0).then_some(request.max_payments),
@@ -115,7 +115,7 @@ pub fn page_request(request: &lnrpc::ListPaymentsRequest) -> PageRequest {
 }
 
 #[allow(deprecated)] // `value`, `fee` and `creation_date` are still read by clients.
-pub fn payment(payment: &Payment) -> lnrpc::Payment {
+pub(crate) fn payment(payment: &Payment) -> lnrpc::Payment {
     let (status, preimage, reason) = match payment.state {
         PaymentState::Initiated => (PaymentStatus::Initiated, None, None),
         PaymentState::InFlight => (PaymentStatus::InFlight, None, None),
@@ -155,7 +155,7 @@ pub(super) fn failure_reason(reason: Option<FailureReason>) -> lnrpc::PaymentFai
     }
 }
 
-pub fn attempt(attempt: &Attempt) -> lnrpc::HtlcAttempt {
+pub(crate) fn attempt(attempt: &Attempt) -> lnrpc::HtlcAttempt {
     use lnrpc::htlc_attempt::HtlcStatus as Status;
     let (status, resolved, failure, preimage) = match &attempt.state {
         AttemptState::InFlight => (Status::InFlight, None, None, Vec::new()),

@@ -5,13 +5,13 @@ use leyden_proto::leyden;
 use super::{edge, lifecycle::recovery_window};
 use crate::api::{ApiError, Recovery};
 
-pub fn rescan(request: leyden::RescanRequest) -> Result<Option<u32>, ApiError> {
+pub(crate) fn rescan(request: leyden::RescanRequest) -> Result<Option<u32>, ApiError> {
     let window = i32::try_from(request.recovery_window)
         .map_err(|_| edge::wrong("recovery_window", "it lies between 0 and 100000"))?;
     recovery_window(window)
 }
 
-pub fn recovery(recovery: &Recovery) -> leyden::Recovery {
+pub(crate) fn recovery(recovery: &Recovery) -> leyden::Recovery {
     let lost_channels = recovery.lost_channels.iter().map(|channel| leyden::LostChannel {
         channel_point: channel.funding.to_string(),
         capacity: i64::try_from(channel.capacity.to_sat()).unwrap_or(i64::MAX),

@@ -22,7 +22,7 @@ use crate::api::{ApiError, BuildRoute, FeeEstimate, FeeQuery, FoundRoute, Planne
 /// How long a probe may take if the request does not say.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
-pub fn route_query(request: lnrpc::QueryRoutesRequest) -> Result<RouteQuery, ApiError> {
+pub(crate) fn route_query(request: lnrpc::QueryRoutesRequest) -> Result<RouteQuery, ApiError> {
     let amount = positive(edge::either_amount("amt", request.amt, request.amt_msat)?, "amt")?;
     let node = |field: &str, bytes: &[u8]| edge::node_id(field, bytes).map(NodeId::from);
     let pair =
@@ -87,11 +87,11 @@ fn channels(ids: &[u64]) -> Vec<ShortChannelId> {
     ids.iter().copied().map(ShortChannelId).collect()
 }
 
-pub fn found(found: &FoundRoute) -> lnrpc::QueryRoutesResponse {
+pub(crate) fn found(found: &FoundRoute) -> lnrpc::QueryRoutesResponse {
     lnrpc::QueryRoutesResponse { routes: vec![route(&found.route)], success_prob: found.success_probability }
 }
 
-pub fn build_route(request: routerrpc::BuildRouteRequest) -> Result<BuildRoute, ApiError> {
+pub(crate) fn build_route(request: routerrpc::BuildRouteRequest) -> Result<BuildRoute, ApiError> {
     if request.hop_pubkeys.is_empty() {
         return Err(edge::wrong("hop_pubkeys", "name every node of the route after this one"));
     }
@@ -112,7 +112,7 @@ fn secret(field: &str, bytes: &[u8]) -> Result<Option<PaymentSecret>, ApiError> 
     }
 }
 
-pub fn fee_query(request: routerrpc::RouteFeeRequest) -> Result<FeeQuery, ApiError> {
+pub(crate) fn fee_query(request: routerrpc::RouteFeeRequest) -> Result<FeeQuery, ApiError> {
     let outgoing = channels(&request.outgoing_chan_ids);
     match (request.dest.is_empty(), request.payment_request.is_empty()) {
         (false, true) => Ok(FeeQuery::Known {
@@ -132,7 +132,7 @@ pub fn fee_query(request: routerrpc::RouteFeeRequest) -> Result<FeeQuery, ApiErr
     }
 }
 
-pub fn fee_estimate(estimate: &FeeEstimate) -> routerrpc::RouteFeeResponse {
+pub(crate) fn fee_estimate(estimate: &FeeEstimate) -> routerrpc::RouteFeeResponse {
     match estimate {
         FeeEstimate::Found { fee, expiry } => routerrpc::RouteFeeResponse {
             routing_fee_msat: msat(*fee),
@@ -146,7 +146,7 @@ pub fn fee_estimate(estimate: &FeeEstimate) -> routerrpc::RouteFeeResponse {
     }
 }
 
-pub fn send_to_route(request: routerrpc::SendToRouteRequest) -> Result<(PaymentHash, PlannedRoute), ApiError> {
+pub(crate) fn send_to_route(request: routerrpc::SendToRouteRequest) -> Result<(PaymentHash, PlannedRoute), ApiError> {
     let hash = edge::payment_hash("payment_hash", &request.payment_hash)?;
     let route = request.route.ok_or_else(|| edge::wrong("route", "a route is needed; BuildRoute makes one"))?;
     Ok((hash, planned(route)?))
@@ -216,7 +216,7 @@ fn check_totals(route: &lnrpc::Route, hops: &[RouteHop]) -> Result<(), ApiError>
 }
 
 /// In increasing order of their types.
-pub fn custom_records(field: &str, records: &HashMap<u64, Vec<u8>>) -> Result<Vec<RawRecord>, ApiError> {
+pub(crate) fn custom_records(field: &str, records: &HashMap<u64, Vec<u8>>) -> Result<Vec<RawRecord>, ApiError> {
     let mut sorted: Vec<RawRecord> =
         records.iter().map(|(kind, value)| RawRecord { kind: *kind, value: value.clone() }).collect();
     sorted.sort();
@@ -230,7 +230,7 @@ pub fn custom_records(field: &str, records: &HashMap<u64, Vec<u8>>) -> Result<Ve
 }
 
 #[allow(deprecated)] // The satoshi fields are still read by clients.
-pub fn route(route: &PlannedRoute) -> lnrpc::Route {
+pub(crate) fn route(route: &PlannedRoute) -> lnrpc::Route {
     let delivered = route.hops.last().map_or(Msat::ZERO, |hop| hop.amount);
     let fees = Msat(route.hops.iter().fold(0, |sum: u64, hop| sum.saturating_add(hop.fee.0)));
     let total = Msat(delivered.0.saturating_add(fees.0));
@@ -252,7 +252,7 @@ pub fn route(route: &PlannedRoute) -> lnrpc::Route {
     }
 }
 
-pub fn records(records: &[RawRecord]) -> HashMap<u64, Vec<u8>> {
+pub(crate) fn records(records: &[RawRecord]) -> HashMap<u64, Vec<u8>> {
     records.iter().map(|record| (record.kind, record.value.clone())).collect()
 }
 

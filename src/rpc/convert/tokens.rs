@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Pairs of entity and action, each of which some call asks for, or the paths of calls.
-pub fn permissions(request: lnrpc::BakeMacaroonRequest) -> Result<Vec<(String, String)>, ApiError> {
+pub(crate) fn permissions(request: lnrpc::BakeMacaroonRequest) -> Result<Vec<(String, String)>, ApiError> {
     if request.permissions.is_empty() {
         return Err(edge::wrong(
             "permissions",
@@ -35,7 +35,7 @@ pub fn permissions(request: lnrpc::BakeMacaroonRequest) -> Result<Vec<(String, S
     request.permissions.into_iter().map(pair).collect()
 }
 
-pub fn all() -> lnrpc::ListPermissionsResponse {
+pub(crate) fn all() -> lnrpc::ListPermissionsResponse {
     let list = |needed: &[crate::macaroon::Permission]| {
         let permissions = needed.iter().map(|permission| lnrpc::MacaroonPermission {
             entity: permission.entity.to_owned(),

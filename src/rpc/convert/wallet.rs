@@ -23,7 +23,7 @@ const LIGHTNING_PORT: u16 = 9735;
 const MAX_LABEL: usize = 500;
 
 /// The kind of address, and whether one that nobody has paid will do.
-pub fn address_kind(request: &lnrpc::NewAddressRequest) -> Result<(AddressKind, bool), ApiError> {
+pub(crate) fn address_kind(request: &lnrpc::NewAddressRequest) -> Result<(AddressKind, bool), ApiError> {
     use lnrpc::AddressType;
     edge::account(&request.account)?;
     let kind = AddressType::try_from(request.r#type)
@@ -39,14 +39,14 @@ pub fn address_kind(request: &lnrpc::NewAddressRequest) -> Result<(AddressKind, 
     }
 }
 
-pub fn balance_confirmations(request: &lnrpc::WalletBalanceRequest) -> Result<u32, ApiError> {
+pub(crate) fn balance_confirmations(request: &lnrpc::WalletBalanceRequest) -> Result<u32, ApiError> {
     edge::account(&request.account)?;
     u32::try_from(request.min_confs)
         .map(|confirmations| confirmations.max(1))
         .map_err(|_| edge::wrong("min_confs", format!("{} is negative; 0 means 1", request.min_confs)))
 }
 
-pub fn balance(balance: &WalletBalance) -> lnrpc::WalletBalanceResponse {
+pub(crate) fn balance(balance: &WalletBalance) -> lnrpc::WalletBalanceResponse {
     let confirmed_balance = signed(balance.confirmed);
     let unconfirmed_balance = signed(balance.unconfirmed);
     let account = lnrpc::WalletAccountBalance { confirmed_balance, unconfirmed_balance };
@@ -63,7 +63,7 @@ pub fn balance(balance: &WalletBalance) -> lnrpc::WalletBalanceResponse {
 }
 
 #[allow(deprecated)] // `sat_per_byte` is still sent by clients.
-pub fn send_coins(request: lnrpc::SendCoinsRequest, network: &NetworkInfo) -> Result<SendCoins, ApiError> {
+pub(crate) fn send_coins(request: lnrpc::SendCoinsRequest, network: &NetworkInfo) -> Result<SendCoins, ApiError> {
     let amount = match (request.send_all, request.amount) {
         (true, 0) => SendAmount::All,
         (true, _) => return Err(edge::wrong("amount", "send_all sends everything; leave the amount 0 with it")),
@@ -90,7 +90,7 @@ pub fn send_coins(request: lnrpc::SendCoinsRequest, network: &NetworkInfo) -> Re
 }
 
 /// Which of the wallet's transactions GetTransactions asks for.
-pub struct TransactionRange {
+pub(crate) struct TransactionRange {
     heights: RangeInclusive<u32>,
     unconfirmed: bool,
     skip: usize,
@@ -100,7 +100,7 @@ pub struct TransactionRange {
 impl TransactionRange {
     /// LND's rules: an end of 0 or -1 is the tip with what is unconfirmed; a start above the end turns the range
     /// around.
-    pub fn new(request: &lnrpc::GetTransactionsRequest) -> Result<Self, ApiError> {
+    pub(crate) fn new(request: &lnrpc::GetTransactionsRequest) -> Result<Self, ApiError> {
         edge::account(&request.account)?;
         let height = |field, height: i32| {
             u32::try_from(height).map_err(|_| edge::wrong(field, format!("{height} is no block height")))
@@ -119,7 +119,7 @@ impl TransactionRange {
         })
     }
 
-    pub fn of(&self, all: Vec<WalletTx>, network: &NetworkInfo) -> lnrpc::TransactionDetails {
+    pub(crate) fn of(&self, all: Vec<WalletTx>, network: &NetworkInfo) -> lnrpc::TransactionDetails {
         let wanted = |tx: &WalletTx| match tx.confirmation {
             Some(confirmation) => self.heights.contains(&confirmation.height.0),
             None => self.unconfirmed,
@@ -181,7 +181,7 @@ fn output_detail(output: &TxOut, index: u32, is_our_address: bool, network: Netw
 }
 
 /// Empty if the script has no address.
-pub fn address_text(script: &Script, network: Network) -> String {
+pub(crate) fn address_text(script: &Script, network: Network) -> String {
     Address::from_script(script, network).map(|address| address.to_string()).unwrap_or_default()
 }
 
@@ -203,7 +203,7 @@ fn script_type(script: &Script) -> lnrpc::OutputScriptType {
 
 /// The confirmations that ListUnspent asks for. Both bounds 0 means every coin, which is what callers that set
 /// neither expect. (differs: LND gives unconfirmed coins alone.)
-pub fn confirmation_range(request: &lnrpc::ListUnspentRequest) -> Result<RangeInclusive<u32>, ApiError> {
+pub(crate) fn confirmation_range(request: &lnrpc::ListUnspentRequest) -> Result<RangeInclusive<u32>, ApiError> {
     edge::account(&request.account)?;
     let bound = |field, confirmations: i32| {
         u32::try_from(confirmations).map_err(|_| edge::wrong(field, format!("{confirmations} is negative")))
@@ -218,7 +218,7 @@ pub fn confirmation_range(request: &lnrpc::ListUnspentRequest) -> Result<RangeIn
 }
 
 /// What `walletrpc` asks for.
-pub fn kit_range(request: &walletrpc::ListUnspentRequest) -> Result<RangeInclusive<u32>, ApiError> {
+pub(crate) fn kit_range(request: &walletrpc::ListUnspentRequest) -> Result<RangeInclusive<u32>, ApiError> {
     let range = confirmation_range(&lnrpc::ListUnspentRequest {
         min_confs: request.min_confs,
         max_confs: request.max_confs,
@@ -232,7 +232,7 @@ pub fn kit_range(request: &walletrpc::ListUnspentRequest) -> Result<RangeInclusi
     Ok(0..=0)
 }
 
-pub fn utxo(coin: &WalletCoin, network: &NetworkInfo) -> lnrpc::Utxo {
+pub(crate) fn utxo(coin: &WalletCoin, network: &NetworkInfo) -> lnrpc::Utxo {
     let address_type = match coin.kind {
         AddressKind::SegwitV0 => lnrpc::AddressType::WitnessPubkeyHash,
         AddressKind::Taproot => lnrpc::AddressType::TaprootPubkey,
@@ -256,7 +256,7 @@ pub(super) fn outpoint(outpoint: bitcoin::OutPoint) -> lnrpc::OutPoint {
     }
 }
 
-pub fn peer_address(request: &lnrpc::ConnectPeerRequest) -> Result<PeerAddress, ApiError> {
+pub(crate) fn peer_address(request: &lnrpc::ConnectPeerRequest) -> Result<PeerAddress, ApiError> {
     let address = request.addr.as_ref().ok_or_else(|| edge::wrong("addr", "the node's pubkey and host are needed"))?;
     let node_id = edge::node_id_hex("addr.pubkey", &address.pubkey)?;
     let host = with_port(&address.host);
@@ -275,7 +275,7 @@ fn with_port(host: &str) -> String {
     }
 }
 
-pub fn peer(peer: &PeerInfo, latest_error: bool) -> lnrpc::Peer {
+pub(crate) fn peer(peer: &PeerInfo, latest_error: bool) -> lnrpc::Peer {
     let skip = if latest_error { peer.errors.len().saturating_sub(1) } else { 0 };
     let errors = peer.errors.iter().skip(skip);
     lnrpc::Peer {
@@ -300,7 +300,7 @@ fn small(number: u32) -> i32 {
 }
 
 #[allow(deprecated)] // `sat_per_byte` is still sent by clients.
-pub fn bump_fee(request: &walletrpc::BumpFeeRequest) -> Result<BumpFee, ApiError> {
+pub(crate) fn bump_fee(request: &walletrpc::BumpFeeRequest) -> Result<BumpFee, ApiError> {
     let outpoint = request.outpoint.as_ref().ok_or_else(|| edge::wrong("outpoint", "an output is needed"))?;
     let blocks = if request.target_conf != 0 { request.target_conf } else { request.deadline_delta };
     let rate = request.sat_per_vbyte.max(u64::from(request.sat_per_byte));

@@ -11,7 +11,7 @@ use super::{Fake, funding, node_id};
 use crate::api::*;
 
 /// The one channel.
-pub fn channel_id() -> ShortChannelId {
+pub(crate) fn channel_id() -> ShortChannelId {
     ShortChannelId::new(Height(103), 1, 0)
 }
 
@@ -19,7 +19,7 @@ fn bob() -> NodeId {
     NodeId([3; 33])
 }
 
-pub fn network() -> NetworkGraph {
+pub(crate) fn network() -> NetworkGraph {
     let policy = |base_fee| GraphPolicy {
         timestamp: 1_700_000_000,
         disabled: false,

@@ -9,7 +9,7 @@ use leyden_channels::types::{CltvExpiry, Msat, PaymentHash, PaymentPreimage};
 use super::{Fake, network::channel_id, node_id};
 use crate::api::*;
 
-pub fn route() -> PlannedRoute {
+pub(crate) fn route() -> PlannedRoute {
     let hop = |amount, fee, expiry| RouteHop {
         short_channel_id: channel_id(),
         capacity: Amount::from_sat(1_000_000),

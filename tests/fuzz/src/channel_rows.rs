@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use bitcoin::ScriptBuf;
 use bitcoin::constants::ChainHash;
+use leyden_channels::channel::FixedEnvironment;
 use leyden_channels::channel::{Channel, ChannelPolicy, Ctx, Event, Feerates, Key, Outbox};
 use leyden_channels::keys::KeysSigner;
-use leyden_channels::onchain::{ClosingChannel, FixedEnvironment, tree};
+use leyden_channels::onchain::{ClosingChannel, tree};
 use leyden_channels::types::{Height, TipTrust, UnixTime};
 
 use crate::channel_pair::{KeptRows, ready_rows};

@@ -9,6 +9,8 @@
 //! Ordinary tests run every file of the corpus and some thousand mutations of them; `make fuzz` lets libFuzzer look for
 //! more. The README beside says how, and how to keep what was found.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod blocks;
 mod channel_pair;
 mod channel_rows;

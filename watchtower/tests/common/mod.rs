@@ -154,7 +154,7 @@ impl Duo {
         let RemoteState { number, per_commitment_point, feerate, to_local, to_remote, htlcs } = self.bobs_state(number);
         let commitment = self.bobs_commitment(number.0);
         let CommitmentSignatures { commitment, htlcs: signed } =
-            self.alice.sign_remote_commitment(&commitment, &self.funding, &per_commitment_point).unwrap();
+            commitment.sign(&self.alice, &self.funding, &per_commitment_point).unwrap();
         let signatures = CommitmentSignatures { commitment, htlcs: signed };
         let local_state = LocalState { number, per_commitment_point, feerate, to_local, to_remote, htlcs, signatures };
         ClosingChannel { local_state: Some(local_state), ..self.closing(Side::Remote) }

@@ -20,6 +20,7 @@ impl<'a> Branch<'a> {
         Self { tree, tip }
     }
 
+    /// The last block of this chain.
     pub fn tip(&self) -> KnownHeader {
         self.tree.entry(self.tip).known()
     }
@@ -29,6 +30,7 @@ impl<'a> Branch<'a> {
         self.tree.ancestor_slot(self.tip, height).map(|slot| self.tree.entry(slot).known())
     }
 
+    /// The hash of the block at a height of this chain; `None` above its tip.
     pub fn hash_at(&self, height: u32) -> Option<BlockHash> {
         self.tree.ancestor_slot(self.tip, height).map(|slot| self.tree.entry(slot).hash)
     }

@@ -8,13 +8,17 @@ use crate::difficulty::work_from_bits;
 /// What the tree knows of a header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KnownHeader {
+    /// The 80 bytes, as they were received.
     pub header: Header,
+    /// Their hash, computed once.
     pub hash: BlockHash,
+    /// Blocks between the genesis block (0) and this one.
     pub height: u32,
     /// Expected hashes from the genesis block up to and including this block.
     pub chain_work: Work,
     /// The median time of the eleven blocks that end in this one.
     pub median_time_past: u32,
+    /// Whether this block or one before was found invalid.
     pub validity: Validity,
     /// The block's body is stored.
     pub stored: bool,
@@ -34,6 +38,7 @@ pub enum Validity {
 }
 
 impl Validity {
+    /// Whether neither the block nor one before was found invalid.
     pub fn is_valid(self) -> bool {
         match self {
             Self::Valid => true,

@@ -8,6 +8,8 @@
 //! Promises: no input can make it panic or loop, and it neither copies a script nor allocates for an item. Every
 //! instruction is read and its size and kind checked even in branches that are not taken; only its effect is skipped.
 
+pub(super) mod signature;
+
 use bitcoin::hashes::{Hash, hash160, ripemd160, sha1, sha256, sha256d};
 
 use super::conditional::Conditionals;
@@ -16,8 +18,8 @@ use super::flags::ScriptFlags;
 use super::number;
 use super::opcodes::{self, *};
 use super::sighash::{DigestInput, LeafPosition};
-use super::signature::DigestCache;
 use super::stack::{Item, Stack};
+use signature::DigestCache;
 
 /// The longest legacy and version 0 script, in bytes.
 const MAX_SCRIPT_BYTES: usize = 10_000;
@@ -62,7 +64,7 @@ pub(super) struct Execution<'x, 's> {
     /// Where the signed part of the script starts: after the last executed `OP_CODESEPARATOR`.
     pub(super) code_start: usize,
     pub(super) operations: usize,
-    pub(super) digests: DigestCache,
+    digests: DigestCache,
     alternative: Stack<'s>,
     conditionals: Conditionals,
 }

@@ -18,7 +18,6 @@ mod interpreter;
 mod number;
 pub mod opcodes;
 mod sighash;
-mod signature;
 pub mod sigops;
 mod spending;
 mod stack;

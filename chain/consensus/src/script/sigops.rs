@@ -30,8 +30,11 @@ const MAX_MULTISIG_KEYS: u64 = 20;
 /// Which signature operations beyond the legacy ones count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SigopRules {
+    /// None: before BIP 16.
     Legacy,
+    /// Those in redeem scripts (BIP 16).
     P2sh,
+    /// Those in redeem scripts and in witnesses (BIP 141).
     P2shAndWitness,
 }
 

@@ -15,10 +15,10 @@ use bitcoin::taproot::{TapLeafHash, TapNodeHash, TapTweakHash};
 
 use super::error::ScriptError;
 use super::flags::ScriptFlags;
+use super::interpreter::signature::{self, SECP};
 use super::interpreter::{Execution, MAX_ITEM_BYTES, MAX_STACK_ITEMS, Tapscript, Version};
 use super::opcodes::{self, Instructions, OP_1, OP_16, OP_CHECKSIG, OP_DUP, OP_EQUALVERIFY, OP_HASH160};
 use super::sighash::{self, DigestInput, LeafPosition};
-use super::signature::{self, SECP};
 use super::stack::{Item, Stack};
 
 /// The first byte of an annex.

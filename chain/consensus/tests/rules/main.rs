@@ -1,5 +1,7 @@
 //! The chain's rules against real chains, published vectors, known traps and random chains.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod any_input;
 mod bytes;
 mod header_vectors;

@@ -30,7 +30,9 @@ use crate::job::{Found, Job};
 /// Consecutive nonces: `count` of them from `start`. `start + count` never passes 2^32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NonceRange {
+    /// The first nonce.
     pub start: u32,
+    /// How many nonces, `start` included.
     pub count: u32,
 }
 

@@ -57,6 +57,7 @@ pub struct DriverConfig {
     pub reconnect_after: Duration,
     /// The longest such pause.
     pub reconnect_at_most: Duration,
+    /// What the peer logic is told once.
     pub protocol: leyden_net::Config,
 }
 
@@ -86,6 +87,7 @@ pub const INBOUND_TIME: Share = Share { per_second: Duration::from_millis(200), 
 
 /// Why the driver did not start.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum DriverError {
     #[error("cannot listen for peers on {address}: {error}; choose another address or stop the program that uses it")]
     Listen { address: SocketAddr, error: std::io::Error },

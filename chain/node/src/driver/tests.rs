@@ -1,3 +1,5 @@
+#![allow(unreachable_pub, reason = "helpers are shared between tests")]
+
 use std::sync::Mutex;
 use std::time::Instant;
 

@@ -45,18 +45,26 @@ pub enum SubmissionKind {
 
 /// Everything that the decision depends on: the pool, the tip, and the policy.
 pub struct Acceptor<'a> {
+    /// The mempool before the transaction.
     pub pool: &'a Mempool,
+    /// What it takes.
     pub policy: &'a MempoolPolicy,
+    /// The unspent outputs at the tip.
     pub coins: &'a CoinsCache,
+    /// What checks scripts.
     pub scripts: &'a ScriptVerifier,
+    /// The block that the transaction could come into.
     pub place: NextBlock<'a>,
+    /// Seconds since 1970.
     pub now: u64,
 }
 
 /// The block that the transaction could come into: the one after the tip.
 #[derive(Clone, Copy)]
 pub struct NextBlock<'a> {
+    /// Its height: the tip's and one.
     pub height: u32,
+    /// The tip's median time past, in seconds since 1970.
     pub parent_median_time: u32,
     /// Median times of the active chain, by height.
     pub times: &'a dyn locktime::MedianTimes,
@@ -74,7 +82,9 @@ pub struct Plan {
 /// What applying a plan did.
 #[derive(Clone, Debug, Default)]
 pub struct Applied {
+    /// Entries whose place the new ones have taken, with their descendants.
     pub replaced: Vec<Entry>,
+    /// Entries that had to leave because the mempool was full.
     pub evicted: Vec<Entry>,
 }
 

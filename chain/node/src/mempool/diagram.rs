@@ -23,7 +23,9 @@ use super::rate::Rate;
 /// A transaction of the set, with what it spends.
 #[derive(Clone, Debug)]
 pub struct Member {
+    /// The transaction.
     pub txid: Txid,
+    /// Its own fee and size.
     pub rate: Rate,
     /// Direct parents; those that are not in the set are ignored.
     pub parents: Vec<Txid>,

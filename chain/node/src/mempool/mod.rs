@@ -18,6 +18,7 @@ pub mod accept;
 pub mod diagram;
 pub mod eviction;
 pub mod fees;
+mod floor;
 pub mod package;
 pub mod policy;
 pub mod pool;

@@ -30,13 +30,16 @@ pub struct MempoolPolicy {
     pub max_data_bytes: usize,
     /// Transactions and weight of one package.
     pub max_package_count: usize,
+    /// Weight units of all transactions of a package together.
     pub max_package_weight: u64,
 }
 
 /// How many related transactions, and how large together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChainLimit {
+    /// Transactions, the one itself included.
     pub count: usize,
+    /// Their virtual bytes together.
     pub virtual_bytes: u64,
 }
 

@@ -13,13 +13,19 @@ use super::rate::Rate;
 /// A transaction of the pool.
 #[derive(Clone, Debug)]
 pub struct Entry {
+    /// With its witnesses.
     pub transaction: Arc<Transaction>,
+    /// Its id without witnesses.
     pub txid: Txid,
+    /// Its id with witnesses.
     pub wtxid: Wtxid,
+    /// What it pays by itself.
     pub fee: Amount,
+    /// Weight units (BIP 141).
     pub weight: u64,
     /// The weight, or what its signature operations are worth if that is more, in virtual bytes.
     pub virtual_bytes: u64,
+    /// The cost of its signature operations (BIP 141).
     pub sigop_cost: u64,
     /// Seconds since 1970 at which it was accepted.
     pub time: u64,
@@ -27,7 +33,9 @@ pub struct Entry {
     pub sequence: u64,
     /// Bytes of memory that count against the cap.
     pub memory: usize,
+    /// Those in the pool that it spends from.
     pub parents: BTreeSet<Txid>,
+    /// Those in the pool that spend from it.
     pub children: BTreeSet<Txid>,
     /// Over itself and all its unconfirmed ancestors.
     pub ancestors: Totals,
@@ -38,14 +46,20 @@ pub struct Entry {
 /// Sums over a set of transactions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
+    /// How many there are.
     pub count: usize,
+    /// What they pay together.
     pub fee: Amount,
+    /// Their virtual bytes, by signature operations where those count more.
     pub virtual_bytes: u64,
+    /// Their weight units.
     pub weight: u64,
+    /// The cost of their signature operations.
     pub sigop_cost: u64,
 }
 
 impl Totals {
+    /// Their fees over their virtual bytes.
     pub fn rate(&self) -> Rate {
         Rate::new(self.fee, self.virtual_bytes)
     }
@@ -80,6 +94,7 @@ impl Entry {
         }
     }
 
+    /// Its own fee over its virtual bytes, whatever its relatives pay.
     pub fn rate(&self) -> Rate {
         Rate::new(self.fee, self.virtual_bytes)
     }
@@ -93,17 +108,26 @@ impl Entry {
 /// What a new entry is made of; the pool fills in the rest.
 #[derive(Clone, Debug)]
 pub struct NewEntry {
+    /// With its witnesses.
     pub transaction: Arc<Transaction>,
+    /// Its id without witnesses.
     pub txid: Txid,
+    /// Its id with witnesses.
     pub wtxid: Wtxid,
+    /// What it pays by itself.
     pub fee: Amount,
+    /// Weight units (BIP 141).
     pub weight: u64,
+    /// The weight, or what its signature operations are worth if that is more, in virtual bytes.
     pub virtual_bytes: u64,
+    /// The cost of its signature operations (BIP 141).
     pub sigop_cost: u64,
+    /// Seconds since 1970 at which it was accepted.
     pub time: u64,
 }
 
 impl NewEntry {
+    /// Its own fee over its virtual bytes.
     pub fn rate(&self) -> Rate {
         Rate::new(self.fee, self.virtual_bytes)
     }
@@ -120,7 +144,7 @@ pub struct Mempool {
     next_sequence: u64,
     totals: Totals,
     memory: usize,
-    pub(super) floor: super::eviction::Floor,
+    pub(super) floor: super::floor::Floor,
 }
 
 /// What the arrival of a block did to the pool.
@@ -133,10 +157,12 @@ pub struct Confirmed {
 }
 
 impl Mempool {
+    /// How many transactions wait.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
+    /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -146,18 +172,22 @@ impl Mempool {
         &self.totals
     }
 
+    /// Approximate bytes of memory, which is what the cap counts.
     pub fn memory(&self) -> usize {
         self.memory
     }
 
+    /// The transaction with this id.
     pub fn get(&self, txid: &Txid) -> Option<&Entry> {
         self.entries.get(txid)
     }
 
+    /// Whether a transaction with this id waits, with whatever witnesses.
     pub fn contains(&self, txid: &Txid) -> bool {
         self.entries.contains_key(txid)
     }
 
+    /// The transaction with this id and these witnesses.
     pub fn by_wtxid(&self, wtxid: &Wtxid) -> Option<&Entry> {
         self.by_wtxid.get(wtxid).and_then(|txid| self.entries.get(txid))
     }

@@ -7,11 +7,14 @@ use bitcoin::{Amount, FeeRate};
 /// A fee over a virtual size, compared exactly by cross multiplication.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
+    /// What is paid.
     pub fee: Amount,
+    /// For so many virtual bytes.
     pub virtual_bytes: u64,
 }
 
 impl Rate {
+    /// `fee` for `virtual_bytes`.
     pub fn new(fee: Amount, virtual_bytes: u64) -> Self {
         Self { fee, virtual_bytes }
     }

@@ -21,8 +21,11 @@ use crate::error::MempoolError;
 
 /// The newcomer: a transaction, or a package that pays together.
 pub struct Replacement<'a> {
+    /// What comes in their place.
     pub transactions: &'a [&'a Transaction],
+    /// What the newcomer pays, a whole package together.
     pub fee: Amount,
+    /// Its size, a whole package together.
     pub virtual_bytes: u64,
     /// Entries that spend the same outputs, or whose place it takes (a version-3 sibling).
     pub conflicts: &'a BTreeSet<Txid>,

@@ -14,13 +14,16 @@ const VERSION: i32 = 3;
 const MAX_BYTES: u64 = 10_000;
 const MAX_CHILD_BYTES: u64 = 1_000;
 
+/// Whether the transaction asks for the rules of BIP 431 by its version, 3.
 pub fn is_truc(transaction: &Transaction) -> bool {
     transaction.version.0 == VERSION
 }
 
 /// An unconfirmed transaction that is spent: of the pool, or of the package that is being looked at.
 pub struct Parent {
+    /// The transaction.
     pub txid: Txid,
+    /// Whether it is a version-3 transaction.
     pub truc: bool,
     /// Has itself unconfirmed parents?
     pub has_parents: bool,

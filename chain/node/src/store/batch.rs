@@ -53,19 +53,23 @@ impl Batch<'_> {
         self.inner.put_cf(self.families.meta, key, value);
     }
 
+    /// The active tip that the batch leads to.
     pub fn set_tip(&mut self, hash: &BlockHash) {
         self.put_meta("tip", hash.as_byte_array());
     }
 
+    /// Adds a header, or changes what is known of its block.
     pub fn put_header(&mut self, height: u32, header: &Header, status: HeaderStatus) {
         let key = codec::header_key(height, &header.block_hash());
         self.inner.put_cf(self.families.headers, key, codec::encode_header(header, status));
     }
 
+    /// Adds a block's body.
     pub fn put_block(&mut self, hash: &BlockHash, block: &Block) {
         self.inner.put_cf(self.families.blocks, hash.as_byte_array(), serialize(block));
     }
 
+    /// Adds the coins that a block has spent, to disconnect it by.
     pub fn put_undo(&mut self, hash: &BlockHash, undo: &BlockUndo) {
         self.inner.put_cf(self.families.undo, hash.as_byte_array(), undo.to_bytes());
     }

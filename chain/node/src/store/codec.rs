@@ -16,20 +16,24 @@ impl HeaderStatus {
     const BLOCK_STORED: u8 = 1;
     const INVALID: u8 = 2;
 
+    /// The block's body is stored, too.
     #[must_use]
     pub fn with_block(self) -> Self {
         Self(self.0 | Self::BLOCK_STORED)
     }
 
+    /// The block was found invalid.
     #[must_use]
     pub fn with_invalid(self) -> Self {
         Self(self.0 | Self::INVALID)
     }
 
+    /// Whether the block's body is stored.
     pub fn has_block(self) -> bool {
         self.0 & Self::BLOCK_STORED != 0
     }
 
+    /// Whether the block itself was found invalid.
     pub fn is_invalid(self) -> bool {
         self.0 & Self::INVALID != 0
     }
@@ -38,7 +42,9 @@ impl HeaderStatus {
 /// A transaction's place in the active chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TxPosition {
+    /// The block's height.
     pub height: u32,
+    /// Its place in the block; the coinbase is 0.
     pub index: u32,
 }
 
@@ -69,8 +75,11 @@ impl TxPosition {
 /// The transaction of the active chain that spends an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpendRecord {
+    /// The transaction that spends.
     pub txid: Txid,
+    /// By which of its inputs.
     pub input: u32,
+    /// The height of the block that holds it.
     pub height: u32,
 }
 

@@ -31,10 +31,12 @@ pub struct StoreOptions {
     pub open_files: u32,
     /// `false` leaves it to the operating system when writes reach the disk. Only for tests.
     pub sync: bool,
+    /// Called before and after every batch; for tests of crashes.
     pub hook: Option<WriteHook>,
 }
 
 impl StoreOptions {
+    /// The defaults: 64 MiB of cache, every commit synced to the disk.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), cache_bytes: 64 << 20, open_files: OPEN_FILES, sync: true, hook: None }
     }

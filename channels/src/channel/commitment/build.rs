@@ -37,7 +37,7 @@ pub(crate) enum BuildError {
 
 impl BuildError {
     /// Our own doing: everything was checked before.
-    pub fn invariant(self) -> Invariant {
+    pub(crate) fn invariant(self) -> Invariant {
         match self {
             Self::Key(error) => Invariant::Key(error),
             Self::Transaction(error) => Invariant::Transaction(error),
@@ -45,7 +45,7 @@ impl BuildError {
     }
 
     /// The peer's doing: its point or its updates led here.
-    pub fn fault(self) -> Fault {
+    pub(crate) fn fault(self) -> Fault {
         use crate::channel::error::ProtocolViolation;
         Fault::Violation(match self {
             Self::Key(error) => ProtocolViolation::Key(error),
@@ -55,7 +55,7 @@ impl BuildError {
 }
 
 impl Factory {
-    pub fn new(terms: &Terms, signer: Arc<dyn Signer + Send + Sync>) -> Self {
+    pub(crate) fn new(terms: &Terms, signer: Arc<dyn Signer + Send + Sync>) -> Self {
         Self {
             funding: terms.funding(),
             local: terms.commitment_params(Side::Local),
@@ -64,7 +64,7 @@ impl Factory {
         }
     }
 
-    pub const fn params(&self, owner: Side) -> &CommitmentParams {
+    pub(crate) const fn params(&self, owner: Side) -> &CommitmentParams {
         match owner {
             Side::Local => &self.local,
             Side::Remote => &self.remote,
@@ -72,7 +72,7 @@ impl Factory {
     }
 
     /// `owner`'s commitment `number` with its per-commitment point.
-    pub fn build(
+    pub(crate) fn build(
         &self,
         terms: &Terms,
         owner: Side,
@@ -97,12 +97,12 @@ impl Factory {
     }
 
     /// What `commitment_signed` (or `funding_created`, `funding_signed`) carries for the peer's commitment.
-    pub fn sign(&self, built: &Built) -> Result<CommitmentSignatures, Invariant> {
-        Ok(self.signer.sign_remote_commitment(&built.tx, &self.funding, &built.keys.per_commitment_point)?)
+    pub(crate) fn sign(&self, built: &Built) -> Result<CommitmentSignatures, Invariant> {
+        Ok(built.tx.sign(&*self.signer, &self.funding, &built.keys.per_commitment_point)?)
     }
 
     /// Checks the peer's signatures on our commitment.
-    pub fn verify(&self, built: &Built, signatures: &CommitmentSignatures) -> Result<(), Fault> {
+    pub(crate) fn verify(&self, built: &Built, signatures: &CommitmentSignatures) -> Result<(), Fault> {
         Ok(verify_commitment(&built.tx, &self.funding, &built.keys, signatures)?)
     }
 }
@@ -119,7 +119,7 @@ impl PartialEq for PointCache {
 }
 
 impl PointCache {
-    pub fn point(&mut self, number: CommitmentNumber, signer: &dyn Signer) -> Result<PublicKey, Invariant> {
+    pub(crate) fn point(&mut self, number: CommitmentNumber, signer: &dyn Signer) -> Result<PublicKey, Invariant> {
         if let Some((_, point)) = self.0.iter().find(|(cached, _)| *cached == number) {
             return Ok(*point);
         }

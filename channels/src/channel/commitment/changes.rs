@@ -51,7 +51,7 @@ impl Update {
 
 /// Updates that this node sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LocalChanges {
+pub(crate) struct LocalChanges {
     /// Sent (or waiting for the connection), not signed.
     pub proposed: Vec<Update>,
     /// In the commitment that we have signed for the peer and that awaits its `revoke_and_ack`.
@@ -61,18 +61,18 @@ pub struct LocalChanges {
 }
 
 impl LocalChanges {
-    pub fn all(&self) -> impl Iterator<Item = &Update> + Clone {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Update> + Clone {
         self.acked.iter().chain(&self.signed).chain(&self.proposed)
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.proposed.is_empty() && self.signed.is_empty() && self.acked.is_empty()
     }
 }
 
 /// Updates that the peer sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RemoteChanges {
+pub(crate) struct RemoteChanges {
     /// Received, not signed by the peer: forgotten when the connection ends.
     pub proposed: Vec<Update>,
     /// In our commitment, not in one that we have signed for the peer.
@@ -82,11 +82,11 @@ pub struct RemoteChanges {
 }
 
 impl RemoteChanges {
-    pub fn all(&self) -> impl Iterator<Item = &Update> + Clone {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Update> + Clone {
         self.signed.iter().chain(&self.acked).chain(&self.proposed)
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.proposed.is_empty() && self.acked.is_empty() && self.signed.is_empty()
     }
 }

@@ -21,6 +21,7 @@ const EXPIRY_LIMIT: CltvExpiry = CltvExpiry(500_000_000);
 
 /// Why an HTLC cannot be offered.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum CannotAdd {
     #[error("the channel is {0}: it takes no payments")]
     State(StateName),
@@ -57,7 +58,7 @@ const fn direction(htlc: &Htlc, owner: Side) -> HtlcDirection {
 }
 
 /// An HTLC of `spec` as the owner of a commitment sees it.
-pub fn in_commitment_of(htlc: &Htlc, owner: Side) -> CommitmentHtlc {
+pub(crate) fn in_commitment_of(htlc: &Htlc, owner: Side) -> CommitmentHtlc {
     CommitmentHtlc {
         direction: direction(htlc, owner),
         id: htlc.id,
@@ -93,13 +94,13 @@ impl Thresholds {
 }
 
 /// How many HTLCs of `spec` have an output in `owner`'s commitment.
-pub fn untrimmed(spec: &CommitmentSpec, terms: &Terms, owner: Side) -> usize {
+pub(crate) fn untrimmed(spec: &CommitmentSpec, terms: &Terms, owner: Side) -> usize {
     let thresholds = Thresholds::new(terms, owner, spec.feerate);
     spec.htlcs().iter().filter(|htlc| thresholds.is_untrimmed(htlc)).count()
 }
 
 /// What the opener pays for a commitment with `spec`'s HTLCs, whoever owns it: fee and anchors.
-pub fn opener_cost(spec: &CommitmentSpec, terms: &Terms) -> Msat {
+pub(crate) fn opener_cost(spec: &CommitmentSpec, terms: &Terms) -> Msat {
     cost(terms, spec.feerate, untrimmed(spec, terms, Side::Local).max(untrimmed(spec, terms, Side::Remote)))
 }
 
@@ -129,7 +130,7 @@ fn in_flight(spec: &CommitmentSpec, side: Side) -> (usize, Msat) {
 }
 
 /// What is wrong with an HTLC by itself.
-pub fn check_htlc_alone(amount: Msat, expiry: CltvExpiry, terms: &Terms) -> Result<(), CannotAdd> {
+pub(crate) fn check_htlc_alone(amount: Msat, expiry: CltvExpiry, terms: &Terms) -> Result<(), CannotAdd> {
     let minimum = terms.htlc_minimum_of(Side::Local).max(Msat(1));
     if amount < minimum {
         return Err(CannotAdd::BelowMinimum { minimum, got: amount });
@@ -141,7 +142,7 @@ pub fn check_htlc_alone(amount: Msat, expiry: CltvExpiry, terms: &Terms) -> Resu
 }
 
 /// Whether we may offer an HTLC that would lead to `view`, the peer's commitment with it, as far as the commitment goes.
-pub fn check_offer(view: &CommitmentSpec, terms: &Terms) -> Result<(), CannotAdd> {
+pub(crate) fn check_offer(view: &CommitmentSpec, terms: &Terms) -> Result<(), CannotAdd> {
     let (count, total) = in_flight(view, Side::Local);
     let maximum = terms.max_htlcs_of(Side::Local);
     if count > usize::from(maximum) {
@@ -183,7 +184,7 @@ fn remote_opener_needs(view: &CommitmentSpec, terms: &Terms) -> Msat {
 }
 
 /// What is wrong with an HTLC that the peer offers, by itself.
-pub fn check_received_alone(amount: Msat, expiry: CltvExpiry, terms: &Terms) -> Result<(), ProtocolViolation> {
+pub(crate) fn check_received_alone(amount: Msat, expiry: CltvExpiry, terms: &Terms) -> Result<(), ProtocolViolation> {
     let minimum = terms.htlc_minimum_of(Side::Remote).max(Msat(1));
     if amount < minimum {
         return Err(ProtocolViolation::HtlcBelowMinimum { minimum, got: amount });
@@ -196,7 +197,7 @@ pub fn check_received_alone(amount: Msat, expiry: CltvExpiry, terms: &Terms) -> 
 
 /// Whether the peer may offer an HTLC that leads to `view`, our commitment with it. That we could not pay the fee is
 /// no fault of a fundee: it could not know which HTLCs of ours were on their way; BOLT 3 lets the fee shrink then.
-pub fn check_receive(view: &CommitmentSpec, terms: &Terms) -> Result<(), ProtocolViolation> {
+pub(crate) fn check_receive(view: &CommitmentSpec, terms: &Terms) -> Result<(), ProtocolViolation> {
     let (count, total) = in_flight(view, Side::Remote);
     let maximum = terms.max_htlcs_of(Side::Remote);
     if count > usize::from(maximum) {
@@ -218,12 +219,12 @@ pub fn check_receive(view: &CommitmentSpec, terms: &Terms) -> Result<(), Protoco
 }
 
 /// Whether we, as the opener, may propose the fee rate of `view`: our reserve stays whole.
-pub fn can_offer_fee(view: &CommitmentSpec, terms: &Terms) -> bool {
+pub(crate) fn can_offer_fee(view: &CommitmentSpec, terms: &Terms) -> bool {
     view.balance.local >= plus(reserve(terms, Side::Local), opener_cost(view, terms))
 }
 
 /// Whether the opener can pay the fee rate that it proposes. Its reserve is not asked for: it may never have met it.
-pub fn check_receive_fee(view: &CommitmentSpec, terms: &Terms) -> Result<(), ProtocolViolation> {
+pub(crate) fn check_receive_fee(view: &CommitmentSpec, terms: &Terms) -> Result<(), ProtocolViolation> {
     let (balance, needed) = (view.balance.remote, opener_cost(view, terms));
     if balance < needed {
         Err(ProtocolViolation::FeeNotAffordable { feerate: view.feerate, balance, needed })
@@ -234,7 +235,7 @@ pub fn check_receive_fee(view: &CommitmentSpec, terms: &Terms) -> Result<(), Pro
 
 /// What `side` could send at most in one HTLC if `view` is the commitment that it would go into: for display and for
 /// choosing a route; [`check_offer`] decides.
-pub fn sendable(view: &CommitmentSpec, terms: &Terms, side: Side) -> Msat {
+pub(crate) fn sendable(view: &CommitmentSpec, terms: &Terms, side: Side) -> Msat {
     let balance = *view.balance.of(side);
     let mut kept = reserve(terms, side);
     if terms.opener == side {

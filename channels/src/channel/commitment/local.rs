@@ -6,7 +6,7 @@ use crate::types::CommitmentNumber;
 
 /// Our commitment, with the peer's signatures on it. All earlier ones are revoked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LocalCommitment {
+pub(crate) struct LocalCommitment {
     pub number: CommitmentNumber,
     pub spec: CommitmentSpec,
     /// The peer's.

@@ -12,11 +12,11 @@
 //! always adds up to the capacity.
 
 mod build;
-pub mod changes;
-pub mod limits;
-pub mod local;
-pub mod remote;
-pub mod spec;
+pub(super) mod changes;
+pub(super) mod limits;
+pub(super) mod local;
+pub(super) mod remote;
+pub(super) mod spec;
 mod step;
 mod update;
 
@@ -43,7 +43,7 @@ pub(crate) use update::HtlcRemoval;
 
 /// What is known of an HTLC.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HtlcDetails {
+pub(super) struct HtlcDetails {
     pub htlc: Htlc,
     /// Whose it is; only of an HTLC that we offered.
     pub origin: Option<Origin>,
@@ -61,7 +61,7 @@ pub struct HtlcDetails {
 
 /// Both commitments of a channel and what is on its way into them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Commitments {
+pub(super) struct Commitments {
     pub local: LocalCommitment,
     pub remote: Remote,
     pub local_changes: LocalChanges,
@@ -83,29 +83,29 @@ pub struct Commitments {
 
 impl Commitments {
     /// The peer's next commitment as it would be if we signed now: where our offers are measured.
-    pub fn remote_view(&self, extra: Option<&Update>) -> Result<CommitmentSpec, Invariant> {
+    pub(super) fn remote_view(&self, extra: Option<&Update>) -> Result<CommitmentSpec, Invariant> {
         let local = self.local_changes.proposed.iter().chain(extra);
         self.remote.latest().spec.reduce(local, self.remote_changes.acked.iter())
     }
 
     /// Our next commitment as it would be if the peer signed now: where the peer's offers are measured.
-    pub fn local_view(&self, extra: Option<&Update>) -> Result<CommitmentSpec, Invariant> {
+    pub(super) fn local_view(&self, extra: Option<&Update>) -> Result<CommitmentSpec, Invariant> {
         let remote = self.remote_changes.proposed.iter().chain(extra);
         self.local.spec.reduce(self.local_changes.acked.iter(), remote)
     }
 
     /// Whether there is anything that a `commitment_signed` of ours would commit to.
-    pub const fn has_something_to_sign(&self) -> bool {
+    pub(super) const fn has_something_to_sign(&self) -> bool {
         !self.local_changes.proposed.is_empty() || !self.remote_changes.acked.is_empty()
     }
 
     /// Whether we may sign now.
-    pub const fn can_sign(&self) -> bool {
+    pub(super) const fn can_sign(&self) -> bool {
         matches!(self.remote.stage, RemoteStage::Settled { .. }) && self.has_something_to_sign()
     }
 
     /// No HTLC in any commitment, no update on its way, no revocation owed: closing may be negotiated.
-    pub fn is_drained(&self) -> bool {
+    pub(super) fn is_drained(&self) -> bool {
         self.local.spec.htlcs().is_empty()
             && self.remote.current.spec.htlcs().is_empty()
             && self.remote.next().is_none()
@@ -114,7 +114,7 @@ impl Commitments {
     }
 
     /// No HTLC in any commitment and none on its way. What may be on its way is a fee rate, which moves no balance.
-    pub fn is_without_htlcs(&self) -> bool {
+    pub(super) fn is_without_htlcs(&self) -> bool {
         let specs =
             [Some(&self.local.spec), Some(&self.remote.current.spec), self.remote.next().map(|next| &next.spec)];
         let mut updates = self.local_changes.all().chain(self.remote_changes.all());
@@ -160,7 +160,7 @@ impl Commitments {
     }
 
     /// Both balances and all HTLCs must be the capacity, in every commitment.
-    pub fn check_conserved(&self, terms: &Terms) -> Result<(), Invariant> {
+    pub(super) fn check_conserved(&self, terms: &Terms) -> Result<(), Invariant> {
         let remote = [Some(&self.remote.current), self.remote.next()].into_iter().flatten().map(|one| &one.spec);
         for spec in std::iter::once(&self.local.spec).chain(remote) {
             check_total(spec, terms)?;

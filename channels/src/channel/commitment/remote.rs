@@ -13,7 +13,7 @@ use crate::types::CommitmentNumber;
 
 /// A commitment of the peer that we have signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RemoteCommitment {
+pub(crate) struct RemoteCommitment {
     pub number: CommitmentNumber,
     pub spec: CommitmentSpec,
     pub per_commitment_point: PublicKey,
@@ -21,7 +21,7 @@ pub struct RemoteCommitment {
 
 /// Which commitments the peer may broadcast without being punished.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remote {
+pub(crate) struct Remote {
     /// The oldest that is not revoked.
     pub current: RemoteCommitment,
     pub stage: RemoteStage,
@@ -29,7 +29,7 @@ pub struct Remote {
 
 /// What comes after [`Remote::current`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RemoteStage {
+pub(crate) enum RemoteStage {
     /// `channel_ready` has not told the next point yet: nothing can be signed.
     Unready,
     /// We may sign the next one, with this point.
@@ -44,7 +44,7 @@ pub enum RemoteStage {
 }
 
 impl Remote {
-    pub const fn next(&self) -> Option<&RemoteCommitment> {
+    pub(crate) const fn next(&self) -> Option<&RemoteCommitment> {
         match &self.stage {
             RemoteStage::Unready | RemoteStage::Settled { .. } => None,
             RemoteStage::AwaitingRevocation { next, .. } => Some(next),
@@ -52,7 +52,7 @@ impl Remote {
     }
 
     /// The newest commitment that we have signed.
-    pub const fn latest(&self) -> &RemoteCommitment {
+    pub(crate) const fn latest(&self) -> &RemoteCommitment {
         match &self.stage {
             RemoteStage::Unready | RemoteStage::Settled { .. } => &self.current,
             RemoteStage::AwaitingRevocation { next, .. } => next,

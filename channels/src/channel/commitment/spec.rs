@@ -13,14 +13,20 @@ use crate::channel::error::Invariant;
 /// An HTLC as both commitment transactions know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Htlc {
+    /// Who pays.
     pub offered_by: Side,
+    /// The number that its offerer gave it.
     pub id: HtlcId,
+    /// What it moves.
     pub amount: Msat,
+    /// The hash whose preimage claims it.
     pub payment_hash: PaymentHash,
+    /// The height from which its offerer may take it back.
     pub cltv_expiry: CltvExpiry,
 }
 
 impl Htlc {
+    /// The name of the HTLC in its channel.
     pub const fn key(&self) -> HtlcKey {
         HtlcKey { offered_by: self.offered_by, id: self.id }
     }
@@ -29,20 +35,25 @@ impl Htlc {
 /// The name of an HTLC in its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HtlcKey {
+    /// Who pays.
     pub offered_by: Side,
+    /// The number that its offerer gave it: each side counts its own from 0.
     pub id: HtlcId,
 }
 
 /// What one commitment transaction pays to whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitmentSpec {
+    /// What each side has, HTLCs taken out and before fees.
     pub balance: Sides<Msat>,
+    /// What the opener pays for the commitment transaction and second stages.
     pub feerate: FeeratePerKw,
     /// In the order of their keys, each once.
     htlcs: Vec<Htlc>,
 }
 
 impl CommitmentSpec {
+    /// Without HTLCs.
     pub const fn new(balance: Sides<Msat>, feerate: FeeratePerKw) -> Self {
         Self { balance, feerate, htlcs: Vec::new() }
     }
@@ -54,14 +65,17 @@ impl CommitmentSpec {
         (!twice).then_some(Self { balance, feerate, htlcs })
     }
 
+    /// All HTLCs, in the order of their keys.
     pub fn htlcs(&self) -> &[Htlc] {
         &self.htlcs
     }
 
+    /// The HTLC with this key.
     pub fn htlc(&self, key: HtlcKey) -> Option<&Htlc> {
         self.position(key).ok().and_then(|at| self.htlcs.get(at))
     }
 
+    /// The HTLCs that `side` pays.
     pub fn offered_by(&self, side: Side) -> impl Iterator<Item = &Htlc> {
         self.htlcs.iter().filter(move |htlc| htlc.offered_by == side)
     }

@@ -38,7 +38,7 @@ enum Kept {
 
 impl StoredClosing {
     /// With the other rows; `separate` are those in which earlier versions kept the resolution.
-    pub fn restore(
+    pub(crate) fn restore(
         self,
         terms: &Terms,
         factory: &Factory,

@@ -74,7 +74,9 @@ fn read_htlc(key: HtlcKey, reader: &mut Reader<'_>) -> Result<HtlcDetails, Decod
 /// have it is a range of numbers, so that a revoked state itself needs no record at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetiredHtlc {
+    /// The HTLC as it was offered.
     pub htlc: Htlc,
+    /// The peer's first commitment that has it.
     pub first_remote: CommitmentNumber,
     /// The last one that may have it; one too many does no harm, its output is not found then.
     pub last_remote: CommitmentNumber,

@@ -53,7 +53,7 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    pub fn collect(rows: impl IntoIterator<Item = (Key, Vec<u8>)>) -> Result<Self, RestoreError> {
+    pub(super) fn collect(rows: impl IntoIterator<Item = (Key, Vec<u8>)>) -> Result<Self, RestoreError> {
         let mut all = Self::default();
         for (key, value) in rows {
             match key {

@@ -49,7 +49,7 @@ pub(crate) enum StoredPhase {
 
 impl StoredPhase {
     #[cfg(test)]
-    pub fn name(&self) -> crate::channel::StateName {
+    pub(crate) fn name(&self) -> crate::channel::StateName {
         match self {
             Self::Closing(_) => crate::channel::StateName::Closing,
             Self::Other(phase) => phase.name(),

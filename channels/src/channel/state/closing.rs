@@ -33,7 +33,7 @@ const PATIENCE: u32 = 12;
 
 /// A channel that ends on the chain.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Closing {
+pub(crate) struct Closing {
     pub knowledge: Knowledge,
     /// What has spent the funding output.
     pub spend: Option<FundingSpend>,
@@ -52,7 +52,7 @@ pub struct Closing {
 
 /// How much a node knows of its own channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Knowledge {
+pub(crate) enum Knowledge {
     /// The latest state.
     Current,
     /// An old state, as the peer has proved: our commitment must never be broadcast.
@@ -64,9 +64,11 @@ pub enum Knowledge {
 /// A transaction that spends the funding output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FundingSpend {
+    /// The spending transaction.
     pub txid: Txid,
     /// `None` while it is only in the mempool.
     pub height: Option<Height>,
+    /// Who made it, and of what state.
     pub kind: SpendKind,
 }
 
@@ -117,8 +119,11 @@ impl SpendKind {
 /// Our own commitment, signed by both.
 #[derive(Clone, Debug)]
 pub struct LocalClose {
+    /// The commitment transaction with both signatures.
     pub transaction: Transaction,
+    /// What its outputs are.
     pub commitment: CommitmentTx,
+    /// The keys in its scripts.
     pub keys: CommitmentKeys,
     /// The peer's signatures on the HTLC transactions, in the order of [`CommitmentTx::htlc_txs`].
     pub htlc_signatures: Vec<Signature>,
@@ -126,23 +131,23 @@ pub struct LocalClose {
 
 impl Closing {
     /// Both have closed it together, as far as is known.
-    pub fn is_mutual(&self) -> bool {
+    pub(crate) fn is_mutual(&self) -> bool {
         matches!(&self.spend, Some(FundingSpend { kind: SpendKind::Mutual, .. }))
     }
 
     /// Closed together, but not in a block: another transaction may still take its place.
-    pub fn can_be_raised(&self) -> bool {
+    pub(crate) fn can_be_raised(&self) -> bool {
         let unconfirmed = matches!(&self.spend, Some(FundingSpend { kind: SpendKind::Mutual, height: None, .. }));
         unconfirmed && self.knowledge == Knowledge::Current
     }
 
     /// Whether we want our own commitment in the chain.
-    pub fn is_forced(&self) -> bool {
+    pub(crate) fn is_forced(&self) -> bool {
         self.resolution.is_forced()
     }
 
     /// Whether it ends by a commitment, or may, or by what nobody knows: its outputs have to be claimed.
-    pub fn needs_enforcement(&self) -> bool {
+    pub(crate) fn needs_enforcement(&self) -> bool {
         self.is_forced() || !self.is_mutual()
     }
 }
@@ -172,7 +177,7 @@ impl Established {
         }
     }
 
-    pub fn closing(&self) -> Option<&Closing> {
+    pub(crate) fn closing(&self) -> Option<&Closing> {
         match &self.phase {
             Phase::Closing(closing) => Some(closing),
             Phase::Funding
@@ -234,7 +239,7 @@ impl Established {
         self.enforce(onchain::Event::ForceClose, turn)
     }
 
-    pub fn knowledge(&self) -> Knowledge {
+    pub(crate) fn knowledge(&self) -> Knowledge {
         match &self.phase {
             Phase::Lost => Knowledge::Old,
             Phase::Restored => Knowledge::Nothing,
@@ -249,7 +254,7 @@ impl Established {
     }
 
     /// Our latest commitment, signed by both.
-    pub fn local_close(&self) -> Result<LocalClose, Invariant> {
+    pub(crate) fn local_close(&self) -> Result<LocalClose, Invariant> {
         let Built { tx: commitment, keys } = self.local_commitment()?;
         let funding = &self.factory.funding;
         let local = self.factory.signer.sign_funding_input(&commitment.sighash(funding));

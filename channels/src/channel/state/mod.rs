@@ -49,13 +49,15 @@ use crate::onchain;
 use crate::types::{Height, ShortChannelId};
 use crate::wire::{ErrorMessage, Message, Warning};
 
-pub use closing::{Closing, FundingSpend, Knowledge, LocalClose, SpendKind};
-pub use negotiating::{Agreed, Negotiating};
-pub use shutdown::{CloseFees, ClosingDelay, LocalShutdown, Shutdown};
+pub(super) use closing::{Closing, Knowledge};
+pub use closing::{FundingSpend, LocalClose, SpendKind};
+pub(super) use negotiating::{Agreed, Negotiating};
+pub use shutdown::ClosingDelay;
+pub(super) use shutdown::{CloseFees, LocalShutdown, Shutdown};
 
 /// Where an established channel is in its life.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Phase {
+pub(super) enum Phase {
     /// The funding transaction is not deep enough.
     Funding,
     /// We have sent `channel_ready`, the peer has not.
@@ -79,17 +81,27 @@ pub enum Phase {
 /// The name of a state, for people and for errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StateName {
+    /// Messages of the opening are exchanged; nothing is at stake.
     Opening,
+    /// The first commitments are signed; the funding transaction is not deep enough.
     Funding,
+    /// We have sent `channel_ready` and wait for the peer's.
     Ready,
+    /// Payments can flow.
     Normal,
+    /// `shutdown` was sent or received; HTLCs end.
     Shutdown,
+    /// Without HTLCs; the closing fee is being agreed on.
     Negotiating,
+    /// Our data is old: the peer has to close.
     Lost,
+    /// Only a backup is left: the peer has to close.
     Restored,
+    /// Its funding output is spent, or will be by our commitment; outputs are claimed.
     Closing,
     /// Another transaction has taken the coins of its funding transaction.
     DoubleSpent,
+    /// Everything is final; the channel may be forgotten.
     Closed,
 }
 
@@ -112,7 +124,7 @@ impl fmt::Display for StateName {
 }
 
 impl Phase {
-    pub const fn name(&self) -> StateName {
+    pub(super) const fn name(&self) -> StateName {
         match self {
             Self::Funding => StateName::Funding,
             Self::Ready => StateName::Ready,
@@ -129,7 +141,7 @@ impl Phase {
 
 /// The connection, as this channel sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectionState {
+pub(super) enum ConnectionState {
     Offline,
     /// We have sent `channel_reestablish` and wait for the peer's.
     Syncing,
@@ -174,7 +186,7 @@ const MAX_VIOLATIONS: u8 = 16;
 
 impl Established {
     /// One event. A wrong of the peer's is answered here; only a bug of ours is an error.
-    pub fn handle(&mut self, event: Event, turn: &mut Turn<'_>) -> Result<(), Invariant> {
+    pub(super) fn handle(&mut self, event: Event, turn: &mut Turn<'_>) -> Result<(), Invariant> {
         match self.dispatch(event, turn).and_then(|()| self.settle_phase(turn)) {
             Ok(()) => Ok(()),
             Err(Fault::Violation(violation)) => self.answer(violation, turn),
@@ -354,7 +366,7 @@ impl Established {
     }
 
     /// The phase for people; what the chain says of the funding may matter more.
-    pub fn state_name(&self) -> StateName {
+    pub(super) fn state_name(&self) -> StateName {
         match self.phase.name() {
             StateName::Closed => StateName::Closed,
             _ if self.is_double_spent() => StateName::DoubleSpent,
@@ -363,7 +375,7 @@ impl Established {
     }
 
     /// Whether HTLCs can be offered.
-    pub fn is_usable(&self) -> bool {
+    pub(super) fn is_usable(&self) -> bool {
         self.connection == ConnectionState::Online && self.phase == Phase::Normal && self.not_funded().is_none()
     }
 

@@ -27,7 +27,7 @@ use crate::wire::{ClosingSigned, ErrorMessage, FeeRange, Message, Shutdown};
 
 /// A channel without HTLCs whose closing fee is being agreed on.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Negotiating {
+pub(crate) struct Negotiating {
     pub local_script: ScriptBuf,
     pub remote_script: ScriptBuf,
     pub fees: Option<CloseFees>,
@@ -50,28 +50,28 @@ pub struct Negotiating {
 const MOST_BEGUN_AGAIN: u8 = 8;
 
 impl Negotiating {
-    pub const fn new(local_script: ScriptBuf, remote_script: ScriptBuf, fees: Option<CloseFees>) -> Self {
+    pub(crate) const fn new(local_script: ScriptBuf, remote_script: ScriptBuf, fees: Option<CloseFees>) -> Self {
         let (agreed, since, disagreed) = (None, None, false);
         Self { local_script, remote_script, fees, agreed, since, disagreed, sent: None, received: None, begun_again: 0 }
     }
 
     /// We have proposed a higher fee than the one that both have signed.
-    pub fn proposes_more(&self) -> bool {
+    pub(crate) fn proposes_more(&self) -> bool {
         self.agreed.as_ref().is_some_and(|agreed| self.sent.is_some_and(|sent| sent > agreed.fee))
     }
 
     /// Only what was agreed on outlives a connection.
-    pub fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         self.sent = None;
         self.received = None;
     }
 
-    pub fn new_block(&mut self) {
+    pub(crate) fn new_block(&mut self) {
         self.begun_again = 0;
     }
 
     /// The peer wants to begin again: whether it may.
-    pub fn may_begin_again(&mut self) -> bool {
+    pub(crate) fn may_begin_again(&mut self) -> bool {
         let may = self.begun_again < MOST_BEGUN_AGAIN;
         self.begun_again += u8::from(may);
         may
@@ -80,7 +80,7 @@ impl Negotiating {
 
 /// A closing transaction that both have signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Agreed {
+pub(crate) struct Agreed {
     pub fee: Amount,
     pub transaction: Transaction,
 }

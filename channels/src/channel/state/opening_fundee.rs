@@ -28,6 +28,7 @@ use crate::wire::{AcceptChannel, FundingCreated, FundingSigned, Message, OpenCha
 /// How we answer an `open_channel`.
 #[derive(Clone, Debug)]
 pub struct AcceptRequest {
+    /// Who wants to open the channel.
     pub remote_node: NodeId,
     /// Names the keys behind the signer.
     pub keys_id: [u8; 32],
@@ -58,7 +59,7 @@ pub(crate) struct OpeningFundee {
 }
 
 impl OpeningFundee {
-    pub fn start(
+    pub(crate) fn start(
         open: OpenChannel,
         request: AcceptRequest,
         signer: Arc<dyn Signer + Send + Sync>,
@@ -103,17 +104,17 @@ impl OpeningFundee {
         Ok(Self { request, open, accept, channel_type, signer })
     }
 
-    pub const fn temporary_id(&self) -> ChannelId {
+    pub(crate) const fn temporary_id(&self) -> ChannelId {
         self.open.temporary_channel_id
     }
 
     /// The node at the other end, and the capacity that it wants.
-    pub const fn peer(&self) -> (NodeId, Amount) {
+    pub(crate) const fn peer(&self) -> (NodeId, Amount) {
         (self.request.remote_node, self.open.funding_satoshis)
     }
 
     /// One event of the opening: `Ok(Err(self))` if it means nothing here, an error if the opening is over.
-    pub fn handle(self, event: Event, turn: &mut Turn<'_>) -> Result<Result<Established, Self>, Fault> {
+    pub(crate) fn handle(self, event: Event, turn: &mut Turn<'_>) -> Result<Result<Established, Self>, Fault> {
         match event {
             Event::Message(Message::FundingCreated(created)) => self.created(&created, turn).map(Ok),
             Event::Message(message) => {

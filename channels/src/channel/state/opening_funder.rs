@@ -31,17 +31,23 @@ use super::Established;
 /// A channel that we want to open.
 #[derive(Clone, Debug)]
 pub struct OpenRequest {
+    /// With whom.
     pub remote_node: NodeId,
     /// Random, until the channel has its real id.
     pub temporary_channel_id: ChannelId,
     /// Names the keys behind the signer.
     pub keys_id: [u8; 32],
+    /// What the funding output is worth.
     pub capacity: Amount,
     /// A gift to the peer.
     pub push: Msat,
+    /// Of the first commitments.
     pub feerate: FeeratePerKw,
+    /// What is proposed; the peer cannot choose another.
     pub channel_type: ChannelType,
+    /// Whether the channel is made known to the network.
     pub announce: bool,
+    /// What counts in place of the policy, for this channel alone.
     pub overrides: OpenOverrides,
     /// A script of our wallet.
     pub shutdown_script: ScriptBuf,
@@ -109,7 +115,7 @@ pub(crate) enum Progress {
 }
 
 impl OpeningFunder {
-    pub fn start(
+    pub(crate) fn start(
         request: OpenRequest,
         signer: Arc<dyn Signer + Send + Sync>,
         turn: &mut Turn<'_>,
@@ -156,7 +162,7 @@ impl OpeningFunder {
         Ok(Self::Proposed(Box::new(Proposal { request, open, channel_type, signer })))
     }
 
-    pub fn temporary_id(&self) -> ChannelId {
+    pub(crate) fn temporary_id(&self) -> ChannelId {
         match self {
             Self::Proposed(proposal) => proposal.request.temporary_channel_id,
             Self::Accepted(accepted) => accepted.proposal.request.temporary_channel_id,
@@ -165,7 +171,7 @@ impl OpeningFunder {
     }
 
     /// The node at the other end, and the capacity that is wanted.
-    pub fn peer(&self) -> (NodeId, Amount) {
+    pub(crate) fn peer(&self) -> (NodeId, Amount) {
         match self {
             Self::Proposed(proposal) => (proposal.request.remote_node, proposal.request.capacity),
             Self::Accepted(accepted) => (accepted.proposal.request.remote_node, accepted.proposal.request.capacity),
@@ -174,14 +180,14 @@ impl OpeningFunder {
     }
 
     /// The coins that the wallet gets back if the opening fails.
-    pub fn release(&self, turn: &mut Turn<'_>) {
+    pub(crate) fn release(&self, turn: &mut Turn<'_>) {
         if let Self::Funded(funded) = self {
             turn.emit(Effect::ReleaseFunding { transaction: funded.transaction.compute_txid() });
         }
     }
 
     /// One event of the opening. On an error the opening is over.
-    pub fn handle(self, event: Event, turn: &mut Turn<'_>) -> Result<Progress, Fault> {
+    pub(crate) fn handle(self, event: Event, turn: &mut Turn<'_>) -> Result<Progress, Fault> {
         match (self, event) {
             (Self::Proposed(proposal), Event::Message(Message::AcceptChannel(accept))) => {
                 proposal.accepted(&accept, turn).map(Progress::Opening)

@@ -28,7 +28,7 @@ use crate::wire::{self, Message};
 
 /// A channel that is being shut down.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Shutdown {
+pub(crate) struct Shutdown {
     pub local: LocalShutdown,
     /// The peer's script, once it has said `shutdown`.
     pub remote: Option<ScriptBuf>,
@@ -40,7 +40,7 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    pub const fn new(local: LocalShutdown, remote: Option<ScriptBuf>, fees: Option<CloseFees>) -> Self {
+    pub(crate) const fn new(local: LocalShutdown, remote: Option<ScriptBuf>, fees: Option<CloseFees>) -> Self {
         Self { local, remote, fees, signature_lost: false }
     }
 }
@@ -57,7 +57,7 @@ pub enum ClosingDelay {
 
 /// How far our own `shutdown` is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LocalShutdown {
+pub(crate) enum LocalShutdown {
     /// It waits for our updates to be signed, or for the connection.
     Wanted(ScriptBuf),
     /// Sent, and to be sent again after every reconnection.
@@ -65,7 +65,7 @@ pub enum LocalShutdown {
 }
 
 impl LocalShutdown {
-    pub const fn script(&self) -> &ScriptBuf {
+    pub(crate) const fn script(&self) -> &ScriptBuf {
         match self {
             Self::Wanted(script) | Self::Sent(script) => script,
         }
@@ -74,7 +74,7 @@ impl LocalShutdown {
 
 /// The fee rates that a close was asked for with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CloseFees {
+pub(crate) struct CloseFees {
     pub wanted: FeeratePerKw,
     pub minimum: FeeratePerKw,
     pub maximum: FeeratePerKw,
@@ -117,7 +117,7 @@ impl Established {
     }
 
     /// Why a flush should come late.
-    pub fn closing_delay(&self) -> Option<ClosingDelay> {
+    pub(crate) fn closing_delay(&self) -> Option<ClosingDelay> {
         let Phase::Shutdown(Shutdown { local: LocalShutdown::Sent(_), .. }) = &self.phase else { return None };
         if self.connection != ConnectionState::Online || !self.commitments.is_without_htlcs() {
             return None;

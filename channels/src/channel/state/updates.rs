@@ -139,7 +139,7 @@ impl Established {
     }
 
     /// Whether a flush would send something now.
-    pub fn wants_flush(&self) -> bool {
+    pub(crate) fn wants_flush(&self) -> bool {
         let updating =
             matches!(self.phase, Phase::Normal | Phase::Shutdown(_)) && self.connection == ConnectionState::Online;
         let shutdown_due = self.wants_shutdown() && !self.commitments.has_something_to_sign();

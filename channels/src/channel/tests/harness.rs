@@ -15,9 +15,10 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
 
 use super::checks;
+use crate::channel::FixedEnvironment;
 use crate::channel::*;
 use crate::keys::{KeysSigner, Signer};
-use crate::onchain::{self, Closer, FeeEstimates, FixedEnvironment};
+use crate::onchain::{self, Closer, FeeEstimates};
 use crate::tx::ClaimInput;
 use crate::types::*;
 use crate::wire::{Message, OnionRoutingPacket};

@@ -1,5 +1,7 @@
 //! A suite a state, all on one harness that checks while it runs, and the random schedules.
 
+#![allow(unreachable_pub, reason = "helpers are shared between tests")]
+
 mod any_order;
 mod backup;
 mod chain_close;

@@ -17,7 +17,7 @@ use crate::wire::{ChannelAnnouncement, ChannelUpdate, EncodeError, Features, Mes
 const ADDRESS: [u8; 7] = [1, 10, 0, 0, 1, 0x26, 0x07];
 
 /// Key and value.
-pub type Record = (Vec<u8>, Vec<u8>);
+pub(super) type Record = (Vec<u8>, Vec<u8>);
 
 impl SyntheticNetwork {
     /// Every record, in no order.

@@ -1,5 +1,7 @@
 //! Closes on a small chain that checks everything: scripts by our interpreter, lock times, fees and replacement.
 
+#![allow(unreachable_pub, reason = "helpers are shared between tests")]
+
 mod breach;
 pub(crate) mod chain;
 mod coins;
@@ -156,7 +158,7 @@ impl Duo {
         };
         channel.local_state = Some(local.clone());
         let commitment = channel.local_commitment().unwrap().unwrap();
-        local.signatures = other.sign_remote_commitment(&commitment, &channel.funding(), &point).unwrap();
+        local.signatures = commitment.sign(other, &channel.funding(), &point).unwrap();
         tx::verify_commitment(
             &commitment,
             &channel.funding(),

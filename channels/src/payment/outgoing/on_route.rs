@@ -15,6 +15,7 @@ use super::{
 
 /// Why no part was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum OnRouteError {
     #[error(transparent)]
     Start(#[from] StartError),

@@ -41,6 +41,7 @@ const MOST_REFUSALS: usize = 3;
 /// What a recipient says that it was offered, when it refuses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
+    /// What the HTLC brought to it.
     pub amount: Msat,
     /// The recipient's tip.
     pub height: Height,

@@ -30,7 +30,7 @@ pub(super) struct NodeEnvironment<'a> {
     pub outlook: &'a Outlook,
 }
 
-impl onchain::Environment for NodeEnvironment<'_> {
+impl crate::channel::Environment for NodeEnvironment<'_> {
     fn policy(&self) -> &onchain::EnforcementPolicy {
         policy()
     }

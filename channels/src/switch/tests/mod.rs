@@ -1,5 +1,7 @@
 //! The switch alone, event by event, and in a network of six nodes under random schedules.
 
+#![allow(unreachable_pub, reason = "helpers are shared between tests")]
+
 mod blocks;
 mod checks;
 mod climate;

@@ -12,9 +12,9 @@ use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, T
 use super::network::{EDGES, NODES, node_key};
 use super::single::Store;
 use super::wallet;
+use crate::channel::FixedEnvironment;
 use crate::channel::*;
 use crate::keys::{KeysSigner, Signer};
-use crate::onchain::FixedEnvironment;
 use crate::types::*;
 use crate::wire::Message;
 

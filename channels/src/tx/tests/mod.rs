@@ -1,5 +1,7 @@
 //! Two nodes' keys, and a channel between them, for the tests of this folder.
 
+#![allow(unreachable_pub, reason = "helpers are shared between tests")]
+
 mod conservation;
 mod spends;
 mod vectors;

@@ -131,8 +131,7 @@ fn both_second_stages_and_their_delayed_claims_are_valid() {
     for kind in KINDS {
         let scene = Scene::new(kind, Side::Local);
         let point = scene.keys.per_commitment_point;
-        let signatures =
-            scene.nodes.remote.sign_remote_commitment(&scene.commitment, &scene.params.funding, &point).unwrap();
+        let signatures = scene.commitment.sign(&scene.nodes.remote, &scene.params.funding, &point).unwrap();
         verify_commitment(&scene.commitment, &scene.params.funding, &scene.keys, &signatures).unwrap();
         let key = scene.nodes.local.htlc_key(&point).unwrap();
         for (htlc, other) in scene.commitment.htlc_txs().zip(signatures.htlcs) {
@@ -167,8 +166,7 @@ fn both_second_stages_and_their_delayed_claims_are_valid() {
 fn second_stages_with_anchors_take_their_fee_from_a_wallet_coin() {
     let scene = Scene::new(CommitmentType::Anchors, Side::Local);
     let point = scene.keys.per_commitment_point;
-    let signatures =
-        scene.nodes.remote.sign_remote_commitment(&scene.commitment, &scene.params.funding, &point).unwrap();
+    let signatures = scene.commitment.sign(&scene.nodes.remote, &scene.params.funding, &point).unwrap();
     let claims: Vec<_> = scene
         .commitment
         .htlc_txs()

@@ -154,7 +154,7 @@ impl Case<'_> {
         let TwoNodes { local, remote } = &fixture.nodes;
         // What the remote node would send in commitment_signed.
         let point = &fixture.keys.per_commitment_point;
-        let signatures = remote.sign_remote_commitment(&commitment, &params.funding, point).unwrap();
+        let signatures = commitment.sign(remote, &params.funding, point).unwrap();
         let expected = CommitmentSignatures {
             commitment: signature(&self.remote_signature),
             htlcs: self.htlc_txs.iter().map(|(remote, _)| signature(remote)).collect(),

@@ -3,12 +3,12 @@
 use std::{fmt::Write as _, str::FromStr};
 
 /// So many satoshi, with thousands set apart: `1,234,567 sat`.
-pub fn sat(amount: i64) -> String {
+pub(super) fn sat(amount: i64) -> String {
     format!("{} sat", grouped(amount))
 }
 
 /// Satoshi with the millisatoshi that are over: `1,234.567 sat`.
-pub fn msat(amount: i64) -> String {
+pub(super) fn msat(amount: i64) -> String {
     match amount % 1000 {
         0 => sat(amount / 1000),
         rest => format!("{}.{:03} sat", grouped(amount / 1000), rest.abs()),
@@ -16,7 +16,7 @@ pub fn msat(amount: i64) -> String {
 }
 
 /// Thousands set apart.
-pub fn grouped(number: i64) -> String {
+pub(super) fn grouped(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3 + 1);
     if number < 0 {
@@ -32,7 +32,7 @@ pub fn grouped(number: i64) -> String {
 }
 
 /// Hashes a second, with the unit that leaves few digits: `18.8 MH/s`.
-pub fn hash_rate(rate: f64) -> String {
+pub(super) fn hash_rate(rate: f64) -> String {
     let units = ["H/s", "kH/s", "MH/s", "GH/s", "TH/s", "PH/s", "EH/s"];
     let mut rate = rate;
     let mut text = String::new();
@@ -49,7 +49,7 @@ pub fn hash_rate(rate: f64) -> String {
 
 /// An amount on the command line: satoshi, with `,` or `_` between digits, or coins with a trailing `btc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sat(pub i64);
+pub(super) struct Sat(pub i64);
 
 impl FromStr for Sat {
     type Err = String;

@@ -9,7 +9,7 @@ use super::CliError;
 /// A backup from a file, or as hex.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-pub struct BackupArgs {
+pub(super) struct BackupArgs {
     /// The file, as `leyden exportchanbackup` or leydend itself (channel.backup) wrote it
     file: Option<PathBuf>,
     /// The file (lncli's name for it)
@@ -28,7 +28,7 @@ pub struct BackupArgs {
 
 impl BackupArgs {
     /// One channel's backup and that of all channels have the same form.
-    pub fn read(&self) -> Result<Vec<u8>, CliError> {
+    pub(super) fn read(&self) -> Result<Vec<u8>, CliError> {
         if let Some(path) = self.file.as_ref().or(self.multi_file.as_ref()).or(self.single_file.as_ref()) {
             return read_file(path);
         }
@@ -37,6 +37,6 @@ impl BackupArgs {
     }
 }
 
-pub fn read_file(path: &PathBuf) -> Result<Vec<u8>, CliError> {
+pub(super) fn read_file(path: &PathBuf) -> Result<Vec<u8>, CliError> {
     fs::read(path).map_err(|source| CliError::Io { what: path.display().to_string(), source })
 }

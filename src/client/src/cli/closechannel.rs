@@ -91,7 +91,7 @@ async fn what_follows(client: &Client, force: bool) -> String {
 }
 
 /// The channel whose point begins so.
-pub async fn find_point(client: &Client, wanted: &str) -> Result<ChannelPoint, CliError> {
+pub(super) async fn find_point(client: &Client, wanted: &str) -> Result<ChannelPoint, CliError> {
     let (txid, output_index) = find(client, wanted).await?;
     Ok(ChannelPoint { funding_txid: Some(FundingTxid::FundingTxidStr(txid)), output_index })
 }
@@ -114,7 +114,7 @@ fn whole(point: &str) -> Option<(String, u32)> {
     Some((txid.to_owned(), index.parse().ok()?)).filter(|_| is_txid)
 }
 
-pub fn one_of<'a>(points: impl Iterator<Item = &'a str>, wanted: &str) -> Result<(String, u32), CliError> {
+pub(super) fn one_of<'a>(points: impl Iterator<Item = &'a str>, wanted: &str) -> Result<(String, u32), CliError> {
     let (beginning, index) = wanted.split_once(':').map_or((wanted, None), |(txid, index)| (txid, Some(index)));
     let beginning = beginning.trim_end_matches('…');
     let matches = |point: &&str| {

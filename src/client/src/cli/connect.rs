@@ -34,7 +34,7 @@ impl Connect {
 }
 
 /// Splits KEY@HOST.
-pub fn address(node: &str) -> Result<LightningAddress, CliError> {
+pub(super) fn address(node: &str) -> Result<LightningAddress, CliError> {
     match node.trim().split_once('@') {
         Some((pubkey, host)) if !pubkey.is_empty() && !host.is_empty() => {
             Ok(LightningAddress { pubkey: pubkey.to_owned(), host: host.to_owned() })

@@ -92,14 +92,17 @@ impl Context {
         Self::with_output(global, Box::new(io::stdout()))
     }
 
+    /// Prints to `output` in place of stdout.
     pub fn with_output(global: Global, output: Box<dyn Write + Send>) -> Self {
         Self { global, output: Mutex::new(output) }
     }
 
+    /// Whether answers are printed as JSON.
     pub fn is_json(&self) -> bool {
         self.global.json
     }
 
+    /// A connection to the node that the options name.
     pub async fn client(&self) -> Result<Client, CliError> {
         Ok(Client::connect(&self.global.access()?).await?)
     }

@@ -7,7 +7,9 @@ use tonic::{Code, Status};
 
 use crate::client::ClientError;
 
+/// Why a command did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum CliError {
     #[error(transparent)]
     NoHome(#[from] NoHome),
@@ -51,6 +53,7 @@ impl CliError {
         }
     }
 
+    /// What the process ends with: 2 for arguments that make no sense, 1 for everything else.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,

@@ -3,7 +3,7 @@
 use leyden_common::words::on_one_line;
 
 /// Seconds since 1970 as UTC, such as `2009-01-03 18:15:05`; a dash for 0.
-pub fn time(seconds: i64) -> String {
+pub(super) fn time(seconds: i64) -> String {
     if seconds <= 0 {
         return "-".to_owned();
     }
@@ -27,7 +27,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
 }
 
 /// The beginning of a long hexadecimal name; commands take such a beginning where it is unique.
-pub fn short(name: &str) -> String {
+pub(super) fn short(name: &str) -> String {
     const KEPT: usize = 12;
     match name.get(..KEPT) {
         Some(beginning) if name.len() > KEPT + 1 => format!("{beginning}…"),
@@ -36,7 +36,7 @@ pub fn short(name: &str) -> String {
 }
 
 /// A channel point by the beginning of its transaction id and its output: `4a5e1e4baab8…:0`.
-pub fn short_point(point: &str) -> String {
+pub(super) fn short_point(point: &str) -> String {
     match point.split_once(':') {
         Some((txid, index)) => format!("{}:{index}", short(txid)),
         None => short(point),
@@ -44,30 +44,30 @@ pub fn short_point(point: &str) -> String {
 }
 
 /// A short channel id as block x transaction x output; a dash while there is none.
-pub fn scid(id: u64) -> String {
+pub(super) fn scid(id: u64) -> String {
     if id == 0 { "-".to_owned() } else { leyden_channels::types::ShortChannelId(id).to_string() }
 }
 
 /// A transaction id from the internal byte order of a message.
-pub fn txid(bytes: &[u8]) -> String {
+pub(super) fn txid(bytes: &[u8]) -> String {
     bytes.iter().rev().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A line about a channel that has something to tell beside LND's word for nothing.
-pub fn trouble(channel_point: &str, flags: &str) -> String {
+pub(super) fn trouble(channel_point: &str, flags: &str) -> String {
     if has_trouble(flags) { format!("\n{}: {flags}", short_point(channel_point)) } else { String::new() }
 }
 
-pub fn has_trouble(flags: &str) -> bool {
+pub(super) fn has_trouble(flags: &str) -> bool {
     !matches!(flags, "" | "ChanStatusDefault")
 }
 
-pub fn yes_no(yes: bool) -> &'static str {
+pub(super) fn yes_no(yes: bool) -> &'static str {
     if yes { "yes" } else { "no" }
 }
 
 /// Below everything else; nothing if there are none.
-pub fn warnings(warnings: &[String]) -> String {
+pub(super) fn warnings(warnings: &[String]) -> String {
     warnings.iter().map(|warning| format!("\n\nWARNING: {}", on_one_line(warning))).collect()
 }
 

@@ -16,7 +16,7 @@ use super::CliError;
 static POOL: LazyLock<Option<DescriptorPool>> = LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).ok());
 
 /// The message over several lines.
-pub fn pretty<M: Message + Name>(message: &M) -> Result<String, CliError> {
+pub(super) fn pretty<M: Message + Name>(message: &M) -> Result<String, CliError> {
     let unprintable = |why: &str| CliError::Unprintable(format!("{}: {why}", M::full_name()));
     let descriptor = POOL.as_ref().and_then(|pool| pool.get_message_by_name(&M::full_name()));
     let descriptor = descriptor.ok_or_else(|| unprintable("its descriptor is missing"))?;

@@ -22,19 +22,19 @@ impl LookupInvoice {
     }
 }
 
-pub fn payment_hash(text: &str) -> Result<Vec<u8>, CliError> {
+pub(super) fn payment_hash(text: &str) -> Result<Vec<u8>, CliError> {
     bytes32("payment hash", text)
 }
 
 /// 32 bytes as hex; `what` they are, for the error.
-pub fn bytes32(what: &str, text: &str) -> Result<Vec<u8>, CliError> {
+pub(super) fn bytes32(what: &str, text: &str) -> Result<Vec<u8>, CliError> {
     hex::decode(text)
         .ok()
         .filter(|bytes| bytes.len() == 32)
         .ok_or_else(|| CliError::Usage(format!("\"{text}\" is no {what}: it has 64 hex digits")))
 }
 
-pub fn state(invoice: &Invoice) -> &'static str {
+pub(super) fn state(invoice: &Invoice) -> &'static str {
     match invoice.state() {
         InvoiceState::Open => "open",
         InvoiceState::Accepted => "held",
@@ -45,7 +45,7 @@ pub fn state(invoice: &Invoice) -> &'static str {
 }
 
 /// What it asks for; a payer may choose if it does not say.
-pub fn asked(invoice: &Invoice) -> String {
+pub(super) fn asked(invoice: &Invoice) -> String {
     if invoice.value_msat == 0 { "any".to_owned() } else { amount::msat(invoice.value_msat) }
 }
 

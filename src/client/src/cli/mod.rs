@@ -95,14 +95,17 @@ pub use self::{
     Every command explains itself with --help, and prints what programs want with --json."
 )]
 pub struct Cli {
+    /// The options that every command has.
     #[command(flatten)]
     pub global: Global,
+    /// What is to be done.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// Everything that can be asked of a node.
+/// A command and its arguments; the struct of a command holds its help text.
 #[derive(Debug, Subcommand)]
+#[expect(missing_docs, reason = "the struct of a command says what it does")]
 pub enum Command {
     Create(create::Create),
     Unlock(unlock::Unlock),

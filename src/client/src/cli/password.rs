@@ -15,7 +15,7 @@ use super::CliError;
 const VARIABLE: &str = "LEYDEN_WALLET_PASSWORD";
 
 #[derive(Debug, Args)]
-pub struct PasswordArgs {
+pub(super) struct PasswordArgs {
     /// Read the wallet's password from the first line of this file (- for stdin), instead of asking for it or taking
     /// it from the environment variable LEYDEN_WALLET_PASSWORD
     #[arg(long, value_name = "FILE")]
@@ -24,7 +24,7 @@ pub struct PasswordArgs {
 
 impl PasswordArgs {
     /// The password of a wallet that exists.
-    pub fn read(&self) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    pub(super) fn read(&self) -> Result<Zeroizing<Vec<u8>>, CliError> {
         match self.given()? {
             Some(password) => Ok(password),
             None => ask("Wallet password: "),
@@ -32,7 +32,7 @@ impl PasswordArgs {
     }
 
     /// The password of a wallet to be made: asked for twice, for nobody can restore a misspelt one.
-    pub fn choose(&self) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    pub(super) fn choose(&self) -> Result<Zeroizing<Vec<u8>>, CliError> {
         if let Some(password) = self.given()? {
             return Ok(password);
         }

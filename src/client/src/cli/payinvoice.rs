@@ -89,12 +89,12 @@ impl PayInvoice {
     }
 }
 
-pub fn default_fee_limit(amount_msat: i64) -> i64 {
+pub(super) fn default_fee_limit(amount_msat: i64) -> i64 {
     if amount_msat <= SMALL_MSAT { amount_msat } else { amount_msat / 20 }
 }
 
 /// Waits for a payment's end and shows it; a failure is this command's failure too.
-pub async fn follow(context: &Context, mut updates: Streaming<Payment>) -> Result<(), CliError> {
+pub(super) async fn follow(context: &Context, mut updates: Streaming<Payment>) -> Result<(), CliError> {
     let waiting = context.waiting("paying");
     while let Some(payment) = updates.message().await? {
         match payment.status() {
@@ -147,7 +147,7 @@ fn explained_by_attempts(payment: &Payment) -> &'static str {
     }
 }
 
-pub fn explained(reason: PaymentFailureReason) -> &'static str {
+pub(super) fn explained(reason: PaymentFailureReason) -> &'static str {
     match reason {
         PaymentFailureReason::FailureReasonNone => "no reason is known",
         PaymentFailureReason::FailureReasonTimeout => {

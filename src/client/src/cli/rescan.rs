@@ -1,4 +1,4 @@
-//! `leyden rescan`: look at the whole chain again.
+//! `leyden rescan`: scan the whole chain again.
 
 use clap::Args;
 use leyden_proto::leyden::RescanRequest;

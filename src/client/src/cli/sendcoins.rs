@@ -45,7 +45,7 @@ pub struct SendCoins {
 
 /// How a transaction's fee is chosen.
 #[derive(Debug, Args)]
-pub struct FeeArgs {
+pub(super) struct FeeArgs {
     /// Fee rate, satoshi per virtual byte [default: the node's estimate]
     #[arg(long, alias = "sat_per_vbyte", value_name = "RATE", default_value_t = 0, hide_default_value = true)]
     pub sat_per_vbyte: u64,

@@ -11,7 +11,7 @@ const BARE: TableStyle = TableStyle::new();
 const RULED: TableStyle = BARE.header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// One thing: a name and a value a line.
-pub fn facts<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> String {
+pub(super) fn facts<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let mut table = Table::new();
     table.load_style(BARE);
     for (name, value) in rows {
@@ -22,7 +22,7 @@ pub fn facts<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> String {
 
 /// Many things of a kind, with `none` in place of an empty table. Columns whose heading begins with `>` are set to
 /// the right, as numbers are.
-pub fn list<const N: usize>(headings: [&str; N], rows: Vec<[String; N]>, none: &str) -> String {
+pub(super) fn list<const N: usize>(headings: [&str; N], rows: Vec<[String; N]>, none: &str) -> String {
     if rows.is_empty() {
         return none.to_owned();
     }

@@ -10,7 +10,7 @@ use super::{CliError, Context, password::PasswordArgs};
 #[command(after_help = "Examples:\n  \
     leyden unlock                              asks for the password\n  \
     leyden unlock --password-file ~/.leyden-pw\n  \
-    leyden unlock --recovery-window 5000       and look at the whole chain again for lost coins")]
+    leyden unlock --recovery-window 5000       and rescan the whole chain for lost coins")]
 pub struct Unlock {
     #[command(flatten)]
     password: PasswordArgs,

@@ -27,6 +27,7 @@ impl DaemonProcess {
         Ok(list.map_err(|status| self.call_error(status))?.into_inner().channels)
     }
 
+    /// Its one open channel; an error if it has none or more.
     pub async fn only_channel(&self) -> Result<Channel, ClusterError> {
         let what = format!("the one channel of {}", self.name());
         self.channels().await?.into_iter().next().ok_or(ClusterError::Waited { what })
@@ -124,6 +125,7 @@ impl DaemonProcess {
         Ok(balance.map_err(|status| self.call_error(status))?.into_inner().total_balance)
     }
 
+    /// All transactions of its wallet.
     pub async fn transactions(&self) -> Result<Vec<Transaction>, ClusterError> {
         let list = self.client()?.lightning().get_transactions(GetTransactionsRequest::default()).await;
         Ok(list.map_err(|status| self.call_error(status))?.into_inner().transactions)
@@ -151,10 +153,12 @@ pub struct Paid {
     pub sent: i64,
     /// Satoshi of invoices that were paid.
     pub received: i64,
+    /// Payments that have neither succeeded nor failed.
     pub in_flight: usize,
 }
 
 impl DaemonProcess {
+    /// Sums up its payments and invoices.
     pub async fn paid(&self) -> Result<Paid, ClusterError> {
         let mut lightning = self.client()?.lightning();
         let request = ListPaymentsRequest { include_incomplete: true, ..ListPaymentsRequest::default() };
@@ -172,6 +176,7 @@ impl DaemonProcess {
         })
     }
 
+    /// Its channels that are being opened or closed.
     pub async fn pending_channels(&self) -> Result<PendingChannelsResponse, ClusterError> {
         let pending = self.client()?.lightning().pending_channels(PendingChannelsRequest::default()).await;
         Ok(pending.map_err(|status| self.call_error(status))?.into_inner())
@@ -182,12 +187,13 @@ impl DaemonProcess {
         Ok(self.pending_channels().await?.pending_force_closing_channels.into_iter().next())
     }
 
-    /// This channel, likewise.
+    /// This channel, if it is closing by force and its commitment is in the chain.
     pub async fn closing(&self, channel_point: &str) -> Result<Option<ForceClosedChannel>, ClusterError> {
         let mut closing = self.pending_channels().await?.pending_force_closing_channels.into_iter();
         Ok(closing.find(|one| one.channel.as_ref().is_some_and(|channel| channel.channel_point == channel_point)))
     }
 
+    /// Its closed channels.
     pub async fn closed_channels(&self) -> Result<Vec<ChannelCloseSummary>, ClusterError> {
         let closed = self.client()?.lightning().closed_channels(ClosedChannelsRequest::default()).await;
         Ok(closed.map_err(|status| self.call_error(status))?.into_inner().channels)

@@ -44,6 +44,7 @@ impl Ledger {
         self.transactions.values().find(spends).map(|entry| entry.found.txid.as_str())
     }
 
+    /// The outputs of a transaction in satoshi, by their index; empty for one that is not in these blocks.
     pub fn outputs(&self, txid: &str) -> Vec<i64> {
         let outputs = self.transactions.get(txid).map(|entry| entry.found.outputs.as_slice()).unwrap_or_default();
         outputs.iter().map(|output| i64::try_from(output.amount_sat).unwrap_or(i64::MAX)).collect()
@@ -71,6 +72,7 @@ impl Ledger {
         own.fold((0, 0), |(fees, count), entry| (fees + entry.fee, count + 1))
     }
 
+    /// The ids of all transactions of these blocks.
     pub fn txids(&self) -> impl Iterator<Item = String> {
         self.transactions.keys().cloned()
     }

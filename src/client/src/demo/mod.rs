@@ -26,6 +26,7 @@ pub use narrator::Narrator;
 
 /// A demo that did not end as it should.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum DemoError {
     #[error(transparent)]
     Cluster(#[from] ClusterError),

@@ -16,6 +16,7 @@ impl Narrator {
         println!("\n{}. {text}", self.step);
     }
 
+    /// A line below the present step.
     pub fn say(&self, text: &str) {
         println!("   {text}");
     }
@@ -38,6 +39,7 @@ impl Narrator {
         }
     }
 
+    /// The last line. [`DemoError::Differs`] if a figure was not as expected.
     pub fn finish(self) -> Result<(), DemoError> {
         if self.differences.is_empty() {
             println!("\ndemo: all balances as expected");
@@ -49,7 +51,7 @@ impl Narrator {
 }
 
 /// An amount as people write it: 0.50000000.
-pub fn coins(sat: i64) -> String {
+pub(super) fn coins(sat: i64) -> String {
     let sign = if sat < 0 { "-" } else { "" };
     let sat = sat.unsigned_abs();
     format!("{sign}{}.{:08}", sat / 100_000_000, sat % 100_000_000)

@@ -16,7 +16,9 @@ use super::{
 };
 use crate::cluster::{ClusterError, DaemonProcess, wait_until};
 
+/// Satoshi in the channel.
 pub const CAPACITY: i64 = 100_000_000;
+/// Satoshi that Alice gives to Bob at the opening.
 pub const PUSHED: i64 = 50_000_000;
 /// Blocks that make a funding transaction final for both.
 pub const DEEP: u32 = 6;
@@ -29,22 +31,29 @@ const BURST_LIMIT: Duration = Duration::from_secs(3);
 /// Bursts that are tried until a kill leaves HTLCs of both directions.
 const TRIES: usize = 20;
 
+/// Two daemons with one channel, which Alice opens.
 pub struct Stage {
+    /// Opens the channel.
     pub alice: DaemonProcess,
+    /// Accepts it.
     pub bob: DaemonProcess,
 }
 
 /// Whose commitment a burst is to leave HTLCs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whose {
+    /// The one that Alice may broadcast.
     Alice,
+    /// The one that Bob may broadcast.
     Bob,
 }
 
 /// HTLCs of a commitment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InFlight {
+    /// By the owner of the commitment.
     pub offered: usize,
+    /// By the other side.
     pub received: usize,
 }
 
@@ -105,6 +114,7 @@ impl Stage {
         Ok(channel.channel_point)
     }
 
+    /// Waits until both can use the channel.
     pub async fn wait_for_channel(&self) -> Result<(), ClusterError> {
         self.alice.wait_for_active_channels(1).await?;
         self.bob.wait_for_active_channels(1).await
@@ -192,6 +202,7 @@ impl Stage {
         state
     }
 
+    /// Starts Bob again, connects Alice to him, and waits for the channel.
     pub async fn bob_comes_back(&mut self) -> Result<(), ClusterError> {
         self.bob.start().await?;
         self.alice.connect(&self.bob).await?;
@@ -203,11 +214,13 @@ impl Stage {
         wait_until("all payments to end", || async { Ok(!self.has_payments_in_flight().await?) }).await
     }
 
+    /// Whether one of them has payments that have not ended.
     pub async fn has_payments_in_flight(&self) -> Result<bool, ClusterError> {
         Ok(self.alice.paid().await?.in_flight > 0 || self.bob.paid().await?.in_flight > 0)
     }
 }
 
+/// The HTLCs of a node's one channel, as it sees them.
 pub async fn in_flight(node: &DaemonProcess) -> Result<InFlight, ClusterError> {
     let htlcs = node.only_channel().await?.pending_htlcs;
     let received = htlcs.iter().filter(|htlc| htlc.incoming).count();
@@ -223,6 +236,7 @@ pub struct Share {
 }
 
 impl Share {
+    /// Looks at the wallet now; `opened_with` are the satoshi in the channel when it was opened.
     pub async fn of(node: &DaemonProcess, opened_with: i64) -> Result<Self, ClusterError> {
         Ok(Self { wallet: node.wallet_balance().await?, opened_with })
     }

@@ -5,9 +5,9 @@ use std::convert::Infallible;
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use bitcoin::constants::ChainHash;
+use leyden_channels::channel::FixedEnvironment;
 use leyden_channels::channel::{AttemptId, Channel, ChannelPolicy, Ctx, Feerates, IncomingHtlc, Key, Persist, Write};
 use leyden_channels::keys::{KeysSigner, PerCommitmentSecret, Signer as _};
-use leyden_channels::onchain::FixedEnvironment;
 use leyden_channels::types::{CommitmentNumber, Height, HtlcId, TipTrust, UnixTime};
 
 use super::world::World;

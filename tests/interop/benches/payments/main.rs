@@ -4,6 +4,8 @@
 //! payment must have succeeded and the recipient's balance must be right to the satoshi. The daemons are processes of
 //! their own that are called over gRPC; the LDK nodes are in this process and called directly, and log warnings only.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "a measurement may panic")]
+
 #[path = "../../support/mod.rs"]
 mod support;
 

@@ -6,6 +6,8 @@
 //! they were drawn by. Fees and chances are compared over the payments that both found a route for, at three prices of a
 //! chance; a factor of *e* more is worth half a thousandth of the amount to LDK's defaults, a thousandth to ours.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "a measurement may panic")]
+
 mod ldk;
 
 use std::{

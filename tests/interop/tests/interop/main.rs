@@ -8,6 +8,8 @@
 //! Each world is some nodes on a chain of their own, and goes through its cases in order; worlds run side by side. At the
 //! end a table tells of every case; one that failed fails the run and ends its world.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
+
 mod cases;
 mod channels;
 mod fees;

@@ -56,7 +56,7 @@ const RIPENING: u32 = 100;
 #[command(after_help = "Examples:\n  \
     leyden bench growth\n  \
     leyden bench growth --base 10      a quick look")]
-pub struct Growth {
+pub(super) struct Growth {
     /// Coins, invoices, payments, forwards and closed channels of the first node; the others have 10 and 100 times as many
     // A coin is a block. More of them, found at once, would have times too far ahead of the clock: one second each six.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=400))]
@@ -108,7 +108,7 @@ fn processor_time(pid: u32) -> Option<Duration> {
 }
 
 impl Growth {
-    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let mut measured = Vec::new();
         for step in STEPS {
             let count = self.base.saturating_mul(step);

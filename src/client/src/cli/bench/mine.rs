@@ -17,14 +17,14 @@ use super::super::{CliError, Context, table};
 /// Measure the hash rate: search for a proof of work with an impossible target.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  leyden bench mine --seconds 5")]
-pub struct Mine {
+pub(super) struct Mine {
     /// How long to search, on one core and then on all
     #[arg(long, default_value_t = 5)]
     seconds: u64,
 }
 
 impl Mine {
-    pub fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let time = Duration::from_secs(self.seconds.max(1));
         let name = kernel::best().name().to_owned();

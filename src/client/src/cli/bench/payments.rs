@@ -31,7 +31,7 @@ const CAPACITY: i64 = 1_000_000_000;
 #[command(after_help = "Examples:\n  \
     leyden bench payments --nodes 2 --count 10000 --concurrency 100\n  \
     leyden bench payments --nodes 4 --count 2000 --concurrency 200      over two nodes between")]
-pub struct Payments {
+pub(super) struct Payments {
     /// Daemons in a chain; payments go from the first to the last
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=8))]
     nodes: u8,
@@ -47,7 +47,7 @@ pub struct Payments {
 }
 
 impl Payments {
-    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let failed = |error: ClusterError| CliError::Failed(error.to_string());
         let total = i64::try_from(self.count).ok().and_then(|count| count.checked_mul(self.amount));
         if self.amount < 1 || self.concurrency < 1 || total.is_none_or(|total| total > CAPACITY * 9 / 10) {

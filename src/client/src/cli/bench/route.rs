@@ -37,7 +37,7 @@ use crate::cluster::leydend_program;
     leyden bench route --amount 10,000 --queries 200      smaller payments\n  \
     leyden --json bench route      for programs\n\n\
     `make bench-peers WHAT=route` asks LDK's router the same questions.")]
-pub struct Route {
+pub(super) struct Route {
     /// Number of payments to find a route for, between random nodes
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     queries: u32,
@@ -59,7 +59,7 @@ pub struct Route {
 const TRIES: usize = 20;
 
 impl Route {
-    pub fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         let amount = u64::try_from(self.amount.0).ok().and_then(|sat| sat.checked_mul(1_000)).map(Msat);
         let amount = amount.filter(|amount| *amount > Msat::ZERO);
         let amount = amount.ok_or_else(|| CliError::Usage("the amount must be at least 1 sat".to_owned()))?;

@@ -10,7 +10,7 @@ use super::{
 
 /// Show one block.
 #[derive(Debug, Args)]
-pub struct Block {
+pub(super) struct Block {
     /// Its height or its hash
     #[arg(value_name = "HEIGHT|HASH")]
     block: String,
@@ -20,7 +20,7 @@ pub struct Block {
 }
 
 impl Block {
-    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let block = selector(&self.block);
         let request = GetBlockRequest { block: Some(block), include_raw: self.raw };
         let block = context.client().await?.chain().get_block(request).await?.into_inner();

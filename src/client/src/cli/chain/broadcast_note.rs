@@ -5,7 +5,7 @@ use leyden_proto::leyden::ListChainPeersRequest;
 use crate::client::Client;
 
 /// What can be said of a transaction that this node's mempool has taken: without peers, nobody else has it.
-pub async fn broadcast_note(client: &Client, what: &str) -> String {
+pub(crate) async fn broadcast_note(client: &Client, what: &str) -> String {
     // A macaroon may not allow the question; then nothing is known of it.
     let peers = client.chain().list_peers(ListChainPeersRequest {}).await.ok();
     words(what, peers.is_some_and(|answer| answer.into_inner().peers.is_empty()))

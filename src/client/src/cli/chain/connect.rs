@@ -8,14 +8,14 @@ use super::super::{CliError, Context};
 /// Connect to another node of the chain.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  leyden chain connect 127.0.0.1:18445")]
-pub struct Connect {
+pub(super) struct Connect {
     /// Its address, HOST:PORT
     #[arg(value_name = "HOST:PORT")]
     address: String,
 }
 
 impl Connect {
-    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let request = ConnectChainPeerRequest { address: self.address.clone() };
         let answer = context.client().await?.chain().connect_peer(request).await?.into_inner();
         context.show(&answer, || format!("connected to {}", self.address))

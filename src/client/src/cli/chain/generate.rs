@@ -11,7 +11,7 @@ use super::super::{CliError, Context};
     leyden chain generate 1\n  \
     leyden chain generate 101                  coins can be spent once 100 blocks lie on top of them\n  \
     leyden chain generate 6 --to bcrt1q…")]
-pub struct Generate {
+pub(super) struct Generate {
     /// Number of blocks
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     blocks: u32,
@@ -21,7 +21,7 @@ pub struct Generate {
 }
 
 impl Generate {
-    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let request = GenerateRequest { blocks: self.blocks, address: self.to };
         let mut found = context.client().await?.chain().generate(request).await?.into_inner();
         let progress = context.progress(u64::from(self.blocks));

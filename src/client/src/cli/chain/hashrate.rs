@@ -10,10 +10,10 @@ use super::{
 
 /// Show this node's hash rate and the chain's difficulty.
 #[derive(Debug, Args)]
-pub struct Hashrate {}
+pub(super) struct Hashrate {}
 
 impl Hashrate {
-    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let info = context.client().await?.chain().get_mining_info(GetMiningInfoRequest {}).await?.into_inner();
         context.show(&info, || {
             let mining = match info.mining {

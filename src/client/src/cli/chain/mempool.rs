@@ -10,14 +10,14 @@ use super::{
 
 /// Show the mempool: the transactions that wait for a block.
 #[derive(Debug, Args)]
-pub struct Mempool {
+pub(super) struct Mempool {
     /// Also list the transactions
     #[arg(long)]
     list: bool,
 }
 
 impl Mempool {
-    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let request = GetMempoolRequest { include_transactions: self.list };
         let mempool = context.client().await?.chain().get_mempool(request).await?.into_inner();
         context.show(&mempool, || for_people(&mempool, self.list))

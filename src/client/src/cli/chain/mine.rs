@@ -11,7 +11,7 @@ use super::super::{CliError, Context};
     leyden chain mine start --threads 2\n  \
     leyden chain hashrate                  how fast it goes\n  \
     leyden chain mine stop")]
-pub struct Mine {
+pub(super) struct Mine {
     #[command(subcommand)]
     command: MineCommand,
 }
@@ -32,7 +32,7 @@ enum MineCommand {
 }
 
 impl Mine {
-    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let client = context.client().await?;
         match self.command {
             MineCommand::Start { to, threads } => {

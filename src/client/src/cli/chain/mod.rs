@@ -15,7 +15,7 @@ mod utxohash;
 
 use clap::{Args, Subcommand};
 
-pub use self::broadcast_note::broadcast_note;
+pub(super) use self::broadcast_note::broadcast_note;
 use super::{CliError, Context};
 
 /// Show the node's proof-of-work chain, mine blocks and send transactions.

@@ -10,10 +10,10 @@ use super::{
 
 /// List the nodes of the chain that are connected now.
 #[derive(Debug, Args)]
-pub struct Peers {}
+pub(super) struct Peers {}
 
 impl Peers {
-    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let answer = context.client().await?.chain().list_peers(ListChainPeersRequest {}).await?.into_inner();
         context.show(&answer, || {
             let headings = ["address", "direction", "software", ">version", ">height", ">sent, B", ">received, B"];

@@ -7,14 +7,14 @@ use super::super::{CliError, Context};
 
 /// Check a signed transaction and broadcast it.
 #[derive(Debug, Args)]
-pub struct Send {
+pub(super) struct Send {
     /// The serialised transaction, hex
     #[arg(value_name = "HEX")]
     raw_tx: String,
 }
 
 impl Send {
-    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let raw_tx = hex::decode(self.raw_tx.trim())
             .map_err(|_| CliError::Usage("the transaction must be written in hex".to_owned()))?;
         let request = SubmitTransactionRequest { raw_tx };

@@ -10,10 +10,10 @@ use super::{
 
 /// Show the tip of the chain with the most work.
 #[derive(Debug, Args)]
-pub struct Tip {}
+pub(super) struct Tip {}
 
 impl Tip {
-    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let tip = context.client().await?.chain().get_tip(GetTipRequest {}).await?.into_inner();
         context.show(&tip, || {
             let height = match tip.syncing {

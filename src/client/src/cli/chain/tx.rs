@@ -10,7 +10,7 @@ use super::{
 
 /// Show one transaction, confirmed or in the mempool.
 #[derive(Debug, Args)]
-pub struct Tx {
+pub(super) struct Tx {
     /// Its id
     txid: String,
     /// Print the serialised transaction as hex, and nothing else
@@ -19,7 +19,7 @@ pub struct Tx {
 }
 
 impl Tx {
-    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let request = GetTransactionRequest { txid: self.txid };
         let transaction = context.client().await?.chain().get_transaction(request).await?.into_inner();
         context.show(

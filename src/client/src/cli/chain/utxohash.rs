@@ -10,10 +10,10 @@ use super::{
 
 /// Show one hash of the whole UTXO set: two nodes that show the same hash agree on every unspent output.
 #[derive(Debug, Args)]
-pub struct UtxoHash {}
+pub(super) struct UtxoHash {}
 
 impl UtxoHash {
-    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let set = context.client().await?.chain().get_utxo_set_hash(GetUtxoSetHashRequest {}).await?.into_inner();
         context.show(&set, || {
             table::facts([

@@ -8,10 +8,10 @@ use leyden_common::words::on_one_line;
 
 /// Show why channels were closed, and what happened to each output.
 #[derive(Debug, Args)]
-pub struct Closed {}
+pub(super) struct Closed {}
 
 impl Closed {
-    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let answer = context.client().await?.channels().list_closed(ListClosedRequest {}).await?.into_inner();
         context.show(&answer, || match answer.channels.is_empty() {
             true => "No channel has been closed.".to_owned(),

@@ -10,10 +10,10 @@ use leyden_common::words::on_one_line;
 
 /// Show why channels are closing, and for each output: who owns it, how it is claimed, how far that is and what it costs.
 #[derive(Debug, Args)]
-pub struct Closing {}
+pub(crate) struct Closing {}
 
 impl Closing {
-    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), CliError> {
         let answer = context.client().await?.channels().list_closing(ListClosingRequest {}).await?.into_inner();
         context.show(&answer, || match answer.channels.is_empty() {
             true => "No channel is closing.".to_owned(),
@@ -22,7 +22,7 @@ impl Closing {
     }
 }
 
-pub fn for_people(answer: &ListClosingResponse) -> String {
+pub(crate) fn for_people(answer: &ListClosingResponse) -> String {
     answer.channels.iter().map(|channel| one(channel, answer.block_height)).collect::<Vec<_>>().join("\n")
 }
 

@@ -1,8 +1,8 @@
 //! `leyden channel …`: a channel looked at closely.
 
 mod closed;
-pub mod closing;
-pub mod tree;
+pub(super) mod closing;
+pub(super) mod tree;
 
 use clap::{Args, Subcommand};
 

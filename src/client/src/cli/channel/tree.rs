@@ -18,13 +18,13 @@ use crate::client::Client;
 #[command(after_help = "Examples:\n  \
     leyden channel tree 4a5e1e4b:0       the beginning of the channel point will do\n  \
     leyden channel tree 4a5e1e4b --json")]
-pub struct Tree {
+pub(crate) struct Tree {
     /// The channel point TXID:INDEX, or the beginning of it
     channel_point: String,
 }
 
 impl Tree {
-    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), CliError> {
         let client = context.client().await?;
         let channel_point = find(&client, &self.channel_point).await?;
         let tree = client.channels().get_tree(GetTreeRequest { channel_point }).await?.into_inner();
@@ -33,7 +33,7 @@ impl Tree {
 }
 
 /// Among the channels that are open, being opened or closing.
-pub async fn find(client: &Client, wanted: &str) -> Result<String, CliError> {
+pub(crate) async fn find(client: &Client, wanted: &str) -> Result<String, CliError> {
     let open = client.lightning().list_channels(ListChannelsRequest::default()).await?.into_inner().channels;
     let pending = client.lightning().pending_channels(PendingChannelsRequest::default()).await?.into_inner();
     let open = open.iter().map(|channel| channel.channel_point.clone());

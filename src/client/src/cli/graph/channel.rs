@@ -8,13 +8,13 @@ use super::{CliError, Context, amount, format, table, terms};
 
 /// Show a channel: its two nodes, and the fees that each asks for.
 #[derive(Debug, Args)]
-pub struct Channel {
+pub(super) struct Channel {
     /// Its id, as 103x1x0 or as a number, or its funding output as txid:index
     channel: String,
 }
 
 impl Channel {
-    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let answer = context.client().await?.lightning().get_chan_info(named(&self.channel)?).await?.into_inner();
         context.show(&answer, || {
             table::facts([
@@ -43,7 +43,7 @@ fn named(text: &str) -> Result<ChanInfoRequest, CliError> {
 }
 
 /// Block x transaction x output, or the number that they make.
-pub fn scid(text: &str) -> Option<u64> {
+pub(super) fn scid(text: &str) -> Option<u64> {
     if let Ok(number) = text.parse() {
         return Some(number);
     }

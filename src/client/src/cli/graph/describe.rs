@@ -9,14 +9,14 @@ use super::{CliError, Context, channels, format};
 
 /// List every channel that is known.
 #[derive(Debug, Args)]
-pub struct Describe {
+pub(super) struct Describe {
     /// Also this node's own channels that are not announced
     #[arg(long, alias = "include_unannounced")]
     include_unannounced: bool,
 }
 
 impl Describe {
-    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let request = ChannelGraphRequest { include_unannounced: self.include_unannounced };
         let answer = context.client().await?.lightning().describe_graph(request).await?.into_inner();
         context.show(&answer, || {

@@ -7,10 +7,10 @@ use super::{CliError, Context, amount, table};
 
 /// Show how large the network is: nodes, channels and capacity.
 #[derive(Debug, Args)]
-pub struct Info {}
+pub(super) struct Info {}
 
 impl Info {
-    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let answer = context.client().await?.lightning().get_network_info(NetworkInfoRequest {}).await?.into_inner();
         context.show(&answer, || {
             table::facts([

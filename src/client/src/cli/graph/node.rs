@@ -7,13 +7,13 @@ use super::{CliError, Context, amount, channels, format, table};
 
 /// Show what a node says about itself, and its channels.
 #[derive(Debug, Args)]
-pub struct Node {
+pub(super) struct Node {
     /// The node's public key
     pub_key: String,
 }
 
 impl Node {
-    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let request = NodeInfoRequest { pub_key: self.pub_key, include_channels: true };
         let answer = context.client().await?.lightning().get_node_info(request).await?.into_inner();
         context.show(&answer, || {

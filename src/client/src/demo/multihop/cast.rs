@@ -21,7 +21,7 @@ const FEE_MSAT: &str = "100000000";
 /// A day of blocks.
 const DAY: &str = "144";
 
-pub struct Cast {
+pub(super) struct Cast {
     pub alice: DaemonProcess,
     pub bob: DaemonProcess,
     pub carol: DaemonProcess,
@@ -29,7 +29,7 @@ pub struct Cast {
 }
 
 impl Cast {
-    pub async fn start(narrator: &mut Narrator, folder: &Path) -> Result<Self, DemoError> {
+    pub(super) async fn start(narrator: &mut Narrator, folder: &Path) -> Result<Self, DemoError> {
         narrator
             .step("Alice, Bob, Carol and Dave each start a daemon; Bob and Carol ask 0.001 and a day for forwarding");
         let terms = ["--base-fee-msat", FEE_MSAT, "--fee-rate-ppm", "0", "--time-lock-delta", DAY];
@@ -47,7 +47,7 @@ impl Cast {
     }
 
     /// Coins and channels.
-    pub async fn prepare(&self, narrator: &mut Narrator) -> Result<(), DemoError> {
+    pub(super) async fn prepare(&self, narrator: &mut Narrator) -> Result<(), DemoError> {
         narrator.step(
             "Alice mines coins for Bob, Carol and herself; each opens a channel of 1.0 to the next, half of it given",
         );
@@ -67,11 +67,11 @@ impl Cast {
         Ok(())
     }
 
-    pub fn all(&self) -> [&DaemonProcess; 4] {
+    pub(super) fn all(&self) -> [&DaemonProcess; 4] {
         [&self.alice, &self.bob, &self.carol, &self.dave]
     }
 
-    pub fn all_mut(&mut self) -> [&mut DaemonProcess; 4] {
+    pub(super) fn all_mut(&mut self) -> [&mut DaemonProcess; 4] {
         [&mut self.alice, &mut self.bob, &mut self.carol, &mut self.dave]
     }
 
@@ -82,7 +82,7 @@ impl Cast {
     // The chain.
 
     /// Mines for nobody, and waits until all that run have seen it.
-    pub async fn mine(&self, blocks: u32) -> Result<(), ClusterError> {
+    pub(super) async fn mine(&self, blocks: u32) -> Result<(), ClusterError> {
         self.alice.mine(blocks, Some(NOBODY)).await?;
         let height = self.alice.height().await?;
         for node in self.running() {
@@ -91,13 +91,13 @@ impl Cast {
         Ok(())
     }
 
-    pub async fn mine_to(&self, height: u32) -> Result<(), ClusterError> {
+    pub(super) async fn mine_to(&self, height: u32) -> Result<(), ClusterError> {
         let now = self.alice.height().await?;
         self.mine(height.saturating_sub(now)).await
     }
 
     /// Block by block, with time between for what each led to.
-    pub async fn mine_slowly(&self, blocks: u32) -> Result<(), ClusterError> {
+    pub(super) async fn mine_slowly(&self, blocks: u32) -> Result<(), ClusterError> {
         for _ in 0..blocks {
             self.mine(1).await?;
             self.pause().await;
@@ -106,7 +106,7 @@ impl Cast {
     }
 
     /// Mines what nodes have broadcast, deep enough for channels, once all have reached Alice.
-    pub async fn mine_fundings(&self) -> Result<(), ClusterError> {
+    pub(super) async fn mine_fundings(&self) -> Result<(), ClusterError> {
         wait_until("the funding transactions to reach Alice, who mines", || async {
             let alices = self.alice.waiting_txids().await?;
             for node in [&self.bob, &self.carol] {
@@ -121,7 +121,7 @@ impl Cast {
     }
 
     /// Until what one node broadcast has reached all that run, or rivals for one output keep them apart.
-    pub async fn pause(&self) {
+    pub(super) async fn pause(&self) {
         sleep(Duration::from_millis(150)).await;
         for _ in 0..40 {
             let mut seen = Vec::new();
@@ -136,7 +136,7 @@ impl Cast {
     }
 
     /// To the block in which the last delayed output can be spent.
-    pub async fn mine_until_matured(&self) -> Result<(), ClusterError> {
+    pub(super) async fn mine_until_matured(&self) -> Result<(), ClusterError> {
         let mut last = 0;
         for node in self.all() {
             let closing = node.pending_channels().await?.pending_force_closing_channels;
@@ -149,7 +149,7 @@ impl Cast {
         self.mine_to(last).await
     }
 
-    pub async fn wait_for_closings(&self) -> Result<(), ClusterError> {
+    pub(super) async fn wait_for_closings(&self) -> Result<(), ClusterError> {
         for node in self.all() {
             wait_until(&format!("{} to resolve its channels", node.name()), || async {
                 Ok(node.pending_channels().await?.pending_force_closing_channels.is_empty())
@@ -162,7 +162,7 @@ impl Cast {
     // Money.
 
     /// What each has in its wallet and its channels, once nothing is under way.
-    pub async fn fortunes(&self) -> Result<Vec<i64>, ClusterError> {
+    pub(super) async fn fortunes(&self) -> Result<Vec<i64>, ClusterError> {
         let mut fortunes = Vec::new();
         for node in self.all() {
             wait_until("the updates of the channels to end", || async {
@@ -177,7 +177,7 @@ impl Cast {
     // The payment.
 
     /// Alice pays Dave's invoice, of which he alone knows the preimage and does not use it yet: all HTLCs wait.
-    pub async fn pay_held(&self, narrator: &mut Narrator, preimage: PaymentPreimage) -> Result<(), DemoError> {
+    pub(super) async fn pay_held(&self, narrator: &mut Narrator, preimage: PaymentPreimage) -> Result<(), DemoError> {
         let dave = &self.dave;
         let hash = preimage.hash().0.to_vec();
         let request = AddHoldInvoiceRequest {
@@ -233,7 +233,7 @@ impl Cast {
     }
 
     /// How far Alice's payment is.
-    pub async fn payment(&self, hash: &[u8]) -> Result<PaymentStatus, ClusterError> {
+    pub(super) async fn payment(&self, hash: &[u8]) -> Result<PaymentStatus, ClusterError> {
         let alice = &self.alice;
         let request = TrackPaymentRequest { payment_hash: hash.to_vec(), no_inflight_updates: false };
         let updates = alice.client()?.router().track_payment_v2(request).await;
@@ -244,7 +244,7 @@ impl Cast {
     }
 
     /// How far Dave's invoice is.
-    pub async fn invoice(&self, hash: &[u8]) -> Result<InvoiceState, ClusterError> {
+    pub(super) async fn invoice(&self, hash: &[u8]) -> Result<InvoiceState, ClusterError> {
         let request = PaymentHash { r_hash: hash.to_vec(), ..PaymentHash::default() };
         let found = self.dave.client()?.lightning().lookup_invoice(request).await;
         Ok(found.map_err(|status| self.dave.call_error(status))?.into_inner().state())
@@ -252,7 +252,7 @@ impl Cast {
 }
 
 /// The channel between two nodes that is open and can be used.
-pub async fn channel_point(node: &DaemonProcess, with: &DaemonProcess) -> Result<String, ClusterError> {
+pub(super) async fn channel_point(node: &DaemonProcess, with: &DaemonProcess) -> Result<String, ClusterError> {
     let peer = with.node_id().await?;
     let channels = node.channels().await?;
     let found = channels.into_iter().find(|channel| channel.remote_pubkey == peer && channel.active);
@@ -261,18 +261,18 @@ pub async fn channel_point(node: &DaemonProcess, with: &DaemonProcess) -> Result
 }
 
 /// Whether HTLCs are under way in a channel of a node.
-pub async fn has_htlcs(node: &DaemonProcess) -> Result<bool, ClusterError> {
+pub(super) async fn has_htlcs(node: &DaemonProcess) -> Result<bool, ClusterError> {
     Ok(node.channels().await?.iter().any(|channel| !channel.pending_htlcs.is_empty()))
 }
 
 /// Whether a node's own HTLC transaction of a closed channel is in the chain: its output waits for the delay.
-pub async fn has_htlc_transaction(node: &DaemonProcess, channel_point: &str) -> Result<bool, ClusterError> {
+pub(super) async fn has_htlc_transaction(node: &DaemonProcess, channel_point: &str) -> Result<bool, ClusterError> {
     let closing = node.closing(channel_point).await?;
     Ok(closing.is_some_and(|one| one.pending_htlcs.iter().any(|htlc| htlc.stage == 2)))
 }
 
 /// What a node has in its channels. What an opener has set aside for the commitment transaction is its own.
-pub async fn in_channels(node: &DaemonProcess) -> Result<i64, ClusterError> {
+pub(super) async fn in_channels(node: &DaemonProcess) -> Result<i64, ClusterError> {
     let own = |channel: &Channel| {
         let aside = channel.capacity - channel.local_balance - channel.remote_balance - channel.unsettled_balance;
         channel.local_balance + if channel.initiator { aside } else { 0 }

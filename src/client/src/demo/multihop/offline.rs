@@ -21,7 +21,7 @@ const PREIMAGE: PaymentPreimage = PaymentPreimage([0x52; 32]);
 const EARLY: u32 = 20;
 
 /// Gives the channel of Bob's that Carol had to close.
-pub async fn tell(narrator: &mut Narrator, cast: &mut Cast) -> Result<String, DemoError> {
+pub(super) async fn tell(narrator: &mut Narrator, cast: &mut Cast) -> Result<String, DemoError> {
     narrator.step("Carol opens another channel to Dave, and Alice pays 0.05 for the third time; the HTLCs reach Dave");
     cast.carol.connect(&cast.dave).await?;
     cast.carol.open_channel(&cast.dave, CAPACITY, 0).await?;

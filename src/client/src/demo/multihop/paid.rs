@@ -10,7 +10,7 @@ use crate::{
     demo::{DemoError, Narrator, calls::succeeded, narrator::coins},
 };
 
-pub async fn tell(narrator: &mut Narrator, cast: &Cast) -> Result<(), DemoError> {
+pub(super) async fn tell(narrator: &mut Narrator, cast: &Cast) -> Result<(), DemoError> {
     let before = cast.fortunes().await?;
     narrator.step("Dave asks for 0.05; Alice knows only her channel to Bob and what gossip tells her");
     let payment = pay(&cast.alice, &cast.dave).await?;

@@ -18,7 +18,7 @@ const PREIMAGE: PaymentPreimage = PaymentPreimage([0x51; 32]);
 const SOON: u32 = 30;
 
 /// Gives the channel that Carol had to close.
-pub async fn tell(narrator: &mut Narrator, cast: &mut Cast) -> Result<String, DemoError> {
+pub(super) async fn tell(narrator: &mut Narrator, cast: &mut Cast) -> Result<String, DemoError> {
     narrator
         .step("Alice pays 0.05 again. The HTLCs reach Dave, who could take the money with his preimage, and is silent");
     let [alices, bobs, ..] = [cast::in_channels(&cast.alice).await?, cast::in_channels(&cast.bob).await?];

@@ -39,7 +39,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// The node that all of it is done to.
 #[derive(Clone, Copy)]
-pub struct Target {
+pub(super) struct Target {
     pub node: PublicKey,
     pub lightning: SocketAddr,
     pub chain: SocketAddr,
@@ -49,7 +49,7 @@ pub struct Target {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Conduct {
+pub(super) enum Conduct {
     /// Asks for large pongs and never reads.
     ShutWindow,
     /// Connects to the Lightning port and says nothing.
@@ -75,7 +75,7 @@ pub enum Conduct {
 }
 
 impl Conduct {
-    pub const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::ShutWindow,
         Self::SilentSocket,
         Self::SilentClient,
@@ -91,7 +91,7 @@ impl Conduct {
 }
 
 /// One of the crowd. Its keys are made once: what it sends has to cost it little.
-pub struct Stranger {
+pub(super) struct Stranger {
     target: Target,
     tally: Arc<Tally>,
     /// Of two nodes, in the order of their ids, and of the funding outputs of their channels.
@@ -100,14 +100,14 @@ pub struct Stranger {
 }
 
 impl Stranger {
-    pub fn new(target: Target, tally: Arc<Tally>) -> Self {
+    pub(super) fn new(target: Target, tally: Arc<Tally>) -> Self {
         let mut nodes = [random_key(), random_key()];
         nodes.sort_by_key(|key| key.public_key(SECP256K1).serialize());
         Self { target, tally, nodes, fundings: [random_key(), random_key()] }
     }
 
     /// Goes on until it is cancelled.
-    pub async fn go_on(self, conduct: Conduct) {
+    pub(super) async fn go_on(self, conduct: Conduct) {
         let target = self.target;
         loop {
             match conduct {

@@ -16,7 +16,7 @@ use tokio::{
 /// How long a stranger waits for the other side.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub struct Connection {
+pub(super) struct Connection {
     stream: TcpStream,
     session: Session,
     buffer: ReceiveBuffer,
@@ -24,7 +24,7 @@ pub struct Connection {
 
 impl Connection {
     /// Connects and answers the other side's `init` with the same. `None` if it does not want us.
-    pub async fn open(address: SocketAddr, node: PublicKey, key: SecretKey) -> Option<Self> {
+    pub(super) async fn open(address: SocketAddr, node: PublicKey, key: SecretKey) -> Option<Self> {
         timeout(PATIENCE, Self::greet(address, node, key)).await.ok().flatten()
     }
 
@@ -43,7 +43,7 @@ impl Connection {
     }
 
     /// Bytes that were sent; `None` once the other side has hung up, or has not read for long.
-    pub async fn send(&mut self, message: &Message) -> Option<usize> {
+    pub(super) async fn send(&mut self, message: &Message) -> Option<usize> {
         self.send_bytes(&message.encode().ok()?).await
     }
 
@@ -55,7 +55,7 @@ impl Connection {
     }
 
     /// The next message that comes within this time.
-    pub async fn receive(&mut self, within: Duration) -> Option<Vec<u8>> {
+    pub(super) async fn receive(&mut self, within: Duration) -> Option<Vec<u8>> {
         loop {
             if let Some(message) = self.session.decryptor.decrypt(&mut self.buffer).ok()? {
                 return Some(message.to_vec());

@@ -22,18 +22,18 @@ const THREAD: &str = "stranger";
 
 /// What the strangers have done so far.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub(super) struct Tally {
     connections: AtomicU64,
     messages: AtomicU64,
     bytes: AtomicU64,
 }
 
 impl Tally {
-    pub fn connected(&self) {
+    pub(super) fn connected(&self) {
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn sent(&self, bytes: usize) {
+    pub(super) fn sent(&self, bytes: usize) {
         self.messages.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -41,7 +41,7 @@ impl Tally {
 
 /// What they have done in all.
 #[derive(Clone, Copy, Debug)]
-pub struct Deeds {
+pub(super) struct Deeds {
     pub connections: u64,
     pub messages: u64,
     pub bytes: u64,
@@ -50,14 +50,14 @@ pub struct Deeds {
 }
 
 /// Running strangers.
-pub struct Crowd {
+pub(super) struct Crowd {
     tally: Arc<Tally>,
     end: oneshot::Sender<()>,
     thread: thread::JoinHandle<io::Result<()>>,
 }
 
 impl Crowd {
-    pub fn start(count: usize, target: Target) -> io::Result<Self> {
+    pub(super) fn start(count: usize, target: Target) -> io::Result<Self> {
         let (end, ended) = oneshot::channel();
         let tally = Arc::new(Tally::default());
         let shared = Arc::clone(&tally);
@@ -78,7 +78,7 @@ impl Crowd {
     }
 
     /// Ends them.
-    pub fn stop(self) -> io::Result<Deeds> {
+    pub(super) fn stop(self) -> io::Result<Deeds> {
         let cpu_seconds = cpu_seconds();
         let _ = self.end.send(());
         self.thread.join().map_err(|_| io::Error::other("the strangers' thread ended early"))??;

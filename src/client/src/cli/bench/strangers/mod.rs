@@ -47,7 +47,7 @@ const LOOK: Duration = Duration::from_millis(100);
 #[command(after_help = "Examples:\n  \
     leyden bench strangers                              128 strangers for five minutes\n  \
     leyden bench strangers --strangers 20 --seconds 30")]
-pub struct Strangers {
+pub(super) struct Strangers {
     /// Hostile peers at a time
     #[arg(long, default_value_t = 128)]
     strangers: usize,
@@ -83,7 +83,7 @@ impl Phase {
 }
 
 impl Strangers {
-    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let failed = |error: ClusterError| CliError::Failed(error.to_string());
         let folder = tempfile::Builder::new()
             .prefix("leyden-bench-")

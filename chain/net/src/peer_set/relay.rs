@@ -19,11 +19,11 @@ use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::Inventory;
 use bitcoin::{Transaction, Txid};
 
+use super::PeerSet;
 use crate::config::{MAX_ADDRESSES, MAX_INVENTORY, MAX_TX_INV};
 use crate::event::{Action, Ctx, Direction, PeerId, TransactionOutcome};
 use crate::misbehavior::Misbehavior;
 use crate::orphanage::Orphanage;
-use crate::peer_set::PeerSet;
 use crate::tx_requests::TxRequests;
 use crate::tx_validation::TxValidation;
 use crate::view::{RelayedTx, TxName};

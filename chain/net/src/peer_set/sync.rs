@@ -22,10 +22,10 @@ use bitcoin::p2p::message_blockdata::GetHeadersMessage;
 use bitcoin::pow::Work;
 use leyden_consensus::difficulty::{add_work, target_from_bits, work_from_bits};
 
+use super::PeerSet;
 use crate::config::{MAX_HEADERS, MAX_HEADERS_TO_ANNOUNCE, MAX_LOCATOR, PROTOCOL_VERSION};
 use crate::event::{Action, Ctx, DisconnectReason, HeadersOutcome, PeerId};
 use crate::misbehavior::Misbehavior;
-use crate::peer_set::PeerSet;
 use crate::presync::{Presync, Step};
 use crate::view::{BlockState, ChainView, HeaderEntry};
 

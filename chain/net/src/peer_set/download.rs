@@ -11,7 +11,7 @@
 //! A block is asked of one peer; once it is late, peers with nothing better to do are asked too. A peer that owes
 //! blocks and sends none is let go. A damaged copy (mutated) costs its sender, and the block is asked for elsewhere.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bitcoin::block::Header;
@@ -25,27 +25,16 @@ use crate::config::{DOWNLOAD_WINDOW, MAX_BLOCKS_IN_FLIGHT_PER_PEER, MAX_BLOCKS_I
 use crate::event::{Action, BlockOutcome, Ctx, Direction, DisconnectReason, PeerId};
 use crate::misbehavior::Misbehavior;
 use crate::peer::Peer;
-use crate::peer_set::PeerSet;
-use crate::sync::{RECENT, check_list};
-use crate::view::{BlockState, ChainView, HeaderEntry};
+use crate::plan::{common_height, make_plan};
+use crate::view::BlockState;
 
-/// Blocks that a plan holds at a time.
-const PLAN_LENGTH: usize = 256;
+use super::PeerSet;
+use super::sync::{RECENT, check_list};
+
 /// How long a block that could not be judged is left alone.
 const UNDECIDED_PAUSE: Duration = Duration::from_secs(30);
 /// While the tip is old and more blocks than this are on their way or being checked, nothing is announced to others.
 const CATCHING_UP: usize = 8;
-
-/// Blocks of one peer's best chain that are not stored, lowest first.
-#[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    target: BlockHash,
-    /// The block of that chain up to which all are stored, or were when the plan was made.
-    stored_to: BlockHash,
-    /// The blocks after it up to here are stored or part of the plan.
-    end: BlockHash,
-    blocks: VecDeque<BlockHash>,
-}
 
 /// All requested blocks.
 #[derive(Clone, Debug, Default)]
@@ -299,53 +288,4 @@ impl PeerSet {
         self.schedule_blocks(ctx);
         self.announce_blocks(ctx);
     }
-}
-
-/// The first blocks of the chain of `target` above the height `from` that are not stored.
-fn make_plan(chain: &dyn ChainView, target: &HeaderEntry, from: u32) -> Option<Plan> {
-    let window = target.height.min(from.saturating_add(DOWNLOAD_WINDOW));
-    let mut above = Vec::new();
-    let mut next = chain.ancestor(&target.hash, window).and_then(|hash| chain.entry(&hash));
-    while let Some(entry) = next
-        && entry.height > from
-    {
-        above.push(entry);
-        next = chain.entry(&entry.header.prev_blockhash);
-    }
-    let start = chain.ancestor(&target.hash, from)?;
-    let (mut stored_to, mut end, mut blocks) = (start, start, VecDeque::new());
-    for entry in above.into_iter().rev() {
-        if entry.state == BlockState::HeaderOnly {
-            if blocks.len() >= PLAN_LENGTH {
-                break;
-            }
-            blocks.push_back(entry.hash);
-        } else if blocks.is_empty() {
-            stored_to = entry.hash;
-        }
-        end = entry.hash;
-    }
-    Some(Plan { target: target.hash, stored_to, end, blocks })
-}
-
-/// The height of the last block that the chain of `target` has in common with the active chain.
-fn common_height(chain: &dyn ChainView, target: &HeaderEntry, tip: &HeaderEntry) -> u32 {
-    // All heights up to the answer agree and none above does.
-    let agrees = |height: u32| {
-        let theirs = chain.ancestor(&target.hash, height);
-        theirs.is_some() && theirs == chain.active_at(height)
-    };
-    let (mut low, mut high) = (0, target.height.min(tip.height));
-    if agrees(high) {
-        return high;
-    }
-    while high.saturating_sub(low) > 1 {
-        let middle = low + (high - low) / 2;
-        if agrees(middle) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    low
 }

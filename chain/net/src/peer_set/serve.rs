@@ -8,11 +8,11 @@ use bitcoin::hashes::Hash;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::{GetHeadersMessage, Inventory};
 
+use super::PeerSet;
 use crate::config::{MAX_BLOCKS_IN_SERVICE, MAX_HEADERS, MAX_HEADERS_TO_ANNOUNCE, MAX_INVENTORY, MAX_LOCATOR};
 use crate::event::{Action, Ctx, PeerId};
 use crate::misbehavior::Misbehavior;
 use crate::peer::Peer;
-use crate::peer_set::PeerSet;
 use crate::view::{BlockState, HeaderEntry, TxName};
 
 /// Transactions sent to one peer before others get their turn.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use bitcoin::ScriptBuf;
 
-use super::{EnforcementPolicy, FeeEstimates};
+use super::{Origin, Terms};
 use crate::{
-    channel::{Origin, Terms},
+    onchain::{EnforcementPolicy, FeeEstimates},
     types::{CltvExpiry, Height},
 };
 
@@ -15,6 +15,7 @@ pub trait Environment {
     /// What enforcement may cost, and how careful it is.
     fn policy(&self) -> &EnforcementPolicy;
 
+    /// What the chain asks for now.
     fn estimates(&self) -> FeeEstimates;
 
     /// The highest block that is known, if only by its header.
@@ -30,11 +31,15 @@ pub trait Environment {
 /// A node whose answers are known in advance: for tests and tools.
 #[derive(Clone, Debug, Default)]
 pub struct FixedEnvironment {
+    /// What [`Environment::policy`] gives.
     pub policy: EnforcementPolicy,
+    /// What [`Environment::estimates`] gives.
     pub estimates: FeeEstimates,
+    /// The newest height at which keys were made.
     pub newest: Height,
     /// `None`: where a cooperative close would pay.
     pub destination: Option<ScriptBuf>,
+    /// The expiries of the incoming HTLCs.
     pub upstream: BTreeMap<Origin, CltvExpiry>,
 }
 

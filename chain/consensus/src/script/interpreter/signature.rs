@@ -9,12 +9,12 @@ use std::sync::LazyLock;
 use bitcoin::hashes::sha256;
 use bitcoin::secp256k1::{Message, PublicKey, Secp256k1, VerifyOnly, XOnlyPublicKey, ecdsa, schnorr};
 
-use super::error::ScriptError;
-use super::flags::ScriptFlags;
-use super::interpreter::{Execution, MAX_OPERATIONS, Version};
-use super::opcodes::{Instructions, push_of};
-use super::sighash::{DIGEST_ONE, DigestInput, EcdsaHashType, LeafPosition, LegacyDigest, finish};
-use super::stack::Item;
+use super::{Execution, MAX_OPERATIONS, Version};
+use crate::script::error::ScriptError;
+use crate::script::flags::ScriptFlags;
+use crate::script::opcodes::{Instructions, push_of};
+use crate::script::sighash::{DIGEST_ONE, DigestInput, EcdsaHashType, LeafPosition, LegacyDigest, finish};
+use crate::script::stack::Item;
 
 /// The most keys of one CHECKMULTISIG.
 const MAX_MULTISIG_KEYS: i64 = 20;
@@ -22,10 +22,10 @@ const MAX_MULTISIG_KEYS: i64 = 20;
 const WEIGHT_PER_SIGNATURE: i64 = 50;
 
 /// Tables for verification, built once.
-pub(super) static SECP: LazyLock<Secp256k1<VerifyOnly>> = LazyLock::new(Secp256k1::verification_only);
+pub(in crate::script) static SECP: LazyLock<Secp256k1<VerifyOnly>> = LazyLock::new(Secp256k1::verification_only);
 
 /// BIP 66: `0x30 length 0x02 length R 0x02 length S hash_type`, with R and S positive and without padding.
-pub(super) fn is_strict_der(signature: &[u8]) -> bool {
+fn is_strict_der(signature: &[u8]) -> bool {
     if !(9..=73).contains(&signature.len()) {
         return false;
     }
@@ -161,7 +161,7 @@ impl DigestCache {
 }
 
 /// BIP 341 and 342: verifies a Schnorr signature of 64 bytes, or 65 with a hash type that is not the default one.
-pub(super) fn check_schnorr(
+pub(in crate::script) fn check_schnorr(
     input: &DigestInput<'_>,
     signature: &[u8],
     key: &[u8],
