@@ -11,9 +11,11 @@ const FILES: &[&str] = &[
     "lnd/verrpc/verrpc.proto",
     "lnd/walletrpc/walletkit.proto",
     "lnd/walletunlocker.proto",
+    "lnd/watchtowerrpc/watchtower.proto",
     "leyden/chain.proto",
     "leyden/channels.proto",
     "leyden/limits.proto",
+    "leyden/tower.proto",
     "leyden/wallet.proto",
 ];
 

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //!   leydend bench past   writes what a long life leaves into a node's database, between two runs of that node
+//!   leydend bench tower  fills a watchtower's database and starts it again; prints JSON
 //!   leydend bench graph  keeps a made-up network on the disk and times how long it takes to load; prints JSON
 //! ```
 
 mod graph;
 mod past;
+mod tower;
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -34,6 +36,15 @@ enum Bench {
         #[arg(long)]
         count: u32,
     },
+    /// Fill a watchtower with states that never were, and time how long that and a restart take
+    Tower {
+        /// An empty folder for the database
+        #[arg(long, value_name = "DIR")]
+        folder: PathBuf,
+        /// How many blind states without HTLCs
+        #[arg(long)]
+        states: u64,
+    },
     /// Store a made-up network and time how long it takes to load
     Graph {
         /// An empty folder for the database
@@ -59,6 +70,8 @@ pub enum BenchError {
     Encode(#[from] EncodeError),
     #[error("{stored} channels were stored, and {loaded} came back from the disk")]
     Lost { stored: usize, loaded: usize },
+    #[error("the watchtower could not be measured: {0}")]
+    Tower(String),
     #[error("the result cannot be printed: {0}")]
     Print(#[from] serde_json::Error),
 }
@@ -72,6 +85,10 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), BenchError> 
                 return Err(BenchError::NoNode(data_dir));
             }
             Ok(past::write(&mut Store::open(&database)?, count)?)
+        }
+        Bench::Tower { folder, states } => {
+            println!("{}", serde_json::to_string(&tower::measure(&folder, states)?)?);
+            Ok(())
         }
         Bench::Graph { folder, nodes, channels, seed } => {
             let loaded = graph::measure(&folder, Size { seed, nodes, channels })?;

@@ -3,6 +3,7 @@
 //! A flag wins over the file, the file over the default.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -14,6 +15,7 @@ use leyden_channels::{
     types::Msat,
 };
 use leyden_consensus::{NetworkFile, Params, Retarget};
+use leyden_watchtower::appointment::ClientId;
 use secp256k1::PublicKey;
 use serde::Deserialize;
 
@@ -23,6 +25,7 @@ pub use leyden_common::layout::{DEFAULT_RPC, Layout, NoHome, Running, default_da
 
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:9735";
 pub const DEFAULT_CHAIN_LISTEN: &str = "127.0.0.1:18444";
+pub const DEFAULT_TOWER_LISTEN: &str = "127.0.0.1:9911";
 pub const DEFAULT_BITCOIN_RPC: &str = "127.0.0.1:18443";
 
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +46,12 @@ pub enum ConfigError {
     StrangeAlias,
     #[error("regtest-clock-shift is for regtest: on this network the time counts")]
     ClockShift,
+    #[error("tower-allow \"{0}\" is no client's key: it has 66 hex digits")]
+    BadTowerClient(String),
+    #[error("{0} needs a wallet, and tower-only runs without one: leave one of them out")]
+    TowerOnly(&'static str),
+    #[error("{0} is for a watchtower: add --tower, or --tower-only")]
+    NoTower(&'static str),
     #[error(transparent)]
     Terms(#[from] PolicyError),
 }
@@ -57,7 +66,8 @@ pub enum ConfigError {
     after_help = "Examples:\n  \
     leydend                                  a regtest node in ~/.leyden, then `leyden create`\n  \
     leydend --mine --no-wallet-password      a throw-away node that mines\n  \
-    leydend --chain-connect 10.0.0.2:18444   follow another node's chain"
+    leydend --chain-connect 10.0.0.2:18444   follow another node's chain\n  \
+    leydend --tower                          a node that is a watchtower for others too"
 )]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Flags {
@@ -148,6 +158,26 @@ pub struct Flags {
     /// Seconds by which the clock is shown wrong, to try what a wrong clock does. For regtest alone
     #[arg(long, value_name = "SECONDS", hide = true, allow_negative_numbers = true)]
     pub regtest_clock_shift: Option<i64>,
+    /// Run a watchtower beside the node: it guards other nodes' channels, or those of your own other nodes, while they are
+    /// offline
+    #[arg(long)]
+    #[serde(default)]
+    pub tower: bool,
+    /// Run a watchtower alone: chain and tower, without a wallet and without channels
+    #[arg(long)]
+    #[serde(default)]
+    pub tower_only: bool,
+    /// Where the watchtower's clients connect [default: 127.0.0.1:9911]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub tower_listen: Option<HostPort>,
+    /// Client that the watchtower always serves, without a bound and also in own mode; may be given more than once. Others
+    /// are then served only as far as --tower-strangers says
+    #[arg(long, value_name = "KEY")]
+    pub tower_allow: Vec<String>,
+    /// How many clients may register at the watchtower whom --tower-allow does not name [default: 10000, or 0 with
+    /// --tower-allow]. They are served in blind mode, and what they store is bounded
+    #[arg(long, value_name = "COUNT")]
+    pub tower_strangers: Option<u32>,
     /// What to log: error, warn, info, debug, trace, or tracing's own syntax [default: info]
     #[arg(long, env = "LEYDEN_LOG")]
     pub log: Option<String>,
@@ -188,7 +218,21 @@ pub struct Config {
     pub accept_keysend: bool,
     /// Seconds by which the clock is shown wrong.
     pub clock_shift: Option<i64>,
+    /// `None`: no watchtower runs.
+    pub tower: Option<TowerConfig>,
     pub log: String,
+}
+
+/// The settings of a watchtower.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TowerConfig {
+    pub listen: SocketAddr,
+    /// Without a wallet and without channels.
+    pub alone: bool,
+    /// Clients that are always served.
+    pub allowed: BTreeSet<ClientId>,
+    /// How many others may register; `None`: as many as a tower has room for.
+    pub strangers: Option<u32>,
 }
 
 impl Config {
@@ -199,6 +243,7 @@ impl Config {
             None => default_data_dir()?,
         };
         let file = read_file(flags.config.as_deref(), &data_dir)?;
+        let tower = tower(&flags, &file)?;
         let network = flags.network.or(file.network).unwrap_or_else(|| "regtest".into());
         let params = load_network(&network)?;
         let address = |flag: Option<HostPort>, file: Option<HostPort>, default: &'static str| {
@@ -252,9 +297,43 @@ impl Config {
             max_mempool: flags.max_mempool.or(file.max_mempool),
             accept_keysend: flags.accept_keysend || file.accept_keysend,
             clock_shift,
+            tower,
             log: flags.log.or(file.log).unwrap_or_else(|| "info".into()),
         })
     }
+}
+
+fn tower(flags: &Flags, file: &Flags) -> Result<Option<TowerConfig>, ConfigError> {
+    let alone = flags.tower_only || file.tower_only;
+    let listen = flags.tower_listen.or(file.tower_listen);
+    let allow = if flags.tower_allow.is_empty() { &file.tower_allow } else { &flags.tower_allow };
+    let strangers = flags.tower_strangers.or(file.tower_strangers);
+    if !(alone || flags.tower || file.tower) {
+        let unused = [
+            (listen.is_some(), "tower-listen"),
+            (!allow.is_empty(), "tower-allow"),
+            (strangers.is_some(), "tower-strangers"),
+        ];
+        return match unused.into_iter().find(|(is_set, _)| *is_set) {
+            Some((_, name)) => Err(ConfigError::NoTower(name)),
+            None => Ok(None),
+        };
+    }
+    if alone && (flags.mine || file.mine) {
+        return Err(ConfigError::TowerOnly("mine"));
+    }
+    let client = |text: &String| match text.parse::<PublicKey>() {
+        Ok(key) => Ok(ClientId::from(key)),
+        Err(_) => Err(ConfigError::BadTowerClient(text.clone())),
+    };
+    let allowed: BTreeSet<ClientId> = allow.iter().map(client).collect::<Result<_, _>>()?;
+    let default = || DEFAULT_TOWER_LISTEN.parse().unwrap_or_else(|_| unreachable!("defaults are addresses"));
+    Ok(Some(TowerConfig {
+        listen: listen.map_or_else(default, |HostPort(address)| address),
+        alone,
+        strangers: strangers.or((!allowed.is_empty()).then_some(0)),
+        allowed,
+    }))
 }
 
 /// BOLT 7: an alias has 32 bytes. One that is longer would be cut for everybody else.
@@ -340,6 +419,28 @@ mod tests {
         let config = Config::load(Flags { data_dir: Some(folder.path().into()), ..Flags::default() }).unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:0");
         assert_eq!(config.chain_connect, ["127.0.0.1:1".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_tower_serves_whom_it_is_told_to() {
+        let load = |text: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join("leyden.toml"), text).unwrap();
+            Config::load(Flags { data_dir: Some(folder.path().into()), ..Flags::default() })
+        };
+        assert_eq!(load("").unwrap().tower, None);
+        let open = load("tower = true\n").unwrap().tower.unwrap();
+        assert_eq!((open.strangers, open.alone, open.listen.port()), (None, false, 9911));
+        let key = "02c6047f9441ed7d6d3045406e95c07cd85c778e4b8cef3ca7abac09b95c709ee5";
+        let listed = load(&format!("tower-only = true\ntower-allow = [\"{key}\"]\n")).unwrap().tower.unwrap();
+        assert_eq!((listed.strangers, listed.alone, listed.allowed.len()), (Some(0), true, 1));
+        for wrong in [
+            "tower = true\ntower-allow = [\"bob\"]\n",
+            "tower-listen = \"localhost:1\"\n",
+            "tower-only = true\nmine = true\n",
+        ] {
+            assert!(load(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

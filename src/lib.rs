@@ -15,6 +15,7 @@ pub mod macaroon;
 pub mod rpc;
 pub mod store;
 pub mod tls;
+pub mod tower;
 pub mod wallet;
 
 pub use leyden_common::words;

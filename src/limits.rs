@@ -76,6 +76,29 @@ pub const MAX_UNFUNDED: usize = 256;
 /// all are younger than this, openings by strangers are refused: that is the most that a stranger can do by them.
 pub const UNFUNDED_GIVES_WAY_AFTER: u32 = 6;
 
+// A watchtower's clients. What they may make it store stands in `leyden_watchtower::session`.
+
+/// Connections of clients that are not on the allow list, registered or not. A client of a tower needs one; whoever comes when they
+/// are full takes the place of another: of those that are not registered first, and of the largest crowd.
+pub const MAX_TOWER_STRANGERS: usize = 256;
+/// Connections of clients on the allow list, which nobody else can take: one needs one.
+pub const MAX_TOWER_KNOWN: usize = 64;
+/// Within this time after the handshake a connection has to belong to a client that is registered.
+pub const TOWER_REGISTER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes of one client's messages that were read and are not durable yet; more are not read. It is what one commit takes up:
+/// a thousand backups without HTLCs, or four frames of the largest.
+pub const TOWER_MAX_UNHANDLED: u32 = 256 << 10;
+/// What a message counts for at least: with the smallest ones 4,096 of them may wait.
+pub const TOWER_MESSAGE_COST: u32 = 64;
+/// Answers that may wait for a client that does not read them: a state of each of a thousand channels, several times over.
+pub const TOWER_MAX_UNSENT: usize = 4_096;
+/// Processor time for decryption of what those send who are not registered: honest ones register with their second message.
+pub const TOWER_STRANGERS_TIME: Share =
+    Share { per_second: Duration::from_millis(80), at_once: Duration::from_millis(160) };
+/// Processor time for the handshakes of a watchtower: some 250 in a second.
+pub const TOWER_HANDSHAKES_TIME: Share =
+    Share { per_second: Duration::from_millis(80), at_once: Duration::from_millis(400) };
+
 // Callers: gRPC and JSON-RPC.
 
 /// Until it has shown a token, or called something that needs none, a connection lives this long: TLS and one request.
@@ -113,6 +136,8 @@ const OWN_DESCRIPTORS: usize = 40;
 /// tens RocksDB works well.
 const CHAIN_FILES: u32 = 512;
 const NODE_FILES: u32 = 256;
+/// A tower's database reads a file when a breach is looked up or an audit read, and else writes.
+const TOWER_FILES: u32 = 32;
 const LEAST_FILES: u32 = 16;
 /// Slots of a server, however few descriptors there are: with fewer, honest callers who come at once would put one another out.
 const LEAST_PLACES: usize = 4;
@@ -125,7 +150,7 @@ impl Descriptors {
 
     /// So many of each hundred that are not our own, but one at least and `most` at most.
     pub fn share(self, percent: usize, most: usize) -> usize {
-        let files = self.chain_files().saturating_add(self.node_files());
+        let files = self.chain_files().saturating_add(self.node_files()).saturating_add(self.tower_files());
         let own = OWN_DESCRIPTORS + usize::try_from(files).unwrap_or(usize::MAX / 2);
         (self.0.saturating_sub(own) * percent / 100).clamp(1, most)
     }
@@ -138,6 +163,16 @@ impl Descriptors {
     /// Files of the node's database.
     pub fn node_files(self) -> u32 {
         u32::try_from(self.0 / 8).unwrap_or(u32::MAX).clamp(LEAST_FILES, NODE_FILES)
+    }
+
+    /// Files of the watchtower's database.
+    pub fn tower_files(self) -> u32 {
+        u32::try_from(self.0 / 16).unwrap_or(u32::MAX).clamp(LEAST_FILES, TOWER_FILES)
+    }
+
+    /// Connections of a watchtower's clients. Where descriptors are scarce they are few: the node's own needs come first.
+    pub fn tower(self) -> SlotLimits {
+        SlotLimits { strangers: self.share(7, MAX_TOWER_STRANGERS), known: self.share(3, MAX_TOWER_KNOWN) }
     }
 
     /// Lightning connections of strangers, and of others as far as these have not come.
@@ -206,15 +241,18 @@ mod tests {
             let strangers = all.lightning().min(MAX_STRANGERS)
                 + all.chain_inbound(117)
                 + handshakes.strangers
+                + all.tower().strangers
                 + 2 * callers.strangers;
-            let own = OWN_DESCRIPTORS + usize::try_from(all.chain_files() + all.node_files()).unwrap();
-            assert!(strangers <= limit.saturating_sub(own).max(4 * LEAST_PLACES + 1), "{limit}: {strangers}");
+            let files = all.chain_files() + all.node_files() + all.tower_files();
+            let own = OWN_DESCRIPTORS + usize::try_from(files).unwrap();
+            assert!(strangers <= limit.saturating_sub(own).max(4 * LEAST_PLACES + 2), "{limit}: {strangers}");
         }
         assert_eq!(Descriptors::new(u64::MAX), Descriptors(MOST_DESCRIPTORS));
         let usual = Descriptors::new(1_024);
         assert_eq!(usual.lightning().min(MAX_STRANGERS), MAX_STRANGERS);
-        assert_eq!(usual.handshakes(), SlotLimits { strangers: 60, known: MAX_KNOWN_HANDSHAKES });
-        assert_eq!(usual.callers(), SlotLimits { strangers: 30, known: 30 });
-        assert_eq!((usual.chain_inbound(117), usual.chain_files(), usual.node_files()), (117, 256, 128));
+        assert_eq!(usual.handshakes(), SlotLimits { strangers: 56, known: MAX_KNOWN_HANDSHAKES });
+        assert_eq!(usual.callers(), SlotLimits { strangers: 28, known: 28 });
+        assert_eq!(usual.tower(), SlotLimits { strangers: 39, known: 17 });
+        assert_eq!((usual.chain_inbound(117), usual.chain_files(), usual.node_files()), (113, 256, 128));
     }
 }

@@ -79,7 +79,7 @@ async fn nobody_else_can_read_what_the_daemon_writes_or_has_written() {
     let client = daemon.client().await;
     wait_for_state(&client, WalletState::ServerActive).await;
     assert_eq!(open_to_others(&data_dir), Vec::<PathBuf>::new());
-    assert!(daemon.log().contains("were open to others"), "{}", daemon.log());
+    assert!(daemon.log().contains("their permissions are corrected"), "{}", daemon.log());
     daemon.stop().await;
 }
 

@@ -18,7 +18,7 @@ use bitcoin::{Amount, ScriptBuf, Transaction, TxOut, WPubkeyHash};
 use leyden_channels::channel::FixedEnvironment;
 use leyden_channels::channel::{
     AcceptRequest, AddHtlc, AttemptId, Channel, ChannelPolicy, ChannelType, Ctx, Effect, Event, Feerates, FundingDepth,
-    IncomingHtlc, OpenOverrides, OpenRequest, Origin, Outbox, Persist, Settlement, Write,
+    IncomingHtlc, OpenOverrides, OpenRequest, Origin, Outbox, Persist, Settlement, TowerPolicy, Write,
 };
 use leyden_channels::keys::{KeysSigner, Signer};
 use leyden_channels::types::*;
@@ -66,7 +66,8 @@ static ENVIRONMENT: LazyLock<FixedEnvironment> = LazyLock::new(FixedEnvironment:
 fn ctx(policy: &ChannelPolicy) -> Ctx<'_> {
     let (trust, feerates) = (TipTrust::Current, Feerates::default());
     let environment = &*ENVIRONMENT;
-    Ctx { chain: ChainHash::REGTEST, now: UnixTime(0), tip: Height(100), trust, feerates, policy, environment }
+    let (tip, towers) = (Height(100), TowerPolicy::None);
+    Ctx { chain: ChainHash::REGTEST, now: UnixTime(0), tip, trust, feerates, policy, towers, environment }
 }
 
 fn script(tag: u8) -> ScriptBuf {

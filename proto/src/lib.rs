@@ -35,6 +35,12 @@ pub mod walletrpc {
     tonic::include_proto!("walletrpc");
 }
 
+/// `Watchtower`, with LND's names and numbers.
+#[allow(clippy::all, deprecated)]
+pub mod watchtowerrpc {
+    tonic::include_proto!("watchtowerrpc");
+}
+
 /// `Chain`, Leyden's own.
 #[allow(clippy::all, deprecated)]
 pub mod leyden {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   rpc ──(protobuf ⇄ domain)──► Daemon ──┬── lightning() ──► Lightning   only while the wallet is open
-//!                                         └── chain() ──────► Chain       from the start
+//!                                         ├── chain() ──────► Chain       from the start
+//!                                         └── watchtower() ─► Watchtower  from the start, if one runs
 //! ```
 //!
 //! The services know nothing but these traits, so they can be tested over a stand-in, and the node knows no
@@ -27,6 +28,7 @@ mod recovery;
 mod routes;
 mod tokens;
 mod wallet;
+mod watchtower;
 
 use std::{pin::Pin, sync::Arc};
 
@@ -70,6 +72,7 @@ pub use self::{
     routes::{BuildRoute, FeeEstimate, FeeQuery, FoundRoute, PlannedRoute, RouteQuery, Routes},
     tokens::Tokens,
     wallet::{AddressKind, CoinChoice, FeeChoice, SendAmount, SendCoins, Wallet, WalletBalance, WalletCoin, WalletTx},
+    watchtower::{Watchtower, WatchtowerInfo, WatchtowerStats},
 };
 
 /// What happens over time. The stream ends when nothing more can follow; dropping it ends the interest in it.
@@ -103,6 +106,12 @@ pub trait Daemon: Tokens + Send + Sync + 'static {
 
     /// The chain; `None` only while the daemon is starting.
     fn chain(&self) -> Option<Arc<dyn Chain>>;
+
+    /// The watchtower; `None` if none runs.
+    fn watchtower(&self) -> Option<Arc<dyn Watchtower>>;
+
+    /// Whether it is a watchtower alone: its wallet is never opened.
+    fn is_tower_only(&self) -> bool;
 
     /// What others may make the daemon hold and do, and how much of that is used.
     fn limits(&self) -> Vec<LimitUse>;

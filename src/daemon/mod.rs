@@ -1,7 +1,7 @@
 //! The daemon as a whole: the chain runs from the start, the Lightning node once the wallet is open.
 //!
 //! ```text
-//!   lock the data directory ─► chain ─► gRPC ─► (init or unlock wallet) ─► Lightning node ─► SIGTERM: drain, close
+//!   lock the data directory ─► chain ─► watchtower ─► gRPC ─► (init or unlock wallet) ─► Lightning node ─► SIGTERM: drain, close
 //! ```
 
 mod chain;
@@ -10,6 +10,7 @@ mod private;
 mod run;
 mod tip;
 mod tokens;
+mod watchtower;
 
 use std::{
     path::PathBuf,
@@ -32,6 +33,7 @@ use crate::{
     admission::ConnectionSlots,
     api::{
         ApiError, Backups as _, Chain, Daemon, InitWallet, Lightning, NetworkInfo, UnlockWallet, Updates, WalletState,
+        Watchtower,
     },
     config::Config,
     driver::runtime::{Runtime, Setup},
@@ -47,6 +49,7 @@ use crate::{
 };
 
 use chain::ChainFacade;
+use watchtower::WatchtowerFacade;
 
 /// The running daemon, behind the API.
 pub struct LeydenDaemon {
@@ -63,6 +66,7 @@ pub struct LeydenDaemon {
     rewards: Arc<Mutex<Option<Arc<LightningNode>>>>,
     descriptors: Descriptors,
     slots: CallerSlots,
+    watchtower: Option<Arc<WatchtowerFacade>>,
 }
 
 /// Who calls.
@@ -84,6 +88,7 @@ impl CallerSlots {
 }
 
 impl LeydenDaemon {
+    #[expect(clippy::too_many_arguments, reason = "each is a different type, and there is one caller")]
     fn new(
         config: Config,
         node: Node,
@@ -92,6 +97,7 @@ impl LeydenDaemon {
         stopping: CancellationToken,
         descriptors: Descriptors,
         slots: CallerSlots,
+        watchtower: Option<WatchtowerFacade>,
     ) -> Self {
         let state =
             if seed::exists(&config.layout.wallet_seed()) { WalletState::Locked } else { WalletState::NonExisting };
@@ -109,6 +115,7 @@ impl LeydenDaemon {
             rewards,
             descriptors,
             slots,
+            watchtower: watchtower.map(Arc::new),
         }
     }
 
@@ -180,7 +187,8 @@ impl LeydenDaemon {
         if writes_macaroons {
             self.write_macaroons().map_err(|error| failed(&error))?;
         }
-        run::announce(&self.config, &self.node, Some(lightning.listen())).map_err(|error| failed(&error))?;
+        let tower = self.watchtower.as_ref().map(|tower| tower.listen());
+        run::announce(&self.config, &self.node, Some(lightning.listen()), tower).map_err(|error| failed(&error))?;
         if self.config.mine {
             self.chain.start_mining_for(lightning.standing_reward_script(), self.config.mine_threads).await?;
         }
@@ -197,6 +205,15 @@ impl LeydenDaemon {
 
     fn keys(&self, seed: &Seed) -> NodeKeys {
         NodeKeys::new(seed, NetworkKind::from(self.node.params().address_network))
+    }
+
+    fn refuse_without_wallet(&self) -> Result<(), ApiError> {
+        if self.is_tower_only() {
+            return Err(ApiError::precondition(
+                "this leydend is a watchtower alone and opens no wallet: start it without --tower-only, or with --tower",
+            ));
+        }
+        Ok(())
     }
 
     /// Channels of which only a backup is left.
@@ -221,6 +238,11 @@ impl LeydenDaemon {
 
     /// What needs no person: a wallet without a password, or one whose password lies in a file.
     async fn open_unattended(&self) -> Result<(), ApiError> {
+        if self.is_tower_only() {
+            self.write_macaroons().map_err(|error| ApiError::internal(error.to_string()))?;
+            self.state.send_replace(WalletState::ServerActive);
+            return Ok(());
+        }
         let path = self.seed_path();
         let password = match &self.config.wallet_password_file {
             Some(file) => Some(read_password(file)?),
@@ -322,6 +344,7 @@ impl Daemon for LeydenDaemon {
     }
 
     async fn init_wallet(&self, request: InitWallet) -> Result<Vec<u8>, ApiError> {
+        self.refuse_without_wallet()?;
         let _opening = self.opening.lock().await;
         let path = self.seed_path();
         if seed::exists(&path) {
@@ -343,6 +366,7 @@ impl Daemon for LeydenDaemon {
     }
 
     async fn unlock_wallet(&self, request: UnlockWallet) -> Result<(), ApiError> {
+        self.refuse_without_wallet()?;
         let _opening = self.opening.lock().await;
         if self.running().is_some() {
             return Err(ApiError::exists("the wallet is open already"));
@@ -370,7 +394,16 @@ impl Daemon for LeydenDaemon {
             let what = "milliseconds of processor time spent for peers of the chain that came to us; more has to wait";
             LimitUse::of_time("chain.inbound_time", &time, what)
         });
-        lightning.into_iter().chain(chain).chain(self.slots.limits()).collect()
+        let tower = self.watchtower.iter().flat_map(|tower| tower.limits());
+        lightning.into_iter().chain(chain).chain(self.slots.limits()).chain(tower).collect()
+    }
+
+    fn watchtower(&self) -> Option<Arc<dyn Watchtower>> {
+        self.watchtower.clone().map(|tower| tower as Arc<dyn Watchtower>)
+    }
+
+    fn is_tower_only(&self) -> bool {
+        self.config.tower.as_ref().is_some_and(|tower| tower.alone)
     }
 
     fn stop(&self) {

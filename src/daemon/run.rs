@@ -15,7 +15,7 @@ use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{CallerSlots, LeydenDaemon, descriptors, private, tip};
+use super::{CallerSlots, LeydenDaemon, descriptors, private, tip, watchtower::WatchtowerFacade};
 use crate::{
     api::ApiError,
     config::{Config, Running},
@@ -23,6 +23,7 @@ use crate::{
     macaroon::RootKey,
     rpc::{self, Authorizer, ServeError, ServeOptions},
     tls,
+    tower::TowerStartError,
 };
 
 /// What the end may take in all.
@@ -50,6 +51,8 @@ pub enum RunError {
     Node(NodeError),
     #[error(transparent)]
     Serve(#[from] ServeError),
+    #[error(transparent)]
+    Tower(#[from] TowerStartError),
     #[error("{0}")]
     Wallet(ApiError),
     #[error("{0}")]
@@ -117,7 +120,16 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         tokio::spawn(jsonrpc::serve(node.clone(), access, listener, slots, stopping));
     }
     let (fatal, mut fatals) = mpsc::unbounded_channel();
-    announce(&config, &node, None).map_err(at(layout.running()))?;
+    let tower = WatchtowerFacade::start(&config, &node, descriptors, fatal.clone(), stopping.clone()).await;
+    let tower = match tower {
+        Ok(tower) => tower,
+        Err(error) => {
+            stopping.cancel();
+            node.shutdown().await;
+            return Err(error);
+        }
+    };
+    announce(&config, &node, None, tower.as_ref().map(WatchtowerFacade::listen)).map_err(at(layout.running()))?;
     let daemon = Arc::new(LeydenDaemon::new(
         config,
         node.clone(),
@@ -126,6 +138,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         stopping.clone(),
         descriptors,
         slots.clone(),
+        tower,
     ));
     let mut serving = tokio::spawn(rpc::serve(ServeOptions {
         daemon: Arc::clone(&daemon) as Arc<dyn crate::api::Daemon>,
@@ -200,7 +213,12 @@ async fn terminated() {
 }
 
 /// Tells clients on this machine where the daemon listens.
-pub(super) fn announce(config: &Config, node: &Node, listen: Option<SocketAddr>) -> io::Result<()> {
+pub(super) fn announce(
+    config: &Config,
+    node: &Node,
+    listen: Option<SocketAddr>,
+    tower: Option<SocketAddr>,
+) -> io::Result<()> {
     let running = Running {
         pid: std::process::id(),
         network: config.params.name.clone(),
@@ -208,6 +226,7 @@ pub(super) fn announce(config: &Config, node: &Node, listen: Option<SocketAddr>)
         listen,
         chain_listen: node.local_address(),
         bitcoin_rpc: config.bitcoin_rpc,
+        tower,
     };
     write_new(&config.layout.running(), &serde_json::to_vec_pretty(&running).map_err(io::Error::other)?)
 }

@@ -9,7 +9,10 @@ use std::{
 
 use bitcoin::{Amount, ScriptBuf, constants::ChainHash};
 use leyden_channels::{
-    channel::{AttemptId, CannotAdd, Channel, ChannelPolicy, Ctx, Feerates, Key, Origin, Outbox, Settlement, Terms},
+    channel::{
+        AttemptId, CannotAdd, Channel, ChannelPolicy, Ctx, Feerates, Key, Origin, Outbox, Settlement, Terms,
+        TowerPolicy,
+    },
     gossip::Clocks,
     keys::{KeysSigner, Signer},
     onchain::{self, FeeEstimates},
@@ -178,6 +181,7 @@ impl Services {
             trust: self.trust(),
             feerates: self.feerates(),
             policy: &self.policy,
+            towers: TowerPolicy::None,
             environment: self,
         }
     }
@@ -188,7 +192,7 @@ impl Services {
 
     /// What it costs to be in a block soon, or later.
     pub fn fee_estimates(&self) -> FeeEstimates {
-        FeeEstimates::new(ESTIMATED_TARGETS.map(|blocks| (blocks, per_kw(self.node.estimate_fee(blocks)))).to_vec())
+        fee_estimates(&self.node)
     }
 
     /// The keys of a channel.
@@ -406,6 +410,11 @@ pub enum StartOrStore {
     Start(#[from] StartError),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// What it costs to be in a block soon, or later, as our own mempool and blocks say.
+pub fn fee_estimates(node: &Node) -> FeeEstimates {
+    FeeEstimates::new(ESTIMATED_TARGETS.map(|blocks| (blocks, per_kw(node.estimate_fee(blocks)))).to_vec())
 }
 
 /// Satoshi per kilo-weight, rounded up and never below what relays.

@@ -104,6 +104,14 @@ pub fn access(path: &str) -> Access {
             "GetVersion" => Access::Needs(INFO_READ),
             _ => Access::Unknown,
         },
+        "watchtowerrpc.Watchtower" => match method {
+            "GetInfo" => Access::Needs(INFO_READ),
+            _ => Access::Unknown,
+        },
+        "leyden.Tower" => match method {
+            "GetTowerStats" => Access::Needs(OFFCHAIN_READ),
+            _ => Access::Unknown,
+        },
         "leyden.Channels" => match method {
             "GetTree" | "ListClosing" | "ListClosed" | "ListWarnings" => Access::Needs(OFFCHAIN_READ),
             _ => Access::Unknown,

@@ -29,6 +29,7 @@ pub(crate) mod network;
 mod recovery;
 pub(crate) mod routes;
 mod tokens;
+pub(crate) mod watchtower;
 
 pub(crate) const NODE: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
 pub(crate) const ADDRESS: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
@@ -103,6 +104,8 @@ pub(crate) struct Script {
     pub channels: Vec<ChannelInfo>,
     /// Streams stay open after their last update.
     pub hold_streams: bool,
+    pub runs_tower: bool,
+    pub is_tower_only: bool,
 }
 
 impl Fake {
@@ -177,11 +180,20 @@ impl Daemon for Fake {
     }
 
     fn lightning(&self) -> Option<Arc<dyn Lightning>> {
-        (self.state() >= WalletState::RpcActive).then(|| Arc::new(self.clone()) as Arc<dyn Lightning>)
+        (self.state() >= WalletState::RpcActive && !self.is_tower_only())
+            .then(|| Arc::new(self.clone()) as Arc<dyn Lightning>)
     }
 
     fn chain(&self) -> Option<Arc<dyn Chain>> {
         Some(Arc::new(self.clone()))
+    }
+
+    fn watchtower(&self) -> Option<Arc<dyn Watchtower>> {
+        self.script().runs_tower.then(|| Arc::new(self.clone()) as Arc<dyn Watchtower>)
+    }
+
+    fn is_tower_only(&self) -> bool {
+        self.script().is_tower_only
     }
 
     fn limits(&self) -> Vec<LimitUse> {

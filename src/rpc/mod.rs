@@ -4,6 +4,7 @@
 //!   TLS ─► auth (macaroon) ─┬─► lightning · router ──┐
 //!                           ├─► unlocker · state ────┼──► convert ──► api::Daemon
 //!                           ├─► invoices ────────────┤
+//!                           ├─► watchtower · tower ──┤
 //!                           ├─► versioner · chain ───┘
 //!                           └─► reflection · health
 //! ```
@@ -23,9 +24,11 @@ mod recovery;
 mod router;
 mod state;
 mod status;
+mod tower;
 mod unlocker;
 mod versioner;
 mod walletkit;
+mod watchtower;
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -36,10 +39,11 @@ use std::{io, sync::Arc, time::Duration};
 
 use leyden_proto::{
     DESCRIPTORS, invoicesrpc::invoices_server::InvoicesServer, leyden::chain_server::ChainServer,
-    leyden::channels_server::ChannelsServer, leyden::limits_server::LimitsServer, leyden::wallet_server::WalletServer,
-    lnrpc::lightning_server::LightningServer, lnrpc::state_server::StateServer,
+    leyden::channels_server::ChannelsServer, leyden::limits_server::LimitsServer, leyden::tower_server::TowerServer,
+    leyden::wallet_server::WalletServer, lnrpc::lightning_server::LightningServer, lnrpc::state_server::StateServer,
     lnrpc::wallet_unlocker_server::WalletUnlockerServer, routerrpc::router_server::RouterServer,
     verrpc::versioner_server::VersionerServer, walletrpc::wallet_kit_server::WalletKitServer,
+    watchtowerrpc::watchtower_server::WatchtowerServer,
 };
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -48,7 +52,7 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 pub use self::auth::Authorizer;
 use crate::{
     admission::ConnectionSlots,
-    api::{ApiError, Chain, Daemon, Lightning, WalletState},
+    api::{ApiError, Chain, Daemon, Lightning, WalletState, Watchtower},
     callers::CallerListener,
     limits::MAX_CALLS_PER_CONNECTION,
     tls,
@@ -138,6 +142,8 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
         .add_service(StateServer::new(state::StateService::new(context.clone())))
         .add_service(WalletUnlockerServer::new(unlocker::UnlockerService::new(context.clone())))
         .add_service(WalletKitServer::new(walletkit::WalletKitService::new(context.clone())))
+        .add_service(WatchtowerServer::new(watchtower::WatchtowerService::new(context.clone())))
+        .add_service(TowerServer::new(tower::TowerService::new(context.clone())).max_encoding_message_size(MAX_MESSAGE))
         .add_service(VersionerServer::new(versioner::VersionerService))
         .add_service(
             ChannelsServer::new(channels::ChannelsService::new(context.clone())).max_encoding_message_size(MAX_MESSAGE),
@@ -181,6 +187,9 @@ impl Context {
     /// The open wallet and its node, or what to do to get there.
     fn lightning(&self) -> Result<Arc<dyn Lightning>, ApiError> {
         self.daemon.lightning().ok_or_else(|| match self.daemon.state() {
+            _ if self.daemon.is_tower_only() => ApiError::precondition(
+                "this leydend is a watchtower alone (--tower-only): it has no wallet and no channels",
+            ),
             WalletState::NonExisting => {
                 ApiError::precondition("there is no wallet yet: create one with `leyden create`")
             }
@@ -188,6 +197,12 @@ impl Context {
             WalletState::Unlocked | WalletState::RpcActive | WalletState::ServerActive => {
                 ApiError::unavailable("the node is starting: try again in a moment")
             }
+        })
+    }
+
+    fn watchtower(&self) -> Result<Arc<dyn Watchtower>, ApiError> {
+        self.daemon.watchtower().ok_or_else(|| {
+            ApiError::precondition("no watchtower runs here: start leydend with --tower, or with --tower-only")
         })
     }
 

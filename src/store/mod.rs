@@ -12,13 +12,17 @@
 //!
 //! Every write is synced before it returns, but those of gossip and learnt. A database of a newer program, of another node, or that is damaged or held
 //! by another process is named as such.
+//!
+//! A watchtower's rows are in a database of their own: see [`TowerStore`].
 
 mod cause;
 mod closed;
 mod peer_storage;
 mod plain;
 mod rocks;
+mod tower;
 
 pub use cause::CloseCause;
 pub use closed::{ClosedChannel, ClosureType, ResolvedKind, ResolvedOutput};
 pub use rocks::{Store, StoreError, Table};
+pub use tower::TowerStore;

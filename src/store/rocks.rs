@@ -63,7 +63,7 @@ pub enum StoreError {
     #[error("{path} was written by a newer leydend (format {found}, this one knows {FORMAT}): use the newer program")]
     Newer { path: PathBuf, found: u32 },
     #[error(
-        "{path} is damaged: {what}. Do not delete it: it holds your channels' state. Copy it aside and ask for help"
+        "{path} is damaged: {what}. Do not delete it: nobody else has what it holds. Copy it aside and ask for help"
     )]
     Damaged { path: PathBuf, what: String },
     #[error(
@@ -324,7 +324,7 @@ impl Store {
     }
 }
 
-fn open_error(path: &Path, error: &rocksdb::Error) -> StoreError {
+pub(super) fn open_error(path: &Path, error: &rocksdb::Error) -> StoreError {
     let text = error.to_string();
     let says = |words: &str| error.kind() == ErrorKind::IOError && text.contains(words);
     // RocksDB tells these apart in words only.

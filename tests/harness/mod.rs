@@ -7,6 +7,7 @@ pub mod line;
 pub mod network;
 pub mod raw;
 pub mod stranger;
+pub mod tower;
 
 use std::{
     fs::{self, File},

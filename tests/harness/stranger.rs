@@ -5,7 +5,7 @@ use std::time::Duration;
 use leyden_channels::{
     channel::{
         Channel, ChannelPolicy, ChannelType, Ctx, Effect, Event, Feerates, FixedEnvironment, OpenOverrides,
-        OpenRequest, Outbox, Persist, Write,
+        OpenRequest, Outbox, Persist, TowerPolicy, Write,
     },
     keys::KeysSigner,
     transport::{ACT_TWO_LEN, AwaitingActTwo, ReceiveBuffer, Session},
@@ -122,7 +122,16 @@ impl Stranger {
         let now = UnixTime(1_700_000_000);
         let (tip, trust, feerates) = (Height(101), TipTrust::Current, Feerates::default());
         let environment = FixedEnvironment::default();
-        let ctx = Ctx { chain, now, tip, trust, feerates, policy: &policy, environment: &environment };
+        let ctx = Ctx {
+            chain,
+            now,
+            tip,
+            trust,
+            feerates,
+            policy: &policy,
+            towers: TowerPolicy::None,
+            environment: &environment,
+        };
         let keys_id: [u8; 32] = rand::random();
         let signer = std::sync::Arc::new(KeysSigner::from_channel_seed(&keys_id).unwrap());
         let script = bitcoin::ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::from_raw_hash(

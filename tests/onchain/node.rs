@@ -10,7 +10,8 @@ use leyden::driver::onchain::rejection;
 use leyden_channels::{
     channel::{
         AttemptId, Channel, ChannelPolicy, Ctx, Effect, Event, Feerates, FixedEnvironment, FundingDepth, FundingInput,
-        FundingView, FundingWatch, HtlcKey, Key, Origin, Outbox, Persist, Write, decode_retired, revoked_htlcs,
+        FundingView, FundingWatch, HtlcKey, Key, Origin, Outbox, Persist, TowerPolicy, Write, decode_retired,
+        revoked_htlcs,
     },
     keys::{
         Basepoints, ClaimKey, ClaimSigner, HtlcKey as HtlcKeyOfSigner, KeyError, KeysSigner, PerCommitmentSecret,
@@ -238,6 +239,7 @@ impl Node {
             trust: TipTrust::Current,
             feerates: self.feerates,
             policy: &self.channel_policy,
+            towers: TowerPolicy::None,
             environment: &environment,
         };
         let Some(channel) = &mut self.channel else { return Outbox::default() };
@@ -298,6 +300,7 @@ impl Node {
             | Effect::CloseRefused(_)
             | Effect::FeeRefused { .. }
             | Effect::BumpClosingFee { .. }
+            | Effect::TowerBackup { .. }
             | Effect::Notice(_) => {}
         }
         Vec::new()
@@ -548,6 +551,10 @@ impl Signer for Broken {
 
     fn release_commitment_secret(&self, number: CommitmentNumber) -> PerCommitmentSecret {
         self.0.release_commitment_secret(number)
+    }
+
+    fn release_revocation_secret(&self) -> secp256k1::SecretKey {
+        self.0.release_revocation_secret()
     }
 
     fn sign_funding_input(&self, sighash: &secp256k1::Message) -> Signature {

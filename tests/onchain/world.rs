@@ -15,7 +15,7 @@ use bitcoin::{
 use leyden_channels::{
     channel::{
         AcceptRequest, AddHtlc, AttemptId, Channel, ChannelType, Ctx, Event, OpenOverrides, OpenRequest, Origin,
-        Outbox, Settlement, StateName,
+        Outbox, Settlement, StateName, TowerPolicy,
     },
     onchain,
     tx::fee,
@@ -554,6 +554,7 @@ pub fn context(node: &Node, tip: Height) -> Ctx<'_> {
         trust: TipTrust::Current,
         feerates: node.feerates,
         policy: &node.channel_policy,
+        towers: TowerPolicy::None,
         environment: &*ENVIRONMENT,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bitcoin::block::Header;
 use bitcoin::p2p::message::NetworkMessage;
-use bitcoin::{Block, BlockHash, Transaction, Txid};
+use bitcoin::{Block, BlockHash, Transaction, Txid, Wtxid};
 
 use crate::misbehavior::Misbehavior;
 use crate::view::{ChainView, MempoolView, RelayedTx};
@@ -68,6 +68,8 @@ pub enum Event {
     TipChanged,
     /// The mempool has a new transaction, wherever it came from; or an old one is to be announced again.
     TransactionAccepted(RelayedTx),
+    /// A transaction left the mempool without being confirmed: if it comes back, peers may have lost it too.
+    TransactionRemoved { txid: Txid, wtxid: Wtxid },
 }
 
 /// What became of a list of headers.

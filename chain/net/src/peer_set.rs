@@ -76,6 +76,7 @@ impl PeerSet {
             Event::BlockServed { peer } => self.block_served(peer, ctx),
             Event::TipChanged => self.tip_changed(ctx),
             Event::TransactionAccepted(transaction) => self.transaction_accepted(transaction),
+            Event::TransactionRemoved { txid, wtxid } => self.transaction_removed(txid, wtxid),
         }
         std::mem::take(&mut self.out)
     }

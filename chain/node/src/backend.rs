@@ -75,5 +75,5 @@ pub enum ChainEvent {
     /// A transaction came into the mempool.
     Transaction { transaction: Arc<Transaction>, txid: Txid, wtxid: Wtxid, fee_rate: FeeRate },
     /// A transaction left the mempool for another reason than its confirmation.
-    TransactionRemoved { txid: Txid, reason: RemovalReason },
+    TransactionRemoved { txid: Txid, wtxid: Wtxid, reason: RemovalReason },
 }

@@ -134,7 +134,8 @@ impl Core {
 
     fn announce_removed(&self, entries: &[Entry], reason: RemovalReason) {
         for entry in entries {
-            self.announce(ChainEvent::TransactionRemoved { txid: entry.txid, reason });
+            let (txid, wtxid) = (entry.txid, entry.wtxid);
+            self.announce(ChainEvent::TransactionRemoved { txid, wtxid, reason });
         }
     }
 

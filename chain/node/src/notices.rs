@@ -76,7 +76,7 @@ impl NoticeStream {
                 Ok(ChainEvent::Transaction { transaction, .. }) => {
                     return Ok(Notice::TransactionAccepted { transaction });
                 }
-                Ok(ChainEvent::TransactionRemoved { txid, reason }) => {
+                Ok(ChainEvent::TransactionRemoved { txid, reason, wtxid: _ }) => {
                     return Ok(Notice::TransactionRemoved { txid, reason });
                 }
                 Err(RecvError::Lagged(_)) => {

@@ -174,7 +174,7 @@ fn a_replacement_pays_for_what_it_replaces_and_for_itself() {
     assert!(bench.holds(&replacement) && !bench.holds(&first) && !bench.holds(&child));
     let mut replaced = Vec::new();
     while let Ok(event) = events.try_recv() {
-        if let ChainEvent::TransactionRemoved { txid, reason } = event {
+        if let ChainEvent::TransactionRemoved { txid, reason, .. } = event {
             assert_eq!(reason, RemovalReason::Replaced);
             replaced.push(txid);
         }

@@ -24,6 +24,7 @@ use super::outbox::Outbox;
 use super::record::{decode_terms, encode_terms};
 use super::state::{ConnectionState, Established, Phase};
 use super::terms::Terms;
+use super::towers::TowerQueue;
 use super::turn::{Ctx, Touched, Turn};
 use super::{Channel, Sides, State, write_touched};
 use crate::keys::{CommitmentSignatures, Signer};
@@ -131,6 +132,7 @@ impl Channel {
             violations: 0,
             funding_state: FundingState::Confirmed,
             funding_inputs: Vec::new(),
+            towers: TowerQueue::default(),
             separate_rows: false,
             terms,
         };

@@ -3,7 +3,9 @@
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Txid};
 
 use crate::onchain;
-use crate::types::{ChannelId, CltvExpiry, FeeratePerKw, HtlcId, Msat, PaymentHash, PaymentPreimage, ShortChannelId};
+use crate::types::{
+    ChannelId, CltvExpiry, CommitmentNumber, FeeratePerKw, HtlcId, Msat, PaymentHash, PaymentPreimage, ShortChannelId,
+};
 use crate::wire::{Message, OnionRoutingPacket};
 
 use super::commitment::limits::CannotAdd;
@@ -52,6 +54,11 @@ pub enum Effect {
     CloseRefused(CloseRefused),
     /// A wish to change the fee rate was refused.
     FeeRefused { feerate: FeeratePerKw },
+
+    /// The peer's commitment `number` is revoked, and queued for the towers under
+    /// [`Key::TowerBackup`](super::Key::TowerBackup), as may be earlier ones. Repeated after a restart for the newest one that
+    /// ever was; answer with [`Event::TowersHold`](super::Event::TowersHold) when enough towers hold it, also if they do already.
+    TowerBackup { number: CommitmentNumber },
 
     /// This transaction closes the channel, as far as is known: it was broadcast (a separate effect), or seen.
     Closing { transaction: Txid, kind: SpendKind },
@@ -132,7 +139,7 @@ pub enum Notice {
     PeerSays { error: bool, text: String },
     /// The closing transaction is agreed on and signed.
     ClosingSigned { transaction: Txid },
-    /// `channel_reestablish` proved that our state is old: we must wait for the peer to close.
+    /// `channel_reestablish`, or a tower, proved that our state is old: we must wait for the peer to close.
     DataLoss,
     /// `channel_reestablish` proved that the peer's state is old: it must recover, or ask us to close.
     PeerDataLoss,

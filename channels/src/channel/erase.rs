@@ -6,8 +6,13 @@ use super::outbox::Outbox;
 use crate::types::ChannelId;
 
 /// Under which prefixes the rows of a channel lie that [`erase`] removes.
-pub fn prefixes(channel: &ChannelId) -> [Vec<u8>; 3] {
-    [Key::live_prefix(channel), Key::retired_prefix(channel), Key::settlements_prefix(channel)]
+pub fn prefixes(channel: &ChannelId) -> [Vec<u8>; 4] {
+    [
+        Key::live_prefix(channel),
+        Key::retired_prefix(channel),
+        Key::settlements_prefix(channel),
+        Key::tower_backups_prefix(channel),
+    ]
 }
 
 /// Removes those of `keys` that are rows of `channel`, which has said [`Effect::Forget`].
@@ -29,7 +34,7 @@ mod tests {
 
     use super::*;
     use crate::channel::outbox::{Persist, Write};
-    use crate::types::{HtlcId, Side};
+    use crate::types::{CommitmentNumber, HtlcId, Side};
 
     #[derive(Default)]
     struct Deleted(Vec<Key>);
@@ -48,9 +53,11 @@ mod tests {
     fn only_rows_of_the_channel_are_erased() {
         let (over, alive) = (ChannelId([1; 32]), ChannelId([2; 32]));
         let retired = |channel| Key::RetiredHtlc { channel, offered_by: Side::Local, id: HtlcId(7) };
-        let keys = [Key::State(over), retired(over), Key::State(alive), retired(alive), Key::Closing(over)];
+        let queued = |channel| Key::TowerBackup { channel, number: CommitmentNumber(9) };
+        let of_channel = |channel| [Key::State(channel), retired(channel), queued(channel)];
+        let keys = of_channel(over).into_iter().chain(of_channel(alive)).chain([Key::Closing(over)]);
         let mut store = Deleted::default();
         Outbox::commit_all(vec![erase(&over, keys)], &mut store).unwrap();
-        assert_eq!(store.0, [Key::State(over), retired(over)]);
+        assert_eq!(store.0, of_channel(over));
     }
 }

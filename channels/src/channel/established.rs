@@ -14,6 +14,7 @@ use super::error::Fault;
 use super::funding::{FundingInput, FundingState};
 use super::state::{ConnectionState, Established, Phase};
 use super::terms::Terms;
+use super::towers::TowerQueue;
 use super::turn::{Touched, Turn};
 use crate::keys::{CommitmentSignatures, PerCommitmentSecrets};
 use crate::types::{CommitmentNumber, HtlcId, ShortChannelId, Side};
@@ -82,6 +83,7 @@ pub(crate) fn begin(
         violations: 0,
         funding_state: FundingState::Awaited,
         funding_inputs: inputs,
+        towers: TowerQueue::default(),
         separate_rows: false,
     };
     if channel.terms.minimum_depth == 0 {

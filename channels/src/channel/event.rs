@@ -3,7 +3,9 @@
 use bitcoin::{ScriptBuf, Transaction, TxOut, Txid};
 
 use crate::onchain;
-use crate::types::{ChannelId, CltvExpiry, FeeratePerKw, Height, HtlcId, Msat, PaymentHash, PaymentPreimage};
+use crate::types::{
+    ChannelId, CltvExpiry, CommitmentNumber, FeeratePerKw, Height, HtlcId, Msat, PaymentHash, PaymentPreimage,
+};
 use crate::wire::{Message, OnionRoutingPacket};
 
 use super::funding::FundingInput;
@@ -67,6 +69,13 @@ pub enum Event {
     Reorganized { to: Height },
     /// The chain's tip is now at this height.
     NewTip(Height),
+    /// As many towers as are required hold everything that was queued for them, up to this state; `None`: nothing of it. What
+    /// was told before counts no more. Told after [`Effect::TowerBackup`](super::Effect::TowerBackup), and whenever the towers,
+    /// or how many of them are required, have changed.
+    TowersHold { up_to: Option<CommitmentNumber> },
+    /// A tower has signed that it holds the peer's commitment `number` as revoked: of a node restored from an old copy, this
+    /// may be the first news of that.
+    TowerKnowsRevoked { number: CommitmentNumber },
     /// The answer to [`onchain::Effect::Resolved`]: what people may ask of the close is kept, and the channel is over.
     CloseConfirmed,
 }
@@ -95,6 +104,8 @@ impl Event {
             | Self::FundingConflict { .. }
             | Self::Abandon
             | Self::Reorganized { .. }
+            | Self::TowersHold { .. }
+            | Self::TowerKnowsRevoked { .. }
             | Self::NewTip(_) => false,
         }
     }

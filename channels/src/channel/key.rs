@@ -19,13 +19,15 @@
 //!   10 channel               policy       under which the channel forwards; the default if there is none
 //!   11 expiry fingerprint    seen onion   of a forwarded HTLC; deleted once the expiry has passed
 //!   12 number                forward      that earned a fee
+//!   13 channel number        backup       a revoked state of the peer's, until the towers have it
+//!   14                       towers       everything else of the towers' client, which has keys of its own
 //! ```
 //!
 //! Promises: all that a live channel is restored from lies under one prefix ([`Key::live_prefix`]), and what piles
 //! up over its life under another.
 
 use super::event::AttemptId;
-use crate::types::{ChannelId, CltvExpiry, HtlcId, PaymentHash, Side};
+use crate::types::{ChannelId, CltvExpiry, CommitmentNumber, HtlcId, PaymentHash, Side};
 
 /// The name of one durable value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,6 +69,10 @@ pub enum Key {
     },
     /// By its number.
     Forward(u64),
+    TowerBackup {
+        channel: ChannelId,
+        number: CommitmentNumber,
+    },
 }
 
 const LIVE: u8 = 1;
@@ -81,6 +87,7 @@ const ENFORCEMENT: u8 = 9;
 const FORWARD_POLICY: u8 = 0x10;
 const SEEN_ONION: u8 = 0x11;
 const FORWARD: u8 = 0x12;
+const TOWER_BACKUP: u8 = 0x13;
 
 const TERMS: u8 = 0;
 const STATE: u8 = 1;
@@ -128,6 +135,7 @@ impl Key {
                 put(SEEN_ONION, &expiry.0.to_be_bytes(), &fingerprint.to_be_bytes());
             }
             Self::Forward(number) => put(FORWARD, &number.to_be_bytes(), &[]),
+            Self::TowerBackup { channel, number } => put(TOWER_BACKUP, &channel.0, &number.0.to_be_bytes()),
         }
         out
     }
@@ -183,6 +191,10 @@ impl Key {
                 Some(Self::SeenOnion { expiry: CltvExpiry(u32::from_be_bytes(*expiry)), fingerprint: number(rest)? })
             }
             FORWARD => number(rest).map(Self::Forward),
+            TOWER_BACKUP => {
+                let (channel, rest) = of_channel(rest)?;
+                Some(Self::TowerBackup { channel, number: CommitmentNumber(number(rest)?) })
+            }
             _ => None,
         }
     }
@@ -247,6 +259,19 @@ impl Key {
         [SEEN_ONION]
     }
 
+    /// What every key of every state begins with that is queued for the towers.
+    pub const fn all_tower_backups_prefix() -> [u8; 1] {
+        [TOWER_BACKUP]
+    }
+
+    /// What every such key of `channel` begins with.
+    pub fn tower_backups_prefix(channel: &ChannelId) -> Vec<u8> {
+        prefix(TOWER_BACKUP, channel)
+    }
+
+    /// The first byte of every key of the towers' client, in which this crate has no part.
+    pub const TOWER_CLIENT: u8 = 0x14;
+
     /// What every key of every forward begins with.
     pub const fn all_forwards_prefix() -> [u8; 1] {
         [FORWARD]
@@ -272,6 +297,7 @@ impl Key {
             | Self::Settlement { channel, .. }
             | Self::Closing(channel)
             | Self::Resolution(channel)
+            | Self::TowerBackup { channel, .. }
             | Self::ForwardPolicy(channel) => Some(*channel),
         }
     }
@@ -324,6 +350,7 @@ mod tests {
             Key::Settlement { channel, id },
             Key::Closing(channel),
             Key::Resolution(channel),
+            Key::TowerBackup { channel, number: CommitmentNumber(258) },
         ];
         for key in keys {
             assert_eq!(Key::decode(&key.encode()), Some(key));

@@ -47,6 +47,7 @@ mod side;
 mod state;
 mod summary;
 mod terms;
+mod towers;
 mod turn;
 
 #[cfg(test)]
@@ -73,7 +74,7 @@ pub use params::{
     ChannelPolicy, ChannelType, Feerates, LARGE_CHANNEL, MAX_ACCEPTED_HTLCS, MAX_FEERATE, MIN_DUST_LIMIT,
     ParameterError, is_shutdown_script,
 };
-pub use record::{RetiredHtlc, decode_retired};
+pub use record::{RetiredHtlc, decode_retired, decode_revoked};
 pub use settlement::OwedSettlement;
 pub use side::Sides;
 pub use state::opening_fundee::AcceptRequest;
@@ -81,10 +82,11 @@ pub use state::opening_funder::{OpenOverrides, OpenRequest};
 pub use state::{ClosingDelay, FundingSpend, LocalClose, SpendKind, StateName};
 pub use summary::{EstablishedSummary, SideLimits, Summary};
 pub use terms::{SideTerms, Terms};
+pub use towers::{RebuildRevokedError, RevokedHtlc, RevokedPast, RevokedState, TowerPolicy};
 pub use turn::Ctx;
 
 use crate::keys::Signer;
-use crate::types::{ChannelId, Side, TipTrust};
+use crate::types::{ChannelId, CommitmentNumber, Side, TipTrust};
 use crate::wire::{ErrorMessage, Message, OpenChannel};
 
 use commitment::{Factory, limits};
@@ -94,6 +96,7 @@ use record::{Rows, StoredPhase};
 use state::opening_fundee::OpeningFundee;
 use state::opening_funder::{OpeningFunder, Progress};
 use state::{ConnectionState, Established, Knowledge, Phase};
+use towers::TowerQueue;
 use turn::{Touched, Turn};
 
 /// One channel with one peer.
@@ -184,6 +187,7 @@ impl Channel {
             violations: 0,
             funding_state: state.funding_state,
             funding_inputs,
+            towers: TowerQueue { queued: state.queued, ..TowerQueue::default() },
             separate_rows,
         };
         Ok(Self { state: State::Established(Box::new(established)), stopped: false })
@@ -310,6 +314,11 @@ impl Channel {
     pub fn awaits_decisions(&self) -> bool {
         let signed = self.established().map(|channel| &channel.commitments.remote_changes.signed);
         signed.is_some_and(|signed| signed.iter().any(|update| update.adds().is_some()))
+    }
+
+    /// The newest revoked state that enough towers must hold before the peer's next commitment is signed.
+    pub fn awaits_towers(&self) -> Option<CommitmentNumber> {
+        self.established().and_then(|channel| channel.towers.awaited())
     }
 
     /// About how many HTLCs an [`Event::Flush`] would sign once more: those with an output in the peer's commitment that stay

@@ -86,6 +86,8 @@ pub struct EstablishedSummary {
     pub minimum_depth: u32,
     /// What the chain says of the funding transaction.
     pub funding_state: FundingState,
+    /// The newest revoked state that enough towers must hold before anything more is signed.
+    pub awaits_towers: Option<CommitmentNumber>,
     /// Nothing about the funding transaction keeps it from taking HTLCs.
     pub is_funded: bool,
     /// What binds us.
@@ -205,6 +207,7 @@ impl Established {
             remote_delay: terms.delay_of(Side::Remote),
             minimum_depth: terms.minimum_depth,
             funding_state: self.funding_state,
+            awaits_towers: self.towers.awaited(),
             is_funded: self.not_funded().is_none(),
             local_limits: SideLimits::of(terms, Side::Local),
             remote_limits: SideLimits::of(terms, Side::Remote),

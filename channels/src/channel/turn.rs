@@ -6,6 +6,7 @@ use super::Environment;
 use super::effect::{Effect, Notice};
 use super::outbox::Outbox;
 use super::params::{ChannelPolicy, Feerates};
+use super::towers::TowerPolicy;
 use crate::types::{Height, TipTrust, UnixTime};
 use crate::wire::Message;
 
@@ -24,6 +25,8 @@ pub struct Ctx<'a> {
     pub feerates: Feerates,
     /// What this node wants of its channels.
     pub policy: &'a ChannelPolicy,
+    /// What this node's towers want of it.
+    pub towers: TowerPolicy,
     /// What a channel asks that closes.
     pub environment: &'a dyn Environment,
 }

@@ -8,7 +8,8 @@
 //!                  basepoint + per_commitment_point ──► the keys of commitment n      (derive)
 //! ```
 //!
-//! Promises: a per-commitment secret leaves [`Signer`] through one method only, which is meant for revoked states;
+//! Promises: a per-commitment secret leaves [`Signer`] through one method only, which is meant for revoked states, and the
+//! revocation basepoint's through another, which is meant for a watchtower of our own;
 //! secrets are overwritten when dropped; nothing here draws randomness (signatures follow RFC 6979).
 
 mod basepoints;

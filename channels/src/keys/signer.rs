@@ -32,6 +32,10 @@ pub trait Signer: ClaimSigner {
     /// signed commitment: from here on, broadcasting `number` loses the channel's whole balance.
     fn release_commitment_secret(&self, number: CommitmentNumber) -> PerCommitmentSecret;
 
+    /// The secret behind our revocation basepoint, for a watchtower of our own and nobody else's: with the peer's secret of
+    /// any revoked state it takes what that state gave the peer.
+    fn release_revocation_secret(&self) -> SecretKey;
+
     /// The keys of one commitment transaction: some five point multiplications, the dearest part of a commitment
     /// without HTLCs.
     fn commitment_keys(
@@ -144,6 +148,10 @@ impl Signer for KeysSigner {
 
     fn release_commitment_secret(&self, number: CommitmentNumber) -> PerCommitmentSecret {
         per_commitment_secret(&self.secrets.commitment_seed, number)
+    }
+
+    fn release_revocation_secret(&self) -> SecretKey {
+        self.secrets.revocation
     }
 
     fn sign_funding_input(&self, sighash: &Message) -> Signature {

@@ -91,29 +91,28 @@ impl FeeEstimates {
 const ON_THEIR_WAY: u32 = 2;
 
 /// Whether the block at `tip` lies in the past: no claim of now could be in it, or in the next ones.
-pub(super) fn is_catching_up(tip: Height, newest: Height) -> bool {
+pub fn is_catching_up(tip: Height, newest: Height) -> bool {
     newest.0.saturating_sub(tip.0) > ON_THEIR_WAY
 }
 
 /// What raises a claim's fee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Urgency {
+pub struct Urgency {
+    /// The tip when the claim was first made.
     pub since: Height,
     /// The rate that it began with.
     pub start: FeeratePerKw,
+    /// The last block in which the claim is of use; `None`: there is no hurry.
     pub deadline: Option<Height>,
+    /// The most that the claim may cost.
     pub budget: Amount,
+    /// Of the claim's transaction, with all that pays for it.
     pub weight: Weight,
 }
 
 impl Urgency {
     /// The rate that the claim should pay at this tip; `None` if the budget does not even pay for relay.
-    pub(super) fn rate(
-        &self,
-        tip: Height,
-        estimates: &FeeEstimates,
-        policy: &EnforcementPolicy,
-    ) -> Option<FeeratePerKw> {
+    pub fn rate(&self, tip: Height, estimates: &FeeEstimates, policy: &EnforcementPolicy) -> Option<FeeratePerKw> {
         let highest = rate_of(self.budget, self.weight);
         if highest < FeeratePerKw::FLOOR {
             return None;
@@ -136,7 +135,7 @@ impl Urgency {
 }
 
 /// What a new claim begins with.
-pub(super) fn starting_rate(
+pub fn starting_rate(
     tip: Height,
     deadline: Option<Height>,
     estimates: &FeeEstimates,
@@ -147,17 +146,17 @@ pub(super) fn starting_rate(
 }
 
 /// The fee that a replacement of a transaction paying `old` must pay at least: the old one and its own relay.
-pub(super) fn replacement_fee(old: Amount, weight: Weight) -> Amount {
+pub fn replacement_fee(old: Amount, weight: Weight) -> Amount {
     old.checked_add(fee_at(FeeratePerKw::FLOOR, weight)).unwrap_or(Amount::MAX)
 }
 
 /// The fee that makes at least this rate: rounded up, unlike BOLT 3's, or a claim at the relay minimum falls below it.
-pub(super) fn fee_at(rate: FeeratePerKw, weight: Weight) -> Amount {
+pub fn fee_at(rate: FeeratePerKw, weight: Weight) -> Amount {
     Amount::from_sat(u64::from(rate.0).saturating_mul(weight.to_wu()).div_ceil(1000))
 }
 
 /// The rate that a fee makes, rounded down.
-pub(super) fn rate_of(fee: Amount, weight: Weight) -> FeeratePerKw {
+pub fn rate_of(fee: Amount, weight: Weight) -> FeeratePerKw {
     let rate = fee.to_sat().saturating_mul(1000) / weight.to_wu().max(1);
     FeeratePerKw(u32::try_from(rate).unwrap_or(u32::MAX))
 }

@@ -57,7 +57,9 @@ mod tree;
 mod upstream;
 mod watch;
 
-pub use bump::{EnforcementPolicy, FeeEstimates};
+pub use bump::{
+    EnforcementPolicy, FeeEstimates, Urgency, fee_at, is_catching_up, rate_of, replacement_fee, starting_rate,
+};
 pub use claims::{Claim, ClaimId, Sent};
 pub use classify::{Closer, classify};
 pub use closing_channel::{ClosingChannel, LocalState, MutualScripts, RebuildError, RemoteState};

@@ -23,7 +23,7 @@ use super::{
     upstream::{self, outcome_effect},
 };
 use crate::{
-    keys::ClaimSigner,
+    keys::{ClaimSigner, PerCommitmentSecrets},
     tx::{ClaimError, ClaimInput, ClaimPath, CommitmentHtlc, FeeCoin},
     types::{CommitmentNumber, FeeratePerKw, Height, HtlcId, PaymentHash, PaymentPreimage},
 };
@@ -211,6 +211,17 @@ impl Resolution {
     /// peer's. What else is in a close is not its to claim; the cheater cannot take it.
     pub fn begin_penalties(channel: ClosingChannel) -> Self {
         Self { penalties_only: true, ..Self::new(channel) }
+    }
+
+    /// The peer's secrets that have become known: a close may turn out to be a revoked state.
+    pub fn learn_secrets(&mut self, secrets: PerCommitmentSecrets) -> Result<(), RebuildError> {
+        self.channel.secrets = secrets;
+        self.rebuild()
+    }
+
+    /// Whether the HTLCs of a revoked state have been told ([`Event::RevokedHtlcs`]).
+    pub fn knows_revoked_htlcs(&self, number: CommitmentNumber) -> bool {
+        self.facts.revoked_htlcs.contains_key(&number)
     }
 
     /// Ours has turned out to be a state of the past, which must not be broadcast; and what else was agreed on since is

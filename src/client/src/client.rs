@@ -10,13 +10,14 @@ use leyden_proto::{
     invoicesrpc::invoices_client::InvoicesClient,
     leyden::{
         chain_client::ChainClient, channels_client::ChannelsClient, limits_client::LimitsClient,
-        wallet_client::WalletClient,
+        tower_client::TowerClient, wallet_client::WalletClient,
     },
     lnrpc::{
         lightning_client::LightningClient, state_client::StateClient, wallet_unlocker_client::WalletUnlockerClient,
     },
     routerrpc::router_client::RouterClient,
     walletrpc::wallet_kit_client::WalletKitClient,
+    watchtowerrpc::watchtower_client::WatchtowerClient,
 };
 use tonic::{
     Request, Status,
@@ -189,6 +190,17 @@ impl Client {
     /// `walletrpc.WalletKit`.
     pub fn wallet_kit(&self) -> WalletKitClient<Authorized> {
         WalletKitClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
+    }
+
+    /// `leyden.Tower`.
+    pub fn tower(&self) -> TowerClient<Authorized> {
+        TowerClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// `watchtowerrpc.Watchtower`.
+    pub fn watchtower(&self) -> WatchtowerClient<Authorized> {
+        WatchtowerClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
     }
 
     /// `lnrpc.State`, which needs no macaroon.

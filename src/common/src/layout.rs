@@ -83,6 +83,16 @@ impl Layout {
         self.network_dir().join("node")
     }
 
+    /// RocksDB of the watchtower.
+    pub fn tower_database(&self) -> PathBuf {
+        self.network_dir().join("tower")
+    }
+
+    /// The watchtower's own key.
+    pub fn tower_key(&self) -> PathBuf {
+        self.network_dir().join("tower.key")
+    }
+
     /// What brings the channels' money home, with the seed, if this disk is lost.
     pub fn channel_backup(&self) -> PathBuf {
         self.network_dir().join("channel.backup")
@@ -127,4 +137,7 @@ pub struct Running {
     /// Bitcoin Core's JSON-RPC.
     #[serde(default)]
     pub bitcoin_rpc: Option<SocketAddr>,
+    /// Clients of the watchtower.
+    #[serde(default)]
+    pub tower: Option<SocketAddr>,
 }

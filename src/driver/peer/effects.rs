@@ -115,6 +115,8 @@ impl Peer {
                 | SpendKind::LocalOld(_)
                 | SpendKind::Unknown => self.closed_by_peer(id, transaction),
             },
+            // A node without towers queues nothing for them.
+            Effect::TowerBackup { .. } => {}
             Effect::Onchain(effect) => self.onchain_effect(id, *effect).await,
             Effect::Forget => {
                 self.keep_double_spend(id);

@@ -22,6 +22,7 @@ pub(super) mod recovery;
 pub(super) mod routes;
 pub(super) mod tokens;
 pub(super) mod wallet;
+pub(super) mod watchtower;
 
 #[cfg(test)]
 mod tests;

@@ -36,8 +36,15 @@ impl Node {
         let key = RootKey::new([1; 32]);
         fs::create_dir_all(layout.macaroon("admin").parent().unwrap()).unwrap();
         fs::write(layout.macaroon("admin"), key.bake(ADMIN, [0; 16]).to_bytes()).unwrap();
-        let running =
-            Running { pid: 1, network: "regtest".to_owned(), rpc, listen: None, chain_listen: None, bitcoin_rpc: None };
+        let running = Running {
+            pid: 1,
+            network: "regtest".to_owned(),
+            rpc,
+            listen: None,
+            chain_listen: None,
+            bitcoin_rpc: None,
+            tower: None,
+        };
         fs::write(layout.running(), serde_json::to_vec(&running).unwrap()).unwrap();
         let fake = Fake::new(state);
         tokio::spawn(serve(ServeOptions {
@@ -204,4 +211,30 @@ async fn a_wallet_is_made_and_opened_without_a_terminal() {
     let line = format!("create --password-file {password} --words-file {}", few.display());
     let error = node.run(&line).await.unwrap_err();
     assert!(error.to_string().contains("2 words"), "{error}");
+}
+
+#[tokio::test]
+async fn a_watchtower_shows_where_it_is_and_what_it_guards() {
+    let node = Node::start(WalletState::ServerActive).await;
+    let text = node.run("tower info").await.unwrap_err().to_string();
+    assert!(text.contains("leydend with --tower"), "{text}");
+    node.fake.script().runs_tower = true;
+    let text = node.run("tower info").await.unwrap();
+    assert!(text.contains(&format!("{NODE}@127.0.0.1:9911")), "{text}");
+    let text = node.run("tower stats").await.unwrap();
+    for part in
+        ["1,000,000", "232,000,000", "revoked state 42", "in block 200", "344", "900", "on its way", "in block 202"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let json = node.run("--json tower stats").await.unwrap();
+    assert!(json.contains("\"commitment_number\""), "{json}");
+}
+
+#[tokio::test]
+async fn a_watchtower_alone_says_that_it_has_no_wallet() {
+    let node = Node::start(WalletState::ServerActive).await;
+    node.fake.script().is_tower_only = true;
+    let text = node.run("walletbalance").await.unwrap_err().to_string();
+    assert!(text.contains("--tower-only"), "{text}");
 }

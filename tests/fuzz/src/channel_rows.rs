@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use bitcoin::ScriptBuf;
 use bitcoin::constants::ChainHash;
-use leyden_channels::channel::FixedEnvironment;
-use leyden_channels::channel::{Channel, ChannelPolicy, Ctx, Event, Feerates, Key, Outbox};
+use leyden_channels::channel::{
+    Channel, ChannelPolicy, Ctx, Event, Feerates, FixedEnvironment, Key, Outbox, TowerPolicy,
+};
 use leyden_channels::keys::KeysSigner;
 use leyden_channels::onchain::{ClosingChannel, tree};
 use leyden_channels::types::{Height, TipTrust, UnixTime};
@@ -67,6 +68,7 @@ fn ask(mut channel: Channel, untouched: bool) {
         trust: TipTrust::Current,
         feerates: Feerates::default(),
         policy: &policy,
+        towers: TowerPolicy::None,
         environment: &environment,
     };
     let _ = (channel.summary(), channel.sendable(), channel.exposure(&ctx), channel.backup(Vec::new()));

@@ -67,12 +67,14 @@ pub enum OpenError {
     Constants(#[from] ConstantsError),
     #[error(transparent)]
     Key(#[from] KeyError),
+    #[error("a justice kit claims nothing of the transaction that opens it")]
+    Nothing,
     #[error("a justice kit is for {kit:?} commitments and its channel has {constants:?}")]
     Kind { kit: CommitmentType, constants: CommitmentType },
 }
 
 /// Opens a sealed kit and checks it against the transaction that opens it. What does not fit the transaction is left out:
-/// a client that signs nonsense loses by it and nobody else.
+/// a client that signs nonsense loses by it and nobody else. A kit of which nothing is left is an error.
 pub fn open(
     breach: &Transaction,
     channel: &ChannelName,
@@ -85,7 +87,8 @@ pub fn open(
         return Err(OpenError::Kind { kit: kit.kind, constants: constants.kind });
     }
     let keys = constants.keys(kit.per_commitment_point)?;
-    Ok(Claims::new(breach, constants, &kit, &keys))
+    let claims = Claims::new(breach, constants, &kit, &keys);
+    if claims.claims.is_empty() { Err(OpenError::Nothing) } else { Ok(claims) }
 }
 
 impl Claims {
@@ -138,6 +141,11 @@ impl Claims {
         let script = Some(self.delayed_script.clone());
         let sweep = Sweep::new(outpoint, output.clone(), script, ClaimPath::PenaltyDelayed, self.terms())?;
         checked(KitRole::SecondStage, sweep, stage.signature, &self.revocation)
+    }
+
+    /// Whether [`Self::second_stage`] would know what to do about this HTLC output.
+    pub fn covers_second_stage(&self, htlc: &OutPoint) -> bool {
+        self.stages.iter().any(|stage| stage.htlc == *htlc)
     }
 
     /// How many blocks after the block of an output the cheater can take it.

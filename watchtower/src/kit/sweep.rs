@@ -5,6 +5,7 @@ use bitcoin::{
     absolute::LockTime, ecdsa, sighash::SighashCache, transaction::Version,
 };
 use leyden_channels::{
+    onchain::fee_at,
     tx::{CLAIM_SIGNATURE_LEN, ClaimPath},
     types::FeeratePerKw,
 };
@@ -102,9 +103,4 @@ pub fn joined<'a>(sweeps: impl IntoIterator<Item = (&'a Sweep, Witness)>, more: 
         .unzip();
     let output = output.into_iter().chain(more.iter().cloned()).collect();
     Transaction { version: Version::TWO, lock_time: LockTime::ZERO, input, output }
-}
-
-/// Rounded up, or a transaction at the relay minimum falls below it.
-pub(crate) fn fee_at(rate: FeeratePerKw, weight: Weight) -> Amount {
-    Amount::from_sat(u64::from(rate.0).saturating_mul(weight.to_wu()).div_ceil(1000))
 }

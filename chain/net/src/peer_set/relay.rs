@@ -17,7 +17,7 @@ use std::time::Duration;
 use bitcoin::p2p::address::{AddrV2, AddrV2Message, Address};
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::Inventory;
-use bitcoin::{Transaction, Txid};
+use bitcoin::{Transaction, Txid, Wtxid};
 
 use super::PeerSet;
 use crate::config::{MAX_ADDRESSES, MAX_INVENTORY, MAX_TX_INV};
@@ -231,6 +231,15 @@ impl PeerSet {
                     peer.relay.queue.pop_front();
                 }
             }
+        }
+    }
+
+    /// A transaction has left the mempool. What drove it out (a reorganisation that its relative lock does not survive, a full
+    /// mempool) drives it out of others' too, so a peer that had it is told of it when it comes back.
+    pub(crate) fn transaction_removed(&mut self, txid: Txid, wtxid: Wtxid) {
+        for peer in self.peers.values_mut() {
+            peer.relay.known.remove(&TxName::Txid(txid));
+            peer.relay.known.remove(&TxName::Wtxid(wtxid));
         }
     }
 

@@ -262,6 +262,12 @@ impl Mempool {
         self.transactions.contains_key(txid)
     }
 
+    /// A transaction leaves without being confirmed.
+    pub fn remove(&mut self, txid: &Txid) {
+        self.transactions.remove(txid);
+        self.order.retain(|other| other != txid);
+    }
+
     fn by_wtxid(&self, wtxid: &Wtxid) -> Option<&Arc<Transaction>> {
         self.transactions.values().map(|(transaction, _)| transaction).find(|tx| tx.compute_wtxid() == *wtxid)
     }

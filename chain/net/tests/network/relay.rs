@@ -35,6 +35,23 @@ fn a_transaction_reaches_every_node_once() {
 }
 
 #[test]
+fn a_transaction_that_all_have_lost_is_announced_again_when_it_comes_back() {
+    let mut world = line(3, 7);
+    let transaction = spend(confirmed(1), 1_000);
+    world.submit(0, NOBODY, transaction.clone(), false);
+    world.run_for(2 * MINUTE);
+    let (txid, wtxid) = (transaction.compute_txid(), transaction.compute_wtxid());
+    for node in 0..3 {
+        assert!(world.nodes[node].mempool.contains(&txid));
+        world.nodes[node].mempool.remove(&txid);
+        world.handle(node, leyden_net::Event::TransactionRemoved { txid, wtxid });
+    }
+    world.submit(0, NOBODY, transaction, false);
+    world.run_for(2 * MINUTE);
+    assert!(world.nodes.iter().all(|node| node.mempool.contains(&txid)));
+}
+
+#[test]
 fn a_node_that_joins_later_is_told_what_it_missed() {
     let mut world = World::new(&[Nature::Honest; 2], 2);
     let parent = spend(confirmed(1), 1_000);

@@ -176,7 +176,9 @@ impl Core {
                 Woken::Chain(Ok(ChainEvent::Transaction { txid, wtxid, fee_rate, .. })) => {
                     self.handle(Event::TransactionAccepted(RelayedTx { txid, wtxid, fee_rate }));
                 }
-                Woken::Chain(Ok(ChainEvent::TransactionRemoved { .. })) => {}
+                Woken::Chain(Ok(ChainEvent::TransactionRemoved { txid, wtxid, .. })) => {
+                    self.handle(Event::TransactionRemoved { txid, wtxid });
+                }
                 Woken::Input(Input::Connected { stream, address, direction, place, ended }) => {
                     self.connected(stream, address, direction, place, ended);
                 }

@@ -18,6 +18,7 @@
 mod closing;
 mod htlc;
 mod inputs;
+mod revoked;
 mod state;
 mod terms;
 
@@ -26,6 +27,8 @@ use std::collections::BTreeMap;
 pub use htlc::{RetiredHtlc, decode_retired};
 pub(crate) use htlc::{encode_htlc, encode_retired};
 pub(crate) use inputs::{decode_inputs, encode_inputs};
+pub use revoked::decode_revoked;
+pub(crate) use revoked::encode_revoked;
 pub(crate) use state::{StoredPhase, decode_state, encode_state};
 pub(crate) use terms::{decode_terms, encode_terms};
 
@@ -77,7 +80,8 @@ impl Rows {
                 | Key::PaymentIndex(_)
                 | Key::ForwardPolicy(_)
                 | Key::SeenOnion { .. }
-                | Key::Forward(_) => {}
+                | Key::Forward(_)
+                | Key::TowerBackup { .. } => {}
             }
         }
         Ok(all)

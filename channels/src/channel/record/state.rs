@@ -17,11 +17,12 @@ use crate::channel::error::RestoreError;
 use crate::channel::funding::FundingState;
 use crate::channel::state::{Agreed, CloseFees, Established, LocalShutdown, Negotiating, Phase, Shutdown};
 use crate::keys::{CommitmentSignatures, PerCommitmentSecrets};
-use crate::types::{FeeratePerKw, Height, HtlcId, Msat, PaymentPreimage, ShortChannelId, Side};
+use crate::types::{CommitmentNumber, FeeratePerKw, Height, HtlcId, Msat, PaymentPreimage, ShortChannelId, Side};
 use crate::wire::codec::{DecodeError, Field, Reader};
 
-/// The second format knows what was written off, the third one what becomes of the outputs of a channel that closes.
-const FORMAT: u8 = 3;
+/// The second format knows what was written off, the third one what becomes of the outputs of a channel that closes,
+/// the fourth one what was queued for towers.
+const FORMAT: u8 = 4;
 
 const IN_LOCAL: u8 = 1;
 const IN_CURRENT: u8 = 2;
@@ -38,6 +39,8 @@ pub(crate) struct StateRecord {
     pub funding_transaction: Option<Transaction>,
     pub funding_state: FundingState,
     pub commitments: Commitments,
+    /// For the towers.
+    pub queued: Option<CommitmentNumber>,
 }
 
 /// A phase as far as the state alone tells it.
@@ -68,6 +71,7 @@ pub(crate) fn encode_state(channel: &Established) -> Vec<u8> {
     write_transaction(channel.funding_transaction.as_ref(), &mut out);
     write_funding_state(channel.funding_state, &mut out);
     write_commitments(&channel.commitments, &mut out);
+    put_option(channel.towers.queued.as_ref(), &mut out);
     out
 }
 
@@ -89,6 +93,7 @@ pub(crate) fn decode_state(
             funding_transaction: read_transaction(&mut reader)?,
             funding_state: read_funding_state(&mut reader)?,
             commitments: read_commitments(format, &mut reader, htlcs, signatures, secrets)?,
+            queued: if format < 4 { None } else { get_option(&mut reader)? },
         })
     };
     let record = read().map_err(damaged(what))?;

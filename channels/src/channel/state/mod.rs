@@ -29,6 +29,7 @@ mod reestablish;
 mod restored;
 mod settled;
 pub(super) mod shutdown;
+mod tower_queue;
 mod unfunded;
 mod updates;
 
@@ -43,6 +44,7 @@ use super::error::{Fault, Invariant, ProtocolViolation, Severity};
 use super::event::{Event, Settlement};
 use super::funding::{FundingInput, FundingState};
 use super::terms::Terms;
+use super::towers::{TowerPolicy, TowerQueue};
 use super::turn::Turn;
 use super::{Sides, event::FundingDepth};
 use crate::onchain;
@@ -176,6 +178,7 @@ pub(crate) struct Established {
     pub funding_state: FundingState,
     /// What the funding transaction needs; empty until it was seen.
     pub funding_inputs: Vec<FundingInput>,
+    pub towers: TowerQueue,
     /// It was read from rows that an earlier version kept beside it, and that go with the next write. Not stored.
     pub separate_rows: bool,
 }
@@ -187,6 +190,7 @@ const MAX_VIOLATIONS: u8 = 16;
 impl Established {
     /// One event. A wrong of the peer's is answered here; only a bug of ours is an error.
     pub(super) fn handle(&mut self, event: Event, turn: &mut Turn<'_>) -> Result<(), Invariant> {
+        self.towers.required = turn.ctx.towers == TowerPolicy::Require;
         match self.dispatch(event, turn).and_then(|()| self.settle_phase(turn)) {
             Ok(()) => Ok(()),
             Err(Fault::Violation(violation)) => self.answer(violation, turn),
@@ -224,6 +228,8 @@ impl Established {
             // What it means follows: the transaction is in no block, or elsewhere.
             Event::Reorganized { .. } => {}
             Event::NewTip(tip) => return self.new_tip(tip, turn),
+            Event::TowersHold { up_to } => self.towers.held = up_to,
+            Event::TowerKnowsRevoked { number } => self.tower_knows_revoked(number, turn),
             Event::CloseConfirmed => self.close_confirmed(turn),
         }
         Ok(())
@@ -423,6 +429,7 @@ impl Established {
         turn.emit(Effect::WatchFunding { funding, script: script.clone(), depth, inputs });
         turn.emit(Effect::Watch { outpoint: funding, script });
         self.replay(turn);
+        self.queued_again(turn);
         if let Phase::Negotiating(negotiating) = &self.phase
             && let Some(agreed) = &negotiating.agreed
         {

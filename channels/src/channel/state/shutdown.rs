@@ -129,7 +129,7 @@ impl Established {
     }
 
     fn owes_late_signature(&self) -> bool {
-        self.lost_signature_is_due() || self.commitments.can_sign()
+        self.lost_signature_is_due() || self.may_sign()
     }
 
     /// A signature got lost with the last connection, and is to be sent again, or replaced by a negotiation.

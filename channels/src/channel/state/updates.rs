@@ -124,7 +124,7 @@ impl Established {
             | Phase::Closed => return Ok(()),
         }
         self.flush_after_rest(turn)?;
-        if matches!(self.phase, Phase::Normal | Phase::Shutdown(_)) && self.commitments.can_sign() {
+        if matches!(self.phase, Phase::Normal | Phase::Shutdown(_)) && self.may_sign() {
             let signed = self.commitments.sign(&self.terms, &self.factory)?;
             turn.touched.state = true;
             self.store_htlcs(&signed.added, turn)?;
@@ -145,7 +145,7 @@ impl Established {
         let shutdown_due = self.wants_shutdown() && !self.commitments.has_something_to_sign();
         // The peer may have added an HTLC after all, before it heard our shutdown: then nothing rests.
         let late = self.lost_signature_is_due() || self.closing_delay().is_some();
-        updating && (self.commitments.can_sign() || shutdown_due || late)
+        updating && (self.may_sign() || shutdown_due || late)
     }
 
     /// An `update_`, `commitment_signed` or `revoke_and_ack`; gives back what is none of them.
@@ -213,7 +213,11 @@ impl Established {
     }
 
     pub(super) fn revoked(&mut self, message: &RevokeAndAck, turn: &mut Turn<'_>) -> Result<(), Fault> {
+        let state = self.to_queue(turn);
         let revoked = self.commitments.receive_revocation(message)?;
+        if let Some(state) = state {
+            self.queue_for_towers(&state, turn);
+        }
         self.violations = 0;
         turn.touched.state = true;
         turn.touched.secrets = true;

@@ -286,7 +286,7 @@ fn damaged_and_newer_records_are_named() {
             value[0] = 9;
         }
     });
-    assert_eq!(newer, Some(RestoreError::Newer { found: 9, known: 3 }));
+    assert_eq!(newer, Some(RestoreError::Newer { found: 9, known: 4 }));
     // No damage makes a panic, and no shortened row is taken for a whole one.
     for (key, value) in test[Who::Alice].live_rows() {
         for cut in 0..value.len() {
@@ -326,6 +326,7 @@ fn earlier_rows(test: &TestChannel, who: Who) -> Vec<(Key, Vec<u8>)> {
             value.drain(at - length.len()..at + kept.len());
             value[..2].copy_from_slice(&[2, 10]);
             value[2] |= u8::from(resolution.is_forced());
+            assert_eq!(value.pop(), Some(0), "nothing is queued for towers");
         }
         (key, value)
     });

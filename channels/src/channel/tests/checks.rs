@@ -1,12 +1,15 @@
 //! What holds after every step.
 
-use bitcoin::{Amount, Transaction, TxOut};
+use std::collections::BTreeMap;
+
+use bitcoin::{Amount, Transaction, TxOut, Txid};
 use leyden_consensus::script::{ScriptFlags, SpendingTx};
 
 use super::harness::{TestChannel, Who};
 use crate::channel::commitment::changes::Update;
 use crate::channel::commitment::{Commitments, limits};
 use crate::channel::record::{self, Rows};
+use crate::channel::state::Established;
 use crate::channel::*;
 use crate::tx::{CommitmentTx, HtlcSignatures, fee};
 use crate::types::*;
@@ -17,6 +20,8 @@ pub(crate) struct Executed {
     latest: Option<CommitmentNumber>,
     pub commitments: usize,
     pub htlcs: usize,
+    /// The node's own commitments that it had.
+    txids: BTreeMap<CommitmentNumber, Txid>,
 }
 
 /// Checks a node whose store has just been committed to.
@@ -53,6 +58,7 @@ fn record_round_trips(test: &TestChannel, who: Who) {
     assert_eq!(restored.funding_state, channel.funding_state);
     let inputs = rows.funding_inputs.map_or(Vec::new(), |bytes| record::decode_inputs(&bytes).unwrap());
     assert_eq!(inputs, channel.funding_inputs);
+    assert_eq!(restored.queued, channel.towers.queued);
 }
 
 fn durable(mut commitments: Commitments) -> Commitments {
@@ -68,6 +74,39 @@ fn without_onions(mut commitments: Commitments) -> Commitments {
         details.must_fail = false;
     }
     commitments
+}
+
+/// A commitment of the peer's was signed: where towers are required, they had every revoked state by then.
+pub(crate) fn signed_with_towers(test: &mut TestChannel, who: Who) {
+    let next = test[who].commitments().remote.next().map(|next| next.number);
+    let node = &mut test[who];
+    let again = next.is_none() || next <= node.towers.signed;
+    node.towers.signed = node.towers.signed.max(next);
+    if again || node.towers.policy != TowerPolicy::Require {
+        return;
+    }
+    let queued = node.store.rows.keys().filter_map(|key| match key {
+        Key::TowerBackup { number, .. } => Some(*number),
+        _ => None,
+    });
+    assert!(queued.max() <= node.towers.told, "{who:?} signed {next:?} before its towers had the state before");
+}
+
+/// What was queued is the peer's commitment as it had it.
+pub(crate) fn queued_for_towers(test: &mut TestChannel, who: Who, number: CommitmentNumber) {
+    let channel = test[who].channel.id();
+    let Some(row) = test[who].store.rows.get(&Key::TowerBackup { channel, number }) else {
+        assert!(Some(number) <= test[who].towers.held, "{number:?} is neither queued nor with the towers");
+        return;
+    };
+    let state = decode_revoked(row).unwrap();
+    assert_eq!((state.number, record::encode_revoked(&state)), (number, row.clone()));
+    let Established { terms, commitments, .. } = test[who].established();
+    let commitment = state.commitment(terms, &commitments.secrets.get(number).unwrap()).unwrap();
+    if let Some(txid) = test[who.other()].executed.txids.get(&number) {
+        assert_eq!(commitment.txid, *txid, "{who:?} queued another state {number:?} than the peer had");
+        test[who].towers.rebuilt += 1;
+    }
 }
 
 /// Signs and executes the node's latest commitment and every HTLC transaction on it, and accounts for every satoshi.
@@ -96,6 +135,7 @@ fn execute_local_commitment(test: &mut TestChannel, who: Who) {
     assert!(signatures.next().is_none());
     let executed = &mut test[who].executed;
     executed.latest = Some(number);
+    executed.txids.insert(number, close.commitment.txid);
     executed.commitments += 1;
     executed.htlcs += count;
 }

@@ -112,6 +112,26 @@ pub(crate) struct Node {
     pub executed: checks::Executed,
     /// Whether a `ProtocolViolation` is what the test wants.
     pub tolerant: bool,
+    pub towers: TestTowers,
+}
+
+/// What a node's towers do, seen from its channel.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TestTowers {
+    pub policy: TowerPolicy,
+    /// They do not answer by themselves.
+    pub silent: bool,
+    /// What the towers have, whatever becomes of the node.
+    pub held: Option<CommitmentNumber>,
+    /// Queued, and not acknowledged to this run of the node.
+    pub asked: Option<CommitmentNumber>,
+    /// What this run of the channel was told.
+    pub told: Option<CommitmentNumber>,
+    /// The newest commitment of the peer that was signed.
+    pub signed: Option<CommitmentNumber>,
+    /// How often a signature had to wait, and how many queued states were built again.
+    pub waited: usize,
+    pub rebuilt: usize,
 }
 
 /// A channel between two nodes, and the world that both see.
@@ -278,6 +298,7 @@ impl Node {
             sent: Vec::new(),
             executed: checks::Executed::default(),
             tolerant: false,
+            towers: TestTowers::default(),
         }
     }
 
@@ -314,6 +335,10 @@ impl Node {
         let rows: Vec<_> = self.live_rows().chain(earlier.map(|(key, value)| (*key, value.clone()))).collect();
         self.channel = Channel::restore(rows, |_| Some(signer)).unwrap();
         self.incoming.clear();
+        // An acknowledgement on its way is lost.
+        (self.towers.asked, self.towers.told) = (None, None);
+        let next = self.channel.established().and_then(|channel| channel.commitments.remote.next());
+        self.towers.signed = self.towers.signed.max(next.map(|next| next.number));
     }
 }
 
@@ -342,8 +367,12 @@ impl TestChannel {
         let mut outboxes = Vec::new();
         for event in events {
             let node = &mut self.nodes[who as usize];
-            let ctx = Ctx { trust: node.trust, ..ctx(&node.policy, node.feerates, self.tip) };
+            let towers = node.towers.policy;
+            let ctx = Ctx { trust: node.trust, towers, ..ctx(&node.policy, node.feerates, self.tip) };
             let described = format!("{event:?}");
+            if let Event::TowersHold { up_to } = &event {
+                node.towers.told = *up_to;
+            }
             match node.channel.handle(event, &ctx) {
                 Ok(outbox) => outboxes.push(outbox),
                 Err(error) => panic!("{who:?}: {error} after {described}"),
@@ -384,6 +413,9 @@ impl TestChannel {
         match effect {
             Effect::Send(message) => {
                 self[who].sent.push(message.name());
+                if matches!(message, Message::CommitmentSigned(_)) {
+                    checks::signed_with_towers(self, who);
+                }
                 if self.connected {
                     let bytes = message.encode().unwrap();
                     assert_eq!(Message::decode(&bytes).as_ref(), Ok(&message));
@@ -414,6 +446,10 @@ impl TestChannel {
             Effect::Failed { origin, failure, .. } => self.outcome(who, origin, Outcome::Failed(failure)),
             Effect::Refused { origin, cause } => self.outcome(who, origin, Outcome::Refused(cause)),
             Effect::CloseRefused(refused) => self[who].refusals.push(refused),
+            Effect::TowerBackup { number } => {
+                checks::queued_for_towers(self, who, number);
+                self[who].towers.asked = Some(number);
+            }
             Effect::Closing { kind, .. } => {
                 let close = Some(Box::new(SeenClose::of(&self[who], kind)));
                 match kind {
@@ -508,10 +544,36 @@ impl TestChannel {
                     moved = true;
                 }
             }
-            if !moved && !self.end_a_rest() {
+            if !moved && !self.end_a_rest() && !self.towers_answer() {
                 return;
             }
         }
+    }
+
+    fn towers_answer(&mut self) -> bool {
+        let mut moved = false;
+        for who in Who::BOTH {
+            moved |= !self[who].towers.silent && self.acknowledge(who, Crash::Never);
+        }
+        moved
+    }
+
+    /// The towers have what was queued, and the channel hears of it, unless it crashes; whether there was something to hear.
+    pub fn acknowledge(&mut self, who: Who, crash: Crash) -> bool {
+        let towers = &mut self[who].towers;
+        let Some(asked) = towers.asked.take() else { return false };
+        towers.held = towers.held.max(Some(asked));
+        let up_to = towers.held;
+        self[who].store.rows.retain(|key, _| !matches!(key, Key::TowerBackup { number, .. } if Some(*number) <= up_to));
+        self.events(who, vec![Event::TowersHold { up_to }], crash);
+        true
+    }
+
+    /// Other towers, or fewer that are required.
+    pub fn set_towers(&mut self, who: Who, policy: TowerPolicy) {
+        self[who].towers.policy = policy;
+        let up_to = self[who].towers.told;
+        self.event(who, Event::TowersHold { up_to });
     }
 
     /// Time passes, and the shorter rests end first.
@@ -605,7 +667,8 @@ impl TestChannel {
 pub(crate) fn ctx(policy: &ChannelPolicy, feerates: Feerates, tip: Height) -> Ctx<'_> {
     let trust = TipTrust::Current;
     let environment = &*ENVIRONMENT;
-    Ctx { chain: ChainHash::REGTEST, now: UnixTime(1_700_000_000), tip, trust, feerates, policy, environment }
+    let (now, towers) = (UnixTime(1_700_000_000), TowerPolicy::None);
+    Ctx { chain: ChainHash::REGTEST, now, tip, trust, feerates, policy, towers, environment }
 }
 
 static ENVIRONMENT: LazyLock<FixedEnvironment> = LazyLock::new(FixedEnvironment::default);

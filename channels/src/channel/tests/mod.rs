@@ -17,5 +17,6 @@ mod onchain;
 mod opening;
 mod reconnection;
 mod schedule;
+mod towers;
 mod unfunded;
 mod updates;

@@ -57,6 +57,7 @@ struct Weather {
     batch: u64,
     cut: u64,
     restart: u64,
+    towers: u64,
     crash_percent: u64,
 }
 
@@ -72,12 +73,21 @@ impl Weather {
             batch: random.between(0, 25),
             cut: if stormy { random.between(1, 8) } else { 0 },
             restart: if stormy { random.between(0, 3) } else { 0 },
+            towers: 0,
             crash_percent: if stormy { random.between(0, 6) } else { 0 },
         }
     }
 
     fn total(&self) -> u64 {
-        self.add + self.settle + self.fee + self.flush + self.deliver + self.batch + self.cut + self.restart
+        self.add
+            + self.settle
+            + self.fee
+            + self.flush
+            + self.deliver
+            + self.batch
+            + self.cut
+            + self.restart
+            + self.towers
     }
 }
 
@@ -124,12 +134,18 @@ impl Schedule {
         // A peer that bears less than the opener closes when the opener's fee trims more: that is no agreement.
         let most = setup.policy[0].exposure_limit(bitcoin::Amount::from_sat(capacity));
         setup.policy[1].max_dust_exposure = setup.policy[1].max_dust_exposure.max(most);
-        let weather = Weather::draw(&mut random);
+        let mut weather = Weather::draw(&mut random);
         let climate = Climate::draw(seed);
         let mut test = setup.ready();
         for node in &mut test.nodes {
             // What they may hold against each other is looked at in the end.
             node.tolerant = true;
+            // In every second schedule towers are required, of one node or of both.
+            if towers_are_required(seed, &mut random) {
+                node.towers.policy = TowerPolicy::Require;
+                node.towers.silent = true;
+                weather.towers = random.between(2, 15);
+            }
         }
         let initial = Who::BOTH.map(|who| test[who].balance());
         Self {
@@ -164,6 +180,9 @@ impl Schedule {
             self.step();
         }
         self.climate.calm(&mut self.test);
+        for node in &mut self.test.nodes {
+            node.towers.silent = false;
+        }
         if self.is_over() {
             return;
         }
@@ -230,11 +249,25 @@ impl Schedule {
             self.batch(who, crash);
         } else if drawn(weather.cut) {
             self.cut();
+        } else if drawn(weather.towers) {
+            self.towers(who, crash);
         } else {
             self.test.restart(who);
         }
+        let waits = self.test[who].channel.awaits_towers().is_some();
+        self.test[who].towers.waited += usize::from(waits);
         if !self.test.connected && self.random.chance(40) {
             self.test.connect();
+        }
+    }
+
+    /// They answer, late; now and then the user does without them for a while.
+    fn towers(&mut self, who: Who, crash: Crash) {
+        match (self.test[who].towers.policy, self.random.chance(10)) {
+            (TowerPolicy::None, _) => {}
+            (TowerPolicy::Require, true) => self.test.set_towers(who, TowerPolicy::BackUp),
+            (TowerPolicy::BackUp, true) => self.test.set_towers(who, TowerPolicy::Require),
+            (TowerPolicy::Require | TowerPolicy::BackUp, false) => drop(self.test.acknowledge(who, crash)),
         }
     }
 
@@ -469,6 +502,10 @@ impl Schedule {
     }
 }
 
+fn towers_are_required(seed: u64, random: &mut Random) -> bool {
+    seed % 2 == 1 && random.chance(75)
+}
+
 /// What the schedules did, so that a test which does nothing is noticed.
 #[derive(Default)]
 struct Tally {
@@ -479,6 +516,8 @@ struct Tally {
     commitments: usize,
     htlcs: usize,
     closed_for_fees: usize,
+    waited: usize,
+    rebuilt: usize,
 }
 
 fn run(seeds: impl Iterator<Item = u64>) -> Tally {
@@ -504,6 +543,8 @@ fn run(seeds: impl Iterator<Item = u64>) -> Tally {
             tally.bytes += node.store.bytes;
             tally.commitments += node.executed.commitments;
             tally.htlcs += node.executed.htlcs;
+            tally.waited += node.towers.waited;
+            tally.rebuilt += node.towers.rebuilt;
         }
     }
     tally
@@ -519,12 +560,15 @@ fn random_schedules_conserve_every_satoshi_and_end_in_agreement() {
     let first = variable("LEYDEN_SCHEDULE_SEED");
     let count = variable("LEYDEN_SCHEDULES").unwrap_or(if first.is_some() { 1 } else { 2_000 });
     let first = first.unwrap_or(0);
-    let Tally { schedules, attempts, commits, bytes, commitments, htlcs, closed_for_fees } = run(first..first + count);
+    let Tally { schedules, attempts, commits, bytes, commitments, htlcs, closed_for_fees, waited, rebuilt } =
+        run(first..first + count);
     println!(
         "{schedules} schedules, {attempts} payments tried, {commits} commits of {} bytes on average, {commitments} \
-         commitments and {htlcs} HTLC transactions executed, {closed_for_fees} closed for a feerate, {:.1} s",
+         commitments and {htlcs} HTLC transactions executed, {closed_for_fees} closed for a feerate, {waited} steps with a \
+         signature that waited for towers, {rebuilt} queued states rebuilt, {:.1} s",
         bytes / commits.max(1),
         started.elapsed().as_secs_f32()
     );
     assert!(attempts as u64 >= schedules && commitments as u64 > schedules);
+    assert!(schedules < 100 || (waited as u64 > schedules && rebuilt as u64 > schedules));
 }

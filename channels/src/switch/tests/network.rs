@@ -355,6 +355,7 @@ impl Network {
             | Effect::WatchFunding { .. }
             | Effect::FeeRefused { .. }
             | Effect::BumpClosingFee { .. }
+            | Effect::TowerBackup { .. }
             | Effect::CloseRefused(_)
             | Effect::Fund { .. }
             | Effect::ReleaseFunding { .. } => {}

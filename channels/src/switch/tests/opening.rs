@@ -50,7 +50,8 @@ pub(super) fn ctx(tip: Height, now: UnixTime) -> Ctx<'static> {
     let (trust, feerates) = (TipTrust::Current, Feerates::default());
     static ENVIRONMENT: OnceLock<FixedEnvironment> = OnceLock::new();
     let environment = ENVIRONMENT.get_or_init(FixedEnvironment::default);
-    Ctx { chain: ChainHash::REGTEST, now, tip, trust, feerates, policy, environment }
+    let towers = TowerPolicy::None;
+    Ctx { chain: ChainHash::REGTEST, now, tip, trust, feerates, policy, towers, environment }
 }
 
 impl Base {

@@ -61,6 +61,7 @@ mod settleinvoice;
 mod state;
 mod stop;
 mod subscribeinvoices;
+mod tower;
 mod trackpayment;
 mod unlock;
 mod updatechanpolicy;
@@ -194,6 +195,7 @@ pub enum Command {
     #[command(name = "listpermissions")]
     ListPermissions(bakemacaroon::ListPermissions),
     Channel(channel::Channel),
+    Tower(tower::Tower),
     Chain(chain::Chain),
     Demo(demo::Demo),
     Bench(bench::Bench),
@@ -252,6 +254,7 @@ impl Command {
             Self::DeleteMacaroonId(command) => command.run(context).await,
             Self::ListPermissions(command) => command.run(context).await,
             Self::Channel(command) => command.run(context).await,
+            Self::Tower(command) => command.run(context).await,
             Self::Chain(command) => command.run(context).await,
             Self::Demo(command) => command.run(context).await,
             Self::Bench(command) => command.run(context).await,

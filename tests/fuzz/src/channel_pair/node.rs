@@ -5,8 +5,9 @@ use std::convert::Infallible;
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use bitcoin::constants::ChainHash;
-use leyden_channels::channel::FixedEnvironment;
-use leyden_channels::channel::{AttemptId, Channel, ChannelPolicy, Ctx, Feerates, IncomingHtlc, Key, Persist, Write};
+use leyden_channels::channel::{
+    AttemptId, Channel, ChannelPolicy, Ctx, Feerates, FixedEnvironment, IncomingHtlc, Key, Persist, TowerPolicy, Write,
+};
 use leyden_channels::keys::{KeysSigner, PerCommitmentSecret, Signer as _};
 use leyden_channels::types::{CommitmentNumber, Height, HtlcId, TipTrust, UnixTime};
 
@@ -112,6 +113,7 @@ pub fn ctx(policy: &ChannelPolicy, tip: Height) -> Ctx<'_> {
         trust: TipTrust::Current,
         feerates: Feerates::default(),
         policy,
+        towers: TowerPolicy::None,
         environment: &*ENVIRONMENT,
     }
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use leyden_client::cluster::{DaemonProcess, PATIENCE, wait_until};
+use leyden_proto::lnrpc::Channel;
 
 use crate::{
     cases::{Report, World},
@@ -85,24 +86,27 @@ impl Two {
         assert_eq!(self.alice.channels().await.unwrap().len(), 2);
     }
 
-    /// Both channels have a feerate near the estimate; with anchors they stay at what the mempool takes.
+    /// Both channels have a feerate near the estimate. With anchors ours stays at what the mempool takes; so does LDK's, unless
+    /// it looks (once a minute) when all the blocks that an estimate remembers were full: then it takes the estimate.
     async fn followed(&self, estimate: i64) {
-        let wanted = match self.kind {
-            Kind::Anchors => QUIET,
-            Kind::StaticRemoteKey => estimate,
+        let near = |rate: i64, wanted: i64| rate * 10 >= wanted * 9 && rate <= wanted * 2;
+        let has_followed = |channel: &Channel| match self.kind {
+            Kind::StaticRemoteKey => near(channel.fee_per_kw, estimate),
+            Kind::Anchors if channel.initiator => near(channel.fee_per_kw, QUIET),
+            Kind::Anchors => near(channel.fee_per_kw, QUIET) || near(channel.fee_per_kw, estimate),
         };
-        let near = |rate: i64| rate * 10 >= wanted * 9 && rate <= wanted * 2;
         let deadline = tokio::time::Instant::now() + LDK_FOLLOWS;
         loop {
             // LDK asks for estimates when it is told to.
             let _ = self.peer.node().sync_wallets();
             let channels = self.alice.channels().await.unwrap();
             assert_eq!(channels.len(), 2, "a channel was closed");
-            let rates: Vec<i64> = channels.iter().map(|channel| channel.fee_per_kw).collect();
-            if rates.iter().all(|rate| near(*rate)) {
+            if channels.iter().all(has_followed) {
                 return;
             }
-            assert!(tokio::time::Instant::now() < deadline, "the feerates are {rates:?}, not near {wanted}");
+            let rates: Vec<i64> = channels.iter().map(|channel| channel.fee_per_kw).collect();
+            let late = tokio::time::Instant::now() >= deadline;
+            assert!(!late, "the feerates are {rates:?}, and the estimate is {estimate}");
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }

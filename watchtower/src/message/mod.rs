@@ -33,7 +33,7 @@ use bitcoin::{
     hashes::{Hash as _, HashEngine as _, sha256},
 };
 use leyden_channels::{
-    keys::PerCommitmentSecret,
+    keys::{PerCommitmentSecret, PerCommitmentSecrets},
     tx::CommitmentHtlc,
     types::{CommitmentNumber, FeeratePerKw, Height, HtlcDirection, HtlcId},
     wire::{MAX_MESSAGE_LEN, codec::Reader, tlv},
@@ -42,10 +42,17 @@ use secp256k1::{PublicKey, ecdsa::Signature};
 
 use crate::{
     appointment::{ChannelName, ChannelTag},
-    codec::{Part, ReadError, by_field, by_inner, by_tag, decode, encode},
+    codec::{Part, ReadError, encode},
     hint::Hint,
     receipt::{BackupDigest, Held},
 };
+
+mod assembler;
+mod layout;
+#[cfg(test)]
+mod tests;
+
+pub use assembler::{Assembled, Assembler, AssemblyError};
 
 /// The port that towers listen on.
 pub const DEFAULT_PORT: u16 = 9911;
@@ -60,7 +67,7 @@ pub const MAX_BODY: usize = 966 * 154 + 1_024;
 /// The most bytes of a body in one frame: the rest of the frame is the head.
 pub const MAX_CHUNK: usize = MAX_MESSAGE_LEN - 535;
 
-/// The most bytes of what `open_channel` carries: in own mode a shachain of 49 secrets and the channel's keys.
+/// The most bytes of what `open_channel` carries: in own mode eleven keys and a script, some 500 bytes, and room for more.
 pub const MAX_CONSTANTS: usize = 4_096;
 
 /// How a tower serves a client.
@@ -113,7 +120,7 @@ pub struct Register {
 }
 
 /// What a client has at this tower.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registered {
     pub mode: Mode,
     pub sweep_feerate: FeeratePerKw,
@@ -153,6 +160,17 @@ pub enum BackupBody {
     Blind { hint: Hint, sealed: Vec<u8> },
     /// The secret with which the peer revoked the state, and all its HTLCs.
     Own { secret: PerCommitmentSecret, htlcs: Vec<StateHtlc> },
+    /// The first backup of a channel that is older than its tower, in own mode: every state up to this number, in parts, with
+    /// `more` in all but the last. The secrets are those of the last part.
+    OwnPast { secrets: PerCommitmentSecrets, htlcs: Vec<PastHtlc>, more: bool },
+}
+
+/// An HTLC and the states that had it; `last` is `None` if the state of this backup has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PastHtlc {
+    pub htlc: CommitmentHtlc,
+    pub first: CommitmentNumber,
+    pub last: Option<CommitmentNumber>,
 }
 
 /// An HTLC of a state that is backed up in own mode, as the peer saw it.
@@ -382,7 +400,7 @@ impl BackupBody {
     pub fn mode(&self) -> Mode {
         match self {
             Self::Blind { .. } => Mode::Blind,
-            Self::Own { .. } => Mode::Own,
+            Self::Own { .. } | Self::OwnPast { .. } => Mode::Own,
         }
     }
 }
@@ -405,375 +423,5 @@ impl Backup {
         engine.input(&self.number.0.to_be_bytes());
         engine.input(&encode(&self.body));
         BackupDigest(sha256::Hash::from_engine(engine).to_byte_array())
-    }
-}
-
-/// Puts a backup together that came in several frames. One a connection.
-#[derive(Debug, Default)]
-pub struct Assembler {
-    begun: Option<BackupPart>,
-}
-
-/// Why parts are no backup. The connection ends: what follows cannot be told apart from the backup's rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AssemblyError {
-    #[error("a backup of {got} bytes is longer than {MAX_BODY}")]
-    TooLong { got: u32 },
-    #[error("a backup has {extra} bytes more than it said")]
-    TooMuch { extra: usize },
-    #[error("a backup was not finished before the next message")]
-    Unfinished,
-    #[error("the rest of a backup came without its beginning")]
-    NotBegun,
-}
-
-/// A whole backup, or one whose body cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Assembled {
-    pub channel: ChannelName,
-    pub number: CommitmentNumber,
-    pub body: Result<BackupBody, ReadError>,
-}
-
-impl Assembler {
-    /// Whether a message other than [`BackupRest`] may come now.
-    pub fn is_idle(&self) -> bool {
-        self.begun.is_none()
-    }
-
-    pub fn begin(&mut self, part: BackupPart) -> Result<Option<Assembled>, AssemblyError> {
-        if self.begun.is_some() {
-            return Err(AssemblyError::Unfinished);
-        }
-        let total = usize::try_from(part.total).unwrap_or(usize::MAX);
-        if total > MAX_BODY {
-            return Err(AssemblyError::TooLong { got: part.total });
-        }
-        self.begun = Some(part);
-        self.finish()
-    }
-
-    pub fn rest(&mut self, rest: &BackupRest) -> Result<Option<Assembled>, AssemblyError> {
-        let part = self.begun.as_mut().ok_or(AssemblyError::NotBegun)?;
-        part.bytes.extend_from_slice(&rest.bytes);
-        self.finish()
-    }
-
-    fn finish(&mut self) -> Result<Option<Assembled>, AssemblyError> {
-        let is_whole = |part: &mut BackupPart| part.bytes.len() >= part.total as usize;
-        let Some(part) = self.begun.take_if(is_whole) else { return Ok(None) };
-        match part.bytes.len().saturating_sub(part.total as usize) {
-            0 => Ok(Some(Assembled { channel: part.channel, number: part.number, body: decode(&part.bytes) })),
-            extra => Err(AssemblyError::TooMuch { extra }),
-        }
-    }
-}
-
-by_inner!(TowerFeatures, Hint);
-by_tag! { Mode { 1 Blind, 2 Own } "mode" }
-by_field! {
-    Hello { version, chain, features }
-    Register { mode, sweep_feerate, term }
-    Registered { mode, sweep_feerate, states, bytes, until, receipt_key }
-    OpenChannel { channel, constants }
-    ChannelOpened { channel }
-    BackupPart { channel, number, total, bytes }
-    BackupRest { bytes }
-    Acknowledged { channel, held, signature }
-    CloseChannel { tag }
-    ChannelClosed { tag }
-    State { remaining, channel, receipt }
-    SignedHeld { held, signature }
-    Audited { channel, nonce, held, signature }
-    Possession { channel, number, proof }
-    Refused { what, code, channel, number, text }
-    CommitmentHtlc { direction, id, amount, payment_hash, cltv_expiry }
-}
-
-impl Part for BackupBody {
-    fn put(&self, out: &mut Vec<u8>) {
-        self.mode().put(out);
-        match self {
-            Self::Blind { hint, sealed } => {
-                hint.put(out);
-                out.extend_from_slice(sealed);
-            }
-            Self::Own { secret, htlcs } => {
-                secret.put(out);
-                htlcs.iter().for_each(|htlc| htlc.put(out));
-            }
-        }
-    }
-
-    fn take(reader: &mut Reader<'_>) -> Result<Self, ReadError> {
-        Ok(match Mode::take(reader)? {
-            Mode::Blind => Self::Blind { hint: Part::take(reader)?, sealed: reader.take_rest().to_vec() },
-            Mode::Own => {
-                let secret = Part::take(reader)?;
-                let mut htlcs = Vec::new();
-                while !reader.is_empty() {
-                    htlcs.push(Part::take(reader)?);
-                }
-                Self::Own { secret, htlcs }
-            }
-        })
-    }
-}
-
-const KNOWN: u8 = 0;
-const NEW: u8 = 1;
-
-impl Part for StateHtlc {
-    fn put(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Known { direction, id } => {
-                out.push(KNOWN);
-                direction.put(out);
-                id.put(out);
-            }
-            Self::New(htlc) => {
-                out.push(NEW);
-                htlc.put(out);
-            }
-        }
-    }
-
-    fn take(reader: &mut Reader<'_>) -> Result<Self, ReadError> {
-        match reader.field::<u8>()? {
-            KNOWN => Ok(Self::Known { direction: Part::take(reader)?, id: Part::take(reader)? }),
-            NEW => Ok(Self::New(Part::take(reader)?)),
-            value => Err(ReadError::Unknown { what: "way to name an HTLC", value: u64::from(value) }),
-        }
-    }
-}
-
-const ASK_ALL: u8 = 0;
-const ASK_CHANNEL: u8 = 1;
-const ASK_AUDIT: u8 = 2;
-const ASK_POSSESSION: u8 = 3;
-
-impl Part for Ask {
-    fn put(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::All => out.push(ASK_ALL),
-            Self::Channel(channel) => {
-                out.push(ASK_CHANNEL);
-                channel.put(out);
-            }
-            Self::Audit { channel, up_to: number, nonce } | Self::Possession { channel, number, nonce } => {
-                out.push(if matches!(self, Self::Audit { .. }) { ASK_AUDIT } else { ASK_POSSESSION });
-                channel.put(out);
-                number.put(out);
-                nonce.put(out);
-            }
-        }
-    }
-
-    fn take(reader: &mut Reader<'_>) -> Result<Self, ReadError> {
-        Ok(match reader.field::<u8>()? {
-            ASK_ALL => Self::All,
-            ASK_CHANNEL => Self::Channel(Part::take(reader)?),
-            ASK_AUDIT => {
-                Self::Audit { channel: Part::take(reader)?, up_to: Part::take(reader)?, nonce: Part::take(reader)? }
-            }
-            ASK_POSSESSION => Self::Possession {
-                channel: Part::take(reader)?,
-                number: Part::take(reader)?,
-                nonce: Part::take(reader)?,
-            },
-            value => return Err(ReadError::Unknown { what: "question", value: u64::from(value) }),
-        })
-    }
-}
-
-impl Part for RefusalCode {
-    fn put(&self, out: &mut Vec<u8>) {
-        let code: u16 = match self {
-            Self::NotOffered => 1,
-            Self::Full => 2,
-            Self::TooFast => 3,
-            Self::NotRegistered => 4,
-            Self::QuotaExceeded => 5,
-            Self::NoSuchChannel => 6,
-            Self::ChannelExists => 7,
-            Self::OutOfOrder => 8,
-            Self::Unreadable => 9,
-            Self::WrongSecret => 10,
-            Self::TermsDiffer => 11,
-            Self::Other(code) => *code,
-        };
-        code.put(out);
-    }
-
-    fn take(reader: &mut Reader<'_>) -> Result<Self, ReadError> {
-        Ok(match reader.field::<u16>()? {
-            1 => Self::NotOffered,
-            2 => Self::Full,
-            3 => Self::TooFast,
-            4 => Self::NotRegistered,
-            5 => Self::QuotaExceeded,
-            6 => Self::NoSuchChannel,
-            7 => Self::ChannelExists,
-            8 => Self::OutOfOrder,
-            9 => Self::Unreadable,
-            10 => Self::WrongSecret,
-            11 => Self::TermsDiffer,
-            code => Self::Other(code),
-        })
-    }
-}
-
-/// A byte string; what is not UTF-8 is replaced: it is only shown.
-impl Part for String {
-    fn put(&self, out: &mut Vec<u8>) {
-        // A text longer than 65,535 bytes is nobody's.
-        self.bytes().take(usize::from(u16::MAX)).collect::<Vec<u8>>().put(out);
-    }
-
-    fn take(reader: &mut Reader<'_>) -> Result<Self, ReadError> {
-        Ok(String::from_utf8_lossy(&<Vec<u8> as Part>::take(reader)?).into_owned())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use leyden_channels::{
-        keys::secp,
-        types::{CltvExpiry, Msat, PaymentHash},
-    };
-    use proptest::prelude::*;
-    use secp256k1::SecretKey;
-
-    use super::*;
-    use crate::{appointment::FundingIndex, receipt::Digest};
-
-    const CHANNEL: ChannelName = ChannelName { tag: ChannelTag([7; 16]), funding: FundingIndex(1) };
-    const NUMBER: CommitmentNumber = CommitmentNumber(77);
-
-    fn htlc(id: u64) -> CommitmentHtlc {
-        CommitmentHtlc {
-            direction: HtlcDirection::Offered,
-            id: HtlcId(id),
-            amount: Msat(5_000_000),
-            payment_hash: PaymentHash([9; 32]),
-            cltv_expiry: CltvExpiry(800_000),
-        }
-    }
-
-    fn own_body(htlcs: u64) -> BackupBody {
-        let known = StateHtlc::Known { direction: HtlcDirection::Received, id: HtlcId(3) };
-        let htlcs = std::iter::once(known).chain((0..htlcs).map(|id| StateHtlc::New(htlc(id)))).collect();
-        BackupBody::Own { secret: PerCommitmentSecret([8; 32]), htlcs }
-    }
-
-    fn samples() -> Vec<TowerMessage> {
-        let key = SecretKey::from_slice(&[5; 32]).unwrap().public_key(secp());
-        let signature = Signature::from_compact(&[1; 64]).unwrap();
-        let held = Held { first: CommitmentNumber(0), up_to: NUMBER, digest: Digest([4; 32]) };
-        let backup = Backup { channel: CHANNEL, number: NUMBER, body: own_body(2) };
-        let features = TowerFeatures::BLIND.with(TowerFeatures::OWN);
-        let (mode, sweep_feerate) = (Mode::Own, FeeratePerKw(2_500));
-        let mut all = backup.to_messages();
-        all.extend([
-            Hello { version: PROTOCOL_VERSION, chain: ChainHash::REGTEST, features }.into(),
-            Register { mode, sweep_feerate, term: 52_560 }.into(),
-            Registered { mode, sweep_feerate, states: 9, bytes: 10, until: Height(11), receipt_key: key }.into(),
-            OpenChannel { channel: CHANNEL, constants: vec![1, 2, 3] }.into(),
-            ChannelOpened { channel: CHANNEL }.into(),
-            BackupRest { bytes: vec![4; 9] }.into(),
-            Acknowledged { channel: CHANNEL, held, signature }.into(),
-            CloseChannel { tag: CHANNEL.tag }.into(),
-            ChannelClosed { tag: CHANNEL.tag }.into(),
-            Ask::All.into(),
-            Ask::Channel(CHANNEL).into(),
-            Ask::Audit { channel: CHANNEL, up_to: NUMBER, nonce: [3; 32] }.into(),
-            Ask::Possession { channel: CHANNEL, number: NUMBER, nonce: [3; 32] }.into(),
-            State { remaining: 0, channel: None, receipt: None }.into(),
-            State { remaining: 2, channel: Some(CHANNEL), receipt: Some(SignedHeld { held, signature }) }.into(),
-            Audited { channel: CHANNEL, nonce: [3; 32], held: Some(held), signature }.into(),
-            Possession { channel: CHANNEL, number: NUMBER, proof: Some([6; 32]) }.into(),
-            Refused {
-                what: 11,
-                code: RefusalCode::Other(900),
-                channel: Some(CHANNEL),
-                number: None,
-                text: "the disk is full".into(),
-            }
-            .into(),
-        ]);
-        all
-    }
-
-    #[test]
-    fn every_message_is_decoded_to_itself_and_refused_when_it_is_cut_short() {
-        for message in samples() {
-            let bytes = message.encode();
-            assert_eq!(TowerMessage::decode(&bytes), Ok(message.clone()));
-            for len in 2..bytes.len() {
-                assert!(TowerMessage::decode(&bytes[..len]).is_err(), "{} at {len}", message.name());
-            }
-        }
-    }
-
-    #[test]
-    fn unknown_odd_types_and_records_are_passed_over_and_even_ones_are_not() {
-        let unknown = TowerMessage::decode(&[0, 99, 1, 2]).unwrap();
-        assert!(!unknown.must_be_understood());
-        assert!(TowerMessage::decode(&[0, 98]).unwrap().must_be_understood());
-        let mut bytes = TowerMessage::from(ChannelOpened { channel: CHANNEL }).encode();
-        bytes.extend([1, 1, 7]);
-        assert!(TowerMessage::decode(&bytes).is_ok());
-        bytes.extend([2, 1, 7]);
-        assert!(TowerMessage::decode(&bytes).is_err());
-    }
-
-    #[test]
-    fn a_backup_longer_than_a_frame_is_put_together_again() {
-        let body = BackupBody::Blind { hint: Hint([3; 8]), sealed: (0..140_000).map(|at| at as u8).collect() };
-        let backup = Backup { channel: CHANNEL, number: NUMBER, body };
-        let mut assembler = Assembler::default();
-        let mut whole = None;
-        for message in backup.to_messages() {
-            assert!(whole.is_none() && message.encode().len() <= MAX_MESSAGE_LEN);
-            whole = match message {
-                TowerMessage::Backup(part) => assembler.begin(part),
-                TowerMessage::BackupRest(rest) => {
-                    assert!(!assembler.is_idle());
-                    assembler.rest(&rest)
-                }
-                other => panic!("{}", other.name()),
-            }
-            .unwrap();
-        }
-        assert_eq!(whole.unwrap().body, Ok(backup.body));
-        assert!(assembler.is_idle());
-    }
-
-    #[test]
-    fn parts_that_do_not_make_a_backup_are_refused_before_they_take_room() {
-        let part = |total, bytes: usize| BackupPart { channel: CHANNEL, number: NUMBER, total, bytes: vec![1; bytes] };
-        let mut assembler = Assembler::default();
-        assert_eq!(assembler.rest(&BackupRest { bytes: vec![1] }), Err(AssemblyError::NotBegun));
-        assert_eq!(assembler.begin(part(u32::MAX, 1)), Err(AssemblyError::TooLong { got: u32::MAX }));
-        assert_eq!(assembler.begin(part(3, 5)), Err(AssemblyError::TooMuch { extra: 2 }));
-        assert_eq!(assembler.begin(part(6, 5)), Ok(None));
-        assert_eq!(assembler.begin(part(6, 5)), Err(AssemblyError::Unfinished));
-    }
-
-    #[test]
-    fn the_own_backup_of_966_new_htlcs_is_one_frame() {
-        let backup = Backup { channel: CHANNEL, number: NUMBER, body: own_body(966) };
-        assert_eq!(backup.to_messages().len(), 1);
-    }
-
-    proptest! {
-        #[test]
-        fn arbitrary_bytes_never_panic(kind in 0_u8..30, bytes: Vec<u8>) {
-            let message = [vec![0, kind], bytes.clone()].concat();
-            if let Ok(message) = TowerMessage::decode(&message) {
-                prop_assert_eq!(TowerMessage::decode(&message.encode()), Ok(message));
-            }
-            let _ = decode::<BackupBody>(&bytes);
-        }
     }
 }

@@ -1,0 +1,168 @@
+//! How backups are made: for each tower, away from the channels' tasks. Some 60 µs a signature in blind mode; nothing is signed
+//! in own mode.
+//!
+//! The same state gives the same bytes each time: what was sent and not acknowledged is made again after a restart, and the
+//! digest of a receipt is that of our own backups.
+
+use bitcoin::ScriptBuf;
+use leyden_channels::{
+    channel::{RebuildRevokedError, RetiredHtlc, RevokedHtlc, RevokedPast, RevokedState, Terms},
+    keys::{ClaimSigner, PerCommitmentSecret},
+    tx::CommitmentHtlc,
+    types::{CommitmentNumber, FeeratePerKw, HtlcDirection, HtlcId, Side},
+};
+
+use super::event::{Constants, Place};
+use crate::{
+    kit::{self, ConstantsKey, KitError, KitRequest, SweepTerms},
+    message::{Backup, BackupBody, Mode, PastHtlc, StateHtlc},
+    own::{OwnChannel, RevocationSecret},
+    seal::SealError,
+};
+
+/// `to_remote` is ours whoever publishes, and no hurry makes it worth 64 bytes in each state.
+const WITH_TO_REMOTE: bool = false;
+
+/// HTLCs in one part of the past, some 75 bytes each: a part stays below [`crate::message::MAX_BODY`].
+const PAST_HTLCS: usize = 1_500;
+
+/// With what the backups of one channel are made for one tower.
+#[derive(Clone, Copy)]
+pub struct Maker<'a> {
+    pub place: Place,
+    pub terms: &'a Terms,
+    pub destination: &'a ScriptBuf,
+    /// As the tower has granted it.
+    pub sweep_feerate: FeeratePerKw,
+    pub keys: MakerKeys<'a>,
+}
+
+/// What a mode needs of our keys, and no more.
+#[derive(Clone, Copy)]
+pub enum MakerKeys<'a> {
+    Blind {
+        /// [`TowerKeys::secret`](super::keys::TowerKeys::secret) of the tower.
+        secret: &'a [u8; 32],
+        signer: &'a dyn ClaimSigner,
+    },
+    Own {
+        revocation: &'a RevocationSecret,
+    },
+}
+
+/// Why there is no backup.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    #[error("the keys are not those of a {0:?} tower")]
+    Mode(Mode),
+    #[error("the revoked commitment cannot be built again: {0}")]
+    Commitment(#[from] RebuildRevokedError),
+    #[error(transparent)]
+    Kit(#[from] KitError),
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+impl Maker<'_> {
+    /// For [`Event::Described`](super::Event::Described).
+    pub fn constants(&self) -> Result<Constants, BuildError> {
+        let Self { place, terms, destination, .. } = *self;
+        match (place.mode, self.keys) {
+            (Mode::Blind, MakerKeys::Blind { secret, .. }) => {
+                let key = ConstantsKey::derive(secret, &place.name);
+                Ok(Constants::Blind(self.kit_constants().seal(&key, &place.name)?))
+            }
+            (Mode::Own, MakerKeys::Own { revocation }) => {
+                let channel = OwnChannel {
+                    kind: terms.commitment_type(),
+                    opener: terms.opener,
+                    funding: terms.funding,
+                    capacity: terms.capacity,
+                    local: terms.sides.local.basepoints.clone(),
+                    remote: terms.sides.remote.basepoints.clone(),
+                    remote_delay: terms.delay_of(Side::Remote),
+                    destination: destination.clone(),
+                    revocation: revocation.clone(),
+                };
+                Ok(Constants::Own(channel.encode()))
+            }
+            (mode, _) => Err(BuildError::Mode(mode)),
+        }
+    }
+
+    /// One revoked state. `first` is the first one that the tower gets under this tag.
+    pub fn state(
+        &self,
+        state: &RevokedState,
+        secret: PerCommitmentSecret,
+        first: CommitmentNumber,
+    ) -> Result<Backup, BuildError> {
+        let Self { place, terms, .. } = *self;
+        match (place.mode, self.keys) {
+            (Mode::Blind, MakerKeys::Blind { secret: tower, signer }) => {
+                let commitment = state.commitment(terms, &secret)?;
+                let kit = kit::build(&KitRequest {
+                    constants: &self.kit_constants(),
+                    key: ConstantsKey::derive(tower, &place.name),
+                    commitment: &commitment,
+                    secret,
+                    signer,
+                    with_to_remote: WITH_TO_REMOTE,
+                })?;
+                Ok(kit.to_backup(place.name, state.number, &commitment.txid)?)
+            }
+            (Mode::Own, MakerKeys::Own { .. }) => {
+                // The tower has every HTLC that an earlier one of its states had.
+                let named = |one: &RevokedHtlc| match one.is_new || state.number <= first {
+                    true => StateHtlc::New(one.htlc),
+                    false => StateHtlc::Known { direction: one.htlc.direction, id: one.htlc.id },
+                };
+                let body = BackupBody::Own { secret, htlcs: state.htlcs.iter().map(named).collect() };
+                Ok(Backup { channel: place.name, number: state.number, body })
+            }
+            (mode, _) => Err(BuildError::Mode(mode)),
+        }
+    }
+
+    /// Everything that the peer has revoked so far, in parts. `retired` are all HTLCs that are stored as such, read after
+    /// `past` was taken.
+    pub fn past(
+        &self,
+        past: &RevokedPast,
+        retired: impl IntoIterator<Item = RetiredHtlc>,
+    ) -> Result<Vec<Backup>, BuildError> {
+        if !matches!((self.place.mode, self.keys), (Mode::Own, MakerKeys::Own { .. })) {
+            return Err(BuildError::Mode(self.place.mode));
+        }
+        let number = past.number;
+        let live = past.htlcs.iter().filter(|(_, first)| *first <= number);
+        let mut all: Vec<PastHtlc> =
+            live.map(|(htlc, first)| PastHtlc { htlc: *htlc, first: *first, last: None }).collect();
+        let name = |htlc: &CommitmentHtlc| -> (HtlcDirection, HtlcId) { (htlc.direction, htlc.id) };
+        let known: std::collections::BTreeSet<_> = all.iter().map(|one| name(&one.htlc)).collect();
+        for one in retired {
+            let htlc = one.in_remote();
+            if one.first_remote <= number && !known.contains(&name(&htlc)) {
+                let last = Some(one.last_remote.min(number));
+                all.push(PastHtlc { htlc, first: one.first_remote, last });
+            }
+        }
+        let parts = all.chunks(PAST_HTLCS).map(<[PastHtlc]>::to_vec);
+        let mut parts: Vec<Vec<PastHtlc>> = parts.collect();
+        let last = parts.pop().unwrap_or_default();
+        let parts = parts.into_iter().map(|part| (part, true)).chain([(last, false)]);
+        let body = |(htlcs, more)| BackupBody::OwnPast { secrets: past.secrets.clone(), htlcs, more };
+        Ok(parts.map(|part| Backup { channel: self.place.name, number, body: body(part) }).collect())
+    }
+
+    fn kit_constants(&self) -> kit::Constants {
+        let Self { terms, destination, .. } = *self;
+        let sweep = SweepTerms {
+            remote_delay: terms.delay_of(Side::Remote),
+            feerate: self.sweep_feerate,
+            script: destination.clone(),
+        };
+        let sides = &terms.sides;
+        kit::Constants::new(terms.commitment_type(), &sides.local.basepoints, &sides.remote.basepoints, sweep)
+    }
+}

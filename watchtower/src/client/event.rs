@@ -1,0 +1,251 @@
+//! What can happen to the towers' client, and what it asks for.
+
+use std::ops::RangeInclusive;
+
+use bitcoin::{ScriptBuf, constants::ChainHash};
+use leyden_channels::{
+    channel::Outbox,
+    types::{ChannelId, CommitmentNumber, FeeratePerKw, Height},
+};
+use secp256k1::PublicKey;
+
+use super::{
+    keys::TowerKeys,
+    record::{ClientKey, Proof, TowerId},
+};
+use crate::{
+    appointment::ChannelName,
+    message::{Backup, Mode, RefusalCode, TowerMessage},
+    receipt::Contradiction,
+};
+
+pub type ClientOutbox = Outbox<Effect, ClientKey>;
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Once, after [`super::Client::restore`], and after every channel was named.
+    Started,
+    /// The user adds a tower.
+    Add {
+        key: PublicKey,
+        address: String,
+        mode: Mode,
+    },
+    /// And takes it away: what it signed for is forgotten, and nobody waits for it any more.
+    Remove(TowerId),
+    Activate(TowerId),
+    Deactivate(TowerId),
+    /// So many towers have to hold a revoked state before its channel goes on.
+    Require(u16),
+
+    /// A channel that lives, with the newest commitment that its peer has revoked. Told of each before [`Event::Started`], of a
+    /// new one when it is established, and in answer to [`Effect::NameChannels`].
+    Channel {
+        channel: ChannelId,
+        revoked: Option<CommitmentNumber>,
+    },
+    /// [`leyden_channels::channel::Effect::TowerBackup`].
+    Queued {
+        channel: ChannelId,
+        number: CommitmentNumber,
+    },
+    /// The channel is over, and its rows are being erased.
+    ChannelOver(ChannelId),
+
+    /// The handshake has shown the tower's key.
+    Connected(TowerId),
+    Disconnected(TowerId),
+    Message(TowerId, TowerMessage),
+    /// The answer to [`Effect::Describe`].
+    Described {
+        tower: TowerId,
+        channel: ChannelId,
+        session: Session,
+        destination: ScriptBuf,
+        constants: Constants,
+    },
+    /// The answer to [`Effect::Prepare`], in the order of the numbers: one a state, or one a part of the past.
+    Prepared {
+        tower: TowerId,
+        channel: ChannelId,
+        session: Session,
+        backup: Box<Backup>,
+    },
+    /// There is no such backup: a row is damaged, or a key does not fit. Nothing more is asked of this channel for this tower
+    /// until it is connected again.
+    NotPrepared {
+        tower: TowerId,
+        channel: ChannelId,
+        session: Session,
+        why: String,
+    },
+    /// Ask a tower to read again what it has signed for. The nonce is fresh.
+    Audit {
+        tower: TowerId,
+        channel: ChannelId,
+        nonce: [u8; 32],
+    },
+    /// The answer to [`Effect::Continue`].
+    Continue,
+    /// Every minute or so.
+    Tick,
+}
+
+/// One connection to one tower: what was asked for an earlier one is not used any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Session(pub u32);
+
+/// What is the same in all states of a channel, made for a tower of one mode.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Constants {
+    /// Sealed.
+    Blind(Vec<u8>),
+    /// With the secret of the revocation basepoint.
+    Own(Vec<u8>),
+}
+
+impl std::fmt::Debug for Constants {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Blind(bytes) => write!(f, "Blind({} bytes)", bytes.len()),
+            Self::Own(_) => f.write_str("Own(..)"),
+        }
+    }
+}
+
+impl Constants {
+    pub fn mode(&self) -> Mode {
+        match self {
+            Self::Blind(_) => Mode::Blind,
+            Self::Own(_) => Mode::Own,
+        }
+    }
+}
+
+/// What an event is handled with.
+#[derive(Clone, Copy)]
+pub struct Ctx<'a> {
+    pub chain: ChainHash,
+    pub tip: Height,
+    pub keys: &'a dyn TowerKeys,
+    /// At which rate claims pay for themselves; a tower knows a client by one rate.
+    pub sweep_feerate: FeeratePerKw,
+}
+
+/// How the backups of a channel are made for a tower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub tower: TowerId,
+    pub channel: ChannelId,
+    pub session: Session,
+    pub mode: Mode,
+    pub name: ChannelName,
+}
+
+/// Which states to prepare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// From the rows under [`leyden_channels::channel::Key::TowerBackup`]. `first` is the first one that the tower gets.
+    States { numbers: RangeInclusive<CommitmentNumber>, first: CommitmentNumber },
+    /// Everything that the peer has revoked so far, in as many parts as it takes; own mode alone.
+    Past,
+}
+
+/// What the driver does after the commit. All of it is harmless to repeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Have a connection to this tower; if there is none now, try again later and later.
+    Connect(TowerId),
+    /// Say [`Event::Channel`] of every channel again: while there was no tower nothing was told of revocations.
+    NameChannels,
+    /// And do not: the tower is gone, or has to be left alone for a while (`again`).
+    Disconnect {
+        tower: TowerId,
+        again: bool,
+    },
+    Send(TowerId, TowerMessage),
+    /// Make [`super::build::constants`] for a place; `destination` if it was chosen before.
+    Describe {
+        place: Place,
+        destination: Option<ScriptBuf>,
+    },
+    /// Make [`super::build`]'s backups, away from every channel, in the order of these effects.
+    Prepare {
+        place: Place,
+        destination: ScriptBuf,
+        work: Work,
+    },
+    /// [`leyden_channels::channel::Event::TowersHold`].
+    TowersHold {
+        channel: ChannelId,
+        up_to: Option<CommitmentNumber>,
+    },
+    /// [`leyden_channels::channel::Event::TowerKnowsRevoked`].
+    TowerKnowsRevoked {
+        channel: ChannelId,
+        number: CommitmentNumber,
+    },
+    /// There is more to do when nothing else is.
+    Continue,
+    Notice(Notice),
+}
+
+/// What a person wants to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Payments of this channel wait for these towers.
+    Waiting {
+        channel: ChannelId,
+        number: CommitmentNumber,
+        missing: Vec<TowerId>,
+        required: u16,
+    },
+    Registered {
+        tower: TowerId,
+        until: Height,
+    },
+    Refused {
+        tower: TowerId,
+        code: RefusalCode,
+        text: String,
+    },
+    /// The tower is of another chain, version or mode, or what it sends makes no sense.
+    Unusable {
+        tower: TowerId,
+        why: String,
+    },
+    /// The tower signed for a state that this node does not know: its data is old.
+    DataIsOld {
+        tower: TowerId,
+        channel: ChannelId,
+        number: CommitmentNumber,
+    },
+    /// What is stored here was signed for, and the tower says now that it is not there. An audit is due.
+    HoldsLess {
+        tower: TowerId,
+        channel: ChannelId,
+    },
+    /// States before this one are not covered by this tower.
+    CoveredFrom {
+        tower: TowerId,
+        channel: ChannelId,
+        number: CommitmentNumber,
+    },
+    NotPrepared {
+        tower: TowerId,
+        channel: ChannelId,
+        why: String,
+    },
+    /// It has what it signed for.
+    AuditPassed {
+        tower: TowerId,
+        channel: ChannelId,
+    },
+    /// It has not, and this shows it.
+    AuditFailed {
+        tower: TowerId,
+        channel: ChannelId,
+        contradiction: Contradiction,
+        proof: Box<Proof>,
+    },
+}

@@ -1,0 +1,236 @@
+//! One breach: what of it is spent, and by whom.
+
+use std::collections::BTreeMap;
+
+use bitcoin::{OutPoint, Transaction, Txid, Witness};
+use leyden_channels::{
+    onchain::{EnforcementPolicy, FeeEstimates, Rejection, Spend, is_catching_up},
+    types::{Height, HtlcDirection},
+};
+
+use super::batch::{Batch, HURRY};
+use crate::{
+    codec::by_field,
+    kit::{Claims, KitClaim, KitRole},
+    record::Row,
+};
+
+/// What is durable of a breach besides the transaction and the kit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Response {
+    /// Where the breach is; `None` while a reorganisation has taken it back.
+    pub height: Option<Height>,
+    /// Confirmed transactions that spent what came of it, in the order in which they were told.
+    pub spends: Vec<(Transaction, Height)>,
+    pub(super) batches: Vec<Batch>,
+}
+
+by_field! { Response { height, spends, batches } }
+
+impl Row for Response {
+    const WHAT: &'static str = "the response to a breach";
+}
+
+/// An output and what has become of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tracked {
+    pub claim: KitClaim,
+    /// Where its transaction is.
+    pub confirmed: Height,
+    pub spend: Option<Spend>,
+    /// Somebody else's spend was seen in the mempool, or kept ours out of it.
+    pub contested: bool,
+}
+
+/// A breach that this tower answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Breach {
+    tx: Transaction,
+    txid: Txid,
+    pub(super) claims: Claims,
+    response: Response,
+    /// Computed from the rest.
+    outputs: BTreeMap<OutPoint, Tracked>,
+}
+
+/// What a tip is handled with.
+#[derive(Clone, Copy)]
+pub struct TipCtx<'a> {
+    pub tip: Height,
+    pub newest: Height,
+    pub estimates: &'a FeeEstimates,
+    pub policy: &'a EnforcementPolicy,
+}
+
+impl TipCtx<'_> {
+    /// From which block on the fee of a claim that is made now may climb.
+    pub(super) fn ramp_begin(&self) -> Height {
+        if is_catching_up(self.tip, self.newest) { self.newest } else { self.tip }
+    }
+}
+
+impl Breach {
+    pub fn new(tx: Transaction, claims: Claims, response: Response) -> Self {
+        let txid = tx.compute_txid();
+        let mut this = Self { tx, txid, claims, response, outputs: BTreeMap::new() };
+        this.rebuild();
+        this
+    }
+
+    pub fn txid(&self) -> Txid {
+        self.txid
+    }
+
+    pub fn tx(&self) -> &Transaction {
+        &self.tx
+    }
+
+    pub fn response(&self) -> &Response {
+        &self.response
+    }
+
+    pub fn outputs(&self) -> &BTreeMap<OutPoint, Tracked> {
+        &self.outputs
+    }
+
+    /// The breach is in a block. False if that is known.
+    pub fn confirmed(&mut self, height: Height) -> bool {
+        let is_news = self.response.height != Some(height);
+        if is_news {
+            self.response.height = Some(height);
+            self.rebuild();
+        }
+        is_news
+    }
+
+    /// A transaction in a block that spends what came of the breach. False if that is known, or does not concern it.
+    pub fn spent(&mut self, tx: &Transaction, height: Height) -> bool {
+        let known = |(spend, at): &(Transaction, Height)| *at == height && spend == tx;
+        let concerns = tx.input.iter().any(|input| self.outputs.contains_key(&input.previous_output));
+        if !concerns || self.response.spends.iter().any(known) {
+            return false;
+        }
+        self.apply(tx, height);
+        self.response.spends.push((tx.clone(), height));
+        true
+    }
+
+    pub fn seen_in_mempool(&mut self, tx: &Transaction) {
+        for input in &tx.input {
+            if let Some(output) = self.outputs.get_mut(&input.previous_output) {
+                output.contested |= !output.claim.role.is_our_way(&input.witness);
+            }
+        }
+    }
+
+    /// The blocks above `to` were taken back. True if that changes anything.
+    pub fn reorganized(&mut self, to: Height) -> bool {
+        let before = (self.response.height, self.response.spends.len());
+        self.response.height = self.response.height.filter(|height| *height <= to);
+        self.response.spends.retain(|(_, height)| *height <= to);
+        self.rebuild();
+        before != (self.response.height, self.response.spends.len())
+    }
+
+    /// A claim of ours was refused. True if one with this id was.
+    pub fn rejected(&mut self, txid: Txid, cause: Rejection) -> bool {
+        let Some(batch) = self.response.batches.iter_mut().find(|batch| batch.is(txid)) else { return false };
+        match cause {
+            Rejection::Conflict => {
+                for outpoint in &batch.inputs {
+                    if let Some(output) = self.outputs.get_mut(outpoint) {
+                        output.contested = true;
+                    }
+                }
+                batch.raise();
+            }
+            Rejection::FeeTooLow => batch.raise(),
+            Rejection::Other => {}
+        }
+        true
+    }
+
+    /// Builds, raises and repeats claims for this tip: what is to be broadcast.
+    pub fn tip(&mut self, ctx: TipCtx<'_>) -> Vec<Transaction> {
+        if self.response.height.is_none() {
+            return Vec::new();
+        }
+        let mut batches = std::mem::take(&mut self.response.batches);
+        if ctx.ramp_begin() > ctx.tip {
+            batches.iter_mut().for_each(|batch| batch.since = ctx.ramp_begin());
+        }
+        self.tend(&mut batches, ctx);
+        self.group(&mut batches, ctx);
+        let txs = batches.iter_mut().filter_map(|batch| batch.step(self, ctx)).collect();
+        self.response.batches = batches;
+        txs
+    }
+
+    /// Whether everything that could be claimed is spent, and all of that is final.
+    pub fn is_resolved(&self, tip: Height, policy: &EnforcementPolicy) -> bool {
+        let deep = |height: Height| tip.0.saturating_add(1).saturating_sub(height.0) >= policy.finality;
+        let given_up = |output: &Tracked| tip.0.saturating_sub(output.confirmed.0) >= policy.give_up_after;
+        self.response.height.is_some_and(deep)
+            && self.outputs.values().all(|output| match &output.spend {
+                Some(spend) => deep(spend.height),
+                None => given_up(output),
+            })
+    }
+
+    /// By which block our claim of an output should be confirmed.
+    pub(super) fn deadline(&self, outpoint: &OutPoint, output: &Tracked) -> Option<Height> {
+        let after = |blocks: u32| Height(output.confirmed.0.saturating_add(blocks));
+        let delay = after(u32::from(self.claims.remote_delay()));
+        match output.claim.role {
+            KitRole::ToRemote => None,
+            KitRole::ToLocal | KitRole::SecondStage => Some(delay),
+            KitRole::Htlc { .. } if self.claims.covers_second_stage(outpoint) => Some(delay),
+            KitRole::Htlc { direction: HtlcDirection::Received, .. } => Some(delay.min(after(HURRY))),
+            KitRole::Htlc { direction: HtlcDirection::Offered, expiry } => {
+                Some(delay.min(after(HURRY).max(Height(expiry.0))))
+            }
+        }
+    }
+
+    fn rebuild(&mut self) {
+        let before = std::mem::take(&mut self.outputs);
+        let Some(confirmed) = self.response.height else { return };
+        for claim in &self.claims.claims {
+            let output = Tracked { claim: claim.clone(), confirmed, spend: None, contested: false };
+            self.outputs.insert(claim.sweep.outpoint, output);
+        }
+        let spends = std::mem::take(&mut self.response.spends);
+        spends.iter().for_each(|(tx, height)| self.apply(tx, *height));
+        self.response.spends = spends;
+        for (outpoint, output) in &mut self.outputs {
+            output.contested = before.get(outpoint).is_some_and(|before| before.contested);
+        }
+    }
+
+    fn apply(&mut self, tx: &Transaction, height: Height) {
+        let txid = tx.compute_txid();
+        for input in &tx.input {
+            let Some(output) = self.outputs.get_mut(&input.previous_output) else { continue };
+            let ours = output.claim.role.is_our_way(&input.witness);
+            output.spend = Some(Spend { txid, height, ours });
+            if !ours && let Some(claim) = self.claims.second_stage(&input.previous_output, tx) {
+                let stage = Tracked { claim, confirmed: height, spend: None, contested: false };
+                self.outputs.insert(stage.claim.sweep.outpoint, stage);
+            }
+        }
+    }
+}
+
+impl KitRole {
+    /// Whether this witness spends the output the way that the client alone can sign.
+    fn is_our_way(&self, witness: &Witness) -> bool {
+        let before_script = witness.second_to_last();
+        match self {
+            Self::ToRemote => true,
+            // BOLT 3: the penalty's branch is chosen by 1, the delayed one by nothing.
+            Self::ToLocal | Self::SecondStage => before_script == Some(&[1]),
+            // The revocation key itself, where others have a preimage or nothing.
+            Self::Htlc { .. } => before_script.is_some_and(|item| item.len() == 33),
+        }
+    }
+}

@@ -1,0 +1,483 @@
+//! What the chain does, and what is done about it.
+//!
+//! ```text
+//!   block ──look──► kits that open, HTLCs of own channels' revoked states     reads only: on an error nothing has happened
+//!     └───────────► transaction by transaction: breaches, spends of watched outputs
+//!                       └─ then every open penalty at the new tip ──► broadcasts; final ones are given back
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bitcoin::{OutPoint, Transaction, Txid};
+use leyden_channels::{
+    onchain::{self, Rejection},
+    tx::CommitmentHtlc,
+    types::{CommitmentNumber, Height},
+};
+
+use super::{BlockSeen, Ctx, Effect, Notice, RECENT_BLOCKS, Tower, TowerError, TowerOutbox, serve::recent};
+use crate::{
+    codec::Bytes,
+    hint::Hint,
+    kit::{self, Claims},
+    message::Mode,
+    own::GuardCtx,
+    record::{Archive, BreachRow, ChannelRow, Key, OwnHtlcRow, RecentRow, Row as _, Slot, Table, TipRow, scan_all},
+    responder::{Breach, Response, TipCtx},
+};
+
+/// What a transaction of a block opens.
+enum Found {
+    /// A breach that is answered already.
+    Known(Slot, CommitmentNumber),
+    New {
+        slot: Slot,
+        number: CommitmentNumber,
+        claims: Box<Claims>,
+        row: BreachRow,
+    },
+    Useless(Notice),
+}
+
+/// HTLCs of own channels' states that may have been published.
+type Htlcs = HashMap<(Slot, CommitmentNumber), Vec<CommitmentHtlc>>;
+
+impl Tower {
+    pub(super) fn block(
+        &mut self,
+        block: &BlockSeen<'_>,
+        ctx: &Ctx<'_>,
+        outbox: &mut TowerOutbox,
+    ) -> Result<(), TowerError> {
+        let BlockSeen { height, hash, transactions } = *block;
+        if self.unsettled {
+            return Err(TowerError::Unsettled);
+        }
+        let expected = self.tip.map(|tip| tip.height.0.saturating_add(1));
+        if let Some(expected) = expected.filter(|expected| height.0 > *expected) {
+            return Err(TowerError::Gap { expected, got: height.0 });
+        }
+        let txids: Vec<Txid> = transactions.iter().map(Transaction::compute_txid).collect();
+        let mut found = BTreeMap::new();
+        for (index, (tx, txid)) in transactions.iter().zip(&txids).enumerate() {
+            if self.lookout.contains(Hint::from(txid)) {
+                found.insert(index, self.look(tx, txid, ctx.archive)?);
+            }
+        }
+        let htlcs = self.look_for_htlcs(transactions, ctx.archive)?;
+
+        let is_news = expected.is_none_or(|expected| expected == height.0);
+        if is_news {
+            self.tip = Some(TipRow { height, hash });
+            outbox.put(Key::Tip, TipRow { height, hash }.encode());
+            self.remember(height, &txids, outbox);
+            self.seen_in_mempool.clear();
+        }
+        let mut is_late = false;
+        for (index, tx) in transactions.iter().enumerate() {
+            for found in found.remove(&index).unwrap_or_default() {
+                is_late |= self.confirmed(found, tx, height, outbox) && !is_news;
+            }
+            let spent = tx.input.iter().filter_map(|input| self.watched.get(&input.previous_output));
+            let slots: BTreeSet<Slot> = spent.flatten().copied().collect();
+            for slot in slots {
+                self.spent(slot, tx, height, &htlcs, ctx, outbox)?;
+            }
+        }
+        self.act_with(&htlcs, ctx, outbox)?;
+        if is_news {
+            self.end_terms(height, outbox);
+        }
+        if is_late {
+            // What has been spent of it since.
+            self.reread(Height(height.0.saturating_add(1)), outbox);
+        }
+        Ok(())
+    }
+
+    /// Every kit under the hint of a transaction. Of one client so many are tried as an honest one could have.
+    fn look(&self, tx: &Transaction, txid: &Txid, archive: &dyn Archive) -> Result<Vec<Found>, TowerError> {
+        let mut found = Vec::new();
+        let mut tried: HashMap<_, usize> = HashMap::new();
+        let mut rows = Vec::new();
+        scan_all::<TowerError>(archive, &Key::hint_prefix(Hint::from(txid)), |key, _| {
+            if let Key::Hint { slot, number, .. } = key
+                && let Some(channel) = self.channels.get(&slot)
+            {
+                let tried = tried.entry(channel.client).or_default();
+                if *tried < self.config.limits.backups_per_hint {
+                    *tried = tried.saturating_add(1);
+                    rows.push((slot, number));
+                }
+            }
+            Ok(())
+        })?;
+        for (slot, number) in rows {
+            if self.breaches.get(&(slot, number)).is_some_and(|breach| breach.txid() == *txid) {
+                found.push(Found::Known(slot, number));
+                continue;
+            }
+            let Some(backup) = archive.get(&Key::Backup { slot, number })? else { continue };
+            let Some(channel) = archive.get(&Key::Channel(slot))? else { continue };
+            let ChannelRow { client, name, constants, .. } = ChannelRow::decode(&channel)?;
+            let sealed = backup.get(8..).unwrap_or_default();
+            found.push(match kit::open(tx, &name, &constants, sealed) {
+                Ok(claims) => {
+                    let row = BreachRow { tx: tx.clone(), name, constants, sealed: Bytes(sealed.to_vec()) };
+                    Found::New { slot, number, claims: Box::new(claims), row }
+                }
+                Err(cause) => Found::Useless(Notice::Useless { client, channel: name, number, cause }),
+            });
+        }
+        Ok(found)
+    }
+
+    /// What own channels had in the states that these transactions may be.
+    fn look_for_htlcs(&self, transactions: &[Transaction], archive: &dyn Archive) -> Result<Htlcs, TowerError> {
+        let mut htlcs = Htlcs::new();
+        for tx in transactions {
+            let spent = tx.input.iter().filter_map(|input| Some((input, self.watched.get(&input.previous_output)?)));
+            for (input, slot) in spent.flat_map(|(input, slots)| slots.iter().map(move |slot| (input, slot))) {
+                let guard = self.guards.get(slot).filter(|guard| guard.channel().funding == input.previous_output);
+                if let Some(number) = guard.and_then(|guard| guard.number_of(tx)) {
+                    htlcs.insert((*slot, number), own_htlcs(*slot, number, archive)?);
+                }
+            }
+        }
+        Ok(htlcs)
+    }
+
+    /// Keeps a block's hints, for backups that come late.
+    fn remember(&mut self, height: Height, txids: &[Txid], outbox: &mut TowerOutbox) {
+        let hints: Vec<u8> = txids.iter().flat_map(|txid| Hint::from(txid).0).collect();
+        outbox.put(Key::Recent(height), RecentRow { hints: Bytes(hints) }.encode());
+        self.recent.extend(txids.iter().map(|txid| (recent(Hint::from(txid)), height)));
+        if let Some(old) = height.0.checked_sub(RECENT_BLOCKS).map(Height) {
+            self.recent.retain(|_, at| *at > old);
+            outbox.delete(Key::Recent(old));
+        }
+    }
+
+    /// True if that is news.
+    fn confirmed(&mut self, found: Found, tx: &Transaction, height: Height, outbox: &mut TowerOutbox) -> bool {
+        let (slot, number) = match found {
+            Found::Useless(notice) => {
+                outbox.emit(Effect::Notice(notice));
+                return false;
+            }
+            Found::Known(slot, number) => (slot, number),
+            Found::New { slot, number, claims, row } => {
+                outbox.put(Key::Breach { slot, number }, row.encode());
+                self.breaches.insert((slot, number), Breach::new(tx.clone(), *claims, Response::default()));
+                (slot, number)
+            }
+        };
+        let Some(breach) = self.breaches.get_mut(&(slot, number)) else { return false };
+        let is_news = breach.confirmed(height);
+        if is_news {
+            outbox.put(Key::Response { slot, number }, breach.response().encode());
+            let (txid, outpoints) = (breach.txid(), breach.outputs().keys().copied().collect::<Vec<_>>());
+            self.watch(slot, outpoints);
+            self.tell_breach(slot, Mode::Blind, number, txid, height, outbox);
+        }
+        is_news
+    }
+
+    pub(super) fn tell_breach(
+        &self,
+        slot: Slot,
+        mode: Mode,
+        number: CommitmentNumber,
+        txid: Txid,
+        height: Height,
+        outbox: &mut TowerOutbox,
+    ) {
+        if let Some(channel) = self.channels.get(&slot) {
+            let (client, channel) = (channel.client, channel.name);
+            outbox.emit(Effect::Notice(Notice::Breach { client, channel, mode, number, txid, height }));
+        }
+    }
+
+    /// A transaction in a block spends what one of a slot's penalties watches, or an own channel's funding output.
+    fn spent(
+        &mut self,
+        slot: Slot,
+        tx: &Transaction,
+        height: Height,
+        htlcs: &Htlcs,
+        ctx: &Ctx<'_>,
+        outbox: &mut TowerOutbox,
+    ) -> Result<(), TowerError> {
+        let mut outpoints = Vec::new();
+        for ((_, number), breach) in self.breaches.range_mut(all_of(slot)) {
+            if breach.spent(tx, height) {
+                outbox.put(Key::Response { slot, number: *number }, breach.response().encode());
+                outpoints.extend(breach.outputs().keys().copied());
+            }
+        }
+        self.watch(slot, outpoints);
+        let event = onchain::Event::Spent { tx: tx.clone(), height: Some(height) };
+        self.guard(slot, event, htlcs, ctx, outbox)
+    }
+
+    /// Hands an event to an own channel's guard.
+    fn guard(
+        &mut self,
+        slot: Slot,
+        event: onchain::Event,
+        htlcs: &Htlcs,
+        ctx: &Ctx<'_>,
+        outbox: &mut TowerOutbox,
+    ) -> Result<(), TowerError> {
+        let tip = self.tip.map_or(Height(0), |tip| tip.height);
+        let Some(guard) = self.guards.get_mut(&slot).filter(|_| !self.broken.contains_key(&slot)) else {
+            return Ok(());
+        };
+        let guard_ctx = GuardCtx { tip, newest: ctx.newest.max(tip), estimates: ctx.estimates, policy: ctx.policy };
+        let load = |number| match htlcs.get(&(slot, number)) {
+            Some(htlcs) => Some(htlcs.clone()),
+            // Asked for again at the next tip if it cannot be read now.
+            None => own_htlcs(slot, number, ctx.archive).ok(),
+        };
+        let taken_back = guard.resolution().and_then(onchain::Resolution::close);
+        let turn = match guard.handle(event, guard_ctx, &load) {
+            Ok(turn) => turn,
+            Err(error) => {
+                self.stop_guard(slot, error.into(), outbox);
+                return Ok(());
+            }
+        };
+        if turn.changed
+            && let Some(resolution) = guard.resolution()
+        {
+            outbox.put(Key::Enforcement(slot), resolution.encode());
+        }
+        let breached = guard.is_breached();
+        let close = guard.resolution().and_then(onchain::Resolution::close);
+        let outpoints: Vec<OutPoint> = guard.outpoints().collect();
+        self.watch(slot, outpoints);
+        let whose = self.channels.get(&slot).map(|channel| (channel.client, channel.name));
+        for effect in turn.effects {
+            match effect {
+                onchain::Effect::Broadcast { tx, .. } => outbox.emit(Effect::Broadcast(tx)),
+                onchain::Effect::Notice(notice) => match (notice, whose, close) {
+                    (onchain::Notice::Breach { number, txid }, _, Some((_, height))) => {
+                        self.tell_breach(slot, Mode::Own, number, txid, height, outbox);
+                    }
+                    (onchain::Notice::Reopened, Some((client, channel)), _) => {
+                        if let Some((txid, _)) = taken_back {
+                            outbox.emit(Effect::Notice(Notice::BreachTakenBack { client, channel, txid }));
+                        }
+                    }
+                    (_, Some((client, channel)), Some((txid, _))) => {
+                        outbox.emit(Effect::Notice(Notice::Closed { client, channel, txid }));
+                    }
+                    (_, _, _) => {}
+                },
+                onchain::Effect::Resolved => {
+                    if breached && let Some((client, channel)) = whose {
+                        outbox.emit(Effect::Notice(Notice::Punished { client, channel }));
+                    }
+                    self.give_back(slot, outbox);
+                }
+                // A tower has no coins, no HTLCs of its own to tell of, and sees every block anyway.
+                onchain::Effect::Watch { .. }
+                | onchain::Effect::LoadRevokedHtlcs { .. }
+                | onchain::Effect::NeedCoins { .. }
+                | onchain::Effect::CheckCoins { .. }
+                | onchain::Effect::ReleaseCoins(_)
+                | onchain::Effect::Fulfilled { .. }
+                | onchain::Effect::Failed { .. }
+                | onchain::Effect::TakenBack { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What one channel cannot do must not keep the tower from the others.
+    pub(super) fn stop_guard(&mut self, slot: Slot, error: TowerError, outbox: &mut TowerOutbox) {
+        if let Some(channel) = self.channels.get(&slot) {
+            let (client, channel, cause) = (channel.client, channel.name, error.to_string());
+            outbox.emit(Effect::Notice(Notice::Broken { client, channel, cause }));
+        }
+        self.broken.insert(slot, error);
+    }
+
+    /// Every open penalty at this tip.
+    pub(super) fn act(&mut self, ctx: &Ctx<'_>, outbox: &mut TowerOutbox) -> Result<(), TowerError> {
+        self.act_with(&Htlcs::new(), ctx, outbox)
+    }
+
+    fn act_with(&mut self, htlcs: &Htlcs, ctx: &Ctx<'_>, outbox: &mut TowerOutbox) -> Result<(), TowerError> {
+        let tip = self.tip.map_or(Height(0), |tip| tip.height);
+        let tip_ctx = TipCtx { tip, newest: ctx.newest.max(tip), estimates: ctx.estimates, policy: ctx.policy };
+        let mut resolved = BTreeSet::new();
+        for ((slot, number), breach) in &mut self.breaches {
+            let before = breach.response().clone();
+            let txs = breach.tip(tip_ctx);
+            if *breach.response() != before {
+                outbox.put(Key::Response { slot: *slot, number: *number }, breach.response().encode());
+            }
+            txs.into_iter().for_each(|tx| outbox.emit(Effect::Broadcast(tx)));
+            if breach.is_resolved(tip, ctx.policy) {
+                resolved.insert(*slot);
+            }
+        }
+        for slot in resolved {
+            if let Some(channel) = self.channels.get(&slot) {
+                let (client, channel) = (channel.client, channel.name);
+                outbox.emit(Effect::Notice(Notice::Punished { client, channel }));
+            }
+            self.give_back(slot, outbox);
+        }
+        let closing = self.guards.iter().filter(|(_, guard)| guard.resolution().is_some());
+        for slot in closing.map(|(slot, _)| *slot).collect::<Vec<_>>() {
+            self.guard(slot, onchain::Event::Tip, htlcs, ctx, outbox)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn reorganized(
+        &mut self,
+        to: Height,
+        hash: [u8; 32],
+        ctx: &Ctx<'_>,
+        outbox: &mut TowerOutbox,
+    ) -> Result<(), TowerError> {
+        let Some(tip) = self.tip.filter(|tip| tip.height > to) else { return Ok(()) };
+        let row = TipRow { height: to, hash };
+        self.tip = Some(row);
+        outbox.put(Key::Tip, row.encode());
+        (to.0.saturating_add(1)..=tip.height.0).for_each(|height| outbox.delete(Key::Recent(Height(height))));
+        self.recent.retain(|_, height| *height <= to);
+        self.to_reread.retain(|height| *height <= to);
+        for ((slot, number), breach) in &mut self.breaches {
+            let was_there = breach.response().height.is_some();
+            if breach.reorganized(to) {
+                outbox.put(Key::Response { slot: *slot, number: *number }, breach.response().encode());
+            }
+            if let Some(channel) = self.channels.get(slot)
+                && was_there
+                && breach.response().height.is_none()
+            {
+                let (client, channel, txid) = (channel.client, channel.name, breach.txid());
+                outbox.emit(Effect::Notice(Notice::BreachTakenBack { client, channel, txid }));
+            }
+        }
+        let closing = self.guards.iter().filter(|(_, guard)| guard.resolution().is_some());
+        for slot in closing.map(|(slot, _)| *slot).collect::<Vec<_>>() {
+            self.guard(slot, onchain::Event::Reorganized { to }, &Htlcs::new(), ctx, outbox)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn mempool(
+        &mut self,
+        tx: &Transaction,
+        ctx: &Ctx<'_>,
+        outbox: &mut TowerOutbox,
+    ) -> Result<(), TowerError> {
+        let txid = tx.compute_txid();
+        if self.lookout.contains(Hint::from(&txid)) && !self.seen_in_mempool.contains(&txid) {
+            let found = self.look(tx, &txid, ctx.archive)?;
+            if found.iter().any(|found| !matches!(found, Found::Useless(_))) {
+                self.seen_in_mempool.insert(txid);
+                outbox.emit(Effect::Notice(Notice::BreachInMempool { txid }));
+            }
+        }
+        let spent = tx.input.iter().filter_map(|input| self.watched.get(&input.previous_output));
+        for slot in spent.flatten().copied().collect::<BTreeSet<Slot>>() {
+            self.breaches.range_mut(all_of(slot)).for_each(|(_, breach)| breach.seen_in_mempool(tx));
+            if self.guards.get(&slot).is_some_and(crate::own::Guard::is_closed) {
+                let event = onchain::Event::Spent { tx: tx.clone(), height: None };
+                self.guard(slot, event, &Htlcs::new(), ctx, outbox)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tried again at the next block; a batch of several that somebody contests at once, apart.
+    pub(super) fn rejected(
+        &mut self,
+        txid: Txid,
+        cause: Rejection,
+        ctx: &Ctx<'_>,
+        outbox: &mut TowerOutbox,
+    ) -> Result<(), TowerError> {
+        for ((slot, number), breach) in &mut self.breaches {
+            if breach.rejected(txid, cause) {
+                outbox.put(Key::Response { slot: *slot, number: *number }, breach.response().encode());
+                return Ok(());
+            }
+        }
+        let claims = |guard: &crate::own::Guard| {
+            let sent = guard.resolution().into_iter().flat_map(|resolution| resolution.claims().values());
+            sent.filter_map(|claim| claim.sent.as_ref()).any(|sent| sent.tx.compute_txid() == txid)
+        };
+        let slot = self.guards.iter().find(|(_, guard)| claims(guard)).map(|(slot, _)| *slot);
+        match slot {
+            Some(slot) => self.guard(slot, onchain::Event::Rejected { txid, cause }, &Htlcs::new(), ctx, outbox),
+            None => Ok(()),
+        }
+    }
+
+    /// Terms that have ended, and places of strangers that nothing was ever put into.
+    fn end_terms(&mut self, height: Height, outbox: &mut TowerOutbox) {
+        let ended = |row: &crate::record::ClientRow| row.until < height;
+        let over: Vec<_> = self.clients.iter().filter(|(_, row)| ended(row)).map(|(client, _)| *client).collect();
+        for client in over {
+            let own = self.channels.iter().filter(|(_, channel)| channel.client == client);
+            let own: Vec<Slot> = own.map(|(slot, _)| *slot).collect();
+            let (active, over): (Vec<_>, Vec<_>) = own.into_iter().partition(|slot| self.is_active(*slot));
+            over.into_iter().for_each(|slot| self.give_back(slot, outbox));
+            if active.is_empty() {
+                self.forget_client(client, outbox);
+                outbox.emit(Effect::Notice(Notice::TermEnded { client }));
+            }
+        }
+        let limits = &self.config.limits;
+        let unused = self.clients.iter().filter(|(client, row)| {
+            let idle = height.0.saturating_sub(row.since.0) >= limits.idle_blocks;
+            let holds = self.used.get(client).is_some_and(|used| used.states > 0);
+            idle && !holds && !self.config.admission.is_listed(client)
+        });
+        for client in unused.map(|(client, _)| *client).collect::<Vec<_>>() {
+            let own = self.channels.iter().filter(|(_, channel)| channel.client == client);
+            for slot in own.map(|(slot, _)| *slot).collect::<Vec<_>>() {
+                self.give_back(slot, outbox);
+            }
+            self.forget_client(client, outbox);
+        }
+    }
+
+    fn forget_client(&mut self, client: crate::appointment::ClientId, outbox: &mut TowerOutbox) {
+        self.clients.remove(&client);
+        self.used.remove(&client);
+        outbox.delete(Key::Client(client));
+    }
+
+    pub(super) fn watch(&mut self, slot: Slot, outpoints: impl IntoIterator<Item = OutPoint>) {
+        for outpoint in outpoints {
+            self.watched.entry(outpoint).or_default().insert(slot);
+        }
+    }
+}
+
+fn all_of(slot: Slot) -> std::ops::RangeInclusive<(Slot, CommitmentNumber)> {
+    (slot, CommitmentNumber(0))..=(slot, CommitmentNumber(u64::MAX))
+}
+
+/// The HTLCs of one state of an own channel.
+fn own_htlcs(slot: Slot, number: CommitmentNumber, archive: &dyn Archive) -> Result<Vec<CommitmentHtlc>, TowerError> {
+    let mut htlcs = Vec::new();
+    scan_all::<TowerError>(archive, &Table::OwnHtlc.of_slot(slot), |key, value| {
+        let OwnHtlcRow { amount, payment_hash, cltv_expiry, first, last } = OwnHtlcRow::decode(&value)?;
+        if let Key::OwnHtlc { direction, id, .. } = key
+            && (first..=last.unwrap_or(CommitmentNumber::MAX)).contains(&number)
+        {
+            htlcs.push(CommitmentHtlc { direction, id, amount, payment_hash, cltv_expiry });
+        }
+        Ok(())
+    })?;
+    Ok(htlcs)
+}

@@ -1,0 +1,217 @@
+//! What can happen to a tower, and what it asks for.
+
+use std::collections::HashMap;
+
+use bitcoin::{Transaction, Txid};
+use leyden_channels::{
+    channel::Outbox,
+    keys::KeyError,
+    onchain::{EnforcementPolicy, FeeEstimates, Rejection, ResolutionError},
+    types::{CommitmentNumber, Height, Uptime},
+};
+use secp256k1::SecretKey;
+
+use crate::{
+    appointment::{ChannelName, ClientId},
+    codec::ReadError,
+    kit::OpenError,
+    message::{Acknowledged, AssemblyError, Audited, Mode, SignedHeld, State, TowerMessage},
+    receipt::{Audit, Holding},
+    record::{Archive, Key, Unread},
+};
+
+pub type TowerOutbox = Outbox<Effect, Key>;
+
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A client's connection is up: the handshake has shown its key. It replaces an older one.
+    Connected(ClientId),
+    Disconnected(ClientId),
+    Message(ClientId, TowerMessage),
+    /// The next block, or one that was seen before.
+    Block(BlockSeen<'a>),
+    /// The blocks above this height were disconnected; `hash` is that of the block at this height.
+    Reorganized {
+        to: Height,
+        hash: [u8; 32],
+    },
+    /// A transaction has come into the mempool.
+    Mempool(&'a Transaction),
+    /// A broadcast was refused.
+    Rejected {
+        txid: Txid,
+        cause: Rejection,
+    },
+    /// All blocks that there are have been fed: after a start, and whenever penalties should be broadcast again.
+    Tip,
+    /// There is nothing else to do.
+    Idle,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct BlockSeen<'a> {
+    pub height: Height,
+    pub hash: [u8; 32],
+    pub transactions: &'a [Transaction],
+}
+
+/// What an event is handled with.
+#[derive(Clone, Copy)]
+pub struct Ctx<'a> {
+    /// The highest block that is known, if only by its header.
+    pub newest: Height,
+    pub now: Uptime,
+    pub estimates: &'a FeeEstimates,
+    pub policy: &'a EnforcementPolicy,
+    pub archive: &'a dyn Archive,
+}
+
+/// What the driver has to do after the commit. All of it is harmless to repeat.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    Send(ClientId, TowerMessage),
+    /// Sign, then send.
+    Sign(ClientId, ToSign),
+    HangUp(ClientId, HangUp),
+    Broadcast(Transaction),
+    Notice(Notice),
+    /// Feed this block again: a backup may have come after its breach.
+    Reread(Height),
+    /// There is more to do at the next [`Event::Idle`].
+    MoreWhenIdle,
+}
+
+/// What leaves a tower with its signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToSign {
+    Acknowledged(Holding),
+    State { remaining: u32, channel: ChannelName, holding: Option<Holding> },
+    Audited(Audit),
+}
+
+impl ToSign {
+    pub fn sign(self, tower: &SecretKey) -> TowerMessage {
+        match self {
+            Self::Acknowledged(holding) => {
+                let signature = holding.sign(tower);
+                Acknowledged { channel: holding.channel, held: holding.held, signature }.into()
+            }
+            Self::State { remaining, channel, holding } => {
+                let signed = |holding: Holding| SignedHeld { held: holding.held, signature: holding.sign(tower) };
+                State { remaining, channel: Some(channel), receipt: holding.map(signed) }.into()
+            }
+            Self::Audited(audit) => {
+                let signature = audit.sign(tower);
+                Audited { channel: audit.channel, nonce: audit.nonce, held: audit.held, signature }.into()
+            }
+        }
+    }
+}
+
+/// Of several receipts of one channel keeps the last: it says what the others say.
+pub fn newest_receipts(effects: Vec<Effect>) -> Vec<Effect> {
+    let channel = |effect: &Effect| match effect {
+        Effect::Sign(client, ToSign::Acknowledged(holding)) => Some((*client, holding.channel)),
+        _ => None,
+    };
+    let mut last = HashMap::new();
+    for (at, effect) in effects.iter().enumerate() {
+        if let Some(channel) = channel(effect) {
+            last.insert(channel, at);
+        }
+    }
+    let is_last = |(at, effect): &(usize, Effect)| channel(effect).is_none_or(|one| last.get(&one) == Some(at));
+    effects.into_iter().enumerate().filter(is_last).map(|(_, effect)| effect).collect()
+}
+
+/// Why a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HangUp {
+    #[error("the client speaks before its hello")]
+    NoHello,
+    #[error("the client is on another chain")]
+    OtherChain,
+    #[error("the client sends a message that must be understood and is not: {0}")]
+    NotUnderstood(u16),
+    #[error("the client sends what only towers send: {0}")]
+    NotForTowers(&'static str),
+    #[error("the client sends faster than it may")]
+    TooFast,
+    #[error(transparent)]
+    Parts(#[from] AssemblyError),
+    #[error("what the client sends after a refused backup cannot be taken either")]
+    Refused,
+}
+
+/// News for whoever runs the tower.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A revoked state is in a block.
+    Breach {
+        client: ClientId,
+        channel: ChannelName,
+        mode: Mode,
+        number: CommitmentNumber,
+        txid: Txid,
+        height: Height,
+    },
+    /// A transaction in the mempool is one: penalties go out as soon as it is in a block.
+    BreachInMempool {
+        txid: Txid,
+    },
+    /// A reorganisation has taken it back, or in own mode whatever has spent the funding output.
+    BreachTakenBack {
+        client: ClientId,
+        channel: ChannelName,
+        txid: Txid,
+    },
+    /// The penalties are final.
+    Punished {
+        client: ClientId,
+        channel: ChannelName,
+    },
+    /// A sealed kit under the hint of a transaction is of no use.
+    Useless {
+        client: ClientId,
+        channel: ChannelName,
+        number: CommitmentNumber,
+        cause: OpenError,
+    },
+    /// Own mode: the funding output was spent by something that is no revoked state.
+    Closed {
+        client: ClientId,
+        channel: ChannelName,
+        txid: Txid,
+    },
+    /// A bug or a damaged row: a person has to look at it.
+    Broken {
+        client: ClientId,
+        channel: ChannelName,
+        cause: String,
+    },
+    TermEnded {
+        client: ClientId,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TowerError {
+    #[error(transparent)]
+    Unread(#[from] Unread),
+    #[error("a row of the tower is damaged: {0}")]
+    Damaged(#[from] ReadError),
+    #[error("a row of the tower is damaged: {0}")]
+    Record(#[from] leyden_channels::onchain::RecordError),
+    #[error("block {got} was fed to the tower where {expected} comes next")]
+    Gap { expected: u32, got: u32 },
+    #[error("a block was fed to the tower before its last rows were committed")]
+    Unsettled,
+    #[error("a channel of an own tower cannot be enforced: {0}")]
+    Own(#[from] ResolutionError),
+    #[error("a kit that was opened before cannot be opened: {0}")]
+    Kit(#[from] OpenError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("slot {0} is used twice")]
+    SlotTwice(u32),
+}
