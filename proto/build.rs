@@ -12,10 +12,12 @@ const FILES: &[&str] = &[
     "lnd/walletrpc/walletkit.proto",
     "lnd/walletunlocker.proto",
     "lnd/watchtowerrpc/watchtower.proto",
+    "lnd/wtclientrpc/wtclient.proto",
     "leyden/chain.proto",
     "leyden/channels.proto",
     "leyden/limits.proto",
     "leyden/tower.proto",
+    "leyden/towers.proto",
     "leyden/wallet.proto",
 ];
 

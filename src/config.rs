@@ -135,6 +135,10 @@ pub struct Flags {
     /// it can take its coins back, and all that was paid in such a channel is lost, however much: name only whom you trust
     #[arg(long, value_name = "KEY")]
     pub zero_conf_peer: Vec<String>,
+    /// Watchtowers that must hold a revoked state before its channel goes on: payments wait while fewer do. Towers are added
+    /// with `leyden tower add` [default: 0, payments wait for none]
+    #[arg(long, value_name = "N")]
+    pub tower_require: Option<u16>,
     /// Base fee of each payment that we forward, in msat [default: 1000]
     #[arg(long, value_name = "MSAT")]
     pub base_fee_msat: Option<u32>,
@@ -208,6 +212,8 @@ pub struct Config {
     pub min_depth: u32,
     /// Whose channels are used before they are confirmed.
     pub zero_conf_peers: Vec<PublicKey>,
+    /// Towers that must hold a revoked state before its channel goes on.
+    pub tower_require: u16,
     /// The terms under which new channels forward.
     pub forwarding: ForwardPolicy,
     /// What a channel may lose to HTLCs that are not enforced.
@@ -289,6 +295,7 @@ impl Config {
                 .into_iter()
                 .map(node)
                 .collect::<Result<_, _>>()?,
+            tower_require: flags.tower_require.or(file.tower_require).unwrap_or(0),
             forwarding,
             max_dust_exposure: flags
                 .max_dust_exposure

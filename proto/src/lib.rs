@@ -35,6 +35,12 @@ pub mod walletrpc {
     tonic::include_proto!("walletrpc");
 }
 
+/// `WatchtowerClient`, with LND's names and numbers.
+#[allow(clippy::all, deprecated)]
+pub mod wtclientrpc {
+    tonic::include_proto!("wtclientrpc");
+}
+
 /// `Watchtower`, with LND's names and numbers.
 #[allow(clippy::all, deprecated)]
 pub mod watchtowerrpc {

@@ -14,7 +14,8 @@ use prost_reflect::{Cardinality, DescriptorPool, Kind, MessageDescriptor, Method
 const TABLE: &str = "tests/lnd_numbers.txt";
 
 /// The packages whose names belong to LND.
-const LND_PACKAGES: &[&str] = &["lnrpc", "invoicesrpc", "routerrpc", "verrpc", "walletrpc", "watchtowerrpc"];
+const LND_PACKAGES: &[&str] =
+    &["lnrpc", "invoicesrpc", "routerrpc", "verrpc", "walletrpc", "watchtowerrpc", "wtclientrpc"];
 
 /// Fields that LND had up to 0.20 and that clients still send.
 const FORMER: &[(&str, &str)] = &[
@@ -102,6 +103,7 @@ fn write_table(source: &Path, ours: &Facts) -> Result<(), Box<dyn Error>> {
     compiler.open_file(root.join("invoicesrpc/invoices.proto"))?;
     compiler.open_file(root.join("verrpc/verrpc.proto"))?;
     compiler.open_file(root.join("walletrpc/walletkit.proto"))?;
+    compiler.open_file(root.join("wtclientrpc/wtclient.proto"))?;
     compiler.open_file(root.join("watchtowerrpc/watchtower.proto"))?;
 
     let declared: Vec<&str> = ours.keys().filter_map(|name| Some(name.rsplit_once('.')?.0)).collect();

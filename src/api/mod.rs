@@ -27,6 +27,7 @@ mod peers;
 mod recovery;
 mod routes;
 mod tokens;
+mod towers;
 mod wallet;
 mod watchtower;
 
@@ -71,6 +72,7 @@ pub use self::{
     recovery::{LostChannel, Recovering, Recovery},
     routes::{BuildRoute, FeeEstimate, FeeQuery, FoundRoute, PlannedRoute, RouteQuery, Routes},
     tokens::Tokens,
+    towers::{AddTower, AuditOutcome, ChannelAudit, ChannelCoverage, Tower, TowerCoverage, TowerList, Towers},
     wallet::{AddressKind, CoinChoice, FeeChoice, SendAmount, SendCoins, Wallet, WalletBalance, WalletCoin, WalletTx},
     watchtower::{Watchtower, WatchtowerInfo, WatchtowerStats},
 };
@@ -136,6 +138,7 @@ pub trait Lightning:
     + Closings
     + Bumping
     + Recovering
+    + Towers
     + Send
     + Sync
 {

@@ -16,7 +16,7 @@ use leyden_channels::{
 use leyden_node::Clock;
 use secp256k1::{SECP256K1, SecretKey};
 
-use crate::store::{ClosedChannel, ClosureType, Store, StoreError};
+use crate::store::{ClosedChannel, ClosureType, CoreKey, Store, StoreError};
 
 /// Payments that found no route, forwards and closed channels: as the node itself would have written them.
 pub(super) fn write(store: &mut Store, count: u32) -> Result<(), StoreError> {
@@ -67,9 +67,9 @@ pub(super) fn write(store: &mut Store, count: u32) -> Result<(), StoreError> {
             outgoing_amount: Msat(1_000),
         };
         store.commit(vec![
-            Write::Put { key: Key::Payment(index), value: record::encode_payment(&payment) },
-            Write::Put { key: Key::PaymentIndex(payment_hash), value: index.to_be_bytes().to_vec() },
-            Write::Put { key: Key::Forward(index), value: forward.encode() },
+            Write::Put { key: CoreKey::from(Key::Payment(index)), value: record::encode_payment(&payment) },
+            Write::Put { key: Key::PaymentIndex(payment_hash).into(), value: index.to_be_bytes().to_vec() },
+            Write::Put { key: Key::Forward(index).into(), value: forward.encode() },
         ])?;
         let txid = Txid::from_byte_array(hash(number));
         store.put_closed_channel(&ClosedChannel {

@@ -175,6 +175,7 @@ impl LeydenDaemon {
             forwarding: self.config.forwarding,
             accept_keysend: self.config.accept_keysend,
             zero_conf_peers: self.config.zero_conf_peers.clone(),
+            towers_required: self.config.tower_require,
             alias: self.config.alias.clone(),
             fatal: self.fatal.clone(),
         })

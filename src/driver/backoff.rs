@@ -42,6 +42,11 @@ impl Backoff {
         self.bad = self.bad.saturating_add(1);
     }
 
+    /// How long it is until then.
+    pub(super) fn pause(&self, now: Instant) -> Duration {
+        self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
     pub(super) fn may_dial(&self, now: Instant) -> bool {
         self.until.is_none_or(|until| until <= now)
     }
@@ -51,17 +56,13 @@ impl Backoff {
 mod tests {
     use super::*;
 
-    fn pause(backoff: &Backoff, now: Instant) -> Duration {
-        backoff.until.map_or(Duration::ZERO, |until| until - now)
-    }
-
     #[test]
     fn disputes_double_the_pause_up_to_a_bound_until_a_connection_lasts() {
         let (mut backoff, now) = (Backoff::default(), Instant::now());
         let mut pauses = Vec::new();
         for _ in 0..40 {
             backoff.connection_ended(true, Duration::from_millis(50), now);
-            pauses.push(pause(&backoff, now).as_secs());
+            pauses.push(backoff.pause(now).as_secs());
         }
         assert_eq!(pauses[..10], [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
         assert_eq!(pauses[39], 300);
@@ -69,7 +70,7 @@ mod tests {
         backoff.connection_ended(true, GOOD_WHILE, now);
         assert!(backoff.may_dial(now), "it was good for long enough");
         backoff.connection_ended(true, Duration::ZERO, now);
-        assert_eq!(pause(&backoff, now), Duration::from_secs(1));
+        assert_eq!(backoff.pause(now), Duration::from_secs(1));
     }
 
     #[test]
@@ -79,7 +80,7 @@ mod tests {
         assert!(backoff.may_dial(now));
         for expected in [500, 1000, 2000, 4000, 4000] {
             backoff.connection_ended(false, Duration::from_millis(20), now);
-            assert_eq!(pause(&backoff, now), Duration::from_millis(expected));
+            assert_eq!(backoff.pause(now), Duration::from_millis(expected));
         }
     }
 }

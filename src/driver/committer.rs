@@ -17,9 +17,10 @@ use leyden_channels::{
     switch::SwitchEffect,
     types::ChannelId,
 };
+use leyden_watchtower::client as towers;
 use tokio::sync::oneshot;
 
-use crate::store::{Store, StoreError};
+use crate::store::{CoreKey, Store, StoreError};
 
 /// What any of the cores asks for.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub enum NodeEffect {
     Invoice(InvoiceEffect),
     Payment(PaymentEffect),
     Switch(SwitchEffect),
+    Towers(towers::Effect),
 }
 
 impl From<((ChannelId, ConnectionId), Effect)> for NodeEffect {
@@ -50,6 +52,12 @@ impl From<InvoiceEffect> for NodeEffect {
 impl From<SwitchEffect> for NodeEffect {
     fn from(effect: SwitchEffect) -> Self {
         Self::Switch(effect)
+    }
+}
+
+impl From<towers::Effect> for NodeEffect {
+    fn from(effect: towers::Effect) -> Self {
+        Self::Towers(effect)
     }
 }
 
@@ -88,7 +96,7 @@ impl PendingEffects {
 }
 
 struct Job {
-    batch: Vec<Outbox<NodeEffect>>,
+    batch: Vec<Outbox<NodeEffect, CoreKey>>,
     done: oneshot::Sender<Vec<NodeEffect>>,
 }
 
@@ -116,7 +124,11 @@ impl Committer {
     }
 
     /// Hands the batch over; it reaches the disk after everything that was handed over before, or along with it.
-    pub fn submit(&self, batch: Vec<Outbox<NodeEffect>>) -> PendingEffects {
+    pub fn submit<K>(&self, batch: Vec<Outbox<NodeEffect, K>>) -> PendingEffects
+    where
+        CoreKey: From<K>,
+    {
+        let batch: Vec<Outbox<NodeEffect, CoreKey>> = batch.into_iter().map(Outbox::with_keys).collect();
         if !batch.iter().any(Outbox::needs_commit) {
             // Nothing to write: the disk is not touched, so nothing of this can fail.
             let effects = Outbox::commit_all(batch, &mut self.store.clone()).unwrap_or_default();
@@ -126,11 +138,6 @@ impl Committer {
         // If the thread has ended, `effects` says so.
         let _ = self.jobs.send(Job { batch, done });
         PendingEffects::Waiting(effects)
-    }
-
-    /// Makes the batch durable and gives its effects in order.
-    pub async fn commit(&self, batch: Vec<Outbox<NodeEffect>>) -> Result<Vec<NodeEffect>, Stopped> {
-        self.submit(batch).effects().await
     }
 }
 

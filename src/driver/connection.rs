@@ -32,6 +32,7 @@ use leyden_channels::{
         features::{FeatureError, Features},
     },
 };
+use leyden_watchtower::codec::ReadError;
 use secp256k1::{PublicKey, SecretKey};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -77,6 +78,8 @@ pub enum ConnectionError {
     Closed,
     #[error("the peer does not read what it is sent")]
     NotReading,
+    #[error("the tower sent a message that cannot be read: {0}")]
+    Tower(ReadError),
 }
 
 /// Who we are on every connection.
@@ -102,19 +105,37 @@ pub struct Established {
 /// Connects to `remote` at `address` (host:port).
 pub async fn dial(local: &Local, remote: PublicKey, address: &str) -> Result<Established, ConnectionError> {
     let connect = async {
-        let stream = TcpStream::connect(address)
-            .await
-            .map_err(|source| ConnectionError::Dial { address: address.to_owned(), source })?;
-        let (mut stream, peer) = prepare(stream)?;
-        let (handshake, act_one) = AwaitingActTwo::start(local.secret, remote, ephemeral_key());
-        stream.write_all(&act_one).await?;
-        let mut act_two = [0; ACT_TWO_LEN];
-        stream.read_exact(&mut act_two).await?;
-        let (session, act_three) = handshake.act_two(&act_two)?;
-        stream.write_all(&act_three).await?;
+        let (stream, peer, session) = shake_hands(local.secret, remote, address).await?;
         exchange_init(local, stream, peer, session, false).await
     };
     timeout(HANDSHAKE_TIMEOUT, connect).await.map_err(|_| ConnectionError::Timeout(HANDSHAKE_TIMEOUT))?
+}
+
+/// Connects as the holder of `secret`, without `init`: to who is no Lightning peer.
+pub async fn dial_line(secret: SecretKey, remote: PublicKey, address: &str) -> Result<Line, ConnectionError> {
+    let connect = async {
+        let (stream, _, session) = shake_hands(secret, remote, address).await?;
+        Ok(Line::new(stream, session))
+    };
+    timeout(HANDSHAKE_TIMEOUT, connect).await.map_err(|_| ConnectionError::Timeout(HANDSHAKE_TIMEOUT))?
+}
+
+async fn shake_hands(
+    secret: SecretKey,
+    remote: PublicKey,
+    address: &str,
+) -> Result<(TcpStream, SocketAddr, Session), ConnectionError> {
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|source| ConnectionError::Dial { address: address.to_owned(), source })?;
+    let (mut stream, peer) = prepare(stream)?;
+    let (handshake, act_one) = AwaitingActTwo::start(secret, remote, ephemeral_key());
+    stream.write_all(&act_one).await?;
+    let mut act_two = [0; ACT_TWO_LEN];
+    stream.read_exact(&mut act_two).await?;
+    let (session, act_three) = handshake.act_two(&act_two)?;
+    stream.write_all(&act_three).await?;
+    Ok((stream, peer, session))
 }
 
 /// Answers a node that connected to us.
@@ -156,9 +177,8 @@ async fn exchange_init(
     session: Session,
     inbound: bool,
 ) -> Result<Established, ConnectionError> {
-    let Session { mut encryptor, decryptor, remote } = session;
-    let (read, mut writer) = stream.into_split();
-    let mut reader = MessageReader { socket: read, decryptor, buffer: ReceiveBuffer::new(), received: Arc::default() };
+    let remote = session.remote;
+    let Line { mut encryptor, mut reader, mut writer } = Line::new(stream, session);
     let mut out = Vec::new();
     encryptor.encrypt_message(&Message::Init(Init::new(local.features.clone(), local.chain)), &mut out)?;
     writer.write_all(&out).await?;
@@ -171,7 +191,23 @@ async fn exchange_init(
     Ok(Established { remote, address, inbound, features, encryptor, reader, writer })
 }
 
-struct MessageReader {
+/// Both ways of a connection after the handshake, before anything is said.
+pub struct Line {
+    pub(super) encryptor: Encryptor,
+    pub(super) reader: MessageReader,
+    pub(super) writer: OwnedWriteHalf,
+}
+
+impl Line {
+    fn new(stream: TcpStream, session: Session) -> Self {
+        let Session { encryptor, decryptor, remote: _ } = session;
+        let (socket, writer) = stream.into_split();
+        let reader = MessageReader { socket, decryptor, buffer: ReceiveBuffer::new(), received: Arc::default() };
+        Self { encryptor, reader, writer }
+    }
+}
+
+pub(super) struct MessageReader {
     socket: OwnedReadHalf,
     decryptor: Decryptor,
     buffer: ReceiveBuffer,
@@ -181,11 +217,17 @@ struct MessageReader {
 impl MessageReader {
     /// A message, and its length on the wire.
     async fn next(&mut self) -> Result<(Message, u32), ConnectionError> {
+        let (message, length) = self.next_with(Message::decode).await?;
+        Ok((message?, length))
+    }
+
+    /// What `decode` makes of a message's bytes, and their length.
+    pub(super) async fn next_with<T>(&mut self, decode: impl Fn(&[u8]) -> T) -> Result<(T, u32), ConnectionError> {
         loop {
             if let Some(bytes) = self.decryptor.decrypt(&mut self.buffer)? {
                 // BOLT 8: 65,535 at most.
                 let length = u32::try_from(bytes.len()).unwrap_or(MAX_UNHANDLED);
-                return Ok((Message::decode(bytes)?, length));
+                return Ok((decode(bytes), length));
             }
             let read = self.socket.read_buf(self.buffer.tail()).await?;
             if read == 0 {
@@ -303,14 +345,7 @@ impl Established {
         let closing = CancellationToken::new();
         let (outgoing, queue) = mpsc::unbounded_channel::<Vec<u8>>();
         let (deliver, incoming) = mpsc::channel(MAX_UNHANDLED_MESSAGES);
-        let writer = MessageWriter {
-            socket: writer,
-            queue,
-            current: Vec::new(),
-            written: 0,
-            unsent: Arc::clone(&unsent),
-            patience,
-        };
+        let writer = MessageWriter::new(writer, queue, Arc::clone(&unsent), patience);
         let task = tokio::spawn(standing.meter(carry(reader, writer, deliver, closing.clone())));
         let connection = Connection {
             address,
@@ -379,7 +414,7 @@ async fn read_all(reader: &mut MessageReader, deliver: &mpsc::Sender<Incoming>) 
     }
 }
 
-struct MessageWriter {
+pub(super) struct MessageWriter {
     socket: OwnedWriteHalf,
     queue: mpsc::UnboundedReceiver<Vec<u8>>,
     current: Vec<u8>,
@@ -390,8 +425,19 @@ struct MessageWriter {
 }
 
 impl MessageWriter {
+    /// `unsent` counts what the queue has been given and the peer has not taken, of which it has to take some within
+    /// `patience`.
+    pub(super) fn new(
+        socket: OwnedWriteHalf,
+        queue: mpsc::UnboundedReceiver<Vec<u8>>,
+        unsent: Arc<AtomicU64>,
+        patience: Duration,
+    ) -> Self {
+        Self { socket, queue, current: Vec::new(), written: 0, unsent, patience }
+    }
+
     /// Writes what comes until nothing can come any more. It can be given up at any await and taken up again.
-    async fn run(&mut self) -> Result<(), ConnectionError> {
+    pub(super) async fn run(&mut self) -> Result<(), ConnectionError> {
         loop {
             while let Some(rest) = self.current.get(self.written..).filter(|rest| !rest.is_empty()) {
                 let count = timeout(self.patience, self.socket.write(rest)).await;

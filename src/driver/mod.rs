@@ -23,4 +23,5 @@ pub mod runtime;
 pub mod services;
 mod strangers;
 pub mod switch;
+pub mod towers;
 pub mod uncommitted;

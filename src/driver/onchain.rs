@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bitcoin::{Amount, OutPoint, ScriptBuf, SignedAmount, Transaction, TxIn, Txid};
 use leyden_channels::{
-    channel::{Channel, Event, HtlcKey, Key, decode_retired, revoked_htlcs},
+    channel::{Channel, Event, revoked_htlcs},
     onchain::{self, Closer, Effect, Notice, OutputReport, OutputStatus, Rejection, Resolution, TrackedOutput},
     tx::FeeCoin,
     types::{ChannelId, CommitmentNumber, FeeratePerKw, Height, Side},
@@ -270,15 +270,7 @@ impl Peer {
     }
 
     fn load_revoked_htlcs(&self, id: ChannelId, number: CommitmentNumber) -> Result<onchain::Event, StoreError> {
-        let store = &self.services.store;
-        let mut retired = Vec::new();
-        for (key, value) in store.core_records(&Key::retired_prefix(&id))? {
-            let Some(Key::RetiredHtlc { offered_by, id, .. }) = Key::decode(&key) else {
-                return Err(store.damaged("the key of a retired HTLC"));
-            };
-            let read = decode_retired(HtlcKey { offered_by, id }, &value);
-            retired.push(read.map_err(|error| store.damaged(&error.to_string()))?);
-        }
+        let retired = self.services.retired_htlcs(&id)?;
         Ok(onchain::Event::RevokedHtlcs { number, htlcs: revoked_htlcs(number, retired) })
     }
 

@@ -49,6 +49,7 @@ use super::{
     routing,
     services::Services,
     switch,
+    towers::{TowerChannel, Towers},
 };
 use crate::{
     admission::ConnectionSlots,
@@ -112,6 +113,8 @@ pub struct Setup {
     pub accept_keysend: bool,
     /// Whose channels are used before they are confirmed.
     pub zero_conf_peers: Vec<PublicKey>,
+    /// So many towers have to hold a revoked state before its channel goes on.
+    pub towers_required: u16,
     /// What the node is called.
     pub alias: String,
     /// Ends the process with this message: what memory believes may differ from the disk.
@@ -140,6 +143,7 @@ impl Runtime {
             forwarding,
             accept_keysend,
             zero_conf_peers,
+            towers_required,
             alias,
             fatal,
         } = setup;
@@ -176,6 +180,7 @@ impl Runtime {
         });
         let backups = Backups::new(&keys, params.genesis_hash, backup);
         let (gossip, gossip_events) = Gossip::open(&store, local.chain, keys.node_id(), Height(node.tip().height))?;
+        let (towers, tower_task) = Towers::open(&store, towers_required)?;
         let begun = UnixTime(node.clock().now());
         let services = Arc::new(Services {
             gossip,
@@ -196,6 +201,7 @@ impl Runtime {
             handshakes: ConnectionSlots::new(descriptors.handshakes()),
             events: Events::default(),
             backups,
+            towers,
             invoices: Mutex::new(load_invoices(&store)?.taking_keysend(accept_keysend)),
             payments: Mutex::new(load_payments(&store)?),
             store,
@@ -214,6 +220,9 @@ impl Runtime {
         let channels = runtime.load_channels()?;
         runtime.load_switch(&channels).await?;
         runtime.settle_lost_attempts(&channels).await?;
+        // Before any channel speaks: its states that wait, and what towers know of it.
+        let known = channels.iter().filter_map(TowerChannel::of).collect();
+        runtime.tasks.spawn(tower_task.run(Arc::clone(&runtime.services), known));
         runtime.spawn_peers(channels)?;
         runtime.tasks.spawn(gossip::run(Arc::clone(&runtime.services), gossip_events, flush_seconds));
         runtime.spawn_chain(fatal);
@@ -356,6 +365,7 @@ impl Runtime {
     fn spawn_listener(&mut self, listener: TcpListener) {
         let services = Arc::clone(&self.services);
         self.tasks.spawn(async move {
+            services.towers.answered().await;
             loop {
                 services.handshakes.settle().await;
                 let (stream, address) = match listener.accept().await {
@@ -395,6 +405,7 @@ impl Runtime {
     fn spawn_dialler(&mut self) {
         let services = Arc::clone(&self.services);
         self.tasks.spawn(async move {
+            services.towers.answered().await;
             loop {
                 for (node_id, address) in services.peers.claim_missing() {
                     let services = Arc::clone(&services);
@@ -438,6 +449,7 @@ impl Runtime {
 
 /// Connects to a node and hands the connection to its task. The address is kept, to find the node again.
 pub async fn connect(services: &Arc<Services>, node_id: PublicKey, address: &str) -> Result<(), ConnectionError> {
+    services.towers.answered().await;
     let established = connection::dial(&services.local, node_id, address).await?;
     hand_over(services, established);
     services.peers.set_address(&node_id, address.to_owned());

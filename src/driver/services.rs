@@ -10,8 +10,8 @@ use std::{
 use bitcoin::{Amount, ScriptBuf, constants::ChainHash};
 use leyden_channels::{
     channel::{
-        AttemptId, CannotAdd, Channel, ChannelPolicy, Ctx, Feerates, Key, Origin, Outbox, Settlement, Terms,
-        TowerPolicy,
+        AttemptId, CannotAdd, Channel, ChannelPolicy, Ctx, Feerates, HtlcKey, Key, Origin, Outbox, RetiredHtlc,
+        Settlement, Terms, decode_retired,
     },
     gossip::Clocks,
     keys::{KeysSigner, Signer},
@@ -43,6 +43,7 @@ use super::{
     peer::Command,
     peers::Peers,
     routing::FailureUpdates,
+    towers::Towers,
 };
 use crate::{
     admission::ConnectionSlots,
@@ -72,6 +73,7 @@ pub struct Services {
     pub handshakes: ConnectionSlots,
     pub events: Events,
     pub backups: Backups,
+    pub towers: Towers,
     pub invoices: Mutex<Invoices>,
     pub payments: Mutex<Payments>,
     pub switch: Mutex<Switch>,
@@ -181,7 +183,7 @@ impl Services {
             trust: self.trust(),
             feerates: self.feerates(),
             policy: &self.policy,
-            towers: TowerPolicy::None,
+            towers: self.towers.policy(),
             environment: self,
         }
     }
@@ -253,6 +255,19 @@ impl Services {
         channel.map(Some).map_err(|error| self.store.damaged(&error.to_string()))
     }
 
+    /// The HTLCs of a channel that only old states have.
+    pub fn retired_htlcs(&self, id: &ChannelId) -> Result<Vec<RetiredHtlc>, StoreError> {
+        let mut retired = Vec::new();
+        for (key, value) in self.store.core_records(&Key::retired_prefix(id))? {
+            let Some(Key::RetiredHtlc { offered_by, id, .. }) = Key::decode(&key) else {
+                return Err(self.store.damaged("the key of a retired HTLC"));
+            };
+            let read = decode_retired(HtlcKey { offered_by, id }, &value);
+            retired.push(read.map_err(|error| self.store.damaged(&error.to_string()))?);
+        }
+        Ok(retired)
+    }
+
     // Payments and invoices beside the channels' turns.
 
     /// Changes a core that several tasks share. The lock is held until what follows is handed over, so that the records
@@ -288,8 +303,8 @@ impl Services {
                     NodeEffect::Payment(effect) => waiting.extend(self.payment_effect(effect)),
                     NodeEffect::Invoice(effect) => waiting.extend(self.invoice_effect(effect)),
                     NodeEffect::Switch(effect) => waiting.extend(self.switch_effect(effect)),
-                    // Channels belong to their peers' tasks.
-                    NodeEffect::Channel { .. } => {}
+                    // Channels belong to their peers' tasks, and towers to theirs.
+                    NodeEffect::Channel { .. } | NodeEffect::Towers(_) => {}
                 }
             }
         }

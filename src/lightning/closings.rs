@@ -42,7 +42,10 @@ impl Closings for LightningNode {
     }
 
     async fn warnings(&self) -> Result<Vec<String>, ApiError> {
-        Ok(warnings(self.services(), &self.peer_states().await))
+        let towers = self.services().towers.view().await?;
+        let mut list = warnings(self.services(), &self.peer_states().await);
+        list.extend(super::towers::warnings(&towers));
+        Ok(list)
     }
 }
 

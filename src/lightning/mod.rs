@@ -15,6 +15,7 @@ mod payments;
 mod peers;
 mod recovery;
 mod routes;
+mod towers;
 mod wallet;
 mod warnings;
 

@@ -116,6 +116,17 @@ pub fn access(path: &str) -> Access {
             "GetTree" | "ListClosing" | "ListClosed" | "ListWarnings" => Access::Needs(OFFCHAIN_READ),
             _ => Access::Unknown,
         },
+        "wtclientrpc.WatchtowerClient" => match method {
+            "AddTower" | "RemoveTower" | "DeactivateTower" => Access::Needs(OFFCHAIN_WRITE),
+            "ListTowers" | "GetTowerInfo" | "Stats" | "Policy" => Access::Needs(OFFCHAIN_READ),
+            _ => Access::Unknown,
+        },
+        "leyden.Towers" => match method {
+            // An audit may convict a tower, which then counts no more.
+            "AddTower" | "Audit" => Access::Needs(OFFCHAIN_WRITE),
+            "ListTowers" | "ListCoverage" => Access::Needs(OFFCHAIN_READ),
+            _ => Access::Unknown,
+        },
         "leyden.Limits" => match method {
             "ListLimits" => Access::Needs(INFO_READ),
             _ => Access::Unknown,

@@ -29,6 +29,7 @@ pub(crate) mod network;
 mod recovery;
 pub(crate) mod routes;
 mod tokens;
+pub(crate) mod towers;
 pub(crate) mod watchtower;
 
 pub(crate) const NODE: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";

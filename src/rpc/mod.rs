@@ -3,7 +3,7 @@
 //! ```text
 //!   TLS ─► auth (macaroon) ─┬─► lightning · router ──┐
 //!                           ├─► unlocker · state ────┼──► convert ──► api::Daemon
-//!                           ├─► invoices ────────────┤
+//!                           ├─► invoices · towers ───┤
 //!                           ├─► watchtower · tower ──┤
 //!                           ├─► versioner · chain ───┘
 //!                           └─► reflection · health
@@ -25,6 +25,7 @@ mod router;
 mod state;
 mod status;
 mod tower;
+mod towers;
 mod unlocker;
 mod versioner;
 mod walletkit;
@@ -40,10 +41,11 @@ use std::{io, sync::Arc, time::Duration};
 use leyden_proto::{
     DESCRIPTORS, invoicesrpc::invoices_server::InvoicesServer, leyden::chain_server::ChainServer,
     leyden::channels_server::ChannelsServer, leyden::limits_server::LimitsServer, leyden::tower_server::TowerServer,
-    leyden::wallet_server::WalletServer, lnrpc::lightning_server::LightningServer, lnrpc::state_server::StateServer,
-    lnrpc::wallet_unlocker_server::WalletUnlockerServer, routerrpc::router_server::RouterServer,
-    verrpc::versioner_server::VersionerServer, walletrpc::wallet_kit_server::WalletKitServer,
-    watchtowerrpc::watchtower_server::WatchtowerServer,
+    leyden::towers_server::TowersServer, leyden::wallet_server::WalletServer, lnrpc::lightning_server::LightningServer,
+    lnrpc::state_server::StateServer, lnrpc::wallet_unlocker_server::WalletUnlockerServer,
+    routerrpc::router_server::RouterServer, verrpc::versioner_server::VersionerServer,
+    walletrpc::wallet_kit_server::WalletKitServer, watchtowerrpc::watchtower_server::WatchtowerServer,
+    wtclientrpc::watchtower_client_server::WatchtowerClientServer,
 };
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -149,6 +151,10 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
             ChannelsServer::new(channels::ChannelsService::new(context.clone())).max_encoding_message_size(MAX_MESSAGE),
         )
         .add_service(LimitsServer::new(limits::LimitsService::new(context.clone())))
+        .add_service(WatchtowerClientServer::new(towers::TowersService::new(context.clone())))
+        .add_service(
+            TowersServer::new(towers::TowersService::new(context.clone())).max_encoding_message_size(MAX_MESSAGE),
+        )
         .add_service(WalletServer::new(recovery::WalletService::new(context.clone())))
         .add_service(
             ChainServer::new(chain::ChainService::new(context))

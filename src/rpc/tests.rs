@@ -36,6 +36,7 @@ mod holding;
 mod network;
 mod routes;
 mod tokens;
+mod towers;
 
 fn slots() -> ConnectionSlots {
     ConnectionSlots::new(SlotLimits { strangers: 4, known: 4 })

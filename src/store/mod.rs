@@ -1,7 +1,7 @@
 //! What survives a crash: one RocksDB for wallet, channels, invoices and payments.
 //!
 //! ```text
-//!   core     channels, settlements, payments, invoices, under the keys of `leyden-channels`
+//!   core     channels, settlements, payments, invoices, towers, under the keys of the pure cores
 //!   wallet   change sets of the on-chain wallet, by a counter
 //!   peer     where peers with channels were last reached, by node id
 //!   history  what is kept for people alone: closed channels, labels of transactions
@@ -17,6 +17,7 @@
 
 mod cause;
 mod closed;
+mod key;
 mod peer_storage;
 mod plain;
 mod rocks;
@@ -24,5 +25,6 @@ mod tower;
 
 pub use cause::CloseCause;
 pub use closed::{ClosedChannel, ClosureType, ResolvedKind, ResolvedOutput};
+pub use key::CoreKey;
 pub use rocks::{Store, StoreError, Table};
 pub use tower::TowerStore;

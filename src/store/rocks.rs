@@ -17,6 +17,7 @@ use rocksdb::{
     ColumnFamily, DB, DBRecoveryMode, Direction, ErrorKind, IteratorMode, Options, WriteBatch, WriteOptions,
 };
 
+use super::CoreKey;
 use crate::wallet::onchain::{ChangeLog, WalletError};
 
 const FORMAT: u32 = 1;
@@ -174,6 +175,11 @@ impl Store {
         self.records(CORE, prefix)
     }
 
+    /// The keys of the core that begin with `prefix`, in their order, without what stands there.
+    pub fn core_keys(&self, prefix: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.keys(CORE, prefix)
+    }
+
     pub fn core_record(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.get(CORE, key)
     }
@@ -267,15 +273,7 @@ impl Store {
 
     /// The keys that begin with `prefix`.
     pub(super) fn history_keys(&self, prefix: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
-        let mut keys = Vec::new();
-        let mut rows = self.db.raw_iterator_cf(self.family(HISTORY)?);
-        rows.seek(prefix);
-        while let Some(key) = rows.key().filter(|key| key.starts_with(prefix)) {
-            keys.push(key.to_vec());
-            rows.next();
-        }
-        rows.status().map_err(|error| self.damaged(error.as_ref()))?;
-        Ok(keys)
+        self.keys(HISTORY, prefix)
     }
 
     pub(super) fn remove_history(&self, key: &[u8]) -> Result<(), StoreError> {
@@ -294,6 +292,18 @@ impl Store {
             list.push((key.into_vec(), value.into_vec()));
         }
         Ok(list)
+    }
+
+    fn keys(&self, family: &str, prefix: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut keys = Vec::new();
+        let mut rows = self.db.raw_iterator_cf(self.family(family)?);
+        rows.seek(prefix);
+        while let Some(key) = rows.key().filter(|key| key.starts_with(prefix)) {
+            keys.push(key.to_vec());
+            rows.next();
+        }
+        rows.status().map_err(|error| self.damaged(error.as_ref()))?;
+        Ok(keys)
     }
 
     fn get(&self, family: &str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -339,10 +349,10 @@ pub(super) fn open_error(path: &Path, error: &rocksdb::Error) -> StoreError {
     }
 }
 
-impl Persist for Store {
+impl Persist<CoreKey> for Store {
     type Error = StoreError;
 
-    fn commit(&mut self, writes: Vec<Write>) -> Result<(), StoreError> {
+    fn commit(&mut self, writes: Vec<Write<CoreKey>>) -> Result<(), StoreError> {
         let core = self.family(CORE)?;
         let mut batch = WriteBatch::default();
         for write in writes {

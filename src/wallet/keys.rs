@@ -5,7 +5,8 @@
 //!         └─ m/1017'/coin'/ ─┬─ 6'/0/0   node identity (BOLT 7's node_id, BOLT 8's static key)
 //!                            ├─ 7'/0/0   root of the channels' secrets
 //!                            ├─ 8'/0/0   root of payment secrets and preimages of our invoices
-//!                            └─ 9'/0/0   root of the key that seals channel backups
+//!                            ├─ 9'/0/0   root of the key that seals channel backups
+//!                            └─ 11'/0/0  root of the keys under which watchtowers know this node
 //! ```
 
 use bitcoin::{
@@ -15,6 +16,8 @@ use bitcoin::{
     secp256k1::{PublicKey, SECP256K1, SecretKey},
 };
 
+use leyden_watchtower::{appointment::ClientId, client::keys::TowerKeys};
+
 use super::seed::Seed;
 
 const LIGHTNING_PURPOSE: u32 = 1017;
@@ -22,6 +25,7 @@ const NODE_FAMILY: u32 = 6;
 const CHANNEL_FAMILY: u32 = 7;
 const INVOICE_FAMILY: u32 = 8;
 const BACKUP_FAMILY: u32 = 9;
+const TOWER_CLIENT_FAMILY: u32 = 11;
 
 /// The node's keys; they live in memory while the wallet is unlocked.
 #[derive(Clone)]
@@ -32,6 +36,7 @@ pub struct NodeKeys {
     channels: SecretKey,
     invoices: SecretKey,
     backups: SecretKey,
+    towers: SecretKey,
 }
 
 impl NodeKeys {
@@ -51,6 +56,7 @@ impl NodeKeys {
             channels: family(CHANNEL_FAMILY),
             invoices: family(INVOICE_FAMILY),
             backups: family(BACKUP_FAMILY),
+            towers: family(TOWER_CLIENT_FAMILY),
         }
     }
 
@@ -84,9 +90,32 @@ impl NodeKeys {
         keyed(&self.backups, b"channel backup", &[])
     }
 
+    /// The key with which this node speaks to one tower, and to no other: two towers cannot tell that they serve the same
+    /// node.
+    pub fn tower_client_secret(&self, tower: &PublicKey) -> SecretKey {
+        let mut secret = keyed(&self.towers, b"tower client", &tower.serialize());
+        loop {
+            // All but 2^-127 of all 32 bytes are a key.
+            match SecretKey::from_slice(&secret) {
+                Ok(key) => return key,
+                Err(_) => secret = keyed(&self.towers, b"tower client again", &secret),
+            }
+        }
+    }
+
     /// The payment secret of our invoice number `index`.
     pub fn invoice_secret(&self, index: u64) -> [u8; 32] {
         keyed(&self.invoices, b"payment_secret", &index.to_be_bytes())
+    }
+}
+
+impl TowerKeys for NodeKeys {
+    fn client(&self, tower: &PublicKey) -> ClientId {
+        self.tower_client_secret(tower).public_key(SECP256K1).into()
+    }
+
+    fn secret(&self, tower: &PublicKey) -> [u8; 32] {
+        keyed(&self.towers, b"tower secret", &tower.serialize())
     }
 }
 
@@ -117,6 +146,7 @@ mod tests {
     #[test]
     fn every_purpose_and_index_has_its_own_secret() {
         let keys = NodeKeys::new(&Seed::from_entropy([1; 32], ""), NetworkKind::Test);
+        let tower = |byte| SecretKey::from_slice(&[byte; 32]).unwrap().public_key(SECP256K1);
         let secrets = [
             keys.channel_seed(&[0; 32]),
             keys.channel_seed(&[1; 32]),
@@ -125,6 +155,10 @@ mod tests {
             keys.invoice_secret(0),
             keys.backup_key(),
             keys.node_secret().secret_bytes(),
+            keys.tower_client_secret(&tower(1)).secret_bytes(),
+            keys.tower_client_secret(&tower(2)).secret_bytes(),
+            keys.secret(&tower(1)),
+            keys.secret(&tower(2)),
         ];
         for (i, a) in secrets.iter().enumerate() {
             assert!(secrets[i + 1..].iter().all(|b| a != b));

@@ -47,7 +47,7 @@ fn a_revoked_state_costs_at_most_64_bytes_beyond_its_htlcs_and_a_restart_less_th
             _ => other_bytes += bytes,
         }
     }
-    let writes = rows.into_iter().map(|(key, value)| Write::Put { key, value }).collect();
+    let writes = rows.into_iter().map(|(key, value)| Write::Put { key: key.into(), value }).collect();
     store.commit(writes).expect("written");
     drop(store);
 

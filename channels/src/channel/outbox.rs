@@ -121,6 +121,15 @@ impl<E, K> Outbox<E, K> {
         Outbox { writes: self.writes, effects: self.effects.into_iter().map(F::from).collect() }
     }
 
+    /// Names its writes by a driver's own keys, so that outboxes of state machines with keys of their own share a commit.
+    pub fn with_keys<L: From<K>>(self) -> Outbox<E, L> {
+        let write = |write| match write {
+            Write::Put { key, value } => Write::Put { key: L::from(key), value },
+            Write::Delete { key } => Write::Delete { key: L::from(key) },
+        };
+        Outbox { writes: self.writes.into_iter().map(write).collect(), effects: self.effects }
+    }
+
     /// For the state machine that fills it.
     pub fn put(&mut self, key: K, value: Vec<u8>) {
         self.writes.push(Write::Put { key, value });

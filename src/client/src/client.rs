@@ -10,7 +10,7 @@ use leyden_proto::{
     invoicesrpc::invoices_client::InvoicesClient,
     leyden::{
         chain_client::ChainClient, channels_client::ChannelsClient, limits_client::LimitsClient,
-        tower_client::TowerClient, wallet_client::WalletClient,
+        tower_client::TowerClient, towers_client::TowersClient, wallet_client::WalletClient,
     },
     lnrpc::{
         lightning_client::LightningClient, state_client::StateClient, wallet_unlocker_client::WalletUnlockerClient,
@@ -18,6 +18,7 @@ use leyden_proto::{
     routerrpc::router_client::RouterClient,
     walletrpc::wallet_kit_client::WalletKitClient,
     watchtowerrpc::watchtower_client::WatchtowerClient,
+    wtclientrpc::watchtower_client_client::WatchtowerClientClient,
 };
 use tonic::{
     Request, Status,
@@ -190,6 +191,17 @@ impl Client {
     /// `walletrpc.WalletKit`.
     pub fn wallet_kit(&self) -> WalletKitClient<Authorized> {
         WalletKitClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
+    }
+
+    /// `leyden.Towers`.
+    pub fn towers(&self) -> TowersClient<Authorized> {
+        TowersClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// `wtclientrpc.WatchtowerClient`.
+    pub fn watchtower_client(&self) -> WatchtowerClientClient<Authorized> {
+        WatchtowerClientClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
     }
 
     /// `leyden.Tower`.

@@ -72,6 +72,15 @@ pub enum Command {
         channel: ChannelId,
         event: Box<Event>,
     },
+    /// What the node's towers hold of a channel, or know of it.
+    Towers {
+        channel: ChannelId,
+        event: Box<Event>,
+    },
+    /// Tell the towers' task what the peer has revoked.
+    NameToTowers {
+        channel: ChannelId,
+    },
     /// News of the chain for the outputs of a channel, in order: all up to this tip.
     Chain {
         channel: ChannelId,

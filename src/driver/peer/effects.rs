@@ -20,6 +20,7 @@ use crate::driver::{
     events::{ChannelNews, OwnHtlcNews},
     fee_bump::{Child, FeeBump, FeeBumpError},
     gossip::{GossipEvent, OwnChannelState},
+    towers::TowerChannel,
 };
 use crate::{
     wallet::reserve::Reserve,
@@ -44,6 +45,8 @@ impl Peer {
             NodeEffect::Invoice(effect) => self.underway.extend(self.services.invoice_effect(effect)),
             NodeEffect::Switch(effect) => self.switch_effect(effect),
             NodeEffect::Payment(effect) => self.underway.extend(self.services.payment_effect(effect)),
+            // Theirs is a task of its own.
+            NodeEffect::Towers(_) => {}
         }
     }
 
@@ -115,8 +118,10 @@ impl Peer {
                 | SpendKind::LocalOld(_)
                 | SpendKind::Unknown => self.closed_by_peer(id, transaction),
             },
-            // A node without towers queues nothing for them.
-            Effect::TowerBackup { .. } => {}
+            Effect::TowerBackup { number } => {
+                let past = self.slots.get(&id).and_then(|slot| slot.channel.revoked_past());
+                self.services.towers.queued(id, number, past.and_then(|past| past.secrets.get(number)));
+            }
             Effect::Onchain(effect) => self.onchain_effect(id, *effect).await,
             Effect::Forget => {
                 self.keep_double_spend(id);
@@ -125,6 +130,7 @@ impl Peer {
                 let is_ours = self.services.peers.owner(&id) == Some(self.node_id);
                 if is_ours {
                     self.services.watch.forget(&id);
+                    self.services.towers.channel_over(id);
                     self.services.peers.remove_channel(&id);
                     self.services.backups.remove(&id);
                 }
@@ -222,6 +228,9 @@ impl Peer {
         }
         match notice {
             Notice::Established { funding, .. } => {
+                if let Some(channel) = TowerChannel::of(&slot.channel) {
+                    self.services.towers.established(channel);
+                }
                 if let Some(OpenChoices { memo, .. }) = slot.choices.take()
                     && !memo.is_empty()
                     && let Err(error) = self.services.store.put_memo(&funding, &memo)

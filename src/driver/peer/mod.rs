@@ -55,6 +55,7 @@ use super::{
     gossip::{GossipEvent, OwnChannelState},
     services::Services,
     strangers::PeerStanding,
+    towers::TowerChannel,
 };
 use crate::limits::STRANGERS_TURN;
 
@@ -512,6 +513,8 @@ impl Peer {
             Command::Add { channel: _, htlc } => self.refused(htlc.origin, CannotAdd::Offline),
             Command::Settle { channel, id, settlement } => self.event(channel, Event::Settle { id, settlement }),
             Command::Event { channel, event } => self.funding_news(channel, *event),
+            Command::Towers { channel, event } => self.event(channel, *event),
+            Command::NameToTowers { channel } => self.name_to_towers(channel),
             Command::Chain { channel, events, tip } => self.chain_news(channel, events, tip),
             Command::NewTip(height) => {
                 self.sends_again = !self.unsent.is_empty();
@@ -546,6 +549,12 @@ impl Peer {
     fn funding_news(&mut self, id: ChannelId, event: Event) {
         self.event(id, event);
         self.note_backing(id);
+    }
+
+    pub(super) fn name_to_towers(&self, id: ChannelId) {
+        if let Some(channel) = self.slots.get(&id).and_then(|slot| TowerChannel::of(&slot.channel)) {
+            self.services.towers.established(channel);
+        }
     }
 
     fn describe(&self) -> PeerState {

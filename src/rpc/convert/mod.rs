@@ -21,6 +21,7 @@ pub(super) mod payments;
 pub(super) mod recovery;
 pub(super) mod routes;
 pub(super) mod tokens;
+pub(super) mod towers;
 pub(super) mod wallet;
 pub(super) mod watchtower;
 

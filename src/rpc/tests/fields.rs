@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use leyden_proto::{fields::IGNORED, invoicesrpc, walletrpc};
+use leyden_proto::{fields::IGNORED, invoicesrpc, walletrpc, wtclientrpc};
 use prost::Message;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, MethodDescriptor, Value,
@@ -189,6 +189,32 @@ fn bases(method: &MethodDescriptor) -> Vec<DynamicMessage> {
         }
         "invoicesrpc.Invoices.AddHoldInvoice" => {
             vec![invoicesrpc::AddHoldInvoiceRequest { hash: vec![7; 32], ..Default::default() }.encode_to_vec()]
+        }
+        "wtclientrpc.WatchtowerClient.AddTower" => {
+            let address = "127.0.0.1:9911".to_owned();
+            vec![wtclientrpc::AddTowerRequest { pubkey: node(), address }.encode_to_vec()]
+        }
+        "wtclientrpc.WatchtowerClient.RemoveTower" => {
+            vec![wtclientrpc::RemoveTowerRequest { pubkey: node(), address: String::new() }.encode_to_vec()]
+        }
+        "wtclientrpc.WatchtowerClient.ListTowers" => [false, true]
+            .map(|include_sessions| wtclientrpc::ListTowersRequest { include_sessions, ..Default::default() })
+            .map(|request| request.encode_to_vec())
+            .to_vec(),
+        "wtclientrpc.WatchtowerClient.GetTowerInfo" => [false, true]
+            .map(|include_sessions| wtclientrpc::GetTowerInfoRequest {
+                pubkey: node(),
+                include_sessions,
+                ..Default::default()
+            })
+            .map(|request| request.encode_to_vec())
+            .to_vec(),
+        "leyden.Towers.AddTower" => {
+            let (pubkey, address) = (NODE.to_owned(), "127.0.0.1:9911".to_owned());
+            vec![leyden::AddTowerRequest { pubkey, address, own: false }.encode_to_vec()]
+        }
+        "leyden.Towers.Audit" => {
+            vec![leyden::AuditRequest { pubkey: NODE.to_owned(), ..Default::default() }.encode_to_vec()]
         }
         "walletrpc.WalletKit.BumpFee" => {
             let outpoint = lnrpc::OutPoint { txid_bytes: vec![7; 32], output_index: 1, ..Default::default() };

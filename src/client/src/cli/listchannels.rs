@@ -1,9 +1,12 @@
 //! `leyden listchannels`: the open channels.
 
 use clap::Args;
-use leyden_proto::lnrpc::{Channel, ListChannelsRequest};
+use leyden_proto::{
+    leyden::ListCoverageRequest,
+    lnrpc::{Channel, ListChannelsRequest},
+};
 
-use super::{CliError, Context, amount, format, table};
+use super::{CliError, Context, amount, format, table, tower::coverage};
 
 /// List the open channels.
 #[derive(Debug, Args)]
@@ -29,7 +32,12 @@ impl ListChannels {
             peer: peer.unwrap_or_default(),
             ..Default::default()
         };
-        let answer = context.client().await?.lightning().list_channels(request).await?.into_inner();
+        let client = context.client().await?;
+        let answer = client.lightning().list_channels(request).await?.into_inner();
+        let covered = match context.is_json() {
+            true => Vec::new(),
+            false => client.towers().list_coverage(ListCoverageRequest::default()).await?.into_inner().channels,
+        };
         context.show(&answer, || {
             let headings = ["channel", "id", "node", "active", ">capacity", ">local", ">remote", ">in flight"];
             let rows = answer.channels.iter().map(row).collect();
@@ -39,9 +47,18 @@ impl ListChannels {
             {
                 text += &format::trouble(point, flags);
             }
+            for channel in covered.iter().filter(|one| shown(&answer.channels, &one.channel_point)) {
+                if let Some(words) = coverage::in_short(channel) {
+                    text += &format!("\n{}: watchtowers: {words}", format::short_point(&channel.channel_point));
+                }
+            }
             text
         })
     }
+}
+
+fn shown(channels: &[Channel], point: &str) -> bool {
+    channels.iter().any(|channel| channel.channel_point == point)
 }
 
 fn row(channel: &Channel) -> [String; 8] {

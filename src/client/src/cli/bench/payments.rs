@@ -12,7 +12,13 @@ use std::{
 };
 
 use clap::Args;
-use leyden_proto::{lnrpc::payment::PaymentStatus, routerrpc::SendPaymentRequest};
+use leyden_proto::{
+    leyden::{ListCoverageRequest, ListTowersRequest},
+    lnrpc::payment::PaymentStatus,
+    routerrpc::SendPaymentRequest,
+    watchtowerrpc::GetInfoRequest,
+    wtclientrpc::AddTowerRequest,
+};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -30,7 +36,8 @@ const CAPACITY: i64 = 1_000_000_000;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden bench payments --nodes 2 --count 10000 --concurrency 100\n  \
-    leyden bench payments --nodes 4 --count 2000 --concurrency 200      over two nodes between")]
+    leyden bench payments --nodes 4 --count 2000 --concurrency 200      over two nodes between\n  \
+    leyden bench payments --towers 2                                    without watchtowers, then with two")]
 pub(super) struct Payments {
     /// Daemons in a chain; payments go from the first to the last
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=8))]
@@ -44,12 +51,25 @@ pub(super) struct Payments {
     /// Satoshi that each payment carries
     #[arg(long, default_value_t = 1_000)]
     amount: i64,
+    /// Watchtowers that guard every daemon: all is measured without them first, and then with them
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=4))]
+    towers: u8,
+}
+
+/// One round of payments.
+struct Measured {
+    latencies: Vec<Duration>,
+    payment_time: Duration,
+    invoice_time: Duration,
+    /// Processor seconds of all daemons.
+    cpu: f64,
 }
 
 impl Payments {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let failed = |error: ClusterError| CliError::Failed(error.to_string());
-        let total = i64::try_from(self.count).ok().and_then(|count| count.checked_mul(self.amount));
+        let rounds = if self.towers > 0 { 2 } else { 1 };
+        let total = i64::try_from(self.count).ok().and_then(|count| count.checked_mul(self.amount * rounds));
         if self.amount < 1 || self.concurrency < 1 || total.is_none_or(|total| total > CAPACITY * 9 / 10) {
             return Err(CliError::Usage(format!(
                 "amount and concurrency must be at least 1, and all payments together at most {} sat",
@@ -76,7 +96,29 @@ impl Payments {
         let failed = |error: ClusterError| CliError::Failed(error.to_string());
         context.note(&format!("starting {} daemons and opening a channel from each to the next", self.nodes));
         prepare(&mut nodes).await.map_err(failed)?;
-        let [payer, .., payee] = nodes.as_slice() else { return Ok(()) };
+        let measured = self.round(context, &nodes).await?;
+        let Some(towers) = self.start_towers(context, &nodes).await? else {
+            return self.show(context, &measured, None);
+        };
+        let guarded = self.round(context, &nodes).await?;
+        let begun = Instant::now();
+        for node in &nodes {
+            wait_until("the towers to hold what has been revoked since", || async {
+                let channels = node.client()?.towers().list_coverage(ListCoverageRequest::default()).await;
+                let channels = channels.map_err(|status| node.call_error(status))?.into_inner().channels;
+                Ok(channels.iter().all(|channel| channel.towers.iter().all(|tower| tower.waiting == 0)))
+            })
+            .await
+            .map_err(failed)?;
+        }
+        drop(towers);
+        self.show(context, &measured, Some((&guarded, begun.elapsed())))
+    }
+
+    /// Makes invoices, then pays them.
+    async fn round(&self, context: &Context, nodes: &[DaemonProcess]) -> Result<Measured, CliError> {
+        let failed = |error: ClusterError| CliError::Failed(error.to_string());
+        let [payer, .., payee] = nodes else { return Err(CliError::Failed("there are no daemons".to_owned())) };
         let before = payee.only_channel().await.map_err(failed)?.local_balance;
 
         context.note(&format!("making {} invoices", self.count));
@@ -94,7 +136,6 @@ impl Payments {
         let payment_time = begun.elapsed();
         let cpu = nodes.iter().map(cpu_seconds).sum::<f64>() - cpu_before;
 
-        let failures = self.count - latencies.len();
         // One more than was measured: the first, which waited for the route.
         let paid = i64::try_from(latencies.len() + 1).unwrap_or(i64::MAX).saturating_mul(self.amount);
         wait_until("the payee's balance to be what was paid", || async {
@@ -102,13 +143,65 @@ impl Payments {
         })
         .await
         .map_err(failed)?;
-
         latencies.sort_unstable();
-        let rate = latencies.len() as f64 / payment_time.as_secs_f64();
-        let invoice_rate = self.count as f64 / invoice_time.as_secs_f64();
-        let (p50, p99) = (percentile(&latencies, 50), percentile(&latencies, 99));
-        let per_payment = cpu / self.count as f64;
-        let value = json!({
+        Ok(Measured { latencies, payment_time, invoice_time, cpu })
+    }
+
+    /// Starts towers on the same chain, and has them guard every daemon; `None` if none are wanted.
+    async fn start_towers(
+        &self,
+        context: &Context,
+        nodes: &[DaemonProcess],
+    ) -> Result<Option<TowersOfBench>, CliError> {
+        let failed = |error: ClusterError| CliError::Failed(error.to_string());
+        let [first, ..] = nodes else { return Ok(None) };
+        if self.towers == 0 {
+            return Ok(None);
+        }
+        context.note(&format!("starting {} watchtowers, which guard every daemon", self.towers));
+        let folder = tempfile::Builder::new()
+            .prefix("leyden-bench-towers-")
+            .tempdir()
+            .map_err(|source| CliError::Io { what: "a temporary folder".into(), source })?;
+        let hub = first.chain_address().map_err(failed)?;
+        let mut towers = Vec::new();
+        for number in 1..=self.towers {
+            let flags = ["--log", "warn", "--tower", "--tower-listen", "127.0.0.1:0", "--chain-connect", &hub];
+            let mut tower = DaemonProcess::new(folder.path(), &format!("tower{number}"), &flags).map_err(failed)?;
+            tower.start().await.map_err(failed)?;
+            let info = tower.client().map_err(failed)?.watchtower().get_info(GetInfoRequest {}).await?.into_inner();
+            let address = info.listeners.first().cloned().unwrap_or_default();
+            for node in nodes {
+                let request = AddTowerRequest { pubkey: info.pubkey.clone(), address: address.clone() };
+                node.client().map_err(failed)?.watchtower_client().add_tower(request).await?;
+            }
+            towers.push(tower);
+        }
+        for node in nodes {
+            wait_until("the towers to be connected", || async {
+                let towers = node.client()?.towers().list_towers(ListTowersRequest {}).await;
+                let towers = towers.map_err(|status| node.call_error(status))?.into_inner().towers;
+                Ok(towers.iter().all(|tower| tower.connected))
+            })
+            .await
+            .map_err(failed)?;
+        }
+        Ok(Some(TowersOfBench { _towers: towers, _folder: folder }))
+    }
+
+    fn show(
+        &self,
+        context: &Context,
+        measured: &Measured,
+        guarded: Option<(&Measured, Duration)>,
+    ) -> Result<(), CliError> {
+        let latencies = &measured.latencies;
+        let failures = self.count - latencies.len() + guarded.map_or(0, |(one, _)| self.count - one.latencies.len());
+        let rate = measured.rate();
+        let invoice_rate = self.count as f64 / measured.invoice_time.as_secs_f64();
+        let (p50, p99) = (percentile(latencies, 50), percentile(latencies, 99));
+        let per_payment = measured.cpu / self.count as f64;
+        let mut value = json!({
             "nodes": self.nodes,
             "payments": latencies.len(),
             "failures": failures,
@@ -120,18 +213,34 @@ impl Payments {
             "invoices_per_second": invoice_rate,
             "daemons_cpu_seconds_per_payment": per_payment,
         });
-        context.show_value(&value, || {
-            table::facts([
-                ("daemons in a chain", self.nodes.to_string()),
-                ("payments", format!("{} of {} sat, {} at a time", latencies.len(), self.amount, self.concurrency)),
-                ("failed", failures.to_string()),
-                ("payments per second", format!("{rate:.0}")),
-                ("latency", format!("p50 {:.1} ms, p99 {:.1} ms", p50.as_secs_f64() * 1e3, p99.as_secs_f64() * 1e3)),
-                ("invoices made per second", format!("{invoice_rate:.0} (before, not part of the above)")),
-                ("processor time a payment", format!("{:.2} ms on all daemons together", per_payment * 1e3)),
-                ("payee's balance", "right to the satoshi".to_owned()),
-            ])
-        })?;
+        let mut facts = vec![
+            ("daemons in a chain", self.nodes.to_string()),
+            ("payments", format!("{} of {} sat, {} at a time", latencies.len(), self.amount, self.concurrency)),
+            ("failed", failures.to_string()),
+            ("payments per second", format!("{rate:.0}")),
+            ("latency", format!("p50 {:.1} ms, p99 {:.1} ms", p50.as_secs_f64() * 1e3, p99.as_secs_f64() * 1e3)),
+            ("invoices made per second", format!("{invoice_rate:.0} (before, not part of the above)")),
+            ("processor time a payment", format!("{:.2} ms on all daemons together", per_payment * 1e3)),
+            ("payee's balance", "right to the satoshi".to_owned()),
+        ];
+        if let Some((guarded, lag)) = guarded {
+            let (with, share) = (guarded.rate(), guarded.rate() / rate * 100.0);
+            let p99 = percentile(&guarded.latencies, 99);
+            if let Some(value) = value.as_object_mut() {
+                value.insert("towers".to_owned(), json!(self.towers));
+                value.insert("payments_per_second_with_towers".to_owned(), json!(with));
+                value.insert("latency_p99_ms_with_towers".to_owned(), json!(p99.as_secs_f64() * 1e3));
+                value.insert("seconds_until_all_is_covered".to_owned(), json!(lag.as_secs_f64()));
+            }
+            facts.extend([
+                (
+                    "with watchtowers",
+                    format!("{with:.0} payments per second, {share:.0} % ({} towers a daemon)", self.towers),
+                ),
+                ("all covered", format!("{:.1} s after the last payment", lag.as_secs_f64())),
+            ]);
+        }
+        context.show_value(&value, || table::facts(facts))?;
         if failures > 0 {
             return Err(CliError::Failed(format!("{failures} payments failed")));
         }
@@ -232,6 +341,18 @@ impl Payments {
         }
         Ok(latencies)
     }
+}
+
+impl Measured {
+    fn rate(&self) -> f64 {
+        self.latencies.len() as f64 / self.payment_time.as_secs_f64()
+    }
+}
+
+/// They end when this is dropped, and their folder with them.
+struct TowersOfBench {
+    _towers: Vec<DaemonProcess>,
+    _folder: tempfile::TempDir,
 }
 
 /// Starts the daemons on one chain, and opens a channel from each to the next.

@@ -1,21 +1,64 @@
-//! `leyden tower stats`: what the watchtower guards, and which penalties are on their way.
+//! `leyden tower stats`: how many backups the node's towers hold, what the one that it runs guards, and which penalties are on
+//! their way.
 
 use clap::Args;
-use leyden_proto::leyden::{
-    GetTowerStatsRequest, TowerClaim, TowerPenalty, TowerStats, tower_claim::State, tower_penalty::Mode,
+use leyden_proto::{
+    leyden::{GetTowerStatsRequest, TowerClaim, TowerPenalty, TowerStats, tower_claim::State, tower_penalty::Mode},
+    wtclientrpc::{StatsRequest, StatsResponse},
 };
+use prost::{Message, Name};
+use serde_json::{Value, json};
+use tonic::{Code, Response, Status};
 
-use super::super::{CliError, Context, amount, table};
+use super::super::{CliError, Context, amount, json, table};
 
-/// Show what the watchtower holds, and each breach whose penalties are not final.
+/// Show what this node's watchtowers hold, and what the one that it runs (leydend --tower) guards for others, with each breach
+/// whose penalties are not final.
 #[derive(Debug, Args)]
 pub(super) struct Stats {}
 
 impl Stats {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
-        let stats = context.client().await?.tower().get_tower_stats(GetTowerStatsRequest {}).await?.into_inner();
-        context.show(&stats, || for_people(&stats))
+        let client = context.client().await?;
+        // Each is absent on a node that is only the other: a tower alone has no wallet, and most nodes run no tower.
+        let (guarded, guards) = (
+            absent(client.watchtower_client().stats(StatsRequest {}).await)?,
+            absent(client.tower().get_tower_stats(GetTowerStatsRequest {}).await)?,
+        );
+        let value = json!({ "client": value(guarded.as_ref())?, "tower": value(guards.as_ref())? });
+        context.show_value(&value, || {
+            let guarded = guarded.as_ref().map(by_towers);
+            let guards = guards.as_ref().map(for_people);
+            guarded.into_iter().chain(guards).collect::<Vec<_>>().join("\n\n")
+        })?;
+        match guarded.is_none() && guards.is_none() {
+            true => Err(CliError::Failed("no wallet is open, and no watchtower runs (`leydend --tower`)".to_owned())),
+            false => Ok(()),
+        }
     }
+}
+
+fn absent<T>(answer: Result<Response<T>, Status>) -> Result<Option<T>, Status> {
+    match answer {
+        Ok(answer) => Ok(Some(answer.into_inner())),
+        Err(status) if status.code() == Code::FailedPrecondition => Ok(None),
+        Err(status) => Err(status),
+    }
+}
+
+fn value<M: Message + Name>(message: Option<&M>) -> Result<Value, CliError> {
+    let Some(message) = message else { return Ok(Value::Null) };
+    serde_json::from_str(&json::pretty(message)?).map_err(|error| CliError::Unprintable(error.to_string()))
+}
+
+fn by_towers(stats: &StatsResponse) -> String {
+    table::facts([
+        ("backups that towers hold", stats.num_backups.to_string()),
+        ("waiting for them", stats.num_pending_backups.to_string()),
+        ("failed since the start", stats.num_failed_backups.to_string()),
+        ("sessions granted since the start", stats.num_sessions_acquired.to_string()),
+        ("sessions that are full", stats.num_sessions_exhausted.to_string()),
+    ])
 }
 
 fn for_people(stats: &TowerStats) -> String {

@@ -1,0 +1,86 @@
+//! `leyden tower audit`: whether a tower has what it signed for.
+
+use clap::Args;
+use leyden_proto::leyden::{AuditRequest, ChannelAudit, TowerProof, channel_audit::Result as Found};
+
+use super::super::{CliError, Context, channel::tree, format};
+
+/// Have a watchtower read again what it signed for, and compare it with its receipts.
+///
+/// A tower that does not have it any more has signed two things that cannot both be true: both are shown, for anybody to check,
+/// and the tower counts as none from then on.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    leyden tower audit 02ab                 the beginning of its key will do\n  \
+    leyden tower audit 02ab 4a5e1e4b:0      one channel alone")]
+pub(super) struct Audit {
+    /// The tower's key, or the beginning of it
+    #[arg(value_name = "TOWER")]
+    tower: String,
+    /// The channel point TXID:INDEX, or the beginning of it
+    #[arg(value_name = "CHANNEL")]
+    channel_point: Option<String>,
+}
+
+impl Audit {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
+        let client = context.client().await?;
+        let pubkey = super::find(&client, &self.tower).await?;
+        let channel_point = match &self.channel_point {
+            Some(wanted) => tree::find(&client, wanted).await?,
+            None => String::new(),
+        };
+        let waiting = context.waiting("the tower reads its backups again");
+        let answer = client.towers().audit(AuditRequest { pubkey, channel_point }).await?.into_inner();
+        waiting.finish_and_clear();
+        context.show(&answer, || match answer.channels.is_empty() {
+            true => "There is no channel to ask for.".to_owned(),
+            false => answer.channels.iter().map(one).collect::<Vec<_>>().join("\n"),
+        })?;
+        match answer.channels.iter().any(|channel| channel.result() == Found::BrokeItsWord) {
+            true => Err(CliError::Failed("the tower broke its word: remove it, and use another one".to_owned())),
+            false => Ok(()),
+        }
+    }
+}
+
+fn one(audit: &ChannelAudit) -> String {
+    let point = format::short_point(&audit.channel_point);
+    let said = match audit.result() {
+        Found::Holds => format!(
+            "it has every state from {} to {} that it signed for",
+            audit.first.unwrap_or_default(),
+            audit.up_to.unwrap_or_default()
+        ),
+        Found::BrokeItsWord => {
+            let proof = audit.proof.as_ref().map(proof).unwrap_or_default();
+            format!("IT BROKE ITS WORD: {}{proof}", audit.contradiction)
+        }
+        Found::NoReceipt => "it has signed for nothing of this channel".to_owned(),
+        Found::NotConnected => "it is not connected: `leyden tower list` shows why".to_owned(),
+        Found::NoAnswer => "it did not answer".to_owned(),
+    };
+    format!("{point}: {said}")
+}
+
+fn proof(proof: &TowerProof) -> String {
+    let receipt = proof.receipt.clone().unwrap_or_default();
+    let later = match (proof.held_first, proof.held_up_to) {
+        (Some(first), Some(up_to)) => format!("states {first} to {up_to}, digest {}", proof.held_digest),
+        _ => "nothing".to_owned(),
+    };
+    format!(
+        "\n  signed by {} for client {}, channel tag {}\n  \
+         first: states {} to {}, digest {}\n    signature {}\n  \
+         then, to nonce {}: {later}\n    signature {}",
+        proof.receipt_key,
+        proof.client,
+        proof.tag,
+        receipt.first,
+        receipt.up_to,
+        receipt.digest,
+        receipt.signature,
+        proof.nonce,
+        proof.held_signature
+    )
+}

@@ -1,0 +1,128 @@
+//! What people ask the towers' task, and what it tells them by itself.
+
+use leyden_channels::types::ChannelId;
+use leyden_watchtower::{
+    appointment::ClientId,
+    client::{Event, Notice, keys::TowerKeys as _, record::TowerId},
+    receipt::Held,
+};
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use super::{
+    AuditOutcome, ChannelTowers, TowerState, TowersView,
+    task::{Counts, Running, WaitingAudit},
+};
+use crate::words::said;
+
+impl Running {
+    pub(super) fn view(&self) -> TowersView {
+        let mut channels: Vec<ChannelTowers> = self
+            .channels
+            .values()
+            .map(|known| ChannelTowers {
+                channel: known.channel,
+                funding: known.funding,
+                peer: known.peer,
+                coverage: self.client.coverage(known.channel),
+            })
+            .collect();
+        channels.sort_by_key(|one| one.funding);
+        let towers = self.client.towers().map(|(id, row)| {
+            let coverage = channels.iter().flat_map(|one| &one.coverage).filter(|one| one.tower == id);
+            let (mut held, mut waiting) = (0_u64, 0_u64);
+            for one in coverage {
+                held += one.receipts.iter().map(|receipt| states(&receipt.held)).sum::<u64>();
+                waiting += one.waiting;
+            }
+            let client: ClientId = self.services.keys.client(&row.key);
+            let trouble = self.ways.get(&id).and_then(|way| way.trouble.clone());
+            let is_ready = self.client.is_connected(id);
+            TowerState { id, row: row.clone(), client, is_ready, trouble, held, waiting }
+        });
+        let (towers, Counts { failed, registered }) = (towers.collect(), self.counts);
+        TowersView { required: self.client.required(), towers, channels, failed, registered }
+    }
+
+    pub(super) fn audit(&mut self, tower: TowerId, channel: ChannelId, answer: oneshot::Sender<AuditOutcome>) {
+        let coverage = self.client.coverage(channel).into_iter().find(|one| one.tower == tower);
+        let receipt = coverage.and_then(|one| one.receipts.last().copied());
+        let outcome = match receipt {
+            _ if !self.client.is_connected(tower) => AuditOutcome::NotConnected,
+            None => AuditOutcome::NoReceipt,
+            Some(receipt) => {
+                self.audits.push(WaitingAudit { tower, channel, held: receipt.held, answer });
+                return self.event(Event::Audit { tower, channel, nonce: rand::random() });
+            }
+        };
+        let _ = answer.send(outcome);
+    }
+
+    pub(super) fn audited(&mut self, tower: TowerId, channel: ChannelId, outcome: impl Fn(Held) -> AuditOutcome) {
+        let asked = |waiting: &mut WaitingAudit| waiting.tower == tower && waiting.channel == channel;
+        for WaitingAudit { held, answer, .. } in self.audits.extract_if(.., asked) {
+            let _ = answer.send(outcome(held));
+        }
+    }
+
+    pub(super) fn name(&self, tower: TowerId) -> String {
+        self.row(tower).map(|row| format!("{}@{}", row.key, row.address)).unwrap_or_default()
+    }
+
+    pub(super) fn trouble(&mut self, tower: TowerId, what: &str) {
+        if let Some(way) = self.ways.get_mut(&tower) {
+            way.trouble = Some(said(what).to_string());
+        }
+    }
+
+    pub(super) fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Waiting { channel, number, missing, required } => {
+                let missing: Vec<String> = missing.into_iter().map(|tower| self.name(tower)).collect();
+                warn!(%channel, state = number.0, required, missing = missing.join(", "),
+                    "payments of this channel wait until enough watchtowers hold its last revoked state");
+            }
+            Notice::Registered { tower, until } => {
+                self.counts.registered += 1;
+                info!(tower = self.name(tower), until = until.0, "a watchtower keeps our backups");
+                if let Some(way) = self.ways.get_mut(&tower) {
+                    way.trouble = None;
+                }
+            }
+            Notice::Refused { tower, code, text } => {
+                let text = said(&text).to_string();
+                warn!(tower = self.name(tower), ?code, text, "a watchtower refuses");
+                self.trouble(tower, &format!("it refuses: {text}"));
+            }
+            Notice::Unusable { tower, why } => {
+                warn!(tower = self.name(tower), why, "a watchtower is of no use");
+                self.trouble(tower, &why);
+            }
+            Notice::DataIsOld { tower, channel, number } => {
+                error!(tower = self.name(tower), %channel, state = number.0,
+                    "a watchtower knows a later state of this channel: our data is old, and we wait for the peer to close");
+            }
+            Notice::HoldsLess { tower, channel } => {
+                warn!(tower = self.name(tower), %channel, "a watchtower says that it has lost what it signed for");
+                self.event(Event::Audit { tower, channel, nonce: rand::random() });
+            }
+            Notice::CoveredFrom { tower, channel, number } => {
+                info!(tower = self.name(tower), %channel, state = number.0,
+                    "states before this one are not covered: the channel is older than the tower");
+            }
+            Notice::NotPrepared { tower, channel, why } => {
+                error!(tower = self.name(tower), %channel, why, "a backup for a watchtower cannot be made");
+            }
+            Notice::AuditPassed { tower, channel } => self.audited(tower, channel, AuditOutcome::Passed),
+            Notice::AuditFailed { tower, channel, contradiction, proof } => {
+                error!(tower = self.name(tower), %channel, %contradiction, "a watchtower broke its word: use another one");
+                self.audited(tower, channel, |_| AuditOutcome::Failed { contradiction, proof: proof.clone() });
+            }
+        }
+    }
+}
+
+/// How many states a receipt is for.
+fn states(held: &Held) -> u64 {
+    held.up_to.0.saturating_sub(held.first.0).saturating_add(1)
+}

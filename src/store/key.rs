@@ -1,0 +1,37 @@
+//! How the rows of the cores are named, whichever core wrote them.
+
+use leyden_channels::channel::Key;
+use leyden_watchtower::client::record::ClientKey;
+
+/// The name of a row of the table `core`. The cores' keys are apart by their first bytes, but for the states that a channel
+/// queues for towers and the towers' client deletes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CoreKey {
+    Channels(Key),
+    TowerClient(ClientKey),
+}
+
+impl CoreKey {
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Channels(key) => key.encode(),
+            Self::TowerClient(key) => key.encode(),
+        }
+    }
+}
+
+impl From<Key> for CoreKey {
+    fn from(key: Key) -> Self {
+        Self::Channels(key)
+    }
+}
+
+impl From<ClientKey> for CoreKey {
+    fn from(key: ClientKey) -> Self {
+        match key {
+            // One name for one row: of several writes to it the last one counts.
+            ClientKey::Queued { channel, number } => Self::Channels(Key::TowerBackup { channel, number }),
+            key @ (ClientKey::Tower(_) | ClientKey::Coverage { .. }) => Self::TowerClient(key),
+        }
+    }
+}
