@@ -142,16 +142,24 @@ async fn shake_hands(
 pub async fn accept(local: &Local, stream: TcpStream) -> Result<Established, ConnectionError> {
     let answer = async {
         let (mut stream, peer) = prepare(stream)?;
-        let mut act_one = [0; ACT_ONE_LEN];
-        stream.read_exact(&mut act_one).await?;
-        let (handshake, act_two) = AwaitingActOne::start(local.secret, ephemeral_key()).act_one(&act_one)?;
-        stream.write_all(&act_two).await?;
-        let mut act_three = [0; ACT_THREE_LEN];
-        stream.read_exact(&mut act_three).await?;
-        let session = handshake.act_three(&act_three)?;
+        let session = answer_handshake::<ConnectionError>(local.secret, &mut stream).await?;
         exchange_init(local, stream, peer, session, true).await
     };
     timeout(HANDSHAKE_TIMEOUT, answer).await.map_err(|_| ConnectionError::Timeout(HANDSHAKE_TIMEOUT))?
+}
+
+/// The answering side of BOLT 8's handshake, as the holder of `secret`. Without a limit of time.
+pub(crate) async fn answer_handshake<E>(secret: SecretKey, stream: &mut TcpStream) -> Result<Session, E>
+where
+    E: From<io::Error> + From<HandshakeError>,
+{
+    let mut act_one = [0; ACT_ONE_LEN];
+    stream.read_exact(&mut act_one).await?;
+    let (handshake, act_two) = AwaitingActOne::start(secret, ephemeral_key()).act_one(&act_one)?;
+    stream.write_all(&act_two).await?;
+    let mut act_three = [0; ACT_THREE_LEN];
+    stream.read_exact(&mut act_three).await?;
+    Ok(handshake.act_three(&act_three)?)
 }
 
 fn prepare(stream: TcpStream) -> io::Result<(TcpStream, SocketAddr)> {

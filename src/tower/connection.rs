@@ -15,10 +15,7 @@ use std::{
 };
 
 use leyden_channels::{
-    transport::{
-        ACT_ONE_LEN, ACT_THREE_LEN, AwaitingActOne, CipherError, Decryptor, Encryptor, HandshakeError, ReceiveBuffer,
-        Session,
-    },
+    transport::{CipherError, Decryptor, Encryptor, HandshakeError, ReceiveBuffer, Session},
     types::Uptime,
 };
 use leyden_watchtower::{
@@ -41,9 +38,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::worker::Job;
-pub(super) use crate::driver::connection::ephemeral_key;
 use crate::{
     admission::{CallerTrust, ConnectionSlot},
+    driver::connection::answer_handshake,
     limits::{
         HANDSHAKE_TIMEOUT, TOWER_MAX_UNHANDLED, TOWER_MAX_UNSENT, TOWER_MESSAGE_COST, TOWER_REGISTER_TIMEOUT,
         WRITE_TIMEOUT,
@@ -164,13 +161,7 @@ impl Link {
 pub(super) async fn handshake(secret: SecretKey, stream: &mut TcpStream) -> Result<Session, End> {
     let answer = async {
         stream.set_nodelay(true)?;
-        let mut act_one = [0; ACT_ONE_LEN];
-        stream.read_exact(&mut act_one).await?;
-        let (handshake, act_two) = AwaitingActOne::start(secret, ephemeral_key()).act_one(&act_one)?;
-        stream.write_all(&act_two).await?;
-        let mut act_three = [0; ACT_THREE_LEN];
-        stream.read_exact(&mut act_three).await?;
-        Ok(handshake.act_three(&act_three)?)
+        answer_handshake::<End>(secret, stream).await
     };
     timeout(HANDSHAKE_TIMEOUT, answer).await.map_err(|_| End::Silent)?
 }

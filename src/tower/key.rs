@@ -5,7 +5,7 @@ use std::{fs, io, path::Path};
 use leyden_common::files::write_new;
 use secp256k1::SecretKey;
 
-use crate::tower::connection::ephemeral_key;
+use crate::driver::connection::ephemeral_key;
 
 /// The key at `path`, made on first use.
 pub fn open(path: &Path) -> io::Result<SecretKey> {

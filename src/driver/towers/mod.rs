@@ -14,12 +14,12 @@
 //! A node that was restored from an old copy hears of it from its towers ([`Towers::answered`]): so nobody is dialled and
 //! nobody is let in before they have answered, or [`ANSWER_PATIENCE`] has passed.
 
+mod connections;
 mod link;
 mod make;
 mod people;
 mod task;
 mod view;
-mod ways;
 
 use std::{
     sync::{
@@ -90,7 +90,7 @@ pub enum TowerError {
     Stopped,
 }
 
-/// The way to the task; what it shows is there without asking.
+/// The handle of the task; what it shows is there without asking.
 pub struct Towers {
     mailbox: mpsc::UnboundedSender<Command>,
     policy: Arc<AtomicU8>,

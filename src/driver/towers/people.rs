@@ -36,7 +36,7 @@ impl Running {
                 waiting += one.waiting;
             }
             let client: ClientId = self.services.keys.client(&row.key);
-            let trouble = self.ways.get(&id).and_then(|way| way.trouble.clone());
+            let trouble = self.connections.get(&id).and_then(|connection| connection.trouble.clone());
             let is_ready = self.client.is_connected(id);
             TowerState { id, row: row.clone(), client, is_ready, trouble, held, waiting }
         });
@@ -66,12 +66,12 @@ impl Running {
     }
 
     pub(super) fn name(&self, tower: TowerId) -> String {
-        self.row(tower).map(|row| format!("{}@{}", row.key, row.address)).unwrap_or_default()
+        self.client.tower(tower).map(|row| format!("{}@{}", row.key, row.address)).unwrap_or_default()
     }
 
     pub(super) fn trouble(&mut self, tower: TowerId, what: &str) {
-        if let Some(way) = self.ways.get_mut(&tower) {
-            way.trouble = Some(said(what).to_string());
+        if let Some(connection) = self.connections.get_mut(&tower) {
+            connection.trouble = Some(said(what).to_string());
         }
     }
 
@@ -85,8 +85,8 @@ impl Running {
             Notice::Registered { tower, until } => {
                 self.counts.registered += 1;
                 info!(tower = self.name(tower), until = until.0, "a watchtower keeps our backups");
-                if let Some(way) = self.ways.get_mut(&tower) {
-                    way.trouble = None;
+                if let Some(connection) = self.connections.get_mut(&tower) {
+                    connection.trouble = None;
                 }
             }
             Notice::Refused { tower, code, text } => {

@@ -29,10 +29,11 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    AuditOutcome, SWEEP_FEERATE, TICK, TowerChannel, TowerError, TowersView, encode_policy,
+    AuditOutcome, SWEEP_FEERATE, TICK, TowerChannel, TowerError, TowersView,
+    connections::{ConnectionState, TowerConnection},
+    encode_policy,
     link::{LineName, Received},
     make::{Job, Secrets, What},
-    ways::{Way, WayState},
 };
 use crate::driver::{
     committer::{NodeEffect, Stopped},
@@ -139,7 +140,7 @@ impl Task {
             policy,
             answered,
             channels: BTreeMap::new(),
-            ways: BTreeMap::new(),
+            connections: BTreeMap::new(),
             audits: Vec::new(),
             fresh: BTreeMap::new(),
             answers: Vec::new(),
@@ -180,7 +181,7 @@ pub(super) struct Running {
     pub(super) policy: Arc<AtomicU8>,
     pub(super) answered: watch::Sender<bool>,
     pub(super) channels: BTreeMap<ChannelId, TowerChannel>,
-    pub(super) ways: BTreeMap<TowerId, Way>,
+    pub(super) connections: BTreeMap<TowerId, TowerConnection>,
     pub(super) audits: Vec<WaitingAudit>,
     /// The last secrets of each channel.
     pub(super) fresh: BTreeMap<ChannelId, Secrets>,
@@ -215,9 +216,9 @@ impl Running {
             }
             Command::Dialled { line, established } => self.dialled(line, *established),
             Command::NotReached { line, why } => {
-                if let Some(way) = self.way(line) {
+                if let Some(connection) = self.connection(line) {
                     debug!(tower = line.tower.0, why, "not reached, trying again");
-                    way.trouble = Some(why);
+                    connection.trouble = Some(why);
                 }
             }
             Command::Received { line, received } => self.received(line, received.message),
@@ -305,8 +306,8 @@ impl Running {
                 }
             }
         }
-        for way in self.ways.values_mut() {
-            if let WayState::Up(link) = &mut way.state {
+        for connection in self.connections.values_mut() {
+            if let ConnectionState::Up(link) = &mut connection.state {
                 link.flush();
             }
         }

@@ -164,6 +164,11 @@ impl Client {
         self.towers.iter().map(|(id, tower)| (*id, &tower.row))
     }
 
+    /// `None` if it was removed.
+    pub fn tower(&self, tower: TowerId) -> Option<&TowerRow> {
+        self.towers.get(&tower).map(|tower| &tower.row)
+    }
+
     pub fn is_connected(&self, tower: TowerId) -> bool {
         self.towers.get(&tower).is_some_and(Tower::is_ready)
     }

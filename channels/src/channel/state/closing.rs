@@ -178,31 +178,11 @@ impl Established {
     }
 
     pub(crate) fn closing(&self) -> Option<&Closing> {
-        match &self.phase {
-            Phase::Closing(closing) => Some(closing),
-            Phase::Funding
-            | Phase::Ready
-            | Phase::Normal
-            | Phase::Shutdown(_)
-            | Phase::Negotiating(_)
-            | Phase::Lost
-            | Phase::Restored
-            | Phase::Closed => None,
-        }
+        if let Phase::Closing(closing) = &self.phase { Some(closing) } else { None }
     }
 
     fn closing_mut(&mut self) -> Option<&mut Closing> {
-        match &mut self.phase {
-            Phase::Closing(closing) => Some(closing),
-            Phase::Funding
-            | Phase::Ready
-            | Phase::Normal
-            | Phase::Shutdown(_)
-            | Phase::Negotiating(_)
-            | Phase::Lost
-            | Phase::Restored
-            | Phase::Closed => None,
-        }
+        if let Phase::Closing(closing) = &mut self.phase { Some(closing) } else { None }
     }
 
     /// A person wants it closed alone. If it is closing already, our own commitment may be what gets it there.

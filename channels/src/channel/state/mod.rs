@@ -409,19 +409,9 @@ impl Established {
         if let Some(transaction) = &self.funding_transaction {
             turn.emit(Effect::Broadcast(transaction.clone()));
         }
-        match &self.phase {
-            Phase::Closed => {
-                turn.emit(Effect::Forget);
-                return Ok(());
-            }
-            Phase::Funding
-            | Phase::Ready
-            | Phase::Normal
-            | Phase::Shutdown(_)
-            | Phase::Negotiating(_)
-            | Phase::Lost
-            | Phase::Restored
-            | Phase::Closing(_) => {}
+        if self.phase == Phase::Closed {
+            turn.emit(Effect::Forget);
+            return Ok(());
         }
         // Rows of an earlier version go with this write.
         turn.touched.state |= self.separate_rows;

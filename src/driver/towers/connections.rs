@@ -1,4 +1,4 @@
-//! The ways to the towers: dialled, up, or given up for a while.
+//! The connections to the towers: dialled, up, or given up for a while.
 //!
 //! ```text
 //!   Connect ──► dialling ──► up ──ends by itself, or is silent──► pause ──► dialling …
@@ -12,10 +12,7 @@ use std::{
 
 use leyden_channels::types::FeeratePerKw;
 use leyden_watchtower::{
-    client::{
-        Event,
-        record::{TowerId, TowerRow},
-    },
+    client::{Event, record::TowerId},
     message::TowerMessage,
 };
 use tokio::{sync::mpsc, task::AbortHandle};
@@ -29,10 +26,10 @@ use super::{
 };
 use crate::driver::{backoff::Backoff, connection};
 
-/// The way to a tower.
+/// The connection to a tower, or the attempts to have one.
 #[derive(Default)]
-pub(super) struct Way {
-    pub(super) state: WayState,
+pub(super) struct TowerConnection {
+    pub(super) state: ConnectionState,
     /// Counts its connections.
     pub(super) number: u64,
     pub(super) is_wanted: bool,
@@ -42,99 +39,95 @@ pub(super) struct Way {
 }
 
 #[derive(Default)]
-pub(super) enum WayState {
+pub(super) enum ConnectionState {
     #[default]
     Down,
     Dialling(AbortHandle),
     Up(Link),
 }
 
-impl Drop for Way {
+impl Drop for TowerConnection {
     fn drop(&mut self) {
         self.give_up();
     }
 }
 
-impl Way {
+impl TowerConnection {
     /// No connection, and nobody who makes one.
     fn give_up(&mut self) {
-        if let WayState::Dialling(task) = std::mem::take(&mut self.state) {
+        if let ConnectionState::Dialling(task) = std::mem::take(&mut self.state) {
             task.abort();
         }
     }
 }
 
 impl Running {
-    pub(super) fn row(&self, tower: TowerId) -> Option<TowerRow> {
-        self.client.towers().find(|(id, _)| *id == tower).map(|(_, row)| row.clone())
-    }
-
-    /// The way, if this is its present connection.
-    pub(super) fn way(&mut self, line: LineName) -> Option<&mut Way> {
-        self.ways.get_mut(&line.tower).filter(|way| way.number == line.number)
+    /// Unless `line` names an earlier connection to this tower.
+    pub(super) fn connection(&mut self, line: LineName) -> Option<&mut TowerConnection> {
+        self.connections.get_mut(&line.tower).filter(|connection| connection.number == line.number)
     }
 
     /// There is to be a connection: soon, for somebody may have just given the address.
     pub(super) fn connect(&mut self, tower: TowerId) {
-        let way = self.ways.entry(tower).or_default();
-        way.is_wanted = true;
-        match way.state {
-            WayState::Up(_) => {}
-            WayState::Down | WayState::Dialling(_) => self.dial(tower, Duration::ZERO),
+        let connection = self.connections.entry(tower).or_default();
+        connection.is_wanted = true;
+        match connection.state {
+            ConnectionState::Up(_) => {}
+            ConnectionState::Down | ConnectionState::Dialling(_) => self.dial(tower, Duration::ZERO),
         }
     }
 
     pub(super) fn dial(&mut self, tower: TowerId, first_pause: Duration) {
-        let Some(row) = self.row(tower) else { return };
-        let Some(way) = self.ways.get_mut(&tower) else { return };
-        way.give_up();
-        way.number += 1;
-        let line = LineName { tower, number: way.number };
+        let Some(row) = self.client.tower(tower) else { return };
+        let Some(connection) = self.connections.get_mut(&tower) else { return };
+        connection.give_up();
+        connection.number += 1;
+        let line = LineName { tower, number: connection.number };
         let secret = self.services.keys.tower_client_secret(&row.key);
-        let dial = Dial { line, secret, tower: row.key, address: row.address, first_pause };
-        way.state = WayState::Dialling(keep_dialling(dial, self.mailbox.clone()));
+        let dial = Dial { line, secret, tower: row.key, address: row.address.clone(), first_pause };
+        connection.state = ConnectionState::Dialling(keep_dialling(dial, self.mailbox.clone()));
     }
 
     pub(super) fn dialled(&mut self, line: LineName, established: connection::Line) {
         let mailbox = self.mailbox.clone();
-        let Some(way) = self.way(line) else { return };
-        way.trouble = None;
-        way.state = WayState::Up(Link::start(established, line, mailbox));
+        let Some(connection) = self.connection(line) else { return };
+        connection.trouble = None;
+        connection.state = ConnectionState::Up(Link::start(established, line, mailbox));
         self.event(Event::Connected(line.tower));
     }
 
     pub(super) fn received(&mut self, line: LineName, message: TowerMessage) {
-        let Some(way) = self.way(line) else { return };
-        let WayState::Up(link) = &mut way.state else { return };
+        let Some(connection) = self.connection(line) else { return };
+        let ConnectionState::Up(link) = &mut connection.state else { return };
         link.received();
         self.event(Event::Message(line.tower, message));
     }
 
     /// The connection has ended by itself.
     pub(super) fn ended(&mut self, line: LineName, why: String) {
-        let Some(way) = self.way(line) else { return };
-        let WayState::Up(link) = &way.state else { return };
-        way.backoff.connection_ended(false, link.lasted(), Clock::now());
+        let Some(connection) = self.connection(line) else { return };
+        let ConnectionState::Up(link) = &connection.state else { return };
+        connection.backoff.connection_ended(false, link.lasted(), Clock::now());
         debug!(tower = line.tower.0, why, "the connection to a tower has ended");
-        way.trouble = Some(why);
-        way.give_up();
+        connection.trouble = Some(why);
+        connection.give_up();
         self.event(Event::Disconnected(line.tower));
         self.after_connection(line.tower);
     }
 
     /// The client wants it to end.
     pub(super) fn disconnect(&mut self, tower: TowerId, again: bool) {
-        let exists = self.row(tower).is_some();
-        let Some(way) = self.ways.get_mut(&tower) else { return };
-        if let WayState::Up(link) = &mut way.state {
-            way.backoff.connection_ended(true, link.lasted(), Clock::now());
+        let exists = self.client.tower(tower).is_some();
+        let Some(connection) = self.connections.get_mut(&tower) else { return };
+        if let ConnectionState::Up(link) = &mut connection.state {
+            connection.backoff.connection_ended(true, link.lasted(), Clock::now());
         }
-        way.give_up();
+        connection.give_up();
         // What this connection still says is too late.
-        way.number += 1;
-        way.is_wanted = again;
+        connection.number += 1;
+        connection.is_wanted = again;
         if !exists {
-            self.ways.remove(&tower);
+            self.connections.remove(&tower);
         }
         self.after_connection(tower);
     }
@@ -142,23 +135,25 @@ impl Running {
     pub(super) fn after_connection(&mut self, tower: TowerId) {
         // Whoever waits for an audit hears that there is no answer.
         self.audits.retain(|waiting| waiting.tower != tower);
-        let Some(way) = self.ways.get(&tower).filter(|way| way.is_wanted) else { return };
-        let pause = way.backoff.pause(Clock::now());
+        let Some(connection) = self.connections.get(&tower).filter(|connection| connection.is_wanted) else { return };
+        let pause = connection.backoff.pause(Clock::now());
         self.dial(tower, pause);
     }
 
     pub(super) fn send(&mut self, tower: TowerId, message: &TowerMessage) {
-        let Some(Way { state: WayState::Up(link), .. }) = self.ways.get_mut(&tower) else { return };
+        let Some(TowerConnection { state: ConnectionState::Up(link), .. }) = self.connections.get_mut(&tower) else {
+            return;
+        };
         if let Err(error) = link.queue(message) {
             error!(tower = tower.0, message = message.name(), %error, "a message for a tower cannot be sent");
         }
     }
 
     pub(super) fn job(&mut self, tower: TowerId, job: impl FnOnce(FeeratePerKw) -> Job) {
-        let Some(row) = self.row(tower) else { return };
-        let Some(way) = self.ways.get_mut(&tower) else { return };
+        let Some(row) = self.client.tower(tower) else { return };
+        let Some(connection) = self.connections.get_mut(&tower) else { return };
         let job = job(row.granted.map_or(SWEEP_FEERATE, |granted| granted.sweep_feerate));
-        let maker = way.maker.get_or_insert_with(|| {
+        let maker = connection.maker.get_or_insert_with(|| {
             let (maker, jobs) = mpsc::unbounded_channel();
             tokio::spawn(make::run(Arc::clone(&self.services), row.key, jobs, self.mailbox.clone()));
             maker
@@ -168,15 +163,15 @@ impl Running {
     }
 
     pub(super) fn tick(&mut self) {
-        let silent = |way: &Way| match &way.state {
-            WayState::Up(link) => link.owes_an_answer_for() > ANSWER_LIMIT,
-            WayState::Down | WayState::Dialling(_) => false,
+        let silent = |connection: &TowerConnection| match &connection.state {
+            ConnectionState::Up(link) => link.owes_an_answer_for() > ANSWER_LIMIT,
+            ConnectionState::Down | ConnectionState::Dialling(_) => false,
         };
         let silent: Vec<LineName> = self
-            .ways
+            .connections
             .iter()
-            .filter(|(_, way)| silent(way))
-            .map(|(tower, way)| LineName { tower: *tower, number: way.number })
+            .filter(|(_, connection)| silent(connection))
+            .map(|(tower, connection)| LineName { tower: *tower, number: connection.number })
             .collect();
         for line in silent {
             self.ended(line, format!("it has not answered for {} seconds", ANSWER_LIMIT.as_secs()));
