@@ -210,7 +210,7 @@ impl Client {
             (TowerMessage::Acknowledged(receipt), Stage::Ready) => self.acknowledged(id, &receipt, ctx, out),
             (TowerMessage::ChannelClosed(closed), Stage::Ready) => self.closed(id, closed.tag, out),
             (TowerMessage::Audited(audited), Stage::Ready) => self.audited(id, &audited, ctx, out),
-            (TowerMessage::Refused(refused), _) => self.refused(id, refused, ctx, out),
+            (TowerMessage::Refused(refused), _) => self.refused(id, refused, out),
             (TowerMessage::Possession(_) | TowerMessage::State(_), Stage::Ready) => {}
             (message @ TowerMessage::Unknown { .. }, _) if !message.must_be_understood() => {}
             (message, _) => self.unusable(id, &format!("it sends {} out of turn", message.name()), out),
@@ -280,9 +280,12 @@ impl Client {
                 let cover = tower.covers.entry(channel).or_default();
                 let number = receipt.held.up_to;
                 if Some(number) > queue.revoked {
-                    cover.trouble = Some(Trouble::DataIsOld);
+                    let known = cover.trouble.replace(Trouble::DataIsOld);
                     out.emit(Effect::TowerKnowsRevoked { channel, number });
-                    out.emit(Effect::Notice(Notice::DataIsOld { tower: id, channel, number }));
+                    // However often it says so: a line of the log costs more than what it sends.
+                    if known != Some(Trouble::DataIsOld) {
+                        out.emit(Effect::Notice(Notice::DataIsOld { tower: id, channel, number }));
+                    }
                 } else if round == cover.round {
                     cover.flow.claimed = Some(*receipt);
                 }
@@ -518,7 +521,7 @@ impl Client {
         self.settle(channel, false, out);
     }
 
-    fn refused(&mut self, id: TowerId, refused: Refused, _ctx: &Ctx<'_>, out: &mut ClientOutbox) {
+    fn refused(&mut self, id: TowerId, refused: Refused, out: &mut ClientOutbox) {
         let Refused { code, text, channel, .. } = refused;
         if code == RefusalCode::ChannelExists
             && let Some(channel) = channel.and_then(|name| self.current(id, name))

@@ -13,7 +13,7 @@ use leyden_watchtower::{
     },
     codec::encode,
     message::{
-        Acknowledged, Backup, BackupBody, Hello, Mode, PROTOCOL_VERSION, RefusalCode, Refused, TowerFeatures,
+        Acknowledged, Backup, BackupBody, Hello, Mode, PROTOCOL_VERSION, RefusalCode, Refused, State, TowerFeatures,
         TowerMessage,
     },
     receipt::{Digest, Held, Holding, convicts},
@@ -174,6 +174,33 @@ fn a_node_restored_from_an_old_copy_hears_it_before_it_sends_a_state() {
         assert_eq!(held(&world, 0), Some(9));
         assert_eq!(world.client.coverage(channel(ALICE))[0].trouble, Some(Trouble::DataIsOld));
     }
+}
+
+#[test]
+fn a_tower_that_repeats_itself_is_written_of_once() {
+    let mut world = World::quiet(&[Mode::Blind]);
+    world.revoke_many(channel(ALICE), 5);
+    world.settle();
+    let (copy, gates) = (world.disk.clone(), world.gates.clone());
+    world.revoke_many(channel(ALICE), 5);
+    world.settle();
+
+    (world.disk, world.gates, world.tolerant) = (copy, gates, true);
+    world.restart();
+    while world.called_old.is_empty() {
+        world.work(Crash::Never);
+        world.deliver_to_tower(0, 1, Crash::Never);
+        let next = world.towers[0].to_node.front().map(|bytes| TowerMessage::decode(bytes).unwrap());
+        if let Some(TowerMessage::State(state)) = next {
+            let again = TowerMessage::from(State { remaining: 1, ..state }).encode();
+            (0..20).for_each(|_| world.towers[0].to_node.push_front(again.clone()));
+        }
+        world.deliver_to_node(0, Crash::Never);
+    }
+    world.settle();
+    assert!(world.called_old.len() > 20, "the channel hears it as often as it is said");
+    let lines = world.notices.iter().filter(|notice| matches!(notice, Notice::DataIsOld { .. })).count();
+    assert_eq!(lines, 1);
 }
 
 #[test]
