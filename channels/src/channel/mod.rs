@@ -226,6 +226,7 @@ impl Channel {
                 }
                 State::Over(id)
             }
+            opening @ (State::Funder(_) | State::Fundee(_)) if is_warning(&event, &mut turn) => opening,
             State::Funder(opening) => self.handle_opening_funder(opening, event, &mut turn)?,
             State::Fundee(opening) => self.handle_opening_fundee(*opening, event, &mut turn)?,
         };
@@ -351,6 +352,14 @@ impl Channel {
             State::Funder(_) | State::Fundee(_) | State::Over(_) => None,
         }
     }
+}
+
+/// Whether the peer warns, which is told and ends nothing (BOLT 1, The `error` and `warning` Messages): it may be about
+/// something else altogether.
+fn is_warning(event: &Event, turn: &mut Turn<'_>) -> bool {
+    let Event::Message(Message::Warning(warning)) = event else { return false };
+    turn.notice(Notice::PeerSays { error: false, text: warning.text() });
+    true
 }
 
 /// Why an event ends an opening, whatever it has come to. A peer that could not know is told: some open no other channel

@@ -5,7 +5,7 @@ use bitcoin::{Amount, OutPoint, ScriptBuf, TxOut};
 use super::harness::{Crash, Setup, TestChannel, Who, wallet_script};
 use crate::channel::*;
 use crate::types::*;
-use crate::wire::{ErrorMessage, Message};
+use crate::wire::{ErrorMessage, Message, Warning};
 
 const KINDS: [CommitmentType; 2] = [CommitmentType::StaticRemoteKey, CommitmentType::Anchors];
 
@@ -78,6 +78,26 @@ fn a_peer_that_refuses_ends_the_opening_with_its_words() {
     test.event(Who::Alice, Event::Message(Message::Error(error)));
     let failed = Notice::OpenFailed { reason: "the peer refused: no more channels".to_owned() };
     assert!(test[Who::Alice].forgotten && test[Who::Alice].notices.contains(&failed));
+}
+
+#[test]
+fn a_warning_ends_no_opening() {
+    let mut test = TestChannel::funded(1_000_000).proposed();
+    let text = "only so many bytes in peer storage";
+    loop {
+        for who in Who::BOTH {
+            let warning = Warning::new(ChannelId([0; 32]), text);
+            test.event(who, Event::Message(warning.into()));
+        }
+        if !test.deliver(Who::Alice) && !test.deliver(Who::Bob) {
+            break;
+        }
+    }
+    assert!(test[Who::Alice].broadcasts.len() == 1, "funded and signed by both");
+    let said = Notice::PeerSays { error: false, text: text.to_owned() };
+    for who in Who::BOTH {
+        assert!(!test[who].forgotten && test[who].notices.contains(&said));
+    }
 }
 
 #[test]
