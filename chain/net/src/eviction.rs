@@ -1,7 +1,8 @@
 //! Which inbound peer gives way when another one wants to connect and all places are taken.
 //!
 //! ```text
-//!   inbound peers ──► some have not greeted for a while: the first of the largest crowd among them goes
+//!   inbound peers ──► some have not greeted for a while, or more than half have not greeted:
+//!         │              the first of the largest crowd among them goes
 //!         └─► otherwise: take out those who are hard to be for an attacker
 //!                (few of a secret order of networks · nearest · latest with transactions · latest with blocks · half: here longest)
 //!             ──► of the rest, the youngest of the network with most of them goes
@@ -69,12 +70,16 @@ fn network(address: IpAddr) -> [u8; 4] {
 
 /// Who goes, if one may.
 pub fn choose(mut candidates: Vec<Candidate>, now: Duration) -> Option<PeerId> {
-    let silent = |one: &&Candidate| !one.has_greeted && now.saturating_sub(one.connected_at) >= GREETING;
-    let late: Vec<&Candidate> = candidates.iter().filter(silent).collect();
-    if !late.is_empty() {
-        let crowds = crowds(late.iter().copied());
+    let is_late = |one: &Candidate| now.saturating_sub(one.connected_at) >= GREETING;
+    let mut silent: Vec<&Candidate> = candidates.iter().filter(|one| !one.has_greeted).collect();
+    // So many at once are no crowd of newcomers, and must not put out those who speak.
+    if silent.len() <= candidates.len() / 2 {
+        silent.retain(|one| is_late(one));
+    }
+    if !silent.is_empty() {
+        let crowds = crowds(silent.iter().copied());
         let rank = |one: &&Candidate| (Reverse(crowds.get(&network(one.address)).copied()), one.connected_at, one.peer);
-        return late.into_iter().min_by_key(rank).map(|one| one.peer);
+        return silent.into_iter().min_by_key(rank).map(|one| one.peer);
     }
     let few = candidates.len() / FEW;
     keep(&mut candidates, BY_NETWORK.min(few), |one| one.order);
@@ -239,6 +244,21 @@ mod tests {
         all.extend(latest);
         let gone = leaving(all);
         assert_eq!(gone[..4], [PeerId(6), PeerId(7), PeerId(4), PeerId(8)], "{:?}", &gone[..6]);
+    }
+
+    #[test]
+    fn a_burst_of_those_who_do_not_greet_puts_out_nobody_else() {
+        let mut all = candidates([[1, 1, 0, 1]; 4]);
+        for one in &mut all[..3] {
+            one.has_greeted = false;
+        }
+        for one in &mut all {
+            one.connected_at = NOW - GREETING / 2;
+        }
+        assert_eq!(choose(all.clone(), NOW), Some(PeerId(1)));
+        // As many as have greeted may be newcomers: the youngest goes, whoever it is.
+        all[0].has_greeted = true;
+        assert_eq!(choose(all, NOW), Some(PeerId(4)));
     }
 
     #[test]
