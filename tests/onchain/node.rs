@@ -14,8 +14,8 @@ use leyden_channels::{
         revoked_htlcs,
     },
     keys::{
-        Basepoints, ClaimKey, ClaimSigner, HtlcKey as HtlcKeyOfSigner, KeyError, KeysSigner, PerCommitmentSecret,
-        Signer,
+        Basepoints, ClaimKey, ClaimSecret, ClaimSigner, HtlcKey as HtlcKeyOfSigner, KeyError, KeysSigner,
+        PerCommitmentSecret, Signer,
     },
     onchain::{self, Closer, FeeEstimates, Resolution, SpendUpdate, TrackedOutput, WatchedOutputs},
     types::{CltvExpiry, CommitmentNumber, FeeratePerKw, Height, HtlcId, TipTrust, UnixTime},
@@ -567,8 +567,8 @@ impl Signer for Broken {
 }
 
 impl ClaimSigner for Broken {
-    fn sign_claim(&self, key: &ClaimKey, sighash: &secp256k1::Message) -> Result<Signature, KeyError> {
-        self.0.sign_claim(key, sighash)
+    fn claim_secret(&self, key: &ClaimKey) -> Result<ClaimSecret, KeyError> {
+        self.0.claim_secret(key)
     }
 
     fn owner(&self) -> Option<&dyn Signer> {

@@ -29,7 +29,8 @@ pub use derive::{
 };
 pub use shachain::{PerCommitmentSecret, PerCommitmentSecrets, ShachainError, per_commitment_secret};
 pub use signer::{
-    ClaimKey, ClaimSigner, CommitmentSignatures, HtlcKey, KeysSigner, SignatureError, Signer, verify_signature,
+    ClaimKey, ClaimSecret, ClaimSigner, CommitmentSignatures, HtlcKey, KeysSigner, SignatureError, Signer,
+    verify_signature,
 };
 
 /// Why a key could not be made, or used. The first two have a chance of about 2^-128 for honest keys, so a peer is to

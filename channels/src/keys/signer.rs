@@ -11,8 +11,8 @@ use crate::types::{CommitmentNumber, Side};
 
 /// What the end of a channel on the chain asks of our secrets.
 pub trait ClaimSigner {
-    /// Signs an input that brings an output of a closed channel home. An error if the secret behind `key` is not here.
-    fn sign_claim(&self, key: &ClaimKey, sighash: &Message) -> Result<Signature, KeyError>;
+    /// The secret behind `key`, for inputs that bring outputs of a closed channel home. An error if it is not here.
+    fn claim_secret(&self, key: &ClaimKey) -> Result<ClaimSecret, KeyError>;
 
     /// All the secrets, where they are here: only with them our own commitment can be signed. A watchtower has none of
     /// them.
@@ -99,6 +99,27 @@ impl Drop for HtlcKey {
     }
 }
 
+/// The secret behind a [`ClaimKey`], overwritten when dropped. One state's penalties are all signed with the same one.
+pub struct ClaimSecret(SecretKey);
+
+impl ClaimSecret {
+    /// With a secret that a [`ClaimSigner`] has derived.
+    pub fn new(secret: SecretKey) -> Self {
+        Self(secret)
+    }
+
+    /// ECDSA, deterministic (RFC 6979), with a low R: it keeps a claim's size within a byte of its predicted weight.
+    pub fn sign(&self, sighash: &Message) -> Signature {
+        secp().sign_ecdsa_low_r(sighash, &self.0)
+    }
+}
+
+impl Drop for ClaimSecret {
+    fn drop(&mut self) {
+        self.0.non_secure_erase();
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum SignatureError {
@@ -164,14 +185,8 @@ impl Signer for KeysSigner {
 }
 
 impl ClaimSigner for KeysSigner {
-    fn sign_claim(&self, key: &ClaimKey, sighash: &Message) -> Result<Signature, KeyError> {
-        // Low R keeps a claim's size within a byte of its predicted weight.
-        let sign = |mut secret: SecretKey| {
-            let signature = secp().sign_ecdsa_low_r(sighash, &secret);
-            secret.non_secure_erase();
-            signature
-        };
-        Ok(sign(match key {
+    fn claim_secret(&self, key: &ClaimKey) -> Result<ClaimSecret, KeyError> {
+        Ok(ClaimSecret(match key {
             ClaimKey::Payment => self.secrets.payment,
             ClaimKey::Funding => self.secrets.funding,
             ClaimKey::Delayed { per_commitment_point } => derive_secret_key(

@@ -17,11 +17,11 @@ use secp256k1::{Message, PublicKey, ecdsa::Signature};
 
 use super::{CommitmentHtlc, HtlcTx, htlc::htlc_witness, scripts};
 use crate::{
-    keys::{ClaimKey, ClaimSigner, KeyError},
+    keys::{ClaimKey, ClaimSecret, ClaimSigner, KeyError},
     types::{CltvExpiry, CommitmentType, Height, HtlcDirection, PaymentPreimage},
 };
 
-/// The longest signature that [`ClaimSigner::sign_claim`] makes: low R, low S, and the sighash byte.
+/// The longest signature that [`ClaimSecret::sign`] makes: low R, low S, and the sighash byte.
 pub const CLAIM_SIGNATURE_LEN: usize = 71;
 
 /// One output on the chain and the way in which we spend it.
@@ -383,9 +383,16 @@ impl ClaimTx {
     pub fn sign(&self, signer: &(impl ClaimSigner + ?Sized)) -> Result<Transaction, ClaimError> {
         let mut cache = SighashCache::new(&self.tx);
         let mut witnesses = Vec::with_capacity(self.inputs.len());
+        // Deriving costs as much as signing, and all penalties of one state share the key.
+        let mut derived: Option<(&ClaimKey, ClaimSecret)> = None;
         for (index, input) in self.inputs.iter().enumerate() {
             let sighash = input.sighash(&mut cache, index)?;
-            let signature = signer.sign_claim(&input.key, &sighash)?;
+            let secret = match derived.take() {
+                Some((key, secret)) if *key == input.key => secret,
+                _ => signer.claim_secret(&input.key)?,
+            };
+            let signature = secret.sign(&sighash);
+            derived = Some((&input.key, secret));
             let signature = bitcoin::ecdsa::Signature::sighash_all(signature);
             witnesses.push(input.witness(&signature.serialize()));
         }

@@ -155,7 +155,8 @@ impl Running {
         let job = job(row.granted.map_or(SWEEP_FEERATE, |granted| granted.sweep_feerate));
         let maker = connection.maker.get_or_insert_with(|| {
             let (maker, jobs) = mpsc::unbounded_channel();
-            tokio::spawn(make::run(Arc::clone(&self.services), row.key, jobs, self.mailbox.clone()));
+            let (services, signed) = (Arc::clone(&self.services), Arc::clone(&self.signed));
+            tokio::spawn(make::run(services, row.key, signed, jobs, self.mailbox.clone()));
             maker
         });
         // It ends with the daemon.

@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bitcoin::ScriptBuf;
 use leyden_channels::{
-    channel::{Channel, Key, RevokedPast, Terms, decode_revoked},
+    channel::{Channel, Environment as _, Key, RevokedPast, Terms, decode_revoked},
     keys::{ClaimSigner, PerCommitmentSecret, Signer},
     types::{ChannelId, CommitmentNumber, FeeratePerKw},
 };
 use leyden_watchtower::{
     client::{
         Event, Place, Work,
-        build::{Maker, MakerKeys},
+        build::{BuildError, Maker, MakerKeys},
         keys::TowerKeys as _,
     },
     message::{Backup, Mode},
@@ -20,7 +20,10 @@ use leyden_watchtower::{
 use secp256k1::PublicKey;
 use tokio::sync::mpsc;
 
-use super::task::Command;
+use super::{
+    signed::{SignedFor, SignedStates},
+    task::Command,
+};
 use crate::driver::services::Services;
 
 /// What is to be made.
@@ -50,10 +53,11 @@ const KNOWN_CHANNELS: usize = 10_000;
 pub(super) async fn run(
     services: Arc<Services>,
     tower: PublicKey,
+    signed: Arc<SignedStates>,
     mut jobs: mpsc::UnboundedReceiver<Job>,
     mailbox: mpsc::UnboundedSender<Command>,
 ) {
-    let mut workshop = Workshop { services, tower, known: BTreeMap::new() };
+    let mut workshop = Workshop { services, tower, signed, known: BTreeMap::new() };
     let mut some = Vec::new();
     while jobs.recv_many(&mut some, TURN).await > 0 {
         let (mailbox, batch) = (mailbox.clone(), std::mem::take(&mut some));
@@ -73,6 +77,7 @@ pub(super) async fn run(
 struct Workshop {
     services: Arc<Services>,
     tower: PublicKey,
+    signed: Arc<SignedStates>,
     known: BTreeMap<ChannelId, Arc<Known>>,
 }
 
@@ -108,7 +113,7 @@ impl Workshop {
         let words = |error: &dyn std::fmt::Display| error.to_string();
         match what {
             What::Constants { destination } => {
-                let destination = destination.unwrap_or_else(|| services.wallet.channel_script(&seed(&place)));
+                let destination = destination.unwrap_or_else(|| services.destination(&known.terms));
                 let maker = Maker { place, terms: &known.terms, destination: &destination, sweep_feerate, keys };
                 let constants = maker.constants().map_err(|error| words(&error))?;
                 give(Event::Described { tower, channel, session, destination, constants });
@@ -126,7 +131,7 @@ impl Workshop {
                             past.as_ref().and_then(|past| past.secrets.get(number))
                         }
                     };
-                    let backup = state(services, &maker, number, revealed, first)?;
+                    let backup = state(services, &self.signed, &maker, number, revealed, first)?;
                     give(Event::Prepared { tower, channel, session, backup: Box::new(backup) });
                 }
             }
@@ -166,6 +171,7 @@ fn read(services: &Services, id: &ChannelId) -> Result<Channel, String> {
 
 fn state(
     services: &Services,
+    signed: &SignedStates,
     maker: &Maker<'_>,
     number: CommitmentNumber,
     secret: Option<PerCommitmentSecret>,
@@ -173,16 +179,18 @@ fn state(
 ) -> Result<Backup, String> {
     let channel = maker.place.channel;
     let lacks = |what: &str| format!("{what} of state {} is not stored", number.0);
+    let words = |error: BuildError| error.to_string();
     let row = services.store.core_record(&Key::TowerBackup { channel, number }.encode());
     let row = row.map_err(|error| error.to_string())?.ok_or_else(|| lacks("the content"))?;
     let state = decode_revoked(&row).map_err(|error| error.to_string())?;
     let secret = secret.ok_or_else(|| lacks("the peer's secret"))?;
-    maker.state(&state, secret, first).map_err(|error| error.to_string())
-}
-
-/// Each channel at each tower has its own one of the scripts for what channels pay back.
-fn seed(place: &Place) -> [u8; 32] {
-    let mut seed = [0; 32];
-    seed.iter_mut().zip(place.name.tag.0).for_each(|(to, from)| *to = from);
-    seed
+    match maker.place.mode {
+        Mode::Blind => {
+            let (sweep_feerate, destination) = (maker.sweep_feerate, maker.destination.clone());
+            let wanted = SignedFor { channel, number, sweep_feerate, destination };
+            let signed = signed.get_or_sign(wanted, state.htlcs.len(), || maker.sign(&state, secret).map_err(words))?;
+            maker.seal(&signed).map_err(words)
+        }
+        Mode::Own => maker.state(&state, secret, first).map_err(words),
+    }
 }

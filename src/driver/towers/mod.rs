@@ -18,6 +18,7 @@ mod connections;
 mod link;
 mod make;
 mod people;
+mod signed;
 mod task;
 mod view;
 

@@ -34,6 +34,7 @@ use super::{
     encode_policy,
     link::{LineName, Received},
     make::{Job, Secrets, What},
+    signed::SignedStates,
 };
 use crate::driver::{
     committer::{NodeEffect, Stopped},
@@ -143,6 +144,7 @@ impl Task {
             connections: BTreeMap::new(),
             audits: Vec::new(),
             fresh: BTreeMap::new(),
+            signed: Arc::default(),
             answers: Vec::new(),
             counts: Counts::default(),
             batch: Vec::new(),
@@ -185,6 +187,7 @@ pub(super) struct Running {
     pub(super) audits: Vec<WaitingAudit>,
     /// The last secrets of each channel.
     pub(super) fresh: BTreeMap<ChannelId, Secrets>,
+    pub(super) signed: Arc<SignedStates>,
     /// To be given once what was asked for is durable.
     pub(super) answers: Vec<oneshot::Sender<Result<(), TowerError>>>,
     pub(super) counts: Counts,

@@ -1,10 +1,10 @@
-//! How backups are made: for each tower, away from the channels' tasks. Some 60 µs a signature in blind mode; nothing is signed
-//! in own mode.
+//! How backups are made: for each tower, away from the channels' tasks. Some 40 µs a signature in blind mode, once for all
+//! towers with the same terms ([`SignedState`]); nothing is signed in own mode.
 //!
 //! The same state gives the same bytes each time: what was sent and not acknowledged is made again after a restart, and the
 //! digest of a receipt is that of our own backups.
 
-use bitcoin::ScriptBuf;
+use bitcoin::{ScriptBuf, Txid};
 use leyden_channels::{
     channel::{RebuildRevokedError, RetiredHtlc, RevokedHtlc, RevokedPast, RevokedState, Terms},
     keys::{ClaimSigner, PerCommitmentSecret},
@@ -14,7 +14,7 @@ use leyden_channels::{
 
 use super::event::{Constants, Place};
 use crate::{
-    kit::{self, ConstantsKey, KitError, KitRequest, SweepTerms},
+    kit::{self, ConstantsKey, JusticeKit, KitError, KitRequest, SweepTerms},
     message::{Backup, BackupBody, Mode, PastHtlc, StateHtlc},
     own::{OwnChannel, RevocationSecret},
     seal::SealError,
@@ -48,6 +48,15 @@ pub enum MakerKeys<'a> {
     Own {
         revocation: &'a RevocationSecret,
     },
+}
+
+/// The signatures for one revoked state, before they are sealed for a tower. They name the commitment, the destination and
+/// the feerate, and nothing of the tower.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedState {
+    number: CommitmentNumber,
+    txid: Txid,
+    kit: JusticeKit,
 }
 
 /// Why there is no backup.
@@ -97,20 +106,9 @@ impl Maker<'_> {
         secret: PerCommitmentSecret,
         first: CommitmentNumber,
     ) -> Result<Backup, BuildError> {
-        let Self { place, terms, .. } = *self;
+        let Self { place, .. } = *self;
         match (place.mode, self.keys) {
-            (Mode::Blind, MakerKeys::Blind { secret: tower, signer }) => {
-                let commitment = state.commitment(terms, &secret)?;
-                let kit = kit::build(&KitRequest {
-                    constants: &self.kit_constants(),
-                    key: ConstantsKey::derive(tower, &place.name),
-                    commitment: &commitment,
-                    secret,
-                    signer,
-                    with_to_remote: WITH_TO_REMOTE,
-                })?;
-                Ok(kit.to_backup(place.name, state.number, &commitment.txid)?)
-            }
+            (Mode::Blind, MakerKeys::Blind { .. }) => self.seal(&self.sign(state, secret)?),
             (Mode::Own, MakerKeys::Own { .. }) => {
                 // The tower has every HTLC that an earlier one of its states had.
                 let named = |one: &RevokedHtlc| match one.is_new || state.number <= first {
@@ -122,6 +120,34 @@ impl Maker<'_> {
             }
             (mode, _) => Err(BuildError::Mode(mode)),
         }
+    }
+
+    /// The dear half of a blind tower's backup.
+    pub fn sign(&self, state: &RevokedState, secret: PerCommitmentSecret) -> Result<SignedState, BuildError> {
+        let MakerKeys::Blind { secret: tower, signer } = self.keys else {
+            return Err(BuildError::Mode(self.place.mode));
+        };
+        let commitment = state.commitment(self.terms, &secret)?;
+        let kit = kit::build(&KitRequest {
+            constants: &self.kit_constants(),
+            key: ConstantsKey::derive(tower, &self.place.name),
+            commitment: &commitment,
+            secret,
+            signer,
+            with_to_remote: WITH_TO_REMOTE,
+        })?;
+        Ok(SignedState { number: state.number, txid: commitment.txid, kit })
+    }
+
+    /// The other half. `signed` may be from the maker of another blind tower, if it is of the same channel and has the same
+    /// destination and feerate.
+    pub fn seal(&self, signed: &SignedState) -> Result<Backup, BuildError> {
+        let (Mode::Blind, MakerKeys::Blind { secret: tower, .. }) = (self.place.mode, self.keys) else {
+            return Err(BuildError::Mode(self.place.mode));
+        };
+        let name = self.place.name;
+        let kit = JusticeKit { key: ConstantsKey::derive(tower, &name), ..signed.kit.clone() };
+        Ok(kit.to_backup(name, signed.number, &signed.txid)?)
     }
 
     /// Everything that the peer has revoked so far, in parts. `retired` are all HTLCs that are stored as such, read after

@@ -11,7 +11,7 @@ use leyden_watchtower::{
     appointment::{ChannelName, ChannelTag, FundingIndex},
     client::{
         Constants, Place, Session,
-        build::{BuildError, Maker, MakerKeys},
+        build::{BuildError, Maker, MakerKeys, SignedState},
         record::TowerId,
     },
     kit::{self, DEFAULT_SWEEP_FEERATE},
@@ -113,6 +113,34 @@ fn a_blind_backup_opens_at_its_breach_and_claims_every_output_of_the_cheater() {
             assert_eq!(claims.claims.len(), 1 + breach.htlc_count(), "state {number}");
             let other = duo.bobs_commitment((number + 1) % duo.states.len() as u64);
             assert!(kit::open(&other.tx, &backup.channel, &constants, sealed).is_err());
+        }
+    }
+}
+
+#[test]
+fn two_towers_share_the_signatures_and_each_gets_the_backup_that_it_would_get_alone() {
+    for kind in KINDS {
+        let duo = duo(kind);
+        let (one, two) = (place(Mode::Blind), ChannelName { tag: ChannelTag([6; 16]), funding: FundingIndex(0) });
+        let sealed = |maker: &Maker<'_>, number: u64, signed: &SignedState| {
+            let alone = maker.state(&revoked(&duo, number), duo.secret(number), CommitmentNumber(0)).unwrap();
+            assert_eq!(maker.seal(signed).unwrap(), alone);
+            alone.body
+        };
+        for number in 0..duo.states.len() as u64 {
+            make(&duo, Mode::Blind, |first| {
+                let second = Maker {
+                    place: Place { tower: TowerId(1), name: two, ..one },
+                    keys: MakerKeys::Blind { secret: &[4; 32], signer: &duo.alice },
+                    ..*first
+                };
+                let signed = first.sign(&revoked(&duo, number), duo.secret(number)).unwrap();
+                assert_ne!(
+                    sealed(first, number, &signed),
+                    sealed(&second, number, &signed),
+                    "each for its tower alone"
+                );
+            });
         }
     }
 }

@@ -224,7 +224,7 @@ impl Node {
                     bitcoin::EcdsaSighashType::All,
                 )
                 .unwrap();
-            let signature = self.signer.sign_claim(&ClaimKey::Payment, &sighash.into()).unwrap();
+            let signature = self.signer.claim_secret(&ClaimKey::Payment).unwrap().sign(&sighash.into());
             let signature = bitcoin::ecdsa::Signature::sighash_all(signature);
             tx.input[index].witness = bitcoin::Witness::p2wpkh(&signature, &wallet_key(&self.signer));
         }

@@ -200,7 +200,7 @@ fn second_stages_with_anchors_take_their_fee_from_a_wallet_coin() {
     let sighash = bitcoin::sighash::SighashCache::new(&tx)
         .p2wpkh_signature_hash(2, &coin.output.script_pubkey, coin.output.value, bitcoin::EcdsaSighashType::All)
         .unwrap();
-    let signature = scene.nodes.remote.sign_claim(&ClaimKey::Payment, &sighash.into()).unwrap();
+    let signature = scene.nodes.remote.claim_secret(&ClaimKey::Payment).unwrap().sign(&sighash.into());
     tx.input[2].witness = bitcoin::Witness::p2wpkh(&bitcoin::ecdsa::Signature::sighash_all(signature), &coin_key);
     let mut spent: Vec<_> = claim.inputs.iter().map(|input| input.output.clone()).collect();
     spent.push(coin.output);
