@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   leydend bench past   writes what a long life leaves into a node's database, between two runs of that node
-//!   leydend bench tower  fills a watchtower's database and starts it again; prints JSON
+//!   leydend bench tower  has a watchtower back up, start again and answer breaches; prints JSON
 //!   leydend bench graph  keeps a made-up network on the disk and times how long it takes to load; prints JSON
 //! ```
 
@@ -36,14 +36,13 @@ enum Bench {
         #[arg(long)]
         count: u32,
     },
-    /// Fill a watchtower with states that never were, and time how long that and a restart take
+    /// Have a watchtower back up states that never were, start again and answer breaches
     Tower {
-        /// An empty folder for the database
+        /// An empty folder for the databases
         #[arg(long, value_name = "DIR")]
         folder: PathBuf,
-        /// How many blind states without HTLCs
-        #[arg(long)]
-        states: u64,
+        #[command(flatten)]
+        size: tower::TowerSize,
     },
     /// Store a made-up network and time how long it takes to load
     Graph {
@@ -86,8 +85,8 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), BenchError> 
             }
             Ok(past::write(&mut Store::open(&database)?, count)?)
         }
-        Bench::Tower { folder, states } => {
-            println!("{}", serde_json::to_string(&tower::measure(&folder, states)?)?);
+        Bench::Tower { folder, size } => {
+            println!("{}", serde_json::to_string(&tower::measure(&folder, size)?)?);
             Ok(())
         }
         Bench::Graph { folder, nodes, channels, seed } => {

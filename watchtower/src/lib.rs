@@ -16,6 +16,7 @@
 //! - [`tower`]: all of it, in one state machine.
 //! - [`client`]: the other half: what a node with channels queues, sends, and holds its towers to.
 //! - [`record`]: what is stored, and under which keys.
+//! - [`synthetic`]: channels that never were, for measurements.
 
 pub mod appointment;
 pub mod client;
@@ -30,4 +31,5 @@ pub mod record;
 pub mod responder;
 pub mod seal;
 pub mod session;
+pub mod synthetic;
 pub mod tower;

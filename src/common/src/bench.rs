@@ -12,3 +12,57 @@ pub struct GraphLoaded {
     /// From opening the database to a graph that routes are found in.
     pub seconds: f64,
 }
+
+/// What a watchtower has done with a real disk; JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TowerMeasured {
+    /// States without HTLCs that were backed up in each mode.
+    pub states: u64,
+    /// Backups for a stranger's tower.
+    pub blind: TowerBackups,
+    /// Backups for a tower of the client's own.
+    pub own: TowerBackups,
+    /// Many hints.
+    pub hints: TowerHints,
+    /// Breaches answered by a stranger's tower.
+    pub breached_blind: TowerBreaches,
+    /// Breaches answered by a tower of the client's own.
+    pub breached_own: TowerBreaches,
+}
+
+/// Backups of one mode.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TowerBackups {
+    /// Backups whose receipts were signed after they were durable.
+    pub durable_per_second: f64,
+    /// Of the whole database.
+    pub bytes_per_state: f64,
+}
+
+/// A tower with many hints.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TowerHints {
+    /// How many.
+    pub count: u64,
+    /// From opening the database to a tower that guards.
+    pub restart_seconds: f64,
+    /// Looking up all transactions of a block of 3,000, the median.
+    pub block_p50_micros: f64,
+    /// The same for the slowest block of a hundred.
+    pub block_p99_micros: f64,
+}
+
+/// A block in which many channels are breached.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TowerBreaches {
+    /// Breached channels.
+    pub channels: u32,
+    /// HTLCs of each.
+    pub htlcs: u16,
+    /// Transactions that were handed over.
+    pub penalties: u64,
+    /// Outputs that they take: all that the cheaters could.
+    pub outputs: u64,
+    /// From the block to the last penalty, the commit included.
+    pub seconds: f64,
+}

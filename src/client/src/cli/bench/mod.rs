@@ -1,10 +1,11 @@
-//! `leyden bench`: how fast this machine pays, finds routes and mines, and what strangers and a long life cost it.
+//! `leyden bench`: how fast this machine pays, finds routes and mines, and what strangers, watchtowers and a long life cost it.
 
 mod growth;
 mod mine;
 mod payments;
 mod route;
 mod strangers;
+mod tower;
 
 use clap::{Args, Subcommand};
 
@@ -24,6 +25,7 @@ enum What {
     Route(route::Route),
     Mine(mine::Mine),
     Strangers(strangers::Strangers),
+    Tower(tower::Tower),
 }
 
 impl Bench {
@@ -34,6 +36,7 @@ impl Bench {
             What::Route(bench) => bench.run(context),
             What::Mine(bench) => bench.run(context),
             What::Strangers(bench) => bench.run(context).await,
+            What::Tower(bench) => bench.run(context),
         }
     }
 }
