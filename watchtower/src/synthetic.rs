@@ -77,6 +77,7 @@ impl SyntheticChannel {
             local_delay: DELAY,
             remote_delay: DELAY,
             local_state: None,
+            local_may_be_revoked: false,
             remote_state: None,
             remote_next: None,
             secrets: Default::default(),
@@ -170,7 +171,7 @@ impl SyntheticChannel {
         let one = |id: u16| {
             let mut hash = [9; 32];
             hash.iter_mut().zip(id.to_be_bytes()).for_each(|(byte, from)| *byte = from);
-            let direction = if id % 2 == 0 { HtlcDirection::Offered } else { HtlcDirection::Received };
+            let direction = if id.is_multiple_of(2) { HtlcDirection::Offered } else { HtlcDirection::Received };
             CommitmentHtlc {
                 direction,
                 id: HtlcId(u64::from(id / 2)),

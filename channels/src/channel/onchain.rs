@@ -121,8 +121,8 @@ impl ClosingChannel {
     ) -> Result<Self, Invariant> {
         let local = &commitments.local;
         let local_state = match knowledge {
-            Knowledge::Old | Knowledge::Nothing => None,
-            Knowledge::Current => Some(LocalState {
+            Knowledge::Nothing => None,
+            Knowledge::Current | Knowledge::Old => Some(LocalState {
                 number: local.number,
                 per_commitment_point: factory.signer.per_commitment_point(local.number)?,
                 feerate: local.spec.feerate,
@@ -153,6 +153,7 @@ impl ClosingChannel {
             local_delay: terms.delay_of(Side::Local),
             remote_delay: terms.delay_of(Side::Remote),
             local_state,
+            local_may_be_revoked: knowledge != Knowledge::Current,
             remote_state: (knowledge != Knowledge::Nothing).then(|| remote_state(&commitments.remote.current)),
             remote_next: commitments.remote.next().map(remote_state),
             secrets: commitments.secrets.clone(),

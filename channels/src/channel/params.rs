@@ -172,8 +172,8 @@ pub enum ParameterError {
     AnnouncedAlias,
     #[error("the upfront shutdown script is not one of the forms that BOLT 2 allows")]
     UpfrontScript,
-    #[error("both nodes have the same funding key")]
-    SameFundingKey,
+    #[error("a key of the peer's is one of ours")]
+    OurKey,
     #[error("the funding transaction's output {0} is not there or has another script or amount")]
     FundingOutput(u32),
     #[error("a key cannot be used: {0}")]
@@ -332,7 +332,8 @@ impl ChannelPolicy {
     }
 }
 
-/// Both reserves must be above both dust limits, and the funding keys must differ.
+/// Both reserves must be above both dust limits, and no key of the peer's is one of ours: from whose key an output pays, we tell
+/// who published what.
 pub(super) fn check_both(local: &SideTerms, remote: &SideTerms) -> Result<(), ParameterError> {
     for reserve in [local.channel_reserve, remote.channel_reserve] {
         for dust_limit in [local.dust_limit, remote.dust_limit] {
@@ -341,8 +342,8 @@ pub(super) fn check_both(local: &SideTerms, remote: &SideTerms) -> Result<(), Pa
             }
         }
     }
-    if local.basepoints.funding == remote.basepoints.funding {
-        return Err(ParameterError::SameFundingKey);
+    if remote.basepoints.all().iter().any(|key| local.basepoints.all().contains(key)) {
+        return Err(ParameterError::OurKey);
     }
     Ok(())
 }

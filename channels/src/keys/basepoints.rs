@@ -22,6 +22,14 @@ pub struct Basepoints {
     pub htlc: PublicKey,
 }
 
+impl Basepoints {
+    /// All five.
+    pub fn all(&self) -> [PublicKey; 5] {
+        let Self { funding, revocation, payment, delayed_payment, htlc } = *self;
+        [funding, revocation, payment, delayed_payment, htlc]
+    }
+}
+
 /// The secrets behind our basepoints and the seed of our per-commitment secrets; overwritten when dropped.
 #[derive(Clone)]
 pub struct BasepointSecrets {

@@ -69,8 +69,8 @@ pub fn classify(channel: &ClosingChannel, tx: &Transaction) -> Result<Closer, Re
             Ok(found.iter().any(|found| found.info.kind == OutputKind::ToLocal))
         };
         // Its HTLCs would first have to be loaded, but a state that has nothing else is not one of ours either: ours of
-        // that number would pay the peer's key.
-        if !local || has_to_local()? {
+        // that number would pay the peer's key. What pays both keys has a key that is ours and the peer's.
+        if !local || pays_to_remote(&remote_params, tx) || has_to_local()? {
             return Ok(Closer::Revoked { number, secret });
         }
     }

@@ -42,8 +42,11 @@ pub struct ClosingChannel {
     pub local_delay: u16,
     /// How long the peer waits for its own.
     pub remote_delay: u16,
-    /// Our commitment, if we have one that we may broadcast: not after a loss of data.
+    /// Our latest commitment that we know, if we know one.
     pub local_state: Option<LocalState>,
+    /// We have lost data: that commitment may be revoked, and is not broadcast. If it is in a block all the same, what it
+    /// gives us is claimed.
+    pub local_may_be_revoked: bool,
     /// The peer's oldest commitment that is not revoked.
     pub remote_state: Option<RemoteState>,
     /// One more that we have signed and the peer may broadcast.
@@ -159,7 +162,7 @@ impl ClosingChannel {
         }
     }
 
-    /// Our commitment transaction, `None` after a loss of data.
+    /// The transaction of [`Self::local_state`].
     pub fn local_commitment(&self) -> Result<Option<CommitmentTx>, RebuildError> {
         let Some(state) = &self.local_state else { return Ok(None) };
         let keys = self.keys(Side::Local, state.per_commitment_point)?;
@@ -189,8 +192,11 @@ impl ClosingChannel {
         })?)
     }
 
-    /// Our commitment, signed by both.
+    /// Our commitment, signed by both; `None` if there is none that we may broadcast.
     pub fn signed_local_commitment(&self, signer: &dyn Signer) -> Result<Option<Transaction>, RebuildError> {
+        if self.local_may_be_revoked {
+            return Ok(None);
+        }
         let (Some(state), Some(commitment)) = (&self.local_state, self.local_commitment()?) else { return Ok(None) };
         let funding = self.funding();
         let local = signer.sign_funding_input(&commitment.sighash(&funding));

@@ -114,7 +114,7 @@ impl Resolution {
         for input in &tx.input {
             let Some(spent) = self.outputs.get(&input.previous_output) else { continue };
             concerns_us = true;
-            let ours = spent.role.is_our_way(&input.witness);
+            let ours = spent.is_our_way(&input.witness);
             match (&spent.role, self.close.as_ref().map(|close| &close.closer)) {
                 (Role::LocalHtlc(_), Some(Closer::Local(commitment))) if ours => {
                     born.extend(local_close::second_stage(&self.channel, commitment, spent, tx, *height));

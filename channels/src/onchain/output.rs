@@ -88,24 +88,6 @@ impl Role {
         }
     }
 
-    /// Whether this witness spends the output the way that only we can go. What a transaction pays, and to whom, says
-    /// nothing: a cheater may pay us a trifle to be taken for us.
-    pub(super) fn is_our_way(&self, witness: &Witness) -> bool {
-        let before_script = witness.second_to_last();
-        match self {
-            Self::ToLocal | Self::ToRemote | Self::LocalSecondStage(_) => true,
-            // BOLT 3: the penalty's branch is chosen by 1, the delayed one by nothing.
-            Self::RevokedToLocal | Self::RevokedSecondStage => before_script == Some(&[1]),
-            // The revocation key itself, where others have a preimage or nothing.
-            Self::RevokedHtlc(_) => before_script.is_some_and(|item| item.len() == 33),
-            // The owner of a commitment spends its HTLCs with both signatures, the other node with one.
-            Self::LocalHtlc(_) => witness.len() == 5,
-            // After 16 blocks anybody may take it, with an empty signature.
-            Self::Anchor => witness.nth(0).is_some_and(|signature| !signature.is_empty()),
-            Self::RemoteHtlc(_) => witness.len() == 3,
-        }
-    }
-
     /// Whether nobody but us can ever spend the output.
     pub fn is_ours_alone(&self) -> bool {
         match self {
@@ -139,6 +121,23 @@ pub struct TrackedOutput {
     pub spend: Option<Spend>,
     /// Somebody else's spend has been seen in the mempool.
     pub contested: bool,
+}
+
+impl TrackedOutput {
+    /// Whether this witness spends the output the way that only we can go.
+    pub(super) fn is_our_way(&self, witness: &Witness) -> bool {
+        match self.role {
+            Role::ToLocal | Role::ToRemote | Role::LocalSecondStage(_) => true,
+            Role::RevokedToLocal | Role::RevokedHtlc(_) | Role::RevokedSecondStage => {
+                self.claim.as_ref().and_then(|claim| claim.path.is_penalty_by(witness)).unwrap_or(false)
+            }
+            // The owner of a commitment spends its HTLCs with both signatures, the other node with one.
+            Role::LocalHtlc(_) => witness.len() == 5,
+            // After 16 blocks anybody may take it, with an empty signature.
+            Role::Anchor => witness.nth(0).is_some_and(|signature| !signature.is_empty()),
+            Role::RemoteHtlc(_) => witness.len() == 3,
+        }
+    }
 }
 
 /// The transaction in the chain that spent an output.

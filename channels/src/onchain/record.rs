@@ -117,7 +117,7 @@ impl ClosingChannel {
         Ok(channel)
     }
 
-    /// As those versions wrote it: for tests of [`Self::decode`].
+    /// As those versions wrote it, which kept no commitment that may be revoked: for tests of [`Self::decode`].
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![FORMAT];
         self.put(&mut out);
@@ -173,16 +173,16 @@ as_in_messages!(
     crate::types::CommitmentNumber,
 );
 
-/// Structs that are their fields, one after the other.
+/// Structs that are their fields, one after the other. What is unwritten is read as its default.
 macro_rules! by_field {
-    ($($name:ident { $($field:ident),* $(,)? })*) => {$(
+    ($($name:ident { $($field:ident),* $(,)? $(; unwritten $unwritten:ident)? })*) => {$(
         impl Part for $name {
             fn put(&self, out: &mut Vec<u8>) {
                 $(self.$field.put(out);)*
             }
 
             fn take(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
-                Ok(Self { $($field: Part::take(reader)?),* })
+                Ok(Self { $($field: Part::take(reader)?,)* $($unwritten: Default::default())? })
             }
         }
     )*};
@@ -192,7 +192,7 @@ by_field! {
     ClosingChannel {
         channel_id, kind, opener, funding, capacity, local, remote, local_dust_limit, remote_dust_limit, local_delay,
         remote_delay, local_state, remote_state, remote_next, secrets, mutual_scripts, preimages, upstream_expiries,
-        destination,
+        destination; unwritten local_may_be_revoked
     }
     LocalState { number, per_commitment_point, feerate, to_local, to_remote, htlcs, signatures }
     RemoteState { number, per_commitment_point, feerate, to_local, to_remote, htlcs }

@@ -225,11 +225,10 @@ impl Resolution {
     }
 
     /// Ours has turned out to be a state of the past, which must not be broadcast; and what else was agreed on since is
-    /// forgotten with the rest.
-    pub(crate) fn forget_local_state(&mut self) {
-        self.channel.local_state = None;
+    /// forgotten.
+    pub(crate) fn distrust_local_state(&mut self) {
+        self.channel.local_may_be_revoked = true;
         self.channel.mutual_scripts = MutualScripts::Forgotten;
-        self.outgoing = self.channel.outgoing();
     }
 
     pub(super) fn from_facts(
@@ -466,7 +465,7 @@ impl Resolution {
         }
         for input in &tx.input {
             if let Some(output) = self.outputs.get_mut(&input.previous_output)
-                && !output.role.is_our_way(&input.witness)
+                && !output.is_our_way(&input.witness)
             {
                 output.contested = true;
             }

@@ -190,7 +190,9 @@ pub struct SecondStage {
 /// The tree of a channel. Empty where we know no state, because only a backup is left.
 pub fn tree(channel: &ClosingChannel) -> Result<Tree, RebuildError> {
     let mut commitments = Vec::new();
-    if let (Some(state), Some(commitment)) = (&channel.local_state, channel.local_commitment()?) {
+    if let (Some(state), Some(commitment), false) =
+        (&channel.local_state, channel.local_commitment()?, channel.local_may_be_revoked)
+    {
         commitments.push(branch(channel, Side::Local, &commitment, &state.htlcs));
     }
     for state in channel.remote_state.iter().chain(&channel.remote_next) {

@@ -64,6 +64,28 @@ pub enum ClaimPath {
     Anchor,
 }
 
+impl ClaimPath {
+    /// For a penalty: whether this witness takes that branch, which nobody else can sign for. What a transaction pays, and
+    /// to whom, says nothing: a cheater may pay us a trifle to be taken for us. Nor does the length of an item: the branches
+    /// without a preimage take any that is not 32 bytes long. `None` for what is no penalty.
+    pub fn is_penalty_by(&self, witness: &Witness) -> Option<bool> {
+        let before_script = witness.second_to_last();
+        match self {
+            // BOLT 3: the penalty's branch is chosen by 1, the delayed one by nothing.
+            Self::PenaltyDelayed => Some(before_script == Some(&[1])),
+            // By the revocation key itself.
+            Self::PenaltyHtlc { revocation_key } => Some(before_script == Some(revocation_key.serialize().as_slice())),
+            Self::ToRemote { .. }
+            | Self::ToRemoteAnchors
+            | Self::Delayed { .. }
+            | Self::HtlcPreimage { .. }
+            | Self::HtlcTimeout { .. }
+            | Self::SecondStage(_)
+            | Self::Anchor => None,
+        }
+    }
+}
+
 /// An HTLC of our own commitment with all that its second stage needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecondStage {

@@ -38,6 +38,13 @@ pub struct KitClaim {
     pub witness: Witness,
 }
 
+impl KitClaim {
+    /// Whether this witness spends the output the way that the client alone can sign.
+    pub fn is_our_way(&self, witness: &Witness) -> bool {
+        self.sweep.path.is_penalty_by(witness).unwrap_or(self.role == KitRole::ToRemote)
+    }
+}
+
 /// Waits for the cheater's second stage of one HTLC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecondStage {

@@ -94,6 +94,7 @@ impl OwnChannel {
             local_delay: 0,
             remote_delay: self.remote_delay,
             local_state: None,
+            local_may_be_revoked: false,
             remote_state: None,
             remote_next: None,
             secrets,

@@ -136,6 +136,7 @@ impl Duo {
             local_delay: DELAY,
             remote_delay: DELAY,
             local_state: None,
+            local_may_be_revoked: false,
             remote_state: None,
             remote_next: None,
             secrets: Default::default(),

@@ -337,10 +337,12 @@ impl Established {
             // revoked then, and whatever becomes of that transaction, it must not be broadcast.
             SpendKind::Future(_) if closing.knowledge == Knowledge::Current => {
                 closing.knowledge = Knowledge::Old;
-                closing.resolution.forget_local_state();
+                closing.resolution.distrust_local_state();
                 Ok(())
             }
-            SpendKind::Local if !closing.is_forced() => self.enforce(onchain::Event::ForceClose, turn),
+            SpendKind::Local if !closing.is_forced() && closing.knowledge == Knowledge::Current => {
+                self.enforce(onchain::Event::ForceClose, turn)
+            }
             SpendKind::Mutual
             | SpendKind::Local
             | SpendKind::Remote(_)

@@ -57,7 +57,7 @@ impl Established {
             }
             Phase::Closing(closing) if closing.knowledge == Knowledge::Current => {
                 closing.knowledge = Knowledge::Old;
-                closing.resolution.forget_local_state();
+                closing.resolution.distrust_local_state();
                 turn.touched.state = true;
                 turn.notice(Notice::DataLoss);
             }

@@ -47,18 +47,19 @@ impl Established {
     }
 
     pub(super) fn settle(&mut self, id: HtlcId, settle: HtlcRemoval, turn: &mut Turn<'_>) {
-        match self.phase {
-            Phase::Normal | Phase::Shutdown(_) => {}
+        let is_said = match self.phase {
+            Phase::Normal | Phase::Shutdown(_) => self.connection == ConnectionState::Online,
+            // The peer will close, and the preimage is needed then.
+            Phase::Lost => false,
             Phase::Funding
             | Phase::Ready
             | Phase::Negotiating(_)
-            | Phase::Lost
             | Phase::Restored
             | Phase::Closing(_)
             | Phase::Closed => return,
-        }
+        };
         if let Some(message) = self.commitments.settle(id, settle, self.terms.channel_id)
-            && self.connection == ConnectionState::Online
+            && is_said
         {
             turn.send(message);
         }

@@ -130,7 +130,8 @@ fn an_old_state_is_not_enforced_while_the_peers_close_waits_in_the_mempool() {
         test.events(Who::Alice, vec![spent(transaction, None)], Crash::Never);
         for restarted in [false, true] {
             let closing = test[Who::Alice].channel.closing_channel(wallet_script(Who::Alice)).unwrap().unwrap();
-            assert!(closing.local_state.is_none(), "our commitment is a revoked one (restarted: {restarted})");
+            let signed = closing.signed_local_commitment(test[Who::Alice].signer.as_ref()).unwrap();
+            assert!(signed.is_none(), "our commitment is a revoked one (restarted: {restarted})");
             assert!(test[Who::Alice].channel.local_close().unwrap().is_none());
             test.restart(Who::Alice);
         }

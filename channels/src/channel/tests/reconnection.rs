@@ -211,7 +211,7 @@ fn a_newer_commitment_in_the_mempool_proves_that_ours_must_not_be_broadcast() {
             let alice = &test[Who::Alice].channel;
             assert_eq!(alice.state_name(), StateName::Closing);
             let closing = alice.closing_channel(bitcoin::ScriptBuf::new()).unwrap().unwrap();
-            assert_eq!(closing.local_state, None);
+            assert!(closing.signed_local_commitment(test[Who::Alice].signer.as_ref()).unwrap().is_none());
             test.event(Who::Alice, Event::ForceClose);
             test.restart(Who::Alice);
         }

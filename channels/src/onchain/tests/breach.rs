@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bitcoin::{Transaction, Txid};
+use bitcoin::{Transaction, Txid, Witness};
 
 use super::{node::mine, *};
 use crate::{
@@ -121,6 +121,48 @@ fn second_stages_of_a_cheater_are_taken_merged_or_not() {
         let fees = total_fees(&chain, START).to_sat();
         assert_eq!(got + fees + anchors, CAPACITY.to_sat(), "{kind:?} merged {merged}");
         assert_eq!(chain.balance(&destination(Side::Remote)), Amount::ZERO);
+    }
+}
+
+/// BOLT 3: whatever is not 32 bytes long chooses the timeout's branch of an HTLC that the owner offered, a key's length too,
+/// and no signature covers it.
+#[test]
+fn a_cheaters_timeout_is_no_penalty_whatever_it_chooses_its_branch_with() {
+    for (kind, junk) in KINDS.into_iter().flat_map(|kind| [vec![], vec![2; 33], vec![3; 31]].map(|junk| (kind, junk))) {
+        let duo = Duo::new(kind, states(3));
+        let mut chain = duo.chain();
+        let mut alice = duo.node(Side::Local, duo.closing(Side::Local));
+        alice.handle(Event::Restarted, &mut chain);
+        let (channel, revoked) = cheater(&duo);
+        chain.submit(&revoked).unwrap();
+        while chain.tip.0 < EXPIRY + 50 {
+            chain.mine();
+        }
+        alice.behind = Some(chain.tip);
+        let state = channel.local_state.as_ref().unwrap();
+        let commitment = channel.local_commitment().unwrap().unwrap();
+        let key = duo.bob.htlc_key(&state.per_commitment_point).unwrap();
+        let pairs = commitment.htlc_txs().zip(&state.signatures.htlcs);
+        for (htlc, other) in pairs.filter(|(htlc, _)| htlc.htlc.direction == HtlcDirection::Offered) {
+            let owner = key.sign(&htlc.sighash_for_owner());
+            let mut stage = htlc.signed(&HtlcSignatures { owner, other: *other }, None);
+            let mut items: Vec<Vec<u8>> = stage.input[0].witness.iter().map(<[u8]>::to_vec).collect();
+            items[3] = junk.clone();
+            stage.input[0].witness = Witness::from_slice(&items);
+            chain.submit(&stage).unwrap();
+        }
+        chain.mine();
+        alice.block(&mut chain);
+        chain.mempool.clear();
+        alice.behind = None;
+        alice.block(&mut chain);
+        let stages = alice.resolution.outputs().filter(|output| output.role == Role::RevokedSecondStage).count();
+        assert_eq!(stages, 3, "{kind:?} {junk:?}");
+        mine(2, &mut chain, &mut [&mut alice]);
+        let anchors = if kind == CommitmentType::Anchors { 660 } else { 0 };
+        let got = chain.balance(&destination(Side::Local)).to_sat();
+        let fees = total_fees(&chain, START).to_sat();
+        assert_eq!(got + fees + anchors, CAPACITY.to_sat(), "{kind:?} {junk:?}");
     }
 }
 

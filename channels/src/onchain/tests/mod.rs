@@ -124,6 +124,7 @@ impl Duo {
             local_delay: DELAY,
             remote_delay: DELAY,
             local_state: None,
+            local_may_be_revoked: false,
             remote_state: Some(RemoteState {
                 number: commitment_number,
                 per_commitment_point: other.per_commitment_point(commitment_number).unwrap(),
