@@ -70,8 +70,7 @@ fn a_breach_is_punished_and_its_room_given_back_when_that_is_final() {
     every_case(|mode, kind| {
         let mut world = ready(mode, kind);
         let breach = world.clients[0].duo.breach(1);
-        world.publish(&breach);
-        assert!(mode == Mode::Own || world.has_notice(|notice| matches!(notice, Notice::BreachInMempool { .. })));
+        world.publish_unseen(&breach);
         world.mine(1);
         assert!(world.has_notice(is_breach));
         world.mine(1);
@@ -254,7 +253,7 @@ fn a_tower_killed_between_detection_and_confirmation() {
     every_case(|mode, kind| {
         let mut world = ready(mode, kind);
         let breach = world.clients[0].duo.breach(1);
-        world.publish(&breach);
+        world.publish_unseen(&breach);
         world.mine(1);
         // Its claims are lost with everybody's mempool.
         world.chain.mempool.clear();

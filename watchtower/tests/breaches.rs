@@ -5,20 +5,21 @@
 
 mod common;
 
-use bitcoin::{Amount, OutPoint, Transaction};
+use bitcoin::{Amount, OutPoint, Transaction, Witness};
 use common::{
     DELAY, Duo, EXPIRY, KINDS, State, cheaters_purse,
     world::{Client, Crash, World, config, secrets_until},
 };
 use leyden_channels::{
     onchain::FeeEstimates,
+    tx::OutputKind,
     types::{CommitmentNumber, CommitmentType, FeeratePerKw, HtlcDirection},
 };
 use leyden_watchtower::{
     message::{Ask, Backup, BackupBody, Mode, PastHtlc, RefusalCode, TowerMessage},
     receipt::{Audit, Contradiction, Holding, convicts, proof_of_possession},
     record::{Key, Table},
-    tower::Event,
+    tower::{Event, Notice},
 };
 
 const MODES: [Mode; 2] = [Mode::Blind, Mode::Own];
@@ -60,7 +61,7 @@ fn a_breach_without_htlcs() {
     every_case(|mode, kind| {
         let mut world = ready(mode, kind, 0);
         let breach = breach(&world);
-        world.publish(&breach);
+        world.publish_unseen(&breach);
         world.mine(1);
         // The race for to_local goes alone.
         let racer = world.chain.mempool.iter().find(|tx| tx.input.len() == 1);
@@ -114,7 +115,11 @@ fn second_stages_of_a_cheater_who_was_first() {
         }
         // His own come after their expiry.
         world.mine(EXPIRY + 10 - world.chain.tip.0);
-        for stage in world.clients[0].duo.second_stages(1, HtlcDirection::Offered) {
+        for mut stage in world.clients[0].duo.second_stages(1, HtlcDirection::Offered) {
+            // A timeout's branch may be chosen by what looks like a key.
+            let mut items: Vec<Vec<u8>> = stage.input[0].witness.iter().map(<[u8]>::to_vec).collect();
+            items[3] = vec![2; 33];
+            stage.input[0].witness = Witness::from_slice(&items);
             world.chain.force(&stage);
         }
         world.mine(1);
@@ -149,7 +154,7 @@ fn what_a_blind_tower_cannot_reach_is_the_second_stage_of_anchors() {
     let mut world = ready(Mode::Blind, CommitmentType::Anchors, 3);
     let breach = breach(&world);
     world.down = true;
-    world.publish(&breach);
+    world.publish_unseen(&breach);
     world.mine(1);
     let stage = world.clients[0].duo.second_stages(1, HtlcDirection::Received).remove(0);
     world.chain.force(&stage);
@@ -160,7 +165,7 @@ fn what_a_blind_tower_cannot_reach_is_the_second_stage_of_anchors() {
     assert_eq!(world.lost(0, 1), Amount::from_sat(30_000));
     // A tower that is awake is in the next block, where his second stage can be no earlier.
     let mut world = ready(Mode::Blind, CommitmentType::Anchors, 3);
-    world.publish(&breach);
+    world.publish_unseen(&breach);
     world.mine(1);
     let stages = world.clients[0].duo.second_stages(1, HtlcDirection::Received);
     assert!(stages.iter().all(|stage| {
@@ -170,12 +175,48 @@ fn what_a_blind_tower_cannot_reach_is_the_second_stage_of_anchors() {
     all_is_home(&world);
 }
 
+/// The cheater's second stages wait for one block; the penalties are in the breach's own.
+#[test]
+fn a_breach_in_the_mempool_is_punished_in_its_block() {
+    for kind in KINDS {
+        let mut world = ready(Mode::Blind, kind, 3);
+        let breach = breach(&world);
+        world.publish(&breach);
+        assert!(world.has_notice(|notice| matches!(notice, Notice::BreachInMempool { .. })));
+        world.mine(1);
+        // Nobody hurries for what the cheater cannot take.
+        let commitment = world.clients[0].duo.bobs_commitment(1);
+        let mut outputs = commitment.outputs();
+        let to_remote =
+            outputs.find(|(_, _, info)| info.kind == OutputKind::ToRemote).map(|(_, output, _)| output.value);
+        assert_eq!(Some(world.lost(0, 1)), to_remote);
+        world.restart();
+        world.mine(2);
+        all_is_home(&world);
+    }
+}
+
+/// What was sent for a block that another one replaces is sent again for the breach where it is then.
+#[test]
+fn a_breach_that_leaves_the_mempool_with_its_penalties_is_punished_when_it_is_mined() {
+    for kind in KINDS {
+        let mut world = ready(Mode::Blind, kind, 3);
+        let breach = breach(&world);
+        world.publish(&breach);
+        world.chain.mempool.clear();
+        world.mine(3);
+        world.publish_unseen(&breach);
+        world.mine(2);
+        all_is_home(&world);
+    }
+}
+
 #[test]
 fn a_penalty_whose_input_the_cheater_pins_is_taken_apart() {
     every_case(|mode, kind| {
         let mut world = ready(mode, kind, 4);
         let breach = breach(&world);
-        world.publish(&breach);
+        world.publish_unseen(&breach);
         world.mine(1);
         let grouped = world.chain.mempool.iter().map(|tx| tx.input.len()).max().unwrap();
         assert_eq!(grouped, 4, "what he offered himself he cannot move before its expiry");
@@ -197,7 +238,7 @@ fn a_fee_spike_during_a_penalty() {
         let mut world = ready(mode, kind, 2);
         world.estimates = FeeEstimates::flat(FeeratePerKw(253));
         let breach = breach(&world);
-        world.publish(&breach);
+        world.publish_unseen(&breach);
         world.mine(1);
         // From 1 to 500 sat/vB: no estimate follows at first.
         world.chain.minimum = 125_000;
@@ -227,7 +268,7 @@ fn a_fee_spike_during_a_penalty() {
 fn to_local(world: &World) -> OutPoint {
     let commitment = world.clients[0].duo.bobs_commitment(1);
     let mut outputs = commitment.outputs();
-    let (vout, ..) = outputs.find(|(_, _, info)| info.kind == leyden_channels::tx::OutputKind::ToLocal).unwrap();
+    let (vout, ..) = outputs.find(|(_, _, info)| info.kind == OutputKind::ToLocal).unwrap();
     OutPoint { txid: commitment.txid, vout }
 }
 
@@ -305,7 +346,7 @@ fn a_reorganisation_that_removes_a_part_of_the_claims() {
     every_case(|mode, kind| {
         let mut world = ready(mode, kind, 3);
         let breach = breach(&world);
-        world.publish(&breach);
+        world.publish_unseen(&breach);
         world.mine(1);
         let fork = world.chain.tip;
         world.mine(2);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bitcoin::{OutPoint, Transaction, Txid, Witness};
+use bitcoin::{OutPoint, Transaction, Txid};
 use leyden_channels::{
     onchain::{EnforcementPolicy, FeeEstimates, Rejection, Spend, is_catching_up},
     types::{Height, HtlcDirection},
@@ -118,7 +118,7 @@ impl Breach {
     pub fn seen_in_mempool(&mut self, tx: &Transaction) {
         for input in &tx.input {
             if let Some(output) = self.outputs.get_mut(&input.previous_output) {
-                output.contested |= !output.claim.role.is_our_way(&input.witness);
+                output.contested |= !output.claim.is_our_way(&input.witness);
             }
         }
     }
@@ -166,6 +166,19 @@ impl Breach {
         txs
     }
 
+    /// What [`Self::tip`] will broadcast if the next block holds the breach: the first claims that a miner can take, in the same
+    /// block. The penalties' branches wait for nothing, and a second stage that the cheater has ready waits for one block.
+    pub fn before_the_block(&self, ctx: TipCtx<'_>) -> Vec<Transaction> {
+        if self.response.height.is_some() {
+            return Vec::new();
+        }
+        let height = Some(Height(ctx.tip.0.saturating_add(1)));
+        let mut there = Self::new(self.tx.clone(), self.claims.clone(), Response { height, ..self.response.clone() });
+        // The cheater cannot take it, and with anchors it waits for a block.
+        there.outputs.retain(|_, output| output.claim.role != KitRole::ToRemote);
+        there.tip(ctx)
+    }
+
     /// Whether everything that could be claimed is spent, and all of that is final.
     pub fn is_resolved(&self, tip: Height, policy: &EnforcementPolicy) -> bool {
         let deep = |height: Height| tip.0.saturating_add(1).saturating_sub(height.0) >= policy.finality;
@@ -211,26 +224,12 @@ impl Breach {
         let txid = tx.compute_txid();
         for input in &tx.input {
             let Some(output) = self.outputs.get_mut(&input.previous_output) else { continue };
-            let ours = output.claim.role.is_our_way(&input.witness);
+            let ours = output.claim.is_our_way(&input.witness);
             output.spend = Some(Spend { txid, height, ours });
             if !ours && let Some(claim) = self.claims.second_stage(&input.previous_output, tx) {
                 let stage = Tracked { claim, confirmed: height, spend: None, contested: false };
                 self.outputs.insert(stage.claim.sweep.outpoint, stage);
             }
-        }
-    }
-}
-
-impl KitRole {
-    /// Whether this witness spends the output the way that the client alone can sign.
-    fn is_our_way(&self, witness: &Witness) -> bool {
-        let before_script = witness.second_to_last();
-        match self {
-            Self::ToRemote => true,
-            // BOLT 3: the penalty's branch is chosen by 1, the delayed one by nothing.
-            Self::ToLocal | Self::SecondStage => before_script == Some(&[1]),
-            // The revocation key itself, where others have a preimage or nothing.
-            Self::Htlc { .. } => before_script.is_some_and(|item| item.len() == 33),
         }
     }
 }

@@ -379,8 +379,25 @@ impl Tower {
     ) -> Result<(), TowerError> {
         let txid = tx.compute_txid();
         if self.lookout.contains(Hint::from(&txid)) && !self.seen_in_mempool.contains(&txid) {
-            let found = self.look(tx, &txid, ctx.archive)?;
-            if found.iter().any(|found| !matches!(found, Found::Useless(_))) {
+            let tip = self.tip.map_or(Height(0), |tip| tip.height);
+            let newest = ctx.newest.max(tip);
+            let tip = TipCtx { tip, newest, estimates: ctx.estimates, policy: ctx.policy };
+            let mut is_breach = false;
+            for found in self.look(tx, &txid, ctx.archive)? {
+                // Nothing is kept of it: the block that holds the breach begins anew, with the same claims.
+                let claims = match found {
+                    Found::Useless(_) => continue,
+                    Found::Known(slot, number) => {
+                        self.breaches.get(&(slot, number)).map(|breach| breach.before_the_block(tip))
+                    }
+                    Found::New { claims, .. } => {
+                        Some(Breach::new(tx.clone(), *claims, Response::default()).before_the_block(tip))
+                    }
+                };
+                is_breach = true;
+                claims.into_iter().flatten().for_each(|claim| outbox.emit(Effect::Broadcast(claim)));
+            }
+            if is_breach {
                 self.seen_in_mempool.insert(txid);
                 outbox.emit(Effect::Notice(Notice::BreachInMempool { txid }));
             }
