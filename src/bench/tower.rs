@@ -272,7 +272,7 @@ fn breached(folder: &Path, mode: Mode, size: TowerSize) -> Result<TowerBreaches,
     measured.mine(&[])?;
     let mut breaches = Vec::new();
     for number in 0..channels {
-        let kind = if number % 2 == 0 { CommitmentType::Anchors } else { CommitmentType::StaticRemoteKey };
+        let kind = if number.is_multiple_of(2) { CommitmentType::Anchors } else { CommitmentType::StaticRemoteKey };
         let channel = SyntheticChannel::new(number, kind, htlcs, SWEEP_FEERATE)?;
         measured.register(number, mode, &channel)?;
         for state in [0, 1] {

@@ -20,7 +20,6 @@ use std::{
 use async_trait::async_trait;
 use bitcoin::NetworkKind;
 use leyden_channels::channel::ChannelPolicy;
-use leyden_common::files::write_new;
 use leyden_node::Node;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::{StreamExt as _, wrappers::WatchStream};
@@ -186,7 +185,7 @@ impl LeydenDaemon {
         *self.lightning.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&lightning));
         *self.rewards.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&lightning));
         if writes_macaroons {
-            self.write_macaroons().map_err(|error| failed(&error))?;
+            tokens::write(&self.config.layout, &self.root_key).map_err(|error| failed(&error))?;
         }
         let tower = self.watchtower.as_ref().map(|tower| tower.listen());
         run::announce(&self.config, &self.node, Some(lightning.listen()), tower).map_err(|error| failed(&error))?;
@@ -225,22 +224,9 @@ impl LeydenDaemon {
         }
     }
 
-    /// The token files, made once.
-    fn write_macaroons(&self) -> std::io::Result<()> {
-        let sets = [("admin", macaroon::ADMIN), ("readonly", macaroon::READONLY), ("invoice", macaroon::INVOICE)];
-        for (name, permissions) in sets {
-            let path = self.config.layout.macaroon(name);
-            if !path.exists() {
-                write_new(&path, &self.root_key.bake(permissions, rand::random()).to_bytes())?;
-            }
-        }
-        Ok(())
-    }
-
     /// What needs no person: a wallet without a password, or one whose password lies in a file.
     async fn open_unattended(&self) -> Result<(), ApiError> {
         if self.is_tower_only() {
-            self.write_macaroons().map_err(|error| ApiError::internal(error.to_string()))?;
             self.state.send_replace(WalletState::ServerActive);
             return Ok(());
         }

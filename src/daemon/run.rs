@@ -15,7 +15,7 @@ use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{CallerSlots, LeydenDaemon, descriptors, private, tip, watchtower::WatchtowerFacade};
+use super::{CallerSlots, LeydenDaemon, descriptors, private, tip, tokens, watchtower::WatchtowerFacade};
 use crate::{
     api::ApiError,
     config::{Config, Running},
@@ -129,6 +129,10 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             return Err(error);
         }
     };
+    if config.tower.as_ref().is_some_and(|tower| tower.alone) {
+        // With a wallet they come with it. Whoever finds the address finds what opens it.
+        tokens::write(&layout, &root_key).map_err(at(layout.root().to_owned()))?;
+    }
     announce(&config, &node, None, tower.as_ref().map(WatchtowerFacade::listen)).map_err(at(layout.running()))?;
     let daemon = Arc::new(LeydenDaemon::new(
         config,

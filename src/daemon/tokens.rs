@@ -1,9 +1,26 @@
-//! The calls about macaroons.
+//! The macaroons in the data directory, and the calls about them.
 
 use async_trait::async_trait;
+use leyden_common::files::write_new;
 
 use super::LeydenDaemon;
-use crate::api::{ApiError, Tokens};
+use crate::{
+    api::{ApiError, Tokens},
+    config::Layout,
+    macaroon::{self, RootKey},
+};
+
+/// Makes the macaroon files that are not there yet.
+pub(super) fn write(layout: &Layout, root_key: &RootKey) -> std::io::Result<()> {
+    let sets = [("admin", macaroon::ADMIN), ("readonly", macaroon::READONLY), ("invoice", macaroon::INVOICE)];
+    for (name, permissions) in sets {
+        let path = layout.macaroon(name);
+        if !path.exists() {
+            write_new(&path, &root_key.bake(permissions, rand::random()).to_bytes())?;
+        }
+    }
+    Ok(())
+}
 
 #[async_trait]
 impl Tokens for LeydenDaemon {

@@ -66,6 +66,9 @@ use crate::{
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 
+/// How long overdue HTLCs wait at the start for what towers know: a block's time is ten times that.
+const DEADLINE_PATIENCE: Duration = Duration::from_secs(60);
+
 /// For how many unused addresses in a row the wallet looks at the chain at least: each channel has used one that may never
 /// have been paid.
 const LOOK_AHEAD: u32 = 250;
@@ -348,6 +351,8 @@ impl Runtime {
         });
         let services = Arc::clone(&self.services);
         self.tasks.spawn(async move {
+            // An HTLC that is overdue has its channel closed: not by a node whose towers are about to say that its data is old.
+            services.towers.answered_in(DEADLINE_PATIENCE).await;
             while new_tip.changed().await.is_ok() {
                 let tip: Height = *new_tip.borrow_and_update();
                 for mailbox in services.peers.all() {

@@ -156,6 +156,10 @@ impl Channels for LightningNode {
 
     async fn close_channel(&self, request: CloseChannel) -> Result<Updates<CloseUpdate>, ApiError> {
         let services = self.services();
+        if matches!(request.kind, CloseKind::Force) {
+            // They may be about to say that our data is old.
+            services.towers.answered().await;
+        }
         let not_found =
             || ApiError::not_found(format!("there is no open channel {}; see `leyden listchannels`", request.funding));
         let ChannelState { summary, .. } = self.channel_state(request.funding).await.ok_or_else(not_found)?;

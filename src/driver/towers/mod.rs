@@ -158,8 +158,13 @@ impl Towers {
 
     /// Waits until the towers have said what they hold, or the time for that since the start has passed.
     pub async fn answered(&self) {
+        self.answered_in(ANSWER_PATIENCE).await;
+    }
+
+    /// The same with another patience since the start.
+    pub async fn answered_in(&self, patience: Duration) {
         let mut answered = self.answered.clone();
-        let _ = timeout_at(self.begun + ANSWER_PATIENCE, answered.wait_for(|answered| *answered)).await;
+        let _ = timeout_at(self.begun + patience, answered.wait_for(|answered| *answered)).await;
     }
 
     // Calls.
