@@ -3,7 +3,48 @@
 use leyden_watchtower::tower::Notice;
 use tracing::{error, info, warn};
 
-pub(super) fn log(notice: &Notice) {
+use crate::words::{Line, LogBudget};
+
+/// Lines a minute of backups that are of no use, and of clients that leave: any stranger makes them.
+const STRANGERS_LINES: u32 = 30;
+/// Lines a minute of breaches: each is a transaction that somebody paid for, but many backups may be for one.
+const BREACH_LINES: u32 = 300;
+
+/// The tower's lines in the log, and how many there may be.
+pub(super) struct Notices {
+    strangers: LogBudget,
+    breaches: LogBudget,
+}
+
+impl Default for Notices {
+    fn default() -> Self {
+        Self { strangers: LogBudget::new(STRANGERS_LINES), breaches: LogBudget::new(BREACH_LINES) }
+    }
+}
+
+impl Notices {
+    pub(super) fn log(&self, notice: &Notice) {
+        let budget = match notice {
+            Notice::Useless { .. } | Notice::TermEnded { .. } => Some(&self.strangers),
+            Notice::Breach { .. }
+            | Notice::BreachInMempool { .. }
+            | Notice::BreachTakenBack { .. }
+            | Notice::Punished { .. }
+            | Notice::Closed { .. } => Some(&self.breaches),
+            Notice::Broken { .. } => None,
+        };
+        match budget.map_or(Line::Write, |budget| budget.line(&format!("{notice:?}"))) {
+            Line::Skip => {}
+            Line::Write => write(notice),
+            Line::WriteAndSaySo => {
+                write(notice);
+                warn!("more of this kind is not written for a minute: `leyden tower stats` shows what there is");
+            }
+        }
+    }
+}
+
+fn write(notice: &Notice) {
     match notice {
         Notice::Breach { client, channel, mode, number, txid, height } => warn!(
             %client, channel = %channel.tag, ?mode, state = number.0, %txid, block = height.0,
@@ -11,7 +52,7 @@ pub(super) fn log(notice: &Notice) {
         ),
         Notice::BreachInMempool { txid } => warn!(
             %txid,
-            "a revoked state is in the mempool: its penalties go out as soon as it is in a block"
+            "a revoked state is in the mempool: its penalties go out"
         ),
         Notice::BreachTakenBack { client, channel, txid } => warn!(
             %client, channel = %channel.tag, %txid,

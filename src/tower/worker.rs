@@ -32,7 +32,7 @@ use tracing::{debug, error, info};
 use super::{
     TowerReport,
     connection::{Link, Outgoing, Share},
-    notices,
+    notices::Notices,
 };
 use crate::{
     driver::services::fee_estimates,
@@ -105,6 +105,7 @@ pub(super) struct Worker {
     shares: Vec<Share>,
     idle_due: bool,
     last_idle: Instant,
+    notices: Notices,
     /// A thread is giving space back.
     reclaiming: Arc<AtomicBool>,
 }
@@ -136,6 +137,7 @@ impl Worker {
             // The last run may have been about to do something.
             idle_due: true,
             last_idle: begun,
+            notices: Notices::default(),
             reclaiming: Arc::default(),
         }
     }
@@ -260,7 +262,7 @@ impl Worker {
             // Their receivers end with the daemon.
             Effect::Broadcast(transaction) => drop(self.broadcasts.send(transaction)),
             Effect::Reread(height) => drop(self.rereads.send(height)),
-            Effect::Notice(notice) => notices::log(&notice),
+            Effect::Notice(notice) => self.notices.log(&notice),
             Effect::MoreWhenIdle => self.idle_due = true,
         }
     }

@@ -1,11 +1,11 @@
 //! How what travels, what is sealed and what is stored becomes bytes: the messages' own encoding of
-//! [`leyden_channels::wire::codec`] (integers big-endian, byte strings after a `u16` length), and a little more for lists,
+//! [`leyden_channels::wire::codec`] (integers big-endian), and a little more for lists and byte strings (after a `u32` length),
 //! options and tags.
 //!
 //! Promises: any bytes give a value or an error, never a panic; nothing is reserved that the bytes themselves do not hold;
 //! what was written is read again as it was.
 
-use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Txid, consensus, constants::ChainHash};
+use bitcoin::{Amount, OutPoint, ScriptBuf, TxOut, Txid, constants::ChainHash};
 use leyden_channels::{
     keys::{PerCommitmentSecret, PerCommitmentSecrets, ShachainError},
     types::{
@@ -29,8 +29,8 @@ pub enum ReadError {
     TooLong { what: &'static str, got: usize, limit: usize },
     #[error(transparent)]
     Secrets(#[from] ShachainError),
-    #[error("a transaction cannot be read")]
-    Transaction,
+    #[error("{what} are not in their order")]
+    Order { what: &'static str },
 }
 
 /// A value that knows its own end.
@@ -178,7 +178,7 @@ macro_rules! by_tag {
 pub(crate) use {by_field, by_inner, by_tag};
 
 by_inner!(Height, PerCommitmentSecret);
-by_field! { OutPoint { txid, vout } }
+by_field! { OutPoint { txid, vout } TxOut { value, script_pubkey } }
 by_tag! {
     Side { 0 Local, 1 Remote } "side"
     CommitmentType { 0 StaticRemoteKey, 1 Anchors } "commitment type"
@@ -247,16 +247,6 @@ impl Part for Bytes {
     fn take(reader: &mut Reader<'_>) -> Result<Self, ReadError> {
         let len = u32::take(reader)?;
         Ok(Self(reader.bytes(usize::try_from(len).unwrap_or(usize::MAX))?.to_vec()))
-    }
-}
-
-impl Part for Transaction {
-    fn put(&self, out: &mut Vec<u8>) {
-        Bytes(consensus::serialize(self)).put(out);
-    }
-
-    fn take(reader: &mut Reader<'_>) -> Result<Self, ReadError> {
-        consensus::deserialize(&Bytes::take(reader)?.0).map_err(|_| ReadError::Transaction)
     }
 }
 

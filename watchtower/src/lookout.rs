@@ -76,15 +76,14 @@ impl Lookout {
 
     fn count(&self, hint: u64) -> i64 {
         let changed = self.overlay.get(&hint).copied().map_or(0, i64::from);
-        let Some(first) = self.find(hint) else { return changed };
-        let repeated = self.base.iter().skip(first).take_while(|other| **other == hint).count();
-        i64::try_from(repeated).unwrap_or(i64::MAX).saturating_add(changed)
-    }
-
-    /// Where a hint stands first in the base.
-    fn find(&self, hint: u64) -> Option<usize> {
         let first = self.base.partition_point(|other| *other < hint);
-        (self.base.get(first) == Some(&hint)).then_some(first)
+        let from_there = self.base.get(first..).unwrap_or_default();
+        if from_there.first() != Some(&hint) {
+            return changed;
+        }
+        // However often somebody repeats one.
+        let repeated = from_there.partition_point(|other| *other == hint);
+        i64::try_from(repeated).unwrap_or(i64::MAX).saturating_add(changed)
     }
 
     fn change(&mut self, hint: Hint, by: i32) {

@@ -9,7 +9,7 @@
 //!   06 hint slot number      (empty)      finds the backups of a hint
 //!   07 slot                  own state    the peer's secrets, and which HTLCs the newest state has
 //!   08 slot direction id     own HTLC     what a penalty needs to know of it, and which states had it
-//!   09 slot number           breach       the breaching transaction, with the kit that answers it
+//!   09 slot number           breach       the outputs that are claimed, with the kit that does
 //!   0a slot number           response     what the chain did to it since, and our claims
 //!   0b slot                  enforcement  own mode: the resolution of the channel's end
 //!   0c height                recent       the hints of that block's transactions, for backups that come late
@@ -23,7 +23,7 @@
 //! Numbers of commitments take six bytes, the most that they have. A backup without HTLCs takes 213 bytes with its key, its
 //! row in the index 19.
 
-use bitcoin::Transaction;
+use bitcoin::{TxOut, Txid};
 use leyden_channels::{
     keys::PerCommitmentSecrets,
     types::{CltvExpiry, CommitmentNumber, FeeratePerKw, Height, HtlcDirection, HtlcId, Msat, PaymentHash},
@@ -248,7 +248,9 @@ pub struct OwnHtlcRow {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BreachRow {
-    pub tx: Transaction,
+    pub txid: Txid,
+    /// Of its outputs those that are claimed.
+    pub outputs: Vec<(u32, TxOut)>,
     pub name: ChannelName,
     pub constants: Vec<u8>,
     pub sealed: Bytes,
@@ -268,7 +270,7 @@ by_field! {
     HeldRow { held, bytes }
     OwnStateRow { secrets, live }
     OwnHtlcRow { amount, payment_hash, cltv_expiry, first, last }
-    BreachRow { tx, name, constants, sealed }
+    BreachRow { txid, outputs, name, constants, sealed }
     RecentRow { hints }
 }
 

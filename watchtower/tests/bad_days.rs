@@ -157,6 +157,29 @@ fn ten_thousand_blobs_on_one_hint() {
     all_is_home(&world, 0);
 }
 
+/// Each has the breach's block looked at again, and must not have everything opened again.
+#[test]
+fn blobs_on_the_hint_of_a_breach_that_is_mined_are_opened_once() {
+    let mut world = World::new(config(), vec![client(1, Mode::Blind, CommitmentType::Anchors)]);
+    world.back_up(0, 2);
+    let breach = world.clients[0].duo.breach(1);
+    world.publish(&breach);
+    world.mine(1);
+    let stranger = Stranger::new(1);
+    stranger.registers(&mut world);
+    stranger.says(&mut world, OpenChannel { channel: stranger.channel, constants: vec![1; 200] });
+    for number in (0..20).map(CommitmentNumber) {
+        let body = BackupBody::Blind { hint: Hint::from(&breach.compute_txid()), sealed: vec![number.0 as u8; 194] };
+        let backup = Backup { channel: stranger.channel, number, body };
+        backup.to_messages().into_iter().for_each(|message| stranger.says(&mut world, message));
+        world.be_idle();
+    }
+    let useless = world.notices.iter().filter(|notice| matches!(notice, Notice::Useless { .. })).count();
+    assert_eq!(useless, config_limit());
+    world.mine(2);
+    all_is_home(&world, 0);
+}
+
 fn config_limit() -> usize {
     config().limits.backups_per_hint
 }

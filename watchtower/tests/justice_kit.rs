@@ -14,7 +14,10 @@ use leyden_consensus::script::{ScriptFlags, SpendingTx};
 use leyden_watchtower::{
     appointment::{ChannelName, ChannelTag, FundingIndex},
     hint::Hint,
-    kit::{self, Claims, Constants, ConstantsKey, DEFAULT_SWEEP_FEERATE, JusticeKit, KitRole, OpenError, SweepTerms},
+    kit::{
+        self, BreachOutputs, Claims, Constants, ConstantsKey, DEFAULT_SWEEP_FEERATE, JusticeKit, KitRole, OpenError,
+        SweepTerms,
+    },
     message::{Backup, BackupBody, MAX_BODY},
     seal::SealError,
 };
@@ -60,7 +63,7 @@ impl Client {
     }
 
     fn open(&self, number: u64) -> Claims {
-        kit::open(&self.duo.breach(number), &CHANNEL, &self.sealed_constants(), &self.sealed(number)).unwrap()
+        kit::open(&(&self.duo.breach(number)).into(), &CHANNEL, &self.sealed_constants(), &self.sealed(number)).unwrap()
     }
 }
 
@@ -156,7 +159,8 @@ fn second_stages_are_covered_without_anchors() {
             let stages = client.duo.second_stages(0, direction);
             assert_eq!(stages.len(), 3);
             for stage in stages {
-                let claim = claims.second_stage(&stage.input[0].previous_output, &stage);
+                let claim =
+                    claims.second_stage(&stage.input[0].previous_output, stage.compute_txid(), &stage.output[0]);
                 assert_eq!(claim.is_some(), covered, "{kind:?} {direction:?}");
                 if let Some(claim) = claim {
                     run(&kit::joined([(&claim.sweep, claim.witness.clone())], &[]), &[&stage]);
@@ -171,11 +175,14 @@ fn a_kit_opens_for_its_own_breach_channel_and_constants_alone() {
     let client = Client::new(Duo::new(1, CommitmentType::Anchors, vec![state(1), state(2)]), DEFAULT_SWEEP_FEERATE);
     let (sealed, constants) = (client.sealed(0), client.sealed_constants());
     let not_authentic = Err(OpenError::Seal(SealError::NotAuthentic));
-    assert_eq!(kit::open(&client.duo.breach(1), &CHANNEL, &constants, &sealed), not_authentic);
+    assert_eq!(kit::open(&(&client.duo.breach(1)).into(), &CHANNEL, &constants, &sealed), not_authentic);
     let other = ChannelName { tag: ChannelTag([8; 16]), ..CHANNEL };
-    assert_eq!(kit::open(&client.duo.breach(0), &other, &constants, &sealed), not_authentic);
+    assert_eq!(kit::open(&(&client.duo.breach(0)).into(), &other, &constants, &sealed), not_authentic);
     let foreign = client.constants.seal(&ConstantsKey([9; 16]), &CHANNEL).unwrap();
-    assert!(matches!(kit::open(&client.duo.breach(0), &CHANNEL, &foreign, &sealed), Err(OpenError::Constants(_))));
+    assert!(matches!(
+        kit::open(&(&client.duo.breach(0)).into(), &CHANNEL, &foreign, &sealed),
+        Err(OpenError::Constants(_))
+    ));
 }
 
 #[test]
@@ -190,7 +197,7 @@ fn a_kit_of_a_newer_version_is_refused_by_name() {
 }
 
 #[test]
-fn signatures_that_do_not_fit_the_breach_are_left_out() {
+fn what_does_not_fit_the_breach_is_left_out_and_a_wrong_signature_refused() {
     let client = Client::new(Duo::new(1, CommitmentType::Anchors, vec![state(2)]), DEFAULT_SWEEP_FEERATE);
     let breach = client.duo.breach(0);
     let good = client.kit(0, true);
@@ -198,16 +205,36 @@ fn signatures_that_do_not_fit_the_breach_are_left_out() {
         let backup = kit.to_backup(CHANNEL, CommitmentNumber(0), &breach.compute_txid()).unwrap();
         let Backup { body: BackupBody::Blind { hint, sealed }, .. } = backup else { panic!("blind") };
         assert_eq!(hint, Hint::from(&breach.compute_txid()));
-        kit::open(&breach, &CHANNEL, &client.sealed_constants(), &sealed).unwrap().claims.len()
+        kit::open(&(&breach).into(), &CHANNEL, &client.sealed_constants(), &sealed).map(|claims| claims.claims.len())
     };
-    assert_eq!(open(&good), 6);
+    assert_eq!(open(&good), Ok(6));
+    let mut other = good.clone();
+    other.htlcs[1].payment_hash160 = [1; 20];
+    other.htlcs.last_mut().unwrap().vout = 900;
+    assert_eq!(open(&other), Ok(4));
     let mut swapped = good.clone();
     std::mem::swap(&mut swapped.to_local, &mut swapped.to_remote);
-    swapped.htlcs[0].vout = 900;
-    swapped.htlcs[1].payment_hash160 = [1; 20];
-    assert_eq!(open(&swapped), 2);
+    assert_eq!(open(&swapped), Err(OpenError::Signature));
     let point = client.duo.alice.basepoints().funding;
-    assert_eq!(open(&JusticeKit { per_commitment_point: point, ..good }), 1, "to_remote needs none");
+    assert_eq!(open(&JusticeKit { per_commitment_point: point, ..good.clone() }), Ok(1), "to_remote needs none");
+    // One output, a thousand signatures for it: each would be a check.
+    let mut repeated = good;
+    repeated.htlcs = vec![repeated.htlcs[0]; 966];
+    assert!(matches!(open(&repeated), Err(OpenError::Read(_))));
+}
+
+/// Who pays once for a large transaction must not have it kept by every kit for it.
+#[test]
+fn of_a_breach_the_claimed_outputs_are_kept_and_open_the_kit_as_well() {
+    for kind in KINDS {
+        let client = Client::new(Duo::new(1, kind, vec![state(2)]), DEFAULT_SWEEP_FEERATE);
+        let whole = BreachOutputs::from(&client.duo.breach(0));
+        let (constants, sealed) = (client.sealed_constants(), client.sealed(0));
+        let claims = kit::open(&whole, &CHANNEL, &constants, &sealed).unwrap();
+        let kept = whole.claimed_by(&claims);
+        assert_eq!(kept.outputs.len(), claims.claims.len());
+        assert_eq!(kit::open(&kept, &CHANNEL, &constants, &sealed), Ok(claims));
+    }
 }
 
 proptest! {

@@ -1,6 +1,8 @@
 //! The tower's side: what an opened kit can claim of the breach, every signature checked.
 
-use bitcoin::{OutPoint, ScriptBuf, Transaction, TxOut, Witness};
+use std::collections::BTreeMap;
+
+use bitcoin::{OutPoint, ScriptBuf, Transaction, TxOut, Txid, Witness};
 use leyden_channels::{
     keys::{CommitmentKeys, KeyError, verify_signature},
     tx::{ClaimPath, scripts},
@@ -63,6 +65,28 @@ pub struct Claims {
     constants: Constants,
 }
 
+/// What a kit is held against: a transaction's outputs, or those of them that are claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BreachOutputs {
+    pub txid: Txid,
+    pub outputs: BTreeMap<u32, TxOut>,
+}
+
+impl From<&Transaction> for BreachOutputs {
+    fn from(tx: &Transaction) -> Self {
+        Self { txid: tx.compute_txid(), outputs: (0..).zip(tx.output.iter().cloned()).collect() }
+    }
+}
+
+impl BreachOutputs {
+    /// Without what `claims` do not take: whoever pays for a large transaction once must not have it kept for each kit.
+    #[must_use]
+    pub fn claimed_by(&self, claims: &Claims) -> Self {
+        let claimed = claims.claims.iter().map(|claim| (claim.sweep.outpoint.vout, claim.sweep.output.clone()));
+        Self { txid: self.txid, outputs: claimed.collect() }
+    }
+}
+
 /// Why a sealed kit is of no use against a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
@@ -76,50 +100,60 @@ pub enum OpenError {
     Key(#[from] KeyError),
     #[error("a justice kit claims nothing of the transaction that opens it")]
     Nothing,
+    #[error("a justice kit has a signature that does not fit the transaction that opens it")]
+    Signature,
     #[error("a justice kit is for {kit:?} commitments and its channel has {constants:?}")]
     Kind { kit: CommitmentType, constants: CommitmentType },
 }
 
-/// Opens a sealed kit and checks it against the transaction that opens it. What does not fit the transaction is left out:
-/// a client that signs nonsense loses by it and nobody else. A kit of which nothing is left is an error.
+/// Opens a sealed kit and checks it against the transaction that opens it. Outputs that are not there are left out; one
+/// signature that is wrong makes the kit an error, as does a kit of which nothing is left: a client that signs nonsense loses
+/// by it, and costs one check of a signature.
 pub fn open(
-    breach: &Transaction,
+    breach: &BreachOutputs,
     channel: &ChannelName,
     sealed_constants: &[u8],
     sealed: &[u8],
 ) -> Result<Claims, OpenError> {
-    let kit = JusticeKit::decode(&seal::open(&breach.compute_txid(), channel, sealed)?)?;
+    let kit = JusticeKit::decode(&seal::open(&breach.txid, channel, sealed)?)?;
     let constants = Constants::open(&kit.key, channel, sealed_constants)?;
     if constants.kind != kit.kind {
         return Err(OpenError::Kind { kit: kit.kind, constants: constants.kind });
     }
     let keys = constants.keys(kit.per_commitment_point)?;
-    let claims = Claims::new(breach, constants, &kit, &keys);
+    let claims = Claims::new(breach, constants, &kit, &keys)?;
     if claims.claims.is_empty() { Err(OpenError::Nothing) } else { Ok(claims) }
 }
 
 impl Claims {
-    fn new(breach: &Transaction, constants: Constants, kit: &JusticeKit, keys: &CommitmentKeys) -> Self {
-        let txid = breach.compute_txid();
+    fn new(
+        breach: &BreachOutputs,
+        constants: Constants,
+        kit: &JusticeKit,
+        keys: &CommitmentKeys,
+    ) -> Result<Self, OpenError> {
+        let txid = breach.txid;
         let delayed_script = scripts::delayed(&keys.revocation, constants.remote_delay, &keys.owner_delayed);
         let mut this =
             Self { claims: Vec::new(), stages: Vec::new(), delayed_script, revocation: keys.revocation, constants };
-        let at = |vout: u32| Some((OutPoint { txid, vout }, breach.output.get(usize::try_from(vout).ok()?)?));
-        let find = |script: &ScriptBuf| (0..).zip(&breach.output).find(|(_, out)| out.script_pubkey == *script);
+        let at = |vout: u32| Some((OutPoint { txid, vout }, breach.outputs.get(&vout)?));
+        let find = |script: &ScriptBuf| {
+            breach.outputs.iter().map(|(vout, output)| (*vout, output)).find(|(_, out)| out.script_pubkey == *script)
+        };
 
         if let Some(signature) = kit.to_local
             && let Some((vout, output)) = find(&scripts::p2wsh(&this.delayed_script))
         {
             let script = this.delayed_script.clone();
             let outpoint = OutPoint { txid, vout };
-            this.penalty(KitRole::ToLocal, outpoint, output, script, ClaimPath::PenaltyDelayed, signature);
+            this.penalty(KitRole::ToLocal, outpoint, output, script, ClaimPath::PenaltyDelayed, signature)?;
         }
         if let Some(signature) = kit.to_remote {
             let (script, script_pubkey) = this.to_remote_scripts();
             let path = this.constants.to_remote_path();
             if let Some((vout, output)) = find(&script_pubkey) {
                 let key = this.constants.local_payment;
-                this.add(KitRole::ToRemote, OutPoint { txid, vout }, output, script, path, signature, &key);
+                this.add(KitRole::ToRemote, OutPoint { txid, vout }, output, script, path, signature, &key)?;
             }
         }
         for htlc in &kit.htlcs {
@@ -130,18 +164,18 @@ impl Claims {
             }
             let role = KitRole::Htlc { direction: htlc.direction, expiry: htlc.cltv_expiry };
             let path = ClaimPath::PenaltyHtlc { revocation_key: keys.revocation };
-            this.penalty(role, outpoint, output, script, path, htlc.signature);
+            this.penalty(role, outpoint, output, script, path, htlc.signature)?;
             let stage = htlc.second_stage.map(|signature| SecondStage { htlc: outpoint, signature });
             this.stages.extend(stage);
         }
-        this
+        Ok(this)
     }
 
     /// The claim on what the cheater has made of an HTLC output, if the client knew that transaction in advance.
-    pub fn second_stage(&self, htlc: &OutPoint, tx: &Transaction) -> Option<KitClaim> {
+    /// `txid` and `output` are its id and its first output.
+    pub fn second_stage(&self, htlc: &OutPoint, txid: Txid, output: &TxOut) -> Option<KitClaim> {
         let stage = self.stages.iter().find(|stage| stage.htlc == *htlc)?;
-        let outpoint = OutPoint { txid: tx.compute_txid(), vout: 0 };
-        let output = tx.output.first()?;
+        let outpoint = OutPoint { txid, vout: 0 };
         if output.script_pubkey != scripts::p2wsh(&self.delayed_script) {
             return None;
         }
@@ -195,9 +229,9 @@ impl Claims {
         script: ScriptBuf,
         path: ClaimPath,
         signature: Signature,
-    ) {
+    ) -> Result<(), OpenError> {
         let key = self.revocation;
-        self.add(role, outpoint, output, Some(script), path, signature, &key);
+        self.add(role, outpoint, output, Some(script), path, signature, &key)
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is a different type, and both callers stand above")]
@@ -210,9 +244,11 @@ impl Claims {
         path: ClaimPath,
         signature: Signature,
         key: &PublicKey,
-    ) {
-        let sweep = Sweep::new(outpoint, output.clone(), script, path, self.terms());
-        self.claims.extend(sweep.and_then(|sweep| checked(role, sweep, signature, key)));
+    ) -> Result<(), OpenError> {
+        if let Some(sweep) = Sweep::new(outpoint, output.clone(), script, path, self.terms()) {
+            self.claims.push(checked(role, sweep, signature, key).ok_or(OpenError::Signature)?);
+        }
+        Ok(())
     }
 }
 

@@ -98,7 +98,10 @@ impl JusticeKit {
         let to_local = has(TO_LOCAL).then(|| reader.field()).transpose()?;
         let to_remote = has(TO_REMOTE).then(|| reader.field()).transpose()?;
         let count = if has(HTLCS) { reader.field::<u16>()? } else { 0 };
-        let htlcs = (0..count).map(|_| HtlcKit::take(kind, &mut reader)).collect::<Result<_, _>>()?;
+        let htlcs = (0..count).map(|_| HtlcKit::take(kind, &mut reader)).collect::<Result<Vec<_>, _>>()?;
+        if !htlcs.is_sorted_by(|one: &HtlcKit, next| one.vout < next.vout) {
+            return Err(ReadError::Order { what: "the HTLCs of a justice kit" });
+        }
         reader.finish()?;
         let per_commitment_point = PublicKey::from_x_only_public_key(x, parity);
         Ok(Self { kind, key, per_commitment_point, to_local, to_remote, htlcs })

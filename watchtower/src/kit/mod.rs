@@ -50,8 +50,8 @@
 //! # Who can do what
 //!
 //! - A lying client signs for other amounts, other outputs or garbage: the tower checks every signature against the breach
-//!   that it sees and drops what does not fit, so its broadcasts are valid. A kit for a transaction that is no commitment costs
-//!   it one look.
+//!   that it sees and drops a kit at the first one that does not fit, so its broadcasts are valid and such a kit costs one
+//!   check. HTLCs come in the order of their outputs, each once: no kit has more signatures than the breach has outputs.
 //! - A lying tower has, before the breach, random bytes. With the breach it can take the slack for itself by adding an output
 //!   (that is its reward and no more), or do nothing: it cannot redirect an output, nor lower it.
 //! - A cheater that is also a client can register the hint of its own breach as often as its quota allows; each such kit fails
@@ -65,7 +65,7 @@ mod layout;
 mod sweep;
 
 pub use build::{KitError, KitRequest, build};
-pub use claims::{Claims, KitClaim, KitRole, OpenError, SecondStage, open};
+pub use claims::{BreachOutputs, Claims, KitClaim, KitRole, OpenError, SecondStage, open};
 pub use constants::{Constants, ConstantsError, ConstantsKey, SweepTerms};
 pub use layout::{HtlcKit, JusticeKit};
 pub use sweep::{DEFAULT_SWEEP_FEERATE, Sweep, joined};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bitcoin::{OutPoint, Transaction, Txid};
+use bitcoin::{OutPoint, Transaction, TxIn, TxOut, Txid};
 use leyden_channels::{
     onchain::{EnforcementPolicy, FeeEstimates, Rejection, Spend, is_catching_up},
     types::{Height, HtlcDirection},
@@ -21,11 +21,22 @@ pub struct Response {
     /// Where the breach is; `None` while a reorganisation has taken it back.
     pub height: Option<Height>,
     /// Confirmed transactions that spent what came of it, in the order in which they were told.
-    pub spends: Vec<(Transaction, Height)>,
+    pub spends: Vec<SpentBy>,
     pub(super) batches: Vec<Batch>,
 }
 
-by_field! { Response { height, spends, batches } }
+/// What a transaction in a block did, without its bytes, of which it may have many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpentBy {
+    pub txid: Txid,
+    pub height: Height,
+    /// The outputs that it spent, and whether in the way that the client alone can sign.
+    pub spent: Vec<(OutPoint, bool)>,
+    /// Its first output, if it is the cheater's: a second stage pays there.
+    pub first_output: Option<TxOut>,
+}
+
+by_field! { Response { height, spends, batches } SpentBy { txid, height, spent, first_output } }
 
 impl Row for Response {
     const WHAT: &'static str = "the response to a breach";
@@ -45,7 +56,6 @@ pub struct Tracked {
 /// A breach that this tower answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Breach {
-    tx: Transaction,
     txid: Txid,
     pub(super) claims: Claims,
     response: Response,
@@ -70,19 +80,14 @@ impl TipCtx<'_> {
 }
 
 impl Breach {
-    pub fn new(tx: Transaction, claims: Claims, response: Response) -> Self {
-        let txid = tx.compute_txid();
-        let mut this = Self { tx, txid, claims, response, outputs: BTreeMap::new() };
+    pub fn new(txid: Txid, claims: Claims, response: Response) -> Self {
+        let mut this = Self { txid, claims, response, outputs: BTreeMap::new() };
         this.rebuild();
         this
     }
 
     pub fn txid(&self) -> Txid {
         self.txid
-    }
-
-    pub fn tx(&self) -> &Transaction {
-        &self.tx
     }
 
     pub fn response(&self) -> &Response {
@@ -105,20 +110,29 @@ impl Breach {
 
     /// A transaction in a block that spends what came of the breach. False if that is known, or does not concern it.
     pub fn spent(&mut self, tx: &Transaction, height: Height) -> bool {
-        let known = |(spend, at): &(Transaction, Height)| *at == height && spend == tx;
-        let concerns = tx.input.iter().any(|input| self.outputs.contains_key(&input.previous_output));
-        if !concerns || self.response.spends.iter().any(known) {
+        let ours = |input: &TxIn| Some((input.previous_output, self.is_ours(input)?));
+        let spent: Vec<(OutPoint, bool)> = tx.input.iter().filter_map(ours).collect();
+        if spent.is_empty() {
             return false;
         }
-        self.apply(tx, height);
-        self.response.spends.push((tx.clone(), height));
+        let txid = tx.compute_txid();
+        if self.response.spends.iter().any(|known| known.height == height && known.txid == txid) {
+            return false;
+        }
+        let is_cheaters = spent.iter().any(|(_, ours)| !ours);
+        let first_output = tx.output.first().filter(|_| is_cheaters).cloned();
+        let spend = SpentBy { txid, height, spent, first_output };
+        self.apply(&spend);
+        self.response.spends.push(spend);
         true
     }
 
     pub fn seen_in_mempool(&mut self, tx: &Transaction) {
         for input in &tx.input {
-            if let Some(output) = self.outputs.get_mut(&input.previous_output) {
-                output.contested |= !output.claim.is_our_way(&input.witness);
+            if self.is_ours(input) == Some(false)
+                && let Some(output) = self.outputs.get_mut(&input.previous_output)
+            {
+                output.contested = true;
             }
         }
     }
@@ -127,7 +141,7 @@ impl Breach {
     pub fn reorganized(&mut self, to: Height) -> bool {
         let before = (self.response.height, self.response.spends.len());
         self.response.height = self.response.height.filter(|height| *height <= to);
-        self.response.spends.retain(|(_, height)| *height <= to);
+        self.response.spends.retain(|spend| spend.height <= to);
         self.rebuild();
         before != (self.response.height, self.response.spends.len())
     }
@@ -173,7 +187,7 @@ impl Breach {
             return Vec::new();
         }
         let height = Some(Height(ctx.tip.0.saturating_add(1)));
-        let mut there = Self::new(self.tx.clone(), self.claims.clone(), Response { height, ..self.response.clone() });
+        let mut there = Self::new(self.txid, self.claims.clone(), Response { height, ..self.response.clone() });
         // The cheater cannot take it, and with anchors it waits for a block.
         there.outputs.retain(|_, output| output.claim.role != KitRole::ToRemote);
         there.tip(ctx)
@@ -213,20 +227,27 @@ impl Breach {
             self.outputs.insert(claim.sweep.outpoint, output);
         }
         let spends = std::mem::take(&mut self.response.spends);
-        spends.iter().for_each(|(tx, height)| self.apply(tx, *height));
+        spends.iter().for_each(|spend| self.apply(spend));
         self.response.spends = spends;
         for (outpoint, output) in &mut self.outputs {
             output.contested = before.get(outpoint).is_some_and(|before| before.contested);
         }
     }
 
-    fn apply(&mut self, tx: &Transaction, height: Height) {
-        let txid = tx.compute_txid();
-        for input in &tx.input {
-            let Some(output) = self.outputs.get_mut(&input.previous_output) else { continue };
-            let ours = output.claim.is_our_way(&input.witness);
-            output.spend = Some(Spend { txid, height, ours });
-            if !ours && let Some(claim) = self.claims.second_stage(&input.previous_output, tx) {
+    /// Whether an input spends one of the outputs in the way that the client alone can sign; `None` if it spends none.
+    fn is_ours(&self, input: &TxIn) -> Option<bool> {
+        self.outputs.get(&input.previous_output).map(|output| output.claim.is_our_way(&input.witness))
+    }
+
+    fn apply(&mut self, spend: &SpentBy) {
+        let SpentBy { txid, height, ref spent, ref first_output } = *spend;
+        for (outpoint, ours) in spent {
+            let Some(output) = self.outputs.get_mut(outpoint) else { continue };
+            output.spend = Some(Spend { txid, height, ours: *ours });
+            if !ours
+                && let Some(paid) = first_output
+                && let Some(claim) = self.claims.second_stage(outpoint, txid, paid)
+            {
                 let stage = Tracked { claim, confirmed: height, spend: None, contested: false };
                 self.outputs.insert(stage.claim.sweep.outpoint, stage);
             }

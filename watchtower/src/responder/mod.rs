@@ -29,5 +29,5 @@ mod breach;
 mod report;
 
 pub use batch::HURRY;
-pub use breach::{Breach, Response, TipCtx, Tracked};
+pub use breach::{Breach, Response, SpentBy, TipCtx, Tracked};
 pub use report::{ClaimReport, ClaimStatus};

@@ -19,7 +19,7 @@ use super::{BlockSeen, Ctx, Effect, Notice, RECENT_BLOCKS, Tower, TowerError, To
 use crate::{
     codec::Bytes,
     hint::Hint,
-    kit::{self, Claims},
+    kit::{self, BreachOutputs, Claims},
     message::Mode,
     own::GuardCtx,
     record::{Archive, BreachRow, ChannelRow, Key, OwnHtlcRow, RecentRow, Row as _, Slot, Table, TipRow, scan_all},
@@ -36,8 +36,15 @@ enum Found {
         claims: Box<Claims>,
         row: BreachRow,
     },
-    Useless(Notice),
+    Useless {
+        slot: Slot,
+        number: CommitmentNumber,
+        notice: Notice,
+    },
 }
+
+/// Verdicts on kits that are remembered, some 10 MB.
+const USELESS: usize = 100_000;
 
 /// HTLCs of own channels' states that may have been published.
 type Htlcs = HashMap<(Slot, CommitmentNumber), Vec<CommitmentHtlc>>;
@@ -98,6 +105,7 @@ impl Tower {
     /// Every kit under the hint of a transaction. Of one client so many are tried as an honest one could have.
     fn look(&self, tx: &Transaction, txid: &Txid, archive: &dyn Archive) -> Result<Vec<Found>, TowerError> {
         let mut found = Vec::new();
+        let mut outputs = None;
         let mut tried: HashMap<_, usize> = HashMap::new();
         let mut rows = Vec::new();
         scan_all::<TowerError>(archive, &Key::hint_prefix(Hint::from(txid)), |key, _| {
@@ -117,19 +125,34 @@ impl Tower {
                 found.push(Found::Known(slot, number));
                 continue;
             }
+            if self.useless.contains(&(slot, number, *txid)) {
+                continue;
+            }
             let Some(backup) = archive.get(&Key::Backup { slot, number })? else { continue };
             let Some(channel) = archive.get(&Key::Channel(slot))? else { continue };
             let ChannelRow { client, name, constants, .. } = ChannelRow::decode(&channel)?;
             let sealed = backup.get(8..).unwrap_or_default();
-            found.push(match kit::open(tx, &name, &constants, sealed) {
+            let outputs = outputs.get_or_insert_with(|| BreachOutputs::from(tx));
+            found.push(match kit::open(outputs, &name, &constants, sealed) {
                 Ok(claims) => {
-                    let row = BreachRow { tx: tx.clone(), name, constants, sealed: Bytes(sealed.to_vec()) };
+                    let outputs = outputs.claimed_by(&claims).outputs.into_iter().collect();
+                    let row = BreachRow { txid: *txid, outputs, name, constants, sealed: Bytes(sealed.to_vec()) };
                     Found::New { slot, number, claims: Box::new(claims), row }
                 }
-                Err(cause) => Found::Useless(Notice::Useless { client, channel: name, number, cause }),
+                Err(cause) => {
+                    Found::Useless { slot, number, notice: Notice::Useless { client, channel: name, number, cause } }
+                }
             });
         }
         Ok(found)
+    }
+
+    /// A kit is opened once against a transaction: each further backup with its hint has the block read again.
+    fn remember_useless(&mut self, slot: Slot, number: CommitmentNumber, txid: Txid) {
+        if self.useless.len() >= USELESS {
+            self.useless.clear();
+        }
+        self.useless.insert((slot, number, txid));
     }
 
     /// What own channels had in the states that these transactions may be.
@@ -161,14 +184,15 @@ impl Tower {
     /// True if that is news.
     fn confirmed(&mut self, found: Found, tx: &Transaction, height: Height, outbox: &mut TowerOutbox) -> bool {
         let (slot, number) = match found {
-            Found::Useless(notice) => {
+            Found::Useless { slot, number, notice } => {
+                self.remember_useless(slot, number, tx.compute_txid());
                 outbox.emit(Effect::Notice(notice));
                 return false;
             }
             Found::Known(slot, number) => (slot, number),
             Found::New { slot, number, claims, row } => {
                 outbox.put(Key::Breach { slot, number }, row.encode());
-                self.breaches.insert((slot, number), Breach::new(tx.clone(), *claims, Response::default()));
+                self.breaches.insert((slot, number), Breach::new(row.txid, *claims, Response::default()));
                 (slot, number)
             }
         };
@@ -386,12 +410,16 @@ impl Tower {
             for found in self.look(tx, &txid, ctx.archive)? {
                 // Nothing is kept of it: the block that holds the breach begins anew, with the same claims.
                 let claims = match found {
-                    Found::Useless(_) => continue,
+                    Found::Useless { slot, number, notice } => {
+                        self.remember_useless(slot, number, txid);
+                        outbox.emit(Effect::Notice(notice));
+                        continue;
+                    }
                     Found::Known(slot, number) => {
                         self.breaches.get(&(slot, number)).map(|breach| breach.before_the_block(tip))
                     }
                     Found::New { claims, .. } => {
-                        Some(Breach::new(tx.clone(), *claims, Response::default()).before_the_block(tip))
+                        Some(Breach::new(txid, *claims, Response::default()).before_the_block(tip))
                     }
                 };
                 is_breach = true;

@@ -48,7 +48,7 @@ mod space;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use bitcoin::{OutPoint, constants::ChainHash};
+use bitcoin::{OutPoint, Txid, constants::ChainHash};
 use leyden_channels::types::{CommitmentNumber, Height};
 use secp256k1::PublicKey;
 
@@ -120,7 +120,9 @@ pub struct Tower {
     connections: HashMap<ClientId, Connection>,
     registrations: Bucket,
     /// Breaches seen in the mempool that were told of.
-    seen_in_mempool: BTreeSet<bitcoin::Txid>,
+    seen_in_mempool: BTreeSet<Txid>,
+    /// Kits that were opened against a transaction with their hint, and are of no use against it.
+    useless: BTreeSet<(Slot, CommitmentNumber, Txid)>,
     unsettled: bool,
 }
 

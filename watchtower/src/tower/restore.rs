@@ -12,7 +12,7 @@ use crate::{
     appointment::ClientId,
     codec::ReadError,
     hint::Hint,
-    kit,
+    kit::{self, BreachOutputs},
     lookout::Lookout,
     own::{Guard, OwnChannel},
     record::{
@@ -50,6 +50,7 @@ impl Tower {
             connections: HashMap::new(),
             registrations: Bucket::full(rate, Uptime(0)),
             seen_in_mempool: BTreeSet::new(),
+            useless: BTreeSet::new(),
             unsettled: false,
         };
         each(archive, Table::Client, |key, value| {
@@ -64,8 +65,9 @@ impl Tower {
         })?;
         each(archive, Table::Breach, |key, value| {
             let Key::Breach { slot, number } = key else { return Ok(()) };
-            let BreachRow { tx, name, constants, sealed } = BreachRow::decode(&value)?;
-            let claims = match kit::open(&tx, &name, &constants, &sealed.0) {
+            let BreachRow { txid, outputs, name, constants, sealed } = BreachRow::decode(&value)?;
+            let outputs = BreachOutputs { txid, outputs: outputs.into_iter().collect() };
+            let claims = match kit::open(&outputs, &name, &constants, &sealed.0) {
                 Ok(claims) => claims,
                 Err(error) => {
                     tower.broken.insert(slot, error.into());
@@ -73,7 +75,7 @@ impl Tower {
                 }
             };
             let response: Response = get(archive, &Key::Response { slot, number })?.unwrap_or_default();
-            let breach = Breach::new(tx, claims, response);
+            let breach = Breach::new(txid, claims, response);
             tower.watch(slot, breach.outputs().keys().copied().collect::<Vec<_>>());
             tower.breaches.insert((slot, number), breach);
             Ok(())

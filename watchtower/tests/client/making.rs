@@ -109,10 +109,10 @@ fn a_blind_backup_opens_at_its_breach_and_claims_every_output_of_the_cheater() {
             assert_eq!(made().1, backup, "the same each time");
             let BackupBody::Blind { sealed, .. } = &backup.body else { panic!() };
             let breach = duo.bobs_commitment(number);
-            let claims = kit::open(&breach.tx, &backup.channel, &constants, sealed).unwrap();
+            let claims = kit::open(&(&breach.tx).into(), &backup.channel, &constants, sealed).unwrap();
             assert_eq!(claims.claims.len(), 1 + breach.htlc_count(), "state {number}");
             let other = duo.bobs_commitment((number + 1) % duo.states.len() as u64);
-            assert!(kit::open(&other.tx, &backup.channel, &constants, sealed).is_err());
+            assert!(kit::open(&(&other.tx).into(), &backup.channel, &constants, sealed).is_err());
         }
     }
 }
