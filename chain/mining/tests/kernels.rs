@@ -77,6 +77,56 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(32) })]
+
+    /// A target that only one hash of many meets, at every place of a vector, of a range and next to its ends.
+    #[test]
+    fn a_hash_equal_to_the_target_is_found_wherever_it_lies_and_one_above_is_not(
+        root: [u8; 32],
+        time: u32,
+        start in 0u32..u32::MAX - 4_096,
+        before in 0u32..80,
+        after in 0u32..80,
+    ) {
+        let header = Header {
+            merkle_root: TxMerkleNode::from_byte_array(root),
+            time,
+            ..genesis_block(Network::Regtest).header
+        };
+        let easy = Job::with_target(&header, Target::from_be_bytes([0xff; 32]));
+        let lowest = (start..start + 4_096).filter_map(|nonce| easy.check(nonce)).min_by_key(|found| number(&found.hash));
+        let lowest = lowest.unwrap();
+        let target = number(&lowest.hash);
+        let (equal, below) = (Job::with_target(&header, target), Job::with_target(&header, one_less(target)));
+        let first = lowest.nonce.saturating_sub(before).max(start);
+        let (to_it, count) = (lowest.nonce - first, (lowest.nonce - first + 1 + after).min(start + 4_096 - first));
+        for kernel in available() {
+            let range = NonceRange { start: first, count };
+            prop_assert_eq!(kernel.scan(&equal, range), Some(lowest), "{}", kernel.name());
+            prop_assert_eq!(kernel.scan(&below, range), None, "{}", kernel.name());
+            let up_to_it = NonceRange { start: first, count: to_it };
+            prop_assert_eq!(kernel.scan(&equal, up_to_it), None, "{}", kernel.name());
+        }
+    }
+}
+
+fn number(hash: &BlockHash) -> Target {
+    Target::from_le_bytes(hash.to_byte_array())
+}
+
+fn one_less(target: Target) -> Target {
+    let mut bytes = target.to_le_bytes();
+    for byte in &mut bytes {
+        let borrowed;
+        (*byte, borrowed) = byte.overflowing_sub(1);
+        if !borrowed {
+            break;
+        }
+    }
+    Target::from_le_bytes(bytes)
+}
+
 #[test]
 fn every_kernel_finds_satoshis_nonce() {
     for network in [Network::Bitcoin, Network::Signet] {

@@ -14,6 +14,8 @@ mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod sha256;
 #[cfg(target_arch = "x86_64")]
+mod sha_avx512;
+#[cfg(target_arch = "x86_64")]
 mod sha_ni;
 
 #[cfg(target_arch = "x86_64")]
@@ -22,6 +24,8 @@ pub use avx2::Avx2;
 pub use avx512::Avx512;
 pub use choice::{available, best, hash_rate};
 pub use scalar::Scalar;
+#[cfg(target_arch = "x86_64")]
+pub use sha_avx512::ShaAvx512;
 #[cfg(target_arch = "x86_64")]
 pub use sha_ni::ShaNi;
 
