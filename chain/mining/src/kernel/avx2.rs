@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::lanes::{self, Lanes};
-use super::{Kernel, NonceRange};
+use super::{Kernel, NonceRange, streams};
 use crate::job::{Found, Job};
 
 /// Proves that the processor has AVX2; only [`Avx2::detect`] makes one.
@@ -33,6 +33,13 @@ impl Kernel for Avx2 {
         }
         // SAFETY: `self.0` proves that the processor has the instructions.
         unsafe { scan(self.0, job, range) }
+    }
+
+    fn run_stream(&self, hashes: u32) -> bool {
+        let HasAvx2(()) = self.0;
+        // SAFETY: the value just taken apart proves that the processor has AVX2.
+        unsafe { streams::avx2(hashes) };
+        true
     }
 }
 

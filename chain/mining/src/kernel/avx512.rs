@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::lanes::{self, Lanes};
-use super::{Kernel, NonceRange};
+use super::{Kernel, NonceRange, streams};
 use crate::job::{Found, Job};
 
 /// Proves that the processor has AVX-512 F and BW; only [`Avx512::detect`] makes one.
@@ -34,6 +34,13 @@ impl Kernel for Avx512 {
         }
         // SAFETY: `self.0` proves that the processor has the instructions.
         unsafe { scan(self.0, job, range) }
+    }
+
+    fn run_stream(&self, hashes: u32) -> bool {
+        let HasAvx512(()) = self.0;
+        // SAFETY: the value just taken apart proves that the processor has AVX-512 F.
+        unsafe { streams::avx512(hashes) };
+        true
     }
 }
 

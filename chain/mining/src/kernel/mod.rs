@@ -10,6 +10,7 @@ mod avx512;
 mod choice;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
+mod measure;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod sha256;
@@ -17,12 +18,15 @@ mod sha256;
 mod sha_avx512;
 #[cfg(target_arch = "x86_64")]
 mod sha_ni;
+#[cfg(target_arch = "x86_64")]
+mod streams;
 
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
-pub use choice::{available, best, hash_rate};
+pub use choice::{available, best};
+pub use measure::{Measurement, Together, cycles_per_second, measure, together};
 pub use scalar::Scalar;
 #[cfg(target_arch = "x86_64")]
 pub use sha_avx512::ShaAvx512;
@@ -55,4 +59,11 @@ pub trait Kernel: Send + Sync {
     /// The lowest nonce of `range` with which the job's header meets its target, checked in full; `None` if there is
     /// none.
     fn scan(&self, job: &Job, range: NonceRange) -> Option<Found>;
+
+    /// Executes the kernel's instructions for about `hashes` headers without any that waits for another's outcome: how
+    /// long that takes is the processor's own limit for this kernel. `false` if that is not known.
+    fn run_stream(&self, hashes: u32) -> bool {
+        let _ = hashes;
+        false
+    }
 }

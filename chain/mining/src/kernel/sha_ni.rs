@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 
 use super::lanes::check_hits;
 use super::sha256::{DIGEST_BITS, HEADER_BITS, K, PADDING, Prepared};
-use super::{Kernel, NonceRange};
+use super::{Kernel, NonceRange, streams};
 use crate::job::{Found, INITIAL_STATE, Job};
 
 /// Proves that the processor has the SHA instructions and SSE 4.1; only [`ShaNi::detect`] makes one.
@@ -40,6 +40,13 @@ impl<const HEADERS: usize> Kernel for ShaNi<HEADERS> {
         let HasShaNi(()) = self.0;
         // SAFETY: the value just taken apart proves that the processor has the instructions.
         unsafe { scan::<HEADERS>(job, range) }
+    }
+
+    fn run_stream(&self, hashes: u32) -> bool {
+        let HasShaNi(()) = self.0;
+        // SAFETY: the value just taken apart proves that the processor has the instructions.
+        unsafe { streams::sha(hashes) };
+        true
     }
 }
 

@@ -28,7 +28,7 @@ use std::hint::black_box;
 
 use super::lanes::check_hits;
 use super::sha256::Prepared;
-use super::{Kernel, NonceRange};
+use super::{Kernel, NonceRange, streams};
 use crate::job::{Found, INITIAL_STATE, Job};
 use rounds::{Beginnings, Outcomes, PARTS, States, instruction_of, rounds};
 use schedule::{BATCH, FirstRows, SecondRows, Words, first_schedule, second_schedule};
@@ -61,6 +61,13 @@ impl Kernel for ShaAvx512 {
         let HasShaAvx512(()) = self.0;
         // SAFETY: the value just taken apart proves that the processor has the instructions.
         unsafe { scan(job, range) }
+    }
+
+    fn run_stream(&self, hashes: u32) -> bool {
+        let HasShaAvx512(()) = self.0;
+        // SAFETY: the value just taken apart proves that the processor has the instructions.
+        unsafe { streams::sha_avx512(hashes) };
+        true
     }
 }
 
