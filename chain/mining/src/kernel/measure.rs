@@ -14,8 +14,8 @@ use bitcoin::{BlockHash, CompactTarget, TxMerkleNode};
 use super::{Kernel, NonceRange};
 use crate::job::Job;
 
-/// Hashes of a slice: some tenths of a millisecond, less than a scheduler's turn.
-const SLICE: u32 = 1 << 13;
+/// Hashes of a slice: about a millisecond, less than a scheduler's turn, and long enough to be warm for most of it.
+const SLICE: u32 = 1 << 14;
 /// How long one and then all threads search before they change again.
 const SPELL: Duration = Duration::from_millis(40);
 
@@ -33,8 +33,8 @@ pub struct Measurement {
 /// Measures `kernels` for about `time` altogether, on the calling thread.
 pub fn measure(kernels: &[Box<dyn Kernel>], time: Duration) -> Vec<Measurement> {
     let job = hopeless_job();
-    let nothing = |kernel: &Box<dyn Kernel>| Measurement { name: kernel.name(), hashes_per_second: 0.0, limit: None };
-    let mut measurements: Vec<_> = kernels.iter().map(nothing).collect();
+    let mut measurements: Vec<_> =
+        kernels.iter().map(|kernel| Measurement { name: kernel.name(), hashes_per_second: 0.0, limit: None }).collect();
     let started = Instant::now();
     while started.elapsed() < time {
         for (kernel, measurement) in kernels.iter().zip(&mut measurements) {
