@@ -5,13 +5,13 @@
 //!   block ──▶ mutated? valid in itself? ─▶ stored, whatever chain it is on           (one batch)
 //!                                             │ a chain with more work is complete
 //!                                             ▼
-//!   step: blocks off ─ blocks on ─ scripts ─▶ coins, undo, indexes and tip together  (one batch, synced)
+//!   step: blocks off ─ blocks on ─ scripts ─▶ coins, undo, indexes and tip together  (whole or not at all, synced)
 //!            └─ one of them is invalid: nothing happened, the block is marked, the next best chain is tried
 //! ```
 //!
 //! A step goes from the tip to the first block of the better chain that has more work than the tip. Outside of a
 //! reorganisation that is one block; in one it is as long as the reorganisation is deep, so that no state between the
-//! two tips is ever seen or stored.
+//! two tips is ever seen or stored. Its blocks are read one at a time, and its changes take a bounded memory (`step`).
 //!
 //! What it promises: the coins on disk are always those of the tip on disk. A step that fails, by an invalid block or a
 //! crash, leaves everything as it was. Of two chains with equal work the first that was complete stays.
@@ -23,15 +23,16 @@ use bitcoin::{Block, BlockHash};
 use leyden_consensus::block::is_block_mutated;
 use leyden_consensus::header_tree::Path;
 use leyden_consensus::{
-    BlockContext, BlockError, BlockUndo, ConnectError, DisconnectError, KnownHeader, Params, check_block,
-    check_block_in_context, connect_block, disconnect_block,
+    BlockContext, BlockError, ConnectError, DisconnectError, KnownHeader, Params, check_block, check_block_in_context,
+    connect_block, disconnect_block,
 };
 
 use crate::chain_index::{ChainIndex, tip_of};
 use crate::coins_cache::{CoinsCache, Overlay};
 use crate::error::{BlockRejected, HeadersRejected, NodeError, StoreError};
 use crate::scripts::ScriptVerifier;
-use crate::store::{BatchKind, Durability, HeaderStatus, Store};
+use crate::step::StepChanges;
+use crate::store::{Batch, BatchKind, Durability, HeaderStatus, Store};
 use crate::sync::{read, write};
 use crate::types::{BlockRef, Tip};
 
@@ -61,9 +62,9 @@ pub struct Shared {
 #[derive(Clone, Debug)]
 pub struct Step {
     /// The old tip first.
-    pub disconnected: Vec<(BlockRef, Arc<Block>)>,
+    pub disconnected: Vec<BlockRef>,
     /// The lowest first.
-    pub connected: Vec<(BlockRef, Arc<Block>)>,
+    pub connected: Vec<BlockRef>,
     /// The tip after the step.
     pub tip: Tip,
 }
@@ -93,13 +94,6 @@ impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
         Self::Node(error.into())
     }
-}
-
-/// A block that is connected in the overlay only.
-struct Pending {
-    block: Arc<Block>,
-    at: BlockRef,
-    undo: BlockUndo,
 }
 
 impl Chainstate {
@@ -162,11 +156,11 @@ impl Chainstate {
             }
         }
         if !accepted.is_empty() {
-            let mut batch = self.store.batch(BatchKind::Headers).map_err(NodeError::from)?;
+            let mut batch = Batch::new(BatchKind::Headers);
             for (height, header) in &accepted {
                 batch.put_header(*height, header, HeaderStatus::HEADER);
             }
-            self.store.commit(batch, Durability::Buffered)?;
+            self.store.commit(&batch, Durability::Buffered)?;
         }
         refused.map_or(Ok(accepted.len()), Err)
     }
@@ -202,10 +196,10 @@ impl Chainstate {
             self.mark_invalid(&known, false)?;
             return Err(BlockRejected::Invalid { hash, cause });
         }
-        let mut batch = self.store.batch(BatchKind::Block).map_err(NodeError::from)?;
+        let mut batch = Batch::new(BatchKind::Block);
         batch.put_header(known.height, &known.header, HeaderStatus::HEADER.with_block());
         batch.put_block(&hash, block);
-        self.store.commit(batch, Durability::Buffered)?;
+        self.store.commit(&batch, Durability::Buffered)?;
         self.store.remember(hash, block);
         write(&self.index).tree.mark_stored(&hash);
         Ok(Submitted::Stored)
@@ -213,9 +207,9 @@ impl Chainstate {
 
     fn mark_invalid(&self, known: &KnownHeader, stored: bool) -> Result<(), NodeError> {
         let status = if stored { HeaderStatus::HEADER.with_block() } else { HeaderStatus::HEADER };
-        let mut batch = self.store.batch(BatchKind::Invalid)?;
+        let mut batch = Batch::new(BatchKind::Invalid);
         batch.put_header(known.height, &known.header, status.with_invalid());
-        self.store.commit(batch, Durability::Buffered)?;
+        self.store.commit(&batch, Durability::Buffered)?;
         write(&self.index).tree.invalidate(&known.hash);
         Ok(())
     }
@@ -235,6 +229,8 @@ impl Chainstate {
                     let mut index = write(&self.index);
                     index.activate(&step.tip.hash).ok_or(NodeError::UnknownBlock(step.tip.hash))?;
                     announce(step.tip);
+                    drop(index);
+                    self.store.settle()?;
                     return Ok(Some(step));
                 }
                 Err(Refused::Invalid { hash, cause }) => {
@@ -258,79 +254,64 @@ impl Chainstate {
 
     fn step(&self, path: &Path) -> Result<Step, Refused> {
         self.store.check_running()?;
-        let tip = self.tip();
-        let mut overlay = Overlay::new(&self.coins);
-        let mut disconnected = Vec::new();
-        for hash in &path.disconnect {
-            disconnected.push(self.disconnect(hash, &mut overlay)?);
+        let mut changes = StepChanges::new(&self.coins);
+        match self.change(path, &mut changes) {
+            Ok(step) => {
+                changes.commit(&step.tip.hash)?;
+                Ok(step)
+            }
+            Err(refused) => {
+                changes.discard()?;
+                Err(refused)
+            }
         }
-        let mut connected: Vec<Pending> = Vec::new();
-        let mut end = tip;
+    }
+
+    /// Follows the path as far as it takes to have more work than the tip.
+    fn change(&self, path: &Path, changes: &mut StepChanges<'_>) -> Result<Step, Refused> {
+        let tip = self.tip();
+        let (mut disconnected, mut connected, mut end) = (Vec::new(), Vec::new(), tip);
+        for hash in &path.disconnect {
+            disconnected.push(self.disconnect(hash, changes)?);
+        }
         for hash in &path.connect {
-            let known = read(&self.index).tree.get(hash).ok_or(NodeError::UnknownBlock(*hash))?;
-            let block = self.stored_block(hash)?;
-            let undo = self.connect(&block, &known, &mut overlay)?;
-            connected.push(Pending { block, at: BlockRef { hash: *hash, height: known.height }, undo });
-            end = known;
+            end = read(&self.index).tree.get(hash).ok_or(NodeError::UnknownBlock(*hash))?;
+            self.connect(&end, changes)?;
+            connected.push(BlockRef { hash: *hash, height: end.height });
             if end.chain_work > tip.chain_work {
                 break;
             }
         }
-        self.commit(&disconnected, &connected, &end, overlay)?;
-        Ok(Step {
-            disconnected,
-            connected: connected.into_iter().map(|pending| (pending.at, pending.block)).collect(),
-            tip: tip_of(&end),
-        })
+        Ok(Step { disconnected, connected, tip: tip_of(&end) })
     }
 
-    fn commit(
-        &self,
-        disconnected: &[(BlockRef, Arc<Block>)],
-        connected: &[Pending],
-        end: &KnownHeader,
-        overlay: Overlay<'_>,
-    ) -> Result<(), NodeError> {
-        let mut batch = self.store.batch(BatchKind::Tip)?;
-        for (at, block) in disconnected {
-            batch.remove_active(at.height, block);
-        }
-        for Pending { block, at, undo } in connected {
-            batch.put_undo(&at.hash, undo);
-            batch.put_active(at.height, &at.hash, block);
-        }
-        for (outpoint, coin) in overlay.changes() {
-            batch.put_coin(outpoint, coin);
-        }
-        batch.set_tip(&end.hash);
-        self.store.commit(batch, Durability::Synced)?;
-        overlay.committed();
-        Ok(())
-    }
-
-    fn stored_block(&self, hash: &BlockHash) -> Result<Arc<Block>, NodeError> {
+    /// A block that is or was part of the active chain.
+    pub fn stored_block(&self, hash: &BlockHash) -> Result<Arc<Block>, NodeError> {
         self.store.block(hash)?.ok_or(NodeError::MissingData(*hash))
     }
 
-    fn disconnect(&self, hash: &BlockHash, overlay: &mut Overlay<'_>) -> Result<(BlockRef, Arc<Block>), NodeError> {
+    fn disconnect(&self, hash: &BlockHash, changes: &mut StepChanges<'_>) -> Result<BlockRef, NodeError> {
         let known = read(&self.index).tree.get(hash).ok_or(NodeError::UnknownBlock(*hash))?;
         let block = self.stored_block(hash)?;
         let undo = self.store.undo(hash)?.ok_or(NodeError::MissingData(*hash))?;
-        let changes = disconnect_block(&block, known.height, undo, &*overlay).map_err(|error| match error {
+        let coins = disconnect_block(&block, known.height, undo, changes.coins()).map_err(|error| match error {
             DisconnectError::Source(error) => error,
             other => StoreError::Corrupt { path: self.store.path().to_owned(), detail: format!("{hash}: {other}") },
         })?;
-        overlay.apply(&changes);
-        Ok((BlockRef { hash: *hash, height: known.height }, block))
+        let at = BlockRef { hash: *hash, height: known.height };
+        changes.disconnect(at, &block, &coins)?;
+        Ok(at)
     }
 
-    fn connect(&self, block: &Block, known: &KnownHeader, overlay: &mut Overlay<'_>) -> Result<BlockUndo, Refused> {
+    fn connect(&self, known: &KnownHeader, changes: &mut StepChanges<'_>) -> Result<(), Refused> {
+        let block = self.stored_block(&known.hash)?;
         let context = read(&self.index).tree.context_for(&known.header);
         let context = context.ok_or(NodeError::UnknownBlock(known.header.prev_blockhash))?;
         let invalid = |cause| Refused::Invalid { hash: known.hash, cause };
-        let connected = self.check_coins(block, &context, overlay)?.map_err(invalid)?;
-        overlay.apply(&connected.changes);
-        Ok(connected.undo)
+        let connected = self.check_coins(&block, &context, changes.coins())?.map_err(invalid)?;
+        let at = BlockRef { hash: known.hash, height: known.height };
+        changes.connect(at, &block, &connected.changes, &connected.undo)?;
+        Ok(())
     }
 
     /// The rules that need coins, scripts included. The outer error is ours, the inner one the block's.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   Overlay (one step: several blocks off and on) ──▶ CoinsCache (memory) ──▶ Store (disk)
-//!        └── committed: one batch to the store, then the cache learns of it
+//!        ├── committed: one batch to the store, then the cache learns of it
+//!        ├── too large: put aside on the disk meanwhile (`step`), and read from there
 //!        └── dropped:   nothing happened
 //! ```
 //!
@@ -16,7 +17,7 @@ use bitcoin::OutPoint;
 use leyden_consensus::{Coin, CoinChanges, CoinSource};
 
 use crate::error::StoreError;
-use crate::store::Store;
+use crate::store::{Batch, Store};
 use crate::sync::lock;
 
 /// What the database says of recently used outpoints, `None` for those without a coin.
@@ -53,6 +54,11 @@ impl CoinsCache {
         }
     }
 
+    /// The database has changed in more than is worth learning.
+    fn forget(&self) {
+        *self.lock() = Generations::default();
+    }
+
     fn insert(&self, generations: &mut Generations, outpoint: OutPoint, coin: Option<Coin>) {
         if generations.young.len() >= self.capacity / 2 {
             generations.old = std::mem::take(&mut generations.young);
@@ -86,12 +92,14 @@ impl CoinSource for CoinsCache {
 pub struct Overlay<'a> {
     cache: &'a CoinsCache,
     changes: HashMap<OutPoint, Option<Coin>>,
+    /// Earlier changes wait on the disk.
+    is_staged: bool,
 }
 
 impl<'a> Overlay<'a> {
     /// No change yet.
     pub fn new(cache: &'a CoinsCache) -> Self {
-        Self { cache, changes: HashMap::new() }
+        Self { cache, changes: HashMap::new(), is_staged: false }
     }
 
     /// A block of the step went on or came off.
@@ -106,9 +114,31 @@ impl<'a> Overlay<'a> {
         self.changes.iter().map(|(outpoint, coin)| (outpoint, coin.as_ref()))
     }
 
+    /// Changes that are in memory.
+    pub(crate) fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// Whether some of the changes wait on the disk.
+    pub(crate) fn is_staged(&self) -> bool {
+        self.is_staged
+    }
+
+    /// Hands over the changes to a batch that will be staged.
+    pub(crate) fn move_to(&mut self, batch: &mut Batch) {
+        for (outpoint, coin) in self.changes.drain() {
+            batch.put_coin(&outpoint, coin.as_ref());
+        }
+        self.is_staged = true;
+    }
+
     /// The step has been written.
     pub fn committed(self) {
-        self.cache.learn(self.changes);
+        if self.is_staged {
+            self.cache.forget();
+        } else {
+            self.cache.learn(self.changes);
+        }
     }
 }
 
@@ -116,9 +146,14 @@ impl CoinSource for Overlay<'_> {
     type Error = StoreError;
 
     fn coin(&self, outpoint: &OutPoint) -> Result<Option<Coin>, StoreError> {
-        match self.changes.get(outpoint) {
-            Some(coin) => Ok(coin.clone()),
-            None => self.cache.coin(outpoint),
+        if let Some(coin) = self.changes.get(outpoint) {
+            return Ok(coin.clone());
         }
+        if self.is_staged
+            && let Some(coin) = self.cache.store.staged_coin(outpoint)?
+        {
+            return Ok(coin);
+        }
+        self.cache.coin(outpoint)
     }
 }

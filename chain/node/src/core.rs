@@ -39,6 +39,9 @@ use crate::types::{RemovalReason, Tip};
 const EVENTS_KEPT: usize = 4096;
 /// Transactions whose scripts passed, which are not run again.
 const SCRIPTS_REMEMBERED: usize = 200_000;
+/// Bytes of disconnected blocks whose transactions come back into the mempool (Bitcoin Core's 20 MB). Those of the lowest
+/// blocks come first: the others may depend on them.
+const RETURNED_BYTES: usize = 20_000_000;
 /// Transactions that were refused for good since the last block.
 const MAX_REFUSED: usize = 50_000;
 
@@ -122,7 +125,7 @@ impl Core {
     /// Takes every step that is to be taken.
     fn advance(&self, chain: &mut Chainstate, invalid: &mut Vec<(BlockHash, BlockError)>) -> Result<(), NodeError> {
         while let Some(step) = chain.activate(invalid, |tip| self.announce(ChainEvent::Tip(tip)))? {
-            self.follow(chain, &step);
+            self.follow(chain, &step)?;
         }
         Ok(())
     }
@@ -140,52 +143,80 @@ impl Core {
     }
 
     /// Brings the mempool to the new tip.
-    fn follow(&self, chain: &Chainstate, step: &Step) {
+    fn follow(&self, chain: &Chainstate, step: &Step) -> Result<(), NodeError> {
         let now = self.clock.now();
         lock(&self.refused).clear();
         if step.disconnected.is_empty() {
-            self.confirm(&mut write(&self.mempool), step, now);
+            // Read before the pool is locked: its readers shall not wait for a disk.
+            let blocks: Result<Vec<_>, _> = step.connected.iter().map(|at| chain.stored_block(&at.hash)).collect();
+            let mut pool = write(&self.mempool);
+            blocks?.iter().for_each(|block| self.confirm(&mut pool, block));
+            self.note_time(&mut pool, now);
         } else {
             // Judging everything anew takes a while, and readers shall not wait for it.
             let mut pool = read(&self.mempool).clone();
-            self.confirm(&mut pool, step, now);
-            self.return_transactions(chain, &mut pool, step);
+            for at in &step.connected {
+                let block = chain.stored_block(&at.hash)?;
+                self.confirm(&mut pool, &block);
+            }
+            self.note_time(&mut pool, now);
+            self.return_transactions(chain, &mut pool, step)?;
             *write(&self.mempool) = pool;
         }
+        Ok(())
     }
 
-    fn confirm(&self, pool: &mut Mempool, step: &Step, now: u64) {
-        for (_, block) in &step.connected {
-            let confirmed = pool.confirm(block);
-            lock(&self.fees).note_block(block.weight().to_wu(), &confirmed.mined);
-            self.announce_removed(&confirmed.conflicts, RemovalReason::Conflict);
-        }
+    fn confirm(&self, pool: &mut Mempool, block: &Block) {
+        let confirmed = pool.confirm(block);
+        lock(&self.fees).note_block(block.weight().to_wu(), &confirmed.mined);
+        self.announce_removed(&confirmed.conflicts, RemovalReason::Conflict);
+    }
+
+    fn note_time(&self, pool: &mut Mempool, now: u64) {
         let expired = pool.expire(now.saturating_sub(self.policy.expiry_seconds));
         self.announce_removed(&expired, RemovalReason::Expired);
         pool.note_block(&self.policy, now);
     }
 
-    /// After a reorganisation everything is judged anew: what the old blocks held, then what the pool held.
-    fn return_transactions(&self, chain: &Chainstate, pool: &mut Mempool, step: &Step) {
+    /// After a reorganisation everything is judged anew: what the old blocks held, the lowest of them first and up to
+    /// [`RETURNED_BYTES`], then what the pool held.
+    fn return_transactions(&self, chain: &Chainstate, pool: &mut Mempool, step: &Step) -> Result<(), NodeError> {
         let old = pool.drain();
-        let blocks = step.disconnected.iter().rev();
-        let returning =
-            blocks.flat_map(|(_, block)| block.txdata.iter().skip(1)).map(|tx| (Arc::new(tx.clone()), None));
-        let waiting = old.into_iter().map(|entry| (Arc::clone(&entry.transaction), Some(entry)));
-        for (transaction, entry) in returning.chain(waiting) {
-            let plan =
-                self.acceptor(chain, pool, |acceptor| acceptor.check(Arc::clone(&transaction), SubmissionKind::Return));
-            match (plan, entry) {
-                (Ok(mut plan), Some(entry)) => {
+        let mut bytes = 0usize;
+        for at in step.disconnected.iter().rev() {
+            let block = chain.stored_block(&at.hash)?;
+            bytes = bytes.saturating_add(block.total_size());
+            if bytes > RETURNED_BYTES {
+                tracing::warn!(height = at.height, "transactions of disconnected blocks from here on are not kept");
+                break;
+            }
+            for transaction in block.txdata.iter().skip(1) {
+                match self.judge_returning(chain, pool, Arc::new(transaction.clone())) {
+                    Ok(plan) => self.apply(pool, plan, true),
+                    Err(error) => tracing::debug!(%error, "a transaction of a disconnected block is not kept"),
+                }
+            }
+        }
+        for entry in old {
+            match self.judge_returning(chain, pool, Arc::clone(&entry.transaction)) {
+                Ok(mut plan) => {
                     // It waits since it came, not since the reorganisation.
                     plan.entries.iter_mut().for_each(|new| new.time = entry.time);
                     self.apply(pool, plan, false);
                 }
-                (Ok(plan), None) => self.apply(pool, plan, true),
-                (Err(_), Some(entry)) => self.announce_removed(&[entry], RemovalReason::Reorganisation),
-                (Err(error), None) => tracing::debug!(%error, "a transaction of a disconnected block is not kept"),
+                Err(_) => self.announce_removed(&[entry], RemovalReason::Reorganisation),
             }
         }
+        Ok(())
+    }
+
+    fn judge_returning(
+        &self,
+        chain: &Chainstate,
+        pool: &Mempool,
+        transaction: Arc<Transaction>,
+    ) -> Result<crate::mempool::Plan, MempoolError> {
+        self.acceptor(chain, pool, |acceptor| acceptor.check(transaction, SubmissionKind::Return))
     }
 
     fn acceptor<R>(&self, chain: &Chainstate, pool: &Mempool, use_it: impl FnOnce(&Acceptor<'_>) -> R) -> R {

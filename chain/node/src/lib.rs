@@ -35,6 +35,7 @@ pub mod network;
 mod node;
 pub mod notices;
 pub mod scripts;
+mod step;
 pub mod store;
 mod sync;
 pub mod template;

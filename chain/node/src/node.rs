@@ -25,7 +25,7 @@ use crate::merkle_proof::MerkleProof;
 use crate::miner::{Miner, StopOnDrop, mine_one};
 use crate::network::{ChainPeers, Network};
 use crate::notices::NoticeStream;
-use crate::store::{Store, StoreOptions, TxPosition};
+use crate::store::{STEP_BYTES, Store, StoreOptions, TxPosition};
 use crate::sync::{lock, read};
 use crate::time_budget::TimeBudget;
 use crate::tip::{self, LastContact, TipDoubt, TipEvidence, TipRules};
@@ -387,6 +387,7 @@ fn open(config: NodeConfig) -> Result<Core, NodeError> {
         path: config.data_dir.join("chain"),
         cache_bytes: config.database_cache_bytes,
         open_files: config.database_files,
+        step_bytes: STEP_BYTES,
         sync: config.sync_writes,
         hook: config.write_hook,
     };

@@ -11,6 +11,7 @@
 //! | `txids` | txid | height, index in the block (active chain) |
 //! | `positions` | height, index in the block | txid (active chain) |
 //! | `spends` | txid, output index | spending txid, input, height (active chain) |
+//! | `staged` | family, key | a row of a step that is too large for one batch ([`staged`]) |
 //!
 //! Integers in keys are big-endian, so that they sort; in values little-endian.
 //!
@@ -21,6 +22,7 @@
 mod batch;
 mod codec;
 mod open;
+mod staged;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -31,12 +33,13 @@ use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::hashes::{Hash, HashEngine, sha256d};
 use bitcoin::{Amount, Block, BlockHash, OutPoint, Txid};
 use leyden_consensus::{BlockUndo, Coin};
-use rocksdb::{ColumnFamily, DB, DBPinnableSlice, IteratorMode, WriteOptions};
+use rocksdb::{ColumnFamily, DB, DBPinnableSlice, IteratorMode, WriteBatch, WriteOptions};
 use tokio_util::sync::CancellationToken;
 
 pub use batch::Batch;
 pub use codec::{HeaderStatus, SpendRecord, TxPosition};
-pub use open::{FORMAT, OPEN_FILES, StoreOptions};
+pub use open::{FORMAT, OPEN_FILES, STEP_BYTES, StoreOptions};
+use staged::Staging;
 
 use crate::error::{NodeError, StoreError};
 use crate::sync::lock;
@@ -52,7 +55,14 @@ pub(crate) mod family {
     pub(crate) const TXIDS: &str = "txids";
     pub(crate) const POSITIONS: &str = "positions";
     pub(crate) const SPENDS: &str = "spends";
-    pub(crate) const ALL: [&str; 9] = [META, HEADERS, BLOCKS, UNDO, COINS, ACTIVE, TXIDS, POSITIONS, SPENDS];
+    pub(crate) const STAGED: &str = "staged";
+    /// A family's place in this list is written to the disk: new ones come last.
+    pub(crate) const ALL: [&str; 10] = [META, HEADERS, BLOCKS, UNDO, COINS, ACTIVE, TXIDS, POSITIONS, SPENDS, STAGED];
+
+    /// A family's place in the list.
+    pub(crate) fn tag(name: &str) -> Option<u8> {
+        ALL.iter().position(|known| *known == name).and_then(|place| u8::try_from(place).ok())
+    }
 }
 
 /// Does a write have to survive the loss of power before anything else happens?
@@ -86,6 +96,10 @@ pub enum BatchKind {
     Tip,
     /// A block that turned out invalid.
     Invalid,
+    /// A part of a step that is too large for one batch, or its removal.
+    Staged,
+    /// Rows of such a step on their way to their families.
+    Settle,
 }
 
 /// Called around every write; an `Err` stops the store there. For tests of crashes.
@@ -119,8 +133,25 @@ pub struct Store {
     /// Cancelled once [`Self::halted`] is set.
     halt: CancellationToken,
     recent: Mutex<Vec<(BlockHash, Arc<Block>)>>,
+    step_bytes: usize,
+    staging: Staging,
     /// Held for its lock; declared last, so released after the database is closed.
     _lock: File,
+}
+
+/// A row's value.
+struct Value<'a> {
+    bytes: DBPinnableSlice<'a>,
+    /// Bytes that come before it.
+    skip: usize,
+}
+
+impl std::ops::Deref for Value<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(self.skip..).unwrap_or_default()
+    }
 }
 
 impl std::fmt::Debug for Store {
@@ -136,13 +167,26 @@ impl Store {
     }
 
     /// Writes the batch whole or not at all.
-    pub fn commit(&self, batch: Batch<'_>, durability: Durability) -> Result<(), NodeError> {
+    pub fn commit(&self, batch: &Batch, durability: Durability) -> Result<(), NodeError> {
+        let families = self.families()?;
+        let mut rows = WriteBatch::default();
+        for batch::Change { family, key, value } in batch.changes() {
+            let place = family::tag(family).map(usize::from).and_then(|tag| families.get(tag));
+            let handle = place.ok_or_else(|| self.corrupt(&format!("column family {family}")))?;
+            match value {
+                Some(value) => rows.put_cf(*handle, key, value),
+                None => rows.delete_cf(*handle, key),
+            }
+        }
+        self.write(batch.kind, rows, durability)
+    }
+
+    fn write(&self, kind: BatchKind, rows: WriteBatch, durability: Durability) -> Result<(), NodeError> {
         self.check_running()?;
-        let kind = batch.kind;
         self.at(WritePoint::Before(kind))?;
         let mut options = WriteOptions::default();
         options.set_sync(self.sync && durability == Durability::Synced);
-        if let Err(error) = self.db.write_opt(batch.inner, &options) {
+        if let Err(error) = self.db.write_opt(rows, &options) {
             let error = self.error(error);
             return Err(self.halt(error));
         }
@@ -262,9 +306,22 @@ impl Store {
         SpendRecord::decode(&bytes).map(Some).ok_or_else(|| self.corrupt("a spend"))
     }
 
+    /// Memory for the changes of one step; what is more waits on the disk.
+    pub(crate) fn step_bytes(&self) -> usize {
+        self.step_bytes
+    }
+
     /// The tip and its unspent outputs, from one consistent snapshot.
-    pub fn utxo_set(&self) -> Result<(BlockHash, UtxoStats), StoreError> {
-        let snapshot = self.db.snapshot();
+    pub fn utxo_set(&self) -> Result<(BlockHash, UtxoStats), NodeError> {
+        let snapshot = {
+            let moving = lock(&self.staging.moving);
+            self.move_rows(&moving)?;
+            self.db.snapshot()
+        };
+        self.utxo_set_of(&snapshot).map_err(NodeError::from)
+    }
+
+    fn utxo_set_of(&self, snapshot: &rocksdb::Snapshot<'_>) -> Result<(BlockHash, UtxoStats), StoreError> {
         let tip = snapshot.get_cf(self.family(family::META)?, b"tip").map_err(|error| self.error(error))?;
         let tip = tip.ok_or_else(|| self.corrupt("the tip")).and_then(|bytes| self.decode_hash(&bytes))?;
         let mut engine = sha256d::Hash::engine();
@@ -285,7 +342,9 @@ impl Store {
     }
 
     /// Every row of every column family, for comparing states byte by byte.
-    pub fn dump(&self) -> Result<Vec<Row>, StoreError> {
+    pub fn dump(&self) -> Result<Vec<Row>, NodeError> {
+        let moving = lock(&self.staging.moving);
+        self.move_rows(&moving)?;
         let mut rows = Vec::new();
         for name in family::ALL {
             for row in self.db.iterator_cf(self.family(name)?, IteratorMode::Start) {
@@ -296,8 +355,17 @@ impl Store {
         Ok(rows)
     }
 
-    fn get(&self, family: &str, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, StoreError> {
-        self.db.get_pinned_cf(self.family(family)?, key).map_err(|error| self.error(error))
+    fn get(&self, family: &str, key: &[u8]) -> Result<Option<Value<'_>>, StoreError> {
+        if let Some(row) = self.committed_row(family, key)? {
+            return Ok(row);
+        }
+        let bytes = self.db.get_pinned_cf(self.family(family)?, key).map_err(|error| self.error(error))?;
+        Ok(bytes.map(|bytes| Value { bytes, skip: 0 }))
+    }
+
+    /// All families in the order of [`family::ALL`].
+    fn families(&self) -> Result<Vec<&ColumnFamily>, StoreError> {
+        family::ALL.iter().map(|name| self.family(name)).collect()
     }
 
     fn family(&self, name: &str) -> Result<&ColumnFamily, StoreError> {

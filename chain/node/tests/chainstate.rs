@@ -4,13 +4,15 @@
 
 mod common;
 
-use bitcoin::{Amount, Block, Witness};
+use std::process::Command;
+
+use bitcoin::{Amount, Block, ScriptBuf, TxOut, Witness};
 use common::*;
 use leyden_consensus::{BlockError, Params};
 use leyden_net::{BlockState, ChainView};
 use leyden_node::backend::{Backend, BlockAccepted};
 use leyden_node::core::Core;
-use leyden_node::{BlockRejected, NodeError, StoreError};
+use leyden_node::{BlockRejected, MempoolPolicy, NodeError, StoreError};
 
 fn feed(core: &Core, blocks: &[Block]) {
     for block in blocks {
@@ -32,6 +34,10 @@ fn assert_is_ledger(core: &Core, ledger: &Ledger) {
 
 #[test]
 fn a_deep_reorganisation_ends_in_the_state_of_the_winning_chain_alone() {
+    BOTH_WAYS.into_iter().for_each(assert_deep_reorganisation);
+}
+
+fn assert_deep_reorganisation(step_bytes: usize) {
     let params = Params::regtest();
     let mut common = Spender::new(&params);
     common.extend(110);
@@ -40,7 +46,7 @@ fn a_deep_reorganisation_ends_in_the_state_of_the_winning_chain_alone() {
     winning.extend(151);
 
     let folder = tempfile::tempdir().unwrap();
-    let core = open_core(folder.path());
+    let core = open_core_of(open_store_with(folder.path(), None, step_bytes), MempoolPolicy::default());
     feed(&core, &common.blocks);
     feed(&core, &losing.blocks);
     assert_eq!(core.tip().hash, losing.place.hash);
@@ -73,8 +79,71 @@ fn a_deep_reorganisation_ends_in_the_state_of_the_winning_chain_alone() {
     assert_is_ledger(&core, &ledger);
 }
 
+/// Blocks of nearly 1 MB on `common`, each of which spends what the one before has created.
+fn large_blocks(common: &Spender, count: u32, salt: u8) -> Vec<Block> {
+    let (mut place, mut coin) = (common.place, coinbase_of(&common.blocks[0]));
+    let mut blocks = Vec::new();
+    for number in 0..count {
+        let mut data = vec![salt; 980_000];
+        data[..5].copy_from_slice(&[&[0x6a][..], &number.to_le_bytes()].concat());
+        let data = TxOut { value: Amount::ZERO, script_pubkey: ScriptBuf::from_bytes(data) };
+        let transaction = spend(&[coin], vec![open_output(1_000_000), data]);
+        coin = output_of(&transaction, 0);
+        let fee = if number == 0 { 5_000_000_000 - 1_000_000 } else { 0 };
+        let block = forge_paying(&common.params, place, vec![transaction], fee);
+        place = Place::of(&block, place.height + 1);
+        blocks.push(block);
+    }
+    blocks
+}
+
+/// A number of kilobytes of `/proc/self/status`.
+fn memory(field: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+const ALONE: &str = "LEYDEN_TEST_ALONE";
+
+/// Memory is measured of a whole process: the test starts itself again in one that does nothing else.
+#[test]
+fn a_deep_reorganisation_does_not_hold_its_blocks_in_memory() {
+    if let Some(folder) = std::env::var_os(ALONE) {
+        let folder = std::path::Path::new(&folder);
+        let last = blocks_from_hex(&folder.join("last"));
+        let core = open_core(folder);
+        let before = memory("VmRSS");
+        feed(&core, &last);
+        assert_eq!(core.tip().hash, last[0].block_hash());
+        let grown = memory("VmHWM").saturating_sub(before) / 1_000;
+        println!("a reorganisation of 80 blocks of 1 MB took {grown} MB of memory");
+        assert!(grown < 100, "{grown} MB");
+        return;
+    }
+    let params = Params::regtest();
+    let mut common = Spender::new(&params);
+    common.extend(100);
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let core = open_core(folder.path());
+        feed(&core, &common.blocks);
+        feed(&core, &large_blocks(&common, 80, 1));
+        let winning = large_blocks(&common, 81, 2);
+        feed(&core, &winning[..80]);
+        std::fs::write(folder.path().join("last"), bitcoin::consensus::encode::serialize_hex(&winning[80])).unwrap();
+    }
+    let mut alone = Command::new(std::env::current_exe().unwrap());
+    alone.args(["--exact", "a_deep_reorganisation_does_not_hold_its_blocks_in_memory", "--nocapture"]);
+    assert!(alone.env(ALONE, folder.path()).status().unwrap().success());
+}
+
 #[test]
 fn an_invalid_block_inside_a_longer_fork_changes_nothing() {
+    BOTH_WAYS.into_iter().for_each(assert_invalid_block_changes_nothing);
+}
+
+fn assert_invalid_block_changes_nothing(step_bytes: usize) {
     let params = Params::regtest();
     let mut common = Spender::new(&params);
     common.extend(105);
@@ -86,7 +155,7 @@ fn an_invalid_block_inside_a_longer_fork_changes_nothing() {
     let after_greedy = forge_chain(&params, Place::of(&greedy, fork.place.height + 1), 5);
 
     let folder = tempfile::tempdir().unwrap();
-    let core = open_core(folder.path());
+    let core = open_core_of(open_store_with(folder.path(), None, step_bytes), MempoolPolicy::default());
     feed(&core, &common.blocks);
     feed(&core, &honest.blocks);
     let before = state(&core);
@@ -211,10 +280,10 @@ fn a_database_of_another_network_or_a_newer_program_is_named_as_such() {
         let names = rocksdb::DB::list_cf(&options, folder.path()).unwrap();
         let names = names.iter().map(String::as_str).chain(["what_comes_later"]);
         let db = rocksdb::DB::open_cf(&options, folder.path(), names).unwrap();
-        db.put_cf(db.cf_handle("meta").unwrap(), "format", 2u32.to_le_bytes()).unwrap();
+        db.put_cf(db.cf_handle("meta").unwrap(), "format", 3u32.to_le_bytes()).unwrap();
     }
     let error = open(Params::regtest()).unwrap_err();
-    assert!(matches!(error, NodeError::Store(StoreError::Newer { found: 2, supported: 1, .. })), "{error}");
+    assert!(matches!(error, NodeError::Store(StoreError::Newer { found: 3, supported: 2, .. })), "{error}");
 }
 
 #[test]

@@ -52,6 +52,14 @@ fn assert_one_tip(core: &Core, hashes: &HashMap<BlockHash, sha256d::Hash>) {
 
 #[test]
 fn a_write_that_fails_at_any_point_leaves_one_of_two_tips() {
+    let [small, large] = BOTH_WAYS;
+    assert_writes_may_fail(small, 1);
+    // A large step writes five times as often.
+    assert_writes_may_fail(large, 7);
+}
+
+/// Every so many writes one fails.
+fn assert_writes_may_fail(step_bytes: usize, every: usize) {
     let (blocks, hashes) = story();
     let prefix = 100;
     let start = tempfile::tempdir().unwrap();
@@ -60,7 +68,7 @@ fn a_write_that_fails_at_any_point_leaves_one_of_two_tips() {
         blocks[..prefix].iter().for_each(|block| assert!(core.submit_block(block.clone()).is_ok()));
     }
     let mut died = 0;
-    for fatal in 0.. {
+    for fatal in (0..).step_by(every) {
         let folder = tempfile::tempdir().unwrap();
         copy(start.path(), folder.path());
         let writes = Arc::new(AtomicUsize::new(0));
@@ -71,7 +79,8 @@ fn a_write_that_fails_at_any_point_leaves_one_of_two_tips() {
                 false => Ok(()),
             })
         };
-        let core = open_core_with(folder.path(), MempoolPolicy::default(), Some(hook));
+        let store = open_store_with(folder.path(), Some(hook), step_bytes);
+        let core = open_core_of(store, MempoolPolicy::default());
         let mut tips = vec![core.tip().hash];
         let mut failed = None;
         for block in &blocks[prefix..] {
@@ -98,7 +107,7 @@ fn a_write_that_fails_at_any_point_leaves_one_of_two_tips() {
         assert_eq!(core.tip().hash, blocks.last().unwrap().block_hash());
         assert_one_tip(&core, &hashes);
     }
-    assert!(died > 40, "{died} points of failure");
+    assert!(died * every > 40, "{died} points of failure");
     println!("{died} points of failure");
 }
 

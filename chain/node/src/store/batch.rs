@@ -5,52 +5,72 @@ use bitcoin::consensus::serialize;
 use bitcoin::hashes::Hash;
 use bitcoin::{Block, BlockHash, OutPoint, Txid};
 use leyden_consensus::{BlockUndo, Coin};
-use rocksdb::{ColumnFamily, WriteBatch};
 
 use super::codec::{self, HeaderStatus, SpendRecord, TxPosition};
-use super::{BatchKind, Store, family};
-use crate::error::StoreError;
+use super::{BatchKind, family};
 
-/// Changes on their way to [`Store::commit`].
-pub struct Batch<'a> {
-    pub(super) inner: WriteBatch,
+/// Changes on their way to [`Store::commit`](super::Store::commit).
+pub struct Batch {
     pub(super) kind: BatchKind,
-    families: Families<'a>,
+    /// Keys and values, one after the other.
+    bytes: Vec<u8>,
+    rows: Vec<RowRef>,
 }
 
-struct Families<'a> {
-    meta: &'a ColumnFamily,
-    headers: &'a ColumnFamily,
-    blocks: &'a ColumnFamily,
-    undo: &'a ColumnFamily,
-    coins: &'a ColumnFamily,
-    active: &'a ColumnFamily,
-    txids: &'a ColumnFamily,
-    positions: &'a ColumnFamily,
-    spends: &'a ColumnFamily,
+/// Where a row lies in the bytes.
+#[derive(Clone, Copy, Debug)]
+struct RowRef {
+    family: &'static str,
+    key: usize,
+    /// `None` if the row is removed.
+    value: Option<usize>,
 }
 
-impl Store {
-    /// An empty batch.
-    pub fn batch(&self, kind: BatchKind) -> Result<Batch<'_>, StoreError> {
-        let families = Families {
-            meta: self.family(family::META)?,
-            headers: self.family(family::HEADERS)?,
-            blocks: self.family(family::BLOCKS)?,
-            undo: self.family(family::UNDO)?,
-            coins: self.family(family::COINS)?,
-            active: self.family(family::ACTIVE)?,
-            txids: self.family(family::TXIDS)?,
-            positions: self.family(family::POSITIONS)?,
-            spends: self.family(family::SPENDS)?,
-        };
-        Ok(Batch { inner: WriteBatch::default(), kind, families })
+/// A row that is set, or removed if there is no value.
+pub(super) struct Change<'a> {
+    pub(super) family: &'static str,
+    pub(super) key: &'a [u8],
+    pub(super) value: Option<&'a [u8]>,
+}
+
+impl Batch {
+    /// No changes yet.
+    pub fn new(kind: BatchKind) -> Self {
+        Self { kind, bytes: Vec::new(), rows: Vec::new() }
     }
-}
 
-impl Batch<'_> {
+    /// What it takes in memory.
+    pub fn memory(&self) -> usize {
+        self.bytes.len().saturating_add(self.rows.len().saturating_mul(size_of::<RowRef>()))
+    }
+
+    /// The changes in order.
+    pub(super) fn changes(&self) -> impl Iterator<Item = Change<'_>> {
+        let mut rest = self.bytes.as_slice();
+        self.rows.iter().map(move |row| {
+            let mut take = |length: usize| {
+                let (taken, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+                rest = after;
+                taken
+            };
+            let key = take(row.key);
+            Change { family: row.family, key, value: row.value.map(take) }
+        })
+    }
+
+    pub(super) fn put(&mut self, family: &'static str, key: &[u8], value: &[u8]) {
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value);
+        self.rows.push(RowRef { family, key: key.len(), value: Some(value.len()) });
+    }
+
+    fn delete(&mut self, family: &'static str, key: &[u8]) {
+        self.bytes.extend_from_slice(key);
+        self.rows.push(RowRef { family, key: key.len(), value: None });
+    }
+
     pub(super) fn put_meta(&mut self, key: &str, value: &[u8]) {
-        self.inner.put_cf(self.families.meta, key, value);
+        self.put(family::META, key.as_bytes(), value);
     }
 
     /// The active tip that the batch leads to.
@@ -61,36 +81,36 @@ impl Batch<'_> {
     /// Adds a header, or changes what is known of its block.
     pub fn put_header(&mut self, height: u32, header: &Header, status: HeaderStatus) {
         let key = codec::header_key(height, &header.block_hash());
-        self.inner.put_cf(self.families.headers, key, codec::encode_header(header, status));
+        self.put(family::HEADERS, &key, &codec::encode_header(header, status));
     }
 
     /// Adds a block's body.
     pub fn put_block(&mut self, hash: &BlockHash, block: &Block) {
-        self.inner.put_cf(self.families.blocks, hash.as_byte_array(), serialize(block));
+        self.put(family::BLOCKS, hash.as_byte_array(), &serialize(block));
     }
 
     /// Adds the coins that a block has spent, to disconnect it by.
     pub fn put_undo(&mut self, hash: &BlockHash, undo: &BlockUndo) {
-        self.inner.put_cf(self.families.undo, hash.as_byte_array(), undo.to_bytes());
+        self.put(family::UNDO, hash.as_byte_array(), &undo.to_bytes());
     }
 
     /// Sets the coin, or removes it.
     pub fn put_coin(&mut self, outpoint: &OutPoint, coin: Option<&Coin>) {
         let key = codec::outpoint_key(outpoint);
         match coin {
-            Some(coin) => self.inner.put_cf(self.families.coins, key, coin.to_bytes()),
-            None => self.inner.delete_cf(self.families.coins, key),
+            Some(coin) => self.put(family::COINS, &key, &coin.to_bytes()),
+            None => self.delete(family::COINS, &key),
         }
     }
 
     /// The block and its transactions are now at this height of the active chain.
     pub fn put_active(&mut self, height: u32, hash: &BlockHash, block: &Block) {
-        self.inner.put_cf(self.families.active, height.to_be_bytes(), hash.as_byte_array());
+        self.put(family::ACTIVE, &height.to_be_bytes(), hash.as_byte_array());
         for (index, transaction) in (0u32..).zip(&block.txdata) {
             let txid = transaction.compute_txid();
             let position = TxPosition { height, index };
-            self.inner.put_cf(self.families.txids, txid.as_byte_array(), position.encode());
-            self.inner.put_cf(self.families.positions, position.key(), txid.as_byte_array());
+            self.put(family::TXIDS, txid.as_byte_array(), &position.encode());
+            self.put(family::POSITIONS, &position.key(), txid.as_byte_array());
             if index > 0 {
                 self.put_spends(transaction, &txid, height);
             }
@@ -100,22 +120,22 @@ impl Batch<'_> {
     fn put_spends(&mut self, transaction: &bitcoin::Transaction, txid: &Txid, height: u32) {
         for (input, spent) in (0u32..).zip(&transaction.input) {
             let record = SpendRecord { txid: *txid, input, height };
-            self.inner.put_cf(self.families.spends, codec::outpoint_key(&spent.previous_output), record.encode());
+            self.put(family::SPENDS, &codec::outpoint_key(&spent.previous_output), &record.encode());
         }
     }
 
     /// The block and its transactions leave this height of the active chain.
     pub fn remove_active(&mut self, height: u32, block: &Block) {
-        self.inner.delete_cf(self.families.active, height.to_be_bytes());
+        self.delete(family::ACTIVE, &height.to_be_bytes());
         for (index, transaction) in (0u32..).zip(&block.txdata) {
             let txid = transaction.compute_txid();
-            self.inner.delete_cf(self.families.txids, txid.as_byte_array());
-            self.inner.delete_cf(self.families.positions, TxPosition { height, index }.key());
+            self.delete(family::TXIDS, txid.as_byte_array());
+            self.delete(family::POSITIONS, &TxPosition { height, index }.key());
             if index == 0 {
                 continue;
             }
             for spent in &transaction.input {
-                self.inner.delete_cf(self.families.spends, codec::outpoint_key(&spent.previous_output));
+                self.delete(family::SPENDS, &codec::outpoint_key(&spent.previous_output));
             }
         }
     }

@@ -11,11 +11,16 @@ use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, ErrorKind, O
 use tokio_util::sync::CancellationToken;
 
 use super::codec::HeaderStatus;
-use super::{BatchKind, Durability, Store, WriteHook, family};
+use super::staged::Staging;
+use super::{Batch, BatchKind, Durability, Store, WriteHook, family};
 use crate::error::{NodeError, StoreError};
 
 /// The format that this program writes. Raised when an older program would misread what a newer one wrote.
-pub const FORMAT: u32 = 1;
+/// Format 2 has staged rows, which a database of format 1 gets with the first step that is too large for one batch.
+pub const FORMAT: u32 = 2;
+
+/// Memory for the changes of one step, some times what a single block can change.
+pub const STEP_BYTES: usize = 48 << 20;
 
 /// How many files RocksDB keeps open, where that is nobody's concern.
 pub const OPEN_FILES: u32 = 512;
@@ -29,6 +34,8 @@ pub struct StoreOptions {
     pub cache_bytes: usize,
     /// How many files RocksDB may keep open.
     pub open_files: u32,
+    /// Memory for the changes of one step from tip to tip; what is more waits on the disk until the step is complete.
+    pub step_bytes: usize,
     /// `false` leaves it to the operating system when writes reach the disk. Only for tests.
     pub sync: bool,
     /// Called before and after every batch; for tests of crashes.
@@ -38,14 +45,21 @@ pub struct StoreOptions {
 impl StoreOptions {
     /// The defaults: 64 MiB of cache, every commit synced to the disk.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), cache_bytes: 64 << 20, open_files: OPEN_FILES, sync: true, hook: None }
+        Self {
+            path: path.into(),
+            cache_bytes: 64 << 20,
+            open_files: OPEN_FILES,
+            step_bytes: STEP_BYTES,
+            sync: true,
+            hook: None,
+        }
     }
 }
 
 impl Store {
     /// Opens the database, making it with `genesis` as its only block if it is not there.
     pub fn open(options: StoreOptions, genesis: &Block) -> Result<Self, NodeError> {
-        let StoreOptions { path, cache_bytes, open_files, sync, hook } = options;
+        let StoreOptions { path, cache_bytes, open_files, step_bytes, sync, hook } = options;
         let io = |error: std::io::Error| StoreError::Io { path: path.clone(), detail: error.to_string() };
         fs::create_dir_all(&path).map_err(io)?;
         let lock = lock(&path)?;
@@ -58,23 +72,26 @@ impl Store {
             halted: OnceLock::new(),
             halt: CancellationToken::new(),
             recent: Mutex::new(Vec::new()),
+            step_bytes,
+            staging: Staging::default(),
             _lock: lock,
         };
         store.check_or_create(genesis)?;
+        store.recover_staged()?;
         Ok(store)
     }
 
     fn check_or_create(&self, genesis: &Block) -> Result<(), NodeError> {
         let wanted = genesis.block_hash();
         let Some(format) = self.get(family::META, b"format")? else {
-            let mut batch = self.batch(BatchKind::Genesis)?;
+            let mut batch = Batch::new(BatchKind::Genesis);
             batch.put_meta("format", &FORMAT.to_le_bytes());
             batch.put_meta("genesis", wanted.as_byte_array());
             batch.put_header(0, &genesis.header, HeaderStatus::HEADER.with_block());
             batch.put_block(&wanted, genesis);
             batch.put_active(0, &wanted, genesis);
             batch.set_tip(&wanted);
-            return self.commit(batch, Durability::Synced);
+            return self.commit(&batch, Durability::Synced);
         };
         let format = <[u8; 4]>::try_from(&format[..]).map_err(|_| self.corrupt("the format number"))?;
         let found = u32::from_le_bytes(format);

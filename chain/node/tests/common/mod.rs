@@ -20,7 +20,7 @@ use bitcoin::{
 use leyden_consensus::{BlockContext, Coin, Params, connect_block, subsidy::block_subsidy};
 use leyden_mining::{Job, search};
 use leyden_node::core::Core;
-use leyden_node::store::{Store, StoreOptions, WriteHook};
+use leyden_node::store::{STEP_BYTES, Store, StoreOptions, WriteHook};
 use leyden_node::template::{TemplateContext, assemble};
 use leyden_node::{Clock, MempoolPolicy};
 
@@ -125,16 +125,25 @@ pub fn forge_chain(params: &Params, mut parent: Place, length: u32) -> Vec<Block
 }
 
 pub fn open_store(path: &Path, hook: Option<WriteHook>) -> Arc<Store> {
-    let mut options = StoreOptions::new(path);
-    options.sync = false;
-    options.hook = hook;
+    open_store_with(path, hook, STEP_BYTES)
+}
+
+/// With so much memory for the changes of a step.
+pub fn open_store_with(path: &Path, hook: Option<WriteHook>, step_bytes: usize) -> Arc<Store> {
+    let options = StoreOptions { sync: false, hook, step_bytes, ..StoreOptions::new(path) };
     Arc::new(Store::open(options, &Params::regtest().genesis).expect("the store opens"))
 }
 
 pub fn open_core_with(path: &Path, policy: MempoolPolicy, hook: Option<WriteHook>) -> Core {
-    let params = Arc::new(Params::regtest());
-    Core::open(params, policy, Clock::manual(NOW), open_store(path, hook), 1_000).expect("the chain opens")
+    open_core_of(open_store(path, hook), policy)
 }
+
+pub fn open_core_of(store: Arc<Store>, policy: MempoolPolicy) -> Core {
+    Core::open(Arc::new(Params::regtest()), policy, Clock::manual(NOW), store, 1_000).expect("the chain opens")
+}
+
+/// Memory for the changes of a step, with which each takes the way of a small one or of a large one.
+pub const BOTH_WAYS: [usize; 2] = [STEP_BYTES, 1];
 
 pub fn open_core(path: &Path) -> Core {
     open_core_with(path, MempoolPolicy::default(), None)

@@ -1,0 +1,86 @@
+//! What a step from one tip to another changes, in memory as long as it is little.
+//!
+//! A step is as long as a reorganisation is deep, so its changes have no bound of their own. Once they pass the bound that
+//! the store names, those made so far are put aside on the disk ([`Store::stage`]) and the step goes on with empty hands.
+//! Either way they are written whole or not at all.
+
+use bitcoin::{Block, BlockHash};
+use leyden_consensus::{BlockUndo, CoinChanges};
+
+use crate::coins_cache::{CoinsCache, Overlay};
+use crate::error::NodeError;
+use crate::store::{Batch, BatchKind, Durability, Store};
+use crate::types::BlockRef;
+
+/// Memory for an outpoint and what has become of it.
+const CHANGE_BYTES: usize = 200;
+
+/// The changes of a step that is not committed yet.
+pub(crate) struct StepChanges<'a> {
+    store: &'a Store,
+    batch: Batch,
+    overlay: Overlay<'a>,
+}
+
+impl<'a> StepChanges<'a> {
+    /// No change yet.
+    pub(crate) fn new(coins: &'a CoinsCache) -> Self {
+        Self { store: coins.store(), batch: Batch::new(BatchKind::Tip), overlay: Overlay::new(coins) }
+    }
+
+    /// The coins as they are after the changes.
+    pub(crate) fn coins(&self) -> &Overlay<'a> {
+        &self.overlay
+    }
+
+    /// The block comes off the end of the active chain.
+    pub(crate) fn disconnect(&mut self, at: BlockRef, block: &Block, coins: &CoinChanges) -> Result<(), NodeError> {
+        self.batch.remove_active(at.height, block);
+        self.overlay.apply(coins);
+        self.make_room()
+    }
+
+    /// The block goes on the end of the active chain.
+    pub(crate) fn connect(
+        &mut self,
+        at: BlockRef,
+        block: &Block,
+        coins: &CoinChanges,
+        undo: &BlockUndo,
+    ) -> Result<(), NodeError> {
+        self.batch.put_undo(&at.hash, undo);
+        self.batch.put_active(at.height, &at.hash, block);
+        self.overlay.apply(coins);
+        self.make_room()
+    }
+
+    fn make_room(&mut self) -> Result<(), NodeError> {
+        let memory = self.batch.memory().saturating_add(self.overlay.len().saturating_mul(CHANGE_BYTES));
+        if memory < self.store.step_bytes() {
+            return Ok(());
+        }
+        self.overlay.move_to(&mut self.batch);
+        let full = std::mem::replace(&mut self.batch, Batch::new(BatchKind::Tip));
+        self.store.stage(&full)
+    }
+
+    /// Writes all of it, with the tip to which it leads.
+    pub(crate) fn commit(mut self, tip: &BlockHash) -> Result<(), NodeError> {
+        for (outpoint, coin) in self.overlay.changes() {
+            self.batch.put_coin(outpoint, coin);
+        }
+        self.batch.set_tip(tip);
+        if self.overlay.is_staged() {
+            self.store.commit_staged(&self.batch)?;
+        } else {
+            self.store.commit(&self.batch, Durability::Synced)?;
+        }
+        self.overlay.committed();
+        Ok(())
+    }
+
+    /// Nothing of it happens.
+    pub(crate) fn discard(self) -> Result<(), NodeError> {
+        if self.overlay.is_staged() { self.store.discard_staged() } else { Ok(()) }
+    }
+}
