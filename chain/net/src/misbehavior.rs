@@ -45,10 +45,10 @@ impl Misbehavior {
             | Self::LowWorkHeaders
             | Self::InvalidBlock
             | Self::MutatedBlock
+            // Whoever relays one has checked it, and each may cost us a second of signature checks.
+            | Self::InvalidTransaction
             | Self::TooManyRequests => LIMIT,
             Self::Oversized | Self::UnconnectingHeaders => 20,
-            // Each may cost us some 50 ms of signature checks.
-            Self::InvalidTransaction => 10,
         }
     }
 }

@@ -29,7 +29,16 @@ struct Orphan {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Orphanage {
     orphans: BTreeMap<Wtxid, Orphan>,
-    parents: VecDeque<(Txid, Arc<Transaction>)>,
+    parents: VecDeque<Parent>,
+}
+
+/// A transaction that pays too little by itself. Its scripts were not run yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Parent {
+    txid: Txid,
+    pub(crate) transaction: Arc<Transaction>,
+    /// Who brought it.
+    pub(crate) peer: PeerId,
 }
 
 impl Orphanage {
@@ -75,7 +84,7 @@ impl Orphanage {
     }
 
     /// Keeps a transaction whose fee is too low, in case that a child pays for it.
-    pub(crate) fn add_parent(&mut self, transaction: Arc<Transaction>) {
+    pub(crate) fn add_parent(&mut self, transaction: Arc<Transaction>, peer: PeerId) {
         let txid = transaction.compute_txid();
         if self.parent(&txid).is_some() || transaction.weight().to_wu() > MAX_ORPHAN_WEIGHT {
             return;
@@ -83,15 +92,15 @@ impl Orphanage {
         if self.parents.len() >= MAX_PARENTS {
             self.parents.pop_front();
         }
-        self.parents.push_back((txid, transaction));
+        self.parents.push_back(Parent { txid, transaction, peer });
     }
 
-    pub(crate) fn parent(&self, txid: &Txid) -> Option<Arc<Transaction>> {
-        self.parents.iter().find(|(known, _)| known == txid).map(|(_, transaction)| Arc::clone(transaction))
+    pub(crate) fn parent(&self, txid: &Txid) -> Option<&Parent> {
+        self.parents.iter().find(|parent| parent.txid == *txid)
     }
 
     pub(crate) fn remove_parent(&mut self, txid: &Txid) {
-        self.parents.retain(|(known, _)| known != txid);
+        self.parents.retain(|parent| parent.txid != *txid);
     }
 
     pub(crate) fn expire(&mut self, now: Duration) {
@@ -161,7 +170,7 @@ mod tests {
     fn cheap_parents_are_few() {
         let mut orphanage = Orphanage::default();
         for lock in 0..100 {
-            orphanage.add_parent(child_of(1, lock));
+            orphanage.add_parent(child_of(1, lock), PeerId(1));
         }
         assert_eq!(orphanage.parents.len(), MAX_PARENTS);
         assert!(orphanage.parent(&child_of(1, 99).compute_txid()).is_some());

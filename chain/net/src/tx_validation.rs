@@ -51,9 +51,9 @@ impl TxValidation {
         true
     }
 
-    /// The verdict is there.
-    pub(crate) fn remove(&mut self, wtxid: &Wtxid) {
-        let Some((peer, bytes)) = self.waiting.remove(wtxid) else { return };
+    /// The verdict is there. Returns who has brought the transaction.
+    pub(crate) fn remove(&mut self, wtxid: &Wtxid) -> Option<PeerId> {
+        let (peer, bytes) = self.waiting.remove(wtxid)?;
         self.bytes = self.bytes.saturating_sub(bytes);
         if let Some(share) = self.shares.get_mut(&peer) {
             share.count = share.count.saturating_sub(1);
@@ -62,6 +62,7 @@ impl TxValidation {
                 self.shares.remove(&peer);
             }
         }
+        Some(peer)
     }
 }
 
@@ -95,7 +96,7 @@ mod tests {
         let large = transaction(390_000, 1);
         assert!(!validation.has_room(PeerId(1), &large) && validation.has_room(PeerId(2), &large));
         assert!(validation.insert(PeerId(2), &large) && !validation.insert(PeerId(1), &large));
-        sent.iter().for_each(|wtxid| validation.remove(wtxid));
+        assert!(sent.iter().all(|wtxid| validation.remove(wtxid) == Some(PeerId(1))));
         assert!(validation.has_room(PeerId(1), &large));
     }
 
@@ -114,7 +115,7 @@ mod tests {
         assert!(validation.bytes <= MAX_TX_BYTES_IN_VALIDATION + 500 * 400_000);
         assert_eq!(validation.shares.len(), 500);
         let waiting: Vec<Wtxid> = validation.waiting.keys().copied().collect();
-        waiting.iter().for_each(|wtxid| validation.remove(wtxid));
+        assert!(waiting.iter().all(|wtxid| validation.remove(wtxid).is_some()));
         assert_eq!((validation.bytes, validation.shares.len()), (0, 0));
     }
 }

@@ -126,6 +126,9 @@ pub enum MempoolError {
     /// A script fails by the rules of consensus.
     #[error("{0}")]
     Script(ScriptFailure),
+    /// A script fails for want of a witness in a transaction that has none at all: it may have been taken off on the way.
+    #[error("{0}; the transaction comes without its witnesses")]
+    WitnessStripped(ScriptFailure),
     /// A script is valid in a block, but fails by the stricter rules of the mempool.
     #[error("{0}")]
     ScriptPolicy(ScriptFailure),
@@ -261,7 +264,7 @@ impl MempoolError {
             Self::NonFinal => "non-final".into(),
             Self::NonBip68Final => "non-BIP68-final".into(),
             Self::InputsBelowOutputs { .. } => "bad-txns-in-belowout".into(),
-            Self::Script(failure) | Self::ScriptPolicy(failure) => {
+            Self::Script(failure) | Self::ScriptPolicy(failure) | Self::WitnessStripped(failure) => {
                 format!("mempool-script-verify-flag-failed ({})", failure.cause)
             }
             Self::NonStandard(rule) => rule.reason().into(),
@@ -277,6 +280,15 @@ impl MempoolError {
             Self::UnspentEphemeralDust { .. } => "missing-ephemeral-spends".into(),
             Self::Package(error) => error.reason(),
             Self::Node(_) => "node-error".into(),
+        }
+    }
+
+    /// The transaction of a package that breaks the rules of consensus by itself.
+    pub fn invalid_of_package(&self) -> Option<Txid> {
+        match self {
+            Self::Package(PackageError::Transaction { txid, error }) if error.breaks_consensus() => Some(*txid),
+            Self::Script(failure) => Some(failure.txid),
+            _ => None,
         }
     }
 
@@ -300,6 +312,7 @@ impl MempoolError {
             Self::AlreadyInMempool(_)
             | Self::AlreadyConfirmed(_)
             | Self::MissingInputs(_)
+            | Self::WitnessStripped(_)
             | Self::PrematureCoinbaseSpend { .. }
             | Self::NonFinal
             | Self::NonBip68Final

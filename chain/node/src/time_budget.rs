@@ -7,7 +7,8 @@
 //!
 //! Promises: strangers' tasks are polled one at a time, in the order in which they ask, so that they occupy one thread of
 //! the runtime at most and none of them waits behind another for ever; what is done for them elsewhere counts too
-//! ([`TimeBudget::charge`]); who is exempt neither waits nor is charged.
+//! ([`TimeBudget::charge`]); who is exempt neither waits nor is charged; and all rest for as long as what is there at once
+//! takes to come back, at most, so that nobody silences the others by one expensive thing.
 //!
 //! Time is what passes on the clock while a task is polled: on a busy machine strangers get less, not more.
 
@@ -88,10 +89,12 @@ impl TimeBudget {
         self.rests.load(Ordering::Relaxed)
     }
 
-    /// Counts what was done on behalf of those who share the budget.
+    /// Counts what was done on behalf of those who share the budget. What one thing took beyond the double of what is
+    /// there at once is forgiven: the others would wait for it.
     pub fn charge(&self, spent: Duration) {
         let mut state = lock(&self.state);
-        state.left_nanos = state.left_nanos.saturating_sub(nanos(spent));
+        let deepest = nanos(self.share.at_once).saturating_neg();
+        state.left_nanos = state.left_nanos.saturating_sub(nanos(spent)).max(deepest);
         state.used = state.used.saturating_add(spent);
     }
 
@@ -217,6 +220,15 @@ mod tests {
         assert!(begun.elapsed().as_secs_f64() > least - last, "{:?} for {used:?}", begun.elapsed());
         assert!(budget.rests() > 0);
         assert!(behind < 20, "one was done before another had begun");
+    }
+
+    #[test]
+    fn one_expensive_thing_lets_the_others_rest_no_longer_than_what_is_there_at_once_takes_to_come_back() {
+        let budget = TimeBudget::new(SHARE);
+        budget.charge(Duration::from_secs(60));
+        let rest = budget.rest(Instant::now()).unwrap();
+        assert!(rest <= SHARE.at_once.div_f64(SHARE.per_second.as_secs_f64()), "{rest:?}");
+        assert_eq!(budget.used(), Duration::from_secs(60));
     }
 
     #[tokio::test]

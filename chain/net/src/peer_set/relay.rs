@@ -159,11 +159,13 @@ impl PeerSet {
         }
     }
 
-    fn submit_package(&mut self, id: PeerId, parent: Arc<Transaction>, child: Arc<Transaction>) {
+    /// The parent's scripts are run for the first time: who brought it answers for them.
+    fn submit_package(&mut self, parent: (PeerId, Arc<Transaction>), child: (PeerId, Arc<Transaction>)) {
+        let ((brought_by, parent), (peer, child)) = (parent, child);
         self.relay.orphanage.remove_parent(&parent.compute_txid());
-        self.relay.in_validation.insert(id, &parent);
-        self.relay.in_validation.insert(id, &child);
-        self.out.push(Action::SubmitPackage { peer: id, parent, child });
+        self.relay.in_validation.insert(brought_by, &parent);
+        self.relay.in_validation.insert(peer, &child);
+        self.out.push(Action::SubmitPackage { peer, parent, child });
     }
 
     pub(crate) fn transaction_processed(
@@ -174,7 +176,7 @@ impl PeerSet {
         ctx: &Ctx,
     ) {
         let txid = transaction.compute_txid();
-        self.relay.in_validation.remove(&transaction.compute_wtxid());
+        let brought_by = self.relay.in_validation.remove(&transaction.compute_wtxid()).unwrap_or(id);
         match outcome {
             TransactionOutcome::Accepted => {
                 if let Some(peer) = self.peers.get_mut(&id) {
@@ -190,14 +192,14 @@ impl PeerSet {
                 // Each child may be the one that pays enough; a poor one must not keep the others from being tried.
                 let children = self.relay.orphanage.take_children(&txid);
                 if children.is_empty() {
-                    self.relay.orphanage.add_parent(Arc::clone(transaction));
+                    self.relay.orphanage.add_parent(Arc::clone(transaction), brought_by);
                 }
-                for (peer, child) in children {
-                    self.submit_package(peer, Arc::clone(transaction), child);
+                for child in children {
+                    self.submit_package((brought_by, Arc::clone(transaction)), child);
                 }
             }
             TransactionOutcome::Invalid => {
-                self.misbehaves(id, Misbehavior::InvalidTransaction, ctx);
+                self.misbehaves(brought_by, Misbehavior::InvalidTransaction, ctx);
             }
             TransactionOutcome::Rejected => {}
         }
@@ -206,7 +208,8 @@ impl PeerSet {
 
     fn parents_missing(&mut self, id: PeerId, child: &Arc<Transaction>, parents: &[Txid], ctx: &Ctx) {
         if let Some(parent) = parents.iter().find_map(|txid| self.relay.orphanage.parent(txid)) {
-            self.submit_package(id, parent, Arc::clone(child));
+            let parent = (parent.peer, Arc::clone(&parent.transaction));
+            self.submit_package(parent, (id, Arc::clone(child)));
             return;
         }
         if !self.peers.contains_key(&id) {

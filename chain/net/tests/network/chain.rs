@@ -226,6 +226,9 @@ pub const REFUSED: u64 = 2;
 /// A transaction whose output has this value breaks the rules.
 pub const INVALID: u64 = 3;
 
+/// And one whose output has this value does too, which nobody sees before a child pays for it.
+pub const INVALID_PARENT: u64 = 4;
+
 /// The least fee, which an output's value of 1 says is not paid.
 pub const MINIMUM: u64 = 250;
 
@@ -248,7 +251,8 @@ impl Mempool {
             return TransactionOutcome::MissingInputs { parents };
         }
         match transaction.output[0].value.to_sat() {
-            1 if !with_package => return TransactionOutcome::FeeTooLow,
+            1 | INVALID_PARENT if !with_package => return TransactionOutcome::FeeTooLow,
+            INVALID_PARENT => return TransactionOutcome::Invalid,
             REFUSED => return TransactionOutcome::Rejected,
             INVALID => return TransactionOutcome::Invalid,
             _ => {}

@@ -15,7 +15,7 @@ use leyden_net::{
 };
 use proptest::prelude::*;
 
-use crate::chain::{Chain, INVALID, START, make_block, spend, zero_work};
+use crate::chain::{Chain, INVALID, INVALID_PARENT, START, make_block, spend, zero_work};
 use crate::world::{Nature, World};
 
 const MALLORY: PeerId = PeerId(1_000_000);
@@ -151,15 +151,27 @@ fn headers_with_little_work_are_not_kept_whatever_comes_between_them() {
 }
 
 #[test]
-fn invalid_transactions_end_the_connection_after_a_few() {
+fn an_invalid_transaction_ends_the_connection() {
     let mut world = with_mallory(Direction::Inbound);
-    for number in 0..10u8 {
-        assert!(is_connected(&world), "{number}");
-        let transaction = spend(Txid::from_byte_array([number; 32]), INVALID);
-        send(&mut world, NetworkMessage::Tx(transaction.as_ref().clone()));
-        world.run_for(Duration::from_secs(1));
-    }
+    let transaction = spend(Txid::from_byte_array([5; 32]), INVALID);
+    send(&mut world, NetworkMessage::Tx(transaction.as_ref().clone()));
+    world.run_for(Duration::from_secs(1));
     assert_let_go_for(&world, Misbehavior::InvalidTransaction);
+}
+
+#[test]
+fn who_brings_an_invalid_parent_answers_for_it_and_not_who_brings_its_child() {
+    let mut world = with_mallory(Direction::Inbound);
+    let parent = spend(Txid::from_byte_array([5; 32]), INVALID_PARENT);
+    send(&mut world, NetworkMessage::Tx(parent.as_ref().clone()));
+    world.run_for(Duration::from_secs(1));
+    assert!(is_connected(&world), "its fee is too low to be looked at");
+    let child = spend(parent.compute_txid(), 1_000);
+    let honest = world.nodes[0].peers.peers().iter().map(|peer| peer.peer).find(|peer| *peer != MALLORY).unwrap();
+    world.handle(0, Event::Message { peer: honest, message: NetworkMessage::Tx(child.as_ref().clone()) });
+    world.run_for(Duration::from_secs(1));
+    assert_let_go_for(&world, Misbehavior::InvalidTransaction);
+    assert_eq!(world.nodes[0].peers.peers().len(), 1);
 }
 
 #[test]

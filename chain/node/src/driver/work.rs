@@ -201,15 +201,17 @@ fn check_offer(backend: &dyn Backend, peer: PeerId, offer: Offer, report: &mut d
         }
         Offer::Package { parent, child } => {
             let both = vec![parent.as_ref().clone(), child.as_ref().clone()];
-            let outcome = match backend.submit_package(both) {
-                Ok(_) => TransactionOutcome::Accepted,
+            let (outcome, invalid) = match backend.submit_package(both) {
+                Ok(_) => (TransactionOutcome::Accepted, None),
                 Err(error) => {
                     tracing::debug!(peer = peer.0, %error, "package refused");
-                    TransactionOutcome::Rejected
+                    (TransactionOutcome::Rejected, error.invalid_of_package())
                 }
             };
             for transaction in [parent, child] {
-                report(Event::TransactionProcessed { peer, transaction, outcome: outcome.clone() });
+                let is_invalid = invalid == Some(transaction.compute_txid());
+                let outcome = if is_invalid { TransactionOutcome::Invalid } else { outcome.clone() };
+                report(Event::TransactionProcessed { peer, transaction, outcome });
             }
         }
     }

@@ -19,8 +19,7 @@ use bitcoin::{Amount, OutPoint, Transaction, TxOut, Txid};
 use leyden_consensus::script::ScriptFlags;
 use leyden_consensus::script::sigops::{SigopRules, sigop_cost};
 use leyden_consensus::{
-    Coin, CoinSource, ScriptCheck, ScriptFailure, TransactionError, check_transaction, check_transaction_inputs,
-    locktime,
+    Coin, CoinSource, ScriptCheck, TransactionError, check_transaction, check_transaction_inputs, locktime,
 };
 
 use super::policy::{ChainLimit, MempoolPolicy};
@@ -379,24 +378,29 @@ impl Acceptor<'_> {
     }
 
     pub(super) fn verify(&self, candidates: &[Candidate]) -> Result<(), MempoolError> {
-        if !self.policy.require_standard {
-            return self.verify_under(candidates, ScriptFlags::CONSENSUS).map_err(MempoolError::Script);
-        }
-        self.verify_under(candidates, ScriptFlags::STANDARD).map_err(|failure| {
-            // Only whoever breaks the rules of consensus misbehaves.
-            match self.verify_under(candidates, ScriptFlags::CONSENSUS) {
-                Ok(()) => MempoolError::ScriptPolicy(failure),
-                Err(_) => MempoolError::Script(failure),
-            }
-        })
-    }
-
-    fn verify_under(&self, candidates: &[Candidate], flags: ScriptFlags) -> Result<(), ScriptFailure> {
+        let flags = if self.policy.require_standard { ScriptFlags::STANDARD } else { ScriptFlags::CONSENSUS };
         let checks: Vec<ScriptCheck<'_>> = candidates
             .iter()
             .map(|candidate| ScriptCheck::new(&candidate.entry.transaction, candidate.spent.clone(), flags))
             .collect();
-        self.scripts.verify(&checks)
+        let Err(failure) = self.scripts.verify(&checks) else { return Ok(()) };
+        let failed = candidates.iter().find(|candidate| candidate.entry.txid == failure.txid);
+        let candidate = failed.ok_or_else(|| NodeError::Invariant("a script of no candidate fails".into()))?;
+        let transaction = &candidate.entry.transaction;
+        // Only whoever breaks the rules of consensus misbehaves. It is enough to look at the input that failed: the others
+        // would cost as much again.
+        let passes = |flags| {
+            let check = ScriptCheck::new(transaction, candidate.spent.clone(), flags);
+            check.prepare().and_then(|spending| check.run_input(&spending, failure.input)).is_ok()
+        };
+        let before_segwit = ScriptFlags::CONSENSUS.without(ScriptFlags::WITNESS).without(ScriptFlags::TAPROOT);
+        Err(if passes(ScriptFlags::CONSENSUS) {
+            MempoolError::ScriptPolicy(failure)
+        } else if transaction.input.iter().all(|input| input.witness.is_empty()) && passes(before_segwit) {
+            MempoolError::WitnessStripped(failure)
+        } else {
+            MempoolError::Script(failure)
+        })
     }
 }
 
