@@ -30,6 +30,7 @@ use leyden_consensus::{
 use crate::chain_index::{ChainIndex, tip_of};
 use crate::coins_cache::{CoinsCache, Overlay};
 use crate::error::{BlockRejected, HeadersRejected, NodeError, StoreError};
+use crate::header_rows;
 use crate::scripts::ScriptVerifier;
 use crate::step::StepChanges;
 use crate::store::{Batch, BatchKind, Durability, HeaderStatus, Store};
@@ -100,25 +101,8 @@ impl Chainstate {
     /// Loads what the database holds. `coins` is how many outpoints are kept in memory.
     pub fn open(shared: &Shared, coins: usize) -> Result<Self, NodeError> {
         let Shared { params, store, index, scripts } = shared.clone();
-        let chainstate = Self { params, coins: CoinsCache::new(Arc::clone(&store), coins), store, index, scripts };
-        chainstate.load()?;
-        Ok(chainstate)
-    }
-
-    fn load(&self) -> Result<(), NodeError> {
-        let corrupt = |detail: String| StoreError::Corrupt { path: self.store.path().to_owned(), detail };
-        let mut index = write(&self.index);
-        for row in self.store.headers() {
-            let (hash, header, status) = row?;
-            if hash == self.params.genesis_hash {
-                continue;
-            }
-            let (stored, failed) = (status.has_block(), status.is_invalid());
-            index.tree.restore(header, stored, failed).map_err(|error| corrupt(format!("header {hash}: {error}")))?;
-        }
-        let tip = self.store.tip()?.ok_or_else(|| corrupt("it names no tip".into()))?;
-        index.activate(&tip).ok_or_else(|| corrupt(format!("the header of its tip {tip} is missing")))?;
-        Ok(())
+        header_rows::load(&store, &mut write(&index))?;
+        Ok(Self { params, coins: CoinsCache::new(Arc::clone(&store), coins), store, index, scripts })
     }
 
     /// The threads that check scripts.

@@ -28,6 +28,7 @@ pub mod config;
 pub mod core;
 pub mod driver;
 pub mod error;
+mod header_rows;
 pub mod mempool;
 pub mod merkle_proof;
 pub mod miner;

@@ -105,6 +105,26 @@ pub enum BatchKind {
 /// Called around every write; an `Err` stops the store there. For tests of crashes.
 pub type WriteHook = Arc<dyn Fn(WritePoint) -> Result<(), String> + Send + Sync>;
 
+/// Which way rows are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Parents before children.
+    LowestFirst,
+    /// Children before parents.
+    HighestFirst,
+}
+
+/// A header and what is known of its block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderRow {
+    /// The header's block hash.
+    pub hash: BlockHash,
+    /// The header itself.
+    pub header: Header,
+    /// Whether the block is stored, and whether it is invalid.
+    pub status: HeaderStatus,
+}
+
 /// A column family's name, a key and its value.
 pub type Row = (&'static str, Vec<u8>, Vec<u8>);
 
@@ -228,10 +248,14 @@ impl Store {
         self.get(family::META, b"tip")?.map(|bytes| self.decode_hash(&bytes)).transpose()
     }
 
-    /// All headers, parents before children.
-    pub fn headers(&self) -> impl Iterator<Item = Result<(BlockHash, Header, HeaderStatus), StoreError>> + '_ {
+    /// All headers by their height.
+    pub fn headers(&self, order: Order) -> impl Iterator<Item = Result<HeaderRow, StoreError>> + '_ {
         let family = self.family(family::HEADERS);
-        let rows = family.map(|family| self.db.iterator_cf(family, IteratorMode::Start));
+        let mode = match order {
+            Order::LowestFirst => IteratorMode::Start,
+            Order::HighestFirst => IteratorMode::End,
+        };
+        let rows = family.map(|family| self.db.iterator_cf(family, mode));
         let (rows, failure) = match rows {
             Ok(rows) => (Some(rows), None),
             Err(error) => (None, Some(Err(error))),
@@ -240,7 +264,9 @@ impl Store {
             .flatten()
             .map(|row| {
                 let (key, value) = row.map_err(|error| self.error(error))?;
-                codec::decode_header(&key, &value).ok_or_else(|| self.corrupt("a header record"))
+                let (hash, header, status) =
+                    codec::decode_header(&key, &value).ok_or_else(|| self.corrupt("a header record"))?;
+                Ok(HeaderRow { hash, header, status })
             })
             .chain(failure)
     }

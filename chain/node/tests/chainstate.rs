@@ -303,3 +303,33 @@ fn a_corrupt_database_is_named_as_such() {
     let error = opened.unwrap_err();
     assert!(matches!(error, NodeError::Store(StoreError::Corrupt { .. })), "{error}");
 }
+
+#[test]
+fn headers_that_lead_nowhere_are_forgotten_with_the_next_start() {
+    let params = Params::regtest();
+    let genesis = Place::genesis(&params);
+    let headers = |blocks: &[Block]| blocks.iter().map(|block| block.header).collect::<Vec<_>>();
+    let folder = tempfile::tempdir().unwrap();
+    let core = open_core(folder.path());
+    let active = forge_chain(&params, genesis, 20);
+    feed(&core, &active);
+    // Behind ours; ahead of ours, with its blocks still to come; a branch of which a block is stored.
+    let (behind, ahead, aside) =
+        (forge_chain(&params, genesis, 19), forge_chain(&params, genesis, 25), forge_chain(&params, genesis, 6));
+    for branch in [&behind, &ahead, &aside] {
+        core.accept_headers(&headers(branch)).unwrap();
+    }
+    feed(&core, &aside[3..4]);
+    let is_known = |core: &Core, block: &Block| core.entry(&block.block_hash()).is_some();
+    drop(core);
+    let core = open_core(folder.path());
+    assert!(behind.iter().all(|block| !is_known(&core, block)));
+    assert!(active.iter().chain(&ahead).chain(&aside[..4]).all(|block| is_known(&core, block)));
+    assert!(!is_known(&core, &aside[4]));
+    let rows = core.store.headers(leyden_node::store::Order::LowestFirst).count();
+    assert_eq!(rows, 1 + active.len() + ahead.len() + 4);
+    // Whoever goes on with one of them sends it again.
+    core.accept_headers(&headers(&behind)).unwrap();
+    feed(&core, &ahead);
+    assert_eq!(core.tip().height, 25);
+}

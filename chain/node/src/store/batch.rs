@@ -84,6 +84,11 @@ impl Batch {
         self.put(family::HEADERS, &key, &codec::encode_header(header, status));
     }
 
+    /// Takes a header out again.
+    pub fn remove_header(&mut self, height: u32, hash: &BlockHash) {
+        self.delete(family::HEADERS, &codec::header_key(height, hash));
+    }
+
     /// Adds a block's body.
     pub fn put_block(&mut self, hash: &BlockHash, block: &Block) {
         self.put(family::BLOCKS, hash.as_byte_array(), &serialize(block));
