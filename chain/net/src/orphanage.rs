@@ -9,10 +9,14 @@ use bitcoin::{OutPoint, Transaction, Txid, Wtxid};
 
 use crate::event::PeerId;
 
-/// Transactions that may wait for their parents.
-const MAX_ORPHANS: usize = 100;
-/// How many of them one peer may have brought.
-const MAX_ORPHANS_PER_PEER: usize = 25;
+/// Transactions that one peer may have brought and that wait for their parents: as many as may be related in a mempool.
+const MAX_ORPHANS_PER_PEER: usize = 64;
+/// Their weight together (Bitcoin Core's 404,000): one of the largest.
+const MAX_WEIGHT_PER_PEER: u64 = 404_000;
+/// Those of all peers.
+const MAX_ORPHANS: usize = 1_000;
+/// Their weight: at most so many bytes.
+const MAX_WEIGHT: u64 = 10_000_000;
 /// Larger transactions than a mempool takes are not kept either (in weight units).
 const MAX_ORPHAN_WEIGHT: u64 = 400_000;
 /// Parents that wait for a child that pays for them.
@@ -23,6 +27,19 @@ struct Orphan {
     transaction: Arc<Transaction>,
     peer: PeerId,
     expires: Duration,
+}
+
+/// What some of them take.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    count: usize,
+    weight: u64,
+}
+
+impl Share {
+    fn and(self, other: Self) -> Self {
+        Self { count: self.count.saturating_add(other.count), weight: self.weight.saturating_add(other.weight) }
+    }
 }
 
 /// The waiting room.
@@ -47,19 +64,39 @@ impl Orphanage {
         if transaction.weight().to_wu() > MAX_ORPHAN_WEIGHT {
             return;
         }
-        let of_peer = self.orphans.values().filter(|orphan| orphan.peer == peer).count();
-        if of_peer >= MAX_ORPHANS_PER_PEER {
-            self.remove_oldest(|orphan| orphan.peer == peer);
-        } else if self.orphans.len() >= MAX_ORPHANS {
-            self.remove_oldest(|_| true);
-        }
         let wtxid = transaction.compute_wtxid();
-        self.orphans.entry(wtxid).or_insert(Orphan { transaction, peer, expires });
+        if self.contains(&wtxid) {
+            return;
+        }
+        self.orphans.insert(wtxid, Orphan { transaction, peer, expires });
+        loop {
+            let shares = self.shares();
+            let total = shares.values().fold(Share::default(), |sum, share| sum.and(*share));
+            let share = shares.get(&peer).copied().unwrap_or_default();
+            let from = if share.count > MAX_ORPHANS_PER_PEER || share.weight > MAX_WEIGHT_PER_PEER {
+                Some(peer)
+            } else if total.count > MAX_ORPHANS || total.weight > MAX_WEIGHT {
+                shares.into_iter().max_by_key(|(_, share)| share.weight).map(|(peer, _)| peer)
+            } else {
+                None
+            };
+            let Some(from) = from else { return };
+            self.remove_oldest_of(from);
+        }
     }
 
-    fn remove_oldest(&mut self, which: impl Fn(&Orphan) -> bool) {
-        let oldest = self.orphans.iter().filter(|(_, orphan)| which(orphan)).min_by_key(|(_, orphan)| orphan.expires);
-        if let Some(wtxid) = oldest.map(|(wtxid, _)| *wtxid) {
+    fn shares(&self) -> BTreeMap<PeerId, Share> {
+        let mut shares: BTreeMap<PeerId, Share> = BTreeMap::new();
+        for orphan in self.orphans.values() {
+            let share = shares.entry(orphan.peer).or_default();
+            *share = share.and(Share { count: 1, weight: orphan.transaction.weight().to_wu() });
+        }
+        shares
+    }
+
+    fn remove_oldest_of(&mut self, peer: PeerId) {
+        let of_peer = self.orphans.iter().filter(|(_, orphan)| orphan.peer == peer);
+        if let Some(wtxid) = of_peer.min_by_key(|(_, orphan)| orphan.expires).map(|(wtxid, _)| *wtxid) {
             self.orphans.remove(&wtxid);
         }
     }
@@ -164,6 +201,20 @@ mod tests {
         assert_eq!(orphanage.orphans.len(), MAX_ORPHANS_PER_PEER + 1);
         assert!(orphanage.contains(&child_of(7, 7).compute_wtxid()));
         assert!(orphanage.contains(&child_of(1, 199).compute_wtxid()));
+    }
+
+    #[test]
+    fn many_peers_together_fill_no_more_than_the_room_and_push_out_the_heaviest() {
+        let mut orphanage = Orphanage::default();
+        orphanage.add(child_of(7, 7), PeerId(1_000), Duration::from_secs(1));
+        for peer in 0..100 {
+            for lock in 0..30 {
+                let id = PeerId(u64::from(peer));
+                orphanage.add(child_of(1, peer * 30 + lock), id, Duration::from_secs(u64::from(lock) + 2));
+            }
+        }
+        assert_eq!(orphanage.orphans.len(), MAX_ORPHANS);
+        assert!(orphanage.contains(&child_of(7, 7).compute_wtxid()));
     }
 
     #[test]

@@ -28,6 +28,7 @@ use crate::chainstate::{Chainstate, Shared, Step, Submitted};
 use crate::clock::Clock;
 use crate::error::{BlockRejected, HeadersRejected, MempoolError, NodeError, PackageError};
 use crate::mempool::accept::{Acceptor, Applied, NextBlock, SubmissionKind};
+use crate::mempool::file::{self, FileError, Kept, Reader};
 use crate::mempool::{Entry, FeeEstimator, Mempool, MempoolPolicy, package};
 use crate::scripts::ScriptVerifier;
 use crate::store::Store;
@@ -290,6 +291,38 @@ impl Core {
             refused.clear();
         }
         refused.insert(wtxid);
+    }
+
+    /// Takes back what the mempool held when it was saved, as far as it is still valid. Returns how many there were and
+    /// how many are back; `None` if the node stops before all were read.
+    pub fn restore_mempool(&self, mut file: Reader) -> Result<Option<(u64, usize)>, FileError> {
+        let (all, oldest) = (file.left(), self.clock.now().saturating_sub(self.policy.expiry_seconds));
+        let mut back = 0usize;
+        while let Some(Kept { transaction, time }) = file.read()? {
+            if self.shutdown.is_cancelled() {
+                return Ok(None);
+            }
+            if time < oldest {
+                continue;
+            }
+            // One at a time: blocks and peers' transactions are not kept waiting.
+            let chain = lock(&self.chain);
+            let plan = self.judge_returning(&chain, &read(&self.mempool), Arc::new(transaction));
+            let Ok(mut plan) = plan else { continue };
+            plan.entries.iter_mut().for_each(|entry| entry.time = time);
+            back += usize::from(self.accept_plan(plan).is_ok());
+        }
+        Ok(Some((all, back)))
+    }
+
+    /// Saves the mempool for [`Self::restore_mempool`]. Returns how many transactions it holds.
+    pub fn save_mempool(&self, path: &std::path::Path) -> std::io::Result<usize> {
+        let entries: Vec<(Arc<Transaction>, u64)> = {
+            let pool = read(&self.mempool);
+            pool.iter().map(|entry| (Arc::clone(&entry.transaction), entry.time)).collect()
+        };
+        file::write(path, entries.iter().map(|(transaction, time)| (transaction.as_ref(), *time)))?;
+        Ok(entries.len())
     }
 
     /// Would the transaction be accepted now? Nothing changes.

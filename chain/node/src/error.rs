@@ -141,13 +141,9 @@ pub enum MempoolError {
     #[error("the mempool is full, and it pays less than what is there")]
     MempoolFull,
     #[error(
-        "it would have {count} unconfirmed ancestors with itself ({virtual_bytes} vB); at most {limit_count} ({limit_bytes} vB) are kept"
+        "with all unconfirmed transactions that it is related to it would be {count} ({virtual_bytes} vB or more); at most {limit_count} ({limit_bytes} vB) are kept: wait for a block"
     )]
-    TooManyAncestors { count: usize, virtual_bytes: u64, limit_count: usize, limit_bytes: u64 },
-    #[error(
-        "transaction {ancestor} would have {count} unconfirmed descendants with itself ({virtual_bytes} vB); at most {limit_count} ({limit_bytes} vB) are kept"
-    )]
-    TooManyDescendants { ancestor: Txid, count: usize, virtual_bytes: u64, limit_count: usize, limit_bytes: u64 },
+    ClusterTooLarge { count: usize, virtual_bytes: u64, limit_count: usize, limit_bytes: u64 },
     #[error("it spends an output of {0}, which it replaces")]
     SpendsConflicting(Txid),
     #[error("as a replacement it may not spend the new unconfirmed output {0}")]
@@ -271,7 +267,7 @@ impl MempoolError {
             Self::FeeBelowMinimumRelay { .. } => "min relay fee not met".into(),
             Self::FeeBelowMempoolMinimum { .. } => "mempool min fee not met".into(),
             Self::MempoolFull => "mempool full".into(),
-            Self::TooManyAncestors { .. } | Self::TooManyDescendants { .. } => "too-long-mempool-chain".into(),
+            Self::ClusterTooLarge { .. } => "too-large-cluster".into(),
             Self::SpendsConflicting(_) => "bad-txns-spends-conflicting-tx".into(),
             Self::ReplacementAddsUnconfirmed(_) => "replacement-adds-unconfirmed".into(),
             Self::ReplacementFeeRateTooLow { .. } | Self::ReplacementFeeTooLow { .. } => "insufficient fee".into(),
@@ -319,8 +315,7 @@ impl MempoolError {
             | Self::FeeBelowMinimumRelay { .. }
             | Self::FeeBelowMempoolMinimum { .. }
             | Self::MempoolFull
-            | Self::TooManyAncestors { .. }
-            | Self::TooManyDescendants { .. }
+            | Self::ClusterTooLarge { .. }
             | Self::ReplacementAddsUnconfirmed(_)
             | Self::ReplacementFeeRateTooLow { .. }
             | Self::ReplacementFeeTooLow { .. }

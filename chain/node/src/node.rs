@@ -4,6 +4,7 @@
 //! own, never on the runtime's.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::core::Core;
 use crate::driver::{Driver, DriverConfig};
 use crate::error::{BlockRejected, HeadersRejected, MempoolError, NodeError};
 use crate::mempool::Entry;
+use crate::mempool::file::{self, FileError};
 use crate::merkle_proof::MerkleProof;
 use crate::miner::{Miner, StopOnDrop, mine_one};
 use crate::network::{ChainPeers, Network};
@@ -51,6 +53,7 @@ pub struct Node {
 
 struct Inner {
     core: Arc<Core>,
+    mempool_file: MempoolFile,
     miner: Mutex<Option<Miner>>,
     network: OnceLock<Arc<dyn Network>>,
 }
@@ -59,8 +62,10 @@ impl Node {
     /// Opens the database, or makes it, and starts. Inside a tokio runtime.
     pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
         let driver_config = config.network.then(|| driver_config(&config));
-        let core = tokio::task::spawn_blocking(move || open(config)).await.map_err(panicked)??;
-        let inner = Inner { core: Arc::new(core), miner: Mutex::new(None), network: OnceLock::new() };
+        let mempool_file = MempoolFile::of(&config.data_dir);
+        let core = Arc::new(tokio::task::spawn_blocking(move || open(config)).await.map_err(panicked)??);
+        mempool_file.restore(&core);
+        let inner = Inner { core, mempool_file, miner: Mutex::new(None), network: OnceLock::new() };
         let node = Self { inner: Arc::new(inner) };
         if let Some(config) = driver_config {
             let driver = Driver::start(config, node.backend()).await;
@@ -371,6 +376,7 @@ impl Node {
         if let Some(network) = self.inner.network.get() {
             network.stop().await;
         }
+        self.inner.mempool_file.save(&self.inner.core).await;
     }
 
     async fn blocking<R: Send + 'static>(
@@ -379,6 +385,53 @@ impl Node {
     ) -> Result<R, NodeError> {
         let core = Arc::clone(&self.inner.core);
         tokio::task::spawn_blocking(move || work(&core)).await.map_err(panicked)?
+    }
+}
+
+/// What the mempool holds between two runs.
+struct MempoolFile {
+    path: PathBuf,
+    /// Its transactions are back, as far as they are valid: the mempool may take the file's place.
+    is_restored: Arc<AtomicBool>,
+}
+
+impl MempoolFile {
+    fn of(folder: &Path) -> Self {
+        Self { path: file::path(folder), is_restored: Arc::default() }
+    }
+
+    /// Reads it on a thread of its own, which nobody waits for.
+    fn restore(&self, core: &Arc<Core>) {
+        let (core, path, is_restored) = (Arc::downgrade(core), self.path.clone(), Arc::clone(&self.is_restored));
+        tokio::task::spawn_blocking(move || {
+            let restored = file::open(&path).and_then(|file| match core.upgrade() {
+                Some(core) => core.restore_mempool(file),
+                None => Ok(None),
+            });
+            match restored {
+                Ok(Some((all, back))) => tracing::info!(back, of = all, "the mempool is back from its file"),
+                Ok(None) => return,
+                Err(FileError::Absent) => tracing::info!("the mempool starts empty: it has no file"),
+                Err(error) => {
+                    tracing::warn!(file = %path.display(), %error, "the mempool starts empty: its file is of no use");
+                }
+            }
+            is_restored.store(true, Ordering::Release);
+        });
+    }
+
+    /// Not before it was read: half a mempool would take the place of the whole one.
+    async fn save(&self, core: &Arc<Core>) {
+        if !self.is_restored.load(Ordering::Acquire) {
+            return;
+        }
+        let (core, path) = (Arc::clone(core), self.path.clone());
+        let saved = tokio::task::spawn_blocking(move || core.save_mempool(&path)).await;
+        match saved {
+            Ok(Ok(transactions)) => tracing::info!(transactions, "the mempool is saved"),
+            Ok(Err(error)) => tracing::warn!(%error, "the mempool cannot be saved; the next start begins without it"),
+            Err(error) => tracing::error!(%error, "the mempool is not saved"),
+        }
     }
 }
 
@@ -414,6 +467,7 @@ fn driver_config(config: &NodeConfig) -> DriverConfig {
         listen: config.listen,
         connect: config.connect.clone(),
         max_outbound: config.max_outbound,
+        address_file: Some(config.data_dir.join("addresses")),
         max_inbound: config.max_inbound,
         reconnect_at_most,
         ..defaults

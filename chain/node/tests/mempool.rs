@@ -202,30 +202,61 @@ fn a_replacement_with_a_lower_rate_or_new_unconfirmed_inputs_is_refused() {
 }
 
 #[test]
-fn chains_longer_than_the_limit_are_refused() {
+fn a_chain_of_64_is_taken_and_no_longer_one() {
     let bench = Bench::new();
     let mut last = pay(bench.coins[0], 1_000);
     bench.submit(&last).unwrap();
-    for length in 2..=25u64 {
+    for length in 2..=64u64 {
         last = spend(&[output_of(&last, 0)], vec![open_output(COIN - 1_000 * length)]);
         bench.submit(&last).unwrap();
     }
     let refused = bench.submit(&spend(&[output_of(&last, 0)], vec![open_output(COIN - 100_000)]));
-    assert!(matches!(refused, Err(MempoolError::TooManyAncestors { count: 26, .. })), "{refused:?}");
-    assert_eq!(bench.len(), 25);
+    assert!(matches!(refused, Err(MempoolError::ClusterTooLarge { count: 65, .. })), "{refused:?}");
+    assert_eq!(reason(refused), "too-large-cluster");
+    assert_eq!(bench.len(), 64);
+    let block = bench.core.template(open_script(), 1).unwrap().block;
+    assert_eq!(block.txdata.len(), 65);
 }
 
 #[test]
 fn too_many_children_of_one_transaction_are_refused() {
     let bench = Bench::new();
-    let parent = spend(&[bench.coins[0]], (0..30).map(|_| open_output(COIN / 30 - 1_000)).collect());
+    let parent = spend(&[bench.coins[0]], (0..70).map(|_| open_output(COIN / 70 - 1_000)).collect());
     bench.submit(&parent).unwrap();
-    // One more than the limit of 25 may be a small direct child; what is beyond that may not.
-    for vout in 0..25 {
-        bench.submit(&spend(&[output_of(&parent, vout)], vec![open_output(COIN / 30 - 2_000)])).unwrap();
+    // One more than the limit of 64 may be a small direct child; what is beyond that may not.
+    for vout in 0..64 {
+        bench.submit(&spend(&[output_of(&parent, vout)], vec![open_output(COIN / 70 - 2_000)])).unwrap();
     }
-    let refused = bench.submit(&spend(&[output_of(&parent, 25)], vec![open_output(COIN / 30 - 2_000)]));
-    assert!(matches!(refused, Err(MempoolError::TooManyDescendants { count: 27, .. })), "{refused:?}");
+    let refused = bench.submit(&spend(&[output_of(&parent, 64)], vec![open_output(COIN / 70 - 2_000)]));
+    assert!(matches!(refused, Err(MempoolError::ClusterTooLarge { count: 66, .. })), "{refused:?}");
+}
+
+#[test]
+fn who_joins_two_clusters_is_measured_by_both_and_not_by_what_it_replaces() {
+    let bench = Bench::new();
+    let chain = |coin: OutPoint, length: u64| {
+        let mut all = vec![pay(coin, 1_000)];
+        for number in 2..=length {
+            all.push(spend(&[output_of(all.last().unwrap(), 0)], vec![open_output(COIN - 1_000 * number)]));
+        }
+        all.iter().for_each(|transaction| bench.submit(transaction).unwrap());
+        all
+    };
+    let (one, two) = (chain(bench.coins[0], 40), chain(bench.coins[1], 24));
+    let ends = [output_of(&one[39], 0), output_of(&two[23], 0)];
+    let join = |fee: u64| spend(&ends, vec![open_output(2 * COIN - 64_000 - fee)]);
+    assert_eq!(reason(bench.submit(&join(5_000))), "too-large-cluster");
+    // The end of the first chain gives way to a join that spends what it has spent: one more and one less.
+    let replacing = [output_of(&one[38], 0), output_of(&two[23], 0)];
+    let replacing = spend(&replacing, vec![open_output(2 * COIN - 39_000 - 24_000 - 50_000)]);
+    assert_eq!(reason(bench.submit(&replacing)), "replacement-adds-unconfirmed");
+    let shorter = spend(&[output_of(&one[37], 0)], vec![open_output(COIN - 38_000 - 50_000)]);
+    bench.submit(&shorter).unwrap();
+    let ends = [output_of(&shorter, 0), output_of(&two[23], 0)];
+    let joined = spend(&ends, vec![open_output(2 * COIN - 38_000 - 50_000 - 24_000 - 5_000)]);
+    assert_eq!(bench.submit(&joined), Ok(()), "39 and 24 and itself");
+    let more = spend(&[output_of(&joined, 0)], vec![open_output(COIN)]);
+    assert_eq!(reason(bench.submit(&more)), "too-large-cluster");
 }
 
 /// A commitment transaction with an output for each side; the first side's is `first` large.
@@ -238,7 +269,7 @@ fn commitment(bench: &Bench, first: u64, fee: u64) -> Transaction {
 fn fill_descendants(bench: &Bench, commitment: &Transaction, fee: u64) -> Vec<Transaction> {
     let mut value = commitment.output[0].value.to_sat();
     let mut last = output_of(commitment, 0);
-    let chain: Vec<Transaction> = (0..24)
+    let chain: Vec<Transaction> = (0..63)
         .map(|_| {
             value -= fee;
             let transaction = spend(&[last], vec![open_output(value)]);
@@ -248,7 +279,7 @@ fn fill_descendants(bench: &Bench, commitment: &Transaction, fee: u64) -> Vec<Tr
         })
         .collect();
     let more = spend(&[last], vec![open_output(value - fee)]);
-    assert_eq!(reason(bench.submit(&more)), "too-long-mempool-chain");
+    assert_eq!(reason(bench.submit(&more)), "too-large-cluster");
     chain
 }
 
@@ -267,20 +298,20 @@ fn a_commitment_whose_descendants_a_peer_has_filled_still_takes_one_child_of_the
     // Some 43 bytes an output: 240 of them are more than 10,000, 230 are not.
     let large = our_child(&pinned, 50_000, 240);
     assert!(large.vsize() > 10_000);
-    assert_eq!(reason(bench.submit(&large)), "too-long-mempool-chain");
+    assert_eq!(reason(bench.submit(&large)), "too-large-cluster");
     let two_parents = {
         let other = pay(bench.coins[1], 1_000);
         bench.submit(&other).unwrap();
         let value = COIN - 1_000 + pinned.output[1].value.to_sat();
         spend(&[output_of(&pinned, 1), output_of(&other, 0)], vec![open_output(value - 50_000)])
     };
-    assert_eq!(reason(bench.submit(&two_parents)), "too-long-mempool-chain", "only of the commitment alone");
+    assert_eq!(reason(bench.submit(&two_parents)), "too-large-cluster", "only of the commitment alone");
     let child = our_child(&pinned, 50_000, 230);
     assert!(child.vsize() <= 10_000);
     assert_eq!(bench.submit(&child), Ok(()));
-    assert_eq!(bench.core.mempool.read().unwrap().get(&pinned.compute_txid()).unwrap().descendants.count, 26);
+    assert_eq!(bench.core.mempool.read().unwrap().get(&pinned.compute_txid()).unwrap().descendants.count, 65);
     let on_top = spend(&[output_of(&child, 0)], vec![open_output(child.output[0].value.to_sat() - 5_000)]);
-    assert_eq!(reason(bench.submit(&on_top)), "too-long-mempool-chain", "there is one such place");
+    assert_eq!(reason(bench.submit(&on_top)), "too-large-cluster", "there is one such place");
     // It can be raised again, and brings the commitment into the next block.
     let raised = our_child(&pinned, 90_000, 1);
     assert_eq!(bench.submit(&raised), Ok(()));
@@ -332,7 +363,7 @@ fn our_commitment_with_its_child_takes_the_place_of_a_pinned_commitment_that_pay
     let chain = fill_descendants(&bench, &theirs, 20);
     let ours = commitment(&bench, COIN / 3, 0);
     assert_eq!(reason(bench.submit(&ours)), "min relay fee not met");
-    let replaced = 200 + 24 * 20;
+    let replaced = 200 + 63 * 20;
     let child = |fee: u64| our_child(&ours, fee, 1);
     let relay = ((ours.vsize() + child(0).vsize()) as u64).div_ceil(10);
     assert_eq!(reason(bench.package(&[&ours, &child(replaced + relay - 1)])), "insufficient fee");

@@ -269,3 +269,67 @@ async fn a_peer_s_clock_shows_that_ours_is_wrong_until_it_is_set() {
     bob.clock().set(NOW);
     until("").await.expect("no doubt");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_mempool_is_kept_over_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    node.generate(103, open_script()).await.unwrap();
+    let coin = async |height| {
+        let block = node.block(node.block_hash(height).unwrap()).await.unwrap().unwrap();
+        coinbase_of(&block)
+    };
+    let coins = [coin(1).await, coin(2).await];
+    let mut chain = vec![spend(&coins[..1], vec![open_output(COIN - 1_000)])];
+    for number in 2..40 {
+        chain.push(spend(&[output_of(chain.last().unwrap(), 0)], vec![open_output(COIN - 1_000 * number)]));
+    }
+    for transaction in &chain {
+        node.submit_transaction(transaction.clone()).await.unwrap();
+    }
+    // A parent without a fee and the child that pays for it.
+    let parent = spend(&coins[1..], vec![open_output(COIN)]);
+    let child = spend(&[output_of(&parent, 0)], vec![open_output(COIN - 10_000)]);
+    node.submit_package(vec![parent.clone(), child.clone()]).await.unwrap();
+    let held = node.mempool_entries().len();
+    assert_eq!(held, 41);
+    node.shutdown().await;
+    drop(node);
+
+    let node = start(folder.path()).await;
+    wait(|| node.mempool_entries().len() == held).await;
+    assert_eq!(node.mempool_entry(&child.compute_txid()).unwrap().time, NOW);
+    node.generate(1, open_script()).await.unwrap();
+    assert!(node.mempool_entries().is_empty());
+    node.submit_transaction(spend(&[output_of(&child, 0)], vec![open_output(COIN - 20_000)])).await.unwrap();
+    node.shutdown().await;
+    drop(node);
+
+    const NO_TRANSACTIONS: [u8; 18] = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    // Half a file, and no file: the node starts all the same, and takes what comes.
+    let file = folder.path().join("mempool.dat");
+    let bytes = std::fs::read(&file).unwrap();
+    for damaged in [&bytes[..bytes.len() / 2], &bytes[..7], &[7; 100], &[]] {
+        std::fs::write(&file, damaged).unwrap();
+        let node = start(folder.path()).await;
+        // It saves itself again once the file was looked at.
+        let begun = std::time::Instant::now();
+        while std::fs::read(&file).unwrap() != NO_TRANSACTIONS {
+            assert!(begun.elapsed() < PATIENCE, "the file is never written anew");
+            node.shutdown().await;
+        }
+        assert!(node.mempool_entries().is_empty());
+    }
+    std::fs::remove_file(&file).unwrap();
+    let node = start(folder.path()).await;
+    assert!(node.mempool_entries().is_empty());
+    node.shutdown().await;
+}
+
+async fn wait(condition: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < PATIENCE, "it never came to this");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use bitcoin::p2p::address::{AddrV2, AddrV2Message};
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_network::VersionMessage;
 use bitcoin::p2p::{Address, Magic, ServiceFlags};
@@ -24,6 +25,8 @@ async fn start(path: &std::path::Path) -> Node {
     config.clock = Clock::manual(NOW);
     config.sync_writes = false;
     config.listen = Some("127.0.0.1:0".parse().unwrap());
+    // No test looks for the world outside.
+    config.max_outbound = 0;
     Node::start(config).await.expect("the node starts")
 }
 
@@ -101,7 +104,7 @@ async fn a_version_2_parent_without_a_fee_travels_with_its_child_and_replaces_a_
     };
     let mut last = child(&theirs, 0, 500);
     two.submit_package(vec![theirs.clone(), last.clone()]).await.unwrap();
-    for _ in 0..23 {
+    for _ in 0..62 {
         last = child(&last, 0, 20);
         two.submit_transaction(last.clone()).await.unwrap();
     }
@@ -274,4 +277,37 @@ async fn a_reorganisation_longer_than_the_plan_of_a_download_completes_at_once()
     assert_eq!(one.utxo_set_hash().await.unwrap(), two.utxo_set_hash().await.unwrap());
     one.shutdown().await;
     two.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn addresses_that_peers_told_of_are_known_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    let mut stranger = Stranger::connect(node.local_address().unwrap());
+    let told = AddrV2Message {
+        time: NOW as u32,
+        services: ServiceFlags::NETWORK,
+        addr: AddrV2::Ipv4([8, 8, 8, 8].into()),
+        port: 8333,
+    };
+    stranger.send(NetworkMessage::AddrV2(vec![told]));
+    // Its answer shows that what came before was handled.
+    stranger.send(NetworkMessage::Ping(7));
+    assert!(stranger.read_until(|message| matches!(message, NetworkMessage::Pong(7))));
+    node.shutdown().await;
+    drop(node);
+    let kept = std::fs::read_to_string(folder.path().join("addresses")).unwrap();
+    assert!(kept.contains("8.8.8.8:8333"), "{kept}");
+
+    let node = start(folder.path()).await;
+    let mut stranger = Stranger::connect(node.local_address().unwrap());
+    stranger.send(NetworkMessage::GetAddr);
+    let is_told = |message: &NetworkMessage| match message {
+        NetworkMessage::Addr(told) => {
+            told.iter().any(|(_, one)| one.socket_addr().is_ok_and(|told| told == ([8, 8, 8, 8], 8333).into()))
+        }
+        _ => false,
+    };
+    assert!(stranger.read_until(is_told));
+    node.shutdown().await;
 }

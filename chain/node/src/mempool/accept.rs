@@ -22,12 +22,12 @@ use leyden_consensus::{
     Coin, CoinSource, ScriptCheck, TransactionError, check_transaction, check_transaction_inputs, locktime,
 };
 
-use super::policy::{ChainLimit, MempoolPolicy};
+use super::policy::{ClusterLimit, MempoolPolicy};
 use super::pool::{Entry, Mempool, NewEntry};
 use super::rate::fee_at;
 use super::replace::{self, Replacement};
+use super::standard;
 use super::truc::{self, Parent};
-use super::{Totals, standard};
 use crate::coins_cache::CoinsCache;
 use crate::error::{MempoolError, NodeError, NonStandard};
 use crate::scripts::ScriptVerifier;
@@ -244,7 +244,7 @@ impl Acceptor<'_> {
             };
             replace::check(self.pool, self.policy, &new)?
         };
-        self.check_limits(&[entry], &leaving)?;
+        self.check_cluster(&[entry], &leaving)?;
         self.check_ephemeral(&entry.transaction, &[])?;
         Ok(leaving)
     }
@@ -289,66 +289,45 @@ impl Acceptor<'_> {
         truc::check(&candidate.entry.transaction, candidate.entry.virtual_bytes, &parents)
     }
 
-    /// Ancestors and descendants stay within the limits. The newcomers are related to each other.
-    pub(super) fn check_limits(&self, new: &[&NewEntry], leaving: &BTreeSet<Txid>) -> Result<(), MempoolError> {
-        let bytes: u64 = new.iter().map(|entry| entry.virtual_bytes).fold(0, u64::saturating_add);
+    /// The newcomers, which are related to each other, and all that they become related to stay within the limit.
+    pub(super) fn check_cluster(&self, new: &[&NewEntry], leaving: &BTreeSet<Txid>) -> Result<(), MempoolError> {
         let mut parents = BTreeSet::new();
         for entry in new {
             parents.extend(self.pool.parents_of(&entry.transaction));
         }
-        let ancestors = self.pool.with_ancestors(&parents);
-        let mut sums = Totals { count: new.len(), virtual_bytes: bytes, ..Totals::default() };
-        for ancestor in ancestors.iter().filter_map(|txid| self.pool.get(txid)) {
-            sums.add(&ancestor.totals());
-        }
-        let ChainLimit { count: limit_count, virtual_bytes: limit_bytes } = self.policy.ancestors;
-        if sums.count > limit_count || sums.virtual_bytes > limit_bytes {
-            let (count, virtual_bytes) = (sums.count, sums.virtual_bytes);
-            return Err(MempoolError::TooManyAncestors { count, virtual_bytes, limit_count, limit_bytes });
-        }
-        let ChainLimit { count: limit_count, virtual_bytes: limit_bytes } = self.descendant_limit(new, &ancestors);
-        for ancestor in &ancestors {
-            let Some(entry) = self.pool.get(ancestor) else { continue };
-            let mut sums = entry.descendants;
-            for gone in self.pool.with_descendants(&BTreeSet::from([*ancestor])).intersection(leaving) {
-                if let Some(gone) = self.pool.get(gone) {
-                    sums.subtract(&gone.totals());
-                }
-            }
-            let count = sums.count.saturating_add(new.len());
-            let virtual_bytes = sums.virtual_bytes.saturating_add(bytes);
-            if count > limit_count || virtual_bytes > limit_bytes {
-                let ancestor = *ancestor;
-                return Err(MempoolError::TooManyDescendants {
-                    ancestor,
-                    count,
-                    virtual_bytes,
-                    limit_count,
-                    limit_bytes,
-                });
-            }
+        let ClusterLimit { count: limit_count, virtual_bytes: limit_bytes } = self.cluster_limit(new, &parents);
+        let related = self.pool.cluster(&parents, leaving, limit_count);
+        let count = related.count.saturating_add(new.len());
+        let virtual_bytes =
+            new.iter().map(|entry| entry.virtual_bytes).fold(related.virtual_bytes, u64::saturating_add);
+        if count > limit_count || virtual_bytes > limit_bytes {
+            return Err(MempoolError::ClusterTooLarge { count, virtual_bytes, limit_count, limit_bytes });
         }
         Ok(())
     }
 
-    /// How many descendants the ancestors of a newcomer may have with it.
+    /// How large the cluster of a newcomer may be with it.
     ///
     /// A contract between two has an output that each of them can spend at once (BOLT 3's anchors). One of them could
     /// use the limit up by a chain of its own and keep the other from paying for the commitment ("pinning"). So one
     /// small transaction may come on top if the commitment is its only unconfirmed ancestor: whoever has filled the
     /// limit through the only output that it can spend has no second one for this place. (The "CPFP carve-out" of
-    /// Bitcoin Core up to its version 30.)
-    fn descendant_limit(&self, new: &[&NewEntry], ancestors: &BTreeSet<Txid>) -> ChainLimit {
-        let limit = self.policy.descendants;
+    /// Bitcoin Core up to its version 30; it differs from later ones in that it is still here.)
+    fn cluster_limit(&self, new: &[&NewEntry], parents: &BTreeSet<Txid>) -> ClusterLimit {
+        let limit = self.policy.cluster;
+        let has_one_ancestor = || {
+            let mut parents = parents.iter().filter_map(|txid| self.pool.get(txid));
+            parents.next().is_some_and(|parent| parent.parents.is_empty()) && parents.next().is_none()
+        };
         match new {
             [only]
-                if ancestors.len() == 1
-                    && only.virtual_bytes <= self.policy.extra_descendant_bytes
-                    && !truc::is_truc(&only.transaction) =>
+                if only.virtual_bytes <= self.policy.extra_child_bytes
+                    && !truc::is_truc(&only.transaction)
+                    && has_one_ancestor() =>
             {
-                ChainLimit {
+                ClusterLimit {
                     count: limit.count.saturating_add(1),
-                    virtual_bytes: limit.virtual_bytes.saturating_add(self.policy.extra_descendant_bytes),
+                    virtual_bytes: limit.virtual_bytes.saturating_add(self.policy.extra_child_bytes),
                 }
             }
             _ => limit,

@@ -18,6 +18,7 @@ pub mod accept;
 pub mod diagram;
 pub mod eviction;
 pub mod fees;
+pub mod file;
 mod floor;
 pub mod package;
 pub mod policy;

@@ -99,7 +99,7 @@ impl Acceptor<'_> {
         }
         let leaving = self.package_replacement(&candidates, fee, virtual_bytes)?;
         let entries: Vec<_> = candidates.iter().map(|candidate| &candidate.entry).collect();
-        self.check_limits(&entries, &leaving)?;
+        self.check_cluster(&entries, &leaving)?;
         self.verify(&candidates)?;
         Ok(Plan { entries: candidates.into_iter().map(|candidate| candidate.entry).collect(), leaving })
     }

@@ -18,12 +18,10 @@ pub struct MempoolPolicy {
     pub max_memory_bytes: usize,
     /// Seconds after which a transaction that nobody mined is dropped. Default: two weeks.
     pub expiry_seconds: u64,
-    /// Unconfirmed ancestors of a transaction, with itself.
-    pub ancestors: ChainLimit,
-    /// Unconfirmed descendants of a transaction, with itself.
-    pub descendants: ChainLimit,
-    /// Virtual bytes of the one child that a transaction may have beyond its limit of descendants.
-    pub extra_descendant_bytes: u64,
+    /// A transaction and all unconfirmed ones that it is related to, by whatever way.
+    pub cluster: ClusterLimit,
+    /// Virtual bytes of the one child that a transaction may have beyond the limit of its cluster.
+    pub extra_child_bytes: u64,
     /// Transactions that one replacement may throw out (BIP 125, rule 5).
     pub max_replacements: usize,
     /// Bytes of all `OP_RETURN` scripts of one transaction.
@@ -36,7 +34,7 @@ pub struct MempoolPolicy {
 
 /// How many related transactions, and how large together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChainLimit {
+pub struct ClusterLimit {
     /// Transactions, the one itself included.
     pub count: usize,
     /// Their virtual bytes together.
@@ -45,7 +43,6 @@ pub struct ChainLimit {
 
 impl Default for MempoolPolicy {
     fn default() -> Self {
-        let chain = ChainLimit { count: 25, virtual_bytes: 101_000 };
         Self {
             minimum_relay: FeeRate::from_sat_per_kwu(25),
             incremental_relay: FeeRate::from_sat_per_kwu(25),
@@ -53,9 +50,8 @@ impl Default for MempoolPolicy {
             require_standard: true,
             max_memory_bytes: 300 << 20,
             expiry_seconds: 14 * 24 * 3600,
-            ancestors: chain,
-            descendants: chain,
-            extra_descendant_bytes: 10_000,
+            cluster: ClusterLimit { count: 64, virtual_bytes: 101_000 },
+            extra_child_bytes: 10_000,
             max_replacements: 100,
             max_data_bytes: 100_000,
             max_package_count: 25,

@@ -236,6 +236,24 @@ impl Mempool {
         found
     }
 
+    /// Over everything that is related to one of `start` by whatever way that does not lead through `without`. No more is
+    /// looked at once there are more than `most`.
+    pub fn cluster(&self, start: &BTreeSet<Txid>, without: &BTreeSet<Txid>, most: usize) -> Totals {
+        let mut sums = Totals::default();
+        let mut found = BTreeSet::new();
+        let mut queue: Vec<Txid> = start.iter().copied().collect();
+        while let Some(txid) = queue.pop()
+            && sums.count <= most
+        {
+            let Some(entry) = self.entries.get(&txid).filter(|_| !without.contains(&txid)) else { continue };
+            if found.insert(txid) {
+                sums.add(&entry.totals());
+                queue.extend(entry.parents.iter().chain(&entry.children).filter(|other| !found.contains(*other)));
+            }
+        }
+        sums
+    }
+
     /// Adds a transaction that spends nothing which the pool spends already, and none of whose outputs the pool
     /// spends. [`super::accept`] has made sure of both.
     pub fn insert(&mut self, new: NewEntry) {
