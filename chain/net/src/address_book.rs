@@ -20,6 +20,19 @@ pub struct AddressBook {
     entries: BTreeMap<SocketAddr, Entry>,
 }
 
+/// An address with all that is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownAddress {
+    /// Where a node may be.
+    pub address: SocketAddr,
+    /// When somebody last said so, since 1970.
+    pub last_seen: Duration,
+    /// Attempts to connect that led to nothing since the last that did not.
+    pub failures: u32,
+    /// When the last attempt was made, since 1970; zero if there was none.
+    pub last_try: Duration,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     last_seen: Duration,
@@ -51,6 +64,24 @@ impl AddressBook {
         }
         self.entries.insert(address, Entry { last_seen, failures: 0, last_try: Duration::ZERO });
         true
+    }
+
+    /// Everything that is known, to be kept over a restart.
+    pub fn entries(&self) -> impl Iterator<Item = KnownAddress> + '_ {
+        self.entries.iter().map(|(address, entry)| {
+            let Entry { last_seen, failures, last_try } = *entry;
+            KnownAddress { address: *address, last_seen, failures, last_try }
+        })
+    }
+
+    /// Takes an address back, within the same bounds as a new one.
+    pub(crate) fn restore(&mut self, known: KnownAddress, now: Duration) {
+        if self.add(known.address, known.last_seen, now)
+            && let Some(entry) = self.entries.get_mut(&known.address)
+        {
+            // A try that the clock has not come to would keep the address from being tried.
+            (entry.failures, entry.last_try) = (known.failures, known.last_try.min(now));
+        }
     }
 
     /// A handshake with this address was completed.
@@ -114,7 +145,8 @@ impl AddressBook {
     }
 }
 
-fn is_usable(address: SocketAddr) -> bool {
+/// Whether anybody could reach it.
+pub(crate) fn is_usable(address: SocketAddr) -> bool {
     let ip = address.ip();
     let private = match ip {
         IpAddr::V4(ip) => ip.is_private() || ip.is_link_local() || ip.is_broadcast() || ip.is_documentation(),
@@ -123,7 +155,8 @@ fn is_usable(address: SocketAddr) -> bool {
     address.port() != 0 && !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast() && !private
 }
 
-fn network(ip: IpAddr) -> (bool, [u8; 4]) {
+/// The part of an address that somebody who wants many different ones pays for.
+pub(crate) fn network(ip: IpAddr) -> (bool, [u8; 4]) {
     match ip {
         IpAddr::V4(ip) => {
             let [a, b, _, _] = ip.octets();
@@ -168,6 +201,18 @@ mod tests {
             }
         }
         assert_eq!(book.len(), CAPACITY);
+    }
+
+    #[test]
+    fn what_is_restored_is_what_was_known() {
+        let (mut book, mut entropy) = (AddressBook::default(), Entropy::new([1; 32]));
+        for a in 1..9 {
+            book.add(address(a, 8, 8), NOW, NOW);
+        }
+        book.pick(NOW, &mut entropy, |_| false);
+        let mut restored = AddressBook::default();
+        book.entries().for_each(|known| restored.restore(known, NOW));
+        assert!(restored.entries().eq(book.entries()));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub const MAX_BLOCKS_IN_FLIGHT_PER_PEER: usize = 16;
 pub const DOWNLOAD_WINDOW: u32 = 1_024;
 /// Received blocks that wait for their check; no more are asked for above that.
 pub const MAX_BLOCKS_IN_VALIDATION: usize = 64;
+/// The last blocks of its chain that a pruned peer keeps at least (BIP 159). It closes the connection when asked for others.
+pub const NETWORK_LIMITED_BLOCKS: u32 = 288;
 /// Blocks that one peer is being sent at a time.
 pub const MAX_BLOCKS_IN_SERVICE: usize = 4;
 /// Peers that are asked for the same block at a time.
@@ -101,6 +103,10 @@ pub struct Timing {
     pub trickle_inbound: Duration,
     /// Mean time between announcements of transactions to a peer that we connected to.
     pub trickle_outbound: Duration,
+    /// Mean time between announcements of addresses to a peer.
+    pub trickle_addresses: Duration,
+    /// Mean time between announcements of our own address to a peer.
+    pub own_address: Duration,
     /// How long a transaction without its parents is kept.
     pub orphan: Duration,
     /// How often `feefilter` is brought up to date.
@@ -121,6 +127,8 @@ impl Default for Timing {
             transaction_delay: Duration::from_secs(2),
             trickle_inbound: Duration::from_secs(5),
             trickle_outbound: Duration::from_secs(2),
+            trickle_addresses: Duration::from_secs(30),
+            own_address: Duration::from_secs(24 * 60 * 60),
             orphan: Duration::from_secs(20 * 60),
             fee_filter: Duration::from_secs(10 * 60),
         }

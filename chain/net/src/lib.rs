@@ -39,7 +39,7 @@ mod tx_requests;
 mod tx_validation;
 pub mod view;
 
-pub use address_book::AddressBook;
+pub use address_book::{AddressBook, KnownAddress};
 pub use codec::{FrameDecoder, FrameError, encode_frame};
 pub use config::{Config, Timing};
 pub use event::{

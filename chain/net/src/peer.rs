@@ -9,12 +9,15 @@ use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message_blockdata::Inventory;
 
 use crate::bounded::BoundedSet;
+use crate::config::NETWORK_LIMITED_BLOCKS;
 use crate::event::{Direction, PeerId};
 use crate::handshake::{Handshake, Negotiated};
 use crate::plan::Plan;
 use crate::presync::Presync;
 use crate::view::{RelayedTx, TxName};
 
+/// Addresses that a peer is known to know.
+const KNOWN_ADDRESSES: usize = 2_000;
 /// Transactions that a peer is known to have, remembered so that they are not announced to it.
 const KNOWN_TRANSACTIONS: usize = 20_000;
 
@@ -53,6 +56,8 @@ pub(crate) struct Peer {
     pub blocks_in_service: usize,
     pub relay: TxRelay,
     pub addresses: AddressRelay,
+    /// The lowest block that we lack of its chain, if it does not keep that one any more.
+    pub out_of_reach: Option<u32>,
 }
 
 /// Progress of header synchronisation with one peer.
@@ -103,12 +108,21 @@ pub(crate) struct TxRelay {
 }
 
 /// Addresses told to and by the peer.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct AddressRelay {
     pub answered_getaddr: bool,
+    /// It was asked for addresses and has not told all.
+    pub awaits_answer: bool,
     /// Addresses that are still accepted, and since when more were added.
-    pub tokens: f64,
+    pub allowance: f64,
     pub refilled_at: Duration,
+    /// What it knows is not told to it.
+    pub known: BoundedSet<SocketAddr>,
+    /// Addresses and when they were seen last, on their way to the peer.
+    pub queue: Vec<(SocketAddr, Duration)>,
+    pub next_told: Duration,
+    /// When it is to hear of our own address again.
+    pub own_due: Duration,
 }
 
 impl Peer {
@@ -141,7 +155,17 @@ impl Peer {
                 fee_filter: 0,
                 fee_filter_sent: None,
             },
-            addresses: AddressRelay { answered_getaddr: false, tokens: 1.0, refilled_at: now },
+            addresses: AddressRelay {
+                answered_getaddr: false,
+                awaits_answer: false,
+                allowance: 1.0,
+                refilled_at: now,
+                known: BoundedSet::new(KNOWN_ADDRESSES),
+                queue: Vec::new(),
+                next_told: now,
+                own_due: now,
+            },
+            out_of_reach: None,
         }
     }
 
@@ -156,6 +180,12 @@ impl Peer {
     /// Is this a peer that may be asked for headers and blocks?
     pub(crate) fn serves_blocks(&self) -> bool {
         self.negotiated().is_some_and(Negotiated::serves_blocks)
+    }
+
+    /// The lowest block that it keeps of a chain that is `height` long (BIP 159).
+    pub(crate) fn keeps_from(&self, height: u32) -> u32 {
+        let keeps_all = self.negotiated().is_some_and(|negotiated| negotiated.services.has(ServiceFlags::NETWORK));
+        if keeps_all { 0 } else { height.saturating_sub(NETWORK_LIMITED_BLOCKS - 1) }
     }
 
     /// Does the peer want announcements of transactions?
@@ -188,6 +218,7 @@ impl Peer {
             clock: self.clock,
             has_sent_headers: self.headers.done,
             blocks_in_flight: self.blocks_in_flight.len(),
+            out_of_reach: self.out_of_reach,
             round_trip: self.ping.round_trip,
             score: self.score,
         }
@@ -232,6 +263,9 @@ pub struct PeerSummary {
     pub has_sent_headers: bool,
     /// Blocks that were asked of it and have not come.
     pub blocks_in_flight: usize,
+    /// The height of the lowest block that we lack of its chain, if it keeps the last blocks only (BIP 159) and not that one:
+    /// then it cannot help.
+    pub out_of_reach: Option<u32>,
     /// What the last ping took.
     pub round_trip: Option<Duration>,
     /// How much it misbehaved (100 is the end).

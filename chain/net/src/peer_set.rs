@@ -1,11 +1,13 @@
 //! The state machine over all connections of a node: events in, actions out. Its parts: headers ([`sync`]), blocks
-//! ([`download`]), transactions and addresses ([`relay`]), and answers ([`serve`]).
+//! ([`download`]), transactions ([`relay`]), addresses ([`addresses`]), and answers ([`serve`]).
 
+mod addresses;
 mod download;
 mod relay;
 mod serve;
 mod sync;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,7 +17,7 @@ use bitcoin::p2p::message::NetworkMessage;
 use self::download::Download;
 use self::relay::Relay;
 pub use self::sync::locator;
-use crate::address_book::AddressBook;
+use crate::address_book::{AddressBook, network};
 use crate::config::Config;
 use crate::entropy::Entropy;
 use crate::event::{Action, Ctx, Direction, DisconnectReason, Event, PeerId};
@@ -91,10 +93,26 @@ impl PeerSet {
         &self.addresses
     }
 
-    /// An address to connect to that is not connected yet, if one is known.
+    /// An address to connect to that is not connected yet, if one is known: if possible of a network that none of the peers
+    /// is of that we connected to, so that no network has all of our eyes.
     pub fn pick_address(&mut self, unix_time: u64) -> Option<SocketAddr> {
         let connected: BTreeSet<SocketAddr> = self.peers.values().map(|peer| peer.address).collect();
-        self.addresses.pick(Duration::from_secs(unix_time), &mut self.entropy, |address| connected.contains(address))
+        let chosen = self.peers.values().filter(|peer| peer.direction == Direction::Outbound);
+        let networks: BTreeSet<_> = chosen.map(|peer| network(peer.address.ip())).collect();
+        let now = Duration::from_secs(unix_time);
+        let elsewhere = |address: &SocketAddr| !networks.contains(&network(address.ip()));
+        let (book, entropy) = (&mut self.addresses, &mut self.entropy);
+        book.pick(now, entropy, |address| connected.contains(address) || !elsewhere(address))
+            .or_else(|| book.pick(now, entropy, |address| connected.contains(address)))
+    }
+
+    /// Of these peers, which we connected to, the one that is easiest to replace: none of whose blocks are on their way, and
+    /// that was longest not the first with a new block; of several the youngest. Nobody is judged before `trial` is over.
+    pub fn choose_to_rotate(&self, among: &BTreeSet<PeerId>, trial: Duration, now: Duration) -> Option<PeerId> {
+        let judged = self.peers.iter().filter(|(id, peer)| {
+            among.contains(id) && peer.blocks_in_flight.is_empty() && now.saturating_sub(peer.connected_at) >= trial
+        });
+        judged.min_by_key(|(_, peer)| (peer.last_useful.block, Reverse(peer.connected_at))).map(|(id, _)| *id)
     }
 
     fn connected(&mut self, id: PeerId, address: SocketAddr, direction: Direction, ctx: &Ctx) {
@@ -222,6 +240,7 @@ impl PeerSet {
             self.check_header_timeout(id, ctx);
             self.check_block_timeout(id, ctx);
             self.trickle(id, ctx);
+            self.trickle_addresses(id, ctx);
             self.serve(id, ctx);
         }
         self.start_header_sync(ctx);

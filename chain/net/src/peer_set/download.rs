@@ -110,12 +110,22 @@ impl PeerSet {
         }
     }
 
-    fn choose_blocks(&self, id: PeerId, ctx: &Ctx) -> Vec<BlockHash> {
+    fn choose_blocks(&mut self, id: PeerId, ctx: &Ctx) -> Vec<BlockHash> {
+        let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
+        let Some(plan) = &peer.plan else {
+            peer.out_of_reach = None;
+            return Vec::new();
+        };
+        let keeps_from = ctx.chain.entry(&plan.target).map_or(0, |target| peer.keeps_from(target.height));
+        let first = plan.blocks.front().and_then(|hash| ctx.chain.entry(hash)).map(|entry| entry.height);
+        peer.out_of_reach = first.filter(|height| *height < keeps_from);
         let Some(peer) = self.peers.get(&id) else { return Vec::new() };
         let Some(plan) = &peer.plan else { return Vec::new() };
         let slots = MAX_BLOCKS_IN_FLIGHT_PER_PEER.saturating_sub(peer.blocks_in_flight.len());
-        let missing =
-            |hash: &BlockHash| ctx.chain.entry(hash).is_some_and(|entry| entry.state == BlockState::HeaderOnly);
+        let missing = |hash: &BlockHash| {
+            let entry = ctx.chain.entry(hash).filter(|entry| entry.state == BlockState::HeaderOnly);
+            entry.is_some_and(|entry| entry.height >= keeps_from)
+        };
         let wanted: Vec<BlockHash> = plan
             .blocks
             .iter()

@@ -1,4 +1,4 @@
-//! Transactions and addresses between peers.
+//! Transactions between peers.
 //!
 //! ```text
 //!   inv ─▶ known? ─▶ request queue ─▶ getdata ─▶ tx ─▶ mempool ─┬─ accepted ─────▶ queue of every other peer ─▶ inv
@@ -10,17 +10,15 @@
 //! Announcements leave at random times (a Poisson process for each peer), so that the first to announce is not
 //! recognisable as the source.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bitcoin::p2p::address::{AddrV2, AddrV2Message, Address};
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::Inventory;
 use bitcoin::{Transaction, Txid, Wtxid};
 
 use super::PeerSet;
-use crate::config::{MAX_ADDRESSES, MAX_INVENTORY, MAX_TX_INV};
+use crate::config::{MAX_INVENTORY, MAX_TX_INV};
 use crate::event::{Action, Ctx, Direction, PeerId, TransactionOutcome};
 use crate::misbehavior::Misbehavior;
 use crate::orphanage::Orphanage;
@@ -28,8 +26,6 @@ use crate::tx_requests::TxRequests;
 use crate::tx_validation::TxValidation;
 use crate::view::{RelayedTx, TxName};
 
-/// Addresses a peer may tell us a second, on average.
-const ADDRESSES_PER_SECOND: f64 = 0.1;
 /// Transactions that wait to be announced to one peer; the oldest are dropped.
 const MAX_QUEUE: usize = 20_000;
 
@@ -315,78 +311,6 @@ impl PeerSet {
         if due && let Ok(value) = i64::try_from(rate.min(limit)) {
             peer.relay.fee_filter_sent = Some((rate, ctx.now));
             self.send(id, NetworkMessage::FeeFilter(value));
-        }
-    }
-
-    /// After the handshake: our own address, and a request for others' if we opened the connection.
-    pub(crate) fn greet_with_addresses(&mut self, id: PeerId, ctx: &Ctx) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        if peer.direction == Direction::Inbound {
-            return;
-        }
-        // The answer may be long.
-        peer.addresses.tokens += 1_000.0;
-        let address = peer.address;
-        self.addresses.succeeded(address, ctx.unix_now());
-        if let Some(own) = self.config.public_address {
-            self.send_addresses(id, &[(own, ctx.unix_now())]);
-        }
-        self.send(id, NetworkMessage::GetAddr);
-    }
-
-    pub(crate) fn get_addresses(&mut self, id: PeerId, ctx: &Ctx) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        // Answered once, and only to those who connected to us, as Bitcoin Core does: it tells less about our peers.
-        if peer.direction == Direction::Outbound || std::mem::replace(&mut peer.addresses.answered_getaddr, true) {
-            return;
-        }
-        let mut addresses = self.addresses.sample(ctx.unix_now(), MAX_ADDRESSES - 1, &mut self.entropy);
-        addresses.extend(self.config.public_address.map(|own| (own, ctx.unix_now())));
-        self.send_addresses(id, &addresses);
-    }
-
-    fn send_addresses(&mut self, id: PeerId, addresses: &[(SocketAddr, Duration)]) {
-        let services = self.config.services;
-        let Some(negotiated) = self.peers.get(&id).and_then(|peer| peer.negotiated()) else { return };
-        if addresses.is_empty() {
-            return;
-        }
-        let seconds = |time: &Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
-        let message = if negotiated.addrv2 {
-            let entry = |(address, time): &(SocketAddr, Duration)| AddrV2Message {
-                time: seconds(time),
-                services,
-                addr: match address {
-                    SocketAddr::V4(address) => AddrV2::Ipv4(*address.ip()),
-                    SocketAddr::V6(address) => AddrV2::Ipv6(*address.ip()),
-                },
-                port: address.port(),
-            };
-            NetworkMessage::AddrV2(addresses.iter().map(entry).collect())
-        } else {
-            let entry = |(address, time): &(SocketAddr, Duration)| (seconds(time), Address::new(address, services));
-            NetworkMessage::Addr(addresses.iter().map(entry).collect())
-        };
-        self.send(id, message);
-    }
-
-    pub(crate) fn addresses_told(&mut self, id: PeerId, addresses: &[(SocketAddr, u32)], ctx: &Ctx) {
-        if addresses.len() > MAX_ADDRESSES {
-            self.misbehaves(id, Misbehavior::Oversized, ctx);
-            return;
-        }
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        let elapsed = ctx.now.saturating_sub(peer.addresses.refilled_at).as_secs_f64();
-        peer.addresses.refilled_at = ctx.now;
-        if peer.addresses.tokens < 1_000.0 {
-            peer.addresses.tokens = (peer.addresses.tokens + elapsed * ADDRESSES_PER_SECOND).min(1_000.0);
-        }
-        for (address, time) in addresses {
-            if peer.addresses.tokens < 1.0 {
-                return;
-            }
-            peer.addresses.tokens -= 1.0;
-            self.addresses.add(*address, Duration::from_secs(u64::from(*time)), ctx.unix_now());
         }
     }
 }

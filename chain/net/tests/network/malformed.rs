@@ -233,6 +233,40 @@ fn nothing_counts_before_the_handshake_is_done() {
     assert_eq!(world.nodes[0].disconnects, [DisconnectReason::HandshakeTimeout]);
 }
 
+fn told(address: [u8; 4], count: usize) -> NetworkMessage {
+    let one = |number: usize| AddrV2Message {
+        time: START as u32,
+        services: ServiceFlags::NETWORK,
+        addr: AddrV2::Ipv4([address[0], address[1], address[2], number as u8].into()),
+        port: 8333,
+    };
+    NetworkMessage::AddrV2((0..count).map(one).collect())
+}
+
+#[test]
+fn a_fresh_address_travels_from_peer_to_peer_and_a_collection_does_not() {
+    let mut world = World::new(&[Nature::Honest; 3], 11);
+    world.link(0, 1);
+    world.link(1, 2);
+    world.run_for(Duration::from_secs(1));
+    let tell = |world: &mut World, addresses: NetworkMessage| {
+        let address = "203.0.113.7:8333".parse().unwrap();
+        world.handle(0, Event::Connected { peer: MALLORY, address, direction: Direction::Inbound });
+        for message in [version(), NetworkMessage::WtxidRelay, NetworkMessage::SendAddrV2, NetworkMessage::Verack] {
+            send(world, message);
+        }
+        send(world, addresses);
+        // Long enough for it to be let go: it answers nothing.
+        world.run_for(Duration::from_secs(300));
+    };
+    let known = |world: &World| [0, 1, 2].map(|node| world.nodes[node].peers.address_book().len());
+    tell(&mut world, told([8, 8, 8, 0], 1));
+    assert_eq!(known(&world), [1, 1, 1]);
+    // One of these is within the allowance, and none is passed on.
+    tell(&mut world, told([9, 9, 9, 0], 250));
+    assert_eq!(known(&world), [2, 1, 1]);
+}
+
 fn hash() -> impl Strategy<Value = [u8; 32]> {
     prop_oneof![Just([0; 32]), any::<[u8; 32]>()]
 }

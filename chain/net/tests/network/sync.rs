@@ -188,6 +188,31 @@ fn a_reorganisation_longer_than_the_download_window_completes() {
 }
 
 #[test]
+fn a_pruned_peer_is_asked_for_what_it_keeps_only_and_it_is_known_why_that_is_not_enough() {
+    let mut world = World::new(&[Nature::Pruned, Nature::Honest, Nature::Honest], 20);
+    world.mine(0, 600);
+    world.link(1, 0);
+    world.run_for(3 * MINUTE);
+    assert_eq!(world.nodes[1].chain.height(), 0);
+    assert_eq!(world.traffic["version"], 2, "the connection was never lost");
+    let out_of_reach = |world: &World| world.nodes[1].peers.peers().iter().find_map(|peer| peer.out_of_reach);
+    assert_eq!(out_of_reach(&world), Some(1));
+    // With the older blocks of somebody else it goes on.
+    world.link(2, 0);
+    world.nodes[2].chain = world.nodes[0].chain.clone();
+    world.link(1, 2);
+    world.run_for(3 * MINUTE);
+    assert_eq!(world.nodes[1].chain.height(), 600);
+    assert_eq!(out_of_reach(&world), None);
+    // Who is behind by no more than that needs nobody else.
+    world.partition(&[0, 1, 2]);
+    world.mine(0, 280);
+    world.partition(&[0, 0, 2]);
+    world.run_for(3 * MINUTE);
+    assert_eq!(world.nodes[1].chain.height(), 880);
+}
+
+#[test]
 fn a_long_chain_that_starts_with_little_work_is_followed_once_it_has_shown_its_work() {
     let minimum = genesis_block(Network::Regtest).header.work();
     let minimum = (0..2_300).fold(minimum, |work, _| work + minimum);

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use bitcoin::BlockHash;
 use bitcoin::Work;
+use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message::NetworkMessage;
 use leyden_net::{
-    Action, Config, Ctx, Direction, DisconnectReason, Event, PeerId, PeerSet, Timing, TransactionOutcome,
+    Action, ChainView as _, Config, Ctx, Direction, DisconnectReason, Event, PeerId, PeerSet, Timing,
+    TransactionOutcome,
 };
 
 use crate::chain::{Chain, Mempool, REFUSED, START, relayed, zero_work};
@@ -27,6 +29,8 @@ pub enum Nature {
     Lawless,
     /// Answers nothing at all after the handshake.
     Silent,
+    /// Keeps the last 288 blocks only, and closes the connection when it is asked for another.
+    Pruned,
 }
 
 pub struct Node {
@@ -124,6 +128,9 @@ impl World {
                 block: Duration::from_secs(20),
                 ..Timing::default()
             };
+            if *nature == Nature::Pruned {
+                config.services = ServiceFlags::NETWORK_LIMITED | ServiceFlags::WITNESS;
+            }
             let mut entropy = [0; 32];
             entropy[..8].copy_from_slice(&(seed ^ index as u64).to_le_bytes());
             world.nodes.push(Node {
@@ -284,6 +291,14 @@ impl World {
         match action {
             Action::Send { peer, message } => self.transmit(index, peer, message),
             Action::ServeBlock { peer, hash, .. } => {
+                let chain = &self.nodes[index].chain;
+                let depth = chain.entry(&hash).map_or(0, |entry| chain.height().saturating_sub(entry.height));
+                if self.nodes[index].nature == Nature::Pruned && depth >= 288 {
+                    if let Some(link) = self.nodes[index].links.get(&peer).copied() {
+                        self.close(link);
+                    }
+                    return;
+                }
                 if let Some(block) = self.nodes[index].chain.block(&hash).cloned() {
                     self.transmit(index, peer, NetworkMessage::Block(block));
                 }

@@ -17,6 +17,7 @@
 //!   being served. A peer that does not read is let go.
 //! * Configured peers are connected again whenever the connection ends, after a pause that grows.
 
+mod address_file;
 mod connection;
 mod core;
 mod dial;
@@ -24,6 +25,7 @@ mod fair_queue;
 mod work;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -53,6 +55,10 @@ pub struct DriverConfig {
     pub max_inbound: usize,
     /// Connections that are opened to addresses that peers tell of. 0: to configured peers only.
     pub max_outbound: usize,
+    /// Where addresses that peers tell of are kept between two runs; nowhere if it is `None`.
+    pub address_file: Option<PathBuf>,
+    /// After this time with all connections of its own the node tries another peer, and lets the one go that it misses least.
+    pub rotate_after: Duration,
     /// The first pause before a configured peer is tried again; it doubles with each failure.
     pub reconnect_after: Duration,
     /// The longest such pause.
@@ -70,6 +76,8 @@ impl DriverConfig {
             connect: Vec::new(),
             max_inbound: 117,
             max_outbound: 0,
+            address_file: None,
+            rotate_after: Duration::from_secs(10 * 60),
             reconnect_after: Duration::from_millis(500),
             reconnect_at_most: Duration::from_secs(60),
             protocol,
