@@ -1,4 +1,4 @@
-//! Connections of gRPC and JSON-RPC, each watched from its first byte on.
+//! Connections of gRPC, JSON-RPC and metrics, each watched from its first byte on.
 //!
 //! ```text
 //!   listener ──► a free slot ──► TLS, a request ──► its sender is known: it may stay

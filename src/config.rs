@@ -105,6 +105,10 @@ pub struct Flags {
     /// User and password that the JSON-RPC takes beside the cookie
     #[arg(long, value_name = "USER:PASSWORD", env = "LEYDEN_BITCOIN_RPC_AUTH", hide_env_values = true)]
     pub bitcoin_rpc_auth: Option<String>,
+    /// Serve metrics for Prometheus at http://HOST:PORT/metrics. There is no password and no encryption, and balances are
+    /// told: keep it on this machine, or on a network that only you reach [default: they are not served]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub metrics: Option<HostPort>,
     /// Nodes of the chain to stay connected to; may be given more than once
     #[arg(long, value_name = "HOST:PORT")]
     pub chain_connect: Vec<HostPort>,
@@ -202,6 +206,8 @@ pub struct Config {
     pub bitcoin_rpc: Option<SocketAddr>,
     /// `user:password` that it takes beside the cookie.
     pub bitcoin_rpc_auth: Option<String>,
+    /// Where metrics are served; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
     pub chain_connect: Vec<SocketAddr>,
     pub mine: bool,
     pub mine_threads: Option<usize>,
@@ -283,6 +289,7 @@ impl Config {
             chain_listen: address(flags.chain_listen, file.chain_listen, DEFAULT_CHAIN_LISTEN),
             bitcoin_rpc: flags.bitcoin_rpc.or(file.bitcoin_rpc).map(|HostPort(address)| address),
             bitcoin_rpc_auth: flags.bitcoin_rpc_auth.or(file.bitcoin_rpc_auth),
+            metrics: flags.metrics.or(file.metrics).map(|HostPort(address)| address),
             chain_connect: addresses(flags.chain_connect, file.chain_connect),
             mine: flags.mine || file.mine,
             mine_threads: flags.mine_threads.or(file.mine_threads),
@@ -421,10 +428,14 @@ mod tests {
     #[test]
     fn names_may_stand_in_the_file() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("leyden.toml"), "listen = \"localhost:0\"\nchain-connect = [\"localhost:1\"]\n")
-            .unwrap();
+        fs::write(
+            folder.path().join("leyden.toml"),
+            "listen = \"localhost:0\"\nmetrics = \"localhost:2\"\nchain-connect = [\"localhost:1\"]\n",
+        )
+        .unwrap();
         let config = Config::load(Flags { data_dir: Some(folder.path().into()), ..Flags::default() }).unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:0");
+        assert_eq!(config.metrics, Some("127.0.0.1:2".parse().unwrap()));
         assert_eq!(config.chain_connect, ["127.0.0.1:1".parse().unwrap()]);
     }
 

@@ -2,7 +2,7 @@
 //! in `leyden_net` and in `leyden_node`'s driver.
 //!
 //! ```text
-//!   a number here ──► the server that keeps to it ──► use and refusals ──► `leyden peers --limits`
+//!   a number here ──► the server that keeps to it ──► use and refusals ──► `leyden peers --limits`, metrics
 //! ```
 //!
 //! Three kinds of others, in this order: the user of this node, peers with a channel that is paid for, strangers. A limit of
@@ -124,6 +124,17 @@ pub const MAX_JSONRPC_BATCH: usize = 1_000;
 /// Bytes of answers of one batch: above, the rest is refused.
 pub const MAX_JSONRPC_ANSWER: usize = 128 << 20;
 
+// Callers of the metrics, who show nothing of who they are.
+
+/// Connections: a server that collects metrics needs one, two of them and a person who looks are three. Whoever comes when
+/// they are full takes the place of another, those of other machines first.
+pub const MAX_METRICS_CALLERS: usize = 8;
+/// For so long a page is given to everybody who asks. Collectors ask every ten seconds or less often; a crowd must not have
+/// every channel counted for each of its questions.
+pub const METRICS_PAGE_AGE: Duration = Duration::from_secs(1);
+/// How long one part of a page is waited for. Collectors give up after ten seconds.
+pub const METRICS_READ_LIMIT: Duration = Duration::from_secs(3);
+
 /// File descriptors that the process may have open, and how they are shared out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Descriptors(usize);
@@ -177,7 +188,7 @@ impl Descriptors {
 
     /// Lightning connections of strangers, and of others as far as these have not come.
     pub fn lightning(self) -> usize {
-        self.share(30, usize::MAX).max(LEAST_PLACES)
+        self.share(29, usize::MAX).max(LEAST_PLACES)
     }
 
     pub fn handshakes(self) -> SlotLimits {
@@ -193,6 +204,11 @@ impl Descriptors {
             strangers: self.share(5, MAX_UNKNOWN_CALLERS).max(LEAST_PLACES),
             known: self.share(5, MAX_KNOWN_CALLERS).max(LEAST_PLACES),
         }
+    }
+
+    /// Of the metrics: nobody is known there.
+    pub fn metrics_callers(self) -> SlotLimits {
+        SlotLimits { strangers: self.share(1, MAX_METRICS_CALLERS).max(LEAST_PLACES), known: 0 }
     }
 
     /// Connections that other nodes of the chain may open to us.
@@ -242,10 +258,11 @@ mod tests {
                 + all.chain_inbound(117)
                 + handshakes.strangers
                 + all.tower().strangers
-                + 2 * callers.strangers;
+                + 2 * callers.strangers
+                + all.metrics_callers().strangers;
             let files = all.chain_files() + all.node_files() + all.tower_files();
             let own = OWN_DESCRIPTORS + usize::try_from(files).unwrap();
-            assert!(strangers <= limit.saturating_sub(own).max(4 * LEAST_PLACES + 2), "{limit}: {strangers}");
+            assert!(strangers <= limit.saturating_sub(own).max(5 * LEAST_PLACES + 2), "{limit}: {strangers}");
         }
         assert_eq!(Descriptors::new(u64::MAX), Descriptors(MOST_DESCRIPTORS));
         let usual = Descriptors::new(1_024);
@@ -253,6 +270,7 @@ mod tests {
         assert_eq!(usual.handshakes(), SlotLimits { strangers: 56, known: MAX_KNOWN_HANDSHAKES });
         assert_eq!(usual.callers(), SlotLimits { strangers: 28, known: 28 });
         assert_eq!(usual.tower(), SlotLimits { strangers: 39, known: 17 });
+        assert_eq!(usual.metrics_callers(), SlotLimits { strangers: 5, known: 0 });
         assert_eq!((usual.chain_inbound(117), usual.chain_files(), usual.node_files()), (113, 256, 128));
     }
 }

@@ -84,6 +84,21 @@ fn pure_crates_depend_on_nothing_that_does_io() {
     }
 }
 
+/// What only the daemon may depend on: other crates keep plain numbers, and the daemon says what they are called.
+const DAEMON_ONLY: &[&str] = &["metrics", "metrics-exporter-prometheus"];
+
+#[test]
+fn only_the_daemon_knows_of_metrics() {
+    let metadata = MetadataCommand::new().no_deps().exec().expect("cargo metadata runs");
+    let uses = |package: &cargo_metadata::Package| {
+        package.dependencies.iter().any(|dependency| DAEMON_ONLY.contains(&dependency.name.as_str()))
+    };
+    let packages = metadata.workspace_packages();
+    let users: Vec<&str> =
+        packages.iter().filter(|package| uses(package)).map(|package| package.name.as_str()).collect();
+    assert_eq!(users, ["leyden"]);
+}
+
 /// What the client must not link: all of this is the daemon's.
 const DAEMONS_OWN: &[&str] = &["rocksdb", "librocksdb-sys", "bdk_wallet", "bip39", "rcgen", "leyden-node", "leyden"];
 
@@ -136,17 +151,19 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("admission", &["limits"]),
     ("callers", &["admission", "limits"]),
+    ("counters", &[]),
     ("config", &["address", "words"]),
     ("wallet", &[]),
     ("macaroon", &[]),
     ("tls", &["config"]),
-    ("store", &["wallet"]),
-    ("driver", &["admission", "limits", "store", "wallet", "words"]),
-    ("tower", &["admission", "driver", "limits", "store", "words"]),
+    ("store", &["counters", "wallet"]),
+    ("driver", &["admission", "counters", "limits", "store", "wallet", "words"]),
+    ("tower", &["admission", "counters", "driver", "limits", "store", "words"]),
     ("api", &["limits", "wallet"]),
     ("lightning", &["api", "driver", "limits", "store", "wallet"]),
     ("rpc", &["admission", "api", "callers", "limits", "macaroon", "tls", "wallet"]),
     ("jsonrpc", &["admission", "callers", "limits"]),
+    ("metrics", &["admission", "api", "callers", "counters", "limits"]),
     ("bench", &["config", "driver", "store"]),
     (
         "daemon",
@@ -154,11 +171,13 @@ const LAYERS: &[(&str, &[&str])] = &[
             "admission",
             "api",
             "config",
+            "counters",
             "driver",
             "jsonrpc",
             "lightning",
             "limits",
             "macaroon",
+            "metrics",
             "rpc",
             "store",
             "tls",

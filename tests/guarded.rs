@@ -7,7 +7,7 @@ mod harness;
 
 use std::{fs, path::Path};
 
-use harness::{DEEP, Folder, MATURE, assert_calm, leyden, run_leyden};
+use harness::{DEEP, Folder, MATURE, assert_calm, leyden, run_leyden, running, scrape::scrape};
 use leyden_client::{
     client::Client,
     cluster::{DaemonProcess, own_ip, wait_for, wait_until},
@@ -37,9 +37,10 @@ struct Guarded {
     folder: Folder,
 }
 
-/// The flags of a tower that can be found again.
-fn tower_flags() -> [String; 3] {
-    ["--tower".to_owned(), "--tower-listen".to_owned(), format!("{}:9911", own_ip())]
+/// The flags of a tower that can be found again, and that tells what it does.
+fn tower_flags() -> [String; 5] {
+    let listen = format!("{}:9911", own_ip());
+    ["--tower", "--tower-listen", &listen, "--metrics", "127.0.0.1:0"].map(str::to_owned)
 }
 
 async fn uri(node: &DaemonProcess) -> String {
@@ -354,6 +355,13 @@ async fn cheated(own: bool) {
     })
     .await
     .unwrap();
+    let page = scrape(running(&all.tower).metrics.unwrap()).await;
+    let mode = if own { "own" } else { "blind" };
+    assert_eq!(page.get(&format!("leyden_tower_breaches_total{{mode=\"{mode}\"}}")), 1.0);
+    assert_eq!((page.sum("leyden_tower_breaches_total"), page.get("leyden_tower_open_breaches")), (1.0, 1.0));
+    assert!(page.get("leyden_tower_broadcasts_total") >= 1.0);
+    assert!(page.get("leyden_tower_penalty_outputs{status=\"confirmed\"}") >= 1.0);
+    assert_eq!(page.get("leyden_tower_penalty_outputs{status=\"lost\"}"), 0.0);
     for (name, log) in all.logs() {
         assert_calm(name, &log);
     }

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, sync::Arc};
 use async_trait::async_trait;
 use bitcoin::{Address, Amount, Block, BlockHash, Transaction, Txid};
 use leyden_channels::types::Height;
-use leyden_node::{MempoolEntryInfo, MempoolInfo, PeerInfo, Tip, TipDoubt, TransactionInfo};
+use leyden_node::{MempoolEntryInfo, MempoolInfo, PeerInfo, Tip, TipDoubt, Totals, TransactionInfo};
 
 use super::{ApiError, Updates};
 
@@ -28,6 +28,8 @@ pub trait Chain: Send + Sync {
     /// `FailedPrecondition` if nothing is being mined.
     async fn stop_mining(&self) -> Result<(), ApiError>;
     async fn mining_info(&self) -> Result<MiningInfo, ApiError>;
+    /// What has happened since the start. Answers from memory.
+    fn totals(&self) -> Totals;
     async fn utxo_set_hash(&self) -> Result<UtxoSetHash, ApiError>;
     /// `address` is host:port. `Unavailable` if nobody answers.
     async fn connect_peer(&self, address: &str) -> Result<(), ApiError>;

@@ -17,6 +17,7 @@ mod chain;
 mod channels;
 mod closings;
 mod error;
+mod figures;
 mod forwarding;
 mod graph;
 mod holding;
@@ -50,6 +51,7 @@ pub use self::{
     },
     closings::{ChannelTree, ClosingChannel, Closings, ResolvedKind, ResolvedOutput},
     error::ApiError,
+    figures::{ChannelFigures, Figures, NetworkFigures, PaymentFigures, TowerFigures},
     forwarding::{
         ChannelFee, FeeReport, Forward, ForwardSide, Forwarding, ForwardsPage, ForwardsRequest, HtlcAmounts, HtlcEvent,
         HtlcName, HtlcNews, HtlcRole, PolicyChange, PolicyRefusal, PolicyRefused,
@@ -139,6 +141,7 @@ pub trait Lightning:
     + Bumping
     + Recovering
     + Towers
+    + Figures
     + Send
     + Sync
 {

@@ -41,6 +41,8 @@ pub struct WalletBalance {
     pub locked: Amount,
     /// Kept back to raise the fees of anchor channels; part of the others.
     pub anchor_reserve: Amount,
+    /// How many outputs that is.
+    pub coins: usize,
 }
 
 /// What a transaction shall pay to be mined.

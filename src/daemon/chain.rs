@@ -3,17 +3,14 @@
 use std::{
     net::ToSocketAddrs as _,
     num::NonZeroU32,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bitcoin::{Address, CompactTarget, ScriptBuf, Target, Transaction, Txid, hashes::Hash as _};
 use leyden_channels::types::Height;
-use leyden_node::{MempoolError, Node, NodeError, PeerInfo, TransactionInfo};
+use leyden_node::{MempoolError, Node, NodeError, PeerInfo, Totals, TransactionInfo};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -36,7 +33,6 @@ pub(super) struct ChainFacade {
     /// Whose wallet gets the rewards when no address is named.
     rewards: Arc<Mutex<Option<Arc<LightningNode>>>>,
     mining: Mutex<Option<Mining>>,
-    found: Arc<AtomicU64>,
 }
 
 #[derive(Clone)]
@@ -47,7 +43,7 @@ struct Mining {
 
 impl ChainFacade {
     pub(super) fn new(node: Node, rewards: Arc<Mutex<Option<Arc<LightningNode>>>>) -> Self {
-        Self { node, rewards, mining: Mutex::new(None), found: Arc::default() }
+        Self { node, rewards, mining: Mutex::new(None) }
     }
 
     pub(super) async fn start_mining_for(&self, script: ScriptBuf, threads: Option<usize>) -> Result<(), ApiError> {
@@ -170,7 +166,7 @@ impl Chain for ChainFacade {
 
     async fn generate(&self, blocks: NonZeroU32, to: Option<Address>) -> Result<Updates<FoundBlock>, ApiError> {
         let script = self.reward_script(to)?;
-        let (node, found, lightning) = (self.node.clone(), Arc::clone(&self.found), self.lightning());
+        let (node, lightning) = (self.node.clone(), self.lightning());
         let (sender, receiver) = mpsc::channel(16);
         tokio::spawn(async move {
             for left in (0..blocks.get()).rev() {
@@ -181,7 +177,6 @@ impl Chain for ChainFacade {
                 };
                 let item = match result {
                     Ok(hash) => {
-                        found.fetch_add(1, Ordering::Relaxed);
                         let height = node.header(&hash).map_or(0, |(_, height)| height);
                         // What comes after the last block finds the wallet and the channels where the chain is.
                         if left == 0
@@ -223,12 +218,16 @@ impl Chain for ChainFacade {
             reward_to: mining.as_ref().and_then(|mining| Address::from_script(&mining.script, network).ok()),
             threads: mining.map_or(0, |mining| mining.threads),
             hashes_per_second: self.node.hash_rate().unwrap_or_default(),
-            blocks_found: self.found.load(Ordering::Relaxed),
+            blocks_found: self.node.totals().blocks_found,
             kernel: leyden_mining::kernel::best().name().to_owned(),
             difficulty: self.difficulty(self.tip_bits()),
             network_hashes_per_second: self.network_rate(),
             height: Height(self.node.tip().height),
         })
+    }
+
+    fn totals(&self) -> Totals {
+        self.node.totals()
     }
 
     async fn utxo_set_hash(&self) -> Result<UtxoSetHash, ApiError> {

@@ -6,6 +6,7 @@
 
 mod chain;
 mod descriptors;
+mod metrics;
 mod private;
 mod run;
 mod tip;
@@ -73,16 +74,24 @@ pub struct LeydenDaemon {
 struct CallerSlots {
     grpc: ConnectionSlots,
     jsonrpc: ConnectionSlots,
+    metrics: ConnectionSlots,
 }
 
 impl CallerSlots {
     fn new(descriptors: Descriptors) -> Self {
-        Self { grpc: ConnectionSlots::new(descriptors.callers()), jsonrpc: ConnectionSlots::new(descriptors.callers()) }
+        Self {
+            grpc: ConnectionSlots::new(descriptors.callers()),
+            jsonrpc: ConnectionSlots::new(descriptors.callers()),
+            metrics: ConnectionSlots::new(descriptors.metrics_callers()),
+        }
     }
 
     fn limits(&self) -> impl Iterator<Item = LimitUse> {
         let grpc = self.grpc.limits("grpc.unknown_callers", "grpc.callers");
-        grpc.into_iter().chain(self.jsonrpc.limits("jsonrpc.unknown_callers", "jsonrpc.callers"))
+        let jsonrpc = self.jsonrpc.limits("jsonrpc.unknown_callers", "jsonrpc.callers");
+        // Whoever asks for metrics stays unknown.
+        let [metrics, _] = self.metrics.limits("metrics.callers", "metrics.callers");
+        grpc.into_iter().chain(jsonrpc).chain([metrics])
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use leyden_common::files::write_new;
@@ -15,12 +15,15 @@ use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{CallerSlots, LeydenDaemon, descriptors, private, tip, tokens, watchtower::WatchtowerFacade};
+use super::{
+    CallerSlots, LeydenDaemon, descriptors, metrics::MetricsListener, private, tip, tokens, watchtower::WatchtowerFacade,
+};
 use crate::{
     api::ApiError,
     config::{Config, Running},
     jsonrpc,
     macaroon::RootKey,
+    metrics::RecorderError,
     rpc::{self, Authorizer, ServeError, ServeOptions},
     tls,
     tower::TowerStartError,
@@ -45,6 +48,10 @@ pub enum RunError {
     RpcListen { address: SocketAddr, source: io::Error },
     #[error("cannot serve JSON-RPC on {address}: {source}. Choose another address with --bitcoin-rpc")]
     BitcoinRpcListen { address: SocketAddr, source: io::Error },
+    #[error("cannot serve metrics on {address}: {source}. Choose another address with --metrics")]
+    MetricsListen { address: SocketAddr, source: io::Error },
+    #[error("metrics cannot be recorded: {0}")]
+    Recorder(#[from] RecorderError),
     #[error("{0}; the address is set with --chain-listen")]
     ChainListen(NodeError),
     #[error(transparent)]
@@ -61,6 +68,7 @@ pub enum RunError {
 
 /// Runs until SIGTERM, SIGINT, `leyden stop` or a failure that makes going on unsafe.
 pub async fn run(config: Config) -> Result<(), RunError> {
+    let started = SystemTime::now();
     private::mask_new_files();
     let descriptors = descriptors::prepare()?;
     let layout = config.layout.clone();
@@ -79,7 +87,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let address = config.rpc_listen;
     let listener = TcpListener::bind(address).await.map_err(|source| RunError::RpcListen { address, source })?;
     let rpc_address = listener.local_addr().map_err(|source| RunError::RpcListen { address, source })?;
-    let config = Config { rpc_listen: rpc_address, ..config };
+    let metrics = MetricsListener::open(&config).await?;
+    let metrics_address = metrics.as_ref().map(|metrics| metrics.address);
+    let config = Config { rpc_listen: rpc_address, metrics: metrics_address, ..config };
     let identity = tls::open(&layout, rpc_address, &config.tls_extra).map_err(at(layout.tls_certificate()))?;
     rpc::check_tls(&identity)?;
     let root_key = Arc::new(RootKey::open(&layout.macaroon_root_key()).map_err(at(layout.macaroon_root_key()))?);
@@ -144,6 +154,10 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         slots.clone(),
         tower,
     ));
+    if let Some(metrics) = metrics {
+        let daemon = Arc::clone(&daemon) as Arc<dyn crate::api::Daemon>;
+        tokio::spawn(metrics.serve(daemon, started, slots.metrics.clone(), stopping.clone()));
+    }
     let mut serving = tokio::spawn(rpc::serve(ServeOptions {
         daemon: Arc::clone(&daemon) as Arc<dyn crate::api::Daemon>,
         authorizer: Authorizer::Macaroons(root_key),
@@ -231,6 +245,7 @@ pub(super) fn announce(
         chain_listen: node.local_address(),
         bitcoin_rpc: config.bitcoin_rpc,
         tower,
+        metrics: config.metrics,
     };
     write_new(&config.layout.running(), &serde_json::to_vec_pretty(&running).map_err(io::Error::other)?)
 }

@@ -15,6 +15,7 @@ mod feerates;
 mod funding;
 pub mod gossip;
 pub mod onchain;
+pub mod payment_times;
 pub mod peer;
 pub mod peers;
 mod rebroadcast;

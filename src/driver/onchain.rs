@@ -27,6 +27,7 @@ use super::{
     peer::{CloseProgress, Peer, Slot},
 };
 use crate::{
+    counters,
     driver::events::ChannelNews,
     store::{ClosedChannel, ClosureType, ResolvedKind, ResolvedOutput, StoreError},
     wallet::onchain::WalletError,
@@ -275,6 +276,7 @@ impl Peer {
     }
 
     fn enforcement_notice(&mut self, id: ChannelId, notice: &Notice) {
+        counters::closing(notice);
         match notice {
             // Its record tells of it.
             Notice::Closed { .. } if !self.is_enforced(&id) => {}

@@ -348,6 +348,12 @@ impl Peers {
         ]
     }
 
+    /// How many nodes are connected, and how many of them are strangers.
+    pub fn counts(&self) -> (usize, usize) {
+        let register = self.lock();
+        (register.connected(), register.strangers().len())
+    }
+
     /// Forgets a peer whose task wants to end, unless a command has come for it. Nobody can send one in between.
     pub fn remove_if_idle(&self, node_id: &PublicKey, commands: &mpsc::UnboundedReceiver<Command>) -> bool {
         let mut register = self.lock();

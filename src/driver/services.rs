@@ -40,6 +40,7 @@ use super::{
     events::{Events, OwnHtlc, OwnHtlcNews},
     feerates::LastFeerates,
     gossip::Gossip,
+    payment_times::PaymentTimes,
     peer::Command,
     peers::Peers,
     routing::FailureUpdates,
@@ -47,6 +48,7 @@ use super::{
 };
 use crate::{
     admission::ConnectionSlots,
+    counters,
     store::{Store, StoreError},
     wallet::{keys::NodeKeys, onchain::OnchainWallet},
     words::LogBudget,
@@ -76,6 +78,7 @@ pub struct Services {
     pub towers: Towers,
     pub invoices: Mutex<Invoices>,
     pub payments: Mutex<Payments>,
+    pub payment_times: PaymentTimes,
     pub switch: Mutex<Switch>,
     pub policy: ChannelPolicy,
     /// What channels see of the chain's fees.
@@ -316,7 +319,10 @@ impl Services {
         self.try_change(&self.payments, |payments| {
             // Under the lock: a payment that ends in between must not be begun again.
             let stored = self.payment_record(&request.payment_hash)?;
-            Ok(payments.start(request, stored.as_ref(), self.now())?)
+            let hash = request.payment_hash;
+            let outbox = payments.start(request, stored.as_ref(), self.now())?;
+            self.payment_times.begin(hash);
+            Ok(outbox)
         })
     }
 
@@ -342,6 +348,7 @@ impl Services {
             }
             PaymentEffect::Updated(payment) => {
                 if payment.state != PaymentState::Pending {
+                    counters::payment_ended(&payment, self.payment_times.end(&payment.request.payment_hash));
                     self.forget_told(&payment.request.payment_hash);
                 }
                 self.events.payment(payment);
@@ -360,6 +367,7 @@ impl Services {
                 None
             }
             InvoiceEffect::Updated(invoice) => {
+                counters::invoice(&invoice);
                 self.events.invoice(invoice);
                 None
             }

@@ -26,7 +26,10 @@ use super::{
     runtime::StartError,
     services::Services,
 };
-use crate::store::{Store, StoreError};
+use crate::{
+    counters,
+    store::{Store, StoreError},
+};
 
 /// The switch as the store has it. `default` are the terms of channels that have none yet.
 pub fn load(
@@ -91,6 +94,11 @@ impl Services {
     /// The terms under which HTLCs leave through a channel.
     pub fn forward_policy(&self, channel: &ChannelId) -> Option<ForwardPolicy> {
         self.switch().policy(channel)
+    }
+
+    /// How many forwards are on their way.
+    pub fn pending_forwards(&self) -> usize {
+        self.switch().pending()
     }
 
     /// What the network calls a channel of ours; `None` if it is over or has no name yet.
@@ -171,6 +179,7 @@ impl Services {
                 None
             }
             SwitchEffect::Htlc(event) => {
+                counters::forward(&event);
                 self.events.forward(*event);
                 None
             }

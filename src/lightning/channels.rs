@@ -255,7 +255,7 @@ impl Channels for LightningNode {
     }
 
     async fn channel_balance(&self) -> Result<ChannelBalance, ApiError> {
-        Ok(balance(&self.peer_states().await))
+        Ok(balance(&self.summaries().await))
     }
 
     async fn channels(&self) -> Result<Vec<ChannelInfo>, ApiError> {
@@ -371,9 +371,9 @@ fn is_closing_alone(channel: &Summary) -> bool {
 }
 
 /// The sums over all channels.
-fn balance(states: &[PeerState]) -> ChannelBalance {
+pub(super) fn balance(channels: &[Summary]) -> ChannelBalance {
     let mut balance = ChannelBalance::default();
-    for channel in states.iter().flat_map(|state| &state.channels) {
+    for channel in channels {
         let Some(known) = &channel.established else { continue };
         let add = |to: &mut Msat, amount: Msat| to.0 = to.0.saturating_add(amount.0);
         let (local, remote) = balances(channel, known);

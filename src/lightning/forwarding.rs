@@ -242,7 +242,7 @@ fn forward_event(services: &Services, event: &switch::HtlcEvent) -> HtlcEvent {
             ..incoming(came)
         }),
         HtlcEventKind::ForwardFail => HtlcNews::FailedFurtherOn,
-        HtlcEventKind::Settle { preimage } => HtlcNews::Settled { preimage: *preimage },
+        HtlcEventKind::Settle { preimage, fee: _ } => HtlcNews::Settled { preimage: *preimage },
         HtlcEventKind::LinkFail { incoming: came, failure_code } => {
             HtlcNews::FailedHere { amounts: incoming(came), code: Some(*failure_code) }
         }

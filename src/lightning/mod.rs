@@ -7,6 +7,7 @@ mod closed;
 mod closing;
 mod closing_rates;
 mod closings;
+mod figures;
 mod forwarding;
 mod graph;
 mod holding;
@@ -23,9 +24,15 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bitcoin::{OutPoint, Transaction};
-use leyden_channels::{channel::StateName, types::ChannelId};
+use leyden_channels::{
+    channel::{StateName, Summary},
+    types::ChannelId,
+};
 use leyden_node::TipDoubt;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::{mpsc::UnboundedSender, oneshot},
+    time::timeout,
+};
 
 use crate::{
     api::{ApiError, Lightning, NodeInfo},
@@ -133,6 +140,22 @@ impl LightningNode {
         let asked = self.services().peers.to_channel(&channel, Command::DescribeChannel { channel, answer });
         let state = if asked { state.await.ok().flatten() } else { None };
         state.filter(|state| state.summary.established.is_some())
+    }
+
+    /// The figures of all channels, as they are now.
+    async fn summaries(&self) -> Vec<Summary> {
+        let (shown, others) = self.services().peers.described();
+        let ask = |mailbox: UnboundedSender<Command>| {
+            let (answer, summaries) = oneshot::channel();
+            mailbox.send(Command::Summaries(answer)).is_ok().then_some(summaries)
+        };
+        let answers: Vec<_> = others.into_iter().filter_map(ask).collect();
+        let mut all: Vec<Summary> = shown.into_iter().flat_map(|state| state.channels).collect();
+        for answer in answers {
+            // A task that has ended has nothing to tell.
+            all.extend(answer.await.unwrap_or_default());
+        }
+        all
     }
 
     /// All peers with their channels, as they are now.

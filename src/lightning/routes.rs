@@ -117,6 +117,7 @@ impl Routes for LightningNode {
                 let stored = services.payment_record(&hash)?;
                 let now = services.now();
                 let (id, outbox) = payments.send_on_route(request, route, stored.as_ref(), ephemeral_key(), now)?;
+                services.payment_times.begin(hash);
                 sent = Some(id);
                 Ok(outbox)
             });

@@ -186,13 +186,7 @@ pub(super) fn warnings(view: &TowersView) -> Vec<String> {
         return warnings;
     }
     for one in &view.channels {
-        let is_covered = |coverage: &Coverage| {
-            let Some(tower) = find(view, coverage.tower) else { return false };
-            // What is on its way to a tower that takes it is no gap.
-            let only_waits = tower.is_ready && coverage.waiting > 0;
-            why_not(coverage, tower).is_none() || (only_waits && coverage.trouble.is_none() && !has_gap(coverage))
-        };
-        if one.coverage.iter().any(is_covered) {
+        if is_covered(view, one) {
             continue;
         }
         let reasons = one.coverage.iter().filter_map(|coverage| {
@@ -207,6 +201,16 @@ pub(super) fn warnings(view: &TowersView) -> Vec<String> {
         ));
     }
     warnings
+}
+
+/// Whether a tower holds all that the peer has revoked, or is about to.
+pub(super) fn is_covered(view: &TowersView, one: &ChannelTowers) -> bool {
+    one.coverage.iter().any(|coverage| {
+        let Some(tower) = find(view, coverage.tower) else { return false };
+        // What is on its way to a tower that takes it is no gap.
+        let only_waits = tower.is_ready && coverage.waiting > 0;
+        why_not(coverage, tower).is_none() || (only_waits && coverage.trouble.is_none() && !has_gap(coverage))
+    })
 }
 
 /// The states before and between those that it has.

@@ -114,6 +114,7 @@ fn balance(services: &Services, min_confirmations: u32) -> WalletBalance {
         immature: balance.immature,
         locked: wallet.reserved(),
         anchor_reserve: wallet.reserve(),
+        coins: balance.coins,
     }
 }
 

@@ -16,7 +16,7 @@ use leyden_channels::{
     types::{ChannelId, Height, Msat, PaymentHash, PaymentPreimage, PaymentSecret, UnixTime},
     wire::features::Features,
 };
-use leyden_node::{PeerInfo as ChainPeer, Tip, TransactionInfo};
+use leyden_node::{PeerInfo as ChainPeer, Tip, Totals, TransactionInfo};
 use tokio::sync::watch;
 use tokio_stream::{StreamExt, wrappers::WatchStream};
 
@@ -24,6 +24,7 @@ use crate::{api::*, limits::LimitUse};
 
 mod bumping;
 mod closings;
+mod figures;
 pub(crate) mod holding;
 pub(crate) mod network;
 mod recovery;
@@ -481,6 +482,10 @@ impl Chain for Fake {
             network_hashes_per_second: 0.0,
             height: Height(0),
         })
+    }
+
+    fn totals(&self) -> Totals {
+        Totals::default()
     }
 
     async fn utxo_set_hash(&self) -> Result<UtxoSetHash, ApiError> {

@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use leyden_channels::channel::{Persist, Write};
@@ -18,7 +19,10 @@ use rocksdb::{
 };
 
 use super::CoreKey;
-use crate::wallet::onchain::{ChangeLog, WalletError};
+use crate::{
+    counters::{Commit, Database},
+    wallet::onchain::{ChangeLog, WalletError},
+};
 
 const FORMAT: u32 = 1;
 
@@ -361,7 +365,10 @@ impl Persist<CoreKey> for Store {
                 Write::Delete { key } => batch.delete_cf(core, key.encode()),
             }
         }
-        self.write(batch)
+        let (rows, bytes, begun) = (batch.len(), batch.size_in_bytes(), Instant::now());
+        self.write(batch)?;
+        Commit { database: Database::Node, rows, bytes, took: begun.elapsed() }.note();
+        Ok(())
     }
 }
 

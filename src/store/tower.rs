@@ -20,6 +20,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::Instant,
 };
 
 use leyden_channels::channel::{Persist, Write};
@@ -30,6 +31,7 @@ use leyden_watchtower::{
 use rocksdb::{BlockBasedOptions, ColumnFamily, DB, DBRecoveryMode, Options, ReadOptions, WriteBatch, WriteOptions};
 
 use super::rocks::{StoreError, open_error};
+use crate::counters::{Commit, Database};
 
 const FORMAT: u32 = 1;
 
@@ -241,7 +243,9 @@ impl Persist<Key> for TowerStore {
                 }
             }
         }
+        let (rows, bytes, begun) = (batch.len(), batch.size_in_bytes(), Instant::now());
         self.write(batch)?;
+        Commit { database: Database::Tower, rows, bytes, took: begun.elapsed() }.note();
         self.deleted.fetch_add(deleted, Ordering::Relaxed);
         Ok(())
     }

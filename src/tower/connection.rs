@@ -40,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 use super::worker::Job;
 use crate::{
     admission::{CallerTrust, ConnectionSlot},
+    counters,
     driver::connection::answer_handshake,
     limits::{
         HANDSHAKE_TIMEOUT, TOWER_MAX_UNHANDLED, TOWER_MAX_UNSENT, TOWER_MESSAGE_COST, TOWER_REGISTER_TIMEOUT,
@@ -290,7 +291,12 @@ async fn write_all(
         for one in waiting.drain(..) {
             let message = match one {
                 Outgoing::Message(message) => message,
-                Outgoing::Sign(to_sign) => to_sign.sign(secret),
+                Outgoing::Sign(to_sign) => {
+                    if matches!(to_sign, ToSign::Acknowledged(_)) {
+                        counters::tower_receipt();
+                    }
+                    to_sign.sign(secret)
+                }
                 Outgoing::HangUp(why) => {
                     last = Some(End::HungUp(why));
                     break;

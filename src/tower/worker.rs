@@ -35,6 +35,7 @@ use super::{
     notices::Notices,
 };
 use crate::{
+    counters,
     driver::services::fee_estimates,
     store::{StoreError, TowerStore},
 };
@@ -260,9 +261,15 @@ impl Worker {
                 self.links.remove(&client);
             }
             // Their receivers end with the daemon.
-            Effect::Broadcast(transaction) => drop(self.broadcasts.send(transaction)),
+            Effect::Broadcast(transaction) => {
+                counters::tower_broadcast();
+                drop(self.broadcasts.send(transaction));
+            }
             Effect::Reread(height) => drop(self.rereads.send(height)),
-            Effect::Notice(notice) => self.notices.log(&notice),
+            Effect::Notice(notice) => {
+                counters::tower_notice(&notice);
+                self.notices.log(&notice);
+            }
             Effect::MoreWhenIdle => self.idle_due = true,
         }
     }

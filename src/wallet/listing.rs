@@ -23,6 +23,8 @@ pub struct Balance {
     pub immature: Amount,
     /// Part of `confirmed` that is not as deep as was asked for.
     pub shallow: Amount,
+    /// How many outputs that is.
+    pub coins: usize,
 }
 
 /// An output that the wallet can spend.
@@ -67,6 +69,7 @@ impl OnchainWallet {
         let mut balance = Balance::default();
         for (_, coin) in state.ledger.coins() {
             let value = coin.output.value;
+            balance.coins += 1;
             match coin.height {
                 None => balance.unconfirmed += value,
                 Some(_) if coin.is_immature(tip) => balance.immature += value,

@@ -6,6 +6,7 @@
 pub mod line;
 pub mod network;
 pub mod raw;
+pub mod scrape;
 pub mod stranger;
 pub mod tower;
 

@@ -17,10 +17,22 @@ pub struct Opening {
 
 /// Daemons with a spendable block reward each, these public channels between them, and gossip about all of them with all.
 pub async fn network(folder: &Folder, names: &[&str], capacity: i64, openings: &[Opening]) -> Vec<DaemonProcess> {
+    network_with(folder, names, &[], capacity, openings).await
+}
+
+/// With these flags for each of them.
+pub async fn network_with(
+    folder: &Folder,
+    names: &[&str],
+    flags: &[&str],
+    capacity: i64,
+    openings: &[Opening],
+) -> Vec<DaemonProcess> {
     let mut nodes: Vec<DaemonProcess> = Vec::new();
     for name in names {
         let chain = nodes.first().map(chain);
-        let flags: Vec<&str> = chain.iter().flat_map(|chain| ["--chain-connect", chain]).collect();
+        let connect = chain.iter().flat_map(|chain| ["--chain-connect", chain]);
+        let flags: Vec<&str> = connect.chain(flags.iter().copied()).collect();
         let mut node = DaemonProcess::new(folder.path(), name, &flags).unwrap();
         node.start().await.unwrap();
         nodes.push(node);

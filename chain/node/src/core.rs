@@ -10,7 +10,6 @@
 //! that lock misses nothing and gets nothing twice.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Instant;
 
@@ -34,6 +33,7 @@ use crate::scripts::ScriptVerifier;
 use crate::store::Store;
 use crate::sync::{lock, read, write};
 use crate::template::{self, Template, TemplateContext};
+use crate::totals::Counters;
 use crate::types::{RemovalReason, Tip};
 
 /// Events that a slow receiver may be behind before it has to ask anew.
@@ -63,9 +63,9 @@ pub struct Core {
     /// Cancelled when the node stops, or a write has failed.
     pub shutdown: CancellationToken,
     chain: Mutex<Chainstate>,
-    /// Blocks that were mined here.
-    pub found: AtomicU64,
-    /// The last of them, and when that was.
+    /// What has happened since the start.
+    pub counters: Counters,
+    /// The last block that was mined here, and when that was.
     pub found_tip: Mutex<Option<(BlockHash, Instant)>>,
     /// The time of the latest header that was refused for it although its chain would be the best.
     pub refused_time: Mutex<Option<u32>>,
@@ -100,7 +100,7 @@ impl Core {
             mempool: RwLock::default(),
             shutdown: CancellationToken::new(),
             chain: Mutex::new(chain),
-            found: AtomicU64::new(0),
+            counters: Counters::default(),
             found_tip: Mutex::default(),
             refused_time: Mutex::default(),
             fees: Mutex::default(),
@@ -126,6 +126,7 @@ impl Core {
     /// Takes every step that is to be taken.
     fn advance(&self, chain: &mut Chainstate, invalid: &mut Vec<(BlockHash, BlockError)>) -> Result<(), NodeError> {
         while let Some(step) = chain.activate(invalid, |tip| self.announce(ChainEvent::Tip(tip)))? {
+            self.counters.note_step(step.disconnected.len(), step.connected.len());
             self.follow(chain, &step)?;
         }
         Ok(())

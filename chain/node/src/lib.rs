@@ -42,6 +42,7 @@ mod sync;
 pub mod template;
 pub mod time_budget;
 pub mod tip;
+pub mod totals;
 pub mod types;
 
 pub use backend::{Backend, BlockAccepted, ChainEvent, HeadersAccepted};
@@ -56,6 +57,7 @@ pub use node::Node;
 pub use notices::NoticeStream;
 pub use time_budget::{Share, TimeBudget};
 pub use tip::TipDoubt;
+pub use totals::{Totals, Traffic};
 pub use types::{
     BlockRef, MempoolEntryInfo, MempoolInfo, MiningStatus, Notice, OutputInfo, PeerInfo, RemovalReason, Spend, Tip,
     TransactionInfo, UtxoSet,

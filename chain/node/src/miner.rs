@@ -1,7 +1,7 @@
 //! Finding blocks: some on demand, or one after another until told to stop.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -24,17 +24,11 @@ const WARN_INTERVAL: Duration = Duration::from_secs(60);
 const RATE_WINDOW: usize = 10;
 
 /// Mines one block on top of the tip, on `threads` threads. Blocks its thread until it is found or `stop` is set.
-pub fn mine_one(
-    core: &Core,
-    script: &ScriptBuf,
-    threads: usize,
-    stop: &AtomicBool,
-    hashes: &AtomicU64,
-) -> Result<BlockHash, NodeError> {
+pub fn mine_one(core: &Core, script: &ScriptBuf, threads: usize, stop: &AtomicBool) -> Result<BlockHash, NodeError> {
     loop {
         let mut template = core.template(script.clone(), rand::random())?;
         let found = loop {
-            match search(&Job::new(&template.block.header), threads, stop, hashes) {
+            match search(&Job::new(&template.block.header), threads, stop, &core.counters.hashes) {
                 Some(found) => break found,
                 None if stop.load(Ordering::Relaxed) => return Err(NodeError::SearchStopped),
                 None => template.set_extra_nonce(rand::random()),
@@ -43,7 +37,7 @@ pub fn mine_one(
         template.block.header.nonce = found.nonce;
         match core.submit_block(template.block) {
             Ok(BlockAccepted::Stored { .. } | BlockAccepted::Known) => {
-                core.found.fetch_add(1, Ordering::Relaxed);
+                core.counters.note_found();
                 *lock(&core.found_tip) = Some((found.hash, Instant::now()));
                 return Ok(found.hash);
             }
@@ -76,16 +70,16 @@ pub struct Miner {
     worker: tokio::task::JoinHandle<()>,
 }
 
+/// The node's rate while it mines in the background.
 #[derive(Default)]
 struct Meter {
-    hashes: AtomicU64,
     samples: Mutex<VecDeque<(Instant, u64)>>,
 }
 
 impl Meter {
-    fn sample(&self) {
+    fn sample(&self, hashes: u64) {
         let mut samples = lock(&self.samples);
-        samples.push_back((Instant::now(), self.hashes.load(Ordering::Relaxed)));
+        samples.push_back((Instant::now(), hashes));
         if samples.len() > RATE_WINDOW {
             samples.pop_front();
         }
@@ -108,8 +102,8 @@ impl Miner {
         let restart = Arc::new(AtomicBool::new(false));
         let watcher = tokio::spawn(watch(Arc::clone(&core), cancel.clone(), Arc::clone(&restart), Arc::clone(&meter)));
         let worker = {
-            let (cancel, meter, script) = (cancel.clone(), Arc::clone(&meter), script.clone());
-            tokio::task::spawn_blocking(move || work(&core, &script, threads, &cancel, &restart, &meter))
+            let (cancel, script) = (cancel.clone(), script.clone());
+            tokio::task::spawn_blocking(move || work(&core, &script, threads, &cancel, &restart))
         };
         Self { script, threads, cancel, meter, watcher, worker }
     }
@@ -138,18 +132,11 @@ impl Miner {
     }
 }
 
-fn work(
-    core: &Core,
-    script: &ScriptBuf,
-    threads: usize,
-    cancel: &CancellationToken,
-    restart: &AtomicBool,
-    meter: &Meter,
-) {
+fn work(core: &Core, script: &ScriptBuf, threads: usize, cancel: &CancellationToken, restart: &AtomicBool) {
     let mut warned: Option<Instant> = None;
     while !cancel.is_cancelled() {
         restart.store(false, Ordering::Relaxed);
-        match mine_one(core, script, threads, restart, &meter.hashes) {
+        match mine_one(core, script, threads, restart) {
             Ok(hash) => tracing::info!(%hash, height = core.tip().height, "mined a block"),
             Err(NodeError::SearchStopped) => {}
             // The clock may be set, or reach the chain.
@@ -181,7 +168,7 @@ async fn watch(core: Arc<Core>, cancel: CancellationToken, restart: Arc<AtomicBo
                 Err(RecvError::Closed) => break,
             },
             _ = second.tick() => {
-                meter.sample();
+                meter.sample(core.counters.hashes.load(Ordering::Relaxed));
                 let transactions = read(&core.mempool).len();
                 if refreshed.0.elapsed() >= REFRESH && transactions != refreshed.1 {
                     refreshed = (Instant::now(), transactions);

@@ -9,6 +9,7 @@ use bitcoin::BlockHash;
 
 use crate::error::NodeError;
 use crate::time_budget::TimeBudget;
+use crate::totals::Traffic;
 use crate::types::PeerInfo;
 
 /// What the connections tell about the tip.
@@ -47,6 +48,8 @@ pub trait Network: Send + Sync {
     fn local_address(&self) -> Option<SocketAddr>;
     /// Processor time that peers share that came to us.
     fn inbound_time(&self) -> Arc<TimeBudget>;
+    /// Bytes of all connections since the start.
+    fn traffic(&self) -> Traffic;
     /// Closes everything, and resolves when all tasks have ended.
     fn stop(&self) -> BoxFuture<()>;
 }

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ use crate::store::{STEP_BYTES, Store, StoreOptions, TxPosition};
 use crate::sync::{lock, read};
 use crate::time_budget::TimeBudget;
 use crate::tip::{self, LastContact, TipDoubt, TipEvidence, TipRules};
+use crate::totals::Totals;
 use crate::types::{
     BlockRef, MempoolEntryInfo, MempoolInfo, MiningStatus, OutputInfo, PeerInfo, Spend, Tip, TransactionInfo, UtxoSet,
 };
@@ -283,7 +284,7 @@ impl Node {
     pub async fn generate_one(&self, script: ScriptBuf) -> Result<BlockHash, NodeError> {
         let stop = Arc::new(AtomicBool::new(false));
         let _guard = StopOnDrop(Arc::clone(&stop));
-        let mined = self.blocking(move |core| mine_one(core, &script, cores(), &stop, &AtomicU64::new(0)));
+        let mined = self.blocking(move |core| mine_one(core, &script, cores(), &stop));
         tokio::select! {
             () = self.inner.core.shutdown.cancelled() => Err(NodeError::ShuttingDown),
             mined = mined => mined,
@@ -330,7 +331,7 @@ impl Node {
             script: miner.as_ref().map(|miner| miner.script().clone()),
             threads: miner.as_ref().map_or(0, Miner::threads),
             hash_rate: miner.as_ref().map_or(0.0, Miner::hash_rate),
-            blocks_found: core.found.load(Ordering::Relaxed),
+            blocks_found: core.counters.found(),
             kernel: leyden_mining::kernel::best().name(),
             work,
             network_hash_rate,
@@ -367,6 +368,12 @@ impl Node {
 
     fn network(&self) -> Result<&Arc<dyn Network>, NodeError> {
         self.inner.network.get().ok_or_else(|| NodeError::Network("it is switched off".into()))
+    }
+
+    /// What has happened since the start.
+    pub fn totals(&self) -> Totals {
+        let traffic = self.inner.network.get().map(|network| network.traffic()).unwrap_or_default();
+        self.inner.core.counters.totals(traffic)
     }
 
     /// Stops mining and networking; notice streams end. The database is closed when the last handle is dropped.

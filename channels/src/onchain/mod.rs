@@ -64,7 +64,7 @@ pub use claims::{Claim, ClaimId, Sent};
 pub use classify::{Closer, classify};
 pub use closing_channel::{ClosingChannel, LocalState, MutualScripts, RebuildError, RemoteState};
 pub use deadline::{CloseReason, InFlight, must_close};
-pub use notice::Notice;
+pub use notice::{ClosedBy, Notice};
 pub use output::{Role, Spend, TrackedOutput};
 pub use record::{RecordError, StoredResolution};
 pub use report::{OutputReport, OutputStatus};

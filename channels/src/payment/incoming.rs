@@ -291,6 +291,11 @@ impl Invoices {
         self.open.get(hash).map(|open| &open.invoice)
     }
 
+    /// How many can be paid or are held.
+    pub fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
     /// Adds an invoice; its index must be [`Self::next_index`].
     pub fn add(&mut self, invoice: Invoice) -> Result<Outbox<InvoiceEffect>, InvoiceError> {
         if self.open.contains_key(&invoice.payment_hash) {

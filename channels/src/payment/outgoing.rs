@@ -314,6 +314,11 @@ impl Payments {
         self.pending.get(hash)
     }
 
+    /// How many have not ended.
+    pub fn pending_count(&self) -> usize {
+        self.pending.len()
+    }
+
     /// What a pending payment still has to find a route for, and what fees may be paid for that.
     pub fn missing(&self, hash: &PaymentHash) -> Option<(Msat, Msat)> {
         let payment = self.pending.get(hash)?;

@@ -116,8 +116,8 @@ pub enum HtlcEventKind {
     Forward { incoming: Leg, outgoing: Leg },
     /// It failed further on.
     ForwardFail,
-    /// It was fulfilled. The last one of a forward; at least once.
-    Settle { preimage: PaymentPreimage },
+    /// It was fulfilled, and this was earned. The last one of a forward; at least once.
+    Settle { preimage: PaymentPreimage, fee: Msat },
     /// It failed here, with this code of BOLT 4.
     LinkFail { incoming: Leg, failure_code: u16 },
 }

@@ -395,7 +395,8 @@ impl Switch {
         turn: &mut Turn<'_>,
     ) {
         settle(incoming, Settlement::Fulfill(preimage), turn);
-        tell(incoming, Some(outgoing), HtlcEventKind::Settle { preimage }, turn);
+        let fee = circuit.incoming.amount.saturating_sub(circuit.outgoing.amount);
+        tell(incoming, Some(outgoing), HtlcEventKind::Settle { preimage, fee }, turn);
         let Some(onion) = circuit.onion else { return };
         if self.onions.contains(&onion) {
             turn.out.put(onion.key(), SeenOnion { owner: incoming, recorded: true }.encode());

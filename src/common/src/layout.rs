@@ -140,4 +140,7 @@ pub struct Running {
     /// Clients of the watchtower.
     #[serde(default)]
     pub tower: Option<SocketAddr>,
+    /// Metrics for Prometheus.
+    #[serde(default)]
+    pub metrics: Option<SocketAddr>,
 }

@@ -111,6 +111,8 @@ pub enum Command {
     },
     /// A copy of what there is, for people.
     Describe(oneshot::Sender<PeerState>),
+    /// The channels' figures alone, which costs much less.
+    Summaries(oneshot::Sender<Vec<Summary>>),
     /// A copy of one channel, for people.
     DescribeChannel {
         channel: ChannelId,

@@ -23,6 +23,7 @@ use crate::driver::{
     towers::TowerChannel,
 };
 use crate::{
+    counters,
     wallet::reserve::Reserve,
     words::{Line, said},
 };
@@ -254,6 +255,7 @@ impl Peer {
                     let funding = established.funding;
                     slot.tell_opening(OpenProgress::Open { funding });
                     slot.opening = None;
+                    counters::channel_opened();
                     self.services.events.channel(ChannelNews::Open(Arc::new(summary)));
                 }
             }
@@ -272,6 +274,7 @@ impl Peer {
                 slot.tell_opening(OpenProgress::Failed { reason });
             }
             Notice::ProtocolViolation(violation) => {
+                counters::protocol_violation();
                 let violation = said(&violation.to_string());
                 match self.log.line(&violation) {
                     Line::Write => warn!(channel = %id, peer = %self.node_id, violation, "the peer broke a rule"),

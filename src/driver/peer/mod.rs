@@ -34,7 +34,9 @@ pub use command::{
 };
 use connection::{Connected, receive};
 use leyden_channels::{
-    channel::{AddHtlc, Backing, CannotAdd, Channel, ClosingDelay, Effect, Event, FundingSpend, Outbox, SpendKind},
+    channel::{
+        AddHtlc, Backing, CannotAdd, Channel, ClosingDelay, Effect, Event, FundingSpend, Outbox, SpendKind, Summary,
+    },
     routing::LocalChannel,
     switch::SwitchEvent,
     types::{ChannelId, Height, ShortChannelId, Side},
@@ -534,6 +536,9 @@ impl Peer {
             Command::Describe(answer) => {
                 let _ = answer.send(self.describe());
             }
+            Command::Summaries(answer) => {
+                let _ = answer.send(self.summaries());
+            }
             Command::DescribeChannel { channel, answer } => {
                 let summary = self.slots.get(&channel).and_then(|slot| slot.channel.summary());
                 let _ = answer.send(summary.map(|summary| ChannelState { node_id: self.node_id, summary }));
@@ -568,10 +573,14 @@ impl Peer {
                 bytes_received: connected.connection.bytes_received(),
                 ping: connected.round_trip,
             }),
-            channels: self.slots.values().filter_map(|slot| slot.channel.summary()).collect(),
+            channels: self.summaries(),
             resolutions: self.describe_enforcements(),
             refused: self.refused_transactions(),
         }
+    }
+
+    fn summaries(&self) -> Vec<Summary> {
+        self.slots.values().filter_map(|slot| slot.channel.summary()).collect()
     }
 
     fn balances(&self) -> Vec<LocalChannel> {

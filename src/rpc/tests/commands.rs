@@ -44,6 +44,7 @@ impl Node {
             chain_listen: None,
             bitcoin_rpc: None,
             tower: None,
+            metrics: None,
         };
         fs::write(layout.running(), serde_json::to_vec(&running).unwrap()).unwrap();
         let fake = Fake::new(state);

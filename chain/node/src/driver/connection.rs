@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::core::Input;
+use crate::totals::Traffic;
 
 /// Bytes of messages of one peer that were read and not handled yet: the largest message fits.
 const MAX_UNHANDLED: usize = MAX_PAYLOAD + FRAME_HEADER;
@@ -65,11 +66,31 @@ impl SendQueue {
     }
 }
 
-/// Bytes that went through a connection.
+/// Counts the bytes of a connection, or of all of them.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    pub(super) sent: AtomicU64,
-    pub(super) received: AtomicU64,
+    sent: AtomicU64,
+    received: AtomicU64,
+    /// Where what is counted here counts too.
+    all: Option<Arc<Counters>>,
+}
+
+impl Counters {
+    /// Of one connection among all.
+    pub(super) fn among(all: &Arc<Self>) -> Self {
+        Self { all: Some(Arc::clone(all)), ..Self::default() }
+    }
+
+    pub(super) fn traffic(&self) -> Traffic {
+        Traffic { sent: self.sent.load(Ordering::Relaxed), received: self.received.load(Ordering::Relaxed) }
+    }
+
+    fn add(&self, bytes: usize, which: fn(&Self) -> &AtomicU64) {
+        let bytes = u64::try_from(bytes).unwrap_or(0);
+        for counters in std::iter::once(self).chain(self.all.as_deref()) {
+            which(counters).fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Why a connection ended, other than by our will.
@@ -142,7 +163,7 @@ async fn read(
             Ok(count) => count,
             Err(error) => return error.into(),
         };
-        counters.received.fetch_add(u64::try_from(count).unwrap_or(0), Ordering::Relaxed);
+        counters.add(count, |counters| &counters.received);
         decoder.feed(chunk.get(..count).unwrap_or_default());
         loop {
             let message = match decoder.next_message() {
@@ -183,7 +204,7 @@ async fn write(
                 Ok(Err(error)) => return error.into(),
                 Err(_) => return Ended::WriteTimeout,
             }
-            counters.sent.fetch_add(u64::try_from(chunk.len()).unwrap_or(0), Ordering::Relaxed);
+            counters.add(chunk.len(), |counters| &counters.sent);
         }
         if is_block {
             let _ = outcomes.send(Event::BlockServed { peer });

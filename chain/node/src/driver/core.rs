@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -29,6 +28,7 @@ use crate::error::NodeError;
 use crate::sync::lock;
 use crate::time_budget::TimeBudget;
 use crate::tip::FIRST_BLOCK;
+use crate::totals::Traffic;
 use crate::types::PeerInfo;
 
 /// Messages and connections that wait for the core; beyond that the connections wait.
@@ -111,6 +111,7 @@ pub(super) struct Core {
     stop: CancellationToken,
     tasks: TaskTracker,
     inbound_time: Arc<TimeBudget>,
+    traffic: Arc<Counters>,
 }
 
 /// What the loop woke up for.
@@ -131,6 +132,7 @@ impl Core {
         stop: CancellationToken,
         tasks: TaskTracker,
         inbound_time: Arc<TimeBudget>,
+        traffic: Arc<Counters>,
     ) -> std::io::Result<Self> {
         let outcomes = mpsc::unbounded_channel();
         let workers = Workers::start(&backend, &outcomes.0)?;
@@ -166,6 +168,7 @@ impl Core {
             stop,
             tasks,
             inbound_time,
+            traffic,
         })
     }
 
@@ -353,7 +356,7 @@ impl Core {
         let peer = PeerId(self.next_peer);
         self.next_peer = self.next_peer.wrapping_add(1);
         let (send_queue, outgoing) = SendQueue::new();
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(Counters::among(&self.traffic));
         let stop = self.stop.child_token();
         let remote = Remote {
             address,
@@ -529,14 +532,15 @@ impl Core {
         ready
             .filter_map(|peer| {
                 let remote = self.remotes.get(&peer.peer)?;
+                let Traffic { sent, received } = remote.counters.traffic();
                 Some(PeerInfo {
                     address: peer.address,
                     inbound: peer.direction == Direction::Inbound,
                     user_agent: peer.user_agent,
                     protocol_version: peer.version,
                     start_height: peer.start_height,
-                    bytes_sent: remote.counters.sent.load(Ordering::Relaxed),
-                    bytes_received: remote.counters.received.load(Ordering::Relaxed),
+                    bytes_sent: sent,
+                    bytes_received: received,
                     // What it shows by now: our clock may have been set since.
                     clock_ahead: peer.clock.filter(|clock| clock.reported >= FIRST_BLOCK).map(|clock| {
                         let since = i64::try_from(elapsed.saturating_sub(clock.at).as_secs()).unwrap_or(i64::MAX);

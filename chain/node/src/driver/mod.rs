@@ -40,7 +40,9 @@ use crate::error::NodeError;
 use crate::network::{BoxFuture, ChainPeers, Network};
 use crate::sync::lock;
 use crate::time_budget::{Share, TimeBudget};
+use crate::totals::Traffic;
 use crate::types::PeerInfo;
+use connection::Counters;
 
 /// Settings of a [`Driver`].
 #[derive(Clone, Debug)]
@@ -113,6 +115,7 @@ pub struct Driver {
     stop: CancellationToken,
     tasks: TaskTracker,
     inbound_time: Arc<TimeBudget>,
+    traffic: Arc<Counters>,
 }
 
 /// The peers as they were some tenths of a second ago at most.
@@ -156,6 +159,7 @@ impl Driver {
         let shared = Arc::new(Mutex::new(Shared { about_tip, ..Shared::default() }));
         let max_inbound = config.max_inbound;
         let inbound_time = TimeBudget::new(INBOUND_TIME);
+        let traffic = Arc::new(Counters::default());
         let core = core::Core::new(
             config,
             backend,
@@ -163,6 +167,7 @@ impl Driver {
             stop.clone(),
             tasks.clone(),
             Arc::clone(&inbound_time),
+            Arc::clone(&traffic),
         )
         .map_err(DriverError::Thread)?;
         if let Some(listener) = listener {
@@ -171,7 +176,7 @@ impl Driver {
         }
         let runtime = tokio::runtime::Handle::current();
         tasks.spawn_blocking(move || runtime.block_on(core.run(command_queue)));
-        Ok(Self { commands, shared, local_address, stop, tasks, inbound_time })
+        Ok(Self { commands, shared, local_address, stop, tasks, inbound_time, traffic })
     }
 
     /// Where it listens.
@@ -234,6 +239,10 @@ impl Network for Driver {
 
     fn inbound_time(&self) -> Arc<TimeBudget> {
         Arc::clone(&self.inbound_time)
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.traffic.traffic()
     }
 
     fn stop(&self) -> BoxFuture<()> {

@@ -107,6 +107,23 @@ pub enum StateName {
     Closed,
 }
 
+impl StateName {
+    /// Every state, in the order of a channel's life.
+    pub const ALL: [Self; 11] = [
+        Self::Opening,
+        Self::Funding,
+        Self::Ready,
+        Self::Normal,
+        Self::Shutdown,
+        Self::Negotiating,
+        Self::Lost,
+        Self::Restored,
+        Self::Closing,
+        Self::DoubleSpent,
+        Self::Closed,
+    ];
+}
+
 impl fmt::Display for StateName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -457,5 +474,16 @@ impl Established {
             turn.touched.state = true;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_is_in_the_list_of_all() {
+        assert!(StateName::ALL.iter().enumerate().all(|(at, state)| *state as usize == at));
+        assert_eq!(StateName::ALL.last(), Some(&StateName::Closed));
     }
 }

@@ -20,7 +20,7 @@ fn a_preimage_settles_the_incoming_htlc_and_is_recorded_once() {
     let effects = single.event(fulfilled.clone());
     let expected = (at(ALICE, 1), Settlement::Fulfill(preimage(1)));
     assert_eq!(settlement(&effects), Some(expected.clone()));
-    assert_eq!(news(&effects), [HtlcEventKind::Settle { preimage: preimage(1) }]);
+    assert_eq!(news(&effects), [HtlcEventKind::Settle { preimage: preimage(1), fee: Msat(1_100) }]);
     let record = single.forwards()[0];
     assert_eq!((record.number, record.fee()), (1, Msat(1_100)));
     assert_eq!((record.incoming, record.incoming_channel), (at(ALICE, 1), Some(name(ALICE))));

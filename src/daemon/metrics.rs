@@ -1,0 +1,68 @@
+//! The metrics of this daemon, from its settings to its page.
+
+use std::{io, net::SocketAddr, sync::Arc, time::SystemTime};
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::run::RunError;
+use crate::{
+    admission::ConnectionSlots,
+    api::Daemon,
+    config::Config,
+    counters,
+    metrics::{Recorded, install, serve},
+};
+
+/// Where metrics are asked for, and what is recorded for them.
+pub(super) struct MetricsListener {
+    pub address: SocketAddr,
+    listener: TcpListener,
+    recorded: Recorded,
+}
+
+impl MetricsListener {
+    /// If the settings ask for it. Before anything happens that is counted.
+    pub(super) async fn open(config: &Config) -> Result<Option<Self>, RunError> {
+        let Some(address) = config.metrics else { return Ok(None) };
+        let (listener, address) = bind(address).await.map_err(|source| RunError::MetricsListen { address, source })?;
+        let recorded = install()?;
+        if !config.tower.as_ref().is_some_and(|tower| tower.alone) {
+            counters::begin_lightning();
+        }
+        if config.tower.is_some() {
+            counters::begin_tower();
+        }
+        info!(%address, "metrics are served");
+        if !address.ip().is_loopback() {
+            warn!(
+                %address,
+                "the metrics are open to other machines, without a password and not encrypted: whoever reaches this address \
+                 can read this node's balances"
+            );
+        }
+        Ok(Some(Self { address, listener, recorded }))
+    }
+
+    /// Answers until the daemon stops. `started`: when the process was.
+    pub(super) async fn serve(
+        self,
+        daemon: Arc<dyn Daemon>,
+        started: SystemTime,
+        slots: ConnectionSlots,
+        stopping: CancellationToken,
+    ) {
+        let Self { address: _, listener, recorded } = self;
+        let served = serve(daemon, recorded, started, listener, slots, stopping.cancelled_owned()).await;
+        if let Err(error) = served {
+            error!(%error, "metrics are not served any more");
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
