@@ -347,3 +347,183 @@ pub fn tower_notice(notice: &tower::Notice) {
         | Notice::TermEnded { .. } => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use leyden_channels::{
+        payment::outgoing::{PaymentLimits, PaymentRequest},
+        switch::{HtlcRef, Leg},
+        types::{
+            ChannelId, CltvExpiry, CommitmentNumber, Height, HtlcId, Msat, PaymentHash, PaymentPreimage, PaymentSecret,
+            UnixTime,
+        },
+    };
+    use leyden_watchtower::appointment::{ChannelName, ChannelTag, ClientId, FundingIndex};
+    use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
+
+    use super::*;
+
+    /// The series that there are, without their values.
+    fn series(recorder: &PrometheusRecorder) -> BTreeSet<String> {
+        let page = recorder.handle().render();
+        let samples = page.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let names = samples.map(|line| line.rsplit_once(' ').unwrap().0.to_owned());
+        // Summaries tell quantiles of what has come in; the process has buckets instead.
+        names.filter(|name| !name.contains("quantile=")).collect()
+    }
+
+    fn payment(state: PaymentState) -> Payment {
+        let key = secp256k1::SecretKey::from_slice(&[7; 32]).unwrap();
+        let request = PaymentRequest {
+            payment_hash: PaymentHash([1; 32]),
+            destination: key.public_key(secp256k1::SECP256K1),
+            amount: Msat(5_000),
+            payment_secret: None,
+            payment_metadata: None,
+            final_cltv_delta: 18,
+            max_fee: Msat(100),
+            deadline: UnixTime(0),
+            bolt11: String::new(),
+            hints: Vec::new(),
+            limits: PaymentLimits::default(),
+            keysend: None,
+            custom_records: Vec::new(),
+        };
+        Payment { index: 1, request, created: UnixTime(0), attempts: Vec::new(), state }
+    }
+
+    fn payments() -> Vec<Payment> {
+        let at = UnixTime(1);
+        let reasons = [
+            PaymentFailure::Timeout,
+            PaymentFailure::NoRoute,
+            PaymentFailure::IncorrectPaymentDetails,
+            PaymentFailure::RecipientBusy,
+            PaymentFailure::InsufficientBalance,
+            PaymentFailure::TipInDoubt,
+            PaymentFailure::Error,
+        ];
+        let failed = reasons.map(|reason| payment(PaymentState::Failed { reason, at }));
+        let paid = payment(PaymentState::Succeeded { preimage: PaymentPreimage([2; 32]), at });
+        failed.into_iter().chain([paid, payment(PaymentState::Pending)]).collect()
+    }
+
+    fn invoices() -> [Invoice; 4] {
+        use leyden_channels::payment::incoming::{Accepted, Settled};
+        let (at, amount, htlcs) = (UnixTime(1), Msat(7), Vec::new());
+        let states = [
+            InvoiceState::Open,
+            InvoiceState::Accepted(Accepted { at, amount, htlcs: Vec::new() }),
+            InvoiceState::Settled(Settled { index: 1, at, amount, htlcs }),
+            InvoiceState::Canceled,
+        ];
+        states.map(|state| Invoice {
+            index: 1,
+            payment_hash: PaymentHash([1; 32]),
+            preimage: None,
+            payment_secret: PaymentSecret([3; 32]),
+            amount: None,
+            memo: String::new(),
+            bolt11: String::new(),
+            created: UnixTime(0),
+            expiry_seconds: 1,
+            min_final_cltv_expiry_delta: 18,
+            keysend: false,
+            state,
+        })
+    }
+
+    fn forwards() -> [HtlcEvent; 4] {
+        let leg = Leg { channel: ChannelId([1; 32]), amount: Msat(1), cltv_expiry: CltvExpiry(1) };
+        let kinds = [
+            HtlcEventKind::Forward { incoming: leg, outgoing: leg },
+            HtlcEventKind::ForwardFail,
+            HtlcEventKind::Settle { preimage: PaymentPreimage([2; 32]), fee: Msat(3) },
+            HtlcEventKind::LinkFail { incoming: leg, failure_code: 7 },
+        ];
+        let incoming = HtlcRef { channel: leg.channel, id: HtlcId(0) };
+        kinds.map(|kind| HtlcEvent { at: UnixTime(0), incoming, outgoing: None, kind })
+    }
+
+    fn closings() -> Vec<onchain::Notice> {
+        use bitcoin::hashes::Hash as _;
+        let (txid, height, number) = (bitcoin::Txid::all_zeros(), Height(1), CommitmentNumber(1));
+        let agreed = [ClosedBy::Both, ClosedBy::Local, ClosedBy::Remote];
+        let others = [
+            onchain::Notice::Reopened,
+            onchain::Notice::Breach { number, txid },
+            onchain::Notice::UnknownSpend { txid },
+            onchain::Notice::OldLocalState { number },
+            onchain::Notice::DataLoss { number },
+        ];
+        agreed.map(|by| onchain::Notice::Closed { by, txid, height }).into_iter().chain(others).collect()
+    }
+
+    fn tower_notices() -> Vec<tower::Notice> {
+        use bitcoin::hashes::Hash as _;
+        let (client, txid) = (ClientId([2; 33]), bitcoin::Txid::all_zeros());
+        let channel = ChannelName { tag: ChannelTag([1; 16]), funding: FundingIndex(0) };
+        let breach = |mode| tower::Notice::Breach {
+            client,
+            channel,
+            mode,
+            number: CommitmentNumber(1),
+            txid,
+            height: Height(1),
+        };
+        vec![
+            breach(Mode::Blind),
+            breach(Mode::Own),
+            tower::Notice::BreachInMempool { txid },
+            tower::Notice::BreachTakenBack { client, channel, txid },
+            tower::Notice::Punished { client, channel },
+        ]
+    }
+
+    /// What happens for the first time raises a series that a collector has seen at zero: else its first rise is lost.
+    #[test]
+    fn every_series_stands_there_before_anything_happens() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            begin_lightning();
+            begin_tower();
+            let before = series(&recorder);
+            assert!(before.contains("leyden_payments_total{outcome=\"no_route\"}"), "{before:?}");
+            let took = Duration::from_millis(3);
+            payments().iter().for_each(|payment| payment_ended(payment, Some(took)));
+            forwards().iter().for_each(forward);
+            invoices().iter().for_each(invoice);
+            closings().iter().for_each(closing);
+            tower_notices().iter().for_each(tower_notice);
+            channel_opened();
+            protocol_violation();
+            tower_receipt();
+            tower_broadcast();
+            for database in [Database::Node, Database::Tower] {
+                Commit { database, rows: 2, bytes: 100, took }.note();
+            }
+            assert_eq!(series(&recorder), before);
+        });
+        let page = recorder.handle().render();
+        for line in [
+            "leyden_payments_total{outcome=\"succeeded\"} 1",
+            "leyden_payments_total{outcome=\"tip_in_doubt\"} 1",
+            "leyden_payments_sent_msat_total 5000",
+            "leyden_payment_seconds_count{outcome=\"failed\"} 7",
+            "leyden_forwards_total{outcome=\"refused\"} 1",
+            "leyden_forwards_fees_msat_total 3",
+            "leyden_invoices_received_msat_total 7",
+            "leyden_channels_closed_total{by=\"revoked\"} 1",
+            "leyden_tower_breaches_total{mode=\"own\"} 1",
+            "leyden_commit_rows_sum{database=\"node\"} 2",
+        ] {
+            assert!(page.lines().any(|one| one == line), "{line}:\n{page}");
+        }
+        for name in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, _) = name.split_once(' ').unwrap();
+            assert!(page.contains(&format!("# HELP {name} ")), "{name} has no help");
+        }
+    }
+}
