@@ -13,7 +13,7 @@ use std::{
 
 use leyden_client::{
     client::{Access, Client},
-    cluster::{DaemonProcess, PATIENCE, wait_until},
+    cluster::{DaemonProcess, PATIENCE, copy_folder, wait_until},
     demo::NOBODY,
 };
 use leyden_common::layout::Layout;
@@ -270,15 +270,6 @@ async fn used(folder: &Path) {
     program.stop().await;
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() { copy(&entry.path(), &to) } else { fs::copy(entry.path(), to).map(|_| ()).unwrap() }
-    }
-}
-
 /// Writes one value with RocksDB itself.
 fn put(path: &Path, family: &str, key: &[u8], value: &[u8], new_family: Option<&str>) {
     let families = DB::list_cf(&Options::default(), path).unwrap();
@@ -297,7 +288,7 @@ async fn damaged_and_newer_databases_are_named() {
     used(&good).await;
     let case = |name: &str, spoil: &dyn Fn(&Layout), words: &[&str]| {
         let data_dir = folder.path().join(name);
-        copy(&good, &data_dir);
+        copy_folder(&good, &data_dir).unwrap();
         spoil(&layout(&data_dir));
         let (status, said) = refused_start(&data_dir, &["--no-wallet-password"]);
         assert_eq!(status.code(), Some(1), "{name}: {said}");

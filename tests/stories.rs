@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
 
-use leyden_client::demo::{DemoOptions, breach, force_close, multihop, seed};
+use leyden_client::demo::{DemoOptions, breach, force_close, multihop, seed, tower};
 
 /// The daemon's program is built beside this test.
 const _DAEMON: &str = env!("CARGO_BIN_EXE_leydend");
@@ -25,4 +25,9 @@ async fn force_close_story_ends_with_both_sides_paid_after_the_delay() {
 #[tokio::test(flavor = "multi_thread")]
 async fn breach_story_ends_with_nothing_left_to_the_cheater() {
     breach::play(DemoOptions::default()).await.expect("the demo ends well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tower_story_ends_with_nothing_left_to_the_cheater_of_somebody_who_is_away() {
+    tower::play(DemoOptions::default()).await.expect("the demo ends well");
 }

@@ -102,6 +102,22 @@ impl DaemonProcess {
         self.ports = None;
     }
 
+    /// What it is started with next time, in place of the flags before.
+    pub fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    }
+
+    /// Copies all that it has on the disk, for [`Self::put_back`]. It must not run.
+    pub fn copy_disk(&self, to: &Path) -> Result<(), ClusterError> {
+        copy_folder(&self.data_dir, to)
+    }
+
+    /// Puts a copy in place of all that it has on the disk. It must not run.
+    pub fn put_back(&self, copy: &Path) -> Result<(), ClusterError> {
+        fs::remove_dir_all(&self.data_dir).map_err(at(&self.data_dir))?;
+        copy_folder(copy, &self.data_dir)
+    }
+
     /// Leaves the process running when this value is dropped.
     pub fn keep_running(&mut self) {
         self.keep = true;
@@ -288,6 +304,21 @@ pub fn own_ip() -> Ipv4Addr {
     let [_, a, b, c] = rand::random::<[u8; 4]>();
     let ip = Ipv4Addr::new(127, a | 1, b, c.clamp(1, 254));
     if TcpListener::bind((ip, 0)).is_ok() { ip } else { Ipv4Addr::LOCALHOST }
+}
+
+/// Copies a folder with all that is in it.
+pub fn copy_folder(from: &Path, to: &Path) -> Result<(), ClusterError> {
+    fs::create_dir_all(to).map_err(at(to))?;
+    for entry in fs::read_dir(from).map_err(at(from))? {
+        let entry = entry.map_err(at(from))?;
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), &target).map_err(at(&entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> ClusterError {

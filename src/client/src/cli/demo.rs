@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::{CliError, Context};
-use crate::demo::{DemoOptions, breach, force_close, multihop, seed};
+use crate::demo::{DemoOptions, breach, force_close, multihop, seed, tower};
 
 /// Run a demonstration with real nodes. By default two nodes mine, open a channel, pay each other through it, survive a
 /// SIGKILL and close it.
@@ -16,6 +16,7 @@ use crate::demo::{DemoOptions, breach, force_close, multihop, seed};
 #[command(after_help = "Examples:\n  \
     leyden demo\n  \
     leyden demo --story breach\n  \
+    leyden demo --story tower\n  \
     leyden demo --story multihop\n  \
     leyden demo --keep     leave the nodes running and say how to talk to them")]
 pub struct Demo {
@@ -38,6 +39,8 @@ enum Story {
     ForceClose,
     /// Bob broadcasts a revoked commitment: Alice takes everything
     Breach,
+    /// Bob does so, and spends HTLCs, while Alice's daemon is dead: a watchtower takes everything for her
+    Tower,
     /// The paper's payment of 0.05 over two nodes that keep 0.001 each: paid; refunded, as the payee is silent; and settled
     /// on the chain, as a node on the route is offline
     Multihop,
@@ -51,6 +54,7 @@ impl Demo {
             Story::Multihop => multihop::play(options).await,
             Story::ForceClose => force_close::play(options).await,
             Story::Breach => breach::play(options).await,
+            Story::Tower => tower::play(options).await,
         };
         played.map_err(|error| CliError::Failed(error.to_string()))
     }

@@ -1,7 +1,7 @@
 //! The breach story: Bob's data directory is copied, payments go on, the copy is put back while he is cut off, and he
 //! closes alone with a state that he has revoked. Alice takes all of the channel.
 
-use std::{fs, io, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use leyden_proto::leyden::GetMempoolRequest;
 use tokio::time::sleep;
@@ -14,7 +14,7 @@ use super::{
     narrator::coins,
     stage::{CAPACITY, DEEP, FINAL, PUSHED, Share, Stage, Whose, in_flight},
 };
-use crate::cluster::{ClusterError, DaemonProcess, wait_for, wait_until};
+use crate::cluster::{DaemonProcess, wait_for, wait_until};
 
 /// Blocks in which every HTLC of this story expires.
 const HTLC_BLOCKS: usize = 40;
@@ -37,7 +37,7 @@ async fn tell(narrator: &mut Narrator, stage: &mut Stage, folder: &Path) -> Resu
 
     narrator.step("Bob's data directory is copied; then he comes back, and the payments end");
     let copy = folder.join("bob-before");
-    copy_folder(stage.bob.data_dir(), &copy)?;
+    stage.bob.copy_disk(&copy)?;
     stage.bob_comes_back().await?;
     stage.wait_for_payments().await?;
     narrator.step(&format!("Bob pays Alice {} more: each new state revokes the one before", coins(SPENT_SINCE)));
@@ -49,17 +49,16 @@ async fn tell(narrator: &mut Narrator, stage: &mut Stage, folder: &Path) -> Resu
     narrator.step("The copy is put back while Alice is away and Bob cut off: he closes alone, with the old state");
     stage.bob.kill();
     stage.alice.kill();
-    fs::remove_dir_all(stage.bob.data_dir()).map_err(at(stage.bob.data_dir()))?;
-    copy_folder(&copy, stage.bob.data_dir())?;
+    stage.bob.put_back(&copy)?;
     stage.bob.forget_addresses();
     stage.bob.start().await?;
     let old = in_flight(&stage.bob).await?;
     narrator.say(&format!("that state has {} HTLCs of Bob's and {} of Alice's", old.offered, old.received));
     let before = stage.bob.height().await?;
     stage.bob.close_channel(&channel_point, true).await?;
-    mine_alone(&stage.bob, 1).await?;
+    stage.bob.mine_alone(1).await?;
     let moved = second_stages(&stage.bob).await?;
-    mine_alone(&stage.bob, 1).await?;
+    stage.bob.mine_alone(1).await?;
     narrator.say(&format!("his node sends {moved} HTLC transactions (HT1a, HE1b), and a block takes them"));
 
     narrator.step("Alice comes back, finds the breach, and takes to_local (BR), HTLCs (HBR) and second stages (HTBR)");
@@ -78,7 +77,7 @@ async fn tell(narrator: &mut Narrator, stage: &mut Stage, folder: &Path) -> Resu
 
     narrator.step(&format!("{FINAL} more blocks: it is final"));
     stage.mine(FINAL).await?;
-    end(stage, "BREACH_CLOSE", "LOCAL_FORCE_CLOSE", narrator).await?;
+    end(&[(&stage.alice, "BREACH_CLOSE"), (&stage.bob, "LOCAL_FORCE_CLOSE")], narrator).await?;
     let ledger = Ledger::since(alice_node, before).await?;
     let commitment = ledger.spender(&channel_point).unwrap_or_default().to_owned();
     let cost = ledger.commitment_cost(&commitment, CAPACITY);
@@ -87,13 +86,6 @@ async fn tell(narrator: &mut Narrator, stage: &mut Stage, folder: &Path) -> Resu
     alice.check(narrator, alice_node, &ledger, CAPACITY, cost).await?;
     bob.check(narrator, bob_node, &ledger, 0, 0).await?;
     Ok(())
-}
-
-/// Bob mines while nobody listens.
-async fn mine_alone(node: &DaemonProcess, blocks: u32) -> Result<(), ClusterError> {
-    node.mine(blocks, Some(super::NOBODY)).await?;
-    let height = node.height().await?;
-    wait_until("the wallet to follow", || async { Ok(node.height().await? >= height) }).await
 }
 
 /// Mines until the cheater's own HTLC transactions are on their way, as some of the HTLCs expire; gives their number.
@@ -105,7 +97,7 @@ async fn second_stages(node: &DaemonProcess) -> Result<u64, DemoError> {
         if found.transaction_count > 0 {
             return Ok(found.transaction_count);
         }
-        mine_alone(node, 1).await?;
+        node.mine_alone(1).await?;
     }
     // All have expired, and the node has not come to it yet.
     let found = wait_for("an HTLC transaction of Bob's node", || async {
@@ -113,23 +105,4 @@ async fn second_stages(node: &DaemonProcess) -> Result<u64, DemoError> {
         Ok((count > 0).then_some(count as u64))
     });
     Ok(found.await?)
-}
-
-fn copy_folder(from: &Path, to: &Path) -> Result<(), DemoError> {
-    fs::create_dir_all(to).map_err(at(to))?;
-    for entry in fs::read_dir(from).map_err(at(from))? {
-        let entry = entry.map_err(at(from))?;
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_folder(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), &target).map_err(at(&entry.path()))?;
-        }
-    }
-    Ok(())
-}
-
-fn at(path: &Path) -> impl FnOnce(io::Error) -> DemoError {
-    let path = path.to_owned();
-    move |source| ClusterError::Io { path, source }.into()
 }

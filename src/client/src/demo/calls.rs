@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use leyden_proto::{
-    leyden::GetMempoolRequest,
+    leyden::{ConnectChainPeerRequest, GetMempoolRequest},
     lnrpc::{
-        Channel, ChannelCloseSummary, ChannelPoint, CloseChannelRequest, ClosedChannelsRequest, GetTransactionsRequest,
-        Invoice, ListChannelsRequest, ListInvoiceRequest, ListPaymentsRequest, OpenChannelRequest, Payment,
-        PendingChannelsRequest, PendingChannelsResponse, Transaction, WalletBalanceRequest, channel_point::FundingTxid,
-        invoice::InvoiceState, payment::PaymentStatus, pending_channels_response::ForceClosedChannel,
+        Channel, ChannelCloseSummary, ChannelPoint, CloseChannelRequest, ClosedChannelsRequest, CommitmentType,
+        GetTransactionsRequest, Invoice, ListChannelsRequest, ListInvoiceRequest, ListPaymentsRequest,
+        OpenChannelRequest, Payment, PendingChannelsRequest, PendingChannelsResponse, Transaction,
+        WalletBalanceRequest, channel_point::FundingTxid, invoice::InvoiceState, payment::PaymentStatus,
+        pending_channels_response::ForceClosedChannel,
     },
     routerrpc::SendPaymentRequest,
 };
@@ -48,12 +49,24 @@ impl DaemonProcess {
         capacity_sat: i64,
         push_sat: i64,
     ) -> Result<(), ClusterError> {
+        self.open_channel_of_type(peer, capacity_sat, push_sat, CommitmentType::UnknownCommitmentType).await
+    }
+
+    /// The same, of a type that is not for the daemons to choose.
+    pub async fn open_channel_of_type(
+        &self,
+        peer: &DaemonProcess,
+        capacity_sat: i64,
+        push_sat: i64,
+        commitment_type: CommitmentType,
+    ) -> Result<(), ClusterError> {
         let node_pubkey = hex::decode(peer.node_id().await?).unwrap_or_default();
         let request = OpenChannelRequest {
             node_pubkey,
             local_funding_amount: capacity_sat,
             push_sat,
             sat_per_vbyte: 2,
+            commitment_type: commitment_type.into(),
             ..OpenChannelRequest::default()
         };
         let mut lightning = self.client()?.lightning();
@@ -63,6 +76,20 @@ impl DaemonProcess {
             Some(Err(status)) => Err(self.call_error(status)),
             None => Err(ClusterError::Waited { what: "the funding transaction".into() }),
         }
+    }
+
+    /// Mines for nobody while nobody listens.
+    pub async fn mine_alone(&self, blocks: u32) -> Result<(), ClusterError> {
+        let height = self.height().await? + blocks;
+        self.mine(blocks, Some(NOBODY)).await?;
+        wait_until("the wallet to follow", || async { Ok(self.height().await? >= height) }).await
+    }
+
+    /// Connects to another node of the chain.
+    pub async fn connect_chain(&self, other: &DaemonProcess) -> Result<(), ClusterError> {
+        let request = ConnectChainPeerRequest { address: other.chain_address()? };
+        let connected = self.client()?.chain().connect_peer(request).await;
+        connected.map(|_| ()).map_err(|status| self.call_error(status))
     }
 
     /// Closes a channel; returns once the closing transaction is broadcast.

@@ -9,7 +9,7 @@ use super::{
     narrator::coins,
     stage::{CAPACITY, FINAL, PUSHED, Share, Stage, Whose},
 };
-use crate::cluster::{ClusterError, wait_until};
+use crate::cluster::{ClusterError, DaemonProcess, wait_until};
 
 /// Blocks after which all HTLCs of this story have expired and been taken back: a payment that found no way at once may
 /// have got a later expiry, by chance.
@@ -66,7 +66,7 @@ async fn tell(narrator: &mut Narrator, stage: &mut Stage) -> Result<(), DemoErro
 
     narrator.step(&format!("{FINAL} more blocks: nothing of it can be taken back, and both forget the channel"));
     stage.mine(FINAL).await?;
-    end(stage, "LOCAL_FORCE_CLOSE", "REMOTE_FORCE_CLOSE", narrator).await?;
+    end(&[(&stage.alice, "LOCAL_FORCE_CLOSE"), (&stage.bob, "REMOTE_FORCE_CLOSE")], narrator).await?;
     let ledger = Ledger::since(&stage.alice, before).await?;
     let commitment = ledger.spender(&channel_point).unwrap_or_default();
     let cost = ledger.commitment_cost(commitment, CAPACITY);
@@ -93,16 +93,16 @@ async fn matures(stage: &Stage) -> Result<u32, DemoError> {
     Ok(closing.map_or(0, |closing| closing.maturity_height))
 }
 
-/// Both have forgotten the channel, and remember how it was closed.
-pub(super) async fn end(stage: &Stage, alices: &str, bobs: &str, narrator: &mut Narrator) -> Result<(), ClusterError> {
-    for (node, kind) in [(&stage.alice, alices), (&stage.bob, bobs)] {
+/// All have forgotten the channel, and remember how it was closed.
+pub(super) async fn end(closes: &[(&DaemonProcess, &str)], narrator: &mut Narrator) -> Result<(), ClusterError> {
+    for (node, kind) in closes {
         wait_until(&format!("{} to resolve the channel", node.name()), || async {
             Ok(node.pending_channels().await?.pending_force_closing_channels.is_empty())
         })
         .await?;
         let closed = node.closed_channels().await?;
         let got: Vec<&str> = closed.iter().map(|closed| closed.close_type().as_str_name()).collect();
-        narrator.require(&format!("{} remembers the channel as {kind} ({got:?})", node.name()), got == [kind]);
+        narrator.require(&format!("{} remembers the channel as {kind} ({got:?})", node.name()), got == [*kind]);
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use leyden_proto::leyden::{
 use crate::cluster::{ClusterError, DaemonProcess};
 
 /// The value of an anchor output (BOLT 3).
-const ANCHOR: i64 = 330;
+pub(super) const ANCHOR: i64 = 330;
 
 /// The transactions of some blocks, without their coinbases.
 pub struct Ledger {
@@ -40,8 +40,20 @@ impl Ledger {
 
     /// The transaction that spent an output.
     pub fn spender(&self, outpoint: &str) -> Option<&str> {
-        let spends = |entry: &&Entry| entry.found.inputs.iter().any(|input| input.outpoint == outpoint);
-        self.transactions.values().find(spends).map(|entry| entry.found.txid.as_str())
+        self.spending_input(outpoint).map(|(txid, _)| txid)
+    }
+
+    /// The transaction that spent an output, and with which of its inputs.
+    pub fn spending_input(&self, outpoint: &str) -> Option<(&str, usize)> {
+        self.transactions.values().find_map(|entry| {
+            let index = entry.found.inputs.iter().position(|input| input.outpoint == outpoint)?;
+            Some((entry.found.txid.as_str(), index))
+        })
+    }
+
+    /// The block that a transaction is in.
+    pub fn height(&self, txid: &str) -> u32 {
+        self.transactions.get(txid).map_or(0, |entry| entry.found.block_height)
     }
 
     /// The outputs of a transaction in satoshi, by their index; empty for one that is not in these blocks.

@@ -5,15 +5,18 @@
 //! - [`seed`]: two nodes mine, open a channel, pay both ways through it, survive a SIGKILL and close it.
 //! - [`force_close`]: one is gone in the middle of payments, the other closes alone and waits for its part.
 //! - [`breach`]: one closes with a state that it has revoked, and the other takes all.
+//! - [`tower`]: the same while the other is away, and a watchtower takes it for her.
 
 pub mod breach;
 pub mod calls;
 pub mod force_close;
+pub mod guarded;
 pub mod ledger;
 pub mod multihop;
 mod narrator;
 pub mod seed;
 pub mod stage;
+pub mod tower;
 
 use std::path::{Path, PathBuf};
 

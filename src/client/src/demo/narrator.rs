@@ -10,6 +10,11 @@ pub struct Narrator {
 }
 
 impl Narrator {
+    /// A new part of the story; its steps are counted on.
+    pub fn chapter(&mut self, title: &str) {
+        println!("\n== {title} ==");
+    }
+
     /// A new step of the story.
     pub fn step(&mut self, text: &str) {
         self.step += 1;
