@@ -1,5 +1,5 @@
-//! A watchtower as a process: what it has acknowledged it keeps, whoever floods it does not keep the others away, and a breach is
-//! answered while its client is not there.
+//! A watchtower as a process: whoever floods it does not keep the others away, and a breach is answered while its client is not
+//! there. `tower_killed.rs` has what it keeps when it is killed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
 
@@ -8,16 +8,17 @@ mod cheaters;
 mod harness;
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
-use bitcoin::{Address, Network, OutPoint, Transaction, consensus};
-use cheaters::{CAPACITY, Duo, KINDS, State, world};
+use bitcoin::{Transaction, consensus};
+use cheaters::{Duo, KINDS, State, world};
 use harness::{
-    Folder, MATURE, Program, assert_calm, height, leyden, mempool, refused_start, send,
-    tower::{TowerAddress, TowerClient, channel_name, client_key, digest_up_to, sealed_backup, sealed_channel},
+    Folder, MATURE, Program, assert_calm, fund, height, leyden, mempool, refused_start,
+    tower::{
+        TowerClient, channel_name, client_key, follow_flags, nowhere, sealed_backup, sealed_channel, start, stats,
+    },
     wait_for_transaction,
 };
 use leyden_channels::types::CommitmentNumber;
@@ -26,109 +27,17 @@ use leyden_client::{
     cluster::{DaemonProcess, wait_for, wait_until},
     demo::NOBODY,
 };
-use leyden_proto::{
-    leyden::{
-        ConnectChainPeerRequest, GetTowerStatsRequest, GetTransactionRequest, Limit, ListLimitsRequest,
-        SubmitTransactionRequest, TowerClaim, TowerPenalty, TowerStats, tower_claim, tower_penalty,
-    },
-    watchtowerrpc,
+use leyden_proto::leyden::{
+    ConnectChainPeerRequest, Limit, ListLimitsRequest, SubmitTransactionRequest, TowerClaim, TowerPenalty, tower_claim,
+    tower_penalty,
 };
-use leyden_watchtower::{
-    message::{Ask, Mode, RefusalCode, TowerMessage},
-    receipt::{Audit, convicts},
-};
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use secp256k1::{PublicKey, SecretKey};
+use leyden_watchtower::message::{Ask, Mode, RefusalCode};
+use secp256k1::SecretKey;
 use tokio::net::{TcpSocket, TcpStream};
-
-/// An address of this machine that is not the daemon's.
-fn nowhere(number: u8) -> IpAddr {
-    Ipv4Addr::new(127, 9, 8, number).into()
-}
-
-/// A watchtower alone, started with these flags besides.
-async fn start(data_dir: &Path, flags: &[&str]) -> (Program, Client, TowerAddress) {
-    let mut program = Program::start(data_dir, &[&["--tower-only", "--tower-listen", "127.0.0.1:0"], flags].concat());
-    let client = program.client().await;
-    let address = address(&client, program.running().tower.unwrap()).await;
-    (program, client, address)
-}
-
-async fn address(client: &Client, at: std::net::SocketAddr) -> TowerAddress {
-    let info = client.watchtower().get_info(watchtowerrpc::GetInfoRequest {}).await.unwrap().into_inner();
-    let key = PublicKey::from_slice(&info.pubkey).unwrap();
-    assert_eq!(info.uris, [format!("{key}@{at}")]);
-    TowerAddress { at, key }
-}
-
-async fn stats(client: &Client) -> TowerStats {
-    client.tower().get_tower_stats(GetTowerStatsRequest {}).await.unwrap().into_inner()
-}
 
 async fn limit(client: &Client, name: &str) -> Limit {
     let answer = client.limits().list_limits(ListLimitsRequest {}).await.unwrap().into_inner();
     answer.limits.into_iter().find(|limit| limit.name == name).unwrap_or_else(|| panic!("no limit {name}"))
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_killed_tower_has_acknowledged_it_still_holds() {
-    let seed = rand::random();
-    println!("seed {seed}");
-    let mut rng = StdRng::seed_from_u64(seed);
-    let folder = Folder::new();
-    let channel = channel_name(1);
-    let (mut next, mut acknowledged) = (0, None);
-    let mut key = None;
-    for round in 0..6 {
-        let (program, rpc, tower) = start(folder.path(), &[]).await;
-        assert_eq!(*key.get_or_insert(tower.key), tower.key, "the tower's key changes");
-        let mut client = TowerClient::greeted(tower, client_key(1), nowhere(1)).await.unwrap();
-        if round == 0 {
-            client.register(Mode::Blind).await.unwrap();
-            client.open_channel(sealed_channel(channel)).await;
-        }
-        let held = client.held(channel).await;
-        assert!(held.map(|held| held.up_to) >= acknowledged, "{held:?} is less than {acknowledged:?}");
-        if let Some(held) = held {
-            assert_eq!(held.digest, digest_up_to(channel, held.up_to.0));
-            next = held.up_to.0 + 1;
-            assert_eq!(stats(&rpc).await.states, next);
-        }
-        // Many in flight; it is killed somewhere among the receipts.
-        let until = next + 2_000;
-        for number in next..until {
-            assert!(client.back_up(&sealed_backup(channel, number)).await);
-        }
-        for _ in 0..rng.random_range(1..4) {
-            let held = client.acknowledged().await.unwrap();
-            acknowledged = Some(held.up_to);
-            if held.up_to.0 + 1 == until {
-                break;
-            }
-        }
-        let log = program.log();
-        drop(program);
-        assert_calm("the tower", &log);
-    }
-
-    // What it signs for is on the disk: it reads all of it again, and shows one of them.
-    let (mut program, rpc, tower) = start(folder.path(), &[]).await;
-    let mut client = TowerClient::greeted(tower, client_key(1), nowhere(1)).await.unwrap();
-    let receipt = client.held(channel).await.unwrap();
-    let nonce = [7; 32];
-    client.send(Ask::Audit { channel, up_to: receipt.up_to, nonce }).await;
-    let TowerMessage::Audited(audited) = client.receive().await.unwrap() else { panic!("no audit") };
-    let holding = client.holding(channel, receipt);
-    let audit =
-        Audit { chain: holding.chain, client: holding.client, channel, nonce: audited.nonce, held: audited.held };
-    assert!(audit.verify(&audited.signature, &tower.key));
-    assert_eq!((audit.held, audit.nonce), (Some(receipt), nonce));
-    assert_eq!(convicts(&holding, &audit), None);
-    let shown = stats(&rpc).await;
-    assert_eq!((shown.clients, shown.channels, shown.states), (1, 1, receipt.up_to.0 + 1));
-    assert!(shown.bytes > shown.states * 200 && shown.connected_clients == 1);
-    drop((client, rpc));
-    program.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -234,15 +143,7 @@ impl Cheat {
         // The funding output is in the chain, and the first state is revoked.
         let states = vec![State { alice: 600_000, ..State::default() }, State { alice: 400_000, ..State::default() }];
         let mut duo = Duo::new(1, KINDS[1], states);
-        let script = duo.funding_output().script_pubkey;
-        let address = Address::from_script(&script, Network::Regtest).unwrap().to_string();
-        let paid = send(&alice, &address, i64::try_from(CAPACITY.to_sat()).unwrap()).await;
-        alice.mine(1, Some(NOBODY)).await.unwrap();
-        let request = GetTransactionRequest { txid: paid };
-        let raw = alice.client().unwrap().chain().get_transaction(request).await.unwrap().into_inner().raw_tx;
-        let funding: Transaction = consensus::deserialize(&raw).unwrap();
-        let vout = funding.output.iter().position(|output| output.script_pubkey == script).unwrap() as u32;
-        duo.funding.outpoint = OutPoint { txid: funding.compute_txid(), vout };
+        duo.funding.outpoint = fund(&alice, &duo.funding_output()).await;
         let breach = duo.breach(0);
 
         let secret = SecretKey::from_slice(&[0x44; 32]).unwrap();
@@ -313,11 +214,6 @@ impl Cheat {
 
 /// Blocks after which penalties are final.
 const FINAL: u32 = 101;
-
-fn follow_flags(node: &DaemonProcess) -> [&'static str; 2] {
-    // Of the test's process, which ends soon.
-    ["--chain-connect", node.chain_address().unwrap().leak()]
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_breach_while_the_tower_is_down_is_answered_when_it_comes_back() {

@@ -18,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bitcoin::{Address, Network, OutPoint, Transaction, TxOut, consensus};
 use leyden_client::{
     client::{Access, Client},
     cluster::{DaemonProcess, PATIENCE, wait_until},
@@ -25,7 +26,7 @@ use leyden_client::{
 };
 use leyden_common::layout::{Layout, Running};
 use leyden_proto::{
-    leyden::{GetMempoolRequest, GetTipRequest, GetUtxoSetHashRequest, GetUtxoSetHashResponse},
+    leyden::{GetMempoolRequest, GetTipRequest, GetTransactionRequest, GetUtxoSetHashRequest, GetUtxoSetHashResponse},
     lnrpc::{Channel, OpenChannelRequest, SendCoinsRequest},
 };
 use tempfile::TempDir;
@@ -169,6 +170,18 @@ pub async fn send(node: &DaemonProcess, address: &str, amount: i64) -> String {
     let request =
         SendCoinsRequest { addr: address.to_owned(), amount, sat_per_vbyte: 2, ..SendCoinsRequest::default() };
     node.client().unwrap().lightning().send_coins(request).await.unwrap().into_inner().txid
+}
+
+/// Pays to a script and has that mined; gives the output.
+pub async fn fund(node: &DaemonProcess, output: &TxOut) -> OutPoint {
+    let address = Address::from_script(&output.script_pubkey, Network::Regtest).unwrap().to_string();
+    let txid = send(node, &address, i64::try_from(output.value.to_sat()).unwrap()).await;
+    node.mine(1, Some(NOBODY)).await.unwrap();
+    let request = GetTransactionRequest { txid };
+    let raw = node.client().unwrap().chain().get_transaction(request).await.unwrap().into_inner().raw_tx;
+    let funding: Transaction = consensus::deserialize(&raw).unwrap();
+    let vout = funding.output.iter().position(|paid| paid.script_pubkey == output.script_pubkey).unwrap() as u32;
+    OutPoint { txid: funding.compute_txid(), vout }
 }
 
 /// A plain request to open a channel to `peer`.

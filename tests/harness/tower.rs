@@ -1,7 +1,8 @@
 //! A client of a watchtower that says what the test wants: the protocol's own messages over BOLT 8.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
     time::Duration,
 };
 
@@ -9,6 +10,11 @@ use bitcoin::constants::ChainHash;
 use leyden_channels::{
     transport::{ACT_TWO_LEN, AwaitingActTwo, ReceiveBuffer, Session},
     types::{CommitmentNumber, FeeratePerKw},
+};
+use leyden_client::{client::Client, cluster::DaemonProcess};
+use leyden_proto::{
+    leyden::{GetTowerStatsRequest, TowerStats},
+    watchtowerrpc,
 };
 use leyden_watchtower::{
     appointment::{ChannelName, ChannelTag, ClientId, FundingIndex},
@@ -25,6 +31,8 @@ use tokio::{
     net::{TcpSocket, TcpStream},
     time::timeout,
 };
+
+use super::Program;
 
 /// What an honest tower says comes within this time on any machine.
 const LONG: Duration = Duration::from_secs(60);
@@ -188,4 +196,34 @@ pub fn sealed_backup(channel: ChannelName, number: u64) -> Backup {
 /// The digest of the sealed backups up to this one.
 pub fn digest_up_to(channel: ChannelName, number: u64) -> Digest {
     (0..=number).fold(Digest::default(), |digest, number| digest.and(&sealed_backup(channel, number).digest()))
+}
+
+/// An address of this machine that is not the daemon's.
+pub fn nowhere(number: u8) -> IpAddr {
+    Ipv4Addr::new(127, 9, 8, number).into()
+}
+
+/// A watchtower alone, started with these flags besides.
+pub async fn start(data_dir: &Path, flags: &[&str]) -> (Program, Client, TowerAddress) {
+    let mut program = Program::start(data_dir, &[&["--tower-only", "--tower-listen", "127.0.0.1:0"], flags].concat());
+    let client = program.client().await;
+    let address = address(&client, program.running().tower.unwrap()).await;
+    (program, client, address)
+}
+
+async fn address(client: &Client, at: SocketAddr) -> TowerAddress {
+    let info = client.watchtower().get_info(watchtowerrpc::GetInfoRequest {}).await.unwrap().into_inner();
+    let key = PublicKey::from_slice(&info.pubkey).unwrap();
+    assert_eq!(info.uris, [format!("{key}@{at}")]);
+    TowerAddress { at, key }
+}
+
+pub async fn stats(client: &Client) -> TowerStats {
+    client.tower().get_tower_stats(GetTowerStatsRequest {}).await.unwrap().into_inner()
+}
+
+/// The flags of a tower whose node follows the chain of another.
+pub fn follow_flags(node: &DaemonProcess) -> [&'static str; 2] {
+    // Of the test's process, which ends soon.
+    ["--chain-connect", node.chain_address().unwrap().leak()]
 }
