@@ -344,6 +344,7 @@ pub fn tower_notice(notice: &tower::Notice) {
         | Notice::Useless { .. }
         | Notice::Closed { .. }
         | Notice::Broken { .. }
+        | Notice::Damaged { .. }
         | Notice::TermEnded { .. } => {}
     }
 }

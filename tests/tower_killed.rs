@@ -129,28 +129,29 @@ impl Towers {
         Self { alice, rival, data_dir, flags, victims: Vec::new(), acknowledged: None }
     }
 
-    /// Starts the tower and checks what it holds.
+    /// Starts the tower.
     async fn live(&self) -> Life {
         let flags: Vec<&str> = self.flags.iter().map(String::as_str).collect();
         let (program, rpc, tower) = start(&self.data_dir, &flags).await;
         Life { program, rpc, tower }
     }
 
-    /// The load of one life of the tower: gives the last state that it signed for once it is gone.
-    fn load(&self, tower: TowerAddress) -> JoinHandle<Option<u64>> {
+    /// Begins the load of one life of the tower, once it has shown that it holds what it signed for: gives the last state that
+    /// it has signed for when it is gone.
+    async fn load(&self, tower: TowerAddress) -> JoinHandle<Option<u64>> {
         let mut acknowledged = self.acknowledged;
+        let channel = load_channel();
+        let mut client = TowerClient::greeted(tower, client_key(1), nowhere(1)).await.unwrap();
+        if acknowledged.is_none() {
+            client.register(Mode::Blind).await.unwrap();
+            client.open_channel(sealed_channel(channel)).await;
+        }
+        let held = client.held(channel).await;
+        assert!(held.map(|held| held.up_to.0) >= acknowledged, "{held:?} is less than {acknowledged:?}");
+        if let Some(held) = held {
+            assert_eq!(held.digest, digest_up_to(channel, held.up_to.0));
+        }
         tokio::spawn(async move {
-            let channel = load_channel();
-            let mut client = TowerClient::greeted(tower, client_key(1), nowhere(1)).await?;
-            if acknowledged.is_none() {
-                client.register(Mode::Blind).await.unwrap();
-                client.open_channel(sealed_channel(channel)).await;
-            }
-            let held = client.held(channel).await;
-            assert!(held.map(|held| held.up_to.0) >= acknowledged, "{held:?} is less than {acknowledged:?}");
-            if let Some(held) = held {
-                assert_eq!(held.digest, digest_up_to(channel, held.up_to.0));
-            }
             let first = held.map_or(0, |held| held.up_to.0 + 1);
             for from in (first..first + MOST_BACKUPS).step_by(BATCH as usize) {
                 for number in from..from + BATCH {
@@ -348,7 +349,7 @@ async fn a_tower_killed_at_any_moment_holds_what_it_acknowledged_and_misses_no_b
             all.reach(moment, None).await;
         }
         let life = all.live().await;
-        let loading = all.load(life.tower);
+        let loading = all.load(life.tower).await;
         if !is_away {
             all.reach(moment, Some(&life)).await;
         }

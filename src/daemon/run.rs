@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
-    CallerSlots, LeydenDaemon, descriptors, metrics::MetricsListener, private, tip, tokens, watchtower::WatchtowerFacade,
+    CallerSlots, LeydenDaemon, descriptors, metrics::MetricsListener, private, tip, tokens,
+    watchtower::WatchtowerFacade,
 };
 use crate::{
     api::ApiError,

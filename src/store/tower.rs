@@ -14,9 +14,10 @@
 //! was deleted to be worth it ([`TowerStore::reclaim`]).
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -25,10 +26,12 @@ use std::{
 
 use leyden_channels::channel::{Persist, Write};
 use leyden_watchtower::{
+    codec::ReadError,
     hint::Hint,
     record::{Archive, Key, Table, Unread},
 };
 use rocksdb::{BlockBasedOptions, ColumnFamily, DB, DBRecoveryMode, Options, ReadOptions, WriteBatch, WriteOptions};
+use tracing::error;
 
 use super::rocks::{StoreError, open_error};
 use crate::counters::{Commit, Database};
@@ -111,6 +114,8 @@ pub struct TowerStore {
     path: Arc<Path>,
     /// Backups deleted since space was last given back.
     deleted: Arc<AtomicU64>,
+    /// Keys that a scan has come by and that are none.
+    unnamed: Arc<Mutex<BTreeSet<Vec<u8>>>>,
 }
 
 impl TowerStore {
@@ -134,7 +139,7 @@ impl TowerStore {
         }
         let families = families.into_iter().map(|name| (name, family_options()));
         let db = DB::open_cf_with_opts(&options, path, families).map_err(|error| open_error(path, &error))?;
-        let store = Self { db: Arc::new(db), path: path.into(), deleted: Arc::default() };
+        let store = Self { db: Arc::new(db), path: path.into(), deleted: Arc::default(), unnamed: Arc::default() };
         match store.db.get_cf(store.family(META)?, META_FORMAT).map_err(|error| store.damaged(error.as_ref()))? {
             None => {
                 let mut batch = WriteBatch::default();
@@ -209,6 +214,22 @@ impl TowerStore {
         Ok(())
     }
 
+    /// Keys that cannot be read: their rows are passed over, and left as they are.
+    pub fn unnamed(&self) -> Vec<Vec<u8>> {
+        self.lock_unnamed().iter().cloned().collect()
+    }
+
+    fn lock_unnamed(&self) -> MutexGuard<'_, BTreeSet<Vec<u8>>> {
+        self.unnamed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_unnamed(&self, key: &[u8], error: &ReadError) {
+        if self.lock_unnamed().insert(key.to_vec()) {
+            let key = hex::encode(key);
+            error!(%key, %error, "the watchtower's database has a row whose key cannot be read: it is passed over");
+        }
+    }
+
     fn write(&self, batch: WriteBatch) -> Result<(), StoreError> {
         let mut options = WriteOptions::default();
         options.set_sync(true);
@@ -276,7 +297,11 @@ impl Archive for TowerStore {
         while found.len() < limit
             && let Some((key, value)) = rows.item().filter(|(key, _)| key.starts_with(prefix))
         {
-            found.push((Key::decode(key).map_err(unread)?, value.to_vec()));
+            match Key::decode(key) {
+                Ok(key) => found.push((key, value.to_vec())),
+                // It must not keep anybody from the others.
+                Err(error) => self.note_unnamed(key, &error),
+            }
             rows.next();
         }
         rows.status().map_err(unread)?;
@@ -373,6 +398,22 @@ mod tests {
         assert_eq!(numbers, (0..count).collect::<Vec<_>>());
         assert!(store.get(&Key::Backup { slot: Slot(8), number: CommitmentNumber(0) }).unwrap().is_some());
         assert_eq!(store.get(&Key::Tip).unwrap(), None);
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_read_is_passed_over_and_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = open(folder.path());
+        store.commit((0..3).flat_map(|number| backup(7, number)).collect()).unwrap();
+        let bad = [Table::Backup.of_slot(Slot(7)), vec![0, 0, 0]].concat();
+        let mut batch = WriteBatch::default();
+        batch.put_cf(store.family(BACKUPS).unwrap(), &bad, b"?");
+        store.write(batch).unwrap();
+        assert!(store.unnamed().is_empty());
+        for _ in 0..2 {
+            assert_eq!(store.scan(&Table::Backup.of_slot(Slot(7)), None, SCAN_LIMIT).unwrap().len(), 3);
+        }
+        assert_eq!(store.unnamed(), [bad]);
     }
 
     #[test]

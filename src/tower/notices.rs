@@ -31,7 +31,7 @@ impl Notices {
             | Notice::BreachTakenBack { .. }
             | Notice::Punished { .. }
             | Notice::Closed { .. } => Some(&self.breaches),
-            Notice::Broken { .. } => None,
+            Notice::Broken { .. } | Notice::Damaged { .. } => None,
         };
         match budget.map_or(Line::Write, |budget| budget.line(&format!("{notice:?}"))) {
             Line::Skip => {}
@@ -71,6 +71,10 @@ fn write(notice: &Notice) {
         Notice::Broken { client, channel, cause } => error!(
             %client, channel = %channel.tag, %cause,
             "a channel cannot be guarded any more: report this; its rows are left as they are"
+        ),
+        Notice::Damaged { row, damage } => error!(
+            ?row, %damage,
+            "a row of the watchtower's database is damaged: what it is about is not guarded, all else is; it is left as it is"
         ),
         Notice::TermEnded { client } => info!(%client, "a client's term has ended: what was kept for it is deleted"),
     }

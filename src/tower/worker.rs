@@ -353,12 +353,15 @@ impl Worker {
 
     fn report(&self) -> TowerReport {
         let broken = self.tower.broken().map(|(slot, error)| format!("channel {}: {error}", slot.0));
+        let damaged = self.tower.damaged().map(|(row, damage)| format!("the row {row:?}: {damage}"));
+        let unnamed = self.store.unnamed();
+        let unnamed = unnamed.iter().map(|key| format!("a row whose key {} cannot be read", hex::encode(key)));
         TowerReport {
             tip: self.tower.tip().map(|tip| tip.height),
             stats: self.tower.stats(),
             connected: self.links.len(),
             penalties: self.tower.penalties(&self.policy),
-            broken: broken.collect(),
+            broken: broken.chain(damaged).chain(unnamed).collect(),
         }
     }
 }

@@ -15,13 +15,14 @@ use leyden_channels::{
 };
 use leyden_watchtower::{
     appointment::{ChannelName, ChannelTag, ClientId, FundingIndex},
+    codec::ReadError,
     hint::Hint,
     message::{
         Ask, Backup, BackupBody, Hello, Mode, OpenChannel, PROTOCOL_VERSION, RefusalCode, Register, TowerFeatures,
         TowerMessage,
     },
-    record::{Key, Table},
-    tower::{Ctx, Event, HangUp, Notice, TowerError},
+    record::{Key, Slot, Table},
+    tower::{Ctx, Event, HangUp, Notice, Tower, TowerError},
 };
 
 const MODES: [Mode; 2] = [Mode::Blind, Mode::Own];
@@ -441,6 +442,117 @@ fn a_backup_that_arrives_after_the_breach_was_mined() {
 }
 
 /// What it held before the copy was made it can lose; what the tower has signed for it can ask for.
+#[test]
+fn blocks_that_are_seen_again_have_no_penalty_broadcast_at_each_of_them() {
+    let clients = vec![client(1, Mode::Blind, KINDS[1]), client(2, Mode::Own, KINDS[1])];
+    let mut world = World::new(config(), clients);
+    world.back_up(0, 2);
+    world.mine(10);
+    let breach = world.clients[0].duo.breach(1);
+    world.publish(&breach);
+    world.mine(1);
+    let penalties = world.broadcasts;
+    assert!(penalties > 0);
+    // A channel in own mode has every recent block looked at again; one of them holds the breach.
+    world.connect(1);
+    world.be_idle();
+    assert!(world.broadcasts <= 2 * penalties, "{} broadcasts, where {penalties} were enough", world.broadcasts);
+}
+
+/// Cuts off all of a row but its first bytes.
+fn damage(world: &mut World, which: impl Fn(&Key) -> bool) -> Key {
+    let mut rows = world.store.rows.iter_mut().map(|(key, row)| (Key::decode(key).unwrap(), row));
+    let (key, row) = rows.find(|(key, _)| which(key)).expect("such a row");
+    row.truncate(2);
+    key
+}
+
+#[test]
+fn a_damaged_row_costs_what_it_is_about_and_nothing_else() {
+    let backup = Key::Backup { slot: Slot(0), number: CommitmentNumber(1) };
+    let cases = [(Mode::Blind, Some(backup)), (Mode::Blind, Some(Key::Channel(Slot(0)))), (Mode::Own, None)];
+    for (mode, damaged) in cases {
+        for (kind, restarted) in KINDS.into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
+            println!("{mode:?} {kind:?} {damaged:?}, restarted: {restarted}");
+            // Two clients are cheated in one block.
+            let mut world = World::new(config(), vec![client(1, mode, kind), client(2, mode, kind)]);
+            world.back_up(0, 2);
+            world.back_up(1, 2);
+            let an_htlc = |key: &Key| matches!(key, Key::OwnHtlc { slot: Slot(0), .. });
+            let row = damage(&mut world, |key| damaged.map_or_else(|| an_htlc(key), |damaged| damaged == *key));
+            let left = world.store.rows[&row.encode()].clone();
+            if restarted {
+                world.restart();
+            }
+            let breaches = [0, 1].map(|at| world.clients[at].duo.breach(1));
+            breaches.iter().for_each(|breach| world.publish(breach));
+            world.mine(3);
+            assert_eq!(world.tower.tip().unwrap().height, world.chain.tip, "the tower stands still");
+            assert_eq!(world.lost(1, 1), Amount::ZERO, "everybody else is served");
+            let is_told = |notice: &Notice| matches!(notice, Notice::Damaged { row: told, .. } if *told == row);
+            assert!(world.has_notice(is_told), "{:?}", world.notices);
+            assert!(world.tower.damaged().any(|(key, _)| key == row));
+            // In own mode one HTLC is what it costs.
+            match mode {
+                Mode::Own => assert!([25_000, 30_000].contains(&world.lost(0, 1).to_sat()), "{}", world.lost(0, 1)),
+                Mode::Blind => assert!(!world.tower.breaches().any(|(slot, ..)| slot == Slot(0))),
+            }
+            assert_eq!(world.store.rows.get(&row.encode()), Some(&left), "it is left as it is");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_row_of_what_is_the_same_in_all_states_does_not_keep_a_tower_from_starting() {
+    for table in [Table::Channel, Table::Held, Table::Client, Table::Recent, Table::Breach, Table::Response] {
+        let clients = vec![client(1, Mode::Blind, KINDS[0]), client(2, Mode::Blind, KINDS[0])];
+        let mut world = World::new(config(), clients);
+        world.back_up(0, 2);
+        world.back_up(1, 2);
+        let breach = world.clients[0].duo.breach(1);
+        world.publish(&breach);
+        world.mine(1);
+        let of_table = |key: &Key| key.encode().starts_with(&table.prefix());
+        let row = damage(&mut world, of_table);
+        world.restart();
+        assert!(world.tower.damaged().any(|(key, _)| key == row), "{row:?}");
+        let other = world.clients[1].duo.breach(1);
+        world.publish(&other);
+        world.mine(3);
+        assert_eq!(world.lost(1, 1), Amount::ZERO, "{row:?}");
+    }
+    // Without the tip nobody knows what was looked at, and a newer row is no damage.
+    let mut world = ready(Mode::Blind, KINDS[0]);
+    damage(&mut world, |key| *key == Key::Tip);
+    let restored =
+        |world: &World| Tower::restore(world.config.clone(), world.store.lookout(), &world.store).map(|_| ());
+    assert!(matches!(restored(&world), Err(TowerError::Damaged(_))));
+    let mut world = ready(Mode::Blind, KINDS[0]);
+    let key = Key::Channel(Slot(0)).encode();
+    world.store.rows.get_mut(&key).unwrap()[0] = 2;
+    assert!(matches!(restored(&world), Err(TowerError::Damaged(ReadError::Newer { .. }))));
+}
+
+#[test]
+fn a_channel_that_its_tower_hears_of_after_the_breach_was_mined() {
+    every_case(|mode, kind| {
+        for killed in [false, true] {
+            let mut world = World::new(config(), vec![client(1, mode, kind)]);
+            let breach = world.clients[0].duo.breach(0);
+            world.publish(&breach);
+            world.mine(20);
+            world.back_up(0, 1);
+            if killed {
+                world.restart();
+            }
+            world.be_idle();
+            assert!(killed || world.has_notice(is_breach));
+            world.mine(2);
+            assert_eq!(world.lost(0, 0), Amount::ZERO);
+        }
+    });
+}
+
 #[test]
 fn a_node_restored_from_an_old_copy_asks_its_tower_what_it_last_acknowledged() {
     every_case(|mode, kind| {

@@ -3,7 +3,8 @@
 //!
 //! A run is a seed: two clients, blind or own, of either commitment type, with random states, who back up while blocks come;
 //! one or both are cheated, at a random block, of a random state, with the cheater's second stages, reorganisations, blocks
-//! that cannot be read and feerates that move. `LEYDEN_TOWER_SEED=7` replays one run, `LEYDEN_TOWER_RUNS=400` makes so many
+//! that cannot be read and feerates that move. Some of those who are cheated back the state up only after its breach was
+//! mined. `LEYDEN_TOWER_SEED=7` replays one run, `LEYDEN_TOWER_RUNS=400` makes so many
 //! (each has some 25 crash points, so 400 are ten thousand), from `LEYDEN_TOWER_FROM`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
@@ -67,9 +68,29 @@ struct Cheat {
     block: u32,
     /// His second stages, and from which block on he tries to get them in.
     stages: Vec<(u32, Transaction)>,
+    /// From which block on the client backs up that state and those after it: the one before the breach, or a later one.
+    backed_up: u32,
 }
 
-fn run(seed: u64) -> usize {
+/// By so many blocks a backup may come after its breach: a client that was away. The penalties have to be mined before the end.
+const MOST_LATE: u64 = 60;
+
+/// What a run has seen.
+#[derive(Default)]
+struct Seen {
+    crashes: usize,
+    cheats: usize,
+    /// Of which the state was backed up after its breach was mined.
+    late: usize,
+}
+
+impl Cheat {
+    fn is_late(&self) -> bool {
+        self.backed_up >= self.block
+    }
+}
+
+fn run(seed: u64) -> Seen {
     let random = &mut Random(seed);
     let mut clients = Vec::new();
     for number in 0..2 {
@@ -102,7 +123,8 @@ fn run(seed: u64) -> usize {
         let received = duo.second_stages(state, HtlcDirection::Received).into_iter();
         let stages = received.filter(|_| reached && random.chance(50)).collect::<Vec<_>>();
         let stages = stages.into_iter().map(|stage| (block + 1 + random.below(3) as u32, stage)).collect();
-        cheats.push(Cheat { at, state, block, stages });
+        let backed_up = if random.chance(40) { block + 1 + random.below(MOST_LATE) as u32 } else { block - 1 };
+        cheats.push(Cheat { at, state, block, stages, backed_up });
     }
     let mut reorganisations = 0;
     for _ in 0..140 {
@@ -112,11 +134,16 @@ fn run(seed: u64) -> usize {
         }
         for at in 0..2 {
             let last = world.clients[at].duo.states.len() as u64 - 1;
-            let due = cheats.iter().any(|cheat| cheat.at == at && cheat.block <= tip + 1);
-            // Whoever is cheated has backed up what it is cheated of.
-            if (due || random.chance(30)) && world.clients[at].next() < last {
-                let until = if due { last } else { world.clients[at].next() + 1 };
-                world.back_up(at, until);
+            let cheat = cheats.iter().find(|cheat| cheat.at == at);
+            let due = cheat.is_some_and(|cheat| cheat.backed_up <= tip);
+            // Of what it is cheated of, a client has backed up nothing before it is due, and everything then.
+            let until = match cheat {
+                Some(cheat) if !due => cheat.state,
+                Some(_) | None => last,
+            };
+            let next = world.clients[at].next();
+            if (due || random.chance(30)) && next < until {
+                world.back_up(at, if due { until } else { next + 1 });
             }
         }
         for cheat in cheats.iter().filter(|cheat| cheat.block <= tip) {
@@ -186,7 +213,8 @@ fn run(seed: u64) -> usize {
         let client = &world.clients[cheat.at];
         assert_eq!(world.tower.held(&client.id, &client.name), None, "the room is not given back");
     }
-    world.crashes
+    let late = cheats.iter().filter(|cheat| cheat.is_late()).count();
+    Seen { crashes: world.crashes, cheats: cheats.len(), late }
 }
 
 #[test]
@@ -200,11 +228,17 @@ fn no_breach_is_missed_and_no_acknowledged_state_lost_wherever_the_tower_is_kill
         }
     };
     let (count, first) = (seeds.len(), seeds[0]);
-    let mut crashes = 0;
+    let mut all = Seen::default();
     for seed in seeds {
         let result = std::panic::catch_unwind(|| run(seed));
-        let Ok(crashed) = result else { panic!("seed {seed} fails: LEYDEN_TOWER_SEED={seed}") };
-        crashes += crashed;
+        let Ok(seen) = result else { panic!("seed {seed} fails: LEYDEN_TOWER_SEED={seed}") };
+        all.crashes += seen.crashes;
+        all.cheats += seen.cheats;
+        all.late += seen.late;
     }
-    println!("{count} runs from seed {first}: killed {crashes} times");
+    let Seen { crashes, cheats, late } = all;
+    println!(
+        "{count} runs from seed {first}: killed {crashes} times; {cheats} breaches, {late} of them mined before their backup came"
+    );
+    assert!(count == 1 || late > 0, "no backup came late");
 }

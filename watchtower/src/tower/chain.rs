@@ -6,7 +6,10 @@
 //!                       └─ then every open penalty at the new tip ──► broadcasts; final ones are given back
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
 
 use bitcoin::{OutPoint, Transaction, Txid};
 use leyden_channels::{
@@ -15,7 +18,7 @@ use leyden_channels::{
     types::{CommitmentNumber, Height},
 };
 
-use super::{BlockSeen, Ctx, Effect, Notice, RECENT_BLOCKS, Tower, TowerError, TowerOutbox, serve::recent};
+use super::{BlockSeen, Ctx, Damage, Effect, Notice, RECENT_BLOCKS, Tower, TowerError, TowerOutbox, serve::recent};
 use crate::{
     codec::Bytes,
     hint::Hint,
@@ -41,13 +44,22 @@ enum Found {
         number: CommitmentNumber,
         notice: Notice,
     },
+    /// A row without which the appointment cannot be acted on.
+    Damaged(Key, Damage),
 }
 
 /// Verdicts on kits that are remembered, some 10 MB.
 const USELESS: usize = 100_000;
 
 /// HTLCs of own channels' states that may have been published.
-type Htlcs = HashMap<(Slot, CommitmentNumber), Vec<CommitmentHtlc>>;
+type Htlcs = HashMap<(Slot, CommitmentNumber), OwnHtlcs>;
+
+/// The HTLCs of a state that can be read, and the rows of its channel that cannot.
+#[derive(Clone, Default)]
+struct OwnHtlcs {
+    htlcs: Vec<CommitmentHtlc>,
+    damaged: Vec<(Key, Damage)>,
+}
 
 impl Tower {
     pub(super) fn block(
@@ -81,17 +93,23 @@ impl Tower {
             self.seen_in_mempool.clear();
         }
         let mut is_late = false;
+        // A block that is seen again and has nothing to say gives no reason to broadcast everything once more.
+        let mut concerns_us = is_news;
         for (index, tx) in transactions.iter().enumerate() {
             for found in found.remove(&index).unwrap_or_default() {
+                concerns_us = true;
                 is_late |= self.confirmed(found, tx, height, outbox) && !is_news;
             }
             let spent = tx.input.iter().filter_map(|input| self.watched.get(&input.previous_output));
             let slots: BTreeSet<Slot> = spent.flatten().copied().collect();
+            concerns_us |= !slots.is_empty();
             for slot in slots {
                 self.spent(slot, tx, height, &htlcs, ctx, outbox)?;
             }
         }
-        self.act_with(&htlcs, ctx, outbox)?;
+        if concerns_us {
+            self.act_with(&htlcs, ctx, outbox)?;
+        }
         if is_news {
             self.end_terms(height, outbox);
         }
@@ -109,14 +127,19 @@ impl Tower {
         let mut tried: HashMap<_, usize> = HashMap::new();
         let mut rows = Vec::new();
         scan_all::<TowerError>(archive, &Key::hint_prefix(Hint::from(txid)), |key, _| {
-            if let Key::Hint { slot, number, .. } = key
-                && let Some(channel) = self.channels.get(&slot)
-            {
-                let tried = tried.entry(channel.client).or_default();
-                if *tried < self.config.limits.backups_per_hint {
-                    *tried = tried.saturating_add(1);
-                    rows.push((slot, number));
+            let Key::Hint { slot, number, .. } = key else { return Ok(()) };
+            let unreadable = Key::Channel(slot);
+            match (self.channels.get(&slot), self.damaged.get(&unreadable)) {
+                (Some(channel), _) => {
+                    let tried = tried.entry(channel.client).or_default();
+                    if *tried < self.config.limits.backups_per_hint {
+                        *tried = tried.saturating_add(1);
+                        rows.push((slot, number));
+                    }
                 }
+                (None, Some(damage)) => found.push(Found::Damaged(unreadable, damage.clone())),
+                // Its rows are being deleted.
+                (None, None) => {}
             }
             Ok(())
         })?;
@@ -128,10 +151,15 @@ impl Tower {
             if self.useless.contains(&(slot, number, *txid)) {
                 continue;
             }
-            let Some(backup) = archive.get(&Key::Backup { slot, number })? else { continue };
-            let Some(channel) = archive.get(&Key::Channel(slot))? else { continue };
-            let ChannelRow { client, name, constants, .. } = ChannelRow::decode(&channel)?;
-            let sealed = backup.get(8..).unwrap_or_default();
+            let (backup, channel) = match appointment(slot, number, archive)? {
+                Ok(rows) => rows,
+                Err((row, damage)) => {
+                    found.push(Found::Damaged(row, damage));
+                    continue;
+                }
+            };
+            let ChannelRow { client, name, constants, .. } = channel;
+            let sealed = backup.as_slice();
             let outputs = outputs.get_or_insert_with(|| BreachOutputs::from(tx));
             found.push(match kit::open(outputs, &name, &constants, sealed) {
                 Ok(claims) => {
@@ -189,6 +217,10 @@ impl Tower {
                 outbox.emit(Effect::Notice(notice));
                 return false;
             }
+            Found::Damaged(row, damage) => {
+                self.tell_damage(row, damage, outbox);
+                return false;
+            }
             Found::Known(slot, number) => (slot, number),
             Found::New { slot, number, claims, row } => {
                 outbox.put(Key::Breach { slot, number }, row.encode());
@@ -205,6 +237,12 @@ impl Tower {
             self.tell_breach(slot, Mode::Blind, number, txid, height, outbox);
         }
         is_news
+    }
+
+    /// What the row was about is not guarded any more; all else is.
+    fn tell_damage(&mut self, row: Key, damage: Damage, outbox: &mut TowerOutbox) {
+        outbox.emit(Effect::Notice(Notice::Damaged { row, damage: damage.clone() }));
+        self.damaged.insert(row, damage);
     }
 
     pub(super) fn tell_breach(
@@ -258,10 +296,13 @@ impl Tower {
             return Ok(());
         };
         let guard_ctx = GuardCtx { tip, newest: ctx.newest.max(tip), estimates: ctx.estimates, policy: ctx.policy };
-        let load = |number| match htlcs.get(&(slot, number)) {
-            Some(htlcs) => Some(htlcs.clone()),
+        let damaged = RefCell::new(Vec::new());
+        let load = |number| {
             // Asked for again at the next tip if it cannot be read now.
-            None => own_htlcs(slot, number, ctx.archive).ok(),
+            let read = || own_htlcs(slot, number, ctx.archive).ok();
+            let OwnHtlcs { htlcs, damaged: unreadable } = htlcs.get(&(slot, number)).cloned().or_else(read)?;
+            damaged.borrow_mut().extend(unreadable);
+            Some(htlcs)
         };
         let taken_back = guard.resolution().and_then(onchain::Resolution::close);
         let turn = match guard.handle(event, guard_ctx, &load) {
@@ -276,10 +317,12 @@ impl Tower {
         {
             outbox.put(Key::Enforcement(slot), resolution.encode());
         }
+        let damaged = damaged.into_inner();
         let breached = guard.is_breached();
         let close = guard.resolution().and_then(onchain::Resolution::close);
         let outpoints: Vec<OutPoint> = guard.outpoints().collect();
         self.watch(slot, outpoints);
+        damaged.into_iter().for_each(|(row, damage)| self.tell_damage(row, damage, outbox));
         let whose = self.channels.get(&slot).map(|channel| (channel.client, channel.name));
         for effect in turn.effects {
             match effect {
@@ -415,6 +458,7 @@ impl Tower {
                         outbox.emit(Effect::Notice(notice));
                         continue;
                     }
+                    Found::Damaged(..) => continue,
                     Found::Known(slot, number) => {
                         self.breaches.get(&(slot, number)).map(|breach| breach.before_the_block(tip))
                     }
@@ -512,17 +556,41 @@ fn all_of(slot: Slot) -> std::ops::RangeInclusive<(Slot, CommitmentNumber)> {
     (slot, CommitmentNumber(0))..=(slot, CommitmentNumber(u64::MAX))
 }
 
-/// The HTLCs of one state of an own channel.
-fn own_htlcs(slot: Slot, number: CommitmentNumber, archive: &dyn Archive) -> Result<Vec<CommitmentHtlc>, TowerError> {
-    let mut htlcs = Vec::new();
+/// The sealed kit of one appointment and the row of its channel, or which of them is damaged.
+fn appointment(
+    slot: Slot,
+    number: CommitmentNumber,
+    archive: &dyn Archive,
+) -> Result<Result<(Vec<u8>, ChannelRow), (Key, Damage)>, TowerError> {
+    let (backup, channel) = (Key::Backup { slot, number }, Key::Channel(slot));
+    // Both are written before the hint, and deleted after it.
+    let Some(row) = archive.get(&backup)? else { return Ok(Err((backup, Damage::Missing))) };
+    let Some(sealed) = row.get(8..) else { return Ok(Err((backup, Damage::Short(row.len())))) };
+    let Some(row) = archive.get(&channel)? else { return Ok(Err((channel, Damage::Missing))) };
+    Ok(match ChannelRow::decode(&row) {
+        Ok(row) => Ok((sealed.to_vec(), row)),
+        Err(error) => Err((channel, error.into())),
+    })
+}
+
+/// The HTLCs of one state of an own channel. Without those that cannot be read, the others can still be taken.
+fn own_htlcs(slot: Slot, number: CommitmentNumber, archive: &dyn Archive) -> Result<OwnHtlcs, TowerError> {
+    let mut found = OwnHtlcs::default();
     scan_all::<TowerError>(archive, &Table::OwnHtlc.of_slot(slot), |key, value| {
-        let OwnHtlcRow { amount, payment_hash, cltv_expiry, first, last } = OwnHtlcRow::decode(&value)?;
+        let row = match OwnHtlcRow::decode(&value) {
+            Ok(row) => row,
+            Err(error) => {
+                found.damaged.push((key, error.into()));
+                return Ok(());
+            }
+        };
+        let OwnHtlcRow { amount, payment_hash, cltv_expiry, first, last } = row;
         if let Key::OwnHtlc { direction, id, .. } = key
             && (first..=last.unwrap_or(CommitmentNumber::MAX)).contains(&number)
         {
-            htlcs.push(CommitmentHtlc { direction, id, amount, payment_hash, cltv_expiry });
+            found.htlcs.push(CommitmentHtlc { direction, id, amount, payment_hash, cltv_expiry });
         }
         Ok(())
     })?;
-    Ok(htlcs)
+    Ok(found)
 }

@@ -189,9 +189,26 @@ pub enum Notice {
         channel: ChannelName,
         cause: String,
     },
+    /// A row that cannot be read keeps one appointment, or one HTLC of a channel in own mode, from being acted on. It is left
+    /// as it is, for a person to look at.
+    Damaged {
+        row: Key,
+        damage: Damage,
+    },
     TermEnded {
         client: ClientId,
     },
+}
+
+/// What is wrong with a row.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    #[error("it cannot be read: {0}")]
+    Unreadable(#[from] ReadError),
+    #[error("it has {0} bytes, which is too few")]
+    Short(usize),
+    #[error("it is missing")]
+    Missing,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -24,12 +24,13 @@
 //! # Promises
 //!
 //! - Nothing is acknowledged, and nothing broadcast, before what it depends on is durable.
-//! - Every transaction of every block is held against every hint and every own channel, and against those of
-//!   [`RECENT_BLOCKS`] blocks when a backup comes late. Blocks count as seen only when everything that they led to is durable.
+//! - Every transaction of every block is held against every hint and every own channel, and those of the last
+//!   [`RECENT_BLOCKS`] blocks also against what comes later: a backup, or a channel in own mode. Blocks count as seen only when everything that they led to is durable.
 //! - An appointment is kept until its term ends, its client says that the channel is final, or its penalty is final: an open
 //!   penalty outlives the first two.
 //! - What one client does changes nothing for another, but for the bounds of [`crate::session`]; nor does a channel that
-//!   cannot be enforced ([`Tower::broken`]).
+//!   cannot be enforced ([`Tower::broken`]), nor a row that cannot be read ([`Tower::damaged`]): it is told of, and left as it
+//!   is. Only without the row of the tip a tower does not start, because it would not know which blocks it has looked at.
 //!
 //! # What liars can do
 //!
@@ -52,7 +53,9 @@ use bitcoin::{OutPoint, Txid, constants::ChainHash};
 use leyden_channels::types::{CommitmentNumber, Height};
 use secp256k1::PublicKey;
 
-pub use event::{BlockSeen, Ctx, Effect, Event, HangUp, Notice, ToSign, TowerError, TowerOutbox, newest_receipts};
+pub use event::{
+    BlockSeen, Ctx, Damage, Effect, Event, HangUp, Notice, ToSign, TowerError, TowerOutbox, newest_receipts,
+};
 pub use leyden_channels::channel::Outbox;
 pub use report::PenaltyReport;
 
@@ -62,13 +65,14 @@ use crate::{
     message::{Mode, TowerFeatures},
     own::Guard,
     receipt::Held,
-    record::{ClientRow, HeldRow, Slot, TipRow},
+    record::{ClientRow, HeldRow, Key, Slot, TipRow},
     responder::Breach,
     session::{Admission, Bucket, Connection, Limits, Used},
 };
 use space::AuditJob;
 
-/// Of so many blocks the hints are kept, for backups that come after their breach: what a pruned node can still read again.
+/// So many blocks are looked at again for a channel in own mode that comes after its end, and of so many the hints are kept, for
+/// backups that come after their breach: what a pruned node can still read again.
 pub const RECENT_BLOCKS: u32 = 288;
 
 /// What does not change while a tower runs.
@@ -112,6 +116,8 @@ pub struct Tower {
     guards: BTreeMap<Slot, Guard>,
     /// Channels that a bug or a damaged row keeps us from enforcing, and why. They stop nobody else's.
     broken: BTreeMap<Slot, TowerError>,
+    /// Rows that could not be read, and are left as they are.
+    damaged: BTreeMap<Key, Damage>,
     /// Channels whose rows are being deleted.
     leaving: BTreeSet<Slot>,
     audits: VecDeque<AuditJob>,
@@ -205,6 +211,11 @@ impl Tower {
     /// What cannot be enforced until a person has looked at it.
     pub fn broken(&self) -> impl Iterator<Item = (Slot, &TowerError)> {
         self.broken.iter().map(|(slot, error)| (*slot, error))
+    }
+
+    /// Rows that could not be read since the start: what they were about is not guarded.
+    pub fn damaged(&self) -> impl Iterator<Item = (Key, &Damage)> {
+        self.damaged.iter().map(|(key, damage)| (*key, damage))
     }
 
     pub fn guards(&self) -> impl Iterator<Item = (Slot, &Guard)> {

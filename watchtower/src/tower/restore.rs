@@ -44,6 +44,7 @@ impl Tower {
             breaches: BTreeMap::new(),
             guards: BTreeMap::new(),
             broken: BTreeMap::new(),
+            damaged: BTreeMap::new(),
             leaving: BTreeSet::new(),
             audits: VecDeque::new(),
             to_reread: BTreeSet::new(),
@@ -54,8 +55,10 @@ impl Tower {
             unsettled: false,
         };
         each(archive, Table::Client, |key, value| {
-            if let Key::Client(client) = key {
-                tower.clients.insert(client, ClientRow::decode(&value)?);
+            if let Key::Client(client) = key
+                && let Some(row) = tower.readable(key, ClientRow::decode(&value))?
+            {
+                tower.clients.insert(client, row);
             }
             Ok(())
         })?;
@@ -65,7 +68,8 @@ impl Tower {
         })?;
         each(archive, Table::Breach, |key, value| {
             let Key::Breach { slot, number } = key else { return Ok(()) };
-            let BreachRow { txid, outputs, name, constants, sealed } = BreachRow::decode(&value)?;
+            let Some(row) = tower.readable(key, BreachRow::decode(&value))? else { return Ok(()) };
+            let BreachRow { txid, outputs, name, constants, sealed } = row;
             let outputs = BreachOutputs { txid, outputs: outputs.into_iter().collect() };
             let claims = match kit::open(&outputs, &name, &constants, &sealed.0) {
                 Ok(claims) => claims,
@@ -74,15 +78,18 @@ impl Tower {
                     return Ok(());
                 }
             };
-            let response: Response = get(archive, &Key::Response { slot, number })?.unwrap_or_default();
+            // Without it, the blocks say again what became of the breach.
+            let response: Option<Response> = tower.get_readable(archive, Key::Response { slot, number })?;
+            let response = response.unwrap_or_default();
             let breach = Breach::new(txid, claims, response);
             tower.watch(slot, breach.outputs().keys().copied().collect::<Vec<_>>());
             tower.breaches.insert((slot, number), breach);
             Ok(())
         })?;
         each(archive, Table::Recent, |key, value| {
-            if let Key::Recent(height) = key {
-                let RecentRow { hints } = RecentRow::decode(&value)?;
+            if let Key::Recent(height) = key
+                && let Some(RecentRow { hints }) = tower.readable(key, RecentRow::decode(&value))?
+            {
                 let (hints, _) = hints.0.as_chunks::<8>();
                 tower.recent.extend(hints.iter().map(|hint| (super::serve::recent(Hint(*hint)), height)));
             }
@@ -107,16 +114,20 @@ impl Tower {
         let breaches = self.breaches.values().filter_map(|breach| breach.response().height);
         let closes = self.guards.values().filter(|guard| guard.is_breached());
         let closes = closes.filter_map(|guard| guard.resolution()?.close()).map(|(_, height)| height);
-        if let (Some(first), Some(tip)) = (breaches.chain(closes).min(), self.tip) {
+        // A channel in own mode may have been told of after its end, and its end not been looked for.
+        let unseen = self.guards.values().any(|guard| !guard.is_closed()).then(|| self.oldest_recent());
+        if let (Some(first), Some(tip)) = (breaches.chain(closes).chain(unseen).min(), self.tip) {
             self.to_reread.extend((first.0..=tip.height.0).map(Height));
         }
     }
 
     fn load_channel(&mut self, slot: Slot, value: &[u8], archive: &dyn Archive) -> Result<(), TowerError> {
-        let ChannelRow { client, name, mode, constants } = ChannelRow::decode(value)?;
-        let held: Option<HeldRow> = get(archive, &Key::Held(slot))?;
+        self.next_slot = self.next_slot.max(Slot(slot.0.saturating_add(1)));
+        let Some(row) = self.readable(Key::Channel(slot), ChannelRow::decode(value))? else { return Ok(()) };
+        let ChannelRow { client, name, mode, constants } = row;
+        let held: Option<HeldRow> = self.get_readable(archive, Key::Held(slot))?;
         if let crate::message::Mode::Own = mode {
-            match load_guard(slot, &constants, archive) {
+            match self.load_guard(slot, &constants, archive) {
                 Ok(guard) => {
                     self.watch(slot, guard.outpoints().collect::<Vec<_>>());
                     self.guards.insert(slot, guard);
@@ -138,33 +149,52 @@ impl Tower {
         let constants = sha256::Hash::hash(&constants).to_byte_array();
         self.channels.insert(slot, Channel { client, name, mode, constants, held });
         self.names.insert((client, name), slot);
-        self.next_slot = self.next_slot.max(Slot(slot.0.saturating_add(1)));
         Ok(())
+    }
+
+    /// Without HTLCs that cannot be read: the others, and the rest of each state, can still be taken.
+    fn load_guard(&mut self, slot: Slot, constants: &[u8], archive: &dyn Archive) -> Result<Guard, TowerError> {
+        let channel = OwnChannel::decode(constants)?;
+        let state: Option<OwnStateRow> = get(archive, &Key::OwnState(slot))?;
+        let state = state
+            .map(|state| {
+                let mut live = BTreeMap::new();
+                for (direction, id) in &state.live {
+                    let key = Key::OwnHtlc { slot, direction: *direction, id: *id };
+                    if let Some(row) = self.get_readable::<OwnHtlcRow>(archive, key)? {
+                        live.insert((*direction, *id), row);
+                    }
+                }
+                Ok::<_, TowerError>((state, live))
+            })
+            .transpose()?;
+        let stored = archive.get(&Key::Enforcement(slot))?;
+        let stored = stored.map(|bytes| StoredResolution::decode(&bytes)).transpose()?;
+        Ok(Guard::restore(channel, state, stored)?)
+    }
+
+    /// What a row says; `None` if it is damaged, which is kept in mind. One of a newer version is no damage.
+    fn readable<R>(&mut self, key: Key, row: Result<R, ReadError>) -> Result<Option<R>, TowerError> {
+        match row {
+            Ok(row) => Ok(Some(row)),
+            Err(error @ ReadError::Newer { .. }) => Err(error.into()),
+            Err(error) => {
+                self.damaged.insert(key, error.into());
+                Ok(None)
+            }
+        }
+    }
+
+    fn get_readable<R: Row>(&mut self, archive: &dyn Archive, key: Key) -> Result<Option<R>, TowerError> {
+        match archive.get(&key)? {
+            Some(bytes) => self.readable(key, R::decode(&bytes)),
+            None => Ok(None),
+        }
     }
 
     fn strangers_share(&self, client: &ClientId, bytes: u64) -> u64 {
         if self.config.admission.is_listed(client) { 0 } else { bytes }
     }
-}
-
-fn load_guard(slot: Slot, constants: &[u8], archive: &dyn Archive) -> Result<Guard, TowerError> {
-    let channel = OwnChannel::decode(constants)?;
-    let state: Option<OwnStateRow> = get(archive, &Key::OwnState(slot))?;
-    let state = state
-        .map(|state| {
-            let mut live = BTreeMap::new();
-            for (direction, id) in &state.live {
-                let key = Key::OwnHtlc { slot, direction: *direction, id: *id };
-                if let Some(row) = get::<OwnHtlcRow>(archive, &key)? {
-                    live.insert((*direction, *id), row);
-                }
-            }
-            Ok::<_, TowerError>((state, live))
-        })
-        .transpose()?;
-    let stored = archive.get(&Key::Enforcement(slot))?;
-    let stored = stored.map(|bytes| StoredResolution::decode(&bytes)).transpose()?;
-    Ok(Guard::restore(channel, state, stored)?)
 }
 
 fn get<R: Row>(archive: &dyn Archive, key: &Key) -> Result<Option<R>, TowerError> {

@@ -3,7 +3,9 @@
 use bitcoin::hashes::{Hash as _, sha256};
 use leyden_channels::types::{CommitmentNumber, FeeratePerKw, Height};
 
-use super::{Channel, Ctx, Effect, HangUp, ToSign, Tower, TowerError, TowerOutbox, space::AuditJob, states};
+use super::{
+    Channel, Ctx, Effect, HangUp, RECENT_BLOCKS, ToSign, Tower, TowerError, TowerOutbox, space::AuditJob, states,
+};
 use crate::{
     appointment::{ChannelName, ChannelTag, ClientId, FundingIndex},
     codec::encode,
@@ -214,6 +216,8 @@ impl Tower {
         if let Some(guard) = guard {
             self.watch(slot, guard.outpoints().collect::<Vec<_>>());
             self.guards.insert(slot, guard);
+            // Its funding output may have been spent while nobody had told us of it.
+            self.reread(self.oldest_recent(), outbox);
         }
         outbox.put(Key::Channel(slot), ChannelRow { client, name, mode, constants }.encode());
         self.channels.insert(slot, Channel { client, name, mode, constants: hash, held: None });
@@ -256,6 +260,10 @@ impl Tower {
             Ok(_) => return refuse(RefusalCode::Unreadable, "a backup of another mode than you registered for"),
             Err(error) => return Ok(Err((RefusalCode::Unreadable, error.to_string()))),
         };
+        if self.damaged.contains_key(&Key::Held(slot)) {
+            let (code, text) = no_guard();
+            return Ok(Err((code, text)));
+        }
         let before = channel.held.map(|row| row.held);
         match before {
             Some(held) if number <= held.up_to => {
@@ -355,9 +363,15 @@ impl Tower {
         Ok(true)
     }
 
+    /// The first of the blocks that are looked at again for what comes late.
+    pub(super) fn oldest_recent(&self) -> Height {
+        Height(self.height().0.saturating_sub(RECENT_BLOCKS - 1))
+    }
+
     /// Has everything from this block on looked at again.
     pub(super) fn reread(&mut self, from: Height, outbox: &mut TowerOutbox) {
-        self.to_reread.extend((from.0..=self.height().0).map(Height));
+        let Some(tip) = self.tip else { return };
+        self.to_reread.extend((from.0..=tip.height.0).map(Height));
         outbox.emit(Effect::MoreWhenIdle);
     }
 
@@ -468,7 +482,7 @@ pub(super) fn recent(hint: Hint) -> u64 {
     u64::from_be_bytes(hint.0)
 }
 
-/// The channel cannot be enforced: see [`Tower::broken`].
+/// The channel cannot be enforced, or added to: see [`Tower::broken`] and [`Tower::damaged`].
 fn no_guard() -> Reason {
     (RefusalCode::NoSuchChannel, "this channel's rows at the tower are damaged: use another tag".to_owned())
 }

@@ -71,7 +71,8 @@ impl Guarded {
     /// Starts all three. Alice and Bob have one block reward each, which they can spend.
     pub async fn start(folder: &Path, alice_flags: &[&str]) -> Result<Self, ClusterError> {
         let listen = format!("{}:{TOWER_PORT}", own_ip());
-        let tower_flags = ["--tower", "--tower-listen", &listen, "--metrics", "127.0.0.1:0"].map(str::to_owned).to_vec();
+        let tower_flags =
+            ["--tower", "--tower-listen", &listen, "--metrics", "127.0.0.1:0"].map(str::to_owned).to_vec();
         let flags: Vec<&str> = tower_flags.iter().map(String::as_str).collect();
         let mut tower = DaemonProcess::new(folder, "tower", &flags)?;
         tower.start().await?;
