@@ -177,14 +177,24 @@ fn lightning(method: &str) -> Access {
     })
 }
 
+/// What there is in place of a call of LND's that would mean nothing here.
+fn instead(path: &str) -> Option<&'static str> {
+    match path {
+        "/wtclientrpc.WatchtowerClient/TerminateSession" => {
+            Some("a tower has one session, which DeactivateTower ends and AddTower begins again")
+        }
+        _ => None,
+    }
+}
+
 impl Authorizer {
     /// What the call shows of its sender, if it may be made.
     fn judge(&self, path: &str, headers: &HeaderMap, from: Option<IpAddr>) -> Result<CallerTrust, Status> {
         let needed = match access(path) {
             Access::Open => return Ok(CallerTrust::Caller),
             Access::Unknown => {
-                let text = format!("leydend does not answer {path}; server reflection lists what it answers");
-                return Err(Status::unimplemented(text));
+                let next = instead(path).unwrap_or("server reflection lists what it answers");
+                return Err(Status::unimplemented(format!("leydend does not answer {path}: {next}")));
             }
             Access::Needs(needed) => needed,
         };
@@ -352,6 +362,10 @@ mod tests {
         assert_eq!(code("/lnrpc.Lightning/GetInfo", &HeaderMap::new()), Err(Unauthenticated));
         assert_eq!(code("/lnrpc.State/GetState", &HeaderMap::new()), Ok(()));
         assert_eq!(code("/lnrpc.Lightning/Nonsense", &headers(ADMIN)), Err(Unimplemented));
+        let path = "/wtclientrpc.WatchtowerClient/TerminateSession";
+        let refused = authorizer.judge(path, &headers(ADMIN), None).err().unwrap();
+        assert_eq!(refused.code(), Unimplemented);
+        assert!(refused.message().contains(path) && refused.message().contains("DeactivateTower"), "{refused:?}");
 
         let garbage = HeaderMap::from_iter([(METADATA_KEY.parse().unwrap(), "zz".parse().unwrap())]);
         assert_eq!(code("/lnrpc.Lightning/GetInfo", &garbage), Err(Unauthenticated));
