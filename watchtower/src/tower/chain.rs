@@ -151,20 +151,19 @@ impl Tower {
             if self.useless.contains(&(slot, number, *txid)) {
                 continue;
             }
-            let (backup, channel) = match appointment(slot, number, archive)? {
-                Ok(rows) => rows,
+            let Appointment { sealed, channel } = match appointment(slot, number, archive)? {
+                Ok(appointment) => appointment,
                 Err((row, damage)) => {
                     found.push(Found::Damaged(row, damage));
                     continue;
                 }
             };
             let ChannelRow { client, name, constants, .. } = channel;
-            let sealed = backup.as_slice();
             let outputs = outputs.get_or_insert_with(|| BreachOutputs::from(tx));
-            found.push(match kit::open(outputs, &name, &constants, sealed) {
+            found.push(match kit::open(outputs, &name, &constants, &sealed) {
                 Ok(claims) => {
                     let outputs = outputs.claimed_by(&claims).outputs.into_iter().collect();
-                    let row = BreachRow { txid: *txid, outputs, name, constants, sealed: Bytes(sealed.to_vec()) };
+                    let row = BreachRow { txid: *txid, outputs, name, constants, sealed: Bytes(sealed) };
                     Found::New { slot, number, claims: Box::new(claims), row }
                 }
                 Err(cause) => {
@@ -556,19 +555,25 @@ fn all_of(slot: Slot) -> std::ops::RangeInclusive<(Slot, CommitmentNumber)> {
     (slot, CommitmentNumber(0))..=(slot, CommitmentNumber(u64::MAX))
 }
 
-/// The sealed kit of one appointment and the row of its channel, or which of them is damaged.
+/// A backup, and the row of its channel.
+struct Appointment {
+    sealed: Vec<u8>,
+    channel: ChannelRow,
+}
+
+/// One appointment, or the row of it that is damaged.
 fn appointment(
     slot: Slot,
     number: CommitmentNumber,
     archive: &dyn Archive,
-) -> Result<Result<(Vec<u8>, ChannelRow), (Key, Damage)>, TowerError> {
+) -> Result<Result<Appointment, (Key, Damage)>, TowerError> {
     let (backup, channel) = (Key::Backup { slot, number }, Key::Channel(slot));
     // Both are written before the hint, and deleted after it.
     let Some(row) = archive.get(&backup)? else { return Ok(Err((backup, Damage::Missing))) };
     let Some(sealed) = row.get(8..) else { return Ok(Err((backup, Damage::Short(row.len())))) };
     let Some(row) = archive.get(&channel)? else { return Ok(Err((channel, Damage::Missing))) };
     Ok(match ChannelRow::decode(&row) {
-        Ok(row) => Ok((sealed.to_vec(), row)),
+        Ok(channel) => Ok(Appointment { sealed: sealed.to_vec(), channel }),
         Err(error) => Err((channel, error.into())),
     })
 }
