@@ -67,7 +67,8 @@ pub enum ConfigError {
     leydend                                  a regtest node in ~/.leyden, then `leyden create`\n  \
     leydend --mine --no-wallet-password      a throw-away node that mines\n  \
     leydend --chain-connect 10.0.0.2:18444   follow another node's chain\n  \
-    leydend --tower                          a node that is a watchtower for others too"
+    leydend --tower                          a node that is a watchtower for others too\n  \
+    leydend --tower-only --chain-connect 10.0.0.2:18444   a watchtower alone: it has to see the chain"
 )]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Flags {
@@ -146,14 +147,14 @@ pub struct Flags {
     /// Base fee of each payment that we forward, in msat [default: 1000]
     #[arg(long, value_name = "MSAT")]
     pub base_fee_msat: Option<u32>,
-    /// Fee rate of each payment that we forward, in millionths of its amount [default: 1]
+    /// Fee rate of each payment that we forward, in parts per million (ppm) of its amount [default: 1]
     #[arg(long, value_name = "PPM")]
     pub fee_rate_ppm: Option<u32>,
     /// Blocks between the expiries of an incoming HTLC and of the one that forwards it [default: 80]
     #[arg(long, value_name = "BLOCKS")]
     pub time_lock_delta: Option<u16>,
     /// What a channel may lose because HTLCs are too small to be worth a claim on the chain, in satoshi [default: 50000, or
-    /// 500 millionths of the channel's capacity if that is more]
+    /// 500 ppm of the channel's capacity if that is more]
     #[arg(long, value_name = "SAT")]
     pub max_dust_exposure: Option<u32>,
     /// Megabytes of memory for the mempool; beyond that the lowest feerates are evicted [default: 300]
@@ -171,7 +172,8 @@ pub struct Flags {
     #[arg(long)]
     #[serde(default)]
     pub tower: bool,
-    /// Run a watchtower alone: chain and tower, without a wallet and without channels
+    /// Run a watchtower alone: chain and tower, without a wallet and without channels. It sees blocks only from nodes of the
+    /// chain: name some with --chain-connect
     #[arg(long)]
     #[serde(default)]
     pub tower_only: bool,

@@ -28,8 +28,9 @@ const IDENTIFIER_VERSION: u8 = 3;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MacaroonError {
     #[error(
-        "no macaroon was sent. `leyden` reads it from the data directory: if it is not there yet, make the wallet with \
-         `leyden create`. Other clients send its hex in the metadata key `macaroon`"
+        "no macaroon was sent. `leyden` reads it from the data directory (--data-dir, --network), where it lies once the \
+         wallet is made: make it with `leyden create`. A watchtower alone (`leydend --tower-only`) needs no wallet. Other \
+         clients send the macaroon's hex in the metadata key `macaroon`"
     )]
     Missing,
     #[error(transparent)]

@@ -6,14 +6,14 @@
 mod harness;
 
 use std::{
-    fs,
+    fs::{self, File, TryLockError},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
 
-use harness::{Folder, Program, refused_start};
+use harness::{Folder, Program, leyden, refused_start};
 use leyden_client::{
     client::{Access, Client},
     cluster::wait_until,
@@ -181,4 +181,36 @@ fn settings_that_others_would_see_otherwise_are_refused() {
     assert!(!status.success() && said.contains("40 bytes"), "{said}");
     let (status, said) = refused_start(&folder.path().join("alice"), &["--chain-connect", "no-such-host.invalid:1"]);
     assert!(!status.success() && said.contains("cannot be resolved"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_right_after_the_start_waits_for_the_daemon() {
+    let folder = Folder::new();
+    let data_dir = folder.path().join("alice");
+    let mut daemon = Program::start(&data_dir, NO_PASSWORD);
+    let is_taken = || async {
+        let lock = File::open(layout(&data_dir).lock());
+        Ok(lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))))
+    };
+    wait_until("leydend to take its data directory", is_taken).await.unwrap();
+    // Most often it has not said yet where it listens.
+    assert!(!leyden(&data_dir, &["state"]).is_empty());
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tower_that_sees_no_blocks_says_so_in_the_log_and_to_its_owner() {
+    let folder = Folder::new();
+    let data_dir = folder.path().join("tower");
+    let mut tower = Program::start(&data_dir, &["--tower-only", "--tower-listen", "127.0.0.1:0"]);
+    let client = tower.client().await;
+    wait_for_state(&client, WalletState::ServerActive).await;
+    for command in [["tower", "info"], ["tower", "stats"]] {
+        let shown = leyden(&data_dir, &command);
+        assert!(shown.contains("chain peers") && shown.contains("--chain-connect"), "{shown}");
+    }
+    let log = tower.log();
+    assert!(log.contains("this tower sees no blocks: it answers no breach"), "{log}");
+    assert!(!log.contains('\u{1b}'), "a file has no colours: {log:?}");
+    tower.stop().await;
 }

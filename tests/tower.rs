@@ -230,7 +230,7 @@ async fn a_breach_while_the_tower_is_down_is_answered_when_it_comes_back() {
     assert_eq!((penalty.breach_txid.as_str(), penalty.commitment_number), (txid.as_str(), 0));
     assert_eq!(penalty.mode(), tower_penalty::Mode::Blind);
     let table = leyden(&cheat.towers, &["tower", "stats"]);
-    assert!(table.contains("on its way") && table.contains(&txid), "{table}");
+    assert!(table.contains("broadcast") && table.contains(&txid), "{table}");
     println!("{table}");
     // Killed between detection and confirmation: nothing is forgotten.
     let cheat = cheat.killed(async |alice, _| alice.mine(1, Some(NOBODY)).await.unwrap()).await;

@@ -54,14 +54,14 @@ async fn no_payment_takes_what_channels_with_anchors_may_need_unless_the_user_in
     let some = SendCoinsRequest { send_all: false, amount: 2_000, ..sweep() };
     refused(alice.send_coins(some).await, Code::FailedPrecondition, "leyden-spend-reserve");
     let open = OpenChannelRequest { fund_max: true, local_funding_amount: 0, ..open_request(&pair.bob, 0, 0).await };
-    refused(alice.open_channel_sync(open).await, Code::FailedPrecondition, "keeps back");
+    refused(alice.open_channel_sync(open).await, Code::FailedPrecondition, "reserves for");
 
     let data_dir = pair.alice.data_dir();
     leyden(data_dir, &["sendcoins", NOBODY, "--sweepall", "--spend-reserve"]);
     pair.mine(1).await;
     let shown = leyden(data_dir, &["getinfo"]);
     assert!(shown.contains("WARNING: the wallet lacks 10000 sat"), "{shown}");
-    assert!(leyden(data_dir, &["walletbalance"]).contains("kept back for anchor channels"));
+    assert!(leyden(data_dir, &["walletbalance"]).contains("reserved for anchor channels"));
     pair.settled_channel().await;
 }
 
@@ -91,7 +91,7 @@ async fn with_refused_opening() -> Pair {
         alice.send_coins(one).await.unwrap();
     }
     let open = OpenChannelRequest { spend_unconfirmed: true, ..open_request(&pair.bob, 1_000_000, 0).await };
-    refused(alice.open_channel_sync(open).await, Code::FailedPrecondition, "handed over again at every block");
+    refused(alice.open_channel_sync(open).await, Code::FailedPrecondition, "rebroadcast at every block");
     assert_eq!(mempool(&pair.alice).await.len(), 25);
     pair
 }

@@ -56,6 +56,8 @@ pub struct Tower {
     /// It gets backups.
     pub active: bool,
     pub connected: bool,
+    /// It answered when it was dialled last.
+    pub reached: bool,
     /// What was wrong last.
     pub trouble: Option<String>,
     /// States that it holds, and that wait for it.
@@ -82,6 +84,8 @@ pub struct ChannelCoverage {
     /// The newest state that the peer has revoked.
     pub revoked: Option<CommitmentNumber>,
     pub towers: Vec<TowerCoverage>,
+    /// Its payments wait until more towers hold its last revoked state.
+    pub payments_wait: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +98,8 @@ pub struct TowerCoverage {
     pub waiting: u64,
     /// Why it does not hold every revoked state; `None` if it does.
     pub why_not: Option<String>,
+    /// The channel's payments wait for it.
+    pub waited_for: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

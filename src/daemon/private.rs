@@ -4,10 +4,13 @@
 //! the start.
 
 use std::{
-    fs, io,
+    fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::config::Layout;
@@ -16,6 +19,20 @@ use crate::config::Layout;
 pub(super) fn mask_new_files() {
     #[cfg(unix)]
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+}
+
+/// Takes the data directory for this process. A client that looks whether somebody has it holds it for a moment, so it is
+/// tried more than once.
+pub(super) async fn lock(file: &File) -> Result<(), TryLockError> {
+    const PAUSE: Duration = Duration::from_millis(20);
+    const ATTEMPTS: u32 = 10;
+    for _ in 1..ATTEMPTS {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => sleep(PAUSE).await,
+            taken => return taken,
+        }
+    }
+    file.try_lock()
 }
 
 /// Takes from others what they can read of the data directory.

@@ -76,7 +76,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let at = |path: PathBuf| move |source| RunError::Io { path, source };
     std::fs::create_dir_all(layout.root()).map_err(at(layout.root().to_owned()))?;
     let lock = File::create(layout.lock()).map_err(at(layout.lock()))?;
-    match lock.try_lock() {
+    match private::lock(&lock).await {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(RunError::AlreadyRunning(layout.root().to_owned())),
         Err(TryLockError::Error(source)) => return Err(at(layout.lock())(source)),
@@ -114,7 +114,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     info!(network = %config.params.name, height = node.tip().height, rpc = %rpc_address, "leydend is running");
 
     let stopping = CancellationToken::new();
-    tokio::spawn(tip::log_doubts(node.clone(), stopping.clone()));
+    tokio::spawn(tip::log_doubts(node.clone(), tip::Duties::of(&config), stopping.clone()));
     let mut config = config;
     let slots = CallerSlots::new(descriptors);
     if let Some(address) = config.bitcoin_rpc {

@@ -7,6 +7,7 @@ use leyden_node::Node;
 use leyden_watchtower::session::{Admission, Limits};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::run::RunError;
 use crate::{
@@ -33,7 +34,13 @@ impl WatchtowerFacade {
         fatal: mpsc::UnboundedSender<String>,
         stopping: CancellationToken,
     ) -> Result<Option<Self>, RunError> {
-        let Some(TowerConfig { listen, alone: _, allowed, strangers }) = config.tower.clone() else { return Ok(None) };
+        let Some(TowerConfig { listen, alone, allowed, strangers }) = config.tower.clone() else { return Ok(None) };
+        if alone && config.chain_connect.is_empty() {
+            warn!(
+                "this tower sees no blocks: it answers no breach, whatever it stores. Start it with --chain-connect HOST:PORT of \
+                 a node of the chain (or let such nodes connect to --chain-listen)"
+            );
+        }
         let path = config.layout.tower_key();
         let key = tower::key::open(&path).map_err(|source| RunError::Io { path, source })?;
         let store = TowerStore::open(&config.layout.tower_database(), descriptors.tower_files())

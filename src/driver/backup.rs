@@ -69,7 +69,7 @@ impl Backups {
                 channel.addresses =
                     known.iter().chain(backup.addresses.iter().filter(|one| !known.contains(one))).cloned().collect();
             } else if !is_closed(&backup.terms.funding) {
-                warn!(channel = %id, "this channel is only in the channel backup: `leyden restorechanbackup` recovers it");
+                warn!(channel = %backup.terms.funding, "this channel is only in the channel backup: `leyden restorechanbackup` recovers it");
                 all.insert(id, backup);
             }
         }
@@ -227,17 +227,17 @@ impl Peer {
         let Some(backup) = self.services.backup_of(&slot.channel) else { return };
         let services = Arc::clone(&self.services);
         if tokio::task::spawn_blocking(move || services.backups.put(backup)).await.is_err() {
-            error!(channel = %id, "the channel backup was not written");
+            error!(channel = %self.point(&id), "the channel backup was not written");
         }
     }
 
     /// A channel of which only a backup is left.
     pub(super) fn restore_channel(&mut self, restore: Restore) {
         let Restore { backup, answer } = restore;
-        let id = backup.terms.channel_id;
+        let funding = backup.terms.funding;
         let outcome = self.try_restore(backup);
         if outcome == Restored::Yes {
-            info!(channel = %id, peer = %self.node_id, "restored from a backup: the peer is asked to close it");
+            info!(channel = %funding, peer = %self.node_id, "restored from a backup: the peer is asked to close it");
         }
         let _ = answer.send(outcome);
     }

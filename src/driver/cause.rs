@@ -17,7 +17,7 @@ impl Peer {
         let funding = self.slots.get(&id).and_then(|slot| slot.channel.terms()).map(|terms| terms.funding);
         let Some(funding) = funding else { return };
         if let Err(error) = self.services.store.put_cause(&funding, &CloseCause { by, words: words.into() }) {
-            warn!(channel = %id, %error, "the reason for closing this channel could not be stored");
+            warn!(channel = %self.point(&id), %error, "the reason for closing this channel could not be stored");
         }
     }
 
@@ -94,7 +94,7 @@ pub fn reason(closer: Option<&Closer>, cause: Option<&CloseCause>) -> String {
     let ours = cause.filter(|cause| cause.by == Side::Local).map(|cause| cause.words.as_str());
     match (closer, cause) {
         (Some(Closer::Revoked { number, .. }), _) => {
-            format!("the peer published state {}, which it had revoked: all of the channel is taken", number.0)
+            format!("the peer published state {}, which it had revoked: its outputs are taken as a penalty", number.0)
         }
         (Some(Closer::RemoteFuture { .. }), Some(cause)) => cause.words.clone(),
         (Some(Closer::RemoteFuture { .. }), None) => "the peer closed with a state that we have lost".to_owned(),

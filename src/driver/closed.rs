@@ -37,7 +37,7 @@ impl Peer {
     pub(super) fn keep_close(&mut self, id: ChannelId, transaction: Option<&Transaction>) {
         let Some(summary) = self.slots.get(&id).and_then(|slot| slot.channel.summary()) else { return };
         if let Err(error) = self.write_close(id, &summary, transaction) {
-            error!(channel = %id, %error, "the record of a closed channel could not be stored; it is tried again at the next start");
+            error!(channel = %self.point(&id), %error, "the record of a closed channel could not be stored; it is tried again at the next start");
         }
     }
 
@@ -63,7 +63,7 @@ impl Peer {
         let kept = store.closed_channel(&funding)?;
         let Some(height) = height else {
             if kept.is_some() {
-                info!(channel = %id, %txid, "a reorganisation took the closing transaction back");
+                info!(channel = %self.point(&id), %txid, "a reorganisation took the closing transaction back");
                 store.remove_closed_channel(&funding)?;
             }
             return Ok(());
@@ -76,7 +76,7 @@ impl Peer {
         };
         if kept.as_ref() != Some(&closed) {
             store.put_closed_channel(&closed)?;
-            info!(channel = %id, %txid, height = height.0, settled = closed.settled.map(Amount::to_sat), "closed cooperatively");
+            info!(channel = %self.point(&id), %txid, height = height.0, settled = closed.settled.map(Amount::to_sat), "closed cooperatively");
             self.services.events.channel(ChannelNews::Closed(funding));
         }
         if let Some(slot) = self.slots.get_mut(&id) {
@@ -144,10 +144,12 @@ impl Peer {
             fees: Amount::ZERO,
             outputs: Vec::new(),
         };
-        warn!(channel = %id, reason = said(&closed.reason), "the channel has ended");
+        warn!(channel = %self.point(&id), reason = said(&closed.reason), "the channel has ended");
         match self.services.store.put_closed_channel(&closed) {
             Ok(()) => self.services.events.channel(ChannelNews::Closed(known.funding)),
-            Err(error) => error!(channel = %id, %error, "the record of a closed channel could not be stored"),
+            Err(error) => {
+                error!(channel = %self.point(&id), %error, "the record of a closed channel could not be stored")
+            }
         }
     }
 }

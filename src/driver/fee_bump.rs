@@ -22,7 +22,7 @@ pub enum FeeBumpError {
     Wallet(#[from] WalletError),
     #[error("the wallet's record cannot be kept: {0}")]
     Store(#[from] StoreError),
-    #[error("{0} is not in the mempool now, and what it pays is not known: it is handed over again at the next block")]
+    #[error("{0} is not in the mempool now, and what it pays is not known: it is rebroadcast at the next block")]
     NotWaiting(Txid),
     #[error("{0} has no unspent output of this wallet that could pay for it")]
     NoOutput(Txid),

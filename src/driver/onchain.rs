@@ -174,14 +174,14 @@ impl Peer {
             Effect::Broadcast { tx, parents, coins } => self.publish(id, tx, &parents, &coins).await,
             Effect::LoadRevokedHtlcs { number } => match self.load_revoked_htlcs(id, number) {
                 Ok(event) => self.enforce(id, event),
-                Err(error) => error!(channel = %id, %error, "the HTLCs of a revoked state cannot be read"),
+                Err(error) => error!(channel = %self.point(&id), %error, "the HTLCs of a revoked state cannot be read"),
             },
             Effect::NeedCoins { claim, amount } => {
                 let coins = self.services.wallet.set_aside((id, claim), amount);
                 let have: Amount = coins.iter().map(|coin| coin.output.value).sum();
                 if have < amount {
                     // It is asked for again at every block.
-                    warn!(channel = %id, needed = amount.to_sat(), available = have.to_sat(),
+                    warn!(channel = %self.point(&id), needed = amount.to_sat(), available = have.to_sat(),
                         "the wallet has too few coins for the fee of a claim: send some to `leyden newaddress`");
                 }
                 self.enforce(id, onchain::Event::Coins { claim, coins });
@@ -189,28 +189,30 @@ impl Peer {
             Effect::CheckCoins { coins, ours } => {
                 let lost = self.lost_coins(id, &coins, &ours).await;
                 if !lost.is_empty() {
-                    warn!(channel = %id, ?lost, "coins of a claim were spent elsewhere; other coins replace them");
+                    warn!(channel = %self.point(&id), ?lost, "coins of a claim were spent elsewhere; other coins replace them");
                     self.enforce(id, onchain::Event::CoinsLost(lost));
                 }
             }
             Effect::ReleaseCoins(coins) => self.services.wallet.put_back(&coins),
             Effect::TakenBack { htlc, payment_hash } => {
-                error!(channel = %id, htlc = htlc.0, hash = %payment_hash,
+                error!(channel = %self.point(&id), htlc = htlc.0, hash = %payment_hash,
                     "an HTLC whose preimage was shown has brought nothing on the chain");
                 match self.services.invoice_taken_back(id, htlc, &payment_hash) {
                     Ok(underway) => self.underway.push(underway),
                     // It is told again after a restart.
-                    Err(error) => error!(channel = %id, %error, "that its invoice was not paid could not be stored"),
+                    Err(error) => {
+                        error!(channel = %self.point(&id), %error, "that its invoice was not paid could not be stored")
+                    }
                 }
             }
             Effect::Notice(notice) => self.enforcement_notice(id, &notice),
             Effect::Resolved => {
                 if let Err(error) = self.resolved(id) {
-                    error!(channel = %id, %error, "the record of a closed channel could not be stored; it is tried again");
+                    error!(channel = %self.point(&id), %error, "the record of a closed channel could not be stored; it is tried again");
                 }
             }
             Effect::Watch { .. } | Effect::Fulfilled { .. } | Effect::Failed { .. } => {
-                error!(channel = %id, ?effect, "the channel has an effect of its own for this; report this");
+                error!(channel = %self.point(&id), ?effect, "the channel has an effect of its own for this; report this");
             }
         }
     }
@@ -219,7 +221,7 @@ impl Peer {
     pub(super) async fn look_at_new_outputs(&mut self) {
         for id in std::mem::take(&mut self.unseen) {
             if let Err(error) = self.services.watch.look_at_outputs(id).await {
-                error!(channel = %id, %error, "the chain cannot be watched");
+                error!(channel = %self.point(&id), %error, "the chain cannot be watched");
                 // Until that look has ended with a tip, claims wait.
                 self.unseen.insert(id);
             }
@@ -247,7 +249,7 @@ impl Peer {
             None => {}
         }
         if let Some(error) = refusal {
-            debug!(channel = %id, %txid, %error, "a claim was refused");
+            debug!(channel = %self.point(&id), %txid, %error, "a claim was refused");
             self.enforce(id, onchain::Event::Rejected { txid, cause: rejection(&error) });
         }
     }
@@ -259,14 +261,14 @@ impl Peer {
             match is_lost(&self.services.node, coin, ours).await {
                 Ok(true) => lost.push(*coin),
                 Ok(false) => {}
-                Err(error) => error!(channel = %id, %coin, %error, "a claim's coin cannot be looked up"),
+                Err(error) => error!(channel = %self.point(&id), %coin, %error, "a claim's coin cannot be looked up"),
             }
         }
         lost
     }
 
     fn not_published(&mut self, id: ChannelId, txid: Txid, error: &WalletError) {
-        error!(channel = %id, %txid, %error, "a claim's coins cannot be signed");
+        error!(channel = %self.point(&id), %txid, %error, "a claim's coins cannot be signed");
         self.enforce(id, onchain::Event::Rejected { txid, cause: Rejection::Other });
     }
 
@@ -281,26 +283,26 @@ impl Peer {
             // Its record tells of it.
             Notice::Closed { .. } if !self.is_enforced(&id) => {}
             Notice::Closed { by, txid, height } => {
-                info!(channel = %id, %txid, height = height.0, "closed by {by}");
+                info!(channel = %self.point(&id), %txid, height = height.0, "closed by {by}");
                 self.tell_closing(id, &CloseProgress::Closed { txid: *txid });
             }
-            Notice::Reopened => warn!(channel = %id, "a reorganisation took the closing transaction back"),
+            Notice::Reopened => warn!(channel = %self.point(&id), "a reorganisation took the closing transaction back"),
             Notice::Breach { number, txid } => {
-                error!(channel = %id, %txid, state = number.0,
-                    "the peer has published a revoked state: all of the channel is taken");
+                error!(channel = %self.point(&id), %txid, state = number.0,
+                    "the peer has published a revoked state: its outputs are taken as a penalty");
                 self.tell_closing(id, &CloseProgress::Closed { txid: *txid });
             }
             Notice::UnknownSpend { txid } => {
-                error!(channel = %id, %txid, "the funding output was spent by a transaction that we never signed: \
+                error!(channel = %self.point(&id), %txid, "the funding output was spent by a transaction that we never signed: \
                     its keys may have leaked");
                 self.tell_closing(id, &CloseProgress::Closed { txid: *txid });
             }
             Notice::OldLocalState { number } => {
-                error!(channel = %id, state = number.0,
+                error!(channel = %self.point(&id), state = number.0,
                     "an old state of our own was published, by a copy of our data: the peer may take everything");
             }
             Notice::DataLoss { number } => {
-                error!(channel = %id, state = number.0,
+                error!(channel = %self.point(&id), state = number.0,
                     "the peer closed with a state that we have lost: only our plain balance can be claimed");
             }
         }
@@ -313,7 +315,7 @@ impl Peer {
         {
             self.services.store.put_closed_channel(&closed)?;
             self.services.events.channel(ChannelNews::Closed(closed.funding));
-            info!(channel = %id, settled = closed.settled.map(Amount::to_sat), "the channel is resolved");
+            info!(channel = %self.point(&id), settled = closed.settled.map(Amount::to_sat), "the channel is resolved");
         }
         self.event(id, Event::CloseConfirmed);
         Ok(())

@@ -189,7 +189,7 @@ impl Channels for LightningNode {
                 }
                 if pending > 0 && !wait_for_htlcs {
                     return Err(ApiError::precondition(format!(
-                        "{pending} payments are under way in this channel: wait for them, or let it close as soon as they \
+                        "{pending} payments are in flight in this channel: wait for them, or let it close as soon as they \
                          have ended with --no-wait"
                     )));
                 }

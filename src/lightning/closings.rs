@@ -43,8 +43,12 @@ impl Closings for LightningNode {
 
     async fn warnings(&self) -> Result<Vec<String>, ApiError> {
         let towers = self.services().towers.view().await?;
-        let mut list = warnings(self.services(), &self.peer_states().await);
-        list.extend(super::towers::warnings(&towers));
+        let states = self.peer_states().await;
+        let closed = states.iter().flat_map(|state| &state.resolutions).filter(|one| one.close.is_some());
+        let closed = closed.map(|one| one.funding).collect();
+        // That this node's data is old comes before everything else.
+        let mut list = super::towers::warnings(&towers, &closed);
+        list.extend(warnings(self.services(), &states));
         Ok(list)
     }
 }

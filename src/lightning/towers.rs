@@ -1,6 +1,6 @@
 //! The calls about watchtowers.
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 use async_trait::async_trait;
 use bitcoin::{OutPoint, secp256k1::PublicKey};
@@ -83,13 +83,14 @@ fn named(view: &TowersView, channel: Option<OutPoint>) -> Result<Vec<&ChannelTow
 }
 
 fn tower(state: TowerState) -> Tower {
-    let TowerState { id: _, row, client, is_ready, trouble, held, waiting } = state;
+    let TowerState { id: _, row, client, is_ready, is_reached, trouble, held, waiting } = state;
     Tower {
         key: row.key,
         address: row.address,
         mode: row.mode,
         active: row.use_of_it == Use::Active,
         connected: is_ready,
+        reached: is_reached,
         trouble,
         held,
         waiting,
@@ -108,10 +109,36 @@ fn coverage(view: &TowersView, one: &ChannelTowers) -> ChannelCoverage {
             receipts: coverage.receipts.clone(),
             waiting: coverage.waiting,
             why_not: why_not(coverage, tower),
+            waited_for: waits(view, one) && is_waited_for(coverage, tower),
         })
     });
     let revoked = one.coverage.iter().filter_map(|coverage| coverage.revoked).max();
-    ChannelCoverage { funding: one.funding, peer: one.peer, revoked, towers: towers.collect() }
+    let payments_wait = waits(view, one);
+    ChannelCoverage { funding: one.funding, peer: one.peer, revoked, towers: towers.collect(), payments_wait }
+}
+
+/// Whether a tower's receipts count: it is in use and has kept its word.
+fn counts(tower: &TowerState) -> bool {
+    tower.row.use_of_it == Use::Active && tower.row.proof.is_none()
+}
+
+/// Whether a channel does not go on before this tower holds more.
+fn is_waited_for(coverage: &Coverage, tower: &TowerState) -> bool {
+    let lacks_some = coverage.waiting > 0 || coverage.trouble == Some(Trouble::HoldsLess);
+    counts(tower) && lacks_some
+}
+
+/// Whether the payments of a channel wait until more towers hold its last revoked state (`--tower-require`).
+fn waits(view: &TowersView, one: &ChannelTowers) -> bool {
+    let required = usize::from(view.required);
+    let counted = || {
+        let known = one.coverage.iter().filter_map(move |coverage| Some((coverage, find(view, coverage.tower)?)));
+        known.filter(|(_, tower)| counts(tower))
+    };
+    let holding = counted().filter(|(coverage, tower)| !is_waited_for(coverage, tower)).count();
+    // What waits for nobody is not stored for long: where nothing waits, nothing has been revoked since.
+    let some_wait = counted().any(|(coverage, _)| coverage.waiting > 0) || counted().count() < required;
+    holding < required && some_wait
 }
 
 fn find(view: &TowersView, id: TowerId) -> Option<&TowerState> {
@@ -161,11 +188,13 @@ pub(super) fn why_not(coverage: &Coverage, tower: &TowerState) -> Option<String>
     Some(reasons.join("; "))
 }
 
-/// What a person should do something about.
-pub(super) fn warnings(view: &TowersView) -> Vec<String> {
+/// What a person should do something about; the worst first. `closed` are channels whose closing transaction is in a block:
+/// whether towers cover them matters no more.
+pub(super) fn warnings(view: &TowersView, closed: &BTreeSet<OutPoint>) -> Vec<String> {
     let in_use: Vec<&TowerState> = view.towers.iter().filter(|tower| tower.row.use_of_it == Use::Active).collect();
-    let kept_word = in_use.iter().filter(|tower| tower.row.proof.is_none()).count();
-    let mut warnings = Vec::new();
+    let kept_word = in_use.iter().filter(|tower| counts(tower)).count();
+    let living = || view.channels.iter().filter(move |one| !closed.contains(&one.funding));
+    let mut warnings: Vec<String> = living().filter_map(|one| old_data(view, one)).collect();
     for tower in &in_use {
         if tower.row.proof.is_some() {
             warnings.push(format!(
@@ -177,15 +206,17 @@ pub(super) fn warnings(view: &TowersView) -> Vec<String> {
     }
     if usize::from(view.required) > kept_word {
         warnings.push(format!(
-            "--tower-require is {}, and {kept_word} watchtowers are in use: payments wait. Add towers with `leyden tower add`, \
-             or start leydend with a lower number",
+            "--tower-require is {}, and the watchtowers in use are {kept_word}: payments wait. Add towers with `leyden tower \
+             add`, or start leydend with a lower number",
             view.required
         ));
+    } else {
+        warnings.extend(living().filter_map(|one| stuck(view, one)));
     }
     if in_use.is_empty() {
         return warnings;
     }
-    for one in &view.channels {
+    for one in living().filter(|one| old_data(view, one).is_none()) {
         if is_covered(view, one) {
             continue;
         }
@@ -210,6 +241,46 @@ pub(super) fn is_covered(view: &TowersView, one: &ChannelTowers) -> bool {
         // What is on its way to a tower that takes it is no gap.
         let only_waits = tower.is_ready && coverage.waiting > 0;
         why_not(coverage, tower).is_none() || (only_waits && coverage.trouble.is_none() && !has_gap(coverage))
+    })
+}
+
+/// A tower holds a state that this node does not know.
+fn old_data(view: &TowersView, one: &ChannelTowers) -> Option<String> {
+    let knows_more = |coverage: &&Coverage| coverage.trouble == Some(Trouble::DataIsOld);
+    let towers = one.coverage.iter().filter(knows_more).filter_map(|coverage| find(view, coverage.tower));
+    let towers: Vec<String> = towers.map(|tower| short(&tower.row.key)).collect();
+    (!towers.is_empty()).then(|| {
+        format!(
+            "THE DATA OF THIS NODE IS OLD: watchtower {} holds a later state of channel {} than this node knows, so this data \
+             directory is an old copy. Do not close the channel with --force: that would publish a revoked state, and all of \
+             it would be lost. Nothing is sent in it any more; connect to the peer, and let it close. If the newer data \
+             directory still exists, stop this node and start that one instead",
+            towers.join(", "),
+            one.funding
+        )
+    })
+}
+
+/// Payments that wait for a tower that cannot take what they wait for.
+fn stuck(view: &TowersView, one: &ChannelTowers) -> Option<String> {
+    if !waits(view, one) {
+        return None;
+    }
+    let towers = one.coverage.iter().filter_map(|coverage| {
+        let tower = find(view, coverage.tower)?;
+        let cannot = is_waited_for(coverage, tower) && (!tower.is_ready || coverage.trouble.is_some());
+        let why = why_not(coverage, tower).filter(|_| cannot)?;
+        Some(format!("{} ({why})", short(&tower.row.key)))
+    });
+    let towers: Vec<String> = towers.collect();
+    (!towers.is_empty()).then(|| {
+        format!(
+            "payments of channel {} wait for watchtower {}: --tower-require is {}. Bring it back, add another with `leyden tower \
+             add`, or start leydend with a lower number",
+            one.funding,
+            towers.join(", "),
+            view.required
+        )
     })
 }
 
@@ -246,5 +317,84 @@ impl From<TowerError> for ApiError {
             TowerError::OtherMode { .. } => Self::exists(text),
             TowerError::Stopped => Self::unavailable(text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::{Txid, hashes::Hash as _};
+    use leyden_channels::types::{ChannelId, NodeId};
+    use leyden_watchtower::client::record::TowerRow;
+
+    use super::*;
+
+    const KEY: &str = "02c6047f9441ed7d6d3045406e95c07cd85c778e4b8cef3ca7abac09b95c709ee5";
+
+    fn funding() -> OutPoint {
+        OutPoint { txid: Txid::from_byte_array([7; 32]), vout: 1 }
+    }
+
+    /// A tower that is away, and a channel of which a state waits for it.
+    fn view(required: u16, trouble: Option<Trouble>) -> TowersView {
+        let key: PublicKey = KEY.parse().unwrap();
+        let address = "10.0.0.2:9911".to_owned();
+        let row = TowerRow { key, address, mode: Mode::Blind, use_of_it: Use::Active, granted: None, proof: None };
+        let tower = TowerState {
+            id: TowerId(0),
+            row,
+            client: ClientId([2; 33]),
+            is_ready: false,
+            is_reached: false,
+            trouble: Some("nobody answers".to_owned()),
+            held: 0,
+            waiting: 1,
+        };
+        let coverage = Coverage {
+            tower: TowerId(0),
+            mode: Mode::Blind,
+            receipts: Vec::new(),
+            revoked: Some(CommitmentNumber(0)),
+            waiting: 1,
+            trouble,
+        };
+        let channel = ChannelTowers {
+            channel: ChannelId([1; 32]),
+            funding: funding(),
+            peer: NodeId::from(key),
+            coverage: vec![coverage],
+        };
+        TowersView { required, towers: vec![tower], channels: vec![channel], failed: 0, registered: 0 }
+    }
+
+    fn said(view: &TowersView) -> String {
+        warnings(view, &BTreeSet::new()).join("\n")
+    }
+
+    #[test]
+    fn payments_that_wait_for_a_tower_name_it() {
+        let text = said(&view(1, None));
+        assert!(
+            text.contains(&format!("payments of channel {} wait for watchtower 02c6047f9441", funding())),
+            "{text}"
+        );
+        assert!(text.contains("nobody answers") && text.contains("--tower-require is 1"), "{text}");
+        let shown = coverage(&view(1, None), &view(1, None).channels[0]);
+        assert!(shown.payments_wait && shown.towers[0].waited_for);
+        let nobody_waits = coverage(&view(0, None), &view(0, None).channels[0]);
+        assert!(!nobody_waits.payments_wait && !nobody_waits.towers[0].waited_for);
+        assert!(!said(&view(0, None)).contains("payments of channel"));
+    }
+
+    #[test]
+    fn old_data_found_by_a_tower_comes_first_and_is_no_lack_of_cover() {
+        let list = warnings(&view(0, Some(Trouble::DataIsOld)), &BTreeSet::new());
+        assert!(list[0].contains("DATA OF THIS NODE IS OLD") && list[0].contains("--force"), "{list:?}");
+        assert!(!list.iter().any(|warning| warning.contains("not covered")), "{list:?}");
+    }
+
+    #[test]
+    fn a_channel_that_is_closed_on_the_chain_needs_no_cover() {
+        assert!(said(&view(1, None)).contains("not covered by any watchtower"));
+        assert_eq!(warnings(&view(1, None), &BTreeSet::from([funding()])), Vec::<String>::new());
     }
 }

@@ -35,7 +35,7 @@ fn many_unpaid(reach: Reach) -> Option<String> {
 
 fn short_reserve(missing: Amount) -> String {
     format!(
-        "the wallet lacks {} sat of what it should keep back to pay for claims ({} sat a channel with anchors, {} at most): \
+        "the wallet lacks {} sat of what it should reserve to pay for claims ({} sat a channel with anchors, {} at most): \
          send coins to `leyden newaddress`, or what is yours in these channels may not come home if one has to be closed \
          on the chain",
         missing.to_sat(),
@@ -50,7 +50,7 @@ fn of_peer(state: &PeerState) -> Vec<String> {
         let channel = state.channels.iter().find(|channel| channel.channel_id == refused.channel);
         let funding = channel.and_then(|channel| channel.established.as_ref()).map(|known| known.funding.to_string());
         format!(
-            "{} {} of channel {} is refused by the mempool: {}; it is handed over again at every block",
+            "{} {} of channel {} is refused by the mempool: {}; it is rebroadcast at every block",
             refused.what,
             refused.txid,
             funding.unwrap_or_else(|| refused.channel.to_string()),
@@ -74,8 +74,7 @@ fn of_closed_channel(one: &ResolutionState) -> Vec<String> {
     }
     for (txid, reason) in &one.refused {
         warnings.push(format!(
-            "the claim {txid} of the closed channel {} is refused by the mempool: {reason}; it is handed over again at every \
-             block",
+            "the claim {txid} of the closed channel {} is refused by the mempool: {reason}; it is rebroadcast at every block",
             one.funding
         ));
     }

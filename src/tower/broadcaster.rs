@@ -27,7 +27,7 @@ pub(super) async fn run(node: Node, mut queue: mpsc::UnboundedReceiver<Transacti
                 let cause = rejection(&error);
                 let reason = error.to_string();
                 if refused.get(&txid) != Some(&reason) {
-                    warn!(%txid, %reason, "a penalty was refused by the mempool; it is handed over again at the next block");
+                    warn!(%txid, %reason, "a penalty was refused by the mempool; it is rebroadcast at the next block");
                     if refused.len() >= MAX_REMEMBERED {
                         refused.clear();
                     }

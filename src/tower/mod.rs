@@ -143,6 +143,7 @@ impl TowerServer {
         .await??;
         let stats = tower.stats();
         info!(%listen, key = %public, clients = stats.clients, states = stats.states, "the watchtower is running");
+        notices::log_turned_away(&tower, &admission);
 
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (broadcasts, to_broadcast) = mpsc::unbounded_channel();

@@ -1,6 +1,10 @@
 //! What whoever runs the tower reads in the log.
 
-use leyden_watchtower::tower::Notice;
+use leyden_watchtower::{
+    appointment::ClientId,
+    session::Admission,
+    tower::{Notice, Tower},
+};
 use tracing::{error, info, warn};
 
 use crate::words::{Line, LogBudget};
@@ -44,6 +48,24 @@ impl Notices {
     }
 }
 
+/// At the start: clients that are known from before, and that the settings of now do not let in.
+pub(super) fn log_turned_away(tower: &Tower, admission: &Admission) {
+    /// The rest are counted.
+    const NAMED: usize = 5;
+    let refused = tower.clients().filter(|(client, row, _)| !admission.admits(client, row.mode));
+    let refused: Vec<&ClientId> = refused.map(|(client, _, _)| client).collect();
+    if refused.is_empty() {
+        return;
+    }
+    let named: Vec<String> = refused.iter().take(NAMED).map(ToString::to_string).collect();
+    warn!(
+        clients = refused.len(),
+        keys = named.join(" "),
+        "known clients are not served any more: --tower-allow KEY names one, --tower-strangers N lets in others. What is stored \
+         for them is still guarded until its term ends, but they can add nothing"
+    );
+}
+
 fn write(notice: &Notice) {
     match notice {
         Notice::Breach { client, channel, mode, number, txid, height } => warn!(
@@ -63,7 +85,7 @@ fn write(notice: &Notice) {
         }
         Notice::Useless { client, channel, number, cause } => warn!(
             %client, channel = %channel.tag, state = number.0, %cause,
-            "a backup has the hint of a transaction and is of no use against it"
+            "a backup matches the hint of a transaction, and cannot punish it"
         ),
         Notice::Closed { client, channel, txid } => {
             info!(%client, channel = %channel.tag, %txid, "a channel was closed by a state that is not revoked");

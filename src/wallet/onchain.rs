@@ -40,13 +40,13 @@ use super::{
 #[derive(Debug, thiserror::Error)]
 pub enum WalletError {
     #[error(
-        "not enough coins: {} sat needed, {} sat available at this fee rate. Those kept back, set aside or not yet confirmed \
+        "not enough coins: {} sat needed, {} sat available at this fee rate. Those reserved, locked or not yet confirmed \
          do not count: receive more, wait for a block, or pay a lower fee rate",
         .needed.to_sat(), .available.to_sat()
     )]
     InsufficientFunds { needed: Amount, available: Amount },
     #[error(
-        "this would leave {} of the {} sat that the wallet keeps back for {channels} channels with anchors: if one has to be \
+        "this would leave {} of the {} sat that the wallet reserves for {channels} channels with anchors: if one has to be \
          closed on the chain, too little would be there to pay for claiming what is yours. Send less, or insist with \
          --spend-reserve (over gRPC or REST: the header leyden-spend-reserve)",
         .left.to_sat(), .kept.to_sat()

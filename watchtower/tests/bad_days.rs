@@ -22,7 +22,7 @@ use leyden_watchtower::{
         TowerMessage,
     },
     record::{Key, Slot, Table},
-    tower::{Ctx, Event, HangUp, Notice, Tower, TowerError},
+    tower::{Ctx, Event, Notice, Tower, TowerError},
 };
 
 const MODES: [Mode; 2] = [Mode::Blind, Mode::Own];
@@ -172,7 +172,7 @@ fn blobs_on_the_hint_of_a_breach_that_is_mined_are_opened_once() {
     for number in (0..20).map(CommitmentNumber) {
         let body = BackupBody::Blind { hint: Hint::from(&breach.compute_txid()), sealed: vec![number.0 as u8; 194] };
         let backup = Backup { channel: stranger.channel, number, body };
-        backup.to_messages().into_iter().for_each(|message| stranger.says(&mut world, message));
+        backup.to_messages(Mark::default()).into_iter().for_each(|message| stranger.says(&mut world, message));
         world.be_idle();
     }
     let useless = world.notices.iter().filter(|notice| matches!(notice, Notice::Useless { .. })).count();

@@ -15,7 +15,7 @@ use bitcoin::{OutPoint, Transaction, Txid};
 use leyden_channels::{channel::FundingSpend, types::ChannelId};
 use tracing::{error, info, warn};
 
-use super::{CloseProgress, OpenProgress, Peer};
+use super::{CloseProgress, OpenProgress, Peer, log::point};
 use crate::driver::chain;
 
 /// A transaction that the mempool has refused.
@@ -74,7 +74,7 @@ impl Peer {
                 if what == BroadcastKind::Funding
                     && let Err(error) = wallet.transaction_seen(transaction.clone(), node.clock().now())
                 {
-                    error!(channel = %id, %txid, %error, "the wallet did not take note of a funding transaction");
+                    error!(channel = %self.point(&id), %txid, %error, "the wallet did not take note of a funding transaction");
                 }
                 self.note_refusal(id, transaction, what, error.to_string());
             }
@@ -84,7 +84,7 @@ impl Peer {
     /// The mempool has it.
     fn taken(&mut self, id: ChannelId, txid: Txid, funding: Option<OutPoint>) {
         if self.unsent.remove(&txid).is_some_and(|unsent| unsent.reported) {
-            info!(channel = %id, %txid, "a transaction that was refused before is in the mempool now");
+            info!(channel = %self.point(&id), %txid, "a transaction that was refused before is in the mempool now");
         }
         if let (Some(funding), Some(slot)) = (funding, self.slots.get(&id)) {
             slot.tell_opening(OpenProgress::Pending { funding });
@@ -118,10 +118,10 @@ impl Peer {
         for (txid, unsent) in self.unsent.iter_mut().filter(|(_, unsent)| !unsent.reported) {
             unsent.reported = true;
             let (what, reason) = (unsent.what.words(), &unsent.reason);
-            warn!(channel = %unsent.channel, %txid, %reason, "{what} was refused; it is tried again at every block");
+            warn!(channel = %point(&self.slots, &unsent.channel), %txid, %reason, "{what} was refused; it is rebroadcast at every block");
             let Some(slot) = self.slots.get(&unsent.channel) else { continue };
             let reason = format!(
-                "{what} {txid} was not accepted by the mempool: {reason}. It is handed over again at every block; \
+                "{what} {txid} was not accepted by the mempool: {reason}. It is rebroadcast at every block; \
                  `leyden pendingchannels` shows how it goes"
             );
             match unsent.what {
@@ -157,7 +157,7 @@ impl Peer {
         let now = self.services.node.clock().now();
         for (txid, _) in gone.into_iter().filter(|(_, unsent)| unsent.what == BroadcastKind::Funding) {
             if let Err(error) = self.services.wallet.transaction_dropped(txid, now) {
-                error!(channel = %id, %txid, %error, "the coins of a failed funding transaction could not be released");
+                error!(channel = %self.point(id), %txid, %error, "the coins of a failed funding transaction could not be released");
             }
         }
     }

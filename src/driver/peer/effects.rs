@@ -58,7 +58,7 @@ impl Peer {
                     && connected.id == connection
                     && let Err(error) = connected.connection.queue(&message)
                 {
-                    error!(channel = %id, %error, "disconnecting");
+                    error!(channel = %self.point(&id), %error, "disconnecting");
                     self.disconnect();
                 }
             }
@@ -92,7 +92,7 @@ impl Peer {
                 }
             }
             Effect::FeeRefused { feerate } => {
-                warn!(channel = %id, feerate = feerate.0, "the fee rate was not changed");
+                warn!(channel = %self.point(&id), feerate = feerate.0, "the fee rate was not changed");
             }
             Effect::Notice(notice) => {
                 if matches!(notice, Notice::Established { .. } | Notice::Confirmed { .. }) {
@@ -174,12 +174,12 @@ impl Peer {
         };
         match result {
             Ok(FeeBump { txid: child, fee }) => {
-                info!(channel = %id, %txid, %child, fee = fee.to_sat(), "a child pays for the closing transaction");
+                info!(channel = %self.point(&id), %txid, %child, fee = fee.to_sat(), "a child pays for the closing transaction");
                 self.report_fee_bump(id, Ok(txid));
             }
             Err(FeeBumpError::PaysEnough) => self.report_fee_bump(id, Ok(txid)),
             Err(error) => {
-                debug!(channel = %id, %txid, %error, "nothing pays for the closing transaction");
+                debug!(channel = %self.point(&id), %txid, %error, "nothing pays for the closing transaction");
                 self.report_fee_bump(id, Err(error));
             }
         }
@@ -204,7 +204,9 @@ impl Peer {
         for prefix in channel::prefixes(&id) {
             match self.services.store.core_records(&prefix) {
                 Ok(rows) => keys.extend(rows.iter().filter_map(|(key, _)| Key::decode(key))),
-                Err(error) => return error!(channel = %id, %error, "the rows of a closed channel cannot be read"),
+                Err(error) => {
+                    return error!(channel = %self.point(&id), %error, "the rows of a closed channel cannot be read");
+                }
             }
         }
         self.push(id, self.connection_id(), channel::erase(&id, keys));
@@ -217,6 +219,7 @@ impl Peer {
     }
 
     pub(super) fn notice(&mut self, id: ChannelId, notice: Notice) {
+        let name = self.point(&id);
         let Some(slot) = self.slots.get_mut(&id) else { return };
         if is_news_of_link(&notice) {
             let terms = slot.choices.as_ref().map_or(self.services.forwarding, |choices| choices.forwarding);
@@ -236,7 +239,7 @@ impl Peer {
                     && !memo.is_empty()
                     && let Err(error) = self.services.store.put_memo(&funding, &memo)
                 {
-                    warn!(channel = %id, %error, "the channel's memo could not be stored");
+                    warn!(channel = %name, %error, "the channel's memo could not be stored");
                 }
                 // Whoever opens it hears of it when the mempool has the funding transaction.
                 self.services.events.channel(ChannelNews::Pending(funding));
@@ -245,7 +248,7 @@ impl Peer {
                 // Openings cost a stranger nothing.
                 let begins = matches!(from, StateName::Opening | StateName::Funding);
                 if !begins || self.log.line(&format!("{id} {to}")) != Line::Skip {
-                    info!(channel = %id, %from, %to, "state");
+                    info!(channel = %name, %from, %to, "state");
                 }
                 if to == StateName::Normal
                     && from != StateName::Normal
@@ -259,9 +262,9 @@ impl Peer {
                     self.services.events.channel(ChannelNews::Open(Arc::new(summary)));
                 }
             }
-            Notice::Confirmed { short_channel_id } => info!(channel = %id, %short_channel_id, "confirmed"),
-            Notice::Funding(state) if state.is_on_chain() => info!(channel = %id, "{state}"),
-            Notice::Funding(state) => warn!(channel = %id, "{state}"),
+            Notice::Confirmed { short_channel_id } => info!(channel = %name, %short_channel_id, "confirmed"),
+            Notice::Funding(state) if state.is_on_chain() => info!(channel = %name, "{state}"),
+            Notice::Funding(state) => warn!(channel = %name, "{state}"),
             Notice::Usable(usable) => {
                 if let Some(funding) = slot.channel.terms().map(|terms| terms.funding) {
                     self.services.events.channel(ChannelNews::Usable { funding, usable });
@@ -269,7 +272,7 @@ impl Peer {
             }
             Notice::OpenFailed { reason } => {
                 if self.log.line(&reason) != Line::Skip {
-                    info!(channel = %id, reason = said(&reason), "the opening failed");
+                    info!(channel = %name, reason = said(&reason), "the opening failed");
                 }
                 slot.tell_opening(OpenProgress::Failed { reason });
             }
@@ -277,9 +280,9 @@ impl Peer {
                 counters::protocol_violation();
                 let violation = said(&violation.to_string());
                 match self.log.line(&violation) {
-                    Line::Write => warn!(channel = %id, peer = %self.node_id, violation, "the peer broke a rule"),
+                    Line::Write => warn!(channel = %name, peer = %self.node_id, violation, "the peer broke a rule"),
                     Line::WriteAndSaySo => {
-                        warn!(channel = %id, peer = %self.node_id, violation, "the peer broke a rule; {NO_MORE_LINES}");
+                        warn!(channel = %name, peer = %self.node_id, violation, "the peer broke a rule; {NO_MORE_LINES}");
                     }
                     Line::Skip => {}
                 }
@@ -290,9 +293,9 @@ impl Peer {
                 let line = self.log.line(&text);
                 let words = said(&text);
                 match line {
-                    Line::Write => warn!(channel = %id, peer = %self.node_id, error, words, "the peer says"),
+                    Line::Write => warn!(channel = %name, peer = %self.node_id, error, words, "the peer says"),
                     Line::WriteAndSaySo => {
-                        warn!(channel = %id, peer = %self.node_id, error, words, "the peer says; {NO_MORE_LINES}");
+                        warn!(channel = %name, peer = %self.node_id, error, words, "the peer says; {NO_MORE_LINES}");
                     }
                     Line::Skip => return,
                 }
@@ -303,9 +306,11 @@ impl Peer {
                 slot.tell_closing(&CloseProgress::Pending { txid: transaction, by: Side::Local })
             }
             Notice::DataLoss => {
-                error!(channel = %id, "our data is older than the peer's: it must close, we only wait");
+                error!(channel = %name, "our data is older than the peer's: it must close, we only wait");
             }
-            Notice::PeerDataLoss => warn!(channel = %id, "the peer has lost data and must recover or ask us to close"),
+            Notice::PeerDataLoss => {
+                warn!(channel = %name, "the peer has lost data and must recover or ask us to close")
+            }
         }
     }
 
@@ -313,7 +318,7 @@ impl Peer {
         let backing = self.slots.get(&id).map_or(Backing::Funded, |slot| slot.channel.backing());
         self.services.peers.add_channel(id, self.node_id, backing);
         if let Err(error) = self.services.watch.watch(id, self.mailbox.clone(), funding, inputs).await {
-            error!(channel = %id, %error, "the chain cannot be watched");
+            error!(channel = %self.point(&id), %error, "the chain cannot be watched");
         }
     }
 

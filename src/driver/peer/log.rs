@@ -1,7 +1,10 @@
 //! Lines of the log that a peer causes.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
+use leyden_channels::types::ChannelId;
+
+use super::{Peer, Slot};
 use crate::{
     driver::strangers::PeerStanding,
     words::{Line, LogBudget},
@@ -34,6 +37,24 @@ impl PeerLog {
             }
             line @ (Line::Write | Line::WriteAndSaySo) => line,
         }
+    }
+}
+
+/// A channel as commands name it: TXID:INDEX of its funding output. Before there is one, its BOLT 2 channel_id.
+pub(super) fn point(slots: &HashMap<ChannelId, Slot>, id: &ChannelId) -> String {
+    slots.get(id).map_or_else(|| id.to_string(), |slot| slot.point(id))
+}
+
+impl Slot {
+    pub(super) fn point(&self, id: &ChannelId) -> String {
+        self.channel.terms().map_or_else(|| id.to_string(), |terms| terms.funding.to_string())
+    }
+}
+
+impl Peer {
+    /// See [`point`].
+    pub(in crate::driver) fn point(&self, id: &ChannelId) -> String {
+        point(&self.slots, id)
     }
 }
 

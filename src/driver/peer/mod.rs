@@ -416,7 +416,7 @@ impl Peer {
                 self.push(new, connection, outbox);
             }
             Err(error) => {
-                error!(channel = %id, %error,
+                error!(channel = %slot.point(&id), %error,
                     "the channel is stopped until leydend is started again, and only watched; report this");
                 if !std::mem::replace(&mut slot.stopped, true) {
                     self.to_read_again.push(id);
@@ -445,7 +445,7 @@ impl Peer {
                 Ok(Some(channel)) => channel.stopped(),
                 Ok(None) => continue,
                 Err(error) => {
-                    error!(channel = %id, %error, "the stopped channel cannot be read: its outputs are not claimed now");
+                    error!(channel = %self.point(id), %error, "the stopped channel cannot be read: its outputs are not claimed now");
                     continue;
                 }
             };

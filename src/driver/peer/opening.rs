@@ -136,7 +136,7 @@ impl Peer {
         if !matches!(backing, Some(Backing::Promised { seen: false, .. })) {
             return self.note_backing(id);
         }
-        info!(channel = %id, peer = %self.node_id, "forgotten: its funding transaction was never seen, and others wait");
+        info!(channel = %self.point(&id), peer = %self.node_id, "forgotten: its funding transaction was never seen, and others wait");
         self.send(ErrorMessage::new(id, "its funding transaction was not seen in time"));
         self.event(id, Event::Abandon);
     }

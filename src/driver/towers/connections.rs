@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant as Clock},
 };
 
-use leyden_channels::types::FeeratePerKw;
+use leyden_channels::types::{FeeratePerKw, Height};
 use leyden_watchtower::{
     client::{Event, record::TowerId},
     message::TowerMessage,
@@ -33,6 +33,10 @@ pub(super) struct TowerConnection {
     /// Counts its connections.
     pub(super) number: u64,
     pub(super) is_wanted: bool,
+    /// It answered when it was dialled last.
+    pub(super) is_reached: bool,
+    /// Until when it stores what it gets, as was logged last.
+    pub(super) logged_until: Option<Height>,
     pub(super) backoff: Backoff,
     pub(super) trouble: Option<String>,
     pub(super) maker: Option<mpsc::UnboundedSender<Job>>,
@@ -92,6 +96,7 @@ impl Running {
         let mailbox = self.mailbox.clone();
         let Some(connection) = self.connection(line) else { return };
         connection.trouble = None;
+        connection.is_reached = true;
         connection.state = ConnectionState::Up(Link::start(established, line, mailbox));
         self.event(Event::Connected(line.tower));
     }
@@ -109,7 +114,7 @@ impl Running {
         let ConnectionState::Up(link) = &connection.state else { return };
         connection.backoff.connection_ended(false, link.lasted(), Clock::now());
         debug!(tower = line.tower.0, why, "the connection to a tower has ended");
-        connection.trouble = Some(why);
+        (connection.is_reached, connection.trouble) = (false, Some(why));
         connection.give_up();
         self.event(Event::Disconnected(line.tower));
         self.after_connection(line.tower);

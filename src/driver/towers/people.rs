@@ -36,9 +36,11 @@ impl Running {
                 waiting += one.waiting;
             }
             let client: ClientId = self.services.keys.client(&row.key);
-            let trouble = self.connections.get(&id).and_then(|connection| connection.trouble.clone());
+            let connection = self.connections.get(&id);
+            let is_reached = connection.is_some_and(|connection| connection.is_reached);
+            let trouble = connection.and_then(|connection| connection.trouble.clone());
             let is_ready = self.client.is_connected(id);
-            TowerState { id, row: row.clone(), client, is_ready, trouble, held, waiting }
+            TowerState { id, row: row.clone(), client, is_ready, is_reached, trouble, held, waiting }
         });
         let (towers, Counts { failed, registered }) = (towers.collect(), self.counts);
         TowersView { required: self.client.required(), towers, channels, failed, registered }
@@ -69,6 +71,11 @@ impl Running {
         self.client.tower(tower).map(|row| format!("{}@{}", row.key, row.address)).unwrap_or_default()
     }
 
+    /// A channel as commands name it.
+    fn point(&self, channel: ChannelId) -> String {
+        self.channels.get(&channel).map_or_else(|| channel.to_string(), |known| known.funding.to_string())
+    }
+
     pub(super) fn trouble(&mut self, tower: TowerId, what: &str) {
         if let Some(connection) = self.connections.get_mut(&tower) {
             connection.trouble = Some(said(what).to_string());
@@ -79,14 +86,23 @@ impl Running {
         match notice {
             Notice::Waiting { channel, number, missing, required } => {
                 let missing: Vec<String> = missing.into_iter().map(|tower| self.name(tower)).collect();
-                warn!(%channel, state = number.0, required, missing = missing.join(", "),
-                    "payments of this channel wait until enough watchtowers hold its last revoked state");
+                warn!(
+                    channel = self.point(channel),
+                    state = number.0,
+                    required,
+                    missing = missing.join(", "),
+                    "payments of this channel wait until enough watchtowers hold its last revoked state"
+                );
             }
             Notice::Registered { tower, until } => {
                 self.counts.registered += 1;
-                info!(tower = self.name(tower), until = until.0, "a watchtower keeps our backups");
+                let name = self.name(tower);
                 if let Some(connection) = self.connections.get_mut(&tower) {
                     connection.trouble = None;
+                    // It grants the same at every connection.
+                    if connection.logged_until.replace(until) != Some(until) {
+                        info!(tower = name, until_block = until.0, "a watchtower stores the backups of this node");
+                    }
                 }
             }
             Notice::Refused { tower, code, text } => {
@@ -95,27 +111,45 @@ impl Running {
                 self.trouble(tower, &format!("it refuses: {text}"));
             }
             Notice::Unusable { tower, why } => {
-                warn!(tower = self.name(tower), why, "a watchtower is of no use");
+                warn!(tower = self.name(tower), why, "a watchtower cannot be used");
                 self.trouble(tower, &why);
             }
             Notice::DataIsOld { tower, channel, number } => {
-                error!(tower = self.name(tower), %channel, state = number.0,
-                    "a watchtower knows a later state of this channel: our data is old, and we wait for the peer to close");
+                error!(
+                    tower = self.name(tower),
+                    channel = self.point(channel),
+                    state = number.0,
+                    "a watchtower holds a later state of this channel than this node knows: this node's data is old, so nothing is \
+                     sent in the channel, and the peer has to close it"
+                );
             }
             Notice::HoldsLess { tower, channel } => {
-                warn!(tower = self.name(tower), %channel, "a watchtower says that it has lost what it signed for");
+                warn!(
+                    tower = self.name(tower),
+                    channel = self.point(channel),
+                    "a watchtower says that it has lost what it signed for"
+                );
                 self.event(Event::Audit { tower, channel, nonce: rand::random() });
             }
             Notice::CoveredFrom { tower, channel, number } => {
-                info!(tower = self.name(tower), %channel, state = number.0,
-                    "states before this one are not covered: the channel is older than the tower");
+                info!(
+                    tower = self.name(tower),
+                    channel = self.point(channel),
+                    state = number.0,
+                    "states before this one are not covered: the channel is older than the tower"
+                );
             }
             Notice::NotPrepared { tower, channel, why } => {
-                error!(tower = self.name(tower), %channel, why, "a backup for a watchtower cannot be made");
+                error!(
+                    tower = self.name(tower),
+                    channel = self.point(channel),
+                    why,
+                    "a backup for a watchtower cannot be made"
+                );
             }
             Notice::AuditPassed { tower, channel } => self.audited(tower, channel, AuditOutcome::Passed),
             Notice::AuditFailed { tower, channel, contradiction, proof } => {
-                error!(tower = self.name(tower), %channel, %contradiction, "a watchtower broke its word: use another one");
+                error!(tower = self.name(tower), channel = self.point(channel), %contradiction, "a watchtower broke its word: use another one");
                 self.audited(tower, channel, |_| AuditOutcome::Failed { contradiction, proof: proof.clone() });
             }
         }

@@ -221,7 +221,7 @@ impl Running {
             Command::NotReached { line, why } => {
                 if let Some(connection) = self.connection(line) {
                     debug!(tower = line.tower.0, why, "not reached, trying again");
-                    connection.trouble = Some(why);
+                    (connection.is_reached, connection.trouble) = (false, Some(why));
                 }
             }
             Command::Received { line, received } => self.received(line, received.message),

@@ -32,6 +32,8 @@ pub struct TowerState {
     pub client: ClientId,
     /// It is connected and has said what it holds.
     pub is_ready: bool,
+    /// It answered when it was dialled last.
+    pub is_reached: bool,
     /// Why not, or what was wrong last.
     pub trouble: Option<String>,
     /// States that it holds, and states that wait for it.

@@ -61,7 +61,7 @@ pub(crate) fn open_channel(request: lnrpc::OpenChannelRequest, network: &Network
         return Err(edge::wrong("remote_max_htlcs", format!("at most {MAX_HTLCS} HTLCs fit into a commitment")));
     }
     let fee_ppm = u32::try_from(request.fee_rate)
-        .map_err(|_| edge::wrong("fee_rate", format!("{} millionths is too much", request.fee_rate)))?;
+        .map_err(|_| edge::wrong("fee_rate", format!("{} ppm is too much", request.fee_rate)))?;
     let in_flight = i64::try_from(request.remote_max_value_in_flight_msat).unwrap_or(i64::MAX);
     let reserve = i64::try_from(request.remote_chan_reserve_sat).unwrap_or(i64::MAX);
     let base_fee = i64::try_from(request.base_fee).unwrap_or(i64::MAX);

@@ -117,6 +117,7 @@ pub(crate) fn list(list: &TowerList) -> leyden::ListTowersResponse {
             receipt_key: granted.map(|granted| granted.receipt_key.to_string()).unwrap_or_default(),
             proof: tower.proof.as_ref().map(proof),
             client_pubkey: hex::encode(tower.client.0),
+            reached: tower.reached,
         }
     };
     leyden::ListTowersResponse { towers: list.towers.iter().map(info).collect(), required: u32::from(list.required) }
@@ -133,6 +134,7 @@ pub(crate) fn coverage(channel: &ChannelCoverage) -> leyden::ChannelCoverage {
         complete: one.why_not.is_none(),
         why_not: one.why_not.clone().unwrap_or_default(),
         receipts: one.receipts.iter().map(receipt).collect(),
+        waited_for: one.waited_for,
     };
     leyden::ChannelCoverage {
         channel_point: channel.funding.to_string(),
@@ -140,6 +142,7 @@ pub(crate) fn coverage(channel: &ChannelCoverage) -> leyden::ChannelCoverage {
         revoked: channel.revoked.map(|CommitmentNumber(number)| number),
         towers: channel.towers.iter().map(tower).collect(),
         covered: channel.towers.iter().any(|one| one.why_not.is_none()),
+        payments_wait: channel.payments_wait,
     }
 }
 

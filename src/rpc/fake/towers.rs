@@ -47,6 +47,7 @@ fn towers() -> Vec<Tower> {
         mode: Mode::Blind,
         active: true,
         connected: true,
+        reached: true,
         trouble: None,
         held: 7,
         waiting: 2,
@@ -66,6 +67,7 @@ fn towers() -> Vec<Tower> {
         address: "10.0.0.2:9911".to_owned(),
         mode: Mode::Own,
         connected: false,
+        reached: false,
         trouble: Some("nobody answers".to_owned()),
         held: 0,
         waiting: 9,
@@ -100,6 +102,7 @@ impl Towers for Fake {
             mode: tower.mode,
             receipts: tower.granted.map(|_| receipt()).into_iter().collect(),
             waiting: tower.waiting,
+            waited_for: tower.trouble.is_some(),
             why_not: tower.trouble,
         };
         let one = ChannelCoverage {
@@ -107,6 +110,7 @@ impl Towers for Fake {
             peer: node_id().into(),
             revoked: Some(CommitmentNumber(9)),
             towers: towers().into_iter().map(of).collect(),
+            payments_wait: true,
         };
         self.asked(channel, vec![one])
     }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::{Layout, Running},
-    macaroon::ADMIN,
+    macaroon::{ADMIN, Permission},
 };
 
 /// A node whose services answer from a stand-in, with certificate and macaroon where a client looks for them.
@@ -224,12 +224,41 @@ async fn a_watchtower_shows_where_it_is_and_what_it_guards() {
     assert!(text.contains(&format!("{NODE}@127.0.0.1:9911")), "{text}");
     let text = node.run("tower stats").await.unwrap();
     for part in
-        ["1,000,000", "232,000,000", "revoked state 42", "in block 200", "344", "900", "on its way", "in block 202"]
+        ["1,000,000", "232,000,000", "revoked state 42", "in block 200", "344", "900", "broadcast", "in block 202"]
     {
         assert!(text.contains(part), "{part}: {text}");
     }
     let json = node.run("--json tower stats").await.unwrap();
-    assert!(json.contains("\"commitment_number\""), "{json}");
+    assert!(json.contains("\"commitment_number\"") && json.contains("\"num_peers\""), "{json}");
+    // The stand-in has no chain peer.
+    assert!(text.contains("chain peers") && text.contains("--chain-connect"), "{text}");
+}
+
+#[tokio::test]
+async fn programs_get_warnings_and_coverage_too() {
+    let node = Node::start(WalletState::ServerActive).await;
+    for (command, field) in [
+        ("--json getinfo", "\"careful\""),
+        ("--json listchannels", "\"coverage\""),
+        ("--json tower deactivate 0279be", "\"active\": false"),
+        ("--json tower remove 0279be", "\"warnings\""),
+    ] {
+        let json = node.run(command).await.unwrap();
+        serde_json::from_str::<serde_json::Value>(&json).unwrap();
+        assert!(json.contains(field), "{command}: {json}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_macaroon_does_not_allow_is_left_out_and_said() {
+    let node = Node::start(WalletState::ServerActive).await;
+    let info = Permission { entity: "info", action: "read" };
+    let macaroon = RootKey::new([1; 32]).bake(&[info], [0; 16]).to_bytes();
+    fs::write(Layout::new(node.folder.path().into(), "regtest").macaroon("admin"), macaroon).unwrap();
+    let text = node.run("getinfo").await.unwrap();
+    assert!(text.contains("alice") && text.contains("does not allow offchain:read"), "{text}");
+    assert!(!text.contains("WARNING"), "{text}");
+    assert!(node.run("--json getinfo").await.unwrap().contains("\"warnings\": null"));
 }
 
 #[tokio::test]

@@ -84,6 +84,7 @@ async fn a_tower_of_the_users_own_is_named_as_such() {
     let list = towers.list_towers(leyden::ListTowersRequest {}).await.unwrap().into_inner();
     let shown: Vec<_> = list.towers.iter().map(|one| (one.own, one.connected, one.trouble.as_str())).collect();
     assert_eq!((list.required, shown), (1, vec![(false, true, ""), (true, false, "nobody answers")]));
+    assert_eq!(list.towers.iter().map(|one| one.reached).collect::<Vec<_>>(), [true, false]);
     assert_eq!((list.towers[0].until_height, list.towers[0].sweep_sat_per_kw), (52_560, 2_500));
 }
 
@@ -96,6 +97,7 @@ async fn coverage_and_audits_tell_what_was_signed() {
     let channels = towers.list_coverage(ask).await.unwrap().into_inner().channels;
     assert_eq!((channels.len(), channels[0].revoked, channels[0].covered), (1, Some(9), true));
     let [blind, own] = channels[0].towers.as_slice() else { panic!("{channels:?}") };
+    assert_eq!((channels[0].payments_wait, blind.waited_for, own.waited_for), (true, false, true));
     assert_eq!((blind.first, blind.up_to, blind.complete, blind.receipts.len()), (Some(3), Some(9), true, 1));
     assert_eq!((blind.receipts[0].digest.as_str(), blind.receipts[0].signature.len()), (&*"07".repeat(32), 128));
     assert_eq!((own.first, own.up_to, own.complete, own.why_not.as_str()), (None, None, false, "nobody answers"));

@@ -33,7 +33,7 @@ impl AbandonChannel {
             let ours = amount::sat(at_stake(&client, &whole).await?);
             let text = format!(
                 "An abandoned channel is forgotten, not closed. Whatever it holds ({ours} of it ours, as far as is known) is \
-                 lost, the payments under way in it count as failed, and the other node may take everything. If its funding \
+                 lost, the payments in flight in it count as failed, and the other node may take everything. If its funding \
                  transaction is in a block, or may still get into one, use `leyden closechannel` or `leyden closechannel \
                  --force` instead.\nTo abandon it all the same, add --yes."
             );
@@ -49,7 +49,7 @@ impl AbandonChannel {
     }
 }
 
-/// What is ours in a channel, and in the payments under way in it, in satoshi.
+/// What is ours in a channel, and in the payments in flight in it, in satoshi.
 async fn at_stake(client: &Client, point: &str) -> Result<i64, CliError> {
     let open = client.lightning().list_channels(ListChannelsRequest::default()).await?.into_inner().channels;
     if let Some(channel) = open.iter().find(|channel| channel.channel_point == point) {

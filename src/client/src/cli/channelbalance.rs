@@ -21,7 +21,7 @@ impl ChannelBalance {
         context.show(&balance, || {
             let rows = vec![
                 row("open channels", &balance.local_balance, &balance.remote_balance),
-                row("payments under way", &balance.unsettled_local_balance, &balance.unsettled_remote_balance),
+                row("payments in flight", &balance.unsettled_local_balance, &balance.unsettled_remote_balance),
                 row("channels being opened", &balance.pending_open_local_balance, &balance.pending_open_remote_balance),
             ];
             table::list(["", ">local", ">remote"], rows, "")

@@ -5,6 +5,8 @@ use leyden_proto::lnrpc::{ChannelCloseSummary, ClosedChannelsRequest, channel_cl
 
 use super::{CliError, Context, amount, format, table};
 
+const HEADINGS: [&str; 7] = ["channel", "~node", "closed", ">height", ">capacity", ">got", "closing transaction"];
+
 /// List the closed channels.
 #[derive(Debug, Args)]
 pub struct ClosedChannels {
@@ -33,8 +35,7 @@ impl ClosedChannels {
         };
         let answer = context.client().await?.lightning().closed_channels(request).await?.into_inner();
         context.show(&answer, || {
-            let headings = ["channel", "node", "closed", ">height", ">capacity", ">got", "closing transaction"];
-            table::list(headings, answer.channels.iter().map(row).collect(), "No channel has been closed.")
+            table::list(HEADINGS, answer.channels.iter().map(row).collect(), "No channel has been closed.")
         })
     }
 }
@@ -60,4 +61,21 @@ fn row(channel: &ChannelCloseSummary) -> [String; 7] {
         },
         channel.closing_tx_hash.clone(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closing_transaction_can_be_copied_from_eighty_columns() {
+        let txid = "cd".repeat(32);
+        let channel = ChannelCloseSummary {
+            channel_point: format!("{}:0", "ab".repeat(32)),
+            closing_tx_hash: txid.clone(),
+            ..ChannelCloseSummary::default()
+        };
+        let text = table::within(Some(80), HEADINGS, vec![row(&channel); 2], "");
+        assert_eq!(text.lines().filter(|line| line.ends_with(&txid)).count(), 2, "{text}");
+    }
 }

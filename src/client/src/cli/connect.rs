@@ -24,7 +24,11 @@ pub struct Connect {
 
 impl Connect {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
-        let request = ConnectPeerRequest { addr: Some(address(&self.node)?), perm: self.perm, timeout: self.timeout };
+        let request = ConnectPeerRequest {
+            addr: Some(address(&self.node, "leyden getinfo")?),
+            perm: self.perm,
+            timeout: self.timeout,
+        };
         let client = context.client().await?;
         let waiting = context.waiting("connecting");
         let answer = client.lightning().connect_peer(request).await?.into_inner();
@@ -33,12 +37,12 @@ impl Connect {
     }
 }
 
-/// Splits KEY@HOST.
-pub(super) fn address(node: &str) -> Result<LightningAddress, CliError> {
+/// Splits KEY@HOST, which the command `shown_by` prints on the other machine.
+pub(super) fn address(node: &str, shown_by: &str) -> Result<LightningAddress, CliError> {
     match node.trim().split_once('@') {
         Some((pubkey, host)) if !pubkey.is_empty() && !host.is_empty() => {
             Ok(LightningAddress { pubkey: pubkey.to_owned(), host: host.to_owned() })
         }
-        _ => Err(CliError::Usage(format!("\"{node}\" is not KEY@HOST:PORT, as `leyden getinfo` shows it"))),
+        _ => Err(CliError::Usage(format!("\"{node}\" is not KEY@HOST:PORT, as `{shown_by}` shows it there"))),
     }
 }

@@ -1,11 +1,12 @@
 //! The options that every command has, and what they lead to: a connection, and a way to print.
 
 use std::{
+    fs::{File, TryLockError},
     io::{self, IsTerminal, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use clap::Args;
@@ -15,6 +16,7 @@ use leyden_common::{
     words::{in_json, on_lines},
 };
 use prost::{Message, Name};
+use tonic::{Code, Response, Status};
 
 use super::{CliError, json};
 use crate::client::{Access, Client};
@@ -80,6 +82,59 @@ impl Global {
     }
 }
 
+/// How long a daemon that holds its data directory is waited for: opening a large chain takes seconds.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// Until when a process that was started a moment ago has taken its data directory.
+const LOCK_LIMIT: Duration = Duration::from_millis(300);
+
+/// How often it is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Waits for a daemon that is starting, and not for one that does not run.
+struct Patience {
+    begun: Instant,
+}
+
+impl Patience {
+    fn begin() -> Self {
+        Self { begun: Instant::now() }
+    }
+
+    /// Whether to try once more.
+    fn has_more(&self, global: &Global) -> bool {
+        // What runs elsewhere has no lock here.
+        let data_dir = match (&global.rpcserver, &global.data_dir) {
+            (Some(_), _) => return false,
+            (None, Some(path)) => path.clone(),
+            (None, None) => match default_data_dir() {
+                Ok(path) => path,
+                Err(_) => return false,
+            },
+        };
+        let waited = self.begun.elapsed();
+        match is_locked(&Layout::new(data_dir, "regtest").lock()) {
+            true => waited < START_LIMIT,
+            false => waited < LOCK_LIMIT,
+        }
+    }
+}
+
+/// Whether a daemon holds the data directory. A shared lock, held for no time: leydend tries more than once.
+fn is_locked(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
+/// The answer, unless the macaroon does not allow the call: what a command shows beside its own answer is left out then.
+pub(super) fn if_allowed<T>(answer: Result<Response<T>, Status>) -> Result<Option<T>, CliError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer.into_inner())),
+        Err(status) if status.code() == Code::PermissionDenied => Ok(None),
+        Err(status) => Err(status.into()),
+    }
+}
+
 /// What a command runs in.
 pub struct Context {
     global: Global,
@@ -102,9 +157,22 @@ impl Context {
         self.global.json
     }
 
-    /// A connection to the node that the options name.
+    /// A connection to the node that the options name. One that is just starting is waited for.
     pub async fn client(&self) -> Result<Client, CliError> {
-        Ok(Client::connect(&self.global.access()?).await?)
+        let patience = Patience::begin();
+        loop {
+            let error = match self.global.access() {
+                Ok(access) => match Client::connect(&access).await {
+                    Ok(client) => return Ok(client),
+                    Err(error) => CliError::Client(error),
+                },
+                Err(error) => error,
+            };
+            if !matches!(error, CliError::Client(_)) || !patience.has_more(&self.global) {
+                return Err(error);
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
     }
 
     /// Prints an answer: as JSON, or as `for_people` puts it.
@@ -114,6 +182,27 @@ impl Context {
         F: FnOnce() -> String,
     {
         if self.is_json() { self.line(&in_json(&json::pretty(message)?)) } else { self.line(&on_lines(&for_people())) }
+    }
+
+    /// Prints an answer that carries more than LND's message has fields for: in JSON as further fields of it.
+    pub fn show_with<M, F>(
+        &self,
+        message: &M,
+        more: Vec<(&str, serde_json::Value)>,
+        for_people: F,
+    ) -> Result<(), CliError>
+    where
+        M: Message + Name,
+        F: FnOnce() -> String,
+    {
+        if !self.is_json() {
+            return self.line(&on_lines(&for_people()));
+        }
+        let mut value = json::value(message)?;
+        if let Some(fields) = value.as_object_mut() {
+            fields.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        }
+        self.line(&in_json(&format!("{value:#}")))
     }
 
     /// Prints what is not an answer of its own.
@@ -170,5 +259,26 @@ impl Context {
         };
         let _ = writeln!(io::stderr(), "{text}");
         ExitCode::from(error.exit_code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_is_starting_is_waited_for_and_one_that_does_not_run_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let global = Global { data_dir: Some(folder.path().into()), ..Global::default() };
+        let waited = |waited: Duration| Patience { begun: Instant::now().checked_sub(waited).unwrap() };
+        // Nobody has the data directory.
+        assert!(!waited(LOCK_LIMIT).has_more(&global));
+        let lock = File::create(Layout::new(folder.path().into(), "regtest").lock()).unwrap();
+        assert!(!waited(LOCK_LIMIT).has_more(&global));
+        lock.try_lock().unwrap();
+        assert!(waited(LOCK_LIMIT).has_more(&global), "it has not said yet where it listens");
+        assert!(!waited(START_LIMIT).has_more(&global), "not for ever");
+        let elsewhere = Global { rpcserver: Some("node.example:10009".to_owned()), ..global };
+        assert!(!waited(Duration::ZERO).has_more(&elsewhere));
     }
 }

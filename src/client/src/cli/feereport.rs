@@ -21,7 +21,7 @@ impl FeeReport {
                     fee.fee_per_mil.to_string(),
                 ]
             });
-            let headings = ["id", "channel", ">base fee", ">millionths"];
+            let headings = ["id", "channel", ">base fee", ">ppm"];
             let channels = table::list(headings, rows.collect(), "There are no open channels.");
             let earned = |sum: u64| amount::sat(i64::try_from(sum).unwrap_or(i64::MAX));
             let sums = table::facts([

@@ -62,8 +62,19 @@ pub(super) fn has_trouble(flags: &str) -> bool {
     !matches!(flags, "" | "ChanStatusDefault")
 }
 
+/// Such as `1 confirmation` or `2 confirmations`.
+pub(super) fn counted(count: impl Into<u64>, what: &str) -> String {
+    let count = count.into();
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 pub(super) fn yes_no(yes: bool) -> &'static str {
     if yes { "yes" } else { "no" }
+}
+
+/// In place of what the macaroon does not allow to ask for.
+pub(super) fn not_allowed(what: &str, permission: &str) -> String {
+    format!("(The {what} are not shown: this macaroon does not allow {permission}.)")
 }
 
 /// Below everything else; nothing if there are none.
@@ -95,6 +106,7 @@ mod tests {
         assert_eq!(short_point(&format!("{}:1", "ab".repeat(32))), "abababababab…:1");
         assert_eq!(short("abc"), "abc");
         assert_eq!(txid(&[1, 2, 0xff]), "ff0201");
+        assert_eq!([0_u32, 1, 2].map(|count| counted(count, "block")), ["0 blocks", "1 block", "2 blocks"]);
         assert_eq!((scid(0), scid((539_268 << 40) | (845 << 16) | 1)), ("-".to_owned(), "539268x845x1".to_owned()));
     }
 }

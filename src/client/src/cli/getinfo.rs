@@ -6,9 +6,11 @@ use leyden_proto::{
     lnrpc::{GetInfoRequest, GetInfoResponse},
 };
 
-use super::{CliError, Context, format, recoveryinfo, table};
+use serde_json::json;
 
-/// Show this node's identity, its channels and the state of its chain.
+use super::{CliError, Context, context::if_allowed, format, recoveryinfo, table};
+
+/// Show this node's identity, its channels, the state of its chain, and what you should do something about.
 #[derive(Debug, Args)]
 pub struct GetInfo {}
 
@@ -16,24 +18,26 @@ impl GetInfo {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
         let client = context.client().await?;
         let info = client.lightning().get_info(GetInfoRequest {}).await?.into_inner();
-        // A token may allow the one call and not the other.
+        // A macaroon may allow the one call and not the other.
         let tip = client.chain().get_tip(GetTipRequest {}).await.map(tonic::Response::into_inner).ok();
-        let warnings = match context.is_json() {
-            true => Vec::new(),
-            false => client.channels().list_warnings(ListWarningsRequest {}).await?.into_inner().warnings,
-        };
+        let warnings = if_allowed(client.channels().list_warnings(ListWarningsRequest {}).await)?;
+        let warnings = warnings.map(|answer| answer.warnings);
         let recovery = client.wallet().get_recovery(GetRecoveryRequest {}).await.map(tonic::Response::into_inner).ok();
         let lost = recovery.as_ref().and_then(recoveryinfo::lost_channels);
-        context.show(&info, || {
+        context.show_with(&info, vec![("warnings", json!(warnings))], || {
             let lost = lost.map(|lost| format!("\n\n{lost}")).unwrap_or_default();
-            for_people(&info, tip.as_ref()) + &format::warnings(&warnings) + &lost
+            let warnings = match &warnings {
+                Some(warnings) => format::warnings(warnings),
+                None => format!("\n\n{}", format::not_allowed("warnings", "offchain:read")),
+            };
+            for_people(&info, tip.as_ref()) + &warnings + &lost
         })
     }
 }
 
 fn for_people(info: &GetInfoResponse, tip: Option<&GetTipResponse>) -> String {
     let chain = match tip {
-        Some(tip) if !tip.current => format!("not relied on, so nothing is paid, taken or opened: {}", tip.doubt),
+        Some(tip) if !tip.current => format!("not synced, so nothing is paid, taken or opened: {}", tip.doubt),
         Some(_) | None if info.synced_to_chain => "synced".to_owned(),
         Some(_) | None => "catching up".to_owned(),
     };

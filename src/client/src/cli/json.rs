@@ -25,6 +25,11 @@ pub(super) fn pretty<M: Message + Name>(message: &M) -> Result<String, CliError>
     serde_json::to_string_pretty(&Printed(&dynamic)).map_err(|error| unprintable(&error.to_string()))
 }
 
+/// The message as a value, for what is put together of several.
+pub(super) fn value<M: Message + Name>(message: &M) -> Result<serde_json::Value, CliError> {
+    serde_json::from_str(&pretty(message)?).map_err(|error| CliError::Unprintable(error.to_string()))
+}
+
 struct Printed<'a>(&'a DynamicMessage);
 
 impl Serialize for Printed<'_> {

@@ -49,7 +49,8 @@ impl Keysend {
             timeout_seconds: self.timeout,
             ..Default::default()
         };
-        let updates = context.client().await?.router().send_payment_v2(request).await?.into_inner();
-        follow(context, updates).await
+        let client = context.client().await?;
+        let updates = client.router().send_payment_v2(request).await?.into_inner();
+        follow(context, &client, updates).await
     }
 }

@@ -2,13 +2,21 @@
 
 use clap::Args;
 use leyden_proto::{
-    leyden::ListCoverageRequest,
+    leyden::{ChannelCoverage, ListCoverageRequest},
     lnrpc::{Channel, ListChannelsRequest},
 };
+use serde_json::Value;
 
-use super::{CliError, Context, amount, format, table, tower::coverage};
+use super::{
+    CliError, Context, amount,
+    context::if_allowed,
+    format, json, table,
+    tower::{coverage, waits},
+};
 
-/// List the open channels.
+const HEADINGS: [&str; 8] = ["channel", "id", "~node", "active", ">capacity", ">local", ">remote", ">~in flight"];
+
+/// List the open channels, with what watchtowers cover of each.
 #[derive(Debug, Args)]
 pub struct ListChannels {
     /// Only those whose peer is online
@@ -34,23 +42,31 @@ impl ListChannels {
         };
         let client = context.client().await?;
         let answer = client.lightning().list_channels(request).await?.into_inner();
-        let covered = match context.is_json() {
-            true => Vec::new(),
-            false => client.towers().list_coverage(ListCoverageRequest::default()).await?.into_inner().channels,
+        let coverage = if_allowed(client.towers().list_coverage(ListCoverageRequest::default()).await)?;
+        let covered: Option<Vec<ChannelCoverage>> = coverage.map(|coverage| {
+            let channels = coverage.channels.into_iter();
+            channels.filter(|one| shown(&answer.channels, &one.channel_point)).collect()
+        });
+        let coverage = match &covered {
+            Some(covered) if context.is_json() => covered.iter().map(json::value).collect::<Result<_, _>>()?,
+            Some(_) | None => Value::Null,
         };
-        context.show(&answer, || {
-            let headings = ["channel", "id", "node", "active", ">capacity", ">local", ">remote", ">in flight"];
+        context.show_with(&answer, vec![("coverage", coverage)], || {
             let rows = answer.channels.iter().map(row).collect();
-            let mut text = table::list(headings, rows, "No channel is open: `leyden openchannel` opens one.");
+            let mut text = table::list(HEADINGS, rows, "No channel is open: `leyden openchannel` opens one.");
             for (point, flags) in
                 answer.channels.iter().map(|channel| (&channel.channel_point, &channel.chan_status_flags))
             {
                 text += &format::trouble(point, flags);
             }
-            for channel in covered.iter().filter(|one| shown(&answer.channels, &one.channel_point)) {
+            for channel in covered.iter().flatten() {
                 if let Some(words) = coverage::in_short(channel) {
                     text += &format!("\n{}: watchtowers: {words}", format::short_point(&channel.channel_point));
                 }
+                text += &waits::sentence(channel).map(|waits| format!("\n{waits}")).unwrap_or_default();
+            }
+            if covered.is_none() {
+                text += &format!("\n{}", format::not_allowed("watchtowers", "offchain:read"));
             }
             text
         })
@@ -72,4 +88,30 @@ fn row(channel: &Channel) -> [String; 8] {
         amount::grouped(channel.remote_balance),
         amount::grouped(channel.unsettled_balance),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eighty_columns_cut_no_number_and_no_id() {
+        let channel = Channel {
+            channel_point: format!("{}:0", "ab".repeat(32)),
+            chan_id: (539_268 << 40) | (845 << 16) | 1,
+            remote_pubkey: "02".repeat(33),
+            capacity: 16_777_215,
+            local_balance: 10_000_000,
+            remote_balance: 6_777_215,
+            unsettled_balance: 1_250,
+            ..Channel::default()
+        };
+        let text = table::within(Some(80), HEADINGS, vec![row(&channel); 2], "");
+        let cells: Vec<&str> = text.lines().find(|line| line.starts_with("abab")).unwrap().split_whitespace().collect();
+        for whole in ["abababababab…:0", "539268x845x1", "16,777,215", "10,000,000", "6,777,215", "1,250"] {
+            assert!(cells.contains(&whole), "{whole} in\n{text}");
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.contains("capacity") && text.ends_with("also shows: node)"), "{text}");
+    }
 }

@@ -1,9 +1,11 @@
 //! `leyden listpayments`: what we paid.
 
+use std::iter;
+
 use clap::Args;
 use leyden_proto::lnrpc::{ListPaymentsRequest, Payment, payment::PaymentStatus};
 
-use super::{CliError, Context, amount, format, table};
+use super::{CliError, Context, amount, format, table, tower::waits};
 
 /// List this node's payments, the latest page first.
 #[derive(Debug, Args)]
@@ -31,12 +33,22 @@ impl ListPayments {
             reversed: !self.paginate_forwards,
             ..Default::default()
         };
-        let answer = context.client().await?.lightning().list_payments(request).await?.into_inner();
+        let client = context.client().await?;
+        let answer = client.lightning().list_payments(request).await?.into_inner();
+        let waits = match answer.payments.iter().any(is_in_flight) && !context.is_json() {
+            true => waits::of(&client).await,
+            false => Vec::new(),
+        };
         context.show(&answer, || {
             let headings = [">index", "payment hash", "state", ">amount", ">fee", "made (UTC)"];
-            table::list(headings, answer.payments.iter().map(row).collect(), "There are no payments.")
+            let list = table::list(headings, answer.payments.iter().map(row).collect(), "There are no payments.");
+            iter::once(list).chain(waits).collect::<Vec<_>>().join("\n")
         })
     }
+}
+
+fn is_in_flight(payment: &Payment) -> bool {
+    payment.status() == PaymentStatus::InFlight
 }
 
 fn row(payment: &Payment) -> [String; 6] {
@@ -44,7 +56,7 @@ fn row(payment: &Payment) -> [String; 6] {
         PaymentStatus::Succeeded => "paid",
         PaymentStatus::Failed => "failed",
         #[allow(deprecated)] // LND's own first value.
-        PaymentStatus::Initiated | PaymentStatus::InFlight | PaymentStatus::Unknown => "under way",
+        PaymentStatus::Initiated | PaymentStatus::InFlight | PaymentStatus::Unknown => "in flight",
     };
     [
         payment.payment_index.to_string(),

@@ -133,7 +133,7 @@ impl OpenChannel {
         if !self.node.contains('@') {
             return Ok(self.node.clone());
         }
-        let addr = connect::address(&self.node)?;
+        let addr = connect::address(&self.node, "leyden getinfo")?;
         let key = addr.pubkey.clone();
         let request = ConnectPeerRequest { addr: Some(addr), ..Default::default() };
         match client.lightning().connect_peer(request).await {

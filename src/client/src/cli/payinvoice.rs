@@ -1,5 +1,7 @@
 //! `leyden payinvoice`: pay.
 
+use std::{iter, time::Duration};
+
 use clap::Args;
 use leyden_proto::{
     lnrpc::{
@@ -8,13 +10,16 @@ use leyden_proto::{
     },
     routerrpc::SendPaymentRequest,
 };
+use tokio::time::timeout;
 use tonic::Streaming;
 
 use super::{
     CliError, Context,
     amount::{self, Sat},
     table,
+    tower::waits,
 };
+use crate::client::Client;
 
 /// Pay an invoice.
 #[derive(Debug, Args)]
@@ -85,7 +90,7 @@ impl PayInvoice {
             ..Default::default()
         };
         let updates = client.router().send_payment_v2(request).await?.into_inner();
-        follow(context, updates).await
+        follow(context, &client, updates).await
     }
 }
 
@@ -93,10 +98,35 @@ pub(super) fn default_fee_limit(amount_msat: i64) -> i64 {
     if amount_msat <= SMALL_MSAT { amount_msat } else { amount_msat / 20 }
 }
 
+/// A payment of which nothing is heard for so long may wait for a watchtower.
+const WAITS_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Waits for a payment's end and shows it; a failure is this command's failure too.
-pub(super) async fn follow(context: &Context, mut updates: Streaming<Payment>) -> Result<(), CliError> {
+pub(super) async fn follow(
+    context: &Context,
+    client: &Client,
+    mut updates: Streaming<Payment>,
+) -> Result<(), CliError> {
     let waiting = context.waiting("paying");
-    while let Some(payment) = updates.message().await? {
+    let mut paying = "paying".to_owned();
+    let mut told = Vec::new();
+    loop {
+        let payment = match timeout(WAITS_INTERVAL, updates.message()).await {
+            Ok(Ok(Some(payment))) => payment,
+            Ok(Ok(None)) => break,
+            Ok(Err(status)) => return Err(status.into()),
+            // It takes long: perhaps a channel that it goes through waits for something that a person can mend.
+            Err(_) => {
+                let waits = waits::of(client).await;
+                let message = iter::once(paying.clone()).chain(waits.iter().cloned());
+                waiting.set_message(message.collect::<Vec<_>>().join("; "));
+                if waiting.is_hidden() && !waits.is_empty() && waits != told {
+                    context.note(&waits.join("\n"));
+                    told = waits;
+                }
+                continue;
+            }
+        };
         match payment.status() {
             PaymentStatus::Succeeded => {
                 waiting.finish_and_clear();
@@ -112,7 +142,8 @@ pub(super) async fn follow(context: &Context, mut updates: Streaming<Payment>) -
             }
             #[allow(deprecated)] // LND's own first value.
             PaymentStatus::Initiated | PaymentStatus::InFlight | PaymentStatus::Unknown => {
-                waiting.set_message(format!("paying {}", amount::msat(payment.value_msat)));
+                paying = format!("paying {}", amount::msat(payment.value_msat));
+                waiting.set_message(paying.clone());
             }
         }
     }

@@ -45,7 +45,7 @@ fn for_people(pending: &PendingChannelsResponse) -> String {
         ]
     };
     let opening = pending.pending_open_channels.iter().map(|channel| {
-        let waits = format!("{} more confirmations", channel.confirmations_until_active);
+        let waits = format::counted(channel.confirmations_until_active, "more confirmation");
         row(&channel.channel, "opening", waits, 0)
     });
     let waiting = pending.waiting_close_channels.iter().map(|channel| {
@@ -59,7 +59,7 @@ fn for_people(pending: &PendingChannelsResponse) -> String {
     });
     let forced = pending.pending_force_closing_channels.iter().map(|channel| {
         let waits = match channel.blocks_til_maturity {
-            blocks if blocks > 0 => format!("{blocks} more blocks"),
+            blocks if blocks > 0 => format!("{blocks} more block{}", if blocks == 1 { "" } else { "s" }),
             // Nothing is left, or was never known, that could still come to us.
             _ if channel.limbo_balance == 0 => "its end, 100 blocks deep".to_owned(),
             _ => "the transactions that claim its outputs".to_owned(),

@@ -12,7 +12,7 @@ use super::{CliError, Context, backup::BackupArgs};
     leyden create --restore                            first the wallet, from its 24 words\n  \
     leyden restorechanbackup channel.backup\n  \
     leyden pendingchannels                             how far it is\n\n\
-    Payments that were under way when the machine was lost are not in a backup. The peer has to be\n\
+    Payments that were in flight when the machine was lost are not in a backup. The peer has to be\n\
     there; if it is reached at another address than before, `leyden connect` it. What a close of your\n\
     own still held back is not claimed from a backup: if the old data folder is still there, keep it.")]
 pub struct RestoreChanBackup {

@@ -61,7 +61,7 @@ impl FindRoute {
         context.show(&answer, || {
             let routes: Vec<String> = answer.routes.iter().map(shown).collect();
             let chance = answer.success_prob * 100.0;
-            format!("{}\nchance to arrive, as far as is known: {chance:.0} %", routes.join("\n\n"))
+            format!("{}\nsuccess probability, as far as is known: {chance:.0} %", routes.join("\n\n"))
         })
     }
 
@@ -107,12 +107,12 @@ fn shown(route: &Route) -> String {
             hop.expiry.to_string(),
         ]
     };
-    let headings = ["through", "to", ">hands on", ">keeps", ">until block"];
+    let headings = ["channel", "to", ">amount to forward", ">fee", ">expiry (block)"];
     let hops = table::list(headings, route.hops.iter().map(row).collect(), "");
     let sums = table::facts([
-        ("to send", amount::msat(route.total_amt_msat)),
-        ("of it fees", amount::msat(route.total_fees_msat)),
-        ("locked until block", route.total_time_lock.to_string()),
+        ("total amount", amount::msat(route.total_amt_msat)),
+        ("total fees", amount::msat(route.total_fees_msat)),
+        ("total time lock (block)", route.total_time_lock.to_string()),
     ]);
     format!("{hops}\n\n{sums}\n")
 }

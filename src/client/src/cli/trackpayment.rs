@@ -18,6 +18,7 @@ impl TrackPayment {
         let payment_hash = payment_hash(&self.payment_hash)?;
         let client = context.client().await?;
         let request = TrackPaymentRequest { payment_hash, no_inflight_updates: false };
-        follow(context, client.router().track_payment_v2(request).await?.into_inner()).await
+        let updates = client.router().track_payment_v2(request).await?.into_inner();
+        follow(context, &client, updates).await
     }
 }

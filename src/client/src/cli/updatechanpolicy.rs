@@ -14,7 +14,7 @@ pub struct UpdateChanPolicy {
     /// Base fee of each payment, millisatoshi
     #[arg(value_name = "BASE_FEE_MSAT")]
     base_fee_msat: i64,
-    /// Fee rate, in millionths of the amount
+    /// Fee rate, in parts per million (ppm) of the amount
     #[arg(value_name = "FEE_RATE_PPM")]
     fee_rate_ppm: u32,
     /// Blocks between the expiries of the incoming and the outgoing HTLC; at least 18

@@ -26,17 +26,14 @@ impl WalletBalance {
                 ("unconfirmed", amount::sat(balance.unconfirmed_balance)),
                 ("total", amount::sat(balance.total_balance)),
                 ("mined, spendable after 100 blocks", amount::sat(mined)),
-                ("set aside", amount::sat(balance.locked_balance)),
-                (
-                    "kept back for anchor channels",
-                    kept_back(balance.reserved_balance_anchor_chan, balance.total_balance),
-                ),
+                ("locked for pending transactions", amount::sat(balance.locked_balance)),
+                ("reserved for anchor channels", reserved(balance.reserved_balance_anchor_chan, balance.total_balance)),
             ])
         })
     }
 }
 
-/// What is to be kept back; if the wallet has less, how much of it is there.
-fn kept_back(wanted: i64, total: i64) -> String {
+/// What is to be reserved; if the wallet has less, how much of it is there.
+fn reserved(wanted: i64, total: i64) -> String {
     if total < wanted { format!("{} of {}", amount::sat(total), amount::sat(wanted)) } else { amount::sat(wanted) }
 }

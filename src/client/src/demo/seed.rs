@@ -245,7 +245,7 @@ async fn check_channel(narrator: &mut Narrator, nodes: &Nodes, alices: i64, bobs
     .await?;
     let channel = alice.only_channel().await?;
     let held = channel.capacity - channel.local_balance - channel.remote_balance;
-    narrator.say(&format!("{} sat of Alice's are set aside for the commitment transaction", held));
+    narrator.say(&format!("{} sat of Alice's are reserved for the commitment transaction's fee", held));
     narrator.check("Alice has in the channel", alices, channel.local_balance + held);
     narrator.check("Bob has in the channel", bobs, bob.only_channel().await?.local_balance);
     Ok(())

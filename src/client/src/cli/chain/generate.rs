@@ -3,7 +3,7 @@
 use clap::Args;
 use leyden_proto::leyden::GenerateRequest;
 
-use super::super::{CliError, Context};
+use super::super::{CliError, Context, format};
 
 /// Mine a number of blocks now.
 #[derive(Debug, Args)]
@@ -37,8 +37,12 @@ impl Generate {
         progress.finish_and_clear();
         match last {
             Some(block) if block.found >= self.blocks => {
-                let text =
-                    format!("{} blocks mined; the tip is {} at height {}", block.found, block.block_hash, block.height);
+                let text = format!(
+                    "{} mined; the tip is {} at height {}",
+                    format::counted(block.found, "block"),
+                    block.block_hash,
+                    block.height
+                );
                 context.note(&text);
                 Ok(())
             }

@@ -24,7 +24,7 @@ impl Tip {
             table::facts([
                 ("network", tip.network.clone()),
                 ("height", height),
-                ("relied on", trust),
+                ("synced", trust),
                 ("block", tip.block_hash.clone()),
                 ("time", time(tip.time)),
                 ("median time", time(tip.median_time)),

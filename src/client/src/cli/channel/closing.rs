@@ -32,7 +32,7 @@ fn one(channel: &ClosingChannel, height: u32) -> String {
     text += &match (channel.closing_txid.as_str(), channel.confirmations) {
         ("", _) => "  no closing transaction yet\n".to_owned(),
         (txid, 0) => format!("  {} waits for a block\n", format::short(txid)),
-        (txid, depth) => format!("  closed by {}, {depth} confirmations\n", format::short(txid)),
+        (txid, depth) => format!("  closed by {}, {}\n", format::short(txid), format::counted(depth, "confirmation")),
     };
     for output in &channel.outputs {
         let amount = amount::sat(output.amount);
@@ -51,7 +51,7 @@ fn status(output: &ClosingOutput, height: u32) -> String {
         State::Locked => {
             // Counted as `leyden pendingchannels` counts: the block after these can hold the claim.
             let blocks = output.until.saturating_sub(height);
-            format!("locked until block {}: {blocks} more blocks", output.until)
+            format!("locked until block {}: {}", output.until, format::counted(blocks, "more block"))
         }
         State::NoPreimage => "we do not have the preimage".to_owned(),
         State::Undecided => "its claim is being decided".to_owned(),
@@ -61,8 +61,10 @@ fn status(output: &ClosingOutput, height: u32) -> String {
             let fee = amount::sat(output.fee);
             format!("claimed by {by}, not confirmed, fee {fee} ({:.1} sat/vB)", output.sat_per_vbyte)
         }
-        State::Ours => format!("ours, by {by}, {} confirmations", output.confirmations),
-        State::Theirs => format!("taken by the peer, by {by}, {} confirmations", output.confirmations),
+        State::Ours => format!("ours, in {by}, {}", format::counted(output.confirmations, "confirmation")),
+        State::Theirs => {
+            format!("spent by the peer, in {by}, {}", format::counted(output.confirmations, "confirmation"))
+        }
     };
     let waits = matches!(
         output.state(),

@@ -96,7 +96,8 @@ fn of_commitment(commitment: &TreeCommitment, height: u32) -> Node {
     if !commitment.trimmed_htlcs.is_empty() {
         let lost: i64 = commitment.trimmed_htlcs.iter().map(|htlc| htlc.amount).sum();
         let count = commitment.trimmed_htlcs.len();
-        let line = format!("{count} HTLCs too small for an output, {} in the fee", amount::sat(lost));
+        let htlcs = format::counted(u64::try_from(count).unwrap_or(u64::MAX), "HTLC");
+        let line = format!("{htlcs} too small for an output, {} in the fee", amount::sat(lost));
         below.push(Node { line, below: Vec::new() });
     }
     Node { line, below }
@@ -134,7 +135,7 @@ fn when(spend: &TreeSpend, height: u32) -> String {
     match spend.expiry {
         0 => {}
         expiry if expiry > height => {
-            parts.push(format!("from height {} on ({} more blocks)", expiry + 1, expiry - height));
+            parts.push(format!("from height {} on ({})", expiry + 1, format::counted(expiry - height, "more block")));
         }
         expiry => parts.push(format!("since height {expiry}")),
     }

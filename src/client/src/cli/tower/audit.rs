@@ -37,11 +37,21 @@ impl Audit {
             true => "There is no channel to ask for.".to_owned(),
             false => answer.channels.iter().map(one).collect::<Vec<_>>().join("\n"),
         })?;
-        match answer.channels.iter().any(|channel| channel.result() == Found::BrokeItsWord) {
-            true => Err(CliError::Failed("the tower broke its word: remove it, and use another one".to_owned())),
-            false => Ok(()),
-        }
+        verdict(answer.channels.iter().map(ChannelAudit::result))
     }
+}
+
+/// Whether the tower has shown all that was asked for.
+fn verdict(results: impl Iterator<Item = Found>) -> Result<(), CliError> {
+    let results: Vec<Found> = results.collect();
+    let failed = |text: &str| Err(CliError::Failed(text.to_owned()));
+    if results.contains(&Found::BrokeItsWord) {
+        return failed("the tower broke its word: remove it, and use another one");
+    }
+    if results.contains(&Found::NotConnected) || results.contains(&Found::NoAnswer) {
+        return failed("the tower has not answered, so nothing is shown: `leyden tower list` says why");
+    }
+    Ok(())
 }
 
 fn one(audit: &ChannelAudit) -> String {
@@ -83,4 +93,18 @@ fn proof(proof: &TowerProof) -> String {
         proof.nonce,
         proof.held_signature
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_audit_that_was_not_answered_fails() {
+        assert!(verdict([Found::Holds, Found::NoReceipt].into_iter()).is_ok());
+        for result in [Found::NotConnected, Found::NoAnswer, Found::BrokeItsWord] {
+            let error = verdict([Found::Holds, result].into_iter()).unwrap_err();
+            assert_eq!(error.exit_code(), 1, "{error}");
+        }
+    }
 }

@@ -5,6 +5,9 @@ use leyden_proto::leyden::{ChannelCoverage, ListCoverageRequest, TowerCoverage};
 
 use super::super::{CliError, Context, channel::tree, format, table};
 
+const HEADINGS: [&str; 8] =
+    ["channel", ">last revoked", "tower", "~mode", ">from state", ">to state", ">waiting", "complete"];
+
 /// Show which revoked states of each channel each watchtower holds.
 ///
 /// A state is a commitment of the peer that it has revoked, by its number from 0 on. `complete` says that the tower has signed
@@ -29,18 +32,18 @@ impl Coverage {
         };
         let answer = client.towers().list_coverage(ListCoverageRequest { channel_point }).await?.into_inner();
         context.show(&answer, || {
-            let headings = ["channel", ">revoked", "tower", "mode", ">from", ">to", ">waiting", "complete"];
             let rows = answer.channels.iter().flat_map(rows).collect();
             let none = match answer.channels.is_empty() {
                 true => "There is no channel.",
                 false => "No watchtower guards this node: `leyden tower add` adds one.",
             };
-            let mut text = table::list(headings, rows, none);
+            let mut text = table::list(HEADINGS, rows, none);
             for channel in &answer.channels {
                 for tower in channel.towers.iter().filter(|tower| !tower.complete) {
                     let (point, key) = (format::short_point(&channel.channel_point), format::short(&tower.pubkey));
                     text += &format!("\n{point} at {key}: {}", tower.why_not);
                 }
+                text += &super::waits::sentence(channel).map(|waits| format!("\n{waits}")).unwrap_or_default();
             }
             text
         })
@@ -74,4 +77,32 @@ pub(crate) fn in_short(channel: &ChannelCoverage) -> Option<String> {
         (false, 1) => "1 state waits".to_owned(),
         (false, waiting) => format!("{waiting} states wait"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_the_coverage_is_one_line_of_eighty_columns() {
+        let tower = TowerCoverage {
+            pubkey: "02".repeat(33),
+            own: true,
+            first: Some(0),
+            up_to: Some(1_234_567),
+            waiting: 12,
+            complete: true,
+            ..TowerCoverage::default()
+        };
+        let channel = ChannelCoverage {
+            channel_point: format!("{}:0", "ab".repeat(32)),
+            revoked: Some(1_234_567),
+            towers: vec![tower.clone(), tower],
+            ..ChannelCoverage::default()
+        };
+        let text = table::within(Some(80), HEADINGS, rows(&channel), "");
+        let of_rows: Vec<&str> = text.lines().filter(|line| line.contains("abababababab…:0")).collect();
+        assert!(of_rows.len() == 2 && of_rows.iter().all(|line| line.ends_with("yes")), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    }
 }

@@ -3,7 +3,12 @@
 use clap::Args;
 use leyden_proto::wtclientrpc::DeactivateTowerRequest;
 
-use super::super::{CliError, Context};
+use serde_json::json;
+
+use super::{
+    super::{CliError, Context, format},
+    loss::Loss,
+};
 
 /// Send a watchtower no more backups, but keep what it signed for. `leyden tower add` uses it again.
 #[derive(Debug, Args)]
@@ -19,8 +24,12 @@ impl Deactivate {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let client = context.client().await?;
         let key = super::find(&client, &self.tower).await?;
+        let loss = Loss::of(&client, &key).await;
         let request = DeactivateTowerRequest { pubkey: super::key_bytes(&key)? };
         let answer = client.watchtower_client().deactivate_tower(request).await?.into_inner();
-        context.show(&answer, || answer.status.clone())
+        let more = vec![("pubkey", json!(key)), ("active", json!(false)), ("warnings", json!(loss.warnings()))];
+        context.show_with(&answer, more, || {
+            format!("Tower {key} gets no more backups.{}", format::warnings(&loss.warnings()))
+        })
     }
 }

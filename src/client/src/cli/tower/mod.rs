@@ -6,8 +6,11 @@ pub(super) mod coverage;
 mod deactivate;
 mod info;
 mod list;
+mod loss;
 mod remove;
+mod sight;
 mod stats;
+pub(super) mod waits;
 
 use clap::{Args, Subcommand};
 use leyden_proto::leyden::ListTowersRequest;

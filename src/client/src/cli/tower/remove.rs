@@ -3,7 +3,12 @@
 use clap::Args;
 use leyden_proto::wtclientrpc::RemoveTowerRequest;
 
-use super::super::{CliError, Context};
+use serde_json::json;
+
+use super::{
+    super::{CliError, Context, format},
+    loss::Loss,
+};
 
 /// Remove a watchtower: it gets no more backups, and what it signed for is forgotten.
 ///
@@ -21,8 +26,10 @@ impl Remove {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let client = context.client().await?;
         let key = super::find(&client, &self.tower).await?;
+        let loss = Loss::of(&client, &key).await;
         let request = RemoveTowerRequest { pubkey: super::key_bytes(&key)?, address: String::new() };
         let answer = client.watchtower_client().remove_tower(request).await?.into_inner();
-        context.show(&answer, || format!("Tower {key} is removed."))
+        let more = vec![("pubkey", json!(key)), ("warnings", json!(loss.warnings()))];
+        context.show_with(&answer, more, || format!("Tower {key} is removed.{}", format::warnings(&loss.warnings())))
     }
 }

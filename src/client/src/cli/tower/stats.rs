@@ -10,7 +10,10 @@ use prost::{Message, Name};
 use serde_json::{Value, json};
 use tonic::{Code, Response, Status};
 
-use super::super::{CliError, Context, amount, json, table};
+use super::{
+    super::{CliError, Context, amount, json, table},
+    sight::Sight,
+};
 
 /// Show what this node's watchtowers hold, and what the one that it runs (leydend --tower) guards for others, with each breach
 /// whose penalties are not final.
@@ -25,10 +28,16 @@ impl Stats {
             absent(client.watchtower_client().stats(StatsRequest {}).await)?,
             absent(client.tower().get_tower_stats(GetTowerStatsRequest {}).await)?,
         );
-        let value = json!({ "client": value(guarded.as_ref())?, "tower": value(guards.as_ref())? });
+        // Only a tower has to see every block.
+        let sight = match &guards {
+            Some(_) => Some(Sight::of(&client).await?),
+            None => None,
+        };
+        let chain = sight.as_ref().map(Sight::value).transpose()?;
+        let value = json!({ "client": value(guarded.as_ref())?, "tower": value(guards.as_ref())?, "chain": chain });
         context.show_value(&value, || {
             let guarded = guarded.as_ref().map(by_towers);
-            let guards = guards.as_ref().map(for_people);
+            let guards = guards.as_ref().zip(sight.as_ref()).map(|(stats, sight)| for_people(stats, sight));
             guarded.into_iter().chain(guards).collect::<Vec<_>>().join("\n\n")
         })?;
         match guarded.is_none() && guards.is_none() {
@@ -47,34 +56,32 @@ fn absent<T>(answer: Result<Response<T>, Status>) -> Result<Option<T>, Status> {
 }
 
 fn value<M: Message + Name>(message: Option<&M>) -> Result<Value, CliError> {
-    let Some(message) = message else { return Ok(Value::Null) };
-    serde_json::from_str(&json::pretty(message)?).map_err(|error| CliError::Unprintable(error.to_string()))
+    message.map_or(Ok(Value::Null), json::value)
 }
 
 fn by_towers(stats: &StatsResponse) -> String {
     table::facts([
         ("backups that towers hold", stats.num_backups.to_string()),
-        ("waiting for them", stats.num_pending_backups.to_string()),
+        ("backups that wait for them", stats.num_pending_backups.to_string()),
         ("failed since the start", stats.num_failed_backups.to_string()),
         ("sessions granted since the start", stats.num_sessions_acquired.to_string()),
         ("sessions that are full", stats.num_sessions_exhausted.to_string()),
     ])
 }
 
-fn for_people(stats: &TowerStats) -> String {
+fn for_people(stats: &TowerStats, sight: &Sight) -> String {
     let count = |number: u64| amount::grouped(i64::try_from(number).unwrap_or(i64::MAX));
-    let facts = table::facts([
-        ("block", count(stats.height.into())),
+    let facts = [
+        ("blocks looked at, up to", count(stats.height.into())),
         ("clients", format!("{}, {} connected", count(stats.clients), count(stats.connected_clients))),
-        (
-            "room",
-            format!("{} clients by name, {} others", count(stats.allowed_clients), count(stats.max_other_clients)),
-        ),
-        ("channels", count(stats.channels)),
-        ("states", count(stats.states)),
+        ("clients on the allow list", count(stats.allowed_clients)),
+        ("most other clients", count(stats.max_other_clients)),
+        ("channels guarded", count(stats.channels)),
+        ("revoked states held", count(stats.states)),
         ("bytes", count(stats.bytes)),
-        ("breaches", count(stats.penalties.len() as u64)),
-    ]);
+        ("breaches being answered", count(stats.penalties.len() as u64)),
+    ];
+    let facts = table::facts(facts.into_iter().chain(sight.facts())) + &sight.warning();
     let penalties = stats.penalties.iter().map(penalty);
     let broken = stats.broken.iter().map(|text| format!("Cannot be guarded any more, report this: {text}"));
     std::iter::once(facts).chain(penalties).chain(broken).collect::<Vec<_>>().join("\n\n")
@@ -101,7 +108,7 @@ fn penalty(penalty: &TowerPenalty) -> String {
 fn row(claim: &TowerClaim) -> [String; 5] {
     let what = match claim.state() {
         State::Waiting => "waits".to_owned(),
-        State::Broadcast => format!("{} on its way", claim.txid),
+        State::Broadcast => format!("{} broadcast", claim.txid),
         State::Claimed => format!("{} in block {}", claim.txid, claim.spent_height),
         State::Lost => format!("lost to {} in block {}", claim.txid, claim.spent_height),
     };

@@ -198,7 +198,7 @@ impl Cast {
             narrator.check(&format!("{who} offers"), amount, offered);
             narrator.require(&format!("its lock ends after {days} days"), expiry == tip + days * DAY_BLOCKS);
         }
-        narrator.require("Alice's payment is under way", self.payment(&hash).await? == PaymentStatus::InFlight);
+        narrator.require("Alice's payment is in flight", self.payment(&hash).await? == PaymentStatus::InFlight);
         Ok(())
     }
 

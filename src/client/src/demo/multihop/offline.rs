@@ -44,7 +44,7 @@ pub(super) async fn tell(narrator: &mut Narrator, cast: &mut Cast) -> Result<Str
     })
     .await?;
     narrator.check("Dave has in his new channel", AMOUNT, cast::in_channels(dave).await?);
-    narrator.require("Alice's payment is under way", cast.payment(&hash).await? == PaymentStatus::InFlight);
+    narrator.require("Alice's payment is in flight", cast.payment(&hash).await? == PaymentStatus::InFlight);
 
     let bobs_lock = begun + 2 * DAY_BLOCKS;
     narrator.step("Carol waits for Bob nearly to the end of his lock; then she closes and takes the HTLC (HE1b)");

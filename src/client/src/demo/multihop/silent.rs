@@ -34,7 +34,7 @@ pub(super) async fn tell(narrator: &mut Narrator, cast: &mut Cast) -> Result<Str
     cast.pause().await;
     let still = cast.carol.channels().await?.len();
     narrator.require("Carol's channels are open", still == 2);
-    narrator.require("Alice's payment is under way", cast.payment(&hash).await? == PaymentStatus::InFlight);
+    narrator.require("Alice's payment is in flight", cast.payment(&hash).await? == PaymentStatus::InFlight);
 
     narrator
         .step("Carol closes her channel with Dave and takes the HTLC back (HT1a); then the others do off the chain");
