@@ -36,8 +36,8 @@ use leyden_proto::leyden::{
 };
 use leyden_watchtower::{
     appointment::ChannelName,
-    message::{Ask, Mode, TowerMessage},
-    receipt::{Audit, Held, convicts},
+    message::{Ask, Audited, Mode, TowerMessage},
+    receipt::{Audit, Says, convicts},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::task::JoinHandle;
@@ -378,17 +378,17 @@ async fn a_tower_killed_at_any_moment_holds_what_it_acknowledged_and_misses_no_b
     // What it signs for is on the disk: it reads all of it again, and shows it.
     let channel = load_channel();
     let mut client = TowerClient::greeted(life.tower, client_key(1), nowhere(1)).await.unwrap();
-    let receipt: Held = client.held(channel).await.unwrap();
-    assert!(Some(receipt.up_to.0) >= all.acknowledged);
+    let receipt = client.receipt(channel).await.unwrap();
+    assert!(Some(receipt.held.up_to.0) >= all.acknowledged);
     let nonce = [7; 32];
-    client.send(Ask::Audit { channel, up_to: receipt.up_to, nonce }).await;
+    client.send(Ask::Audit { channel, up_to: receipt.held.up_to, nonce }).await;
     let TowerMessage::Audited(audited) = client.receive().await.unwrap() else { panic!("no audit") };
-    let holding = client.holding(channel, receipt);
-    let audit =
-        Audit { chain: holding.chain, client: holding.client, channel, nonce: audited.nonce, held: audited.held };
+    let holding = client.holding(channel, &receipt);
+    let Audited { nonce: answered, at, says, .. } = audited;
+    let audit = Audit { chain: holding.chain, client: holding.client, channel, nonce: answered, at, says };
     assert!(audit.verify(&audited.signature, &life.tower.key));
-    assert_eq!((audit.held, audit.nonce), (Some(receipt), nonce));
-    assert_eq!(convicts(&holding, &audit), None);
+    assert_eq!((audit.says, audit.nonce), (Says::Holds(receipt.held), nonce));
+    assert_eq!(convicts(&holding, &audit, None), None);
     let shown = stats(&life.rpc).await;
     assert!(shown.bytes > shown.states * 200 && shown.connected_clients == 1, "{shown:?}");
     drop(client);

@@ -81,18 +81,21 @@ async fn opening_with_everything_leaves_the_reserve_of_the_new_channel() {
     assert_eq!(warnings(&pair.bob).await, "");
 }
 
+/// Bitcoin Core's limit of unconfirmed transactions that hang together.
+const CLUSTER: usize = 64;
+
 /// Too many unconfirmed transactions hang together: the mempool takes no further one, until a block comes.
 async fn with_refused_opening() -> Pair {
     let pair = Pair::funded().await;
     pair.alice.connect(&pair.bob).await.unwrap();
     let mut alice = pair.alice.client().unwrap().lightning();
-    for _ in 0..25 {
+    for _ in 0..CLUSTER {
         let one = SendCoinsRequest { send_all: false, amount: 10_000, spend_unconfirmed: true, ..sweep() };
         alice.send_coins(one).await.unwrap();
     }
     let open = OpenChannelRequest { spend_unconfirmed: true, ..open_request(&pair.bob, 1_000_000, 0).await };
     refused(alice.open_channel_sync(open).await, Code::FailedPrecondition, "rebroadcast at every block");
-    assert_eq!(mempool(&pair.alice).await.len(), 25);
+    assert_eq!(mempool(&pair.alice).await.len(), CLUSTER);
     pair
 }
 

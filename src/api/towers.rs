@@ -7,7 +7,7 @@ use leyden_watchtower::{
     appointment::ClientId,
     client::record::Proof,
     message::{Mode, Registered, SignedHeld},
-    receipt::{Contradiction, Held},
+    receipt::{Closed, Contradiction, Held},
 };
 
 use super::ApiError;
@@ -112,6 +112,12 @@ pub struct ChannelAudit {
 pub enum AuditOutcome {
     /// It has what it signed for.
     Holds(Held),
+    /// It says that the channel is closed and all that came of it final, and the chain does not contradict that.
+    Closed(Closed),
+    /// By its own receipts it need not have anything any more.
+    TermOver,
+    /// It signed for this state and cannot show it: nothing that convinces others, and enough for this node.
+    NotShown(CommitmentNumber),
     BrokeItsWord {
         contradiction: Contradiction,
         proof: Box<Proof>,

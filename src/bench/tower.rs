@@ -18,6 +18,7 @@ use leyden_watchtower::{
     appointment::ClientId,
     hint::Hint,
     lookout::Lookout,
+    mark::Mark,
     message::{Backup, BackupBody, Hello, Mode, PROTOCOL_VERSION, Register, TowerFeatures, TowerMessage},
     record::{Key, Slot},
     session::{Admission, Limits},
@@ -122,7 +123,12 @@ impl Measured {
         let store = TowerStore::open(folder, OPEN_FILES)?;
         let lookout = Lookout::load(store.hints()?);
         let tower = Tower::restore(config.clone(), lookout, &store).map_err(failed)?;
-        Ok(Self { store, tower, config, key, tip: Height(1) })
+        let mut measured = Self { store, tower, config, key, tip: Height(1) };
+        if measured.tower.tip().is_none() {
+            // Who knows no block grants no term.
+            measured.mine(&[])?;
+        }
+        Ok(measured)
     }
 
     /// Handles some events in one commit; what follows from them.
@@ -131,7 +137,8 @@ impl Measured {
         let mut outboxes = Vec::new();
         for event in events {
             let archive = &self.store;
-            let ctx = Ctx { newest: self.tip, now: Uptime(1), estimates: &estimates, policy: &policy, archive };
+            let (newest, now, tip_is_sure) = (self.tip, Uptime(1), true);
+            let ctx = Ctx { newest, tip_is_sure, now, estimates: &estimates, policy: &policy, archive };
             outboxes.push(self.tower.handle(event, &ctx)?);
         }
         let effects = Outbox::commit_all(outboxes, &mut self.store)?;
@@ -152,7 +159,7 @@ impl Measured {
     /// Backs states up, one of each of these clients, and signs the receipts.
     fn back_up(&mut self, backups: Vec<(u32, Backup)>) -> Result<(), BenchError> {
         let messages = backups.into_iter().flat_map(|(number, backup)| {
-            backup.to_messages().into_iter().map(move |message| Event::Message(client(number), message))
+            backup.to_messages(Mark::default()).into_iter().map(move |message| Event::Message(client(number), message))
         });
         for effect in self.commit(messages)? {
             match effect {

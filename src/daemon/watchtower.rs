@@ -47,13 +47,16 @@ impl WatchtowerFacade {
             .map_err(|error| RunError::Tower(error.into()))?;
         let usual = Limits::default();
         let max_strangers = strangers.map_or(usual.clients, |count| usize::try_from(count).unwrap_or(usize::MAX));
+        let limits = Limits { clients: max_strangers, ..usual };
+        // No more than there is room for on the disk.
+        let max_strangers = limits.places();
         let server = TowerServer::start(Setup {
             key,
             node: node.clone(),
             store,
             listen,
             admission: Admission { open: max_strangers > 0, listed: allowed },
-            limits: Limits { clients: max_strangers, ..usual },
+            limits,
             connections: descriptors.tower(),
             fatal,
             stopping,

@@ -8,11 +8,11 @@ use leyden_channels::types::CommitmentNumber;
 use leyden_watchtower::{
     appointment::ClientId,
     client::{
-        Coverage, Trouble,
+        Coverage, ROWS_WITHOUT_TOWER, Trouble,
         keys::TowerKeys as _,
         record::{TowerId, Use},
     },
-    message::Mode,
+    message::{Mode, RefusalCode},
 };
 
 use super::LightningNode;
@@ -61,6 +61,9 @@ impl Towers for LightningNode {
                 towers::AuditOutcome::Failed { contradiction, proof } => {
                     AuditOutcome::BrokeItsWord { contradiction, proof }
                 }
+                towers::AuditOutcome::Closed(closed) => AuditOutcome::Closed(closed),
+                towers::AuditOutcome::TermOver => AuditOutcome::TermOver,
+                towers::AuditOutcome::NotShown(number) => AuditOutcome::NotShown(number),
                 towers::AuditOutcome::NoReceipt => AuditOutcome::NoReceipt,
                 towers::AuditOutcome::NotConnected => AuditOutcome::NotConnected,
                 towers::AuditOutcome::NoAnswer => AuditOutcome::NoAnswer,
@@ -154,6 +157,24 @@ pub(super) fn why_not(coverage: &Coverage, tower: &TowerState) -> Option<String>
         Some(Trouble::DataIsOld) => {
             return Some("it knows a later state than this node, whose data is old".to_owned());
         }
+        Some(Trouble::ClaimsMore) => {
+            let text = "it says that it knows a later state than this node, and cannot show it: use another tower";
+            return Some(text.to_owned());
+        }
+        Some(Trouble::NotShown(number)) => {
+            return Some(format!("it signed for state {} and cannot show that it has it: use another tower", number.0));
+        }
+        Some(Trouble::Closed(closed)) => {
+            return Some(format!(
+                "it says that the channel was closed by {} in block {}, and gave its backups back when that was final",
+                closed.txid, closed.height.0
+            ));
+        }
+        Some(Trouble::Refused(code)) => return Some(refused(code, coverage.waiting)),
+        Some(Trouble::NoRoundLeft) => {
+            let text = "it has not taken the channel under any of 255 names: remove it, and use another tower";
+            return Some(text.to_owned());
+        }
         Some(Trouble::HoldsLess) => {
             return Some("it says that it has lost what it signed for: `leyden tower audit` shows it".to_owned());
         }
@@ -188,6 +209,29 @@ pub(super) fn why_not(coverage: &Coverage, tower: &TowerState) -> Option<String>
     Some(reasons.join("; "))
 }
 
+/// Why a tower does not take one channel, which is tried again now and then.
+fn refused(code: RefusalCode, waiting: u64) -> String {
+    let why = match code {
+        RefusalCode::QuotaExceeded | RefusalCode::Full => "it has no more room for this channel: add another tower",
+        RefusalCode::ChannelExists | RefusalCode::NoSuchChannel => "it takes no name of this channel",
+        RefusalCode::ChannelEnded => "it says that the channel has ended, and does not show how",
+        RefusalCode::Unreadable | RefusalCode::WrongSecret | RefusalCode::OutOfOrder => {
+            "it cannot read a backup: see the log, and report this"
+        }
+        RefusalCode::NotOffered
+        | RefusalCode::TooFast
+        | RefusalCode::NotRegistered
+        | RefusalCode::TermsDiffer
+        | RefusalCode::NotReady
+        | RefusalCode::Other(_) => "it refuses this channel: see the log",
+    };
+    match waiting {
+        0 => why.to_owned(),
+        1 => format!("{why}; 1 state waits, and is offered again now and then"),
+        waiting => format!("{why}; {waiting} states wait, and are offered again now and then"),
+    }
+}
+
 /// What a person should do something about; the worst first. `closed` are channels whose closing transaction is in a block:
 /// whether towers cover them matters no more.
 pub(super) fn warnings(view: &TowersView, closed: &BTreeSet<OutPoint>) -> Vec<String> {
@@ -199,7 +243,8 @@ pub(super) fn warnings(view: &TowersView, closed: &BTreeSet<OutPoint>) -> Vec<St
         if tower.row.proof.is_some() {
             warnings.push(format!(
                 "watchtower {} broke its word: it signed for backups that it does not have (`leyden --json tower list` has the \
-                 proof). `leyden tower remove {0}`, and add another one",
+                 proof). Add another one, and then `leyden tower remove {0}`: until then the newest {ROWS_WITHOUT_TOWER} states of \
+                 each channel are kept for it",
                 tower.row.key
             ));
         }

@@ -76,7 +76,8 @@ const fn family_of(table: Table) -> &'static str {
         | Table::Response
         | Table::Enforcement
         | Table::Recent
-        | Table::Leaving => ROWS,
+        | Table::Leaving
+        | Table::Closed => ROWS,
     }
 }
 
@@ -95,6 +96,7 @@ const fn table_of(key: &Key) -> Table {
         Key::Enforcement(_) => Table::Enforcement,
         Key::Recent(_) => Table::Recent,
         Key::Leaving(_) => Table::Leaving,
+        Key::Closed { .. } => Table::Closed,
     }
 }
 
@@ -311,22 +313,7 @@ impl Archive for TowerStore {
 
 /// Where the table lies that keys with this first byte are of.
 fn family_of_byte(byte: u8) -> Option<&'static str> {
-    const ALL: [Table; 13] = [
-        Table::Tip,
-        Table::Client,
-        Table::Channel,
-        Table::Held,
-        Table::Backup,
-        Table::Hint,
-        Table::OwnState,
-        Table::OwnHtlc,
-        Table::Breach,
-        Table::Response,
-        Table::Enforcement,
-        Table::Recent,
-        Table::Leaving,
-    ];
-    ALL.into_iter().find(|table| table.prefix() == [byte]).map(family_of)
+    Table::ALL.into_iter().find(|table| table.prefix() == [byte]).map(family_of)
 }
 
 fn unread(error: impl ToString) -> Unread {
@@ -361,6 +348,15 @@ mod tests {
 
     fn size(folder: &Path) -> u64 {
         std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum()
+    }
+
+    #[test]
+    fn every_table_can_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        for table in Table::ALL {
+            assert_eq!(store.scan(&table.prefix(), None, 1).unwrap(), [], "{table:?}");
+        }
     }
 
     #[test]

@@ -49,7 +49,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{error, info};
 
 use crate::{
     admission::ConnectionSlots,
@@ -142,6 +142,9 @@ impl TowerServer {
         })
         .await??;
         let stats = tower.stats();
+        for (slot, error) in tower.broken() {
+            error!(channel = slot.0, %error, "a channel cannot be guarded, and takes no more backups: report this");
+        }
         info!(%listen, key = %public, clients = stats.clients, states = stats.states, "the watchtower is running");
         notices::log_turned_away(&tower, &admission);
 

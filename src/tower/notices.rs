@@ -92,7 +92,7 @@ fn write(notice: &Notice) {
         }
         Notice::Broken { client, channel, cause } => error!(
             %client, channel = %channel.tag, %cause,
-            "a channel cannot be guarded any more: report this; its rows are left as they are"
+            "a channel cannot be guarded any more, and takes no more backups: report this; its rows are left as they are"
         ),
         Notice::Damaged { row, damage } => error!(
             ?row, %damage,

@@ -44,6 +44,8 @@ use crate::{
 const BATCH: usize = 1_024;
 /// While clients keep the thread busy, idle work has one turn in this time: a thousand rows, some milliseconds.
 const IDLE_TURN: Duration = Duration::from_millis(100);
+/// How old an answer may be to whether the tip can be relied on.
+const TIP_LOOK: Duration = Duration::from_secs(1);
 /// After idle work that could not be done.
 const IDLE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -107,6 +109,8 @@ pub(super) struct Worker {
     idle_due: bool,
     last_idle: Instant,
     notices: Notices,
+    /// Whether the tip could be relied on, and when that was looked at.
+    tip_doubt: (bool, Option<Instant>),
     /// A thread is giving space back.
     reclaiming: Arc<AtomicBool>,
 }
@@ -139,6 +143,7 @@ impl Worker {
             idle_due: true,
             last_idle: begun,
             notices: Notices::default(),
+            tip_doubt: (false, None),
             reclaiming: Arc::default(),
         }
     }
@@ -223,9 +228,25 @@ impl Worker {
     fn handle(&mut self, event: Event<'_>) -> Result<(), TowerError> {
         let now = Uptime(u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX));
         let newest = Height(self.node.best_header().height);
-        let ctx = Ctx { newest, now, estimates: &self.estimates, policy: &self.policy, archive: &self.store };
+        let tip_is_sure = self.tip_is_sure(&event);
+        let ctx =
+            Ctx { newest, tip_is_sure, now, estimates: &self.estimates, policy: &self.policy, archive: &self.store };
         self.outboxes.push(self.tower.handle(event, &ctx)?);
         Ok(())
+    }
+
+    /// Asked where it matters, and not for each of a crowd that registers.
+    fn tip_is_sure(&mut self, event: &Event<'_>) -> bool {
+        if !matches!(event, Event::Message(_, TowerMessage::Register(_))) {
+            return false;
+        }
+        let (is_sure, looked) = self.tip_doubt;
+        if looked.is_none_or(|looked| looked.elapsed() > TIP_LOOK) {
+            let is_sure = self.node.check_tip().is_ok();
+            self.tip_doubt = (is_sure, Some(Instant::now()));
+            return is_sure;
+        }
+        is_sure
     }
 
     /// With everything before it durable, and durable itself before anything else.

@@ -19,9 +19,10 @@ use leyden_proto::{
 use leyden_watchtower::{
     appointment::{ChannelName, ChannelTag, ClientId, FundingIndex},
     hint::Hint,
+    mark::Mark,
     message::{
-        Acknowledged, Ask, Backup, BackupBody, Hello, Mode, OpenChannel, PROTOCOL_VERSION, Refused, Register,
-        Registered, State, TowerFeatures, TowerMessage,
+        Acknowledged, Ask, Backup, BackupBody, Has, Hello, Mode, OpenChannel, PROTOCOL_VERSION, RefusalCode, Refused,
+        Register, Registered, SignedHeld, State, TowerFeatures, TowerMessage,
     },
     receipt::{Digest, Held, Holding},
 };
@@ -29,7 +30,7 @@ use secp256k1::{PublicKey, SecretKey};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
 use super::Program;
@@ -82,13 +83,19 @@ impl TowerClient {
         Some(client)
     }
 
-    /// Registered in this mode, or refused.
+    /// Registered in this mode, or refused; as soon as the tower knows how far its chain is.
     pub async fn register(&mut self, mode: Mode) -> Result<Registered, Refused> {
-        self.send(Register { mode, sweep_feerate: FeeratePerKw(2_500), term: 10_000 }).await;
-        match self.receive().await.expect("an answer") {
-            TowerMessage::Registered(registered) => Ok(registered),
-            TowerMessage::Refused(refused) => Err(refused),
-            other => panic!("{} answers register", other.name()),
+        let begun = Instant::now();
+        loop {
+            self.send(Register { mode, sweep_feerate: FeeratePerKw(2_500), term: 10_000 }).await;
+            match self.receive().await.expect("an answer") {
+                TowerMessage::Registered(registered) => return Ok(registered),
+                TowerMessage::Refused(refused) if refused.code == RefusalCode::NotReady && begun.elapsed() < LONG => {
+                    sleep(Duration::from_millis(100)).await;
+                }
+                TowerMessage::Refused(refused) => return Err(refused),
+                other => panic!("{} answers register", other.name()),
+            }
         }
     }
 
@@ -109,7 +116,7 @@ impl TowerClient {
     }
 
     pub async fn back_up(&mut self, backup: &Backup) -> bool {
-        for message in backup.to_messages() {
+        for message in backup.to_messages(mark(backup.channel, backup.number.0)) {
             if !self.send(message).await {
                 return false;
             }
@@ -133,9 +140,9 @@ impl TowerClient {
     /// The next receipt, checked; `None` if the tower has hung up.
     pub async fn acknowledged(&mut self) -> Option<Held> {
         match self.receive().await? {
-            TowerMessage::Acknowledged(Acknowledged { channel, held, signature }) => {
-                assert!(self.holding(channel, held).verify(&signature, &self.tower));
-                Some(held)
+            TowerMessage::Acknowledged(Acknowledged { channel, receipt }) => {
+                assert!(self.holding(channel, &receipt).verify(&receipt.signature, &self.tower));
+                Some(receipt.held)
             }
             other => panic!("{other:?} answers a backup"),
         }
@@ -153,21 +160,37 @@ impl TowerClient {
 
     /// What the tower says that it holds of a channel, checked.
     pub async fn held(&mut self, channel: ChannelName) -> Option<Held> {
+        self.receipt(channel).await.map(|receipt| receipt.held)
+    }
+
+    pub async fn receipt(&mut self, channel: ChannelName) -> Option<SignedHeld> {
         self.send(Ask::Channel(channel)).await;
         match self.receive().await.expect("an answer") {
-            TowerMessage::State(State { remaining: 0, channel: about, receipt }) => {
+            TowerMessage::State(State { remaining: 0, channel: about, has }) => {
                 assert_eq!(about, Some(channel));
-                let receipt = receipt?;
-                assert!(self.holding(channel, receipt.held).verify(&receipt.signature, &self.tower));
-                Some(receipt.held)
+                match has {
+                    Has::Nothing => None,
+                    Has::Backups { receipt, mark } => {
+                        assert!(self.holding(channel, &receipt).verify(&receipt.signature, &self.tower));
+                        assert_eq!(mark, self::mark(channel, receipt.held.up_to.0));
+                        Some(receipt)
+                    }
+                    Has::Closed(closed) => panic!("{closed:?}"),
+                }
             }
             other => panic!("{other:?} answers ask"),
         }
     }
 
-    pub fn holding(&self, channel: ChannelName, held: Held) -> Holding {
-        Holding { chain: ChainHash::REGTEST, client: self.id, channel, held }
+    pub fn holding(&self, channel: ChannelName, receipt: &SignedHeld) -> Holding {
+        let (held, until) = (receipt.held, receipt.until);
+        Holding { chain: ChainHash::REGTEST, client: self.id, channel, held, until }
     }
+}
+
+/// By which a client knows its own word again.
+pub fn mark(channel: ChannelName, number: u64) -> Mark {
+    Mark::of(&[7; 32], &channel, CommitmentNumber(number))
 }
 
 /// A client's key.

@@ -7,6 +7,7 @@
 //! - [`appointment`]: what a client and its tower call things.
 //! - [`message`]: what they say to each other.
 //! - [`receipt`]: what the tower signs for.
+//! - [`mark`]: by what a client knows that it has sent a state.
 //! - [`hint`], [`seal`]: by what a breach is recognised, and what only the breach opens.
 //! - [`kit`]: what a blind tower can do about a breach, signed in advance.
 //! - [`lookout`]: blocks against all hints.
@@ -24,6 +25,7 @@ pub mod codec;
 pub mod hint;
 pub mod kit;
 pub mod lookout;
+pub mod mark;
 pub mod message;
 pub mod own;
 pub mod receipt;

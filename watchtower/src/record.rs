@@ -14,6 +14,7 @@
 //!   0b slot                  enforcement  own mode: the resolution of the channel's end
 //!   0c height                recent       the hints of that block's transactions, for backups that come late
 //!   0d slot                  (empty)      a channel whose rows are being deleted
+//!   0e client tag funding    closed       how a channel ended that nothing is kept of any more, until its client's term ends
 //! ```
 //!
 //! A slot is the tower's short name of a channel at a client. All rows but 05 and 06 begin with a format number, and one of a
@@ -34,8 +35,9 @@ use crate::{
     appointment::{ChannelName, ClientId},
     codec::{Bytes, Part, ReadError, by_field, by_inner, decode_format, encode_format},
     hint::Hint,
+    mark::Mark,
     message::Mode,
-    receipt::Held,
+    receipt::{Closed, Held},
 };
 
 const FORMAT: u8 = 1;
@@ -60,6 +62,7 @@ pub enum Key {
     Enforcement(Slot),
     Recent(Height),
     Leaving(Slot),
+    Closed { client: ClientId, channel: ChannelName },
 }
 
 /// The first byte of a key.
@@ -78,9 +81,28 @@ pub enum Table {
     Enforcement = 11,
     Recent = 12,
     Leaving = 13,
+    Closed = 14,
 }
 
 impl Table {
+    /// Every one, in the order of their bytes.
+    pub const ALL: [Self; 14] = [
+        Self::Tip,
+        Self::Client,
+        Self::Channel,
+        Self::Held,
+        Self::Backup,
+        Self::Hint,
+        Self::OwnState,
+        Self::OwnHtlc,
+        Self::Breach,
+        Self::Response,
+        Self::Enforcement,
+        Self::Recent,
+        Self::Leaving,
+        Self::Closed,
+    ];
+
     /// What all its keys begin with.
     pub const fn prefix(self) -> [u8; 1] {
         [self as u8]
@@ -120,6 +142,7 @@ impl Key {
             Self::Enforcement(slot) => put(Table::Enforcement, slot, out),
             Self::Recent(height) => put(Table::Recent, height, out),
             Self::Leaving(slot) => put(Table::Leaving, slot, out),
+            Self::Closed { client, channel } => put(Table::Closed, &(*client, *channel), out),
         }
         std::mem::take(out)
     }
@@ -142,6 +165,7 @@ impl Key {
             11 => Self::Enforcement(Part::take(of)?),
             12 => Self::Recent(Part::take(of)?),
             13 => Self::Leaving(Part::take(of)?),
+            14 => Self::Closed { client: Part::take(of)?, channel: Part::take(of)? },
             value => return Err(ReadError::Unknown { what: "table", value: u64::from(value) }),
         };
         reader.finish()?;
@@ -199,6 +223,7 @@ rows! {
     OwnHtlcRow "an HTLC"
     BreachRow "a breach"
     RecentRow "a block's hints"
+    Closed "how a channel ended"
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,6 +253,8 @@ pub struct ChannelRow {
 pub struct HeldRow {
     pub held: Held,
     pub bytes: u64,
+    /// The client's, of the newest state.
+    pub mark: Mark,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -267,7 +294,7 @@ by_field! {
     TipRow { height, hash }
     ClientRow { mode, sweep_feerate, since, until }
     ChannelRow { client, name, mode, constants }
-    HeldRow { held, bytes }
+    HeldRow { held, bytes, mark }
     OwnStateRow { secrets, live }
     OwnHtlcRow { amount, payment_hash, cltv_expiry, first, last }
     BreachRow { txid, outputs, name, constants, sealed }
@@ -315,6 +342,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::appointment::{ChannelTag, FundingIndex};
 
     fn keys(number: u64, word: u32, hint: [u8; 8]) -> Vec<Key> {
         let (slot, number, hint) = (Slot(word), CommitmentNumber(number), Hint(hint));
@@ -332,6 +360,10 @@ mod tests {
             Key::Enforcement(slot),
             Key::Recent(Height(word)),
             Key::Leaving(slot),
+            Key::Closed {
+                client: ClientId([hint.0[1]; 33]),
+                channel: ChannelName { tag: ChannelTag([hint.0[2]; 16]), funding: FundingIndex(word as u16) },
+            },
         ]
     }
 
@@ -341,6 +373,7 @@ mod tests {
             for (at, key) in keys(number, word, hint).into_iter().enumerate() {
                 prop_assert_eq!(Key::decode(&key.encode()), Ok(key));
                 prop_assert_eq!(usize::from(key.encode()[0]), at + 1);
+                prop_assert_eq!(Table::ALL.get(at).map(|table| table.prefix()), Some([key.encode()[0]]));
             }
             let key = |number| Key::Backup { slot: Slot(word), number: CommitmentNumber(number) }.encode();
             prop_assert!(number == 0 || key(number - 1) < key(number));

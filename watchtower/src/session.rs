@@ -9,16 +9,21 @@
 //! # Bounds
 //!
 //! What a stranger may make a tower hold or do is in [`Limits`], each number with its reason. What they add up to: strangers
-//! have at most [`Limits::strangers_bytes`] on disk together, and [`Limits::clients`] places of some 200 bytes in memory; a
+//! have at most [`Limits::strangers_bytes`] on disk together, and [`Limits::places`] places of some 200 bytes in memory; a
 //! stranger who opens sessions without end gets [`Limits::registrations_per_minute`], and loses those that hold nothing after
-//! [`Limits::idle_blocks`]. Strangers who fill every place keep other strangers out, and nobody who has a place or is listed.
+//! [`Limits::idle_blocks`].
+//!
+//! Whoever has a place has its [`Limits::share`] of the disk: it is set aside for every place that there is, taken or not. What
+//! a client stores beyond its share comes out of the rest ([`Limits::common`]), which a few may fill: then those with a place
+//! go on within their shares, and places that are free still have theirs. Strangers who fill every place keep other strangers
+//! out, and nobody who has a place or is listed.
 
 use std::collections::BTreeSet;
 
 use leyden_channels::types::Uptime;
 
 use crate::{
-    appointment::ClientId,
+    appointment::{ChannelName, ClientId},
     message::{Assembler, Mode},
 };
 
@@ -29,7 +34,7 @@ pub struct Limits {
     pub clients: usize,
     /// New places for strangers, all together: a minute's worth is the most that come at once.
     pub registrations_per_minute: u64,
-    /// Channels of one stranger: a large node has hundreds.
+    /// Channels of one stranger, those included that have ended and that it has not taken leave of: a large node has hundreds.
     pub channels: usize,
     /// States of one stranger: a channel that is updated each second for two weeks has a million.
     pub states: u64,
@@ -37,6 +42,8 @@ pub struct Limits {
     pub bytes: u64,
     /// Bytes of all strangers together: a tenth of a small machine's disk.
     pub strangers_bytes: u64,
+    /// Of these, what each place has for itself: some 4,500 states without HTLCs. Ten thousand places have 10 GiB.
+    pub share: u64,
     /// The longest term, in blocks: a year.
     pub term: u32,
     /// After so many blocks a place without a channel is given away: two weeks.
@@ -59,12 +66,32 @@ impl Default for Limits {
             states: 2_000_000,
             bytes: 1 << 29,
             strangers_bytes: 16 << 30,
+            share: 1 << 20,
             term: 52_560,
             idle_blocks: 2_016,
             messages_per_second: 20_000,
             messages_at_once: 100_000,
             backups_per_hint: 4,
         }
+    }
+}
+
+impl Limits {
+    /// Places for strangers: no more than there are shares for.
+    pub fn places(&self) -> usize {
+        let shares = self.strangers_bytes.checked_div(self.share).unwrap_or(u64::MAX);
+        self.clients.min(usize::try_from(shares).unwrap_or(usize::MAX))
+    }
+
+    /// What is left for all when every place has its share.
+    pub fn common(&self) -> u64 {
+        let shares = self.share.saturating_mul(self.places() as u64);
+        self.strangers_bytes.saturating_sub(shares)
+    }
+
+    /// How much of the common rest somebody takes up who stores so much.
+    pub fn beyond_share(&self, bytes: u64) -> u64 {
+        bytes.saturating_sub(self.share)
     }
 }
 
@@ -125,11 +152,14 @@ pub struct Connection {
     pub assembler: Assembler,
     pub greeted: bool,
     pub messages: Bucket,
+    /// Channels with a refused backup: those that follow it are passed over until the channel is opened again.
+    pub refused: BTreeSet<ChannelName>,
 }
 
 impl Connection {
     pub fn new(limits: &Limits, now: Uptime) -> Self {
-        Self { assembler: Assembler::default(), greeted: false, messages: Bucket::full(limits.messages_at_once, now) }
+        let messages = Bucket::full(limits.messages_at_once, now);
+        Self { assembler: Assembler::default(), greeted: false, messages, refused: BTreeSet::new() }
     }
 }
 
@@ -137,6 +167,8 @@ impl Connection {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Used {
     pub channels: usize,
+    /// Channels that have ended, of which one row is left.
+    pub closed: usize,
     pub states: u64,
     pub bytes: u64,
 }
@@ -153,6 +185,16 @@ mod tests {
         assert_eq!([take(999), take(1_000), take(1_001)], [false, true, false]);
         assert_eq!([take(60_000), take(60_000), take(60_000)], [true, true, false]);
         assert!(!take(5), "a clock that goes back gives nothing");
+    }
+
+    #[test]
+    fn there_are_no_more_places_than_shares() {
+        let limits = Limits::default();
+        assert_eq!(limits.places(), limits.clients);
+        assert!(limits.common() > 6 << 30, "{}", limits.common());
+        let many = Limits { clients: 1_000_000, ..limits };
+        assert_eq!((many.places(), many.common()), (16 << 10, 0));
+        assert_eq!((many.beyond_share(1 << 20), many.beyond_share((1 << 20) + 3)), (0, 3));
     }
 
     #[test]

@@ -17,8 +17,9 @@ use leyden_watchtower::{
     appointment::{ChannelName, ChannelTag, ClientId, FundingIndex},
     codec::ReadError,
     hint::Hint,
+    mark::Mark,
     message::{
-        Ask, Backup, BackupBody, Hello, Mode, OpenChannel, PROTOCOL_VERSION, RefusalCode, Register, TowerFeatures,
+        Ask, Backup, BackupBody, Has, Hello, Mode, OpenChannel, PROTOCOL_VERSION, RefusalCode, Register, TowerFeatures,
         TowerMessage,
     },
     record::{Key, Slot, Table},
@@ -96,7 +97,7 @@ fn garbage_blobs_under_a_real_hint() {
     let channel = world.clients[1].name;
     for (number, sealed) in (0..).zip([vec![], vec![0; 15], vec![7; 194], vec![9; 100_000]]) {
         let backup = Backup { channel, number: CommitmentNumber(number), body: BackupBody::Blind { hint, sealed } };
-        backup.to_messages().into_iter().for_each(|message| world.send(1, message));
+        backup.to_messages(Mark::default()).into_iter().for_each(|message| world.send(1, message));
     }
     assert_eq!(world.clients[1].receipt.unwrap().up_to, CommitmentNumber(3));
     world.publish(&breach);
@@ -145,7 +146,7 @@ fn ten_thousand_blobs_on_one_hint() {
         for number in (0..20).map(CommitmentNumber) {
             let body = BackupBody::Blind { hint, sealed: vec![number.0 as u8; 194] };
             let backup = Backup { channel: stranger.channel, number, body };
-            backup.to_messages().into_iter().for_each(|message| stranger.says(&mut world, message));
+            backup.to_messages(Mark::default()).into_iter().for_each(|message| stranger.says(&mut world, message));
         }
     }
     assert_eq!(world.store.count(Table::Hint), 10_002);
@@ -199,7 +200,7 @@ fn a_client_that_floods() {
     let backup = |number| {
         let body = BackupBody::Blind { hint: Hint([3; 8]), sealed: vec![5; 194] };
         let backup = Backup { channel: stranger.channel, number: CommitmentNumber(number), body };
-        backup.to_messages().remove(0)
+        backup.to_messages(Mark::default()).remove(0)
     };
     // Faster than it may: the connection ends.
     (0..100).for_each(|number| stranger.says(&mut world, backup(number)));
@@ -253,7 +254,7 @@ fn a_disk_that_fills() {
         // The commit fails, so the process stops: nothing is acknowledged.
         let backup = world.clients[0].backup(2);
         let sent = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            backup.to_messages().into_iter().for_each(|message| world.send(0, message));
+            backup.to_messages(Mark::default()).into_iter().for_each(|message| world.send(0, message));
         }));
         assert!(sent.is_err() && world.clients[0].receipt == before);
         world.store.full = false;
@@ -563,11 +564,12 @@ fn a_node_restored_from_an_old_copy_asks_its_tower_what_it_last_acknowledged() {
         let answers = world.ask(0, Ask::All);
         let [TowerMessage::State(state)] = answers.as_slice() else { panic!("{answers:?}") };
         assert_eq!((state.remaining, state.channel), (0, Some(world.clients[0].name)));
-        assert_eq!(state.receipt.unwrap().held, newest);
+        let Has::Backups { receipt, mark } = state.has else { panic!("{state:?}") };
+        assert_eq!((receipt.held, mark), (newest, world.clients[0].mark(1)));
         assert_eq!(newest.up_to, CommitmentNumber(1));
         let unknown = ChannelName { tag: ChannelTag([99; 16]), funding: FundingIndex(0) };
         let answers = world.ask(0, Ask::Channel(unknown));
-        assert!(matches!(answers.as_slice(), [TowerMessage::State(state)] if state.receipt.is_none()));
+        assert!(matches!(answers.as_slice(), [TowerMessage::State(state)] if state.has == Has::Nothing));
     });
 }
 
@@ -584,7 +586,7 @@ fn a_blind_tower_refuses_to_be_sent_secrets() {
     world.clients[0].mode = Mode::Own;
     world.back_up_one(0, 0);
     assert_eq!(world.clients[0].refused.last().unwrap().code, RefusalCode::Unreadable);
-    assert_eq!(world.clients[0].hung_up, [HangUp::Refused]);
+    assert_eq!(world.clients[0].receipt, None);
     assert!(
         world.store.rows.keys().all(|key| !matches!(Key::decode(key).unwrap(), Key::OwnState(_) | Key::OwnHtlc { .. }))
     );
@@ -594,10 +596,11 @@ fn a_blind_tower_refuses_to_be_sent_secrets() {
 #[test]
 fn a_block_waits_for_the_rows_before_it() {
     let mut world = ready(Mode::Blind, CommitmentType::Anchors);
-    let message = world.clients[0].backup(2).to_messages().remove(0);
+    let message = world.clients[0].backup(2).to_messages(Mark::default()).remove(0);
     let id = world.clients[0].id;
     let ctx = Ctx {
         newest: world.chain.tip,
+        tip_is_sure: true,
         now: world.now,
         estimates: &world.estimates,
         policy: &world.policy,

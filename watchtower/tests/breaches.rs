@@ -16,8 +16,9 @@ use leyden_channels::{
     types::{CommitmentNumber, CommitmentType, FeeratePerKw, HtlcDirection},
 };
 use leyden_watchtower::{
+    mark::Mark,
     message::{Ask, Backup, BackupBody, Mode, PastHtlc, RefusalCode, TowerMessage},
-    receipt::{Audit, Contradiction, Holding, convicts, proof_of_possession},
+    receipt::{Audit, Contradiction, convicts, proof_of_possession},
     record::{Key, Table},
     tower::{Event, Notice},
 };
@@ -413,7 +414,7 @@ fn a_channel_that_is_older_than_its_tower() {
         let secrets = secrets_until(&client.duo, 2);
         let backup = |htlcs: &[PastHtlc], more| {
             let body = BackupBody::OwnPast { secrets: secrets.clone(), htlcs: htlcs.to_vec(), more };
-            Backup { channel: client.name, number: CommitmentNumber(1), body }.to_messages()
+            Backup { channel: client.name, number: CommitmentNumber(1), body }.to_messages(Mark::default())
         };
         let (part, whole) = (backup(&past[..3], true), backup(&past, false));
         part.into_iter().for_each(|message| world.send(0, message));
@@ -438,7 +439,7 @@ fn a_channel_that_is_older_than_its_tower() {
     assert!(world.clients[0].refused.is_empty(), "again is acknowledged again");
     let mut backup = world.clients[0].backup(1);
     backup.number = CommitmentNumber(3);
-    backup.to_messages().into_iter().for_each(|message| world.send(0, message));
+    backup.to_messages(Mark::default()).into_iter().for_each(|message| world.send(0, message));
     assert_eq!(world.clients[0].refused[0].code, RefusalCode::OutOfOrder);
 }
 
@@ -449,7 +450,7 @@ fn a_secret_that_does_not_fit_the_earlier_ones_is_refused() {
     let secret = world.clients[0].duo.secret(7);
     let body = BackupBody::Own { secret, htlcs: Vec::new() };
     let backup = Backup { channel: world.clients[0].name, number: CommitmentNumber(1), body };
-    backup.to_messages().into_iter().for_each(|message| world.send(0, message));
+    backup.to_messages(Mark::default()).into_iter().for_each(|message| world.send(0, message));
     assert_eq!(world.clients[0].refused[0].code, RefusalCode::WrongSecret);
     world.back_up(0, 2);
     assert_eq!(world.clients[0].receipt.unwrap().up_to, CommitmentNumber(1));
@@ -463,17 +464,17 @@ fn an_audit_reads_what_is_there_and_a_receipt_convicts_who_has_lost_it() {
         let (id, channel) = (world.clients[0].id, world.clients[0].name);
         let held = world.clients[0].receipt.unwrap();
         let chain = bitcoin::constants::ChainHash::REGTEST;
-        let receipt = Holding { chain, client: id, channel, held };
+        let receipt = world.clients[0].holding();
         let nonce = [5; 32];
         let audit = |world: &mut World| {
             let answers = world.ask(0, Ask::Audit { channel, up_to: held.up_to, nonce });
             let [TowerMessage::Audited(answer)] = answers.as_slice() else { panic!("{answers:?}") };
-            let audit = Audit { chain, client: id, channel, nonce, held: answer.held };
+            let audit = Audit { chain, client: id, channel, nonce, at: answer.at, says: answer.says };
             let key = world.config.key;
             assert!(audit.verify(&answer.signature, &key));
             audit
         };
-        assert_eq!(convicts(&receipt, &audit(&mut world)), None);
+        assert_eq!(convicts(&receipt, &audit(&mut world), None), None);
         // A backup that came since changes nothing.
         let body = world.clients[0].backup(0).body;
         let possession = |world: &mut World| {
@@ -493,11 +494,11 @@ fn an_audit_reads_what_is_there_and_a_receipt_convicts_who_has_lost_it() {
             let mut damaged = world.store.rows[&key(1)].clone();
             damaged[100] ^= 1;
             world.store.rows.insert(key(1), damaged);
-            assert!(matches!(convicts(&receipt, &audit(&mut world)), Some(Contradiction::HoldsOthers { .. })));
+            assert!(matches!(convicts(&receipt, &audit(&mut world), None), Some(Contradiction::HoldsOthers { .. })));
             world.store.rows.remove(&key(1));
-            assert!(matches!(convicts(&receipt, &audit(&mut world)), Some(Contradiction::HoldsLess { .. })));
+            assert!(matches!(convicts(&receipt, &audit(&mut world), None), Some(Contradiction::HoldsLess { .. })));
             world.store.rows.remove(&key(0));
-            assert!(matches!(convicts(&receipt, &audit(&mut world)), Some(Contradiction::HoldsNothing { .. })));
+            assert!(matches!(convicts(&receipt, &audit(&mut world), None), Some(Contradiction::HoldsNothing { .. })));
             assert_eq!(possession(&mut world), None);
         }
     });

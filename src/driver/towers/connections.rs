@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant as Clock},
 };
 
-use leyden_channels::types::{FeeratePerKw, Height};
+use leyden_channels::types::Height;
 use leyden_watchtower::{
     client::{Event, record::TowerId},
     message::TowerMessage,
@@ -19,7 +19,7 @@ use tokio::{sync::mpsc, task::AbortHandle};
 use tracing::{debug, error};
 
 use super::{
-    ANSWER_LIMIT, SWEEP_FEERATE,
+    ANSWER_LIMIT,
     link::{Dial, LineName, Link, keep_dialling},
     make::{self, Job},
     task::Running,
@@ -154,10 +154,9 @@ impl Running {
         }
     }
 
-    pub(super) fn job(&mut self, tower: TowerId, job: impl FnOnce(FeeratePerKw) -> Job) {
+    pub(super) fn job(&mut self, tower: TowerId, job: Job) {
         let Some(row) = self.client.tower(tower) else { return };
         let Some(connection) = self.connections.get_mut(&tower) else { return };
-        let job = job(row.granted.map_or(SWEEP_FEERATE, |granted| granted.sweep_feerate));
         let maker = connection.maker.get_or_insert_with(|| {
             let (maker, jobs) = mpsc::unbounded_channel();
             let (services, signed) = (Arc::clone(&self.services), Arc::clone(&self.signed));

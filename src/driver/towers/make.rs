@@ -6,7 +6,7 @@ use bitcoin::ScriptBuf;
 use leyden_channels::{
     channel::{Channel, Environment as _, Key, RevokedPast, Terms, decode_revoked},
     keys::{ClaimSigner, PerCommitmentSecret, Signer},
-    types::{ChannelId, CommitmentNumber, FeeratePerKw},
+    types::{ChannelId, CommitmentNumber},
 };
 use leyden_watchtower::{
     client::{
@@ -29,7 +29,6 @@ use crate::driver::services::Services;
 /// What is to be made.
 pub(super) struct Job {
     pub place: Place,
-    pub sweep_feerate: FeeratePerKw,
     pub what: What,
 }
 
@@ -96,8 +95,8 @@ impl Workshop {
     }
 
     fn try_make(&mut self, job: Job, give: &mut dyn FnMut(Event)) -> Result<(), String> {
-        let Job { place, sweep_feerate, what } = job;
-        let Place { tower, channel, session, .. } = place;
+        let Job { place, what } = job;
+        let Place { tower, channel, session, sweep_feerate, .. } = place;
         let known = self.known(&channel)?;
         let services = &self.services;
         let secret = services.keys.secret(&self.tower);

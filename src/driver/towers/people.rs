@@ -4,7 +4,7 @@ use leyden_channels::types::ChannelId;
 use leyden_watchtower::{
     appointment::ClientId,
     client::{Event, Notice, keys::TowerKeys as _, record::TowerId},
-    receipt::Held,
+    receipt::{Held, Says},
 };
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
@@ -60,6 +60,7 @@ impl Running {
         let _ = answer.send(outcome);
     }
 
+    /// Everybody who waits for it hears what came of an audit; `outcome` is given what was signed for when it was asked.
     pub(super) fn audited(&mut self, tower: TowerId, channel: ChannelId, outcome: impl Fn(Held) -> AuditOutcome) {
         let asked = |waiting: &mut WaitingAudit| waiting.tower == tower && waiting.channel == channel;
         for WaitingAudit { held, answer, .. } in self.audits.extract_if(.., asked) {
@@ -114,6 +115,41 @@ impl Running {
                 warn!(tower = self.name(tower), why, "a watchtower cannot be used");
                 self.trouble(tower, &why);
             }
+            Notice::ChannelRefused { tower, channel, code, text } => {
+                let text = said(&text).to_string();
+                warn!(tower = self.name(tower), %channel, ?code, text,
+                    "a watchtower refuses a channel; it is tried again after growing pauses");
+            }
+            Notice::TermTooShort { tower, until, tip } => {
+                let why = format!(
+                    "it keeps backups until block {} only, and the chain is at {}: its own chain may be behind",
+                    until.0, tip.0
+                );
+                warn!(tower = self.name(tower), why, "a watchtower is of no use");
+                self.trouble(tower, &why);
+            }
+            Notice::TermOver { tower, channel, until } => {
+                warn!(tower = self.name(tower), %channel, until = until.0,
+                    "the term of a watchtower is over, and what it held for us with it: it gets what is revoked from now on");
+            }
+            Notice::Closed { tower, channel, closed } => {
+                info!(tower = self.name(tower), %channel, txid = %closed.txid, block = closed.height.0,
+                    "a watchtower says that this channel is closed, and that all that came of it is final");
+            }
+            Notice::ClaimsMore { tower, channel, number } => {
+                warn!(tower = self.name(tower), %channel, state = number.0,
+                    "a watchtower says that it knows a later state than this node, and cannot show that this node ever sent it: \
+                     it is not believed");
+            }
+            Notice::NotShown { tower, channel, number } => {
+                error!(tower = self.name(tower), %channel, state = number.0,
+                    "a watchtower signed for a state, and cannot show that it has it: use another one");
+                self.audited(tower, channel, |_| AuditOutcome::NotShown(number));
+            }
+            Notice::AuditUnanswered { tower, channel } => {
+                warn!(tower = self.name(tower), %channel, "a watchtower does not answer an audit");
+                self.trouble(tower, "it does not answer when it is asked to show what it signed for");
+            }
             Notice::DataIsOld { tower, channel, number } => {
                 error!(
                     tower = self.name(tower),
@@ -147,7 +183,11 @@ impl Running {
                     "a backup for a watchtower cannot be made"
                 );
             }
-            Notice::AuditPassed { tower, channel } => self.audited(tower, channel, AuditOutcome::Passed),
+            Notice::AuditPassed { tower, channel, says } => self.audited(tower, channel, |held| match says {
+                Says::Holds(_) => AuditOutcome::Passed(held),
+                Says::Closed(closed) => AuditOutcome::Closed(closed),
+                Says::Nothing => AuditOutcome::TermOver,
+            }),
             Notice::AuditFailed { tower, channel, contradiction, proof } => {
                 error!(tower = self.name(tower), channel = self.point(channel), %contradiction, "a watchtower broke its word: use another one");
                 self.audited(tower, channel, |_| AuditOutcome::Failed { contradiction, proof: proof.clone() });

@@ -11,7 +11,7 @@ use std::{
 use leyden_channels::{
     channel,
     keys::PerCommitmentSecret,
-    types::{ChannelId, CommitmentNumber},
+    types::{ChannelId, CommitmentNumber, TipTrust},
 };
 use leyden_watchtower::{
     client::{
@@ -330,23 +330,16 @@ impl Running {
             Effect::Disconnect { tower, again } => self.disconnect(tower, again),
             Effect::Send(tower, message) => self.send(tower, &message),
             Effect::Describe { place, destination } => {
-                self.job(place.tower, |sweep_feerate| Job {
-                    place,
-                    sweep_feerate,
-                    what: What::Constants { destination },
-                });
+                self.job(place.tower, Job { place, what: What::Constants { destination } });
             }
             Effect::Prepare { place, destination, work } => {
                 let secrets = self.secrets(place.channel, &work);
-                self.job(place.tower, |sweep_feerate| Job {
-                    place,
-                    sweep_feerate,
-                    what: What::Backups { destination, work, secrets },
-                });
+                self.job(place.tower, Job { place, what: What::Backups { destination, work, secrets } });
             }
             Effect::TowersHold { channel, up_to } => {
                 self.tell_channel(channel, channel::Event::TowersHold { up_to });
             }
+            Effect::LookForClose { tower, channel } => self.look_for_close(tower, channel),
             Effect::TowerKnowsRevoked { channel, number } => {
                 self.tell_channel(channel, channel::Event::TowerKnowsRevoked { number });
             }
@@ -361,6 +354,20 @@ impl Running {
             }
             Effect::Notice(notice) => self.notice(notice),
         }
+    }
+
+    /// What our own chain says, if it may be relied on.
+    fn look_for_close(&self, tower: TowerId, channel: ChannelId) {
+        let Some(funding) = self.channels.get(&channel).map(|known| known.funding) else { return };
+        let (services, mailbox) = (Arc::clone(&self.services), self.mailbox.clone());
+        tokio::spawn(async move {
+            // Before the look: what is unspent later was so then.
+            let at = services.tip();
+            let is_unspent = matches!(services.node.coin(funding).await, Ok(Some(_)));
+            let is_sure = services.trust() == TipTrust::Current;
+            let unspent_at = (is_unspent && is_sure).then_some(at);
+            let _ = mailbox.send(Command::Event(Event::ClosedLookedFor { tower, channel, unspent_at }));
+        });
     }
 
     /// Those that were told lately.

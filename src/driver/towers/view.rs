@@ -1,14 +1,14 @@
 //! The towers at one moment, for people.
 
 use bitcoin::OutPoint;
-use leyden_channels::types::{ChannelId, NodeId};
+use leyden_channels::types::{ChannelId, CommitmentNumber, NodeId};
 use leyden_watchtower::{
     appointment::ClientId,
     client::{
         Coverage,
         record::{Proof, TowerId, TowerRow},
     },
-    receipt::{Contradiction, Held},
+    receipt::{Closed, Contradiction, Held},
 };
 
 #[derive(Clone, Debug)]
@@ -55,6 +55,12 @@ pub struct ChannelTowers {
 pub enum AuditOutcome {
     /// It has what it signed for.
     Passed(Held),
+    /// It says that the channel is closed and all that came of it final, and the chain does not contradict that.
+    Closed(Closed),
+    /// By its own receipts it need not have anything any more.
+    TermOver,
+    /// It signed for this state and cannot show it: nothing that convinces others, and enough for this node.
+    NotShown(CommitmentNumber),
     Failed {
         contradiction: Contradiction,
         proof: Box<Proof>,

@@ -3,12 +3,12 @@
 use std::net::Ipv6Addr;
 
 use bitcoin::{OutPoint, secp256k1::PublicKey};
-use leyden_channels::types::{CommitmentNumber, FeeratePerKw};
+use leyden_channels::types::{CommitmentNumber, FeeratePerKw, Height};
 use leyden_proto::{leyden, wtclientrpc};
 use leyden_watchtower::{
     client::record::Proof,
     message::{DEFAULT_PORT, Mode, SignedHeld},
-    receipt::Held,
+    receipt::{Held, Says},
 };
 
 use super::edge;
@@ -151,13 +151,33 @@ pub(crate) fn audit(audit: &ChannelAudit) -> leyden::ChannelAudit {
     let (result, held, broken) = match &audit.outcome {
         AuditOutcome::Holds(held) => (Found::Holds, Some(*held), None),
         AuditOutcome::BrokeItsWord { contradiction, proof } => {
-            (Found::BrokeItsWord, proof.audit.held, Some((contradiction, proof)))
+            let held = match proof.audit.says {
+                Says::Holds(held) => Some(held),
+                Says::Nothing | Says::Closed(_) => None,
+            };
+            (Found::BrokeItsWord, held, Some((contradiction, proof)))
         }
+        AuditOutcome::Closed(_) => (Found::ChannelClosed, None, None),
+        AuditOutcome::TermOver => (Found::TermOver, None, None),
+        AuditOutcome::NotShown(_) => (Found::NotShown, None, None),
         AuditOutcome::NoReceipt => (Found::NoReceipt, None, None),
         AuditOutcome::NotConnected => (Found::NotConnected, None, None),
         AuditOutcome::NoAnswer => (Found::NoAnswer, None, None),
     };
+    let (closed, not_shown) = match &audit.outcome {
+        AuditOutcome::Closed(closed) => (Some(closed), None),
+        AuditOutcome::NotShown(number) => (None, Some(number.0)),
+        AuditOutcome::Holds(_)
+        | AuditOutcome::TermOver
+        | AuditOutcome::BrokeItsWord { .. }
+        | AuditOutcome::NoReceipt
+        | AuditOutcome::NotConnected
+        | AuditOutcome::NoAnswer => (None, None),
+    };
     leyden::ChannelAudit {
+        not_shown,
+        closed_by: closed.map(|closed| closed.txid.to_string()).unwrap_or_default(),
+        closed_height: closed.map_or(0, |closed| closed.height.0),
         channel_point: audit.funding.to_string(),
         result: result.into(),
         first: held.map(|held| held.first.0),
@@ -168,31 +188,40 @@ pub(crate) fn audit(audit: &ChannelAudit) -> leyden::ChannelAudit {
 }
 
 fn receipt(receipt: &SignedHeld) -> leyden::TowerReceipt {
-    signed(&receipt.held, &receipt.signature)
+    signed(&receipt.held, receipt.until, &receipt.signature)
 }
 
-fn signed(held: &Held, signature: &bitcoin::secp256k1::ecdsa::Signature) -> leyden::TowerReceipt {
+fn signed(held: &Held, until: Height, signature: &bitcoin::secp256k1::ecdsa::Signature) -> leyden::TowerReceipt {
     leyden::TowerReceipt {
         first: held.first.0,
         up_to: held.up_to.0,
         digest: hex::encode(held.digest.0),
         signature: hex::encode(signature.serialize_compact()),
+        until_height: until.0,
     }
 }
 
 fn proof(proof: &Proof) -> leyden::TowerProof {
     let Proof { receipt_key, receipt, receipt_signature, audit, audit_signature } = proof;
+    let (held, closed) = match audit.says {
+        Says::Nothing => (None, None),
+        Says::Holds(held) => (Some(held), None),
+        Says::Closed(closed) => (None, Some(closed)),
+    };
     leyden::TowerProof {
+        at_height: audit.at.0,
+        closed_by: closed.map(|closed| closed.txid.to_string()).unwrap_or_default(),
+        closed_height: closed.map_or(0, |closed| closed.height.0),
         receipt_key: receipt_key.to_string(),
         chain_hash: receipt.chain.to_string(),
         client: hex::encode(receipt.client.0),
         tag: hex::encode(receipt.channel.tag.0),
         funding_index: u32::from(receipt.channel.funding.0),
-        receipt: Some(signed(&receipt.held, receipt_signature)),
+        receipt: Some(signed(&receipt.held, receipt.until, receipt_signature)),
         nonce: hex::encode(audit.nonce),
-        held_first: audit.held.map(|held| held.first.0),
-        held_up_to: audit.held.map(|held| held.up_to.0),
-        held_digest: audit.held.map(|held| hex::encode(held.digest.0)).unwrap_or_default(),
+        held_first: held.map(|held| held.first.0),
+        held_up_to: held.map(|held| held.up_to.0),
+        held_digest: held.map(|held| hex::encode(held.digest.0)).unwrap_or_default(),
         held_signature: hex::encode(audit_signature.serialize_compact()),
     }
 }

@@ -9,7 +9,7 @@ use leyden_watchtower::{
     appointment::{ChannelName, ChannelTag, ClientId, FundingIndex},
     client::record::Proof,
     message::{Mode, Registered, SignedHeld},
-    receipt::{Audit, Contradiction, Digest, Held, Holding},
+    receipt::{Audit, Closed, Contradiction, Digest, Held, Holding, Says},
 };
 
 use super::{Fake, funding, node_id};
@@ -25,8 +25,8 @@ fn proof() -> Proof {
     let key = SecretKey::from_slice(&[5; 32]).unwrap();
     let channel = ChannelName { tag: ChannelTag([3; 16]), funding: FundingIndex(0) };
     let (chain, client) = (ChainHash::REGTEST, ClientId([2; 33]));
-    let receipt = Holding { chain, client, channel, held: held() };
-    let audit = Audit { chain, client, channel, nonce: [8; 32], held: None };
+    let receipt = Holding { chain, client, channel, held: held(), until: Height(52_560) };
+    let audit = Audit { chain, client, channel, nonce: [8; 32], at: Height(400), says: Says::Nothing };
     Proof {
         receipt_key: key.public_key(bitcoin::secp256k1::SECP256K1),
         receipt_signature: receipt.sign(&key),
@@ -37,7 +37,7 @@ fn proof() -> Proof {
 }
 
 fn receipt() -> SignedHeld {
-    SignedHeld { held: held(), signature: proof().receipt_signature }
+    SignedHeld { held: held(), until: Height(52_560), signature: proof().receipt_signature }
 }
 
 fn towers() -> Vec<Tower> {
@@ -118,7 +118,11 @@ impl Towers for Fake {
     async fn audit_tower(&self, key: PublicKey, channel: Option<OutPoint>) -> Result<Vec<ChannelAudit>, ApiError> {
         let contradiction = Contradiction::HoldsNothing { up_to: CommitmentNumber(9) };
         let broken = AuditOutcome::BrokeItsWord { contradiction, proof: Box::new(proof()) };
-        let audits = [AuditOutcome::Holds(held()), broken, AuditOutcome::NoReceipt];
+        let closed = Closed { txid: funding().txid, height: Height(300) };
+        let closed = AuditOutcome::Closed(closed);
+        let not_shown = AuditOutcome::NotShown(CommitmentNumber(4));
+        let audits =
+            [AuditOutcome::Holds(held()), broken, AuditOutcome::NoReceipt, closed, AuditOutcome::TermOver, not_shown];
         let audits = audits.map(|outcome| ChannelAudit { funding: channel.unwrap_or_else(funding), outcome });
         self.asked((key, channel), audits.to_vec())
     }

@@ -107,11 +107,15 @@ async fn coverage_and_audits_tell_what_was_signed() {
     let ask = leyden::AuditRequest { pubkey: NODE.to_owned(), channel_point: String::new() };
     let audits = towers.audit(ask).await.unwrap().into_inner().channels;
     let results: Vec<_> = audits.iter().map(|audit| audit.result()).collect();
-    assert_eq!(results, [Found::Holds, Found::BrokeItsWord, Found::NoReceipt]);
+    let answered = [Found::Holds, Found::BrokeItsWord, Found::NoReceipt, Found::ChannelClosed, Found::TermOver];
+    assert_eq!(results, [&answered[..], &[Found::NotShown]].concat());
+    assert_eq!((audits[3].closed_by.clone(), audits[3].closed_height), (funding().txid.to_string(), 300));
+    assert_eq!((audits[5].not_shown, audits[4].not_shown), (Some(4), None));
     assert_eq!((audits[0].first, audits[0].up_to), (Some(3), Some(9)));
     let proof = audits[1].proof.as_ref().unwrap();
     assert!(audits[1].contradiction.contains("up to 9") && proof.held_up_to.is_none(), "{:?}", audits[1]);
     let receipt = proof.receipt.as_ref().unwrap();
     assert_eq!((receipt.up_to, proof.tag.as_str(), proof.nonce.as_str()), (9, &*"03".repeat(16), &*"08".repeat(32)));
+    assert_eq!((receipt.until_height, proof.at_height, proof.closed_by.as_str()), (52_560, 400, ""));
     assert_eq!((proof.client.len(), proof.held_signature.len(), proof.receipt_key.len()), (66, 128, 66));
 }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     appointment::ChannelName,
     message::{Backup, Mode, RefusalCode, TowerMessage},
-    receipt::Contradiction,
+    receipt::{Closed, Contradiction, Says},
 };
 
 pub type ClientOutbox = Outbox<Effect, ClientKey>;
@@ -79,7 +79,14 @@ pub enum Event {
         session: Session,
         why: String,
     },
-    /// Ask a tower to read again what it has signed for. The nonce is fresh.
+    /// The answer to [`Effect::LookForClose`]: whether the funding output is unspent at this height, and whether that may be
+    /// relied on; `None` if it cannot be said.
+    ClosedLookedFor {
+        tower: TowerId,
+        channel: ChannelId,
+        unspent_at: Option<Height>,
+    },
+    /// Ask a tower to read again what it has signed for, under every tag. The nonce is fresh.
     Audit {
         tower: TowerId,
         channel: ChannelId,
@@ -128,7 +135,8 @@ pub struct Ctx<'a> {
     pub chain: ChainHash,
     pub tip: Height,
     pub keys: &'a dyn TowerKeys,
-    /// At which rate claims pay for themselves; a tower knows a client by one rate.
+    /// At which rate claims pay for themselves. Where it has changed, a blind tower gets what follows under another tag: what is
+    /// signed stays as it is.
     pub sweep_feerate: FeeratePerKw,
 }
 
@@ -140,6 +148,7 @@ pub struct Place {
     pub session: Session,
     pub mode: Mode,
     pub name: ChannelName,
+    pub sweep_feerate: FeeratePerKw,
 }
 
 /// Which states to prepare.
@@ -180,6 +189,11 @@ pub enum Effect {
         channel: ChannelId,
         up_to: Option<CommitmentNumber>,
     },
+    /// A tower says that the channel is closed. Is its funding output unspent? See [`Event::ClosedLookedFor`].
+    LookForClose {
+        tower: TowerId,
+        channel: ChannelId,
+    },
     /// [`leyden_channels::channel::Event::TowerKnowsRevoked`].
     TowerKnowsRevoked {
         channel: ChannelId,
@@ -209,12 +223,43 @@ pub enum Notice {
         code: RefusalCode,
         text: String,
     },
+    /// Of one channel alone: it is tried again after growing pauses.
+    ChannelRefused {
+        tower: TowerId,
+        channel: ChannelId,
+        code: RefusalCode,
+        text: String,
+    },
+    /// It keeps backups for a time that is over, or nearly so.
+    TermTooShort {
+        tower: TowerId,
+        until: Height,
+        tip: Height,
+    },
+    /// Its term is over: what it signed for binds it no longer, and everything begins anew there.
+    TermOver {
+        tower: TowerId,
+        channel: ChannelId,
+        until: Height,
+    },
+    /// It says that the channel is closed, and that it gave back what it had when that was final.
+    Closed {
+        tower: TowerId,
+        channel: ChannelId,
+        closed: Closed,
+    },
+    /// It signed for a state that this node does not know, and cannot show that this node has ever sent it.
+    ClaimsMore {
+        tower: TowerId,
+        channel: ChannelId,
+        number: CommitmentNumber,
+    },
     /// The tower is of another chain, version or mode, or what it sends makes no sense.
     Unusable {
         tower: TowerId,
         why: String,
     },
-    /// The tower signed for a state that this node does not know: its data is old.
+    /// The tower shows that this node sent it a state that it does not know: its data is old.
     DataIsOld {
         tower: TowerId,
         channel: ChannelId,
@@ -236,8 +281,20 @@ pub enum Notice {
         channel: ChannelId,
         why: String,
     },
-    /// It has what it signed for.
+    /// What it says does not contradict what it signed for: it holds that, or the channel is closed, or its term is over.
     AuditPassed {
+        tower: TowerId,
+        channel: ChannelId,
+        says: Says,
+    },
+    /// It signed for a state, and could not show that it has it. Nobody else can see that, so it is no proof.
+    NotShown {
+        tower: TowerId,
+        channel: ChannelId,
+        number: CommitmentNumber,
+    },
+    /// It has not answered for a while.
+    AuditUnanswered {
         tower: TowerId,
         channel: ChannelId,
     },

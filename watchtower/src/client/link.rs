@@ -9,24 +9,25 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bitcoin::ScriptBuf;
-use leyden_channels::types::{ChannelId, CommitmentNumber, Height};
+use leyden_channels::types::{ChannelId, CommitmentNumber, FeeratePerKw, Height};
 
 use super::{
     Client,
     audit::AuditAsked,
     event::{ClientOutbox, Constants, Ctx, Effect, Notice, Session},
     keys::tag,
-    place::{Cover, Opening, Prepared, Resumption, Trouble},
+    place::{Cover, Opening, Prepared, Trouble},
     record::{ClientKey, CoverageRow, Round, TowerId, TowerRow, Use},
     rounds,
 };
 use crate::{
     appointment::{ChannelName, ChannelTag, ClientId},
+    mark::Mark,
     message::{
-        Acknowledged, Ask, Backup, BackupBody, CloseChannel, Hello, Mode, OpenChannel, PROTOCOL_VERSION, RefusalCode,
-        Refused, Register, Registered, SignedHeld, State, TowerFeatures, TowerMessage,
+        Acknowledged, Ask, Backup, BackupBody, CloseChannel, Hello, Mode, OpenChannel, PROTOCOL_VERSION, Register,
+        Registered, SignedHeld, TowerFeatures, TowerMessage,
     },
-    receipt::{Held, Holding},
+    receipt::Holding,
 };
 
 /// The longest term that towers of ours grant: a year of blocks.
@@ -34,6 +35,12 @@ const TERM: u32 = 52_560;
 
 /// A term is prolonged when less than this is left: half a year.
 const RENEW: u32 = TERM / 2;
+
+/// A term that ends sooner is none: who is away for two weeks finds its backups. A tower whose chain is behind grants such ones.
+const SHORTEST_TERM: u32 = 2_016;
+
+/// When a term has grown by so much, the receipts are asked for again: what they bind to has grown with it.
+const RECEIPTS_GROW: u32 = 2_016;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -58,7 +65,26 @@ pub(super) struct Tower {
     /// Channels that may have something to send: those that keep up, and the others.
     pub turns: VecDeque<ChannelId>,
     pub late_turns: VecDeque<ChannelId>,
+    /// Of which the first one has been sent: a tower reads for one at a time.
     pub audits: VecDeque<AuditAsked>,
+    /// For how many ticks that one has not been answered.
+    pub audit_waits: u32,
+    /// At which rate new tags are described.
+    pub sweep_feerate: FeeratePerKw,
+    /// Until when the receipts bind that were asked for last.
+    pub receipts_until: Height,
+}
+
+/// Of a tag of which nothing is known yet.
+pub(super) fn undescribed() -> CoverageRow {
+    CoverageRow {
+        destination: ScriptBuf::new(),
+        sweep_feerate: FeeratePerKw(0),
+        receipt: None,
+        samples: Vec::new(),
+        not_shown: None,
+        closing: false,
+    }
 }
 
 /// Under which names this node is known to the tower.
@@ -81,6 +107,9 @@ impl Tower {
             turns: VecDeque::new(),
             late_turns: VecDeque::new(),
             audits: VecDeque::new(),
+            audit_waits: 0,
+            sweep_feerate: FeeratePerKw(0),
+            receipts_until: Height(0),
         }
     }
 
@@ -101,7 +130,12 @@ impl Tower {
     /// That, unless it says now that it has not.
     pub(super) fn held_in_order(&self, channel: &ChannelId) -> Option<CommitmentNumber> {
         let cover = self.covers.get(channel)?;
-        if cover.trouble == Some(Trouble::HoldsLess) { None } else { cover.held() }
+        if cover.trouble.is_some_and(Trouble::voids_receipts) { None } else { cover.held() }
+    }
+
+    /// Whether it can be expected to take what waits for it.
+    pub(super) fn takes(&self, channel: &ChannelId) -> bool {
+        self.counts() && self.covers.get(channel).is_none_or(|cover| cover.trouble.is_none())
     }
 
     /// Every coverage row of this tower.
@@ -126,36 +160,25 @@ impl Tower {
         self.turns.clear();
         self.late_turns.clear();
         self.audits.clear();
+        self.audit_waits = 0;
     }
 
     pub(super) fn name(&self, channel: &ChannelId, round: Round) -> Option<ChannelName> {
         self.known.as_ref().map(|known| tag(&known.secret, channel, round))
     }
 
-    /// A blind tower knows a tag of which this node has no row: it was removed, and added again. Nothing is sealed under that tag
-    /// another time.
-    fn leave_unknown_tag(&mut self, name: &ChannelName) {
-        let known = self.known.as_ref().and_then(|known| known.tags.get(&name.tag).copied());
-        if let Some((channel, round)) = known.filter(|one| self.row.mode == Mode::Blind && !self.leaving.contains(one))
-        {
-            let cover = self.covers.entry(channel).or_default();
-            if cover.row.is_none() && round >= cover.round {
-                cover.round = Round(round.0.saturating_add(1));
-            }
-        }
-    }
-
     pub(super) fn receipt_key(&self) -> Option<secp256k1::PublicKey> {
         self.row.granted.map(|granted| granted.receipt_key)
     }
 
-    pub(super) fn holding(&self, ctx: &Ctx<'_>, channel: ChannelName, held: Held) -> Option<Holding> {
-        Some(Holding { chain: ctx.chain, client: self.known.as_ref()?.client, channel, held })
+    pub(super) fn holding(&self, ctx: &Ctx<'_>, channel: ChannelName, receipt: &SignedHeld) -> Option<Holding> {
+        let (client, SignedHeld { held, until, .. }) = (self.known.as_ref()?.client, *receipt);
+        Some(Holding { chain: ctx.chain, client, channel, held, until })
     }
 
     /// Whether the tower has signed this.
-    fn verifies(&self, ctx: &Ctx<'_>, channel: ChannelName, receipt: &SignedHeld) -> bool {
-        let holding = self.holding(ctx, channel, receipt.held);
+    pub(super) fn verifies(&self, ctx: &Ctx<'_>, channel: ChannelName, receipt: &SignedHeld) -> bool {
+        let holding = self.holding(ctx, channel, receipt);
         holding.zip(self.receipt_key()).is_some_and(|(holding, key)| holding.verify(&receipt.signature, &key))
     }
 }
@@ -175,6 +198,7 @@ impl Client {
         tower.known = Some(Known { client: ctx.keys.client(&tower.row.key), secret, tags: tags.collect() });
         tower.session.0 = tower.session.0.wrapping_add(1);
         tower.stage = Stage::Greeting;
+        tower.sweep_feerate = ctx.sweep_feerate;
         let features = TowerFeatures::default();
         out.emit(Effect::Send(id, Hello { version: PROTOCOL_VERSION, chain: ctx.chain, features }.into()));
     }
@@ -186,7 +210,7 @@ impl Client {
     }
 
     /// The connection ends, and is tried again later.
-    fn hang_up(&mut self, id: TowerId, notice: Notice, out: &mut ClientOutbox) {
+    pub(super) fn hang_up(&mut self, id: TowerId, notice: Notice, out: &mut ClientOutbox) {
         out.emit(Effect::Notice(notice));
         out.emit(Effect::Disconnect { tower: id, again: true });
         self.disconnected(id);
@@ -206,12 +230,13 @@ impl Client {
                 self.registered(id, granted, ctx, out);
             }
             (TowerMessage::State(state), Stage::Asking) => self.state(id, &state, ctx, out),
+            (TowerMessage::State(state), Stage::Ready) => self.state_again(id, &state, ctx, out),
             (TowerMessage::ChannelOpened(opened), Stage::Ready) => self.opened(id, opened.channel, ctx, out),
             (TowerMessage::Acknowledged(receipt), Stage::Ready) => self.acknowledged(id, &receipt, ctx, out),
             (TowerMessage::ChannelClosed(closed), Stage::Ready) => self.closed(id, closed.tag, out),
             (TowerMessage::Audited(audited), Stage::Ready) => self.audited(id, &audited, ctx, out),
             (TowerMessage::Refused(refused), _) => self.refused(id, refused, out),
-            (TowerMessage::Possession(_) | TowerMessage::State(_), Stage::Ready) => {}
+            (TowerMessage::Possession(shown), Stage::Ready) => self.shown(id, &shown, out),
             (message @ TowerMessage::Unknown { .. }, _) if !message.must_be_understood() => {}
             (message, _) => self.unusable(id, &format!("it sends {} out of turn", message.name()), out),
         }
@@ -238,111 +263,34 @@ impl Client {
 
     fn register(&self, id: TowerId, ctx: &Ctx<'_>, out: &mut ClientOutbox) {
         let Some(tower) = self.towers.get(&id) else { return };
-        let granted = tower.row.granted.map(|granted| granted.sweep_feerate);
-        // A tower knows a client by one rate: what was agreed on stays.
-        let sweep_feerate = granted.unwrap_or(ctx.sweep_feerate);
-        out.emit(Effect::Send(id, Register { mode: tower.row.mode, sweep_feerate, term: TERM }.into()));
+        let register = Register { mode: tower.row.mode, sweep_feerate: ctx.sweep_feerate, term: TERM };
+        out.emit(Effect::Send(id, register.into()));
     }
 
     fn registered(&mut self, id: TowerId, granted: Registered, ctx: &Ctx<'_>, out: &mut ClientOutbox) {
         let Some(tower) = self.towers.get_mut(&id) else { return };
-        let rate = tower.row.granted.map_or(ctx.sweep_feerate, |before| before.sweep_feerate);
-        if (granted.mode, granted.sweep_feerate) != (tower.row.mode, rate) {
+        if (granted.mode, granted.sweep_feerate) != (tower.row.mode, ctx.sweep_feerate) {
             return self.unusable(id, "it grants something else than was asked for", out);
         }
         if tower.receipt_key().is_some_and(|key| key != granted.receipt_key) {
             return self.unusable(id, "it signs with another key than before: remove it, and add it again", out);
+        }
+        let (until, tip) = (granted.until, ctx.tip);
+        if until.0 < tip.0.saturating_add(SHORTEST_TERM) {
+            return self.hang_up(id, Notice::TermTooShort { tower: id, until, tip }, out);
         }
         if tower.row.granted != Some(granted) {
             tower.row.granted = Some(granted);
             out.put(ClientKey::Tower(id), tower.row.encode());
         }
         if tower.stage == Stage::Registering {
-            tower.stage = Stage::Asking;
-            out.emit(Effect::Notice(Notice::Registered { tower: id, until: granted.until }));
+            (tower.stage, tower.receipts_until) = (Stage::Asking, until);
+            out.emit(Effect::Notice(Notice::Registered { tower: id, until }));
+            out.emit(Effect::Send(id, Ask::All.into()));
+        } else if tower.is_ready() && until.0 >= tower.receipts_until.0.saturating_add(RECEIPTS_GROW) {
+            tower.receipts_until = until;
             out.emit(Effect::Send(id, Ask::All.into()));
         }
-    }
-
-    /// What the tower has of one channel.
-    fn state(&mut self, id: TowerId, state: &State, ctx: &Ctx<'_>, out: &mut ClientOutbox) {
-        let Some(tower) = self.towers.get_mut(&id) else { return };
-        if let State { channel: Some(name), receipt, .. } = state {
-            tower.leave_unknown_tag(name);
-            let Some(receipt) = receipt else { return self.state_ends(id, state, ctx, out) };
-            if !tower.verifies(ctx, *name, receipt) {
-                return self.unusable(id, "its receipt is not signed by it", out);
-            }
-            let known = tower.known.as_ref().and_then(|known| known.tags.get(&name.tag).copied());
-            if let Some((channel, round)) = known
-                && let Some(queue) = self.channels.get(&channel)
-            {
-                let cover = tower.covers.entry(channel).or_default();
-                let number = receipt.held.up_to;
-                if Some(number) > queue.revoked {
-                    let known = cover.trouble.replace(Trouble::DataIsOld);
-                    out.emit(Effect::TowerKnowsRevoked { channel, number });
-                    // However often it says so: a line of the log costs more than what it sends.
-                    if known != Some(Trouble::DataIsOld) {
-                        out.emit(Effect::Notice(Notice::DataIsOld { tower: id, channel, number }));
-                    }
-                } else if round == cover.round {
-                    cover.flow.claimed = Some(*receipt);
-                }
-            }
-        }
-        self.state_ends(id, state, ctx, out);
-    }
-
-    fn state_ends(&mut self, id: TowerId, state: &State, ctx: &Ctx<'_>, out: &mut ClientOutbox) {
-        if state.remaining == 0 {
-            self.ready(id, ctx, out);
-        }
-    }
-
-    /// All is known: every channel goes on where the tower ends.
-    fn ready(&mut self, id: TowerId, ctx: &Ctx<'_>, out: &mut ClientOutbox) {
-        let Some(tower) = self.towers.get_mut(&id) else { return };
-        (tower.stage, tower.has_answered) = (Stage::Ready, true);
-        let trusted = tower.row.mode == Mode::Own;
-        let mut changed = Vec::new();
-        for (channel, cover) in &mut tower.covers {
-            if cover.trouble == Some(Trouble::DataIsOld) {
-                continue;
-            }
-            let before = cover.trouble.take();
-            let from = cover.resumption(trusted);
-            cover.resume(from);
-            match from {
-                Resumption::Anew | Resumption::After(_) | Resumption::Check(_) => {}
-                Resumption::HoldsLess => {
-                    cover.trouble = Some(Trouble::HoldsLess);
-                    out.emit(Effect::Notice(Notice::HoldsLess { tower: id, channel: *channel }));
-                }
-                // Its row is written once the destination is known again.
-                Resumption::Adopt(receipt) => {
-                    let row = CoverageRow { destination: ScriptBuf::new(), receipt: None, closing: false };
-                    let row = cover.row.get_or_insert(row);
-                    row.receipt = Some(receipt);
-                    let key = ClientKey::Coverage { tower: id, channel: *channel, round: cover.round };
-                    out.put(key, row.encode());
-                    changed.push(*channel);
-                }
-            }
-            if before != cover.trouble {
-                changed.push(*channel);
-            }
-        }
-        for channel in changed {
-            self.settle(channel, false, out);
-        }
-        for channel in self.channels.keys().copied().collect::<Vec<_>>() {
-            if let Some((tower, queue)) = self.at(id, channel) {
-                tower.take_turn(channel, queue);
-            }
-        }
-        self.say_goodbye(id, ctx, out);
-        self.pump(id, out);
     }
 
     /// Tells a tower to forget channels that are over.
@@ -394,8 +342,10 @@ impl Client {
         else {
             return;
         };
-        let row = CoverageRow { destination: ScriptBuf::new(), receipt: None, closing: false };
-        let row = cover.row.get_or_insert(row);
+        let row = cover.row.get_or_insert_with(undescribed);
+        if row.destination.is_empty() {
+            row.sweep_feerate = tower.sweep_feerate;
+        }
         row.destination = destination;
         cover.flow.opening = Opening::Sent;
         let (round, row) = (cover.round, row.encode());
@@ -420,7 +370,7 @@ impl Client {
     }
 
     /// The channel that a name stands for now.
-    fn current(&self, id: TowerId, name: ChannelName) -> Option<ChannelId> {
+    pub(super) fn current(&self, id: TowerId, name: ChannelName) -> Option<ChannelId> {
         let tower = self.towers.get(&id)?;
         let (channel, round) = tower.known.as_ref()?.tags.get(&name.tag).copied()?;
         let cover = tower.covers.get(&channel)?;
@@ -454,8 +404,12 @@ impl Client {
         }
         match cover.prepared(backup) {
             Prepared::Unasked | Prepared::Skip => {}
-            Prepared::Send | Prepared::SendPart => {
-                for message in backup.to_messages() {
+            sent @ (Prepared::Send | Prepared::SendPart) => {
+                let Some(known) = &tower.known else { return };
+                if sent == Prepared::Send {
+                    cover.sample(&known.secret, backup);
+                }
+                for message in backup.to_messages(Mark::of(&known.secret, &backup.channel, backup.number)) {
                     out.emit(Effect::Send(id, message));
                 }
             }
@@ -494,10 +448,10 @@ impl Client {
         // Of a channel that is over, or of an earlier tag: too late to matter.
         let Some(channel) = self.current(id, receipt.channel) else { return };
         let Some(tower) = self.towers.get_mut(&id) else { return };
-        let signed = SignedHeld { held: receipt.held, signature: receipt.signature };
+        let signed = receipt.receipt;
         let is_signed = tower.verifies(ctx, receipt.channel, &signed);
         let Some(cover) = tower.covers.get_mut(&channel) else { return };
-        match cover.matches(&receipt.held) {
+        match cover.matches(&signed.held) {
             None => {}
             Some(true) if is_signed => {
                 cover.acknowledged(signed);
@@ -519,22 +473,6 @@ impl Client {
         }
         tower.take_turn(channel, queue);
         self.settle(channel, false, out);
-    }
-
-    fn refused(&mut self, id: TowerId, refused: Refused, out: &mut ClientOutbox) {
-        let Refused { code, text, channel, .. } = refused;
-        if code == RefusalCode::ChannelExists
-            && let Some(channel) = channel.and_then(|name| self.current(id, name))
-            && let Some((tower, queue)) = self.at(id, channel)
-        {
-            // It remembers the tag from before this node forgot it.
-            if let Some(cover) = tower.covers.get_mut(&channel) {
-                cover.begin_round();
-            }
-            tower.take_turn(channel, queue);
-            return self.pump(id, out);
-        }
-        self.hang_up(id, Notice::Refused { tower: id, code, text }, out);
     }
 
     /// Prolongs terms that end.

@@ -22,7 +22,8 @@
 //! # Promises
 //!
 //! - A row is deleted in the commit that writes the last receipt for it: of every tower in use, and of as many as are required.
-//!   A tower that is removed, deactivated or convicted is not waited for, and its rows are given back.
+//!   A tower that is removed, deactivated or convicted is not waited for, and its rows are given back. While no tower in use
+//!   takes them, as when the only one was convicted, the newest [`ROWS_WITHOUT_TOWER`] of a channel are kept for the next.
 //! - A channel is told that a state is held only after the receipt is durable.
 //! - A receipt counts only if its signature is the tower's and its digest is that of what was sent, in its order. What a tower
 //!   signed for while this node was down is made again and compared before it counts.
@@ -34,10 +35,14 @@
 //! # What a tower can do
 //!
 //! - Nothing with an answer that does not fit: the connection ends, and the others go on.
-//! - A tower that signs for a state that we never had makes the channel wait for its peer to close it: it can cost a channel,
-//!   not money. Believing none would cost the whole channel of a node that was restored from an old copy and whose peer cheats.
-//!   What it signed is kept in the notice.
-//! - A tower that has lost what it signed for is convicted by an audit, and counts as none from then on.
+//! - Nothing with a claim that it has later states than this node: it is believed only with the mark of the state that it names
+//!   ([`crate::mark`]), which this node's seed alone can make. Then the data here is old, and the channel waits for its peer to
+//!   close it. A tower that withholds what it has been sent keeps a restored node from hearing that: use several.
+//! - Hold up one channel, by refusing it: that waits with growing pauses and is said, and the others go on. A tower that takes no
+//!   name of a channel gets three, and then one after each pause.
+//! - A tower that has lost what it signed for is convicted by an audit, and counts as none from then on; its receipts stay to be
+//!   seen. One that says that the channel is closed is believed until the chain says that the funding output is unspent, and one
+//!   whose term is over is held to nothing: both hold nothing meanwhile, which their user sees.
 
 mod audit;
 pub mod build;
@@ -47,6 +52,9 @@ mod link;
 mod place;
 mod queue;
 pub mod record;
+mod refusal;
+mod sample;
+mod state;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,6 +79,9 @@ use record::{ClientKey, CoverageRow, Round, TowerId, TowerRow, Use};
 
 /// Of so many rows the deletion is one turn's work: some 40 kB of keys.
 pub const DELETED_AT_ONCE: usize = 1_000;
+
+/// So many states of a channel are kept while no tower that is in use takes them: for one that will, some 2 MB a channel.
+pub const ROWS_WITHOUT_TOWER: u64 = 10_000;
 
 /// See the module's documentation.
 #[derive(Default)]
@@ -147,10 +158,11 @@ impl Client {
         Ok(client)
     }
 
-    /// What a channel is to do for towers.
+    /// What a channel is to do for towers. States are queued as long as there is a tower in use, also one that broke its word:
+    /// the one that takes its place gets them.
     pub fn policy(&self) -> TowerPolicy {
         match self.required {
-            0 if self.counted().next().is_none() => TowerPolicy::None,
+            0 if !self.is_guarded() => TowerPolicy::None,
             0 => TowerPolicy::BackUp,
             _ => TowerPolicy::Require,
         }
@@ -186,9 +198,7 @@ impl Client {
             let cover = tower.covers.get(&channel);
             let held = cover.and_then(Cover::held);
             let from = held.map_or(CommitmentNumber(0), CommitmentNumber::next);
-            let rows = cover
-                .into_iter()
-                .flat_map(|cover| cover.earlier.iter().filter_map(|(_, row)| row.receipt).chain(cover.receipt()));
+            let rows = cover.into_iter().flat_map(Cover::receipts).map(|(_, receipt)| receipt);
             Coverage {
                 tower: *id,
                 mode: tower.row.mode,
@@ -245,6 +255,9 @@ impl Client {
             Event::NotPrepared { tower, channel, session, why } => {
                 self.not_prepared(tower, channel, session, why, &mut out);
             }
+            Event::ClosedLookedFor { tower, channel, unspent_at } => {
+                self.looked_for_close(tower, channel, unspent_at, &mut out);
+            }
             Event::Audit { tower, channel, nonce } => self.audit(tower, channel, nonce, &mut out),
             Event::Continue => {
                 for channel in std::mem::take(&mut self.reclaim) {
@@ -259,6 +272,11 @@ impl Client {
     /// The towers whose receipts count.
     fn counted(&self) -> impl Iterator<Item = (&TowerId, &Tower)> {
         self.towers.iter().filter(|(_, tower)| tower.counts())
+    }
+
+    /// Whether any tower is in use.
+    fn is_guarded(&self) -> bool {
+        self.towers.values().any(|tower| tower.row.use_of_it == Use::Active)
     }
 
     fn started(&mut self, out: &mut ClientOutbox) {
@@ -399,8 +417,18 @@ impl Client {
     fn settle(&mut self, channel: ChannelId, anew: bool, out: &mut ClientOutbox) {
         let enough = self.enough(channel);
         let all = self.counted().map(|(_, tower)| tower.held_in_order(&channel)).min();
+        // Of those that can be expected to take what waits; for the others no more is kept than a bound.
+        let taking = self.counted().filter(|(_, tower)| tower.takes(&channel));
+        let taken = taking.map(|(_, tower)| tower.held_in_order(&channel)).min();
+        let is_guarded = self.is_guarded();
         let Some(queue) = self.channels.get_mut(&channel) else { return };
-        let done = all.unwrap_or(enough).min(enough);
+        let done = match all {
+            Some(all) => all,
+            None if is_guarded => None,
+            None => enough,
+        };
+        let surplus = queue.all_but(ROWS_WITHOUT_TOWER).filter(|_| is_guarded);
+        let done = done.max(surplus.min(taken.unwrap_or(surplus))).min(enough);
         let mut deleted = 0;
         while deleted < DELETED_AT_ONCE
             && let Some(number) = done.and_then(|done| queue.pop(done))
@@ -441,6 +469,7 @@ impl Client {
             let missing = self.missing(channel);
             out.emit(Effect::Notice(Notice::Waiting { channel, number, missing, required }));
         }
+        self.tick_towers(ctx, out);
         self.renew(ctx, out);
     }
 

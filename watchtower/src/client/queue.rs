@@ -60,6 +60,19 @@ impl Queue {
         self.runs.iter().filter(|run| run.last >= from).map(len).sum()
     }
 
+    /// The newest row that is not among so many newest ones.
+    pub(super) fn all_but(&self, count: u64) -> Option<CommitmentNumber> {
+        let mut left = count;
+        for run in self.runs.iter().rev() {
+            let len = run.last.0.saturating_sub(run.first.0).saturating_add(1);
+            if left < len {
+                return Some(CommitmentNumber(run.last.0.saturating_sub(left)));
+            }
+            left = left.saturating_sub(len);
+        }
+        None
+    }
+
     /// Takes the oldest row away if it is not newer than `up_to`.
     pub(super) fn pop(&mut self, up_to: CommitmentNumber) -> Option<CommitmentNumber> {
         let run = self.runs.front_mut().filter(|run| run.first <= up_to)?;
@@ -92,6 +105,10 @@ mod tests {
         assert_eq!(queue.from(n(6)), Some(Run { first: n(9), last: n(10) }));
         assert_eq!(queue.from(n(11)), None);
         assert_eq!([0, 4, 6, 10, 11].map(|from| queue.backlog(n(from))), [5, 4, 2, 1, 0]);
+        assert_eq!(
+            [0, 1, 2, 3, 5, 6].map(|count| queue.all_but(count)),
+            [Some(n(10)), Some(n(9)), Some(n(5)), Some(n(4)), None, None]
+        );
         let popped: Vec<u64> = std::iter::from_fn(|| queue.pop(n(9))).map(|number| number.0).collect();
         assert_eq!((popped, queue.first()), (vec![3, 4, 5, 9], Some(n(10))));
     }

@@ -13,7 +13,7 @@
 use bitcoin::ScriptBuf;
 use leyden_channels::{
     channel,
-    types::{ChannelId, CommitmentNumber},
+    types::{ChannelId, CommitmentNumber, FeeratePerKw},
     wire::codec::Reader,
 };
 use secp256k1::{PublicKey, ecdsa::Signature};
@@ -128,9 +128,22 @@ pub struct Proof {
 pub struct CoverageRow {
     /// Where penalties pay to: the same for all states under one tag, as it was sealed.
     pub destination: ScriptBuf,
+    /// And at which rate they pay for themselves, in blind mode.
+    pub sweep_feerate: FeeratePerKw,
     pub receipt: Option<SignedHeld>,
+    /// What the tower may be asked to show.
+    pub samples: Vec<Sample>,
+    /// A state that it signed for and could not show.
+    pub not_shown: Option<CommitmentNumber>,
     /// The tower is to forget it.
     pub closing: bool,
+}
+
+/// A backup that the tower may be asked to show, and the right answer: see [`super::sample`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    pub number: CommitmentNumber,
+    pub proof: [u8; 32],
 }
 
 by_inner!(TowerId, Round);
@@ -138,7 +151,8 @@ by_tag! { Use { 0 Active, 1 Deactivated } "use of a tower" }
 by_field! {
     TowerRow { key, address, mode, use_of_it, granted, proof }
     Proof { receipt_key, receipt, receipt_signature, audit, audit_signature }
-    CoverageRow { destination, receipt, closing }
+    CoverageRow { destination, sweep_feerate, receipt, samples, not_shown, closing }
+    Sample { number, proof }
 }
 
 impl TowerRow {

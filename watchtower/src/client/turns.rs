@@ -73,14 +73,19 @@ impl Tower {
         if gap {
             // States in between were never queued: what follows needs a tag of its own. In own mode it brings them along.
             cover.begin_round();
+            if cover.trouble.is_some() {
+                return 0;
+            }
             if mode == Mode::Own {
                 return self.ask_for(id, channel, queue, places, out);
             }
         }
         let name = tag(&known.secret, &channel, cover.round);
         known.tags.insert(name.tag, (channel, cover.round));
-        let place = Place { tower: id, channel, session, mode, name };
-        let destination = cover.row.as_ref().map(|row| row.destination.clone()).filter(|script| !script.is_empty());
+        let described = cover.row.as_ref().filter(|row| !row.destination.is_empty());
+        let sweep_feerate = described.map_or(self.sweep_feerate, |row| row.sweep_feerate);
+        let place = Place { tower: id, channel, session, mode, name, sweep_feerate };
+        let destination = described.map(|row| row.destination.clone());
         let (Opening::Open, Some(destination)) = (cover.flow.opening, destination.clone()) else {
             if cover.flow.opening == Opening::No {
                 cover.flow.opening = Opening::Describing;
@@ -98,7 +103,7 @@ impl Tower {
         if cover.flow.next.is_none() {
             (cover.flow.first, cover.flow.next, cover.flow.expected) =
                 (Some(run.first), Some(run.first), Some(run.first));
-            if run.first > CommitmentNumber(0) {
+            if run.first > from {
                 out.emit(Effect::Notice(Notice::CoveredFrom { tower: id, channel, number: run.first }));
             }
         }

@@ -6,6 +6,7 @@ use super::{BackupBody, BackupPart, BackupRest, MAX_BODY};
 use crate::{
     appointment::ChannelName,
     codec::{ReadError, decode},
+    mark::Mark,
 };
 
 /// Puts a backup together that came in several frames. One a connection.
@@ -32,6 +33,7 @@ pub enum AssemblyError {
 pub struct Assembled {
     pub channel: ChannelName,
     pub number: CommitmentNumber,
+    pub mark: Mark,
     pub body: Result<BackupBody, ReadError>,
 }
 
@@ -63,7 +65,10 @@ impl Assembler {
         let is_whole = |part: &mut BackupPart| part.bytes.len() >= part.total as usize;
         let Some(part) = self.begun.take_if(is_whole) else { return Ok(None) };
         match part.bytes.len().saturating_sub(part.total as usize) {
-            0 => Ok(Some(Assembled { channel: part.channel, number: part.number, body: decode(&part.bytes) })),
+            0 => {
+                let BackupPart { channel, number, mark, bytes, .. } = part;
+                Ok(Some(Assembled { channel, number, mark, body: decode(&bytes) }))
+            }
             extra => Err(AssemblyError::TooMuch { extra }),
         }
     }

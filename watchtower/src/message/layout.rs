@@ -3,9 +3,9 @@
 use leyden_channels::{tx::CommitmentHtlc, wire::codec::Reader};
 
 use super::{
-    Acknowledged, Ask, Audited, BackupBody, BackupPart, BackupRest, ChannelClosed, ChannelOpened, CloseChannel, Hello,
-    Mode, OpenChannel, PastHtlc, Possession, RefusalCode, Refused, Register, Registered, SignedHeld, State, StateHtlc,
-    TowerFeatures,
+    Acknowledged, Ask, Audited, BackupBody, BackupPart, BackupRest, ChannelClosed, ChannelOpened, CloseChannel, Has,
+    Hello, Mode, OpenChannel, PastHtlc, Possession, RefusalCode, Refused, Register, Registered, SignedClosed,
+    SignedHeld, State, StateHtlc, TowerFeatures,
 };
 use crate::{
     codec::{Part, ReadError, by_field, by_inner, by_tag},
@@ -20,14 +20,15 @@ by_field! {
     Registered { mode, sweep_feerate, states, bytes, until, receipt_key }
     OpenChannel { channel, constants }
     ChannelOpened { channel }
-    BackupPart { channel, number, total, bytes }
+    BackupPart { channel, number, mark, total, bytes }
     BackupRest { bytes }
-    Acknowledged { channel, held, signature }
+    Acknowledged { channel, receipt }
     CloseChannel { tag }
     ChannelClosed { tag }
-    State { remaining, channel, receipt }
-    SignedHeld { held, signature }
-    Audited { channel, nonce, held, signature }
+    State { remaining, channel, has }
+    SignedHeld { held, until, signature }
+    SignedClosed { closed, signature }
+    Audited { channel, nonce, at, says, signature }
     Possession { channel, number, proof }
     Refused { what, code, channel, number, text }
     PastHtlc { htlc, first, last }
@@ -108,6 +109,36 @@ impl Part for StateHtlc {
     }
 }
 
+const HAS_NOTHING: u8 = 0;
+const HAS_BACKUPS: u8 = 1;
+const HAS_CLOSED: u8 = 2;
+
+impl Part for Has {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Nothing => out.push(HAS_NOTHING),
+            Self::Backups { receipt, mark } => {
+                out.push(HAS_BACKUPS);
+                receipt.put(out);
+                mark.put(out);
+            }
+            Self::Closed(closed) => {
+                out.push(HAS_CLOSED);
+                closed.put(out);
+            }
+        }
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, ReadError> {
+        match reader.field::<u8>()? {
+            HAS_NOTHING => Ok(Self::Nothing),
+            HAS_BACKUPS => Ok(Self::Backups { receipt: Part::take(reader)?, mark: Part::take(reader)? }),
+            HAS_CLOSED => Part::take(reader).map(Self::Closed),
+            value => Err(ReadError::Unknown { what: "state of a channel", value: u64::from(value) }),
+        }
+    }
+}
+
 const ASK_ALL: u8 = 0;
 const ASK_CHANNEL: u8 = 1;
 const ASK_AUDIT: u8 = 2;
@@ -161,6 +192,8 @@ impl Part for RefusalCode {
             Self::Unreadable => 9,
             Self::WrongSecret => 10,
             Self::TermsDiffer => 11,
+            Self::ChannelEnded => 12,
+            Self::NotReady => 13,
             Self::Other(code) => *code,
         };
         code.put(out);
@@ -179,6 +212,8 @@ impl Part for RefusalCode {
             9 => Self::Unreadable,
             10 => Self::WrongSecret,
             11 => Self::TermsDiffer,
+            12 => Self::ChannelEnded,
+            13 => Self::NotReady,
             code => Self::Other(code),
         })
     }

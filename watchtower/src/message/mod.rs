@@ -6,7 +6,7 @@
 //!           ◄─────────────────────────────── hello    1
 //!     register ────────────────────────────►          3   once a client, and again to prolong the term
 //!           ◄────────────────────────── registered    5   the quota
-//!     open_channel ────────────────────────►          7   once a (tag, funding index)
+//!     open_channel ────────────────────────►          7   once a (tag, funding index), and after a refused backup
 //!           ◄────────────────────── channel_opened    9
 //!     backup, backup_rest… ────────────────►     11, 12   one a revoked state, in their order, many in flight
 //!           ◄──────────────────────── acknowledged   13   cumulative, after the commit: a receipt
@@ -20,6 +20,9 @@
 //! message = type (u16) ‖ fields ‖ extension (TLV stream, empty today). A message with an unknown odd type is ignored, one
 //! with an unknown even type ends the connection; the same holds for records of the extension (BOLT 1). Integers are
 //! big-endian, byte strings have a `u16` length unless they say otherwise.
+//!
+//! What is refused of one channel stops nothing else: after a refused backup the tower passes over the backups of that channel
+//! that were on their way, until the client opens the channel again. Whoever is refused a place is let go.
 //!
 //! The client's key of the handshake is its [`ClientId`](crate::appointment::ClientId): nothing else names it. A tower keeps
 //! nothing of a client between hello and register.
@@ -44,7 +47,8 @@ use crate::{
     appointment::{ChannelName, ChannelTag},
     codec::{Part, ReadError, encode},
     hint::Hint,
-    receipt::{BackupDigest, Held},
+    mark::Mark,
+    receipt::{BackupDigest, Closed, Held, Says},
 };
 
 mod assembler;
@@ -198,6 +202,8 @@ impl StateHtlc {
 pub struct BackupPart {
     pub channel: ChannelName,
     pub number: CommitmentNumber,
+    /// The newest one of a channel is shown when the client asks.
+    pub mark: Mark,
     /// The length of the whole body.
     pub total: u32,
     pub bytes: Vec<u8>,
@@ -213,8 +219,7 @@ pub struct BackupRest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acknowledged {
     pub channel: ChannelName,
-    pub held: Held,
-    pub signature: Signature,
+    pub receipt: SignedHeld,
 }
 
 /// All funding outputs of the channel are final, or spent by a close that both signed.
@@ -246,15 +251,37 @@ pub enum Ask {
 pub struct State {
     /// How many more of these follow as the answer to [`Ask::All`].
     pub remaining: u32,
-    /// `None` if there is no such channel, or none at all. A channel without a backup has no receipt.
+    /// `None` if there is none at all.
     pub channel: Option<ChannelName>,
-    pub receipt: Option<SignedHeld>,
+    pub has: Has,
+}
+
+/// What a tower has of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Has {
+    /// No such channel, or no backup of it.
+    Nothing,
+    Backups {
+        receipt: SignedHeld,
+        /// Of the newest one.
+        mark: Mark,
+    },
+    /// It has ended, and so has what was kept for it.
+    Closed(SignedClosed),
 }
 
 /// What a receipt says, and its signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignedHeld {
     pub held: Held,
+    pub until: Height,
+    pub signature: Signature,
+}
+
+/// How a channel ended, and the signature for that ([`Closing`](crate::receipt::Closing)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignedClosed {
+    pub closed: Closed,
     pub signature: Signature,
 }
 
@@ -263,7 +290,8 @@ pub struct SignedHeld {
 pub struct Audited {
     pub channel: ChannelName,
     pub nonce: [u8; 32],
-    pub held: Option<Held>,
+    pub at: Height,
+    pub says: Says,
     pub signature: Signature,
 }
 
@@ -308,8 +336,12 @@ pub enum RefusalCode {
     Unreadable,
     /// A secret of the peer's does not fit the earlier ones.
     WrongSecret,
-    /// A register with another mode or rate than before.
+    /// A register with another mode than before, while there are channels in that one.
     TermsDiffer,
+    /// The channel has ended on the chain: [`Ask::Channel`] says how.
+    ChannelEnded,
+    /// The tower does not know how high the chain is, so it promises nothing new: later.
+    NotReady,
     Other(u16),
 }
 
@@ -407,12 +439,12 @@ impl BackupBody {
 
 impl Backup {
     /// As messages: one, unless the body is longer than a frame.
-    pub fn to_messages(&self) -> Vec<TowerMessage> {
+    pub fn to_messages(&self, mark: Mark) -> Vec<TowerMessage> {
         let body = encode(&self.body);
         let total = crate::codec::count(body.len());
         let mut chunks = body.chunks(MAX_CHUNK);
         let first = chunks.next().unwrap_or_default().to_vec();
-        let head = BackupPart { channel: self.channel, number: self.number, total, bytes: first };
+        let head = BackupPart { channel: self.channel, number: self.number, mark, total, bytes: first };
         let rest = chunks.map(|chunk| BackupRest { bytes: chunk.to_vec() }.into());
         std::iter::once(head.into()).chain(rest).collect()
     }

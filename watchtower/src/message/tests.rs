@@ -12,6 +12,7 @@ use crate::{appointment::FundingIndex, codec::decode, receipt::Digest};
 
 const CHANNEL: ChannelName = ChannelName { tag: ChannelTag([7; 16]), funding: FundingIndex(1) };
 const NUMBER: CommitmentNumber = CommitmentNumber(77);
+const MARK: Mark = Mark([6; 16]);
 
 fn htlc(id: u64) -> CommitmentHtlc {
     CommitmentHtlc {
@@ -36,7 +37,9 @@ fn samples() -> Vec<TowerMessage> {
     let backup = Backup { channel: CHANNEL, number: NUMBER, body: own_body(2) };
     let features = TowerFeatures::BLIND.with(TowerFeatures::OWN);
     let (mode, sweep_feerate) = (Mode::Own, FeeratePerKw(2_500));
-    let mut all = backup.to_messages();
+    let mut all = backup.to_messages(MARK);
+    let receipt = SignedHeld { held, until: Height(9), signature };
+    let closed = Closed { txid: bitcoin::hashes::Hash::all_zeros(), height: Height(8) };
     let htlcs = [None, Some(NUMBER)].map(|last| PastHtlc { htlc: htlc(4), first: CommitmentNumber(3), last });
     let body = BackupBody::OwnPast { secrets: PerCommitmentSecrets::default(), htlcs: htlcs.to_vec(), more: true };
     assert_eq!(decode(&encode(&body)), Ok(body));
@@ -47,16 +50,19 @@ fn samples() -> Vec<TowerMessage> {
         OpenChannel { channel: CHANNEL, constants: vec![1, 2, 3] }.into(),
         ChannelOpened { channel: CHANNEL }.into(),
         BackupRest { bytes: vec![4; 9] }.into(),
-        Acknowledged { channel: CHANNEL, held, signature }.into(),
+        Acknowledged { channel: CHANNEL, receipt }.into(),
         CloseChannel { tag: CHANNEL.tag }.into(),
         ChannelClosed { tag: CHANNEL.tag }.into(),
         Ask::All.into(),
         Ask::Channel(CHANNEL).into(),
         Ask::Audit { channel: CHANNEL, up_to: NUMBER, nonce: [3; 32] }.into(),
         Ask::Possession { channel: CHANNEL, number: NUMBER, nonce: [3; 32] }.into(),
-        State { remaining: 0, channel: None, receipt: None }.into(),
-        State { remaining: 2, channel: Some(CHANNEL), receipt: Some(SignedHeld { held, signature }) }.into(),
-        Audited { channel: CHANNEL, nonce: [3; 32], held: Some(held), signature }.into(),
+        State { remaining: 0, channel: None, has: Has::Nothing }.into(),
+        State { remaining: 2, channel: Some(CHANNEL), has: Has::Backups { receipt, mark: MARK } }.into(),
+        State { remaining: 1, channel: Some(CHANNEL), has: Has::Closed(SignedClosed { closed, signature }) }.into(),
+        Audited { channel: CHANNEL, nonce: [3; 32], at: Height(3), says: Says::Holds(held), signature }.into(),
+        Audited { channel: CHANNEL, nonce: [3; 32], at: Height(3), says: Says::Closed(closed), signature }.into(),
+        Audited { channel: CHANNEL, nonce: [3; 32], at: Height(3), says: Says::Nothing, signature }.into(),
         Possession { channel: CHANNEL, number: NUMBER, proof: Some([6; 32]) }.into(),
         Refused {
             what: 11,
@@ -99,7 +105,7 @@ fn a_backup_longer_than_a_frame_is_put_together_again() {
     let backup = Backup { channel: CHANNEL, number: NUMBER, body };
     let mut assembler = Assembler::default();
     let mut whole = None;
-    for message in backup.to_messages() {
+    for message in backup.to_messages(MARK) {
         assert!(whole.is_none() && message.encode().len() <= MAX_MESSAGE_LEN);
         whole = match message {
             TowerMessage::Backup(part) => assembler.begin(part),
@@ -111,13 +117,15 @@ fn a_backup_longer_than_a_frame_is_put_together_again() {
         }
         .unwrap();
     }
-    assert_eq!(whole.unwrap().body, Ok(backup.body));
+    let whole = whole.unwrap();
+    assert_eq!((whole.body, whole.mark), (Ok(backup.body), MARK));
     assert!(assembler.is_idle());
 }
 
 #[test]
 fn parts_that_do_not_make_a_backup_are_refused_before_they_take_room() {
-    let part = |total, bytes: usize| BackupPart { channel: CHANNEL, number: NUMBER, total, bytes: vec![1; bytes] };
+    let part =
+        |total, bytes: usize| BackupPart { channel: CHANNEL, number: NUMBER, mark: MARK, total, bytes: vec![1; bytes] };
     let mut assembler = Assembler::default();
     assert_eq!(assembler.rest(&BackupRest { bytes: vec![1] }), Err(AssemblyError::NotBegun));
     assert_eq!(assembler.begin(part(u32::MAX, 1)), Err(AssemblyError::TooLong { got: u32::MAX }));
@@ -129,7 +137,7 @@ fn parts_that_do_not_make_a_backup_are_refused_before_they_take_room() {
 #[test]
 fn the_own_backup_of_966_new_htlcs_is_one_frame() {
     let backup = Backup { channel: CHANNEL, number: NUMBER, body: own_body(966) };
-    assert_eq!(backup.to_messages().len(), 1);
+    assert_eq!(backup.to_messages(MARK).len(), 1);
 }
 
 proptest! {

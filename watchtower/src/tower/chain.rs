@@ -25,6 +25,7 @@ use crate::{
     kit::{self, BreachOutputs, Claims},
     message::Mode,
     own::GuardCtx,
+    receipt::Closed,
     record::{Archive, BreachRow, ChannelRow, Key, OwnHtlcRow, RecentRow, Row as _, Slot, Table, TipRow, scan_all},
     responder::{Breach, Response, TipCtx},
 };
@@ -344,7 +345,7 @@ impl Tower {
                     if breached && let Some((client, channel)) = whose {
                         outbox.emit(Effect::Notice(Notice::Punished { client, channel }));
                     }
-                    self.give_back(slot, outbox);
+                    self.give_back(slot, close.map(|(txid, height)| Closed { txid, height }), outbox);
                 }
                 // A tower has no coins, no HTLCs of its own to tell of, and sees every block anyway.
                 onchain::Effect::Watch { .. }
@@ -377,7 +378,7 @@ impl Tower {
     fn act_with(&mut self, htlcs: &Htlcs, ctx: &Ctx<'_>, outbox: &mut TowerOutbox) -> Result<(), TowerError> {
         let tip = self.tip.map_or(Height(0), |tip| tip.height);
         let tip_ctx = TipCtx { tip, newest: ctx.newest.max(tip), estimates: ctx.estimates, policy: ctx.policy };
-        let mut resolved = BTreeSet::new();
+        let mut resolved = BTreeMap::new();
         for ((slot, number), breach) in &mut self.breaches {
             let before = breach.response().clone();
             let txs = breach.tip(tip_ctx);
@@ -386,15 +387,16 @@ impl Tower {
             }
             txs.into_iter().for_each(|tx| outbox.emit(Effect::Broadcast(tx)));
             if breach.is_resolved(tip, ctx.policy) {
-                resolved.insert(*slot);
+                let txid = breach.txid();
+                resolved.insert(*slot, breach.response().height.map(|height| Closed { txid, height }));
             }
         }
-        for slot in resolved {
+        for (slot, closed) in resolved {
             if let Some(channel) = self.channels.get(&slot) {
                 let (client, channel) = (channel.client, channel.name);
                 outbox.emit(Effect::Notice(Notice::Punished { client, channel }));
             }
-            self.give_back(slot, outbox);
+            self.give_back(slot, closed, outbox);
         }
         let closing = self.guards.iter().filter(|(_, guard)| guard.resolution().is_some());
         for slot in closing.map(|(slot, _)| *slot).collect::<Vec<_>>() {
@@ -517,7 +519,7 @@ impl Tower {
             let own = self.channels.iter().filter(|(_, channel)| channel.client == client);
             let own: Vec<Slot> = own.map(|(slot, _)| *slot).collect();
             let (active, over): (Vec<_>, Vec<_>) = own.into_iter().partition(|slot| self.is_active(*slot));
-            over.into_iter().for_each(|slot| self.give_back(slot, outbox));
+            over.into_iter().for_each(|slot| self.give_back(slot, None, outbox));
             if active.is_empty() {
                 self.forget_client(client, outbox);
                 outbox.emit(Effect::Notice(Notice::TermEnded { client }));
@@ -526,19 +528,23 @@ impl Tower {
         let limits = &self.config.limits;
         let unused = self.clients.iter().filter(|(client, row)| {
             let idle = height.0.saturating_sub(row.since.0) >= limits.idle_blocks;
-            let holds = self.used.get(client).is_some_and(|used| used.states > 0);
+            let holds = self.used.get(client).is_some_and(|used| used.states > 0 || used.closed > 0);
             idle && !holds && !self.config.admission.is_listed(client)
         });
         for client in unused.map(|(client, _)| *client).collect::<Vec<_>>() {
             let own = self.channels.iter().filter(|(_, channel)| channel.client == client);
             for slot in own.map(|(slot, _)| *slot).collect::<Vec<_>>() {
-                self.give_back(slot, outbox);
+                self.give_back(slot, None, outbox);
             }
             self.forget_client(client, outbox);
         }
     }
 
     fn forget_client(&mut self, client: crate::appointment::ClientId, outbox: &mut TowerOutbox) {
+        // What it was signed for binds no longer.
+        for channel in self.closed_of(client).map(|(channel, _)| channel).collect::<Vec<_>>() {
+            self.forget_closed(client, channel, outbox);
+        }
         self.clients.remove(&client);
         self.used.remove(&client);
         outbox.delete(Key::Client(client));

@@ -15,8 +15,9 @@ use crate::{
     appointment::{ChannelName, ClientId},
     codec::ReadError,
     kit::OpenError,
-    message::{Acknowledged, AssemblyError, Audited, Mode, SignedHeld, State, TowerMessage},
-    receipt::{Audit, Holding},
+    mark::Mark,
+    message::{Acknowledged, AssemblyError, Audited, Has, Mode, SignedClosed, SignedHeld, State, TowerMessage},
+    receipt::{Audit, Closing, Holding},
     record::{Archive, Key, Unread},
 };
 
@@ -60,6 +61,8 @@ pub struct BlockSeen<'a> {
 pub struct Ctx<'a> {
     /// The highest block that is known, if only by its header.
     pub newest: Height,
+    /// Whether the chain may be as far as it is known here: if not, nobody is promised anything new.
+    pub tip_is_sure: bool,
     pub now: Uptime,
     pub estimates: &'a FeeEstimates,
     pub policy: &'a EnforcementPolicy,
@@ -85,24 +88,46 @@ pub enum Effect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToSign {
     Acknowledged(Holding),
-    State { remaining: u32, channel: ChannelName, holding: Option<Holding> },
+    State { remaining: u32, channel: ChannelName, shown: Shown },
     Audited(Audit),
+}
+
+/// What a client is shown of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    Nothing,
+    Backups { holding: Holding, mark: Mark },
+    Closed(Closing),
+}
+
+impl Shown {
+    fn sign(self, tower: &SecretKey) -> Has {
+        match self {
+            Self::Nothing => Has::Nothing,
+            Self::Backups { holding, mark } => Has::Backups { receipt: signed(&holding, tower), mark },
+            Self::Closed(closing) => {
+                Has::Closed(SignedClosed { closed: closing.closed, signature: closing.sign(tower) })
+            }
+        }
+    }
+}
+
+fn signed(holding: &Holding, tower: &SecretKey) -> SignedHeld {
+    SignedHeld { held: holding.held, until: holding.until, signature: holding.sign(tower) }
 }
 
 impl ToSign {
     pub fn sign(self, tower: &SecretKey) -> TowerMessage {
         match self {
             Self::Acknowledged(holding) => {
-                let signature = holding.sign(tower);
-                Acknowledged { channel: holding.channel, held: holding.held, signature }.into()
+                Acknowledged { channel: holding.channel, receipt: signed(&holding, tower) }.into()
             }
-            Self::State { remaining, channel, holding } => {
-                let signed = |holding: Holding| SignedHeld { held: holding.held, signature: holding.sign(tower) };
-                State { remaining, channel: Some(channel), receipt: holding.map(signed) }.into()
+            Self::State { remaining, channel, shown } => {
+                State { remaining, channel: Some(channel), has: shown.sign(tower) }.into()
             }
             Self::Audited(audit) => {
-                let signature = audit.sign(tower);
-                Audited { channel: audit.channel, nonce: audit.nonce, held: audit.held, signature }.into()
+                let (signature, Audit { channel, nonce, at, says, .. }) = (audit.sign(tower), audit);
+                Audited { channel, nonce, at, says, signature }.into()
             }
         }
     }
@@ -139,7 +164,7 @@ pub enum HangUp {
     TooFast,
     #[error(transparent)]
     Parts(#[from] AssemblyError),
-    #[error("what the client sends after a refused backup cannot be taken either")]
+    #[error("the client goes on after more refused backups than it may have channels")]
     Refused,
 }
 

@@ -27,7 +27,10 @@
 //! - Every transaction of every block is held against every hint and every own channel, and those of the last
 //!   [`RECENT_BLOCKS`] blocks also against what comes later: a backup, or a channel in own mode. Blocks count as seen only when everything that they led to is durable.
 //! - An appointment is kept until its term ends, its client says that the channel is final, or its penalty is final: an open
-//!   penalty outlives the first two.
+//!   penalty outlives the first two. Of a channel whose end is final one row is kept, which says how it ended: until the
+//!   client's term ends or the client takes leave of it. It counts as a channel of the client's quota.
+//! - Nothing is promised while it is not known how high the chain is: nobody is registered, and no term prolonged.
+//! - A channel that cannot be enforced takes no more backups: its client gives it another name, under which it can.
 //! - What one client does changes nothing for another, but for the bounds of [`crate::session`]; nor does a channel that
 //!   cannot be enforced ([`Tower::broken`]), nor a row that cannot be read ([`Tower::damaged`]): it is told of, and left as it
 //!   is. Only without the row of the tip a tower does not start, because it would not know which blocks it has looked at.
@@ -54,7 +57,7 @@ use leyden_channels::types::{CommitmentNumber, Height};
 use secp256k1::PublicKey;
 
 pub use event::{
-    BlockSeen, Ctx, Damage, Effect, Event, HangUp, Notice, ToSign, TowerError, TowerOutbox, newest_receipts,
+    BlockSeen, Ctx, Damage, Effect, Event, HangUp, Notice, Shown, ToSign, TowerError, TowerOutbox, newest_receipts,
 };
 pub use leyden_channels::channel::Outbox;
 pub use report::PenaltyReport;
@@ -64,7 +67,7 @@ use crate::{
     lookout::Lookout,
     message::{Mode, TowerFeatures},
     own::Guard,
-    receipt::Held,
+    receipt::{Closed, Held},
     record::{ClientRow, HeldRow, Key, Slot, TipRow},
     responder::Breach,
     session::{Admission, Bucket, Connection, Limits, Used},
@@ -104,9 +107,12 @@ pub struct Tower {
     tip: Option<TipRow>,
     clients: BTreeMap<ClientId, ClientRow>,
     used: HashMap<ClientId, Used>,
-    strangers_bytes: u64,
+    /// What strangers store beyond their shares.
+    common_bytes: u64,
     channels: BTreeMap<Slot, Channel>,
     names: BTreeMap<(ClientId, ChannelName), Slot>,
+    /// How channels ended that nothing is kept of any more.
+    closed: BTreeMap<(ClientId, ChannelName), Closed>,
     next_slot: Slot,
     lookout: Lookout,
     /// The hints of the last blocks, and in which one each was.

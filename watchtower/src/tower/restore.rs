@@ -9,12 +9,12 @@ use leyden_channels::{
 
 use super::{Channel, Config, Tower, TowerError, states};
 use crate::{
-    appointment::ClientId,
     codec::ReadError,
     hint::Hint,
     kit::{self, BreachOutputs},
     lookout::Lookout,
     own::{Guard, OwnChannel},
+    receipt::Closed,
     record::{
         Archive, BreachRow, ChannelRow, ClientRow, HeldRow, Key, OwnHtlcRow, OwnStateRow, RecentRow, Row, Slot, Table,
         scan_all,
@@ -34,9 +34,10 @@ impl Tower {
             tip: get(archive, &Key::Tip)?,
             clients: BTreeMap::new(),
             used: HashMap::new(),
-            strangers_bytes: 0,
+            common_bytes: 0,
             channels: BTreeMap::new(),
             names: BTreeMap::new(),
+            closed: BTreeMap::new(),
             next_slot: Slot(0),
             lookout,
             recent: HashMap::new(),
@@ -66,6 +67,16 @@ impl Tower {
             Key::Channel(slot) => tower.load_channel(slot, &value, archive),
             _ => Ok(()),
         })?;
+        each(archive, Table::Closed, |key, value| {
+            if let Key::Closed { client, channel } = key {
+                tower.closed.insert((client, channel), Closed::decode(&value)?);
+                let used = tower.used.entry(client).or_default();
+                used.closed = used.closed.saturating_add(1);
+            }
+            Ok(())
+        })?;
+        let strangers = tower.used.iter().filter(|(client, _)| !tower.config.admission.is_listed(client));
+        tower.common_bytes = strangers.map(|(_, used)| tower.config.limits.beyond_share(used.bytes)).sum();
         each(archive, Table::Breach, |key, value| {
             let Key::Breach { slot, number } = key else { return Ok(()) };
             let Some(row) = tower.readable(key, BreachRow::decode(&value))? else { return Ok(()) };
@@ -141,10 +152,9 @@ impl Tower {
         }
         let used = self.used.entry(client).or_default();
         used.channels = used.channels.saturating_add(1);
-        if let Some(HeldRow { held, bytes }) = &held {
+        if let Some(HeldRow { held, bytes, .. }) = &held {
             used.states = used.states.saturating_add(states(held));
             used.bytes = used.bytes.saturating_add(*bytes);
-            self.strangers_bytes = self.strangers_bytes.saturating_add(self.strangers_share(&client, *bytes));
         }
         let constants = sha256::Hash::hash(&constants).to_byte_array();
         self.channels.insert(slot, Channel { client, name, mode, constants, held });
@@ -190,10 +200,6 @@ impl Tower {
             Some(bytes) => self.readable(key, R::decode(&bytes)),
             None => Ok(None),
         }
-    }
-
-    fn strangers_share(&self, client: &ClientId, bytes: u64) -> u64 {
-        if self.config.admission.is_listed(client) { 0 } else { bytes }
     }
 }
 

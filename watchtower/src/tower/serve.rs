@@ -4,19 +4,20 @@ use bitcoin::hashes::{Hash as _, sha256};
 use leyden_channels::types::{CommitmentNumber, FeeratePerKw, Height};
 
 use super::{
-    Channel, Ctx, Effect, HangUp, RECENT_BLOCKS, ToSign, Tower, TowerError, TowerOutbox, space::AuditJob, states,
+    Channel, Ctx, Effect, HangUp, RECENT_BLOCKS, Shown, ToSign, Tower, TowerError, TowerOutbox, space::AuditJob, states,
 };
 use crate::{
     appointment::{ChannelName, ChannelTag, ClientId, FundingIndex},
     codec::encode,
     hint::Hint,
     message::{
-        Ask, Assembled, Backup, BackupBody, ChannelClosed, ChannelOpened, Hello, MAX_CONSTANTS, Mode, OpenChannel,
+        Ask, Assembled, Backup, BackupBody, ChannelClosed, ChannelOpened, Has, Hello, MAX_CONSTANTS, Mode, OpenChannel,
         PROTOCOL_VERSION, Possession, RefusalCode, Refused, Register, Registered, State, TowerMessage,
     },
     own::{Guard, OwnChannel},
-    receipt::{Held, Holding, proof_of_possession},
+    receipt::{Closed, Closing, Held, Holding, proof_of_possession},
     record::{ChannelRow, ClientRow, HeldRow, Key, Row as _, Slot},
+    session::{Connection, Used},
 };
 
 /// What a blind backup takes besides its sealed kit: hint, keys, and what a database adds.
@@ -53,9 +54,9 @@ impl Refusal {
     }
 }
 
-const REGISTER: u16 = 3;
-const OPEN_CHANNEL: u16 = 7;
-const BACKUP: u16 = 11;
+pub(crate) const REGISTER: u16 = 3;
+pub(crate) const OPEN_CHANNEL: u16 = 7;
+pub(crate) const BACKUP: u16 = 11;
 
 impl Tower {
     pub(super) fn message(
@@ -90,6 +91,7 @@ impl Tower {
             TowerMessage::Register(register) => self.register(client, &register, ctx, outbox),
             TowerMessage::OpenChannel(open) => {
                 let name = open.channel;
+                connection.refused.remove(&name);
                 match self.open_channel(client, open, outbox)? {
                     Ok(()) => outbox.emit(Effect::Send(client, ChannelOpened { channel: name }.into())),
                     Err((code, text)) => Refusal::of(OPEN_CHANNEL, code).about(name).send(client, text, outbox),
@@ -132,7 +134,7 @@ impl Tower {
         outbox.emit(Effect::HangUp(client, why));
     }
 
-    fn height(&self) -> Height {
+    pub(super) fn height(&self) -> Height {
         self.tip.map_or(Height(0), |tip| tip.height)
     }
 
@@ -148,17 +150,24 @@ impl Tower {
             let text = "a sweep below 253 sat/kw is not relayed";
             return refuse(RefusalCode::Unreadable).send(client, text, outbox);
         }
-        let since = self.height();
-        let until = Height(since.0.saturating_add(term.min(limits.term)));
-        let row = match self.clients.get(&client) {
-            Some(row) if (row.mode, row.sweep_feerate) != (mode, sweep_feerate) => {
-                let text = "you are registered with another mode or rate: use another key";
+        // What it promises from a height that is far behind would be over before it is seen.
+        let since = self.tip.map(|tip| tip.height).filter(|_| ctx.tip_is_sure);
+        let until = since.map(|since| Height(since.0.saturating_add(term.min(limits.term))));
+        let known = self.clients.get(&client).copied();
+        let has_channels = self.used.get(&client).is_some_and(|used| used.channels > 0);
+        let row = match (known, since.zip(until)) {
+            (Some(row), _) if row.mode != mode && has_channels => {
+                let text = "you have channels here in the other mode: take leave of them first";
                 return refuse(RefusalCode::TermsDiffer).send(client, text, outbox);
             }
-            Some(row) => ClientRow { until: row.until.max(until), ..*row },
-            None => {
+            (Some(row), _) => ClientRow { mode, sweep_feerate, until: until.unwrap_or_default().max(row.until), ..row },
+            (None, None) => {
+                let text = "this tower does not know yet how far the chain is: try again later";
+                return refuse(RefusalCode::NotReady).send(client, text, outbox);
+            }
+            (None, Some((since, until))) => {
                 let strangers = self.clients.keys().filter(|one| !self.config.admission.is_listed(one)).count();
-                if !listed && strangers >= limits.clients {
+                if !listed && strangers >= limits.places() {
                     return refuse(RefusalCode::Full).send(client, "every place is taken: try another tower", outbox);
                 }
                 let rate = limits.registrations_per_minute;
@@ -191,17 +200,25 @@ impl Tower {
         };
         let mode = row.mode;
         let hash = sha256::Hash::hash(&constants).to_byte_array();
-        if let Some(known) = self.names.get(&(client, name)).and_then(|slot| self.channels.get(slot)) {
+        let slot = self.names.get(&(client, name));
+        if let Some((slot, known)) = slot.and_then(|slot| Some((slot, self.channels.get(slot)?))) {
+            if self.broken.contains_key(slot) {
+                return Ok(Err((RefusalCode::ChannelExists, DAMAGED.to_owned())));
+            }
             if known.constants == hash {
                 return Ok(Ok(()));
             }
             return refuse(RefusalCode::ChannelExists, "this channel is open with other constants: use another tag");
         }
+        if self.closed.contains_key(&(client, name)) {
+            return refuse(RefusalCode::ChannelEnded, "this channel has ended");
+        }
         if constants.len() > MAX_CONSTANTS {
             return refuse(RefusalCode::Unreadable, &format!("constants of more than {MAX_CONSTANTS} bytes"));
         }
         let listed = self.config.admission.is_listed(&client);
-        if !listed && self.used.get(&client).is_some_and(|used| used.channels >= self.config.limits.channels) {
+        let channels = |used: &Used| used.channels.saturating_add(used.closed);
+        if !listed && self.used.get(&client).is_some_and(|used| channels(used) >= self.config.limits.channels) {
             return refuse(RefusalCode::QuotaExceeded, "you have too many channels here");
         }
         let guard = match mode {
@@ -233,10 +250,20 @@ impl Tower {
         whole: Option<Assembled>,
         outbox: &mut TowerOutbox,
     ) -> Result<(), TowerError> {
-        let Some(Assembled { channel: name, number, body }) = whole else { return Ok(()) };
-        if let Err((code, text)) = self.back_up(client, name, number, body, outbox)? {
+        let Some(whole) = whole else { return Ok(()) };
+        let (name, number) = (whole.channel, whole.number);
+        let is_passed_over = |connection: &Connection| connection.refused.contains(&name);
+        if self.connections.get(&client).is_none_or(is_passed_over) {
+            return Ok(());
+        }
+        if let Err((code, text)) = self.back_up(client, whole, outbox)? {
             Refusal { what: BACKUP, code, channel: Some(name), number: Some(number) }.send(client, text, outbox);
-            self.hang_up(client, HangUp::Refused, outbox);
+            let most = self.config.limits.channels;
+            let Some(connection) = self.connections.get_mut(&client) else { return Ok(()) };
+            connection.refused.insert(name);
+            if connection.refused.len() > most {
+                self.hang_up(client, HangUp::Refused, outbox);
+            }
         }
         Ok(())
     }
@@ -245,25 +272,26 @@ impl Tower {
     fn back_up(
         &mut self,
         client: ClientId,
-        name: ChannelName,
-        number: CommitmentNumber,
-        body: Result<BackupBody, crate::codec::ReadError>,
+        whole: Assembled,
         outbox: &mut TowerOutbox,
     ) -> Result<Result<(), Reason>, TowerError> {
+        let Assembled { channel: name, number, mark, body } = whole;
         let refuse = |code: RefusalCode, text: &str| Ok(Err((code, text.to_owned())));
         let known = self.names.get(&(client, name)).copied();
         let Some((slot, channel)) = known.and_then(|slot| Some((slot, self.channels.get(&slot)?))) else {
-            return refuse(RefusalCode::NoSuchChannel, "open the channel first");
+            return match self.closed.contains_key(&(client, name)) {
+                true => refuse(RefusalCode::ChannelEnded, "this channel has ended"),
+                false => refuse(RefusalCode::NoSuchChannel, "open the channel first"),
+            };
         };
+        if self.broken.contains_key(&slot) || self.damaged.contains_key(&Key::Held(slot)) {
+            return Ok(Err(damaged()));
+        }
         let body = match body {
             Ok(body) if body.mode() == channel.mode => body,
             Ok(_) => return refuse(RefusalCode::Unreadable, "a backup of another mode than you registered for"),
             Err(error) => return Ok(Err((RefusalCode::Unreadable, error.to_string()))),
         };
-        if self.damaged.contains_key(&Key::Held(slot)) {
-            let (code, text) = no_guard();
-            return Ok(Err((code, text)));
-        }
         let before = channel.held.map(|row| row.held);
         match before {
             Some(held) if number <= held.up_to => {
@@ -280,9 +308,11 @@ impl Tower {
         let used = self.used.get(&client).copied().unwrap_or_default();
         let listed = self.config.admission.is_listed(&client);
         let limits = &self.config.limits;
+        let after = used.bytes.saturating_add(bytes);
+        let beyond = limits.beyond_share(after).saturating_sub(limits.beyond_share(used.bytes));
         let too_much = used.states >= limits.states
-            || used.bytes.saturating_add(bytes) > limits.bytes
-            || self.strangers_bytes.saturating_add(bytes) > limits.strangers_bytes;
+            || after > limits.bytes
+            || (beyond > 0 && self.common_bytes.saturating_add(beyond) > limits.common());
         if !listed && too_much {
             return refuse(RefusalCode::QuotaExceeded, "there is no more room for your backups");
         }
@@ -297,17 +327,14 @@ impl Tower {
         let first = before.map_or(number, |held| held.first);
         let held = Held { first, up_to: number, digest };
         let total = self.channels.get(&slot).and_then(|channel| channel.held).map_or(0, |row| row.bytes);
-        let row = HeldRow { held, bytes: total.saturating_add(bytes) };
+        let row = HeldRow { held, bytes: total.saturating_add(bytes), mark };
         outbox.put(Key::Held(slot), row.encode());
         if let Some(channel) = self.channels.get_mut(&slot) {
             channel.held = Some(row);
         }
         let used = self.used.entry(client).or_default();
         used.states = used.states.saturating_add(1);
-        used.bytes = used.bytes.saturating_add(bytes);
-        if !listed {
-            self.strangers_bytes = self.strangers_bytes.saturating_add(bytes);
-        }
+        self.use_bytes(&client, |before| before.saturating_add(bytes));
         outbox.emit(Effect::Sign(client, ToSign::Acknowledged(self.holding(client, name, held))));
         Ok(Ok(()))
     }
@@ -327,12 +354,12 @@ impl Tower {
                 return Ok(true);
             }
             BackupBody::Own { secret, htlcs } => {
-                let guard = self.guards.get_mut(&slot).ok_or_else(no_guard)?;
+                let guard = self.guards.get_mut(&slot).ok_or_else(damaged)?;
                 guard.back_up(number, *secret, htlcs)
             }
             BackupBody::OwnPast { secrets, htlcs, more } => {
                 let held = self.channels.get(&slot).is_some_and(|channel| channel.held.is_some());
-                let guard = self.guards.get_mut(&slot).ok_or_else(no_guard)?;
+                let guard = self.guards.get_mut(&slot).ok_or_else(damaged)?;
                 if held {
                     let text = "the past comes before the first state".to_owned();
                     return Err((RefusalCode::OutOfOrder, text));
@@ -350,7 +377,7 @@ impl Tower {
             // The breach was there before its backup.
             if let Err(error) = guard.relearn() {
                 self.stop_guard(slot, error.into(), outbox);
-                return Ok(true);
+                return Err(damaged());
             }
             let close = guard.resolution().and_then(|resolution| resolution.close());
             if let Some((txid, height)) = close
@@ -376,7 +403,13 @@ impl Tower {
     }
 
     fn holding(&self, client: ClientId, channel: ChannelName, held: Held) -> Holding {
-        Holding { chain: self.config.chain, client, channel, held }
+        let until = self.clients.get(&client).map_or(Height(0), |row| row.until);
+        Holding { chain: self.config.chain, client, channel, held, until }
+    }
+
+    /// How channels of a client ended that nothing is kept of any more.
+    pub(super) fn closed_of(&self, client: ClientId) -> impl Iterator<Item = (ChannelName, Closed)> {
+        self.closed.range(all_of(client)).map(|((_, channel), closed)| (*channel, *closed))
     }
 
     /// The client says that a channel is final: an open penalty knows better.
@@ -384,39 +417,48 @@ impl Tower {
         let of = |funding| (client, ChannelName { tag, funding: FundingIndex(funding) });
         let slots = self.names.range(of(0)..=of(u16::MAX)).map(|(_, slot)| *slot);
         for slot in slots.filter(|slot| !self.is_active(*slot)).collect::<Vec<_>>() {
-            self.give_back(slot, outbox);
+            self.give_back(slot, None, outbox);
+        }
+        let closed = self.closed.range(of(0)..=of(u16::MAX)).map(|((_, channel), _)| *channel);
+        for channel in closed.collect::<Vec<_>>() {
+            self.forget_closed(client, channel, outbox);
         }
     }
 
     fn ask(&mut self, client: ClientId, ask: Ask, ctx: &Ctx<'_>, outbox: &mut TowerOutbox) -> Result<(), TowerError> {
-        let state = |this: &Self, channel: &Channel, remaining| {
-            let holding = channel.held.map(|row| this.holding(client, channel.name, row.held));
-            Effect::Sign(client, ToSign::State { remaining, channel: channel.name, holding })
+        let shown = |this: &Self, channel: &Channel| match channel.held {
+            Some(row) => Shown::Backups { holding: this.holding(client, channel.name, row.held), mark: row.mark },
+            None => Shown::Nothing,
         };
-        let nothing = |channel| Effect::Send(client, State { remaining: 0, channel, receipt: None }.into());
+        let chain = self.config.chain;
+        let closing = |channel, closed| Shown::Closed(Closing { chain, client, channel, closed });
+        let state = |channel, shown, remaining| Effect::Sign(client, ToSign::State { remaining, channel, shown });
         if !self.can_afford(client, &ask, ctx) {
             self.hang_up(client, HangUp::TooFast, outbox);
             return Ok(());
         }
         match ask {
             Ask::All => {
-                let name = |byte, funding| ChannelName { tag: ChannelTag([byte; 16]), funding: FundingIndex(funding) };
-                let all = (client, name(0, 0))..=(client, name(0xff, u16::MAX));
-                let own: Vec<&Channel> =
-                    self.names.range(all).filter_map(|(_, slot)| self.channels.get(slot)).collect();
-                if own.is_empty() {
-                    outbox.emit(nothing(None));
+                let slots = self.names.range(all_of(client)).map(|(_, slot)| slot);
+                let open = slots.filter_map(|slot| self.channels.get(slot));
+                let closed = self.closed_of(client).map(|(channel, closed)| (channel, closing(channel, closed)));
+                let all: Vec<_> = open.map(|channel| (channel.name, shown(self, channel))).chain(closed).collect();
+                if all.is_empty() {
+                    let nothing = State { remaining: 0, channel: None, has: Has::Nothing };
+                    outbox.emit(Effect::Send(client, nothing.into()));
                 }
-                for (channel, remaining) in own.iter().zip((0..own.len() as u32).rev()) {
-                    outbox.emit(state(self, channel, remaining));
+                for ((channel, shown), remaining) in all.iter().zip((0..all.len() as u32).rev()) {
+                    outbox.emit(state(*channel, *shown, remaining));
                 }
             }
             Ask::Channel(name) => {
                 let slot = self.names.get(&(client, name));
-                outbox.emit(match slot.and_then(|slot| self.channels.get(slot)) {
-                    Some(channel) => state(self, channel, 0),
-                    None => nothing(Some(name)),
-                });
+                let shown = match (slot.and_then(|slot| self.channels.get(slot)), self.closed.get(&(client, name))) {
+                    (Some(channel), _) => shown(self, channel),
+                    (None, Some(closed)) => closing(name, *closed),
+                    (None, None) => Shown::Nothing,
+                };
+                outbox.emit(state(name, shown, 0));
             }
             Ask::Audit { channel: name, up_to, nonce } => {
                 // One at a time: it reads everything.
@@ -440,7 +482,7 @@ impl Tower {
     /// Questions cost more than other messages: a signature for each channel, reads.
     fn can_afford(&mut self, client: ClientId, ask: &Ask, ctx: &Ctx<'_>) -> bool {
         let cost = match ask {
-            Ask::All => self.used.get(&client).map_or(0, |used| used.channels as u64),
+            Ask::All => self.used.get(&client).map_or(0, |used| used.channels.saturating_add(used.closed) as u64),
             Ask::Channel(_) => 0,
             Ask::Audit { .. } => AUDIT_COST,
             Ask::Possession { .. } => POSSESSION_COST,
@@ -482,9 +524,17 @@ pub(super) fn recent(hint: Hint) -> u64 {
     u64::from_be_bytes(hint.0)
 }
 
+const DAMAGED: &str = "what this tower has of the channel is damaged: use another tag";
+
 /// The channel cannot be enforced, or added to: see [`Tower::broken`] and [`Tower::damaged`].
-fn no_guard() -> Reason {
-    (RefusalCode::NoSuchChannel, "this channel's rows at the tower are damaged: use another tag".to_owned())
+fn damaged() -> Reason {
+    (RefusalCode::NoSuchChannel, DAMAGED.to_owned())
+}
+
+/// Every name of a client.
+fn all_of(client: ClientId) -> std::ops::RangeInclusive<(ClientId, ChannelName)> {
+    let name = |byte, funding| ChannelName { tag: ChannelTag([byte; 16]), funding: FundingIndex(funding) };
+    (client, name(0, 0))..=(client, name(0xff, u16::MAX))
 }
 
 impl crate::own::OwnError {

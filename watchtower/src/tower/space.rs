@@ -8,8 +8,8 @@ use crate::{
     appointment::{ChannelName, ClientId},
     hint::Hint,
     message::Backup,
-    receipt::{Audit, Digest, Held},
-    record::{Key, SCAN_LIMIT, Slot, Table},
+    receipt::{Audit, Closed, Digest, Held, Says},
+    record::{Key, Row as _, SCAN_LIMIT, Slot, Table},
 };
 
 /// An audit that is being read.
@@ -37,18 +37,23 @@ impl AuditJob {
 }
 
 impl Tower {
-    /// Begins to forget a channel. What it had in memory but for its hints goes at once, its rows bit by bit.
-    pub(super) fn give_back(&mut self, slot: Slot, outbox: &mut TowerOutbox) {
+    /// Begins to forget a channel. What it had in memory but for its hints goes at once, its rows bit by bit. If its end on the
+    /// chain is why (`closed`), its client will hear of that instead of what was signed for.
+    pub(super) fn give_back(&mut self, slot: Slot, closed: Option<Closed>, outbox: &mut TowerOutbox) {
         let states = self.states_of(slot);
         let Some(channel) = self.channels.remove(&slot) else { return };
-        self.names.remove(&(channel.client, channel.name));
+        let name = (channel.client, channel.name);
+        self.names.remove(&name);
         let bytes = channel.held.map_or(0, |row| row.bytes);
+        self.use_bytes(&channel.client, |bytes_before| bytes_before.saturating_sub(bytes));
         let used = self.used.entry(channel.client).or_default();
         used.channels = used.channels.saturating_sub(1);
         used.states = used.states.saturating_sub(states);
-        used.bytes = used.bytes.saturating_sub(bytes);
-        if !self.config.admission.is_listed(&channel.client) {
-            self.strangers_bytes = self.strangers_bytes.saturating_sub(bytes);
+        if let Some(closed) = closed.filter(|_| channel.held.is_some()) {
+            outbox.put(Key::Closed { client: channel.client, channel: channel.name }, closed.encode());
+            if self.closed.insert(name, closed).is_none() {
+                used.closed = used.closed.saturating_add(1);
+            }
         }
         let of_slot = |number| (slot, CommitmentNumber(number));
         let breaches: Vec<_> = self.breaches.range(of_slot(0)..=of_slot(u64::MAX)).map(|(key, _)| *key).collect();
@@ -58,6 +63,7 @@ impl Tower {
             outbox.delete(Key::Response { slot, number });
         }
         self.guards.remove(&slot);
+        self.broken.remove(&slot);
         self.watched.retain(|_, slots| {
             slots.remove(&slot);
             !slots.is_empty()
@@ -68,6 +74,26 @@ impl Tower {
         outbox.put(Key::Leaving(slot), Vec::new());
         self.leaving.insert(slot);
         outbox.emit(Effect::MoreWhenIdle);
+    }
+
+    /// Changes how much a client has stored.
+    pub(super) fn use_bytes(&mut self, client: &ClientId, change: impl FnOnce(u64) -> u64) {
+        let used = self.used.entry(*client).or_default();
+        let before = used.bytes;
+        used.bytes = change(before);
+        if !self.config.admission.is_listed(client) {
+            let [before, after] = [before, used.bytes].map(|bytes| self.config.limits.beyond_share(bytes));
+            self.common_bytes = self.common_bytes.saturating_sub(before).saturating_add(after);
+        }
+    }
+
+    /// Nobody asks any more how a channel ended.
+    pub(super) fn forget_closed(&mut self, client: ClientId, channel: ChannelName, outbox: &mut TowerOutbox) {
+        if self.closed.remove(&(client, channel)).is_some() {
+            outbox.delete(Key::Closed { client, channel });
+            let used = self.used.entry(client).or_default();
+            used.closed = used.closed.saturating_sub(1);
+        }
     }
 
     pub(super) fn idle(&mut self, ctx: &Ctx<'_>, outbox: &mut TowerOutbox) -> Result<(), TowerError> {
@@ -116,15 +142,19 @@ impl Tower {
 
     /// The answer, once everything has been read.
     fn read_some(&self, job: &mut AuditJob, ctx: &Ctx<'_>) -> Result<Option<Audit>, TowerError> {
-        let answer =
-            |held| Audit { chain: self.config.chain, client: job.client, channel: job.name, nonce: job.nonce, held };
+        let (chain, at) = (self.config.chain, self.height());
+        let (client, channel, nonce) = (job.client, job.name, job.nonce);
+        let says = |says| Audit { chain, client, channel, nonce, at, says };
+        let holds = |held: Option<Held>| says(held.map_or(Says::Nothing, Says::Holds));
         let Some(slot) = job.slot.filter(|slot| self.channels.contains_key(slot)) else {
-            return Ok(Some(answer(None)));
+            // It may have ended while it was read.
+            let closed = self.closed.get(&(client, channel)).copied();
+            return Ok(Some(says(closed.map_or(Says::Nothing, Says::Closed))));
         };
         if let Some(guard) = self.guards.get(&slot) {
             // A shachain that gives the newest secret gives them all; which backups led to it is not kept.
             let held = self.channels.get(&slot).and_then(|channel| channel.held).map(|row| row.held);
-            return Ok(Some(answer(held.filter(|held| guard.secret(held.up_to).is_some()))));
+            return Ok(Some(holds(held.filter(|held| guard.secret(held.up_to).is_some()))));
         }
         let after = job.held.map(|held| Key::Backup { slot, number: held.up_to });
         let rows = ctx.archive.scan(&Table::Backup.of_slot(slot), after.as_ref(), SCAN_LIMIT)?;
@@ -144,8 +174,6 @@ impl Tower {
                 Some(_) | None => Some(Held { first: number, up_to: number, digest: Digest::default().and(&digest) }),
             };
         }
-        let held = job.held;
-        let answer = Audit { chain: self.config.chain, client: job.client, channel: job.name, nonce: job.nonce, held };
-        Ok(ended.then_some(answer))
+        Ok(ended.then(|| holds(job.held)))
     }
 }

@@ -7,14 +7,14 @@ use leyden_channels::{
 };
 use leyden_watchtower::{
     client::{
-        CATCHING_UP, Client, Constants, Effect, Event, Notice, Session, Trouble, Work,
+        CATCHING_UP, Client, Constants, Effect, Event, Notice, ROWS_WITHOUT_TOWER, Session, Trouble, Work,
         keys::tag,
         record::{ClientKey, Round, TowerId},
     },
     codec::encode,
     message::{
-        Acknowledged, Backup, BackupBody, Hello, Mode, PROTOCOL_VERSION, RefusalCode, Refused, State, TowerFeatures,
-        TowerMessage,
+        Acknowledged, Backup, BackupBody, Hello, Mode, PROTOCOL_VERSION, RefusalCode, Refused, SignedHeld, State,
+        TowerFeatures, TowerMessage,
     },
     receipt::{Digest, Held, Holding, convicts},
 };
@@ -279,9 +279,9 @@ fn with_a_backup_on_its_way() -> (World, Held) {
 }
 
 fn receipt(world: &World, held: Held, chain: ChainHash) -> TowerMessage {
-    let (client, channel) = (world.towers[0].client(), name_at(world, 0));
-    let signature = Holding { chain, client, channel, held }.sign(&world.towers[0].secret);
-    Acknowledged { channel, held, signature }.into()
+    let (client, channel, until) = (world.towers[0].client(), name_at(world, 0), Height(20_000));
+    let signature = Holding { chain, client, channel, held, until }.sign(&world.towers[0].secret);
+    Acknowledged { channel, receipt: SignedHeld { held, until, signature } }.into()
 }
 
 #[test]
@@ -340,12 +340,24 @@ fn a_tower_that_lost_what_it_signed_for_is_convicted_by_an_audit() {
         // Anybody can check it.
         assert!(proof.receipt.verify(&proof.receipt_signature, &proof.receipt_key));
         assert!(proof.audit.verify(&proof.audit_signature, &proof.receipt_key));
-        assert!(convicts(&proof.receipt, &proof.audit).is_some());
-        // It counts as none, and nothing is queued for it.
-        assert_eq!(world.client.policy(), TowerPolicy::None);
-        assert!(world.disk.queued(&channel(ALICE)).is_empty());
+        assert!(convicts(&proof.receipt, &proof.audit, None).is_some());
+        // It counts as none, but what it signed stays to be seen, and what is revoked is kept for the tower that takes its place.
+        assert_eq!(world.client.coverage(channel(ALICE))[0].receipts.len(), 1);
+        assert_eq!(world.client.policy(), TowerPolicy::BackUp);
+        world.forged = true;
+        world.revoke_many(channel(ALICE), 2);
+        world.settle();
+        assert_eq!(world.disk.queued(&channel(ALICE)).len(), 3);
+        // And no more than a bound.
+        let last = world.disk.revoked[&channel(ALICE)].unwrap().0 + ROWS_WITHOUT_TOWER;
+        for number in (world.disk.revoked[&channel(ALICE)].unwrap().0..=last).map(CommitmentNumber) {
+            world.disk.rows.insert(ClientKey::Queued { channel: channel(ALICE), number }.encode(), Vec::new());
+        }
+        world.disk.revoked.insert(channel(ALICE), Some(CommitmentNumber(last)));
         world.restart();
-        assert_eq!(world.client.policy(), TowerPolicy::None);
+        world.settle();
+        assert_eq!(world.client.policy(), TowerPolicy::BackUp);
+        assert_eq!(world.disk.queued(&channel(ALICE)).len() as u64, ROWS_WITHOUT_TOWER);
         assert!(world.client.towers().all(|(_, row)| row.proof.as_ref() == Some(&*proof)));
     }
 }
@@ -419,6 +431,12 @@ fn a_tower_of_another_chain_version_or_mode_is_left_alone() {
 
 #[test]
 fn a_full_tower_is_told_of_and_tried_again() {
+    for reconnects in [false, true] {
+        a_full_tower(reconnects);
+    }
+}
+
+fn a_full_tower(reconnects: bool) {
     let (mut world, _) = with_a_backup_on_its_way();
     let refused = Refused {
         what: 11,
@@ -428,9 +446,16 @@ fn a_full_tower_is_told_of_and_tried_again() {
         text: "no room".into(),
     };
     world.event(Event::Message(TowerId(0), refused.into()));
-    assert!(matches!(world.notices[..], [Notice::Refused { code: RefusalCode::QuotaExceeded, .. }]));
-    world.towers[0].cut();
-    world.connect(0);
+    assert!(matches!(world.notices[..], [Notice::ChannelRefused { code: RefusalCode::QuotaExceeded, .. }]));
+    assert!(world.client.is_connected(TowerId(0)));
+    if reconnects {
+        world.cut(0);
+        world.connect(0);
+    }
+    world.settle();
+    let trouble = world.client.coverage(channel(ALICE))[0].trouble;
+    assert_eq!((held(&world, 0), trouble), (None, Some(Trouble::Refused(RefusalCode::QuotaExceeded))));
+    world.event(Event::Tick);
     world.settle();
     assert_eq!(held(&world, 0), Some(0));
 }

@@ -9,6 +9,7 @@
 mod common;
 
 mod behaviours;
+mod liars;
 mod making;
 mod schedule;
 mod world;

@@ -78,7 +78,14 @@ fn revoked(duo: &Duo, number: u64) -> RevokedState {
 
 fn place(mode: Mode) -> Place {
     let name = ChannelName { tag: ChannelTag([5; 16]), funding: FundingIndex(0) };
-    Place { tower: TowerId(0), channel: ChannelId([9; 32]), session: Session(1), mode, name }
+    Place {
+        tower: TowerId(0),
+        channel: ChannelId([9; 32]),
+        session: Session(1),
+        mode,
+        name,
+        sweep_feerate: DEFAULT_SWEEP_FEERATE,
+    }
 }
 
 /// Hands a maker of this mode to `with`.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bitcoin::constants::ChainHash;
+use bitcoin::{Transaction, constants::ChainHash};
 use leyden_channels::{
     channel::{Outbox, Persist, TowerPolicy, Write},
     keys::{PerCommitmentSecrets, Signer as _, secp},
@@ -70,8 +70,11 @@ impl TowerKeys for Keys {
     }
 }
 
+/// The block at which everything begins.
+pub const START: Height = Height(100);
+
 pub const fn ctx() -> client::Ctx<'static> {
-    let (chain, tip, sweep_feerate) = (ChainHash::REGTEST, Height(100), DEFAULT_SWEEP_FEERATE);
+    let (chain, tip, sweep_feerate) = (ChainHash::REGTEST, START, DEFAULT_SWEEP_FEERATE);
     client::Ctx { chain, tip, keys: &Keys, sweep_feerate }
 }
 
@@ -102,7 +105,7 @@ impl Far {
         let store = Store::default();
         let tower = Tower::restore(config.clone(), store.lookout(), &store).unwrap();
         let (to_tower, to_node) = (VecDeque::new(), VecDeque::new());
-        Self {
+        let mut far = Self {
             secret,
             mode,
             tower,
@@ -114,7 +117,21 @@ impl Far {
             idle: false,
             to_tower,
             to_node,
-        }
+        };
+        far.block(START.0, &[]);
+        far
+    }
+
+    pub fn block(&mut self, height: u32, transactions: &[Transaction]) {
+        let mut hash = [0; 32];
+        hash[..4].copy_from_slice(&height.to_be_bytes());
+        let block = tower::BlockSeen { height: Height(height), hash, transactions };
+        self.handle(vec![tower::Event::Block(block)], Crash::Never);
+    }
+
+    /// Empty blocks up to this height.
+    pub fn mine_to(&mut self, height: u32) {
+        (self.tower.tip().unwrap().height.0 + 1..=height).for_each(|height| self.block(height, &[]));
     }
 
     pub fn client(&self) -> ClientId {
@@ -125,8 +142,9 @@ impl Far {
         let (estimates, policy) = (FeeEstimates::flat(FeeratePerKw(1_000)), EnforcementPolicy::default());
         let mut outboxes = Vec::new();
         for event in events {
-            let (newest, now, archive) = (Height(100), Uptime(0), &self.store);
-            let ctx = tower::Ctx { newest, now, estimates: &estimates, policy: &policy, archive };
+            let newest = self.tower.tip().map_or(START, |tip| tip.height);
+            let (tip_is_sure, now, archive) = (true, Uptime(0), &self.store);
+            let ctx = tower::Ctx { newest, tip_is_sure, now, estimates: &estimates, policy: &policy, archive };
             outboxes.push(self.tower.handle(event, &ctx).unwrap());
         }
         if crash == Crash::BeforeCommit {
@@ -223,6 +241,11 @@ pub struct World {
     pub forged: bool,
     pub notices: Vec<Notice>,
     pub called_old: Vec<(ChannelId, CommitmentNumber)>,
+    /// The node's tip, and the rate that it wants.
+    pub tip: Height,
+    pub sweep_feerate: FeeratePerKw,
+    /// Channels whose funding outputs are to be looked for.
+    pub looked_for: Vec<ChannelId>,
     pub tally: Tally,
 }
 
@@ -275,6 +298,9 @@ impl World {
             forged: false,
             notices: Vec::new(),
             called_old: Vec::new(),
+            tip: START,
+            sweep_feerate: DEFAULT_SWEEP_FEERATE,
+            looked_for: Vec::new(),
             tally: Tally::default(),
         };
         world.event(Event::Started);
@@ -289,12 +315,16 @@ impl World {
         if self.random.chance(50) { Crash::BeforeCommit } else { Crash::AfterCommit }
     }
 
+    fn ctx(&self) -> client::Ctx<'static> {
+        client::Ctx { tip: self.tip, sweep_feerate: self.sweep_feerate, ..ctx() }
+    }
+
     pub fn event(&mut self, event: Event) {
         self.event_with(event, Crash::Never);
     }
 
     pub fn event_with(&mut self, event: Event, crash: Crash) {
-        let outbox = self.client.handle(event, &ctx());
+        let outbox = self.client.handle(event, &self.ctx());
         if crash == Crash::BeforeCommit {
             return self.restart();
         }
@@ -354,6 +384,7 @@ impl World {
                 }
             }
             Effect::TowersHold { channel, up_to } => self.told(channel, up_to),
+            Effect::LookForClose { channel, .. } => self.looked_for.push(channel),
             Effect::TowerKnowsRevoked { channel, number } => {
                 assert!(self.tolerant, "{channel} is called old at {number:?}");
                 self.called_old.push((channel, number));
@@ -527,10 +558,13 @@ impl World {
                     self.event(Event::Channel { channel, revoked });
                 }
             }
-            Effect::Describe { place: Place { tower, channel, session, mode, name }, destination } => {
+            Effect::Describe { place: Place { tower, channel, session, mode, name, sweep_feerate }, destination } => {
                 let destination = destination.unwrap_or_else(|| home(self.random.below(200) as u8));
                 let constants = match mode {
-                    Mode::Blind => Constants::Blind([&name.tag.0[..], destination.as_bytes()].concat()),
+                    Mode::Blind => {
+                        let rate = sweep_feerate.0.to_be_bytes();
+                        Constants::Blind([&name.tag.0[..], &rate, destination.as_bytes()].concat())
+                    }
                     Mode::Own => {
                         let duo = duo(&channel);
                         let of = duo.closing(Side::Local);
@@ -559,7 +593,7 @@ impl World {
     }
 
     pub fn prepare(&mut self, place: Place, work: Work, crash: Crash) {
-        let Place { tower, channel, session, mode, name } = place;
+        let Place { tower, channel, session, mode, name, .. } = place;
         match work {
             Work::Past => {
                 let Some(Some(number)) = self.disk.revoked.get(&channel).copied() else { return };
@@ -649,7 +683,7 @@ impl World {
             return self.restart();
         }
         // Its number is known before the effects are carried out.
-        let outbox = self.client.handle(Event::Add { key, address: format!("tower{at}:9911"), mode }, &ctx());
+        let outbox = self.client.handle(Event::Add { key, address: format!("tower{at}:9911"), mode }, &self.ctx());
         self.towers[at].id = self.client.towers().find(|(_, row)| row.key == key).map(|(id, _)| id);
         let effects = Outbox::commit_all(vec![outbox], &mut self.disk).unwrap().remove(0);
         if crash == Crash::AfterCommit {

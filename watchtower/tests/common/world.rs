@@ -14,9 +14,10 @@ use leyden_watchtower::{
     appointment::{ChannelName, ChannelTag, ClientId, FundingIndex},
     kit::{self, Constants, ConstantsKey, DEFAULT_SWEEP_FEERATE, KitRequest, SweepTerms},
     lookout::Lookout,
+    mark::Mark,
     message::{
         Ask, Backup, BackupBody, CloseChannel, Hello, Mode, OpenChannel, PROTOCOL_VERSION, Refused, Register,
-        StateHtlc, TowerFeatures, TowerMessage,
+        SignedHeld, StateHtlc, TowerFeatures, TowerMessage,
     },
     own::{OwnChannel, RevocationSecret},
     receipt::{Held, Holding},
@@ -138,8 +139,11 @@ pub struct Client {
     pub name: ChannelName,
     /// Where its money goes.
     pub home: bitcoin::ScriptBuf,
-    /// What the tower has signed for.
+    /// What the tower has signed for, and until when.
     pub receipt: Option<Held>,
+    pub until: Height,
+    /// A backup was refused: the channel has to be opened again.
+    pub must_open: bool,
     pub refused: Vec<Refused>,
     pub inbox: Vec<TowerMessage>,
     pub hung_up: Vec<HangUp>,
@@ -155,6 +159,8 @@ impl Client {
             name: ChannelName { tag: ChannelTag([number as u8; 16]), funding: FundingIndex(0) },
             home: home(number as u8 + 1),
             receipt: None,
+            until: Height(0),
+            must_open: false,
             refused: Vec::new(),
             inbox: Vec::new(),
             hung_up: Vec::new(),
@@ -227,6 +233,16 @@ impl Client {
         }
     }
 
+    pub fn mark(&self, number: u64) -> Mark {
+        Mark::of(&[3; 32], &self.name, CommitmentNumber(number))
+    }
+
+    /// What the tower has signed last.
+    pub fn holding(&self) -> Holding {
+        let (chain, held) = (ChainHash::REGTEST, self.receipt.unwrap());
+        Holding { chain, client: self.id, channel: self.name, held, until: self.until }
+    }
+
     /// The next state that the tower does not hold.
     pub fn next(&self) -> u64 {
         self.receipt.map_or(0, |held| held.up_to.0 + 1)
@@ -258,6 +274,8 @@ pub struct World {
     pub crash_at: BTreeMap<usize, Crash>,
     pub handled: usize,
     pub crashes: usize,
+    /// The tower's node knows how far the chain is.
+    pub tip_is_sure: bool,
     /// The tower is not running.
     pub down: bool,
     idle: bool,
@@ -289,6 +307,7 @@ impl World {
             crash_at: BTreeMap::new(),
             handled: 0,
             crashes: 0,
+            tip_is_sure: true,
             down: false,
             idle: false,
         };
@@ -300,6 +319,7 @@ impl World {
     pub fn feed(&mut self, event: Event<'_>) -> Result<(), TowerError> {
         let ctx = Ctx {
             newest: self.chain.tip,
+            tip_is_sure: self.tip_is_sure,
             now: self.now,
             estimates: &self.estimates,
             policy: &self.policy,
@@ -361,16 +381,20 @@ impl World {
         let Some(client) = self.clients.iter_mut().find(|client| client.id == id) else { return };
         match &message {
             TowerMessage::Acknowledged(receipt) => {
-                let held = receipt.held;
-                let holding = Holding { chain: ChainHash::REGTEST, client: id, channel: receipt.channel, held };
-                assert!(holding.verify(&receipt.signature, &tower_key().public_key(secp())));
+                let SignedHeld { held, until, signature } = receipt.receipt;
+                let holding = Holding { chain: ChainHash::REGTEST, client: id, channel: receipt.channel, held, until };
+                assert!(holding.verify(&signature, &tower_key().public_key(secp())));
+                client.until = until;
                 // What is acknowledged is durable.
                 assert!(store.holds(id, receipt.channel, held.up_to), "{held:?} is not durable");
                 if client.receipt.is_none_or(|before| before.up_to < held.up_to) {
                     client.receipt = Some(held);
                 }
             }
-            TowerMessage::Refused(refused) => client.refused.push(refused.clone()),
+            TowerMessage::Refused(refused) => {
+                client.must_open = true;
+                client.refused.push(refused.clone());
+            }
             _ => {}
         }
         client.inbox.push(message);
@@ -402,12 +426,18 @@ impl World {
         let features = TowerFeatures::default();
         self.send(at, Hello { version: PROTOCOL_VERSION, chain: ChainHash::REGTEST, features }.into());
         self.send(at, Register { mode, sweep_feerate: DEFAULT_SWEEP_FEERATE, term: 10_000 }.into());
+        self.open(at);
+    }
+
+    pub fn open(&mut self, at: usize) {
+        self.clients[at].must_open = false;
         let open = self.clients[at].open();
         self.send(at, open.into());
     }
 
     pub fn back_up_one(&mut self, at: usize, number: u64) {
-        for message in self.clients[at].backup(number).to_messages() {
+        let mark = self.clients[at].mark(number);
+        for message in self.clients[at].backup(number).to_messages(mark) {
             self.send(at, message);
         }
     }
@@ -420,6 +450,9 @@ impl World {
             }
             if !self.clients[at].connected {
                 self.connect(at);
+            }
+            if std::mem::take(&mut self.clients[at].must_open) && self.clients[at].connected {
+                self.open(at);
             }
             if self.clients[at].connected {
                 self.back_up_one(at, self.clients[at].next());
@@ -552,7 +585,7 @@ impl World {
     /// Every row but those that outlive channels.
     pub fn rows_left(&self) -> Vec<Key> {
         let keys = self.store.rows.keys().map(|key| Key::decode(key).unwrap());
-        keys.filter(|key| !matches!(key, Key::Tip | Key::Client(_) | Key::Recent(_))).collect()
+        keys.filter(|key| !matches!(key, Key::Tip | Key::Client(_) | Key::Recent(_) | Key::Closed { .. })).collect()
     }
 
     pub fn is_spent(&self, outpoint: &OutPoint) -> bool {

@@ -8,7 +8,8 @@ use super::super::{CliError, Context, channel::tree, format};
 /// Have a watchtower read again what it signed for, and compare it with its receipts.
 ///
 /// A tower that does not have it any more has signed two things that cannot both be true: both are shown, for anybody to check,
-/// and the tower counts as none from then on.
+/// and the tower counts as none from then on. It is asked to show one backup too: one that it cannot show counts as all of the
+/// channel's lost. A receipt binds until the block that it names, and a channel whose end is final needs no backups.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden tower audit 02ab                 the beginning of its key will do\n  \
@@ -66,6 +67,17 @@ fn one(audit: &ChannelAudit) -> String {
             let proof = audit.proof.as_ref().map(proof).unwrap_or_default();
             format!("IT BROKE ITS WORD: {}{proof}", audit.contradiction)
         }
+        Found::ChannelClosed => format!(
+            "the channel was closed by {} in block {}, and what the tower had was given back when that was final",
+            audit.closed_by, audit.closed_height
+        ),
+        Found::NotShown => format!(
+            "it signed for state {} AND CANNOT SHOW IT: use another tower. Nobody else can check this",
+            audit.not_shown.unwrap_or_default()
+        ),
+        Found::TermOver => {
+            "its term is over, so it need not have anything: it gets what is revoked from now on".to_owned()
+        }
         Found::NoReceipt => "it has signed for nothing of this channel".to_owned(),
         Found::NotConnected => "it is not connected: `leyden tower list` shows why".to_owned(),
         Found::NoAnswer => "it did not answer".to_owned(),
@@ -77,19 +89,24 @@ fn proof(proof: &TowerProof) -> String {
     let receipt = proof.receipt.clone().unwrap_or_default();
     let later = match (proof.held_first, proof.held_up_to) {
         (Some(first), Some(up_to)) => format!("states {first} to {up_to}, digest {}", proof.held_digest),
+        _ if !proof.closed_by.is_empty() => {
+            format!("closed by {} in block {}, whose funding output is unspent", proof.closed_by, proof.closed_height)
+        }
         _ => "nothing".to_owned(),
     };
     format!(
         "\n  signed by {} for client {}, channel tag {}\n  \
-         first: states {} to {}, digest {}\n    signature {}\n  \
-         then, to nonce {}: {later}\n    signature {}",
+         first: states {} to {} until block {}, digest {}\n    signature {}\n  \
+         then, at block {}, to nonce {}: {later}\n    signature {}",
         proof.receipt_key,
         proof.client,
         proof.tag,
         receipt.first,
         receipt.up_to,
+        receipt.until_height,
         receipt.digest,
         receipt.signature,
+        proof.at_height,
         proof.nonce,
         proof.held_signature
     )
