@@ -1,6 +1,7 @@
 //! `leyden closechannel`: get the coins out of a channel.
 
 use clap::Args;
+use leyden_channels::types::ChannelId;
 use leyden_proto::lnrpc::{
     ChannelPoint, CloseChannelRequest, ListChannelsRequest, PendingChannelsRequest, channel_point::FundingTxid,
     close_status_update::Update,
@@ -114,12 +115,15 @@ fn whole(point: &str) -> Option<(String, u32)> {
     Some((txid.to_owned(), index.parse().ok()?)).filter(|_| is_txid)
 }
 
+/// The channel point that begins so, or whose channel_id it is.
 pub(super) fn one_of<'a>(points: impl Iterator<Item = &'a str>, wanted: &str) -> Result<(String, u32), CliError> {
     let (beginning, index) = wanted.split_once(':').map_or((wanted, None), |(txid, index)| (txid, Some(index)));
     let beginning = beginning.trim_end_matches('…');
     let matches = |point: &&str| {
         let (txid, output) = point.split_once(':').unwrap_or((point, ""));
-        txid.starts_with(beginning) && index.is_none_or(|index| index == output)
+        // A log may name it by its BOLT 2 channel_id.
+        let is_id = || point.parse().is_ok_and(|funding| ChannelId::from_funding(funding).to_string() == wanted);
+        (txid.starts_with(beginning) && index.is_none_or(|index| index == output)) || is_id()
     };
     let mut found = points.filter(matches);
     match (found.next().and_then(whole), found.next()) {
@@ -142,9 +146,11 @@ mod tests {
     #[test]
     fn a_channel_is_found_by_the_beginning_of_its_point() {
         let (a, b) = (format!("{}:0", "ab".repeat(32)), format!("{}:1", "ac".repeat(32)));
+        let id_of_b = format!("{}ad", "ac".repeat(31));
         let find = |wanted| one_of([a.as_str(), b.as_str()].into_iter(), wanted).map_err(|error| error.to_string());
         assert_eq!(find("ab"), Ok(("ab".repeat(32), 0)));
         assert_eq!(find("acacacacacac…:1"), Ok(("ac".repeat(32), 1)));
+        assert_eq!(find(&id_of_b), Ok(("ac".repeat(32), 1)), "the channel_id, as logs and peers name it");
         assert!(find("a").unwrap_err().contains("several"));
         assert!(find("ff").unwrap_err().contains("listchannels"));
         assert!(find("ab:1").unwrap_err().contains("no open channel"));
