@@ -195,6 +195,7 @@ async fn a_command_right_after_the_start_waits_for_the_daemon() {
     wait_until("leydend to take its data directory", is_taken).await.unwrap();
     // Most often it has not said yet where it listens.
     assert!(!leyden(&data_dir, &["state"]).is_empty());
+    wait_for_state(&daemon.client().await, WalletState::ServerActive).await;
     daemon.stop().await;
 }
 
