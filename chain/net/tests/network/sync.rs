@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -210,6 +211,24 @@ fn a_pruned_peer_is_asked_for_what_it_keeps_only_and_it_is_known_why_that_is_not
     world.partition(&[0, 0, 2]);
     world.run_for(3 * MINUTE);
     assert_eq!(world.nodes[1].chain.height(), 880);
+}
+
+#[test]
+fn the_peer_that_was_never_first_with_a_block_gives_its_place_to_another() {
+    let mut world = World::new(&[Nature::Honest; 4], 21);
+    (1..4).for_each(|other| world.link(0, other));
+    world.run_for(MINUTE);
+    for miner in [1, 3] {
+        world.mine(miner, 3);
+        world.run_for(MINUTE);
+    }
+    let peers = &world.nodes[0].peers;
+    let of = |node: u16| peers.peers().iter().find(|peer| peer.address.port() == 1_000 + node).unwrap().peer;
+    let all = BTreeSet::from([of(1), of(2), of(3)]);
+    assert_eq!(peers.choose_to_rotate(&all, MINUTE / 2, world.now), Some(of(2)));
+    // Who is named by the operator is not among them; of those who were first, the one for whom it is longest ago goes.
+    assert_eq!(peers.choose_to_rotate(&BTreeSet::from([of(1), of(3)]), MINUTE / 2, world.now), Some(of(1)));
+    assert_eq!(peers.choose_to_rotate(&all, 60 * MINUTE, world.now), None, "all are still on trial");
 }
 
 #[test]
