@@ -19,8 +19,8 @@ impl Connect {
         let request = ConnectChainPeerRequest { address: self.address.clone() };
         let answer = context.client().await?.chain().connect_peer(request).await?.into_inner();
         context.show(&answer, || format!(
-                "connected to {0}. This is not remembered when leydend stops: `leydend --chain-connect {0}`, or the same in \
-                 leyden.toml, connects at each start",
+                "connected to {0}, until leydend stops. `leydend --chain-connect {0}`, or the same in leyden.toml, connects \
+                 at each start",
                 self.address
             ))
     }

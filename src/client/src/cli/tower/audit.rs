@@ -49,6 +49,9 @@ fn verdict(results: impl Iterator<Item = Found>) -> Result<(), CliError> {
     if results.contains(&Found::BrokeItsWord) {
         return failed("the tower broke its word: remove it, and use another one");
     }
+    if results.contains(&Found::NotShown) {
+        return failed("the tower cannot show what it signed for: use another one");
+    }
     if results.contains(&Found::NotConnected) || results.contains(&Found::NoAnswer) {
         return failed("the tower has not answered, so nothing is shown: `leyden tower list` says why");
     }
@@ -119,7 +122,7 @@ mod tests {
     #[test]
     fn an_audit_that_was_not_answered_fails() {
         assert!(verdict([Found::Holds, Found::NoReceipt].into_iter()).is_ok());
-        for result in [Found::NotConnected, Found::NoAnswer, Found::BrokeItsWord] {
+        for result in [Found::NotConnected, Found::NoAnswer, Found::NotShown, Found::BrokeItsWord] {
             let error = verdict([Found::Holds, result].into_iter()).unwrap_err();
             assert_eq!(error.exit_code(), 1, "{error}");
         }
