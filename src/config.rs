@@ -12,16 +12,19 @@ use std::{
 use clap::Parser;
 use leyden_channels::{
     switch::{ForwardPolicy, PolicyError},
-    types::Msat,
+    types::{FeeratePerKw, Msat},
 };
 use leyden_consensus::{NetworkFile, Params, Retarget};
-use leyden_watchtower::appointment::ClientId;
+use leyden_watchtower::{appointment::ClientId, kit::DEFAULT_SWEEP_FEERATE};
 use secp256k1::PublicKey;
 use serde::Deserialize;
 
 use crate::{address::HostPort, words::on_one_line};
 
 pub use leyden_common::layout::{DEFAULT_RPC, Layout, NoHome, Running, default_data_dir};
+
+/// 1 sat/vB in sat/kw.
+const PER_VBYTE: u32 = 250;
 
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:9735";
 pub const DEFAULT_CHAIN_LISTEN: &str = "127.0.0.1:18444";
@@ -144,6 +147,10 @@ pub struct Flags {
     /// with `leyden tower add` [default: 0, payments wait for none]
     #[arg(long, value_name = "N")]
     pub tower_require: Option<u16>,
+    /// Fee rate up to which a stranger's watchtower can raise a penalty, in sat/vB: it is signed for when a state is backed up,
+    /// and what is not needed comes back. Large channels may be worth more [default: 10]
+    #[arg(long, value_name = "SAT_PER_VBYTE", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub tower_sweep_feerate: Option<u16>,
     /// Base fee of each payment that we forward, in msat [default: 1000]
     #[arg(long, value_name = "MSAT")]
     pub base_fee_msat: Option<u32>,
@@ -222,6 +229,8 @@ pub struct Config {
     pub zero_conf_peers: Vec<PublicKey>,
     /// Towers that must hold a revoked state before its channel goes on.
     pub tower_require: u16,
+    /// At which rate penalties signed for strangers' towers pay for themselves at most.
+    pub tower_sweep_feerate: FeeratePerKw,
     /// The terms under which new channels forward.
     pub forwarding: ForwardPolicy,
     /// What a channel may lose to HTLCs that are not enforced.
@@ -305,6 +314,10 @@ impl Config {
                 .map(node)
                 .collect::<Result<_, _>>()?,
             tower_require: flags.tower_require.or(file.tower_require).unwrap_or(0),
+            tower_sweep_feerate: flags
+                .tower_sweep_feerate
+                .or(file.tower_sweep_feerate)
+                .map_or(DEFAULT_SWEEP_FEERATE, |rate| FeeratePerKw(u32::from(rate.max(1)).saturating_mul(PER_VBYTE))),
             forwarding,
             max_dust_exposure: flags
                 .max_dust_exposure

@@ -17,6 +17,7 @@ use leyden_common::bench::{TowerBackups, TowerBreaches, TowerHints, TowerMeasure
 use leyden_watchtower::{
     appointment::ClientId,
     hint::Hint,
+    kit::DEFAULT_SWEEP_FEERATE,
     lookout::Lookout,
     mark::Mark,
     message::{Backup, BackupBody, Hello, Mode, PROTOCOL_VERSION, Register, TowerFeatures, TowerMessage},
@@ -29,7 +30,7 @@ use leyden_watchtower::{
 use secp256k1::{SECP256K1, SecretKey};
 
 use super::BenchError;
-use crate::{driver::towers::SWEEP_FEERATE, store::TowerStore};
+use crate::store::TowerStore;
 
 /// Channels that back up in turns, each of a client of its own.
 const BACKING_UP: u32 = 64;
@@ -149,7 +150,7 @@ impl Measured {
     fn register(&mut self, number: u32, mode: Mode, channel: &SyntheticChannel) -> Result<(), BenchError> {
         let features = TowerFeatures::default();
         let hello = Hello { version: PROTOCOL_VERSION, chain: self.config.chain, features };
-        let register = Register { mode, sweep_feerate: SWEEP_FEERATE, term: 10_000 };
+        let register = Register { mode, sweep_feerate: DEFAULT_SWEEP_FEERATE, term: 10_000 };
         let messages: [TowerMessage; 3] = [hello.into(), register.into(), channel.open(mode)?.into()];
         let events = messages.map(|message| Event::Message(client(number), message));
         self.commit(std::iter::once(Event::Connected(client(number))).chain(events))?;
@@ -183,7 +184,7 @@ impl Measured {
 
 fn backups(folder: &Path, mode: Mode, states: u64) -> Result<TowerBackups, BenchError> {
     let mut measured = Measured::open(folder)?;
-    let channel = |number| SyntheticChannel::new(number, CommitmentType::Anchors, 0, SWEEP_FEERATE);
+    let channel = |number| SyntheticChannel::new(number, CommitmentType::Anchors, 0, DEFAULT_SWEEP_FEERATE);
     let channels = (0..BACKING_UP).map(channel).collect::<Result<Vec<_>, _>>()?;
     for (number, channel) in (0..).zip(&channels) {
         measured.register(number, mode, channel)?;
@@ -280,7 +281,7 @@ fn breached(folder: &Path, mode: Mode, size: TowerSize) -> Result<TowerBreaches,
     let mut breaches = Vec::new();
     for number in 0..channels {
         let kind = if number.is_multiple_of(2) { CommitmentType::Anchors } else { CommitmentType::StaticRemoteKey };
-        let channel = SyntheticChannel::new(number, kind, htlcs, SWEEP_FEERATE)?;
+        let channel = SyntheticChannel::new(number, kind, htlcs, DEFAULT_SWEEP_FEERATE)?;
         measured.register(number, mode, &channel)?;
         for state in [0, 1] {
             measured.back_up(vec![(number, channel.backup(mode, CommitmentNumber(state))?)])?;

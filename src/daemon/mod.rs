@@ -184,6 +184,7 @@ impl LeydenDaemon {
             accept_keysend: self.config.accept_keysend,
             zero_conf_peers: self.config.zero_conf_peers.clone(),
             towers_required: self.config.tower_require,
+            tower_sweep_feerate: self.config.tower_sweep_feerate,
             alias: self.config.alias.clone(),
             fatal: self.fatal.clone(),
         })

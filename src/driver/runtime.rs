@@ -23,7 +23,7 @@ use leyden_channels::{
     onchain,
     payment::{InvoiceNetwork, incoming::Invoices, outgoing::Payments, record},
     switch::{ForwardPolicy, SwitchEvent},
-    types::{ChannelId, Height, UnixTime},
+    types::{ChannelId, FeeratePerKw, Height, UnixTime},
     wire::{Feature, Features, NodeAddress},
 };
 use leyden_node::{Node, NodeError, TimeBudget};
@@ -119,6 +119,8 @@ pub struct Setup {
     pub zero_conf_peers: Vec<PublicKey>,
     /// So many towers have to hold a revoked state before its channel goes on.
     pub towers_required: u16,
+    /// At which rate penalties signed for strangers' towers pay for themselves at most.
+    pub tower_sweep_feerate: FeeratePerKw,
     /// What the node is called.
     pub alias: String,
     /// Ends the process with this message: what memory believes may differ from the disk.
@@ -148,6 +150,7 @@ impl Runtime {
             accept_keysend,
             zero_conf_peers,
             towers_required,
+            tower_sweep_feerate,
             alias,
             fatal,
         } = setup;
@@ -184,7 +187,7 @@ impl Runtime {
         });
         let backups = Backups::new(&keys, params.genesis_hash, backup);
         let (gossip, gossip_events) = Gossip::open(&store, local.chain, keys.node_id(), Height(node.tip().height))?;
-        let (towers, tower_task) = Towers::open(&store, towers_required)?;
+        let (towers, tower_task) = Towers::open(&store, towers_required, tower_sweep_feerate)?;
         let begun = UnixTime(node.clock().now());
         let services = Arc::new(Services {
             gossip,

@@ -18,7 +18,7 @@ use leyden_watchtower::{
 use super::LightningNode;
 use crate::{
     api::{AddTower, ApiError, AuditOutcome, ChannelAudit, ChannelCoverage, Tower, TowerCoverage, TowerList, Towers},
-    driver::towers::{self, ChannelTowers, SWEEP_FEERATE, TowerError, TowerState, TowersView},
+    driver::towers::{self, ChannelTowers, TowerError, TowerState, TowersView},
 };
 
 #[async_trait]
@@ -39,9 +39,11 @@ impl Towers for LightningNode {
     }
 
     async fn towers(&self) -> Result<TowerList, ApiError> {
-        let TowersView { required, towers, channels: _, failed, registered } = self.services().towers.view().await?;
+        let services = self.services();
+        let TowersView { required, towers, channels: _, failed, registered } = services.towers.view().await?;
+        let sweep_feerate = services.towers.sweep_feerate();
         let towers = towers.into_iter().map(tower).collect();
-        Ok(TowerList { towers, required, sweep_feerate: SWEEP_FEERATE, failed, registered })
+        Ok(TowerList { towers, required, sweep_feerate, failed, registered })
     }
 
     async fn coverage(&self, channel: Option<OutPoint>) -> Result<Vec<ChannelCoverage>, ApiError> {

@@ -54,9 +54,6 @@ use task::Command;
 pub use task::Task;
 pub use view::{AuditOutcome, ChannelTowers, TowerState, TowersView};
 
-/// At which rate pre-signed claims pay for themselves, as LND's towers do: 10 sat/vB. The tower may raise it.
-pub const SWEEP_FEERATE: FeeratePerKw = FeeratePerKw(2_500);
-
 /// How long channels wait at the start for what the towers know.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -95,6 +92,7 @@ pub enum TowerError {
 pub struct Towers {
     mailbox: mpsc::UnboundedSender<Command>,
     policy: Arc<AtomicU8>,
+    sweep_feerate: FeeratePerKw,
     answered: watch::Receiver<bool>,
     begun: Instant,
 }
@@ -120,7 +118,7 @@ impl TowerChannel {
 
 impl Towers {
     /// From what is stored. The task is run once the channels are there.
-    pub fn open(store: &Store, required: u16) -> Result<(Self, Task), StoreError> {
+    pub fn open(store: &Store, required: u16, sweep_feerate: FeeratePerKw) -> Result<(Self, Task), StoreError> {
         let name = |key: &[u8]| ClientKey::decode(key).map_err(|error| store.damaged(&error.to_string()));
         let mut rows = Vec::new();
         for (key, value) in store.core_records(&ClientKey::PREFIX)? {
@@ -133,13 +131,24 @@ impl Towers {
         let (mailbox, commands) = mpsc::unbounded_channel();
         let policy = Arc::new(AtomicU8::new(encode_policy(client.policy())));
         let (show_answered, answered) = watch::channel(client.has_answered());
-        let towers = Self { mailbox: mailbox.clone(), policy: Arc::clone(&policy), answered, begun: Instant::now() };
-        Ok((towers, Task::new(client, mailbox, commands, policy, show_answered)))
+        let towers = Self {
+            mailbox: mailbox.clone(),
+            policy: Arc::clone(&policy),
+            sweep_feerate,
+            answered,
+            begun: Instant::now(),
+        };
+        Ok((towers, Task::new(client, sweep_feerate, mailbox, commands, policy, show_answered)))
     }
 
     /// What each channel does for towers.
     pub fn policy(&self) -> TowerPolicy {
         decode_policy(self.policy.load(Ordering::Relaxed))
+    }
+
+    /// At which rate pre-signed claims pay for themselves.
+    pub fn sweep_feerate(&self) -> FeeratePerKw {
+        self.sweep_feerate
     }
 
     /// A channel has come to be.

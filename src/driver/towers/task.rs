@@ -11,7 +11,7 @@ use std::{
 use leyden_channels::{
     channel,
     keys::PerCommitmentSecret,
-    types::{ChannelId, CommitmentNumber, TipTrust},
+    types::{ChannelId, CommitmentNumber, FeeratePerKw, TipTrust},
 };
 use leyden_watchtower::{
     client::{
@@ -29,7 +29,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    AuditOutcome, SWEEP_FEERATE, TICK, TowerChannel, TowerError, TowersView,
+    AuditOutcome, TICK, TowerChannel, TowerError, TowersView,
     connections::{ConnectionState, TowerConnection},
     encode_policy,
     link::{LineName, Received},
@@ -114,6 +114,7 @@ pub(super) struct Counts {
 /// Owns the towers' client.
 pub struct Task {
     client: Client,
+    sweep_feerate: FeeratePerKw,
     mailbox: mpsc::UnboundedSender<Command>,
     commands: mpsc::UnboundedReceiver<Command>,
     policy: Arc<AtomicU8>,
@@ -123,20 +124,22 @@ pub struct Task {
 impl Task {
     pub(super) fn new(
         client: Client,
+        sweep_feerate: FeeratePerKw,
         mailbox: mpsc::UnboundedSender<Command>,
         commands: mpsc::UnboundedReceiver<Command>,
         policy: Arc<AtomicU8>,
         answered: watch::Sender<bool>,
     ) -> Self {
-        Self { client, mailbox, commands, policy, answered }
+        Self { client, sweep_feerate, mailbox, commands, policy, answered }
     }
 
     /// Runs until the daemon stops. `channels` are all that there are.
     pub async fn run(self, services: Arc<Services>, channels: Vec<TowerChannel>) {
-        let Self { client, mailbox, mut commands, policy, answered } = self;
+        let Self { client, sweep_feerate, mailbox, mut commands, policy, answered } = self;
         let mut running = Running {
             services,
             client,
+            sweep_feerate,
             mailbox,
             policy,
             answered,
@@ -179,6 +182,7 @@ impl Task {
 pub(super) struct Running {
     pub(super) services: Arc<Services>,
     pub(super) client: Client,
+    pub(super) sweep_feerate: FeeratePerKw,
     pub(super) mailbox: mpsc::UnboundedSender<Command>,
     pub(super) policy: Arc<AtomicU8>,
     pub(super) answered: watch::Sender<bool>,
@@ -287,7 +291,7 @@ impl Running {
             chain: services.chain_hash(),
             tip: services.tip(),
             keys: &services.keys,
-            sweep_feerate: SWEEP_FEERATE,
+            sweep_feerate: self.sweep_feerate,
         };
         let outbox = self.client.handle(event, &ctx);
         if !outbox.is_empty() {

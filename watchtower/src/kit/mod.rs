@@ -43,9 +43,11 @@
 //! - `to_local`, `to_remote` (the cheater cannot take it, but then all is at home), every HTLC output above the dust limit
 //!   plus a share at the lowest rate that relays (some 440 sat), and with `static_remotekey` the cheater's second stages.
 //! - Not the second stages of anchors channels: the cheater chooses their inputs and fee, so their txid is not known. What
-//!   the tower does is to be first: those stages wait one block after the commitment, its own claims do not.
+//!   the tower does is to be first: those stages wait one block after the commitment, and its own claims go out while the
+//!   commitment is in the mempool, so into the same block. One that it sees only in a block leaves it a race at the fees
+//!   that the slack allows.
 //! - Not fees above the slack: at the default of 2,500 sat/kw a claim pays up to 10 sat/vB. A client that expects more raises
-//!   `sweep_feerate`, or runs its own tower.
+//!   `sweep_feerate` (`leydend --tower-sweep-feerate`), or runs its own tower.
 //!
 //! # Who can do what
 //!
