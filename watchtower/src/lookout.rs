@@ -22,11 +22,21 @@ use crate::hint::Hint;
 /// backup pays less than a microsecond for it, and the overlay stays below 5 MB.
 pub const OVERLAY_MAX: usize = 65_536;
 
+/// The first bits of a hint name its part of the base: of ten million each has some forty, a few lines of memory, where a
+/// search of all misses the cache twenty times.
+const PART_BITS: u32 = 18;
+
+/// Fewer hints are searched as a whole.
+const IN_PARTS_FROM: usize = 1 << PART_BITS;
+
 /// All hints that a tower watches for.
 #[derive(Clone, Debug, Default)]
 pub struct Lookout {
     /// Sorted, with repetitions.
     base: Vec<u64>,
+    /// Where each part of the base begins, and the last one ends; empty while there are few. Whoever chooses hints can make
+    /// one part large, which is then searched like the whole.
+    parts: Vec<u32>,
     /// By how many each hint is more (or less) often there than in the base.
     overlay: BTreeMap<u64, i32>,
     len: usize,
@@ -40,7 +50,7 @@ impl Lookout {
             base.sort_unstable();
         }
         let len = base.len();
-        Self { base, overlay: BTreeMap::new(), len }
+        Self { parts: parts_of(&base), base, overlay: BTreeMap::new(), len }
     }
 
     /// How many hints are watched, repetitions included.
@@ -76,14 +86,24 @@ impl Lookout {
 
     fn count(&self, hint: u64) -> i64 {
         let changed = self.overlay.get(&hint).copied().map_or(0, i64::from);
-        let first = self.base.partition_point(|other| *other < hint);
-        let from_there = self.base.get(first..).unwrap_or_default();
+        let part = self.part(hint);
+        let first = part.partition_point(|other| *other < hint);
+        let from_there = part.get(first..).unwrap_or_default();
         if from_there.first() != Some(&hint) {
             return changed;
         }
         // However often somebody repeats one.
         let repeated = from_there.partition_point(|other| *other == hint);
         i64::try_from(repeated).unwrap_or(i64::MAX).saturating_add(changed)
+    }
+
+    /// Where a hint is, if it is in the base.
+    fn part(&self, hint: u64) -> &[u64] {
+        let at = part_number(hint);
+        match (self.parts.get(at), self.parts.get(at.saturating_add(1))) {
+            (Some(from), Some(to)) => self.base.get(*from as usize..*to as usize).unwrap_or_default(),
+            _ => &self.base,
+        }
     }
 
     fn change(&mut self, hint: Hint, by: i32) {
@@ -137,7 +157,31 @@ impl Lookout {
                 *slot = value;
             }
         }
+        self.parts = parts_of(&self.base);
     }
+}
+
+const fn part_number(hint: u64) -> usize {
+    (hint >> (u64::BITS - PART_BITS)) as usize
+}
+
+/// Of a sorted base; one pass, some 10 ms for ten million.
+fn parts_of(base: &[u64]) -> Vec<u32> {
+    if base.len() < IN_PARTS_FROM || u32::try_from(base.len()).is_err() {
+        return Vec::new();
+    }
+    let mut parts = vec![0_u32; (1 << PART_BITS) + 1];
+    for hint in base {
+        if let Some(next) = parts.get_mut(part_number(*hint).saturating_add(1)) {
+            *next = next.saturating_add(1);
+        }
+    }
+    let mut sum = 0_u32;
+    for begin in &mut parts {
+        sum = sum.saturating_add(*begin);
+        *begin = sum;
+    }
+    parts
 }
 
 fn value_of(hint: Hint) -> u64 {
@@ -173,6 +217,26 @@ mod tests {
         assert_eq!(lookout.known(block()), [7, 9].map(txid));
         lookout.remove(hint(7));
         assert_eq!((lookout.known(block()), lookout.len()), (vec![txid(9)], 1));
+    }
+
+    #[test]
+    fn what_is_searched_in_parts_is_found_as_well() {
+        // Evenly spread, and many in one part, the first and the last value among them.
+        let spread = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let many = 2 * IN_PARTS_FROM as u64;
+        let crowded = (0..10_000).map(|number| (7 << (u64::BITS - PART_BITS)) + number);
+        let all: Vec<u64> = (1..=many).map(spread).chain(crowded).chain([0, u64::MAX, u64::MAX]).collect();
+        let mut lookout = Lookout::load(all.iter().copied().map(hint));
+        assert_eq!(lookout.parts.last().copied(), u32::try_from(all.len()).ok());
+        assert!(all.iter().all(|value| lookout.contains(hint(*value))));
+        assert!((many + 1..many + 10_000).map(spread).all(|value| !lookout.contains(hint(value))));
+        for value in [0, u64::MAX, spread(5)] {
+            lookout.remove(hint(value));
+        }
+        lookout.add(hint(spread(many + 1)));
+        lookout.merge();
+        let left = [0, u64::MAX, spread(5), spread(6), spread(many + 1)].map(|value| lookout.contains(hint(value)));
+        assert_eq!(left, [false, true, false, true, true]);
     }
 
     proptest! {
