@@ -31,7 +31,7 @@ use leyden_client::{
     demo::NOBODY,
 };
 use leyden_proto::leyden::{
-    GetBlockRequest, SubmitTransactionRequest, TowerPenalty, get_block_request::Block as Which,
+    GetBlockRequest, SubmitTransactionRequest, TowerClaim, TowerPenalty, get_block_request::Block as Which,
     tower_claim::State as Claim,
 };
 use leyden_watchtower::{
@@ -183,7 +183,7 @@ impl Towers {
                 (victim.before, victim.published) = (height, true);
             }
             Moment::Mined | Moment::Claimed => self.alice.mine(1, Some(NOBODY)).await.unwrap(),
-            Moment::Answered => self.penalties_are_out(life.expect("a tower that answers")).await,
+            Moment::Answered => drop(self.penalties_are_out(life.expect("a tower that answers")).await),
             Moment::Raised => self.mine_without_penalties(life.expect("a tower that pays more")).await,
             Moment::Final => self.alice.mine(FINAL, Some(NOBODY)).await.unwrap(),
         }
@@ -218,19 +218,25 @@ impl Towers {
         .unwrap()
     }
 
-    /// Every output has a penalty in the mempool of the miner.
-    async fn penalties_are_out(&self, life: &Life) {
-        let waits = |penalty: &TowerPenalty| penalty.claims.iter().all(|claim| claim.state() == Claim::Broadcast);
-        let penalty =
-            self.penalty_when(life, "the penalties", |penalty| penalty.claims.len() > 2 && waits(penalty)).await;
-        for claim in &penalty.claims {
+    /// Every output has a penalty in the mempool of the miner, or in a block: the tower answers a breach in the mempool too.
+    async fn penalties_are_out(&self, life: &Life) -> TowerPenalty {
+        let is_out = |claim: &TowerClaim| matches!(claim.state(), Claim::Broadcast | Claim::Claimed);
+        let holds = |penalty: &TowerPenalty| penalty.claims.len() > 2 && penalty.claims.iter().all(is_out);
+        let penalty = self.penalty_when(life, "the penalties", holds).await;
+        for claim in penalty.claims.iter().filter(|claim| claim.state() == Claim::Broadcast) {
             wait_for_transaction(&self.alice, &claim.txid).await;
         }
+        penalty
     }
 
     /// Two blocks without penalties, so that those whose deadline is near pay more.
     async fn mine_without_penalties(&mut self, life: &Life) {
-        self.penalties_are_out(life).await;
+        let penalty = self.penalties_are_out(life).await;
+        if !penalty.claims.iter().any(|claim| claim.state() == Claim::Broadcast && claim.deadline > 0) {
+            // They were in the block of the breach.
+            self.alice.mine(2, Some(NOBODY)).await.unwrap();
+            return;
+        }
         let before = mempool(&self.alice).await;
         self.rival.connect_chain(&self.alice).await.unwrap();
         let height = height(&self.alice).await;
