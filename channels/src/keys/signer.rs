@@ -112,6 +112,11 @@ impl ClaimSecret {
     pub fn sign(&self, sighash: &Message) -> Signature {
         secp().sign_ecdsa_low_r(sighash, &self.0)
     }
+
+    /// The same with any R: half of the work, and half of the signatures are a byte longer.
+    pub fn sign_any_r(&self, sighash: &Message) -> Signature {
+        secp().sign_ecdsa(sighash, &self.0)
+    }
 }
 
 impl Drop for ClaimSecret {

@@ -89,7 +89,8 @@ pub fn build(request: &KitRequest<'_>) -> Result<JusticeKit, KitError> {
 fn sign(sweep: Option<Sweep>, secret: &ClaimSecret) -> Result<Option<Signature>, KitError> {
     let Some(sweep) = sweep else { return Ok(None) };
     let sighash = sweep.sighash().ok_or(KitError::Sighash { vout: sweep.outpoint.vout })?;
-    Ok(Some(secret.sign(&sighash)))
+    // A byte of a witness is a quarter of a vbyte, and there are a hundred of these for each that is ever needed.
+    Ok(Some(secret.sign_any_r(&sighash)))
 }
 
 /// Of the output of the second stage, which the cheater can only publish as both have signed it.
