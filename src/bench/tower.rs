@@ -10,6 +10,7 @@ use bitcoin::{Transaction, Txid, constants::ChainHash, hashes::Hash as _};
 use clap::Args;
 use leyden_channels::{
     channel::{Persist as _, Write},
+    gossip::synthetic::SplitMix,
     onchain::{EnforcementPolicy, FeeEstimates},
     types::{CommitmentNumber, CommitmentType, FeeratePerKw, Height, Uptime},
 };
@@ -312,12 +313,9 @@ fn client(number: u32) -> ClientId {
     ClientId(id)
 }
 
-/// As evenly spread as those of real transactions: SplitMix64.
+/// As evenly spread as those of real transactions.
 fn hint(number: u64) -> Hint {
-    let value = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    Hint((value ^ (value >> 31)).to_be_bytes())
+    Hint(SplitMix::new(number).draw().to_be_bytes())
 }
 
 /// The id of a transaction whose hint this is.

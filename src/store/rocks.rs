@@ -106,35 +106,12 @@ impl Store {
     /// With so many files open at once.
     pub fn open_with(path: &Path, open_files: u32) -> Result<Self, StoreError> {
         let mut options = Options::default();
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
         // Records are small and rewritten often: most die in the memtable, so a large one saves compactions.
         options.set_write_buffer_size(32 << 20);
-        options.set_max_total_wal_size(128 << 20);
-        options.set_keep_log_file_num(2);
-        options.set_max_open_files(i32::try_from(open_files).unwrap_or(i32::MAX));
-        // Every write was synced before anybody heard of it: only a torn last record may be dropped. RocksDB would by
-        // default go on with whatever state came before a damaged place, which for a channel is a revoked one.
-        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-        std::fs::create_dir_all(path)
-            .map_err(|error| StoreError::Write { path: path.into(), what: error.to_string() })?;
-        // A newer program may have tables that we do not know: all are opened, so that its format can be read and told.
-        let mut families: Vec<String> = FAMILIES.iter().map(|name| (*name).to_owned()).collect();
-        if path.join("CURRENT").exists() {
-            let stored = DB::list_cf(&options, path).map_err(|error| open_error(path, &error))?;
-            families.extend(stored.into_iter().filter(|name| !FAMILIES.contains(&name.as_str())));
-        }
-        let db = DB::open_cf(&options, path, families).map_err(|error| open_error(path, &error))?;
+        let db = open_database(path, options, open_files, &FAMILIES, Options::default)?;
         let store = Self { db: Arc::new(db), path: path.into(), next_wallet_entry: Arc::new(AtomicU64::new(0)) };
-        match store.get(META, META_FORMAT)? {
-            None => store.put(META, META_FORMAT, &FORMAT.to_be_bytes())?,
-            Some(bytes) => {
-                let found =
-                    bytes.try_into().map(u32::from_be_bytes).map_err(|_| store.damaged("its format is unreadable"))?;
-                if found > FORMAT {
-                    return Err(StoreError::Newer { path: path.into(), found });
-                }
-            }
+        if is_new(path, store.get(META, META_FORMAT)?, FORMAT)? {
+            store.put(META, META_FORMAT, &FORMAT.to_be_bytes())?;
         }
         Ok(store)
     }
@@ -335,6 +312,43 @@ impl Store {
     /// The error for content that makes no sense.
     pub fn damaged(&self, what: &str) -> StoreError {
         StoreError::Damaged { path: self.path.as_ref().into(), what: what.to_owned() }
+    }
+}
+
+/// Opens or creates a database with these tables, each with `family`'s options, and with so many files open at once.
+pub(super) fn open_database(
+    path: &Path,
+    mut options: Options,
+    open_files: u32,
+    known: &[&str],
+    family: impl Fn() -> Options,
+) -> Result<DB, StoreError> {
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_max_total_wal_size(128 << 20);
+    options.set_keep_log_file_num(2);
+    options.set_max_open_files(i32::try_from(open_files).unwrap_or(i32::MAX));
+    // Every write was synced before anybody heard of it: only a torn last record may be dropped. RocksDB would by
+    // default go on with whatever state came before a damaged place, which for a channel is a revoked one.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    std::fs::create_dir_all(path).map_err(|error| StoreError::Write { path: path.into(), what: error.to_string() })?;
+    // A newer program may have tables that we do not know: all are opened, so that its format can be read and told.
+    let mut families: Vec<String> = known.iter().map(|name| (*name).to_owned()).collect();
+    if path.join("CURRENT").exists() {
+        let stored = DB::list_cf(&options, path).map_err(|error| open_error(path, &error))?;
+        families.extend(stored.into_iter().filter(|name| !known.contains(&name.as_str())));
+    }
+    let families = families.into_iter().map(|name| (name, family()));
+    DB::open_cf_with_opts(&options, path, families).map_err(|error| open_error(path, &error))
+}
+
+/// Whether a database has no format yet; an error if it has one that we cannot read.
+pub(super) fn is_new(path: &Path, stored: Option<Vec<u8>>, newest: u32) -> Result<bool, StoreError> {
+    let Some(bytes) = stored else { return Ok(true) };
+    match bytes.try_into().map(u32::from_be_bytes) {
+        Ok(found) if found > newest => Err(StoreError::Newer { path: path.into(), found }),
+        Ok(_) => Ok(false),
+        Err(_) => Err(StoreError::Damaged { path: path.into(), what: "its format is unreadable".to_owned() }),
     }
 }
 

@@ -30,10 +30,10 @@ use leyden_watchtower::{
     hint::Hint,
     record::{Archive, Key, Table, Unread},
 };
-use rocksdb::{BlockBasedOptions, ColumnFamily, DB, DBRecoveryMode, Options, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{BlockBasedOptions, ColumnFamily, DB, Options, ReadOptions, WriteBatch, WriteOptions};
 use tracing::error;
 
-use super::rocks::{StoreError, open_error};
+use super::rocks::{StoreError, is_new, open_database};
 use crate::counters::{Commit, Database};
 
 const FORMAT: u32 = 1;
@@ -123,38 +123,14 @@ pub struct TowerStore {
 impl TowerStore {
     /// Opens or creates the database at `path`, with so many files open at once.
     pub fn open(path: &Path, open_files: u32) -> Result<Self, StoreError> {
-        let mut options = Options::default();
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
-        options.set_max_total_wal_size(128 << 20);
-        options.set_keep_log_file_num(2);
-        options.set_max_open_files(i32::try_from(open_files).unwrap_or(i32::MAX));
-        // As in the node's database: only a torn last record may be dropped, and nobody has heard of that one.
-        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-        std::fs::create_dir_all(path)
-            .map_err(|error| StoreError::Write { path: path.into(), what: error.to_string() })?;
-        // A newer program may have tables that we do not know: all are opened, so that its format can be read and told.
-        let mut families: Vec<String> = FAMILIES.iter().map(|name| (*name).to_owned()).collect();
-        if path.join("CURRENT").exists() {
-            let stored = DB::list_cf(&options, path).map_err(|error| open_error(path, &error))?;
-            families.extend(stored.into_iter().filter(|name| !FAMILIES.contains(&name.as_str())));
-        }
-        let families = families.into_iter().map(|name| (name, family_options()));
-        let db = DB::open_cf_with_opts(&options, path, families).map_err(|error| open_error(path, &error))?;
+        let db = open_database(path, Options::default(), open_files, &FAMILIES, family_options)?;
         let store = Self { db: Arc::new(db), path: path.into(), deleted: Arc::default(), unnamed: Arc::default() };
-        match store.db.get_cf(store.family(META)?, META_FORMAT).map_err(|error| store.damaged(error.as_ref()))? {
-            None => {
-                let mut batch = WriteBatch::default();
-                batch.put_cf(store.family(META)?, META_FORMAT, FORMAT.to_be_bytes());
-                store.write(batch)?;
-            }
-            Some(bytes) => {
-                let found =
-                    bytes.try_into().map(u32::from_be_bytes).map_err(|_| store.damaged("its format is unreadable"))?;
-                if found > FORMAT {
-                    return Err(StoreError::Newer { path: path.into(), found });
-                }
-            }
+        let stored =
+            store.db.get_cf(store.family(META)?, META_FORMAT).map_err(|error| store.damaged(error.as_ref()))?;
+        if is_new(path, stored, FORMAT)? {
+            let mut batch = WriteBatch::default();
+            batch.put_cf(store.family(META)?, META_FORMAT, FORMAT.to_be_bytes());
+            store.write(batch)?;
         }
         Ok(store)
     }

@@ -16,7 +16,7 @@ use crate::message::Mode;
 /// Backups that are being made or on their way to one tower: what it can acknowledge in one commit without waiting for us.
 pub const IN_FLIGHT: usize = 256;
 
-/// How many of those may be of channels that catch up: their kits cost 40 µs a signature, and what is new goes before them.
+/// How many of those may be of channels that catch up: their kits cost 20 µs a signature, and what is new goes before them.
 pub const CATCHING_UP: usize = 64;
 
 /// A channel with more states to send than this catches up.

@@ -36,7 +36,7 @@ pub enum KitError {
 }
 
 /// Signs one claim of each output that is worth it. One signature an output, two an HTLC with `static_remotekey`; some
-/// 40 µs each.
+/// 20 µs each.
 pub fn build(request: &KitRequest<'_>) -> Result<JusticeKit, KitError> {
     let KitRequest { constants, key, commitment, secret, signer, with_to_remote } = *request;
     if constants.kind != commitment.kind {

@@ -61,7 +61,7 @@ impl Sweep {
         self.output.value.checked_sub(self.to.value).unwrap_or(Amount::ZERO)
     }
 
-    /// Its input and its output, the longest witness included.
+    /// Its input and its output, with a signature of low R: of others half are a byte of witness longer.
     pub fn weight(&self) -> Weight {
         let witness = self.path.witness(self.witness_script.as_ref(), &[0; CLAIM_SIGNATURE_LEN]);
         Weight::from_wu(INPUT.saturating_add(witness.size() as u64)) + self.to.weight()

@@ -21,8 +21,8 @@
 //! stands; with `static_remotekey` we get it from there.
 //!
 //! Promises: the outputs follow from the breach, the kit and the confirmed spends alone, so a restart and a reorganisation end
-//! where a first run would; a claim that was refused comes again at every block; nothing is broadcast while the breach is in
-//! no block; a batch pays no more than its slack.
+//! where a first run would; a claim that was refused comes again at every block; of a breach that is in the mempool
+//! alone the first claims are broadcast and nothing is kept; a batch pays no more than its slack.
 
 mod batch;
 mod breach;

@@ -180,7 +180,7 @@ pub enum Notice {
         txid: Txid,
         height: Height,
     },
-    /// A transaction in the mempool is one: penalties go out as soon as it is in a block.
+    /// A transaction in the mempool is one: its penalties go out with it, so that one block may hold both.
     BreachInMempool {
         txid: Txid,
     },
