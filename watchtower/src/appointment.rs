@@ -36,14 +36,18 @@ pub struct FundingIndex(pub u16);
 /// All commitments that spend one funding output of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChannelName {
+    /// The same for all its funding outputs.
     pub tag: ChannelTag,
+    /// Which of them.
     pub funding: FundingIndex,
 }
 
 /// One revoked commitment of one of a client's channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Appointment {
+    /// Whose commitment it is.
     pub channel: ChannelName,
+    /// Which commitment, counted from zero.
     pub number: CommitmentNumber,
 }
 

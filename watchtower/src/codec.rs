@@ -18,6 +18,7 @@ use secp256k1::{PublicKey, ecdsa::Signature};
 
 /// Why bytes cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum ReadError {
     #[error(transparent)]
     Decode(#[from] DecodeError),
@@ -35,7 +36,9 @@ pub enum ReadError {
 
 /// A value that knows its own end.
 pub trait Part: Sized {
+    /// Appends its bytes.
     fn put(&self, out: &mut Vec<u8>);
+    /// Reads it, and leaves the reader behind it.
     fn take(reader: &mut Reader<'_>) -> Result<Self, ReadError>;
 }
 
@@ -70,6 +73,7 @@ pub fn decode_format<T: Part>(what: &'static str, newest: u8, bytes: &[u8]) -> R
     Ok(value)
 }
 
+/// Reads a format's number, from one to `newest`; `what` is the row's name in an error.
 pub fn check_format(what: &'static str, newest: u8, reader: &mut Reader<'_>) -> Result<(), ReadError> {
     match reader.field::<u8>()? {
         found if found == newest => Ok(()),

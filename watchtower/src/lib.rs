@@ -19,6 +19,8 @@
 //! - [`record`]: what is stored, and under which keys.
 //! - [`synthetic`]: channels that never were, for measurements.
 
+#![warn(missing_docs)]
+
 pub mod appointment;
 pub mod client;
 pub mod codec;

@@ -58,10 +58,12 @@ impl Lookout {
         self.len
     }
 
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
+    /// One more appointment with this hint. Two may share one.
     pub fn add(&mut self, hint: Hint) {
         self.len = self.len.saturating_add(1);
         self.change(hint, 1);
@@ -75,6 +77,7 @@ impl Lookout {
         }
     }
 
+    /// Whether some appointment has this hint.
     pub fn contains(&self, hint: Hint) -> bool {
         self.count(value_of(hint)) > 0
     }

@@ -62,17 +62,24 @@ pub struct BackupDigest(pub [u8; 32]);
 /// What a tower holds of a channel: every state from `first` to `up_to`, without a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
+    /// The first state that is held.
     pub first: CommitmentNumber,
+    /// The last one.
     pub up_to: CommitmentNumber,
+    /// Of all backups, in their order.
     pub digest: Digest,
 }
 
 /// What a receipt is about: who gave what to whom, on which chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holding {
+    /// The genesis block's hash.
     pub chain: ChainHash,
+    /// Who gave it.
     pub client: ClientId,
+    /// Whose states they are.
     pub channel: ChannelName,
+    /// Which states.
     pub held: Held,
     /// It is kept up to this block.
     pub until: Height,
@@ -90,9 +97,13 @@ pub struct Closed {
 /// What a tower signs instead of a receipt when a channel is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closing {
+    /// The genesis block's hash.
     pub chain: ChainHash,
+    /// Whose channel it was.
     pub client: ClientId,
+    /// The channel.
     pub channel: ChannelName,
+    /// By what and where.
     pub closed: Closed,
 }
 
@@ -103,10 +114,12 @@ const AUDIT_TAG: &[u8] = b"leyden/tower/audit/1";
 const POSSESSION_TAG: &[u8] = b"leyden/tower/possession/1";
 
 impl Holding {
+    /// The tower's signature of it.
     pub fn sign(&self, tower: &SecretKey) -> Signature {
         secp().sign_ecdsa(&self.message(), tower)
     }
 
+    /// Whether the signature is this tower's, and of exactly this.
     pub fn verify(&self, signature: &Signature, tower: &PublicKey) -> bool {
         verify_signature(&self.message(), signature, tower)
     }
@@ -117,10 +130,12 @@ impl Holding {
 }
 
 impl Closing {
+    /// The tower's signature of it.
     pub fn sign(&self, tower: &SecretKey) -> Signature {
         secp().sign_ecdsa(&self.message(), tower)
     }
 
+    /// Whether the signature is this tower's, and of exactly this.
     pub fn verify(&self, signature: &Signature, tower: &PublicKey) -> bool {
         verify_signature(&self.message(), signature, tower)
     }
@@ -133,19 +148,24 @@ impl Closing {
 /// What a tower says when it is asked what it holds now: read from its disk again, not from memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Audit {
+    /// The genesis block's hash.
     pub chain: ChainHash,
+    /// Who asked.
     pub client: ClientId,
+    /// About which channel.
     pub channel: ChannelName,
     /// The client's: an old answer cannot be shown again.
     pub nonce: [u8; 32],
     /// The last block that the tower has seen.
     pub at: Height,
+    /// What was found.
     pub says: Says,
 }
 
 /// What a tower has of a channel at an audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Says {
+    /// No backup of the channel.
     Nothing,
     /// Up to the number that the client asked for.
     Holds(Held),
@@ -154,10 +174,12 @@ pub enum Says {
 }
 
 impl Audit {
+    /// The tower's signature of it.
     pub fn sign(&self, tower: &SecretKey) -> Signature {
         secp().sign_ecdsa(&self.message(), tower)
     }
 
+    /// Whether the signature is this tower's, and of exactly this.
     pub fn verify(&self, signature: &Signature, tower: &PublicKey) -> bool {
         verify_signature(&self.message(), signature, tower)
     }
@@ -169,6 +191,7 @@ impl Audit {
 
 /// How an audit contradicts a receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum Contradiction {
     #[error("the tower signed for states up to {}, and now says that it holds none", up_to.0)]
     HoldsNothing { up_to: CommitmentNumber },

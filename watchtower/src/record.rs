@@ -48,25 +48,41 @@ pub struct Slot(pub u32);
 
 /// The name of one durable row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum Key {
+    /// The last block that was acted on.
     Tip,
+    /// A client and its term.
     Client(ClientId),
+    /// A channel's constants.
     Channel(Slot),
+    /// What is held of a channel.
     Held(Slot),
+    /// A blind tower's backup: the sealed kit.
     Backup { slot: Slot, number: CommitmentNumber },
+    /// Where a transaction with this hint leads. No value.
     Hint { hint: Hint, slot: Slot, number: CommitmentNumber },
+    /// An own tower's secrets of a channel.
     OwnState(Slot),
+    /// An HTLC that some state of a channel had.
     OwnHtlc { slot: Slot, direction: HtlcDirection, id: HtlcId },
+    /// A revoked state that is in a block.
     Breach { slot: Slot, number: CommitmentNumber },
+    /// What is done about it.
     Response { slot: Slot, number: CommitmentNumber },
+    /// An own tower's resolution of a closed channel.
     Enforcement(Slot),
+    /// The hints of a block's transactions, for backups that come after their breach.
     Recent(Height),
+    /// A channel whose rows are being deleted.
     Leaving(Slot),
+    /// A channel that has ended, and how.
     Closed { client: ClientId, channel: ChannelName },
 }
 
 /// The first byte of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the keys of the same name say it")]
 pub enum Table {
     Tip = 1,
     Client = 2,
@@ -195,12 +211,15 @@ impl Part for Number {
 
 /// A row with a format number.
 pub trait Row: Part {
+    /// What the row is called in an error.
     const WHAT: &'static str;
 
+    /// The format's number, then the value.
     fn encode(&self) -> Vec<u8> {
         encode_format(FORMAT, self)
     }
 
+    /// The row again.
     fn decode(bytes: &[u8]) -> Result<Self, ReadError> {
         decode_format(Self::WHAT, FORMAT, bytes)
     }
@@ -226,66 +245,95 @@ rows! {
     Closed "how a channel ended"
 }
 
+/// The value of [`Key::Tip`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TipRow {
+    /// The block's height.
     pub height: Height,
+    /// And its hash.
     pub hash: [u8; 32],
 }
 
+/// The value of [`Key::Client`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientRow {
+    /// What it was registered for.
     pub mode: Mode,
+    /// As granted, in satoshi per 1,000 units of weight.
     pub sweep_feerate: FeeratePerKw,
     /// Where the chain was.
     pub since: Height,
+    /// The block at which its term ends.
     pub until: Height,
 }
 
+/// The value of [`Key::Channel`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelRow {
+    /// Whose channel it is.
     pub client: ClientId,
+    /// As the client calls it.
     pub name: ChannelName,
+    /// In which mode its backups come.
     pub mode: Mode,
+    /// As the client sent them.
     pub constants: Vec<u8>,
 }
 
+/// The value of [`Key::Held`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldRow {
+    /// Which states.
     pub held: Held,
+    /// Of its backups, rows and keys included.
     pub bytes: u64,
     /// The client's, of the newest state.
     pub mark: Mark,
 }
 
+/// The value of [`Key::OwnState`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnStateRow {
+    /// All that the peer has revealed.
     pub secrets: PerCommitmentSecrets,
+    /// The HTLCs of the newest state.
     pub live: Vec<(HtlcDirection, HtlcId)>,
 }
 
 /// An HTLC as the cheater saw it, and the states that had it; `last` is `None` while the newest one has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnHtlcRow {
+    /// In millisatoshi.
     pub amount: Msat,
+    /// By which the HTLC is claimed.
     pub payment_hash: PaymentHash,
+    /// The block from which it may be taken back.
     pub cltv_expiry: CltvExpiry,
+    /// The first state that had it.
     pub first: CommitmentNumber,
+    /// The last one that had it.
     pub last: Option<CommitmentNumber>,
 }
 
+/// The value of [`Key::Breach`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BreachRow {
+    /// The revoked commitment.
     pub txid: Txid,
     /// Of its outputs those that are claimed.
     pub outputs: Vec<(u32, TxOut)>,
+    /// Whose commitment it is.
     pub name: ChannelName,
+    /// The channel's constants, as the client sent them.
     pub constants: Vec<u8>,
+    /// The kit that the transaction opens.
     pub sealed: Bytes,
 }
 
 /// Eight bytes each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecentRow {
+    /// One after the other.
     pub hints: Bytes,
 }
 
@@ -308,6 +356,7 @@ pub struct Unread(pub String);
 
 /// What a tower has stored, as of the last commit. A driver implements it over its database, a test over a map.
 pub trait Archive {
+    /// The row, if there is one.
     fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, Unread>;
 
     /// The rows whose keys begin with `prefix` and come after `after`, in the keys' order: at most `limit`.

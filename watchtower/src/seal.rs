@@ -23,6 +23,7 @@ pub const SEAL_LEN: usize = 16;
 
 /// Why a sealed answer was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum SealError {
     #[error("the answer does not belong to this transaction and channel, or was changed")]
     NotAuthentic,

@@ -105,10 +105,12 @@ pub struct Admission {
 }
 
 impl Admission {
+    /// Whether the owner has named this client.
     pub fn is_listed(&self, client: &ClientId) -> bool {
         self.listed.contains(client)
     }
 
+    /// Whether this client may have a place in this mode.
     pub fn admits(&self, client: &ClientId, mode: Mode) -> bool {
         match mode {
             Mode::Blind => self.open || self.is_listed(client),
@@ -126,6 +128,7 @@ pub struct Bucket {
 }
 
 impl Bucket {
+    /// A budget of which nothing is used yet, `at_once` in all.
     pub fn full(at_once: u64, now: Uptime) -> Self {
         Self { level: at_once.saturating_mul(1_000), at: now }
     }
@@ -149,14 +152,18 @@ impl Bucket {
 /// One connection of a client; nothing of it outlives it.
 #[derive(Debug)]
 pub struct Connection {
+    /// A backup that is being sent in parts.
     pub assembler: Assembler,
+    /// Whether its hello has come.
     pub greeted: bool,
+    /// What it may send now.
     pub messages: Bucket,
     /// Channels with a refused backup: those that follow it are passed over until the channel is opened again.
     pub refused: BTreeSet<ChannelName>,
 }
 
 impl Connection {
+    /// One that has just begun.
     pub fn new(limits: &Limits, now: Uptime) -> Self {
         let messages = Bucket::full(limits.messages_at_once, now);
         Self { assembler: Assembler::default(), greeted: false, messages, refused: BTreeSet::new() }
@@ -166,10 +173,13 @@ impl Connection {
 /// What a client uses of its quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Used {
+    /// That live.
     pub channels: usize,
     /// Channels that have ended, of which one row is left.
     pub closed: usize,
+    /// Revoked states that are held.
     pub states: u64,
+    /// Of backups, rows and keys included.
     pub bytes: u64,
 }
 

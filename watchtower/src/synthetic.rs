@@ -39,6 +39,7 @@ pub struct SyntheticChannel {
 
 /// Why there is no such channel or state.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum SyntheticError {
     #[error(transparent)]
     Key(#[from] KeyError),

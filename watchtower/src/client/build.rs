@@ -29,25 +29,30 @@ const PAST_HTLCS: usize = 1_500;
 /// With what the backups of one channel are made for one tower.
 #[derive(Clone, Copy)]
 pub struct Maker<'a> {
+    /// For whom.
     pub place: Place,
+    /// What both sides of the channel agreed on.
     pub terms: &'a Terms,
+    /// The wallet's script that penalties pay.
     pub destination: &'a ScriptBuf,
     /// As the tower has granted it.
     pub sweep_feerate: FeeratePerKw,
+    /// With what they are signed.
     pub keys: MakerKeys<'a>,
 }
 
 /// What a mode needs of our keys, and no more.
 #[derive(Clone, Copy)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum MakerKeys<'a> {
+    /// A blind tower: everything is signed in advance.
     Blind {
         /// [`TowerKeys::secret`](super::keys::TowerKeys::secret) of the tower.
         secret: &'a [u8; 32],
         signer: &'a dyn ClaimSigner,
     },
-    Own {
-        revocation: &'a RevocationSecret,
-    },
+    /// An own tower: it signs itself.
+    Own { revocation: &'a RevocationSecret },
 }
 
 /// The signatures for one revoked state, before they are sealed for a tower. They name the commitment, the destination and
@@ -61,6 +66,7 @@ pub struct SignedState {
 
 /// Why there is no backup.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum BuildError {
     #[error("the keys are not those of a {0:?} tower")]
     Mode(Mode),

@@ -98,7 +98,9 @@ pub struct Client {
 /// What a tower covers of a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Coverage {
+    /// Which tower.
     pub tower: TowerId,
+    /// What it is given.
     pub mode: Mode,
     /// What it signed for under each tag that the channel has had there: the newest last.
     pub receipts: Vec<SignedHeld>,
@@ -106,6 +108,7 @@ pub struct Coverage {
     pub revoked: Option<CommitmentNumber>,
     /// How many states wait for it.
     pub waiting: u64,
+    /// Why it does not go on, if it does not.
     pub trouble: Option<Trouble>,
 }
 
@@ -168,10 +171,12 @@ impl Client {
         }
     }
 
+    /// How many towers have to hold a state before its channel goes on.
     pub fn required(&self) -> u16 {
         self.required
     }
 
+    /// Every tower that was added.
     pub fn towers(&self) -> impl Iterator<Item = (TowerId, &TowerRow)> {
         self.towers.iter().map(|(id, tower)| (*id, &tower.row))
     }
@@ -181,6 +186,7 @@ impl Client {
         self.towers.get(&tower).map(|tower| &tower.row)
     }
 
+    /// Whether it is connected and has answered the hello.
     pub fn is_connected(&self, tower: TowerId) -> bool {
         self.towers.get(&tower).is_some_and(Tower::is_ready)
     }

@@ -36,9 +36,13 @@ pub struct Round(pub u8);
 
 /// The name of one durable row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum ClientKey {
+    /// A state that some tower does not have yet.
     Queued { channel: ChannelId, number: CommitmentNumber },
+    /// A tower.
     Tower(TowerId),
+    /// What a tower covers of a channel under one tag.
     Coverage { tower: TowerId, channel: ChannelId, round: Round },
 }
 
@@ -49,6 +53,7 @@ impl ClientKey {
     /// What all keys begin with, but for those of [`ClientKey::Queued`].
     pub const PREFIX: [u8; 1] = [channel::Key::TOWER_CLIENT];
 
+    /// The bytes that it is stored under.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Self::PREFIX.to_vec();
         match self {
@@ -97,8 +102,11 @@ pub struct TowerRow {
     pub key: PublicKey,
     /// host:port.
     pub address: String,
+    /// What it is given.
     pub mode: Mode,
+    /// Whether it gets backups.
     pub use_of_it: Use,
+    /// The place that it has granted, if it has.
     pub granted: Option<Registered>,
     /// It has signed two things that cannot both be true.
     pub proof: Option<Proof>,
@@ -107,6 +115,7 @@ pub struct TowerRow {
 /// Whether backups go to a tower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
+    /// Backups go to it.
     Active,
     /// Its receipts are kept, and nothing is queued for it.
     Deactivated,
@@ -117,9 +126,13 @@ pub enum Use {
 pub struct Proof {
     /// With which both are signed.
     pub receipt_key: PublicKey,
+    /// What it signed for.
     pub receipt: Holding,
+    /// And its signature.
     pub receipt_signature: Signature,
+    /// What it said later.
     pub audit: Audit,
+    /// And its signature.
     pub audit_signature: Signature,
 }
 
@@ -130,6 +143,7 @@ pub struct CoverageRow {
     pub destination: ScriptBuf,
     /// And at which rate they pay for themselves, in blind mode.
     pub sweep_feerate: FeeratePerKw,
+    /// The newest one.
     pub receipt: Option<SignedHeld>,
     /// What the tower may be asked to show.
     pub samples: Vec<Sample>,
@@ -142,7 +156,9 @@ pub struct CoverageRow {
 /// A backup that the tower may be asked to show, and the right answer: see [`super::sample`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
+    /// Of which state.
     pub number: CommitmentNumber,
+    /// What the tower has to answer to the nonce that was chosen for it.
     pub proof: [u8; 32],
 }
 
@@ -156,20 +172,24 @@ by_field! {
 }
 
 impl TowerRow {
+    /// The format's number, then the value.
     pub fn encode(&self) -> Vec<u8> {
         encode_format(FORMAT, self)
     }
 
+    /// The row again.
     pub fn decode(bytes: &[u8]) -> Result<Self, ReadError> {
         decode_format("a tower", FORMAT, bytes)
     }
 }
 
 impl CoverageRow {
+    /// The format's number, then the value.
     pub fn encode(&self) -> Vec<u8> {
         encode_format(FORMAT, self)
     }
 
+    /// The row again.
     pub fn decode(bytes: &[u8]) -> Result<Self, ReadError> {
         decode_format("what a tower covers", FORMAT, bytes)
     }

@@ -13,12 +13,15 @@ use super::{Constants, ConstantsKey, HtlcKit, JusticeKit, Sweep};
 /// What a kit is made of.
 #[derive(Clone, Copy)]
 pub struct KitRequest<'a> {
+    /// The channel's.
     pub constants: &'a Constants,
+    /// Opens the constants for a tower that has opened the kit.
     pub key: ConstantsKey,
     /// The peer's commitment, built again as it was signed.
     pub commitment: &'a CommitmentTx,
     /// What the peer revoked it with.
     pub secret: PerCommitmentSecret,
+    /// Signs as the channel's owner.
     pub signer: &'a dyn ClaimSigner,
     /// Whether `to_remote` is covered too: 64 bytes that no cheater makes needful.
     pub with_to_remote: bool,
@@ -26,6 +29,7 @@ pub struct KitRequest<'a> {
 
 /// Why there is no kit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum KitError {
     #[error(transparent)]
     Key(#[from] KeyError),

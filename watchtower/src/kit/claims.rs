@@ -20,23 +20,26 @@ use crate::{
 /// What of a breach a claim takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KitRole {
+    /// What the cheater would have kept for itself.
     ToLocal,
     /// The client's own: nobody else can take it.
     ToRemote,
     /// An HTLC. The cheater can move on one that it offered after the expiry, one that it received with the preimage at any
     /// time.
-    Htlc {
-        direction: HtlcDirection,
-        expiry: CltvExpiry,
-    },
+    #[expect(missing_docs, reason = "the text of the variant says what its fields are")]
+    Htlc { direction: HtlcDirection, expiry: CltvExpiry },
+    /// The output of the cheater's HTLC transaction.
     SecondStage,
 }
 
 /// A checked claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KitClaim {
+    /// What is claimed.
     pub role: KitRole,
+    /// The input, without its signature.
     pub sweep: Sweep,
+    /// And with it.
     pub witness: Witness,
 }
 
@@ -58,6 +61,7 @@ pub struct SecondStage {
 /// All that a kit can do about a breach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
+    /// In the order of the outputs.
     pub claims: Vec<KitClaim>,
     stages: Vec<SecondStage>,
     delayed_script: ScriptBuf,
@@ -68,7 +72,9 @@ pub struct Claims {
 /// What a kit is held against: a transaction's outputs, or those of them that are claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BreachOutputs {
+    /// The transaction that opens the kit.
     pub txid: Txid,
+    /// By their places in it.
     pub outputs: BTreeMap<u32, TxOut>,
 }
 
@@ -89,6 +95,7 @@ impl BreachOutputs {
 
 /// Why a sealed kit is of no use against a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum OpenError {
     #[error(transparent)]
     Seal(#[from] SealError),

@@ -25,14 +25,21 @@ const FORMAT: u8 = 1;
 /// What a tower that has opened a kit needs to know of the channel. "Local" is the client, "remote" its peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Constants {
+    /// Which commitments the channel has.
     pub kind: CommitmentType,
     /// How long the peer waits for its own money.
     pub remote_delay: u16,
+    /// Basepoint.
     pub local_revocation: PublicKey,
+    /// Basepoint; the payment key itself where the commitments have `static_remotekey`.
     pub local_payment: PublicKey,
+    /// Basepoint.
     pub local_htlc: PublicKey,
+    /// Basepoint.
     pub remote_delayed: PublicKey,
+    /// Basepoint.
     pub remote_htlc: PublicKey,
+    /// At which rate every claim pays for itself.
     pub sweep_feerate: FeeratePerKw,
     /// Where everything goes. A script of the client's wallet that it uses for nothing else: the tower sees it at a breach.
     pub sweep_script: ScriptBuf,
@@ -70,6 +77,7 @@ impl ConstantsKey {
 }
 
 impl Constants {
+    /// What a channel's two sides and the sweep's terms make of it.
     pub fn new(kind: CommitmentType, local: &Basepoints, remote: &Basepoints, sweep: SweepTerms) -> Self {
         Self {
             kind,
@@ -90,6 +98,7 @@ impl Constants {
         key.cipher().encrypt(&[0; 12].into(), payload).map_err(|_| SealError::TooLong)
     }
 
+    /// What [`Self::seal`] has sealed for this channel.
     pub fn open(key: &ConstantsKey, channel: &ChannelName, sealed: &[u8]) -> Result<Self, ConstantsError> {
         let payload = Payload { msg: sealed, aad: &encode(channel) };
         let bytes = key.cipher().decrypt(&[0; 12].into(), payload).map_err(|_| SealError::NotAuthentic)?;
@@ -112,13 +121,17 @@ impl Constants {
 /// The terms of a channel's sweeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SweepTerms {
+    /// `to_self_delay` of the peer, in blocks.
     pub remote_delay: u16,
+    /// In satoshi per 1,000 units of weight.
     pub feerate: FeeratePerKw,
+    /// Where the money goes.
     pub script: ScriptBuf,
 }
 
 /// Why a channel's constants are not to be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum ConstantsError {
     #[error("the constants of the channel do not belong to this kit: {0}")]
     Seal(#[from] SealError),

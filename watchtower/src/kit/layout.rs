@@ -20,21 +20,32 @@ use crate::{
 /// Everything that a blind tower gets of one revoked commitment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JusticeKit {
+    /// Which commitments the channel has.
     pub kind: CommitmentType,
+    /// Opens the channel's constants.
     pub key: ConstantsKey,
+    /// Of the revoked commitment.
     pub per_commitment_point: PublicKey,
+    /// For the penalty on `to_local`; `None` if there is no such output.
     pub to_local: Option<Signature>,
+    /// For our own output; `None` if there is none, or it is not covered.
     pub to_remote: Option<Signature>,
+    /// In the order of their outputs.
     pub htlcs: Vec<HtlcKit>,
 }
 
 /// One HTLC output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HtlcKit {
+    /// Its place among the outputs.
     pub vout: u16,
+    /// Who offered it, as the client sees it.
     pub direction: HtlcDirection,
+    /// The block from which it may be taken back.
     pub cltv_expiry: CltvExpiry,
+    /// RIPEMD160 of the payment hash.
     pub payment_hash160: [u8; 20],
+    /// For the penalty on the output.
     pub signature: Signature,
     /// Of the output of the cheater's second stage, where its txid is known; `None` also where that output is not worth it.
     pub second_stage: Option<Signature>,
@@ -56,6 +67,7 @@ const OFFERED: u16 = 1 << 15;
 const NO_SIGNATURE: [u8; 64] = [0; 64];
 
 impl JusticeKit {
+    /// The layout above.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![match self.kind {
             CommitmentType::StaticRemoteKey => STATIC_REMOTE_KEY,
@@ -79,6 +91,7 @@ impl JusticeKit {
         out
     }
 
+    /// A kit again. Fails on anything that the layout does not allow.
     pub fn decode(bytes: &[u8]) -> Result<Self, ReadError> {
         let mut reader = Reader::new(bytes);
         let kind = match reader.field::<u8>()? {

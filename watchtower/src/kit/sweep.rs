@@ -22,11 +22,13 @@ const INPUT: u64 = (36 + 1 + 4) * 4;
 /// An output on the chain, the way in which the client's signature spends it, and where to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sweep {
+    /// Which output.
     pub outpoint: OutPoint,
     /// The output as the chain has it.
     pub output: TxOut,
     /// `None` for a P2WPKH.
     pub witness_script: Option<ScriptBuf>,
+    /// By which branch of its script.
     pub path: ClaimPath,
     /// What the client signed for.
     pub to: TxOut,
@@ -71,6 +73,7 @@ impl Sweep {
         self.weight() + Weight::from_wu(FRAME)
     }
 
+    /// Of the input: a delay, or what replace-by-fee wants.
     pub fn sequence(&self) -> Sequence {
         self.path.sequence()
     }
@@ -86,6 +89,7 @@ impl Sweep {
         }
     }
 
+    /// The input's witness with this signature, for SIGHASH_SINGLE | ANYONECANPAY.
     pub fn witness(&self, signature: Signature) -> Witness {
         let signature = ecdsa::Signature { signature, sighash_type: EcdsaSighashType::SinglePlusAnyoneCanPay };
         self.path.witness(self.witness_script.as_ref(), &signature.serialize())

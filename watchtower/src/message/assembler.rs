@@ -17,6 +17,7 @@ pub struct Assembler {
 
 /// Why parts are no backup. The connection ends: what follows cannot be told apart from the backup's rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum AssemblyError {
     #[error("a backup of {got} bytes is longer than {MAX_BODY}")]
     TooLong { got: u32 },
@@ -31,9 +32,13 @@ pub enum AssemblyError {
 /// A whole backup, or one whose body cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assembled {
+    /// Whose backup it is.
     pub channel: ChannelName,
+    /// Of which state.
     pub number: CommitmentNumber,
+    /// The newest one of a channel is shown when the client asks.
     pub mark: Mark,
+    /// What was in it.
     pub body: Result<BackupBody, ReadError>,
 }
 
@@ -43,6 +48,7 @@ impl Assembler {
         self.begun.is_none()
     }
 
+    /// The first part: the backup itself, if that is all of it.
     pub fn begin(&mut self, part: BackupPart) -> Result<Option<Assembled>, AssemblyError> {
         if self.begun.is_some() {
             return Err(AssemblyError::Unfinished);
@@ -55,6 +61,7 @@ impl Assembler {
         self.finish()
     }
 
+    /// The next part: the backup, if it was the last.
     pub fn rest(&mut self, rest: &BackupRest) -> Result<Option<Assembled>, AssemblyError> {
         let part = self.begun.as_mut().ok_or(AssemblyError::NotBegun)?;
         part.bytes.extend_from_slice(&rest.bytes);

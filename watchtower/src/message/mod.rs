@@ -88,14 +88,18 @@ pub enum Mode {
 pub struct TowerFeatures(pub u32);
 
 impl TowerFeatures {
+    /// It keeps sealed justice kits ([`Mode::Blind`]).
     pub const BLIND: Self = Self(1);
+    /// It keeps revocation secrets ([`Mode::Own`]).
     pub const OWN: Self = Self(1 << 2);
 
+    /// Both.
     #[must_use]
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
+    /// Whether a tower with these features serves this mode.
     pub fn offers(self, mode: Mode) -> bool {
         let wanted = match mode {
             Mode::Blind => Self::BLIND,
@@ -108,14 +112,18 @@ impl TowerFeatures {
 /// The first message in each direction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
+    /// Of the protocol; see [`VERSION`].
     pub version: u16,
+    /// The genesis block's hash.
     pub chain: ChainHash,
+    /// What a tower offers; a client sets what it wants.
     pub features: TowerFeatures,
 }
 
 /// Asks for a place, or for a longer term.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Register {
+    /// What the client will give.
     pub mode: Mode,
     /// At which rate each pre-signed claim pays for itself (LND's word). The tower raises it as far as it can.
     pub sweep_feerate: FeeratePerKw,
@@ -126,9 +134,13 @@ pub struct Register {
 /// What a client has at this tower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registered {
+    /// Of all its channels.
     pub mode: Mode,
+    /// As granted, in satoshi per 1,000 units of weight.
     pub sweep_feerate: FeeratePerKw,
+    /// How many revoked states are held.
     pub states: u64,
+    /// How many bytes they take, rows and keys included.
     pub bytes: u64,
     /// The tower keeps everything up to this block, and each open penalty until it is final.
     pub until: Height,
@@ -139,26 +151,33 @@ pub struct Registered {
 /// Names a channel, with what is the same in all its states.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenChannel {
+    /// As the client calls it.
     pub channel: ChannelName,
     /// Blind: [`Constants`](crate::kit::Constants), sealed. Own: [`OwnChannel`](crate::own::OwnChannel).
     pub constants: Vec<u8>,
 }
 
+/// The answer to [`OpenChannel`]: its backups may come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelOpened {
+    /// The channel of the request.
     pub channel: ChannelName,
 }
 
 /// A revoked state of a channel. Numbers follow one another without a gap; the first may be any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backup {
+    /// Whose commitment it is.
     pub channel: ChannelName,
+    /// Which commitment, counted from zero.
     pub number: CommitmentNumber,
+    /// What the tower needs to punish it.
     pub body: BackupBody,
 }
 
 /// What a state's backup holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum BackupBody {
     /// A [`JusticeKit`](crate::kit::JusticeKit), sealed.
     Blind { hint: Hint, sealed: Vec<u8> },
@@ -172,23 +191,26 @@ pub enum BackupBody {
 /// An HTLC and the states that had it; `last` is `None` if the state of this backup has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PastHtlc {
+    /// The HTLC, as the peer's commitments have it.
     pub htlc: CommitmentHtlc,
+    /// The first state that had it.
     pub first: CommitmentNumber,
+    /// The last one that had it.
     pub last: Option<CommitmentNumber>,
 }
 
 /// An HTLC of a state that is backed up in own mode, as the peer saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum StateHtlc {
     /// The tower got it with an earlier state of this channel.
-    Known {
-        direction: HtlcDirection,
-        id: HtlcId,
-    },
+    Known { direction: HtlcDirection, id: HtlcId },
+    /// It is told with this state.
     New(CommitmentHtlc),
 }
 
 impl StateHtlc {
+    /// By what an HTLC is named within its channel.
     pub fn key(&self) -> (HtlcDirection, HtlcId) {
         match self {
             Self::Known { direction, id } => (*direction, *id),
@@ -200,41 +222,51 @@ impl StateHtlc {
 /// The first part of a backup, or all of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackupPart {
+    /// Whose commitment it is.
     pub channel: ChannelName,
+    /// Which commitment, counted from zero.
     pub number: CommitmentNumber,
     /// The newest one of a channel is shown when the client asks.
     pub mark: Mark,
     /// The length of the whole body.
     pub total: u32,
+    /// The first bytes of the body.
     pub bytes: Vec<u8>,
 }
 
 /// More of the backup that was begun last. Even: without it the backup is lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackupRest {
+    /// The bytes that follow those sent before.
     pub bytes: Vec<u8>,
 }
 
 /// A receipt: see [`Holding`](crate::receipt::Holding), whose other fields both sides know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acknowledged {
+    /// The channel that the receipt is for.
     pub channel: ChannelName,
+    /// For everything that the tower holds of it now.
     pub receipt: SignedHeld,
 }
 
 /// All funding outputs of the channel are final, or spent by a close that both signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseChannel {
+    /// The channel, with all its funding outputs.
     pub tag: ChannelTag,
 }
 
+/// The answer to [`CloseChannel`]: the tower keeps nothing of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelClosed {
+    /// The channel of the request.
     pub tag: ChannelTag,
 }
 
 /// Asks what the tower holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum Ask {
     /// A [`State`] for each channel: what a node restored from an old copy asks before it does anything.
     All,
@@ -253,11 +285,13 @@ pub struct State {
     pub remaining: u32,
     /// `None` if there is none at all.
     pub channel: Option<ChannelName>,
+    /// What the tower has of it.
     pub has: Has,
 }
 
 /// What a tower has of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum Has {
     /// No such channel, or no backup of it.
     Nothing,
@@ -273,33 +307,46 @@ pub enum Has {
 /// What a receipt says, and its signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignedHeld {
+    /// Which states.
     pub held: Held,
+    /// Up to which block they are kept.
     pub until: Height,
+    /// Of [`Holding`](crate::receipt::Holding), by the tower's key.
     pub signature: Signature,
 }
 
 /// How a channel ended, and the signature for that ([`Closing`](crate::receipt::Closing)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignedClosed {
+    /// By what and where it was closed.
     pub closed: Closed,
+    /// Of [`Closing`](crate::receipt::Closing), by the tower's key.
     pub signature: Signature,
 }
 
 /// See [`Audit`](crate::receipt::Audit).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audited {
+    /// The channel that was asked about.
     pub channel: ChannelName,
+    /// That of the request.
     pub nonce: [u8; 32],
+    /// The last block that the tower has seen.
     pub at: Height,
+    /// What was found on its disk.
     pub says: Says,
+    /// Of [`Audit`](crate::receipt::Audit), by the tower's key.
     pub signature: Signature,
 }
 
 /// [`proof_of_possession`](crate::receipt::proof_of_possession) over the body of a backup; in own mode over its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Possession {
+    /// Whose backup it is.
     pub channel: ChannelName,
+    /// Of which state.
     pub number: CommitmentNumber,
+    /// `None` if there is no such backup.
     pub proof: Option<[u8; 32]>,
 }
 
@@ -308,9 +355,11 @@ pub struct Possession {
 pub struct Refused {
     /// The type of the message that is refused.
     pub what: u16,
+    /// For a program.
     pub code: RefusalCode,
     /// Which channel it was about, and which state.
     pub channel: Option<ChannelName>,
+    /// The state's number, if it was about one.
     pub number: Option<CommitmentNumber>,
     /// For a person.
     pub text: String,
@@ -323,10 +372,13 @@ pub enum RefusalCode {
     NotOffered,
     /// There is no room for another client now.
     Full,
+    /// More messages or registrations than are allowed in this time: later.
     TooFast,
+    /// The client has no place, or its term is over.
     NotRegistered,
     /// The quota of states or bytes is used up.
     QuotaExceeded,
+    /// It has to be opened first.
     NoSuchChannel,
     /// It is open already, with other constants.
     ChannelExists,
@@ -342,13 +394,16 @@ pub enum RefusalCode {
     ChannelEnded,
     /// The tower does not know how high the chain is, so it promises nothing new: later.
     NotReady,
+    /// A code that this version does not know.
     Other(u16),
 }
 
 /// Gives a message enum its types on the wire.
 macro_rules! messages {
     ($( $(#[$doc:meta])* $kind:literal $name:ident($ty:ty), )*) => {
+        /// Every message, by its type.
         #[derive(Clone, Debug, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "the type in each variant says what it is")]
         pub enum TowerMessage {
             $( $(#[$doc])* $name($ty), )*
             /// Ignored if odd; if even, the connection ends ([`Self::must_be_understood`]).
@@ -356,6 +411,7 @@ macro_rules! messages {
         }
 
         impl TowerMessage {
+            /// The number that stands in front of the message.
             pub fn message_type(&self) -> u16 {
                 match self {
                     $( Self::$name(_) => $kind, )*
@@ -363,6 +419,7 @@ macro_rules! messages {
                 }
             }
 
+            /// The message's name, for logs.
             pub fn name(&self) -> &'static str {
                 match self {
                     $( Self::$name(_) => stringify!($name), )*
@@ -429,6 +486,7 @@ impl TowerMessage {
 }
 
 impl BackupBody {
+    /// To which mode it belongs.
     pub fn mode(&self) -> Mode {
         match self {
             Self::Blind { .. } => Mode::Blind,

@@ -16,11 +16,17 @@ const FORMAT: u8 = 1;
 /// "Local" is the client.
 #[derive(Clone, PartialEq, Eq)]
 pub struct OwnChannel {
+    /// Which commitments it has.
     pub kind: CommitmentType,
+    /// Who pays the commitment's fee.
     pub opener: Side,
+    /// The output that all commitments spend.
     pub funding: OutPoint,
+    /// Its amount.
     pub capacity: Amount,
+    /// The client's.
     pub local: Basepoints,
+    /// The peer's.
     pub remote: Basepoints,
     /// How long the peer waits for its own money.
     pub remote_delay: u16,

@@ -21,6 +21,7 @@ pub(super) type HtlcName = (HtlcDirection, HtlcId);
 
 /// Why a backup is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum OwnError {
     #[error(transparent)]
     Secret(#[from] ShachainError),
@@ -63,13 +64,18 @@ pub struct OwnWrites {
 /// What a look at the chain is handled with.
 #[derive(Clone, Copy)]
 pub struct GuardCtx<'a> {
+    /// The block that is looked at.
     pub tip: Height,
+    /// The newest block that the chain has: later than `tip` while the tower catches up.
     pub newest: Height,
+    /// What the next blocks cost.
     pub estimates: &'a FeeEstimates,
+    /// How much of a claim may go to fees.
     pub policy: &'a EnforcementPolicy,
 }
 
 impl Guard {
+    /// A channel of which no state is revoked yet.
     pub fn new(channel: OwnChannel) -> Self {
         Self { channel, secrets: PerCommitmentSecrets::default(), live: BTreeMap::new(), resolution: None }
     }
@@ -86,14 +92,17 @@ impl Guard {
         Ok(Self { channel, secrets, live, resolution })
     }
 
+    /// The channel that is guarded.
     pub fn channel(&self) -> &OwnChannel {
         &self.channel
     }
 
+    /// What is done about its close, once there is one.
     pub fn resolution(&self) -> Option<&Resolution> {
         self.resolution.as_ref()
     }
 
+    /// The secret of a revoked state.
     pub fn secret(&self, number: CommitmentNumber) -> Option<PerCommitmentSecret> {
         self.secrets.get(number)
     }

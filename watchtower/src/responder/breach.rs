@@ -28,7 +28,9 @@ pub struct Response {
 /// What a transaction in a block did, without its bytes, of which it may have many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpentBy {
+    /// The transaction.
     pub txid: Txid,
+    /// Of its block.
     pub height: Height,
     /// The outputs that it spent, and whether in the way that the client alone can sign.
     pub spent: Vec<(OutPoint, bool)>,
@@ -45,9 +47,11 @@ impl Row for Response {
 /// An output and what has become of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracked {
+    /// What takes it.
     pub claim: KitClaim,
     /// Where its transaction is.
     pub confirmed: Height,
+    /// The transaction in a block that has spent it.
     pub spend: Option<Spend>,
     /// Somebody else's spend was seen in the mempool, or kept ours out of it.
     pub contested: bool,
@@ -66,9 +70,13 @@ pub struct Breach {
 /// What a tip is handled with.
 #[derive(Clone, Copy)]
 pub struct TipCtx<'a> {
+    /// The block that is looked at.
     pub tip: Height,
+    /// The newest block that the chain has: later than `tip` while the tower catches up.
     pub newest: Height,
+    /// What the next blocks cost.
     pub estimates: &'a FeeEstimates,
+    /// How much of a claim may go to fees.
     pub policy: &'a EnforcementPolicy,
 }
 
@@ -80,20 +88,24 @@ impl TipCtx<'_> {
 }
 
 impl Breach {
+    /// A breach that has just been opened, or one that was stored.
     pub fn new(txid: Txid, claims: Claims, response: Response) -> Self {
         let mut this = Self { txid, claims, response, outputs: BTreeMap::new() };
         this.rebuild();
         this
     }
 
+    /// The revoked commitment.
     pub fn txid(&self) -> Txid {
         self.txid
     }
 
+    /// What has to be stored of it.
     pub fn response(&self) -> &Response {
         &self.response
     }
 
+    /// Everything that is claimed, with what has become of it.
     pub fn outputs(&self) -> &BTreeMap<OutPoint, Tracked> {
         &self.outputs
     }
@@ -127,6 +139,7 @@ impl Breach {
         true
     }
 
+    /// Notes whose outputs an unconfirmed transaction spends.
     pub fn seen_in_mempool(&mut self, tx: &Transaction) {
         for input in &tx.input {
             if self.is_ours(input) == Some(false)

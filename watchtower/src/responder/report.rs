@@ -11,14 +11,19 @@ use super::Breach;
 /// One output that a penalty is to claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimReport {
+    /// Which output.
     pub outpoint: OutPoint,
+    /// What it holds.
     pub amount: Amount,
     /// The block by which the claim should be confirmed; `None` if nobody else can take the output.
     pub deadline: Option<Height>,
+    /// How far the claim is.
     pub status: ClaimStatus,
 }
 
+/// How far the claim of one output is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum ClaimStatus {
     /// Nothing is broadcast: it has just been seen, or would cost more than it is worth.
     Waiting,
@@ -47,6 +52,7 @@ impl Breach {
 
 /// What own mode's resolution says, in the same terms.
 impl ClaimReport {
+    /// What own mode says of an output, in the same terms.
     pub fn of_output(output: &OutputReport, tip: Height) -> Self {
         let OutputReport { outpoint, amount, deadline, ref status, .. } = *output;
         let status = match *status {

@@ -81,12 +81,15 @@ pub const RECENT_BLOCKS: u32 = 288;
 /// What does not change while a tower runs.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Whose breaches are looked for.
     pub chain: ChainHash,
     /// The tower's public key: receipts are signed with its secret.
     pub key: PublicKey,
     /// Which modes it offers.
     pub features: TowerFeatures,
+    /// Who may be a client.
     pub admission: Admission,
+    /// What a client, and all of them together, may use.
     pub limits: Limits,
 }
 
@@ -144,6 +147,7 @@ impl Tower {
         self.tip
     }
 
+    /// As it was started.
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -206,10 +210,12 @@ impl Tower {
         self.clients.contains_key(client)
     }
 
+    /// Every client with what it uses.
     pub fn clients(&self) -> impl Iterator<Item = (&ClientId, &ClientRow, Used)> {
         self.clients.iter().map(|(client, row)| (client, row, self.used.get(client).copied().unwrap_or_default()))
     }
 
+    /// Every breach that a blind tower acts on.
     pub fn breaches(&self) -> impl Iterator<Item = (Slot, CommitmentNumber, &Breach)> {
         self.breaches.iter().map(|((slot, number), breach)| (*slot, *number, breach))
     }
@@ -224,6 +230,7 @@ impl Tower {
         self.damaged.iter().map(|(key, damage)| (*key, damage))
     }
 
+    /// Every channel of own mode.
     pub fn guards(&self) -> impl Iterator<Item = (Slot, &Guard)> {
         self.guards.iter().map(|(slot, guard)| (*slot, guard))
     }
@@ -232,13 +239,19 @@ impl Tower {
 /// Figures for `tower stats` and the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
+    /// That have a place.
     pub clients: usize,
+    /// That live.
     pub channels: usize,
+    /// Revoked states that are held.
     pub states: u64,
     /// Of backups, rows and keys included.
     pub bytes: u64,
+    /// Different or not, in memory.
     pub hints: usize,
+    /// That are not final, of both modes.
     pub breaches: usize,
+    /// Channels whose rows are being deleted.
     pub leaving: usize,
 }
 

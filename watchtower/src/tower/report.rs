@@ -16,14 +16,19 @@ use crate::{
 /// A breach whose penalties are not final.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PenaltyReport {
+    /// Whose channel was cheated.
     pub client: ClientId,
+    /// The channel.
     pub channel: ChannelName,
+    /// What the tower was given.
     pub mode: Mode,
     /// Which revoked state was published.
     pub number: CommitmentNumber,
+    /// The revoked commitment.
     pub txid: Txid,
     /// The block that holds it; `None` while a reorganisation has taken it back.
     pub height: Option<Height>,
+    /// One for each output that is taken.
     pub claims: Vec<ClaimReport>,
 }
 
