@@ -21,7 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("leyden-node", &["leyden-consensus", "leyden-mining", "leyden-net"]),
     ("leyden-channels", &["leyden-consensus"]),
     ("leyden-watchtower", &["leyden-consensus", "leyden-channels"]),
-    ("leyden-client", &["leyden-channels", "leyden-common", "leyden-mining", "leyden-proto"]),
+    ("leyden-client", &["leyden-channels", "leyden-common", "leyden-consensus", "leyden-mining", "leyden-proto"]),
     (
         "leyden",
         &[

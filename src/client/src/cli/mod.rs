@@ -55,6 +55,7 @@ mod recoveryinfo;
 mod rescan;
 mod resetmc;
 mod restorechanbackup;
+mod risk;
 mod route;
 mod sendcoins;
 mod settleinvoice;
@@ -198,6 +199,7 @@ pub enum Command {
     Tower(tower::Tower),
     Chain(chain::Chain),
     Demo(demo::Demo),
+    Risk(risk::Risk),
     Bench(bench::Bench),
 }
 
@@ -257,6 +259,7 @@ impl Command {
             Self::Tower(command) => command.run(context).await,
             Self::Chain(command) => command.run(context).await,
             Self::Demo(command) => command.run(context).await,
+            Self::Risk(command) => command.run(context),
             Self::Bench(command) => command.run(context).await,
         }
     }
