@@ -167,6 +167,10 @@ pub struct Flags {
     /// Megabytes of memory for the mempool; beyond that the lowest feerates are evicted [default: 300]
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u16).range(5..))]
     pub max_mempool: Option<u16>,
+    /// Make no block filters (BIP 158): light clients cannot use this node then. They take some 2 % more disk
+    #[arg(long)]
+    #[serde(default)]
+    pub no_block_filters: bool,
     /// Take payments that nobody has asked for and that bring their own preimage (keysend)
     #[arg(long)]
     #[serde(default)]
@@ -237,6 +241,8 @@ pub struct Config {
     pub max_dust_exposure: Option<Msat>,
     /// Megabytes.
     pub max_mempool: Option<u16>,
+    /// Make block filters and serve them to light clients.
+    pub block_filters: bool,
     /// Take payments that nobody has asked for.
     pub accept_keysend: bool,
     /// Seconds by which the clock is shown wrong.
@@ -323,6 +329,7 @@ impl Config {
                 .max_dust_exposure
                 .or(file.max_dust_exposure)
                 .map(|sat| Msat(u64::from(sat).saturating_mul(1_000))),
+            block_filters: !(flags.no_block_filters || file.no_block_filters),
             max_mempool: flags.max_mempool.or(file.max_mempool),
             accept_keysend: flags.accept_keysend || file.accept_keysend,
             clock_shift,

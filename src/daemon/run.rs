@@ -104,6 +104,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         warn!(seconds, "the clock is shifted on purpose");
         node_config.clock = Clock::Shifted(seconds);
     }
+    node_config.filters = config.block_filters;
     if let Some(megabytes) = config.max_mempool {
         node_config.policy.max_memory_bytes = usize::from(megabytes) << 20;
     }

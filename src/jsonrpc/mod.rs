@@ -13,6 +13,7 @@ mod auth;
 mod blockchain;
 mod describe;
 mod error;
+mod filters;
 mod mempool;
 mod mining;
 mod network;
@@ -151,6 +152,7 @@ impl Server {
             "getbestblockhash" => Ok(json!(node.tip().hash)),
             "getblockhash" => blockchain::hash(node, call),
             "getblockheader" => blockchain::header(node, call).await,
+            "getblockfilter" => filters::filter(node, call).await,
             "getblock" => blockchain::block(node, call).await,
             "gettxout" => blockchain::output(node, call).await,
             "getrawtransaction" => mempool::transaction(node, call).await,

@@ -17,7 +17,7 @@ pub const FRAME_HEADER: usize = 24;
 pub const MAX_PAYLOAD: usize = 4_000_000;
 
 /// The messages that [`PeerSet`](crate::PeerSet) reads.
-const READ: [&str; 18] = [
+const READ: [&str; 24] = [
     "version",
     "verack",
     "wtxidrelay",
@@ -36,6 +36,12 @@ const READ: [&str; 18] = [
     "headers",
     "block",
     "tx",
+    "getcfilters",
+    "getcfheaders",
+    "getcfcheckpt",
+    "cfilter",
+    "cfheaders",
+    "cfcheckpt",
 ];
 
 /// Why a stream cannot be read on. The connection is of no use after that.

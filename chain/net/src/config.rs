@@ -34,6 +34,14 @@ pub const MAX_BLOCKS_IN_VALIDATION: usize = 64;
 pub const NETWORK_LIMITED_BLOCKS: u32 = 288;
 /// Blocks that one peer is being sent at a time.
 pub const MAX_BLOCKS_IN_SERVICE: usize = 4;
+/// Block filters that one request may ask for (BIP 157).
+pub const MAX_FILTERS: u32 = 1_000;
+/// Filter hashes that one request may ask for (BIP 157).
+pub const MAX_FILTER_HEADERS: u32 = 2_000;
+/// A `cfcheckpt` has the filter header of every so many blocks (BIP 157).
+pub const FILTER_CHECKPOINTS: u32 = 1_000;
+/// Filters that are read at a time for one peer: some megabytes at most, as for a block.
+pub const FILTERS_AT_ONCE: u32 = 16;
 /// Peers that are asked for the same block at a time.
 pub const MAX_REQUESTS_PER_BLOCK: usize = 3;
 

@@ -62,7 +62,7 @@ pub enum Event {
     BlockProcessed { peer: PeerId, hash: BlockHash, outcome: BlockOutcome },
     /// What became of [`Action::SubmitTransaction`], or of one transaction of [`Action::SubmitPackage`].
     TransactionProcessed { peer: PeerId, transaction: Arc<Transaction>, outcome: TransactionOutcome },
-    /// A block asked for by [`Action::ServeBlock`] is on its way (or could not be read).
+    /// What [`Action::ServeBlock`] or [`Action::ServeFilters`] asked for is on its way (or could not be read).
     BlockServed { peer: PeerId },
     /// The active chain has a new tip, wherever it came from.
     TipChanged,
@@ -121,6 +121,8 @@ pub enum Action {
     Send { peer: PeerId, message: NetworkMessage },
     /// Read the block and send it; without witnesses if `witness` is false. Answer with [`Event::BlockServed`].
     ServeBlock { peer: PeerId, hash: BlockHash, witness: bool },
+    /// Read the filters, or what stands for them, and send them. Answer with [`Event::BlockServed`].
+    ServeFilters { peer: PeerId, request: FilterRequest },
     /// Close the connection once what was sent before is written. Nothing further comes from this peer.
     Disconnect { peer: PeerId, reason: DisconnectReason },
     /// Talk no more to this address for some time (it does not concern addresses of this machine).
@@ -135,6 +137,18 @@ pub enum Action {
     /// Offer a parent that pays too little together with its child. Answer with [`Event::TransactionProcessed`] for
     /// each of the two.
     SubmitPackage { peer: PeerId, parent: Arc<Transaction>, child: Arc<Transaction> },
+}
+
+/// What is to be read of the block filters (BIP 157).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
+pub enum FilterRequest {
+    /// The filters of these blocks, a message each.
+    Filters { blocks: Vec<BlockHash> },
+    /// The hashes of the filters of these blocks, which follow `before`, or begin with the genesis block.
+    Headers { before: Option<BlockHash>, blocks: Vec<BlockHash> },
+    /// The filter headers of these blocks, the last of which are at most 999 below `stop`.
+    Checkpoints { stop: BlockHash, blocks: Vec<BlockHash> },
 }
 
 /// Why a connection is closed.

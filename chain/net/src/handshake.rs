@@ -73,6 +73,8 @@ pub(crate) struct Introduction<'a> {
     pub nonce: u64,
     /// Nonces that we sent on connections that we opened.
     pub own_nonces: &'a std::collections::BTreeSet<u64>,
+    /// Are block filters served (BIP 157)?
+    pub serves_filters: bool,
     pub unix_time: i64,
     pub height: i32,
     pub remote: SocketAddr,
@@ -80,10 +82,14 @@ pub(crate) struct Introduction<'a> {
 
 impl Introduction<'_> {
     pub(crate) fn message(&self) -> NetworkMessage {
-        let unspecified = Address { services: self.config.services, address: [0; 8], port: 0 };
+        let mut services = self.config.services;
+        if self.serves_filters {
+            services.add(ServiceFlags::COMPACT_FILTERS);
+        }
+        let unspecified = Address { services, address: [0; 8], port: 0 };
         NetworkMessage::Version(VersionMessage {
             version: PROTOCOL_VERSION,
-            services: self.config.services,
+            services,
             timestamp: self.unix_time,
             receiver: Address::new(&self.remote, ServiceFlags::NONE),
             sender: unspecified,
@@ -201,6 +207,7 @@ mod tests {
             config: &config,
             nonce,
             own_nonces: &nonces,
+            serves_filters: false,
             unix_time: 1,
             height: 0,
             remote: "127.0.0.1:1".parse().unwrap(),

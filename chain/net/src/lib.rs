@@ -17,7 +17,7 @@
 //! * The same events with the same seed give the same actions.
 //!
 //! It speaks version 70016 with headers-first synchronisation (BIP 130), transactions by wtxid (BIP 339), fee filters
-//! (BIP 133) and `addrv2` (BIP 155). Compact blocks (BIP 152) are not offered yet.
+//! (BIP 133), `addrv2` (BIP 155) and block filters (BIP 157). Compact blocks (BIP 152) are not offered yet.
 
 #![warn(missing_docs)]
 
@@ -43,7 +43,8 @@ pub use address_book::{AddressBook, KnownAddress};
 pub use codec::{FrameDecoder, FrameError, encode_frame};
 pub use config::{Config, Timing};
 pub use event::{
-    Action, BlockOutcome, Ctx, Direction, DisconnectReason, Event, HeadersOutcome, PeerId, TransactionOutcome,
+    Action, BlockOutcome, Ctx, Direction, DisconnectReason, Event, FilterRequest, HeadersOutcome, PeerId,
+    TransactionOutcome,
 };
 pub use misbehavior::Misbehavior;
 pub use peer::{PeerClock, PeerSummary};

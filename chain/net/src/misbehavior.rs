@@ -33,6 +33,8 @@ pub enum Misbehavior {
     InvalidTransaction,
     #[error("too many requests wait for an answer")]
     TooManyRequests,
+    #[error("it asks for block filters that nobody may ask for at once")]
+    FilterRequest,
 }
 
 impl Misbehavior {
@@ -47,7 +49,8 @@ impl Misbehavior {
             | Self::MutatedBlock
             // Whoever relays one has checked it, and each may cost us a second of signature checks.
             | Self::InvalidTransaction
-            | Self::TooManyRequests => LIMIT,
+            | Self::TooManyRequests
+            | Self::FilterRequest => LIMIT,
             Self::Oversized | Self::UnconnectingHeaders => 20,
         }
     }

@@ -12,6 +12,7 @@ use crate::bounded::BoundedSet;
 use crate::config::NETWORK_LIMITED_BLOCKS;
 use crate::event::{Direction, PeerId};
 use crate::handshake::{Handshake, Negotiated};
+use crate::peer_set::FilterRange;
 use crate::plan::Plan;
 use crate::presync::Presync;
 use crate::view::{RelayedTx, TxName};
@@ -51,13 +52,20 @@ pub(crate) struct Peer {
     pub last_block: Duration,
     pub last_useful: LastUseful,
     /// What it asked for and did not get yet.
-    pub serving: VecDeque<Inventory>,
-    /// Blocks handed to the driver and not confirmed as sent.
+    pub serving: VecDeque<Asked>,
+    /// Blocks, and pieces of filters, handed to the driver and not confirmed as sent.
     pub blocks_in_service: usize,
     pub relay: TxRelay,
     pub addresses: AddressRelay,
     /// The lowest block that we lack of its chain, if it does not keep that one any more.
     pub out_of_reach: Option<u32>,
+}
+
+/// Something that a peer asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asked {
+    Item(Inventory),
+    Filters(FilterRange),
 }
 
 /// Progress of header synchronisation with one peer.

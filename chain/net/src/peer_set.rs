@@ -1,8 +1,9 @@
 //! The state machine over all connections of a node: events in, actions out. Its parts: headers ([`sync`]), blocks
-//! ([`download`]), transactions ([`relay`]), addresses ([`addresses`]), and answers ([`serve`]).
+//! ([`download`]), transactions ([`relay`]), addresses ([`addresses`]), and answers ([`serve`], [`filters`]).
 
 mod addresses;
 mod download;
+mod filters;
 mod relay;
 mod serve;
 mod sync;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use bitcoin::p2p::message::NetworkMessage;
 
 use self::download::Download;
+pub(crate) use self::filters::FilterRange;
 use self::relay::Relay;
 pub use self::sync::locator;
 use crate::address_book::{AddressBook, network};
@@ -130,6 +132,7 @@ impl PeerSet {
             config: &self.config,
             nonce,
             own_nonces: &self.own_nonces,
+            serves_filters: ctx.chain.serves_filters(),
             unix_time: i64::try_from(ctx.unix_time).unwrap_or(i64::MAX),
             height: i32::try_from(ctx.chain.active_tip().height).unwrap_or(i32::MAX),
             remote,
@@ -176,6 +179,9 @@ impl PeerSet {
             NetworkMessage::GetData(inventory) => self.get_data(id, inventory, ctx),
             NetworkMessage::NotFound(inventory) => self.not_found(id, &inventory, ctx),
             NetworkMessage::Tx(transaction) => self.transaction(id, transaction, ctx),
+            NetworkMessage::GetCFilters(request) => self.get_filters(id, &request, ctx),
+            NetworkMessage::GetCFHeaders(request) => self.get_filter_headers(id, &request, ctx),
+            NetworkMessage::GetCFCheckpt(request) => self.get_filter_checkpoints(id, &request, ctx),
             NetworkMessage::GetAddr => self.get_addresses(id, ctx),
             NetworkMessage::Addr(addresses) => {
                 let addresses: Vec<_> =
@@ -198,11 +204,8 @@ impl PeerSet {
             | NetworkMessage::FilterLoad(_)
             | NetworkMessage::FilterAdd(_)
             | NetworkMessage::FilterClear
-            | NetworkMessage::GetCFilters(_)
             | NetworkMessage::CFilter(_)
-            | NetworkMessage::GetCFHeaders(_)
             | NetworkMessage::CFHeaders(_)
-            | NetworkMessage::GetCFCheckpt(_)
             | NetworkMessage::CFCheckpt(_)
             | NetworkMessage::SendCmpct(_)
             | NetworkMessage::CmpctBlock(_)

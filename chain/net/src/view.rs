@@ -51,6 +51,9 @@ pub trait ChainView {
 
     /// The hash at `height` of the active chain.
     fn active_at(&self, height: u32) -> Option<BlockHash>;
+
+    /// Whether the filters of all blocks are at hand (BIP 157).
+    fn serves_filters(&self) -> bool;
 }
 
 /// How a transaction is named in an announcement: by its whole content to peers that negotiated BIP 339, else without

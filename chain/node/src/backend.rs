@@ -14,8 +14,9 @@
 use std::sync::Arc;
 
 use bitcoin::block::Header;
+use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::{Block, BlockHash, FeeRate, Transaction, Txid, Wtxid};
-use leyden_net::{ChainView, MempoolView};
+use leyden_net::{ChainView, FilterRequest, MempoolView};
 use tokio::sync::broadcast;
 
 use crate::error::{BlockRejected, HeadersRejected, MempoolError, NodeError};
@@ -28,6 +29,9 @@ pub trait Backend: ChainView + MempoolView + Send + Sync + 'static {
 
     /// *Blocking.* The block, if it is stored. It need not be of the active chain.
     fn block(&self, hash: &BlockHash) -> Result<Option<Arc<Block>>, NodeError>;
+
+    /// *Blocking.* The answer to a request for block filters (BIP 157); no message if one of them is missing.
+    fn filters(&self, request: &FilterRequest) -> Result<Vec<NetworkMessage>, NodeError>;
 
     /// *Blocking.* Checks and stores headers, each of which follows a known one. Stops at the first that is refused;
     /// those before it stay. Known headers count as accepted.

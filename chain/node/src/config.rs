@@ -34,6 +34,8 @@ pub struct NodeConfig {
     pub coins_in_memory: usize,
     /// Memory for the database's own cache.
     pub database_cache_bytes: usize,
+    /// Whether blocks get filters (BIP 158), which are served to light clients (BIP 157).
+    pub filters: bool,
     /// How many files the database may keep open.
     pub database_files: u32,
     /// `false` lets the operating system decide when writes reach the disk. Only for tests.
@@ -57,6 +59,7 @@ impl NodeConfig {
             clock: Clock::System,
             coins_in_memory: 500_000,
             database_cache_bytes: 64 << 20,
+            filters: true,
             database_files: OPEN_FILES,
             sync_writes: true,
             write_hook: None,

@@ -10,14 +10,16 @@
 //! that lock misses nothing and gets nothing twice.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Instant;
 
 use bitcoin::block::Header;
+use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::{Amount, Block, BlockHash, ScriptBuf, Target, Transaction, Txid, Work, Wtxid};
 use leyden_consensus::subsidy::block_subsidy;
 use leyden_consensus::{BlockError, HeaderError, Params};
-use leyden_net::{ChainView, HeaderEntry, MempoolView, RelayedTx, TxName};
+use leyden_net::{ChainView, FilterRequest, HeaderEntry, MempoolView, RelayedTx, TxName};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +28,7 @@ use crate::chain_index::ChainIndex;
 use crate::chainstate::{Chainstate, Shared, Step, Submitted};
 use crate::clock::Clock;
 use crate::error::{BlockRejected, HeadersRejected, MempoolError, NodeError, PackageError};
+use crate::filter_index;
 use crate::mempool::accept::{Acceptor, Applied, NextBlock, SubmissionKind};
 use crate::mempool::file::{self, FileError, Kept, Reader};
 use crate::mempool::{Entry, FeeEstimator, Mempool, MempoolPolicy, package};
@@ -69,6 +72,8 @@ pub struct Core {
     pub found_tip: Mutex<Option<(BlockHash, Instant)>>,
     /// The time of the latest header that was refused for it although its chain would be the best.
     pub refused_time: Mutex<Option<u32>>,
+    /// All blocks of the active chain have their filters.
+    pub has_filters: AtomicBool,
     fees: Mutex<FeeEstimator>,
     refused: Mutex<HashSet<Wtxid>>,
     events: broadcast::Sender<ChainEvent>,
@@ -103,10 +108,12 @@ impl Core {
             counters: Counters::default(),
             found_tip: Mutex::default(),
             refused_time: Mutex::default(),
+            has_filters: AtomicBool::new(false),
             fees: Mutex::default(),
             refused: Mutex::default(),
             events: broadcast::channel(EVENTS_KEPT).0,
         };
+        filter_index::begin(&core.store, &core.params.genesis)?;
         // The process may have stopped after it stored blocks and before it made their chain the active one.
         core.advance(&mut lock(&core.chain), &mut Vec::new())?;
         Ok(core)
@@ -115,6 +122,12 @@ impl Core {
     /// The active chain's last block.
     pub fn tip(&self) -> Tip {
         read(&self.index).tip()
+    }
+
+    /// What is true of the tip while no block is connected.
+    pub(crate) fn chain_rests<R>(&self, of: impl FnOnce(BlockHash) -> Result<R, NodeError>) -> Result<R, NodeError> {
+        let _chain = lock(&self.chain);
+        of(self.tip().hash)
     }
 
     /// Events from now on, and the tip at this very moment.
@@ -417,6 +430,10 @@ impl Backend for Core {
         Ok(self.store.block(hash)?)
     }
 
+    fn filters(&self, request: &FilterRequest) -> Result<Vec<NetworkMessage>, NodeError> {
+        Ok(filter_index::answer(&self.store, request)?)
+    }
+
     fn accept_headers(&self, headers: &[Header]) -> Result<HeadersAccepted, HeadersRejected> {
         let result = lock(&self.chain).accept_headers(headers, self.clock.now());
         if let Err(HeadersRejected::Header { hash, cause: HeaderError::TimeTooFarAhead { .. } }) = &result
@@ -512,6 +529,10 @@ impl ChainView for Core {
 
     fn active_at(&self, height: u32) -> Option<BlockHash> {
         read(&self.index).active_at(height)
+    }
+
+    fn serves_filters(&self) -> bool {
+        self.has_filters.load(Ordering::Acquire)
     }
 }
 

@@ -20,6 +20,7 @@
 #![warn(missing_docs)]
 
 pub mod backend;
+pub mod block_filter;
 pub mod chain_index;
 pub mod chainstate;
 pub mod clock;
@@ -28,6 +29,7 @@ pub mod config;
 pub mod core;
 pub mod driver;
 pub mod error;
+mod filter_index;
 mod header_rows;
 pub mod mempool;
 pub mod merkle_proof;

@@ -9,18 +9,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use bitcoin::bip158::BlockFilter;
 use bitcoin::block::Header;
 use bitcoin::p2p::Magic;
 use bitcoin::{Block, BlockHash, FeeRate, OutPoint, ScriptBuf, Transaction, Txid};
 use leyden_consensus::{Coin, Params};
 
 use crate::backend::{Backend, BlockAccepted, HeadersAccepted};
+use crate::block_filter::FilterLink;
 use crate::chain_index::tip_of;
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::core::Core;
 use crate::driver::{Driver, DriverConfig};
 use crate::error::{BlockRejected, HeadersRejected, MempoolError, NodeError};
+use crate::filter_index;
 use crate::mempool::Entry;
 use crate::mempool::file::{self, FileError};
 use crate::merkle_proof::MerkleProof;
@@ -66,6 +69,7 @@ impl Node {
         let mempool_file = MempoolFile::of(&config.data_dir);
         let core = Arc::new(tokio::task::spawn_blocking(move || open(config)).await.map_err(panicked)??);
         mempool_file.restore(&core);
+        make_filters(&core);
         let inner = Inner { core, mempool_file, miner: Mutex::new(None), network: OnceLock::new() };
         let node = Self { inner: Arc::new(inner) };
         if let Some(config) = driver_config {
@@ -191,6 +195,21 @@ impl Node {
             Ok(MerkleProof::new(&block, position.index).map(|proof| (at, proof)))
         })
         .await
+    }
+
+    /// The filter of any block that was ever part of the active chain, with its header; `None` if it was not made.
+    pub async fn filter(&self, hash: BlockHash) -> Result<Option<(BlockFilter, FilterLink)>, NodeError> {
+        self.blocking(move |core| {
+            let (filter, link) = (core.store.filter(&hash)?, core.store.filter_link(&hash)?);
+            Ok(filter.zip(link))
+        })
+        .await
+    }
+
+    /// Whether blocks get filters, and whether all have theirs by now.
+    pub fn has_filters(&self) -> Option<bool> {
+        let core = &self.inner.core;
+        core.store.keeps_filters().then(|| core.has_filters.load(Ordering::Acquire))
     }
 
     /// Who spends the output: a transaction of the active chain, else one of the mempool.
@@ -448,6 +467,7 @@ fn open(config: NodeConfig) -> Result<Core, NodeError> {
         cache_bytes: config.database_cache_bytes,
         open_files: config.database_files,
         step_bytes: STEP_BYTES,
+        filters: config.filters,
         sync: config.sync_writes,
         hook: config.write_hook,
     };
@@ -479,6 +499,23 @@ fn driver_config(config: &NodeConfig) -> DriverConfig {
         reconnect_at_most,
         ..defaults
     }
+}
+
+/// Makes the filters of blocks that have none, on a thread of its own, which nobody waits for.
+fn make_filters(core: &Arc<Core>) {
+    let core = Arc::downgrade(core);
+    tokio::task::spawn_blocking(move || {
+        let Some(core) = core.upgrade() else { return };
+        match filter_index::catch_up(&core) {
+            Ok(0) => {}
+            Ok(made) => tracing::info!(made, "block filters were made for blocks that had none"),
+            Err(NodeError::MissingData(hash)) => tracing::warn!(
+                %hash,
+                "no block filters are served: those of old blocks cannot be made, since their blocks were pruned"
+            ),
+            Err(error) => tracing::error!(%error, "block filters cannot be made; none are served"),
+        }
+    });
 }
 
 fn panicked(error: tokio::task::JoinError) -> NodeError {

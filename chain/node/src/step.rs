@@ -9,6 +9,7 @@ use leyden_consensus::{BlockUndo, CoinChanges};
 
 use crate::coins_cache::{CoinsCache, Overlay};
 use crate::error::NodeError;
+use crate::filter_index::FilterWriter;
 use crate::store::{Batch, BatchKind, Durability, Store};
 use crate::types::BlockRef;
 
@@ -20,12 +21,18 @@ pub(crate) struct StepChanges<'a> {
     store: &'a Store,
     batch: Batch,
     overlay: Overlay<'a>,
+    filters: FilterWriter,
 }
 
 impl<'a> StepChanges<'a> {
     /// No change yet.
     pub(crate) fn new(coins: &'a CoinsCache) -> Self {
-        Self { store: coins.store(), batch: Batch::new(BatchKind::Tip), overlay: Overlay::new(coins) }
+        Self {
+            store: coins.store(),
+            batch: Batch::new(BatchKind::Tip),
+            overlay: Overlay::new(coins),
+            filters: FilterWriter::default(),
+        }
     }
 
     /// The coins as they are after the changes.
@@ -50,6 +57,9 @@ impl<'a> StepChanges<'a> {
     ) -> Result<(), NodeError> {
         self.batch.put_undo(&at.hash, undo);
         self.batch.put_active(at.height, &at.hash, block);
+        if self.store.keeps_filters() {
+            self.filters.add(self.store, &mut self.batch, (&at.hash, block), undo)?;
+        }
         self.overlay.apply(coins);
         self.make_room()
     }

@@ -11,6 +11,8 @@
 //! | `txids` | txid | height, index in the block (active chain) |
 //! | `positions` | height, index in the block | txid (active chain) |
 //! | `spends` | txid, output index | spending txid, input, height (active chain) |
+//! | `filter_headers` | block hash | hash of the block's filter, filter header (BIP 157) |
+//! | `filters` | block hash | the block's basic filter (BIP 158) |
 //! | `staged` | family, key | a row of a step that is too large for one batch ([`staged`]) |
 //!
 //! Integers in keys are big-endian, so that they sort; in values little-endian.
@@ -21,6 +23,7 @@
 
 mod batch;
 mod codec;
+mod filters;
 mod open;
 mod staged;
 
@@ -56,8 +59,11 @@ pub(crate) mod family {
     pub(crate) const POSITIONS: &str = "positions";
     pub(crate) const SPENDS: &str = "spends";
     pub(crate) const STAGED: &str = "staged";
+    pub(crate) const FILTER_HEADERS: &str = "filter_headers";
+    pub(crate) const FILTERS: &str = "filters";
     /// A family's place in this list is written to the disk: new ones come last.
-    pub(crate) const ALL: [&str; 10] = [META, HEADERS, BLOCKS, UNDO, COINS, ACTIVE, TXIDS, POSITIONS, SPENDS, STAGED];
+    pub(crate) const ALL: [&str; 12] =
+        [META, HEADERS, BLOCKS, UNDO, COINS, ACTIVE, TXIDS, POSITIONS, SPENDS, STAGED, FILTER_HEADERS, FILTERS];
 
     /// A family's place in the list.
     pub(crate) fn tag(name: &str) -> Option<u8> {
@@ -100,6 +106,8 @@ pub enum BatchKind {
     Staged,
     /// Rows of such a step on their way to their families.
     Settle,
+    /// Filters of blocks that were connected without one.
+    Filters,
 }
 
 /// Called around every write; an `Err` stops the store there. For tests of crashes.
@@ -154,6 +162,7 @@ pub struct Store {
     halt: CancellationToken,
     recent: Mutex<Vec<(BlockHash, Arc<Block>)>>,
     step_bytes: usize,
+    keeps_filters: bool,
     staging: Staging,
     /// Held for its lock; declared last, so released after the database is closed.
     _lock: File,
@@ -335,6 +344,11 @@ impl Store {
     /// Memory for the changes of one step; what is more waits on the disk.
     pub(crate) fn step_bytes(&self) -> usize {
         self.step_bytes
+    }
+
+    /// Whether blocks get filters when they are connected.
+    pub(crate) fn keeps_filters(&self) -> bool {
+        self.keeps_filters
     }
 
     /// The tip and its unspent outputs, from one consistent snapshot.

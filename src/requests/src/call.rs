@@ -13,6 +13,7 @@ const PARAMETERS: &[(&str, &[&str])] = &[
     ("getblockhash", &["height"]),
     ("getblockheader", &["blockhash", "verbose"]),
     ("getblock", &["blockhash", "verbosity"]),
+    ("getblockfilter", &["blockhash", "filtertype"]),
     ("gettxout", &["txid", "n", "include_mempool"]),
     ("getrawtransaction", &["txid", "verbosity", "blockhash"]),
     ("decoderawtransaction", &["hexstring", "iswitness"]),

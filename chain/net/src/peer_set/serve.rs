@@ -12,7 +12,7 @@ use super::PeerSet;
 use crate::config::{MAX_BLOCKS_IN_SERVICE, MAX_HEADERS, MAX_HEADERS_TO_ANNOUNCE, MAX_INVENTORY, MAX_LOCATOR};
 use crate::event::{Action, Ctx, PeerId};
 use crate::misbehavior::Misbehavior;
-use crate::peer::Peer;
+use crate::peer::{Asked, Peer};
 use crate::view::{BlockState, HeaderEntry, TxName};
 
 /// Transactions sent to one peer before others get their turn.
@@ -60,12 +60,21 @@ impl PeerSet {
     }
 
     pub(crate) fn get_data(&mut self, id: PeerId, inventory: Vec<Inventory>, ctx: &Ctx) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        if inventory.len() > MAX_INVENTORY || peer.serving.len() + inventory.len() > 2 * MAX_INVENTORY {
+        if inventory.len() > MAX_INVENTORY {
             self.misbehaves(id, Misbehavior::TooManyRequests, ctx);
             return;
         }
-        peer.serving.extend(inventory);
+        self.enqueue(id, inventory.into_iter().map(Asked::Item), ctx);
+    }
+
+    /// Adds to what the peer waits for.
+    pub(crate) fn enqueue(&mut self, id: PeerId, asked: impl IntoIterator<Item = Asked>, ctx: &Ctx) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.serving.extend(asked);
+        if peer.serving.len() > 2 * MAX_INVENTORY {
+            self.misbehaves(id, Misbehavior::TooManyRequests, ctx);
+            return;
+        }
         self.serve(id, ctx);
     }
 
@@ -78,13 +87,33 @@ impl PeerSet {
 
     /// Works off a part of a peer's queue.
     pub(crate) fn serve(&mut self, id: PeerId, ctx: &Ctx) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
         let mut missing = Vec::new();
         let mut transactions = 0;
         while transactions < MAX_TXS_AT_ONCE
+            && let Some(peer) = self.peers.get_mut(&id)
             && peer.blocks_in_service < MAX_BLOCKS_IN_SERVICE
-            && let Some(item) = peer.serving.pop_front()
+            && let Some(asked) = peer.serving.pop_front()
         {
+            let item = match asked {
+                Asked::Item(item) => item,
+                // BIP 157: filters come in the order of their blocks, so one piece waits for the other.
+                Asked::Filters(_) if peer.blocks_in_service > 0 => {
+                    peer.serving.push_front(asked);
+                    break;
+                }
+                Asked::Filters(range) => {
+                    let before = self.out.len();
+                    let rest = self.serve_filters(id, range, ctx);
+                    let handed_over = self.out.len().saturating_sub(before);
+                    if let Some(peer) = self.peers.get_mut(&id) {
+                        peer.blocks_in_service += handed_over;
+                        if let Some(rest) = rest {
+                            peer.serving.push_front(Asked::Filters(rest));
+                        }
+                    }
+                    continue;
+                }
+            };
             let name = match item {
                 Inventory::Block(hash) | Inventory::WitnessBlock(hash) | Inventory::CompactBlock(hash) => {
                     let stored = ctx.chain.entry(&hash).is_some_and(|entry| match entry.state {

@@ -177,6 +177,10 @@ impl ChainView for Chain {
     fn active_at(&self, height: u32) -> Option<BlockHash> {
         self.active.get(height as usize).copied()
     }
+
+    fn serves_filters(&self) -> bool {
+        true
+    }
 }
 
 const INVALID_MARK: u32 = 666;

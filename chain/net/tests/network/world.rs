@@ -304,6 +304,7 @@ impl World {
                 }
                 self.later(index, Event::BlockServed { peer });
             }
+            Action::ServeFilters { peer, .. } => self.later(index, Event::BlockServed { peer }),
             Action::Disconnect { peer, reason } => {
                 self.nodes[index].disconnects.push(reason);
                 if let Some(link) = self.nodes[index].links.get(&peer).copied() {

@@ -11,7 +11,8 @@ use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::Inventory;
 use bitcoin::{BlockHash, Witness};
 use leyden_net::{
-    Action, Ctx, Direction, DisconnectReason, Event, PeerId, PeerSet, PeerSummary, RelayedTx, encode_frame,
+    Action, Ctx, Direction, DisconnectReason, Event, FilterRequest, PeerId, PeerSet, PeerSummary, RelayedTx,
+    encode_frame,
 };
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
@@ -253,6 +254,10 @@ impl Core {
                 self.serve_block(peer, hash, witness);
                 return;
             }
+            Action::ServeFilters { peer, request } => {
+                self.serve_filters(peer, request);
+                return;
+            }
             Action::Disconnect { peer, reason } => {
                 tracing::debug!(peer = peer.0, %reason, "disconnecting");
                 if matches!(reason, DisconnectReason::Misbehaving(_)) {
@@ -313,6 +318,26 @@ impl Core {
                 let missing = NetworkMessage::NotFound(vec![Inventory::WitnessBlock(hash)]);
                 // If the peer reads too slowly, the next message to it will notice.
                 let _ = send_queue.send(encode_frame(magic, missing));
+                let _ = outcomes.send(Event::BlockServed { peer });
+            }
+            if let Some(time) = time {
+                time.charge(begun.elapsed());
+            }
+        });
+    }
+
+    fn serve_filters(&mut self, peer: PeerId, request: FilterRequest) {
+        let Some(remote) = self.remotes.get(&peer) else { return };
+        let (backend, send_queue, magic) = (Arc::clone(&self.backend), remote.send_queue.clone(), self.config.magic);
+        let (outcomes, time) = (self.outcomes.0.clone(), self.time_of(peer));
+        self.tasks.spawn_blocking(move || {
+            let begun = Instant::now();
+            let messages = backend.filters(&request).unwrap_or_else(|error| {
+                tracing::error!(%error, "cannot read block filters for a peer");
+                Vec::new()
+            });
+            let frames: Vec<u8> = messages.into_iter().flat_map(|message| encode_frame(magic, message)).collect();
+            if frames.is_empty() || !send_queue.send_block(frames) {
                 let _ = outcomes.send(Event::BlockServed { peer });
             }
             if let Some(time) = time {

@@ -4,10 +4,12 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use bitcoin::block::Header;
+use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::pow::Work;
 use bitcoin::{Block, BlockHash, FeeRate, Transaction, Txid};
 use leyden_net::{
-    BlockOutcome, ChainView, HeaderEntry, HeadersOutcome, MempoolView, RelayedTx, Timing, TransactionOutcome, TxName,
+    BlockOutcome, ChainView, FilterRequest, HeaderEntry, HeadersOutcome, MempoolView, RelayedTx, Timing,
+    TransactionOutcome, TxName,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -87,6 +89,9 @@ impl ChainView for Memory {
     fn active_at(&self, height: u32) -> Option<BlockHash> {
         self.chain.lock().unwrap().active_at(height)
     }
+    fn serves_filters(&self) -> bool {
+        false
+    }
 }
 
 impl MempoolView for Memory {
@@ -111,6 +116,10 @@ impl Backend for Memory {
 
     fn block(&self, hash: &BlockHash) -> Result<Option<Arc<Block>>, NodeError> {
         Ok(self.chain.lock().unwrap().block(hash).cloned().map(Arc::new))
+    }
+
+    fn filters(&self, _: &FilterRequest) -> Result<Vec<NetworkMessage>, NodeError> {
+        Ok(Vec::new())
     }
 
     fn accept_headers(&self, headers: &[Header]) -> Result<HeadersAccepted, HeadersRejected> {

@@ -36,6 +36,8 @@ pub struct StoreOptions {
     pub open_files: u32,
     /// Memory for the changes of one step from tip to tip; what is more waits on the disk until the step is complete.
     pub step_bytes: usize,
+    /// Whether blocks get filters (BIP 158) when they are connected.
+    pub filters: bool,
     /// `false` leaves it to the operating system when writes reach the disk. Only for tests.
     pub sync: bool,
     /// Called before and after every batch; for tests of crashes.
@@ -50,6 +52,7 @@ impl StoreOptions {
             cache_bytes: 64 << 20,
             open_files: OPEN_FILES,
             step_bytes: STEP_BYTES,
+            filters: true,
             sync: true,
             hook: None,
         }
@@ -59,7 +62,7 @@ impl StoreOptions {
 impl Store {
     /// Opens the database, making it with `genesis` as its only block if it is not there.
     pub fn open(options: StoreOptions, genesis: &Block) -> Result<Self, NodeError> {
-        let StoreOptions { path, cache_bytes, open_files, step_bytes, sync, hook } = options;
+        let StoreOptions { path, cache_bytes, open_files, step_bytes, filters, sync, hook } = options;
         let io = |error: std::io::Error| StoreError::Io { path: path.clone(), detail: error.to_string() };
         fs::create_dir_all(&path).map_err(io)?;
         let lock = lock(&path)?;
@@ -73,6 +76,7 @@ impl Store {
             halt: CancellationToken::new(),
             recent: Mutex::new(Vec::new()),
             step_bytes,
+            keeps_filters: filters,
             staging: Staging::default(),
             _lock: lock,
         };
@@ -158,9 +162,9 @@ fn family_options(name: &str, cache: &Cache) -> Options {
     let mut options = Options::default();
     match name {
         // Looked up by keys that are often absent.
-        family::COINS | family::TXIDS | family::SPENDS => table.set_bloom_filter(10.0, false),
+        family::COINS | family::TXIDS | family::SPENDS | family::FILTER_HEADERS => table.set_bloom_filter(10.0, false),
         // Large values, written once: kept apart from the keys, so that compaction does not copy them.
-        family::BLOCKS | family::UNDO => {
+        family::BLOCKS | family::UNDO | family::FILTERS => {
             options.set_enable_blob_files(true);
             options.set_min_blob_size(1 << 10);
         }

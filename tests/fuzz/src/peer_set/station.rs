@@ -10,10 +10,12 @@ use bitcoin::p2p::Magic;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::{Block, BlockHash, Transaction};
 use leyden_net::codec::{FRAME_HEADER, MAX_PAYLOAD};
-use leyden_net::config::{MAX_BLOCKS_IN_SERVICE, MAX_BLOCKS_IN_VALIDATION, MAX_HEADERS, MAX_INVENTORY, MAX_LOCATOR};
+use leyden_net::config::{
+    MAX_BLOCKS_IN_SERVICE, MAX_BLOCKS_IN_VALIDATION, MAX_FILTER_HEADERS, MAX_HEADERS, MAX_INVENTORY, MAX_LOCATOR,
+};
 use leyden_net::{
-    Action, BlockOutcome, Config, Ctx, Direction, Event, HeadersOutcome, PeerId, PeerSet, Timing, TransactionOutcome,
-    encode_frame,
+    Action, BlockOutcome, Config, Ctx, Direction, Event, FilterRequest, HeadersOutcome, PeerId, PeerSet, Timing,
+    TransactionOutcome, encode_frame,
 };
 
 use super::chain::{Chain, Mempool, START, relayed, zero_work};
@@ -26,6 +28,7 @@ enum Job {
     Headers { peer: PeerId, headers: Vec<Header> },
     Block { peer: PeerId, block: Block },
     Serve { peer: PeerId, hash: BlockHash },
+    ServeFilters { peer: PeerId },
     Submit { peer: PeerId, transaction: Arc<Transaction>, package: bool },
 }
 
@@ -141,6 +144,14 @@ impl Station {
                 assert!(self.chain.block(&hash).is_some(), "only what there is can be served");
                 self.jobs.push(Job::Serve { peer, hash });
             }
+            Action::ServeFilters { peer, request } => {
+                self.assert_connected(peer);
+                let (FilterRequest::Filters { blocks }
+                | FilterRequest::Headers { blocks, .. }
+                | FilterRequest::Checkpoints { blocks, .. }) = request;
+                assert!(blocks.len() <= MAX_FILTER_HEADERS as usize);
+                self.jobs.push(Job::ServeFilters { peer });
+            }
             Action::Disconnect { peer, .. } => {
                 self.assert_connected(peer);
                 assert_ne!(self.honest, Some(peer), "an honest peer is kept");
@@ -179,7 +190,8 @@ impl Station {
         assert!(count(|job| matches!(job, Job::Block { .. })) <= MAX_BLOCKS_IN_VALIDATION);
         assert!(count(|job| matches!(job, Job::Submit { .. })) <= MOST_UNCHECKED_TRANSACTIONS);
         for peer in self.connected.keys() {
-            let served = |job: &&Job| matches!(job, Job::Serve { peer: to, .. } if to == peer);
+            let served =
+                |job: &&Job| matches!(job, Job::Serve { peer: to, .. } | Job::ServeFilters { peer: to } if to == peer);
             assert!(self.jobs.iter().filter(served).count() <= MAX_BLOCKS_IN_SERVICE);
         }
         assert_eq!(self.peers.peers().len(), self.connected.len());
@@ -202,6 +214,7 @@ impl Station {
                 let outcome = if succeeds { self.chain.process_block(block) } else { BlockOutcome::Undecided };
                 Event::BlockProcessed { peer, hash, outcome }
             }
+            Job::ServeFilters { peer } => Event::BlockServed { peer },
             Job::Serve { peer, hash } => {
                 if self.honest == Some(peer)
                     && let Some(block) = self.chain.block(&hash)
