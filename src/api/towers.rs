@@ -5,7 +5,7 @@ use bitcoin::{OutPoint, secp256k1::PublicKey};
 use leyden_channels::types::{CommitmentNumber, FeeratePerKw, NodeId};
 use leyden_watchtower::{
     appointment::ClientId,
-    client::record::Proof,
+    client::{TowerChain, record::Proof},
     message::{Mode, Registered, SignedHeld},
     receipt::{Closed, Contradiction, Held},
 };
@@ -58,6 +58,8 @@ pub struct Tower {
     pub connected: bool,
     /// It answered when it was dialled last.
     pub reached: bool,
+    /// How far its chain was when it was asked last.
+    pub chain: Option<TowerChain>,
     /// What was wrong last.
     pub trouble: Option<String>,
     /// States that it holds, and that wait for it.

@@ -8,7 +8,7 @@ use leyden_channels::types::CommitmentNumber;
 use leyden_watchtower::{
     appointment::ClientId,
     client::{
-        Coverage, ROWS_WITHOUT_TOWER, Trouble,
+        Blindness, Coverage, ROWS_WITHOUT_TOWER, TowerChain, Trouble,
         keys::TowerKeys as _,
         record::{TowerId, Use},
     },
@@ -88,7 +88,8 @@ fn named(view: &TowersView, channel: Option<OutPoint>) -> Result<Vec<&ChannelTow
 }
 
 fn tower(state: TowerState) -> Tower {
-    let TowerState { id: _, row, client, is_ready, is_reached, trouble, held, waiting } = state;
+    let TowerState { id: _, row, client, is_ready, chain, is_reached, trouble, held, waiting } = state;
+    let trouble = trouble.or_else(|| chain.and_then(blind));
     Tower {
         key: row.key,
         address: row.address,
@@ -96,6 +97,7 @@ fn tower(state: TowerState) -> Tower {
         active: row.use_of_it == Use::Active,
         connected: is_ready,
         reached: is_reached,
+        chain,
         trouble,
         held,
         waiting,
@@ -150,7 +152,7 @@ fn find(view: &TowersView, id: TowerId) -> Option<&TowerState> {
     view.towers.iter().find(|tower| tower.id == id)
 }
 
-/// Why a tower does not hold every revoked state of a channel, and what can be done.
+/// Why a tower does not cover every revoked state of a channel, and what can be done.
 pub(super) fn why_not(coverage: &Coverage, tower: &TowerState) -> Option<String> {
     if tower.row.proof.is_some() {
         return Some("it broke its word: remove it, and use another tower".to_owned());
@@ -186,7 +188,7 @@ pub(super) fn why_not(coverage: &Coverage, tower: &TowerState) -> Option<String>
         None => {}
     }
     if coverage.is_complete() {
-        return None;
+        return tower.chain.and_then(blind);
     }
     let mut reasons = Vec::new();
     if coverage.waiting > 0 {
@@ -209,6 +211,19 @@ pub(super) fn why_not(coverage: &Coverage, tower: &TowerState) -> Option<String>
         reasons.push("its last states are on their way".to_owned());
     }
     Some(reasons.join("; "))
+}
+
+/// Why a tower that holds everything may still not see a breach.
+fn blind(chain: TowerChain) -> Option<String> {
+    Some(match chain.blindness()? {
+        Blindness::Behind(blocks) => format!(
+            "its chain was {blocks} blocks behind ours when it was asked last: it sees no breach in those; look after its chain, or use another tower"
+        ),
+        Blindness::Unsure => {
+            "it does not know how far the chain is, so it may see no breach; look after its chain, or use another tower"
+                .to_owned()
+        }
+    })
 }
 
 /// Why a tower does not take one channel, which is tried again now and then.
@@ -370,8 +385,8 @@ impl From<TowerError> for ApiError {
 #[cfg(test)]
 mod tests {
     use bitcoin::{Txid, hashes::Hash as _};
-    use leyden_channels::types::{ChannelId, NodeId};
-    use leyden_watchtower::client::record::TowerRow;
+    use leyden_channels::types::{ChannelId, Height, NodeId};
+    use leyden_watchtower::{client::record::TowerRow, message::ChainSeen};
 
     use super::*;
 
@@ -391,6 +406,7 @@ mod tests {
             row,
             client: ClientId([2; 33]),
             is_ready: false,
+            chain: None,
             is_reached: false,
             trouble: Some("nobody answers".to_owned()),
             held: 0,
@@ -430,6 +446,26 @@ mod tests {
         let nobody_waits = coverage(&view(0, None), &view(0, None).channels[0]);
         assert!(!nobody_waits.payments_wait && !nobody_waits.towers[0].waited_for);
         assert!(!said(&view(0, None)).contains("payments of channel"));
+    }
+
+    #[test]
+    fn a_tower_whose_chain_is_behind_covers_nothing() {
+        let mut view = view(0, None);
+        view.channels[0].coverage[0].revoked = None;
+        let why = |view: &TowersView| coverage(view, &view.channels[0]).towers[0].why_not.clone();
+        let seen = |height, is_sure| ChainSeen { height: Height(height), is_sure };
+        for (seen, says) in [
+            (seen(994, true), None),
+            (seen(993, true), Some("7 blocks behind")),
+            (seen(1_003, true), None),
+            (seen(1_000, false), Some("does not know how far")),
+        ] {
+            view.towers[0].chain = Some(TowerChain { seen, ours: Height(1_000) });
+            let why = why(&view);
+            assert_eq!(why.is_some(), says.is_some(), "{seen:?}: {why:?}");
+            assert!(says.is_none_or(|says| why.unwrap().contains(says)));
+            assert_eq!(said(&view).contains("not covered by any watchtower"), says.is_some(), "{seen:?}");
+        }
     }
 
     #[test]

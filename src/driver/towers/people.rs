@@ -40,7 +40,8 @@ impl Running {
             let is_reached = connection.is_some_and(|connection| connection.is_reached);
             let trouble = connection.and_then(|connection| connection.trouble.clone());
             let is_ready = self.client.is_connected(id);
-            TowerState { id, row: row.clone(), client, is_ready, is_reached, trouble, held, waiting }
+            let chain = self.client.chain_of(id);
+            TowerState { id, row: row.clone(), client, is_ready, chain, is_reached, trouble, held, waiting }
         });
         let (towers, Counts { failed, registered }) = (towers.collect(), self.counts);
         TowersView { required: self.client.required(), towers, channels, failed, registered }

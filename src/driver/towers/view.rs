@@ -5,7 +5,7 @@ use leyden_channels::types::{ChannelId, CommitmentNumber, NodeId};
 use leyden_watchtower::{
     appointment::ClientId,
     client::{
-        Coverage,
+        Coverage, TowerChain,
         record::{Proof, TowerId, TowerRow},
     },
     receipt::{Closed, Contradiction, Held},
@@ -32,6 +32,8 @@ pub struct TowerState {
     pub client: ClientId,
     /// It is connected and has said what it holds.
     pub is_ready: bool,
+    /// How far its chain was when it was asked last.
+    pub chain: Option<TowerChain>,
     /// It answered when it was dialled last.
     pub is_reached: bool,
     /// Why not, or what was wrong last.

@@ -118,6 +118,7 @@ pub(crate) fn list(list: &TowerList) -> leyden::ListTowersResponse {
             proof: tower.proof.as_ref().map(proof),
             client_pubkey: hex::encode(tower.client.0),
             reached: tower.reached,
+            height: tower.chain.map(|chain| chain.seen.height.0),
         }
     };
     leyden::ListTowersResponse { towers: list.towers.iter().map(info).collect(), required: u32::from(list.required) }

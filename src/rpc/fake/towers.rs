@@ -7,8 +7,8 @@ use bitcoin::{OutPoint, constants::ChainHash, secp256k1::PublicKey, secp256k1::S
 use leyden_channels::types::{CommitmentNumber, FeeratePerKw, Height};
 use leyden_watchtower::{
     appointment::{ChannelName, ChannelTag, ClientId, FundingIndex},
-    client::record::Proof,
-    message::{Mode, Registered, SignedHeld},
+    client::{TowerChain, record::Proof},
+    message::{ChainSeen, Mode, Registered, SignedHeld},
     receipt::{Audit, Closed, Contradiction, Digest, Held, Holding, Says},
 };
 
@@ -48,6 +48,7 @@ fn towers() -> Vec<Tower> {
         active: true,
         connected: true,
         reached: true,
+        chain: Some(TowerChain { seen: ChainSeen { height: Height(700), is_sure: true }, ours: Height(701) }),
         trouble: None,
         held: 7,
         waiting: 2,
@@ -68,6 +69,7 @@ fn towers() -> Vec<Tower> {
         mode: Mode::Own,
         connected: false,
         reached: false,
+        chain: None,
         trouble: Some("nobody answers".to_owned()),
         held: 0,
         waiting: 9,

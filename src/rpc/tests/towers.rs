@@ -85,6 +85,7 @@ async fn a_tower_of_the_users_own_is_named_as_such() {
     let shown: Vec<_> = list.towers.iter().map(|one| (one.own, one.connected, one.trouble.as_str())).collect();
     assert_eq!((list.required, shown), (1, vec![(false, true, ""), (true, false, "nobody answers")]));
     assert_eq!(list.towers.iter().map(|one| one.reached).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(list.towers.iter().map(|one| one.height).collect::<Vec<_>>(), [Some(700), None]);
     assert_eq!((list.towers[0].until_height, list.towers[0].sweep_sat_per_kw), (52_560, 2_500));
 }
 

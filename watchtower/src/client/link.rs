@@ -19,6 +19,7 @@ use super::{
     place::{Cover, Opening, Prepared, Trouble},
     record::{ClientKey, CoverageRow, Round, TowerId, TowerRow, Use},
     rounds,
+    sight::TowerChain,
 };
 use crate::{
     appointment::{ChannelName, ChannelTag, ClientId},
@@ -71,6 +72,8 @@ pub(super) struct Tower {
     pub audit_waits: u32,
     /// At which rate new tags are described.
     pub sweep_feerate: FeeratePerKw,
+    /// How far its chain was when it was asked last.
+    pub chain: Option<TowerChain>,
     /// Until when the receipts bind that were asked for last.
     pub receipts_until: Height,
 }
@@ -109,6 +112,7 @@ impl Tower {
             audits: VecDeque::new(),
             audit_waits: 0,
             sweep_feerate: FeeratePerKw(0),
+            chain: None,
             receipts_until: Height(0),
         }
     }
@@ -237,6 +241,7 @@ impl Client {
             (TowerMessage::Audited(audited), Stage::Ready) => self.audited(id, &audited, ctx, out),
             (TowerMessage::Refused(refused), _) => self.refused(id, refused, out),
             (TowerMessage::Possession(shown), Stage::Ready) => self.shown(id, &shown, out),
+            (TowerMessage::ChainSeen(seen), Stage::Ready) => self.chain_seen(id, seen, ctx),
             (message @ TowerMessage::Unknown { .. }, _) if !message.must_be_understood() => {}
             (message, _) => self.unusable(id, &format!("it sends {} out of turn", message.name()), out),
         }

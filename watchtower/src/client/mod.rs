@@ -54,6 +54,7 @@ mod queue;
 pub mod record;
 mod refusal;
 mod sample;
+mod sight;
 mod state;
 mod turns;
 
@@ -66,6 +67,7 @@ use leyden_channels::{
 
 pub use event::{ClientOutbox, Constants, Ctx, Effect, Event, Notice, Place, Session, Work};
 pub use place::Trouble;
+pub use sight::{Blindness, TowerChain};
 pub use turns::{CATCHING_UP, IN_FLIGHT};
 
 use crate::{

@@ -83,6 +83,7 @@ impl Client {
             if !tower.is_ready() {
                 continue;
             }
+            out.emit(Effect::Send(id, Ask::Chain.into()));
             for (channel, until) in over {
                 tower.end_term(id, channel, out);
                 out.emit(Effect::Notice(Notice::TermOver { tower: id, channel, until }));

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     appointment::ChannelName,
     mark::Mark,
-    message::{Has, Mode, SignedClosed, SignedHeld, State},
+    message::{Ask, Has, Mode, SignedClosed, SignedHeld, State},
     receipt::Closing,
 };
 
@@ -225,6 +225,7 @@ impl Client {
                 tower.take_turn(channel, queue);
             }
         }
+        out.emit(Effect::Send(id, Ask::Chain.into()));
         self.say_goodbye(id, ctx, out);
         self.pump(id, out);
     }

@@ -3,9 +3,9 @@
 use leyden_channels::{tx::CommitmentHtlc, wire::codec::Reader};
 
 use super::{
-    Acknowledged, Ask, Audited, BackupBody, BackupPart, BackupRest, ChannelClosed, ChannelOpened, CloseChannel, Has,
-    Hello, Mode, OpenChannel, PastHtlc, Possession, RefusalCode, Refused, Register, Registered, SignedClosed,
-    SignedHeld, State, StateHtlc, TowerFeatures,
+    Acknowledged, Ask, Audited, BackupBody, BackupPart, BackupRest, ChainSeen, ChannelClosed, ChannelOpened,
+    CloseChannel, Has, Hello, Mode, OpenChannel, PastHtlc, Possession, RefusalCode, Refused, Register, Registered,
+    SignedClosed, SignedHeld, State, StateHtlc, TowerFeatures,
 };
 use crate::{
     codec::{Part, ReadError, by_field, by_inner, by_tag},
@@ -30,6 +30,7 @@ by_field! {
     SignedClosed { closed, signature }
     Audited { channel, nonce, at, says, signature }
     Possession { channel, number, proof }
+    ChainSeen { height, is_sure }
     Refused { what, code, channel, number, text }
     PastHtlc { htlc, first, last }
     CommitmentHtlc { direction, id, amount, payment_hash, cltv_expiry }
@@ -143,11 +144,13 @@ const ASK_ALL: u8 = 0;
 const ASK_CHANNEL: u8 = 1;
 const ASK_AUDIT: u8 = 2;
 const ASK_POSSESSION: u8 = 3;
+const ASK_CHAIN: u8 = 4;
 
 impl Part for Ask {
     fn put(&self, out: &mut Vec<u8>) {
         match self {
             Self::All => out.push(ASK_ALL),
+            Self::Chain => out.push(ASK_CHAIN),
             Self::Channel(channel) => {
                 out.push(ASK_CHANNEL);
                 channel.put(out);
@@ -164,6 +167,7 @@ impl Part for Ask {
     fn take(reader: &mut Reader<'_>) -> Result<Self, ReadError> {
         Ok(match reader.field::<u8>()? {
             ASK_ALL => Self::All,
+            ASK_CHAIN => Self::Chain,
             ASK_CHANNEL => Self::Channel(Part::take(reader)?),
             ASK_AUDIT => {
                 Self::Audit { channel: Part::take(reader)?, up_to: Part::take(reader)?, nonce: Part::take(reader)? }

@@ -264,7 +264,7 @@ pub struct ChannelClosed {
     pub tag: ChannelTag,
 }
 
-/// Asks what the tower holds.
+/// Asks what the tower holds, or how far it sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum Ask {
@@ -276,6 +276,8 @@ pub enum Ask {
     Audit { channel: ChannelName, up_to: CommitmentNumber, nonce: [u8; 32] },
     /// Show that this backup is there ([`Possession`]).
     Possession { channel: ChannelName, number: CommitmentNumber, nonce: [u8; 32] },
+    /// How far the tower's chain is ([`ChainSeen`]).
+    Chain,
 }
 
 /// What the tower holds of one channel, with the newest receipt.
@@ -313,6 +315,15 @@ pub struct SignedHeld {
     pub until: Height,
     /// Of [`Holding`](crate::receipt::Holding), by the tower's key.
     pub signature: Signature,
+}
+
+/// How far the tower's chain is: a tower that is behind sees no breach in the blocks that it lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChainSeen {
+    /// The last block that it has acted on.
+    pub height: Height,
+    /// Whether the tower believes that its chain is as far as everybody's.
+    pub is_sure: bool,
 }
 
 /// How a channel ended, and the signature for that ([`Closing`](crate::receipt::Closing)).
@@ -476,6 +487,7 @@ messages! {
     23 Refused(Refused),
     25 Audited(Audited),
     27 Possession(Possession),
+    29 ChainSeen(ChainSeen),
 }
 
 impl TowerMessage {

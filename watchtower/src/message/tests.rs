@@ -57,6 +57,8 @@ fn samples() -> Vec<TowerMessage> {
         Ask::Channel(CHANNEL).into(),
         Ask::Audit { channel: CHANNEL, up_to: NUMBER, nonce: [3; 32] }.into(),
         Ask::Possession { channel: CHANNEL, number: NUMBER, nonce: [3; 32] }.into(),
+        Ask::Chain.into(),
+        ChainSeen { height: Height(7), is_sure: true }.into(),
         State { remaining: 0, channel: None, has: Has::Nothing }.into(),
         State { remaining: 2, channel: Some(CHANNEL), has: Has::Backups { receipt, mark: MARK } }.into(),
         State { remaining: 1, channel: Some(CHANNEL), has: Has::Closed(SignedClosed { closed, signature }) }.into(),

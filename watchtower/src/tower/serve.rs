@@ -11,8 +11,8 @@ use crate::{
     codec::encode,
     hint::Hint,
     message::{
-        Ask, Assembled, Backup, BackupBody, ChannelClosed, ChannelOpened, Has, Hello, MAX_CONSTANTS, Mode, OpenChannel,
-        PROTOCOL_VERSION, Possession, RefusalCode, Refused, Register, Registered, State, TowerMessage,
+        Ask, Assembled, Backup, BackupBody, ChainSeen, ChannelClosed, ChannelOpened, Has, Hello, MAX_CONSTANTS, Mode,
+        OpenChannel, PROTOCOL_VERSION, Possession, RefusalCode, Refused, Register, Registered, State, TowerMessage,
     },
     own::{Guard, OwnChannel},
     receipt::{Closed, Closing, Held, Holding, proof_of_possession},
@@ -117,7 +117,8 @@ impl Tower {
             | TowerMessage::State(_)
             | TowerMessage::Refused(_)
             | TowerMessage::Audited(_)
-            | TowerMessage::Possession(_) => {
+            | TowerMessage::Possession(_)
+            | TowerMessage::ChainSeen(_) => {
                 self.hang_up(client, HangUp::NotForTowers(message.name()), outbox);
             }
             TowerMessage::Unknown { message_type } => {
@@ -475,6 +476,10 @@ impl Tower {
                 };
                 outbox.emit(Effect::Send(client, Possession { channel: name, number, proof }.into()));
             }
+            Ask::Chain => {
+                let seen = ChainSeen { height: self.height(), is_sure: ctx.tip_is_sure };
+                outbox.emit(Effect::Send(client, seen.into()));
+            }
         }
         Ok(())
     }
@@ -483,7 +488,7 @@ impl Tower {
     fn can_afford(&mut self, client: ClientId, ask: &Ask, ctx: &Ctx<'_>) -> bool {
         let cost = match ask {
             Ask::All => self.used.get(&client).map_or(0, |used| used.channels.saturating_add(used.closed) as u64),
-            Ask::Channel(_) => 0,
+            Ask::Channel(_) | Ask::Chain => 0,
             Ask::Audit { .. } => AUDIT_COST,
             Ask::Possession { .. } => POSSESSION_COST,
         };

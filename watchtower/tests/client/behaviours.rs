@@ -7,7 +7,7 @@ use leyden_channels::{
 };
 use leyden_watchtower::{
     client::{
-        CATCHING_UP, Client, Constants, Effect, Event, Notice, ROWS_WITHOUT_TOWER, Session, Trouble, Work,
+        Blindness, CATCHING_UP, Client, Constants, Effect, Event, Notice, ROWS_WITHOUT_TOWER, Session, Trouble, Work,
         keys::tag,
         record::{ClientKey, Round, TowerId},
     },
@@ -47,6 +47,24 @@ fn every_tower_gets_every_state_and_the_rows_go() {
     assert_eq!([held(&world, 0), held(&world, 1)], [Some(39); 2]);
     assert!(world.disk.queued(&channel(ALICE)).is_empty());
     assert!(world.client.coverage(channel(ALICE)).iter().all(|coverage| coverage.is_complete()));
+}
+
+#[test]
+fn a_tower_that_falls_behind_the_chain_is_seen_at_the_next_tick() {
+    let mut world = World::quiet(&[Mode::Blind]);
+    world.settle();
+    let id = world.towers[0].id.unwrap();
+    let blindness = |world: &World| world.client.chain_of(id).unwrap().blindness();
+    assert_eq!(blindness(&world), None);
+    world.tip = Height(world.tip.0 + 7);
+    world.event(Event::Tick);
+    world.settle();
+    assert_eq!(blindness(&world), Some(Blindness::Behind(7)));
+    let tip = world.tip.0;
+    world.towers[0].mine_to(tip - 6);
+    world.event(Event::Tick);
+    world.settle();
+    assert_eq!(blindness(&world), None);
 }
 
 #[test]

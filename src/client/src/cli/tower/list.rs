@@ -13,7 +13,8 @@ impl List {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let answer = context.client().await?.towers().list_towers(ListTowersRequest {}).await?.into_inner();
         context.show(&answer, || {
-            let headings = ["tower", "address", "~mode", "state", ">states held", ">waiting", ">kept until block"];
+            let headings =
+                ["tower", "address", "~mode", "state", ">states held", ">waiting", ">chain", ">kept until block"];
             let rows = answer.towers.iter().map(row).collect();
             let mut text = table::list(headings, rows, "No watchtower guards this node: `leyden tower add` adds one.");
             if answer.required > 0 {
@@ -41,7 +42,7 @@ fn allow(tower: &TowerInfo) -> String {
     }
 }
 
-fn row(tower: &TowerInfo) -> [String; 7] {
+fn row(tower: &TowerInfo) -> [String; 8] {
     let state = match (tower.active, tower.connected) {
         _ if tower.proof.is_some() => "broke its word",
         (false, _) => "deactivated",
@@ -56,6 +57,7 @@ fn row(tower: &TowerInfo) -> [String; 7] {
         state.to_owned(),
         amount::grouped(i64::try_from(tower.states_held).unwrap_or(i64::MAX)),
         amount::grouped(i64::try_from(tower.states_waiting).unwrap_or(i64::MAX)),
+        tower.height.map_or_else(|| "-".to_owned(), |height| height.to_string()),
         if tower.until_height == 0 { "-".to_owned() } else { tower.until_height.to_string() },
     ]
 }
