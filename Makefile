@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo`, `make test`. Both install what is missing first.
 BUILT := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test interop fuzz build release lint doc bench bench-peers clean bootstrap
+.PHONY: help demo test interop fuzz build release lint doc bench bench-peers clean bootstrap bootstrap-tests
 
 help:
 	@echo "make demo     two real nodes open a channel, pay through it and close it"
@@ -15,6 +15,10 @@ help:
 bootstrap:
 	@.ci/bootstrap
 
+# What the peers of the tests need beside that: Bitcoin Core's engine is built with cmake and Boost.
+bootstrap-tests:
+	@.ci/bootstrap tests
+
 build: bootstrap
 	cargo build --workspace
 
@@ -23,7 +27,7 @@ demo: bootstrap
 	cargo build --workspace --bins
 	$(BUILT)/debug/leyden demo
 
-test: bootstrap
+test: bootstrap-tests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked --lib --bins --tests -- --show-output
@@ -47,14 +51,14 @@ release: bootstrap
 	cargo build --release --locked --bins -p leyden -p leyden-client
 
 bench: release
-	cargo bench --workspace --exclude leyden-interop
+	cargo bench --workspace --exclude leyden-interop --exclude leyden-kernel
 	$(BUILT)/release/leyden bench mine --seconds 5
 	$(BUILT)/release/leyden bench route
 	$(BUILT)/release/leyden bench payments --nodes 2 --count 10000 --concurrency 100
 
 # The work that Leyden and a peer do both, in one run; its last line is `ratio: N`.
 WHAT ?= route
-bench-peers: bootstrap
+bench-peers: bootstrap-tests
 	cargo build --release --workspace --locked --bins --bench peers_$(WHAT)
 	cargo bench --workspace --locked --bench peers_$(WHAT)
 

@@ -38,6 +38,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     // Tests and benchmarks only.
     ("leyden-interop", &[]),
+    ("leyden-kernel", &[]),
     ("leyden-fuzz", &["leyden-channels", "leyden-consensus", "leyden-jsonrpc", "leyden-net"]),
 ];
 
