@@ -67,6 +67,8 @@ pub struct HeaderTree {
     slots: HashMap<BlockHash, Slot>,
     best: Slot,
     best_stored: Slot,
+    /// Counts bodies in the order in which they were stored.
+    stored_so_far: u64,
     /// Counts headers in the order in which their whole chain became stored.
     linked_so_far: u64,
 }
@@ -83,6 +85,7 @@ impl HeaderTree {
             slots: HashMap::from([(hash, Slot::GENESIS)]),
             best: Slot::GENESIS,
             best_stored: Slot::GENESIS,
+            stored_so_far: 0,
             linked_so_far: 1,
         }
     }
@@ -312,7 +315,10 @@ impl HeaderTree {
     pub fn mark_stored(&mut self, hash: &BlockHash) -> bool {
         let Some(slot) = self.slot(hash) else { return false };
         let before = self.best_stored;
-        self.entry_mut(slot).stored = true;
+        if self.entry(slot).stored.is_none() {
+            self.stored_so_far += 1;
+            self.entry_mut(slot).stored = Some(self.stored_so_far);
+        }
         if self.entry(slot).linked.is_none() && self.parent_is_linked(slot) {
             self.link_from(slot);
         }
@@ -323,7 +329,7 @@ impl HeaderTree {
     /// descendants no longer count as connectable. Bodies pruned behind the tip need no such note.
     pub fn mark_missing(&mut self, hash: &BlockHash) {
         let Some(slot) = self.slot(hash).filter(|slot| *slot != Slot::GENESIS) else { return };
-        self.entry_mut(slot).stored = false;
+        self.entry_mut(slot).stored = None;
         for descendant in self.descendants(slot) {
             self.entry_mut(descendant).linked = None;
         }
@@ -410,7 +416,7 @@ impl HeaderTree {
             jump: if first == second { self.entry(jump).jump } else { parent },
             first_child: None,
             next_sibling: above.first_child,
-            stored: false,
+            stored: None,
             linked: None,
         };
         let better = entry.validity.is_valid() && entry.chain_work > self.entry(self.best).chain_work;
@@ -481,7 +487,8 @@ impl HeaderTree {
         self.entry(slot).parent.is_some_and(|parent| self.entry(parent).linked.is_some())
     }
 
-    /// The chain up to this stored block is complete: link it and all stored blocks that only waited for it.
+    /// The chain up to this stored block is complete: link it and all stored blocks that only waited for it, of siblings
+    /// the one first whose body came first (as Bitcoin Core does, so that both keep the same of two equal tips).
     fn link_from(&mut self, slot: Slot) {
         let mut waiting = vec![slot];
         let mut next = 0;
@@ -495,12 +502,16 @@ impl HeaderTree {
             if valid && work > self.entry(self.best_stored).chain_work {
                 self.best_stored = slot;
             }
+            let siblings = waiting.len();
             let mut child = self.entry(slot).first_child;
             while let Some(slot) = child {
-                if self.entry(slot).stored && self.entry(slot).linked.is_none() {
+                if self.entry(slot).stored.is_some() && self.entry(slot).linked.is_none() {
                     waiting.push(slot);
                 }
                 child = self.entry(slot).next_sibling;
+            }
+            if let Some(siblings) = waiting.get_mut(siblings..) {
+                siblings.sort_by_key(|slot| self.entry(*slot).stored);
             }
         }
     }

@@ -14,7 +14,9 @@
 //! two tips is ever seen or stored. Its blocks are read one at a time, and its changes take a bounded memory (`step`).
 //!
 //! What it promises: the coins on disk are always those of the tip on disk. A step that fails, by an invalid block or a
-//! crash, leaves everything as it was. Of two chains with equal work the first that was complete stays.
+//! crash, leaves everything as it was. Of two chains with equal work the first that was complete stays,
+//! and so does the one on which the node already stands. (differs: Bitcoin Core may go over to one that was complete earlier,
+//! after a longer chain that contains its own tip has turned out invalid; that is no rule, and costs a reorganisation.)
 
 use std::sync::{Arc, RwLock};
 

@@ -77,7 +77,8 @@ pub(super) struct Entry {
     pub(super) jump: Slot,
     pub(super) first_child: Option<Slot>,
     pub(super) next_sibling: Option<Slot>,
-    pub(super) stored: bool,
+    /// When the body was stored, counted in bodies.
+    pub(super) stored: Option<u64>,
     /// When the chain up to here was first stored as a whole, counted in blocks.
     pub(super) linked: Option<u64>,
 }
@@ -95,7 +96,7 @@ impl Entry {
             jump: Slot::GENESIS,
             first_child: None,
             next_sibling: None,
-            stored: true,
+            stored: Some(0),
             linked: Some(0),
         }
     }
@@ -108,7 +109,7 @@ impl Entry {
             chain_work: self.chain_work,
             median_time_past: self.median_time_past,
             validity: self.validity,
-            stored: self.stored,
+            stored: self.stored.is_some(),
             connectable: self.linked.is_some(),
         }
     }

@@ -114,6 +114,21 @@ fn trap_20_of_equal_work_the_first_seen_stays_and_the_first_complete_wins_among_
 }
 
 #[test]
+fn trap_20_of_equal_tips_that_one_body_completes_the_first_stored_wins() {
+    for first_is_older in [true, false] {
+        let mut tree = HeaderTree::new(Arc::new(Params::regtest()));
+        let genesis = tree.best().hash;
+        let parent = extend(&mut tree, &genesis, 600, 1);
+        let tips = [extend(&mut tree, &parent, 600, 1), extend(&mut tree, &parent, 700, 1)];
+        let order = if first_is_older { [tips[0], tips[1]] } else { [tips[1], tips[0]] };
+        for body in [order[0], order[1], parent] {
+            tree.mark_stored(&body);
+        }
+        assert_eq!(tree.best_stored().hash, order[0]);
+    }
+}
+
+#[test]
 fn trap_20_wrong_bits_are_refused_even_when_they_are_harder() {
     let mut tree = HeaderTree::new(Arc::new(Params::regtest()));
     let genesis = tree.best().hash;

@@ -6,6 +6,7 @@
 
 mod draw;
 mod scripts;
+mod trees;
 
 use std::sync::atomic::Ordering;
 
@@ -26,6 +27,22 @@ fn random_and_mutated_scripts_get_the_same_verdict() {
     if run.cases() >= 20_000 {
         assert!(valid * 4 > invalid, "{valid} valid, {invalid} invalid");
         assert!(causes.len() >= CAUSES, "only {} causes", causes.len());
+    }
+}
+
+#[test]
+fn random_block_trees_lead_to_the_same_tip() {
+    bitcoinkernel::disable_logging();
+    let run = Run::from_env("LEYDEN_KERNEL_TREES", 300);
+    let (keys, met) = (Keys::new(), trees::Met::default());
+    run.each(|seed| trees::compare(seed, &keys, &met));
+    let met = met.0.into_inner().expect("no panic");
+    println!("{} trees: the same tips, coins and undo data; {met:?}", run.cases());
+    if run.cases() >= 300 {
+        let count = |what: &str| met.get(what).copied().unwrap_or(0);
+        assert!(count("reorganisation") >= run.cases() / 2, "{} reorganisations", count("reorganisation"));
+        assert!(count(trees::TIE) * 50 <= run.cases(), "{} ties", count(trees::TIE));
+        assert!(count("none taken") > count("none refused"), "most blocks without a fault stand on wrong ones");
     }
 }
 

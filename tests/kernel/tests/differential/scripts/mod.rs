@@ -20,8 +20,9 @@ use leyden_consensus::script::opcodes::{OP_0, OP_1, OP_NOP, OP_PUSHDATA1};
 use leyden_consensus::script::{ScriptError, ScriptFlags, SpendingTx};
 
 use self::keys::Keys;
-use self::program::Locks;
+pub use self::program::Locks;
 use self::signature::Place;
+pub use self::signature::push_of;
 pub use self::spend::{Signed, Spend};
 use crate::draw::Draw;
 
@@ -75,13 +76,7 @@ pub fn judge(bytes: &[u8], spent: &[TxOut], flags: ScriptFlags, verdicts: &Verdi
         };
     };
     let bits = FLAGS.iter().filter(|(flag, _)| flags.contains(*flag)).fold(0, |bits, (_, bit)| bits | bit);
-    let outputs: Vec<bitcoinkernel::TxOut> = spent
-        .iter()
-        .map(|output| {
-            let script = ScriptPubkey::new(output.script_pubkey.as_bytes()).expect("any bytes are a script");
-            bitcoinkernel::TxOut::new(&script, output.value.to_sat() as i64)
-        })
-        .collect();
+    let outputs = their_outputs(spent);
     let hashed = PrecomputedTransactionData::new(theirs, &outputs).expect("one output an input");
     let spending = SpendingTx::new(ours, spent.to_vec()).expect("one output an input");
     for (input, output) in outputs.iter().enumerate() {
@@ -99,6 +94,26 @@ pub fn judge(bytes: &[u8], spent: &[TxOut], flags: ScriptFlags, verdicts: &Verdi
         }
     }
     Ok(())
+}
+
+fn their_outputs(spent: &[TxOut]) -> Vec<bitcoinkernel::TxOut> {
+    let output = |output: &TxOut| {
+        let script = ScriptPubkey::new(output.script_pubkey.as_bytes()).expect("any bytes are a script");
+        bitcoinkernel::TxOut::new(&script, output.value.to_sat() as i64)
+    };
+    spent.iter().map(output).collect()
+}
+
+/// Whether all inputs pass under all rules of consensus, by Bitcoin Core's word.
+pub fn core_accepts(tx: &Transaction, spent: &[TxOut]) -> bool {
+    let tx = bitcoinkernel::Transaction::new(&serialize(tx)).expect("a transaction");
+    let outputs = their_outputs(spent);
+    let hashed = PrecomputedTransactionData::new(&tx, &outputs).expect("one output an input");
+    let passes = |(input, output): (usize, &bitcoinkernel::TxOut)| {
+        let all = Some(bitcoinkernel::VERIFY_ALL);
+        verify(&output.script_pubkey(), Some(output.value()), &tx, input, all, &hashed).is_ok()
+    };
+    outputs.iter().enumerate().all(passes)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -99,6 +99,11 @@ impl Spend {
         }
     }
 
+    /// Whether the output script is known before the signature is.
+    pub fn is_complete(&self) -> bool {
+        !matches!(&self.kind, Kind::Bare(program) if program.embedded.is_some())
+    }
+
     /// Inside a pay-to-script-hash output, sometimes.
     fn nested(draw: &mut Draw, output: Vec<u8>, kind: impl FnOnce(Option<Vec<u8>>) -> Kind) -> Self {
         if draw.percent(35) {
