@@ -16,6 +16,7 @@ use super::conditional::Conditionals;
 use super::error::ScriptError;
 use super::flags::ScriptFlags;
 use super::number;
+use super::observer::{Observer, StackView};
 use super::opcodes::{self, *};
 use super::sighash::{DigestInput, LeafPosition};
 use super::stack::{Item, Stack};
@@ -97,7 +98,7 @@ impl<'x, 's> Execution<'x, 's> {
     }
 
     /// Executes the whole script. The stack then holds what the script left.
-    pub(super) fn run(mut self) -> Result<(), ScriptError> {
+    pub(super) fn run<O: Observer>(mut self, observer: &mut O) -> Result<(), ScriptError> {
         // Tapscripts are limited by the block weight alone.
         let limited = match self.version {
             Version::Legacy | Version::WitnessV0 => true,
@@ -114,6 +115,8 @@ impl<'x, 's> Execution<'x, 's> {
         while let Some(read) = instructions.next() {
             let Ok(instruction) = read else { return Err(ScriptError::BadOpcode) };
             let opcode = instruction.opcode;
+            let executing = self.conditionals.executing();
+            observer.instruction(instruction, executing);
             if instruction.data.len() > MAX_ITEM_BYTES {
                 return Err(ScriptError::PushSize);
             }
@@ -129,7 +132,6 @@ impl<'x, 's> Execution<'x, 's> {
             if opcode == OP_CODESEPARATOR && constant_code {
                 return Err(ScriptError::OpCodeSeparator);
             }
-            let executing = self.conditionals.executing();
             if opcode <= OP_PUSHDATA4 {
                 if executing {
                     if minimal && !opcodes::is_minimal_push(&instruction) {
@@ -150,12 +152,15 @@ impl<'x, 's> Execution<'x, 's> {
             if self.stack.len().saturating_add(self.alternative.len()) > MAX_STACK_ITEMS {
                 return Err(ScriptError::StackSize);
             }
+            observer.executed(StackView(self.stack), StackView(&self.alternative));
             position = position.saturating_add(1);
         }
         if self.conditionals.is_balanced() { Ok(()) } else { Err(ScriptError::UnbalancedConditional) }
     }
 
     /// Executes one opcode that is not a push of bytes. Conditionals come here in branches not taken too.
+    // The loop is compiled for each observer, and has to take this in wherever that is.
+    #[inline]
     fn perform(&mut self, opcode: u8, executing: bool) -> Result<(), ScriptError> {
         match opcode {
             OP_1NEGATE => self.push_number(-1),
@@ -275,6 +280,7 @@ impl<'x, 's> Execution<'x, 's> {
         }
     }
 
+    #[inline]
     fn push_number(&mut self, value: i64) -> Result<(), ScriptError> {
         self.stack.push(Item::from_number(value));
         Ok(())
@@ -337,6 +343,7 @@ impl<'x, 's> Execution<'x, 's> {
         Ok(numbers)
     }
 
+    #[inline]
     fn op_two_numbers(&mut self, opcode: u8) -> Result<(), ScriptError> {
         let (one, other) = self.pop_two_numbers()?;
         let result = match opcode {

@@ -16,6 +16,7 @@ mod error;
 mod flags;
 mod interpreter;
 mod number;
+mod observer;
 pub mod opcodes;
 mod sighash;
 pub mod sigops;
@@ -25,6 +26,7 @@ mod witness;
 
 pub use error::ScriptError;
 pub use flags::ScriptFlags;
+pub use observer::{Observer, StackView, Stage};
 pub use sighash::LeafPosition;
 pub use spending::{SpendingTx, SpentOutputsMismatch, is_script_hash};
 pub use witness::witness_program;

@@ -6,6 +6,7 @@ use thiserror::Error;
 use super::error::ScriptError;
 use super::flags::ScriptFlags;
 use super::interpreter::{Execution, Version};
+use super::observer::{Observer, StackView, Stage};
 use super::opcodes::{OP_EQUAL, OP_HASH160, is_push_only};
 use super::sighash::{self, DigestInput, EcdsaHashType, LeafPosition, LegacyDigest, SharedHashes};
 use super::stack::Stack;
@@ -70,6 +71,17 @@ impl<'a> SpendingTx<'a> {
 
     /// Whether the input script and witness of this input may spend its output, under these rules.
     pub fn verify_input(&self, index: usize, flags: ScriptFlags) -> Result<(), ScriptError> {
+        self.verify_input_observed(index, flags, &mut ())
+    }
+
+    /// The same for somebody who looks on. If it fails, then at the instruction, or in the stage, that was told last, or
+    /// between two stages.
+    pub fn verify_input_observed<O: Observer>(
+        &self,
+        index: usize,
+        flags: ScriptFlags,
+        observer: &mut O,
+    ) -> Result<(), ScriptError> {
         let input = self.input(index)?;
         let script_sig = input.input.script_sig.as_bytes();
         let script_pubkey = input.spent_output.script_pubkey.as_bytes();
@@ -80,10 +92,12 @@ impl<'a> SpendingTx<'a> {
         // One stack, two scripts one after the other: joining them into one would let the first change the second
         // (CVE-2010-5141).
         let mut stack = Stack::default();
-        execute(&input, &mut stack, script_sig, flags)?;
+        observer.stage(Stage::InputScript(script_sig), StackView(&stack));
+        execute(&input, &mut stack, script_sig, flags, observer)?;
         let script_hash = flags.contains(ScriptFlags::P2SH) && is_script_hash(script_pubkey);
         let pushed = script_hash.then(|| stack.clone());
-        execute(&input, &mut stack, script_pubkey, flags)?;
+        observer.stage(Stage::OutputScript(script_pubkey), StackView(&stack));
+        execute(&input, &mut stack, script_pubkey, flags, observer)?;
         require_true(&stack)?;
         let mut clean = stack.len() == 1;
 
@@ -95,7 +109,7 @@ impl<'a> SpendingTx<'a> {
             if !script_sig.is_empty() {
                 return Err(ScriptError::WitnessMalleated);
             }
-            verify_program(&input, version, program, flags, Nesting::Native)?;
+            verify_program(&input, version, program, flags, Nesting::Native, observer)?;
             clean = true;
         }
 
@@ -106,7 +120,8 @@ impl<'a> SpendingTx<'a> {
             let redeem_item = pushed.pop()?;
             let redeem_script = redeem_item.bytes();
             let mut stack: Stack<'_> = pushed;
-            execute(&input, &mut stack, redeem_script, flags)?;
+            observer.stage(Stage::RedeemScript(redeem_script), StackView(&stack));
+            execute(&input, &mut stack, redeem_script, flags, observer)?;
             require_true(&stack)?;
             clean = stack.len() == 1;
             if flags.contains(ScriptFlags::WITNESS)
@@ -120,7 +135,7 @@ impl<'a> SpendingTx<'a> {
                 if !only_push {
                     return Err(ScriptError::WitnessMalleatedP2sh);
                 }
-                verify_program(&input, version, program, flags, Nesting::ScriptHash)?;
+                verify_program(&input, version, program, flags, Nesting::ScriptHash, observer)?;
                 clean = true;
             }
         }
@@ -169,16 +184,17 @@ pub fn is_script_hash(script: &[u8]) -> bool {
     matches!(script, [OP_HASH160, 20, hash @ .., OP_EQUAL] if hash.len() == 20)
 }
 
-fn execute<'s>(
+fn execute<'s, O: Observer>(
     input: &DigestInput<'_>,
     stack: &mut Stack<'s>,
     script: &'s [u8],
     flags: ScriptFlags,
+    observer: &mut O,
 ) -> Result<(), ScriptError> {
     if script.is_empty() {
         return Ok(());
     }
-    Execution::new(script, stack, &mut Version::Legacy, flags, *input).run()
+    Execution::new(script, stack, &mut Version::Legacy, flags, *input).run(observer)
 }
 
 fn require_true(stack: &Stack<'_>) -> Result<(), ScriptError> {

@@ -77,6 +77,11 @@ impl<'s> Stack<'s> {
         self.items.len()
     }
 
+    /// From the bottom to the top.
+    pub(super) fn items(&self) -> impl Iterator<Item = &[u8]> {
+        self.items.iter().map(Item::bytes)
+    }
+
     pub(super) fn push(&mut self, item: Item<'s>) {
         self.items.push(item);
     }

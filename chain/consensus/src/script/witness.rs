@@ -17,6 +17,7 @@ use super::error::ScriptError;
 use super::flags::ScriptFlags;
 use super::interpreter::signature::{self, SECP};
 use super::interpreter::{Execution, MAX_ITEM_BYTES, MAX_STACK_ITEMS, Tapscript, Version};
+use super::observer::{Observer, StackView, Stage};
 use super::opcodes::{self, Instructions, OP_1, OP_16, OP_CHECKSIG, OP_DUP, OP_EQUALVERIFY, OP_HASH160};
 use super::sighash::{self, DigestInput, LeafPosition};
 use super::stack::{Item, Stack};
@@ -56,30 +57,41 @@ pub(super) enum Nesting {
 }
 
 /// Whether the input's witness satisfies the program.
-pub(super) fn verify_program(
+pub(super) fn verify_program<O: Observer>(
     input: &DigestInput<'_>,
     version: u8,
     program: &[u8],
     flags: ScriptFlags,
     nesting: Nesting,
+    observer: &mut O,
 ) -> Result<(), ScriptError> {
     let witness = &input.input.witness;
     match (version, program.len(), nesting) {
-        (0, 20, _) => verify_key_hash(input, program, flags),
-        (0, 32, _) => verify_script_hash(input, program, flags),
+        (0, 20, _) => verify_key_hash(input, program, flags, observer),
+        (0, 32, _) => verify_script_hash(input, program, flags, observer),
         (0, _, _) => Err(ScriptError::WitnessProgramWrongLength),
-        (1, 32, Nesting::Native) if !flags.contains(ScriptFlags::TAPROOT) => Ok(()),
+        (1, 32, Nesting::Native) if !flags.contains(ScriptFlags::TAPROOT) => anyone_can_spend(observer),
         (1, 32, Nesting::Native) if witness.is_empty() => Err(ScriptError::WitnessProgramWitnessEmpty),
-        (1, 32, Nesting::Native) => verify_taproot(input, program, flags),
-        (1, 2, Nesting::Native) if program == ANCHOR_PROGRAM => Ok(()),
+        (1, 32, Nesting::Native) => verify_taproot(input, program, flags, observer),
+        (1, 2, Nesting::Native) if program == ANCHOR_PROGRAM => anyone_can_spend(observer),
         _ if flags.contains(ScriptFlags::DISCOURAGE_UPGRADABLE_WITNESS_PROGRAM) => {
             Err(ScriptError::DiscourageUpgradableWitnessProgram)
         }
-        _ => Ok(()),
+        _ => anyone_can_spend(observer),
     }
 }
 
-fn verify_key_hash(input: &DigestInput<'_>, program: &[u8], flags: ScriptFlags) -> Result<(), ScriptError> {
+fn anyone_can_spend<O: Observer>(observer: &mut O) -> Result<(), ScriptError> {
+    observer.stage(Stage::AnyoneCanSpend, StackView(&Stack::default()));
+    Ok(())
+}
+
+fn verify_key_hash<O: Observer>(
+    input: &DigestInput<'_>,
+    program: &[u8],
+    flags: ScriptFlags,
+    observer: &mut O,
+) -> Result<(), ScriptError> {
     let witness = &input.input.witness;
     if witness.len() != 2 {
         return Err(ScriptError::WitnessProgramMismatch);
@@ -91,19 +103,30 @@ fn verify_key_hash(input: &DigestInput<'_>, program: &[u8], flags: ScriptFlags) 
     {
         *to = *from;
     }
-    execute(input, items(witness, 2), &script, flags, Version::WitnessV0)
+    execute(input, items(witness, 2), &script, flags, Version::WitnessV0, Stage::KeyHash, observer)
 }
 
-fn verify_script_hash(input: &DigestInput<'_>, program: &[u8], flags: ScriptFlags) -> Result<(), ScriptError> {
+fn verify_script_hash<O: Observer>(
+    input: &DigestInput<'_>,
+    program: &[u8],
+    flags: ScriptFlags,
+    observer: &mut O,
+) -> Result<(), ScriptError> {
     let witness = &input.input.witness;
     let script = witness.last().ok_or(ScriptError::WitnessProgramWitnessEmpty)?;
     if sha256::Hash::hash(script).as_byte_array() != program {
         return Err(ScriptError::WitnessProgramMismatch);
     }
-    execute(input, items(witness, witness.len().saturating_sub(1)), script, flags, Version::WitnessV0)
+    let items = items(witness, witness.len().saturating_sub(1));
+    execute(input, items, script, flags, Version::WitnessV0, Stage::WitnessScript, observer)
 }
 
-fn verify_taproot(input: &DigestInput<'_>, program: &[u8], flags: ScriptFlags) -> Result<(), ScriptError> {
+fn verify_taproot<O: Observer>(
+    input: &DigestInput<'_>,
+    program: &[u8],
+    flags: ScriptFlags,
+    observer: &mut O,
+) -> Result<(), ScriptError> {
     let witness = &input.input.witness;
     let mut count = witness.len();
     let annex = witness.last().filter(|last| count >= 2 && last.first() == Some(&ANNEX_TAG));
@@ -114,6 +137,7 @@ fn verify_taproot(input: &DigestInput<'_>, program: &[u8], flags: ScriptFlags) -
     // Key path: the one item left is a signature by the output key.
     let Some(items_left) = count.checked_sub(2) else {
         let signature = witness.nth(0).unwrap_or_default();
+        observer.stage(Stage::KeyPath { key: program, signature }, StackView(&Stack::default()));
         return signature::check_schnorr(input, signature, program, annex_hash.as_ref(), None);
     };
     let control = witness.nth(items_left.saturating_add(1)).unwrap_or_default();
@@ -124,7 +148,7 @@ fn verify_taproot(input: &DigestInput<'_>, program: &[u8], flags: ScriptFlags) -
         if flags.contains(ScriptFlags::DISCOURAGE_UPGRADABLE_TAPROOT_VERSION) {
             return Err(ScriptError::DiscourageUpgradableTaprootVersion);
         }
-        return Ok(());
+        return anyone_can_spend(observer);
     }
     // OP_SUCCESS goes before every other rule, sizes included; only what stands before it must parse.
     for read in Instructions::new(script) {
@@ -133,7 +157,7 @@ fn verify_taproot(input: &DigestInput<'_>, program: &[u8], flags: ScriptFlags) -
             if flags.contains(ScriptFlags::DISCOURAGE_OP_SUCCESS) {
                 return Err(ScriptError::DiscourageOpSuccess);
             }
-            return Ok(());
+            return anyone_can_spend(observer);
         }
     }
     if items_left > MAX_STACK_ITEMS {
@@ -145,7 +169,7 @@ fn verify_taproot(input: &DigestInput<'_>, program: &[u8], flags: ScriptFlags) -
         annex_hash,
         weight_left: weight.saturating_add(WEIGHT_ALLOWANCE),
     });
-    execute(input, items(witness, items_left), script, flags, version)
+    execute(input, items(witness, items_left), script, flags, version, Stage::Tapscript, observer)
 }
 
 /// BIP 341: the control block's key, tweaked by the tree that the leaf and the control block's hashes make, is the
@@ -197,15 +221,18 @@ fn items(witness: &Witness, count: usize) -> Result<Stack<'_>, ScriptError> {
 }
 
 /// Executes a witness script, which has to leave exactly one item, and that true.
-fn execute<'s>(
+fn execute<'s, O: Observer>(
     input: &DigestInput<'_>,
     items: Result<Stack<'s>, ScriptError>,
     script: &'s [u8],
     flags: ScriptFlags,
     mut version: Version,
+    stage: fn(&'s [u8]) -> Stage<'s>,
+    observer: &mut O,
 ) -> Result<(), ScriptError> {
     let mut stack = items?;
-    Execution::new(script, &mut stack, &mut version, flags, *input).run()?;
+    observer.stage(stage(script), StackView(&stack));
+    Execution::new(script, &mut stack, &mut version, flags, *input).run(observer)?;
     if stack.len() != 1 {
         return Err(ScriptError::CleanStack);
     }

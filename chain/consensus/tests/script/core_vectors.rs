@@ -11,7 +11,9 @@ use leyden_consensus::check_transaction;
 use leyden_consensus::script::{ScriptError, ScriptFlags, SpendingTx};
 use serde_json::Value;
 
-use crate::support::{FlagSource, credit_and_spend, filled, flags, script, transaction, trimmed, vector_json};
+use crate::support::{
+    FlagSource, credit_and_spend, filled, flags, script, transaction, trimmed, vector_json, verified,
+};
 
 fn text(value: &Value) -> &str {
     value.as_str().expect("a string")
@@ -87,7 +89,7 @@ fn script_tests_fail_for_the_same_cause_as_in_bitcoin_core() {
     for row in rows.as_array().expect("rows") {
         let Some(test) = script_test(row.as_array().expect("a row")) else { continue };
         let spending = SpendingTx::new(&test.spend, test.spent).expect("one output");
-        let result = spending.verify_input(0, test.flags);
+        let result = verified(&spending, 0, test.flags);
         assert_eq!(result.err().map(|e| e.core_name()), test.expected.map(|e| e.core_name()), "{row}");
         cases += 1;
         good += u32::from(test.expected.is_none());
@@ -98,7 +100,7 @@ fn script_tests_fail_for_the_same_cause_as_in_bitcoin_core() {
                 None => trimmed(test.flags.without(extra)),
                 Some(_) => filled(test.flags | extra),
             };
-            assert_eq!(spending.verify_input(0, flags).is_ok(), test.expected.is_none(), "{row} with {flags:?}");
+            assert_eq!(verified(&spending, 0, flags).is_ok(), test.expected.is_none(), "{row} with {flags:?}");
             variations += 1;
         }
     }
@@ -132,7 +134,7 @@ fn tx_test(row: &Value) -> Option<TxTest> {
 }
 
 fn all_inputs_pass(spending: &SpendingTx<'_>, flags: ScriptFlags) -> bool {
-    (0..spending.transaction().input.len()).all(|index| spending.verify_input(index, flags).is_ok())
+    (0..spending.transaction().input.len()).all(|index| verified(spending, index, flags).is_ok())
 }
 
 /// Every valid set that lacks one more flag.

@@ -4,6 +4,7 @@
 
 mod core_vectors;
 mod digests;
+mod observer;
 mod random;
 mod real_blocks;
 mod support;

@@ -6,7 +6,8 @@ use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
-use leyden_consensus::script::{ScriptError, ScriptFlags, SpendingTx, opcodes};
+use leyden_consensus::script::opcodes::Instruction;
+use leyden_consensus::script::{Observer, ScriptError, ScriptFlags, SpendingTx, StackView, Stage, opcodes};
 
 /// The folder with the test vectors, if it is there; continuous integration must have it.
 pub fn vectors() -> Option<PathBuf> {
@@ -207,7 +208,65 @@ impl Spend {
     }
 
     pub fn verify(&self, flags: ScriptFlags) -> Result<(), ScriptError> {
-        self.spending().verify_input(0, flags)
+        verified(&self.spending(), 0, flags)
+    }
+}
+
+/// Whether an input may be spent, the same whether somebody looks on or not.
+pub fn verified(spending: &SpendingTx<'_>, index: usize, flags: ScriptFlags) -> Result<(), ScriptError> {
+    let mut order = Order::default();
+    let result = spending.verify_input_observed(index, flags, &mut order);
+    assert_eq!(spending.verify_input(index, flags), result, "with and without an observer");
+    assert!(result.is_err() || order.pending == 0, "what passed has executed every instruction that it read");
+    assert!(order.pending <= 1, "nothing goes on after what failed");
+    result
+}
+
+/// Watches the order of what an observer is told.
+#[derive(Default)]
+struct Order {
+    /// Instructions that were read and not executed.
+    pending: usize,
+}
+
+impl Observer for Order {
+    fn stage(&mut self, _: Stage<'_>, _: StackView<'_>) {
+        assert_eq!(self.pending, 0, "a script ends before the next one begins");
+    }
+
+    fn instruction(&mut self, _: Instruction<'_>, _: bool) {
+        self.pending += 1;
+    }
+
+    fn executed(&mut self, _: StackView<'_>, _: StackView<'_>) {
+        self.pending -= 1;
+    }
+}
+
+/// Writes down what an observer is told.
+#[derive(Default)]
+pub struct Trace {
+    pub lines: Vec<String>,
+}
+
+fn in_hex<'a>(items: impl Iterator<Item = &'a [u8]>) -> String {
+    items.map(|item| if item.is_empty() { "-".to_owned() } else { hex::encode(item) }).collect::<Vec<_>>().join(" ")
+}
+
+impl Observer for Trace {
+    fn stage(&mut self, stage: Stage<'_>, stack: StackView<'_>) {
+        let name = format!("{stage:?}");
+        let name = name.split(['(', ' ']).next().unwrap_or_default();
+        self.lines.push(format!("{name}: {}", in_hex(stack.items())));
+    }
+
+    fn instruction(&mut self, instruction: Instruction<'_>, executing: bool) {
+        let Instruction { opcode, data } = instruction;
+        self.lines.push(format!("{opcode:02x}{}{}", hex::encode(data), if executing { "" } else { " skipped" }));
+    }
+
+    fn executed(&mut self, stack: StackView<'_>, alternative: StackView<'_>) {
+        self.lines.push(format!("= {} | {}", in_hex(stack.items()), in_hex(alternative.items())));
     }
 }
 

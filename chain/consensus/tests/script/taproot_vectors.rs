@@ -5,7 +5,7 @@ use bitcoin::{ScriptBuf, TxOut, Witness};
 use leyden_consensus::script::{ScriptFlags, SpendingTx};
 use serde_json::Value;
 
-use crate::support::{flags, transaction, vector_json};
+use crate::support::{flags, transaction, vector_json, verified};
 
 #[test]
 fn script_assets_succeed_and_fail_as_in_bitcoin_core() {
@@ -29,7 +29,7 @@ fn script_assets_succeed_and_fail_as_in_bitcoin_core() {
             let script_sig = hex::decode(case["scriptSig"].as_str().expect("hex")).expect("hex");
             tx.input[index].script_sig = ScriptBuf::from_bytes(script_sig);
             tx.input[index].witness = Witness::from_slice(&items);
-            SpendingTx::new(&tx, spent.clone()).expect("all outputs").verify_input(index, rules)
+            verified(&SpendingTx::new(&tx, spent.clone()).expect("all outputs"), index, rules)
         };
         if let Some(success) = asset.get("success") {
             assert_eq!(attempt(success, rules), Ok(()), "{id}: {}", asset["comment"]);
