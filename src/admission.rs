@@ -71,7 +71,6 @@ struct Connection {
 pub struct ConnectionSlot {
     slots: ConnectionSlots,
     id: u64,
-    address: IpAddr,
     leave: CancellationToken,
 }
 
@@ -98,7 +97,7 @@ impl ConnectionSlots {
         connections.next += 1;
         let trust = if known { CallerTrust::Known } else { CallerTrust::Silent };
         connections.present.insert(id, Connection { address, trust, leave: leave.clone() });
-        ConnectionSlot { slots: self.clone(), id, address, leave }
+        ConnectionSlot { slots: self.clone(), id, leave }
     }
 
     /// Somebody has to go: the system has no more file descriptors.
@@ -201,16 +200,13 @@ pub fn neighbourhood(address: IpAddr) -> IpAddr {
 }
 
 impl ConnectionSlot {
-    pub fn address(&self) -> IpAddr {
-        self.address
-    }
-
     /// Resolves when its holder has to go.
     pub fn leave(&self) -> &CancellationToken {
         &self.leave
     }
 
-    pub fn trust(&self) -> CallerTrust {
+    #[cfg(test)]
+    fn trust(&self) -> CallerTrust {
         self.slots.lock().present.get(&self.id).map_or(CallerTrust::Silent, |connection| connection.trust)
     }
 

@@ -60,6 +60,7 @@ enum Bench {
 
 /// Why the work was not done.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum BenchError {
     #[error("{0} has no regtest node's database: start `leydend` on that data directory first")]
     NoNode(PathBuf),

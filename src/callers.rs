@@ -157,10 +157,6 @@ impl CallerStream {
         }
     }
 
-    pub fn caller(&self) -> &Caller {
-        &self.caller
-    }
-
     /// Whether it may go on.
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         if self.leave.as_mut().poll(context).is_ready() {

@@ -26,12 +26,18 @@ pub use leyden_common::layout::{DEFAULT_RPC, Layout, NoHome, Running, default_da
 /// 1 sat/vB in sat/kw.
 const PER_VBYTE: u32 = 250;
 
+/// Where other Lightning nodes are listened to, unless said otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:9735";
+/// And nodes of the chain.
 pub const DEFAULT_CHAIN_LISTEN: &str = "127.0.0.1:18444";
+/// And clients of the watchtower.
 pub const DEFAULT_TOWER_LISTEN: &str = "127.0.0.1:9911";
+/// And programs that speak to a bitcoind.
 pub const DEFAULT_BITCOIN_RPC: &str = "127.0.0.1:18443";
 
+/// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum ConfigError {
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
@@ -207,13 +213,19 @@ pub struct Flags {
 /// The settings of one run, complete.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Where everything lies.
     pub layout: Layout,
+    /// The network.
     pub params: Params,
+    /// What other nodes call this one.
     pub alias: String,
+    /// Where Lightning nodes are listened to.
     pub listen: SocketAddr,
     /// Where the network is told to reach us; empty: at `listen`, if others can.
     pub announce: Vec<SocketAddr>,
+    /// Where gRPC is served.
     pub rpc_listen: SocketAddr,
+    /// Where nodes of the chain are listened to.
     pub chain_listen: SocketAddr,
     /// Where Bitcoin Core's JSON-RPC is served; `None`: nowhere.
     pub bitcoin_rpc: Option<SocketAddr>,
@@ -221,13 +233,21 @@ pub struct Config {
     pub bitcoin_rpc_auth: Option<String>,
     /// Where metrics are served; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Nodes of the chain that are dialled, and dialled again.
     pub chain_connect: Vec<SocketAddr>,
+    /// Mine from the start.
     pub mine: bool,
+    /// On so many threads; `None`: on all cores.
     pub mine_threads: Option<usize>,
+    /// The file whose first line unlocks the wallet.
     pub wallet_password_file: Option<PathBuf>,
+    /// A new wallet is made without a password.
     pub no_wallet_password: bool,
+    /// More names and addresses that the TLS certificate is for.
     pub tls_extra: Vec<String>,
+    /// Blocks that a peer waits for its money after a forced close.
     pub to_self_delay: u16,
+    /// Confirmations that a channel of a stranger needs at least.
     pub min_depth: u32,
     /// Whose channels are used before they are confirmed.
     pub zero_conf_peers: Vec<PublicKey>,
@@ -249,12 +269,14 @@ pub struct Config {
     pub clock_shift: Option<i64>,
     /// `None`: no watchtower runs.
     pub tower: Option<TowerConfig>,
+    /// What is logged, as `RUST_LOG` says it.
     pub log: String,
 }
 
 /// The settings of a watchtower.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TowerConfig {
+    /// Where its clients are listened to.
     pub listen: SocketAddr,
     /// Without a wallet and without channels.
     pub alone: bool,

@@ -129,6 +129,7 @@ pub struct Call<'a> {
 }
 
 impl RootKey {
+    #[cfg(test)]
     pub fn new(key: [u8; 32]) -> Self {
         Self { first: key, more: RwLock::default(), path: None }
     }

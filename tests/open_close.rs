@@ -203,7 +203,7 @@ async fn a_subscriber_hears_of_a_channels_whole_life() {
     wait_until("the close to reach Bob", || async { Ok(bob.channels().await?.is_empty()) }).await.unwrap();
     pair.mine(DEEP).await;
     let mut heard = Vec::new();
-    while !heard.contains(&UpdateType::ClosedChannel) {
+    while !heard.contains(&UpdateType::FullyResolvedChannel) {
         let event = timeout(PATIENCE, events.next()).await;
         let event = event.unwrap_or_else(|_| panic!("nothing more after {heard:?}")).unwrap().unwrap();
         heard.push(event.r#type());
@@ -214,6 +214,7 @@ async fn a_subscriber_hears_of_a_channels_whole_life() {
         UpdateType::ActiveChannel,
         UpdateType::InactiveChannel,
         UpdateType::ClosedChannel,
+        UpdateType::FullyResolvedChannel,
     ];
     heard.dedup();
     assert_eq!(heard, expected);

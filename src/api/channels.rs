@@ -132,8 +132,6 @@ pub enum CloseKind {
 /// Progress of a closing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CloseUpdate {
-    /// Nothing is broadcast before these HTLCs are resolved.
-    WaitingForHtlcs(u32),
     /// The closing transaction is broadcast.
     Pending { txid: Txid, fee_rate: Option<FeeRate>, by: Side },
     /// The closing transaction is confirmed; the stream ends.

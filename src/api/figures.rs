@@ -64,15 +64,3 @@ pub struct TowerFigures {
     pub covered: u64,
     pub uncovered: u64,
 }
-
-impl ChannelFigures {
-    /// What is in HTLCs that we have offered.
-    pub fn offered(&self) -> Msat {
-        self.balance.unsettled_remote
-    }
-
-    /// What is in HTLCs that the peers have offered.
-    pub fn received(&self) -> Msat {
-        self.balance.unsettled_local
-    }
-}

@@ -121,7 +121,6 @@ pub enum FailureReason {
     /// The recipient knows no such invoice, or the amount or expiry does not suit it.
     IncorrectDetails,
     InsufficientBalance,
-    Canceled,
 }
 
 /// One HTLC that was sent for a payment.

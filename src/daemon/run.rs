@@ -33,7 +33,9 @@ use crate::{
 /// What the end may take in all.
 const STOP_LIMIT: Duration = Duration::from_secs(4);
 
+/// Why the daemon does not start, or stops.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum RunError {
     #[error("another leydend runs on {0}: stop it (`leyden stop`), or give this one its own --data-dir")]
     AlreadyRunning(PathBuf),

@@ -28,8 +28,13 @@ const BACKLOG: usize = 16_384;
 pub enum ChannelNews {
     Pending(OutPoint),
     Open(Arc<Summary>),
-    Usable { funding: OutPoint, usable: bool },
+    Usable {
+        funding: OutPoint,
+        usable: bool,
+    },
     Closed(OutPoint),
+    /// Nothing that came of its close is open any more.
+    Resolved(OutPoint),
 }
 
 /// News of an HTLC.
@@ -85,7 +90,6 @@ pub struct Events {
     complaints: Arc<Mutex<Complaints>>,
     followers: Arc<Mutex<HashMap<PaymentHash, Vec<Follower>>>>,
     invoices: broadcast::Sender<Arc<Invoice>>,
-    payments: broadcast::Sender<Arc<Payment>>,
     channels: broadcast::Sender<ChannelNews>,
     htlcs: broadcast::Sender<HtlcActivity>,
 }
@@ -96,7 +100,6 @@ impl Default for Events {
             complaints: Arc::default(),
             followers: Arc::default(),
             invoices: broadcast::channel(BACKLOG).0,
-            payments: broadcast::channel(BACKLOG).0,
             channels: broadcast::channel(BACKLOG).0,
             htlcs: broadcast::channel(BACKLOG).0,
         }
@@ -118,8 +121,6 @@ impl Events {
                 entry.remove();
             }
         }
-        drop(followers);
-        let _ = self.payments.send(payment);
     }
 
     /// Tells every change of one payment until its end.
@@ -177,10 +178,6 @@ impl Events {
 
     pub fn invoices(&self) -> broadcast::Receiver<Arc<Invoice>> {
         self.invoices.subscribe()
-    }
-
-    pub fn payments(&self) -> broadcast::Receiver<Arc<Payment>> {
-        self.payments.subscribe()
     }
 
     pub fn channels(&self) -> broadcast::Receiver<ChannelNews> {

@@ -317,7 +317,12 @@ impl Peer {
             self.services.events.channel(ChannelNews::Closed(closed.funding));
             info!(channel = %self.point(&id), settled = closed.settled.map(Amount::to_sat), "the channel is resolved");
         }
+        let summary = self.slots.get(&id).and_then(|slot| slot.channel.summary());
+        let funding = summary.and_then(|summary| Some(summary.established?.funding));
         self.event(id, Event::CloseConfirmed);
+        if let Some(funding) = funding {
+            self.services.events.channel(ChannelNews::Resolved(funding));
+        }
         Ok(())
     }
 

@@ -286,6 +286,7 @@ impl Channels for LightningNode {
                 let closed = services.store.closed_channel(&funding).ok()??;
                 Some(ChannelEvent::Closed(Box::new(closed.into())))
             }
+            ChannelNews::Resolved(funding) => Some(ChannelEvent::FullyResolved(funding)),
         });
         Ok(Box::pin(news.filter_map(Result::transpose)))
     }

@@ -37,7 +37,8 @@ pub const METADATA_KEY: &str = "macaroon";
 pub enum Authorizer {
     /// By macaroons made with this key.
     Macaroons(Arc<RootKey>),
-    /// Everybody may do everything (`--no-macaroons`).
+    /// Everybody may do everything, in tests of the calls.
+    #[cfg(test)]
     Open,
 }
 
@@ -198,7 +199,11 @@ impl Authorizer {
             }
             Access::Needs(needed) => needed,
         };
-        let Self::Macaroons(key) = self else { return Ok(CallerTrust::Known) };
+        let key = match self {
+            Self::Macaroons(key) => key,
+            #[cfg(test)]
+            Self::Open => return Ok(CallerTrust::Known),
+        };
         let token = token(headers)?;
         let now = Clock::System.now();
         key.check(&token, &Call { path, needed, now, from }).map_err(refused)?;

@@ -20,12 +20,14 @@ struct Record {
 }
 
 impl Store {
+    /// Stores why a channel is being closed.
     pub fn put_cause(&self, funding: &OutPoint, cause: &CloseCause) -> Result<(), StoreError> {
         let record = Record { by_us: cause.by == Side::Local, words: cause.words.clone() };
         let bytes = serde_json::to_vec(&record).map_err(|error| self.damaged(&error.to_string()))?;
         self.put_history(&cause_key(funding), &bytes)
     }
 
+    /// Why a channel is being closed; `None` if nobody has said.
     pub fn cause(&self, funding: &OutPoint) -> Result<Option<CloseCause>, StoreError> {
         let Some(bytes) = self.history_entry(&cause_key(funding))? else { return Ok(None) };
         let Record { by_us, words } =

@@ -128,6 +128,7 @@ impl Store {
         self.put_history(&closed_key(&channel.funding), &bytes)
     }
 
+    /// The record of a channel that has ended.
     pub fn closed_channel(&self, funding: &OutPoint) -> Result<Option<ClosedChannel>, StoreError> {
         let Some(bytes) = self.history_entry(&closed_key(funding))? else { return Ok(None) };
         let record: Record = serde_json::from_slice(&bytes).map_err(|error| self.damaged(&error.to_string()))?;
@@ -160,11 +161,13 @@ impl Store {
         self.put_history(&memo_key(funding), memo.as_bytes())
     }
 
+    /// What the user noted of a channel when it was opened.
     pub fn memo(&self, funding: &OutPoint) -> Result<Option<String>, StoreError> {
         let bytes = self.history_entry(&memo_key(funding))?;
         bytes.map(|bytes| String::from_utf8(bytes).map_err(|_| self.damaged("a memo"))).transpose()
     }
 
+    /// What the user called a transaction.
     pub fn label(&self, txid: &Txid) -> Result<Option<String>, StoreError> {
         let bytes = self.history_entry(&label_key(txid))?;
         bytes.map(|bytes| String::from_utf8(bytes).map_err(|_| self.damaged("a label"))).transpose()

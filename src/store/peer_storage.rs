@@ -14,6 +14,7 @@ impl Store {
         self.put_history(&blob_key(node), blob)
     }
 
+    /// What a peer has left with this node (BOLT 1, peer storage).
     pub fn peer_storage(&self, node: &PublicKey) -> Result<Option<Vec<u8>>, StoreError> {
         self.history_entry(&blob_key(node))
     }

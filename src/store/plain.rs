@@ -13,6 +13,7 @@ impl Store {
         self.put_history(&key(txid), &[])
     }
 
+    /// Whether a transaction is one that the wallet made for a payment alone.
     pub fn is_plain(&self, txid: &Txid) -> Result<bool, StoreError> {
         Ok(self.history_entry(&key(txid))?.is_some())
     }

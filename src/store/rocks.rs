@@ -135,6 +135,7 @@ impl Store {
         self.put(META, META_WINDOW, &window.to_be_bytes())
     }
 
+    /// How many unused addresses in a row a recovery looks through; `None` if none is under way.
     pub fn recovery_window(&self) -> Result<Option<u32>, StoreError> {
         let bytes = self.get(META, META_WINDOW)?;
         bytes
@@ -147,6 +148,7 @@ impl Store {
         self.put(META, META_STATELESS, &[])
     }
 
+    /// Whether the wallet was made without macaroon files.
     pub fn is_stateless(&self) -> Result<bool, StoreError> {
         Ok(self.get(META, META_STATELESS)?.is_some())
     }
@@ -161,6 +163,7 @@ impl Store {
         self.keys(CORE, prefix)
     }
 
+    /// The row of a channel's core under this key.
     pub fn core_record(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.get(CORE, key)
     }
@@ -200,6 +203,7 @@ impl Store {
         Ok(ControlFlow::Continue(()))
     }
 
+    /// The row of a table under this key.
     pub fn table_record(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.get(table.family(), key)
     }
@@ -228,6 +232,7 @@ impl Store {
         self.put(PEER, &node_id.serialize(), address.as_bytes())
     }
 
+    /// The Lightning nodes that are dialled again after a start, with their addresses.
     pub fn peers(&self) -> Result<Vec<(secp256k1::PublicKey, String)>, StoreError> {
         self.records(PEER, &[])?
             .into_iter()

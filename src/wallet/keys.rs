@@ -4,7 +4,6 @@
 //!   root ─┬─ m/84'/coin'/0'        on-chain account (BIP 84), addresses below it
 //!         └─ m/1017'/coin'/ ─┬─ 6'/0/0   node identity (BOLT 7's node_id, BOLT 8's static key)
 //!                            ├─ 7'/0/0   root of the channels' secrets
-//!                            ├─ 8'/0/0   root of payment secrets and preimages of our invoices
 //!                            ├─ 9'/0/0   root of the key that seals channel backups
 //!                            └─ 11'/0/0  root of the keys under which watchtowers know this node
 //! ```
@@ -23,7 +22,6 @@ use super::seed::Seed;
 const LIGHTNING_PURPOSE: u32 = 1017;
 const NODE_FAMILY: u32 = 6;
 const CHANNEL_FAMILY: u32 = 7;
-const INVOICE_FAMILY: u32 = 8;
 const BACKUP_FAMILY: u32 = 9;
 const TOWER_CLIENT_FAMILY: u32 = 11;
 
@@ -34,7 +32,6 @@ pub struct NodeKeys {
     node: SecretKey,
     node_id: PublicKey,
     channels: SecretKey,
-    invoices: SecretKey,
     backups: SecretKey,
     towers: SecretKey,
 }
@@ -54,7 +51,6 @@ impl NodeKeys {
             node,
             node_id: node.public_key(SECP256K1),
             channels: family(CHANNEL_FAMILY),
-            invoices: family(INVOICE_FAMILY),
             backups: family(BACKUP_FAMILY),
             towers: family(TOWER_CLIENT_FAMILY),
         }
@@ -80,11 +76,6 @@ impl NodeKeys {
         keyed(&self.channels, b"channel", keys_id)
     }
 
-    /// The preimage of our invoice number `index`.
-    pub fn invoice_preimage(&self, index: u64) -> [u8; 32] {
-        keyed(&self.invoices, b"preimage", &index.to_be_bytes())
-    }
-
     /// The key that seals backups of our channels.
     pub fn backup_key(&self) -> [u8; 32] {
         keyed(&self.backups, b"channel backup", &[])
@@ -101,11 +92,6 @@ impl NodeKeys {
                 Err(_) => secret = keyed(&self.towers, b"tower client again", &secret),
             }
         }
-    }
-
-    /// The payment secret of our invoice number `index`.
-    pub fn invoice_secret(&self, index: u64) -> [u8; 32] {
-        keyed(&self.invoices, b"payment_secret", &index.to_be_bytes())
     }
 }
 
@@ -150,9 +136,6 @@ mod tests {
         let secrets = [
             keys.channel_seed(&[0; 32]),
             keys.channel_seed(&[1; 32]),
-            keys.invoice_preimage(0),
-            keys.invoice_preimage(1),
-            keys.invoice_secret(0),
             keys.backup_key(),
             keys.node_secret().secret_bytes(),
             keys.tower_client_secret(&tower(1)).secret_bytes(),

@@ -58,6 +58,7 @@ pub struct WalletTransaction {
 }
 
 impl OnchainWallet {
+    #[cfg(test)]
     pub fn balance(&self) -> Balance {
         self.balance_at_depth(1)
     }

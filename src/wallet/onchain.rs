@@ -198,11 +198,6 @@ impl OnchainWallet {
         *self.tip.borrow()
     }
 
-    /// Announces each block that the wallet has processed.
-    pub fn tips(&self) -> watch::Receiver<Tip> {
-        self.tip.subscribe()
-    }
-
     pub(super) fn tell_tip(&self, state: &State) {
         self.tip.send_replace(state.tip());
     }

@@ -25,7 +25,9 @@ pub const MIN_PASSWORD: usize = 8;
 const VERSION: u32 = 1;
 const ENTROPY: usize = 32;
 
+/// Why a seed cannot be made, read or stored.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum SeedError {
     #[error("the seed has 24 words, but {got} were given")]
     WordCount { got: usize },
@@ -57,6 +59,7 @@ pub struct Seed {
 }
 
 impl Seed {
+    /// The seed of this entropy.
     pub fn from_entropy(entropy: [u8; ENTROPY], passphrase: &str) -> Self {
         Self { entropy: Zeroizing::new(entropy), passphrase: Zeroizing::new(passphrase.to_owned()) }
     }
@@ -66,6 +69,7 @@ impl Seed {
         Self::from_entropy(rand::random(), passphrase)
     }
 
+    /// The seed of these 24 words.
     pub fn from_words(words: &[String], passphrase: &str) -> Result<Self, SeedError> {
         let words: Vec<&str> = words.iter().flat_map(|word| word.split_whitespace()).collect();
         if words.len() != 24 {
@@ -78,6 +82,7 @@ impl Seed {
         Ok(Self::from_entropy(entropy, passphrase))
     }
 
+    /// The 24 words that it is written down as.
     pub fn words(&self) -> Vec<String> {
         self.mnemonic().words().map(str::to_owned).collect()
     }

@@ -173,9 +173,6 @@ pub(crate) fn open_update(update: &OpenUpdate) -> lnrpc::OpenStatusUpdate {
 pub(crate) fn close_update(update: &CloseUpdate) -> lnrpc::CloseStatusUpdate {
     use lnrpc::close_status_update::Update;
     let update = match update {
-        CloseUpdate::WaitingForHtlcs(htlcs) => {
-            Update::CloseInstant(lnrpc::InstantUpdate { num_pending_htlcs: small(*htlcs) })
-        }
         CloseUpdate::Pending { txid, fee_rate, by } => Update::ClosePending(lnrpc::PendingUpdate {
             txid: txid.to_byte_array().to_vec(),
             output_index: 0,

@@ -151,7 +151,6 @@ pub(super) fn failure_reason(reason: Option<FailureReason>) -> lnrpc::PaymentFai
         Some(FailureReason::Error) => Reason::FailureReasonError,
         Some(FailureReason::IncorrectDetails) => Reason::FailureReasonIncorrectPaymentDetails,
         Some(FailureReason::InsufficientBalance) => Reason::FailureReasonInsufficientBalance,
-        Some(FailureReason::Canceled) => Reason::FailureReasonCanceled,
     }
 }
 
