@@ -15,6 +15,7 @@ use leyden_channels::{
     types::{FeeratePerKw, Msat},
 };
 use leyden_consensus::{NetworkFile, Params, Retarget};
+use leyden_node::LEAST_TARGET_MB as LEAST_PRUNE_MB;
 use leyden_watchtower::{appointment::ClientId, kit::DEFAULT_SWEEP_FEERATE};
 use secp256k1::PublicKey;
 use serde::Deserialize;
@@ -61,6 +62,10 @@ pub enum ConfigError {
     TowerOnly(&'static str),
     #[error("{0} is for a watchtower: add --tower, or --tower-only")]
     NoTower(&'static str),
+    #[error("prune = {0}: the least is {LEAST_PRUNE_MB} megabytes; leave it out to keep all blocks")]
+    Prune(u32),
+    #[error("regtest-prune-bytes is for regtest: use prune with megabytes")]
+    PruneBytes,
     #[error(transparent)]
     Terms(#[from] PolicyError),
 }
@@ -177,6 +182,11 @@ pub struct Flags {
     #[arg(long)]
     #[serde(default)]
     pub no_block_filters: bool,
+    /// Give up the bodies of old blocks while they and what they spent take more megabytes than this; 100 at least. The last
+    /// 288 blocks stay in any case, and what the wallet, its channels and the watchtower still need. Restore a wallet before
+    /// blocks are pruned, or without this [default: all blocks are kept]
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(i64::from(LEAST_PRUNE_MB)..))]
+    pub prune: Option<u32>,
     /// Take payments that nobody has asked for and that bring their own preimage (keysend)
     #[arg(long)]
     #[serde(default)]
@@ -184,6 +194,9 @@ pub struct Flags {
     /// Seconds by which the clock is shown wrong, to try what a wrong clock does. For regtest alone
     #[arg(long, value_name = "SECONDS", hide = true, allow_negative_numbers = true)]
     pub regtest_clock_shift: Option<i64>,
+    /// Bytes in the stead of --prune's megabytes, to try with few blocks what many do. For regtest alone
+    #[arg(long, value_name = "BYTES", hide = true)]
+    pub regtest_prune_bytes: Option<u64>,
     /// Run a watchtower beside the node: it guards other nodes' channels, or those of your own other nodes, while they are
     /// offline
     #[arg(long)]
@@ -263,6 +276,8 @@ pub struct Config {
     pub max_mempool: Option<u16>,
     /// Make block filters and serve them to light clients.
     pub block_filters: bool,
+    /// Bytes of block bodies above which old ones are given up.
+    pub prune: Option<u64>,
     /// Take payments that nobody has asked for.
     pub accept_keysend: bool,
     /// Seconds by which the clock is shown wrong.
@@ -284,6 +299,15 @@ pub struct TowerConfig {
     pub allowed: BTreeSet<ClientId>,
     /// How many others may register; `None`: as many as a tower has room for.
     pub strangers: Option<u32>,
+}
+
+/// The target in bytes.
+fn prune(megabytes: Option<u32>) -> Result<Option<u64>, ConfigError> {
+    match megabytes {
+        Some(megabytes) if megabytes < LEAST_PRUNE_MB => Err(ConfigError::Prune(megabytes)),
+        Some(megabytes) => Ok(Some(u64::from(megabytes).saturating_mul(1_000_000))),
+        None => Ok(None),
+    }
 }
 
 impl Config {
@@ -313,6 +337,9 @@ impl Config {
             ..ForwardPolicy::default()
         };
         forwarding.check()?;
+        if flags.regtest_prune_bytes.or(file.regtest_prune_bytes).is_some() && params.name != "regtest" {
+            return Err(ConfigError::PruneBytes);
+        }
         let clock_shift = flags.regtest_clock_shift.or(file.regtest_clock_shift);
         if clock_shift.is_some() && !matches!(params.retarget, Retarget::Never) {
             return Err(ConfigError::ClockShift);
@@ -353,6 +380,10 @@ impl Config {
                 .map(|sat| Msat(u64::from(sat).saturating_mul(1_000))),
             block_filters: !(flags.no_block_filters || file.no_block_filters),
             max_mempool: flags.max_mempool.or(file.max_mempool),
+            prune: match flags.regtest_prune_bytes.or(file.regtest_prune_bytes) {
+                Some(bytes) => Some(bytes),
+                None => prune(flags.prune.or(file.prune))?,
+            },
             accept_keysend: flags.accept_keysend || file.accept_keysend,
             clock_shift,
             tower,

@@ -100,7 +100,7 @@ impl ChainFacade {
 fn node_error(error: NodeError) -> ApiError {
     match error {
         NodeError::UnknownBlock(_) => ApiError::not_found(error.to_string()),
-        NodeError::ClockBehindChain { .. } => ApiError::precondition(error.to_string()),
+        NodeError::ClockBehindChain { .. } | NodeError::Pruned { .. } => ApiError::precondition(error.to_string()),
         NodeError::ShuttingDown | NodeError::SearchStopped => ApiError::unavailable(error.to_string()),
         NodeError::Network(_) | NodeError::Unreachable { .. } => ApiError::unavailable(error.to_string()),
         NodeError::Store(_)

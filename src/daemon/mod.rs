@@ -36,7 +36,7 @@ use crate::{
         Watchtower,
     },
     config::Config,
-    driver::runtime::{Runtime, Setup},
+    driver::runtime::{RestoreOnPruned, Runtime, Setup},
     lightning::LightningNode,
     limits::{Descriptors, LimitUse},
     macaroon::{self, RootKey},
@@ -348,6 +348,9 @@ impl Daemon for LeydenDaemon {
             return Err(seed_error(SeedError::Exists(path)));
         }
         let seed = Seed::from_words(&request.words, &request.passphrase).map_err(seed_error)?;
+        if request.recovery_window.is_some() || !request.backups.is_empty() {
+            RestoreOnPruned::check(&self.node).map_err(|error| ApiError::precondition(error.to_string()))?;
+        }
         let password = password_text(&request.password)?;
         // What cannot be opened must not come to light when the wallet is there.
         let seal = BackupSeal::new(&self.keys(&seed), self.node.params().genesis_hash);

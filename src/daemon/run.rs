@@ -10,7 +10,7 @@ use std::{
 };
 
 use leyden_common::files::write_new;
-use leyden_node::{Clock, Node, NodeConfig, NodeError};
+use leyden_node::{Clock, Node, NodeConfig, NodeError, PruneConfig};
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -22,12 +22,14 @@ use super::{
 use crate::{
     api::ApiError,
     config::{Config, Running},
+    driver::runtime::WALLET_NEEDS,
     jsonrpc,
     macaroon::RootKey,
     metrics::RecorderError,
     rpc::{self, Authorizer, ServeError, ServeOptions},
     tls,
-    tower::TowerStartError,
+    tower::{TOWER_NEEDS, TowerStartError},
+    wallet::seed,
 };
 
 /// What the end may take in all.
@@ -110,6 +112,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     if let Some(megabytes) = config.max_mempool {
         node_config.policy.max_memory_bytes = usize::from(megabytes) << 20;
     }
+    node_config.prune = prune_config(&config);
     let node = Node::start(node_config).await.map_err(|error| match error {
         NodeError::Network(_) => RunError::ChainListen(error),
         error => RunError::Node(error),
@@ -212,6 +215,20 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     }
     drop(lock);
     result
+}
+
+/// What is given up of old blocks: nothing before the wallet that there is, and the watchtower, have said what they need.
+fn prune_config(config: &Config) -> Option<PruneConfig> {
+    let target_bytes = config.prune?;
+    let alone = config.tower.as_ref().is_some_and(|tower| tower.alone);
+    // A password that needs no person opens one, and makes it if there is none.
+    let unattended = config.no_wallet_password || config.wallet_password_file.is_some();
+    let wallet = !alone && (unattended || seed::exists(&config.layout.wallet_seed()));
+    let wait_for = [(wallet, WALLET_NEEDS), (config.tower.is_some(), TOWER_NEEDS)];
+    Some(PruneConfig {
+        target_bytes,
+        wait_for: wait_for.into_iter().filter_map(|(is_there, consumer)| is_there.then_some(consumer)).collect(),
+    })
 }
 
 /// Resolves at SIGTERM or SIGINT.

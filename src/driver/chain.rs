@@ -13,7 +13,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
@@ -22,7 +25,7 @@ use leyden_channels::{
     onchain::{self, FoundSpend, SpendUpdate},
     types::{ChannelId, Height},
 };
-use leyden_node::{MempoolError, Node, NodeError, Notice, RemovalReason, TransactionInfo};
+use leyden_node::{MempoolError, Needed, Node, NodeError, Notice, RemovalReason, TransactionInfo};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::error;
 
@@ -51,6 +54,10 @@ pub struct ChainWatch {
     outputs: Arc<Mutex<Outputs>>,
     rescans: mpsc::UnboundedSender<Rescan>,
     asked_for: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Rescan>>>,
+    /// The funding outputs of all channels that there are.
+    fundings: Arc<Mutex<HashMap<ChannelId, OutPoint>>>,
+    /// The last block with which channels have been looked at.
+    looked_at: Arc<AtomicU32>,
     /// Held while the chain is looked at, so that nobody compares with an older view of the chain.
     looking: Arc<tokio::sync::Mutex<()>>,
     /// The last block that the wallet has seen and all channels have been told of.
@@ -91,6 +98,8 @@ impl ChainWatch {
             outputs: Arc::default(),
             rescans,
             asked_for,
+            fundings: Arc::default(),
+            looked_at: Arc::default(),
             looking: Arc::default(),
             seen: Arc::new(watch::Sender::new((tip.height, tip.hash))),
         }
@@ -106,8 +115,46 @@ impl ChainWatch {
         inputs: Vec<FundingInput>,
     ) -> Result<(), NodeError> {
         let news = FundingWatch::new(inputs);
+        self.knows(channel, funding);
         self.lock().entry(channel).or_insert(Watch { owner, funding, news, traced: false });
         self.look(channel).await
+    }
+
+    /// There is such a channel: blocks that it needs are not pruned until it is forgotten.
+    pub fn knows(&self, channel: ChannelId, funding: OutPoint) {
+        self.fundings().insert(channel, funding);
+    }
+
+    fn fundings(&self) -> MutexGuard<'_, HashMap<ChannelId, OutPoint>> {
+        self.fundings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The blocks that the wallet and the channels need: all after the last one that they have seen; of a channel in use that
+    /// of its funding transaction; of any other all from there on, since everything that becomes of it lies above.
+    pub fn needed(&self, wallet: &OnchainWallet) -> Result<Needed, NodeError> {
+        let mut needed =
+            Needed { from: wallet.tip().0.min(self.looked_at.load(Ordering::Acquire)), blocks: BTreeSet::new() };
+        let in_use: BTreeSet<ChannelId> = self.outputs().in_use().into_iter().collect();
+        let fundings = self.fundings().clone();
+        for (channel, funding) in &fundings {
+            match self.node.height_of(&funding.txid)? {
+                Some(height) if in_use.contains(channel) => {
+                    needed.blocks.insert(height);
+                }
+                Some(height) => needed.from = needed.from.min(height),
+                // No block has it yet.
+                None => {}
+            }
+        }
+        let others: Vec<OutPoint> = {
+            let outputs = self.outputs();
+            let others = outputs.channels().into_iter().filter(|channel| !fundings.contains_key(channel));
+            others.flat_map(|channel| outputs.of(&channel)).collect()
+        };
+        for outpoint in others {
+            needed.from = needed.from.min(self.node.height_of(&outpoint.txid)?.unwrap_or(u32::MAX));
+        }
+        Ok(needed)
     }
 
     /// Waits until the wallet has seen a block, or others above it, and the channels have been told of it.
@@ -128,6 +175,7 @@ impl ChainWatch {
 
     pub fn forget(&self, channel: &ChannelId) {
         self.lock().remove(channel);
+        self.fundings().remove(channel);
         self.outputs().forget(channel);
     }
 
@@ -166,6 +214,7 @@ impl ChainWatch {
     pub async fn run(self, wallet: Arc<OnchainWallet>, tips: watch::Sender<Height>) -> Result<(), ChainError> {
         let (_, from) = wallet.tip();
         let mut notices = self.node.subscribe(Some(from))?;
+        self.looked_at.store(wallet.tip().0, Ordering::Release);
         let mut changed = Changed { everything: true, spent: BTreeMap::new() };
         let mut all_handed_over = false;
         let mut tip = Height(self.node.tip().height);
@@ -208,6 +257,7 @@ impl ChainWatch {
                         if height % LOOK_AT_CHANNELS_EVERY == 0 {
                             self.look_at_all().await?;
                             self.look_at_open(&changed).await?;
+                            self.looked_at.store(height, Ordering::Release);
                         }
                         self.seen.send_replace(now_seen);
                         continue;
@@ -215,6 +265,7 @@ impl ChainWatch {
                     self.look_at_all().await?;
                     self.outputs().spent_by(&block.txdata, &mut changed.spent);
                     self.look_at_open(&changed).await?;
+                    self.looked_at.store(height, Ordering::Release);
                     let _ = tips.send(Height(height));
                     // While we are behind, the state of the chain is that of a later block already.
                     if height >= self.node.tip().height {

@@ -23,7 +23,12 @@ pub(super) async fn needs_of(node: &Node, funding: &Transaction, tip: Height) ->
             if known.len() > MAX_ANCESTORS || known.contains(&coin.txid) {
                 continue;
             }
-            let Some(parent) = node.transaction(coin.txid).await? else { continue };
+            let parent = match node.transaction(coin.txid).await {
+                // Too deep to be read is deeper than any reorganisation.
+                Err(NodeError::Pruned { .. }) => continue,
+                found => found?,
+            };
+            let Some(parent) = parent else { continue };
             let confirmations = |height: u32| tip.0.saturating_add(1).saturating_sub(height);
             let is_final = parent.confirmed.is_some_and(|(block, _)| confirmations(block.height) >= FINAL_DEPTH);
             if !is_final && known.insert(coin.txid) {

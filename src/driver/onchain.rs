@@ -431,7 +431,9 @@ impl Peer {
 
 /// Whether a claim's coin was reorganised away, or is spent by anything but a claim of one of `ours`.
 async fn is_lost(node: &Node, coin: &OutPoint, ours: &[OutPoint]) -> Result<bool, NodeError> {
-    let Some(spend) = node.spender(*coin).await? else { return Ok(node.transaction(coin.txid).await?.is_none()) };
+    let Some(spend) = node.spender(*coin).await? else {
+        return Ok(node.height_of(&coin.txid)?.is_none() && node.transaction(coin.txid).await?.is_none());
+    };
     let Some(found) = node.transaction(spend.txid).await? else { return Ok(false) };
     Ok(!found.transaction.input.iter().any(|input| ours.contains(&input.previous_output)))
 }

@@ -82,8 +82,13 @@ pub fn look_ahead(store: &Store) -> Result<u32, StoreError> {
 /// How many lines of the log nodes that have no channel with us may cause together in a minute.
 const STRANGERS_LINES_PER_MINUTE: u32 = 60;
 
+/// Under which name the wallet and its channels say which blocks they need.
+pub const WALLET_NEEDS: &str = "wallet";
+
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    #[error(transparent)]
+    Pruned(#[from] RestoreOnPruned),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -94,6 +99,26 @@ pub enum StartError {
     Channel { channel: ChannelId, source: RestoreError },
     #[error("cannot listen for Lightning peers on {address}: {source}. Choose another address with --listen")]
     Listen { address: SocketAddr, source: io::Error },
+}
+
+/// A wallet that may have coins in blocks that nobody can look at any more.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "this node is pruned: it keeps the blocks from height {0} on, and a wallet that is restored or rescanned looks at all of \
+     them. Stop leydend, move its chain database away ({path}) and start it again, with --prune or without it: the chain is \
+     downloaded once more, and no block is given up before the wallet has seen it",
+    path = .1.display()
+)]
+pub struct RestoreOnPruned(u32, PathBuf);
+
+impl RestoreOnPruned {
+    /// Whether blocks are gone.
+    pub fn check(node: &Node) -> Result<(), Self> {
+        match node.pruned_below() {
+            0 => Ok(()),
+            below => Err(Self(below, node.database_path())),
+        }
+    }
 }
 
 /// What the node needs to start.
@@ -134,6 +159,23 @@ pub struct Runtime {
     tasks: JoinSet<()>,
 }
 
+/// A wallet that has seen no block of a pruned chain begins with the first that is there, if it is new: then nothing before
+/// concerns it.
+fn begin_where_blocks_are(node: &Node, wallet: &OnchainWallet, store: &Store) -> Result<(), StartError> {
+    let below = node.pruned_below();
+    let (seen, _) = wallet.tip();
+    if seen.saturating_add(1) >= below {
+        return Ok(());
+    }
+    if seen > 0 || store.recovery_window()?.is_some() {
+        RestoreOnPruned::check(node)?;
+    }
+    let Some(hash) = node.block_hash(below.saturating_sub(1)) else { return Ok(()) };
+    info!(height = below, "the new wallet begins with the first block that this node keeps");
+    wallet.begin_after((below.saturating_sub(1), hash))?;
+    Ok(())
+}
+
 impl Runtime {
     pub async fn start(setup: Setup) -> Result<Self, StartError> {
         let Setup {
@@ -163,9 +205,15 @@ impl Runtime {
         let log = Box::new(store.clone());
         let wallet = OnchainWallet::open(&keys, params.address_network, params.genesis_hash, look_ahead, log)?;
         if recovery_window.is_some() && wallet.tip().0 > 0 {
+            RestoreOnPruned::check(&node)?;
             info!(look_ahead, "the wallet rescans the whole chain");
             wallet.rescan(look_ahead)?;
         }
+        let wallet = Arc::new(wallet);
+        let watch = ChainWatch::new(node.clone());
+        let (keeper, its_wallet) = (watch.clone(), Arc::clone(&wallet));
+        node.keep_blocks_for(WALLET_NEEDS, Arc::new(move || keeper.needed(&its_wallet))).await?;
+        begin_where_blocks_are(&node, &wallet, &store)?;
         let invoice_network =
             if params.address_network == Network::Regtest { InvoiceNetwork::Regtest } else { InvoiceNetwork::Leyden };
         let flush_seconds = if params.address_network == Network::Regtest { 1 } else { FLUSH_SECONDS };
@@ -200,9 +248,9 @@ impl Runtime {
             addresses: announced_addresses(&announce, listen, params.address_network == Network::Regtest),
             keys,
             local,
-            wallet: Arc::new(wallet),
+            wallet,
             committer,
-            watch: ChainWatch::new(node.clone()),
+            watch,
             node,
             peers: Peers::new(descriptors.lightning()),
             handshakes: ConnectionSlots::new(descriptors.handshakes()),
@@ -226,6 +274,11 @@ impl Runtime {
 
         let mut runtime = Self { services, listen, tasks: JoinSet::new() };
         let channels = runtime.load_channels()?;
+        for channel in &channels {
+            if let Some(terms) = channel.terms() {
+                runtime.services.watch.knows(channel.id(), terms.funding);
+            }
+        }
         runtime.load_switch(&channels).await?;
         runtime.settle_lost_attempts(&channels).await?;
         // Before any channel speaks: its states that wait, and what towers know of it.

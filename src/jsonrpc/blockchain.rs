@@ -2,7 +2,7 @@
 
 use bitcoin::{BlockHash, OutPoint, Txid, consensus::encode::serialize_hex};
 use leyden_jsonrpc::{Call, amount::coins};
-use leyden_node::{Node, Tip};
+use leyden_node::{Node, NodeError, Tip};
 use serde_json::{Value, json};
 
 use super::{
@@ -14,7 +14,7 @@ pub(super) fn info(node: &Node) -> Result<Value, RpcError> {
     let (tip, best) = (node.tip(), node.best_header());
     let bits = node.header(&tip.hash).map_or(node.params().genesis.header.bits, |(header, _)| header.bits);
     let progress = f64::from(tip.height) / f64::from(best.height.max(1));
-    Ok(json!({
+    let mut info = json!({
         "chain": chain_name(node),
         "blocks": tip.height,
         "headers": best.height,
@@ -27,9 +27,15 @@ pub(super) fn info(node: &Node) -> Result<Value, RpcError> {
         "verificationprogress": if tip.hash == best.hash { 1.0 } else { progress },
         "initialblockdownload": tip.hash != best.hash,
         "chainwork": describe::work(tip.work),
-        "pruned": false,
+        "pruned": node.prune_target().is_some() || node.pruned_below() > 0,
         "warnings": [],
-    }))
+    });
+    if let Some(target) = node.prune_target() {
+        info["pruneheight"] = json!(node.pruned_below());
+        info["automatic_pruning"] = json!(true);
+        info["prune_target_size"] = json!(target);
+    }
+    Ok(info)
 }
 
 /// Clients ask it to know whose addresses to use: every chain that is not regtest has those of a test network.
@@ -50,7 +56,10 @@ pub(super) async fn header(node: &Node, call: &Call) -> Result<Value, RpcError> 
         return Ok(json!(serialize_hex(&header)));
     }
     let mut value = describe_header(node, &hash)?;
-    let block = node.block(hash).await?;
+    let block = match node.block(hash).await {
+        Err(NodeError::Pruned { .. }) => None,
+        found => found?,
+    };
     value["nTx"] = json!(block.map_or(0, |block| block.txdata.len()));
     Ok(value)
 }

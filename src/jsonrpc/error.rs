@@ -64,6 +64,8 @@ impl From<RequestError> for RpcError {
 impl From<NodeError> for RpcError {
     fn from(error: NodeError) -> Self {
         let code = match error {
+            // Bitcoin Core's words: programs look for "pruned".
+            NodeError::Pruned { .. } => return Self::new(MISC, "Block not available (pruned data)"),
             NodeError::UnknownBlock(_) => INVALID_ADDRESS_OR_KEY,
             NodeError::ShuttingDown
             | NodeError::SearchStopped

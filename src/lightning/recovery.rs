@@ -6,7 +6,7 @@ use leyden_channels::types::Height;
 use super::{LightningNode, internal};
 use crate::{
     api::{ApiError, LostChannel, Recovering, Recovery},
-    driver::runtime::look_ahead,
+    driver::runtime::{RestoreOnPruned, look_ahead},
 };
 
 impl LightningNode {
@@ -41,6 +41,7 @@ impl Recovering for LightningNode {
 
     async fn rescan(&self, window: Option<u32>) -> Result<Recovery, ApiError> {
         let services = self.services();
+        RestoreOnPruned::check(&services.node).map_err(|error| ApiError::precondition(error.to_string()))?;
         if let Some(window) = window {
             services.store.put_recovery_window(window)?;
         }

@@ -6,7 +6,14 @@
 //!        └── another chain than before: back some blocks   └── again, until it is
 //! ```
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use bitcoin::{BlockHash, hashes::Hash as _};
 use leyden_channels::types::Height;
@@ -31,9 +38,21 @@ const LAST_RETRY: Duration = Duration::from_secs(10);
 struct Stopping;
 
 /// Ends with the daemon.
-pub(super) async fn follow(node: Node, rereads: mpsc::UnboundedReceiver<Height>, jobs: mpsc::Sender<Job>) {
-    let mut follower =
-        Follower { node, rereads, jobs, to_reread: BTreeSet::new(), reread_at: Instant::now(), is_told: false };
+pub(super) async fn follow(
+    node: Node,
+    rereads: mpsc::UnboundedReceiver<Height>,
+    jobs: mpsc::Sender<Job>,
+    needed_from: Arc<AtomicU32>,
+) {
+    let mut follower = Follower {
+        node,
+        rereads,
+        jobs,
+        needed_from,
+        to_reread: BTreeSet::new(),
+        reread_at: Instant::now(),
+        is_told: false,
+    };
     let Err(Stopping) = follower.run().await;
 }
 
@@ -41,6 +60,8 @@ struct Follower {
     node: Node,
     rereads: mpsc::UnboundedReceiver<Height>,
     jobs: mpsc::Sender<Job>,
+    /// Blocks from this height on must not be pruned.
+    needed_from: Arc<AtomicU32>,
     /// Blocks to look at again that could not be read yet.
     to_reread: BTreeSet<Height>,
     reread_at: Instant,
@@ -99,6 +120,7 @@ impl Follower {
                 self.begin().await?;
                 continue;
             };
+            self.has_seen(tip.height);
             match self.node.subscribe(Some(BlockHash::from_byte_array(tip.hash))) {
                 Ok(notices) => return Ok(notices),
                 Err(NodeError::ShuttingDown) => return Err(Stopping),
@@ -114,6 +136,12 @@ impl Follower {
                 }
             }
         }
+    }
+
+    /// All up to here are looked at; the last ones of these may have to be read again.
+    fn has_seen(&self, height: Height) {
+        let lowest = self.to_reread.first().map_or(height, |first| height.min(*first));
+        self.needed_from.store(lowest.0.saturating_sub(RECENT_BLOCKS), Ordering::Release);
     }
 
     /// The first block that the tower sees is the tip of now: no state can be revoked before somebody has backed it up.
@@ -176,7 +204,12 @@ impl Follower {
                 Notice::TransactionRemoved { .. } => return Ok(true),
             };
             match done {
-                Ok(()) => return Ok(true),
+                Ok(()) => {
+                    if let Notice::BlockConnected { height, .. } = &notice {
+                        self.has_seen(Height(*height));
+                    }
+                    return Ok(true);
+                }
                 Err(TowerError::Gap { expected, got }) => {
                     warn!(expected, got, "the watchtower follows the chain anew from where it is");
                     return Ok(false);

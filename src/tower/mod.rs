@@ -30,14 +30,18 @@ mod notices;
 mod worker;
 
 use std::{
+    collections::BTreeSet,
     io,
     net::SocketAddr,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
 };
 
 use bitcoin::constants::ChainHash;
 use leyden_channels::{onchain::EnforcementPolicy, types::Height};
-use leyden_node::{Node, TimeBudget};
+use leyden_node::{Needed, Node, NodeError, TimeBudget};
 use leyden_watchtower::{
     message::TowerFeatures,
     session::{Admission, Limits},
@@ -67,8 +71,13 @@ const QUEUE: usize = 4_096;
 /// How many lines of the log clients and strangers may cause together in a minute.
 const LINES_PER_MINUTE: u32 = 60;
 
+/// Under which name the watchtower says which blocks it needs.
+pub const TOWER_NEEDS: &str = "watchtower";
+
 #[derive(Debug, thiserror::Error)]
 pub enum TowerStartError {
+    #[error(transparent)]
+    Node(#[from] NodeError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the watchtower's database cannot be understood: {0}. Its rows are left as they are")]
@@ -179,7 +188,11 @@ impl TowerServer {
         tokio::spawn(stopping.clone().run_until_cancelled_owned(listening));
         let broadcasting = broadcaster::run(node.clone(), to_broadcast, jobs.clone());
         tokio::spawn(stopping.clone().run_until_cancelled_owned(broadcasting));
-        let following = follower::follow(node, to_reread, jobs.clone());
+        let needed_from = Arc::new(AtomicU32::new(0));
+        let from = Arc::clone(&needed_from);
+        let keeper = move || Ok(Needed { from: from.load(Ordering::Acquire), blocks: BTreeSet::new() });
+        node.keep_blocks_for(TOWER_NEEDS, Arc::new(keeper)).await?;
+        let following = follower::follow(node, to_reread, jobs.clone(), needed_from);
         tokio::spawn(stopping.run_until_cancelled_owned(async move {
             following.await;
             // Whoever relies on this tower must not believe that it guards.

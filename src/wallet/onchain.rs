@@ -22,7 +22,7 @@ use std::{
 
 use bdk_wallet::{
     ChangeSet, CreateParams, KeychainKind, LoadParams, Update, Wallet,
-    chain::{Merge as _, TxUpdate},
+    chain::{BlockId, Merge as _, TxUpdate},
     template::Bip84,
 };
 use bitcoin::{Address, Amount, Block, BlockHash, Network, OutPoint, ScriptBuf, Transaction, Txid, bip32::Xpriv};
@@ -200,6 +200,20 @@ impl OnchainWallet {
 
     pub(super) fn tell_tip(&self, state: &State) {
         self.tip.send_replace(state.tip());
+    }
+
+    /// Takes all blocks up to this one as seen: a wallet that is new has nothing in them.
+    pub fn begin_after(&self, block: Tip) -> Result<(), WalletError> {
+        let mut state = self.lock();
+        let (height, hash) = block;
+        let chain = state.wallet.latest_checkpoint().insert(BlockId { height, hash });
+        state
+            .wallet
+            .apply_update(Update { chain: Some(chain), ..Update::default() })
+            .map_err(|_| WalletError::Disconnected { height, hash })?;
+        let saved = self.save(&mut state);
+        self.tell_tip(&state);
+        saved
     }
 
     pub fn block_connected(&self, block: &Block, height: u32) -> Result<(), WalletError> {

@@ -39,7 +39,8 @@ impl Chain {
         let params = Params::regtest();
         let options = StoreOptions { sync: false, ..StoreOptions::new(folder.path()) };
         let store = Arc::new(Store::open(options, &params.genesis).expect("the store opens"));
-        let core = Core::open(Arc::new(params.clone()), MempoolPolicy::default(), Clock::manual(NOW), store, 10_000);
+        let core =
+            Core::open(Arc::new(params.clone()), MempoolPolicy::default(), Clock::manual(NOW), store, 10_000, None);
         let core = core.expect("the chain opens");
         let mut chain = Self {
             core,

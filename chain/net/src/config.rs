@@ -32,6 +32,8 @@ pub const DOWNLOAD_WINDOW: u32 = 1_024;
 pub const MAX_BLOCKS_IN_VALIDATION: usize = 64;
 /// The last blocks of its chain that a pruned peer keeps at least (BIP 159). It closes the connection when asked for others.
 pub const NETWORK_LIMITED_BLOCKS: u32 = 288;
+/// Blocks beyond those that a pruned node still sends: its tip may have moved since the peer asked (Bitcoin Core's 2).
+pub const NETWORK_LIMITED_GRACE: u32 = 2;
 /// Blocks that one peer is being sent at a time.
 pub const MAX_BLOCKS_IN_SERVICE: usize = 4;
 /// Block filters that one request may ask for (BIP 157).
@@ -83,6 +85,14 @@ impl Config {
             public_address: None,
             timing: Timing::default(),
         }
+    }
+
+    /// The same for a node that keeps its last blocks only (BIP 159).
+    #[must_use]
+    pub fn pruned(mut self) -> Self {
+        self.services.remove(ServiceFlags::NETWORK);
+        self.services.add(ServiceFlags::NETWORK_LIMITED);
+        self
     }
 }
 

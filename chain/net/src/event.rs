@@ -173,4 +173,6 @@ pub enum DisconnectReason {
     HeadersTimeout,
     #[error("blocks that were asked for do not arrive")]
     BlockTimeout,
+    #[error("the peer asks for a block that this node has pruned")]
+    BlockPruned,
 }

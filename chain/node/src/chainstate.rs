@@ -33,6 +33,7 @@ use crate::chain_index::{ChainIndex, tip_of};
 use crate::coins_cache::{CoinsCache, Overlay};
 use crate::error::{BlockRejected, HeadersRejected, NodeError, StoreError};
 use crate::header_rows;
+use crate::prune::absence;
 use crate::scripts::ScriptVerifier;
 use crate::step::StepChanges;
 use crate::store::{Batch, BatchKind, Durability, HeaderStatus, Store};
@@ -225,7 +226,10 @@ impl Chainstate {
                     self.mark_invalid(&known, true)?;
                     invalid.push((hash, cause));
                 }
-                Err(Refused::Node(error)) => return Err(error),
+                Err(Refused::Node(error)) => {
+                    tracing::error!(%error, to = ?path.connect.last(), "a better chain cannot be followed");
+                    return Err(error);
+                }
             }
         }
     }
@@ -273,13 +277,13 @@ impl Chainstate {
 
     /// A block that is or was part of the active chain.
     pub fn stored_block(&self, hash: &BlockHash) -> Result<Arc<Block>, NodeError> {
-        self.store.block(hash)?.ok_or(NodeError::MissingData(*hash))
+        self.store.block(hash)?.ok_or_else(|| absence(&read(&self.index), &self.store, hash))
     }
 
     fn disconnect(&self, hash: &BlockHash, changes: &mut StepChanges<'_>) -> Result<BlockRef, NodeError> {
         let known = read(&self.index).tree.get(hash).ok_or(NodeError::UnknownBlock(*hash))?;
         let block = self.stored_block(hash)?;
-        let undo = self.store.undo(hash)?.ok_or(NodeError::MissingData(*hash))?;
+        let undo = self.store.undo(hash)?.ok_or_else(|| absence(&read(&self.index), &self.store, hash))?;
         let coins = disconnect_block(&block, known.height, undo, changes.coins()).map_err(|error| match error {
             DisconnectError::Source(error) => error,
             other => StoreError::Corrupt { path: self.store.path().to_owned(), detail: format!("{hash}: {other}") },

@@ -7,6 +7,7 @@ use leyden_consensus::Params;
 
 use crate::clock::Clock;
 use crate::mempool::MempoolPolicy;
+use crate::prune::PruneConfig;
 use crate::store::{OPEN_FILES, WriteHook};
 
 /// Settings of a [`Node`](crate::Node).
@@ -38,6 +39,8 @@ pub struct NodeConfig {
     pub filters: bool,
     /// How many files the database may keep open.
     pub database_files: u32,
+    /// Which blocks are given up; `None`: none.
+    pub prune: Option<PruneConfig>,
     /// `false` lets the operating system decide when writes reach the disk. Only for tests.
     pub sync_writes: bool,
     /// Fails writes, for tests of crashes.
@@ -61,6 +64,7 @@ impl NodeConfig {
             database_cache_bytes: 64 << 20,
             filters: true,
             database_files: OPEN_FILES,
+            prune: None,
             sync_writes: true,
             write_hook: None,
         }

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Instant;
 
 use bitcoin::block::Header;
@@ -32,6 +32,7 @@ use crate::filter_index;
 use crate::mempool::accept::{Acceptor, Applied, NextBlock, SubmissionKind};
 use crate::mempool::file::{self, FileError, Kept, Reader};
 use crate::mempool::{Entry, FeeEstimator, Mempool, MempoolPolicy, package};
+use crate::prune::{PruneConfig, Pruner};
 use crate::scripts::ScriptVerifier;
 use crate::store::Store;
 use crate::sync::{lock, read, write};
@@ -74,6 +75,8 @@ pub struct Core {
     pub refused_time: Mutex<Option<u32>>,
     /// All blocks of the active chain have their filters.
     pub has_filters: AtomicBool,
+    /// Which blocks are given up.
+    pub pruner: Pruner,
     fees: Mutex<FeeEstimator>,
     refused: Mutex<HashSet<Wtxid>>,
     events: broadcast::Sender<ChainEvent>,
@@ -87,6 +90,7 @@ impl Core {
         clock: Clock,
         store: Arc<Store>,
         coins_in_memory: usize,
+        prune: Option<PruneConfig>,
     ) -> Result<Self, NodeError> {
         let index = Arc::new(RwLock::new(ChainIndex::new(Arc::clone(&params))));
         let shared = Shared {
@@ -109,6 +113,7 @@ impl Core {
             found_tip: Mutex::default(),
             refused_time: Mutex::default(),
             has_filters: AtomicBool::new(false),
+            pruner: Pruner::new(prune),
             fees: Mutex::default(),
             refused: Mutex::default(),
             events: broadcast::channel(EVENTS_KEPT).0,
@@ -117,6 +122,11 @@ impl Core {
         // The process may have stopped after it stored blocks and before it made their chain the active one.
         core.advance(&mut lock(&core.chain), &mut Vec::new())?;
         Ok(core)
+    }
+
+    /// Nothing changes the chain while this is held.
+    pub(crate) fn hold_chain(&self) -> MutexGuard<'_, Chainstate> {
+        lock(&self.chain)
     }
 
     /// The active chain's last block.

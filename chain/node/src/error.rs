@@ -49,6 +49,11 @@ pub enum NodeError {
     UnknownBlock(BlockHash),
     #[error("the stored block or undo data of {0} is missing")]
     MissingData(BlockHash),
+    #[error(
+        "the block at height {height} is pruned: this node keeps the blocks from height {below} on; ask a node that keeps all, or \
+         start this one without --prune and with an empty chain database"
+    )]
+    Pruned { height: u32, below: u32 },
     #[error("the network cannot be used: {0}")]
     Network(String),
     #[error("no connection to {address}: {reason}; check the address and that the node there runs the same network")]

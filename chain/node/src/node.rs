@@ -14,8 +14,9 @@ use bitcoin::block::Header;
 use bitcoin::p2p::Magic;
 use bitcoin::{Block, BlockHash, FeeRate, OutPoint, ScriptBuf, Transaction, Txid};
 use leyden_consensus::{Coin, Params};
+use tokio::sync::broadcast::error::RecvError;
 
-use crate::backend::{Backend, BlockAccepted, HeadersAccepted};
+use crate::backend::{Backend, BlockAccepted, ChainEvent, HeadersAccepted};
 use crate::block_filter::FilterLink;
 use crate::chain_index::tip_of;
 use crate::clock::Clock;
@@ -30,6 +31,7 @@ use crate::merkle_proof::MerkleProof;
 use crate::miner::{Miner, StopOnDrop, mine_one};
 use crate::network::{ChainPeers, Network};
 use crate::notices::NoticeStream;
+use crate::prune::{Keeper, absence};
 use crate::store::{STEP_BYTES, Store, StoreOptions, TxPosition};
 use crate::sync::{lock, read};
 use crate::time_budget::TimeBudget;
@@ -70,6 +72,8 @@ impl Node {
         let core = Arc::new(tokio::task::spawn_blocking(move || open(config)).await.map_err(panicked)??);
         mempool_file.restore(&core);
         make_filters(&core);
+        let driver_config = driver_config.map(|config| announcing_limits(config, &core));
+        tokio::spawn(prune_as_it_grows(Arc::clone(&core)));
         let inner = Inner { core, mempool_file, miner: Mutex::new(None), network: OnceLock::new() };
         let node = Self { inner: Arc::new(inner) };
         if let Some(config) = driver_config {
@@ -165,9 +169,47 @@ impl Node {
         read(&self.inner.core.index).is_active(hash)
     }
 
-    /// Any stored block.
+    /// Any stored block; [`NodeError::Pruned`] for one of the active chain that was given up.
     pub async fn block(&self, hash: BlockHash) -> Result<Option<Arc<Block>>, NodeError> {
-        self.blocking(move |core| Ok(core.store.block(&hash)?)).await
+        self.blocking(move |core| {
+            let found = core.store.block(&hash)?;
+            match absence(&read(&core.index), &core.store, &hash) {
+                pruned @ NodeError::Pruned { .. } if found.is_none() => Err(pruned),
+                _ => Ok(found),
+            }
+        })
+        .await
+    }
+
+    /// The lowest height from which on all blocks are stored: 0 unless older ones were pruned.
+    pub fn pruned_below(&self) -> u32 {
+        self.inner.core.store.pruned_below()
+    }
+
+    /// What bodies and undo data may take on the disk, if old ones are pruned.
+    pub fn prune_target(&self) -> Option<u64> {
+        self.inner.core.pruner.target_bytes()
+    }
+
+    /// Has no block pruned from now on that `keeper` says a consumer needs. See [`crate::prune`].
+    pub async fn keep_blocks_for(&self, consumer: &'static str, keeper: Keeper) -> Result<(), NodeError> {
+        self.blocking(move |core| {
+            core.pruner.add_keeper(consumer, keeper);
+            // Whatever is being pruned without its word is done before this returns.
+            drop(core.hold_chain());
+            Ok(())
+        })
+        .await
+    }
+
+    /// The folder of the chain database.
+    pub fn database_path(&self) -> PathBuf {
+        self.inner.core.store.path().to_owned()
+    }
+
+    /// The height of the block of the active chain that holds the transaction. *Blocking*, for a read.
+    pub fn height_of(&self, txid: &Txid) -> Result<Option<u32>, NodeError> {
+        Ok(self.inner.core.store.position(txid)?.map(|position| position.height))
     }
 
     /// A transaction of the active chain or the mempool.
@@ -190,7 +232,7 @@ impl Node {
         self.blocking(move |core| {
             let Some(position) = core.store.position(&txid)? else { return Ok(None) };
             let Some(hash) = core.store.active_hash(position.height)? else { return Ok(None) };
-            let block = core.store.block(&hash)?.ok_or(NodeError::MissingData(hash))?;
+            let block = core.store.block(&hash)?.ok_or_else(|| absence(&read(&core.index), &core.store, &hash))?;
             let at = BlockRef { hash, height: position.height };
             Ok(MerkleProof::new(&block, position.index).map(|proof| (at, proof)))
         })
@@ -468,11 +510,12 @@ fn open(config: NodeConfig) -> Result<Core, NodeError> {
         open_files: config.database_files,
         step_bytes: STEP_BYTES,
         filters: config.filters,
+        prunes: config.prune.is_some(),
         sync: config.sync_writes,
         hook: config.write_hook,
     };
     let store = Arc::new(Store::open(options, &config.params.genesis)?);
-    Core::open(Arc::new(config.params), config.policy, config.clock, store, config.coins_in_memory)
+    Core::open(Arc::new(config.params), config.policy, config.clock, store, config.coins_in_memory, config.prune)
 }
 
 fn driver_config(config: &NodeConfig) -> DriverConfig {
@@ -518,6 +561,44 @@ fn make_filters(core: &Arc<Core>) {
     });
 }
 
+/// A node that does not have all blocks says so to its peers.
+fn announcing_limits(mut config: DriverConfig, core: &Core) -> DriverConfig {
+    if core.pruner.target_bytes().is_some() || core.store.pruned_below() > 0 {
+        config.protocol = config.protocol.pruned();
+    }
+    config
+}
+
+/// Looks with every block whether there is too much, until the node stops.
+async fn prune_as_it_grows(core: Arc<Core>) {
+    if core.pruner.target_bytes().is_none() {
+        return;
+    }
+    let (mut events, _) = core.subscribe();
+    let stop = core.shutdown.clone();
+    let core = Arc::downgrade(&core);
+    loop {
+        // Once for all blocks that came meanwhile.
+        let woken = tokio::select! {
+            () = stop.cancelled() => return,
+            event = events.recv() => event,
+        };
+        match woken {
+            Ok(ChainEvent::Tip(_)) | Err(RecvError::Lagged(_)) => {}
+            Ok(ChainEvent::Transaction { .. } | ChainEvent::TransactionRemoved { .. }) => continue,
+            Err(RecvError::Closed) => return,
+        }
+        let Some(core) = core.upgrade() else { return };
+        events = core.subscribe().0;
+        let pruned = tokio::task::spawn_blocking(move || core.prune()).await;
+        match pruned {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "old blocks cannot be pruned"),
+            Err(error) => tracing::error!(%error, "pruning has ended"),
+        }
+    }
+}
+
 fn panicked(error: tokio::task::JoinError) -> NodeError {
     NodeError::Invariant(error.to_string())
 }
@@ -533,7 +614,7 @@ fn find_transaction(core: &Core, txid: &Txid) -> Result<Option<TransactionInfo>,
     }
     let Some(position) = core.store.position(txid)? else { return Ok(None) };
     let Some(hash) = core.store.active_hash(position.height)? else { return Ok(None) };
-    let block = core.store.block(&hash)?.ok_or(NodeError::MissingData(hash))?;
+    let block = core.store.block(&hash)?.ok_or_else(|| absence(&read(&core.index), &core.store, &hash))?;
     let index = usize::try_from(position.index).unwrap_or(usize::MAX);
     let transaction = block.txdata.get(index).filter(|transaction| transaction.compute_txid() == *txid);
     // A reorganisation between the two reads may have moved it; then it is as if the question came a moment later.

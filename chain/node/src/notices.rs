@@ -25,6 +25,7 @@ use crate::backend::ChainEvent;
 use crate::chain_index::NextStep;
 use crate::core::Core;
 use crate::error::NodeError;
+use crate::prune::absence;
 use crate::sync::read;
 use crate::types::{BlockRef, Notice};
 
@@ -105,7 +106,7 @@ impl NoticeStream {
         let core = Arc::clone(&self.core);
         let block = tokio::task::spawn_blocking(move || core.store.block(&at.hash)).await;
         let block = block.map_err(|error| NodeError::Invariant(error.to_string()))??;
-        let block = block.ok_or(NodeError::MissingData(at.hash))?;
+        let block = block.ok_or_else(|| absence(&read(&self.core.index), &self.core.store, &at.hash))?;
         self.position = position;
         let BlockRef { hash, height } = at;
         Ok(match step {

@@ -3,6 +3,7 @@
 //! | column family | key | value |
 //! |---|---|---|
 //! | `meta` | `format`, `genesis`, `tip` | format number, hash, hash |
+//! | `meta` | `pruned`, `kept` | the lowest height whose block was not pruned; heights of blocks below that are kept ([`prune`]) |
 //! | `headers` | height, hash | header, status byte |
 //! | `blocks` | hash | block |
 //! | `undo` | hash | the coins that the block spent |
@@ -25,10 +26,12 @@ mod batch;
 mod codec;
 mod filters;
 mod open;
+mod prune;
 mod staged;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bitcoin::block::Header;
@@ -108,6 +111,8 @@ pub enum BatchKind {
     Settle,
     /// Filters of blocks that were connected without one.
     Filters,
+    /// Bodies and undo data that are no longer kept.
+    Prune,
 }
 
 /// Called around every write; an `Err` stops the store there. For tests of crashes.
@@ -164,6 +169,8 @@ pub struct Store {
     step_bytes: usize,
     keeps_filters: bool,
     staging: Staging,
+    /// The lowest height whose block was not pruned; 0 if none was.
+    pruned_below: AtomicU32,
     /// Held for its lock; declared last, so released after the database is closed.
     _lock: File,
 }

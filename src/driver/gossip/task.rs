@@ -11,6 +11,7 @@ use leyden_channels::{
     types::{Height, NodeId, ShortChannelId, Uptime},
     wire::Message,
 };
+use leyden_node::NodeError;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{MissedTickBehavior, interval, sleep},
@@ -284,6 +285,8 @@ impl Task {
             }
             Ok(Some(_)) => FundingAnswer::Spent,
             Ok(None) => FundingAnswer::Mismatch,
+            // Of a pruned block only what is unspent is known.
+            Err(NodeError::Pruned { .. }) => FundingAnswer::Spent,
             Err(error) => {
                 error!(%error, "a funding output cannot be looked up");
                 FundingAnswer::Spent
@@ -350,7 +353,7 @@ impl Task {
                     self.moved.extend(self.services.gossip.note_output(found.outpoint, id));
                     found.unspent
                 }
-                Ok(Some(_) | None) => false,
+                Ok(Some(_) | None) | Err(NodeError::Pruned { .. }) => false,
                 Err(_) => continue,
             };
             let known = services.gossip.intake().graph().channel_by_id(id).map(|channel| channel.spent_at.is_some());

@@ -5,12 +5,16 @@
 
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
+use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::{GetHeadersMessage, Inventory};
 
 use super::PeerSet;
-use crate::config::{MAX_BLOCKS_IN_SERVICE, MAX_HEADERS, MAX_HEADERS_TO_ANNOUNCE, MAX_INVENTORY, MAX_LOCATOR};
-use crate::event::{Action, Ctx, PeerId};
+use crate::config::{
+    MAX_BLOCKS_IN_SERVICE, MAX_HEADERS, MAX_HEADERS_TO_ANNOUNCE, MAX_INVENTORY, MAX_LOCATOR, NETWORK_LIMITED_BLOCKS,
+    NETWORK_LIMITED_GRACE,
+};
+use crate::event::{Action, Ctx, DisconnectReason, PeerId};
 use crate::misbehavior::Misbehavior;
 use crate::peer::{Asked, Peer};
 use crate::view::{BlockState, HeaderEntry, TxName};
@@ -87,6 +91,7 @@ impl PeerSet {
 
     /// Works off a part of a peer's queue.
     pub(crate) fn serve(&mut self, id: PeerId, ctx: &Ctx) {
+        let lowest = self.lowest_served(ctx);
         let mut missing = Vec::new();
         let mut transactions = 0;
         while transactions < MAX_TXS_AT_ONCE
@@ -116,7 +121,13 @@ impl PeerSet {
             };
             let name = match item {
                 Inventory::Block(hash) | Inventory::WitnessBlock(hash) | Inventory::CompactBlock(hash) => {
-                    let stored = ctx.chain.entry(&hash).is_some_and(|entry| match entry.state {
+                    let entry = ctx.chain.entry(&hash);
+                    // BIP 159. Whether it is there by chance is nobody's business: it would tell this node from others.
+                    if entry.is_some_and(|entry| entry.height < lowest) {
+                        self.disconnect(id, DisconnectReason::BlockPruned, ctx);
+                        return;
+                    }
+                    let stored = entry.is_some_and(|entry| match entry.state {
                         BlockState::Active | BlockState::Stored => true,
                         BlockState::HeaderOnly | BlockState::Invalid => false,
                     });
@@ -147,6 +158,14 @@ impl PeerSet {
         if !missing.is_empty() {
             self.send(id, NetworkMessage::NotFound(missing));
         }
+    }
+
+    /// The lowest height whose block is sent to peers.
+    fn lowest_served(&self, ctx: &Ctx) -> u32 {
+        if self.config.services.has(ServiceFlags::NETWORK) {
+            return 0;
+        }
+        ctx.chain.active_tip().height.saturating_sub(NETWORK_LIMITED_BLOCKS.saturating_add(NETWORK_LIMITED_GRACE))
     }
 
     pub(crate) fn tip_changed(&mut self, ctx: &Ctx) {

@@ -99,6 +99,12 @@ impl Batch {
         self.put(family::UNDO, hash.as_byte_array(), &undo.to_bytes());
     }
 
+    /// The block's body and undo data are no longer kept.
+    pub fn remove_block(&mut self, hash: &BlockHash) {
+        self.delete(family::BLOCKS, hash.as_byte_array());
+        self.delete(family::UNDO, hash.as_byte_array());
+    }
+
     /// Sets the coin, or removes it.
     pub fn put_coin(&mut self, outpoint: &OutPoint, coin: Option<&Coin>) {
         let key = codec::outpoint_key(outpoint);

@@ -28,6 +28,12 @@ impl HeaderStatus {
         Self(self.0 | Self::INVALID)
     }
 
+    /// The block's body is not stored any more.
+    #[must_use]
+    pub fn without_block(self) -> Self {
+        Self(self.0 & !Self::BLOCK_STORED)
+    }
+
     /// Whether the block's body is stored.
     pub fn has_block(self) -> bool {
         self.0 & Self::BLOCK_STORED != 0

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,9 @@ use super::{Batch, BatchKind, Durability, Store, WriteHook, family};
 use crate::error::{NodeError, StoreError};
 
 /// The format that this program writes. Raised when an older program would misread what a newer one wrote.
-/// Format 2 has staged rows, which a database of format 1 gets with the first step that is too large for one batch.
-pub const FORMAT: u32 = 2;
+/// Format 2 has staged rows, which a database of format 1 gets with the first step that is too large for one batch; format
+/// 3 has pruned blocks.
+pub const FORMAT: u32 = 3;
 
 /// Memory for the changes of one step, some times what a single block can change.
 pub const STEP_BYTES: usize = 48 << 20;
@@ -38,6 +40,8 @@ pub struct StoreOptions {
     pub step_bytes: usize,
     /// Whether blocks get filters (BIP 158) when they are connected.
     pub filters: bool,
+    /// Blocks are going to be pruned: what they leave in files with others is collected.
+    pub prunes: bool,
     /// `false` leaves it to the operating system when writes reach the disk. Only for tests.
     pub sync: bool,
     /// Called before and after every batch; for tests of crashes.
@@ -53,6 +57,7 @@ impl StoreOptions {
             open_files: OPEN_FILES,
             step_bytes: STEP_BYTES,
             filters: true,
+            prunes: false,
             sync: true,
             hook: None,
         }
@@ -62,11 +67,11 @@ impl StoreOptions {
 impl Store {
     /// Opens the database, making it with `genesis` as its only block if it is not there.
     pub fn open(options: StoreOptions, genesis: &Block) -> Result<Self, NodeError> {
-        let StoreOptions { path, cache_bytes, open_files, step_bytes, filters, sync, hook } = options;
+        let StoreOptions { path, cache_bytes, open_files, step_bytes, filters, prunes, sync, hook } = options;
         let io = |error: std::io::Error| StoreError::Io { path: path.clone(), detail: error.to_string() };
         fs::create_dir_all(&path).map_err(io)?;
         let lock = lock(&path)?;
-        let db = open_database(&path, cache_bytes, open_files)?;
+        let db = open_database(&path, cache_bytes, open_files, prunes)?;
         let store = Self {
             db,
             path,
@@ -78,10 +83,12 @@ impl Store {
             step_bytes,
             keeps_filters: filters,
             staging: Staging::default(),
+            pruned_below: AtomicU32::new(0),
             _lock: lock,
         };
         store.check_or_create(genesis)?;
         store.recover_staged()?;
+        store.load_pruned()?;
         Ok(store)
     }
 
@@ -130,7 +137,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-fn open_database(path: &Path, cache_bytes: usize, open_files: u32) -> Result<DB, StoreError> {
+fn open_database(path: &Path, cache_bytes: usize, open_files: u32, prunes: bool) -> Result<DB, StoreError> {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
@@ -150,13 +157,13 @@ fn open_database(path: &Path, cache_bytes: usize, open_files: u32) -> Result<DB,
         names.extend(stored.into_iter().filter(|name| !family::ALL.contains(&name.as_str()) && name != "default"));
     }
     let families = names.into_iter().map(|name| {
-        let options = family_options(&name, &cache);
+        let options = family_options(&name, &cache, prunes);
         ColumnFamilyDescriptor::new(name, options)
     });
     DB::open_cf_descriptors(&options, path, families).map_err(|error| classify(path, &error))
 }
 
-fn family_options(name: &str, cache: &Cache) -> Options {
+fn family_options(name: &str, cache: &Cache, prunes: bool) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     let mut options = Options::default();
@@ -167,6 +174,8 @@ fn family_options(name: &str, cache: &Cache) -> Options {
         family::BLOCKS | family::UNDO | family::FILTERS => {
             options.set_enable_blob_files(true);
             options.set_min_blob_size(1 << 10);
+            // A file whose blocks are all gone is removed in any case; this moves the few that are kept out of old ones.
+            options.set_enable_blob_gc(prunes);
         }
         _ => {}
     }

@@ -139,7 +139,7 @@ pub fn open_core_with(path: &Path, policy: MempoolPolicy, hook: Option<WriteHook
 }
 
 pub fn open_core_of(store: Arc<Store>, policy: MempoolPolicy) -> Core {
-    Core::open(Arc::new(Params::regtest()), policy, Clock::manual(NOW), store, 1_000).expect("the chain opens")
+    Core::open(Arc::new(Params::regtest()), policy, Clock::manual(NOW), store, 1_000, None).expect("the chain opens")
 }
 
 /// Memory for the changes of a step, with which each takes the way of a small one or of a large one.

@@ -1,0 +1,192 @@
+//! Which old blocks are given up (the white paper's section 7).
+//!
+//! ```text
+//!   genesis ──×──×──■──×──×──●────────────●─────────────────────● tip
+//!              pruned  └ a block      pruned_below      └ the last 288 blocks, and all
+//!                        that a channel needs             from where a consumer is, stay
+//! ```
+//!
+//! A node needs the headers, the unspent outputs, and the last blocks with what they spent, so that it can follow a
+//! reorganisation. The rest is there for others, and for a wallet that has not looked yet. While bodies and undo data take
+//! more room than the target, the oldest are removed, but never
+//! * one of the last [`REORG_HORIZON`] blocks, as peers are promised by `NODE_NETWORK_LIMITED` (BIP 159),
+//! * what a consumer says that it needs ([`Needed`]): the wallet all that it has not seen, a channel its funding
+//!   transaction's block and, once it closes, all after that, a watchtower what it may have to read again.
+//!
+//! A consumer that is expected and has not spoken yet, such as a wallet that is still locked, holds everything.
+//!
+//! The target is compared with what RocksDB has on the disk, not with a sum of our own, so it holds after a crash too. It is
+//! one for bodies and undo data, as Bitcoin Core's is: headers, unspent outputs and indexes come on top.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use bitcoin::BlockHash;
+use leyden_net::config::NETWORK_LIMITED_BLOCKS;
+
+use crate::chain_index::ChainIndex;
+use crate::core::Core;
+use crate::error::NodeError;
+use crate::store::{Batch, BatchKind, Durability, HeaderRow, Store};
+use crate::sync::{lock, read, write};
+
+/// The last blocks that are kept in any case.
+pub const REORG_HORIZON: u32 = NETWORK_LIMITED_BLOCKS;
+/// The smallest target that a person may set, in megabytes. The database writes bodies in files of up to 64 MB, and can
+/// give a file back only when all in it is gone: below this a target would mean nothing. (Bitcoin Core asks for 550, which
+/// has room for 288 full blocks; here those are kept whatever the target, and a small chain's are small.)
+pub const LEAST_TARGET_MB: u32 = 100;
+/// So much less than the target is left, so that not every block makes the database collect.
+const SLACK_PERCENT: u64 = 10;
+/// Heights that are looked at while blocks have to wait for it.
+const AT_ONCE: u32 = 128;
+/// With fewer heights than this to give up it is not worth to make the database collect.
+const LEAST_AT_ONCE: u32 = 16;
+
+/// Whether and how far blocks are pruned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PruneConfig {
+    /// What bodies and undo data may take on the disk, in bytes.
+    pub target_bytes: u64,
+    /// Consumers without whose word nothing is pruned.
+    pub wait_for: BTreeSet<&'static str>,
+}
+
+/// What a consumer needs of the active chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needed {
+    /// All blocks from this height on.
+    pub from: u32,
+    /// The blocks at these heights.
+    pub blocks: BTreeSet<u32>,
+}
+
+/// Says what a consumer needs now. Called with the chain locked: it may read the node's store and indexes, and must not wait
+/// for anything that waits for the chain.
+pub type Keeper = Arc<dyn Fn() -> Result<Needed, NodeError> + Send + Sync>;
+
+/// What pruning needs to know.
+pub struct Pruner {
+    config: Option<PruneConfig>,
+    keepers: Mutex<BTreeMap<&'static str, Keeper>>,
+}
+
+impl Pruner {
+    pub(crate) fn new(config: Option<PruneConfig>) -> Self {
+        Self { config, keepers: Mutex::default() }
+    }
+
+    /// The target in bytes, if blocks are pruned.
+    pub fn target_bytes(&self) -> Option<u64> {
+        self.config.as_ref().map(|config| config.target_bytes)
+    }
+
+    /// Has nothing pruned from now on that the consumer needs.
+    pub fn add_keeper(&self, consumer: &'static str, keeper: Keeper) {
+        lock(&self.keepers).insert(consumer, keeper);
+    }
+
+    /// What all consumers need together; `None`: one that is waited for has not spoken.
+    fn needed(&self, config: &PruneConfig) -> Result<Option<Needed>, NodeError> {
+        let keepers = lock(&self.keepers).clone();
+        if !config.wait_for.iter().all(|consumer| keepers.contains_key(consumer)) {
+            return Ok(None);
+        }
+        let mut all = Needed { from: u32::MAX, blocks: BTreeSet::new() };
+        for keeper in keepers.values() {
+            let Needed { from, blocks } = keeper()?;
+            all.from = all.from.min(from);
+            all.blocks.extend(blocks);
+        }
+        Ok(Some(all))
+    }
+}
+
+/// What a look for blocks to prune has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Blocks that were removed.
+    pub blocks: u64,
+    /// Bytes of their bodies and undo data.
+    pub bytes: u64,
+}
+
+impl Core {
+    /// Removes the oldest blocks while there is more than the target. *Blocking*; takes the chain for moments only.
+    pub fn prune(&self) -> Result<Pruned, NodeError> {
+        let Some(config) = &self.pruner.config else { return Ok(Pruned::default()) };
+        let bytes = self.store.bodies_bytes()?;
+        if bytes <= config.target_bytes {
+            return Ok(Pruned::default());
+        }
+        let least = config.target_bytes.saturating_sub(config.target_bytes / 100 * SLACK_PERCENT);
+        let excess = bytes.saturating_sub(least);
+        let mut pruned = Pruned::default();
+        let reach = self.tip().height.saturating_sub(REORG_HORIZON);
+        if reach < self.store.pruned_below().saturating_add(LEAST_AT_ONCE) {
+            return Ok(pruned);
+        }
+        while pruned.bytes < excess && self.prune_some(config, &mut pruned)? {}
+        if pruned.blocks > 0 {
+            self.store.collect_removed()?;
+            let (blocks, below) = (pruned.blocks, self.store.pruned_below());
+            tracing::info!(blocks, bytes = pruned.bytes, below, "old blocks are pruned");
+        }
+        Ok(pruned)
+    }
+
+    /// Goes on for some heights; `false` if nothing more may be removed.
+    fn prune_some(&self, config: &PruneConfig, pruned: &mut Pruned) -> Result<bool, NodeError> {
+        // With the chain held no block above the limit can come off, and no consumer can begin lower.
+        let _chain = self.hold_chain();
+        let Some(needed) = self.pruner.needed(config)? else { return Ok(false) };
+        let limit = self.tip().height.saturating_sub(REORG_HORIZON).min(needed.from);
+        // The genesis block stays.
+        let first = self.store.pruned_below().max(1);
+        let end = limit.min(first.saturating_add(AT_ONCE));
+        let before = self.store.kept_blocks()?;
+        let released: Vec<u32> = before.iter().copied().filter(|height| !needed.blocks.contains(height)).collect();
+        if first >= end && released.is_empty() {
+            return Ok(false);
+        }
+        let mut kept: Vec<u32> = before.into_iter().filter(|height| needed.blocks.contains(height)).collect();
+        let mut batch = Batch::new(BatchKind::Prune);
+        let mut missing = Vec::new();
+        for height in released.into_iter().chain(first..end) {
+            for HeaderRow { hash, header, status } in self.store.headers_at(height)? {
+                let is_active = read(&self.index).is_active(&hash);
+                if !status.has_block() {
+                    continue;
+                }
+                if is_active && needed.blocks.contains(&height) {
+                    kept.push(height);
+                    continue;
+                }
+                pruned.bytes = pruned.bytes.saturating_add(self.store.block_bytes(&hash)?);
+                pruned.blocks = pruned.blocks.saturating_add(1);
+                batch.remove_block(&hash);
+                // A branch that was left: should it ever win, its blocks have to be fetched again.
+                if !is_active {
+                    batch.put_header(height, &header, status.without_block());
+                    missing.push(hash);
+                }
+            }
+        }
+        let below = first.max(end);
+        batch.set_pruned(below, &kept);
+        self.store.commit(&batch, Durability::Buffered)?;
+        self.store.note_pruned(below);
+        let mut index = write(&self.index);
+        missing.iter().for_each(|hash| index.tree.mark_missing(hash));
+        Ok(true)
+    }
+}
+
+/// Why a block's body is not here.
+pub(crate) fn absence(index: &ChainIndex, store: &Store, hash: &BlockHash) -> NodeError {
+    let below = store.pruned_below();
+    match index.block_ref(hash) {
+        Some(at) if at.height < below && index.is_active(hash) => NodeError::Pruned { height: at.height, below },
+        Some(_) | None => NodeError::MissingData(*hash),
+    }
+}
