@@ -133,7 +133,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         if !address.ip().is_loopback() {
             warn!("the JSON-RPC is open to other machines and not encrypted");
         }
-        let (slots, stopping) = (slots.jsonrpc.clone(), stopping.clone().cancelled_owned());
+        let (slots, stopping) = (slots.jsonrpc.clone(), stopping.clone());
         tokio::spawn(jsonrpc::serve(node.clone(), access, listener, slots, stopping));
     }
     let (fatal, mut fatals) = mpsc::unbounded_channel();

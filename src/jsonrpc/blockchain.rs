@@ -1,9 +1,10 @@
 //! Blocks, headers and unspent outputs.
 
 use bitcoin::{BlockHash, OutPoint, Txid, consensus::encode::serialize_hex};
+use leyden_consensus::{script::ScriptFlags, script_flags};
 use leyden_jsonrpc::{Call, amount::coins};
 use leyden_node::{Node, NodeError, Tip};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     describe,
@@ -39,7 +40,7 @@ pub(super) fn info(node: &Node) -> Result<Value, RpcError> {
 }
 
 /// Clients ask it to know whose addresses to use: every chain that is not regtest has those of a test network.
-fn chain_name(node: &Node) -> &'static str {
+pub(super) fn chain_name(node: &Node) -> &'static str {
     if node.params().address_network == bitcoin::Network::Regtest { "regtest" } else { "signet" }
 }
 
@@ -82,7 +83,36 @@ pub(super) async fn block(node: &Node, call: &Call) -> Result<Value, RpcError> {
     Ok(value)
 }
 
-fn unknown_block() -> RpcError {
+/// Soft forks with the height from which each holds. A block is told of the rules for the one after it.
+pub(super) fn deployments(node: &Node, call: &Call) -> Result<Value, RpcError> {
+    let hash = if call.optional(0).is_some() { call.hash(0)? } else { node.tip().hash };
+    let (_, height) = node.header(&hash).ok_or_else(unknown_block)?;
+    let params = node.params();
+    let active = params.activation;
+    let next = height.saturating_add(1);
+    let flags = script_flags(height, hash, params);
+    let named = ScriptFlags::NAMED.iter().filter(|(_, flag)| flags.contains(*flag)).map(|(name, _)| *name);
+    let mut deployments = Map::new();
+    // Taproot holds from the genesis block on, but for excepted blocks.
+    for (name, from) in [
+        ("bip34", active.bip34),
+        ("bip66", active.bip66),
+        ("bip65", active.bip65),
+        ("csv", active.csv),
+        ("segwit", active.segwit),
+        ("taproot", 0),
+    ] {
+        deployments.insert(name.to_owned(), json!({ "type": "buried", "active": next >= from, "height": from }));
+    }
+    Ok(json!({
+        "hash": hash,
+        "height": height,
+        "script_flags": named.collect::<Vec<_>>(),
+        "deployments": deployments,
+    }))
+}
+
+pub(super) fn unknown_block() -> RpcError {
     RpcError::not_found("Block not found")
 }
 

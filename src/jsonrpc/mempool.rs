@@ -1,18 +1,17 @@
-//! Transactions, before their blocks and in them.
+//! Transactions, before their blocks and in them: what there is. What callers send is in `submission`.
 
-use bitcoin::{Amount, BlockHash, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
-use leyden_consensus::coins::is_unspendable;
+use bitcoin::{
+    Address, BlockHash, OutPoint, ScriptBuf, Transaction, Txid, address::NetworkUnchecked,
+    consensus::encode::serialize_hex,
+};
 use leyden_jsonrpc::{Call, amount::coins};
-use leyden_node::{MempoolEntryInfo, MempoolError, Node, TransactionInfo};
-use serde_json::{Map, Value, json};
+use leyden_node::{MempoolEntryInfo, Node, TransactionInfo, types::Relatives};
+use serde_json::{Value, json};
 
 use super::{
     describe::{self, per_kvb},
-    error::{ALREADY_IN_UTXO_SET, RpcError, VERIFY, VERIFY_REJECTED},
+    error::{MISC, RpcError},
 };
-
-/// What a transaction may pay for 1,000 virtual bytes unless the caller says otherwise: a tenth of a coin.
-const MAX_FEE_RATE: Amount = Amount::from_sat(10_000_000);
 
 pub(super) async fn transaction(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let txid: Txid = call.hash(0)?;
@@ -81,146 +80,101 @@ pub(super) fn decode_script(node: &Node, call: &Call) -> Result<Value, RpcError>
     Ok(value)
 }
 
-/// The fee, if all that it spends is known.
-async fn fee(node: &Node, transaction: &Transaction, others: &[Transaction]) -> Result<Option<Amount>, RpcError> {
-    let mut sum = Amount::ZERO;
-    for input in &transaction.input {
-        let OutPoint { txid, vout } = input.previous_output;
-        let of = |transaction: &Transaction| transaction.output.get(vout as usize).map(|output| output.value);
-        let value = match others.iter().find(|other| other.compute_txid() == txid) {
-            Some(other) => of(other),
-            None => node.transaction(txid).await?.and_then(|found| of(&found.transaction)),
-        };
-        let Some(value) = value else { return Ok(None) };
-        // More than all money is spent by no valid transaction; the mempool will say so.
-        let Some(larger) = sum.checked_add(value) else { return Ok(None) };
-        sum = larger;
-    }
-    let paid = transaction.output.iter().try_fold(Amount::ZERO, |paid, output| paid.checked_add(output.value));
-    Ok(paid.and_then(|paid| sum.checked_sub(paid)))
-}
-
-/// Whether the fee is more than `limit` for 1,000 virtual bytes.
-fn is_too_much(fee: Amount, transaction: &Transaction, limit: Option<Amount>) -> bool {
-    let size = u128::try_from(transaction.vsize()).unwrap_or(u128::MAX);
-    limit.is_some_and(|limit| u128::from(fee.to_sat()) * 1000 > u128::from(limit.to_sat()).saturating_mul(size))
-}
-
-/// Coins sent to what nobody can ever spend are lost: none are, unless the caller says how many an output may have.
-fn check_burns(transaction: &Transaction, limit: Option<Amount>) -> Result<(), RpcError> {
-    let limit = limit.unwrap_or(Amount::ZERO);
-    let burnt = |output: &TxOut| is_unspendable(&output.script_pubkey) && output.value > limit;
-    if transaction.output.iter().any(burnt) {
-        return Err(RpcError::new(VERIFY, "Unspendable output exceeds maximum configured by user (maxburnamount)"));
-    }
-    Ok(())
-}
-
-fn too_much() -> RpcError {
-    RpcError::new(VERIFY, "Fee exceeds maximum configured by user (e.g. -maxtxfee, maxfeerate)")
-}
-
-fn refused(error: &MempoolError) -> RpcError {
-    match error {
-        MempoolError::AlreadyConfirmed(_) => {
-            RpcError::new(ALREADY_IN_UTXO_SET, "Transaction outputs already in utxo set")
-        }
-        MempoolError::MissingInputs(_) => RpcError::new(VERIFY, "bad-txns-inputs-missingorspent"),
-        error => RpcError::new(VERIFY_REJECTED, error.reason()),
-    }
-}
-
-pub(super) async fn send(node: &Node, call: &Call) -> Result<Value, RpcError> {
-    let transaction: Transaction = call.decoded(0, "TX")?;
-    let limit = call.fee_rate_limit(1, MAX_FEE_RATE)?;
-    check_burns(&transaction, call.amount(2)?)?;
-    let txid = transaction.compute_txid();
-    if let Some(fee) = fee(node, &transaction, &[]).await?
-        && is_too_much(fee, &transaction, limit)
-    {
-        return Err(too_much());
-    }
-    match node.submit_transaction(transaction).await {
-        // A caller that asks again wants it to be there, and it is.
-        Ok(_) | Err(MempoolError::AlreadyInMempool(_) | MempoolError::SameTransactionOtherWitness(_)) => {
-            Ok(json!(txid))
-        }
-        Err(error) => Err(refused(&error)),
-    }
-}
-
-pub(super) async fn send_package(node: &Node, call: &Call) -> Result<Value, RpcError> {
-    let package: Vec<Transaction> = call.all_decoded(0, "TX")?;
-    let limit = call.fee_rate_limit(1, MAX_FEE_RATE)?;
-    let burns = call.amount(2)?;
-    let mut results = Map::new();
-    for transaction in &package {
-        check_burns(transaction, burns)?;
-        let fee = fee(node, transaction, &package).await?.unwrap_or(Amount::ZERO);
-        if is_too_much(fee, transaction, limit) {
-            return Err(too_much());
-        }
-        results.insert(
-            transaction.compute_wtxid().to_string(),
-            json!({
-                "txid": transaction.compute_txid(),
-                "vsize": transaction.vsize(),
-                "fees": { "base": coins(fee) },
-            }),
-        );
-    }
-    let message = match node.submit_package(package).await {
-        Ok(_) => "success".to_owned(),
-        Err(error) => {
-            for result in results.values_mut() {
-                *result = json!({ "txid": result["txid"], "error": error.reason() });
-            }
-            "transaction failed".to_owned()
-        }
-    };
-    Ok(json!({ "package_msg": message, "tx-results": results, "replaced-transactions": [] }))
-}
-
-pub(super) async fn test(node: &Node, call: &Call) -> Result<Value, RpcError> {
-    let transactions: Vec<Transaction> = call.all_decoded(0, "TX")?;
-    let limit = call.fee_rate_limit(1, MAX_FEE_RATE)?;
-    let [transaction] = transactions.as_slice() else {
-        return Err(RpcError::parameter("exactly one transaction can be tested at a time"));
-    };
-    let mut value = json!({ "txid": transaction.compute_txid(), "wtxid": transaction.compute_wtxid() });
-    let fee = fee(node, transaction, &[]).await?.unwrap_or(Amount::ZERO);
-    let refusal = match node.test_transaction(transaction.clone()).await {
-        Ok(()) if is_too_much(fee, transaction, limit) => Some("max-fee-exceeded".to_owned()),
-        Ok(()) => None,
-        Err(MempoolError::MissingInputs(_)) => Some("missing-inputs".to_owned()),
-        Err(error) => Some(error.reason()),
-    };
-    value["allowed"] = json!(refusal.is_none());
-    match refusal {
-        Some(reason) => value["reject-reason"] = json!(reason),
-        None => {
-            value["vsize"] = json!(transaction.vsize());
-            value["fees"] = json!({ "base": coins(fee) });
-        }
-    }
-    Ok(json!([value]))
-}
-
 pub(super) fn list(node: &Node, call: &Call) -> Result<Value, RpcError> {
     if call.flag(1, false)? {
         return Err(RpcError::parameter("mempool_sequence is not kept by this node"));
     }
-    let entries = node.mempool_entries();
-    if !call.flag(0, false)? {
-        return Ok(entries.iter().map(|entry| json!(entry.txid)).collect());
-    }
-    Ok(Value::Object(entries.iter().map(|entry| (entry.txid.to_string(), describe_entry(node, entry))).collect()))
+    Ok(describe_all(node, &node.mempool_entries(), call.flag(0, false)?))
 }
 
 pub(super) fn entry(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let txid: Txid = call.hash(0)?;
-    let entry = node.mempool_entry(&txid).ok_or_else(|| RpcError::not_found("Transaction not in mempool"))?;
+    let entry = node.mempool_entry(&txid).ok_or_else(not_in_mempool)?;
     Ok(describe_entry(node, &entry))
+}
+
+fn not_in_mempool() -> RpcError {
+    RpcError::not_found("Transaction not in mempool")
+}
+
+pub(super) fn relatives(node: &Node, call: &Call, which: Relatives) -> Result<Value, RpcError> {
+    let txid: Txid = call.hash(0)?;
+    let related = node.mempool_relatives(&txid, which).ok_or_else(not_in_mempool)?;
+    Ok(describe_all(node, &related, call.flag(1, false)?))
+}
+
+fn describe_all(node: &Node, entries: &[MempoolEntryInfo], verbose: bool) -> Value {
+    if !verbose {
+        return entries.iter().map(|entry| json!(entry.txid)).collect();
+    }
+    Value::Object(entries.iter().map(|entry| (entry.txid.to_string(), describe_entry(node, entry))).collect())
+}
+
+/// Whether somebody spends these outputs: in the mempool, or in a block unless only the mempool is wanted.
+pub(super) async fn spending(node: &Node, call: &Call) -> Result<Value, RpcError> {
+    let outputs = call.objects(0, &["txid", "vout"])?;
+    if outputs.is_empty() {
+        return Err(RpcError::parameter("Invalid parameter, outputs are missing"));
+    }
+    let options = call.options(1, &["mempool_only", "return_spending_tx"])?;
+    let flag = |name: &str| options.get(name).and_then(Value::as_bool).unwrap_or(false);
+    let mut answers = Vec::new();
+    for output in outputs {
+        let txid = output.get("txid").and_then(Value::as_str).and_then(|text| text.parse::<Txid>().ok());
+        let txid = txid.ok_or_else(|| RpcError::parameter("txid must be of length 64 and hexadecimal"))?;
+        let vout = output.get("vout").and_then(Value::as_u64).and_then(|vout| u32::try_from(vout).ok());
+        let vout = vout.ok_or_else(|| RpcError::parameter("Invalid parameter, vout cannot be negative"))?;
+        let outpoint = OutPoint { txid, vout };
+        let mut answer = json!({ "txid": txid, "vout": vout });
+        let mut spending = node.mempool_spender(&outpoint);
+        if spending.is_none()
+            && !flag("mempool_only")
+            && let Some(spend) = node.spender(outpoint).await?
+            && let Some(block) = spend.confirmed
+        {
+            answer["blockhash"] = json!(block.hash);
+            spending = node.transaction(spend.txid).await?.map(|found| found.transaction);
+        }
+        if let Some(spending) = spending {
+            answer["spendingtxid"] = json!(spending.compute_txid());
+            if flag("return_spending_tx") {
+                answer["spendingtx"] = json!(serialize_hex(spending.as_ref()));
+            }
+        }
+        answers.push(answer);
+    }
+    Ok(Value::Array(answers))
+}
+
+pub(super) async fn save(node: &Node) -> Result<Value, RpcError> {
+    match node.save_mempool().await {
+        Ok(Some(path)) => Ok(json!({ "filename": path.display().to_string() })),
+        Ok(None) => Err(RpcError::new(MISC, "The mempool was not loaded yet")),
+        Err(error) => Err(RpcError::new(MISC, format!("Unable to dump mempool to disk: {error}"))),
+    }
+}
+
+pub(super) fn validate_address(node: &Node, call: &Call) -> Result<Value, RpcError> {
+    let text = call.text(0)?;
+    let network = node.params().address_network;
+    let parsed = text.parse::<Address<NetworkUnchecked>>().map_err(|error| error.to_string());
+    let address = match parsed.and_then(|address| address.require_network(network).map_err(|error| error.to_string())) {
+        Ok(address) => address,
+        Err(error) => return Ok(json!({ "isvalid": false, "error_locations": [], "error": error })),
+    };
+    let script = address.script_pubkey();
+    let mut value = json!({
+        "isvalid": true,
+        "address": address.to_string(),
+        "scriptPubKey": hex::encode(script.as_bytes()),
+        "isscript": script.is_p2sh() || script.is_p2wsh() || script.is_p2tr(),
+        "iswitness": script.is_witness_program(),
+    });
+    if let Some(program) = address.witness_program() {
+        value["witness_version"] = json!(program.version().to_num());
+        value["witness_program"] = json!(hex::encode(program.program().as_bytes()));
+    }
+    Ok(value)
 }
 
 fn describe_entry(node: &Node, entry: &MempoolEntryInfo) -> Value {

@@ -1,11 +1,12 @@
 //! Blocks that callers make or ask for.
 
-use bitcoin::{Address, Block, address::NetworkUnchecked};
+use bitcoin::{Address, Block, CompactTarget, FeeRate, Target, address::NetworkUnchecked};
+use leyden_consensus::Retarget;
 use leyden_jsonrpc::Call;
 use leyden_node::{BlockAccepted, BlockRejected, Node};
 use serde_json::{Value, json};
 
-use super::error::RpcError;
+use super::{blockchain::chain_name, describe, error::RpcError};
 
 /// Blocks that one call may ask for.
 const MAX_BLOCKS: u32 = 100_000;
@@ -18,6 +19,61 @@ pub(super) async fn generate(node: &Node, call: &Call) -> Result<Value, RpcError
     let address = address.and_then(|address| address.require_network(network).ok());
     let address = address.ok_or_else(|| RpcError::not_found("Error: Invalid address"))?;
     Ok(json!(node.generate(count, address.script_pubkey()).await?))
+}
+
+pub(super) fn info(node: &Node) -> Result<Value, RpcError> {
+    let tip = node.tip();
+    let bits = node.header(&tip.hash).map_or(node.params().genesis.header.bits, |(header, _)| header.bits);
+    let describe = |bits: CompactTarget| {
+        (
+            json!(format!("{:08x}", bits.to_consensus())),
+            describe::difficulty(bits),
+            json!(hex::encode(Target::from_compact(bits).to_be_bytes())),
+        )
+    };
+    let (now, next) = (describe(bits), describe(node.next_bits()?));
+    Ok(json!({
+        "blocks": tip.height,
+        "bits": now.0,
+        "difficulty": now.1,
+        "target": now.2,
+        "networkhashps": hash_rate(node, DEFAULT_SPAN, tip.height)?,
+        "pooledtx": node.mempool_info().transactions,
+        "blockmintxfee": describe::per_kvb(FeeRate::ZERO),
+        "chain": chain_name(node),
+        "next": { "height": tip.height.saturating_add(1), "bits": next.0, "difficulty": next.1, "target": next.2 },
+        "warnings": [],
+    }))
+}
+
+/// Blocks over which the rate of all miners is taken unless the caller says otherwise.
+const DEFAULT_SPAN: i64 = 120;
+
+pub(super) fn network_hash_rate(node: &Node, call: &Call) -> Result<Value, RpcError> {
+    let blocks = if call.optional(0).is_some() { call.number(0)? } else { DEFAULT_SPAN };
+    let height = if call.optional(1).is_some() { call.number(1)? } else { -1 };
+    if blocks < -1 || blocks == 0 {
+        return Err(RpcError::parameter("Invalid nblocks. Must be a positive number or -1."));
+    }
+    let tip = node.tip().height;
+    let height = match height {
+        -1 => tip,
+        height => u32::try_from(height)
+            .ok()
+            .filter(|height| *height <= tip)
+            .ok_or_else(|| RpcError::parameter("Block does not exist at specified height"))?,
+    };
+    Ok(json!(hash_rate(node, blocks, height)?))
+}
+
+/// Expected hashes a second over the last `blocks` (-1: since the target has changed) up to `height`.
+fn hash_rate(node: &Node, blocks: i64, height: u32) -> Result<f64, RpcError> {
+    let since_change = match node.params().retarget {
+        Retarget::Periodic { interval, .. } => height.checked_rem(interval.get()).unwrap_or(0).saturating_add(1),
+        Retarget::Never | Retarget::MovingAverage { .. } => height,
+    };
+    let span = if blocks < 0 { since_change } else { u32::try_from(blocks).unwrap_or(u32::MAX) }.min(height);
+    Ok(node.hash_rate_over(height, span)?)
 }
 
 /// `null` if the block is taken, else the reason in a word (BIP 22).

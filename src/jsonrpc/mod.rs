@@ -11,16 +11,21 @@
 
 mod auth;
 mod blockchain;
+mod chain_control;
+mod control;
 mod describe;
 mod error;
 mod filters;
 mod mempool;
 mod mining;
 mod network;
+mod submission;
 #[cfg(test)]
 mod tests;
+mod utxo_set;
+mod waiting;
 
-use std::{future::Future, io, sync::Arc};
+use std::{io, sync::Arc, time::Instant};
 
 use axum::{
     Router,
@@ -31,9 +36,10 @@ use axum::{
     routing::post,
 };
 use leyden_jsonrpc::{Call, Calls, batch};
-use leyden_node::Node;
+use leyden_node::{Node, types::Relatives};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::{CallerTrust, ConnectionSlots},
@@ -41,26 +47,46 @@ use crate::{
     limits::{CALLER_IDLE_TIMEOUT, JSONRPC_BODY_TIMEOUT, MAX_JSONRPC_ANSWER, MAX_JSONRPC_BATCH, MAX_JSONRPC_BODY},
 };
 pub use auth::Access;
+use control::Running;
 use error::RpcError;
 
 struct Server {
     node: Node,
     access: Access,
+    started: Instant,
+    /// Cancelled when the daemon stops, which a caller may ask for.
+    stopping: CancellationToken,
+    running: Running,
+    /// For calls that look at the whole database.
+    one_at_a_time: Semaphore,
 }
 
-/// Answers calls on `listener` until `stopping` resolves.
+impl Server {
+    fn new(node: Node, access: Access, stopping: CancellationToken) -> Self {
+        Self {
+            node,
+            access,
+            started: Instant::now(),
+            stopping,
+            running: Running::default(),
+            one_at_a_time: Semaphore::new(1),
+        }
+    }
+}
+
+/// Answers calls on `listener` until `stopping` is cancelled; the call `stop` cancels it.
 pub async fn serve(
     node: Node,
     access: Access,
     listener: TcpListener,
     slots: ConnectionSlots,
-    stopping: impl Future<Output = ()> + Send + 'static,
+    stopping: CancellationToken,
 ) -> io::Result<()> {
-    let server = Arc::new(Server { node, access });
+    let server = Arc::new(Server::new(node, access, stopping.clone()));
     let router = Router::new().route("/", post(answer)).with_state(server);
     let callers = CallerListener::new(listener, slots, Some(CALLER_IDLE_TIMEOUT));
     let service = router.into_make_service_with_connect_info::<Caller>();
-    axum::serve(callers, service).with_graceful_shutdown(stopping).await
+    axum::serve(callers, service).with_graceful_shutdown(stopping.cancelled_owned()).await
 }
 
 async fn answer(
@@ -145,31 +171,58 @@ impl Server {
     }
 
     async fn dispatch(&self, call: &Call) -> Result<Value, RpcError> {
-        let node = &self.node;
+        let (node, stopping) = (&self.node, &self.stopping);
+        let _running = self.running.begin(call.method());
         match call.method() {
-            "getblockchaininfo" => blockchain::info(node),
-            "getblockcount" => Ok(json!(node.tip().height)),
-            "getbestblockhash" => Ok(json!(node.tip().hash)),
-            "getblockhash" => blockchain::hash(node, call),
-            "getblockheader" => blockchain::header(node, call).await,
-            "getblockfilter" => filters::filter(node, call).await,
-            "getblock" => blockchain::block(node, call).await,
-            "gettxout" => blockchain::output(node, call).await,
-            "getrawtransaction" => mempool::transaction(node, call).await,
             "decoderawtransaction" => mempool::decode(node, call),
             "decodescript" => mempool::decode_script(node, call),
-            "sendrawtransaction" => mempool::send(node, call).await,
-            "submitpackage" => mempool::send_package(node, call).await,
-            "testmempoolaccept" => mempool::test(node, call).await,
-            "getrawmempool" => mempool::list(node, call),
+            "estimatesmartfee" => mempool::estimate(node, call),
+            "generatetoaddress" => mining::generate(node, call).await,
+            "getbestblockhash" => Ok(json!(node.tip().hash)),
+            "getblock" => blockchain::block(node, call).await,
+            "getblockchaininfo" => blockchain::info(node),
+            "getblockcount" => Ok(json!(node.tip().height)),
+            "getblockfilter" => filters::filter(node, call).await,
+            "getblockhash" => blockchain::hash(node, call),
+            "getblockheader" => blockchain::header(node, call).await,
+            "getchaintips" => chain_control::tips(node).await,
+            "getconnectioncount" => Ok(json!(node.peers().len())),
+            "getdeploymentinfo" => blockchain::deployments(node, call),
+            "getindexinfo" => control::indexes(node, call),
+            "getmempoolancestors" => mempool::relatives(node, call, Relatives::Ancestors),
+            "getmempooldescendants" => mempool::relatives(node, call, Relatives::Descendants),
             "getmempoolentry" => mempool::entry(node, call),
             "getmempoolinfo" => Ok(mempool::info(node)),
-            "estimatesmartfee" => mempool::estimate(node, call),
+            "getmininginfo" => mining::info(node),
+            "getnettotals" => Ok(network::totals(node)),
+            "getnetworkhashps" => mining::network_hash_rate(node, call),
             "getnetworkinfo" => Ok(network::info(node)),
-            "getconnectioncount" => Ok(json!(node.peers().len())),
             "getpeerinfo" => Ok(network::peers(node)),
-            "generatetoaddress" => mining::generate(node, call).await,
+            "getrawmempool" => mempool::list(node, call),
+            "getrawtransaction" => mempool::transaction(node, call).await,
+            "getrpcinfo" => Ok(self.running.info()),
+            "gettxout" => blockchain::output(node, call).await,
+            "gettxoutsetinfo" => utxo_set::info(node, call, &self.one_at_a_time).await,
+            "gettxspendingprevout" => mempool::spending(node, call).await,
+            "help" => control::help(call),
+            "invalidateblock" => chain_control::invalidate(node, call).await,
+            "preciousblock" => chain_control::prefer(node, call).await,
+            "reconsiderblock" => chain_control::reconsider(node, call).await,
+            "savemempool" => mempool::save(node).await,
+            "sendrawtransaction" => submission::send(node, call).await,
+            "stop" => {
+                stopping.cancel();
+                Ok(json!("Leyden stopping"))
+            }
             "submitblock" => mining::submit(node, call).await,
+            "submitheader" => chain_control::submit_header(node, call).await,
+            "submitpackage" => submission::send_package(node, call).await,
+            "testmempoolaccept" => submission::test(node, call).await,
+            "uptime" => Ok(json!(self.started.elapsed().as_secs())),
+            "validateaddress" => mempool::validate_address(node, call),
+            "waitforblock" => waiting::block(node, call, stopping).await,
+            "waitforblockheight" => waiting::height(node, call, stopping).await,
+            "waitfornewblock" => waiting::new_block(node, call, stopping).await,
             _ => Err(RpcError::method_not_found()),
         }
     }

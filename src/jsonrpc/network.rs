@@ -35,6 +35,24 @@ pub(super) fn info(node: &Node) -> Value {
     })
 }
 
+pub(super) fn totals(node: &Node) -> Value {
+    let traffic = node.totals().traffic;
+    json!({
+        "totalbytesrecv": traffic.received,
+        "totalbytessent": traffic.sent,
+        "timemillis": node.clock().now().saturating_mul(1000),
+        // What is sent has no limit here.
+        "uploadtarget": {
+            "timeframe": 86_400,
+            "target": 0,
+            "target_reached": false,
+            "serve_historical_blocks": true,
+            "bytes_left_in_cycle": 0,
+            "time_left_in_cycle": 0,
+        },
+    })
+}
+
 pub(super) fn peers(node: &Node) -> Value {
     let peers = (0..).zip(node.peers()).map(|(id, peer): (u32, _)| {
         json!({

@@ -19,7 +19,7 @@ async fn server() -> (Server, TempDir) {
     config.sync_writes = false;
     let node = Node::start(config).await.unwrap();
     let access = Access::open(&folder.path().join("cookie"), Some("lightning:secret")).unwrap();
-    (Server { node, access }, folder)
+    (Server::new(node, access, CancellationToken::new()), folder)
 }
 
 /// A number with these digits and no others.
@@ -246,6 +246,19 @@ async fn wrong_calls_get_the_numbers_of_bitcoin_core() {
         ("getblock", json!({ "hash": unknown }), -8),
         ("generatetoaddress", json!([1, "nobody"]), -5),
         ("dumpprivkey", json!([]), -32601),
+        ("dumpprivkey", json!({ "address": "x" }), -32601),
+        ("getblockcount", json!([1]), -1),
+        ("getblock", json!({ "args": [unknown], "blockhash": unknown }), -8),
+        ("invalidateblock", json!([unknown]), -5),
+        ("waitfornewblock", json!([-1]), -1),
+        ("submitheader", json!(["00"]), -22),
+        ("gettxoutsetinfo", json!(["sha1"]), -8),
+        ("gettxspendingprevout", json!([[]]), -8),
+        ("gettxspendingprevout", json!([[{ "txid": unknown, "vout": 0, "x": 1 }]]), -3),
+        ("getnetworkhashps", json!([0]), -8),
+        ("getnetworkhashps", json!([1, 7]), -8),
+        ("testmempoolaccept", json!([[]]), -8),
+        ("submitpackage", json!([[]]), -8),
     ] {
         assert_eq!(server.refused(method, params.clone()).await, code, "{method} {params}");
     }
@@ -255,6 +268,204 @@ async fn wrong_calls_get_the_numbers_of_bitcoin_core() {
     let answer = answer.unwrap();
     assert_eq!((status, &answer["error"]["code"]), (StatusCode::OK, &json!(-8)));
     assert!(answer.get("result").is_none());
+}
+
+#[tokio::test]
+async fn every_method_that_help_lists_is_served() {
+    let (server, _folder) = server().await;
+    let listed = server.ask("help", json!([])).await;
+    for method in leyden_jsonrpc::methods::METHODS {
+        assert!(listed.as_str().unwrap().lines().any(|line| line.split(' ').next() == Some(method.name)));
+        let text = server.ask("help", json!([method.name])).await;
+        assert!(text.as_str().unwrap().contains(method.text), "{text}");
+        if ["stop", "waitfornewblock"].contains(&method.name) {
+            continue;
+        }
+        let (_, answer) = server.one(json!({ "method": method.name, "id": 1 })).await;
+        let answer = answer.unwrap();
+        assert_ne!(answer["error"]["code"], json!(-32601), "{}", method.name);
+    }
+    assert_eq!(server.ask("help", json!(["nothing"])).await, json!("help: unknown command: nothing"));
+    let running = server.ask("getrpcinfo", json!([])).await;
+    assert_eq!(running["active_commands"][0]["method"], json!("getrpcinfo"));
+    assert_eq!(running["active_commands"].as_array().unwrap().len(), 1, "what is answered is not listed any more");
+    assert_eq!(server.ask("uptime", json!([])).await, json!(0));
+    assert_eq!(server.ask("stop", json!([])).await, json!("Leyden stopping"));
+    assert!(server.stopping.is_cancelled());
+}
+
+#[tokio::test]
+async fn older_names_of_parameters_are_understood() {
+    let (server, _folder) = server().await;
+    let genesis = server.ask("getbestblockhash", json!([])).await;
+    for params in [
+        json!({ "blockhash": genesis, "verbose": false }),
+        json!({ "verbosity": 0, "blockhash": genesis }),
+        json!({ "args": [genesis], "verbose": 0 }),
+        json!([genesis, 0]),
+    ] {
+        assert!(server.ask("getblock", params).await.is_string());
+    }
+    assert_eq!(server.refused("getblock", json!({ "blockhash": genesis, "verbose": 1, "verbosity": 1 })).await, -8);
+}
+
+#[tokio::test]
+async fn several_transactions_are_tested_together() {
+    let (server, _folder, reward) = funded().await;
+    let parent = spend(&reward, 1_000);
+    let child = spend(&parent, 2_000);
+    let tested = server.ask("testmempoolaccept", json!([[hex(&parent), hex(&child)]])).await;
+    assert_eq!((&tested[0]["allowed"], &tested[1]["allowed"]), (&json!(true), &json!(true)), "{tested}");
+    assert_eq!(tested[1]["fees"]["base"], exact("0.00002000"));
+    assert_eq!(tested[1]["fees"]["effective-includes"], json!([child.compute_wtxid()]));
+    assert_eq!(server.ask("getmempoolinfo", json!([])).await["size"], json!(0), "nothing has happened");
+    let tested = server.ask("testmempoolaccept", json!([[hex(&child)]])).await;
+    assert_eq!(tested[0]["reject-reason"], json!("missing-inputs"));
+    // After a refusal the rest is named and no more.
+    let tested = server.ask("testmempoolaccept", json!([[hex(&spend(&reward, 0)), hex(&child)]])).await;
+    assert_eq!(tested[0]["reject-reason"], json!("min relay fee not met"));
+    assert!(tested[0]["reject-details"].as_str().unwrap().starts_with("min relay fee not met, "));
+    assert_eq!(tested[1], json!({ "txid": child.compute_txid(), "wtxid": child.compute_wtxid() }));
+    // What is no list of transactions that follow each other is wrong as a whole.
+    let tested = server.ask("testmempoolaccept", json!([[hex(&child), hex(&parent)]])).await;
+    assert_eq!(tested[1]["package-error"], json!("package-not-sorted"));
+    let tested = server.ask("testmempoolaccept", json!([[hex(&parent), hex(&spend(&reward, 5_000))]])).await;
+    assert_eq!(tested[0]["package-error"], json!("conflict-in-package"));
+    let sent = server.refused("submitpackage", json!([[hex(&parent), hex(&spend(&child, 1))]])).await;
+    assert_eq!(sent, -25, "that is no child with its parents");
+
+    // The same transaction with another witness.
+    server.ask("sendrawtransaction", json!([hex(&parent)])).await;
+    let mut other = parent.clone();
+    other.input[0].witness = bitcoin::Witness::from_slice(&[&[][..], open_script().as_bytes()]);
+    let tested = server.ask("testmempoolaccept", json!([[hex(&other)]])).await;
+    assert_eq!(tested[0]["reject-reason"], json!("txn-same-nonwitness-data-in-mempool"));
+    let sent = server.ask("submitpackage", json!([[hex(&other), hex(&child)]])).await;
+    assert_eq!(sent["package_msg"], json!("success"), "{sent}");
+    assert_eq!(
+        sent["tx-results"][other.compute_wtxid().to_string()],
+        json!({ "txid": parent.compute_txid(), "other-wtxid": parent.compute_wtxid() })
+    );
+
+    // Relatives, and who spends what.
+    let (parent_id, child_id) = (json!(parent.compute_txid()), json!(child.compute_txid()));
+    assert_eq!(server.ask("getmempoolancestors", json!([child_id])).await, json!([parent_id]));
+    let descendants = server.ask("getmempooldescendants", json!([parent_id, true])).await;
+    assert_eq!(descendants[child_id.as_str().unwrap()]["depends"], json!([parent_id]));
+    assert_eq!(server.ask("getmempooldescendants", json!([child_id])).await, json!([]));
+    let asked = json!([[{ "txid": parent_id, "vout": 0 }, { "txid": child_id, "vout": 0 }]]);
+    let spent = server.ask("gettxspendingprevout", asked).await;
+    assert_eq!(spent[0], json!({ "txid": parent_id, "vout": 0, "spendingtxid": child_id }));
+    assert_eq!(spent[1], json!({ "txid": child_id, "vout": 0 }));
+    let saved = server.ask("savemempool", json!([])).await;
+    assert!(std::path::Path::new(saved["filename"].as_str().unwrap()).exists());
+}
+
+#[tokio::test]
+async fn the_chain_is_what_its_user_says() {
+    let (server, _folder) = server().await;
+    let mined = server.ask("generatetoaddress", json!([3, ADDRESS])).await;
+    assert_eq!(server.ask("invalidateblock", json!([mined[1]])).await, Value::Null);
+    assert_eq!(server.ask("getbestblockhash", json!([])).await, mined[0]);
+    let tips = server.ask("getchaintips", json!([])).await;
+    assert_eq!(tips[0], json!({ "height": 3, "hash": mined[2], "branchlen": 2, "status": "invalid" }));
+    assert_eq!(tips[1], json!({ "height": 1, "hash": mined[0], "branchlen": 0, "status": "active" }));
+    let fork = server.ask("generatetoaddress", json!([2, ADDRESS])).await;
+    server.ask("reconsiderblock", json!({ "blockhash": mined[1] })).await;
+    let tips = server.ask("getchaintips", json!([])).await;
+    assert_eq!(tips.as_array().unwrap().len(), 2);
+    for (preferred, other) in [(&mined[2], &fork[1]), (&fork[1], &mined[2])] {
+        server.ask("preciousblock", json!([preferred])).await;
+        assert_eq!(&server.ask("getbestblockhash", json!([])).await, preferred);
+        let tips = server.ask("getchaintips", json!([])).await;
+        let tip = |hash: &Value| tips.as_array().unwrap().iter().find(|tip| &tip["hash"] == hash).unwrap().clone();
+        assert_eq!((&tip(preferred)["status"], &tip(other)["status"]), (&json!("active"), &json!("valid-fork")));
+    }
+    let genesis = server.ask("getblockhash", json!([0])).await;
+    assert_eq!(server.refused("invalidateblock", json!([genesis])).await, -8);
+}
+
+#[tokio::test]
+async fn headers_can_be_offered_alone() {
+    let (server, folder) = server().await;
+    let (donor, _other) = self::server().await;
+    let mined = donor.ask("generatetoaddress", json!([2, ADDRESS])).await;
+    let first = donor.ask("getblockheader", json!([mined[0], false])).await;
+    let second = donor.ask("getblockheader", json!([mined[1], false])).await;
+    assert_eq!(server.refused("submitheader", json!([second])).await, -25, "its parent is not known");
+    assert_eq!(server.ask("submitheader", json!([first])).await, Value::Null);
+    assert_eq!(server.ask("submitheader", json!([second])).await, Value::Null);
+    let info = server.ask("getblockchaininfo", json!([])).await;
+    assert_eq!((&info["headers"], &info["blocks"]), (&json!(2), &json!(0)));
+    let tips = server.ask("getchaintips", json!([])).await;
+    assert_eq!((&tips[0]["status"], &tips[0]["branchlen"]), (&json!("headers-only"), &json!(2)));
+    drop(folder);
+}
+
+#[tokio::test]
+async fn a_call_waits_for_a_block() {
+    let (server, _folder) = server().await;
+    let server = Arc::new(server);
+    let now = server.ask("getbestblockhash", json!([])).await;
+    let answer = server.ask("waitforblockheight", json!([1, 1])).await;
+    assert_eq!(answer, json!({ "hash": now, "height": 0 }), "time is over");
+    assert_eq!(server.ask("waitforblock", json!([now])).await["height"], json!(0), "it is there");
+    let waiting = {
+        let server = Arc::clone(&server);
+        let now = now.clone();
+        tokio::spawn(async move {
+            tokio::join!(
+                server.ask("waitfornewblock", json!([0, now])),
+                server.ask("waitforblockheight", json!([2, 0])),
+            )
+        })
+    };
+    let mined = server.ask("generatetoaddress", json!([2, ADDRESS])).await;
+    let (new, second) = waiting.await.unwrap();
+    assert_ne!(new["hash"], now);
+    assert_eq!(second, json!({ "hash": mined[1], "height": 2 }));
+    // The end of the daemon ends it too.
+    let waiting = {
+        let server = Arc::clone(&server);
+        tokio::spawn(async move { server.ask("waitforblockheight", json!([3])).await })
+    };
+    server.stopping.cancel();
+    assert_eq!(waiting.await.unwrap()["height"], json!(2));
+}
+
+#[tokio::test]
+async fn the_state_of_chain_and_mining_is_told() {
+    let (server, _folder, _) = funded().await;
+    let tip = server.ask("getbestblockhash", json!([])).await;
+    let set = server.ask("gettxoutsetinfo", json!([])).await;
+    assert_eq!((&set["height"], &set["bestblock"], &set["txouts"]), (&json!(101), &tip, &json!(101)));
+    assert_eq!((&set["transactions"], &set["total_amount"]), (&json!(101), &exact("5050.00000000")));
+    // 101 outputs to P2WSH: 50 bytes and a script of 34 each.
+    assert_eq!(set["bogosize"], json!(101 * 84));
+    assert_eq!(set["hash_serialized_3"], json!(server.node.utxo_set_hash().await.unwrap().hash));
+    let set = server.ask("gettxoutsetinfo", json!({ "hash_type": "muhash" })).await;
+    assert!(set["muhash"].as_str().is_some_and(|hash| hash.len() == 64) && set.get("hash_serialized_3").is_none());
+    assert!(server.ask("gettxoutsetinfo", json!(["none"])).await.get("muhash").is_none());
+    let mining = server.ask("getmininginfo", json!([])).await;
+    assert_eq!(
+        (&mining["blocks"], &mining["chain"], &mining["bits"]),
+        (&json!(101), &json!("regtest"), &json!("207fffff"))
+    );
+    assert_eq!(mining["next"]["height"], json!(102));
+    assert_eq!(mining["networkhashps"], server.ask("getnetworkhashps", json!([])).await);
+    assert_eq!(server.ask("getnetworkhashps", json!([5, 0])).await, json!(0.0));
+    let deployments = server.ask("getdeploymentinfo", json!([])).await;
+    assert_eq!(deployments["deployments"]["segwit"], json!({ "type": "buried", "active": true, "height": 0 }));
+    assert!(deployments["script_flags"].as_array().unwrap().contains(&json!("TAPROOT")));
+    assert_eq!(server.ask("getindexinfo", json!([])).await["txindex"]["best_block_height"], json!(101));
+    assert_eq!(server.ask("getindexinfo", json!(["nothing"])).await, json!({}));
+    assert_eq!(server.ask("getnettotals", json!([])).await["totalbytesrecv"], json!(0));
+    let valid = server.ask("validateaddress", json!([ADDRESS])).await;
+    assert_eq!((&valid["isvalid"], &valid["witness_version"]), (&json!(true), &json!(0)));
+    assert_eq!(valid["witness_program"], json!("0101010101010101010101010101010101010101"));
+    for wrong in ["nobody", "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"] {
+        assert_eq!(server.ask("validateaddress", json!([wrong])).await["isvalid"], json!(false));
+    }
 }
 
 async fn post(address: std::net::SocketAddr, authorization: &str, body: &str) -> String {
@@ -273,12 +484,12 @@ async fn post(address: std::net::SocketAddr, authorization: &str, body: &str) ->
 async fn only_who_knows_the_cookie_or_the_password_is_answered() {
     use base64::{Engine as _, prelude::BASE64_STANDARD};
 
-    let (Server { node, access }, folder) = server().await;
+    let (Server { node, access, .. }, folder) = server().await;
     let cookie = std::fs::read_to_string(folder.path().join("cookie")).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let slots = ConnectionSlots::new(crate::limits::SlotLimits { strangers: 2, known: 2 });
-    tokio::spawn(serve(node, access, listener, slots, std::future::pending()));
+    tokio::spawn(serve(node, access, listener, slots, CancellationToken::new()));
     let basic = |text: &str| format!("Authorization: Basic {}\r\n", BASE64_STANDARD.encode(text));
     let batch = r#"[{"method":"getblockcount","id":1},{"method":"nothing","id":2}]"#;
     for known in [cookie.as_str(), "lightning:secret"] {

@@ -356,14 +356,17 @@ impl HeaderTree {
         newly_invalid
     }
 
-    /// Takes back that a block is invalid, for it, its ancestors and its descendants.
-    pub fn reconsider(&mut self, hash: &BlockHash) {
-        let Some(slot) = self.slot(hash) else { return };
+    /// Takes back that a block is invalid, for it, its ancestors and its descendants. Returns those among them that were
+    /// marked themselves: their stored marks have to go too.
+    pub fn reconsider(&mut self, hash: &BlockHash) -> Vec<BlockHash> {
+        let Some(slot) = self.slot(hash) else { return Vec::new() };
+        let mut forgiven = Vec::new();
         let mut cursor = Some(slot);
         let mut lowest = slot;
         while let Some(ancestor) = cursor {
             if self.entry(ancestor).validity == Validity::Failed {
                 self.entry_mut(ancestor).validity = Validity::Valid;
+                forgiven.push(self.entry(ancestor).hash);
                 lowest = ancestor;
             }
             cursor = self.entry(ancestor).parent;
@@ -374,6 +377,9 @@ impl HeaderTree {
                 self.entry(descendant).parent.is_none_or(|parent| self.entry(parent).validity.is_valid());
             let below = self.ancestor_slot(descendant, self.entry(slot).height) == Some(slot);
             let entry = self.entry_mut(descendant);
+            if below && entry.validity == Validity::Failed {
+                forgiven.push(entry.hash);
+            }
             entry.validity = match entry.validity {
                 Validity::Failed if !below => Validity::Failed,
                 Validity::Valid | Validity::OnFailed | Validity::Failed if parent_valid => Validity::Valid,
@@ -381,6 +387,7 @@ impl HeaderTree {
             };
         }
         self.choose_again();
+        forgiven
     }
 
     // ---- the arena ----

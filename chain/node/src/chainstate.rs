@@ -12,6 +12,7 @@
 //! A step goes from the tip to the first block of the better chain that has more work than the tip. Outside of a
 //! reorganisation that is one block; in one it is as long as the reorganisation is deep, so that no state between the
 //! two tips is ever seen or stored. Its blocks are read one at a time, and its changes take a bounded memory (`step`).
+//! If somebody says that a block of the active chain is invalid, the step goes back to what is left, which has less work.
 //!
 //! What it promises: the coins on disk are always those of the tip on disk. A step that fails, by an invalid block or a
 //! crash, leaves everything as it was. Of two chains with equal work the first that was complete stays,
@@ -207,39 +208,93 @@ impl Chainstate {
     pub fn activate(
         &mut self,
         invalid: &mut Vec<(BlockHash, BlockError)>,
-        announce: impl FnOnce(Tip),
+        announce: impl Fn(Tip),
     ) -> Result<Option<Step>, NodeError> {
         loop {
             let Some(path) = self.better_path() else { return Ok(None) };
-            match self.step(&path) {
-                Ok(step) => {
-                    let mut index = write(&self.index);
-                    index.activate(&step.tip.hash).ok_or(NodeError::UnknownBlock(step.tip.hash))?;
-                    announce(step.tip);
-                    drop(index);
-                    self.store.settle()?;
-                    return Ok(Some(step));
-                }
-                Err(Refused::Invalid { hash, cause }) => {
-                    tracing::warn!(%hash, %cause, "a block with enough work is invalid");
-                    let known = read(&self.index).tree.get(&hash).ok_or(NodeError::UnknownBlock(hash))?;
-                    self.mark_invalid(&known, true)?;
-                    invalid.push((hash, cause));
-                }
-                Err(Refused::Node(error)) => {
-                    tracing::error!(%error, to = ?path.connect.last(), "a better chain cannot be followed");
-                    return Err(error);
-                }
+            if let Some(step) = self.take(&path, &announce, invalid)? {
+                return Ok(Some(step));
             }
         }
     }
 
-    /// The way to the complete chain with most work, if that is more than the tip's.
+    /// One step on this path; `None` if a block on it is invalid, which is marked then.
+    fn take(
+        &mut self,
+        path: &Path,
+        announce: impl FnOnce(Tip),
+        invalid: &mut Vec<(BlockHash, BlockError)>,
+    ) -> Result<Option<Step>, NodeError> {
+        match self.step(path) {
+            Ok(step) => {
+                let mut index = write(&self.index);
+                index.activate(&step.tip.hash).ok_or(NodeError::UnknownBlock(step.tip.hash))?;
+                announce(step.tip);
+                drop(index);
+                self.store.settle()?;
+                Ok(Some(step))
+            }
+            Err(Refused::Invalid { hash, cause }) => {
+                tracing::warn!(%hash, %cause, "a block with enough work is invalid");
+                let known = read(&self.index).tree.get(&hash).ok_or(NodeError::UnknownBlock(hash))?;
+                self.mark_invalid(&known, true)?;
+                invalid.push((hash, cause));
+                Ok(None)
+            }
+            Err(Refused::Node(error)) => {
+                tracing::error!(%error, to = ?path.connect.last(), "a better chain cannot be followed");
+                Err(error)
+            }
+        }
+    }
+
+    /// The way to the complete chain with most work, if that is more than the tip's, or if the tip does not count any more.
     fn better_path(&self) -> Option<Path> {
         let tip = self.tip();
         let index = read(&self.index);
         let best = index.tree.best_stored();
-        if best.chain_work <= tip.chain_work { None } else { index.tree.path(&tip.hash, &best.hash) }
+        if tip.validity.is_valid() && best.chain_work <= tip.chain_work {
+            return None;
+        }
+        index.tree.path(&tip.hash, &best.hash)
+    }
+
+    /// Marks a block as invalid because somebody says so. The mark is stored, also if the block's turn never came.
+    pub fn invalidate(&mut self, hash: &BlockHash) -> Result<(), NodeError> {
+        let known = read(&self.index).tree.get(hash).ok_or(NodeError::UnknownBlock(*hash))?;
+        // Nothing is left without the genesis block.
+        if known.height == 0 { Ok(()) } else { self.mark_invalid(&known, known.stored) }
+    }
+
+    /// Takes back that a block is invalid, for it and the blocks before and after it.
+    pub fn reconsider(&mut self, hash: &BlockHash) -> Result<(), NodeError> {
+        let mut index = write(&self.index);
+        if !index.tree.contains(hash) {
+            return Err(NodeError::UnknownBlock(*hash));
+        }
+        let forgiven = index.tree.reconsider(hash);
+        let mut batch = Batch::new(BatchKind::Headers);
+        for known in forgiven.iter().filter_map(|hash| index.tree.get(hash)) {
+            let status = if known.stored { HeaderStatus::HEADER.with_block() } else { HeaderStatus::HEADER };
+            batch.put_header(known.height, &known.header, status);
+        }
+        drop(index);
+        self.store.commit(&batch, Durability::Synced)
+    }
+
+    /// Makes a complete chain of the same work as the active one the active one. One of less work stays where it is.
+    pub fn prefer(&mut self, hash: &BlockHash, announce: impl FnOnce(Tip)) -> Result<Option<Step>, NodeError> {
+        let tip = self.tip();
+        let path = {
+            let index = read(&self.index);
+            let known = index.tree.get(hash).ok_or(NodeError::UnknownBlock(*hash))?;
+            if known.chain_work != tip.chain_work || !known.connectable || !known.validity.is_valid() {
+                return Ok(None);
+            }
+            index.tree.path(&tip.hash, hash).filter(|path| !path.connect.is_empty())
+        };
+        let Some(path) = path else { return Ok(None) };
+        self.take(&path, announce, &mut Vec::new())
     }
 
     fn step(&self, path: &Path) -> Result<Step, Refused> {
@@ -260,7 +315,8 @@ impl Chainstate {
     /// Follows the path as far as it takes to have more work than the tip.
     fn change(&self, path: &Path, changes: &mut StepChanges<'_>) -> Result<Step, Refused> {
         let tip = self.tip();
-        let (mut disconnected, mut connected, mut end) = (Vec::new(), Vec::new(), tip);
+        let fork = read(&self.index).tree.get(&path.fork).ok_or(NodeError::UnknownBlock(path.fork))?;
+        let (mut disconnected, mut connected, mut end) = (Vec::new(), Vec::new(), fork);
         for hash in &path.disconnect {
             disconnected.push(self.disconnect(hash, changes)?);
         }

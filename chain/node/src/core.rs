@@ -16,9 +16,9 @@ use std::time::Instant;
 
 use bitcoin::block::Header;
 use bitcoin::p2p::message::NetworkMessage;
-use bitcoin::{Amount, Block, BlockHash, ScriptBuf, Target, Transaction, Txid, Work, Wtxid};
+use bitcoin::{Amount, Block, BlockHash, CompactTarget, ScriptBuf, Target, Transaction, Txid, Work, Wtxid};
 use leyden_consensus::subsidy::block_subsidy;
-use leyden_consensus::{BlockError, HeaderError, Params};
+use leyden_consensus::{BlockError, HeaderChain as _, HeaderError, Params};
 use leyden_net::{ChainView, FilterRequest, HeaderEntry, MempoolView, RelayedTx, TxName};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +38,7 @@ use crate::store::Store;
 use crate::sync::{lock, read, write};
 use crate::template::{self, Template, TemplateContext};
 use crate::totals::Counters;
-use crate::types::{RemovalReason, Tip};
+use crate::types::{Accepted, RemovalReason, Tested, Tip};
 
 /// Events that a slow receiver may be behind before it has to ask anew.
 const EVENTS_KEPT: usize = 4096;
@@ -66,7 +66,7 @@ pub struct Core {
     pub mempool: RwLock<Mempool>,
     /// Cancelled when the node stops, or a write has failed.
     pub shutdown: CancellationToken,
-    chain: Mutex<Chainstate>,
+    pub(crate) chain: Mutex<Chainstate>,
     /// What has happened since the start.
     pub counters: Counters,
     /// The last block that was mined here, and when that was.
@@ -147,15 +147,24 @@ impl Core {
     }
 
     /// Takes every step that is to be taken.
-    fn advance(&self, chain: &mut Chainstate, invalid: &mut Vec<(BlockHash, BlockError)>) -> Result<(), NodeError> {
+    pub(crate) fn advance(
+        &self,
+        chain: &mut Chainstate,
+        invalid: &mut Vec<(BlockHash, BlockError)>,
+    ) -> Result<(), NodeError> {
         while let Some(step) = chain.activate(invalid, |tip| self.announce(ChainEvent::Tip(tip)))? {
-            self.counters.note_step(step.disconnected.len(), step.connected.len());
-            self.follow(chain, &step)?;
+            self.note_step(chain, &step)?;
         }
         Ok(())
     }
 
-    fn announce(&self, event: ChainEvent) {
+    /// What a committed step means for everything but the coins.
+    pub(crate) fn note_step(&self, chain: &Chainstate, step: &Step) -> Result<(), NodeError> {
+        self.counters.note_step(step.disconnected.len(), step.connected.len());
+        self.follow(chain, step)
+    }
+
+    pub(crate) fn announce(&self, event: ChainEvent) {
         // Nobody listening is no failure.
         let _ = self.events.send(event);
     }
@@ -349,11 +358,39 @@ impl Core {
         Ok(entries.len())
     }
 
-    /// Would the transaction be accepted now? Nothing changes.
-    pub fn test_transaction(&self, transaction: Transaction) -> Result<(), MempoolError> {
+    /// Would the transactions be accepted now, each with those before it? Nothing changes. There are as many answers as
+    /// transactions up to the first that is refused; what follows is not looked at.
+    pub fn test_transactions(&self, transactions: Vec<Transaction>) -> Result<Vec<Tested>, MempoolError> {
+        let transactions: Vec<Arc<Transaction>> = transactions.into_iter().map(Arc::new).collect();
+        package::check_list(&transactions, &self.policy)?;
         let chain = lock(&self.chain);
-        let pool = read(&self.mempool);
-        self.acceptor(&chain, &pool, |acceptor| acceptor.check(Arc::new(transaction), SubmissionKind::New)).map(drop)
+        // A copy that they may come into: those that follow spend their outputs.
+        let mut pool = match transactions.as_slice() {
+            [_] => None,
+            _ => Some(read(&self.mempool).clone()),
+        };
+        let mut answers = Vec::new();
+        for transaction in transactions {
+            let check = |pool: &Mempool| {
+                self.acceptor(&chain, pool, |acceptor| acceptor.check(Arc::clone(&transaction), SubmissionKind::New))
+            };
+            let plan = match &pool {
+                Some(pool) => check(pool),
+                None => check(&read(&self.mempool)),
+            };
+            let plan = match plan {
+                Ok(plan) => plan,
+                Err(error) => {
+                    answers.push(Err(error));
+                    break;
+                }
+            };
+            answers.push(Ok(plan.entries.first().map_or(Accepted::default(), Accepted::of)));
+            if let Some(pool) = &mut pool {
+                pool.apply(plan, &self.policy, self.clock.now());
+            }
+        }
+        Ok(answers)
     }
 
     /// A block on top of the tip, checked by the same rules as any other.
@@ -373,18 +410,34 @@ impl Core {
         Ok(empty)
     }
 
+    /// The target that the next block needs to meet if it is made now.
+    pub fn next_bits(&self) -> Result<CompactTarget, NodeError> {
+        Ok(self.template_context()?.bits)
+    }
+
     /// Expected hashes for the next block, and what all miners did per second over the last blocks.
     pub fn network_work(&self) -> Result<(Work, f64), NodeError> {
         const SPAN: u32 = 120;
-        let next = self.template_context()?.bits;
+        let rate = self.hash_rate_over(self.tip().height, SPAN)?;
+        Ok((Target::from_compact(self.next_bits()?).to_work(), rate))
+    }
+
+    /// What all miners did per second over the `span` blocks that end at `height`; 0 if these took no time.
+    pub fn hash_rate_over(&self, height: u32, span: u32) -> Result<f64, NodeError> {
         let index = read(&self.index);
-        let tip = index.tip();
-        let first = index.active_at(tip.height.saturating_sub(SPAN)).and_then(|hash| index.tree.get(&hash));
-        let rate = first.filter(|first| first.header.time < tip.time).map_or(0.0, |first| {
-            let work = as_f64(tip.work) - as_f64(first.chain_work);
-            work / f64::from(tip.time.saturating_sub(first.header.time))
-        });
-        Ok((Target::from_compact(next).to_work(), rate))
+        let at = |height: u32| index.active_at(height).and_then(|hash| index.tree.get(&hash));
+        let (Some(first), Some(last)) = (at(height.saturating_sub(span)), at(height)) else { return Ok(0.0) };
+        let times = || {
+            index.tree.branch(&last.hash).map(|branch| {
+                (first.height..=last.height)
+                    .filter_map(move |height| branch.header_at(height).map(|header| header.time))
+            })
+        };
+        // Times may step back between two blocks.
+        let (earliest, latest) = (times().and_then(Iterator::min), times().and_then(Iterator::max));
+        let seconds = latest.unwrap_or(0).saturating_sub(earliest.unwrap_or(0));
+        let work = as_f64(last.chain_work) - as_f64(first.chain_work);
+        Ok(if seconds == 0 { 0.0 } else { work / f64::from(seconds) })
     }
 
     /// A header from the future says something of our clock if it is on the best chain.

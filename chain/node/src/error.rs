@@ -364,6 +364,23 @@ impl NonStandard {
 }
 
 impl PackageError {
+    /// Is it wrong as a list, so that none of its transactions was looked at?
+    pub fn is_of_list(&self) -> bool {
+        match self {
+            Self::Empty
+            | Self::TooMany { .. }
+            | Self::TooHeavy { .. }
+            | Self::Conflicting
+            | Self::NotSorted
+            | Self::NotChildWithParents => true,
+            Self::FeeTooLow { .. }
+            | Self::ReplacementShape
+            | Self::ReplacementByParent
+            | Self::ReplacementWorse
+            | Self::Transaction { .. } => false,
+        }
+    }
+
     /// The short reason under Bitcoin Core's names.
     pub fn reason(&self) -> String {
         match self {

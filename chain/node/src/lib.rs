@@ -21,6 +21,7 @@
 
 pub mod backend;
 pub mod block_filter;
+pub mod chain_control;
 pub mod chain_index;
 pub mod chainstate;
 pub mod clock;
@@ -47,8 +48,10 @@ pub mod time_budget;
 pub mod tip;
 pub mod totals;
 pub mod types;
+pub mod utxo_set;
 
 pub use backend::{Backend, BlockAccepted, ChainEvent, HeadersAccepted};
+pub use chain_control::{ChainTip, ChainTipStatus};
 pub use clock::Clock;
 pub use config::NodeConfig;
 pub use driver::{Driver, DriverConfig, DriverError};
@@ -63,6 +66,7 @@ pub use time_budget::{Share, TimeBudget};
 pub use tip::TipDoubt;
 pub use totals::{Totals, Traffic};
 pub use types::{
-    BlockRef, MempoolEntryInfo, MempoolInfo, MiningStatus, Notice, OutputInfo, PeerInfo, RemovalReason, Spend, Tip,
-    TransactionInfo, UtxoSet,
+    Accepted, BlockRef, MempoolEntryInfo, MempoolInfo, MiningStatus, Notice, OutputInfo, PeerInfo, Relatives,
+    RemovalReason, Spend, Tested, Tip, TransactionInfo, UtxoSet,
 };
+pub use utxo_set::{UtxoSetDigest, UtxoSetHashKind, UtxoSetStats};

@@ -3,6 +3,7 @@
 //! Methods that are not `async` answer from memory. The others do their disk and signature work on threads of their
 //! own, never on the runtime's.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use std::time::Duration;
 use bitcoin::bip158::BlockFilter;
 use bitcoin::block::Header;
 use bitcoin::p2p::Magic;
-use bitcoin::{Block, BlockHash, FeeRate, OutPoint, ScriptBuf, Transaction, Txid};
+use bitcoin::{Block, BlockHash, CompactTarget, FeeRate, OutPoint, ScriptBuf, Transaction, Txid};
 use leyden_consensus::{Coin, Params};
 use tokio::sync::broadcast::error::RecvError;
 
@@ -23,7 +24,7 @@ use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::core::Core;
 use crate::driver::{Driver, DriverConfig};
-use crate::error::{BlockRejected, HeadersRejected, MempoolError, NodeError};
+use crate::error::{BlockRejected, HeadersRejected, MempoolError, NodeError, StoreError};
 use crate::filter_index;
 use crate::mempool::Entry;
 use crate::mempool::file::{self, FileError};
@@ -38,7 +39,8 @@ use crate::time_budget::TimeBudget;
 use crate::tip::{self, LastContact, TipDoubt, TipEvidence, TipRules};
 use crate::totals::Totals;
 use crate::types::{
-    BlockRef, MempoolEntryInfo, MempoolInfo, MiningStatus, OutputInfo, PeerInfo, Spend, Tip, TransactionInfo, UtxoSet,
+    BlockRef, MempoolEntryInfo, MempoolInfo, MiningStatus, OutputInfo, PeerInfo, Relatives, Spend, Tested, Tip,
+    TransactionInfo, UtxoSet,
 };
 
 /// How long transactions wait for company on a regtest chain, on average.
@@ -103,6 +105,39 @@ impl Node {
     /// Resolves when a write has failed: nothing more is stored, the tip stays where it is, and only a new start helps.
     pub async fn halted(&self) -> NodeError {
         NodeError::Halted(self.inner.core.store.until_halted().await)
+    }
+
+    /// Writes the mempool to the disk, and says where. `None` while that of the last run is being read.
+    pub async fn save_mempool(&self) -> Result<Option<PathBuf>, NodeError> {
+        let file = &self.inner.mempool_file;
+        if !file.is_restored.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let path = file.path.clone();
+        let failed = |error: std::io::Error| StoreError::Io { path: path.clone(), detail: error.to_string() };
+        let saved = path.clone();
+        self.blocking(move |core| Ok(core.save_mempool(&saved))).await?.map_err(failed)?;
+        Ok(Some(path))
+    }
+
+    /// A transaction's relatives in the mempool, nearest or not, without itself; `None` if it is not there.
+    pub fn mempool_relatives(&self, txid: &Txid, which: Relatives) -> Option<Vec<MempoolEntryInfo>> {
+        let pool = read(&self.inner.core.mempool);
+        pool.get(txid)?;
+        let start = BTreeSet::from([*txid]);
+        let related = match which {
+            Relatives::Ancestors => pool.with_ancestors(&start),
+            Relatives::Descendants => pool.with_descendants(&start),
+        };
+        let related = related.iter().filter(|other| *other != txid).filter_map(|other| pool.get(other));
+        Some(related.map(entry_info).collect())
+    }
+
+    /// The transaction of the mempool that spends this output.
+    pub fn mempool_spender(&self, outpoint: &OutPoint) -> Option<Arc<Transaction>> {
+        let pool = read(&self.inner.core.mempool);
+        let (txid, _) = pool.spender(outpoint)?;
+        pool.get(&txid).map(|entry| Arc::clone(&entry.transaction))
     }
 
     // ---- the chain ----
@@ -296,9 +331,9 @@ impl Node {
         self.blocking(move |core| Ok(core.submit_package(transactions))).await?
     }
 
-    /// Would the transaction be accepted now?
-    pub async fn test_transaction(&self, transaction: Transaction) -> Result<(), MempoolError> {
-        self.blocking(move |core| Ok(core.test_transaction(transaction))).await?
+    /// Would the transactions be accepted now, each with those before it? The answers end with the first refusal.
+    pub async fn test_transactions(&self, transactions: Vec<Transaction>) -> Result<Vec<Tested>, MempoolError> {
+        self.blocking(move |core| Ok(core.test_transactions(transactions))).await?
     }
 
     /// The mempool's size, memory and lowest feerate.
@@ -383,6 +418,16 @@ impl Node {
         lock(&self.inner.miner).as_ref().map(Miner::hash_rate)
     }
 
+    /// The target of a block that is made now.
+    pub fn next_bits(&self) -> Result<CompactTarget, NodeError> {
+        self.inner.core.next_bits()
+    }
+
+    /// What all miners did per second over the `span` blocks that end at `height`; 0 if these took no time.
+    pub fn hash_rate_over(&self, height: u32, span: u32) -> Result<f64, NodeError> {
+        self.inner.core.hash_rate_over(height, span)
+    }
+
     /// Everything about the search for blocks.
     pub fn mining_status(&self) -> Result<MiningStatus, NodeError> {
         let core = &self.inner.core;
@@ -447,7 +492,7 @@ impl Node {
         self.inner.mempool_file.save(&self.inner.core).await;
     }
 
-    async fn blocking<R: Send + 'static>(
+    pub(crate) async fn blocking<R: Send + 'static>(
         &self,
         work: impl FnOnce(&Core) -> Result<R, NodeError> + Send + 'static,
     ) -> Result<R, NodeError> {

@@ -24,6 +24,7 @@
 
 mod batch;
 mod codec;
+mod coin_scan;
 mod filters;
 mod open;
 mod prune;
@@ -35,14 +36,15 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bitcoin::block::Header;
-use bitcoin::consensus::{deserialize, serialize};
-use bitcoin::hashes::{Hash, HashEngine, sha256d};
+use bitcoin::consensus::deserialize;
+use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{Amount, Block, BlockHash, OutPoint, Txid};
 use leyden_consensus::{BlockUndo, Coin};
 use rocksdb::{ColumnFamily, DB, DBPinnableSlice, IteratorMode, WriteBatch, WriteOptions};
 use tokio_util::sync::CancellationToken;
 
 pub use batch::Batch;
+pub(crate) use codec::hash_coin;
 pub use codec::{HeaderStatus, SpendRecord, TxPosition};
 pub use open::{FORMAT, OPEN_FILES, STEP_BYTES, StoreOptions};
 use staged::Staging;
@@ -360,31 +362,15 @@ impl Store {
 
     /// The tip and its unspent outputs, from one consistent snapshot.
     pub fn utxo_set(&self) -> Result<(BlockHash, UtxoStats), NodeError> {
-        let snapshot = {
-            let moving = lock(&self.staging.moving);
-            self.move_rows(&moving)?;
-            self.db.snapshot()
-        };
-        self.utxo_set_of(&snapshot).map_err(NodeError::from)
-    }
-
-    fn utxo_set_of(&self, snapshot: &rocksdb::Snapshot<'_>) -> Result<(BlockHash, UtxoStats), StoreError> {
-        let tip = snapshot.get_cf(self.family(family::META)?, b"tip").map_err(|error| self.error(error))?;
-        let tip = tip.ok_or_else(|| self.corrupt("the tip")).and_then(|bytes| self.decode_hash(&bytes))?;
         let mut engine = sha256d::Hash::engine();
         let mut coins = 0u64;
         let mut amount = Amount::ZERO;
-        for row in snapshot.iterator_cf(self.family(family::COINS)?, IteratorMode::Start) {
-            let (key, value) = row.map_err(|error| self.error(error))?;
-            let outpoint = codec::decode_outpoint(&key).ok_or_else(|| self.corrupt("a coin's key"))?;
-            let coin = Coin::from_bytes(&value).map_err(|_| self.corrupt("a coin"))?;
-            engine.input(outpoint.txid.as_byte_array());
-            engine.input(&outpoint.vout.to_le_bytes());
-            engine.input(&codec::coin_code(&coin).to_le_bytes());
-            engine.input(&serialize(&coin.output));
+        let tip = self.scan_coins(|outpoint, coin| {
+            hash_coin(&mut engine, outpoint, coin);
             coins = coins.saturating_add(1);
             amount = amount.checked_add(coin.output.value).ok_or_else(|| self.corrupt("a coin's amount"))?;
-        }
+            Ok(())
+        })?;
         Ok((tip, UtxoStats { hash: sha256d::Hash::from_engine(engine), coins, amount }))
     }
 

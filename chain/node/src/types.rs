@@ -112,6 +112,33 @@ pub struct UtxoSet {
     pub amount: Amount,
 }
 
+/// Which way from a transaction of the mempool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relatives {
+    /// What it spends from, and so on.
+    Ancestors,
+    /// What spends from it, and so on.
+    Descendants,
+}
+
+/// What a transaction would be in the mempool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accepted {
+    /// What it pays by itself.
+    pub fee: Amount,
+    /// Sigop-adjusted.
+    pub virtual_bytes: u64,
+}
+
+impl Accepted {
+    pub(crate) fn of(entry: &crate::mempool::pool::NewEntry) -> Self {
+        Self { fee: entry.fee, virtual_bytes: entry.virtual_bytes }
+    }
+}
+
+/// Whether a transaction would be accepted.
+pub type Tested = Result<Accepted, crate::error::MempoolError>;
+
 /// The mempool at a glance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MempoolInfo {

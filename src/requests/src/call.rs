@@ -3,30 +3,11 @@
 use std::str::FromStr;
 
 use bitcoin::{Amount, hex::FromHex as _};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::amount;
 use crate::error::{DESERIALIZATION, MISC, RequestError, TYPE};
-
-/// The parameters of every method that has some, in their order.
-const PARAMETERS: &[(&str, &[&str])] = &[
-    ("getblockhash", &["height"]),
-    ("getblockheader", &["blockhash", "verbose"]),
-    ("getblock", &["blockhash", "verbosity"]),
-    ("getblockfilter", &["blockhash", "filtertype"]),
-    ("gettxout", &["txid", "n", "include_mempool"]),
-    ("getrawtransaction", &["txid", "verbosity", "blockhash"]),
-    ("decoderawtransaction", &["hexstring", "iswitness"]),
-    ("decodescript", &["hexstring"]),
-    ("sendrawtransaction", &["hexstring", "maxfeerate", "maxburnamount"]),
-    ("submitpackage", &["package", "maxfeerate", "maxburnamount"]),
-    ("testmempoolaccept", &["rawtxs", "maxfeerate"]),
-    ("getrawmempool", &["verbose", "mempool_sequence"]),
-    ("getmempoolentry", &["txid"]),
-    ("estimatesmartfee", &["conf_target", "estimate_mode"]),
-    ("generatetoaddress", &["nblocks", "address", "maxtries"]),
-    ("submitblock", &["hexdata", "dummy"]),
-];
+use crate::methods::{self, Method};
 
 /// A method with its parameters, each at the place that Bitcoin Core gives it.
 #[derive(Debug)]
@@ -42,20 +23,17 @@ impl Call {
         let Some(method) = call.get("method").and_then(Value::as_str) else {
             return Err(RequestError::invalid("Missing method"));
         };
-        let names = PARAMETERS.iter().find(|(name, _)| *name == method).map_or(&[][..], |(_, names)| names);
+        let known = methods::find(method);
         let values = match call.get("params") {
             None | Some(Value::Null) => Vec::new(),
             Some(Value::Array(values)) => values.clone(),
-            Some(Value::Object(named)) => {
-                if let Some(unknown) = named.keys().find(|key| !names.contains(&key.as_str())) {
-                    return Err(RequestError::parameter(format!("Unknown named parameter {unknown}")));
-                }
-                names.iter().map(|name| named.get(*name).cloned().unwrap_or(Value::Null)).collect()
-            }
+            Some(Value::Object(named)) => known.map_or(Ok(Vec::new()), |known| by_place(known, named))?,
             Some(_) => return Err(RequestError::invalid("Params must be an array or object")),
         };
-        if values.len() > names.len() && PARAMETERS.iter().any(|(name, _)| *name == method) {
-            return Err(RequestError::new(MISC, format!("{method} takes at most {} parameters", names.len())));
+        if let Some(Method { name, parameters, .. }) = known
+            && values.len() > parameters.len()
+        {
+            return Err(RequestError::new(MISC, format!("{name} takes at most {} parameters", parameters.len())));
         }
         Ok(Self { method: method.to_owned(), values })
     }
@@ -71,8 +49,8 @@ impl Call {
     }
 
     fn name(&self, place: usize) -> &'static str {
-        let names = PARAMETERS.iter().find(|(name, _)| *name == self.method).map(|(_, names)| *names);
-        names.and_then(|names| names.get(place).copied()).unwrap_or("a parameter")
+        let names = methods::find(&self.method).and_then(|method| method.parameters.get(place));
+        names.and_then(|names| names.split('|').next()).unwrap_or("a parameter")
     }
 
     fn required(&self, place: usize) -> Result<&Value, RequestError> {
@@ -158,6 +136,33 @@ impl Call {
             .map_err(|_| RequestError::parameter(format!("{} must be hexadecimal string", self.name(place))))
     }
 
+    /// A required array of objects with no other fields than these.
+    pub fn objects(&self, place: usize, fields: &[&str]) -> Result<Vec<&Map<String, Value>>, RequestError> {
+        let list = self.required(place)?.as_array().ok_or_else(|| self.wrong_type(place, "an array"))?;
+        list.iter().map(|item| self.object(place, item, fields)).collect()
+    }
+
+    /// An optional object with no other fields than these; empty if it is left out.
+    pub fn options(&self, place: usize, fields: &[&str]) -> Result<Map<String, Value>, RequestError> {
+        match self.optional(place) {
+            None => Ok(Map::new()),
+            Some(value) => self.object(place, value, fields).cloned(),
+        }
+    }
+
+    fn object<'a>(
+        &self,
+        place: usize,
+        value: &'a Value,
+        fields: &[&str],
+    ) -> Result<&'a Map<String, Value>, RequestError> {
+        let object = value.as_object().ok_or_else(|| self.wrong_type(place, "made of objects"))?;
+        match object.keys().find(|key| !fields.contains(&key.as_str())) {
+            Some(unknown) => Err(RequestError::new(TYPE, format!("Unexpected key {unknown}"))),
+            None => Ok(object),
+        }
+    }
+
     /// Several of them.
     pub fn all_decoded<T: bitcoin::consensus::Decodable>(
         &self,
@@ -168,6 +173,30 @@ impl Call {
         let texts = list.iter().map(|item| item.as_str().ok_or_else(|| self.wrong_type(place, "an array of strings")));
         texts.map(|text| decode(text?, what)).collect()
     }
+}
+
+/// Named parameters at their places. One of them, `args`, may hold the first ones by place.
+fn by_place(method: &Method, named: &Map<String, Value>) -> Result<Vec<Value>, RequestError> {
+    let place_of = |key: &str| method.parameters.iter().position(|names| names.split('|').any(|name| name == key));
+    let mut values = match named.get("args") {
+        Some(Value::Array(first)) => first.clone(),
+        Some(_) | None => Vec::new(),
+    };
+    let given = values.len();
+    for (key, value) in named.iter().filter(|(key, _)| *key != "args") {
+        let unknown = || RequestError::parameter(format!("Unknown named parameter {key}"));
+        let place = place_of(key).ok_or_else(unknown)?;
+        if place < given || values.get(place).is_some_and(|value| !value.is_null()) {
+            return Err(RequestError::parameter(format!("Parameter {key} specified multiple times")));
+        }
+        if values.len() <= place {
+            values.resize(place.saturating_add(1), Value::Null);
+        }
+        if let Some(at) = values.get_mut(place) {
+            *at = value.clone();
+        }
+    }
+    Ok(values)
 }
 
 fn decode<T: bitcoin::consensus::Decodable>(text: &str, what: &str) -> Result<T, RequestError> {

@@ -13,6 +13,7 @@ pub mod amount;
 pub mod batch;
 pub mod call;
 pub mod error;
+pub mod methods;
 
 pub use batch::Calls;
 pub use call::Call;

@@ -137,8 +137,10 @@ pub(crate) fn mining_info(info: &MiningInfo) -> leyden::GetMiningInfoResponse {
 }
 
 pub(crate) fn utxo_set_hash(set: &UtxoSetHash) -> leyden::GetUtxoSetHashResponse {
+    // As Bitcoin Core writes hashes: the last byte first.
+    let hash: Vec<u8> = set.hash.iter().rev().copied().collect();
     leyden::GetUtxoSetHashResponse {
-        hash: hex::encode(set.hash),
+        hash: hex::encode(hash),
         block_hash: set.block.to_string(),
         height: set.height.0,
         output_count: set.outputs,

@@ -30,8 +30,23 @@ use super::replace::{self, Replacement};
 use super::truc::{self, Parent};
 use crate::error::{MempoolError, PackageError};
 
-/// What the list is, whatever the pool holds.
+/// Whether the list is a child with its parents, whatever the pool holds.
 pub fn check_shape(transactions: &[Arc<Transaction>], policy: &MempoolPolicy) -> Result<(), PackageError> {
+    check_list(transactions, policy)?;
+    let spent_by = |transaction: &Transaction| -> HashSet<Txid> {
+        transaction.input.iter().map(|input| input.previous_output.txid).collect()
+    };
+    let Some((child, parents)) = transactions.split_last() else { return Err(PackageError::Empty) };
+    let spent_by_child = spent_by(child);
+    let is_parent = |parent: &Arc<Transaction>| spent_by_child.contains(&parent.compute_txid());
+    if !parents.iter().all(is_parent) || spent_by_child.contains(&child.compute_txid()) {
+        return Err(PackageError::NotChildWithParents);
+    }
+    Ok(())
+}
+
+/// Whether the list is short enough, each follows what it spends, and no two of them are in each other's way.
+pub fn check_list(transactions: &[Arc<Transaction>], policy: &MempoolPolicy) -> Result<(), PackageError> {
     let count = transactions.len();
     if count > policy.max_package_count {
         return Err(PackageError::TooMany { count, limit: policy.max_package_count });
@@ -54,16 +69,6 @@ pub fn check_shape(transactions: &[Arc<Transaction>], policy: &MempoolPolicy) ->
             return Err(PackageError::NotSorted);
         }
         later.remove(txid);
-    }
-    let Some((child, parents)) = txids.split_last() else { return Err(PackageError::Empty) };
-    let spent_by_child: HashSet<Txid> = transactions
-        .last()
-        .into_iter()
-        .flat_map(|transaction| &transaction.input)
-        .map(|input| input.previous_output.txid)
-        .collect();
-    if parents.iter().any(|parent| !spent_by_child.contains(parent)) || spent_by_child.contains(child) {
-        return Err(PackageError::NotChildWithParents);
     }
     Ok(())
 }

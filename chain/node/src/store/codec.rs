@@ -2,7 +2,7 @@
 
 use bitcoin::block::Header;
 use bitcoin::consensus::{deserialize, serialize};
-use bitcoin::hashes::Hash;
+use bitcoin::hashes::{Hash, HashEngine};
 use bitcoin::{BlockHash, OutPoint, Txid};
 use leyden_consensus::Coin;
 
@@ -137,10 +137,13 @@ pub(super) fn decode_outpoint(key: &[u8]) -> Option<OutPoint> {
     Some(OutPoint { txid: Txid::from_slice(txid).ok()?, vout: u32::from_be_bytes(vout.try_into().ok()?) })
 }
 
-/// Height and coinbase flag in one number, as the hash of all coins has them. Heights stay far below
-/// 2^31: at one block a second that is 68 years.
-pub(super) fn coin_code(coin: &Coin) -> u32 {
-    coin.height.wrapping_shl(1) | u32::from(coin.is_coinbase)
+/// A coin's part of the hash of all coins. Heights stay far below 2^31: at one block a second that is 68 years.
+pub(crate) fn hash_coin(engine: &mut impl HashEngine, outpoint: &OutPoint, coin: &Coin) {
+    let height_and_coinbase = coin.height.wrapping_shl(1) | u32::from(coin.is_coinbase);
+    engine.input(outpoint.txid.as_byte_array());
+    engine.input(&outpoint.vout.to_le_bytes());
+    engine.input(&height_and_coinbase.to_le_bytes());
+    engine.input(&serialize(&coin.output));
 }
 
 fn take_u32(bytes: &[u8]) -> Option<(u32, &[u8])> {

@@ -1,0 +1,91 @@
+//! The server itself: what it offers, what it does, and its end.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
+
+use leyden_jsonrpc::{
+    Call,
+    methods::{self, Group, METHODS, Method},
+};
+use leyden_node::Node;
+use serde_json::{Map, Value, json};
+
+use super::error::RpcError;
+
+/// The calls that are being answered, each under a number of its own.
+#[derive(Default)]
+pub(super) struct Running(Mutex<(u64, BTreeMap<u64, (String, Instant)>)>);
+
+impl Running {
+    /// Notes a call until the guard is dropped.
+    pub(super) fn begin(&self, method: &str) -> RunningGuard<'_> {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        running.0 = running.0.wrapping_add(1);
+        let number = running.0;
+        running.1.insert(number, (method.to_owned(), Instant::now()));
+        RunningGuard { running: self, number }
+    }
+
+    pub(super) fn info(&self) -> Value {
+        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let calls = running.1.values().map(|(method, begun)| {
+            json!({ "method": method, "duration": u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX) })
+        });
+        // The log goes to standard error, which has no path.
+        json!({ "active_commands": calls.collect::<Vec<_>>(), "logpath": "" })
+    }
+}
+
+/// A call that is being answered.
+pub(super) struct RunningGuard<'a> {
+    running: &'a Running,
+    number: u64,
+}
+
+impl Drop for RunningGuard<'_> {
+    fn drop(&mut self) {
+        self.running.0.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&self.number);
+    }
+}
+
+/// A method and its parameters on a line.
+fn usage(method: &Method) -> String {
+    let parameters = method.parameters.iter().filter_map(|names| names.split('|').next());
+    [method.name].into_iter().chain(parameters).collect::<Vec<_>>().join(" ")
+}
+
+pub(super) fn help(call: &Call) -> Result<Value, RpcError> {
+    if call.optional(0).is_some() {
+        let name = call.text(0)?;
+        let text = match methods::find(name) {
+            Some(method) => format!("{}\n\n{}", usage(method), method.text),
+            None => format!("help: unknown command: {name}"),
+        };
+        return Ok(json!(text));
+    }
+    let of_group = |group: Group| {
+        let lines = METHODS.iter().filter(move |method| method.group == group).map(usage);
+        [format!("== {} ==", group.heading())].into_iter().chain(lines).collect::<Vec<_>>().join("\n")
+    };
+    Ok(json!(Group::ALL.map(of_group).join("\n\n")))
+}
+
+/// Of the transactions there is always an index; of filters if they are kept.
+pub(super) fn indexes(node: &Node, call: &Call) -> Result<Value, RpcError> {
+    let wanted = if call.optional(0).is_some() { Some(call.text(0)?) } else { None };
+    let height = node.tip().height;
+    let mut indexes = Map::new();
+    let mut add = |name: &str, synced: bool| {
+        if wanted.is_none_or(|wanted| wanted == name) {
+            indexes.insert(name.to_owned(), json!({ "synced": synced, "best_block_height": height }));
+        }
+    };
+    add("txindex", true);
+    if let Some(synced) = node.has_filters() {
+        add("basic block filter index", synced);
+    }
+    Ok(Value::Object(indexes))
+}

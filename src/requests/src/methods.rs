@@ -1,0 +1,129 @@
+//! The methods that are served: what they take, and what they do in a line.
+
+/// One method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Method {
+    /// As it is called.
+    pub name: &'static str,
+    /// Its parameters in their order; of several names for one, parted by `|`, the first is the newest.
+    pub parameters: &'static [&'static str],
+    /// The heading under which `help` lists it.
+    pub group: Group,
+    /// What it does, for people.
+    pub text: &'static str,
+}
+
+/// Headings of `help`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Blocks, headers, outputs, the mempool.
+    Blockchain,
+    /// The server itself.
+    Control,
+    /// Blocks that are made.
+    Mining,
+    /// Peers.
+    Network,
+    /// Transactions as such.
+    RawTransactions,
+    /// What belongs nowhere else.
+    Util,
+}
+
+impl Group {
+    /// All of them, as `help` lists them.
+    pub const ALL: [Self; 6] =
+        [Self::Blockchain, Self::Control, Self::Mining, Self::Network, Self::RawTransactions, Self::Util];
+
+    /// The heading.
+    pub fn heading(self) -> &'static str {
+        match self {
+            Self::Blockchain => "Blockchain",
+            Self::Control => "Control",
+            Self::Mining => "Mining",
+            Self::Network => "Network",
+            Self::RawTransactions => "Rawtransactions",
+            Self::Util => "Util",
+        }
+    }
+}
+
+/// The method of this name.
+pub fn find(name: &str) -> Option<&'static Method> {
+    METHODS.iter().find(|method| method.name == name)
+}
+
+const fn method(group: Group, name: &'static str, parameters: &'static [&'static str], text: &'static str) -> Method {
+    Method { name, parameters, group, text }
+}
+
+use Group::{Blockchain, Control, Mining, Network, RawTransactions, Util};
+
+/// All that are served, those of a group in the order of their names.
+#[rustfmt::skip]
+pub const METHODS: &[Method] = &[
+    method(Blockchain, "getbestblockhash", &[], "The hash of the last block of the active chain."),
+    method(Blockchain, "getblock", &["blockhash", "verbosity|verbose"],
+        "A block: in hexadecimal (0), with its transactions' ids (1), or with its transactions (2)."),
+    method(Blockchain, "getblockchaininfo", &[], "How far the chain is, its work and difficulty."),
+    method(Blockchain, "getblockcount", &[], "The height of the active chain."),
+    method(Blockchain, "getblockfilter", &["blockhash", "filtertype"], "A block's filter (BIP 158) and its header."),
+    method(Blockchain, "getblockhash", &["height"], "The hash of the active chain's block at a height."),
+    method(Blockchain, "getblockheader", &["blockhash", "verbose"], "A header: its fields, or 80 bytes in hexadecimal."),
+    method(Blockchain, "getchaintips", &[], "The ends of all known branches, and what is known of each."),
+    method(Blockchain, "getdeploymentinfo", &["blockhash"], "Which soft forks hold for the block after this one."),
+    method(Blockchain, "getmempoolancestors", &["txid", "verbose"], "What a transaction of the mempool depends on in it."),
+    method(Blockchain, "getmempooldescendants", &["txid", "verbose"], "What in the mempool depends on a transaction."),
+    method(Blockchain, "getmempoolentry", &["txid"], "A transaction of the mempool: size, fees, relatives."),
+    method(Blockchain, "getmempoolinfo", &[], "The mempool's size and the lowest feerate that it takes."),
+    method(Blockchain, "getrawmempool", &["verbose", "mempool_sequence"], "The transactions of the mempool."),
+    method(Blockchain, "gettxout", &["txid", "n", "include_mempool"], "An unspent output, or null."),
+    method(Blockchain, "gettxoutsetinfo", &["hash_type", "hash_or_height", "use_index"],
+        "All unspent outputs together: how many, how much, and their hash (hash_serialized_3, muhash or none)."),
+    method(Blockchain, "gettxspendingprevout", &["outputs", "options"], "Which transactions of the mempool spend these outputs."),
+    method(Blockchain, "invalidateblock", &["blockhash"],
+        "Treats a block and all after it as invalid, also after a restart, until it is reconsidered."),
+    method(Blockchain, "preciousblock", &["blockhash"], "Prefers a block to others whose chains have the same work."),
+    method(Blockchain, "reconsiderblock", &["blockhash"], "Takes back invalidateblock, for the block and all before and after it."),
+    method(Blockchain, "savemempool", &[], "Writes the mempool to the disk now; it is also done when the node stops."),
+    method(Blockchain, "waitforblock", &["blockhash", "timeout"], "Waits until a block is the tip, or for so many milliseconds."),
+    method(Blockchain, "waitforblockheight", &["height", "timeout"], "Waits until the chain is so high, or for so many milliseconds."),
+    method(Blockchain, "waitfornewblock", &["timeout", "current_tip"], "Waits for another tip, or for so many milliseconds."),
+    method(Control, "getrpcinfo", &[], "The calls that are being answered."),
+    method(Control, "help", &["command"], "All calls, or what one of them takes and does."),
+    method(Control, "stop", &[], "Stops the daemon."),
+    method(Control, "uptime", &[], "Seconds since the daemon began to serve."),
+    method(Mining, "generatetoaddress", &["nblocks", "address", "maxtries"], "Mines blocks that pay to an address; for chains of little work."),
+    method(Mining, "getmininginfo", &[], "Height and difficulty of the last block and the next, and all miners' hashes a second."),
+    method(Mining, "getnetworkhashps", &["nblocks", "height"], "The hashes a second that all miners did over some blocks."),
+    method(Mining, "submitblock", &["hexdata", "dummy"], "Offers a block: null if it is taken, else the reason in a word."),
+    method(Mining, "submitheader", &["hexdata"], "Offers a header that follows a known one."),
+    method(Network, "getconnectioncount", &[], "How many peers are connected."),
+    method(Network, "getnettotals", &[], "Bytes to and from all peers since the start."),
+    method(Network, "getnetworkinfo", &[], "This node as its peers see it."),
+    method(Network, "getpeerinfo", &[], "The connected peers."),
+    method(RawTransactions, "decoderawtransaction", &["hexstring", "iswitness"], "The parts of a transaction."),
+    method(RawTransactions, "decodescript", &["hexstring"], "What a script is, and the addresses of outputs that are made of it."),
+    method(RawTransactions, "getrawtransaction", &["txid", "verbosity|verbose", "blockhash"],
+        "A transaction of the chain or the mempool: in hexadecimal (0), its parts (1), with what it spends (2)."),
+    method(RawTransactions, "sendrawtransaction", &["hexstring", "maxfeerate", "maxburnamount"], "Offers a transaction to the mempool and the network."),
+    method(RawTransactions, "submitpackage", &["package", "maxfeerate", "maxburnamount"], "Offers a child together with its parents, for which it may pay."),
+    method(RawTransactions, "testmempoolaccept", &["rawtxs", "maxfeerate"], "Whether transactions would be taken, each with those before it."),
+    method(Util, "estimatesmartfee", &["conf_target", "estimate_mode"], "The feerate that should confirm a transaction within some blocks."),
+    method(Util, "getindexinfo", &["index_name"], "Which indexes there are, and how far they are."),
+    method(Util, "validateaddress", &["address"], "Whether an address is one of this network, and what it stands for."),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_are_listed_once_in_order() {
+        let places: Vec<_> = METHODS
+            .iter()
+            .map(|method| (Group::ALL.iter().position(|group| *group == method.group), method.name))
+            .collect();
+        assert!(places.is_sorted_by(|one, next| one < next), "{places:?}");
+    }
+}
