@@ -1,11 +1,13 @@
-//! What `leyden bench` has the daemon's program do, for the client has no database: no commands for people.
+//! What `leyden bench` and `leyden lab` have the daemon's program do, for the client has no database: no commands for people.
 //!
 //! ```text
 //!   leydend bench past   writes what a long life leaves into a node's database, between two runs of that node
 //!   leydend bench tower  has a watchtower back up, start again and answer breaches; prints JSON
 //!   leydend bench graph  keeps a made-up network on the disk and times how long it takes to load; prints JSON
+//!   leydend bench double-spend  races a payment against its double spend on a chain of its own; prints JSON
 //! ```
 
+mod double_spend;
 mod graph;
 mod past;
 mod tower;
@@ -56,6 +58,14 @@ enum Bench {
         #[arg(long)]
         seed: u64,
     },
+    /// Race payments against their double spends
+    DoubleSpend {
+        /// An empty folder for the chain
+        #[arg(long, value_name = "DIR")]
+        folder: PathBuf,
+        #[command(flatten)]
+        races: double_spend::Races,
+    },
 }
 
 /// Why the work was not done.
@@ -72,6 +82,8 @@ pub enum BenchError {
     Lost { stored: usize, loaded: usize },
     #[error("the watchtower could not be measured: {0}")]
     Tower(String),
+    #[error("the races cannot go on: {0}")]
+    DoubleSpend(String),
     #[error("the result cannot be printed: {0}")]
     Print(#[from] serde_json::Error),
 }
@@ -93,6 +105,10 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), BenchError> 
         Bench::Graph { folder, nodes, channels, seed } => {
             let loaded = graph::measure(&folder, Size { seed, nodes, channels })?;
             println!("{}", serde_json::to_string(&loaded)?);
+            Ok(())
+        }
+        Bench::DoubleSpend { folder, races } => {
+            println!("{}", serde_json::to_string(&double_spend::run(&folder, &races)?)?);
             Ok(())
         }
     }

@@ -1,4 +1,4 @@
-//! What `leydend` prints for `leyden bench`.
+//! What `leydend` prints for `leyden bench` and `leyden lab`.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,19 @@ pub struct GraphLoaded {
     pub bytes: usize,
     /// From opening the database to a graph that routes are found in.
     pub seconds: f64,
+}
+
+/// Races of payments against their double spends; JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoubleSpends {
+    /// How many.
+    pub races: u32,
+    /// How many the attacker won.
+    pub won: u32,
+    /// Blocks that were found, by the attacker or others.
+    pub blocks: u64,
+    /// Of the chain at the end.
+    pub height: u32,
 }
 
 /// What a watchtower has done with a real disk; JSON.

@@ -40,6 +40,7 @@ mod fwdinghistory;
 mod getinfo;
 mod graph;
 mod keysend;
+mod lab;
 mod listchaintxns;
 mod listchannels;
 mod listinvoices;
@@ -200,6 +201,7 @@ pub enum Command {
     Chain(chain::Chain),
     Demo(demo::Demo),
     Risk(risk::Risk),
+    Lab(lab::Lab),
     Bench(bench::Bench),
 }
 
@@ -260,6 +262,7 @@ impl Command {
             Self::Chain(command) => command.run(context).await,
             Self::Demo(command) => command.run(context).await,
             Self::Risk(command) => command.run(context),
+            Self::Lab(command) => command.run(context).await,
             Self::Bench(command) => command.run(context).await,
         }
     }
