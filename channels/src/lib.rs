@@ -22,6 +22,7 @@ pub mod onchain;
 pub mod onion;
 pub mod payment;
 pub mod routing;
+pub mod swap;
 pub mod switch;
 pub mod transport;
 pub mod tx;

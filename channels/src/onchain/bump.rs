@@ -75,6 +75,11 @@ impl FeeEstimates {
         Self { targets }
     }
 
+    /// The feerates by the number of blocks within which they should confirm, the shortest first.
+    pub fn targets(&self) -> &[(u32, FeeratePerKw)] {
+        &self.targets
+    }
+
     /// One rate for every target.
     pub fn flat(rate: FeeratePerKw) -> Self {
         Self { targets: vec![(1, rate)] }

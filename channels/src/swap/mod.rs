@@ -1,0 +1,57 @@
+//! Atomic swaps: coins of one chain for coins of another, between two people who do not trust each other.
+//!
+//! ```text
+//!            initiator (knows the secret)                       participant
+//!  quote ──────────────── offer: amounts, hash, expiries, keys ────────────► accept
+//!  initiate ◄──────────── acceptance: keys ─────────────────────────────────┘
+//!     └─► locks on the first chain   [hash; back after 48 h]
+//!                     deep, audited ──────────────────────────────────────► participate
+//!             locks on the second chain   [same hash; back after 24 h] ◄──────┘
+//!  deep, audited, in time ─► redeems on the second chain, shows the secret ─► redeems on the first chain
+//! ```
+//!
+//! [`contract`] has the output that both lock coins in, [`terms`] what both agree on, [`Swap`] the state machine of one
+//! person for both chains, behind the commit gate.
+//!
+//! # Promises
+//!
+//! - Nothing is locked beyond what was quoted: not another amount, not at another expiry, not with a higher fee.
+//! - The signed refund is durable before the lock is broadcast.
+//! - What the other person says is never relied on: their lock counts when a block has it, with the script that follows
+//!   from both keys, the amount and the chain of the offer, so many blocks deep.
+//! - The secret is not shown for the first time when there is too little time left to take the coins; once it is shown,
+//!   nothing stops the attempt.
+//! - Whoever has or may take the other's coins does not take their own back.
+//! - Every claim is broadcast again at each block and pays more toward its deadline, within its budget; a reorganisation
+//!   of a lock, a redeem or a refund puts the machine back to where the chain is.
+//!
+//! # Why times and not heights
+//!
+//! Expiries are times (BIP 65 with the median time of BIP 113), as the two chains find their blocks at rates of their
+//! own: with heights, a first chain that runs fast would open its refund before the second one's redeem is seen. A median
+//! time is the same clock on both, at most two hours ahead of the world; and after a time without blocks it lags, so
+//! that a redeem gets into blocks before a refund may.
+//!
+//! # Limits
+//!
+//! It has to be followed: a person whose node is away from one chain for longer than the margins in [`margins`] allow can
+//! lose the coins, as in any such swap. A reorganisation deeper than [`margins::REORG_DEPTH`] can do the same.
+
+pub mod contract;
+pub mod margins;
+pub mod terms;
+
+mod act;
+mod event;
+mod follow;
+mod record;
+mod state;
+
+#[cfg(test)]
+mod tests;
+
+pub use contract::{Contract, ContractError};
+pub use event::{BlockSeen, ChainCtx, Ctx, Effect, Event, Key, Refusal, SwapKeys, SwapOutbox};
+pub use record::RestoreError;
+pub use state::{Claim, LegState, Lock, Outcome, Phase, Request, Start, Swap, Taken, Tip, Trade};
+pub use terms::{Acceptance, Chain, Leg, LegTerms, Offer, Role, TermsError};

@@ -1,0 +1,208 @@
+//! How a swap is stored, and restored: one row, all of it.
+
+use bitcoin::{Amount, OutPoint, Transaction, consensus};
+
+use super::{
+    state::{Claim, LegState, Lock, Orders, Outcome, Swap, Taken, Tip},
+    terms::Role,
+};
+use crate::{
+    types::{Height, UnixTime},
+    wire::codec::{DecodeError, Field, Reader},
+};
+
+/// The format that is written, and the highest that is read.
+const FORMAT: u8 = 1;
+
+/// Why a row is no swap.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
+pub enum RestoreError {
+    #[error("the swap was written by a newer Leyden (format {found}, this one reads up to {known}); use that one")]
+    Newer { found: u8, known: u8 },
+    #[error("the swap's row is damaged: {0}")]
+    Damaged(#[from] DecodeError),
+    #[error("the swap's row is damaged: it has {0}")]
+    Unknown(&'static str),
+}
+
+impl Swap {
+    /// All that has to survive.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![FORMAT];
+        out.push(match self.role {
+            Role::Initiator => 0,
+            Role::Participant => 1,
+        });
+        self.offer.write(&mut out);
+        put_option(self.acceptance.as_ref(), &mut out);
+        self.nonce.write(&mut out);
+        let Orders { lock, redeem, refund } = self.orders;
+        for flag in [self.by_hand, lock, redeem, refund, self.revealed] {
+            out.push(u8::from(flag));
+        }
+        self.depth.write(&mut out);
+        self.max_lock_fee.write(&mut out);
+        self.created.0.write(&mut out);
+        put_option(self.secret.as_ref(), &mut out);
+        out.push(match self.outcome {
+            None => 0,
+            Some(Outcome::Swapped) => 1,
+            Some(Outcome::Refunded) => 2,
+            Some(Outcome::NothingLocked) => 3,
+            Some(Outcome::Lost) => 4,
+        });
+        for leg in [&self.outer, &self.inner] {
+            write_leg(leg, &mut out);
+        }
+        out
+    }
+
+    /// What [`Swap::encode`] has written. The next [`super::Event::Tick`] does again what was under way.
+    pub fn restore(row: &[u8]) -> Result<Self, RestoreError> {
+        let mut reader = Reader::new(row);
+        let found = reader.field::<u8>()?;
+        if found > FORMAT {
+            return Err(RestoreError::Newer { found, known: FORMAT });
+        }
+        let role = match reader.field::<u8>()? {
+            0 => Role::Initiator,
+            1 => Role::Participant,
+            _ => return Err(RestoreError::Unknown("no known role")),
+        };
+        let offer = reader.field()?;
+        let acceptance = get_option(&mut reader)?;
+        let nonce = reader.array()?;
+        let by_hand = get_flag(&mut reader)?;
+        let orders =
+            Orders { lock: get_flag(&mut reader)?, redeem: get_flag(&mut reader)?, refund: get_flag(&mut reader)? };
+        let revealed = get_flag(&mut reader)?;
+        let (depth, max_lock_fee, created) = (reader.field()?, reader.field()?, UnixTime(reader.field()?));
+        let secret = get_option(&mut reader)?;
+        let outcome = match reader.field::<u8>()? {
+            0 => None,
+            1 => Some(Outcome::Swapped),
+            2 => Some(Outcome::Refunded),
+            3 => Some(Outcome::NothingLocked),
+            4 => Some(Outcome::Lost),
+            _ => return Err(RestoreError::Unknown("no known outcome")),
+        };
+        let (outer, inner) = (read_leg(&mut reader)?, read_leg(&mut reader)?);
+        reader.finish()?;
+        Ok(Self {
+            role,
+            offer,
+            acceptance,
+            nonce,
+            by_hand,
+            depth,
+            max_lock_fee,
+            created,
+            orders,
+            secret,
+            revealed,
+            outcome,
+            outer,
+            inner,
+            asked: false,
+        })
+    }
+}
+
+fn write_leg(leg: &LegState, out: &mut Vec<u8>) {
+    leg.tip.height.0.write(out);
+    leg.tip.hash.write(out);
+    leg.tip.median_time.0.write(out);
+    leg.destination.write(out);
+    for transaction in [&leg.funding, &leg.refund] {
+        out.push(u8::from(transaction.is_some()));
+        if let Some(transaction) = transaction {
+            write_transaction(transaction, out);
+        }
+    }
+    out.push(u8::from(leg.lock.is_some()));
+    if let Some(lock) = &leg.lock {
+        lock.outpoint.txid.write(out);
+        lock.outpoint.vout.write(out);
+        lock.amount.write(out);
+        put_option(lock.at.map(|at| at.0).as_ref(), out);
+    }
+    out.push(u8::from(leg.taken.is_some()));
+    if let Some(taken) = &leg.taken {
+        taken.txid.write(out);
+        taken.at.0.write(out);
+        out.push(u8::from(taken.with_secret));
+    }
+    out.push(u8::from(leg.claim.is_some()));
+    if let Some(claim) = &leg.claim {
+        write_transaction(&claim.transaction, out);
+        out.push(u8::from(claim.with_secret));
+        claim.fee.write(out);
+        claim.since.0.write(out);
+        claim.start.write(out);
+        claim.deadline.0.write(out);
+    }
+}
+
+fn read_leg(reader: &mut Reader<'_>) -> Result<LegState, RestoreError> {
+    let tip = Tip { height: Height(reader.field()?), hash: reader.array()?, median_time: UnixTime(reader.field()?) };
+    let destination = reader.field()?;
+    let mut transaction = || if get_flag(reader)? { read_transaction(reader).map(Some) } else { Ok(None) };
+    let (funding, refund) = (transaction()?, transaction()?);
+    let lock = if get_flag(reader)? {
+        let outpoint = OutPoint { txid: reader.field()?, vout: reader.field()? };
+        let amount: Amount = reader.field()?;
+        Some(Lock { outpoint, amount, at: get_option(reader)?.map(Height) })
+    } else {
+        None
+    };
+    let taken = if get_flag(reader)? {
+        Some(Taken { txid: reader.field()?, at: Height(reader.field()?), with_secret: get_flag(reader)? })
+    } else {
+        None
+    };
+    let claim = if get_flag(reader)? {
+        Some(Claim {
+            transaction: read_transaction(reader)?,
+            with_secret: get_flag(reader)?,
+            fee: reader.field()?,
+            since: Height(reader.field()?),
+            start: reader.field()?,
+            deadline: Height(reader.field()?),
+        })
+    } else {
+        None
+    };
+    Ok(LegState { tip, destination, funding, refund, lock, taken, claim })
+}
+
+/// Longer than 65,535 bytes if the wallet has to gather hundreds of coins.
+fn write_transaction(transaction: &Transaction, out: &mut Vec<u8>) {
+    let bytes = consensus::serialize(transaction);
+    (bytes.len() as u64).write(out);
+    out.extend_from_slice(&bytes);
+}
+
+fn read_transaction(reader: &mut Reader<'_>) -> Result<Transaction, RestoreError> {
+    let length = usize::try_from(reader.field::<u64>()?).unwrap_or(usize::MAX);
+    consensus::deserialize(reader.bytes(length)?).map_err(|_| RestoreError::Unknown("no transaction where one was"))
+}
+
+fn get_flag(reader: &mut Reader<'_>) -> Result<bool, RestoreError> {
+    match reader.field::<u8>()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(RestoreError::Unknown("neither yes nor no")),
+    }
+}
+
+fn put_option<T: Field>(value: Option<&T>, out: &mut Vec<u8>) {
+    out.push(u8::from(value.is_some()));
+    if let Some(value) = value {
+        value.write(out);
+    }
+}
+
+fn get_option<T: Field>(reader: &mut Reader<'_>) -> Result<Option<T>, RestoreError> {
+    if get_flag(reader)? { Ok(Some(reader.field()?)) } else { Ok(None) }
+}

@@ -1,0 +1,413 @@
+//! What is known of a swap, and its one way in.
+
+use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Txid};
+
+use super::{
+    contract::Contract,
+    event::{Ctx, Event, Key, Refusal, SwapKeys, SwapOutbox},
+    margins,
+    terms::{Acceptance, Chain, Leg, LegTerms, Offer, Role, TermsError},
+};
+use crate::types::{FeeratePerKw, Height, PaymentHash, PaymentPreimage, UnixTime};
+
+/// One person's side of a swap. It survives by its row alone: see [`Swap::restore`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swap {
+    pub(super) role: Role,
+    pub(super) offer: Offer,
+    pub(super) acceptance: Option<Acceptance>,
+    /// From which this person's secrets follow.
+    pub(super) nonce: [u8; 32],
+    pub(super) by_hand: bool,
+    /// Confirmations that the other's lock needs.
+    pub(super) depth: u32,
+    /// The most that the lock's transaction may pay.
+    pub(super) max_lock_fee: Amount,
+    pub(super) created: UnixTime,
+    pub(super) orders: Orders,
+    /// Known to a participant once it was seen.
+    pub(super) secret: Option<PaymentPreimage>,
+    /// The initiator has made a redeem durable: it may be in anybody's hands.
+    pub(super) revealed: bool,
+    pub(super) outcome: Option<Outcome>,
+    pub(super) outer: LegState,
+    pub(super) inner: LegState,
+    /// The wallet was asked for the lock since the last block, and has not answered. Not kept: after a restart it is
+    /// asked again, and what it had made before was never broadcast.
+    pub(super) asked: bool,
+}
+
+/// What a person has ordered by hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Orders {
+    pub lock: bool,
+    pub redeem: bool,
+    pub refund: bool,
+}
+
+/// What is known of one chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LegState {
+    /// The last block that was looked at.
+    pub tip: Tip,
+    /// Where this person's claim on this leg pays: a script of their own wallet there.
+    pub destination: ScriptBuf,
+    /// This person's lock, if it is on this leg.
+    pub funding: Option<Transaction>,
+    /// Signed before the lock was broadcast.
+    pub refund: Option<Transaction>,
+    /// The contract's output.
+    pub lock: Option<Lock>,
+    /// Who took it, in a block of the chain.
+    pub taken: Option<Taken>,
+    /// This person's own attempt to take it.
+    pub claim: Option<Claim>,
+}
+
+/// A block of the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tip {
+    /// Its height.
+    pub height: Height,
+    /// Its hash.
+    pub hash: [u8; 32],
+    /// The median time past (BIP 113).
+    pub median_time: UnixTime,
+}
+
+/// The output of a contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lock {
+    /// Its name.
+    pub outpoint: OutPoint,
+    /// What it holds.
+    pub amount: Amount,
+    /// The height of its block; `None` if no block of the chain has it.
+    pub at: Option<Height>,
+}
+
+/// A confirmed spend of a contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The transaction.
+    pub txid: Txid,
+    /// Its block.
+    pub at: Height,
+    /// With the secret; if not, by the refund.
+    pub with_secret: bool,
+}
+
+/// A spend of a contract that this person has made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The newest version of it.
+    pub transaction: Transaction,
+    /// With the secret; if not, by the refund.
+    pub with_secret: bool,
+    /// What it pays.
+    pub fee: Amount,
+    /// The tip when it was first made.
+    pub since: Height,
+    /// The rate that it began with.
+    pub start: FeeratePerKw,
+    /// The height at which the whole budget is paid.
+    pub deadline: Height,
+}
+
+/// How a swap has ended for this person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The other's coins are here, finally.
+    Swapped,
+    /// One's own coins are back, finally.
+    Refunded,
+    /// No coins were locked, and none will be.
+    NothingLocked,
+    /// The other has both: the margins were not enough.
+    Lost,
+}
+
+/// Where a swap is, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The initiator waits for the participant's acceptance.
+    Quoted,
+    /// The participant waits for the initiator's lock to be deep enough.
+    Accepted,
+    /// The wallet makes the lock, or a block has yet to take it.
+    Locking,
+    /// One's own coins are locked; the other's are not, or not deep enough.
+    Locked,
+    /// The other's coins can be taken.
+    Redeemable,
+    /// The claim on the other's coins is on its way.
+    Redeeming,
+    /// The other's coins are here; not deep enough to be forgotten.
+    Redeemed,
+    /// The claim on one's own coins is on its way.
+    Refunding,
+    /// One's own coins are back; not deep enough to be forgotten.
+    Refunded,
+    /// Nothing follows.
+    Ended(Outcome),
+}
+
+/// What a person says when a swap begins.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Fresh randomness.
+    pub nonce: [u8; 32],
+    /// Nothing is locked, redeemed or refunded without a command.
+    pub by_hand: bool,
+    /// Confirmations that the other's lock needs.
+    pub depth: u32,
+    /// The most that the transaction with the lock may pay in fees.
+    pub max_lock_fee: Amount,
+    /// Where coins of the initiator's chain come to this person, and how far this chain is.
+    pub outer: Start,
+    /// Where coins of the participant's chain come to this person, and how far this chain is.
+    pub inner: Start,
+}
+
+/// Where a leg begins.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// A script of this person's wallet.
+    pub destination: ScriptBuf,
+    /// The chain's tip.
+    pub tip: Tip,
+}
+
+/// What the initiator wants to trade.
+#[derive(Clone, Copy, Debug)]
+pub struct Trade {
+    /// Goes to the participant.
+    pub give: Amount,
+    /// On this chain.
+    pub give_on: Chain,
+    /// Comes to the initiator.
+    pub get: Amount,
+    /// On that chain.
+    pub get_on: Chain,
+    /// Seconds until the initiator's coins come back.
+    pub outer_seconds: u64,
+    /// Seconds until the participant's coins come back.
+    pub inner_seconds: u64,
+}
+
+impl Swap {
+    /// The initiator's side: makes the secret and the offer. Nothing is locked by it.
+    pub fn quote(
+        trade: Trade,
+        request: Request,
+        now: UnixTime,
+        keys: &dyn SwapKeys,
+    ) -> Result<(Self, SwapOutbox), TermsError> {
+        let key = |leg| keys.key(&request.nonce, leg).public_key(secp256k1::SECP256K1);
+        let leg =
+            |chain, amount, seconds: u64| LegTerms { chain, amount, expiry: UnixTime(now.0.saturating_add(seconds)) };
+        let offer = Offer {
+            hash: keys.secret(&request.nonce).hash(),
+            outer: leg(trade.give_on, trade.give, trade.outer_seconds),
+            inner: leg(trade.get_on, trade.get, trade.inner_seconds),
+            refund_key: key(Leg::Outer),
+            redeem_key: key(Leg::Inner),
+        };
+        offer.check()?;
+        offer.check_time(now, margins::initiate_seconds(&offer.outer.chain, &offer.inner.chain, request.depth))?;
+        Ok(Self::begin(Role::Initiator, offer, None, request, now))
+    }
+
+    /// The participant's side: looks at the offer, and answers it. `give` and `get` are what this person believes the trade
+    /// to be, on the chains that their own nodes follow. Nothing is locked by it.
+    pub fn accept(
+        offer: Offer,
+        give: (Chain, Amount),
+        get: (Chain, Amount),
+        request: Request,
+        now: UnixTime,
+        keys: &dyn SwapKeys,
+    ) -> Result<(Self, SwapOutbox), TermsError> {
+        offer.check()?;
+        for (leg, (chain, amount)) in [(&offer.outer, get), (&offer.inner, give)] {
+            if leg.chain != chain {
+                return Err(TermsError::WrongChain(leg.chain.hash));
+            }
+            if leg.amount != amount {
+                return Err(TermsError::WrongAmount { wanted: amount, got: leg.amount });
+            }
+        }
+        offer.check_time(now, margins::initiate_seconds(&offer.outer.chain, &offer.inner.chain, request.depth))?;
+        let key = |leg| keys.key(&request.nonce, leg).public_key(secp256k1::SECP256K1);
+        let acceptance = Acceptance { offer: offer.digest(), redeem_key: key(Leg::Outer), refund_key: key(Leg::Inner) };
+        acceptance.check(&offer)?;
+        Ok(Self::begin(Role::Participant, offer, Some(acceptance), request, now))
+    }
+
+    fn begin(
+        role: Role,
+        offer: Offer,
+        acceptance: Option<Acceptance>,
+        request: Request,
+        now: UnixTime,
+    ) -> (Self, SwapOutbox) {
+        let leg = |start: Start| LegState {
+            tip: start.tip,
+            destination: start.destination,
+            funding: None,
+            refund: None,
+            lock: None,
+            taken: None,
+            claim: None,
+        };
+        let swap = Self {
+            role,
+            offer,
+            acceptance,
+            nonce: request.nonce,
+            by_hand: request.by_hand,
+            depth: request.depth.max(1),
+            max_lock_fee: request.max_lock_fee,
+            created: now,
+            orders: Orders::default(),
+            secret: None,
+            revealed: false,
+            outcome: None,
+            outer: leg(request.outer),
+            inner: leg(request.inner),
+            asked: false,
+        };
+        let mut outbox = SwapOutbox::default();
+        outbox.put(Key::Swap(offer.hash), swap.encode());
+        (swap, outbox)
+    }
+
+    /// Handles one event. After a refusal nothing has changed.
+    pub fn handle(&mut self, event: Event<'_>, ctx: &Ctx<'_>) -> Result<SwapOutbox, Refusal> {
+        let mut outbox = SwapOutbox::default();
+        let mut next = self.clone();
+        let mut effects = Vec::new();
+        next.apply(event, ctx, &mut effects)?;
+        let row = next.encode();
+        if row != self.encode() {
+            outbox.put(Key::Swap(self.id()), row);
+        }
+        effects.into_iter().for_each(|effect| outbox.emit(effect));
+        *self = next;
+        Ok(outbox)
+    }
+
+    /// The hash of the secret names a swap.
+    pub fn id(&self) -> PaymentHash {
+        self.offer.hash
+    }
+
+    /// Which side this person is on.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// What was agreed.
+    pub fn offer(&self) -> &Offer {
+        &self.offer
+    }
+
+    /// The participant's answer, once it is known.
+    pub fn acceptance(&self) -> Option<&Acceptance> {
+        self.acceptance.as_ref()
+    }
+
+    /// Whether it waits for commands.
+    pub fn is_by_hand(&self) -> bool {
+        self.by_hand
+    }
+
+    /// Confirmations that the other's lock needs.
+    pub fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    /// When it was quoted or accepted.
+    pub fn created(&self) -> UnixTime {
+        self.created
+    }
+
+    /// What is known of a chain.
+    pub fn leg(&self, leg: Leg) -> &LegState {
+        match leg {
+            Leg::Outer => &self.outer,
+            Leg::Inner => &self.inner,
+        }
+    }
+
+    pub(super) fn leg_mut(&mut self, leg: Leg) -> &mut LegState {
+        match leg {
+            Leg::Outer => &mut self.outer,
+            Leg::Inner => &mut self.inner,
+        }
+    }
+
+    /// The output of a leg; `None` until both have named their keys.
+    pub fn contract(&self, leg: Leg) -> Option<Contract> {
+        self.acceptance.as_ref().map(|acceptance| self.offer.contract(leg, acceptance))
+    }
+
+    /// The secret, as far as others may know it: what a participant has seen, or an initiator has shown.
+    pub fn shown_secret(&self) -> Option<PaymentPreimage> {
+        self.secret
+    }
+
+    /// How it has ended, if it has.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.outcome
+    }
+
+    /// Where it is.
+    pub fn phase(&self) -> Phase {
+        let (gives, gets) = (self.leg(self.role.gives()), self.leg(self.role.gets()));
+        if let Some(outcome) = self.outcome {
+            return Phase::Ended(outcome);
+        }
+        if gets.taken.is_some_and(|taken| self.is_own(&taken, self.role.gets())) {
+            return Phase::Redeemed;
+        }
+        if gives.taken.is_some_and(|taken| !taken.with_secret) {
+            return Phase::Refunded;
+        }
+        if gets.claim.is_some() {
+            return Phase::Redeeming;
+        }
+        if gives.claim.is_some() {
+            return Phase::Refunding;
+        }
+        match (gives.lock, &self.acceptance) {
+            (None, None) => Phase::Quoted,
+            (None, Some(_)) if self.role == Role::Participant => Phase::Accepted,
+            (None, Some(_)) | (Some(Lock { at: None, .. }), _) => Phase::Locking,
+            (Some(_), _) if self.is_deep(self.role.gets()) => Phase::Redeemable,
+            (Some(_), _) => Phase::Locked,
+        }
+    }
+
+    /// Whether a spend of a leg is one that only this person can make.
+    pub(super) fn is_own(&self, taken: &Taken, leg: Leg) -> bool {
+        taken.with_secret == (leg == self.role.gets())
+    }
+
+    /// Whether a contract's output is in a block, unspent, and so many blocks deep as this person wants it.
+    pub(super) fn is_deep(&self, leg: Leg) -> bool {
+        let state = self.leg(leg);
+        let depth = state.lock.and_then(|lock| lock.at).map_or(0, |at| state.confirmations(at));
+        state.taken.is_none() && depth >= self.depth
+    }
+}
+
+impl LegState {
+    /// Of what is in the block at this height: 1 in the tip itself.
+    pub fn confirmations(&self, at: Height) -> u32 {
+        match self.tip.height.0.checked_sub(at.0) {
+            Some(above) => above.saturating_add(1),
+            None => 0,
+        }
+    }
+}

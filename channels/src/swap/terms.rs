@@ -1,0 +1,298 @@
+//! What two people agree on before anything is locked, and the two texts that travel between them.
+
+use bitcoin::{
+    Amount,
+    constants::ChainHash,
+    hashes::{Hash as _, sha256},
+};
+use secp256k1::PublicKey;
+
+use super::{
+    contract::{Contract, ContractError},
+    margins,
+};
+use crate::{
+    types::{PaymentHash, UnixTime},
+    wire::codec::{DecodeError, Field, Reader},
+};
+
+/// Who knows the secret from the beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Makes the secret, locks first and for longer, redeems first.
+    Initiator,
+    /// Locks second, for a shorter time, and redeems with the secret that the initiator shows.
+    Participant,
+}
+
+/// One of the two contracts of a swap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Leg {
+    /// The initiator's lock: with the later expiry.
+    Outer,
+    /// The participant's lock: with the earlier expiry.
+    Inner,
+}
+
+impl Leg {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Outer, Self::Inner];
+
+    /// The opposite one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Outer => Self::Inner,
+            Self::Inner => Self::Outer,
+        }
+    }
+}
+
+impl Role {
+    /// Where this person locks coins.
+    pub fn gives(self) -> Leg {
+        match self {
+            Self::Initiator => Leg::Outer,
+            Self::Participant => Leg::Inner,
+        }
+    }
+
+    /// Where this person takes the other's.
+    pub fn gets(self) -> Leg {
+        self.gives().other()
+    }
+}
+
+/// A chain as its network's rules name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// The hash of its genesis block.
+    pub hash: ChainHash,
+    /// Seconds between its blocks.
+    pub spacing: u32,
+}
+
+/// One half of an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LegTerms {
+    /// Where.
+    pub chain: Chain,
+    /// What is locked, exactly.
+    pub amount: Amount,
+    /// When it goes back.
+    pub expiry: UnixTime,
+}
+
+/// What the initiator offers. Its bytes are what travels; the hash of the secret names the swap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// SHA-256 of the secret.
+    pub hash: PaymentHash,
+    /// What the initiator gives.
+    pub outer: LegTerms,
+    /// What the participant gives.
+    pub inner: LegTerms,
+    /// The initiator's key on the outer contract.
+    pub refund_key: PublicKey,
+    /// The initiator's key on the inner contract.
+    pub redeem_key: PublicKey,
+}
+
+/// What the participant answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acceptance {
+    /// Which offer: the hash of all that it says.
+    pub offer: [u8; 32],
+    /// The participant's key on the outer contract.
+    pub redeem_key: PublicKey,
+    /// The participant's key on the inner contract.
+    pub refund_key: PublicKey,
+}
+
+/// Why an offer or an answer is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error text of each variant says it")]
+pub enum TermsError {
+    #[error("this is no offer or acceptance of a swap, or a part of it is missing ({0}): copy all of it")]
+    Unreadable(#[from] DecodeError),
+    #[error("this was written by a newer Leyden (format {0}): use that one")]
+    Newer(u8),
+    #[error("both halves of the offer are on one chain: a swap needs two")]
+    OneChain,
+    #[error(
+        "the participant's coins come back {gap} seconds before the initiator's, and {needed} are needed to take the others in \
+         time after the secret is shown in the last moment: ask for a later outer expiry"
+    )]
+    GapTooSmall { gap: u64, needed: u64 },
+    #[error(
+        "{left} seconds are left until the inner expiry, and {needed} are needed to lock, get deep and redeem: ask for a new offer"
+    )]
+    TooLate { left: u64, needed: u64 },
+    #[error("the expiries lie more than two weeks ahead: ask for earlier ones")]
+    TooFar,
+    #[error("{amount} is too little to be locked: it must be at least {least}")]
+    TooSmall { amount: Amount, least: Amount },
+    #[error("the offer is about {got} where you said {wanted}: nothing was accepted")]
+    WrongAmount { wanted: Amount, got: Amount },
+    #[error("the offer is about a chain that none of your two nodes follows (genesis block {0}): nothing was accepted")]
+    WrongChain(ChainHash),
+    #[error("the acceptance belongs to another offer")]
+    OtherOffer,
+    #[error("the same key stands on both sides of a contract: somebody has altered it")]
+    SameKey,
+    #[error(transparent)]
+    Contract(#[from] ContractError),
+}
+
+/// The least that is worth a lock, a claim and the fees of a bad day.
+pub const LEAST_AMOUNT: Amount = Amount::from_sat(20_000);
+
+/// The format that is written, and the highest that is read.
+const FORMAT: u8 = 1;
+/// So that an offer is not taken for an acceptance.
+const OFFER: u8 = b'O';
+const ACCEPTANCE: u8 = b'A';
+
+impl Offer {
+    /// The half of it on this leg.
+    pub fn leg(&self, leg: Leg) -> &LegTerms {
+        match leg {
+            Leg::Outer => &self.outer,
+            Leg::Inner => &self.inner,
+        }
+    }
+
+    /// What holds for every offer, whoever looks at it.
+    pub fn check(&self) -> Result<(), TermsError> {
+        if self.outer.chain.hash == self.inner.chain.hash {
+            return Err(TermsError::OneChain);
+        }
+        for leg in [&self.outer, &self.inner] {
+            if leg.amount < LEAST_AMOUNT || leg.amount > Amount::MAX_MONEY {
+                return Err(TermsError::TooSmall { amount: leg.amount, least: LEAST_AMOUNT });
+            }
+        }
+        let (gap, needed) =
+            (self.outer.expiry.0.saturating_sub(self.inner.expiry.0), margins::gap_seconds(&self.outer.chain));
+        if gap < needed { Err(TermsError::GapTooSmall { gap, needed }) } else { Ok(()) }
+    }
+
+    /// Whether `needed` seconds are left until the inner expiry, and not too many until the outer one.
+    pub fn check_time(&self, now: UnixTime, needed: u64) -> Result<(), TermsError> {
+        if self.outer.expiry.0 > now.0.saturating_add(margins::MAX_SECONDS) {
+            return Err(TermsError::TooFar);
+        }
+        let left = self.inner.expiry.0.saturating_sub(now.0);
+        if left < needed { Err(TermsError::TooLate { left, needed }) } else { Ok(()) }
+    }
+
+    /// The output of a leg, once both have named their keys.
+    pub fn contract(&self, leg: Leg, acceptance: &Acceptance) -> Contract {
+        let (redeem_key, refund_key) = match leg {
+            Leg::Outer => (acceptance.redeem_key, self.refund_key),
+            Leg::Inner => (self.redeem_key, acceptance.refund_key),
+        };
+        Contract { hash: self.hash, redeem_key, refund_key, expiry: self.leg(leg).expiry }
+    }
+
+    /// What an acceptance repeats.
+    pub fn digest(&self) -> [u8; 32] {
+        sha256::Hash::hash(&self.encode()).to_byte_array()
+    }
+
+    /// What travels.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![OFFER, FORMAT];
+        self.write(&mut out);
+        out
+    }
+
+    /// Reads what [`Offer::encode`] has written, and nothing else.
+    pub fn decode(bytes: &[u8]) -> Result<Self, TermsError> {
+        read_whole(bytes, OFFER)
+    }
+}
+
+impl Acceptance {
+    /// Whether it answers this offer, with keys of somebody else.
+    pub fn check(&self, offer: &Offer) -> Result<(), TermsError> {
+        if self.offer != offer.digest() {
+            return Err(TermsError::OtherOffer);
+        }
+        if self.redeem_key == offer.refund_key || self.refund_key == offer.redeem_key {
+            return Err(TermsError::SameKey);
+        }
+        Ok(())
+    }
+
+    /// What travels.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![ACCEPTANCE, FORMAT];
+        self.write(&mut out);
+        out
+    }
+
+    /// Reads what [`Acceptance::encode`] has written, and nothing else.
+    pub fn decode(bytes: &[u8]) -> Result<Self, TermsError> {
+        read_whole(bytes, ACCEPTANCE)
+    }
+}
+
+fn read_whole<T: Field>(bytes: &[u8], kind: u8) -> Result<T, TermsError> {
+    let mut reader = Reader::new(bytes);
+    let (found, format) = (reader.field::<u8>()?, reader.field::<u8>()?);
+    if found != kind {
+        return Err(TermsError::Unreadable(DecodeError::TrailingBytes { extra: bytes.len() }));
+    }
+    if format > FORMAT {
+        return Err(TermsError::Newer(format));
+    }
+    let read = reader.field()?;
+    reader.finish()?;
+    Ok(read)
+}
+
+impl Field for LegTerms {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let chain = Chain { hash: reader.field()?, spacing: reader.field()? };
+        Ok(Self { chain, amount: reader.field()?, expiry: UnixTime(reader.field()?) })
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        self.chain.hash.write(out);
+        self.chain.spacing.write(out);
+        self.amount.write(out);
+        self.expiry.0.write(out);
+    }
+}
+
+impl Field for Offer {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            hash: reader.field()?,
+            outer: reader.field()?,
+            inner: reader.field()?,
+            refund_key: reader.field()?,
+            redeem_key: reader.field()?,
+        })
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        self.hash.write(out);
+        self.outer.write(out);
+        self.inner.write(out);
+        self.refund_key.write(out);
+        self.redeem_key.write(out);
+    }
+}
+
+impl Field for Acceptance {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { offer: reader.field()?, redeem_key: reader.field()?, refund_key: reader.field()? })
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        self.offer.write(out);
+        self.redeem_key.write(out);
+        self.refund_key.write(out);
+    }
+}
