@@ -16,6 +16,7 @@ const FILES: &[&str] = &[
     "leyden/chain.proto",
     "leyden/channels.proto",
     "leyden/limits.proto",
+    "leyden/swap.proto",
     "leyden/tower.proto",
     "leyden/towers.proto",
     "leyden/wallet.proto",

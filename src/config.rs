@@ -197,6 +197,9 @@ pub struct Flags {
     /// Bytes in the stead of --prune's megabytes, to try with few blocks what many do. For regtest alone
     #[arg(long, value_name = "BYTES", hide = true)]
     pub regtest_prune_bytes: Option<u64>,
+    /// Data directory of your second daemon, on another chain: `leyden swap` trades coins of the one for coins of the other
+    #[arg(long, value_name = "DATA_DIR")]
+    pub swap_with: Option<PathBuf>,
     /// Run a watchtower beside the node: it guards other nodes' channels, or those of your own other nodes, while they are
     /// offline
     #[arg(long)]
@@ -282,6 +285,8 @@ pub struct Config {
     pub accept_keysend: bool,
     /// Seconds by which the clock is shown wrong.
     pub clock_shift: Option<i64>,
+    /// The data directory of the second daemon, for swaps between the two chains.
+    pub swap_with: Option<PathBuf>,
     /// `None`: no watchtower runs.
     pub tower: Option<TowerConfig>,
     /// What is logged, as `RUST_LOG` says it.
@@ -386,6 +391,7 @@ impl Config {
             },
             accept_keysend: flags.accept_keysend || file.accept_keysend,
             clock_shift,
+            swap_with: flags.swap_with.or(file.swap_with),
             tower,
             log: flags.log.or(file.log).unwrap_or_else(|| "info".into()),
         })

@@ -15,6 +15,7 @@ pub mod limits;
 pub mod macaroon;
 pub mod metrics;
 pub mod rpc;
+pub mod sibling;
 pub mod store;
 pub mod tls;
 pub mod tower;

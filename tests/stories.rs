@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
 
-use leyden_client::demo::{DemoOptions, breach, force_close, multihop, seed, tower};
+use leyden_client::demo::{DemoOptions, breach, force_close, multihop, seed, swap, tower};
 
 /// The daemon's program is built beside this test.
 const _DAEMON: &str = env!("CARGO_BIN_EXE_leydend");
@@ -30,4 +30,14 @@ async fn breach_story_ends_with_nothing_left_to_the_cheater() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tower_story_ends_with_nothing_left_to_the_cheater_of_somebody_who_is_away() {
     tower::play(DemoOptions::default()).await.expect("the demo ends well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swap_story_ends_with_one_coin_for_ten() {
+    swap::play(DemoOptions::default()).await.expect("the demo ends well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swap_refund_story_ends_with_the_coin_back_after_48_hours() {
+    swap::play_refund(DemoOptions::default()).await.expect("the demo ends well");
 }

@@ -27,6 +27,7 @@ mod payments;
 mod peers;
 mod recovery;
 mod routes;
+mod swaps;
 mod tokens;
 mod towers;
 mod wallet;
@@ -73,6 +74,7 @@ pub use self::{
     peers::{PeerAddress, PeerError, PeerInfo, Peers},
     recovery::{LostChannel, Recovering, Recovery},
     routes::{BuildRoute, FeeEstimate, FeeQuery, FoundRoute, PlannedRoute, RouteQuery, Routes},
+    swaps::{AcceptSwap, FundSwap, QuoteSwap, SwapBlock, SwapChainStatus, SwapInfo, SwapOrder, SwapTerms, Swaps},
     tokens::Tokens,
     towers::{AddTower, AuditOutcome, ChannelAudit, ChannelCoverage, Tower, TowerCoverage, TowerList, Towers},
     wallet::{AddressKind, CoinChoice, FeeChoice, SendAmount, SendCoins, Wallet, WalletBalance, WalletCoin, WalletTx},
@@ -141,6 +143,7 @@ pub trait Lightning:
     + Bumping
     + Recovering
     + Towers
+    + Swaps
     + Figures
     + Send
     + Sync

@@ -36,10 +36,14 @@ use crate::{
         Watchtower,
     },
     config::Config,
-    driver::runtime::{RestoreOnPruned, Runtime, Setup},
+    driver::{
+        runtime::{RestoreOnPruned, Runtime, Setup},
+        swaps::SwapLeg,
+    },
     lightning::LightningNode,
     limits::{Descriptors, LimitUse},
     macaroon::{self, RootKey},
+    sibling::Sibling,
     store::Store,
     wallet::{
         backup::BackupSeal,
@@ -185,6 +189,7 @@ impl LeydenDaemon {
             zero_conf_peers: self.config.zero_conf_peers.clone(),
             towers_required: self.config.tower_require,
             tower_sweep_feerate: self.config.tower_sweep_feerate,
+            swap_with: self.config.swap_with.clone().map(|folder| Arc::new(Sibling::new(folder)) as Arc<dyn SwapLeg>),
             alias: self.config.alias.clone(),
             fatal: self.fatal.clone(),
         })

@@ -23,6 +23,7 @@ pub mod routing;
 pub mod runtime;
 pub mod services;
 mod strangers;
+pub mod swaps;
 pub mod switch;
 pub mod towers;
 pub mod uncommitted;

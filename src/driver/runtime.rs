@@ -49,6 +49,7 @@ use super::{
     peers::Peers,
     routing,
     services::Services,
+    swaps::{SwapLeg, SwapTask, Swaps},
     switch,
     towers::{TowerChannel, Towers},
 };
@@ -146,6 +147,8 @@ pub struct Setup {
     pub towers_required: u16,
     /// At which rate penalties signed for strangers' towers pay for themselves at most.
     pub tower_sweep_feerate: FeeratePerKw,
+    /// The second daemon's chain, for swaps between the two.
+    pub swap_with: Option<Arc<dyn SwapLeg>>,
     /// What the node is called.
     pub alias: String,
     /// Ends the process with this message: what memory believes may differ from the disk.
@@ -193,6 +196,7 @@ impl Runtime {
             zero_conf_peers,
             towers_required,
             tower_sweep_feerate,
+            swap_with,
             alias,
             fatal,
         } = setup;
@@ -236,6 +240,7 @@ impl Runtime {
         let backups = Backups::new(&keys, params.genesis_hash, backup);
         let (gossip, gossip_events) = Gossip::open(&store, local.chain, keys.node_id(), Height(node.tip().height))?;
         let (towers, tower_task) = Towers::open(&store, towers_required, tower_sweep_feerate)?;
+        let (swaps, swap_task) = Swaps::new(swap_with);
         let begun = UnixTime(node.clock().now());
         let services = Arc::new(Services {
             gossip,
@@ -257,6 +262,7 @@ impl Runtime {
             events: Events::default(),
             backups,
             towers,
+            swaps,
             invoices: Mutex::new(load_invoices(&store)?.taking_keysend(accept_keysend)),
             payments: Mutex::new(load_payments(&store)?),
             payment_times: PaymentTimes::default(),
@@ -286,6 +292,8 @@ impl Runtime {
         runtime.tasks.spawn(tower_task.run(Arc::clone(&runtime.services), known));
         runtime.spawn_peers(channels)?;
         runtime.tasks.spawn(gossip::run(Arc::clone(&runtime.services), gossip_events, flush_seconds));
+        let swaps = SwapTask::load(&runtime.services)?;
+        runtime.tasks.spawn(swap_task.run(Arc::clone(&runtime.services), swaps, fatal.clone()));
         runtime.spawn_chain(fatal);
         runtime.spawn_listener(listener);
         runtime.spawn_dialler();

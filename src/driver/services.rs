@@ -44,6 +44,7 @@ use super::{
     peer::Command,
     peers::Peers,
     routing::FailureUpdates,
+    swaps::Swaps,
     towers::Towers,
 };
 use crate::{
@@ -76,6 +77,7 @@ pub struct Services {
     pub events: Events,
     pub backups: Backups,
     pub towers: Towers,
+    pub swaps: Swaps,
     pub invoices: Mutex<Invoices>,
     pub payments: Mutex<Payments>,
     pub payment_times: PaymentTimes,

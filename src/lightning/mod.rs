@@ -16,6 +16,7 @@ mod payments;
 mod peers;
 mod recovery;
 mod routes;
+mod swaps;
 mod towers;
 mod wallet;
 mod warnings;

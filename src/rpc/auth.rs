@@ -128,6 +128,20 @@ pub fn access(path: &str) -> Access {
             "ListTowers" | "ListCoverage" => Access::Needs(OFFCHAIN_READ),
             _ => Access::Unknown,
         },
+        "leyden.Swap" => match method {
+            "List" | "Subscribe" => Access::Needs(ONCHAIN_READ),
+            // They read what the caller brings.
+            "Audit" | "ExtractSecret" => Access::Needs(INFO_READ),
+            "Quote" | "Accept" | "Initiate" | "Participate" | "Redeem" | "Refund" | "Cancel" => {
+                Access::Needs(ONCHAIN_WRITE)
+            }
+            _ => Access::Unknown,
+        },
+        "leyden.SwapChain" => match method {
+            "GetStatus" | "GetBlock" | "GetSpender" => Access::Needs(INFO_READ),
+            "NewScript" | "Fund" | "Release" | "Broadcast" => Access::Needs(ONCHAIN_WRITE),
+            _ => Access::Unknown,
+        },
         "leyden.Limits" => match method {
             "ListLimits" => Access::Needs(INFO_READ),
             _ => Access::Unknown,

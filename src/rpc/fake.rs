@@ -29,6 +29,7 @@ pub(crate) mod holding;
 pub(crate) mod network;
 mod recovery;
 pub(crate) mod routes;
+pub(crate) mod swaps;
 mod tokens;
 pub(crate) mod towers;
 pub(crate) mod watchtower;

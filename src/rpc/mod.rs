@@ -24,6 +24,7 @@ mod recovery;
 mod router;
 mod state;
 mod status;
+mod swap;
 mod tower;
 mod towers;
 mod unlocker;
@@ -40,7 +41,8 @@ use std::{io, sync::Arc, time::Duration};
 
 use leyden_proto::{
     DESCRIPTORS, invoicesrpc::invoices_server::InvoicesServer, leyden::chain_server::ChainServer,
-    leyden::channels_server::ChannelsServer, leyden::limits_server::LimitsServer, leyden::tower_server::TowerServer,
+    leyden::channels_server::ChannelsServer, leyden::limits_server::LimitsServer,
+    leyden::swap_chain_server::SwapChainServer, leyden::swap_server::SwapServer, leyden::tower_server::TowerServer,
     leyden::towers_server::TowersServer, leyden::wallet_server::WalletServer, lnrpc::lightning_server::LightningServer,
     lnrpc::state_server::StateServer, lnrpc::wallet_unlocker_server::WalletUnlockerServer,
     routerrpc::router_server::RouterServer, verrpc::versioner_server::VersionerServer,
@@ -154,6 +156,10 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
         .add_service(WatchtowerClientServer::new(towers::TowersService::new(context.clone())))
         .add_service(
             TowersServer::new(towers::TowersService::new(context.clone())).max_encoding_message_size(MAX_MESSAGE),
+        )
+        .add_service(SwapServer::new(swap::SwapService::new(context.clone())))
+        .add_service(
+            SwapChainServer::new(swap::SwapService::new(context.clone())).max_encoding_message_size(MAX_MESSAGE),
         )
         .add_service(WalletServer::new(recovery::WalletService::new(context.clone())))
         .add_service(

@@ -1,6 +1,6 @@
 //! How the rows of the cores are named, whichever core wrote them.
 
-use leyden_channels::channel::Key;
+use leyden_channels::{channel::Key, swap};
 use leyden_watchtower::client::record::ClientKey;
 
 /// The name of a row of the table `core`. The cores' keys are apart by their first bytes, but for the states that a channel
@@ -9,6 +9,7 @@ use leyden_watchtower::client::record::ClientKey;
 pub enum CoreKey {
     Channels(Key),
     TowerClient(ClientKey),
+    Swap(swap::Key),
 }
 
 impl CoreKey {
@@ -16,7 +17,17 @@ impl CoreKey {
         match self {
             Self::Channels(key) => key.encode(),
             Self::TowerClient(key) => key.encode(),
+            Self::Swap(swap::Key::Swap(id)) => [&[SWAP], id.0.as_slice()].concat(),
         }
+    }
+}
+
+/// The first byte of a swap's row; the hash of its secret follows.
+pub const SWAP: u8 = 0x40;
+
+impl From<swap::Key> for CoreKey {
+    fn from(key: swap::Key) -> Self {
+        Self::Swap(key)
     }
 }
 

@@ -25,6 +25,6 @@ mod tower;
 
 pub use cause::CloseCause;
 pub use closed::{ClosedChannel, ClosureType, ResolvedKind, ResolvedOutput};
-pub use key::CoreKey;
+pub use key::{CoreKey, SWAP};
 pub use rocks::{Store, StoreError, Table};
 pub use tower::TowerStore;

@@ -5,7 +5,8 @@
 //!         └─ m/1017'/coin'/ ─┬─ 6'/0/0   node identity (BOLT 7's node_id, BOLT 8's static key)
 //!                            ├─ 7'/0/0   root of the channels' secrets
 //!                            ├─ 9'/0/0   root of the key that seals channel backups
-//!                            └─ 11'/0/0  root of the keys under which watchtowers know this node
+//!                            ├─ 11'/0/0  root of the keys under which watchtowers know this node
+//!                            └─ 12'/0/0  root of the keys and secrets of atomic swaps
 //! ```
 
 use bitcoin::{
@@ -15,6 +16,10 @@ use bitcoin::{
     secp256k1::{PublicKey, SECP256K1, SecretKey},
 };
 
+use leyden_channels::{
+    swap::{Leg, SwapKeys},
+    types::PaymentPreimage,
+};
 use leyden_watchtower::{appointment::ClientId, client::keys::TowerKeys};
 
 use super::seed::Seed;
@@ -24,6 +29,7 @@ const NODE_FAMILY: u32 = 6;
 const CHANNEL_FAMILY: u32 = 7;
 const BACKUP_FAMILY: u32 = 9;
 const TOWER_CLIENT_FAMILY: u32 = 11;
+const SWAP_FAMILY: u32 = 12;
 
 /// The node's keys; they live in memory while the wallet is unlocked.
 #[derive(Clone)]
@@ -34,6 +40,7 @@ pub struct NodeKeys {
     channels: SecretKey,
     backups: SecretKey,
     towers: SecretKey,
+    swaps: SecretKey,
 }
 
 impl NodeKeys {
@@ -53,6 +60,7 @@ impl NodeKeys {
             channels: family(CHANNEL_FAMILY),
             backups: family(BACKUP_FAMILY),
             towers: family(TOWER_CLIENT_FAMILY),
+            swaps: family(SWAP_FAMILY),
         }
     }
 
@@ -84,13 +92,19 @@ impl NodeKeys {
     /// The key with which this node speaks to one tower, and to no other: two towers cannot tell that they serve the same
     /// node.
     pub fn tower_client_secret(&self, tower: &PublicKey) -> SecretKey {
-        let mut secret = keyed(&self.towers, b"tower client", &tower.serialize());
-        loop {
-            // All but 2^-127 of all 32 bytes are a key.
-            match SecretKey::from_slice(&secret) {
-                Ok(key) => return key,
-                Err(_) => secret = keyed(&self.towers, b"tower client again", &secret),
-            }
+        key_of(&self.towers, b"tower client", &tower.serialize())
+    }
+}
+
+impl SwapKeys for NodeKeys {
+    fn secret(&self, nonce: &[u8; 32]) -> PaymentPreimage {
+        PaymentPreimage(keyed(&self.swaps, b"secret", nonce))
+    }
+
+    fn key(&self, nonce: &[u8; 32], leg: Leg) -> SecretKey {
+        match leg {
+            Leg::Outer => key_of(&self.swaps, b"outer", nonce),
+            Leg::Inner => key_of(&self.swaps, b"inner", nonce),
         }
     }
 }
@@ -125,6 +139,17 @@ fn keyed(key: &SecretKey, purpose: &[u8], data: &[u8]) -> [u8; 32] {
     Hmac::from_engine(engine).to_byte_array()
 }
 
+fn key_of(key: &SecretKey, purpose: &[u8], data: &[u8]) -> SecretKey {
+    let mut secret = keyed(key, purpose, data);
+    loop {
+        // All but 2^-127 of all 32 bytes are a key.
+        match SecretKey::from_slice(&secret) {
+            Ok(key) => return key,
+            Err(_) => secret = keyed(key, &[purpose, b" again"].concat(), &secret),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,8 +165,11 @@ mod tests {
             keys.node_secret().secret_bytes(),
             keys.tower_client_secret(&tower(1)).secret_bytes(),
             keys.tower_client_secret(&tower(2)).secret_bytes(),
-            keys.secret(&tower(1)),
-            keys.secret(&tower(2)),
+            TowerKeys::secret(&keys, &tower(1)),
+            TowerKeys::secret(&keys, &tower(2)),
+            SwapKeys::secret(&keys, &[0; 32]).0,
+            keys.key(&[0; 32], Leg::Outer).secret_bytes(),
+            keys.key(&[0; 32], Leg::Inner).secret_bytes(),
         ];
         for (i, a) in secrets.iter().enumerate() {
             assert!(secrets[i + 1..].iter().all(|b| a != b));

@@ -10,7 +10,7 @@ use leyden_proto::{
     invoicesrpc::invoices_client::InvoicesClient,
     leyden::{
         chain_client::ChainClient, channels_client::ChannelsClient, limits_client::LimitsClient,
-        tower_client::TowerClient, towers_client::TowersClient, wallet_client::WalletClient,
+        swap_client::SwapClient, tower_client::TowerClient, towers_client::TowersClient, wallet_client::WalletClient,
     },
     lnrpc::{
         lightning_client::LightningClient, state_client::StateClient, wallet_unlocker_client::WalletUnlockerClient,
@@ -181,6 +181,11 @@ impl Client {
     /// `leyden.Limits`.
     pub fn limits(&self) -> LimitsClient<Authorized> {
         LimitsClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
+    }
+
+    /// `leyden.Swap`.
+    pub fn swap(&self) -> SwapClient<Authorized> {
+        SwapClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
     }
 
     /// `leyden.Wallet`.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use leyden_channels::swap::Leg;
 use leyden_proto::{fields::IGNORED, invoicesrpc, walletrpc, wtclientrpc};
 use prost::Message;
 use prost_reflect::{
@@ -13,7 +14,7 @@ use tonic::{
 };
 
 use super::*;
-use crate::rpc::fake::{node_id, routes};
+use crate::rpc::fake::{node_id, routes, swaps};
 
 /// Messages as bytes.
 #[derive(Default)]
@@ -209,6 +210,29 @@ fn bases(method: &MethodDescriptor) -> Vec<DynamicMessage> {
             })
             .map(|request| request.encode_to_vec())
             .to_vec(),
+        "leyden.Swap.Quote" => {
+            vec![leyden::SwapQuoteRequest { give: 5, get: 6, ..Default::default() }.encode_to_vec()]
+        }
+        "leyden.Swap.Accept" => {
+            let offer = swaps::swap().offer().encode();
+            vec![leyden::SwapAcceptRequest { offer, give: 5, get: 6, ..Default::default() }.encode_to_vec()]
+        }
+        "leyden.Swap.Audit" => {
+            let contract = swaps::swap().offer().contract(Leg::Outer, &swaps::acceptance()).witness_script().unwrap();
+            let transaction = bitcoin::consensus::serialize(&swaps::transaction());
+            vec![leyden::SwapAuditRequest { contract: contract.into_bytes(), transaction }.encode_to_vec()]
+        }
+        "leyden.Swap.ExtractSecret" => {
+            let transaction = bitcoin::consensus::serialize(&swaps::transaction());
+            vec![leyden::ExtractSecretRequest { transaction, hash: vec![7; 32] }.encode_to_vec()]
+        }
+        "leyden.SwapChain.GetSpender" => {
+            vec![leyden::SwapSpenderRequest { txid: vec![7; 32], output_index: 0 }.encode_to_vec()]
+        }
+        "leyden.SwapChain.Fund" => {
+            let script = swaps::swap().offer().contract(Leg::Outer, &swaps::acceptance()).script_pubkey().unwrap();
+            vec![leyden::SwapFundRequest { script: script.into_bytes(), amount: 5, max_fee: 1 }.encode_to_vec()]
+        }
         "leyden.Towers.AddTower" => {
             let (pubkey, address) = (NODE.to_owned(), "127.0.0.1:9911".to_owned());
             vec![leyden::AddTowerRequest { pubkey, address, own: false }.encode_to_vec()]

@@ -2,7 +2,7 @@
 //! away for hours and whose processes end at any commit; counterparties that die, and counterparties that take whatever
 //! they can.
 //!
-//! A failure prints its seed: `SWAP_SEED=n cargo test -p leyden-channels schedules_of_swaps` runs that one alone.
+//! A failure prints its seed: `LEYDEN_SWAP_SEED=n cargo test --workspace --lib swap::tests::schedule` runs that one alone.
 
 use bitcoin::Amount;
 
@@ -223,12 +223,12 @@ fn run(seed: u64) -> (Holds, Holds) {
         schedule.judge();
         (schedule.world.holds(ALICE), schedule.world.holds(BOB))
     });
-    result.unwrap_or_else(|_| panic!("schedule of seed {seed} failed; SWAP_SEED={seed} runs it alone"))
+    result.unwrap_or_else(|_| panic!("schedule of seed {seed} failed; LEYDEN_SWAP_SEED={seed} runs it alone"))
 }
 
 #[test]
 fn schedules_of_swaps_never_leave_one_side_with_both_nor_an_honest_one_with_none() {
-    if let Ok(seed) = std::env::var("SWAP_SEED") {
+    if let Ok(seed) = std::env::var("LEYDEN_SWAP_SEED") {
         run(seed.parse().unwrap());
         return;
     }

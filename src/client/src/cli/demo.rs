@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::{CliError, Context};
-use crate::demo::{DemoOptions, breach, force_close, multihop, seed, tower};
+use crate::demo::{DemoOptions, breach, force_close, multihop, seed, swap, tower};
 
 /// Run a demonstration with real nodes. By default two nodes mine, open a channel, pay each other through it, survive a
 /// SIGKILL and close it.
@@ -18,6 +18,7 @@ use crate::demo::{DemoOptions, breach, force_close, multihop, seed, tower};
     leyden demo --story breach\n  \
     leyden demo --story tower\n  \
     leyden demo --story multihop\n  \
+    leyden demo --story swap\n  \
     leyden demo --keep     leave the nodes running and say how to talk to them")]
 pub struct Demo {
     /// Which demonstration to run
@@ -41,6 +42,10 @@ enum Story {
     Breach,
     /// Bob does so, and spends HTLCs, while Alice's daemon is dead: a watchtower takes everything for her
     Tower,
+    /// Alice gives 1 coin of one network for 10 of Bob's on another, without trusting him
+    Swap,
+    /// Bob disappears from such a trade: after 48 hours Alice has her coin back
+    SwapRefund,
     /// The paper's payment of 0.05 over two nodes that keep 0.001 each: paid; refunded, as the payee is silent; and settled
     /// on the chain, as a node on the route is offline
     Multihop,
@@ -54,6 +59,8 @@ impl Demo {
             Story::Multihop => multihop::play(options).await,
             Story::ForceClose => force_close::play(options).await,
             Story::Breach => breach::play(options).await,
+            Story::Swap => swap::play(options).await,
+            Story::SwapRefund => swap::play_refund(options).await,
             Story::Tower => tower::play(options).await,
         };
         played.map_err(|error| CliError::Failed(error.to_string()))

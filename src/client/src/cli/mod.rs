@@ -63,6 +63,7 @@ mod settleinvoice;
 mod state;
 mod stop;
 mod subscribeinvoices;
+mod swap;
 mod tower;
 mod trackpayment;
 mod unlock;
@@ -197,6 +198,7 @@ pub enum Command {
     #[command(name = "listpermissions")]
     ListPermissions(bakemacaroon::ListPermissions),
     Channel(channel::Channel),
+    Swap(swap::Swap),
     Tower(tower::Tower),
     Chain(chain::Chain),
     Demo(demo::Demo),
@@ -258,6 +260,7 @@ impl Command {
             Self::DeleteMacaroonId(command) => command.run(context).await,
             Self::ListPermissions(command) => command.run(context).await,
             Self::Channel(command) => command.run(context).await,
+            Self::Swap(command) => command.run(context).await,
             Self::Tower(command) => command.run(context).await,
             Self::Chain(command) => command.run(context).await,
             Self::Demo(command) => command.run(context).await,

@@ -1,0 +1,45 @@
+//! `leyden swap show`: all that a swap is made of, as hex.
+
+use clap::Args;
+use leyden_proto::leyden::{ListSwapsRequest, SwapLegInfo};
+
+use super::super::{CliError, Context};
+
+/// All that a swap is made of, as hex: contracts, locks, the refund that was signed before the lock, the secret.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    leyden swap show 9f3c     keep the refund elsewhere, too: any node takes it after the expiry")]
+pub(super) struct Show {
+    /// The swap's id, or the beginning of it
+    id: String,
+}
+
+impl Show {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
+        let client = context.client().await?;
+        let id = super::find(&client, &self.id).await?;
+        let swaps = client.swap().list(ListSwapsRequest {}).await?.into_inner().swaps;
+        let found = swaps.into_iter().find(|swap| swap.id == id);
+        let swap = found.ok_or_else(|| CliError::Usage("the swap is gone: see `leyden swap list`".to_owned()))?;
+        context.show(&swap, || {
+            let mut text = super::for_people(&swap);
+            let mut add = |what: &str, bytes: &[u8]| {
+                if !bytes.is_empty() {
+                    text.push_str(&format!("\n\n{what}:\n{}", hex::encode(bytes)));
+                }
+            };
+            add("offer", &swap.offer);
+            add("acceptance", &swap.acceptance);
+            add("secret", &swap.secret);
+            let legs: [(&str, Option<&SwapLegInfo>); 2] =
+                [("yours", swap.give.as_ref()), ("the other's", swap.get.as_ref())];
+            for (whose, leg) in legs.into_iter().filter_map(|(whose, leg)| Some((whose, leg?))) {
+                add(&format!("contract of {whose}"), &leg.contract);
+                add("transaction that locks", &leg.lock_transaction);
+                add("refund, signed before the lock", &leg.refund_transaction);
+                add("claim on its way", &leg.claim_transaction);
+            }
+            text
+        })
+    }
+}

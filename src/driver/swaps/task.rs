@@ -1,0 +1,500 @@
+//! The task that owns all swaps.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bitcoin::Transaction;
+use leyden_channels::{
+    channel::Outbox,
+    onchain::FeeEstimates,
+    swap::{
+        BlockSeen, ChainCtx, Ctx, Effect, Event, Leg, Phase, Refusal, Request, Role, Start, Swap, SwapOutbox, Trade,
+    },
+    types::{Height, PaymentHash},
+};
+use tokio::{
+    sync::{broadcast, mpsc},
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tracing::{info, warn};
+
+use super::{
+    AcceptSwap, Call, LegBlock, LegError, LegStatus, MAX_OPEN, OwnLeg, QuoteSwap, SwapLeg, SwapOrder, SwapRefused,
+    SwapTerms, SwapView,
+};
+use crate::{
+    driver::services::Services,
+    store::{CoreKey, SWAP, StoreError},
+};
+
+/// How often the chains are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often what waits is broadcast again, blocks or not.
+const REPEAT: Duration = Duration::from_secs(30);
+/// Blocks that are looked at again after a reorganisation: more than one has.
+const RESCAN: u32 = 100;
+
+/// Which of the two daemons.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Own,
+    Other,
+}
+
+pub struct SwapTask {
+    mailbox: mpsc::Receiver<Call>,
+    news: broadcast::Sender<SwapView>,
+    other: Option<Arc<dyn SwapLeg>>,
+}
+
+impl SwapTask {
+    pub(super) fn new(
+        mailbox: mpsc::Receiver<Call>,
+        news: broadcast::Sender<SwapView>,
+        other: Option<Arc<dyn SwapLeg>>,
+    ) -> Self {
+        Self { mailbox, news, other }
+    }
+
+    /// Reads the swaps back. A row that cannot be read is an error: coins may depend on it.
+    pub fn load(services: &Services) -> Result<BTreeMap<PaymentHash, Swap>, StoreError> {
+        let rows = services.store.core_records(&[SWAP])?;
+        let restore = |(_, row): (Vec<u8>, Vec<u8>)| Swap::restore(&row).map(|swap| (swap.id(), swap));
+        rows.into_iter()
+            .map(restore)
+            .collect::<Result<_, _>>()
+            .map_err(|error| services.store.damaged(&error.to_string()))
+    }
+
+    /// Runs until the daemon ends. `fatal` ends it when the disk does not take what must be kept.
+    pub async fn run(
+        self,
+        services: Arc<Services>,
+        swaps: BTreeMap<PaymentHash, Swap>,
+        fatal: mpsc::UnboundedSender<String>,
+    ) {
+        let Self { mut mailbox, news, other } = self;
+        let own: Arc<dyn SwapLeg> = Arc::new(OwnLeg(Arc::clone(&services)));
+        let mut book = Book {
+            services,
+            swaps,
+            own,
+            other,
+            own_status: None,
+            other_status: None,
+            told: BTreeMap::new(),
+            trouble: None,
+            news,
+        };
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut repeat_at = Instant::now();
+        loop {
+            let done = tokio::select! {
+                call = mailbox.recv() => match call {
+                    Some(call) => book.answer(call).await,
+                    None => return,
+                },
+                _ = look.tick() => {
+                    let repeats = Instant::now() >= repeat_at;
+                    if repeats {
+                        repeat_at = Instant::now() + REPEAT;
+                    }
+                    book.look(repeats).await
+                }
+            };
+            if let Err(error) = done {
+                let _ = fatal.send(error.to_string());
+                return;
+            }
+        }
+    }
+}
+
+/// All swaps, and what is known of the two chains.
+struct Book {
+    services: Arc<Services>,
+    swaps: BTreeMap<PaymentHash, Swap>,
+    own: Arc<dyn SwapLeg>,
+    other: Option<Arc<dyn SwapLeg>>,
+    own_status: Option<LegStatus>,
+    other_status: Option<LegStatus>,
+    /// The phase that was told last.
+    told: BTreeMap<PaymentHash, Phase>,
+    /// What the other daemon's chain was last in trouble with, so that it is written once.
+    trouble: Option<String>,
+    news: broadcast::Sender<SwapView>,
+}
+
+impl Book {
+    async fn answer(&mut self, call: Call) -> Result<(), StoreError> {
+        match call {
+            Call::Quote(request, answer) => {
+                let made = self.quote(request).await;
+                let _ = answer.send(self.begin(made).await?);
+            }
+            Call::Accept(request, answer) => {
+                let made = self.accept(*request).await;
+                let _ = answer.send(self.begin(made).await?);
+            }
+            Call::Initiate(acceptance, answer) => {
+                let is_of = |swap: &&Swap| swap.offer().digest() == acceptance.offer && swap.role() == Role::Initiator;
+                let id = self.swaps.values().find(is_of).map(Swap::id);
+                let _ = answer.send(self.order(id, Event::Initiate(acceptance)).await?);
+            }
+            Call::Order(id, order, answer) => {
+                let event = match order {
+                    SwapOrder::Participate => Event::Participate,
+                    SwapOrder::Redeem => Event::Redeem,
+                    SwapOrder::Refund => Event::Refund,
+                    SwapOrder::Cancel => Event::Cancel,
+                };
+                let _ = answer.send(self.order(Some(id), event).await?);
+            }
+            Call::List(answer) => {
+                let all = self.swaps.values().map(|swap| self.view(swap)).collect();
+                let _ = answer.send(Ok(all));
+            }
+        }
+        Ok(())
+    }
+
+    async fn quote(&mut self, request: QuoteSwap) -> Result<(Swap, SwapOutbox), SwapRefused> {
+        let QuoteSwap { give, get, give_other, terms, outer_seconds, inner_seconds } = request;
+        let (own, other) = self.both().await?;
+        let (give_on, get_on) = if give_other { (&other, &own) } else { (&own, &other) };
+        let trade = Trade { give, give_on: give_on.chain, get, get_on: get_on.chain, outer_seconds, inner_seconds };
+        let request = self.request(terms, give_on, get_on).await?;
+        Swap::quote(trade, request, self.services.now(), &self.services.keys).map_err(refused)
+    }
+
+    async fn accept(&mut self, request: AcceptSwap) -> Result<(Swap, SwapOutbox), SwapRefused> {
+        let AcceptSwap { offer, give, get, terms } = request;
+        if self.swaps.contains_key(&offer.hash) {
+            return Err(SwapRefused::Known);
+        }
+        let (own, other) = self.both().await?;
+        // The offer says which of the two chains is given; the core checks that it is one of them.
+        let gives_own = offer.inner.chain.hash == own.chain.hash;
+        let (outer, inner) = if gives_own { (&other, &own) } else { (&own, &other) };
+        let request = self.request(terms, outer, inner).await?;
+        Swap::accept(offer, (inner.chain, give), (outer.chain, get), request, self.services.now(), &self.services.keys)
+            .map_err(refused)
+    }
+
+    async fn request(&self, terms: SwapTerms, outer: &LegStatus, inner: &LegStatus) -> Result<Request, SwapRefused> {
+        let open = self.swaps.values().filter(|swap| swap.outcome().is_none()).count();
+        if open >= MAX_OPEN {
+            return Err(SwapRefused::TooMany);
+        }
+        Ok(Request {
+            nonce: rand::random(),
+            by_hand: terms.by_hand,
+            depth: terms.depth,
+            max_lock_fee: terms.max_lock_fee,
+            outer: self.start(outer).await?,
+            inner: self.start(inner).await?,
+        })
+    }
+
+    async fn start(&self, status: &LegStatus) -> Result<Start, SwapRefused> {
+        let chain = self.chain_at(status.chain.hash).ok_or(SwapRefused::NoOther)?;
+        let destination = chain.new_script().await.map_err(SwapRefused::OtherAway)?;
+        Ok(Start { destination, tip: status.tip })
+    }
+
+    async fn begin(
+        &mut self,
+        made: Result<(Swap, SwapOutbox), SwapRefused>,
+    ) -> Result<Result<SwapView, SwapRefused>, StoreError> {
+        let (swap, outbox) = match made {
+            Ok(made) => made,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        self.commit(outbox).await?;
+        let view = self.view(&swap);
+        info!(swap = %swap.id(), role = ?swap.role(), "a swap is agreed on or offered; nothing is locked yet");
+        self.swaps.insert(swap.id(), swap);
+        Ok(Ok(view))
+    }
+
+    async fn order(
+        &mut self,
+        id: Option<PaymentHash>,
+        event: Event<'_>,
+    ) -> Result<Result<SwapView, SwapRefused>, StoreError> {
+        let Some(id) = id.filter(|id| self.swaps.contains_key(id)) else { return Ok(Err(SwapRefused::Unknown)) };
+        // Commands are judged by what the chains are now, not by what they were half a second ago.
+        self.look(false).await?;
+        if let Err(refusal) = self.handle(id, event).await? {
+            return Ok(Err(refused(refusal)));
+        }
+        let view = self.swaps.get(&id).map(|swap| self.view(swap));
+        Ok(view.ok_or(SwapRefused::Unknown))
+    }
+
+    /// Both chains as they are at this moment.
+    async fn both(&mut self) -> Result<(LegStatus, LegStatus), SwapRefused> {
+        let other = self.other.clone().ok_or(SwapRefused::NoOther)?;
+        let own = self.own.status().await.map_err(SwapRefused::OtherAway)?;
+        let other = other.status().await.map_err(SwapRefused::OtherAway)?;
+        (self.own_status, self.other_status) = (Some(own.clone()), Some(other.clone()));
+        Ok((own, other))
+    }
+
+    fn place(&self, hash: bitcoin::constants::ChainHash) -> Place {
+        if hash == self.services.chain_hash() { Place::Own } else { Place::Other }
+    }
+
+    fn chain_at(&self, hash: bitcoin::constants::ChainHash) -> Option<Arc<dyn SwapLeg>> {
+        match self.place(hash) {
+            Place::Own => Some(Arc::clone(&self.own)),
+            Place::Other => self.other.clone(),
+        }
+    }
+
+    fn status_of(&self, swap: &Swap, leg: Leg) -> Option<&LegStatus> {
+        let hash = swap.offer().leg(leg).chain.hash;
+        let status = match self.place(hash) {
+            Place::Own => self.own_status.as_ref(),
+            Place::Other => self.other_status.as_ref(),
+        };
+        status.filter(|status| status.chain.hash == hash)
+    }
+
+    fn view(&self, swap: &Swap) -> SwapView {
+        let name = |leg| {
+            let status = self.status_of(swap, leg);
+            status.map_or_else(|| swap.offer().leg(leg).chain.hash.to_string(), |status| status.network.clone())
+        };
+        SwapView { give_on: name(swap.role().gives()), get_on: name(swap.role().gets()), swap: swap.clone() }
+    }
+
+    /// Feeds every swap what has happened.
+    async fn look(&mut self, repeats: bool) -> Result<(), StoreError> {
+        let open: Vec<PaymentHash> =
+            self.swaps.values().filter(|swap| swap.outcome().is_none()).map(Swap::id).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        self.own_status = self.own.status().await.ok();
+        self.other_status = match &self.other {
+            None => None,
+            Some(other) => match other.status().await {
+                Ok(status) => {
+                    self.trouble = None;
+                    Some(status)
+                }
+                Err(error) => {
+                    self.note_trouble(error);
+                    None
+                }
+            },
+        };
+        for id in open {
+            let mut has_moved = repeats;
+            for leg in Leg::ALL {
+                match self.follow(id, leg).await? {
+                    Ok(moved) => has_moved |= moved,
+                    Err(error) => self.note_trouble(error),
+                }
+            }
+            if has_moved {
+                self.handle_or_log(id, Event::Tick).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn note_trouble(&mut self, error: LegError) {
+        if self.trouble.as_ref() != Some(&error.0) {
+            warn!(%error, "a chain of a swap cannot be followed; it is tried until it can");
+            self.trouble = Some(error.0);
+        }
+    }
+
+    /// One chain of one swap, up to its tip. Whether anything was new.
+    async fn follow(&mut self, id: PaymentHash, leg: Leg) -> Result<Result<bool, LegError>, StoreError> {
+        let Some(swap) = self.swaps.get(&id) else { return Ok(Ok(false)) };
+        let Some(status) = self.status_of(swap, leg).cloned() else { return Ok(Ok(false)) };
+        let Some(chain) = self.chain_at(status.chain.hash) else { return Ok(Ok(false)) };
+        let tip = swap.leg(leg).tip;
+        let mut has_moved = false;
+        if tip.hash != status.tip.hash {
+            let known = match chain.block(tip.height).await {
+                Ok(known) => known,
+                Err(error) => return Ok(Err(error)),
+            };
+            if known.is_none_or(|block| block.tip.hash != tip.hash) {
+                let back = Height(tip.height.0.min(status.tip.height.0).saturating_sub(RESCAN));
+                match chain.block(back).await {
+                    Ok(Some(block)) => {
+                        self.handle_or_log(id, Event::Reorganized { leg, to: block.tip }).await?;
+                    }
+                    Ok(None) => return Ok(Ok(false)),
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            while let Some(next) = self.next_height(&id, leg, status.tip.height) {
+                let block = match chain.block(next).await {
+                    Ok(Some(block)) => block,
+                    Ok(None) => break,
+                    Err(error) => return Ok(Err(error)),
+                };
+                let LegBlock { tip, transactions } = &block;
+                let seen = BlockSeen { height: tip.height, hash: tip.hash, median_time: tip.median_time, transactions };
+                if !self.handle_or_log(id, Event::Block { leg, block: seen }).await? {
+                    break;
+                }
+                has_moved = true;
+            }
+        }
+        // Look for a redeem before refunding, in the mempool too.
+        let watched = self.swaps.get(&id).map(|swap| swap.leg(leg)).filter(|state| state.taken.is_none());
+        if let Some(lock) = watched.and_then(|state| state.lock) {
+            match chain.spender(lock.outpoint).await {
+                Ok(Some(transaction)) => {
+                    self.handle_or_log(id, Event::Mempool { leg, transaction: &transaction }).await?;
+                }
+                Ok(None) => {}
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(Ok(has_moved))
+    }
+
+    fn next_height(&self, id: &PaymentHash, leg: Leg, end: Height) -> Option<Height> {
+        let height = self.swaps.get(id)?.leg(leg).tip.height.0;
+        (height < end.0).then(|| Height(height.saturating_add(1)))
+    }
+
+    /// Whether it was taken.
+    async fn handle_or_log(&mut self, id: PaymentHash, event: Event<'_>) -> Result<bool, StoreError> {
+        match self.handle(id, event).await? {
+            Ok(()) => Ok(true),
+            Err(refusal) => {
+                warn!(swap = %id, %refusal, "a swap did not take what has happened");
+                Ok(false)
+            }
+        }
+    }
+
+    /// One event, its commit, its effects, and what they lead to.
+    async fn handle(&mut self, id: PaymentHash, event: Event<'_>) -> Result<Result<(), Refusal>, StoreError> {
+        let outbox = match self.apply(id, event) {
+            Ok(outbox) => outbox,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let mut effects = self.commit(outbox).await?;
+        while let Some(effect) = effects.pop() {
+            effects.extend(self.carry_out(id, effect).await?);
+        }
+        self.tell(id);
+        Ok(Ok(()))
+    }
+
+    fn apply(&mut self, id: PaymentHash, event: Event<'_>) -> Result<SwapOutbox, Refusal> {
+        let Some(swap) = self.swaps.get(&id) else { return Ok(SwapOutbox::default()) };
+        let nothing = FeeEstimates::default();
+        let chain = |leg| match self.status_of(swap, leg) {
+            Some(status) => ChainCtx {
+                estimates: &status.estimates,
+                is_current: status.is_current && swap.leg(leg).tip.hash == status.tip.hash,
+            },
+            None => ChainCtx { estimates: &nothing, is_current: false },
+        };
+        let services = Arc::clone(&self.services);
+        let ctx = Ctx {
+            now: services.now(),
+            keys: &services.keys,
+            policy: &services.enforcement_policy,
+            outer: chain(Leg::Outer),
+            inner: chain(Leg::Inner),
+        };
+        let mut next = swap.clone();
+        let outbox = next.handle(event, &ctx)?;
+        self.swaps.insert(id, next);
+        Ok(outbox)
+    }
+
+    /// On the disk when this returns; only then its effects are known.
+    async fn commit(&self, outbox: SwapOutbox) -> Result<Vec<Effect>, StoreError> {
+        let mut store = self.services.store.clone();
+        let commit = move || Outbox::commit_all(vec![outbox.with_keys::<CoreKey>()], &mut store);
+        let done = tokio::task::spawn_blocking(commit).await;
+        let effects = done.map_err(|error| self.services.store.damaged(&error.to_string()))??;
+        Ok(effects.into_iter().flatten().collect())
+    }
+
+    async fn carry_out(&mut self, id: PaymentHash, effect: Effect) -> Result<Vec<Effect>, StoreError> {
+        let (Effect::Fund { leg, .. } | Effect::Release { leg, .. } | Effect::Broadcast { leg, .. }) = &effect;
+        let Some(chain) = self.swaps.get(&id).and_then(|swap| self.chain_at(swap.offer().leg(*leg).chain.hash)) else {
+            return Ok(Vec::new());
+        };
+        match effect {
+            Effect::Fund { script, amount, max_fee, .. } => match chain.fund(script, amount, max_fee).await {
+                Ok((transaction, fee)) => self.funded(id, &chain, transaction, fee).await,
+                Err(error) => {
+                    warn!(swap = %id, %error, "the wallet cannot make the lock of a swap; it is tried again at the next block");
+                    self.effects_of(id, Event::NotFunded).await.map(|effects| effects.unwrap_or_default())
+                }
+            },
+            Effect::Release { transaction, .. } => {
+                if let Err(error) = chain.release(&transaction).await {
+                    warn!(swap = %id, %error, "coins of a lock that is not broadcast stay reserved until that daemon's next start");
+                }
+                Ok(Vec::new())
+            }
+            Effect::Broadcast { transaction, .. } => {
+                if let Err(error) = chain.broadcast(&transaction).await {
+                    let txid = transaction.compute_txid();
+                    info!(swap = %id, %txid, %error, "a transaction of a swap was not taken; it is broadcast again at the next block");
+                }
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    async fn funded(
+        &mut self,
+        id: PaymentHash,
+        chain: &Arc<dyn SwapLeg>,
+        transaction: Transaction,
+        fee: bitcoin::Amount,
+    ) -> Result<Vec<Effect>, StoreError> {
+        match self.effects_of(id, Event::Funded { transaction: transaction.clone(), fee }).await? {
+            Ok(effects) => Ok(effects),
+            Err(refusal) => {
+                warn!(swap = %id, %refusal, "the lock of a swap is not what was agreed: it is not broadcast");
+                if let Err(error) = chain.release(&transaction).await {
+                    warn!(swap = %id, %error, "coins of a lock that is not broadcast stay reserved until that daemon's next start");
+                }
+                self.effects_of(id, Event::NotFunded).await.map(|effects| effects.unwrap_or_default())
+            }
+        }
+    }
+
+    async fn effects_of(
+        &mut self,
+        id: PaymentHash,
+        event: Event<'_>,
+    ) -> Result<Result<Vec<Effect>, Refusal>, StoreError> {
+        match self.apply(id, event) {
+            Ok(outbox) => self.commit(outbox).await.map(Ok),
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    /// What has changed for a person.
+    fn tell(&mut self, id: PaymentHash) {
+        let Some(swap) = self.swaps.get(&id) else { return };
+        let phase = swap.phase();
+        if self.told.insert(id, phase) != Some(phase) {
+            info!(swap = %id, ?phase, "a swap goes on");
+            let _ = self.news.send(self.view(swap));
+        }
+    }
+}
+
+fn refused(error: impl std::fmt::Display) -> SwapRefused {
+    SwapRefused::Refused(error.to_string())
+}
