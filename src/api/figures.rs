@@ -1,7 +1,7 @@
 //! Sums and counts of the open wallet, for dashboards. Each costs one look at what it is about at most, and names nobody.
 
 use async_trait::async_trait;
-use leyden_channels::{channel::StateName, types::Msat};
+use leyden_channels::channel::StateName;
 
 use super::{ApiError, ChannelBalance};
 

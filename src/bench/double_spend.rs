@@ -103,8 +103,9 @@ impl World {
         let options = StoreOptions { sync: false, ..StoreOptions::new(folder) };
         let store = Arc::new(Store::open(options, &params.genesis).map_err(failed)?);
         let clock = Clock::manual(u64::from(params.genesis.header.time));
-        let core = Core::open(Arc::clone(&params), MempoolPolicy::default(), clock.clone(), Arc::clone(&store), COINS)
-            .map_err(failed)?;
+        let core =
+            Core::open(Arc::clone(&params), MempoolPolicy::default(), clock.clone(), Arc::clone(&store), COINS, None)
+                .map_err(failed)?;
         let coin = OpenCoin { outpoint: OutPoint::null(), value: Amount::ZERO };
         let mut world = Self { params, store, core, clock, dice: StdRng::seed_from_u64(seed), coin, blocks: 0 };
         for _ in 0..RIPENING {
