@@ -11,6 +11,7 @@ help:
 	@echo "make release  optimised leydend and leyden in $(BUILT)/release"
 	@echo "make bench    micro-benchmarks and the payment, routing and mining benchmarks"
 	@echo "make bench-peers WHAT=route|payments    the same work done by Leyden and by LDK, side by side"
+	@echo "make bench-peers WHAT=chain             the same by Leyden and by Bitcoin Core's engine"
 
 bootstrap:
 	@.ci/bootstrap

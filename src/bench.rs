@@ -5,8 +5,11 @@
 //!   leydend bench tower  has a watchtower back up, start again and answer breaches; prints JSON
 //!   leydend bench graph  keeps a made-up network on the disk and times how long it takes to load; prints JSON
 //!   leydend bench double-spend  races a payment against its double spend on a chain of its own; prints JSON
+//!   leydend bench make-chain      writes a chain of full blocks to a file; prints JSON
+//!   leydend bench validate-chain  validates them from an empty database; prints JSON
 //! ```
 
+mod chain;
 mod double_spend;
 mod graph;
 mod past;
@@ -16,6 +19,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::Parser;
 use leyden_channels::{gossip::synthetic::Size, wire::EncodeError};
+use leyden_node::synthetic::SyntheticError;
 
 use crate::{
     config::Layout,
@@ -66,6 +70,24 @@ enum Bench {
         #[command(flatten)]
         races: double_spend::Races,
     },
+    /// Write a chain that never was to a file
+    MakeChain {
+        /// The file
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+        /// Full blocks at its end
+        #[arg(long)]
+        blocks: u32,
+    },
+    /// Validate the blocks of such a file
+    ValidateChain {
+        /// The file
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+        /// An empty folder for the database
+        #[arg(long, value_name = "DIR")]
+        folder: PathBuf,
+    },
 }
 
 /// Why the work was not done.
@@ -84,6 +106,8 @@ pub enum BenchError {
     Tower(String),
     #[error("the races cannot go on: {0}")]
     DoubleSpend(String),
+    #[error(transparent)]
+    Chain(#[from] SyntheticError),
     #[error("the result cannot be printed: {0}")]
     Print(#[from] serde_json::Error),
 }
@@ -109,6 +133,14 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), BenchError> 
         }
         Bench::DoubleSpend { folder, races } => {
             println!("{}", serde_json::to_string(&double_spend::run(&folder, &races)?)?);
+            Ok(())
+        }
+        Bench::MakeChain { file, blocks } => {
+            println!("{}", serde_json::to_string(&chain::make(&file, blocks)?)?);
+            Ok(())
+        }
+        Bench::ValidateChain { file, folder } => {
+            println!("{}", serde_json::to_string(&chain::validate(&file, &folder)?)?);
             Ok(())
         }
     }

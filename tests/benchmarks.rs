@@ -21,6 +21,17 @@ fn network_of_the_route_benchmark_is_stored_and_loaded() {
     assert!(value["graph_load_ms"].as_f64().is_some_and(|time| time > 0.0), "{printed}");
 }
 
+#[test]
+fn chain_of_the_benchmark_is_made_and_validated() {
+    let folder = Folder::new();
+    let printed = leyden(folder.path(), &["--json", "bench", "chain", "--blocks", "1"]);
+    let value: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    // A full block is two thousand payments at the very least, of two inputs each.
+    assert!(value["inputs"].as_u64().is_some_and(|inputs| inputs > 4_000), "{printed}");
+    assert!(value["inputs_per_second"].as_f64().is_some_and(|rate| rate > 0.0), "{printed}");
+    assert!(value["peak_memory_bytes"].as_u64().is_some(), "{printed}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn past_is_written_while_the_node_is_stopped_and_is_then_its_own() {
     let folder = Folder::new();

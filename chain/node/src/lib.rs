@@ -43,6 +43,7 @@ pub mod scripts;
 mod step;
 pub mod store;
 mod sync;
+pub mod synthetic;
 pub mod template;
 pub mod time_budget;
 pub mod tip;

@@ -548,7 +548,8 @@ impl MempoolFile {
     }
 }
 
-fn open(config: NodeConfig) -> Result<Core, NodeError> {
+/// Opens the database, or makes it, and loads the chain.
+pub(crate) fn open(config: NodeConfig) -> Result<Core, NodeError> {
     let options = StoreOptions {
         path: config.data_dir.join("chain"),
         cache_bytes: config.database_cache_bytes,

@@ -26,6 +26,30 @@ pub struct DoubleSpends {
     pub height: u32,
 }
 
+/// A chain that was written to a file; JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainMade {
+    /// All blocks but the genesis block.
+    pub blocks: u32,
+    /// Inputs of all transactions, coinbases' apart.
+    pub inputs: u64,
+    /// Bytes of all blocks.
+    pub bytes: u64,
+    /// The last block's hash.
+    pub tip: String,
+}
+
+/// A chain that was validated from an empty database; JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChainValidated {
+    /// The tip's hash.
+    pub tip: String,
+    /// From the first block's bytes to the last block's commit.
+    pub seconds: f64,
+    /// The most memory that the process had at once, in bytes; 0 where the system does not tell.
+    pub peak_memory: u64,
+}
+
 /// What a watchtower has done with a real disk; JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct TowerMeasured {

@@ -1,5 +1,6 @@
-//! `leyden bench`: how fast this machine pays, finds routes and mines, and what strangers, watchtowers and a long life cost it.
+//! `leyden bench`: how fast this machine pays, finds routes, mines and validates, and what strangers, watchtowers and a long life cost it.
 
+mod chain;
 mod growth;
 mod mine;
 mod payments;
@@ -21,6 +22,7 @@ pub struct Bench {
 #[derive(Debug, Subcommand)]
 enum What {
     Payments(payments::Payments),
+    Chain(chain::Chain),
     Growth(growth::Growth),
     Route(route::Route),
     Mine(mine::Mine),
@@ -32,6 +34,7 @@ impl Bench {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
         match self.what {
             What::Payments(bench) => bench.run(context).await,
+            What::Chain(bench) => bench.run(context),
             What::Growth(bench) => bench.run(context).await,
             What::Route(bench) => bench.run(context),
             What::Mine(bench) => bench.run(context),

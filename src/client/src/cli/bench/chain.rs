@@ -1,0 +1,88 @@
+//! `leyden bench chain`: how fast this machine validates a chain of full blocks, from nothing.
+
+use std::{fmt::Display, path::Path, process::Command};
+
+use clap::Args;
+use leyden_common::bench::{ChainMade, ChainValidated};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::super::{CliError, Context, table};
+use crate::cluster::leydend_program;
+
+/// Make a chain of full blocks and validate it from an empty database, as a new node does.
+///
+/// Each payment of a full block spends two coins, every other one by a taproot key, the rest by a public key hash. All
+/// scripts are run, nothing is assumed, every block is synced to the disk with its coins, undo data and indexes.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    leyden bench chain\n  \
+    leyden bench chain --blocks 20     sooner\n  \
+    leyden --json bench chain      for programs\n\n\
+    `make bench-peers WHAT=chain` has Bitcoin Core's engine do the same.")]
+pub(super) struct Chain {
+    /// Full blocks, of 4,700 payments each
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    blocks: u32,
+}
+
+impl Chain {
+    pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
+        let folder = tempfile::Builder::new()
+            .prefix("leyden-bench-")
+            .tempdir()
+            .map_err(|source| CliError::Io { what: "a temporary folder".into(), source })?;
+        let file = folder.path().join("blocks");
+        context.note(&format!("making {} full blocks; 200 take a minute or two on two cores", self.blocks));
+        let made: ChainMade = leydend(&["make-chain", "--blocks", &self.blocks.to_string()], &[("--file", &file)])?;
+        context.note("validating them");
+        let validated: ChainValidated =
+            leydend(&["validate-chain"], &[("--file", &file), ("--folder", folder.path())])?;
+        if validated.tip != made.tip {
+            return Err(CliError::Failed(format!("the tip is {}, not the chain's {}", validated.tip, made.tip)));
+        }
+        let ChainValidated { seconds, peak_memory, .. } = validated;
+        let (blocks, inputs) = (f64::from(made.blocks) / seconds, made.inputs as f64 / seconds);
+        let value = json!({
+            "full_blocks": self.blocks,
+            "blocks": made.blocks,
+            "inputs": made.inputs,
+            "bytes": made.bytes,
+            "seconds": seconds,
+            "blocks_per_second": blocks,
+            "inputs_per_second": inputs,
+            "peak_memory_bytes": peak_memory,
+        });
+        let megabytes = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
+        context.show_value(&value, || {
+            table::list(
+                ["", "measured"],
+                vec![
+                    ["blocks", &format!("{}, {} of them full", made.blocks, self.blocks)].map(str::to_owned),
+                    ["inputs", &made.inputs.to_string()].map(str::to_owned),
+                    ["size", &megabytes(made.bytes)].map(str::to_owned),
+                    ["time", &format!("{seconds:.1} s")].map(str::to_owned),
+                    ["blocks a second", &format!("{blocks:.1}")].map(str::to_owned),
+                    ["inputs a second", &format!("{inputs:.0}")].map(str::to_owned),
+                    ["peak memory", &megabytes(peak_memory)].map(str::to_owned),
+                ],
+                "",
+            )
+        })
+    }
+}
+
+/// The daemon's program does it: it has the chain.
+fn leydend<T: DeserializeOwned>(command: &[&str], paths: &[(&str, &Path)]) -> Result<T, CliError> {
+    let failed = |error: &dyn Display| CliError::Failed(error.to_string());
+    let mut daemon = Command::new(leydend_program().map_err(|error| failed(&error))?);
+    daemon.arg("bench").args(command);
+    for (flag, path) in paths {
+        daemon.arg(flag).arg(path);
+    }
+    let output = daemon.output().map_err(|error| failed(&error))?;
+    if !output.status.success() {
+        return Err(failed(&String::from_utf8_lossy(&output.stderr).trim()));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|error| failed(&error))
+}
