@@ -18,6 +18,17 @@
 //! exponential. `window` is 144, one day: after a jump of the hash rate two thirds of the error are gone after a day's
 //! worth of blocks, while luck alone moves the difficulty by some 6 %.
 //!
+//! What that means when the hash rate jumps, in means over many chains (`tests/rules/hash_rate_jumps.rs` prints the table):
+//!
+//! | | moving average of 144 | Bitcoin's 2016 blocks |
+//! |---|---|---|
+//! | ten times the hash rate: within 20 % of the spacing after | 510 blocks, 1.5 days | three windows, ten days and more |
+//! | a tenth of it: the same after | 265 blocks, 4 days | 3,000 blocks, 104 days |
+//! | how far luck then carries it beyond | 1.2 times | 1.0 times |
+//!
+//! So what the longer window gains is calm: under a steady hash rate it does not move with luck. A network file may choose
+//! either, or none: on a chain of thousands of miners 2016 blocks do, and where one mines for a test no rule is the plainest.
+//!
 //! Why it cannot be cheated by times:
 //! - Every interval between two blocks counts once; there is no gap between windows. A lie about one block's time is
 //!   paid back by the next block: +a and then −a multiply to 1 − (a/window·spacing)², which is *harder* than the truth.

@@ -4,6 +4,7 @@
 
 mod any_input;
 mod bytes;
+mod hash_rate_jumps;
 mod header_vectors;
 mod leyden_difficulty;
 mod random_chains;
