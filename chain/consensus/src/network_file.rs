@@ -5,7 +5,7 @@
 
 use std::num::NonZeroU32;
 
-use bitcoin::{Amount, CompactTarget, Network, Target};
+use bitcoin::{Amount, CompactTarget, Network, Target, Work};
 use serde::{Deserialize, Serialize};
 
 use crate::difficulty::target_from_bits;
@@ -34,6 +34,10 @@ pub struct NetworkFile {
     /// How the target follows from the chain. Default: it stays as it is.
     #[serde(default)]
     pub retarget: RetargetFile,
+    /// Up to 64 hexadecimal digits: the work of the chain at some time, which `leyden chain tip` shows. Headers of a chain with
+    /// less are not kept and its blocks not asked for, so a flood of easy ones costs nothing. Default: none is needed.
+    #[serde(default, rename = "minimum-chain-work")]
+    pub minimum_chain_work: Option<String>,
 }
 
 /// The genesis block of a private network.
@@ -83,6 +87,8 @@ pub enum NetworkFileError {
     MessageTooLong { length: usize, limit: usize },
     #[error("a subsidy of {0} satoshis is more than all money; leave it out for 50 coins")]
     Subsidy(u64),
+    #[error("minimum-chain-work must be up to 64 hexadecimal digits, as `getblockchaininfo` shows them, not {0:?}")]
+    MinimumWork(String),
     #[error("subsidies halving every {halving} blocks would add up to more than 21 million coins; lower one of them")]
     TooMuchMoney { halving: u32 },
     #[error("the name {0:?} is taken; choose one that is not built in")]
@@ -143,12 +149,21 @@ impl TryFrom<&NetworkFile> for Params {
             },
             halving_interval: file.halving.get(),
             initial_subsidy: Amount::from_sat(file.subsidy),
+            minimum_chain_work: minimum_work(file.minimum_chain_work.as_deref())?,
             ..params
         };
         params.genesis.header.nonce = genesis_nonce(&params, file.genesis.nonce, pow_limit)?;
         params.genesis_hash = params.genesis.block_hash();
         Ok(params)
     }
+}
+
+fn minimum_work(text: Option<&str>) -> Result<Work, NetworkFileError> {
+    let digits = text.unwrap_or("0");
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(format!("{digits:0>64}"), &mut bytes)
+        .map_err(|_| NetworkFileError::MinimumWork(digits.to_owned()))?;
+    Ok(Work::from_be_bytes(bytes))
 }
 
 fn genesis_nonce(params: &Params, given: Option<u32>, target: Target) -> Result<u32, NetworkFileError> {
@@ -230,7 +245,7 @@ mod tests {
     #[test]
     fn a_full_file_sets_every_constant() {
         let params = file(
-            r#"{"name":"fast","magic":"fabc0102","spacing":60,"halving":1000,"subsidy":100000000,
+            r#"{"name":"fast","magic":"fabc0102","spacing":60,"halving":1000,"subsidy":100000000,"minimum-chain-work":"1ff",
                 "retarget":{"rule":"moving-average","window":20},
                 "genesis":{"message":"fast","time":1700000000,"bits":"1f7fffff"}}"#,
         )
@@ -238,6 +253,9 @@ mod tests {
         assert_eq!(params.spacing.get(), 60);
         assert_eq!(params.retarget, Retarget::MovingAverage { window: NonZeroU32::new(20).unwrap() });
         assert_eq!(params.max_step_back, Some(60));
+        let mut work = [0; 32];
+        work[30..].copy_from_slice(&[1, 0xff]);
+        assert_eq!(params.minimum_chain_work, Work::from_be_bytes(work));
         assert_eq!(crate::subsidy::block_subsidy(1000, &params), Amount::from_sat(50_000_000));
     }
 
@@ -255,6 +273,10 @@ mod tests {
                 "nonce 7",
             ),
             (r#"{"name":"x","magic":"01020304","halving":210001,"genesis":{"message":"m","time":1}}"#, "21 million"),
+            (
+                r#"{"name":"x","magic":"01020304","minimum-chain-work":"0x10","genesis":{"message":"m","time":1}}"#,
+                "up to 64",
+            ),
             (r#"{"name":"x","magic":"01020304","spacing":0,"genesis":{"message":"m","time":1}}"#, "nonzero"),
             (r#"{"name":"x","magic":"01020304","colour":1,"genesis":{"message":"m","time":1}}"#, "colour"),
         ] {

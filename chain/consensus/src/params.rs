@@ -51,7 +51,9 @@ pub struct Params {
     pub activation: Activation,
     /// Blocks of the past that break a rule which otherwise holds from the genesis block on.
     pub exceptions: Vec<Exception>,
-    /// Headers with less work than this are not worth storing.
+    /// Chains with less work than this are not followed: their headers are not kept, and their blocks not asked for. `regtest`
+    /// and `leyden` ask for none: no chain of `leyden` is old enough to name one that everybody has, and a number above what the
+    /// real chain has would shut its nodes out. Until a release names one, what a node has itself is the measure.
     pub minimum_chain_work: Work,
 }
 
