@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bitcoin::BlockHash;
 use clap::Parser;
 use leyden_channels::{
     switch::{ForwardPolicy, PolicyError},
@@ -187,6 +188,10 @@ pub struct Flags {
     /// blocks are pruned, or without this [default: all blocks are kept]
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(i64::from(LEAST_PRUNE_MB)..))]
     pub prune: Option<u32>,
+    /// Block of whose chain scripts are not checked up to it, once it lies two weeks deep in the chain with most work. Name only
+    /// one that you have from somebody who checked [default: all are checked]
+    #[arg(long, value_name = "HASH")]
+    pub assume_valid: Option<BlockHash>,
     /// Take payments that nobody has asked for and that bring their own preimage (keysend)
     #[arg(long)]
     #[serde(default)]
@@ -281,6 +286,8 @@ pub struct Config {
     pub block_filters: bool,
     /// Bytes of block bodies above which old ones are given up.
     pub prune: Option<u64>,
+    /// Up to which block scripts are taken as valid.
+    pub assume_valid: Option<BlockHash>,
     /// Take payments that nobody has asked for.
     pub accept_keysend: bool,
     /// Seconds by which the clock is shown wrong.
@@ -385,6 +392,7 @@ impl Config {
                 .map(|sat| Msat(u64::from(sat).saturating_mul(1_000))),
             block_filters: !(flags.no_block_filters || file.no_block_filters),
             max_mempool: flags.max_mempool.or(file.max_mempool),
+            assume_valid: flags.assume_valid.or(file.assume_valid),
             prune: match flags.regtest_prune_bytes.or(file.regtest_prune_bytes) {
                 Some(bytes) => Some(bytes),
                 None => prune(flags.prune.or(file.prune))?,

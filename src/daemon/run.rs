@@ -113,6 +113,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         node_config.policy.max_memory_bytes = usize::from(megabytes) << 20;
     }
     node_config.prune = prune_config(&config);
+    node_config.assume_valid = config.assume_valid;
     let node = Node::start(node_config).await.map_err(|error| match error {
         NodeError::Network(_) => RunError::ChainListen(error),
         error => RunError::Node(error),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use bitcoin::BlockHash;
 use leyden_consensus::Params;
 
 use crate::clock::Clock;
@@ -41,6 +42,8 @@ pub struct NodeConfig {
     pub database_files: u32,
     /// Which blocks are given up; `None`: none.
     pub prune: Option<PruneConfig>,
+    /// A block up to which scripts are taken as valid.
+    pub assume_valid: Option<BlockHash>,
     /// `false` lets the operating system decide when writes reach the disk. Only for tests.
     pub sync_writes: bool,
     /// Fails writes, for tests of crashes.
@@ -65,6 +68,7 @@ impl NodeConfig {
             filters: true,
             database_files: OPEN_FILES,
             prune: None,
+            assume_valid: None,
             sync_writes: true,
             write_hook: None,
         }

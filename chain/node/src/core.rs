@@ -124,6 +124,11 @@ impl Core {
         Ok(core)
     }
 
+    /// Takes the scripts of this block and all before it as valid ([`Chainstate::assume_valid`]).
+    pub fn assume_valid(&self, hash: BlockHash) {
+        lock(&self.chain).assume_valid(hash);
+    }
+
     /// Nothing changes the chain while this is held.
     pub(crate) fn hold_chain(&self) -> MutexGuard<'_, Chainstate> {
         lock(&self.chain)

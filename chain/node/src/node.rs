@@ -561,7 +561,12 @@ pub(crate) fn open(config: NodeConfig) -> Result<Core, NodeError> {
         hook: config.write_hook,
     };
     let store = Arc::new(Store::open(options, &config.params.genesis)?);
-    Core::open(Arc::new(config.params), config.policy, config.clock, store, config.coins_in_memory, config.prune)
+    let core =
+        Core::open(Arc::new(config.params), config.policy, config.clock, store, config.coins_in_memory, config.prune)?;
+    if let Some(hash) = config.assume_valid {
+        core.assume_valid(hash);
+    }
+    Ok(core)
 }
 
 fn driver_config(config: &NodeConfig) -> DriverConfig {

@@ -12,6 +12,7 @@ use leyden_consensus::{BlockError, Params};
 use leyden_net::{BlockState, ChainView};
 use leyden_node::backend::{Backend, BlockAccepted};
 use leyden_node::core::Core;
+use leyden_node::store::FORMAT;
 use leyden_node::{BlockRejected, MempoolPolicy, NodeError, StoreError};
 
 fn feed(core: &Core, blocks: &[Block]) {
@@ -285,10 +286,11 @@ fn a_database_of_another_network_or_a_newer_program_is_named_as_such() {
         let names = rocksdb::DB::list_cf(&options, folder.path()).unwrap();
         let names = names.iter().map(String::as_str).chain(["what_comes_later"]);
         let db = rocksdb::DB::open_cf(&options, folder.path(), names).unwrap();
-        db.put_cf(db.cf_handle("meta").unwrap(), "format", 3u32.to_le_bytes()).unwrap();
+        db.put_cf(db.cf_handle("meta").unwrap(), "format", (FORMAT + 1).to_le_bytes()).unwrap();
     }
     let error = open(Params::regtest()).unwrap_err();
-    assert!(matches!(error, NodeError::Store(StoreError::Newer { found: 3, supported: 2, .. })), "{error}");
+    let newer = |error: &NodeError| matches!(error, NodeError::Store(StoreError::Newer { found, supported, .. }) if (*found, *supported) == (FORMAT + 1, FORMAT));
+    assert!(newer(&error), "{error}");
 }
 
 #[test]
@@ -337,4 +339,52 @@ fn headers_that_lead_nowhere_are_forgotten_with_the_next_start() {
     core.accept_headers(&headers(&behind)).unwrap();
     feed(&core, &ahead);
     assert_eq!(core.tip().height, 25);
+}
+
+#[test]
+fn scripts_below_an_assumed_block_are_not_checked_and_everything_else_is() {
+    let params = Params::regtest();
+    let mut blocks = forge_chain(&params, Place::genesis(&params), 101);
+    // Its witness does not open the output.
+    let mut forged = spend(&[coinbase_of(&blocks[0])], vec![open_output(4_999_000_000)]);
+    forged.input[0].witness = bitcoin::Witness::from_slice(&[&[0x00u8][..]]);
+    blocks.push(forge(&params, Place::of(&blocks[100], 101), vec![forged]));
+    // Two weeks of ten-minute blocks are 2016.
+    let after = forge_chain(&params, Place::of(&blocks[101], 102), 2_020);
+    let headers: Vec<_> = blocks.iter().chain(&after).map(|block| block.header).collect();
+
+    let try_with = |assumed: Option<bitcoin::BlockHash>, headers: &[bitcoin::block::Header]| {
+        let folder = tempfile::tempdir().unwrap();
+        let core = open_core(folder.path());
+        if let Some(hash) = assumed {
+            core.assume_valid(hash);
+        }
+        for part in headers.chunks(2_000) {
+            core.accept_headers(part).unwrap();
+        }
+        for block in &blocks[..101] {
+            core.submit_block(block.clone()).unwrap();
+        }
+        core.submit_block(blocks[101].clone()).is_ok()
+    };
+    let named = Some(after[0].block_hash());
+    assert!(!try_with(None, &headers), "nobody vouches for it");
+    assert!(try_with(named, &headers));
+    assert!(!try_with(named, &headers[..1_000]), "too little lies on top");
+    assert!(!try_with(Some(blocks[100].block_hash()), &headers), "the named block is below");
+    assert!(!try_with(named, &headers[..102]), "the named block is not known");
+
+    // A coin that does not exist is no script.
+    let absent = spend(&[coinbase_of(&after[0])], vec![open_output(1)]);
+    let worse = forge(&params, Place::of(&blocks[100], 101), vec![absent]);
+    let on_top = forge_chain(&params, Place::of(&worse, 102), 2_020);
+    let folder = tempfile::tempdir().unwrap();
+    let core = open_core(folder.path());
+    core.assume_valid(on_top[0].block_hash());
+    let headers: Vec<_> = blocks[..101].iter().chain([&worse]).chain(&on_top).map(|block| block.header).collect();
+    for part in headers.chunks(2_000) {
+        core.accept_headers(part).unwrap();
+    }
+    blocks[..101].iter().for_each(|block| assert!(core.submit_block(block.clone()).is_ok()));
+    assert!(core.submit_block(worse).is_err());
 }
