@@ -61,6 +61,8 @@ pub enum ConfigError {
     BadTowerClient(String),
     #[error("{0} needs a wallet, and tower-only runs without one: leave one of them out")]
     TowerOnly(&'static str),
+    #[error("{0} needs whole blocks, and a light node has none: leave {0} or light out")]
+    Light(&'static str),
     #[error("{0} is for a watchtower: add --tower, or --tower-only")]
     NoTower(&'static str),
     #[error("prune = {0}: the least is {LEAST_PRUNE_MB} megabytes; leave it out to keep all blocks")]
@@ -82,6 +84,7 @@ pub enum ConfigError {
     leydend                                  a regtest node in ~/.leyden, then `leyden create`\n  \
     leydend --mine --no-wallet-password      a throw-away node that mines\n  \
     leydend --chain-connect 10.0.0.2:18444   follow another node's chain\n  \
+    leydend --light --chain-connect 10.0.0.2:18444   wallet and channels without the blocks of the chain\n  \
     leydend --tower                          a node that is a watchtower for others too\n  \
     leydend --tower-only --chain-connect 10.0.0.2:18444   a watchtower alone: it has to see the chain"
 )]
@@ -179,6 +182,12 @@ pub struct Flags {
     /// Megabytes of memory for the mempool; beyond that the lowest feerates are evicted [default: 300]
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u16).range(5..))]
     pub max_mempool: Option<u16>,
+    /// Keep headers only, and of the blocks what concerns this node: less than a hundredth of the disk. Blocks are found by
+    /// the filters of other nodes (BIP 157): name some with --chain-connect, better two than one. It does not mine, does not
+    /// see transactions before a block has them, and knows no channels but its own
+    #[arg(long)]
+    #[serde(default)]
+    pub light: bool,
     /// Make no block filters (BIP 158): light clients cannot use this node then. They take some 2 % more disk
     #[arg(long)]
     #[serde(default)]
@@ -282,6 +291,8 @@ pub struct Config {
     pub max_dust_exposure: Option<Msat>,
     /// Megabytes.
     pub max_mempool: Option<u16>,
+    /// Headers only, and what concerns this node.
+    pub light: bool,
     /// Make block filters and serve them to light clients.
     pub block_filters: bool,
     /// Bytes of block bodies above which old ones are given up.
@@ -331,6 +342,13 @@ impl Config {
         };
         let file = read_file(flags.config.as_deref(), &data_dir)?;
         let tower = tower(&flags, &file)?;
+        let light = flags.light || file.light;
+        if light && (flags.mine || file.mine) {
+            return Err(ConfigError::Light("mine"));
+        }
+        if light && let Some(tower) = &tower {
+            return Err(ConfigError::Light(if tower.alone { "tower-only" } else { "tower" }));
+        }
         let network = flags.network.or(file.network).unwrap_or_else(|| "regtest".into());
         let params = load_network(&network)?;
         let address = |flag: Option<HostPort>, file: Option<HostPort>, default: &'static str| {
@@ -390,6 +408,7 @@ impl Config {
                 .max_dust_exposure
                 .or(file.max_dust_exposure)
                 .map(|sat| Msat(u64::from(sat).saturating_mul(1_000))),
+            light,
             block_filters: !(flags.no_block_filters || file.no_block_filters),
             max_mempool: flags.max_mempool.or(file.max_mempool),
             assume_valid: flags.assume_valid.or(file.assume_valid),

@@ -5,7 +5,9 @@ use std::{num::NonZeroU32, sync::Arc};
 use async_trait::async_trait;
 use bitcoin::{Address, Amount, Block, BlockHash, Transaction, Txid};
 use leyden_channels::types::Height;
-use leyden_node::{MempoolEntryInfo, MempoolInfo, PeerInfo, Tip, TipDoubt, Totals, TransactionInfo};
+use leyden_node::{
+    BlockRef, InclusionProof, MempoolEntryInfo, MempoolInfo, PeerInfo, Tip, TipDoubt, Totals, TransactionInfo,
+};
 
 use super::{ApiError, Updates};
 
@@ -13,10 +15,16 @@ use super::{ApiError, Updates};
 #[async_trait]
 pub trait Chain: Send + Sync {
     async fn status(&self) -> Result<ChainStatus, ApiError>;
+    async fn disk_use(&self) -> Result<DiskUse, ApiError>;
     /// `NotFound` if there is none.
     async fn block(&self, which: BlockSelector) -> Result<LocatedBlock, ApiError>;
     /// `NotFound` if it is neither in the best chain nor in the mempool.
     async fn transaction(&self, txid: Txid) -> Result<TransactionInfo, ApiError>;
+    /// `NotFound` if it is in no block of the best chain.
+    async fn prove_inclusion(&self, txid: Txid) -> Result<(BlockRef, InclusionProof), ApiError>;
+    /// The transaction and its place. `InvalidArgument` if the proof is none, `FailedPrecondition` if its block is not in the
+    /// best chain that this node knows.
+    async fn verify_inclusion(&self, proof: InclusionProof) -> Result<TransactionInfo, ApiError>;
     async fn mempool(&self, with_entries: bool) -> Result<MempoolView, ApiError>;
     /// `InvalidArgument` with the reason if it is refused, `AlreadyExists` if it is known.
     async fn submit_transaction(&self, transaction: Transaction) -> Result<Txid, ApiError>;
@@ -47,6 +55,14 @@ pub struct ChainStatus {
     pub syncing: bool,
     /// Why the tip cannot be relied on, if it cannot.
     pub doubt: Option<TipDoubt>,
+}
+
+/// What the chain takes on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskUse {
+    pub bytes: u64,
+    /// Headers only, and what concerns this node.
+    pub light: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -44,7 +44,9 @@ use crate::limits::LimitUse;
 pub use self::{
     backups::{BackupSnapshot, Backups, ChannelBackup},
     bumping::{BumpFee, Bumping},
-    chain::{BlockSelector, Chain, ChainStatus, FoundBlock, LocatedBlock, MempoolView, MiningInfo, UtxoSetHash},
+    chain::{
+        BlockSelector, Chain, ChainStatus, DiskUse, FoundBlock, LocatedBlock, MempoolView, MiningInfo, UtxoSetHash,
+    },
     channels::{
         ChannelBalance, ChannelConstraints, ChannelEvent, ChannelFunding, ChannelHtlc, ChannelInfo, ChannelSummary,
         Channels, CloseChannel, CloseKind, CloseOutput, CloseUpdate, ClosedChannel, ClosureType, ForceClosingChannel,

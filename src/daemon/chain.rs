@@ -10,14 +10,16 @@ use std::{
 use async_trait::async_trait;
 use bitcoin::{Address, CompactTarget, ScriptBuf, Target, Transaction, Txid, hashes::Hash as _};
 use leyden_channels::types::Height;
-use leyden_node::{MempoolError, Node, NodeError, PeerInfo, Totals, TransactionInfo};
+use leyden_node::{
+    BlockRef, InclusionProof, MempoolError, MerkleProof, Node, NodeError, PeerInfo, Totals, TransactionInfo,
+};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
     api::{
-        ApiError, BlockSelector, Chain, ChainStatus, FoundBlock, LocatedBlock, MempoolView, MiningInfo, Updates,
-        UtxoSetHash,
+        ApiError, BlockSelector, Chain, ChainStatus, DiskUse, FoundBlock, LocatedBlock, MempoolView, MiningInfo,
+        Updates, UtxoSetHash,
     },
     lightning::LightningNode,
 };
@@ -100,7 +102,9 @@ impl ChainFacade {
 fn node_error(error: NodeError) -> ApiError {
     match error {
         NodeError::UnknownBlock(_) => ApiError::not_found(error.to_string()),
-        NodeError::ClockBehindChain { .. } | NodeError::Pruned { .. } => ApiError::precondition(error.to_string()),
+        NodeError::LightNode(_) | NodeError::ClockBehindChain { .. } | NodeError::Pruned { .. } => {
+            ApiError::precondition(error.to_string())
+        }
         NodeError::ShuttingDown | NodeError::SearchStopped => ApiError::unavailable(error.to_string()),
         NodeError::Network(_) | NodeError::Unreachable { .. } => ApiError::unavailable(error.to_string()),
         NodeError::Store(_)
@@ -124,6 +128,11 @@ impl Chain for ChainFacade {
         })
     }
 
+    async fn disk_use(&self) -> Result<DiskUse, ApiError> {
+        let bytes = self.node.disk_bytes().await.map_err(node_error)?;
+        Ok(DiskUse { bytes, light: self.node.watched_scripts().is_some() })
+    }
+
     async fn block(&self, which: BlockSelector) -> Result<LocatedBlock, ApiError> {
         let not_found = || ApiError::not_found("there is no such block; `leyden chain tip` shows the height");
         let hash = match which {
@@ -143,6 +152,34 @@ impl Chain for ChainFacade {
         found.ok_or_else(|| {
             ApiError::not_found(format!("transaction {txid} is neither in the best chain nor in the mempool"))
         })
+    }
+
+    async fn prove_inclusion(&self, txid: Txid) -> Result<(BlockRef, InclusionProof), ApiError> {
+        let found = self.node.inclusion_proof(txid).await.map_err(node_error)?;
+        found.ok_or_else(|| {
+            ApiError::not_found(format!(
+                "transaction {txid} is in no block that this node has: what waits for a block cannot be proven yet"
+            ))
+        })
+    }
+
+    async fn verify_inclusion(&self, proof: InclusionProof) -> Result<TransactionInfo, ApiError> {
+        proof.verify().map_err(|error| ApiError::invalid(error.to_string()))?;
+        let hash = proof.header.block_hash();
+        let Some((_, height)) = self.node.header(&hash) else {
+            return Err(ApiError::precondition(format!(
+                "block {hash} of the proof is in no chain that this node knows: it is of another network, or this node has \
+                 not caught up (`leyden chain tip`)"
+            )));
+        };
+        if !self.node.is_active(&hash) {
+            return Err(ApiError::precondition(format!(
+                "block {hash} of the proof is not in the chain with most work: what it holds does not count"
+            )));
+        }
+        let MerkleProof { transaction, index, .. } = proof.transaction;
+        let confirmed = Some((BlockRef { hash, height }, index));
+        Ok(TransactionInfo { transaction: Arc::new(transaction), confirmed })
     }
 
     async fn mempool(&self, with_entries: bool) -> Result<MempoolView, ApiError> {

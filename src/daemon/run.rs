@@ -109,6 +109,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         node_config.clock = Clock::Shifted(seconds);
     }
     node_config.filters = config.block_filters;
+    node_config.light = config.light;
     if let Some(megabytes) = config.max_mempool {
         node_config.policy.max_memory_bytes = usize::from(megabytes) << 20;
     }

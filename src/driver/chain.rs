@@ -17,6 +17,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
@@ -43,6 +44,21 @@ pub enum ChainError {
 /// After so many blocks that only the wallet is told of, channels are looked at: seconds of a rescan.
 const LOOK_AT_CHANNELS_EVERY: u32 = 1_000;
 
+/// How often it is looked whether a header has come.
+const HEADER_PAUSE: Duration = Duration::from_millis(200);
+/// A new channel's funding transaction is not in a block lower than so many below the tip: whoever hands it out before the
+/// other end has signed may lose its coins.
+const FUNDED_BEFORE: u32 = 144;
+
+/// How far a light node looks back for what it does not know of yet.
+#[derive(Clone, Copy, Debug)]
+pub struct LookBack {
+    /// No block below concerns the wallet.
+    pub wallet: u32,
+    /// The channels are older than what the node knows of the chain.
+    pub channels: bool,
+}
+
 /// The outputs of channels, each with the task that owns its channel.
 type Outputs = onchain::WatchedOutputs<mpsc::UnboundedSender<Command>>;
 
@@ -50,6 +66,7 @@ type Outputs = onchain::WatchedOutputs<mpsc::UnboundedSender<Command>>;
 #[derive(Clone)]
 pub struct ChainWatch {
     node: Node,
+    look_back: LookBack,
     watches: Arc<Mutex<HashMap<ChannelId, Watch>>>,
     outputs: Arc<Mutex<Outputs>>,
     rescans: mpsc::UnboundedSender<Rescan>,
@@ -88,12 +105,13 @@ struct Changed {
 }
 
 impl ChainWatch {
-    pub fn new(node: Node) -> Self {
+    pub fn new(node: Node, look_back: LookBack) -> Self {
         let (rescans, asked_for) = mpsc::unbounded_channel();
         let asked_for = Arc::new(tokio::sync::Mutex::new(asked_for));
         let tip = node.tip();
         Self {
             node,
+            look_back,
             watches: Arc::default(),
             outputs: Arc::default(),
             rescans,
@@ -106,14 +124,20 @@ impl ChainWatch {
     }
 
     /// Watches a channel's funding transaction, of whose needs `inputs` are known, for its owner, and tells at once what is
-    /// there already.
+    /// there already. If it is recovered from a backup, its funding may be in any block.
     pub async fn watch(
         &self,
         channel: ChannelId,
         owner: mpsc::UnboundedSender<Command>,
         funding: OutPoint,
+        script: ScriptBuf,
         inputs: Vec<FundingInput>,
+        is_recovered: bool,
     ) -> Result<(), NodeError> {
+        // A light node has to know what to look for; one that knows already has not missed it.
+        let is_old = self.look_back.channels || is_recovered;
+        let since = if is_old { 0 } else { self.node.tip().height.saturating_sub(FUNDED_BEFORE) };
+        self.node.watch_scripts(vec![script], since).await?;
         let news = FundingWatch::new(inputs);
         self.knows(channel, funding);
         self.lock().entry(channel).or_insert(Watch { owner, funding, news, traced: false });
@@ -212,7 +236,10 @@ impl ChainWatch {
     /// Follows the chain until the node stops. `tips` announces each new tip after the wallet has seen it
     /// and the channels have been told of their closes.
     pub async fn run(self, wallet: Arc<OnchainWallet>, tips: watch::Sender<Height>) -> Result<(), ChainError> {
+        let mut watched = 0;
+        self.watch_wallet(&wallet, &mut watched, self.look_back.wallet).await?;
         let (_, from) = wallet.tip();
+        self.wait_for_header(from).await;
         let mut notices = self.node.subscribe(Some(from))?;
         self.looked_at.store(wallet.tip().0, Ordering::Release);
         let mut changed = Changed { everything: true, spent: BTreeMap::new() };
@@ -234,6 +261,7 @@ impl ChainWatch {
                         continue;
                     }
                     let begun = wallet.rescan(look_ahead).map_err(ChainError::from);
+                    self.watch_wallet(&wallet, &mut watched, 0).await?;
                     notices = self.node.subscribe(Some(wallet.tip().1))?;
                     only_wallet_below = self.node.tip().height;
                     changed.everything = true;
@@ -251,6 +279,7 @@ impl ChainWatch {
             match notice {
                 Notice::BlockConnected { height, block, .. } => {
                     wallet.block_connected(&block, height)?;
+                    self.watch_wallet(&wallet, &mut watched, height).await?;
                     let now_seen = (height, block.block_hash());
                     if height < only_wallet_below && height < self.node.tip().height {
                         // What the chain says now of the channels must not wait for the end of a long look.
@@ -306,6 +335,25 @@ impl ChainWatch {
                     wallet.transaction_dropped(txid, self.node.clock().now())?;
                 }
             }
+        }
+    }
+
+    /// Has a light node look for the wallet's scripts, if there are more than before. Those concern no block below `since`.
+    async fn watch_wallet(&self, wallet: &OnchainWallet, watched: &mut usize, since: u32) -> Result<(), NodeError> {
+        if self.node.watched_scripts().is_none() {
+            return Ok(());
+        }
+        let scripts = wallet.scripts();
+        if scripts.len() != std::mem::replace(watched, scripts.len()) {
+            self.node.watch_scripts(scripts, since).await?;
+        }
+        Ok(())
+    }
+
+    /// A node that has just become a light one does not have the headers yet that the wallet has seen.
+    async fn wait_for_header(&self, hash: bitcoin::BlockHash) {
+        while self.node.watched_scripts().is_some() && self.node.header(&hash).is_none() {
+            tokio::time::sleep(HEADER_PAUSE).await;
         }
     }
 

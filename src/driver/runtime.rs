@@ -38,7 +38,7 @@ use tracing::{debug, error, info};
 
 use super::{
     backup::Backups,
-    chain::ChainWatch,
+    chain::{ChainWatch, LookBack},
     committer::{Committer, NodeEffect},
     connection::{self, ConnectionError, Local},
     events::Events,
@@ -213,8 +213,14 @@ impl Runtime {
             info!(look_ahead, "the wallet rescans the whole chain");
             wallet.rescan(look_ahead)?;
         }
+        // A new wallet has not been paid; what a light node does not know of yet may be in any block.
+        let is_new = wallet.tip().0 == 0 && recovery_window.is_none();
+        let look_back = LookBack {
+            wallet: if is_new { node.tip().height.saturating_add(1) } else { 0 },
+            channels: wallet.tip().0 > 0 && node.watched_scripts() == Some(0),
+        };
         let wallet = Arc::new(wallet);
-        let watch = ChainWatch::new(node.clone());
+        let watch = ChainWatch::new(node.clone(), look_back);
         let (keeper, its_wallet) = (watch.clone(), Arc::clone(&wallet));
         node.keep_blocks_for(WALLET_NEEDS, Arc::new(move || keeper.needed(&its_wallet))).await?;
         begin_where_blocks_are(&node, &wallet, &store)?;

@@ -67,6 +67,7 @@ impl From<NodeError> for RpcError {
             // Bitcoin Core's words: programs look for "pruned".
             NodeError::Pruned { .. } => return Self::new(MISC, "Block not available (pruned data)"),
             NodeError::UnknownBlock(_) => INVALID_ADDRESS_OR_KEY,
+            NodeError::LightNode(_) => MISC,
             NodeError::ShuttingDown
             | NodeError::SearchStopped
             | NodeError::ClockBehindChain { .. }

@@ -152,9 +152,8 @@ pub fn access(path: &str) -> Access {
             _ => Access::Unknown,
         },
         "leyden.Chain" => match method {
-            "GetTip" | "GetBlock" | "GetTransaction" | "GetMempool" | "GetMiningInfo" | "GetUtxoSetHash" => {
-                Access::Needs(INFO_READ)
-            }
+            "GetTip" | "GetBlock" | "GetTransaction" | "ProveInclusion" | "VerifyInclusion" | "GetMempool"
+            | "GetMiningInfo" | "GetUtxoSetHash" => Access::Needs(INFO_READ),
             "SubmitTransaction" | "Generate" | "StartMining" | "StopMining" => Access::Needs(ONCHAIN_WRITE),
             "ConnectPeer" => Access::Needs(PEERS_WRITE),
             "ListPeers" => Access::Needs(PEERS_READ),

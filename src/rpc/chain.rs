@@ -27,8 +27,9 @@ impl Chain for ChainService {
         &self,
         _request: Request<leyden::GetTipRequest>,
     ) -> Result<Response<leyden::GetTipResponse>, Status> {
-        let status = self.context.chain()?.status().await?;
-        Ok(Response::new(chain::tip(&status, &self.context.daemon.network())))
+        let chain = self.context.chain()?;
+        let (status, disk) = (chain.status().await?, chain.disk_use().await?);
+        Ok(Response::new(chain::tip(&status, disk, &self.context.daemon.network())))
     }
 
     async fn get_block(
@@ -49,6 +50,35 @@ impl Chain for ChainService {
         let found = chain.transaction(txid).await?;
         let tip = chain.status().await?.tip.height;
         Ok(Response::new(chain::transaction(&found, tip, &self.context.daemon.network())))
+    }
+
+    async fn prove_inclusion(
+        &self,
+        request: Request<leyden::ProveInclusionRequest>,
+    ) -> Result<Response<leyden::ProveInclusionResponse>, Status> {
+        let txid = edge::txid("txid", &request.into_inner().txid)?;
+        let chain = self.context.chain()?;
+        let (block, proof) = chain.prove_inclusion(txid).await?;
+        let tip = chain.status().await?.tip.height;
+        Ok(Response::new(leyden::ProveInclusionResponse {
+            proof: proof.to_string(),
+            txid: txid.to_string(),
+            block_hash: block.hash.to_string(),
+            block_height: block.height,
+            confirmations: tip.saturating_sub(block.height).saturating_add(1),
+        }))
+    }
+
+    async fn verify_inclusion(
+        &self,
+        request: Request<leyden::VerifyInclusionRequest>,
+    ) -> Result<Response<leyden::VerifyInclusionResponse>, Status> {
+        let proof = edge::inclusion_proof("proof", &request.into_inner().proof)?;
+        let chain = self.context.chain()?;
+        let found = chain.verify_inclusion(proof).await?;
+        let tip = chain.status().await?.tip.height;
+        let transaction = chain::transaction(&found, tip, &self.context.daemon.network());
+        Ok(Response::new(leyden::VerifyInclusionResponse { transaction: Some(transaction) }))
     }
 
     async fn get_mempool(

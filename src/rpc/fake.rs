@@ -16,7 +16,7 @@ use leyden_channels::{
     types::{ChannelId, Height, Msat, PaymentHash, PaymentPreimage, PaymentSecret, UnixTime},
     wire::features::Features,
 };
-use leyden_node::{PeerInfo as ChainPeer, Tip, Totals, TransactionInfo};
+use leyden_node::{BlockRef, InclusionProof, PeerInfo as ChainPeer, Tip, Totals, TransactionInfo};
 use tokio::sync::watch;
 use tokio_stream::{StreamExt, wrappers::WatchStream};
 
@@ -438,6 +438,10 @@ impl Chain for Fake {
         self.answer(ChainStatus { tip, difficulty: 1.0, header_height: Height(0), syncing: false, doubt: None })
     }
 
+    async fn disk_use(&self) -> Result<DiskUse, ApiError> {
+        self.answer(DiskUse { bytes: 0, light: false })
+    }
+
     async fn block(&self, which: BlockSelector) -> Result<LocatedBlock, ApiError> {
         let block = Arc::new(genesis_block(Network::Regtest));
         let hash = block.block_hash();
@@ -447,6 +451,17 @@ impl Chain for Fake {
     async fn transaction(&self, txid: Txid) -> Result<TransactionInfo, ApiError> {
         let transaction = Arc::new(genesis_block(Network::Regtest).txdata[0].clone());
         self.asked(txid, TransactionInfo { transaction, confirmed: None })
+    }
+
+    async fn prove_inclusion(&self, txid: Txid) -> Result<(BlockRef, InclusionProof), ApiError> {
+        let block = genesis_block(Network::Regtest);
+        let at = BlockRef { hash: block.block_hash(), height: 0 };
+        self.asked(txid, (at, InclusionProof::new(&block, 0).unwrap()))
+    }
+
+    async fn verify_inclusion(&self, proof: InclusionProof) -> Result<TransactionInfo, ApiError> {
+        let transaction = Arc::new(proof.transaction.transaction.clone());
+        self.asked(proof, TransactionInfo { transaction, confirmed: None })
     }
 
     async fn mempool(&self, _with_entries: bool) -> Result<MempoolView, ApiError> {

@@ -37,6 +37,11 @@ pub(super) fn set_apart(wallet: &mut Wallet) {
 }
 
 impl OnchainWallet {
+    /// All scripts by which the wallet knows its coins, those of addresses included that it has not given out yet.
+    pub fn scripts(&self) -> Vec<ScriptBuf> {
+        self.lock().wallet.spk_index().inner().all_spks().values().cloned().collect()
+    }
+
     /// The script for what the channel with these keys pays back: one that nobody has paid yet, while there are any.
     pub fn channel_script(&self, keys_id: &[u8; 32]) -> ScriptBuf {
         let state = self.lock();

@@ -44,6 +44,8 @@ pub const MAX_FILTER_HEADERS: u32 = 2_000;
 pub const FILTER_CHECKPOINTS: u32 = 1_000;
 /// Filters that are read at a time for one peer: some megabytes at most, as for a block.
 pub const FILTERS_AT_ONCE: u32 = 16;
+/// Bytes of filters that one answer may have: some times what a thousand full blocks need.
+pub const MAX_FETCHED_FILTER_BYTES: usize = 64 << 20;
 /// Peers that are asked for the same block at a time.
 pub const MAX_REQUESTS_PER_BLOCK: usize = 3;
 
@@ -67,6 +69,8 @@ pub struct Config {
     pub services: ServiceFlags,
     /// What this node calls itself in `version` (BIP 14).
     pub user_agent: String,
+    /// Is this a light node? It takes headers, and blocks and filters one by one, but no transactions of others.
+    pub light: bool,
     /// Blocks are downloaded only of chains with at least this much work, and no chain is served before ours has it.
     pub minimum_chain_work: Work,
     /// Where others can reach us, if they are to be told.
@@ -81,6 +85,7 @@ impl Config {
         Self {
             services: ServiceFlags::NETWORK | ServiceFlags::WITNESS,
             user_agent: user_agent.into(),
+            light: false,
             minimum_chain_work,
             public_address: None,
             timing: Timing::default(),
@@ -93,6 +98,11 @@ impl Config {
         self.services.remove(ServiceFlags::NETWORK);
         self.services.add(ServiceFlags::NETWORK_LIMITED);
         self
+    }
+
+    /// Settings of a light node, which serves nothing.
+    pub fn light_node(user_agent: impl Into<String>, minimum_chain_work: Work) -> Self {
+        Self { services: ServiceFlags::NONE, light: true, ..Self::full_node(user_agent, minimum_chain_work) }
     }
 }
 

@@ -9,6 +9,7 @@ use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::{Block, BlockHash, Transaction, Txid, Wtxid};
 
 use crate::misbehavior::Misbehavior;
+use crate::peer_set::{Fetched, Wish};
 use crate::view::{ChainView, MempoolView, RelayedTx};
 
 /// A connection, by a number that its driver gives it and never uses again.
@@ -64,6 +65,10 @@ pub enum Event {
     TransactionProcessed { peer: PeerId, transaction: Arc<Transaction>, outcome: TransactionOutcome },
     /// What [`Action::ServeBlock`] or [`Action::ServeFilters`] asked for is on its way (or could not be read).
     BlockServed { peer: PeerId },
+    /// A light node wants something of this peer. Answered by [`Action::Fetched`] with the same number.
+    Fetch { peer: PeerId, request: u64, wish: Wish },
+    /// A block shows that a filter of this peer leaves out what it must have.
+    Lies { peer: PeerId },
     /// The active chain has a new tip, wherever it came from.
     TipChanged,
     /// The mempool has a new transaction, wherever it came from; or an old one is to be announced again.
@@ -123,6 +128,8 @@ pub enum Action {
     ServeBlock { peer: PeerId, hash: BlockHash, witness: bool },
     /// Read the filters, or what stands for them, and send them. Answer with [`Event::BlockServed`].
     ServeFilters { peer: PeerId, request: FilterRequest },
+    /// What came of [`Event::Fetch`].
+    Fetched { peer: PeerId, request: u64, outcome: Fetched },
     /// Close the connection once what was sent before is written. Nothing further comes from this peer.
     Disconnect { peer: PeerId, reason: DisconnectReason },
     /// Talk no more to this address for some time (it does not concern addresses of this machine).

@@ -96,7 +96,7 @@ impl Introduction<'_> {
             nonce: self.nonce,
             user_agent: self.config.user_agent.clone(),
             start_height: self.height,
-            relay: true,
+            relay: !self.config.light,
         })
     }
 }

@@ -48,5 +48,5 @@ pub use event::{
 };
 pub use misbehavior::Misbehavior;
 pub use peer::{PeerClock, PeerSummary};
-pub use peer_set::{PeerSet, locator};
+pub use peer_set::{Fetched, PeerSet, Wish, locator};
 pub use view::{BlockState, ChainView, HeaderEntry, MempoolView, RelayedTx, TxName};

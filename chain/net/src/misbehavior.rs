@@ -35,6 +35,10 @@ pub enum Misbehavior {
     TooManyRequests,
     #[error("it asks for block filters that nobody may ask for at once")]
     FilterRequest,
+    #[error("block filters do not answer what was asked for")]
+    FilterAnswer,
+    #[error("a block filter leaves out what its block has")]
+    FilterLie,
 }
 
 impl Misbehavior {
@@ -50,7 +54,9 @@ impl Misbehavior {
             // Whoever relays one has checked it, and each may cost us a second of signature checks.
             | Self::InvalidTransaction
             | Self::TooManyRequests
-            | Self::FilterRequest => LIMIT,
+            | Self::FilterRequest
+            | Self::FilterAnswer
+            | Self::FilterLie => LIMIT,
             Self::Oversized | Self::UnconnectingHeaders => 20,
         }
     }

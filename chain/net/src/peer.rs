@@ -12,7 +12,7 @@ use crate::bounded::BoundedSet;
 use crate::config::NETWORK_LIMITED_BLOCKS;
 use crate::event::{Direction, PeerId};
 use crate::handshake::{Handshake, Negotiated};
-use crate::peer_set::FilterRange;
+use crate::peer_set::{Fetch, FilterRange};
 use crate::plan::Plan;
 use crate::presync::Presync;
 use crate::view::{RelayedTx, TxName};
@@ -46,6 +46,8 @@ pub(crate) struct Peer {
     /// Does it want blocks announced by header (BIP 130)?
     pub wants_headers: bool,
     pub plan: Option<Plan>,
+    /// What a light node has asked it for.
+    pub fetches: Vec<Fetch>,
     /// Blocks that it was asked for and did not send yet, with the time of the request.
     pub blocks_in_flight: BTreeMap<BlockHash, Duration>,
     /// When it last sent a block that it was asked for.
@@ -151,6 +153,7 @@ impl Peer {
             last_sent: None,
             wants_headers: false,
             plan: None,
+            fetches: Vec::new(),
             blocks_in_flight: BTreeMap::new(),
             last_block: now,
             last_useful: LastUseful::default(),

@@ -1,8 +1,10 @@
 //! The state machine over all connections of a node: events in, actions out. Its parts: headers ([`sync`]), blocks
-//! ([`download`]), transactions ([`relay`]), addresses ([`addresses`]), and answers ([`serve`], [`filters`]).
+//! ([`download`]), transactions ([`relay`]), addresses ([`addresses`]), and answers ([`serve`], [`filters`]), and what a
+//! light node asks for ([`fetch`]).
 
 mod addresses;
 mod download;
+mod fetch;
 mod filters;
 mod relay;
 mod serve;
@@ -16,6 +18,8 @@ use std::time::Duration;
 use bitcoin::p2p::message::NetworkMessage;
 
 use self::download::Download;
+pub(crate) use self::fetch::Fetch;
+pub use self::fetch::{Fetched, Wish};
 pub(crate) use self::filters::FilterRange;
 use self::relay::Relay;
 pub use self::sync::locator;
@@ -78,6 +82,10 @@ impl PeerSet {
                 self.transaction_processed(peer, &transaction, outcome, ctx);
             }
             Event::BlockServed { peer } => self.block_served(peer, ctx),
+            Event::Fetch { peer, request, wish } => self.fetch(peer, request, wish, ctx),
+            Event::Lies { peer } => {
+                self.misbehaves(peer, Misbehavior::FilterLie, ctx);
+            }
             Event::TipChanged => self.tip_changed(ctx),
             Event::TransactionAccepted(transaction) => self.transaction_accepted(transaction),
             Event::TransactionRemoved { txid, wtxid } => self.transaction_removed(txid, wtxid),
@@ -174,10 +182,18 @@ impl PeerSet {
             }
             NetworkMessage::GetHeaders(request) => self.serve_headers(id, &request, ctx),
             NetworkMessage::Headers(headers) => self.headers(id, headers, ctx),
-            NetworkMessage::Block(block) => self.block(id, block, ctx),
+            NetworkMessage::Block(block) => {
+                if let Some(block) = self.fetched_block(id, block) {
+                    self.block(id, block, ctx);
+                }
+            }
+            NetworkMessage::CFHeaders(message) => self.filter_hashes(id, message, ctx),
+            NetworkMessage::CFilter(message) => self.filter(id, message, ctx),
             NetworkMessage::Inv(inventory) => self.inventory(id, &inventory, ctx),
             NetworkMessage::GetData(inventory) => self.get_data(id, inventory, ctx),
             NetworkMessage::NotFound(inventory) => self.not_found(id, &inventory, ctx),
+            // A light node cannot check it.
+            NetworkMessage::Tx(_) if self.config.light => {}
             NetworkMessage::Tx(transaction) => self.transaction(id, transaction, ctx),
             NetworkMessage::GetCFilters(request) => self.get_filters(id, &request, ctx),
             NetworkMessage::GetCFHeaders(request) => self.get_filter_headers(id, &request, ctx),
@@ -204,8 +220,6 @@ impl PeerSet {
             | NetworkMessage::FilterLoad(_)
             | NetworkMessage::FilterAdd(_)
             | NetworkMessage::FilterClear
-            | NetworkMessage::CFilter(_)
-            | NetworkMessage::CFHeaders(_)
             | NetworkMessage::CFCheckpt(_)
             | NetworkMessage::SendCmpct(_)
             | NetworkMessage::CmpctBlock(_)
@@ -242,6 +256,7 @@ impl PeerSet {
             self.ping(id, ctx);
             self.check_header_timeout(id, ctx);
             self.check_block_timeout(id, ctx);
+            self.check_fetch_timeout(id, ctx);
             self.trickle(id, ctx);
             self.trickle_addresses(id, ctx);
             self.serve(id, ctx);
@@ -309,7 +324,8 @@ impl PeerSet {
     }
 
     fn remove(&mut self, id: PeerId, ctx: &Ctx) {
-        let Some(peer) = self.peers.remove(&id) else { return };
+        let Some(mut peer) = self.peers.remove(&id) else { return };
+        self.fetches_failed(id, std::mem::take(&mut peer.fetches));
         self.own_nonces.remove(&peer.nonce);
         self.download.disconnected(&peer, id);
         self.relay.disconnected(id, ctx.now);

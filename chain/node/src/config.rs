@@ -18,6 +18,8 @@ pub struct NodeConfig {
     pub params: Params,
     /// The database goes into its folder `chain`.
     pub data_dir: PathBuf,
+    /// Only headers, and what concerns this node: see `light`. The database goes into its folder `light` then.
+    pub light: bool,
     /// Is there any networking?
     pub network: bool,
     /// Where to wait for peers; nowhere if it is `None`.
@@ -56,6 +58,7 @@ impl NodeConfig {
         Self {
             params,
             data_dir: data_dir.into(),
+            light: false,
             listen: None,
             network: true,
             connect: Vec::new(),

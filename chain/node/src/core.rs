@@ -16,8 +16,11 @@ use std::time::Instant;
 
 use bitcoin::block::Header;
 use bitcoin::p2p::message::NetworkMessage;
+use bitcoin::relative::LockTime;
 use bitcoin::{Amount, Block, BlockHash, CompactTarget, ScriptBuf, Target, Transaction, Txid, Work, Wtxid};
+use leyden_consensus::locktime::is_final;
 use leyden_consensus::subsidy::block_subsidy;
+use leyden_consensus::transaction::check_transaction;
 use leyden_consensus::{BlockError, HeaderChain as _, HeaderError, Params};
 use leyden_net::{ChainView, FilterRequest, HeaderEntry, MempoolView, RelayedTx, TxName};
 use tokio::sync::broadcast;
@@ -29,6 +32,7 @@ use crate::chainstate::{Chainstate, Shared, Step, Submitted};
 use crate::clock::Clock;
 use crate::error::{BlockRejected, HeadersRejected, MempoolError, NodeError, PackageError};
 use crate::filter_index;
+use crate::light::{self, Light, relayed};
 use crate::mempool::accept::{Acceptor, Applied, NextBlock, SubmissionKind};
 use crate::mempool::file::{self, FileError, Kept, Reader};
 use crate::mempool::{Entry, FeeEstimator, Mempool, MempoolPolicy, package};
@@ -73,6 +77,8 @@ pub struct Core {
     pub found_tip: Mutex<Option<(BlockHash, Instant)>>,
     /// The time of the latest header that was refused for it although its chain would be the best.
     pub refused_time: Mutex<Option<u32>>,
+    /// What a light node has in the place of blocks; `None` in a full one.
+    pub(crate) light: Option<Light>,
     /// All blocks of the active chain have their filters.
     pub has_filters: AtomicBool,
     /// Which blocks are given up.
@@ -91,6 +97,29 @@ impl Core {
         store: Arc<Store>,
         coins_in_memory: usize,
         prune: Option<PruneConfig>,
+    ) -> Result<Self, NodeError> {
+        Self::open_as(params, policy, clock, store, coins_in_memory, prune, None)
+    }
+
+    /// Loads a light node's chain from its store.
+    pub fn open_light(
+        params: Arc<Params>,
+        policy: MempoolPolicy,
+        clock: Clock,
+        store: Arc<Store>,
+    ) -> Result<Self, NodeError> {
+        let light = Light::open(&store)?;
+        Self::open_as(params, policy, clock, store, 1, None, Some(light))
+    }
+
+    fn open_as(
+        params: Arc<Params>,
+        policy: MempoolPolicy,
+        clock: Clock,
+        store: Arc<Store>,
+        coins_in_memory: usize,
+        prune: Option<PruneConfig>,
+        light: Option<Light>,
     ) -> Result<Self, NodeError> {
         let index = Arc::new(RwLock::new(ChainIndex::new(Arc::clone(&params))));
         let shared = Shared {
@@ -112,6 +141,7 @@ impl Core {
             counters: Counters::default(),
             found_tip: Mutex::default(),
             refused_time: Mutex::default(),
+            light,
             has_filters: AtomicBool::new(false),
             pruner: Pruner::new(prune),
             fees: Mutex::default(),
@@ -167,6 +197,95 @@ impl Core {
     pub(crate) fn note_step(&self, chain: &Chainstate, step: &Step) -> Result<(), NodeError> {
         self.counters.note_step(step.disconnected.len(), step.connected.len());
         self.follow(chain, step)
+    }
+
+    /// Refuses what a light node does not have.
+    pub(crate) fn full(&self, what: &'static str) -> Result<(), NodeError> {
+        if self.light.is_some() { Err(NodeError::LightNode(what)) } else { Ok(()) }
+    }
+
+    /// The block as notices tell of it: a light node has those of its transactions that concern it.
+    pub(crate) fn told_block(&self, hash: &BlockHash) -> Result<Option<Arc<Block>>, NodeError> {
+        if self.light.is_none() {
+            return Ok(self.store.block(hash)?);
+        }
+        let Some(known) = read(&self.index).tree.get(hash) else { return Ok(None) };
+        let txdata = self.store.proofs(hash)?.into_iter().map(|proof| proof.transaction).collect();
+        Ok(Some(Arc::new(Block { header: known.header, txdata })))
+    }
+
+    /// A light node's own transaction: it goes to the peers, which say nothing of what they think of it.
+    fn submit_own(&self, light: &Light, transaction: &Arc<Transaction>) -> Result<Txid, MempoolError> {
+        let txid = transaction.compute_txid();
+        check_transaction(transaction).map_err(MempoolError::Invalid)?;
+        if transaction.is_coinbase() {
+            return Err(MempoolError::Coinbase);
+        }
+        if self.store.position(&txid).map_err(NodeError::from)?.is_some() {
+            return Err(MempoolError::AlreadyConfirmed(txid));
+        }
+        self.check_own_locks(light, transaction)?;
+        if read(&light.pool).get(&txid).is_some() {
+            self.announce(own_event(transaction));
+            return Err(MempoolError::AlreadyInMempool(txid));
+        }
+        let replaced = write(&light.pool).insert(transaction);
+        self.announce_gone(&replaced, RemovalReason::Replaced);
+        self.announce(own_event(transaction));
+        Ok(txid)
+    }
+
+    /// Whether the next block may hold it, as far as what it spends is known.
+    fn check_own_locks(&self, light: &Light, transaction: &Transaction) -> Result<(), MempoolError> {
+        let tip = self.tip();
+        let next = tip.height.saturating_add(1);
+        if !is_final(transaction, next, tip.median_time_past) {
+            return Err(MempoolError::NonFinal);
+        }
+        for input in &transaction.input {
+            let coin = input.previous_output;
+            let spend = self.store.spend(&coin).map_err(NodeError::from)?;
+            if spend.is_some() {
+                return Err(MempoolError::MissingInputs(coin));
+            }
+            let Some(LockTime::Blocks(blocks)) = input.sequence.to_relative_lock_time() else { continue };
+            let parent = self.store.position(&coin.txid).map_err(NodeError::from)?;
+            let is_open = match parent {
+                Some(parent) => parent.height.saturating_add(u32::from(blocks.value())) <= next,
+                None => blocks.value() == 0 || read(&light.pool).get(&coin.txid).is_none(),
+            };
+            if !is_open && transaction.version.0 >= 2 {
+                return Err(MempoolError::NonBip68Final);
+            }
+        }
+        Ok(())
+    }
+
+    /// Blocks hold these transactions of a light node now: they, and what cannot confirm beside them, wait no more.
+    pub(crate) fn confirm_own(&self, light: &Light, confirmed: &[Transaction]) {
+        for transaction in confirmed {
+            let conflicts = {
+                let mut pool = write(&light.pool);
+                pool.remove(&transaction.compute_txid());
+                pool.remove_conflicts(transaction)
+            };
+            self.announce_gone(&conflicts, RemovalReason::Conflict);
+        }
+    }
+
+    /// No block holds this transaction of a light node any more: it waits again, if nothing else took its place.
+    pub(crate) fn return_own(&self, light: &Light, transaction: Transaction) {
+        let transaction = Arc::new(transaction);
+        if let Err(error) = self.submit_own(light, &transaction) {
+            tracing::debug!(%error, "a transaction of a disconnected block does not wait again");
+        }
+    }
+
+    fn announce_gone(&self, transactions: &[Arc<Transaction>], reason: RemovalReason) {
+        for transaction in transactions {
+            let (txid, wtxid) = (transaction.compute_txid(), transaction.compute_wtxid());
+            self.announce(ChainEvent::TransactionRemoved { txid, wtxid, reason });
+        }
     }
 
     pub(crate) fn announce(&self, event: ChainEvent) {
@@ -366,6 +485,7 @@ impl Core {
     /// Would the transactions be accepted now, each with those before it? Nothing changes. There are as many answers as
     /// transactions up to the first that is refused; what follows is not looked at.
     pub fn test_transactions(&self, transactions: Vec<Transaction>) -> Result<Vec<Tested>, MempoolError> {
+        self.full("what transactions spend, so that it cannot check them")?;
         let transactions: Vec<Arc<Transaction>> = transactions.into_iter().map(Arc::new).collect();
         package::check_list(&transactions, &self.policy)?;
         let chain = lock(&self.chain);
@@ -400,6 +520,7 @@ impl Core {
 
     /// A block on top of the tip, checked by the same rules as any other.
     pub fn template(&self, script: ScriptBuf, extra_nonce: u64) -> Result<Template, NodeError> {
+        self.full("blocks to mine on")?;
         let chain = lock(&self.chain);
         self.store.check_running()?;
         let context = self.template_context()?;
@@ -479,9 +600,17 @@ impl Core {
 
     /// The fee rate for a confirmation within so many blocks.
     pub fn estimate_fee(&self, blocks: u32) -> bitcoin::FeeRate {
+        if self.light.is_some() {
+            return light::fee_rate(blocks);
+        }
         let pool = read(&self.mempool);
         lock(&self.fees).estimate(blocks, &pool, &self.policy, self.clock.now())
     }
+}
+
+fn own_event(transaction: &Arc<Transaction>) -> ChainEvent {
+    let RelayedTx { txid, wtxid, fee_rate } = relayed(transaction);
+    ChainEvent::Transaction { transaction: Arc::clone(transaction), txid, wtxid, fee_rate }
 }
 
 /// A number of hashes, rounded.
@@ -514,6 +643,7 @@ impl Backend for Core {
     }
 
     fn submit_block(&self, block: Block) -> Result<BlockAccepted, BlockRejected> {
+        self.full("the blocks before it, so that it cannot check it")?;
         let hash = block.block_hash();
         let block = Arc::new(block);
         let mut chain = lock(&self.chain);
@@ -531,12 +661,22 @@ impl Backend for Core {
 
     fn submit_transaction(&self, transaction: Transaction) -> Result<Txid, MempoolError> {
         self.store.check_running()?;
+        if let Some(light) = &self.light {
+            return self.submit_own(light, &Arc::new(transaction));
+        }
         self.accept_one(&lock(&self.chain), Arc::new(transaction))
     }
 
     fn submit_package(&self, transactions: Vec<Transaction>) -> Result<Vec<Txid>, MempoolError> {
         self.store.check_running()?;
         let transactions: Vec<Arc<Transaction>> = transactions.into_iter().map(Arc::new).collect();
+        if let Some(light) = &self.light {
+            let submitted = transactions.iter().map(|transaction| match self.submit_own(light, transaction) {
+                Err(MempoolError::AlreadyInMempool(txid) | MempoolError::AlreadyConfirmed(txid)) => Ok(txid),
+                other => other,
+            });
+            return submitted.collect();
+        }
         package::check_shape(&transactions, &self.policy)?;
         let txids = transactions.iter().map(|transaction| transaction.compute_txid()).collect();
         let chain = lock(&self.chain);
@@ -606,6 +746,9 @@ impl ChainView for Core {
 
 impl MempoolView for Core {
     fn knows(&self, name: &TxName) -> bool {
+        if let Some(light) = &self.light {
+            return read(&light.pool).named(name).is_some();
+        }
         match name {
             TxName::Wtxid(wtxid) => {
                 read(&self.mempool).by_wtxid(wtxid).is_some() || lock(&self.refused).contains(wtxid)
@@ -615,6 +758,9 @@ impl MempoolView for Core {
     }
 
     fn transaction(&self, name: &TxName) -> Option<Arc<Transaction>> {
+        if let Some(light) = &self.light {
+            return read(&light.pool).named(name).cloned();
+        }
         let pool = read(&self.mempool);
         let entry = match name {
             TxName::Wtxid(wtxid) => pool.by_wtxid(wtxid),
@@ -624,6 +770,9 @@ impl MempoolView for Core {
     }
 
     fn relayable(&self, limit: usize) -> Vec<RelayedTx> {
+        if let Some(light) = &self.light {
+            return read(&light.pool).iter().take(limit).map(|transaction| relayed(transaction)).collect();
+        }
         let pool = read(&self.mempool);
         let relayed = pool.iter().map(|entry| RelayedTx {
             txid: entry.txid,

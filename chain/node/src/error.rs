@@ -67,6 +67,9 @@ pub enum NodeError {
     ClockBehindChain { seconds: u64 },
     #[error("the proof of work was not found: the search was stopped")]
     SearchStopped,
+    /// What only a full node has.
+    #[error("this is a light node, which does not have {0}: ask a full node (leydend without --light)")]
+    LightNode(&'static str),
     /// A bug in the node's own logic.
     #[error("internal error: {0}")]
     Invariant(String),

@@ -1,4 +1,4 @@
-//! The full node: everything between the pure rules of `leyden-consensus` and the daemon.
+//! The node, full or [`light`]: everything between the pure rules of `leyden-consensus` and the daemon.
 //!
 //! ```text
 //!   peers ── driver ──▶ Backend ──▶ chainstate ──▶ one atomic batch: coins, undo, indexes, tip ──▶ RocksDB
@@ -32,6 +32,8 @@ pub mod driver;
 pub mod error;
 mod filter_index;
 mod header_rows;
+pub mod inclusion;
+mod light;
 pub mod mempool;
 pub mod merkle_proof;
 pub mod miner;
@@ -57,6 +59,7 @@ pub use clock::Clock;
 pub use config::NodeConfig;
 pub use driver::{Driver, DriverConfig, DriverError};
 pub use error::{BlockRejected, HeadersRejected, MempoolError, NodeError, StoreError};
+pub use inclusion::{InclusionError, InclusionProof};
 pub use mempool::MempoolPolicy;
 pub use merkle_proof::MerkleProof;
 pub use network::{ChainPeers, Network};

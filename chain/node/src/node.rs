@@ -26,9 +26,10 @@ use crate::core::Core;
 use crate::driver::{Driver, DriverConfig};
 use crate::error::{BlockRejected, HeadersRejected, MempoolError, NodeError, StoreError};
 use crate::filter_index;
+use crate::inclusion::InclusionProof;
+use crate::light::{self, Light};
 use crate::mempool::Entry;
 use crate::mempool::file::{self, FileError};
-use crate::merkle_proof::MerkleProof;
 use crate::miner::{Miner, StopOnDrop, mine_one};
 use crate::network::{ChainPeers, Network};
 use crate::notices::NoticeStream;
@@ -72,7 +73,10 @@ impl Node {
         let driver_config = config.network.then(|| driver_config(&config));
         let mempool_file = MempoolFile::of(&config.data_dir);
         let core = Arc::new(tokio::task::spawn_blocking(move || open(config)).await.map_err(panicked)??);
-        mempool_file.restore(&core);
+        if core.light.is_none() {
+            // What a light node waits for, the wallet and the channels hand over again.
+            mempool_file.restore(&core);
+        }
         make_filters(&core);
         let driver_config = driver_config.map(|config| announcing_limits(config, &core));
         tokio::spawn(prune_as_it_grows(Arc::clone(&core)));
@@ -81,6 +85,10 @@ impl Node {
         if let Some(config) = driver_config {
             let driver = Driver::start(config, node.backend()).await;
             let driver = driver.map_err(|error| NodeError::Network(error.to_string()))?;
+            if let Some(light) = &node.inner.core.light {
+                light.connect(driver.clone());
+                tokio::spawn(light::run(Arc::clone(&node.inner.core), driver.clone()));
+            }
             // Nothing else sets it.
             let _ = node.inner.network.set(Arc::new(driver));
         }
@@ -206,6 +214,7 @@ impl Node {
 
     /// Any stored block; [`NodeError::Pruned`] for one of the active chain that was given up.
     pub async fn block(&self, hash: BlockHash) -> Result<Option<Arc<Block>>, NodeError> {
+        self.inner.core.full("whole blocks")?;
         self.blocking(move |core| {
             let found = core.store.block(&hash)?;
             match absence(&read(&core.index), &core.store, &hash) {
@@ -254,22 +263,27 @@ impl Node {
 
     /// The output that a short channel id names (BOLT 7): block height, index of the transaction, index of the output.
     pub async fn output_at(&self, height: u32, index: u32, vout: u32) -> Result<Option<OutputInfo>, NodeError> {
+        self.inner.core.full("the outputs of others")?;
         self.blocking(move |core| find_output(core, TxPosition { height, index }, vout)).await
     }
 
     /// The coin at an outpoint, if the active chain has it unspent.
     pub async fn coin(&self, outpoint: OutPoint) -> Result<Option<Coin>, NodeError> {
+        self.inner.core.full("unspent outputs")?;
         self.blocking(move |core| Ok(core.store.coin(&outpoint)?)).await
     }
 
-    /// A transaction of the active chain with the proof that its block holds it.
-    pub async fn merkle_proof(&self, txid: Txid) -> Result<Option<(BlockRef, MerkleProof)>, NodeError> {
+    /// The proof that the active chain holds a transaction, and where; `None` if it does not.
+    pub async fn inclusion_proof(&self, txid: Txid) -> Result<Option<(BlockRef, InclusionProof)>, NodeError> {
         self.blocking(move |core| {
             let Some(position) = core.store.position(&txid)? else { return Ok(None) };
             let Some(hash) = core.store.active_hash(position.height)? else { return Ok(None) };
-            let block = core.store.block(&hash)?.ok_or_else(|| absence(&read(&core.index), &core.store, &hash))?;
             let at = BlockRef { hash, height: position.height };
-            Ok(MerkleProof::new(&block, position.index).map(|proof| (at, proof)))
+            if core.light.is_some() {
+                return Ok(kept_proof(core, &hash, position.index)?.map(|proof| (at, proof)));
+            }
+            let block = core.store.block(&hash)?.ok_or_else(|| absence(&read(&core.index), &core.store, &hash))?;
+            Ok(InclusionProof::new(&block, position.index).map(|proof| (at, proof)))
         })
         .await
     }
@@ -289,19 +303,38 @@ impl Node {
         core.store.keeps_filters().then(|| core.has_filters.load(Ordering::Acquire))
     }
 
-    /// Who spends the output: a transaction of the active chain, else one of the mempool.
+    /// Who spends the output: a transaction of the active chain, else one of the mempool. A light node watches the output
+    /// from now on, and looks for its spend in the blocks that it passed over before it answers.
     pub async fn spender(&self, outpoint: OutPoint) -> Result<Option<Spend>, NodeError> {
+        light::watch_output(&self.inner.core, outpoint).await?;
         self.blocking(move |core| find_spender(core, &outpoint)).await
     }
 
     /// A hash over all unspent outputs: equal on all nodes with the same tip.
     pub async fn utxo_set_hash(&self) -> Result<UtxoSet, NodeError> {
+        self.inner.core.full("unspent outputs")?;
         self.blocking(|core| {
             let (hash, stats) = core.store.utxo_set()?;
             let block = read(&core.index).block_ref(&hash).ok_or(NodeError::UnknownBlock(hash))?;
             Ok(UtxoSet { block, hash: stats.hash, coins: stats.coins, amount: stats.amount })
         })
         .await
+    }
+
+    /// A light node looks for these scripts in all blocks from now on, and in those from `since` on that it has passed over,
+    /// before this resolves. A full node has everything anyway.
+    pub async fn watch_scripts(&self, scripts: Vec<ScriptBuf>, since: u32) -> Result<(), NodeError> {
+        light::watch(&self.inner.core, scripts, since).await
+    }
+
+    /// Bytes of the files in which this node keeps the chain.
+    pub async fn disk_bytes(&self) -> Result<u64, NodeError> {
+        self.blocking(|core| Ok(core.store.disk_bytes()?)).await
+    }
+
+    /// How many scripts a light node watches; `None` for a full node.
+    pub fn watched_scripts(&self) -> Option<usize> {
+        self.inner.core.light.as_ref().map(Light::scripts)
     }
 
     /// Notices from now on, or of everything after the block `from`. See [`crate::notices`].
@@ -323,17 +356,27 @@ impl Node {
 
     /// Offers a transaction to the mempool, which relays it.
     pub async fn submit_transaction(&self, transaction: Transaction) -> Result<Txid, MempoolError> {
+        self.watch_awaited([&transaction]).await?;
         self.blocking(move |core| Ok(core.submit_transaction(transaction))).await?
     }
 
     /// Offers a child with its unconfirmed parents, parents first: the child may pay for all of them.
     pub async fn submit_package(&self, transactions: Vec<Transaction>) -> Result<Vec<Txid>, MempoolError> {
+        self.watch_awaited(&transactions).await?;
         self.blocking(move |core| Ok(core.submit_package(transactions))).await?
     }
 
     /// Would the transactions be accepted now, each with those before it? The answers end with the first refusal.
     pub async fn test_transactions(&self, transactions: Vec<Transaction>) -> Result<Vec<Tested>, MempoolError> {
         self.blocking(move |core| Ok(core.test_transactions(transactions))).await?
+    }
+
+    /// A light node watches the outputs of its own transactions whose spends were asked for.
+    async fn watch_awaited(&self, own: impl IntoIterator<Item = &Transaction>) -> Result<(), NodeError> {
+        let core = &self.inner.core;
+        let Some(light) = &core.light else { return Ok(()) };
+        let scripts: Vec<ScriptBuf> = own.into_iter().flat_map(|transaction| light.awaited_of(transaction)).collect();
+        light::watch(core, scripts, core.tip().height.saturating_add(1)).await
     }
 
     /// The mempool's size, memory and lowest feerate.
@@ -551,16 +594,19 @@ impl MempoolFile {
 /// Opens the database, or makes it, and loads the chain.
 pub(crate) fn open(config: NodeConfig) -> Result<Core, NodeError> {
     let options = StoreOptions {
-        path: config.data_dir.join("chain"),
+        path: config.data_dir.join(if config.light { "light" } else { "chain" }),
         cache_bytes: config.database_cache_bytes,
         open_files: config.database_files,
         step_bytes: STEP_BYTES,
-        filters: config.filters,
+        filters: config.filters && !config.light,
         prunes: config.prune.is_some(),
         sync: config.sync_writes,
         hook: config.write_hook,
     };
     let store = Arc::new(Store::open(options, &config.params.genesis)?);
+    if config.light {
+        return Core::open_light(Arc::new(config.params), config.policy, config.clock, store);
+    }
     let core =
         Core::open(Arc::new(config.params), config.policy, config.clock, store, config.coins_in_memory, config.prune)?;
     if let Some(hash) = config.assume_valid {
@@ -572,13 +618,20 @@ pub(crate) fn open(config: NodeConfig) -> Result<Core, NodeError> {
 fn driver_config(config: &NodeConfig) -> DriverConfig {
     let params = &config.params;
     let agent = concat!("/leyden:", env!("CARGO_PKG_VERSION"), "/");
-    let mut protocol = leyden_net::Config::full_node(agent, params.minimum_chain_work);
+    let mut protocol = if config.light {
+        leyden_net::Config::light_node(agent, params.minimum_chain_work)
+    } else {
+        leyden_net::Config::full_node(agent, params.minimum_chain_work)
+    };
     if TipRules::of(params).for_tests {
         // A chain for tests and demos: nobody's privacy is at stake, and people wait for transactions to arrive.
         protocol.timing.trickle_inbound = REGTEST_TRICKLE;
         protocol.timing.trickle_outbound = REGTEST_TRICKLE;
         protocol.timing.headers_refresh = REGTEST_REFRESH;
         protocol.timing.headers = REGTEST_HEADERS;
+        if config.light {
+            protocol.timing.block = REGTEST_HEADERS;
+        }
         protocol.timing.transaction_delay = REGTEST_TRICKLE;
     }
     let magic = Magic::from_bytes(params.magic);
@@ -659,20 +712,40 @@ fn cores() -> usize {
 }
 
 fn find_transaction(core: &Core, txid: &Txid) -> Result<Option<TransactionInfo>, NodeError> {
-    let pooled = read(&core.mempool).get(txid).map(|entry| Arc::clone(&entry.transaction));
+    let pooled = match &core.light {
+        Some(light) => read(&light.pool).get(txid).cloned(),
+        None => read(&core.mempool).get(txid).map(|entry| Arc::clone(&entry.transaction)),
+    };
     if let Some(transaction) = pooled {
         return Ok(Some(TransactionInfo { transaction, confirmed: None }));
     }
     let Some(position) = core.store.position(txid)? else { return Ok(None) };
     let Some(hash) = core.store.active_hash(position.height)? else { return Ok(None) };
-    let block = core.store.block(&hash)?.ok_or_else(|| absence(&read(&core.index), &core.store, &hash))?;
-    let index = usize::try_from(position.index).unwrap_or(usize::MAX);
-    let transaction = block.txdata.get(index).filter(|transaction| transaction.compute_txid() == *txid);
+    let transaction = if core.light.is_some() {
+        let kept = core.store.proofs(&hash)?.into_iter().find(|proof| proof.index == position.index);
+        kept.map(|proof| proof.transaction)
+    } else {
+        let block = core.store.block(&hash)?.ok_or_else(|| absence(&read(&core.index), &core.store, &hash))?;
+        let index = usize::try_from(position.index).unwrap_or(usize::MAX);
+        block.txdata.get(index).cloned()
+    };
     // A reorganisation between the two reads may have moved it; then it is as if the question came a moment later.
+    let transaction = transaction.filter(|transaction| transaction.compute_txid() == *txid);
     Ok(transaction.map(|transaction| TransactionInfo {
-        transaction: Arc::new(transaction.clone()),
+        transaction: Arc::new(transaction),
         confirmed: Some((BlockRef { hash, height: position.height }, position.index)),
     }))
+}
+
+/// A light node's proof for the transaction at this place of a block.
+fn kept_proof(core: &Core, hash: &BlockHash, index: u32) -> Result<Option<InclusionProof>, NodeError> {
+    let Some((header, _)) = read(&core.index).tree.get(hash).map(|known| (known.header, known.height)) else {
+        return Ok(None);
+    };
+    let kept = core.store.proofs(hash)?;
+    let at = |index: u32| kept.iter().find(|proof| proof.index == index).cloned();
+    let both = at(index).zip(at(0));
+    Ok(both.map(|(transaction, coinbase)| InclusionProof { header, transaction, coinbase }))
 }
 
 fn find_output(core: &Core, position: TxPosition, vout: u32) -> Result<Option<OutputInfo>, NodeError> {
@@ -695,7 +768,10 @@ fn find_spender(core: &Core, outpoint: &OutPoint) -> Result<Option<Spend>, NodeE
         let confirmed = Some(BlockRef { hash, height: spend.height });
         return Ok(Some(Spend { txid: spend.txid, input: spend.input, confirmed }));
     }
-    let spender = read(&core.mempool).spender(outpoint);
+    let spender = match &core.light {
+        Some(light) => read(&light.pool).spender(outpoint),
+        None => read(&core.mempool).spender(outpoint),
+    };
     Ok(spender.map(|(txid, input)| Spend { txid, input, confirmed: None }))
 }
 

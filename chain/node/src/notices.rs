@@ -61,8 +61,10 @@ impl NoticeStream {
                 return self.step().await;
             }
             if std::mem::take(&mut self.snapshot_due) {
+                let own = self.core.light.as_ref().map(|light| read(&light.pool).iter().map(Arc::clone).collect());
                 let pool = read(&self.core.mempool);
-                self.snapshot = pool.iter().map(|entry| Arc::clone(&entry.transaction)).collect();
+                self.snapshot =
+                    own.unwrap_or_else(|| pool.iter().map(|entry| Arc::clone(&entry.transaction)).collect());
             }
             if let Some(transaction) = self.snapshot.pop_front() {
                 return Ok(Notice::TransactionAccepted { transaction });
@@ -104,7 +106,7 @@ impl NoticeStream {
             NextStep::Disconnect { block, parent } => (block, parent),
         };
         let core = Arc::clone(&self.core);
-        let block = tokio::task::spawn_blocking(move || core.store.block(&at.hash)).await;
+        let block = tokio::task::spawn_blocking(move || core.told_block(&at.hash)).await;
         let block = block.map_err(|error| NodeError::Invariant(error.to_string()))??;
         let block = block.ok_or_else(|| absence(&read(&self.core.index), &self.core.store, &at.hash))?;
         self.position = position;

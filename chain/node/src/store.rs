@@ -14,6 +14,8 @@
 //! | `spends` | txid, output index | spending txid, input, height (active chain) |
 //! | `filter_headers` | block hash | hash of the block's filter, filter header (BIP 157) |
 //! | `filters` | block hash | the block's basic filter (BIP 158) |
+//! | `proofs` | block hash | a light node's transactions of the block, each with its merkle branch |
+//! | `watched` | script | nothing: a light node has looked at all blocks for it |
 //! | `staged` | family, key | a row of a step that is too large for one batch ([`staged`]) |
 //!
 //! Integers in keys are big-endian, so that they sort; in values little-endian.
@@ -26,6 +28,7 @@ mod batch;
 mod codec;
 mod coin_scan;
 mod filters;
+mod light;
 mod open;
 mod prune;
 mod staged;
@@ -66,9 +69,25 @@ pub(crate) mod family {
     pub(crate) const STAGED: &str = "staged";
     pub(crate) const FILTER_HEADERS: &str = "filter_headers";
     pub(crate) const FILTERS: &str = "filters";
+    pub(crate) const PROOFS: &str = "proofs";
+    pub(crate) const WATCHED: &str = "watched";
     /// A family's place in this list is written to the disk: new ones come last.
-    pub(crate) const ALL: [&str; 12] =
-        [META, HEADERS, BLOCKS, UNDO, COINS, ACTIVE, TXIDS, POSITIONS, SPENDS, STAGED, FILTER_HEADERS, FILTERS];
+    pub(crate) const ALL: [&str; 14] = [
+        META,
+        HEADERS,
+        BLOCKS,
+        UNDO,
+        COINS,
+        ACTIVE,
+        TXIDS,
+        POSITIONS,
+        SPENDS,
+        STAGED,
+        FILTER_HEADERS,
+        FILTERS,
+        PROOFS,
+        WATCHED,
+    ];
 
     /// A family's place in the list.
     pub(crate) fn tag(name: &str) -> Option<u8> {
@@ -353,6 +372,17 @@ impl Store {
     /// Memory for the changes of one step; what is more waits on the disk.
     pub(crate) fn step_bytes(&self) -> usize {
         self.step_bytes
+    }
+
+    /// Bytes of the database's files.
+    pub(crate) fn disk_bytes(&self) -> Result<u64, StoreError> {
+        let io = |error: std::io::Error| StoreError::Io { path: self.path.clone(), detail: error.to_string() };
+        let mut bytes = 0u64;
+        for entry in std::fs::read_dir(&self.path).map_err(io)? {
+            // A file that has just gone takes nothing.
+            bytes = bytes.saturating_add(entry.map_err(io)?.metadata().map_or(0, |data| data.len()));
+        }
+        Ok(bytes)
     }
 
     /// Whether blocks get filters when they are connected.

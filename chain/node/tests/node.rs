@@ -173,8 +173,9 @@ async fn transactions_outputs_and_spends_are_found_where_they_are() {
     let output = node.output_at(1, 0, 0).await.unwrap().unwrap();
     assert!(!output.unspent && output.output.value.to_sat() == COIN);
     assert_eq!(node.output_at(tip.height, 1, 0).await.unwrap().unwrap().outpoint, output_of(&transaction, 0));
-    let (at, proof) = node.merkle_proof(txid).await.unwrap().unwrap();
-    assert_eq!((at, proof.verify(&node.header(&at.hash).unwrap().0)), (tip, Ok(txid)));
+    let (at, proof) = node.inclusion_proof(txid).await.unwrap().unwrap();
+    assert_eq!((at, proof.verify().unwrap()), (tip, txid));
+    assert_eq!(proof.header, node.header(&at.hash).unwrap().0);
     let set = node.utxo_set_hash().await.unwrap();
     assert_eq!((set.block, set.coins), (tip, 103));
 }

@@ -287,6 +287,8 @@ impl Task {
             Ok(None) => FundingAnswer::Mismatch,
             // Of a pruned block only what is unspent is known.
             Err(NodeError::Pruned { .. }) => FundingAnswer::Spent,
+            // Nor can anybody else's channel be checked: none is taken.
+            Err(NodeError::LightNode(_)) => FundingAnswer::Spent,
             Err(error) => {
                 error!(%error, "a funding output cannot be looked up");
                 FundingAnswer::Spent

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bitcoin::{FeeRate, OutPoint, Transaction, Txid};
+use bitcoin::{FeeRate, OutPoint, ScriptBuf, Transaction, Txid};
 use leyden_channels::{
     channel::{
         self, Backing, CannotAdd, Effect, Event, FundingInput, HtlcFailure, IncomingHtlc, Key, Notice, Origin,
@@ -75,7 +75,7 @@ impl Peer {
             Effect::ReleaseFunding { transaction } => self.services.wallet.release(&transaction),
             Effect::Broadcast(transaction) => self.hand_over(id, transaction).await,
             Effect::BumpClosingFee { transaction, feerate } => self.bump_closing_fee(id, &transaction, feerate).await,
-            Effect::WatchFunding { funding, inputs, .. } => self.watch(id, funding, inputs).await,
+            Effect::WatchFunding { funding, script, inputs, .. } => self.watch(id, funding, script, inputs).await,
             Effect::Watch { outpoint, .. } => self.watch_output(id, outpoint),
             Effect::Incoming(htlc) => self.arrived(*htlc),
             Effect::Fulfilled { origin, htlc, preimage, .. } => {
@@ -314,10 +314,19 @@ impl Peer {
         }
     }
 
-    pub(super) async fn watch(&mut self, id: ChannelId, funding: OutPoint, inputs: Vec<FundingInput>) {
+    pub(super) async fn watch(
+        &mut self,
+        id: ChannelId,
+        funding: OutPoint,
+        script: ScriptBuf,
+        inputs: Vec<FundingInput>,
+    ) {
         let backing = self.slots.get(&id).map_or(Backing::Funded, |slot| slot.channel.backing());
         self.services.peers.add_channel(id, self.node_id, backing);
-        if let Err(error) = self.services.watch.watch(id, self.mailbox.clone(), funding, inputs).await {
+        // Of a channel from a backup nothing is known that its funding needed.
+        let is_recovered = backing == Backing::Funded && inputs.is_empty();
+        let owner = self.mailbox.clone();
+        if let Err(error) = self.services.watch.watch(id, owner, funding, script, inputs, is_recovered).await {
             error!(channel = %self.point(&id), %error, "the chain cannot be watched");
         }
     }

@@ -9,7 +9,8 @@ use leyden_proto::leyden;
 
 use super::{edge, wallet::address_text};
 use crate::api::{
-    ApiError, BlockSelector, ChainStatus, FoundBlock, LocatedBlock, MempoolView, MiningInfo, NetworkInfo, UtxoSetHash,
+    ApiError, BlockSelector, ChainStatus, DiskUse, FoundBlock, LocatedBlock, MempoolView, MiningInfo, NetworkInfo,
+    UtxoSetHash,
 };
 
 /// The most blocks of one request; more are asked for with another.
@@ -32,7 +33,7 @@ pub(crate) fn block_count(blocks: u32) -> Result<NonZeroU32, ApiError> {
         .ok_or_else(|| edge::wrong("blocks", format!("{blocks}; it lies between 1 and {MAX_BLOCKS}")))
 }
 
-pub(crate) fn tip(status: &ChainStatus, network: &NetworkInfo) -> leyden::GetTipResponse {
+pub(crate) fn tip(status: &ChainStatus, disk: DiskUse, network: &NetworkInfo) -> leyden::GetTipResponse {
     leyden::GetTipResponse {
         block_hash: status.tip.hash.to_string(),
         height: status.tip.height,
@@ -45,6 +46,8 @@ pub(crate) fn tip(status: &ChainStatus, network: &NetworkInfo) -> leyden::GetTip
         header_height: status.header_height.0,
         current: status.doubt.is_none(),
         doubt: status.doubt.map(|doubt| doubt.to_string()).unwrap_or_default(),
+        light: disk.light,
+        disk_bytes: disk.bytes,
     }
 }
 

@@ -9,6 +9,7 @@ use bitcoin::{
 };
 use leyden_channels::types::{Msat, PaymentHash, ShortChannelId};
 use leyden_common::names::SPEND_RESERVE;
+use leyden_node::{InclusionError, InclusionProof};
 use leyden_proto::lnrpc;
 use tonic::metadata::MetadataMap;
 
@@ -91,6 +92,10 @@ pub(crate) fn channel_point(field: &str, point: Option<&lnrpc::ChannelPoint>) ->
 
 pub(crate) fn transaction(field: &str, bytes: &[u8]) -> Checked<Transaction> {
     consensus::deserialize(bytes).map_err(|error| wrong(field, format_args!("not a serialised transaction: {error}")))
+}
+
+pub(crate) fn inclusion_proof(field: &str, text: &str) -> Checked<InclusionProof> {
+    text.parse().map_err(|error: InclusionError| wrong(field, error))
 }
 
 /// An address of this network.

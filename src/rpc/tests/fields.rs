@@ -355,6 +355,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("leyden.GetBlockRequest.include_raw", LIST),
     ("leyden.GenerateRequest.address", WHOLE),
     ("leyden.SubmitTransactionRequest.raw_tx", WHOLE),
+    ("leyden.VerifyInclusionRequest.proof", WHOLE),
     ("lnrpc.AbandonChannelRequest.channel_point", WHOLE),
     ("lnrpc.AbandonChannelRequest.i_know_what_i_am_doing", WHOLE),
     ("lnrpc.AbandonChannelRequest.pending_funding_shim_only", WHOLE),

@@ -89,6 +89,12 @@ impl PeerSet {
 
     /// Fills the request slots of all peers.
     pub(crate) fn schedule_blocks(&mut self, ctx: &Ctx) {
+        if self.config.light {
+            // Which blocks are worth it is not known here.
+            let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+            ids.into_iter().for_each(|id| self.note_announced(id, ctx));
+            return;
+        }
         self.download.paused.retain(|_, until| *until > ctx.now);
         let mut ids: Vec<(bool, usize, PeerId)> = self
             .peers
@@ -164,7 +170,8 @@ impl PeerSet {
         self.send(id, NetworkMessage::GetData(inventory));
     }
 
-    fn refresh_plan(&mut self, id: PeerId, ctx: &Ctx) {
+    /// A block that was announced before its header was known ends the peer's chain, now that it is.
+    fn note_announced(&mut self, id: PeerId, ctx: &Ctx) {
         if let Some(hash) = self.peers.get(&id).and_then(|peer| peer.announced_unknown)
             && ctx.chain.entry(&hash).is_some()
         {
@@ -173,6 +180,10 @@ impl PeerSet {
                 peer.announced_unknown = None;
             }
         }
+    }
+
+    fn refresh_plan(&mut self, id: PeerId, ctx: &Ctx) {
+        self.note_announced(id, ctx);
         let minimum = self.config.minimum_chain_work;
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let Some(target) = peer.best_known.and_then(|hash| ctx.chain.entry(&hash)) else {
@@ -258,13 +269,15 @@ impl PeerSet {
     /// A block that nobody asked for is taken if it would be asked for anyway.
     fn is_worth_storing(&self, work: Work, height: u32, ctx: &Ctx) -> bool {
         let tip = ctx.chain.active_tip();
-        work >= tip.work
+        !self.config.light
+            && work >= tip.work
             && work >= self.config.minimum_chain_work
             && height <= tip.height.saturating_add(DOWNLOAD_WINDOW)
             && self.download.in_validation.len() < MAX_BLOCKS_IN_VALIDATION
     }
 
     pub(crate) fn block_not_found(&mut self, id: PeerId, hash: &BlockHash, ctx: &Ctx) {
+        self.fetched_block_missing(id, hash);
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if peer.blocks_in_flight.remove(hash).is_none() {
             return;

@@ -78,7 +78,7 @@ impl PeerSet {
             if let Inventory::Block(hash) = item {
                 last_block = Some(*hash);
             }
-            let Some(name) = name_of(item) else { continue };
+            let Some(name) = name_of(item).filter(|_| !self.config.light) else { continue };
             let Some(peer) = self.peers.get_mut(&id) else { return };
             peer.relay.known.insert(name);
             let preferred = peer.direction == Direction::Outbound;

@@ -304,6 +304,7 @@ impl World {
                 }
                 self.later(index, Event::BlockServed { peer });
             }
+            Action::Fetched { .. } => unreachable!("no light node is in this world"),
             Action::ServeFilters { peer, .. } => self.later(index, Event::BlockServed { peer }),
             Action::Disconnect { peer, reason } => {
                 self.nodes[index].disconnects.push(reason);

@@ -7,11 +7,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::Inventory;
 use bitcoin::{BlockHash, Witness};
 use leyden_net::{
-    Action, Ctx, Direction, DisconnectReason, Event, FilterRequest, PeerId, PeerSet, PeerSummary, RelayedTx,
+    Action, Ctx, Direction, DisconnectReason, Event, Fetched, FilterRequest, PeerId, PeerSet, PeerSummary, RelayedTx,
     encode_frame,
 };
 use tokio::net::TcpStream;
@@ -22,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::connection::{Connection, Counters, SendQueue};
 use super::dial::{self, Backoff};
 use super::work::{Offer, Workers};
-use super::{Command, DriverConfig, Shared};
+use super::{Command, DriverConfig, LightPeer, Shared};
 use crate::backend::{Backend, ChainEvent};
 use crate::error::NodeError;
 use crate::sync::lock;
@@ -90,6 +91,9 @@ pub(super) struct Core {
     /// Configured peers, each with the token that ends the attempts.
     dialers: HashMap<SocketAddr, CancellationToken>,
     waiting: Vec<(SocketAddr, Waiting)>,
+    /// Who waits for what was asked of a peer, by the number of the question.
+    fetches: HashMap<u64, oneshot::Sender<Fetched>>,
+    next_fetch: u64,
     shared: Arc<Mutex<Shared>>,
     /// Addresses that misbehaved, and until when they are not wanted.
     discouraged: HashMap<IpAddr, Instant>,
@@ -142,6 +146,8 @@ impl Core {
             next_peer: 0,
             dialers: HashMap::new(),
             waiting: Vec::new(),
+            fetches: HashMap::new(),
+            next_fetch: 0,
             shared,
             discouraged: HashMap::new(),
             started: now,
@@ -256,6 +262,13 @@ impl Core {
             }
             Action::ServeFilters { peer, request } => {
                 self.serve_filters(peer, request);
+                return;
+            }
+            Action::Fetched { request, outcome, peer: _ } => {
+                if let Some(answer) = self.fetches.remove(&request) {
+                    // Who asked may have given up.
+                    let _ = answer.send(outcome);
+                }
                 return;
             }
             Action::Disconnect { peer, reason } => {
@@ -441,6 +454,13 @@ impl Core {
                 self.keep(address);
                 self.answer_waiting();
             }
+            Command::Fetch { peer, wish, answer } => {
+                let request = self.next_fetch;
+                self.next_fetch = self.next_fetch.wrapping_add(1);
+                self.fetches.insert(request, answer);
+                self.handle(Event::Fetch { peer, request, wish });
+            }
+            Command::Lies(peer) => self.handle(Event::Lies { peer }),
             Command::Disconnect(address) => {
                 if let Some(stop) = self.dialers.remove(&address) {
                     stop.cancel();
@@ -518,6 +538,7 @@ impl Core {
         let counted = if chosen.is_empty() { others } else { chosen };
         about.clocks_ahead = counted.iter().filter_map(|peer| peer.clock_ahead).collect();
         about.best_known = self.best_known();
+        shared.for_light = self.peers.peers().iter().filter(|peer| peer.ready).map(light_peer).collect();
         shared.peers = peers;
     }
 
@@ -555,5 +576,16 @@ impl Core {
                 })
             })
             .collect()
+    }
+}
+
+fn light_peer(peer: &PeerSummary) -> LightPeer {
+    LightPeer {
+        id: peer.peer,
+        inbound: peer.direction == Direction::Inbound,
+        serves_filters: peer
+            .services
+            .has(ServiceFlags::COMPACT_FILTERS | ServiceFlags::NETWORK | ServiceFlags::WITNESS),
+        best_known: peer.best_known,
     }
 }

@@ -29,7 +29,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bitcoin::BlockHash;
 use bitcoin::p2p::Magic;
+use leyden_net::{Fetched, PeerId, Wish};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -123,6 +125,18 @@ pub struct Driver {
 struct Shared {
     peers: Vec<PeerInfo>,
     about_tip: ChainPeers,
+    for_light: Vec<LightPeer>,
+}
+
+/// A peer as a light node sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LightPeer {
+    pub(crate) id: PeerId,
+    pub(crate) inbound: bool,
+    /// It serves blocks and their filters (BIP 157).
+    pub(crate) serves_filters: bool,
+    /// The end of its chain.
+    pub(crate) best_known: Option<BlockHash>,
 }
 
 /// What a handle asks of the core.
@@ -136,6 +150,14 @@ enum Command {
         answer: oneshot::Sender<Result<(), NodeError>>,
     },
     Disconnect(SocketAddr),
+    /// Ask a peer for something.
+    Fetch {
+        peer: PeerId,
+        wish: Wish,
+        answer: oneshot::Sender<Fetched>,
+    },
+    /// A peer's filter leaves out what its block has, or a block is not what its header says.
+    Lies(PeerId),
 }
 
 impl Driver {
@@ -205,6 +227,23 @@ impl Driver {
     /// What follows from them about the tip.
     pub fn chain_peers(&self) -> ChainPeers {
         lock(&self.shared).about_tip.clone()
+    }
+
+    /// The peers with whom the handshake is done, as a light node sees them.
+    pub(crate) fn light_peers(&self) -> Vec<LightPeer> {
+        lock(&self.shared).for_light.clone()
+    }
+
+    /// Asks one peer for something.
+    pub(crate) async fn fetch(&self, peer: PeerId, wish: Wish) -> Fetched {
+        let (answer, result) = oneshot::channel();
+        let _ = self.commands.send(Command::Fetch { peer, wish, answer });
+        result.await.unwrap_or(Fetched::Failed)
+    }
+
+    /// Lets a peer go that was shown to lie.
+    pub(crate) fn lies(&self, peer: PeerId) {
+        let _ = self.commands.send(Command::Lies(peer));
     }
 
     /// Closes all connections and waits until nothing runs any more.

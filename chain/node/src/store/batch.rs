@@ -64,7 +64,7 @@ impl Batch {
         self.rows.push(RowRef { family, key: key.len(), value: Some(value.len()) });
     }
 
-    fn delete(&mut self, family: &'static str, key: &[u8]) {
+    pub(super) fn delete(&mut self, family: &'static str, key: &[u8]) {
         self.bytes.extend_from_slice(key);
         self.rows.push(RowRef { family, key: key.len(), value: None });
     }
@@ -128,7 +128,7 @@ impl Batch {
         }
     }
 
-    fn put_spends(&mut self, transaction: &bitcoin::Transaction, txid: &Txid, height: u32) {
+    pub(super) fn put_spends(&mut self, transaction: &bitcoin::Transaction, txid: &Txid, height: u32) {
         for (input, spent) in (0u32..).zip(&transaction.input) {
             let record = SpendRecord { txid: *txid, input, height };
             self.put(family::SPENDS, &codec::outpoint_key(&spent.previous_output), &record.encode());

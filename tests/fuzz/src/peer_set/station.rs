@@ -144,6 +144,7 @@ impl Station {
                 assert!(self.chain.block(&hash).is_some(), "only what there is can be served");
                 self.jobs.push(Job::Serve { peer, hash });
             }
+            Action::Fetched { .. } => unreachable!("nothing is fetched"),
             Action::ServeFilters { peer, request } => {
                 self.assert_connected(peer);
                 let (FilterRequest::Filters { blocks }

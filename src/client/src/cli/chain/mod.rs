@@ -8,10 +8,12 @@ mod hashrate;
 mod mempool;
 mod mine;
 mod peers;
+mod proof;
 mod send;
 mod tip;
 mod tx;
 mod utxohash;
+mod verify_proof;
 
 use clap::{Args, Subcommand};
 
@@ -35,6 +37,8 @@ enum ChainCommand {
     Tip(tip::Tip),
     Block(block::Block),
     Tx(tx::Tx),
+    Proof(proof::Proof),
+    VerifyProof(verify_proof::VerifyProof),
     Mempool(mempool::Mempool),
     Generate(generate::Generate),
     Mine(mine::Mine),
@@ -51,6 +55,8 @@ impl Chain {
             ChainCommand::Tip(command) => command.run(context).await,
             ChainCommand::Block(command) => command.run(context).await,
             ChainCommand::Tx(command) => command.run(context).await,
+            ChainCommand::Proof(command) => command.run(context).await,
+            ChainCommand::VerifyProof(command) => command.run(context).await,
             ChainCommand::Mempool(command) => command.run(context).await,
             ChainCommand::Generate(command) => command.run(context).await,
             ChainCommand::Mine(command) => command.run(context).await,

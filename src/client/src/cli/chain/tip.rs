@@ -1,11 +1,11 @@
 //! `leyden chain tip`: where the chain ends.
 
 use clap::Args;
-use leyden_proto::leyden::GetTipRequest;
+use leyden_proto::leyden::{GetTipRequest, GetTipResponse};
 
 use super::{
     super::{CliError, Context, table},
-    time,
+    count, time,
 };
 
 /// Show the tip of the chain with the most work.
@@ -29,8 +29,14 @@ impl Tip {
                 ("time", time(tip.time)),
                 ("median time", time(tip.median_time)),
                 ("difficulty", format!("{:.3}", tip.difficulty)),
+                ("on disk", disk(&tip)),
                 ("work", format!("0x{}", tip.chain_work.trim_start_matches('0'))),
             ])
         })
     }
+}
+
+fn disk(tip: &GetTipResponse) -> String {
+    let what = if tip.light { "headers, and what concerns this node" } else { "all blocks" };
+    format!("{} bytes: {what}", count(tip.disk_bytes))
 }

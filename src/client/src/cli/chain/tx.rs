@@ -31,7 +31,7 @@ impl Tx {
     }
 }
 
-fn for_people(transaction: &GetTransactionResponse) -> String {
+pub(super) fn for_people(transaction: &GetTransactionResponse) -> String {
     let place = match transaction.block_hash.as_str() {
         "" => "in the mempool".to_owned(),
         hash => format!("{hash} (height {}, {} confirmations)", transaction.block_height, transaction.confirmations),
