@@ -346,6 +346,9 @@ impl Config {
         if light && (flags.mine || file.mine) {
             return Err(ConfigError::Light("mine"));
         }
+        if light && (flags.prune.or(file.prune).is_some() || flags.regtest_prune_bytes.is_some()) {
+            return Err(ConfigError::Light("prune"));
+        }
         if light && let Some(tower) = &tower {
             return Err(ConfigError::Light(if tower.alone { "tower-only" } else { "tower" }));
         }

@@ -23,7 +23,9 @@ use leyden_proto::{
 use tokio_stream::StreamExt as _;
 use tonic::Code;
 
-use harness::{DEEP, Folder, MATURE, chain, height, leyden, refused, run_leyden, send, wait_for_transaction};
+use harness::{
+    DEEP, Folder, MATURE, chain, height, leyden, refused, refused_start, run_leyden, send, wait_for_transaction,
+};
 
 const CAPACITY: i64 = 2_000_000;
 const PUSHED: i64 = 300_000;
@@ -223,6 +225,15 @@ async fn a_light_node_follows_when_its_peers_come_back_and_reorganise() {
         .unwrap();
     trio.light.wait_for_height(fork + 2).await.unwrap();
     assert_eq!(settled_balance(&trio.light, 1_000_000).await.unwrap(), 1_000_000);
+}
+
+#[test]
+fn a_light_node_does_not_start_with_what_needs_whole_blocks() {
+    let folder = Folder::new();
+    for flag in ["--mine", "--tower", "--tower-only", "--prune=1000"] {
+        let (status, said) = refused_start(folder.path(), &["--light", flag]);
+        assert!(!status.success() && said.contains("needs whole blocks"), "{flag}: {said}");
+    }
 }
 
 impl Trio {

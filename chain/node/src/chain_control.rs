@@ -45,6 +45,9 @@ pub enum ChainTipStatus {
     ValidFork,
 }
 
+/// What a light node leaves to its peers' work.
+const CHOICE: &str = "a choice between chains of blocks";
+
 impl Node {
     /// Treats a block as invalid from now on, also after a restart, and with it all that follow it. Nothing happens to
     /// the genesis block.
@@ -60,6 +63,7 @@ impl Node {
     /// Makes the chain that ends in this block the active one, if it has as much work.
     pub async fn prefer_block(&self, hash: BlockHash) -> Result<(), NodeError> {
         self.blocking(move |core| {
+            core.full(CHOICE)?;
             let mut chain = lock(&core.chain);
             match chain.prefer(&hash, |tip| core.announce(ChainEvent::Tip(tip)))? {
                 Some(step) => core.note_step(&chain, &step),
@@ -81,6 +85,7 @@ impl Core {
         &self,
         change: impl FnOnce(&mut crate::chainstate::Chainstate) -> Result<(), NodeError>,
     ) -> Result<(), NodeError> {
+        self.full(CHOICE)?;
         let mut chain = lock(&self.chain);
         self.store.check_running()?;
         change(&mut chain)?;

@@ -213,7 +213,7 @@ async fn a_pruned_node_prunes_by_itself_and_names_what_it_has_given_up() {
     assert!(pruned(node.block(old).await.map(drop).unwrap_err()));
     let txid: Txid = blocks[110].txdata[1].compute_txid();
     assert!(pruned(node.transaction(txid).await.map(drop).unwrap_err()));
-    assert!(pruned(node.merkle_proof(txid).await.map(drop).unwrap_err()));
+    assert!(pruned(node.inclusion_proof(txid).await.map(drop).unwrap_err()));
     assert!(node.subscribe(Some(blocks[105].block_hash())).unwrap().next().await.is_err());
     // What is known of it without its body is still answered.
     let spend = node.spender(OutPoint { txid, vout: 0 }).await.unwrap().unwrap();
