@@ -107,6 +107,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     if let Some(seconds) = config.clock_shift {
         warn!(seconds, "the clock is shifted on purpose");
         node_config.clock = Clock::Shifted(seconds);
+    } else if config.params.name == "regtest" {
+        // For those who test: the JSON-RPC can set it.
+        node_config.clock = Clock::mockable();
     }
     node_config.filters = config.block_filters;
     node_config.light = config.light;

@@ -74,9 +74,19 @@ pub(super) async fn block(node: &Node, call: &Call) -> Result<Value, RpcError> {
         return Ok(json!(serialize_hex(block.as_ref())));
     }
     let network = node.params().address_network;
-    let transactions = block.txdata.iter().map(|transaction| match verbosity {
-        1 => json!(transaction.compute_txid()),
-        _ => describe::transaction(transaction, network),
+    // A block that was never connected has none, and pruning takes them with it.
+    let spent = if verbosity >= 2 { node.spent_by(hash).await? } else { None };
+    let outputs = (verbosity >= 3).then_some(network);
+    let spent_by = |place: usize| spent.as_ref()?.spent.get(place.checked_sub(1)?);
+    let transactions = block.txdata.iter().enumerate().map(|(place, transaction)| {
+        if verbosity == 1 {
+            return json!(transaction.compute_txid());
+        }
+        let mut value = describe::transaction(transaction, network);
+        if let Some(spent) = spent_by(place) {
+            describe::add_spent(&mut value, transaction, spent, outputs);
+        }
+        value
     });
     value["nTx"] = json!(block.txdata.len());
     describe::add_block(&mut value, &block, transactions.collect());

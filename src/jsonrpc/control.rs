@@ -13,7 +13,7 @@ use leyden_jsonrpc::{
 use leyden_node::Node;
 use serde_json::{Map, Value, json};
 
-use super::error::RpcError;
+use super::error::{MISC, RpcError};
 
 /// The calls that are being answered, each under a number of its own.
 #[derive(Default)]
@@ -88,4 +88,15 @@ pub(super) fn indexes(node: &Node, call: &Call) -> Result<Value, RpcError> {
         add("basic block filter index", synced);
     }
     Ok(Value::Object(indexes))
+}
+
+pub(super) fn mock_time(node: &Node, call: &Call) -> Result<Value, RpcError> {
+    let time = call.number(0)?;
+    let latest = u32::MAX;
+    let shown = u32::try_from(time)
+        .map_err(|_| RpcError::parameter(format!("Mocktime must be in the range [0, {latest}], not {time}.")))?;
+    if !node.clock().set(u64::from(shown)) {
+        return Err(RpcError::new(MISC, "setmocktime is for regression testing (-regtest mode) only"));
+    }
+    Ok(Value::Null)
 }

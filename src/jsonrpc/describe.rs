@@ -6,9 +6,9 @@ use bitcoin::{
     consensus::encode::serialize_hex,
     opcodes::all::{OP_PUSHNUM_1, OP_PUSHNUM_16, OP_PUSHNUM_NEG1},
 };
-use serde_json::{Value, json};
-
+use leyden_consensus::Coin;
 use leyden_jsonrpc::amount::coins;
+use serde_json::{Value, json};
 
 /// Coins for 1,000 virtual bytes.
 pub(super) fn per_kvb(rate: FeeRate) -> Value {
@@ -39,6 +39,27 @@ pub(super) fn transaction(transaction: &Transaction, network: Network) -> Value 
         "vout": (0..).zip(&transaction.output).map(|(n, out)| output_of(n, out, network)).collect::<Vec<Value>>(),
         "hex": serialize_hex(transaction),
     })
+}
+
+/// Adds the fee, and if they are wanted the outputs that it spends, of a transaction that is no coinbase.
+pub(super) fn add_spent(value: &mut Value, transaction: &Transaction, spent: &[Coin], outputs: Option<Network>) {
+    let taken = spent.iter().map(|coin| coin.output.value).try_fold(Amount::ZERO, Amount::checked_add);
+    let paid = transaction.output.iter().map(|output| output.value).try_fold(Amount::ZERO, Amount::checked_add);
+    if let (Some(taken), Some(paid)) = (taken, paid)
+        && let Some(fee) = taken.checked_sub(paid)
+    {
+        value["fee"] = coins(fee);
+    }
+    let Some(network) = outputs else { return };
+    let inputs = value["vin"].as_array_mut().into_iter().flatten();
+    for (input, coin) in inputs.zip(spent) {
+        input["prevout"] = json!({
+            "generated": coin.is_coinbase,
+            "height": coin.height,
+            "value": coins(coin.output.value),
+            "scriptPubKey": script_pubkey(&coin.output.script_pubkey, network),
+        });
+    }
 }
 
 fn input_of(input: &TxIn, is_coinbase: bool) -> Value {

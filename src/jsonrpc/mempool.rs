@@ -51,6 +51,15 @@ pub(super) async fn transaction(node: &Node, call: &Call) -> Result<Value, RpcEr
         value["confirmations"] = json!(if is_active { depth } else { 0 });
         value["time"] = json!(header.time);
         value["blocktime"] = json!(header.time);
+        if verbosity >= 2
+            && !transaction.is_coinbase()
+            && let Some(block) = node.block(hash).await?
+            && let Some(place) = block.txdata.iter().position(|other| other.compute_txid() == txid)
+            && let Some(spent) = node.spent_by(hash).await?
+            && let Some(spent) = place.checked_sub(1).and_then(|place| spent.spent.get(place))
+        {
+            describe::add_spent(&mut value, &transaction, spent, Some(node.params().address_network));
+        }
     }
     Ok(value)
 }

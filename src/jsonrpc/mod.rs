@@ -19,6 +19,9 @@ mod filters;
 mod mempool;
 mod mining;
 mod network;
+mod proofs;
+mod scan;
+mod statistics;
 mod submission;
 #[cfg(test)]
 mod tests;
@@ -49,6 +52,8 @@ use crate::{
 pub use auth::Access;
 use control::Running;
 use error::RpcError;
+use network::Added;
+use scan::Search;
 
 struct Server {
     node: Node,
@@ -59,6 +64,8 @@ struct Server {
     running: Running,
     /// For calls that look at the whole database.
     one_at_a_time: Semaphore,
+    search: Search,
+    added: Added,
 }
 
 impl Server {
@@ -70,6 +77,8 @@ impl Server {
             stopping,
             running: Running::default(),
             one_at_a_time: Semaphore::new(1),
+            search: Search::default(),
+            added: Added::default(),
         }
     }
 }
@@ -174,10 +183,13 @@ impl Server {
         let (node, stopping) = (&self.node, &self.stopping);
         let _running = self.running.begin(call.method());
         match call.method() {
+            "addnode" => network::add(node, call, &self.added).await,
             "decoderawtransaction" => mempool::decode(node, call),
             "decodescript" => mempool::decode_script(node, call),
+            "disconnectnode" => network::disconnect(node, call),
             "estimatesmartfee" => mempool::estimate(node, call),
             "generatetoaddress" => mining::generate(node, call).await,
+            "getaddednodeinfo" => network::added(node, call, &self.added),
             "getbestblockhash" => Ok(json!(node.tip().hash)),
             "getblock" => blockchain::block(node, call).await,
             "getblockchaininfo" => blockchain::info(node),
@@ -185,7 +197,9 @@ impl Server {
             "getblockfilter" => filters::filter(node, call).await,
             "getblockhash" => blockchain::hash(node, call),
             "getblockheader" => blockchain::header(node, call).await,
+            "getblockstats" => statistics::of_block(node, call).await,
             "getchaintips" => chain_control::tips(node).await,
+            "getchaintxstats" => statistics::of_chain(node, call, &self.one_at_a_time).await,
             "getconnectioncount" => Ok(json!(node.peers().len())),
             "getdeploymentinfo" => blockchain::deployments(node, call),
             "getindexinfo" => control::indexes(node, call),
@@ -202,6 +216,7 @@ impl Server {
             "getrawtransaction" => mempool::transaction(node, call).await,
             "getrpcinfo" => Ok(self.running.info()),
             "gettxout" => blockchain::output(node, call).await,
+            "gettxoutproof" => proofs::make(node, call).await,
             "gettxoutsetinfo" => utxo_set::info(node, call, &self.one_at_a_time).await,
             "gettxspendingprevout" => mempool::spending(node, call).await,
             "help" => control::help(call),
@@ -209,7 +224,9 @@ impl Server {
             "preciousblock" => chain_control::prefer(node, call).await,
             "reconsiderblock" => chain_control::reconsider(node, call).await,
             "savemempool" => mempool::save(node).await,
+            "scantxoutset" => scan::scan(node, call, &self.search).await,
             "sendrawtransaction" => submission::send(node, call).await,
+            "setmocktime" => control::mock_time(node, call),
             "stop" => {
                 stopping.cancel();
                 Ok(json!("Leyden stopping"))
@@ -220,6 +237,7 @@ impl Server {
             "testmempoolaccept" => submission::test(node, call).await,
             "uptime" => Ok(json!(self.started.elapsed().as_secs())),
             "validateaddress" => mempool::validate_address(node, call),
+            "verifytxoutproof" => proofs::verify(node, call).await,
             "waitforblock" => waiting::block(node, call, stopping).await,
             "waitforblockheight" => waiting::height(node, call, stopping).await,
             "waitfornewblock" => waiting::new_block(node, call, stopping).await,

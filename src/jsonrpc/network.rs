@@ -1,9 +1,24 @@
 //! The chain's peers.
 
-use leyden_node::Node;
-use serde_json::{Value, json};
+use std::{
+    net::SocketAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
-use super::describe::per_kvb;
+use leyden_jsonrpc::Call;
+use leyden_node::{Node, PeerInfo};
+use serde_json::{Value, json};
+use tokio::net::lookup_host;
+
+use super::{
+    describe::per_kvb,
+    error::{ALREADY_ADDED, INVALID_PARAMS, MISC, NOT_ADDED, NOT_CONNECTED, RpcError},
+};
+
+/// Where nodes wait for peers unless they say otherwise.
+const DEFAULT_PORT: u16 = 18_444;
+/// Nodes that callers may add: as many connections of its own has a node of Bitcoin Core for them.
+const MAX_ADDED: usize = 8;
 
 /// Clients take from it which calls they may use: those that we serve behave as they do there.
 const VERSION: u32 = 290_000;
@@ -54,9 +69,9 @@ pub(super) fn totals(node: &Node) -> Value {
 }
 
 pub(super) fn peers(node: &Node) -> Value {
-    let peers = (0..).zip(node.peers()).map(|(id, peer): (u32, _)| {
+    let peers = node.peers().into_iter().map(|peer| {
         json!({
-            "id": id,
+            "id": peer.id,
             "addr": peer.address.to_string(),
             "version": peer.protocol_version,
             "subver": peer.user_agent,
@@ -67,4 +82,102 @@ pub(super) fn peers(node: &Node) -> Value {
         })
     });
     peers.collect()
+}
+
+/// Nodes that callers have added, by the names that they gave.
+#[derive(Default)]
+pub(super) struct Added(Mutex<Vec<(String, SocketAddr)>>);
+
+impl Added {
+    fn list(&self) -> MutexGuard<'_, Vec<(String, SocketAddr)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The address of a node that is named by it or by its host, with or without a port.
+async fn resolve(name: &str) -> Result<SocketAddr, RpcError> {
+    if let Ok(address) = name.parse::<SocketAddr>() {
+        return Ok(address);
+    }
+    let with_port = name.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    let found = lookup_host(with_port.unwrap_or((name, DEFAULT_PORT))).await;
+    let found = found.ok().and_then(|mut found| found.next());
+    found.ok_or_else(|| RpcError::parameter(format!("{name} is no host:port that can be resolved")))
+}
+
+pub(super) async fn add(node: &Node, call: &Call, added: &Added) -> Result<Value, RpcError> {
+    let (name, command) = (call.text(0)?.to_owned(), call.text(1)?);
+    if call.flag(2, false)? {
+        return Err(RpcError::parameter("Error: v2transport requested but not enabled (see -v2transport)"));
+    }
+    match command {
+        "onetry" => {
+            let (address, node) = (resolve(&name).await?, node.clone());
+            // Nobody waits for how it goes.
+            tokio::spawn(async move {
+                if let Err(error) = node.connect_peer(address).await {
+                    tracing::debug!(%error, "a node that a caller named cannot be reached");
+                }
+            });
+        }
+        "add" => {
+            let address = resolve(&name).await?;
+            let mut list = added.list();
+            if list.iter().any(|(known, at)| *known == name || *at == address) {
+                return Err(RpcError::new(ALREADY_ADDED, "Error: Node already added"));
+            }
+            if list.len() >= MAX_ADDED {
+                let text = format!("at most {MAX_ADDED} nodes can be added: remove one first");
+                return Err(RpcError::parameter(text));
+            }
+            node.keep_peer(address)?;
+            list.push((name, address));
+        }
+        "remove" => {
+            let mut list = added.list();
+            let place = list.iter().position(|(known, _)| *known == name);
+            let unknown =
+                || RpcError::new(NOT_ADDED, "Error: Node could not be removed. It has not been added previously.");
+            let (_, address) = list.remove(place.ok_or_else(unknown)?);
+            node.disconnect_peer(address)?;
+        }
+        other => return Err(RpcError::new(MISC, format!("{other} is none of add, remove and onetry"))),
+    }
+    Ok(Value::Null)
+}
+
+pub(super) fn added(node: &Node, call: &Call, added: &Added) -> Result<Value, RpcError> {
+    let wanted = if call.optional(0).is_some() { Some(call.text(0)?) } else { None };
+    let peers = node.peers();
+    let list = added.list();
+    let chosen: Vec<_> = list.iter().filter(|(name, _)| wanted.is_none_or(|wanted| wanted == name)).collect();
+    if wanted.is_some() && chosen.is_empty() {
+        return Err(RpcError::new(NOT_ADDED, "Error: Node has not been added."));
+    }
+    let told = chosen.iter().map(|(name, address)| {
+        let is_connected = peers.iter().any(|peer| peer.address == *address);
+        let at = json!({ "address": address.to_string(), "connected": "outbound" });
+        json!({
+            "addednode": name,
+            "connected": is_connected,
+            "addresses": if is_connected { vec![at] } else { Vec::new() },
+        })
+    });
+    Ok(told.collect())
+}
+
+pub(super) fn disconnect(node: &Node, call: &Call) -> Result<Value, RpcError> {
+    let name = call.optional(0).map(|_| call.text(0)).transpose()?.filter(|name| !name.is_empty());
+    let id = call.optional(1).map(|_| call.number(1)).transpose()?;
+    if name.is_some() == id.is_some() {
+        return Err(RpcError::new(INVALID_PARAMS, "Only one of address and nodeid should be provided."));
+    }
+    let is_meant = |peer: &PeerInfo| {
+        name.is_some_and(|name| peer.address.to_string() == name)
+            || id.is_some_and(|id| u64::try_from(id) == Ok(peer.id))
+    };
+    let missing = || RpcError::new(NOT_CONNECTED, "Node not found in connected nodes");
+    let peer = node.peers().into_iter().find(is_meant).ok_or_else(missing)?;
+    node.disconnect_peer(peer.address)?;
+    Ok(Value::Null)
 }

@@ -258,6 +258,28 @@ async fn wrong_calls_get_the_numbers_of_bitcoin_core() {
         ("getnetworkhashps", json!([0]), -8),
         ("getnetworkhashps", json!([1, 7]), -8),
         ("testmempoolaccept", json!([[]]), -8),
+        ("getblockstats", json!([1]), -8),
+        ("getblockstats", json!([unknown]), -5),
+        ("getblockstats", json!([0, ["nothing"]]), -8),
+        ("getchaintxstats", json!([1]), -8),
+        ("getchaintxstats", json!([0, unknown]), -5),
+        ("gettxoutproof", json!([[]]), -8),
+        ("gettxoutproof", json!([["xy"]]), -8),
+        ("gettxoutproof", json!([[unknown, unknown]]), -8),
+        ("gettxoutproof", json!([[unknown]]), -5),
+        ("verifytxoutproof", json!(["00"]), -22),
+        ("scantxoutset", json!(["begin"]), -8),
+        ("scantxoutset", json!(["start"]), -1),
+        ("scantxoutset", json!(["start", ["nobody(1)"]]), -5),
+        ("scantxoutset", json!(["start", [{ "desc": "raw(51)", "range": [2, 1] }]]), -8),
+        ("setmocktime", json!([1]), -1),
+        ("setmocktime", json!([-1]), -8),
+        ("addnode", json!(["127.0.0.1:1", "forget"]), -1),
+        ("addnode", json!(["127.0.0.1:1", "remove"]), -24),
+        ("addnode", json!([":1", "add"]), -8),
+        ("getaddednodeinfo", json!(["127.0.0.1:1"]), -24),
+        ("disconnectnode", json!([]), -32602),
+        ("disconnectnode", json!(["127.0.0.1:1"]), -29),
         ("submitpackage", json!([[]]), -8),
     ] {
         assert_eq!(server.refused(method, params.clone()).await, code, "{method} {params}");
@@ -431,6 +453,168 @@ async fn a_call_waits_for_a_block() {
     };
     server.stopping.cancel();
     assert_eq!(waiting.await.unwrap()["height"], json!(2));
+}
+
+#[tokio::test]
+async fn a_block_is_told_in_numbers_with_what_it_spends() {
+    let (server, _folder, reward) = funded().await;
+    let parent = spend(&reward, 1_000);
+    let child = spend(&parent, 3_000);
+    server.ask("sendrawtransaction", json!([hex(&parent)])).await;
+    server.ask("sendrawtransaction", json!([hex(&child)])).await;
+    let found = server.ask("getrawtransaction", json!([child.compute_txid(), 2])).await;
+    assert!(found.get("fee").is_none(), "what waits for a block is told without it, as by Bitcoin Core");
+    let mined = server.ask("generatetoaddress", json!([1, ADDRESS])).await[0].clone();
+
+    let stats = server.ask("getblockstats", json!([102])).await;
+    assert_eq!(stats, server.ask("getblockstats", json!([mined])).await);
+    for (name, number) in [
+        ("txs", 3),
+        ("ins", 2),
+        ("outs", 4),
+        ("totalfee", 4_000),
+        ("minfee", 1_000),
+        ("maxfee", 3_000),
+        ("medianfee", 2_000),
+        ("avgfee", 2_000),
+        ("height", 102),
+        ("subsidy", 5_000_000_000),
+        ("swtxs", 2),
+        ("total_out", 2 * 5_000_000_000 - 1_000 - 4_000),
+        ("utxo_increase", 2),
+        ("utxo_increase_actual", 1),
+        ("total_weight", (parent.weight() + child.weight()).to_wu() as i64),
+        ("maxfeerate", 4 * 3_000 / child.weight().to_wu() as i64),
+    ] {
+        assert_eq!(stats[name], json!(number), "{name} of {stats}");
+    }
+    let chosen = server.ask("getblockstats", json!([102, ["txs", "minfeerate"]])).await;
+    assert_eq!((chosen.as_object().unwrap().len(), &chosen["txs"]), (2, &json!(3)));
+    let genesis = server.ask("getblockstats", json!([0])).await;
+    assert_eq!((&genesis["utxo_increase"], &genesis["utxo_increase_actual"]), (&json!(1), &json!(0)));
+
+    let found = server.ask("getrawtransaction", json!([child.compute_txid(), 2])).await;
+    assert_eq!(found["fee"], exact("0.00003000"));
+    let prevout = &found["vin"][0]["prevout"];
+    assert_eq!((&prevout["generated"], &prevout["height"]), (&json!(false), &json!(102)));
+    assert_eq!(prevout["scriptPubKey"]["type"], json!("witness_v0_scripthash"));
+    let block = server.ask("getblock", json!([mined, 2])).await;
+    assert_eq!((&block["tx"][1]["fee"], &block["tx"][1]["vin"][0]["prevout"]), (&exact("0.00001000"), &Value::Null));
+    let block = server.ask("getblock", json!([mined, 3])).await;
+    assert_eq!(block["tx"][1]["vin"][0]["prevout"]["generated"], json!(true));
+    assert!(block["tx"][0].get("fee").is_none());
+
+    let stats = server.ask("getchaintxstats", json!([10])).await;
+    assert_eq!((&stats["txcount"], &stats["window_tx_count"]), (&json!(105), &json!(12)), "{stats}");
+    let first = server.ask("getblockhash", json!([50])).await;
+    let stats = server.ask("getchaintxstats", json!({ "blockhash": first })).await;
+    assert_eq!((&stats["txcount"], &stats["window_block_count"]), (&json!(51), &json!(49)));
+
+    // Proofs.
+    let ids = json!([parent.compute_txid(), child.compute_txid()]);
+    let proof = server.ask("gettxoutproof", json!([ids])).await;
+    assert_eq!(proof, server.ask("gettxoutproof", json!([ids, mined])).await);
+    let mut proved = server.ask("verifytxoutproof", json!([proof])).await;
+    proved.as_array_mut().unwrap().sort_by_key(|id| *id != ids[0]);
+    assert_eq!(proved, ids);
+    assert_eq!(server.refused("gettxoutproof", json!([ids, first])).await, -5);
+    let mut altered = proof.as_str().unwrap().to_owned();
+    // A hash of the tree.
+    let at = 2 * 90;
+    altered.replace_range(at..at + 2, if &altered[at..at + 2] == "00" { "01" } else { "00" });
+    assert_eq!(server.ask("verifytxoutproof", json!([altered])).await, json!([]));
+    server.ask("invalidateblock", json!([mined])).await;
+    assert_eq!(server.refused("verifytxoutproof", json!([proof])).await, -5, "its block is not part of the chain");
+}
+
+#[tokio::test]
+async fn unspent_outputs_are_found_by_descriptors() {
+    let (server, _folder, reward) = funded().await;
+    server.ask("generatetoaddress", json!([2, ADDRESS])).await;
+    let found = server.ask("scantxoutset", json!(["start", [format!("addr({ADDRESS})")]])).await;
+    assert_eq!((&found["success"], &found["txouts"], &found["height"]), (&json!(true), &json!(103), &json!(103)));
+    assert_eq!((found["unspents"].as_array().unwrap().len(), &found["total_amount"]), (2, &exact("100.00000000")));
+    let first = &found["unspents"][0];
+    assert!(first["desc"].as_str().unwrap().starts_with(&format!("addr({ADDRESS})#")));
+    assert_eq!(first["coinbase"], json!(true));
+    let depth = 104 - first["height"].as_i64().unwrap();
+    assert_eq!(first["confirmations"], json!(depth));
+
+    // A key at some index of an extended one.
+    let key = "tpubD6NzVbkrYhZ4WaWSyoBvQwbpLkojyoTZPRsgXELWz3Popb3qkjcJyJUGLnL4qHHoQvao8ESaAstxYSnhyswJ76uZPStJRJCTKvosUCJZL5B";
+    let descriptor = format!("wpkh({key}/0/*)");
+    let derived = {
+        use bdk_wallet::miniscript::{Descriptor, DescriptorPublicKey};
+        let parsed: Descriptor<DescriptorPublicKey> = descriptor.parse().unwrap();
+        parsed.at_derivation_index(7).unwrap().address(bitcoin::Network::Regtest).unwrap()
+    };
+    server.ask("generatetoaddress", json!([1, derived.to_string()])).await;
+    let found = async |object: Value| {
+        server.ask("scantxoutset", json!(["start", [object]])).await["unspents"].as_array().unwrap().clone()
+    };
+    let of_all = found(json!(descriptor)).await;
+    assert_eq!((of_all.len(), &of_all[0]["height"]), (1, &json!(104)));
+    let desc = of_all[0]["desc"].as_str().unwrap();
+    assert!(desc.starts_with("wpkh(0") && desc.len() == "wpkh()#".len() + 66 + 8, "{desc}");
+    assert_eq!(found(json!({ "desc": descriptor, "range": 6 })).await.len(), 0);
+    assert_eq!(found(json!({ "desc": descriptor, "range": [7, 7] })).await.len(), 1);
+    assert_eq!(found(json!(format!("combo({key}/0/7)"))).await.len(), 1);
+    let script = ::hex::encode(reward.output[0].script_pubkey.as_bytes());
+    assert_eq!(found(json!(format!("raw({script})"))).await.len(), 101);
+    assert_eq!(server.refused("scantxoutset", json!(["start", [{ "desc": descriptor, "range": 100_000 }]])).await, -8);
+    assert_eq!(server.refused("scantxoutset", json!(["start", [format!("{descriptor}#00000000")]])).await, -5);
+    assert_eq!(server.ask("scantxoutset", json!(["status"])).await, Value::Null);
+    assert_eq!(server.ask("scantxoutset", json!(["abort"])).await, json!(false));
+}
+
+#[tokio::test]
+async fn peers_are_added_and_let_go() {
+    async fn networked(folder: &TempDir) -> Server {
+        let mut config = NodeConfig::new(Params::regtest(), folder.path().join("chain"));
+        config.sync_writes = false;
+        config.network = true;
+        config.listen = Some(([127, 0, 0, 1], 0).into());
+        config.clock = leyden_node::Clock::mockable();
+        let node = Node::start(config).await.unwrap();
+        let access = Access::open(&folder.path().join("cookie"), None).unwrap();
+        Server::new(node, access, CancellationToken::new())
+    }
+    async fn until(server: &Server, wanted: impl Fn(&Value) -> bool) -> Value {
+        for _ in 0..6_000 {
+            let peers = server.ask("getpeerinfo", json!([])).await;
+            if wanted(&peers) {
+                return peers;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("the peers are not as they should be");
+    }
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (one, other) = (networked(&one).await, networked(&other).await);
+    let address = other.node.local_address().unwrap().to_string();
+    one.ask("addnode", json!([address, "add"])).await;
+    assert_eq!(one.refused("addnode", json!([address, "add"])).await, -23);
+    let peers = until(&one, |peers| peers[0]["addr"] == json!(address)).await;
+    let added = one.ask("getaddednodeinfo", json!([address])).await;
+    assert_eq!((&added[0]["connected"], &added[0]["addresses"][0]["connected"]), (&json!(true), &json!("outbound")));
+    assert_eq!(one.refused("disconnectnode", json!([address, 0])).await, -32602);
+    one.ask("addnode", json!([address, "remove"])).await;
+    until(&one, |peers| peers == &json!([])).await;
+    assert_eq!(one.ask("getaddednodeinfo", json!([])).await, json!([]));
+    one.ask("addnode", json!({ "node": address, "command": "onetry" })).await;
+    let again = until(&one, |peers| peers[0]["addr"] == json!(address)).await;
+    assert_ne!(again[0]["id"], peers[0]["id"], "another connection");
+    one.ask("disconnectnode", json!({ "nodeid": again[0]["id"] })).await;
+    until(&one, |peers| peers == &json!([])).await;
+
+    // Only a clock for tests can be set.
+    one.ask("setmocktime", json!([1_900_000_000])).await;
+    let mined = one.ask("generatetoaddress", json!([1, ADDRESS])).await;
+    assert_eq!(one.ask("getblockheader", json!([mined[0]])).await["time"], json!(1_900_000_000));
+    one.ask("setmocktime", json!([0])).await;
+    assert_ne!(one.node.clock().now(), 1_900_000_000);
+    one.node.shutdown().await;
+    other.node.shutdown().await;
 }
 
 #[tokio::test]

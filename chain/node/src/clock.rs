@@ -31,6 +31,8 @@ pub enum Clock {
     Shifted(i64),
     /// Stands still until it is set.
     Manual(Arc<AtomicU64>),
+    /// The system's until it is set, and stands still then; 0 makes it the system's again.
+    Mockable(Arc<AtomicU64>),
 }
 
 impl Clock {
@@ -39,20 +41,32 @@ impl Clock {
         Self::Manual(Arc::new(AtomicU64::new(now)))
     }
 
+    /// The system's clock, which [`Clock::set`] stops.
+    pub fn mockable() -> Self {
+        Self::Mockable(Arc::default())
+    }
+
     /// Seconds since 1970.
     pub fn now(&self) -> u64 {
         match self {
             Self::System => system_time(),
             Self::Shifted(seconds) => system_time().saturating_add_signed(*seconds),
             Self::Manual(now) => now.load(Ordering::Relaxed),
+            Self::Mockable(mocked) => match mocked.load(Ordering::Relaxed) {
+                0 => system_time(),
+                mocked => mocked,
+            },
         }
     }
 
-    /// Sets a manual clock; does nothing to the system's.
-    pub fn set(&self, now: u64) {
+    /// Sets a clock that can be set. Returns whether it can: the system's stays as it is.
+    pub fn set(&self, now: u64) -> bool {
         match self {
-            Self::System | Self::Shifted(_) => {}
-            Self::Manual(cell) => cell.store(now, Ordering::Relaxed),
+            Self::System | Self::Shifted(_) => false,
+            Self::Manual(cell) | Self::Mockable(cell) => {
+                cell.store(now, Ordering::Relaxed);
+                true
+            }
         }
     }
 }

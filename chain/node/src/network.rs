@@ -38,7 +38,9 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub trait Network: Send + Sync {
     /// Connects, and resolves when the handshake is done or has failed.
     fn connect(&self, address: SocketAddr) -> BoxFuture<Result<(), NodeError>>;
-    /// Ends the connection, if there is one.
+    /// Connects, and again whenever the connection ends, however often it fails.
+    fn keep(&self, address: SocketAddr);
+    /// Ends the connection, if there is one, and does not make it again.
     fn disconnect(&self, address: SocketAddr);
     /// The peers whose handshake is finished.
     fn peers(&self) -> Vec<PeerInfo>;

@@ -494,6 +494,12 @@ impl Node {
         self.network()?.connect(address).await
     }
 
+    /// Stays connected to a peer, however often that fails. An error without networking.
+    pub fn keep_peer(&self, address: SocketAddr) -> Result<(), NodeError> {
+        self.network()?.keep(address);
+        Ok(())
+    }
+
     /// Closes the connection to a peer, if there is one. An error without networking.
     pub fn disconnect_peer(&self, address: SocketAddr) -> Result<(), NodeError> {
         self.network()?.disconnect(address);

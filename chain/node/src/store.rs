@@ -26,11 +26,11 @@
 
 mod batch;
 mod codec;
-mod coin_scan;
 mod filters;
 mod light;
 mod open;
 mod prune;
+mod scan;
 mod staged;
 
 use std::fs::File;
@@ -50,6 +50,7 @@ pub use batch::Batch;
 pub(crate) use codec::hash_coin;
 pub use codec::{HeaderStatus, SpendRecord, TxPosition};
 pub use open::{FORMAT, OPEN_FILES, STEP_BYTES, StoreOptions};
+pub use scan::Going;
 use staged::Staging;
 
 use crate::error::{NodeError, StoreError};
@@ -399,7 +400,7 @@ impl Store {
             hash_coin(&mut engine, outpoint, coin);
             coins = coins.saturating_add(1);
             amount = amount.checked_add(coin.output.value).ok_or_else(|| self.corrupt("a coin's amount"))?;
-            Ok(())
+            Ok(Going::On)
         })?;
         Ok((tip, UtxoStats { hash: sha256d::Hash::from_engine(engine), coins, amount }))
     }

@@ -211,6 +211,8 @@ pub struct MiningStatus {
 /// A connected peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerInfo {
+    /// The connection's number since the start; none is used twice.
+    pub id: u64,
     /// The remote end's.
     pub address: SocketAddr,
     /// Whether the peer connected to us.

@@ -8,7 +8,7 @@ use leyden_consensus::{Coin, UtxoSetHash};
 use crate::core::Core;
 use crate::error::NodeError;
 use crate::node::Node;
-use crate::store::hash_coin;
+use crate::store::{Going, hash_coin};
 use crate::sync::read;
 use crate::types::BlockRef;
 
@@ -113,7 +113,7 @@ impl Core {
             nominal_bytes = nominal_bytes.saturating_add(NOMINAL_BYTES).saturating_add(script);
             let sum = amount.checked_add(coin.output.value);
             amount = sum.ok_or_else(|| NodeError::Invariant("more coins than there is money".into()))?;
-            Ok(())
+            Ok(Going::On)
         })?;
         let block = read(&self.index).block_ref(&tip).ok_or(NodeError::UnknownBlock(tip))?;
         let disk_bytes = self.store.coins_bytes();

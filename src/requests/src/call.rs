@@ -136,6 +136,12 @@ impl Call {
             .map_err(|_| RequestError::parameter(format!("{} must be hexadecimal string", self.name(place))))
     }
 
+    /// A required array of strings.
+    pub fn texts(&self, place: usize) -> Result<Vec<&str>, RequestError> {
+        let list = self.required(place)?.as_array().ok_or_else(|| self.wrong_type(place, "an array"))?;
+        list.iter().map(|item| item.as_str().ok_or_else(|| self.wrong_type(place, "an array of strings"))).collect()
+    }
+
     /// A required array of objects with no other fields than these.
     pub fn objects(&self, place: usize, fields: &[&str]) -> Result<Vec<&Map<String, Value>>, RequestError> {
         let list = self.required(place)?.as_array().ok_or_else(|| self.wrong_type(place, "an array"))?;
@@ -169,9 +175,7 @@ impl Call {
         place: usize,
         what: &str,
     ) -> Result<Vec<T>, RequestError> {
-        let list = self.required(place)?.as_array().ok_or_else(|| self.wrong_type(place, "an array"))?;
-        let texts = list.iter().map(|item| item.as_str().ok_or_else(|| self.wrong_type(place, "an array of strings")));
-        texts.map(|text| decode(text?, what)).collect()
+        self.texts(place)?.into_iter().map(|text| decode(text, what)).collect()
     }
 }
 

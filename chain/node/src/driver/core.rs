@@ -560,6 +560,7 @@ impl Core {
                 let remote = self.remotes.get(&peer.peer)?;
                 let Traffic { sent, received } = remote.counters.traffic();
                 Some(PeerInfo {
+                    id: peer.peer.0,
                     address: peer.address,
                     inbound: peer.direction == Direction::Inbound,
                     user_agent: peer.user_agent,

@@ -214,6 +214,11 @@ impl Driver {
         result.await.unwrap_or(Err(NodeError::ShuttingDown))
     }
 
+    /// Stays connected with this address, however often it fails.
+    pub fn keep(&self, address: SocketAddr) {
+        let _ = self.commands.send(Command::Keep(address));
+    }
+
     /// Closes all connections with this address, and does not open them again.
     pub fn disconnect(&self, address: SocketAddr) {
         let _ = self.commands.send(Command::Disconnect(address));
@@ -258,6 +263,10 @@ impl Network for Driver {
     fn connect(&self, address: SocketAddr) -> BoxFuture<Result<(), NodeError>> {
         let driver = self.clone();
         Box::pin(async move { Self::connect(&driver, address).await })
+    }
+
+    fn keep(&self, address: SocketAddr) {
+        Self::keep(self, address);
     }
 
     fn disconnect(&self, address: SocketAddr) {

@@ -63,6 +63,11 @@ impl TxPosition {
         key
     }
 
+    pub(super) fn of_key(key: &[u8]) -> Option<Self> {
+        let (height, index) = key.split_first_chunk()?;
+        Some(Self { height: u32::from_be_bytes(*height), index: u32::from_be_bytes(index.try_into().ok()?) })
+    }
+
     pub(super) fn encode(self) -> [u8; 8] {
         let mut value = [0; 8];
         let (height, index) = value.split_at_mut(4);
