@@ -107,15 +107,18 @@ fn facts(transaction: &Transaction, form: Form) -> Result<Vec<(String, String)>,
     normal.normalize_s();
     let height = if normal == signature { "low" } else { "high" };
     let input = transaction.input.first();
-    let script_sig = input.map_or_else(String::new, |input| disassembled(input.script_sig.as_bytes()));
-    let witness = input.map_or_else(Vec::new, |input| input.witness.iter().map(hex::encode).collect());
+    // Signature and key stand below; here it matters where they are.
+    let short = |script: &str| steps::words(script, Items::Short);
+    let script_sig = input.map_or_else(String::new, |input| short(&disassembled(input.script_sig.as_bytes())));
+    let witness =
+        input.map_or_else(Vec::new, |input| input.witness.iter().map(|item| short(&hex::encode(item))).collect());
     let mut facts = vec![
         ("txid", transaction.compute_txid().to_string()),
         ("wtxid", transaction.compute_wtxid().to_string()),
         ("version", transaction.version.0.to_string()),
         ("spends", input.map_or_else(String::new, |input| input.previous_output.to_string())),
         ("input script", if script_sig.is_empty() { "(empty)".to_owned() } else { script_sig }),
-        ("witness", if witness.is_empty() { "(none)".to_owned() } else { witness.join(" ") }),
+        ("witness", if witness.is_empty() { "(empty)".to_owned() } else { witness.join(" ") }),
         ("  r", r.to_owned()),
         ("  s", format!("{s} ({height})")),
         ("  key", key.to_string()),

@@ -28,7 +28,7 @@ use crate::{
 #[command(after_help = "Examples:\n  \
     leyden lab script 4a5e…:0                              its first input, asked of the node\n  \
     leyden lab script 4a5e…:0 --rules standard --whole     as the mempool judges it, with whole items\n  \
-    leyden lab script --tx 0100… --prevout 100000:76a9…88ac --input 0")]
+    leyden lab script --tx 0100… --prevout 100000:51 --input 0")]
 pub(super) struct Script {
     /// Transaction id, and which of its inputs
     #[arg(value_name = "TXID:INPUT", required_unless_present = "tx", conflicts_with = "tx")]

@@ -36,7 +36,7 @@ pub(super) fn text(trace: &Trace, items: Items) -> String {
 fn stage_text(stage: &TracedStage, items: Items) -> String {
     let heading = match stage.script.as_str() {
         "" => format!("{}: nothing to check", stage.name),
-        script => format!("{}: {script}", stage.name),
+        script => format!("{}: {}", stage.name, words(script, items)),
     };
     if stage.steps.is_empty() {
         return heading;
@@ -62,6 +62,11 @@ fn shown(stack: &[Vec<u8>], items: Items) -> String {
     }
     let item = |item: &Vec<u8>| if item.is_empty() { "''".to_owned() } else { item_word(&hex::encode(item), items) };
     stack.iter().map(item).collect::<Vec<_>>().join("  ")
+}
+
+/// A script as opcodes and data, with its long data as items are shown.
+pub(super) fn words(script: &str, items: Items) -> String {
+    script.split(' ').map(|word| item_word(word, items)).collect::<Vec<_>>().join(" ")
 }
 
 /// Hex of a long item is cut; a name never is.
@@ -107,7 +112,9 @@ mod tests {
         assert_eq!(shown(&stack, Items::Short), "''  01  abababab…(20)");
         assert!(shown(&stack, Items::Whole).ends_with(&"ab".repeat(20)));
         assert_eq!(shown(&[], Items::Short), "(empty)");
-        assert_eq!(item_word("OP_CHECKLOCKTIMEVERIFY", Items::Short), "OP_CHECKLOCKTIMEVERIFY");
+        let script = format!("OP_CHECKLOCKTIMEVERIFY {}", "cd".repeat(33));
+        assert_eq!(words(&script, Items::Short), "OP_CHECKLOCKTIMEVERIFY cdcdcdcd…(33)");
+        assert_eq!(words(&script, Items::Whole), script);
     }
 
     #[test]

@@ -122,15 +122,15 @@ async fn attack(
     let form = exchanges.first().map_or(Form::P2pkh, |exchange| exchange.form);
     note(&format!("{}: withdrawals are signed, changed on their way, and mined changed", form.name()));
     let mut withdrawals = Vec::new();
-    let mut refused = String::new();
+    let mut refused = None;
     for exchange in &mut exchanges {
         let (original, spent) = exchange.withdraw()?;
         let changed = flip(&original, form)?;
         // The attacker is the first to tell the node, or there would be another reason to refuse it.
-        refused = match chain.send(&changed).await? {
-            Err(reason) => reason,
+        match chain.send(&changed).await? {
+            Err(reason) => _ = refused.get_or_insert(reason),
             Ok(()) => return Err(LabError::Failed("the mempool took a signature with a high S".to_owned())),
-        };
+        }
         chain.send(&original).await?.map_err(LabError::Failed)?;
         withdrawals.push(Changed { original, changed, spent });
     }
@@ -157,7 +157,7 @@ async fn attack(
     }
     let none = || LabError::Failed("there was no withdrawal".to_owned());
     let withdrawal = withdrawals.into_iter().next().ok_or_else(none)?;
-    Ok(Attack { form, withdrawal, refused, outcomes })
+    Ok(Attack { form, withdrawal, refused: refused.unwrap_or_default(), outcomes })
 }
 
 /// The signature and the key of a withdrawal's one input.
