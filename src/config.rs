@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bitcoin::BlockHash;
+use bitcoin::{Amount, BlockHash};
 use clap::Parser;
 use leyden_channels::{
     switch::{ForwardPolicy, PolicyError},
@@ -47,6 +47,10 @@ pub enum ConfigError {
     BadFile { path: PathBuf, message: String },
     #[error("network {name}: {message}. Use `regtest`, `leyden` or the path of a network file that ends in .toml")]
     BadNetwork { name: String, message: String },
+    #[error("attacker-share {0} is no share below a half of the hash rate: against more no confirmations help")]
+    AttackerShare(f64),
+    #[error("attacker-share says what risk-budget reckons with: set that too")]
+    NoRiskBudget,
     #[error(transparent)]
     NoHome(#[from] NoHome),
     #[error("zero-conf-peer \"{0}\" is no node's key: it has 66 hex digits")]
@@ -154,6 +158,13 @@ pub struct Flags {
     /// Confirmations that a channel's funding needs at least; large ones need more [default: 3]
     #[arg(long)]
     pub min_depth: Option<u32>,
+    /// What double spends of a stranger's funding may cost us, in sat for each channel on average: it wants as many
+    /// confirmations as keep capacity times chance below this [default: so many that a double spend does not pay]
+    #[arg(long, value_name = "SAT")]
+    pub risk_budget: Option<u64>,
+    /// The share of the hash rate that --risk-budget reckons with; `leyden risk` shows the chances [default: 0.3]
+    #[arg(long, value_name = "Q")]
+    pub attacker_share: Option<f64>,
     /// Node whose channels we use before their funding transaction is confirmed; may be given more than once. Until then
     /// it can take its coins back, and all that was paid in such a channel is lost, however much: name only whom you trust
     #[arg(long, value_name = "KEY")]
@@ -279,6 +290,10 @@ pub struct Config {
     pub to_self_delay: u16,
     /// Confirmations that a channel of a stranger needs at least.
     pub min_depth: u32,
+    /// What double spends of a stranger's funding may cost on average.
+    pub risk_budget: Option<Amount>,
+    /// The attacker that the budget is for; below a half.
+    pub attacker_share: Option<f64>,
     /// Whose channels are used before they are confirmed.
     pub zero_conf_peers: Vec<PublicKey>,
     /// Towers that must hold a revoked state before its channel goes on.
@@ -352,6 +367,7 @@ impl Config {
         if light && let Some(tower) = &tower {
             return Err(ConfigError::Light(if tower.alone { "tower-only" } else { "tower" }));
         }
+        let (risk_budget, attacker_share) = risk(&flags, &file)?;
         let network = flags.network.or(file.network).unwrap_or_else(|| "regtest".into());
         let params = load_network(&network)?;
         let address = |flag: Option<HostPort>, file: Option<HostPort>, default: &'static str| {
@@ -397,6 +413,8 @@ impl Config {
             tls_extra: several(flags.tls_extra, file.tls_extra),
             to_self_delay: flags.to_self_delay.or(file.to_self_delay).unwrap_or(1000),
             min_depth: flags.min_depth.or(file.min_depth).unwrap_or(3),
+            risk_budget,
+            attacker_share,
             zero_conf_peers: several(flags.zero_conf_peer, file.zero_conf_peer)
                 .into_iter()
                 .map(node)
@@ -461,6 +479,16 @@ fn tower(flags: &Flags, file: &Flags) -> Result<Option<TowerConfig>, ConfigError
     }))
 }
 
+/// What double spends may cost, and the attacker that this is reckoned for.
+fn risk(flags: &Flags, file: &Flags) -> Result<(Option<Amount>, Option<f64>), ConfigError> {
+    let budget = flags.risk_budget.or(file.risk_budget).map(Amount::from_sat);
+    match flags.attacker_share.or(file.attacker_share) {
+        Some(share) if !(0.0..0.5).contains(&share) => Err(ConfigError::AttackerShare(share)),
+        Some(_) if budget.is_none() => Err(ConfigError::NoRiskBudget),
+        share => Ok((budget, share)),
+    }
+}
+
 /// BOLT 7: an alias has 32 bytes. One that is longer would be cut for everybody else.
 const ALIAS_BYTES: usize = 32;
 
@@ -521,6 +549,19 @@ mod tests {
         let flags = Flags { data_dir: Some(folder.path().into()), alias: Some("flag".into()), ..Flags::default() };
         let config = Config::load(flags).unwrap();
         assert_eq!((config.alias.as_str(), config.min_depth, config.to_self_delay), ("flag", 6, 1000));
+    }
+
+    #[test]
+    fn an_attacker_is_below_a_half_and_needs_a_budget() {
+        let load = |text: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join("leyden.toml"), text).unwrap();
+            Config::load(Flags { data_dir: Some(folder.path().into()), ..Flags::default() })
+        };
+        let config = load("risk-budget = 500\nattacker-share = 0.1\n").unwrap();
+        assert_eq!((config.risk_budget, config.attacker_share), (Some(Amount::from_sat(500)), Some(0.1)));
+        assert!(matches!(load("attacker-share = 0.1\n"), Err(ConfigError::NoRiskBudget)));
+        assert!(matches!(load("risk-budget = 500\nattacker-share = 0.5\n"), Err(ConfigError::AttackerShare(_))));
     }
 
     #[test]

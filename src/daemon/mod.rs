@@ -37,6 +37,7 @@ use crate::{
     },
     config::Config,
     driver::{
+        depth::DepthRule,
         runtime::{RestoreOnPruned, Runtime, Setup},
         swaps::SwapLeg,
     },
@@ -183,6 +184,7 @@ impl LeydenDaemon {
             listen: self.config.listen,
             announce: self.config.announce.clone(),
             policy,
+            depth_rule: DepthRule::new(self.config.attacker_share, self.config.risk_budget),
             descriptors: self.descriptors,
             forwarding: self.config.forwarding,
             accept_keysend: self.config.accept_keysend,

@@ -9,6 +9,7 @@ pub mod chain;
 pub mod closed;
 pub mod committer;
 pub mod connection;
+pub mod depth;
 pub mod events;
 pub mod fee_bump;
 mod feerates;

@@ -41,6 +41,7 @@ use super::{
     chain::{ChainWatch, LookBack},
     committer::{Committer, NodeEffect},
     connection::{self, ConnectionError, Local},
+    depth::DepthRule,
     events::Events,
     feerates::LastFeerates,
     gossip::{self, Gossip, GossipEvent},
@@ -135,6 +136,8 @@ pub struct Setup {
     /// Where the network is told to reach us; empty: at `listen`, if others can.
     pub announce: Vec<SocketAddr>,
     pub policy: ChannelPolicy,
+    /// How many confirmations a channel wants that a stranger funds.
+    pub depth_rule: DepthRule,
     /// What the process may have open.
     pub descriptors: Descriptors,
     /// The terms under which new channels forward.
@@ -190,6 +193,7 @@ impl Runtime {
             listen,
             announce,
             policy,
+            depth_rule,
             descriptors,
             forwarding,
             accept_keysend,
@@ -274,6 +278,7 @@ impl Runtime {
             payment_times: PaymentTimes::default(),
             store,
             policy,
+            depth_rule,
             last_feerates: LastFeerates::default(),
             forwarding,
             switch: Mutex::default(),

@@ -27,7 +27,6 @@ use leyden_channels::{
     types::{ChannelId, CltvExpiry, FeeratePerKw, Height, HtlcId, PaymentHash, TipTrust, UnixTime},
     wire::NodeAddress,
 };
-use leyden_consensus::{params::Retarget, risk::confirmations_for_amount, subsidy::block_subsidy};
 use leyden_node::{Node, TimeBudget, TipDoubt};
 use secp256k1::PublicKey;
 use tokio::time::{Instant, sleep};
@@ -37,6 +36,7 @@ use super::{
     chain::ChainWatch,
     committer::{Committer, NodeEffect, PendingEffects, Stopped},
     connection::Local,
+    depth::DepthRule,
     events::{Events, OwnHtlc, OwnHtlcNews},
     feerates::LastFeerates,
     gossip::Gossip,
@@ -83,6 +83,8 @@ pub struct Services {
     pub payment_times: PaymentTimes,
     pub switch: Mutex<Switch>,
     pub policy: ChannelPolicy,
+    /// How many confirmations a channel wants that a stranger funds.
+    pub depth_rule: DepthRule,
     /// What channels see of the chain's fees.
     pub last_feerates: LastFeerates,
     /// Whose channels are used before they are confirmed.
@@ -157,17 +159,10 @@ impl Services {
     }
 
     /// Confirmations that a channel of this capacity wants before it is used, if a stranger funds it
-    /// ([`confirmations_for_amount`]). Where the difficulty never moves, as on regtest, blocks cost nothing and depth says
-    /// nothing: there it is the configured least.
+    /// ([`DepthRule`]).
     pub fn depth_for(&self, capacity: Amount) -> u32 {
-        let params = self.node.params();
-        match params.retarget {
-            Retarget::Never => self.policy.minimum_depth,
-            Retarget::Periodic { .. } | Retarget::MovingAverage { .. } => {
-                let allowed = self.policy.minimum_depth..=self.policy.max_minimum_depth;
-                confirmations_for_amount(capacity, block_subsidy(self.tip().0, params), allowed)
-            }
-        }
+        let allowed = self.policy.minimum_depth..=self.policy.max_minimum_depth;
+        self.depth_rule.confirmations(capacity, self.tip().0, self.node.params(), allowed)
     }
 
     /// What the invoices may know at this moment.

@@ -2,7 +2,8 @@
 
 use clap::{Args, ValueEnum};
 use leyden_proto::lnrpc::{
-    CommitmentType, ConnectPeerRequest, OpenChannelRequest, channel_point::FundingTxid, open_status_update::Update,
+    CommitmentType, ConnectPeerRequest, OpenChannelRequest, PendingChannelsRequest, channel_point::FundingTxid,
+    open_status_update::Update, pending_channels_response::PendingOpenChannel,
 };
 use tonic::Code;
 
@@ -103,9 +104,11 @@ impl OpenChannel {
                             true => String::new(),
                             false => broadcast_note(&client, "the funding transaction").await,
                         };
-                        return context.show_value(&value, || {
-                            format!("{point}\n{follows}; the channel opens once it is confirmed")
-                        });
+                        let opens = match context.is_json() {
+                            true => String::new(),
+                            false => opens_after(&client, &point).await,
+                        };
+                        return context.show_value(&value, || format!("{point}\n{follows}; the channel opens {opens}"));
                     }
                     waiting.set_message(format!("{point} is funded, waiting for confirmations"));
                 }
@@ -141,5 +144,18 @@ impl OpenChannel {
             Err(status) if status.code() == Code::AlreadyExists => Ok(key),
             Err(status) => Err(status.into()),
         }
+    }
+}
+
+/// How long the channel waits: the other side has chosen so many confirmations by the amount.
+async fn opens_after(client: &Client, point: &str) -> String {
+    let pending = client.lightning().pending_channels(PendingChannelsRequest::default()).await;
+    let channels = pending.map(|answer| answer.into_inner().pending_open_channels).unwrap_or_default();
+    let of_this =
+        |channel: &PendingOpenChannel| channel.channel.as_ref().is_some_and(|known| known.channel_point == point);
+    match channels.iter().find(|channel| of_this(channel)).map(|channel| channel.confirmations_until_active) {
+        Some(count) if count > 0 => format!("after {}", format::counted(count, "confirmation")),
+        // It is open by now, or this macaroon does not show it.
+        Some(_) | None => "once it is confirmed".to_owned(),
     }
 }

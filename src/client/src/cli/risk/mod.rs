@@ -14,7 +14,7 @@ use self::{
     plot::{Curve, Point},
     race::Races,
 };
-use super::{CliError, Context, table};
+use super::{CliError, Context, amount::Sat, table};
 
 /// Show how likely it is that somebody who mines in secret undoes a payment.
 ///
@@ -27,7 +27,8 @@ use super::{CliError, Context, table};
     leyden risk --attacker 0.1\n  \
     leyden risk --attacker 30% --z 0,5,…,50 --svg risk.svg\n  \
     leyden risk --below 0.001                         the fewest confirmations, for attackers of 10 % to 45 %\n  \
-    leyden risk --below 0.001 --attacker 0.33\n\n\
+    leyden risk --below 0.001 --attacker 0.33\n  \
+    leyden risk --amount 0.5btc --budget 1000         what `leydend --risk-budget 1000` waits for\n\n\
     The white paper reckons with the blocks that the attacker finds in the time that z blocks take on average (a Poisson\n\
     distribution). But that time is chance too, and the attacker gets ahead when the others are unlucky. So its numbers are\n\
     too small, by more the larger z is. The exact ones (negative binomial distribution) are what the node chooses depths by.")]
@@ -41,6 +42,12 @@ pub struct Risk {
     /// Show the fewest confirmations that keep the attacker's chance below this
     #[arg(long, value_name = "P", value_parser = chance)]
     below: Option<f64>,
+    /// Show the fewest confirmations with which a payment of this amount loses no more than --budget on average
+    #[arg(long, requires = "budget", conflicts_with_all = ["below", "z"])]
+    amount: Option<Sat>,
+    /// What a double spend of --amount may cost on average, in sat
+    #[arg(long, requires = "amount")]
+    budget: Option<Sat>,
     /// Races with dice for each line; 0 for none
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
     races: u32,
@@ -48,7 +55,7 @@ pub struct Risk {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Also draw the chances into this file
-    #[arg(long, value_name = "FILE", conflicts_with = "below")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["below", "amount"])]
     svg: Option<PathBuf>,
 }
 
@@ -84,11 +91,16 @@ impl Risk {
             Table { share, lines }
         };
         let up_to_ten: Vec<u32> = (0..=10).collect();
-        let whole_paper = self.attacker.is_empty() && self.z.is_none() && self.below.is_none();
+        let below = match (self.amount, self.budget) {
+            (Some(Sat(amount)), Some(Sat(budget))) if amount > 0 => Some(budget as f64 / amount as f64),
+            (Some(_), _) => return Err(CliError::Usage("--amount must be at least 1 sat".to_owned())),
+            (None, _) => self.below,
+        };
+        let whole_paper = self.attacker.is_empty() && self.z.is_none() && below.is_none();
         let (tables, limits) = if whole_paper {
             let fives: Vec<u32> = (0..=50).step_by(5).collect();
             (vec![curve(0.1, &up_to_ten), curve(0.3, &fives)], Some(Limits::new(0.001, &SHARES)))
-        } else if let Some(below) = self.below {
+        } else if let Some(below) = below {
             let shares = if self.attacker.is_empty() { &SHARES } else { self.attacker.as_slice() };
             (Vec::new(), Some(Limits::new(below, shares)))
         } else {
@@ -310,12 +322,19 @@ mod tests {
 
     /// The text of the command, without races.
     fn printed(attacker: &[f64], z: Option<&str>, below: Option<f64>) -> String {
+        printed_with(attacker, z, below, None)
+    }
+
+    fn printed_with(attacker: &[f64], z: Option<&str>, below: Option<f64>, amount: Option<(i64, i64)>) -> String {
+        let (amount, budget) = (amount.map(|(amount, _)| Sat(amount)), amount.map(|(_, budget)| Sat(budget)));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("printed");
         let output = Box::new(fs::File::create(&path).unwrap());
         let context = Context::with_output(super::super::Global::default(), output);
         let z = z.map(|text| series(text).unwrap());
-        Risk { attacker: attacker.into(), z, below, races: 0, seed: 1, svg: None }.run(&context).unwrap();
+        Risk { attacker: attacker.into(), z, below, amount, budget, races: 0, seed: 1, svg: None }
+            .run(&context)
+            .unwrap();
         fs::read_to_string(path).unwrap()
     }
 
@@ -411,6 +430,12 @@ mod tests {
         let text = printed(&[], None, Some(0.001));
         let exact: Vec<_> = cells(&text).iter().map(|row| row[3].to_owned()).collect();
         assert_eq!(exact, ["6", "9", "13", "20", "32", "58", "133", "539"]);
+    }
+
+    #[test]
+    fn a_budget_for_an_amount_is_a_chance() {
+        let by_budget = printed_with(&[0.1, 0.3], None, None, Some((1_000_000, 1_000)));
+        assert_eq!(by_budget, printed(&[0.1, 0.3], None, Some(0.001)));
     }
 
     #[test]
