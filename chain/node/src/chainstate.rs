@@ -222,11 +222,14 @@ impl Chainstate {
         }
         let Some(context) = context else { return Err(NodeError::UnknownBlock(block.header.prev_blockhash).into()) };
         // A copy whose bytes do not belong to the header says nothing about the block that does.
-        if let Some(cause) = is_block_mutated(block, context.height >= self.params.activation.segwit) {
+        let segwit = context.height >= self.params.activation.segwit;
+        let (mutated, checked) = rayon::join(
+            || is_block_mutated(block, segwit),
+            || check_block(block, &self.params).and_then(|()| check_block_in_context(block, &context, &self.params)),
+        );
+        if let Some(cause) = mutated {
             return Err(BlockRejected::Mutated { hash, cause });
         }
-        let checked =
-            check_block(block, &self.params).and_then(|()| check_block_in_context(block, &context, &self.params));
         if let Err(cause) = checked {
             if cause.is_mutation() {
                 return Err(BlockRejected::Mutated { hash, cause });
@@ -405,39 +408,36 @@ impl Chainstate {
         let context = context.ok_or(NodeError::UnknownBlock(known.header.prev_blockhash))?;
         let invalid = |cause| Refused::Invalid { hash: known.hash, cause };
         let scripts = if self.is_assumed_valid(&known.hash) { Scripts::Assumed } else { Scripts::Checked };
-        let connected = self.check_coins(&block, &context, changes.coins(), scripts)?.map_err(invalid)?;
+        let connected = self.check_coins(&block, &context, changes.coins())?.map_err(invalid)?;
         let at = BlockRef { hash: known.hash, height: known.height };
-        changes.connect(at, &block, &connected.changes, &connected.undo)?;
-        Ok(())
+        // What the block changes is worked out while its scripts are checked: if one fails, all of the step is dropped.
+        let (verified, changed) = rayon::join(
+            || match scripts {
+                Scripts::Checked => self.scripts.verify(&connected.checks),
+                Scripts::Assumed => Ok(()),
+            },
+            || changes.connect(at, &block, &connected.changes, &connected.undo),
+        );
+        verified.map_err(|failure| invalid(failure.into()))?;
+        Ok(changed?)
     }
 
-    /// The rules that need coins, scripts included. The outer error is ours, the inner one the block's.
+    /// The rules that need coins, scripts apart. The outer error is ours, the inner one the block's.
     fn check_coins<'b>(
         &self,
         block: &'b Block,
         context: &BlockContext,
         overlay: &Overlay<'_>,
-        scripts: Scripts,
     ) -> Result<Result<leyden_consensus::Connected<'b>, BlockError>, NodeError> {
         let times = |height: u32| {
             let index = read(&self.index);
             index.tree.ancestor(&context.parent, height).map(|known| known.median_time_past)
         };
-        let connected = match connect_block(block, context, overlay, &times, &self.params) {
-            Ok(connected) => connected,
-            Err(ConnectError::Block(cause)) => return Ok(Err(cause)),
-            Err(ConnectError::Source(error)) => return Err(error.into()),
-            Err(error @ ConnectError::UnknownMedianTime { .. }) => {
-                return Err(NodeError::Invariant(error.to_string()));
-            }
-        };
-        let checked = match scripts {
-            Scripts::Checked => self.scripts.verify(&connected.checks),
-            Scripts::Assumed => Ok(()),
-        };
-        match checked {
-            Ok(()) => Ok(Ok(connected)),
-            Err(failure) => Ok(Err(failure.into())),
+        match connect_block(block, context, overlay, &times, &self.params) {
+            Ok(connected) => Ok(Ok(connected)),
+            Err(ConnectError::Block(cause)) => Ok(Err(cause)),
+            Err(ConnectError::Source(error)) => Err(error.into()),
+            Err(error @ ConnectError::UnknownMedianTime { .. }) => Err(NodeError::Invariant(error.to_string())),
         }
     }
 
@@ -449,7 +449,7 @@ impl Chainstate {
         let context = context.ok_or(NodeError::UnknownBlock(block.header.prev_blockhash))?;
         leyden_consensus::block::check_block_body(block).map_err(invalid)?;
         check_block_in_context(block, &context, &self.params).map_err(invalid)?;
-        self.check_coins(block, &context, &Overlay::new(&self.coins), Scripts::Checked)?.map_err(invalid)?;
-        Ok(())
+        let connected = self.check_coins(block, &context, &Overlay::new(&self.coins))?.map_err(invalid)?;
+        self.scripts.verify(&connected.checks).map_err(|failure| invalid(failure.into()))
     }
 }

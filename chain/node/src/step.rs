@@ -76,7 +76,10 @@ impl<'a> StepChanges<'a> {
 
     /// Writes all of it, with the tip to which it leads.
     pub(crate) fn commit(mut self, tip: &BlockHash) -> Result<(), NodeError> {
-        for (outpoint, coin) in self.overlay.changes() {
+        // In the order of the database, whose memory takes neighbours faster than it takes one here and one there.
+        let mut coins: Vec<_> = self.overlay.changes().collect();
+        coins.sort_unstable_by_key(|(outpoint, _)| *outpoint);
+        for (outpoint, coin) in coins {
             self.batch.put_coin(outpoint, coin);
         }
         self.batch.set_tip(tip);

@@ -117,14 +117,28 @@ impl Batch {
     /// The block and its transactions are now at this height of the active chain.
     pub fn put_active(&mut self, height: u32, hash: &BlockHash, block: &Block) {
         self.put(family::ACTIVE, &height.to_be_bytes(), hash.as_byte_array());
-        for (index, transaction) in (0u32..).zip(&block.txdata) {
-            let txid = transaction.compute_txid();
-            let position = TxPosition { height, index };
-            self.put(family::TXIDS, txid.as_byte_array(), &position.encode());
+        let mut txids: Vec<(Txid, TxPosition)> = (0u32..)
+            .zip(&block.txdata)
+            .map(|(index, transaction)| (transaction.compute_txid(), TxPosition { height, index }))
+            .collect();
+        for (txid, position) in &txids {
             self.put(family::POSITIONS, &position.key(), txid.as_byte_array());
-            if index > 0 {
-                self.put_spends(transaction, &txid, height);
-            }
+        }
+        let inputs = block.txdata.iter().zip(&txids).skip(1).flat_map(|(transaction, (txid, _))| {
+            (0u32..).zip(&transaction.input).map(|(input, spent)| {
+                let record = SpendRecord { txid: *txid, input, height };
+                (spent.previous_output, record)
+            })
+        });
+        let mut spends: Vec<(OutPoint, SpendRecord)> = inputs.collect();
+        // In the order of the database, whose memory takes neighbours faster than it takes one here and one there.
+        spends.sort_unstable_by_key(|(outpoint, _)| *outpoint);
+        for (outpoint, record) in spends {
+            self.put(family::SPENDS, &codec::outpoint_key(&outpoint), &record.encode());
+        }
+        txids.sort_unstable_by_key(|(txid, _)| *txid);
+        for (txid, position) in txids {
+            self.put(family::TXIDS, txid.as_byte_array(), &position.encode());
         }
     }
 
