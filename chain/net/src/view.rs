@@ -54,6 +54,11 @@ pub trait ChainView {
 
     /// Whether the filters of all blocks are at hand (BIP 157).
     fn serves_filters(&self) -> bool;
+
+    /// Blocks that were stored, of the active chain too, and are damaged: some of those that have to be fetched again.
+    fn lost_blocks(&self) -> Vec<BlockHash> {
+        Vec::new()
+    }
 }
 
 /// How a transaction is named in an announcement: by its whole content to peers that negotiated BIP 339, else without

@@ -217,7 +217,7 @@ impl Chainstate {
             (index.tree.get(&hash), index.tree.context_for(&block.header))
         };
         let Some(known) = known else { return Err(NodeError::UnknownBlock(hash).into()) };
-        if known.stored {
+        if known.stored && !self.store.is_lost(&hash) {
             return Ok(Submitted::Known);
         }
         let Some(context) = context else { return Err(NodeError::UnknownBlock(block.header.prev_blockhash).into()) };
@@ -242,6 +242,7 @@ impl Chainstate {
         batch.put_block(&hash, block);
         self.store.commit(&batch, Durability::Buffered)?;
         self.store.remember(hash, block);
+        self.store.note_found(&hash);
         write(&self.index).tree.mark_stored(&hash);
         Ok(Submitted::Stored)
     }
@@ -252,6 +253,17 @@ impl Chainstate {
         batch.put_header(known.height, &known.header, status.with_invalid());
         self.store.commit(&batch, Durability::Buffered)?;
         write(&self.index).tree.invalidate(&known.hash);
+        Ok(())
+    }
+
+    /// A block that was stored cannot be read: its chain waits until it is here again.
+    fn mark_missing(&self, hash: &BlockHash) -> Result<(), NodeError> {
+        let known = read(&self.index).tree.get(hash).ok_or(NodeError::UnknownBlock(*hash))?;
+        let mut batch = Batch::new(BatchKind::Block);
+        batch.put_header(known.height, &known.header, HeaderStatus::HEADER);
+        batch.remove_block(hash);
+        self.store.commit(&batch, Durability::Buffered)?;
+        write(&self.index).tree.mark_missing(hash);
         Ok(())
     }
 
@@ -271,7 +283,7 @@ impl Chainstate {
         }
     }
 
-    /// One step on this path; `None` if a block on it is invalid, which is marked then.
+    /// One step on this path; `None` if a block on it is invalid or cannot be read, which is marked then.
     fn take(
         &mut self,
         path: &Path,
@@ -292,6 +304,10 @@ impl Chainstate {
                 let known = read(&self.index).tree.get(&hash).ok_or(NodeError::UnknownBlock(hash))?;
                 self.mark_invalid(&known, true)?;
                 invalid.push((hash, cause));
+                Ok(None)
+            }
+            Err(Refused::Node(NodeError::MissingData(hash))) if path.connect.contains(&hash) => {
+                self.mark_missing(&hash)?;
                 Ok(None)
             }
             Err(Refused::Node(error)) => {
@@ -392,7 +408,7 @@ impl Chainstate {
     fn disconnect(&self, hash: &BlockHash, changes: &mut StepChanges<'_>) -> Result<BlockRef, NodeError> {
         let known = read(&self.index).tree.get(hash).ok_or(NodeError::UnknownBlock(*hash))?;
         let block = self.stored_block(hash)?;
-        let undo = self.store.undo(hash)?.ok_or_else(|| absence(&read(&self.index), &self.store, hash))?;
+        let undo = self.store.undo(hash)?.ok_or(NodeError::MissingData(*hash))?;
         let coins = disconnect_block(&block, known.height, undo, changes.coins()).map_err(|error| match error {
             DisconnectError::Source(error) => error,
             other => StoreError::Corrupt { path: self.store.path().to_owned(), detail: format!("{hash}: {other}") },

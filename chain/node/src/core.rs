@@ -12,7 +12,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bitcoin::block::Header;
 use bitcoin::p2p::message::NetworkMessage;
@@ -44,6 +44,9 @@ use crate::template::{self, Template, TemplateContext};
 use crate::totals::Counters;
 use crate::types::{Accepted, RemovalReason, Tested, Tip};
 
+/// How long whoever wants a block that is damaged on the disk waits until a peer has sent it, and how often it looks.
+const LOST_PATIENCE: Duration = Duration::from_secs(20);
+const LOST_LOOK: Duration = Duration::from_millis(50);
 /// Events that a slow receiver may be behind before it has to ask anew.
 const EVENTS_KEPT: usize = 4096;
 /// Transactions whose scripts passed, which are not run again.
@@ -159,6 +162,19 @@ impl Core {
         lock(&self.chain).assume_valid(hash);
     }
 
+    /// A block whose header is known. One that is damaged is waited for while peers are asked for it. *Blocking.*
+    pub(crate) fn block_from_anywhere(&self, hash: &BlockHash) -> Result<Option<Arc<Block>>, NodeError> {
+        let begun = Instant::now();
+        loop {
+            let found = self.store.block(hash)?;
+            let is_worth_waiting = self.store.is_lost(hash) && begun.elapsed() < LOST_PATIENCE;
+            if found.is_some() || !is_worth_waiting || self.shutdown.is_cancelled() {
+                return Ok(found);
+            }
+            std::thread::sleep(LOST_LOOK);
+        }
+    }
+
     /// Nothing changes the chain while this is held.
     pub(crate) fn hold_chain(&self) -> MutexGuard<'_, Chainstate> {
         lock(&self.chain)
@@ -207,7 +223,7 @@ impl Core {
     /// The block as notices tell of it: a light node has those of its transactions that concern it.
     pub(crate) fn told_block(&self, hash: &BlockHash) -> Result<Option<Arc<Block>>, NodeError> {
         if self.light.is_none() {
-            return Ok(self.store.block(hash)?);
+            return self.block_from_anywhere(hash);
         }
         let Some(known) = read(&self.index).tree.get(hash) else { return Ok(None) };
         let txdata = self.store.proofs(hash)?.into_iter().map(|proof| proof.transaction).collect();
@@ -741,6 +757,10 @@ impl ChainView for Core {
 
     fn serves_filters(&self) -> bool {
         self.has_filters.load(Ordering::Acquire)
+    }
+
+    fn lost_blocks(&self) -> Vec<BlockHash> {
+        self.store.lost_blocks()
     }
 }
 

@@ -216,10 +216,13 @@ impl Node {
     pub async fn block(&self, hash: BlockHash) -> Result<Option<Arc<Block>>, NodeError> {
         self.inner.core.full("whole blocks")?;
         self.blocking(move |core| {
-            let found = core.store.block(&hash)?;
+            let found = core.block_from_anywhere(&hash)?;
+            if found.is_some() {
+                return Ok(found);
+            }
             match absence(&read(&core.index), &core.store, &hash) {
-                pruned @ NodeError::Pruned { .. } if found.is_none() => Err(pruned),
-                _ => Ok(found),
+                pruned @ NodeError::Pruned { .. } => Err(pruned),
+                _ => Ok(None),
             }
         })
         .await
@@ -282,7 +285,8 @@ impl Node {
             if core.light.is_some() {
                 return Ok(kept_proof(core, &hash, position.index)?.map(|proof| (at, proof)));
             }
-            let block = core.store.block(&hash)?.ok_or_else(|| absence(&read(&core.index), &core.store, &hash))?;
+            let block =
+                core.block_from_anywhere(&hash)?.ok_or_else(|| absence(&read(&core.index), &core.store, &hash))?;
             Ok(InclusionProof::new(&block, position.index).map(|proof| (at, proof)))
         })
         .await
@@ -731,7 +735,7 @@ fn find_transaction(core: &Core, txid: &Txid) -> Result<Option<TransactionInfo>,
         let kept = core.store.proofs(&hash)?.into_iter().find(|proof| proof.index == position.index);
         kept.map(|proof| proof.transaction)
     } else {
-        let block = core.store.block(&hash)?.ok_or_else(|| absence(&read(&core.index), &core.store, &hash))?;
+        let block = core.block_from_anywhere(&hash)?.ok_or_else(|| absence(&read(&core.index), &core.store, &hash))?;
         let index = usize::try_from(position.index).unwrap_or(usize::MAX);
         block.txdata.get(index).cloned()
     };

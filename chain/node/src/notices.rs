@@ -105,10 +105,18 @@ impl NoticeStream {
             NextStep::Connect(at) => (at, at.hash),
             NextStep::Disconnect { block, parent } => (block, parent),
         };
-        let core = Arc::clone(&self.core);
-        let block = tokio::task::spawn_blocking(move || core.told_block(&at.hash)).await;
-        let block = block.map_err(|error| NodeError::Invariant(error.to_string()))??;
-        let block = block.ok_or_else(|| absence(&read(&self.core.index), &self.core.store, &at.hash))?;
+        let block = loop {
+            let core = Arc::clone(&self.core);
+            let found = tokio::task::spawn_blocking(move || core.told_block(&at.hash)).await;
+            let found = found.map_err(|error| NodeError::Invariant(error.to_string()))??;
+            match found {
+                Some(block) => break block,
+                None if self.core.shutdown.is_cancelled() => return Err(NodeError::ShuttingDown),
+                // No peer has sent it again yet.
+                None if self.core.store.is_lost(&at.hash) => {}
+                None => return Err(absence(&read(&self.core.index), &self.core.store, &at.hash)),
+            }
+        };
         self.position = position;
         let BlockRef { hash, height } = at;
         Ok(match step {

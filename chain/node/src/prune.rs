@@ -187,6 +187,10 @@ pub(crate) fn absence(index: &ChainIndex, store: &Store, hash: &BlockHash) -> No
     let below = store.pruned_below();
     match index.block_ref(hash) {
         Some(at) if at.height < below && index.is_active(hash) => NodeError::Pruned { height: at.height, below },
+        Some(_) if index.tree.get(hash).is_some_and(|known| known.stored) => {
+            store.note_lost(*hash, &"it is not where it was stored");
+            NodeError::MissingData(*hash)
+        }
         Some(_) | None => NodeError::MissingData(*hash),
     }
 }

@@ -28,11 +28,13 @@ mod batch;
 mod codec;
 mod filters;
 mod light;
+mod lost;
 mod open;
 mod prune;
 mod scan;
 mod staged;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU32;
@@ -191,6 +193,7 @@ pub struct Store {
     step_bytes: usize,
     keeps_filters: bool,
     staging: Staging,
+    lost: Mutex<BTreeSet<BlockHash>>,
     /// The lowest height whose block was not pruned; 0 if none was.
     pruned_below: AtomicU32,
     /// Held for its lock; declared last, so released after the database is closed.
@@ -309,15 +312,27 @@ impl Store {
             .chain(failure)
     }
 
-    /// The block, whether or not it is of the active chain.
+    /// The block, whether or not it is of the active chain. One that is damaged is as good as none, and is noted as
+    /// [lost](Self::lost_blocks).
     pub fn block(&self, hash: &BlockHash) -> Result<Option<Arc<Block>>, StoreError> {
         let recent = lock(&self.recent);
         if let Some((_, block)) = recent.iter().find(|(known, _)| known == hash) {
             return Ok(Some(Arc::clone(block)));
         }
         drop(recent);
-        let Some(bytes) = self.get(family::BLOCKS, hash.as_byte_array())? else { return Ok(None) };
-        let block: Block = deserialize(&bytes).map_err(|_| self.corrupt("a block"))?;
+        let bytes = match self.get(family::BLOCKS, hash.as_byte_array()) {
+            Ok(None) => return Ok(None),
+            Ok(Some(bytes)) => bytes,
+            Err(error @ StoreError::Corrupt { .. }) => {
+                self.note_lost(*hash, &error);
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let Ok(block) = deserialize::<Block>(&bytes) else {
+            self.note_lost(*hash, &self.corrupt("a block"));
+            return Ok(None);
+        };
         let block = Arc::new(block);
         self.remember(*hash, &block);
         Ok(Some(block))

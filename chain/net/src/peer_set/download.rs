@@ -96,6 +96,7 @@ impl PeerSet {
             return;
         }
         self.download.paused.retain(|_, until| *until > ctx.now);
+        self.request_lost(ctx);
         let mut ids: Vec<(bool, usize, PeerId)> = self
             .peers
             .iter()
@@ -113,6 +114,29 @@ impl PeerSet {
             self.refresh_plan(id, ctx);
             let wanted = self.choose_blocks(id, ctx);
             self.request_blocks(id, &wanted, ctx);
+        }
+    }
+
+    /// Asks for damaged blocks, which no plan holds: each of a peer whose chain has it.
+    fn request_lost(&mut self, ctx: &Ctx) {
+        for hash in ctx.chain.lost_blocks() {
+            let Some(entry) = ctx.chain.entry(&hash).filter(|_| self.download.is_free(&hash, ctx.now)) else {
+                continue;
+            };
+            let has = |peer: &Peer| {
+                let best = peer.best_known.and_then(|best| ctx.chain.entry(&best));
+                best.is_some_and(|best| {
+                    peer.keeps_from(best.height) <= entry.height
+                        && ctx.chain.ancestor(&best.hash, entry.height) == Some(hash)
+                })
+            };
+            let may_be_asked = |peer: &Peer| {
+                peer.serves_blocks() && peer.blocks_in_flight.len() < MAX_BLOCKS_IN_FLIGHT_PER_PEER && has(peer)
+            };
+            let id = self.peers.iter().find(|(_, peer)| may_be_asked(peer)).map(|(id, _)| *id);
+            if let Some(id) = id {
+                self.request_blocks(id, &[hash], ctx);
+            }
         }
     }
 
@@ -250,7 +274,8 @@ impl PeerSet {
             return;
         };
         let wanted = asked_for || self.is_worth_storing(entry.work, entry.height, ctx);
-        if wanted && entry.state == BlockState::HeaderOnly && self.download.in_validation.insert(hash) {
+        let is_missing = entry.state == BlockState::HeaderOnly || ctx.chain.lost_blocks().contains(&hash);
+        if wanted && is_missing && self.download.in_validation.insert(hash) {
             self.note_best_known(id, hash, ctx);
             self.out.push(Action::ProcessBlock { peer: id, block });
         }

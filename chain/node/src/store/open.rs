@@ -83,6 +83,7 @@ impl Store {
             step_bytes,
             keeps_filters: filters,
             staging: Staging::default(),
+            lost: Mutex::default(),
             pruned_below: AtomicU32::new(0),
             _lock: lock,
         };
