@@ -121,7 +121,7 @@ fn write_some(core: &Core, first: u32, hash: BlockHash) -> Result<u32, NodeError
 }
 
 /// The lowest height of the active chain whose block has no filter; the one above the tip if all have.
-fn first_missing(core: &Core) -> Result<u32, StoreError> {
+pub(crate) fn first_missing(core: &Core) -> Result<u32, StoreError> {
     let (mut has, mut lacks) = (0, core.tip().height.saturating_add(1));
     while lacks.saturating_sub(has) > 1 {
         let middle = has.midpoint(lacks);

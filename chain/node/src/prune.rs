@@ -19,6 +19,7 @@
 //! one for bodies and undo data, as Bitcoin Core's is: headers, unspent outputs and indexes come on top.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use bitcoin::BlockHash;
@@ -27,6 +28,7 @@ use leyden_net::config::NETWORK_LIMITED_BLOCKS;
 use crate::chain_index::ChainIndex;
 use crate::core::Core;
 use crate::error::NodeError;
+use crate::filter_index;
 use crate::store::{Batch, BatchKind, Durability, HeaderRow, Store};
 use crate::sync::{lock, read, write};
 
@@ -135,12 +137,22 @@ impl Core {
         Ok(pruned)
     }
 
+    /// The lowest block of which the filter is still to be made.
+    fn filters_need_from(&self) -> Result<u32, NodeError> {
+        if !self.store.keeps_filters() || self.has_filters.load(Ordering::Acquire) {
+            return Ok(u32::MAX);
+        }
+        // Without its body no filter can be made any more: nobody waits for that.
+        let missing = filter_index::first_missing(self)?;
+        Ok(if missing < self.store.pruned_below() { u32::MAX } else { missing })
+    }
+
     /// Goes on for some heights; `false` if nothing more may be removed.
     fn prune_some(&self, config: &PruneConfig, pruned: &mut Pruned) -> Result<bool, NodeError> {
         // With the chain held no block above the limit can come off, and no consumer can begin lower.
         let _chain = self.hold_chain();
         let Some(needed) = self.pruner.needed(config)? else { return Ok(false) };
-        let limit = self.tip().height.saturating_sub(REORG_HORIZON).min(needed.from);
+        let limit = self.tip().height.saturating_sub(REORG_HORIZON).min(needed.from).min(self.filters_need_from()?);
         // The genesis block stays.
         let first = self.store.pruned_below().max(1);
         let end = limit.min(first.saturating_add(AT_ONCE));
