@@ -34,7 +34,7 @@ pub struct NetworkFile {
     /// How the target follows from the chain. Default: it stays as it is.
     #[serde(default)]
     pub retarget: RetargetFile,
-    /// Up to 64 hexadecimal digits: the work of the chain at some time, which `leyden chain tip` shows. Headers of a chain with
+    /// Up to 64 hexadecimal digits: the work of the chain at some time (`chainwork` of the JSON-RPC's `getblockchaininfo`). Headers of a chain with
     /// less are not kept and its blocks not asked for, so a flood of easy ones costs nothing. Default: none is needed.
     #[serde(default, rename = "minimum-chain-work")]
     pub minimum_chain_work: Option<String>,

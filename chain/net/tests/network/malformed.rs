@@ -371,3 +371,38 @@ proptest! {
         world.assert_agreement();
     }
 }
+
+#[test]
+fn a_pruned_node_says_so_and_lets_go_of_whoever_asks_for_what_is_too_old() {
+    use leyden_net::config::{NETWORK_LIMITED_BLOCKS, NETWORK_LIMITED_GRACE};
+    use leyden_net::{Action, Config, Ctx, PeerSet};
+
+    let mut chain = Chain::new(false);
+    for number in 0..400 {
+        chain.mine(START + number, 3, false);
+    }
+    let mempool = crate::chain::Mempool::default();
+    let ctx = Ctx { now: Duration::ZERO, unix_time: START + 500, chain: &chain, mempool: &mempool };
+    let oldest = 400 - NETWORK_LIMITED_BLOCKS - NETWORK_LIMITED_GRACE;
+    for (height, is_served) in [(400, true), (oldest, true), (oldest - 1, false), (0, false)] {
+        let mut peers = PeerSet::new(Config::full_node("/pruned/", zero_work()).pruned(), [3; 32]);
+        let address = "203.0.113.7:8333".parse().unwrap();
+        peers.handle(Event::Connected { peer: MALLORY, address, direction: Direction::Inbound }, &ctx);
+        let replies = peers.handle(Event::Message { peer: MALLORY, message: version() }, &ctx);
+        let services = replies.iter().find_map(|action| match action {
+            Action::Send { message: NetworkMessage::Version(version), .. } => Some(version.services),
+            _ => None,
+        });
+        let services = services.unwrap();
+        assert!(services.has(ServiceFlags::NETWORK_LIMITED) && !services.has(ServiceFlags::NETWORK));
+        peers.handle(Event::Message { peer: MALLORY, message: NetworkMessage::Verack }, &ctx);
+        let hash = chain.active_at(height).unwrap();
+        let message = NetworkMessage::GetData(vec![Inventory::WitnessBlock(hash)]);
+        let actions = peers.handle(Event::Message { peer: MALLORY, message }, &ctx);
+        let served = actions.iter().any(|action| matches!(action, Action::ServeBlock { .. }));
+        let let_go = actions
+            .iter()
+            .any(|action| matches!(action, Action::Disconnect { reason: DisconnectReason::BlockPruned, .. }));
+        assert_eq!((served, let_go), (is_served, !is_served), "height {height}");
+    }
+}
