@@ -87,19 +87,19 @@ fn text(attack: &Attack) -> Result<String, LabError> {
     .join("\n\n"))
 }
 
-/// Both transactions field by field.
+/// Both transactions field by field: what differs side by side, what does not once.
 fn side_by_side(Changed { original, changed, spent }: &Changed, form: Form) -> Result<String, LabError> {
-    let (one, other) = (facts(original, form)?, facts(changed, form)?);
-    let rows = one.into_iter().zip(other).map(|((name, original), (_, changed))| {
-        let same = original == changed;
-        [name, original, if same { "the same".to_owned() } else { changed }]
-    });
-    let list = table::list(["", "original", "changed"], rows.collect(), "");
+    let pairs = facts(original, form)?.into_iter().zip(facts(changed, form)?);
+    let (same, other): (Vec<_>, Vec<_>) = pairs.partition(|((_, original), (_, changed))| original == changed);
+    let rows = other.into_iter().map(|((name, original), (_, changed))| [name.to_owned(), original, changed]);
     let script = disassembled(spent.script_pubkey.as_bytes());
-    Ok(format!("both spend {} with the script {script}\n\n{list}", coins(spent.value)))
+    let spends = ("spent output", format!("{} with the script {script}", coins(spent.value)));
+    let both = std::iter::once(spends).chain(same.into_iter().map(|(fact, _)| fact));
+    let differing = table::list(["", "original", "changed"], rows.collect(), "");
+    Ok(format!("{differing}\n\nboth have\n{}", table::facts(both)))
 }
 
-fn facts(transaction: &Transaction, form: Form) -> Result<Vec<(String, String)>, LabError> {
+fn facts(transaction: &Transaction, form: Form) -> Result<Vec<(&'static str, String)>, LabError> {
     let (signature, key) = signature_and_key(transaction, form)?;
     let compact = hex::encode(signature.serialize_compact());
     let (r, s) = compact.split_at(64);
@@ -119,9 +119,9 @@ fn facts(transaction: &Transaction, form: Form) -> Result<Vec<(String, String)>,
         ("spends", input.map_or_else(String::new, |input| input.previous_output.to_string())),
         ("input script", if script_sig.is_empty() { "(empty)".to_owned() } else { script_sig }),
         ("witness", if witness.is_empty() { "(empty)".to_owned() } else { witness.join(" ") }),
-        ("  r", r.to_owned()),
-        ("  s", format!("{s} ({height})")),
-        ("  key", key.to_string()),
+        ("r", r.to_owned()),
+        ("s", format!("{s} ({height})")),
+        ("key", key.to_string()),
         ("sequence", input.map_or_else(String::new, |input| format!("{:08x}", input.sequence.0))),
     ];
     for output in &transaction.output {
@@ -129,7 +129,7 @@ fn facts(transaction: &Transaction, form: Form) -> Result<Vec<(String, String)>,
         facts.push(("pays", format!("{} to {script}", coins(output.value))));
     }
     facts.push(("lock time", transaction.lock_time.to_consensus_u32().to_string()));
-    Ok(facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    Ok(facts)
 }
 
 fn coins(amount: Amount) -> String {
