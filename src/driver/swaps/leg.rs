@@ -72,6 +72,12 @@ pub struct OwnLeg(pub Arc<Services>);
 impl SwapLeg for OwnLeg {
     async fn status(&self) -> Result<LegStatus, LegError> {
         let node = &self.0.node;
+        if node.watched_scripts().is_some() {
+            // It would not see the other's lock, nor its claim, in blocks that it does not have.
+            return Err(LegError(
+                "a swap needs whole blocks, and a light node has none: run leydend without --light".into(),
+            ));
+        }
         let (tip, params) = (node.tip(), node.params());
         Ok(LegStatus {
             network: params.name.clone(),
