@@ -27,8 +27,8 @@ impl Ours {
         let options = StoreOptions { sync: false, step_bytes, ..StoreOptions::new(folder.join("ours")) };
         let store = Arc::new(Store::open(options, &params.genesis).expect("the store opens"));
         let policy = MempoolPolicy::default();
-        let core =
-            Core::open(Arc::new(params), policy, Clock::System, Arc::clone(&store), 1_000).expect("the chain opens");
+        let core = Core::open(Arc::new(params), policy, Clock::System, Arc::clone(&store), 1_000, None)
+            .expect("the chain opens");
         Self { core, store }
     }
 
