@@ -13,8 +13,8 @@ use leyden_channels::{
 };
 use leyden_common::layout::{Layout, Running};
 use leyden_proto::leyden::{
-    SwapBlockRequest, SwapChainStatusRequest, SwapFundRequest, SwapNewScriptRequest, SwapSpenderRequest,
-    SwapTransaction, swap_chain_client::SwapChainClient,
+    SwapBlockRequest, SwapChainStatusRequest, SwapFundRequest, SwapNewScriptRequest, SwapRecallRequest,
+    SwapSpenderRequest, SwapTransaction, swap_chain_client::SwapChainClient,
 };
 use tokio::{sync::Mutex, time::timeout};
 use tonic::{
@@ -153,6 +153,12 @@ impl SwapLeg for Sibling {
     async fn release(&self, transaction: &Transaction) -> Result<(), LegError> {
         let request = SwapTransaction { transaction: consensus::serialize(transaction) };
         self.call(|mut client| async move { client.release(request).await }).await.map(drop)
+    }
+
+    async fn recall(&self, lock: &Transaction, to: ScriptBuf, fee: Amount) -> Result<(), LegError> {
+        let fee = i64::try_from(fee.to_sat()).unwrap_or(i64::MAX);
+        let request = SwapRecallRequest { lock: consensus::serialize(lock), script: to.into_bytes(), fee };
+        self.call(|mut client| async move { client.recall(request).await }).await.map(drop)
     }
 
     async fn broadcast(&self, transaction: &Transaction) -> Result<(), LegError> {

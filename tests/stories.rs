@@ -41,3 +41,8 @@ async fn swap_story_ends_with_one_coin_for_ten() {
 async fn swap_refund_story_ends_with_the_coin_back_after_48_hours() {
     swap::play_refund(DemoOptions::default()).await.expect("the demo ends well");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swap_by_hand_story_ends_with_one_coin_for_ten() {
+    swap::play_by_hand(DemoOptions::default()).await.expect("the demo ends well");
+}

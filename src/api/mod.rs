@@ -76,7 +76,9 @@ pub use self::{
     peers::{PeerAddress, PeerError, PeerInfo, Peers},
     recovery::{LostChannel, Recovering, Recovery},
     routes::{BuildRoute, FeeEstimate, FeeQuery, FoundRoute, PlannedRoute, RouteQuery, Routes},
-    swaps::{AcceptSwap, FundSwap, QuoteSwap, SwapBlock, SwapChainStatus, SwapInfo, SwapOrder, SwapTerms, Swaps},
+    swaps::{
+        AcceptSwap, FundSwap, QuoteSwap, RecallSwap, SwapBlock, SwapChainStatus, SwapInfo, SwapOrder, SwapTerms, Swaps,
+    },
     tokens::Tokens,
     towers::{AddTower, AuditOutcome, ChannelAudit, ChannelCoverage, Tower, TowerCoverage, TowerList, Towers},
     wallet::{AddressKind, CoinChoice, FeeChoice, SendAmount, SendCoins, Wallet, WalletBalance, WalletCoin, WalletTx},

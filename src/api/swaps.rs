@@ -32,6 +32,7 @@ pub trait Swaps: Send + Sync {
     /// Signed, its coins reserved, not broadcast; with its fee.
     async fn swap_fund(&self, request: FundSwap) -> Result<(Transaction, Amount), ApiError>;
     async fn swap_release(&self, transaction: Transaction) -> Result<(), ApiError>;
+    async fn swap_recall(&self, request: RecallSwap) -> Result<(), ApiError>;
     async fn swap_broadcast(&self, transaction: Transaction) -> Result<(), ApiError>;
 }
 
@@ -95,6 +96,14 @@ pub struct SwapChainStatus {
 pub struct SwapBlock {
     pub tip: Tip,
     pub transactions: Vec<Transaction>,
+}
+
+/// A lock that is in no block and is called back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecallSwap {
+    pub lock: Transaction,
+    pub to: ScriptBuf,
+    pub fee: Amount,
 }
 
 /// A lock to be made.

@@ -12,8 +12,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::LightningNode;
 use crate::{
     api::{
-        AcceptSwap, ApiError, FundSwap, QuoteSwap, SwapBlock, SwapChainStatus, SwapInfo, SwapOrder, SwapTerms, Swaps,
-        Updates,
+        AcceptSwap, ApiError, FundSwap, QuoteSwap, RecallSwap, SwapBlock, SwapChainStatus, SwapInfo, SwapOrder,
+        SwapTerms, Swaps, Updates,
     },
     driver::swaps::{self, LegError, OwnLeg, SwapLeg as _, SwapRefused, SwapView},
 };
@@ -116,6 +116,11 @@ impl Swaps for LightningNode {
 
     async fn swap_release(&self, transaction: Transaction) -> Result<(), ApiError> {
         self.own_leg().release(&transaction).await.map_err(failed)
+    }
+
+    async fn swap_recall(&self, request: RecallSwap) -> Result<(), ApiError> {
+        let RecallSwap { lock, to, fee } = request;
+        self.own_leg().recall(&lock, to, fee).await.map_err(failed)
     }
 
     async fn swap_broadcast(&self, transaction: Transaction) -> Result<(), ApiError> {

@@ -14,7 +14,13 @@ pub(super) fn warnings(services: &Services, states: &[PeerState]) -> Vec<String>
     let (missing, reach) = (services.wallet.reserve_missing(), services.wallet.reach());
     let of_states = states.iter().flat_map(of_peer);
     let of_wallet = missing.map(short_reserve).into_iter().chain(many_unpaid(reach));
-    of_wallet.chain(of_states).collect()
+    let of_swaps = services.swaps.trouble().map(|trouble| {
+        format!(
+            "a swap is under way and cannot be followed on one of its chains ({trouble}): coins can be lost if that lasts for \
+             hours"
+        )
+    });
+    of_swaps.into_iter().chain(of_wallet).chain(of_states).collect()
 }
 
 /// Addresses in a row that nobody has paid from which on a person is told: half of what `leyden create` looks for.

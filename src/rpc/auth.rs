@@ -139,7 +139,7 @@ pub fn access(path: &str) -> Access {
         },
         "leyden.SwapChain" => match method {
             "GetStatus" | "GetBlock" | "GetSpender" => Access::Needs(INFO_READ),
-            "NewScript" | "Fund" | "Release" | "Broadcast" => Access::Needs(ONCHAIN_WRITE),
+            "NewScript" | "Fund" | "Release" | "Recall" | "Broadcast" => Access::Needs(ONCHAIN_WRITE),
             _ => Access::Unknown,
         },
         "leyden.Limits" => match method {

@@ -148,6 +148,12 @@ impl SwapChain for SwapService {
         Ok(Response::new(leyden::SwapDone {}))
     }
 
+    async fn recall(&self, request: Request<leyden::SwapRecallRequest>) -> Result<Response<leyden::SwapDone>, Status> {
+        let request = swaps::recall(request.into_inner())?;
+        self.context.lightning()?.swap_recall(request).await?;
+        Ok(Response::new(leyden::SwapDone {}))
+    }
+
     async fn broadcast(&self, request: Request<leyden::SwapTransaction>) -> Result<Response<leyden::SwapDone>, Status> {
         let transaction = edge::transaction("transaction", &request.into_inner().transaction)?;
         self.context.lightning()?.swap_broadcast(transaction).await?;

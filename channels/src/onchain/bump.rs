@@ -167,7 +167,7 @@ pub fn rate_of(fee: Amount, weight: Weight) -> FeeratePerKw {
 }
 
 /// A share of an amount.
-pub(super) fn percent(amount: Amount, percent: u64) -> Amount {
+pub(crate) fn percent(amount: Amount, percent: u64) -> Amount {
     Amount::from_sat(amount.to_sat().saturating_mul(percent.min(100)) / 100)
 }
 

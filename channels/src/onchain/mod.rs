@@ -57,6 +57,7 @@ mod tree;
 mod upstream;
 mod watch;
 
+pub(crate) use bump::percent;
 pub use bump::{
     EnforcementPolicy, FeeEstimates, Urgency, fee_at, is_catching_up, rate_of, replacement_fee, starting_rate,
 };

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     margins::FINAL_DEPTH,
-    onchain::{Urgency, fee_at, rate_of, replacement_fee, starting_rate},
+    onchain::{Urgency, fee_at, percent, rate_of, replacement_fee, starting_rate},
     types::{Height, PaymentPreimage},
 };
 
@@ -193,9 +193,11 @@ impl Swap {
         let state = self.leg(leg);
         if let Some(funding) = &state.funding {
             let is_waiting = state.lock.is_some_and(|lock| lock.at.is_none());
-            // Nobody answers a lock that comes so late.
-            if is_waiting && ctx.now < self.offer.inner.expiry {
-                effects.push(Effect::Broadcast { leg, transaction: funding.clone() });
+            if is_waiting {
+                effects.push(match self.recall_fee(funding, ctx) {
+                    Some(fee) => Effect::Recall { leg, lock: funding.clone(), to: state.destination.clone(), fee },
+                    None => Effect::Broadcast { leg, transaction: funding.clone() },
+                });
             }
             return Ok(());
         }
@@ -206,6 +208,31 @@ impl Swap {
             effects.push(Effect::Fund { leg, script: contract.script_pubkey()?, amount, max_fee });
         }
         Ok(())
+    }
+
+    /// What calling the lock back pays; `None` while it shall come.
+    ///
+    /// A participant's lock that a block takes after the outer expiry is a gift: the initiator takes it with the secret and
+    /// has her own coins back. So once it is too late for her to show the secret in time, a lock that waits is called back,
+    /// and what that pays climbs until the inner expiry to what any claim may pay. An initiator's late lock costs nothing
+    /// but time: nobody answers it. One whose secret is known is the other's.
+    fn recall_fee(&self, lock: &Transaction, ctx: &Ctx<'_>) -> Option<Amount> {
+        let leg = self.role.gives();
+        let terms = self.offer.leg(leg);
+        let window = margins::reveal_seconds(&terms.chain);
+        let left = self.seconds_left(leg, ctx);
+        if self.role == Role::Initiator || self.secret.is_some() || left >= window {
+            return None;
+        }
+        let weight = lock.weight();
+        let least = replacement_fee(self.max_lock_fee, weight);
+        let soon = fee_at(ctx.chain(leg).estimates.within(1), weight);
+        let budget = percent(terms.amount, ctx.policy.budget_percent);
+        let way = budget.checked_sub(least).unwrap_or(Amount::ZERO).to_sat();
+        let passed = u128::from(window.saturating_sub(left));
+        let climbed = u128::from(way).saturating_mul(passed) / u128::from(window.max(1));
+        let ramp = least.checked_add(Amount::from_sat(u64::try_from(climbed).unwrap_or(way)))?;
+        Some(ramp.max(soon).min(budget.max(least)))
     }
 
     /// The lock is signed: sign the refund, keep both, and only then broadcast.
@@ -323,7 +350,7 @@ impl Swap {
         let deadline = self.deadline(leg, path, ctx);
         let start = starting_rate(tip, Some(deadline), estimates, ctx.policy);
         let (since, start, deadline) = old.map_or((tip, start, deadline), |old| (old.since, old.start, old.deadline));
-        let budget = Amount::from_sat(lock.amount.to_sat().saturating_mul(ctx.policy.budget_percent.min(100)) / 100);
+        let budget = percent(lock.amount, ctx.policy.budget_percent);
         let urgency = Urgency { since, start, deadline: Some(deadline), budget, weight };
         let Some(rate) = urgency.rate(tip, estimates, ctx.policy) else { return Ok(old.cloned()) };
         let fee = fee_at(rate, weight);
@@ -355,6 +382,10 @@ impl Swap {
             let taken = state.taken.filter(|taken| taken.with_secret == with_secret);
             taken.is_some_and(|taken| state.confirmations(taken.at) >= FINAL_DEPTH)
         };
+        let is_replaced = {
+            let state = self.leg(gives);
+            state.replaced.is_some_and(|at| state.confirmations(at) >= FINAL_DEPTH)
+        };
         let is_too_late = self.offer.check_time(ctx.now, self.seconds_to_lock()).is_err();
         self.outcome = if finally(gets, true) {
             Some(Outcome::Swapped)
@@ -362,7 +393,7 @@ impl Swap {
             Some(Outcome::Refunded)
         } else if finally(gives, true) && finally(gets, false) {
             Some(Outcome::Lost)
-        } else if self.leg(gives).funding.is_none() && is_too_late {
+        } else if is_replaced || (self.leg(gives).funding.is_none() && is_too_late) {
             Some(Outcome::NothingLocked)
         } else {
             None

@@ -114,6 +114,9 @@ pub enum Effect {
     Fund { leg: Leg, script: ScriptBuf, amount: Amount, max_fee: Amount },
     /// The coins of this transaction may be spent again: it is not broadcast.
     Release { leg: Leg, transaction: Transaction },
+    /// Have the wallet spend the coins of a lock that no block has taken to this script in its place, with this fee, and
+    /// broadcast that.
+    Recall { leg: Leg, lock: Transaction, to: ScriptBuf, fee: Amount },
     /// Hand a transaction to the mempool.
     Broadcast { leg: Leg, transaction: Transaction },
 }

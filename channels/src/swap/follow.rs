@@ -19,6 +19,7 @@ impl Swap {
         state.tip = Tip { height: block.height, hash: block.hash, median_time: block.median_time };
         for transaction in block.transactions {
             self.find_lock(leg, transaction, block.height)?;
+            self.find_replacement(leg, transaction, block.height);
             self.find_spend(leg, transaction, Some(block.height));
         }
         Ok(())
@@ -31,6 +32,7 @@ impl Swap {
         if let Some(lock) = &mut state.lock {
             lock.at = lock.at.filter(|at| *at <= to.height);
         }
+        state.replaced = state.replaced.filter(|at| *at <= to.height);
         state.taken = state.taken.filter(|taken| taken.at <= to.height);
     }
 
@@ -56,6 +58,17 @@ impl Swap {
             state.lock = Some(Lock { outpoint, amount: value, at: Some(at) });
         }
         Ok(())
+    }
+
+    /// A coin that the lock needs is gone: somebody with the same wallet has spent it.
+    fn find_replacement(&mut self, leg: Leg, transaction: &Transaction, at: Height) {
+        let state = self.leg_mut(leg);
+        let Some(funding) = &state.funding else { return };
+        let is_needed = |coin| funding.input.iter().any(|input| input.previous_output == coin);
+        let spends = transaction.input.iter().any(|input| is_needed(input.previous_output));
+        if spends && transaction.compute_txid() != funding.compute_txid() {
+            state.replaced = Some(at);
+        }
     }
 
     fn find_spend(&mut self, leg: Leg, transaction: &Transaction, at: Option<Height>) {

@@ -22,6 +22,8 @@
 //! - The secret is not shown for the first time when there is too little time left to take the coins; once it is shown,
 //!   nothing stops the attempt.
 //! - Whoever has or may take the other's coins does not take their own back.
+//! - A participant's lock that no block takes in time is called back, before it could come when it is of use to the other
+//!   alone.
 //! - Every claim is broadcast again at each block and pays more toward its deadline, within its budget; a reorganisation
 //!   of a lock, a redeem or a refund puts the machine back to where the chain is.
 //!

@@ -127,6 +127,7 @@ fn write_leg(leg: &LegState, out: &mut Vec<u8>) {
         lock.amount.write(out);
         put_option(lock.at.map(|at| at.0).as_ref(), out);
     }
+    put_option(leg.replaced.map(|at| at.0).as_ref(), out);
     out.push(u8::from(leg.taken.is_some()));
     if let Some(taken) = &leg.taken {
         taken.txid.write(out);
@@ -156,6 +157,7 @@ fn read_leg(reader: &mut Reader<'_>) -> Result<LegState, RestoreError> {
     } else {
         None
     };
+    let replaced = get_option(reader)?.map(Height);
     let taken = if get_flag(reader)? {
         Some(Taken { txid: reader.field()?, at: Height(reader.field()?), with_secret: get_flag(reader)? })
     } else {
@@ -173,7 +175,7 @@ fn read_leg(reader: &mut Reader<'_>) -> Result<LegState, RestoreError> {
     } else {
         None
     };
-    Ok(LegState { tip, destination, funding, refund, lock, taken, claim })
+    Ok(LegState { tip, destination, funding, refund, lock, replaced, taken, claim })
 }
 
 /// Longer than 65,535 bytes if the wallet has to gather hundreds of coins.

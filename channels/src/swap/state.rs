@@ -58,6 +58,8 @@ pub struct LegState {
     pub refund: Option<Transaction>,
     /// The contract's output.
     pub lock: Option<Lock>,
+    /// The block that spends a coin of this person's lock in another transaction: then the lock never comes.
+    pub replaced: Option<Height>,
     /// Who took it, in a block of the chain.
     pub taken: Option<Taken>,
     /// This person's own attempt to take it.
@@ -257,6 +259,7 @@ impl Swap {
             funding: None,
             refund: None,
             lock: None,
+            replaced: None,
             taken: None,
             claim: None,
         };
@@ -371,7 +374,7 @@ impl Swap {
         if gets.taken.is_some_and(|taken| self.is_own(&taken, self.role.gets())) {
             return Phase::Redeemed;
         }
-        if gives.taken.is_some_and(|taken| !taken.with_secret) {
+        if gives.replaced.is_some() || gives.taken.is_some_and(|taken| !taken.with_secret) {
             return Phase::Refunded;
         }
         if gets.claim.is_some() {

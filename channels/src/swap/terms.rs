@@ -124,7 +124,8 @@ pub enum TermsError {
     )]
     GapTooSmall { gap: u64, needed: u64 },
     #[error(
-        "{left} seconds are left until the inner expiry, and {needed} are needed to lock, get deep and redeem: ask for a new offer"
+        "{left} seconds are left until the inner expiry, and {needed} are needed to lock, get deep and redeem: ask for a new \
+         offer, or for one with more time"
     )]
     TooLate { left: u64, needed: u64 },
     #[error("the expiries lie more than two weeks ahead: ask for earlier ones")]

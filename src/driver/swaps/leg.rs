@@ -3,15 +3,21 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, constants::ChainHash, hashes::Hash as _};
+use bitcoin::{
+    Amount, FeeRate, OutPoint, ScriptBuf, Transaction, TxOut, Weight, constants::ChainHash, hashes::Hash as _,
+};
 use leyden_channels::{
     onchain::FeeEstimates,
     swap::{Chain, Tip},
+    tx::FeeCoin,
     types::{Height, UnixTime},
 };
 
 use crate::{
-    driver::{chain::broadcast, services::Services},
+    driver::{
+        chain::broadcast,
+        services::{Services, per_kw},
+    },
     wallet::{onchain::Coins, reserve::Reserve},
 };
 
@@ -61,6 +67,8 @@ pub trait SwapLeg: Send + Sync {
     async fn fund(&self, script: ScriptBuf, amount: Amount, max_fee: Amount)
     -> Result<(Transaction, Amount), LegError>;
     async fn release(&self, transaction: &Transaction) -> Result<(), LegError>;
+    /// Spends the coins of a lock that is in no block to this script, with this fee, and broadcasts that.
+    async fn recall(&self, lock: &Transaction, to: ScriptBuf, fee: Amount) -> Result<(), LegError>;
     /// What is known already is no error.
     async fn broadcast(&self, transaction: &Transaction) -> Result<(), LegError>;
 }
@@ -121,7 +129,9 @@ impl SwapLeg for OwnLeg {
         let services = Arc::clone(&self.0);
         let pay = move || {
             let coins = Coins { min_confirmations: 1, only: Vec::new(), reserve: Reserve::Keep };
-            let rate = services.node.estimate_fee(LOCK_TARGET);
+            // Not below what relays everywhere: a lock that waits is time lost.
+            let rate = per_kw(services.node.estimate_fee(LOCK_TARGET));
+            let rate = FeeRate::from_sat_per_kwu(u64::from(rate.0));
             let transaction = services.wallet.pay(&[(script, amount)], rate, &coins).map_err(LegError::of)?;
             let spent = transaction.input.iter().map(|input| services.wallet.amount_of(&input.previous_output));
             let spent: Option<Amount> = spent.sum();
@@ -144,6 +154,25 @@ impl SwapLeg for OwnLeg {
     async fn release(&self, transaction: &Transaction) -> Result<(), LegError> {
         self.0.wallet.release(&transaction.compute_txid());
         Ok(())
+    }
+
+    async fn recall(&self, lock: &Transaction, to: ScriptBuf, fee: Amount) -> Result<(), LegError> {
+        let mut coins = Vec::new();
+        for input in &lock.input {
+            let outpoint = input.previous_output;
+            let found = self.0.node.transaction(outpoint.txid).await.map_err(LegError::of)?;
+            let output = found.and_then(|found| found.transaction.output.get(outpoint.vout as usize).cloned());
+            let output = output.ok_or_else(|| LegError(format!("the coin {outpoint} of the lock is not known")))?;
+            // The weight is for choosing coins, and these are chosen.
+            coins.push(FeeCoin { outpoint, output, witness_weight: Weight::ZERO });
+        }
+        let held: Amount = coins.iter().map(|coin| coin.output.value).sum();
+        let value = held.checked_sub(fee).filter(|value| *value >= to.minimal_non_dust());
+        let value = value.ok_or_else(|| LegError("the lock's coins do not pay for calling it back".to_owned()))?;
+        let output = vec![TxOut { value, script_pubkey: to }];
+        let unsigned = Transaction { output, ..lock.clone() };
+        let recall = self.0.wallet.sign_coins(unsigned, &coins).map_err(LegError::of)?;
+        self.broadcast(&recall).await
     }
 
     async fn broadcast(&self, transaction: &Transaction) -> Result<(), LegError> {

@@ -12,7 +12,7 @@
 mod leg;
 mod task;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bitcoin::Amount;
 use leyden_channels::{
@@ -113,6 +113,25 @@ enum Call {
 pub struct Swaps {
     calls: mpsc::Sender<Call>,
     news: broadcast::Sender<SwapView>,
+    trouble: Trouble,
+}
+
+/// Why a chain of a swap that is under way cannot be followed, while it cannot.
+#[derive(Clone, Default)]
+struct Trouble(Arc<Mutex<Option<String>>>);
+
+impl Trouble {
+    fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it is another than before.
+    fn set(&self, trouble: Option<String>) -> bool {
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = *now != trouble;
+        *now = trouble;
+        is_new
+    }
 }
 
 impl Swaps {
@@ -120,7 +139,9 @@ impl Swaps {
     pub fn new(other: Option<Arc<dyn SwapLeg>>) -> (Self, SwapTask) {
         let (calls, mailbox) = mpsc::channel(MAILBOX);
         let news = broadcast::Sender::new(NEWS);
-        (Self { calls, news: news.clone() }, SwapTask::new(mailbox, news, other))
+        let trouble = Trouble::default();
+        let task = SwapTask::new(mailbox, news.clone(), trouble.clone(), other);
+        (Self { calls, news, trouble }, task)
     }
 
     pub async fn quote(&self, request: QuoteSwap) -> Result<SwapView, SwapRefused> {
@@ -141,6 +162,11 @@ impl Swaps {
 
     pub async fn list(&self) -> Result<Vec<SwapView>, SwapRefused> {
         self.ask(Call::List).await
+    }
+
+    /// Why a swap that is under way cannot be followed on one of its chains, if it cannot.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.get()
     }
 
     /// Each change from now on.

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use super::{
     AcceptSwap, Call, LegBlock, LegError, LegStatus, MAX_OPEN, OwnLeg, QuoteSwap, SwapLeg, SwapOrder, SwapRefused,
-    SwapTerms, SwapView,
+    SwapTerms, SwapView, Trouble,
 };
 use crate::{
     driver::services::Services,
@@ -43,6 +43,7 @@ enum Place {
 pub struct SwapTask {
     mailbox: mpsc::Receiver<Call>,
     news: broadcast::Sender<SwapView>,
+    trouble: Trouble,
     other: Option<Arc<dyn SwapLeg>>,
 }
 
@@ -50,9 +51,10 @@ impl SwapTask {
     pub(super) fn new(
         mailbox: mpsc::Receiver<Call>,
         news: broadcast::Sender<SwapView>,
+        trouble: Trouble,
         other: Option<Arc<dyn SwapLeg>>,
     ) -> Self {
-        Self { mailbox, news, other }
+        Self { mailbox, news, trouble, other }
     }
 
     /// Reads the swaps back. A row that cannot be read is an error: coins may depend on it.
@@ -72,7 +74,7 @@ impl SwapTask {
         swaps: BTreeMap<PaymentHash, Swap>,
         fatal: mpsc::UnboundedSender<String>,
     ) {
-        let Self { mut mailbox, news, other } = self;
+        let Self { mut mailbox, news, trouble, other } = self;
         let own: Arc<dyn SwapLeg> = Arc::new(OwnLeg(Arc::clone(&services)));
         let mut book = Book {
             services,
@@ -82,7 +84,7 @@ impl SwapTask {
             own_status: None,
             other_status: None,
             told: BTreeMap::new(),
-            trouble: None,
+            trouble,
             news,
         };
         let mut look = interval(LOOK);
@@ -120,8 +122,8 @@ struct Book {
     other_status: Option<LegStatus>,
     /// The phase that was told last.
     told: BTreeMap<PaymentHash, Phase>,
-    /// What the other daemon's chain was last in trouble with, so that it is written once.
-    trouble: Option<String>,
+    /// What a chain is in trouble with: it is written once.
+    trouble: Trouble,
     news: broadcast::Sender<SwapView>,
 }
 
@@ -211,9 +213,9 @@ impl Book {
             Err(refused) => return Ok(Err(refused)),
         };
         self.commit(outbox).await?;
-        let view = self.view(&swap);
-        info!(swap = %swap.id(), role = ?swap.role(), "a swap is agreed on or offered; nothing is locked yet");
-        self.swaps.insert(swap.id(), swap);
+        let (id, view) = (swap.id(), self.view(&swap));
+        self.swaps.insert(id, swap);
+        self.tell(id);
         Ok(Ok(view))
     }
 
@@ -274,42 +276,36 @@ impl Book {
         let open: Vec<PaymentHash> =
             self.swaps.values().filter(|swap| swap.outcome().is_none()).map(Swap::id).collect();
         if open.is_empty() {
+            self.trouble.set(None);
             return Ok(());
         }
+        let mut trouble = None;
         self.own_status = self.own.status().await.ok();
         self.other_status = match &self.other {
-            None => None,
-            Some(other) => match other.status().await {
-                Ok(status) => {
-                    self.trouble = None;
-                    Some(status)
-                }
-                Err(error) => {
-                    self.note_trouble(error);
-                    None
-                }
-            },
+            None => {
+                trouble = Some(SwapRefused::NoOther.to_string());
+                None
+            }
+            Some(other) => other.status().await.map_err(|error| trouble = Some(error.0)).ok(),
         };
         for id in open {
             let mut has_moved = repeats;
             for leg in Leg::ALL {
                 match self.follow(id, leg).await? {
                     Ok(moved) => has_moved |= moved,
-                    Err(error) => self.note_trouble(error),
+                    Err(LegError(error)) => trouble = Some(error),
                 }
             }
             if has_moved {
                 self.handle_or_log(id, Event::Tick).await?;
             }
         }
-        Ok(())
-    }
-
-    fn note_trouble(&mut self, error: LegError) {
-        if self.trouble.as_ref() != Some(&error.0) {
-            warn!(%error, "a chain of a swap cannot be followed; it is tried until it can");
-            self.trouble = Some(error.0);
+        if self.trouble.set(trouble.clone())
+            && let Some(trouble) = trouble
+        {
+            warn!(%trouble, "a chain of a swap that is under way cannot be followed; it is tried until it can");
         }
+        Ok(())
     }
 
     /// One chain of one swap, up to its tip. Whether anything was new.
@@ -426,7 +422,10 @@ impl Book {
     }
 
     async fn carry_out(&mut self, id: PaymentHash, effect: Effect) -> Result<Vec<Effect>, StoreError> {
-        let (Effect::Fund { leg, .. } | Effect::Release { leg, .. } | Effect::Broadcast { leg, .. }) = &effect;
+        let (Effect::Fund { leg, .. }
+        | Effect::Release { leg, .. }
+        | Effect::Recall { leg, .. }
+        | Effect::Broadcast { leg, .. }) = &effect;
         let Some(chain) = self.swaps.get(&id).and_then(|swap| self.chain_at(swap.offer().leg(*leg).chain.hash)) else {
             return Ok(Vec::new());
         };
@@ -441,6 +440,12 @@ impl Book {
             Effect::Release { transaction, .. } => {
                 if let Err(error) = chain.release(&transaction).await {
                     warn!(swap = %id, %error, "coins of a lock that is not broadcast stay reserved until that daemon's next start");
+                }
+                Ok(Vec::new())
+            }
+            Effect::Recall { lock, to, fee, .. } => {
+                if let Err(error) = chain.recall(&lock, to, fee).await {
+                    warn!(swap = %id, %error, "a lock that came too late is not called back yet; it is tried again at the next block");
                 }
                 Ok(Vec::new())
             }

@@ -10,7 +10,9 @@ use super::{
     edge::{self, wrong},
     signed,
 };
-use crate::api::{AcceptSwap, ApiError, FundSwap, QuoteSwap, SwapBlock, SwapChainStatus, SwapInfo, SwapTerms};
+use crate::api::{
+    AcceptSwap, ApiError, FundSwap, QuoteSwap, RecallSwap, SwapBlock, SwapChainStatus, SwapInfo, SwapTerms,
+};
 
 type Checked<T> = Result<T, ApiError>;
 
@@ -176,6 +178,14 @@ pub(crate) fn fund(request: leyden::SwapFundRequest) -> Checked<FundSwap> {
         script,
         amount: edge::positive_amount("amount", request.amount)?,
         max_fee: edge::amount("max_fee", request.max_fee)?,
+    })
+}
+
+pub(crate) fn recall(request: leyden::SwapRecallRequest) -> Checked<RecallSwap> {
+    Ok(RecallSwap {
+        lock: edge::transaction("lock", &request.lock)?,
+        to: ScriptBuf::from_bytes(request.script),
+        fee: edge::amount("fee", request.fee)?,
     })
 }
 

@@ -125,6 +125,10 @@ impl Swaps for Fake {
         self.asked(transaction, ())
     }
 
+    async fn swap_recall(&self, request: RecallSwap) -> Result<(), ApiError> {
+        self.asked(request, ())
+    }
+
     async fn swap_broadcast(&self, transaction: Transaction) -> Result<(), ApiError> {
         self.asked(transaction, ())
     }

@@ -229,6 +229,10 @@ fn bases(method: &MethodDescriptor) -> Vec<DynamicMessage> {
         "leyden.SwapChain.GetSpender" => {
             vec![leyden::SwapSpenderRequest { txid: vec![7; 32], output_index: 0 }.encode_to_vec()]
         }
+        "leyden.SwapChain.Recall" => {
+            let lock = bitcoin::consensus::serialize(&swaps::transaction());
+            vec![leyden::SwapRecallRequest { lock, ..Default::default() }.encode_to_vec()]
+        }
         "leyden.SwapChain.Fund" => {
             let script = swaps::swap().offer().contract(Leg::Outer, &swaps::acceptance()).script_pubkey().unwrap();
             vec![leyden::SwapFundRequest { script: script.into_bytes(), amount: 5, max_fee: 1 }.encode_to_vec()]

@@ -260,6 +260,41 @@ fn reorg_of_the_refund() {
 }
 
 #[test]
+fn a_lock_whose_coins_somebody_with_the_same_wallet_has_spent_ends_the_swap() {
+    let mut world = World::agreed(false);
+    // Other coins of hers go to herself in the same block: nothing else would the test's wallet spend.
+    world.chains.outer.mempool.clear();
+    let rival = world.chains.outer.fund(ALICE, world.bob.wallet(), ONE, Amount::from_sat(700)).unwrap();
+    assert!(world.chains.outer.submit(&rival));
+    world.mine(Leg::Outer, 100);
+    let now = world.chains.now;
+    world.chains.outer.reorganize(1, now, true);
+    world.look(Role::Initiator);
+    // Two blocks in place of the last: 101 lie on it, and it is final.
+    assert_eq!(world.alice.swap.phase(), Phase::Ended(Outcome::NothingLocked));
+    assert_eq!(world.alice.swap.leg(Leg::Outer).lock.unwrap().at, None);
+}
+
+#[test]
+fn a_lock_that_no_block_takes_is_called_back_before_it_could_be_a_gift() {
+    let mut world = World::both_locked(false);
+    // Blocks ask for more than the lock pays, for longer than a swap lasts.
+    world.chains.inner.minimum = 20_000;
+    let mut was_waiting = false;
+    world.pass(margins::INNER_SECONDS - 3600, |world| {
+        world.look(Role::Participant);
+        was_waiting |= world.bob.swap.phase() == Phase::Locking;
+    });
+    assert!(was_waiting && world.bob.swap.phase() == Phase::Refunded, "{:?}", world.bob.swap.phase());
+    assert_eq!(world.bob.swap.leg(Leg::Inner).lock.unwrap().at, None);
+    // What comes then comes too late: Alice has the secret, and nothing to take with it.
+    world.chains.inner.minimum = 0;
+    world.run_out();
+    assert_eq!(end(&world), NONE_SWAPPED);
+    assert_eq!(world.bob.swap.phase(), Phase::Ended(Outcome::NothingLocked));
+}
+
+#[test]
 fn fee_spike() {
     let mut world = World::both_locked(false);
     world.mine(Leg::Inner, DEPTH);

@@ -120,6 +120,13 @@ impl Chain {
         })
     }
 
+    /// A wallet's spend of a lock's coins back to itself; `None` if they are spent.
+    pub fn recall(&self, lock: &Transaction, to: ScriptBuf, fee: Amount) -> Option<Transaction> {
+        let held: Amount = self.spent(lock)?.iter().map(|coin| coin.value).sum();
+        let output = vec![TxOut { value: held - fee, script_pubkey: to }];
+        Some(Transaction { output, ..lock.clone() })
+    }
+
     fn spent(&self, transaction: &Transaction) -> Option<Vec<TxOut>> {
         transaction.input.iter().map(|input| self.coins.get(&input.previous_output).cloned()).collect()
     }

@@ -127,6 +127,12 @@ impl Person {
                 self.handle(event, chains, Crash::Never)
             }
             Effect::Release { .. } => Ok(()),
+            Effect::Recall { leg, lock, to, fee } => {
+                if let Some(recall) = chains.leg(leg).recall(&lock, to, fee) {
+                    chains.leg_mut(leg).submit(&recall);
+                }
+                Ok(())
+            }
             Effect::Broadcast { leg, transaction } => {
                 if leg == self.swap.role().gives() && self.swap.leg(leg).funding.as_ref() == Some(&transaction) {
                     let kept = Swap::restore(self.disk.0.as_ref().unwrap()).unwrap();

@@ -44,6 +44,8 @@ enum Story {
     Tower,
     /// Alice gives 1 coin of one network for 10 of Bob's on another, without trusting him
     Swap,
+    /// The same, each step on command, with contracts and transactions as bytes
+    SwapByHand,
     /// Bob disappears from such a trade: after 48 hours Alice has her coin back
     SwapRefund,
     /// The paper's payment of 0.05 over two nodes that keep 0.001 each: paid; refunded, as the payee is silent; and settled
@@ -60,6 +62,7 @@ impl Demo {
             Story::ForceClose => force_close::play(options).await,
             Story::Breach => breach::play(options).await,
             Story::Swap => swap::play(options).await,
+            Story::SwapByHand => swap::play_by_hand(options).await,
             Story::SwapRefund => swap::play_refund(options).await,
             Story::Tower => tower::play(options).await,
         };

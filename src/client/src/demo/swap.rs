@@ -2,12 +2,16 @@
 //!
 //! - [`play`]: Alice gives 1 north for Bob's 10 south, as the seed of this project tells it. She locks 1, he locks 10 under
 //!   the hash of her secret, she takes the 10 with it, he reads it from the chain and takes the 1.
+//! - [`play_by_hand`]: the same, each step on command, with contracts and transactions as bytes.
 //! - [`play_refund`]: Bob disappears, and after 48 hours Alice has her coin back.
 
 use std::path::Path;
 
 use bitcoin::{Transaction, consensus};
-use leyden_proto::leyden::{ListSwapsRequest, SwapAcceptRequest, SwapInfo, SwapInitiateRequest, SwapQuoteRequest};
+use leyden_proto::leyden::{
+    ExtractSecretRequest, ListSwapsRequest, SwapAcceptRequest, SwapAuditRequest, SwapInfo, SwapInitiateRequest,
+    SwapQuoteRequest, SwapRequest,
+};
 
 use super::{
     DataFolder, DemoError, DemoOptions, Narrator,
@@ -31,6 +35,12 @@ const MEDIAN: u32 = 6;
 /// Seconds until Alice's coin comes back, and an hour.
 const AFTER_EXPIRY: u64 = 49 * 3_600;
 
+/// A step on command.
+enum Order {
+    Participate,
+    Redeem,
+}
+
 /// Two people with two daemons each.
 struct Traders {
     alice: Person,
@@ -46,6 +56,11 @@ struct Person {
 /// Plays the trade. Fails if a figure is not as it must be.
 pub async fn play(options: DemoOptions) -> Result<(), DemoError> {
     run(options, async |narrator, traders| trade(narrator, traders).await).await
+}
+
+/// Plays the trade step by step, on command.
+pub async fn play_by_hand(options: DemoOptions) -> Result<(), DemoError> {
+    run(options, async |narrator, traders| by_hand(narrator, traders).await).await
 }
 
 /// Plays the trade that Bob walks away from.
@@ -75,7 +90,7 @@ where
 }
 
 async fn trade(narrator: &mut Narrator, traders: &mut Traders) -> Result<(), DemoError> {
-    agree(narrator, traders).await?;
+    agree(narrator, traders, false).await?;
     let Traders { alice, bob } = traders;
 
     narrator.step("Alice's lock gets deep; Bob's daemon looks at it, and locks 10 south under the same hash");
@@ -89,6 +104,9 @@ async fn trade(narrator: &mut Narrator, traders: &mut Traders) -> Result<(), Dem
     narrator.step("Bob's lock gets deep; Alice takes the 10 south, and thereby shows the secret");
     bob.mine_south(alice, DEPTH).await?;
     alice.phase("redeeming").await?;
+    narrator.say("Alice's daemon is killed right then (SIGKILL), and started again");
+    alice.north.kill();
+    alice.north.start().await?;
     bob.mine_south(alice, 1).await?;
     alice.phase("redeemed").await?;
 
@@ -97,6 +115,54 @@ async fn trade(narrator: &mut Narrator, traders: &mut Traders) -> Result<(), Dem
     alice.mine_north(bob, 1).await?;
     bob.phase("redeemed").await?;
 
+    settle(narrator, alice, bob).await
+}
+
+async fn by_hand(narrator: &mut Narrator, traders: &mut Traders) -> Result<(), DemoError> {
+    agree(narrator, traders, true).await?;
+    let Traders { alice, bob } = traders;
+
+    narrator.step("Bob has Alice's contract and her transaction as hex, and audits them before he locks");
+    alice.phase("locking").await?;
+    let give = alice.swap().await?.give.unwrap_or_default();
+    let request = SwapAuditRequest { contract: give.contract, transaction: give.lock_transaction };
+    let audit = bob.north.client()?.swap().audit(request.clone()).await;
+    let audit = audit.map_err(|status| bob.north.call_error(status))?.into_inner();
+    narrator.check("Alice's transaction locks", GIVE, audit.amount);
+    let mut altered = request;
+    altered.contract.truncate(altered.contract.len() - 1);
+    narrator.require("an altered contract is none", bob.north.client()?.swap().audit(altered).await.is_err());
+    alice.mine_north(bob, DEPTH).await?;
+    let before = bob.swap().await?;
+    narrator.require("without a command Bob locks nothing", before.give.unwrap_or_default().lock.is_empty());
+    bob.order(Order::Participate).await?;
+    bob.phase("locking").await?;
+
+    narrator.step("Alice redeems on command, not before Bob's lock is deep");
+    narrator.require("before that she is refused", alice.order(Order::Redeem).await.is_err());
+    bob.mine_south(alice, DEPTH).await?;
+    alice.phase("redeemable").await?;
+    alice.order(Order::Redeem).await?;
+    alice.phase("redeeming").await?;
+    bob.mine_south(alice, 1).await?;
+
+    narrator.step("Bob extracts the secret from her transaction, and redeems with it");
+    let redeem = alice.swap().await?;
+    let transaction = redeem.get.unwrap_or_default().claim_transaction;
+    let request = ExtractSecretRequest { transaction, hash: redeem.id };
+    let secret = bob.north.client()?.swap().extract_secret(request).await;
+    let secret = secret.map_err(|status| bob.north.call_error(status))?.into_inner().secret;
+    narrator.require("it is Alice's", secret == redeem.secret);
+    bob.phase("redeemable").await?;
+    bob.order(Order::Redeem).await?;
+    bob.phase("redeeming").await?;
+    alice.mine_north(bob, 1).await?;
+    bob.phase("redeemed").await?;
+    settle(narrator, alice, bob).await
+}
+
+/// Who has what, once both have redeemed.
+async fn settle(narrator: &mut Narrator, alice: &Person, bob: &Person) -> Result<(), DemoError> {
     let (hers, his) = (alice.swap().await?, bob.swap().await?);
     narrator.say(&format!("secret {}", hex::encode(&his.secret)));
     narrator.require("both know the same secret", hers.secret == his.secret && !his.secret.is_empty());
@@ -123,7 +189,7 @@ async fn trade(narrator: &mut Narrator, traders: &mut Traders) -> Result<(), Dem
 }
 
 async fn refund(narrator: &mut Narrator, traders: &mut Traders) -> Result<(), DemoError> {
-    agree(narrator, traders).await?;
+    agree(narrator, traders, false).await?;
     let Traders { alice, bob } = traders;
     alice.phase("locking").await?;
 
@@ -174,15 +240,16 @@ async fn refund(narrator: &mut Narrator, traders: &mut Traders) -> Result<(), De
 }
 
 /// Up to Alice's lock.
-async fn agree(narrator: &mut Narrator, Traders { alice, bob }: &mut Traders) -> Result<(), DemoError> {
+async fn agree(narrator: &mut Narrator, Traders { alice, bob }: &mut Traders, by_hand: bool) -> Result<(), DemoError> {
     narrator.step("Alice offers 1 north for 10 south; Bob looks at the offer and accepts it; nothing is locked yet");
-    let quote = SwapQuoteRequest { give: GIVE, get: GET, depth: DEPTH, ..SwapQuoteRequest::default() };
+    let quote = SwapQuoteRequest { give: GIVE, get: GET, depth: DEPTH, by_hand, ..SwapQuoteRequest::default() };
     let quoted = alice.north.client()?.swap().quote(quote).await;
     let offer = quoted.map_err(|status| alice.north.call_error(status))?.into_inner().offer;
     let greedy = SwapAcceptRequest { offer: offer.clone(), give: GET / 2, get: GIVE, ..SwapAcceptRequest::default() };
     let refused = bob.north.client()?.swap().accept(greedy).await;
     narrator.require("Bob's daemon refuses an offer that asks for more than he means to give", refused.is_err());
-    let accept = SwapAcceptRequest { offer, give: GET, get: GIVE, depth: DEPTH, ..SwapAcceptRequest::default() };
+    let accept =
+        SwapAcceptRequest { offer, give: GET, get: GIVE, depth: DEPTH, by_hand, ..SwapAcceptRequest::default() };
     let accepted = bob.north.client()?.swap().accept(accept).await;
     let acceptance = accepted.map_err(|status| bob.north.call_error(status))?.into_inner().acceptance;
     narrator.check("Alice's north wallet", SUBSIDY, alice.north.wallet_balance().await?);
@@ -197,6 +264,7 @@ async fn agree(narrator: &mut Narrator, Traders { alice, bob }: &mut Traders) ->
 impl Traders {
     async fn start(narrator: &mut Narrator, folder: &Path) -> Result<Self, DemoError> {
         narrator.step("Two networks, north and south; Alice and Bob start a daemon on each, and mine 50 coins");
+        std::fs::create_dir_all(folder).map_err(DemoError::Folder)?;
         for name in ["north", "south"] {
             let magic = if name == "north" { "6e6f7274" } else { "736f7574" };
             let file = format!(
@@ -260,6 +328,16 @@ impl Person {
         let list = self.north.client()?.swap().list(ListSwapsRequest {}).await;
         let list = list.map_err(|status| self.north.call_error(status))?.into_inner();
         list.swaps.into_iter().next().ok_or_else(|| ClusterError::Waited { what: "a swap".to_owned() })
+    }
+
+    async fn order(&self, order: Order) -> Result<SwapInfo, ClusterError> {
+        let request = SwapRequest { id: self.swap().await?.id };
+        let mut client = self.north.client()?.swap();
+        let answer = match order {
+            Order::Participate => client.participate(request).await,
+            Order::Redeem => client.redeem(request).await,
+        };
+        answer.map(tonic::Response::into_inner).map_err(|status| self.north.call_error(status))
     }
 
     /// Waits until the swap is there.

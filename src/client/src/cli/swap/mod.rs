@@ -23,10 +23,10 @@ use crate::client::Client;
     subcommand_required = true,
     arg_required_else_help = true,
     after_help = "A trade, step by step:\n  \
-    leyden swap quote --give 1btc --get 10btc        Alice: prints an offer; send it to Bob\n  \
-    leyden swap accept OFFER --give 10btc --get 1btc Bob: checks it, and prints an acceptance; send it back\n  \
-    leyden swap initiate ACCEPTANCE                  Alice: locks; all the rest happens by itself\n  \
-    leyden swap list                                 where it is\n\n\
+    leyden swap quote --give 1btc --get 10btc          Alice: prints an offer; send it to Bob\n  \
+    leyden swap accept OFFER --give 10btc --get 1btc   Bob: checks it, and prints an acceptance; send it back\n  \
+    leyden swap initiate ACCEPTANCE                    Alice: locks; all the rest happens by itself\n  \
+    leyden swap list                                   where it is\n\n\
     With --by-hand at `quote` or `accept` nothing happens by itself:\n  \
     leyden swap participate ID                       Bob locks, once Alice's lock is deep enough\n  \
     leyden swap redeem ID                            Alice shows the secret; then Bob redeems with it\n  \
