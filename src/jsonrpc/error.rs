@@ -18,6 +18,7 @@ pub(super) const INVALID_PARAMS: i32 = -32602;
 pub(super) const ALREADY_ADDED: i32 = -23;
 pub(super) const NOT_ADDED: i32 = -24;
 pub(super) const NOT_CONNECTED: i32 = -29;
+pub(super) const INVALID_SUBNET: i32 = -30;
 pub(super) const INTERNAL: i32 = -32603;
 pub(super) const INVALID_ADDRESS_OR_KEY: i32 = -5;
 pub(super) const VERIFY: i32 = -25;

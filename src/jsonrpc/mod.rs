@@ -184,6 +184,7 @@ impl Server {
         let _running = self.running.begin(call.method());
         match call.method() {
             "addnode" => network::add(node, call, &self.added).await,
+            "clearbanned" => network::clear_bans(node).await,
             "decoderawtransaction" => mempool::decode(node, call),
             "decodescript" => mempool::decode_script(node, call),
             "disconnectnode" => network::disconnect(node, call),
@@ -221,11 +222,13 @@ impl Server {
             "gettxspendingprevout" => mempool::spending(node, call).await,
             "help" => control::help(call),
             "invalidateblock" => chain_control::invalidate(node, call).await,
+            "listbanned" => Ok(network::bans(node)),
             "preciousblock" => chain_control::prefer(node, call).await,
             "reconsiderblock" => chain_control::reconsider(node, call).await,
             "savemempool" => mempool::save(node).await,
             "scantxoutset" => scan::scan(node, call, &self.search).await,
             "sendrawtransaction" => submission::send(node, call).await,
+            "setban" => network::set_ban(node, call).await,
             "setmocktime" => control::mock_time(node, call),
             "stop" => {
                 stopping.cancel();

@@ -6,19 +6,21 @@ use std::{
 };
 
 use leyden_jsonrpc::Call;
-use leyden_node::{Node, PeerInfo};
+use leyden_node::{Ban, BanError, Node, PeerInfo, Subnet};
 use serde_json::{Value, json};
 use tokio::net::lookup_host;
 
 use super::{
     describe::per_kvb,
-    error::{ALREADY_ADDED, INVALID_PARAMS, MISC, NOT_ADDED, NOT_CONNECTED, RpcError},
+    error::{ALREADY_ADDED, INVALID_PARAMS, INVALID_SUBNET, MISC, NOT_ADDED, NOT_CONNECTED, RpcError},
 };
 
 /// Where nodes wait for peers unless they say otherwise.
 const DEFAULT_PORT: u16 = 18_444;
 /// Nodes that callers may add: as many connections of its own has a node of Bitcoin Core for them.
 const MAX_ADDED: usize = 8;
+/// Seconds for which an address is banned unless the caller says otherwise: a day.
+const BAN_TIME: u64 = 24 * 60 * 60;
 
 /// Clients take from it which calls they may use: those that we serve behave as they do there.
 const VERSION: u32 = 290_000;
@@ -180,4 +182,58 @@ pub(super) fn disconnect(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let peer = node.peers().into_iter().find(is_meant).ok_or_else(missing)?;
     node.disconnect_peer(peer.address)?;
     Ok(Value::Null)
+}
+
+pub(super) async fn set_ban(node: &Node, call: &Call) -> Result<Value, RpcError> {
+    let (text, command) = (call.text(0)?, call.text(1)?);
+    let subnet: Result<Subnet, _> = text.parse();
+    let invalid = || RpcError::new(INVALID_SUBNET, "Error: Invalid IP/Subnet");
+    match command {
+        "add" => {
+            let subnet = subnet.map_err(|_| invalid())?;
+            let time = if call.optional(2).is_some() { call.number(2)? } else { 0 };
+            let (now, time) = (node.clock().now(), u64::try_from(time).unwrap_or(0));
+            let until = match call.flag(3, false)? {
+                true if time < now => return Err(RpcError::parameter("Error: Absolute timestamp is in the past")),
+                true => time,
+                false if time == 0 => now.saturating_add(BAN_TIME),
+                false => now.saturating_add(time),
+            };
+            match node.ban(Ban { subnet, since: now, until }).await {
+                Ok(()) => Ok(Value::Null),
+                Err(BanError::Known(_)) => Err(RpcError::new(ALREADY_ADDED, "Error: IP/Subnet already banned")),
+                Err(error) => Err(RpcError::new(MISC, error.to_string())),
+            }
+        }
+        "remove" => {
+            let missing = "Error: Unban failed. Requested address/subnet was not previously manually banned.";
+            match node.unban(subnet.map_err(|_| invalid())?).await {
+                Ok(()) => Ok(Value::Null),
+                Err(BanError::Unknown(_)) => Err(RpcError::new(INVALID_SUBNET, missing)),
+                Err(error) => Err(RpcError::new(MISC, error.to_string())),
+            }
+        }
+        other => Err(RpcError::new(MISC, format!("{other} is none of add and remove"))),
+    }
+}
+
+pub(super) fn bans(node: &Node) -> Value {
+    let now = node.clock().now();
+    let told = node.bans().into_iter().map(|Ban { subnet, since, until }| {
+        json!({
+            "address": subnet.to_string(),
+            "ban_created": since,
+            "banned_until": until,
+            "ban_duration": until.saturating_sub(since),
+            "time_remaining": until.saturating_sub(now),
+        })
+    });
+    told.collect()
+}
+
+pub(super) async fn clear_bans(node: &Node) -> Result<Value, RpcError> {
+    match node.clear_bans().await {
+        Ok(()) => Ok(Value::Null),
+        Err(error) => Err(RpcError::new(MISC, error.to_string())),
+    }
 }

@@ -279,6 +279,10 @@ async fn wrong_calls_get_the_numbers_of_bitcoin_core() {
         ("addnode", json!([":1", "add"]), -8),
         ("getaddednodeinfo", json!(["127.0.0.1:1"]), -24),
         ("disconnectnode", json!([]), -32602),
+        ("setban", json!(["10.0.0.0/33", "add"]), -30),
+        ("setban", json!(["10.0.0.1", "remove"]), -30),
+        ("setban", json!(["10.0.0.1", "add", 1, true]), -8),
+        ("setban", json!(["10.0.0.1", "forget"]), -1),
         ("disconnectnode", json!(["127.0.0.1:1"]), -29),
         ("submitpackage", json!([[]]), -8),
     ] {
@@ -606,6 +610,23 @@ async fn peers_are_added_and_let_go() {
     assert_ne!(again[0]["id"], peers[0]["id"], "another connection");
     one.ask("disconnectnode", json!({ "nodeid": again[0]["id"] })).await;
     until(&one, |peers| peers == &json!([])).await;
+
+    // Whoever is banned loses his connection and gets no other.
+    let mine = one.node.local_address().unwrap().to_string();
+    other.ask("addnode", json!([mine, "add"])).await;
+    until(&one, |peers| peers[0]["inbound"] == json!(true)).await;
+    one.ask("setban", json!(["127.0.0.0/8", "add", 1_000])).await;
+    assert_eq!(one.refused("setban", json!(["127.0.0.1/8", "add"])).await, -23);
+    until(&one, |peers| peers == &json!([])).await;
+    let bans = one.ask("listbanned", json!([])).await;
+    assert_eq!((&bans[0]["address"], &bans[0]["ban_duration"]), (&json!("127.0.0.0/8"), &json!(1_000)));
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(one.ask("getpeerinfo", json!([])).await, json!([]), "it has tried again since");
+    one.ask("setban", json!(["127.0.0.0/8", "remove"])).await;
+    until(&one, |peers| peers[0]["inbound"] == json!(true)).await;
+    one.ask("setban", json!(["10.0.0.1", "add"])).await;
+    one.ask("clearbanned", json!([])).await;
+    assert_eq!(one.ask("listbanned", json!([])).await, json!([]));
 
     // Only a clock for tests can be set.
     one.ask("setmocktime", json!([1_900_000_000])).await;

@@ -20,6 +20,7 @@
 #![warn(missing_docs)]
 
 pub mod backend;
+pub mod bans;
 pub mod block_filter;
 pub mod chain_control;
 pub mod chain_index;
@@ -56,6 +57,7 @@ pub mod types;
 pub mod utxo_set;
 
 pub use backend::{Backend, BlockAccepted, ChainEvent, HeadersAccepted};
+pub use bans::{Ban, BanError, BanList, Subnet};
 pub use chain_control::{ChainTip, ChainTipStatus};
 pub use clock::Clock;
 pub use coin_search::{CoinSearch, CoinsFound};

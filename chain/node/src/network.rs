@@ -42,6 +42,8 @@ pub trait Network: Send + Sync {
     fn keep(&self, address: SocketAddr);
     /// Ends the connection, if there is one, and does not make it again.
     fn disconnect(&self, address: SocketAddr);
+    /// Closes the connections with addresses that are banned by now.
+    fn let_banned_go(&self);
     /// The peers whose handshake is finished.
     fn peers(&self) -> Vec<PeerInfo>;
     /// What follows from them about the tip.

@@ -18,6 +18,7 @@ use leyden_consensus::{Coin, Params};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::backend::{Backend, BlockAccepted, ChainEvent, HeadersAccepted};
+use crate::bans::{Ban, BanError, BanList, Subnet};
 use crate::block_filter::FilterLink;
 use crate::chain_index::tip_of;
 use crate::clock::Clock;
@@ -65,12 +66,14 @@ struct Inner {
     mempool_file: MempoolFile,
     miner: Mutex<Option<Miner>>,
     network: OnceLock<Arc<dyn Network>>,
+    bans: Arc<BanList>,
 }
 
 impl Node {
     /// Opens the database, or makes it, and starts. Inside a tokio runtime.
     pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
-        let driver_config = config.network.then(|| driver_config(&config));
+        let bans = Arc::new(BanList::open(config.data_dir.join("bans")));
+        let driver_config = config.network.then(|| driver_config(&config, Arc::clone(&bans)));
         let mempool_file = MempoolFile::of(&config.data_dir);
         let core = Arc::new(tokio::task::spawn_blocking(move || open(config)).await.map_err(panicked)??);
         if core.light.is_none() {
@@ -80,7 +83,7 @@ impl Node {
         make_filters(&core);
         let driver_config = driver_config.map(|config| announcing_limits(config, &core));
         tokio::spawn(prune_as_it_grows(Arc::clone(&core)));
-        let inner = Inner { core, mempool_file, miner: Mutex::new(None), network: OnceLock::new() };
+        let inner = Inner { core, mempool_file, miner: Mutex::new(None), network: OnceLock::new(), bans };
         let node = Self { inner: Arc::new(inner) };
         if let Some(config) = driver_config {
             let driver = Driver::start(config, node.backend()).await;
@@ -504,6 +507,39 @@ impl Node {
         Ok(())
     }
 
+    /// The addresses with which no connection is wanted now.
+    pub fn bans(&self) -> Vec<Ban> {
+        self.inner.bans.list(self.clock().now())
+    }
+
+    /// Bans addresses, and closes the connections with them.
+    pub async fn ban(&self, ban: Ban) -> Result<(), BanError> {
+        self.change_bans(move |bans| bans.add(ban)).await?;
+        if let Some(network) = self.inner.network.get() {
+            network.let_banned_go();
+        }
+        Ok(())
+    }
+
+    /// Takes the ban of exactly this subnet back.
+    pub async fn unban(&self, subnet: Subnet) -> Result<(), BanError> {
+        self.change_bans(move |bans| bans.remove(subnet)).await
+    }
+
+    /// Takes all bans back.
+    pub async fn clear_bans(&self) -> Result<(), BanError> {
+        self.change_bans(BanList::clear).await
+    }
+
+    async fn change_bans(
+        &self,
+        change: impl FnOnce(&BanList) -> Result<(), BanError> + Send + 'static,
+    ) -> Result<(), BanError> {
+        let bans = Arc::clone(&self.inner.bans);
+        let changed = tokio::task::spawn_blocking(move || change(&bans)).await;
+        changed.map_err(|error| BanError::File(std::io::Error::other(error)))?
+    }
+
     /// Closes the connection to a peer, if there is one. An error without networking.
     pub fn disconnect_peer(&self, address: SocketAddr) -> Result<(), NodeError> {
         self.network()?.disconnect(address);
@@ -625,7 +661,7 @@ pub(crate) fn open(config: NodeConfig) -> Result<Core, NodeError> {
     Ok(core)
 }
 
-fn driver_config(config: &NodeConfig) -> DriverConfig {
+fn driver_config(config: &NodeConfig, bans: Arc<BanList>) -> DriverConfig {
     let params = &config.params;
     let agent = concat!("/leyden:", env!("CARGO_PKG_VERSION"), "/");
     let mut protocol = if config.light {
@@ -652,6 +688,7 @@ fn driver_config(config: &NodeConfig) -> DriverConfig {
         connect: config.connect.clone(),
         max_outbound: config.max_outbound,
         address_file: Some(config.data_dir.join("addresses")),
+        bans: Some(bans),
         max_inbound: config.max_inbound,
         reconnect_at_most,
         ..defaults

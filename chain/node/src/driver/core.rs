@@ -367,7 +367,9 @@ impl Core {
         place: Option<OwnedSemaphorePermit>,
         ended: Option<oneshot::Sender<()>>,
     ) {
-        if direction == Direction::Inbound && !self.make_room_for(address.ip()) {
+        // Who is connected to on purpose is not banned by a subnet.
+        let is_banned = !self.dialers.contains_key(&address) && self.is_banned(address.ip());
+        if is_banned || (direction == Direction::Inbound && !self.make_room_for(address.ip())) {
             tracing::debug!(%address, "connection refused");
             return;
         }
@@ -400,6 +402,10 @@ impl Core {
         let is_chosen = direction != Direction::Inbound;
         self.tasks.spawn(self.inbound_time.meter(move || is_chosen, connection.run()));
         self.handle(Event::Connected { peer, address, direction });
+    }
+
+    fn is_banned(&self, address: IpAddr) -> bool {
+        self.config.bans.as_ref().is_some_and(|bans| bans.is_banned(address, self.backend.now()))
     }
 
     /// If all places are taken, the peer that is easiest to replace gives way.
@@ -461,6 +467,18 @@ impl Core {
                 self.handle(Event::Fetch { peer, request, wish });
             }
             Command::Lies(peer) => self.handle(Event::Lies { peer }),
+            Command::LetBannedGo => {
+                let banned = |remote: &Remote| self.is_banned(remote.address.ip());
+                let remotes = self.remotes.iter().filter(|(_, remote)| banned(remote));
+                let peers: Vec<(PeerId, SocketAddr)> = remotes.map(|(peer, remote)| (*peer, remote.address)).collect();
+                for (peer, address) in peers {
+                    if let Some(stop) = self.dialers.remove(&address) {
+                        stop.cancel();
+                    }
+                    self.let_go(peer, "its address is banned");
+                    self.handle(Event::Disconnected { peer });
+                }
+            }
             Command::Disconnect(address) => {
                 if let Some(stop) = self.dialers.remove(&address) {
                     stop.cancel();

@@ -38,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backend::Backend;
+use crate::bans::BanList;
 use crate::error::NodeError;
 use crate::network::{BoxFuture, ChainPeers, Network};
 use crate::sync::lock;
@@ -61,6 +62,8 @@ pub struct DriverConfig {
     pub max_outbound: usize,
     /// Where addresses that peers tell of are kept between two runs; nowhere if it is `None`.
     pub address_file: Option<PathBuf>,
+    /// Addresses with which the user wants no connection; nobody is banned if it is `None`.
+    pub bans: Option<Arc<BanList>>,
     /// After this time with all connections of its own the node tries another peer, and lets the one go that it misses least.
     pub rotate_after: Duration,
     /// The first pause before a configured peer is tried again; it doubles with each failure.
@@ -81,6 +84,7 @@ impl DriverConfig {
             max_inbound: 117,
             max_outbound: 0,
             address_file: None,
+            bans: None,
             rotate_after: Duration::from_secs(10 * 60),
             reconnect_after: Duration::from_millis(500),
             reconnect_at_most: Duration::from_secs(60),
@@ -158,6 +162,8 @@ enum Command {
     },
     /// A peer's filter leaves out what its block has, or a block is not what its header says.
     Lies(PeerId),
+    /// Close the connections with addresses that are banned by now.
+    LetBannedGo,
 }
 
 impl Driver {
@@ -271,6 +277,10 @@ impl Network for Driver {
 
     fn disconnect(&self, address: SocketAddr) {
         Self::disconnect(self, address);
+    }
+
+    fn let_banned_go(&self) {
+        let _ = self.commands.send(Command::LetBannedGo);
     }
 
     fn peers(&self) -> Vec<PeerInfo> {
