@@ -16,6 +16,8 @@ pub struct HostPort(pub SocketAddr);
 pub enum HostPortError {
     #[error("\"{0}\" is no host and port, such as 127.0.0.1:9735 or localhost:9735")]
     Form(String),
+    #[error("\"{0}\" is no address of ZeroMQ over TCP, such as tcp://127.0.0.1:28332")]
+    Endpoint(String),
     #[error("the name in \"{name}\" cannot be resolved: {why}")]
     Unresolved { name: String, why: String },
 }
@@ -44,6 +46,26 @@ impl FromStr for HostPort {
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// An address as ZeroMQ writes it: `tcp://127.0.0.1:28332`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpEndpoint(pub SocketAddr);
+
+impl FromStr for TcpEndpoint {
+    type Err = HostPortError;
+
+    fn from_str(text: &str) -> Result<Self, HostPortError> {
+        let address = text.strip_prefix("tcp://").ok_or_else(|| HostPortError::Endpoint(text.to_owned()))?;
+        let HostPort(address) = address.parse()?;
+        Ok(Self(address))
+    }
+}
+
+impl<'de> Deserialize<'de> for TcpEndpoint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

@@ -157,6 +157,11 @@ impl CallerStream {
         }
     }
 
+    /// Who is at the other end.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// Whether it may go on.
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         if self.leave.as_mut().poll(context).is_ready() {

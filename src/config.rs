@@ -21,7 +21,11 @@ use leyden_watchtower::{appointment::ClientId, kit::DEFAULT_SWEEP_FEERATE};
 use secp256k1::PublicKey;
 use serde::Deserialize;
 
-use crate::{address::HostPort, words::on_one_line};
+use crate::{
+    address::{HostPort, TcpEndpoint},
+    words::on_one_line,
+    zmq::{Notifier, Topic},
+};
 
 pub use leyden_common::layout::{DEFAULT_RPC, Layout, NoHome, Running, default_data_dir};
 
@@ -61,6 +65,8 @@ pub enum ConfigError {
     StrangeAlias,
     #[error("regtest-clock-shift is for regtest: on this network the time counts")]
     ClockShift,
+    #[error("chain-rest is served on the port of the JSON-RPC: add --bitcoin-rpc")]
+    RestAlone,
     #[error("tower-allow \"{0}\" is no client's key: it has 66 hex digits")]
     BadTowerClient(String),
     #[error("{0} needs a wallet, and tower-only runs without one: leave one of them out")]
@@ -125,9 +131,31 @@ pub struct Flags {
     /// It is not encrypted: keep it on this machine. A cookie lies in the network's folder
     #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = DEFAULT_BITCOIN_RPC)]
     pub bitcoin_rpc: Option<HostPort>,
+    /// Serve Bitcoin Core's REST interface (blocks, headers, transactions, the mempool) on the port of --bitcoin-rpc. It asks
+    /// for no password: whoever reaches the port can read the chain
+    #[arg(long)]
+    #[serde(default)]
+    pub chain_rest: bool,
     /// User and password that the JSON-RPC takes beside the cookie
     #[arg(long, value_name = "USER:PASSWORD", env = "LEYDEN_BITCOIN_RPC_AUTH", hide_env_values = true)]
     pub bitcoin_rpc_auth: Option<String>,
+    /// Publish each new tip's hash over ZeroMQ at tcp://HOST:PORT, as a bitcoind does; may be given more than once
+    #[arg(long, value_name = "ADDRESS")]
+    pub zmqpubhashblock: Vec<TcpEndpoint>,
+    /// Publish the id of each transaction, when it comes into the mempool and when its block is connected or disconnected,
+    /// over ZeroMQ at tcp://HOST:PORT, as a bitcoind does; may be given more than once
+    #[arg(long, value_name = "ADDRESS")]
+    pub zmqpubhashtx: Vec<TcpEndpoint>,
+    /// Publish each new tip over ZeroMQ at tcp://HOST:PORT, as a bitcoind does; may be given more than once
+    #[arg(long, value_name = "ADDRESS")]
+    pub zmqpubrawblock: Vec<TcpEndpoint>,
+    /// Publish each transaction, when it comes into the mempool and when its block is connected or disconnected, over
+    /// ZeroMQ at tcp://HOST:PORT, as a bitcoind does; may be given more than once
+    #[arg(long, value_name = "ADDRESS")]
+    pub zmqpubrawtx: Vec<TcpEndpoint>,
+    /// Publish what happens to blocks and the mempool, in order over ZeroMQ at tcp://HOST:PORT, as a bitcoind does; may be given more than once
+    #[arg(long, value_name = "ADDRESS")]
+    pub zmqpubsequence: Vec<TcpEndpoint>,
     /// Serve metrics for Prometheus at http://HOST:PORT/metrics. There is no password and no encryption, and balances are
     /// told: keep it on this machine, or on a network that only you reach [default: they are not served]
     #[arg(long, value_name = "HOST:PORT")]
@@ -272,6 +300,10 @@ pub struct Config {
     pub bitcoin_rpc: Option<SocketAddr>,
     /// `user:password` that it takes beside the cookie.
     pub bitcoin_rpc_auth: Option<String>,
+    /// Serve REST on that address too.
+    pub chain_rest: bool,
+    /// What is published over ZeroMQ, and where.
+    pub zmq: Vec<Notifier>,
     /// Where metrics are served; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
     /// Nodes of the chain that are dialled, and dialled again.
@@ -378,7 +410,7 @@ impl Config {
             let named = if flag.is_empty() { file } else { flag };
             named.into_iter().map(|HostPort(address)| address).collect()
         };
-        let several = |flag: Vec<_>, file: Vec<_>| if flag.is_empty() { file } else { flag };
+        let several = |flag: Vec<_>, file: Vec<_>| first_named(flag, file);
         let forwarding = ForwardPolicy {
             base_fee: Msat(u64::from(flags.base_fee_msat.or(file.base_fee_msat).unwrap_or(1000))),
             fee_ppm: flags.fee_rate_ppm.or(file.fee_rate_ppm).unwrap_or(1),
@@ -393,6 +425,26 @@ impl Config {
         if clock_shift.is_some() && !matches!(params.retarget, Retarget::Never) {
             return Err(ConfigError::ClockShift);
         }
+        let chain_rest = flags.chain_rest || file.chain_rest;
+        if light && chain_rest {
+            return Err(ConfigError::Light("chain-rest"));
+        }
+        if chain_rest && flags.bitcoin_rpc.or(file.bitcoin_rpc).is_none() {
+            return Err(ConfigError::RestAlone);
+        }
+        let publish = |topic, flag, file| {
+            let endpoints: Vec<TcpEndpoint> = first_named(flag, file);
+            endpoints.into_iter().map(move |TcpEndpoint(address)| Notifier { topic, address })
+        };
+        let zmq: Vec<Notifier> = publish(Topic::HashBlock, flags.zmqpubhashblock, file.zmqpubhashblock)
+            .chain(publish(Topic::HashTx, flags.zmqpubhashtx, file.zmqpubhashtx))
+            .chain(publish(Topic::RawBlock, flags.zmqpubrawblock, file.zmqpubrawblock))
+            .chain(publish(Topic::RawTx, flags.zmqpubrawtx, file.zmqpubrawtx))
+            .chain(publish(Topic::Sequence, flags.zmqpubsequence, file.zmqpubsequence))
+            .collect();
+        if light && !zmq.is_empty() {
+            return Err(ConfigError::Light("zmqpub"));
+        }
         let node = |text: String| text.parse().map_err(|_| ConfigError::BadNode(text));
         Ok(Self {
             layout: Layout::new(data_dir, &params.name),
@@ -404,6 +456,8 @@ impl Config {
             chain_listen: address(flags.chain_listen, file.chain_listen, DEFAULT_CHAIN_LISTEN),
             bitcoin_rpc: flags.bitcoin_rpc.or(file.bitcoin_rpc).map(|HostPort(address)| address),
             bitcoin_rpc_auth: flags.bitcoin_rpc_auth.or(file.bitcoin_rpc_auth),
+            chain_rest,
+            zmq,
             metrics: flags.metrics.or(file.metrics).map(|HostPort(address)| address),
             chain_connect: addresses(flags.chain_connect, file.chain_connect),
             mine: flags.mine || file.mine,
@@ -444,6 +498,11 @@ impl Config {
             log: flags.log.or(file.log).unwrap_or_else(|| "info".into()),
         })
     }
+}
+
+/// Lists of the file do not add to those of the command line.
+fn first_named<T>(flag: Vec<T>, file: Vec<T>) -> Vec<T> {
+    if flag.is_empty() { file } else { flag }
 }
 
 fn tower(flags: &Flags, file: &Flags) -> Result<Option<TowerConfig>, ConfigError> {

@@ -20,5 +20,6 @@ pub mod store;
 pub mod tls;
 pub mod tower;
 pub mod wallet;
+pub mod zmq;
 
 pub use leyden_common::words;

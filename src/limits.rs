@@ -124,6 +124,12 @@ pub const MAX_JSONRPC_BATCH: usize = 1_000;
 /// Bytes of answers of one batch: above, the rest is refused.
 pub const MAX_JSONRPC_ANSWER: usize = 128 << 20;
 
+// Subscribers of ZeroMQ, who show nothing of who they are.
+
+/// Connections: an indexer or another node takes one for each topic. What may wait for one stands in `zmq`: 32 MB, so all of
+/// them together hold 1 GB at the very most, and nothing while they read.
+pub const MAX_SUBSCRIBERS: usize = 32;
+
 // Callers of the metrics, who show nothing of who they are.
 
 /// Connections: a server that collects metrics needs one, two of them and a person who looks are three. Whoever comes when
@@ -188,7 +194,7 @@ impl Descriptors {
 
     /// Lightning connections of strangers, and of others as far as these have not come.
     pub fn lightning(self) -> usize {
-        self.share(29, usize::MAX).max(LEAST_PLACES)
+        self.share(24, usize::MAX).max(LEAST_PLACES)
     }
 
     pub fn handshakes(self) -> SlotLimits {
@@ -204,6 +210,11 @@ impl Descriptors {
             strangers: self.share(5, MAX_UNKNOWN_CALLERS).max(LEAST_PLACES),
             known: self.share(5, MAX_KNOWN_CALLERS).max(LEAST_PLACES),
         }
+    }
+
+    /// Of ZeroMQ: nobody is known there.
+    pub fn subscribers(self) -> SlotLimits {
+        SlotLimits { strangers: self.share(3, MAX_SUBSCRIBERS), known: 0 }
     }
 
     /// Of the metrics: nobody is known there. Where descriptors are scarce one collector has to do.
@@ -259,10 +270,11 @@ mod tests {
                 + handshakes.strangers
                 + all.tower().strangers
                 + 2 * callers.strangers
+                + all.subscribers().strangers
                 + all.metrics_callers().strangers;
             let files = all.chain_files() + all.node_files() + all.tower_files();
             let own = OWN_DESCRIPTORS + usize::try_from(files).unwrap();
-            assert!(strangers <= limit.saturating_sub(own).max(4 * LEAST_PLACES + 3), "{limit}: {strangers}");
+            assert!(strangers <= limit.saturating_sub(own).max(4 * LEAST_PLACES + 4), "{limit}: {strangers}");
         }
         assert_eq!(Descriptors::new(u64::MAX), Descriptors(MOST_DESCRIPTORS));
         let usual = Descriptors::new(1_024);
@@ -270,6 +282,7 @@ mod tests {
         assert_eq!(usual.handshakes(), SlotLimits { strangers: 56, known: MAX_KNOWN_HANDSHAKES });
         assert_eq!(usual.callers(), SlotLimits { strangers: 28, known: 28 });
         assert_eq!(usual.tower(), SlotLimits { strangers: 39, known: 17 });
+        assert_eq!(usual.subscribers(), SlotLimits { strangers: 17, known: 0 });
         assert_eq!(usual.metrics_callers(), SlotLimits { strangers: 5, known: 0 });
         assert_eq!((usual.chain_inbound(117), usual.chain_files(), usual.node_files()), (113, 256, 128));
     }

@@ -153,7 +153,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("admission", &["limits"]),
     ("callers", &["admission", "limits"]),
     ("counters", &[]),
-    ("config", &["address", "words"]),
+    ("zmq", &["admission", "callers", "limits"]),
+    ("config", &["address", "words", "zmq"]),
     ("wallet", &[]),
     ("macaroon", &[]),
     ("tls", &["config"]),
@@ -164,7 +165,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("lightning", &["api", "driver", "limits", "store", "wallet"]),
     ("sibling", &["driver"]),
     ("rpc", &["admission", "api", "callers", "limits", "macaroon", "tls", "wallet"]),
-    ("jsonrpc", &["admission", "callers", "limits"]),
+    ("jsonrpc", &["admission", "callers", "limits", "zmq"]),
     ("metrics", &["admission", "api", "callers", "counters", "limits"]),
     ("bench", &["config", "driver", "store"]),
     (
@@ -186,6 +187,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "tls",
             "tower",
             "wallet",
+            "zmq",
         ],
     ),
 ];

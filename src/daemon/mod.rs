@@ -80,6 +80,7 @@ struct CallerSlots {
     grpc: ConnectionSlots,
     jsonrpc: ConnectionSlots,
     metrics: ConnectionSlots,
+    zmq: ConnectionSlots,
 }
 
 impl CallerSlots {
@@ -88,15 +89,17 @@ impl CallerSlots {
             grpc: ConnectionSlots::new(descriptors.callers()),
             jsonrpc: ConnectionSlots::new(descriptors.callers()),
             metrics: ConnectionSlots::new(descriptors.metrics_callers()),
+            zmq: ConnectionSlots::new(descriptors.subscribers()),
         }
     }
 
     fn limits(&self) -> impl Iterator<Item = LimitUse> {
         let grpc = self.grpc.limits("grpc.unknown_callers", "grpc.callers");
         let jsonrpc = self.jsonrpc.limits("jsonrpc.unknown_callers", "jsonrpc.callers");
-        // Whoever asks for metrics stays unknown.
+        // Whoever asks for metrics or subscribes stays unknown.
         let [metrics, _] = self.metrics.limits("metrics.callers", "metrics.callers");
-        grpc.into_iter().chain(jsonrpc).chain([metrics])
+        let [zmq, _] = self.zmq.limits("zmq.subscribers", "zmq.subscribers");
+        grpc.into_iter().chain(jsonrpc).chain([metrics, zmq])
     }
 }
 

@@ -30,6 +30,7 @@ use crate::{
     tls,
     tower::{TOWER_NEEDS, TowerStartError},
     wallet::seed,
+    zmq::{BindError, Notifier, Publisher},
 };
 
 /// What the end may take in all.
@@ -53,6 +54,8 @@ pub enum RunError {
     RpcListen { address: SocketAddr, source: io::Error },
     #[error("cannot serve JSON-RPC on {address}: {source}. Choose another address with --bitcoin-rpc")]
     BitcoinRpcListen { address: SocketAddr, source: io::Error },
+    #[error("cannot publish over ZeroMQ on tcp://{address}: {source}. Choose another address with --zmqpub{topic}")]
+    ZmqListen { topic: &'static str, address: SocketAddr, source: io::Error },
     #[error("cannot serve metrics on {address}: {source}. Choose another address with --metrics")]
     MetricsListen { address: SocketAddr, source: io::Error },
     #[error("metrics cannot be recorded: {0}")]
@@ -128,6 +131,17 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     tokio::spawn(tip::log_doubts(node.clone(), tip::Duties::of(&config), stopping.clone()));
     let mut config = config;
     let slots = CallerSlots::new(descriptors);
+    let publisher = Publisher::bind(&config.zmq).await.map_err(|BindError { notifier, source }| {
+        RunError::ZmqListen { topic: notifier.topic.name(), address: notifier.address, source }
+    })?;
+    config.zmq = publisher.notifiers().to_vec();
+    for Notifier { topic, address } in &config.zmq {
+        info!(topic = topic.name(), %address, "published over ZeroMQ");
+        if !address.ip().is_loopback() {
+            warn!(%address, "whoever reaches this address can read which transactions this node sees, and when");
+        }
+    }
+    publisher.serve(&node, &slots.zmq, &stopping);
     if let Some(address) = config.bitcoin_rpc {
         let cookie = layout.bitcoin_rpc_cookie();
         let access = jsonrpc::Access::open(&cookie, config.bitcoin_rpc_auth.as_deref()).map_err(at(cookie))?;
@@ -138,8 +152,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         if !address.ip().is_loopback() {
             warn!("the JSON-RPC is open to other machines and not encrypted");
         }
-        let (slots, stopping) = (slots.jsonrpc.clone(), stopping.clone());
-        tokio::spawn(jsonrpc::serve(node.clone(), access, listener, slots, stopping));
+        let service =
+            jsonrpc::Service { node: node.clone(), access, notifiers: config.zmq.clone(), rest: config.chain_rest };
+        tokio::spawn(jsonrpc::serve(service, listener, slots.jsonrpc.clone(), stopping.clone()));
     }
     let (fatal, mut fatals) = mpsc::unbounded_channel();
     let tower = WatchtowerFacade::start(&config, &node, descriptors, fatal.clone(), stopping.clone()).await;

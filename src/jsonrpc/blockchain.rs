@@ -1,6 +1,6 @@
 //! Blocks, headers and unspent outputs.
 
-use bitcoin::{BlockHash, OutPoint, Txid, consensus::encode::serialize_hex};
+use bitcoin::{Block, BlockHash, OutPoint, Txid, consensus::encode::serialize_hex};
 use leyden_consensus::{script::ScriptFlags, script_flags};
 use leyden_jsonrpc::{Call, amount::coins};
 use leyden_node::{Node, NodeError, Tip};
@@ -68,11 +68,17 @@ pub(super) async fn header(node: &Node, call: &Call) -> Result<Value, RpcError> 
 pub(super) async fn block(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let hash: BlockHash = call.hash(0)?;
     let verbosity = call.verbosity(1, 1)?;
-    let mut value = describe_header(node, &hash)?;
+    let _ = node.header(&hash).ok_or_else(unknown_block)?;
     let block = node.block(hash).await?.ok_or_else(|| RpcError::new(MISC, "Block not available (not downloaded)"))?;
     if verbosity <= 0 {
         return Ok(json!(serialize_hex(block.as_ref())));
     }
+    describe_block(node, &hash, &block, verbosity)
+}
+
+/// Verbosity 1: with the ids of its transactions; above: with the transactions.
+pub(super) fn describe_block(node: &Node, hash: &BlockHash, block: &Block, verbosity: i64) -> Result<Value, RpcError> {
+    let mut value = describe_header(node, hash)?;
     let network = node.params().address_network;
     // A block that was never connected has none, and pruning takes them with it.
     let spent = if verbosity >= 2 { node.spent_by(hash).await? } else { None };
@@ -89,7 +95,7 @@ pub(super) async fn block(node: &Node, call: &Call) -> Result<Value, RpcError> {
         value
     });
     value["nTx"] = json!(block.txdata.len());
-    describe::add_block(&mut value, &block, transactions.collect());
+    describe::add_block(&mut value, block, transactions.collect());
     Ok(value)
 }
 
@@ -126,7 +132,7 @@ pub(super) fn unknown_block() -> RpcError {
     RpcError::not_found("Block not found")
 }
 
-fn describe_header(node: &Node, hash: &BlockHash) -> Result<Value, RpcError> {
+pub(super) fn describe_header(node: &Node, hash: &BlockHash) -> Result<Value, RpcError> {
     let (header, height) = node.header(hash).ok_or_else(unknown_block)?;
     let Tip { median_time_past, work, .. } = node.header_place(hash).ok_or_else(unknown_block)?;
     let is_active = node.is_active(hash);

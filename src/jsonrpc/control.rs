@@ -14,6 +14,7 @@ use leyden_node::Node;
 use serde_json::{Map, Value, json};
 
 use super::error::{MISC, RpcError};
+use crate::zmq::{HIGH_WATER_MARK, Notifier};
 
 /// The calls that are being answered, each under a number of its own.
 #[derive(Default)]
@@ -99,4 +100,16 @@ pub(super) fn mock_time(node: &Node, call: &Call) -> Result<Value, RpcError> {
         return Err(RpcError::new(MISC, "setmocktime is for regression testing (-regtest mode) only"));
     }
     Ok(Value::Null)
+}
+
+/// What is published over ZeroMQ, and where.
+pub(super) fn notifications(notifiers: &[Notifier]) -> Value {
+    let told = notifiers.iter().map(|notifier| {
+        json!({
+            "type": format!("pub{}", notifier.topic.name()),
+            "address": format!("tcp://{}", notifier.address),
+            "hwm": HIGH_WATER_MARK,
+        })
+    });
+    told.collect()
 }

@@ -21,6 +21,10 @@ pub(super) const NOT_CONNECTED: i32 = -29;
 pub(super) const INVALID_SUBNET: i32 = -30;
 pub(super) const INTERNAL: i32 = -32603;
 pub(super) const INVALID_ADDRESS_OR_KEY: i32 = -5;
+/// The node has no peers where it needs some, or stops.
+pub(super) const NOT_CONNECTED: i32 = -9;
+/// Blocks are missing.
+pub(super) const IN_INITIAL_DOWNLOAD: i32 = -10;
 pub(super) const VERIFY: i32 = -25;
 pub(super) const VERIFY_REJECTED: i32 = -26;
 pub(super) const ALREADY_IN_UTXO_SET: i32 = -27;

@@ -89,11 +89,16 @@ pub(super) fn decode_script(node: &Node, call: &Call) -> Result<Value, RpcError>
     Ok(value)
 }
 
-pub(super) fn list(node: &Node, call: &Call) -> Result<Value, RpcError> {
-    if call.flag(1, false)? {
-        return Err(RpcError::parameter("mempool_sequence is not kept by this node"));
+pub(super) async fn list(node: &Node, call: &Call) -> Result<Value, RpcError> {
+    let (verbose, with_sequence) = (call.flag(0, false)?, call.flag(1, false)?);
+    if !with_sequence {
+        return Ok(describe_all(node, &node.mempool_entries(), verbose));
     }
-    Ok(describe_all(node, &node.mempool_entries(), call.flag(0, false)?))
+    if verbose {
+        return Err(RpcError::parameter("Verbose results cannot contain mempool sequence values."));
+    }
+    let (txids, sequence) = node.mempool_at_rest().await?;
+    Ok(json!({ "txids": txids, "mempool_sequence": sequence }))
 }
 
 pub(super) fn entry(node: &Node, call: &Call) -> Result<Value, RpcError> {
@@ -112,7 +117,7 @@ pub(super) fn relatives(node: &Node, call: &Call, which: Relatives) -> Result<Va
     Ok(describe_all(node, &related, call.flag(1, false)?))
 }
 
-fn describe_all(node: &Node, entries: &[MempoolEntryInfo], verbose: bool) -> Value {
+pub(super) fn describe_all(node: &Node, entries: &[MempoolEntryInfo], verbose: bool) -> Value {
     if !verbose {
         return entries.iter().map(|entry| json!(entry.txid)).collect();
     }

@@ -3,10 +3,10 @@
 use bitcoin::{Address, Block, CompactTarget, FeeRate, Target, address::NetworkUnchecked};
 use leyden_consensus::Retarget;
 use leyden_jsonrpc::Call;
-use leyden_node::{BlockAccepted, BlockRejected, Node};
+use leyden_node::{BlockAccepted, BlockRejected, BlockState, Node};
 use serde_json::{Value, json};
 
-use super::{blockchain::chain_name, describe, error::RpcError};
+use super::{block_template::complete, blockchain::chain_name, describe, error::RpcError};
 
 /// Blocks that one call may ask for.
 const MAX_BLOCKS: u32 = 100_000;
@@ -78,16 +78,36 @@ fn hash_rate(node: &Node, blocks: i64, height: u32) -> Result<f64, RpcError> {
 
 /// `null` if the block is taken, else the reason in a word (BIP 22).
 pub(super) async fn submit(node: &Node, call: &Call) -> Result<Value, RpcError> {
-    let block: Block = call.decoded(0, "Block")?;
+    let mut block: Block = call.decoded(0, "Block")?;
+    let has_segwit = node
+        .header(&block.header.prev_blockhash)
+        .is_some_and(|(_, height)| height.saturating_add(1) >= node.params().activation.segwit);
+    if has_segwit {
+        complete(&mut block);
+    }
     let hash = block.block_hash();
-    Ok(match node.submit_block(block).await {
-        Ok(BlockAccepted::Known) => json!("duplicate"),
-        Ok(BlockAccepted::Stored { .. }) if node.is_active(&hash) => Value::Null,
-        Ok(BlockAccepted::Stored { .. }) => json!("inconclusive"),
-        Err(BlockRejected::Node(error)) => return Err(error.into()),
-        Err(BlockRejected::Invalid { cause, .. } | BlockRejected::Mutated { cause, .. }) => {
-            json!(cause.reject_reason())
-        }
-        Err(BlockRejected::Header { cause, .. }) => json!(cause.reject_reason()),
-    })
+    match node.submit_block(block).await {
+        Ok(BlockAccepted::Known) => Ok(json!("duplicate")),
+        Ok(BlockAccepted::Stored { .. }) if node.is_active(&hash) => Ok(Value::Null),
+        Ok(BlockAccepted::Stored { .. }) => Ok(json!("inconclusive")),
+        Err(rejected) => verdict(rejected),
+    }
+}
+
+/// What is wrong with a block, in BIP 22's and Bitcoin Core's words.
+pub(super) fn verdict(rejected: BlockRejected) -> Result<Value, RpcError> {
+    match rejected {
+        BlockRejected::Node(error) => Err(error.into()),
+        BlockRejected::Invalid { cause, .. } | BlockRejected::Mutated { cause, .. } => Ok(json!(cause.reject_reason())),
+        BlockRejected::Header { cause, .. } => Ok(json!(cause.reject_reason())),
+    }
+}
+
+/// What is said of a proposal that is known already.
+pub(super) fn duplicate(state: BlockState) -> &'static str {
+    match state {
+        BlockState::Active => "duplicate",
+        BlockState::Invalid => "duplicate-invalid",
+        BlockState::Stored | BlockState::HeaderOnly => "duplicate-inconclusive",
+    }
 }

@@ -10,6 +10,7 @@
 //! known who sends it.
 
 mod auth;
+mod block_template;
 mod blockchain;
 mod chain_control;
 mod control;
@@ -20,6 +21,7 @@ mod mempool;
 mod mining;
 mod network;
 mod proofs;
+mod rest;
 mod scan;
 mod statistics;
 mod submission;
@@ -36,7 +38,7 @@ use axum::{
     extract::{ConnectInfo, Request, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::post,
+    routing::{get, post},
 };
 use leyden_jsonrpc::{Call, Calls, batch};
 use leyden_node::{Node, types::Relatives};
@@ -48,8 +50,10 @@ use crate::{
     admission::{CallerTrust, ConnectionSlots},
     callers::{Caller, CallerListener},
     limits::{CALLER_IDLE_TIMEOUT, JSONRPC_BODY_TIMEOUT, MAX_JSONRPC_ANSWER, MAX_JSONRPC_BATCH, MAX_JSONRPC_BODY},
+    zmq::Notifier,
 };
 pub use auth::Access;
+use block_template::Templates;
 use control::Running;
 use error::RpcError;
 use network::Added;
@@ -66,10 +70,26 @@ struct Server {
     one_at_a_time: Semaphore,
     search: Search,
     added: Added,
+    templates: Templates,
+    rest_turns: Semaphore,
+    notifiers: Vec<Notifier>,
+}
+
+/// What is served, and to whom.
+pub struct Service {
+    /// Whose chain it is.
+    pub node: Node,
+    /// Who may call.
+    pub access: Access,
+    /// Whether the REST interface is served too, to everybody.
+    pub rest: bool,
+    /// What is published over ZeroMQ, and where, for whoever asks.
+    pub notifiers: Vec<Notifier>,
 }
 
 impl Server {
-    fn new(node: Node, access: Access, stopping: CancellationToken) -> Self {
+    fn new(service: Service, stopping: CancellationToken) -> Self {
+        let Service { node, access, rest: _, notifiers } = service;
         Self {
             node,
             access,
@@ -79,20 +99,25 @@ impl Server {
             one_at_a_time: Semaphore::new(1),
             search: Search::default(),
             added: Added::default(),
+            templates: Templates::default(),
+            rest_turns: Semaphore::new(rest::MAX_AT_ONCE),
+            notifiers,
         }
     }
 }
 
 /// Answers calls on `listener` until `stopping` is cancelled; the call `stop` cancels it.
 pub async fn serve(
-    node: Node,
-    access: Access,
+    service: Service,
     listener: TcpListener,
     slots: ConnectionSlots,
     stopping: CancellationToken,
 ) -> io::Result<()> {
-    let server = Arc::new(Server::new(node, access, stopping.clone()));
-    let router = Router::new().route("/", post(answer)).with_state(server);
+    let mut router = Router::new().route("/", post(answer));
+    if service.rest {
+        router = router.route("/rest/{*path}", get(rest::answer));
+    }
+    let router = router.with_state(Arc::new(Server::new(service, stopping.clone())));
     let callers = CallerListener::new(listener, slots, Some(CALLER_IDLE_TIMEOUT));
     let service = router.into_make_service_with_connect_info::<Caller>();
     axum::serve(callers, service).with_graceful_shutdown(stopping.cancelled_owned()).await
@@ -196,6 +221,7 @@ impl Server {
             "getblockchaininfo" => blockchain::info(node),
             "getblockcount" => Ok(json!(node.tip().height)),
             "getblockfilter" => filters::filter(node, call).await,
+            "getblocktemplate" => block_template::get(node, &self.templates, call, stopping).await,
             "getblockhash" => blockchain::hash(node, call),
             "getblockheader" => blockchain::header(node, call).await,
             "getblockstats" => statistics::of_block(node, call).await,
@@ -213,13 +239,14 @@ impl Server {
             "getnetworkhashps" => mining::network_hash_rate(node, call),
             "getnetworkinfo" => Ok(network::info(node)),
             "getpeerinfo" => Ok(network::peers(node)),
-            "getrawmempool" => mempool::list(node, call),
+            "getrawmempool" => mempool::list(node, call).await,
             "getrawtransaction" => mempool::transaction(node, call).await,
             "getrpcinfo" => Ok(self.running.info()),
             "gettxout" => blockchain::output(node, call).await,
             "gettxoutproof" => proofs::make(node, call).await,
             "gettxoutsetinfo" => utxo_set::info(node, call, &self.one_at_a_time).await,
             "gettxspendingprevout" => mempool::spending(node, call).await,
+            "getzmqnotifications" => Ok(control::notifications(&self.notifiers)),
             "help" => control::help(call),
             "invalidateblock" => chain_control::invalidate(node, call).await,
             "listbanned" => Ok(network::bans(node)),

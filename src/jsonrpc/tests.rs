@@ -10,8 +10,15 @@ use tokio::{
 
 use super::*;
 
+mod mining;
+mod rest;
+
 /// P2WPKH of twenty ones.
 const ADDRESS: &str = "bcrt1qqyqszqgpqyqszqgpqyqszqgpqyqszqgpvxat9t";
+
+fn service(node: Node, access: Access) -> Service {
+    Service { node, access, rest: true, notifiers: Vec::new() }
+}
 
 async fn server() -> (Server, TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -19,7 +26,7 @@ async fn server() -> (Server, TempDir) {
     config.sync_writes = false;
     let node = Node::start(config).await.unwrap();
     let access = Access::open(&folder.path().join("cookie"), Some("lightning:secret")).unwrap();
-    (Server::new(node, access, CancellationToken::new()), folder)
+    (Server::new(service(node, access), CancellationToken::new()), folder)
 }
 
 /// A number with these digits and no others.
@@ -694,7 +701,7 @@ async fn only_who_knows_the_cookie_or_the_password_is_answered() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let slots = ConnectionSlots::new(crate::limits::SlotLimits { strangers: 2, known: 2 });
-    tokio::spawn(serve(node, access, listener, slots, CancellationToken::new()));
+    tokio::spawn(serve(service(node, access), listener, slots, CancellationToken::new()));
     let basic = |text: &str| format!("Authorization: Basic {}\r\n", BASE64_STANDARD.encode(text));
     let batch = r#"[{"method":"getblockcount","id":1},{"method":"nothing","id":2}]"#;
     for known in [cookie.as_str(), "lightning:secret"] {

@@ -109,9 +109,21 @@ impl HeaderTree {
             };
         }
         check_proof_of_work(&header, &self.params)?;
+        let (parent, height) = self.place_of(&header, now)?;
+        let slot = self.insert(header, hash, parent, height);
+        Ok(Accepted { hash, height, is_new: true, is_best: slot == self.best })
+    }
+
+    /// Checks a header that is not mined yet: all rules but the proof of work. `now` is the clock in seconds.
+    pub fn check_unmined(&self, header: &Header, now: u64) -> Result<(), HeaderError> {
+        self.place_of(header, now).map(|_| ())
+    }
+
+    /// The parent and the height of a header that may stand there.
+    fn place_of(&self, header: &Header, now: u64) -> Result<(Slot, u32), HeaderError> {
         let parent = self.slot(&header.prev_blockhash).ok_or(HeaderError::UnknownParent(header.prev_blockhash))?;
         if !self.entry(parent).validity.is_valid() {
-            return Err(HeaderError::InvalidParent { hash, parent: header.prev_blockhash });
+            return Err(HeaderError::InvalidParent { hash: header.block_hash(), parent: header.prev_blockhash });
         }
         let height = self.entry(parent).height.checked_add(1).ok_or(HeaderError::HeightOverflow)?;
         let bits =
@@ -122,9 +134,8 @@ impl HeaderTree {
             parent_time: self.entry(parent).header.time,
             height,
         };
-        check_against(&header, &expected, now, &self.params)?;
-        let slot = self.insert(header, hash, parent, height);
-        Ok(Accepted { hash, height, is_new: true, is_best: slot == self.best })
+        check_against(header, &expected, now, &self.params)?;
+        Ok((parent, height))
     }
 
     /// Adds a header that was accepted earlier and comes back from storage, its parent first.

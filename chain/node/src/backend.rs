@@ -76,8 +76,8 @@ pub enum BlockAccepted {
 pub enum ChainEvent {
     /// The active chain has a new end. One event a step: a reorganisation is one step.
     Tip(Tip),
-    /// A transaction came into the mempool.
-    Transaction { transaction: Arc<Transaction>, txid: Txid, wtxid: Wtxid, fee_rate: FeeRate },
+    /// A transaction came into the mempool. `sequence`: [`crate::core::Core::mempool_sequence`] of that moment.
+    Transaction { transaction: Arc<Transaction>, txid: Txid, wtxid: Wtxid, fee_rate: FeeRate, sequence: u64 },
     /// A transaction left the mempool for another reason than its confirmation.
-    TransactionRemoved { txid: Txid, wtxid: Wtxid, reason: RemovalReason },
+    TransactionRemoved { txid: Txid, wtxid: Wtxid, reason: RemovalReason, sequence: u64 },
 }

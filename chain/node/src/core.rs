@@ -10,7 +10,7 @@
 //! that lock misses nothing and gets nothing twice.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant};
 
@@ -74,6 +74,7 @@ pub struct Core {
     /// Cancelled when the node stops, or a write has failed.
     pub shutdown: CancellationToken,
     pub(crate) chain: Mutex<Chainstate>,
+    mempool_sequence: AtomicU64,
     /// What has happened since the start.
     pub counters: Counters,
     /// The last block that was mined here, and when that was.
@@ -141,6 +142,7 @@ impl Core {
             mempool: RwLock::default(),
             shutdown: CancellationToken::new(),
             chain: Mutex::new(chain),
+            mempool_sequence: AtomicU64::new(1),
             counters: Counters::default(),
             found_tip: Mutex::default(),
             refused_time: Mutex::default(),
@@ -197,6 +199,16 @@ impl Core {
         (self.events.subscribe(), index.tip())
     }
 
+    /// The number that the next transaction gets which comes into the mempool, or leaves it for another reason than its
+    /// confirmation; 1 at the start.
+    pub fn mempool_sequence(&self) -> u64 {
+        self.mempool_sequence.load(Ordering::Relaxed)
+    }
+
+    fn next_mempool_sequence(&self) -> u64 {
+        self.mempool_sequence.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Takes every step that is to be taken.
     pub(crate) fn advance(
         &self,
@@ -242,12 +254,12 @@ impl Core {
         }
         self.check_own_locks(light, transaction)?;
         if read(&light.pool).get(&txid).is_some() {
-            self.announce(own_event(transaction));
+            self.announce(own_event(transaction, self.next_mempool_sequence()));
             return Err(MempoolError::AlreadyInMempool(txid));
         }
         let replaced = write(&light.pool).insert(transaction);
         self.announce_gone(&replaced, RemovalReason::Replaced);
-        self.announce(own_event(transaction));
+        self.announce(own_event(transaction, self.next_mempool_sequence()));
         Ok(txid)
     }
 
@@ -300,7 +312,8 @@ impl Core {
     fn announce_gone(&self, transactions: &[Arc<Transaction>], reason: RemovalReason) {
         for transaction in transactions {
             let (txid, wtxid) = (transaction.compute_txid(), transaction.compute_wtxid());
-            self.announce(ChainEvent::TransactionRemoved { txid, wtxid, reason });
+            let sequence = self.next_mempool_sequence();
+            self.announce(ChainEvent::TransactionRemoved { txid, wtxid, reason, sequence });
         }
     }
 
@@ -312,7 +325,8 @@ impl Core {
     fn announce_removed(&self, entries: &[Entry], reason: RemovalReason) {
         for entry in entries {
             let (txid, wtxid) = (entry.txid, entry.wtxid);
-            self.announce(ChainEvent::TransactionRemoved { txid, wtxid, reason });
+            let sequence = self.next_mempool_sequence();
+            self.announce(ChainEvent::TransactionRemoved { txid, wtxid, reason, sequence });
         }
     }
 
@@ -428,6 +442,7 @@ impl Core {
                 txid: entry.txid,
                 wtxid: entry.wtxid,
                 fee_rate: entry.rate().per_kwu(),
+                sequence: self.next_mempool_sequence(),
             });
         }
     }
@@ -624,9 +639,9 @@ impl Core {
     }
 }
 
-fn own_event(transaction: &Arc<Transaction>) -> ChainEvent {
+fn own_event(transaction: &Arc<Transaction>, sequence: u64) -> ChainEvent {
     let RelayedTx { txid, wtxid, fee_rate } = relayed(transaction);
-    ChainEvent::Transaction { transaction: Arc::clone(transaction), txid, wtxid, fee_rate }
+    ChainEvent::Transaction { transaction: Arc::clone(transaction), txid, wtxid, fee_rate, sequence }
 }
 
 /// A number of hashes, rounded.

@@ -103,6 +103,10 @@ impl Node {
         Arc::clone(&self.inner.core) as Arc<dyn Backend>
     }
 
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.inner.core
+    }
+
     /// The network's rules.
     pub fn params(&self) -> &Params {
         &self.inner.core.params

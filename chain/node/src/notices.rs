@@ -25,9 +25,10 @@ use crate::backend::ChainEvent;
 use crate::chain_index::NextStep;
 use crate::core::Core;
 use crate::error::NodeError;
+use crate::node::Node;
 use crate::prune::absence;
 use crate::sync::read;
-use crate::types::{BlockRef, Notice};
+use crate::types::{BlockRef, Notice, Tip};
 
 /// An endless sequence of notices.
 pub struct NoticeStream {
@@ -79,7 +80,7 @@ impl NoticeStream {
                 Ok(ChainEvent::Transaction { transaction, .. }) => {
                     return Ok(Notice::TransactionAccepted { transaction });
                 }
-                Ok(ChainEvent::TransactionRemoved { txid, reason, wtxid: _ }) => {
+                Ok(ChainEvent::TransactionRemoved { txid, reason, .. }) => {
                     return Ok(Notice::TransactionRemoved { txid, reason });
                 }
                 Err(RecvError::Lagged(_)) => {
@@ -123,5 +124,18 @@ impl NoticeStream {
             NextStep::Connect(_) => Notice::BlockConnected { hash, height, block },
             NextStep::Disconnect { .. } => Notice::BlockDisconnected { hash, height, block },
         })
+    }
+}
+
+impl Node {
+    /// Events from now on, and the tip at this very moment. Whoever reads them too slowly is told so by an error of the
+    /// receiver, and begins anew.
+    pub fn events(&self) -> (broadcast::Receiver<ChainEvent>, Tip) {
+        self.core().subscribe()
+    }
+
+    /// The block after `from` on the way to `to`: see [`NextStep`]. `None` if they are the same, or one is not known.
+    pub fn next_step(&self, from: &BlockHash, to: &BlockHash) -> Option<NextStep> {
+        read(&self.core().index).next_step(from, to)
     }
 }

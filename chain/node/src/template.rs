@@ -57,6 +57,17 @@ pub struct Template {
     pub height: u32,
     /// What its transactions pay together.
     pub fees: Amount,
+    /// Of each transaction but the coinbase, in their order.
+    pub costs: Vec<TransactionCost>,
+}
+
+/// What a transaction of a template pays, and what it takes of the block's limits beside its weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransactionCost {
+    /// Inputs less outputs.
+    pub fee: Amount,
+    /// The cost of its signature operations (BIP 141).
+    pub sigop_cost: u64,
 }
 
 /// Builds the block. `script` receives subsidy and fees; `extra_nonce` makes this miner's coinbase differ from others'.
@@ -64,10 +75,12 @@ pub fn build(pool: &Mempool, context: &TemplateContext, script: ScriptBuf, extra
     let selection = select(pool, MAX_BLOCK_WEIGHT.saturating_sub(RESERVED_WEIGHT));
     let fees = selection.iter().fold(Amount::ZERO, |sum, entry| sum.checked_add(entry.fee).unwrap_or(sum));
     let transactions = selection.iter().map(|entry| entry.transaction.as_ref().clone()).collect();
-    assemble(transactions, fees, context, script, extra_nonce)
+    let costs =
+        selection.iter().map(|entry| TransactionCost { fee: entry.fee, sigop_cost: entry.sigop_cost }).collect();
+    Template { costs, ..assemble(transactions, fees, context, script, extra_nonce) }
 }
 
-/// A block of these transactions, which pay `fees` together.
+/// A block of these transactions, which pay `fees` together. What each of them costs is not known.
 pub fn assemble(
     transactions: Vec<Transaction>,
     fees: Amount,
@@ -88,7 +101,7 @@ pub fn assemble(
     let mut block = Block { header, txdata };
     commit_to_witnesses(&mut block, context.segwit);
     update_merkle_root(&mut block);
-    Template { block, height: context.height, fees }
+    Template { block, height: context.height, fees, costs: Vec::new() }
 }
 
 impl Template {

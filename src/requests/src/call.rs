@@ -203,7 +203,8 @@ fn by_place(method: &Method, named: &Map<String, Value>) -> Result<Vec<Value>, R
     Ok(values)
 }
 
-fn decode<T: bitcoin::consensus::Decodable>(text: &str, what: &str) -> Result<T, RequestError> {
+/// Something of the chain from hexadecimal; `what` it should be is named in the error.
+pub fn decode<T: bitcoin::consensus::Decodable>(text: &str, what: &str) -> Result<T, RequestError> {
     bitcoin::consensus::encode::deserialize_hex(text)
         .map_err(|error| RequestError::new(DESERIALIZATION, format!("{what} decode failed: {error}")))
 }

@@ -28,12 +28,14 @@ pub enum Group {
     RawTransactions,
     /// What belongs nowhere else.
     Util,
+    /// What is published over ZeroMQ.
+    Zmq,
 }
 
 impl Group {
     /// All of them, as `help` lists them.
-    pub const ALL: [Self; 6] =
-        [Self::Blockchain, Self::Control, Self::Mining, Self::Network, Self::RawTransactions, Self::Util];
+    pub const ALL: [Self; 7] =
+        [Self::Blockchain, Self::Control, Self::Mining, Self::Network, Self::RawTransactions, Self::Util, Self::Zmq];
 
     /// The heading.
     pub fn heading(self) -> &'static str {
@@ -44,6 +46,7 @@ impl Group {
             Self::Network => "Network",
             Self::RawTransactions => "Rawtransactions",
             Self::Util => "Util",
+            Self::Zmq => "Zmq",
         }
     }
 }
@@ -57,7 +60,7 @@ const fn method(group: Group, name: &'static str, parameters: &'static [&'static
     Method { name, parameters, group, text }
 }
 
-use Group::{Blockchain, Control, Mining, Network, RawTransactions, Util};
+use Group::{Blockchain, Control, Mining, Network, RawTransactions, Util, Zmq};
 
 /// All that are served, those of a group in the order of their names.
 #[rustfmt::skip]
@@ -101,6 +104,8 @@ pub const METHODS: &[Method] = &[
     method(Control, "stop", &[], "Stops the daemon."),
     method(Control, "uptime", &[], "Seconds since the daemon began to serve."),
     method(Mining, "generatetoaddress", &["nblocks", "address", "maxtries"], "Mines blocks that pay to an address; for chains of little work."),
+    method(Mining, "getblocktemplate", &["template_request|template"],
+        "A block to be mined, for {\"rules\": [\"segwit\"]}; with a longpollid once there is other work; or checks a proposal."),
     method(Mining, "getmininginfo", &[], "Height and difficulty of the last block and the next, and all miners' hashes a second."),
     method(Mining, "getnetworkhashps", &["nblocks", "height"], "The hashes a second that all miners did over some blocks."),
     method(Mining, "submitblock", &["hexdata", "dummy"], "Offers a block: null if it is taken, else the reason in a word."),
@@ -126,6 +131,7 @@ pub const METHODS: &[Method] = &[
     method(Util, "estimatesmartfee", &["conf_target", "estimate_mode"], "The feerate that should confirm a transaction within some blocks."),
     method(Util, "getindexinfo", &["index_name"], "Which indexes there are, and how far they are."),
     method(Util, "validateaddress", &["address"], "Whether an address is one of this network, and what it stands for."),
+    method(Zmq, "getzmqnotifications", &[], "What is published over ZeroMQ, and where."),
 ];
 
 #[cfg(test)]

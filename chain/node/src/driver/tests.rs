@@ -151,7 +151,7 @@ impl Backend for Memory {
             return Err(MempoolError::MissingInputs(transaction.input[0].previous_output));
         }
         assert_eq!(outcome, TransactionOutcome::Accepted);
-        let _ = self.events.send(ChainEvent::Transaction { transaction, txid, wtxid, fee_rate });
+        let _ = self.events.send(ChainEvent::Transaction { transaction, txid, wtxid, fee_rate, sequence: 1 });
         Ok(txid)
     }
 

@@ -1,0 +1,380 @@
+//! Bitcoin Core's REST interface: blocks, headers, transactions, coins and the mempool for whoever may reach the port.
+//!
+//! ```text
+//!   GET /rest/tx/TXID.EXT · block/HASH.EXT · block/notxdetails/HASH.EXT · headers/HASH.EXT?count=5
+//!       blockhashbyheight/HEIGHT.EXT · blockfilter/basic/HASH.EXT · blockfilterheaders/basic/HASH.EXT?count=5
+//!       getutxos[/checkmempool]/TXID-N/….EXT · chaininfo.json · mempool/info.json · mempool/contents.json
+//!                                      EXT: bin, hex or json
+//! ```
+//!
+//! Promises: it only reads; nobody has to show who he is, so it is off unless asked for, what one request may ask for has a
+//! bound, and few are answered at a time.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{ConnectInfo, Path, RawQuery, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bitcoin::{Block, BlockHash, OutPoint, TxOut, Txid, consensus::serialize};
+use leyden_jsonrpc::amount::coins;
+use leyden_node::{Node, NodeError};
+use serde_json::{Value, json};
+
+use super::{Server, blockchain, describe, error::RpcError, mempool};
+use crate::{admission::CallerTrust, callers::Caller};
+
+/// Requests that are answered at a time; a block as JSON may take a second and 50 MB.
+pub(super) const MAX_AT_ONCE: usize = 4;
+/// Headers of one answer, as in Bitcoin Core.
+const MAX_HEADERS: usize = 2_000;
+const DEFAULT_HEADERS: usize = 5;
+/// Outputs of one question, as in Bitcoin Core.
+const MAX_OUTPOINTS: usize = 15;
+/// The height that outputs of the mempool are given.
+const MEMPOOL_HEIGHT: u32 = 0x7fff_ffff;
+
+/// In which form an answer is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Bin,
+    Hex,
+    Json,
+}
+
+/// An answer in all its forms; each is made when it is asked for.
+enum Answer {
+    /// Bytes, and the same for people.
+    Bytes(Vec<u8>),
+    Json(Value),
+}
+
+/// Why there is no answer.
+#[derive(Debug, PartialEq, Eq)]
+struct Refusal {
+    status: StatusCode,
+    text: String,
+}
+
+impl Refusal {
+    fn bad(text: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, text: text.into() }
+    }
+
+    fn missing(text: impl Into<String>) -> Self {
+        Self { status: StatusCode::NOT_FOUND, text: text.into() }
+    }
+
+    fn form(available: &str) -> Self {
+        Self::missing(format!("output format not found (available: {available})"))
+    }
+}
+
+impl From<RpcError> for Refusal {
+    fn from(error: RpcError) -> Self {
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, text: error.message }
+    }
+}
+
+impl From<NodeError> for Refusal {
+    fn from(error: NodeError) -> Self {
+        RpcError::from(error).into()
+    }
+}
+
+/// Answers a request whose path begins with `/rest/`.
+pub(super) async fn answer(
+    State(server): State<Arc<Server>>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Path(path): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    caller.rise(CallerTrust::Caller);
+    let _busy = caller.busy();
+    // It is never closed.
+    let _turn = server.rest_turns.acquire().await;
+    match find(&server.node, &path, query.as_deref().unwrap_or_default()).await {
+        Ok((form, answer)) => respond(form, answer),
+        Err(Refusal { status, text }) => {
+            (status, [(header::CONTENT_TYPE, "text/plain")], text + "\r\n").into_response()
+        }
+    }
+}
+
+fn respond(form: Form, answer: Answer) -> Response {
+    match (form, answer) {
+        (_, Answer::Json(value)) => {
+            ([(header::CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response()
+        }
+        (Form::Hex, Answer::Bytes(bytes)) => {
+            ([(header::CONTENT_TYPE, "text/plain")], hex::encode(bytes) + "\n").into_response()
+        }
+        (Form::Bin | Form::Json, Answer::Bytes(bytes)) => {
+            ([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response()
+        }
+    }
+}
+
+async fn find(node: &Node, path: &str, query: &str) -> Result<(Form, Answer), Refusal> {
+    // The form is named last; a point before belongs to what it is about.
+    let (path, form) = path.rsplit_once('.').unwrap_or((path, ""));
+    let form = match form {
+        "bin" => Form::Bin,
+        "hex" => Form::Hex,
+        "json" => Form::Json,
+        _ if path.starts_with("mempool") || path.starts_with("chaininfo") => return Err(Refusal::form("json")),
+        _ => return Err(Refusal::form(".bin, .hex, .json")),
+    };
+    let parts: Vec<&str> = path.split('/').collect();
+    let answer = match parts.as_slice() {
+        ["tx", txid] => transaction(node, txid, form).await,
+        ["block", hash] => block(node, hash, form, 2).await,
+        ["block", "notxdetails", hash] => block(node, hash, form, 1).await,
+        ["headers", hash] => headers(node, hash, parameter(query, "count"), form),
+        ["headers", count, hash] => headers(node, hash, Some(count), form),
+        ["blockhashbyheight", height] => block_hash(node, height, form),
+        ["blockfilter", kind, hash] => filter(node, kind, hash, form).await,
+        ["blockfilterheaders", kind, hash] => filter_headers(node, kind, hash, parameter(query, "count"), form).await,
+        ["blockfilterheaders", kind, count, hash] => filter_headers(node, kind, hash, Some(count), form).await,
+        ["getutxos", "checkmempool", outpoints @ ..] => coins_at(node, outpoints, true, form).await,
+        ["getutxos", outpoints @ ..] => coins_at(node, outpoints, false, form).await,
+        ["chaininfo"] if form == Form::Json => Ok(Answer::Json(blockchain::info(node)?)),
+        ["mempool", "info"] if form == Form::Json => Ok(Answer::Json(mempool::info(node))),
+        ["mempool", "contents"] if form == Form::Json => contents(node, query).await,
+        ["chaininfo"] | ["mempool", "info" | "contents"] => Err(Refusal::form("json")),
+        _ => Err(Refusal::missing("there is no such page")),
+    };
+    answer.map(|answer| (form, answer))
+}
+
+/// A parameter after the question mark.
+fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+    query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+fn parse_hash<T: std::str::FromStr>(text: &str) -> Result<T, Refusal> {
+    text.parse().map_err(|_| Refusal::bad(format!("Invalid hash: {text}")))
+}
+
+fn parse_count(count: Option<&str>) -> Result<usize, Refusal> {
+    let Some(text) = count else { return Ok(DEFAULT_HEADERS) };
+    let count = text.parse().ok().filter(|count| (1..=MAX_HEADERS).contains(count));
+    count.ok_or_else(|| {
+        Refusal::bad(format!("Header count is invalid or out of acceptable range (1-{MAX_HEADERS}): {text}"))
+    })
+}
+
+/// Describing much takes long: not on the runtime's own threads.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, text: error.to_string() })
+}
+
+async fn transaction(node: &Node, text: &str, form: Form) -> Result<Answer, Refusal> {
+    let txid: Txid = parse_hash(text)?;
+    let found = node.transaction(txid).await?.ok_or_else(|| Refusal::missing(format!("{text} not found")))?;
+    if form != Form::Json {
+        return Ok(Answer::Bytes(serialize(found.transaction.as_ref())));
+    }
+    let mut value = describe::transaction(&found.transaction, node.params().address_network);
+    if let Some((block, _)) = found.confirmed {
+        value["blockhash"] = json!(block.hash);
+    }
+    Ok(Answer::Json(value))
+}
+
+async fn stored(node: &Node, text: &str) -> Result<(BlockHash, Arc<Block>), Refusal> {
+    let hash: BlockHash = parse_hash(text)?;
+    if node.header(&hash).is_none() {
+        return Err(Refusal::missing(format!("{text} not found")));
+    }
+    let block = match node.block(hash).await {
+        Err(NodeError::Pruned { .. }) => return Err(Refusal::missing(format!("{text} not available (pruned data)"))),
+        found => found?,
+    };
+    Ok((hash, block.ok_or_else(|| Refusal::missing(format!("{text} not available (not fully downloaded)")))?))
+}
+
+async fn block(node: &Node, text: &str, form: Form, verbosity: i64) -> Result<Answer, Refusal> {
+    let (hash, block) = stored(node, text).await?;
+    let node = node.clone();
+    aside(move || match form {
+        Form::Json => Ok(Answer::Json(blockchain::describe_block(&node, &hash, &block, verbosity)?)),
+        Form::Bin | Form::Hex => Ok(Answer::Bytes(serialize(block.as_ref()))),
+    })
+    .await?
+}
+
+/// So many blocks of the active chain from `hash` on; none if it is not of it.
+fn active_from(node: &Node, text: &str, count: usize) -> Result<Vec<BlockHash>, Refusal> {
+    let hash: BlockHash = parse_hash(text)?;
+    let Some((_, height)) = node.header(&hash).filter(|_| node.is_active(&hash)) else { return Ok(Vec::new()) };
+    Ok((height..=u32::MAX).map_while(|height| node.block_hash(height)).take(count).collect())
+}
+
+fn headers(node: &Node, text: &str, count: Option<&str>, form: Form) -> Result<Answer, Refusal> {
+    let hashes = active_from(node, text, parse_count(count)?)?;
+    if form == Form::Json {
+        let described: Result<Vec<Value>, RpcError> =
+            hashes.iter().map(|hash| blockchain::describe_header(node, hash)).collect();
+        return Ok(Answer::Json(json!(described?)));
+    }
+    Ok(Answer::Bytes(hashes.iter().filter_map(|hash| node.header(hash)).flat_map(|(one, _)| serialize(&one)).collect()))
+}
+
+fn block_hash(node: &Node, text: &str, form: Form) -> Result<Answer, Refusal> {
+    let height: u32 = text.parse().map_err(|_| Refusal::bad(format!("Invalid height: {text}")))?;
+    let hash = node.block_hash(height).ok_or_else(|| Refusal::missing("Block height out of range"))?;
+    Ok(match form {
+        // As it is written for people, and in bytes as it is in headers.
+        Form::Json => Answer::Json(json!({ "blockhash": hash })),
+        Form::Hex => Answer::Bytes(serialize(&hash).into_iter().rev().collect()),
+        Form::Bin => Answer::Bytes(serialize(&hash)),
+    })
+}
+
+fn check_filters(node: &Node, kind: &str) -> Result<(), Refusal> {
+    if kind != "basic" {
+        return Err(Refusal::bad(format!("Unknown filtertype {kind}")));
+    }
+    match node.has_filters() {
+        Some(_) => Ok(()),
+        None => Err(Refusal::bad("Index is not enabled for filtertype basic")),
+    }
+}
+
+async fn filter(node: &Node, kind: &str, text: &str, form: Form) -> Result<Answer, Refusal> {
+    check_filters(node, kind)?;
+    let hash: BlockHash = parse_hash(text)?;
+    if node.header(&hash).is_none() {
+        return Err(Refusal::missing(format!("{text} not found")));
+    }
+    let (filter, _) = node.filter(hash).await?.ok_or_else(|| Refusal::missing("Filter not found."))?;
+    if form == Form::Json {
+        return Ok(Answer::Json(json!({ "filter": hex::encode(&filter.content) })));
+    }
+    // Kind, block, filter: as peers send it.
+    let mut bytes = vec![0];
+    bytes.extend(serialize(&hash));
+    bytes.extend(serialize(&filter.content));
+    Ok(Answer::Bytes(bytes))
+}
+
+async fn filter_headers(
+    node: &Node,
+    kind: &str,
+    text: &str,
+    count: Option<&str>,
+    form: Form,
+) -> Result<Answer, Refusal> {
+    check_filters(node, kind)?;
+    let hashes = active_from(node, text, parse_count(count)?)?;
+    let mut headers = Vec::with_capacity(hashes.len());
+    for hash in hashes {
+        let (_, link) = node.filter(hash).await?.ok_or_else(|| Refusal::missing("Filter not found."))?;
+        headers.push(link.header);
+    }
+    if form == Form::Json {
+        return Ok(Answer::Json(json!(headers)));
+    }
+    Ok(Answer::Bytes(headers.iter().flat_map(serialize).collect()))
+}
+
+async fn contents(node: &Node, query: &str) -> Result<Answer, Refusal> {
+    let flag = |name: &str, default: bool| match parameter(query, name) {
+        None => Ok(default),
+        Some("true") => Ok(true),
+        Some("false") => Ok(false),
+        Some(_) => Err(Refusal::bad(format!("The \"{name}\" query parameter must be either \"true\" or \"false\"."))),
+    };
+    let (verbose, with_sequence) = (flag("verbose", true)?, flag("mempool_sequence", false)?);
+    if verbose && with_sequence {
+        return Err(Refusal::bad(
+            "Verbose results cannot contain mempool sequence values. (hint: set \"verbose=false\")",
+        ));
+    }
+    if with_sequence {
+        let (txids, sequence) = node.mempool_at_rest().await?;
+        return Ok(Answer::Json(json!({ "txids": txids, "mempool_sequence": sequence })));
+    }
+    let node = node.clone();
+    aside(move || Answer::Json(mempool::describe_all(&node, &node.mempool_entries(), verbose))).await
+}
+
+/// An unspent output, and the height of its block.
+struct Unspent {
+    height: u32,
+    output: TxOut,
+}
+
+async fn coins_at(node: &Node, outpoints: &[&str], with_mempool: bool, form: Form) -> Result<Answer, Refusal> {
+    if outpoints.is_empty() {
+        return Err(Refusal::bad("Error: empty request"));
+    }
+    if outpoints.len() > MAX_OUTPOINTS {
+        let tried = outpoints.len();
+        return Err(Refusal::bad(format!("Error: max outpoints exceeded (max: {MAX_OUTPOINTS}, tried: {tried})")));
+    }
+    let mut wanted = Vec::new();
+    for text in outpoints {
+        let parsed = text.split_once('-').and_then(|(txid, vout)| Some((txid.parse().ok()?, vout.parse().ok()?)));
+        let (txid, vout) = parsed.ok_or_else(|| Refusal::bad("Parse error"))?;
+        wanted.push(OutPoint { txid, vout });
+    }
+    let tip = node.tip();
+    let mut found = Vec::new();
+    for outpoint in wanted {
+        found.push(unspent(node, outpoint, with_mempool).await?);
+    }
+    let hits = || found.iter().flatten();
+    if form == Form::Json {
+        let network = node.params().address_network;
+        let bitmap: String = found.iter().map(|coin| if coin.is_some() { '1' } else { '0' }).collect();
+        let coins = hits().map(|Unspent { height, output }| {
+            json!({
+                "height": height,
+                "value": coins(output.value),
+                "scriptPubKey": describe::script_pubkey(&output.script_pubkey, network),
+            })
+        });
+        return Ok(Answer::Json(json!({
+            "chainHeight": tip.height,
+            "chaintipHash": tip.hash,
+            "bitmap": bitmap,
+            "utxos": coins.collect::<Vec<_>>(),
+        })));
+    }
+    let mut bitmap = vec![0_u8; found.len().div_ceil(8)];
+    for (place, coin) in found.iter().enumerate() {
+        if let Some(byte) = bitmap.get_mut(place / 8).filter(|_| coin.is_some()) {
+            *byte |= 1 << (place % 8);
+        }
+    }
+    let mut bytes = tip.height.to_le_bytes().to_vec();
+    bytes.extend(serialize(&tip.hash));
+    bytes.extend(serialize(&bitmap));
+    bytes.extend(serialize(&bitcoin::VarInt(hits().count() as u64)));
+    for Unspent { height, output } in hits() {
+        // The version of the transaction stood here once.
+        bytes.extend(0_u32.to_le_bytes());
+        bytes.extend(height.to_le_bytes());
+        bytes.extend(serialize(output));
+    }
+    Ok(Answer::Bytes(bytes))
+}
+
+async fn unspent(node: &Node, outpoint: OutPoint, with_mempool: bool) -> Result<Option<Unspent>, Refusal> {
+    if with_mempool && node.mempool_spender(&outpoint).is_some() {
+        return Ok(None);
+    }
+    if let Some(coin) = node.coin(outpoint).await? {
+        return Ok(Some(Unspent { height: coin.height, output: coin.output }));
+    }
+    if !with_mempool || node.mempool_entry(&outpoint.txid).is_none() {
+        return Ok(None);
+    }
+    let found = node.transaction(outpoint.txid).await?;
+    let output = found.and_then(|found| found.transaction.output.get(outpoint.vout as usize).cloned());
+    Ok(output.map(|output| Unspent { height: MEMPOOL_HEIGHT, output }))
+}
