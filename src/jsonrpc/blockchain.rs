@@ -1,7 +1,9 @@
 //! Blocks, headers and unspent outputs.
 
+use std::sync::Arc;
+
 use bitcoin::{Block, BlockHash, OutPoint, Txid, consensus::encode::serialize_hex};
-use leyden_consensus::{script::ScriptFlags, script_flags};
+use leyden_consensus::{BlockUndo, script::ScriptFlags, script_flags};
 use leyden_jsonrpc::{Call, amount::coins};
 use leyden_node::{Node, NodeError, Tip};
 use serde_json::{Map, Value, json};
@@ -73,17 +75,28 @@ pub(super) async fn block(node: &Node, call: &Call) -> Result<Value, RpcError> {
     if verbosity <= 0 {
         return Ok(json!(serialize_hex(block.as_ref())));
     }
-    describe_block(node, &hash, &block, verbosity)
+    let spent = spent(node, hash, verbosity).await?;
+    describe_block(node, &hash, &block, spent.as_deref(), verbosity)
+}
+
+/// What a block has spent, as far as a description of this verbosity tells of it. A block that was never connected has none, and
+/// pruning takes it with the block.
+pub(super) async fn spent(node: &Node, hash: BlockHash, verbosity: i64) -> Result<Option<Arc<BlockUndo>>, NodeError> {
+    if verbosity >= 2 { node.spent_by(hash).await } else { Ok(None) }
 }
 
 /// Verbosity 1: with the ids of its transactions; above: with the transactions.
-pub(super) fn describe_block(node: &Node, hash: &BlockHash, block: &Block, verbosity: i64) -> Result<Value, RpcError> {
+pub(super) fn describe_block(
+    node: &Node,
+    hash: &BlockHash,
+    block: &Block,
+    spent: Option<&BlockUndo>,
+    verbosity: i64,
+) -> Result<Value, RpcError> {
     let mut value = describe_header(node, hash)?;
     let network = node.params().address_network;
-    // A block that was never connected has none, and pruning takes them with it.
-    let spent = if verbosity >= 2 { node.spent_by(hash).await? } else { None };
     let outputs = (verbosity >= 3).then_some(network);
-    let spent_by = |place: usize| spent.as_ref()?.spent.get(place.checked_sub(1)?);
+    let spent_by = |place: usize| spent?.spent.get(place.checked_sub(1)?);
     let transactions = block.txdata.iter().enumerate().map(|(place, transaction)| {
         if verbosity == 1 {
             return json!(transaction.compute_txid());

@@ -12,7 +12,7 @@ use tokio::net::lookup_host;
 
 use super::{
     describe::per_kvb,
-    error::{ALREADY_ADDED, INVALID_PARAMS, INVALID_SUBNET, MISC, NOT_ADDED, NOT_CONNECTED, RpcError},
+    error::{ALREADY_ADDED, INVALID_PARAMS, INVALID_SUBNET, MISC, NOT_ADDED, PEER_NOT_CONNECTED, RpcError},
 };
 
 /// Where nodes wait for peers unless they say otherwise.
@@ -178,7 +178,7 @@ pub(super) fn disconnect(node: &Node, call: &Call) -> Result<Value, RpcError> {
         name.is_some_and(|name| peer.address.to_string() == name)
             || id.is_some_and(|id| u64::try_from(id) == Ok(peer.id))
     };
-    let missing = || RpcError::new(NOT_CONNECTED, "Node not found in connected nodes");
+    let missing = || RpcError::new(PEER_NOT_CONNECTED, "Node not found in connected nodes");
     let peer = node.peers().into_iter().find(is_meant).ok_or_else(missing)?;
     node.disconnect_peer(peer.address)?;
     Ok(Value::Null)

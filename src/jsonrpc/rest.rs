@@ -198,9 +198,13 @@ async fn stored(node: &Node, text: &str) -> Result<(BlockHash, Arc<Block>), Refu
 
 async fn block(node: &Node, text: &str, form: Form, verbosity: i64) -> Result<Answer, Refusal> {
     let (hash, block) = stored(node, text).await?;
+    let spent = match form {
+        Form::Json => blockchain::spent(node, hash, verbosity).await?,
+        Form::Bin | Form::Hex => None,
+    };
     let node = node.clone();
     aside(move || match form {
-        Form::Json => Ok(Answer::Json(blockchain::describe_block(&node, &hash, &block, verbosity)?)),
+        Form::Json => Ok(Answer::Json(blockchain::describe_block(&node, &hash, &block, spent.as_deref(), verbosity)?)),
         Form::Bin | Form::Hex => Ok(Answer::Bytes(serialize(block.as_ref()))),
     })
     .await?

@@ -16,8 +16,7 @@ const LONGEST: u64 = 3 << 20;
 /// Check the proof that a block holds a transaction, and show the transaction.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    leyden chain verify-proof paid.txt\n  \
-    leyden chain verify-proof < mail           what stands around the proof does not matter\n\n\
+    leyden chain verify-proof paid.txt         what stands around the proof does not matter\n\n\
     It is checked against this node's headers; the block itself is not needed. Wait for as many confirmations as you would\n\
     for a payment of that size: a block that is replaced takes the transaction with it.")]
 pub(super) struct VerifyProof {
