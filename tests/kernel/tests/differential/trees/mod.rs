@@ -63,6 +63,8 @@ struct Tree<'k> {
     ours: Ours,
     theirs: Theirs,
     met: &'k Met,
+    /// What was given to the judges beyond the base, and what they said.
+    trail: Vec<String>,
 }
 
 /// Grows a tree of so many blocks beyond its base.
@@ -80,7 +82,7 @@ pub fn compare(seed: u64, keys: &Keys, met: &Met) -> Result<(), String> {
         coins: Rc::default(),
         block: None,
     };
-    let mut tree = Tree { keys, places: vec![root], refused: HashSet::new(), ours, theirs, met };
+    let mut tree = Tree { keys, places: vec![root], refused: HashSet::new(), ours, theirs, met, trail: Vec::new() };
     let grown = tree.base(draw).and_then(|()| tree.grow(draw)).and_then(|()| tree.compare_ends());
     match grown {
         Err(Stop::Tie) => {
@@ -308,6 +310,7 @@ impl Tree<'_> {
     fn deliver_header(&mut self, place: usize) -> Result<(), Stop> {
         let block = self.places[place].block.clone().expect("not the genesis block");
         let (we, they) = (self.ours.submit_header(&block), self.theirs.submit_header(&block));
+        self.trail.push(format!("{place} header: we {we}, they {they}"));
         if we != they && !self.has_refused_ancestor(place) {
             return Err(self.complaint(place, "header", &format!("we take it: {we}, Bitcoin Core takes it: {they}")));
         }
@@ -319,14 +322,20 @@ impl Tree<'_> {
         let bytes = serialize(block);
         let before = self.ours.tip();
         let (we, they) = (self.ours.submit(&bytes), self.theirs.submit(&bytes));
+        if name != "base" {
+            self.trail.push(format!("{place} {name}: we {we:?}, they {they:?}"));
+        }
         // What stands on a refused block can never be a tip; when it is refused is not a rule. Nor is it one for a block
         // that comes twice.
         let known = name == "again" || self.has_refused_ancestor(place);
         if we.is_ok() != they.is_ok() && !known {
             return Err(self.complaint(place, name, &format!("we say {we:?}, Bitcoin Core {they:?}")));
         }
-        if we.is_err() && they.is_err() && name != "again" {
+        // Bitcoin Core does not remember a block that is wrong without a look at its chain, so it may keep what stands on it.
+        if we.is_err() && they.is_err() {
             self.refused.insert(place);
+        } else if we.is_ok() && they.is_ok() {
+            self.refused.remove(&place);
         }
         self.met.note(format!("{name} {}", if they.is_ok() { "taken" } else { "refused" }));
         self.same_tip(place, name)?;
@@ -370,6 +379,7 @@ impl Tree<'_> {
         }
         let bytes = bytes.unwrap_or_else(|| serialize(&block));
         let (we, they) = (self.ours.submit(&bytes), self.theirs.submit(&bytes));
+        self.trail.push(format!("{place} tampered: we {we:?}, they {they:?}"));
         if we.is_ok() != they.is_ok() && !self.has_refused_ancestor(place) {
             return Err(self.complaint(place, "tampered", &format!("we say {we:?}, Bitcoin Core {they:?}")));
         }
@@ -420,8 +430,8 @@ impl Tree<'_> {
                 format!("{at}: {} {} on {:?}{refused}", near.hash, near.height, near.parent)
             })
             .collect();
-        let near = near.join("\n");
-        Stop::Complaint(format!("block {place} at height {height}, {hash}, {name}: {what}\n{shown}\n{near}"))
+        let (near, trail) = (near.join("\n"), self.trail.join("\n"));
+        Stop::Complaint(format!("block {place} at height {height}, {hash}, {name}: {what}\n{shown}\n{near}\n{trail}"))
     }
 
     /// Coins and undo data at the end, against both and against the account that was kept here.
