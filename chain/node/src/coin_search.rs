@@ -70,6 +70,7 @@ impl Node {
         search: Arc<CoinSearch>,
     ) -> Result<CoinsFound, NodeError> {
         self.blocking(move |core| {
+            core.full("unspent outputs")?;
             let (mut coins, mut looked_at, mut end) = (Vec::new(), 0u64, None);
             let tip = core.store.scan_coins(|outpoint, coin| {
                 if core.shutdown.is_cancelled() {

@@ -98,6 +98,7 @@ impl Node {
 impl Core {
     /// Looks at all unspent outputs, as they are at one moment. Ends early when the node stops.
     pub fn utxo_set(&self, kind: UtxoSetHashKind) -> Result<UtxoSetStats, NodeError> {
+        self.full("unspent outputs")?;
         let mut hasher = Hasher::new(kind);
         let (mut coins, mut transactions, mut nominal_bytes) = (0u64, 0u64, 0u64);
         let mut amount = Amount::ZERO;

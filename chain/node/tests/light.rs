@@ -109,6 +109,10 @@ async fn a_light_node_finds_what_pays_it_and_what_spends_that() {
     assert_eq!((at, proof.verify().unwrap()), (full.tip().block_ref(), own));
     assert_eq!(proof, full.inclusion_proof(own).await.unwrap().unwrap().1);
     assert!(matches!(light.coin(coin).await, Err(NodeError::LightNode(_))));
+    assert!(matches!(light.spent_by(at.hash).await, Err(NodeError::LightNode(_))));
+    assert!(matches!(light.transaction_count(1..=2).await, Err(NodeError::LightNode(_))));
+    let search = light.search_coins([script(1)].into(), Arc::default()).await;
+    assert!(matches!(search, Err(NodeError::LightNode(_))));
     assert!(matches!(light.generate_one(open_script()).await, Err(NodeError::LightNode(_))));
     light.shutdown().await;
     drop((notices, light));
