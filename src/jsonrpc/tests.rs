@@ -588,7 +588,7 @@ async fn peers_are_added_and_let_go() {
         config.clock = leyden_node::Clock::mockable();
         let node = Node::start(config).await.unwrap();
         let access = Access::open(&folder.path().join("cookie"), None).unwrap();
-        Server::new(node, access, CancellationToken::new())
+        Server::new(service(node, access), CancellationToken::new())
     }
     async fn until(server: &Server, wanted: impl Fn(&Value) -> bool) -> Value {
         for _ in 0..6_000 {
