@@ -78,6 +78,8 @@ impl Peer {
             store.put_closed_channel(&closed)?;
             info!(channel = %self.point(&id), %txid, height = height.0, settled = closed.settled.map(Amount::to_sat), "closed cooperatively");
             self.services.events.channel(ChannelNews::Closed(funding));
+            // Both have what is theirs: nothing of it is open.
+            self.services.events.channel(ChannelNews::Resolved(funding));
         }
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.tell_closing(&CloseProgress::Closed { txid });

@@ -315,14 +315,10 @@ impl Peer {
         {
             self.services.store.put_closed_channel(&closed)?;
             self.services.events.channel(ChannelNews::Closed(closed.funding));
+            self.services.events.channel(ChannelNews::Resolved(closed.funding));
             info!(channel = %self.point(&id), settled = closed.settled.map(Amount::to_sat), "the channel is resolved");
         }
-        let summary = self.slots.get(&id).and_then(|slot| slot.channel.summary());
-        let funding = summary.and_then(|summary| Some(summary.established?.funding));
         self.event(id, Event::CloseConfirmed);
-        if let Some(funding) = funding {
-            self.services.events.channel(ChannelNews::Resolved(funding));
-        }
         Ok(())
     }
 

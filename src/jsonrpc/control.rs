@@ -18,21 +18,29 @@ use crate::zmq::{HIGH_WATER_MARK, Notifier};
 
 /// The calls that are being answered, each under a number of its own.
 #[derive(Default)]
-pub(super) struct Running(Mutex<(u64, BTreeMap<u64, (String, Instant)>)>);
+pub(super) struct Running(Mutex<Calls>);
+
+#[derive(Default)]
+struct Calls {
+    /// The number of the last call.
+    last: u64,
+    /// By their numbers: the method, and when its answer was begun.
+    running: BTreeMap<u64, (String, Instant)>,
+}
 
 impl Running {
     /// Notes a call until the guard is dropped.
     pub(super) fn begin(&self, method: &str) -> RunningGuard<'_> {
-        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        running.0 = running.0.wrapping_add(1);
-        let number = running.0;
-        running.1.insert(number, (method.to_owned(), Instant::now()));
+        let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.last = calls.last.wrapping_add(1);
+        let number = calls.last;
+        calls.running.insert(number, (method.to_owned(), Instant::now()));
         RunningGuard { running: self, number }
     }
 
     pub(super) fn info(&self) -> Value {
-        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let calls = running.1.values().map(|(method, begun)| {
+        let guarded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let calls = guarded.running.values().map(|(method, begun)| {
             json!({ "method": method, "duration": u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX) })
         });
         // The log goes to standard error, which has no path.
@@ -48,7 +56,7 @@ pub(super) struct RunningGuard<'a> {
 
 impl Drop for RunningGuard<'_> {
     fn drop(&mut self) {
-        self.running.0.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&self.number);
+        self.running.0.lock().unwrap_or_else(PoisonError::into_inner).running.remove(&self.number);
     }
 }
 

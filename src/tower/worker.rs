@@ -19,7 +19,7 @@ use leyden_channels::{
 use leyden_node::Node;
 use leyden_watchtower::{
     appointment::ClientId,
-    message::TowerMessage,
+    message::{Ask, TowerMessage},
     record::TipRow,
     tower::{BlockSeen, Ctx, Effect, Event, Outbox, Tower, TowerError, TowerOutbox, newest_receipts},
 };
@@ -235,9 +235,9 @@ impl Worker {
         Ok(())
     }
 
-    /// Asked where it matters, and not for each of a crowd that registers.
+    /// Asked where it matters, and not for each of a crowd that registers or asks.
     fn tip_is_sure(&mut self, event: &Event<'_>) -> bool {
-        if !matches!(event, Event::Message(_, TowerMessage::Register(_))) {
+        if !matches!(event, Event::Message(_, TowerMessage::Register(_) | TowerMessage::Ask(Ask::Chain))) {
             return false;
         }
         let (is_sure, looked) = self.tip_doubt;

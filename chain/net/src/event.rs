@@ -8,8 +8,8 @@ use bitcoin::block::Header;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::{Block, BlockHash, Transaction, Txid, Wtxid};
 
+use crate::fetched::{Fetched, Wish};
 use crate::misbehavior::Misbehavior;
-use crate::peer_set::{Fetched, Wish};
 use crate::view::{ChainView, MempoolView, RelayedTx};
 
 /// A connection, by a number that its driver gives it and never uses again.

@@ -28,6 +28,7 @@ pub mod config;
 mod entropy;
 pub mod event;
 pub mod eviction;
+mod fetched;
 mod handshake;
 pub mod misbehavior;
 mod orphanage;
@@ -46,7 +47,8 @@ pub use event::{
     Action, BlockOutcome, Ctx, Direction, DisconnectReason, Event, FilterRequest, HeadersOutcome, PeerId,
     TransactionOutcome,
 };
+pub use fetched::{Fetched, Wish};
 pub use misbehavior::Misbehavior;
 pub use peer::{PeerClock, PeerSummary};
-pub use peer_set::{Fetched, PeerSet, Wish, locator};
+pub use peer_set::{PeerSet, locator};
 pub use view::{BlockState, ChainView, HeaderEntry, MempoolView, RelayedTx, TxName};

@@ -19,7 +19,6 @@ use bitcoin::p2p::message::NetworkMessage;
 
 use self::download::Download;
 pub(crate) use self::fetch::Fetch;
-pub use self::fetch::{Fetched, Wish};
 pub(crate) use self::filters::FilterRange;
 use self::relay::Relay;
 pub use self::sync::locator;

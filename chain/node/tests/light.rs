@@ -225,8 +225,7 @@ fn lie(message: &mut NetworkMessage, block: BlockHash, height: u32, withhold: bo
 fn relay(mut from: TcpStream, mut to: TcpStream, mut change: impl FnMut(&mut NetworkMessage)) {
     let magic = Magic::from_bytes(Params::regtest().magic);
     let (mut decoder, mut chunk) = (FrameDecoder::new(magic), vec![0; 1 << 16]);
-    loop {
-        let Ok(count) = from.read(&mut chunk) else { break };
+    while let Ok(count) = from.read(&mut chunk) {
         if count == 0 {
             break;
         }

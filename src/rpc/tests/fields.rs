@@ -237,6 +237,10 @@ fn bases(method: &MethodDescriptor) -> Vec<DynamicMessage> {
             let script = swaps::swap().offer().contract(Leg::Outer, &swaps::acceptance()).script_pubkey().unwrap();
             vec![leyden::SwapFundRequest { script: script.into_bytes(), amount: 5, max_fee: 1 }.encode_to_vec()]
         }
+        "leyden.SwapChain.Release" | "leyden.SwapChain.Broadcast" => {
+            let transaction = bitcoin::consensus::serialize(&swaps::transaction());
+            vec![leyden::SwapTransaction { transaction }.encode_to_vec()]
+        }
         "leyden.Towers.AddTower" => {
             let (pubkey, address) = (NODE.to_owned(), "127.0.0.1:9911".to_owned());
             vec![leyden::AddTowerRequest { pubkey, address, own: false }.encode_to_vec()]

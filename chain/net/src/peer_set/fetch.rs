@@ -10,7 +10,6 @@
 
 use std::time::Duration;
 
-use bitcoin::bip158::{FilterHash, FilterHeader};
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::Inventory;
 use bitcoin::p2p::message_filter::{CFHeaders, CFilter, GetCFHeaders, GetCFilters};
@@ -19,36 +18,11 @@ use bitcoin::{Block, BlockHash};
 use super::PeerSet;
 use crate::config::{MAX_FETCHED_FILTER_BYTES, MAX_FILTER_HEADERS, MAX_FILTERS};
 use crate::event::{Action, Ctx, DisconnectReason, PeerId};
+use crate::fetched::{Fetched, Wish};
 use crate::misbehavior::Misbehavior;
 
 /// The basic filter's number (BIP 158).
 const BASIC: u8 = 0;
-
-/// What is asked of a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
-pub enum Wish {
-    /// The hashes of the filters from the block at height `start` to the block `stop`, at most 2,000.
-    FilterHashes { start: u32, stop: BlockHash },
-    /// These filters themselves, at most 1,000.
-    Filters { start: u32, stop: BlockHash },
-    /// A block with its witnesses.
-    Block(BlockHash),
-}
-
-/// What came of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the text of a variant says what its fields are")]
-pub enum Fetched {
-    /// As many as were asked for, the lowest first, and the filter header before them.
-    FilterHashes { previous: FilterHeader, hashes: Vec<FilterHash> },
-    /// As many as were asked for, the lowest first.
-    Filters(Vec<Vec<u8>>),
-    /// Its hash is the one that was asked for; its transactions are not checked.
-    Block(Box<Block>),
-    /// The peer has gone, does not have it, or took too long.
-    Failed,
-}
 
 /// A question that is not answered yet.
 #[derive(Clone, Debug)]
