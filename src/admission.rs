@@ -25,7 +25,7 @@ use crate::limits::{LimitUse, SlotLimits};
 
 /// What is known of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum CallerTrust {
+pub(crate) enum CallerTrust {
     Silent,
     /// Has called something that everybody may.
     Caller,
@@ -35,7 +35,7 @@ pub enum CallerTrust {
 
 /// The connection slots of one server. Clones are the same slots.
 #[derive(Clone, Debug)]
-pub struct ConnectionSlots {
+pub(crate) struct ConnectionSlots {
     connections: Arc<Mutex<Connections>>,
     /// Who had to go, and who was not taken for known.
     refused: Arc<AtomicU64>,
@@ -68,14 +68,14 @@ struct Connection {
 
 /// The slot of one connection, which is free again when this is dropped.
 #[derive(Debug)]
-pub struct ConnectionSlot {
+pub(crate) struct ConnectionSlot {
     slots: ConnectionSlots,
     id: u64,
     leave: CancellationToken,
 }
 
 impl ConnectionSlots {
-    pub fn new(room: SlotLimits) -> Self {
+    pub(crate) fn new(room: SlotLimits) -> Self {
         let connections = Connections { room, present: BTreeMap::new(), leaving: HashSet::new(), next: 0 };
         Self {
             connections: Arc::new(Mutex::new(connections)),
@@ -87,7 +87,7 @@ impl ConnectionSlots {
 
     /// Lets somebody in. `known`: something about the address speaks for it, so it takes no place of strangers while there
     /// are other ones.
-    pub fn enter(&self, address: IpAddr, known: bool) -> ConnectionSlot {
+    pub(crate) fn enter(&self, address: IpAddr, known: bool) -> ConnectionSlot {
         let mut connections = self.lock();
         let known = known && connections.count(true) < connections.room.known;
         if !known && connections.count(false) >= connections.room.strangers {
@@ -101,7 +101,7 @@ impl ConnectionSlots {
     }
 
     /// Somebody has to go: the system has no more file descriptors.
-    pub fn give_way(&self) {
+    pub(crate) fn give_way(&self) {
         self.make_room(&mut self.lock());
     }
 
@@ -116,7 +116,7 @@ impl ConnectionSlots {
 
     /// Before somebody is let in: waits until those who had to go are gone, but for a few. Else a burst of newcomers would
     /// take file descriptors that are not there.
-    pub async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         let gone = async {
             while self.lock().leaving.len() > FEW_LEAVING {
                 self.released.notified().await;
@@ -126,22 +126,22 @@ impl ConnectionSlots {
     }
 
     /// How many connections have not shown who they are, and how many have.
-    pub fn used(&self) -> SlotLimits {
+    pub(crate) fn used(&self) -> SlotLimits {
         let connections = self.lock();
         SlotLimits { strangers: connections.count(false), known: connections.count(true) }
     }
 
-    pub fn room(&self) -> SlotLimits {
+    pub(crate) fn room(&self) -> SlotLimits {
         self.lock().room
     }
 
     /// How many had to go.
-    pub fn refused(&self) -> u64 {
+    pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
     /// For people: of strangers and of known connections.
-    pub fn limits(&self, strangers: &'static str, known: &'static str) -> [LimitUse; 2] {
+    pub(crate) fn limits(&self, strangers: &'static str, known: &'static str) -> [LimitUse; 2] {
         let (used, room) = (self.used(), self.room());
         let one = |name, used: usize, limit: usize, refused, what| LimitUse {
             name,
@@ -189,7 +189,7 @@ impl Connections {
 }
 
 /// What one customer of a provider usually has: an IPv4 address, or 64 bits of an IPv6 address.
-pub fn neighbourhood(address: IpAddr) -> IpAddr {
+pub(crate) fn neighbourhood(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
@@ -201,7 +201,7 @@ pub fn neighbourhood(address: IpAddr) -> IpAddr {
 
 impl ConnectionSlot {
     /// Resolves when its holder has to go.
-    pub fn leave(&self) -> &CancellationToken {
+    pub(crate) fn leave(&self) -> &CancellationToken {
         &self.leave
     }
 
@@ -211,7 +211,7 @@ impl ConnectionSlot {
     }
 
     /// More is known of its holder now; `false` if there is no room for so many of whom that is known.
-    pub fn rise(&self, trust: CallerTrust) -> bool {
+    pub(crate) fn rise(&self, trust: CallerTrust) -> bool {
         let mut connections = self.slots.lock();
         let full = connections.count(true) >= connections.room.known;
         let Some(connection) = connections.present.get_mut(&self.id) else { return false };

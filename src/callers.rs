@@ -39,7 +39,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Who is at the other end, for whoever answers the requests. Clones are the same caller.
 #[derive(Clone, Debug)]
-pub struct Caller {
+pub(crate) struct Caller {
     address: SocketAddr,
     state: Arc<State>,
 }
@@ -54,15 +54,15 @@ struct State {
 }
 
 /// A request is being answered until this is dropped.
-pub struct Busy(Caller);
+pub(crate) struct Busy(Caller);
 
 impl Caller {
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// More is known of it now; `false` if there is no room for so many.
-    pub fn rise(&self, trust: CallerTrust) -> bool {
+    pub(crate) fn rise(&self, trust: CallerTrust) -> bool {
         let risen = self.state.place.rise(trust);
         if risen {
             self.state.has_spoken.store(true, Ordering::Relaxed);
@@ -70,7 +70,7 @@ impl Caller {
         risen
     }
 
-    pub fn busy(&self) -> Busy {
+    pub(crate) fn busy(&self) -> Busy {
         self.state.busy.fetch_add(1, Ordering::Relaxed);
         Busy(self.clone())
     }
@@ -83,7 +83,7 @@ impl Drop for Busy {
 }
 
 /// Accepts connections while there are slots.
-pub struct CallerListener {
+pub(crate) struct CallerListener {
     listener: TcpListener,
     slots: ConnectionSlots,
     /// How long a connection may rest between two requests, where the protocol does not look after that itself.
@@ -91,11 +91,11 @@ pub struct CallerListener {
 }
 
 impl CallerListener {
-    pub fn new(listener: TcpListener, slots: ConnectionSlots, idle: Option<Duration>) -> Self {
+    pub(crate) fn new(listener: TcpListener, slots: ConnectionSlots, idle: Option<Duration>) -> Self {
         Self { listener, slots, idle }
     }
 
-    pub async fn next(&self) -> CallerStream {
+    pub(crate) async fn next(&self) -> CallerStream {
         loop {
             self.slots.settle().await;
             match self.listener.accept().await {
@@ -114,7 +114,7 @@ impl CallerListener {
     }
 
     /// All connections, until nobody wants them any more.
-    pub fn into_stream(self) -> ReceiverStream<io::Result<CallerStream>> {
+    pub(crate) fn into_stream(self) -> ReceiverStream<io::Result<CallerStream>> {
         let (send, streams) = mpsc::channel(1);
         tokio::spawn(async move {
             loop {
@@ -132,7 +132,7 @@ impl CallerListener {
 }
 
 /// One connection.
-pub struct CallerStream {
+pub(crate) struct CallerStream {
     stream: TcpStream,
     caller: Caller,
     leave: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -158,7 +158,7 @@ impl CallerStream {
     }
 
     /// Who is at the other end.
-    pub fn caller(&self) -> &Caller {
+    pub(crate) fn caller(&self) -> &Caller {
         &self.caller
     }
 

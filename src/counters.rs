@@ -59,7 +59,7 @@ struct Counter {
 
 /// A family of histograms, and the upper bounds of its buckets.
 #[derive(Clone, Copy, Debug)]
-pub struct Histogram {
+pub(crate) struct Histogram {
     pub name: &'static str,
     pub bounds: &'static [f64],
     help: &'static str,
@@ -174,18 +174,18 @@ const BYTES_OF_COMMIT: Histogram = Histogram {
 };
 
 /// Every family of histograms.
-pub fn histograms() -> [Histogram; 4] {
+pub(crate) fn histograms() -> [Histogram; 4] {
     let [payments, ..] = LIGHTNING.histograms else { unreachable!("the payments' come first") };
     [*payments, SECONDS_OF_COMMIT, ROWS_OF_COMMIT, BYTES_OF_COMMIT]
 }
 
 /// Has the series of a node with channels stand there, at zero.
-pub fn begin_lightning() {
+pub(crate) fn begin_lightning() {
     LIGHTNING.begin();
 }
 
 /// Has the series of a watchtower stand there, at zero.
-pub fn begin_tower() {
+pub(crate) fn begin_tower() {
     TOWER.begin();
 }
 
@@ -209,7 +209,7 @@ impl Group {
 }
 
 /// A payment has ended. `took` is known of one that was begun in this run.
-pub fn payment_ended(payment: &Payment, took: Option<Duration>) {
+pub(crate) fn payment_ended(payment: &Payment, took: Option<Duration>) {
     let outcome = match &payment.state {
         PaymentState::Pending => return,
         PaymentState::Succeeded { .. } => SUCCEEDED,
@@ -235,7 +235,7 @@ pub fn payment_ended(payment: &Payment, took: Option<Duration>) {
 }
 
 /// Something has happened to an HTLC that passes through.
-pub fn forward(event: &HtlcEvent) {
+pub(crate) fn forward(event: &HtlcEvent) {
     match &event.kind {
         HtlcEventKind::Forward { .. } => counter!(FORWARDS_OFFERED).increment(1),
         HtlcEventKind::ForwardFail => counter!(FORWARDS, OUTCOME => FAILED).increment(1),
@@ -248,7 +248,7 @@ pub fn forward(event: &HtlcEvent) {
 }
 
 /// An invoice is new, or has changed.
-pub fn invoice(invoice: &Invoice) {
+pub(crate) fn invoice(invoice: &Invoice) {
     match &invoice.state {
         InvoiceState::Open => counter!(INVOICES_ADDED).increment(1),
         InvoiceState::Accepted(_) => counter!(INVOICES_HELD).increment(1),
@@ -263,12 +263,12 @@ pub fn invoice(invoice: &Invoice) {
 }
 
 /// A channel has become usable for the first time.
-pub fn channel_opened() {
+pub(crate) fn channel_opened() {
     counter!(CHANNELS_OPENED).increment(1);
 }
 
 /// The chain says something of a channel's end.
-pub fn closing(notice: &onchain::Notice) {
+pub(crate) fn closing(notice: &onchain::Notice) {
     use onchain::Notice;
     let by = match notice {
         Notice::Closed { by: ClosedBy::Both, .. } => "both",
@@ -284,13 +284,13 @@ pub fn closing(notice: &onchain::Notice) {
 }
 
 /// A peer broke a rule of the protocol.
-pub fn protocol_violation() {
+pub(crate) fn protocol_violation() {
     counter!(VIOLATIONS).increment(1);
 }
 
 /// Whose rows are committed.
 #[derive(Clone, Copy, Debug)]
-pub enum Database {
+pub(crate) enum Database {
     Node,
     Tower,
 }
@@ -306,7 +306,7 @@ impl Database {
 
 /// A synced write is done.
 #[derive(Clone, Copy, Debug)]
-pub struct Commit {
+pub(crate) struct Commit {
     pub database: Database,
     pub rows: usize,
     pub bytes: usize,
@@ -314,7 +314,7 @@ pub struct Commit {
 }
 
 impl Commit {
-    pub fn note(self) {
+    pub(crate) fn note(self) {
         let database = self.database.name();
         histogram!(COMMIT_SECONDS, DATABASE => database).record(self.took);
         histogram!(COMMIT_ROWS, DATABASE => database).record(self.rows as f64);
@@ -323,17 +323,17 @@ impl Commit {
 }
 
 /// The watchtower signs for a backup.
-pub fn tower_receipt() {
+pub(crate) fn tower_receipt() {
     counter!(TOWER_RECEIPTS).increment(1);
 }
 
 /// The watchtower broadcasts a penalty.
-pub fn tower_broadcast() {
+pub(crate) fn tower_broadcast() {
     counter!(TOWER_BROADCASTS).increment(1);
 }
 
 /// The watchtower has news.
-pub fn tower_notice(notice: &tower::Notice) {
+pub(crate) fn tower_notice(notice: &tower::Notice) {
     use tower::Notice;
     match notice {
         Notice::Breach { mode: Mode::Blind, .. } => counter!(TOWER_BREACHES, "mode" => "blind").increment(1),

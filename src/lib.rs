@@ -1,25 +1,32 @@
 //! Leyden: a Lightning node that carries its own proof-of-work chain.
 
-pub mod address;
-pub mod admission;
-pub mod api;
+#![warn(missing_docs)]
+
+mod address;
+mod admission;
+mod api;
 pub mod bench;
-pub mod callers;
+mod callers;
 pub mod config;
-pub mod counters;
+mod counters;
 pub mod daemon;
-pub mod driver;
-pub mod jsonrpc;
-pub mod lightning;
-pub mod limits;
-pub mod macaroon;
-pub mod metrics;
-pub mod rpc;
-pub mod sibling;
-pub mod store;
-pub mod tls;
-pub mod tower;
-pub mod wallet;
-pub mod zmq;
+mod driver;
+mod jsonrpc;
+mod lightning;
+mod limits;
+mod macaroon;
+mod metrics;
+mod rpc;
+mod sibling;
+mod store;
+mod tls;
+mod tower;
+mod wallet;
+mod zmq;
 
 pub use leyden_common::words;
+
+/// What the tests of the whole system look at without a daemon.
+pub mod inside {
+    pub use crate::{driver::onchain::rejection, store::Store, wallet::seed};
+}

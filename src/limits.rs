@@ -15,135 +15,137 @@ use leyden_node::{Share, TimeBudget};
 // Lightning: one connection.
 
 /// What handshake and `init` may take: a few round trips over the slowest line.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A peer has to take some bytes within this time while there are any for it. A line that takes nothing for so long is no use
 /// for payments, and the peer's own retransmissions will have given up about then.
-pub const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes that may wait for a peer before more is said to it. The largest honest need at once is what follows
 /// `channel_reestablish`: 483 `update_add_htlc` of 1,452 bytes and a `commitment_signed` of 31 kB make 732 kB for one channel;
 /// several busy channels fit. What one turn has to say is queued whole even beyond this, or a peer with many channels could
 /// never be told it: the bound is on beginning another turn.
-pub const MAX_UNSENT: u64 = 4 << 20;
+pub(crate) const MAX_UNSENT: u64 = 4 << 20;
 /// Bytes that may wait before pongs and backups are left out, which peers make us send at will: several of the largest size
 /// fit. For 128 strangers who do not read that is 64 MB.
-pub const MAX_UNSENT_ANSWERS: u64 = 512 << 10;
+pub(crate) const MAX_UNSENT_ANSWERS: u64 = 512 << 10;
 /// What still waits when we hang up is given this time to leave, if it is no more than the last words of a conversation.
-pub const FAREWELL: Duration = Duration::from_secs(5);
-pub const MAX_LAST_WORDS: u64 = 64 << 10;
+pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
+pub(crate) const MAX_LAST_WORDS: u64 = 64 << 10;
 /// Bytes of messages that were read and not handled yet; more are not read. Sixteen of the largest, and what a line of 100
 /// Mbit/s brings in 80 ms: no turn of ours takes longer.
-pub const MAX_UNHANDLED: u32 = 1 << 20;
+pub(crate) const MAX_UNHANDLED: u32 = 1 << 20;
 /// Messages of that, each of which costs a little beside its bytes.
-pub const MAX_UNHANDLED_MESSAGES: usize = 1024;
+pub(crate) const MAX_UNHANDLED_MESSAGES: usize = 1024;
 /// Bytes of pongs, at once and a second. LND asks for up to 65,531 bytes once a minute; BOLT 1 lets a node hang up on more
 /// than one ping in 30 seconds. A ping of 24 bytes must not buy a stranger thousands of our line.
-pub const PONGS_AT_ONCE: u64 = 512 << 10;
-pub const PONGS_PER_SECOND: u64 = 16 << 10;
+pub(crate) const PONGS_AT_ONCE: u64 = 512 << 10;
+pub(crate) const PONGS_PER_SECOND: u64 = 16 << 10;
 /// What the shortest pong counts for: its frame, and the work.
-pub const PONG_OVERHEAD: u64 = 64;
+pub(crate) const PONG_OVERHEAD: u64 = 64;
 
 // Lightning: all connections.
 
 /// Inbound handshakes at once of whom nothing is known. Whoever comes when they are full takes the place of the one who has
 /// been silent longest, so the number only has to be above what honest peers need at once: each takes two round trips.
-pub const MAX_HANDSHAKES: usize = 64;
+pub(crate) const MAX_HANDSHAKES: usize = 64;
 /// Those from addresses where a peer with a channel was seen, which nobody else can take.
-pub const MAX_KNOWN_HANDSHAKES: usize = 32;
+pub(crate) const MAX_KNOWN_HANDSHAKES: usize = 32;
 /// Connected nodes that came to us and have no channel that is paid for. LND and Core Lightning serve some hundred strangers;
 /// each may cost [`MAX_UNSENT_ANSWERS`] and [`MAX_UNHANDLED`].
-pub const MAX_STRANGERS: usize = 128;
+pub(crate) const MAX_STRANGERS: usize = 128;
 
 /// Processor time for all strangers together, beside handshakes and the checks of their gossip
 /// ([`leyden_channels::gossip::limits`]): decryption, and their tasks. A sixth of one core is some 100 MB of what they send
 /// in a second, far above what honest strangers need; a node with two slow cores has the rest for payments.
-pub const STRANGERS_TIME: Share = Share { per_second: Duration::from_millis(160), at_once: Duration::from_millis(320) };
+pub(crate) const STRANGERS_TIME: Share =
+    Share { per_second: Duration::from_millis(160), at_once: Duration::from_millis(320) };
 /// Processor time for handshakes of whom nothing is known yet: some 250 in a second. Of its own, because whoever has a
 /// channel is a stranger until then, and must not wait behind those whom we know to be.
-pub const HANDSHAKES_TIME: Share = Share { per_second: Duration::from_millis(80), at_once: Duration::from_millis(400) };
+pub(crate) const HANDSHAKES_TIME: Share =
+    Share { per_second: Duration::from_millis(80), at_once: Duration::from_millis(400) };
 /// Messages of a stranger that are handled before the next one's turn. Those of peers with channels share signatures and
 /// writes, the more the better; a stranger's share nothing.
-pub const STRANGERS_TURN: usize = 64;
+pub(crate) const STRANGERS_TURN: usize = 64;
 
 // Channels of which only the peer's word says that they will be funded.
 
 /// Of one peer: each costs us memory and, once its first commitments are signed, a place in the store. Core Lightning and LND
 /// allow fewer.
-pub const MAX_UNFUNDED_PER_PEER: usize = 16;
+pub(crate) const MAX_UNFUNDED_PER_PEER: usize = 16;
 /// Of all peers: some 10 kB in memory and 3 kB in the store each, and a look at the chain at every block.
-pub const MAX_UNFUNDED: usize = 256;
+pub(crate) const MAX_UNFUNDED: usize = 256;
 /// Blocks after which such a channel gives way to another one when there is no room, if its funding transaction was not even
 /// seen. A funder who gets our signature broadcasts within seconds, and one who asks other signers within the hour. When
 /// all are younger than this, openings by strangers are refused: that is the most that a stranger can do by them.
-pub const UNFUNDED_GIVES_WAY_AFTER: u32 = 6;
+pub(crate) const UNFUNDED_GIVES_WAY_AFTER: u32 = 6;
 
 // A watchtower's clients. What they may make it store stands in `leyden_watchtower::session`.
 
 /// Connections of clients that are not on the allow list, registered or not. A client of a tower needs one; whoever comes when they
 /// are full takes the place of another: of those that are not registered first, and of the largest crowd.
-pub const MAX_TOWER_STRANGERS: usize = 256;
+pub(crate) const MAX_TOWER_STRANGERS: usize = 256;
 /// Connections of clients on the allow list, which nobody else can take: one needs one.
-pub const MAX_TOWER_KNOWN: usize = 64;
+pub(crate) const MAX_TOWER_KNOWN: usize = 64;
 /// Within this time after the handshake a connection has to belong to a client that is registered.
-pub const TOWER_REGISTER_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const TOWER_REGISTER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of one client's messages that were read and are not durable yet; more are not read. It is what one commit takes up:
 /// a thousand backups without HTLCs, or four frames of the largest.
-pub const TOWER_MAX_UNHANDLED: u32 = 256 << 10;
+pub(crate) const TOWER_MAX_UNHANDLED: u32 = 256 << 10;
 /// What a message counts for at least: with the smallest ones 4,096 of them may wait.
-pub const TOWER_MESSAGE_COST: u32 = 64;
+pub(crate) const TOWER_MESSAGE_COST: u32 = 64;
 /// Answers that may wait for a client that does not read them: a state of each of a thousand channels, several times over.
-pub const TOWER_MAX_UNSENT: usize = 4_096;
+pub(crate) const TOWER_MAX_UNSENT: usize = 4_096;
 /// Processor time for decryption of what those send who are not registered: honest ones register with their second message.
-pub const TOWER_STRANGERS_TIME: Share =
+pub(crate) const TOWER_STRANGERS_TIME: Share =
     Share { per_second: Duration::from_millis(80), at_once: Duration::from_millis(160) };
 /// Processor time for the handshakes of a watchtower: some 250 in a second.
-pub const TOWER_HANDSHAKES_TIME: Share =
+pub(crate) const TOWER_HANDSHAKES_TIME: Share =
     Share { per_second: Duration::from_millis(80), at_once: Duration::from_millis(400) };
 
 // Callers: gRPC and JSON-RPC.
 
 /// Until it has shown a token, or called something that needs none, a connection lives this long: TLS and one request.
-pub const CALLER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const CALLER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A caller has to take some bytes within this time while there are any for it.
-pub const CALLER_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const CALLER_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections of JSON-RPC between two requests. Bitcoin Core waits for 30 s; pools of clients keep them longer.
-pub const CALLER_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const CALLER_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Connections of which nothing is known, for each of gRPC and JSON-RPC. Whoever comes when they are full takes the place of
 /// another, those of other machines first.
-pub const MAX_UNKNOWN_CALLERS: usize = 32;
+pub(crate) const MAX_UNKNOWN_CALLERS: usize = 32;
 /// Connections that have shown a token: a client needs one, a pool of clients some.
-pub const MAX_KNOWN_CALLERS: usize = 96;
+pub(crate) const MAX_KNOWN_CALLERS: usize = 96;
 /// Calls at a time on one connection of gRPC.
-pub const MAX_CALLS_PER_CONNECTION: u32 = 256;
+pub(crate) const MAX_CALLS_PER_CONNECTION: u32 = 256;
 /// The largest request of JSON-RPC: a block in hexadecimal and some air.
-pub const MAX_JSONRPC_BODY: usize = 10_000_000;
+pub(crate) const MAX_JSONRPC_BODY: usize = 10_000_000;
 /// What reading one may take: 10 MB in this time is 2.7 Mbit/s.
-pub const JSONRPC_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const JSONRPC_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Calls in one batch of JSON-RPC. Bitcoin Core has no such limit; Electrum servers, which send the largest ones, ask for some
 /// hundred blocks or transactions at a time, and a block may be 8 MB of hexadecimal: all answers are in memory at once.
-pub const MAX_JSONRPC_BATCH: usize = 1_000;
+pub(crate) const MAX_JSONRPC_BATCH: usize = 1_000;
 /// Bytes of answers of one batch: above, the rest is refused.
-pub const MAX_JSONRPC_ANSWER: usize = 128 << 20;
+pub(crate) const MAX_JSONRPC_ANSWER: usize = 128 << 20;
 
 // Subscribers of ZeroMQ, who show nothing of who they are.
 
 /// Connections: an indexer or another node takes one for each topic. What may wait for one stands in `zmq`: 32 MB, so all of
 /// them together hold 1 GB at the very most, and nothing while they read.
-pub const MAX_SUBSCRIBERS: usize = 32;
+pub(crate) const MAX_SUBSCRIBERS: usize = 32;
 
 // Callers of the metrics, who show nothing of who they are.
 
 /// Connections: a server that collects metrics needs one, two of them and a person who looks are three. Whoever comes when
 /// they are full takes the place of another, those of other machines first.
-pub const MAX_METRICS_CALLERS: usize = 8;
+pub(crate) const MAX_METRICS_CALLERS: usize = 8;
 /// For so long a page is given to everybody who asks. Collectors ask every ten seconds or less often; a crowd must not have
 /// every channel counted for each of its questions.
-pub const METRICS_PAGE_AGE: Duration = Duration::from_secs(1);
+pub(crate) const METRICS_PAGE_AGE: Duration = Duration::from_secs(1);
 /// How long one part of a page is waited for. Collectors give up after ten seconds.
-pub const METRICS_READ_LIMIT: Duration = Duration::from_secs(3);
+pub(crate) const METRICS_READ_LIMIT: Duration = Duration::from_secs(3);
 
 /// File descriptors that the process may have open, and how they are shared out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Descriptors(usize);
+pub(crate) struct Descriptors(usize);
 
 /// What a system counts as unlimited is this many: no sum of shares overflows.
 const MOST_DESCRIPTORS: usize = usize::MAX / 100;
@@ -161,43 +163,43 @@ const LEAST_PLACES: usize = 4;
 
 impl Descriptors {
     /// Of a process that may have so many open.
-    pub fn new(limit: u64) -> Self {
+    pub(crate) fn new(limit: u64) -> Self {
         Self(usize::try_from(limit).unwrap_or(usize::MAX).min(MOST_DESCRIPTORS))
     }
 
     /// So many of each hundred that are not our own, but one at least and `most` at most.
-    pub fn share(self, percent: usize, most: usize) -> usize {
+    pub(crate) fn share(self, percent: usize, most: usize) -> usize {
         let files = self.chain_files().saturating_add(self.node_files()).saturating_add(self.tower_files());
         let own = OWN_DESCRIPTORS + usize::try_from(files).unwrap_or(usize::MAX / 2);
         (self.0.saturating_sub(own) * percent / 100).clamp(1, most)
     }
 
     /// Files of the chain's database.
-    pub fn chain_files(self) -> u32 {
+    pub(crate) fn chain_files(self) -> u32 {
         u32::try_from(self.0 / 4).unwrap_or(u32::MAX).clamp(LEAST_FILES, CHAIN_FILES)
     }
 
     /// Files of the node's database.
-    pub fn node_files(self) -> u32 {
+    pub(crate) fn node_files(self) -> u32 {
         u32::try_from(self.0 / 8).unwrap_or(u32::MAX).clamp(LEAST_FILES, NODE_FILES)
     }
 
     /// Files of the watchtower's database.
-    pub fn tower_files(self) -> u32 {
+    pub(crate) fn tower_files(self) -> u32 {
         u32::try_from(self.0 / 16).unwrap_or(u32::MAX).clamp(LEAST_FILES, TOWER_FILES)
     }
 
     /// Connections of a watchtower's clients. Where descriptors are scarce they are few: the node's own needs come first.
-    pub fn tower(self) -> SlotLimits {
+    pub(crate) fn tower(self) -> SlotLimits {
         SlotLimits { strangers: self.share(7, MAX_TOWER_STRANGERS), known: self.share(3, MAX_TOWER_KNOWN) }
     }
 
     /// Lightning connections of strangers, and of others as far as these have not come.
-    pub fn lightning(self) -> usize {
+    pub(crate) fn lightning(self) -> usize {
         self.share(24, usize::MAX).max(LEAST_PLACES)
     }
 
-    pub fn handshakes(self) -> SlotLimits {
+    pub(crate) fn handshakes(self) -> SlotLimits {
         SlotLimits {
             strangers: self.share(10, MAX_HANDSHAKES).max(LEAST_PLACES),
             known: self.share(10, MAX_KNOWN_HANDSHAKES),
@@ -205,7 +207,7 @@ impl Descriptors {
     }
 
     /// Of gRPC or JSON-RPC.
-    pub fn callers(self) -> SlotLimits {
+    pub(crate) fn callers(self) -> SlotLimits {
         SlotLimits {
             strangers: self.share(5, MAX_UNKNOWN_CALLERS).max(LEAST_PLACES),
             known: self.share(5, MAX_KNOWN_CALLERS).max(LEAST_PLACES),
@@ -213,31 +215,31 @@ impl Descriptors {
     }
 
     /// Of ZeroMQ: nobody is known there.
-    pub fn subscribers(self) -> SlotLimits {
+    pub(crate) fn subscribers(self) -> SlotLimits {
         SlotLimits { strangers: self.share(3, MAX_SUBSCRIBERS), known: 0 }
     }
 
     /// Of the metrics: nobody is known there. Where descriptors are scarce one collector has to do.
-    pub fn metrics_callers(self) -> SlotLimits {
+    pub(crate) fn metrics_callers(self) -> SlotLimits {
         SlotLimits { strangers: self.share(1, MAX_METRICS_CALLERS), known: 0 }
     }
 
     /// Connections that other nodes of the chain may open to us.
-    pub fn chain_inbound(self, most: usize) -> usize {
+    pub(crate) fn chain_inbound(self, most: usize) -> usize {
         self.share(20, most)
     }
 }
 
 /// How many connections a server holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SlotLimits {
+pub(crate) struct SlotLimits {
     pub strangers: usize,
     pub known: usize,
 }
 
 /// One limit as it is kept to now, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LimitUse {
+pub(crate) struct LimitUse {
     pub name: &'static str,
     pub used: u64,
     pub limit: u64,
@@ -249,7 +251,7 @@ pub struct LimitUse {
 
 impl LimitUse {
     /// How much of a shared time is gone now, of what there is at once.
-    pub fn of_time(name: &'static str, time: &TimeBudget, what: &'static str) -> Self {
+    pub(crate) fn of_time(name: &'static str, time: &TimeBudget, what: &'static str) -> Self {
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let (used, limit) = (milliseconds(time.spent()), milliseconds(time.share().at_once));
         Self { name, used, limit, refused: time.rests(), what }

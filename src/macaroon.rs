@@ -26,7 +26,7 @@ use self::keys::MoreKeys;
 const IDENTIFIER_VERSION: u8 = 3;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum MacaroonError {
+pub(crate) enum MacaroonError {
     #[error(
         "no macaroon was sent. `leyden` reads it from the data directory (--data-dir, --network), where it lies once the \
          wallet is made: make it with `leyden create`. A watchtower alone (`leydend --tower-only`) needs no wallet. Other \
@@ -51,7 +51,7 @@ pub enum MacaroonError {
 
 /// What a call needs, or a token allows: an action (`read`, `write`, `generate`) on an entity (`offchain`, …).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Permission {
+pub(crate) struct Permission {
     pub entity: &'static str,
     pub action: &'static str,
 }
@@ -61,7 +61,7 @@ const fn permission(entity: &'static str, action: &'static str) -> Permission {
 }
 
 /// Everything; what `admin.macaroon` allows.
-pub const ADMIN: &[Permission] = &[
+pub(crate) const ADMIN: &[Permission] = &[
     permission("onchain", "read"),
     permission("onchain", "write"),
     permission("offchain", "read"),
@@ -84,7 +84,7 @@ pub const ADMIN: &[Permission] = &[
 ];
 
 /// Looking without touching; `readonly.macaroon`.
-pub const READONLY: &[Permission] = &[
+pub(crate) const READONLY: &[Permission] = &[
     permission("onchain", "read"),
     permission("offchain", "read"),
     permission("address", "read"),
@@ -97,7 +97,7 @@ pub const READONLY: &[Permission] = &[
 ];
 
 /// What a shop needs; `invoice.macaroon`.
-pub const INVOICE: &[Permission] = &[
+pub(crate) const INVOICE: &[Permission] = &[
     permission("invoices", "read"),
     permission("invoices", "write"),
     permission("address", "read"),
@@ -106,10 +106,10 @@ pub const INVOICE: &[Permission] = &[
 ];
 
 /// The entity under which a token may name single calls, by their paths.
-pub const URI: &str = "uri";
+pub(crate) const URI: &str = "uri";
 
 /// The secrets from which a node's tokens are made.
-pub struct RootKey {
+pub(crate) struct RootKey {
     first: [u8; 32],
     more: RwLock<MoreKeys>,
     /// Where `more` lies; `None`: in memory alone, for tests.
@@ -118,7 +118,7 @@ pub struct RootKey {
 
 /// The call that a token is shown for.
 #[derive(Clone, Copy, Debug)]
-pub struct Call<'a> {
+pub(crate) struct Call<'a> {
     /// `/lnrpc.Lightning/GetInfo`
     pub path: &'a str,
     pub needed: &'a [Permission],
@@ -130,12 +130,12 @@ pub struct Call<'a> {
 
 impl RootKey {
     #[cfg(test)]
-    pub fn new(key: [u8; 32]) -> Self {
+    pub(crate) fn new(key: [u8; 32]) -> Self {
         Self { first: key, more: RwLock::default(), path: None }
     }
 
     /// The keys of this data directory; the first is made on first use.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let first = match fs::read(path) {
             Ok(bytes) => bytes.try_into().map_err(|_| {
                 io::Error::new(
@@ -155,13 +155,13 @@ impl RootKey {
     }
 
     /// A token that allows `permissions`, made with the first key.
-    pub fn bake(&self, permissions: &[Permission], nonce: [u8; 16]) -> Macaroon {
+    pub(crate) fn bake(&self, permissions: &[Permission], nonce: [u8; 16]) -> Macaroon {
         let pairs = permissions.iter().map(|permission| (permission.entity.to_owned(), permission.action.to_owned()));
         bake(&self.first, 0, pairs, nonce)
     }
 
     /// A token that allows pairs of entity and action, made with the key of this id, which is made if there is none.
-    pub fn bake_with(
+    pub(crate) fn bake_with(
         &self,
         id: u64,
         permissions: impl IntoIterator<Item = (String, String)>,
@@ -187,13 +187,13 @@ impl RootKey {
     }
 
     /// The ids of all keys.
-    pub fn ids(&self) -> Vec<u64> {
+    pub(crate) fn ids(&self) -> Vec<u64> {
         let more = self.more.read().unwrap_or_else(PoisonError::into_inner);
         std::iter::once(0).chain(more.ids()).collect()
     }
 
     /// Takes back every token that was made with this key; `false` if there is none. The first key stays.
-    pub fn delete(&self, id: u64) -> io::Result<bool> {
+    pub(crate) fn delete(&self, id: u64) -> io::Result<bool> {
         let mut more = self.more.write().unwrap_or_else(PoisonError::into_inner);
         // Gone from memory first: if the disk refuses, the key is at least not taken any more in this run.
         let deleted = more.remove(id);
@@ -212,7 +212,7 @@ impl RootKey {
 
     /// Whether `token` (binary v2) was made with one of these keys, holds now and here, and allows the call: all that it
     /// needs, or the call itself by its path.
-    pub fn check(&self, token: &[u8], call: &Call<'_>) -> Result<(), MacaroonError> {
+    pub(crate) fn check(&self, token: &[u8], call: &Call<'_>) -> Result<(), MacaroonError> {
         let macaroon = Macaroon::parse(token)?;
         let (version, id) = macaroon.identifier().split_first().ok_or(Malformed("its identifier is empty"))?;
         if *version != IDENTIFIER_VERSION {

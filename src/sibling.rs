@@ -44,13 +44,13 @@ impl tonic::service::Interceptor for WithMacaroon {
 }
 
 /// The way to the second daemon. It is looked for when it is needed, and again after it was away.
-pub struct Sibling {
+pub(crate) struct Sibling {
     data_dir: PathBuf,
     client: Mutex<Option<SwapChainClient<Authorized>>>,
 }
 
 impl Sibling {
-    pub fn new(data_dir: PathBuf) -> Self {
+    pub(crate) fn new(data_dir: PathBuf) -> Self {
         Self { data_dir, client: Mutex::default() }
     }
 

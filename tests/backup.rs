@@ -7,7 +7,7 @@ mod harness;
 
 use std::{fs, path::Path};
 
-use leyden::wallet::seed::{self, Seed};
+use leyden::inside::seed::{self, Seed};
 use leyden_client::{
     client::Client,
     cluster::{DaemonProcess, wait_until},

@@ -16,7 +16,7 @@ use bitcoin::{
         message_network::VersionMessage,
     },
 };
-use leyden::wallet::{self, seed::Seed};
+use leyden::inside::{seed, seed::Seed};
 use leyden_channels::{
     transport::{ACT_TWO_LEN, AwaitingActTwo},
     types::{Height, NodeId, ShortChannelId},
@@ -253,7 +253,7 @@ async fn openings_of_strangers_do_not_move_the_wallet() {
     let folder = Folder::new();
     let mut node = DaemonProcess::new(folder.path(), "alice", &[]).unwrap();
     let words = Seed::from_entropy([77; 32], "");
-    wallet::seed::save(&Layout::new(node.data_dir().to_owned(), "regtest").wallet_seed(), &words, None).unwrap();
+    seed::save(&Layout::new(node.data_dir().to_owned(), "regtest").wallet_seed(), &words, None).unwrap();
     node.start().await.unwrap();
 
     let good = open_channel(&mut rng);

@@ -11,7 +11,7 @@ use harness::{
     DEEP, Folder, MATURE, assert_calm, chain, height, leyden, mempool, network::graph, open_request, run_leyden, tip,
     wait_for_transaction,
 };
-use leyden::wallet::seed::{self, Seed};
+use leyden::inside::seed::{self, Seed};
 use leyden_client::{
     cluster::{DaemonProcess, wait_until},
     demo::{NOBODY, calls::succeeded},

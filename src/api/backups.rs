@@ -7,7 +7,7 @@ use super::{ApiError, Updates};
 
 /// Backups out of this node, and back into it.
 #[async_trait]
-pub trait Backups: Send + Sync {
+pub(crate) trait Backups: Send + Sync {
     /// `NotFound` if there is no such channel.
     async fn channel_backup(&self, funding: OutPoint) -> Result<ChannelBackup, ApiError>;
     async fn channel_backups(&self) -> Result<BackupSnapshot, ApiError>;
@@ -21,14 +21,14 @@ pub trait Backups: Send + Sync {
 
 /// The backup of one channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChannelBackup {
+pub(crate) struct ChannelBackup {
     pub funding: OutPoint,
     pub sealed: Vec<u8>,
 }
 
 /// The backups of all channels at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BackupSnapshot {
+pub(crate) struct BackupSnapshot {
     pub singles: Vec<ChannelBackup>,
     /// All of them as one.
     pub all: Vec<u8>,

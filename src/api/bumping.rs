@@ -7,13 +7,13 @@ use super::{ApiError, FeeChoice};
 use crate::wallet::reserve::Reserve;
 
 #[async_trait]
-pub trait Bumping: Send + Sync {
+pub(crate) trait Bumping: Send + Sync {
     /// What was done, in words. `NotFound` if nothing unconfirmed of ours has to do with the output.
     async fn bump_fee(&self, request: BumpFee) -> Result<String, ApiError>;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BumpFee {
+pub(crate) struct BumpFee {
     pub outpoint: OutPoint,
     pub fee: FeeChoice,
     /// The most to pay.

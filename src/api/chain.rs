@@ -13,7 +13,7 @@ use super::{ApiError, Updates};
 
 /// The chain, its mempool, its miner and its peers.
 #[async_trait]
-pub trait Chain: Send + Sync {
+pub(crate) trait Chain: Send + Sync {
     async fn status(&self) -> Result<ChainStatus, ApiError>;
     async fn disk_use(&self) -> Result<DiskUse, ApiError>;
     /// `NotFound` if there is none.
@@ -46,7 +46,7 @@ pub trait Chain: Send + Sync {
 
 /// The end of the chain, and how far it is from what the peers have.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ChainStatus {
+pub(crate) struct ChainStatus {
     pub tip: Tip,
     /// The genesis block's target divided by the tip's.
     pub difficulty: f64,
@@ -59,14 +59,14 @@ pub struct ChainStatus {
 
 /// What the chain takes on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DiskUse {
+pub(crate) struct DiskUse {
     pub bytes: u64,
     /// Headers only, and what concerns this node.
     pub light: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BlockSelector {
+pub(crate) enum BlockSelector {
     Hash(BlockHash),
     /// In the best chain.
     Height(Height),
@@ -74,7 +74,7 @@ pub enum BlockSelector {
 
 /// A block and where it is.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LocatedBlock {
+pub(crate) struct LocatedBlock {
     pub block: Arc<Block>,
     pub hash: BlockHash,
     pub height: Height,
@@ -85,20 +85,20 @@ pub struct LocatedBlock {
 
 /// The mempool, and its transactions if they were asked for.
 #[derive(Clone, Debug)]
-pub struct MempoolView {
+pub(crate) struct MempoolView {
     pub info: MempoolInfo,
     pub entries: Vec<MempoolEntryInfo>,
 }
 
 /// A block found by `generate`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FoundBlock {
+pub(crate) struct FoundBlock {
     pub hash: BlockHash,
     pub height: Height,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct MiningInfo {
+pub(crate) struct MiningInfo {
     /// Who gets the rewards; `None` while nothing is mined in the background.
     pub reward_to: Option<Address>,
     pub threads: u32,
@@ -118,7 +118,7 @@ pub struct MiningInfo {
 
 /// One hash over all unspent outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UtxoSetHash {
+pub(crate) struct UtxoSetHash {
     pub hash: [u8; 32],
     pub block: BlockHash,
     pub height: Height,

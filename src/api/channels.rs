@@ -16,7 +16,7 @@ use super::{ApiError, CoinChoice, FeeChoice, ResolvedOutput, Updates};
 
 /// The channels of this node.
 #[async_trait]
-pub trait Channels: Send + Sync {
+pub(crate) trait Channels: Send + Sync {
     /// The opening goes on if the stream is dropped. A refusal by the peer is `FailedPrecondition` with its words.
     async fn open_channel(&self, request: OpenChannel) -> Result<Updates<OpenUpdate>, ApiError>;
     /// The closing goes on if the stream is dropped. `NotFound` if there is no such channel.
@@ -33,7 +33,7 @@ pub trait Channels: Send + Sync {
 
 /// The sums over all channels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ChannelBalance {
+pub(crate) struct ChannelBalance {
     pub local: Msat,
     pub remote: Msat,
     /// In HTLCs that the remote sides offer.
@@ -47,7 +47,7 @@ pub struct ChannelBalance {
 
 /// How much we put into a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChannelFunding {
+pub(crate) enum ChannelFunding {
     /// Not zero; fees come on top.
     Exactly(Amount),
     /// Everything that the wallet can spend and that fits into one channel.
@@ -56,7 +56,7 @@ pub enum ChannelFunding {
 
 /// A channel to be opened. `None` leaves the choice to the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OpenChannel {
+pub(crate) struct OpenChannel {
     pub node_id: PublicKey,
     pub funding: ChannelFunding,
     /// Given to the remote side at the start; less than an exact funding.
@@ -94,13 +94,13 @@ pub struct OpenChannel {
 
 /// Progress of an opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OpenUpdate {
+pub(crate) struct OpenUpdate {
     pub temporary_id: ChannelId,
     pub stage: OpenStage,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpenStage {
+pub(crate) enum OpenStage {
     /// The funding transaction is broadcast.
     Pending { funding: OutPoint, fee_rate: Option<FeeRate> },
     /// `channel_ready` went both ways; the stream ends.
@@ -109,13 +109,13 @@ pub enum OpenStage {
 
 /// A channel to be closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CloseChannel {
+pub(crate) struct CloseChannel {
     pub funding: OutPoint,
     pub kind: CloseKind,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CloseKind {
+pub(crate) enum CloseKind {
     Cooperative {
         fee: FeeChoice,
         /// The most to agree to.
@@ -131,7 +131,7 @@ pub enum CloseKind {
 
 /// Progress of a closing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CloseUpdate {
+pub(crate) enum CloseUpdate {
     /// The closing transaction is broadcast.
     Pending { txid: Txid, fee_rate: Option<FeeRate>, by: Side },
     /// The closing transaction is confirmed; the stream ends.
@@ -139,14 +139,14 @@ pub enum CloseUpdate {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CloseOutput {
+pub(crate) struct CloseOutput {
     pub amount: Amount,
     pub script: ScriptBuf,
 }
 
 /// An open channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChannelInfo {
+pub(crate) struct ChannelInfo {
     pub summary: ChannelSummary,
     pub channel_id: ChannelId,
     /// The peer is connected and both sides agree on the state.
@@ -178,7 +178,7 @@ pub struct ChannelInfo {
 
 /// What all channels have in every stage of their life.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChannelSummary {
+pub(crate) struct ChannelSummary {
     pub node_id: PublicKey,
     pub funding: OutPoint,
     pub capacity: Amount,
@@ -194,7 +194,7 @@ pub struct ChannelSummary {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ChannelConstraints {
+pub(crate) struct ChannelConstraints {
     /// `to_self_delay`, blocks.
     pub delay: u16,
     pub reserve: Amount,
@@ -206,7 +206,7 @@ pub struct ChannelConstraints {
 
 /// An HTLC that is not resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChannelHtlc {
+pub(crate) struct ChannelHtlc {
     /// `Offered`: by us.
     pub direction: HtlcDirection,
     pub id: HtlcId,
@@ -221,7 +221,7 @@ pub struct ChannelHtlc {
 
 /// Everything between nothing and open, and between open and closed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PendingChannels {
+pub(crate) struct PendingChannels {
     pub opening: Vec<OpeningChannel>,
     pub waiting_close: Vec<WaitingCloseChannel>,
     pub force_closing: Vec<ForceClosingChannel>,
@@ -229,7 +229,7 @@ pub struct PendingChannels {
 
 /// The funding transaction is broadcast but not deep enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OpeningChannel {
+pub(crate) struct OpeningChannel {
     pub summary: ChannelSummary,
     pub commit_fee: Amount,
     pub commit_weight: u64,
@@ -244,7 +244,7 @@ pub struct OpeningChannel {
 
 /// Both sides agree, or one decided, to close; no closing transaction is confirmed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WaitingCloseChannel {
+pub(crate) struct WaitingCloseChannel {
     pub summary: ChannelSummary,
     /// What comes to us by the closing.
     pub limbo: Amount,
@@ -257,7 +257,7 @@ pub struct WaitingCloseChannel {
 
 /// A commitment transaction is confirmed and outputs of it are not resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ForceClosingChannel {
+pub(crate) struct ForceClosingChannel {
     pub summary: ChannelSummary,
     pub closing_txid: Txid,
     /// Ours, but not yet in the wallet.
@@ -273,7 +273,7 @@ pub struct ForceClosingChannel {
 
 /// An HTLC output on the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PendingHtlc {
+pub(crate) struct PendingHtlc {
     pub direction: HtlcDirection,
     pub amount: Amount,
     pub outpoint: OutPoint,
@@ -285,7 +285,7 @@ pub struct PendingHtlc {
 
 /// A channel whose end is final.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClosedChannel {
+pub(crate) struct ClosedChannel {
     pub node_id: PublicKey,
     pub funding: OutPoint,
     pub short_channel_id: Option<ShortChannelId>,
@@ -311,7 +311,7 @@ pub struct ClosedChannel {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClosureType {
+pub(crate) enum ClosureType {
     Cooperative,
     LocalForce,
     RemoteForce,
@@ -324,7 +324,7 @@ pub enum ClosureType {
 
 /// Something happened to a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ChannelEvent {
+pub(crate) enum ChannelEvent {
     PendingOpen(OutPoint),
     Open(Box<ChannelInfo>),
     Active(OutPoint),

@@ -10,7 +10,7 @@ use leyden_channels::{
 use super::ApiError;
 
 #[async_trait]
-pub trait Closings: Send + Sync {
+pub(crate) trait Closings: Send + Sync {
     /// The transactions that the present state of a channel can become; `NotFound` if there is no such channel.
     async fn channel_tree(&self, funding: OutPoint) -> Result<ChannelTree, ApiError>;
     async fn closing_channels(&self) -> Result<Vec<ClosingChannel>, ApiError>;
@@ -19,7 +19,7 @@ pub trait Closings: Send + Sync {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChannelTree {
+pub(crate) struct ChannelTree {
     pub node_id: PublicKey,
     pub tree: Tree,
     pub height: Height,
@@ -27,7 +27,7 @@ pub struct ChannelTree {
 
 /// A channel that is on its way to the chain or back to the wallet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClosingChannel {
+pub(crate) struct ClosingChannel {
     pub node_id: PublicKey,
     pub funding: OutPoint,
     pub capacity: Amount,
@@ -46,7 +46,7 @@ pub struct ClosingChannel {
 
 /// What became of an output of a closed channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResolvedOutput {
+pub(crate) struct ResolvedOutput {
     pub outpoint: OutPoint,
     pub amount: Amount,
     /// In BOLT 3's words and with the paper's name.
@@ -60,7 +60,7 @@ pub struct ResolvedOutput {
 
 /// LND's kinds of outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResolvedKind {
+pub(crate) enum ResolvedKind {
     Commitment,
     IncomingHtlc,
     OutgoingHtlc,

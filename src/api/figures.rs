@@ -6,7 +6,7 @@ use leyden_channels::channel::StateName;
 use super::{ApiError, ChannelBalance};
 
 #[async_trait]
-pub trait Figures: Send + Sync {
+pub(crate) trait Figures: Send + Sync {
     async fn channel_figures(&self) -> Result<ChannelFigures, ApiError>;
     async fn tower_figures(&self) -> Result<TowerFigures, ApiError>;
     fn network_figures(&self) -> NetworkFigures;
@@ -15,7 +15,7 @@ pub trait Figures: Send + Sync {
 
 /// The channels that have not ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ChannelFigures {
+pub(crate) struct ChannelFigures {
     /// How many there are in each state, none left out.
     pub states: Vec<(StateName, u64)>,
     /// Those over which payments can be sent now.
@@ -28,7 +28,7 @@ pub struct ChannelFigures {
 
 /// Who is connected, and what gossip has told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NetworkFigures {
+pub(crate) struct NetworkFigures {
     pub peers: u64,
     /// Those of them that came to us and have no channel that is funded.
     pub strangers: u64,
@@ -38,7 +38,7 @@ pub struct NetworkFigures {
 
 /// What has not ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PaymentFigures {
+pub(crate) struct PaymentFigures {
     pub payments: u64,
     pub forwards: u64,
     /// Invoices that can be paid or are held.
@@ -47,7 +47,7 @@ pub struct PaymentFigures {
 
 /// The watchtowers that guard this node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TowerFigures {
+pub(crate) struct TowerFigures {
     /// In use and reached; in use and not; not in use; those that broke their word.
     pub connected: u64,
     pub away: u64,

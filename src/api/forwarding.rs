@@ -7,7 +7,7 @@ use leyden_channels::types::{CltvExpiry, HtlcId, Msat, PaymentPreimage, ShortCha
 use super::{ApiError, Updates};
 
 #[async_trait]
-pub trait Forwarding: Send + Sync {
+pub(crate) trait Forwarding: Send + Sync {
     async fn fee_report(&self) -> Result<FeeReport, ApiError>;
     /// Every channel that the change is for either has the new terms, durably, or is named in the answer. `NotFound` if
     /// one channel is named and there is none.
@@ -19,7 +19,7 @@ pub trait Forwarding: Send + Sync {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FeeReport {
+pub(crate) struct FeeReport {
     pub channels: Vec<ChannelFee>,
     /// Earned in the last day, week and 30 days.
     pub day: Msat,
@@ -28,7 +28,7 @@ pub struct FeeReport {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChannelFee {
+pub(crate) struct ChannelFee {
     pub short_channel_id: ShortChannelId,
     pub funding: OutPoint,
     pub base_fee: Msat,
@@ -37,7 +37,7 @@ pub struct ChannelFee {
 
 /// New terms; `None` leaves what is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PolicyChange {
+pub(crate) struct PolicyChange {
     /// `None`: every channel.
     pub channel: Option<OutPoint>,
     pub base_fee: Msat,
@@ -49,14 +49,14 @@ pub struct PolicyChange {
 
 /// A channel that keeps its terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyRefused {
+pub(crate) struct PolicyRefused {
     pub funding: OutPoint,
     pub reason: PolicyRefusal,
     pub text: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PolicyRefusal {
+pub(crate) enum PolicyRefusal {
     /// The channel is still being opened.
     Pending,
     /// The terms cannot be.
@@ -64,7 +64,7 @@ pub enum PolicyRefusal {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ForwardsRequest {
+pub(crate) struct ForwardsRequest {
     /// At or after, seconds since 1970.
     pub from: u64,
     /// At or before; `None`: now.
@@ -81,7 +81,7 @@ pub struct ForwardsRequest {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ForwardsPage {
+pub(crate) struct ForwardsPage {
     pub forwards: Vec<Forward>,
     /// What to give as `skip` for the next page.
     pub next: u64,
@@ -89,14 +89,14 @@ pub struct ForwardsPage {
 
 /// A payment that passed through.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forward {
+pub(crate) struct Forward {
     pub at: UnixTime,
     pub incoming: ForwardSide,
     pub outgoing: ForwardSide,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ForwardSide {
+pub(crate) struct ForwardSide {
     pub short_channel_id: Option<ShortChannelId>,
     pub htlc: Option<HtlcId>,
     pub amount: Msat,
@@ -106,7 +106,7 @@ pub struct ForwardSide {
 
 /// Something happened to an HTLC.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HtlcEvent {
+pub(crate) struct HtlcEvent {
     pub at: UnixTime,
     pub role: HtlcRole,
     /// `None`: this node sends it.
@@ -117,20 +117,20 @@ pub struct HtlcEvent {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HtlcName {
+pub(crate) struct HtlcName {
     pub short_channel_id: ShortChannelId,
     pub id: HtlcId,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HtlcRole {
+pub(crate) enum HtlcRole {
     Send,
     Receive,
     Forward,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HtlcNews {
+pub(crate) enum HtlcNews {
     /// Handed to the outgoing channel.
     Forwarded(HtlcAmounts),
     FailedFurtherOn,
@@ -146,7 +146,7 @@ pub enum HtlcNews {
 
 /// What comes in and what goes out; zero on a side that there is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HtlcAmounts {
+pub(crate) struct HtlcAmounts {
     pub incoming: Msat,
     pub incoming_expiry: CltvExpiry,
     pub outgoing: Msat,

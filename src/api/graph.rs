@@ -11,7 +11,7 @@ use super::ApiError;
 
 /// What gossip has told.
 #[async_trait]
-pub trait Graph: Send + Sync {
+pub(crate) trait Graph: Send + Sync {
     /// Everything; `unannounced`: our own channels that nobody else is told of, too.
     async fn graph(&self, unannounced: bool) -> Result<NetworkGraph, ApiError>;
     async fn graph_channel(&self, name: ChannelName) -> Result<GraphChannel, ApiError>;
@@ -22,27 +22,27 @@ pub trait Graph: Send + Sync {
 
 /// Either name of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChannelName {
+pub(crate) enum ChannelName {
     Id(ShortChannelId),
     Funding(OutPoint),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NetworkGraph {
+pub(crate) struct NetworkGraph {
     pub nodes: Vec<GraphNode>,
     /// In the order of their ids; those not announced come last.
     pub channels: Vec<GraphChannel>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GraphNode {
+pub(crate) struct GraphNode {
     pub id: NodeId,
     /// `None` if it has not announced itself.
     pub info: Option<GraphNodeInfo>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GraphNodeInfo {
+pub(crate) struct GraphNodeInfo {
     /// Of the announcement, seconds since 1970.
     pub timestamp: u32,
     pub alias: String,
@@ -54,7 +54,7 @@ pub struct GraphNodeInfo {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GraphChannel {
+pub(crate) struct GraphChannel {
     /// Of a channel that is not announced perhaps an alias.
     pub short_channel_id: ShortChannelId,
     /// `None` if the chain does not have it at the moment.
@@ -68,7 +68,7 @@ pub struct GraphChannel {
 
 /// What a node asks for HTLCs that it sends out through a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GraphPolicy {
+pub(crate) struct GraphPolicy {
     /// Seconds since 1970.
     pub timestamp: u32,
     pub disabled: bool,
@@ -80,13 +80,13 @@ pub struct GraphPolicy {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GraphNodeView {
+pub(crate) struct GraphNodeView {
     pub node: GraphNode,
     pub channels: Vec<GraphChannel>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct NetworkSummary {
+pub(crate) struct NetworkSummary {
     /// A lower bound.
     pub diameter: u32,
     pub nodes: u32,

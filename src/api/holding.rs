@@ -6,7 +6,7 @@ use leyden_channels::types::{PaymentHash, PaymentPreimage};
 use super::{AddInvoice, ApiError, Invoice, Updates};
 
 #[async_trait]
-pub trait HoldInvoices: Send + Sync {
+pub(crate) trait HoldInvoices: Send + Sync {
     /// `request` names no preimage. `AlreadyExists` if there is an invoice with this hash.
     async fn add_hold_invoice(&self, hash: PaymentHash, request: AddInvoice) -> Result<Invoice, ApiError>;
     /// Takes what is held, durably. `NotFound` if there is no such invoice, `FailedPrecondition` if it is not paid or

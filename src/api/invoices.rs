@@ -13,7 +13,7 @@ use super::{ApiError, Page, PageRequest, Updates};
 
 /// Invoices of this node.
 #[async_trait]
-pub trait Invoices: Send + Sync {
+pub(crate) trait Invoices: Send + Sync {
     /// `AlreadyExists` if the preimage belongs to another invoice.
     async fn add_invoice(&self, request: AddInvoice) -> Result<Invoice, ApiError>;
     async fn invoice(&self, hash: PaymentHash) -> Result<Invoice, ApiError>;
@@ -32,7 +32,7 @@ pub trait Invoices: Send + Sync {
 
 /// An invoice to be made. `None` leaves the choice to the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AddInvoice {
+pub(crate) struct AddInvoice {
     pub preimage: Option<PaymentPreimage>,
     /// `None`: the payer chooses. Never zero.
     pub amount: Option<Msat>,
@@ -49,7 +49,7 @@ pub struct AddInvoice {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Description {
+pub(crate) enum Description {
     /// At most 639 bytes (BOLT 11, the `d` field); may be empty.
     Text(String),
     /// SHA-256 of a longer one.
@@ -58,7 +58,7 @@ pub enum Description {
 
 /// One step on the way to a recipient that the network does not know (BOLT 11, the `r` field).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RouteHintHop {
+pub(crate) struct RouteHintHop {
     pub node_id: PublicKey,
     pub short_channel_id: ShortChannelId,
     pub base_fee: Msat,
@@ -68,7 +68,7 @@ pub struct RouteHintHop {
 
 /// An invoice of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invoice {
+pub(crate) struct Invoice {
     /// Counts invoices as they are added, from 1.
     pub add_index: u64,
     pub payment_hash: PaymentHash,
@@ -93,7 +93,7 @@ pub struct Invoice {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InvoiceState {
+pub(crate) enum InvoiceState {
     /// Nobody has paid; also after it has expired.
     Open,
     /// HTLCs are held until all parts are here.
@@ -116,7 +116,7 @@ pub enum InvoiceState {
 
 /// A part of a payment that arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvoiceHtlc {
+pub(crate) struct InvoiceHtlc {
     pub short_channel_id: ShortChannelId,
     pub id: HtlcId,
     pub amount: Msat,
@@ -131,7 +131,7 @@ pub struct InvoiceHtlc {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InvoiceHtlcState {
+pub(crate) enum InvoiceHtlcState {
     Accepted,
     Settled,
     Canceled,
@@ -139,7 +139,7 @@ pub enum InvoiceHtlcState {
 
 /// What a BOLT 11 invoice says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DecodedInvoice {
+pub(crate) struct DecodedInvoice {
     pub payee: PublicKey,
     pub payment_hash: PaymentHash,
     pub secret: PaymentSecret,

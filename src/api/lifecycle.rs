@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 /// How far the daemon has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum WalletState {
+pub(crate) enum WalletState {
     /// There is no wallet.
     NonExisting,
     /// There is one, and it needs its password.
@@ -32,7 +32,7 @@ pub enum WalletState {
 
 /// The network that the daemon is on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NetworkInfo {
+pub(crate) struct NetworkInfo {
     /// `regtest`, `leyden` or the name in the network file.
     pub name: String,
     /// Whose address prefixes it uses.
@@ -41,7 +41,7 @@ pub struct NetworkInfo {
 }
 
 /// A wallet to be made.
-pub struct InitWallet {
+pub(crate) struct InitWallet {
     pub password: Zeroizing<Vec<u8>>,
     pub words: Vec<String>,
     /// BIP 39's passphrase; usually empty.
@@ -61,7 +61,7 @@ impl fmt::Debug for InitWallet {
 }
 
 /// A wallet to be opened.
-pub struct UnlockWallet {
+pub(crate) struct UnlockWallet {
     pub password: Zeroizing<Vec<u8>>,
     /// How many addresses to look for on the chain; `None`: nothing to look for.
     pub recovery_window: Option<u32>,
@@ -79,7 +79,7 @@ impl fmt::Debug for UnlockWallet {
 
 /// The node at a glance.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeInfo {
+pub(crate) struct NodeInfo {
     pub node_id: PublicKey,
     pub alias: String,
     /// Red, green, blue.

@@ -41,7 +41,7 @@ use tokio_stream::Stream;
 
 use crate::limits::LimitUse;
 
-pub use self::{
+pub(crate) use self::{
     backups::{BackupSnapshot, Backups, ChannelBackup},
     bumping::{BumpFee, Bumping},
     chain::{
@@ -86,11 +86,11 @@ pub use self::{
 };
 
 /// What happens over time. The stream ends when nothing more can follow; dropping it ends the interest in it.
-pub type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, ApiError>> + Send>>;
+pub(crate) type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, ApiError>> + Send>>;
 
 /// The daemon, whether or not its wallet is open.
 #[async_trait]
-pub trait Daemon: Tokens + Send + Sync + 'static {
+pub(crate) trait Daemon: Tokens + Send + Sync + 'static {
     /// How far the daemon has come. Cheap: it is asked on every call.
     fn state(&self) -> WalletState;
 
@@ -132,7 +132,7 @@ pub trait Daemon: Tokens + Send + Sync + 'static {
 
 /// The open wallet, its peers, channels, invoices and payments: each part in a trait of its own, beside its types.
 #[async_trait]
-pub trait Lightning:
+pub(crate) trait Lightning:
     Wallet
     + Peers
     + Channels
@@ -157,7 +157,7 @@ pub trait Lightning:
 
 /// Which part of a numbered list is wanted; the default is all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PageRequest {
+pub(crate) struct PageRequest {
     /// Only items after this index, or before it if `reversed` (0: from the end).
     pub offset: u64,
     /// At most so many; `None`: all.
@@ -174,7 +174,7 @@ pub struct PageRequest {
 
 /// Part of a numbered list, in ascending order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page<T> {
+pub(crate) struct Page<T> {
     pub items: Vec<T>,
     /// How many there are in all, whatever the page.
     pub total: u64,
@@ -182,7 +182,7 @@ pub struct Page<T> {
 
 /// How deep something lies below the tip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Confirmation {
+pub(crate) struct Confirmation {
     pub block: bitcoin::BlockHash,
     pub height: Height,
     /// 1 in the tip itself.

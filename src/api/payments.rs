@@ -13,7 +13,7 @@ use super::{ApiError, Page, PageRequest, RouteHintHop, Updates};
 
 /// Payments of this node.
 #[async_trait]
-pub trait Payments: Send + Sync {
+pub(crate) trait Payments: Send + Sync {
     /// Each change of the payment, the last one with a final state. The payment goes on if the stream is dropped,
     /// unless `cancel_on_hangup`. A failure to pay is a state, not an error; `AlreadyExists` if the hash is being
     /// paid or has been paid.
@@ -26,7 +26,7 @@ pub trait Payments: Send + Sync {
 
 /// A payment to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SendPayment {
+pub(crate) struct SendPayment {
     pub target: PaymentTarget,
     /// No attempt begins later than this.
     pub timeout: Duration,
@@ -52,7 +52,7 @@ pub struct SendPayment {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PaymentTarget {
+pub(crate) enum PaymentTarget {
     Invoice {
         request: String,
         /// What to pay if the invoice leaves it open; given otherwise, it must be the invoice's own amount.
@@ -75,7 +75,7 @@ pub enum PaymentTarget {
 
 /// A payment of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Payment {
+pub(crate) struct Payment {
     /// Counts payments as they are made, from 1.
     pub index: u64,
     pub payment_hash: PaymentHash,
@@ -90,7 +90,7 @@ pub struct Payment {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PaymentState {
+pub(crate) enum PaymentState {
     /// Known, nothing sent.
     Initiated,
     InFlight,
@@ -104,7 +104,7 @@ pub enum PaymentState {
 
 impl PaymentState {
     /// Nothing will change it.
-    pub fn is_final(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         match self {
             Self::Initiated | Self::InFlight => false,
             Self::Succeeded { .. } | Self::Failed { .. } => true,
@@ -113,7 +113,7 @@ impl PaymentState {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailureReason {
+pub(crate) enum FailureReason {
     Timeout,
     NoRoute,
     /// Something that cannot be mended by another attempt.
@@ -125,7 +125,7 @@ pub enum FailureReason {
 
 /// One HTLC that was sent for a payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
+pub(crate) struct Attempt {
     pub id: u64,
     pub started: SystemTime,
     pub state: AttemptState,
@@ -139,7 +139,7 @@ pub struct Attempt {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AttemptState {
+pub(crate) enum AttemptState {
     InFlight,
     Succeeded { at: SystemTime, preimage: PaymentPreimage },
     Failed { at: SystemTime, failure: AttemptFailure },
@@ -147,7 +147,7 @@ pub enum AttemptState {
 
 /// Why an HTLC was failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AttemptFailure {
+pub(crate) struct AttemptFailure {
     /// BOLT 4's failure code with its flags; `None` if the failure could not be read or arose here.
     pub code: Option<u16>,
     /// Who failed it: 0 is this node, 1 the first hop, and so on; `None` if unknown.
@@ -159,7 +159,7 @@ pub struct AttemptFailure {
 
 /// One channel of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RouteHop {
+pub(crate) struct RouteHop {
     pub short_channel_id: ShortChannelId,
     pub capacity: Amount,
     /// The node at its far end.

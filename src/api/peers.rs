@@ -13,7 +13,7 @@ use super::ApiError;
 
 /// Connections to other nodes.
 #[async_trait]
-pub trait Peers: Send + Sync {
+pub(crate) trait Peers: Send + Sync {
     /// Returns once BOLT 1's `init` has been exchanged; with `keep_trying` at once. `AlreadyExists` if connected,
     /// `Unavailable` if nobody answers.
     async fn connect_peer(&self, peer: PeerAddress, keep_trying: bool) -> Result<(), ApiError>;
@@ -24,7 +24,7 @@ pub trait Peers: Send + Sync {
 
 /// Where a node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerAddress {
+pub(crate) struct PeerAddress {
     pub node_id: PublicKey,
     /// As host:port, the port always given.
     pub host: String,
@@ -34,7 +34,7 @@ pub struct PeerAddress {
 
 /// A connected node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerInfo {
+pub(crate) struct PeerInfo {
     pub node_id: PublicKey,
     /// As host:port.
     pub address: String,
@@ -53,7 +53,7 @@ pub struct PeerInfo {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerError {
+pub(crate) struct PeerError {
     pub time: UnixTime,
     pub text: String,
 }

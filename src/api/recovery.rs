@@ -9,7 +9,7 @@ use leyden_channels::types::{Height, NodeId};
 use super::ApiError;
 
 #[async_trait]
-pub trait Recovering: Send + Sync {
+pub(crate) trait Recovering: Send + Sync {
     async fn recovery(&self) -> Result<Recovery, ApiError>;
     /// Looks at the whole chain again, for so many unpaid addresses in a row (`None`: as many as the last time). Gives what
     /// there is when it has begun.
@@ -18,7 +18,7 @@ pub trait Recovering: Send + Sync {
 
 /// How a restore stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recovery {
+pub(crate) struct Recovery {
     /// The last block that the wallet has looked at, and the last one that there is.
     pub scanned: Height,
     pub tip: Height,
@@ -34,7 +34,7 @@ pub struct Recovery {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LostChannel {
+pub(crate) struct LostChannel {
     pub funding: OutPoint,
     pub capacity: Amount,
     pub peer: NodeId,

@@ -11,7 +11,7 @@ use leyden_channels::{
 use super::{ApiError, Attempt, FailureReason, RouteHintHop, RouteHop};
 
 #[async_trait]
-pub trait Routes: Send + Sync {
+pub(crate) trait Routes: Send + Sync {
     /// The best route in one part. `NotFound` if there is none within the limits.
     async fn query_route(&self, query: RouteQuery) -> Result<FoundRoute, ApiError>;
     /// The route over these nodes, over the cheapest channel between each two.
@@ -27,7 +27,7 @@ pub trait Routes: Send + Sync {
 
 /// A question for a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RouteQuery {
+pub(crate) struct RouteQuery {
     /// `None`: from this node.
     pub source: Option<NodeId>,
     pub target: PublicKey,
@@ -55,7 +55,7 @@ pub struct RouteQuery {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct FoundRoute {
+pub(crate) struct FoundRoute {
     pub route: PlannedRoute,
     /// As far as earlier payments tell.
     pub success_probability: f64,
@@ -63,7 +63,7 @@ pub struct FoundRoute {
 
 /// A route with all amounts and expiries.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlannedRoute {
+pub(crate) struct PlannedRoute {
     /// In the direction of the payment; never empty.
     pub hops: Vec<RouteHop>,
     /// Of the HTLC that we offer.
@@ -77,7 +77,7 @@ pub struct PlannedRoute {
 
 /// A route over given nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BuildRoute {
+pub(crate) struct BuildRoute {
     /// `None`: the least that the channels take.
     pub amount: Option<Msat>,
     /// `None`: the daemon's default.
@@ -89,7 +89,7 @@ pub struct BuildRoute {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FeeQuery {
+pub(crate) enum FeeQuery {
     /// From what is known, without asking anybody.
     Known { target: PublicKey, amount: Msat, outgoing: Vec<ShortChannelId> },
     /// By a payment that the recipient of the invoice must refuse, since nobody knows its preimage.
@@ -97,7 +97,7 @@ pub enum FeeQuery {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FeeEstimate {
+pub(crate) enum FeeEstimate {
     /// The fee, and the height at which the first HTLC would expire.
     Found {
         fee: Msat,

@@ -10,7 +10,7 @@ use leyden_channels::{
 use super::{ApiError, Updates};
 
 #[async_trait]
-pub trait Swaps: Send + Sync {
+pub(crate) trait Swaps: Send + Sync {
     /// `FailedPrecondition` if the terms leave too little time, or no second daemon is known.
     async fn quote_swap(&self, request: QuoteSwap) -> Result<SwapInfo, ApiError>;
     /// `FailedPrecondition` if the offer is not what the caller believes it to be.
@@ -38,14 +38,14 @@ pub trait Swaps: Send + Sync {
 
 /// A swap, and what its networks are called.
 #[derive(Clone, Debug)]
-pub struct SwapInfo {
+pub(crate) struct SwapInfo {
     pub swap: Swap,
     pub give_on: String,
     pub get_on: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QuoteSwap {
+pub(crate) struct QuoteSwap {
     pub give: Amount,
     pub get: Amount,
     /// Coins of the second daemon's chain are given.
@@ -56,7 +56,7 @@ pub struct QuoteSwap {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AcceptSwap {
+pub(crate) struct AcceptSwap {
     pub offer: Offer,
     pub give: Amount,
     pub get: Amount,
@@ -65,7 +65,7 @@ pub struct AcceptSwap {
 
 /// What each side decides for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SwapTerms {
+pub(crate) struct SwapTerms {
     /// Nothing is redeemed or refunded without a call.
     pub by_hand: bool,
     /// Confirmations that the other's lock needs.
@@ -74,7 +74,7 @@ pub struct SwapTerms {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SwapOrder {
+pub(crate) enum SwapOrder {
     Participate,
     Redeem,
     Refund,
@@ -82,7 +82,7 @@ pub enum SwapOrder {
 }
 
 #[derive(Clone, Debug)]
-pub struct SwapChainStatus {
+pub(crate) struct SwapChainStatus {
     pub network: String,
     pub chain: Chain,
     pub tip: Tip,
@@ -93,14 +93,14 @@ pub struct SwapChainStatus {
 }
 
 #[derive(Clone, Debug)]
-pub struct SwapBlock {
+pub(crate) struct SwapBlock {
     pub tip: Tip,
     pub transactions: Vec<Transaction>,
 }
 
 /// A lock that is in no block and is called back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecallSwap {
+pub(crate) struct RecallSwap {
     pub lock: Transaction,
     pub to: ScriptBuf,
     pub fee: Amount,
@@ -108,7 +108,7 @@ pub struct RecallSwap {
 
 /// A lock to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FundSwap {
+pub(crate) struct FundSwap {
     pub script: ScriptBuf,
     pub amount: Amount,
     pub max_fee: Amount,

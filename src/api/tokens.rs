@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::ApiError;
 
 #[async_trait]
-pub trait Tokens: Send + Sync {
+pub(crate) trait Tokens: Send + Sync {
     /// A token that allows pairs of entity and action; the key is made if there is none with this id.
     async fn bake_macaroon(&self, permissions: Vec<(String, String)>, key: u64) -> Result<Vec<u8>, ApiError>;
     /// The ids of all keys.

@@ -13,7 +13,7 @@ use leyden_watchtower::{
 use super::ApiError;
 
 #[async_trait]
-pub trait Towers: Send + Sync {
+pub(crate) trait Towers: Send + Sync {
     /// Adds a tower, or another address of one that is there, durably; gives as whom it will know this node. `AlreadyExists` if
     /// it is there in the other mode.
     async fn add_tower(&self, tower: AddTower) -> Result<ClientId, ApiError>;
@@ -29,7 +29,7 @@ pub trait Towers: Send + Sync {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AddTower {
+pub(crate) struct AddTower {
     pub key: PublicKey,
     /// host:port.
     pub address: String,
@@ -37,7 +37,7 @@ pub struct AddTower {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TowerList {
+pub(crate) struct TowerList {
     pub towers: Vec<Tower>,
     /// So many have to hold a revoked state before its channel goes on.
     pub required: u16,
@@ -49,7 +49,7 @@ pub struct TowerList {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tower {
+pub(crate) struct Tower {
     pub key: PublicKey,
     pub address: String,
     pub mode: Mode,
@@ -74,13 +74,13 @@ pub struct Tower {
 
 impl Tower {
     /// It holds as much as it has granted.
-    pub fn is_exhausted(&self) -> bool {
+    pub(crate) fn is_exhausted(&self) -> bool {
         self.granted.is_some_and(|granted| self.held >= granted.states)
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChannelCoverage {
+pub(crate) struct ChannelCoverage {
     pub funding: OutPoint,
     pub peer: NodeId,
     /// The newest state that the peer has revoked.
@@ -91,7 +91,7 @@ pub struct ChannelCoverage {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TowerCoverage {
+pub(crate) struct TowerCoverage {
     pub key: PublicKey,
     pub mode: Mode,
     /// What it signed for; the newest last.
@@ -105,13 +105,13 @@ pub struct TowerCoverage {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChannelAudit {
+pub(crate) struct ChannelAudit {
     pub funding: OutPoint,
     pub outcome: AuditOutcome,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AuditOutcome {
+pub(crate) enum AuditOutcome {
     /// It has what it signed for.
     Holds(Held),
     /// It says that the channel is closed and all that came of it final, and the chain does not contradict that.

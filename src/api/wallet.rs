@@ -9,7 +9,7 @@ use crate::wallet::reserve::Reserve;
 
 /// The coins of the wallet.
 #[async_trait]
-pub trait Wallet: Send + Sync {
+pub(crate) trait Wallet: Send + Sync {
     /// A fresh address; with `reuse_unpaid` the latest one that nobody has paid, if there is one.
     async fn new_address(&self, kind: AddressKind, reuse_unpaid: bool) -> Result<Address, ApiError>;
     /// Coins with at least `min_confirmations` (1 or more) count as confirmed.
@@ -24,7 +24,7 @@ pub trait Wallet: Send + Sync {
 
 /// What an address of the wallet looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AddressKind {
+pub(crate) enum AddressKind {
     /// P2WPKH.
     SegwitV0,
     /// P2TR.
@@ -32,7 +32,7 @@ pub enum AddressKind {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WalletBalance {
+pub(crate) struct WalletBalance {
     pub confirmed: Amount,
     pub unconfirmed: Amount,
     /// Mined by us and younger than 100 blocks.
@@ -47,7 +47,7 @@ pub struct WalletBalance {
 
 /// What a transaction shall pay to be mined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FeeChoice {
+pub(crate) enum FeeChoice {
     /// The daemon chooses.
     Default,
     /// As much as gets it into one of the next so many blocks (at least 1).
@@ -58,7 +58,7 @@ pub enum FeeChoice {
 
 /// Which coins may be spent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CoinChoice {
+pub(crate) struct CoinChoice {
     /// 0: unconfirmed coins too.
     pub min_confirmations: u32,
     /// Exactly these; empty: any.
@@ -68,7 +68,7 @@ pub struct CoinChoice {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SendAmount {
+pub(crate) enum SendAmount {
     /// Not zero; the fee comes on top.
     Exactly(Amount),
     /// Everything; the fee is taken from it.
@@ -77,7 +77,7 @@ pub enum SendAmount {
 
 /// A payment on the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SendCoins {
+pub(crate) struct SendCoins {
     pub to: Address,
     pub amount: SendAmount,
     pub fee: FeeChoice,
@@ -90,7 +90,7 @@ pub struct SendCoins {
 
 /// A transaction that moved the wallet's coins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WalletTx {
+pub(crate) struct WalletTx {
     pub txid: Txid,
     pub transaction: Transaction,
     /// What the wallet gained or lost, fee included.
@@ -109,7 +109,7 @@ pub struct WalletTx {
 
 /// A coin that the wallet can spend.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WalletCoin {
+pub(crate) struct WalletCoin {
     pub outpoint: OutPoint,
     pub output: TxOut,
     pub kind: AddressKind,

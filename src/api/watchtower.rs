@@ -10,7 +10,7 @@ use leyden_watchtower::tower::{PenaltyReport, Stats};
 use super::ApiError;
 
 #[async_trait]
-pub trait Watchtower: Send + Sync {
+pub(crate) trait Watchtower: Send + Sync {
     /// Where clients reach it.
     fn info(&self) -> WatchtowerInfo;
 
@@ -19,7 +19,7 @@ pub trait Watchtower: Send + Sync {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WatchtowerInfo {
+pub(crate) struct WatchtowerInfo {
     pub key: PublicKey,
     pub listen: SocketAddr,
     /// Addresses that clients can use, as far as they are known.
@@ -31,7 +31,7 @@ pub struct WatchtowerInfo {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WatchtowerStats {
+pub(crate) struct WatchtowerStats {
     /// The last block that everything was looked at in; `None` before the first.
     pub tip: Option<Height>,
     pub stats: Stats,

@@ -38,7 +38,7 @@ use crate::wallet::{
 };
 
 /// The backups of all channels, in memory and in the file.
-pub struct Backups {
+pub(crate) struct Backups {
     seal: BackupSeal,
     path: PathBuf,
     channels: Mutex<BTreeMap<ChannelId, ChannelBackup>>,
@@ -47,20 +47,20 @@ pub struct Backups {
 
 /// All backups at one moment, sealed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     pub singles: Vec<(OutPoint, Vec<u8>)>,
     pub all: Vec<u8>,
 }
 
 impl Backups {
-    pub fn new(keys: &NodeKeys, genesis: BlockHash, path: PathBuf) -> Self {
+    pub(crate) fn new(keys: &NodeKeys, genesis: BlockHash, path: PathBuf) -> Self {
         Self { seal: BackupSeal::new(keys, genesis), path, channels: Mutex::default(), changed: watch::Sender::new(()) }
     }
 
     /// Begins with the channels that there are. A file that knows more than the database (which may have been lost
     /// alone) is never thrown away: what it has beside stays in it, unless `is_closed`, and one that cannot be opened is
     /// set aside.
-    pub fn begin(&self, mut channels: Vec<ChannelBackup>, is_closed: impl Fn(&OutPoint) -> bool) {
+    pub(crate) fn begin(&self, mut channels: Vec<ChannelBackup>, is_closed: impl Fn(&OutPoint) -> bool) {
         let mut all = self.lock();
         for backup in self.kept() {
             let id = backup.terms.channel_id;
@@ -95,7 +95,7 @@ impl Backups {
     }
 
     /// Enters a channel or what has changed about it. The file is durable when this returns.
-    pub fn put(&self, backup: ChannelBackup) {
+    pub(crate) fn put(&self, backup: ChannelBackup) {
         let mut all = self.lock();
         let id = backup.terms.channel_id;
         if all.get(&id) != Some(&backup) {
@@ -104,14 +104,14 @@ impl Backups {
         }
     }
 
-    pub fn remove(&self, id: &ChannelId) {
+    pub(crate) fn remove(&self, id: &ChannelId) {
         let mut all = self.lock();
         if all.remove(id).is_some() {
             self.write(&all);
         }
     }
 
-    pub fn snapshot(&self) -> Result<Snapshot, SealedBackupError> {
+    pub(crate) fn snapshot(&self) -> Result<Snapshot, SealedBackupError> {
         let all = self.lock();
         let single =
             |backup: &ChannelBackup| Ok::<_, SealedBackupError>((backup.terms.funding, self.seal.seal([backup])?));
@@ -120,7 +120,7 @@ impl Backups {
     }
 
     /// As many channels as fit into a blob of this size, the largest first, padded so that it tells nothing.
-    pub fn padded(&self, size: usize) -> Result<Vec<u8>, SealedBackupError> {
+    pub(crate) fn padded(&self, size: usize) -> Result<Vec<u8>, SealedBackupError> {
         let all = self.lock();
         let mut channels: Vec<&ChannelBackup> = all.values().collect();
         channels.sort_by_key(|backup| std::cmp::Reverse(backup.terms.capacity));
@@ -128,7 +128,7 @@ impl Backups {
     }
 
     /// Enters channels that only somebody else's copy of our backup has; the user decides whether to take them back.
-    pub fn found(&self, channels: Vec<ChannelBackup>) {
+    pub(crate) fn found(&self, channels: Vec<ChannelBackup>) {
         let mut all = self.lock();
         let before = all.len();
         for backup in channels {
@@ -145,22 +145,22 @@ impl Backups {
         }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Channels that are nowhere but in the backup.
-    pub fn only_in_backup(&self, is_here: impl Fn(&ChannelId) -> bool) -> Vec<Terms> {
+    pub(crate) fn only_in_backup(&self, is_here: impl Fn(&ChannelId) -> bool) -> Vec<Terms> {
         let all = self.lock();
         all.iter().filter(|(id, _)| !is_here(id)).map(|(_, backup)| backup.terms.clone()).collect()
     }
 
-    pub fn open(&self, sealed: &[u8]) -> Result<Vec<ChannelBackup>, SealedBackupError> {
+    pub(crate) fn open(&self, sealed: &[u8]) -> Result<Vec<ChannelBackup>, SealedBackupError> {
         self.seal.open(sealed)
     }
 
     /// Tells of every change from now on.
-    pub fn changes(&self) -> watch::Receiver<()> {
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
@@ -181,7 +181,7 @@ impl Backups {
 
 /// What came of a wish to restore a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Restored {
+pub(crate) enum Restored {
     Yes,
     /// The channel is here, or it has ended.
     Known,
@@ -189,14 +189,14 @@ pub enum Restored {
 }
 
 /// A channel to be restored, and who waits for the outcome.
-pub struct Restore {
+pub(crate) struct Restore {
     pub backup: ChannelBackup,
     pub answer: oneshot::Sender<Restored>,
 }
 
 impl Services {
     /// Where a node can be reached: the address that we have `known`, then those that it announces.
-    pub fn addresses_of(&self, node: &PublicKey, known: Option<String>) -> Vec<String> {
+    pub(crate) fn addresses_of(&self, node: &PublicKey, known: Option<String>) -> Vec<String> {
         let mut addresses: Vec<String> = known.into_iter().collect();
         let intake = self.gossip.intake();
         let graph = intake.graph();
@@ -211,7 +211,7 @@ impl Services {
     }
 
     /// The backup of a channel as it should be now.
-    pub fn backup_of(&self, channel: &Channel) -> Option<ChannelBackup> {
+    pub(crate) fn backup_of(&self, channel: &Channel) -> Option<ChannelBackup> {
         let node = channel.terms()?.remote_node.public_key().ok()?;
         channel.backup(self.addresses_of(&node, self.peers.address(&node)))
     }
@@ -270,14 +270,14 @@ impl Peer {
 }
 
 /// Dials all addresses of a peer, again and again until one answers.
-pub fn find_peer(services: &Arc<Services>, node_id: PublicKey, addresses: Vec<String>) {
+pub(crate) fn find_peer(services: &Arc<Services>, node_id: PublicKey, addresses: Vec<String>) {
     for address in addresses {
         runtime::keep_dialling(services, node_id, address);
     }
 }
 
 /// Sends a restore to its peer's task; gives the outcome.
-pub async fn restore(services: &Arc<Services>, node_id: PublicKey, backup: ChannelBackup) -> Option<Restored> {
+pub(crate) async fn restore(services: &Arc<Services>, node_id: PublicKey, backup: ChannelBackup) -> Option<Restored> {
     let (answer, outcome) = oneshot::channel();
     runtime::tell_peer(services, node_id, Command::Restore(Box::new(Restore { backup, answer })));
     outcome.await.ok()

@@ -90,7 +90,7 @@ fn words_of(violation: &ProtocolViolation) -> String {
 }
 
 /// The whole reason, once it is known who closed.
-pub fn reason(closer: Option<&Closer>, cause: Option<&CloseCause>) -> String {
+pub(crate) fn reason(closer: Option<&Closer>, cause: Option<&CloseCause>) -> String {
     let ours = cause.filter(|cause| cause.by == Side::Local).map(|cause| cause.words.as_str());
     match (closer, cause) {
         (Some(Closer::Revoked { number, .. }), _) => {

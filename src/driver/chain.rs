@@ -34,7 +34,7 @@ use super::{funding, peer::Command, rebroadcast::rebroadcast};
 use crate::wallet::onchain::{OnchainWallet, Tip, WalletError};
 
 #[derive(Debug, thiserror::Error)]
-pub enum ChainError {
+pub(crate) enum ChainError {
     #[error(transparent)]
     Node(#[from] NodeError),
     #[error(transparent)]
@@ -52,7 +52,7 @@ const FUNDED_BEFORE: u32 = 144;
 
 /// How far a light node looks back for what it does not know of yet.
 #[derive(Clone, Copy, Debug)]
-pub struct LookBack {
+pub(crate) struct LookBack {
     /// No block below concerns the wallet.
     pub wallet: u32,
     /// The channels are older than what the node knows of the chain.
@@ -64,7 +64,7 @@ type Outputs = onchain::WatchedOutputs<mpsc::UnboundedSender<Command>>;
 
 /// The watches of all channels; clones share them.
 #[derive(Clone)]
-pub struct ChainWatch {
+pub(crate) struct ChainWatch {
     node: Node,
     look_back: LookBack,
     watches: Arc<Mutex<HashMap<ChannelId, Watch>>>,
@@ -105,7 +105,7 @@ struct Changed {
 }
 
 impl ChainWatch {
-    pub fn new(node: Node, look_back: LookBack) -> Self {
+    pub(crate) fn new(node: Node, look_back: LookBack) -> Self {
         let (rescans, asked_for) = mpsc::unbounded_channel();
         let asked_for = Arc::new(tokio::sync::Mutex::new(asked_for));
         let tip = node.tip();
@@ -125,7 +125,7 @@ impl ChainWatch {
 
     /// Watches a channel's funding transaction, of whose needs `inputs` are known, for its owner, and tells at once what is
     /// there already. If it is recovered from a backup, its funding may be in any block.
-    pub async fn watch(
+    pub(crate) async fn watch(
         &self,
         channel: ChannelId,
         owner: mpsc::UnboundedSender<Command>,
@@ -145,7 +145,7 @@ impl ChainWatch {
     }
 
     /// There is such a channel: blocks that it needs are not pruned until it is forgotten.
-    pub fn knows(&self, channel: ChannelId, funding: OutPoint) {
+    pub(crate) fn knows(&self, channel: ChannelId, funding: OutPoint) {
         self.fundings().insert(channel, funding);
     }
 
@@ -155,7 +155,7 @@ impl ChainWatch {
 
     /// The blocks that the wallet and the channels need: all after the last one that they have seen; of a channel in use that
     /// of its funding transaction; of any other all from there on, since everything that becomes of it lies above.
-    pub fn needed(&self, wallet: &OnchainWallet) -> Result<Needed, NodeError> {
+    pub(crate) fn needed(&self, wallet: &OnchainWallet) -> Result<Needed, NodeError> {
         let mut needed =
             Needed { from: wallet.tip().0.min(self.looked_at.load(Ordering::Acquire)), blocks: BTreeSet::new() };
         let in_use: BTreeSet<ChannelId> = self.outputs().in_use().into_iter().collect();
@@ -182,7 +182,7 @@ impl ChainWatch {
     }
 
     /// Waits until the wallet has seen a block, or others above it, and the channels have been told of it.
-    pub async fn wait_for(&self, block: Tip) {
+    pub(crate) async fn wait_for(&self, block: Tip) {
         let (height, hash) = block;
         let mut seen = self.seen.subscribe();
         // It cannot fail: we hold the sender.
@@ -191,26 +191,26 @@ impl ChainWatch {
 
     /// Has the wallet look at the whole chain again, which has begun when this returns; `None`: the daemon stops. A caller
     /// that gives up before its turn has asked for nothing.
-    pub async fn rescan(&self, look_ahead: u32) -> Option<Result<(), ChainError>> {
+    pub(crate) async fn rescan(&self, look_ahead: u32) -> Option<Result<(), ChainError>> {
         let (answer, begun) = oneshot::channel();
         self.rescans.send(Rescan { look_ahead, answer }).ok()?;
         begun.await.ok()
     }
 
-    pub fn forget(&self, channel: &ChannelId) {
+    pub(crate) fn forget(&self, channel: &ChannelId) {
         self.lock().remove(channel);
         self.fundings().remove(channel);
         self.outputs().forget(channel);
     }
 
     /// A channel's outputs are to be watched anew.
-    pub fn forget_outputs(&self, channel: &ChannelId) {
+    pub(crate) fn forget_outputs(&self, channel: &ChannelId) {
         self.outputs().forget(channel);
     }
 
     /// Watches an output of a channel that is in use or closing, of which its owner knows `known`. What the chain says
     /// already is told by [`Self::look_at_outputs`].
-    pub fn watch_output(
+    pub(crate) fn watch_output(
         &self,
         channel: ChannelId,
         owner: &mpsc::UnboundedSender<Command>,
@@ -222,20 +222,20 @@ impl ChainWatch {
     }
 
     /// Looks at all watched outputs of a channel, and tells what is new.
-    pub async fn look_at_outputs(&self, channel: ChannelId) -> Result<(), NodeError> {
+    pub(crate) async fn look_at_outputs(&self, channel: ChannelId) -> Result<(), NodeError> {
         // What is found is that of this tip, or of a later one.
         let tip = Height(self.node.tip().height);
         self.look_at_some(channel, None, true, tip).await
     }
 
     /// Whether the chain has been looked at for each of these outputs of a channel since they are watched.
-    pub fn has_looked_at(&self, channel: &ChannelId, outpoints: impl IntoIterator<Item = OutPoint>) -> bool {
+    pub(crate) fn has_looked_at(&self, channel: &ChannelId, outpoints: impl IntoIterator<Item = OutPoint>) -> bool {
         self.outputs().have_looked_at(channel, outpoints)
     }
 
     /// Follows the chain until the node stops. `tips` announces each new tip after the wallet has seen it
     /// and the channels have been told of their closes.
-    pub async fn run(self, wallet: Arc<OnchainWallet>, tips: watch::Sender<Height>) -> Result<(), ChainError> {
+    pub(crate) async fn run(self, wallet: Arc<OnchainWallet>, tips: watch::Sender<Height>) -> Result<(), ChainError> {
         let mut watched = 0;
         self.watch_wallet(&wallet, &mut watched, self.look_back.wallet).await?;
         let (_, from) = wallet.tip();
@@ -504,7 +504,7 @@ fn depth_of(found: &TransactionInfo, funding: OutPoint, tip: Height) -> Option<F
 
 /// Hands a transaction to the mempool and to the wallet, with unconfirmed parents that it pays for. What is there
 /// already is no error.
-pub async fn broadcast(
+pub(crate) async fn broadcast(
     node: &Node,
     wallet: &OnchainWallet,
     parents: &[Transaction],

@@ -24,7 +24,7 @@ use crate::store::{CoreKey, Store, StoreError};
 
 /// What any of the cores asks for.
 #[derive(Debug)]
-pub enum NodeEffect {
+pub(crate) enum NodeEffect {
     /// `connection` is the connection that the channel knew of: what it wanted to send must not go out on another.
     Channel {
         channel: ChannelId,
@@ -69,17 +69,17 @@ impl From<PaymentEffect> for NodeEffect {
 
 /// Counts the connections of a peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ConnectionId(pub u64);
+pub(crate) struct ConnectionId(pub u64);
 
 /// The process is ending: nothing more is committed.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the daemon is stopping")]
-pub struct Stopped;
+pub(crate) struct Stopped;
 
 /// Effects whose writes are on their way to the disk.
 #[derive(Debug)]
 #[must_use = "effects that nobody waits for do not happen"]
-pub enum PendingEffects {
+pub(crate) enum PendingEffects {
     /// There was nothing to write.
     Done(Vec<NodeEffect>),
     Waiting(oneshot::Receiver<Vec<NodeEffect>>),
@@ -87,7 +87,7 @@ pub enum PendingEffects {
 
 impl PendingEffects {
     /// The effects, in order, once everything is durable.
-    pub async fn effects(self) -> Result<Vec<NodeEffect>, Stopped> {
+    pub(crate) async fn effects(self) -> Result<Vec<NodeEffect>, Stopped> {
         match self {
             Self::Done(effects) => Ok(effects),
             Self::Waiting(effects) => effects.await.map_err(|_| Stopped),
@@ -102,7 +102,7 @@ struct Job {
 
 /// The way to the committer's thread; clones share it.
 #[derive(Clone)]
-pub struct Committer {
+pub(crate) struct Committer {
     jobs: mpsc::Sender<Job>,
     store: Store,
 }
@@ -112,7 +112,7 @@ impl Committer {
     ///
     /// The thread is one of tokio's blocking ones: the end of the runtime waits for it, because RocksDB cannot be
     /// closed while the process exits.
-    pub fn start(store: Store, failed: impl FnOnce(StoreError) + Send + 'static) -> Self {
+    pub(crate) fn start(store: Store, failed: impl FnOnce(StoreError) + Send + 'static) -> Self {
         let (jobs, queue) = mpsc::channel();
         let mut disk = store.clone();
         tokio::task::spawn_blocking(move || {
@@ -124,7 +124,7 @@ impl Committer {
     }
 
     /// Hands the batch over; it reaches the disk after everything that was handed over before, or along with it.
-    pub fn submit<K>(&self, batch: Vec<Outbox<NodeEffect, K>>) -> PendingEffects
+    pub(crate) fn submit<K>(&self, batch: Vec<Outbox<NodeEffect, K>>) -> PendingEffects
     where
         CoreKey: From<K>,
     {

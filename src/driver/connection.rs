@@ -53,7 +53,7 @@ use crate::limits::{
 };
 
 #[derive(Debug, thiserror::Error)]
-pub enum ConnectionError {
+pub(crate) enum ConnectionError {
     #[error("nobody answers at {address}: {source}. Is the node running and the port right?")]
     Dial { address: String, source: io::Error },
     #[error("no answer within {} seconds", .0.as_secs())]
@@ -84,14 +84,14 @@ pub enum ConnectionError {
 
 /// Who we are on every connection.
 #[derive(Clone)]
-pub struct Local {
+pub(crate) struct Local {
     pub secret: SecretKey,
     pub features: Features,
     pub chain: ChainHash,
 }
 
 /// A connection after `init` both ways.
-pub struct Established {
+pub(crate) struct Established {
     pub remote: PublicKey,
     pub address: SocketAddr,
     pub inbound: bool,
@@ -103,7 +103,7 @@ pub struct Established {
 }
 
 /// Connects to `remote` at `address` (host:port).
-pub async fn dial(local: &Local, remote: PublicKey, address: &str) -> Result<Established, ConnectionError> {
+pub(crate) async fn dial(local: &Local, remote: PublicKey, address: &str) -> Result<Established, ConnectionError> {
     let connect = async {
         let (stream, peer, session) = shake_hands(local.secret, remote, address).await?;
         exchange_init(local, stream, peer, session, false).await
@@ -112,7 +112,7 @@ pub async fn dial(local: &Local, remote: PublicKey, address: &str) -> Result<Est
 }
 
 /// Connects as the holder of `secret`, without `init`: to who is no Lightning peer.
-pub async fn dial_line(secret: SecretKey, remote: PublicKey, address: &str) -> Result<Line, ConnectionError> {
+pub(crate) async fn dial_line(secret: SecretKey, remote: PublicKey, address: &str) -> Result<Line, ConnectionError> {
     let connect = async {
         let (stream, _, session) = shake_hands(secret, remote, address).await?;
         Ok(Line::new(stream, session))
@@ -139,7 +139,7 @@ async fn shake_hands(
 }
 
 /// Answers a node that connected to us.
-pub async fn accept(local: &Local, stream: TcpStream) -> Result<Established, ConnectionError> {
+pub(crate) async fn accept(local: &Local, stream: TcpStream) -> Result<Established, ConnectionError> {
     let answer = async {
         let (mut stream, peer) = prepare(stream)?;
         let session = answer_handshake::<ConnectionError>(local.secret, &mut stream).await?;
@@ -170,7 +170,7 @@ fn prepare(stream: TcpStream) -> io::Result<(TcpStream, SocketAddr)> {
 }
 
 /// A fresh key; all but 2^-127 of all 32 bytes are one.
-pub fn ephemeral_key() -> SecretKey {
+pub(crate) fn ephemeral_key() -> SecretKey {
     loop {
         if let Ok(key) = SecretKey::from_slice(&rand::random::<[u8; 32]>()) {
             return key;
@@ -200,7 +200,7 @@ async fn exchange_init(
 }
 
 /// Both ways of a connection after the handshake, before anything is said.
-pub struct Line {
+pub(crate) struct Line {
     pub(super) encryptor: Encryptor,
     pub(super) reader: MessageReader,
     pub(super) writer: OwnedWriteHalf,
@@ -247,17 +247,17 @@ impl MessageReader {
 }
 
 /// What is handed over: messages, then why there are no more.
-pub type Incoming = Result<Received, ConnectionError>;
+pub(crate) type Incoming = Result<Received, ConnectionError>;
 
 /// A message, with its share of what may wait to be handled: more is read once it is dropped.
 #[derive(Debug)]
-pub struct Received {
+pub(crate) struct Received {
     pub message: Message,
     _share: OwnedSemaphorePermit,
 }
 
 /// The sending side of a running connection, in the peer's task. Dropping it closes the connection.
-pub struct Connection {
+pub(crate) struct Connection {
     pub address: SocketAddr,
     pub inbound: bool,
     pub features: Features,
@@ -277,22 +277,22 @@ impl Connection {
     /// whose commit is done.
     ///
     /// [`Uncommitted`]: super::uncommitted::Uncommitted
-    pub fn queue(&mut self, message: &Message) -> Result<(), EncodeError> {
+    pub(crate) fn queue(&mut self, message: &Message) -> Result<(), EncodeError> {
         self.encryptor.encrypt_message(message, &mut self.buffer)
     }
 
     /// Encrypts gossip, which is encoded already, into the connection's buffer.
-    pub fn queue_gossip(&mut self, message: &Gossip) -> Result<(), EncodeError> {
+    pub(crate) fn queue_gossip(&mut self, message: &Gossip) -> Result<(), EncodeError> {
         self.encryptor.encrypt(message.bytes(), &mut self.buffer)
     }
 
     /// Whether so much waits that what the peer has asked for is left out. `more` is what the answer would add.
-    pub fn is_full_for(&self, more: u64) -> bool {
+    pub(crate) fn is_full_for(&self, more: u64) -> bool {
         self.waiting().saturating_add(more) > MAX_UNSENT_ANSWERS
     }
 
     /// Sends what was queued.
-    pub fn flush(&mut self) -> Result<(), ConnectionError> {
+    pub(crate) fn flush(&mut self) -> Result<(), ConnectionError> {
         if self.buffer.is_empty() {
             return Ok(());
         }
@@ -306,25 +306,25 @@ impl Connection {
     }
 
     /// Encrypted bytes that have not left yet.
-    pub fn unsent(&self) -> Arc<AtomicU64> {
+    pub(crate) fn unsent(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.unsent)
     }
 
     /// Hangs up at once, whatever waits.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.task.abort();
     }
 
-    pub fn bytes_sent(&self) -> u64 {
+    pub(crate) fn bytes_sent(&self) -> u64 {
         self.sent
     }
 
-    pub fn bytes_received(&self) -> u64 {
+    pub(crate) fn bytes_received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
     /// Bytes that the peer has not taken, and what is about to follow them.
-    pub fn waiting(&self) -> u64 {
+    pub(crate) fn waiting(&self) -> u64 {
         self.unsent.load(Ordering::Relaxed).saturating_add(self.buffer.len() as u64)
     }
 }
@@ -341,7 +341,7 @@ impl Drop for Connection {
 
 impl Established {
     /// Starts the task that carries messages both ways.
-    pub fn start(self, standing: &PeerStanding) -> (Connection, mpsc::Receiver<Incoming>) {
+    pub(crate) fn start(self, standing: &PeerStanding) -> (Connection, mpsc::Receiver<Incoming>) {
         self.start_with(standing, WRITE_TIMEOUT)
     }
 

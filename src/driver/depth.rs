@@ -12,7 +12,7 @@ use leyden_consensus::{
 
 /// What the depth is chosen by.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum DepthRule {
+pub(crate) enum DepthRule {
     /// So many confirmations that it does not pay to take the funding back: [`confirmations_for_amount`].
     DoesNotPay,
     /// So many that this attacker takes no more than the budget from us on average: capacity × chance.
@@ -21,7 +21,7 @@ pub enum DepthRule {
 
 impl DepthRule {
     /// The rule that the owner's wishes make. An attacker alone means nothing without a budget.
-    pub fn new(attacker_share: Option<f64>, budget: Option<Amount>) -> Self {
+    pub(crate) fn new(attacker_share: Option<f64>, budget: Option<Amount>) -> Self {
         match budget {
             None => Self::DoesNotPay,
             Some(budget) => Self::Budget { attacker_share: attacker_share.unwrap_or(ATTACKER_SHARE), budget },
@@ -29,7 +29,13 @@ impl DepthRule {
     }
 
     /// The fewest confirmations within `allowed`, on a chain of this height.
-    pub fn confirmations(self, capacity: Amount, height: u32, params: &Params, allowed: RangeInclusive<u32>) -> u32 {
+    pub(crate) fn confirmations(
+        self,
+        capacity: Amount,
+        height: u32,
+        params: &Params,
+        allowed: RangeInclusive<u32>,
+    ) -> u32 {
         let (least, most) = (*allowed.start(), *allowed.end());
         match (self, params.retarget) {
             (Self::Budget { attacker_share, budget }, _) => {

@@ -25,7 +25,7 @@ const BACKLOG: usize = 16_384;
 
 /// Something happened to a channel.
 #[derive(Clone, Debug)]
-pub enum ChannelNews {
+pub(crate) enum ChannelNews {
     Pending(OutPoint),
     Open(Arc<Summary>),
     Usable {
@@ -39,14 +39,14 @@ pub enum ChannelNews {
 
 /// News of an HTLC.
 #[derive(Clone, Debug)]
-pub enum HtlcActivity {
+pub(crate) enum HtlcActivity {
     Forward(HtlcEvent),
     Own(OwnHtlc),
 }
 
 /// News of an HTLC that begins or ends here.
 #[derive(Clone, Copy, Debug)]
-pub struct OwnHtlc {
+pub(crate) struct OwnHtlc {
     pub at: UnixTime,
     pub channel: ChannelId,
     /// `None` until the channel has taken it.
@@ -55,7 +55,7 @@ pub struct OwnHtlc {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub enum OwnHtlcNews {
+pub(crate) enum OwnHtlcNews {
     /// Ours: handed to the channel, and what came of it.
     Offered {
         amount: Msat,
@@ -82,11 +82,11 @@ const COMPLAINT_LENGTH: usize = 500;
 type Complaints = HashMap<PublicKey, VecDeque<(u64, String)>>;
 
 /// Who waits for the end of one payment.
-pub type Follower = mpsc::UnboundedSender<Arc<Payment>>;
+pub(crate) type Follower = mpsc::UnboundedSender<Arc<Payment>>;
 
 /// Where news comes from.
 #[derive(Clone)]
-pub struct Events {
+pub(crate) struct Events {
     complaints: Arc<Mutex<Complaints>>,
     followers: Arc<Mutex<HashMap<PaymentHash, Vec<Follower>>>>,
     invoices: broadcast::Sender<Arc<Invoice>>,
@@ -107,12 +107,12 @@ impl Default for Events {
 }
 
 impl Events {
-    pub fn invoice(&self, invoice: Box<Invoice>) {
+    pub(crate) fn invoice(&self, invoice: Box<Invoice>) {
         // An error says that nobody listens.
         let _ = self.invoices.send(invoice.into());
     }
 
-    pub fn payment(&self, payment: Box<Payment>) {
+    pub(crate) fn payment(&self, payment: Box<Payment>) {
         let payment: Arc<Payment> = payment.into();
         let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Entry::Occupied(mut entry) = followers.entry(payment.request.payment_hash) {
@@ -124,27 +124,27 @@ impl Events {
     }
 
     /// Tells every change of one payment until its end.
-    pub fn follow_payment(&self, hash: PaymentHash, follower: Follower) {
+    pub(crate) fn follow_payment(&self, hash: PaymentHash, follower: Follower) {
         let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
         followers.entry(hash).or_default().push(follower);
     }
 
     /// What happens to an HTLC that passes through this node.
-    pub fn forward(&self, event: HtlcEvent) {
+    pub(crate) fn forward(&self, event: HtlcEvent) {
         let _ = self.htlcs.send(HtlcActivity::Forward(event));
     }
 
     /// What happens to an HTLC that begins or ends here.
-    pub fn own_htlc(&self, event: OwnHtlc) {
+    pub(crate) fn own_htlc(&self, event: OwnHtlc) {
         let _ = self.htlcs.send(HtlcActivity::Own(event));
     }
 
-    pub fn htlcs(&self) -> broadcast::Receiver<HtlcActivity> {
+    pub(crate) fn htlcs(&self) -> broadcast::Receiver<HtlcActivity> {
         self.htlcs.subscribe()
     }
 
     /// Drops the followers of a payment whose listeners are gone.
-    pub fn forget_listeners(&self, hash: &PaymentHash) {
+    pub(crate) fn forget_listeners(&self, hash: &PaymentHash) {
         let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Entry::Occupied(mut entry) = followers.entry(*hash) {
             entry.get_mut().retain(|follower| !follower.is_closed());
@@ -154,12 +154,12 @@ impl Events {
         }
     }
 
-    pub fn channel(&self, news: ChannelNews) {
+    pub(crate) fn channel(&self, news: ChannelNews) {
         let _ = self.channels.send(news);
     }
 
     /// Keeps the latest complaints of a peer.
-    pub fn complaint(&self, peer: PublicKey, text: String, now: u64) {
+    pub(crate) fn complaint(&self, peer: PublicKey, text: String, now: u64) {
         let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
         if complaints.len() >= COMPLAINING_PEERS && !complaints.contains_key(&peer) {
             complaints.clear();
@@ -171,16 +171,16 @@ impl Events {
         }
     }
 
-    pub fn complaints(&self, peer: &PublicKey) -> Vec<(u64, String)> {
+    pub(crate) fn complaints(&self, peer: &PublicKey) -> Vec<(u64, String)> {
         let complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
         complaints.get(peer).map(|list| list.iter().cloned().collect()).unwrap_or_default()
     }
 
-    pub fn invoices(&self) -> broadcast::Receiver<Arc<Invoice>> {
+    pub(crate) fn invoices(&self) -> broadcast::Receiver<Arc<Invoice>> {
         self.invoices.subscribe()
     }
 
-    pub fn channels(&self) -> broadcast::Receiver<ChannelNews> {
+    pub(crate) fn channels(&self) -> broadcast::Receiver<ChannelNews> {
         self.channels.subscribe()
     }
 }

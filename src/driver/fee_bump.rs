@@ -17,7 +17,7 @@ use crate::{
 
 /// Why a transaction cannot be made to pay more.
 #[derive(Debug, thiserror::Error)]
-pub enum FeeBumpError {
+pub(crate) enum FeeBumpError {
     #[error(transparent)]
     Wallet(#[from] WalletError),
     #[error("the wallet's record cannot be kept: {0}")]
@@ -40,14 +40,14 @@ pub enum FeeBumpError {
 
 /// What makes a transaction pay more now.
 #[derive(Debug)]
-pub struct FeeBump {
+pub(crate) struct FeeBump {
     pub txid: Txid,
     pub fee: Amount,
 }
 
 /// How a child is to pay.
 #[derive(Clone, Copy, Debug)]
-pub struct Child {
+pub(crate) struct Child {
     pub rate: FeeRate,
     /// What it may cost at most.
     pub budget: Option<Amount>,
@@ -58,7 +58,7 @@ pub struct Child {
 
 impl Services {
     /// Replaces an unconfirmed transaction of the wallet's.
-    pub async fn replace(
+    pub(crate) async fn replace(
         &self,
         old: &Transaction,
         rate: FeeRate,
@@ -84,7 +84,7 @@ impl Services {
     }
 
     /// Pays for an unconfirmed transaction together with a child of one of our outputs.
-    pub async fn pull_along(&self, parent: &Transaction, child: Child) -> Result<FeeBump, FeeBumpError> {
+    pub(crate) async fn pull_along(&self, parent: &Transaction, child: Child) -> Result<FeeBump, FeeBumpError> {
         let Child { rate, budget, spends, reserve } = child;
         let txid = parent.compute_txid();
         // What is not in the mempool may get in together with a child that pays for it.

@@ -26,10 +26,10 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// The last estimate, and when and where it was made.
 #[derive(Default)]
-pub struct LastFeerates(Mutex<Option<(Instant, Height, Feerates)>>);
+pub(crate) struct LastFeerates(Mutex<Option<(Instant, Height, Feerates)>>);
 
 impl LastFeerates {
-    pub fn at(&self, tip: Height, node: &Node) -> Feerates {
+    pub(crate) fn at(&self, tip: Height, node: &Node) -> Feerates {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         match *last {

@@ -35,7 +35,7 @@ use crate::{
 
 /// A closed channel at one moment, for people.
 #[derive(Clone, Debug)]
-pub struct ResolutionState {
+pub(crate) struct ResolutionState {
     pub channel: ChannelId,
     /// The closing transaction, once it is in the chain.
     pub close: Option<(Txid, Height)>,
@@ -62,7 +62,7 @@ pub struct ResolutionState {
 
 impl ResolutionState {
     /// Whether an output is claimed here, or belongs to a claim, to our commitment or to the funding.
-    pub fn concerns(&self, outpoint: &OutPoint) -> bool {
+    pub(crate) fn concerns(&self, outpoint: &OutPoint) -> bool {
         let claimed = |report: &OutputReport| match report.status {
             OutputStatus::Claimed { txid, .. } => report.outpoint == *outpoint || txid == outpoint.txid,
             OutputStatus::Locked { .. }
@@ -455,7 +455,7 @@ fn resolved(output: &TrackedOutput) -> ResolvedOutput {
 }
 
 /// Whether an output had, or has, to wait for `to_self_delay`.
-pub fn is_delayed(output: &TrackedOutput) -> bool {
+pub(crate) fn is_delayed(output: &TrackedOutput) -> bool {
     use onchain::Role;
     match output.role {
         Role::ToLocal | Role::LocalSecondStage(_) => true,

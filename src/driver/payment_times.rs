@@ -10,16 +10,16 @@ use leyden_channels::types::PaymentHash;
 
 /// When each payment was begun that has not ended. Of one that was begun before a restart nothing is known.
 #[derive(Debug, Default)]
-pub struct PaymentTimes(Mutex<HashMap<PaymentHash, Instant>>);
+pub(crate) struct PaymentTimes(Mutex<HashMap<PaymentHash, Instant>>);
 
 impl PaymentTimes {
     /// A payment begins; another part of it changes nothing.
-    pub fn begin(&self, hash: PaymentHash) {
+    pub(crate) fn begin(&self, hash: PaymentHash) {
         self.lock().entry(hash).or_insert_with(Instant::now);
     }
 
     /// It has ended.
-    pub fn end(&self, hash: &PaymentHash) -> Option<Duration> {
+    pub(crate) fn end(&self, hash: &PaymentHash) -> Option<Duration> {
         self.lock().remove(hash).map(|begun| begun.elapsed())
     }
 

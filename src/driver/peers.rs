@@ -36,7 +36,7 @@ use crate::{
 
 /// The register of peers; clones share it.
 #[derive(Clone)]
-pub struct Peers {
+pub(crate) struct Peers {
     register: Arc<Mutex<Register>>,
     refused: Arc<[AtomicU64; Refused::COUNT]>,
     /// Connections that there are file descriptors for: those of strangers, and of others as far as they have come.
@@ -45,7 +45,7 @@ pub struct Peers {
 
 /// What somebody did not get, because it was too much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub(crate) enum Refused {
     Pong,
     /// A backup, because the peer does not read what it is sent.
     Answer,
@@ -61,7 +61,7 @@ impl Refused {
 
 /// Why a channel does not get its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChannelRefused {
+pub(crate) enum ChannelRefused {
     /// There is a channel with this id.
     Taken,
     /// Too many peers promise to fund channels.
@@ -98,7 +98,7 @@ struct Entry {
 
 /// A connection, as far as it matters for who stays.
 #[derive(Clone, Copy, Debug)]
-pub struct ConnectionInfo {
+pub(crate) struct ConnectionInfo {
     pub address: SocketAddr,
     pub inbound: bool,
     pub since: Instant,
@@ -107,7 +107,7 @@ pub struct ConnectionInfo {
 }
 
 impl ConnectionInfo {
-    pub fn new(address: SocketAddr, inbound: bool) -> Self {
+    pub(crate) fn new(address: SocketAddr, inbound: bool) -> Self {
         Self { address, inbound, since: Instant::now(), opens: false }
     }
 }
@@ -158,12 +158,12 @@ impl Register {
 
 impl Peers {
     /// `descriptors`: connections that there are file descriptors for.
-    pub fn new(descriptors: usize) -> Self {
+    pub(crate) fn new(descriptors: usize) -> Self {
         Self { register: Arc::default(), refused: Arc::default(), descriptors }
     }
 
     /// Enters a peer; `start` makes its task if there is none. A `command` reaches the task in any case.
-    pub fn enter(
+    pub(crate) fn enter(
         &self,
         node_id: PublicKey,
         start: impl FnOnce() -> mpsc::UnboundedSender<Command>,
@@ -188,16 +188,16 @@ impl Peers {
         }
     }
 
-    pub fn get(&self, node_id: &PublicKey) -> Option<mpsc::UnboundedSender<Command>> {
+    pub(crate) fn get(&self, node_id: &PublicKey) -> Option<mpsc::UnboundedSender<Command>> {
         self.lock().peers.get(node_id).map(|entry| entry.mailbox.clone())
     }
 
-    pub fn all(&self) -> Vec<mpsc::UnboundedSender<Command>> {
+    pub(crate) fn all(&self) -> Vec<mpsc::UnboundedSender<Command>> {
         self.lock().peers.values().map(|entry| entry.mailbox.clone()).collect()
     }
 
     /// Where to ask peers that may carry payments: those with a channel that is funded.
-    pub fn with_channels(&self) -> Vec<mpsc::UnboundedSender<Command>> {
+    pub(crate) fn with_channels(&self) -> Vec<mpsc::UnboundedSender<Command>> {
         let register = self.lock();
         let funded = register.funded();
         let entries = funded.iter().filter_map(|node_id| register.peers.get(node_id));
@@ -205,7 +205,7 @@ impl Peers {
     }
 
     /// What strangers' tasks have said of themselves, and where to ask all others.
-    pub fn described(&self) -> (Vec<PeerState>, Vec<mpsc::UnboundedSender<Command>>) {
+    pub(crate) fn described(&self) -> (Vec<PeerState>, Vec<mpsc::UnboundedSender<Command>>) {
         let register = self.lock();
         let (mut shown, mut others) = (Vec::new(), Vec::new());
         for entry in register.peers.values() {
@@ -218,50 +218,50 @@ impl Peers {
     }
 
     /// A peer's task shows itself, as long as it is a stranger's.
-    pub fn show(&self, node_id: &PublicKey, state: Option<PeerState>) {
+    pub(crate) fn show(&self, node_id: &PublicKey, state: Option<PeerState>) {
         if let Some(entry) = self.lock().peers.get_mut(node_id) {
             entry.shown = state.map(Box::new);
         }
     }
 
-    pub fn is_connected(&self, node_id: &PublicKey) -> bool {
+    pub(crate) fn is_connected(&self, node_id: &PublicKey) -> bool {
         self.lock().peers.get(node_id).is_some_and(|entry| entry.connection.is_some())
     }
 
-    pub fn set_connected(&self, node_id: &PublicKey, connection: ConnectionInfo) {
+    pub(crate) fn set_connected(&self, node_id: &PublicKey, connection: ConnectionInfo) {
         if let Some(entry) = self.lock().peers.get_mut(node_id) {
             entry.connection(connection);
         }
     }
 
     /// A peer proposes a channel.
-    pub fn note_opening(&self, node_id: &PublicKey) {
+    pub(crate) fn note_opening(&self, node_id: &PublicKey) {
         if let Some(connection) = self.lock().peers.get_mut(node_id).and_then(|entry| entry.connection.as_mut()) {
             connection.opens = true;
         }
     }
 
     /// A connection has ended that lasted this long; `disputed` if one of both held the other for wrong.
-    pub fn disconnected(&self, node_id: &PublicKey, disputed: bool, lasted: Duration) {
+    pub(crate) fn disconnected(&self, node_id: &PublicKey, disputed: bool, lasted: Duration) {
         if let Some(entry) = self.lock().peers.get_mut(node_id) {
             entry.connection = None;
             entry.backoff.connection_ended(disputed, lasted, Instant::now());
         }
     }
 
-    pub fn set_address(&self, node_id: &PublicKey, address: String) {
+    pub(crate) fn set_address(&self, node_id: &PublicKey, address: String) {
         if let Some(entry) = self.lock().peers.get_mut(node_id) {
             entry.address = Some(address);
         }
     }
 
-    pub fn address(&self, node_id: &PublicKey) -> Option<String> {
+    pub(crate) fn address(&self, node_id: &PublicKey) -> Option<String> {
         self.lock().peers.get(node_id).and_then(|entry| entry.address.clone())
     }
 
     /// Before a node is connected that came to us (`inbound`) or that we have dialled: if there is no room, the least useful
     /// stranger gives way. `false`: there is none, and the newcomer is one itself.
-    pub fn make_room(&self, newcomer: &PublicKey, inbound: bool) -> bool {
+    pub(crate) fn make_room(&self, newcomer: &PublicKey, inbound: bool) -> bool {
         let mut register = self.lock();
         let is_stranger = inbound && !register.is_funded_with(newcomer);
         let mut strangers = register.strangers();
@@ -290,7 +290,7 @@ impl Peers {
 
     /// Whether a peer with a funded channel was last seen at this address. Nothing follows from one of this machine: it may
     /// be a relay's (Tor, for example).
-    pub fn is_known_address(&self, address: IpAddr) -> bool {
+    pub(crate) fn is_known_address(&self, address: IpAddr) -> bool {
         if address.is_loopback() {
             return false;
         }
@@ -304,14 +304,14 @@ impl Peers {
         })
     }
 
-    pub fn note_refused(&self, what: Refused) {
+    pub(crate) fn note_refused(&self, what: Refused) {
         if let Some(count) = self.refused.get(what as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// What the bounds of this register allow, and what of it is used.
-    pub fn limits(&self) -> Vec<LimitUse> {
+    pub(crate) fn limits(&self) -> Vec<LimitUse> {
         let register = self.lock();
         let refused = |what: Refused| self.refused.get(what as usize).map_or(0, |count| count.load(Ordering::Relaxed));
         let strangers = register.strangers().len();
@@ -349,13 +349,13 @@ impl Peers {
     }
 
     /// How many nodes are connected, and how many of them are strangers.
-    pub fn counts(&self) -> (usize, usize) {
+    pub(crate) fn counts(&self) -> (usize, usize) {
         let register = self.lock();
         (register.connected(), register.strangers().len())
     }
 
     /// Forgets a peer whose task wants to end, unless a command has come for it. Nobody can send one in between.
-    pub fn remove_if_idle(&self, node_id: &PublicKey, commands: &mpsc::UnboundedReceiver<Command>) -> bool {
+    pub(crate) fn remove_if_idle(&self, node_id: &PublicKey, commands: &mpsc::UnboundedReceiver<Command>) -> bool {
         let mut register = self.lock();
         let idle = commands.is_empty();
         if idle {
@@ -365,14 +365,14 @@ impl Peers {
     }
 
     /// Enters a channel that is there already; `false`, and nothing changes, if another peer has a channel with this id.
-    pub fn add_channel(&self, channel: ChannelId, by: PublicKey, backing: Backing) -> bool {
+    pub(crate) fn add_channel(&self, channel: ChannelId, by: PublicKey, backing: Backing) -> bool {
         let mut register = self.lock();
         register.owners.entry(channel).or_insert(Owned { by, backing, gives_way: false }).by == by
     }
 
     /// Enters a channel that has just got its id, which a peer may have chosen. One that is only promised may make another
     /// give way, whose peer's task is told.
-    pub fn add_new_channel(
+    pub(crate) fn add_new_channel(
         &self,
         channel: ChannelId,
         by: PublicKey,
@@ -399,35 +399,35 @@ impl Peers {
     }
 
     /// What stands behind a channel has changed, or was looked at again.
-    pub fn set_backing(&self, channel: &ChannelId, backing: Backing) {
+    pub(crate) fn set_backing(&self, channel: &ChannelId, backing: Backing) {
         if let Some(owned) = self.lock().owners.get_mut(channel) {
             (owned.backing, owned.gives_way) = (backing, false);
         }
     }
 
-    pub fn remove_channel(&self, channel: &ChannelId) {
+    pub(crate) fn remove_channel(&self, channel: &ChannelId) {
         self.lock().owners.remove(channel);
     }
 
-    pub fn owner(&self, channel: &ChannelId) -> Option<PublicKey> {
+    pub(crate) fn owner(&self, channel: &ChannelId) -> Option<PublicKey> {
         self.lock().owners.get(channel).map(|owned| owned.by)
     }
 
     /// Whether there is a channel with this node that more stands behind than its word.
-    pub fn has_channel_with(&self, node_id: &PublicKey) -> bool {
+    pub(crate) fn has_channel_with(&self, node_id: &PublicKey) -> bool {
         self.lock().is_funded_with(node_id)
     }
 
-    pub fn to_peer(&self, node_id: &PublicKey, command: Command) -> bool {
+    pub(crate) fn to_peer(&self, node_id: &PublicKey, command: Command) -> bool {
         self.lock().peers.get(node_id).is_some_and(|entry| entry.mailbox.send(command).is_ok())
     }
 
     /// Whether a channel of this node has this id, whatever its state.
-    pub fn knows_channel(&self, channel: &ChannelId) -> bool {
+    pub(crate) fn knows_channel(&self, channel: &ChannelId) -> bool {
         self.lock().owners.contains_key(channel)
     }
 
-    pub fn to_channel(&self, channel: &ChannelId, command: Command) -> bool {
+    pub(crate) fn to_channel(&self, channel: &ChannelId, command: Command) -> bool {
         let register = self.lock();
         let entry = register.owners.get(channel).and_then(|owned| register.peers.get(&owned.by));
         entry.is_some_and(|entry| entry.mailbox.send(command).is_ok())
@@ -435,7 +435,7 @@ impl Peers {
 
     /// Peers that have channels, are away, have a known address and are not being dialled; they are marked as being
     /// dialled.
-    pub fn claim_missing(&self) -> Vec<(PublicKey, String)> {
+    pub(crate) fn claim_missing(&self) -> Vec<(PublicKey, String)> {
         let now = Instant::now();
         let mut register = self.lock();
         let Register { peers, owners } = &mut *register;
@@ -455,7 +455,7 @@ impl Peers {
         missing
     }
 
-    pub fn dialled(&self, node_id: &PublicKey) {
+    pub(crate) fn dialled(&self, node_id: &PublicKey) {
         if let Some(entry) = self.lock().peers.get_mut(node_id) {
             entry.dialling = false;
         }

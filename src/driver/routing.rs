@@ -39,7 +39,7 @@ use super::{committer::PendingEffects, connection::ephemeral_key, peer::Command,
 use crate::store::{Store, StoreError, Table};
 
 /// Blocks that may be found while an HTLC is on its way, without the recipient refusing it for being late.
-pub const BLOCK_PADDING: u32 = 3;
+pub(crate) const BLOCK_PADDING: u32 = 3;
 /// The most blocks that are added to keep hops from guessing.
 const SHADOW_BLOCKS: u32 = 72;
 /// `temporary_channel_failure` (BOLT 4): want of liquidity, as far as anybody can tell.
@@ -49,7 +49,7 @@ const TEMPORARY_CHANNEL_FAILURE: u16 = failure::UPDATE | 7;
 struct Outdated;
 
 /// Terms that failures have brought, by payment, each with the attempt that failed.
-pub type FailureUpdates = HashMap<PaymentHash, Vec<(AttemptId, UpdateFromFailure)>>;
+pub(crate) type FailureUpdates = HashMap<PaymentHash, Vec<(AttemptId, UpdateFromFailure)>>;
 
 /// What the attempts of a payment so far have shown.
 struct Known {
@@ -75,7 +75,7 @@ struct Excluded {
 }
 
 /// What was learnt in earlier runs and has not faded.
-pub fn load_learnt(store: &Store, now: UnixTime) -> Result<Scorer, StoreError> {
+pub(crate) fn load_learnt(store: &Store, now: UnixTime) -> Result<Scorer, StoreError> {
     let mut records = Vec::new();
     for (key, value) in store.table(Table::Learnt)? {
         let key: [u8; 8] = key.try_into().map_err(|_| store.damaged("the name of a channel"))?;
@@ -105,19 +105,19 @@ impl Services {
     }
 
     /// Writes what was learnt since the last time.
-    pub fn save_learnt(&self) {
+    pub(crate) fn save_learnt(&self) {
         if let Err(error) = save(&self.store, &self.learnt) {
             error!(%error, "the mission control data could not be stored");
         }
     }
 
     /// Drops what has faded: it would only slow searches down.
-    pub fn prune_learnt(&self) {
+    pub(crate) fn prune_learnt(&self) {
         self.learnt().prune(self.steady_time());
     }
 
     /// Forgets all of it.
-    pub fn forget_learnt(&self) -> Result<(), StoreError> {
+    pub(crate) fn forget_learnt(&self) -> Result<(), StoreError> {
         self.learnt().reset();
         save(&self.store, &self.learnt)
     }
@@ -268,14 +268,14 @@ impl Services {
     }
 
     /// The best routes, given what earlier payments have taught.
-    pub fn find(&self, question: &RouteRequest<'_>) -> Result<routing::Plan, RouteError> {
+    pub(crate) fn find(&self, question: &RouteRequest<'_>) -> Result<routing::Plan, RouteError> {
         let mut router = self.router.lock().unwrap_or_else(PoisonError::into_inner);
         let intake = self.gossip.intake();
         router.find(intake.graph(), &self.learnt(), question)
     }
 
     /// Our channels that can carry payments now.
-    pub async fn local_channels(&self) -> Vec<LocalChannel> {
+    pub(crate) async fn local_channels(&self) -> Vec<LocalChannel> {
         let mut answers = Vec::new();
         for mailbox in self.peers.with_channels() {
             let (answer, channels) = oneshot::channel();
@@ -294,7 +294,7 @@ impl Services {
     // What payments teach.
 
     /// An HTLC of a payment was fulfilled.
-    pub fn payment_fulfilled(&self, id: AttemptId, preimage: PaymentPreimage) -> PendingEffects {
+    pub(crate) fn payment_fulfilled(&self, id: AttemptId, preimage: PaymentPreimage) -> PendingEffects {
         let mut hops = Vec::new();
         let underway = self.change(&self.payments, |payments| {
             let route = payments.attempt(id).map(|attempt| &attempt.route).filter(|route| route.hops().len() > 1);
@@ -308,7 +308,7 @@ impl Services {
     }
 
     /// An HTLC of a payment failed.
-    pub fn payment_failed(&self, id: AttemptId, failure: &HtlcFailure) -> PendingEffects {
+    pub(crate) fn payment_failed(&self, id: AttemptId, failure: &HtlcFailure) -> PendingEffects {
         let mut lesson = None;
         let underway = self.change(&self.payments, |payments| {
             let read = payments.attempt(id).map(|attempt| attempt.read(failure)).unwrap_or_default();
@@ -417,7 +417,7 @@ fn available(channels: &[LocalChannel]) -> Msat {
     Msat(channels.iter().fold(0, |sum, channel| sum.saturating_add(channel.available.0)))
 }
 
-pub fn to_payment_route(route: &routing::Route) -> Option<Route> {
+pub(crate) fn to_payment_route(route: &routing::Route) -> Option<Route> {
     let hop = |hop: &routing::RouteHop| {
         let node_id = hop.node.public_key().ok()?;
         Some(Hop { node_id, channel: Some(hop.short_channel_id), amount: hop.amount, cltv_expiry: hop.cltv_expiry })

@@ -77,7 +77,7 @@ const DEADLINE_PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_AHEAD: u32 = 250;
 
 /// For how many unpaid addresses in a row the wallet looks at the chain.
-pub fn look_ahead(store: &Store) -> Result<u32, StoreError> {
+pub(crate) fn look_ahead(store: &Store) -> Result<u32, StoreError> {
     Ok(store.recovery_window()?.unwrap_or_default().max(LOOK_AHEAD))
 }
 
@@ -85,10 +85,10 @@ pub fn look_ahead(store: &Store) -> Result<u32, StoreError> {
 const STRANGERS_LINES_PER_MINUTE: u32 = 60;
 
 /// Under which name the wallet and its channels say which blocks they need.
-pub const WALLET_NEEDS: &str = "wallet";
+pub(crate) const WALLET_NEEDS: &str = "wallet";
 
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     #[error(transparent)]
     Pruned(#[from] RestoreOnPruned),
     #[error(transparent)]
@@ -111,11 +111,11 @@ pub enum StartError {
      downloaded once more, and no block is given up before the wallet has seen it",
     path = .1.display()
 )]
-pub struct RestoreOnPruned(u32, PathBuf);
+pub(crate) struct RestoreOnPruned(u32, PathBuf);
 
 impl RestoreOnPruned {
     /// Whether blocks are gone.
-    pub fn check(node: &Node) -> Result<(), Self> {
+    pub(crate) fn check(node: &Node) -> Result<(), Self> {
         match node.pruned_below() {
             0 => Ok(()),
             below => Err(Self(below, node.database_path())),
@@ -124,7 +124,7 @@ impl RestoreOnPruned {
 }
 
 /// What the node needs to start.
-pub struct Setup {
+pub(crate) struct Setup {
     pub keys: NodeKeys,
     pub node: Node,
     pub store: Store,
@@ -159,7 +159,7 @@ pub struct Setup {
 }
 
 /// The running Lightning node. Dropping it ends its tasks.
-pub struct Runtime {
+pub(crate) struct Runtime {
     pub services: Arc<Services>,
     pub listen: SocketAddr,
     tasks: JoinSet<()>,
@@ -183,7 +183,7 @@ fn begin_where_blocks_are(node: &Node, wallet: &OnchainWallet, store: &Store) ->
 }
 
 impl Runtime {
-    pub async fn start(setup: Setup) -> Result<Self, StartError> {
+    pub(crate) async fn start(setup: Setup) -> Result<Self, StartError> {
         let Setup {
             keys,
             node,
@@ -530,7 +530,11 @@ impl Runtime {
 }
 
 /// Connects to a node and hands the connection to its task. The address is kept, to find the node again.
-pub async fn connect(services: &Arc<Services>, node_id: PublicKey, address: &str) -> Result<(), ConnectionError> {
+pub(crate) async fn connect(
+    services: &Arc<Services>,
+    node_id: PublicKey,
+    address: &str,
+) -> Result<(), ConnectionError> {
     services.towers.answered().await;
     let established = connection::dial(&services.local, node_id, address).await?;
     hand_over(services, established);
@@ -542,7 +546,7 @@ pub async fn connect(services: &Arc<Services>, node_id: PublicKey, address: &str
 }
 
 /// Dials a node until it answers, also if we have no channel with it.
-pub fn keep_dialling(services: &Arc<Services>, node_id: PublicKey, address: String) {
+pub(crate) fn keep_dialling(services: &Arc<Services>, node_id: PublicKey, address: String) {
     let services = Arc::clone(services);
     tokio::spawn(async move {
         let mut pause = FIRST_RETRY;
@@ -554,7 +558,7 @@ pub fn keep_dialling(services: &Arc<Services>, node_id: PublicKey, address: Stri
 }
 
 /// Hands a command to a peer's task, which is started if there is none.
-pub fn tell_peer(services: &Arc<Services>, node_id: PublicKey, command: Command) {
+pub(crate) fn tell_peer(services: &Arc<Services>, node_id: PublicKey, command: Command) {
     enter_peer(services, node_id, Vec::new(), Some(command));
 }
 

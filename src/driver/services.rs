@@ -63,7 +63,7 @@ const TIP_INTERVAL: Duration = Duration::from_millis(50);
 const ESTIMATED_TARGETS: [u32; 5] = [2, 6, 12, 36, 144];
 
 /// Shared by every task; nothing in it waits.
-pub struct Services {
+pub(crate) struct Services {
     pub keys: NodeKeys,
     pub local: Local,
     pub node: Node,
@@ -113,32 +113,32 @@ pub struct Services {
 }
 
 impl Services {
-    pub fn node_id(&self) -> PublicKey {
+    pub(crate) fn node_id(&self) -> PublicKey {
         self.keys.node_id()
     }
 
-    pub fn now(&self) -> UnixTime {
+    pub(crate) fn now(&self) -> UnixTime {
         UnixTime(self.node.clock().now())
     }
 
     /// All clocks, for gossip.
-    pub fn clocks(&self) -> Clocks {
+    pub(crate) fn clocks(&self) -> Clocks {
         let chain = UnixTime(u64::from(self.node.tip().median_time_past));
         Clocks { wall: self.now(), chain, uptime: self.gossip.uptime() }
     }
 
     /// The time of day at the start, and what has passed since: what has been learnt fades by it, however the clock is
     /// set meanwhile.
-    pub fn steady_time(&self) -> UnixTime {
+    pub(crate) fn steady_time(&self) -> UnixTime {
         UnixTime(self.begun.0.saturating_add(self.gossip.uptime().0 / 1_000))
     }
 
-    pub fn tip(&self) -> Height {
+    pub(crate) fn tip(&self) -> Height {
         Height(self.node.tip().height)
     }
 
     /// Whether that tip may be relied on. [`Node::check_tip`] says why not.
-    pub fn trust(&self) -> TipTrust {
+    pub(crate) fn trust(&self) -> TipTrust {
         match self.node.check_tip() {
             Ok(()) => TipTrust::Current,
             Err(_) => TipTrust::InDoubt,
@@ -147,7 +147,7 @@ impl Services {
 
     /// Waits for a tip that may be relied on, but not for long: after a start, or a lost connection, that is a matter of
     /// seconds.
-    pub async fn wait_for_tip(&self) -> Result<(), TipDoubt> {
+    pub(crate) async fn wait_for_tip(&self) -> Result<(), TipDoubt> {
         let begun = Instant::now();
         loop {
             match self.node.check_tip() {
@@ -160,22 +160,22 @@ impl Services {
 
     /// Confirmations that a channel of this capacity wants before it is used, if a stranger funds it
     /// ([`DepthRule`]).
-    pub fn depth_for(&self, capacity: Amount) -> u32 {
+    pub(crate) fn depth_for(&self, capacity: Amount) -> u32 {
         let allowed = self.policy.minimum_depth..=self.policy.max_minimum_depth;
         self.depth_rule.confirmations(capacity, self.tip().0, self.node.params(), allowed)
     }
 
     /// What the invoices may know at this moment.
-    pub fn invoice_ctx(&self) -> InvoiceCtx {
+    pub(crate) fn invoice_ctx(&self) -> InvoiceCtx {
         InvoiceCtx { now: self.now(), tip: self.tip(), trust: self.trust() }
     }
 
-    pub fn chain_hash(&self) -> ChainHash {
+    pub(crate) fn chain_hash(&self) -> ChainHash {
         self.local.chain
     }
 
     /// What a channel may know at this moment.
-    pub fn ctx(&self) -> Ctx<'_> {
+    pub(crate) fn ctx(&self) -> Ctx<'_> {
         Ctx {
             chain: self.local.chain,
             now: self.now(),
@@ -188,49 +188,49 @@ impl Services {
         }
     }
 
-    pub fn feerates(&self) -> Feerates {
+    pub(crate) fn feerates(&self) -> Feerates {
         self.last_feerates.at(self.tip(), &self.node)
     }
 
     /// What it costs to be in a block soon, or later.
-    pub fn fee_estimates(&self) -> FeeEstimates {
+    pub(crate) fn fee_estimates(&self) -> FeeEstimates {
         fee_estimates(&self.node)
     }
 
     /// The keys of a channel.
-    pub fn signer(&self, keys_id: &[u8; 32]) -> Option<Arc<dyn Signer + Send + Sync>> {
+    pub(crate) fn signer(&self, keys_id: &[u8; 32]) -> Option<Arc<dyn Signer + Send + Sync>> {
         // A seed that gives no valid keys has a probability below 2^-120.
         KeysSigner::from_channel_seed(&self.keys.channel_seed(keys_id))
             .map(|signer| Arc::new(signer) as Arc<dyn Signer + Send + Sync>)
             .ok()
     }
 
-    pub fn invoices(&self) -> MutexGuard<'_, Invoices> {
+    pub(crate) fn invoices(&self) -> MutexGuard<'_, Invoices> {
         self.invoices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn payments(&self) -> MutexGuard<'_, Payments> {
+    pub(crate) fn payments(&self) -> MutexGuard<'_, Payments> {
         self.payments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // Records that are not in memory any more.
 
-    pub fn invoice_record(&self, hash: &PaymentHash) -> Result<Option<Invoice>, StoreError> {
+    pub(crate) fn invoice_record(&self, hash: &PaymentHash) -> Result<Option<Invoice>, StoreError> {
         let Some(index) = self.index(&Key::InvoiceIndex(*hash))? else { return Ok(None) };
         self.invoice_at(index)
     }
 
-    pub fn invoice_at(&self, index: u64) -> Result<Option<Invoice>, StoreError> {
+    pub(crate) fn invoice_at(&self, index: u64) -> Result<Option<Invoice>, StoreError> {
         let Some(bytes) = self.store.core_record(&Key::Invoice(index).encode())? else { return Ok(None) };
         record::decode_invoice(&bytes).map(Some).map_err(|error| self.store.damaged(&error.to_string()))
     }
 
-    pub fn payment_record(&self, hash: &PaymentHash) -> Result<Option<Payment>, StoreError> {
+    pub(crate) fn payment_record(&self, hash: &PaymentHash) -> Result<Option<Payment>, StoreError> {
         let Some(index) = self.index(&Key::PaymentIndex(*hash))? else { return Ok(None) };
         self.payment_at(index)
     }
 
-    pub fn payment_at(&self, index: u64) -> Result<Option<Payment>, StoreError> {
+    pub(crate) fn payment_at(&self, index: u64) -> Result<Option<Payment>, StoreError> {
         let Some(bytes) = self.store.core_record(&Key::Payment(index).encode())? else { return Ok(None) };
         record::decode_payment(&bytes).map(Some).map_err(|error| self.store.damaged(&error.to_string()))
     }
@@ -241,7 +241,7 @@ impl Services {
     }
 
     /// A channel as it is stored; `None` if nothing of it is.
-    pub fn stored_channel(&self, id: &ChannelId) -> Result<Option<Channel>, StoreError> {
+    pub(crate) fn stored_channel(&self, id: &ChannelId) -> Result<Option<Channel>, StoreError> {
         let mut rows = Vec::new();
         for prefix in [Key::live_prefix(id), Key::enforcement_prefix(id)] {
             for (key, value) in self.store.core_records(&prefix)? {
@@ -256,7 +256,7 @@ impl Services {
     }
 
     /// The HTLCs of a channel that only old states have.
-    pub fn retired_htlcs(&self, id: &ChannelId) -> Result<Vec<RetiredHtlc>, StoreError> {
+    pub(crate) fn retired_htlcs(&self, id: &ChannelId) -> Result<Vec<RetiredHtlc>, StoreError> {
         let mut retired = Vec::new();
         for (key, value) in self.store.core_records(&Key::retired_prefix(id))? {
             let Some(Key::RetiredHtlc { offered_by, id, .. }) = Key::decode(&key) else {
@@ -272,7 +272,7 @@ impl Services {
 
     /// Changes a core that several tasks share. The lock is held until what follows is handed over, so that the records
     /// of the core reach the disk in the order in which it made them.
-    pub fn change<C, E>(&self, core: &Mutex<C>, change: impl FnOnce(&mut C) -> Outbox<E>) -> PendingEffects
+    pub(crate) fn change<C, E>(&self, core: &Mutex<C>, change: impl FnOnce(&mut C) -> Outbox<E>) -> PendingEffects
     where
         NodeEffect: From<E>,
     {
@@ -281,7 +281,7 @@ impl Services {
     }
 
     /// Changes a core like [`Self::change`], where the change may be refused.
-    pub fn try_change<C, E, R>(
+    pub(crate) fn try_change<C, E, R>(
         &self,
         core: &Mutex<C>,
         change: impl FnOnce(&mut C) -> Result<Outbox<E>, R>,
@@ -295,7 +295,7 @@ impl Services {
     }
 
     /// Waits for what was handed over, and carries its effects out.
-    pub async fn run(self: &Arc<Self>, underway: PendingEffects) -> Result<(), Stopped> {
+    pub(crate) async fn run(self: &Arc<Self>, underway: PendingEffects) -> Result<(), Stopped> {
         let mut waiting = VecDeque::from([underway]);
         while let Some(underway) = waiting.pop_front() {
             for effect in underway.effects().await? {
@@ -312,7 +312,7 @@ impl Services {
     }
 
     /// Begins a payment; what follows arrives as events.
-    pub fn start_payment(&self, request: PaymentRequest) -> Result<PendingEffects, StartOrStore> {
+    pub(crate) fn start_payment(&self, request: PaymentRequest) -> Result<PendingEffects, StartOrStore> {
         self.try_change(&self.payments, |payments| {
             // Under the lock: a payment that ends in between must not be begun again.
             let stored = self.payment_record(&request.payment_hash)?;
@@ -324,12 +324,12 @@ impl Services {
     }
 
     /// Our channels did not take an HTLC of a payment.
-    pub fn payment_refused(&self, attempt: AttemptId, cause: &CannotAdd) -> PendingEffects {
+    pub(crate) fn payment_refused(&self, attempt: AttemptId, cause: &CannotAdd) -> PendingEffects {
         self.change(&self.payments, |payments| payments.refused(attempt, cause, self.now()))
     }
 
     /// Does what a payment asks for; what follows from it has to be waited for too.
-    pub fn payment_effect(self: &Arc<Self>, effect: PaymentEffect) -> Option<PendingEffects> {
+    pub(crate) fn payment_effect(self: &Arc<Self>, effect: PaymentEffect) -> Option<PendingEffects> {
         match effect {
             PaymentEffect::FindRoutes { payment_hash, request, amount, max_fee: _ } => {
                 self.find_routes(payment_hash, &request, amount)
@@ -355,7 +355,7 @@ impl Services {
     }
 
     /// Does what an invoice asks for; what follows from it has to be waited for too.
-    pub fn invoice_effect(&self, effect: InvoiceEffect) -> Option<PendingEffects> {
+    pub(crate) fn invoice_effect(&self, effect: InvoiceEffect) -> Option<PendingEffects> {
         match effect {
             InvoiceEffect::Decide(arrived) => self.receive(*arrived),
             InvoiceEffect::Settle { channel, id, settlement } => {
@@ -372,7 +372,7 @@ impl Services {
     }
 
     /// An HTLC that paid an invoice, or a part of it, has brought nothing on the chain.
-    pub fn invoice_taken_back(
+    pub(crate) fn invoice_taken_back(
         &self,
         channel: ChannelId,
         id: HtlcId,
@@ -388,12 +388,12 @@ impl Services {
     // News.
 
     /// Tells who listens of an HTLC that begins or ends here.
-    pub fn own_htlc(&self, channel: ChannelId, id: Option<HtlcId>, news: OwnHtlcNews) {
+    pub(crate) fn own_htlc(&self, channel: ChannelId, id: Option<HtlcId>, news: OwnHtlcNews) {
         self.events.own_htlc(OwnHtlc { at: self.now(), channel, id, news });
     }
 
     /// Tells who listens of the end of an HTLC that somebody pays us with.
-    pub fn received(&self, channel: ChannelId, id: HtlcId, settlement: &Settlement) {
+    pub(crate) fn received(&self, channel: ChannelId, id: HtlcId, settlement: &Settlement) {
         let news = match settlement {
             Settlement::Fulfill(preimage) => OwnHtlcNews::Taken { preimage: *preimage },
             Settlement::Fail { .. } | Settlement::FailMalformed { .. } => OwnHtlcNews::Rejected,
@@ -425,7 +425,7 @@ impl leyden_channels::channel::Environment for Services {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum StartOrStore {
+pub(crate) enum StartOrStore {
     #[error(transparent)]
     Start(#[from] StartError),
     #[error(transparent)]
@@ -433,12 +433,12 @@ pub enum StartOrStore {
 }
 
 /// What it costs to be in a block soon, or later, as our own mempool and blocks say.
-pub fn fee_estimates(node: &Node) -> FeeEstimates {
+pub(crate) fn fee_estimates(node: &Node) -> FeeEstimates {
     FeeEstimates::new(ESTIMATED_TARGETS.map(|blocks| (blocks, per_kw(node.estimate_fee(blocks)))).to_vec())
 }
 
 /// Satoshi per kilo-weight, rounded up and never below what relays.
-pub fn per_kw(rate: bitcoin::FeeRate) -> FeeratePerKw {
+pub(crate) fn per_kw(rate: bitcoin::FeeRate) -> FeeratePerKw {
     let rate = u32::try_from(rate.to_sat_per_kwu()).unwrap_or(u32::MAX);
     FeeratePerKw(rate.max(FeeratePerKw::FLOOR.0))
 }

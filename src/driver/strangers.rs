@@ -23,27 +23,27 @@ const PROTECTED_PART: usize = 8;
 
 /// Whether a peer is a stranger, for the tasks that work for it. Clones are the same peer's.
 #[derive(Clone)]
-pub struct PeerStanding {
+pub(crate) struct PeerStanding {
     time: Arc<TimeBudget>,
     is_stranger: Arc<AtomicBool>,
 }
 
 impl PeerStanding {
     /// Of somebody who is no stranger as far as is known.
-    pub fn new(time: &Arc<TimeBudget>) -> Self {
+    pub(crate) fn new(time: &Arc<TimeBudget>) -> Self {
         Self { time: Arc::clone(time), is_stranger: Arc::default() }
     }
 
-    pub fn set_stranger(&self, is_stranger: bool) {
+    pub(crate) fn set_stranger(&self, is_stranger: bool) {
         self.is_stranger.store(is_stranger, Ordering::Relaxed);
     }
 
-    pub fn is_stranger(&self) -> bool {
+    pub(crate) fn is_stranger(&self) -> bool {
         self.is_stranger.load(Ordering::Relaxed)
     }
 
     /// While it is a stranger, what is done for it waits for its turn, and for time that all strangers share.
-    pub fn meter<F: Future>(&self, work: F) -> Metered<F, impl Fn() -> bool + use<F>> {
+    pub(crate) fn meter<F: Future>(&self, work: F) -> Metered<F, impl Fn() -> bool + use<F>> {
         let standing = self.clone();
         self.time.meter(move || !standing.is_stranger(), work)
     }

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// The switch as the store has it. `default` are the terms of channels that have none yet.
-pub fn load(
+pub(crate) fn load(
     store: &Store,
     channels: &[Channel],
     default: ForwardPolicy,
@@ -66,7 +66,7 @@ impl Services {
     }
 
     /// Tells the switch.
-    pub fn tell_switch(&self, event: SwitchEvent) -> PendingEffects {
+    pub(crate) fn tell_switch(&self, event: SwitchEvent) -> PendingEffects {
         let limits = Limits::default();
         let ctx = SwitchCtx {
             now: self.now(),
@@ -79,7 +79,7 @@ impl Services {
     }
 
     /// A channel is there, or its names have changed. It forwards under `terms` if it has none yet.
-    pub fn link(&self, channel: &Channel, terms: ForwardPolicy) -> Vec<PendingEffects> {
+    pub(crate) fn link(&self, channel: &Channel, terms: ForwardPolicy) -> Vec<PendingEffects> {
         let Some(link) = Link::of(channel) else { return Vec::new() };
         let id = link.channel;
         let is_new = self.forward_policy(&id).is_none();
@@ -92,27 +92,27 @@ impl Services {
     }
 
     /// The terms under which HTLCs leave through a channel.
-    pub fn forward_policy(&self, channel: &ChannelId) -> Option<ForwardPolicy> {
+    pub(crate) fn forward_policy(&self, channel: &ChannelId) -> Option<ForwardPolicy> {
         self.switch().policy(channel)
     }
 
     /// How many forwards are on their way.
-    pub fn pending_forwards(&self) -> usize {
+    pub(crate) fn pending_forwards(&self) -> usize {
         self.switch().pending()
     }
 
     /// What the network calls a channel of ours; `None` if it is over or has no name yet.
-    pub fn channel_name(&self, channel: &ChannelId) -> Option<ShortChannelId> {
+    pub(crate) fn channel_name(&self, channel: &ChannelId) -> Option<ShortChannelId> {
         self.switch().name(channel)
     }
 
     /// When the incoming HTLC of a forward expires; `None` for a payment of this node.
-    pub fn upstream_expiry(&self, origin: Origin) -> Option<CltvExpiry> {
+    pub(crate) fn upstream_expiry(&self, origin: Origin) -> Option<CltvExpiry> {
         self.switch().incoming_expiry(&HtlcRef::of_origin(origin)?)
     }
 
     /// The outcome of an HTLC that forwards another one; `None` if it is a payment of this node.
-    pub fn forward_fulfilled(
+    pub(crate) fn forward_fulfilled(
         &self,
         origin: Origin,
         outgoing: HtlcRef,
@@ -123,19 +123,24 @@ impl Services {
     }
 
     /// The failure of an HTLC that forwards another one; `None` if it is a payment of this node.
-    pub fn forward_failed(&self, origin: Origin, outgoing: HtlcRef, failure: HtlcFailure) -> Option<PendingEffects> {
+    pub(crate) fn forward_failed(
+        &self,
+        origin: Origin,
+        outgoing: HtlcRef,
+        failure: HtlcFailure,
+    ) -> Option<PendingEffects> {
         let incoming = HtlcRef::of_origin(origin)?;
         Some(self.tell_switch(SwitchEvent::Failed { incoming, outgoing, failure }))
     }
 
     /// A channel did not take an HTLC that forwards another one; `None` if it is a payment of this node.
-    pub fn forward_refused(&self, origin: Origin, cause: CannotAdd) -> Option<PendingEffects> {
+    pub(crate) fn forward_refused(&self, origin: Origin, cause: CannotAdd) -> Option<PendingEffects> {
         let incoming = HtlcRef::of_origin(origin)?;
         Some(self.tell_switch(SwitchEvent::Refused { incoming, cause }))
     }
 
     /// Hands an HTLC that ends here to the invoices.
-    pub fn receive(&self, arrived: Arrived) -> Option<PendingEffects> {
+    pub(crate) fn receive(&self, arrived: Arrived) -> Option<PendingEffects> {
         let hash = arrived.htlc.payment_hash;
         let received = self.try_change(&self.invoices, |invoices| {
             let stored = if invoices.open(&hash).is_some() { None } else { self.invoice_record(&hash)? };
@@ -146,7 +151,7 @@ impl Services {
     }
 
     /// What waits in a channel that one side has closed waits no longer.
-    pub fn channel_closed(&self, channel: ChannelId) -> [PendingEffects; 2] {
+    pub(crate) fn channel_closed(&self, channel: ChannelId) -> [PendingEffects; 2] {
         [
             self.tell_switch(SwitchEvent::Closed(channel)),
             self.change(&self.invoices, |invoices| invoices.channel_closed(&channel)),
@@ -154,13 +159,13 @@ impl Services {
     }
 
     /// HTLCs that wait for the tip are looked at.
-    pub fn look_at_waiting(&self) -> Option<PendingEffects> {
+    pub(crate) fn look_at_waiting(&self) -> Option<PendingEffects> {
         let is_waiting = self.switch().is_waiting();
         is_waiting.then(|| self.tell_switch(SwitchEvent::Tick))
     }
 
     /// Does what the switch asks for; what follows from it has to be waited for too.
-    pub fn switch_effect(&self, effect: SwitchEffect) -> Option<PendingEffects> {
+    pub(crate) fn switch_effect(&self, effect: SwitchEffect) -> Option<PendingEffects> {
         match effect {
             SwitchEffect::Offer { channel, add } => {
                 let origin = add.origin;

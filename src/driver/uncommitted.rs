@@ -22,11 +22,11 @@ use leyden_channels::wire::{
 
 /// A message that depends on nothing durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Uncommitted(Message);
+pub(crate) struct Uncommitted(Message);
 
 impl Uncommitted {
     /// To be encrypted.
-    pub fn message(&self) -> &Message {
+    pub(crate) fn message(&self) -> &Message {
         &self.0
     }
 }
@@ -56,17 +56,17 @@ const WARNING_TYPE: u16 = 1;
 
 /// An encoded message of gossip, or a `warning` about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gossip(Vec<u8>);
+pub(crate) struct Gossip(Vec<u8>);
 
 impl Gossip {
     /// `None` if the bytes are another kind of message.
-    pub fn encoded(bytes: Vec<u8>) -> Option<Self> {
+    pub(crate) fn encoded(bytes: Vec<u8>) -> Option<Self> {
         let message_type = bytes.first_chunk::<2>().map(|bytes| u16::from_be_bytes(*bytes))?;
         (GOSSIP_TYPES.contains(&message_type) || message_type == WARNING_TYPE).then_some(Self(bytes))
     }
 
     /// To be encrypted.
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
 }

@@ -11,13 +11,13 @@ use leyden_common::files::write_new;
 const COOKIE_USER: &str = "__cookie__";
 
 /// What callers may show, as `user:password`.
-pub struct Access {
+pub(crate) struct Access {
     accepted: Vec<String>,
 }
 
 impl Access {
     /// Writes a new cookie, and takes the user and password too, if there are any.
-    pub fn open(cookie: &Path, user_and_password: Option<&str>) -> io::Result<Self> {
+    pub(crate) fn open(cookie: &Path, user_and_password: Option<&str>) -> io::Result<Self> {
         let secret = format!("{COOKIE_USER}:{}", hex::encode(rand::random::<[u8; 32]>()));
         write_new(cookie, secret.as_bytes())?;
         let accepted = [Some(secret), user_and_password.map(str::to_owned)].into_iter().flatten().collect();

@@ -52,7 +52,7 @@ use crate::{
     limits::{CALLER_IDLE_TIMEOUT, JSONRPC_BODY_TIMEOUT, MAX_JSONRPC_ANSWER, MAX_JSONRPC_BATCH, MAX_JSONRPC_BODY},
     zmq::Notifier,
 };
-pub use auth::Access;
+pub(crate) use auth::Access;
 use block_template::Templates;
 use control::Running;
 use error::RpcError;
@@ -76,7 +76,7 @@ struct Server {
 }
 
 /// What is served, and to whom.
-pub struct Service {
+pub(crate) struct Service {
     /// Whose chain it is.
     pub node: Node,
     /// Who may call.
@@ -107,7 +107,7 @@ impl Server {
 }
 
 /// Answers calls on `listener` until `stopping` is cancelled; the call `stop` cancels it.
-pub async fn serve(
+pub(crate) async fn serve(
     service: Service,
     listener: TcpListener,
     slots: ConnectionSlots,

@@ -52,18 +52,18 @@ use crate::{
 const SEEING_LIMIT: Duration = Duration::from_secs(10);
 
 /// The open wallet, its channels and payments.
-pub struct LightningNode {
+pub(crate) struct LightningNode {
     runtime: Runtime,
     alias: String,
 }
 
 impl LightningNode {
-    pub fn new(runtime: Runtime, alias: String) -> Self {
+    pub(crate) fn new(runtime: Runtime, alias: String) -> Self {
         Self { runtime, alias }
     }
 
     /// What others may make the node hold and do, and how much of that is used.
-    pub fn limits(&self) -> Vec<LimitUse> {
+    pub(crate) fn limits(&self) -> Vec<LimitUse> {
         let services = self.services();
         let handshakes = services.handshakes.limits("lightning.handshakes", "lightning.known_handshakes");
         let times = [
@@ -81,35 +81,35 @@ impl LightningNode {
         handshakes.into_iter().chain(services.peers.limits()).chain(times).chain(services.gossip.limits()).collect()
     }
 
-    pub fn listen(&self) -> std::net::SocketAddr {
+    pub(crate) fn listen(&self) -> std::net::SocketAddr {
         self.runtime.listen
     }
 
     /// Whether the wallet has seen every block that the chain has.
-    pub fn wallet_is_synced(&self) -> bool {
+    pub(crate) fn wallet_is_synced(&self) -> bool {
         let services = self.services();
         services.wallet.tip().1 == services.node.tip().hash
     }
 
     /// Waits until the wallet has seen a block and the channels have been told of it, but not for long: a wallet that
     /// looks at the whole chain again has more to do.
-    pub async fn wait_for_block(&self, block: Tip) {
+    pub(crate) async fn wait_for_block(&self, block: Tip) {
         let _ = timeout(SEEING_LIMIT, self.services().watch.wait_for(block)).await;
     }
 
     /// The wallet takes note of a transaction that was handed to the mempool here.
-    pub fn note_transaction(&self, transaction: &Transaction) -> Result<(), ApiError> {
+    pub(crate) fn note_transaction(&self, transaction: &Transaction) -> Result<(), ApiError> {
         let services = self.services();
         services.wallet.transaction_seen(transaction.clone(), services.now().0).map_err(internal)
     }
 
     /// The hash of the address to which mining pays by default.
-    pub fn reward_script(&self) -> Result<bitcoin::ScriptBuf, ApiError> {
+    pub(crate) fn reward_script(&self) -> Result<bitcoin::ScriptBuf, ApiError> {
         self.services().wallet.new_script().map_err(internal)
     }
 
     /// The script to which mining pays that begins by itself. It moves nothing, however often the daemon is started.
-    pub fn standing_reward_script(&self) -> bitcoin::ScriptBuf {
+    pub(crate) fn standing_reward_script(&self) -> bitcoin::ScriptBuf {
         self.services().wallet.channel_script(&rand::random())
     }
 

@@ -24,5 +24,5 @@ mod scrape;
 mod server;
 mod towers;
 
-pub use recorder::{Recorded, RecorderError, install};
-pub use server::serve;
+pub(crate) use recorder::{Recorded, RecorderError, install};
+pub(crate) use server::serve;

@@ -21,10 +21,10 @@ pub enum RecorderError {
 
 /// What has been recorded. Clones are the same.
 #[derive(Clone, Debug)]
-pub struct Recorded(PrometheusHandle);
+pub(crate) struct Recorded(PrometheusHandle);
 
 /// Begins to record, once in a process: before anything happens that is to be counted.
-pub fn install() -> Result<Recorded, RecorderError> {
+pub(crate) fn install() -> Result<Recorded, RecorderError> {
     let mut builder = PrometheusBuilder::new();
     for histogram in counters::histograms() {
         builder = builder.set_buckets_for_metric(Matcher::Full(histogram.name.to_owned()), histogram.bounds)?;

@@ -37,7 +37,7 @@ struct Server {
 }
 
 /// Answers on `listener` until `stopping` resolves. `started`: when the process was.
-pub async fn serve(
+pub(crate) async fn serve(
     daemon: Arc<dyn Daemon>,
     recorded: Recorded,
     started: SystemTime,

@@ -30,11 +30,11 @@ use crate::{
 };
 
 /// The metadata key that carries the token in hex, as all of LND's clients send it.
-pub const METADATA_KEY: &str = "macaroon";
+pub(crate) const METADATA_KEY: &str = "macaroon";
 
 /// How calls are judged.
 #[derive(Clone)]
-pub enum Authorizer {
+pub(crate) enum Authorizer {
     /// By macaroons made with this key.
     Macaroons(Arc<RootKey>),
     /// Everybody may do everything, in tests of the calls.
@@ -44,7 +44,7 @@ pub enum Authorizer {
 
 /// What a call needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Access {
+pub(crate) enum Access {
     /// Nothing.
     Open,
     /// A macaroon that allows all of these.
@@ -75,7 +75,7 @@ const MACAROON_WRITE: &[Permission] = &[may("macaroon", "write")];
 const CHANNELS_WRITE: &[Permission] = &[may("onchain", "write"), may("offchain", "write")];
 
 /// What the call at `path` needs. LND's services need what LND asks for, so that its macaroons mean the same here.
-pub fn access(path: &str) -> Access {
+pub(crate) fn access(path: &str) -> Access {
     let Some((service, method)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else {
         return Access::Unknown;
     };
@@ -239,7 +239,7 @@ fn welcome(caller: Option<&Caller>, trust: CallerTrust) -> Result<(), Status> {
 }
 
 /// What every call needs, by its path, for those that need anything.
-pub fn permissions() -> BTreeMap<String, &'static [Permission]> {
+pub(crate) fn permissions() -> BTreeMap<String, &'static [Permission]> {
     let pool = DescriptorPool::decode(leyden_proto::DESCRIPTORS).unwrap_or_default();
     let methods: Vec<_> = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect();
     let paths = methods.iter().map(|method| format!("/{}/{}", method.parent_service().full_name(), method.name()));
@@ -271,12 +271,12 @@ fn refused(error: MacaroonError) -> Status {
 
 /// Puts an [`Authorizer`] before all services.
 #[derive(Clone)]
-pub struct AuthLayer {
+pub(crate) struct AuthLayer {
     authorizer: Authorizer,
 }
 
 impl AuthLayer {
-    pub fn new(authorizer: Authorizer) -> Self {
+    pub(crate) fn new(authorizer: Authorizer) -> Self {
         Self { authorizer }
     }
 }
@@ -291,7 +291,7 @@ impl<S> Layer<S> for AuthLayer {
 
 /// A service that is reached only by calls that are allowed.
 #[derive(Clone)]
-pub struct AuthService<S> {
+pub(crate) struct AuthService<S> {
     inner: S,
     authorizer: Authorizer,
 }

@@ -13,7 +13,7 @@
 //! sees both protobuf and domain types, and checks every field on the way in. [`status`] is the only place that
 //! turns an error into a gRPC status, and the only place that ends a stream when the daemon stops.
 
-pub mod auth;
+pub(crate) mod auth;
 mod chain;
 mod channels;
 mod convert;
@@ -53,7 +53,7 @@ use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 
-pub use self::auth::Authorizer;
+pub(crate) use self::auth::Authorizer;
 use crate::{
     admission::ConnectionSlots,
     api::{ApiError, Chain, Daemon, Lightning, WalletState, Watchtower},
@@ -69,7 +69,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 const MAX_MESSAGE: usize = 200 << 20;
 
 /// What [`serve`] needs.
-pub struct ServeOptions {
+pub(crate) struct ServeOptions {
     pub daemon: Arc<dyn Daemon>,
     pub authorizer: Authorizer,
     /// `None` serves plain text: for tests alone.
@@ -97,7 +97,7 @@ pub enum ServeError {
 }
 
 /// Whether the certificate and the key can be used, before anything is started that would have to be stopped again.
-pub fn check_tls(identity: &tls::Identity) -> Result<(), ServeError> {
+pub(crate) fn check_tls(identity: &tls::Identity) -> Result<(), ServeError> {
     with_tls(Server::builder(), identity).map(drop)
 }
 
@@ -113,7 +113,7 @@ fn causes(error: &dyn std::error::Error) -> String {
 }
 
 /// Serves every service until `stopping` is cancelled and the calls in progress have ended.
-pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
+pub(crate) async fn serve(options: ServeOptions) -> Result<(), ServeError> {
     let ServeOptions { daemon, authorizer, tls, listener, slots, stopping } = options;
     let context = Context { daemon, stopping: stopping.clone() };
 

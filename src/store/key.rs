@@ -23,7 +23,7 @@ impl CoreKey {
 }
 
 /// The first byte of a swap's row; the hash of its secret follows.
-pub const SWAP: u8 = 0x40;
+pub(crate) const SWAP: u8 = 0x40;
 
 impl From<swap::Key> for CoreKey {
     fn from(key: swap::Key) -> Self {

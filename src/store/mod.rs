@@ -23,8 +23,9 @@ mod plain;
 mod rocks;
 mod tower;
 
-pub use cause::CloseCause;
-pub use closed::{ClosedChannel, ClosureType, ResolvedKind, ResolvedOutput};
-pub use key::{CoreKey, SWAP};
-pub use rocks::{Store, StoreError, Table};
-pub use tower::TowerStore;
+pub(crate) use cause::CloseCause;
+pub(crate) use closed::{ClosedChannel, ClosureType, ResolvedKind, ResolvedOutput};
+pub(crate) use key::{CoreKey, SWAP};
+pub use rocks::Store;
+pub(crate) use rocks::{StoreError, Table};
+pub(crate) use tower::TowerStore;

@@ -111,7 +111,7 @@ fn family_options() -> Options {
 
 /// The open database; clones share it.
 #[derive(Clone)]
-pub struct TowerStore {
+pub(crate) struct TowerStore {
     db: Arc<DB>,
     path: Arc<Path>,
     /// Backups deleted since space was last given back.
@@ -122,7 +122,7 @@ pub struct TowerStore {
 
 impl TowerStore {
     /// Opens or creates the database at `path`, with so many files open at once.
-    pub fn open(path: &Path, open_files: u32) -> Result<Self, StoreError> {
+    pub(crate) fn open(path: &Path, open_files: u32) -> Result<Self, StoreError> {
         let db = open_database(path, Options::default(), open_files, &FAMILIES, family_options)?;
         let store = Self { db: Arc::new(db), path: path.into(), deleted: Arc::default(), unnamed: Arc::default() };
         let stored =
@@ -136,7 +136,7 @@ impl TowerStore {
     }
 
     /// All hints, sorted.
-    pub fn hints(&self) -> Result<Vec<Hint>, StoreError> {
+    pub(crate) fn hints(&self) -> Result<Vec<Hint>, StoreError> {
         let ranges: Vec<(u8, Option<u8>)> = (0..HINT_RANGES)
             .map(|range| {
                 let begin = |range: u8| range.saturating_mul(u8::MAX / HINT_RANGES + 1);
@@ -174,7 +174,7 @@ impl TowerStore {
     }
 
     /// Whether so much was deleted that [`Self::reclaim`] is worth its while.
-    pub fn is_worth_reclaiming(&self) -> bool {
+    pub(crate) fn is_worth_reclaiming(&self) -> bool {
         let deleted = self.deleted.load(Ordering::Relaxed);
         let estimate = |family: &ColumnFamily| self.db.property_int_value_cf(family, "rocksdb.estimate-num-keys");
         let rows = self.family(BACKUPS).ok().and_then(|family| estimate(family).ok().flatten()).unwrap_or_default();
@@ -183,7 +183,7 @@ impl TowerStore {
 
     /// Gives the space of what was deleted back to the disk. It reads and writes all backups once: not for a thread that
     /// others wait for.
-    pub fn reclaim(&self) -> Result<(), StoreError> {
+    pub(crate) fn reclaim(&self) -> Result<(), StoreError> {
         self.deleted.store(0, Ordering::Relaxed);
         // All of them: a write-ahead log stays as long as one has something in it.
         for family in FAMILIES {
@@ -193,7 +193,7 @@ impl TowerStore {
     }
 
     /// Keys that cannot be read: their rows are passed over, and left as they are.
-    pub fn unnamed(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn unnamed(&self) -> Vec<Vec<u8>> {
         self.lock_unnamed().iter().cloned().collect()
     }
 

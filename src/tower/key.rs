@@ -8,7 +8,7 @@ use secp256k1::SecretKey;
 use crate::driver::connection::ephemeral_key;
 
 /// The key at `path`, made on first use.
-pub fn open(path: &Path) -> io::Result<SecretKey> {
+pub(crate) fn open(path: &Path) -> io::Result<SecretKey> {
     match fs::read_to_string(path) {
         Ok(text) => text.trim().parse().map_err(|_| {
             let text = format!(

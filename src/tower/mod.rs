@@ -24,7 +24,7 @@
 mod broadcaster;
 mod connection;
 mod follower;
-pub mod key;
+pub(crate) mod key;
 mod listener;
 mod notices;
 mod worker;
@@ -72,7 +72,7 @@ const QUEUE: usize = 4_096;
 const LINES_PER_MINUTE: u32 = 60;
 
 /// Under which name the watchtower says which blocks it needs.
-pub const TOWER_NEEDS: &str = "watchtower";
+pub(crate) const TOWER_NEEDS: &str = "watchtower";
 
 #[derive(Debug, thiserror::Error)]
 pub enum TowerStartError {
@@ -91,7 +91,7 @@ pub enum TowerStartError {
 }
 
 /// What a tower needs to start.
-pub struct Setup {
+pub(crate) struct Setup {
     pub key: SecretKey,
     pub node: Node,
     pub store: TowerStore,
@@ -107,7 +107,7 @@ pub struct Setup {
 }
 
 /// The running tower.
-pub struct TowerServer {
+pub(crate) struct TowerServer {
     pub listen: SocketAddr,
     pub key: PublicKey,
     pub admission: Admission,
@@ -117,7 +117,7 @@ pub struct TowerServer {
 
 /// What the tower guards, for people.
 #[derive(Clone, Debug)]
-pub struct TowerReport {
+pub(crate) struct TowerReport {
     /// The last block that everything was looked at in; `None` before the first.
     pub tip: Option<Height>,
     pub stats: Stats,
@@ -130,7 +130,7 @@ pub struct TowerReport {
 }
 
 impl TowerServer {
-    pub async fn start(setup: Setup) -> Result<Self, TowerStartError> {
+    pub(crate) async fn start(setup: Setup) -> Result<Self, TowerStartError> {
         let Setup { key, node, store, listen, admission, limits, connections, fatal, stopping } = setup;
         let failed = |source| TowerStartError::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
@@ -202,14 +202,14 @@ impl TowerServer {
     }
 
     /// `None` while the daemon is stopping.
-    pub async fn report(&self) -> Option<TowerReport> {
+    pub(crate) async fn report(&self) -> Option<TowerReport> {
         let (answer, report) = oneshot::channel();
         self.jobs.send(Job::Report(answer)).await.ok()?;
         report.await.ok()
     }
 
     /// What clients may make the daemon hold, and how much of that is used.
-    pub fn limits(&self) -> impl Iterator<Item = LimitUse> + use<> {
+    pub(crate) fn limits(&self) -> impl Iterator<Item = LimitUse> + use<> {
         let strangers =
             "milliseconds of processor time spent for connections that are not registered; more has to wait";
         let handshakes =

@@ -41,17 +41,17 @@ pub enum SealedBackupError {
 }
 
 /// Seals and opens backups of one node on one chain.
-pub struct BackupSeal {
+pub(crate) struct BackupSeal {
     cipher: XChaCha20Poly1305,
     genesis: BlockHash,
 }
 
 impl BackupSeal {
-    pub fn new(keys: &NodeKeys, genesis: BlockHash) -> Self {
+    pub(crate) fn new(keys: &NodeKeys, genesis: BlockHash) -> Self {
         Self { cipher: XChaCha20Poly1305::new(&keys.backup_key().into()), genesis }
     }
 
-    pub fn seal<'a>(
+    pub(crate) fn seal<'a>(
         &self,
         channels: impl IntoIterator<Item = &'a ChannelBackup>,
     ) -> Result<Vec<u8>, SealedBackupError> {
@@ -60,7 +60,7 @@ impl BackupSeal {
     }
 
     /// As many of the channels, in their order, as fit into exactly `size` bytes.
-    pub fn seal_padded(&self, channels: &[&ChannelBackup], size: usize) -> Result<Vec<u8>, SealedBackupError> {
+    pub(crate) fn seal_padded(&self, channels: &[&ChannelBackup], size: usize) -> Result<Vec<u8>, SealedBackupError> {
         let room = size.checked_sub(HEADER + TAG).ok_or(SealedBackupError::NotSealed)?;
         let mut used = PREFIX;
         let fits = |one: &Vec<u8>| {
@@ -85,7 +85,7 @@ impl BackupSeal {
         Ok(sealed)
     }
 
-    pub fn open(&self, sealed: &[u8]) -> Result<Vec<ChannelBackup>, SealedBackupError> {
+    pub(crate) fn open(&self, sealed: &[u8]) -> Result<Vec<ChannelBackup>, SealedBackupError> {
         use SealedBackupError::{Closed, Newer, NotABackup, OtherChain};
 
         let rest = sealed.strip_prefix(MAGIC).ok_or(NotABackup)?;

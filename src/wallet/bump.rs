@@ -11,16 +11,16 @@ use super::{
 };
 
 /// A transaction of one P2WPKH input and one such output, in virtual bytes.
-pub const CHILD_VIRTUAL_BYTES: u64 = 110;
+pub(crate) const CHILD_VIRTUAL_BYTES: u64 = 110;
 
 impl OnchainWallet {
     /// An unconfirmed transaction that concerns the wallet.
-    pub fn unconfirmed(&self, txid: &Txid) -> Option<Transaction> {
+    pub(crate) fn unconfirmed(&self, txid: &Txid) -> Option<Transaction> {
         self.lock().waiting(txid).ok()
     }
 
     /// Whether a transaction spends coins of the wallet.
-    pub fn has_paid(&self, txid: &Txid) -> bool {
+    pub(crate) fn has_paid(&self, txid: &Txid) -> bool {
         let state = self.lock();
         let spends_ours = |input: &bitcoin::TxIn| state.wallet.spk_index().txout(input.previous_output).is_some();
         let known = state.ledger.place(txid).and_then(|_| state.wallet.tx_graph().get_tx(*txid));
@@ -28,18 +28,18 @@ impl OnchainWallet {
     }
 
     /// Whether every input is the wallet's own.
-    pub fn is_all_ours(&self, transaction: &Transaction) -> bool {
+    pub(crate) fn is_all_ours(&self, transaction: &Transaction) -> bool {
         let state = self.lock();
         transaction.input.iter().all(|input| state.wallet.spk_index().txout(input.previous_output).is_some())
     }
 
     /// Whether an output is the wallet's, and nobody has spent it.
-    pub fn has_coin(&self, outpoint: &OutPoint) -> bool {
+    pub(crate) fn has_coin(&self, outpoint: &OutPoint) -> bool {
         self.lock().ledger.coin(outpoint).is_some()
     }
 
     /// The first output of the wallet's that nobody has spent.
-    pub fn unspent_output(&self, transaction: &Transaction) -> Option<OutPoint> {
+    pub(crate) fn unspent_output(&self, transaction: &Transaction) -> Option<OutPoint> {
         let txid = transaction.compute_txid();
         let state = self.lock();
         let mut outpoints = (0..).map(|vout| OutPoint { txid, vout }).take(transaction.output.len());
@@ -47,7 +47,7 @@ impl OnchainWallet {
     }
 
     /// A version of an unconfirmed transaction of ours that pays this rate.
-    pub fn replacement(&self, txid: Txid, rate: FeeRate, reserve: Reserve) -> Result<Transaction, WalletError> {
+    pub(crate) fn replacement(&self, txid: Txid, rate: FeeRate, reserve: Reserve) -> Result<Transaction, WalletError> {
         let mut state = self.lock();
         let old = state.waiting(&txid)?;
         let draft = state.replace(&old, rate)?;
@@ -60,7 +60,7 @@ impl OnchainWallet {
     }
 
     /// A transaction that spends one coin of the wallet back to it, for this fee.
-    pub fn child(&self, coin: OutPoint, fee: Amount, reserve: Reserve) -> Result<Transaction, WalletError> {
+    pub(crate) fn child(&self, coin: OutPoint, fee: Amount, reserve: Reserve) -> Result<Transaction, WalletError> {
         let mut state = self.lock();
         if state.reserved_coins().contains(&coin) || state.ledger.coin(&coin).is_none() {
             return Err(WalletError::UnknownCoin { outpoint: coin });

@@ -24,7 +24,7 @@ use super::{
 };
 
 /// What coins are set aside for.
-pub type Purpose = (ChannelId, ClaimId);
+pub(crate) type Purpose = (ChannelId, ClaimId);
 
 /// Where coins for a claim are looked for.
 #[derive(Clone, Copy)]
@@ -40,7 +40,7 @@ const WITNESS_WEIGHT: Weight = Weight::from_wu(1 + 1 + 72 + 1 + 33);
 impl OnchainWallet {
     /// Sets coins aside until they are worth `amount` together, or until there are no more, and gives all that are set
     /// aside for this purpose.
-    pub fn set_aside(&self, purpose: Purpose, amount: Amount) -> Vec<FeeCoin> {
+    pub(crate) fn set_aside(&self, purpose: Purpose, amount: Amount) -> Vec<FeeCoin> {
         let mut state = self.lock();
         let mut coins = state.for_claims.get(&purpose).cloned().unwrap_or_default();
         // Change of our own that is not confirmed comes last, and not to a claim that has coins: a replacement must not
@@ -58,14 +58,14 @@ impl OnchainWallet {
     }
 
     /// Keeps the coins that a claim has from before a restart.
-    pub fn set_aside_again(&self, purpose: Purpose, coins: &[FeeCoin]) {
+    pub(crate) fn set_aside_again(&self, purpose: Purpose, coins: &[FeeCoin]) {
         if !coins.is_empty() {
             self.lock().for_claims.insert(purpose, coins.to_vec());
         }
     }
 
     /// These coins may be spent again.
-    pub fn put_back(&self, coins: &[FeeCoin]) {
+    pub(crate) fn put_back(&self, coins: &[FeeCoin]) {
         let mut state = self.lock();
         for kept in state.for_claims.values_mut() {
             kept.retain(|coin| coins.iter().all(|free| free.outpoint != coin.outpoint));
@@ -74,12 +74,12 @@ impl OnchainWallet {
     }
 
     /// All coins that are still set aside for a channel may be spent again.
-    pub fn put_back_all(&self, channel: &ChannelId) {
+    pub(crate) fn put_back_all(&self, channel: &ChannelId) {
         self.lock().for_claims.retain(|(owner, _), _| owner != channel);
     }
 
     /// Signs the inputs that spend `coins`; the others are left as they are.
-    pub fn sign_coins(&self, transaction: Transaction, coins: &[FeeCoin]) -> Result<Transaction, WalletError> {
+    pub(crate) fn sign_coins(&self, transaction: Transaction, coins: &[FeeCoin]) -> Result<Transaction, WalletError> {
         self.lock().sign_inputs(transaction, coins.iter().map(|coin| (&coin.outpoint, &coin.output)))
     }
 }

@@ -68,7 +68,7 @@ pub(super) struct Unsigned {
 impl OnchainWallet {
     /// A signed transaction with these outputs. Its coins are reserved: pass it to [`Self::transaction_seen`] once it is
     /// broadcast, or to [`Self::release`].
-    pub fn pay(
+    pub(crate) fn pay(
         &self,
         outputs: &[(ScriptBuf, Amount)],
         fee_rate: FeeRate,
@@ -90,7 +90,12 @@ impl OnchainWallet {
     }
 
     /// A signed transaction that sends everything to `script`, but for what is kept back for claims.
-    pub fn pay_all(&self, script: &Script, fee_rate: FeeRate, coins: &Coins) -> Result<Transaction, WalletError> {
+    pub(crate) fn pay_all(
+        &self,
+        script: &Script,
+        fee_rate: FeeRate,
+        coins: &Coins,
+    ) -> Result<Transaction, WalletError> {
         let mut state = self.lock();
         let unsigned = state.compose_all(script, fee_rate, coins, 0)?;
         self.reserve_coins(&mut state, unsigned)
@@ -98,7 +103,7 @@ impl OnchainWallet {
 
     /// What a transaction with one P2WSH output could pay, after its fee and what is kept back for claims, with so many
     /// channels more.
-    pub fn spendable(&self, fee_rate: FeeRate, coins: &Coins, more: usize) -> Result<Amount, WalletError> {
+    pub(crate) fn spendable(&self, fee_rate: FeeRate, coins: &Coins, more: usize) -> Result<Amount, WalletError> {
         let script = ScriptBuf::new_p2wsh(&WScriptHash::all_zeros());
         let transaction = self.lock().compose_all(&script, fee_rate, coins, more)?.transaction;
         Ok(transaction.output.iter().filter(|output| output.script_pubkey == script).map(|output| output.value).sum())

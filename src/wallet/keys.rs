@@ -33,7 +33,7 @@ const SWAP_FAMILY: u32 = 12;
 
 /// The node's keys; they live in memory while the wallet is unlocked.
 #[derive(Clone)]
-pub struct NodeKeys {
+pub(crate) struct NodeKeys {
     root: Xpriv,
     node: SecretKey,
     node_id: PublicKey,
@@ -44,7 +44,7 @@ pub struct NodeKeys {
 }
 
 impl NodeKeys {
-    pub fn new(seed: &Seed, network: NetworkKind) -> Self {
+    pub(crate) fn new(seed: &Seed, network: NetworkKind) -> Self {
         let root = seed.root_key(network);
         let coin = match network {
             NetworkKind::Main => 0,
@@ -65,33 +65,33 @@ impl NodeKeys {
     }
 
     /// The node's identity key.
-    pub fn node_secret(&self) -> SecretKey {
+    pub(crate) fn node_secret(&self) -> SecretKey {
         self.node
     }
 
-    pub fn node_id(&self) -> PublicKey {
+    pub(crate) fn node_id(&self) -> PublicKey {
         self.node_id
     }
 
     /// The BIP 32 root, from which the on-chain wallet derives its BIP 84 account.
-    pub fn root(&self) -> Xpriv {
+    pub(crate) fn root(&self) -> Xpriv {
         self.root
     }
 
     /// The secret from which all keys of a channel follow. `keys_id` is random and kept with the channel, so that no two
     /// channels ever share a per-commitment secret.
-    pub fn channel_seed(&self, keys_id: &[u8; 32]) -> [u8; 32] {
+    pub(crate) fn channel_seed(&self, keys_id: &[u8; 32]) -> [u8; 32] {
         keyed(&self.channels, b"channel", keys_id)
     }
 
     /// The key that seals backups of our channels.
-    pub fn backup_key(&self) -> [u8; 32] {
+    pub(crate) fn backup_key(&self) -> [u8; 32] {
         keyed(&self.backups, b"channel backup", &[])
     }
 
     /// The key with which this node speaks to one tower, and to no other: two towers cannot tell that they serve the same
     /// node.
-    pub fn tower_client_secret(&self, tower: &PublicKey) -> SecretKey {
+    pub(crate) fn tower_client_secret(&self, tower: &PublicKey) -> SecretKey {
         key_of(&self.towers, b"tower client", &tower.serialize())
     }
 }

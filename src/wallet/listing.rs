@@ -15,7 +15,7 @@ const AT_ONCE: usize = 256;
 
 /// What the wallet owns, by how sure it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Balance {
+pub(crate) struct Balance {
     pub confirmed: Amount,
     /// Not in a block yet; change of our own and coins from others alike.
     pub unconfirmed: Amount,
@@ -29,7 +29,7 @@ pub struct Balance {
 
 /// An output that the wallet can spend.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unspent {
+pub(crate) struct Unspent {
     pub outpoint: OutPoint,
     pub amount: Amount,
     pub script_pubkey: ScriptBuf,
@@ -40,7 +40,7 @@ pub struct Unspent {
 
 /// A transaction that moved the wallet's coins.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WalletTransaction {
+pub(crate) struct WalletTransaction {
     pub txid: Txid,
     pub transaction: Transaction,
     /// What the wallet gained or lost, fee included.
@@ -59,12 +59,12 @@ pub struct WalletTransaction {
 
 impl OnchainWallet {
     #[cfg(test)]
-    pub fn balance(&self) -> Balance {
+    pub(crate) fn balance(&self) -> Balance {
         self.balance_at_depth(1)
     }
 
     /// Also tells apart what has fewer confirmations than this.
-    pub fn balance_at_depth(&self, least: u32) -> Balance {
+    pub(crate) fn balance_at_depth(&self, least: u32) -> Balance {
         let state = self.lock();
         let tip = state.height();
         let mut balance = Balance::default();
@@ -86,7 +86,7 @@ impl OnchainWallet {
     }
 
     /// The largest first.
-    pub fn unspent(&self) -> Vec<Unspent> {
+    pub(crate) fn unspent(&self) -> Vec<Unspent> {
         let mut list: Vec<Unspent> = {
             let state = self.lock();
             let tip = state.height();
@@ -104,7 +104,7 @@ impl OnchainWallet {
     }
 
     /// Newest last.
-    pub fn transactions(&self) -> Vec<WalletTransaction> {
+    pub(crate) fn transactions(&self) -> Vec<WalletTransaction> {
         let txids: Vec<Txid> = self.lock().ledger.places().map(|(txid, _)| *txid).collect();
         let mut list = Vec::with_capacity(txids.len());
         for some in txids.chunks(AT_ONCE) {
@@ -117,7 +117,7 @@ impl OnchainWallet {
     }
 
     /// What a transaction pays; known only when all inputs are.
-    pub fn fee_of(&self, transaction: &Transaction) -> Option<Amount> {
+    pub(crate) fn fee_of(&self, transaction: &Transaction) -> Option<Amount> {
         let state = self.lock();
         let input = |input: &bitcoin::TxIn| {
             state.wallet.spk_index().txout(input.previous_output).map(|(_, output)| output.value)
@@ -127,7 +127,7 @@ impl OnchainWallet {
     }
 
     /// Transactions of the wallet that are in no block yet.
-    pub fn pending(&self) -> Vec<Transaction> {
+    pub(crate) fn pending(&self) -> Vec<Transaction> {
         let state = self.lock();
         let waiting = state.ledger.places().filter(|(_, place)| place.height().is_none());
         let known = waiting.filter_map(|(txid, _)| state.wallet.tx_graph().get_tx(*txid));
@@ -135,19 +135,19 @@ impl OnchainWallet {
     }
 
     /// What is set aside for transactions that are not broadcast yet.
-    pub fn reserved(&self) -> Amount {
+    pub(crate) fn reserved(&self) -> Amount {
         let state = self.lock();
         let reserved = state.reserved_coins();
         reserved.iter().filter_map(|outpoint| state.ledger.coin(outpoint)).map(|coin| coin.output.value).sum()
     }
 
     /// What an output of the wallet is, or was, worth.
-    pub fn amount_of(&self, outpoint: &OutPoint) -> Option<Amount> {
+    pub(crate) fn amount_of(&self, outpoint: &OutPoint) -> Option<Amount> {
         self.lock().wallet.spk_index().txout(*outpoint).map(|(_, output)| output.value)
     }
 
     /// What a transaction has brought the wallet, or cost it.
-    pub fn gain(&self, transaction: &Transaction) -> SignedAmount {
+    pub(crate) fn gain(&self, transaction: &Transaction) -> SignedAmount {
         let (sent, received) = self.lock().wallet.sent_and_received(transaction);
         signed_difference(received, sent)
     }

@@ -1,14 +1,14 @@
 //! The node's own money on the chain, and the seed from which all its keys come.
 
-pub mod backup;
-pub mod bump;
-pub mod claims;
+pub(crate) mod backup;
+pub(crate) mod bump;
+pub(crate) mod claims;
 mod compose;
-pub mod keys;
+pub(crate) mod keys;
 mod ledger;
-pub mod listing;
-pub mod onchain;
-pub mod rescan;
-pub mod reserve;
-pub mod scripts;
+pub(crate) mod listing;
+pub(crate) mod onchain;
+pub(crate) mod rescan;
+pub(crate) mod reserve;
+pub(crate) mod scripts;
 pub mod seed;

@@ -38,7 +38,7 @@ use super::{
 };
 
 #[derive(Debug, thiserror::Error)]
-pub enum WalletError {
+pub(crate) enum WalletError {
     #[error(
         "not enough coins: {} sat needed, {} sat available at this fee rate. Those reserved, locked or not yet confirmed \
          do not count: receive more, wait for a block, or pay a lower fee rate",
@@ -71,7 +71,7 @@ pub enum WalletError {
 }
 
 /// Where change sets go: appended one after the other, read back in the same order.
-pub trait ChangeLog: Send + Sync {
+pub(crate) trait ChangeLog: Send + Sync {
     fn load(&self) -> Result<Vec<Vec<u8>>, WalletError>;
     /// Durable when this returns.
     fn append(&self, change: &[u8]) -> Result<(), WalletError>;
@@ -81,7 +81,7 @@ pub trait ChangeLog: Send + Sync {
 
 /// Which coins may be spent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Coins {
+pub(crate) struct Coins {
     /// 0: unconfirmed coins too.
     pub min_confirmations: u32,
     /// Exactly these; empty: any.
@@ -91,10 +91,10 @@ pub struct Coins {
 }
 
 /// A block by its height and hash.
-pub type Tip = (u32, BlockHash);
+pub(crate) type Tip = (u32, BlockHash);
 
 /// The wallet; shared by the RPC, the channels and the chain's notices.
-pub struct OnchainWallet {
+pub(crate) struct OnchainWallet {
     state: Mutex<State>,
     log: Box<dyn ChangeLog>,
     /// The last block that the wallet has processed: nobody who asks for it waits for the wallet.
@@ -142,7 +142,7 @@ impl State {
 impl OnchainWallet {
     /// Opens the wallet of `keys`, or makes it if the log is empty. It finds its coins on the chain up to `look_ahead`
     /// addresses beyond the last one that it knows of.
-    pub fn open(
+    pub(crate) fn open(
         keys: &NodeKeys,
         network: Network,
         genesis: BlockHash,
@@ -194,7 +194,7 @@ impl OnchainWallet {
     }
 
     /// The last block that the wallet has processed.
-    pub fn tip(&self) -> Tip {
+    pub(crate) fn tip(&self) -> Tip {
         *self.tip.borrow()
     }
 
@@ -203,7 +203,7 @@ impl OnchainWallet {
     }
 
     /// Takes all blocks up to this one as seen: a wallet that is new has nothing in them.
-    pub fn begin_after(&self, block: Tip) -> Result<(), WalletError> {
+    pub(crate) fn begin_after(&self, block: Tip) -> Result<(), WalletError> {
         let mut state = self.lock();
         let (height, hash) = block;
         let chain = state.wallet.latest_checkpoint().insert(BlockId { height, hash });
@@ -216,7 +216,7 @@ impl OnchainWallet {
         saved
     }
 
-    pub fn block_connected(&self, block: &Block, height: u32) -> Result<(), WalletError> {
+    pub(crate) fn block_connected(&self, block: &Block, height: u32) -> Result<(), WalletError> {
         let mut state = self.lock();
         state
             .wallet
@@ -230,7 +230,7 @@ impl OnchainWallet {
     }
 
     /// A transaction entered the mempool or was made by us; ignored if it does not touch the wallet.
-    pub fn transaction_seen(&self, transaction: Transaction, now: u64) -> Result<(), WalletError> {
+    pub(crate) fn transaction_seen(&self, transaction: Transaction, now: u64) -> Result<(), WalletError> {
         let mut state = self.lock();
         state.reserved.remove(&transaction.compute_txid());
         let seen_at = state.seen_at(&transaction, now);
@@ -241,7 +241,7 @@ impl OnchainWallet {
     }
 
     /// A transaction left the mempool without being mined.
-    pub fn transaction_dropped(&self, txid: Txid, now: u64) -> Result<(), WalletError> {
+    pub(crate) fn transaction_dropped(&self, txid: Txid, now: u64) -> Result<(), WalletError> {
         let mut state = self.lock();
         let Some(Place::Waiting { .. }) = state.ledger.place(&txid) else { return Ok(()) };
         let last_seen = state.wallet.tx_graph().get_tx_node(txid).and_then(|node| node.last_seen);
@@ -257,7 +257,7 @@ impl OnchainWallet {
     }
 
     /// An address that was never given out before.
-    pub fn new_address(&self) -> Result<Address, WalletError> {
+    pub(crate) fn new_address(&self) -> Result<Address, WalletError> {
         let mut state = self.lock();
         let address = state.wallet.reveal_next_address(KeychainKind::External).address;
         self.save(&mut state)?;
@@ -265,7 +265,7 @@ impl OnchainWallet {
     }
 
     /// The lowest address that nobody has paid.
-    pub fn unused_address(&self) -> Result<Address, WalletError> {
+    pub(crate) fn unused_address(&self) -> Result<Address, WalletError> {
         let mut state = self.lock();
         let address = state.wallet.next_unused_address(KeychainKind::External).address;
         self.save(&mut state)?;
@@ -274,16 +274,16 @@ impl OnchainWallet {
 
     /// A script of our own that was never given out before. It moves the wallet: what comes back from channels goes to
     /// [`Self::channel_script`].
-    pub fn new_script(&self) -> Result<ScriptBuf, WalletError> {
+    pub(crate) fn new_script(&self) -> Result<ScriptBuf, WalletError> {
         Ok(self.new_address()?.script_pubkey())
     }
 
-    pub fn is_mine(&self, script: &bitcoin::Script) -> bool {
+    pub(crate) fn is_mine(&self, script: &bitcoin::Script) -> bool {
         self.lock().wallet.is_mine(script.to_owned())
     }
 
     /// Frees the coins of a transaction that will not be broadcast.
-    pub fn release(&self, txid: &Txid) {
+    pub(crate) fn release(&self, txid: &Txid) {
         self.lock().reserved.remove(txid);
     }
 

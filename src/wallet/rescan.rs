@@ -16,7 +16,7 @@ use super::{
 
 /// How far the addresses reach that are known to be the wallet's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reach {
+pub(crate) struct Reach {
     /// Addresses up to the last one that was paid or given out.
     pub known: u32,
     /// The most addresses in a row that nobody has paid, before one that somebody has.
@@ -28,7 +28,7 @@ pub struct Reach {
 impl OnchainWallet {
     /// Begins again at the first block, and looks for so many unpaid addresses in a row. The blocks have to be connected
     /// anew.
-    pub fn rescan(&self, look_ahead: u32) -> Result<(), WalletError> {
+    pub(crate) fn rescan(&self, look_ahead: u32) -> Result<(), WalletError> {
         let mut state = self.lock();
         self.save(&mut state)?;
         let mut whole = merged(&self.log().load()?)?;
@@ -48,7 +48,7 @@ impl OnchainWallet {
         self.save(&mut state)
     }
 
-    pub fn reach(&self) -> Reach {
+    pub(crate) fn reach(&self) -> Reach {
         let state = self.lock();
         let index = state.wallet.spk_index();
         let paid = |branch| -> BTreeSet<u32> { index.keychain_outpoints(branch).map(|(index, _)| index).collect() };

@@ -18,13 +18,13 @@ use leyden_channels::types::ChannelId;
 use super::onchain::{OnchainWallet, State, WalletError};
 
 /// Kept back for each channel with anchors.
-pub const PER_CHANNEL: Amount = Amount::from_sat(10_000);
+pub(crate) const PER_CHANNEL: Amount = Amount::from_sat(10_000);
 /// Kept back at most: not all channels close at once, and those that do can share coins.
-pub const AT_MOST: Amount = Amount::from_sat(100_000);
+pub(crate) const AT_MOST: Amount = Amount::from_sat(100_000);
 
 /// Whether a payment may take what is kept back for claims.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Reserve {
+pub(crate) enum Reserve {
     #[default]
     Keep,
     /// Whoever pays has been told what it means, and insists.
@@ -36,22 +36,22 @@ pub(super) type Reserved = HashSet<ChannelId>;
 
 impl OnchainWallet {
     /// A channel with anchors is opened, or there.
-    pub fn keep_reserve_for(&self, channel: ChannelId) {
+    pub(crate) fn keep_reserve_for(&self, channel: ChannelId) {
         self.lock().reserved_for.insert(channel);
     }
 
     /// A channel needs no coins any more.
-    pub fn keep_no_reserve_for(&self, channel: &ChannelId) {
+    pub(crate) fn keep_no_reserve_for(&self, channel: &ChannelId) {
         self.lock().reserved_for.remove(channel);
     }
 
     /// What payments have to leave.
-    pub fn reserve(&self) -> Amount {
+    pub(crate) fn reserve(&self) -> Amount {
         self.lock().reserve(0)
     }
 
     /// What is missing of the reserve.
-    pub fn reserve_missing(&self) -> Option<Amount> {
+    pub(crate) fn reserve_missing(&self) -> Option<Amount> {
         let state = self.lock();
         state.reserve(0).checked_sub(state.left_after(None)).filter(|missing| *missing > Amount::ZERO)
     }

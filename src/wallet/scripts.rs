@@ -19,7 +19,7 @@ use super::onchain::OnchainWallet;
 
 /// How many there are. Each is derived at every start and watched from the first block; with fewer, channels of a
 /// node would share them sooner.
-pub const CHANNEL_SCRIPTS: u32 = 500;
+pub(crate) const CHANNEL_SCRIPTS: u32 = 500;
 
 /// Where they are; `bdk_wallet` knows two branches, and this one is never given to anybody as an address.
 pub(super) const BRANCH: KeychainKind = KeychainKind::Internal;
@@ -38,12 +38,12 @@ pub(super) fn set_apart(wallet: &mut Wallet) {
 
 impl OnchainWallet {
     /// All scripts by which the wallet knows its coins, those of addresses included that it has not given out yet.
-    pub fn scripts(&self) -> Vec<ScriptBuf> {
+    pub(crate) fn scripts(&self) -> Vec<ScriptBuf> {
         self.lock().wallet.spk_index().inner().all_spks().values().cloned().collect()
     }
 
     /// The script for what the channel with these keys pays back: one that nobody has paid yet, while there are any.
-    pub fn channel_script(&self, keys_id: &[u8; 32]) -> ScriptBuf {
+    pub(crate) fn channel_script(&self, keys_id: &[u8; 32]) -> ScriptBuf {
         let state = self.lock();
         let paid: HashSet<u32> = state.wallet.spk_index().keychain_outpoints(BRANCH).map(|(index, _)| index).collect();
         let [a, b, c, d, ..] = *keys_id;

@@ -38,7 +38,7 @@ use crate::{admission::ConnectionSlots, callers::CallerListener};
 use frame::Message;
 use subscriber::Queue;
 
-pub use subscriber::HIGH_WATER_MARK;
+pub(crate) use subscriber::HIGH_WATER_MARK;
 
 /// What is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,14 +88,14 @@ struct Endpoint {
 }
 
 /// All addresses, bound and not served yet.
-pub struct Publisher {
+pub(crate) struct Publisher {
     endpoints: Vec<Endpoint>,
     notifiers: Vec<Notifier>,
 }
 
 /// An address that cannot be published on.
 #[derive(Debug)]
-pub struct BindError {
+pub(crate) struct BindError {
     /// What was to be published there.
     pub notifier: Notifier,
     /// What the system says.
@@ -104,7 +104,7 @@ pub struct BindError {
 
 impl Publisher {
     /// Topics of one address share it.
-    pub async fn bind(notifiers: &[Notifier]) -> Result<Self, BindError> {
+    pub(crate) async fn bind(notifiers: &[Notifier]) -> Result<Self, BindError> {
         let mut endpoints: Vec<Endpoint> = Vec::new();
         let mut bound: Vec<(SocketAddr, SocketAddr)> = Vec::new();
         let mut actual = Vec::new();
@@ -130,12 +130,12 @@ impl Publisher {
     }
 
     /// With the addresses that were bound.
-    pub fn notifiers(&self) -> &[Notifier] {
+    pub(crate) fn notifiers(&self) -> &[Notifier] {
         &self.notifiers
     }
 
     /// Publishes until `stopping` is cancelled, on tasks of its own.
-    pub fn serve(self, node: &Node, slots: &ConnectionSlots, stopping: &CancellationToken) {
+    pub(crate) fn serve(self, node: &Node, slots: &ConnectionSlots, stopping: &CancellationToken) {
         let mut outlets = Vec::new();
         for Endpoint { topics, listener, subscribers } in self.endpoints {
             outlets.push(Outlet { topics, subscribers: Arc::clone(&subscribers) });

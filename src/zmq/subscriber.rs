@@ -20,7 +20,7 @@ use super::frame::{self, Frame, GREETING_LENGTH, Message};
 use crate::{admission::CallerTrust, callers::CallerStream, limits::CALLER_TIMEOUT};
 
 /// Messages that may wait for a subscriber; those that come while so many wait are lost to it. Bitcoin Core's default.
-pub const HIGH_WATER_MARK: usize = 1_000;
+pub(crate) const HIGH_WATER_MARK: usize = 1_000;
 /// And bytes: some blocks of the largest size. Bitcoin Core has no such bound; a thousand blocks are 4 GB.
 const MAX_WAITING_BYTES: usize = 32 << 20;
 /// Prefixes of one subscriber: there are five topics.

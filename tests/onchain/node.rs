@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid, WPubkeyHash, constants::ChainHash, hashes::Hash as _};
-use leyden::driver::onchain::rejection;
+use leyden::inside::rejection;
 use leyden_channels::{
     channel::{
         AttemptId, Channel, ChannelPolicy, Ctx, Effect, Event, Feerates, FixedEnvironment, FundingDepth, FundingInput,

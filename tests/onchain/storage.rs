@@ -35,7 +35,7 @@ fn a_revoked_state_costs_at_most_64_bytes_beyond_its_htlcs_and_a_restart_less_th
     world.cut();
 
     let folder = tempfile::tempdir().expect("a folder");
-    let mut store = leyden::store::Store::open(folder.path()).expect("the store opens");
+    let mut store = leyden::inside::Store::open(folder.path()).expect("the store opens");
     let rows = world[Alice].store.0.clone();
     let (mut retired, mut retired_bytes, mut other_bytes) = (0u64, 0u64, 0u64);
     for (key, value) in &rows {
@@ -52,7 +52,7 @@ fn a_revoked_state_costs_at_most_64_bytes_beyond_its_htlcs_and_a_restart_less_th
     drop(store);
 
     let begun = Instant::now();
-    let store = leyden::store::Store::open(folder.path()).expect("the store opens");
+    let store = leyden::inside::Store::open(folder.path()).expect("the store opens");
     let live = store.core_records(&Key::all_live_prefix()).expect("readable");
     let read = live.into_iter().map(|(key, value)| (Key::decode(&key).expect("a key"), value));
     let signer = world[Alice].signer.clone();

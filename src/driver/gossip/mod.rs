@@ -48,11 +48,11 @@ use crate::{
     store::{Store, StoreError, Table},
 };
 
-pub use outgoing::GossipBatch;
-pub use task::run;
+pub(crate) use outgoing::GossipBatch;
+pub(crate) use task::run;
 
 /// What the gossip task is told.
-pub enum GossipEvent {
+pub(crate) enum GossipEvent {
     Connected {
         peer: PublicKey,
         features: Features,
@@ -71,7 +71,7 @@ pub enum GossipEvent {
 
 /// One of our channels, as far as others may know about it.
 #[derive(Clone, Debug)]
-pub struct OwnChannelState {
+pub(crate) struct OwnChannelState {
     pub channel: ChannelId,
     pub peer: PublicKey,
     pub keys_id: [u8; 32],
@@ -100,7 +100,7 @@ pub struct OwnChannelState {
 
 impl OwnChannelState {
     /// `None` while the channel is being opened.
-    pub fn of(channel: &Channel) -> Option<Self> {
+    pub(crate) fn of(channel: &Channel) -> Option<Self> {
         let terms = channel.terms()?;
         let summary = channel.summary()?;
         let established = summary.established?;
@@ -130,13 +130,13 @@ impl OwnChannelState {
     /// Whether everybody knows the channel by this name, or is about to. A peer that has our signatures tells its terms while
     /// the announcement is still being checked here, and it says them once: who kept them back would leave everybody else
     /// without.
-    pub fn is_public_name(&self, id: ShortChannelId) -> bool {
+    pub(crate) fn is_public_name(&self, id: ShortChannelId) -> bool {
         self.announce && self.short_channel_id == Some(id)
     }
 }
 
 /// The way to the gossip task, and what it has learnt.
-pub struct Gossip {
+pub(crate) struct Gossip {
     events: mpsc::UnboundedSender<GossipEvent>,
     inbox: Mutex<Inbox>,
     /// Something has come into the inbox.
@@ -163,7 +163,7 @@ struct Fundings {
 
 impl Gossip {
     /// With what is stored, and the mailbox for [`run`].
-    pub fn open(
+    pub(crate) fn open(
         store: &Store,
         chain: ChainHash,
         local: PublicKey,
@@ -189,7 +189,7 @@ impl Gossip {
         ))
     }
 
-    pub fn tell(&self, event: GossipEvent) {
+    pub(crate) fn tell(&self, event: GossipEvent) {
         if let GossipEvent::Disconnected(peer) = &event {
             self.inbox_mut().disconnected(&NodeId::from(*peer));
         }
@@ -198,7 +198,7 @@ impl Gossip {
     }
 
     /// A message of a peer. It is dropped if too many of its messages wait: nobody depends on it.
-    pub fn message(&self, from: PublicKey, message: Message) {
+    pub(crate) fn message(&self, from: PublicKey, message: Message) {
         let Ok(raw) = message.encode() else { return };
         if self.inbox_mut().push(from.into(), Received { message, raw }, self.uptime()) {
             self.news.notify_one();
@@ -206,12 +206,12 @@ impl Gossip {
     }
 
     /// Time since the start, which nobody sets.
-    pub fn uptime(&self) -> Uptime {
+    pub(crate) fn uptime(&self) -> Uptime {
         Uptime(u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Whether a stranger with this key, or at this address, has forged lately and is not let in.
-    pub fn refuses(&self, peer: &PublicKey, address: IpAddr) -> bool {
+    pub(crate) fn refuses(&self, peer: &PublicKey, address: IpAddr) -> bool {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.contains(&NodeId::from(*peer), address, self.uptime())
     }
@@ -221,14 +221,14 @@ impl Gossip {
     }
 
     /// What has been refused since the start, by reason.
-    pub fn refusals(&self) -> Refusals {
+    pub(crate) fn refusals(&self) -> Refusals {
         let serving = *self.serving_refusals.lock().unwrap_or_else(PoisonError::into_inner);
         let inbox = *self.inbox_mut().refusals();
         serving.with(&inbox).with(self.intake().refusals())
     }
 
     /// What the bounds of gossip allow, and what of it is used.
-    pub fn limits(&self) -> Vec<LimitUse> {
+    pub(crate) fn limits(&self) -> Vec<LimitUse> {
         let refusals = self.refusals();
         let waiting = self.inbox_mut().strangers_bytes();
         let forgers = self.refused.lock().unwrap_or_else(PoisonError::into_inner).len();
@@ -290,7 +290,7 @@ impl Gossip {
     }
 
     /// Whether we know the network as well as others do, as far as can be told.
-    pub fn has_caught_up(&self) -> bool {
+    pub(crate) fn has_caught_up(&self) -> bool {
         self.caught_up.load(Ordering::Relaxed)
     }
 
@@ -303,7 +303,7 @@ impl Gossip {
     }
 
     /// What is known of the network. Not to be held over an await.
-    pub fn intake(&self) -> RwLockReadGuard<'_, Intake> {
+    pub(crate) fn intake(&self) -> RwLockReadGuard<'_, Intake> {
         self.intake.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -316,21 +316,21 @@ impl Gossip {
     }
 
     /// What payers of invoices are told of one such channel.
-    pub fn hint(&self, channel: &ChannelId) -> Option<HintHop> {
+    pub(crate) fn hint(&self, channel: &ChannelId) -> Option<HintHop> {
         self.hints_mut().get(channel).copied()
     }
 
     /// The funding output of a channel of the graph, if it has been looked up.
-    pub fn output_of(&self, id: ShortChannelId) -> Option<OutPoint> {
+    pub(crate) fn output_of(&self, id: ShortChannelId) -> Option<OutPoint> {
         self.fundings().outputs.get(&id).copied()
     }
 
-    pub fn id_of_output(&self, output: &OutPoint) -> Option<ShortChannelId> {
+    pub(crate) fn id_of_output(&self, output: &OutPoint) -> Option<ShortChannelId> {
         self.fundings().ids.get(output).copied()
     }
 
     /// Gives the other id under which this output was known: a reorganisation has moved it.
-    pub fn note_output(&self, output: OutPoint, id: ShortChannelId) -> Option<ShortChannelId> {
+    pub(crate) fn note_output(&self, output: OutPoint, id: ShortChannelId) -> Option<ShortChannelId> {
         let mut fundings = self.fundings.write().unwrap_or_else(PoisonError::into_inner);
         fundings.outputs.insert(id, output);
         let moved = fundings.ids.insert(output, id).filter(|known| *known != id);
@@ -345,13 +345,13 @@ impl Gossip {
     }
 
     /// Ways to us over open channels that the network does not know, for invoices.
-    pub fn hints(&self) -> HashMap<ChannelId, HintHop> {
+    pub(crate) fn hints(&self) -> HashMap<ChannelId, HintHop> {
         self.hints_mut().clone()
     }
 }
 
 /// The graph from what is stored.
-pub fn load_graph(store: &Store) -> Result<Graph, StoreError> {
+pub(crate) fn load_graph(store: &Store) -> Result<Graph, StoreError> {
     let mut graph = Graph::new();
     let looked = store.look_through(Table::Gossip, |key, value| match graph.load_record(key, value) {
         Ok(()) => ControlFlow::Continue(()),
@@ -367,7 +367,7 @@ pub fn load_graph(store: &Store) -> Result<Graph, StoreError> {
 }
 
 /// Whether a message is for the gossip task.
-pub fn is_gossip(message: &Message) -> bool {
+pub(crate) fn is_gossip(message: &Message) -> bool {
     matches!(
         message,
         Message::ChannelAnnouncement(_)

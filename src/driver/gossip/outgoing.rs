@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Encoded messages on their way to a peer's task; as long as they are, they count as unsent.
-pub struct GossipBatch {
+pub(crate) struct GossipBatch {
     pub messages: Vec<Gossip>,
     bytes: u64,
     waiting: Arc<AtomicU64>,
@@ -36,7 +36,7 @@ impl GossipBatch {
     }
 
     /// Outside any account: what we say ourselves, unasked.
-    pub fn own(message: Gossip) -> Self {
+    pub(crate) fn own(message: Gossip) -> Self {
         Self::new(vec![message], &Arc::default())
     }
 }

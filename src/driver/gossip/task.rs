@@ -52,7 +52,7 @@ struct Task {
 }
 
 /// Runs until the daemon stops.
-pub async fn run(services: Arc<Services>, mut events: mpsc::UnboundedReceiver<GossipEvent>, flush_seconds: u64) {
+pub(crate) async fn run(services: Arc<Services>, mut events: mpsc::UnboundedReceiver<GossipEvent>, flush_seconds: u64) {
     let background = match Background::start("gossip-checks") {
         Ok(background) => background,
         Err(error) => return error!(%error, "the thread that checks gossip has failed: gossip is ignored"),

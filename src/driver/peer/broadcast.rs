@@ -39,7 +39,7 @@ enum BroadcastKind {
 
 /// A refusal, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RefusedTransaction {
+pub(crate) struct RefusedTransaction {
     pub channel: ChannelId,
     pub txid: Txid,
     /// Which transaction it is, in words.

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What the rest of the node asks of a peer's task.
-pub enum Command {
+pub(crate) enum Command {
     /// A new connection, which replaces the old one.
     Connected(Box<Established>),
     /// Hang up; answers once the channels know.
@@ -126,13 +126,13 @@ pub enum Command {
 }
 
 /// A channel that we open, and what it is to be to us.
-pub struct OpenPlan {
+pub(crate) struct OpenPlan {
     pub request: OpenRequest,
     pub choices: OpenChoices,
 }
 
 /// What the user chose for it, beside what the peer hears.
-pub struct OpenChoices {
+pub(crate) struct OpenChoices {
     pub funding_feerate: FeeRate,
     /// What may fund it.
     pub coins: Coins,
@@ -146,7 +146,7 @@ pub struct OpenChoices {
 
 /// Progress of an opening, for the call that asked for it.
 #[derive(Clone, Debug)]
-pub enum OpenProgress {
+pub(crate) enum OpenProgress {
     Pending { funding: OutPoint },
     Open { funding: OutPoint },
     Failed { reason: String },
@@ -154,7 +154,7 @@ pub enum OpenProgress {
 
 /// Progress of a closing, for the call that asked for it.
 #[derive(Clone, Debug)]
-pub enum CloseProgress {
+pub(crate) enum CloseProgress {
     Refused { reason: String },
     Pending { txid: Txid, by: Side },
     Closed { txid: Txid },
@@ -162,7 +162,7 @@ pub enum CloseProgress {
 
 /// A peer at one moment.
 #[derive(Clone, Debug)]
-pub struct PeerState {
+pub(crate) struct PeerState {
     pub node_id: PublicKey,
     pub connection: Option<ConnectionStats>,
     pub channels: Vec<Summary>,
@@ -174,13 +174,13 @@ pub struct PeerState {
 
 /// A channel at one moment.
 #[derive(Debug)]
-pub struct ChannelState {
+pub(crate) struct ChannelState {
     pub node_id: PublicKey,
     pub summary: Summary,
 }
 
 #[derive(Clone, Debug)]
-pub struct ConnectionStats {
+pub(crate) struct ConnectionStats {
     pub address: SocketAddr,
     pub inbound: bool,
     pub features: Features,

@@ -27,9 +27,9 @@ use std::{
 };
 
 use bitcoin::{OutPoint, Txid};
-pub use broadcast::RefusedTransaction;
+pub(crate) use broadcast::RefusedTransaction;
 use broadcast::Unsent;
-pub use command::{
+pub(crate) use command::{
     ChannelState, CloseProgress, Command, ConnectionStats, OpenChoices, OpenPlan, OpenProgress, PeerState,
 };
 use connection::{Connected, receive};
@@ -159,7 +159,7 @@ async fn until(moment: Option<Instant>) {
 const NO_MORE_LINES: &str = "no more of it is logged for a minute";
 
 /// The task's own things.
-pub struct Peer {
+pub(crate) struct Peer {
     pub(super) node_id: PublicKey,
     pub(super) services: Arc<Services>,
     /// Our own mailbox, for watches.
@@ -188,7 +188,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub fn new(node_id: PublicKey, services: Arc<Services>, mailbox: mpsc::UnboundedSender<Command>) -> Self {
+    pub(crate) fn new(node_id: PublicKey, services: Arc<Services>, mailbox: mpsc::UnboundedSender<Command>) -> Self {
         let standing = PeerStanding::new(&services.strangers_time);
         let log = PeerLog::new(&services.strangers_log, &standing);
         Self {
@@ -212,18 +212,18 @@ impl Peer {
     }
 
     /// A channel that was loaded from the store, before [`Self::run`].
-    pub fn restore(&mut self, channel: Channel) {
+    pub(crate) fn restore(&mut self, channel: Channel) {
         let id = channel.id();
         self.set_coins_aside(&channel);
         self.slots.insert(id, Slot::new(channel));
         self.keep_reserve(id);
     }
 
-    pub fn standing(&self) -> &PeerStanding {
+    pub(crate) fn standing(&self) -> &PeerStanding {
         &self.standing
     }
 
-    pub async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+    pub(crate) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         for id in self.slots.keys().copied().collect::<Vec<_>>() {
             let state = self.slots.get(&id).and_then(|slot| OwnChannelState::of(&slot.channel));
             if let Some(state) = state {

@@ -160,7 +160,7 @@ impl Peer {
         self.event(id, event);
     }
 
-    pub fn large_channels(&self) -> bool {
+    pub(crate) fn large_channels(&self) -> bool {
         self.connection
             .as_ref()
             .is_some_and(|connected| connected.connection.features.supports(Feature::SupportLargeChannel))

@@ -27,17 +27,17 @@ const LOCK_TARGET: u32 = 6;
 /// What went wrong on a chain, in words for a person.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct LegError(pub String);
+pub(crate) struct LegError(pub String);
 
 impl LegError {
-    pub fn of(error: impl std::fmt::Display) -> Self {
+    pub(crate) fn of(error: impl std::fmt::Display) -> Self {
         Self(error.to_string())
     }
 }
 
 /// A chain as it is now.
 #[derive(Clone, Debug)]
-pub struct LegStatus {
+pub(crate) struct LegStatus {
     /// What people call its network.
     pub network: String,
     pub chain: Chain,
@@ -49,13 +49,13 @@ pub struct LegStatus {
 
 /// A block and its place.
 #[derive(Clone, Debug)]
-pub struct LegBlock {
+pub(crate) struct LegBlock {
     pub tip: Tip,
     pub transactions: Vec<Transaction>,
 }
 
 #[async_trait]
-pub trait SwapLeg: Send + Sync {
+pub(crate) trait SwapLeg: Send + Sync {
     async fn status(&self) -> Result<LegStatus, LegError>;
     /// `None` above the tip.
     async fn block(&self, height: Height) -> Result<Option<LegBlock>, LegError>;
@@ -74,7 +74,7 @@ pub trait SwapLeg: Send + Sync {
 }
 
 /// This daemon's chain and wallet.
-pub struct OwnLeg(pub Arc<Services>);
+pub(crate) struct OwnLeg(pub Arc<Services>);
 
 #[async_trait]
 impl SwapLeg for OwnLeg {

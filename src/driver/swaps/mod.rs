@@ -21,11 +21,11 @@ use leyden_channels::{
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-pub use leg::{LegBlock, LegError, LegStatus, OwnLeg, SwapLeg};
-pub use task::SwapTask;
+pub(crate) use leg::{LegBlock, LegError, LegStatus, OwnLeg, SwapLeg};
+pub(crate) use task::SwapTask;
 
 /// Swaps that may be under way at a time: each is looked at in every block.
-pub const MAX_OPEN: usize = 100;
+pub(crate) const MAX_OPEN: usize = 100;
 
 /// Calls that wait for the task.
 const MAILBOX: usize = 64;
@@ -34,7 +34,7 @@ const NEWS: usize = 256;
 
 /// A swap, and what its two networks are called.
 #[derive(Clone, Debug)]
-pub struct SwapView {
+pub(crate) struct SwapView {
     pub swap: Swap,
     pub give_on: String,
     pub get_on: String,
@@ -42,7 +42,7 @@ pub struct SwapView {
 
 /// What is quoted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QuoteSwap {
+pub(crate) struct QuoteSwap {
     pub give: Amount,
     pub get: Amount,
     /// Coins of the second daemon's chain are given.
@@ -54,7 +54,7 @@ pub struct QuoteSwap {
 
 /// What is accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AcceptSwap {
+pub(crate) struct AcceptSwap {
     pub offer: Offer,
     pub give: Amount,
     pub get: Amount,
@@ -63,7 +63,7 @@ pub struct AcceptSwap {
 
 /// What each side decides for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SwapTerms {
+pub(crate) struct SwapTerms {
     pub by_hand: bool,
     pub depth: u32,
     pub max_lock_fee: Amount,
@@ -71,7 +71,7 @@ pub struct SwapTerms {
 
 /// What a person orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SwapOrder {
+pub(crate) enum SwapOrder {
     Participate,
     Redeem,
     Refund,
@@ -80,7 +80,7 @@ pub enum SwapOrder {
 
 /// Why a call about swaps was refused.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum SwapRefused {
+pub(crate) enum SwapRefused {
     #[error(
         "no second daemon is known here: a swap needs one for the other chain. Start leydend with --swap-with DATA_DIR"
     )]
@@ -110,7 +110,7 @@ enum Call {
 }
 
 /// The way to the task of all swaps.
-pub struct Swaps {
+pub(crate) struct Swaps {
     calls: mpsc::Sender<Call>,
     news: broadcast::Sender<SwapView>,
     trouble: Trouble,
@@ -136,7 +136,7 @@ impl Trouble {
 
 impl Swaps {
     /// The way, and where it leads to. `other` is the second daemon's chain.
-    pub fn new(other: Option<Arc<dyn SwapLeg>>) -> (Self, SwapTask) {
+    pub(crate) fn new(other: Option<Arc<dyn SwapLeg>>) -> (Self, SwapTask) {
         let (calls, mailbox) = mpsc::channel(MAILBOX);
         let news = broadcast::Sender::new(NEWS);
         let trouble = Trouble::default();
@@ -144,33 +144,33 @@ impl Swaps {
         (Self { calls, news, trouble }, task)
     }
 
-    pub async fn quote(&self, request: QuoteSwap) -> Result<SwapView, SwapRefused> {
+    pub(crate) async fn quote(&self, request: QuoteSwap) -> Result<SwapView, SwapRefused> {
         self.ask(|answer| Call::Quote(request, answer)).await
     }
 
-    pub async fn accept(&self, request: AcceptSwap) -> Result<SwapView, SwapRefused> {
+    pub(crate) async fn accept(&self, request: AcceptSwap) -> Result<SwapView, SwapRefused> {
         self.ask(|answer| Call::Accept(Box::new(request), answer)).await
     }
 
-    pub async fn initiate(&self, acceptance: Acceptance) -> Result<SwapView, SwapRefused> {
+    pub(crate) async fn initiate(&self, acceptance: Acceptance) -> Result<SwapView, SwapRefused> {
         self.ask(|answer| Call::Initiate(acceptance, answer)).await
     }
 
-    pub async fn order(&self, id: PaymentHash, order: SwapOrder) -> Result<SwapView, SwapRefused> {
+    pub(crate) async fn order(&self, id: PaymentHash, order: SwapOrder) -> Result<SwapView, SwapRefused> {
         self.ask(|answer| Call::Order(id, order, answer)).await
     }
 
-    pub async fn list(&self) -> Result<Vec<SwapView>, SwapRefused> {
+    pub(crate) async fn list(&self) -> Result<Vec<SwapView>, SwapRefused> {
         self.ask(Call::List).await
     }
 
     /// Why a swap that is under way cannot be followed on one of its chains, if it cannot.
-    pub fn trouble(&self) -> Option<String> {
+    pub(crate) fn trouble(&self) -> Option<String> {
         self.trouble.get()
     }
 
     /// Each change from now on.
-    pub fn subscribe(&self) -> broadcast::Receiver<SwapView> {
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<SwapView> {
         self.news.subscribe()
     }
 

@@ -40,7 +40,7 @@ enum Place {
     Other,
 }
 
-pub struct SwapTask {
+pub(crate) struct SwapTask {
     mailbox: mpsc::Receiver<Call>,
     news: broadcast::Sender<SwapView>,
     trouble: Trouble,
@@ -58,7 +58,7 @@ impl SwapTask {
     }
 
     /// Reads the swaps back. A row that cannot be read is an error: coins may depend on it.
-    pub fn load(services: &Services) -> Result<BTreeMap<PaymentHash, Swap>, StoreError> {
+    pub(crate) fn load(services: &Services) -> Result<BTreeMap<PaymentHash, Swap>, StoreError> {
         let rows = services.store.core_records(&[SWAP])?;
         let restore = |(_, row): (Vec<u8>, Vec<u8>)| Swap::restore(&row).map(|swap| (swap.id(), swap));
         rows.into_iter()
@@ -68,7 +68,7 @@ impl SwapTask {
     }
 
     /// Runs until the daemon ends. `fatal` ends it when the disk does not take what must be kept.
-    pub async fn run(
+    pub(crate) async fn run(
         self,
         services: Arc<Services>,
         swaps: BTreeMap<PaymentHash, Swap>,

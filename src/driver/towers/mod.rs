@@ -51,8 +51,8 @@ use tokio::{
 
 use crate::store::{Store, StoreError};
 use task::Command;
-pub use task::Task;
-pub use view::{AuditOutcome, ChannelTowers, TowerState, TowersView};
+pub(crate) use task::Task;
+pub(crate) use view::{AuditOutcome, ChannelTowers, TowerState, TowersView};
 
 /// How long channels wait at the start for what the towers know.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
@@ -89,7 +89,7 @@ pub enum TowerError {
 }
 
 /// The handle of the task; what it shows is there without asking.
-pub struct Towers {
+pub(crate) struct Towers {
     mailbox: mpsc::UnboundedSender<Command>,
     policy: Arc<AtomicU8>,
     sweep_feerate: FeeratePerKw,
@@ -99,7 +99,7 @@ pub struct Towers {
 
 /// A channel, as the task has to know it.
 #[derive(Clone, Copy, Debug)]
-pub struct TowerChannel {
+pub(crate) struct TowerChannel {
     pub channel: ChannelId,
     pub funding: OutPoint,
     pub peer: NodeId,
@@ -109,7 +109,7 @@ pub struct TowerChannel {
 
 impl TowerChannel {
     /// `None` while it is not established.
-    pub fn of(channel: &Channel) -> Option<Self> {
+    pub(crate) fn of(channel: &Channel) -> Option<Self> {
         let terms = channel.terms()?;
         let (channel, revoked) = (channel.id(), channel.newest_revoked());
         Some(Self { channel, funding: terms.funding, peer: terms.remote_node, revoked })
@@ -118,7 +118,7 @@ impl TowerChannel {
 
 impl Towers {
     /// From what is stored. The task is run once the channels are there.
-    pub fn open(store: &Store, required: u16, sweep_feerate: FeeratePerKw) -> Result<(Self, Task), StoreError> {
+    pub(crate) fn open(store: &Store, required: u16, sweep_feerate: FeeratePerKw) -> Result<(Self, Task), StoreError> {
         let name = |key: &[u8]| ClientKey::decode(key).map_err(|error| store.damaged(&error.to_string()));
         let mut rows = Vec::new();
         for (key, value) in store.core_records(&ClientKey::PREFIX)? {
@@ -142,36 +142,36 @@ impl Towers {
     }
 
     /// What each channel does for towers.
-    pub fn policy(&self) -> TowerPolicy {
+    pub(crate) fn policy(&self) -> TowerPolicy {
         decode_policy(self.policy.load(Ordering::Relaxed))
     }
 
     /// At which rate pre-signed claims pay for themselves.
-    pub fn sweep_feerate(&self) -> FeeratePerKw {
+    pub(crate) fn sweep_feerate(&self) -> FeeratePerKw {
         self.sweep_feerate
     }
 
     /// A channel has come to be.
-    pub fn established(&self, channel: TowerChannel) {
+    pub(crate) fn established(&self, channel: TowerChannel) {
         self.tell(Command::Channel(channel));
     }
 
     /// The peer has revoked a state that waits for towers.
-    pub fn queued(&self, channel: ChannelId, number: CommitmentNumber, secret: Option<PerCommitmentSecret>) {
+    pub(crate) fn queued(&self, channel: ChannelId, number: CommitmentNumber, secret: Option<PerCommitmentSecret>) {
         self.tell(Command::Queued { channel, number, secret });
     }
 
-    pub fn channel_over(&self, channel: ChannelId) {
+    pub(crate) fn channel_over(&self, channel: ChannelId) {
         self.tell(Command::ChannelOver(channel));
     }
 
     /// Waits until the towers have said what they hold, or the time for that since the start has passed.
-    pub async fn answered(&self) {
+    pub(crate) async fn answered(&self) {
         self.answered_in(ANSWER_PATIENCE).await;
     }
 
     /// The same with another patience since the start.
-    pub async fn answered_in(&self, patience: Duration) {
+    pub(crate) async fn answered_in(&self, patience: Duration) {
         let mut answered = self.answered.clone();
         let _ = timeout_at(self.begun + patience, answered.wait_for(|answered| *answered)).await;
     }
@@ -179,24 +179,24 @@ impl Towers {
     // Calls.
 
     /// Adds a tower, or another address of one that is there; answers when that is durable.
-    pub async fn add(&self, key: PublicKey, address: String, mode: Mode) -> Result<(), TowerError> {
+    pub(crate) async fn add(&self, key: PublicKey, address: String, mode: Mode) -> Result<(), TowerError> {
         self.ask(|answer| Command::Add { key, address, mode, answer }).await?
     }
 
-    pub async fn remove(&self, key: PublicKey, address: Option<String>) -> Result<(), TowerError> {
+    pub(crate) async fn remove(&self, key: PublicKey, address: Option<String>) -> Result<(), TowerError> {
         self.ask(|answer| Command::Remove { key, address, answer }).await?
     }
 
-    pub async fn deactivate(&self, key: PublicKey) -> Result<(), TowerError> {
+    pub(crate) async fn deactivate(&self, key: PublicKey) -> Result<(), TowerError> {
         self.ask(|answer| Command::Deactivate { key, answer }).await?
     }
 
-    pub async fn view(&self) -> Result<TowersView, TowerError> {
+    pub(crate) async fn view(&self) -> Result<TowersView, TowerError> {
         self.ask(Command::View).await
     }
 
     /// Has a tower read again what it signed for of a channel.
-    pub async fn audit(&self, tower: TowerId, channel: ChannelId) -> AuditOutcome {
+    pub(crate) async fn audit(&self, tower: TowerId, channel: ChannelId) -> AuditOutcome {
         let asked = self.ask(|answer| Command::Audit { tower, channel, answer });
         timeout(AUDIT_LIMIT, asked).await.ok().and_then(Result::ok).unwrap_or(AuditOutcome::NoAnswer)
     }

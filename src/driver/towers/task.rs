@@ -112,7 +112,7 @@ pub(super) struct Counts {
 }
 
 /// Owns the towers' client.
-pub struct Task {
+pub(crate) struct Task {
     client: Client,
     sweep_feerate: FeeratePerKw,
     mailbox: mpsc::UnboundedSender<Command>,
@@ -134,7 +134,7 @@ impl Task {
     }
 
     /// Runs until the daemon stops. `channels` are all that there are.
-    pub async fn run(self, services: Arc<Services>, channels: Vec<TowerChannel>) {
+    pub(crate) async fn run(self, services: Arc<Services>, channels: Vec<TowerChannel>) {
         let Self { client, sweep_feerate, mailbox, mut commands, policy, answered } = self;
         let mut running = Running {
             services,

@@ -12,7 +12,7 @@ use leyden_watchtower::{
 };
 
 #[derive(Clone, Debug)]
-pub struct TowersView {
+pub(crate) struct TowersView {
     /// So many towers have to hold a revoked state before its channel goes on.
     pub required: u16,
     pub towers: Vec<TowerState>,
@@ -25,7 +25,7 @@ pub struct TowersView {
 }
 
 #[derive(Clone, Debug)]
-pub struct TowerState {
+pub(crate) struct TowerState {
     pub id: TowerId,
     pub row: TowerRow,
     /// As whom the tower knows this node.
@@ -44,7 +44,7 @@ pub struct TowerState {
 }
 
 #[derive(Clone, Debug)]
-pub struct ChannelTowers {
+pub(crate) struct ChannelTowers {
     pub channel: ChannelId,
     pub funding: OutPoint,
     pub peer: NodeId,
@@ -54,7 +54,7 @@ pub struct ChannelTowers {
 
 /// What came of an audit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AuditOutcome {
+pub(crate) enum AuditOutcome {
     /// It has what it signed for.
     Passed(Held),
     /// It says that the channel is closed and all that came of it final, and the chain does not contradict that.

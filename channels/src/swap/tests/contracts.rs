@@ -114,7 +114,7 @@ fn a_contract_is_read_back_and_an_altered_one_is_not() {
             }
         }
     }
-    assert_eq!(Contract::parse(&script.as_script()[1..].to_owned()), Err(ContractError::Foreign));
+    assert_eq!(Contract::parse(&script.as_script()[1..]), Err(ContractError::Foreign));
     assert_eq!(
         Contract::parse(&ScriptBuf::from_bytes([script.to_bytes(), vec![0x51]].concat())),
         Err(ContractError::Foreign)

@@ -192,7 +192,7 @@ impl Signature {
             body.extend_from_slice(part);
         }
         let mut bytes = vec![0x30];
-        if self.fault == Fault::LongLength && self.key % 2 == 0 {
+        if self.fault == Fault::LongLength && self.key.is_multiple_of(2) {
             bytes.push(0x82);
             bytes.push(0);
         }

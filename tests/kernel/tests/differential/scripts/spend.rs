@@ -288,7 +288,9 @@ fn all_items(program: &Program, sign: impl Fn(&Signature) -> Vec<u8>) -> Vec<Vec
 }
 
 /// The items, and what is put where into the script that signs itself.
-fn legacy_items(program: &Program, place: &Place<'_>, keys: &Keys) -> (Vec<Vec<u8>>, Option<(usize, Vec<u8>)>) {
+type LegacyItems = (Vec<Vec<u8>>, Option<(usize, Vec<u8>)>);
+
+fn legacy_items(program: &Program, place: &Place<'_>, keys: &Keys) -> LegacyItems {
     let items = |code: &[u8]| all_items(program, |signature| signature.legacy(place, keys, code));
     let Some(embedded) = program.embedded else { return (items(&program.script), None) };
     // What is signed is the script after FindAndDelete: the drop behind the pushes stays. Where nothing should be found,
