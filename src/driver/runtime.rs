@@ -8,7 +8,7 @@
 //! ```
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -26,7 +26,7 @@ use leyden_channels::{
     types::{ChannelId, FeeratePerKw, Height, UnixTime},
     wire::{Feature, Features, NodeAddress},
 };
-use leyden_node::{Node, NodeError, TimeBudget};
+use leyden_node::{Needed, Node, NodeError, TimeBudget};
 use secp256k1::PublicKey;
 use tokio::{
     net::TcpListener,
@@ -225,8 +225,8 @@ impl Runtime {
         };
         let wallet = Arc::new(wallet);
         let watch = ChainWatch::new(node.clone(), look_back);
-        let (keeper, its_wallet) = (watch.clone(), Arc::clone(&wallet));
-        node.keep_blocks_for(WALLET_NEEDS, Arc::new(move || keeper.needed(&its_wallet))).await?;
+        // Nothing is pruned until it is known what the wallet and every channel need.
+        node.keep_blocks_for(WALLET_NEEDS, Arc::new(|| Ok(Needed { from: 0, blocks: BTreeSet::new() }))).await?;
         begin_where_blocks_are(&node, &wallet, &store)?;
         let invoice_network =
             if params.address_network == Network::Regtest { InvoiceNetwork::Regtest } else { InvoiceNetwork::Leyden };
@@ -296,6 +296,9 @@ impl Runtime {
                 runtime.services.watch.knows(channel.id(), terms.funding);
             }
         }
+        let (keeper, its_wallet) = (runtime.services.watch.clone(), Arc::clone(&runtime.services.wallet));
+        let needed = move || keeper.needed(&its_wallet);
+        runtime.services.node.keep_blocks_for(WALLET_NEEDS, Arc::new(needed)).await?;
         runtime.load_switch(&channels).await?;
         runtime.settle_lost_attempts(&channels).await?;
         // Before any channel speaks: its states that wait, and what towers know of it.

@@ -157,11 +157,12 @@ impl Core {
         let first = self.store.pruned_below().max(1);
         let end = limit.min(first.saturating_add(AT_ONCE));
         let before = self.store.kept_blocks()?;
-        let released: Vec<u32> = before.iter().copied().filter(|height| !needed.blocks.contains(height)).collect();
+        let is_needed = |height: &u32| needed.blocks.contains(height) || *height >= needed.from;
+        let released: Vec<u32> = before.iter().copied().filter(|height| !is_needed(height)).collect();
         if first >= end && released.is_empty() {
             return Ok(false);
         }
-        let mut kept: Vec<u32> = before.into_iter().filter(|height| needed.blocks.contains(height)).collect();
+        let mut kept: Vec<u32> = before.into_iter().filter(is_needed).collect();
         let mut batch = Batch::new(BatchKind::Prune);
         let mut missing = Vec::new();
         for height in released.into_iter().chain(first..end) {

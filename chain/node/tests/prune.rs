@@ -179,11 +179,15 @@ fn what_a_consumer_needs_stays_and_goes_once_it_does_not() {
     assert!(kept(200) && kept(203) && !kept(199) && !kept(201));
     assert_eq!(core.store.kept_blocks().unwrap(), [200, 203]);
 
-    *needed.lock().unwrap() = Needed { from: 600, blocks: BTreeSet::from([203]) };
+    // A channel that closes needs the block of its funding transaction and all after it that are there.
+    *needed.lock().unwrap() = Needed { from: 203, blocks: BTreeSet::new() };
     let last = Place::of(blocks.last().unwrap(), 600);
     submit(&core, &forge_chain(&Params::regtest(), last, 20));
     core.prune().unwrap();
     assert!(!kept(200) && kept(203));
+    *needed.lock().unwrap() = Needed { from: 620, blocks: BTreeSet::from([203]) };
+    core.prune().unwrap();
+    assert!(kept(203));
     assert_eq!(core.store.kept_blocks().unwrap(), [203]);
 }
 
