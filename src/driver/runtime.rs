@@ -107,8 +107,8 @@ pub(crate) enum StartError {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "this node is pruned: it keeps the blocks from height {0} on, and a wallet that is restored or rescanned looks at all of \
-     them. Stop leydend, move its chain database away ({path}) and start it again, with --prune or without it: the chain is \
-     downloaded once more, and no block is given up before the wallet has seen it",
+     them. Stop leydend, move its chain database away ({path}) and start it again without --prune: the chain is downloaded \
+     once more. Set --prune again once the wallet has seen it",
     path = .1.display()
 )]
 pub(crate) struct RestoreOnPruned(u32, PathBuf);

@@ -33,8 +33,10 @@ pub(super) fn info(node: &Node) -> Result<Value, RpcError> {
         "pruned": node.prune_target().is_some() || node.pruned_below() > 0,
         "warnings": [],
     });
-    if let Some(target) = node.prune_target() {
+    if info["pruned"] == json!(true) {
         info["pruneheight"] = json!(node.pruned_below());
+    }
+    if let Some(target) = node.prune_target() {
         info["automatic_pruning"] = json!(true);
         info["prune_target_size"] = json!(target);
     }

@@ -19,7 +19,7 @@
 //! one for bodies and undo data, as Bitcoin Core's is: headers, unspent outputs and indexes come on top.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bitcoin::BlockHash;
@@ -71,11 +71,13 @@ pub type Keeper = Arc<dyn Fn() -> Result<Needed, NodeError> + Send + Sync>;
 pub struct Pruner {
     config: Option<PruneConfig>,
     keepers: Mutex<BTreeMap<&'static str, Keeper>>,
+    /// It was said for whom it waits.
+    is_told: AtomicBool,
 }
 
 impl Pruner {
     pub(crate) fn new(config: Option<PruneConfig>) -> Self {
-        Self { config, keepers: Mutex::default() }
+        Self { config, keepers: Mutex::default(), is_told: AtomicBool::new(false) }
     }
 
     /// The target in bytes, if blocks are pruned.
@@ -91,7 +93,12 @@ impl Pruner {
     /// What all consumers need together; `None`: one that is waited for has not spoken.
     fn needed(&self, config: &PruneConfig) -> Result<Option<Needed>, NodeError> {
         let keepers = lock(&self.keepers).clone();
-        if !config.wait_for.iter().all(|consumer| keepers.contains_key(consumer)) {
+        if let Some(consumer) = config.wait_for.iter().find(|consumer| !keepers.contains_key(*consumer)) {
+            if !self.is_told.swap(true, Ordering::AcqRel) {
+                tracing::warn!(
+                    "no block is pruned before the {consumer} says what it needs: unlock it if it is locked"
+                );
+            }
             return Ok(None);
         }
         let mut all = Needed { from: u32::MAX, blocks: BTreeSet::new() };
