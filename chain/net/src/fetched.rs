@@ -1,4 +1,6 @@
-//! What a light node may ask of a peer, and what may come of it (BIP 157).
+//! What a light node may ask of a peer, what may come of it, and what of a request is not done yet (BIP 157).
+
+use std::time::Duration;
 
 use bitcoin::bip158::{FilterHash, FilterHeader};
 use bitcoin::{Block, BlockHash};
@@ -27,4 +29,26 @@ pub enum Fetched {
     Block(Box<Block>),
     /// The peer has gone, does not have it, or took too long.
     Failed,
+}
+
+/// A question that is not answered yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Fetch {
+    pub request: u64,
+    pub wish: Wish,
+    /// When something last came.
+    pub heard: Duration,
+    pub filters: Vec<Vec<u8>>,
+    pub bytes: usize,
+}
+
+/// What is left of a request for block filters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum FilterRange {
+    /// Filters from this height up to a block.
+    Filters(u32, BlockHash),
+    /// Their hashes.
+    Headers(u32, BlockHash),
+    /// The headers of some of all filters up to a block.
+    Checkpoints(BlockHash),
 }

@@ -18,8 +18,6 @@ use std::time::Duration;
 use bitcoin::p2p::message::NetworkMessage;
 
 use self::download::Download;
-pub(crate) use self::fetch::Fetch;
-pub(crate) use self::filters::FilterRange;
 use self::relay::Relay;
 pub use self::sync::locator;
 use crate::address_book::{AddressBook, network};

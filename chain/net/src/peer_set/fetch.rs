@@ -8,8 +8,6 @@
 //! Which peer is asked, and whose word counts, is for who asks. Here an answer is only held against the question: the
 //! blocks it is about, how many, and how long it may be.
 
-use std::time::Duration;
-
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::Inventory;
 use bitcoin::p2p::message_filter::{CFHeaders, CFilter, GetCFHeaders, GetCFilters};
@@ -18,22 +16,11 @@ use bitcoin::{Block, BlockHash};
 use super::PeerSet;
 use crate::config::{MAX_FETCHED_FILTER_BYTES, MAX_FILTER_HEADERS, MAX_FILTERS};
 use crate::event::{Action, Ctx, DisconnectReason, PeerId};
-use crate::fetched::{Fetched, Wish};
+use crate::fetched::{Fetch, Fetched, Wish};
 use crate::misbehavior::Misbehavior;
 
 /// The basic filter's number (BIP 158).
 const BASIC: u8 = 0;
-
-/// A question that is not answered yet.
-#[derive(Clone, Debug)]
-pub(crate) struct Fetch {
-    request: u64,
-    wish: Wish,
-    /// When something last came.
-    heard: Duration,
-    filters: Vec<Vec<u8>>,
-    bytes: usize,
-}
 
 impl PeerSet {
     pub(crate) fn fetch(&mut self, id: PeerId, request: u64, wish: Wish, ctx: &Ctx) {

@@ -9,23 +9,13 @@ use bitcoin::p2p::message_filter::{GetCFCheckpt, GetCFHeaders, GetCFilters};
 use super::PeerSet;
 use crate::config::{FILTER_CHECKPOINTS, FILTERS_AT_ONCE, MAX_FILTER_HEADERS, MAX_FILTERS};
 use crate::event::{Action, Ctx, FilterRequest, PeerId};
+use crate::fetched::FilterRange;
 use crate::misbehavior::Misbehavior;
 use crate::peer::Asked;
 use crate::view::HeaderEntry;
 
 /// The basic filter's number (BIP 158).
 const BASIC: u8 = 0;
-
-/// What is left of a request for block filters.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum FilterRange {
-    /// Filters from this height up to a block.
-    Filters(u32, BlockHash),
-    /// Their hashes.
-    Headers(u32, BlockHash),
-    /// The headers of some of all filters up to a block.
-    Checkpoints(BlockHash),
-}
 
 impl PeerSet {
     pub(crate) fn get_filters(&mut self, id: PeerId, request: &GetCFilters, ctx: &Ctx) {
