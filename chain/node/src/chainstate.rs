@@ -34,7 +34,7 @@ use crate::chain_index::{ChainIndex, tip_of};
 use crate::coins_cache::{CoinsCache, Overlay};
 use crate::error::{BlockRejected, HeadersRejected, NodeError, StoreError};
 use crate::header_rows;
-use crate::prune::absence;
+use crate::pruner::absence;
 use crate::scripts::ScriptVerifier;
 use crate::step::StepChanges;
 use crate::store::{Batch, BatchKind, Durability, HeaderStatus, Store};

@@ -8,7 +8,7 @@ use leyden_consensus::Params;
 
 use crate::clock::Clock;
 use crate::mempool::MempoolPolicy;
-use crate::prune::PruneConfig;
+use crate::pruner::PruneConfig;
 use crate::store::{OPEN_FILES, WriteHook};
 
 /// Settings of a [`Node`](crate::Node).

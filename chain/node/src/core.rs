@@ -32,11 +32,11 @@ use crate::chainstate::{Chainstate, Shared, Step, Submitted};
 use crate::clock::Clock;
 use crate::error::{BlockRejected, HeadersRejected, MempoolError, NodeError, PackageError};
 use crate::filter_index;
-use crate::light::{self, Light, relayed};
+use crate::light_state::{self, Light, relayed};
 use crate::mempool::accept::{Acceptor, Applied, NextBlock, SubmissionKind};
 use crate::mempool::file::{self, FileError, Kept, Reader};
 use crate::mempool::{Entry, FeeEstimator, Mempool, MempoolPolicy, package};
-use crate::prune::{PruneConfig, Pruner};
+use crate::pruner::{PruneConfig, Pruner};
 use crate::scripts::ScriptVerifier;
 use crate::store::Store;
 use crate::sync::{lock, read, write};
@@ -632,7 +632,7 @@ impl Core {
     /// The fee rate for a confirmation within so many blocks.
     pub fn estimate_fee(&self, blocks: u32) -> bitcoin::FeeRate {
         if self.light.is_some() {
-            return light::fee_rate(blocks);
+            return light_state::fee_rate(blocks);
         }
         let pool = read(&self.mempool);
         lock(&self.fees).estimate(blocks, &pool, &self.policy, self.clock.now())

@@ -26,15 +26,16 @@ use crate::config::NodeConfig;
 use crate::core::Core;
 use crate::driver::{Driver, DriverConfig};
 use crate::error::{BlockRejected, HeadersRejected, MempoolError, NodeError, StoreError};
-use crate::filter_index;
+use crate::filter_catch_up;
 use crate::inclusion::InclusionProof;
-use crate::light::{self, Light};
+use crate::light;
+use crate::light_state::Light;
 use crate::mempool::Entry;
 use crate::mempool::file::{self, FileError};
 use crate::miner::{Miner, StopOnDrop, mine_one};
 use crate::network::{ChainPeers, Network};
 use crate::notices::NoticeStream;
-use crate::prune::{Keeper, absence};
+use crate::pruner::{Keeper, absence};
 use crate::store::{STEP_BYTES, Store, StoreOptions, TxPosition};
 use crate::sync::{lock, read};
 use crate::time_budget::TimeBudget;
@@ -704,7 +705,7 @@ fn make_filters(core: &Arc<Core>) {
     let core = Arc::downgrade(core);
     tokio::task::spawn_blocking(move || {
         let Some(core) = core.upgrade() else { return };
-        match filter_index::catch_up(&core) {
+        match filter_catch_up::catch_up(&core) {
             Ok(0) => {}
             Ok(made) => tracing::info!(made, "block filters were made for blocks that had none"),
             Err(NodeError::MissingData(hash)) => tracing::warn!(

@@ -25,10 +25,9 @@ use crate::backend::ChainEvent;
 use crate::chain_index::NextStep;
 use crate::core::Core;
 use crate::error::NodeError;
-use crate::node::Node;
-use crate::prune::absence;
+use crate::pruner::absence;
 use crate::sync::read;
-use crate::types::{BlockRef, Notice, Tip};
+use crate::types::{BlockRef, Notice};
 
 /// An endless sequence of notices.
 pub struct NoticeStream {
@@ -124,18 +123,5 @@ impl NoticeStream {
             NextStep::Connect(_) => Notice::BlockConnected { hash, height, block },
             NextStep::Disconnect { .. } => Notice::BlockDisconnected { hash, height, block },
         })
-    }
-}
-
-impl Node {
-    /// Events from now on, and the tip at this very moment. Whoever reads them too slowly is told so by an error of the
-    /// receiver, and begins anew.
-    pub fn events(&self) -> (broadcast::Receiver<ChainEvent>, Tip) {
-        self.core().subscribe()
-    }
-
-    /// The block after `from` on the way to `to`: see [`NextStep`]. `None` if they are the same, or one is not known.
-    pub fn next_step(&self, from: &BlockHash, to: &BlockHash) -> Option<NextStep> {
-        read(&self.core().index).next_step(from, to)
     }
 }

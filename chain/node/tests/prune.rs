@@ -15,7 +15,8 @@ use common::*;
 use leyden_consensus::Params;
 use leyden_node::backend::Backend;
 use leyden_node::core::Core;
-use leyden_node::prune::{Needed, PruneConfig, REORG_HORIZON};
+use leyden_node::prune::REORG_HORIZON;
+use leyden_node::pruner::{Needed, PruneConfig};
 use leyden_node::store::{STEP_BYTES, Store, StoreOptions};
 use leyden_node::{Clock, MempoolPolicy, NodeConfig, NodeError};
 

@@ -7,12 +7,12 @@
 use leyden_consensus::KnownHeader;
 use leyden_net::{Fetched, PeerId, Wish};
 
-use super::Light;
 use super::scan::{able, block, expose, go_back};
 use crate::block_filter::FilterLink;
 use crate::core::Core;
 use crate::driver::{Driver, LightPeer};
 use crate::error::NodeError;
+use crate::light_state::Light;
 use crate::store::{Batch, BatchKind, Durability};
 use crate::sync::{lock, read};
 

@@ -13,14 +13,14 @@ use leyden_net::{Fetched, PeerId, Wish};
 use tokio::task::JoinSet;
 
 use super::agree::{Verdict, is_lie, judge};
-use super::watch_set::WatchSet;
-use super::{Light, audit};
+use super::audit;
 use crate::backend::ChainEvent;
 use crate::block_filter::FilterLink;
 use crate::chain_index::tip_of;
 use crate::core::Core;
 use crate::driver::{Driver, LightPeer};
 use crate::error::NodeError;
+use crate::light_state::{Light, WatchSet};
 use crate::merkle_proof::MerkleProof;
 use crate::store::{Batch, BatchKind, Durability};
 use crate::sync::{lock, read, write};
