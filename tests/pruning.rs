@@ -11,6 +11,8 @@ use harness::{DEEP, Folder, MATURE, assert_calm, chain, mempool, run_leyden};
 const CAPACITY: i64 = 1_000_000;
 /// More than the blocks that are kept in any case.
 const MANY: u32 = 330;
+/// Blocks that whoever closes alone waits for its balance.
+const DELAY: u32 = 20;
 
 /// What `--prune 100` does to a chain of many megabytes, for one of some hundred kilobytes.
 const PRUNE: [&str; 3] = ["--prune", "100", "--regtest-prune-bytes=10000"];
@@ -33,7 +35,7 @@ fn has_pruned(node: &DaemonProcess, height: u32) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn channels_outlive_the_blocks_of_their_time() {
     let folder = Folder::new();
-    let mut alice = DaemonProcess::new(folder.path(), "alice", &[]).unwrap();
+    let mut alice = DaemonProcess::new(folder.path(), "alice", &["--to-self-delay", &DELAY.to_string()]).unwrap();
     alice.start().await.unwrap();
     let source = chain(&alice);
     let flags = [&PRUNE[..], &["--chain-connect", &source]].concat();
@@ -67,9 +69,11 @@ async fn channels_outlive_the_blocks_of_their_time() {
     alice.kill();
     let channels = bob.channels().await.unwrap();
     bob.close_channel(&channels[0].channel_point, true).await.unwrap();
+    mine(&bob, &[], DELAY).await;
+    // Only then: a chain that grows faster than the claim is made would hold it hundreds of blocks later.
+    wait_until("the claim of the balance", || async { Ok(mempool(&bob).await.len() == 1) }).await.unwrap();
     mine(&bob, &[], MANY).await;
     let closed = || async { Ok(bob.closed_channels().await?.len() == 1) };
-    mine(&bob, &[], 800).await;
     wait_until("the channel to be settled", closed).await.unwrap();
     wait_until("its blocks to be pruned", || async { Ok(has_pruned(&bob, funded_at)) }).await.unwrap();
 
