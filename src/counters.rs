@@ -34,6 +34,7 @@ const INVOICES_RECEIVED: &str = "leyden_invoices_received_msat_total";
 const CHANNELS_OPENED: &str = "leyden_channels_opened_total";
 const CHANNELS_CLOSED: &str = "leyden_channels_closed_total";
 const VIOLATIONS: &str = "leyden_protocol_violations_total";
+const MESSAGES: &str = "leyden_messages_total";
 const COMMIT_SECONDS: &str = "leyden_commit_seconds";
 const COMMIT_ROWS: &str = "leyden_commit_rows";
 const COMMIT_BYTES: &str = "leyden_commit_bytes";
@@ -47,6 +48,9 @@ const OUTCOME: &str = "outcome";
 const SUCCEEDED: &str = "succeeded";
 const FAILED: &str = "failed";
 const DATABASE: &str = "database";
+const DIRECTION: &str = "direction";
+const SENT: &str = "sent";
+const RECEIVED: &str = "received";
 
 /// A label and all values that it can have.
 type Label = (&'static str, &'static [&'static str]);
@@ -116,6 +120,11 @@ const LIGHTNING: Group = Group {
             label: Some(("by", &["both", "local", "remote", "revoked", "newer_than_known", "old_local", "unknown"])),
         },
         Counter { name: VIOLATIONS, help: "Rules of the protocol that peers broke in channels.", label: None },
+        Counter {
+            name: MESSAGES,
+            help: "Messages of Lightning peers, towers' clients included.",
+            label: Some((DIRECTION, &[SENT, RECEIVED])),
+        },
     ],
     histograms: &[
         Histogram {
@@ -286,6 +295,16 @@ pub(crate) fn closing(notice: &onchain::Notice) {
 /// A peer broke a rule of the protocol.
 pub(crate) fn protocol_violation() {
     counter!(VIOLATIONS).increment(1);
+}
+
+/// A message is encrypted for a Lightning peer.
+pub(crate) fn message_sent() {
+    counter!(MESSAGES, DIRECTION => SENT).increment(1);
+}
+
+/// A message of a Lightning peer is decrypted.
+pub(crate) fn message_received() {
+    counter!(MESSAGES, DIRECTION => RECEIVED).increment(1);
 }
 
 /// Whose rows are committed.
@@ -500,6 +519,8 @@ mod tests {
             tower_notices().iter().for_each(tower_notice);
             channel_opened();
             protocol_violation();
+            message_sent();
+            message_received();
             tower_receipt();
             tower_broadcast();
             for database in [Database::Node, Database::Tower] {

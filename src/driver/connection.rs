@@ -47,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::strangers::PeerStanding;
 use super::uncommitted::Gossip;
+use crate::counters;
 use crate::limits::{
     FAREWELL, HANDSHAKE_TIMEOUT, MAX_LAST_WORDS, MAX_UNHANDLED, MAX_UNHANDLED_MESSAGES, MAX_UNSENT, MAX_UNSENT_ANSWERS,
     WRITE_TIMEOUT,
@@ -235,6 +236,7 @@ impl MessageReader {
             if let Some(bytes) = self.decryptor.decrypt(&mut self.buffer)? {
                 // BOLT 8: 65,535 at most.
                 let length = u32::try_from(bytes.len()).unwrap_or(MAX_UNHANDLED);
+                counters::message_received();
                 return Ok((decode(bytes), length));
             }
             let read = self.socket.read_buf(self.buffer.tail()).await?;
@@ -278,11 +280,13 @@ impl Connection {
     ///
     /// [`Uncommitted`]: super::uncommitted::Uncommitted
     pub(crate) fn queue(&mut self, message: &Message) -> Result<(), EncodeError> {
+        counters::message_sent();
         self.encryptor.encrypt_message(message, &mut self.buffer)
     }
 
     /// Encrypts gossip, which is encoded already, into the connection's buffer.
     pub(crate) fn queue_gossip(&mut self, message: &Gossip) -> Result<(), EncodeError> {
+        counters::message_sent();
         self.encryptor.encrypt(message.bytes(), &mut self.buffer)
     }
 

@@ -1,6 +1,6 @@
 //! The open wallet: its coins, peers, channels, and what is under way in them.
 
-use leyden_channels::channel::StateName;
+use leyden_channels::{channel::StateName, keys::curve::CurveOperation};
 
 use super::page::{Family, Page, family};
 use crate::api::{ChannelBalance, ChannelFigures, Lightning, NetworkFigures, PaymentFigures, WalletBalance};
@@ -27,6 +27,10 @@ const HTLC_AMOUNT: Family = family("leyden_channels_htlcs_msat", "What is in the
 const PAYMENTS: Family = family("leyden_payments_pending", "Payments that have not ended.");
 const FORWARDS: Family = family("leyden_forwards_pending", "HTLCs of others that are on their way.");
 const INVOICES: Family = family("leyden_invoices_open", "Invoices that can be paid, or are held.");
+const CURVE: Family = family(
+    "leyden_curve_operations_total",
+    "Operations on the curve for channels, payments, gossip and towers, by their kind.",
+);
 
 /// What answers from memory.
 pub(super) fn write(lightning: &dyn Lightning, page: &Page) {
@@ -39,6 +43,9 @@ pub(super) fn write(lightning: &dyn Lightning, page: &Page) {
     page.gauge(PAYMENTS, payments);
     page.gauge(FORWARDS, forwards);
     page.gauge(INVOICES, invoices);
+    for operation in CurveOperation::ALL {
+        page.counter_of(CURVE, ("operation", operation.name()), operation.count());
+    }
 }
 
 pub(super) fn write_wallet(balance: &WalletBalance, page: &Page) {

@@ -32,7 +32,7 @@ use bitcoin::{
     hashes::{Hash as _, HashEngine as _, sha256},
 };
 use leyden_channels::{
-    keys::{secp, verify_signature},
+    keys::curve,
     types::{CommitmentNumber, Height},
     wire::codec::Reader,
 };
@@ -116,12 +116,12 @@ const POSSESSION_TAG: &[u8] = b"leyden/tower/possession/1";
 impl Holding {
     /// The tower's signature of it.
     pub fn sign(&self, tower: &SecretKey) -> Signature {
-        secp().sign_ecdsa(&self.message(), tower)
+        curve::sign(&self.message(), tower)
     }
 
     /// Whether the signature is this tower's, and of exactly this.
     pub fn verify(&self, signature: &Signature, tower: &PublicKey) -> bool {
-        verify_signature(&self.message(), signature, tower)
+        curve::verify(&self.message(), signature, tower)
     }
 
     fn message(&self) -> Message {
@@ -132,12 +132,12 @@ impl Holding {
 impl Closing {
     /// The tower's signature of it.
     pub fn sign(&self, tower: &SecretKey) -> Signature {
-        secp().sign_ecdsa(&self.message(), tower)
+        curve::sign(&self.message(), tower)
     }
 
     /// Whether the signature is this tower's, and of exactly this.
     pub fn verify(&self, signature: &Signature, tower: &PublicKey) -> bool {
-        verify_signature(&self.message(), signature, tower)
+        curve::verify(&self.message(), signature, tower)
     }
 
     fn message(&self) -> Message {
@@ -176,12 +176,12 @@ pub enum Says {
 impl Audit {
     /// The tower's signature of it.
     pub fn sign(&self, tower: &SecretKey) -> Signature {
-        secp().sign_ecdsa(&self.message(), tower)
+        curve::sign(&self.message(), tower)
     }
 
     /// Whether the signature is this tower's, and of exactly this.
     pub fn verify(&self, signature: &Signature, tower: &PublicKey) -> bool {
-        verify_signature(&self.message(), signature, tower)
+        curve::verify(&self.message(), signature, tower)
     }
 
     fn message(&self) -> Message {
@@ -313,11 +313,11 @@ mod tests {
         let key = SecretKey::from_slice(&[5; 32]).unwrap();
         let receipt = holding(held(0, 9, 1));
         let signature = receipt.sign(&key);
-        assert!(receipt.verify(&signature, &key.public_key(secp())));
-        assert!(!holding(held(0, 10, 1)).verify(&signature, &key.public_key(secp())));
-        assert!(!Holding { until: Height(999), ..receipt }.verify(&signature, &key.public_key(secp())));
-        assert!(!Holding { client: ClientId([3; 33]), ..receipt }.verify(&signature, &key.public_key(secp())));
-        let other = SecretKey::from_slice(&[6; 32]).unwrap().public_key(secp());
+        assert!(receipt.verify(&signature, &curve::public_key(&key)));
+        assert!(!holding(held(0, 10, 1)).verify(&signature, &curve::public_key(&key)));
+        assert!(!Holding { until: Height(999), ..receipt }.verify(&signature, &curve::public_key(&key)));
+        assert!(!Holding { client: ClientId([3; 33]), ..receipt }.verify(&signature, &curve::public_key(&key)));
+        let other = curve::public_key(&SecretKey::from_slice(&[6; 32]).unwrap());
         assert!(!receipt.verify(&signature, &other));
     }
 
@@ -358,9 +358,9 @@ mod tests {
         let key = SecretKey::from_slice(&[5; 32]).unwrap();
         let answer = audit(Says::Holds(held(0, 9, 1)));
         let signature = answer.sign(&key);
-        assert!(answer.verify(&signature, &key.public_key(secp())));
-        assert!(!Audit { nonce: [8; 32], ..answer }.verify(&signature, &key.public_key(secp())));
-        assert!(!Audit { says: Says::Nothing, ..answer }.verify(&signature, &key.public_key(secp())));
+        assert!(answer.verify(&signature, &curve::public_key(&key)));
+        assert!(!Audit { nonce: [8; 32], ..answer }.verify(&signature, &curve::public_key(&key)));
+        assert!(!Audit { says: Says::Nothing, ..answer }.verify(&signature, &curve::public_key(&key)));
     }
 
     #[test]

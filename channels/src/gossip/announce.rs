@@ -13,7 +13,7 @@ use secp256k1::{Message as Digest, PublicKey};
 
 use super::graph::Direction;
 use super::time::Clocks;
-use crate::keys::secp;
+use crate::keys::curve;
 use crate::types::{ChannelId, Msat, NodeId, ShortChannelId, UnixTime};
 use crate::wire::codec::Field as _;
 use crate::wire::gossip::Excess;
@@ -106,7 +106,7 @@ impl OwnChannel {
             return Err(AnnounceError::OtherChannel { expected: self.short_channel_id, got: remote.short_channel_id });
         }
         let digest = self.digest();
-        let valid = |signature, key| secp().verify_ecdsa(&digest, signature, key).is_ok();
+        let valid = |signature, key| curve::verify(&digest, signature, key);
         if !valid(&remote.node_signature, &self.remote_node) {
             return Err(AnnounceError::NodeSignature);
         }

@@ -7,7 +7,7 @@
 use secp256k1::Message as Digest;
 use secp256k1::ecdsa::Signature;
 
-use crate::keys::secp;
+use crate::keys::curve;
 use crate::tx::funding_script_pubkey;
 use crate::types::NodeId;
 use crate::wire::{ChannelAnnouncement, ChannelUpdate, NodeAnnouncement};
@@ -91,7 +91,7 @@ impl SignatureCheck {
 
 /// Whether a node has signed this.
 pub(crate) fn signed(digest: &Digest, signature: &Signature, key: &NodeId) -> bool {
-    key.public_key().is_ok_and(|key| secp().verify_ecdsa(digest, signature, &key).is_ok())
+    key.public_key().is_ok_and(|key| curve::verify(digest, signature, &key))
 }
 
 /// The output script that a channel's funding output must have; `None` if its keys are no keys.

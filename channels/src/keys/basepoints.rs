@@ -5,7 +5,7 @@ use secp256k1::{PublicKey, SecretKey};
 use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{KeyError, secp};
+use super::{KeyError, curve};
 
 /// One node's public basepoints (`open_channel` and `accept_channel`, BOLT 2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,11 +67,11 @@ impl BasepointSecrets {
     /// What the peer is told.
     pub fn public(&self) -> Basepoints {
         Basepoints {
-            funding: self.funding.public_key(secp()),
-            revocation: self.revocation.public_key(secp()),
-            payment: self.payment.public_key(secp()),
-            delayed_payment: self.delayed_payment.public_key(secp()),
-            htlc: self.htlc.public_key(secp()),
+            funding: curve::public_key(&self.funding),
+            revocation: curve::public_key(&self.revocation),
+            payment: curve::public_key(&self.payment),
+            delayed_payment: curve::public_key(&self.delayed_payment),
+            htlc: curve::public_key(&self.htlc),
         }
     }
 }

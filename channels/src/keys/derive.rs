@@ -3,7 +3,7 @@
 use bitcoin::hashes::{Hash as _, HashEngine as _, sha256};
 use secp256k1::{PublicKey, Scalar, SecretKey};
 
-use super::{Basepoints, KeyError, PerCommitmentSecret, secp};
+use super::{Basepoints, KeyError, PerCommitmentSecret, curve};
 
 /// The keys of one commitment transaction. `owner` is the node that may broadcast it (BOLT 3's "local"), `other` its
 /// peer. The key of `to_remote` is not here: it is the other node's payment basepoint and never changes.
@@ -38,7 +38,7 @@ impl CommitmentKeys {
 /// `basepoint + SHA256(per_commitment_point || basepoint) * G`
 pub fn derive_public_key(per_commitment_point: &PublicKey, basepoint: &PublicKey) -> Result<PublicKey, KeyError> {
     let tweak = scalar(&[per_commitment_point, basepoint])?;
-    basepoint.add_exp_tweak(secp(), &tweak).map_err(|_| KeyError::PointAtInfinity)
+    curve::add_generator(basepoint, &tweak).map_err(|_| KeyError::PointAtInfinity)
 }
 
 /// `basepoint_secret + SHA256(per_commitment_point || basepoint)`
@@ -59,8 +59,8 @@ pub fn derive_revocation_public_key(
 ) -> Result<PublicKey, KeyError> {
     let base_tweak = scalar(&[revocation_basepoint, per_commitment_point])?;
     let point_tweak = scalar(&[per_commitment_point, revocation_basepoint])?;
-    let base_part = revocation_basepoint.mul_tweak(secp(), &base_tweak).map_err(|_| KeyError::PointAtInfinity)?;
-    let point_part = per_commitment_point.mul_tweak(secp(), &point_tweak).map_err(|_| KeyError::PointAtInfinity)?;
+    let base_part = curve::multiply(revocation_basepoint, &base_tweak).map_err(|_| KeyError::PointAtInfinity)?;
+    let point_part = curve::multiply(per_commitment_point, &point_tweak).map_err(|_| KeyError::PointAtInfinity)?;
     base_part.combine(&point_part).map_err(|_| KeyError::PointAtInfinity)
 }
 
@@ -71,7 +71,7 @@ pub fn derive_revocation_secret_key(
     revocation_basepoint_secret: &SecretKey,
 ) -> Result<SecretKey, KeyError> {
     let secret = per_commitment_secret.to_secret_key()?;
-    let point = secret.public_key(secp());
+    let point = curve::public_key(&secret);
     let base_tweak = scalar(&[revocation_basepoint, &point])?;
     let point_tweak = scalar(&[&point, revocation_basepoint])?;
     let base_part = revocation_basepoint_secret.mul_tweak(&base_tweak).map_err(|_| KeyError::InvalidSecret)?;

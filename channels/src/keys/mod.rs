@@ -13,6 +13,7 @@
 //! secrets are overwritten when dropped; nothing here draws randomness (signatures follow RFC 6979).
 
 mod basepoints;
+pub mod curve;
 mod derive;
 mod shachain;
 mod signer;
@@ -30,7 +31,6 @@ pub use derive::{
 pub use shachain::{PerCommitmentSecret, PerCommitmentSecrets, ShachainError, per_commitment_secret};
 pub use signer::{
     ClaimKey, ClaimSecret, ClaimSigner, CommitmentSignatures, HtlcKey, KeysSigner, SignatureError, Signer,
-    verify_signature,
 };
 
 /// Why a key could not be made, or used. The first two have a chance of about 2^-128 for honest keys, so a peer is to

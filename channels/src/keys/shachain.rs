@@ -15,7 +15,7 @@ use std::fmt;
 use bitcoin::hashes::{Hash as _, sha256};
 use secp256k1::{PublicKey, SecretKey};
 
-use super::{KeyError, secp};
+use super::{KeyError, curve};
 use crate::types::CommitmentNumber;
 
 const INDEX_BITS: u32 = 48;
@@ -34,7 +34,7 @@ impl PerCommitmentSecret {
 
     /// The `per_commitment_point` that this secret revokes.
     pub fn point(&self) -> Result<PublicKey, KeyError> {
-        Ok(self.to_secret_key()?.public_key(secp()))
+        Ok(curve::public_key(&self.to_secret_key()?))
     }
 }
 

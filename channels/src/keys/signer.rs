@@ -4,8 +4,8 @@
 use secp256k1::{Message, PublicKey, SecretKey, ecdsa::Signature};
 
 use super::{
-    BasepointSecrets, Basepoints, CommitmentKeys, KeyError, PerCommitmentSecret, derive_revocation_secret_key,
-    derive_secret_key, per_commitment_secret, secp,
+    BasepointSecrets, Basepoints, CommitmentKeys, KeyError, PerCommitmentSecret, curve, derive_revocation_secret_key,
+    derive_secret_key, per_commitment_secret,
 };
 use crate::types::{CommitmentNumber, Side};
 
@@ -89,7 +89,7 @@ pub struct HtlcKey(SecretKey);
 impl HtlcKey {
     /// ECDSA with this HTLC's key, deterministic (RFC 6979).
     pub fn sign(&self, sighash: &Message) -> Signature {
-        secp().sign_ecdsa(sighash, &self.0)
+        curve::sign(sighash, &self.0)
     }
 }
 
@@ -110,12 +110,12 @@ impl ClaimSecret {
 
     /// ECDSA, deterministic (RFC 6979), with a low R: it keeps a claim's size within a byte of its predicted weight.
     pub fn sign(&self, sighash: &Message) -> Signature {
-        secp().sign_ecdsa_low_r(sighash, &self.0)
+        curve::sign_low_r(sighash, &self.0)
     }
 
     /// The same with any R: half of the work, and half of the signatures are a byte longer.
     pub fn sign_any_r(&self, sighash: &Message) -> Signature {
-        secp().sign_ecdsa(sighash, &self.0)
+        curve::sign(sighash, &self.0)
     }
 }
 
@@ -136,11 +136,6 @@ pub enum SignatureError {
     HtlcCount { expected: usize, got: usize },
     #[error("the signature of the closing transaction does not verify")]
     Closing,
-}
-
-/// True if `signature` is `key`'s over `sighash`. High-S signatures are refused, as they would not relay.
-pub fn verify_signature(sighash: &Message, signature: &Signature, key: &PublicKey) -> bool {
-    secp().verify_ecdsa(sighash, signature, key).is_ok()
 }
 
 /// A signer with its secrets in memory.
@@ -181,7 +176,7 @@ impl Signer for KeysSigner {
     }
 
     fn sign_funding_input(&self, sighash: &Message) -> Signature {
-        secp().sign_ecdsa(sighash, &self.secrets.funding)
+        curve::sign(sighash, &self.secrets.funding)
     }
 
     fn htlc_key(&self, per_commitment_point: &PublicKey) -> Result<HtlcKey, KeyError> {

@@ -14,11 +14,11 @@ use std::fmt;
 
 use bitcoin_hashes::cmp::fixed_time_eq;
 use bitcoin_hashes::{Hash as _, HashEngine as _, sha256};
-use secp256k1::{PublicKey, Scalar, SecretKey, ecdh};
+use secp256k1::{PublicKey, Scalar, SecretKey};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::stream::{KeyType, derive_key, hmac, xor_stream};
-use crate::keys::secp;
+use crate::keys::curve;
 use crate::types::PaymentHash;
 use crate::wire::{OnionRoutingPacket, Reader, bigsize};
 
@@ -82,7 +82,7 @@ fn session(
     nodes: impl Iterator<Item = PublicKey>,
 ) -> Result<(PublicKey, Vec<SharedSecret>), OnionError> {
     let mut ephemeral = *session_key;
-    let first = ephemeral.public_key(secp());
+    let first = curve::public_key(&ephemeral);
     let mut point = first;
     let mut secrets = Vec::with_capacity(MAX_HOPS);
     for (index, node) in nodes.enumerate() {
@@ -90,9 +90,9 @@ fn session(
             let previous = secrets.last().ok_or(OnionError::InvalidSessionKey)?;
             let factor = blinding_factor(&point, previous).ok_or(OnionError::InvalidSessionKey)?;
             ephemeral = ephemeral.mul_tweak(&factor).map_err(|_| OnionError::InvalidSessionKey)?;
-            point = ephemeral.public_key(secp());
+            point = curve::public_key(&ephemeral);
         }
-        secrets.push(SharedSecret(ecdh::SharedSecret::new(&node, &ephemeral).secret_bytes()));
+        secrets.push(SharedSecret(curve::shared_secret(&node, &ephemeral)));
     }
     Ok((first, secrets))
 }
@@ -237,7 +237,7 @@ pub fn peel_with(
     let packet_hmac = reader.array::<HMAC_LEN>().map_err(|_| BadOnion::Hmac)?;
 
     let ephemeral = PublicKey::from_slice(&ephemeral).map_err(|_| BadOnion::Key)?;
-    let secret = SharedSecret(ecdh::SharedSecret::new(&ephemeral, node_secret).secret_bytes());
+    let secret = SharedSecret(curve::shared_secret(&ephemeral, node_secret));
     let expected = hmac(&derive_key(KeyType::Mu, &secret.0), &[payloads, associated_data]);
     if !fixed_time_eq(&expected, &packet_hmac) {
         return Err(BadOnion::Hmac.into());
@@ -254,7 +254,7 @@ pub fn peel_with(
         let consumed = PAYLOADS_LEN - layer.remaining();
         let next_payloads = opened.get(consumed..consumed + PAYLOADS_LEN).unwrap_or_default();
         let blinded = blinding_factor(&ephemeral, &secret)
-            .and_then(|factor| ephemeral.mul_tweak(secp(), &factor).ok())
+            .and_then(|factor| curve::multiply(&ephemeral, &factor).ok())
             .ok_or(BadOnion::Key)?;
         Some(assemble(&blinded.serialize(), next_payloads, &next_hmac))
     };
@@ -331,7 +331,7 @@ mod tests {
             let hops: Vec<_> = keys
                 .iter()
                 .zip(&payloads)
-                .map(|(key, payload)| Hop { node: key.public_key(secp()), payload })
+                .map(|(key, payload)| Hop { node: curve::public_key(&key), payload })
                 .collect();
             let hash = PaymentHash([9; 32]);
             let built = construct(&secret(99), &hops, &hash).unwrap();
@@ -350,7 +350,7 @@ mod tests {
 
         #[test]
         fn an_altered_packet_is_refused(at in 0usize..OnionRoutingPacket::LEN, mask in 1u8..) {
-            let hops = [Hop { node: secret(1).public_key(secp()), payload: &[1, 0] }];
+            let hops = [Hop { node: curve::public_key(&secret(1)), payload: &[1, 0] }];
             let hash = PaymentHash([9; 32]);
             let mut packet = construct(&secret(99), &hops, &hash).unwrap().packet;
             packet.0[at] ^= mask;
@@ -361,7 +361,7 @@ mod tests {
 
     #[test]
     fn a_packet_is_bound_to_its_payment_and_its_hop() {
-        let hops = [Hop { node: secret(1).public_key(secp()), payload: &[1, 0] }];
+        let hops = [Hop { node: curve::public_key(&secret(1)), payload: &[1, 0] }];
         let packet = construct(&secret(99), &hops, &PaymentHash([9; 32])).unwrap().packet;
         let bad = Err(PeelError::BadOnion(BadOnion::Hmac));
         assert_eq!(peel(&packet, &PaymentHash([8; 32]), &secret(1)), bad);
@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn a_payload_of_reserved_length_is_told_to_the_origin() {
         for payload in [&[][..], &[7][..]] {
-            let hops = [Hop { node: secret(1).public_key(secp()), payload }];
+            let hops = [Hop { node: curve::public_key(&secret(1)), payload }];
             let built = construct(&secret(99), &hops, &PaymentHash([9; 32])).unwrap();
             let error = peel(&built.packet, &PaymentHash([9; 32]), &secret(1)).unwrap_err();
             assert_eq!(error, PeelError::InvalidLayer(built.shared_secrets[0].clone()));
@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_not_built() {
-        let node = secret(1).public_key(secp());
+        let node = curve::public_key(&secret(1));
         let long = vec![0; 1266];
         let hash = PaymentHash([0; 32]);
         let error = construct(&secret(9), &[Hop { node, payload: &long }], &hash).unwrap_err();

@@ -20,7 +20,7 @@ use lightning_invoice::{
 };
 use secp256k1::{PublicKey, SecretKey};
 
-use crate::keys::secp;
+use crate::keys::curve;
 use crate::routing::HintHop;
 use crate::types::{CltvExpiry, Height, Msat, PaymentHash, PaymentSecret, UnixTime};
 use crate::wire::{FeatureError, Features};
@@ -252,7 +252,7 @@ impl InvoiceRequest {
             builder = builder.private_route(RouteHint(hint.iter().map(|hop| hop.to_library()).collect()));
         }
         builder
-            .build_signed(|digest| secp().sign_ecdsa_recoverable(digest, node_secret))
+            .build_signed(|digest| curve::sign_recoverable(digest, node_secret))
             .map(|invoice| invoice.to_string())
             .map_err(|error| InvoiceError::Creation(error.to_string()))
     }
@@ -273,7 +273,7 @@ mod tests {
 
     fn request() -> InvoiceRequest {
         let hop = HintHop {
-            node_id: secret().public_key(secp()),
+            node_id: curve::public_key(&secret()),
             short_channel_id: ShortChannelId(0x0102_0304_0506_0708),
             fee_base_msat: 1,
             fee_proportional_millionths: 20,
@@ -300,7 +300,7 @@ mod tests {
         let invoice = Invoice::parse(&text, InvoiceNetwork::Regtest).unwrap();
         let expected = Invoice {
             network: request.network,
-            payee: secret().public_key(secp()),
+            payee: curve::public_key(&secret()),
             payment_hash: request.payment_hash,
             payment_secret: request.payment_secret,
             amount: request.amount,
@@ -347,7 +347,7 @@ mod tests {
     fn invoice_vectors() {
         let Some(vectors) = vectors::json("lightning/bolt11/invoices.json") else { return };
         let key = hex::decode(vectors["signing_privkey"].as_str().unwrap()).unwrap();
-        let payee = SecretKey::from_slice(&key).unwrap().public_key(secp());
+        let payee = curve::public_key(&SecretKey::from_slice(&key).unwrap());
         let mut valid = 0;
         for case in vectors["valid"].as_array().unwrap() {
             let text = case["invoice"].as_str().unwrap();

@@ -24,9 +24,10 @@ use bitcoin::{
     transaction::Version,
 };
 use leyden_consensus::locktime::LOCK_TIME_THRESHOLD;
-use secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
+use secp256k1::{Message, PublicKey, SecretKey};
 
 use crate::{
+    keys::curve,
     tx::CLAIM_SIGNATURE_LEN,
     types::{PaymentHash, PaymentPreimage, UnixTime},
 };
@@ -171,7 +172,7 @@ impl Contract {
             Path::Redeem(_) => self.redeem_key,
             Path::Refund => self.refund_key,
         };
-        if key.public_key(SECP256K1) != wanted {
+        if curve::public_key(key) != wanted {
             return Err(ContractError::WrongKey);
         }
         let mut transaction = self.unsigned(spend)?;
@@ -179,7 +180,7 @@ impl Contract {
         let sighash = SighashCache::new(&transaction)
             .p2wsh_signature_hash(0, &script, spend.amount, EcdsaSighashType::All)
             .map_err(|_| ContractError::Sighash)?;
-        let signature = SECP256K1.sign_ecdsa_low_r(&Message::from(sighash), key);
+        let signature = curve::sign_low_r(&Message::from(sighash), key);
         let signature = bitcoin::ecdsa::Signature::sighash_all(signature).to_vec();
         if let Some(input) = transaction.input.first_mut() {
             input.witness = witness(spend.path, &signature, &script);

@@ -8,6 +8,7 @@ use super::{
     margins,
     terms::{Acceptance, Chain, Leg, LegTerms, Offer, Role, TermsError},
 };
+use crate::keys::curve;
 use crate::types::{FeeratePerKw, Height, PaymentHash, PaymentPreimage, UnixTime};
 
 /// One person's side of a swap. It survives by its row alone: see [`Swap::restore`].
@@ -205,7 +206,7 @@ impl Swap {
         now: UnixTime,
         keys: &dyn SwapKeys,
     ) -> Result<(Self, SwapOutbox), TermsError> {
-        let key = |leg| keys.key(&request.nonce, leg).public_key(secp256k1::SECP256K1);
+        let key = |leg| curve::public_key(&keys.key(&request.nonce, leg));
         let leg =
             |chain, amount, seconds: u64| LegTerms { chain, amount, expiry: UnixTime(now.0.saturating_add(seconds)) };
         let offer = Offer {
@@ -240,7 +241,7 @@ impl Swap {
             }
         }
         offer.check_time(now, margins::initiate_seconds(&offer.outer.chain, &offer.inner.chain, request.depth))?;
-        let key = |leg| keys.key(&request.nonce, leg).public_key(secp256k1::SECP256K1);
+        let key = |leg| curve::public_key(&keys.key(&request.nonce, leg));
         let acceptance = Acceptance { offer: offer.digest(), redeem_key: key(Leg::Outer), refund_key: key(Leg::Inner) };
         acceptance.check(&offer)?;
         Ok(Self::begin(Role::Participant, offer, Some(acceptance), request, now))

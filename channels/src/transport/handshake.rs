@@ -7,13 +7,12 @@
 //! ```
 
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit};
-use secp256k1::ecdh::SharedSecret;
 use secp256k1::{PublicKey, SecretKey};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::cipher::{Decryptor, Encryptor, TAG_LEN, hkdf_two, open, seal};
-use crate::keys::secp;
+use crate::keys::curve;
 
 const PROTOCOL_NAME: &[u8] = b"Noise_XK_secp256k1_ChaChaPoly_SHA256";
 const PROLOGUE: &[u8] = b"lightning";
@@ -76,7 +75,7 @@ impl Transcript {
 
     /// Mixes in a shared secret; the temporary key for what comes next.
     fn mix_key(&mut self, secret: &SecretKey, point: &PublicKey) -> ChaCha20Poly1305 {
-        let shared = Zeroizing::new(SharedSecret::new(point, secret).secret_bytes());
+        let shared = Zeroizing::new(curve::shared_secret(point, secret));
         let (chaining_key, key) = hkdf_two(&self.chaining_key, shared.as_slice());
         self.chaining_key = chaining_key;
         ChaCha20Poly1305::new(&(*key).into())
@@ -114,7 +113,7 @@ impl Transcript {
 
     /// An act that carries an ephemeral key: writes it and proves the shared secret of `secret` and `point`.
     fn write_ephemeral(&mut self, secret: &SecretKey, point: &PublicKey) -> ([u8; ACT_ONE_LEN], ChaCha20Poly1305) {
-        let ephemeral = secret.public_key(secp()).serialize();
+        let ephemeral = curve::public_key(secret).serialize();
         self.mix_hash(&ephemeral);
         let key = self.mix_key(secret, point);
         let tag = self.seal(&key, 0, &mut []);
@@ -179,7 +178,7 @@ impl AwaitingActTwo {
     /// Takes act two; the session, and act three to be sent before anything else.
     pub fn act_two(mut self, act: &[u8]) -> Result<(Session, [u8; ACT_THREE_LEN]), HandshakeError> {
         let (remote_ephemeral, key) = self.transcript.read_ephemeral(act, &self.ephemeral)?;
-        let mut static_key = self.local.public_key(secp()).serialize();
+        let mut static_key = curve::public_key(&self.local).serialize();
         let static_tag = self.transcript.seal(&key, 1, &mut static_key);
         let key = self.transcript.mix_key(&self.local, &remote_ephemeral);
         let tag = self.transcript.seal(&key, 0, &mut []);
@@ -210,7 +209,7 @@ impl AwaitingActOne {
 
     /// Takes act one; act two to be sent.
     pub fn act_one(self, act: &[u8]) -> Result<(AwaitingActThree, [u8; ACT_TWO_LEN]), HandshakeError> {
-        let mut transcript = Transcript::new(&self.local.public_key(secp()));
+        let mut transcript = Transcript::new(&curve::public_key(&self.local));
         let (remote_ephemeral, _) = transcript.read_ephemeral(act, &self.local)?;
         let (act, key) = transcript.write_ephemeral(&self.ephemeral, &remote_ephemeral);
         Ok((AwaitingActThree { transcript, ephemeral: self.ephemeral, key }, act))
@@ -357,12 +356,12 @@ mod tests {
     #[test]
     fn two_parties_meet_and_learn_each_other() {
         let (alice, bob) = (secret(1), secret(2));
-        let bob_id = bob.public_key(secp());
+        let bob_id = curve::public_key(&bob);
         let (initiator, one) = AwaitingActTwo::start(alice, bob_id, secret(3));
         let (responder, two) = AwaitingActOne::start(bob, secret(4)).act_one(&one).unwrap();
         let (mut at_alice, three) = initiator.act_two(&two).unwrap();
         let mut at_bob = responder.act_three(&three).unwrap();
-        assert_eq!((at_alice.remote, at_bob.remote), (bob_id, alice.public_key(secp())));
+        assert_eq!((at_alice.remote, at_bob.remote), (bob_id, curve::public_key(&alice)));
         let ping = Message::from(Ping { num_pong_bytes: 1, ignored: vec![0; 9] });
         for (from, to) in
             [(&mut at_alice.encryptor, &mut at_bob.decryptor), (&mut at_bob.encryptor, &mut at_alice.decryptor)]
@@ -376,7 +375,7 @@ mod tests {
 
     #[test]
     fn who_expects_another_node_is_turned_away() {
-        let (_, one) = AwaitingActTwo::start(secret(1), secret(9).public_key(secp()), secret(3));
+        let (_, one) = AwaitingActTwo::start(secret(1), curve::public_key(&secret(9)), secret(3));
         let error = AwaitingActOne::start(secret(2), secret(4)).act_one(&one).err();
         assert_eq!(error, Some(HandshakeError::NotAuthentic));
     }

@@ -5,7 +5,7 @@ use secp256k1::{Message, ecdsa::Signature};
 
 use super::{Funding, FundingSignatures, fee};
 use crate::{
-    keys::verify_signature,
+    keys::curve,
     types::{Msat, Side},
 };
 
@@ -70,7 +70,7 @@ pub fn verify_closing(input: &ClosingInput<'_>, signature: &Signature) -> Option
     variants.into_iter().find_map(|without| {
         let closing = build(&everything, without).ok()?;
         let relays = |output: &TxOut| output.value >= output.script_pubkey.minimal_non_dust();
-        let signed = || verify_signature(&closing.sighash(input.funding), signature, input.funding.remote_key());
+        let signed = || curve::verify(&closing.sighash(input.funding), signature, input.funding.remote_key());
         (closing.tx.output.iter().all(relays) && signed()).then_some(closing)
     })
 }

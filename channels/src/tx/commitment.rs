@@ -18,7 +18,7 @@ use secp256k1::{Message, PublicKey};
 
 use super::{Funding, FundingSignatures, HtlcTx, fee, scripts};
 use crate::{
-    keys::{Basepoints, CommitmentKeys, CommitmentSignatures, KeyError, SignatureError, Signer, verify_signature},
+    keys::{Basepoints, CommitmentKeys, CommitmentSignatures, KeyError, SignatureError, Signer, curve},
     types::{
         CltvExpiry, CommitmentNumber, CommitmentType, FeeratePerKw, HtlcDirection, HtlcId, Msat, PaymentHash, Side,
     },
@@ -410,7 +410,7 @@ pub fn verify_commitment(
     if signatures.htlcs.len() != expected {
         return Err(SignatureError::HtlcCount { expected, got: signatures.htlcs.len() });
     }
-    if !verify_signature(&commitment.sighash(funding), &signatures.commitment, funding.remote_key()) {
+    if !curve::verify(&commitment.sighash(funding), &signatures.commitment, funding.remote_key()) {
         return Err(SignatureError::Commitment);
     }
     for (index, (htlc, signature)) in commitment.htlc_txs().zip(&signatures.htlcs).enumerate() {

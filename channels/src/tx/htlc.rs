@@ -9,7 +9,7 @@ use secp256k1::{Message, ecdsa::Signature};
 
 use super::{CommitmentHtlc, CommitmentTx, fee, funding::p2wsh_sighash, scripts};
 use crate::{
-    keys::{CommitmentKeys, verify_signature},
+    keys::{CommitmentKeys, curve},
     types::{CommitmentType, HtlcDirection, PaymentPreimage},
 };
 
@@ -81,7 +81,7 @@ impl<'a> HtlcTx<'a> {
 
     /// True if `signature` is the other node's for this transaction.
     pub fn verify_other(&self, signature: &Signature, keys: &CommitmentKeys) -> bool {
-        verify_signature(&self.sighash_for_other(), signature, &keys.other_htlc)
+        curve::verify(&self.sighash_for_other(), signature, &keys.other_htlc)
     }
 
     /// The transaction with its witness. An HTLC-success needs the preimage; an HTLC-timeout ignores it.

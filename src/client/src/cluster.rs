@@ -242,6 +242,11 @@ impl DaemonProcess {
         Ok(self.ports()?.bitcoin_rpc)
     }
 
+    /// Where metrics are served, if they are.
+    pub fn metrics_address(&self) -> Result<Option<SocketAddr>, ClusterError> {
+        Ok(self.ports()?.metrics)
+    }
+
     /// Names the daemon in an error of one of its calls.
     pub fn call_error(&self, status: tonic::Status) -> ClusterError {
         ClusterError::Call { name: self.name.clone(), status: Box::new(status) }

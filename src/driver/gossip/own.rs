@@ -14,7 +14,7 @@ use leyden_channels::{
         Direction, GossipEffect, GossipKey,
         announce::{OwnChannel, OwnNode, OwnUpdate, is_refresh_due, previous_time},
     },
-    keys::secp,
+    keys::curve,
     payment::HintHop,
     switch::SwitchEvent,
     types::{ChannelId, NodeId, ShortChannelId, Uptime},
@@ -166,7 +166,7 @@ impl OwnChannels {
         if own.is_public(services) {
             return false;
         }
-        if secp().verify_ecdsa(&update.signed_digest(), &update.signature, from).is_ok() {
+        if curve::verify(&update.signed_digest(), &update.signature, from) {
             own.remote_terms = Some(update.clone());
             own.keep_hint(services);
         }
@@ -189,7 +189,7 @@ impl OwnChannels {
         };
         let previous = known.info.as_ref().and_then(|info| previous_time(info.timestamp, &clocks));
         let announcement =
-            node.sign(clocks.present(), previous, |digest| secp().sign_ecdsa(digest, &services.keys.node_secret()));
+            node.sign(clocks.present(), previous, |digest| curve::sign(digest, &services.keys.node_secret()));
         let same = known.info.as_ref().is_some_and(|info| {
             info.alias == announcement.alias
                 && info.features == announcement.features
@@ -264,7 +264,7 @@ impl Own {
     fn local_half(&self, services: &Services, channel: &OwnChannel) -> Option<AnnouncementSignatures> {
         let digest = channel.digest();
         let signer = services.signer(&self.state.keys_id)?;
-        let node_signature = secp().sign_ecdsa(&digest, &services.keys.node_secret());
+        let node_signature = curve::sign(&digest, &services.keys.node_secret());
         Some(channel.signatures(node_signature, signer.sign_funding_input(&digest)))
     }
 
@@ -352,7 +352,7 @@ impl Own {
         }
         let previous = previous.and_then(|previous| previous_time(previous, &clocks));
         let signed =
-            update.sign(clocks.present(), previous, |digest| secp().sign_ecdsa(digest, &services.keys.node_secret()));
+            update.sign(clocks.present(), previous, |digest| curve::sign(digest, &services.keys.node_secret()));
         self.sent = Some((update, signed.timestamp));
         let message = Message::ChannelUpdate(signed.clone());
         let Ok(raw) = message.encode() else { return Vec::new() };

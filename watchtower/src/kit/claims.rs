@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bitcoin::{OutPoint, ScriptBuf, Transaction, TxOut, Txid, Witness};
 use leyden_channels::{
-    keys::{CommitmentKeys, KeyError, verify_signature},
+    keys::{CommitmentKeys, KeyError, curve},
     tx::{ClaimPath, scripts},
     types::{CltvExpiry, CommitmentType, FeeratePerKw, HtlcDirection},
 };
@@ -262,5 +262,5 @@ impl Claims {
 fn checked(role: KitRole, sweep: Sweep, signature: Signature, key: &PublicKey) -> Option<KitClaim> {
     let sighash = sweep.sighash()?;
     let witness = sweep.witness(signature);
-    verify_signature(&sighash, &signature, key).then_some(KitClaim { role, sweep, witness })
+    curve::verify(&sighash, &signature, key).then_some(KitClaim { role, sweep, witness })
 }

@@ -77,7 +77,7 @@ impl OwnChannel {
     /// An error also if the secret is not the one behind the revocation basepoint.
     pub fn decode(bytes: &[u8]) -> Result<Self, ReadError> {
         let channel: Self = decode_format("a channel of an own tower", FORMAT, bytes)?;
-        let point = channel.revocation.0.public_key(leyden_channels::keys::secp());
+        let point = leyden_channels::keys::curve::public_key(&channel.revocation.0);
         if point != channel.local.revocation {
             return Err(ReadError::Unknown { what: "secret of the revocation basepoint", value: 0 });
         }

@@ -17,6 +17,7 @@ use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, T
 use super::checks;
 use crate::channel::FixedEnvironment;
 use crate::channel::*;
+use crate::keys::curve::tests::{Work, work_of};
 use crate::keys::{KeysSigner, Signer};
 use crate::onchain::{self, Closer, FeeEstimates};
 use crate::tx::ClaimInput;
@@ -113,6 +114,8 @@ pub(crate) struct Node {
     /// Whether a `ProtocolViolation` is what the test wants.
     pub tolerant: bool,
     pub towers: TestTowers,
+    /// What its channel has done on the curve since the last look.
+    pub work: Work,
 }
 
 /// What a node's towers do, seen from its channel.
@@ -299,6 +302,7 @@ impl Node {
             executed: checks::Executed::default(),
             tolerant: false,
             towers: TestTowers::default(),
+            work: Work::new(),
         }
     }
 
@@ -373,7 +377,11 @@ impl TestChannel {
             if let Event::TowersHold { up_to } = &event {
                 node.towers.told = *up_to;
             }
-            match node.channel.handle(event, &ctx) {
+            let (handled, work) = work_of(|| node.channel.handle(event, &ctx));
+            for (operation, times) in work {
+                *node.work.entry(operation).or_default() += times;
+            }
+            match handled {
                 Ok(outbox) => outboxes.push(outbox),
                 Err(error) => panic!("{who:?}: {error} after {described}"),
             }

@@ -20,3 +20,4 @@ mod schedule;
 mod towers;
 mod unfunded;
 mod updates;
+mod work;

@@ -14,7 +14,7 @@ use super::{
     DEFAULT_EXPIRY_SECONDS, DEFAULT_MIN_FINAL_CLTV_EXPIRY_DELTA, Description, HintHop, Invoice, InvoiceError,
     InvoiceNetwork,
 };
-use crate::keys::secp;
+use crate::keys::curve;
 use crate::types::{Msat, PaymentHash, PaymentSecret, ShortChannelId, UnixTime};
 use crate::wire::{Feature, Features};
 
@@ -92,7 +92,7 @@ fn payee(signed: &SignedRawBolt11Invoice) -> Result<PublicKey, InvoiceError> {
     let digest = Message::from_digest(*signed.signable_hash());
     let signature = &signed.signature().0;
     let Some(payee) = signed.raw_invoice().payee_pub_key() else {
-        return secp().recover_ecdsa(&digest, signature).map_err(|_| InvoiceError::BadSignature);
+        return curve::recover(&digest, signature).map_err(|_| InvoiceError::BadSignature);
     };
     let given = signature.to_standard();
     let mut canonical = given;
@@ -100,8 +100,7 @@ fn payee(signed: &SignedRawBolt11Invoice) -> Result<PublicKey, InvoiceError> {
     if given != canonical {
         return Err(InvoiceError::NonCanonicalSignature);
     }
-    secp().verify_ecdsa(&digest, &given, &payee.0).map_err(|_| InvoiceError::BadSignature)?;
-    Ok(payee.0)
+    curve::verify(&digest, &given, &payee.0).then_some(payee.0).ok_or(InvoiceError::BadSignature)
 }
 
 fn fallback_script(fallback: &Fallback) -> Option<ScriptBuf> {

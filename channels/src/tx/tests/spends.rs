@@ -5,7 +5,7 @@ use leyden_consensus::script::{ScriptFlags, SpendingTx};
 
 use super::*;
 use crate::{
-    keys::{ClaimKey, ClaimSigner as _, PerCommitmentSecret, Signer as _, verify_signature},
+    keys::{ClaimKey, ClaimSigner as _, PerCommitmentSecret, Signer as _, curve},
     types::{CltvExpiry, CommitmentNumber, FeeratePerKw, Height, HtlcDirection, HtlcId, Msat, PaymentPreimage},
 };
 
@@ -376,6 +376,6 @@ fn a_signature_with_high_s_is_refused() {
     compact[32..].copy_from_slice(&s.secret_bytes());
     let high = secp256k1::ecdsa::Signature::from_compact(&compact).unwrap();
     let key = scene.params.funding.remote_key();
-    assert!(verify_signature(&sighash, &signature, key));
-    assert!(!verify_signature(&sighash, &high, key));
+    assert!(curve::verify(&sighash, &signature, key));
+    assert!(!curve::verify(&sighash, &high, key));
 }

@@ -7,6 +7,7 @@ mod payments;
 mod route;
 mod strangers;
 mod tower;
+mod work;
 
 use clap::{Args, Subcommand};
 

@@ -23,6 +23,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::super::{CliError, Context, table};
+use super::work::{Share, Work};
 use crate::{
     client::{Access, Client},
     cluster::{ClusterError, DaemonProcess, PATIENCE, wait_until},
@@ -37,7 +38,8 @@ const CAPACITY: i64 = 1_000_000_000;
 #[command(after_help = "Examples:\n  \
     leyden bench payments --nodes 2 --count 10000 --concurrency 100\n  \
     leyden bench payments --nodes 4 --count 2000 --concurrency 200      over two nodes between\n  \
-    leyden bench payments --towers 2                                    without watchtowers, then with two")]
+    leyden bench payments --towers 2                                    without watchtowers, then with two\n  \
+    leyden bench payments --concurrency 1 --count 500 --count-work      what one payment alone costs")]
 pub(super) struct Payments {
     /// Daemons in a chain; payments go from the first to the last
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=8))]
@@ -54,6 +56,9 @@ pub(super) struct Payments {
     /// Watchtowers that guard every daemon: all is measured without them first, and then with them
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=4))]
     towers: u8,
+    /// Count what a payment costs: curve operations, messages, synced writes; beside what the protocol needs of one alone
+    #[arg(long)]
+    count_work: bool,
 }
 
 /// One round of payments.
@@ -63,6 +68,8 @@ struct Measured {
     invoice_time: Duration,
     /// Processor seconds of all daemons.
     cpu: f64,
+    /// What each payment took of the daemons, if that is counted.
+    work: Vec<Share>,
 }
 
 impl Payments {
@@ -87,9 +94,20 @@ impl Payments {
                 number if number == self.nodes => "payee".to_owned(),
                 number => format!("hop{}", number - 1),
             };
-            nodes.push(DaemonProcess::new(folder.path(), &name, &["--log", "warn"]).map_err(failed)?);
+            nodes.push(DaemonProcess::new(folder.path(), &name, self.flags()).map_err(failed)?);
         }
         self.measure(context, nodes).await
+    }
+
+    const fn flags(&self) -> &'static [&'static str] {
+        if self.count_work { &["--log", "warn", "--metrics", "127.0.0.1:0"] } else { &["--log", "warn"] }
+    }
+
+    async fn work(&self, nodes: &[DaemonProcess]) -> Result<Work, CliError> {
+        if !self.count_work {
+            return Ok(Work::default());
+        }
+        Work::of(nodes).await.map_err(|error| CliError::Failed(error.to_string()))
     }
 
     async fn measure(self, context: &Context, mut nodes: Vec<DaemonProcess>) -> Result<(), CliError> {
@@ -130,6 +148,7 @@ impl Payments {
             self.wait_for_way(payer, first).await?;
         }
         context.note(&format!("paying them, {} at a time", self.concurrency));
+        let work_before = self.work(nodes).await?;
         let cpu_before: f64 = nodes.iter().map(cpu_seconds).sum();
         let begun = Instant::now();
         let mut latencies = self.pay_all(payer, invoices).await?;
@@ -144,7 +163,12 @@ impl Payments {
         .await
         .map_err(failed)?;
         latencies.sort_unstable();
-        Ok(Measured { latencies, payment_time, invoice_time, cpu })
+        let work = if self.count_work {
+            self.work(nodes).await?.since(&work_before, latencies.len(), u32::from(self.nodes) - 1)
+        } else {
+            Vec::new()
+        };
+        Ok(Measured { latencies, payment_time, invoice_time, cpu, work })
     }
 
     /// Starts towers on the same chain, and has them guard every daemon; `None` if none are wanted.
@@ -240,7 +264,22 @@ impl Payments {
                 ("all covered", format!("{:.1} s after the last payment", lag.as_secs_f64())),
             ]);
         }
-        context.show_value(&value, || table::facts(facts))?;
+        if let (false, Some(value)) = (measured.work.is_empty(), value.as_object_mut()) {
+            let of = |share: &Share| json!({ "name": share.name, "each": share.each, "needed_alone": share.needed });
+            value.insert("work_per_payment".to_owned(), measured.work.iter().map(of).collect());
+        }
+        context.show_value(&value, || {
+            let work = measured.work.iter().map(|Share { name, each, needed }| {
+                [(*name).to_owned(), format!("{each:.2}"), needed.map(|needed| needed.to_string()).unwrap_or_default()]
+            });
+            let work: Vec<_> = work.collect();
+            let facts = table::facts(facts);
+            if work.is_empty() {
+                return facts;
+            }
+            let work = table::list(["work of all daemons", "a payment", "needed by one alone"], work, "");
+            format!("{facts}\n{work}")
+        })?;
         if failures > 0 {
             return Err(CliError::Failed(format!("{failures} payments failed")));
         }
