@@ -81,6 +81,8 @@ pub(super) fn peers(node: &Node) -> Value {
             "startingheight": peer.start_height,
             "bytessent": peer.bytes_sent,
             "bytesrecv": peer.bytes_received,
+            "bip152_hb_to": peer.high_bandwidth_to,
+            "bip152_hb_from": peer.high_bandwidth_from,
         })
     });
     peers.collect()

@@ -17,7 +17,7 @@ pub const FRAME_HEADER: usize = 24;
 pub const MAX_PAYLOAD: usize = 4_000_000;
 
 /// The messages that [`PeerSet`](crate::PeerSet) reads.
-const READ: [&str; 24] = [
+const READ: [&str; 28] = [
     "version",
     "verack",
     "wtxidrelay",
@@ -42,6 +42,10 @@ const READ: [&str; 24] = [
     "cfilter",
     "cfheaders",
     "cfcheckpt",
+    "sendcmpct",
+    "cmpctblock",
+    "getblocktxn",
+    "blocktxn",
 ];
 
 /// Why a stream cannot be read on. The connection is of no use after that.

@@ -49,6 +49,23 @@ pub const MAX_FETCHED_FILTER_BYTES: usize = 64 << 20;
 /// Peers that are asked for the same block at a time.
 pub const MAX_REQUESTS_PER_BLOCK: usize = 3;
 
+/// The version of compact blocks that we speak: the one with witnesses (BIP 152).
+pub const COMPACT_BLOCKS_VERSION: u64 = 2;
+/// Who speaks an older protocol is not told of compact blocks (BIP 152).
+pub const MINIMUM_COMPACT_BLOCKS_VERSION: u32 = 70_014;
+/// Peers that are to send compact blocks by themselves (BIP 152 allows no more).
+pub const MAX_HIGH_BANDWIDTH_PEERS: usize = 3;
+/// Blocks that are put together at a time, of all peers, one of each: those of the peers above, and one that was asked for.
+/// Each takes a few megabytes at most.
+pub const MAX_PARTIAL_BLOCKS: usize = MAX_HIGH_BANDWIDTH_PEERS + 1;
+/// Blocks at most so far below the tip are sent in their compact form (Bitcoin Core's 5); a mempool has little of older ones.
+pub const COMPACT_BLOCK_DEPTH: u32 = 5;
+/// Single transactions are sent of blocks at most so far below the tip (Bitcoin Core's 10), of others the whole block: who has
+/// us read one pays for it in bytes.
+pub const BLOCK_TRANSACTIONS_DEPTH: u32 = 10;
+/// Requests for transactions of a block that one peer may have waiting: some more than an honest one has blocks to put together.
+pub const MAX_TRANSACTION_REQUESTS: usize = 4;
+
 /// Announced transactions that are remembered for one peer.
 pub const MAX_TX_ANNOUNCEMENTS_PER_PEER: usize = 5_000;
 /// Transactions asked of one peer at a time.

@@ -8,6 +8,7 @@ use bitcoin::block::Header;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::{Block, BlockHash, Transaction, Txid, Wtxid};
 
+use crate::block_form::BlockForm;
 use crate::fetched::{Fetched, Wish};
 use crate::misbehavior::Misbehavior;
 use crate::view::{ChainView, MempoolView, RelayedTx};
@@ -65,6 +66,8 @@ pub enum Event {
     TransactionProcessed { peer: PeerId, transaction: Arc<Transaction>, outcome: TransactionOutcome },
     /// What [`Action::ServeBlock`] or [`Action::ServeFilters`] asked for is on its way (or could not be read).
     BlockServed { peer: PeerId },
+    /// A peer has asked for transactions that a block does not have. [`Event::BlockServed`] follows.
+    AskedBeyondBlock { peer: PeerId },
     /// A light node wants something of this peer. Answered by [`Action::Fetched`] with the same number.
     Fetch { peer: PeerId, request: u64, wish: Wish },
     /// A block shows that a filter of this peer leaves out what it must have.
@@ -74,7 +77,7 @@ pub enum Event {
     /// The mempool has a new transaction, wherever it came from; or an old one is to be announced again.
     TransactionAccepted(RelayedTx),
     /// A transaction left the mempool without being confirmed: if it comes back, peers may have lost it too.
-    TransactionRemoved { txid: Txid, wtxid: Wtxid },
+    TransactionRemoved { transaction: Arc<Transaction>, txid: Txid, wtxid: Wtxid },
 }
 
 /// What became of a list of headers.
@@ -124,8 +127,8 @@ pub enum TransactionOutcome {
 pub enum Action {
     /// Send the message to the peer.
     Send { peer: PeerId, message: NetworkMessage },
-    /// Read the block and send it; without witnesses if `witness` is false. Answer with [`Event::BlockServed`].
-    ServeBlock { peer: PeerId, hash: BlockHash, witness: bool },
+    /// Read the block and send it in this form. Answer with [`Event::BlockServed`].
+    ServeBlock { peer: PeerId, hash: BlockHash, form: BlockForm },
     /// Read the filters, or what stands for them, and send them. Answer with [`Event::BlockServed`].
     ServeFilters { peer: PeerId, request: FilterRequest },
     /// What came of [`Event::Fetch`].

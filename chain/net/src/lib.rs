@@ -17,13 +17,15 @@
 //! * The same events with the same seed give the same actions.
 //!
 //! It speaks version 70016 with headers-first synchronisation (BIP 130), transactions by wtxid (BIP 339), fee filters
-//! (BIP 133), `addrv2` (BIP 155) and block filters (BIP 157). Compact blocks (BIP 152) are not offered yet.
+//! (BIP 133), `addrv2` (BIP 155), compact blocks (BIP 152, version 2) and block filters (BIP 157).
 
 #![warn(missing_docs)]
 
 mod address_book;
+mod block_form;
 mod bounded;
 pub mod codec;
+mod compact;
 pub mod config;
 mod entropy;
 pub mod event;
@@ -41,6 +43,7 @@ mod tx_validation;
 pub mod view;
 
 pub use address_book::{AddressBook, KnownAddress};
+pub use block_form::BlockForm;
 pub use codec::{FrameDecoder, FrameError, encode_frame};
 pub use config::{Config, Timing};
 pub use event::{

@@ -29,6 +29,10 @@ pub enum Misbehavior {
     InvalidBlock,
     #[error("a block's content does not fit its header")]
     MutatedBlock,
+    #[error("a compact block, or what completes it, does not have the form that it must have")]
+    CompactBlock,
+    #[error("it asks for transactions that a block does not have")]
+    BeyondBlock,
     #[error("a transaction is invalid")]
     InvalidTransaction,
     #[error("too many requests wait for an answer")]
@@ -51,6 +55,8 @@ impl Misbehavior {
             | Self::LowWorkHeaders
             | Self::InvalidBlock
             | Self::MutatedBlock
+            | Self::CompactBlock
+            | Self::BeyondBlock
             // Whoever relays one has checked it, and each may cost us a second of signature checks.
             | Self::InvalidTransaction
             | Self::TooManyRequests

@@ -1,14 +1,16 @@
 //! What is remembered of one connection. Every part of it has a bound.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
+use bitcoin::bip152::HeaderAndShortIds;
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message_blockdata::Inventory;
 
 use crate::bounded::BoundedSet;
+use crate::compact::PartialBlock;
 use crate::config::NETWORK_LIMITED_BLOCKS;
 use crate::event::{Direction, PeerId};
 use crate::fetched::{Fetch, FilterRange};
@@ -52,6 +54,7 @@ pub(crate) struct Peer {
     pub blocks_in_flight: BTreeMap<BlockHash, Duration>,
     /// When it last sent a block that it was asked for.
     pub last_block: Duration,
+    pub compact: CompactRelay,
     pub last_useful: LastUseful,
     /// What it asked for and did not get yet.
     pub serving: VecDeque<Asked>,
@@ -64,10 +67,32 @@ pub(crate) struct Peer {
 }
 
 /// Something that a peer asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Asked {
     Item(Inventory),
     Filters(FilterRange),
+    /// Transactions of a block, by their indexes (BIP 152).
+    Transactions {
+        hash: BlockHash,
+        indexes: Vec<u16>,
+    },
+}
+
+/// Compact blocks between the peer and us (BIP 152).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CompactRelay {
+    /// It sends them, and understands ours.
+    pub provides: bool,
+    /// It wants to be told of new blocks by them.
+    pub wants_unasked: bool,
+    /// We want to be told so by it.
+    pub sends_unasked: bool,
+    /// One whose header is being checked.
+    pub held: Option<HeaderAndShortIds>,
+    /// One of which some transactions were asked for.
+    pub partial: Option<PartialBlock>,
+    /// Blocks of those in flight of which nothing but the whole will do.
+    pub owes_whole: BTreeSet<BlockHash>,
 }
 
 /// Progress of header synchronisation with one peer.
@@ -156,6 +181,7 @@ impl Peer {
             fetches: Vec::new(),
             blocks_in_flight: BTreeMap::new(),
             last_block: now,
+            compact: CompactRelay::default(),
             last_useful: LastUseful::default(),
             serving: VecDeque::new(),
             blocks_in_service: 0,
@@ -229,6 +255,8 @@ impl Peer {
             clock: self.clock,
             has_sent_headers: self.headers.done,
             blocks_in_flight: self.blocks_in_flight.len(),
+            high_bandwidth_to: self.compact.sends_unasked,
+            high_bandwidth_from: self.compact.wants_unasked,
             out_of_reach: self.out_of_reach,
             round_trip: self.ping.round_trip,
             score: self.score,
@@ -274,6 +302,10 @@ pub struct PeerSummary {
     pub has_sent_headers: bool,
     /// Blocks that were asked of it and have not come.
     pub blocks_in_flight: usize,
+    /// Whether we want it to tell of new blocks by compact ones (BIP 152, high bandwidth).
+    pub high_bandwidth_to: bool,
+    /// Whether it wants that of us.
+    pub high_bandwidth_from: bool,
     /// The height of the lowest block that we lack of its chain, if it keeps the last blocks only (BIP 159) and not that one:
     /// then it cannot help.
     pub out_of_reach: Option<u32>,

@@ -1,8 +1,9 @@
 //! The state machine over all connections of a node: events in, actions out. Its parts: headers ([`sync`]), blocks
-//! ([`download`]), transactions ([`relay`]), addresses ([`addresses`]), and answers ([`serve`], [`filters`]), and what a
+//! ([`download`], [`compact`]), transactions ([`relay`]), addresses ([`addresses`]), and answers ([`serve`], [`filters`]), and what a
 //! light node asks for ([`fetch`]).
 
 mod addresses;
+mod compact;
 mod download;
 mod fetch;
 mod filters;
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bitcoin::BlockHash;
 use bitcoin::p2p::message::NetworkMessage;
 
 use self::download::Download;
@@ -44,6 +46,10 @@ pub struct PeerSet {
     own_nonces: BTreeSet<u64>,
     /// The active tip changed and not all peers know.
     pub(crate) announce_tip: bool,
+    /// Peers that are to tell of new blocks by compact ones, who was first with a block longest ago first (BIP 152).
+    pub(crate) high_bandwidth: Vec<PeerId>,
+    /// What makes the short ids of the block that was last sent with them.
+    pub(crate) last_nonce: Option<(BlockHash, u64)>,
     pub(crate) out: Vec<Action>,
 }
 
@@ -59,6 +65,8 @@ impl PeerSet {
             addresses: AddressBook::default(),
             own_nonces: BTreeSet::new(),
             announce_tip: false,
+            high_bandwidth: Vec::new(),
+            last_nonce: None,
             out: Vec::new(),
         }
     }
@@ -79,13 +87,18 @@ impl PeerSet {
                 self.transaction_processed(peer, &transaction, outcome, ctx);
             }
             Event::BlockServed { peer } => self.block_served(peer, ctx),
+            Event::AskedBeyondBlock { peer } => {
+                self.misbehaves(peer, Misbehavior::BeyondBlock, ctx);
+            }
             Event::Fetch { peer, request, wish } => self.fetch(peer, request, wish, ctx),
             Event::Lies { peer } => {
                 self.misbehaves(peer, Misbehavior::FilterLie, ctx);
             }
             Event::TipChanged => self.tip_changed(ctx),
             Event::TransactionAccepted(transaction) => self.transaction_accepted(transaction),
-            Event::TransactionRemoved { txid, wtxid } => self.transaction_removed(txid, wtxid),
+            Event::TransactionRemoved { transaction, txid, wtxid } => {
+                self.transaction_removed(&transaction, txid, wtxid)
+            }
         }
         std::mem::take(&mut self.out)
     }
@@ -184,6 +197,10 @@ impl PeerSet {
                     self.block(id, block, ctx);
                 }
             }
+            NetworkMessage::SendCmpct(message) => self.compact_blocks_wanted(id, message),
+            NetworkMessage::CmpctBlock(message) => self.compact_block(id, message.compact_block, ctx),
+            NetworkMessage::GetBlockTxn(message) => self.get_block_transactions(id, &message.txs_request, ctx),
+            NetworkMessage::BlockTxn(message) => self.block_transactions(id, message.transactions, ctx),
             NetworkMessage::CFHeaders(message) => self.filter_hashes(id, message, ctx),
             NetworkMessage::CFilter(message) => self.filter(id, message, ctx),
             NetworkMessage::Inv(inventory) => self.inventory(id, &inventory, ctx),
@@ -218,10 +235,6 @@ impl PeerSet {
             | NetworkMessage::FilterAdd(_)
             | NetworkMessage::FilterClear
             | NetworkMessage::CFCheckpt(_)
-            | NetworkMessage::SendCmpct(_)
-            | NetworkMessage::CmpctBlock(_)
-            | NetworkMessage::GetBlockTxn(_)
-            | NetworkMessage::BlockTxn(_)
             | NetworkMessage::Alert(_)
             | NetworkMessage::Reject(_)
             | NetworkMessage::Unknown { .. } => {}
@@ -230,6 +243,7 @@ impl PeerSet {
 
     fn ready(&mut self, id: PeerId, ctx: &Ctx) {
         self.send(id, NetworkMessage::SendHeaders);
+        self.greet_with_compact_blocks(id);
         self.send_fee_filter(id, ctx);
         self.greet_with_addresses(id, ctx);
         self.queue_mempool(id, ctx);
@@ -324,6 +338,7 @@ impl PeerSet {
         let Some(mut peer) = self.peers.remove(&id) else { return };
         self.fetches_failed(id, std::mem::take(&mut peer.fetches));
         self.own_nonces.remove(&peer.nonce);
+        self.high_bandwidth.retain(|chosen| *chosen != id);
         self.download.disconnected(&peer, id);
         self.relay.disconnected(id, ctx.now);
     }

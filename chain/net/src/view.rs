@@ -80,6 +80,9 @@ pub trait MempoolView {
     /// A transaction of the mempool.
     fn transaction(&self, name: &TxName) -> Option<Arc<Transaction>>;
 
+    /// Shows all transactions of the mempool, with their ids.
+    fn visit(&self, visit: &mut dyn FnMut(&Wtxid, &Arc<Transaction>));
+
     /// What a new peer is told of: transactions of the mempool, parents before children, at most `limit`.
     fn relayable(&self, limit: usize) -> Vec<RelayedTx>;
 

@@ -79,5 +79,5 @@ pub enum ChainEvent {
     /// A transaction came into the mempool. `sequence`: [`crate::core::Core::mempool_sequence`] of that moment.
     Transaction { transaction: Arc<Transaction>, txid: Txid, wtxid: Wtxid, fee_rate: FeeRate, sequence: u64 },
     /// A transaction left the mempool for another reason than its confirmation.
-    TransactionRemoved { txid: Txid, wtxid: Wtxid, reason: RemovalReason, sequence: u64 },
+    TransactionRemoved { transaction: Arc<Transaction>, txid: Txid, wtxid: Wtxid, reason: RemovalReason, sequence: u64 },
 }

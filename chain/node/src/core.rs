@@ -312,8 +312,8 @@ impl Core {
     fn announce_gone(&self, transactions: &[Arc<Transaction>], reason: RemovalReason) {
         for transaction in transactions {
             let (txid, wtxid) = (transaction.compute_txid(), transaction.compute_wtxid());
-            let sequence = self.next_mempool_sequence();
-            self.announce(ChainEvent::TransactionRemoved { txid, wtxid, reason, sequence });
+            let (transaction, sequence) = (Arc::clone(transaction), self.next_mempool_sequence());
+            self.announce(ChainEvent::TransactionRemoved { transaction, txid, wtxid, reason, sequence });
         }
     }
 
@@ -325,8 +325,8 @@ impl Core {
     fn announce_removed(&self, entries: &[Entry], reason: RemovalReason) {
         for entry in entries {
             let (txid, wtxid) = (entry.txid, entry.wtxid);
-            let sequence = self.next_mempool_sequence();
-            self.announce(ChainEvent::TransactionRemoved { txid, wtxid, reason, sequence });
+            let (transaction, sequence) = (Arc::clone(&entry.transaction), self.next_mempool_sequence());
+            self.announce(ChainEvent::TransactionRemoved { transaction, txid, wtxid, reason, sequence });
         }
     }
 
@@ -802,6 +802,13 @@ impl MempoolView for Core {
             TxName::Txid(txid) => pool.get(txid),
         };
         entry.map(|entry| Arc::clone(&entry.transaction))
+    }
+
+    fn visit(&self, visit: &mut dyn FnMut(&Wtxid, &Arc<Transaction>)) {
+        // A light node puts no blocks together.
+        if self.light.is_none() {
+            read(&self.mempool).iter().for_each(|entry| visit(&entry.wtxid, &entry.transaction));
+        }
     }
 
     fn relayable(&self, limit: usize) -> Vec<RelayedTx> {

@@ -231,4 +231,8 @@ pub struct PeerInfo {
     pub clock_ahead: Option<i64>,
     /// Whether it has told all headers that it has at least once.
     pub has_sent_headers: bool,
+    /// Whether this node has asked it to tell of new blocks by compact ones (BIP 152, high bandwidth).
+    pub high_bandwidth_to: bool,
+    /// Whether it has asked that of this node.
+    pub high_bandwidth_from: bool,
 }

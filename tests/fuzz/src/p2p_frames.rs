@@ -11,7 +11,7 @@ use crate::input::Input;
 const MAGIC: Magic = Magic::REGTEST;
 
 /// What the decoder reads, and some that it skips.
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 25] = [
     "version",
     "verack",
     "wtxidrelay",
@@ -31,7 +31,10 @@ const COMMANDS: [&str; 22] = [
     "block",
     "tx",
     "mempool",
+    "sendcmpct",
     "cmpctblock",
+    "getblocktxn",
+    "blocktxn",
     "alert",
     "unheard-of",
 ];

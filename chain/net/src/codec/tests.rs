@@ -86,7 +86,7 @@ fn trailing_bytes_and_bad_commands_are_refused() {
 proptest::proptest! {
     #[test]
     fn no_bytes_make_the_decoder_panic(
-        index in 0usize..18,
+        index in 0usize..READ.len(),
         payload in proptest::collection::vec(proptest::num::u8::ANY, 0..300),
         tail in proptest::collection::vec(proptest::num::u8::ANY, 0..40),
     ) {

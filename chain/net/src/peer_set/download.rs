@@ -11,7 +11,8 @@
 //! A block is asked of one peer; once it is late, peers with nothing better to do are asked too. A peer that owes
 //! blocks and sends none is let go. A damaged copy (mutated) costs its sender, and the block is asked for elsewhere.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use bitcoin::block::Header;
@@ -36,13 +37,21 @@ const UNDECIDED_PAUSE: Duration = Duration::from_secs(30);
 /// While the tip is old and more blocks than this are on their way or being checked, nothing is announced to others.
 const CATCHING_UP: usize = 8;
 
+/// How a block came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Whole,
+    /// Put together here, which may go wrong (BIP 152).
+    Compact,
+}
+
 /// All requested blocks.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Download {
     /// Who was asked for a block, in order.
     requests: BTreeMap<BlockHash, Vec<PeerId>>,
     /// Blocks that arrived and are being checked.
-    in_validation: BTreeSet<BlockHash>,
+    in_validation: BTreeMap<BlockHash, Source>,
     /// Blocks that are not asked for before a time.
     paused: BTreeMap<BlockHash, Duration>,
 }
@@ -67,6 +76,33 @@ impl Download {
         }
     }
 
+    /// Who was asked for a block, in order.
+    pub(crate) fn asked_of(&self, hash: &BlockHash) -> &[PeerId] {
+        self.requests.get(hash).map_or(&[], Vec::as_slice)
+    }
+
+    /// Is no block on its way?
+    pub(crate) fn is_idle(&self) -> bool {
+        self.requests.is_empty() && self.in_validation.is_empty()
+    }
+
+    pub(crate) fn is_in_validation(&self, hash: &BlockHash) -> bool {
+        self.in_validation.contains_key(hash)
+    }
+
+    pub(crate) fn in_validation_count(&self) -> usize {
+        self.in_validation.len()
+    }
+
+    /// False if another copy is being checked.
+    pub(crate) fn begin_validation(&mut self, hash: BlockHash, source: Source) -> bool {
+        let is_new = !self.is_in_validation(&hash);
+        if is_new {
+            self.in_validation.insert(hash, source);
+        }
+        is_new
+    }
+
     /// Are many blocks on their way?
     fn is_busy(&self) -> bool {
         self.requests.len() + self.in_validation.len() > CATCHING_UP
@@ -74,7 +110,7 @@ impl Download {
 
     fn is_free(&self, hash: &BlockHash, now: Duration) -> bool {
         !self.requests.contains_key(hash)
-            && !self.in_validation.contains(hash)
+            && !self.is_in_validation(hash)
             && self.paused.get(hash).is_none_or(|until| *until <= now)
     }
 }
@@ -85,6 +121,13 @@ impl PeerSet {
     pub(crate) fn is_catching_up(&self, ctx: &Ctx) -> bool {
         let age = ctx.unix_time.saturating_sub(u64::from(ctx.chain.active_tip().header.time));
         age > RECENT.as_secs() && self.download.is_busy()
+    }
+
+    /// Is this block our tip, of today, and is no other on its way?
+    fn is_up_to_date_with(&self, hash: &BlockHash, ctx: &Ctx) -> bool {
+        let tip = ctx.chain.active_tip();
+        let age = ctx.unix_time.saturating_sub(u64::from(tip.header.time));
+        tip.hash == *hash && age < RECENT.as_secs() && self.download.is_idle()
     }
 
     /// Fills the request slots of all peers.
@@ -173,7 +216,7 @@ impl PeerSet {
     /// Was the block asked for some time ago, of few enough peers that one more may be asked?
     fn is_late(&self, hash: &BlockHash, ctx: &Ctx) -> bool {
         let Some(asked) = self.download.requests.get(hash) else { return false };
-        !self.download.in_validation.contains(hash)
+        !self.download.is_in_validation(hash)
             && asked.len() < MAX_REQUESTS_PER_BLOCK
             && asked.iter().all(|peer| {
                 let since = self.peers.get(peer).and_then(|peer| peer.blocks_in_flight.get(hash));
@@ -182,16 +225,46 @@ impl PeerSet {
     }
 
     fn request_blocks(&mut self, id: PeerId, hashes: &[BlockHash], ctx: &Ctx) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        if hashes.is_empty() {
-            return;
-        }
+        let Some(peer) = self.peers.get(&id) else { return };
+        let inventory = match hashes {
+            [] => return,
+            [hash] if self.asks_compact(peer, hash, ctx) => vec![Inventory::CompactBlock(*hash)],
+            _ => hashes.iter().map(|hash| Inventory::WitnessBlock(*hash)).collect(),
+        };
         for hash in hashes {
-            peer.blocks_in_flight.insert(*hash, ctx.now);
-            self.download.asked(*hash, id);
+            self.note_request(id, *hash, ctx);
         }
-        let inventory = hashes.iter().map(|hash| Inventory::WitnessBlock(*hash)).collect();
         self.send(id, NetworkMessage::GetData(inventory));
+    }
+
+    /// A block is asked of the peer, if it was not before.
+    pub(crate) fn note_request(&mut self, id: PeerId, hash: BlockHash, ctx: &Ctx) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if let Entry::Vacant(place) = peer.blocks_in_flight.entry(hash) {
+            place.insert(ctx.now);
+            self.download.asked(hash, id);
+        }
+    }
+
+    /// The peer does not owe the block any more. Whether it did.
+    pub(crate) fn withdraw_request(&mut self, id: PeerId, hash: &BlockHash) -> bool {
+        let Some(peer) = self.peers.get_mut(&id) else { return false };
+        peer.compact.owes_whole.remove(hash);
+        peer.compact.partial.take_if(|partial| partial.hash() == *hash);
+        let was_asked = peer.blocks_in_flight.remove(hash).is_some();
+        if was_asked {
+            self.download.unasked(hash, id);
+        }
+        was_asked
+    }
+
+    /// The peer has sent the block. Whether it was asked for it.
+    pub(crate) fn take_request(&mut self, id: PeerId, hash: &BlockHash, ctx: &Ctx) -> bool {
+        let was_asked = self.withdraw_request(id, hash);
+        if was_asked && let Some(peer) = self.peers.get_mut(&id) {
+            peer.last_block = ctx.now;
+        }
+        was_asked
     }
 
     /// A block that was announced before its header was known ends the peer's chain, now that it is.
@@ -255,16 +328,14 @@ impl PeerSet {
 
     pub(crate) fn block(&mut self, id: PeerId, block: Block, ctx: &Ctx) {
         let hash = block.block_hash();
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        let asked_for = peer.blocks_in_flight.remove(&hash).is_some();
-        if asked_for {
-            peer.last_block = ctx.now;
-            self.download.unasked(&hash, id);
+        if !self.peers.contains_key(&id) {
+            return;
         }
+        let asked_for = self.take_request(id, &hash, ctx);
         let Some(entry) = ctx.chain.entry(&hash) else {
             // Its header is unknown, so nobody asked for it. It is taken whole if its place is known.
             if self.is_next_best(&block.header, ctx) {
-                if self.download.in_validation.insert(hash) {
+                if self.download.begin_validation(hash, Source::Whole) {
                     self.out.push(Action::ProcessBlock { peer: id, block });
                 }
             } else if !asked_for {
@@ -275,7 +346,7 @@ impl PeerSet {
         };
         let wanted = asked_for || self.is_worth_storing(entry.work, entry.height, ctx);
         let is_missing = entry.state == BlockState::HeaderOnly || ctx.chain.lost_blocks().contains(&hash);
-        if wanted && is_missing && self.download.in_validation.insert(hash) {
+        if wanted && is_missing && self.download.begin_validation(hash, Source::Whole) {
             self.note_best_known(id, hash, ctx);
             self.out.push(Action::ProcessBlock { peer: id, block });
         }
@@ -303,11 +374,10 @@ impl PeerSet {
 
     pub(crate) fn block_not_found(&mut self, id: PeerId, hash: &BlockHash, ctx: &Ctx) {
         self.fetched_block_missing(id, hash);
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        if peer.blocks_in_flight.remove(hash).is_none() {
+        if !self.withdraw_request(id, hash) {
             return;
         }
-        self.download.unasked(hash, id);
+        let Some(peer) = self.peers.get_mut(&id) else { return };
         // It does not have the chain that it announced; what it has it may announce again.
         peer.best_known = None;
         peer.plan = None;
@@ -315,17 +385,23 @@ impl PeerSet {
     }
 
     pub(crate) fn block_processed(&mut self, id: PeerId, hash: BlockHash, outcome: BlockOutcome, ctx: &Ctx) {
-        self.download.in_validation.remove(&hash);
+        let source = self.download.in_validation.remove(&hash).unwrap_or(Source::Whole);
         match outcome {
             BlockOutcome::Accepted => {
                 self.note_best_known(id, hash, ctx);
                 if let Some(peer) = self.peers.get_mut(&id) {
                     peer.last_useful.block = Some(ctx.now);
                 }
+                if self.is_up_to_date_with(&hash, ctx) {
+                    self.choose_high_bandwidth(id);
+                }
             }
+            // BIP 152: compact blocks may be sent on before they are validated.
+            BlockOutcome::Invalid if source == Source::Compact => {}
             BlockOutcome::Invalid => {
                 self.misbehaves(id, Misbehavior::InvalidBlock, ctx);
             }
+            BlockOutcome::Mutated if source == Source::Compact => self.put_together_wrongly(id, hash, ctx),
             BlockOutcome::Mutated => {
                 self.misbehaves(id, Misbehavior::MutatedBlock, ctx);
             }

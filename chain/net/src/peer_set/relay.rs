@@ -18,6 +18,7 @@ use bitcoin::p2p::message_blockdata::Inventory;
 use bitcoin::{Transaction, Txid, Wtxid};
 
 use super::PeerSet;
+use crate::compact::ExtraTransactions;
 use crate::config::{MAX_INVENTORY, MAX_TX_INV};
 use crate::event::{Action, Ctx, Direction, PeerId, TransactionOutcome};
 use crate::misbehavior::Misbehavior;
@@ -34,6 +35,8 @@ const MAX_QUEUE: usize = 20_000;
 pub(crate) struct Relay {
     requests: TxRequests,
     pub(crate) orphanage: Orphanage,
+    /// What blocks may hold although the mempool does not.
+    pub(crate) extra: ExtraTransactions,
     in_validation: TxValidation,
 }
 
@@ -95,7 +98,7 @@ impl PeerSet {
     }
 
     fn request_transactions(&mut self, ctx: &Ctx) {
-        let Relay { requests, orphanage, in_validation } = &mut self.relay;
+        let Relay { requests, orphanage, in_validation, extra: _ } = &mut self.relay;
         let due = requests.due(ctx.now, &self.config.timing, |name| {
             ctx.mempool.knows(name)
                 || matches!(name, TxName::Wtxid(wtxid) if in_validation.contains(wtxid) || orphanage.contains(wtxid))
@@ -122,7 +125,8 @@ impl PeerSet {
                 if self.relay.requests.is_asked(id, &name) {
                     self.relay.requests.not_found(id, &name, ctx.now);
                 }
-            } else if let Inventory::Block(hash) | Inventory::WitnessBlock(hash) = item {
+            } else if let Inventory::Block(hash) | Inventory::WitnessBlock(hash) | Inventory::CompactBlock(hash) = item
+            {
                 self.block_not_found(id, hash, ctx);
             }
         }
@@ -173,6 +177,11 @@ impl PeerSet {
     ) {
         let txid = transaction.compute_txid();
         let brought_by = self.relay.in_validation.remove(&transaction.compute_wtxid()).unwrap_or(id);
+        if let TransactionOutcome::MissingInputs { .. } | TransactionOutcome::FeeTooLow | TransactionOutcome::Rejected =
+            outcome
+        {
+            self.relay.extra.add(transaction);
+        }
         match outcome {
             TransactionOutcome::Accepted => {
                 if let Some(peer) = self.peers.get_mut(&id) {
@@ -235,7 +244,8 @@ impl PeerSet {
 
     /// A transaction has left the mempool. What drove it out (a reorganisation that its relative lock does not survive, a full
     /// mempool) drives it out of others' too, so a peer that had it is told of it when it comes back.
-    pub(crate) fn transaction_removed(&mut self, txid: Txid, wtxid: Wtxid) {
+    pub(crate) fn transaction_removed(&mut self, transaction: &Arc<Transaction>, txid: Txid, wtxid: Wtxid) {
+        self.relay.extra.add(transaction);
         for peer in self.peers.values_mut() {
             peer.relay.known.remove(&TxName::Txid(txid));
             peer.relay.known.remove(&TxName::Wtxid(wtxid));

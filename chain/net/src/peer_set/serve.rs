@@ -10,9 +10,10 @@ use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::{GetHeadersMessage, Inventory};
 
 use super::PeerSet;
+use crate::block_form::BlockForm;
 use crate::config::{
-    MAX_BLOCKS_IN_SERVICE, MAX_HEADERS, MAX_HEADERS_TO_ANNOUNCE, MAX_INVENTORY, MAX_LOCATOR, NETWORK_LIMITED_BLOCKS,
-    NETWORK_LIMITED_GRACE,
+    BLOCK_TRANSACTIONS_DEPTH, COMPACT_BLOCK_DEPTH, MAX_BLOCKS_IN_SERVICE, MAX_HEADERS, MAX_HEADERS_TO_ANNOUNCE,
+    MAX_INVENTORY, MAX_LOCATOR, NETWORK_LIMITED_BLOCKS, NETWORK_LIMITED_GRACE,
 };
 use crate::event::{Action, Ctx, DisconnectReason, PeerId};
 use crate::misbehavior::Misbehavior;
@@ -87,11 +88,14 @@ impl PeerSet {
             peer.blocks_in_service = peer.blocks_in_service.saturating_sub(1);
         }
         self.serve(id, ctx);
+        self.announce_blocks(ctx);
     }
 
     /// Works off a part of a peer's queue.
     pub(crate) fn serve(&mut self, id: PeerId, ctx: &Ctx) {
-        let lowest = self.lowest_served(ctx);
+        let (lowest, tip_height) = (self.lowest_served(ctx), ctx.chain.active_tip().height);
+        // BIP 159. Whether it is there by chance is nobody's business: it would tell this node from others.
+        let is_pruned = |hash: &BlockHash| ctx.chain.entry(hash).is_some_and(|entry| entry.height < lowest);
         let mut missing = Vec::new();
         let mut transactions = 0;
         while transactions < MAX_TXS_AT_ONCE
@@ -101,6 +105,18 @@ impl PeerSet {
         {
             let item = match asked {
                 Asked::Item(item) => item,
+                Asked::Transactions { hash, .. } if is_pruned(&hash) => {
+                    self.disconnect(id, DisconnectReason::BlockPruned, ctx);
+                    return;
+                }
+                Asked::Transactions { hash, indexes } => {
+                    if let Some(entry) = stored(&hash, ctx) {
+                        let is_recent = tip_height.saturating_sub(entry.height) <= BLOCK_TRANSACTIONS_DEPTH;
+                        let form = if is_recent { BlockForm::Transactions(indexes) } else { BlockForm::Whole };
+                        self.serve_block(id, hash, form);
+                    }
+                    continue;
+                }
                 // BIP 157: filters come in the order of their blocks, so one piece waits for the other.
                 Asked::Filters(_) if peer.blocks_in_service > 0 => {
                     peer.serving.push_front(asked);
@@ -121,24 +137,27 @@ impl PeerSet {
             };
             let name = match item {
                 Inventory::Block(hash) | Inventory::WitnessBlock(hash) | Inventory::CompactBlock(hash) => {
-                    let entry = ctx.chain.entry(&hash);
-                    // BIP 159. Whether it is there by chance is nobody's business: it would tell this node from others.
-                    if entry.is_some_and(|entry| entry.height < lowest) {
+                    if is_pruned(&hash) {
                         self.disconnect(id, DisconnectReason::BlockPruned, ctx);
                         return;
                     }
-                    let stored = entry.is_some_and(|entry| match entry.state {
-                        BlockState::Active | BlockState::Stored => true,
-                        BlockState::HeaderOnly | BlockState::Invalid => false,
-                    });
-                    if stored {
-                        peer.blocks_in_service += 1;
-                        // BIP 152 allows the whole block as an answer to a request for a compact one.
-                        let witness = !matches!(item, Inventory::Block(_));
-                        self.out.push(Action::ServeBlock { peer: id, hash, witness });
-                    } else {
+                    let Some(entry) = stored(&hash, ctx) else {
                         missing.push(item);
-                    }
+                        continue;
+                    };
+                    let form = match item {
+                        Inventory::Block(_) => BlockForm::WithoutWitnesses,
+                        // BIP 152 allows the whole block as an answer to a request for a compact one.
+                        Inventory::CompactBlock(_)
+                            if peer.compact.provides
+                                && entry.state == BlockState::Active
+                                && tip_height.saturating_sub(entry.height) <= COMPACT_BLOCK_DEPTH =>
+                        {
+                            BlockForm::Compact { nonce: self.compact_nonce(&hash) }
+                        }
+                        _ => BlockForm::Whole,
+                    };
+                    self.serve_block(id, hash, form);
                     continue;
                 }
                 Inventory::WTx(wtxid) => TxName::Wtxid(wtxid),
@@ -157,6 +176,13 @@ impl PeerSet {
         }
         if !missing.is_empty() {
             self.send(id, NetworkMessage::NotFound(missing));
+        }
+    }
+
+    fn serve_block(&mut self, id: PeerId, hash: BlockHash, form: BlockForm) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.blocks_in_service += 1;
+            self.out.push(Action::ServeBlock { peer: id, hash, form });
         }
     }
 
@@ -182,24 +208,40 @@ impl PeerSet {
             return;
         }
         self.announce_tip = false;
-        let mut messages = Vec::new();
-        for (id, peer) in &mut self.peers {
+        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in ids {
+            let Some(peer) = self.peers.get_mut(&id) else { continue };
             if !peer.is_ready() || has(peer, &tip, ctx) {
                 continue;
             }
-            let message = match new_headers(peer, &tip, ctx) {
-                Some(headers) if peer.wants_headers => NetworkMessage::Headers(headers),
-                Some(_) | None => NetworkMessage::Inv(vec![Inventory::Block(tip.hash)]),
-            };
-            if matches!(message, NetworkMessage::Headers(_)) {
-                peer.last_sent = Some(tip.hash);
+            let wants_compact = peer.compact.wants_unasked && !self.config.light;
+            if wants_compact && peer.blocks_in_service > 0 {
+                // It would overtake the block before it.
+                self.announce_tip = true;
+                continue;
             }
-            messages.push((*id, message));
-        }
-        for (id, message) in messages {
-            self.send(id, message);
+            match new_headers(peer, &tip, ctx) {
+                Some(headers) if wants_compact && headers.len() == 1 => {
+                    peer.last_sent = Some(tip.hash);
+                    let nonce = self.compact_nonce(&tip.hash);
+                    self.serve_block(id, tip.hash, BlockForm::Compact { nonce });
+                }
+                Some(headers) if peer.wants_headers => {
+                    peer.last_sent = Some(tip.hash);
+                    self.send(id, NetworkMessage::Headers(headers));
+                }
+                Some(_) | None => self.send(id, NetworkMessage::Inv(vec![Inventory::Block(tip.hash)])),
+            }
         }
     }
+}
+
+/// The block's place, if the block itself is here.
+fn stored(hash: &BlockHash, ctx: &Ctx) -> Option<HeaderEntry> {
+    ctx.chain.entry(hash).filter(|entry| match entry.state {
+        BlockState::Active | BlockState::Stored => true,
+        BlockState::HeaderOnly | BlockState::Invalid => false,
+    })
 }
 
 /// Does the peer have this header, as far as we know?

@@ -297,11 +297,15 @@ impl PeerSet {
         }
         match outcome {
             HeadersOutcome::Accepted { last } => {
+                let held = self.take_held(id, &last);
                 if let Some(entry) = ctx.chain.entry(&last)
                     && self.peers.contains_key(&id)
                 {
                     self.note_best_known(id, last, ctx);
                     self.continue_sync(id, &entry, count, ctx);
+                }
+                if let Some(compact) = held {
+                    self.put_together(id, compact, ctx);
                 }
                 self.schedule_blocks(ctx);
             }
@@ -314,6 +318,12 @@ impl PeerSet {
                 }
                 self.start_header_sync(ctx);
             }
+        }
+        if let Some(peer) = self.peers.get_mut(&id)
+            && peer.headers.in_validation == 0
+        {
+            // What waits for a header that was refused.
+            peer.compact.held = None;
         }
         self.ask_for_missed_headers(id, ctx);
     }

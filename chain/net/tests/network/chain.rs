@@ -63,7 +63,11 @@ impl Chain {
 
     /// Builds and connects a block on the active tip. `salt` keeps equal blocks apart.
     pub fn mine(&mut self, time: u64, salt: u64, invalid: bool) -> BlockHash {
-        let block = make_block(&self.tip(), time, salt, invalid);
+        self.mine_block(make_block(&self.tip(), time, salt, invalid))
+    }
+
+    /// Connects a block of our own.
+    pub fn mine_block(&mut self, block: Block) -> BlockHash {
         let hash = block.block_hash();
         assert!(matches!(self.accept_headers(&[block.header]), HeadersOutcome::Accepted { .. }));
         assert_eq!(self.process_block(block), BlockOutcome::Accepted);
@@ -209,7 +213,17 @@ pub fn make_block(parent: &HeaderEntry, time: u64, salt: u64, invalid: bool) -> 
         bits: bitcoin::CompactTarget::from_consensus(0x207f_ffff),
         nonce: 0,
     };
-    let mut block = Block { header, txdata: vec![coinbase] };
+    solve(Block { header, txdata: vec![coinbase] })
+}
+
+/// The same block with more transactions.
+#[allow(dead_code, reason = "the driver's tests have no use for it")]
+pub fn with_transactions(mut block: Block, transactions: &[Arc<Transaction>]) -> Block {
+    block.txdata.extend(transactions.iter().map(|transaction| transaction.as_ref().clone()));
+    solve(block)
+}
+
+fn solve(mut block: Block) -> Block {
     block.header.merkle_root = block.compute_merkle_root().unwrap();
     while !block.header.target().is_met_by(block.header.block_hash()) {
         block.header.nonce += 1;
@@ -291,6 +305,10 @@ impl MempoolView for Mempool {
             TxName::Txid(txid) => self.transactions.get(txid).map(|(transaction, _)| Arc::clone(transaction)),
             TxName::Wtxid(wtxid) => self.by_wtxid(wtxid).cloned(),
         }
+    }
+
+    fn visit(&self, visit: &mut dyn FnMut(&Wtxid, &Arc<Transaction>)) {
+        self.transactions.values().for_each(|(transaction, _)| visit(&transaction.compute_wtxid(), transaction));
     }
 
     fn relayable(&self, limit: usize) -> Vec<RelayedTx> {

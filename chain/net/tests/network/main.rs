@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests may panic and share helpers")]
 
 mod chain;
+mod compact;
 mod malformed;
 mod relay;
 mod sync;

@@ -44,7 +44,8 @@ fn a_transaction_that_all_have_lost_is_announced_again_when_it_comes_back() {
     for node in 0..3 {
         assert!(world.nodes[node].mempool.contains(&txid));
         world.nodes[node].mempool.remove(&txid);
-        world.handle(node, leyden_net::Event::TransactionRemoved { txid, wtxid });
+        let transaction = transaction.clone();
+        world.handle(node, leyden_net::Event::TransactionRemoved { transaction, txid, wtxid });
     }
     world.submit(0, NOBODY, transaction, false);
     world.run_for(2 * MINUTE);
@@ -53,14 +54,17 @@ fn a_transaction_that_all_have_lost_is_announced_again_when_it_comes_back() {
 
 #[test]
 fn a_node_that_joins_later_is_told_what_it_missed() {
-    let mut world = World::new(&[Nature::Honest; 2], 2);
-    let parent = spend(confirmed(1), 1_000);
-    let child = spend(parent.compute_txid(), 900);
-    world.submit(0, NOBODY, parent, false);
-    world.submit(0, NOBODY, child.clone(), false);
-    world.link(1, 0);
-    world.run_for(MINUTE);
-    assert!(world.nodes[1].mempool.contains(&child.compute_txid()));
+    for seed in 0..30 {
+        let mut world = World::new(&[Nature::Honest; 2], 2 + seed);
+        let parent = spend(confirmed(1), 1_000);
+        let child = spend(parent.compute_txid(), 900);
+        world.submit(0, NOBODY, parent, false);
+        world.submit(0, NOBODY, child.clone(), false);
+        world.link(1, 0);
+        // Ten times the mean pause between announcements, and more, is less than that.
+        world.run_for(2 * MINUTE);
+        assert!(world.nodes[1].mempool.contains(&child.compute_txid()), "seed {seed}");
+    }
 }
 
 #[test]

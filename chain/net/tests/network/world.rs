@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use bitcoin::BlockHash;
 use bitcoin::Work;
-use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message::NetworkMessage;
+use bitcoin::p2p::{Magic, ServiceFlags};
 use leyden_net::{
     Action, ChainView as _, Config, Ctx, Direction, DisconnectReason, Event, PeerId, PeerSet, Timing,
-    TransactionOutcome,
+    TransactionOutcome, encode_frame,
 };
 
-use crate::chain::{Chain, Mempool, REFUSED, START, relayed, zero_work};
+use crate::chain::{Chain, Mempool, REFUSED, START, make_block, relayed, with_transactions, zero_work};
 
 /// How a node behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Node {
     pub mempool: Mempool,
     pub peers: PeerSet,
     links: BTreeMap<PeerId, usize>,
+    /// When the verdict on the last transaction is told.
+    transactions_told: Duration,
     /// Why it let peers go.
     pub disconnects: Vec<DisconnectReason>,
 }
@@ -97,6 +99,8 @@ pub struct World {
     pub max_delay: Duration,
     /// All messages that were delivered, by name.
     pub traffic: BTreeMap<&'static str, usize>,
+    /// Their bytes.
+    pub bytes: usize,
 }
 
 impl World {
@@ -118,6 +122,7 @@ impl World {
             side: vec![0; natures.len()],
             max_delay: Duration::from_millis(300),
             traffic: BTreeMap::new(),
+            bytes: 0,
         };
         for (index, nature) in natures.iter().enumerate() {
             let mut config = Config::full_node("/simulated/", minimum);
@@ -139,6 +144,7 @@ impl World {
                 mempool: Mempool::default(),
                 peers: PeerSet::new(config, entropy),
                 links: BTreeMap::new(),
+                transactions_told: Duration::ZERO,
                 disconnects: Vec::new(),
             });
             world.schedule(Duration::from_millis(index as u64), What::Tick { node: index });
@@ -236,6 +242,14 @@ impl World {
         }
     }
 
+    /// A block with these transactions, on what `node` has.
+    pub fn mine_with(&mut self, node: usize, transactions: &[Arc<bitcoin::Transaction>]) {
+        let (time, salt) = (self.now.as_secs(), self.random(u64::MAX));
+        let chain = &mut self.nodes[node].chain;
+        chain.mine_block(with_transactions(make_block(&chain.tip(), time, salt, false), transactions));
+        self.handle(node, Event::TipChanged);
+    }
+
     pub fn run_for(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(Reverse(next)) = self.queue.peek() {
@@ -256,6 +270,7 @@ impl World {
                 let (node, peer) = known.ends[end];
                 if known.open {
                     *self.traffic.entry(message.cmd()).or_default() += 1;
+                    self.bytes += encode_frame(Magic::REGTEST, message.clone()).len();
                     self.handle(node, Event::Message { peer, message });
                 }
             }
@@ -290,7 +305,7 @@ impl World {
     fn act(&mut self, index: usize, action: Action) {
         match action {
             Action::Send { peer, message } => self.transmit(index, peer, message),
-            Action::ServeBlock { peer, hash, .. } => {
+            Action::ServeBlock { peer, hash, form } => {
                 let chain = &self.nodes[index].chain;
                 let depth = chain.entry(&hash).map_or(0, |entry| chain.height().saturating_sub(entry.height));
                 if self.nodes[index].nature == Nature::Pruned && depth >= 288 {
@@ -299,8 +314,8 @@ impl World {
                     }
                     return;
                 }
-                if let Some(block) = self.nodes[index].chain.block(&hash).cloned() {
-                    self.transmit(index, peer, NetworkMessage::Block(block));
+                if let Some(message) = self.nodes[index].chain.block(&hash).and_then(|block| form.message(block)) {
+                    self.transmit(index, peer, message);
                 }
                 self.later(index, Event::BlockServed { peer });
             }
@@ -346,13 +361,24 @@ impl World {
         if outcome == TransactionOutcome::Accepted {
             self.later(index, Event::TransactionAccepted(relayed(&transaction)));
         }
-        self.later(index, Event::TransactionProcessed { peer, transaction, outcome });
+        // One thread checks them: what was checked first is told first.
+        let at = (self.now + self.delay()).max(self.nodes[index].transactions_told);
+        self.nodes[index].transactions_told = at;
+        let event = Event::TransactionProcessed { peer, transaction, outcome };
+        self.schedule(at - self.now, What::Local { node: index, event });
     }
 
     fn transmit(&mut self, index: usize, peer: PeerId, message: NetworkMessage) {
         let Some(link) = self.nodes[index].links.get(&peer).copied() else { return };
         let message = match (self.nodes[index].nature, message) {
-            (Nature::Withholds, NetworkMessage::Block(_)) => return,
+            (
+                Nature::Withholds,
+                NetworkMessage::Block(_) | NetworkMessage::CmpctBlock(_) | NetworkMessage::BlockTxn(_),
+            ) => return,
+            (Nature::Mutates, NetworkMessage::CmpctBlock(mut message)) => {
+                message.compact_block.prefilled_txs[0].tx.output[0].value += bitcoin::Amount::ONE_SAT;
+                NetworkMessage::CmpctBlock(message)
+            }
             (Nature::Mutates, NetworkMessage::Block(mut block)) => {
                 block.txdata[0].output[0].value += bitcoin::Amount::ONE_SAT;
                 NetworkMessage::Block(block)

@@ -7,13 +7,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bitcoin::BlockHash;
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::Inventory;
-use bitcoin::{BlockHash, Witness};
 use leyden_net::{
-    Action, Ctx, Direction, DisconnectReason, Event, Fetched, FilterRequest, PeerId, PeerSet, PeerSummary, RelayedTx,
-    encode_frame,
+    Action, BlockForm, Ctx, Direction, DisconnectReason, Event, Fetched, FilterRequest, PeerId, PeerSet, PeerSummary,
+    RelayedTx, encode_frame,
 };
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
@@ -196,8 +196,8 @@ impl Core {
                 Woken::Chain(Ok(ChainEvent::Transaction { txid, wtxid, fee_rate, .. })) => {
                     self.handle(Event::TransactionAccepted(RelayedTx { txid, wtxid, fee_rate }));
                 }
-                Woken::Chain(Ok(ChainEvent::TransactionRemoved { txid, wtxid, .. })) => {
-                    self.handle(Event::TransactionRemoved { txid, wtxid });
+                Woken::Chain(Ok(ChainEvent::TransactionRemoved { transaction, txid, wtxid, .. })) => {
+                    self.handle(Event::TransactionRemoved { transaction, txid, wtxid });
                 }
                 Woken::Input(Input::Connected { stream, address, direction, place, ended }) => {
                     self.connected(stream, address, direction, place, ended);
@@ -256,8 +256,8 @@ impl Core {
                 self.send(peer, message);
                 return;
             }
-            Action::ServeBlock { peer, hash, witness } => {
-                self.serve_block(peer, hash, witness);
+            Action::ServeBlock { peer, hash, form } => {
+                self.serve_block(peer, hash, form);
                 return;
             }
             Action::ServeFilters { peer, request } => {
@@ -306,21 +306,20 @@ impl Core {
         }
     }
 
-    fn serve_block(&mut self, peer: PeerId, hash: BlockHash, witness: bool) {
+    fn serve_block(&mut self, peer: PeerId, hash: BlockHash, form: BlockForm) {
         let Some(remote) = self.remotes.get(&peer) else { return };
         let (backend, send_queue, magic) = (Arc::clone(&self.backend), remote.send_queue.clone(), self.config.magic);
         let (outcomes, time) = (self.outcomes.0.clone(), self.time_of(peer));
         self.tasks.spawn_blocking(move || {
             let begun = Instant::now();
             let sent = match backend.block(&hash) {
-                Ok(Some(block)) => {
-                    let mut block = Arc::unwrap_or_clone(block);
-                    if !witness {
-                        let inputs = block.txdata.iter_mut().flat_map(|transaction| &mut transaction.input);
-                        inputs.for_each(|input| input.witness = Witness::new());
+                Ok(Some(block)) => match form.message(&block) {
+                    Some(message) => send_queue.send_block(encode_frame(magic, message)),
+                    None => {
+                        let _ = outcomes.send(Event::AskedBeyondBlock { peer });
+                        false
                     }
-                    send_queue.send_block(encode_frame(magic, NetworkMessage::Block(block)))
-                }
+                },
                 Ok(None) => false,
                 Err(error) => {
                     tracing::error!(%hash, %error, "cannot read a block for a peer");
@@ -592,6 +591,8 @@ impl Core {
                         clock.reported.saturating_add(since).saturating_sub(unix_time)
                     }),
                     has_sent_headers: peer.has_sent_headers,
+                    high_bandwidth_to: peer.high_bandwidth_to,
+                    high_bandwidth_from: peer.high_bandwidth_from,
                 })
             })
             .collect()

@@ -101,6 +101,9 @@ impl MempoolView for Memory {
     fn transaction(&self, name: &TxName) -> Option<Arc<Transaction>> {
         self.mempool.lock().unwrap().transaction(name)
     }
+    fn visit(&self, visit: &mut dyn FnMut(&bitcoin::Wtxid, &Arc<Transaction>)) {
+        self.mempool.lock().unwrap().visit(visit);
+    }
     fn relayable(&self, limit: usize) -> Vec<RelayedTx> {
         self.mempool.lock().unwrap().relayable(limit)
     }

@@ -10,11 +10,13 @@ mod station;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
+use bitcoin::bip152::{BlockTransactions, BlockTransactionsRequest, HeaderAndShortIds, ShortId};
 use bitcoin::block::Header;
 use bitcoin::hashes::Hash as _;
 use bitcoin::p2p::address::Address;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::{GetHeadersMessage, Inventory};
+use bitcoin::p2p::message_compact_blocks::{BlockTxn, CmpctBlock, GetBlockTxn, SendCmpct};
 use bitcoin::p2p::message_network::VersionMessage;
 use bitcoin::p2p::{Magic, ServiceFlags};
 use bitcoin::{Amount, Block, BlockHash, Transaction, Txid};
@@ -185,10 +187,11 @@ fn messages(station: &mut Station, peer: PeerId, choice: u8, input: &mut Input<'
             let (version, stop_hash) = (70_016, block_hash(input));
             NetworkMessage::GetHeaders(GetHeadersMessage { version, locator_hashes, stop_hash })
         }
-        225..=228 => NetworkMessage::Pong(station.last_ping(peer).wrapping_add(u64::from(input.byte() / 200))),
+        225..=231 => compact_message(&stock[input.index(stock.len())], input),
+        232..=235 => NetworkMessage::Pong(station.last_ping(peer).wrapping_add(u64::from(input.byte() / 200))),
         // Any payload of any message.
         _ => {
-            const COMMANDS: [&str; 12] = [
+            const COMMANDS: [&str; 16] = [
                 "version",
                 "headers",
                 "inv",
@@ -201,6 +204,10 @@ fn messages(station: &mut Station, peer: PeerId, choice: u8, input: &mut Input<'
                 "block",
                 "getaddr",
                 "getheaders",
+                "sendcmpct",
+                "cmpctblock",
+                "getblocktxn",
+                "blocktxn",
             ];
             let command = COMMANDS[input.index(COMMANDS.len())];
             let mut decoder = FrameDecoder::new(Magic::REGTEST);
@@ -212,6 +219,36 @@ fn messages(station: &mut Station, peer: PeerId, choice: u8, input: &mut Input<'
     station.message(peer, message);
 }
 
+/// Something about compact blocks, right or wrong.
+fn compact_message(block: &Block, input: &mut Input<'_>) -> NetworkMessage {
+    let choice = input.byte();
+    let block_hash = block.block_hash();
+    match choice % 8 {
+        0..=1 => NetworkMessage::SendCmpct(SendCmpct { send_compact: choice & 8 == 0, version: 2 }),
+        2..=4 => {
+            let mut compact_block =
+                HeaderAndShortIds::from_block(block, u64::from(choice), 2, &[]).expect("version 2 is known");
+            if choice & 8 == 0 {
+                // It lacks something, or is wrong.
+                compact_block.short_ids.extend((0..input.byte() % 4).map(|byte| ShortId::from([byte; 6])));
+            }
+            if choice & 16 == 0 {
+                compact_block.prefilled_txs[0].idx = u16::from(input.byte() % 3);
+            }
+            NetworkMessage::CmpctBlock(CmpctBlock { compact_block })
+        }
+        5..=6 => {
+            let indexes = (0..u64::from(input.byte() % 4)).collect();
+            let txs_request = BlockTransactionsRequest { block_hash, indexes };
+            NetworkMessage::GetBlockTxn(GetBlockTxn { txs_request })
+        }
+        _ => {
+            let transactions = block.txdata.iter().cycle().take(usize::from(input.byte() % 4)).cloned().collect();
+            NetworkMessage::BlockTxn(BlockTxn { transactions: BlockTransactions { block_hash, transactions } })
+        }
+    }
+}
+
 fn block_hash(input: &mut Input<'_>) -> BlockHash {
     let stock = stock();
     let choice = input.index(stock.len() + 2);
@@ -221,7 +258,7 @@ fn block_hash(input: &mut Input<'_>) -> BlockHash {
 fn inventory(input: &mut Input<'_>) -> Vec<Inventory> {
     let transactions = transactions();
     let one = |input: &mut Input<'_>| {
-        let kind = input.byte() % 6;
+        let kind = input.byte() % 7;
         let transaction = &transactions[input.index(transactions.len())];
         match kind {
             0 => Inventory::Transaction(transaction.compute_txid()),
@@ -229,6 +266,7 @@ fn inventory(input: &mut Input<'_>) -> Vec<Inventory> {
             2 => Inventory::WitnessTransaction(transaction.compute_txid()),
             3 => Inventory::Block(block_hash(input)),
             4 => Inventory::WitnessBlock(block_hash(input)),
+            5 => Inventory::CompactBlock(block_hash(input)),
             _ => Inventory::WTx(bitcoin::Wtxid::from_byte_array([input.byte(); 32])),
         }
     };

@@ -14,8 +14,8 @@ use leyden_net::config::{
     MAX_BLOCKS_IN_SERVICE, MAX_BLOCKS_IN_VALIDATION, MAX_FILTER_HEADERS, MAX_HEADERS, MAX_INVENTORY, MAX_LOCATOR,
 };
 use leyden_net::{
-    Action, BlockOutcome, Config, Ctx, Direction, Event, FilterRequest, HeadersOutcome, PeerId, PeerSet, Timing,
-    TransactionOutcome, encode_frame,
+    Action, BlockForm, BlockOutcome, Config, Ctx, Direction, Event, FilterRequest, HeadersOutcome, PeerId, PeerSet,
+    Timing, TransactionOutcome, encode_frame,
 };
 
 use super::chain::{Chain, Mempool, START, relayed, zero_work};
@@ -27,7 +27,7 @@ const MOST_UNCHECKED_TRANSACTIONS: usize = 1_000;
 enum Job {
     Headers { peer: PeerId, headers: Vec<Header> },
     Block { peer: PeerId, block: Block },
-    Serve { peer: PeerId, hash: BlockHash },
+    Serve { peer: PeerId, hash: BlockHash, form: BlockForm },
     ServeFilters { peer: PeerId },
     Submit { peer: PeerId, transaction: Arc<Transaction>, package: bool },
 }
@@ -139,10 +139,10 @@ impl Station {
                     self.to_honest.push(message);
                 }
             }
-            Action::ServeBlock { peer, hash, .. } => {
+            Action::ServeBlock { peer, hash, form } => {
                 self.assert_connected(peer);
                 assert!(self.chain.block(&hash).is_some(), "only what there is can be served");
-                self.jobs.push(Job::Serve { peer, hash });
+                self.jobs.push(Job::Serve { peer, hash, form });
             }
             Action::Fetched { .. } => unreachable!("nothing is fetched"),
             Action::ServeFilters { peer, request } => {
@@ -216,11 +216,11 @@ impl Station {
                 Event::BlockProcessed { peer, hash, outcome }
             }
             Job::ServeFilters { peer } => Event::BlockServed { peer },
-            Job::Serve { peer, hash } => {
-                if self.honest == Some(peer)
-                    && let Some(block) = self.chain.block(&hash)
-                {
-                    self.to_honest.push(NetworkMessage::Block(block.clone()));
+            Job::Serve { peer, hash, form } => {
+                match self.chain.block(&hash).and_then(|block| form.message(block)) {
+                    Some(message) if self.honest == Some(peer) => self.to_honest.push(message),
+                    Some(_) => {}
+                    None => self.event(Event::AskedBeyondBlock { peer }),
                 }
                 Event::BlockServed { peer }
             }
