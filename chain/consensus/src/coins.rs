@@ -91,6 +91,14 @@ impl CoinChange {
             Self::Removed(_) => None,
         }
     }
+
+    /// The coin that is there now, by itself.
+    pub fn into_after(self) -> Option<Coin> {
+        match self {
+            Self::Added(after) | Self::Replaced { after, .. } => Some(after),
+            Self::Removed(_) => None,
+        }
+    }
 }
 
 /// All that a block does to the set of coins, each outpoint once, ordered by outpoint.

@@ -241,6 +241,19 @@ pub fn disconnect_block<S: CoinSource>(
     Ok(coins.into_changes())
 }
 
+/// What a block that was connected before has made of each coin that it touched, in order: of two changes of a coin the later
+/// one holds. Carried out on the coins after any of the blocks before it, or on some that are ahead, and followed by all
+/// blocks up to the tip in the same way, it leads to the coins of the tip. Nothing is checked.
+pub fn coins_left_by(block: &Block, height: u32) -> impl Iterator<Item = (OutPoint, Option<Coin>)> + '_ {
+    let transactions = block.txdata.iter().enumerate().filter(move |_| height > 0);
+    transactions.flat_map(move |(index, tx)| {
+        let is_coinbase = index == 0;
+        let spent = tx.input.iter().filter(move |_| !is_coinbase).map(|input| (input.previous_output, None));
+        let created = created_coins(tx, tx.compute_txid(), height, is_coinbase);
+        spent.chain(created.map(|(outpoint, coin)| (outpoint, Some(coin))))
+    })
+}
+
 fn sigop_rules(flags: ScriptFlags) -> SigopRules {
     if flags.contains(ScriptFlags::P2SH | ScriptFlags::WITNESS) {
         SigopRules::P2shAndWitness

@@ -64,7 +64,7 @@ mod uint;
 
 pub use block::{BlockContext, check_block, check_block_in_context, is_block_mutated};
 pub use coins::{BlockUndo, Coin, CoinChange, CoinChanges, CoinSource};
-pub use connect::{Connected, ScriptCheck, connect_block, disconnect_block, script_flags};
+pub use connect::{Connected, ScriptCheck, coins_left_by, connect_block, disconnect_block, script_flags};
 pub use difficulty::next_bits;
 pub use error::{BlockError, ConnectError, DisconnectError, HeaderError, ScriptFailure, TransactionError};
 pub use header::median_time_past;

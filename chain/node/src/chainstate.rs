@@ -14,7 +14,8 @@
 //! two tips is ever seen or stored. Its blocks are read one at a time, and its changes take a bounded memory (`step`).
 //! If somebody says that a block of the active chain is invalid, the step goes back to what is left, which has less work.
 //!
-//! What it promises: the coins on disk are always those of the tip on disk. A step that fails, by an invalid block or a
+//! What it promises: what the disk holds is always the state of the tip on disk, coins that are still in memory among it
+//! (`store::coins`). A step that fails, by an invalid block or a
 //! crash, leaves everything as it was. Of two chains with equal work the first that was complete stays,
 //! and so does the one on which the node already stands. (differs: Bitcoin Core may go over to one that was complete earlier,
 //! after a longer chain that contains its own tip has turned out invalid; that is no rule, and costs a reorganisation.)
@@ -26,15 +27,16 @@ use bitcoin::{Block, BlockHash, Work};
 use leyden_consensus::block::is_block_mutated;
 use leyden_consensus::header_tree::Path;
 use leyden_consensus::{
-    BlockContext, BlockError, ConnectError, DisconnectError, KnownHeader, Params, check_block, check_block_in_context,
-    connect_block, disconnect_block,
+    BlockContext, BlockError, ConnectError, Connected, DisconnectError, KnownHeader, Params, check_block,
+    check_block_in_context, connect_block, disconnect_block,
 };
 
 use crate::chain_index::{ChainIndex, tip_of};
-use crate::coins_cache::{CoinsCache, Overlay};
+use crate::coins_cache::{ChainCoins, Overlay};
 use crate::error::{BlockRejected, HeadersRejected, NodeError, StoreError};
 use crate::header_rows;
 use crate::pruner::absence;
+use crate::roll_forward::roll_forward;
 use crate::scripts::ScriptVerifier;
 use crate::step::StepChanges;
 use crate::store::{Batch, BatchKind, Durability, HeaderStatus, Store};
@@ -46,7 +48,7 @@ pub struct Chainstate {
     params: Arc<Params>,
     store: Arc<Store>,
     index: Arc<RwLock<ChainIndex>>,
-    coins: CoinsCache,
+    coins: ChainCoins,
     scripts: Arc<ScriptVerifier>,
     /// A block up to which scripts are taken as valid.
     assume_valid: Option<BlockHash>,
@@ -124,14 +126,9 @@ impl Chainstate {
     pub fn open(shared: &Shared, coins: usize) -> Result<Self, NodeError> {
         let Shared { params, store, index, scripts } = shared.clone();
         header_rows::load(&store, &mut write(&index))?;
-        Ok(Self {
-            params,
-            coins: CoinsCache::new(Arc::clone(&store), coins),
-            store,
-            index,
-            scripts,
-            assume_valid: None,
-        })
+        roll_forward(&store, &mut write(&index))?;
+        store.keep_coins(coins);
+        Ok(Self { params, coins: ChainCoins::new(Arc::clone(&store)), store, index, scripts, assume_valid: None })
     }
 
     /// Takes the scripts of this block and all before it as valid, as long as it lies deep in the chain with most work.
@@ -165,7 +162,7 @@ impl Chainstate {
     }
 
     /// The unspent outputs at the active tip.
-    pub fn coins(&self) -> &CoinsCache {
+    pub fn coins(&self) -> &ChainCoins {
         &self.coins
     }
 
@@ -414,7 +411,7 @@ impl Chainstate {
             other => StoreError::Corrupt { path: self.store.path().to_owned(), detail: format!("{hash}: {other}") },
         })?;
         let at = BlockRef { hash: *hash, height: known.height };
-        changes.disconnect(at, &block, &coins)?;
+        changes.disconnect(at, &block, coins)?;
         Ok(at)
     }
 
@@ -424,15 +421,16 @@ impl Chainstate {
         let context = context.ok_or(NodeError::UnknownBlock(known.header.prev_blockhash))?;
         let invalid = |cause| Refused::Invalid { hash: known.hash, cause };
         let scripts = if self.is_assumed_valid(&known.hash) { Scripts::Assumed } else { Scripts::Checked };
-        let connected = self.check_coins(&block, &context, changes.coins())?.map_err(invalid)?;
+        let Connected { changes: coins, undo, checks, .. } =
+            self.check_coins(&block, &context, changes.coins())?.map_err(invalid)?;
         let at = BlockRef { hash: known.hash, height: known.height };
         // What the block changes is worked out while its scripts are checked: if one fails, all of the step is dropped.
         let (verified, changed) = rayon::join(
             || match scripts {
-                Scripts::Checked => self.scripts.verify(&connected.checks),
+                Scripts::Checked => self.scripts.verify(&checks),
                 Scripts::Assumed => Ok(()),
             },
-            || changes.connect(at, &block, &connected.changes, &connected.undo),
+            || changes.connect(at, &block, coins, &undo),
         );
         verified.map_err(|failure| invalid(failure.into()))?;
         Ok(changed?)
@@ -444,7 +442,7 @@ impl Chainstate {
         block: &'b Block,
         context: &BlockContext,
         overlay: &Overlay<'_>,
-    ) -> Result<Result<leyden_consensus::Connected<'b>, BlockError>, NodeError> {
+    ) -> Result<Result<Connected<'b>, BlockError>, NodeError> {
         let times = |height: u32| {
             let index = read(&self.index);
             index.tree.ancestor(&context.parent, height).map(|known| known.median_time_past)

@@ -1,117 +1,89 @@
-//! Unspent outputs: a cache in front of the database, and a step's changes in front of the cache.
+//! Unspent outputs as a step sees them: its own changes in front of those of the tip.
 //!
 //! ```text
-//!   Overlay (one step: several blocks off and on) ──▶ CoinsCache (memory) ──▶ Store (disk)
-//!        ├── committed: one batch to the store, then the cache learns of it
+//!   Overlay (one step: several blocks off and on) ──▶ ChainCoins ──▶ Store: memory, then rows (`store::coins`)
+//!        ├── committed: the store takes the changes over with the step's tip
 //!        ├── too large: put aside on the disk meanwhile (`step`), and read from there
 //!        └── dropped:   nothing happened
 //! ```
-//!
-//! The cache never holds anything that the database does not: a step is written through before it is seen. So a crash
-//! loses nothing, and a step that fails leaves no trace.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bitcoin::OutPoint;
 use leyden_consensus::{Coin, CoinChanges, CoinSource};
 
 use crate::error::StoreError;
 use crate::store::{Batch, Store};
-use crate::sync::lock;
 
-/// What the database says of recently used outpoints, `None` for those without a coin.
-pub struct CoinsCache {
+/// The unspent outputs at the tip, for who holds the chain: what was read stays in memory.
+pub struct ChainCoins {
     store: Arc<Store>,
-    generations: Mutex<Generations>,
-    capacity: usize,
 }
 
-/// Entries enter the young generation; when it is full it becomes the old one, and what was old and not used since is
-/// forgotten.
-#[derive(Default)]
-struct Generations {
-    young: HashMap<OutPoint, Option<Coin>>,
-    old: HashMap<OutPoint, Option<Coin>>,
-}
-
-impl CoinsCache {
-    /// A cache for about `capacity` outpoints (some 150 bytes each).
-    pub fn new(store: Arc<Store>, capacity: usize) -> Self {
-        Self { store, generations: Mutex::default(), capacity }
+impl ChainCoins {
+    /// Those of this database.
+    pub fn new(store: Arc<Store>) -> Self {
+        Self { store }
     }
 
-    /// The database behind the cache.
+    /// The database behind them.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
     }
-
-    /// Takes over what has just been written to the database.
-    fn learn(&self, changes: HashMap<OutPoint, Option<Coin>>) {
-        let mut generations = self.lock();
-        for (outpoint, coin) in changes {
-            self.insert(&mut generations, outpoint, coin);
-        }
-    }
-
-    /// The database has changed in more than is worth learning.
-    fn forget(&self) {
-        *self.lock() = Generations::default();
-    }
-
-    fn insert(&self, generations: &mut Generations, outpoint: OutPoint, coin: Option<Coin>) {
-        if generations.young.len() >= self.capacity / 2 {
-            generations.old = std::mem::take(&mut generations.young);
-        }
-        generations.young.insert(outpoint, coin);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Generations> {
-        lock(&self.generations)
-    }
 }
 
-impl CoinSource for CoinsCache {
+impl CoinSource for ChainCoins {
     type Error = StoreError;
 
     fn coin(&self, outpoint: &OutPoint) -> Result<Option<Coin>, StoreError> {
-        let mut generations = self.lock();
-        if let Some(coin) = generations.young.get(outpoint) {
-            return Ok(coin.clone());
-        }
-        let coin = match generations.old.remove(outpoint) {
-            Some(coin) => coin,
-            None => self.store.coin(outpoint)?,
-        };
-        self.insert(&mut generations, *outpoint, coin.clone());
-        Ok(coin)
+        Ok(self.store.remembered_coins(std::slice::from_ref(outpoint))?.pop().flatten())
     }
+
+    fn coins(&self, outpoints: &[OutPoint]) -> Result<Vec<Option<Coin>>, StoreError> {
+        self.store.remembered_coins(outpoints)
+    }
+}
+
+/// What a step does to an outpoint.
+#[derive(Clone, Debug)]
+pub struct StepCoin {
+    /// There was a coin before the step.
+    pub existed: bool,
+    /// The coin that is there after it.
+    pub now: Option<Coin>,
 }
 
 /// The coins as they will be after a step that is not committed yet.
 pub struct Overlay<'a> {
-    cache: &'a CoinsCache,
-    changes: HashMap<OutPoint, Option<Coin>>,
+    below: &'a ChainCoins,
+    changes: HashMap<OutPoint, StepCoin>,
     /// Earlier changes wait on the disk.
     is_staged: bool,
 }
 
 impl<'a> Overlay<'a> {
     /// No change yet.
-    pub fn new(cache: &'a CoinsCache) -> Self {
-        Self { cache, changes: HashMap::new(), is_staged: false }
+    pub fn new(below: &'a ChainCoins) -> Self {
+        Self { below, changes: HashMap::new(), is_staged: false }
     }
 
     /// A block of the step went on or came off.
-    pub fn apply(&mut self, changes: &CoinChanges) {
+    pub fn apply(&mut self, changes: CoinChanges) {
+        self.changes.reserve(changes.len());
         for (outpoint, change) in changes {
-            self.changes.insert(*outpoint, change.after().cloned());
+            let existed = change.before().is_some();
+            let now = change.into_after();
+            self.changes
+                .entry(outpoint)
+                .and_modify(|coin| coin.now.clone_from(&now))
+                .or_insert_with(|| StepCoin { existed, now });
         }
     }
 
     /// What has to be written for the step.
-    pub fn changes(&self) -> impl Iterator<Item = (&OutPoint, Option<&Coin>)> {
-        self.changes.iter().map(|(outpoint, coin)| (outpoint, coin.as_ref()))
+    pub fn into_changes(self) -> HashMap<OutPoint, StepCoin> {
+        self.changes
     }
 
     /// Changes that are in memory.
@@ -127,17 +99,17 @@ impl<'a> Overlay<'a> {
     /// Hands over the changes to a batch that will be staged.
     pub(crate) fn move_to(&mut self, batch: &mut Batch) {
         for (outpoint, coin) in self.changes.drain() {
-            batch.put_coin(&outpoint, coin.as_ref());
+            batch.put_coin(&outpoint, coin.now.as_ref());
         }
         self.is_staged = true;
     }
 
-    /// The step has been written.
-    pub fn committed(self) {
-        if self.is_staged {
-            self.cache.forget();
-        } else {
-            self.cache.learn(self.changes);
+    /// What the step itself has made of the coin, if it has touched it.
+    fn own(&self, outpoint: &OutPoint) -> Result<Option<Option<Coin>>, StoreError> {
+        match self.changes.get(outpoint) {
+            Some(coin) => Ok(Some(coin.now.clone())),
+            None if self.is_staged => self.below.store.staged_coin(outpoint),
+            None => Ok(None),
         }
     }
 }
@@ -146,14 +118,16 @@ impl CoinSource for Overlay<'_> {
     type Error = StoreError;
 
     fn coin(&self, outpoint: &OutPoint) -> Result<Option<Coin>, StoreError> {
-        if let Some(coin) = self.changes.get(outpoint) {
-            return Ok(coin.clone());
+        match self.own(outpoint)? {
+            Some(coin) => Ok(coin),
+            None => self.below.coin(outpoint),
         }
-        if self.is_staged
-            && let Some(coin) = self.cache.store.staged_coin(outpoint)?
-        {
-            return Ok(coin);
+    }
+
+    fn coins(&self, outpoints: &[OutPoint]) -> Result<Vec<Option<Coin>>, StoreError> {
+        if self.changes.is_empty() && !self.is_staged {
+            return self.below.coins(outpoints);
         }
-        self.cache.coin(outpoint)
+        outpoints.iter().map(|outpoint| self.coin(outpoint)).collect()
     }
 }

@@ -9,7 +9,7 @@ use leyden_consensus::Params;
 use crate::clock::Clock;
 use crate::mempool::MempoolPolicy;
 use crate::pruner::PruneConfig;
-use crate::store::{OPEN_FILES, WriteHook};
+use crate::store::{OPEN_FILES, UnflushedLimits, WriteHook};
 
 /// Settings of a [`Node`](crate::Node).
 #[derive(Clone)]
@@ -36,6 +36,8 @@ pub struct NodeConfig {
     pub clock: Clock,
     /// Outpoints kept in memory, at some 150 bytes each.
     pub coins_in_memory: usize,
+    /// How far the coins on the disk may be behind the tip.
+    pub unflushed: UnflushedLimits,
     /// Memory for the database's own cache.
     pub database_cache_bytes: usize,
     /// Whether blocks get filters (BIP 158), which are served to light clients (BIP 157).
@@ -67,6 +69,7 @@ impl NodeConfig {
             policy: MempoolPolicy::default(),
             clock: Clock::System,
             coins_in_memory: 500_000,
+            unflushed: UnflushedLimits::default(),
             database_cache_bytes: 64 << 20,
             filters: true,
             database_files: OPEN_FILES,

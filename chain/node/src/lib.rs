@@ -49,6 +49,7 @@ mod node;
 pub mod notices;
 pub mod prune;
 pub mod pruner;
+mod roll_forward;
 pub mod scripts;
 mod step;
 pub mod store;

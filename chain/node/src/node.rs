@@ -84,6 +84,7 @@ impl Node {
         make_filters(&core);
         let driver_config = driver_config.map(|config| announcing_limits(config, &core));
         tokio::spawn(prune_as_it_grows(Arc::clone(&core)));
+        tokio::spawn(flush_when_it_rests(Arc::clone(&core)));
         let inner = Inner { core, mempool_file, miner: Mutex::new(None), network: OnceLock::new(), bans };
         let node = Self { inner: Arc::new(inner) };
         if let Some(config) = driver_config {
@@ -583,6 +584,9 @@ impl Node {
         if let Some(network) = self.inner.network.get() {
             network.stop().await;
         }
+        if let Err(error) = self.blocking(|core| core.store.flush_coins()).await {
+            tracing::warn!(%error, "coins are not written; the next start makes up for it");
+        }
         self.inner.mempool_file.save(&self.inner.core).await;
     }
 
@@ -649,6 +653,7 @@ pub(crate) fn open(config: NodeConfig) -> Result<Core, NodeError> {
         cache_bytes: config.database_cache_bytes,
         open_files: config.database_files,
         step_bytes: STEP_BYTES,
+        unflushed: config.unflushed,
         filters: config.filters && !config.light,
         prunes: config.prune.is_some(),
         sync: config.sync_writes,
@@ -751,6 +756,37 @@ async fn prune_as_it_grows(core: Arc<Core>) {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(%error, "old blocks cannot be pruned"),
             Err(error) => tracing::error!(%error, "pruning has ended"),
+        }
+    }
+}
+
+/// So long after the last block its coins are written, so that a node at the tip leaves nothing to a restart.
+const REST_BEFORE_FLUSH: Duration = Duration::from_secs(10);
+
+/// Writes coins once no block has come for a while, until the node stops.
+async fn flush_when_it_rests(core: Arc<Core>) {
+    let (mut events, _) = core.subscribe();
+    let stop = core.shutdown.clone();
+    let core = Arc::downgrade(&core);
+    let mut due: Option<tokio::time::Instant> = None;
+    loop {
+        let woken = tokio::select! {
+            () = stop.cancelled() => return,
+            event = events.recv() => Some(event),
+            () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => None,
+        };
+        match woken {
+            Some(Ok(ChainEvent::Tip(_)) | Err(RecvError::Lagged(_))) => {
+                due = Some(tokio::time::Instant::now() + REST_BEFORE_FLUSH);
+            }
+            Some(Ok(ChainEvent::Transaction { .. } | ChainEvent::TransactionRemoved { .. })) => {}
+            Some(Err(RecvError::Closed)) => return,
+            None => {
+                due = None;
+                let Some(core) = core.upgrade() else { return };
+                // Whoever waits for a failed write hears of it.
+                let _ = tokio::task::spawn_blocking(move || core.store.flush_coins()).await;
+            }
         }
     }
 }

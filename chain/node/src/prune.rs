@@ -9,6 +9,7 @@
 //! A node needs the headers, the unspent outputs, and the last blocks with what they spent, so that it can follow a
 //! reorganisation. The rest is there for others, and for a wallet that has not looked yet. While bodies and undo data take
 //! more room than the target, the oldest are removed, but never
+//! * a block whose coins are not written yet,
 //! * one of the last [`REORG_HORIZON`] blocks, as peers are promised by `NODE_NETWORK_LIMITED` (BIP 159),
 //! * what a consumer says that it needs ([`Needed`]): the wallet all that it has not seen, a channel its funding
 //!   transaction's block and, once it closes, all after that, a watchtower what it may have to read again.
@@ -71,6 +72,13 @@ impl Core {
         Ok(pruned)
     }
 
+    /// The lowest block that a restart would have to go through for its coins.
+    fn coins_need_from(&self) -> Result<u32, NodeError> {
+        let Some(at) = self.store.coins_at()? else { return Ok(u32::MAX) };
+        let at = read(&self.index).block_ref(&at).ok_or(NodeError::UnknownBlock(at))?;
+        Ok(at.height.saturating_add(1))
+    }
+
     /// The lowest block of which the filter is still to be made.
     fn filters_need_from(&self) -> Result<u32, NodeError> {
         if !self.store.keeps_filters() || self.has_filters.load(Ordering::Acquire) {
@@ -87,6 +95,7 @@ impl Core {
         let _chain = self.hold_chain();
         let Some(needed) = self.pruner.needed(config)? else { return Ok(false) };
         let limit = self.tip().height.saturating_sub(REORG_HORIZON).min(needed.from).min(self.filters_need_from()?);
+        let limit = limit.min(self.coins_need_from()?);
         // The genesis block stays.
         let first = self.store.pruned_below().max(1);
         let end = limit.min(first.saturating_add(AT_ONCE));

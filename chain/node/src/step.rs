@@ -7,10 +7,10 @@
 use bitcoin::{Block, BlockHash};
 use leyden_consensus::{BlockUndo, CoinChanges};
 
-use crate::coins_cache::{CoinsCache, Overlay};
+use crate::coins_cache::{ChainCoins, Overlay};
 use crate::error::NodeError;
 use crate::filter_index::FilterWriter;
-use crate::store::{Batch, BatchKind, Durability, Store};
+use crate::store::{Batch, BatchKind, Store};
 use crate::types::BlockRef;
 
 /// Memory for an outpoint and what has become of it.
@@ -22,16 +22,22 @@ pub(crate) struct StepChanges<'a> {
     batch: Batch,
     overlay: Overlay<'a>,
     filters: FilterWriter,
+    /// Blocks that went on, and the bytes of their bodies.
+    grown: (u32, usize),
+    /// Blocks came off.
+    is_turn: bool,
 }
 
 impl<'a> StepChanges<'a> {
     /// No change yet.
-    pub(crate) fn new(coins: &'a CoinsCache) -> Self {
+    pub(crate) fn new(coins: &'a ChainCoins) -> Self {
         Self {
             store: coins.store(),
             batch: Batch::new(BatchKind::Tip),
             overlay: Overlay::new(coins),
             filters: FilterWriter::default(),
+            grown: (0, 0),
+            is_turn: false,
         }
     }
 
@@ -41,7 +47,12 @@ impl<'a> StepChanges<'a> {
     }
 
     /// The block comes off the end of the active chain.
-    pub(crate) fn disconnect(&mut self, at: BlockRef, block: &Block, coins: &CoinChanges) -> Result<(), NodeError> {
+    pub(crate) fn disconnect(&mut self, at: BlockRef, block: &Block, coins: CoinChanges) -> Result<(), NodeError> {
+        if !self.is_turn {
+            // From here on the coins' rows are to be those of the tip at any time.
+            self.store.flush_coins()?;
+            self.is_turn = true;
+        }
         self.batch.remove_active(at.height, block);
         self.overlay.apply(coins);
         self.make_room()
@@ -52,7 +63,7 @@ impl<'a> StepChanges<'a> {
         &mut self,
         at: BlockRef,
         block: &Block,
-        coins: &CoinChanges,
+        coins: CoinChanges,
         undo: &BlockUndo,
     ) -> Result<(), NodeError> {
         self.batch.put_undo(&at.hash, undo);
@@ -61,6 +72,8 @@ impl<'a> StepChanges<'a> {
             self.filters.add(self.store, &mut self.batch, (&at.hash, block), undo)?;
         }
         self.overlay.apply(coins);
+        let (blocks, bytes) = self.grown;
+        self.grown = (blocks.saturating_add(1), bytes.saturating_add(block.total_size()));
         self.make_room()
     }
 
@@ -69,6 +82,10 @@ impl<'a> StepChanges<'a> {
         if memory < self.store.step_bytes() {
             return Ok(());
         }
+        if !self.overlay.is_staged() {
+            // Coins that wait in memory would hide the rows.
+            self.store.flush_coins()?;
+        }
         self.overlay.move_to(&mut self.batch);
         let full = std::mem::replace(&mut self.batch, Batch::new(BatchKind::Tip));
         self.store.stage(&full)
@@ -76,20 +93,20 @@ impl<'a> StepChanges<'a> {
 
     /// Writes all of it, with the tip to which it leads.
     pub(crate) fn commit(mut self, tip: &BlockHash) -> Result<(), NodeError> {
-        // In the order of the database, whose memory takes neighbours faster than it takes one here and one there.
-        let mut coins: Vec<_> = self.overlay.changes().collect();
-        coins.sort_unstable_by_key(|(outpoint, _)| *outpoint);
-        for (outpoint, coin) in coins {
-            self.batch.put_coin(outpoint, coin);
-        }
-        self.batch.set_tip(tip);
         if self.overlay.is_staged() {
+            self.overlay.move_to(&mut self.batch);
+            self.batch.set_tip(tip);
+            self.batch.set_coins_at(tip);
             self.store.commit_staged(&self.batch)?;
-        } else {
-            self.store.commit(&self.batch, Durability::Synced)?;
+            self.store.forget_coins();
+            return Ok(());
         }
-        self.overlay.committed();
-        Ok(())
+        let coins = self.overlay.into_changes();
+        if self.is_turn {
+            self.store.commit_turn(self.batch, tip, coins)
+        } else {
+            self.store.commit_growth(self.batch, tip, self.grown, coins)
+        }
     }
 
     /// Nothing of it happens.

@@ -7,6 +7,7 @@
 //! | `headers` | height, hash | header, status byte |
 //! | `blocks` | hash | block |
 //! | `undo` | hash | the coins that the block spent |
+//! | `meta` | `coins` | hash of the block to which the rows of `coins` belong; the tip if it is missing ([`coins`]) |
 //! | `coins` | txid, output index | coin, as `leyden-consensus` packs it |
 //! | `active` | height | hash of the active chain's block |
 //! | `txids` | txid | height, index in the block (active chain) |
@@ -26,11 +27,13 @@
 
 mod batch;
 mod codec;
+mod coins;
 mod filters;
 mod light;
 mod lost;
 mod open;
 mod prune;
+mod rewind;
 mod scan;
 mod staged;
 
@@ -44,13 +47,16 @@ use bitcoin::block::Header;
 use bitcoin::consensus::deserialize;
 use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{Amount, Block, BlockHash, OutPoint, Txid};
-use leyden_consensus::{BlockUndo, Coin};
+use leyden_consensus::BlockUndo;
 use rocksdb::{ColumnFamily, DB, DBPinnableSlice, IteratorMode, WriteBatch, WriteOptions};
 use tokio_util::sync::CancellationToken;
 
 pub use batch::Batch;
 pub(crate) use codec::hash_coin;
 pub use codec::{HeaderStatus, SpendRecord, TxPosition};
+use coins::Coins;
+pub(crate) use coins::FLUSHED_AT_ONCE;
+pub use coins::UnflushedLimits;
 pub use open::{FORMAT, OPEN_FILES, STEP_BYTES, StoreOptions};
 pub use scan::Going;
 use staged::Staging;
@@ -133,6 +139,8 @@ pub enum BatchKind {
     Staged,
     /// Rows of such a step on their way to their families.
     Settle,
+    /// Coins of steps that were written before.
+    Coins,
     /// Filters of blocks that were connected without one.
     Filters,
     /// Bodies and undo data that are no longer kept.
@@ -193,6 +201,7 @@ pub struct Store {
     step_bytes: usize,
     keeps_filters: bool,
     staging: Staging,
+    coins: Coins,
     lost: Mutex<BTreeSet<BlockHash>>,
     /// The lowest height whose block was not pruned; 0 if none was.
     pruned_below: AtomicU32,
@@ -284,7 +293,7 @@ impl Store {
         }
     }
 
-    /// The active tip, up to which coins and indexes are written; `None` in a new database.
+    /// The active tip, up to which undo data and indexes are written; `None` in a new database.
     pub fn tip(&self) -> Result<Option<BlockHash>, StoreError> {
         self.get(family::META, b"tip")?.map(|bytes| self.decode_hash(&bytes)).transpose()
     }
@@ -356,12 +365,6 @@ impl Store {
         BlockUndo::from_bytes(&bytes).map(Some).map_err(|_| self.corrupt("undo data"))
     }
 
-    /// The unspent output at the tip; `None` if it does not exist or is spent.
-    pub fn coin(&self, outpoint: &OutPoint) -> Result<Option<Coin>, StoreError> {
-        let Some(bytes) = self.get(family::COINS, &codec::outpoint_key(outpoint))? else { return Ok(None) };
-        Coin::from_bytes(&bytes).map(Some).map_err(|_| self.corrupt("a coin"))
-    }
-
     /// Hash of the active chain's block at this height.
     pub fn active_hash(&self, height: u32) -> Result<Option<BlockHash>, StoreError> {
         self.get(family::ACTIVE, &height.to_be_bytes())?.map(|bytes| self.decode_hash(&bytes)).transpose()
@@ -424,6 +427,7 @@ impl Store {
     pub fn dump(&self) -> Result<Vec<Row>, NodeError> {
         let moving = lock(&self.staging.moving);
         self.move_rows(&moving)?;
+        self.flush(&moving)?;
         let mut rows = Vec::new();
         for name in family::ALL {
             for row in self.db.iterator_cf(self.family(name)?, IteratorMode::Start) {

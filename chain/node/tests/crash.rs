@@ -17,7 +17,7 @@ use common::*;
 use leyden_consensus::Params;
 use leyden_node::backend::Backend;
 use leyden_node::core::Core;
-use leyden_node::store::{WriteHook, WritePoint};
+use leyden_node::store::{StoreOptions, UnflushedLimits, WriteHook, WritePoint};
 use leyden_node::{BlockRejected, MempoolPolicy, NodeError};
 
 /// Blocks in the order in which they arrive: a chain, then a longer fork, then the first chain overtakes again.
@@ -53,13 +53,16 @@ fn assert_one_tip(core: &Core, hashes: &HashMap<BlockHash, sha256d::Hash>) {
 #[test]
 fn a_write_that_fails_at_any_point_leaves_one_of_two_tips() {
     let [small, large] = BOTH_WAYS;
-    assert_writes_may_fail(small, 1);
+    let default = UnflushedLimits::default();
+    assert_writes_may_fail(small, default, 1);
+    // Some blocks' coins are written, those of the last ones are not.
+    assert_writes_may_fail(small, UnflushedLimits { blocks: 3, ..default }, 6);
     // A large step writes five times as often.
-    assert_writes_may_fail(large, 7);
+    assert_writes_may_fail(large, default, 7);
 }
 
 /// Every so many writes one fails.
-fn assert_writes_may_fail(step_bytes: usize, every: usize) {
+fn assert_writes_may_fail(step_bytes: usize, unflushed: UnflushedLimits, every: usize) {
     let (blocks, hashes) = story();
     let prefix = 100;
     let start = tempfile::tempdir().unwrap();
@@ -79,25 +82,24 @@ fn assert_writes_may_fail(step_bytes: usize, every: usize) {
                 false => Ok(()),
             })
         };
-        let store = open_store_with(folder.path(), Some(hook), step_bytes);
-        let core = open_core_of(store, MempoolPolicy::default());
-        let mut tips = vec![core.tip().hash];
-        let mut failed = None;
-        for block in &blocks[prefix..] {
-            match core.submit_block(block.clone()) {
-                Ok(_) => tips.push(core.tip().hash),
-                Err(BlockRejected::Node(error)) => {
-                    failed = Some(error);
-                    break;
-                }
-                Err(error) => panic!("{error}"),
+        let options =
+            StoreOptions { sync: false, hook: Some(hook), step_bytes, unflushed, ..StoreOptions::new(folder.path()) };
+        let failed = match try_open_core_of(open_store_as(options), MempoolPolicy::default()) {
+            Ok(core) => {
+                let failed = blocks[prefix..].iter().find_map(|block| match core.submit_block(block.clone()) {
+                    Ok(_) => None,
+                    Err(BlockRejected::Node(error)) => Some(error),
+                    Err(error) => panic!("{error}"),
+                });
+                let is_halted = core.template(open_script(), 0).is_err();
+                assert_eq!(is_halted, failed.is_some(), "nothing is done after a failed write");
+                failed
             }
-        }
+            Err(error) => Some(error),
+        };
         let Some(error) = failed else { break };
         assert!(matches!(error, NodeError::Halted(_)), "{error}");
-        assert!(core.template(open_script(), 0).is_err(), "nothing is done after a failed write");
         died += 1;
-        drop(core);
 
         let core = open_core(folder.path());
         assert_one_tip(&core, &hashes);

@@ -69,6 +69,7 @@ async fn damaged_blocks_are_fetched_again_and_whoever_wants_them_gets_them() {
         let core = open_core(&ours.path().join("chain"));
         use leyden_node::backend::Backend as _;
         blocks.iter().for_each(|block| assert!(core.submit_block(block.clone()).is_ok()));
+        core.store.flush_coins().unwrap();
         core.store.collect_removed().unwrap();
     }
     let changed = damage(&ours.path().join("chain"), 9_000);
@@ -125,6 +126,7 @@ async fn a_branch_with_a_damaged_block_waits_for_it() {
             core.submit_block(block.clone()).unwrap();
         }
         assert_eq!(core.tip().height, 110);
+        core.store.flush_coins().unwrap();
         core.store.collect_removed().unwrap();
     }
     assert!(damage(&ours.path().join("chain"), 9_000) > 5);

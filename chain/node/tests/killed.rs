@@ -24,6 +24,7 @@ use bitcoin::hashes::sha256d;
 use bitcoin::{Block, BlockHash};
 use common::*;
 use leyden_consensus::Params;
+use leyden_node::store::UnflushedLimits;
 use leyden_node::{Clock, Node, NodeConfig};
 
 const FOLDER: &str = "LEYDEN_TEST_KILLED_FOLDER";
@@ -46,7 +47,9 @@ fn setting(name: &str) -> Option<u64> {
 
 fn config(folder: &Path) -> NodeConfig {
     let config = NodeConfig::new(Params::regtest(), folder);
-    NodeConfig { clock: Clock::manual(NOW), max_outbound: 0, ..config }
+    // Kills come before, in and after the writing of coins.
+    let unflushed = UnflushedLimits { blocks: 40, ..UnflushedLimits::default() };
+    NodeConfig { clock: Clock::manual(NOW), max_outbound: 0, unflushed, ..config }
 }
 
 /// The process that is killed. It does nothing unless the test below starts it with a folder.

@@ -28,7 +28,7 @@ use super::rate::fee_at;
 use super::replace::{self, Replacement};
 use super::standard;
 use super::truc::{self, Parent};
-use crate::coins_cache::CoinsCache;
+use crate::coins_cache::ChainCoins;
 use crate::error::{MempoolError, NodeError, NonStandard};
 use crate::scripts::ScriptVerifier;
 
@@ -49,7 +49,7 @@ pub struct Acceptor<'a> {
     /// What it takes.
     pub policy: &'a MempoolPolicy,
     /// The unspent outputs at the tip.
-    pub coins: &'a CoinsCache,
+    pub coins: &'a ChainCoins,
     /// What checks scripts.
     pub scripts: &'a ScriptVerifier,
     /// The block that the transaction could come into.

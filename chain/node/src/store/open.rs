@@ -12,14 +12,15 @@ use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, ErrorKind, O
 use tokio_util::sync::CancellationToken;
 
 use super::codec::HeaderStatus;
+use super::coins::{Coins, UnflushedLimits};
 use super::staged::Staging;
 use super::{Batch, BatchKind, Durability, Store, WriteHook, family};
 use crate::error::{NodeError, StoreError};
 
 /// The format that this program writes. Raised when an older program would misread what a newer one wrote.
 /// Format 2 has staged rows, which a database of format 1 gets with the first step that is too large for one batch; format
-/// 3 has pruned blocks.
-pub const FORMAT: u32 = 3;
+/// 3 has pruned blocks; format 4 has coins that are behind the tip.
+pub const FORMAT: u32 = 4;
 
 /// Memory for the changes of one step, some times what a single block can change.
 pub const STEP_BYTES: usize = 48 << 20;
@@ -38,6 +39,8 @@ pub struct StoreOptions {
     pub open_files: u32,
     /// Memory for the changes of one step from tip to tip; what is more waits on the disk until the step is complete.
     pub step_bytes: usize,
+    /// How far the rows of coins may be behind the tip.
+    pub unflushed: UnflushedLimits,
     /// Whether blocks get filters (BIP 158) when they are connected.
     pub filters: bool,
     /// Blocks are going to be pruned: what they leave in files with others is collected.
@@ -56,6 +59,7 @@ impl StoreOptions {
             cache_bytes: 64 << 20,
             open_files: OPEN_FILES,
             step_bytes: STEP_BYTES,
+            unflushed: UnflushedLimits::default(),
             filters: true,
             prunes: false,
             sync: true,
@@ -67,7 +71,8 @@ impl StoreOptions {
 impl Store {
     /// Opens the database, making it with `genesis` as its only block if it is not there.
     pub fn open(options: StoreOptions, genesis: &Block) -> Result<Self, NodeError> {
-        let StoreOptions { path, cache_bytes, open_files, step_bytes, filters, prunes, sync, hook } = options;
+        let StoreOptions { path, cache_bytes, open_files, step_bytes, unflushed, filters, prunes, sync, hook } =
+            options;
         let io = |error: std::io::Error| StoreError::Io { path: path.clone(), detail: error.to_string() };
         fs::create_dir_all(&path).map_err(io)?;
         let lock = lock(&path)?;
@@ -83,6 +88,7 @@ impl Store {
             step_bytes,
             keeps_filters: filters,
             staging: Staging::default(),
+            coins: Coins::new(unflushed),
             lost: Mutex::default(),
             pruned_below: AtomicU32::new(0),
             _lock: lock,

@@ -66,6 +66,7 @@ impl Store {
     fn snapshot(&self) -> Result<rocksdb::Snapshot<'_>, NodeError> {
         let moving = lock(&self.staging.moving);
         self.move_rows(&moving)?;
+        self.flush(&moving)?;
         Ok(self.db.snapshot())
     }
 

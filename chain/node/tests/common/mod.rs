@@ -22,7 +22,7 @@ use leyden_mining::{Job, search};
 use leyden_node::core::Core;
 use leyden_node::store::{STEP_BYTES, Store, StoreOptions, WriteHook};
 use leyden_node::template::{TemplateContext, assemble};
-use leyden_node::{Clock, MempoolPolicy};
+use leyden_node::{Clock, MempoolPolicy, NodeError};
 
 /// For how long anything is waited for: many times longer than it takes on a machine that does nothing else.
 pub const PATIENCE: Duration = Duration::from_secs(180);
@@ -130,7 +130,10 @@ pub fn open_store(path: &Path, hook: Option<WriteHook>) -> Arc<Store> {
 
 /// With so much memory for the changes of a step.
 pub fn open_store_with(path: &Path, hook: Option<WriteHook>, step_bytes: usize) -> Arc<Store> {
-    let options = StoreOptions { sync: false, hook, step_bytes, ..StoreOptions::new(path) };
+    open_store_as(StoreOptions { sync: false, hook, step_bytes, ..StoreOptions::new(path) })
+}
+
+pub fn open_store_as(options: StoreOptions) -> Arc<Store> {
     Arc::new(Store::open(options, &Params::regtest().genesis).expect("the store opens"))
 }
 
@@ -139,7 +142,11 @@ pub fn open_core_with(path: &Path, policy: MempoolPolicy, hook: Option<WriteHook
 }
 
 pub fn open_core_of(store: Arc<Store>, policy: MempoolPolicy) -> Core {
-    Core::open(Arc::new(Params::regtest()), policy, Clock::manual(NOW), store, 1_000, None).expect("the chain opens")
+    try_open_core_of(store, policy).expect("the chain opens")
+}
+
+pub fn try_open_core_of(store: Arc<Store>, policy: MempoolPolicy) -> Result<Core, NodeError> {
+    Core::open(Arc::new(Params::regtest()), policy, Clock::manual(NOW), store, 1_000, None)
 }
 
 /// Memory for the changes of a step, with which each takes the way of a small one or of a large one.
