@@ -110,16 +110,20 @@ impl LightningNode {
     }
 
     fn own_node(&self) -> GraphNode {
+        GraphNode { id: NodeId::from(self.services().node_id()), info: Some(self.own_info()) }
+    }
+
+    /// What the network is told of this node, once it has a public channel.
+    pub(super) fn own_info(&self) -> GraphNodeInfo {
         let services = self.services();
         let id = NodeId::from(services.node_id());
-        let info = GraphNodeInfo {
+        GraphNodeInfo {
             timestamp: 0,
             alias: services.alias.clone(),
             color: [id.0[1], id.0[2], id.0[3]],
             addresses: services.addresses.iter().map(address).collect(),
             features: services.local.features.clone(),
-        };
-        GraphNode { id, info: Some(info) }
+        }
     }
 
     /// Our channels that the graph does not have.

@@ -157,6 +157,16 @@ impl Context {
         self.global.json
     }
 
+    /// Where the node is, if the options say that it runs elsewhere.
+    pub(super) fn remote_address(&self) -> Option<&str> {
+        self.global.rpcserver.as_deref()
+    }
+
+    /// The data directory, if the options name one.
+    pub(super) fn data_dir(&self) -> Option<&Path> {
+        self.global.data_dir.as_deref()
+    }
+
     /// A connection to the node that the options name. One that is just starting is waited for.
     pub async fn client(&self) -> Result<Client, CliError> {
         let patience = Patience::begin();
@@ -208,6 +218,11 @@ impl Context {
     /// Prints what is not an answer of its own.
     pub fn show_value<F: FnOnce() -> String>(&self, value: &serde_json::Value, for_people: F) -> Result<(), CliError> {
         if self.is_json() { self.line(&in_json(&format!("{value:#}"))) } else { self.line(&on_lines(&for_people())) }
+    }
+
+    /// Prints what is text already and made by this program: nothing in it is another's.
+    pub(super) fn script(&self, text: &str) -> Result<(), CliError> {
+        self.line(text)
     }
 
     fn line(&self, text: &str) -> Result<(), CliError> {

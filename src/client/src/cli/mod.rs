@@ -29,11 +29,13 @@ mod channel;
 mod channelbalance;
 mod closechannel;
 mod closedchannels;
+mod completions;
 mod connect;
 mod create;
 mod decodepayreq;
 mod demo;
 mod disconnect;
+mod doctor;
 mod exportchanbackup;
 mod feereport;
 mod fwdinghistory;
@@ -197,12 +199,14 @@ pub enum Command {
     DeleteMacaroonId(bakemacaroon::DeleteMacaroonId),
     #[command(name = "listpermissions")]
     ListPermissions(bakemacaroon::ListPermissions),
+    Doctor(doctor::Doctor),
     Channel(channel::Channel),
     Swap(swap::Swap),
     Tower(tower::Tower),
     Chain(chain::Chain),
     Demo(demo::Demo),
     Risk(risk::Risk),
+    Completions(completions::Completions),
     Lab(lab::Lab),
     Bench(bench::Bench),
 }
@@ -259,11 +263,13 @@ impl Command {
             Self::ListMacaroonIds(command) => command.run(context).await,
             Self::DeleteMacaroonId(command) => command.run(context).await,
             Self::ListPermissions(command) => command.run(context).await,
+            Self::Doctor(command) => command.run(context).await,
             Self::Channel(command) => command.run(context).await,
             Self::Swap(command) => command.run(context).await,
             Self::Tower(command) => command.run(context).await,
             Self::Chain(command) => command.run(context).await,
             Self::Demo(command) => command.run(context).await,
+            Self::Completions(command) => command.run(context),
             Self::Risk(command) => command.run(context),
             Self::Lab(command) => command.run(context).await,
             Self::Bench(command) => command.run(context).await,
