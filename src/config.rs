@@ -274,6 +274,9 @@ pub struct Flags {
     /// --tower-allow]. They are served in blind mode, and what they store is bounded
     #[arg(long, value_name = "COUNT")]
     pub tower_strangers: Option<u32>,
+    /// Write the log into this file, in place of the terminal: 10 MB, then into a new one; the last five are kept
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
     /// What to log: error, warn, info, debug, trace, or tracing's own syntax [default: info]
     #[arg(long, env = "LEYDEN_LOG")]
     pub log: Option<String>,
@@ -356,6 +359,8 @@ pub struct Config {
     pub tower: Option<TowerConfig>,
     /// What is logged, as `RUST_LOG` says it.
     pub log: String,
+    /// Where to; `None`: to the terminal.
+    pub log_file: Option<PathBuf>,
 }
 
 /// The settings of a watchtower.
@@ -496,6 +501,7 @@ impl Config {
             swap_with: flags.swap_with.or(file.swap_with),
             tower,
             log: flags.log.or(file.log).unwrap_or_else(|| "info".into()),
+            log_file: flags.log_file.or(file.log_file),
         })
     }
 }

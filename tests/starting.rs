@@ -215,3 +215,26 @@ async fn a_tower_that_sees_no_blocks_says_so_in_the_log_and_to_its_owner() {
     assert!(!log.contains('\u{1b}'), "a file has no colours: {log:?}");
     tower.stop().await;
 }
+
+#[tokio::test]
+async fn the_log_goes_into_a_file_of_its_owner_and_begins_a_new_one_when_it_is_full() {
+    const FULL: usize = 10 << 20;
+    let folder = Folder::new();
+    let data_dir = folder.path().join("node");
+    let log = folder.path().join("node.log");
+    // What an earlier run has left: the next line is too much.
+    fs::write(&log, vec![b'x'; FULL + 1]).unwrap();
+    let flags = [NO_PASSWORD, &["--log-file", log.to_str().unwrap()]].concat();
+    let mut program = Program::start(&data_dir, &flags);
+    wait_for_state(&program.client().await, WalletState::ServerActive).await;
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(text.contains("leydend is running") && !text.contains('\u{1b}'), "{text}");
+    let old = folder.path().join("node.log.1");
+    assert_eq!(fs::metadata(&old).unwrap().len() as usize, FULL + 1);
+    assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_to_string(data_dir.join("leydend.log")).unwrap(), "", "the terminal stays empty");
+    drop(program);
+
+    let (status, said) = refused_start(&data_dir, &["--log-file", "/nowhere/node.log"]);
+    assert!(!status.success() && said.contains("--log-file"), "{said}");
+}

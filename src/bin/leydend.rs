@@ -1,8 +1,12 @@
 //! `leydend`: the daemon.
 
-use std::{io::IsTerminal as _, process::ExitCode, time::Duration};
+use std::{
+    fs::OpenOptions, io::IsTerminal as _, os::unix::fs::OpenOptionsExt as _, process::ExitCode, sync::Mutex,
+    time::Duration,
+};
 
 use clap::Parser as _;
+use file_rotate::{ContentLimit, FileRotate, compression::Compression, suffix::AppendCount};
 use leyden::{
     bench,
     config::{Config, Flags},
@@ -13,6 +17,12 @@ use tracing_subscriber::{
     field::MakeExt as _,
     fmt::format::{self, FormatFields},
 };
+
+/// Bytes of a log file before the next is begun, and how many old ones stay beside it.
+const LOG_BYTES: usize = 10 << 20;
+const OLD_LOGS: usize = 5;
+/// Permissions of a log file.
+const OWNER_ONLY: u32 = 0o600;
 
 /// What closing the databases may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
@@ -28,11 +38,9 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&error),
     };
-    let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    // What goes to a file or a pipe carries no colours.
-    let colours = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
-    log.fmt_fields(log_fields()).init();
+    if let Err(error) = start_log(&config) {
+        return fail(&error);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
@@ -44,6 +52,42 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+#[error("the log file {path}: {source}; name another with --log-file")]
+struct NoLog {
+    path: String,
+    source: std::io::Error,
+}
+
+fn start_log(config: &Config) -> Result<(), NoLog> {
+    let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).fmt_fields(log_fields());
+    let Some(path) = &config.log_file else {
+        // What goes to a file or a pipe carries no colours.
+        log.with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
+        return Ok(());
+    };
+    let no_log = |source| NoLog { path: path.display().to_string(), source };
+    // The rotation itself would say nothing. What the log tells of payments is its owner's alone.
+    OpenOptions::new().create(true).append(true).mode(OWNER_ONLY).open(path).map_err(no_log)?;
+    let file = FileRotate::new(
+        path,
+        AppendCount::new(OLD_LOGS),
+        ContentLimit::BytesSurpassed(LOG_BYTES),
+        Compression::None,
+        Some(append_for_owner()),
+    );
+    log.with_writer(Mutex::new(file)).with_ansi(false).init();
+    Ok(())
+}
+
+fn append_for_owner() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).create(true).append(true).mode(OWNER_ONLY);
+    options
 }
 
 /// `name=value`, and a value with blanks in quotation marks, so that programs can read a line.
