@@ -6,12 +6,12 @@
 //! anything else that depends on the same bytes.
 
 use bitcoin::hashes::{Hash, HashEngine, sha256d};
-use bitcoin::{Block, BlockHash, Transaction, Txid};
+use bitcoin::{Block, BlockHash, Transaction};
 
+use crate::block_ids::BlockIds;
 use crate::error::{BlockError, TransactionError};
 use crate::header::check_proof_of_work;
 use crate::locktime::is_final;
-use crate::merkle::{merkle_root, witness_merkle_root};
 use crate::params::Params;
 use crate::script::opcodes::push_number;
 use crate::script::sigops::legacy_sigops;
@@ -31,13 +31,23 @@ pub struct BlockContext {
 
 /// The rules that need nothing but the block: proof of work, merkle root, sizes, its transactions one by one.
 pub fn check_block(block: &Block, params: &Params) -> Result<(), BlockError> {
+    check_identified(block, &BlockIds::of(block), params)
+}
+
+/// [`check_block`] of a block whose transactions were hashed before.
+pub fn check_identified(block: &Block, ids: &BlockIds, params: &Params) -> Result<(), BlockError> {
     check_proof_of_work(&block.header, params)?;
-    check_block_body(block)
+    check_identified_body(block, ids)
 }
 
 /// [`check_block`] without the proof of work: for a template that is not mined yet.
 pub fn check_block_body(block: &Block) -> Result<(), BlockError> {
-    check_merkle_root(block)?;
+    check_identified_body(block, &BlockIds::of(block))
+}
+
+/// [`check_block_body`] of a block whose transactions were hashed before.
+pub fn check_identified_body(block: &Block, ids: &BlockIds) -> Result<(), BlockError> {
+    check_merkle_root(block, ids)?;
     let count = block.txdata.len() as u64;
     let Some((coinbase, others)) = block.txdata.split_first() else { return Err(BlockError::Length) };
     if count * WITNESS_SCALE > MAX_BLOCK_WEIGHT || stripped_size(block) * WITNESS_SCALE > MAX_BLOCK_WEIGHT {
@@ -62,6 +72,16 @@ pub fn check_block_body(block: &Block) -> Result<(), BlockError> {
 
 /// The rules that need the chain of headers: locks, height in the coinbase, witness commitment, weight.
 pub fn check_block_in_context(block: &Block, context: &BlockContext, params: &Params) -> Result<(), BlockError> {
+    check_identified_in_context(block, &BlockIds::of(block), context, params)
+}
+
+/// [`check_block_in_context`] of a block whose transactions were hashed before.
+pub fn check_identified_in_context(
+    block: &Block,
+    ids: &BlockIds,
+    context: &BlockContext,
+    params: &Params,
+) -> Result<(), BlockError> {
     let active = params.activation;
     let cutoff = if context.height >= active.csv { context.parent_median_time } else { block.header.time };
     if let Some(tx) = block.txdata.iter().find(|tx| !is_final(tx, context.height, cutoff)) {
@@ -78,7 +98,7 @@ pub fn check_block_in_context(block: &Block, context: &BlockContext, params: &Pa
             return Err(BlockError::CoinbaseHeight { height: context.height });
         }
     }
-    check_witnesses(block, context.height >= active.segwit)?;
+    check_witnesses(block, ids, context.height >= active.segwit)?;
     // Only now is the weight the block's own: before, anybody could have stuffed the coinbase's witness.
     let weight = block_weight(block);
     if weight > MAX_BLOCK_WEIGHT {
@@ -90,7 +110,12 @@ pub fn check_block_in_context(block: &Block, context: &BlockContext, params: &Pa
 /// Whether a received block cannot be what its header commits to, so that its sender is at fault and not its miner.
 /// `segwit` says whether witness commitments hold at its height.
 pub fn is_block_mutated(block: &Block, segwit: bool) -> Option<BlockError> {
-    if let Err(error) = check_merkle_root(block) {
+    is_identified_mutated(block, &BlockIds::of(block), segwit)
+}
+
+/// [`is_block_mutated`] of a block whose transactions were hashed before.
+pub fn is_identified_mutated(block: &Block, ids: &BlockIds, segwit: bool) -> Option<BlockError> {
+    if let Err(error) = check_merkle_root(block, ids) {
         return Some(error);
     }
     // An inner node of the merkle tree is 64 bytes: a doctored list may present inner nodes as transactions. A coinbase
@@ -99,12 +124,11 @@ pub fn is_block_mutated(block: &Block, segwit: bool) -> Option<BlockError> {
         let ambiguous = block.txdata.iter().any(|tx| tx.base_size() == 64);
         return ambiguous.then_some(BlockError::AmbiguousTransaction);
     }
-    check_witnesses(block, segwit).err()
+    check_witnesses(block, ids, segwit).err()
 }
 
-fn check_merkle_root(block: &Block) -> Result<(), BlockError> {
-    let txids: Vec<Txid> = block.txdata.iter().map(Transaction::compute_txid).collect();
-    let computed = merkle_root(&txids);
+fn check_merkle_root(block: &Block, ids: &BlockIds) -> Result<(), BlockError> {
+    let computed = ids.merkle_root();
     if computed.root != block.header.merkle_root {
         Err(BlockError::MerkleRoot)
     } else if computed.repeats {
@@ -116,7 +140,7 @@ fn check_merkle_root(block: &Block) -> Result<(), BlockError> {
 
 /// BIP 141, commitment structure: the last matching output of the coinbase commits to the witnesses, and to a value
 /// in the coinbase's own witness. Without a commitment there may be no witness anywhere.
-fn check_witnesses(block: &Block, segwit: bool) -> Result<(), BlockError> {
+fn check_witnesses(block: &Block, ids: &BlockIds, segwit: bool) -> Result<(), BlockError> {
     if let Some(commitment) = witness_commitment(block).filter(|_| segwit) {
         let coinbase_witness =
             block.txdata.first().and_then(|coinbase| coinbase.input.first()).map(|input| &input.witness);
@@ -126,7 +150,7 @@ fn check_witnesses(block: &Block, segwit: bool) -> Result<(), BlockError> {
             .filter(|item| item.len() == 32)
             .ok_or(BlockError::WitnessReservedValue)?;
         let mut engine = sha256d::Hash::engine();
-        engine.input(witness_merkle_root(block).as_byte_array());
+        engine.input(ids.witness_root().as_byte_array());
         engine.input(reserved);
         let computed = sha256d::Hash::from_engine(engine);
         return if computed.as_byte_array() == commitment { Ok(()) } else { Err(BlockError::WitnessCommitment) };

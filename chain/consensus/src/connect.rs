@@ -6,9 +6,10 @@
 
 use std::collections::HashSet;
 
-use bitcoin::{Amount, Block, BlockHash, OutPoint, Transaction, TxOut, Txid};
+use bitcoin::{Amount, Block, BlockHash, OutPoint, Transaction, TxOut, Txid, Wtxid};
 
 use crate::block::BlockContext;
+use crate::block_ids::{BlockIds, transaction_ids};
 use crate::coins::{BlockCoins, BlockUndo, Coin, CoinChanges, CoinSource, is_unspendable};
 use crate::error::{BlockError, ConnectError, DisconnectError, ScriptFailure, TransactionError};
 use crate::locktime::{MedianTimes, SequenceLocks, UnknownMedianTime, sequence_locks};
@@ -30,7 +31,7 @@ pub struct Connected<'b> {
     pub fees: Amount,
     /// The signature operation cost of the block.
     pub sigop_cost: u64,
-    /// The scripts still to run, one job a transaction.
+    /// The scripts still to run, one job a transaction. None if each was handed out as it was known.
     pub checks: Vec<ScriptCheck<'b>>,
 }
 
@@ -39,6 +40,7 @@ pub struct Connected<'b> {
 pub struct ScriptCheck<'b> {
     tx: &'b Transaction,
     txid: Txid,
+    wtxid: Wtxid,
     spent: Vec<TxOut>,
     flags: ScriptFlags,
 }
@@ -46,7 +48,8 @@ pub struct ScriptCheck<'b> {
 impl<'b> ScriptCheck<'b> {
     /// The check of a transaction outside of a block; `spent` in input order.
     pub fn new(tx: &'b Transaction, spent: Vec<TxOut>, flags: ScriptFlags) -> Self {
-        Self { tx, txid: tx.compute_txid(), spent, flags }
+        let (txid, wtxid) = transaction_ids(tx);
+        Self { tx, txid, wtxid, spent, flags }
     }
 
     /// The transaction whose inputs are checked.
@@ -57,6 +60,11 @@ impl<'b> ScriptCheck<'b> {
     /// Its id, computed once.
     pub fn txid(&self) -> Txid {
         self.txid
+    }
+
+    /// Its id with witnesses, computed once.
+    pub fn wtxid(&self) -> Wtxid {
+        self.wtxid
     }
 
     /// The script rules that hold for it.
@@ -131,23 +139,40 @@ pub fn connect_block<'b, S: CoinSource, M: MedianTimes + ?Sized>(
     times: &M,
     params: &Params,
 ) -> Result<Connected<'b>, ConnectError<S::Error>> {
+    let mut checks = Vec::new();
+    let ids = BlockIds::of(block);
+    let connected = connect_identified(block, &ids, context, source, times, params, &mut |check| checks.push(check))?;
+    Ok(Connected { checks, ..connected })
+}
+
+/// [`connect_block`] of a block whose transactions were hashed before. Each job is handed out once all that it needs is
+/// known, so that it can run while the transactions after it are looked at; one that fails later leaves it without meaning.
+pub fn connect_identified<'b, S: CoinSource, M: MedianTimes + ?Sized>(
+    block: &'b Block,
+    ids: &BlockIds,
+    context: &BlockContext,
+    source: &S,
+    times: &M,
+    params: &Params,
+    hand_out: &mut dyn FnMut(ScriptCheck<'b>),
+) -> Result<Connected<'b>, ConnectError<S::Error>> {
     if context.height == 0 {
         return Ok(Connected::default());
     }
     let hash = block.block_hash();
     let flags = script_flags(context.height, hash, params);
     let sigop_rules = sigop_rules(flags);
-    let txids: Vec<Txid> = block.txdata.iter().map(Transaction::compute_txid).collect();
+    let txids = ids.txids();
 
     let mut coins = BlockCoins::default();
-    coins.load(&outside_inputs(block, &txids), source).map_err(ConnectError::Source)?;
+    coins.load(&outside_inputs(block, txids), source).map_err(ConnectError::Source)?;
     let may_overwrite = params.is_excepted(hash, ExceptedRule::DuplicateCoinbase);
     if overwriting_is_possible(params) {
-        refuse_overwriting(block, &txids, &mut coins, source, may_overwrite)?;
+        refuse_overwriting(block, txids, &mut coins, source, may_overwrite)?;
     }
 
     let mut connected = Connected::default();
-    for (index, (tx, txid)) in block.txdata.iter().zip(&txids).enumerate() {
+    for (index, (tx, (txid, wtxid))) in block.txdata.iter().zip(txids.iter().zip(ids.wtxids())).enumerate() {
         let is_coinbase = index == 0;
         let refuse = |cause| BlockError::Transaction { txid: *txid, cause };
         if !is_coinbase {
@@ -171,7 +196,7 @@ pub fn connect_block<'b, S: CoinSource, M: MedianTimes + ?Sized>(
         }
         if !is_coinbase {
             let outputs = spent.iter().map(|coin| coin.output.clone()).collect();
-            connected.checks.push(ScriptCheck { tx, txid: *txid, spent: outputs, flags });
+            hand_out(ScriptCheck { tx, txid: *txid, wtxid: *wtxid, spent: outputs, flags });
             connected.undo.spent.push(spent);
         }
         for (outpoint, coin) in created_coins(tx, *txid, context.height, is_coinbase) {

@@ -41,6 +41,7 @@
 #![warn(missing_docs)]
 
 pub mod block;
+pub mod block_ids;
 pub mod coin_codec;
 pub mod coins;
 pub mod connect;
@@ -63,8 +64,11 @@ pub mod weight;
 mod uint;
 
 pub use block::{BlockContext, check_block, check_block_in_context, is_block_mutated};
+pub use block_ids::BlockIds;
 pub use coins::{BlockUndo, Coin, CoinChange, CoinChanges, CoinSource};
-pub use connect::{Connected, ScriptCheck, coins_left_by, connect_block, disconnect_block, script_flags};
+pub use connect::{
+    Connected, ScriptCheck, coins_left_by, connect_block, connect_identified, disconnect_block, script_flags,
+};
 pub use difficulty::next_bits;
 pub use error::{BlockError, ConnectError, DisconnectError, HeaderError, ScriptFailure, TransactionError};
 pub use header::median_time_past;

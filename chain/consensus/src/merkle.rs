@@ -5,7 +5,7 @@
 //! hash as invalid can be cut off from the chain. A root is therefore reported together with that suspicion.
 
 use bitcoin::hashes::{Hash, HashEngine, sha256d};
-use bitcoin::{Block, TxMerkleNode, Txid, WitnessMerkleNode, Wtxid};
+use bitcoin::{Block, Transaction, TxMerkleNode, Txid, WitnessMerkleNode, Wtxid};
 
 /// The root over a block's transaction ids.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,12 +24,13 @@ pub fn merkle_root(txids: &[Txid]) -> MerkleRoot {
 
 /// The root that commits to witnesses (BIP 141); the coinbase counts as all zeros.
 pub fn witness_merkle_root(block: &Block) -> WitnessMerkleNode {
-    let leaves = block
-        .txdata
-        .iter()
-        .enumerate()
-        .map(|(index, tx)| if index == 0 { Wtxid::all_zeros() } else { tx.compute_wtxid() }.to_raw_hash())
-        .collect();
+    witness_root(&block.txdata.iter().map(Transaction::compute_wtxid).collect::<Vec<_>>())
+}
+
+/// The same over ids that are known.
+pub fn witness_root(wtxids: &[Wtxid]) -> WitnessMerkleNode {
+    let coinbase = wtxids.iter().take(1).map(|_| Wtxid::all_zeros());
+    let leaves = coinbase.chain(wtxids.iter().skip(1).copied()).map(Wtxid::to_raw_hash).collect();
     WitnessMerkleNode::from_raw_hash(fold(leaves).0)
 }
 

@@ -20,6 +20,7 @@ use leyden_net::{ChainView, FilterRequest, MempoolView};
 use tokio::sync::broadcast;
 
 use crate::error::{BlockRejected, HeadersRejected, MempoolError, NodeError};
+use crate::prepared::PreparedBlock;
 use crate::types::{RemovalReason, Tip};
 
 /// What a peer-to-peer driver needs of the chain.
@@ -37,9 +38,17 @@ pub trait Backend: ChainView + MempoolView + Send + Sync + 'static {
     /// those before it stay. Known headers count as accepted.
     fn accept_headers(&self, headers: &[Header]) -> Result<HeadersAccepted, HeadersRejected>;
 
+    /// *Blocking.* Does what can be done for a block before it is its turn; may be called while another is submitted.
+    fn prepare_block(&self, block: Block) -> PreparedBlock;
+
     /// *Blocking.* Checks the block, stores it, and makes the valid chain with most work the active one. Its header is
     /// accepted on the way if it was not before. Blocks may come in any order once their headers are known.
-    fn submit_block(&self, block: Block) -> Result<BlockAccepted, BlockRejected>;
+    fn submit_prepared(&self, block: PreparedBlock) -> Result<BlockAccepted, BlockRejected>;
+
+    /// *Blocking.* Prepares the block and submits it.
+    fn submit_block(&self, block: Block) -> Result<BlockAccepted, BlockRejected> {
+        self.submit_prepared(self.prepare_block(block))
+    }
 
     /// *Blocking.* Offers a transaction to the mempool.
     fn submit_transaction(&self, transaction: Transaction) -> Result<Txid, MempoolError>;

@@ -20,24 +20,26 @@
 //! and so does the one on which the node already stands. (differs: Bitcoin Core may go over to one that was complete earlier,
 //! after a longer chain that contains its own tip has turned out invalid; that is no rule, and costs a reorganisation.)
 
+use std::collections::VecDeque;
 use std::sync::{Arc, RwLock};
 
 use bitcoin::block::Header;
 use bitcoin::{Block, BlockHash, Work};
-use leyden_consensus::block::is_block_mutated;
+use leyden_consensus::block::{check_identified_body, check_identified_in_context, is_identified_mutated};
 use leyden_consensus::header_tree::Path;
 use leyden_consensus::{
-    BlockContext, BlockError, ConnectError, Connected, DisconnectError, KnownHeader, Params, check_block,
-    check_block_in_context, connect_block, disconnect_block,
+    BlockContext, BlockError, BlockIds, ConnectError, Connected, DisconnectError, KnownHeader, Params,
+    connect_identified, disconnect_block,
 };
 
 use crate::chain_index::{ChainIndex, tip_of};
 use crate::coins_cache::{ChainCoins, Overlay};
 use crate::error::{BlockRejected, HeadersRejected, NodeError, StoreError};
 use crate::header_rows;
+use crate::prepared::{Prepared, PreparedBlock, block_ids};
 use crate::pruner::absence;
 use crate::roll_forward::roll_forward;
-use crate::scripts::ScriptVerifier;
+use crate::scripts::{HandOut, ScriptVerifier};
 use crate::step::StepChanges;
 use crate::store::{Batch, BatchKind, Durability, HeaderStatus, Store};
 use crate::sync::{read, write};
@@ -52,6 +54,8 @@ pub struct Chainstate {
     scripts: Arc<ScriptVerifier>,
     /// A block up to which scripts are taken as valid.
     assume_valid: Option<BlockHash>,
+    /// Ids of the blocks that were stored last.
+    ids: VecDeque<(BlockHash, Arc<BlockIds>)>,
 }
 
 /// What the chainstate shares with readers.
@@ -89,6 +93,9 @@ pub enum Submitted {
 
 /// Two weeks: what must lie on top of a block whose scripts are not checked.
 const BURIED_SECONDS: f64 = 14.0 * 86_400.0;
+
+/// Blocks whose ids are kept: those that were stored and wait for one before them.
+const IDS_KEPT: usize = 16;
 
 /// How many blocks of work `each` lie between two amounts of work; rounded, which a bound of weeks can bear.
 fn work_ratio(more: Work, less: Work, each: Work) -> f64 {
@@ -128,7 +135,15 @@ impl Chainstate {
         header_rows::load(&store, &mut write(&index))?;
         roll_forward(&store, &mut write(&index))?;
         store.keep_coins(coins);
-        Ok(Self { params, coins: ChainCoins::new(Arc::clone(&store)), store, index, scripts, assume_valid: None })
+        Ok(Self {
+            params,
+            coins: ChainCoins::new(Arc::clone(&store)),
+            store,
+            index,
+            scripts,
+            assume_valid: None,
+            ids: VecDeque::new(),
+        })
     }
 
     /// Takes the scripts of this block and all before it as valid, as long as it lies deep in the chain with most work.
@@ -201,8 +216,8 @@ impl Chainstate {
     }
 
     /// Checks a block as far as its place in the tree allows, and stores it. [`Self::activate`] does the rest.
-    pub fn store_block(&mut self, block: &Arc<Block>, now: u64) -> Result<Submitted, BlockRejected> {
-        let hash = block.block_hash();
+    pub fn store_block(&mut self, prepared: PreparedBlock, now: u64) -> Result<Submitted, BlockRejected> {
+        let PreparedBlock { block, hash, work } = prepared;
         if let Err(error) = self.accept_headers(&[block.header], now) {
             return Err(match error {
                 HeadersRejected::Header { hash, cause } => BlockRejected::Header { hash, cause },
@@ -220,14 +235,13 @@ impl Chainstate {
         let Some(context) = context else { return Err(NodeError::UnknownBlock(block.header.prev_blockhash).into()) };
         // A copy whose bytes do not belong to the header says nothing about the block that does.
         let segwit = context.height >= self.params.activation.segwit;
-        let (mutated, checked) = rayon::join(
-            || is_block_mutated(block, segwit),
-            || check_block(block, &self.params).and_then(|()| check_block_in_context(block, &context, &self.params)),
-        );
-        if let Some(cause) = mutated {
+        // Its header was accepted, so it has its proof of work.
+        let Prepared { ids, body, checked } = work.map_err(|cause| BlockRejected::Invalid { hash, cause })?;
+        if let Some(cause) = is_identified_mutated(&block, &ids, segwit) {
             return Err(BlockRejected::Mutated { hash, cause });
         }
-        if let Err(cause) = checked {
+        let in_context = || check_identified_in_context(&block, &ids, &context, &self.params);
+        if let Err(cause) = checked.and_then(|()| in_context()) {
             if cause.is_mutation() {
                 return Err(BlockRejected::Mutated { hash, cause });
             }
@@ -236,9 +250,13 @@ impl Chainstate {
         }
         let mut batch = Batch::new(BatchKind::Block);
         batch.put_header(known.height, &known.header, HeaderStatus::HEADER.with_block());
-        batch.put_block(&hash, block);
+        batch.put_body(&hash, &body);
         self.store.commit(&batch, Durability::Buffered)?;
-        self.store.remember(hash, block);
+        self.store.remember(hash, &block);
+        if self.ids.len() >= IDS_KEPT {
+            self.ids.pop_front();
+        }
+        self.ids.push_back((hash, ids));
         self.store.note_found(&hash);
         write(&self.index).tree.mark_stored(&hash);
         Ok(Submitted::Stored)
@@ -397,6 +415,12 @@ impl Chainstate {
         Ok(Step { disconnected, connected, tip: tip_of(&end) })
     }
 
+    /// The ids of this block's transactions.
+    pub(crate) fn ids_of(&self, hash: &BlockHash, block: &Block) -> Arc<BlockIds> {
+        let known = self.ids.iter().rev().find(|(known, _)| known == hash).map(|(_, ids)| Arc::clone(ids));
+        known.unwrap_or_else(|| Arc::new(block_ids(block)))
+    }
+
     /// A block that is or was part of the active chain.
     pub fn stored_block(&self, hash: &BlockHash) -> Result<Arc<Block>, NodeError> {
         self.store.block(hash)?.ok_or_else(|| absence(&read(&self.index), &self.store, hash))
@@ -421,33 +445,47 @@ impl Chainstate {
         let context = context.ok_or(NodeError::UnknownBlock(known.header.prev_blockhash))?;
         let invalid = |cause| Refused::Invalid { hash: known.hash, cause };
         let scripts = if self.is_assumed_valid(&known.hash) { Scripts::Assumed } else { Scripts::Checked };
-        let Connected { changes: coins, undo, checks, .. } =
-            self.check_coins(&block, &context, changes.coins())?.map_err(invalid)?;
-        let at = BlockRef { hash: known.hash, height: known.height };
+        let ids = self.ids_of(&known.hash, &block);
         // What the block changes is worked out while its scripts are checked: if one fails, all of the step is dropped.
-        let (verified, changed) = rayon::join(
-            || match scripts {
-                Scripts::Checked => self.scripts.verify(&checks),
-                Scripts::Assumed => Ok(()),
-            },
-            || changes.connect(at, &block, coins, &undo),
-        );
-        verified.map_err(|failure| invalid(failure.into()))?;
-        Ok(changed?)
+        match scripts {
+            Scripts::Assumed => self.connect_coins(&block, &ids, &context, changes, &mut |_| {}),
+            Scripts::Checked => {
+                let (changed, verified) =
+                    self.scripts.verify_while(|hand_out| self.connect_coins(&block, &ids, &context, changes, hand_out));
+                changed?;
+                verified.map_err(|failure| invalid(failure.into()))
+            }
+        }
+    }
+
+    fn connect_coins<'b>(
+        &self,
+        block: &'b Block,
+        ids: &BlockIds,
+        context: &BlockContext,
+        changes: &mut StepChanges<'_>,
+        hand_out: HandOut<'_, 'b>,
+    ) -> Result<(), Refused> {
+        let hash = block.block_hash();
+        let connected = self.check_coins(block, ids, context, changes.coins(), hand_out)?;
+        let connected = connected.map_err(|cause| Refused::Invalid { hash, cause })?;
+        Ok(changes.connect(BlockRef { hash, height: context.height }, block, ids, connected)?)
     }
 
     /// The rules that need coins, scripts apart. The outer error is ours, the inner one the block's.
     fn check_coins<'b>(
         &self,
         block: &'b Block,
+        ids: &BlockIds,
         context: &BlockContext,
         overlay: &Overlay<'_>,
+        hand_out: HandOut<'_, 'b>,
     ) -> Result<Result<Connected<'b>, BlockError>, NodeError> {
         let times = |height: u32| {
             let index = read(&self.index);
             index.tree.ancestor(&context.parent, height).map(|known| known.median_time_past)
         };
-        match connect_block(block, context, overlay, &times, &self.params) {
+        match connect_identified(block, ids, context, overlay, &times, &self.params, hand_out) {
             Ok(connected) => Ok(Ok(connected)),
             Err(ConnectError::Block(cause)) => Ok(Err(cause)),
             Err(ConnectError::Source(error)) => Err(error.into()),
@@ -461,9 +499,13 @@ impl Chainstate {
         let invalid = |cause| BlockRejected::Invalid { hash, cause };
         let context = read(&self.index).tree.context_for(&block.header);
         let context = context.ok_or(NodeError::UnknownBlock(block.header.prev_blockhash))?;
-        leyden_consensus::block::check_block_body(block).map_err(invalid)?;
-        check_block_in_context(block, &context, &self.params).map_err(invalid)?;
-        let connected = self.check_coins(block, &context, &Overlay::new(&self.coins))?.map_err(invalid)?;
-        self.scripts.verify(&connected.checks).map_err(|failure| invalid(failure.into()))
+        let ids = block_ids(block);
+        check_identified_body(block, &ids).map_err(invalid)?;
+        check_identified_in_context(block, &ids, &context, &self.params).map_err(invalid)?;
+        let overlay = Overlay::new(&self.coins);
+        let (checked, verified) =
+            self.scripts.verify_while(|hand_out| self.check_coins(block, &ids, &context, &overlay, hand_out));
+        checked?.map_err(invalid)?;
+        verified.map_err(|failure| invalid(failure.into()))
     }
 }

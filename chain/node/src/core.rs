@@ -21,7 +21,7 @@ use bitcoin::{Amount, Block, BlockHash, CompactTarget, ScriptBuf, Target, Transa
 use leyden_consensus::locktime::is_final;
 use leyden_consensus::subsidy::block_subsidy;
 use leyden_consensus::transaction::check_transaction;
-use leyden_consensus::{BlockError, HeaderChain as _, HeaderError, Params};
+use leyden_consensus::{BlockError, BlockIds, HeaderChain as _, HeaderError, Params};
 use leyden_net::{ChainView, FilterRequest, HeaderEntry, MempoolView, RelayedTx, TxName};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,7 @@ use crate::light_state::{self, Light, relayed};
 use crate::mempool::accept::{Acceptor, Applied, NextBlock, SubmissionKind};
 use crate::mempool::file::{self, FileError, Kept, Reader};
 use crate::mempool::{Entry, FeeEstimator, Mempool, MempoolPolicy, package};
+use crate::prepared::PreparedBlock;
 use crate::pruner::{PruneConfig, Pruner};
 use crate::scripts::ScriptVerifier;
 use crate::store::Store;
@@ -338,14 +339,16 @@ impl Core {
             // Read before the pool is locked: its readers shall not wait for a disk.
             let blocks: Result<Vec<_>, _> = step.connected.iter().map(|at| chain.stored_block(&at.hash)).collect();
             let mut pool = write(&self.mempool);
-            blocks?.iter().for_each(|block| self.confirm(&mut pool, block));
+            for (at, block) in step.connected.iter().zip(blocks?) {
+                self.confirm(&mut pool, &block, &chain.ids_of(&at.hash, &block));
+            }
             self.note_time(&mut pool, now);
         } else {
             // Judging everything anew takes a while, and readers shall not wait for it.
             let mut pool = read(&self.mempool).clone();
             for at in &step.connected {
                 let block = chain.stored_block(&at.hash)?;
-                self.confirm(&mut pool, &block);
+                self.confirm(&mut pool, &block, &chain.ids_of(&at.hash, &block));
             }
             self.note_time(&mut pool, now);
             self.return_transactions(chain, &mut pool, step)?;
@@ -354,8 +357,8 @@ impl Core {
         Ok(())
     }
 
-    fn confirm(&self, pool: &mut Mempool, block: &Block) {
-        let confirmed = pool.confirm(block);
+    fn confirm(&self, pool: &mut Mempool, block: &Block, ids: &BlockIds) {
+        let confirmed = pool.confirm(block, ids.txids());
         lock(&self.fees).note_block(block.weight().to_wu(), &confirmed.mined);
         self.announce_removed(&confirmed.conflicts, RemovalReason::Conflict);
     }
@@ -673,12 +676,15 @@ impl Backend for Core {
         Ok(HeadersAccepted { new, last: headers.last().map(Header::block_hash) })
     }
 
-    fn submit_block(&self, block: Block) -> Result<BlockAccepted, BlockRejected> {
+    fn prepare_block(&self, block: Block) -> PreparedBlock {
+        PreparedBlock::new(block, &self.params)
+    }
+
+    fn submit_prepared(&self, block: PreparedBlock) -> Result<BlockAccepted, BlockRejected> {
         self.full("the blocks before it, so that it cannot check it")?;
-        let hash = block.block_hash();
-        let block = Arc::new(block);
+        let hash = block.hash;
         let mut chain = lock(&self.chain);
-        match chain.store_block(&block, self.clock.now())? {
+        match chain.store_block(block, self.clock.now())? {
             Submitted::Known => return Ok(BlockAccepted::Known),
             Submitted::Stored => {}
         }

@@ -14,6 +14,9 @@ use rayon::prelude::*;
 
 use crate::sync::lock;
 
+/// Takes a check that is to be run.
+pub(crate) type HandOut<'f, 'b> = &'f mut dyn FnMut(ScriptCheck<'b>);
+
 /// Remembers successes and runs the checks.
 pub struct ScriptVerifier {
     verified: Mutex<Generations>,
@@ -38,7 +41,7 @@ impl ScriptVerifier {
         let results: Vec<Option<(Wtxid, Result<(), ScriptFailure>)>> = checks
             .par_iter()
             .map(|check| {
-                let wtxid = check.transaction().compute_wtxid();
+                let wtxid = check.wtxid();
                 (!self.is_verified(&wtxid, check.flags())).then(|| (wtxid, run(check)))
             })
             .collect();
@@ -52,6 +55,43 @@ impl ScriptVerifier {
             }
         }
         first.map_or(Ok(()), Err)
+    }
+
+    /// Runs checks while they are handed out by `produce`, which is called on this thread. Returns what it returns, and the
+    /// failure of the first check in their order that has one, when all have ended.
+    pub(crate) fn verify_while<'b, R>(
+        &self,
+        produce: impl FnOnce(HandOut<'_, 'b>) -> R,
+    ) -> (R, Result<(), ScriptFailure>) {
+        let first: Mutex<Option<(usize, ScriptFailure)>> = Mutex::new(None);
+        let result = rayon::in_place_scope(|scope| {
+            let (mut waiting, mut handed_out) = (Vec::with_capacity(CHECKED_TOGETHER), 0usize);
+            let mut start = |checks: &mut Vec<ScriptCheck<'b>>| {
+                let checks = std::mem::replace(checks, Vec::with_capacity(CHECKED_TOGETHER));
+                let place = handed_out;
+                handed_out = handed_out.saturating_add(1);
+                let first = &first;
+                scope.spawn(move |_| {
+                    let Err(failure) = self.verify(&checks) else { return };
+                    let mut first = lock(first);
+                    if first.as_ref().is_none_or(|(earlier, _)| place < *earlier) {
+                        *first = Some((place, failure));
+                    }
+                });
+            };
+            let result = produce(&mut |check| {
+                waiting.push(check);
+                if waiting.len() == CHECKED_TOGETHER {
+                    start(&mut waiting);
+                }
+            });
+            if !waiting.is_empty() {
+                start(&mut waiting);
+            }
+            result
+        });
+        let first = first.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        (result, first.map_or(Ok(()), |(_, failure)| Err(failure)))
     }
 
     fn is_verified(&self, wtxid: &Wtxid, flags: ScriptFlags) -> bool {
@@ -68,6 +108,8 @@ impl ScriptVerifier {
     }
 }
 
+/// Checks that are begun together while a block is looked at: some milliseconds of work.
+const CHECKED_TOGETHER: usize = 32;
 /// Inputs of one transaction below which it is not worth spreading them over threads.
 const INPUTS_TOGETHER: usize = 4;
 

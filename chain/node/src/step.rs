@@ -5,7 +5,7 @@
 //! Either way they are written whole or not at all.
 
 use bitcoin::{Block, BlockHash};
-use leyden_consensus::{BlockUndo, CoinChanges};
+use leyden_consensus::{BlockIds, CoinChanges, Connected};
 
 use crate::coins_cache::{ChainCoins, Overlay};
 use crate::error::NodeError;
@@ -63,15 +63,15 @@ impl<'a> StepChanges<'a> {
         &mut self,
         at: BlockRef,
         block: &Block,
-        coins: CoinChanges,
-        undo: &BlockUndo,
+        ids: &BlockIds,
+        Connected { changes, undo, .. }: Connected<'_>,
     ) -> Result<(), NodeError> {
-        self.batch.put_undo(&at.hash, undo);
-        self.batch.put_active(at.height, &at.hash, block);
+        self.batch.put_undo(&at.hash, &undo);
+        self.batch.put_active(at.height, &at.hash, block, ids.txids());
         if self.store.keeps_filters() {
-            self.filters.add(self.store, &mut self.batch, (&at.hash, block), undo)?;
+            self.filters.add(self.store, &mut self.batch, (&at.hash, block), &undo)?;
         }
-        self.overlay.apply(coins);
+        self.overlay.apply(changes);
         let (blocks, bytes) = self.grown;
         self.grown = (blocks.saturating_add(1), bytes.saturating_add(block.total_size()));
         self.make_room()

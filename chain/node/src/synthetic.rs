@@ -11,6 +11,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use bitcoin::absolute::LockTime;
@@ -149,7 +150,7 @@ pub fn write_chain(path: &Path, full_blocks: u32) -> Result<SyntheticChain, Synt
 }
 
 /// The blocks of the file as bytes, in the order of the chain.
-pub fn read_chain(path: &Path) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>>> {
+pub fn read_chain(path: &Path) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>> + Send> {
     let mut file = BufReader::new(File::open(path)?);
     Ok(std::iter::from_fn(move || {
         let mut length = [0; 4];
@@ -163,15 +164,34 @@ pub fn read_chain(path: &Path) -> io::Result<impl Iterator<Item = io::Result<Vec
     }))
 }
 
-/// Validates the blocks of the file with a node's own settings, from an empty database in `folder`.
+/// Validates the blocks of the file with a node's own settings, from an empty database in `folder`. As in a node, where
+/// they come from peers, the next block is decoded and prepared while one is connected; and at the end all is on the disk.
 pub fn validate_chain(path: &Path, folder: &Path) -> Result<ValidatedChain, SyntheticError> {
     let config = NodeConfig::new(Params::regtest(), folder);
     let core = open(config)?;
     let begun = Instant::now();
-    for bytes in read_chain(path)? {
-        let block: Block = deserialize(&bytes?).map_err(io::Error::other)?;
-        core.submit_block(block)?;
-    }
+    let blocks = read_chain(path)?;
+    std::thread::scope(|scope| -> Result<(), SyntheticError> {
+        let (prepared, next) = sync_channel(1);
+        let reader = scope.spawn({
+            let core = &core;
+            move || -> io::Result<()> {
+                for bytes in blocks {
+                    let block: Block = deserialize(&bytes?).map_err(io::Error::other)?;
+                    if prepared.send(core.prepare_block(block)).is_err() {
+                        // The chain has refused one.
+                        break;
+                    }
+                }
+                Ok(())
+            }
+        });
+        for block in next {
+            core.submit_prepared(block)?;
+        }
+        Ok(reader.join().map_err(|_| SyntheticError::Made("the reader panicked".to_owned()))??)
+    })?;
+    core.store.flush_coins()?;
     Ok(ValidatedChain { tip: core.tip().hash, seconds: begun.elapsed().as_secs_f64() })
 }
 

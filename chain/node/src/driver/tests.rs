@@ -7,6 +7,7 @@ use bitcoin::block::Header;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::pow::Work;
 use bitcoin::{Block, BlockHash, FeeRate, Transaction, Txid};
+use leyden_consensus::Params;
 use leyden_net::{
     BlockOutcome, ChainView, FilterRequest, HeaderEntry, HeadersOutcome, MempoolView, RelayedTx, Timing,
     TransactionOutcome, TxName,
@@ -18,6 +19,7 @@ use tokio::sync::broadcast;
 use super::*;
 use crate::backend::{BlockAccepted, ChainEvent, HeadersAccepted};
 use crate::error::{BlockRejected, HeadersRejected, MempoolError, NodeError};
+use crate::prepared::PreparedBlock;
 use crate::types::Tip;
 use model::{Chain, Mempool, START, relayed, spend};
 
@@ -134,7 +136,12 @@ impl Backend for Memory {
         }
     }
 
-    fn submit_block(&self, block: Block) -> Result<BlockAccepted, BlockRejected> {
+    fn prepare_block(&self, block: Block) -> PreparedBlock {
+        PreparedBlock::new(block, &Params::regtest())
+    }
+
+    fn submit_prepared(&self, prepared: PreparedBlock) -> Result<BlockAccepted, BlockRejected> {
+        let block = prepared.block.as_ref().clone();
         let (before, outcome) = {
             let mut chain = self.chain.lock().unwrap();
             (chain.tip().hash, chain.process_block(block))

@@ -3,6 +3,7 @@
 //! transaction waits behind all those of another.
 
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -14,6 +15,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::fair_queue::FairQueue;
 use crate::backend::Backend;
 use crate::error::{BlockRejected, HeadersRejected, MempoolError};
+use crate::prepared::PreparedBlock;
 use crate::time_budget::TimeBudget;
 
 /// A transaction, or a parent with a child that pays for it.
@@ -47,16 +49,33 @@ struct Worker<Job> {
 /// The three threads. They end when this is dropped; [`Workers::join`] waits for that.
 pub(super) struct Workers {
     headers: Worker<Vec<Header>>,
+    /// While one block is connected, the next is prepared.
     blocks: Worker<Block>,
+    connecting: JoinHandle<()>,
     transactions: Worker<Charged>,
     outcomes: UnboundedSender<Event>,
 }
 
 impl Workers {
     pub(super) fn start(backend: &Arc<dyn Backend>, outcomes: &UnboundedSender<Event>) -> std::io::Result<Self> {
+        // One is prepared, one waits, one is connected: no more are in memory for it.
+        let (prepared, blocks) = sync_channel::<(PeerId, PreparedBlock)>(1);
+        let connecting = {
+            let (backend, outcomes) = (Arc::clone(backend), outcomes.clone());
+            std::thread::Builder::new().name("p2p-blocks".into()).spawn(move || {
+                for (peer, block) in blocks {
+                    let _ = outcomes.send(check_block(backend.as_ref(), peer, block));
+                }
+            })?
+        };
+        let prepare = move |backend: &dyn Backend, peer: PeerId, block: Block, _: &mut dyn FnMut(Event)| {
+            // The other thread is gone only after a bug in a check: `Workers::block` tells.
+            let _ = prepared.send((peer, backend.prepare_block(block)));
+        };
         Ok(Self {
             headers: Worker::spawn("p2p-headers", backend, outcomes, check_headers)?,
-            blocks: Worker::spawn("p2p-blocks", backend, outcomes, check_block)?,
+            blocks: Worker::spawn("p2p-prepare", backend, outcomes, prepare)?,
+            connecting,
             transactions: Worker::spawn("p2p-transactions", backend, outcomes, check_transaction)?,
             outcomes: outcomes.clone(),
         })
@@ -70,7 +89,7 @@ impl Workers {
 
     #[must_use]
     pub(super) fn block(&self, peer: PeerId, block: Block) -> bool {
-        self.blocks.push(peer, block)
+        self.blocks.push(peer, block) && !self.connecting.is_finished()
     }
 
     #[must_use]
@@ -90,8 +109,9 @@ impl Workers {
 
     /// Waits for the checks that are under way. Those that were not begun are given up.
     pub(super) fn join(self) {
-        let Self { headers, blocks, transactions, outcomes: _ } = self;
-        for ended in [headers.join(), blocks.join(), transactions.join()] {
+        let Self { headers, blocks, connecting, transactions, outcomes: _ } = self;
+        // The third ends when the second has.
+        for ended in [headers.join(), blocks.join(), connecting.join(), transactions.join()] {
             if ended.is_err() {
                 tracing::error!("a check of the peer-to-peer driver panicked");
             }
@@ -104,7 +124,7 @@ impl<Job: Send + 'static> Worker<Job> {
         name: &str,
         backend: &Arc<dyn Backend>,
         outcomes: &UnboundedSender<Event>,
-        check: fn(&dyn Backend, PeerId, Job, &mut dyn FnMut(Event)),
+        mut check: impl FnMut(&dyn Backend, PeerId, Job, &mut dyn FnMut(Event)) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (backend, outcomes) = (Arc::clone(backend), outcomes.clone());
         let jobs = Arc::new(FairQueue::new());
@@ -157,9 +177,9 @@ fn check_headers(backend: &dyn Backend, peer: PeerId, headers: Vec<Header>, repo
     report(Event::HeadersProcessed { peer, count, outcome });
 }
 
-fn check_block(backend: &dyn Backend, peer: PeerId, block: Block, report: &mut dyn FnMut(Event)) {
-    let hash = block.block_hash();
-    let outcome = match backend.submit_block(block) {
+fn check_block(backend: &dyn Backend, peer: PeerId, block: PreparedBlock) -> Event {
+    let hash = block.hash;
+    let outcome = match backend.submit_prepared(block) {
         Ok(_) => BlockOutcome::Accepted,
         Err(error) => {
             tracing::debug!(peer = peer.0, %hash, %error, "block refused");
@@ -171,7 +191,7 @@ fn check_block(backend: &dyn Backend, peer: PeerId, block: Block, report: &mut d
             }
         }
     };
-    report(Event::BlockProcessed { peer, hash, outcome });
+    Event::BlockProcessed { peer, hash, outcome }
 }
 
 fn check_transaction(backend: &dyn Backend, peer: PeerId, charged: Charged, report: &mut dyn FnMut(Event)) {

@@ -368,11 +368,13 @@ impl Mempool {
     }
 
     /// The block is part of the active chain now: its transactions leave, and so does what conflicts with them.
-    pub fn confirm(&mut self, block: &Block) -> Confirmed {
+    pub fn confirm(&mut self, block: &Block, txids: &[Txid]) -> Confirmed {
         let mut result = Confirmed::default();
-        for transaction in &block.txdata {
-            let txid = transaction.compute_txid();
-            result.mined.extend(self.remove_one(&txid));
+        for (transaction, txid) in block.txdata.iter().zip(txids) {
+            if self.entries.is_empty() {
+                break;
+            }
+            result.mined.extend(self.remove_one(txid));
             let conflicts: BTreeSet<Txid> = transaction
                 .input
                 .iter()

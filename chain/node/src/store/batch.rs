@@ -91,7 +91,12 @@ impl Batch {
 
     /// Adds a block's body.
     pub fn put_block(&mut self, hash: &BlockHash, block: &Block) {
-        self.put(family::BLOCKS, hash.as_byte_array(), &serialize(block));
+        self.put_body(hash, &serialize(block));
+    }
+
+    /// Adds a block's body as bytes.
+    pub(crate) fn put_body(&mut self, hash: &BlockHash, body: &[u8]) {
+        self.put(family::BLOCKS, hash.as_byte_array(), body);
     }
 
     /// Adds the coins that a block has spent, to disconnect it by.
@@ -115,12 +120,10 @@ impl Batch {
     }
 
     /// The block and its transactions are now at this height of the active chain.
-    pub fn put_active(&mut self, height: u32, hash: &BlockHash, block: &Block) {
+    pub fn put_active(&mut self, height: u32, hash: &BlockHash, block: &Block, txids: &[Txid]) {
         self.put(family::ACTIVE, &height.to_be_bytes(), hash.as_byte_array());
-        let mut txids: Vec<(Txid, TxPosition)> = (0u32..)
-            .zip(&block.txdata)
-            .map(|(index, transaction)| (transaction.compute_txid(), TxPosition { height, index }))
-            .collect();
+        let mut txids: Vec<(Txid, TxPosition)> =
+            (0u32..).zip(txids).map(|(index, txid)| (*txid, TxPosition { height, index })).collect();
         for (txid, position) in &txids {
             self.put(family::POSITIONS, &position.key(), txid.as_byte_array());
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bitcoin::hashes::Hash;
 use bitcoin::{Block, BlockHash};
+use leyden_consensus::BlockIds;
 use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, ErrorKind, Options};
 use tokio_util::sync::CancellationToken;
 
@@ -107,7 +108,7 @@ impl Store {
             batch.put_meta("genesis", wanted.as_byte_array());
             batch.put_header(0, &genesis.header, HeaderStatus::HEADER.with_block());
             batch.put_block(&wanted, genesis);
-            batch.put_active(0, &wanted, genesis);
+            batch.put_active(0, &wanted, genesis, BlockIds::of(genesis).txids());
             batch.set_tip(&wanted);
             return self.commit(&batch, Durability::Synced);
         };
