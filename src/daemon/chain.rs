@@ -102,9 +102,8 @@ impl ChainFacade {
 fn node_error(error: NodeError) -> ApiError {
     match error {
         NodeError::UnknownBlock(_) => ApiError::not_found(error.to_string()),
-        NodeError::LightNode(_) | NodeError::ClockBehindChain { .. } | NodeError::Pruned { .. } => {
-            ApiError::precondition(error.to_string())
-        }
+        NodeError::LightNode(_) | NodeError::ClockBehindChain { .. } => ApiError::precondition(error.to_string()),
+        NodeError::Pruned { .. } | NodeError::OutOfReach { .. } => ApiError::precondition(error.to_string()),
         NodeError::ShuttingDown | NodeError::SearchStopped => ApiError::unavailable(error.to_string()),
         NodeError::Network(_) | NodeError::Unreachable { .. } => ApiError::unavailable(error.to_string()),
         NodeError::Store(_)

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    error::{IN_INITIAL_DOWNLOAD, NOT_CONNECTED, RpcError},
+    error::{IN_INITIAL_DOWNLOAD, MISC, NOT_CONNECTED, RpcError},
     mining,
     waiting::tip_when,
 };
@@ -100,6 +100,9 @@ fn check_ready(node: &Node) -> Result<(), RpcError> {
             IN_INITIAL_DOWNLOAD,
             format!("Leyden is in initial sync and waiting for blocks: {doubt}"),
         )),
+        Err(doubt @ TipDoubt::OutOfReach { .. }) => {
+            Err(RpcError::new(MISC, format!("Leyden does not follow the chain with most work: {doubt}")))
+        }
         Err(doubt @ (TipDoubt::NotHeard | TipDoubt::NoPeers { .. })) => {
             Err(RpcError::new(NOT_CONNECTED, format!("Leyden is not connected: {doubt}")))
         }

@@ -76,7 +76,7 @@ impl From<NodeError> for RpcError {
             // Bitcoin Core's words: programs look for "pruned".
             NodeError::Pruned { .. } => return Self::new(MISC, "Block not available (pruned data)"),
             NodeError::UnknownBlock(_) => INVALID_ADDRESS_OR_KEY,
-            NodeError::LightNode(_) => MISC,
+            NodeError::LightNode(_) | NodeError::OutOfReach { .. } => MISC,
             NodeError::ShuttingDown
             | NodeError::SearchStopped
             | NodeError::ClockBehindChain { .. }

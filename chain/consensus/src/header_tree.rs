@@ -18,6 +18,7 @@
 mod branch;
 mod entry;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -172,6 +173,18 @@ impl HeaderTree {
     /// complete first.
     pub fn best_stored(&self) -> KnownHeader {
         self.entry(self.best_stored).known()
+    }
+
+    /// The tip of the chain with the most work among those that go through a block and whose blocks are all stored, as
+    /// [`best_stored`](Self::best_stored); `None` if there is none.
+    pub fn best_stored_through(&self, hash: &BlockHash) -> Option<KnownHeader> {
+        let all = self.best_stored();
+        if self.ancestor(&all.hash, self.get(hash)?.height).is_some_and(|through| through.hash == *hash) {
+            return Some(all);
+        }
+        let descendants = self.descendants(self.slot(hash)?).into_iter().map(|slot| self.entry(slot));
+        let complete = descendants.filter(|entry| entry.validity.is_valid() && entry.linked.is_some());
+        complete.max_by_key(|entry| (entry.chain_work, Reverse(entry.linked))).map(Entry::known)
     }
 
     /// The header with this block hash, on any branch.

@@ -55,6 +55,13 @@ pub trait ChainView {
     /// Whether the filters of all blocks are at hand (BIP 157).
     fn serves_filters(&self) -> bool;
 
+    /// Whether the active chain could be left for the one that ends in `target`. A pruned node cannot take off what it has
+    /// pruned: it needs no blocks of such a chain.
+    fn is_in_reach(&self, target: &BlockHash) -> bool {
+        let _ = target;
+        true
+    }
+
     /// Blocks that were stored, of the active chain too, and are damaged: some of those that have to be fetched again.
     fn lost_blocks(&self) -> Vec<BlockHash> {
         Vec::new()

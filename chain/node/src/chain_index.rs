@@ -6,6 +6,7 @@ use bitcoin::BlockHash;
 use leyden_consensus::{HeaderTree, KnownHeader, Params};
 use leyden_net::{BlockState, HeaderEntry};
 
+use crate::tip::BestChain;
 use crate::types::{BlockRef, Tip};
 
 /// The header tree with the active chain marked in it.
@@ -66,6 +67,24 @@ impl ChainIndex {
     pub fn has_chain_to(&self, best: &KnownHeader, tolerated: u32) -> bool {
         let needed = self.tree.ancestor(&best.hash, best.height.saturating_sub(tolerated));
         needed.is_some_and(|needed| self.active_at(needed.height) == Some(needed.hash))
+    }
+
+    /// How the active chain, whose blocks are pruned below a height, stands to the one that ends in `best`.
+    pub fn best_chain(&self, best: &KnownHeader, tolerated: u32, pruned_below: u32) -> BestChain {
+        if self.has_chain_to(best, tolerated) {
+            return BestChain::Had;
+        }
+        let Some(fork) = self.fork_height(&best.hash) else { return BestChain::Missing };
+        let above = fork.saturating_add(1);
+        match self.tree.ancestor(&best.hash, above) {
+            Some(first) if above < pruned_below => BestChain::OutOfReach { first: first.hash, fork },
+            Some(_) | None => BestChain::Missing,
+        }
+    }
+
+    /// The height of the last block that this one's chain has in common with the active one.
+    pub fn fork_height(&self, hash: &BlockHash) -> Option<u32> {
+        self.tree.fork_point(&self.tip_hash(), hash).map(|fork| fork.height)
     }
 
     /// The active chain's block at this height.

@@ -14,6 +14,9 @@
 //! two tips is ever seen or stored. Its blocks are read one at a time, and its changes take a bounded memory (`step`).
 //! If somebody says that a block of the active chain is invalid, the step goes back to what is left, which has less work.
 //!
+//! A pruned node cannot take off what it has pruned ([`crate::prune`]): chains that part from the active one below that count
+//! for nothing here, their blocks are not stored, and the tip is in doubt while a peer stands for one with more work.
+//!
 //! What it promises: what the disk holds is always the state of the tip on disk, coins that are still in memory among it
 //! (`store::coins`). A step that fails, by an invalid block or a
 //! crash, leaves everything as it was. Of two chains with equal work the first that was complete stays,
@@ -232,6 +235,7 @@ impl Chainstate {
         if known.stored && !self.store.is_lost(&hash) {
             return Ok(Submitted::Known);
         }
+        self.check_reach(&hash)?;
         let Some(context) = context else { return Err(NodeError::UnknownBlock(block.header.prev_blockhash).into()) };
         // A copy whose bytes do not belong to the header says nothing about the block that does.
         let segwit = context.height >= self.params.activation.segwit;
@@ -332,20 +336,38 @@ impl Chainstate {
         }
     }
 
-    /// The way to the complete chain with most work, if that is more than the tip's, or if the tip does not count any more.
+    /// Refuses a block whose chain would take off what is pruned of the active one.
+    fn check_reach(&self, hash: &BlockHash) -> Result<(), NodeError> {
+        let below = self.store.pruned_below();
+        let fork = read(&self.index).fork_height(hash).ok_or(NodeError::UnknownBlock(*hash))?;
+        if fork.saturating_add(1) < below { Err(NodeError::OutOfReach { hash: *hash, fork, below }) } else { Ok(()) }
+    }
+
+    /// The way to the complete chain with most work, if that is more than the tip's, or if the tip does not count any more. It
+    /// takes off no block that is pruned.
     fn better_path(&self) -> Option<Path> {
         let tip = self.tip();
         let index = read(&self.index);
-        let best = index.tree.best_stored();
+        // The last block that has to stay.
+        let base = index.active_at(self.store.pruned_below().saturating_sub(1))?;
+        let best = index.tree.best_stored_through(&base)?;
         if tip.validity.is_valid() && best.chain_work <= tip.chain_work {
             return None;
         }
         index.tree.path(&tip.hash, &best.hash)
     }
 
-    /// Marks a block as invalid because somebody says so. The mark is stored, also if the block's turn never came.
+    /// Marks a block as invalid because somebody says so. The mark is stored, also if the block's turn never came; not on
+    /// a block of the active chain that cannot be taken off.
     pub fn invalidate(&mut self, hash: &BlockHash) -> Result<(), NodeError> {
-        let known = read(&self.index).tree.get(hash).ok_or(NodeError::UnknownBlock(*hash))?;
+        let (known, is_active) = {
+            let index = read(&self.index);
+            (index.tree.get(hash).ok_or(NodeError::UnknownBlock(*hash))?, index.is_active(hash))
+        };
+        let below = self.store.pruned_below();
+        if is_active && known.height > 0 && known.height < below {
+            return Err(NodeError::Pruned { height: known.height, below });
+        }
         // Nothing is left without the genesis block.
         if known.height == 0 { Ok(()) } else { self.mark_invalid(&known, known.stored) }
     }
@@ -378,6 +400,7 @@ impl Chainstate {
             index.tree.path(&tip.hash, hash).filter(|path| !path.connect.is_empty())
         };
         let Some(path) = path else { return Ok(None) };
+        self.check_reach(hash)?;
         self.take(&path, announce, &mut Vec::new())
     }
 

@@ -156,8 +156,28 @@ impl Core {
         };
         filter_index::begin(&core.store, &core.params.genesis)?;
         // The process may have stopped after it stored blocks and before it made their chain the active one.
-        core.advance(&mut lock(&core.chain), &mut Vec::new())?;
+        match core.advance(&mut lock(&core.chain), &mut Vec::new()) {
+            // A block that would have to come off is damaged: peers are asked for it, which needs a node that runs.
+            Err(NodeError::MissingData(hash)) => {
+                tracing::warn!(%hash, "the tip stays where it is until the block is here")
+            }
+            advanced => advanced?,
+        }
+        core.warn_of_invalid_tip();
         Ok(core)
+    }
+
+    /// A tip that was marked when it could not be taken off is none that the network follows.
+    fn warn_of_invalid_tip(&self) {
+        let tip = self.tip();
+        if read(&self.index).tree.get(&tip.hash).is_some_and(|known| !known.validity.is_valid()) {
+            tracing::error!(
+                height = tip.height,
+                "a block of this node's chain is marked as invalid and cannot be taken off: take the mark back with \
+                 `reconsiderblock {}`, or start with an empty chain database",
+                tip.hash
+            );
+        }
     }
 
     /// Takes the scripts of this block and all before it as valid ([`Chainstate::assume_valid`]).
@@ -778,6 +798,11 @@ impl ChainView for Core {
 
     fn serves_filters(&self) -> bool {
         self.has_filters.load(Ordering::Acquire)
+    }
+
+    fn is_in_reach(&self, target: &BlockHash) -> bool {
+        let below = self.store.pruned_below();
+        below == 0 || read(&self.index).fork_height(target).is_some_and(|fork| fork.saturating_add(1) >= below)
     }
 
     fn lost_blocks(&self) -> Vec<BlockHash> {

@@ -54,6 +54,12 @@ pub enum NodeError {
          start this one without --prune and with an empty chain database"
     )]
     Pruned { height: u32, below: u32 },
+    /// A reorganisation would have to take off blocks that are pruned.
+    #[error(
+        "block {hash} is of a chain that parts from this node's after height {fork}, and this node keeps its blocks from \
+         height {below} on only: it cannot go over to that chain; a node with an empty chain database can"
+    )]
+    OutOfReach { hash: BlockHash, fork: u32, below: u32 },
     #[error("the network cannot be used: {0}")]
     Network(String),
     #[error("no connection to {address}: {reason}; check the address and that the node there runs the same network")]

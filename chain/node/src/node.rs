@@ -175,18 +175,18 @@ impl Node {
         let rules = TipRules::of(&core.params);
         let ChainPeers { clocks_ahead, best_known, hears, dials, had_outbound, heard } =
             self.inner.network.get().map(|network| network.chain_peers()).unwrap_or_default();
-        let (tip, best_header, has_best) = {
+        let (tip, best_header, best_chain) = {
             let index = read(&core.index);
             // Headers without blocks cost little on a chain of little work: they count while a peer stands for them.
             let best = index.best_of(hears.then_some(best_known.as_slice()));
-            (index.tip(), tip_of(&best), index.has_chain_to(&best, tip::TOLERATED_BLOCKS))
+            (index.tip(), tip_of(&best), index.best_chain(&best, tip::TOLERATED_BLOCKS, core.store.pruned_below()))
         };
         let found = *lock(&core.found_tip);
         let evidence = TipEvidence {
             now: core.clock.now(),
             tip,
             best_header,
-            has_best,
+            best_chain,
             refused_time: *lock(&core.refused_time),
             clocks_ahead,
             // On a chain for tests who listens is asked for blocks, and misses nobody who has gone.

@@ -16,6 +16,9 @@
 //! * What is found within [`TipRules::grace`] after the last peer was lost: one block on average.
 //! * If all its peers withhold the chain from it: [`MAX_AGE_BLOCKS`] on average. They would have to be all of them.
 //!
+//! A pruned node cannot go over to a chain that parts from its own below the blocks that it keeps. If that one has more work
+//! its doubt ends by no waiting: somebody has to say which of the two it is ([`TipDoubt::OutOfReach`]).
+//!
 //! What strangers can do: who holds all connections of a node can make it doubt (by a wrong clock), which costs
 //! payments time and nobody money. The clocks of peers that this node chose itself count alone, if there are any, and
 //! so do the headers: somebody who sends headers and never their blocks would else end all payments on a chain of
@@ -27,6 +30,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use bitcoin::BlockHash;
 use leyden_consensus::{Params, Retarget};
 
 use crate::types::Tip;
@@ -87,6 +91,22 @@ pub enum LastContact {
     Never,
 }
 
+/// How the active chain stands to the best header's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BestChain {
+    /// It has all of its blocks but the last [`TOLERATED_BLOCKS`].
+    Had,
+    /// Blocks of it are missing.
+    Missing,
+    /// The best header's chain parts from it after the height `fork`, and blocks that would have to come off are pruned.
+    OutOfReach {
+        /// The first block of it after the fork.
+        first: BlockHash,
+        /// The height of the last block that both have.
+        fork: u32,
+    },
+}
+
 /// What is known of the network.
 #[derive(Clone, Debug)]
 pub struct TipEvidence {
@@ -96,8 +116,8 @@ pub struct TipEvidence {
     pub tip: Tip,
     /// The header with most work behind it.
     pub best_header: Tip,
-    /// Whether the active chain has all blocks of the best header's chain but the last [`TOLERATED_BLOCKS`].
-    pub has_best: bool,
+    /// How the active chain stands to the best header's.
+    pub best_chain: BestChain,
     /// The time of a header that was refused for being too far ahead, and that would have made the best chain.
     pub refused_time: Option<u32>,
     /// How many seconds the clocks of the connected peers are ahead of ours, of those that count.
@@ -120,6 +140,8 @@ pub enum TipDoubt {
     ClockBehindChain { seconds: u64 },
     /// Blocks are known by their headers alone.
     Behind { height: u32, best: u32 },
+    /// A chain with more work cannot be followed: what would have to come off is pruned.
+    OutOfReach { best: u32, fork: u32, first: BlockHash },
     /// No node of the chain has told how far it is since the start.
     NotHeard,
     /// The last peer was lost so many seconds ago.
@@ -130,8 +152,17 @@ pub enum TipDoubt {
 
 /// Whether the tip may be relied on; the doubt that explains most comes first.
 pub fn judge(evidence: &TipEvidence, rules: &TipRules) -> Result<(), TipDoubt> {
-    let TipEvidence { now, tip, best_header, has_best, refused_time, clocks_ahead, expects_peers, heard, found_alone } =
-        evidence;
+    let TipEvidence {
+        now,
+        tip,
+        best_header,
+        best_chain,
+        refused_time,
+        clocks_ahead,
+        expects_peers,
+        heard,
+        found_alone,
+    } = evidence;
     let peers_ahead = median(clocks_ahead);
     if let Some(peers_ahead) = peers_ahead
         && peers_ahead.saturating_abs() > rules.tolerance()
@@ -144,8 +175,12 @@ pub fn judge(evidence: &TipEvidence, rules: &TipRules) -> Result<(), TipDoubt> {
     if latest > now.saturating_add(rules.max_ahead.as_secs()) {
         return Err(TipDoubt::ClockBehindChain { seconds: latest.saturating_sub(*now) });
     }
-    if !has_best {
-        return Err(TipDoubt::Behind { height: tip.height, best: best_header.height });
+    match *best_chain {
+        BestChain::Had => {}
+        BestChain::Missing => return Err(TipDoubt::Behind { height: tip.height, best: best_header.height }),
+        BestChain::OutOfReach { first, fork } => {
+            return Err(TipDoubt::OutOfReach { best: best_header.height, fork, first });
+        }
     }
     let alone_by_will = rules.for_tests && *found_alone;
     if *expects_peers && !alone_by_will {
@@ -203,6 +238,12 @@ impl fmt::Display for TipDoubt {
             Self::Behind { height, best } => {
                 write!(f, "blocks are missing, height {height} of {best}: wait until they have come")
             }
+            Self::OutOfReach { best, fork, first } => write!(
+                f,
+                "a chain with more work, height {best}, parts from this node's after height {fork}, and the blocks that would \
+                 have to come off are pruned: ask others which chain is right; to follow that one stop leydend, move its \
+                 chain database away and start it again; to refuse it call `invalidateblock {first}` over JSON-RPC"
+            ),
             Self::NotHeard => f.write_str(
                 "no node of the chain has answered since the start: see `leyden chain peers` and --chain-connect",
             ),
@@ -228,8 +269,8 @@ impl std::error::Error for TipDoubt {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bitcoin::Work;
     use bitcoin::hashes::Hash as _;
-    use bitcoin::{BlockHash, Work};
 
     const NOW: u64 = 1_800_000_000;
     const HOUR: u64 = 3_600;
@@ -247,7 +288,7 @@ mod tests {
             now: NOW,
             tip: tip(1_000, 60),
             best_header: tip(1_000, 60),
-            has_best: true,
+            best_chain: BestChain::Had,
             refused_time: None,
             clocks_ahead: vec![-1, 2],
             expects_peers: true,
@@ -274,9 +315,19 @@ mod tests {
     fn a_node_that_waits_for_blocks_is_behind_but_not_at_every_new_one() {
         let best_header = tip(1_002, 0);
         assert_eq!(leyden(&TipEvidence { best_header, ..evidence() }), Ok(()));
-        let behind = TipEvidence { best_header, has_best: false, ..evidence() };
+        let behind = TipEvidence { best_header, best_chain: BestChain::Missing, ..evidence() };
         let doubt = TipDoubt::Behind { height: 1_000, best: 1_002 };
         assert_eq!((leyden(&behind), regtest(&behind)), (Err(doubt), Err(doubt)));
+    }
+
+    #[test]
+    fn who_cannot_follow_the_best_chain_hears_what_to_do_and_not_to_wait() {
+        let first = BlockHash::from_byte_array([7; 32]);
+        let best_chain = BestChain::OutOfReach { first, fork: 600 };
+        let doubt = leyden(&TipEvidence { best_header: tip(1_002, 0), best_chain, ..evidence() }).unwrap_err();
+        assert_eq!(doubt, TipDoubt::OutOfReach { best: 1_002, fork: 600, first });
+        let words = doubt.to_string();
+        assert!(words.contains("invalidateblock 0707") && !words.contains("wait"), "{words}");
     }
 
     #[test]

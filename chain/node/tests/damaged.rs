@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bitcoin::{Amount, Block, ScriptBuf, TxOut};
 use common::*;
 use leyden_consensus::Params;
+use leyden_node::store::{Batch, BatchKind, Durability};
 use leyden_node::{Clock, Node, NodeConfig, Notice};
 
 /// Blocks large enough to lie in a file of their own kind, apart from their keys.
@@ -144,4 +145,26 @@ async fn a_branch_with_a_damaged_block_waits_for_it() {
     assert_eq!(node.utxo_set_hash().await.unwrap().hash, ledger.hash());
     node.shutdown().await;
     source.shutdown().await;
+}
+
+#[test]
+fn a_node_starts_although_a_block_that_has_to_come_off_is_gone() {
+    use leyden_node::backend::Backend as _;
+    let params = Params::regtest();
+    let blocks = chain(130);
+    let folder = tempfile::tempdir().unwrap();
+    let branch = forge_chain(&params, Place::of(&blocks[119], 120), 11);
+    let core = open_core(folder.path());
+    blocks.iter().chain(&branch[..10]).for_each(|block| assert!(core.submit_block(block.clone()).is_ok()));
+    core.store.flush_coins().unwrap();
+    let mut batch = Batch::new(BatchKind::Block);
+    batch.remove_block(&blocks[125].block_hash());
+    core.store.commit(&batch, Durability::Buffered).unwrap();
+    drop(core);
+    let core = open_core(folder.path());
+    assert!(core.submit_block(branch[10].clone()).is_err(), "the better chain cannot be followed yet");
+    drop(core);
+    let core = open_core(folder.path());
+    assert_eq!(core.tip().hash, blocks[129].block_hash());
+    assert_eq!(core.store.lost_blocks(), [blocks[125].block_hash()], "peers are asked for it");
 }

@@ -17,8 +17,8 @@ use leyden_node::backend::Backend;
 use leyden_node::core::Core;
 use leyden_node::prune::REORG_HORIZON;
 use leyden_node::pruner::{Needed, PruneConfig};
-use leyden_node::store::{STEP_BYTES, Store, StoreOptions};
-use leyden_node::{Clock, MempoolPolicy, NodeConfig, NodeError};
+use leyden_node::store::{Batch, BatchKind, Durability, HeaderStatus, STEP_BYTES, Store, StoreOptions};
+use leyden_node::{Clock, MempoolPolicy, Node, NodeConfig, NodeError};
 
 /// Far less than a hundred blocks of the tests take.
 const TARGET: u64 = 200_000;
@@ -114,7 +114,7 @@ fn old_blocks_go_and_the_chain_goes_on() {
 }
 
 #[test]
-fn a_reorganisation_within_the_horizon_works_and_a_deeper_one_says_why_it_does_not() {
+fn a_reorganisation_within_the_horizon_works_and_a_deeper_one_is_not_taken() {
     let params = Params::regtest();
     let blocks = full_blocks(500);
     let folder = tempfile::tempdir().unwrap();
@@ -126,15 +126,26 @@ fn a_reorganisation_within_the_horizon_works_and_a_deeper_one_says_why_it_does_n
     // The last block that was pruned would have to come off.
     let parent = Place::of(&blocks[drop_to as usize - 3], drop_to - 2);
     let deep = forge_chain(&params, parent, REORG_HORIZON + 4);
-    let mut refused = None;
     for block in &deep {
-        if let Err(error) = core.submit_block(block.clone()) {
-            refused = Some(error.to_string());
-        }
+        let refused = core.submit_block(block.clone()).unwrap_err().to_string();
+        assert!(refused.contains("parts from this node's after height 210"), "{refused}");
+        assert!(!has(&core, block), "its blocks take no room");
     }
     assert_eq!(core.tip().hash, blocks.last().unwrap().block_hash());
-    let refused = refused.unwrap();
-    assert!(refused.contains("is pruned"), "{refused}");
+    drop(core);
+    // One that was stored before its place was pruned, and that is longer now.
+    let core = open(folder.path(), config(TARGET, &[]));
+    for (block, height) in deep.iter().zip(drop_to - 1..) {
+        let mut batch = Batch::new(BatchKind::Block);
+        batch.put_header(height, &block.header, HeaderStatus::HEADER.with_block());
+        batch.put_block(&block.block_hash(), block);
+        core.store.commit(&batch, Durability::Buffered).unwrap();
+    }
+    drop(core);
+    let core = open(folder.path(), config(TARGET, &[]));
+    assert_eq!(core.tip().hash, blocks.last().unwrap().block_hash(), "it starts, with the tip as it is");
+    submit(&core, &forge_chain(&params, Place::of(blocks.last().unwrap(), 500), 2));
+    assert_eq!(core.tip().height, 502, "its own chain goes on beside the other one, which has more work");
     drop(core);
 
     let folder = tempfile::tempdir().unwrap();
@@ -203,7 +214,7 @@ async fn a_pruned_node_prunes_by_itself_and_names_what_it_has_given_up() {
         clock: Clock::manual(NOW),
         ..NodeConfig::new(Params::regtest(), folder.path())
     };
-    let node = leyden_node::Node::start(config).await.unwrap();
+    let node = Node::start(config).await.unwrap();
     for block in &blocks {
         node.submit_block(block.clone()).await.unwrap();
     }
@@ -226,4 +237,78 @@ async fn a_pruned_node_prunes_by_itself_and_names_what_it_has_given_up() {
     assert!(node.block(blocks[449].block_hash()).await.unwrap().is_some());
     assert!(node.block(bitcoin::BlockHash::all_zeros()).await.unwrap().is_none());
     node.shutdown().await;
+}
+
+async fn pruning_node(folder: &Path, connect: Vec<std::net::SocketAddr>) -> Node {
+    let config = NodeConfig {
+        prune: config(TARGET, &[]),
+        connect,
+        max_outbound: 0,
+        sync_writes: false,
+        clock: Clock::manual(NOW),
+        ..NodeConfig::new(Params::regtest(), folder)
+    };
+    Node::start(config).await.unwrap()
+}
+
+async fn until(what: &str, is: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is() {
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+async fn stop(node: Node) {
+    node.shutdown().await;
+    drop(node);
+    // The database is closed with the last handle, which a task that has just ended may hold.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pruned_node_outlives_a_chain_that_it_cannot_follow_and_says_what_to_do() {
+    let (params, blocks) = (Params::regtest(), full_blocks(450));
+    let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let listening = NodeConfig {
+        listen: Some("127.0.0.1:0".parse().unwrap()),
+        max_outbound: 0,
+        sync_writes: false,
+        clock: Clock::manual(NOW),
+        ..NodeConfig::new(Params::regtest(), theirs.path())
+    };
+    let source = Node::start(listening).await.unwrap();
+    for block in &blocks {
+        source.submit_block(block.clone()).await.unwrap();
+    }
+    let node = pruning_node(ours.path(), vec![source.local_address().unwrap()]).await;
+    until("pruned", || node.tip().height == 450 && node.pruned_below() > 112).await;
+    until("no doubt", || node.check_tip().is_ok()).await;
+
+    let branch = forge_chain(&params, Place::of(&blocks[99], 100), 360);
+    for block in &branch {
+        source.submit_block(block.clone()).await.unwrap();
+    }
+    assert_eq!(source.tip().height, 460);
+    until("a doubt", || doubt_of(&node).contains("height 460, parts from this node's after height 100")).await;
+    let first = branch[0].block_hash();
+    assert!(doubt_of(&node).contains(&format!("invalidateblock {first}")), "{}", doubt_of(&node));
+    assert_eq!(node.tip().height, 450);
+    assert!(node.block(first).await.unwrap().is_none(), "blocks that are of no use are not fetched");
+
+    // What its user takes back below that is refused before anything is noted.
+    let refused = node.invalidate_block(blocks[99].block_hash()).await.unwrap_err();
+    assert!(matches!(refused, NodeError::Pruned { height: 100, .. }), "{refused}");
+    stop(node).await;
+    let node = pruning_node(ours.path(), vec![source.local_address().unwrap()]).await;
+    assert_eq!(node.tip().hash, blocks[449].block_hash(), "it starts again");
+    // Its user says that the other chain is not the one.
+    node.invalidate_block(first).await.unwrap();
+    until("no doubt", || !doubt_of(&node).contains("parts from")).await;
+    stop(node).await;
+    source.shutdown().await;
+}
+
+fn doubt_of(node: &Node) -> String {
+    node.check_tip().err().map(|doubt| doubt.to_string()).unwrap_or_default()
 }

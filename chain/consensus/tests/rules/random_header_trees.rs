@@ -63,6 +63,12 @@ fn check(tree: &HeaderTree, model: &Model) {
     let complete = model.order.iter().filter(|hash| model.is_valid(hash) && model.is_complete(hash));
     assert_eq!(tree.best_stored().height, complete.map(|hash| known(hash).height).max().unwrap());
     assert!(model.is_complete(&tree.best_stored().hash) && model.is_valid(&tree.best_stored().hash));
+    for through in &model.order {
+        let of_it = model.order.iter().filter(|hash| model.ancestry(hash).contains(through));
+        let complete = of_it.filter(|hash| model.is_valid(hash) && model.is_complete(hash));
+        let best = tree.best_stored_through(through).map(|best| best.height);
+        assert_eq!(best, complete.map(|hash| known(hash).height).max());
+    }
 
     for hash in &model.order {
         let header = known(hash);

@@ -295,7 +295,8 @@ impl PeerSet {
             return;
         }
         // A chain of equal work is fetched too: its next block may decide.
-        if target.hash == tip.hash || target.work < tip.work || target.work < minimum {
+        let is_worth = target.hash != tip.hash && target.work >= tip.work && target.work >= minimum;
+        if !is_worth || !ctx.chain.is_in_reach(&target.hash) {
             peer.plan = None;
             return;
         }
