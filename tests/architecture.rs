@@ -182,7 +182,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["counters", "wallet"]),
     ("driver", &["admission", "counters", "limits", "store", "wallet", "words"]),
     ("tower", &["admission", "counters", "driver", "limits", "store", "words"]),
-    ("api", &["limits", "wallet"]),
+    ("api", &["driver", "limits", "wallet"]),
     ("lightning", &["api", "driver", "limits", "store", "wallet"]),
     ("sibling", &["driver"]),
     ("rpc", &["admission", "api", "callers", "limits", "macaroon", "tls", "wallet"]),

@@ -77,7 +77,8 @@ pub(crate) use self::{
     recovery::{LostChannel, Recovering, Recovery},
     routes::{BuildRoute, FeeEstimate, FeeQuery, FoundRoute, PlannedRoute, RouteQuery, Routes},
     swaps::{
-        AcceptSwap, FundSwap, QuoteSwap, RecallSwap, SwapBlock, SwapChainStatus, SwapInfo, SwapOrder, SwapTerms, Swaps,
+        AcceptSubmarine, AcceptSwap, FundSwap, QuoteSubmarine, QuoteSwap, RecallSwap, ReclaimSwap, SubmarineTerms,
+        SwapBlock, SwapChainStatus, SwapInfo, SwapOrder, SwapTerms, Swaps,
     },
     tokens::Tokens,
     towers::{AddTower, AuditOutcome, ChannelAudit, ChannelCoverage, Tower, TowerCoverage, TowerList, Towers},

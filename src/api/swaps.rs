@@ -1,13 +1,16 @@
-//! Atomic swaps, and what this daemon does for another one that makes them.
+//! Atomic and submarine swaps, and what this daemon does for another one that makes them.
 
 use async_trait::async_trait;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction};
 use leyden_channels::{
-    swap::{Acceptance, Chain, Offer, Swap, Tip},
-    types::{FeeratePerKw, Height, PaymentHash},
+    swap::{Acceptance, Chain, Contract, Tip, submarine},
+    types::{FeeratePerKw, Height, PaymentHash, PaymentPreimage},
 };
 
 use super::{ApiError, Updates};
+pub(crate) use crate::driver::swaps::{
+    AcceptSubmarine, AcceptSwap, QuoteSubmarine, QuoteSwap, SubmarineTerms, SwapInfo, SwapOrder, SwapTerms,
+};
 
 #[async_trait]
 pub(crate) trait Swaps: Send + Sync {
@@ -16,11 +19,20 @@ pub(crate) trait Swaps: Send + Sync {
     /// `FailedPrecondition` if the offer is not what the caller believes it to be.
     async fn accept_swap(&self, request: AcceptSwap) -> Result<SwapInfo, ApiError>;
     async fn initiate_swap(&self, acceptance: Acceptance) -> Result<SwapInfo, ApiError>;
+    /// `FailedPrecondition` if the terms leave too few blocks.
+    async fn quote_submarine(&self, request: QuoteSubmarine) -> Result<SwapInfo, ApiError>;
+    /// `FailedPrecondition` if the offer is not what the caller believes it to be.
+    async fn accept_submarine(&self, request: AcceptSubmarine) -> Result<SwapInfo, ApiError>;
+    async fn initiate_submarine(&self, acceptance: submarine::Acceptance) -> Result<SwapInfo, ApiError>;
     /// `FailedPrecondition` with the reason if it cannot be done now.
     async fn order_swap(&self, id: PaymentHash, order: SwapOrder) -> Result<SwapInfo, ApiError>;
     async fn swaps(&self) -> Result<Vec<SwapInfo>, ApiError>;
     /// All as they are now, then each change.
     async fn subscribe_swaps(&self) -> Result<Updates<SwapInfo>, ApiError>;
+
+    /// Takes the coins of a contract that this daemon does not know, by the wallet's words. `FailedPrecondition` if it cannot, or
+    /// if the swap is under way here.
+    async fn reclaim_swap(&self, request: ReclaimSwap) -> Result<Transaction, ApiError>;
 
     // For another daemon of the same person.
 
@@ -34,51 +46,6 @@ pub(crate) trait Swaps: Send + Sync {
     async fn swap_release(&self, transaction: Transaction) -> Result<(), ApiError>;
     async fn swap_recall(&self, request: RecallSwap) -> Result<(), ApiError>;
     async fn swap_broadcast(&self, transaction: Transaction) -> Result<(), ApiError>;
-}
-
-/// A swap, and what its networks are called.
-#[derive(Clone, Debug)]
-pub(crate) struct SwapInfo {
-    pub swap: Swap,
-    pub give_on: String,
-    pub get_on: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct QuoteSwap {
-    pub give: Amount,
-    pub get: Amount,
-    /// Coins of the second daemon's chain are given.
-    pub give_other: bool,
-    pub terms: SwapTerms,
-    pub outer_seconds: u64,
-    pub inner_seconds: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct AcceptSwap {
-    pub offer: Offer,
-    pub give: Amount,
-    pub get: Amount,
-    pub terms: SwapTerms,
-}
-
-/// What each side decides for itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SwapTerms {
-    /// Nothing is redeemed or refunded without a call.
-    pub by_hand: bool,
-    /// Confirmations that the other's lock needs.
-    pub depth: u32,
-    pub max_lock_fee: Amount,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SwapOrder {
-    Participate,
-    Redeem,
-    Refund,
-    Cancel,
 }
 
 #[derive(Clone, Debug)]
@@ -104,6 +71,14 @@ pub(crate) struct RecallSwap {
     pub lock: Transaction,
     pub to: ScriptBuf,
     pub fee: Amount,
+}
+
+/// A contract of which nothing is left but its script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ReclaimSwap {
+    pub contract: Contract,
+    pub lock: OutPoint,
+    pub secret: Option<PaymentPreimage>,
 }
 
 /// A lock to be made.

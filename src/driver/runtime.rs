@@ -50,7 +50,7 @@ use super::{
     peers::Peers,
     routing,
     services::Services,
-    swaps::{SwapLeg, SwapTask, Swaps},
+    swaps::{SubmarineTask, SwapLeg, SwapTask, Swaps},
     switch,
     towers::{TowerChannel, Towers},
 };
@@ -250,7 +250,7 @@ impl Runtime {
         let backups = Backups::new(&keys, params.genesis_hash, backup);
         let (gossip, gossip_events) = Gossip::open(&store, local.chain, keys.node_id(), Height(node.tip().height))?;
         let (towers, tower_task) = Towers::open(&store, towers_required, tower_sweep_feerate)?;
-        let (swaps, swap_task) = Swaps::new(swap_with);
+        let (swaps, swap_task, submarine_task) = Swaps::new(swap_with);
         let begun = UnixTime(node.clock().now());
         let services = Arc::new(Services {
             gossip,
@@ -308,6 +308,8 @@ impl Runtime {
         runtime.tasks.spawn(gossip::run(Arc::clone(&runtime.services), gossip_events, flush_seconds));
         let swaps = SwapTask::load(&runtime.services)?;
         runtime.tasks.spawn(swap_task.run(Arc::clone(&runtime.services), swaps, fatal.clone()));
+        let submarines = SubmarineTask::load(&runtime.services)?;
+        runtime.tasks.spawn(submarine_task.run(Arc::clone(&runtime.services), submarines, fatal.clone()));
         runtime.spawn_chain(fatal);
         runtime.spawn_listener(listener);
         runtime.spawn_dialler();

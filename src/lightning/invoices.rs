@@ -232,7 +232,7 @@ struct PrivateChannel {
 }
 
 impl LightningNode {
-    async fn private_hints(&self, amount: Option<Msat>) -> Vec<Vec<payment::HintHop>> {
+    pub(super) async fn private_hints(&self, amount: Option<Msat>) -> Vec<Vec<payment::HintHop>> {
         let hints = self.services().gossip.hints();
         let mut channels = Vec::new();
         for channel in self.peer_states().await.iter().flat_map(|state| &state.channels) {

@@ -1,9 +1,12 @@
-//! The calls about atomic swaps.
+//! The calls about swaps.
 
 use async_trait::async_trait;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction};
 use leyden_channels::{
-    swap::Acceptance,
+    swap::{
+        Acceptance,
+        submarine::{self, Direction},
+    },
     types::{Height, PaymentHash},
 };
 use tokio::sync::{broadcast::error::RecvError, mpsc};
@@ -12,10 +15,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::LightningNode;
 use crate::{
     api::{
-        AcceptSwap, ApiError, FundSwap, QuoteSwap, RecallSwap, SwapBlock, SwapChainStatus, SwapInfo, SwapOrder,
-        SwapTerms, Swaps, Updates,
+        AcceptSubmarine, AcceptSwap, ApiError, FundSwap, QuoteSubmarine, QuoteSwap, RecallSwap, ReclaimSwap, SwapBlock,
+        SwapChainStatus, SwapInfo, SwapOrder, Swaps, Updates,
     },
-    driver::swaps::{self, LegError, OwnLeg, SwapLeg as _, SwapRefused, SwapView},
+    driver::swaps::{LegError, OwnLeg, SwapLeg as _, SwapRefused},
 };
 
 /// Changes that a subscriber may be behind.
@@ -24,35 +27,43 @@ const NEWS: usize = 64;
 #[async_trait]
 impl Swaps for LightningNode {
     async fn quote_swap(&self, request: QuoteSwap) -> Result<SwapInfo, ApiError> {
-        let QuoteSwap { give, get, give_other, terms, outer_seconds, inner_seconds } = request;
-        let terms = decided(terms);
-        let quote = swaps::QuoteSwap { give, get, give_other, terms, outer_seconds, inner_seconds };
-        self.services().swaps.quote(quote).await.map(info).map_err(refused)
+        self.services().swaps.quote(request).await.map_err(refused)
     }
 
     async fn accept_swap(&self, request: AcceptSwap) -> Result<SwapInfo, ApiError> {
-        let AcceptSwap { offer, give, get, terms } = request;
-        let accept = swaps::AcceptSwap { offer, give, get, terms: decided(terms) };
-        self.services().swaps.accept(accept).await.map(info).map_err(refused)
+        self.services().swaps.accept(request).await.map_err(refused)
     }
 
     async fn initiate_swap(&self, acceptance: Acceptance) -> Result<SwapInfo, ApiError> {
-        self.services().swaps.initiate(acceptance).await.map(info).map_err(refused)
+        self.services().swaps.initiate(acceptance).await.map_err(refused)
+    }
+
+    async fn quote_submarine(&self, request: QuoteSubmarine) -> Result<SwapInfo, ApiError> {
+        let hints = match request.direction {
+            Direction::In => self.private_hints(Some(request.payment)).await,
+            Direction::Out => Vec::new(),
+        };
+        self.services().swaps.quote_submarine(request, hints).await.map_err(refused)
+    }
+
+    async fn accept_submarine(&self, request: AcceptSubmarine) -> Result<SwapInfo, ApiError> {
+        let hints = match request.direction {
+            Direction::In => Vec::new(),
+            Direction::Out => self.private_hints(Some(request.payment)).await,
+        };
+        self.services().swaps.accept_submarine(request, hints).await.map_err(refused)
+    }
+
+    async fn initiate_submarine(&self, acceptance: submarine::Acceptance) -> Result<SwapInfo, ApiError> {
+        self.services().swaps.initiate_submarine(acceptance).await.map_err(refused)
     }
 
     async fn order_swap(&self, id: PaymentHash, order: SwapOrder) -> Result<SwapInfo, ApiError> {
-        let order = match order {
-            SwapOrder::Participate => swaps::SwapOrder::Participate,
-            SwapOrder::Redeem => swaps::SwapOrder::Redeem,
-            SwapOrder::Refund => swaps::SwapOrder::Refund,
-            SwapOrder::Cancel => swaps::SwapOrder::Cancel,
-        };
-        self.services().swaps.order(id, order).await.map(info).map_err(refused)
+        self.services().swaps.order(id, order).await.map_err(refused)
     }
 
     async fn swaps(&self) -> Result<Vec<SwapInfo>, ApiError> {
-        let all = self.services().swaps.list().await.map_err(refused)?;
-        Ok(all.into_iter().map(info).collect())
+        self.services().swaps.list().await.map_err(refused)
     }
 
     async fn subscribe_swaps(&self) -> Result<Updates<SwapInfo>, ApiError> {
@@ -72,7 +83,7 @@ impl Swaps for LightningNode {
                     () = updates.closed() => return,
                 };
                 let update = match update {
-                    Ok(view) => Ok(info(view)),
+                    Ok(swap) => Ok(swap),
                     Err(RecvError::Lagged(_)) => Err(ApiError::unavailable("too slow a reader: subscribe again")),
                     Err(RecvError::Closed) => return,
                 };
@@ -83,6 +94,20 @@ impl Swaps for LightningNode {
             }
         });
         Ok(Box::pin(ReceiverStream::new(received)))
+    }
+
+    async fn reclaim_swap(&self, request: ReclaimSwap) -> Result<Transaction, ApiError> {
+        let ReclaimSwap { contract, lock, secret } = request;
+        let is_open = |swap: &SwapInfo| match swap {
+            SwapInfo::Atomic { swap, .. } => swap.id() == contract.hash && swap.outcome().is_none(),
+            SwapInfo::Submarine { swap, .. } => swap.id() == contract.hash && swap.outcome().is_none(),
+        };
+        if self.swaps().await?.iter().any(is_open) {
+            return Err(ApiError::precondition(
+                "this swap is under way here, and does so by itself: see `leyden swap list`",
+            ));
+        }
+        self.own_leg().reclaim(&contract, lock, secret).await.map_err(failed)
     }
 
     async fn swap_chain_status(&self) -> Result<SwapChainStatus, ApiError> {
@@ -134,16 +159,6 @@ impl LightningNode {
     }
 }
 
-fn decided(terms: SwapTerms) -> swaps::SwapTerms {
-    let SwapTerms { by_hand, depth, max_lock_fee } = terms;
-    swaps::SwapTerms { by_hand, depth, max_lock_fee }
-}
-
-fn info(view: SwapView) -> SwapInfo {
-    let SwapView { swap, give_on, get_on } = view;
-    SwapInfo { swap, give_on, get_on }
-}
-
 fn failed(error: LegError) -> ApiError {
     ApiError::precondition(error.to_string())
 }
@@ -153,7 +168,9 @@ fn refused(error: SwapRefused) -> ApiError {
     match error {
         SwapRefused::Unknown => ApiError::not_found(text),
         SwapRefused::Known => ApiError::exists(text),
-        SwapRefused::OtherAway(_) | SwapRefused::Stopping => ApiError::unavailable(text),
-        SwapRefused::NoOther | SwapRefused::TooMany | SwapRefused::Refused(_) => ApiError::precondition(text),
+        SwapRefused::Away(_) | SwapRefused::Stopping => ApiError::unavailable(text),
+        SwapRefused::NoOther | SwapRefused::TooMany | SwapRefused::ByItself | SwapRefused::Refused(_) => {
+            ApiError::precondition(text)
+        }
     }
 }

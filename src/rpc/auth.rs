@@ -64,6 +64,8 @@ const ONCHAIN_READ: &[Permission] = &[may("onchain", "read")];
 const ONCHAIN_WRITE: &[Permission] = &[may("onchain", "write")];
 const OFFCHAIN_READ: &[Permission] = &[may("offchain", "read")];
 const OFFCHAIN_WRITE: &[Permission] = &[may("offchain", "write")];
+/// Spends both coins of the chain and the balance of channels.
+const BOTH_WRITE: &[Permission] = &[may("onchain", "write"), may("offchain", "write")];
 const PEERS_READ: &[Permission] = &[may("peers", "read")];
 const PEERS_WRITE: &[Permission] = &[may("peers", "write")];
 const INVOICES_READ: &[Permission] = &[may("invoices", "read")];
@@ -132,9 +134,10 @@ pub(crate) fn access(path: &str) -> Access {
             "List" | "Subscribe" => Access::Needs(ONCHAIN_READ),
             // They read what the caller brings.
             "Audit" | "ExtractSecret" => Access::Needs(INFO_READ),
-            "Quote" | "Accept" | "Initiate" | "Participate" | "Redeem" | "Refund" | "Cancel" => {
+            "Quote" | "Accept" | "Initiate" | "Participate" | "Redeem" | "Refund" | "Cancel" | "Reclaim" => {
                 Access::Needs(ONCHAIN_WRITE)
             }
+            "QuoteSubmarine" | "AcceptSubmarine" | "InitiateSubmarine" => Access::Needs(BOTH_WRITE),
             _ => Access::Unknown,
         },
         "leyden.SwapChain" => match method {

@@ -1,4 +1,4 @@
-//! `leyden.Swap` and `leyden.SwapChain`: atomic swaps, and what this daemon does for another one that makes them.
+//! `leyden.Swap` and `leyden.SwapChain`: swaps, and what this daemon does for another one that makes them.
 
 use bitcoin::consensus;
 use leyden_proto::leyden::{self, swap_chain_server::SwapChain, swap_server::Swap};
@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Context,
-    convert::{edge, swaps},
+    convert::{edge, submarine, swaps},
     status::{Replies, replies},
 };
 use crate::api::SwapOrder;
@@ -52,6 +52,30 @@ impl Swap for SwapService {
         Ok(Response::new(swaps::info(&self.context.lightning()?.initiate_swap(acceptance).await?)))
     }
 
+    async fn quote_submarine(
+        &self,
+        request: Request<leyden::SubmarineQuoteRequest>,
+    ) -> Result<Response<leyden::SwapInfo>, Status> {
+        let request = submarine::quote(&request.into_inner())?;
+        Ok(Response::new(swaps::info(&self.context.lightning()?.quote_submarine(request).await?)))
+    }
+
+    async fn accept_submarine(
+        &self,
+        request: Request<leyden::SubmarineAcceptRequest>,
+    ) -> Result<Response<leyden::SwapInfo>, Status> {
+        let request = submarine::accept(&request.into_inner())?;
+        Ok(Response::new(swaps::info(&self.context.lightning()?.accept_submarine(request).await?)))
+    }
+
+    async fn initiate_submarine(
+        &self,
+        request: Request<leyden::SwapInitiateRequest>,
+    ) -> Result<Response<leyden::SwapInfo>, Status> {
+        let acceptance = submarine::acceptance(&request.into_inner().acceptance)?;
+        Ok(Response::new(swaps::info(&self.context.lightning()?.initiate_submarine(acceptance).await?)))
+    }
+
     async fn participate(&self, request: Request<leyden::SwapRequest>) -> Result<Response<leyden::SwapInfo>, Status> {
         self.order(request, SwapOrder::Participate).await
     }
@@ -66,6 +90,15 @@ impl Swap for SwapService {
 
     async fn cancel(&self, request: Request<leyden::SwapRequest>) -> Result<Response<leyden::SwapInfo>, Status> {
         self.order(request, SwapOrder::Cancel).await
+    }
+
+    async fn reclaim(
+        &self,
+        request: Request<leyden::SwapReclaimRequest>,
+    ) -> Result<Response<leyden::SwapTransaction>, Status> {
+        let request = swaps::reclaim(&request.into_inner())?;
+        let transaction = consensus::serialize(&self.context.lightning()?.reclaim_swap(request).await?);
+        Ok(Response::new(leyden::SwapTransaction { transaction }))
     }
 
     async fn audit(&self, request: Request<leyden::SwapAuditRequest>) -> Result<Response<leyden::SwapAudit>, Status> {

@@ -18,12 +18,16 @@ impl CoreKey {
             Self::Channels(key) => key.encode(),
             Self::TowerClient(key) => key.encode(),
             Self::Swap(swap::Key::Swap(id)) => [&[SWAP], id.0.as_slice()].concat(),
+            Self::Swap(swap::Key::Submarine(id)) => [&[SUBMARINE], id.0.as_slice()].concat(),
         }
     }
 }
 
 /// The first byte of a swap's row; the hash of its secret follows.
 pub(crate) const SWAP: u8 = 0x40;
+
+/// The first byte of a submarine swap's row; the hash of its secret follows.
+pub(crate) const SUBMARINE: u8 = 0x41;
 
 impl From<swap::Key> for CoreKey {
     fn from(key: swap::Key) -> Self {

@@ -18,7 +18,7 @@ use bitcoin::{
 
 use leyden_channels::{
     swap::{Leg, SwapKeys},
-    types::PaymentPreimage,
+    types::{PaymentHash, PaymentPreimage},
 };
 use leyden_watchtower::{appointment::ClientId, client::keys::TowerKeys};
 
@@ -101,10 +101,10 @@ impl SwapKeys for NodeKeys {
         PaymentPreimage(keyed(&self.swaps, b"secret", nonce))
     }
 
-    fn key(&self, nonce: &[u8; 32], leg: Leg) -> SecretKey {
+    fn key(&self, hash: &PaymentHash, leg: Leg) -> SecretKey {
         match leg {
-            Leg::Outer => key_of(&self.swaps, b"outer", nonce),
-            Leg::Inner => key_of(&self.swaps, b"inner", nonce),
+            Leg::Outer => key_of(&self.swaps, b"outer", &hash.0),
+            Leg::Inner => key_of(&self.swaps, b"inner", &hash.0),
         }
     }
 }
@@ -168,8 +168,8 @@ mod tests {
             TowerKeys::secret(&keys, &tower(1)),
             TowerKeys::secret(&keys, &tower(2)),
             SwapKeys::secret(&keys, &[0; 32]).0,
-            keys.key(&[0; 32], Leg::Outer).secret_bytes(),
-            keys.key(&[0; 32], Leg::Inner).secret_bytes(),
+            keys.key(&PaymentHash([0; 32]), Leg::Outer).secret_bytes(),
+            keys.key(&PaymentHash([0; 32]), Leg::Inner).secret_bytes(),
         ];
         for (i, a) in secrets.iter().enumerate() {
             assert!(secrets[i + 1..].iter().all(|b| a != b));

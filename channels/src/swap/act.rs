@@ -8,20 +8,18 @@
 use bitcoin::{Amount, Transaction};
 
 use super::{
-    contract::{Path, Spend},
+    claim::{self, Recall, Terms},
+    contract::Path,
     event::{Ctx, Effect, Event, Refusal},
+    leg::{Claim, Watched},
     margins,
-    state::{Claim, Lock, Outcome, Swap},
+    state::{Outcome, Swap},
     terms::{Leg, Role},
 };
 use crate::{
     margins::FINAL_DEPTH,
-    onchain::{Urgency, fee_at, percent, rate_of, replacement_fee, starting_rate},
     types::{Height, PaymentPreimage},
 };
-
-/// Blocks until a refund may pay its whole budget: nobody else can take the coins without giving theirs.
-const REFUND_PATIENCE: u32 = 144;
 
 impl Swap {
     pub(super) fn apply(&mut self, event: Event<'_>, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
@@ -38,17 +36,21 @@ impl Swap {
                 self.asked = false;
             }
             Event::Block { leg, block } => {
-                self.connect(leg, &block)?;
+                let watched = self.watched(leg);
+                let seen = self.leg_mut(leg).connect(&block, watched.as_ref())?;
+                self.secret = self.secret.or(seen);
                 self.asked &= leg != self.role.gives();
             }
             Event::Reorganized { leg, to } => {
-                self.disconnect(leg, to);
+                // A secret that was seen stays known.
+                self.leg_mut(leg).disconnect(to);
                 is_due = false;
             }
             Event::Mempool { leg, transaction } => {
-                let known = self.secret;
-                self.seen_in_mempool(leg, transaction);
-                is_due = self.secret != known;
+                let seen =
+                    self.contract(leg).and_then(|contract| self.leg_mut(leg).find_spend(&contract, transaction, None));
+                is_due = self.secret.is_none() && seen.is_some();
+                self.secret = self.secret.or(seen);
             }
             Event::Tick => {}
         }
@@ -59,6 +61,11 @@ impl Swap {
             self.end(ctx);
         }
         Ok(())
+    }
+
+    fn watched(&self, leg: Leg) -> Option<Watched> {
+        let (amount, is_own) = (self.offer.leg(leg).amount, leg == self.role.gives());
+        self.contract(leg).map(|contract| Watched { contract, amount, is_own })
     }
 
     fn initiate(&mut self, acceptance: super::Acceptance, ctx: &Ctx<'_>) -> Result<(), Refusal> {
@@ -105,7 +112,7 @@ impl Swap {
             if left < needed {
                 return Err(Refusal::TooLateToReveal { left, needed });
             }
-        } else if !self.is_unspent(gets) {
+        } else if !self.leg(gets).is_unspent() {
             return Err(Refusal::NotRedeemable);
         }
         self.orders.redeem = true;
@@ -115,7 +122,7 @@ impl Swap {
     fn order_refund(&mut self, ctx: &Ctx<'_>) -> Result<(), Refusal> {
         self.must_run()?;
         let gives = self.role.gives();
-        if !self.is_unspent(gives) {
+        if !self.leg(gives).is_unspent() {
             return Err(Refusal::NothingToRefund);
         }
         let (expiry, median_time) = (self.offer.leg(gives).expiry, self.leg(gives).tip.median_time);
@@ -161,12 +168,6 @@ impl Swap {
 
     fn is_current(&self, ctx: &Ctx<'_>) -> bool {
         ctx.outer.is_current && ctx.inner.is_current
-    }
-
-    /// In a block, and not spent in one.
-    fn is_unspent(&self, leg: Leg) -> bool {
-        let state = self.leg(leg);
-        state.lock.is_some_and(|lock| lock.at.is_some()) && state.taken.is_none()
     }
 
     fn known_secret(&self, ctx: &Ctx<'_>) -> Option<PaymentPreimage> {
@@ -224,15 +225,8 @@ impl Swap {
         if self.role == Role::Initiator || self.secret.is_some() || left >= window {
             return None;
         }
-        let weight = lock.weight();
-        let least = replacement_fee(self.max_lock_fee, weight);
-        let soon = fee_at(ctx.chain(leg).estimates.within(1), weight);
-        let budget = percent(terms.amount, ctx.policy.budget_percent);
-        let way = budget.checked_sub(least).unwrap_or(Amount::ZERO).to_sat();
-        let passed = u128::from(window.saturating_sub(left));
-        let climbed = u128::from(way).saturating_mul(passed) / u128::from(window.max(1));
-        let ramp = least.checked_add(Amount::from_sat(u64::try_from(climbed).unwrap_or(way)))?;
-        Some(ramp.max(soon).min(budget.max(least)))
+        let terms = Recall { lock, paid: self.max_lock_fee, amount: terms.amount, window, left };
+        claim::recall_fee(&terms, ctx.chain(leg).estimates, ctx.policy)
     }
 
     /// The lock is signed: sign the refund, keep both, and only then broadcast.
@@ -255,14 +249,7 @@ impl Swap {
             return Err(Refusal::FeeTooHigh { fee, limit: self.max_lock_fee });
         }
         let amount = self.offer.leg(leg).amount;
-        let vout = contract.find_in(&transaction, amount)?.ok_or(Refusal::WrongLock)?;
-        if transaction.output.get(vout as usize).is_none_or(|output| output.value != amount) {
-            return Err(Refusal::WrongLock);
-        }
-        let outpoint = bitcoin::OutPoint { txid: transaction.compute_txid(), vout };
-        let state = self.leg_mut(leg);
-        state.lock = Some(Lock { outpoint, amount, at: None });
-        state.funding = Some(transaction.clone());
+        self.leg_mut(leg).note_lock(&contract, amount, &transaction)?;
         let refund = self.build(leg, Path::Refund, ctx)?;
         self.leg_mut(leg).refund = refund.map(|claim| claim.transaction);
         effects.push(Effect::Broadcast { leg, transaction });
@@ -271,7 +258,7 @@ impl Swap {
 
     fn redeem(&mut self, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
         let (gives, gets) = (self.role.gives(), self.role.gets());
-        let Some(secret) = self.known_secret(ctx).filter(|_| self.is_unspent(gets)) else { return Ok(()) };
+        let Some(secret) = self.known_secret(ctx).filter(|_| self.leg(gets).is_unspent()) else { return Ok(()) };
         let is_ordered = !self.by_hand || self.orders.redeem;
         let needed = margins::reveal_seconds(&self.offer.leg(gets).chain);
         let time_is_short = self.seconds_left(gets, ctx) < needed;
@@ -299,10 +286,10 @@ impl Swap {
     fn refund(&mut self, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
         let leg = self.role.gives();
         let is_ordered = !self.by_hand || self.orders.refund;
-        let is_expired = self.leg(leg).tip.median_time > self.offer.leg(leg).expiry;
+        let is_expired = self.contract(leg).is_some_and(|contract| contract.is_expired(&self.leg(leg).tip));
         // Who knows no secret need not know how the other chain stands.
         let is_current = ctx.chain(leg).is_current && (!self.is_secret_out() || self.is_current(ctx));
-        if self.is_unspent(leg) && is_expired && is_ordered && is_current && !self.may_take_the_others() {
+        if self.leg(leg).is_unspent() && is_expired && is_ordered && is_current && !self.may_take_the_others() {
             self.claim(leg, Path::Refund, ctx, effects)?;
         }
         Ok(())
@@ -337,39 +324,21 @@ impl Swap {
     /// The spend of a leg as it should be now: the one that there is, or one that pays more. `None` if it cannot pay for
     /// its relay.
     fn build(&self, leg: Leg, path: Path, ctx: &Ctx<'_>) -> Result<Option<Claim>, Refusal> {
-        let state = self.leg(leg);
-        let (Some(contract), Some(lock)) = (self.contract(leg), state.lock) else { return Ok(None) };
-        let with_secret = matches!(path, Path::Redeem(_));
-        let spends_it = |claim: &&Claim| {
-            let first = claim.transaction.input.first();
-            claim.with_secret == with_secret && first.is_some_and(|input| input.previous_output == lock.outpoint)
+        let Some(contract) = self.contract(leg) else { return Ok(None) };
+        let terms = Terms {
+            contract: &contract,
+            path,
+            key: ctx.keys.key(&self.id(), leg),
+            deadline: self.deadline(leg, path, ctx),
         };
-        let old = state.claim.as_ref().filter(spends_it);
-        let weight = contract.spend_weight(path, &state.destination)?;
-        let (tip, estimates) = (state.tip.height, ctx.chain(leg).estimates);
-        let deadline = self.deadline(leg, path, ctx);
-        let start = starting_rate(tip, Some(deadline), estimates, ctx.policy);
-        let (since, start, deadline) = old.map_or((tip, start, deadline), |old| (old.since, old.start, old.deadline));
-        let budget = percent(lock.amount, ctx.policy.budget_percent);
-        let urgency = Urgency { since, start, deadline: Some(deadline), budget, weight };
-        let Some(rate) = urgency.rate(tip, estimates, ctx.policy) else { return Ok(old.cloned()) };
-        let fee = fee_at(rate, weight);
-        if let Some(old) = old
-            && (fee < replacement_fee(old.fee, weight) || rate <= rate_of(old.fee, weight))
-        {
-            return Ok(Some(old.clone()));
-        }
-        let key = ctx.keys.key(&self.nonce, leg);
-        let spend = Spend { outpoint: lock.outpoint, amount: lock.amount, path, to: &state.destination, fee };
-        let transaction = contract.spend(&spend, &key)?;
-        Ok(Some(Claim { transaction, with_secret, fee, since, start, deadline }))
+        Ok(claim::build(self.leg(leg), &terms, ctx.chain(leg).estimates, ctx.policy)?)
     }
 
     /// The height by which a spend should have paid its whole budget.
     fn deadline(&self, leg: Leg, path: Path, ctx: &Ctx<'_>) -> Height {
         let blocks = match path {
             Path::Redeem(_) => self.seconds_left(leg, ctx) / u64::from(self.offer.leg(leg).chain.spacing.max(1)),
-            Path::Refund => u64::from(REFUND_PATIENCE),
+            Path::Refund => u64::from(claim::REFUND_PATIENCE),
         };
         let blocks = u32::try_from(blocks).unwrap_or(u32::MAX).max(1);
         Height(self.leg(leg).tip.height.0.saturating_add(blocks))
@@ -377,15 +346,8 @@ impl Swap {
 
     fn end(&mut self, ctx: &Ctx<'_>) {
         let (gives, gets) = (self.role.gives(), self.role.gets());
-        let finally = |leg: Leg, with_secret: bool| {
-            let state = self.leg(leg);
-            let taken = state.taken.filter(|taken| taken.with_secret == with_secret);
-            taken.is_some_and(|taken| state.confirmations(taken.at) >= FINAL_DEPTH)
-        };
-        let is_replaced = {
-            let state = self.leg(gives);
-            state.replaced.is_some_and(|at| state.confirmations(at) >= FINAL_DEPTH)
-        };
+        let finally = |leg: Leg, with_secret: bool| self.leg(leg).is_taken(with_secret, FINAL_DEPTH);
+        let is_replaced = self.leg(gives).is_replaced(FINAL_DEPTH);
         let is_too_late = self.offer.check_time(ctx.now, self.seconds_to_lock()).is_err();
         self.outcome = if finally(gets, true) {
             Some(Outcome::Swapped)

@@ -26,10 +26,11 @@ use bitcoin::{
 use leyden_consensus::locktime::LOCK_TIME_THRESHOLD;
 use secp256k1::{Message, PublicKey, SecretKey};
 
+use super::leg::Tip;
 use crate::{
     keys::curve,
     tx::CLAIM_SIGNATURE_LEN,
-    types::{PaymentHash, PaymentPreimage, UnixTime},
+    types::{Height, PaymentHash, PaymentPreimage, UnixTime},
 };
 
 /// What is locked, for whom, until when.
@@ -41,8 +42,17 @@ pub struct Contract {
     pub redeem_key: PublicKey,
     /// Takes them back after the expiry.
     pub refund_key: PublicKey,
+    /// When it goes back.
+    pub expiry: Expiry,
+}
+
+/// What a contract's refund waits for (BIP 65).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
     /// The refund may be in a block whose parent's median time is after this.
-    pub expiry: UnixTime,
+    Time(UnixTime),
+    /// The refund may be in a block above this height.
+    Height(Height),
 }
 
 /// Why something is no contract, or no spend of one.
@@ -51,8 +61,8 @@ pub struct Contract {
 pub enum ContractError {
     #[error("this script is no swap contract of Leyden: it was altered, or made by another program")]
     Foreign,
-    #[error("the expiry {0} is no time that a transaction can be locked to")]
-    Expiry(u64),
+    #[error("the expiry {0:?} is no time and no height that a transaction can be locked to")]
+    Expiry(Expiry),
     #[error("the secret does not have this contract's hash")]
     WrongSecret,
     #[error("a secret has 32 bytes, not {0}")]
@@ -89,8 +99,19 @@ pub struct Spend<'a> {
     pub fee: Amount,
 }
 
+impl Expiry {
+    /// A lock time as a transaction has it: heights lie below BIP 65's threshold, times above.
+    pub fn of(lock_time: u32) -> Self {
+        if lock_time < LOCK_TIME_THRESHOLD {
+            Self::Height(Height(lock_time))
+        } else {
+            Self::Time(UnixTime(u64::from(lock_time)))
+        }
+    }
+}
+
 impl Contract {
-    /// An error if the expiry cannot be written as a lock time in seconds.
+    /// An error if the expiry cannot be written as a lock time.
     pub fn witness_script(&self) -> Result<ScriptBuf, ContractError> {
         let expiry = self.lock_time()?;
         Ok(Builder::new()
@@ -119,32 +140,44 @@ impl Contract {
 
     /// Reads a contract back from its witness script: exactly the shape above, nothing else.
     pub fn parse(script: &Script) -> Result<Self, ContractError> {
-        let mut pushes = script.instructions_minimal().filter_map(|instruction| match instruction {
-            Ok(Instruction::PushBytes(bytes)) if bytes.len() > 1 => Some(bytes.as_bytes()),
-            Ok(Instruction::PushBytes(_) | Instruction::Op(_)) | Err(_) => None,
-        });
-        let mut next = || pushes.next().ok_or(ContractError::Foreign);
-        let (hash, redeem, expiry, refund) = (next()?, next()?, next()?, next()?);
+        let steps: Vec<Instruction<'_>> =
+            script.instructions_minimal().collect::<Result<_, _>>().map_err(|_| ContractError::Foreign)?;
+        let push = |at: usize| match steps.get(at) {
+            Some(Instruction::PushBytes(bytes)) => Ok(bytes.as_bytes()),
+            Some(Instruction::Op(_)) | None => Err(ContractError::Foreign),
+        };
+        let (hash, redeem, refund) = (push(5)?, push(7)?, push(12)?);
         let key = |bytes| PublicKey::from_slice(bytes).map_err(|_| ContractError::Foreign);
-        let expiry = bitcoin::script::read_scriptint_non_minimal(expiry).map_err(|_| ContractError::Foreign)?;
+        let expiry = match steps.get(9) {
+            Some(Instruction::PushBytes(bytes)) => bitcoin::script::read_scriptint_non_minimal(bytes.as_bytes()).ok(),
+            // The first heights are opcodes: of no use for a contract.
+            Some(Instruction::Op(_)) | None => None,
+        };
+        let expiry = expiry.ok_or(ContractError::Foreign)?;
         let contract = Self {
             hash: PaymentHash(hash.try_into().map_err(|_| ContractError::Foreign)?),
             redeem_key: key(redeem)?,
             refund_key: key(refund)?,
-            expiry: UnixTime(u64::try_from(expiry).map_err(|_| ContractError::Foreign)?),
+            expiry: Expiry::of(u32::try_from(expiry).map_err(|_| ContractError::Foreign)?),
         };
         // Whatever was not looked at above would show here.
         if contract.witness_script()?.as_script() == script { Ok(contract) } else { Err(ContractError::Foreign) }
     }
 
     fn lock_time(&self) -> Result<LockTime, ContractError> {
-        let seconds = u32::try_from(self.expiry.0).ok().filter(|seconds| *seconds >= LOCK_TIME_THRESHOLD);
-        seconds.map(LockTime::from_consensus).ok_or(ContractError::Expiry(self.expiry.0))
+        let number = match self.expiry {
+            Expiry::Time(time) => u32::try_from(time.0).ok().filter(|seconds| *seconds >= LOCK_TIME_THRESHOLD),
+            Expiry::Height(height) => Some(height.0).filter(|height| *height < LOCK_TIME_THRESHOLD),
+        };
+        number.map(LockTime::from_consensus).ok_or(ContractError::Expiry(self.expiry))
     }
 
-    /// Whether the refund may be in the block after one with this median time past.
-    pub fn is_expired(&self, median_time: UnixTime) -> bool {
-        median_time > self.expiry
+    /// Whether the refund may be in the block after this one.
+    pub fn is_expired(&self, tip: &Tip) -> bool {
+        match self.expiry {
+            Expiry::Time(time) => tip.median_time > time,
+            Expiry::Height(height) => tip.height >= height,
+        }
     }
 
     /// Where a transaction pays at least `amount` to this contract.

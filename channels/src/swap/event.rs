@@ -18,17 +18,21 @@ use crate::{
 pub enum Key {
     /// All of a swap, by the hash of its secret.
     Swap(PaymentHash),
+    /// All of a submarine swap, by the hash of its secret.
+    Submarine(PaymentHash),
 }
 
 /// Writes and effects of a swap.
 pub type SwapOutbox = Outbox<Effect, Key>;
 
-/// The secrets of one person's swaps. They follow from the seed and a nonce that is kept with the swap.
+/// The secrets of one person's swaps. They follow from the seed, a nonce that is kept with the swap, and the hash that is made
+/// with it.
 pub trait SwapKeys {
     /// What an initiator shows in the end.
     fn secret(&self, nonce: &[u8; 32]) -> PaymentPreimage;
-    /// This person's key on a leg's contract.
-    fn key(&self, nonce: &[u8; 32], leg: Leg) -> SecretKey;
+    /// This person's key on a leg's contract. It follows from what the contract's script shows, so that the script and the
+    /// seed are enough to get coins back.
+    fn key(&self, hash: &PaymentHash, leg: Leg) -> SecretKey;
 }
 
 /// What has happened.
@@ -52,7 +56,7 @@ pub enum Event<'a> {
     /// The next block of a chain.
     Block { leg: Leg, block: BlockSeen<'a> },
     /// The blocks above this one are not in the chain any more.
-    Reorganized { leg: Leg, to: super::state::Tip },
+    Reorganized { leg: Leg, to: super::leg::Tip },
     /// A transaction is in the mempool of a leg's chain.
     Mempool { leg: Leg, transaction: &'a Transaction },
     /// Time has passed, or the program was started: whatever waits is broadcast again.
@@ -139,6 +143,8 @@ pub enum Refusal {
     Initiated,
     #[error("there is nothing to cancel: coins are locked. They come back after the expiry, with `leyden swap refund`")]
     Locked,
+    #[error("there is nothing to cancel: the payment is on its way. It comes back if the other does not lock")]
+    Paying,
     #[error("the swap has ended")]
     Ended,
     #[error("the secret is not known yet: it stands in the chain once the initiator has redeemed")]

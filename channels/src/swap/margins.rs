@@ -5,7 +5,17 @@
 //!   first chain:                                                            └─────GAP_TIME─────► outer expiry
 //! ```
 
+//!
+//! A submarine swap has both its locks on one chain, so it counts blocks: a refund height and an HTLC's `cltv_expiry` are
+//! then the same clock, and no slack for clocks is needed.
+//!
+//! ```text
+//!   in:   lock ─2·depth─► pays ─ROUTE─► HTLC's expiry ─RESOLVE─► its fate is known ─redeem_blocks─► refund height
+//!   out:  HTLC held, lock ─2·depth─► last reveal ─redeem_blocks─► refund height ─hold_gap─► HTLC's expiry
+//! ```
+
 use super::terms::Chain;
+use crate::margins::{CLAIM_MARGIN, OFFERED_GRACE};
 
 /// The initiator's coins come back after this, in seconds, unless somebody says otherwise.
 pub const OUTER_SECONDS: u64 = 48 * 3600;
@@ -54,4 +64,60 @@ pub fn gap_seconds(outer: &Chain) -> u64 {
 
 fn blocks(chain: &Chain, count: u32) -> u64 {
     u64::from(chain.spacing).saturating_mul(u64::from(count))
+}
+
+/// Blocks that the route of a payment may take: three hops at the 80 blocks that LND's nodes ask for, and some.
+pub const ROUTE_BLOCKS: u32 = 288;
+
+/// Blocks after the expiry of an HTLC that we offered in which its fate is known, be it by force: the peer's grace, then our
+/// commitment, then the HTLC's transaction. (Of parts that are not worth the fee of their claim the fate may come later;
+/// whoever takes one of those late shows the secret for less than it costs.)
+pub const RESOLVE_BLOCKS: u32 = OFFERED_GRACE + 2 * CONFIRMATION_BUDGET;
+
+/// Seconds in which a payment is tried before it has failed, to be tried again at the next block.
+pub const PAY_SECONDS: u64 = 60;
+
+/// Blocks that may be found in [`PAY_SECONDS`]: the last attempt begins that much later.
+pub const PAY_BLOCKS: u32 = 6;
+
+/// Blocks between the quote of a submarine swap and the moment when its first coins are locked or its payment is held:
+/// two people send each other a text.
+pub const AGREE_BLOCKS: u32 = 36;
+
+/// `min_final_cltv_expiry_delta` of the invoice of a swap in: its payment is taken as soon as it is here, but a lock may
+/// have to be seen first.
+pub const IN_FINAL_CLTV: u32 = CLAIM_MARGIN + 24;
+
+/// Blocks in which [`RESTART_ALLOWANCE`] passes.
+pub fn restart_blocks(chain: &Chain) -> u32 {
+    let blocks = RESTART_ALLOWANCE.div_ceil(u64::from(chain.spacing.max(1)));
+    u32::try_from(blocks).unwrap_or(u32::MAX)
+}
+
+/// Blocks that must be left until the refund height when the redeem of a submarine swap begins.
+pub fn redeem_blocks(chain: &Chain) -> u32 {
+    REORG_DEPTH.saturating_add(CONFIRMATION_BUDGET).saturating_add(restart_blocks(chain))
+}
+
+/// Swap in: blocks before the refund height at which no HTLC of the payment may be left.
+pub fn resolve_margin(chain: &Chain) -> u32 {
+    redeem_blocks(chain).saturating_add(RESOLVE_BLOCKS)
+}
+
+/// Swap in: blocks that must be left until the refund height when the payment begins.
+pub fn pay_blocks(chain: &Chain) -> u32 {
+    resolve_margin(chain).saturating_add(PAY_BLOCKS).saturating_add(IN_FINAL_CLTV)
+}
+
+/// Swap out: blocks that must be left until the refund height when the coins are locked: the lock gets deep, then the
+/// secret is shown.
+pub fn lock_blocks(chain: &Chain, depth: u32) -> u32 {
+    redeem_blocks(chain).saturating_add(depth.saturating_mul(2))
+}
+
+/// Swap out: blocks between the refund height and the expiry of the held HTLC. Redeem and refund may race for as long as
+/// a claim takes; the secret may be seen in the last of these blocks, after a night; and what is held must not be near its
+/// end then.
+pub fn hold_gap(chain: &Chain) -> u32 {
+    redeem_blocks(chain).saturating_add(CLAIM_MARGIN)
 }

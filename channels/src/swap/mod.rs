@@ -27,6 +27,9 @@
 //! - Every claim is broadcast again at each block and pays more toward its deadline, within its budget; a reorganisation
 //!   of a lock, a redeem or a refund puts the machine back to where the chain is.
 //!
+//! Whose disk is lost gets the coins back with the seed and the contract's script: [`way_out`]. The script names the hash, and
+//! the keys follow from that and the seed.
+//!
 //! # Why times and not heights
 //!
 //! Expiries are times (BIP 65 with the median time of BIP 113), as the two chains find their blocks at rates of their
@@ -41,19 +44,24 @@
 
 pub mod contract;
 pub mod margins;
+pub mod submarine;
 pub mod terms;
 
 mod act;
+mod claim;
 mod event;
-mod follow;
+mod leg;
+mod reclaim;
 mod record;
 mod state;
 
 #[cfg(test)]
 mod tests;
 
-pub use contract::{Contract, ContractError};
+pub use contract::{Contract, ContractError, Expiry};
 pub use event::{BlockSeen, ChainCtx, Ctx, Effect, Event, Key, Refusal, SwapKeys, SwapOutbox};
+pub use leg::{Claim, LegState, Lock, Start, Taken, Tip};
+pub use reclaim::{NotOurs, way_out};
 pub use record::RestoreError;
-pub use state::{Claim, LegState, Lock, Outcome, Phase, Request, Start, Swap, Taken, Tip, Trade};
+pub use state::{Outcome, Phase, Request, Swap, Trade};
 pub use terms::{Acceptance, Chain, Leg, LegTerms, Offer, Role, TermsError};

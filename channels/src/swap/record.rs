@@ -3,7 +3,8 @@
 use bitcoin::{Amount, OutPoint, Transaction, consensus};
 
 use super::{
-    state::{Claim, LegState, Lock, Orders, Outcome, Swap, Taken, Tip},
+    leg::{Claim, LegState, Lock, Taken, Tip},
+    state::{Orders, Outcome, Swap},
     terms::Role,
 };
 use crate::{
@@ -30,10 +31,7 @@ impl Swap {
     /// All that has to survive.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![FORMAT];
-        out.push(match self.role {
-            Role::Initiator => 0,
-            Role::Participant => 1,
-        });
+        write_role(self.role, &mut out);
         self.offer.write(&mut out);
         put_option(self.acceptance.as_ref(), &mut out);
         self.nonce.write(&mut out);
@@ -45,13 +43,7 @@ impl Swap {
         self.max_lock_fee.write(&mut out);
         self.created.0.write(&mut out);
         put_option(self.secret.as_ref(), &mut out);
-        out.push(match self.outcome {
-            None => 0,
-            Some(Outcome::Swapped) => 1,
-            Some(Outcome::Refunded) => 2,
-            Some(Outcome::NothingLocked) => 3,
-            Some(Outcome::Lost) => 4,
-        });
+        write_outcome(self.outcome, &mut out);
         for leg in [&self.outer, &self.inner] {
             write_leg(leg, &mut out);
         }
@@ -65,11 +57,7 @@ impl Swap {
         if found > FORMAT {
             return Err(RestoreError::Newer { found, known: FORMAT });
         }
-        let role = match reader.field::<u8>()? {
-            0 => Role::Initiator,
-            1 => Role::Participant,
-            _ => return Err(RestoreError::Unknown("no known role")),
-        };
+        let role = read_role(&mut reader)?;
         let offer = reader.field()?;
         let acceptance = get_option(&mut reader)?;
         let nonce = reader.array()?;
@@ -79,14 +67,7 @@ impl Swap {
         let revealed = get_flag(&mut reader)?;
         let (depth, max_lock_fee, created) = (reader.field()?, reader.field()?, UnixTime(reader.field()?));
         let secret = get_option(&mut reader)?;
-        let outcome = match reader.field::<u8>()? {
-            0 => None,
-            1 => Some(Outcome::Swapped),
-            2 => Some(Outcome::Refunded),
-            3 => Some(Outcome::NothingLocked),
-            4 => Some(Outcome::Lost),
-            _ => return Err(RestoreError::Unknown("no known outcome")),
-        };
+        let outcome = read_outcome(&mut reader)?;
         let (outer, inner) = (read_leg(&mut reader)?, read_leg(&mut reader)?);
         reader.finish()?;
         Ok(Self {
@@ -109,7 +90,43 @@ impl Swap {
     }
 }
 
-fn write_leg(leg: &LegState, out: &mut Vec<u8>) {
+pub(super) fn write_role(role: Role, out: &mut Vec<u8>) {
+    out.push(match role {
+        Role::Initiator => 0,
+        Role::Participant => 1,
+    });
+}
+
+pub(super) fn read_role(reader: &mut Reader<'_>) -> Result<Role, RestoreError> {
+    match reader.field::<u8>()? {
+        0 => Ok(Role::Initiator),
+        1 => Ok(Role::Participant),
+        _ => Err(RestoreError::Unknown("no known role")),
+    }
+}
+
+pub(super) fn write_outcome(outcome: Option<Outcome>, out: &mut Vec<u8>) {
+    out.push(match outcome {
+        None => 0,
+        Some(Outcome::Swapped) => 1,
+        Some(Outcome::Refunded) => 2,
+        Some(Outcome::NothingLocked) => 3,
+        Some(Outcome::Lost) => 4,
+    });
+}
+
+pub(super) fn read_outcome(reader: &mut Reader<'_>) -> Result<Option<Outcome>, RestoreError> {
+    Ok(match reader.field::<u8>()? {
+        0 => None,
+        1 => Some(Outcome::Swapped),
+        2 => Some(Outcome::Refunded),
+        3 => Some(Outcome::NothingLocked),
+        4 => Some(Outcome::Lost),
+        _ => return Err(RestoreError::Unknown("no known outcome")),
+    })
+}
+
+pub(super) fn write_leg(leg: &LegState, out: &mut Vec<u8>) {
     leg.tip.height.0.write(out);
     leg.tip.hash.write(out);
     leg.tip.median_time.0.write(out);
@@ -145,7 +162,7 @@ fn write_leg(leg: &LegState, out: &mut Vec<u8>) {
     }
 }
 
-fn read_leg(reader: &mut Reader<'_>) -> Result<LegState, RestoreError> {
+pub(super) fn read_leg(reader: &mut Reader<'_>) -> Result<LegState, RestoreError> {
     let tip = Tip { height: Height(reader.field()?), hash: reader.array()?, median_time: UnixTime(reader.field()?) };
     let destination = reader.field()?;
     let mut transaction = || if get_flag(reader)? { read_transaction(reader).map(Some) } else { Ok(None) };
@@ -190,7 +207,7 @@ fn read_transaction(reader: &mut Reader<'_>) -> Result<Transaction, RestoreError
     consensus::deserialize(reader.bytes(length)?).map_err(|_| RestoreError::Unknown("no transaction where one was"))
 }
 
-fn get_flag(reader: &mut Reader<'_>) -> Result<bool, RestoreError> {
+pub(super) fn get_flag(reader: &mut Reader<'_>) -> Result<bool, RestoreError> {
     match reader.field::<u8>()? {
         0 => Ok(false),
         1 => Ok(true),
@@ -198,13 +215,13 @@ fn get_flag(reader: &mut Reader<'_>) -> Result<bool, RestoreError> {
     }
 }
 
-fn put_option<T: Field>(value: Option<&T>, out: &mut Vec<u8>) {
+pub(super) fn put_option<T: Field>(value: Option<&T>, out: &mut Vec<u8>) {
     out.push(u8::from(value.is_some()));
     if let Some(value) = value {
         value.write(out);
     }
 }
 
-fn get_option<T: Field>(reader: &mut Reader<'_>) -> Result<Option<T>, RestoreError> {
+pub(super) fn get_option<T: Field>(reader: &mut Reader<'_>) -> Result<Option<T>, RestoreError> {
     if get_flag(reader)? { Ok(Some(reader.field()?)) } else { Ok(None) }
 }

@@ -1,15 +1,16 @@
 //! What is known of a swap, and its one way in.
 
-use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Txid};
+use bitcoin::Amount;
 
 use super::{
     contract::Contract,
     event::{Ctx, Event, Key, Refusal, SwapKeys, SwapOutbox},
+    leg::{LegState, Lock, Start, Taken},
     margins,
     terms::{Acceptance, Chain, Leg, LegTerms, Offer, Role, TermsError},
 };
 use crate::keys::curve;
-use crate::types::{FeeratePerKw, Height, PaymentHash, PaymentPreimage, UnixTime};
+use crate::types::{PaymentHash, PaymentPreimage, UnixTime};
 
 /// One person's side of a swap. It survives by its row alone: see [`Swap::restore`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,77 +45,6 @@ pub(super) struct Orders {
     pub lock: bool,
     pub redeem: bool,
     pub refund: bool,
-}
-
-/// What is known of one chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LegState {
-    /// The last block that was looked at.
-    pub tip: Tip,
-    /// Where this person's claim on this leg pays: a script of their own wallet there.
-    pub destination: ScriptBuf,
-    /// This person's lock, if it is on this leg.
-    pub funding: Option<Transaction>,
-    /// Signed before the lock was broadcast.
-    pub refund: Option<Transaction>,
-    /// The contract's output.
-    pub lock: Option<Lock>,
-    /// The block that spends a coin of this person's lock in another transaction: then the lock never comes.
-    pub replaced: Option<Height>,
-    /// Who took it, in a block of the chain.
-    pub taken: Option<Taken>,
-    /// This person's own attempt to take it.
-    pub claim: Option<Claim>,
-}
-
-/// A block of the chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tip {
-    /// Its height.
-    pub height: Height,
-    /// Its hash.
-    pub hash: [u8; 32],
-    /// The median time past (BIP 113).
-    pub median_time: UnixTime,
-}
-
-/// The output of a contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lock {
-    /// Its name.
-    pub outpoint: OutPoint,
-    /// What it holds.
-    pub amount: Amount,
-    /// The height of its block; `None` if no block of the chain has it.
-    pub at: Option<Height>,
-}
-
-/// A confirmed spend of a contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Taken {
-    /// The transaction.
-    pub txid: Txid,
-    /// Its block.
-    pub at: Height,
-    /// With the secret; if not, by the refund.
-    pub with_secret: bool,
-}
-
-/// A spend of a contract that this person has made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// The newest version of it.
-    pub transaction: Transaction,
-    /// With the secret; if not, by the refund.
-    pub with_secret: bool,
-    /// What it pays.
-    pub fee: Amount,
-    /// The tip when it was first made.
-    pub since: Height,
-    /// The rate that it began with.
-    pub start: FeeratePerKw,
-    /// The height at which the whole budget is paid.
-    pub deadline: Height,
 }
 
 /// How a swap has ended for this person.
@@ -172,15 +102,6 @@ pub struct Request {
     pub inner: Start,
 }
 
-/// Where a leg begins.
-#[derive(Clone, Debug)]
-pub struct Start {
-    /// A script of this person's wallet.
-    pub destination: ScriptBuf,
-    /// The chain's tip.
-    pub tip: Tip,
-}
-
 /// What the initiator wants to trade.
 #[derive(Clone, Copy, Debug)]
 pub struct Trade {
@@ -206,11 +127,12 @@ impl Swap {
         now: UnixTime,
         keys: &dyn SwapKeys,
     ) -> Result<(Self, SwapOutbox), TermsError> {
-        let key = |leg| curve::public_key(&keys.key(&request.nonce, leg));
+        let hash = keys.secret(&request.nonce).hash();
+        let key = |leg| curve::public_key(&keys.key(&hash, leg));
         let leg =
             |chain, amount, seconds: u64| LegTerms { chain, amount, expiry: UnixTime(now.0.saturating_add(seconds)) };
         let offer = Offer {
-            hash: keys.secret(&request.nonce).hash(),
+            hash,
             outer: leg(trade.give_on, trade.give, trade.outer_seconds),
             inner: leg(trade.get_on, trade.get, trade.inner_seconds),
             refund_key: key(Leg::Outer),
@@ -241,7 +163,7 @@ impl Swap {
             }
         }
         offer.check_time(now, margins::initiate_seconds(&offer.outer.chain, &offer.inner.chain, request.depth))?;
-        let key = |leg| curve::public_key(&keys.key(&request.nonce, leg));
+        let key = |leg| curve::public_key(&keys.key(&offer.hash, leg));
         let acceptance = Acceptance { offer: offer.digest(), redeem_key: key(Leg::Outer), refund_key: key(Leg::Inner) };
         acceptance.check(&offer)?;
         Ok(Self::begin(Role::Participant, offer, Some(acceptance), request, now))
@@ -254,16 +176,6 @@ impl Swap {
         request: Request,
         now: UnixTime,
     ) -> (Self, SwapOutbox) {
-        let leg = |start: Start| LegState {
-            tip: start.tip,
-            destination: start.destination,
-            funding: None,
-            refund: None,
-            lock: None,
-            replaced: None,
-            taken: None,
-            claim: None,
-        };
         let swap = Self {
             role,
             offer,
@@ -277,8 +189,8 @@ impl Swap {
             secret: None,
             revealed: false,
             outcome: None,
-            outer: leg(request.outer),
-            inner: leg(request.inner),
+            outer: LegState::new(request.outer),
+            inner: LegState::new(request.inner),
             asked: false,
         };
         let mut outbox = SwapOutbox::default();
@@ -400,18 +312,6 @@ impl Swap {
 
     /// Whether a contract's output is in a block, unspent, and so many blocks deep as this person wants it.
     pub(super) fn is_deep(&self, leg: Leg) -> bool {
-        let state = self.leg(leg);
-        let depth = state.lock.and_then(|lock| lock.at).map_or(0, |at| state.confirmations(at));
-        state.taken.is_none() && depth >= self.depth
-    }
-}
-
-impl LegState {
-    /// Of what is in the block at this height: 1 in the tip itself.
-    pub fn confirmations(&self, at: Height) -> u32 {
-        match self.tip.height.0.checked_sub(at.0) {
-            Some(above) => above.saturating_add(1),
-            None => 0,
-        }
+        self.leg(leg).is_deep(self.depth)
     }
 }

@@ -8,7 +8,7 @@ use bitcoin::{
 use secp256k1::PublicKey;
 
 use super::{
-    contract::{Contract, ContractError},
+    contract::{Contract, ContractError, Expiry},
     margins,
 };
 use crate::{
@@ -109,7 +109,7 @@ pub struct Acceptance {
 }
 
 /// Why an offer or an answer is not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum TermsError {
     #[error("this is no offer or acceptance of a swap, or a part of it is missing ({0}): copy all of it")]
@@ -142,6 +142,23 @@ pub enum TermsError {
     SameKey,
     #[error(transparent)]
     Contract(#[from] ContractError),
+    #[error("the offer goes the other way than you said: nothing was accepted")]
+    WrongDirection,
+    #[error(
+        "{left} blocks are left until the coins go back, and {needed} are needed for all that has to happen before: ask for a new \
+         offer, or for one with more blocks"
+    )]
+    TooFewBlocks { left: u32, needed: u32 },
+    #[error("coins would be locked for longer than two weeks' worth of blocks: ask for fewer")]
+    TooManyBlocks,
+    #[error(
+        "the payment is held for {blocks} blocks, and {needed} are needed, so that it outlasts the lock: ask for a new offer"
+    )]
+    HeldTooShort { blocks: u32, needed: u32 },
+    #[error("the invoice of the swap cannot be read: {0}")]
+    Invoice(String),
+    #[error("the invoice of the swap is not the one that was agreed on: {0}")]
+    OtherInvoice(&'static str),
 }
 
 /// The least that is worth a lock, a claim and the fees of a bad day.
@@ -192,7 +209,7 @@ impl Offer {
             Leg::Outer => (acceptance.redeem_key, self.refund_key),
             Leg::Inner => (self.redeem_key, acceptance.refund_key),
         };
-        Contract { hash: self.hash, redeem_key, refund_key, expiry: self.leg(leg).expiry }
+        Contract { hash: self.hash, redeem_key, refund_key, expiry: Expiry::Time(self.leg(leg).expiry) }
     }
 
     /// What an acceptance repeats.
@@ -209,7 +226,7 @@ impl Offer {
 
     /// Reads what [`Offer::encode`] has written, and nothing else.
     pub fn decode(bytes: &[u8]) -> Result<Self, TermsError> {
-        read_whole(bytes, OFFER)
+        read_whole(bytes, OFFER, FORMAT)
     }
 }
 
@@ -234,17 +251,23 @@ impl Acceptance {
 
     /// Reads what [`Acceptance::encode`] has written, and nothing else.
     pub fn decode(bytes: &[u8]) -> Result<Self, TermsError> {
-        read_whole(bytes, ACCEPTANCE)
+        read_whole(bytes, ACCEPTANCE, FORMAT)
     }
 }
 
-fn read_whole<T: Field>(bytes: &[u8], kind: u8) -> Result<T, TermsError> {
+/// Whether bytes begin like this kind of text.
+pub(super) fn is_of_kind(bytes: &[u8], kind: u8) -> bool {
+    bytes.first() == Some(&kind)
+}
+
+/// Reads a text of this kind, up to this format, to its end.
+pub(super) fn read_whole<T: Field>(bytes: &[u8], kind: u8, known: u8) -> Result<T, TermsError> {
     let mut reader = Reader::new(bytes);
     let (found, format) = (reader.field::<u8>()?, reader.field::<u8>()?);
     if found != kind {
         return Err(TermsError::Unreadable(DecodeError::TrailingBytes { extra: bytes.len() }));
     }
-    if format > FORMAT {
+    if format > known {
         return Err(TermsError::Newer(format));
     }
     let read = reader.field()?;
@@ -252,15 +275,24 @@ fn read_whole<T: Field>(bytes: &[u8], kind: u8) -> Result<T, TermsError> {
     Ok(read)
 }
 
-impl Field for LegTerms {
+impl Field for Chain {
     fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let chain = Chain { hash: reader.field()?, spacing: reader.field()? };
-        Ok(Self { chain, amount: reader.field()?, expiry: UnixTime(reader.field()?) })
+        Ok(Self { hash: reader.field()?, spacing: reader.field()? })
     }
 
     fn write(&self, out: &mut Vec<u8>) {
-        self.chain.hash.write(out);
-        self.chain.spacing.write(out);
+        self.hash.write(out);
+        self.spacing.write(out);
+    }
+}
+
+impl Field for LegTerms {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { chain: reader.field()?, amount: reader.field()?, expiry: UnixTime(reader.field()?) })
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        self.chain.write(out);
         self.amount.write(out);
         self.expiry.0.write(out);
     }

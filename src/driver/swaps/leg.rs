@@ -7,10 +7,14 @@ use bitcoin::{
     Amount, FeeRate, OutPoint, ScriptBuf, Transaction, TxOut, Weight, constants::ChainHash, hashes::Hash as _,
 };
 use leyden_channels::{
-    onchain::FeeEstimates,
-    swap::{Chain, Tip},
+    onchain::{FeeEstimates, fee_at},
+    swap::{
+        Chain, Contract, Expiry, Tip,
+        contract::{Path, Spend},
+        way_out,
+    },
     tx::FeeCoin,
-    types::{Height, UnixTime},
+    types::{Height, PaymentPreimage, UnixTime},
 };
 
 use crate::{
@@ -71,6 +75,19 @@ pub(crate) trait SwapLeg: Send + Sync {
     async fn recall(&self, lock: &Transaction, to: ScriptBuf, fee: Amount) -> Result<(), LegError>;
     /// What is known already is no error.
     async fn broadcast(&self, transaction: &Transaction) -> Result<(), LegError>;
+}
+
+/// Blocks that are looked at again after a reorganisation: more than one has.
+const RESCAN: u32 = 100;
+
+/// Where to begin again if the block `known` is not in the chain that ends with `end`; `None` if it is.
+pub(super) async fn back_to(chain: &dyn SwapLeg, known: Tip, end: Tip) -> Result<Option<Tip>, LegError> {
+    if known.hash == end.hash || chain.block(known.height).await?.is_some_and(|block| block.tip.hash == known.hash) {
+        return Ok(None);
+    }
+    let back = Height(known.height.0.min(end.height.0).saturating_sub(RESCAN));
+    let block = chain.block(back).await?;
+    block.map(|block| Some(block.tip)).ok_or_else(|| LegError(format!("there is no block at height {}", back.0)))
 }
 
 /// This daemon's chain and wallet.
@@ -177,6 +194,40 @@ impl SwapLeg for OwnLeg {
 
     async fn broadcast(&self, transaction: &Transaction) -> Result<(), LegError> {
         broadcast(&self.0.node, &self.0.wallet, &[], transaction).await.map_err(LegError::of)
+    }
+}
+
+impl OwnLeg {
+    /// Takes the coins of a contract of which nothing is left but its script: back, or with the secret. Broadcasts it.
+    pub(crate) async fn reclaim(
+        &self,
+        contract: &Contract,
+        outpoint: OutPoint,
+        secret: Option<PaymentPreimage>,
+    ) -> Result<Transaction, LegError> {
+        let node = &self.0.node;
+        let (path, key) = way_out(contract, &self.0.keys, secret).map_err(LegError::of)?;
+        let script = contract.script_pubkey().map_err(LegError::of)?;
+        let found = node.transaction(outpoint.txid).await.map_err(LegError::of)?;
+        let output = found.and_then(|found| found.transaction.output.get(outpoint.vout as usize).cloned());
+        let output = output.filter(|output| output.script_pubkey == script);
+        let output =
+            output.ok_or_else(|| LegError(format!("the output {outpoint} is not known, or not of this contract")))?;
+        let status = self.status().await?;
+        if path == Path::Refund && !contract.is_expired(&status.tip) {
+            let when = match contract.expiry {
+                Expiry::Time(time) => format!("the median time {}", time.0),
+                Expiry::Height(height) => format!("block {}", height.0),
+            };
+            return Err(LegError(format!("the coins cannot be taken back before {when}: try again then")));
+        }
+        let to = self.new_script().await?;
+        let weight = contract.spend_weight(path, &to).map_err(LegError::of)?;
+        let fee = fee_at(status.estimates.within(LOCK_TARGET), weight);
+        let spend = Spend { outpoint, amount: output.value, path, to: &to, fee };
+        let transaction = contract.spend(&spend, &key).map_err(LegError::of)?;
+        self.broadcast(&transaction).await?;
+        Ok(transaction)
     }
 }
 

@@ -10,18 +10,27 @@
 //! swap is fed what it has missed; then a tick broadcasts again whatever waits, so that refund and redeem are armed.
 
 mod leg;
+mod submarine;
 mod task;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bitcoin::Amount;
 use leyden_channels::{
-    swap::{Acceptance, Offer, Swap},
+    payment::HintHop,
+    swap::{
+        Acceptance, Offer, Swap,
+        submarine::{Acceptance as SubmarineAcceptance, Submarine},
+    },
     types::PaymentHash,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 pub(crate) use leg::{LegBlock, LegError, LegStatus, OwnLeg, SwapLeg};
+pub(crate) use submarine::{AcceptSubmarine, QuoteSubmarine, SubmarineTask, SubmarineTerms};
 pub(crate) use task::SwapTask;
 
 /// Swaps that may be under way at a time: each is looked at in every block.
@@ -32,12 +41,18 @@ const MAILBOX: usize = 64;
 /// News that a listener may be behind.
 const NEWS: usize = 256;
 
-/// A swap, and what its two networks are called.
+/// How often the chains are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often what waits is broadcast again, blocks or not.
+const REPEAT: Duration = Duration::from_secs(30);
+
+/// A swap, and what its networks are called.
 #[derive(Clone, Debug)]
-pub(crate) struct SwapView {
-    pub swap: Swap,
-    pub give_on: String,
-    pub get_on: String,
+pub(crate) enum SwapInfo {
+    /// Coins of one chain for coins of another.
+    Atomic { swap: Box<Swap>, give_on: String, get_on: String },
+    /// Coins for a Lightning payment.
+    Submarine { swap: Box<Submarine>, network: String },
 }
 
 /// What is quoted.
@@ -85,8 +100,10 @@ pub(crate) enum SwapRefused {
         "no second daemon is known here: a swap needs one for the other chain. Start leydend with --swap-with DATA_DIR"
     )]
     NoOther,
-    #[error("the second daemon cannot be asked: {0}")]
-    OtherAway(LegError),
+    #[error("a chain of the swap cannot be asked: {0}")]
+    Away(LegError),
+    #[error("this swap goes on by itself: `leyden swap list` says where it is")]
+    ByItself,
     #[error("there is no such swap here: see `leyden swap list`")]
     Unknown,
     #[error("this offer was accepted already: see `leyden swap list`")]
@@ -102,18 +119,20 @@ pub(crate) enum SwapRefused {
 type Answer<T> = oneshot::Sender<Result<T, SwapRefused>>;
 
 enum Call {
-    Quote(QuoteSwap, Answer<SwapView>),
-    Accept(Box<AcceptSwap>, Answer<SwapView>),
-    Initiate(Acceptance, Answer<SwapView>),
-    Order(PaymentHash, SwapOrder, Answer<SwapView>),
-    List(Answer<Vec<SwapView>>),
+    Quote(QuoteSwap, Answer<SwapInfo>),
+    Accept(Box<AcceptSwap>, Answer<SwapInfo>),
+    Initiate(Acceptance, Answer<SwapInfo>),
+    Order(PaymentHash, SwapOrder, Answer<SwapInfo>),
+    List(Answer<Vec<SwapInfo>>),
 }
 
-/// The way to the task of all swaps.
+/// The way to the tasks of all swaps.
 pub(crate) struct Swaps {
-    calls: mpsc::Sender<Call>,
-    news: broadcast::Sender<SwapView>,
-    trouble: Trouble,
+    atomic: mpsc::Sender<Call>,
+    submarine: mpsc::Sender<submarine::Call>,
+    news: broadcast::Sender<SwapInfo>,
+    /// Of the atomic ones, and of the submarine ones.
+    troubles: [Trouble; 2],
 }
 
 /// Why a chain of a swap that is under way cannot be followed, while it cannot.
@@ -136,47 +155,76 @@ impl Trouble {
 
 impl Swaps {
     /// The way, and where it leads to. `other` is the second daemon's chain.
-    pub(crate) fn new(other: Option<Arc<dyn SwapLeg>>) -> (Self, SwapTask) {
-        let (calls, mailbox) = mpsc::channel(MAILBOX);
+    pub(crate) fn new(other: Option<Arc<dyn SwapLeg>>) -> (Self, SwapTask, SubmarineTask) {
+        let (atomic, mailbox) = mpsc::channel(MAILBOX);
+        let (submarine, its_mailbox) = mpsc::channel(MAILBOX);
         let news = broadcast::Sender::new(NEWS);
-        let trouble = Trouble::default();
-        let task = SwapTask::new(mailbox, news.clone(), trouble.clone(), other);
-        (Self { calls, news, trouble }, task)
+        let troubles: [Trouble; 2] = Default::default();
+        let [of_atomic, of_submarine] = troubles.clone();
+        let task = SwapTask::new(mailbox, news.clone(), of_atomic, other);
+        let its_task = SubmarineTask { mailbox: its_mailbox, news: news.clone(), trouble: of_submarine };
+        (Self { atomic, submarine, news, troubles }, task, its_task)
     }
 
-    pub(crate) async fn quote(&self, request: QuoteSwap) -> Result<SwapView, SwapRefused> {
-        self.ask(|answer| Call::Quote(request, answer)).await
+    pub(crate) async fn quote(&self, request: QuoteSwap) -> Result<SwapInfo, SwapRefused> {
+        ask(&self.atomic, |answer| Call::Quote(request, answer)).await
     }
 
-    pub(crate) async fn accept(&self, request: AcceptSwap) -> Result<SwapView, SwapRefused> {
-        self.ask(|answer| Call::Accept(Box::new(request), answer)).await
+    pub(crate) async fn accept(&self, request: AcceptSwap) -> Result<SwapInfo, SwapRefused> {
+        ask(&self.atomic, |answer| Call::Accept(Box::new(request), answer)).await
     }
 
-    pub(crate) async fn initiate(&self, acceptance: Acceptance) -> Result<SwapView, SwapRefused> {
-        self.ask(|answer| Call::Initiate(acceptance, answer)).await
+    pub(crate) async fn initiate(&self, acceptance: Acceptance) -> Result<SwapInfo, SwapRefused> {
+        ask(&self.atomic, |answer| Call::Initiate(acceptance, answer)).await
     }
 
-    pub(crate) async fn order(&self, id: PaymentHash, order: SwapOrder) -> Result<SwapView, SwapRefused> {
-        self.ask(|answer| Call::Order(id, order, answer)).await
+    /// `hints` lead to this node over channels that the network does not know.
+    pub(crate) async fn quote_submarine(
+        &self,
+        request: QuoteSubmarine,
+        hints: Vec<Vec<HintHop>>,
+    ) -> Result<SwapInfo, SwapRefused> {
+        ask(&self.submarine, |answer| submarine::Call::Quote(request, hints, answer)).await
     }
 
-    pub(crate) async fn list(&self) -> Result<Vec<SwapView>, SwapRefused> {
-        self.ask(Call::List).await
+    pub(crate) async fn accept_submarine(
+        &self,
+        request: AcceptSubmarine,
+        hints: Vec<Vec<HintHop>>,
+    ) -> Result<SwapInfo, SwapRefused> {
+        ask(&self.submarine, |answer| submarine::Call::Accept(Box::new(request), hints, answer)).await
+    }
+
+    pub(crate) async fn initiate_submarine(&self, acceptance: SubmarineAcceptance) -> Result<SwapInfo, SwapRefused> {
+        ask(&self.submarine, |answer| submarine::Call::Initiate(acceptance, answer)).await
+    }
+
+    pub(crate) async fn order(&self, id: PaymentHash, order: SwapOrder) -> Result<SwapInfo, SwapRefused> {
+        match ask(&self.atomic, |answer| Call::Order(id, order, answer)).await {
+            Err(SwapRefused::Unknown) => ask(&self.submarine, |answer| submarine::Call::Order(id, order, answer)).await,
+            known => known,
+        }
+    }
+
+    pub(crate) async fn list(&self) -> Result<Vec<SwapInfo>, SwapRefused> {
+        let mut all = ask(&self.atomic, Call::List).await?;
+        all.extend(ask(&self.submarine, submarine::Call::List).await?);
+        Ok(all)
     }
 
     /// Why a swap that is under way cannot be followed on one of its chains, if it cannot.
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.trouble.get()
+        self.troubles.iter().find_map(Trouble::get)
     }
 
     /// Each change from now on.
-    pub(crate) fn subscribe(&self) -> broadcast::Receiver<SwapView> {
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<SwapInfo> {
         self.news.subscribe()
     }
+}
 
-    async fn ask<T>(&self, call: impl FnOnce(Answer<T>) -> Call) -> Result<T, SwapRefused> {
-        let (answer, answered) = oneshot::channel();
-        self.calls.send(call(answer)).await.map_err(|_| SwapRefused::Stopping)?;
-        answered.await.map_err(|_| SwapRefused::Stopping)?
-    }
+async fn ask<C, T>(to: &mpsc::Sender<C>, call: impl FnOnce(Answer<T>) -> C) -> Result<T, SwapRefused> {
+    let (answer, answered) = oneshot::channel();
+    to.send(call(answer)).await.map_err(|_| SwapRefused::Stopping)?;
+    answered.await.map_err(|_| SwapRefused::Stopping)?
 }

@@ -1,6 +1,6 @@
 //! The task that owns all swaps.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bitcoin::Transaction;
 use leyden_channels::{
@@ -18,20 +18,13 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    AcceptSwap, Call, LegBlock, LegError, LegStatus, MAX_OPEN, OwnLeg, QuoteSwap, SwapLeg, SwapOrder, SwapRefused,
-    SwapTerms, SwapView, Trouble,
+    AcceptSwap, Call, LOOK, LegBlock, LegError, LegStatus, MAX_OPEN, OwnLeg, QuoteSwap, REPEAT, SwapInfo, SwapLeg,
+    SwapOrder, SwapRefused, SwapTerms, Trouble, leg::back_to,
 };
 use crate::{
     driver::services::Services,
     store::{CoreKey, SWAP, StoreError},
 };
-
-/// How often the chains are looked at.
-const LOOK: Duration = Duration::from_millis(500);
-/// How often what waits is broadcast again, blocks or not.
-const REPEAT: Duration = Duration::from_secs(30);
-/// Blocks that are looked at again after a reorganisation: more than one has.
-const RESCAN: u32 = 100;
 
 /// Which of the two daemons.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,7 +35,7 @@ enum Place {
 
 pub(crate) struct SwapTask {
     mailbox: mpsc::Receiver<Call>,
-    news: broadcast::Sender<SwapView>,
+    news: broadcast::Sender<SwapInfo>,
     trouble: Trouble,
     other: Option<Arc<dyn SwapLeg>>,
 }
@@ -50,7 +43,7 @@ pub(crate) struct SwapTask {
 impl SwapTask {
     pub(super) fn new(
         mailbox: mpsc::Receiver<Call>,
-        news: broadcast::Sender<SwapView>,
+        news: broadcast::Sender<SwapInfo>,
         trouble: Trouble,
         other: Option<Arc<dyn SwapLeg>>,
     ) -> Self {
@@ -124,7 +117,7 @@ struct Book {
     told: BTreeMap<PaymentHash, Phase>,
     /// What a chain is in trouble with: it is written once.
     trouble: Trouble,
-    news: broadcast::Sender<SwapView>,
+    news: broadcast::Sender<SwapInfo>,
 }
 
 impl Book {
@@ -153,7 +146,7 @@ impl Book {
                 let _ = answer.send(self.order(Some(id), event).await?);
             }
             Call::List(answer) => {
-                let all = self.swaps.values().map(|swap| self.view(swap)).collect();
+                let all = self.swaps.values().map(|swap| self.info(swap)).collect();
                 let _ = answer.send(Ok(all));
             }
         }
@@ -200,45 +193,45 @@ impl Book {
 
     async fn start(&self, status: &LegStatus) -> Result<Start, SwapRefused> {
         let chain = self.chain_at(status.chain.hash).ok_or(SwapRefused::NoOther)?;
-        let destination = chain.new_script().await.map_err(SwapRefused::OtherAway)?;
+        let destination = chain.new_script().await.map_err(SwapRefused::Away)?;
         Ok(Start { destination, tip: status.tip })
     }
 
     async fn begin(
         &mut self,
         made: Result<(Swap, SwapOutbox), SwapRefused>,
-    ) -> Result<Result<SwapView, SwapRefused>, StoreError> {
+    ) -> Result<Result<SwapInfo, SwapRefused>, StoreError> {
         let (swap, outbox) = match made {
             Ok(made) => made,
             Err(refused) => return Ok(Err(refused)),
         };
         self.commit(outbox).await?;
-        let (id, view) = (swap.id(), self.view(&swap));
+        let (id, info) = (swap.id(), self.info(&swap));
         self.swaps.insert(id, swap);
         self.tell(id);
-        Ok(Ok(view))
+        Ok(Ok(info))
     }
 
     async fn order(
         &mut self,
         id: Option<PaymentHash>,
         event: Event<'_>,
-    ) -> Result<Result<SwapView, SwapRefused>, StoreError> {
+    ) -> Result<Result<SwapInfo, SwapRefused>, StoreError> {
         let Some(id) = id.filter(|id| self.swaps.contains_key(id)) else { return Ok(Err(SwapRefused::Unknown)) };
         // Commands are judged by what the chains are now, not by what they were half a second ago.
         self.look(false).await?;
         if let Err(refusal) = self.handle(id, event).await? {
             return Ok(Err(refused(refusal)));
         }
-        let view = self.swaps.get(&id).map(|swap| self.view(swap));
-        Ok(view.ok_or(SwapRefused::Unknown))
+        let info = self.swaps.get(&id).map(|swap| self.info(swap));
+        Ok(info.ok_or(SwapRefused::Unknown))
     }
 
     /// Both chains as they are at this moment.
     async fn both(&mut self) -> Result<(LegStatus, LegStatus), SwapRefused> {
         let other = self.other.clone().ok_or(SwapRefused::NoOther)?;
-        let own = self.own.status().await.map_err(SwapRefused::OtherAway)?;
-        let other = other.status().await.map_err(SwapRefused::OtherAway)?;
+        let own = self.own.status().await.map_err(SwapRefused::Away)?;
+        let other = other.status().await.map_err(SwapRefused::Away)?;
         (self.own_status, self.other_status) = (Some(own.clone()), Some(other.clone()));
         Ok((own, other))
     }
@@ -263,12 +256,13 @@ impl Book {
         status.filter(|status| status.chain.hash == hash)
     }
 
-    fn view(&self, swap: &Swap) -> SwapView {
+    fn info(&self, swap: &Swap) -> SwapInfo {
         let name = |leg| {
             let status = self.status_of(swap, leg);
             status.map_or_else(|| swap.offer().leg(leg).chain.hash.to_string(), |status| status.network.clone())
         };
-        SwapView { give_on: name(swap.role().gives()), get_on: name(swap.role().gets()), swap: swap.clone() }
+        let (give_on, get_on) = (name(swap.role().gives()), name(swap.role().gets()));
+        SwapInfo::Atomic { swap: Box::new(swap.clone()), give_on, get_on }
     }
 
     /// Feeds every swap what has happened.
@@ -316,19 +310,12 @@ impl Book {
         let tip = swap.leg(leg).tip;
         let mut has_moved = false;
         if tip.hash != status.tip.hash {
-            let known = match chain.block(tip.height).await {
-                Ok(known) => known,
-                Err(error) => return Ok(Err(error)),
-            };
-            if known.is_none_or(|block| block.tip.hash != tip.hash) {
-                let back = Height(tip.height.0.min(status.tip.height.0).saturating_sub(RESCAN));
-                match chain.block(back).await {
-                    Ok(Some(block)) => {
-                        self.handle_or_log(id, Event::Reorganized { leg, to: block.tip }).await?;
-                    }
-                    Ok(None) => return Ok(Ok(false)),
-                    Err(error) => return Ok(Err(error)),
+            match back_to(chain.as_ref(), tip, status.tip).await {
+                Ok(Some(to)) => {
+                    self.handle_or_log(id, Event::Reorganized { leg, to }).await?;
                 }
+                Ok(None) => {}
+                Err(error) => return Ok(Err(error)),
             }
             while let Some(next) = self.next_height(&id, leg, status.tip.height) {
                 let block = match chain.block(next).await {
@@ -495,7 +482,7 @@ impl Book {
         let phase = swap.phase();
         if self.told.insert(id, phase) != Some(phase) {
             info!(swap = %id, ?phase, "a swap goes on");
-            let _ = self.news.send(self.view(swap));
+            let _ = self.news.send(self.info(swap));
         }
     }
 }

@@ -20,6 +20,7 @@ pub(super) mod lifecycle;
 pub(super) mod payments;
 pub(super) mod recovery;
 pub(super) mod routes;
+pub(super) mod submarine;
 pub(super) mod swaps;
 pub(super) mod tokens;
 pub(super) mod towers;

@@ -2,24 +2,26 @@
 
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, consensus, hashes::Hash as _};
 use leyden_channels::swap::{
-    self, Acceptance, Contract, Leg, Offer, Outcome, Phase, Role, Swap, contract::extract_secret as secret_of, margins,
+    self, Acceptance, Contract, Expiry, Leg, LegState, Offer, Outcome, Phase, Role, Swap,
+    contract::extract_secret as secret_of, margins,
 };
+use leyden_channels::types::PaymentPreimage;
 use leyden_proto::leyden;
 
 use super::{
     edge::{self, wrong},
-    signed,
+    signed, submarine,
 };
 use crate::api::{
-    AcceptSwap, ApiError, FundSwap, QuoteSwap, RecallSwap, SwapBlock, SwapChainStatus, SwapInfo, SwapTerms,
+    AcceptSwap, ApiError, FundSwap, QuoteSwap, RecallSwap, ReclaimSwap, SwapBlock, SwapChainStatus, SwapInfo, SwapTerms,
 };
 
 type Checked<T> = Result<T, ApiError>;
 
 /// Confirmations that the other's lock needs if nothing else is said.
-const DEPTH: u32 = margins::REORG_DEPTH;
+pub(super) const DEPTH: u32 = margins::REORG_DEPTH;
 /// The most satoshi that a lock may pay in fees if nothing else is said: some hundred bytes at 50 sat/vB.
-const MAX_LOCK_FEE: Amount = Amount::from_sat(10_000);
+pub(super) const MAX_LOCK_FEE: Amount = Amount::from_sat(10_000);
 
 pub(crate) fn quote(request: &leyden::SwapQuoteRequest) -> Checked<QuoteSwap> {
     let seconds = |hours: u32, usual: u64| match hours {
@@ -70,12 +72,27 @@ pub(crate) fn audit(request: &leyden::SwapAuditRequest) -> Checked<leyden::SwapA
         hash: contract.hash.0.to_vec(),
         redeem_key: contract.redeem_key.serialize().to_vec(),
         refund_key: contract.refund_key.serialize().to_vec(),
-        expiry: contract.expiry.0,
+        expiry: match contract.expiry {
+            Expiry::Time(time) => time.0,
+            Expiry::Height(_) => 0,
+        },
+        expiry_height: match contract.expiry {
+            Expiry::Time(_) => 0,
+            Expiry::Height(height) => height.0,
+        },
         paid: output.is_some(),
         output_index: found.unwrap_or_default(),
         amount: output.map_or(0, |output| signed(output.value)),
         txid: transaction.compute_txid().to_string(),
     })
+}
+
+pub(crate) fn reclaim(request: &leyden::SwapReclaimRequest) -> Checked<ReclaimSwap> {
+    let secret = match request.secret.as_slice() {
+        [] => None,
+        bytes => Some(PaymentPreimage(edge::bytes32("secret", bytes)?)),
+    };
+    Ok(ReclaimSwap { contract: contract(&request.contract)?, lock: edge::point("lock", &request.lock)?, secret })
 }
 
 pub(crate) fn extract_secret(request: &leyden::ExtractSecretRequest) -> Checked<leyden::ExtractSecretResponse> {
@@ -88,20 +105,27 @@ pub(crate) fn extract_secret(request: &leyden::ExtractSecretRequest) -> Checked<
 }
 
 pub(crate) fn info(info: &SwapInfo) -> leyden::SwapInfo {
-    let swap = &info.swap;
+    match info {
+        SwapInfo::Atomic { swap, give_on, get_on } => atomic(swap, give_on, get_on),
+        SwapInfo::Submarine { swap, network } => submarine::info(swap, network),
+    }
+}
+
+fn atomic(swap: &Swap, give_on: &str, get_on: &str) -> leyden::SwapInfo {
     let role = swap.role();
     leyden::SwapInfo {
         id: swap.id().0.to_vec(),
         initiator: role == Role::Initiator,
         phase: phase(swap.phase()).to_owned(),
-        give: Some(leg(swap, role.gives(), &info.give_on)),
-        get: Some(leg(swap, role.gets(), &info.get_on)),
+        give: Some(leg(swap, role.gives(), give_on)),
+        get: Some(leg(swap, role.gets(), get_on)),
         by_hand: swap.is_by_hand(),
         depth: swap.depth(),
         offer: swap.offer().encode(),
         acceptance: swap.acceptance().map(Acceptance::encode).unwrap_or_default(),
         secret: swap.shown_secret().map(|secret| secret.0.to_vec()).unwrap_or_default(),
         created: swap.created().0,
+        kind: "atomic".to_owned(),
     }
 }
 
@@ -115,21 +139,35 @@ fn phase(phase: Phase) -> &'static str {
         Phase::Redeeming => "redeeming",
         Phase::Redeemed => "redeemed",
         Phase::Refunding => "refunding",
-        Phase::Refunded | Phase::Ended(Outcome::Refunded) => "refunded",
-        Phase::Ended(Outcome::Swapped) => "swapped",
-        Phase::Ended(Outcome::NothingLocked) => "given_up",
-        Phase::Ended(Outcome::Lost) => "lost",
+        Phase::Refunded => "refunded",
+        Phase::Ended(outcome) => ended(outcome),
+    }
+}
+
+pub(super) fn ended(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Refunded => "refunded",
+        Outcome::Swapped => "swapped",
+        Outcome::NothingLocked => "given_up",
+        Outcome::Lost => "lost",
     }
 }
 
 fn leg(swap: &Swap, leg: Leg, network: &str) -> leyden::SwapLegInfo {
-    let (terms, state) = (swap.offer().leg(leg), swap.leg(leg));
-    let script = swap.contract(leg).and_then(|contract| contract.witness_script().ok());
-    let bytes = |transaction: Option<&Transaction>| transaction.map(consensus::serialize).unwrap_or_default();
+    let terms = swap.offer().leg(leg);
     leyden::SwapLegInfo {
         network: network.to_owned(),
         amount: signed(terms.amount),
         expiry: terms.expiry.0,
+        ..contract_leg(swap.leg(leg), swap.contract(leg))
+    }
+}
+
+/// What is known of a contract on a chain.
+pub(super) fn contract_leg(state: &LegState, contract: Option<Contract>) -> leyden::SwapLegInfo {
+    let script = contract.and_then(|contract| contract.witness_script().ok());
+    let bytes = |transaction: Option<&Transaction>| transaction.map(consensus::serialize).unwrap_or_default();
+    leyden::SwapLegInfo {
         contract: script.map(ScriptBuf::into_bytes).unwrap_or_default(),
         lock: state.lock.map(|lock| lock.outpoint.to_string()).unwrap_or_default(),
         confirmations: state.lock.and_then(|lock| lock.at).map_or(0, |at| state.confirmations(at)),
@@ -138,6 +176,7 @@ fn leg(swap: &Swap, leg: Leg, network: &str) -> leyden::SwapLegInfo {
         lock_transaction: bytes(state.funding.as_ref()),
         refund_transaction: bytes(state.refund.as_ref()),
         claim_transaction: bytes(state.claim.as_ref().map(|claim| &claim.transaction)),
+        ..leyden::SwapLegInfo::default()
     }
 }
 

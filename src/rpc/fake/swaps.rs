@@ -6,8 +6,12 @@ use bitcoin::{
     transaction::Version,
 };
 use leyden_channels::{
-    swap::{Acceptance, Chain, Leg, Request, Start, Swap, SwapKeys, Tip, Trade, margins},
-    types::{FeeratePerKw, Height, PaymentHash, PaymentPreimage, UnixTime},
+    payment::InvoiceNetwork,
+    swap::{
+        Acceptance, Chain, Leg, Request, Start, Swap, SwapKeys, Tip, Trade, margins,
+        submarine::{self, Direction, Submarine},
+    },
+    types::{FeeratePerKw, Height, Msat, PaymentHash, PaymentPreimage, UnixTime},
 };
 
 use super::Fake;
@@ -20,7 +24,7 @@ impl SwapKeys for Keys {
         PaymentPreimage(*nonce)
     }
 
-    fn key(&self, _nonce: &[u8; 32], leg: Leg) -> SecretKey {
+    fn key(&self, _hash: &PaymentHash, leg: Leg) -> SecretKey {
         SecretKey::from_slice(&[1 + leg as u8; 32]).unwrap()
     }
 }
@@ -58,7 +62,37 @@ pub(crate) fn acceptance() -> Acceptance {
 }
 
 fn info() -> SwapInfo {
-    SwapInfo { swap: swap(), give_on: "north".to_owned(), get_on: "south".to_owned() }
+    SwapInfo::Atomic { swap: Box::new(swap()), give_on: "north".to_owned(), get_on: "south".to_owned() }
+}
+
+/// The initiator's side of a swap out.
+pub(crate) fn submarine() -> Submarine {
+    let bargain = submarine::Bargain {
+        direction: Direction::Out,
+        coins: Amount::from_sat(1_000_000),
+        payment: Msat(1_001_000_000),
+        chain: NORTH,
+        refund_blocks: None,
+    };
+    let request = submarine::Request {
+        nonce: [8; 32],
+        depth: 6,
+        max_lock_fee: Amount::from_sat(10_000),
+        max_route_fee: Msat(5_000),
+        start: Start { destination: ScriptBuf::new(), tip: TIP },
+        network: InvoiceNetwork::Regtest,
+    };
+    Submarine::quote(&bargain, String::new(), request, UnixTime(1_700_000_000), &Keys).unwrap().0
+}
+
+/// What somebody could answer to it; its invoice is none.
+pub(crate) fn submarine_acceptance() -> submarine::Acceptance {
+    let key = SecretKey::from_slice(&[9; 32]).unwrap().public_key(bitcoin::secp256k1::SECP256K1);
+    submarine::Acceptance { offer: submarine().offer().digest(), key, invoice: "lnbcrt1…".to_owned() }
+}
+
+fn submarine_info() -> SwapInfo {
+    SwapInfo::Submarine { swap: Box::new(submarine()), network: "north".to_owned() }
 }
 
 /// One that spends nothing known.
@@ -82,17 +116,33 @@ impl Swaps for Fake {
         self.asked(acceptance, info())
     }
 
+    async fn quote_submarine(&self, request: QuoteSubmarine) -> Result<SwapInfo, ApiError> {
+        self.asked(request, submarine_info())
+    }
+
+    async fn accept_submarine(&self, request: AcceptSubmarine) -> Result<SwapInfo, ApiError> {
+        self.asked(request, submarine_info())
+    }
+
+    async fn initiate_submarine(&self, acceptance: submarine::Acceptance) -> Result<SwapInfo, ApiError> {
+        self.asked(acceptance, submarine_info())
+    }
+
     async fn order_swap(&self, id: PaymentHash, order: SwapOrder) -> Result<SwapInfo, ApiError> {
         self.asked((id, order), info())
     }
 
     async fn swaps(&self) -> Result<Vec<SwapInfo>, ApiError> {
-        self.answer(vec![info()])
+        self.answer(vec![info(), submarine_info()])
     }
 
     async fn subscribe_swaps(&self) -> Result<Updates<SwapInfo>, ApiError> {
         let update: Updates<SwapInfo> = Box::pin(tokio_stream::once(Ok(info())));
         self.answer(update)
+    }
+
+    async fn reclaim_swap(&self, request: ReclaimSwap) -> Result<Transaction, ApiError> {
+        self.asked(request, transaction())
     }
 
     async fn swap_chain_status(&self) -> Result<SwapChainStatus, ApiError> {

@@ -217,6 +217,20 @@ fn bases(method: &MethodDescriptor) -> Vec<DynamicMessage> {
             let offer = swaps::swap().offer().encode();
             vec![leyden::SwapAcceptRequest { offer, give: 5, get: 6, ..Default::default() }.encode_to_vec()]
         }
+        "leyden.Swap.QuoteSubmarine" => [false, true]
+            .map(|out| leyden::SubmarineQuoteRequest { out, coins: 5, payment: 6, ..Default::default() })
+            .map(|request| request.encode_to_vec())
+            .to_vec(),
+        "leyden.Swap.AcceptSubmarine" => {
+            let offer = swaps::submarine().offer().encode();
+            vec![leyden::SubmarineAcceptRequest { offer, coins: 5, payment: 6, ..Default::default() }.encode_to_vec()]
+        }
+        "leyden.Swap.Reclaim" => {
+            let contract = swaps::swap().offer().contract(Leg::Outer, &swaps::acceptance()).witness_script().unwrap();
+            let lock = format!("{}:0", "07".repeat(32));
+            let request = leyden::SwapReclaimRequest { contract: contract.into_bytes(), lock, ..Default::default() };
+            vec![request.encode_to_vec()]
+        }
         "leyden.Swap.Audit" => {
             let contract = swaps::swap().offer().contract(Leg::Outer, &swaps::acceptance()).witness_script().unwrap();
             let transaction = bitcoin::consensus::serialize(&swaps::transaction());

@@ -5,11 +5,11 @@ use bitcoin::{Amount, Transaction};
 use super::{person::Crash, world::*};
 use crate::{
     swap::{
-        Event, Leg, Outcome, Phase, Refusal, Role,
+        Contract, Event, Expiry, Leg, Outcome, Phase, Refusal, Role,
         contract::{Path, Spend},
         margins,
     },
-    types::FeeratePerKw,
+    types::{FeeratePerKw, UnixTime},
 };
 
 const BOTH_SWAPPED: (Holds, Holds) = (Holds { outer: false, inner: true }, Holds { outer: true, inner: false });
@@ -101,7 +101,8 @@ fn contract_altered() {
     // Bob locks the right amount for the right secret, but takes it back an hour earlier: it is not the contract.
     let mut world = World::agreed(false);
     let contract = world.alice.swap.contract(Leg::Inner).unwrap();
-    let altered = crate::swap::Contract { expiry: crate::types::UnixTime(contract.expiry.0 - 3600), ..contract };
+    let earlier = UnixTime(world.bob.swap.offer().inner.expiry.0 - 3600);
+    let altered = Contract { expiry: Expiry::Time(earlier), ..contract };
     let fee = Amount::from_sat(500);
     let lock = world.chains.inner.fund(BOB, altered.script_pubkey().unwrap(), TEN, fee).unwrap();
     assert!(world.chains.inner.submit(&lock));
@@ -153,7 +154,7 @@ fn redeem_by_alice(world: &World, fee: u64) -> Transaction {
     let secret = crate::swap::SwapKeys::secret(&alice.keys, &[0x40 + ALICE; 32]);
     let (path, to) = (Path::Redeem(secret), alice.wallet());
     let spend = Spend { outpoint: lock.outpoint, amount: lock.amount, path, to: &to, fee: Amount::from_sat(fee) };
-    let key = crate::swap::SwapKeys::key(&alice.keys, &[0x40 + ALICE; 32], leg);
+    let key = crate::swap::SwapKeys::key(&alice.keys, &alice.swap.id(), leg);
     alice.swap.contract(leg).unwrap().spend(&spend, &key).unwrap()
 }
 

@@ -1,16 +1,20 @@
 //! The contract's script, executed: what spends it, and what does not.
 
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid, hashes::Hash as _};
-use leyden_consensus::script::{ScriptFlags, SpendingTx};
+use leyden_consensus::{
+    locktime,
+    script::{ScriptFlags, SpendingTx},
+};
 use secp256k1::{SECP256K1, SecretKey};
 
-use super::chain::wallet_script;
+use super::{chain::wallet_script, person::Keys};
 use crate::{
     swap::{
-        Contract, ContractError,
+        Contract, ContractError, Expiry, Leg, NotOurs, SwapKeys as _, Tip,
         contract::{Path, Spend, extract_secret, secret_from},
+        way_out,
     },
-    types::{PaymentPreimage, UnixTime},
+    types::{Height, PaymentPreimage, UnixTime},
 };
 
 const SECRET: PaymentPreimage = PaymentPreimage([7; 32]);
@@ -22,7 +26,12 @@ fn key(byte: u8) -> SecretKey {
 
 fn contract() -> Contract {
     let public = |byte| key(byte).public_key(SECP256K1);
-    Contract { hash: SECRET.hash(), redeem_key: public(1), refund_key: public(2), expiry: UnixTime(1_700_000_000) }
+    Contract {
+        hash: SECRET.hash(),
+        redeem_key: public(1),
+        refund_key: public(2),
+        expiry: Expiry::Time(UnixTime(1_700_000_000)),
+    }
 }
 
 fn spend(path: Path, by: u8) -> Result<Transaction, ContractError> {
@@ -122,7 +131,44 @@ fn a_contract_is_read_back_and_an_altered_one_is_not() {
 }
 
 #[test]
-fn an_expiry_in_blocks_is_no_contract() {
-    let low = Contract { expiry: UnixTime(499_999_999), ..contract() };
-    assert_eq!(low.witness_script(), Err(ContractError::Expiry(499_999_999)));
+fn an_expiry_is_written_as_what_it_is_or_not_at_all() {
+    for wrong in [Expiry::Time(UnixTime(499_999_999)), Expiry::Height(Height(500_000_000))] {
+        assert_eq!(Contract { expiry: wrong, ..contract() }.witness_script(), Err(ContractError::Expiry(wrong)));
+    }
+    for height in [17, 127, 128, 65_536, 499_999_999] {
+        let by_height = Contract { expiry: Expiry::Height(Height(height)), ..contract() };
+        assert_eq!(Contract::parse(&by_height.witness_script().unwrap()), Ok(by_height));
+    }
+}
+
+#[test]
+fn a_contract_that_expires_at_a_height_is_refunded_above_it() {
+    let contract = Contract { expiry: Expiry::Height(Height(700)), ..contract() };
+    let tip = |height| Tip { height: Height(height), hash: [0; 32], median_time: UnixTime(2_000_000_000) };
+    // BIP 65 with nLockTime 700: in block 701 at the earliest.
+    assert_eq!([699, 700].map(|height| contract.is_expired(&tip(height))), [false, true]);
+    let to = wallet_script(9);
+    let outpoint = OutPoint { txid: Txid::from_byte_array([3; 32]), vout: 1 };
+    let spend = Spend { outpoint, amount: AMOUNT, path: Path::Refund, to: &to, fee: Amount::from_sat(1_000) };
+    let refund = contract.spend(&spend, &key(2)).unwrap();
+    let spent = TxOut { value: AMOUNT, script_pubkey: contract.script_pubkey().unwrap() };
+    assert!(SpendingTx::new(&refund, vec![spent]).unwrap().verify_input(0, ScriptFlags::STANDARD).is_ok());
+    assert_eq!([700, 701].map(|height| locktime::is_final(&refund, height, u32::MAX)), [false, true]);
+}
+
+#[test]
+fn a_contract_is_taken_with_the_seed_and_its_script_alone() {
+    let (alice, bob) = (Keys(1), Keys(2));
+    let hash = SECRET.hash();
+    let public = |keys: &Keys, leg| keys.key(&hash, leg).public_key(SECP256K1);
+    let expiry = Expiry::Height(Height(700));
+    for leg in Leg::ALL {
+        let contract = Contract { hash, redeem_key: public(&bob, leg), refund_key: public(&alice, leg), expiry };
+        let read = Contract::parse(&contract.witness_script().unwrap()).unwrap();
+        assert_eq!(way_out(&read, &alice, None), Ok((Path::Refund, alice.key(&hash, leg))));
+        assert_eq!(way_out(&read, &bob, Some(SECRET)), Ok((Path::Redeem(SECRET), bob.key(&hash, leg))));
+        assert_eq!(way_out(&read, &bob, None), Err(NotOurs::NeedsSecret));
+        assert_eq!(way_out(&read, &bob, Some(PaymentPreimage([1; 32]))), Err(NotOurs::WrongSecret));
+        assert_eq!(way_out(&read, &Keys(3), Some(SECRET)), Err(NotOurs::OtherWallet));
+    }
 }

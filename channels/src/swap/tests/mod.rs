@@ -4,8 +4,8 @@
 
 mod bad_days;
 mod bad_input;
-mod chain;
+pub(in crate::swap) mod chain;
 mod contracts;
-mod person;
-mod schedule;
-mod world;
+pub(in crate::swap) mod person;
+pub(in crate::swap) mod schedule;
+pub(in crate::swap) mod world;

@@ -8,7 +8,7 @@ use crate::{
     channel::{Outbox, Persist, Write},
     onchain::{EnforcementPolicy, FeeEstimates},
     swap::{BlockSeen, ChainCtx, Ctx, Effect, Event, Key, Leg, Refusal, Swap, SwapKeys, SwapOutbox, Tip},
-    types::{FeeratePerKw, PaymentPreimage, UnixTime},
+    types::{FeeratePerKw, PaymentHash, PaymentPreimage, UnixTime},
 };
 
 /// Blocks that are looked at again after a reorganisation.
@@ -21,8 +21,8 @@ impl SwapKeys for Keys {
         PaymentPreimage(nonce.map(|byte| byte ^ self.0))
     }
 
-    fn key(&self, nonce: &[u8; 32], leg: Leg) -> SecretKey {
-        let mut bytes = nonce.map(|byte| byte.wrapping_add(self.0));
+    fn key(&self, hash: &PaymentHash, leg: Leg) -> SecretKey {
+        let mut bytes = hash.0.map(|byte| byte.wrapping_add(self.0));
         bytes[0] = 1 + leg as u8;
         SecretKey::from_slice(&bytes).unwrap()
     }

@@ -18,10 +18,10 @@ use crate::swap::{
 
 const SCHEDULES: u64 = 1_000;
 
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         // SplitMix64.
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -30,11 +30,11 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    fn percent(&mut self, chance: u64) -> bool {
+    pub fn percent(&mut self, chance: u64) -> bool {
         self.below(100) < chance
     }
 }
@@ -174,7 +174,7 @@ impl Schedule {
             let Some((path, (outpoint, amount))) = path.zip(find_lock(person, chains, leg)) else { continue };
             let to = person.wallet();
             let spend = Spend { outpoint, amount, path, to: &to, fee };
-            let key = person.keys.key(&nonce, leg);
+            let key = person.keys.key(&hash, leg);
             let transaction = person.swap.contract(leg).unwrap().spend(&spend, &key).unwrap();
             chains.leg_mut(leg).submit(&transaction);
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::{CliError, Context};
-use crate::demo::{DemoOptions, breach, force_close, multihop, seed, swap, tower};
+use crate::demo::{DemoOptions, breach, force_close, multihop, seed, submarine, swap, tower};
 
 /// Run a demonstration with real nodes. By default two nodes mine, open a channel, pay each other through it, survive a
 /// SIGKILL and close it.
@@ -19,6 +19,7 @@ use crate::demo::{DemoOptions, breach, force_close, multihop, seed, swap, tower}
     leyden demo --story tower\n  \
     leyden demo --story multihop\n  \
     leyden demo --story swap\n  \
+    leyden demo --story submarine\n  \
     leyden demo --keep     leave the nodes running and say how to talk to them")]
 pub struct Demo {
     /// Which demonstration to run
@@ -48,6 +49,8 @@ enum Story {
     SwapByHand,
     /// Bob disappears from such a trade: after 48 hours Alice has her coin back
     SwapRefund,
+    /// Alice fills a channel with coins of the chain and empties it again, without closing it and without trusting Bob
+    Submarine,
     /// The paper's payment of 0.05 over two nodes that keep 0.001 each: paid; refunded, as the payee is silent; and settled
     /// on the chain, as a node on the route is offline
     Multihop,
@@ -64,6 +67,7 @@ impl Demo {
             Story::Swap => swap::play(options).await,
             Story::SwapByHand => swap::play_by_hand(options).await,
             Story::SwapRefund => swap::play_refund(options).await,
+            Story::Submarine => submarine::play(options).await,
             Story::Tower => tower::play(options).await,
         };
         played.map_err(|error| CliError::Failed(error.to_string()))

@@ -15,7 +15,10 @@ use crate::client::Client;
 #[command(after_help = "Examples:\n  \
     leyden openchannel 02ab… 1,000,000                      all of it ours at first\n  \
     leyden openchannel 02ab… 1,000,000 500,000              half of it theirs from the start\n  \
-    leyden openchannel 02ab…@127.0.0.1:9736 0.01btc --wait  connect, open, and wait until it can pay")]
+    leyden openchannel 02ab…@127.0.0.1:9736 0.01btc --wait  connect, open, and wait until it can pay\n\n\
+    How many confirmations the channel waits for is said by the node that accepts it: it is the one whom a double-spend of\n\
+    the funding would cost something, and only this wallet could make one. For channels that others open to you,\n\
+    leydend --risk-budget and --attacker-share choose the depth by the amount; `leyden risk` shows the chances.")]
 pub struct OpenChannel {
     /// The node's key; with @HOST:PORT it is connected first
     #[arg(value_name = "KEY[@HOST:PORT]")]

@@ -5,6 +5,7 @@
 //! - [`seed`]: two nodes mine, open a channel, pay both ways through it, survive a SIGKILL and close it.
 //! - [`force_close`]: one is gone in the middle of payments, the other closes alone and waits for its part.
 //! - [`breach`]: one closes with a state that it has revoked, and the other takes all.
+//! - [`submarine`]: coins of the chain into a channel and out of it again, and what happens when the other walks away.
 //! - [`swap`]: coins of one network for coins of another, and what happens when one of the two walks away.
 //! - [`tower`]: the same while the other is away, and a watchtower takes it for her.
 
@@ -17,6 +18,7 @@ pub mod multihop;
 mod narrator;
 pub mod seed;
 pub mod stage;
+pub mod submarine;
 pub mod swap;
 pub mod tower;
 

@@ -34,7 +34,13 @@ impl Audit {
                 ("secret's hash", hex::encode(&audit.hash)),
                 ("redeem key", hex::encode(&audit.redeem_key)),
                 ("refund key", hex::encode(&audit.refund_key)),
-                ("back after", format::time(i64::try_from(audit.expiry).unwrap_or(i64::MAX))),
+                (
+                    "back after",
+                    match audit.expiry_height {
+                        0 => format::time(i64::try_from(audit.expiry).unwrap_or(i64::MAX)),
+                        height => format!("block {height}"),
+                    },
+                ),
                 ("locked", paid),
             ])
         })

@@ -1,9 +1,21 @@
 //! `leyden swap quote`, `accept` and `initiate`: how a swap begins.
 
-use clap::Args;
-use leyden_proto::leyden::{SwapAcceptRequest, SwapInitiateRequest, SwapQuoteRequest};
+use clap::{Args, ValueEnum};
+use leyden_channels::swap::submarine;
+use leyden_proto::leyden::{
+    SubmarineAcceptRequest, SwapAcceptRequest, SwapInfo, SwapInitiateRequest, SwapQuoteRequest,
+};
 
 use super::super::{CliError, Context, amount::Sat};
+
+/// Which side of a submarine swap is the Lightning payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Side {
+    /// You pay over Lightning, and get coins of the chain: the other fills a channel (in)
+    Give,
+    /// You are paid over Lightning, and give coins of the chain: the other empties a channel (out)
+    Get,
+}
 
 /// What each side decides for itself.
 #[derive(Debug, Args)]
@@ -74,7 +86,8 @@ impl Quote {
 /// Nothing is locked by it. Your coins are, as soon as the initiator's lock is deep enough, unless you say --by-hand.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    leyden swap accept 4f01… --give 10btc --get 1btc")]
+    leyden swap accept 4f01… --give 10btc --get 1btc                       coins of two chains\n  \
+    leyden swap accept 6f01… --give 990000 --get 1000000 --lightning give  you pay over Lightning for coins")]
 pub(super) struct Accept {
     /// The offer, as the initiator has sent it
     offer: String,
@@ -84,6 +97,12 @@ pub(super) struct Accept {
     /// What you get for it
     #[arg(long)]
     get: Sat,
+    /// Of a submarine swap: whether what you give, or what you get, is the Lightning payment
+    #[arg(long, value_enum, value_name = "SIDE")]
+    lightning: Option<Side>,
+    /// The most that the route of your Lightning payment may cost, in satoshi; a twentieth of it if not given
+    #[arg(long, value_name = "SAT")]
+    max_route_fee: Option<Sat>,
     #[command(flatten)]
     terms: Terms,
 }
@@ -91,8 +110,16 @@ pub(super) struct Accept {
 impl Accept {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let client = context.client().await?;
+        let offer = super::bytes("an offer", &self.offer)?;
+        if submarine::Offer::is_one(&offer) {
+            let swap = client.swap().accept_submarine(self.submarine(offer)?).await?.into_inner();
+            return context.show(&swap, || accepted_submarine(&swap));
+        }
+        if self.lightning.is_some() {
+            return Err(CliError::Usage("this is an offer of coins for coins: leave out --lightning".to_owned()));
+        }
         let request = SwapAcceptRequest {
-            offer: super::bytes("an offer", &self.offer)?,
+            offer,
             give: self.give.0,
             get: self.get.0,
             by_hand: self.terms.by_hand,
@@ -115,7 +142,46 @@ impl Accept {
     }
 }
 
-/// Lock your coins: the initiator's second step. They come back after the expiry if the other does not go on.
+impl Accept {
+    fn submarine(&self, offer: Vec<u8>) -> Result<SubmarineAcceptRequest, CliError> {
+        let Some(side) = self.lightning else {
+            let text = "this is an offer of coins for a Lightning payment: say with --lightning give, or --lightning get, which \
+                        of the two you believe to be the payment";
+            return Err(CliError::Usage(text.to_owned()));
+        };
+        if self.terms.by_hand {
+            return Err(CliError::Usage("a submarine swap goes on by itself: leave out --by-hand".to_owned()));
+        }
+        let (coins, payment) = match side {
+            Side::Give => (self.get.0, self.give.0),
+            Side::Get => (self.give.0, self.get.0),
+        };
+        Ok(SubmarineAcceptRequest {
+            offer,
+            pays: side == Side::Give,
+            coins,
+            payment,
+            depth: self.terms.depth,
+            max_lock_fee: self.terms.max_lock_fee.0,
+            max_route_fee: self.max_route_fee.map_or(0, |fee| fee.0),
+        })
+    }
+}
+
+fn accepted_submarine(swap: &SwapInfo) -> String {
+    let next = if swap.kind == "in" {
+        "Your node pays as soon as the other's lock is deep"
+    } else {
+        "Your coins are locked as soon as the other's payment is held"
+    };
+    format!(
+        "{}\n\nNothing is locked or paid yet. Send this acceptance back:\n{}\n\n{next}.",
+        super::for_people(swap),
+        hex::encode(&swap.acceptance)
+    )
+}
+
+/// Lock your coins, or make your payment: the initiator's second step. They come back if the other does not go on.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden swap initiate 4101…")]
@@ -128,7 +194,13 @@ impl Initiate {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let client = context.client().await?;
         let acceptance = super::bytes("an acceptance", &self.acceptance)?;
-        let swap = client.swap().initiate(SwapInitiateRequest { acceptance }).await?.into_inner();
+        let is_submarine = submarine::Acceptance::is_one(&acceptance);
+        let request = SwapInitiateRequest { acceptance };
+        let swap = if is_submarine {
+            client.swap().initiate_submarine(request).await?.into_inner()
+        } else {
+            client.swap().initiate(request).await?.into_inner()
+        };
         context.show(&swap, || super::for_people(&swap))
     }
 }

@@ -1,20 +1,25 @@
-//! `leyden swap`: coins of one chain for coins of another.
+//! `leyden swap`: coins of one chain for coins of another, or for a Lightning payment.
 
 mod audit;
 mod begin;
 mod list;
 mod show;
 mod steps;
+mod submarine;
 
 use clap::{Args, Subcommand};
-use leyden_proto::leyden::{ListSwapsRequest, SwapInfo};
+use leyden_proto::leyden::{ListSwapsRequest, SwapInfo, SwapLegInfo};
 
 use super::{CliError, Context, amount, format, table};
 use crate::client::Client;
 
-/// Trade coins of this chain for coins of another one, with somebody whom you need not trust.
+/// Trade coins of this chain for coins of another one (atomic swap), or for a Lightning payment (submarine swap, loop in, loop
+/// out), with somebody whom you need not trust.
 ///
-/// Each of you runs two daemons, one on each chain, and the first is started with --swap-with and the second one's data
+/// In a submarine swap `in` fills a channel of yours with coins of the chain, and `out` empties it, without closing it; each of
+/// you runs one daemon.
+///
+/// For coins of two chains each of you runs two daemons, one on each chain, and the first is started with --swap-with and the second one's data
 /// directory. The initiator makes a secret and locks coins that the other can take with it, or that come back after 48
 /// hours; the other locks coins under the same secret, for 24 hours; the initiator takes those, which shows the secret,
 /// and the other takes the first with it. Whoever disappears loses nothing, nor does the one who stays: coins go back.
@@ -27,11 +32,18 @@ use crate::client::Client;
     leyden swap accept OFFER --give 10btc --get 1btc   Bob: checks it, and prints an acceptance; send it back\n  \
     leyden swap initiate ACCEPTANCE                    Alice: locks; all the rest happens by itself\n  \
     leyden swap list                                   where it is\n\n\
+    Coins for a Lightning payment, and back; the offer goes to the other, the acceptance back:\n  \
+    leyden swap in --give 1000000 --get 990000         Alice: her coins for a payment to her\n  \
+    leyden swap accept OFFER --give 990000 --get 1000000 --lightning give\n  \
+    leyden swap out --give 1000000 --get 990000        Alice: her payment for coins to her\n  \
+    leyden swap accept OFFER --give 990000 --get 1000000 --lightning get\n  \
+    leyden swap initiate ACCEPTANCE                    Alice: all the rest happens by itself\n\n\
     With --by-hand at `quote` or `accept` nothing happens by itself:\n  \
     leyden swap participate ID                       Bob locks, once Alice's lock is deep enough\n  \
     leyden swap redeem ID                            Alice shows the secret; then Bob redeems with it\n  \
     leyden swap refund ID                            takes your own coins back after the expiry\n  \
     leyden swap show ID                              contracts, transactions and secret as hex\n  \
+    leyden swap reclaim CONTRACT TXID:INDEX          takes coins of a swap that a lost disk knew\n  \
     leyden swap audit CONTRACT TRANSACTION           what a contract says, whoever made it\n  \
     leyden swap extractsecret TRANSACTION HASH       the secret in a redeem"
 )]
@@ -43,12 +55,17 @@ pub struct Swap {
 #[derive(Debug, Subcommand)]
 enum SwapCommand {
     Quote(begin::Quote),
+    #[command(visible_alias = "loopin")]
+    In(submarine::In),
+    #[command(visible_alias = "loopout")]
+    Out(submarine::Out),
     Accept(begin::Accept),
     Initiate(begin::Initiate),
     Participate(steps::Participate),
     Redeem(steps::Redeem),
     Refund(steps::Refund),
     Cancel(steps::Cancel),
+    Reclaim(steps::Reclaim),
     Audit(audit::Audit),
     #[command(name = "extractsecret")]
     ExtractSecret(audit::ExtractSecret),
@@ -61,12 +78,15 @@ impl Swap {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
         match self.command {
             SwapCommand::Quote(command) => command.run(context).await,
+            SwapCommand::In(command) => command.run(context).await,
+            SwapCommand::Out(command) => command.run(context).await,
             SwapCommand::Accept(command) => command.run(context).await,
             SwapCommand::Initiate(command) => command.run(context).await,
             SwapCommand::Participate(command) => command.run(context).await,
             SwapCommand::Redeem(command) => command.run(context).await,
             SwapCommand::Refund(command) => command.run(context).await,
             SwapCommand::Cancel(command) => command.run(context).await,
+            SwapCommand::Reclaim(command) => command.run(context).await,
             SwapCommand::Audit(command) => command.run(context).await,
             SwapCommand::ExtractSecret(command) => command.run(context).await,
             SwapCommand::List(command) => command.run(context).await,
@@ -103,14 +123,25 @@ fn phase(swap: &SwapInfo) -> String {
     };
     match swap.phase.as_str() {
         "quoted" => "waits for the acceptance: `leyden swap initiate`".to_owned(),
+        "accepted" if swap.kind == "out" => "waits for the other's payment to be held".to_owned(),
         "accepted" => by_hand("waits for the other's lock to be deep", "participate"),
+        "paying" if swap.kind == "out" => "pays; waits for the other's lock to be deep".to_owned(),
+        "paying" => "pays; waits for the payment to arrive".to_owned(),
+        "settled" => "done: the payment is yours".to_owned(),
         "locking" => "your lock waits for a block".to_owned(),
         "locked" => "locked; waits for the other".to_owned(),
         "redeemable" => by_hand("the other's coins can be taken", "redeem"),
         "redeeming" => "takes the other's coins".to_owned(),
-        "redeemed" | "swapped" => "done: the other's coins are yours".to_owned(),
         "refunding" => "takes your coins back".to_owned(),
+        "swapped" if swap.get.as_ref().is_some_and(|leg| !leg.payment_state.is_empty()) => {
+            "done: the payment is yours".to_owned()
+        }
+        "refunded" if swap.give.as_ref().is_some_and(|leg| !leg.payment_state.is_empty()) => {
+            "the payment has failed: nothing was paid".to_owned()
+        }
+        "redeemed" | "swapped" => "done: the other's coins are yours".to_owned(),
         "refunded" => "your coins are back".to_owned(),
+        "given_up" if swap.kind != "atomic" => "ended; nothing was locked or paid".to_owned(),
         "given_up" => "ended; nothing was locked".to_owned(),
         "lost" => "lost: the other has both".to_owned(),
         other => other.to_owned(),
@@ -118,16 +149,9 @@ fn phase(swap: &SwapInfo) -> String {
 }
 
 fn for_people(swap: &SwapInfo) -> String {
-    let leg = |leg: &Option<leyden_proto::leyden::SwapLegInfo>, depth: Option<u32>| {
+    let leg = |leg: &Option<SwapLegInfo>, depth: Option<u32>| {
         let leg = leg.clone().unwrap_or_default();
-        let lock = match (leg.lock.as_str(), leg.confirmations) {
-            ("", _) => "not locked".to_owned(),
-            (lock, 0) => format!("locked in {lock}, which waits for a block"),
-            (lock, depth) => format!("locked in {lock}, {}", format::counted(depth, "confirmation")),
-        };
-        let depth = depth.map(|depth| format!(" (needs {depth})")).unwrap_or_default();
-        let back = format::time(i64::try_from(leg.expiry).unwrap_or(i64::MAX));
-        format!("{} on {}, back after {back}; {lock}{depth}", amount::sat(leg.amount), leg.network)
+        if leg.payment_state.is_empty() { contract(&leg, depth) } else { payment(&leg) }
     };
     table::facts([
         ("id", hex::encode(&swap.id)),
@@ -135,4 +159,32 @@ fn for_people(swap: &SwapInfo) -> String {
         ("you give", leg(&swap.give, None)),
         ("you get", leg(&swap.get, Some(swap.depth))),
     ])
+}
+
+fn contract(leg: &SwapLegInfo, depth: Option<u32>) -> String {
+    let lock = match (leg.lock.as_str(), leg.confirmations) {
+        ("", _) => "not locked".to_owned(),
+        (lock, 0) => format!("locked in {lock}, which waits for a block"),
+        (lock, depth) => format!("locked in {lock}, {}", format::counted(depth, "confirmation")),
+    };
+    let depth = depth.map(|depth| format!(" (needs {depth})")).unwrap_or_default();
+    let back = match leg.expiry_height {
+        0 => format!("after {}", format::time(i64::try_from(leg.expiry).unwrap_or(i64::MAX))),
+        height => format!("above block {height}"),
+    };
+    format!("{} on {}, back {back}; {lock}{depth}", amount::sat(leg.amount), leg.network)
+}
+
+fn payment(leg: &SwapLegInfo) -> String {
+    let state = match leg.payment_state.as_str() {
+        "unpaid" | "open" => "not paid yet".to_owned(),
+        "in_flight" => "on its way".to_owned(),
+        "held" => format!("held until block {}", leg.expiry_height),
+        "paid" | "settled" => "paid".to_owned(),
+        "failed" => "failed; nothing of it is on its way".to_owned(),
+        "canceled" => "given back, or not taken any more".to_owned(),
+        "taken_back" => "taken back when its channel was closed".to_owned(),
+        other => other.to_owned(),
+    };
+    format!("{} over Lightning on {}; {state}", amount::sat(leg.amount), leg.network)
 }

@@ -23,21 +23,22 @@ impl Show {
         let swap = found.ok_or_else(|| CliError::Usage("the swap is gone: see `leyden swap list`".to_owned()))?;
         context.show(&swap, || {
             let mut text = super::for_people(&swap);
-            let mut add = |what: &str, bytes: &[u8]| {
-                if !bytes.is_empty() {
-                    text.push_str(&format!("\n\n{what}:\n{}", hex::encode(bytes)));
+            let mut add = |what: &str, found: String| {
+                if !found.is_empty() {
+                    text.push_str(&format!("\n\n{what}:\n{found}"));
                 }
             };
-            add("offer", &swap.offer);
-            add("acceptance", &swap.acceptance);
-            add("secret", &swap.secret);
+            add("offer", hex::encode(&swap.offer));
+            add("acceptance", hex::encode(&swap.acceptance));
+            add("secret", hex::encode(&swap.secret));
             let legs: [(&str, Option<&SwapLegInfo>); 2] =
                 [("yours", swap.give.as_ref()), ("the other's", swap.get.as_ref())];
             for (whose, leg) in legs.into_iter().filter_map(|(whose, leg)| Some((whose, leg?))) {
-                add(&format!("contract of {whose}"), &leg.contract);
-                add("transaction that locks", &leg.lock_transaction);
-                add("refund, signed before the lock", &leg.refund_transaction);
-                add("claim on its way", &leg.claim_transaction);
+                add(&format!("contract of {whose}"), hex::encode(&leg.contract));
+                add("transaction that locks", hex::encode(&leg.lock_transaction));
+                add("refund, signed before the lock", hex::encode(&leg.refund_transaction));
+                add("claim on its way", hex::encode(&leg.claim_transaction));
+                add("invoice", leg.invoice.clone());
             }
             text
         })

@@ -1,7 +1,7 @@
-//! `leyden swap participate`, `redeem`, `refund` and `cancel`: the steps of a swap by hand.
+//! `leyden swap participate`, `redeem`, `refund` and `cancel`: the steps of a swap by hand; `reclaim`, for swaps of a lost disk.
 
 use clap::Args;
-use leyden_proto::leyden::SwapRequest;
+use leyden_proto::leyden::{SwapReclaimRequest, SwapRequest};
 
 use super::super::{CliError, Context};
 
@@ -29,7 +29,7 @@ pub(super) struct Refund {
     id: String,
 }
 
-/// Give up a swap of which you have locked nothing yet.
+/// Give up a swap of which you have locked or paid nothing yet.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  leyden swap cancel 9f3c")]
 pub(super) struct Cancel {
@@ -70,5 +70,39 @@ impl Cancel {
         let id = super::find(&client, &self.id).await?;
         let swap = client.swap().cancel(SwapRequest { id }).await?.into_inner();
         context.show(&swap, || super::for_people(&swap))
+    }
+}
+
+/// Take the coins of a contract that this node does not know any more, after its disk was lost.
+///
+/// The wallet's words and the contract's script are enough to take your own coins back after the expiry; for the other's the
+/// secret is needed, too. `leyden swap show` prints script and lock while the node has them: keep them elsewhere.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    leyden swap reclaim 6382… 4f0c…:1                  your own coins, after the expiry\n  \
+    leyden swap reclaim 6382… 4f0c…:1 --secret 9e1b…   the other's")]
+pub(super) struct Reclaim {
+    /// The contract's witness script
+    contract: String,
+    /// The output that holds the coins
+    #[arg(value_name = "TXID:INDEX")]
+    lock: String,
+    /// The secret, for coins that the other has locked
+    #[arg(long, value_name = "HEX")]
+    secret: Option<String>,
+}
+
+impl Reclaim {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
+        let secret = self.secret.as_deref().map(|secret| super::bytes("a secret", secret)).transpose()?;
+        let request = SwapReclaimRequest {
+            contract: super::bytes("a contract", &self.contract)?,
+            lock: self.lock,
+            secret: secret.unwrap_or_default(),
+        };
+        let answer = context.client().await?.swap().reclaim(request).await?.into_inner();
+        context.show(&answer, || {
+            format!("Broadcast; the coins are yours with its first confirmation:\n{}", hex::encode(&answer.transaction))
+        })
     }
 }

@@ -1,0 +1,416 @@
+//! What a submarine swap does next. Everything here follows from what is known, and is asked again after every event: so a
+//! restart or a reorganisation needs no case of its own.
+//!
+//! ```text
+//!   apply ──► note the event ──┬─ gives coins:  lock? ──► settle? ──► refund? ──► give the payment back? ──┬──► ended?
+//!                              └─ pays:         pay? ──► redeem? ─────────────────────────────────────────┘
+//! ```
+
+use bitcoin::{Amount, Transaction};
+
+use super::{
+    event::{Ctx, Effect, Event},
+    state::{Lightning, Payment, Receipt, Submarine},
+    terms::{Acceptance, Direction},
+};
+use crate::{
+    margins::{CLAIM_MARGIN, FINAL_DEPTH},
+    swap::{
+        Outcome, Refusal, Role,
+        claim::{self, Recall, Terms},
+        contract::Path,
+        leg::{Claim, Watched},
+        margins,
+    },
+    types::{CltvExpiry, Height},
+};
+
+impl Submarine {
+    pub(super) fn apply(&mut self, event: Event<'_>, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let mut is_due = true;
+        match event {
+            Event::Initiate(acceptance) => self.initiate(acceptance, ctx)?,
+            Event::Cancel => self.cancel()?,
+            Event::Funded { transaction, fee } => return self.funded(transaction, fee, ctx, effects),
+            Event::NotFunded => {
+                is_due = false;
+                self.asked = false;
+            }
+            Event::Block(block) => {
+                let watched = self.watched();
+                let seen = self.leg.connect(&block, watched.as_ref())?;
+                self.secret = self.secret.or(seen);
+                self.asked = false;
+            }
+            Event::Reorganized(to) => {
+                // A secret that was seen stays known.
+                self.leg.disconnect(to);
+                is_due = false;
+            }
+            Event::Mempool(transaction) => {
+                let contract = self.contract();
+                let seen = contract.and_then(|contract| self.leg.find_spend(&contract, transaction, None));
+                is_due = self.secret.is_none() && seen.is_some();
+                self.secret = self.secret.or(seen);
+            }
+            Event::Payment(payment) => is_due = self.note_payment(payment),
+            Event::Receipt(receipt) => is_due = self.note_receipt(receipt),
+            Event::Tick => {}
+        }
+        if is_due && self.outcome.is_none() {
+            match self.lightning {
+                Lightning::Receives(receipt) => {
+                    self.lock(receipt, ctx, effects)?;
+                    self.settle(receipt, ctx, effects);
+                    self.refund(receipt, ctx, effects)?;
+                    self.give_back(receipt, effects);
+                }
+                Lightning::Pays(payment) => {
+                    self.pay(payment, ctx, effects);
+                    self.redeem(payment, ctx, effects)?;
+                }
+            }
+            self.end();
+        }
+        Ok(())
+    }
+
+    fn watched(&self) -> Option<Watched> {
+        let (amount, is_own) = (self.offer.coins, self.gives_coins());
+        self.contract().map(|contract| Watched { contract, amount, is_own })
+    }
+
+    fn initiate(&mut self, acceptance: Acceptance, ctx: &Ctx<'_>) -> Result<(), Refusal> {
+        if self.role != Role::Initiator {
+            return Err(Refusal::NotInitiator);
+        }
+        self.must_run()?;
+        acceptance.check(&self.offer, ctx.network)?;
+        match &self.acceptance {
+            Some(before) if *before != acceptance => return Err(Refusal::Initiated),
+            Some(_) => return Ok(()),
+            None => {}
+        }
+        self.offer.check_height(self.tip(), self.depth)?;
+        self.acceptance = Some(acceptance);
+        self.is_begun = true;
+        Ok(())
+    }
+
+    fn cancel(&mut self) -> Result<(), Refusal> {
+        self.must_run()?;
+        match self.lightning {
+            Lightning::Receives(_) if self.leg.funding.is_some() => return Err(Refusal::Locked),
+            Lightning::Pays(Payment::InFlight | Payment::Paid(_)) => return Err(Refusal::Paying),
+            Lightning::Receives(_) | Lightning::Pays(Payment::Unpaid | Payment::Failed) => {}
+        }
+        self.is_given_up = true;
+        Ok(())
+    }
+
+    fn must_run(&self) -> Result<(), Refusal> {
+        if self.outcome.is_some() || self.is_given_up { Err(Refusal::Ended) } else { Ok(()) }
+    }
+
+    /// Whether it is another than before. What was paid stays paid.
+    fn note_payment(&mut self, payment: Payment) -> bool {
+        let Lightning::Pays(before) = self.lightning else { return false };
+        let is_final = matches!(before, Payment::Paid(_));
+        let is_of_this = match payment {
+            Payment::Paid(preimage) => preimage.hash() == self.id(),
+            Payment::Unpaid | Payment::InFlight | Payment::Failed => true,
+        };
+        if is_final || !is_of_this || before == payment {
+            return false;
+        }
+        self.lightning = Lightning::Pays(payment);
+        if let Payment::Paid(preimage) = payment {
+            self.secret = Some(preimage);
+        }
+        true
+    }
+
+    fn note_receipt(&mut self, receipt: Receipt) -> bool {
+        let Lightning::Receives(before) = self.lightning else { return false };
+        self.lightning = Lightning::Receives(receipt);
+        before != receipt
+    }
+
+    fn tip(&self) -> Height {
+        self.leg.tip.height
+    }
+
+    /// Blocks until the refund may be in one.
+    fn blocks_left(&self) -> u32 {
+        self.offer.refund_height.0.saturating_sub(self.tip().0)
+    }
+
+    fn is_too_late_to_begin(&self) -> bool {
+        self.blocks_left() < self.offer.blocks_to_begin(self.depth)
+    }
+
+    fn is_expired(&self) -> bool {
+        self.contract().is_some_and(|contract| contract.is_expired(&self.leg.tip))
+    }
+
+    /// Whether what is held is held for longer than the lock needs to come back.
+    fn outlasts(&self, expiry: CltvExpiry) -> bool {
+        let needed = self.offer.refund_height.0.saturating_add(margins::hold_gap(&self.offer.chain));
+        expiry.0 >= needed
+    }
+
+    // Whoever gives coins.
+
+    fn may_lock(&self, receipt: Receipt, ctx: &Ctx<'_>) -> bool {
+        let is_paid_for = match (self.role, receipt) {
+            (Role::Initiator, Receipt::Open | Receipt::Held(_)) => self.is_begun,
+            (Role::Participant, Receipt::Held(expiry)) => self.outlasts(expiry),
+            (Role::Participant, Receipt::Open)
+            | (Role::Initiator | Role::Participant, Receipt::Settled | Receipt::TakenBack | Receipt::Canceled) => false,
+        };
+        is_paid_for
+            && self.outcome.is_none()
+            && !self.is_given_up
+            && !self.is_too_late_to_begin()
+            && ctx.chain.is_current
+    }
+
+    fn lock(&mut self, receipt: Receipt, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        if let Some(funding) = &self.leg.funding {
+            let is_waiting = self.leg.lock.is_some_and(|lock| lock.at.is_none());
+            if is_waiting {
+                effects.push(match self.recall_fee(funding, ctx) {
+                    Some(fee) => Effect::Recall { lock: funding.clone(), to: self.leg.destination.clone(), fee },
+                    None => Effect::Broadcast { transaction: funding.clone() },
+                });
+            }
+            return Ok(());
+        }
+        let Some(contract) = self.contract() else { return Ok(()) };
+        if !self.asked && self.may_lock(receipt, ctx) {
+            self.asked = true;
+            let (amount, max_fee) = (self.offer.coins, self.max_lock_fee);
+            effects.push(Effect::Fund { script: contract.script_pubkey()?, amount, max_fee });
+        }
+        Ok(())
+    }
+
+    /// What calling the lock back pays; `None` while it shall come.
+    ///
+    /// The lock of a swap out that a block takes after the payment went back is a gift: the initiator takes it with the
+    /// secret. So once it is too late for the secret to be shown in time, a lock that waits is called back, and what that
+    /// pays climbs until the refund height to what any claim may pay. A late lock of a swap in costs nothing but time:
+    /// nobody pays for it.
+    fn recall_fee(&self, lock: &Transaction, ctx: &Ctx<'_>) -> Option<Amount> {
+        let (window, left) = (margins::redeem_blocks(&self.offer.chain), self.blocks_left());
+        if self.role == Role::Initiator || self.secret.is_some() || left >= window {
+            return None;
+        }
+        let (window, left) = (u64::from(window), u64::from(left));
+        let terms = Recall { lock, paid: self.max_lock_fee, amount: self.offer.coins, window, left };
+        claim::recall_fee(&terms, ctx.chain.estimates, ctx.policy)
+    }
+
+    /// The lock is signed: sign the refund, keep both, and only then broadcast.
+    fn funded(
+        &mut self,
+        transaction: Transaction,
+        fee: Amount,
+        ctx: &Ctx<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        self.asked = false;
+        let may_lock = match self.lightning {
+            Lightning::Receives(receipt) => self.leg.funding.is_none() && self.may_lock(receipt, ctx),
+            Lightning::Pays(_) => false,
+        };
+        // What has changed meanwhile stops it.
+        let Some(contract) = self.contract().filter(|_| may_lock) else {
+            effects.push(Effect::Release { transaction });
+            return Ok(());
+        };
+        if fee > self.max_lock_fee {
+            return Err(Refusal::FeeTooHigh { fee, limit: self.max_lock_fee });
+        }
+        self.leg.note_lock(&contract, self.offer.coins, &transaction)?;
+        self.leg.refund = self.build(Path::Refund, ctx)?.map(|claim| claim.transaction);
+        effects.push(Effect::Broadcast { transaction });
+        Ok(())
+    }
+
+    /// Takes the payment that is held.
+    fn settle(&mut self, receipt: Receipt, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) {
+        let Receipt::Held(expiry) = receipt else { return };
+        let preimage = match self.role {
+            // Not without having given the coins, nor when they are about to come back.
+            Role::Initiator => {
+                let is_given = self.leg.is_unspent() && self.leg.claim.is_none() && !self.is_expired();
+                is_given.then(|| ctx.keys.secret(&self.nonce))
+            }
+            Role::Participant => self.secret.filter(|_| self.may_settle(expiry)),
+        };
+        if let Some(preimage) = preimage.filter(|_| ctx.chain.is_current) {
+            self.secret = Some(preimage);
+            effects.push(Effect::Settle { preimage });
+        }
+    }
+
+    /// With a refund on its way both spends of the lock wait for a block, and only one of them makes the payment this
+    /// person's. The chain says which, unless there is no time to wait for it.
+    fn may_settle(&self, expiry: CltvExpiry) -> bool {
+        let reserve = CLAIM_MARGIN
+            .saturating_add(margins::REORG_DEPTH)
+            .saturating_add(margins::restart_blocks(&self.offer.chain));
+        let time_is_short = expiry.0 < self.tip().0.saturating_add(reserve);
+        match self.leg.taken {
+            Some(taken) => taken.with_secret,
+            None => self.leg.claim.is_none() || time_is_short,
+        }
+    }
+
+    fn refund(&mut self, receipt: Receipt, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        if !self.leg.is_unspent() || !self.is_expired() || !ctx.chain.is_current {
+            return Ok(());
+        }
+        match (receipt, self.role) {
+            (Receipt::Settled, _) => Ok(()),
+            // The payment is there to be taken: then the coins are the other's.
+            (Receipt::Held(_), Role::Participant) if self.secret.is_some() => Ok(()),
+            // First nobody can pay any more.
+            (Receipt::Open | Receipt::Held(_), Role::Initiator) => {
+                effects.push(Effect::CancelInvoice);
+                Ok(())
+            }
+            (Receipt::Open | Receipt::Held(_), Role::Participant) | (Receipt::TakenBack | Receipt::Canceled, _) => {
+                self.claim(Path::Refund, ctx, effects)
+            }
+        }
+    }
+
+    /// Gives the invoice up once the lock will not come, or is back for good.
+    fn give_back(&self, receipt: Receipt, effects: &mut Vec<Effect>) {
+        let is_too_short = match receipt {
+            Receipt::Open => false,
+            Receipt::Held(expiry) => self.role == Role::Participant && !self.outlasts(expiry),
+            Receipt::Settled | Receipt::TakenBack | Receipt::Canceled => return,
+        };
+        let is_over = match self.leg.funding {
+            None => self.is_given_up || self.is_too_late_to_begin() || is_too_short,
+            Some(_) => self.leg.is_taken(false, margins::REORG_DEPTH) || self.leg.is_replaced(margins::REORG_DEPTH),
+        };
+        if is_over {
+            effects.push(Effect::CancelInvoice);
+        }
+    }
+
+    // Whoever pays.
+
+    fn pay(&mut self, payment: Payment, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) {
+        let Some(acceptance) = &self.acceptance else { return };
+        let is_unpaid = matches!(payment, Payment::Unpaid | Payment::Failed);
+        if !is_unpaid || self.asked || self.is_given_up || self.revealed || !ctx.chain.is_current {
+            return;
+        }
+        let chain = &self.offer.chain;
+        let max_cltv = match self.offer.direction {
+            Direction::In if self.leg.is_deep(self.depth) && !self.is_too_late_to_pay() => {
+                self.blocks_left().saturating_sub(margins::resolve_margin(chain)).saturating_sub(margins::PAY_BLOCKS)
+            }
+            Direction::Out if self.is_begun && !self.is_too_late_to_pay() => {
+                self.offer.final_cltv.saturating_add(margins::ROUTE_BLOCKS)
+            }
+            Direction::In | Direction::Out => return,
+        };
+        let invoice = self.offer.invoice(acceptance).to_owned();
+        self.asked = true;
+        // On its way from the moment when it may be: what really became of it is told.
+        self.lightning = Lightning::Pays(Payment::InFlight);
+        effects.push(Effect::Pay { invoice, max_fee: self.max_route_fee, max_cltv });
+    }
+
+    fn is_too_late_to_pay(&self) -> bool {
+        match self.offer.direction {
+            Direction::In => self.blocks_left() < margins::pay_blocks(&self.offer.chain),
+            Direction::Out => self.is_too_late_to_begin(),
+        }
+    }
+
+    fn redeem(&mut self, payment: Payment, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        if !self.leg.is_unspent() {
+            return Ok(());
+        }
+        let secret = match self.role {
+            // Paid for.
+            Role::Participant => self.secret,
+            Role::Initiator => {
+                let is_paying = matches!(payment, Payment::InFlight | Payment::Paid(_));
+                let in_time = self.blocks_left() >= margins::redeem_blocks(&self.offer.chain);
+                let may_reveal = is_paying && in_time && self.leg.is_deep(self.depth) && ctx.chain.is_current;
+                (self.revealed || may_reveal).then(|| ctx.keys.secret(&self.nonce))
+            }
+        };
+        if let Some(secret) = secret {
+            self.revealed |= self.role == Role::Initiator;
+            self.secret = Some(secret);
+            self.claim(Path::Redeem(secret), ctx, effects)?;
+        }
+        Ok(())
+    }
+
+    /// Broadcasts this person's spend of the contract, made or raised if it is time to.
+    fn claim(&mut self, path: Path, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        if let Some(claim) = self.build(path, ctx)? {
+            effects.push(Effect::Broadcast { transaction: claim.transaction.clone() });
+            self.leg.claim = Some(claim);
+        }
+        Ok(())
+    }
+
+    fn build(&self, path: Path, ctx: &Ctx<'_>) -> Result<Option<Claim>, Refusal> {
+        let Some(contract) = self.contract() else { return Ok(None) };
+        let blocks = match path {
+            Path::Redeem(_) => self.blocks_left().max(1),
+            Path::Refund => claim::REFUND_PATIENCE,
+        };
+        let terms = Terms {
+            contract: &contract,
+            path,
+            key: ctx.keys.key(&self.id(), self.offer.direction.contract_leg()),
+            deadline: Height(self.tip().0.saturating_add(blocks)),
+        };
+        Ok(claim::build(&self.leg, &terms, ctx.chain.estimates, ctx.policy)?)
+    }
+
+    fn end(&mut self) {
+        let (is_redeemed, is_refunded) = (self.leg.is_taken(true, FINAL_DEPTH), self.leg.is_taken(false, FINAL_DEPTH));
+        // Long after every HTLC, and after the refund height.
+        let is_long_over = self.tip().0 >= self.offer.refund_height.0.saturating_add(FINAL_DEPTH);
+        self.outcome = match self.lightning {
+            Lightning::Receives(Receipt::Settled) => (is_redeemed || is_long_over).then_some(Outcome::Swapped),
+            Lightning::Receives(Receipt::Open | Receipt::Held(_)) => None,
+            Lightning::Receives(Receipt::TakenBack | Receipt::Canceled) => {
+                if is_redeemed {
+                    Some(Outcome::Lost)
+                } else if is_refunded {
+                    Some(Outcome::Refunded)
+                } else if self.leg.is_replaced(FINAL_DEPTH) || self.leg.funding.is_none() {
+                    Some(Outcome::NothingLocked)
+                } else {
+                    None
+                }
+            }
+            Lightning::Pays(_) if is_redeemed => Some(Outcome::Swapped),
+            Lightning::Pays(payment) => {
+                let is_gone = is_refunded || (is_long_over && !self.leg.is_unspent() && self.leg.taken.is_none());
+                let is_too_late = self.is_given_up || self.is_too_late_to_pay();
+                match payment {
+                    Payment::InFlight => None,
+                    Payment::Paid(_) => is_gone.then_some(Outcome::Lost),
+                    Payment::Failed if self.revealed => is_gone.then_some(Outcome::Refunded),
+                    Payment::Failed => is_too_late.then_some(Outcome::Refunded),
+                    Payment::Unpaid => is_too_late.then_some(Outcome::NothingLocked),
+                }
+            }
+        };
+    }
+}

@@ -1,0 +1,259 @@
+//! What two people agree on before anything is locked or paid, and the two texts that travel between them.
+
+use bitcoin::{
+    Amount,
+    hashes::{Hash as _, sha256},
+};
+use secp256k1::PublicKey;
+
+use crate::{
+    margins::MAX_HTLC_CLTV,
+    payment::{Invoice, InvoiceNetwork},
+    swap::{
+        contract::{Contract, Expiry},
+        margins,
+        terms::{Chain, LEAST_AMOUNT, Leg, Role, TermsError, is_of_kind, read_whole},
+    },
+    types::{Height, Msat, PaymentHash},
+    wire::codec::{DecodeError, Field, Reader},
+};
+
+/// Where the initiator's coins go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the chain into a channel.
+    In,
+    /// From a channel to the chain.
+    Out,
+}
+
+impl Direction {
+    /// Which leg of the swap is on the chain; the other one is the payment.
+    pub fn contract_leg(self) -> Leg {
+        match self {
+            Self::In => Leg::Outer,
+            Self::Out => Leg::Inner,
+        }
+    }
+
+    /// Who locks coins, and is paid.
+    pub fn locks(self) -> Role {
+        match self {
+            Self::In => Role::Initiator,
+            Self::Out => Role::Participant,
+        }
+    }
+}
+
+/// What the initiator offers. Its bytes are what travels; the hash of the secret names the swap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Which way.
+    pub direction: Direction,
+    /// SHA-256 of the secret, and the hash of the payment.
+    pub hash: PaymentHash,
+    /// Where both is.
+    pub chain: Chain,
+    /// What is locked, exactly.
+    pub coins: Amount,
+    /// The lock goes back in a block above this one.
+    pub refund_height: Height,
+    /// What is paid.
+    pub payment: Msat,
+    /// `min_final_cltv_expiry_delta` of the invoice.
+    pub final_cltv: u32,
+    /// The initiator's key on the contract.
+    pub key: PublicKey,
+    /// The initiator's invoice (BOLT 11) of a swap in; empty in a swap out, where the participant makes it.
+    pub invoice: String,
+}
+
+/// What the participant answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acceptance {
+    /// Which offer: the hash of all that it says.
+    pub offer: [u8; 32],
+    /// The participant's key on the contract.
+    pub key: PublicKey,
+    /// The participant's invoice of a swap out; empty in a swap in.
+    pub invoice: String,
+}
+
+/// The format that is written, and the highest that is read.
+const FORMAT: u8 = 1;
+const OFFER: u8 = b'o';
+const ACCEPTANCE: u8 = b'a';
+
+impl Offer {
+    /// Whether these bytes want to be one.
+    pub fn is_one(bytes: &[u8]) -> bool {
+        is_of_kind(bytes, OFFER)
+    }
+
+    /// What holds for every offer, whoever looks at it.
+    pub fn check(&self) -> Result<(), TermsError> {
+        let paid = self.payment.floor_sat();
+        for amount in [self.coins, paid] {
+            if amount < LEAST_AMOUNT || amount > Amount::MAX_MONEY {
+                return Err(TermsError::TooSmall { amount, least: LEAST_AMOUNT });
+            }
+        }
+        let blocks = u64::from(self.final_cltv).saturating_add(u64::from(margins::ROUTE_BLOCKS));
+        if blocks > u64::from(MAX_HTLC_CLTV) {
+            return Err(TermsError::TooManyBlocks);
+        }
+        let least = match self.direction {
+            Direction::In => margins::IN_FINAL_CLTV,
+            Direction::Out => margins::hold_gap(&self.chain),
+        };
+        if self.final_cltv < least {
+            return Err(TermsError::HeldTooShort { blocks: self.final_cltv, needed: least });
+        }
+        Ok(())
+    }
+
+    /// Blocks that must be left until the refund height when the first coins are locked or paid.
+    pub fn blocks_to_begin(&self, depth: u32) -> u32 {
+        match self.direction {
+            Direction::In => margins::pay_blocks(&self.chain).saturating_add(depth.saturating_mul(2)),
+            Direction::Out => margins::lock_blocks(&self.chain, depth),
+        }
+    }
+
+    /// Whether as many blocks are left as a swap needs that begins at this tip, and not too many.
+    pub fn check_height(&self, tip: Height, depth: u32) -> Result<(), TermsError> {
+        let (left, needed) = (self.refund_height.0.saturating_sub(tip.0), self.blocks_to_begin(depth));
+        if left < needed {
+            return Err(TermsError::TooFewBlocks { left, needed });
+        }
+        if left > MAX_HTLC_CLTV { Err(TermsError::TooManyBlocks) } else { Ok(()) }
+    }
+
+    /// Whether an invoice is the one that was agreed on.
+    pub fn check_invoice(&self, text: &str, network: InvoiceNetwork) -> Result<Invoice, TermsError> {
+        let invoice = Invoice::parse(text, network).map_err(|error| TermsError::Invoice(error.to_string()))?;
+        let wrong = |what| Err(TermsError::OtherInvoice(what));
+        if invoice.payment_hash != self.hash {
+            return wrong("its hash is not the contract's, so the coins could not be taken with what it pays for");
+        }
+        if invoice.amount != Some(self.payment) {
+            return wrong("its amount is another one than was offered");
+        }
+        if invoice.min_final_cltv_expiry_delta != self.final_cltv {
+            return wrong("it holds the payment for another time than was offered");
+        }
+        Ok(invoice)
+    }
+
+    /// The invoice of the swap.
+    pub fn invoice<'a>(&'a self, acceptance: &'a Acceptance) -> &'a str {
+        match self.direction {
+            Direction::In => &self.invoice,
+            Direction::Out => &acceptance.invoice,
+        }
+    }
+
+    /// The output, once both have named their keys.
+    pub fn contract(&self, acceptance: &Acceptance) -> Contract {
+        let (redeem_key, refund_key) = match self.direction {
+            Direction::In => (acceptance.key, self.key),
+            Direction::Out => (self.key, acceptance.key),
+        };
+        Contract { hash: self.hash, redeem_key, refund_key, expiry: Expiry::Height(self.refund_height) }
+    }
+
+    /// What an acceptance repeats.
+    pub fn digest(&self) -> [u8; 32] {
+        sha256::Hash::hash(&self.encode()).to_byte_array()
+    }
+
+    /// What travels.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![OFFER, FORMAT];
+        self.write(&mut out);
+        out
+    }
+
+    /// Reads what [`Offer::encode`] has written, and nothing else.
+    pub fn decode(bytes: &[u8]) -> Result<Self, TermsError> {
+        read_whole(bytes, OFFER, FORMAT)
+    }
+}
+
+impl Acceptance {
+    /// Whether these bytes want to be one.
+    pub fn is_one(bytes: &[u8]) -> bool {
+        is_of_kind(bytes, ACCEPTANCE)
+    }
+
+    /// Whether it answers this offer, with a key of somebody else and the invoice that was agreed on.
+    pub fn check(&self, offer: &Offer, network: InvoiceNetwork) -> Result<(), TermsError> {
+        if self.offer != offer.digest() {
+            return Err(TermsError::OtherOffer);
+        }
+        if self.key == offer.key {
+            return Err(TermsError::SameKey);
+        }
+        offer.check_invoice(offer.invoice(self), network).map(|_| ())
+    }
+
+    /// What travels.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![ACCEPTANCE, FORMAT];
+        self.write(&mut out);
+        out
+    }
+
+    /// Reads what [`Acceptance::encode`] has written, and nothing else.
+    pub fn decode(bytes: &[u8]) -> Result<Self, TermsError> {
+        read_whole(bytes, ACCEPTANCE, FORMAT)
+    }
+}
+
+impl Field for Offer {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            direction: if reader.field::<u8>()? == 0 { Direction::In } else { Direction::Out },
+            hash: reader.field()?,
+            chain: reader.field()?,
+            coins: reader.field()?,
+            refund_height: Height(reader.field()?),
+            payment: Msat(reader.field()?),
+            final_cltv: reader.field()?,
+            key: reader.field()?,
+            invoice: text(reader)?,
+        })
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(match self.direction {
+            Direction::In => 0,
+            Direction::Out => 1,
+        });
+        self.hash.write(out);
+        self.chain.write(out);
+        self.coins.write(out);
+        self.refund_height.0.write(out);
+        self.payment.0.write(out);
+        self.final_cltv.write(out);
+        self.key.write(out);
+        self.invoice.as_bytes().to_vec().write(out);
+    }
+}
+
+impl Field for Acceptance {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { offer: reader.field()?, key: reader.field()?, invoice: text(reader)? })
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        self.offer.write(out);
+        self.key.write(out);
+        self.invoice.as_bytes().to_vec().write(out);
+    }
+}
+
+/// A BOLT 11 text has letters and digits alone: what is none is no invoice, and its check says so.
+fn text(reader: &mut Reader<'_>) -> Result<String, DecodeError> {
+    Ok(String::from_utf8_lossy(&reader.field::<Vec<u8>>()?).into_owned())
+}

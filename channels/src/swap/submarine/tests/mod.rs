@@ -1,0 +1,9 @@
+//! A chain, a payment that arrives late, hangs or fails, two people, and everything that can go wrong between them.
+
+#![allow(unreachable_pub, reason = "helpers are shared between tests")]
+
+mod bad_days;
+mod bad_input;
+mod lightning;
+mod schedule;
+mod world;

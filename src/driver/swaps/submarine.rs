@@ -1,0 +1,659 @@
+//! The task that owns all submarine swaps: the machines of `leyden_channels::swap::submarine` between this daemon's chain and
+//! wallet, its payments and its invoices.
+//!
+//! ```text
+//!   calls ────────────────► mailbox ─┐                             ┌─► commit ─► effects: fund, broadcast, pay, settle, …
+//!   chain and wallet ────────────────┼─► task: Submarine::handle ──┤
+//!   payments, invoices: as stored ───┘                             └─► news for whoever listens
+//! ```
+//!
+//! How the payment of a hash stands is asked before anything else at each look: at a start that is its fate meanwhile.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bitcoin::{Amount, Transaction};
+use leyden_channels::{
+    channel::Outbox,
+    payment::{
+        self, Description, HintHop, InvoiceRequest,
+        incoming::{self, InvoiceState},
+        outgoing::{PaymentLimits, PaymentRequest, PaymentState},
+    },
+    swap::{
+        BlockSeen, ChainCtx, Refusal, Role, Start, SwapKeys as _, margins,
+        submarine::{
+            Acceptance, Bargain, Ctx, Direction, Effect, Event, Lightning, Offer, Payment, Phase, Receipt, Request,
+            Submarine, SubmarineOutbox,
+        },
+    },
+    types::{CltvExpiry, Height, Msat, PaymentHash, PaymentSecret, UnixTime},
+    wire::Feature,
+};
+use tokio::{
+    sync::{broadcast, mpsc},
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tracing::{info, warn};
+
+use super::{
+    Answer, LOOK, LegBlock, LegError, LegStatus, MAX_OPEN, OwnLeg, REPEAT, SwapInfo, SwapLeg, SwapOrder, SwapRefused,
+    Trouble, leg::back_to,
+};
+use crate::{
+    driver::services::Services,
+    store::{CoreKey, SUBMARINE, StoreError},
+};
+
+/// Parts of a payment at most, if the recipient takes several.
+const MAX_PARTS: u16 = 16;
+/// What the payer reads in the invoice.
+const MEMO: &str = "submarine swap";
+
+/// What is quoted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct QuoteSubmarine {
+    pub direction: Direction,
+    pub coins: Amount,
+    pub payment: Msat,
+    pub terms: SubmarineTerms,
+    /// Blocks until the coins go back; `None`: as many as leave time for all of it.
+    pub refund_blocks: Option<u32>,
+}
+
+/// What is accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AcceptSubmarine {
+    pub offer: Offer,
+    /// What the caller believes the bargain to be.
+    pub direction: Direction,
+    pub coins: Amount,
+    pub payment: Msat,
+    pub terms: SubmarineTerms,
+}
+
+/// What each side decides for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SubmarineTerms {
+    /// Confirmations that the other's lock needs.
+    pub depth: u32,
+    pub max_lock_fee: Amount,
+    pub max_route_fee: Msat,
+}
+
+pub(super) enum Call {
+    /// With route hints for an invoice.
+    Quote(QuoteSubmarine, Vec<Vec<HintHop>>, Answer<SwapInfo>),
+    Accept(Box<AcceptSubmarine>, Vec<Vec<HintHop>>, Answer<SwapInfo>),
+    Initiate(Acceptance, Answer<SwapInfo>),
+    Order(PaymentHash, SwapOrder, Answer<SwapInfo>),
+    List(Answer<Vec<SwapInfo>>),
+}
+
+pub(crate) struct SubmarineTask {
+    pub(super) mailbox: mpsc::Receiver<Call>,
+    pub(super) news: broadcast::Sender<SwapInfo>,
+    pub(super) trouble: Trouble,
+}
+
+impl SubmarineTask {
+    /// Reads the swaps back. A row that cannot be read is an error: coins may depend on it.
+    pub(crate) fn load(services: &Services) -> Result<BTreeMap<PaymentHash, Submarine>, StoreError> {
+        let rows = services.store.core_records(&[SUBMARINE])?;
+        let restore = |(_, row): (Vec<u8>, Vec<u8>)| Submarine::restore(&row).map(|swap| (swap.id(), swap));
+        rows.into_iter()
+            .map(restore)
+            .collect::<Result<_, _>>()
+            .map_err(|error| services.store.damaged(&error.to_string()))
+    }
+
+    /// Runs until the daemon ends. `fatal` ends it when the disk does not take what must be kept.
+    pub(crate) async fn run(
+        self,
+        services: Arc<Services>,
+        swaps: BTreeMap<PaymentHash, Submarine>,
+        fatal: mpsc::UnboundedSender<String>,
+    ) {
+        let Self { mut mailbox, news, trouble } = self;
+        let chain = OwnLeg(Arc::clone(&services));
+        let mut book = Book { services, swaps, chain, status: None, told: BTreeMap::new(), trouble, news };
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut repeat_at = Instant::now();
+        loop {
+            let done = tokio::select! {
+                call = mailbox.recv() => match call {
+                    Some(call) => book.answer(call).await,
+                    None => return,
+                },
+                _ = look.tick() => {
+                    let repeats = Instant::now() >= repeat_at;
+                    if repeats {
+                        repeat_at = Instant::now() + REPEAT;
+                    }
+                    book.look(repeats).await
+                }
+            };
+            if let Err(error) = done {
+                let _ = fatal.send(error.to_string());
+                return;
+            }
+        }
+    }
+}
+
+/// All submarine swaps, and what is known of the chain.
+struct Book {
+    services: Arc<Services>,
+    swaps: BTreeMap<PaymentHash, Submarine>,
+    chain: OwnLeg,
+    status: Option<LegStatus>,
+    /// The phase that was told last.
+    told: BTreeMap<PaymentHash, Phase>,
+    trouble: Trouble,
+    news: broadcast::Sender<SwapInfo>,
+}
+
+/// A swap that is about to begin.
+type Made = Result<(Submarine, SubmarineOutbox), SwapRefused>;
+
+impl Book {
+    async fn answer(&mut self, call: Call) -> Result<(), StoreError> {
+        match call {
+            Call::Quote(request, hints, answer) => {
+                let made = self.quote(&request, hints).await;
+                let _ = answer.send(self.begin(made).await?);
+            }
+            Call::Accept(request, hints, answer) => {
+                let made = self.accept(*request, hints).await;
+                let _ = answer.send(self.begin(made).await?);
+            }
+            Call::Initiate(acceptance, answer) => {
+                let is_of =
+                    |swap: &&Submarine| swap.offer().digest() == acceptance.offer && swap.role() == Role::Initiator;
+                let id = self.swaps.values().find(is_of).map(Submarine::id);
+                let _ = answer.send(self.order(id, Event::Initiate(acceptance)).await?);
+            }
+            Call::Order(id, order, answer) => {
+                let done = match order {
+                    SwapOrder::Cancel => self.order(Some(id), Event::Cancel).await?,
+                    SwapOrder::Participate | SwapOrder::Redeem | SwapOrder::Refund if self.swaps.contains_key(&id) => {
+                        Err(SwapRefused::ByItself)
+                    }
+                    SwapOrder::Participate | SwapOrder::Redeem | SwapOrder::Refund => Err(SwapRefused::Unknown),
+                };
+                let _ = answer.send(done);
+            }
+            Call::List(answer) => {
+                let all = self.swaps.values().map(|swap| self.info(swap)).collect();
+                let _ = answer.send(Ok(all));
+            }
+        }
+        Ok(())
+    }
+
+    async fn quote(&mut self, request: &QuoteSubmarine, hints: Vec<Vec<HintHop>>) -> Made {
+        let status = self.now().await?;
+        let QuoteSubmarine { direction, coins, payment, terms, refund_blocks } = *request;
+        let bargain = Bargain { direction, coins, payment, chain: status.chain, refund_blocks };
+        let request = self.request(terms, &status).await?;
+        let hash = self.services.keys.secret(&request.nonce).hash();
+        let invoice = match direction {
+            Direction::In => {
+                let seconds = invoice_seconds(bargain.blocks(terms.depth), status.chain.spacing);
+                Some(self.invoice(hash, payment, bargain.final_cltv(terms.depth), seconds, hints)?)
+            }
+            Direction::Out => None,
+        };
+        let text = invoice.as_ref().map(|invoice| invoice.bolt11.clone()).unwrap_or_default();
+        let made = Submarine::quote(&bargain, text, request, self.services.now(), &self.services.keys);
+        self.keep_invoice(made.map_err(refused)?, invoice).await
+    }
+
+    async fn accept(&mut self, request: AcceptSubmarine, hints: Vec<Vec<HintHop>>) -> Made {
+        let AcceptSubmarine { offer, direction, coins, payment, terms } = request;
+        if self.swaps.contains_key(&offer.hash) {
+            return Err(SwapRefused::Known);
+        }
+        let status = self.now().await?;
+        let request = self.request(terms, &status).await?;
+        let invoice = match offer.direction {
+            Direction::In => None,
+            Direction::Out => {
+                let blocks = offer.refund_height.0.saturating_sub(status.tip.height.0);
+                let seconds = invoice_seconds(blocks, status.chain.spacing);
+                Some(self.invoice(offer.hash, offer.payment, offer.final_cltv, seconds, hints)?)
+            }
+        };
+        let text = invoice.as_ref().map(|invoice| invoice.bolt11.clone()).unwrap_or_default();
+        let bargain = (direction, status.chain, coins, payment);
+        let made = Submarine::accept(offer, bargain, text, request, self.services.now(), &self.services.keys);
+        self.keep_invoice(made.map_err(refused)?, invoice).await
+    }
+
+    async fn request(&self, terms: SubmarineTerms, status: &LegStatus) -> Result<Request, SwapRefused> {
+        let open = self.swaps.values().filter(|swap| swap.outcome().is_none()).count();
+        if open >= MAX_OPEN {
+            return Err(SwapRefused::TooMany);
+        }
+        let destination = self.chain.new_script().await.map_err(SwapRefused::Away)?;
+        Ok(Request {
+            nonce: rand::random(),
+            depth: terms.depth,
+            max_lock_fee: terms.max_lock_fee,
+            max_route_fee: terms.max_route_fee,
+            start: Start { destination, tip: status.tip },
+            network: self.services.invoice_network,
+        })
+    }
+
+    /// A held invoice, signed and not kept yet.
+    fn invoice(
+        &self,
+        hash: PaymentHash,
+        amount: Msat,
+        final_cltv: u32,
+        expiry_seconds: u64,
+        route_hints: Vec<Vec<HintHop>>,
+    ) -> Result<incoming::Invoice, SwapRefused> {
+        if self.services.invoice_record(&hash).map_err(refused)?.is_some() {
+            return Err(SwapRefused::Refused("there is an invoice with this hash already: ask for a new offer".into()));
+        }
+        let (payment_secret, created) = (PaymentSecret(rand::random()), self.services.now());
+        let asked = InvoiceRequest {
+            network: self.services.invoice_network,
+            payment_hash: hash,
+            payment_secret,
+            amount: Some(amount),
+            description: Description::Text(MEMO.to_owned()),
+            timestamp: created,
+            expiry_seconds,
+            min_final_cltv_expiry_delta: final_cltv,
+            route_hints,
+        };
+        let bolt11 = asked.sign(&self.services.keys.node_secret()).map_err(refused)?;
+        Ok(incoming::Invoice {
+            index: 0,
+            payment_hash: hash,
+            preimage: None,
+            payment_secret,
+            amount: Some(amount),
+            memo: MEMO.to_owned(),
+            bolt11,
+            created,
+            expiry_seconds,
+            min_final_cltv_expiry_delta: final_cltv,
+            keysend: false,
+            state: InvoiceState::Open,
+        })
+    }
+
+    /// The invoice is durable before the swap that relies on it.
+    async fn keep_invoice(&self, made: (Submarine, SubmarineOutbox), invoice: Option<incoming::Invoice>) -> Made {
+        if let Some(mut invoice) = invoice {
+            let services = &self.services;
+            let added = services.try_change(&services.invoices, |invoices| {
+                invoice.index = invoices.next_index();
+                invoices.add(invoice)
+            });
+            services.run(added.map_err(refused)?).await.map_err(|_| SwapRefused::Stopping)?;
+        }
+        Ok(made)
+    }
+
+    async fn begin(&mut self, made: Made) -> Result<Result<SwapInfo, SwapRefused>, StoreError> {
+        let (swap, outbox) = match made {
+            Ok(made) => made,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        self.commit(outbox).await?;
+        let (id, info) = (swap.id(), self.info(&swap));
+        self.swaps.insert(id, swap);
+        self.tell(id);
+        Ok(Ok(info))
+    }
+
+    async fn order(
+        &mut self,
+        id: Option<PaymentHash>,
+        event: Event<'_>,
+    ) -> Result<Result<SwapInfo, SwapRefused>, StoreError> {
+        let Some(id) = id.filter(|id| self.swaps.contains_key(id)) else { return Ok(Err(SwapRefused::Unknown)) };
+        // Commands are judged by what the chain is now, not by what it was half a second ago.
+        self.look(false).await?;
+        if let Err(refusal) = self.handle(id, event).await? {
+            return Ok(Err(refused(refusal)));
+        }
+        let info = self.swaps.get(&id).map(|swap| self.info(swap));
+        Ok(info.ok_or(SwapRefused::Unknown))
+    }
+
+    /// The chain as it is at this moment.
+    async fn now(&mut self) -> Result<LegStatus, SwapRefused> {
+        let status = self.chain.status().await.map_err(SwapRefused::Away)?;
+        self.status = Some(status.clone());
+        Ok(status)
+    }
+
+    fn info(&self, swap: &Submarine) -> SwapInfo {
+        let network = self.services.node.params().name.clone();
+        SwapInfo::Submarine { swap: Box::new(swap.clone()), network }
+    }
+
+    /// Feeds every swap what has happened.
+    async fn look(&mut self, repeats: bool) -> Result<(), StoreError> {
+        let open: Vec<PaymentHash> =
+            self.swaps.values().filter(|swap| swap.outcome().is_none()).map(Submarine::id).collect();
+        let mut trouble = None;
+        if !open.is_empty() {
+            self.status = self.chain.status().await.map_err(|error| trouble = Some(error.0)).ok();
+        }
+        for id in open {
+            self.hear_of_payment(id).await?;
+            let has_moved = match self.follow(id).await? {
+                Ok(moved) => moved,
+                Err(LegError(error)) => {
+                    trouble = Some(error);
+                    false
+                }
+            };
+            if has_moved || repeats {
+                self.handle_or_log(id, Event::Tick).await?;
+            }
+        }
+        if self.trouble.set(trouble.clone())
+            && let Some(trouble) = trouble
+        {
+            warn!(%trouble, "the chain of a swap that is under way cannot be followed; it is tried until it can");
+        }
+        Ok(())
+    }
+
+    /// How the payment stands, if that is another than before.
+    async fn hear_of_payment(&mut self, id: PaymentHash) -> Result<(), StoreError> {
+        let Some(before) = self.swaps.get(&id).map(Submarine::lightning) else { return Ok(()) };
+        let (now, event) = match before {
+            Lightning::Pays(_) => {
+                let payment = self.payment(&id)?;
+                (Lightning::Pays(payment), Event::Payment(payment))
+            }
+            Lightning::Receives(_) => {
+                let receipt = self.receipt(&id)?;
+                (Lightning::Receives(receipt), Event::Receipt(receipt))
+            }
+        };
+        if now != before {
+            self.handle_or_log(id, event).await?;
+        }
+        Ok(())
+    }
+
+    fn payment(&self, hash: &PaymentHash) -> Result<Payment, StoreError> {
+        if self.services.payments().pending(hash).is_some() {
+            return Ok(Payment::InFlight);
+        }
+        let record = self.services.payment_record(hash)?;
+        Ok(match record.map(|payment| payment.state) {
+            None => Payment::Unpaid,
+            // It has just ended and is being written.
+            Some(PaymentState::Pending) => Payment::InFlight,
+            Some(PaymentState::Succeeded { preimage, .. }) => Payment::Paid(preimage),
+            Some(PaymentState::Failed { .. }) => Payment::Failed,
+        })
+    }
+
+    fn receipt(&self, hash: &PaymentHash) -> Result<Receipt, StoreError> {
+        let record = self.services.invoice_record(hash)?;
+        Ok(match record.map(|invoice| invoice.state) {
+            Some(InvoiceState::Open) => Receipt::Open,
+            Some(InvoiceState::Accepted(accepted)) => {
+                let first = accepted.htlcs.iter().map(|paid| paid.cltv_expiry.0).min();
+                Receipt::Held(CltvExpiry(first.unwrap_or_default()))
+            }
+            Some(InvoiceState::Settled(settled)) if settled.kept() == Msat::default() => Receipt::TakenBack,
+            Some(InvoiceState::Settled(_)) => Receipt::Settled,
+            Some(InvoiceState::Canceled) | None => Receipt::Canceled,
+        })
+    }
+
+    /// The chain up to its tip, then the mempool. Whether any block was new.
+    async fn follow(&mut self, id: PaymentHash) -> Result<Result<bool, LegError>, StoreError> {
+        let Some(end) = self.status.as_ref().map(|status| status.tip) else { return Ok(Ok(false)) };
+        let Some(tip) = self.swaps.get(&id).map(|swap| swap.leg().tip) else { return Ok(Ok(false)) };
+        match back_to(&self.chain, tip, end).await {
+            Ok(Some(to)) => {
+                self.handle_or_log(id, Event::Reorganized(to)).await?;
+            }
+            Ok(None) => {}
+            Err(error) => return Ok(Err(error)),
+        }
+        let mut has_moved = false;
+        while let Some(next) = self.next_height(&id, end.height) {
+            let block = match self.chain.block(next).await {
+                Ok(Some(block)) => block,
+                Ok(None) => break,
+                Err(error) => return Ok(Err(error)),
+            };
+            let LegBlock { tip, transactions } = &block;
+            let seen = BlockSeen { height: tip.height, hash: tip.hash, median_time: tip.median_time, transactions };
+            if !self.handle_or_log(id, Event::Block(seen)).await? {
+                break;
+            }
+            has_moved = true;
+        }
+        // Look for a redeem before refunding, in the mempool too.
+        let watched = self.swaps.get(&id).map(Submarine::leg).filter(|state| state.taken.is_none());
+        if let Some(lock) = watched.and_then(|state| state.lock) {
+            match self.chain.spender(lock.outpoint).await {
+                Ok(Some(transaction)) => {
+                    self.handle_or_log(id, Event::Mempool(&transaction)).await?;
+                }
+                Ok(None) => {}
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(Ok(has_moved))
+    }
+
+    fn next_height(&self, id: &PaymentHash, end: Height) -> Option<Height> {
+        let height = self.swaps.get(id)?.leg().tip.height.0;
+        (height < end.0).then(|| Height(height.saturating_add(1)))
+    }
+
+    /// Whether it was taken.
+    async fn handle_or_log(&mut self, id: PaymentHash, event: Event<'_>) -> Result<bool, StoreError> {
+        match self.handle(id, event).await? {
+            Ok(()) => Ok(true),
+            Err(refusal) => {
+                warn!(swap = %id, %refusal, "a swap did not take what has happened");
+                Ok(false)
+            }
+        }
+    }
+
+    /// One event, its commit, its effects, and what they lead to.
+    async fn handle(&mut self, id: PaymentHash, event: Event<'_>) -> Result<Result<(), Refusal>, StoreError> {
+        let mut effects = match self.effects_of(id, event).await? {
+            Ok(effects) => effects,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        while let Some(effect) = effects.pop() {
+            effects.extend(self.carry_out(id, effect).await?);
+        }
+        self.tell(id);
+        Ok(Ok(()))
+    }
+
+    async fn effects_of(
+        &mut self,
+        id: PaymentHash,
+        event: Event<'_>,
+    ) -> Result<Result<Vec<Effect>, Refusal>, StoreError> {
+        match self.apply(id, event) {
+            Ok(outbox) => self.commit(outbox).await.map(Ok),
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    fn apply(&mut self, id: PaymentHash, event: Event<'_>) -> Result<SubmarineOutbox, Refusal> {
+        let Some(swap) = self.swaps.get(&id) else { return Ok(SubmarineOutbox::default()) };
+        let nothing = Default::default();
+        let chain = match &self.status {
+            Some(status) => ChainCtx {
+                estimates: &status.estimates,
+                is_current: status.is_current && swap.leg().tip.hash == status.tip.hash,
+            },
+            None => ChainCtx { estimates: &nothing, is_current: false },
+        };
+        let ctx = Ctx {
+            now: self.services.now(),
+            keys: &self.services.keys,
+            policy: &self.services.enforcement_policy,
+            chain,
+            network: self.services.invoice_network,
+        };
+        let mut next = swap.clone();
+        let outbox = next.handle(event, &ctx)?;
+        self.swaps.insert(id, next);
+        Ok(outbox)
+    }
+
+    /// On the disk when this returns; only then its effects are known.
+    async fn commit(&self, outbox: SubmarineOutbox) -> Result<Vec<Effect>, StoreError> {
+        let mut store = self.services.store.clone();
+        let commit = move || Outbox::commit_all(vec![outbox.with_keys::<CoreKey>()], &mut store);
+        let done = tokio::task::spawn_blocking(commit).await;
+        let effects = done.map_err(|error| self.services.store.damaged(&error.to_string()))??;
+        Ok(effects.into_iter().flatten().collect())
+    }
+
+    async fn carry_out(&mut self, id: PaymentHash, effect: Effect) -> Result<Vec<Effect>, StoreError> {
+        match effect {
+            Effect::Fund { script, amount, max_fee } => match self.chain.fund(script, amount, max_fee).await {
+                Ok((transaction, fee)) => return self.funded(id, transaction, fee).await,
+                Err(error) => {
+                    warn!(swap = %id, %error, "the wallet cannot make the lock of a swap; it is tried again at the next block");
+                    return self.effects_of(id, Event::NotFunded).await.map(Result::unwrap_or_default);
+                }
+            },
+            Effect::Release { transaction } => self.release(id, &transaction).await,
+            Effect::Recall { lock, to, fee } => {
+                if let Err(error) = self.chain.recall(&lock, to, fee).await {
+                    warn!(swap = %id, %error, "a lock that came too late is not called back yet; it is tried again at the next block");
+                }
+            }
+            Effect::Broadcast { transaction } => {
+                if let Err(error) = self.chain.broadcast(&transaction).await {
+                    let txid = transaction.compute_txid();
+                    info!(swap = %id, %txid, %error, "a transaction of a swap was not taken; it is broadcast again at the next block");
+                }
+            }
+            Effect::Pay { invoice, max_fee, max_cltv } => {
+                if let Err(error) = self.pay(&invoice, max_fee, max_cltv).await {
+                    warn!(swap = %id, %error, "the payment of a swap does not begin; it is tried again at the next block");
+                }
+            }
+            Effect::Settle { preimage } => {
+                let services = &self.services;
+                let ctx = services.invoice_ctx();
+                let settled = services.try_change(&services.invoices, |invoices| invoices.settle_held(preimage, &ctx));
+                match settled {
+                    // An error says that the daemon is stopping.
+                    Ok(underway) => {
+                        let _ = services.run(underway).await;
+                    }
+                    Err(error) => info!(swap = %id, %error, "the payment of a swap cannot be taken now"),
+                }
+            }
+            Effect::CancelInvoice => {
+                let services = &self.services;
+                let canceled = services.try_change(&services.invoices, |invoices| invoices.cancel(&id, services.tip()));
+                match canceled {
+                    Ok(underway) => {
+                        let _ = services.run(underway).await;
+                    }
+                    Err(error) => info!(swap = %id, %error, "the invoice of a swap cannot be given up now"),
+                }
+            }
+        }
+        self.hear(id).await
+    }
+
+    /// What follows from how the payment stands after an effect.
+    async fn hear(&mut self, id: PaymentHash) -> Result<Vec<Effect>, StoreError> {
+        let event = match self.swaps.get(&id).map(Submarine::lightning) {
+            Some(Lightning::Pays(_)) => Event::Payment(self.payment(&id)?),
+            Some(Lightning::Receives(_)) => Event::Receipt(self.receipt(&id)?),
+            None => return Ok(Vec::new()),
+        };
+        self.effects_of(id, event).await.map(Result::unwrap_or_default)
+    }
+
+    async fn pay(&self, text: &str, max_fee: Msat, max_cltv: u32) -> Result<(), SwapRefused> {
+        let services = &self.services;
+        let invoice = payment::Invoice::parse(text, services.invoice_network).map_err(refused)?;
+        let takes_parts = invoice.features.supports(Feature::BasicMpp);
+        let amount = invoice.amount.ok_or_else(|| refused("the invoice names no amount"))?;
+        let request = PaymentRequest {
+            payment_hash: invoice.payment_hash,
+            destination: invoice.payee,
+            amount,
+            payment_secret: Some(invoice.payment_secret),
+            payment_metadata: invoice.payment_metadata,
+            final_cltv_delta: invoice.min_final_cltv_expiry_delta,
+            max_fee,
+            deadline: UnixTime(services.now().0.saturating_add(margins::PAY_SECONDS)),
+            bolt11: text.to_owned(),
+            hints: invoice.route_hints,
+            limits: PaymentLimits {
+                max_parts: if takes_parts { MAX_PARTS } else { 1 },
+                max_cltv: Some(max_cltv),
+                ..PaymentLimits::default()
+            },
+            keysend: None,
+            custom_records: Vec::new(),
+        };
+        let underway = services.start_payment(request).map_err(refused)?;
+        services.run(underway).await.map_err(|_| SwapRefused::Stopping)
+    }
+
+    async fn release(&self, id: PaymentHash, transaction: &Transaction) {
+        if let Err(error) = self.chain.release(transaction).await {
+            warn!(swap = %id, %error, "coins of a lock that is not broadcast stay reserved until the next start");
+        }
+    }
+
+    async fn funded(
+        &mut self,
+        id: PaymentHash,
+        transaction: Transaction,
+        fee: Amount,
+    ) -> Result<Vec<Effect>, StoreError> {
+        match self.effects_of(id, Event::Funded { transaction: transaction.clone(), fee }).await? {
+            Ok(effects) => Ok(effects),
+            Err(refusal) => {
+                warn!(swap = %id, %refusal, "the lock of a swap is not what was agreed: it is not broadcast");
+                self.release(id, &transaction).await;
+                self.effects_of(id, Event::NotFunded).await.map(Result::unwrap_or_default)
+            }
+        }
+    }
+
+    /// What has changed for a person.
+    fn tell(&mut self, id: PaymentHash) {
+        let Some(swap) = self.swaps.get(&id) else { return };
+        let phase = swap.phase();
+        if self.told.insert(id, phase) != Some(phase) {
+            info!(swap = %id, ?phase, "a swap goes on");
+            let _ = self.news.send(self.info(swap));
+        }
+    }
+}
+
+/// For how long the invoice can be paid: twice the time until the coins go back, so that slow blocks do not end it.
+fn invoice_seconds(blocks: u32, spacing: u32) -> u64 {
+    u64::from(blocks).saturating_mul(u64::from(spacing)).saturating_mul(2)
+}
+
+fn refused(error: impl std::fmt::Display) -> SwapRefused {
+    SwapRefused::Refused(error.to_string())
+}
