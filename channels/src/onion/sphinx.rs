@@ -331,7 +331,7 @@ mod tests {
             let hops: Vec<_> = keys
                 .iter()
                 .zip(&payloads)
-                .map(|(key, payload)| Hop { node: curve::public_key(&key), payload })
+                .map(|(key, payload)| Hop { node: curve::public_key(key), payload })
                 .collect();
             let hash = PaymentHash([9; 32]);
             let built = construct(&secret(99), &hops, &hash).unwrap();

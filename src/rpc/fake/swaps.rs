@@ -85,12 +85,6 @@ pub(crate) fn submarine() -> Submarine {
     Submarine::quote(&bargain, String::new(), request, UnixTime(1_700_000_000), &Keys).unwrap().0
 }
 
-/// What somebody could answer to it; its invoice is none.
-pub(crate) fn submarine_acceptance() -> submarine::Acceptance {
-    let key = SecretKey::from_slice(&[9; 32]).unwrap().public_key(bitcoin::secp256k1::SECP256K1);
-    submarine::Acceptance { offer: submarine().offer().digest(), key, invoice: "lnbcrt1…".to_owned() }
-}
-
 fn submarine_info() -> SwapInfo {
     SwapInfo::Submarine { swap: Box::new(submarine()), network: "north".to_owned() }
 }
