@@ -8,16 +8,19 @@
 //! length is above the limit, and payloads of messages that this node has no use for are skipped unread.
 
 use bitcoin::consensus::encode::{self, Decodable, Encodable};
+use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::p2p::Magic;
-use bitcoin::p2p::message::{NetworkMessage, RawNetworkMessage};
+use bitcoin::p2p::message::{CommandString, NetworkMessage, RawNetworkMessage};
 
 /// Bytes before a payload.
 pub const FRAME_HEADER: usize = 24;
+const COMMAND: usize = 12;
+const CHECKSUM: usize = 4;
 /// The longest payload that is accepted or sent; a block of the greatest weight fits.
 pub const MAX_PAYLOAD: usize = 4_000_000;
 
 /// The messages that [`PeerSet`](crate::PeerSet) reads.
-const READ: [&str; 28] = [
+pub(crate) const READ: [&str; 28] = [
     "version",
     "verack",
     "wtxidrelay",
@@ -62,15 +65,59 @@ pub enum FrameError {
     WrongChecksum { command: String },
     #[error("a `{command}` message cannot be decoded: {error}")]
     Malformed { command: String, error: encode::Error },
+    #[error("a packet does not authenticate: it was altered, or the two sides are out of step")]
+    NotAuthentic,
+    #[error("what follows the peer's key has no end")]
+    NoGarbageTerminator,
+    #[error("there is no such private key; another one has to be drawn")]
+    NoKey,
 }
 
 /// Makes a frame of a message.
 pub fn encode_frame(magic: Magic, message: NetworkMessage) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    // Writing to a vector cannot fail.
-    let written = RawNetworkMessage::new(magic, message).consensus_encode(&mut bytes);
-    debug_assert!(written.is_ok());
-    bytes
+    Envelope::new(&message).frame(magic)
+}
+
+/// An encoded message that is on its way, however it is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    command: CommandString,
+    payload: Vec<u8>,
+}
+
+impl Envelope {
+    /// Encodes a message.
+    pub fn new(message: &NetworkMessage) -> Self {
+        let mut payload = Vec::new();
+        // Writing to a vector cannot fail.
+        let written = message.consensus_encode(&mut payload);
+        debug_assert!(written.is_ok());
+        Self { command: message.command(), payload }
+    }
+
+    pub(crate) fn command(&self) -> &str {
+        self.command.as_ref()
+    }
+
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// Bytes that it takes in a frame, and about as many in a packet.
+    pub fn frame_length(&self) -> usize {
+        FRAME_HEADER.saturating_add(self.payload.len())
+    }
+
+    pub(crate) fn frame(&self, magic: Magic) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.frame_length());
+        bytes.extend(magic.to_bytes());
+        bytes.extend(self.command().bytes().chain(std::iter::repeat(0)).take(COMMAND));
+        // A payload that is longer is refused by everybody.
+        bytes.extend(u32::try_from(self.payload.len()).unwrap_or(u32::MAX).to_le_bytes());
+        bytes.extend(sha256d::Hash::hash(&self.payload).to_byte_array().into_iter().take(CHECKSUM));
+        bytes.extend_from_slice(&self.payload);
+        bytes
+    }
 }
 
 /// Makes messages of a stream of bytes.
@@ -145,6 +192,14 @@ impl FrameDecoder {
     }
 }
 
+/// The name in a field of twelve bytes, if it is padded as it has to be.
+pub(crate) fn command_name(field: &[u8; COMMAND]) -> Option<&str> {
+    let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
+    let (name, padding) = field.split_at(end);
+    let is_sound = padding.iter().all(|byte| *byte == 0) && name.iter().all(|byte| (0x20..0x7f).contains(byte));
+    std::str::from_utf8(name).ok().filter(|_| is_sound)
+}
+
 struct FrameHeader {
     command: String,
     length: usize,
@@ -153,7 +208,7 @@ struct FrameHeader {
 impl FrameHeader {
     fn read(bytes: &[u8], wanted: Magic) -> Result<Self, FrameError> {
         let mut magic = [0u8; 4];
-        let mut command = [0u8; 12];
+        let mut command = [0u8; COMMAND];
         let mut length = [0u8; 4];
         magic.copy_from_slice(bytes.get(..4).ok_or(FrameError::BadCommand)?);
         command.copy_from_slice(bytes.get(4..16).ok_or(FrameError::BadCommand)?);
@@ -162,12 +217,7 @@ impl FrameHeader {
         if got != wanted {
             return Err(FrameError::WrongMagic { got, wanted });
         }
-        let end = command.iter().position(|byte| *byte == 0).unwrap_or(command.len());
-        let (name, padding) = command.split_at(end);
-        if padding.iter().any(|byte| *byte != 0) || !name.iter().all(|byte| (0x20..0x7f).contains(byte)) {
-            return Err(FrameError::BadCommand);
-        }
-        let command = String::from_utf8_lossy(name).into_owned();
+        let command = command_name(&command).ok_or(FrameError::BadCommand)?.to_owned();
         let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
         if length > MAX_PAYLOAD {
             return Err(FrameError::Oversized { length, limit: MAX_PAYLOAD });

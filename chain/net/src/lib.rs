@@ -17,7 +17,8 @@
 //! * The same events with the same seed give the same actions.
 //!
 //! It speaks version 70016 with headers-first synchronisation (BIP 130), transactions by wtxid (BIP 339), fee filters
-//! (BIP 133), `addrv2` (BIP 155), compact blocks (BIP 152, version 2) and block filters (BIP 157).
+//! (BIP 133), `addrv2` (BIP 155), compact blocks (BIP 152, version 2) and block filters (BIP 157), in plain
+//! frames or encrypted packets (BIP 324).
 
 #![warn(missing_docs)]
 
@@ -38,13 +39,14 @@ mod peer;
 mod peer_set;
 mod plan;
 mod presync;
+pub mod transport;
 mod tx_requests;
 mod tx_validation;
 pub mod view;
 
 pub use address_book::{AddressBook, KnownAddress};
 pub use block_form::BlockForm;
-pub use codec::{FrameDecoder, FrameError, encode_frame};
+pub use codec::{Envelope, FrameDecoder, FrameError, encode_frame};
 pub use config::{Config, Timing};
 pub use event::{
     Action, BlockOutcome, Ctx, Direction, DisconnectReason, Event, FilterRequest, HeadersOutcome, PeerId,
