@@ -6,7 +6,7 @@ use std::{
 };
 
 use leyden_jsonrpc::Call;
-use leyden_node::{Ban, BanError, Node, PeerInfo, Subnet};
+use leyden_node::{Ban, BanError, Node, PeerInfo, Subnet, TransportKind};
 use serde_json::{Value, json};
 use tokio::net::lookup_host;
 
@@ -24,8 +24,8 @@ const BAN_TIME: u64 = 24 * 60 * 60;
 
 /// Clients take from it which calls they may use: those that we serve behave as they do there.
 const VERSION: u32 = 290_000;
-/// NODE_NETWORK and NODE_WITNESS.
-const SERVICES: u64 = 9;
+/// NODE_NETWORK, NODE_WITNESS and NODE_P2P_V2.
+const SERVICES: u64 = 0x809;
 const PROTOCOL: u32 = 70_016;
 
 pub(super) fn info(node: &Node) -> Value {
@@ -37,7 +37,7 @@ pub(super) fn info(node: &Node) -> Value {
         "subversion": concat!("/Leyden:", env!("CARGO_PKG_VERSION"), "/"),
         "protocolversion": PROTOCOL,
         "localservices": format!("{SERVICES:016x}"),
-        "localservicesnames": ["NETWORK", "WITNESS"],
+        "localservicesnames": ["NETWORK", "WITNESS", "P2P_V2"],
         "localrelay": true,
         "timeoffset": 0,
         "networkactive": true,
@@ -72,6 +72,11 @@ pub(super) fn totals(node: &Node) -> Value {
 
 pub(super) fn peers(node: &Node) -> Value {
     let peers = node.peers().into_iter().map(|peer| {
+        let (protocol, session) = match peer.transport {
+            TransportKind::Detecting => ("detecting", String::new()),
+            TransportKind::V1 => ("v1", String::new()),
+            TransportKind::V2 { session_id } => ("v2", hex::encode(session_id)),
+        };
         json!({
             "id": peer.id,
             "addr": peer.address.to_string(),
@@ -83,6 +88,8 @@ pub(super) fn peers(node: &Node) -> Value {
             "bytesrecv": peer.bytes_received,
             "bip152_hb_to": peer.high_bandwidth_to,
             "bip152_hb_from": peer.high_bandwidth_from,
+            "transport_protocol_type": protocol,
+            "session_id": session,
         })
     });
     peers.collect()
@@ -111,8 +118,9 @@ async fn resolve(name: &str) -> Result<SocketAddr, RpcError> {
 
 pub(super) async fn add(node: &Node, call: &Call, added: &Added) -> Result<Value, RpcError> {
     let (name, command) = (call.text(0)?.to_owned(), call.text(1)?);
-    if call.flag(2, false)? {
-        return Err(RpcError::parameter("Error: v2transport requested but not enabled (see -v2transport)"));
+    if !call.flag(2, true)? {
+        let text = "Error: every connection is encrypted if the other node can: v2transport cannot be false";
+        return Err(RpcError::parameter(text));
     }
     match command {
         "onetry" => {

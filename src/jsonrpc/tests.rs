@@ -605,7 +605,13 @@ async fn peers_are_added_and_let_go() {
     let address = other.node.local_address().unwrap().to_string();
     one.ask("addnode", json!([address, "add"])).await;
     assert_eq!(one.refused("addnode", json!([address, "add"])).await, -23);
+    assert_eq!(one.refused("addnode", json!([address, "onetry", false])).await, -8);
     let peers = until(&one, |peers| peers[0]["addr"] == json!(address)).await;
+    assert_eq!(peers[0]["transport_protocol_type"], json!("v2"));
+    assert_eq!((&peers[0]["bip152_hb_to"], &peers[0]["bip152_hb_from"]), (&json!(false), &json!(false)));
+    let there = until(&other, |peers| peers[0]["inbound"] == json!(true)).await;
+    assert_eq!(there[0]["session_id"], peers[0]["session_id"]);
+    assert_eq!(peers[0]["session_id"].as_str().unwrap().len(), 64);
     let added = one.ask("getaddednodeinfo", json!([address])).await;
     assert_eq!((&added[0]["connected"], &added[0]["addresses"][0]["connected"]), (&json!(true), &json!("outbound")));
     assert_eq!(one.refused("disconnectnode", json!([address, 0])).await, -32602);

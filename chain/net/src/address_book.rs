@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use bitcoin::p2p::ServiceFlags;
+
 use crate::entropy::Entropy;
 
 /// Addresses that are kept.
@@ -31,6 +33,8 @@ pub struct KnownAddress {
     pub failures: u32,
     /// When the last attempt was made, since 1970; zero if there was none.
     pub last_try: Duration,
+    /// What the node serves, as others say, or as it said itself.
+    pub services: ServiceFlags,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -38,17 +42,27 @@ struct Entry {
     last_seen: Duration,
     failures: u32,
     last_try: Duration,
+    services: ServiceFlags,
 }
 
 impl AddressBook {
     /// Adds or refreshes an address; false if it is of no use or already as fresh.
-    pub(crate) fn add(&mut self, address: SocketAddr, last_seen: Duration, now: Duration) -> bool {
+    pub(crate) fn add(
+        &mut self,
+        address: SocketAddr,
+        services: ServiceFlags,
+        last_seen: Duration,
+        now: Duration,
+    ) -> bool {
         let last_seen = last_seen.min(now);
         if !is_usable(address) {
             return false;
         }
         if let Some(entry) = self.entries.get_mut(&address) {
             let fresher = last_seen > entry.last_seen;
+            if fresher {
+                entry.services = services;
+            }
             entry.last_seen = entry.last_seen.max(last_seen);
             return fresher;
         }
@@ -62,21 +76,21 @@ impl AddressBook {
             let Some(worst) = worst.map(|(address, _)| *address) else { return false };
             self.entries.remove(&worst);
         }
-        self.entries.insert(address, Entry { last_seen, failures: 0, last_try: Duration::ZERO });
+        self.entries.insert(address, Entry { last_seen, failures: 0, last_try: Duration::ZERO, services });
         true
     }
 
     /// Everything that is known, to be kept over a restart.
     pub fn entries(&self) -> impl Iterator<Item = KnownAddress> + '_ {
         self.entries.iter().map(|(address, entry)| {
-            let Entry { last_seen, failures, last_try } = *entry;
-            KnownAddress { address: *address, last_seen, failures, last_try }
+            let Entry { last_seen, failures, last_try, services } = *entry;
+            KnownAddress { address: *address, last_seen, failures, last_try, services }
         })
     }
 
     /// Takes an address back, within the same bounds as a new one.
     pub(crate) fn restore(&mut self, known: KnownAddress, now: Duration) {
-        if self.add(known.address, known.last_seen, now)
+        if self.add(known.address, known.services, known.last_seen, now)
             && let Some(entry) = self.entries.get_mut(&known.address)
         {
             // A try that the clock has not come to would keep the address from being tried.
@@ -84,9 +98,15 @@ impl AddressBook {
         }
     }
 
-    /// A handshake with this address was completed.
-    pub(crate) fn succeeded(&mut self, address: SocketAddr, now: Duration) {
+    /// What the node at an address serves, as far as that was told.
+    pub fn services(&self, address: &SocketAddr) -> ServiceFlags {
+        self.entries.get(address).map_or(ServiceFlags::NONE, |entry| entry.services)
+    }
+
+    /// A handshake with this address was completed, in which it said what it serves.
+    pub(crate) fn succeeded(&mut self, address: SocketAddr, services: ServiceFlags, now: Duration) {
         if let Some(entry) = self.entries.get_mut(&address) {
+            entry.services = services;
             entry.failures = 0;
             entry.last_seen = now;
         }
@@ -174,6 +194,7 @@ mod tests {
     use super::*;
 
     const NOW: Duration = Duration::from_secs(1_000_000);
+    const SERVICES: ServiceFlags = ServiceFlags::NETWORK;
 
     fn address(a: u8, b: u8, c: u8) -> SocketAddr {
         SocketAddr::from(([a, b, c, 1], 8333))
@@ -183,7 +204,7 @@ mod tests {
     fn private_and_broken_addresses_are_not_kept() {
         let mut book = AddressBook::default();
         for text in ["127.0.0.1:8333", "10.1.2.3:8333", "[::1]:8333", "0.0.0.0:1", "8.8.8.8:0", "[fe80::1]:5"] {
-            assert!(!book.add(text.parse().unwrap(), NOW, NOW), "{text}");
+            assert!(!book.add(text.parse().unwrap(), SERVICES, NOW, NOW), "{text}");
         }
         assert!(book.is_empty());
     }
@@ -192,12 +213,12 @@ mod tests {
     fn one_network_cannot_fill_the_book_and_the_book_cannot_grow_without_end() {
         let mut book = AddressBook::default();
         for c in 0..=255 {
-            book.add(address(8, 8, c), NOW, NOW);
+            book.add(address(8, 8, c), SERVICES, NOW, NOW);
         }
         assert_eq!(book.len(), PER_NETWORK);
         for a in 20..40 {
             for b in 0..100 {
-                book.add(address(a, b, 1), NOW, NOW);
+                book.add(address(a, b, 1), SERVICES, NOW, NOW);
             }
         }
         assert_eq!(book.len(), CAPACITY);
@@ -207,18 +228,21 @@ mod tests {
     fn what_is_restored_is_what_was_known() {
         let (mut book, mut entropy) = (AddressBook::default(), Entropy::new([1; 32]));
         for a in 1..9 {
-            book.add(address(a, 8, 8), NOW, NOW);
+            book.add(address(a, 8, 8), SERVICES, NOW, NOW);
         }
         book.pick(NOW, &mut entropy, |_| false);
+        book.succeeded(address(3, 8, 8), ServiceFlags::P2P_V2, NOW);
         let mut restored = AddressBook::default();
         book.entries().for_each(|known| restored.restore(known, NOW));
         assert!(restored.entries().eq(book.entries()));
+        assert_eq!(restored.services(&address(3, 8, 8)), ServiceFlags::P2P_V2);
+        assert_eq!(restored.services(&address(9, 8, 8)), ServiceFlags::NONE);
     }
 
     #[test]
     fn an_address_that_failed_is_not_tried_again_at_once() {
         let (mut book, mut entropy) = (AddressBook::default(), Entropy::new([1; 32]));
-        book.add(address(8, 8, 8), NOW, NOW);
+        book.add(address(8, 8, 8), SERVICES, NOW, NOW);
         assert!(book.pick(NOW, &mut entropy, |_| true).is_none());
         assert!(book.pick(NOW, &mut entropy, |_| false).is_some());
         assert!(book.pick(NOW + Duration::from_secs(100), &mut entropy, |_| false).is_none());

@@ -82,7 +82,7 @@ pub const MAX_TX_INV: usize = 1_000;
 /// The settings of a [`PeerSet`](crate::PeerSet).
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What this node says in `version` that it serves.
+    /// What this node says in `version` that it serves. Without `P2P_V2` it speaks in plain frames only (BIP 324).
     pub services: ServiceFlags,
     /// What this node calls itself in `version` (BIP 14).
     pub user_agent: String,
@@ -100,7 +100,7 @@ impl Config {
     /// Settings of a full node that serves blocks with witnesses.
     pub fn full_node(user_agent: impl Into<String>, minimum_chain_work: Work) -> Self {
         Self {
-            services: ServiceFlags::NETWORK | ServiceFlags::WITNESS,
+            services: ServiceFlags::NETWORK | ServiceFlags::WITNESS | ServiceFlags::P2P_V2,
             user_agent: user_agent.into(),
             light: false,
             minimum_chain_work,
@@ -119,7 +119,7 @@ impl Config {
 
     /// Settings of a light node, which serves nothing.
     pub fn light_node(user_agent: impl Into<String>, minimum_chain_work: Work) -> Self {
-        Self { services: ServiceFlags::NONE, light: true, ..Self::full_node(user_agent, minimum_chain_work) }
+        Self { services: ServiceFlags::P2P_V2, light: true, ..Self::full_node(user_agent, minimum_chain_work) }
     }
 }
 

@@ -56,4 +56,5 @@ pub use fetched::{Fetched, Wish};
 pub use misbehavior::Misbehavior;
 pub use peer::{PeerClock, PeerSummary};
 pub use peer_set::{PeerSet, locator};
+pub use transport::TransportKind;
 pub use view::{BlockState, ChainView, HeaderEntry, MempoolView, RelayedTx, TxName};

@@ -214,13 +214,17 @@ impl PeerSet {
             NetworkMessage::GetCFCheckpt(request) => self.get_filter_checkpoints(id, &request, ctx),
             NetworkMessage::GetAddr => self.get_addresses(id, ctx),
             NetworkMessage::Addr(addresses) => {
-                let addresses: Vec<_> =
-                    addresses.iter().filter_map(|(time, address)| Some((address.socket_addr().ok()?, *time))).collect();
+                let addresses: Vec<_> = addresses
+                    .iter()
+                    .filter_map(|(time, address)| Some((address.socket_addr().ok()?, address.services, *time)))
+                    .collect();
                 self.addresses_told(id, &addresses, ctx);
             }
             NetworkMessage::AddrV2(addresses) => {
-                let addresses: Vec<_> =
-                    addresses.iter().filter_map(|message| Some((message.socket_addr().ok()?, message.time))).collect();
+                let addresses: Vec<_> = addresses
+                    .iter()
+                    .filter_map(|message| Some((message.socket_addr().ok()?, message.services, message.time)))
+                    .collect();
                 self.addresses_told(id, &addresses, ctx);
             }
             // Handshake messages again, and everything that this node neither offers nor asks for.

@@ -73,7 +73,7 @@ pub use driver::{Driver, DriverConfig, DriverError};
 pub use error::{BlockRejected, HeadersRejected, MempoolError, NodeError, StoreError};
 pub use external_miners::{MinerTemplate, ProposalRejected};
 pub use inclusion::{InclusionError, InclusionProof};
-pub use leyden_net::BlockState;
+pub use leyden_net::{BlockState, TransportKind};
 pub use mempool::MempoolPolicy;
 pub use merkle_proof::MerkleProof;
 pub use network::{ChainPeers, Network};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bitcoin::pow::Work;
 use bitcoin::{Amount, Block, BlockHash, FeeRate, Transaction, Txid, Wtxid};
+use leyden_net::TransportKind;
 
 /// A block's name and place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -235,4 +236,6 @@ pub struct PeerInfo {
     pub high_bandwidth_to: bool,
     /// Whether it has asked that of this node.
     pub high_bandwidth_from: bool,
+    /// Whether what is said to it and by it is encrypted (BIP 324).
+    pub transport: TransportKind,
 }

@@ -230,10 +230,20 @@ fn relay(mut from: TcpStream, mut to: TcpStream, mut change: impl FnMut(&mut Net
             break;
         }
         decoder.feed(&chunk[..count]);
-        while let Ok(Some(mut message)) = decoder.next_message() {
-            change(&mut message);
-            if to.write_all(&encode_frame(magic, message)).is_err() {
-                return;
+        loop {
+            match decoder.next_message() {
+                Ok(Some(mut message)) => {
+                    change(&mut message);
+                    if to.write_all(&encode_frame(magic, message)).is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => break,
+                // It speaks plain frames only.
+                Err(_) => {
+                    let _ = from.shutdown(std::net::Shutdown::Both);
+                    break;
+                }
             }
         }
     }

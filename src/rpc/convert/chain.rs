@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, str::FromStr};
 
 use bitcoin::{BlockHash, consensus};
 use leyden_channels::types::Height;
-use leyden_node::{MempoolEntryInfo, PeerInfo, TransactionInfo};
+use leyden_node::{MempoolEntryInfo, PeerInfo, TransactionInfo, TransportKind};
 use leyden_proto::leyden;
 
 use super::{edge, wallet::address_text};
@@ -152,6 +152,11 @@ pub(crate) fn utxo_set_hash(set: &UtxoSetHash) -> leyden::GetUtxoSetHashResponse
 }
 
 pub(crate) fn peer(peer: &PeerInfo) -> leyden::ChainPeer {
+    let (transport, session_id) = match peer.transport {
+        TransportKind::Detecting => ("", String::new()),
+        TransportKind::V1 => ("v1", String::new()),
+        TransportKind::V2 { session_id } => ("v2", hex::encode(session_id)),
+    };
     leyden::ChainPeer {
         address: peer.address.to_string(),
         inbound: peer.inbound,
@@ -160,6 +165,10 @@ pub(crate) fn peer(peer: &PeerInfo) -> leyden::ChainPeer {
         height: u32::try_from(peer.start_height).unwrap_or(0),
         bytes_sent: peer.bytes_sent,
         bytes_received: peer.bytes_received,
+        transport: transport.to_owned(),
+        session_id,
+        high_bandwidth_to: peer.high_bandwidth_to,
+        high_bandwidth_from: peer.high_bandwidth_from,
     }
 }
 

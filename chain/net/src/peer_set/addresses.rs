@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bitcoin::hashes::{Hash, HashEngine, sha256};
+use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::address::{AddrV2, AddrV2Message, Address};
 use bitcoin::p2p::message::NetworkMessage;
 
@@ -54,7 +55,8 @@ impl PeerSet {
         peer.addresses.allowance += MAX_ALLOWANCE;
         peer.addresses.awaits_answer = true;
         let address = peer.address;
-        self.addresses.succeeded(address, ctx.unix_now());
+        let services = peer.negotiated().map_or(ServiceFlags::NONE, |negotiated| negotiated.services);
+        self.addresses.succeeded(address, services, ctx.unix_now());
         self.send(id, NetworkMessage::GetAddr);
     }
 
@@ -70,7 +72,10 @@ impl PeerSet {
     }
 
     fn send_addresses(&mut self, id: PeerId, addresses: &[(SocketAddr, Duration)]) {
-        let services = self.config.services;
+        let own = self.config.public_address;
+        let services = |address: &SocketAddr| {
+            if own == Some(*address) { self.config.services } else { self.addresses.services(address) }
+        };
         let Some(negotiated) = self.peers.get(&id).and_then(|peer| peer.negotiated()) else { return };
         if addresses.is_empty() {
             return;
@@ -79,7 +84,7 @@ impl PeerSet {
         let message = if negotiated.addrv2 {
             let entry = |(address, time): &(SocketAddr, Duration)| AddrV2Message {
                 time: seconds(time),
-                services,
+                services: services(address),
                 addr: match address {
                     SocketAddr::V4(address) => AddrV2::Ipv4(*address.ip()),
                     SocketAddr::V6(address) => AddrV2::Ipv6(*address.ip()),
@@ -88,13 +93,14 @@ impl PeerSet {
             };
             NetworkMessage::AddrV2(addresses.iter().map(entry).collect())
         } else {
-            let entry = |(address, time): &(SocketAddr, Duration)| (seconds(time), Address::new(address, services));
+            let entry =
+                |(address, time): &(SocketAddr, Duration)| (seconds(time), Address::new(address, services(address)));
             NetworkMessage::Addr(addresses.iter().map(entry).collect())
         };
         self.send(id, message);
     }
 
-    pub(crate) fn addresses_told(&mut self, id: PeerId, addresses: &[(SocketAddr, u32)], ctx: &Ctx) {
+    pub(crate) fn addresses_told(&mut self, id: PeerId, addresses: &[(SocketAddr, ServiceFlags, u32)], ctx: &Ctx) {
         if addresses.len() > MAX_ADDRESSES {
             self.misbehaves(id, Misbehavior::Oversized, ctx);
             return;
@@ -110,7 +116,7 @@ impl PeerSet {
         // An answer that is not full is the last.
         peer.addresses.awaits_answer = is_answer && addresses.len() >= MAX_ADDRESSES;
         let may_pass_on = !is_answer && addresses.len() <= MAX_LIST_PASSED_ON;
-        for (address, time) in addresses {
+        for (address, services, time) in addresses {
             let Some(peer) = self.peers.get_mut(&id) else { return };
             if peer.addresses.allowance < 1.0 {
                 return;
@@ -118,7 +124,7 @@ impl PeerSet {
             peer.addresses.allowance -= 1.0;
             peer.addresses.known.insert(*address);
             let time = Duration::from_secs(u64::from(*time));
-            self.addresses.add(*address, time, ctx.unix_now());
+            self.addresses.add(*address, *services, time, ctx.unix_now());
             let is_fresh = time > ctx.unix_now().saturating_sub(FRESH) && time <= ctx.unix_now().saturating_add(FRESH);
             if may_pass_on && is_fresh && is_usable(*address) {
                 self.pass_on(id, *address, time.min(ctx.unix_now()), ctx);

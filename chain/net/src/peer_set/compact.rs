@@ -196,15 +196,19 @@ impl PeerSet {
     pub(crate) fn block_transactions(&mut self, id: PeerId, message: BlockTransactions, ctx: &Ctx) {
         let BlockTransactions { block_hash: hash, transactions } = message;
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        // Others come from a peer that was slower than another one.
-        let Some(partial) = peer.compact.partial.take_if(|partial| partial.hash() == hash) else { return };
+        let Some(partial) = peer.compact.partial.take_if(|partial| partial.hash() == hash) else {
+            // Another peer was faster; an answer it is all the same.
+            if is_here(&hash, ctx) && !peer.compact.owes_whole.contains(&hash) {
+                self.take_request(id, &hash, ctx);
+            }
+            return;
+        };
         match partial.complete(transactions) {
             Some(block) => {
-                let is_missing = ctx.chain.entry(&hash).is_some_and(|entry| entry.state == BlockState::HeaderOnly);
-                if is_missing {
-                    self.put_to_check(id, block, ctx);
-                } else {
+                if is_here(&hash, ctx) {
                     self.take_request(id, &hash, ctx);
+                } else {
+                    self.put_to_check(id, block, ctx);
                 }
             }
             None => {
@@ -222,6 +226,13 @@ impl PeerSet {
             && self.download.begin_validation(hash, Source::Compact)
         {
             self.out.push(Action::ProcessBlock { peer: id, block });
+        }
+    }
+
+    /// The block is here: nobody needs to put it together any more.
+    pub(crate) fn drop_partial(&mut self, hash: &BlockHash) {
+        for peer in self.peers.values_mut() {
+            peer.compact.partial.take_if(|partial| partial.hash() == *hash);
         }
     }
 
@@ -293,4 +304,9 @@ impl PeerSet {
         self.last_nonce = Some((*hash, nonce));
         nonce
     }
+}
+
+/// Is there nothing left to learn about the block?
+fn is_here(hash: &BlockHash, ctx: &Ctx) -> bool {
+    ctx.chain.entry(hash).is_some_and(|entry| entry.state != BlockState::HeaderOnly)
 }

@@ -389,6 +389,7 @@ impl PeerSet {
         let source = self.download.in_validation.remove(&hash).unwrap_or(Source::Whole);
         match outcome {
             BlockOutcome::Accepted => {
+                self.drop_partial(&hash);
                 self.note_best_known(id, hash, ctx);
                 if let Some(peer) = self.peers.get_mut(&id) {
                     peer.last_useful.block = Some(ctx.now);

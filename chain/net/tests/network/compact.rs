@@ -1,26 +1,22 @@
 //! Compact blocks (BIP 152): nodes that save bytes by them, and one node against peers that say what a test wants.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::bip152::{BlockTransactions, BlockTransactionsRequest, HeaderAndShortIds, ShortId};
 use bitcoin::consensus::serialize;
 use bitcoin::hashes::Hash;
-use bitcoin::p2p::ServiceFlags;
-use bitcoin::p2p::address::Address;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::Inventory;
-use bitcoin::p2p::message_compact_blocks::{BlockTxn, CmpctBlock, GetBlockTxn, SendCmpct};
-use bitcoin::p2p::message_network::VersionMessage;
-use bitcoin::{Block, BlockHash, Transaction, Txid};
+use bitcoin::p2p::message_compact_blocks::{BlockTxn, CmpctBlock, GetBlockTxn};
+use bitcoin::{Block, Transaction, Txid};
 use leyden_net::{
-    Action, BlockForm, BlockState, ChainView as _, Config, Ctx, Direction, DisconnectReason, Event, Misbehavior,
-    PeerId, PeerSet, TransactionOutcome,
+    BlockForm, BlockState, ChainView as _, Config, Direction, DisconnectReason, Event, Misbehavior, PeerId,
+    TransactionOutcome,
 };
 
-use crate::chain::{Chain, Mempool, REFUSED, START, make_block, spend, with_transactions, zero_work};
+use crate::chain::{REFUSED, START, make_block, spend, with_transactions, zero_work};
+use crate::stage::{Stage, send_compact};
 use crate::world::{Nature, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -122,152 +118,6 @@ fn liars_and_reorganisations_among_compact_blocks_end_in_agreement() {
         world.run_for(3 * MINUTE);
         world.assert_agreement();
     }
-}
-
-/// One node, whose checks end at once, and peers whose words are the test's.
-struct Stage {
-    peers: PeerSet,
-    chain: Chain,
-    mempool: Mempool,
-    now: Duration,
-    /// What was sent to a peer and not looked at.
-    sent: BTreeMap<PeerId, Vec<NetworkMessage>>,
-    served: Vec<(PeerId, BlockHash, BlockForm)>,
-    gone: Vec<(PeerId, DisconnectReason)>,
-    next_peer: u64,
-}
-
-impl Stage {
-    fn with(config: Config) -> Self {
-        let mut stage = Self {
-            peers: PeerSet::new(config, [3; 32]),
-            chain: Chain::new(false),
-            mempool: Mempool::default(),
-            now: Duration::from_secs(START),
-            sent: BTreeMap::new(),
-            served: Vec::new(),
-            gone: Vec::new(),
-            next_peer: 0,
-        };
-        for salt in 0..20 {
-            stage.chain.mine(START, salt, false);
-        }
-        stage
-    }
-
-    fn new() -> Self {
-        Self::with(Config::full_node("/stage/", zero_work()))
-    }
-
-    fn event(&mut self, event: Event) {
-        let mut events = vec![event];
-        while let Some(event) = events.pop() {
-            let ctx = Ctx { now: self.now, unix_time: self.now.as_secs(), chain: &self.chain, mempool: &self.mempool };
-            for action in self.peers.handle(event, &ctx) {
-                match action {
-                    Action::Send { peer, message } => self.sent.entry(peer).or_default().push(message),
-                    Action::ServeBlock { peer, hash, form } => self.served.push((peer, hash, form)),
-                    Action::Disconnect { peer, reason } => self.gone.push((peer, reason)),
-                    Action::AcceptHeaders { peer, headers } => {
-                        let outcome = self.chain.accept_headers(&headers);
-                        events.push(Event::HeadersProcessed { peer, count: headers.len(), outcome });
-                    }
-                    Action::ProcessBlock { peer, block } => {
-                        let (hash, before) = (block.block_hash(), self.chain.tip().hash);
-                        let outcome = self.chain.process_block(block);
-                        if self.chain.tip().hash != before {
-                            events.push(Event::TipChanged);
-                        }
-                        events.push(Event::BlockProcessed { peer, hash, outcome });
-                    }
-                    Action::SubmitTransaction { peer, transaction } => {
-                        let outcome = self.mempool.submit(&transaction, false);
-                        events.push(Event::TransactionProcessed { peer, transaction, outcome });
-                    }
-                    Action::SubmitPackage { .. }
-                    | Action::ServeFilters { .. }
-                    | Action::Fetched { .. }
-                    | Action::Discourage { .. } => {}
-                }
-            }
-        }
-    }
-
-    fn says(&mut self, peer: PeerId, message: NetworkMessage) {
-        self.event(Event::Message { peer, message });
-    }
-
-    /// A peer that knows compact blocks, and has what this node has.
-    fn peer(&mut self, direction: Direction) -> PeerId {
-        let peer = PeerId(self.next_peer);
-        self.next_peer += 1;
-        let address = SocketAddr::from(([1, 2, 3, peer.0 as u8], 8333));
-        self.event(Event::Connected { peer, address, direction });
-        let here = Address::new(&address, ServiceFlags::NONE);
-        self.says(
-            peer,
-            NetworkMessage::Version(VersionMessage {
-                version: 70_016,
-                services: ServiceFlags::NETWORK | ServiceFlags::WITNESS,
-                timestamp: START as i64,
-                receiver: here.clone(),
-                sender: here,
-                nonce: 1_000 + peer.0,
-                user_agent: "/scripted/".into(),
-                start_height: 0,
-                relay: true,
-            }),
-        );
-        self.says(peer, NetworkMessage::WtxidRelay);
-        self.says(peer, NetworkMessage::Verack);
-        self.says(peer, send_compact(false, 2));
-        let tip = self.chain.tip().header;
-        self.says(peer, NetworkMessage::Headers(vec![tip]));
-        self.sent.remove(&peer);
-        peer
-    }
-
-    /// One that this node has asked for compact blocks.
-    fn fast_peer(&mut self, direction: Direction) -> PeerId {
-        let peer = self.peer(direction);
-        self.brings_a_block(peer);
-        assert_eq!(self.sent_to(peer, "sendcmpct"), [send_compact(true, 2)]);
-        self.sent.remove(&peer);
-        peer
-    }
-
-    /// The peer is first with a block.
-    fn brings_a_block(&mut self, peer: PeerId) {
-        let block = self.next_block(&[]);
-        self.says(peer, NetworkMessage::Headers(vec![block.header]));
-        self.says(peer, NetworkMessage::Block(block.clone()));
-        assert_eq!(self.chain.tip().hash, block.block_hash());
-    }
-
-    fn next_block(&self, transactions: &[Arc<Transaction>]) -> Block {
-        let salt = 1_000 + u64::from(self.chain.height());
-        with_transactions(make_block(&self.chain.tip(), START, salt, false), transactions)
-    }
-
-    fn sent_to(&mut self, peer: PeerId, command: &str) -> Vec<NetworkMessage> {
-        let sent = self.sent.get(&peer).cloned().unwrap_or_default();
-        sent.into_iter().filter(|message| message.cmd() == command).collect()
-    }
-
-    fn passes(&mut self, seconds: u64) {
-        for _ in 0..seconds * 2 {
-            self.now += Duration::from_millis(500);
-            self.event(Event::Tick);
-        }
-    }
-
-    fn is_here(&self, block: &Block) -> bool {
-        self.chain.entry(&block.block_hash()).is_some_and(|entry| entry.state == BlockState::Active)
-    }
-}
-
-fn send_compact(send_compact: bool, version: u64) -> NetworkMessage {
-    NetworkMessage::SendCmpct(SendCmpct { send_compact, version })
 }
 
 fn compact(block: &Block) -> HeaderAndShortIds {
@@ -537,6 +387,20 @@ fn who_does_not_complete_a_block_is_passed_over_after_seconds_and_let_go_after_a
     assert!(stage.is_here(&block));
     stage.passes(60);
     assert_eq!(stage.gone, [(peer, DisconnectReason::BlockTimeout)]);
+}
+
+#[test]
+fn a_late_answer_about_a_block_that_came_from_another_is_an_answer() {
+    let mut stage = Stage::new();
+    let (peer, other) = (stage.fast_peer(Direction::Inbound), stage.peer(Direction::Inbound));
+    let block = stage.next_block(&transactions(3));
+    stage.says(peer, compact_message(compact(&block)));
+    stage.says(other, NetworkMessage::Headers(vec![block.header]));
+    stage.passes(3);
+    stage.says(other, NetworkMessage::Block(block.clone()));
+    stage.says(peer, block_transactions(&block, &[1, 2, 3]));
+    stage.passes(70);
+    assert!(stage.is_here(&block) && stage.gone.is_empty());
 }
 
 #[test]

@@ -6,5 +6,6 @@ mod chain;
 mod compact;
 mod malformed;
 mod relay;
+mod stage;
 mod sync;
 mod world;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   leyden addresses 1
-//!   8.8.8.8:8333 1800000000 0 0        address, last seen, failed attempts, last attempt (seconds since 1970)
+//!   8.8.8.8:8333 1800000000 0 0 9      address, last seen, failed attempts, last attempt (seconds since 1970), services
 //!   end 1                              how many there are
 //! ```
 //!
@@ -13,6 +13,7 @@ use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use bitcoin::p2p::ServiceFlags;
 use leyden_net::KnownAddress;
 
 const FIRST_LINE: &str = "leyden addresses 1";
@@ -59,6 +60,8 @@ fn parse(text: &str) -> Option<Vec<KnownAddress>> {
             last_seen: seconds(words.next()?)?,
             failures: words.next()?.parse().ok()?,
             last_try: seconds(words.next()?)?,
+            // Files of older versions do not tell it.
+            services: words.next().map_or(Some(0), |word| word.parse().ok()).map(ServiceFlags::from)?,
         };
         known.push(one);
     }
@@ -75,8 +78,9 @@ pub(super) fn write(path: &Path, known: impl Iterator<Item = KnownAddress>) -> i
     writeln!(file, "{FIRST_LINE}")?;
     let mut count = 0usize;
     for one in known {
-        let KnownAddress { address, last_seen, failures, last_try } = one;
-        writeln!(file, "{address} {} {failures} {}", last_seen.as_secs(), last_try.as_secs())?;
+        let KnownAddress { address, last_seen, failures, last_try, services } = one;
+        let (last_seen, last_try, services) = (last_seen.as_secs(), last_try.as_secs(), services.to_u64());
+        writeln!(file, "{address} {last_seen} {failures} {last_try} {services}")?;
         count = count.saturating_add(1);
     }
     writeln!(file, "end {count}")?;
@@ -99,11 +103,14 @@ mod tests {
                 last_seen: Duration::from_secs(1_800_000_000),
                 failures: u32::from(number),
                 last_try: Duration::from_secs(u64::from(number)),
+                services: ServiceFlags::from(1 << number),
             })
             .collect();
         write(&path, known.iter().copied()).unwrap();
         assert_eq!(read(&path).unwrap(), known);
         let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, "leyden addresses 1\n8.8.8.8:8333 1800000000 0 0\nend 1\n").unwrap();
+        assert_eq!(read(&path).unwrap()[0].services, ServiceFlags::NONE, "an older version did not tell them");
         for damaged in
             [&text[..text.len() - 7], &text[3..], "", &text.replace("8333", "a port"), &text.replace("end 4", "end 5")]
         {

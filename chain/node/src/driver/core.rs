@@ -1,19 +1,19 @@
 //! The loop that owns the peer logic: everything that happens becomes an event, every action is carried out.
 
 mod outbound;
+mod serve;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bitcoin::BlockHash;
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message::NetworkMessage;
-use bitcoin::p2p::message_blockdata::Inventory;
 use leyden_net::{
-    Action, BlockForm, Ctx, Direction, DisconnectReason, Event, Fetched, FilterRequest, PeerId, PeerSet, PeerSummary,
-    RelayedTx, encode_frame,
+    Action, Ctx, Direction, DisconnectReason, Envelope, Event, Fetched, PeerId, PeerSet, PeerSummary, RelayedTx,
+    TransportKind,
 };
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
@@ -48,6 +48,8 @@ pub(super) enum Input {
         stream: TcpStream,
         address: SocketAddr,
         direction: Direction,
+        /// Are encrypted packets tried first, if this node speaks in them (BIP 324)?
+        encrypts: bool,
         /// Its share of the inbound connections.
         place: Option<OwnedSemaphorePermit>,
         /// Dropped when the connection is over.
@@ -77,6 +79,7 @@ struct Remote {
     direction: Direction,
     send_queue: SendQueue,
     counters: Arc<Counters>,
+    kind: Arc<OnceLock<TransportKind>>,
     stop: CancellationToken,
 }
 
@@ -199,8 +202,8 @@ impl Core {
                 Woken::Chain(Ok(ChainEvent::TransactionRemoved { transaction, txid, wtxid, .. })) => {
                     self.handle(Event::TransactionRemoved { transaction, txid, wtxid });
                 }
-                Woken::Input(Input::Connected { stream, address, direction, place, ended }) => {
-                    self.connected(stream, address, direction, place, ended);
+                Woken::Input(Input::Connected { stream, address, direction, encrypts, place, ended }) => {
+                    self.connected(stream, (address, direction), encrypts, place, ended);
                 }
                 Woken::Input(Input::Message { peer, message, permit }) => {
                     let (time, begun) = (self.time_of(peer), Instant::now());
@@ -300,69 +303,17 @@ impl Core {
 
     fn send(&mut self, peer: PeerId, message: NetworkMessage) {
         let Some(remote) = self.remotes.get(&peer) else { return };
-        if !remote.send_queue.send(encode_frame(self.config.magic, message)) {
+        if !remote.send_queue.send(Envelope::new(&message)) {
             tracing::debug!(peer = peer.0, "the peer does not read what it is sent; disconnecting");
             remote.stop.cancel();
         }
     }
 
-    fn serve_block(&mut self, peer: PeerId, hash: BlockHash, form: BlockForm) {
-        let Some(remote) = self.remotes.get(&peer) else { return };
-        let (backend, send_queue, magic) = (Arc::clone(&self.backend), remote.send_queue.clone(), self.config.magic);
-        let (outcomes, time) = (self.outcomes.0.clone(), self.time_of(peer));
-        self.tasks.spawn_blocking(move || {
-            let begun = Instant::now();
-            let sent = match backend.block(&hash) {
-                Ok(Some(block)) => match form.message(&block) {
-                    Some(message) => send_queue.send_block(encode_frame(magic, message)),
-                    None => {
-                        let _ = outcomes.send(Event::AskedBeyondBlock { peer });
-                        false
-                    }
-                },
-                Ok(None) => false,
-                Err(error) => {
-                    tracing::error!(%hash, %error, "cannot read a block for a peer");
-                    false
-                }
-            };
-            if !sent {
-                let missing = NetworkMessage::NotFound(vec![Inventory::WitnessBlock(hash)]);
-                // If the peer reads too slowly, the next message to it will notice.
-                let _ = send_queue.send(encode_frame(magic, missing));
-                let _ = outcomes.send(Event::BlockServed { peer });
-            }
-            if let Some(time) = time {
-                time.charge(begun.elapsed());
-            }
-        });
-    }
-
-    fn serve_filters(&mut self, peer: PeerId, request: FilterRequest) {
-        let Some(remote) = self.remotes.get(&peer) else { return };
-        let (backend, send_queue, magic) = (Arc::clone(&self.backend), remote.send_queue.clone(), self.config.magic);
-        let (outcomes, time) = (self.outcomes.0.clone(), self.time_of(peer));
-        self.tasks.spawn_blocking(move || {
-            let begun = Instant::now();
-            let messages = backend.filters(&request).unwrap_or_else(|error| {
-                tracing::error!(%error, "cannot read block filters for a peer");
-                Vec::new()
-            });
-            let frames: Vec<u8> = messages.into_iter().flat_map(|message| encode_frame(magic, message)).collect();
-            if frames.is_empty() || !send_queue.send_block(frames) {
-                let _ = outcomes.send(Event::BlockServed { peer });
-            }
-            if let Some(time) = time {
-                time.charge(begun.elapsed());
-            }
-        });
-    }
-
     fn connected(
         &mut self,
         stream: TcpStream,
-        address: SocketAddr,
-        direction: Direction,
+        (address, direction): (SocketAddr, Direction),
+        encrypts: bool,
         place: Option<OwnedSemaphorePermit>,
         ended: Option<oneshot::Sender<()>>,
     ) {
@@ -375,20 +326,25 @@ impl Core {
         let peer = PeerId(self.next_peer);
         self.next_peer = self.next_peer.wrapping_add(1);
         let (send_queue, outgoing) = SendQueue::new();
-        let counters = Arc::new(Counters::among(&self.traffic));
+        let (counters, kind) = (Arc::new(Counters::among(&self.traffic)), Arc::new(OnceLock::new()));
         let stop = self.stop.child_token();
         let remote = Remote {
             address,
             direction,
             send_queue: send_queue.clone(),
             counters: Arc::clone(&counters),
+            kind: Arc::clone(&kind),
             stop: stop.clone(),
         };
         self.remotes.insert(peer, remote);
         let connection = Connection {
             peer,
             stream,
+            address,
+            direction,
             magic: self.config.magic,
+            encrypts: encrypts && self.config.protocol.services.has(ServiceFlags::P2P_V2),
+            kind,
             outgoing,
             send_queue,
             counters,
@@ -593,6 +549,7 @@ impl Core {
                     has_sent_headers: peer.has_sent_headers,
                     high_bandwidth_to: peer.high_bandwidth_to,
                     high_bandwidth_from: peer.high_bandwidth_from,
+                    transport: remote.kind.get().copied().unwrap_or_default(),
                 })
             })
             .collect()

@@ -41,7 +41,8 @@ pub(super) async fn listen(
         };
         match accepted {
             Ok((stream, address)) => {
-                let new = Input::Connected { stream, address, direction: Direction::Inbound, place, ended: None };
+                let direction = Direction::Inbound;
+                let new = Input::Connected { stream, address, direction, encrypts: true, place, ended: None };
                 if input.send(new).await.is_err() {
                     return;
                 }
@@ -66,7 +67,7 @@ pub(super) async fn stay_connected(
     loop {
         let started = tokio::time::Instant::now();
         tokio::select! {
-            () = connect_once(address, &input) => {}
+            () = connect_once(address, true, &input) => {}
             () = stop.cancelled() => return,
         }
         if started.elapsed() >= LASTING {
@@ -82,21 +83,28 @@ pub(super) async fn stay_connected(
     }
 }
 
-/// Connects and returns when the connection has ended or failed.
-pub(super) async fn connect_once(address: SocketAddr, input: &mpsc::Sender<Input>) {
-    let reason = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-        Ok(Ok(stream)) => {
+/// Opens a connection, or gives up after a while.
+pub(super) async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await.unwrap_or_else(|_| {
+        let reason = format!("no answer within {} seconds", CONNECT_TIMEOUT.as_secs());
+        Err(std::io::Error::new(std::io::ErrorKind::TimedOut, reason))
+    })
+}
+
+/// Connects and returns when the connection has ended or failed. `encrypts`: are encrypted packets tried first (BIP 324)?
+pub(super) async fn connect_once(address: SocketAddr, encrypts: bool, input: &mpsc::Sender<Input>) {
+    let reason = match connect(address).await {
+        Ok(stream) => {
             let (ended, end) = oneshot::channel();
-            let new =
-                Input::Connected { stream, address, direction: Direction::Outbound, place: None, ended: Some(ended) };
+            let (direction, ended) = (Direction::Outbound, Some(ended));
+            let new = Input::Connected { stream, address, direction, encrypts, place: None, ended };
             if input.send(new).await.is_ok() {
                 // An error only says that the sender is gone, which is what is waited for.
                 let _ = end.await;
             }
             return;
         }
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {} seconds", CONNECT_TIMEOUT.as_secs()),
+        Err(error) => error.to_string(),
     };
     tracing::debug!(%address, %reason, "cannot connect");
     let _ = input.send(Input::Unreachable { address, reason }).await;

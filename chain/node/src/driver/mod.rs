@@ -15,6 +15,7 @@
 //! * What peers that came to us can make it do is bounded, in processor time for all of them ([`INBOUND_TIME`]).
 //! * What a peer can make wait here is bounded: bytes read and not yet handled, bytes written and not yet sent, blocks
 //!   being served. A peer that does not read is let go.
+//! * What is said is encrypted (BIP 324) unless the peer cannot; then the connection is opened again for plain frames.
 //! * Configured peers are connected again whenever the connection ends, after a pause that grows.
 
 mod address_file;

@@ -4,13 +4,14 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use bitcoin::block::Header;
+use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::pow::Work;
 use bitcoin::{Block, BlockHash, FeeRate, Transaction, Txid};
 use leyden_consensus::Params;
 use leyden_net::{
     BlockOutcome, ChainView, FilterRequest, HeaderEntry, HeadersOutcome, MempoolView, RelayedTx, Timing,
-    TransactionOutcome, TxName,
+    TransactionOutcome, TransportKind, TxName, encode_frame,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -276,17 +277,29 @@ async fn a_configured_peer_is_connected_again_when_it_comes_back() {
 #[tokio::test]
 async fn garbage_and_other_networks_are_cut_off_and_nobody_else_notices() {
     let one = Memory::new();
-    let first = start(&one).await;
+    let mut impatient = config();
+    impatient.protocol.timing.handshake = Duration::from_secs(1);
+    let first = Driver::start(impatient, Arc::clone(&one) as Arc<dyn Backend>).await.unwrap();
     let address = first.local_address().unwrap();
-    let mut oversized = b"\xfa\xbf\xb5\xdablock\0\0\0\0\0\0\0".to_vec();
+    let other_network = encode_frame(
+        Magic::BITCOIN,
+        NetworkMessage::Unknown {
+            command: bitcoin::p2p::message::CommandString::try_from_static("version").unwrap(),
+            payload: vec![1; 100],
+        },
+    );
+    let mut oversized = b"\xfa\xbf\xb5\xdaversion\0\0\0\0\0".to_vec();
     oversized.extend([0xff; 8]);
-    for garbage in [vec![0; 200], b"GET / HTTP/1.1\r\nHost: leyden\r\n\r\n".to_vec(), oversized] {
+    let request = b"GET / HTTP/1.1\r\nHost: leyden\r\n\r\n".to_vec();
+    // What could be the beginning of encrypted packets is answered by our key, and by nothing after it.
+    for (garbage, is_answered) in [(vec![0; 20_000], true), (request, true), (other_network, false), (oversized, false)]
+    {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(&garbage).await.unwrap();
         let mut rest = Vec::new();
         // Closed or reset; either way there is an end.
         let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.unwrap();
-        assert!(rest.is_empty());
+        assert!(rest.len() < 64 + 4_096 + 16 + 20 && (is_answered || rest.is_empty()), "{} bytes", rest.len());
     }
     let two = Memory::new();
     one.mine(3);
@@ -295,6 +308,65 @@ async fn garbage_and_other_networks_are_cut_off_and_nobody_else_notices() {
     until("blocks arrive all the same", async || two.height() == 3).await;
     first.shutdown().await;
     second.shutdown().await;
+}
+
+fn spoken(driver: &Driver) -> Vec<TransportKind> {
+    driver.peers().iter().map(|peer| peer.transport).collect()
+}
+
+#[tokio::test]
+async fn two_nodes_encrypt_what_they_say_and_have_the_same_session_id() {
+    let (one, two) = (Memory::new(), Memory::new());
+    one.mine(20);
+    let (first, second) = (start(&one).await, start(&two).await);
+    second.connect(first.local_address().unwrap()).await.unwrap();
+    until("the blocks arrive", async || two.height() == 20).await;
+    until("both know", async || first.peers().len() == 1 && second.peers().len() == 1).await;
+    let (here, there) = (spoken(&first), spoken(&second));
+    assert!(matches!(here[..], [TransportKind::V2 { .. }]), "{here:?}");
+    assert_eq!(here, there);
+    let third = start(&Memory::new()).await;
+    third.connect(first.local_address().unwrap()).await.unwrap();
+    assert_ne!(spoken(&third), here, "each connection has its own");
+    for driver in [first, second, third] {
+        driver.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_speaks_plain_frames_only_is_understood_whoever_connects() {
+    let (one, two) = (Memory::new(), Memory::new());
+    one.mine(20);
+    let mut plain = config();
+    plain.protocol.services.remove(ServiceFlags::P2P_V2);
+    let first = Driver::start(plain, Arc::clone(&one) as Arc<dyn Backend>).await.unwrap();
+    let second = start(&two).await;
+    second.connect(first.local_address().unwrap()).await.unwrap();
+    until("the blocks arrive", async || two.height() == 20).await;
+    assert_eq!(spoken(&second), [TransportKind::V1]);
+    let third = start(&Memory::new()).await;
+    first.connect(third.local_address().unwrap()).await.unwrap();
+    until("the other way too", async || spoken(&third) == [TransportKind::V1]).await;
+    for driver in [first, second, third] {
+        driver.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn who_waits_in_the_middle_of_an_opening_is_let_go() {
+    let mut impatient = config();
+    impatient.protocol.timing.handshake = Duration::from_secs(1);
+    let first = Driver::start(impatient, Memory::new() as Arc<dyn Backend>).await.unwrap();
+    let address = first.local_address().unwrap();
+    // Nothing, a part of a plain beginning, a part of a key, a key and some garbage.
+    for sent in [vec![], b"\xfa\xbf\xb5\xdaver".to_vec(), vec![7; 40], vec![7; 300]] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(&sent).await.unwrap();
+        let mut rest = Vec::new();
+        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.unwrap();
+    }
+    assert!(first.peers().is_empty());
+    first.shutdown().await;
 }
 
 #[tokio::test]

@@ -65,9 +65,10 @@ impl Core {
             return;
         }
         let (input, stop) = (self.input(), self.stop.clone());
+        let encrypts = self.peers.address_book().services(&address).has(ServiceFlags::P2P_V2);
         self.tasks.spawn(async move {
             tokio::select! {
-                () = dial::connect_once(address, &input) => {}
+                () = dial::connect_once(address, encrypts, &input) => {}
                 () = stop.cancelled() => {}
             }
         });
