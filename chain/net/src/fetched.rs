@@ -36,6 +36,7 @@ pub enum Fetched {
 pub(crate) struct Fetch {
     pub request: u64,
     pub wish: Wish,
+    pub asked: Duration,
     /// When something last came.
     pub heard: Duration,
     pub filters: Vec<Vec<u8>>,

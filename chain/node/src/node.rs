@@ -92,7 +92,7 @@ impl Node {
             let driver = driver.map_err(|error| NodeError::Network(error.to_string()))?;
             if let Some(light) = &node.inner.core.light {
                 light.connect(driver.clone());
-                tokio::spawn(light::run(Arc::clone(&node.inner.core), driver.clone()));
+                tokio::spawn(follow_lightly(Arc::clone(&node.inner.core), driver.clone()));
             }
             // Nothing else sets it.
             let _ = node.inner.network.set(Arc::new(driver));
@@ -343,6 +343,11 @@ impl Node {
     /// Bytes of the files in which this node keeps the chain.
     pub async fn disk_bytes(&self) -> Result<u64, NodeError> {
         self.blocking(|core| Ok(core.store.disk_bytes()?)).await
+    }
+
+    /// The height of an old block that a light node needs for a search and that no connected peer keeps.
+    pub fn lacks_blocks_from(&self) -> Option<u32> {
+        self.inner.core.light.as_ref().and_then(|light| *lock(&light.lacks))
     }
 
     /// How many scripts a light node watches; `None` for a full node.
@@ -702,6 +707,20 @@ fn driver_config(config: &NodeConfig, bans: Arc<BanList>) -> DriverConfig {
         max_inbound: config.max_inbound,
         reconnect_at_most,
         ..defaults
+    }
+}
+
+/// How long after a fault of its own the following of the chain begins again.
+const AFTER_FAULT: Duration = Duration::from_secs(5);
+
+/// Has a light node follow the chain. A fault of ours must not end that for good, with nobody to see it.
+async fn follow_lightly(core: Arc<Core>, driver: Driver) {
+    while let Err(error) = tokio::spawn(light::run(Arc::clone(&core), driver.clone())).await {
+        if error.is_cancelled() {
+            return;
+        }
+        tracing::error!(%error, "following the chain has failed, which is a fault of this program: it begins again");
+        tokio::time::sleep(AFTER_FAULT).await;
     }
 }
 

@@ -13,7 +13,7 @@
 //! | `txids` | txid | height, index in the block (active chain) |
 //! | `positions` | height, index in the block | txid (active chain) |
 //! | `spends` | txid, output index | spending txid, input, height (active chain) |
-//! | `filter_headers` | block hash | hash of the block's filter, filter header (BIP 157) |
+//! | `filter_headers` | block hash | hash of the block's filter, filter header (BIP 157); in a light node the hash, or nothing |
 //! | `filters` | block hash | the block's basic filter (BIP 158) |
 //! | `proofs` | block hash | a light node's transactions of the block, each with its merkle branch |
 //! | `watched` | script | nothing: a light node has looked at all blocks for it |
@@ -57,6 +57,7 @@ pub use codec::{HeaderStatus, SpendRecord, TxPosition};
 use coins::Coins;
 pub(crate) use coins::FLUSHED_AT_ONCE;
 pub use coins::UnflushedLimits;
+pub(crate) use light::FilterWord;
 pub use open::{FORMAT, OPEN_FILES, STEP_BYTES, StoreOptions};
 pub use scan::Going;
 use staged::Staging;

@@ -4,63 +4,14 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
-use bitcoin::bip158::{BlockFilter, FilterHash};
 use bitcoin::hashes::Hash;
-use bitcoin::p2p::Magic;
-use bitcoin::p2p::message::NetworkMessage;
-use bitcoin::{Amount, BlockHash, OutPoint, ScriptBuf, TxOut, Txid, WScriptHash};
+use bitcoin::{Amount, OutPoint, ScriptBuf, TxOut};
+use common::light::*;
 use common::*;
 use leyden_consensus::Params;
-use leyden_net::{FrameDecoder, encode_frame};
-use leyden_node::block_filter::build_from;
-use leyden_node::{Clock, Node, NodeConfig, NodeError, Notice, NoticeStream};
-
-async fn start(path: &std::path::Path, light: bool) -> Node {
-    let mut config = NodeConfig::new(Params::regtest(), path);
-    config.clock = Clock::manual(NOW);
-    config.sync_writes = false;
-    config.light = light;
-    config.listen = Some("127.0.0.1:0".parse().unwrap());
-    config.max_outbound = 0;
-    Node::start(config).await.expect("the node starts")
-}
-
-async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
-        if condition().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("it never came to this: {what}");
-}
-
-async fn until_at_tip(light: &Node, full: &Node) {
-    until("the light node is at the tip", async || light.tip() == full.tip()).await;
-}
-
-/// What the first blocks pay.
-const COIN: u64 = 50 * 100_000_000;
-
-/// A script that nobody else has.
-fn script(number: u8) -> ScriptBuf {
-    ScriptBuf::new_p2wsh(&WScriptHash::from_byte_array([number; 32]))
-}
-
-/// Pays to the script out of the coinbase of the block at this height.
-async fn pay(full: &Node, height: u32, to: ScriptBuf) -> Txid {
-    let block = full.block(full.block_hash(height).unwrap()).await.unwrap().unwrap();
-    let mut output = open_output(COIN - 10_000);
-    output.script_pubkey = to;
-    full.submit_transaction(spend(&[coinbase_of(&block)], vec![output])).await.unwrap()
-}
+use leyden_node::{NodeError, Notice, NoticeStream};
 
 async fn next_block(stream: &mut NoticeStream) -> Notice {
     loop {
@@ -163,148 +114,6 @@ async fn a_reorganisation_reaches_a_light_node() {
     for height in 121..=125 {
         assert!(matches!(next_block(&mut notices).await, Notice::BlockConnected { height: at, .. } if at == height));
     }
-    light.shutdown().await;
-}
-
-/// Stands between a light node and a full one, and leaves out of one block's filter what it pays to all but the miner.
-struct Liar {
-    address: SocketAddr,
-}
-
-impl Liar {
-    fn before(full: SocketAddr, block: BlockHash, height: u32, withhold: bool) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let Ok(to) = TcpStream::connect(full) else { return };
-                let (from_light, to_full) = (stream.try_clone().unwrap(), to.try_clone().unwrap());
-                let asked = Arc::new(AtomicU32::new(0));
-                let start = Arc::clone(&asked);
-                std::thread::spawn(move || {
-                    relay(from_light, to_full, |message| {
-                        if let NetworkMessage::GetCFHeaders(request) = message {
-                            start.store(request.start_height, Ordering::Relaxed);
-                        }
-                    });
-                });
-                std::thread::spawn(move || {
-                    relay(to, stream, |message| lie(message, block, height, withhold, &asked));
-                });
-            }
-        });
-        Self { address }
-    }
-}
-
-/// The filter of a block that pays nobody.
-fn false_filter() -> BlockFilter {
-    let mut genesis = Params::regtest().genesis;
-    genesis.txdata[0].output[0].script_pubkey = ScriptBuf::from_bytes(vec![1]);
-    build_from(&genesis, []).unwrap()
-}
-
-fn lie(message: &mut NetworkMessage, block: BlockHash, height: u32, withhold: bool, start: &AtomicU32) {
-    match message {
-        NetworkMessage::CFilter(filter) if !withhold && filter.block_hash == block => {
-            filter.filter = false_filter().content;
-        }
-        NetworkMessage::CFHeaders(headers) => {
-            let first = start.load(Ordering::Relaxed);
-            if let Some(hash) = height.checked_sub(first).and_then(|at| headers.filter_hashes.get_mut(at as usize)) {
-                *hash = FilterHash::hash(&false_filter().content);
-            }
-        }
-        NetworkMessage::Block(got) if withhold && got.block_hash() == block => {
-            *message = NetworkMessage::Pong(0);
-        }
-        _ => {}
-    }
-}
-
-fn relay(mut from: TcpStream, mut to: TcpStream, mut change: impl FnMut(&mut NetworkMessage)) {
-    let magic = Magic::from_bytes(Params::regtest().magic);
-    let (mut decoder, mut chunk) = (FrameDecoder::new(magic), vec![0; 1 << 16]);
-    while let Ok(count) = from.read(&mut chunk) {
-        if count == 0 {
-            break;
-        }
-        decoder.feed(&chunk[..count]);
-        loop {
-            match decoder.next_message() {
-                Ok(Some(mut message)) => {
-                    change(&mut message);
-                    if to.write_all(&encode_frame(magic, message)).is_err() {
-                        return;
-                    }
-                }
-                Ok(None) => break,
-                // It speaks plain frames only.
-                Err(_) => {
-                    let _ = from.shutdown(std::net::Shutdown::Both);
-                    break;
-                }
-            }
-        }
-    }
-    let _ = to.shutdown(std::net::Shutdown::Both);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_leaves_something_out_of_a_filter_is_found_by_the_block() {
-    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let (full, light) = (start(folders[0].path(), false).await, start(folders[1].path(), true).await);
-    full.generate(110, open_script()).await.unwrap();
-    let paid = pay(&full, 1, script(1)).await;
-    let hidden = full.generate(1, open_script()).await.unwrap()[0];
-    full.generate(5, open_script()).await.unwrap();
-    let liar = Liar::before(full.local_address().unwrap(), hidden, 111, false);
-    light.watch_scripts(vec![script(1)], 200).await.unwrap();
-    light.connect_peer(liar.address).await.unwrap();
-    light.connect_peer(full.local_address().unwrap()).await.unwrap();
-    until_at_tip(&light, &full).await;
-    until("what was hidden is found", async || light.transaction(paid).await.unwrap().is_some()).await;
-    until("the liar is let go", async || light.peers().iter().all(|peer| peer.address != liar.address)).await;
-    assert_eq!(light.tip(), full.tip());
-    light.shutdown().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_only_peer_has_hidden_is_found_once_another_comes() {
-    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let (full, light) = (start(folders[0].path(), false).await, start(folders[1].path(), true).await);
-    full.generate(110, open_script()).await.unwrap();
-    let paid = pay(&full, 1, script(1)).await;
-    let hidden = full.generate(1, open_script()).await.unwrap()[0];
-    full.generate(5, open_script()).await.unwrap();
-    let liar = Liar::before(full.local_address().unwrap(), hidden, 111, false);
-    light.watch_scripts(vec![script(1)], 200).await.unwrap();
-    light.connect_peer(liar.address).await.unwrap();
-    until_at_tip(&light, &full).await;
-    assert!(light.transaction(paid).await.unwrap().is_none(), "one peer alone can hide it");
-    light.connect_peer(full.local_address().unwrap()).await.unwrap();
-    until("what was hidden is found", async || light.transaction(paid).await.unwrap().is_some()).await;
-    until_at_tip(&light, &full).await;
-    light.shutdown().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_block_that_a_peer_withholds_is_taken_from_another() {
-    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let (full, light) = (start(folders[0].path(), false).await, start(folders[1].path(), true).await);
-    full.generate(110, open_script()).await.unwrap();
-    let paid = pay(&full, 1, script(1)).await;
-    let withheld = full.generate(1, open_script()).await.unwrap()[0];
-    full.generate(2, open_script()).await.unwrap();
-    // It tells the truth of the filters: at this height there is nothing to lie about.
-    let liar = Liar::before(full.local_address().unwrap(), withheld, u32::MAX, true);
-    light.watch_scripts(vec![script(1)], 200).await.unwrap();
-    light.connect_peer(liar.address).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(light.tip().height < 111, "it does not pass a block over that concerns it");
-    light.connect_peer(full.local_address().unwrap()).await.unwrap();
-    until("what pays it is found", async || light.transaction(paid).await.unwrap().is_some()).await;
-    until_at_tip(&light, &full).await;
     light.shutdown().await;
 }
 

@@ -19,6 +19,10 @@ use crate::event::{Action, Ctx, DisconnectReason, PeerId};
 use crate::fetched::{Fetch, Fetched, Wish};
 use crate::misbehavior::Misbehavior;
 
+/// A whole answer may take so many times as long as silence may last: some megabytes of filters over a slow line come within
+/// minutes. Who sends a drop now and then is let go.
+const WHOLE_ANSWER: u32 = 4;
+
 /// The basic filter's number (BIP 158).
 const BASIC: u8 = 0;
 
@@ -45,7 +49,7 @@ impl PeerSet {
             self.fetched(id, request, Fetched::Failed);
             return;
         };
-        peer.fetches.push(Fetch { request, wish, heard: ctx.now, filters: Vec::new(), bytes: 0 });
+        peer.fetches.push(Fetch { request, wish, asked: ctx.now, heard: ctx.now, filters: Vec::new(), bytes: 0 });
         self.send(id, message);
     }
 
@@ -124,8 +128,12 @@ impl PeerSet {
 
     pub(crate) fn check_fetch_timeout(&mut self, id: PeerId, ctx: &Ctx) {
         let Some(peer) = self.peers.get(&id) else { return };
-        let limit = self.config.timing.block;
-        if peer.fetches.iter().any(|fetch| ctx.now.saturating_sub(fetch.heard) >= limit) {
+        let silence = self.config.timing.block;
+        let whole = silence.saturating_mul(WHOLE_ANSWER);
+        let is_late = |fetch: &Fetch| {
+            ctx.now.saturating_sub(fetch.heard) >= silence || ctx.now.saturating_sub(fetch.asked) >= whole
+        };
+        if peer.fetches.iter().any(is_late) {
             self.disconnect(id, DisconnectReason::BlockTimeout, ctx);
         }
     }

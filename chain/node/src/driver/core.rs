@@ -511,8 +511,22 @@ impl Core {
         let counted = if chosen.is_empty() { others } else { chosen };
         about.clocks_ahead = counted.iter().filter_map(|peer| peer.clock_ahead).collect();
         about.best_known = self.best_known();
-        shared.for_light = self.peers.peers().iter().filter(|peer| peer.ready).map(light_peer).collect();
+        shared.for_light =
+            self.peers.peers().iter().filter(|peer| peer.ready).map(|peer| self.light_peer(peer)).collect();
         shared.peers = peers;
+    }
+
+    fn light_peer(&self, peer: &PeerSummary) -> LightPeer {
+        let keeps_all = peer.services.has(ServiceFlags::NETWORK);
+        let keeps_some = keeps_all || peer.services.has(ServiceFlags::NETWORK_LIMITED);
+        LightPeer {
+            id: peer.peer,
+            inbound: peer.direction == Direction::Inbound,
+            is_named: self.dialers.contains_key(&peer.address),
+            serves_filters: keeps_some && peer.services.has(ServiceFlags::COMPACT_FILTERS | ServiceFlags::WITNESS),
+            keeps_all,
+            best_known: peer.best_known,
+        }
     }
 
     /// Where the chains of the peers end that have told all their headers: of those that this node chose, or of all
@@ -553,16 +567,5 @@ impl Core {
                 })
             })
             .collect()
-    }
-}
-
-fn light_peer(peer: &PeerSummary) -> LightPeer {
-    LightPeer {
-        id: peer.peer,
-        inbound: peer.direction == Direction::Inbound,
-        serves_filters: peer
-            .services
-            .has(ServiceFlags::COMPACT_FILTERS | ServiceFlags::NETWORK | ServiceFlags::WITNESS),
-        best_known: peer.best_known,
     }
 }

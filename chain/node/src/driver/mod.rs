@@ -138,8 +138,12 @@ struct Shared {
 pub(crate) struct LightPeer {
     pub(crate) id: PeerId,
     pub(crate) inbound: bool,
+    /// The user named it.
+    pub(crate) is_named: bool,
     /// It serves blocks and their filters (BIP 157).
     pub(crate) serves_filters: bool,
+    /// It keeps all blocks, not the last ones only (BIP 159).
+    pub(crate) keeps_all: bool,
     /// The end of its chain.
     pub(crate) best_known: Option<BlockHash>,
 }

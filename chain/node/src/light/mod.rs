@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   headers of all peers ─▶ header tree ─▶ next block of the chain with most work that a peer stands for
-//!                                               │ hashes of its filter, of several peers ─▶ do they agree? (`agree`)
+//!                                               │ hashes of its filter, of several peers (`ask`) ─▶ do they agree? (`agree`)
 //!   watched scripts ──▶ does the filter match? ◀┘          no: the block itself is looked at
 //!   (`light_state`)           │ yes: the block ─▶ merkle root, witness commitment ─▶ transactions that concern us
 //!                             ▼
@@ -13,15 +13,17 @@
 //! tell of each of its blocks with the transactions that concern us, and `spender` and `transaction` answer from what is
 //! kept. What is asked for by `spender` is watched from then on, and looked for in the blocks that were passed over.
 //!
-//! What it promises: whatever a block of the active chain has that pays to or spends from a watched script is kept, unless
-//! all peers that were asked have named the same false filter. All rules for headers are checked; those for transactions
-//! are left to the miners, whose work it follows.
+//! What it promises: whatever a block of the active chain has that pays to or spends from a watched script is kept, as soon
+//! as one connected peer tells the truth of the block's filter, whenever it comes or answers (`audit`). All rules for headers
+//! are checked; those for transactions are left to the miners, whose work it follows.
 //!
 //! What it cannot know is refused by name ([`NodeError::LightNode`](crate::NodeError::LightNode)): unspent outputs, outputs
 //! of others' channels, transactions that wait for a block, templates.
 
 mod agree;
+mod ask;
 mod audit;
+mod past;
 mod scan;
 
 use std::sync::Arc;
@@ -41,7 +43,7 @@ pub(crate) async fn watch(core: &Arc<Core>, scripts: Vec<ScriptBuf>, since: u32)
     if lock(&light.set).unwatched(scripts.iter().cloned()).is_empty() {
         return Ok(());
     }
-    scan::add_scripts(core, light, scripts, since).await
+    past::add_scripts(core, light, scripts, since).await
 }
 
 /// Watches an output, so that the store tells who spends it. If its transaction is not known, it is watched as soon as that is

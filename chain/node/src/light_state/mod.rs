@@ -4,10 +4,11 @@ mod pool;
 mod watch_set;
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, RwLock};
 use std::time::Instant;
 
-use bitcoin::bip158::BlockFilter;
+use bitcoin::bip158::{BlockFilter, FilterHeader};
 use bitcoin::{BlockHash, FeeRate, ScriptBuf, Transaction};
 use leyden_net::PeerId;
 
@@ -40,9 +41,24 @@ pub(crate) struct Light {
     pub(crate) driver: OnceLock<Driver>,
     /// Chains that no peer could show, and until when they are left alone.
     pub(crate) withheld: Mutex<HashMap<BlockHash, Instant>>,
-    /// Peers whose word on the blocks of the past was heard.
-    pub(crate) heard: Mutex<HashSet<PeerId>>,
+    /// When the ends of chains with more work than the active one were first seen.
+    pub(crate) first_seen: Mutex<HashMap<BlockHash, Instant>>,
+    /// Up to which block each connected peer's word was held against what stands.
+    pub(crate) heard: Mutex<HashMap<PeerId, BlockHash>>,
+    /// A block, and the filter header there of a peer that was heard of all blocks up to it: who names the same one agrees.
+    pub(crate) vouched: Mutex<Option<(BlockHash, FilterHeader)>>,
+    /// Blocks that are to be looked at, whatever is said of their filters.
+    pub(crate) to_look: Mutex<HashSet<BlockHash>>,
+    /// Blocks that are looked at because of what single peers say.
+    pub(crate) looks: tokio::sync::Semaphore,
+    /// The height of an old block that a search needs and no connected peer keeps.
+    pub(crate) lacks: Mutex<Option<u32>>,
+    /// Counts whatever a search that waits for its turn cannot build upon: exchanged blocks, other scripts.
+    changes: AtomicU64,
 }
+
+/// Blocks that are looked at at a time because of what single peers say: some megabytes each.
+const LOOKS_AT_A_TIME: usize = 4;
 
 impl Light {
     /// With what the store has.
@@ -54,7 +70,13 @@ impl Light {
             filters: Mutex::default(),
             driver: OnceLock::new(),
             withheld: Mutex::default(),
+            first_seen: Mutex::default(),
             heard: Mutex::default(),
+            vouched: Mutex::default(),
+            to_look: Mutex::default(),
+            looks: tokio::sync::Semaphore::new(LOOKS_AT_A_TIME),
+            lacks: Mutex::default(),
+            changes: AtomicU64::new(0),
         })
     }
 
@@ -67,6 +89,22 @@ impl Light {
     /// Outputs of this transaction whose spends were asked for before it was known.
     pub(crate) fn awaited_of(&self, transaction: &Transaction) -> Vec<ScriptBuf> {
         lock(&self.set).awaited_of(transaction)
+    }
+
+    /// Blocks of the active chain were exchanged, or scripts added.
+    pub(crate) fn blocks_change(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Differs from what it was before if blocks were exchanged, or scripts added.
+    pub(crate) fn state_of_blocks(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    /// All peers are to be heard again.
+    pub(crate) fn forget_heard(&self) {
+        lock(&self.heard).clear();
+        *lock(&self.vouched) = None;
     }
 
     /// How many scripts are watched.

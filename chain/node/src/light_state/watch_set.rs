@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use bitcoin::{Block, OutPoint, ScriptBuf, Transaction, Txid};
 
 /// Scripts, and the outputs with one of them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct WatchSet {
     scripts: HashSet<ScriptBuf>,
     coins: HashSet<OutPoint>,

@@ -1,6 +1,7 @@
 //! What a light node keeps instead of blocks: the transactions that concern it, each with its way to the merkle root, and
 //! the scripts by which it knows them.
 
+use bitcoin::bip158::FilterHash;
 use bitcoin::consensus::encode::{self, Decodable, Encodable, ReadExt as _, WriteExt as _};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, ScriptBuf, Transaction, TxMerkleNode, io};
@@ -14,7 +15,30 @@ use crate::store::codec::TxPosition;
 /// A block's kept transactions by their place in it.
 pub(super) type Proofs = Vec<MerkleProof>;
 
+/// What a light node knows of a block's filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FilterWord {
+    /// Peers have named this hash, and nobody else another one.
+    Named(FilterHash),
+    /// The block itself was looked at, since peers named different ones: it does not matter which is right.
+    Looked,
+}
+
+/// What a row of [`FilterWord::Looked`] holds. A hash is longer.
+const LOOKED: &[u8] = &[];
+
 impl Store {
+    /// What is known of the filter of this block; nothing of blocks from before anything was watched.
+    pub(crate) fn filter_word(&self, block: &BlockHash) -> Result<Option<FilterWord>, StoreError> {
+        let Some(bytes) = self.get(family::FILTER_HEADERS, block.as_byte_array())? else { return Ok(None) };
+        if bytes.is_empty() {
+            return Ok(Some(FilterWord::Looked));
+        }
+        // Earlier versions kept a filter header behind it.
+        let hash = bytes.first_chunk().ok_or_else(|| self.corrupt("a filter's hash"))?;
+        Ok(Some(FilterWord::Named(FilterHash::from_byte_array(*hash))))
+    }
+
     /// The transactions of this block that are kept, in its order.
     pub(crate) fn proofs(&self, block: &BlockHash) -> Result<Proofs, StoreError> {
         let Some(bytes) = self.get(family::PROOFS, block.as_byte_array())? else { return Ok(Vec::new()) };
@@ -43,6 +67,15 @@ impl Batch {
     /// Keeps these transactions of a block, in the place of those that were kept before.
     pub(crate) fn put_proofs(&mut self, block: &BlockHash, proofs: &[MerkleProof]) {
         self.put(family::PROOFS, block.as_byte_array(), &encode(proofs));
+    }
+
+    /// Keeps what is known of a block's filter.
+    pub(crate) fn put_filter_word(&mut self, block: &BlockHash, word: FilterWord) {
+        let key = block.as_byte_array();
+        match word {
+            FilterWord::Named(hash) => self.put(family::FILTER_HEADERS, key, hash.as_byte_array()),
+            FilterWord::Looked => self.put(family::FILTER_HEADERS, key, LOOKED),
+        }
     }
 
     /// The script is watched from here on.

@@ -2,6 +2,8 @@
 //! independent account of the unspent outputs.
 #![allow(dead_code, reason = "every test binary uses another part of it")]
 
+pub mod light;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
