@@ -191,6 +191,10 @@ impl Swap {
 
     fn lock(&mut self, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
         let leg = self.role.gives();
+        if self.leg(leg).funding.is_some() && self.leg(leg).refund.is_none() {
+            let refund = self.build(leg, Path::Refund, ctx)?;
+            self.leg_mut(leg).refund = refund.map(|claim| claim.transaction);
+        }
         let state = self.leg(leg);
         if let Some(funding) = &state.funding {
             let is_waiting = state.lock.is_some_and(|lock| lock.at.is_none());

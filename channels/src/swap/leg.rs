@@ -156,7 +156,6 @@ impl LegState {
         let mut secret = None;
         for transaction in block.transactions {
             self.find_lock(watched, transaction, block.height)?;
-            self.find_replacement(transaction, block.height);
             secret = self.find_spend(&watched.contract, transaction, Some(block.height)).or(secret);
         }
         Ok(secret)
@@ -172,30 +171,36 @@ impl LegState {
         self.taken = self.taken.filter(|taken| taken.at <= to.height);
     }
 
-    /// This person's own lock is known by its txid, the other's by the contract alone: what they say of it is not needed.
+    /// This person's own lock is known by its coins, the other's by the contract alone: what they say of it is not needed.
+    ///
+    /// Whoever spends the own lock's coins otherwise either pays to the contract, too, with another fee: then that is the lock.
+    /// Or a coin that the lock needs is gone: somebody with the same wallet has spent it, and the lock never comes.
     fn find_lock(&mut self, watched: &Watched, transaction: &Transaction, at: Height) -> Result<(), Refusal> {
         let Watched { contract, amount, is_own } = watched;
         let txid = transaction.compute_txid();
         let is_known = self.lock.is_some_and(|lock| lock.outpoint.txid == txid);
+        let is_rival = !is_known && self.spends_the_same(transaction);
         // A second output to the same script counts only while no block has the first.
-        if !is_known && (*is_own || self.lock.is_some_and(|lock| lock.at.is_some())) {
+        if !is_known && !is_rival && (*is_own || self.lock.is_some_and(|lock| lock.at.is_some())) {
             return Ok(());
         }
         if let Some(vout) = contract.find_in(transaction, *amount)? {
             let value = transaction.output.get(vout as usize).map_or(*amount, |output| output.value);
             self.lock = Some(Lock { outpoint: OutPoint { txid, vout }, amount: value, at: Some(at) });
+            if is_rival {
+                // The refund that was signed for the old one is of no use.
+                (self.funding, self.refund) = (Some(transaction.clone()), None);
+            }
+        } else if is_rival {
+            self.replaced = Some(at);
         }
         Ok(())
     }
 
-    /// A coin that the lock needs is gone: somebody with the same wallet has spent it.
-    fn find_replacement(&mut self, transaction: &Transaction, at: Height) {
-        let Some(funding) = &self.funding else { return };
-        let is_needed = |coin| funding.input.iter().any(|input| input.previous_output == coin);
-        let spends = transaction.input.iter().any(|input| is_needed(input.previous_output));
-        if spends && transaction.compute_txid() != funding.compute_txid() {
-            self.replaced = Some(at);
-        }
+    /// Whether a transaction spends a coin of this person's lock.
+    fn spends_the_same(&self, transaction: &Transaction) -> bool {
+        let needs = |coin| self.funding.iter().flat_map(|lock| &lock.input).any(|input| input.previous_output == coin);
+        transaction.input.iter().any(|input| needs(input.previous_output))
     }
 
     /// Looks at a transaction of a block, or of the mempool (`None`). Gives the secret, if it shows that of the contract.

@@ -176,6 +176,9 @@ impl Submarine {
     }
 
     fn lock(&mut self, receipt: Receipt, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        if self.leg.funding.is_some() && self.leg.refund.is_none() {
+            self.leg.refund = self.build(Path::Refund, ctx)?.map(|claim| claim.transaction);
+        }
         if let Some(funding) = &self.leg.funding {
             let is_waiting = self.leg.lock.is_some_and(|lock| lock.at.is_none());
             if is_waiting {

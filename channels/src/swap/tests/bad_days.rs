@@ -346,3 +346,19 @@ fn restart_at_each_step() {
         }
     }
 }
+
+#[test]
+fn a_lock_that_the_wallet_has_replaced_by_one_that_pays_more_is_the_lock() {
+    let mut world = World::agreed(false);
+    world.look(Role::Initiator);
+    let mut bumped = world.alice.swap.leg(Leg::Outer).funding.clone().unwrap();
+    bumped.output[1].value -= Amount::from_sat(5_000);
+    assert!(world.chains.outer.submit(&bumped));
+    world.mine(Leg::Outer, DEPTH);
+    world.look(Role::Initiator);
+    assert_eq!(world.alice.swap.phase(), Phase::Locked);
+    let refund = world.alice.swap.leg(Leg::Outer).refund.clone().unwrap();
+    assert_eq!(refund.input[0].previous_output.txid, bumped.compute_txid());
+    world.pass(margins::OUTER_SECONDS + 3 * 3600, |world| world.look(Role::Initiator));
+    assert_eq!((world.alice.swap.phase(), end(&world)), (Phase::Refunded, NONE_SWAPPED));
+}

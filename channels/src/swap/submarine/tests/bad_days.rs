@@ -374,3 +374,20 @@ fn what_is_given_up_is_neither_locked_nor_paid() {
         assert_eq!(world.alice.handle(Event::Cancel, &mut world.between, Crash::Never), expected);
     }
 }
+
+#[test]
+fn a_lock_that_the_wallet_has_replaced_by_one_that_pays_more_is_the_lock() {
+    let mut world = World::agreed(Direction::Out);
+    world.both_look();
+    world.look(Role::Participant);
+    let mut bumped = world.bob.swap.leg().funding.clone().unwrap();
+    bumped.output[1].value -= bitcoin::Amount::from_sat(5_000);
+    assert!(world.between.chain.submit(&bumped));
+    world.mine(margins::REORG_DEPTH + 1);
+    world.look(Role::Participant);
+    // The payment is not given back while Alice could take the coins.
+    assert!(matches!(world.between.lightning.receipt, Receipt::Held(_)), "{:?}", phases(&world));
+    assert_eq!(phases(&world).1, Phase::Locked);
+    world.mine_and_look(2);
+    assert_eq!(world.end(), flipped(BOTH_SWAPPED));
+}
