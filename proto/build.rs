@@ -5,6 +5,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 const FILES: &[&str] = &[
     "lnd/lightning.proto",
+    "lnd/chainrpc/chainkit.proto",
+    "lnd/chainrpc/chainnotifier.proto",
     "lnd/invoicesrpc/invoices.proto",
     "lnd/routerrpc/router.proto",
     "lnd/stateservice.proto",

@@ -36,6 +36,8 @@ const PER_VBYTE: u32 = 250;
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:9735";
 /// And nodes of the chain.
 pub const DEFAULT_CHAIN_LISTEN: &str = "127.0.0.1:18444";
+/// And programs that speak LND's REST.
+pub const DEFAULT_REST: &str = "127.0.0.1:8080";
 /// And clients of the watchtower.
 pub const DEFAULT_TOWER_LISTEN: &str = "127.0.0.1:9911";
 /// And programs that speak to a bitcoind.
@@ -79,6 +81,8 @@ pub enum ConfigError {
     Prune(u32),
     #[error("regtest-prune-bytes is for regtest: use prune with megabytes")]
     PruneBytes,
+    #[error("{0} is for REST, which no-rest turns off: leave one of them out")]
+    NoRest(&'static str),
     #[error(transparent)]
     Terms(#[from] PolicyError),
 }
@@ -124,6 +128,18 @@ pub struct Flags {
     /// Where `leyden` and other gRPC clients connect [default: 127.0.0.1:10009]
     #[arg(long, value_name = "HOST:PORT")]
     pub rpc_listen: Option<HostPort>,
+    /// Where programs connect that speak LND's REST [default: 127.0.0.1:8080, unless that is taken]
+    #[arg(long, value_name = "HOST:PORT", alias = "restlisten")]
+    #[serde(alias = "restlisten")]
+    pub rest_listen: Option<HostPort>,
+    /// Origin of web pages that may use REST from a browser, or `*` for all; may be given more than once [default: none]
+    #[arg(long, value_name = "ORIGIN", alias = "restcors")]
+    #[serde(alias = "restcors")]
+    pub rest_cors: Vec<String>,
+    /// Do not serve REST
+    #[arg(long, alias = "norest")]
+    #[serde(default, alias = "norest")]
+    pub no_rest: bool,
     /// Where other nodes of the chain connect [default: 127.0.0.1:18444]
     #[arg(long, value_name = "HOST:PORT")]
     pub chain_listen: Option<HostPort>,
@@ -297,6 +313,8 @@ pub struct Config {
     pub announce: Vec<SocketAddr>,
     /// Where gRPC is served.
     pub rpc_listen: SocketAddr,
+    /// How REST is served; `None`: not at all.
+    pub rest: Option<RestConfig>,
     /// Where nodes of the chain are listened to.
     pub chain_listen: SocketAddr,
     /// Where Bitcoin Core's JSON-RPC is served; `None`: nowhere.
@@ -363,6 +381,17 @@ pub struct Config {
     pub log_file: Option<PathBuf>,
 }
 
+/// The settings of REST.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestConfig {
+    /// Where it is served.
+    pub listen: SocketAddr,
+    /// Whether the user has named that address: without it there is no REST where the address is taken.
+    pub is_named: bool,
+    /// The origins of web pages that may use it from a browser.
+    pub allowed_origins: Vec<String>,
+}
+
 /// The settings of a watchtower.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TowerConfig {
@@ -394,6 +423,7 @@ impl Config {
         };
         let file = read_file(flags.config.as_deref(), &data_dir)?;
         let tower = tower(&flags, &file)?;
+        let rest = rest(&flags, &file)?;
         let light = flags.light || file.light;
         if light && (flags.mine || file.mine) {
             return Err(ConfigError::Light("mine"));
@@ -458,6 +488,7 @@ impl Config {
             listen: address(flags.listen, file.listen, DEFAULT_LISTEN),
             announce: addresses(flags.announce, file.announce),
             rpc_listen: address(flags.rpc_listen, file.rpc_listen, DEFAULT_RPC),
+            rest,
             chain_listen: address(flags.chain_listen, file.chain_listen, DEFAULT_CHAIN_LISTEN),
             bitcoin_rpc: flags.bitcoin_rpc.or(file.bitcoin_rpc).map(|HostPort(address)| address),
             bitcoin_rpc_auth: flags.bitcoin_rpc_auth.or(file.bitcoin_rpc_auth),
@@ -509,6 +540,24 @@ impl Config {
 /// Lists of the file do not add to those of the command line.
 fn first_named<T>(flag: Vec<T>, file: Vec<T>) -> Vec<T> {
     if flag.is_empty() { file } else { flag }
+}
+
+fn rest(flags: &Flags, file: &Flags) -> Result<Option<RestConfig>, ConfigError> {
+    let listen = flags.rest_listen.or(file.rest_listen);
+    let origins = if flags.rest_cors.is_empty() { &file.rest_cors } else { &flags.rest_cors };
+    if flags.no_rest || file.no_rest {
+        let unused = [(listen.is_some(), "rest-listen"), (!origins.is_empty(), "rest-cors")];
+        return match unused.into_iter().find(|(is_set, _)| *is_set) {
+            Some((_, name)) => Err(ConfigError::NoRest(name)),
+            None => Ok(None),
+        };
+    }
+    let default = || DEFAULT_REST.parse().unwrap_or_else(|_| unreachable!("defaults are addresses"));
+    Ok(Some(RestConfig {
+        listen: listen.map_or_else(default, |HostPort(address)| address),
+        is_named: listen.is_some(),
+        allowed_origins: origins.clone(),
+    }))
 }
 
 fn tower(flags: &Flags, file: &Flags) -> Result<Option<TowerConfig>, ConfigError> {
@@ -676,6 +725,22 @@ mod tests {
         ] {
             assert!(load(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn rest_is_served_unless_it_is_turned_off_and_lnds_names_are_taken() {
+        let load = |text: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join("leyden.toml"), text).unwrap();
+            Config::load(Flags { data_dir: Some(folder.path().into()), ..Flags::default() })
+        };
+        let usual = load("").unwrap().rest.unwrap();
+        assert_eq!((usual.listen.to_string().as_str(), usual.is_named), (DEFAULT_REST, false));
+        assert!(usual.allowed_origins.is_empty());
+        let named = load("restlisten = \"127.0.0.1:1\"\nrestcors = [\"*\"]\n").unwrap().rest.unwrap();
+        assert_eq!((named.listen.port(), named.is_named, named.allowed_origins.len()), (1, true, 1));
+        assert_eq!(load("norest = true\n").unwrap().rest, None);
+        assert!(matches!(load("no-rest = true\nrest-cors = [\"*\"]\n"), Err(ConfigError::NoRest("rest-cors"))));
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod lightning;
 mod limits;
 mod macaroon;
 mod metrics;
+mod rest;
 mod rpc;
 mod sibling;
 mod store;

@@ -101,7 +101,7 @@ pub(crate) const TOWER_STRANGERS_TIME: Share =
 pub(crate) const TOWER_HANDSHAKES_TIME: Share =
     Share { per_second: Duration::from_millis(80), at_once: Duration::from_millis(400) };
 
-// Callers: gRPC and JSON-RPC.
+// Callers: gRPC, REST and JSON-RPC.
 
 /// Until it has shown a token, or called something that needs none, a connection lives this long: TLS and one request.
 pub(crate) const CALLER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -109,7 +109,7 @@ pub(crate) const CALLER_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const CALLER_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections of JSON-RPC between two requests. Bitcoin Core waits for 30 s; pools of clients keep them longer.
 pub(crate) const CALLER_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
-/// Connections of which nothing is known, for each of gRPC and JSON-RPC. Whoever comes when they are full takes the place of
+/// Connections of which nothing is known, for each of gRPC, REST and JSON-RPC. Whoever comes when they are full takes the place of
 /// another, those of other machines first.
 pub(crate) const MAX_UNKNOWN_CALLERS: usize = 32;
 /// Connections that have shown a token: a client needs one, a pool of clients some.
@@ -125,6 +125,13 @@ pub(crate) const JSONRPC_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const MAX_JSONRPC_BATCH: usize = 1_000;
 /// Bytes of answers of one batch: above, the rest is refused.
 pub(crate) const MAX_JSONRPC_ANSWER: usize = 128 << 20;
+
+/// The largest request of REST, or message of a WebSocket: LND's number for both.
+pub(crate) const MAX_REST_BODY: usize = 4 << 20;
+/// Bytes of a request's first line and headers: an invoice in the path, a macaroon with many caveats, and some air.
+pub(crate) const MAX_REST_HEAD: usize = 64 << 10;
+/// What reading the body of a request may take.
+pub(crate) const REST_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 // Subscribers of ZeroMQ, who show nothing of who they are.
 
@@ -202,15 +209,15 @@ impl Descriptors {
     pub(crate) fn handshakes(self) -> SlotLimits {
         SlotLimits {
             strangers: self.share(10, MAX_HANDSHAKES).max(LEAST_PLACES),
-            known: self.share(10, MAX_KNOWN_HANDSHAKES),
+            known: self.share(8, MAX_KNOWN_HANDSHAKES),
         }
     }
 
-    /// Of gRPC or JSON-RPC.
+    /// Of gRPC, REST or JSON-RPC, each.
     pub(crate) fn callers(self) -> SlotLimits {
         SlotLimits {
-            strangers: self.share(5, MAX_UNKNOWN_CALLERS).max(LEAST_PLACES),
-            known: self.share(5, MAX_KNOWN_CALLERS).max(LEAST_PLACES),
+            strangers: self.share(4, MAX_UNKNOWN_CALLERS).max(LEAST_PLACES),
+            known: self.share(4, MAX_KNOWN_CALLERS).max(LEAST_PLACES),
         }
     }
 
@@ -271,18 +278,18 @@ mod tests {
                 + all.chain_inbound(117)
                 + handshakes.strangers
                 + all.tower().strangers
-                + 2 * callers.strangers
+                + 3 * callers.strangers
                 + all.subscribers().strangers
                 + all.metrics_callers().strangers;
             let files = all.chain_files() + all.node_files() + all.tower_files();
             let own = OWN_DESCRIPTORS + usize::try_from(files).unwrap();
-            assert!(strangers <= limit.saturating_sub(own).max(4 * LEAST_PLACES + 4), "{limit}: {strangers}");
+            assert!(strangers <= limit.saturating_sub(own).max(6 * LEAST_PLACES + 4), "{limit}: {strangers}");
         }
         assert_eq!(Descriptors::new(u64::MAX), Descriptors(MOST_DESCRIPTORS));
         let usual = Descriptors::new(1_024);
         assert_eq!(usual.lightning().min(MAX_STRANGERS), MAX_STRANGERS);
         assert_eq!(usual.handshakes(), SlotLimits { strangers: 56, known: MAX_KNOWN_HANDSHAKES });
-        assert_eq!(usual.callers(), SlotLimits { strangers: 28, known: 28 });
+        assert_eq!(usual.callers(), SlotLimits { strangers: 22, known: 22 });
         assert_eq!(usual.tower(), SlotLimits { strangers: 39, known: 17 });
         assert_eq!(usual.subscribers(), SlotLimits { strangers: 17, known: 0 });
         assert_eq!(usual.metrics_callers(), SlotLimits { strangers: 5, known: 0 });

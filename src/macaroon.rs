@@ -45,7 +45,9 @@ pub(crate) enum MacaroonError {
     OtherAddress { allowed: String },
     #[error("the key that this macaroon was made with was deleted; ask for a new one")]
     UnknownKey,
-    #[error("this macaroon does not allow {entity}:{action}; use one that does, such as admin.macaroon")]
+    #[error(
+        "permission denied: this macaroon does not allow {entity}:{action}; use one that does, such as admin.macaroon"
+    )]
     NotAllowed { entity: String, action: String },
 }
 
@@ -103,6 +105,22 @@ pub(crate) const INVOICE: &[Permission] = &[
     permission("address", "read"),
     permission("address", "write"),
     permission("onchain", "read"),
+];
+
+/// What LND's subservers have files for, so that their clients find one: name, and what it allows.
+pub(crate) const SUBSERVERS: &[(&str, &[Permission])] = &[
+    ("router", &[permission("offchain", "read"), permission("offchain", "write")]),
+    ("invoices", &[permission("invoices", "read"), permission("invoices", "write")]),
+    (
+        "walletkit",
+        &[
+            permission("onchain", "read"),
+            permission("onchain", "write"),
+            permission("address", "read"),
+            permission("address", "write"),
+        ],
+    ),
+    ("chainnotifier", &[permission("onchain", "read")]),
 ];
 
 /// The entity under which a token may name single calls, by their paths.
@@ -270,12 +288,64 @@ fn check_caveat(caveat: &[u8], call: &Call<'_>) -> Result<(), MacaroonError> {
         let here = call.from.is_some_and(|from| from.to_canonical() == allowed.to_canonical());
         return if here { Ok(()) } else { Err(MacaroonError::OtherAddress { allowed: allowed.to_string() }) };
     }
+    if let Some(range) = text.strip_prefix("iprange ") {
+        let allowed = IpRange::parse(range.trim()).ok_or_else(unknown)?;
+        let here = call.from.is_some_and(|from| allowed.holds(from));
+        return if here { Ok(()) } else { Err(MacaroonError::OtherAddress { allowed: range.trim().to_owned() }) };
+    }
     let deadline = text.strip_prefix("time-before ").and_then(rfc3339_seconds).ok_or_else(unknown)?;
     if now < deadline { Ok(()) } else { Err(MacaroonError::Expired) }
 }
 
-/// Seconds since 1970 of `YYYY-MM-DDTHH:MM:SS[.fraction]Z`, the only form that LND writes.
+/// Addresses that begin with the same bits, as `192.0.2.0/24`.
+struct IpRange {
+    first: IpAddr,
+    bits: u32,
+}
+
+impl IpRange {
+    fn parse(text: &str) -> Option<Self> {
+        let (first, bits) = text.split_once('/')?;
+        let (first, bits) = (first.parse::<IpAddr>().ok()?, bits.parse().ok()?);
+        let most = if first.is_ipv4() { 32 } else { 128 };
+        (bits <= most).then_some(Self { first, bits })
+    }
+
+    fn holds(&self, address: IpAddr) -> bool {
+        let same = |one: u128, other: u128, of: u32| {
+            let rest = of - self.bits;
+            one.checked_shr(rest).unwrap_or(0) == other.checked_shr(rest).unwrap_or(0)
+        };
+        match (self.first, address.to_canonical()) {
+            (IpAddr::V4(first), IpAddr::V4(address)) => same(first.to_bits().into(), address.to_bits().into(), 32),
+            (IpAddr::V6(first), IpAddr::V6(address)) => same(first.to_bits(), address.to_bits(), 128),
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+/// Seconds since 1970 of `YYYY-MM-DDTHH:MM:SS[.fraction]`, followed by Z or by how far the clock is ahead, `+01:00`.
 fn rfc3339_seconds(text: &str) -> Option<u64> {
+    let Some((local, ahead)) = offset(text) else { return utc_seconds(text) };
+    utc_seconds(&format!("{local}Z"))?.checked_add_signed(-ahead)
+}
+
+/// A time, and by how many seconds it is ahead of Greenwich.
+fn offset(text: &str) -> Option<(&str, i64)> {
+    let (local, offset) = text.split_at_checked(text.len().checked_sub(6)?)?;
+    let (sign, rest) = offset.split_at_checked(1)?;
+    let (hours, minutes) = rest.split_once(':')?;
+    let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let valid = (0..24).contains(&hours) && (0..60).contains(&minutes);
+    let seconds = Some((hours * 60 + minutes) * 60).filter(|_| valid)?;
+    match sign {
+        "+" => Some((local, seconds)),
+        "-" => Some((local, -seconds)),
+        _ => None,
+    }
+}
+
+fn utc_seconds(text: &str) -> Option<u64> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
     let mut date = date.splitn(3, '-').map(str::parse::<i64>);
     let (year, month, day) = (date.next()?.ok()?, date.next()?.ok()?, date.next()?.ok()?);
@@ -322,6 +392,24 @@ mod tests {
         fn check_one(&self, token: &[u8], needed: &Permission, now: u64) -> Result<(), MacaroonError> {
             let needed = std::slice::from_ref(needed);
             self.check(token, &Call { path: "/a.B/C", needed, now, from: None })
+        }
+    }
+
+    #[test]
+    fn addresses_of_a_range_and_times_of_other_places_are_understood() {
+        let call = |from: &str, now| Call { path: "/a.B/C", needed: &[], now, from: Some(from.parse().unwrap()) };
+        let holds = |caveat: &str, from| check_caveat(caveat.as_bytes(), &call(from, NOW)).is_ok();
+        assert!(holds("iprange 192.0.2.0/24", "192.0.2.77") && !holds("iprange 192.0.2.0/24", "192.0.3.1"));
+        assert!(holds("iprange 0.0.0.0/0", "8.8.8.8") && !holds("iprange 0.0.0.0/0", "2001:db8::1"));
+        assert!(holds("iprange 2001:db8::/32", "2001:db8:1::1") && holds("iprange 192.0.2.7/32", "::ffff:192.0.2.7"));
+        for wrong in ["iprange 192.0.2.0", "iprange 192.0.2.0/33", "iprange /8", "iprange 192.0.2.0/-1"] {
+            assert!(!holds(wrong, "192.0.2.1"), "{wrong}");
+        }
+        let utc = rfc3339_seconds("2027-01-15T08:00:00Z").unwrap();
+        assert_eq!(rfc3339_seconds("2027-01-15T09:30:00+01:30"), Some(utc));
+        assert_eq!(rfc3339_seconds("2027-01-15T03:00:00.5-05:00"), Some(utc));
+        for wrong in ["2027-01-15T08:00:00", "2027-01-15T08:00:00+25:00", "2027-01-15T08:00:00+0100", "+01:00", ""] {
+            assert_eq!(rfc3339_seconds(wrong), None, "{wrong}");
         }
     }
 

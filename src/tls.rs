@@ -1,4 +1,4 @@
-//! The certificate of the gRPC port: self-signed ECDSA P-256, made on first use, in LND's place and form.
+//! The certificate of the ports of gRPC and REST: self-signed ECDSA P-256, made on first use, in LND's place and form.
 //!
 //! One of our own is made anew if it, or its key, is empty or gone, or if it lacks a name that the user asks for. Somebody
 //! else's is never touched.
@@ -6,11 +6,19 @@
 use std::{
     fs, io,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use leyden_common::files::write_new;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig, crypto,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    },
+};
 use tracing::{info, warn};
 
 use crate::config::Layout;
@@ -55,6 +63,21 @@ pub(crate) fn open(layout: &Layout, listen: SocketAddr, extra: &[String]) -> io:
     write_new(&key_path, identity.key.as_bytes())?;
     write_new(&certificate_path, identity.certificate.as_bytes())?;
     Ok(identity)
+}
+
+/// What speaks TLS for HTTP/1.1 with this certificate.
+pub(crate) fn http_acceptor(identity: &Identity) -> io::Result<TlsAcceptor> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(identity.certificate.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(io::Error::other)?;
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).map_err(io::Error::other)?;
+    let provider = Arc::new(crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, key))
+        .map_err(io::Error::other)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// What a file holds, unless that is nothing.

@@ -361,7 +361,7 @@ async fn on_a_small_disk(folder: &Folder, data_dir: &Path) -> (tokio::process::C
     // Files may grow to 600 KiB and not beyond, as if the disk were full.
     let script = format!(
         "trap '' XFSZ; ulimit -f 1200; exec {} --data-dir {} --no-wallet-password --listen 127.0.0.1:0 \
-         --rpc-listen 127.0.0.1:0 --chain-listen 127.0.0.1:0 2>{}",
+         --rpc-listen 127.0.0.1:0 --no-rest --chain-listen 127.0.0.1:0 2>{}",
         env!("CARGO_BIN_EXE_leydend"),
         data_dir.display(),
         folder.path().join("log").display()

@@ -147,7 +147,15 @@ fn limited(data_dir: &Path, limit: &str) -> Command {
     let mut command = Command::new("sh");
     let script = format!("{limit}; exec \"$0\" \"$@\"");
     command.args(["-c", &script, env!("CARGO_BIN_EXE_leydend"), "--data-dir"]).arg(data_dir);
-    command.args(["--listen", "127.0.0.1:0", "--rpc-listen", "127.0.0.1:0", "--chain-listen", "127.0.0.1:0"]);
+    command.args([
+        "--listen",
+        "127.0.0.1:0",
+        "--rpc-listen",
+        "127.0.0.1:0",
+        "--no-rest",
+        "--chain-listen",
+        "127.0.0.1:0",
+    ]);
     command.args(NO_PASSWORD).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }

@@ -175,6 +175,36 @@ fn check_value(value: &Value) -> Result<(), Refused> {
     }
 }
 
+/// What a field is that is not declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// LND has it, and its absence costs nobody anything.
+    Harmless,
+    /// LND has it, and it asks for what is not served.
+    Unserved,
+}
+
+/// What is known of a field by its name, in either of JSON's spellings, that a request does not have here.
+pub fn absent(message: &str, name: &str) -> Option<Absent> {
+    let is_it = |field: &Unserved| field.message == message && (field.name == name || camel(field.name) == name);
+    if HARMLESS.iter().any(|(field, _)| is_it(field)) {
+        return Some(Absent::Harmless);
+    }
+    UNSERVED.iter().any(is_it).then_some(Absent::Unserved)
+}
+
+/// `peer_alias_lookup` as `peerAliasLookup`.
+fn camel(name: &str) -> String {
+    let mut words = name.split('_');
+    let mut text = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let mut letters = word.chars();
+        text.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+        text.push_str(letters.as_str());
+    }
+    text
+}
+
 fn check_unknown(message: &MessageDescriptor, number: u32) -> Result<(), Refused> {
     let is_it = |field: &Unserved| field.message == message.full_name() && field.number == number;
     if HARMLESS.iter().any(|(field, _)| is_it(field)) {

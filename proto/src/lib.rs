@@ -1,14 +1,22 @@
 //! The gRPC services of Leyden: the part of LND's interface that it answers (`lnd/*.proto`, under LND's names and
 //! numbers) and what LND has no service for (`leyden/*.proto`). Beside the generated types there is what decodes requests,
-//! and what becomes of their fields ([`fields`]).
+//! what becomes of their fields ([`fields`]), messages as JSON ([`json`]) and LND's paths of REST ([`bindings`]).
 
+pub mod bindings;
 pub mod codec;
 pub mod fields;
+pub mod json;
 
 /// `Lightning`, `State` and `WalletUnlocker`, with LND's names and numbers.
 #[allow(clippy::all, deprecated)]
 pub mod lnrpc {
     tonic::include_proto!("lnrpc");
+}
+
+/// `ChainKit` and `ChainNotifier`, with LND's names and numbers.
+#[allow(clippy::all, deprecated)]
+pub mod chainrpc {
+    tonic::include_proto!("chainrpc");
 }
 
 /// `Invoices`, with LND's names and numbers.

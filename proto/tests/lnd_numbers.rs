@@ -15,7 +15,7 @@ const TABLE: &str = "tests/lnd_numbers.txt";
 
 /// The packages whose names belong to LND.
 const LND_PACKAGES: &[&str] =
-    &["lnrpc", "invoicesrpc", "routerrpc", "verrpc", "walletrpc", "watchtowerrpc", "wtclientrpc"];
+    &["chainrpc", "lnrpc", "invoicesrpc", "routerrpc", "verrpc", "walletrpc", "watchtowerrpc", "wtclientrpc"];
 
 /// Fields that LND had up to 0.20 and that clients still send.
 const FORMER: &[(&str, &str)] = &[
@@ -100,6 +100,8 @@ fn write_table(source: &Path, ours: &Facts) -> Result<(), Box<dyn Error>> {
     let files = ["lightning.proto", "stateservice.proto", "walletunlocker.proto", "routerrpc/router.proto"];
     let mut compiler = protox::Compiler::new([&root])?;
     compiler.include_imports(true).open_files(files.map(|file| root.join(file)))?;
+    compiler.open_file(root.join("chainrpc/chainkit.proto"))?;
+    compiler.open_file(root.join("chainrpc/chainnotifier.proto"))?;
     compiler.open_file(root.join("invoicesrpc/invoices.proto"))?;
     compiler.open_file(root.join("verrpc/verrpc.proto"))?;
     compiler.open_file(root.join("walletrpc/walletkit.proto"))?;

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, sync::Arc};
 
 use async_trait::async_trait;
-use bitcoin::{Address, Amount, Block, BlockHash, Transaction, Txid};
+use bitcoin::{Address, Amount, Block, BlockHash, Transaction, Txid, block::Header};
 use leyden_channels::types::Height;
 use leyden_node::{
     BlockRef, InclusionProof, MempoolEntryInfo, MempoolInfo, PeerInfo, Tip, TipDoubt, Totals, TransactionInfo,
@@ -18,6 +18,14 @@ pub(crate) trait Chain: Send + Sync {
     async fn disk_use(&self) -> Result<DiskUse, ApiError>;
     /// `NotFound` if there is none.
     async fn block(&self, which: BlockSelector) -> Result<LocatedBlock, ApiError>;
+    /// `NotFound` if there is none.
+    async fn header(&self, hash: BlockHash) -> Result<Header, ApiError>;
+    /// Of a block whose header is known. `NotFound` if there is none.
+    async fn height_of(&self, hash: BlockHash) -> Result<Height, ApiError>;
+    /// In the best chain. `NotFound` if it is not so long.
+    async fn block_hash(&self, height: Height) -> Result<BlockHash, ApiError>;
+    /// Every block that becomes the tip, after the block `from`, or from the present tip on.
+    async fn block_epochs(&self, from: Option<BlockHash>) -> Result<Updates<BlockRef>, ApiError>;
     /// `NotFound` if it is neither in the best chain nor in the mempool.
     async fn transaction(&self, txid: Txid) -> Result<TransactionInfo, ApiError>;
     /// `NotFound` if it is in no block of the best chain.

@@ -15,6 +15,9 @@ pub(crate) trait Forwarding: Send + Sync {
     /// The oldest first.
     async fn forwards(&self, request: ForwardsRequest) -> Result<ForwardsPage, ApiError>;
     /// Everything that happens to HTLCs here from now on. A listener that falls too far behind gets an error.
+    /// Tells the network not to send payments over a channel, or to send them again; it holds until the next start.
+    /// `NotFound` if there is no such channel, `FailedPrecondition` if it shall be used and its peer is away.
+    async fn set_channel_status(&self, funding: OutPoint, status: ChannelStatus) -> Result<(), ApiError>;
     async fn htlc_events(&self) -> Result<Updates<HtlcEvent>, ApiError>;
 }
 
@@ -151,4 +154,13 @@ pub(crate) struct HtlcAmounts {
     pub incoming_expiry: CltvExpiry,
     pub outgoing: Msat,
     pub outgoing_expiry: CltvExpiry,
+}
+
+/// Whether others are told to use a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChannelStatus {
+    Enabled,
+    Disabled,
+    /// As its peer is there or away.
+    Automatic,
 }

@@ -3,11 +3,11 @@
 use async_trait::async_trait;
 use bitcoin::{Amount, OutPoint};
 use leyden_channels::{
-    types::{Msat, NodeId, ShortChannelId},
+    types::{Height, Msat, NodeId, ShortChannelId},
     wire::features::Features,
 };
 
-use super::ApiError;
+use super::{ApiError, Updates};
 
 /// What gossip has told.
 #[async_trait]
@@ -17,7 +17,28 @@ pub(crate) trait Graph: Send + Sync {
     async fn graph_channel(&self, name: ChannelName) -> Result<GraphChannel, ApiError>;
     /// A node and its channels; our own channels that are not announced count among ours.
     async fn graph_node(&self, node: NodeId) -> Result<GraphNodeView, ApiError>;
+    /// What changes from now on.
+    async fn graph_updates(&self) -> Result<Updates<GraphUpdate>, ApiError>;
     async fn network_summary(&self) -> Result<NetworkSummary, ApiError>;
+}
+
+/// What the network has told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum GraphUpdate {
+    Node(GraphNode),
+    /// `by` has said what it asks.
+    Terms {
+        channel: GraphChannel,
+        by: NodeId,
+    },
+    /// A channel is no more.
+    Gone {
+        short_channel_id: ShortChannelId,
+        funding: Option<OutPoint>,
+        capacity: Amount,
+        /// The tip now.
+        height: Height,
+    },
 }
 
 /// Either name of a channel.

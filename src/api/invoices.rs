@@ -52,8 +52,8 @@ pub(crate) struct AddInvoice {
 pub(crate) enum Description {
     /// At most 639 bytes (BOLT 11, the `d` field); may be empty.
     Text(String),
-    /// SHA-256 of a longer one.
-    Hash([u8; 32]),
+    /// SHA-256 of a longer one, and what the recipient keeps beside it; the payer does not see that.
+    Hash { hash: [u8; 32], memo: String },
 }
 
 /// One step on the way to a recipient that the network does not know (BOLT 11, the `r` field).

@@ -23,6 +23,7 @@ mod graph;
 mod holding;
 mod invoices;
 mod lifecycle;
+mod messages;
 mod payments;
 mod peers;
 mod recovery;
@@ -31,6 +32,7 @@ mod swaps;
 mod tokens;
 mod towers;
 mod wallet;
+mod wallet_kit;
 mod watchtower;
 
 use std::{pin::Pin, sync::Arc};
@@ -56,12 +58,12 @@ pub(crate) use self::{
     error::ApiError,
     figures::{ChannelFigures, Figures, NetworkFigures, PaymentFigures, TowerFigures},
     forwarding::{
-        ChannelFee, FeeReport, Forward, ForwardSide, Forwarding, ForwardsPage, ForwardsRequest, HtlcAmounts, HtlcEvent,
-        HtlcName, HtlcNews, HtlcRole, PolicyChange, PolicyRefusal, PolicyRefused,
+        ChannelFee, ChannelStatus, FeeReport, Forward, ForwardSide, Forwarding, ForwardsPage, ForwardsRequest,
+        HtlcAmounts, HtlcEvent, HtlcName, HtlcNews, HtlcRole, PolicyChange, PolicyRefusal, PolicyRefused,
     },
     graph::{
-        ChannelName, Graph, GraphChannel, GraphNode, GraphNodeInfo, GraphNodeView, GraphPolicy, NetworkGraph,
-        NetworkSummary,
+        ChannelName, Graph, GraphChannel, GraphNode, GraphNodeInfo, GraphNodeView, GraphPolicy, GraphUpdate,
+        NetworkGraph, NetworkSummary,
     },
     holding::HoldInvoices,
     invoices::{
@@ -69,11 +71,12 @@ pub(crate) use self::{
         RouteHintHop,
     },
     lifecycle::{InitWallet, NetworkInfo, NodeInfo, UnlockWallet, WalletState},
+    messages::{Messages, Signatory},
     payments::{
-        Attempt, AttemptFailure, AttemptState, FailureReason, Payment, PaymentState, PaymentTarget, Payments, RouteHop,
-        SendPayment,
+        Attempt, AttemptFailure, AttemptState, FailureReason, ForgetPayments, Payment, PaymentState, PaymentTarget,
+        Payments, RouteHop, SendPayment,
     },
-    peers::{PeerAddress, PeerError, PeerInfo, Peers},
+    peers::{PeerAddress, PeerError, PeerEvent, PeerInfo, Peers},
     recovery::{LostChannel, Recovering, Recovery},
     routes::{BuildRoute, FeeEstimate, FeeQuery, FoundRoute, PlannedRoute, RouteQuery, Routes},
     swaps::{
@@ -83,6 +86,7 @@ pub(crate) use self::{
     tokens::Tokens,
     towers::{AddTower, AuditOutcome, ChannelAudit, ChannelCoverage, Tower, TowerCoverage, TowerList, Towers},
     wallet::{AddressKind, CoinChoice, FeeChoice, SendAmount, SendCoins, Wallet, WalletBalance, WalletCoin, WalletTx},
+    wallet_kit::{Account, ChainFeerates, Lease, SendEstimate, SendMany, WalletKit},
     watchtower::{Watchtower, WatchtowerInfo, WatchtowerStats},
 };
 
@@ -135,6 +139,8 @@ pub(crate) trait Daemon: Tokens + Send + Sync + 'static {
 #[async_trait]
 pub(crate) trait Lightning:
     Wallet
+    + WalletKit
+    + Messages
     + Peers
     + Channels
     + Backups

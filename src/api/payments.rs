@@ -22,6 +22,22 @@ pub(crate) trait Payments: Send + Sync {
     async fn track_payment(&self, hash: PaymentHash) -> Result<Updates<Payment>, ApiError>;
     /// In the order of `index`; `only_open` is never set.
     async fn payments(&self, page: PageRequest, include_incomplete: bool) -> Result<Page<Payment>, ApiError>;
+    /// Payments that are under way, as they are now, then every change of any.
+    async fn track_payments(&self) -> Result<Updates<Payment>, ApiError>;
+    /// Forgets payments that are over, or those of their attempts that failed; how many it were. `NotFound` if one is named
+    /// that is not there, `FailedPrecondition` if it is not over.
+    async fn forget_payments(&self, which: ForgetPayments) -> Result<u64, ApiError>;
+}
+
+/// Which payments, and what of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ForgetPayments {
+    /// `None`: all.
+    pub hash: Option<PaymentHash>,
+    /// Only payments that failed.
+    pub only_failed: bool,
+    /// The payments stay; their attempts that failed go.
+    pub only_failed_attempts: bool,
 }
 
 /// A payment to be made.

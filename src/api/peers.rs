@@ -9,7 +9,7 @@ use leyden_channels::{
     wire::features::Features,
 };
 
-use super::ApiError;
+use super::{ApiError, Updates};
 
 /// Connections to other nodes.
 #[async_trait]
@@ -20,6 +20,14 @@ pub(crate) trait Peers: Send + Sync {
     /// `NotFound` if not connected, `FailedPrecondition` if channels with it are open.
     async fn disconnect_peer(&self, node_id: PublicKey) -> Result<(), ApiError>;
     async fn peers(&self) -> Result<Vec<PeerInfo>, ApiError>;
+    /// Every node that comes or goes from now on.
+    async fn peer_events(&self) -> Result<Updates<PeerEvent>, ApiError>;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PeerEvent {
+    pub node_id: PublicKey,
+    pub is_online: bool,
 }
 
 /// Where a node is.

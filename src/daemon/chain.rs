@@ -8,10 +8,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bitcoin::{Address, CompactTarget, ScriptBuf, Target, Transaction, Txid, hashes::Hash as _};
+use bitcoin::{
+    Address, BlockHash, CompactTarget, ScriptBuf, Target, Transaction, Txid, block::Header, hashes::Hash as _,
+};
 use leyden_channels::types::Height;
 use leyden_node::{
-    BlockRef, InclusionProof, MempoolError, MerkleProof, Node, NodeError, PeerInfo, Totals, TransactionInfo,
+    BlockRef, InclusionProof, MempoolError, MerkleProof, Node, NodeError, Notice, PeerInfo, Totals, TransactionInfo,
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -99,6 +101,10 @@ impl ChainFacade {
     }
 }
 
+fn no_block() -> ApiError {
+    ApiError::not_found("there is no such block; `leyden chain tip` shows the height")
+}
+
 fn node_error(error: NodeError) -> ApiError {
     match error {
         NodeError::UnknownBlock(_) => ApiError::not_found(error.to_string()),
@@ -133,17 +139,56 @@ impl Chain for ChainFacade {
     }
 
     async fn block(&self, which: BlockSelector) -> Result<LocatedBlock, ApiError> {
-        let not_found = || ApiError::not_found("there is no such block; `leyden chain tip` shows the height");
         let hash = match which {
             BlockSelector::Hash(hash) => hash,
-            BlockSelector::Height(height) => self.node.block_hash(height.0).ok_or_else(not_found)?,
+            BlockSelector::Height(height) => self.node.block_hash(height.0).ok_or_else(no_block)?,
         };
-        let (header, height) = self.node.header(&hash).ok_or_else(not_found)?;
-        let block = self.node.block(hash).await.map_err(node_error)?.ok_or_else(not_found)?;
+        let (header, height) = self.node.header(&hash).ok_or_else(no_block)?;
+        let block = self.node.block(hash).await.map_err(node_error)?.ok_or_else(no_block)?;
         let depth = self.node.tip().height.saturating_sub(height).saturating_add(1);
         let confirmations = if self.node.is_active(&hash) { depth } else { 0 };
         let difficulty = self.difficulty(header.bits);
         Ok(LocatedBlock { block, hash, height: Height(height), confirmations, difficulty })
+    }
+
+    async fn header(&self, hash: BlockHash) -> Result<Header, ApiError> {
+        self.node.header(&hash).map(|(header, _)| header).ok_or_else(no_block)
+    }
+
+    async fn height_of(&self, hash: BlockHash) -> Result<Height, ApiError> {
+        self.node.header(&hash).map(|(_, height)| Height(height)).ok_or_else(no_block)
+    }
+
+    async fn block_hash(&self, height: Height) -> Result<BlockHash, ApiError> {
+        self.node.block_hash(height.0).ok_or_else(no_block)
+    }
+
+    async fn block_epochs(&self, from: Option<BlockHash>) -> Result<Updates<BlockRef>, ApiError> {
+        let tip = self.node.tip();
+        let mut notices = self.node.subscribe(Some(from.unwrap_or(tip.hash))).map_err(node_error)?;
+        let (sender, receiver) = mpsc::channel(16);
+        tokio::spawn(async move {
+            let first = from.is_none().then_some(BlockRef { hash: tip.hash, height: tip.height });
+            let mut next = first.map(Ok);
+            loop {
+                let item = match next.take() {
+                    Some(item) => item,
+                    None => tokio::select! {
+                        notice = notices.next() => match notice {
+                            Ok(Notice::BlockConnected { hash, height, .. }) => Ok(BlockRef { hash, height }),
+                            Ok(_) => continue,
+                            Err(error) => Err(node_error(error)),
+                        },
+                        () = sender.closed() => return,
+                    },
+                };
+                let ended = item.is_err();
+                if sender.send(item).await.is_err() || ended {
+                    return;
+                }
+            }
+        });
+        Ok(Box::pin(ReceiverStream::new(receiver)))
     }
 
     async fn transaction(&self, txid: Txid) -> Result<TransactionInfo, ApiError> {

@@ -8,6 +8,7 @@ mod chain;
 mod descriptors;
 mod metrics;
 mod private;
+mod rest;
 mod run;
 mod tip;
 mod tokens;
@@ -78,6 +79,7 @@ pub struct LeydenDaemon {
 #[derive(Clone)]
 struct CallerSlots {
     grpc: ConnectionSlots,
+    rest: ConnectionSlots,
     jsonrpc: ConnectionSlots,
     metrics: ConnectionSlots,
     zmq: ConnectionSlots,
@@ -87,6 +89,7 @@ impl CallerSlots {
     fn new(descriptors: Descriptors) -> Self {
         Self {
             grpc: ConnectionSlots::new(descriptors.callers()),
+            rest: ConnectionSlots::new(descriptors.callers()),
             jsonrpc: ConnectionSlots::new(descriptors.callers()),
             metrics: ConnectionSlots::new(descriptors.metrics_callers()),
             zmq: ConnectionSlots::new(descriptors.subscribers()),
@@ -95,11 +98,12 @@ impl CallerSlots {
 
     fn limits(&self) -> impl Iterator<Item = LimitUse> {
         let grpc = self.grpc.limits("grpc.unknown_callers", "grpc.callers");
+        let rest = self.rest.limits("rest.unknown_callers", "rest.callers");
         let jsonrpc = self.jsonrpc.limits("jsonrpc.unknown_callers", "jsonrpc.callers");
         // Whoever asks for metrics or subscribes stays unknown.
         let [metrics, _] = self.metrics.limits("metrics.callers", "metrics.callers");
         let [zmq, _] = self.zmq.limits("zmq.subscribers", "zmq.subscribers");
-        grpc.into_iter().chain(jsonrpc).chain([metrics, zmq])
+        grpc.into_iter().chain(rest).chain(jsonrpc).chain([metrics, zmq])
     }
 }
 
@@ -379,7 +383,9 @@ impl Daemon for LeydenDaemon {
         self.refuse_without_wallet()?;
         let _opening = self.opening.lock().await;
         if self.running().is_some() {
-            return Err(ApiError::exists("the wallet is open already"));
+            return Err(ApiError::exists(
+                "wallet already unlocked, WalletUnlocker service is no longer available: there is nothing to do",
+            ));
         }
         let path = self.seed_path();
         if !seed::exists(&path) {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
-    CallerSlots, LeydenDaemon, descriptors, metrics::MetricsListener, private, tip, tokens,
+    CallerSlots, LeydenDaemon, descriptors, metrics::MetricsListener, private, rest::RestListener, tip, tokens,
     watchtower::WatchtowerFacade,
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     jsonrpc,
     macaroon::RootKey,
     metrics::RecorderError,
-    rpc::{self, Authorizer, ServeError, ServeOptions},
+    rpc::{self, Authorizer, ServeError, ServeOptions, Services},
     tls,
     tower::{TOWER_NEEDS, TowerStartError},
     wallet::seed,
@@ -52,6 +52,10 @@ pub enum RunError {
     TooFewDescriptors { limit: u64 },
     #[error("cannot listen for gRPC on {address}: {source}. Choose another address with --rpc-listen")]
     RpcListen { address: SocketAddr, source: io::Error },
+    #[error(
+        "cannot serve REST on {address}: {source}. Choose another address with --rest-listen, or leave it out with --no-rest"
+    )]
+    RestListen { address: SocketAddr, source: io::Error },
     #[error("cannot serve JSON-RPC on {address}: {source}. Choose another address with --bitcoin-rpc")]
     BitcoinRpcListen { address: SocketAddr, source: io::Error },
     #[error("cannot publish over ZeroMQ on tcp://{address}: {source}. Choose another address with --zmqpub{topic}")]
@@ -95,11 +99,18 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let address = config.rpc_listen;
     let listener = TcpListener::bind(address).await.map_err(|source| RunError::RpcListen { address, source })?;
     let rpc_address = listener.local_addr().map_err(|source| RunError::RpcListen { address, source })?;
+    let rest = RestListener::open(&config).await?;
     let metrics = MetricsListener::open(&config).await?;
     let metrics_address = metrics.as_ref().map(|metrics| metrics.address);
     let config = Config { rpc_listen: rpc_address, metrics: metrics_address, ..config };
+    let mut config = config;
+    match (&mut config.rest, &rest) {
+        (Some(settings), Some(rest)) => settings.listen = rest.address,
+        _ => config.rest = None,
+    }
     let identity = tls::open(&layout, rpc_address, &config.tls_extra).map_err(at(layout.tls_certificate()))?;
     rpc::check_tls(&identity)?;
+    let rest = rest.map(|rest| rest.with_tls(&identity)).transpose()?;
     let root_key = Arc::new(RootKey::open(&layout.macaroon_root_key()).map_err(at(layout.macaroon_root_key()))?);
 
     let mut node_config = NodeConfig::new(config.params.clone(), layout.chain_database());
@@ -129,7 +140,6 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 
     let stopping = CancellationToken::new();
     tokio::spawn(tip::log_doubts(node.clone(), tip::Duties::of(&config), stopping.clone()));
-    let mut config = config;
     let slots = CallerSlots::new(descriptors);
     let publisher = Publisher::bind(&config.zmq).await.map_err(|BindError { notifier, source }| {
         RunError::ZmqListen { topic: notifier.topic.name(), address: notifier.address, source }
@@ -185,9 +195,12 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         let daemon = Arc::clone(&daemon) as Arc<dyn crate::api::Daemon>;
         tokio::spawn(metrics.serve(daemon, started, slots.metrics.clone(), stopping.clone()));
     }
+    let authorizer = Authorizer::Macaroons(root_key);
+    let services = Services::new(Arc::clone(&daemon) as Arc<dyn crate::api::Daemon>, authorizer, stopping.clone());
+    let services = services.await?;
+    let rest = rest.map(|rest| tokio::spawn(rest.serve(services.clone(), slots.rest.clone(), stopping.clone())));
     let mut serving = tokio::spawn(rpc::serve(ServeOptions {
-        daemon: Arc::clone(&daemon) as Arc<dyn crate::api::Daemon>,
-        authorizer: Authorizer::Macaroons(root_key),
+        services,
         tls: Some(identity),
         listener,
         slots: slots.grpc,
@@ -225,6 +238,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let end = async {
         // One that has ended must not be asked again.
         let served = if has_ended { None } else { Some(serving.await) };
+        if let Some(rest) = rest {
+            let _ = rest.await;
+        }
         node.shutdown().await;
         served
     };
@@ -285,6 +301,7 @@ pub(super) fn announce(
         listen,
         chain_listen: node.local_address(),
         bitcoin_rpc: config.bitcoin_rpc,
+        rest: config.rest.as_ref().map(|rest| rest.listen),
         tower,
         metrics: config.metrics,
     };

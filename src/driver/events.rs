@@ -37,6 +37,13 @@ pub(crate) enum ChannelNews {
     Resolved(OutPoint),
 }
 
+/// A node has come, or gone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerNews {
+    pub node_id: PublicKey,
+    pub is_online: bool,
+}
+
 /// News of an HTLC.
 #[derive(Clone, Debug)]
 pub(crate) enum HtlcActivity {
@@ -92,6 +99,8 @@ pub(crate) struct Events {
     invoices: broadcast::Sender<Arc<Invoice>>,
     channels: broadcast::Sender<ChannelNews>,
     htlcs: broadcast::Sender<HtlcActivity>,
+    peers: broadcast::Sender<PeerNews>,
+    payments: broadcast::Sender<Arc<Payment>>,
 }
 
 impl Default for Events {
@@ -102,6 +111,8 @@ impl Default for Events {
             invoices: broadcast::channel(BACKLOG).0,
             channels: broadcast::channel(BACKLOG).0,
             htlcs: broadcast::channel(BACKLOG).0,
+            peers: broadcast::channel(BACKLOG).0,
+            payments: broadcast::channel(BACKLOG).0,
         }
     }
 }
@@ -114,6 +125,7 @@ impl Events {
 
     pub(crate) fn payment(&self, payment: Box<Payment>) {
         let payment: Arc<Payment> = payment.into();
+        let _ = self.payments.send(Arc::clone(&payment));
         let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Entry::Occupied(mut entry) = followers.entry(payment.request.payment_hash) {
             entry.get_mut().retain(|follower| follower.send(Arc::clone(&payment)).is_ok());
@@ -121,6 +133,19 @@ impl Events {
                 entry.remove();
             }
         }
+    }
+
+    /// Every change of every payment.
+    pub(crate) fn payments(&self) -> broadcast::Receiver<Arc<Payment>> {
+        self.payments.subscribe()
+    }
+
+    pub(crate) fn peer(&self, news: PeerNews) {
+        let _ = self.peers.send(news);
+    }
+
+    pub(crate) fn peers(&self) -> broadcast::Receiver<PeerNews> {
+        self.peers.subscribe()
     }
 
     /// Tells every change of one payment until its end.

@@ -60,6 +60,7 @@ use crate::{
     store::{Store, StoreError},
     wallet::{
         keys::NodeKeys,
+        leases::Lease,
         onchain::{OnchainWallet, WalletError},
     },
     words::{Line, LogBudget},
@@ -212,6 +213,7 @@ impl Runtime {
         let look_ahead = look_ahead(&store)?;
         let log = Box::new(store.clone());
         let wallet = OnchainWallet::open(&keys, params.address_network, params.genesis_hash, look_ahead, log)?;
+        keep_leases(&store, &wallet, node.clock().now())?;
         if recovery_window.is_some() && wallet.tip().0 > 0 {
             RestoreOnPruned::check(&node)?;
             info!(look_ahead, "the wallet rescans the whole chain");
@@ -619,7 +621,21 @@ fn load_invoices(store: &Store) -> Result<Invoices, StoreError> {
 fn load_payments(store: &Store) -> Result<Payments, StoreError> {
     let records = store.core_records(&Key::all_payments_prefix())?;
     let payments = records.iter().map(|(_, value)| record::decode_payment(value)).collect::<Result<Vec<_>, _>>();
-    Ok(Payments::restore(payments.map_err(|error| store.damaged(&error.to_string()))?))
+    let mut payments = Payments::restore(payments.map_err(|error| store.damaged(&error.to_string()))?);
+    payments.begin_after(store.payment_numbers()?);
+    Ok(payments)
+}
+
+/// Coins that were leased before a restart are so still; what is over is forgotten.
+fn keep_leases(store: &Store, wallet: &OnchainWallet, now: u64) -> Result<(), StoreError> {
+    for (coin, id, until) in store.leases()? {
+        let left = Duration::from_secs(until.saturating_sub(now));
+        let kept = !left.is_zero() && wallet.lease(coin, Lease { id, until }, left).is_ok();
+        if !kept {
+            store.remove_lease(&coin)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -117,6 +117,12 @@ impl Services {
         self.keys.node_id()
     }
 
+    /// How maps of the network paint this node: red, green and blue from its key.
+    pub(crate) fn color(&self) -> [u8; 3] {
+        let [_, red, green, blue, ..] = self.node_id().serialize();
+        [red, green, blue]
+    }
+
     pub(crate) fn now(&self) -> UnixTime {
         UnixTime(self.node.clock().now())
     }

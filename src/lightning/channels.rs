@@ -346,9 +346,7 @@ impl LightningNode {
 
     async fn connected_peer(&self, node_id: &secp256k1::PublicKey) -> Result<PeerState, ApiError> {
         let offline = || {
-            ApiError::precondition(format!(
-                "peer {node_id} is not connected: `leyden connect {node_id}@host:port` first"
-            ))
+            ApiError::precondition(format!("peer {node_id} is not online: `leyden connect {node_id}@host:port` first"))
         };
         let mailbox = self.services().peers.get(node_id).ok_or_else(offline)?;
         let (answer, state) = oneshot::channel();

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
+use bitcoin::OutPoint;
 use leyden_channels::{
     channel::{Key, StateName},
     switch::{self, ForwardPolicy, ForwardRecord, HtlcEventKind, Leg, Outgoing},
@@ -13,11 +14,13 @@ use leyden_channels::{
 use super::{LightningNode, internal, invoices::futures_unfold};
 use crate::{
     api::{
-        ApiError, ChannelFee, FeeReport, Forward, ForwardSide, Forwarding, ForwardsPage, ForwardsRequest, HtlcAmounts,
-        HtlcEvent, HtlcName, HtlcNews, HtlcRole, PolicyChange, PolicyRefusal, PolicyRefused, Updates,
+        ApiError, ChannelFee, ChannelStatus, FeeReport, Forward, ForwardSide, Forwarding, ForwardsPage,
+        ForwardsRequest, HtlcAmounts, HtlcEvent, HtlcName, HtlcNews, HtlcRole, PolicyChange, PolicyRefusal,
+        PolicyRefused, Updates,
     },
     driver::{
         events::{HtlcActivity, OwnHtlc, OwnHtlcNews},
+        gossip::GossipEvent,
         services::Services,
     },
     store::StoreError,
@@ -81,6 +84,21 @@ impl Forwarding for LightningNode {
 
     async fn forwards(&self, request: ForwardsRequest) -> Result<ForwardsPage, ApiError> {
         self.read(move |services| history(services, &request)).await
+    }
+
+    async fn set_channel_status(&self, funding: OutPoint, status: ChannelStatus) -> Result<(), ApiError> {
+        let state = self.channel_state(funding).await.ok_or_else(|| {
+            ApiError::not_found(format!(
+                "channel not found: this node has none at {funding}, see `leyden listchannels`"
+            ))
+        })?;
+        if status == ChannelStatus::Enabled && !state.summary.usable {
+            let text = "unable to enable channel which is not currently active: its peer is away, or it is not open";
+            return Err(ApiError::precondition(text));
+        }
+        let off = status == ChannelStatus::Disabled;
+        self.services().gossip.tell(GossipEvent::TurnedOff { channel: state.summary.channel_id, off });
+        Ok(())
     }
 
     async fn htlc_events(&self) -> Result<Updates<HtlcEvent>, ApiError> {

@@ -1,31 +1,38 @@
 //! The network's calls: what gossip has told, and our own channels that it does not tell of.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bitcoin::{Amount, OutPoint};
 use leyden_channels::{
     channel::StateName,
     gossip::{
-        Graph as Network,
+        Direction, Graph as Network,
         graph::{Channel as NetworkChannel, Node, NodeIndex, NodeInfo, RoutingPolicy},
     },
     types::{ChannelId, Msat, NodeId, ShortChannelId},
     wire::{NodeAddress, alias_text},
 };
 
-use super::LightningNode;
+use tokio_stream::StreamExt as _;
+
+use super::{LightningNode, invoices::futures_unfold};
 use crate::{
     api::{
-        ApiError, ChannelName, Graph, GraphChannel, GraphNode, GraphNodeInfo, GraphNodeView, GraphPolicy, NetworkGraph,
-        NetworkSummary,
+        ApiError, ChannelName, Graph, GraphChannel, GraphNode, GraphNodeInfo, GraphNodeView, GraphPolicy, GraphUpdate,
+        NetworkGraph, NetworkSummary, Updates,
     },
-    driver::{gossip::Gossip, services::Services},
+    driver::{
+        gossip::{Gossip, GraphNews},
+        services::Services,
+    },
 };
 
 #[async_trait]
 impl Graph for LightningNode {
     async fn graph(&self, unannounced: bool) -> Result<NetworkGraph, ApiError> {
         let mut graph = self.read(|services| Ok(whole(&services.gossip))).await?;
-        self.name_outputs(&mut graph.channels).await;
+        name_outputs(self.services(), &mut graph.channels).await;
         if unannounced {
             graph.channels.extend(self.unannounced().await);
         }
@@ -44,7 +51,7 @@ impl Graph for LightningNode {
         });
         if let Some(channel) = found {
             let mut channels = [channel];
-            self.name_outputs(&mut channels).await;
+            name_outputs(services, &mut channels).await;
             let [channel] = channels;
             return Ok(channel);
         }
@@ -53,7 +60,9 @@ impl Graph for LightningNode {
             ChannelName::Funding(funding) => channel.funding == Some(funding),
         };
         self.unannounced().await.into_iter().find(is_named).ok_or_else(|| {
-            ApiError::not_found("no such channel is known: `leyden graph describe` lists those that are")
+            ApiError::not_found(
+                "edge not found: no such channel is known, `leyden graph describe` lists those that are",
+            )
         })
     }
 
@@ -78,15 +87,32 @@ impl Graph for LightningNode {
             // We know ourselves, whatever the network knows.
             None if node == local => GraphNodeView { node: self.own_node(), channels: Vec::new() },
             None => {
-                let text = format!("node {node} is not known: it has no channel that was announced to this node");
+                let text = format!(
+                    "unable to find node: {node} is not known, it has no channel that was announced to this node"
+                );
                 return Err(ApiError::not_found(text));
             }
         };
-        self.name_outputs(&mut view.channels).await;
+        name_outputs(services, &mut view.channels).await;
         if node == local {
             view.channels.extend(self.unannounced().await);
         }
         Ok(view)
+    }
+
+    async fn graph_updates(&self) -> Result<Updates<GraphUpdate>, ApiError> {
+        let services = Arc::clone(self.services());
+        let news = futures_unfold(services.gossip.changes(), |news| news);
+        let updates = news.then(move |news| {
+            let services = Arc::clone(&services);
+            async move {
+                match news {
+                    Ok(news) => update(&services, news).await.map(Ok),
+                    Err(error) => Some(Err(error)),
+                }
+            }
+        });
+        Ok(Box::pin(updates.filter_map(|update| update)))
     }
 
     async fn network_summary(&self) -> Result<NetworkSummary, ApiError> {
@@ -95,35 +121,16 @@ impl Graph for LightningNode {
 }
 
 impl LightningNode {
-    /// Looks up the funding outputs that the gossip task has not come to yet after a start.
-    async fn name_outputs(&self, channels: &mut [GraphChannel]) {
-        let services = self.services();
-        for channel in channels {
-            let id = channel.short_channel_id;
-            channel.funding = services.gossip.output_of(id);
-            if channel.funding.is_none()
-                && let Ok(Some(found)) = services.node.output_at(id.block().0, id.index(), u32::from(id.output())).await
-            {
-                channel.funding = Some(found.outpoint);
-            }
-        }
-    }
-
     fn own_node(&self) -> GraphNode {
-        GraphNode { id: NodeId::from(self.services().node_id()), info: Some(self.own_info()) }
-    }
-
-    /// What the network is told of this node, once it has a public channel.
-    pub(super) fn own_info(&self) -> GraphNodeInfo {
         let services = self.services();
-        let id = NodeId::from(services.node_id());
-        GraphNodeInfo {
+        let info = GraphNodeInfo {
             timestamp: 0,
             alias: services.alias.clone(),
-            color: [id.0[1], id.0[2], id.0[3]],
+            color: services.color(),
             addresses: services.addresses.iter().map(address).collect(),
             features: services.local.features.clone(),
-        }
+        };
+        GraphNode { id: NodeId::from(services.node_id()), info: Some(info) }
     }
 
     /// Our channels that the graph does not have.
@@ -150,6 +157,54 @@ impl LightningNode {
         }
         channels.sort_by_key(|channel| channel.short_channel_id);
         channels
+    }
+}
+
+/// Looks up the funding outputs that the gossip task has not come to yet after a start.
+async fn name_outputs(services: &Services, channels: &mut [GraphChannel]) {
+    for channel in channels {
+        let id = channel.short_channel_id;
+        channel.funding = services.gossip.output_of(id);
+        if channel.funding.is_none()
+            && let Ok(Some(found)) = services.node.output_at(id.block().0, id.index(), u32::from(id.output())).await
+        {
+            channel.funding = Some(found.outpoint);
+        }
+    }
+}
+
+/// What there is to tell of a change; nothing if it is over already.
+async fn update(services: &Services, news: GraphNews) -> Option<GraphUpdate> {
+    match news {
+        GraphNews::Node(id) => {
+            let intake = services.gossip.intake();
+            let network = intake.graph();
+            network.node(network.find_node(&id)?).map(|node| GraphUpdate::Node(to_node(node)))
+        }
+        GraphNews::Terms(id, direction) => {
+            let channel = {
+                let intake = services.gossip.intake();
+                to_channel(intake.graph(), intake.graph().channel_by_id(id)?)?
+            };
+            let mut channels = [channel];
+            name_outputs(services, &mut channels).await;
+            let [channel] = channels;
+            let [first, second] = channel.nodes;
+            let by = match direction {
+                Direction::FromNode1 => first,
+                Direction::FromNode2 => second,
+            };
+            Some(GraphUpdate::Terms { channel, by })
+        }
+        GraphNews::Gone(id) => {
+            let found = services.node.output_at(id.block().0, id.index(), u32::from(id.output())).await.ok().flatten();
+            Some(GraphUpdate::Gone {
+                short_channel_id: id,
+                funding: found.as_ref().map(|found| found.outpoint),
+                capacity: found.map_or(Amount::ZERO, |found| found.output.value),
+                height: services.tip(),
+            })
+        }
     }
 }
 
@@ -204,9 +259,11 @@ fn own_channel(
     funding: OutPoint,
     capacity: Amount,
 ) -> GraphChannel {
+    // Terms that are told to the peer alone bear no time that anybody has seen. Clients take 0 for a channel without any.
+    let timestamp = u32::try_from(services.begun.0).unwrap_or(u32::MAX);
     let most = Msat::from_sat(capacity).unwrap_or(Msat(u64::MAX));
     let ours = services.forward_policy(channel).map(|policy| GraphPolicy {
-        timestamp: 0,
+        timestamp,
         disabled: !policy.enabled,
         cltv_expiry_delta: policy.cltv_expiry_delta,
         htlc_minimum: policy.htlc_minimum,
@@ -215,7 +272,7 @@ fn own_channel(
         fee_ppm: policy.fee_ppm,
     });
     let theirs = services.gossip.hint(channel).map(|hint| GraphPolicy {
-        timestamp: 0,
+        timestamp,
         disabled: false,
         cltv_expiry_delta: hint.cltv_expiry_delta,
         htlc_minimum: Msat(1),
@@ -244,7 +301,7 @@ fn to_info(info: &NodeInfo) -> GraphNodeInfo {
 }
 
 /// As host:port.
-fn address(address: &NodeAddress) -> String {
+pub(super) fn address(address: &NodeAddress) -> String {
     match address {
         NodeAddress::OnionV3 { address, port } => format!("{}.onion:{port}", base32(address)),
         plain => plain.host_and_port().unwrap_or_default(),

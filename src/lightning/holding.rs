@@ -10,7 +10,11 @@ use leyden_channels::{
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{LightningNode, invoices::to_api, tip_error};
+use super::{
+    LightningNode,
+    invoices::{no_invoice, to_api},
+    tip_error,
+};
 use crate::{
     api::{AddInvoice, ApiError, HoldInvoices, Invoice, InvoiceState, Invoices as _, Updates},
     driver::committer::PendingEffects,
@@ -30,8 +34,10 @@ impl HoldInvoices for LightningNode {
         let settled = services.try_change(&services.invoices, |invoices| invoices.settle_held(preimage, &ctx));
         self.end(preimage.hash(), settled, |state| match state {
             Stored::Settled(_) => Ok(()),
-            Stored::Open => Err("nothing has been paid for this invoice yet: there is nothing to take"),
-            Stored::Canceled => Err("the invoice was given up, and what was held went back to its payer"),
+            Stored::Open => Err("invoice still open: nothing has been paid for it yet, so there is nothing to take"),
+            Stored::Canceled => {
+                Err("invoice already canceled: it was given up, and what was held went back to its payer")
+            }
             Stored::Accepted(_) => Err("the invoice has just changed: try again"),
         })
         .await
@@ -42,7 +48,7 @@ impl HoldInvoices for LightningNode {
         let canceled = services.try_change(&services.invoices, |invoices| invoices.cancel(&hash, services.tip()));
         self.end(hash, canceled, |state| match state {
             Stored::Canceled => Ok(()),
-            Stored::Settled(_) => Err("the invoice is settled: what was paid can only be paid back"),
+            Stored::Settled(_) => Err("invoice already settled: what was paid can only be paid back"),
             Stored::Open | Stored::Accepted(_) => Err("the invoice has just changed: try again"),
         })
         .await
@@ -52,17 +58,24 @@ impl HoldInvoices for LightningNode {
         let services = Arc::clone(self.services());
         // The listener first, then the look: what happens in between comes twice rather than never.
         let mut news = services.events.invoices();
-        let first = self.invoice(hash).await?;
+        // One that is not there yet may come: LND's clients subscribe before they add it.
+        let first = match self.invoice(hash).await {
+            Ok(invoice) => Some(invoice),
+            Err(ApiError::NotFound(_)) => None,
+            Err(error) => return Err(error),
+        };
         let (sender, receiver) = mpsc::channel(16);
         tokio::spawn(async move {
-            let mut over = is_over(&first);
-            let mut item = Ok(first);
+            let mut over = first.as_ref().is_some_and(is_over);
+            let mut item: Option<Result<Invoice, ApiError>> = first.map(Ok);
             loop {
-                let failed = item.is_err();
-                if sender.send(item).await.is_err() || over || failed {
-                    return;
+                if let Some(item) = item.take() {
+                    let failed = item.is_err();
+                    if sender.send(item).await.is_err() || over || failed {
+                        return;
+                    }
                 }
-                item = loop {
+                let next = loop {
                     tokio::select! {
                         () = sender.closed() => return,
                         update = news.recv() => match update {
@@ -71,14 +84,15 @@ impl HoldInvoices for LightningNode {
                             // Whatever was missed, the store has the present state.
                             Err(RecvError::Lagged(_)) => match services.invoice_record(&hash) {
                                 Ok(Some(invoice)) => break Ok(to_api(&services, &invoice)),
-                                Ok(None) => return,
+                                Ok(None) => {}
                                 Err(error) => break Err(error.into()),
                             },
                             Err(RecvError::Closed) => return,
                         },
                     }
                 };
-                over = item.as_ref().is_ok_and(is_over);
+                over = next.as_ref().is_ok_and(is_over);
+                item = Some(next);
             }
         });
         Ok(Box::pin(ReceiverStream::new(receiver)))
@@ -108,8 +122,7 @@ impl LightningNode {
             }
             Err(InvoiceError::Exists | InvoiceError::NotOpen | InvoiceError::NotAccepted) => {
                 let record = services.invoice_record(&hash)?;
-                let record = record
-                    .ok_or_else(|| ApiError::not_found(format!("there is no invoice with payment hash {hash}")))?;
+                let record = record.ok_or_else(|| no_invoice(&hash))?;
                 wanted(&record.state).map_err(ApiError::precondition)
             }
         }

@@ -40,9 +40,7 @@ impl Invoices for LightningNode {
     async fn invoice(&self, hash: PaymentHash) -> Result<Invoice, ApiError> {
         let services = self.services();
         let invoice = services.invoice_record(&hash)?;
-        invoice
-            .map(|invoice| to_api(services, &invoice))
-            .ok_or_else(|| ApiError::not_found(format!("there is no invoice with payment hash {hash}")))
+        invoice.map(|invoice| to_api(services, &invoice)).ok_or_else(|| no_invoice(&hash))
     }
 
     async fn invoices(&self, page: PageRequest) -> Result<Page<Invoice>, ApiError> {
@@ -72,7 +70,7 @@ impl Invoices for LightningNode {
             amount: invoice.amount,
             description: match invoice.description {
                 payment::Description::Text(text) => Description::Text(text),
-                payment::Description::Hash(hash) => Description::Hash(hash),
+                payment::Description::Hash(hash) => Description::Hash { hash, memo: String::new() },
             },
             created: invoice.timestamp,
             expiry: Duration::from_secs(invoice.expiry_seconds),
@@ -112,12 +110,11 @@ impl LightningNode {
             return Err(ApiError::invalid("fallback addresses are not supported: leave fallback_addr empty"));
         }
         if services.invoice_record(&payment_hash)?.is_some() {
-            return Err(ApiError::exists("there is an invoice with this payment hash already: use another preimage"));
+            return Err(ApiError::exists("invoice with payment hash already exists: use another preimage"));
         }
         let created = services.now();
         let memo = match &request.description {
-            Description::Text(text) => text.clone(),
-            Description::Hash(hash) => hex::encode(hash),
+            Description::Text(text) | Description::Hash { memo: text, .. } => text.clone(),
         };
         let mut route_hints: Vec<Vec<payment::HintHop>> =
             request.route_hints.iter().map(|route| route.iter().map(to_core_hint).collect()).collect();
@@ -131,7 +128,7 @@ impl LightningNode {
             amount: request.amount,
             description: match request.description {
                 Description::Text(text) => payment::Description::Text(text),
-                Description::Hash(hash) => payment::Description::Hash(hash),
+                Description::Hash { hash, .. } => payment::Description::Hash(hash),
             },
             timestamp: created,
             expiry_seconds,
@@ -161,6 +158,11 @@ impl LightningNode {
         self.carry_out(added.map_err(|error| ApiError::exists(error.to_string()))?).await?;
         Ok(to_api(services, &invoice))
     }
+}
+
+/// LND's words first.
+pub(super) fn no_invoice(hash: &PaymentHash) -> ApiError {
+    ApiError::not_found(format!("unable to locate invoice: there is none with payment hash {hash}"))
 }
 
 fn list(services: &Services, page: &PageRequest) -> Result<Page<Invoice>, ApiError> {
@@ -305,7 +307,10 @@ pub(super) fn to_api(services: &Services, invoice: &incoming::Invoice) -> Invoic
         secret: invoice.payment_secret,
         request: invoice.bolt11.clone(),
         amount: invoice.amount,
-        description: Description::Text(invoice.memo.clone()),
+        description: match parsed.as_ref().map(|parsed| &parsed.description) {
+            Some(payment::Description::Hash(hash)) => Description::Hash { hash: *hash, memo: invoice.memo.clone() },
+            Some(payment::Description::Text(_)) | None => Description::Text(invoice.memo.clone()),
+        },
         created: invoice.created,
         expiry: Duration::from_secs(invoice.expiry_seconds),
         min_final_cltv: u16::try_from(invoice.min_final_cltv_expiry_delta).unwrap_or(u16::MAX),
@@ -315,7 +320,7 @@ pub(super) fn to_api(services: &Services, invoice: &incoming::Invoice) -> Invoic
             .flat_map(|parsed| &parsed.route_hints)
             .map(|route| route.iter().map(to_api_hint).collect())
             .collect(),
-        hint_private_channels: false,
+        hint_private_channels: parsed.as_ref().is_some_and(|parsed| !parsed.route_hints.is_empty()),
         features: parsed.map(|parsed| parsed.features).unwrap_or_default(),
         keysend: invoice.keysend,
         state,

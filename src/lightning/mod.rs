@@ -12,6 +12,7 @@ mod forwarding;
 mod graph;
 mod holding;
 mod invoices;
+mod messages;
 mod payments;
 mod peers;
 mod recovery;
@@ -19,6 +20,7 @@ mod routes;
 mod swaps;
 mod towers;
 mod wallet;
+mod wallet_kit;
 mod warnings;
 
 use std::{sync::Arc, time::Duration};
@@ -213,13 +215,10 @@ impl Lightning for LightningNode {
         // As many as `pending_channels` lists: one that both have closed in a block is among the closed ones.
         let pending = self.pending_of(&states);
         let pending = pending.opening.len() + pending.waiting_close.len() + pending.force_closing.len();
-        // What the network is told; a node that announces no address is found where it listens.
-        let told = self.own_info();
-        let addresses = if told.addresses.is_empty() { vec![self.listen().to_string()] } else { told.addresses };
         Ok(NodeInfo {
             node_id: services.node_id(),
             alias: self.alias.clone(),
-            color: told.color,
+            color: services.color(),
             pending_channels: u32::try_from(pending).unwrap_or(u32::MAX),
             active_channels: count(|channel| channel.state == StateName::Normal && channel.usable),
             inactive_channels: count(|channel| channel.state == StateName::Normal && !channel.usable),
@@ -232,7 +231,10 @@ impl Lightning for LightningNode {
                 && services.node.check_tip().is_ok(),
             wallet_synced: synced,
             synced_to_graph: services.gossip.has_caught_up(),
-            addresses,
+            addresses: match services.addresses.as_slice() {
+                [] => vec![self.listen().to_string()],
+                announced => announced.iter().map(graph::address).collect(),
+            },
             features: services.local.features.clone(),
         })
     }

@@ -24,11 +24,15 @@ use tokio_stream::{
     wrappers::{ReceiverStream, UnboundedReceiverStream},
 };
 
-use super::{LightningNode, internal, invoices::to_core_hint, tip_error};
+use super::{
+    LightningNode, internal,
+    invoices::{futures_unfold, to_core_hint},
+    tip_error,
+};
 use crate::{
     api::{
-        ApiError, Attempt, AttemptFailure, AttemptState, FailureReason, Page, PageRequest, Payment, PaymentState,
-        PaymentTarget, Payments, RouteHop, SendPayment, Updates,
+        ApiError, Attempt, AttemptFailure, AttemptState, FailureReason, ForgetPayments, Page, PageRequest, Payment,
+        PaymentState, PaymentTarget, Payments, RouteHop, SendPayment, Updates,
     },
     driver::{
         committer::PendingEffects,
@@ -89,13 +93,74 @@ impl Payments for LightningNode {
         // Nothing more is to come.
         drop(receiver);
         services.events.forget_listeners(&hash);
-        let record = record.ok_or_else(|| ApiError::not_found(format!("there is no payment with hash {hash}")))?;
+        let record = record.ok_or_else(|| no_payment(&hash))?;
         Ok(Box::pin(tokio_stream::once(Ok(to_api(&record)))))
     }
 
     async fn payments(&self, page: PageRequest, include_incomplete: bool) -> Result<Page<Payment>, ApiError> {
         self.read(move |services| list(services, &page, include_incomplete)).await
     }
+
+    async fn track_payments(&self) -> Result<Updates<Payment>, ApiError> {
+        let services = self.services();
+        // Listening first: a change between that and the look comes twice rather than never.
+        let news = services.events.payments();
+        let now: Vec<_> = services.payments().under_way().map(|payment| Ok(to_api(payment))).collect();
+        Ok(Box::pin(tokio_stream::iter(now).chain(futures_unfold(news, |payment| to_api(&payment)))))
+    }
+
+    async fn forget_payments(&self, which: ForgetPayments) -> Result<u64, ApiError> {
+        let services = Arc::clone(self.services());
+        let (count, underway) =
+            tokio::task::spawn_blocking(move || forget(&services, which)).await.map_err(internal)??;
+        for change in underway {
+            self.carry_out(change).await?;
+        }
+        Ok(count)
+    }
+}
+
+/// Hands over what has to be written; how many payments it concerns.
+fn forget(services: &Services, which: ForgetPayments) -> Result<(u64, Vec<PendingEffects>), ApiError> {
+    let (mut found, mut changes) = (false, Vec::new());
+    let numbers = services.payments().numbers();
+    services.store.put_payment_numbers(numbers)?;
+    for index in 1..=numbers.index {
+        // `Err(None)`: nothing is to be done about this one.
+        let change = services.try_change(&services.payments, |payments| {
+            let stored = services.payment_at(index).map_err(|error| Some(error.into()))?;
+            let payment = stored.filter(|one| which.hash.is_none_or(|hash| hash == one.request.payment_hash));
+            let payment = payment.ok_or(None::<ApiError>)?;
+            found = true;
+            let hash = payment.request.payment_hash;
+            if payments.is_under_way(&payment) {
+                let text = format!("payment {hash} is in flight: it can be forgotten when it is over");
+                return Err(which.hash.map(|_| ApiError::precondition(text)));
+            }
+            if which.only_failed && !matches!(payment.state, Stored::Failed { .. }) {
+                return Err(None);
+            }
+            if which.only_failed_attempts {
+                return payments.forget_failed_attempts(payment).ok_or(None);
+            }
+            let latest = services.payment_record(&hash).map_err(|error| Some(error.into()))?;
+            Ok(payments.delete(&payment, latest.is_some_and(|latest| latest.index == index)))
+        });
+        match change {
+            Ok(change) => changes.push(change),
+            Err(None) => {}
+            Err(Some(error)) => return Err(error),
+        }
+    }
+    match which.hash {
+        Some(hash) if !found => Err(no_payment(&hash)),
+        _ => Ok((u64::try_from(changes.len()).unwrap_or(u64::MAX), changes)),
+    }
+}
+
+/// LND's words first.
+fn no_payment(hash: &PaymentHash) -> ApiError {
+    ApiError::not_found(format!("payment isn't initiated: there is no payment with hash {hash}"))
 }
 
 impl LightningNode {

@@ -5,10 +5,10 @@ use leyden_channels::types::{Msat, UnixTime};
 use secp256k1::PublicKey;
 use tokio::{sync::oneshot, time::timeout};
 
-use super::LightningNode;
+use super::{LightningNode, invoices::futures_unfold};
 use crate::{
-    api::{ApiError, PeerAddress, PeerError, PeerInfo, Peers},
-    driver::{connection::ConnectionError, peer::Command, runtime},
+    api::{ApiError, PeerAddress, PeerError, PeerEvent, PeerInfo, Peers, Updates},
+    driver::{connection::ConnectionError, events::PeerNews, peer::Command, runtime},
 };
 
 #[async_trait]
@@ -16,7 +16,7 @@ impl Peers for LightningNode {
     async fn connect_peer(&self, peer: PeerAddress, keep_trying: bool) -> Result<(), ApiError> {
         let services = self.services();
         if peer.node_id == services.node_id() {
-            return Err(ApiError::invalid("this is the node itself"));
+            return Err(ApiError::invalid("cannot make connection to self: this is the node's own key"));
         }
         if services.peers.is_connected(&peer.node_id) {
             return Err(ApiError::exists(format!("already connected to peer {}", peer.node_id)));
@@ -80,5 +80,11 @@ impl Peers for LightningNode {
             })
         });
         Ok(peers.collect())
+    }
+
+    async fn peer_events(&self) -> Result<Updates<PeerEvent>, ApiError> {
+        let news = self.services().events.peers();
+        let event = |PeerNews { node_id, is_online }| PeerEvent { node_id, is_online };
+        Ok(Box::pin(futures_unfold(news, event)))
     }
 }

@@ -305,7 +305,7 @@ fn no_route(error: &RouteError) -> ApiError {
         | RouteError::FeeLimit { .. }
         | RouteError::CltvLimit { .. }
         | RouteError::UnknownChannel(_)
-        | RouteError::BadHops => ApiError::not_found(error.to_string()),
+        | RouteError::BadHops => ApiError::not_found(format!("unable to find a path to destination: {error}")),
     }
 }
 

@@ -13,7 +13,10 @@ use crate::{
         WalletCoin, WalletTx,
     },
     driver::{chain::broadcast, services::Services},
-    wallet::onchain::{Coins, WalletError},
+    wallet::{
+        listing::WalletTransaction,
+        onchain::{Coins, WalletError},
+    },
 };
 
 /// Blocks within which a transaction should confirm if nobody says otherwise.
@@ -37,40 +40,18 @@ impl Wallet for LightningNode {
 
     async fn send_coins(&self, request: SendCoins) -> Result<Txid, ApiError> {
         let services = self.services();
-        let rate = fee_rate(services, request.fee);
-        let coins = coins(&request.coins);
+        let (rate, coins) = (fee_rate(services, request.fee), coins(&request.coins));
         let script = request.to.script_pubkey();
         let to = script.clone();
-        let services = Arc::clone(services);
-        // In a task of its own: a caller that hangs up must not leave coins behind that are set aside for nothing.
-        let sent = tokio::spawn(async move {
-            let chooser = Arc::clone(&services);
-            let choose = move || match request.amount {
-                SendAmount::Exactly(amount) => chooser.wallet.pay(&[(script, amount)], rate, &coins),
-                SendAmount::All => chooser.wallet.pay_all(&script, rate, &coins),
-            };
-            let transaction = tokio::task::spawn_blocking(choose).await.map_err(internal)?.map_err(wallet_error)?;
-            let txid = transaction.compute_txid();
-            if request.refuses_high_fee
-                && let Err(refused) = refuse_high_fee(&transaction, &to, |coin| services.wallet.amount_of(coin))
-            {
-                services.wallet.release(&txid);
-                return Err(refused);
-            }
-            if let Err(error) = services.store.put_plain(&txid) {
-                services.wallet.release(&txid);
-                return Err(error.into());
-            }
-            if let Err(reason) = broadcast(&services.node, &services.wallet, &[], &transaction).await {
-                services.wallet.release(&txid);
-                return Err(ApiError::precondition(format!("the transaction was not accepted: {reason}")));
-            }
-            if !request.label.is_empty() {
-                services.store.put_label(&txid, &request.label)?;
-            }
-            Ok(txid)
-        });
-        sent.await.map_err(internal)?
+        let choose = move |services: &Services| match request.amount {
+            SendAmount::Exactly(amount) => services.wallet.pay(&[(script, amount)], rate, &coins),
+            SendAmount::All => services.wallet.pay_all(&script, rate, &coins),
+        };
+        let check = move |services: &Services, transaction: &Transaction| match request.refuses_high_fee {
+            true => refuse_high_fee(transaction, &to, |coin| services.wallet.amount_of(coin)),
+            false => Ok(()),
+        };
+        send(services, choose, check, request.label).await
     }
 
     async fn wallet_transactions(&self) -> Result<Vec<WalletTx>, ApiError> {
@@ -80,6 +61,40 @@ impl Wallet for LightningNode {
     async fn unspent(&self) -> Result<Vec<WalletCoin>, ApiError> {
         self.read(|services| Ok(unspent(services))).await
     }
+}
+
+/// Makes a transaction, has it looked at, and broadcasts it.
+pub(super) async fn send(
+    services: &Arc<Services>,
+    choose: impl FnOnce(&Services) -> Result<Transaction, WalletError> + Send + 'static,
+    check: impl FnOnce(&Services, &Transaction) -> Result<(), ApiError> + Send + 'static,
+    label: String,
+) -> Result<Txid, ApiError> {
+    let services = Arc::clone(services);
+    // In a task of its own: a caller that hangs up must not leave coins behind that are set aside for nothing.
+    let sent = tokio::spawn(async move {
+        let chooser = Arc::clone(&services);
+        let transaction =
+            tokio::task::spawn_blocking(move || choose(&chooser)).await.map_err(internal)?.map_err(wallet_error)?;
+        let txid = transaction.compute_txid();
+        if let Err(refused) = check(&services, &transaction) {
+            services.wallet.release(&txid);
+            return Err(refused);
+        }
+        if let Err(error) = services.store.put_plain(&txid) {
+            services.wallet.release(&txid);
+            return Err(error.into());
+        }
+        if let Err(reason) = broadcast(&services.node, &services.wallet, &[], &transaction).await {
+            services.wallet.release(&txid);
+            return Err(ApiError::precondition(format!("the transaction was not accepted: {reason}")));
+        }
+        if !label.is_empty() {
+            services.store.put_label(&txid, &label)?;
+        }
+        Ok(txid)
+    });
+    sent.await.map_err(internal)?
 }
 
 /// A fee that is more than half of what `to` gets.
@@ -120,28 +135,28 @@ fn balance(services: &Services, min_confirmations: u32) -> WalletBalance {
 
 /// Newest first.
 fn transactions(services: &Services) -> Vec<WalletTx> {
-    let mut list: Vec<WalletTx> = services
-        .wallet
-        .transactions()
-        .into_iter()
-        .map(|entry| WalletTx {
-            txid: entry.txid,
-            net: entry.amount,
-            fee: entry.fee,
-            confirmation: entry.block.map(|(height, block)| Confirmation {
-                block,
-                height: Height(height),
-                confirmations: entry.confirmations,
-            }),
-            time: UnixTime(entry.time),
-            label: services.store.label(&entry.txid).ok().flatten().unwrap_or_default(),
-            local_outputs: entry.local_outputs,
-            local_inputs: entry.local_inputs,
-            transaction: entry.transaction,
-        })
-        .collect();
+    let mut list: Vec<WalletTx> =
+        services.wallet.transactions().into_iter().map(|entry| to_api(services, entry)).collect();
     list.reverse();
     list
+}
+
+pub(super) fn to_api(services: &Services, entry: WalletTransaction) -> WalletTx {
+    WalletTx {
+        txid: entry.txid,
+        net: entry.amount,
+        fee: entry.fee,
+        confirmation: entry.block.map(|(height, block)| Confirmation {
+            block,
+            height: Height(height),
+            confirmations: entry.confirmations,
+        }),
+        time: UnixTime(entry.time),
+        label: services.store.label(&entry.txid).ok().flatten().unwrap_or_default(),
+        local_outputs: entry.local_outputs,
+        local_inputs: entry.local_inputs,
+        transaction: entry.transaction,
+    }
 }
 
 fn unspent(services: &Services) -> Vec<WalletCoin> {

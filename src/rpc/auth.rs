@@ -59,7 +59,10 @@ const fn may(entity: &'static str, action: &'static str) -> Permission {
 
 const INFO_READ: &[Permission] = &[may("info", "read")];
 const INFO_WRITE: &[Permission] = &[may("info", "write")];
+const ADDRESS_READ: &[Permission] = &[may("address", "read")];
 const ADDRESS_WRITE: &[Permission] = &[may("address", "write")];
+const MESSAGE_READ: &[Permission] = &[may("message", "read")];
+const MESSAGE_WRITE: &[Permission] = &[may("message", "write")];
 const ONCHAIN_READ: &[Permission] = &[may("onchain", "read")];
 const ONCHAIN_WRITE: &[Permission] = &[may("onchain", "write")];
 const OFFCHAIN_READ: &[Permission] = &[may("offchain", "read")];
@@ -87,8 +90,9 @@ pub(crate) fn access(path: &str) -> Access {
         "lnrpc.Lightning" => lightning(method),
         "routerrpc.Router" => match method {
             "SendPaymentV2" | "SendToRouteV2" | "ResetMissionControl" => Access::Needs(OFFCHAIN_WRITE),
+            "UpdateChanStatus" => Access::Needs(OFFCHAIN_WRITE),
             "BuildRoute" | "EstimateRouteFee" => Access::Needs(OFFCHAIN_READ),
-            "TrackPaymentV2" | "SubscribeHtlcEvents" => Access::Needs(OFFCHAIN_READ),
+            "TrackPaymentV2" | "TrackPayments" | "SubscribeHtlcEvents" => Access::Needs(OFFCHAIN_READ),
             _ => Access::Unknown,
         },
         "invoicesrpc.Invoices" => match method {
@@ -99,8 +103,22 @@ pub(crate) fn access(path: &str) -> Access {
             _ => Access::Unknown,
         },
         "walletrpc.WalletKit" => match method {
-            "ListUnspent" => Access::Needs(ONCHAIN_READ),
-            "BumpFee" => Access::Needs(ONCHAIN_WRITE),
+            "ListUnspent" | "EstimateFee" | "GetTransaction" | "ListAccounts" | "RequiredReserve" | "ListLeases" => {
+                Access::Needs(ONCHAIN_READ)
+            }
+            "BumpFee" | "PublishTransaction" | "LabelTransaction" | "LeaseOutput" | "ReleaseOutput" => {
+                Access::Needs(ONCHAIN_WRITE)
+            }
+            // Reading suffices: LND has it so.
+            "NextAddr" => Access::Needs(ADDRESS_READ),
+            _ => Access::Unknown,
+        },
+        "chainrpc.ChainKit" => match method {
+            "GetBlock" | "GetBlockHeader" | "GetBestBlock" | "GetBlockHash" => Access::Needs(ONCHAIN_READ),
+            _ => Access::Unknown,
+        },
+        "chainrpc.ChainNotifier" => match method {
+            "RegisterBlockEpochNtfn" => Access::Needs(ONCHAIN_READ),
             _ => Access::Unknown,
         },
         "verrpc.Versioner" => match method {
@@ -168,12 +186,15 @@ pub(crate) fn access(path: &str) -> Access {
 
 fn lightning(method: &str) -> Access {
     Access::Needs(match method {
-        "GetInfo" => INFO_READ,
+        "GetInfo" | "GetRecoveryInfo" => INFO_READ,
+        "SignMessage" => MESSAGE_WRITE,
+        "VerifyMessage" => MESSAGE_READ,
         "NewAddress" => ADDRESS_WRITE,
         "WalletBalance" | "GetTransactions" | "ListUnspent" => ONCHAIN_READ,
-        "SendCoins" => ONCHAIN_WRITE,
+        "SubscribeTransactions" | "EstimateFee" => ONCHAIN_READ,
+        "SendCoins" | "SendMany" => ONCHAIN_WRITE,
         "ConnectPeer" | "DisconnectPeer" => PEERS_WRITE,
-        "ListPeers" => PEERS_READ,
+        "ListPeers" | "SubscribePeerEvents" => PEERS_READ,
         "OpenChannel" | "OpenChannelSync" | "CloseChannel" | "AbandonChannel" => CHANNELS_WRITE,
         "ChannelBalance" | "ListChannels" | "PendingChannels" | "ClosedChannels" => OFFCHAIN_READ,
         "ExportChannelBackup" | "ExportAllChannelBackups" => OFFCHAIN_READ,
@@ -181,13 +202,18 @@ fn lightning(method: &str) -> Access {
         "RestoreChannelBackups" => OFFCHAIN_WRITE,
         "SubscribeChannelEvents" | "DecodePayReq" | "ListPayments" => OFFCHAIN_READ,
         "FeeReport" | "ForwardingHistory" => OFFCHAIN_READ,
-        "UpdateChannelPolicy" => OFFCHAIN_WRITE,
-        "DescribeGraph" | "GetChanInfo" | "GetNodeInfo" | "GetNetworkInfo" | "QueryRoutes" => INFO_READ,
+        "UpdateChannelPolicy" | "DeletePayment" | "DeleteAllPayments" => OFFCHAIN_WRITE,
+        "DescribeGraph"
+        | "GetChanInfo"
+        | "GetNodeInfo"
+        | "GetNetworkInfo"
+        | "QueryRoutes"
+        | "SubscribeChannelGraph" => INFO_READ,
         "AddInvoice" => INVOICES_WRITE,
         "LookupInvoice" | "ListInvoices" | "SubscribeInvoices" => INVOICES_READ,
         "ListPermissions" => INFO_READ,
         "BakeMacaroon" => MACAROON_GENERATE,
-        "ListMacaroonIDs" => MACAROON_READ,
+        "ListMacaroonIDs" | "CheckMacaroonPermissions" => MACAROON_READ,
         "DeleteMacaroonID" => MACAROON_WRITE,
         "StopDaemon" => INFO_WRITE,
         _ => return Access::Unknown,
@@ -204,14 +230,25 @@ fn instead(path: &str) -> Option<&'static str> {
     }
 }
 
+/// LND's words, and what there is.
+fn unknown(path: &str) -> String {
+    let next = instead(path).unwrap_or("server reflection lists what it answers");
+    let (service, method) = path.strip_prefix('/').and_then(|path| path.split_once('/')).unwrap_or((path, ""));
+    let pool = DescriptorPool::decode(leyden_proto::DESCRIPTORS).unwrap_or_default();
+    let what = match pool.get_service_by_name(service) {
+        Some(_) => format!("unknown method {method} for service {service}"),
+        None => format!("unknown service {service}"),
+    };
+    format!("{what}: leydend does not answer {path}; {next}")
+}
+
 impl Authorizer {
     /// What the call shows of its sender, if it may be made.
-    fn judge(&self, path: &str, headers: &HeaderMap, from: Option<IpAddr>) -> Result<CallerTrust, Status> {
+    pub(super) fn judge(&self, path: &str, headers: &HeaderMap, from: Option<IpAddr>) -> Result<CallerTrust, Status> {
         let needed = match access(path) {
             Access::Open => return Ok(CallerTrust::Caller),
             Access::Unknown => {
-                let next = instead(path).unwrap_or("server reflection lists what it answers");
-                return Err(Status::unimplemented(format!("leydend does not answer {path}: {next}")));
+                return Err(Status::unimplemented(unknown(path)));
             }
             Access::Needs(needed) => needed,
         };
@@ -234,7 +271,7 @@ fn caller<B>(request: &Request<B>) -> Option<&Caller> {
 }
 
 /// The connection may stay, if there is room for one more of which so much is known.
-fn welcome(caller: Option<&Caller>, trust: CallerTrust) -> Result<(), Status> {
+pub(super) fn welcome(caller: Option<&Caller>, trust: CallerTrust) -> Result<(), Status> {
     if caller.is_none_or(|caller| caller.rise(trust)) {
         return Ok(());
     }

@@ -32,6 +32,7 @@ pub(crate) mod routes;
 pub(crate) mod swaps;
 mod tokens;
 pub(crate) mod towers;
+pub(crate) mod wallet_kit;
 pub(crate) mod watchtower;
 
 pub(crate) const NODE: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
@@ -280,6 +281,10 @@ impl Peers for Fake {
     async fn peers(&self) -> Result<Vec<PeerInfo>, ApiError> {
         self.answer(Vec::new())
     }
+
+    async fn peer_events(&self) -> Result<Updates<PeerEvent>, ApiError> {
+        self.answer(self.updates(vec![PeerEvent { node_id: node_id(), is_online: true }]))
+    }
 }
 
 #[async_trait]
@@ -411,6 +416,15 @@ impl Payments for Fake {
         self.asked(request, updates)
     }
 
+    async fn track_payments(&self) -> Result<Updates<Payment>, ApiError> {
+        let payments = self.script().payments.clone();
+        self.answer(self.updates(payments))
+    }
+
+    async fn forget_payments(&self, which: ForgetPayments) -> Result<u64, ApiError> {
+        self.asked(which, 1)
+    }
+
     async fn track_payment(&self, hash: PaymentHash) -> Result<Updates<Payment>, ApiError> {
         let payments = self.script().payments.clone();
         let updates = self.updates(payments);
@@ -451,6 +465,24 @@ impl Chain for Fake {
     async fn transaction(&self, txid: Txid) -> Result<TransactionInfo, ApiError> {
         let transaction = Arc::new(genesis_block(Network::Regtest).txdata[0].clone());
         self.asked(txid, TransactionInfo { transaction, confirmed: None })
+    }
+
+    async fn header(&self, hash: BlockHash) -> Result<bitcoin::block::Header, ApiError> {
+        self.asked(hash, genesis_block(Network::Regtest).header)
+    }
+
+    async fn height_of(&self, hash: BlockHash) -> Result<Height, ApiError> {
+        self.asked(hash, Height(0))
+    }
+
+    async fn block_hash(&self, height: Height) -> Result<BlockHash, ApiError> {
+        self.asked(height, genesis_block(Network::Regtest).block_hash())
+    }
+
+    async fn block_epochs(&self, from: Option<BlockHash>) -> Result<Updates<BlockRef>, ApiError> {
+        let block = |height| BlockRef { hash: genesis_block(Network::Regtest).block_hash(), height };
+        let updates = self.updates(vec![block(7), block(8)]);
+        self.asked(from, updates)
     }
 
     async fn prove_inclusion(&self, txid: Txid) -> Result<(BlockRef, InclusionProof), ApiError> {

@@ -7,7 +7,10 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Context, assemble,
-    convert::{backups, channels, edge, forwarding, graph, invoices, lifecycle, payments, routes, tokens, wallet},
+    convert::{
+        backups, channels, edge, forwarding, graph, invoices, lifecycle, payments, recovery, routes, tokens, wallet,
+        wallet_kit,
+    },
     status::{Replies, replies},
 };
 use crate::api::{ApiError, InvoiceState, OpenStage};
@@ -34,6 +37,9 @@ impl Lightning for LightningService {
     type CloseChannelStream = Replies<lnrpc::CloseStatusUpdate>;
     type SubscribeChannelEventsStream = Replies<lnrpc::ChannelEventUpdate>;
     type SubscribeChannelBackupsStream = Replies<lnrpc::ChanBackupSnapshot>;
+    type SubscribeTransactionsStream = Replies<lnrpc::Transaction>;
+    type SubscribeChannelGraphStream = Replies<lnrpc::GraphTopologyUpdate>;
+    type SubscribePeerEventsStream = Replies<lnrpc::PeerEvent>;
     type SubscribeInvoicesStream = Replies<lnrpc::Invoice>;
 
     async fn get_info(&self, _request: Request<lnrpc::GetInfoRequest>) -> Reply<lnrpc::GetInfoResponse> {
@@ -83,6 +89,106 @@ impl Lightning for LightningService {
         let network = self.context.daemon.network();
         let all = lightning.wallet_transactions().await?;
         reply(assemble(move || wanted.of(all, &network)).await?)
+    }
+
+    async fn subscribe_transactions(
+        &self,
+        request: Request<lnrpc::GetTransactionsRequest>,
+    ) -> Reply<Self::SubscribeTransactionsStream> {
+        let lightning = self.context.lightning()?;
+        let wanted = wallet::TransactionRange::new(&request.into_inner())?;
+        let network = self.context.daemon.network();
+        let updates = lightning.transaction_updates().await?;
+        Ok(replies(updates, &self.context.stopping, move |tx| {
+            wanted.takes(&tx).then(|| wallet::transaction(&tx, &network))
+        }))
+    }
+
+    async fn send_many(&self, request: Request<lnrpc::SendManyRequest>) -> Reply<lnrpc::SendManyResponse> {
+        let lightning = self.context.lightning()?;
+        let reserve = edge::reserve(request.metadata())?;
+        let mut request = wallet_kit::send_many(request.into_inner(), &self.context.daemon.network())?;
+        request.coins.reserve = reserve;
+        reply(lnrpc::SendManyResponse { txid: lightning.send_many(request).await?.to_string() })
+    }
+
+    async fn estimate_fee(&self, request: Request<lnrpc::EstimateFeeRequest>) -> Reply<lnrpc::EstimateFeeResponse> {
+        let lightning = self.context.lightning()?;
+        let reserve = edge::reserve(request.metadata())?;
+        let mut request = wallet_kit::to_estimate(&request.into_inner(), &self.context.daemon.network())?;
+        request.coins.reserve = reserve;
+        reply(wallet_kit::estimate(&lightning.estimate_send(request).await?))
+    }
+
+    async fn subscribe_peer_events(
+        &self,
+        _request: Request<lnrpc::PeerEventSubscription>,
+    ) -> Reply<Self::SubscribePeerEventsStream> {
+        let events = self.context.lightning()?.peer_events().await?;
+        Ok(replies(events, &self.context.stopping, |event| Some(wallet::peer_event(&event))))
+    }
+
+    async fn sign_message(&self, request: Request<lnrpc::SignMessageRequest>) -> Reply<lnrpc::SignMessageResponse> {
+        let lightning = self.context.lightning()?;
+        let lnrpc::SignMessageRequest { msg, single_hash } = request.into_inner();
+        if msg.is_empty() {
+            return Err(ApiError::invalid("need a message to sign").into());
+        }
+        reply(lnrpc::SignMessageResponse { signature: lightning.sign_message(msg, single_hash).await? })
+    }
+
+    async fn verify_message(
+        &self,
+        request: Request<lnrpc::VerifyMessageRequest>,
+    ) -> Reply<lnrpc::VerifyMessageResponse> {
+        let lightning = self.context.lightning()?;
+        let lnrpc::VerifyMessageRequest { msg, signature } = request.into_inner();
+        if msg.is_empty() {
+            return Err(ApiError::invalid("need a message to verify").into());
+        }
+        let signatory = lightning.verify_message(msg, &signature).await?;
+        reply(lnrpc::VerifyMessageResponse {
+            valid: signatory.is_some_and(|signatory| signatory.is_known),
+            pubkey: signatory.map(|signatory| signatory.node_id.to_string()).unwrap_or_default(),
+        })
+    }
+
+    async fn get_recovery_info(
+        &self,
+        _request: Request<lnrpc::GetRecoveryInfoRequest>,
+    ) -> Reply<lnrpc::GetRecoveryInfoResponse> {
+        let found = self.context.lightning()?.recovery().await?;
+        reply(recovery::info(&found))
+    }
+
+    async fn delete_payment(
+        &self,
+        request: Request<lnrpc::DeletePaymentRequest>,
+    ) -> Reply<lnrpc::DeletePaymentResponse> {
+        let lightning = self.context.lightning()?;
+        let which = payments::to_forget(&request.into_inner())?;
+        let count = lightning.forget_payments(which).await?;
+        reply(lnrpc::DeletePaymentResponse { status: payments::forgotten(count, which) })
+    }
+
+    async fn delete_all_payments(
+        &self,
+        request: Request<lnrpc::DeleteAllPaymentsRequest>,
+    ) -> Reply<lnrpc::DeleteAllPaymentsResponse> {
+        let lightning = self.context.lightning()?;
+        let which = payments::all_to_forget(&request.into_inner())?;
+        let count = lightning.forget_payments(which).await?;
+        reply(lnrpc::DeleteAllPaymentsResponse { status: payments::forgotten(count, which) })
+    }
+
+    async fn check_macaroon_permissions(
+        &self,
+        request: Request<lnrpc::CheckMacPermRequest>,
+    ) -> Reply<lnrpc::CheckMacPermResponse> {
+        let request = request.into_inner();
+        let (needed, path) = tokens::to_check(&request)?;
+        self.context.daemon.check_macaroon(request.macaroon, needed, path).await?;
+        reply(lnrpc::CheckMacPermResponse { valid: true })
     }
 
     async fn list_unspent(&self, request: Request<lnrpc::ListUnspentRequest>) -> Reply<lnrpc::ListUnspentResponse> {
@@ -317,6 +423,14 @@ impl Lightning for LightningService {
         let unannounced = request.into_inner().include_unannounced;
         let whole = self.context.lightning()?.graph(unannounced).await?;
         reply(assemble(move || graph::graph(&whole)).await?)
+    }
+
+    async fn subscribe_channel_graph(
+        &self,
+        _request: Request<lnrpc::GraphTopologySubscription>,
+    ) -> Reply<Self::SubscribeChannelGraphStream> {
+        let updates = self.context.lightning()?.graph_updates().await?;
+        Ok(replies(updates, &self.context.stopping, |update| Some(graph::update(&update))))
     }
 
     async fn get_chan_info(&self, request: Request<lnrpc::ChanInfoRequest>) -> Reply<lnrpc::ChannelEdge> {

@@ -1,6 +1,7 @@
 //! The gRPC face of the daemon: LND's services under LND's names, and `leyden.Chain`.
 //!
 //! ```text
+//!   REST ─────────┐ [`Services::in_process`]
 //!   TLS ─► auth (macaroon) ─┬─► lightning · router ──┐
 //!                           ├─► unlocker · state ────┼──► convert ──► api::Daemon
 //!                           ├─► invoices · towers ───┤
@@ -15,6 +16,7 @@
 
 pub(crate) mod auth;
 mod chain;
+mod chain_kit;
 mod channels;
 mod convert;
 mod invoices;
@@ -39,39 +41,55 @@ mod tests;
 
 use std::{io, sync::Arc, time::Duration};
 
+use ::tower::Layer as _;
 use leyden_proto::{
-    DESCRIPTORS, invoicesrpc::invoices_server::InvoicesServer, leyden::chain_server::ChainServer,
-    leyden::channels_server::ChannelsServer, leyden::limits_server::LimitsServer,
-    leyden::swap_chain_server::SwapChainServer, leyden::swap_server::SwapServer, leyden::tower_server::TowerServer,
-    leyden::towers_server::TowersServer, leyden::wallet_server::WalletServer, lnrpc::lightning_server::LightningServer,
-    lnrpc::state_server::StateServer, lnrpc::wallet_unlocker_server::WalletUnlockerServer,
-    routerrpc::router_server::RouterServer, verrpc::versioner_server::VersionerServer,
-    walletrpc::wallet_kit_server::WalletKitServer, watchtowerrpc::watchtower_server::WatchtowerServer,
+    DESCRIPTORS,
+    chainrpc::{chain_kit_server::ChainKitServer, chain_notifier_server::ChainNotifierServer},
+    invoicesrpc::invoices_server::InvoicesServer,
+    leyden::chain_server::ChainServer,
+    leyden::channels_server::ChannelsServer,
+    leyden::limits_server::LimitsServer,
+    leyden::swap_chain_server::SwapChainServer,
+    leyden::swap_server::SwapServer,
+    leyden::tower_server::TowerServer,
+    leyden::towers_server::TowersServer,
+    leyden::wallet_server::WalletServer,
+    lnrpc::lightning_server::LightningServer,
+    lnrpc::state_server::StateServer,
+    lnrpc::wallet_unlocker_server::WalletUnlockerServer,
+    routerrpc::router_server::RouterServer,
+    verrpc::versioner_server::VersionerServer,
+    walletrpc::wallet_kit_server::WalletKitServer,
+    watchtowerrpc::watchtower_server::WatchtowerServer,
     wtclientrpc::watchtower_client_server::WatchtowerClientServer,
 };
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Identity, Server, ServerTlsConfig};
+use tonic::{
+    Status,
+    codegen::http::HeaderMap,
+    service::Routes,
+    transport::{Identity, Server, ServerTlsConfig},
+};
 
-pub(crate) use self::auth::Authorizer;
+pub(crate) use self::auth::{Authorizer, METADATA_KEY};
 use crate::{
     admission::ConnectionSlots,
     api::{ApiError, Chain, Daemon, Lightning, WalletState, Watchtower},
-    callers::CallerListener,
+    callers::{Caller, CallerListener},
     limits::MAX_CALLS_PER_CONNECTION,
     tls,
 };
 
 /// How long calls may take to end once the daemon stops.
-const DRAIN: Duration = Duration::from_secs(2);
+pub(crate) const DRAIN: Duration = Duration::from_secs(2);
 
 /// The largest message that is taken or given: lists of tens of thousands of payments fit.
-const MAX_MESSAGE: usize = 200 << 20;
+pub(crate) const MAX_MESSAGE: usize = 200 << 20;
 
 /// What [`serve`] needs.
 pub(crate) struct ServeOptions {
-    pub daemon: Arc<dyn Daemon>,
-    pub authorizer: Authorizer,
+    pub services: Services,
     /// `None` serves plain text: for tests alone.
     pub tls: Option<tls::Identity>,
     pub listener: TcpListener,
@@ -112,11 +130,88 @@ fn causes(error: &dyn std::error::Error) -> String {
         .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
+/// Every service, and who may call it. Clones are the same services.
+#[derive(Clone)]
+pub(crate) struct Services {
+    routes: Routes,
+    authorizer: Authorizer,
+}
+
+impl Services {
+    /// The services of a daemon, whose streams end when `stopping` is cancelled.
+    pub(crate) async fn new(
+        daemon: Arc<dyn Daemon>,
+        authorizer: Authorizer,
+        stopping: CancellationToken,
+    ) -> Result<Self, ServeError> {
+        let context = Context { daemon, stopping };
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+        let reflection =
+            || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
+
+        let mut routes = Routes::builder();
+        routes
+            .add_service(health_service)
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?)
+            .add_service(
+                LightningServer::new(lightning::LightningService::new(context.clone()))
+                    .max_decoding_message_size(MAX_MESSAGE)
+                    .max_encoding_message_size(MAX_MESSAGE),
+            )
+            .add_service(
+                ChainKitServer::new(chain_kit::ChainKitService::new(context.clone()))
+                    .max_encoding_message_size(MAX_MESSAGE),
+            )
+            .add_service(ChainNotifierServer::new(chain_kit::ChainKitService::new(context.clone())))
+            .add_service(InvoicesServer::new(invoices::InvoicesService::new(context.clone())))
+            .add_service(RouterServer::new(router::RouterService::new(context.clone())))
+            .add_service(StateServer::new(state::StateService::new(context.clone())))
+            .add_service(WalletUnlockerServer::new(unlocker::UnlockerService::new(context.clone())))
+            .add_service(WalletKitServer::new(walletkit::WalletKitService::new(context.clone())))
+            .add_service(WatchtowerServer::new(watchtower::WatchtowerService::new(context.clone())))
+            .add_service(
+                TowerServer::new(tower::TowerService::new(context.clone())).max_encoding_message_size(MAX_MESSAGE),
+            )
+            .add_service(VersionerServer::new(versioner::VersionerService))
+            .add_service(
+                ChannelsServer::new(channels::ChannelsService::new(context.clone()))
+                    .max_encoding_message_size(MAX_MESSAGE),
+            )
+            .add_service(LimitsServer::new(limits::LimitsService::new(context.clone())))
+            .add_service(WatchtowerClientServer::new(towers::TowersService::new(context.clone())))
+            .add_service(
+                TowersServer::new(towers::TowersService::new(context.clone())).max_encoding_message_size(MAX_MESSAGE),
+            )
+            .add_service(SwapServer::new(swap::SwapService::new(context.clone())))
+            .add_service(
+                SwapChainServer::new(swap::SwapService::new(context.clone())).max_encoding_message_size(MAX_MESSAGE),
+            )
+            .add_service(WalletServer::new(recovery::WalletService::new(context.clone())))
+            .add_service(
+                ChainServer::new(chain::ChainService::new(context))
+                    .max_decoding_message_size(MAX_MESSAGE)
+                    .max_encoding_message_size(MAX_MESSAGE),
+            );
+        Ok(Self { routes: routes.routes(), authorizer })
+    }
+
+    /// Whether a call may be made, before anything of its request is read. The connection of one that may is known then.
+    pub(crate) fn admit(&self, path: &str, headers: &HeaderMap, caller: &Caller) -> Result<(), Status> {
+        let trust = self.authorizer.judge(path, headers, Some(caller.address().ip()))?;
+        auth::welcome(Some(caller), trust)
+    }
+
+    /// The services as a gRPC client of this process reaches them: with macaroons as from outside.
+    pub(crate) fn in_process(&self) -> auth::AuthService<Routes> {
+        auth::AuthLayer::new(self.authorizer.clone()).layer(self.routes.clone())
+    }
+}
+
 /// Serves every service until `stopping` is cancelled and the calls in progress have ended.
 pub(crate) async fn serve(options: ServeOptions) -> Result<(), ServeError> {
-    let ServeOptions { daemon, authorizer, tls, listener, slots, stopping } = options;
-    let context = Context { daemon, stopping: stopping.clone() };
-
+    let ServeOptions { services, tls, listener, slots, stopping } = options;
     let mut server = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
@@ -124,49 +219,7 @@ pub(crate) async fn serve(options: ServeOptions) -> Result<(), ServeError> {
     if let Some(identity) = &tls {
         server = with_tls(server, identity)?;
     }
-
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
-    let reflection =
-        || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
-
-    let lightning = lightning::LightningService::new(context.clone());
-    let router = server
-        .layer(auth::AuthLayer::new(authorizer))
-        .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
-        .add_service(
-            LightningServer::new(lightning)
-                .max_decoding_message_size(MAX_MESSAGE)
-                .max_encoding_message_size(MAX_MESSAGE),
-        )
-        .add_service(InvoicesServer::new(invoices::InvoicesService::new(context.clone())))
-        .add_service(RouterServer::new(router::RouterService::new(context.clone())))
-        .add_service(StateServer::new(state::StateService::new(context.clone())))
-        .add_service(WalletUnlockerServer::new(unlocker::UnlockerService::new(context.clone())))
-        .add_service(WalletKitServer::new(walletkit::WalletKitService::new(context.clone())))
-        .add_service(WatchtowerServer::new(watchtower::WatchtowerService::new(context.clone())))
-        .add_service(TowerServer::new(tower::TowerService::new(context.clone())).max_encoding_message_size(MAX_MESSAGE))
-        .add_service(VersionerServer::new(versioner::VersionerService))
-        .add_service(
-            ChannelsServer::new(channels::ChannelsService::new(context.clone())).max_encoding_message_size(MAX_MESSAGE),
-        )
-        .add_service(LimitsServer::new(limits::LimitsService::new(context.clone())))
-        .add_service(WatchtowerClientServer::new(towers::TowersService::new(context.clone())))
-        .add_service(
-            TowersServer::new(towers::TowersService::new(context.clone())).max_encoding_message_size(MAX_MESSAGE),
-        )
-        .add_service(SwapServer::new(swap::SwapService::new(context.clone())))
-        .add_service(
-            SwapChainServer::new(swap::SwapService::new(context.clone())).max_encoding_message_size(MAX_MESSAGE),
-        )
-        .add_service(WalletServer::new(recovery::WalletService::new(context.clone())))
-        .add_service(
-            ChainServer::new(chain::ChainService::new(context))
-                .max_decoding_message_size(MAX_MESSAGE)
-                .max_encoding_message_size(MAX_MESSAGE),
-        );
+    let router = server.layer(auth::AuthLayer::new(services.authorizer)).add_routes(services.routes);
 
     let incoming = CallerListener::new(listener, slots, None).into_stream();
     let stop = stopping.clone();
@@ -203,9 +256,11 @@ impl Context {
                 "this leydend is a watchtower alone (--tower-only): it has no wallet and no channels",
             ),
             WalletState::NonExisting => {
-                ApiError::precondition("there is no wallet yet: create one with `leyden create`")
+                ApiError::precondition("wallet not created, create one to enable full RPC access: `leyden create` does")
             }
-            WalletState::Locked => ApiError::precondition("the wallet is locked: unlock it with `leyden unlock`"),
+            WalletState::Locked => {
+                ApiError::precondition("wallet locked, unlock it to enable full RPC access: `leyden unlock` does")
+            }
             WalletState::Unlocked | WalletState::RpcActive | WalletState::ServerActive => {
                 ApiError::unavailable("the node is starting: try again in a moment")
             }

@@ -35,6 +35,7 @@ impl RouterService {
 impl Router for RouterService {
     type SendPaymentV2Stream = Replies<lnrpc::Payment>;
     type TrackPaymentV2Stream = Replies<lnrpc::Payment>;
+    type TrackPaymentsStream = Replies<lnrpc::Payment>;
     type SubscribeHtlcEventsStream = Replies<routerrpc::HtlcEvent>;
 
     async fn send_payment_v2(
@@ -56,6 +57,24 @@ impl Router for RouterService {
         let request = request.into_inner();
         let hash = edge::payment_hash("payment_hash", &request.payment_hash)?;
         Ok(self.follow(lightning.track_payment(hash).await?, request.no_inflight_updates))
+    }
+
+    async fn track_payments(
+        &self,
+        request: Request<routerrpc::TrackPaymentsRequest>,
+    ) -> Result<Response<Self::TrackPaymentsStream>, Status> {
+        let updates = self.context.lightning()?.track_payments().await?;
+        Ok(self.follow(updates, request.into_inner().no_inflight_updates))
+    }
+
+    async fn update_chan_status(
+        &self,
+        request: Request<routerrpc::UpdateChanStatusRequest>,
+    ) -> Result<Response<routerrpc::UpdateChanStatusResponse>, Status> {
+        let lightning = self.context.lightning()?;
+        let (funding, status) = forwarding::channel_status(&request.into_inner())?;
+        lightning.set_channel_status(funding, status).await?;
+        Ok(Response::new(routerrpc::UpdateChanStatusResponse {}))
     }
 
     async fn estimate_route_fee(

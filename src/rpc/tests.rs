@@ -34,6 +34,7 @@ mod commands;
 mod fields;
 mod holding;
 mod network;
+mod programs;
 mod routes;
 mod tokens;
 mod towers;
@@ -62,7 +63,8 @@ impl Server {
         let stopping = CancellationToken::new();
         let certificate = tls.as_ref().map(|tls| Certificate::from_pem(&tls.certificate));
         let daemon = Arc::new(fake.clone());
-        let options = ServeOptions { daemon, authorizer, tls, listener, slots: slots(), stopping: stopping.clone() };
+        let services = Services::new(daemon, authorizer, stopping.clone()).await.unwrap();
+        let options = ServeOptions { services, tls, listener, slots: slots(), stopping: stopping.clone() };
         let serving = tokio::spawn(serve(options));
         let scheme = if certificate.is_some() { "https" } else { "http" };
         let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).unwrap();
@@ -310,7 +312,7 @@ async fn pages_carry_the_indices_of_their_ends() {
     let request = lnrpc::ListPaymentsRequest { reversed: true, ..Default::default() };
     let page = server.lightning().list_payments(request).await.unwrap().into_inner();
     assert_eq!((page.first_index_offset, page.last_index_offset, page.payments.len()), (0, 0, 0));
-    assert!(server.asked().contains("limit: None, reversed: true"), "{}", server.asked());
+    assert!(server.asked().contains("limit: Some(100), reversed: true"), "{}", server.asked());
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 //!   core     channels, settlements, payments, invoices, towers, under the keys of the pure cores
 //!   wallet   change sets of the on-chain wallet, by a counter
 //!   peer     where peers with channels were last reached, by node id
-//!   history  what is kept for people alone: closed channels, labels of transactions
+//!   history  what is kept for people alone: closed channels, labels of transactions; leases of coins
 //!   gossip   what the network has told, the messages as they came
 //!   learnt   what payments have taught about channels
 //!   meta     the format version and the node id that this data belongs to
@@ -18,6 +18,8 @@
 mod cause;
 mod closed;
 mod key;
+mod leases;
+mod payment_numbers;
 mod peer_storage;
 mod plain;
 mod rocks;

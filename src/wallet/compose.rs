@@ -109,6 +109,26 @@ impl OnchainWallet {
         Ok(transaction.output.iter().filter(|output| output.script_pubkey == script).map(|output| output.value).sum())
     }
 
+    /// A transaction with these outputs as [`Self::pay`] would make it, without signatures. Nothing is reserved.
+    pub(crate) fn draft(
+        &self,
+        outputs: &[(ScriptBuf, Amount)],
+        fee_rate: FeeRate,
+        coins: &Coins,
+    ) -> Result<Transaction, WalletError> {
+        let mut state = self.lock();
+        let transaction = state.compose(Target::Outputs(outputs), fee_rate, coins, false)?.transaction;
+        // Asking again and again must not use up scripts for change.
+        for output in &transaction.output {
+            if let Some((KeychainKind::Internal, index)) = state.wallet.derivation_of_spk(output.script_pubkey.clone())
+            {
+                state.wallet.unmark_used(KeychainKind::Internal, index);
+            }
+        }
+        state.check_reserve(&transaction, coins.reserve)?;
+        Ok(transaction)
+    }
+
     fn reserve_coins(&self, state: &mut State, unsigned: Unsigned) -> Result<Transaction, WalletError> {
         let transaction = state.sign(unsigned)?;
         // The change address is used from here on, whatever happens to the transaction.

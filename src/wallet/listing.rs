@@ -116,6 +116,11 @@ impl OnchainWallet {
         list
     }
 
+    /// One transaction, if it is the wallet's.
+    pub(crate) fn transaction(&self, txid: &Txid) -> Option<WalletTransaction> {
+        self.lock().transaction(txid)
+    }
+
     /// What a transaction pays; known only when all inputs are.
     pub(crate) fn fee_of(&self, transaction: &Transaction) -> Option<Amount> {
         let state = self.lock();

@@ -22,16 +22,17 @@ use std::{
 
 use bdk_wallet::{
     ChangeSet, CreateParams, KeychainKind, LoadParams, Update, Wallet,
-    chain::{BlockId, Merge as _, TxUpdate},
+    chain::{BlockId, Indexer as _, Merge as _, TxUpdate},
     template::Bip84,
 };
 use bitcoin::{Address, Amount, Block, BlockHash, Network, OutPoint, ScriptBuf, Transaction, Txid, bip32::Xpriv};
 use leyden_channels::tx::FeeCoin;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use super::{
     claims::Purpose,
     keys::NodeKeys,
+    leases::Leases,
     ledger::{Ledger, Place},
     reserve::{Reserve, Reserved},
     scripts,
@@ -40,7 +41,7 @@ use super::{
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WalletError {
     #[error(
-        "not enough coins: {} sat needed, {} sat available at this fee rate. Those reserved, locked or not yet confirmed \
+        "insufficient funds available to construct transaction: not enough coins, {} sat needed, {} sat available at this fee rate. Those reserved, locked or not yet confirmed \
          do not count: receive more, wait for a block, or pay a lower fee rate",
         .needed.to_sat(), .available.to_sat()
     )]
@@ -99,7 +100,12 @@ pub(crate) struct OnchainWallet {
     log: Box<dyn ChangeLog>,
     /// The last block that the wallet has processed: nobody who asks for it waits for the wallet.
     tip: watch::Sender<Tip>,
+    /// Transactions that were seen for the first time, or found in a block.
+    news: broadcast::Sender<Txid>,
 }
+
+/// News that a listener may be behind.
+const BACKLOG: usize = 4_096;
 
 pub(super) struct State {
     pub(super) root: Xpriv,
@@ -110,13 +116,14 @@ pub(super) struct State {
     /// For claims of closed channels.
     pub(super) for_claims: HashMap<Purpose, Vec<FeeCoin>>,
     pub(super) reserved_for: Reserved,
+    pub(super) leases: Leases,
 }
 
 impl State {
     /// All coins that are promised to something.
     pub(super) fn reserved_coins(&self) -> HashSet<OutPoint> {
         let for_claims = self.for_claims.values().flatten().map(|coin| coin.outpoint);
-        self.reserved.values().flatten().copied().chain(for_claims).collect()
+        self.reserved.values().flatten().copied().chain(for_claims).chain(self.leases.coins().copied()).collect()
     }
 
     pub(super) fn height(&self) -> u32 {
@@ -186,9 +193,10 @@ impl OnchainWallet {
             reserved: HashMap::new(),
             for_claims: HashMap::new(),
             reserved_for: Reserved::new(),
+            leases: Leases::default(),
         };
         let tip = watch::Sender::new(state.tip());
-        let opened = Self { state: Mutex::new(state), log, tip };
+        let opened = Self { state: Mutex::new(state), log, tip, news: broadcast::channel(BACKLOG).0 };
         opened.save(&mut opened.lock())?;
         Ok(opened)
     }
@@ -225,6 +233,10 @@ impl OnchainWallet {
         let State { wallet, ledger, .. } = &mut *state;
         ledger.block_connected(wallet, block, height);
         let saved = self.save(&mut state);
+        if self.news.receiver_count() > 0 {
+            let ours = block.txdata.iter().filter(|tx| state.wallet.spk_index().is_tx_relevant(tx));
+            ours.for_each(|tx| self.tell(tx.compute_txid()));
+        }
         self.tell_tip(&state);
         saved
     }
@@ -234,10 +246,27 @@ impl OnchainWallet {
         let mut state = self.lock();
         state.reserved.remove(&transaction.compute_txid());
         let seen_at = state.seen_at(&transaction, now);
+        let txid = transaction.compute_txid();
         let State { wallet, ledger, .. } = &mut *state;
+        let was_known = ledger.place(&txid).is_some();
         wallet.apply_unconfirmed_txs([(transaction.clone(), seen_at)]);
         ledger.transaction_seen(wallet, &transaction, seen_at);
-        self.save(&mut state)
+        let is_new = !was_known && ledger.place(&txid).is_some();
+        let saved = self.save(&mut state);
+        if is_new {
+            self.tell(txid);
+        }
+        saved
+    }
+
+    fn tell(&self, txid: Txid) {
+        // An error says that nobody listens.
+        let _ = self.news.send(txid);
+    }
+
+    /// Each transaction of the wallet when it is seen for the first time, and when it is found in a block.
+    pub(crate) fn news(&self) -> broadcast::Receiver<Txid> {
+        self.news.subscribe()
     }
 
     /// A transaction left the mempool without being mined.
@@ -260,6 +289,14 @@ impl OnchainWallet {
     pub(crate) fn new_address(&self) -> Result<Address, WalletError> {
         let mut state = self.lock();
         let address = state.wallet.reveal_next_address(KeychainKind::External).address;
+        self.save(&mut state)?;
+        Ok(address)
+    }
+
+    /// An address for change that was never given out before.
+    pub(crate) fn change_address(&self) -> Result<Address, WalletError> {
+        let mut state = self.lock();
+        let address = state.wallet.reveal_next_address(KeychainKind::Internal).address;
         self.save(&mut state)?;
         Ok(address)
     }

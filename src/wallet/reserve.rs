@@ -50,6 +50,11 @@ impl OnchainWallet {
         self.lock().reserve(0)
     }
 
+    /// What payments would have to leave with so many channels more.
+    pub(crate) fn reserve_with(&self, more: usize) -> Amount {
+        self.lock().reserve(more)
+    }
+
     /// What is missing of the reserve.
     pub(crate) fn reserve_missing(&self) -> Option<Amount> {
         let state = self.lock();

@@ -342,7 +342,7 @@ fn leydend(data_dir: &Path, flags: &[&str]) -> Command {
     command
         .arg("--data-dir")
         .arg(data_dir)
-        .args(["--listen", "127.0.0.1:0", "--rpc-listen", "127.0.0.1:0", "--chain-listen", "127.0.0.1:0"])
+        .args(["--listen", "127.0.0.1:0", "--rpc-listen", "127.0.0.1:0", "--no-rest", "--chain-listen", "127.0.0.1:0"])
         .args(flags)
         .stdin(Stdio::null())
         .stdout(Stdio::null());

@@ -30,9 +30,11 @@ use super::HintHop;
 use super::record;
 use super::route::Route;
 
+mod forget;
 mod on_route;
 mod retry;
 
+pub use forget::Numbers;
 pub use on_route::OnRouteError;
 pub use retry::Refused;
 

@@ -397,3 +397,46 @@ fn a_channel_of_ours_that_refuses_is_not_chosen_again_and_one_that_lacks_balance
     let exposed = CannotAdd::DustExposure { maximum: Msat(1), exposure: Msat(2) };
     assert_eq!(refused(&mut payments, 1_000, 3, exposed), [None, None, None]);
 }
+
+/// What is written, as keys, and whether the value stays.
+#[derive(Default)]
+struct Keys(Vec<(crate::channel::Key, bool)>);
+
+impl Persist for Keys {
+    type Error = std::convert::Infallible;
+
+    fn commit(&mut self, writes: Vec<Write>) -> Result<(), Self::Error> {
+        self.0.extend(writes.into_iter().map(|write| (write.key().clone(), matches!(write, Write::Put { .. }))));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_payment_is_forgotten_only_when_it_is_over_and_its_numbers_are_never_given_again() {
+    use crate::channel::Key;
+    let written = |outbox| {
+        let mut keys = Keys::default();
+        Outbox::commit_all(vec![outbox], &mut keys).unwrap();
+        keys.0
+    };
+    let mut payments = in_two_parts();
+    let under_way = payments.pending(&PREIMAGE.hash()).unwrap().clone();
+    assert!(written(payments.delete(&under_way, true)).is_empty());
+    assert_eq!(payments.forget_failed_attempts(under_way).map(written), None);
+    assert_eq!(payments.under_way().count(), 1);
+
+    refuse(&mut payments, 1);
+    let ended = latest(&effects(payments.fulfilled(AttemptId(2), PREIMAGE, NOW)));
+    let index = ended.index;
+    let whole = [(Key::Payment(index), false), (Key::PaymentIndex(PREIMAGE.hash()), false)];
+    assert_eq!(written(payments.delete(&ended, true)), whole);
+    assert_eq!(written(payments.delete(&ended, false)), whole[..1]);
+    let kept = payments.forget_failed_attempts(ended.clone()).map(written);
+    assert_eq!(kept, Some(vec![(Key::Payment(index), true)]));
+
+    let mut restarted = Payments::restore([]);
+    restarted.begin_after(payments.numbers());
+    assert_eq!(restarted.numbers(), Numbers { index, attempt: 2 });
+    effects(restarted.start(request(Msat(1_000)), None, NOW).unwrap());
+    assert_eq!(restarted.last_index(), index + 1);
+}

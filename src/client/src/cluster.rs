@@ -166,6 +166,7 @@ impl DaemonProcess {
             ("--alias", self.name.clone()),
             ("--listen", address(|ports| ports.listen)),
             ("--rpc-listen", "127.0.0.1:0".to_owned()),
+            ("--rest-listen", "127.0.0.1:0".to_owned()),
             ("--chain-listen", address(|ports| ports.chain_listen)),
         ]
         .into_iter()

@@ -137,6 +137,9 @@ pub struct Running {
     /// Bitcoin Core's JSON-RPC.
     #[serde(default)]
     pub bitcoin_rpc: Option<SocketAddr>,
+    /// LND's REST.
+    #[serde(default)]
+    pub rest: Option<SocketAddr>,
     /// Clients of the watchtower.
     #[serde(default)]
     pub tower: Option<SocketAddr>,

@@ -32,7 +32,7 @@ use bitcoin::{OutPoint, constants::ChainHash};
 use leyden_channels::{
     channel::Channel,
     gossip::{
-        BanList, Graph, Inbox, Intake, Received,
+        BanList, Direction, GossipKey, Graph, Inbox, Intake, Received,
         limits::{self, Refusal, Refusals},
     },
     payment::HintHop,
@@ -40,7 +40,7 @@ use leyden_channels::{
     wire::{Features, Message},
 };
 use secp256k1::PublicKey;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc};
 use tracing::warn;
 
 use crate::{
@@ -66,8 +66,43 @@ pub(crate) enum GossipEvent {
     ChannelGone(ChannelId),
     /// A channel forwards under new terms.
     Terms(ChannelId),
+    /// The user wants nobody to use a channel, or does so no more.
+    TurnedOff {
+        channel: ChannelId,
+        off: bool,
+    },
     NewTip(Height),
 }
+
+/// Something has changed of what the network has told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum GraphNews {
+    Node(NodeId),
+    /// The terms of one end of a channel.
+    Terms(ShortChannelId, Direction),
+    Gone(ShortChannelId),
+}
+
+impl GraphNews {
+    fn kept(key: &GossipKey) -> Option<Self> {
+        match key {
+            // Nobody can use a channel before its ends have said their terms.
+            GossipKey::Channel(_) => None,
+            GossipKey::Update(id, direction) => Some(Self::Terms(*id, *direction)),
+            GossipKey::Node(id) => Some(Self::Node(*id)),
+        }
+    }
+
+    fn forgotten(key: &GossipKey) -> Option<Self> {
+        match key {
+            GossipKey::Channel(id) => Some(Self::Gone(*id)),
+            GossipKey::Update(..) | GossipKey::Node(_) => None,
+        }
+    }
+}
+
+/// News of the graph that a listener may be behind.
+const BACKLOG: usize = 16_384;
 
 /// One of our channels, as far as others may know about it.
 #[derive(Clone, Debug)]
@@ -150,6 +185,7 @@ pub(crate) struct Gossip {
     /// How payers reach us over our channels that are not announced.
     hints: Mutex<HashMap<ChannelId, HintHop>>,
     fundings: RwLock<Fundings>,
+    changes: broadcast::Sender<GraphNews>,
     /// See [`Self::has_caught_up`].
     caught_up: AtomicBool,
 }
@@ -183,10 +219,23 @@ impl Gossip {
                 intake,
                 hints: Mutex::default(),
                 fundings: RwLock::default(),
+                changes: broadcast::channel(BACKLOG).0,
                 caught_up: AtomicBool::default(),
             },
             receiver,
         ))
+    }
+
+    /// What changes from now on.
+    pub(crate) fn changes(&self) -> broadcast::Receiver<GraphNews> {
+        self.changes.subscribe()
+    }
+
+    fn tell_change(&self, news: Option<GraphNews>) {
+        if let Some(news) = news {
+            // An error says that nobody listens.
+            let _ = self.changes.send(news);
+        }
     }
 
     pub(crate) fn tell(&self, event: GossipEvent) {

@@ -49,6 +49,8 @@ struct Own {
     remote: Option<AnnouncementSignatures>,
     /// The latest terms that were told, and when.
     sent: Option<(OwnUpdate, u32)>,
+    /// The user wants nobody to use it.
+    turned_off: bool,
     /// What the peer asks for handing on to us. It may come before the peer's alias, by which payers call the channel.
     remote_terms: Option<ChannelUpdate>,
 }
@@ -77,12 +79,28 @@ impl OwnChannels {
             }
             None => {
                 let unusable_since = (!state.is_usable).then_some(now);
-                let own = Own { state, unusable_since, signed: false, remote: None, sent: None, remote_terms: None };
+                let own = Own {
+                    state,
+                    unusable_since,
+                    signed: false,
+                    remote: None,
+                    sent: None,
+                    turned_off: false,
+                    remote_terms: None,
+                };
                 self.channels.insert(channel, own);
             }
         }
         effects.extend(self.refresh(services, &channel));
         effects
+    }
+
+    /// Tells others not to use a channel, or to use it again.
+    pub(super) fn turn_off(&mut self, services: &Services, channel: &ChannelId, off: bool) -> Vec<GossipEffect> {
+        if let Some(own) = self.channels.get_mut(channel) {
+            own.turned_off = off;
+        }
+        self.refresh(services, channel)
     }
 
     /// A channel is no more; with whom it was.
@@ -184,7 +202,7 @@ impl OwnChannels {
             node_id: local,
             features: services.local.features.clone(),
             alias: services.alias.clone(),
-            rgb_color: [local.0[1], local.0[2], local.0[3]],
+            rgb_color: services.color(),
             addresses: services.addresses.clone(),
         };
         let previous = known.info.as_ref().and_then(|info| previous_time(info.timestamp, &clocks));
@@ -387,7 +405,10 @@ impl Own {
             short_channel_id: name?,
             direction: if is_first { Direction::FromNode1 } else { Direction::FromNode2 },
             announced: is_public,
-            disabled: !policy.enabled || !state.is_normal || self.unusable_since.is_some_and(long_away),
+            disabled: !policy.enabled
+                || !state.is_normal
+                || self.turned_off
+                || self.unusable_since.is_some_and(long_away),
             cltv_expiry_delta: policy.cltv_expiry_delta,
             htlc_minimum_msat: policy.htlc_minimum.max(state.htlc_minimum),
             htlc_maximum_msat: policy.htlc_maximum.unwrap_or(state.capacity).min(state.htlc_maximum),

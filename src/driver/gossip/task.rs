@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::{debug, error, info};
 
-use super::{GossipEvent, outgoing::PeerQueues, own::OwnChannels};
+use super::{GossipEvent, GraphNews, outgoing::PeerQueues, own::OwnChannels};
 use crate::{
     driver::{background::Background, peer::Command, services::Services},
     store::Table,
@@ -134,6 +134,7 @@ impl Task {
                 Vec::new()
             }
             GossipEvent::Terms(channel) => self.own.refresh(&self.services, &channel),
+            GossipEvent::TurnedOff { channel, off } => self.own.turn_off(&self.services, &channel, off),
             GossipEvent::NewTip(height) => self.new_tip(height).await,
         }
     }
@@ -223,8 +224,14 @@ impl Task {
                     GossipEffect::CheckFunding { short_channel_id, from, script_pubkey } => {
                         fundings.push((short_channel_id, from, script_pubkey));
                     }
-                    GossipEffect::Put { key, value } => writes.push((key.encode(), Some(value))),
-                    GossipEffect::Delete { key } => writes.push((key.encode(), None)),
+                    GossipEffect::Put { key, value } => {
+                        self.services.gossip.tell_change(GraphNews::kept(&key));
+                        writes.push((key.encode(), Some(value)));
+                    }
+                    GossipEffect::Delete { key } => {
+                        self.services.gossip.tell_change(GraphNews::forgotten(&key));
+                        writes.push((key.encode(), None));
+                    }
                     GossipEffect::Relay { key, timestamp, from } => self.serving.relay(key, timestamp, from),
                     GossipEffect::Warn { peer, text } => self.queues.warn(&self.services, peer, text),
                     GossipEffect::HangUp { peer } => self.hang_up(peer),

@@ -18,6 +18,7 @@ use crate::driver::{
     allowance::Allowance,
     committer::ConnectionId,
     connection::{Connection, ConnectionError, Established, Incoming, Received},
+    events::PeerNews,
     gossip::{self, GossipEvent},
     peers::{ConnectionInfo, Refused},
     uncommitted::{Gossip, Uncommitted},
@@ -63,6 +64,7 @@ impl Peer {
         let (address, unsent) = (connection.address.ip(), connection.unsent());
         self.services.peers.set_connected(&self.node_id, ConnectionInfo::new(connection.address, connection.inbound));
         self.log_connection("connected", &connection.address.to_string());
+        self.services.events.peer(PeerNews { node_id: self.node_id, is_online: true });
         self.connections += 1;
         let id = self.connection_id();
         self.connection = Some(Connected {
@@ -96,6 +98,7 @@ impl Peer {
     pub(super) fn disconnect(&mut self) {
         if let Some(connected) = self.connection.take() {
             self.log_connection("disconnected", &connected.connection.address.to_string());
+            self.services.events.peer(PeerNews { node_id: self.node_id, is_online: false });
             let lasted = connected.since.elapsed();
             self.services.peers.disconnected(&self.node_id, connected.disputed, lasted);
             self.services.gossip.tell(GossipEvent::Disconnected(self.node_id));

@@ -1,5 +1,6 @@
 //! Forwarding: terms, history, events.
 
+use bitcoin::OutPoint;
 use leyden_channels::types::{Msat, ShortChannelId};
 use leyden_proto::{
     lnrpc,
@@ -8,13 +9,14 @@ use leyden_proto::{
 
 use super::{edge, msat, payments::failure_code_of, scid};
 use crate::api::{
-    ApiError, ChannelFee, FeeReport, Forward, ForwardsPage, ForwardsRequest, HtlcAmounts, HtlcEvent, HtlcNews,
-    HtlcRole, PolicyChange, PolicyRefusal, PolicyRefused,
+    ApiError, ChannelFee, ChannelStatus, FeeReport, Forward, ForwardsPage, ForwardsRequest, HtlcAmounts, HtlcEvent,
+    HtlcNews, HtlcRole, PolicyChange, PolicyRefusal, PolicyRefused,
 };
 
-/// Events that a page has if the request does not say, and at most.
+/// Events that a page has if the request does not say, and at most. Clients ask for 99,999 and take fewer for the end; LND has
+/// no bound, and a million fit into the largest answer.
 const DEFAULT_PAGE: u32 = 100;
-const LARGEST_PAGE: u32 = 50_000;
+const LARGEST_PAGE: u32 = 1_000_000;
 
 pub(crate) fn fee_report(report: &FeeReport) -> lnrpc::FeeReportResponse {
     lnrpc::FeeReportResponse {
@@ -177,4 +179,19 @@ fn htlc_info(amounts: &HtlcAmounts) -> routerrpc::HtlcInfo {
 
 fn nanos(seconds: u64) -> u64 {
     seconds.saturating_mul(1_000_000_000)
+}
+
+/// A channel, and whether others are told to use it.
+pub(crate) fn channel_status(
+    request: &routerrpc::UpdateChanStatusRequest,
+) -> Result<(OutPoint, ChannelStatus), ApiError> {
+    use routerrpc::ChanStatusAction;
+    let funding = edge::channel_point("chan_point", request.chan_point.as_ref())?;
+    let status = match ChanStatusAction::try_from(request.action) {
+        Ok(ChanStatusAction::Enable) => ChannelStatus::Enabled,
+        Ok(ChanStatusAction::Disable) => ChannelStatus::Disabled,
+        Ok(ChanStatusAction::Auto) => ChannelStatus::Automatic,
+        Err(_) => return Err(edge::wrong("action", format!("there is no action {}", request.action))),
+    };
+    Ok((funding, status))
 }

@@ -5,9 +5,10 @@ use std::str::FromStr as _;
 use leyden_channels::types::{NodeId, ShortChannelId};
 use leyden_proto::lnrpc;
 
-use super::{edge, features, msat, signed};
+use super::{channels, edge, features, msat, signed};
 use crate::api::{
-    ApiError, ChannelName, GraphChannel, GraphNode, GraphNodeView, GraphPolicy, NetworkGraph, NetworkSummary,
+    ApiError, ChannelName, GraphChannel, GraphNode, GraphNodeView, GraphPolicy, GraphUpdate, NetworkGraph,
+    NetworkSummary,
 };
 
 pub(crate) fn channel_name(request: &lnrpc::ChanInfoRequest) -> Result<ChannelName, ApiError> {
@@ -71,6 +72,50 @@ pub(crate) fn channel(channel: &GraphChannel) -> lnrpc::ChannelEdge {
         capacity: signed(channel.capacity),
         node1_policy: policy_1.as_ref().map(policy),
         node2_policy: policy_2.as_ref().map(policy),
+    }
+}
+
+pub(crate) fn update(update: &GraphUpdate) -> lnrpc::GraphTopologyUpdate {
+    let mut told = lnrpc::GraphTopologyUpdate::default();
+    match update {
+        GraphUpdate::Node(node) => told.node_updates.push(node_update(node)),
+        GraphUpdate::Terms { channel, by } => told.channel_updates.push(edge_update(channel, *by)),
+        GraphUpdate::Gone { short_channel_id, funding, capacity, height } => {
+            told.closed_chans.push(lnrpc::ClosedChannelUpdate {
+                chan_id: short_channel_id.0,
+                capacity: signed(*capacity),
+                closed_height: height.0,
+                chan_point: funding.map(channels::channel_point),
+            });
+        }
+    }
+    told
+}
+
+#[allow(deprecated)] // `addresses` is still read by clients.
+fn node_update(told: &GraphNode) -> lnrpc::NodeUpdate {
+    let lnrpc::LightningNode { pub_key, alias, addresses, color, features, .. } = node(told);
+    lnrpc::NodeUpdate {
+        addresses: addresses.iter().map(|address| address.addr.clone()).collect(),
+        identity_key: pub_key,
+        alias,
+        color,
+        node_addresses: addresses,
+        features,
+    }
+}
+
+fn edge_update(channel: &GraphChannel, by: NodeId) -> lnrpc::ChannelEdgeUpdate {
+    let [node_1, node_2] = channel.nodes;
+    let [policy_1, policy_2] = &channel.policies;
+    let (said, other) = if by == node_1 { (policy_1, node_2) } else { (policy_2, node_1) };
+    lnrpc::ChannelEdgeUpdate {
+        chan_id: channel.short_channel_id.0,
+        chan_point: channel.funding.map(channels::channel_point),
+        capacity: signed(channel.capacity),
+        routing_policy: said.as_ref().map(policy),
+        advertising_node: by.to_string(),
+        connecting_node: other.to_string(),
     }
 }
 

@@ -77,10 +77,10 @@ pub(crate) fn lookup_v2(request: &invoicesrpc::LookupInvoiceMsg) -> Result<Payme
 }
 
 fn description(memo: String, hash: &[u8]) -> Result<Description, ApiError> {
-    match (memo.is_empty(), hash.is_empty()) {
-        (false, false) => Err(edge::wrong("description_hash", "give a memo or a description_hash, not both")),
-        (true, false) => Ok(Description::Hash(edge::bytes32("description_hash", hash)?)),
-        (_, true) => Ok(Description::Text(edge::text("memo", memo, MAX_DESCRIPTION)?)),
+    let memo = edge::text("memo", memo, MAX_DESCRIPTION)?;
+    match hash {
+        [] => Ok(Description::Text(memo)),
+        hash => Ok(Description::Hash { hash: edge::bytes32("description_hash", hash)?, memo }),
     }
 }
 
@@ -232,7 +232,7 @@ pub(crate) fn decoded(invoice: &DecodedInvoice) -> lnrpc::PayReq {
 fn described(description: &Description) -> (String, Option<[u8; 32]>) {
     match description {
         Description::Text(text) => (text.clone(), None),
-        Description::Hash(hash) => (String::new(), Some(*hash)),
+        Description::Hash { hash, memo } => (memo.clone(), Some(*hash)),
     }
 }
 

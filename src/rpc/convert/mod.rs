@@ -25,6 +25,7 @@ pub(super) mod swaps;
 pub(super) mod tokens;
 pub(super) mod towers;
 pub(super) mod wallet;
+pub(super) mod wallet_kit;
 pub(super) mod watchtower;
 
 #[cfg(test)]

@@ -17,9 +17,12 @@ use super::{
     msat, routes, sat,
 };
 use crate::api::{
-    ApiError, Attempt, AttemptFailure, AttemptState, FailureReason, PageRequest, Payment, PaymentState, PaymentTarget,
-    PlannedRoute, SendPayment,
+    ApiError, Attempt, AttemptFailure, AttemptState, FailureReason, ForgetPayments, PageRequest, Payment, PaymentState,
+    PaymentTarget, PlannedRoute, SendPayment,
 };
+
+/// Payments that a page has if the request does not say.
+const DEFAULT_PAGE: u64 = 100;
 
 /// How long a payment is tried if the request does not say.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -106,7 +109,7 @@ fn target(request: routerrpc::SendPaymentRequest, keysend: Option<PaymentPreimag
 pub(crate) fn page_request(request: &lnrpc::ListPaymentsRequest) -> PageRequest {
     PageRequest {
         offset: request.index_offset,
-        limit: (request.max_payments != 0).then_some(request.max_payments),
+        limit: Some(if request.max_payments == 0 { DEFAULT_PAGE } else { request.max_payments }),
         reversed: request.reversed,
         only_open: false,
         created_from: given(request.creation_date_start),
@@ -238,4 +241,28 @@ pub(super) fn failure_code_of(code: Option<u16>) -> FailureCode {
 
 fn nanos(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+pub(crate) fn to_forget(request: &lnrpc::DeletePaymentRequest) -> Result<ForgetPayments, ApiError> {
+    Ok(ForgetPayments {
+        hash: Some(edge::payment_hash("payment_hash", &request.payment_hash)?),
+        only_failed: false,
+        only_failed_attempts: request.failed_htlcs_only,
+    })
+}
+
+/// Whoever wants all payments forgotten has to say so.
+pub(crate) fn all_to_forget(request: &lnrpc::DeleteAllPaymentsRequest) -> Result<ForgetPayments, ApiError> {
+    let lnrpc::DeleteAllPaymentsRequest { failed_payments_only, failed_htlcs_only, all_payments } = *request;
+    if all_payments == (failed_payments_only || failed_htlcs_only) {
+        let text = "set it to forget every payment that is over, or else failed_payments_only or failed_htlcs_only";
+        return Err(edge::wrong("all_payments", text));
+    }
+    Ok(ForgetPayments { hash: None, only_failed: failed_payments_only, only_failed_attempts: failed_htlcs_only })
+}
+
+/// In LND's words.
+pub(crate) fn forgotten(count: u64, which: ForgetPayments) -> String {
+    let payments = if count == 1 { "payment" } else { "payments" };
+    format!("{count} {payments} deleted, failed_htlcs_only={}", which.only_failed_attempts)
 }

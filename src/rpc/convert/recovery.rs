@@ -1,6 +1,6 @@
 //! How a restore stands.
 
-use leyden_proto::leyden;
+use leyden_proto::{leyden, lnrpc};
 
 use super::{edge, lifecycle::recovery_window};
 use crate::api::{ApiError, Recovery};
@@ -26,5 +26,15 @@ pub(crate) fn recovery(recovery: &Recovery) -> leyden::Recovery {
         widest_gap: recovery.widest_gap,
         lost_channels: lost_channels.collect(),
         backup_file: recovery.backup_file.display().to_string(),
+    }
+}
+
+/// As LND tells it.
+pub(crate) fn info(recovery: &Recovery) -> lnrpc::GetRecoveryInfoResponse {
+    let progress = f64::from(recovery.scanned.0.saturating_add(1)) / f64::from(recovery.tip.0.saturating_add(1));
+    lnrpc::GetRecoveryInfoResponse {
+        recovery_mode: !recovery.finished,
+        recovery_finished: recovery.finished,
+        progress: progress.min(1.0),
     }
 }

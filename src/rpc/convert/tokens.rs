@@ -35,6 +35,30 @@ pub(crate) fn permissions(request: lnrpc::BakeMacaroonRequest) -> Result<Vec<(St
     request.permissions.into_iter().map(pair).collect()
 }
 
+/// What a macaroon is to be checked for: pairs of entity and action, and a call's path.
+pub(crate) fn to_check(request: &lnrpc::CheckMacPermRequest) -> Result<(Vec<(String, String)>, String), ApiError> {
+    let path = request.full_method.clone();
+    if !request.check_default_perms_from_full_method {
+        let pairs = request.permissions.iter().map(|asked| (asked.entity.clone(), asked.action.clone()));
+        return Ok((pairs.collect(), path));
+    }
+    if !request.permissions.is_empty() {
+        return Err(edge::wrong(
+            "permissions",
+            "check_default_perms_from_full_method asks for those of the call: give one",
+        ));
+    }
+    let calls = auth::permissions();
+    let needed = calls.get(&path).ok_or_else(|| {
+        edge::wrong(
+            "fullMethod",
+            format_args!("\"{path}\" is no call that needs a macaroon; ListPermissions tells them"),
+        )
+    })?;
+    let pairs = needed.iter().map(|permission| (permission.entity.to_owned(), permission.action.to_owned()));
+    Ok((pairs.collect(), path))
+}
+
 pub(crate) fn all() -> lnrpc::ListPermissionsResponse {
     let list = |needed: &[crate::macaroon::Permission]| {
         let permissions = needed.iter().map(|permission| lnrpc::MacaroonPermission {

@@ -10,8 +10,8 @@ use leyden_proto::{lnrpc, walletrpc};
 use super::{edge, features, sat, signed};
 use crate::{
     api::{
-        AddressKind, ApiError, BumpFee, NetworkInfo, PeerAddress, PeerInfo, SendAmount, SendCoins, WalletBalance,
-        WalletCoin, WalletTx,
+        AddressKind, ApiError, BumpFee, NetworkInfo, PeerAddress, PeerEvent, PeerInfo, SendAmount, SendCoins,
+        WalletBalance, WalletCoin, WalletTx,
     },
     wallet::reserve::Reserve,
 };
@@ -119,14 +119,23 @@ impl TransactionRange {
         })
     }
 
-    pub(crate) fn of(&self, all: Vec<WalletTx>, network: &NetworkInfo) -> lnrpc::TransactionDetails {
-        let wanted = |tx: &WalletTx| match tx.confirmation {
+    /// Whether a transaction is asked for, whatever the page.
+    pub(crate) fn takes(&self, tx: &WalletTx) -> bool {
+        match tx.confirmation {
             Some(confirmation) => self.heights.contains(&confirmation.height.0),
             None => self.unconfirmed,
-        };
+        }
+    }
+
+    pub(crate) fn of(&self, all: Vec<WalletTx>, network: &NetworkInfo) -> lnrpc::TransactionDetails {
         let limit = self.limit.unwrap_or(usize::MAX);
-        let transactions: Vec<_> =
-            all.iter().filter(|tx| wanted(tx)).skip(self.skip).take(limit).map(|tx| transaction(tx, network)).collect();
+        let transactions: Vec<_> = all
+            .iter()
+            .filter(|tx| self.takes(tx))
+            .skip(self.skip)
+            .take(limit)
+            .map(|tx| transaction(tx, network))
+            .collect();
         let count = transactions.len();
         let index = |index: usize| u64::try_from(index).unwrap_or(u64::MAX);
         lnrpc::TransactionDetails {
@@ -138,7 +147,7 @@ impl TransactionRange {
 }
 
 #[allow(deprecated)] // `dest_addresses` is still read by clients.
-fn transaction(tx: &WalletTx, network: &NetworkInfo) -> lnrpc::Transaction {
+pub(crate) fn transaction(tx: &WalletTx, network: &NetworkInfo) -> lnrpc::Transaction {
     let index = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
     let outputs: Vec<_> = (tx.transaction.output.iter().enumerate())
         .map(|(at, output)| output_detail(output, index(at), tx.local_outputs.contains(&index(at)), network.addresses))
@@ -293,6 +302,12 @@ pub(crate) fn peer(peer: &PeerInfo, latest_error: bool) -> lnrpc::Peer {
             .map(|error| lnrpc::TimestampedError { timestamp: error.time.0, error: error.text.clone() })
             .collect(),
     }
+}
+
+pub(crate) fn peer_event(event: &PeerEvent) -> lnrpc::PeerEvent {
+    use lnrpc::peer_event::EventType;
+    let kind = if event.is_online { EventType::PeerOnline } else { EventType::PeerOffline };
+    lnrpc::PeerEvent { pub_key: event.node_id.to_string(), r#type: kind.into() }
 }
 
 fn small(number: u32) -> i32 {

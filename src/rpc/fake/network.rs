@@ -1,7 +1,7 @@
 //! A network of two nodes, and what they forward.
 
 use async_trait::async_trait;
-use bitcoin::Amount;
+use bitcoin::{Amount, OutPoint};
 use leyden_channels::{
     types::{CltvExpiry, Height, HtlcId, Msat, NodeId, PaymentPreimage, ShortChannelId, UnixTime},
     wire::features::Features,
@@ -63,6 +63,19 @@ impl Graph for Fake {
         self.asked(node, GraphNodeView { node: nodes.remove(0), channels })
     }
 
+    async fn graph_updates(&self) -> Result<Updates<GraphUpdate>, ApiError> {
+        let NetworkGraph { mut nodes, mut channels } = network();
+        let channel = channels.remove(0);
+        let by = channel.nodes[0];
+        let gone = GraphUpdate::Gone {
+            short_channel_id: channel_id(),
+            funding: Some(funding()),
+            capacity: Amount::from_sat(1_000_000),
+            height: Height(200),
+        };
+        self.answer(self.updates(vec![GraphUpdate::Node(nodes.remove(0)), GraphUpdate::Terms { channel, by }, gone]))
+    }
+
     async fn network_summary(&self) -> Result<NetworkSummary, ApiError> {
         self.answer(NetworkSummary { nodes: 2, channels: 1, ..Default::default() })
     }
@@ -93,6 +106,10 @@ impl Forwarding for Fake {
         let forward = Forward { at: UnixTime(1_700_000_000), incoming: side(11_500), outgoing: side(10_000) };
         let next = request.skip + 1;
         self.asked(request, ForwardsPage { forwards: vec![forward], next })
+    }
+
+    async fn set_channel_status(&self, funding: OutPoint, status: ChannelStatus) -> Result<(), ApiError> {
+        self.asked((funding, status), ())
     }
 
     async fn htlc_events(&self) -> Result<Updates<HtlcEvent>, ApiError> {

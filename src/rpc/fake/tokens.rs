@@ -11,6 +11,15 @@ impl Tokens for Fake {
         self.asked((permissions, key), b"macaroon".to_vec())
     }
 
+    async fn check_macaroon(
+        &self,
+        macaroon: Vec<u8>,
+        needed: Vec<(String, String)>,
+        path: String,
+    ) -> Result<(), ApiError> {
+        self.asked((macaroon, needed, path), ())
+    }
+
     async fn macaroon_keys(&self) -> Result<Vec<u64>, ApiError> {
         self.answer(vec![0, 7])
     }

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::{
     super::fake::{ADDRESS, Fake, NODE, invoice, payment},
     Arc, Authorizer, CancellationToken, FailureReason, InvoiceState, PaymentPreimage, PaymentState, RootKey,
-    ServeOptions, TcpListener, WalletState, serve, slots, tls,
+    ServeOptions, Services, TcpListener, WalletState, serve, slots, tls,
 };
 use crate::{
     config::{Layout, Running},
@@ -43,19 +43,15 @@ impl Node {
             listen: None,
             chain_listen: None,
             bitcoin_rpc: None,
+            rest: None,
             tower: None,
             metrics: None,
         };
         fs::write(layout.running(), serde_json::to_vec(&running).unwrap()).unwrap();
         let fake = Fake::new(state);
-        tokio::spawn(serve(ServeOptions {
-            daemon: Arc::new(fake.clone()),
-            authorizer: Authorizer::Macaroons(Arc::new(key)),
-            tls: Some(identity),
-            listener,
-            slots: slots(),
-            stopping: CancellationToken::new(),
-        }));
+        let (authorizer, stopping) = (Authorizer::Macaroons(Arc::new(key)), CancellationToken::new());
+        let services = Services::new(Arc::new(fake.clone()), authorizer, stopping.clone()).await.unwrap();
+        tokio::spawn(serve(ServeOptions { services, tls: Some(identity), listener, slots: slots(), stopping }));
         Self { folder, fake }
     }
 

@@ -262,6 +262,41 @@ fn bases(method: &MethodDescriptor) -> Vec<DynamicMessage> {
         "leyden.Towers.Audit" => {
             vec![leyden::AuditRequest { pubkey: NODE.to_owned(), ..Default::default() }.encode_to_vec()]
         }
+        "lnrpc.Lightning.SendMany" | "lnrpc.Lightning.EstimateFee" => {
+            let amounts = std::collections::HashMap::from([(ADDRESS.to_owned(), 5_000)]);
+            vec![lnrpc::SendManyRequest { addr_to_amount: amounts, ..Default::default() }.encode_to_vec()]
+        }
+        "lnrpc.Lightning.SignMessage" | "lnrpc.Lightning.VerifyMessage" => {
+            vec![lnrpc::SignMessageRequest { msg: vec![7], ..Default::default() }.encode_to_vec()]
+        }
+        "lnrpc.Lightning.DeletePayment" => {
+            vec![lnrpc::DeletePaymentRequest { payment_hash: vec![7; 32], ..Default::default() }.encode_to_vec()]
+        }
+        "lnrpc.Lightning.CheckMacaroonPermissions" => {
+            let full_method = "/lnrpc.Lightning/GetInfo".to_owned();
+            vec![lnrpc::CheckMacPermRequest { full_method, ..Default::default() }.encode_to_vec()]
+        }
+        "routerrpc.Router.UpdateChanStatus" => {
+            vec![routerrpc::UpdateChanStatusRequest { chan_point: Some(point()), ..Default::default() }.encode_to_vec()]
+        }
+        "walletrpc.WalletKit.EstimateFee" => {
+            vec![walletrpc::EstimateFeeRequest { conf_target: 6 }.encode_to_vec()]
+        }
+        "walletrpc.WalletKit.LabelTransaction" => {
+            let label = "tea".to_owned();
+            let request = walletrpc::LabelTransactionRequest { txid: vec![7; 32], label, overwrite: false };
+            vec![request.encode_to_vec()]
+        }
+        "walletrpc.WalletKit.PublishTransaction" => {
+            let tx_hex = bitcoin::consensus::serialize(&swaps::transaction());
+            vec![walletrpc::Transaction { tx_hex, label: String::new() }.encode_to_vec()]
+        }
+        "walletrpc.WalletKit.LeaseOutput" | "walletrpc.WalletKit.ReleaseOutput" => {
+            let outpoint = lnrpc::OutPoint { txid_bytes: vec![7; 32], output_index: 1, ..Default::default() };
+            let request =
+                walletrpc::LeaseOutputRequest { id: vec![7; 32], outpoint: Some(outpoint), ..Default::default() };
+            vec![request.encode_to_vec()]
+        }
         "walletrpc.WalletKit.BumpFee" => {
             let outpoint = lnrpc::OutPoint { txid_bytes: vec![7; 32], output_index: 1, ..Default::default() };
             vec![walletrpc::BumpFeeRequest { outpoint: Some(outpoint), ..Default::default() }.encode_to_vec()]

@@ -3,13 +3,12 @@
 
 use std::sync::LazyLock;
 
-use leyden_proto::DESCRIPTORS;
-use prost::{Message, Name};
-use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage, Value};
-use serde::{
-    Serialize, Serializer,
-    ser::{SerializeMap, SerializeSeq},
+use leyden_proto::{
+    DESCRIPTORS,
+    json::{BytesAs, Json},
 };
+use prost::{Message, Name};
+use prost_reflect::{DescriptorPool, DynamicMessage};
 
 use super::CliError;
 
@@ -22,102 +21,13 @@ pub(super) fn pretty<M: Message + Name>(message: &M) -> Result<String, CliError>
     let descriptor = descriptor.ok_or_else(|| unprintable("its descriptor is missing"))?;
     let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
         .map_err(|error| unprintable(&error.to_string()))?;
-    serde_json::to_string_pretty(&Printed(&dynamic)).map_err(|error| unprintable(&error.to_string()))
+    serde_json::to_string_pretty(&Json { message: &dynamic, bytes: BytesAs::Hex })
+        .map_err(|error| unprintable(&error.to_string()))
 }
 
 /// The message as a value, for what is put together of several.
 pub(super) fn value<M: Message + Name>(message: &M) -> Result<serde_json::Value, CliError> {
     serde_json::from_str(&pretty(message)?).map_err(|error| CliError::Unprintable(error.to_string()))
-}
-
-struct Printed<'a>(&'a DynamicMessage);
-
-impl Serialize for Printed<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        for field in self.0.descriptor().fields() {
-            let set = self.0.has_field(&field);
-            if !set && field.containing_oneof().is_some() {
-                continue;
-            }
-            if !set && field.supports_presence() {
-                map.serialize_entry(field.name(), &())?;
-                continue;
-            }
-            let value = self.0.get_field(&field);
-            map.serialize_entry(field.name(), &PrintedField { value: &value, field: &field })?;
-        }
-        map.end()
-    }
-}
-
-struct PrintedField<'a> {
-    value: &'a Value,
-    field: &'a FieldDescriptor,
-}
-
-impl Serialize for PrintedField<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match (self.value, self.field.kind()) {
-            (Value::Map(entries), Kind::Message(entry)) => {
-                let kind = entry.map_entry_value_field().kind();
-                let mut sorted: Vec<_> = entries.iter().collect();
-                sorted.sort_by_key(|(key, _)| *key);
-                let mut map = serializer.serialize_map(Some(sorted.len()))?;
-                for (key, value) in sorted {
-                    map.serialize_entry(&key_text(key), &PrintedValue { value, kind: &kind })?;
-                }
-                map.end()
-            }
-            (Value::List(values), kind) => {
-                let mut list = serializer.serialize_seq(Some(values.len()))?;
-                for value in values {
-                    list.serialize_element(&PrintedValue { value, kind: &kind })?;
-                }
-                list.end()
-            }
-            (value, kind) => PrintedValue { value, kind: &kind }.serialize(serializer),
-        }
-    }
-}
-
-struct PrintedValue<'a> {
-    value: &'a Value,
-    kind: &'a Kind,
-}
-
-impl Serialize for PrintedValue<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.value {
-            Value::Bool(value) => serializer.serialize_bool(*value),
-            Value::I32(value) => serializer.serialize_i32(*value),
-            Value::U32(value) => serializer.serialize_u32(*value),
-            Value::I64(value) => serializer.collect_str(value),
-            Value::U64(value) => serializer.collect_str(value),
-            Value::F32(value) => serializer.serialize_f32(*value),
-            Value::F64(value) => serializer.serialize_f64(*value),
-            Value::String(value) => serializer.serialize_str(value),
-            Value::Bytes(value) => serializer.serialize_str(&hex::encode(value)),
-            Value::EnumNumber(number) => match self.kind.as_enum().and_then(|values| values.get_value(*number)) {
-                Some(value) => serializer.serialize_str(value.name()),
-                None => serializer.serialize_i32(*number),
-            },
-            Value::Message(message) => Printed(message).serialize(serializer),
-            // Neither can stand inside a list or a map of protobuf.
-            Value::List(_) | Value::Map(_) => serializer.serialize_unit(),
-        }
-    }
-}
-
-fn key_text(key: &MapKey) -> String {
-    match key {
-        MapKey::Bool(key) => key.to_string(),
-        MapKey::I32(key) => key.to_string(),
-        MapKey::I64(key) => key.to_string(),
-        MapKey::U32(key) => key.to_string(),
-        MapKey::U64(key) => key.to_string(),
-        MapKey::String(key) => key.clone(),
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,223 @@
+//! LND's REST: the calls of gRPC over HTTP and JSON, under LND's paths.
+//!
+//! ```text
+//!   TLS ─► head ─► path: which call (`leyden_proto::bindings`) ─► macaroon ─► body, query and path: its request (`request`)
+//!                                                                                        │
+//!   JSON, or a line of JSON for each message of a stream (`reply`) ◄── the services in process (`call`, `crate::rpc`)
+//!        or a message of a WebSocket for each (`websocket`)
+//! ```
+//!
+//! Promises: there is no handler a call, so macaroons, locks and errors are those of gRPC; nothing but the head of a request is
+//! read before it is known who may send it; what a caller can make the daemon hold is bounded by the numbers below and by those
+//! of [`crate::limits`].
+
+mod call;
+mod cors;
+mod reply;
+mod request;
+#[cfg(test)]
+mod tests;
+mod websocket;
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode},
+};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use leyden_proto::{DESCRIPTORS, bindings::Verb};
+use prost_reflect::{DescriptorPool, MethodDescriptor};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::Status;
+
+use self::{
+    call::Call,
+    cors::Cors,
+    reply::Refusal,
+    request::{Found, Route},
+};
+use crate::{
+    admission::ConnectionSlots,
+    callers::{Caller, CallerListener, CallerStream},
+    limits::{CALLER_IDLE_TIMEOUT, MAX_REST_BODY, MAX_REST_HEAD, REST_BODY_TIMEOUT},
+    rpc::{DRAIN, METADATA_KEY, Services},
+};
+
+/// Headers with this prefix are metadata of the call.
+const METADATA_PREFIX: &str = "grpc-metadata-";
+
+/// What [`serve`] needs.
+pub(crate) struct ServeOptions {
+    pub services: Services,
+    /// `None` serves plain text: for tests alone.
+    pub tls: Option<TlsAcceptor>,
+    pub listener: TcpListener,
+    /// Whom the listener lets in.
+    pub slots: ConnectionSlots,
+    /// Pages of which origins a browser lets call; `*`: of all.
+    pub allowed_origins: Vec<String>,
+    /// Ends the serving: streams are told so, calls get some seconds to finish.
+    pub stopping: CancellationToken,
+}
+
+struct Server {
+    services: Services,
+    calls: DescriptorPool,
+    cors: Cors,
+    /// Whoever must not be cut off at once when the daemon stops.
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+}
+
+/// Answers on `listener` until `stopping` is cancelled and the calls in progress have ended.
+pub(crate) async fn serve(options: ServeOptions) {
+    let ServeOptions { services, tls, listener, slots, allowed_origins, stopping } = options;
+    // What cannot be decoded is no descriptor set that was compiled in: gRPC's reflection would have failed before.
+    let calls = DescriptorPool::decode(DESCRIPTORS).unwrap_or_default();
+    let (tasks, cors) = (TaskTracker::new(), Cors::new(allowed_origins));
+    let server = Arc::new(Server { services, calls, cors, tasks: tasks.clone(), stopping: stopping.clone() });
+    let callers = CallerListener::new(listener, slots, Some(CALLER_IDLE_TIMEOUT));
+    loop {
+        let stream = tokio::select! {
+            stream = callers.next() => stream,
+            () = stopping.cancelled() => break,
+        };
+        tasks.spawn(connection(Arc::clone(&server), tls.clone(), stream));
+    }
+    tasks.close();
+    // Who keeps a call open cannot keep the daemon alive.
+    let _ = timeout(DRAIN, tasks.wait()).await;
+}
+
+async fn connection(server: Arc<Server>, tls: Option<TlsAcceptor>, stream: CallerStream) {
+    let caller = stream.caller().clone();
+    match tls {
+        // The stream itself ends a handshake that takes too long.
+        Some(acceptor) => {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                http(server, caller, stream).await;
+            }
+        }
+        None => http(server, caller, stream).await,
+    }
+}
+
+async fn http<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(server: Arc<Server>, caller: Caller, stream: S) {
+    let stopping = server.stopping.clone();
+    let service = service_fn(move |request| {
+        let (server, caller) = (Arc::clone(&server), caller.clone());
+        async move { Ok::<_, Infallible>(server.answer(caller, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // Whoever has not shown who they are has less time: `CallerStream` sees to that.
+        .header_read_timeout(CALLER_IDLE_TIMEOUT)
+        .max_buf_size(MAX_REST_HEAD)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    // What goes wrong here has been said to the caller, as far as it could be reached.
+    tokio::select! {
+        _ = &mut connection => return,
+        () = stopping.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+impl Server {
+    async fn answer(self: Arc<Self>, caller: Caller, request: Request<Incoming>) -> Response<Body> {
+        let granted = self.cors.headers(request.headers());
+        let mut response = if request.method() == Method::OPTIONS && granted.is_some() {
+            Response::new(Body::empty())
+        } else if websocket::is_upgrade(&request) {
+            websocket::open(&self, caller, request)
+        } else {
+            self.call(caller, request).await.unwrap_or_else(Refusal::into_response)
+        };
+        response.headers_mut().extend(granted.unwrap_or_default());
+        response
+    }
+
+    async fn call(&self, caller: Caller, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+        let (head, body) = request.into_parts();
+        let verb = verb(&head.method).ok_or(Refusal::Verb)?;
+        let route = self.route(verb, head.uri.path())?;
+        let metadata = metadata(&head.headers);
+        self.services.admit(&route.path, &metadata, &caller)?;
+        let busy = caller.busy();
+        let body = if route.binding.has_body() { read(body).await? } else { Bytes::new() };
+        let message = request::message(&route, head.uri.query(), body).await?;
+        let call = Call { services: &self.services, route: &route, metadata, caller };
+        if route.method.is_server_streaming() {
+            return Ok(reply::stream(call.stream(tokio_stream::once(message)).await?, route.method.output(), busy));
+        }
+        let answer = call.unary(message).await?;
+        reply::one(answer, route.method.output()).await
+    }
+
+    /// Which call a path stands for.
+    fn route(&self, verb: Verb, path: &str) -> Result<Route, Refusal> {
+        let (binding, parameters) = match request::find(verb, path) {
+            Found::Call(binding, parameters) => (binding, parameters),
+            Found::OtherVerb => return Err(Refusal::Verb),
+            Found::Nothing => return Err(Refusal::Path),
+        };
+        // A test holds every binding against the descriptors.
+        let method = self.method(binding.call).ok_or(Refusal::Path)?;
+        Ok(Route { binding, parameters, path: format!("/{}", binding.call), method })
+    }
+
+    fn method(&self, call: &str) -> Option<MethodDescriptor> {
+        let (service, name) = call.split_once('/')?;
+        self.calls.get_service_by_name(service)?.methods().find(|method| method.name() == name)
+    }
+}
+
+fn verb(method: &Method) -> Option<Verb> {
+    match *method {
+        Method::GET => Some(Verb::Get),
+        Method::POST => Some(Verb::Post),
+        Method::DELETE => Some(Verb::Delete),
+        _ => None,
+    }
+}
+
+/// The metadata of a call, among it the macaroon.
+fn metadata(headers: &HeaderMap) -> HeaderMap {
+    let named = headers.iter().filter_map(|(name, value)| {
+        let name: HeaderName = name.as_str().strip_prefix(METADATA_PREFIX)?.parse().ok()?;
+        Some((name, value.clone()))
+    });
+    named.collect()
+}
+
+/// The metadata of a call that comes with a macaroon in hexadecimal alone.
+fn with_macaroon(hex: &str) -> HeaderMap {
+    HeaderValue::from_str(hex)
+        .map(|value| HeaderMap::from_iter([(HeaderName::from_static(METADATA_KEY), value)]))
+        .unwrap_or_default()
+}
+
+async fn read(body: Incoming) -> Result<Bytes, Refusal> {
+    match timeout(REST_BODY_TIMEOUT, Limited::new(body, MAX_REST_BODY).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::Http(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            Status::resource_exhausted(format!("the body has more than {MAX_REST_BODY} bytes")),
+        )),
+        Ok(Err(_)) => Err(Status::invalid_argument("the body ended before its end").into()),
+        Err(_) => Err(Refusal::Http(
+            StatusCode::REQUEST_TIMEOUT,
+            Status::deadline_exceeded(format!("the body did not come within {} s", REST_BODY_TIMEOUT.as_secs())),
+        )),
+    }
+}

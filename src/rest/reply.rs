@@ -1,0 +1,146 @@
+//! From the services' answers to JSON.
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderValue, Response, StatusCode, header},
+};
+use leyden_proto::json::{BytesAs, Json};
+use prost_reflect::{DynamicMessage, MessageDescriptor};
+use serde_json::{Value, json};
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Code, Status, Streaming};
+
+use crate::callers::Busy;
+
+/// An answer above this is put together on a thread that may take its time: no other call waits behind it.
+const SMALL: usize = 64 << 10;
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// There is no such path.
+    Path,
+    /// Not with this verb.
+    Verb,
+    /// HTTP has a number of its own for it.
+    Http(StatusCode, Status),
+    Call(Status),
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        Self::Call(status)
+    }
+}
+
+impl Refusal {
+    fn parts(self) -> (StatusCode, Status) {
+        match self {
+            Self::Path => (StatusCode::NOT_FOUND, Status::not_found("Not Found")),
+            Self::Verb => (StatusCode::NOT_IMPLEMENTED, Status::unimplemented("Method Not Allowed")),
+            Self::Http(http, status) => (http, status),
+            Self::Call(status) => (http_status(status.code()), status),
+        }
+    }
+
+    pub(super) fn into_response(self) -> Response<Body> {
+        let (http, status) = self.parts();
+        let mut response = respond(http, error(&status).to_string().into());
+        if http == StatusCode::REQUEST_TIMEOUT || http == StatusCode::PAYLOAD_TOO_LARGE {
+            // What is left of the body is not read.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// As a message of a WebSocket.
+    pub(super) fn into_text(self) -> String {
+        error(&self.parts().1).to_string()
+    }
+}
+
+/// As grpc-gateway says an error.
+fn error(status: &Status) -> Value {
+    json!({ "code": i32::from(status.code()), "message": status.message(), "details": [] })
+}
+
+/// Its number of HTTP, by grpc-gateway's table.
+fn http_status(code: Code) -> StatusCode {
+    match code {
+        Code::Ok => StatusCode::OK,
+        // The client has gone; the number is a habit that no standard has.
+        Code::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::REQUEST_TIMEOUT),
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => StatusCode::BAD_REQUEST,
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn respond(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert("grpc-metadata-content-type", HeaderValue::from_static("application/grpc"));
+    response
+}
+
+/// The answer of a call that has one.
+pub(super) async fn one(message: Bytes, descriptor: MessageDescriptor) -> Result<Response<Body>, super::Refusal> {
+    let text = text(message, descriptor, "", "").await?;
+    Ok(respond(StatusCode::OK, text.into()))
+}
+
+/// The message as JSON, between two texts.
+pub(super) async fn text(
+    message: Bytes,
+    descriptor: MessageDescriptor,
+    before: &'static str,
+    after: &'static str,
+) -> Result<String, Status> {
+    let long = message.len() > SMALL;
+    let make = move || {
+        let message = DynamicMessage::decode(descriptor, message).map_err(|error| error.to_string())?;
+        let mut text = Vec::from(before);
+        serde_json::to_writer(&mut text, &Json { message: &message, bytes: BytesAs::Base64 })
+            .map_err(|error| error.to_string())?;
+        text.extend_from_slice(after.as_bytes());
+        String::from_utf8(text).map_err(|error| error.to_string())
+    };
+    let made = if long {
+        tokio::task::spawn_blocking(make).await.map_err(|error| error.to_string()).and_then(|made| made)
+    } else {
+        make()
+    };
+    made.map_err(Status::internal)
+}
+
+/// The messages of a stream, each as `{"result": …}`; what ends it, if that is an error, as `{"error": …}`.
+pub(super) fn lines(messages: Streaming<Bytes>, descriptor: MessageDescriptor) -> impl Stream<Item = String> + Send {
+    messages.then(move |message| {
+        let descriptor = descriptor.clone();
+        async move {
+            let line = match message {
+                Ok(message) => text(message, descriptor, "{\"result\":", "}").await,
+                Err(status) => Err(status),
+            };
+            line.unwrap_or_else(|status| json!({ "error": error(&status) }).to_string())
+        }
+    })
+}
+
+/// The answer of a call that has many: a line for each. `busy` until the last one is gone.
+pub(super) fn stream(messages: Streaming<Bytes>, descriptor: MessageDescriptor, busy: Busy) -> Response<Body> {
+    let lines = lines(messages, descriptor).map(move |line| {
+        let _busy = &busy;
+        Ok::<_, Status>(Bytes::from(line + "\n"))
+    });
+    respond(StatusCode::OK, Body::from_stream(lines))
+}
