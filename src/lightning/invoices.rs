@@ -8,7 +8,7 @@ use leyden_channels::{
     margins::CLAIM_MARGIN,
     payment::{
         self, InvoiceRequest,
-        incoming::{self, InvoiceState as Stored},
+        incoming::{self, Hold, InvoiceState as Stored},
     },
     types::{Msat, PaymentHash, PaymentPreimage, PaymentSecret, ShortChannelId, UnixTime},
 };
@@ -34,7 +34,7 @@ const DEFAULT_HELD_CLTV: u16 = 80;
 #[async_trait]
 impl Invoices for LightningNode {
     async fn add_invoice(&self, request: AddInvoice) -> Result<Invoice, ApiError> {
-        self.make_invoice(request, None).await
+        self.make_invoice(request, None, Hold::WhileSafe).await
     }
 
     async fn invoice(&self, hash: PaymentHash) -> Result<Invoice, ApiError> {
@@ -83,11 +83,12 @@ impl Invoices for LightningNode {
 }
 
 impl LightningNode {
-    /// For `held`, HTLCs are held until somebody tells its preimage.
+    /// For `held`, HTLCs are held until somebody tells its preimage, as long as `hold` says.
     pub(super) async fn make_invoice(
         &self,
         request: AddInvoice,
         held: Option<PaymentHash>,
+        hold: Hold,
     ) -> Result<Invoice, ApiError> {
         let services = self.services();
         let (payment_hash, preimage) = match held {
@@ -149,6 +150,7 @@ impl LightningNode {
             expiry_seconds,
             min_final_cltv_expiry_delta,
             keysend: false,
+            hold,
             state: Stored::Open,
         };
         let added = services.try_change(&services.invoices, |invoices| {

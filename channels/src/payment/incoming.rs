@@ -73,6 +73,8 @@ pub struct Invoice {
     pub min_final_cltv_expiry_delta: u32,
     /// Nobody asked for it: the payer brought the preimage.
     pub keysend: bool,
+    /// For how long its HTLCs are held.
+    pub hold: Hold,
     /// What has become of it.
     pub state: InvoiceState,
 }
@@ -82,6 +84,17 @@ impl Invoice {
     pub fn expires(&self) -> UnixTime {
         UnixTime(self.created.0.saturating_add(self.expiry_seconds))
     }
+}
+
+/// For how long HTLCs without a preimage are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hold {
+    /// As long as no channel has to be closed for a preimage that is told.
+    #[default]
+    WhileSafe,
+    /// Until they expire, and whatever the chain has come to: something that was paid elsewhere depends on them, so that a
+    /// preimage that comes late is claimed on the chain, and to give them back early would be to lose them.
+    UntilExpiry,
 }
 
 /// What has become of an invoice.
@@ -109,8 +122,18 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    fn is_near_its_end(&self, tip: Height) -> bool {
-        self.htlcs.iter().any(|paid| paid.cltv_expiry.0 <= tip.0.saturating_add(CLAIM_MARGIN))
+    /// When the first of the parts runs out; 0 if there are none.
+    pub fn expiry(&self) -> CltvExpiry {
+        self.htlcs.iter().map(|paid| paid.cltv_expiry).min().unwrap_or(CltvExpiry(0))
+    }
+
+    /// Whether they are to be given up.
+    fn is_over(&self, hold: Hold, tip: Height) -> bool {
+        let margin = match hold {
+            Hold::WhileSafe => CLAIM_MARGIN,
+            Hold::UntilExpiry => 0,
+        };
+        self.expiry().0 <= tip.0.saturating_add(margin)
     }
 }
 
@@ -325,10 +348,11 @@ impl Invoices {
         let InvoiceState::Accepted(accepted) = &open.get().invoice.state else {
             return Err(InvoiceError::NotAccepted);
         };
-        if ctx.trust == TipTrust::InDoubt {
+        // What was paid elsewhere is paid, whether or not these HTLCs can still be had.
+        if ctx.trust == TipTrust::InDoubt && open.get().invoice.hold == Hold::WhileSafe {
             return Err(InvoiceError::TipInDoubt);
         }
-        if accepted.is_near_its_end(ctx.tip) {
+        if accepted.is_over(open.get().invoice.hold, ctx.tip) {
             // The next tick gives it up.
             return Err(InvoiceError::TooLate);
         }
@@ -460,6 +484,7 @@ impl Invoices {
             expiry_seconds: KEYSEND_EXPIRY_SECONDS,
             min_final_cltv_expiry_delta: CLAIM_MARGIN,
             keysend: true,
+            hold: Hold::WhileSafe,
             state: InvoiceState::Open,
         };
         self.count(&invoice, outbox);
@@ -475,7 +500,7 @@ impl Invoices {
         let mut over = Vec::new();
         for (hash, open) in &mut self.open {
             if let InvoiceState::Accepted(accepted) = &open.invoice.state {
-                if accepted.is_near_its_end(height) {
+                if accepted.is_over(open.invoice.hold, height) {
                     over.push(*hash);
                 }
                 continue;

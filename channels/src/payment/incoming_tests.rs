@@ -76,6 +76,7 @@ fn invoice(preimage: Option<PaymentPreimage>) -> Invoice {
         expiry_seconds: 60,
         min_final_cltv_expiry_delta: 80,
         keysend: false,
+        hold: Hold::WhileSafe,
         state: InvoiceState::Open,
     }
 }
@@ -435,4 +436,33 @@ fn what_a_tick_does_to_many_invoices_has_one_order() {
         })
         .collect();
     assert!(hashes.len() == 12 && hashes.is_sorted(), "{hashes:?}");
+}
+
+/// The whole amount, for an invoice that is held until its HTLCs expire.
+fn held_until_expiry(disk: &mut Disk) -> Invoices {
+    let mut invoices = Invoices::default();
+    disk.run(invoices.add(Invoice { hold: Hold::UntilExpiry, ..invoice(None) }).unwrap());
+    disk.run(invoices.arrived(part(0, 1_000), None, &ctx(NOW, TIP)));
+    assert!(matches!(disk.only().state, InvoiceState::Accepted(_)));
+    invoices
+}
+
+#[test]
+fn what_something_else_depends_on_is_held_up_to_its_expiry_and_taken_even_then() {
+    let last = Height(EXPIRY.0 - 1);
+    let mut disk = Disk::default();
+    let mut invoices = held_until_expiry(&mut disk);
+    let later = UnixTime(NOW.0 + 1_000_000);
+    assert!(settled(&disk.run(invoices.tick(&ctx(later, last)))) == (vec![], vec![]));
+    // After a restart as well, and while the tip is in doubt.
+    let mut restarted = disk.restart();
+    disk.run(restarted.arrived(part(0, 1_000), None, &ctx(later, last)));
+    let taken = disk.run(restarted.settle_held(PREIMAGE, &in_doubt(later, last)).unwrap());
+    assert_eq!(settled(&taken), (vec![0], vec![]));
+
+    let mut disk = Disk::default();
+    let mut invoices = held_until_expiry(&mut disk);
+    let expired = Height(EXPIRY.0);
+    assert_eq!(settled(&disk.run(invoices.tick(&ctx(later, expired)))), (vec![], vec![0]));
+    assert_eq!(disk.only().state, InvoiceState::Canceled);
 }

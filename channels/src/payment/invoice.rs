@@ -57,6 +57,12 @@ impl InvoiceNetwork {
         }
     }
 
+    /// Whose invoices begin so.
+    pub fn of_prefix(prefix: &str) -> Option<Self> {
+        let all = [Self::Regtest, Self::Leyden, Self::Mainnet, Self::Testnet, Self::Signet];
+        all.into_iter().find(|network| network.prefix() == prefix)
+    }
+
     const fn currency(self) -> Currency {
         match self {
             Self::Regtest => Currency::Regtest,

@@ -11,7 +11,7 @@ use crate::wire::codec::{DecodeError, Field, Reader};
 use crate::wire::tlv::RawRecord;
 
 use super::HintHop;
-use super::incoming::{Accepted, Invoice, InvoiceState, PaidBy, Settled};
+use super::incoming::{Accepted, Hold, Invoice, InvoiceState, PaidBy, Settled};
 use super::outgoing::{
     Attempt, AttemptFailure, AttemptState, Payment, PaymentFailure, PaymentLimits, PaymentRequest, PaymentState,
     Refused,
@@ -20,7 +20,8 @@ use super::route::{Hop, Route};
 
 /// Format 1 had neither hints, limits and custom records of payments nor held and spontaneous invoices.
 /// Format 2 did not know what was taken back on the chain, and kept neither what a recipient says of an HTLC that it refuses nor the preference of time over fees.
-const FORMAT: u8 = 3;
+/// Format 3 did not know for how long an invoice is held.
+const FORMAT: u8 = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the error text of each variant says it")]
@@ -83,6 +84,7 @@ fn put_invoice(out: &mut Vec<u8>, invoice: &Invoice) {
         expiry_seconds,
         min_final_cltv_expiry_delta,
         keysend,
+        hold,
         state,
     } = invoice;
     index.write(out);
@@ -96,6 +98,7 @@ fn put_invoice(out: &mut Vec<u8>, invoice: &Invoice) {
     expiry_seconds.write(out);
     min_final_cltv_expiry_delta.write(out);
     u8::from(*keysend).write(out);
+    u8::from(*hold == Hold::UntilExpiry).write(out);
     match state {
         InvoiceState::Open => 0_u8.write(out),
         InvoiceState::Settled(Settled { index, at, amount, htlcs }) => {
@@ -130,6 +133,7 @@ fn take_invoice(reader: &mut Reader<'_>, format: u8) -> Result<Invoice, RecordEr
         expiry_seconds: reader.field()?,
         min_final_cltv_expiry_delta: reader.field()?,
         keysend: if old { false } else { reader.field::<u8>()? != 0 },
+        hold: if format >= 4 && reader.field::<u8>()? != 0 { Hold::UntilExpiry } else { Hold::WhileSafe },
         state: match reader.field::<u8>()? {
             0 => InvoiceState::Open,
             1 => InvoiceState::Settled(Settled {
@@ -550,6 +554,7 @@ mod tests {
                 expiry_seconds: 3600,
                 min_final_cltv_expiry_delta: 18,
                 keysend: true,
+                hold: Hold::UntilExpiry,
                 state,
             };
             let bytes = encode_invoice(&invoice);
