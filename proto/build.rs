@@ -17,6 +17,7 @@ const FILES: &[&str] = &[
     "lnd/wtclientrpc/wtclient.proto",
     "leyden/chain.proto",
     "leyden/channels.proto",
+    "leyden/crossing.proto",
     "leyden/limits.proto",
     "leyden/swap.proto",
     "leyden/tower.proto",

@@ -7,24 +7,32 @@ use bitcoin::{
     Amount, BlockHash, OutPoint, ScriptBuf, Transaction, consensus, constants::ChainHash, hashes::Hash as _,
 };
 use leyden_channels::{
+    crossing::{HoldOrder, Incoming, NodeNow, Outgoing, PayOrder},
     onchain::FeeEstimates,
+    payment::InvoiceNetwork,
     swap::{Chain, Tip},
-    types::{FeeratePerKw, Height, UnixTime},
+    types::{CltvExpiry, FeeratePerKw, Height, Msat, PaymentHash, PaymentPreimage, UnixTime},
 };
 use leyden_common::layout::{Layout, Running};
 use leyden_proto::leyden::{
-    SwapBlockRequest, SwapChainStatusRequest, SwapFundRequest, SwapNewScriptRequest, SwapRecallRequest,
-    SwapSpenderRequest, SwapTransaction, swap_chain_client::SwapChainClient,
+    CrossingStatusRequest, GiveUpCrossingRequest, HoldCrossingRequest, LookAtCrossingPaymentRequest, LookAtHeldRequest,
+    PayCrossingRequest, SettleCrossingRequest, SwapBlockRequest, SwapChainStatusRequest, SwapFundRequest,
+    SwapNewScriptRequest, SwapRecallRequest, SwapSpenderRequest, SwapTransaction,
+    crossing_node_client::CrossingNodeClient, swap_chain_client::SwapChainClient,
 };
+use secp256k1::PublicKey;
 use tokio::{sync::Mutex, time::timeout};
 use tonic::{
-    Request, Status,
+    Code, Request, Status,
     metadata::{Ascii, MetadataValue},
     service::interceptor::InterceptedService,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 
-use crate::driver::swaps::{LegBlock, LegError, LegStatus, SwapLeg};
+use crate::driver::{
+    crossing::{CrossingNode, NodeError, NodeStatus},
+    swaps::{LegBlock, LegError, LegStatus, SwapLeg},
+};
 
 /// How long the other daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -43,21 +51,37 @@ impl tonic::service::Interceptor for WithMacaroon {
     }
 }
 
+/// A connection, and what opens the other daemon.
+#[derive(Clone)]
+struct Connection {
+    channel: Channel,
+    macaroon: WithMacaroon,
+}
+
+/// Why a call has no answer.
+enum CallError {
+    /// Nobody answers, or too late.
+    Away(String),
+    Status(Status),
+}
+
 /// The way to the second daemon. It is looked for when it is needed, and again after it was away.
 pub(crate) struct Sibling {
     data_dir: PathBuf,
-    client: Mutex<Option<SwapChainClient<Authorized>>>,
+    connection: Mutex<Option<Connection>>,
 }
 
 impl Sibling {
     pub(crate) fn new(data_dir: PathBuf) -> Self {
-        Self { data_dir, client: Mutex::default() }
+        Self { data_dir, connection: Mutex::default() }
     }
 
-    async fn connect(&self) -> Result<SwapChainClient<Authorized>, LegError> {
+    async fn connect(&self) -> Result<Connection, CallError> {
         let shown = self.data_dir.display();
         let away = |what: &dyn std::fmt::Display| {
-            LegError(format!("no daemon answers on {shown} ({what}): start it with `leydend --data-dir {shown}`"))
+            CallError::Away(format!(
+                "no daemon answers on {shown} ({what}): start it with `leydend --data-dir {shown}`"
+            ))
         };
         // The network is named by the daemon that runs.
         let running = fs::read(Layout::new(self.data_dir.clone(), "").running()).map_err(|error| away(&error))?;
@@ -70,27 +94,62 @@ impl Sibling {
         let endpoint = Endpoint::from_shared(format!("https://{}", running.rpc)).map_err(|error| away(&error))?;
         let endpoint = endpoint.tls_config(tls).map_err(|error| away(&error))?.connect_timeout(PATIENCE);
         let channel = endpoint.connect().await.map_err(|error| away(&error))?;
-        Ok(SwapChainClient::with_interceptor(channel, WithMacaroon(macaroon)).max_decoding_message_size(MAX_MESSAGE))
+        Ok(Connection { channel, macaroon: WithMacaroon(macaroon) })
     }
 
     /// One call. A daemon that was restarted has another address: whatever fails is looked for anew the next time.
-    async fn call<T, F>(&self, ask: impl FnOnce(SwapChainClient<Authorized>) -> F) -> Result<T, LegError>
+    async fn ask<T, F>(&self, ask: impl FnOnce(Connection) -> F) -> Result<T, CallError>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
-        let mut client = self.client.lock().await;
-        let connected = match client.take() {
+        let mut connection = self.connection.lock().await;
+        let connected = match connection.take() {
             Some(connected) => connected,
             None => self.connect().await?,
         };
         match timeout(PATIENCE, ask(connected.clone())).await {
             Ok(Ok(answer)) => {
-                *client = Some(connected);
+                *connection = Some(connected);
                 Ok(answer.into_inner())
             }
-            Ok(Err(status)) => Err(LegError(status.message().to_owned())),
-            Err(_) => Err(LegError(format!("the daemon on {} does not answer", self.data_dir.display()))),
+            Ok(Err(status)) => Err(CallError::Status(status)),
+            Err(_) => Err(CallError::Away(format!("the daemon on {} does not answer", self.data_dir.display()))),
         }
+    }
+
+    /// One call about its chain and its wallet.
+    async fn call<T, F>(&self, ask: impl FnOnce(SwapChainClient<Authorized>) -> F) -> Result<T, LegError>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let client = |Connection { channel, macaroon }| {
+            SwapChainClient::with_interceptor(channel, macaroon).max_decoding_message_size(MAX_MESSAGE)
+        };
+        self.ask(|connection| ask(client(connection))).await.map_err(|error| match error {
+            CallError::Away(text) => LegError(text),
+            CallError::Status(status) => LegError(status.message().to_owned()),
+        })
+    }
+
+    /// One call about its Lightning node.
+    async fn call_node<T, F>(&self, ask: impl FnOnce(CrossingNodeClient<Authorized>) -> F) -> Result<T, NodeError>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let client = |Connection { channel, macaroon }| CrossingNodeClient::with_interceptor(channel, macaroon);
+        self.ask(|connection| ask(client(connection))).await.map_err(|error| match error {
+            CallError::Away(text) => NodeError::Away(text),
+            CallError::Status(status) => {
+                let text = status.message().to_owned();
+                match status.code() {
+                    Code::InvalidArgument | Code::FailedPrecondition | Code::NotFound | Code::AlreadyExists => {
+                        NodeError::Refused(text)
+                    }
+                    // Whether it was done is not known.
+                    _ => NodeError::Away(text),
+                }
+            }
+        })
     }
 }
 
@@ -165,6 +224,97 @@ impl SwapLeg for Sibling {
         let request = SwapTransaction { transaction: consensus::serialize(transaction) };
         self.call(|mut client| async move { client.broadcast(request).await }).await.map(drop)
     }
+}
+
+#[async_trait]
+impl CrossingNode for Sibling {
+    async fn status(&self) -> Result<NodeStatus, NodeError> {
+        let ask = |mut client: CrossingNodeClient<Authorized>| async move {
+            client.get_status(CrossingStatusRequest {}).await
+        };
+        let answer = self.call_node(ask).await?;
+        let genesis = BlockHash::from_byte_array(field(&answer.genesis_hash)?);
+        let invoices = InvoiceNetwork::of_prefix(&answer.invoice_prefix).ok_or_else(unreadable)?;
+        let now = NodeNow {
+            chain: Chain { hash: ChainHash::from_genesis_block_hash(genesis), spacing: answer.spacing },
+            tip: Height(answer.height),
+            is_current: answer.current,
+            node_id: PublicKey::from_slice(&answer.node_id).map_err(|_| unreadable())?,
+            least_claim: Msat(answer.least_claim_msat),
+        };
+        Ok(NodeStatus { network: answer.network, invoices, now })
+    }
+
+    async fn hold(&self, order: HoldOrder) -> Result<String, NodeError> {
+        let HoldOrder { hash, amount, expires, blocks } = order;
+        let request =
+            HoldCrossingRequest { payment_hash: hash.0.to_vec(), amount_msat: amount.0, expires: expires.0, blocks };
+        let answer = self.call_node(|mut client| async move { client.hold(request).await }).await?;
+        Ok(answer.payment_request)
+    }
+
+    async fn held(&self, hash: PaymentHash) -> Result<Incoming, NodeError> {
+        let request = LookAtHeldRequest { payment_hash: hash.0.to_vec() };
+        let answer = self.call_node(|mut client| async move { client.look_at_held(request).await }).await?;
+        match answer.state.as_str() {
+            "missing" => Ok(Incoming::Missing),
+            "open" => Ok(Incoming::Open),
+            "held" => Ok(Incoming::Held {
+                amount: Msat(answer.amount_msat),
+                expiry: CltvExpiry(answer.expiry),
+                since: UnixTime(answer.since),
+            }),
+            "settled" => Ok(Incoming::Settled),
+            "canceled" => Ok(Incoming::Canceled),
+            _ => Err(unreadable()),
+        }
+    }
+
+    async fn settle(&self, preimage: PaymentPreimage) -> Result<(), NodeError> {
+        let request = SettleCrossingRequest { preimage: preimage.0.to_vec() };
+        self.call_node(|mut client| async move { client.settle(request).await }).await.map(drop)
+    }
+
+    async fn give_up(&self, hash: PaymentHash) -> Result<(), NodeError> {
+        let request = GiveUpCrossingRequest { payment_hash: hash.0.to_vec() };
+        self.call_node(|mut client| async move { client.give_up(request).await }).await.map(drop)
+    }
+
+    async fn pay(&self, order: PayOrder) -> Result<(), NodeError> {
+        let PayOrder { invoice, amount, most_fee, most_parts, last_expiry, deadline } = order;
+        let request = PayCrossingRequest {
+            payment_request: invoice,
+            amount_msat: amount.0,
+            most_fee_msat: most_fee.0,
+            most_parts: u32::from(most_parts),
+            last_expiry: last_expiry.0,
+            deadline: deadline.0,
+        };
+        self.call_node(|mut client| async move { client.pay(request).await }).await.map(drop)
+    }
+
+    async fn payment(&self, hash: PaymentHash) -> Result<Outgoing, NodeError> {
+        let request = LookAtCrossingPaymentRequest { payment_hash: hash.0.to_vec() };
+        let answer = self.call_node(|mut client| async move { client.look_at_payment(request).await }).await?;
+        match answer.state.as_str() {
+            "never_begun" => Ok(Outgoing::NeverBegun),
+            "under_way" => Ok(Outgoing::UnderWay),
+            "paid" => {
+                Ok(Outgoing::Paid { preimage: PaymentPreimage(field(&answer.preimage)?), fee: Msat(answer.fee_msat) })
+            }
+            "failed" => Ok(Outgoing::Failed { reason: answer.reason }),
+            _ => Err(unreadable()),
+        }
+    }
+}
+
+/// Nothing follows from what cannot be read.
+fn unreadable() -> NodeError {
+    NodeError::Away("the second daemon answers what cannot be read: is it of another version?".to_owned())
+}
+
+fn field(bytes: &[u8]) -> Result<[u8; 32], NodeError> {
+    bytes.try_into().map_err(|_| unreadable())
 }
 
 fn bytes32(bytes: &[u8]) -> Result<[u8; 32], LegError> {

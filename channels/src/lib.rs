@@ -15,6 +15,7 @@
 #![warn(missing_docs)]
 
 pub mod channel;
+pub mod crossing;
 pub mod gossip;
 pub mod keys;
 pub mod margins;

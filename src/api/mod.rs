@@ -16,6 +16,7 @@ mod bumping;
 mod chain;
 mod channels;
 mod closings;
+mod crossings;
 mod error;
 mod figures;
 mod forwarding;
@@ -55,6 +56,7 @@ pub(crate) use self::{
         OpenChannel, OpenStage, OpenUpdate, OpeningChannel, PendingChannels, PendingHtlc, WaitingCloseChannel,
     },
     closings::{ChannelTree, ClosingChannel, Closings, ResolvedKind, ResolvedOutput},
+    crossings::{Cross, CrossingInfo, CrossingRate, CrossingStatus, Crossings, Networks},
     error::ApiError,
     figures::{ChannelFigures, Figures, NetworkFigures, PaymentFigures, TowerFigures},
     forwarding::{
@@ -155,6 +157,7 @@ pub(crate) trait Lightning:
     + Recovering
     + Towers
     + Swaps
+    + Crossings
     + Figures
     + Send
     + Sync

@@ -38,6 +38,7 @@ use crate::{
     },
     config::Config,
     driver::{
+        crossing::CrossingNode,
         depth::DepthRule,
         runtime::{RestoreOnPruned, Runtime, Setup},
         swaps::SwapLeg,
@@ -182,6 +183,7 @@ impl LeydenDaemon {
             Some(max_dust_exposure) => ChannelPolicy { max_dust_exposure, max_dust_exposure_ppm: 0, ..policy },
             None => policy,
         };
+        let other = self.config.swap_with.clone().map(|folder| Arc::new(Sibling::new(folder)));
         let runtime = Runtime::start(Setup {
             keys: self.keys(seed),
             node: self.node.clone(),
@@ -198,13 +200,15 @@ impl LeydenDaemon {
             zero_conf_peers: self.config.zero_conf_peers.clone(),
             towers_required: self.config.tower_require,
             tower_sweep_feerate: self.config.tower_sweep_feerate,
-            swap_with: self.config.swap_with.clone().map(|folder| Arc::new(Sibling::new(folder)) as Arc<dyn SwapLeg>),
+            swap_with: other.clone().map(|other| other as Arc<dyn SwapLeg>),
             alias: self.config.alias.clone(),
             fatal: self.fatal.clone(),
         })
         .await
         .map_err(|error| failed(&error))?;
-        let lightning = Arc::new(LightningNode::new(runtime, self.config.alias.clone()));
+        let other = other.map(|other| other as Arc<dyn CrossingNode>);
+        let lightning = LightningNode::new(runtime, self.config.alias.clone(), other, self.fatal.clone())
+            .map_err(|error| failed(&error))?;
         info!(listen = %lightning.listen(), "the Lightning node is running");
         *self.lightning.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&lightning));
         *self.rewards.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&lightning));

@@ -9,6 +9,7 @@ pub(crate) mod chain;
 pub(crate) mod closed;
 pub(crate) mod committer;
 pub(crate) mod connection;
+pub(crate) mod crossing;
 pub(crate) mod depth;
 pub(crate) mod events;
 pub(crate) mod fee_bump;

@@ -319,6 +319,11 @@ impl Runtime {
         Ok(runtime)
     }
 
+    /// Runs a task until this is dropped.
+    pub(crate) fn keep(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
     fn load_channels(&self) -> Result<Vec<Channel>, StartError> {
         let services = &self.services;
         let mut rows: BTreeMap<ChannelId, Vec<(Key, Vec<u8>)>> = BTreeMap::new();

@@ -329,6 +329,33 @@ impl Services {
         })
     }
 
+    /// Begins a payment unless there has ever been one with its hash, or its deadline is past. Who asks again is refused, so
+    /// that asking again never pays again.
+    pub(crate) fn start_payment_once(&self, request: PaymentRequest) -> Result<PendingEffects, OnceError> {
+        self.try_change(&self.payments, |payments| {
+            let hash = request.payment_hash;
+            // Under the lock: whoever looks for the payment afterwards finds it, or it is never begun.
+            if payments.pending(&hash).is_some() || self.payment_record(&hash)?.is_some() {
+                return Err(OnceError::Known);
+            }
+            if self.now() > request.deadline {
+                return Err(OnceError::TooLate);
+            }
+            let outbox = payments.start(request, None, self.now()).map_err(|_| OnceError::Known)?;
+            self.payment_times.begin(hash);
+            Ok(outbox)
+        })
+    }
+
+    /// A payment as it is now, or as it has ended; `None` if there has never been one.
+    pub(crate) fn payment_now(&self, hash: &PaymentHash) -> Result<Option<Payment>, StoreError> {
+        let payments = self.payments();
+        match payments.pending(hash) {
+            Some(payment) => Ok(Some(payment.clone())),
+            None => self.payment_record(hash),
+        }
+    }
+
     /// Our channels did not take an HTLC of a payment.
     pub(crate) fn payment_refused(&self, attempt: AttemptId, cause: &CannotAdd) -> PendingEffects {
         self.change(&self.payments, |payments| payments.refused(attempt, cause, self.now()))
@@ -428,6 +455,17 @@ impl leyden_channels::channel::Environment for Services {
     fn upstream_expiry(&self, origin: Origin) -> Option<CltvExpiry> {
         Self::upstream_expiry(self, origin)
     }
+}
+
+/// Why a payment is not begun that is begun once.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OnceError {
+    #[error("a payment with this hash is known already")]
+    Known,
+    #[error("it was to be begun earlier")]
+    TooLate,
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 #[derive(Debug, thiserror::Error)]

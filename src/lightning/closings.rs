@@ -48,7 +48,7 @@ impl Closings for LightningNode {
         let closed = closed.map(|one| one.funding).collect();
         // That this node's data is old comes before everything else.
         let mut list = super::towers::warnings(&towers, &closed);
-        list.extend(warnings(self.services(), &states));
+        list.extend(warnings(self.services(), &states, self.crossings.trouble()));
         Ok(list)
     }
 }

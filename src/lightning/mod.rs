@@ -7,6 +7,7 @@ mod closed;
 mod closing;
 mod closing_rates;
 mod closings;
+mod crossings;
 mod figures;
 mod forwarding;
 mod graph;
@@ -23,7 +24,10 @@ mod wallet;
 mod wallet_kit;
 mod warnings;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bitcoin::{OutPoint, Transaction};
@@ -33,7 +37,10 @@ use leyden_channels::{
 };
 use leyden_node::TipDoubt;
 use tokio::{
-    sync::{mpsc::UnboundedSender, oneshot},
+    sync::{
+        mpsc::{self, UnboundedSender},
+        oneshot,
+    },
     time::timeout,
 };
 
@@ -41,6 +48,7 @@ use crate::{
     api::{ApiError, Lightning, NodeInfo},
     driver::{
         committer::PendingEffects,
+        crossing::{CrossingCalls, CrossingNode, CrossingTask},
         peer::{ChannelState, Command, PeerState},
         runtime::Runtime,
         services::Services,
@@ -50,6 +58,8 @@ use crate::{
     wallet::onchain::Tip,
 };
 
+use crossings::OwnNode;
+
 /// For how long a call waits until what it did is seen.
 const SEEING_LIMIT: Duration = Duration::from_secs(10);
 
@@ -57,11 +67,23 @@ const SEEING_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) struct LightningNode {
     runtime: Runtime,
     alias: String,
+    crossings: CrossingCalls,
 }
 
 impl LightningNode {
-    pub(crate) fn new(runtime: Runtime, alias: String) -> Self {
-        Self { runtime, alias }
+    /// `other` is the second daemon, to and from whose network payments cross. `fatal` ends the process with its message.
+    pub(crate) fn new(
+        mut runtime: Runtime,
+        alias: String,
+        other: Option<Arc<dyn CrossingNode>>,
+        fatal: mpsc::UnboundedSender<String>,
+    ) -> Result<Arc<Self>, StoreError> {
+        let loaded = CrossingTask::load(&runtime.services)?;
+        Ok(Arc::new_cyclic(|node| {
+            let (crossings, task) = CrossingCalls::new(Arc::new(OwnNode(Weak::clone(node))), other);
+            runtime.keep(task.run(Arc::clone(&runtime.services), loaded, fatal));
+            Self { runtime, alias, crossings }
+        }))
     }
 
     /// What others may make the node hold and do, and how much of that is used.

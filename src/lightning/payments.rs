@@ -249,7 +249,7 @@ fn updates(
     UnboundedReceiverStream::new(receiver).map(|payment| Ok(to_api(&payment)))
 }
 
-fn to_request(services: &Services, request: SendPayment) -> Result<PaymentRequest, ApiError> {
+pub(super) fn to_request(services: &Services, request: SendPayment) -> Result<PaymentRequest, ApiError> {
     let now = services.now();
     let deadline = UnixTime(now.0.saturating_add(request.timeout.as_secs()));
     let most_parts = u16::try_from(request.max_parts.unwrap_or(DEFAULT_MAX_PARTS).clamp(1, MAX_PARTS)).unwrap_or(1);

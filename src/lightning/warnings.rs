@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-pub(super) fn warnings(services: &Services, states: &[PeerState]) -> Vec<String> {
+pub(super) fn warnings(services: &Services, states: &[PeerState], crossing: Option<String>) -> Vec<String> {
     let (missing, reach) = (services.wallet.reserve_missing(), services.wallet.reach());
     let of_states = states.iter().flat_map(of_peer);
     let of_wallet = missing.map(short_reserve).into_iter().chain(many_unpaid(reach));
@@ -20,7 +20,13 @@ pub(super) fn warnings(services: &Services, states: &[PeerState]) -> Vec<String>
              hours"
         )
     });
-    of_swaps.into_iter().chain(of_wallet).chain(of_states).collect()
+    let of_crossings = crossing.map(|trouble| {
+        format!(
+            "a payment is crossing from one network to the other, and one of them cannot be asked ({trouble}): money can be lost \
+             if that lasts for hours"
+        )
+    });
+    of_swaps.into_iter().chain(of_crossings).chain(of_wallet).chain(of_states).collect()
 }
 
 /// Addresses in a row that nobody has paid from which on a person is told: half of what `leyden create` looks for.

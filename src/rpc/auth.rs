@@ -163,6 +163,22 @@ pub(crate) fn access(path: &str) -> Access {
             "NewScript" | "Fund" | "Release" | "Recall" | "Broadcast" => Access::Needs(ONCHAIN_WRITE),
             _ => Access::Unknown,
         },
+        "leyden.Crossing" => match method {
+            "List" | "ListRates" => Access::Needs(OFFCHAIN_READ),
+            "SetRate" => Access::Needs(OFFCHAIN_WRITE),
+            // What the owner lets others ask for, each by a macaroon for the call alone.
+            "Cross" => Access::Needs(OFFCHAIN_WRITE),
+            "Look" => Access::Needs(OFFCHAIN_READ),
+            _ => Access::Unknown,
+        },
+        "leyden.CrossingNode" => match method {
+            "GetStatus" => Access::Needs(INFO_READ),
+            "Hold" | "Settle" | "GiveUp" => Access::Needs(INVOICES_WRITE),
+            "LookAtHeld" => Access::Needs(INVOICES_READ),
+            "Pay" => Access::Needs(OFFCHAIN_WRITE),
+            "LookAtPayment" => Access::Needs(OFFCHAIN_READ),
+            _ => Access::Unknown,
+        },
         "leyden.Limits" => match method {
             "ListLimits" => Access::Needs(INFO_READ),
             _ => Access::Unknown,

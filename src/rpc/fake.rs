@@ -24,6 +24,7 @@ use crate::{api::*, limits::LimitUse};
 
 mod bumping;
 mod closings;
+mod crossings;
 mod figures;
 pub(crate) mod holding;
 pub(crate) mod network;

@@ -19,6 +19,7 @@ mod chain;
 mod chain_kit;
 mod channels;
 mod convert;
+mod crossing;
 mod invoices;
 mod lightning;
 mod limits;
@@ -48,6 +49,8 @@ use leyden_proto::{
     invoicesrpc::invoices_server::InvoicesServer,
     leyden::chain_server::ChainServer,
     leyden::channels_server::ChannelsServer,
+    leyden::crossing_node_server::CrossingNodeServer,
+    leyden::crossing_server::CrossingServer,
     leyden::limits_server::LimitsServer,
     leyden::swap_chain_server::SwapChainServer,
     leyden::swap_server::SwapServer,
@@ -188,6 +191,8 @@ impl Services {
             .add_service(
                 SwapChainServer::new(swap::SwapService::new(context.clone())).max_encoding_message_size(MAX_MESSAGE),
             )
+            .add_service(CrossingServer::new(crossing::CrossingService::new(context.clone())))
+            .add_service(CrossingNodeServer::new(crossing::CrossingService::new(context.clone())))
             .add_service(WalletServer::new(recovery::WalletService::new(context.clone())))
             .add_service(
                 ChainServer::new(chain::ChainService::new(context))

@@ -27,7 +27,7 @@ mod tower;
 
 pub(crate) use cause::CloseCause;
 pub(crate) use closed::{ClosedChannel, ClosureType, ResolvedKind, ResolvedOutput};
-pub(crate) use key::{CoreKey, SUBMARINE, SWAP};
+pub(crate) use key::{CROSSING, CROSSING_RATE, CoreKey, SUBMARINE, SWAP};
 pub use rocks::Store;
 pub(crate) use rocks::{StoreError, Table};
 pub(crate) use tower::TowerStore;

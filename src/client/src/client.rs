@@ -9,8 +9,9 @@ use leyden_common::{
 use leyden_proto::{
     invoicesrpc::invoices_client::InvoicesClient,
     leyden::{
-        chain_client::ChainClient, channels_client::ChannelsClient, limits_client::LimitsClient,
-        swap_client::SwapClient, tower_client::TowerClient, towers_client::TowersClient, wallet_client::WalletClient,
+        chain_client::ChainClient, channels_client::ChannelsClient, crossing_client::CrossingClient,
+        limits_client::LimitsClient, swap_client::SwapClient, tower_client::TowerClient, towers_client::TowersClient,
+        wallet_client::WalletClient,
     },
     lnrpc::{
         lightning_client::LightningClient, state_client::StateClient, wallet_unlocker_client::WalletUnlockerClient,
@@ -176,6 +177,11 @@ impl Client {
     pub fn channels(&self) -> ChannelsClient<Authorized> {
         ChannelsClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// `leyden.Crossing`.
+    pub fn crossing(&self) -> CrossingClient<Authorized> {
+        CrossingClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
     }
 
     /// `leyden.Limits`.

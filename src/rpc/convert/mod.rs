@@ -12,6 +12,7 @@ pub(super) mod backups;
 pub(super) mod chain;
 pub(super) mod channels;
 pub(super) mod closings;
+pub(super) mod crossings;
 pub(super) mod edge;
 pub(super) mod forwarding;
 pub(super) mod graph;

@@ -255,6 +255,18 @@ fn bases(method: &MethodDescriptor) -> Vec<DynamicMessage> {
             let transaction = bitcoin::consensus::serialize(&swaps::transaction());
             vec![leyden::SwapTransaction { transaction }.encode_to_vec()]
         }
+        "leyden.Crossing.SetRate" => {
+            let (incoming, outgoing) = ("north".to_owned(), "south".to_owned());
+            let rate = leyden::CrossingRate { incoming, outgoing, take: 2, give: 3, ..Default::default() };
+            vec![leyden::SetCrossingRateRequest { rate: Some(rate), off: false }.encode_to_vec()]
+        }
+        "leyden.CrossingNode.Hold" => {
+            let payment_hash = vec![7; 32];
+            vec![leyden::HoldCrossingRequest { payment_hash, amount_msat: 5, ..Default::default() }.encode_to_vec()]
+        }
+        "leyden.CrossingNode.Pay" => {
+            vec![leyden::PayCrossingRequest { amount_msat: 5, most_parts: 3, ..Default::default() }.encode_to_vec()]
+        }
         "leyden.Towers.AddTower" => {
             let (pubkey, address) = (NODE.to_owned(), "127.0.0.1:9911".to_owned());
             vec![leyden::AddTowerRequest { pubkey, address, own: false }.encode_to_vec()]

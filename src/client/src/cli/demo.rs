@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::{CliError, Context};
-use crate::demo::{DemoOptions, breach, force_close, multihop, seed, submarine, swap, tower};
+use crate::demo::{DemoOptions, breach, crossing, force_close, multihop, seed, submarine, swap, tower};
 
 /// Run a demonstration with real nodes. By default two nodes mine, open a channel, pay each other through it, survive a
 /// SIGKILL and close it.
@@ -20,6 +20,7 @@ use crate::demo::{DemoOptions, breach, force_close, multihop, seed, submarine, s
     leyden demo --story multihop\n  \
     leyden demo --story swap\n  \
     leyden demo --story submarine\n  \
+    leyden demo --story crossing\n  \
     leyden demo --keep     leave the nodes running and say how to talk to them")]
 pub struct Demo {
     /// Which demonstration to run
@@ -51,6 +52,8 @@ enum Story {
     SwapRefund,
     /// Alice fills a channel with coins of the chain and empties it again, without closing it and without trusting Bob
     Submarine,
+    /// Alice pays Bob over Lightning from north to south: over Carol, who has a node on both networks
+    Crossing,
     /// The paper's payment of 0.05 over two nodes that keep 0.001 each: paid; refunded, as the payee is silent; and settled
     /// on the chain, as a node on the route is offline
     Multihop,
@@ -68,6 +71,7 @@ impl Demo {
             Story::SwapByHand => swap::play_by_hand(options).await,
             Story::SwapRefund => swap::play_refund(options).await,
             Story::Submarine => submarine::play(options).await,
+            Story::Crossing => crossing::play(options).await,
             Story::Tower => tower::play(options).await,
         };
         played.map_err(|error| CliError::Failed(error.to_string()))

@@ -2,7 +2,9 @@
 
 mod audit;
 mod begin;
+mod cross;
 mod list;
+mod rate;
 mod show;
 mod steps;
 mod submarine;
@@ -45,7 +47,11 @@ use crate::client::Client;
     leyden swap show ID                              contracts, transactions and secret as hex\n  \
     leyden swap reclaim CONTRACT TXID:INDEX          takes coins of a swap that a lost disk knew\n  \
     leyden swap audit CONTRACT TRANSACTION           what a contract says, whoever made it\n  \
-    leyden swap extractsecret TRANSACTION HASH       the secret in a redeem"
+    leyden swap extractsecret TRANSACTION HASH       the secret in a redeem\n\n\
+    A Lightning payment that crosses to the other network, without a block on either:\n  \
+    leyden swap rate north/south 1/10                what you take for it; off until it is set\n  \
+    leyden swap cross INVOICE                        an invoice here for one there\n  \
+    leyden swap crossings                            what has become of them"
 )]
 pub struct Swap {
     #[command(subcommand)]
@@ -69,6 +75,9 @@ enum SwapCommand {
     Audit(audit::Audit),
     #[command(name = "extractsecret")]
     ExtractSecret(audit::ExtractSecret),
+    Cross(cross::Cross),
+    Crossings(cross::Crossings),
+    Rate(rate::Rate),
     List(list::List),
     Show(show::Show),
     Watch(list::Watch),
@@ -89,6 +98,9 @@ impl Swap {
             SwapCommand::Reclaim(command) => command.run(context).await,
             SwapCommand::Audit(command) => command.run(context).await,
             SwapCommand::ExtractSecret(command) => command.run(context).await,
+            SwapCommand::Cross(command) => command.run(context).await,
+            SwapCommand::Crossings(command) => command.run(context).await,
+            SwapCommand::Rate(command) => command.run(context).await,
             SwapCommand::List(command) => command.run(context).await,
             SwapCommand::Show(command) => command.run(context).await,
             SwapCommand::Watch(command) => command.run(context).await,

@@ -1,0 +1,267 @@
+//! The calls about payments that cross between two networks, and this node as one of the two.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use leyden_channels::{
+    crossing::{HoldOrder, Incoming, NodeNow, Outgoing, PayOrder, Rate},
+    payment::{
+        incoming::{Hold, Invoice as StoredInvoice, InvoiceState as Stored},
+        outgoing::{Payment, PaymentState},
+    },
+    swap::Chain,
+    tx::fee,
+    types::{CommitmentType, HtlcDirection, Msat, PaymentHash, PaymentPreimage},
+};
+
+use super::{LightningNode, internal, payments::to_request, tip_error};
+use crate::{
+    api::{
+        AddInvoice, ApiError, Cross, CrossingInfo, CrossingRate, CrossingStatus, Crossings, Description, Networks,
+        PaymentTarget, SendPayment,
+    },
+    driver::{
+        crossing::{CrossInvoice, CrossingNode, CrossingRefused, CrossingView, NodeError, NodeStatus, RateView},
+        services::{OnceError, Services},
+    },
+};
+
+#[async_trait]
+impl Crossings for LightningNode {
+    async fn set_crossing_rate(&self, networks: Networks, rate: Option<Rate>) -> Result<Vec<CrossingRate>, ApiError> {
+        let Networks { incoming, outgoing } = networks;
+        let rates = self.crossings.set_rate(incoming, outgoing, rate).await.map_err(refused)?;
+        Ok(rates.into_iter().map(to_rate).collect())
+    }
+
+    async fn crossing_rates(&self) -> Result<Vec<CrossingRate>, ApiError> {
+        Ok(self.crossings.rates().await.map_err(refused)?.into_iter().map(to_rate).collect())
+    }
+
+    async fn cross(&self, request: Cross) -> Result<CrossingInfo, ApiError> {
+        let Cross { invoice, amount, to_own } = request;
+        self.crossings.cross(CrossInvoice { invoice, amount, to_own }).await.map(to_info).map_err(refused)
+    }
+
+    async fn crossing(&self, hash: PaymentHash) -> Result<CrossingInfo, ApiError> {
+        self.crossings.look(hash).await.map(to_info).map_err(refused)
+    }
+
+    async fn crossings(&self) -> Result<Vec<CrossingInfo>, ApiError> {
+        Ok(self.crossings.list().await.map_err(refused)?.into_iter().map(to_info).collect())
+    }
+
+    async fn crossing_status(&self) -> Result<CrossingStatus, ApiError> {
+        let services = self.services();
+        let params = services.node.params();
+        let is_current = services.node.check_tip().is_ok();
+        let chain = Chain { hash: services.chain_hash(), spacing: params.spacing.get() };
+        let now = NodeNow {
+            chain,
+            tip: services.tip(),
+            is_current,
+            node_id: services.node_id(),
+            least_claim: least_claim(services),
+        };
+        Ok(CrossingStatus { network: params.name.clone(), invoices: services.invoice_network, now })
+    }
+
+    async fn hold_crossing(&self, order: HoldOrder) -> Result<String, ApiError> {
+        let HoldOrder { hash, amount, expires, blocks } = order;
+        match self.services().invoice_record(&hash)? {
+            Some(known) if is_of_a_crossing(&known) && known.amount == Some(amount) && known.state == Stored::Open => {
+                return Ok(known.bolt11);
+            }
+            Some(_) => return Err(ApiError::exists("there is another invoice with this hash")),
+            None => {}
+        }
+        let seconds = expires.0.saturating_sub(self.services().now().0);
+        let Ok(blocks) = u16::try_from(blocks) else { return Err(ApiError::invalid("too many blocks")) };
+        let request = AddInvoice {
+            preimage: None,
+            amount: Some(amount),
+            description: Description::Text("a payment to another network".to_owned()),
+            expiry: Some(Duration::from_secs(seconds.max(1))),
+            min_final_cltv: Some(blocks),
+            fallback: None,
+            route_hints: Vec::new(),
+            hint_private_channels: true,
+        };
+        Ok(self.make_invoice(request, Some(hash), Hold::UntilExpiry).await?.request)
+    }
+
+    async fn held_crossing(&self, hash: PaymentHash) -> Result<Incoming, ApiError> {
+        let found = self.services().invoice_record(&hash)?.filter(is_of_a_crossing);
+        Ok(match found.map(|invoice| invoice.state) {
+            None => Incoming::Missing,
+            Some(Stored::Open) => Incoming::Open,
+            Some(Stored::Accepted(held)) => {
+                Incoming::Held { amount: held.amount, expiry: held.expiry(), since: held.at }
+            }
+            Some(Stored::Settled(_)) => Incoming::Settled,
+            Some(Stored::Canceled) => Incoming::Canceled,
+        })
+    }
+
+    async fn settle_crossing(&self, preimage: PaymentPreimage) -> Result<(), ApiError> {
+        let services = self.services();
+        if self.held_crossing(preimage.hash()).await? == Incoming::Missing {
+            return Ok(());
+        }
+        let ctx = services.invoice_ctx();
+        // If it is not held any more, whoever looks at it sees that.
+        match services.try_change(&services.invoices, |invoices| invoices.settle_held(preimage, &ctx)) {
+            Ok(underway) => self.carry_out(underway).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn give_up_crossing(&self, hash: PaymentHash) -> Result<(), ApiError> {
+        let services = self.services();
+        if self.held_crossing(hash).await? == Incoming::Missing {
+            return Ok(());
+        }
+        match services.try_change(&services.invoices, |invoices| invoices.cancel(&hash, services.tip())) {
+            Ok(underway) => self.carry_out(underway).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn pay_crossing(&self, order: PayOrder) -> Result<(), ApiError> {
+        let services = self.services();
+        services.wait_for_tip().await.map_err(|doubt| tip_error("nothing is paid", &doubt))?;
+        let PayOrder { invoice, amount, most_fee, most_parts, last_expiry, deadline } = order;
+        let blocks = last_expiry.0.saturating_sub(services.tip().0);
+        let request = SendPayment {
+            target: PaymentTarget::Invoice { request: invoice, amount: Some(amount) },
+            timeout: Duration::ZERO,
+            max_fee: most_fee,
+            max_cltv: Some(blocks),
+            max_parts: Some(u32::from(most_parts)),
+            max_part: None,
+            outgoing: Vec::new(),
+            last_hop: None,
+            time_pref: 0,
+            allow_self_payment: false,
+            custom_records: Vec::new(),
+            cancel_on_hangup: false,
+        };
+        let mut request = to_request(services, request)?;
+        request.deadline = deadline;
+        match services.start_payment_once(request) {
+            Ok(underway) => self.carry_out(underway).await,
+            // Asked before: whoever looks at it sees what has become of it.
+            Err(OnceError::Known) => Ok(()),
+            Err(error @ OnceError::TooLate) => Err(ApiError::precondition(error.to_string())),
+            Err(OnceError::Store(error)) => Err(internal(error)),
+        }
+    }
+
+    async fn crossing_payment(&self, hash: PaymentHash) -> Result<Outgoing, ApiError> {
+        Ok(match self.services().payment_now(&hash)? {
+            None => Outgoing::NeverBegun,
+            Some(payment) => fate(&payment),
+        })
+    }
+}
+
+fn fate(payment: &Payment) -> Outgoing {
+    match &payment.state {
+        PaymentState::Pending => Outgoing::UnderWay,
+        PaymentState::Succeeded { preimage, .. } => Outgoing::Paid { preimage: *preimage, fee: payment.fee() },
+        PaymentState::Failed { reason, .. } => Outgoing::Failed { reason: reason.to_string() },
+    }
+}
+
+/// Others were made by a person, and are none of a crossing's business.
+fn is_of_a_crossing(invoice: &StoredInvoice) -> bool {
+    invoice.hold == Hold::UntilExpiry
+}
+
+/// The smallest HTLC for which a channel is closed by itself, in either direction and of either type: one whose claim pays for
+/// itself now.
+fn least_claim(services: &Services) -> Msat {
+    let feerate = services.feerates().closing;
+    let of = |direction| {
+        fee::fee_for_weight(feerate, fee::htlc_tx_weight(CommitmentType::StaticRemoteKey, direction))
+            .max(fee::fee_for_weight(feerate, fee::htlc_tx_weight(CommitmentType::Anchors, direction)))
+    };
+    let fee = of(HtlcDirection::Offered).max(of(HtlcDirection::Received));
+    let least = services.policy.dust_limit.checked_add(fee);
+    least.and_then(Msat::from_sat).unwrap_or(Msat(u64::MAX))
+}
+
+/// This node, for the task that it runs itself.
+pub(super) struct OwnNode(pub Weak<LightningNode>);
+
+impl OwnNode {
+    fn node(&self) -> Result<Arc<LightningNode>, NodeError> {
+        self.0.upgrade().ok_or_else(|| NodeError::Away("this node is starting or stopping".to_owned()))
+    }
+}
+
+#[async_trait]
+impl CrossingNode for OwnNode {
+    async fn status(&self) -> Result<NodeStatus, NodeError> {
+        let CrossingStatus { network, invoices, now } = self.node()?.crossing_status().await.map_err(failed)?;
+        Ok(NodeStatus { network, invoices, now })
+    }
+
+    async fn hold(&self, order: HoldOrder) -> Result<String, NodeError> {
+        self.node()?.hold_crossing(order).await.map_err(failed)
+    }
+
+    async fn held(&self, hash: PaymentHash) -> Result<Incoming, NodeError> {
+        self.node()?.held_crossing(hash).await.map_err(failed)
+    }
+
+    async fn settle(&self, preimage: PaymentPreimage) -> Result<(), NodeError> {
+        self.node()?.settle_crossing(preimage).await.map_err(failed)
+    }
+
+    async fn give_up(&self, hash: PaymentHash) -> Result<(), NodeError> {
+        self.node()?.give_up_crossing(hash).await.map_err(failed)
+    }
+
+    async fn pay(&self, order: PayOrder) -> Result<(), NodeError> {
+        self.node()?.pay_crossing(order).await.map_err(failed)
+    }
+
+    async fn payment(&self, hash: PaymentHash) -> Result<Outgoing, NodeError> {
+        self.node()?.crossing_payment(hash).await.map_err(failed)
+    }
+}
+
+fn failed(error: ApiError) -> NodeError {
+    match error {
+        ApiError::InvalidArgument(text)
+        | ApiError::FailedPrecondition(text)
+        | ApiError::NotFound(text)
+        | ApiError::AlreadyExists(text) => NodeError::Refused(text),
+        ApiError::Unavailable(text) | ApiError::Internal(text) => NodeError::Away(text),
+    }
+}
+
+fn to_rate(view: RateView) -> CrossingRate {
+    let RateView { incoming, outgoing, rate, held } = view;
+    CrossingRate { networks: Networks { incoming, outgoing }, rate, held }
+}
+
+fn to_info(view: CrossingView) -> CrossingInfo {
+    let CrossingView { crossing, incoming, outgoing } = view;
+    CrossingInfo { crossing, networks: Networks { incoming, outgoing } }
+}
+
+fn refused(error: CrossingRefused) -> ApiError {
+    let text = error.to_string();
+    match error {
+        CrossingRefused::Unknown | CrossingRefused::OtherNetworks(..) => ApiError::not_found(text),
+        CrossingRefused::HashTaken => ApiError::exists(text),
+        CrossingRefused::Away(_) | CrossingRefused::Stopping => ApiError::unavailable(text),
+        CrossingRefused::Rate(_) | CrossingRefused::Invoice(_) => ApiError::invalid(text),
+        CrossingRefused::NoOther | CrossingRefused::Refused(_) => ApiError::precondition(text),
+    }
+}
