@@ -1,12 +1,13 @@
 # Everything a newcomer needs: `make demo`, `make test`. Both install what is missing first.
 BUILT := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test interop fuzz build release lint doc bench bench-peers clean bootstrap bootstrap-tests
+.PHONY: help demo test interop test-web fuzz build release lint doc bench bench-peers clean bootstrap bootstrap-tests
 
 help:
 	@echo "make demo     two real nodes open a channel, pay through it and close it"
 	@echo "make test     formatting, lints, every test and the doc tests"
 	@echo "make interop  Leyden and LDK's node as peers, every case in a table"
+	@echo "make test-web the page in a headless Chromium, from no wallet to a closed channel; pictures in $(BUILT)/web"
 	@echo "make fuzz     libFuzzer on one target for a while: TARGET=wire_messages SECONDS=60 (tests/fuzz/README.md)"
 	@echo "make release  optimised leydend and leyden in $(BUILT)/release"
 	@echo "make bench    micro-benchmarks and the payment, routing and mining benchmarks"
@@ -37,6 +38,12 @@ test: bootstrap-tests
 interop: bootstrap
 	cargo build --workspace --locked --bins --test interop
 	cargo test --workspace --locked --test interop
+
+test-web:
+	@.ci/bootstrap
+	@.ci/bootstrap web
+	cargo build --workspace --locked --bins --test web
+	cargo test --workspace --locked --test web
 
 # New inputs go to tests/fuzz/grown, what breaks a promise to tests/fuzz/artifacts; the corpus is only read.
 TARGET ?= wire_messages

@@ -19,6 +19,7 @@ const FILES: &[&str] = &[
     "leyden/channels.proto",
     "leyden/crossing.proto",
     "leyden/limits.proto",
+    "leyden/session.proto",
     "leyden/swap.proto",
     "leyden/tower.proto",
     "leyden/towers.proto",

@@ -136,6 +136,10 @@ pub struct Flags {
     #[arg(long, value_name = "ORIGIN", alias = "restcors")]
     #[serde(alias = "restcors")]
     pub rest_cors: Vec<String>,
+    /// Serve REST without the page for people
+    #[arg(long)]
+    #[serde(default)]
+    pub no_web: bool,
     /// Do not serve REST
     #[arg(long, alias = "norest")]
     #[serde(default, alias = "norest")]
@@ -390,6 +394,8 @@ pub struct RestConfig {
     pub is_named: bool,
     /// The origins of web pages that may use it from a browser.
     pub allowed_origins: Vec<String>,
+    /// Whether the page for people is served there too.
+    pub has_page: bool,
 }
 
 /// The settings of a watchtower.
@@ -557,6 +563,7 @@ fn rest(flags: &Flags, file: &Flags) -> Result<Option<RestConfig>, ConfigError> 
         listen: listen.map_or_else(default, |HostPort(address)| address),
         is_named: listen.is_some(),
         allowed_origins: origins.clone(),
+        has_page: !(flags.no_web || file.no_web),
     }))
 }
 

@@ -23,6 +23,7 @@ mod store;
 mod tls;
 mod tower;
 mod wallet;
+mod web;
 mod zmq;
 
 pub use leyden_common::words;

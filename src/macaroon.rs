@@ -204,6 +204,16 @@ impl RootKey {
         Ok(bake(&key, id, permissions, nonce))
     }
 
+    /// The pairs of entity and action that `token` allows, whoever has made it.
+    pub(crate) fn permissions_of(token: &[u8]) -> Result<Vec<(String, String)>, MacaroonError> {
+        let (id, _) = parse(token)?;
+        let pairs = id
+            .ops
+            .into_iter()
+            .flat_map(|Op { entity, actions }| actions.into_iter().map(move |action| (entity.clone(), action)));
+        Ok(pairs.collect())
+    }
+
     /// The ids of all keys.
     pub(crate) fn ids(&self) -> Vec<u64> {
         let more = self.more.read().unwrap_or_else(PoisonError::into_inner);
@@ -231,12 +241,7 @@ impl RootKey {
     /// Whether `token` (binary v2) was made with one of these keys, holds now and here, and allows the call: all that it
     /// needs, or the call itself by its path.
     pub(crate) fn check(&self, token: &[u8], call: &Call<'_>) -> Result<(), MacaroonError> {
-        let macaroon = Macaroon::parse(token)?;
-        let (version, id) = macaroon.identifier().split_first().ok_or(Malformed("its identifier is empty"))?;
-        if *version != IDENTIFIER_VERSION {
-            return Err(Malformed("its identifier has an unknown version").into());
-        }
-        let id = MacaroonId::decode(id).map_err(|_| Malformed("its identifier is not LND's"))?;
+        let (id, macaroon) = parse(token)?;
         // Which key it names is not to be believed before that key's signature is checked.
         let key = match std::str::from_utf8(&id.storage_id).ok().and_then(|id| id.parse().ok()) {
             Some(0) => Some(self.first),
@@ -262,6 +267,32 @@ impl RootKey {
             }
         }
     }
+}
+
+/// What a token says of itself, not believed yet.
+fn parse(token: &[u8]) -> Result<(MacaroonId, Macaroon), MacaroonError> {
+    let macaroon = Macaroon::parse(token)?;
+    let (version, id) = macaroon.identifier().split_first().ok_or(Malformed("its identifier is empty"))?;
+    if *version != IDENTIFIER_VERSION {
+        return Err(Malformed("its identifier has an unknown version").into());
+    }
+    let id = MacaroonId::decode(id).map_err(|_| Malformed("its identifier is not LND's"))?;
+    Ok((id, macaroon))
+}
+
+/// The caveat of a token that is taken until then, in seconds since 1970.
+pub(crate) fn time_before(deadline: u64) -> String {
+    // The date of a day since 1970, years counted from March: the other way round in `rfc3339_seconds`.
+    let (days, second) = (deadline / 86_400 + 719_468, deadline % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("time-before {year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 fn bake(key: &[u8; 32], id: u64, permissions: impl IntoIterator<Item = (String, String)>, nonce: [u8; 16]) -> Macaroon {
@@ -411,6 +442,27 @@ mod tests {
         for wrong in ["2027-01-15T08:00:00", "2027-01-15T08:00:00+25:00", "2027-01-15T08:00:00+0100", "+01:00", ""] {
             assert_eq!(rfc3339_seconds(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_deadline_is_written_as_it_is_read() {
+        assert_eq!(time_before(1_800_000_000), "time-before 2027-01-15T08:00:00Z");
+        for deadline in [0, 951_782_399, 951_782_400, 951_868_800, 1_709_164_800, 4_107_542_399, 4_107_542_400, NOW] {
+            let text = time_before(deadline);
+            assert_eq!(rfc3339_seconds(text.strip_prefix("time-before ").unwrap()), Some(deadline), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_says_what_it_allows() {
+        let allowed = RootKey::permissions_of(&RootKey::new([7; 32]).bake(INVOICE, [1; 16]).to_bytes()).unwrap();
+        let wanted = INVOICE.iter().map(|one| (one.entity.to_owned(), one.action.to_owned()));
+        let sorted = |mut pairs: Vec<(String, String)>| {
+            pairs.sort();
+            pairs
+        };
+        assert_eq!(sorted(allowed), sorted(wanted.collect()));
+        assert!(RootKey::permissions_of(b"x").is_err());
     }
 
     #[test]

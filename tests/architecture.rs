@@ -39,6 +39,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // Tests and benchmarks only.
     ("leyden-interop", &[]),
     ("leyden-kernel", &[]),
+    ("leyden-web", &[]),
     ("leyden-fuzz", &["leyden-channels", "leyden-consensus", "leyden-jsonrpc", "leyden-net"]),
 ];
 
@@ -186,7 +187,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("lightning", &["api", "driver", "limits", "store", "wallet"]),
     ("sibling", &["driver"]),
     ("rpc", &["admission", "api", "callers", "limits", "macaroon", "tls", "wallet"]),
-    ("rest", &["admission", "callers", "limits", "rpc"]),
+    ("web", &[]),
+    ("rest", &["admission", "callers", "limits", "rpc", "web"]),
     ("jsonrpc", &["admission", "callers", "limits", "zmq"]),
     ("metrics", &["admission", "api", "callers", "counters", "limits"]),
     ("bench", &["config", "driver", "store"]),

@@ -7,7 +7,10 @@
 //!
 //! A test holds the table against the services: no call of LND's without a path, and no path without a call.
 
+use std::sync::LazyLock;
+
 use Verb::{Delete, Get, Post};
+use prost_reflect::DescriptorPool;
 
 /// How a path is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +58,7 @@ const fn on(verb: Verb, path: &'static str, call: &'static str) -> Binding {
     Binding { verb, path, call }
 }
 
-/// Every path that is served.
+/// Every path of LND's that is served.
 pub const BINDINGS: &[Binding] = &[
     on(Get, "/v1/balance/blockchain", "lnrpc.Lightning/WalletBalance"),
     on(Get, "/v1/balance/channels", "lnrpc.Lightning/ChannelBalance"),
@@ -170,11 +173,31 @@ pub const BINDINGS: &[Binding] = &[
     on(Delete, "/v2/watchtower/client/{pubkey}", "wtclientrpc.WatchtowerClient/RemoveTower"),
 ];
 
+/// Leyden's own calls, for which LND has no path: a POST to the path that gRPC gives them.
+static OWN: LazyLock<Vec<Binding>> = LazyLock::new(|| {
+    // What cannot be decoded is no descriptor set that was compiled in: reflection would have failed before.
+    let pool = DescriptorPool::decode(crate::DESCRIPTORS).unwrap_or_default();
+    let own = pool.services().filter(|service| service.package_name() == "leyden");
+    let methods = own.flat_map(|service| service.methods().collect::<Vec<_>>());
+    methods
+        .map(|method| {
+            // As long as the process, like the table above.
+            let path: &'static str = format!("/{}/{}", method.parent_service().full_name(), method.name()).leak();
+            Binding { verb: Post, path, call: path.strip_prefix('/').unwrap_or(path) }
+        })
+        .collect()
+});
+
+/// Every path: LND's, and that of each call of our own.
+pub fn all() -> impl Iterator<Item = &'static Binding> {
+    BINDINGS.iter().chain(OWN.iter())
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use prost_reflect::{DescriptorPool, Kind};
+    use prost_reflect::Kind;
 
     use super::*;
 

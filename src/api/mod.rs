@@ -85,7 +85,7 @@ pub(crate) use self::{
         AcceptSubmarine, AcceptSwap, FundSwap, QuoteSubmarine, QuoteSwap, RecallSwap, ReclaimSwap, SubmarineTerms,
         SwapBlock, SwapChainStatus, SwapInfo, SwapOrder, SwapTerms, Swaps,
     },
-    tokens::Tokens,
+    tokens::{LogIn, Tokens},
     towers::{AddTower, AuditOutcome, ChannelAudit, ChannelCoverage, Tower, TowerCoverage, TowerList, Towers},
     wallet::{AddressKind, CoinChoice, FeeChoice, SendAmount, SendCoins, Wallet, WalletBalance, WalletCoin, WalletTx},
     wallet_kit::{Account, ChainFeerates, Lease, SendEstimate, SendMany, WalletKit},

@@ -1,8 +1,17 @@
 //! Bearer tokens (macaroons) and the keys that they are made with.
 
 use async_trait::async_trait;
+use zeroize::Zeroizing;
 
 use super::ApiError;
+
+/// A token of somebody who has logged in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LogIn {
+    pub macaroon: Vec<u8>,
+    /// Seconds since 1970.
+    pub expires: u64,
+}
 
 #[async_trait]
 pub(crate) trait Tokens: Send + Sync {
@@ -10,6 +19,10 @@ pub(crate) trait Tokens: Send + Sync {
     async fn bake_macaroon(&self, permissions: Vec<(String, String)>, key: u64) -> Result<Vec<u8>, ApiError>;
     /// The ids of all keys.
     async fn macaroon_keys(&self) -> Result<Vec<u64>, ApiError>;
+    /// A token that allows everything for a while, for the wallet's password. `Unavailable` after wrong ones: later.
+    async fn log_in(&self, password: Zeroizing<Vec<u8>>) -> Result<LogIn, ApiError>;
+    /// The pairs of entity and action that a token allows. Whether it is one of this node's was asked before.
+    fn permissions_of(&self, token: &[u8]) -> Result<Vec<(String, String)>, ApiError>;
     /// `InvalidArgument`, with the reason, if a token does not allow these pairs of entity and action, or the call at `path`.
     async fn check_macaroon(
         &self,

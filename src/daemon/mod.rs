@@ -10,6 +10,7 @@ mod metrics;
 mod private;
 mod rest;
 mod run;
+mod session;
 mod tip;
 mod tokens;
 mod watchtower;
@@ -56,6 +57,7 @@ use crate::{
 };
 
 use chain::ChainFacade;
+use session::Attempts;
 use watchtower::WatchtowerFacade;
 
 /// The running daemon, behind the API.
@@ -65,8 +67,9 @@ pub struct LeydenDaemon {
     chain: Arc<ChainFacade>,
     root_key: Arc<RootKey>,
     lightning: RwLock<Option<Arc<LightningNode>>>,
-    /// One wallet is opened at a time.
+    /// One wallet is opened at a time, and one password tried.
     opening: tokio::sync::Mutex<()>,
+    attempts: Mutex<Attempts>,
     state: watch::Sender<WalletState>,
     fatal: mpsc::UnboundedSender<String>,
     stopping: CancellationToken,
@@ -130,6 +133,7 @@ impl LeydenDaemon {
             root_key,
             lightning: RwLock::new(None),
             opening: tokio::sync::Mutex::new(()),
+            attempts: Mutex::default(),
             state: watch::channel(state).0,
             fatal,
             stopping,

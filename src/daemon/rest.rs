@@ -21,6 +21,7 @@ pub(super) struct RestListener {
     pub address: SocketAddr,
     listener: TcpListener,
     allowed_origins: Vec<String>,
+    has_page: bool,
 }
 
 /// The same, with its certificate.
@@ -37,8 +38,9 @@ impl RestListener {
         let address = rest.listen;
         match bind(address).await {
             Ok((listener, address)) => {
-                info!(%address, "REST is served");
-                Ok(Some(Self { address, listener, allowed_origins: rest.allowed_origins.clone() }))
+                info!(%address, page = rest.has_page, "REST is served");
+                let (allowed_origins, has_page) = (rest.allowed_origins.clone(), rest.has_page);
+                Ok(Some(Self { address, listener, allowed_origins, has_page }))
             }
             Err(error) if rest.is_named => Err(RunError::RestListen { address, source: error }),
             Err(error) => {
@@ -57,8 +59,8 @@ impl RestListener {
 impl SecureRest {
     /// Answers until the daemon stops.
     pub(super) async fn serve(self, services: Services, slots: ConnectionSlots, stopping: CancellationToken) {
-        let Self { rest: RestListener { address: _, listener, allowed_origins }, tls } = self;
-        serve(ServeOptions { services, tls: Some(tls), listener, slots, allowed_origins, stopping }).await;
+        let Self { rest: RestListener { address: _, listener, allowed_origins, has_page }, tls } = self;
+        serve(ServeOptions { services, tls: Some(tls), listener, slots, allowed_origins, has_page, stopping }).await;
     }
 }
 

@@ -2,10 +2,11 @@
 
 use async_trait::async_trait;
 use leyden_common::files::write_new;
+use zeroize::Zeroizing;
 
 use super::LeydenDaemon;
 use crate::{
-    api::{ApiError, Tokens},
+    api::{ApiError, LogIn, Tokens},
     config::Layout,
     macaroon::{self, RootKey},
 };
@@ -27,6 +28,14 @@ impl Tokens for LeydenDaemon {
     async fn bake_macaroon(&self, permissions: Vec<(String, String)>, key: u64) -> Result<Vec<u8>, ApiError> {
         let baked = self.root_key.bake_with(key, permissions, rand::random());
         baked.map(|macaroon| macaroon.to_bytes()).map_err(|error| ApiError::internal(error.to_string()))
+    }
+
+    async fn log_in(&self, password: Zeroizing<Vec<u8>>) -> Result<LogIn, ApiError> {
+        self.log_in_with(&password).await
+    }
+
+    fn permissions_of(&self, token: &[u8]) -> Result<Vec<(String, String)>, ApiError> {
+        RootKey::permissions_of(token).map_err(|error| ApiError::invalid(error.to_string()))
     }
 
     async fn check_macaroon(

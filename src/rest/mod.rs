@@ -23,7 +23,7 @@ use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     body::{Body, Bytes},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header},
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -50,6 +50,7 @@ use crate::{
     callers::{Caller, CallerListener, CallerStream},
     limits::{CALLER_IDLE_TIMEOUT, MAX_REST_BODY, MAX_REST_HEAD, REST_BODY_TIMEOUT},
     rpc::{DRAIN, METADATA_KEY, Services},
+    web,
 };
 
 /// Headers with this prefix are metadata of the call.
@@ -65,6 +66,8 @@ pub(crate) struct ServeOptions {
     pub slots: ConnectionSlots,
     /// Pages of which origins a browser lets call; `*`: of all.
     pub allowed_origins: Vec<String>,
+    /// Whether the page for people is served too.
+    pub has_page: bool,
     /// Ends the serving: streams are told so, calls get some seconds to finish.
     pub stopping: CancellationToken,
 }
@@ -73,6 +76,7 @@ struct Server {
     services: Services,
     calls: DescriptorPool,
     cors: Cors,
+    has_page: bool,
     /// Whoever must not be cut off at once when the daemon stops.
     tasks: TaskTracker,
     stopping: CancellationToken,
@@ -80,11 +84,11 @@ struct Server {
 
 /// Answers on `listener` until `stopping` is cancelled and the calls in progress have ended.
 pub(crate) async fn serve(options: ServeOptions) {
-    let ServeOptions { services, tls, listener, slots, allowed_origins, stopping } = options;
+    let ServeOptions { services, tls, listener, slots, allowed_origins, has_page, stopping } = options;
     // What cannot be decoded is no descriptor set that was compiled in: gRPC's reflection would have failed before.
     let calls = DescriptorPool::decode(DESCRIPTORS).unwrap_or_default();
     let (tasks, cors) = (TaskTracker::new(), Cors::new(allowed_origins));
-    let server = Arc::new(Server { services, calls, cors, tasks: tasks.clone(), stopping: stopping.clone() });
+    let server = Arc::new(Server { services, calls, cors, has_page, tasks: tasks.clone(), stopping: stopping.clone() });
     let callers = CallerListener::new(listener, slots, Some(CALLER_IDLE_TIMEOUT));
     loop {
         let stream = tokio::select! {
@@ -138,6 +142,10 @@ impl Server {
         let granted = self.cors.headers(request.headers());
         let mut response = if request.method() == Method::OPTIONS && granted.is_some() {
             Response::new(Body::empty())
+        } else if comes_from_elsewhere(request.headers(), granted.as_ref()) {
+            Refusal::Origin.into_response()
+        } else if let Some(file) = self.file(&request) {
+            file
         } else if websocket::is_upgrade(&request) {
             websocket::open(&self, caller, request)
         } else {
@@ -145,6 +153,14 @@ impl Server {
         };
         response.headers_mut().extend(granted.unwrap_or_default());
         response
+    }
+
+    /// A file of the page for people, if that is served.
+    fn file(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
+        if !self.has_page || request.method() != Method::GET {
+            return None;
+        }
+        web::file(request.uri().path())
     }
 
     async fn call(&self, caller: Caller, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
@@ -180,6 +196,18 @@ impl Server {
         let (service, name) = call.split_once('/')?;
         self.calls.get_service_by_name(service)?.methods().find(|method| method.name() == name)
     }
+}
+
+/// Whether a browser sends this for a page of another site, to which CORS grants nothing: that may not even make the calls that
+/// need no macaroon. Programs name no origin.
+fn comes_from_elsewhere(headers: &HeaderMap, granted: Option<&HeaderMap>) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return false };
+    if granted.is_some_and(|granted| granted.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN)) {
+        return false;
+    }
+    let own = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let named = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    named.is_none() || named != own
 }
 
 fn verb(method: &Method) -> Option<Verb> {

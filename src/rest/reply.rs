@@ -22,6 +22,8 @@ pub(super) enum Refusal {
     Path,
     /// Not with this verb.
     Verb,
+    /// Not for the page of another site.
+    Origin,
     /// HTTP has a number of its own for it.
     Http(StatusCode, Status),
     Call(Status),
@@ -38,6 +40,10 @@ impl Refusal {
         match self {
             Self::Path => (StatusCode::NOT_FOUND, Status::not_found("Not Found")),
             Self::Verb => (StatusCode::NOT_IMPLEMENTED, Status::unimplemented("Method Not Allowed")),
+            Self::Origin => {
+                let text = "the page of another site asks this: if it may, name its origin with --rest-cors";
+                (StatusCode::FORBIDDEN, Status::permission_denied(text))
+            }
             Self::Http(http, status) => (http, status),
             Self::Call(status) => (http_status(status.code()), status),
         }

@@ -2,7 +2,7 @@
 
 use axum::body::Bytes;
 use leyden_proto::{
-    bindings::{BINDINGS, Binding, Verb},
+    bindings::{self, Binding, Verb},
     fields::{self, Absent},
     json,
 };
@@ -34,10 +34,10 @@ pub(super) enum Found {
     Nothing,
 }
 
-/// Looks through [`BINDINGS`].
+/// Looks through all of [`bindings::all`].
 pub(super) fn find(verb: Verb, path: &str) -> Found {
     let mut of_others = false;
-    for binding in BINDINGS {
+    for binding in bindings::all() {
         let Some(parameters) = fit(binding.path, path) else { continue };
         if binding.verb == verb {
             return Found::Call(binding, parameters);

@@ -91,8 +91,15 @@ impl Rest {
         let address = listener.local_addr().unwrap();
         let slots = ConnectionSlots::new(SlotLimits { strangers: 4, known: 4 });
         let allowed_origins = origins.iter().map(|&origin| origin.to_owned()).collect();
-        let options =
-            ServeOptions { services, tls, listener, slots: slots.clone(), allowed_origins, stopping: stopping.clone() };
+        let options = ServeOptions {
+            services,
+            tls,
+            listener,
+            slots: slots.clone(),
+            allowed_origins,
+            has_page: true,
+            stopping: stopping.clone(),
+        };
         tokio::spawn(serve(options));
         Self { fake, address, slots, key, stopping }
     }

@@ -179,6 +179,11 @@ pub(crate) fn access(path: &str) -> Access {
             "LookAtPayment" => Access::Needs(OFFCHAIN_READ),
             _ => Access::Unknown,
         },
+        "leyden.Session" => match method {
+            "Login" => Access::Open,
+            "GetPermissions" => Access::Needs(&[]),
+            _ => Access::Unknown,
+        },
         "leyden.Limits" => match method {
             "ListLimits" => Access::Needs(INFO_READ),
             _ => Access::Unknown,

@@ -25,6 +25,7 @@ mod lightning;
 mod limits;
 mod recovery;
 mod router;
+mod session;
 mod state;
 mod status;
 mod swap;
@@ -52,6 +53,7 @@ use leyden_proto::{
     leyden::crossing_node_server::CrossingNodeServer,
     leyden::crossing_server::CrossingServer,
     leyden::limits_server::LimitsServer,
+    leyden::session_server::SessionServer,
     leyden::swap_chain_server::SwapChainServer,
     leyden::swap_server::SwapServer,
     leyden::tower_server::TowerServer,
@@ -182,6 +184,7 @@ impl Services {
                 ChannelsServer::new(channels::ChannelsService::new(context.clone()))
                     .max_encoding_message_size(MAX_MESSAGE),
             )
+            .add_service(SessionServer::new(session::SessionService::new(context.clone())))
             .add_service(LimitsServer::new(limits::LimitsService::new(context.clone())))
             .add_service(WatchtowerClientServer::new(towers::TowersService::new(context.clone())))
             .add_service(

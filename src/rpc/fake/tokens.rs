@@ -1,6 +1,7 @@
 //! Macaroons that open nothing.
 
 use async_trait::async_trait;
+use zeroize::Zeroizing;
 
 use super::Fake;
 use crate::api::*;
@@ -9,6 +10,17 @@ use crate::api::*;
 impl Tokens for Fake {
     async fn bake_macaroon(&self, permissions: Vec<(String, String)>, key: u64) -> Result<Vec<u8>, ApiError> {
         self.asked((permissions, key), b"macaroon".to_vec())
+    }
+
+    async fn log_in(&self, password: Zeroizing<Vec<u8>>) -> Result<LogIn, ApiError> {
+        if password.as_slice() != super::PASSWORD {
+            return Err(ApiError::invalid("wrong password"));
+        }
+        self.answer(LogIn { macaroon: b"macaroon".to_vec(), expires: 1_800_000_000 })
+    }
+
+    fn permissions_of(&self, token: &[u8]) -> Result<Vec<(String, String)>, ApiError> {
+        self.asked(token.to_vec(), vec![("info".to_owned(), "read".to_owned())])
     }
 
     async fn check_macaroon(
