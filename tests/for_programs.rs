@@ -112,8 +112,8 @@ async fn transactions_are_estimated_sent_told_and_named() {
     let request = GetTransactionsRequest::default();
     let mut told = lightning.subscribe_transactions(request).await.unwrap().into_inner();
 
-    let change = client.wallet_kit().next_addr(AddrRequest { change: true, ..AddrRequest::default() });
-    let change = change.await.unwrap().into_inner().addr;
+    let request = AddrRequest { change: true, ..AddrRequest::default() };
+    let change = client.wallet_kit().next_addr(request).await.unwrap().into_inner().addr;
     let before = scripts_for_change(&pair).await;
     let amounts = std::collections::HashMap::from([(NOBODY.to_owned(), 50_000), (change.clone(), 60_000)]);
     let estimate = EstimateFeeRequest { addr_to_amount: amounts.clone(), target_conf: 6, ..Default::default() };

@@ -16,7 +16,7 @@ use leyden_channels::{
     channel::Outbox,
     payment::{
         self, Description, HintHop, InvoiceRequest,
-        incoming::{self, InvoiceState},
+        incoming::{self, Hold, InvoiceState},
         outgoing::{PaymentLimits, PaymentRequest, PaymentState},
     },
     swap::{
@@ -283,6 +283,8 @@ impl Book {
             expiry_seconds,
             min_final_cltv_expiry_delta: final_cltv,
             keysend: false,
+            // Coins are locked against it: a preimage that shows late on the chain is worth these HTLCs still.
+            hold: Hold::UntilExpiry,
             state: InvoiceState::Open,
         })
     }
