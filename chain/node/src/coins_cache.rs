@@ -14,7 +14,7 @@ use bitcoin::OutPoint;
 use leyden_consensus::{Coin, CoinChanges, CoinSource};
 
 use crate::error::StoreError;
-use crate::store::{Batch, Store};
+use crate::store::{Batch, StepCoin, Store};
 
 /// The unspent outputs at the tip, for who holds the chain: what was read stays in memory.
 pub struct ChainCoins {
@@ -43,15 +43,6 @@ impl CoinSource for ChainCoins {
     fn coins(&self, outpoints: &[OutPoint]) -> Result<Vec<Option<Coin>>, StoreError> {
         self.store.remembered_coins(outpoints)
     }
-}
-
-/// What a step does to an outpoint.
-#[derive(Clone, Debug)]
-pub struct StepCoin {
-    /// There was a coin before the step.
-    pub existed: bool,
-    /// The coin that is there after it.
-    pub now: Option<Coin>,
 }
 
 /// The coins as they will be after a step that is not committed yet.

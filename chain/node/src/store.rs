@@ -56,7 +56,7 @@ pub(crate) use codec::hash_coin;
 pub use codec::{HeaderStatus, SpendRecord, TxPosition};
 use coins::Coins;
 pub(crate) use coins::FLUSHED_AT_ONCE;
-pub use coins::UnflushedLimits;
+pub use coins::{StepCoin, UnflushedLimits};
 pub(crate) use light::FilterWord;
 pub use open::{FORMAT, OPEN_FILES, STEP_BYTES, StoreOptions};
 pub use scan::Going;

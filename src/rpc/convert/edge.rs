@@ -69,7 +69,14 @@ pub(crate) fn outpoint(field: &str, outpoint: &lnrpc::OutPoint) -> Checked<OutPo
         (false, true) => txid_bytes(field, &outpoint.txid_bytes)?,
         (true, false) => txid(field, &outpoint.txid_str)?,
         (true, true) => return Err(wrong(field, "the transaction id is missing; give txid_bytes or txid_str")),
-        (false, false) => return Err(wrong(field, "give txid_bytes or txid_str, not both")),
+        // As our own lists give it, and a program gives it back.
+        (false, false) => {
+            let (of_bytes, of_text) = (txid_bytes(field, &outpoint.txid_bytes)?, txid(field, &outpoint.txid_str)?);
+            if of_bytes != of_text {
+                return Err(wrong(field, "txid_bytes and txid_str name two transactions"));
+            }
+            of_bytes
+        }
     };
     Ok(OutPoint { txid, vout: outpoint.output_index })
 }

@@ -28,7 +28,6 @@ use bitcoin::{BlockHash, OutPoint};
 use leyden_consensus::Coin;
 
 use super::{Batch, BatchKind, Durability, FORMAT, Store, codec, family};
-use crate::coins_cache::StepCoin;
 use crate::error::{NodeError, StoreError};
 use crate::sync::{lock, read, write};
 
@@ -75,6 +74,15 @@ struct Memory {
     /// The block after which these changes hold; known once there are some.
     tip: Option<BlockHash>,
     lately: Lately,
+}
+
+/// What a step does to an outpoint.
+#[derive(Clone, Debug)]
+pub struct StepCoin {
+    /// There was a coin before the step.
+    pub existed: bool,
+    /// The coin that is there after it.
+    pub now: Option<Coin>,
 }
 
 /// A coin that differs from its row.
