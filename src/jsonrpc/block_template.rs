@@ -96,7 +96,7 @@ fn check_ready(node: &Node) -> Result<(), RpcError> {
     match node.check_tip() {
         // An old tip is what a new block mends; a wrong clock shows when the template is made.
         Ok(()) | Err(TipDoubt::Old { .. } | TipDoubt::Clock { .. } | TipDoubt::ClockBehindChain { .. }) => Ok(()),
-        Err(doubt @ TipDoubt::Behind { .. }) => Err(RpcError::new(
+        Err(doubt @ (TipDoubt::Behind { .. } | TipDoubt::Lacks { .. })) => Err(RpcError::new(
             IN_INITIAL_DOWNLOAD,
             format!("Leyden is in initial sync and waiting for blocks: {doubt}"),
         )),

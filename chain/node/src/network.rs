@@ -54,6 +54,8 @@ pub trait Network: Send + Sync {
     fn inbound_time(&self) -> Arc<TimeBudget>;
     /// Bytes of all connections since the start.
     fn traffic(&self) -> Traffic;
+    /// Resolves once it has ended by a fault of its own.
+    fn failed(&self) -> BoxFuture<()>;
     /// Closes everything, and resolves when all tasks have ended.
     fn stop(&self) -> BoxFuture<()>;
 }

@@ -119,9 +119,19 @@ impl Node {
         &self.inner.core.clock
     }
 
-    /// Resolves when a write has failed: nothing more is stored, the tip stays where it is, and only a new start helps.
+    /// Resolves when a write has failed, or the peer-to-peer driver: nothing more is stored or heard, the tip stays where it is,
+    /// and only a new start helps.
     pub async fn halted(&self) -> NodeError {
-        NodeError::Halted(self.inner.core.store.until_halted().await)
+        let disconnected = async {
+            match self.inner.network.get() {
+                Some(network) => network.failed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            error = self.inner.core.store.until_halted() => NodeError::Halted(error),
+            () = disconnected => NodeError::Network("its driver has met a fault of its own; start the node again".into()),
+        }
     }
 
     /// Writes the mempool to the disk, and says where. `None` while that of the last run is being read.
@@ -197,6 +207,7 @@ impl Node {
                 None => LastContact::Never,
             },
             found_alone: found.is_some_and(|(hash, at)| hash == tip.hash && heard.is_none_or(|heard| heard < at)),
+            lacks: self.lacks_blocks_from(),
         };
         tip::judge(&evidence, &rules)
     }
@@ -346,7 +357,7 @@ impl Node {
     }
 
     /// The height of an old block that a light node needs for a search and that no connected peer keeps.
-    pub fn lacks_blocks_from(&self) -> Option<u32> {
+    fn lacks_blocks_from(&self) -> Option<u32> {
         self.inner.core.light.as_ref().and_then(|light| *lock(&light.lacks))
     }
 

@@ -128,6 +128,8 @@ pub struct TipEvidence {
     pub heard: LastContact,
     /// This node found the tip itself, and has not been told of headers since.
     pub found_alone: bool,
+    /// The height of an old block that a light node has to look at and that no connected peer keeps.
+    pub lacks: Option<u32>,
 }
 
 /// Why the tip cannot be relied on.
@@ -146,6 +148,8 @@ pub enum TipDoubt {
     NotHeard,
     /// The last peer was lost so many seconds ago.
     NoPeers { seconds: u64 },
+    /// The block at this height has to be looked at, and no connected peer keeps it.
+    Lacks { height: u32 },
     /// No block came for so many seconds.
     Old { seconds: u64, limit: u64 },
 }
@@ -162,6 +166,7 @@ pub fn judge(evidence: &TipEvidence, rules: &TipRules) -> Result<(), TipDoubt> {
         expects_peers,
         heard,
         found_alone,
+        lacks,
     } = evidence;
     let peers_ahead = median(clocks_ahead);
     if let Some(peers_ahead) = peers_ahead
@@ -190,6 +195,9 @@ pub fn judge(evidence: &TipEvidence, rules: &TipRules) -> Result<(), TipDoubt> {
             LastContact::Ago(ago) => return Err(TipDoubt::NoPeers { seconds: ago.as_secs() }),
             LastContact::Never => return Err(TipDoubt::NotHeard),
         }
+    }
+    if let Some(height) = *lacks {
+        return Err(TipDoubt::Lacks { height });
     }
     let (age, limit) = (now.saturating_sub(u64::from(tip.time)), rules.max_age.as_secs());
     if !rules.for_tests && age > limit {
@@ -253,6 +261,11 @@ impl fmt::Display for TipDoubt {
                  one with `leyden chain connect`",
                 Span(seconds)
             ),
+            Self::Lacks { height } => write!(
+                f,
+                "a search of old blocks waits at height {height}, since the connected nodes keep the last blocks only: \
+                 connect to one that keeps all blocks with `leyden chain connect`"
+            ),
             Self::Old { seconds, limit } => write!(
                 f,
                 "the last block is {} old, where a new one is expected within {}: see `leyden chain peers`, and connect \
@@ -294,6 +307,7 @@ mod tests {
             expects_peers: true,
             heard: LastContact::Now,
             found_alone: false,
+            lacks: None,
         }
     }
 

@@ -15,7 +15,7 @@ use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message::NetworkMessage;
 use common::light::*;
 use common::*;
-use leyden_node::Node;
+use leyden_node::{Node, TipDoubt};
 
 /// A full node with some blocks, and a light one that watches `script(1)` from then on.
 async fn pair(folders: &[tempfile::TempDir; 2], blocks: u32) -> (Node, Node) {
@@ -276,7 +276,7 @@ async fn a_search_that_needs_a_node_with_all_blocks_says_so_and_goes_on_with_one
         let light = light.clone();
         async move { light.watch_scripts(vec![script(1)], 0).await }
     });
-    until("it says what it lacks", async || light.lacks_blocks_from() == Some(111)).await;
+    until("it says what it lacks", async || light.check_tip() == Err(TipDoubt::Lacks { height: 111 })).await;
     // Meanwhile the chain is followed.
     full.generate(2, open_script()).await.unwrap();
     until_at_tip(&light, &full).await;
@@ -284,6 +284,6 @@ async fn a_search_that_needs_a_node_with_all_blocks_says_so_and_goes_on_with_one
     light.connect_peer(full.local_address().unwrap()).await.unwrap();
     search.await.unwrap().unwrap();
     assert!(light.transaction(paid).await.unwrap().is_some());
-    assert_eq!(light.lacks_blocks_from(), None);
+    assert_eq!(light.check_tip(), Ok(()));
     light.shutdown().await;
 }

@@ -4,6 +4,7 @@
 
 mod chain;
 mod compact;
+mod fetch;
 mod malformed;
 mod relay;
 mod stage;

@@ -110,6 +110,8 @@ pub(super) struct Core {
     input: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
     outcomes: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     stop: CancellationToken,
+    /// It ends by a fault of its own.
+    failed: CancellationToken,
     tasks: TaskTracker,
     inbound_time: Arc<TimeBudget>,
     traffic: Arc<Counters>,
@@ -161,10 +163,16 @@ impl Core {
             input: mpsc::channel(INPUT_QUEUE),
             outcomes,
             stop,
+            failed: CancellationToken::new(),
             tasks,
             inbound_time,
             traffic,
         })
+    }
+
+    /// Cancelled once it has ended by a fault of its own.
+    pub(super) fn failed(&self) -> CancellationToken {
+        self.failed.clone()
     }
 
     /// The way in for connections and listeners.
@@ -297,6 +305,7 @@ impl Core {
         };
         if !checked {
             tracing::error!("a worker thread of the peer-to-peer driver is gone; no more is exchanged with peers");
+            self.failed.cancel();
             self.stop.cancel();
         }
     }

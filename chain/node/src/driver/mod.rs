@@ -120,6 +120,7 @@ pub struct Driver {
     shared: Arc<Mutex<Shared>>,
     local_address: Option<SocketAddr>,
     stop: CancellationToken,
+    failed: CancellationToken,
     tasks: TaskTracker,
     inbound_time: Arc<TimeBudget>,
     traffic: Arc<Counters>,
@@ -208,8 +209,13 @@ impl Driver {
             tasks.spawn(dial::listen(listener, core.input(), places, stop.clone()));
         }
         let runtime = tokio::runtime::Handle::current();
-        tasks.spawn_blocking(move || runtime.block_on(core.run(command_queue)));
-        Ok(Self { commands, shared, local_address, stop, tasks, inbound_time, traffic })
+        let failed = core.failed();
+        let fault = Fault { failed: failed.clone(), stop: stop.clone(), shared: Arc::clone(&shared) };
+        tasks.spawn_blocking(move || {
+            let _fault = fault;
+            runtime.block_on(core.run(command_queue));
+        });
+        Ok(Self { commands, shared, local_address, stop, failed, tasks, inbound_time, traffic })
     }
 
     /// Where it listens.
@@ -270,6 +276,24 @@ impl Driver {
     }
 }
 
+/// Sees to it that a fault that ends the core is no secret: whoever goes on without peers takes an old chain for the present one.
+struct Fault {
+    failed: CancellationToken,
+    stop: CancellationToken,
+    shared: Arc<Mutex<Shared>>,
+}
+
+impl Drop for Fault {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the peer-to-peer driver has met a fault of its own; no more is exchanged with peers");
+            *lock(&self.shared) = Shared::default();
+            self.failed.cancel();
+            self.stop.cancel();
+        }
+    }
+}
+
 impl Network for Driver {
     fn connect(&self, address: SocketAddr) -> BoxFuture<Result<(), NodeError>> {
         let driver = self.clone();
@@ -306,6 +330,10 @@ impl Network for Driver {
 
     fn traffic(&self) -> Traffic {
         self.traffic.traffic()
+    }
+
+    fn failed(&self) -> BoxFuture<()> {
+        Box::pin(self.failed.clone().cancelled_owned())
     }
 
     fn stop(&self) -> BoxFuture<()> {

@@ -1,6 +1,7 @@
 #![allow(unreachable_pub, reason = "helpers are shared between tests")]
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bitcoin::block::Header;
@@ -34,6 +35,7 @@ struct Memory {
     chain: Mutex<Chain>,
     mempool: Mutex<Mempool>,
     events: broadcast::Sender<ChainEvent>,
+    is_broken: AtomicBool,
 }
 
 impl Memory {
@@ -42,6 +44,7 @@ impl Memory {
             chain: Mutex::new(Chain::new(false)),
             mempool: Mutex::new(Mempool::default()),
             events: broadcast::channel(1_000).0,
+            is_broken: AtomicBool::new(false),
         })
     }
 
@@ -117,6 +120,7 @@ impl MempoolView for Memory {
 
 impl Backend for Memory {
     fn now(&self) -> u64 {
+        assert!(!self.is_broken.load(Ordering::Relaxed), "a fault on purpose");
         START
     }
 
@@ -272,6 +276,17 @@ async fn a_configured_peer_is_connected_again_when_it_comes_back() {
     until("the new blocks arrive", async || two.height() == 5).await;
     first.shutdown().await;
     second.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_fault_of_the_driver_is_no_secret() {
+    let memory = Memory::new();
+    let driver = start(&memory).await;
+    let mut failed = Network::failed(&driver);
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut failed).await.is_err());
+    memory.is_broken.store(true, Ordering::Relaxed);
+    tokio::time::timeout(Duration::from_secs(60), failed).await.unwrap();
+    driver.shutdown().await;
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ use crate::light_state::{Light, WatchSet};
 use crate::merkle_proof::MerkleProof;
 use crate::store::{Batch, BatchKind, Durability, FilterWord};
 use crate::sync::{lock, read};
+use crate::tip::TipDoubt;
 
 /// How long the same peers are left alone that do not show what is needed.
 const SAME_PEERS_PAUSE: Duration = Duration::from_secs(10);
@@ -77,11 +78,7 @@ async fn search(core: &Arc<Core>, light: &Light, scripts: &[ScriptBuf], since: u
             Tried::Lacks(height) => {
                 let before = lock(&light.lacks).replace(height);
                 if before != Some(height) {
-                    tracing::warn!(
-                        height,
-                        "a search of old blocks waits: no connected node keeps the block at this height; connect to one \
-                         that keeps all blocks"
-                    );
+                    tracing::warn!("{}", TipDoubt::Lacks { height });
                 }
                 false
             }

@@ -74,7 +74,7 @@ type Hand = dyn Fn(&mut NetworkMessage) -> Way + Send + Sync;
 /// Stands between light nodes and a full one.
 pub struct Between {
     pub address: SocketAddr,
-    /// Connections that were made.
+    /// Connections that came to a handshake.
     pub connections: Arc<AtomicU32>,
     /// How often hashes of filters were asked for.
     pub asked: Arc<AtomicU32>,
@@ -89,15 +89,17 @@ impl Between {
         let (made, questions) = (Arc::clone(&connections), Arc::clone(&asked));
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                made.fetch_add(1, Ordering::Relaxed);
                 let Ok(to) = TcpStream::connect(full) else { return };
                 let (from_light, to_full) = (stream.try_clone().unwrap(), to.try_clone().unwrap());
-                let (hand, questions) = (Arc::clone(&hand), Arc::clone(&questions));
+                let (hand, made, questions) = (Arc::clone(&hand), Arc::clone(&made), Arc::clone(&questions));
                 std::thread::spawn(move || {
                     relay(from_light, to_full, |message| {
-                        if matches!(message, NetworkMessage::GetCFHeaders(_)) {
-                            questions.fetch_add(1, Ordering::Relaxed);
-                        }
+                        let counted = match message {
+                            NetworkMessage::Verack => &made,
+                            NetworkMessage::GetCFHeaders(_) => &questions,
+                            _ => return Way::Send,
+                        };
+                        counted.fetch_add(1, Ordering::Relaxed);
                         Way::Send
                     });
                 });
