@@ -5,7 +5,13 @@
 //!   first half of the blocks asked for (the first block, if it is one) outbids the present queue, and leaves room for
 //!   newcomers that outbid it in turn.
 //! * **What was mined.** If the recent blocks were full, a quarter of the way up from the cheapest transaction in
-//!   each; the median of those blocks. On a chain with room in its blocks this asks for nothing.
+//!   each for who is in a hurry (two blocks), a tenth for who can wait; the median of those blocks. On a chain with room in
+//!   its blocks this asks for nothing.
+//!
+//! In a market where more come than blocks take, who pays it is mined in time in at least 85 % of all cases, as Bitcoin Core
+//! asks of its own (`tests/fee_estimates.rs` plays that). Nobody can tell what comes: when everybody offers ten times as
+//! much at once, who has just paid waits, and the next estimate, which sees the queue, is right again. Without a history, after
+//! a restart, the queue alone speaks; blocks that a reorganisation brings count beside those that it took away.
 //!
 //! Never below what the pool accepts now. This looks at the present only: no history is stored, and a restart
 //! forgets nothing that a few blocks do not bring back.
@@ -27,9 +33,18 @@ const BLOCKS_REMEMBERED: usize = 12;
 /// Remembers what recent blocks took.
 #[derive(Clone, Debug, Default)]
 pub struct FeeEstimator {
-    /// The lower quartile of each recent block's rates; zero for a block with room.
-    recent: VecDeque<FeeRate>,
+    recent: VecDeque<Cheap>,
 }
+
+/// What was low in a block, and yet mined; zero for a block with room.
+#[derive(Clone, Copy, Debug)]
+struct Cheap {
+    quartile: FeeRate,
+    decile: FeeRate,
+}
+
+/// Who wants to be mined within so many blocks is in a hurry: one block that fills up with others is half of the time.
+const HURRY: u32 = 2;
 
 impl FeeEstimator {
     /// A block was connected; `mined` are its transactions that the pool knew.
@@ -37,8 +52,9 @@ impl FeeEstimator {
         let mut rates: Vec<Rate> = mined.iter().map(|entry| mined_at(entry).max(entry.rate())).collect();
         rates.sort_unstable();
         let full = weight >= FULL_BLOCK_WEIGHT;
-        let quartile = rates.get(rates.len() / 4).filter(|_| full).map_or(FeeRate::ZERO, |rate| rate.per_kwu());
-        self.recent.push_back(quartile);
+        let low =
+            |part: usize| rates.get(rates.len() / part).filter(|_| full).map_or(FeeRate::ZERO, |rate| rate.per_kwu());
+        self.recent.push_back(Cheap { quartile: low(4), decile: low(10) });
         if self.recent.len() > BLOCKS_REMEMBERED {
             self.recent.pop_front();
         }
@@ -47,11 +63,12 @@ impl FeeEstimator {
     /// The rate for a confirmation within `blocks` blocks (at least one).
     pub fn estimate(&self, blocks: u32, pool: &Mempool, policy: &MempoolPolicy, now: u64) -> FeeRate {
         let minimum = pool.minimum_fee_rate(policy, now);
-        queued(pool, u64::from(blocks.max(1))).max(self.mined()).max(minimum)
+        queued(pool, u64::from(blocks.max(1))).max(self.mined(blocks)).max(minimum)
     }
 
-    fn mined(&self) -> FeeRate {
-        let mut rates: Vec<FeeRate> = self.recent.iter().copied().collect();
+    fn mined(&self, blocks: u32) -> FeeRate {
+        let low = |cheap: &Cheap| if blocks <= HURRY { cheap.quartile } else { cheap.decile };
+        let mut rates: Vec<FeeRate> = self.recent.iter().map(low).collect();
         rates.sort_unstable();
         rates.get(rates.len() / 2).copied().unwrap_or(FeeRate::ZERO)
     }
