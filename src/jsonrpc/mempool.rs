@@ -204,7 +204,7 @@ fn describe_entry(node: &Node, entry: &MempoolEntryInfo) -> Value {
         "wtxid": entry.wtxid,
         "fees": {
             "base": coins(entry.fee),
-            "modified": coins(entry.fee),
+            "modified": coins(entry.modified_fee),
             "ancestor": coins(entry.ancestor_fee),
             "descendant": coins(entry.descendant_fee),
         },

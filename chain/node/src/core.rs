@@ -9,7 +9,7 @@
 //! takes the chain while holding one of them. A tip is announced while the index is locked, so whoever subscribes under
 //! that lock misses nothing and gets nothing twice.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant};
@@ -509,9 +509,12 @@ impl Core {
     pub fn restore_mempool(&self, mut file: Reader) -> Result<Option<(u64, usize)>, FileError> {
         let (all, oldest) = (file.left(), self.clock.now().saturating_sub(self.policy.expiry_seconds));
         let mut back = 0usize;
-        while let Some(Kept { transaction, time }) = file.read()? {
+        while let Some(Kept { transaction, time, delta }) = file.read()? {
             if self.shutdown.is_cancelled() {
                 return Ok(None);
+            }
+            if delta != 0 {
+                self.prioritise(transaction.compute_txid(), delta);
             }
             if time < oldest {
                 continue;
@@ -523,16 +526,32 @@ impl Core {
             plan.entries.iter_mut().for_each(|entry| entry.time = time);
             back += usize::from(self.accept_plan(plan).is_ok());
         }
+        while let Some((txid, delta)) = file.read_delta()? {
+            self.prioritise(txid, delta);
+        }
         Ok(Some((all, back)))
+    }
+
+    /// Adds so many satoshi to what a transaction counts as paying when blocks are made, now or when it comes.
+    pub fn prioritise(&self, txid: Txid, delta: i64) {
+        // Whoever works on a copy of the pool holds the chain.
+        let _chain = lock(&self.chain);
+        write(&self.mempool).prioritise(txid, delta);
     }
 
     /// Saves the mempool for [`Self::restore_mempool`]. Returns how many transactions it holds.
     pub fn save_mempool(&self, path: &std::path::Path) -> std::io::Result<usize> {
-        let entries: Vec<(Arc<Transaction>, u64)> = {
+        let (entries, others) = {
             let pool = read(&self.mempool);
-            pool.iter().map(|entry| (Arc::clone(&entry.transaction), entry.time)).collect()
+            let deltas: BTreeMap<Txid, i64> = pool.priorities().map(|(txid, delta)| (*txid, delta)).collect();
+            let delta = |entry: &Entry| deltas.get(&entry.txid).copied().unwrap_or(0);
+            let entries: Vec<(Arc<Transaction>, u64, i64)> =
+                pool.iter().map(|entry| (Arc::clone(&entry.transaction), entry.time, delta(entry))).collect();
+            let others: Vec<(Txid, i64)> = deltas.into_iter().filter(|(txid, _)| !pool.contains(txid)).collect();
+            (entries, others)
         };
-        file::write(path, entries.iter().map(|(transaction, time)| (transaction.as_ref(), *time)))?;
+        let kept = entries.iter().map(|(transaction, time, delta)| (transaction.as_ref(), *time, *delta));
+        file::write(path, kept, &others)?;
         Ok(entries.len())
     }
 

@@ -432,6 +432,21 @@ impl Node {
         read(&self.inner.core.mempool).get(txid).map(entry_info)
     }
 
+    /// Adds so many satoshi to what a transaction counts as paying when this node makes blocks, now or when it comes.
+    pub async fn prioritise(&self, txid: Txid, delta: i64) -> Result<(), NodeError> {
+        self.blocking(move |core| {
+            core.full("a mempool")?;
+            core.prioritise(txid, delta);
+            Ok(())
+        })
+        .await
+    }
+
+    /// What was added to the fees of which transactions, in satoshi, whether or not they are in the mempool.
+    pub fn priorities(&self) -> Vec<(Txid, i64)> {
+        read(&self.inner.core.mempool).priorities().map(|(txid, delta)| (*txid, delta)).collect()
+    }
+
     /// The fee rate that should confirm a transaction within so many blocks.
     pub fn estimate_fee(&self, blocks: u32) -> FeeRate {
         self.inner.core.estimate_fee(blocks)
@@ -898,6 +913,7 @@ fn entry_info(entry: &Entry) -> MempoolEntryInfo {
         txid: entry.txid,
         wtxid: entry.wtxid,
         fee: entry.fee,
+        modified_fee: entry.modified_fee,
         virtual_bytes: entry.virtual_bytes,
         weight: entry.weight,
         time: entry.time,

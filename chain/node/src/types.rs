@@ -166,6 +166,8 @@ pub struct MempoolEntryInfo {
     pub wtxid: Wtxid,
     /// What it pays by itself.
     pub fee: Amount,
+    /// What it counts as paying, with what the user has added; the sums over relatives are of these.
+    pub modified_fee: Amount,
     /// Sigop-adjusted.
     pub virtual_bytes: u64,
     /// Weight units (BIP 141).

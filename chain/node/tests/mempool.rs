@@ -604,3 +604,75 @@ fn a_transaction_that_nobody_mines_expires() {
     bench.mine(Vec::new());
     assert_eq!(bench.len(), 0);
 }
+
+fn template_txids(bench: &Bench) -> Vec<bitcoin::Txid> {
+    let template = bench.core.template(open_script(), 0).unwrap();
+    template.block.txdata.iter().skip(1).map(Transaction::compute_txid).collect()
+}
+
+#[test]
+fn what_the_user_adds_to_a_fee_decides_who_is_mined_first_and_pays_nobody() {
+    let mut bench = Bench::new();
+    let (poor, rich) = (pay(bench.coins[0], 1_000), pay(bench.coins[1], 90_000));
+    let child = pay(output_of(&poor, 0), 50_000);
+    for transaction in [&poor, &rich, &child] {
+        bench.submit(transaction).unwrap();
+    }
+    let [poor_id, rich_id, child_id] = [&poor, &rich, &child].map(Transaction::compute_txid);
+    assert_eq!(template_txids(&bench), [rich_id, poor_id, child_id]);
+    bench.core.prioritise(poor_id, 200_000);
+    bench.check();
+    assert_eq!(template_txids(&bench), [poor_id, rich_id, child_id]);
+    {
+        let pool = bench.core.mempool.read().unwrap();
+        assert_eq!(pool.get(&poor_id).unwrap().modified_fee.to_sat(), 201_000);
+        assert_eq!(pool.get(&child_id).unwrap().ancestors.fee.to_sat(), 250_000);
+        assert_eq!(pool.totals().fee.to_sat(), 140_000, "what is paid is what was paid");
+    }
+    assert_eq!(bench.core.template(open_script(), 0).unwrap().fees.to_sat(), 140_000);
+    // Less than nothing it is not worth; it still is mined if there is room.
+    bench.core.prioritise(rich_id, -1_000_000);
+    bench.check();
+    assert_eq!(template_txids(&bench), [poor_id, child_id, rich_id]);
+    // What comes later may be favoured before, so much that it needs no fee.
+    let free = pay(bench.coins[2], 0);
+    assert_eq!(bench.submit(&free).map_err(|error| error.is_fee_too_low()), Err(true));
+    bench.core.prioritise(free.compute_txid(), 5_000);
+    bench.submit(&free).unwrap();
+    // A block ends it; what stays keeps it.
+    bench.mine(vec![poor, child]);
+    let pool = bench.core.mempool.read().unwrap();
+    let left: Vec<_> = pool.priorities().map(|(txid, delta)| (*txid, delta)).collect();
+    assert_eq!(left.len(), 2);
+    assert!(left.contains(&(rich_id, -1_000_000)) && left.contains(&(free.compute_txid(), 5_000)));
+}
+
+#[test]
+fn what_the_user_adds_to_fees_is_kept_in_the_file_of_the_mempool() {
+    let bench = Bench::new();
+    let (here, absent) = (pay(bench.coins[0], 0), pay(bench.coins[1], 0));
+    bench.core.prioritise(here.compute_txid(), 7_000);
+    bench.core.prioritise(absent.compute_txid(), -9);
+    bench.submit(&here).unwrap();
+    let file = bench._folder.path().join("mempool.dat");
+    assert_eq!(bench.core.save_mempool(&file).unwrap(), 1);
+    let bytes = std::fs::read(&file).unwrap();
+    // The layout of Bitcoin Core: the delta after the time; then those of others; then nothing to announce.
+    let tail = [
+        &7_000_i64.to_le_bytes()[..],
+        &[1],
+        &bitcoin::consensus::serialize(&absent.compute_txid()),
+        &(-9_i64).to_le_bytes(),
+        &[0],
+    ]
+    .concat();
+    assert!(bytes.ends_with(&tail));
+
+    let fresh = Bench::new();
+    fresh.core.restore_mempool(leyden_node::mempool::file::open(&file).unwrap()).unwrap();
+    let deltas = |bench: &Bench| -> Vec<_> {
+        bench.core.mempool.read().unwrap().priorities().map(|(txid, delta)| (*txid, delta)).collect()
+    };
+    assert_eq!(deltas(&fresh), deltas(&bench), "also of a transaction that is not valid on this chain");
+    assert_eq!(deltas(&bench).len(), 2);
+}

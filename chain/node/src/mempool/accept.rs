@@ -222,7 +222,8 @@ impl Acceptor<'_> {
 
     fn admit(&self, candidate: &Candidate) -> Result<BTreeSet<Txid>, MempoolError> {
         let entry = &candidate.entry;
-        self.check_fee(entry.fee, entry.virtual_bytes)?;
+        let fee = self.pool.modified_fee(&entry.txid, entry.fee);
+        self.check_fee(fee, entry.virtual_bytes)?;
         let mut conflicts = candidate.conflicts.clone();
         let parents = self.pool.parents_of(&entry.transaction);
         if let Err(violation) = self.check_truc(candidate, &parents) {
@@ -238,7 +239,7 @@ impl Acceptor<'_> {
         } else {
             let new = Replacement {
                 transactions: &[&entry.transaction],
-                fee: entry.fee,
+                fee,
                 virtual_bytes: entry.virtual_bytes,
                 conflicts: &conflicts,
             };

@@ -23,6 +23,7 @@ mod floor;
 pub mod package;
 pub mod policy;
 pub mod pool;
+mod priorities;
 pub mod rate;
 pub mod replace;
 pub mod standard;

@@ -94,7 +94,8 @@ impl Acceptor<'_> {
             }
             candidates.push(candidate);
         }
-        let fees = candidates.iter().map(|candidate| candidate.entry.fee);
+        let fees = candidates.iter().map(|candidate| &candidate.entry);
+        let fees = fees.map(|entry| self.pool.modified_fee(&entry.txid, entry.fee));
         let fee = fees.fold(Amount::ZERO, |sum, fee| sum.checked_add(fee).unwrap_or(Amount::MAX));
         let virtual_bytes =
             candidates.iter().map(|candidate| candidate.entry.virtual_bytes).fold(0, u64::saturating_add);

@@ -21,6 +21,8 @@ pub struct Entry {
     pub wtxid: Wtxid,
     /// What it pays by itself.
     pub fee: Amount,
+    /// What it counts as paying, here and in all sums: the fee with what the user has added ([`Mempool::prioritise`]).
+    pub modified_fee: Amount,
     /// Weight units (BIP 141).
     pub weight: u64,
     /// The weight, or what its signature operations are worth if that is more, in virtual bytes.
@@ -87,16 +89,21 @@ impl Entry {
     pub fn totals(&self) -> Totals {
         Totals {
             count: 1,
-            fee: self.fee,
+            fee: self.modified_fee,
             virtual_bytes: self.virtual_bytes,
             weight: self.weight,
             sigop_cost: self.sigop_cost,
         }
     }
 
-    /// Its own fee over its virtual bytes, whatever its relatives pay.
+    /// What it pays in truth, for the sums over the whole pool.
+    fn paid(&self) -> Totals {
+        Totals { fee: self.fee, ..self.totals() }
+    }
+
+    /// What it counts as paying over its virtual bytes, whatever its relatives pay.
     pub fn rate(&self) -> Rate {
-        Rate::new(self.fee, self.virtual_bytes)
+        Rate::new(self.modified_fee, self.virtual_bytes)
     }
 
     /// What is lost by evicting it with its descendants, per byte: the better of its own rate and that of all of them.
@@ -145,6 +152,7 @@ pub struct Mempool {
     totals: Totals,
     memory: usize,
     pub(super) floor: super::floor::Floor,
+    pub(super) priorities: super::priorities::Priorities,
 }
 
 /// What the arrival of a block did to the pool.
@@ -271,6 +279,7 @@ impl Mempool {
             txid,
             wtxid,
             fee,
+            modified_fee: self.modified_fee(&txid, fee),
             weight,
             virtual_bytes,
             sigop_cost,
@@ -299,7 +308,7 @@ impl Mempool {
         for (index, input) in (0u32..).zip(&entry.transaction.input) {
             self.spends.insert(input.previous_output, (txid, index));
         }
-        self.totals.add(&own);
+        self.totals.add(&entry.paid());
         self.memory = self.memory.saturating_add(memory);
         self.by_wtxid.insert(wtxid, txid);
         self.order.insert(sequence, txid);
@@ -313,6 +322,27 @@ impl Mempool {
         self.cheapest.remove(&(entry.eviction_rate(), entry.sequence));
         change(entry);
         self.cheapest.insert((entry.eviction_rate(), entry.sequence));
+    }
+
+    /// Changes what an entry counts as paying, in all sums.
+    pub(super) fn set_modified_fee(&mut self, txid: &Txid, fee: Amount) {
+        let single = BTreeSet::from([*txid]);
+        let (ancestors, descendants) = (self.with_ancestors(&single), self.with_descendants(&single));
+        let Some(before) = self.entries.get(txid).map(Entry::totals) else { return };
+        let after = Totals { fee, ..before };
+        self.change(txid, |entry| entry.modified_fee = fee);
+        for relative in &ancestors {
+            self.change(relative, |entry| {
+                entry.descendants.subtract(&before);
+                entry.descendants.add(&after);
+            });
+        }
+        for relative in &descendants {
+            self.change(relative, |entry| {
+                entry.ancestors.subtract(&before);
+                entry.ancestors.add(&after);
+            });
+        }
     }
 
     /// Takes one entry out. Either its ancestors or its descendants have left before.
@@ -342,7 +372,7 @@ impl Mempool {
         for input in &entry.transaction.input {
             self.spends.remove(&input.previous_output);
         }
-        self.totals.subtract(&own);
+        self.totals.subtract(&entry.paid());
         self.memory = self.memory.saturating_sub(entry.memory);
         self.by_wtxid.remove(&entry.wtxid);
         self.order.remove(&entry.sequence);
@@ -363,7 +393,8 @@ impl Mempool {
         let order = std::mem::take(&mut self.order);
         let mut entries = std::mem::take(&mut self.entries);
         let drained = order.values().filter_map(|txid| entries.remove(txid)).collect();
-        *self = Self { next_sequence: self.next_sequence, floor: self.floor, ..Self::default() };
+        let priorities = std::mem::take(&mut self.priorities);
+        *self = Self { next_sequence: self.next_sequence, floor: self.floor, priorities, ..Self::default() };
         drained
     }
 
@@ -371,8 +402,9 @@ impl Mempool {
     pub fn confirm(&mut self, block: &Block, txids: &[Txid]) -> Confirmed {
         let mut result = Confirmed::default();
         for (transaction, txid) in block.txdata.iter().zip(txids) {
+            self.priorities.forget(txid);
             if self.entries.is_empty() {
-                break;
+                continue;
             }
             result.mined.extend(self.remove_one(txid));
             let conflicts: BTreeSet<Txid> = transaction
@@ -407,7 +439,7 @@ impl Mempool {
         let mut spends = HashMap::new();
         for entry in self.entries.values() {
             let txid = entry.txid;
-            totals.add(&entry.totals());
+            totals.add(&entry.paid());
             memory += entry.memory;
             for (index, input) in (0u32..).zip(&entry.transaction.input) {
                 if spends.insert(input.previous_output, (txid, index)).is_some() {

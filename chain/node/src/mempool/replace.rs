@@ -54,7 +54,7 @@ pub fn check(pool: &Mempool, policy: &MempoolPolicy, new: &Replacement<'_>) -> R
             });
         }
     }
-    let fees = leaving.iter().filter_map(|txid| pool.get(txid)).map(|entry| entry.fee);
+    let fees = leaving.iter().filter_map(|txid| pool.get(txid)).map(|entry| entry.modified_fee);
     let replaced = fees.fold(Amount::ZERO, |sum, fee| sum.checked_add(fee).unwrap_or(Amount::MAX));
     let relay = fee_at(policy.incremental_relay, new.virtual_bytes);
     let required = replaced.checked_add(relay).unwrap_or(Amount::MAX);
