@@ -138,12 +138,11 @@ fn coins_are_written_when_a_limit_is_reached() {
 
 #[test]
 fn a_reorganisation_across_what_was_written_and_what_was_not_ends_in_the_winning_chain() {
-    let (mut common, ledger) = chain(105);
+    let (common, ledger) = chain(105);
     let (mut one, mut other) = (common.branch(1), common.branch(3));
     one.extend(20);
     other.extend(31);
     one.extend(25);
-    common.extend(0);
     for blocks in [1, 7, 16, 1_000] {
         let folder = tempfile::tempdir().unwrap();
         let core = open(folder.path(), every(blocks));

@@ -87,9 +87,7 @@ pub fn open(path: &Path) -> Result<Reader, FileError> {
     while let Some(kept) = reader.read()? {
         drop(kept);
     }
-    while let Some(delta) = reader.read_delta()? {
-        let (_, _) = delta;
-    }
+    while reader.read_delta()?.is_some() {}
     Reader::at_start(path)
 }
 

@@ -13,7 +13,8 @@ use crate::cluster::leydend_program;
 /// Make a chain of full blocks and validate it from an empty database, as a new node does.
 ///
 /// Each payment of a full block spends two coins, every other one by a taproot key, the rest by a public key hash. All
-/// scripts are run, nothing is assumed, every block is synced to the disk with its coins, undo data and indexes.
+/// scripts are run, nothing is assumed. Every block is synced to the disk with its undo data and indexes; coins are written
+/// some blocks at a time, and all of them before the clock stops.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden bench chain\n  \
