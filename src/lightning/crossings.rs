@@ -71,8 +71,9 @@ impl Crossings for LightningNode {
 
     async fn hold_crossing(&self, order: HoldOrder) -> Result<String, ApiError> {
         let HoldOrder { hash, amount, expires, blocks } = order;
+        let is_open = |known: &StoredInvoice| matches!(known.state, Stored::Open | Stored::Accepted(_));
         match self.services().invoice_record(&hash)? {
-            Some(known) if is_of_a_crossing(&known) && known.amount == Some(amount) && known.state == Stored::Open => {
+            Some(known) if is_of_a_crossing(&known) && known.amount == Some(amount) && is_open(&known) => {
                 return Ok(known.bolt11);
             }
             Some(_) => return Err(ApiError::exists("there is another invoice with this hash")),
