@@ -223,7 +223,10 @@ impl Chain for ChainFacade {
         }
         let MerkleProof { transaction, index, .. } = proof.transaction;
         let confirmed = Some((BlockRef { hash, height }, index));
-        Ok(TransactionInfo { transaction: Arc::new(transaction), confirmed })
+        // The witnesses, which no proof tells of, are those that this node has itself, if it has them.
+        let own = self.node.transaction(transaction.compute_txid()).await.ok().flatten();
+        let transaction = own.map_or_else(|| Arc::new(transaction), |own| own.transaction);
+        Ok(TransactionInfo { transaction, confirmed })
     }
 
     async fn mempool(&self, with_entries: bool) -> Result<MempoolView, ApiError> {

@@ -77,7 +77,11 @@ impl Chain for ChainService {
         let chain = self.context.chain()?;
         let found = chain.verify_inclusion(proof).await?;
         let tip = chain.status().await?.tip.height;
-        let transaction = chain::transaction(&found, tip, &self.context.daemon.network());
+        let mut transaction = chain::transaction(&found, tip, &self.context.daemon.network());
+        // Without witnesses it is not known whether there are any.
+        if found.transaction.input.iter().all(|input| input.witness.is_empty()) {
+            transaction.wtxid.clear();
+        }
         Ok(Response::new(leyden::VerifyInclusionResponse { transaction: Some(transaction) }))
     }
 

@@ -8,7 +8,8 @@
 //!
 //! What it promises: if it verifies, the block with this header holds the transaction, and whoever mined the block has put
 //! the header's work into it. It does not say that the block is valid in everything else (the work on top of it says that),
-//! nor that the outputs of the transaction are still unspent.
+//! nor that the outputs of the transaction are still unspent. Witnesses are no part of it: a transaction's id does not cover
+//! them, so those in a proof that somebody hands over could be anything. They are left out, and dropped from what is read.
 
 use std::fmt;
 use std::str::FromStr;
@@ -61,7 +62,9 @@ pub enum InclusionError {
 impl InclusionProof {
     /// The proof for the block's transaction at `index`; `None` if there is none.
     pub fn new(block: &Block, index: u32) -> Option<Self> {
-        let (transaction, coinbase) = (MerkleProof::new(block, index)?, MerkleProof::new(block, 0)?);
+        let (mut transaction, mut coinbase) = (MerkleProof::new(block, index)?, MerkleProof::new(block, 0)?);
+        drop_witnesses(&mut transaction.transaction);
+        drop_witnesses(&mut coinbase.transaction);
         Some(Self { header: block.header, transaction, coinbase })
     }
 
@@ -118,6 +121,10 @@ impl FromStr for InclusionProof {
     }
 }
 
+fn drop_witnesses(transaction: &mut Transaction) {
+    transaction.input.iter_mut().for_each(|input| input.witness.clear());
+}
+
 fn encode_proof(proof: &InclusionProof, to: &mut Vec<u8>) -> Result<(), io::Error> {
     proof.header.consensus_encode(to)?;
     for MerkleProof { transaction, index, siblings } in [&proof.transaction, &proof.coinbase] {
@@ -131,7 +138,8 @@ fn encode_proof(proof: &InclusionProof, to: &mut Vec<u8>) -> Result<(), io::Erro
 fn decode_proof(from: &mut &[u8]) -> Result<InclusionProof, encode::Error> {
     let header = Header::consensus_decode(from)?;
     let mut merkle = || -> Result<MerkleProof, encode::Error> {
-        let transaction = Transaction::consensus_decode(from)?;
+        let mut transaction = Transaction::consensus_decode(from)?;
+        drop_witnesses(&mut transaction);
         let index = from.read_u32()?;
         Ok(MerkleProof { transaction, index, siblings: Vec::<TxMerkleNode>::consensus_decode(from)? })
     };
@@ -172,6 +180,21 @@ mod tests {
                 assert_eq!(back.verify().unwrap(), block.txdata[index as usize].compute_txid());
             }
         }
+    }
+
+    #[test]
+    fn what_the_id_does_not_cover_is_not_proved() {
+        let mut block = block_of(3);
+        block.txdata[2].input[0].witness.push([7; 20]);
+        let proof = InclusionProof::new(&block, 2).unwrap();
+        let forged = InclusionProof {
+            transaction: MerkleProof { transaction: block.txdata[2].clone(), ..proof.transaction.clone() },
+            ..proof.clone()
+        };
+        let read: InclusionProof = forged.to_string().parse().unwrap();
+        assert_eq!(read, proof);
+        assert!(read.transaction.transaction.input[0].witness.is_empty());
+        assert_eq!(read.verify().unwrap(), block.txdata[2].compute_txid());
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub enum ProofError {
     Ambiguous,
     #[error("the proof has {siblings} levels; index {index} does not fit, or no block is so large")]
     Shape { index: u32, siblings: usize },
+    #[error("index {index} is that of a node joined with itself: the tree has no transaction there")]
+    Doubled { index: u32 },
     #[error("the proof ends in {got}, the header says {wanted}")]
     OtherRoot { got: TxMerkleNode, wanted: TxMerkleNode },
 }
@@ -73,6 +75,10 @@ impl MerkleProof {
         let mut at = self.index;
         for sibling in &self.siblings {
             let sibling = sibling.to_raw_hash();
+            // A node without a sibling is joined with itself, and stands on the left (CVE-2012-2459).
+            if !at.is_multiple_of(2) && sibling == hash {
+                return Err(ProofError::Doubled { index: self.index });
+            }
             hash = if at.is_multiple_of(2) { join(&hash, &sibling) } else { join(&sibling, &hash) };
             at /= 2;
         }
@@ -120,6 +126,20 @@ mod tests {
             }
             assert_eq!(MerkleProof::new(&block, count), None);
         }
+    }
+
+    #[test]
+    fn the_last_transaction_of_an_odd_level_has_one_place_only() {
+        for (count, index) in [(3, 2), (5, 4), (6, 4), (11, 10)] {
+            let block = block_of(count);
+            let proof = MerkleProof::new(&block, index).unwrap();
+            for other in count..count + 8 {
+                let moved = MerkleProof { index: other, ..proof.clone() };
+                assert!(moved.verify(&block.header).is_err(), "{index} of {count} as {other}");
+            }
+        }
+        let moved = MerkleProof { index: 3, ..MerkleProof::new(&block_of(3), 2).unwrap() };
+        assert_eq!(moved.verify(&block_of(3).header), Err(ProofError::Doubled { index: 3 }));
     }
 
     #[test]
