@@ -197,7 +197,8 @@ pub struct Flags {
     #[arg(long)]
     #[serde(default)]
     pub no_wallet_password: bool,
-    /// More names or addresses that the TLS certificate is valid for
+    /// More names or addresses that the TLS certificate is valid for, and for which --chain-rest and --metrics answer beside
+    /// addresses and localhost
     #[arg(long, value_name = "NAME")]
     pub tls_extra: Vec<String>,
     /// Blocks that the peer waits for its own funds after its force close (to_self_delay) [default: 1000]

@@ -11,6 +11,7 @@ pub mod config;
 mod counters;
 pub mod daemon;
 mod driver;
+mod host;
 mod jsonrpc;
 mod lightning;
 mod limits;

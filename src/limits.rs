@@ -110,8 +110,9 @@ pub(crate) const CALLER_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections of JSON-RPC between two requests. Bitcoin Core waits for 30 s; pools of clients keep them longer.
 pub(crate) const CALLER_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Connections of which nothing is known, for each of gRPC, REST and JSON-RPC. Whoever comes when they are full takes the place of
-/// another, those of other machines first.
-pub(crate) const MAX_UNKNOWN_CALLERS: usize = 32;
+/// another, those of other machines first. As many as may be known: a pool of clients opens all of its connections at once, and
+/// each is unknown until its first request is read.
+pub(crate) const MAX_UNKNOWN_CALLERS: usize = MAX_KNOWN_CALLERS;
 /// Connections that have shown a token: a client needs one, a pool of clients some.
 pub(crate) const MAX_KNOWN_CALLERS: usize = 96;
 /// Calls at a time on one connection of gRPC.
@@ -132,6 +133,8 @@ pub(crate) const MAX_REST_BODY: usize = 4 << 20;
 pub(crate) const MAX_REST_HEAD: usize = 64 << 10;
 /// What reading the body of a request may take.
 pub(crate) const REST_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// What sending an answer of Bitcoin Core's REST may take: 50 MB in this time are 3.3 Mbit/s.
+pub(crate) const CHAIN_REST_ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
 // Subscribers of ZeroMQ, who show nothing of who they are.
 

@@ -12,6 +12,7 @@ use crate::{
     api::Daemon,
     config::Config,
     counters,
+    host::HostNames,
     metrics::{Recorded, install, serve},
 };
 
@@ -50,11 +51,11 @@ impl MetricsListener {
         self,
         daemon: Arc<dyn Daemon>,
         started: SystemTime,
-        slots: ConnectionSlots,
+        (slots, names): (ConnectionSlots, HostNames),
         stopping: CancellationToken,
     ) {
         let Self { address: _, listener, recorded } = self;
-        let served = serve(daemon, recorded, started, listener, slots, stopping.cancelled_owned()).await;
+        let served = serve(daemon, recorded, started, listener, (slots, names), stopping.cancelled_owned()).await;
         if let Err(error) = served {
             error!(%error, "metrics are not served any more");
         }

@@ -23,6 +23,7 @@ use crate::{
     api::ApiError,
     config::{Config, Running},
     driver::runtime::WALLET_NEEDS,
+    host::HostNames,
     jsonrpc,
     macaroon::RootKey,
     metrics::RecorderError,
@@ -152,6 +153,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         }
     }
     publisher.serve(&node, &slots.zmq, &stopping);
+    let names = HostNames::new(&config.tls_extra);
     if let Some(address) = config.bitcoin_rpc {
         let cookie = layout.bitcoin_rpc_cookie();
         let access = jsonrpc::Access::open(&cookie, config.bitcoin_rpc_auth.as_deref()).map_err(at(cookie))?;
@@ -162,8 +164,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         if !address.ip().is_loopback() {
             warn!("the JSON-RPC is open to other machines and not encrypted");
         }
-        let service =
-            jsonrpc::Service { node: node.clone(), access, notifiers: config.zmq.clone(), rest: config.chain_rest };
+        let rest = config.chain_rest.then(|| names.clone());
+        let service = jsonrpc::Service { node: node.clone(), access, notifiers: config.zmq.clone(), rest };
         tokio::spawn(jsonrpc::serve(service, listener, slots.jsonrpc.clone(), stopping.clone()));
     }
     let (fatal, mut fatals) = mpsc::unbounded_channel();
@@ -193,7 +195,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     ));
     if let Some(metrics) = metrics {
         let daemon = Arc::clone(&daemon) as Arc<dyn crate::api::Daemon>;
-        tokio::spawn(metrics.serve(daemon, started, slots.metrics.clone(), stopping.clone()));
+        tokio::spawn(metrics.serve(daemon, started, (slots.metrics.clone(), names), stopping.clone()));
     }
     let authorizer = Authorizer::Macaroons(root_key);
     let services = Services::new(Arc::clone(&daemon) as Arc<dyn crate::api::Daemon>, authorizer, stopping.clone());

@@ -58,7 +58,7 @@ pub(super) async fn get(
     node: &Node,
     templates: &Templates,
     call: &Call,
-    stopping: &CancellationToken,
+    ended: &CancellationToken,
 ) -> Result<Value, RpcError> {
     let nothing = Map::new();
     let request = match call.optional(0) {
@@ -80,7 +80,7 @@ pub(super) async fn get(
     }
     check_ready(node)?;
     if let Some(id) = request.get("longpollid").filter(|id| !id.is_null()) {
-        wait(node, PollId::read(node, id)?, templates.patience, stopping).await?;
+        wait(node, PollId::read(node, id)?, templates.patience, ended).await?;
     }
     Ok(describe(node, templates.fresh(node).await?.as_ref()))
 }
@@ -134,11 +134,11 @@ impl PollId {
     }
 }
 
-async fn wait(node: &Node, known: PollId, patience: Patience, stopping: &CancellationToken) -> Result<(), RpcError> {
+async fn wait(node: &Node, known: PollId, patience: Patience, ended: &CancellationToken) -> Result<(), RpcError> {
     let mut limit = patience.first;
     loop {
-        let tip = tip_when(node, |tip| tip.hash != known.tip, Instant::now().checked_add(limit), stopping).await;
-        if stopping.is_cancelled() {
+        let tip = tip_when(node, |tip| tip.hash != known.tip, Instant::now().checked_add(limit), ended).await;
+        if ended.is_cancelled() {
             return Err(RpcError::new(NOT_CONNECTED, "Shutting down"));
         }
         if tip.hash != known.tip || node.mempool_sequence() != known.mempool_sequence {

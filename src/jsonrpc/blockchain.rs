@@ -61,12 +61,20 @@ pub(super) async fn header(node: &Node, call: &Call) -> Result<Value, RpcError> 
         return Ok(json!(serialize_hex(&header)));
     }
     let mut value = describe_header(node, &hash)?;
-    let block = match node.block(hash).await {
-        Err(NodeError::Pruned { .. }) => None,
-        found => found?,
-    };
-    value["nTx"] = json!(block.map_or(0, |block| block.txdata.len()));
+    value["nTx"] = json!(transactions_in(node, &hash).await?);
     Ok(value)
+}
+
+/// How many transactions a block has; 0, as in Bitcoin Core, if only its header is here.
+async fn transactions_in(node: &Node, hash: &BlockHash) -> Result<u64, RpcError> {
+    if node.watched_scripts().is_some() {
+        return Ok(0);
+    }
+    // Those of pruned blocks are still counted.
+    match node.header(hash).filter(|_| node.is_active(hash)) {
+        Some((_, height)) => Ok(node.transaction_count(height..=height).await?),
+        None => Ok(node.block(*hash).await?.map_or(0, |block| block.txdata.len() as u64)),
+    }
 }
 
 pub(super) async fn block(node: &Node, call: &Call) -> Result<Value, RpcError> {
@@ -95,11 +103,50 @@ pub(super) fn describe_block(
     spent: Option<&BlockUndo>,
     verbosity: i64,
 ) -> Result<Value, RpcError> {
+    let mut value = describe_summary(node, hash, block)?;
+    value["tx"] = transactions_of(node, block, spent, verbosity).collect();
+    Ok(value)
+}
+
+/// The same as text, in little more memory than the text takes.
+pub(super) fn block_text(
+    node: &Node,
+    hash: &BlockHash,
+    block: &Block,
+    spent: Option<&BlockUndo>,
+    verbosity: i64,
+) -> Result<String, RpcError> {
+    let mut text = describe_summary(node, hash, block)?.to_string();
+    // Instead of the object's end.
+    text.pop();
+    text.push_str(",\"tx\":[");
+    for (place, transaction) in transactions_of(node, block, spent, verbosity).enumerate() {
+        if place > 0 {
+            text.push(',');
+        }
+        text.push_str(&transaction.to_string());
+    }
+    text.push_str("]}");
+    Ok(text)
+}
+
+fn describe_summary(node: &Node, hash: &BlockHash, block: &Block) -> Result<Value, RpcError> {
     let mut value = describe_header(node, hash)?;
+    value["nTx"] = json!(block.txdata.len());
+    describe::add_sizes(&mut value, block);
+    Ok(value)
+}
+
+fn transactions_of<'a>(
+    node: &Node,
+    block: &'a Block,
+    spent: Option<&'a BlockUndo>,
+    verbosity: i64,
+) -> impl Iterator<Item = Value> + 'a {
     let network = node.params().address_network;
     let outputs = (verbosity >= 3).then_some(network);
-    let spent_by = |place: usize| spent?.spent.get(place.checked_sub(1)?);
-    let transactions = block.txdata.iter().enumerate().map(|(place, transaction)| {
+    let spent_by = move |place: usize| spent?.spent.get(place.checked_sub(1)?);
+    block.txdata.iter().enumerate().map(move |(place, transaction)| {
         if verbosity == 1 {
             return json!(transaction.compute_txid());
         }
@@ -108,10 +155,7 @@ pub(super) fn describe_block(
             describe::add_spent(&mut value, transaction, spent, outputs);
         }
         value
-    });
-    value["nTx"] = json!(block.txdata.len());
-    describe::add_block(&mut value, block, transactions.collect());
-    Ok(value)
+    })
 }
 
 /// Soft forks with the height from which each holds. A block is told of the rules for the one after it.

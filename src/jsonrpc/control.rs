@@ -82,7 +82,8 @@ pub(super) fn help(call: &Call) -> Result<Value, RpcError> {
     Ok(json!(Group::ALL.map(of_group).join("\n\n")))
 }
 
-/// Of the transactions there is always an index; of filters if they are kept.
+/// Of the transactions there is an index that finds every one, unless their blocks are not all here; of filters if they are
+/// kept.
 pub(super) fn indexes(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let wanted = if call.optional(0).is_some() { Some(call.text(0)?) } else { None };
     let height = node.tip().height;
@@ -92,7 +93,10 @@ pub(super) fn indexes(node: &Node, call: &Call) -> Result<Value, RpcError> {
             indexes.insert(name.to_owned(), json!({ "synced": synced, "best_block_height": height }));
         }
     };
-    add("txindex", true);
+    let has_all_blocks = node.watched_scripts().is_none() && node.prune_target().is_none() && node.pruned_below() == 0;
+    if has_all_blocks {
+        add("txindex", true);
+    }
     if let Some(synced) = node.has_filters() {
         add("basic block filter index", synced);
     }

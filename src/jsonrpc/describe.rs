@@ -148,8 +148,8 @@ fn number(bytes: &[u8]) -> i64 {
     if last & 0x80 == 0 { magnitude } else { -(magnitude & !sign_bit) }
 }
 
-/// What `getblock` adds to `getblockheader`.
-pub(super) fn add_block(value: &mut Value, block: &Block, transactions: Vec<Value>) {
+/// What `getblock` adds to `getblockheader`, beside the transactions.
+pub(super) fn add_sizes(value: &mut Value, block: &Block) {
     let size = block.total_size();
     let weight = block.weight().to_wu();
     // Four times what is not witness, and once what is.
@@ -157,7 +157,6 @@ pub(super) fn add_block(value: &mut Value, block: &Block, transactions: Vec<Valu
     value["strippedsize"] = json!(stripped);
     value["size"] = json!(size);
     value["weight"] = json!(weight);
-    value["tx"] = Value::Array(transactions);
 }
 
 #[cfg(test)]

@@ -1,11 +1,15 @@
 //! Transactions, before their blocks and in them: what there is. What callers send is in `submission`.
 
 use bitcoin::{
-    Address, BlockHash, OutPoint, ScriptBuf, Transaction, Txid, address::NetworkUnchecked,
+    Address, BlockHash, Network, OutPoint, Script, ScriptBuf, Transaction, Txid, WPubkeyHash,
+    address::NetworkUnchecked,
+    blockdata::script::Instruction,
     consensus::encode::serialize_hex,
+    hashes::Hash as _,
+    opcodes::{Class, ClassifyContext, all::OP_CHECKSIGADD},
 };
 use leyden_jsonrpc::{Call, amount::coins};
-use leyden_node::{MempoolEntryInfo, Node, TransactionInfo, types::Relatives};
+use leyden_node::{MempoolEntryInfo, Node, NodeError, TransactionInfo, types::Relatives};
 use serde_json::{Value, json};
 
 use super::{
@@ -13,12 +17,23 @@ use super::{
     error::{MISC, RpcError},
 };
 
+/// Bytes of the longest script that can be run, and of the longest element on its stack.
+const MAX_SCRIPT_SIZE: usize = 10_000;
+const MAX_SCRIPT_ELEMENT_SIZE: usize = 520;
+/// The last opcode that has a meaning: OP_NOP10.
+const LAST_OPCODE: u8 = 0xb9;
+/// Bytes of a compressed public key.
+const COMPRESSED_KEY: usize = 33;
+
 pub(super) async fn transaction(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let txid: Txid = call.hash(0)?;
     let verbosity = call.verbosity(1, 0)?;
     let within: Option<BlockHash> = call.optional(2).map(|_| call.hash(2)).transpose()?;
-    let unknown = || {
-        RpcError::not_found("No such mempool or blockchain transaction. Use gettransaction for wallet transactions.")
+    let unknown = || match node.watched_scripts() {
+        None => RpcError::not_found(
+            "No such mempool or blockchain transaction. Use gettransaction for wallet transactions.",
+        ),
+        Some(_) => NodeError::LightNode("transactions that do not concern its wallet and channels").into(),
     };
     let (transaction, block) = match within {
         None => {
@@ -80,13 +95,67 @@ pub(super) fn decode_script(node: &Node, call: &Call) -> Result<Value, RpcError>
     if let Some(fields) = value.as_object_mut() {
         fields.remove("hex");
     }
-    if !script.is_p2sh() && script.witness_version().is_none() {
-        let address =
-            bitcoin::Address::p2sh(&script, network).map_err(|error| RpcError::parameter(error.to_string()))?;
-        value["p2sh"] = json!(address.to_string());
-        value["segwit"] = describe::script_pubkey(&script.to_p2wsh(), network);
+    if !can_be_wrapped(&script) {
+        return Ok(value);
+    }
+    value["p2sh"] = json!(hashed(&script, network));
+    if let Some(program) = witness_program(&script) {
+        value["segwit"] = describe::script_pubkey(&program, network);
+        value["segwit"]["p2sh-segwit"] = json!(hashed(&program, network));
     }
     Ok(value)
+}
+
+/// The address of a script's hash, also of one that is too long to be spent so: Bitcoin Core tells it too.
+fn hashed(script: &Script, network: Network) -> String {
+    Address::p2sh_from_hash(script.script_hash(), network).to_string()
+}
+
+/// Bitcoin Core's rule for which scripts there is an address of their hash.
+fn can_be_wrapped(script: &Script) -> bool {
+    // Those whose form has one meaning only.
+    let is_plain = script.witness_version().is_none_or(|_| script.is_p2wpkh() || script.is_p2wsh());
+    if !is_plain || script.is_p2sh() || script.is_op_return() || script.len() > MAX_SCRIPT_SIZE {
+        return false;
+    }
+    script.instructions().all(|instruction| match instruction {
+        Ok(Instruction::PushBytes(data)) => data.len() <= MAX_SCRIPT_ELEMENT_SIZE,
+        Ok(Instruction::Op(op)) => {
+            op != OP_CHECKSIGADD
+                && op.classify(ClassifyContext::TapScript) != Class::SuccessOp
+                && op.to_u8() <= LAST_OPCODE
+        }
+        Err(_) => false,
+    })
+}
+
+/// The script of a witness that a script fits into: of a key's hash if it asks for one key, else of its own.
+fn witness_program(script: &Script) -> Option<ScriptBuf> {
+    if script.is_witness_program() {
+        return None;
+    }
+    let is_public_key = leyden_node::mempool::standard::is_public_key(script);
+    let mut pushed = script.instructions().flatten().filter_map(|instruction| match instruction {
+        Instruction::PushBytes(data) => Some(data),
+        Instruction::Op(_) => None,
+    });
+    if is_public_key || script.is_multisig() {
+        let mut keys = pushed.clone().filter(|data| data.len() > 1);
+        // With witnesses keys are compressed.
+        if keys.any(|key| key.len() != COMPRESSED_KEY) {
+            return None;
+        }
+    }
+    let first = pushed.next();
+    if is_public_key {
+        return first.map(|key| ScriptBuf::new_p2wpkh(&WPubkeyHash::hash(key.as_bytes())));
+    }
+    if script.is_p2pkh() {
+        return first
+            .and_then(|hash| WPubkeyHash::from_slice(hash.as_bytes()).ok())
+            .map(|hash| ScriptBuf::new_p2wpkh(&hash));
+    }
+    Some(script.to_p2wsh())
 }
 
 pub(super) async fn list(node: &Node, call: &Call) -> Result<Value, RpcError> {
@@ -122,6 +191,19 @@ pub(super) fn describe_all(node: &Node, entries: &[MempoolEntryInfo], verbose: b
         return entries.iter().map(|entry| json!(entry.txid)).collect();
     }
     Value::Object(entries.iter().map(|entry| (entry.txid.to_string(), describe_entry(node, entry))).collect())
+}
+
+/// All entries as text, in little more memory than the text takes.
+pub(super) fn entries_text(node: &Node, entries: &[MempoolEntryInfo]) -> String {
+    let mut text = String::from("{");
+    for (place, entry) in entries.iter().enumerate() {
+        if place > 0 {
+            text.push(',');
+        }
+        text.push_str(&format!("\"{}\":{}", entry.txid, describe_entry(node, entry)));
+    }
+    text.push('}');
+    text
 }
 
 /// Whether somebody spends these outputs: in the mempool, or in a block unless only the mempool is wanted.

@@ -6,10 +6,17 @@ use leyden_jsonrpc::Call;
 use leyden_node::{BlockAccepted, BlockRejected, BlockState, Node};
 use serde_json::{Value, json};
 
-use super::{block_template::complete, blockchain::chain_name, describe, error::RpcError};
+use super::{
+    block_template::complete,
+    blockchain::chain_name,
+    describe,
+    error::{MISC, RpcError},
+};
 
 /// Blocks that one call may ask for.
 const MAX_BLOCKS: u32 = 100_000;
+/// Hashes that a call may take unless the caller says otherwise.
+const DEFAULT_TRIES: i64 = 1_000_000;
 
 pub(super) async fn generate(node: &Node, call: &Call) -> Result<Value, RpcError> {
     let count = u32::try_from(call.number(0)?).ok().filter(|count| *count <= MAX_BLOCKS);
@@ -18,6 +25,12 @@ pub(super) async fn generate(node: &Node, call: &Call) -> Result<Value, RpcError
     let address = call.text(1)?.parse::<Address<NetworkUnchecked>>().ok();
     let address = address.and_then(|address| address.require_network(network).ok());
     let address = address.ok_or_else(|| RpcError::not_found("Error: Invalid address"))?;
+    // A block takes a few tries on a chain for tests: the caller's bound says whether there is any.
+    let tries = if call.optional(2).is_some() { call.number(2)? } else { DEFAULT_TRIES };
+    let tries = u64::try_from(tries).map_err(|_| RpcError::new(MISC, "maxtries: JSON integer out of range"))?;
+    if tries == 0 {
+        return Ok(json!([]));
+    }
     Ok(json!(node.generate(count, address.script_pubkey()).await?))
 }
 

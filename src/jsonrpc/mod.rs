@@ -9,6 +9,7 @@
 //! of Bitcoin Core, and a method that is not served says so instead of guessing. Nothing is read but the headers before it is
 //! known who sends it.
 
+mod aside;
 mod auth;
 mod block_template;
 mod blockchain;
@@ -37,6 +38,7 @@ use axum::{
     body::{Bytes, to_bytes},
     extract::{ConnectInfo, Request, State},
     http::{StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -49,15 +51,24 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admission::{CallerTrust, ConnectionSlots},
     callers::{Caller, CallerListener},
-    limits::{CALLER_IDLE_TIMEOUT, JSONRPC_BODY_TIMEOUT, MAX_JSONRPC_ANSWER, MAX_JSONRPC_BATCH, MAX_JSONRPC_BODY},
+    host::{self, HostNames},
+    limits::{
+        CALLER_IDLE_TIMEOUT, JSONRPC_BODY_TIMEOUT, MAX_JSONRPC_ANSWER, MAX_JSONRPC_BATCH, MAX_JSONRPC_BODY,
+        MAX_KNOWN_CALLERS,
+    },
     zmq::Notifier,
 };
+use aside::aside_for_caller;
 pub(crate) use auth::Access;
 use block_template::Templates;
 use control::Running;
 use error::RpcError;
 use network::Added;
 use scan::Search;
+
+/// Requests that are answered at a time, those included whose callers have hung up: one for each caller that may be known. A
+/// thread holds each, of the 512 that the runtime has for such, and the node needs some of the others.
+const MAX_AT_ONCE: usize = MAX_KNOWN_CALLERS;
 
 struct Server {
     node: Node,
@@ -71,7 +82,8 @@ struct Server {
     search: Search,
     added: Added,
     templates: Templates,
-    rest_turns: Semaphore,
+    turns: Arc<Semaphore>,
+    rest_turns: Arc<Semaphore>,
     notifiers: Vec<Notifier>,
 }
 
@@ -81,8 +93,8 @@ pub(crate) struct Service {
     pub node: Node,
     /// Who may call.
     pub access: Access,
-    /// Whether the REST interface is served too, to everybody.
-    pub rest: bool,
+    /// Whether the REST interface is served too, to everybody who asks by one of these names.
+    pub rest: Option<HostNames>,
     /// What is published over ZeroMQ, and where, for whoever asks.
     pub notifiers: Vec<Notifier>,
 }
@@ -100,7 +112,8 @@ impl Server {
             search: Search::default(),
             added: Added::default(),
             templates: Templates::default(),
-            rest_turns: Semaphore::new(rest::MAX_AT_ONCE),
+            turns: Arc::new(Semaphore::new(MAX_AT_ONCE)),
+            rest_turns: Arc::new(Semaphore::new(rest::MAX_AT_ONCE)),
             notifiers,
         }
     }
@@ -108,14 +121,15 @@ impl Server {
 
 /// Answers calls on `listener` until `stopping` is cancelled; the call `stop` cancels it.
 pub(crate) async fn serve(
-    service: Service,
+    mut service: Service,
     listener: TcpListener,
     slots: ConnectionSlots,
     stopping: CancellationToken,
 ) -> io::Result<()> {
     let mut router = Router::new().route("/", post(answer));
-    if service.rest {
-        router = router.route("/rest/{*path}", get(rest::answer));
+    if let Some(names) = service.rest.take() {
+        let answer = get(rest::answer).layer(middleware::from_fn_with_state(names, host::check));
+        router = router.route("/rest/{*path}", answer);
     }
     let router = router.with_state(Arc::new(Server::new(service, stopping.clone())));
     let callers = CallerListener::new(listener, slots, Some(CALLER_IDLE_TIMEOUT));
@@ -142,7 +156,16 @@ async fn answer(
         Ok(Err(_)) => return StatusCode::PAYLOAD_TOO_LARGE.into_response(),
         Err(_) => return (StatusCode::REQUEST_TIMEOUT, [(header::CONNECTION, "close")]).into_response(),
     };
-    let (status, answer) = server.all(&body).await;
+    let Ok(turn) = Arc::clone(&server.turns).acquire_owned().await else {
+        // It is never closed.
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
+    let asked = Arc::clone(&server);
+    let answered = aside_for_caller(&server.stopping, |ended| async move {
+        let _turn = turn;
+        asked.all(&body, &ended).await
+    });
+    let Ok((status, answer)) = answered.await else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
     let content = [(header::CONTENT_TYPE, "application/json")];
     match answer {
         Some(answer) => (status, content, answer + "\n").into_response(),
@@ -156,23 +179,27 @@ fn refusal(error: RpcError) -> (StatusCode, Option<Value>) {
 
 impl Server {
     /// The answer to a request, as text.
-    async fn all(&self, body: &Bytes) -> (StatusCode, Option<String>) {
+    /// `ended`: the caller has hung up, or the daemon stops.
+    async fn all(&self, body: &Bytes, ended: &CancellationToken) -> (StatusCode, Option<String>) {
         let (status, answer) = match batch::read(body, MAX_JSONRPC_BATCH) {
-            Ok(Calls::Batch(calls)) => return (StatusCode::OK, Some(self.batch(calls).await)),
-            Ok(Calls::One(call)) => self.one(call).await,
+            Ok(Calls::Batch(calls)) => return (StatusCode::OK, Some(self.batch(calls, ended).await)),
+            Ok(Calls::One(call)) => self.answer(call, ended).await,
             Err(error) => refusal(error.into()),
         };
         (status, answer.map(|answer| answer.to_string()))
     }
 
-    async fn batch(&self, calls: Vec<Value>) -> String {
+    async fn batch(&self, calls: Vec<Value>, ended: &CancellationToken) -> String {
         let mut answers = String::from("[");
         for call in calls {
+            if ended.is_cancelled() {
+                break;
+            }
             let answer = if answers.len() > MAX_JSONRPC_ANSWER {
                 let error = RpcError::invalid_request("the answers of this batch are too long: make it smaller");
                 Some(json!({ "result": null, "error": error.to_json(), "id": call.get("id") }))
             } else {
-                self.one(call).await.1
+                self.answer(call, ended).await.1
             };
             let Some(answer) = answer else { continue };
             if answers.len() > 1 {
@@ -184,11 +211,11 @@ impl Server {
     }
 
     /// The answer to one call; none to a notification of JSON-RPC 2.0, which has no id.
-    async fn one(&self, call: Value) -> (StatusCode, Option<Value>) {
+    async fn answer(&self, call: Value, ended: &CancellationToken) -> (StatusCode, Option<Value>) {
         let id = call.get("id").cloned();
         let is_modern = call.get("jsonrpc").and_then(Value::as_str) == Some("2.0");
         let result = match Call::read(&call) {
-            Ok(call) => self.dispatch(&call).await,
+            Ok(call) => self.dispatch(&call, ended).await,
             Err(error) => Err(error.into()),
         };
         if is_modern && id.is_none() {
@@ -204,8 +231,8 @@ impl Server {
         (status, Some(answer))
     }
 
-    async fn dispatch(&self, call: &Call) -> Result<Value, RpcError> {
-        let (node, stopping) = (&self.node, &self.stopping);
+    async fn dispatch(&self, call: &Call, ended: &CancellationToken) -> Result<Value, RpcError> {
+        let node = &self.node;
         let _running = self.running.begin(call.method());
         match call.method() {
             "addnode" => network::add(node, call, &self.added).await,
@@ -221,12 +248,12 @@ impl Server {
             "getblockchaininfo" => blockchain::info(node),
             "getblockcount" => Ok(json!(node.tip().height)),
             "getblockfilter" => filters::filter(node, call).await,
-            "getblocktemplate" => block_template::get(node, &self.templates, call, stopping).await,
+            "getblocktemplate" => block_template::get(node, &self.templates, call, ended).await,
             "getblockhash" => blockchain::hash(node, call),
             "getblockheader" => blockchain::header(node, call).await,
             "getblockstats" => statistics::of_block(node, call).await,
             "getchaintips" => chain_control::tips(node).await,
-            "getchaintxstats" => statistics::of_chain(node, call, &self.one_at_a_time).await,
+            "getchaintxstats" => statistics::of_chain(node, call, &self.one_at_a_time, ended).await,
             "getconnectioncount" => Ok(json!(node.peers().len())),
             "getdeploymentinfo" => blockchain::deployments(node, call),
             "getindexinfo" => control::indexes(node, call),
@@ -244,7 +271,7 @@ impl Server {
             "getrpcinfo" => Ok(self.running.info()),
             "gettxout" => blockchain::output(node, call).await,
             "gettxoutproof" => proofs::make(node, call).await,
-            "gettxoutsetinfo" => utxo_set::info(node, call, &self.one_at_a_time).await,
+            "gettxoutsetinfo" => utxo_set::info(node, call, &self.one_at_a_time, ended).await,
             "gettxspendingprevout" => mempool::spending(node, call).await,
             "getzmqnotifications" => Ok(control::notifications(&self.notifiers)),
             "help" => control::help(call),
@@ -253,12 +280,12 @@ impl Server {
             "preciousblock" => chain_control::prefer(node, call).await,
             "reconsiderblock" => chain_control::reconsider(node, call).await,
             "savemempool" => mempool::save(node).await,
-            "scantxoutset" => scan::scan(node, call, &self.search).await,
+            "scantxoutset" => scan::scan(node, call, &self.search, ended).await,
             "sendrawtransaction" => submission::send(node, call).await,
             "setban" => network::set_ban(node, call).await,
             "setmocktime" => control::mock_time(node, call),
             "stop" => {
-                stopping.cancel();
+                self.stopping.cancel();
                 Ok(json!("Leyden stopping"))
             }
             "submitblock" => mining::submit(node, call).await,
@@ -268,9 +295,9 @@ impl Server {
             "uptime" => Ok(json!(self.started.elapsed().as_secs())),
             "validateaddress" => mempool::validate_address(node, call),
             "verifytxoutproof" => proofs::verify(node, call).await,
-            "waitforblock" => waiting::block(node, call, stopping).await,
-            "waitforblockheight" => waiting::height(node, call, stopping).await,
-            "waitfornewblock" => waiting::new_block(node, call, stopping).await,
+            "waitforblock" => waiting::block(node, call, ended).await,
+            "waitforblockheight" => waiting::height(node, call, ended).await,
+            "waitfornewblock" => waiting::new_block(node, call, ended).await,
             _ => Err(RpcError::method_not_found()),
         }
     }

@@ -8,11 +8,13 @@
 //! ```
 //!
 //! Promises: it only reads; nobody has to show who he is, so it is off unless asked for, what one request may ask for has a
-//! bound, and few are answered at a time.
+//! bound, and few are answered at a time: whoever has an answer made, or does not take it, holds one of few turns. Who hangs
+//! up holds it until the work is done.
 
-use std::sync::Arc;
+use std::{io, sync::Arc, time::Instant};
 
 use axum::{
+    body::{Body, Bytes},
     extract::{ConnectInfo, Path, RawQuery, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
@@ -22,11 +24,18 @@ use leyden_jsonrpc::amount::coins;
 use leyden_node::{Node, NodeError};
 use serde_json::{Value, json};
 
-use super::{Server, blockchain, describe, error::RpcError, mempool};
-use crate::{admission::CallerTrust, callers::Caller};
+use tokio::sync::OwnedSemaphorePermit;
 
-/// Requests that are answered at a time; a block as JSON may take a second and 50 MB.
+use super::{Server, aside::aside, blockchain, describe, error::RpcError, mempool};
+use crate::{admission::CallerTrust, callers::Caller, limits::CHAIN_REST_ANSWER_TIMEOUT};
+
+/// Requests that are answered at a time, from their beginning until the answer is sent; a block as JSON may take a second and
+/// 50 MB.
 pub(super) const MAX_AT_ONCE: usize = 4;
+/// An answer of so many bytes is no burden while it is sent: all unknown connections together hold 6 MB of them.
+const SMALL_ANSWER: usize = 64 << 10;
+/// An answer is handed to its connection in parts of so many bytes: its turn lasts until all but the last few are sent.
+const PART: usize = 64 << 10;
 /// Headers of one answer, as in Bitcoin Core.
 const MAX_HEADERS: usize = 2_000;
 const DEFAULT_HEADERS: usize = 5;
@@ -48,6 +57,14 @@ enum Answer {
     /// Bytes, and the same for people.
     Bytes(Vec<u8>),
     Json(Value),
+    /// JSON that is too long to be a [`Value`] as a whole.
+    JsonText(String),
+}
+
+/// An answer as it is sent.
+struct Page {
+    kind: &'static str,
+    bytes: Vec<u8>,
 }
 
 /// Why there is no answer.
@@ -92,28 +109,56 @@ pub(super) async fn answer(
 ) -> Response {
     caller.rise(CallerTrust::Caller);
     let _busy = caller.busy();
-    // It is never closed.
-    let _turn = server.rest_turns.acquire().await;
-    match find(&server.node, &path, query.as_deref().unwrap_or_default()).await {
-        Ok((form, answer)) => respond(form, answer),
-        Err(Refusal { status, text }) => {
+    let Ok(turn) = Arc::clone(&server.rest_turns).acquire_owned().await else {
+        // It is never closed.
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
+    let made = aside(async move {
+        let found = find(&server.node, &path, query.as_deref().unwrap_or_default()).await;
+        (found.map(|(form, answer)| page(form, answer)), turn)
+    });
+    match made.await {
+        Ok((Ok(page), turn)) => send(page, turn),
+        Ok((Err(Refusal { status, text }), _)) => {
             (status, [(header::CONTENT_TYPE, "text/plain")], text + "\r\n").into_response()
         }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
-fn respond(form: Form, answer: Answer) -> Response {
-    match (form, answer) {
-        (_, Answer::Json(value)) => {
-            ([(header::CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response()
-        }
-        (Form::Hex, Answer::Bytes(bytes)) => {
-            ([(header::CONTENT_TYPE, "text/plain")], hex::encode(bytes) + "\n").into_response()
-        }
+fn page(form: Form, answer: Answer) -> Page {
+    let (kind, mut bytes) = match (form, answer) {
+        (_, Answer::Json(value)) => ("application/json", value.to_string().into_bytes()),
+        (_, Answer::JsonText(text)) => ("application/json", text.into_bytes()),
+        (Form::Hex, Answer::Bytes(bytes)) => ("text/plain", hex::encode(bytes).into_bytes()),
         (Form::Bin | Form::Json, Answer::Bytes(bytes)) => {
-            ([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response()
+            return Page { kind: "application/octet-stream", bytes };
         }
+    };
+    bytes.push(b'\n');
+    Page { kind, bytes }
+}
+
+/// Sends a page. The turn of a large one ends when it is sent, or its caller is given up.
+fn send(Page { kind, bytes }: Page, turn: OwnedSemaphorePermit) -> Response {
+    let headers = [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_LENGTH, bytes.len().to_string())];
+    let mut rest = Bytes::from(bytes);
+    if rest.len() <= SMALL_ANSWER {
+        return (headers, rest).into_response();
     }
+    let begun = Instant::now();
+    let parts = std::iter::from_fn(move || {
+        let _held = &turn;
+        if rest.is_empty() {
+            return None;
+        }
+        if begun.elapsed() > CHAIN_REST_ANSWER_TIMEOUT {
+            rest.clear();
+            return Some(Err(io::Error::new(io::ErrorKind::TimedOut, "the answer is taken too slowly")));
+        }
+        Some(Ok(rest.split_to(PART.min(rest.len()))))
+    });
+    (headers, Body::from_stream(tokio_stream::iter(parts))).into_response()
 }
 
 async fn find(node: &Node, path: &str, query: &str) -> Result<(Form, Answer), Refusal> {
@@ -157,23 +202,27 @@ fn parse_hash<T: std::str::FromStr>(text: &str) -> Result<T, Refusal> {
     text.parse().map_err(|_| Refusal::bad(format!("Invalid hash: {text}")))
 }
 
+/// Digits alone: Bitcoin Core takes no sign.
+fn parse_number<T: std::str::FromStr>(text: &str) -> Option<T> {
+    text.parse().ok().filter(|_| !text.starts_with('+'))
+}
+
 fn parse_count(count: Option<&str>) -> Result<usize, Refusal> {
     let Some(text) = count else { return Ok(DEFAULT_HEADERS) };
-    let count = text.parse().ok().filter(|count| (1..=MAX_HEADERS).contains(count));
+    let count = parse_number(text).filter(|count| (1..=MAX_HEADERS).contains(count));
     count.ok_or_else(|| {
         Refusal::bad(format!("Header count is invalid or out of acceptable range (1-{MAX_HEADERS}): {text}"))
     })
 }
 
-/// Describing much takes long: not on the runtime's own threads.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, text: error.to_string() })
-}
-
 async fn transaction(node: &Node, text: &str, form: Form) -> Result<Answer, Refusal> {
     let txid: Txid = parse_hash(text)?;
-    let found = node.transaction(txid).await?.ok_or_else(|| Refusal::missing(format!("{text} not found")))?;
+    let found = match node.transaction(txid).await {
+        // Its block was there, as an index knows; to who asks for the transaction it is as little there as any other.
+        Err(NodeError::Pruned { .. }) => None,
+        found => found?,
+    };
+    let found = found.ok_or_else(|| Refusal::missing(format!("{text} not found")))?;
     if form != Form::Json {
         return Ok(Answer::Bytes(serialize(found.transaction.as_ref())));
     }
@@ -202,12 +251,10 @@ async fn block(node: &Node, text: &str, form: Form, verbosity: i64) -> Result<An
         Form::Json => blockchain::spent(node, hash, verbosity).await?,
         Form::Bin | Form::Hex => None,
     };
-    let node = node.clone();
-    aside(move || match form {
-        Form::Json => Ok(Answer::Json(blockchain::describe_block(&node, &hash, &block, spent.as_deref(), verbosity)?)),
-        Form::Bin | Form::Hex => Ok(Answer::Bytes(serialize(block.as_ref()))),
+    Ok(match form {
+        Form::Json => Answer::JsonText(blockchain::block_text(node, &hash, &block, spent.as_deref(), verbosity)?),
+        Form::Bin | Form::Hex => Answer::Bytes(serialize(block.as_ref())),
     })
-    .await?
 }
 
 /// So many blocks of the active chain from `hash` on; none if it is not of it.
@@ -228,7 +275,7 @@ fn headers(node: &Node, text: &str, count: Option<&str>, form: Form) -> Result<A
 }
 
 fn block_hash(node: &Node, text: &str, form: Form) -> Result<Answer, Refusal> {
-    let height: u32 = text.parse().map_err(|_| Refusal::bad(format!("Invalid height: {text}")))?;
+    let height: u32 = parse_number(text).ok_or_else(|| Refusal::bad(format!("Invalid height: {text}")))?;
     let hash = node.block_hash(height).ok_or_else(|| Refusal::missing("Block height out of range"))?;
     Ok(match form {
         // As it is written for people, and in bytes as it is in headers.
@@ -302,8 +349,12 @@ async fn contents(node: &Node, query: &str) -> Result<Answer, Refusal> {
         let (txids, sequence) = node.mempool_at_rest().await?;
         return Ok(Answer::Json(json!({ "txids": txids, "mempool_sequence": sequence })));
     }
-    let node = node.clone();
-    aside(move || Answer::Json(mempool::describe_all(&node, &node.mempool_entries(), verbose))).await
+    let entries = node.mempool_entries();
+    Ok(if verbose {
+        Answer::JsonText(mempool::entries_text(node, &entries))
+    } else {
+        Answer::Json(mempool::describe_all(node, &entries, false))
+    })
 }
 
 /// An unspent output, and the height of its block.
@@ -322,7 +373,7 @@ async fn coins_at(node: &Node, outpoints: &[&str], with_mempool: bool, form: For
     }
     let mut wanted = Vec::new();
     for text in outpoints {
-        let parsed = text.split_once('-').and_then(|(txid, vout)| Some((txid.parse().ok()?, vout.parse().ok()?)));
+        let parsed = text.split_once('-').and_then(|(txid, vout)| Some((txid.parse().ok()?, parse_number(vout)?)));
         let (txid, vout) = parsed.ok_or_else(|| Refusal::bad("Parse error"))?;
         wanted.push(OutPoint { txid, vout });
     }
@@ -381,4 +432,36 @@ async fn unspent(node: &Node, outpoint: OutPoint, with_mempool: bool) -> Result<
     let found = node.transaction(outpoint.txid).await?;
     let output = found.and_then(|found| found.transaction.output.get(outpoint.vout as usize).cloned());
     Ok(output.map(|output| Unspent { height: MEMPOOL_HEIGHT, output }))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_does_not_take_a_large_answer_holds_his_turn() {
+        let turns = Arc::new(Semaphore::new(1));
+        let answer = async |bytes: usize| {
+            let turn = Arc::clone(&turns).acquire_owned().await.unwrap();
+            send(Page { kind: "text/plain", bytes: vec![7; bytes] }, turn)
+        };
+        let _small = answer(SMALL_ANSWER).await;
+        assert_eq!(turns.available_permits(), 1, "a small one is no burden");
+        let large = answer(10 * PART + 1).await;
+        assert_eq!(large.headers()[header::CONTENT_LENGTH], (10 * PART + 1).to_string());
+        let mut parts = large.into_body().into_data_stream();
+        let mut taken = 0;
+        while let Some(part) = parts.next().await {
+            assert_eq!(turns.available_permits(), 0);
+            taken += part.unwrap().len();
+        }
+        assert_eq!(taken, 10 * PART + 1);
+        drop(parts);
+        assert_eq!(turns.available_permits(), 1);
+        drop(answer(10 * PART).await);
+        assert_eq!(turns.available_permits(), 1, "who hangs up gives it back");
+    }
 }

@@ -10,8 +10,9 @@ use bitcoin::{Address, Amount, Network, ScriptBuf, address::NetworkUnchecked, se
 use leyden_jsonrpc::{Call, amount::coins};
 use leyden_node::{CoinSearch, CoinsFound, Node, coin_search::MAX_FOUND};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
-use super::error::{INTERNAL, MISC, RpcError};
+use super::error::{MISC, RpcError};
 
 /// Scripts that one search looks for: each costs a derivation of its keys, some tens of microseconds.
 const MAX_SCRIPTS: u32 = 100_000;
@@ -39,7 +40,7 @@ impl Search {
     }
 }
 
-/// Also a caller who hangs up ends his search.
+/// A search from its beginning to its end.
 struct Turn<'a> {
     all: &'a Search,
     search: Arc<CoinSearch>,
@@ -52,26 +53,33 @@ impl Drop for Turn<'_> {
     }
 }
 
-pub(super) async fn scan(node: &Node, call: &Call, all: &Search) -> Result<Value, RpcError> {
+pub(super) async fn scan(node: &Node, call: &Call, all: &Search, ended: &CancellationToken) -> Result<Value, RpcError> {
     match call.text(0)? {
         "status" => Ok(all.present().map_or(Value::Null, |search| json!({ "progress": search.percent() }))),
         "abort" => Ok(json!(all.present().inspect(|search| search.give_up()).is_some())),
-        "start" => start(node, call, all).await,
+        "start" => start(node, call, all, ended).await,
         other => Err(RpcError::parameter(format!("Invalid action '{other}'"))),
     }
 }
 
-async fn start(node: &Node, call: &Call, all: &Search) -> Result<Value, RpcError> {
+async fn start(node: &Node, call: &Call, all: &Search, ended: &CancellationToken) -> Result<Value, RpcError> {
     let objects = call.optional(1).and_then(Value::as_array);
     let missing = || RpcError::new(MISC, "scanobjects argument is required for the start action");
-    let objects = objects.ok_or_else(missing)?.clone();
+    let objects = objects.ok_or_else(missing)?;
     let turn = all.begin()?;
-    let network = node.params().address_network;
-    let scripts = tokio::task::spawn_blocking(move || scripts(&objects, network)).await;
-    let scripts = scripts.map_err(|error| RpcError::new(INTERNAL, error.to_string()))??;
+    let scripts = scripts(objects, node.params().address_network)?;
     let wanted: HashSet<ScriptBuf> = scripts.keys().cloned().collect();
-    let CoinsFound { block, looked_at, coins: found, is_complete, is_too_much } =
-        node.search_coins(wanted, Arc::clone(&turn.search)).await?;
+    let found = node.search_coins(wanted, Arc::clone(&turn.search));
+    let given_up = async {
+        ended.cancelled().await;
+        turn.search.give_up();
+        std::future::pending().await
+    };
+    // A search that was given up ends soon, and keeps its turn until then.
+    let CoinsFound { block, looked_at, coins: found, is_complete, is_too_much } = tokio::select! {
+        found = found => found?,
+        never = given_up => never,
+    };
     if is_too_much {
         let text = format!("more than {MAX_FOUND} unspent outputs match: scan for fewer descriptors at a time");
         return Err(RpcError::new(MISC, text));

@@ -8,8 +8,10 @@ use leyden_jsonrpc::Call;
 use leyden_node::Node;
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::{
+    aside::turn,
     blockchain::unknown_block,
     error::{INTERNAL, MISC, RpcError},
 };
@@ -202,7 +204,12 @@ fn numbers(block: &Block, spent: &BlockUndo, height: u32) -> Result<Map<String, 
 }
 
 /// Transactions in all and in the last blocks. Counting them takes a read a block, so one call at a time does it.
-pub(super) async fn of_chain(node: &Node, call: &Call, one_at_a_time: &Semaphore) -> Result<Value, RpcError> {
+pub(super) async fn of_chain(
+    node: &Node,
+    call: &Call,
+    one_at_a_time: &Semaphore,
+    ended: &CancellationToken,
+) -> Result<Value, RpcError> {
     let hash: BlockHash = if call.optional(1).is_some() { call.hash(1)? } else { node.tip().hash };
     let last = node.header_place(&hash).ok_or_else(unknown_block)?;
     if !node.is_active(&hash) {
@@ -220,7 +227,7 @@ pub(super) async fn of_chain(node: &Node, call: &Call, one_at_a_time: &Semaphore
     };
     let before = last.height.saturating_sub(blocks);
     let first = node.block_hash(before).and_then(|hash| node.header_place(&hash)).ok_or_else(unknown_block)?;
-    let _turn = one_at_a_time.acquire().await.map_err(|error| RpcError::new(INTERNAL, error.to_string()))?;
+    let _turn = turn(one_at_a_time, ended).await?;
     let earlier = node.transaction_count(0..=before).await?;
     let within = match before.checked_add(1) {
         Some(from) if from <= last.height => node.transaction_count(from..=last.height).await?,

@@ -17,7 +17,7 @@ mod rest;
 const ADDRESS: &str = "bcrt1qqyqszqgpqyqszqgpqyqszqgpqyqszqgpvxat9t";
 
 fn service(node: Node, access: Access) -> Service {
-    Service { node, access, rest: true, notifiers: Vec::new() }
+    Service { node, access, rest: Some(HostNames::default()), notifiers: Vec::new() }
 }
 
 async fn server() -> (Server, TempDir) {
@@ -35,6 +35,11 @@ fn exact(text: &str) -> Value {
 }
 
 impl Server {
+    /// What a caller who stays is answered.
+    async fn one(&self, call: Value) -> (StatusCode, Option<Value>) {
+        self.answer(call, &self.stopping.child_token()).await
+    }
+
     async fn ask(&self, method: &str, params: Value) -> Value {
         let (status, answer) = self.one(json!({ "method": method, "params": params, "id": 7 })).await;
         let mut answer = answer.unwrap();
@@ -292,6 +297,8 @@ async fn wrong_calls_get_the_numbers_of_bitcoin_core() {
         ("setban", json!(["10.0.0.1", "forget"]), -1),
         ("disconnectnode", json!(["127.0.0.1:1"]), -29),
         ("submitpackage", json!([[]]), -8),
+        ("getblockhash", json!([0.5]), -1),
+        ("generatetoaddress", json!([1, ADDRESS, -1]), -1),
     ] {
         assert_eq!(server.refused(method, params.clone()).await, code, "{method} {params}");
     }
@@ -325,6 +332,42 @@ async fn every_method_that_help_lists_is_served() {
     assert_eq!(server.ask("uptime", json!([])).await, json!(0));
     assert_eq!(server.ask("stop", json!([])).await, json!("Leyden stopping"));
     assert!(server.stopping.is_cancelled());
+}
+
+#[tokio::test]
+async fn scripts_are_decoded_with_the_addresses_of_their_hashes() {
+    let (server, _folder) = server().await;
+    let key = format!("21{}ac", "02".repeat(33));
+    let uncompressed = format!("41{}ac", "04".repeat(65));
+    for (script, p2sh, segwit) in [
+        // Core tells the address of a script that is too long to be spent by it.
+        ("51".repeat(600), true, Some("witness_v0_scripthash")),
+        ("51".repeat(10_001), false, None),
+        (key, true, Some("witness_v0_keyhash")),
+        (uncompressed, true, None),
+        (format!("76a914{}88ac", "11".repeat(20)), true, Some("witness_v0_keyhash")),
+        (format!("0014{}", "11".repeat(20)), true, None),
+        (format!("5120{}", "11".repeat(32)), false, None),
+        (format!("a914{}87", "11".repeat(20)), false, None),
+        ("6a0101".to_owned(), false, None),
+        ("ba".to_owned(), false, None),
+        ("0201".to_owned(), false, None),
+    ] {
+        let decoded = server.ask("decodescript", json!([script])).await;
+        assert_eq!(decoded.get("p2sh").is_some(), p2sh, "{script}");
+        assert_eq!(decoded["segwit"]["type"].as_str(), segwit, "{script}");
+        assert_eq!(decoded["segwit"].get("p2sh-segwit").is_some(), segwit.is_some(), "{script}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_answered_to_no_calls_and_nothing_mined_in_no_tries() {
+    let (server, _folder) = server().await;
+    let (status, answer) = server.all(&Bytes::from_static(b"[]"), &CancellationToken::new()).await;
+    assert_eq!((status, answer.as_deref()), (StatusCode::OK, Some("[]")));
+    assert_eq!(server.ask("generatetoaddress", json!([1, ADDRESS, 0])).await, json!([]));
+    assert_eq!(server.ask("getblockcount", json!([])).await, json!(0));
+    assert_eq!(server.ask("getindexinfo", json!([])).await["txindex"]["synced"], json!(true));
 }
 
 #[tokio::test]

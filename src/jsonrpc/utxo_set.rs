@@ -4,10 +4,16 @@ use leyden_jsonrpc::{Call, amount::coins};
 use leyden_node::{Node, UtxoSetDigest, UtxoSetHashKind};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
-use super::error::{INTERNAL, RpcError};
+use super::{aside::turn, error::RpcError};
 
-pub(super) async fn info(node: &Node, call: &Call, one_at_a_time: &Semaphore) -> Result<Value, RpcError> {
+pub(super) async fn info(
+    node: &Node,
+    call: &Call,
+    one_at_a_time: &Semaphore,
+    ended: &CancellationToken,
+) -> Result<Value, RpcError> {
     let kind = match call.optional(0).map(|_| call.text(0)).transpose()? {
         None | Some("hash_serialized_3") => UtxoSetHashKind::Serialized,
         Some("muhash") => UtxoSetHashKind::MuHash,
@@ -18,7 +24,7 @@ pub(super) async fn info(node: &Node, call: &Call, one_at_a_time: &Semaphore) ->
         return Err(RpcError::parameter("Querying specific block heights requires coinstatsindex"));
     }
     call.flag(2, true)?;
-    let _turn = one_at_a_time.acquire().await.map_err(|error| RpcError::new(INTERNAL, error.to_string()))?;
+    let _turn = turn(one_at_a_time, ended).await?;
     let set = node.utxo_set(kind).await?;
     let mut value = json!({
         "height": set.block.height,

@@ -20,12 +20,12 @@ fn deadline(call: &Call, place: usize) -> Result<Option<Instant>, RpcError> {
     Ok(limit.filter(|_| milliseconds > 0))
 }
 
-/// The tip as soon as it is `wanted`, or when the time is over or the daemon stops.
+/// The tip as soon as it is `wanted`, or when the time is over, the caller has hung up or the daemon stops.
 pub(super) async fn tip_when(
     node: &Node,
     wanted: impl Fn(&Tip) -> bool,
     deadline: Option<Instant>,
-    stopping: &CancellationToken,
+    ended: &CancellationToken,
 ) -> Tip {
     let mut events = node.backend().events();
     let over = async {
@@ -41,7 +41,7 @@ pub(super) async fn tip_when(
             return tip;
         }
         tokio::select! {
-            () = stopping.cancelled() => return tip,
+            () = ended.cancelled() => return tip,
             () = &mut over => return tip,
             // Whoever has missed some looks at the tip as well.
             _ = events.recv() => {}
@@ -53,20 +53,20 @@ fn answer(tip: Tip) -> Value {
     json!({ "hash": tip.hash, "height": tip.height })
 }
 
-pub(super) async fn new_block(node: &Node, call: &Call, stopping: &CancellationToken) -> Result<Value, RpcError> {
+pub(super) async fn new_block(node: &Node, call: &Call, ended: &CancellationToken) -> Result<Value, RpcError> {
     let deadline = deadline(call, 0)?;
     let present: BlockHash = if call.optional(1).is_some() { call.hash(1)? } else { node.tip().hash };
-    Ok(answer(tip_when(node, |tip| tip.hash != present, deadline, stopping).await))
+    Ok(answer(tip_when(node, |tip| tip.hash != present, deadline, ended).await))
 }
 
-pub(super) async fn block(node: &Node, call: &Call, stopping: &CancellationToken) -> Result<Value, RpcError> {
+pub(super) async fn block(node: &Node, call: &Call, ended: &CancellationToken) -> Result<Value, RpcError> {
     let hash: BlockHash = call.hash(0)?;
     let deadline = deadline(call, 1)?;
-    Ok(answer(tip_when(node, |tip| tip.hash == hash, deadline, stopping).await))
+    Ok(answer(tip_when(node, |tip| tip.hash == hash, deadline, ended).await))
 }
 
-pub(super) async fn height(node: &Node, call: &Call, stopping: &CancellationToken) -> Result<Value, RpcError> {
+pub(super) async fn height(node: &Node, call: &Call, ended: &CancellationToken) -> Result<Value, RpcError> {
     let height = call.number(0)?;
     let deadline = deadline(call, 1)?;
-    Ok(answer(tip_when(node, |tip| i64::from(tip.height) >= height, deadline, stopping).await))
+    Ok(answer(tip_when(node, |tip| i64::from(tip.height) >= height, deadline, ended).await))
 }

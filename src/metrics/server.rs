@@ -12,6 +12,7 @@ use axum::{
     body::Bytes,
     extract::{ConnectInfo, State},
     http::{StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -22,6 +23,7 @@ use crate::{
     admission::{CallerTrust, ConnectionSlots},
     api::Daemon,
     callers::{Caller, CallerListener},
+    host::{self, HostNames},
     limits::{CALLER_IDLE_TIMEOUT, METRICS_PAGE_AGE},
 };
 
@@ -36,18 +38,19 @@ struct Server {
     page: Mutex<Option<(Instant, Bytes)>>,
 }
 
-/// Answers on `listener` until `stopping` resolves. `started`: when the process was.
+/// Answers on `listener` until `stopping` resolves, whoever asks by one of the names. `started`: when the process was.
 pub(crate) async fn serve(
     daemon: Arc<dyn Daemon>,
     recorded: Recorded,
     started: SystemTime,
     listener: TcpListener,
-    slots: ConnectionSlots,
+    (slots, names): (ConnectionSlots, HostNames),
     stopping: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let upkeep = recorded.clone();
     let server = Arc::new(Server { daemon, recorded, started, page: Mutex::new(None) });
     let router = Router::new().route("/metrics", get(answer)).fallback(unknown).with_state(server);
+    let router = router.layer(middleware::from_fn_with_state(names, host::check));
     let callers = CallerListener::new(listener, slots, Some(CALLER_IDLE_TIMEOUT));
     let service = router.into_make_service_with_connect_info::<Caller>();
     let serving = axum::serve(callers, service).with_graceful_shutdown(stopping);

@@ -53,6 +53,11 @@ impl Feed {
 
     /// Tells of all blocks on the way to the new tip, and then of the tip.
     async fn follow(&mut self, tip: BlockHash) {
+        if !self.outlets.are_heard() {
+            // Blocks are not read for nobody.
+            self.position = tip;
+            return;
+        }
         let mut last = None;
         while let Some(step) = self.node.next_step(&self.position, &tip) {
             let (hash, next, label) = match step {

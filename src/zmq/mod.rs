@@ -136,6 +136,9 @@ impl Publisher {
 
     /// Publishes until `stopping` is cancelled, on tasks of its own.
     pub(crate) fn serve(self, node: &Node, slots: &ConnectionSlots, stopping: &CancellationToken) {
+        if self.endpoints.is_empty() {
+            return;
+        }
         let mut outlets = Vec::new();
         for Endpoint { topics, listener, subscribers } in self.endpoints {
             outlets.push(Outlet { topics, subscribers: Arc::clone(&subscribers) });
@@ -166,6 +169,11 @@ struct Outlets(Vec<Outlet>);
 impl Outlets {
     fn has(&self, topic: Topic) -> bool {
         self.0.iter().any(|outlet| outlet.topics.contains(&topic))
+    }
+
+    /// Whether anybody would get what is published.
+    fn are_heard(&self) -> bool {
+        self.0.iter().any(|outlet| !outlet.subscribers.lock().unwrap_or_else(PoisonError::into_inner).is_empty())
     }
 
     fn publish(&self, topic: Topic, message: &Arc<Message>) {

@@ -22,8 +22,12 @@ impl Rest {
 
     /// Status, type and body.
     async fn get(&self, path: &str) -> (u16, String, Vec<u8>) {
+        self.get_from("localhost", path).await
+    }
+
+    async fn get_from(&self, host: &str, path: &str) -> (u16, String, Vec<u8>) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let request = format!("GET /rest/{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let request = format!("GET /rest/{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
@@ -145,6 +149,8 @@ async fn wrong_questions_are_refused_in_the_words_of_bitcoin_core() {
         (format!("headers/0/{known}.bin"), 400, "Header count is invalid or out of acceptable range (1-2000): 0"),
         ("blockhashbyheight/102.json".to_owned(), 404, "Block height out of range"),
         ("blockhashbyheight/-1.json".to_owned(), 400, "Invalid height: -1"),
+        ("blockhashbyheight/+2.json".to_owned(), 400, "Invalid height: +2"),
+        (format!("headers/{known}.bin?count=+5"), 400, "out of acceptable range (1-2000): +5"),
         ("getutxos.json".to_owned(), 400, "Error: empty request"),
         (format!("getutxos/{many}.json"), 400, "Error: max outpoints exceeded (max: 15, tried: 16)"),
         (format!("getutxos/{unknown}.json"), 400, "Parse error"),
@@ -157,4 +163,28 @@ async fn wrong_questions_are_refused_in_the_words_of_bitcoin_core() {
     }
     // A header of another branch, or of none, is no error: the list is empty.
     assert_eq!(rest.json(&format!("headers/{unknown}.json")).await, json!([]));
+}
+
+#[tokio::test]
+async fn a_page_of_the_web_cannot_read_it_under_a_name_of_its_own() {
+    let (rest, _) = Rest::new().await;
+    let (status, _, text) = rest.get_from("evil.example:80", "chaininfo.json").await;
+    assert!(status == 421 && String::from_utf8(text).unwrap().contains("--tls-extra"));
+    assert_eq!(rest.get_from(&rest.address.to_string(), "chaininfo.json").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_large_answer_comes_whole() {
+    let (rest, _) = Rest::new().await;
+    let (status, _, body) = rest.get(&format!("headers/2000/{}.json", rest.node.params().genesis_hash)).await;
+    let headers: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((status, headers.as_array().unwrap().len()), (200, 102));
+    // As text and as a value a block is the same.
+    let hash = rest.node.block_hash(1).unwrap();
+    let of_rpc = {
+        let access = Access::open(&rest._folder.path().join("another"), None).unwrap();
+        let server = Server::new(service(rest.node.clone(), access), CancellationToken::new());
+        server.ask("getblock", json!([hash, 2])).await
+    };
+    assert_eq!(rest.json(&format!("block/{hash}.json")).await, of_rpc);
 }

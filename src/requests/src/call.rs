@@ -74,9 +74,13 @@ impl Call {
         })
     }
 
-    /// A required whole number.
+    /// A required whole number. A fraction is [`MISC`], as in Bitcoin Core.
     pub fn number(&self, place: usize) -> Result<i64, RequestError> {
-        self.required(place)?.as_i64().ok_or_else(|| self.wrong_type(place, "a whole number"))
+        let value = self.required(place)?;
+        if value.is_number() && !value.is_i64() {
+            return Err(RequestError::new(MISC, format!("{}: JSON integer out of range", self.name(place))));
+        }
+        value.as_i64().ok_or_else(|| self.wrong_type(place, "a whole number"))
     }
 
     /// An optional boolean.
