@@ -99,7 +99,7 @@ async fn a_wallet_is_made_locked_and_opened_over_grpc() {
     assert_eq!(seen.first(), Some(&WalletState::NonExisting));
     assert!(seen.is_sorted_by_key(|state| order(*state)), "{seen:?}");
     refused(client.unlocker().init_wallet(init(&words)).await, Code::AlreadyExists, "exists");
-    refused(client.unlocker().unlock_wallet(unlock(PASSWORD)).await, Code::AlreadyExists, "open already");
+    refused(client.unlocker().unlock_wallet(unlock(PASSWORD)).await, Code::AlreadyExists, "wallet already unlocked");
 
     let client = program.client().await;
     let node_id = identity(&client).await;

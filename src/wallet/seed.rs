@@ -35,7 +35,7 @@ pub enum SeedError {
     BadWords(bip39::Error),
     #[error("the password needs at least {MIN_PASSWORD} characters")]
     PasswordTooShort,
-    #[error("invalid passphrase for master public key: the password is wrong; nothing was changed, try again")]
+    #[error("invalid passphrase for master public key: wrong password; nothing was changed, try again")]
     WrongPassword,
     #[error("this wallet is locked with a password: give one with --wallet-password-file or run `leyden unlock`")]
     PasswordNeeded,

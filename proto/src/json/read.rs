@@ -60,7 +60,6 @@ fn from_text(kind: &Kind, text: &str) -> Option<Value> {
         },
         Kind::Bool | Kind::Message(_) => None,
         Kind::Double => float(text).map(Value::F64),
-        #[expect(clippy::cast_possible_truncation, reason = "a float has as many digits as it has")]
         Kind::Float => float(text).map(|value| Value::F32(value as f32)),
         Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => integer(text)?.try_into().ok().map(Value::I32),
         Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => integer(text)?.try_into().ok().map(Value::I64),
@@ -87,7 +86,7 @@ fn integer(text: &str) -> Option<i128> {
         return Some(value);
     }
     let value: f64 = text.parse().ok()?;
-    #[expect(clippy::cast_possible_truncation, reason = "it is whole and small")]
+    // It is whole and small.
     (value.fract() == 0.0 && value.abs() <= EXACT).then_some(value as i128)
 }
 
