@@ -80,6 +80,12 @@ async fn the_wallet_answers_other_programs_in_lnds_words() {
     assert!(kit.list_accounts(kinds(Type::TaprootPubkey)).await.unwrap().into_inner().accounts.is_empty());
     let leases = kit.list_leases(walletrpc::ListLeasesRequest {}).await.unwrap().into_inner().locked_utxos;
     assert_eq!((leases[0].id.len(), leases[0].value, leases[0].expiration), (32, 1_000, 1_700_000_600));
+    // The coin comes back as it was told, with both forms of its transaction's id, unless they are two.
+    let again = walletrpc::ReleaseOutputRequest { id: vec![1; 32], outpoint: leases[0].outpoint.clone() };
+    let mut two = again.clone();
+    kit.release_output(again).await.unwrap();
+    two.outpoint.as_mut().unwrap().txid_str = "07".repeat(32);
+    refused(kit.release_output(two).await, Code::InvalidArgument, "two transactions");
     let year = walletrpc::LeaseOutputRequest {
         id: vec![1; 32],
         outpoint: leases[0].outpoint.clone(),
