@@ -189,7 +189,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sibling", &["driver"]),
     ("rpc", &["admission", "api", "callers", "limits", "macaroon", "tls", "wallet"]),
     ("web", &[]),
-    ("rest", &["admission", "callers", "host", "limits", "rpc", "web"]),
+    ("rest", &["admission", "callers", "limits", "rpc", "web"]),
     ("jsonrpc", &["admission", "callers", "host", "limits", "zmq"]),
     ("metrics", &["admission", "api", "callers", "counters", "host", "limits"]),
     ("bench", &["config", "driver", "store"]),
