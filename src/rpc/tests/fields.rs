@@ -183,6 +183,9 @@ fn bases(method: &MethodDescriptor) -> Vec<DynamicMessage> {
             }
             .encode_to_vec(),
         ],
+        "leyden.Session.Login" => {
+            vec![leyden::LoginRequest { wallet_password: PASSWORD.to_vec() }.encode_to_vec()]
+        }
         "lnrpc.WalletUnlocker.UnlockWallet" => {
             vec![
                 lnrpc::UnlockWalletRequest { wallet_password: PASSWORD.to_vec(), ..Default::default() }.encode_to_vec(),

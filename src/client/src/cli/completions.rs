@@ -8,9 +8,9 @@ use super::{Cli, CliError, Context};
 /// Print what a shell needs to complete `leyden`'s commands and options.
 #[derive(Debug, Args)]
 #[command(after_help = "Install it once:\n  \
-    leyden completions bash > ~/.local/share/bash-completion/completions/leyden\n  \
-    leyden completions zsh > \"${fpath[1]}/_leyden\"\n  \
-    leyden completions fish > ~/.config/fish/completions/leyden.fish")]
+    leyden completions bash  > ~/.local/share/bash-completion/completions/leyden\n  \
+    leyden completions zsh  > \"${fpath[1]}/_leyden\"\n  \
+    leyden completions fish  > ~/.config/fish/completions/leyden.fish")]
 pub struct Completions {
     /// bash, zsh, fish, elvish or powershell
     shell: Shell,
