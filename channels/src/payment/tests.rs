@@ -406,7 +406,7 @@ impl Persist for Keys {
     type Error = std::convert::Infallible;
 
     fn commit(&mut self, writes: Vec<Write>) -> Result<(), Self::Error> {
-        self.0.extend(writes.into_iter().map(|write| (write.key().clone(), matches!(write, Write::Put { .. }))));
+        self.0.extend(writes.into_iter().map(|write| (*write.key(), matches!(write, Write::Put { .. }))));
         Ok(())
     }
 }

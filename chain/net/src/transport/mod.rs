@@ -92,7 +92,7 @@ pub enum MessageDecoder {
     /// Of frames.
     V1(FrameDecoder),
     /// Of packets.
-    V2(V2Decoder),
+    V2(Box<V2Decoder>),
 }
 
 impl MessageDecoder {
@@ -100,7 +100,7 @@ impl MessageDecoder {
     pub fn feed(&mut self, bytes: &[u8]) {
         match self {
             Self::V1(frames) => frames.feed(bytes),
-            Self::V2(V2Decoder { packets, .. }) => packets.feed(bytes),
+            Self::V2(packets) => packets.packets.feed(bytes),
         }
     }
 
@@ -109,7 +109,8 @@ impl MessageDecoder {
     pub fn next_message(&mut self) -> Result<Option<NetworkMessage>, FrameError> {
         match self {
             Self::V1(frames) => frames.next_message(),
-            Self::V2(V2Decoder { packets, last_length }) => {
+            Self::V2(decoder) => {
+                let V2Decoder { packets, last_length } = decoder.as_mut();
                 while let Some(contents) = packets.next_contents()? {
                     if let Some((command, payload)) = contents::read(contents) {
                         *last_length = FRAME_HEADER.saturating_add(payload.len());
@@ -125,7 +126,7 @@ impl MessageDecoder {
     pub fn last_frame_length(&self) -> usize {
         match self {
             Self::V1(frames) => frames.last_frame_length(),
-            Self::V2(V2Decoder { last_length, .. }) => *last_length,
+            Self::V2(packets) => packets.last_length,
         }
     }
 }

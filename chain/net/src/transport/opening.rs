@@ -121,7 +121,7 @@ impl Opening {
                     None => (State::Prefix, false),
                 },
                 State::Key => match self.take_key()? {
-                    Some((keys, packet)) => {
+                    Some(Keyed { keys, send: packet }) => {
                         send.extend(packet);
                         (State::Garbage { keys, searched: 0 }, true)
                     }
@@ -176,7 +176,7 @@ impl Opening {
     }
 
     /// Takes the other side's key, if it is there, and makes what follows from both: our terminator and version packet.
-    fn take_key(&mut self) -> Result<Option<(Box<SessionKeys>, Vec<u8>)>, FrameError> {
+    fn take_key(&mut self) -> Result<Option<Keyed>, FrameError> {
         self.check_network()?;
         let Some((theirs, rest)) = self.buffer.split_first_chunk::<KEY>() else { return Ok(None) };
         let (ours, theirs) = (self.own.public, ElligatorSwift::from_array(*theirs));
@@ -191,7 +191,7 @@ impl Opening {
         let mut send = keys.send_terminator.to_vec();
         let version = super::packets::seal(&mut keys.send, false, &self.own.garbage, &[]);
         send.extend(version.ok_or(FrameError::NotAuthentic)?);
-        Ok(Some((Box::new(keys), send)))
+        Ok(Some(Keyed { keys: Box::new(keys), send }))
     }
 
     /// Takes the garbage and what ends it, if all of that is there.
@@ -212,6 +212,12 @@ impl Opening {
     }
 }
 
+/// What follows from both keys, and what is sent next.
+struct Keyed {
+    keys: Box<SessionKeys>,
+    send: Vec<u8>,
+}
+
 /// Both directions, before the version packet has come.
 struct Session {
     encoder: PacketEncoder,
@@ -229,7 +235,7 @@ impl Session {
         Transport {
             kind: TransportKind::V2 { session_id: self.session_id },
             encoder: MessageEncoder::V2(V2Encoder(self.encoder)),
-            decoder: MessageDecoder::V2(V2Decoder { packets: self.decoder, last_length: 0 }),
+            decoder: MessageDecoder::V2(Box::new(V2Decoder { packets: self.decoder, last_length: 0 })),
         }
     }
 }
