@@ -1,9 +1,10 @@
 //! Blocks that callers make or ask for.
 
-use bitcoin::{Address, Block, CompactTarget, FeeRate, Target, address::NetworkUnchecked};
+use bitcoin::{Address, Block, CompactTarget, FeeRate, Target, Txid, address::NetworkUnchecked};
 use leyden_consensus::Retarget;
 use leyden_jsonrpc::Call;
-use leyden_node::{BlockAccepted, BlockRejected, BlockState, Node};
+use leyden_node::mempool::standard::dust_outputs;
+use leyden_node::{BlockAccepted, BlockRejected, BlockState, MempoolPolicy, Node};
 use serde_json::{Value, json};
 
 use super::{
@@ -87,6 +88,37 @@ fn hash_rate(node: &Node, blocks: i64, height: u32) -> Result<f64, RpcError> {
     };
     let span = if blocks < 0 { since_change } else { u32::try_from(blocks).unwrap_or(u32::MAX) }.min(height);
     Ok(node.hash_rate_over(height, span)?)
+}
+
+/// What was added to which transactions' fees.
+pub(super) fn priorities(node: &Node) -> Value {
+    let described = node.priorities().into_iter().map(|(txid, delta)| {
+        let mut value = json!({ "fee_delta": delta, "in_mempool": false });
+        if let Some(entry) = node.mempool_entry(&txid) {
+            value["in_mempool"] = json!(true);
+            value["modified_fee"] = json!(entry.modified_fee.to_sat());
+        }
+        (txid.to_string(), value)
+    });
+    Value::Object(described.collect())
+}
+
+pub(super) async fn prioritise(node: &Node, call: &Call) -> Result<Value, RpcError> {
+    let txid: Txid = call.hash(0)?;
+    if call.optional(1).is_some_and(|dummy| dummy.as_f64() != Some(0.0)) {
+        return Err(RpcError::parameter(
+            "Priority is no longer supported, dummy argument to prioritisetransaction must be 0.",
+        ));
+    }
+    let delta = call.number(2)?;
+    // Such a transaction is to pay nothing, so that its dust is spent with it.
+    let policy = MempoolPolicy::default();
+    let pooled = node.transaction(txid).await?.filter(|found| found.confirmed.is_none());
+    if pooled.is_some_and(|found| dust_outputs(&found.transaction, &policy).next().is_some()) {
+        return Err(RpcError::parameter("Priority is not supported for transactions with dust outputs."));
+    }
+    node.prioritise(txid, delta).await?;
+    Ok(json!(true))
 }
 
 /// `null` if the block is taken, else the reason in a word (BIP 22).

@@ -194,3 +194,25 @@ async fn a_long_poll_ends_with_a_new_tip_or_in_time_with_another_mempool() {
     server.stopping.cancel();
     assert_eq!(waiting.await, -9);
 }
+
+#[tokio::test]
+async fn a_fee_counts_as_what_the_user_says() {
+    let (server, _folder, reward) = funded().await;
+    let transaction = spend(&reward, 1_000);
+    let txid = json!(transaction.compute_txid());
+    assert_eq!(server.ask("getprioritisedtransactions", json!([])).await, json!({}));
+    assert_eq!(server.ask("prioritisetransaction", json!([txid, 0.0, 500])).await, json!(true));
+    let listed = server.ask("getprioritisedtransactions", json!([])).await;
+    assert_eq!(listed, json!({ txid.as_str().unwrap(): { "fee_delta": 500, "in_mempool": false } }));
+    server.ask("sendrawtransaction", json!([hex(&transaction)])).await;
+    let named = json!({ "txid": txid, "fee_delta": -200 });
+    assert_eq!(server.ask("prioritisetransaction", named).await, json!(true));
+    let listed = server.ask("getprioritisedtransactions", json!([])).await;
+    let expected = json!({ "fee_delta": 300, "in_mempool": true, "modified_fee": 1_300 });
+    assert_eq!(listed, json!({ txid.as_str().unwrap(): expected }));
+    let entry = server.ask("getmempoolentry", json!([txid])).await;
+    assert_eq!(entry["fees"]["base"].to_string(), "0.00001000");
+    assert_eq!(entry["fees"]["modified"].to_string(), "0.00001300");
+    assert_eq!(server.refused("prioritisetransaction", json!([txid, 1, 500])).await, -8);
+    assert_eq!(server.refused("prioritisetransaction", json!([txid])).await, -1);
+}
