@@ -15,7 +15,7 @@
 use bitcoin::{Transaction, Txid};
 use secp256k1::ecdsa::Signature;
 
-use super::{Established, Fault, Negotiating, Phase};
+use super::{ConnectionState, Established, Fault, Negotiating, Phase};
 use crate::channel::commitment::Built;
 use crate::channel::commitment::spec::HtlcKey;
 use crate::channel::effect::{Effect, HtlcFailure};
@@ -332,6 +332,12 @@ impl Established {
         closing.transaction = kind.is_welcome().then(|| transaction.clone());
         closing.spend = Some(spend);
         turn.touched.state = true;
+        if kind == SpendKind::Local && height.is_some() && self.connection != ConnectionState::Offline {
+            // A peer whose own view of the chain is kept from it hears of it here. Not before a block has it: the peer closes
+            // alone then, and of two commitments in the mempools either might be the one that confirms.
+            turn.send(self.end_for_peer());
+        }
+        let Some(closing) = self.closing_mut() else { return Ok(()) };
         match kind {
             // Nobody signs for us but we: a commitment that we do not know was signed by what we have forgotten. Ours may be
             // revoked then, and whatever becomes of that transaction, it must not be broadcast.

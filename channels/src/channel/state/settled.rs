@@ -78,7 +78,7 @@ impl Established {
     }
 
     /// What a peer is told that asks about a channel which has ended.
-    fn end_for_peer(&self) -> Message {
+    pub(super) fn end_for_peer(&self) -> Message {
         let spend = self.closing().and_then(|closing| closing.spend.as_ref()).map(|spend| spend.txid);
         let agreed = self.negotiation().and_then(|negotiating| negotiating.agreed.as_ref());
         let txid = spend.or_else(|| agreed.map(|agreed| agreed.transaction.compute_txid()));

@@ -180,6 +180,20 @@ fn a_connection_after_a_force_close_tells_the_peer() {
 }
 
 #[test]
+fn a_connected_peer_hears_of_a_force_close_once_a_block_has_it() {
+    let mut test = TestChannel::funded(1_000_000).push(300_000).ready();
+    test[Who::Bob].tolerant = true;
+    test.event(Who::Alice, Event::ForceClose);
+    test.run();
+    assert_eq!(test[Who::Bob].channel.state_name(), StateName::Normal, "two commitments would contend");
+    let transaction = test[Who::Alice].broadcasts.last().unwrap().clone();
+    test.event(Who::Alice, spent(transaction, Some(Height(120))));
+    test.run();
+    assert_eq!(test[Who::Bob].channel.state_name(), StateName::Closing);
+    assert!(test[Who::Bob].notices.iter().any(|notice| matches!(notice, Notice::PeerSays { error: true, .. })));
+}
+
+#[test]
 fn an_htlc_that_expires_closes_the_channel() {
     let mut test = TestChannel::funded(1_000_000).push(300_000).ready();
     for who in Who::BOTH {
