@@ -62,10 +62,14 @@ pub enum InclusionError {
 impl InclusionProof {
     /// The proof for the block's transaction at `index`; `None` if there is none.
     pub fn new(block: &Block, index: u32) -> Option<Self> {
-        let (mut transaction, mut coinbase) = (MerkleProof::new(block, index)?, MerkleProof::new(block, 0)?);
+        Some(Self::of(block.header, MerkleProof::new(block, index)?, MerkleProof::new(block, 0)?))
+    }
+
+    /// Of ways that are known already. The merkle root covers no witness, so none is part of a proof.
+    pub(crate) fn of(header: Header, mut transaction: MerkleProof, mut coinbase: MerkleProof) -> Self {
         drop_witnesses(&mut transaction.transaction);
         drop_witnesses(&mut coinbase.transaction);
-        Some(Self { header: block.header, transaction, coinbase })
+        Self { header, transaction, coinbase }
     }
 
     /// Checks all but the header's place in a chain, and gives the transaction's id.

@@ -878,7 +878,7 @@ fn kept_proof(core: &Core, hash: &BlockHash, index: u32) -> Result<Option<Inclus
     let kept = core.store.proofs(hash)?;
     let at = |index: u32| kept.iter().find(|proof| proof.index == index).cloned();
     let both = at(index).zip(at(0));
-    Ok(both.map(|(transaction, coinbase)| InclusionProof { header, transaction, coinbase }))
+    Ok(both.map(|(transaction, coinbase)| InclusionProof::of(header, transaction, coinbase)))
 }
 
 fn find_output(core: &Core, position: TxPosition, vout: u32) -> Result<Option<OutputInfo>, NodeError> {
