@@ -229,7 +229,7 @@ async fn openings_that_cannot_be_are_refused_and_cost_nothing() {
     let mut lightning = alice.client().unwrap().lightning();
     refused(lightning.open_channel_sync(good.clone()).await, Code::FailedPrecondition, "leyden connect");
     let nobody = OpenChannelRequest { node_pubkey: hex::decode(NODE).unwrap(), ..good.clone() };
-    refused(lightning.open_channel_sync(nobody).await, Code::FailedPrecondition, "not connected");
+    refused(lightning.open_channel_sync(nobody).await, Code::FailedPrecondition, "is not online");
 
     alice.connect(bob).await.unwrap();
     let wrong = [
@@ -300,7 +300,7 @@ async fn wrong_questions_get_a_kind_and_a_sentence() {
     let again = address(&bobs_id, &bob.lightning_address().unwrap());
     refused(lightning.connect_peer(again).await, Code::AlreadyExists, "already connected");
     let own_id = alice.node_id().await.unwrap();
-    refused(lightning.connect_peer(address(&own_id, "127.0.0.1:1")).await, Code::InvalidArgument, "itself");
+    refused(lightning.connect_peer(address(&own_id, "127.0.0.1:1")).await, Code::InvalidArgument, "connection to self");
     let hang_up = |pub_key: &str| DisconnectPeerRequest { pub_key: pub_key.to_owned() };
     refused(lightning.disconnect_peer(hang_up(&bobs_id)).await, Code::FailedPrecondition, "close them first");
     refused(lightning.disconnect_peer(hang_up(NODE)).await, Code::NotFound, "not connected");
