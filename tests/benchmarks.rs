@@ -51,7 +51,7 @@ async fn past_is_written_while_the_node_is_stopped_and_is_then_its_own() {
     alice.start().await.unwrap();
 
     let lightning = || alice.client().unwrap().lightning();
-    let payments = ListPaymentsRequest { include_incomplete: true, ..ListPaymentsRequest::default() };
+    let payments = ListPaymentsRequest { include_incomplete: true, max_payments: 1_000_000, ..Default::default() };
     assert_eq!(lightning().list_payments(payments).await.unwrap().into_inner().payments.len(), 3);
     let forwards = ForwardingHistoryRequest { num_max_events: 10, start_time: 1, ..Default::default() };
     assert_eq!(lightning().forwarding_history(forwards).await.unwrap().into_inner().forwarding_events.len(), 3);

@@ -110,7 +110,7 @@ async fn balance(node: &DaemonProcess) -> i64 {
 }
 
 async fn count(node: &DaemonProcess, status: PaymentStatus) -> Result<usize, ClusterError> {
-    let request = ListPaymentsRequest { include_incomplete: true, ..ListPaymentsRequest::default() };
+    let request = ListPaymentsRequest { include_incomplete: true, max_payments: 1_000_000, ..Default::default() };
     let list = node.client()?.lightning().list_payments(request).await.map_err(|error| node.call_error(error))?;
     Ok(list.into_inner().payments.iter().filter(|payment| payment.status() == status).count())
 }

@@ -142,7 +142,7 @@ impl Victim {
 }
 
 async fn payments(node: &DaemonProcess) -> Vec<Payment> {
-    let request = ListPaymentsRequest { include_incomplete: true, ..ListPaymentsRequest::default() };
+    let request = ListPaymentsRequest { include_incomplete: true, max_payments: 1_000_000, ..Default::default() };
     node.client().unwrap().lightning().list_payments(request).await.unwrap().into_inner().payments
 }
 

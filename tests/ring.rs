@@ -391,7 +391,7 @@ async fn end_of(payer: &Client, request: SendPaymentRequest) -> Option<PaymentSt
 }
 
 async fn payments(node: &DaemonProcess) -> Vec<leyden_proto::lnrpc::Payment> {
-    let request = ListPaymentsRequest { include_incomplete: true, ..ListPaymentsRequest::default() };
+    let request = ListPaymentsRequest { include_incomplete: true, max_payments: 1_000_000, ..Default::default() };
     node.client().unwrap().lightning().list_payments(request).await.unwrap().into_inner().payments
 }
 

@@ -188,7 +188,7 @@ impl DaemonProcess {
     /// Sums up its payments and invoices.
     pub async fn paid(&self) -> Result<Paid, ClusterError> {
         let mut lightning = self.client()?.lightning();
-        let request = ListPaymentsRequest { include_incomplete: true, ..ListPaymentsRequest::default() };
+        let request = ListPaymentsRequest { include_incomplete: true, max_payments: 1_000_000, ..Default::default() };
         let payments = lightning.list_payments(request).await.map_err(|status| self.call_error(status))?;
         let request = ListInvoiceRequest { num_max_invoices: 100_000, ..ListInvoiceRequest::default() };
         let invoices = lightning.list_invoices(request).await.map_err(|status| self.call_error(status))?;

@@ -164,7 +164,7 @@ async fn survive_a_kill(narrator: &mut Narrator, nodes: &mut Nodes) -> Result<i6
 }
 
 async fn ended(node: &DaemonProcess, status: PaymentStatus) -> Result<usize, ClusterError> {
-    let request = ListPaymentsRequest { include_incomplete: true, ..ListPaymentsRequest::default() };
+    let request = ListPaymentsRequest { include_incomplete: true, max_payments: 1_000_000, ..Default::default() };
     let list = node.client()?.lightning().list_payments(request).await;
     let payments = list.map_err(|error| node.call_error(error))?.into_inner().payments;
     Ok(payments.iter().filter(|payment| payment.status() == status).count())

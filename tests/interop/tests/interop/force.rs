@@ -218,7 +218,8 @@ impl Closing {
 
     async fn leyden_hears_the_end(&self, pair: &Pair, taken: bool) {
         let (_, hash) = pair.secret(false, taken);
-        let request = || ListPaymentsRequest { include_incomplete: true, ..ListPaymentsRequest::default() };
+        let request =
+            || ListPaymentsRequest { include_incomplete: true, max_payments: 1_000_000, ..Default::default() };
         self.mine_until("a payment of Leyden to end", || async {
             let list = self.alice.client()?.lightning().list_payments(request()).await;
             let payments = list.map_err(|status| self.alice.call_error(status))?.into_inner().payments;

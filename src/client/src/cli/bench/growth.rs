@@ -279,7 +279,7 @@ async fn call_all(client: &Client, pid: u32) -> Result<Vec<(&'static str, Time)>
     time!("sendcoins", lightning().send_coins(send()));
     let invoices = || ListInvoiceRequest { num_max_invoices: u64::MAX, ..Default::default() };
     time!("listinvoices", lightning().list_invoices(invoices()));
-    let payments = || ListPaymentsRequest { include_incomplete: true, ..Default::default() };
+    let payments = || ListPaymentsRequest { include_incomplete: true, max_payments: 1_000_000, ..Default::default() };
     time!("listpayments", lightning().list_payments(payments()));
     let forwards = || ForwardingHistoryRequest { num_max_events: 50_000, start_time: 1, ..Default::default() };
     time!("fwdinghistory", lightning().forwarding_history(forwards()));
