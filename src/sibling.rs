@@ -80,7 +80,7 @@ impl Sibling {
         let shown = self.data_dir.display();
         let away = |what: &dyn std::fmt::Display| {
             CallError::Away(format!(
-                "no daemon answers on {shown} ({what}): start it with `leydend --data-dir {shown}`"
+                "no daemon answers on {shown} ({what}): start it with `leydend --network … --data-dir {shown}`, as before"
             ))
         };
         // The network is named by the daemon that runs.
@@ -167,7 +167,10 @@ impl SwapLeg for Sibling {
                 hash: bytes32(&answer.block_hash)?,
                 median_time: UnixTime(answer.median_time),
             },
+            spacing: answer.measured_spacing,
             is_current: answer.current,
+            is_pruned: answer.pruned,
+            confirmed: Amount::from_sat(u64::try_from(answer.confirmed).unwrap_or_default()),
             estimates: FeeEstimates::new(rates.collect()),
         })
     }
@@ -181,7 +184,8 @@ impl SwapLeg for Sibling {
         let transactions: Result<Vec<Transaction>, LegError> =
             answer.transactions.iter().map(|bytes| transaction(bytes)).collect();
         let (hash, median_time) = (bytes32(&answer.block_hash)?, UnixTime(answer.median_time));
-        Ok(Some(LegBlock { tip: Tip { height, hash, median_time }, transactions: transactions? }))
+        let previous = bytes32(&answer.previous_hash)?;
+        Ok(Some(LegBlock { tip: Tip { height, hash, median_time }, previous, transactions: transactions? }))
     }
 
     async fn spender(&self, outpoint: OutPoint) -> Result<Option<Transaction>, LegError> {

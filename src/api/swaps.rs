@@ -57,11 +57,18 @@ pub(crate) struct SwapChainStatus {
     pub is_current: bool,
     /// By the number of blocks within which it should confirm.
     pub feerates: Vec<(u32, FeeratePerKw)>,
+    /// Seconds between its last blocks, as measured.
+    pub spacing: u32,
+    pub is_pruned: bool,
+    /// What the wallet has in blocks.
+    pub confirmed: Amount,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct SwapBlock {
     pub tip: Tip,
+    /// The hash of the block below.
+    pub previous: [u8; 32],
     pub transactions: Vec<Transaction>,
 }
 

@@ -118,12 +118,15 @@ impl Swaps for LightningNode {
             tip: status.tip,
             is_current: status.is_current,
             feerates: status.estimates.targets().to_vec(),
+            spacing: status.spacing,
+            is_pruned: status.is_pruned,
+            confirmed: status.confirmed,
         })
     }
 
     async fn swap_block(&self, height: Height) -> Result<Option<SwapBlock>, ApiError> {
         let found = self.own_leg().block(height).await.map_err(failed)?;
-        Ok(found.map(|block| SwapBlock { tip: block.tip, transactions: block.transactions }))
+        Ok(found.map(|block| SwapBlock { tip: block.tip, previous: block.previous, transactions: block.transactions }))
     }
 
     async fn swap_spender(&self, outpoint: OutPoint) -> Result<Option<Transaction>, ApiError> {
@@ -169,8 +172,11 @@ fn refused(error: SwapRefused) -> ApiError {
         SwapRefused::Unknown => ApiError::not_found(text),
         SwapRefused::Known => ApiError::exists(text),
         SwapRefused::Away(_) | SwapRefused::Stopping => ApiError::unavailable(text),
-        SwapRefused::NoOther | SwapRefused::TooMany | SwapRefused::ByItself | SwapRefused::Refused(_) => {
-            ApiError::precondition(text)
-        }
+        SwapRefused::NoOther
+        | SwapRefused::OtherDirection { .. }
+        | SwapRefused::Pruned(_)
+        | SwapRefused::TooMany
+        | SwapRefused::ByItself
+        | SwapRefused::Refused(_) => ApiError::precondition(text),
     }
 }

@@ -20,12 +20,8 @@ impl SwapService {
         Self { context }
     }
 
-    async fn order(
-        &self,
-        request: Request<leyden::SwapRequest>,
-        order: SwapOrder,
-    ) -> Result<Response<leyden::SwapInfo>, Status> {
-        let id = edge::payment_hash("id", &request.into_inner().id)?;
+    async fn order(&self, id: &[u8], order: SwapOrder) -> Result<Response<leyden::SwapInfo>, Status> {
+        let id = edge::payment_hash("id", id)?;
         Ok(Response::new(swaps::info(&self.context.lightning()?.order_swap(id, order).await?)))
     }
 }
@@ -77,19 +73,21 @@ impl Swap for SwapService {
     }
 
     async fn participate(&self, request: Request<leyden::SwapRequest>) -> Result<Response<leyden::SwapInfo>, Status> {
-        self.order(request, SwapOrder::Participate).await
+        self.order(&request.into_inner().id, SwapOrder::Participate).await
     }
 
-    async fn redeem(&self, request: Request<leyden::SwapRequest>) -> Result<Response<leyden::SwapInfo>, Status> {
-        self.order(request, SwapOrder::Redeem).await
+    async fn redeem(&self, request: Request<leyden::SwapRedeemRequest>) -> Result<Response<leyden::SwapInfo>, Status> {
+        let request = request.into_inner();
+        let secret = swaps::secret(&request.secret)?;
+        self.order(&request.id, SwapOrder::Redeem(secret)).await
     }
 
     async fn refund(&self, request: Request<leyden::SwapRequest>) -> Result<Response<leyden::SwapInfo>, Status> {
-        self.order(request, SwapOrder::Refund).await
+        self.order(&request.into_inner().id, SwapOrder::Refund).await
     }
 
     async fn cancel(&self, request: Request<leyden::SwapRequest>) -> Result<Response<leyden::SwapInfo>, Status> {
-        self.order(request, SwapOrder::Cancel).await
+        self.order(&request.into_inner().id, SwapOrder::Cancel).await
     }
 
     async fn reclaim(

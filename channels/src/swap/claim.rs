@@ -5,23 +5,27 @@ use secp256k1::SecretKey;
 
 use super::{
     contract::{Contract, ContractError, Path, Spend},
-    leg::{Claim, LegState},
+    leg::{Claim, LegState, Ramp, Recall},
+    margins,
 };
 use crate::{
     onchain::{EnforcementPolicy, FeeEstimates, Urgency, fee_at, percent, rate_of, replacement_fee, starting_rate},
     types::Height,
 };
 
-/// Blocks until a refund may pay its whole budget: nobody else can take the coins without giving theirs.
-pub(super) const REFUND_PATIENCE: u32 = 144;
+/// The share of a lock, in percent, that calling it back may pay: nobody bids against it, a block has only to take it.
+const RECALL_PERCENT: u64 = 5;
 
 /// A spend that is wanted.
 pub(super) struct Terms<'a> {
     pub contract: &'a Contract,
     pub path: Path,
     pub key: SecretKey,
-    /// The height by which it should have paid its whole budget.
-    pub deadline: Height,
+    /// The height by which it should have paid its whole budget; `None` while nobody else can take the coins without giving
+    /// theirs.
+    pub deadline: Option<Height>,
+    /// The swap has been fed to the chain's tip.
+    pub is_fed: bool,
 }
 
 /// The spend of a leg as it should be now: the one that there is, or one that pays more. `None` if there is nothing to
@@ -32,7 +36,7 @@ pub(super) fn build(
     estimates: &FeeEstimates,
     policy: &EnforcementPolicy,
 ) -> Result<Option<Claim>, ContractError> {
-    let Terms { contract, path, key, deadline } = *terms;
+    let Terms { contract, path, key, deadline, is_fed } = *terms;
     let Some(lock) = state.lock else { return Ok(None) };
     let with_secret = matches!(path, Path::Redeem(_));
     let spends_it = |claim: &&Claim| {
@@ -42,44 +46,60 @@ pub(super) fn build(
     let old = state.claim.as_ref().filter(spends_it);
     let weight = contract.spend_weight(path, &state.destination)?;
     let tip = state.tip.height;
-    let start = starting_rate(tip, Some(deadline), estimates, policy);
-    let (since, start, deadline) = old.map_or((tip, start, deadline), |old| (old.since, old.start, old.deadline));
+    let start = match path {
+        Path::Redeem(_) => starting_rate(tip, deadline, estimates, policy),
+        Path::Refund => estimates.within(margins::CONFIRMATION_BUDGET),
+    };
+    let start = old.map_or(start, |old| start.max(rate_of(old.fee, weight)));
+    let ramp = match (old.and_then(|old| old.ramp), deadline) {
+        // A chain that is slower than its spacing brings the deadline nearer.
+        (Some(ramp), Some(deadline)) => Some(Ramp { deadline: ramp.deadline.min(deadline), ..ramp }),
+        (Some(ramp), None) => Some(ramp),
+        // Blocks that could not have it, since the chain was away or is caught up with, raise nothing.
+        (None, Some(deadline)) if is_fed => Some(Ramp { since: tip, start, deadline }),
+        (None, Some(_) | None) => None,
+    };
     let budget = percent(lock.amount, policy.budget_percent);
-    let urgency = Urgency { since, start, deadline: Some(deadline), budget, weight };
+    let urgency = match ramp {
+        Some(Ramp { since, start, deadline }) => Urgency { since, start, deadline: Some(deadline), budget, weight },
+        None => Urgency { since: tip, start, deadline: None, budget, weight },
+    };
     let Some(rate) = urgency.rate(tip, estimates, policy) else { return Ok(old.cloned()) };
     let fee = fee_at(rate, weight);
     if let Some(old) = old
         && (fee < replacement_fee(old.fee, weight) || rate <= rate_of(old.fee, weight))
     {
-        return Ok(Some(old.clone()));
+        return Ok(Some(Claim { ramp, ..old.clone() }));
     }
     let spend = Spend { outpoint: lock.outpoint, amount: lock.amount, path, to: &state.destination, fee };
     let transaction = contract.spend(&spend, &key)?;
-    Ok(Some(Claim { transaction, with_secret, fee, since, start, deadline }))
+    Ok(Some(Claim { transaction, with_secret, fee, ramp }))
 }
 
-/// A lock that no block has taken, and that shall not come any more.
-pub(super) struct Recall<'a> {
-    pub lock: &'a Transaction,
-    /// The most that it pays.
-    pub paid: Amount,
-    /// What it locks.
-    pub amount: Amount,
-    /// Seconds or blocks over which the fee climbs to its budget.
-    pub window: u64,
-    /// Of these, what is left.
-    pub left: u64,
-}
-
-/// What calling a lock back pays.
-pub(super) fn recall_fee(recall: &Recall<'_>, estimates: &FeeEstimates, policy: &EnforcementPolicy) -> Option<Amount> {
-    let weight = recall.lock.weight();
-    let least = replacement_fee(recall.paid, weight);
-    let soon = fee_at(estimates.within(1), weight);
-    let budget = percent(recall.amount, policy.budget_percent);
-    let way = budget.checked_sub(least).unwrap_or(Amount::ZERO).to_sat();
-    let passed = u128::from(recall.window.saturating_sub(recall.left));
-    let climbed = u128::from(way).saturating_mul(passed) / u128::from(recall.window.max(1));
-    let ramp = least.checked_add(Amount::from_sat(u64::try_from(climbed).unwrap_or(way)))?;
-    Some(ramp.max(soon).min(budget.max(least)))
+impl LegState {
+    /// What calling this person's lock back pays, of which no more than `limit` is paid in fees: enough to replace it, or what
+    /// a block asks for; and twice as much with each block that did not take it. Time alone raises nothing.
+    pub(super) fn recall_fee(
+        &mut self,
+        lock: &Transaction,
+        limit: Amount,
+        amount: Amount,
+        estimates: &FeeEstimates,
+    ) -> Amount {
+        let (weight, tip) = (lock.weight(), self.tip.height);
+        let most = percent(amount, RECALL_PERCENT);
+        let soon = fee_at(estimates.within(1), weight);
+        let least = replacement_fee(self.lock_fee.unwrap_or(limit), weight);
+        let since = self.recall.map_or(tip, |recall| recall.since);
+        let missed = tip.0.saturating_sub(since.0);
+        let climbed = least.to_sat().checked_shl(missed).filter(|fee| fee >> missed == least.to_sat());
+        let climbed = climbed.map_or(most, Amount::from_sat);
+        let wanted = climbed.max(soon).min(most.max(least));
+        let fee = match self.recall {
+            Some(before) if wanted < replacement_fee(before.fee, weight) => before.fee,
+            Some(_) | None => wanted,
+        };
+        self.recall = Some(Recall { since, fee });
+        fee
+    }
 }

@@ -33,6 +33,9 @@ use crate::{
     types::{Height, PaymentHash, PaymentPreimage, UnixTime},
 };
 
+/// Signature, secret, branch, script. A refund has no secret; more or fewer no block takes.
+const REDEEM_ITEMS: usize = 4;
+
 /// What is locked, for whom, until when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contract {
@@ -241,9 +244,11 @@ impl Contract {
         })
     }
 
-    /// The secret in a witness that spends this contract by its redeem branch; `None` for any other.
+    /// The secret in a witness that spends this contract by its redeem branch; `None` for any other. The number of items says
+    /// which branch it is: blocks take any false value for the branch of a refund, even one that looks like a secret of zeros.
     pub fn secret_in(&self, witness: &Witness) -> Option<PaymentPreimage> {
-        witness.iter().find_map(|item| secret_with_hash(item, &self.hash))
+        let item = witness.nth(1).filter(|_| witness.len() == REDEEM_ITEMS)?;
+        secret_with_hash(item, &self.hash)
     }
 }
 

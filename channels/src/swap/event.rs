@@ -43,8 +43,8 @@ pub enum Event<'a> {
     Initiate(Acceptance),
     /// By hand: the participant locks as soon as the other's lock is good.
     Participate,
-    /// By hand: take the other's coins.
-    Redeem,
+    /// By hand: take the other's coins. A participant may say a secret that was found elsewhere.
+    Redeem { secret: Option<PaymentPreimage> },
     /// By hand: take one's own coins back.
     Refund,
     /// Nothing is locked yet, and nothing shall be.
@@ -70,6 +70,8 @@ pub struct BlockSeen<'a> {
     pub height: Height,
     /// Its hash.
     pub hash: [u8; 32],
+    /// The hash of the block below it.
+    pub previous: [u8; 32],
     /// The median time of the eleven blocks that end with it (BIP 113).
     pub median_time: UnixTime,
     /// What is in it.
@@ -81,7 +83,12 @@ pub struct BlockSeen<'a> {
 pub struct ChainCtx<'a> {
     /// What it costs to be in a block soon.
     pub estimates: &'a FeeEstimates,
-    /// Whether the swap has been fed to the tip, and the tip may be relied on. If not, nothing new is begun.
+    /// Seconds between its last blocks, as measured; 0 if not known.
+    pub spacing: u32,
+    /// Whether the swap has been fed to the node's own tip.
+    pub is_fed: bool,
+    /// Whether that tip is beyond doubt, too. If not, nothing new is begun: no lock, no first showing of the secret. A
+    /// stranger can make a node doubt its tip, so nothing that brings coins home may depend on this.
     pub is_current: bool,
 }
 
@@ -135,6 +142,8 @@ pub enum Refusal {
     Contract(#[from] ContractError),
     #[error("block {got} was fed where {expected} was expected")]
     Gap { expected: u32, got: u32 },
+    #[error("the block fed at height {0} does not follow on the last one: the chain was reorganised in between")]
+    NoChild(u32),
     #[error("only the initiator of a swap initiates it, with the participant's acceptance")]
     NotInitiator,
     #[error("only the participant of a swap participates in it")]
@@ -147,8 +156,13 @@ pub enum Refusal {
     Paying,
     #[error("the swap has ended")]
     Ended,
-    #[error("the secret is not known yet: it stands in the chain once the initiator has redeemed")]
+    #[error(
+        "the secret is not known yet: it stands in the chain once the initiator has redeemed. If you have it from elsewhere, say \
+         it with --secret"
+    )]
     NoSecret,
+    #[error("that secret does not have this swap's hash: it belongs to another one, or a part of it is missing")]
+    WrongSecret,
     #[error("the other's coins are not locked as agreed, or not deep enough: see `leyden swap list`")]
     NotRedeemable,
     #[error(
@@ -166,6 +180,8 @@ pub enum Refusal {
     FeeTooHigh { fee: Amount, limit: Amount },
     #[error("the lock does not pay the amount of the contract, exactly, to its script")]
     WrongLock,
-    #[error("not both chains have been followed to their tips: try again in a moment")]
+    #[error(
+        "not both chains have been followed to their tips, or a tip is in doubt: see `leyden getinfo`, and try again"
+    )]
     NotCurrent,
 }

@@ -27,6 +27,10 @@ pub struct LegState {
     pub taken: Option<Taken>,
     /// This person's own attempt to take it.
     pub claim: Option<Claim>,
+    /// What this person's lock pays in fees, if this machine made it.
+    pub lock_fee: Option<Amount>,
+    /// This person's attempt to call the lock back.
+    pub recall: Option<Recall>,
 }
 
 /// A block of the chain.
@@ -71,12 +75,28 @@ pub struct Claim {
     pub with_secret: bool,
     /// What it pays.
     pub fee: Amount,
-    /// The tip when it was first made.
+    /// How its fee climbs; `None` while it follows the estimate alone, since nobody hurries or the chain is not followed.
+    pub ramp: Option<Ramp>,
+}
+
+/// How the fee of a claim climbs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ramp {
+    /// The tip when the first block could have it.
     pub since: Height,
-    /// The rate that it began with.
+    /// The rate that it begins with.
     pub start: FeeratePerKw,
     /// The height at which the whole budget is paid.
     pub deadline: Height,
+}
+
+/// The calling back of a lock that no block has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recall {
+    /// The tip when it was first asked for.
+    pub since: Height,
+    /// What it pays.
+    pub fee: Amount,
 }
 
 /// Where a leg begins.
@@ -86,6 +106,8 @@ pub struct Start {
     pub destination: ScriptBuf,
     /// The chain's tip.
     pub tip: Tip,
+    /// Seconds between its last blocks, as measured; 0 if not known.
+    pub spacing: u32,
 }
 
 /// What to look for in the blocks of a leg.
@@ -108,6 +130,8 @@ impl LegState {
             replaced: None,
             taken: None,
             claim: None,
+            lock_fee: None,
+            recall: None,
         }
     }
 
@@ -128,6 +152,18 @@ impl LegState {
     /// In a block, and not spent in one.
     pub(super) fn is_unspent(&self) -> bool {
         self.lock.is_some_and(|lock| lock.at.is_some()) && self.taken.is_none()
+    }
+
+    /// The lowest height at which something of this swap was found: a reorganisation may have taken it along.
+    pub fn earliest(&self) -> Option<Height> {
+        let lock = self.lock.and_then(|lock| lock.at);
+        [lock, self.replaced, self.taken.map(|taken| taken.at)].into_iter().flatten().min()
+    }
+
+    /// Whether no refund is signed for the lock as it is: it was found in a block, and not made by this machine.
+    pub(super) fn lacks_refund(&self) -> bool {
+        let spent = self.refund.as_ref().and_then(|refund| refund.input.first()).map(|input| input.previous_output);
+        self.taken.is_none() && self.lock.is_some_and(|lock| spent != Some(lock.outpoint))
     }
 
     /// Whether it was taken in this way, and the block is so many blocks deep.
@@ -151,6 +187,9 @@ impl LegState {
         if block.height.0 != expected {
             return Err(Refusal::Gap { expected, got: block.height.0 });
         }
+        if block.previous != self.tip.hash {
+            return Err(Refusal::NoChild(block.height.0));
+        }
         self.tip = Tip { height: block.height, hash: block.hash, median_time: block.median_time };
         let Some(watched) = watched else { return Ok(None) };
         let mut secret = None;
@@ -171,7 +210,8 @@ impl LegState {
         self.taken = self.taken.filter(|taken| taken.at <= to.height);
     }
 
-    /// This person's own lock is known by its coins, the other's by the contract alone: what they say of it is not needed.
+    /// A lock is known by the contract alone: what the other says of theirs is not needed. One's own may be unknown here, too,
+    /// if the data directory is older than it.
     ///
     /// Whoever spends the own lock's coins otherwise either pays to the contract, too, with another fee: then that is the lock.
     /// Or a coin that the lock needs is gone: somebody with the same wallet has spent it, and the lock never comes.
@@ -180,16 +220,20 @@ impl LegState {
         let txid = transaction.compute_txid();
         let is_known = self.lock.is_some_and(|lock| lock.outpoint.txid == txid);
         let is_rival = !is_known && self.spends_the_same(transaction);
-        // A second output to the same script counts only while no block has the first.
-        if !is_known && !is_rival && (*is_own || self.lock.is_some_and(|lock| lock.at.is_some())) {
+        let counts = match &self.funding {
+            Some(_) => is_rival,
+            // A second output to the same script counts only while no block has the first.
+            None => self.lock.is_none_or(|lock| lock.at.is_none()),
+        };
+        if !is_known && !counts {
             return Ok(());
         }
         if let Some(vout) = contract.find_in(transaction, *amount)? {
             let value = transaction.output.get(vout as usize).map_or(*amount, |output| output.value);
             self.lock = Some(Lock { outpoint: OutPoint { txid, vout }, amount: value, at: Some(at) });
-            if is_rival {
-                // The refund that was signed for the old one is of no use.
-                (self.funding, self.refund) = (Some(transaction.clone()), None);
+            if *is_own && !is_known {
+                // The refund that was signed for another one is of no use, and what this one pays is not known.
+                (self.funding, self.refund, self.lock_fee) = (Some(transaction.clone()), None, None);
             }
         } else if is_rival {
             self.replaced = Some(at);
@@ -228,6 +272,7 @@ impl LegState {
         contract: &Contract,
         amount: Amount,
         transaction: &Transaction,
+        fee: Amount,
     ) -> Result<(), Refusal> {
         let vout = contract.find_in(transaction, amount)?.ok_or(Refusal::WrongLock)?;
         if transaction.output.get(vout as usize).is_none_or(|output| output.value != amount) {
@@ -235,7 +280,7 @@ impl LegState {
         }
         let outpoint = OutPoint { txid: transaction.compute_txid(), vout };
         self.lock = Some(Lock { outpoint, amount, at: None });
-        self.funding = Some(transaction.clone());
+        (self.funding, self.lock_fee) = (Some(transaction.clone()), Some(fee));
         Ok(())
     }
 }

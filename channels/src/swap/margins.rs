@@ -4,7 +4,9 @@
 //!   second chain:  lock ──LOCK_TIME──► last reveal ────REVEAL_TIME────► inner expiry
 //!   first chain:                                                            └─────GAP_TIME─────► outer expiry
 //! ```
-
+//!
+//! A chain may find its blocks more slowly than its rules intend. So what is measured of it counts, if that is slower: see
+//! [`Chain::no_faster_than`].
 //!
 //! A submarine swap has both its locks on one chain, so it counts blocks: a refund height and an HTLC's `cltv_expiry` are
 //! then the same clock, and no slack for clocks is needed.
@@ -15,7 +17,10 @@
 //! ```
 
 use super::terms::Chain;
-use crate::margins::{CLAIM_MARGIN, OFFERED_GRACE};
+use crate::{
+    margins::{CLAIM_MARGIN, OFFERED_GRACE},
+    types::UnixTime,
+};
 
 /// The initiator's coins come back after this, in seconds, unless somebody says otherwise.
 pub const OUTER_SECONDS: u64 = 48 * 3600;
@@ -25,6 +30,13 @@ pub const INNER_SECONDS: u64 = 24 * 3600;
 
 /// The deepest reorganisation that a swap withstands, in blocks: six are what exchanges wait for.
 pub const REORG_DEPTH: u32 = 6;
+
+/// Confirmations that the other's lock needs unless somebody says otherwise: with one less, the deepest reorganisation that a
+/// swap withstands would take the lock along.
+pub const DEPTH: u32 = REORG_DEPTH + 1;
+
+/// Blocks until the median time past is later than a time that has come: six of the last eleven (BIP 113).
+pub const MEDIAN_BLOCKS: u32 = 6;
 
 /// Blocks within which a claim is confirmed whose fee rises with each of them.
 pub const CONFIRMATION_BUDGET: u32 = 24;
@@ -57,9 +69,27 @@ pub fn initiate_seconds(outer: &Chain, inner: &Chain, depth: u32) -> u64 {
     lock_seconds(inner, depth).saturating_add(blocks(outer, depth.saturating_mul(2)))
 }
 
-/// Seconds between the inner and the outer expiry: for whoever learns the secret in the last block before the inner one.
-pub fn gap_seconds(outer: &Chain) -> u64 {
-    reveal_seconds(outer)
+/// Seconds between the inner and the outer expiry. The initiator may redeem until a block has the participant's refund, which
+/// waits for the inner chain's median time first; whoever learns the secret then must still redeem on the outer chain.
+pub fn gap_seconds(outer: &Chain, inner: &Chain) -> u64 {
+    reveal_seconds(outer).saturating_add(blocks(inner, MEDIAN_BLOCKS.saturating_add(CONFIRMATION_BUDGET)))
+}
+
+/// Median times of so many blocks are asked for to measure a chain's spacing.
+pub const MEASURED_BLOCKS: u32 = 100;
+
+/// So many of the intervals between them, the longest, do not count: a chain that was asleep for a night is not slow.
+const ASLEEP: usize = 5;
+
+/// The mean of the intervals between blocks, in seconds, from their median times in the order of the chain; 0 if there are too
+/// few to tell.
+pub fn measured_spacing(median_times: &[UnixTime]) -> u32 {
+    let pairs = median_times.iter().zip(median_times.iter().skip(1));
+    let mut intervals: Vec<u64> = pairs.map(|(before, after)| after.0.saturating_sub(before.0)).collect();
+    intervals.sort_unstable();
+    intervals.truncate(intervals.len().saturating_sub(ASLEEP));
+    let mean = intervals.iter().sum::<u64>() / (intervals.len() as u64).max(1);
+    u32::try_from(mean).unwrap_or(u32::MAX)
 }
 
 fn blocks(chain: &Chain, count: u32) -> u64 {

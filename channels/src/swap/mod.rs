@@ -22,8 +22,8 @@
 //! - The secret is not shown for the first time when there is too little time left to take the coins; once it is shown,
 //!   nothing stops the attempt.
 //! - Whoever has or may take the other's coins does not take their own back.
-//! - A participant's lock that no block takes in time is called back, before it could come when it is of use to the other
-//!   alone.
+//! - A participant's lock that no block takes in time, or whose counterpart has left the chain, is called back, before it
+//!   could come when it is of use to the other alone.
 //! - Every claim is broadcast again at each block and pays more toward its deadline, within its budget; a reorganisation
 //!   of a lock, a redeem or a refund puts the machine back to where the chain is.
 //!
@@ -41,6 +41,10 @@
 //!
 //! It has to be followed: a person whose node is away from one chain for longer than the margins in [`margins`] allow can
 //! lose the coins, as in any such swap. A reorganisation deeper than [`margins::REORG_DEPTH`] can do the same.
+//!
+//! A data directory that is older than a lock finds it in blocks, and asks the wallet before it locks again. If that lock is in
+//! no block when the time for locks is over, the swap ends without it, and nobody takes it back if it comes later:
+//! `leyden swap reclaim` does, with the contract's script.
 
 pub mod contract;
 pub mod margins;
@@ -60,7 +64,7 @@ mod tests;
 
 pub use contract::{Contract, ContractError, Expiry};
 pub use event::{BlockSeen, ChainCtx, Ctx, Effect, Event, Key, Refusal, SwapKeys, SwapOutbox};
-pub use leg::{Claim, LegState, Lock, Start, Taken, Tip};
+pub use leg::{Claim, LegState, Lock, Ramp, Recall, Start, Taken, Tip};
 pub use reclaim::{NotOurs, way_out};
 pub use record::RestoreError;
 pub use state::{Outcome, Phase, Request, Swap, Trade};

@@ -3,7 +3,7 @@
 use bitcoin::{Amount, OutPoint, Transaction, consensus};
 
 use super::{
-    leg::{Claim, LegState, Lock, Taken, Tip},
+    leg::{Claim, LegState, Lock, Ramp, Recall, Taken, Tip},
     state::{Orders, Outcome, Swap},
     terms::Role,
 };
@@ -12,8 +12,9 @@ use crate::{
     wire::codec::{DecodeError, Field, Reader},
 };
 
-/// The format that is written, and the highest that is read.
-const FORMAT: u8 = 1;
+/// The format that is written, and the highest that is read. Format 1 knew no fee of a lock, no recall, and gave each claim a
+/// ramp from the beginning. Swaps and submarine swaps count their formats together: they share the leg.
+pub(super) const FORMAT: u8 = 2;
 
 /// Why a row is no swap.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,7 +69,7 @@ impl Swap {
         let (depth, max_lock_fee, created) = (reader.field()?, reader.field()?, UnixTime(reader.field()?));
         let secret = get_option(&mut reader)?;
         let outcome = read_outcome(&mut reader)?;
-        let (outer, inner) = (read_leg(&mut reader)?, read_leg(&mut reader)?);
+        let (outer, inner) = (read_leg(&mut reader, found)?, read_leg(&mut reader, found)?);
         reader.finish()?;
         Ok(Self {
             role,
@@ -86,6 +87,7 @@ impl Swap {
             outer,
             inner,
             asked: false,
+            now: created,
         })
     }
 }
@@ -156,13 +158,22 @@ pub(super) fn write_leg(leg: &LegState, out: &mut Vec<u8>) {
         write_transaction(&claim.transaction, out);
         out.push(u8::from(claim.with_secret));
         claim.fee.write(out);
-        claim.since.0.write(out);
-        claim.start.write(out);
-        claim.deadline.0.write(out);
+        out.push(u8::from(claim.ramp.is_some()));
+        if let Some(Ramp { since, start, deadline }) = &claim.ramp {
+            since.0.write(out);
+            start.write(out);
+            deadline.0.write(out);
+        }
+    }
+    put_option(leg.lock_fee.as_ref(), out);
+    out.push(u8::from(leg.recall.is_some()));
+    if let Some(recall) = &leg.recall {
+        recall.since.0.write(out);
+        recall.fee.write(out);
     }
 }
 
-pub(super) fn read_leg(reader: &mut Reader<'_>) -> Result<LegState, RestoreError> {
+pub(super) fn read_leg(reader: &mut Reader<'_>, format: u8) -> Result<LegState, RestoreError> {
     let tip = Tip { height: Height(reader.field()?), hash: reader.array()?, median_time: UnixTime(reader.field()?) };
     let destination = reader.field()?;
     let mut transaction = || if get_flag(reader)? { read_transaction(reader).map(Some) } else { Ok(None) };
@@ -185,14 +196,23 @@ pub(super) fn read_leg(reader: &mut Reader<'_>) -> Result<LegState, RestoreError
             transaction: read_transaction(reader)?,
             with_secret: get_flag(reader)?,
             fee: reader.field()?,
-            since: Height(reader.field()?),
-            start: reader.field()?,
-            deadline: Height(reader.field()?),
+            ramp: if format == 1 || get_flag(reader)? {
+                let (since, start) = (Height(reader.field()?), reader.field()?);
+                Some(Ramp { since, start, deadline: Height(reader.field()?) })
+            } else {
+                None
+            },
         })
     } else {
         None
     };
-    Ok(LegState { tip, destination, funding, refund, lock, replaced, taken, claim })
+    let lock_fee = if format == 1 { None } else { get_option(reader)? };
+    let recall = if format > 1 && get_flag(reader)? {
+        Some(Recall { since: Height(reader.field()?), fee: reader.field()? })
+    } else {
+        None
+    };
+    Ok(LegState { tip, destination, funding, refund, lock, replaced, taken, claim, lock_fee, recall })
 }
 
 /// Longer than 65,535 bytes if the wallet has to gather hundreds of coins.

@@ -37,6 +37,8 @@ pub struct Swap {
     /// The wallet was asked for the lock since the last block, and has not answered. Not kept: after a restart it is
     /// asked again, and what it had made before was never broadcast.
     pub(super) asked: bool,
+    /// The time of the last event. Not kept.
+    pub(super) now: UnixTime,
 }
 
 /// What a person has ordered by hand.
@@ -71,8 +73,10 @@ pub enum Phase {
     Locking,
     /// One's own coins are locked; the other's are not, or not deep enough.
     Locked,
-    /// The other's coins can be taken.
+    /// The other's coins can be taken now.
     Redeemable,
+    /// One's own coins can be taken back now.
+    Refundable,
     /// The claim on the other's coins is on its way.
     Redeeming,
     /// The other's coins are here; not deep enough to be forgotten.
@@ -119,6 +123,18 @@ pub struct Trade {
     pub inner_seconds: u64,
 }
 
+/// Clocks of two people may differ by so much, in seconds, when it is judged for how long coins are locked.
+const LOCKED_SLACK: u64 = 3600;
+
+/// What both sides ask of an offer, on the chains as they are.
+fn check(offer: &Offer, request: &Request, now: UnixTime) -> Result<(), TermsError> {
+    offer.check()?;
+    let outer = offer.outer.chain.no_faster_than(request.outer.spacing);
+    let inner = offer.inner.chain.no_faster_than(request.inner.spacing);
+    offer.check_gap(&outer, &inner)?;
+    offer.check_time(now, margins::initiate_seconds(&outer, &inner, request.depth))
+}
+
 impl Swap {
     /// The initiator's side: makes the secret and the offer. Nothing is locked by it.
     pub fn quote(
@@ -138,17 +154,18 @@ impl Swap {
             refund_key: key(Leg::Outer),
             redeem_key: key(Leg::Inner),
         };
-        offer.check()?;
-        offer.check_time(now, margins::initiate_seconds(&offer.outer.chain, &offer.inner.chain, request.depth))?;
+        check(&offer, &request, now)?;
         Ok(Self::begin(Role::Initiator, offer, None, request, now))
     }
 
     /// The participant's side: looks at the offer, and answers it. `give` and `get` are what this person believes the trade
-    /// to be, on the chains that their own nodes follow. Nothing is locked by it.
+    /// to be, on the chains that their own nodes follow; `locked_for` is for how many seconds their coins may be locked.
+    /// Nothing is locked by it.
     pub fn accept(
         offer: Offer,
         give: (Chain, Amount),
         get: (Chain, Amount),
+        locked_for: u64,
         request: Request,
         now: UnixTime,
         keys: &dyn SwapKeys,
@@ -162,7 +179,11 @@ impl Swap {
                 return Err(TermsError::WrongAmount { wanted: amount, got: leg.amount });
             }
         }
-        offer.check_time(now, margins::initiate_seconds(&offer.outer.chain, &offer.inner.chain, request.depth))?;
+        check(&offer, &request, now)?;
+        let (seconds, most) = (offer.inner.expiry.0.saturating_sub(now.0), locked_for);
+        if seconds > most.saturating_add(LOCKED_SLACK) {
+            return Err(TermsError::LockedTooLong { seconds, most });
+        }
         let key = |leg| curve::public_key(&keys.key(&offer.hash, leg));
         let acceptance = Acceptance { offer: offer.digest(), redeem_key: key(Leg::Outer), refund_key: key(Leg::Inner) };
         acceptance.check(&offer)?;
@@ -192,6 +213,7 @@ impl Swap {
             outer: LegState::new(request.outer),
             inner: LegState::new(request.inner),
             asked: false,
+            now,
         };
         let mut outbox = SwapOutbox::default();
         outbox.put(Key::Swap(offer.hash), swap.encode());
@@ -300,9 +322,32 @@ impl Swap {
             (None, None) => Phase::Quoted,
             (None, Some(_)) if self.role == Role::Participant => Phase::Accepted,
             (None, Some(_)) | (Some(Lock { at: None, .. }), _) => Phase::Locking,
-            (Some(_), _) if self.is_deep(self.role.gets()) => Phase::Redeemable,
+            (Some(_), _) if self.is_redeemable() => Phase::Redeemable,
+            (Some(_), _) if self.is_refundable() => Phase::Refundable,
             (Some(_), _) => Phase::Locked,
         }
+    }
+
+    /// Whether a command to redeem is taken, as far as it depends on the swap.
+    fn is_redeemable(&self) -> bool {
+        let gets = self.role.gets();
+        let terms = self.offer.leg(gets);
+        match self.role {
+            Role::Participant => self.secret.is_some() && self.leg(gets).is_unspent(),
+            Role::Initiator if self.revealed => self.leg(gets).is_unspent(),
+            Role::Initiator => {
+                let latest = self.now.max(self.leg(gets).tip.median_time);
+                let left = terms.expiry.0.saturating_sub(latest.0);
+                self.is_deep(gets) && left >= margins::reveal_seconds(&terms.chain)
+            }
+        }
+    }
+
+    /// Whether a command to refund is taken, as far as it depends on the swap.
+    fn is_refundable(&self) -> bool {
+        let gives = self.role.gives();
+        let is_expired = self.contract(gives).is_some_and(|contract| contract.is_expired(&self.leg(gives).tip));
+        is_expired && self.leg(gives).is_unspent() && !self.may_take_the_others()
     }
 
     /// Whether a spend of a leg is one that only this person can make.

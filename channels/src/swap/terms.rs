@@ -71,6 +71,14 @@ pub struct Chain {
     pub spacing: u32,
 }
 
+impl Chain {
+    /// With the spacing that was measured, if that is longer.
+    #[must_use]
+    pub fn no_faster_than(self, measured: u32) -> Self {
+        Self { spacing: self.spacing.max(measured), ..self }
+    }
+}
+
 /// One half of an offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LegTerms {
@@ -128,6 +136,11 @@ pub enum TermsError {
          offer, or for one with more time"
     )]
     TooLate { left: u64, needed: u64 },
+    #[error(
+        "your coins could be locked for {seconds} seconds, and at most {most} were meant: ask for an offer with an earlier inner \
+         expiry, or say --inner-hours if you mean it"
+    )]
+    LockedTooLong { seconds: u64, most: u64 },
     #[error("the expiries lie more than two weeks ahead: ask for earlier ones")]
     TooFar,
     #[error("{amount} is too little to be locked: it must be at least {least}")]
@@ -189,8 +202,13 @@ impl Offer {
                 return Err(TermsError::TooSmall { amount: leg.amount, least: LEAST_AMOUNT });
             }
         }
-        let (gap, needed) =
-            (self.outer.expiry.0.saturating_sub(self.inner.expiry.0), margins::gap_seconds(&self.outer.chain));
+        self.check_gap(&self.outer.chain, &self.inner.chain)
+    }
+
+    /// Whether there is time between the expiries on chains that find blocks as these do.
+    pub fn check_gap(&self, outer: &Chain, inner: &Chain) -> Result<(), TermsError> {
+        let gap = self.outer.expiry.0.saturating_sub(self.inner.expiry.0);
+        let needed = margins::gap_seconds(outer, inner);
         if gap < needed { Err(TermsError::GapTooSmall { gap, needed }) } else { Ok(()) }
     }
 

@@ -1,6 +1,6 @@
 //! One of the two chains of a swap, with the wallet that pays on it: this daemon's own, or a second one's.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bitcoin::{
@@ -9,13 +9,15 @@ use bitcoin::{
 use leyden_channels::{
     onchain::{FeeEstimates, fee_at},
     swap::{
-        Chain, Contract, Expiry, Tip,
+        Chain, ChainCtx, Contract, Expiry, LegState, Tip,
         contract::{Path, Spend},
-        way_out,
+        margins, way_out,
     },
     tx::FeeCoin,
     types::{Height, PaymentPreimage, UnixTime},
 };
+use leyden_node::Node;
+use tokio::time::Instant;
 
 use crate::{
     driver::{
@@ -27,6 +29,9 @@ use crate::{
 
 /// Blocks within which a lock should be confirmed.
 const LOCK_TARGET: u32 = 6;
+
+/// A tip may be in doubt for so long before a person is told: blocks come after their headers.
+const DOUBT_TOLD_AFTER: Duration = Duration::from_secs(60);
 
 /// What went wrong on a chain, in words for a person.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,8 +51,14 @@ pub(crate) struct LegStatus {
     pub network: String,
     pub chain: Chain,
     pub tip: Tip,
+    /// Seconds between its last blocks, as measured.
+    pub spacing: u32,
     /// Whether the tip may be relied on.
     pub is_current: bool,
+    /// Old blocks are given up, also such as a swap would need.
+    pub is_pruned: bool,
+    /// What the wallet has in blocks.
+    pub confirmed: Amount,
     pub estimates: FeeEstimates,
 }
 
@@ -55,7 +66,56 @@ pub(crate) struct LegStatus {
 #[derive(Clone, Debug)]
 pub(crate) struct LegBlock {
     pub tip: Tip,
+    /// The hash of the block below.
+    pub previous: [u8; 32],
     pub transactions: Vec<Transaction>,
+}
+
+impl LegStatus {
+    /// What a swap is told of the chain, which has seen it up to `tip`.
+    pub(super) fn seen_up_to(&self, tip: Tip) -> ChainCtx<'_> {
+        let is_fed = tip.hash == self.tip.hash;
+        let is_current = is_fed && self.is_current;
+        ChainCtx { estimates: &self.estimates, spacing: self.spacing, is_fed, is_current }
+    }
+
+    /// What a person should know who has yet to lock so much.
+    pub(super) fn lacks(&self, wanted: Amount) -> Option<String> {
+        (self.confirmed < wanted).then(|| {
+            format!(
+                "the wallet on {} has {} sat in blocks, and {} sat and a fee are to be locked: send coins to its `leyden newaddress`",
+                self.network,
+                self.confirmed.to_sat(),
+                wanted.to_sat()
+            )
+        })
+    }
+}
+
+/// Since when a tip has been in doubt.
+#[derive(Default)]
+pub(super) struct Doubt(Option<Instant>);
+
+impl Doubt {
+    /// What a person should know of it, once it has lasted.
+    pub(super) fn of<'a>(&mut self, chains: impl IntoIterator<Item = &'a LegStatus>) -> Option<String> {
+        let Some(status) = chains.into_iter().find(|status| !status.is_current) else {
+            self.0 = None;
+            return None;
+        };
+        let is_long = self.0.get_or_insert_with(Instant::now).elapsed() >= DOUBT_TOLD_AFTER;
+        is_long.then(|| {
+            format!(
+                "the tip of {} is in doubt, see `getinfo` of its daemon: nothing is locked and no secret shown meanwhile",
+                status.network
+            )
+        })
+    }
+}
+
+/// A chain that cannot be asked.
+pub(super) fn away(estimates: &FeeEstimates) -> ChainCtx<'_> {
+    ChainCtx { estimates, spacing: 0, is_fed: false, is_current: false }
 }
 
 #[async_trait]
@@ -80,12 +140,15 @@ pub(crate) trait SwapLeg: Send + Sync {
 /// Blocks that are looked at again after a reorganisation: more than one has.
 const RESCAN: u32 = 100;
 
-/// Where to begin again if the block `known` is not in the chain that ends with `end`; `None` if it is.
-pub(super) async fn back_to(chain: &dyn SwapLeg, known: Tip, end: Tip) -> Result<Option<Tip>, LegError> {
-    if known.hash == end.hash || chain.block(known.height).await?.is_some_and(|block| block.tip.hash == known.hash) {
+/// Where to begin again if the block that a swap knows last is not in the chain that ends with `end`; `None` if it is. Below all
+/// that the swap has found: however deep a reorganisation goes, nothing of the old branch stays.
+pub(super) async fn back_to(chain: &dyn SwapLeg, known: &LegState, end: Tip) -> Result<Option<Tip>, LegError> {
+    let tip = known.tip;
+    if tip.hash == end.hash || chain.block(tip.height).await?.is_some_and(|block| block.tip.hash == tip.hash) {
         return Ok(None);
     }
-    let back = Height(known.height.0.min(end.height.0).saturating_sub(RESCAN));
+    let found = known.earliest().map_or(u32::MAX, |found| found.0.saturating_sub(1));
+    let back = Height(tip.height.0.min(end.height.0).saturating_sub(RESCAN).min(found));
     let block = chain.block(back).await?;
     block.map(|block| Some(block.tip)).ok_or_else(|| LegError(format!("there is no block at height {}", back.0)))
 }
@@ -110,6 +173,9 @@ impl SwapLeg for OwnLeg {
                 hash: ChainHash::from_genesis_block_hash(params.genesis_hash),
                 spacing: params.spacing.get(),
             },
+            spacing: measured_spacing(node, tip.height),
+            is_pruned: node.prune_target().is_some() || node.pruned_below() > 0,
+            confirmed: self.0.wallet.balance_at_depth(1).confirmed,
             is_current: node.best_header().hash == tip.hash && node.check_tip().is_ok(),
             tip: place(&tip),
             estimates: self.0.fee_estimates(),
@@ -123,7 +189,8 @@ impl SwapLeg for OwnLeg {
         let (Some(block), Some(found)) = (block, node.header_place(&hash)) else {
             return Err(LegError(format!("block {hash} is not on the disk any more")));
         };
-        Ok(Some(LegBlock { tip: place(&found), transactions: block.txdata.clone() }))
+        let previous = block.header.prev_blockhash.to_byte_array();
+        Ok(Some(LegBlock { tip: place(&found), previous, transactions: block.txdata.clone() }))
     }
 
     async fn spender(&self, outpoint: OutPoint) -> Result<Option<Transaction>, LegError> {
@@ -145,6 +212,12 @@ impl SwapLeg for OwnLeg {
     ) -> Result<(Transaction, Amount), LegError> {
         let services = Arc::clone(&self.0);
         let pay = move || {
+            // It was made and broadcast already, and the swap does not know: its data directory is older than that.
+            let pays_it = |waiting: &Transaction| waiting.output.iter().any(|out| out.script_pubkey == script);
+            if let Some(waiting) = services.wallet.pending().into_iter().find(pays_it) {
+                let fee = services.wallet.fee_of(&waiting).unwrap_or(max_fee);
+                return Ok((waiting, fee));
+            }
             let coins = Coins { min_confirmations: 1, only: Vec::new(), reserve: Reserve::Keep };
             // Not below what relays everywhere: a lock that waits is time lost.
             let rate = per_kw(services.node.estimate_fee(LOCK_TARGET));
@@ -177,9 +250,10 @@ impl SwapLeg for OwnLeg {
         let mut coins = Vec::new();
         for input in &lock.input {
             let outpoint = input.previous_output;
-            let found = self.0.node.transaction(outpoint.txid).await.map_err(LegError::of)?;
-            let output = found.and_then(|found| found.transaction.output.get(outpoint.vout as usize).cloned());
-            let output = output.ok_or_else(|| LegError(format!("the coin {outpoint} of the lock is not known")))?;
+            // No block has the lock, so they are unspent; the blocks that made them may be given up by now.
+            let found = self.0.node.coin(outpoint).await.map_err(LegError::of)?;
+            let output = found.map(|coin| coin.output);
+            let output = output.ok_or_else(|| LegError(format!("the coin {outpoint} of the lock is spent")))?;
             // The weight is for choosing coins, and these are chosen.
             coins.push(FeeCoin { outpoint, output, witness_weight: Weight::ZERO });
         }
@@ -229,6 +303,13 @@ impl OwnLeg {
         self.broadcast(&transaction).await?;
         Ok(transaction)
     }
+}
+
+fn measured_spacing(node: &Node, tip: u32) -> u32 {
+    let heights = tip.saturating_sub(margins::MEASURED_BLOCKS)..=tip;
+    let places = heights.filter_map(|height| node.header_place(&node.block_hash(height)?));
+    let times: Vec<UnixTime> = places.map(|found| place(&found).median_time).collect();
+    margins::measured_spacing(&times)
 }
 
 fn place(tip: &leyden_node::Tip) -> Tip {

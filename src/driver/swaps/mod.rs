@@ -25,7 +25,7 @@ use leyden_channels::{
         Acceptance, Offer, Swap,
         submarine::{Acceptance as SubmarineAcceptance, Submarine},
     },
-    types::PaymentHash,
+    types::{PaymentHash, PaymentPreimage},
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -49,10 +49,10 @@ const REPEAT: Duration = Duration::from_secs(30);
 /// A swap, and what its networks are called.
 #[derive(Clone, Debug)]
 pub(crate) enum SwapInfo {
-    /// Coins of one chain for coins of another.
-    Atomic { swap: Box<Swap>, give_on: String, get_on: String },
+    /// Coins of one chain for coins of another. The warnings say what stands in its way, each in a sentence.
+    Atomic { swap: Box<Swap>, give_on: String, get_on: String, warnings: Vec<String> },
     /// Coins for a Lightning payment.
-    Submarine { swap: Box<Submarine>, network: String },
+    Submarine { swap: Box<Submarine>, network: String, warnings: Vec<String> },
 }
 
 /// What is quoted.
@@ -73,6 +73,10 @@ pub(crate) struct AcceptSwap {
     pub offer: Offer,
     pub give: Amount,
     pub get: Amount,
+    /// Coins of the second daemon's chain are given.
+    pub give_other: bool,
+    /// For at most how many seconds this person's coins may be locked.
+    pub locked_for: u64,
     pub terms: SwapTerms,
 }
 
@@ -88,7 +92,7 @@ pub(crate) struct SwapTerms {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SwapOrder {
     Participate,
-    Redeem,
+    Redeem(Option<PaymentPreimage>),
     Refund,
     Cancel,
 }
@@ -108,6 +112,18 @@ pub(crate) enum SwapRefused {
     Unknown,
     #[error("this offer was accepted already: see `leyden swap list`")]
     Known,
+    #[error(
+        "the offer goes the other way round: it asks you for {asked} sat of {asked_on}, and gives {given} sat of {given_on}. \
+         Nothing was accepted; if that is the trade you want, accept it {instead}",
+        asked = asked.to_sat(),
+        given = given.to_sat()
+    )]
+    OtherDirection { asked: Amount, asked_on: String, given: Amount, given_on: String, instead: &'static str },
+    #[error(
+        "the daemon on {0} gives up old blocks (--prune), also such as a swap could need: nothing was begun. Run it without, on a \
+         new data directory if it has given up some"
+    )]
+    Pruned(String),
     #[error("{MAX_OPEN} swaps are under way already: wait until one has ended")]
     TooMany,
     #[error("{0}")]

@@ -20,7 +20,7 @@ use leyden_channels::{
         outgoing::{PaymentLimits, PaymentRequest, PaymentState},
     },
     swap::{
-        BlockSeen, ChainCtx, Refusal, Role, Start, SwapKeys as _, margins,
+        BlockSeen, Refusal, Role, Start, SwapKeys as _, Tip, margins,
         submarine::{
             Acceptance, Bargain, Ctx, Direction, Effect, Event, Lightning, Offer, Payment, Phase, Receipt, Request,
             Submarine, SubmarineOutbox,
@@ -37,7 +37,8 @@ use tracing::{info, warn};
 
 use super::{
     Answer, LOOK, LegBlock, LegError, LegStatus, MAX_OPEN, OwnLeg, REPEAT, SwapInfo, SwapLeg, SwapOrder, SwapRefused,
-    Trouble, leg::back_to,
+    Trouble,
+    leg::{Doubt, away, back_to},
 };
 use crate::{
     driver::services::Services,
@@ -115,7 +116,16 @@ impl SubmarineTask {
     ) {
         let Self { mut mailbox, news, trouble } = self;
         let chain = OwnLeg(Arc::clone(&services));
-        let mut book = Book { services, swaps, chain, status: None, told: BTreeMap::new(), trouble, news };
+        let mut book = Book {
+            services,
+            swaps,
+            chain,
+            status: None,
+            told: BTreeMap::new(),
+            trouble,
+            doubt: Doubt::default(),
+            news,
+        };
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut repeat_at = Instant::now();
@@ -150,6 +160,8 @@ struct Book {
     /// The phase that was told last.
     told: BTreeMap<PaymentHash, Phase>,
     trouble: Trouble,
+    /// Since when the tip has been in doubt.
+    doubt: Doubt,
     news: broadcast::Sender<SwapInfo>,
 }
 
@@ -176,10 +188,12 @@ impl Book {
             Call::Order(id, order, answer) => {
                 let done = match order {
                     SwapOrder::Cancel => self.order(Some(id), Event::Cancel).await?,
-                    SwapOrder::Participate | SwapOrder::Redeem | SwapOrder::Refund if self.swaps.contains_key(&id) => {
+                    SwapOrder::Participate | SwapOrder::Redeem(_) | SwapOrder::Refund
+                        if self.swaps.contains_key(&id) =>
+                    {
                         Err(SwapRefused::ByItself)
                     }
-                    SwapOrder::Participate | SwapOrder::Redeem | SwapOrder::Refund => Err(SwapRefused::Unknown),
+                    SwapOrder::Participate | SwapOrder::Redeem(_) | SwapOrder::Refund => Err(SwapRefused::Unknown),
                 };
                 let _ = answer.send(done);
             }
@@ -235,13 +249,16 @@ impl Book {
         if open >= MAX_OPEN {
             return Err(SwapRefused::TooMany);
         }
+        if status.is_pruned {
+            return Err(SwapRefused::Pruned(status.network.clone()));
+        }
         let destination = self.chain.new_script().await.map_err(SwapRefused::Away)?;
         Ok(Request {
             nonce: rand::random(),
             depth: terms.depth,
             max_lock_fee: terms.max_lock_fee,
             max_route_fee: terms.max_route_fee,
-            start: Start { destination, tip: status.tip },
+            start: Start { destination, tip: status.tip, spacing: status.spacing },
             network: self.services.invoice_network,
         })
     }
@@ -338,7 +355,17 @@ impl Book {
 
     fn info(&self, swap: &Submarine) -> SwapInfo {
         let network = self.services.node.params().name.clone();
-        SwapInfo::Submarine { swap: Box::new(swap.clone()), network }
+        SwapInfo::Submarine { swap: Box::new(swap.clone()), network, warnings: self.warnings(swap) }
+    }
+
+    /// What a person should know of a swap that is under way.
+    fn warnings(&self, swap: &Submarine) -> Vec<String> {
+        if swap.outcome().is_some() {
+            return Vec::new();
+        }
+        let status = self.status.as_ref().filter(|_| swap.gives_coins() && swap.leg().funding.is_none());
+        let lacks = status.and_then(|status| status.lacks(swap.offer().coins));
+        self.trouble.get().into_iter().chain(lacks).collect()
     }
 
     /// Feeds every swap what has happened.
@@ -348,6 +375,7 @@ impl Book {
         let mut trouble = None;
         if !open.is_empty() {
             self.status = self.chain.status().await.map_err(|error| trouble = Some(error.0)).ok();
+            trouble = trouble.or(self.doubt.of(&self.status));
         }
         for id in open {
             self.hear_of_payment(id).await?;
@@ -419,9 +447,26 @@ impl Book {
 
     /// The chain up to its tip, then the mempool. Whether any block was new.
     async fn follow(&mut self, id: PaymentHash) -> Result<Result<bool, LegError>, StoreError> {
+        let moved = self.follow_blocks(id).await?;
+        // Look for a redeem before refunding, in the mempool too; also if a block is missing.
+        let watched = self.swaps.get(&id).map(Submarine::leg).filter(|state| state.taken.is_none());
+        if let Some(lock) = watched.and_then(|state| state.lock) {
+            match self.chain.spender(lock.outpoint).await {
+                Ok(Some(transaction)) => {
+                    self.handle_or_log(id, Event::Mempool(&transaction)).await?;
+                }
+                Ok(None) => {}
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(moved)
+    }
+
+    /// The blocks up to the tip. Whether any was new.
+    async fn follow_blocks(&mut self, id: PaymentHash) -> Result<Result<bool, LegError>, StoreError> {
         let Some(end) = self.status.as_ref().map(|status| status.tip) else { return Ok(Ok(false)) };
-        let Some(tip) = self.swaps.get(&id).map(|swap| swap.leg().tip) else { return Ok(Ok(false)) };
-        match back_to(&self.chain, tip, end).await {
+        let Some(known) = self.swaps.get(&id).map(Submarine::leg) else { return Ok(Ok(false)) };
+        match back_to(&self.chain, known, end).await {
             Ok(Some(to)) => {
                 self.handle_or_log(id, Event::Reorganized(to)).await?;
             }
@@ -435,23 +480,13 @@ impl Book {
                 Ok(None) => break,
                 Err(error) => return Ok(Err(error)),
             };
-            let LegBlock { tip, transactions } = &block;
-            let seen = BlockSeen { height: tip.height, hash: tip.hash, median_time: tip.median_time, transactions };
+            let LegBlock { tip: Tip { height, hash, median_time }, previous, transactions } = block;
+            let seen = BlockSeen { height, hash, previous, median_time, transactions: &transactions };
+            // After a reorganisation in between the next look begins further back.
             if !self.handle_or_log(id, Event::Block(seen)).await? {
                 break;
             }
             has_moved = true;
-        }
-        // Look for a redeem before refunding, in the mempool too.
-        let watched = self.swaps.get(&id).map(Submarine::leg).filter(|state| state.taken.is_none());
-        if let Some(lock) = watched.and_then(|state| state.lock) {
-            match self.chain.spender(lock.outpoint).await {
-                Ok(Some(transaction)) => {
-                    self.handle_or_log(id, Event::Mempool(&transaction)).await?;
-                }
-                Ok(None) => {}
-                Err(error) => return Ok(Err(error)),
-            }
         }
         Ok(Ok(has_moved))
     }
@@ -500,11 +535,8 @@ impl Book {
         let Some(swap) = self.swaps.get(&id) else { return Ok(SubmarineOutbox::default()) };
         let nothing = Default::default();
         let chain = match &self.status {
-            Some(status) => ChainCtx {
-                estimates: &status.estimates,
-                is_current: status.is_current && swap.leg().tip.hash == status.tip.hash,
-            },
-            None => ChainCtx { estimates: &nothing, is_current: false },
+            Some(status) => status.seen_up_to(swap.leg().tip),
+            None => away(&nothing),
         };
         let ctx = Ctx {
             now: self.services.now(),

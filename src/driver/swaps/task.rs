@@ -6,9 +6,7 @@ use bitcoin::Transaction;
 use leyden_channels::{
     channel::Outbox,
     onchain::FeeEstimates,
-    swap::{
-        BlockSeen, ChainCtx, Ctx, Effect, Event, Leg, Phase, Refusal, Request, Role, Start, Swap, SwapOutbox, Trade,
-    },
+    swap::{BlockSeen, Ctx, Effect, Event, Leg, Phase, Refusal, Request, Role, Start, Swap, SwapOutbox, Tip, Trade},
     types::{Height, PaymentHash},
 };
 use tokio::{
@@ -19,7 +17,8 @@ use tracing::{info, warn};
 
 use super::{
     AcceptSwap, Call, LOOK, LegBlock, LegError, LegStatus, MAX_OPEN, OwnLeg, QuoteSwap, REPEAT, SwapInfo, SwapLeg,
-    SwapOrder, SwapRefused, SwapTerms, Trouble, leg::back_to,
+    SwapOrder, SwapRefused, SwapTerms, Trouble,
+    leg::{Doubt, away, back_to},
 };
 use crate::{
     driver::services::Services,
@@ -78,6 +77,7 @@ impl SwapTask {
             other_status: None,
             told: BTreeMap::new(),
             trouble,
+            doubt: Doubt::default(),
             news,
         };
         let mut look = interval(LOOK);
@@ -117,6 +117,8 @@ struct Book {
     told: BTreeMap<PaymentHash, Phase>,
     /// What a chain is in trouble with: it is written once.
     trouble: Trouble,
+    /// Since when a tip has been in doubt.
+    doubt: Doubt,
     news: broadcast::Sender<SwapInfo>,
 }
 
@@ -139,7 +141,7 @@ impl Book {
             Call::Order(id, order, answer) => {
                 let event = match order {
                     SwapOrder::Participate => Event::Participate,
-                    SwapOrder::Redeem => Event::Redeem,
+                    SwapOrder::Redeem(secret) => Event::Redeem { secret },
                     SwapOrder::Refund => Event::Refund,
                     SwapOrder::Cancel => Event::Cancel,
                 };
@@ -163,23 +165,34 @@ impl Book {
     }
 
     async fn accept(&mut self, request: AcceptSwap) -> Result<(Swap, SwapOutbox), SwapRefused> {
-        let AcceptSwap { offer, give, get, terms } = request;
+        let AcceptSwap { offer, give, get, give_other, locked_for, terms } = request;
         if self.swaps.contains_key(&offer.hash) {
             return Err(SwapRefused::Known);
         }
         let (own, other) = self.both().await?;
-        // The offer says which of the two chains is given; the core checks that it is one of them.
-        let gives_own = offer.inner.chain.hash == own.chain.hash;
-        let (outer, inner) = if gives_own { (&other, &own) } else { (&own, &other) };
+        // The person says which of the two chains is given, never the offer.
+        let (outer, inner) = if give_other { (&own, &other) } else { (&other, &own) };
+        if offer.inner.chain.hash == outer.chain.hash && offer.outer.chain.hash == inner.chain.hash {
+            return Err(SwapRefused::OtherDirection {
+                asked: offer.inner.amount,
+                asked_on: outer.network.clone(),
+                given: offer.outer.amount,
+                given_on: inner.network.clone(),
+                instead: if give_other { "without --give-other" } else { "with --give-other" },
+            });
+        }
         let request = self.request(terms, outer, inner).await?;
-        Swap::accept(offer, (inner.chain, give), (outer.chain, get), request, self.services.now(), &self.services.keys)
-            .map_err(refused)
+        let (give, get) = ((inner.chain, give), (outer.chain, get));
+        Swap::accept(offer, give, get, locked_for, request, self.services.now(), &self.services.keys).map_err(refused)
     }
 
     async fn request(&self, terms: SwapTerms, outer: &LegStatus, inner: &LegStatus) -> Result<Request, SwapRefused> {
         let open = self.swaps.values().filter(|swap| swap.outcome().is_none()).count();
         if open >= MAX_OPEN {
             return Err(SwapRefused::TooMany);
+        }
+        if let Some(pruned) = [outer, inner].into_iter().find(|status| status.is_pruned) {
+            return Err(SwapRefused::Pruned(pruned.network.clone()));
         }
         Ok(Request {
             nonce: rand::random(),
@@ -194,7 +207,7 @@ impl Book {
     async fn start(&self, status: &LegStatus) -> Result<Start, SwapRefused> {
         let chain = self.chain_at(status.chain.hash).ok_or(SwapRefused::NoOther)?;
         let destination = chain.new_script().await.map_err(SwapRefused::Away)?;
-        Ok(Start { destination, tip: status.tip })
+        Ok(Start { destination, tip: status.tip, spacing: status.spacing })
     }
 
     async fn begin(
@@ -243,7 +256,11 @@ impl Book {
     fn chain_at(&self, hash: bitcoin::constants::ChainHash) -> Option<Arc<dyn SwapLeg>> {
         match self.place(hash) {
             Place::Own => Some(Arc::clone(&self.own)),
-            Place::Other => self.other.clone(),
+            // Whatever answers there now may be on another chain.
+            Place::Other => {
+                let is_it = self.other_status.as_ref().is_some_and(|status| status.chain.hash == hash);
+                self.other.clone().filter(|_| is_it)
+            }
         }
     }
 
@@ -261,8 +278,19 @@ impl Book {
             let status = self.status_of(swap, leg);
             status.map_or_else(|| swap.offer().leg(leg).chain.hash.to_string(), |status| status.network.clone())
         };
-        let (give_on, get_on) = (name(swap.role().gives()), name(swap.role().gets()));
-        SwapInfo::Atomic { swap: Box::new(swap.clone()), give_on, get_on }
+        let (give_on, get_on, warnings) = (name(swap.role().gives()), name(swap.role().gets()), self.warnings(swap));
+        SwapInfo::Atomic { swap: Box::new(swap.clone()), give_on, get_on, warnings }
+    }
+
+    /// What a person should know of a swap that is under way.
+    fn warnings(&self, swap: &Swap) -> Vec<String> {
+        if swap.outcome().is_some() {
+            return Vec::new();
+        }
+        let gives = swap.role().gives();
+        let status = self.status_of(swap, gives).filter(|_| swap.leg(gives).funding.is_none());
+        let lacks = status.and_then(|status| status.lacks(swap.offer().leg(gives).amount));
+        self.trouble.get().into_iter().chain(lacks).collect()
     }
 
     /// Feeds every swap what has happened.
@@ -274,7 +302,7 @@ impl Book {
             return Ok(());
         }
         let mut trouble = None;
-        self.own_status = self.own.status().await.ok();
+        self.own_status = self.own.status().await.map_err(|error| trouble = Some(error.0)).ok();
         self.other_status = match &self.other {
             None => {
                 trouble = Some(SwapRefused::NoOther.to_string());
@@ -282,6 +310,8 @@ impl Book {
             }
             Some(other) => other.status().await.map_err(|error| trouble = Some(error.0)).ok(),
         };
+        let doubted = self.doubt.of([&self.own_status, &self.other_status].into_iter().flatten());
+        trouble = trouble.or(doubted);
         for id in open {
             let mut has_moved = repeats;
             for leg in Leg::ALL {
@@ -302,38 +332,24 @@ impl Book {
         Ok(())
     }
 
-    /// One chain of one swap, up to its tip. Whether anything was new.
+    /// One chain of one swap: its blocks up to the tip, then the mempool. Whether anything was new.
     async fn follow(&mut self, id: PaymentHash, leg: Leg) -> Result<Result<bool, LegError>, StoreError> {
         let Some(swap) = self.swaps.get(&id) else { return Ok(Ok(false)) };
-        let Some(status) = self.status_of(swap, leg).cloned() else { return Ok(Ok(false)) };
-        let Some(chain) = self.chain_at(status.chain.hash) else { return Ok(Ok(false)) };
-        let tip = swap.leg(leg).tip;
-        let mut has_moved = false;
-        if tip.hash != status.tip.hash {
-            match back_to(chain.as_ref(), tip, status.tip).await {
-                Ok(Some(to)) => {
-                    self.handle_or_log(id, Event::Reorganized { leg, to }).await?;
-                }
-                Ok(None) => {}
-                Err(error) => return Ok(Err(error)),
-            }
-            while let Some(next) = self.next_height(&id, leg, status.tip.height) {
-                let block = match chain.block(next).await {
-                    Ok(Some(block)) => block,
-                    Ok(None) => break,
-                    Err(error) => return Ok(Err(error)),
-                };
-                let LegBlock { tip, transactions } = &block;
-                let seen = BlockSeen { height: tip.height, hash: tip.hash, median_time: tip.median_time, transactions };
-                if !self.handle_or_log(id, Event::Block { leg, block: seen }).await? {
-                    break;
-                }
-                has_moved = true;
-            }
+        // Without an acceptance there is no contract to look for; these blocks are looked at when there is.
+        if swap.acceptance().is_none() {
+            return Ok(Ok(false));
         }
-        // Look for a redeem before refunding, in the mempool too.
-        let watched = self.swaps.get(&id).map(|swap| swap.leg(leg)).filter(|state| state.taken.is_none());
-        if let Some(lock) = watched.and_then(|state| state.lock) {
+        let hash = swap.offer().leg(leg).chain.hash;
+        let Some((status, chain)) = self.status_of(swap, leg).cloned().zip(self.chain_at(hash)) else {
+            return Ok(Err(LegError(format!(
+                "none of your two daemons follows the chain with the genesis block {hash}: start the one that did, with its \
+                 --network and --data-dir"
+            ))));
+        };
+        let moved = self.follow_blocks(id, leg, &status, &chain).await?;
+        // Also if a block is missing: the secret may be seen nevertheless.
+        let followed = self.swaps.get(&id).map(|swap| swap.leg(leg)).filter(|state| state.taken.is_none());
+        if let Some(lock) = followed.and_then(|state| state.lock) {
             match chain.spender(lock.outpoint).await {
                 Ok(Some(transaction)) => {
                     self.handle_or_log(id, Event::Mempool { leg, transaction: &transaction }).await?;
@@ -341,6 +357,39 @@ impl Book {
                 Ok(None) => {}
                 Err(error) => return Ok(Err(error)),
             }
+        }
+        Ok(moved)
+    }
+
+    async fn follow_blocks(
+        &mut self,
+        id: PaymentHash,
+        leg: Leg,
+        status: &LegStatus,
+        chain: &Arc<dyn SwapLeg>,
+    ) -> Result<Result<bool, LegError>, StoreError> {
+        let Some(swap) = self.swaps.get(&id) else { return Ok(Ok(false)) };
+        let mut has_moved = false;
+        match back_to(chain.as_ref(), swap.leg(leg), status.tip).await {
+            Ok(Some(to)) => {
+                self.handle_or_log(id, Event::Reorganized { leg, to }).await?;
+            }
+            Ok(None) => {}
+            Err(error) => return Ok(Err(error)),
+        }
+        while let Some(next) = self.next_height(&id, leg, status.tip.height) {
+            let block = match chain.block(next).await {
+                Ok(Some(block)) => block,
+                Ok(None) => break,
+                Err(error) => return Ok(Err(error)),
+            };
+            let LegBlock { tip: Tip { height, hash, median_time }, previous, transactions } = block;
+            let seen = BlockSeen { height, hash, previous, median_time, transactions: &transactions };
+            // After a reorganisation in between the next look begins further back.
+            if !self.handle_or_log(id, Event::Block { leg, block: seen }).await? {
+                break;
+            }
+            has_moved = true;
         }
         Ok(Ok(has_moved))
     }
@@ -379,11 +428,8 @@ impl Book {
         let Some(swap) = self.swaps.get(&id) else { return Ok(SwapOutbox::default()) };
         let nothing = FeeEstimates::default();
         let chain = |leg| match self.status_of(swap, leg) {
-            Some(status) => ChainCtx {
-                estimates: &status.estimates,
-                is_current: status.is_current && swap.leg(leg).tip.hash == status.tip.hash,
-            },
-            None => ChainCtx { estimates: &nothing, is_current: false },
+            Some(status) => status.seen_up_to(swap.leg(leg).tip),
+            None => away(&nothing),
         };
         let services = Arc::clone(&self.services);
         let ctx = Ctx {

@@ -65,7 +65,7 @@ fn terms(depth: u32, max_lock_fee: i64, max_route_fee: i64, payment: Msat) -> Ch
     Ok(SubmarineTerms { depth: if depth == 0 { DEPTH } else { depth }, max_lock_fee, max_route_fee })
 }
 
-pub(super) fn info(swap: &Submarine, network: &str) -> leyden::SwapInfo {
+pub(super) fn info(swap: &Submarine, network: &str, warnings: &[String]) -> leyden::SwapInfo {
     let offer = swap.offer();
     let coins = leyden::SwapLegInfo {
         network: network.to_owned(),
@@ -85,6 +85,7 @@ pub(super) fn info(swap: &Submarine, network: &str) -> leyden::SwapInfo {
     };
     let (give, get) = if swap.gives_coins() { (coins, payment) } else { (payment, coins) };
     leyden::SwapInfo {
+        warnings: warnings.to_vec(),
         id: swap.id().0.to_vec(),
         initiator: swap.role() == Role::Initiator,
         phase: phase(swap.phase()).to_owned(),

@@ -19,15 +19,16 @@ use crate::api::{
 type Checked<T> = Result<T, ApiError>;
 
 /// Confirmations that the other's lock needs if nothing else is said.
-pub(super) const DEPTH: u32 = margins::REORG_DEPTH;
+pub(super) const DEPTH: u32 = margins::DEPTH;
 /// The most satoshi that a lock may pay in fees if nothing else is said: some hundred bytes at 50 sat/vB.
 pub(super) const MAX_LOCK_FEE: Amount = Amount::from_sat(10_000);
 
+/// 0 means the usual.
+fn seconds(hours: u32, usual: u64) -> u64 {
+    if hours == 0 { usual } else { u64::from(hours) * 3_600 }
+}
+
 pub(crate) fn quote(request: &leyden::SwapQuoteRequest) -> Checked<QuoteSwap> {
-    let seconds = |hours: u32, usual: u64| match hours {
-        0 => usual,
-        hours => u64::from(hours) * 3_600,
-    };
     Ok(QuoteSwap {
         give: edge::positive_amount("give", request.give)?,
         get: edge::positive_amount("get", request.get)?,
@@ -43,6 +44,8 @@ pub(crate) fn accept(request: &leyden::SwapAcceptRequest) -> Checked<AcceptSwap>
         offer: Offer::decode(&request.offer).map_err(|error| wrong("offer", error))?,
         give: edge::positive_amount("give", request.give)?,
         get: edge::positive_amount("get", request.get)?,
+        give_other: request.give_other,
+        locked_for: seconds(request.inner_hours, margins::INNER_SECONDS),
         terms: terms(request.by_hand, request.depth, request.max_lock_fee)?,
     })
 }
@@ -57,6 +60,11 @@ fn terms(by_hand: bool, depth: u32, max_lock_fee: i64) -> Checked<SwapTerms> {
         amount => amount,
     };
     Ok(SwapTerms { by_hand, depth: if depth == 0 { DEPTH } else { depth }, max_lock_fee })
+}
+
+/// Empty: none is said.
+pub(crate) fn secret(bytes: &[u8]) -> Checked<Option<PaymentPreimage>> {
+    if bytes.is_empty() { Ok(None) } else { edge::bytes32("secret", bytes).map(|secret| Some(PaymentPreimage(secret))) }
 }
 
 fn contract(bytes: &[u8]) -> Checked<Contract> {
@@ -106,12 +114,12 @@ pub(crate) fn extract_secret(request: &leyden::ExtractSecretRequest) -> Checked<
 
 pub(crate) fn info(info: &SwapInfo) -> leyden::SwapInfo {
     match info {
-        SwapInfo::Atomic { swap, give_on, get_on } => atomic(swap, give_on, get_on),
-        SwapInfo::Submarine { swap, network } => submarine::info(swap, network),
+        SwapInfo::Atomic { swap, give_on, get_on, warnings } => atomic(swap, give_on, get_on, warnings),
+        SwapInfo::Submarine { swap, network, warnings } => submarine::info(swap, network, warnings),
     }
 }
 
-fn atomic(swap: &Swap, give_on: &str, get_on: &str) -> leyden::SwapInfo {
+fn atomic(swap: &Swap, give_on: &str, get_on: &str, warnings: &[String]) -> leyden::SwapInfo {
     let role = swap.role();
     leyden::SwapInfo {
         id: swap.id().0.to_vec(),
@@ -126,6 +134,7 @@ fn atomic(swap: &Swap, give_on: &str, get_on: &str) -> leyden::SwapInfo {
         secret: swap.shown_secret().map(|secret| secret.0.to_vec()).unwrap_or_default(),
         created: swap.created().0,
         kind: "atomic".to_owned(),
+        warnings: warnings.to_vec(),
     }
 }
 
@@ -136,6 +145,7 @@ fn phase(phase: Phase) -> &'static str {
         Phase::Locking => "locking",
         Phase::Locked => "locked",
         Phase::Redeemable => "redeemable",
+        Phase::Refundable => "refundable",
         Phase::Redeeming => "redeeming",
         Phase::Redeemed => "redeemed",
         Phase::Refunding => "refunding",
@@ -191,6 +201,9 @@ pub(crate) fn chain_status(status: &SwapChainStatus) -> leyden::SwapChainStatus 
         block_hash: hash.to_vec(),
         median_time: median_time.0,
         current: status.is_current,
+        measured_spacing: status.spacing,
+        pruned: status.is_pruned,
+        confirmed: signed(status.confirmed),
         feerates: rates.map(|(blocks, rate)| leyden::SwapFeerate { blocks: *blocks, sat_per_kw: rate.0 }).collect(),
     }
 }
@@ -200,6 +213,7 @@ pub(crate) fn block(block: &SwapBlock) -> leyden::SwapBlock {
         block_hash: block.tip.hash.to_vec(),
         median_time: block.tip.median_time.0,
         transactions: block.transactions.iter().map(consensus::serialize).collect(),
+        previous_hash: block.previous.to_vec(),
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) fn swap() -> Swap {
         outer_seconds: margins::OUTER_SECONDS,
         inner_seconds: margins::INNER_SECONDS,
     };
-    let start = || Start { destination: ScriptBuf::new(), tip: TIP };
+    let start = || Start { destination: ScriptBuf::new(), tip: TIP, spacing: 0 };
     let request = Request {
         nonce: [7; 32],
         by_hand: false,
@@ -62,7 +62,12 @@ pub(crate) fn acceptance() -> Acceptance {
 }
 
 fn info() -> SwapInfo {
-    SwapInfo::Atomic { swap: Box::new(swap()), give_on: "north".to_owned(), get_on: "south".to_owned() }
+    SwapInfo::Atomic {
+        swap: Box::new(swap()),
+        give_on: "north".to_owned(),
+        get_on: "south".to_owned(),
+        warnings: vec!["wait".to_owned()],
+    }
 }
 
 /// The initiator's side of a swap out.
@@ -79,14 +84,14 @@ pub(crate) fn submarine() -> Submarine {
         depth: 6,
         max_lock_fee: Amount::from_sat(10_000),
         max_route_fee: Msat(5_000),
-        start: Start { destination: ScriptBuf::new(), tip: TIP },
+        start: Start { destination: ScriptBuf::new(), tip: TIP, spacing: 0 },
         network: InvoiceNetwork::Regtest,
     };
     Submarine::quote(&bargain, String::new(), request, UnixTime(1_700_000_000), &Keys).unwrap().0
 }
 
 fn submarine_info() -> SwapInfo {
-    SwapInfo::Submarine { swap: Box::new(submarine()), network: "north".to_owned() }
+    SwapInfo::Submarine { swap: Box::new(submarine()), network: "north".to_owned(), warnings: vec!["wait".to_owned()] }
 }
 
 /// One that spends nothing known.
@@ -146,11 +151,14 @@ impl Swaps for Fake {
             tip: TIP,
             is_current: true,
             feerates: vec![(6, FeeratePerKw(253))],
+            spacing: 600,
+            is_pruned: true,
+            confirmed: Amount::from_sat(5),
         })
     }
 
     async fn swap_block(&self, height: Height) -> Result<Option<SwapBlock>, ApiError> {
-        self.asked(height, Some(SwapBlock { tip: TIP, transactions: Vec::new() }))
+        self.asked(height, Some(SwapBlock { tip: TIP, previous: [2; 32], transactions: Vec::new() }))
     }
 
     async fn swap_spender(&self, outpoint: OutPoint) -> Result<Option<Transaction>, ApiError> {

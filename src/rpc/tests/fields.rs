@@ -234,6 +234,9 @@ fn bases(method: &MethodDescriptor) -> Vec<DynamicMessage> {
             let request = leyden::SwapReclaimRequest { contract: contract.into_bytes(), lock, ..Default::default() };
             vec![request.encode_to_vec()]
         }
+        "leyden.Swap.Redeem" => {
+            vec![leyden::SwapRedeemRequest { id: vec![7; 32], ..Default::default() }.encode_to_vec()]
+        }
         "leyden.Swap.Audit" => {
             let contract = swaps::swap().offer().contract(Leg::Outer, &swaps::acceptance()).witness_script().unwrap();
             let transaction = bitcoin::consensus::serialize(&swaps::transaction());

@@ -17,29 +17,31 @@ use crate::{
     margins::{CLAIM_MARGIN, FINAL_DEPTH},
     swap::{
         Outcome, Refusal, Role,
-        claim::{self, Recall, Terms},
+        claim::{self, Terms},
         contract::Path,
         leg::{Claim, Watched},
         margins,
     },
-    types::{CltvExpiry, Height},
+    types::{CltvExpiry, Height, PaymentPreimage},
 };
 
 impl Submarine {
     pub(super) fn apply(&mut self, event: Event<'_>, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
-        let mut is_due = true;
+        let (mut is_due, mut refunds) = (true, true);
         match event {
             Event::Initiate(acceptance) => self.initiate(acceptance, ctx)?,
-            Event::Cancel => self.cancel()?,
+            Event::Cancel => self.cancel(ctx)?,
             Event::Funded { transaction, fee } => return self.funded(transaction, fee, ctx, effects),
             Event::NotFunded => {
                 is_due = false;
                 self.asked = false;
             }
             Event::Block(block) => {
+                // A refund waits for the tick that follows: before it the mempool has been asked for the secret.
+                refunds = false;
                 let watched = self.watched();
                 let seen = self.leg.connect(&block, watched.as_ref())?;
-                self.secret = self.secret.or(seen);
+                self.note_secret(seen);
                 self.asked = false;
             }
             Event::Reorganized(to) => {
@@ -51,7 +53,7 @@ impl Submarine {
                 let contract = self.contract();
                 let seen = contract.and_then(|contract| self.leg.find_spend(&contract, transaction, None));
                 is_due = self.secret.is_none() && seen.is_some();
-                self.secret = self.secret.or(seen);
+                self.note_secret(seen);
             }
             Event::Payment(payment) => is_due = self.note_payment(payment),
             Event::Receipt(receipt) => is_due = self.note_receipt(receipt),
@@ -60,19 +62,29 @@ impl Submarine {
         if is_due && self.outcome.is_none() {
             match self.lightning {
                 Lightning::Receives(receipt) => {
+                    self.sign_refund(ctx)?;
                     self.lock(receipt, ctx, effects)?;
                     self.settle(receipt, ctx, effects);
-                    self.refund(receipt, ctx, effects)?;
-                    self.give_back(receipt, effects);
+                    if refunds {
+                        self.refund(receipt, ctx, effects)?;
+                    }
+                    self.give_back(receipt, ctx, effects);
                 }
                 Lightning::Pays(payment) => {
                     self.pay(payment, ctx, effects);
                     self.redeem(payment, ctx, effects)?;
                 }
             }
-            self.end();
+            self.end(ctx);
         }
         Ok(())
+    }
+
+    /// A secret that the chain shows. Only an initiator who pays could show it there first: an older data directory may not
+    /// know that this person did.
+    fn note_secret(&mut self, seen: Option<PaymentPreimage>) {
+        self.secret = self.secret.or(seen);
+        self.revealed |= self.role == Role::Initiator && !self.gives_coins() && seen.is_some();
     }
 
     fn watched(&self) -> Option<Watched> {
@@ -97,10 +109,11 @@ impl Submarine {
         Ok(())
     }
 
-    fn cancel(&mut self) -> Result<(), Refusal> {
+    fn cancel(&mut self, ctx: &Ctx<'_>) -> Result<(), Refusal> {
         self.must_run()?;
         match self.lightning {
             Lightning::Receives(_) if self.leg.funding.is_some() => return Err(Refusal::Locked),
+            Lightning::Receives(_) if !self.knows_its_lock(ctx) => return Err(Refusal::NotCurrent),
             Lightning::Pays(Payment::InFlight | Payment::Paid(_)) => return Err(Refusal::Paying),
             Lightning::Receives(_) | Lightning::Pays(Payment::Unpaid | Payment::Failed) => {}
         }
@@ -161,6 +174,11 @@ impl Submarine {
 
     // Whoever gives coins.
 
+    /// In a block that was not looked at there may be a lock that an older data directory does not know.
+    fn knows_its_lock(&self, ctx: &Ctx<'_>) -> bool {
+        self.leg.funding.is_some() || self.acceptance.is_none() || ctx.chain.is_fed
+    }
+
     fn may_lock(&self, receipt: Receipt, ctx: &Ctx<'_>) -> bool {
         let is_paid_for = match (self.role, receipt) {
             (Role::Initiator, Receipt::Open | Receipt::Held(_)) => self.is_begun,
@@ -176,15 +194,14 @@ impl Submarine {
     }
 
     fn lock(&mut self, receipt: Receipt, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
-        if self.leg.funding.is_some() && self.leg.refund.is_none() {
-            self.leg.refund = self.build(Path::Refund, ctx)?.map(|claim| claim.transaction);
-        }
-        if let Some(funding) = &self.leg.funding {
-            let is_waiting = self.leg.lock.is_some_and(|lock| lock.at.is_none());
-            if is_waiting {
-                effects.push(match self.recall_fee(funding, ctx) {
-                    Some(fee) => Effect::Recall { lock: funding.clone(), to: self.leg.destination.clone(), fee },
-                    None => Effect::Broadcast { transaction: funding.clone() },
+        if let Some(lock) = self.leg.funding.clone() {
+            if self.leg.lock.is_some_and(|lock| lock.at.is_none()) {
+                effects.push(if self.is_unwanted(receipt, ctx) {
+                    let (amount, limit) = (self.offer.coins, self.max_lock_fee);
+                    let fee = self.leg.recall_fee(&lock, limit, amount, ctx.chain.estimates);
+                    Effect::Recall { lock, to: self.leg.destination.clone(), fee }
+                } else {
+                    Effect::Broadcast { transaction: lock }
                 });
             }
             return Ok(());
@@ -198,20 +215,29 @@ impl Submarine {
         Ok(())
     }
 
-    /// What calling the lock back pays; `None` while it shall come.
+    /// Whether a lock that waits for a block is to be called back.
     ///
     /// The lock of a swap out that a block takes after the payment went back is a gift: the initiator takes it with the
-    /// secret. So once it is too late for the secret to be shown in time, a lock that waits is called back, and what that
-    /// pays climbs until the refund height to what any claim may pay. A late lock of a swap in costs nothing but time:
-    /// nobody pays for it.
-    fn recall_fee(&self, lock: &Transaction, ctx: &Ctx<'_>) -> Option<Amount> {
-        let (window, left) = (margins::redeem_blocks(&self.offer.chain), self.blocks_left());
-        if self.role == Role::Initiator || self.secret.is_some() || left >= window {
-            return None;
+    /// secret. So once it is too late for the secret to be shown in time, or the payment is not held any more, a lock that
+    /// waits is called back. A late lock of a swap in costs nothing but time: nobody pays for it.
+    fn is_unwanted(&self, receipt: Receipt, ctx: &Ctx<'_>) -> bool {
+        // In a block that was not looked at, the lock may stand.
+        if self.role == Role::Initiator || !ctx.chain.is_fed {
+            return false;
         }
-        let (window, left) = (u64::from(window), u64::from(left));
-        let terms = Recall { lock, paid: self.max_lock_fee, amount: self.offer.coins, window, left };
-        claim::recall_fee(&terms, ctx.chain.estimates, ctx.policy)
+        match receipt {
+            Receipt::Held(_) => self.secret.is_none() && self.blocks_left() < margins::redeem_blocks(&self.offer.chain),
+            Receipt::Settled => false,
+            Receipt::Open | Receipt::TakenBack | Receipt::Canceled => true,
+        }
+    }
+
+    /// The refund of a lock that this machine has not made, but found in a block.
+    fn sign_refund(&mut self, ctx: &Ctx<'_>) -> Result<(), Refusal> {
+        if self.leg.lacks_refund() {
+            self.leg.refund = self.build(Path::Refund, ctx)?.map(|claim| claim.transaction);
+        }
+        Ok(())
     }
 
     /// The lock is signed: sign the refund, keep both, and only then broadcast.
@@ -235,8 +261,8 @@ impl Submarine {
         if fee > self.max_lock_fee {
             return Err(Refusal::FeeTooHigh { fee, limit: self.max_lock_fee });
         }
-        self.leg.note_lock(&contract, self.offer.coins, &transaction)?;
-        self.leg.refund = self.build(Path::Refund, ctx)?.map(|claim| claim.transaction);
+        self.leg.note_lock(&contract, self.offer.coins, &transaction, fee)?;
+        self.sign_refund(ctx)?;
         effects.push(Effect::Broadcast { transaction });
         Ok(())
     }
@@ -248,31 +274,33 @@ impl Submarine {
             // Not without having given the coins, nor when they are about to come back.
             Role::Initiator => {
                 let is_given = self.leg.is_unspent() && self.leg.claim.is_none() && !self.is_expired();
-                is_given.then(|| ctx.keys.secret(&self.nonce))
+                (is_given && ctx.chain.is_current).then(|| ctx.keys.secret(&self.nonce))
             }
-            Role::Participant => self.secret.filter(|_| self.may_settle(expiry)),
+            Role::Participant => self.secret.filter(|_| self.may_settle(expiry, ctx)),
         };
-        if let Some(preimage) = preimage.filter(|_| ctx.chain.is_current) {
+        if let Some(preimage) = preimage {
             self.secret = Some(preimage);
             effects.push(Effect::Settle { preimage });
         }
     }
 
     /// With a refund on its way both spends of the lock wait for a block, and only one of them makes the payment this
-    /// person's. The chain says which, unless there is no time to wait for it.
-    fn may_settle(&self, expiry: CltvExpiry) -> bool {
+    /// person's. The chain says which, unless there is no time to wait for it. Without a refund nothing has to be known of the
+    /// chain: a stranger can make its tip doubtful, and the payment waits for nobody.
+    fn may_settle(&self, expiry: CltvExpiry, ctx: &Ctx<'_>) -> bool {
         let reserve = CLAIM_MARGIN
             .saturating_add(margins::REORG_DEPTH)
             .saturating_add(margins::restart_blocks(&self.offer.chain));
         let time_is_short = expiry.0 < self.tip().0.saturating_add(reserve);
         match self.leg.taken {
             Some(taken) => taken.with_secret,
-            None => self.leg.claim.is_none() || time_is_short,
+            None => self.leg.claim.is_none() || (time_is_short && ctx.chain.is_fed),
         }
     }
 
     fn refund(&mut self, receipt: Receipt, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
-        if !self.leg.is_unspent() || !self.is_expired() || !ctx.chain.is_current {
+        // It needs no certainty of the tip: a refund of what is spent or not expired is merely refused.
+        if !self.leg.is_unspent() || !self.is_expired() {
             return Ok(());
         }
         match (receipt, self.role) {
@@ -291,14 +319,17 @@ impl Submarine {
     }
 
     /// Gives the invoice up once the lock will not come, or is back for good.
-    fn give_back(&self, receipt: Receipt, effects: &mut Vec<Effect>) {
+    fn give_back(&self, receipt: Receipt, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) {
         let is_too_short = match receipt {
             Receipt::Open => false,
             Receipt::Held(expiry) => self.role == Role::Participant && !self.outlasts(expiry),
             Receipt::Settled | Receipt::TakenBack | Receipt::Canceled => return,
         };
         let is_over = match self.leg.funding {
-            None => self.is_given_up || self.is_too_late_to_begin() || is_too_short,
+            None => {
+                let is_wanted = !self.is_given_up && !self.is_too_late_to_begin() && !is_too_short;
+                !is_wanted && self.knows_its_lock(ctx)
+            }
             Some(_) => self.leg.is_taken(false, margins::REORG_DEPTH) || self.leg.is_replaced(margins::REORG_DEPTH),
         };
         if is_over {
@@ -372,19 +403,41 @@ impl Submarine {
     fn build(&self, path: Path, ctx: &Ctx<'_>) -> Result<Option<Claim>, Refusal> {
         let Some(contract) = self.contract() else { return Ok(None) };
         let blocks = match path {
-            Path::Redeem(_) => self.blocks_left().max(1),
-            Path::Refund => claim::REFUND_PATIENCE,
+            Path::Redeem(_) => Some(self.blocks_left()),
+            Path::Refund => self.refund_blocks(),
         };
         let terms = Terms {
             contract: &contract,
             path,
             key: ctx.keys.key(&self.id(), self.offer.direction.contract_leg()),
-            deadline: Height(self.tip().0.saturating_add(blocks)),
+            deadline: blocks.map(|blocks| Height(self.tip().0.saturating_add(blocks.max(1)))),
+            is_fed: ctx.chain.is_fed,
         };
         Ok(claim::build(&self.leg, &terms, ctx.chain.estimates, ctx.policy)?)
     }
 
-    fn end(&mut self) {
+    /// Blocks within which a refund should have paid its whole budget; `None` while nobody else can take the coins without
+    /// giving the payment.
+    fn refund_blocks(&self) -> Option<u32> {
+        let Lightning::Receives(receipt) = self.lightning else { return None };
+        match (receipt, self.role) {
+            // The payment is gone, and the secret is out: whoever has it may take these.
+            _ if self.secret.is_some() => Some(margins::CONFIRMATION_BUDGET),
+            // Only this person has the secret.
+            (_, Role::Initiator) => None,
+            // Once the payment goes back, the initiator takes the coins for nothing.
+            (Receipt::Held(expiry), Role::Participant) => {
+                let end = expiry.0.saturating_sub(CLAIM_MARGIN);
+                let left = end.saturating_sub(self.tip().0);
+                (left < margins::redeem_blocks(&self.offer.chain)).then_some(left)
+            }
+            (Receipt::Open | Receipt::Settled | Receipt::TakenBack | Receipt::Canceled, Role::Participant) => {
+                Some(margins::CONFIRMATION_BUDGET)
+            }
+        }
+    }
+
+    fn end(&mut self, ctx: &Ctx<'_>) {
         let (is_redeemed, is_refunded) = (self.leg.is_taken(true, FINAL_DEPTH), self.leg.is_taken(false, FINAL_DEPTH));
         // Long after every HTLC, and after the refund height.
         let is_long_over = self.tip().0 >= self.offer.refund_height.0.saturating_add(FINAL_DEPTH);
@@ -396,7 +449,8 @@ impl Submarine {
                     Some(Outcome::Lost)
                 } else if is_refunded {
                     Some(Outcome::Refunded)
-                } else if self.leg.is_replaced(FINAL_DEPTH) || self.leg.funding.is_none() {
+                } else if self.leg.is_replaced(FINAL_DEPTH) || (self.leg.funding.is_none() && self.knows_its_lock(ctx))
+                {
                     Some(Outcome::NothingLocked)
                 } else {
                     None

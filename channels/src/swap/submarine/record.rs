@@ -8,15 +8,13 @@ use crate::{
     swap::{
         Outcome, RestoreError, Role,
         record::{
-            get_flag, get_option, put_option, read_leg, read_outcome, read_role, write_leg, write_outcome, write_role,
+            FORMAT, get_flag, get_option, put_option, read_leg, read_outcome, read_role, write_leg, write_outcome,
+            write_role,
         },
     },
     types::{CltvExpiry, UnixTime},
     wire::codec::{Field, Reader},
 };
-
-/// The format that is written, and the highest that is read.
-const FORMAT: u8 = 1;
 
 impl Submarine {
     /// All that has to survive.
@@ -59,7 +57,7 @@ impl Submarine {
         let secret = get_option(&mut reader)?;
         let lightning = read_lightning(&mut reader)?;
         let outcome: Option<Outcome> = read_outcome(&mut reader)?;
-        let leg = read_leg(&mut reader)?;
+        let leg = read_leg(&mut reader, found)?;
         reader.finish()?;
         Ok(Self {
             role,

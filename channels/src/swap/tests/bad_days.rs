@@ -46,11 +46,11 @@ fn one_coin_for_ten_by_hand() {
     world.mine(Leg::Inner, DEPTH);
     world.both_look();
     assert_eq!(world.alice.swap.phase(), Phase::Redeemable);
-    world.order(Role::Initiator, Event::Redeem).unwrap();
+    world.order(Role::Initiator, Event::Redeem { secret: None }).unwrap();
     world.mine(Leg::Inner, 1);
     world.both_look();
     assert_eq!(world.bob.swap.phase(), Phase::Redeemable);
-    world.order(Role::Participant, Event::Redeem).unwrap();
+    world.order(Role::Participant, Event::Redeem { secret: None }).unwrap();
     world.mine(Leg::Outer, 1);
     world.both_look();
     assert_eq!(end(&world), BOTH_SWAPPED);
@@ -135,7 +135,7 @@ fn no_secret_is_shown_too_near_the_expiry() {
     world.pass(last + 300, |world| world.look(Role::Participant));
     world.look(Role::Initiator);
     assert!(world.alice.sent.iter().all(|(leg, _)| *leg == Leg::Outer));
-    let by_hand = world.order(Role::Initiator, Event::Redeem);
+    let by_hand = world.order(Role::Initiator, Event::Redeem { secret: None });
     assert!(matches!(by_hand, Err(Refusal::TooLateToReveal { .. })), "{by_hand:?}");
     world.run_out();
     assert_eq!(end(&world), NONE_SWAPPED);
@@ -308,7 +308,8 @@ fn fee_spike() {
     world.pass(4 * 3600, World::both_look);
     assert_eq!(end(&world), BOTH_SWAPPED);
     let last = world.alice.swap.leg(Leg::Inner).claim.clone().unwrap();
-    assert!(last.fee > first.fee && last.since == first.since);
+    let since = |claim: &crate::swap::Claim| claim.ramp.map(|ramp| ramp.since);
+    assert!(last.fee > first.fee && since(&last) == since(&first) && since(&last).is_some());
     // An estimate that rises is followed at once.
     let mut world = World::both_locked(false);
     world.mine(Leg::Inner, DEPTH);
@@ -361,4 +362,75 @@ fn a_lock_that_the_wallet_has_replaced_by_one_that_pays_more_is_the_lock() {
     assert_eq!(refund.input[0].previous_output.txid, bumped.compute_txid());
     world.pass(margins::OUTER_SECONDS + 3 * 3600, |world| world.look(Role::Initiator));
     assert_eq!((world.alice.swap.phase(), end(&world)), (Phase::Refunded, NONE_SWAPPED));
+}
+
+#[test]
+fn by_hand_a_refund_is_made_before_the_initiator_can_take_both() {
+    let mut world = World::both_locked(true);
+    world.pass(margins::INNER_SECONDS + 3 * 3600, |world| world.look(Role::Participant));
+    assert_eq!(world.bob.swap.phase(), Phase::Refundable);
+    world.pass(margins::OUTER_SECONDS, |world| world.look(Role::Participant));
+    assert_eq!(world.bob.swap.phase(), Phase::Refunded);
+}
+
+#[test]
+fn a_lock_that_waits_is_called_back_when_the_others_is_gone() {
+    let mut world = World::both_locked(false);
+    let now = world.chains.now;
+    world.chains.outer.mempool.clear();
+    world.chains.outer.reorganize(DEPTH, now, true);
+    world.chains.outer.mempool.clear();
+    let away = world.chains.outer.fund(ALICE, world.alice.wallet(), ONE, Amount::from_sat(700)).unwrap();
+    assert!(world.chains.outer.submit(&away));
+    world.mine(Leg::Outer, 1);
+    world.look(Role::Participant);
+    world.mine(Leg::Inner, 1);
+    world.look(Role::Participant);
+    assert_eq!(world.bob.swap.phase(), Phase::Refunded);
+    let redeem = redeem_by_alice(&world, 2_000);
+    assert!(!world.chains.inner.submit(&redeem), "Alice takes ten for nothing");
+}
+
+#[test]
+fn the_usual_depth_withstands_the_reorganisation_that_is_promised() {
+    let mut world = World::agreed(false);
+    world.bob.swap.depth = margins::DEPTH;
+    world.bob.disk.0 = Some(world.bob.swap.encode());
+    world.mine(Leg::Outer, margins::REORG_DEPTH);
+    world.look(Role::Participant);
+    assert!(world.bob.swap.leg(Leg::Inner).funding.is_none());
+    world.mine(Leg::Outer, 1);
+    world.look(Role::Participant);
+    assert!(world.bob.swap.leg(Leg::Inner).funding.is_some());
+    let now = world.chains.now;
+    world.chains.outer.reorganize(margins::REORG_DEPTH, now, true);
+    world.look(Role::Participant);
+    assert!(world.bob.swap.leg(Leg::Outer).lock.unwrap().at.is_some());
+}
+
+#[test]
+fn a_phase_tells_of_no_command_that_is_refused() {
+    let mut world = World::both_locked(true);
+    world.mine(Leg::Inner, DEPTH);
+    world.both_look();
+    // Bob has no secret, Alice's is good.
+    let phases = |world: &World| (world.alice.swap.phase(), world.bob.swap.phase());
+    assert_eq!(phases(&world), (Phase::Redeemable, Phase::Locked));
+    world.pass(margins::INNER_SECONDS - 3600, World::both_look);
+    assert_eq!(phases(&world), (Phase::Locked, Phase::Locked));
+    assert!(world.order(Role::Initiator, Event::Redeem { secret: None }).is_err());
+}
+
+#[test]
+fn a_secret_that_was_found_elsewhere_redeems() {
+    let mut world = World::both_locked(true);
+    world.mine(Leg::Inner, 1);
+    world.look(Role::Participant);
+    let wrong = Some(crate::types::PaymentPreimage([9; 32]));
+    assert_eq!(world.order(Role::Participant, Event::Redeem { secret: wrong }), Err(Refusal::WrongSecret));
+    let secret = Some(super::person::secret_of(&world.alice));
+    world.order(Role::Participant, Event::Redeem { secret }).unwrap();
+    world.mine(Leg::Outer, 1);
+    world.look(Role::Participant);
+    assert_eq!(world.bob.swap.phase(), Phase::Redeemed);
 }

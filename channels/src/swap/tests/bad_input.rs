@@ -42,7 +42,7 @@ fn wrong_amount() {
 
 #[test]
 fn timelocks_that_leave_too_little_are_refused() {
-    let gap = margins::gap_seconds(&NORTH);
+    let gap = margins::gap_seconds(&NORTH, &SOUTH);
     let close = |offer: &mut Offer| offer.outer.expiry = UnixTime(offer.inner.expiry.0 + gap - 1);
     assert_eq!(refused(close), TermsError::GapTooSmall { gap: gap - 1, needed: gap });
     // The participant's before the initiator's, never the other way round.
@@ -50,6 +50,12 @@ fn timelocks_that_leave_too_little_are_refused() {
     assert_eq!(refused(swapped), TermsError::GapTooSmall { gap: 0, needed: gap });
     let far = |offer: &mut Offer| offer.outer.expiry = UnixTime(BEGIN + margins::MAX_SECONDS + 1);
     assert_eq!(refused(far), TermsError::TooFar);
+    // Longer than Bob has said that his coins may be locked.
+    let late = |offer: &mut Offer| {
+        offer.inner.expiry = UnixTime(BEGIN + margins::INNER_SECONDS + 7_200);
+        offer.outer.expiry = UnixTime(BEGIN + 4 * margins::INNER_SECONDS);
+    };
+    assert!(matches!(refused(late), TermsError::LockedTooLong { most: margins::INNER_SECONDS, .. }));
     let soon = |offer: &mut Offer| offer.inner.expiry = UnixTime(BEGIN + 3600);
     assert!(matches!(refused(soon), TermsError::TooLate { left: 3600, .. }));
 }
@@ -93,10 +99,11 @@ fn a_lock_that_costs_more_than_was_quoted_is_not_broadcast() {
     world.bob.lock_fee = Amount::from_sat(1_001);
     let (bob, chains) = world.person(Role::Participant);
     for height in bob.swap.leg(Leg::Outer).tip.height.0 + 1..=chains.outer.height() {
-        let (tip, transactions) = chains.outer.block(height);
+        let (tip, previous, transactions) = chains.outer.block(height);
         let block = crate::swap::BlockSeen {
             height: tip.height,
             hash: tip.hash,
+            previous,
             median_time: tip.median_time,
             transactions: &transactions,
         };
@@ -112,8 +119,8 @@ fn a_lock_that_costs_more_than_was_quoted_is_not_broadcast() {
 fn commands_are_refused_with_what_to_do() {
     let mut world = World::agreed(true);
     assert_eq!(world.order(Role::Initiator, Event::Participate), Err(Refusal::NotParticipant));
-    assert_eq!(world.order(Role::Participant, Event::Redeem), Err(Refusal::NoSecret));
-    assert_eq!(world.order(Role::Initiator, Event::Redeem), Err(Refusal::NotRedeemable));
+    assert_eq!(world.order(Role::Participant, Event::Redeem { secret: None }), Err(Refusal::NoSecret));
+    assert_eq!(world.order(Role::Initiator, Event::Redeem { secret: None }), Err(Refusal::NotRedeemable));
     assert_eq!(world.order(Role::Participant, Event::Refund), Err(Refusal::NothingToRefund));
     world.mine(Leg::Outer, 1);
     world.both_look();

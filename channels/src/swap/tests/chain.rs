@@ -12,7 +12,7 @@ use leyden_consensus::{
 };
 
 use crate::{
-    swap::Tip,
+    swap::{Tip, margins},
     types::{Height, UnixTime},
 };
 
@@ -92,6 +92,12 @@ impl Chain {
         Tip { height: Height(height), hash, median_time: UnixTime(self.median_time(height)) }
     }
 
+    pub fn measured_spacing(&self) -> u32 {
+        let first = self.height().saturating_sub(margins::MEASURED_BLOCKS);
+        let times: Vec<UnixTime> = (first..=self.height()).map(|height| UnixTime(self.median_time(height))).collect();
+        margins::measured_spacing(&times)
+    }
+
     pub fn tip(&self) -> Tip {
         self.tip_at(self.height())
     }
@@ -100,8 +106,9 @@ impl Chain {
         self.blocks.get(tip.height.0 as usize).is_some_and(|block| block.hash == tip.hash)
     }
 
-    pub fn block(&self, height: u32) -> (Tip, Vec<Transaction>) {
-        (self.tip_at(height), self.blocks[height as usize].transactions.clone())
+    /// Its place, the hash of the one below, what is in it.
+    pub fn block(&self, height: u32) -> (Tip, [u8; 32], Vec<Transaction>) {
+        (self.tip_at(height), self.tip_at(height - 1).hash, self.blocks[height as usize].transactions.clone())
     }
 
     /// A lock as a wallet makes it, change included, and its fee. `None` without a coin that is large enough.

@@ -7,7 +7,7 @@ use leyden_consensus::{
 };
 use secp256k1::{SECP256K1, SecretKey};
 
-use super::{chain::wallet_script, person::Keys};
+use super::{chain::wallet_script, person::Keys, world::*};
 use crate::{
     swap::{
         Contract, ContractError, Expiry, Leg, NotOurs, SwapKeys as _, Tip,
@@ -171,4 +171,25 @@ fn a_contract_is_taken_with_the_seed_and_its_script_alone() {
         assert_eq!(way_out(&read, &bob, Some(PaymentPreimage([1; 32]))), Err(NotOurs::WrongSecret));
         assert_eq!(way_out(&read, &Keys(3), Some(SECRET)), Err(NotOurs::OtherWallet));
     }
+}
+
+#[test]
+fn a_refund_that_shows_a_secret_of_zeros_is_a_refund() {
+    let world = World::agreed(true);
+    let zeros = PaymentPreimage([0; 32]);
+    let offer = *world.bob.swap.offer();
+    let agreed = offer.contract(Leg::Outer, world.bob.swap.acceptance().unwrap());
+    let contract = Contract { hash: zeros.hash(), ..agreed };
+    let to = world.alice.wallet();
+    let outpoint = world.alice.swap.leg(Leg::Outer).lock.unwrap().outpoint;
+    let spend = Spend { outpoint, amount: ONE, path: Path::Refund, to: &to, fee: Amount::from_sat(1_000) };
+    let key = world.alice.keys.key(&offer.hash, Leg::Outer);
+    let mut odd = contract.spend(&spend, &key).unwrap();
+    let items: Vec<Vec<u8>> = odd.input[0].witness.iter().map(<[u8]>::to_vec).collect();
+    odd.input[0].witness = bitcoin::Witness::from_slice(&[&items[0][..], &[0; 32], &items[2]]);
+    // MINIMALIF is no rule of blocks: any false value takes the branch of the refund.
+    let coin = bitcoin::TxOut { value: ONE, script_pubkey: contract.script_pubkey().unwrap() };
+    let spending = SpendingTx::new(&odd, vec![coin]).unwrap();
+    assert!(spending.verify_input(0, ScriptFlags::CONSENSUS).is_ok());
+    assert_eq!(contract.secret_in(&odd.input[0].witness), None);
 }

@@ -14,6 +14,9 @@ use crate::{
 /// Blocks that are looked at again after a reorganisation.
 const RESCAN: u32 = 20;
 
+/// A person's clock is wrong by at most so many seconds.
+pub const CLOCK: u64 = 3_600;
+
 pub struct Keys(pub u8);
 
 impl SwapKeys for Keys {
@@ -34,6 +37,11 @@ pub enum Crash {
     Never,
     Before,
     After,
+}
+
+/// The secret of an initiator.
+pub fn secret_of(person: &Person) -> PaymentPreimage {
+    person.keys.secret(&[0x40 + person.id; 32])
 }
 
 #[derive(Default)]
@@ -59,6 +67,12 @@ pub struct Person {
     /// Of the wallet's locks.
     pub lock_fee: Amount,
     pub estimate: FeeratePerKw,
+    /// A stranger with a wrong clock, or headers without blocks: no tip is beyond doubt.
+    pub doubts: bool,
+    /// How far this person's clock is ahead, in seconds, and [`CLOCK`] more.
+    pub fast: u64,
+    /// The daemon of this chain is away.
+    pub away: Option<Leg>,
     /// What was ever broadcast.
     pub sent: Vec<(Leg, Transaction)>,
     policy: EnforcementPolicy,
@@ -75,6 +89,9 @@ impl Person {
             disk,
             lock_fee: Amount::from_sat(500),
             estimate: FeeratePerKw(500),
+            fast: CLOCK,
+            doubts: false,
+            away: None,
             sent: Vec::new(),
             policy: EnforcementPolicy::default(),
         }
@@ -88,9 +105,14 @@ impl Person {
     pub fn handle(&mut self, event: Event<'_>, chains: &mut Chains, crash: Crash) -> Result<(), Refusal> {
         let estimates = FeeEstimates::flat(self.estimate);
         let current = |leg| self.swap.leg(leg).tip == chains.leg(leg).tip();
-        let chain = |leg| ChainCtx { estimates: &estimates, is_current: current(leg) };
+        let chain = |leg| ChainCtx {
+            estimates: &estimates,
+            spacing: chains.leg(leg).measured_spacing(),
+            is_fed: current(leg) && self.away != Some(leg),
+            is_current: current(leg) && !self.doubts && self.away.is_none(),
+        };
         let ctx = Ctx {
-            now: UnixTime(chains.now),
+            now: UnixTime(chains.now + self.fast - CLOCK),
             keys: &self.keys,
             policy: &self.policy,
             outer: chain(Leg::Outer),
@@ -119,8 +141,12 @@ impl Person {
         match effect {
             Effect::Fund { leg, script, amount, max_fee } => {
                 let fee = self.lock_fee;
+                // A wallet looks for what it has made already.
+                let pays_it = |known: &&Transaction| known.output.iter().any(|output| output.script_pubkey == script);
+                let waiting = chains.leg(leg).mempool.iter().find(pays_it).cloned();
+                let made = waiting.or_else(|| chains.leg(leg).fund(self.id, script, amount, fee));
                 assert!(amount == self.swap.offer().leg(leg).amount && max_fee == Amount::from_sat(1_000));
-                let event = match chains.leg(leg).fund(self.id, script, amount, fee) {
+                let event = match made {
                     Some(transaction) => Event::Funded { transaction, fee },
                     None => Event::NotFunded,
                 };
@@ -139,7 +165,9 @@ impl Person {
                     let refund = kept.leg(leg).refund.as_ref().expect("the signed refund is durable before the lock");
                     assert_eq!(refund.input[0].previous_output.txid, transaction.compute_txid());
                 }
-                chains.leg_mut(leg).submit(&transaction);
+                if self.away != Some(leg) {
+                    chains.leg_mut(leg).submit(&transaction);
+                }
                 self.sent.push((leg, transaction));
                 Ok(())
             }
@@ -148,25 +176,37 @@ impl Person {
 
     /// Sees everything that has happened on both chains since the last time.
     pub fn catch_up(&mut self, chains: &mut Chains, crash: &mut impl FnMut() -> Crash) {
-        for leg in Leg::ALL {
-            if !chains.leg(leg).contains(&self.swap.leg(leg).tip) {
+        let away = self.away;
+        for leg in Leg::ALL.into_iter().filter(|leg| away != Some(*leg)) {
+            // More than once if the process ends at it.
+            while !chains.leg(leg).contains(&self.swap.leg(leg).tip) {
                 // Further than any reorganisation: what still stands is found again.
-                let known = self.swap.leg(leg).tip.height.0.min(chains.leg(leg).height());
-                let to = chains.leg(leg).tip_at(known - RESCAN);
+                let next = self.swap.leg(leg).tip.height.0 + 1;
+                if next <= chains.leg(leg).height() {
+                    // Whoever reads on by height alone meets a block of another branch.
+                    let refused = self.feed(leg, next, chains, Crash::Never);
+                    assert_eq!(refused, Err(Refusal::NoChild(next)));
+                }
+                let known = self.swap.leg(leg).tip.height.0.min(chains.leg(leg).height()) - RESCAN;
+                let found = self.swap.leg(leg).earliest().map_or(known, |found| found.0 - 1);
+                let to = chains.leg(leg).tip_at(known.min(found));
                 self.handle(Event::Reorganized { leg, to }, chains, crash()).unwrap();
             }
             while self.swap.leg(leg).tip.height.0 < chains.leg(leg).height() {
                 let height = self.swap.leg(leg).tip.height.0 + 1;
-                let (tip, transactions) = chains.leg(leg).block(height);
-                let Tip { height, hash, median_time } = tip;
-                let block = BlockSeen { height, hash, median_time, transactions: &transactions };
-                self.handle(Event::Block { leg, block }, chains, crash()).unwrap();
+                self.feed(leg, height, chains, crash()).unwrap();
             }
             for transaction in chains.leg(leg).mempool.clone() {
                 self.handle(Event::Mempool { leg, transaction: &transaction }, chains, crash()).unwrap();
             }
         }
         self.handle(Event::Tick, chains, crash()).unwrap();
+    }
+
+    fn feed(&mut self, leg: Leg, height: u32, chains: &mut Chains, crash: Crash) -> Result<(), Refusal> {
+        let (Tip { height, hash, median_time }, previous, transactions) = chains.leg(leg).block(height);
+        let block = BlockSeen { height, hash, previous, median_time, transactions: &transactions };
+        self.handle(Event::Block { leg, block }, chains, crash)
     }
 
     pub fn wallet(&self) -> bitcoin::ScriptBuf {

@@ -1,5 +1,6 @@
 //! Random schedules: two chains that find blocks as they like, with reorganisations and fees that jump; two people who are
-//! away for hours and whose processes end at any commit; counterparties that die, and counterparties that take whatever
+//! away for hours, whose processes end at any commit, whose clocks are wrong, whose nodes doubt their tips, whose data
+//! directories are put back to what they were, and who read a chain while it is reorganised; counterparties that die, and counterparties that take whatever
 //! they can.
 //!
 //! A failure prints its seed: `LEYDEN_SWAP_SEED=n cargo test --workspace --lib swap::tests::schedule` runs that one alone.
@@ -7,11 +8,11 @@
 use bitcoin::Amount;
 
 use super::{
-    person::{Crash, Person},
+    person::{CLOCK, Crash, Person},
     world::*,
 };
 use crate::swap::{
-    Leg, Role, SwapKeys,
+    Leg, Role, Swap, SwapKeys,
     contract::{Path, Spend, extract_secret},
     margins,
 };
@@ -67,6 +68,10 @@ struct Schedule {
     /// When each chain has its next block, and when each person looks again.
     next_block: [u64; 2],
     next_look: [u64; 2],
+    /// How many times slower than its rules say each chain finds its blocks, from now on.
+    slow: [u64; 2],
+    /// A row of each person from before.
+    older: [Option<Vec<u8>>; 2],
 }
 
 impl Schedule {
@@ -78,7 +83,13 @@ impl Schedule {
             1 => [(Role::Initiator, Conduct::Honest), (Role::Participant, Conduct::throw(&mut dice))],
             _ => [(Role::Initiator, Conduct::throw(&mut dice)), (Role::Participant, Conduct::Honest)],
         };
-        Self { dice, world: World::agreed(false), conduct, next_block: [BEGIN; 2], next_look: [BEGIN; 2] }
+        let mut world = World::agreed(false);
+        for person in [&mut world.alice, &mut world.bob] {
+            person.fast = dice.below(2 * CLOCK);
+        }
+        let slow = [0, 1].map(|_| if dice.percent(10) { 2 + dice.below(3) } else { 1 });
+        let (next_block, next_look, older) = ([BEGIN; 2], [BEGIN; 2], [None, None]);
+        Self { dice, world, conduct, next_block, next_look, slow, older }
     }
 
     fn run(&mut self) {
@@ -112,7 +123,7 @@ impl Schedule {
             }
             // Clocks of miners are wrong by an hour, and a block may take four times as long as it should.
             let time = now + self.dice.below(7_200) - 3_600;
-            let spacing = u64::from(chain.spacing);
+            let spacing = u64::from(chain.spacing) * self.slow[at];
             self.next_block[at] = now + self.dice.below(2 * spacing) + self.dice.below(2 * spacing) / 4;
             let (minimum, depth, forgetful) =
                 (self.dice.below(20) * 1_000, 1 + self.dice.below(4), self.dice.percent(30));
@@ -147,6 +158,19 @@ impl Schedule {
         }
         let dice = &mut self.dice;
         let (person, chains) = self.world.person(role);
+        // For some hours a stranger makes this node doubt its tips.
+        if dice.percent(5) {
+            person.doubts = !person.doubts && dice.percent(50);
+        }
+        if dice.percent(3) {
+            self.older[at] = person.disk.0.clone();
+        } else if dice.percent(2)
+            && let Some(older) = self.older[at].take()
+            && !forgets_a_waiting_lock(&person.swap, &older)
+        {
+            person.disk.0 = Some(older);
+            person.restart();
+        }
         let mut crash = || match dice.below(20) {
             0 => Crash::Before,
             1 => Crash::After,
@@ -209,6 +233,13 @@ impl Schedule {
             assert!(hers.outer != hers.inner && his.outer != his.inner && hers.outer != his.outer, "{told}");
         }
     }
+}
+
+/// Whether a row is older than a lock that no block has yet: the limit that the docs of the module name.
+fn forgets_a_waiting_lock(now: &Swap, older: &[u8]) -> bool {
+    let leg = now.role().gives();
+    let waits = now.leg(leg).lock.is_some_and(|lock| lock.at.is_none());
+    waits && Swap::restore(older).unwrap().leg(leg).funding.is_none()
 }
 
 fn find_lock(person: &Person, chains: &Chains, leg: Leg) -> Option<(bitcoin::OutPoint, Amount)> {

@@ -71,7 +71,11 @@ pub fn trade() -> Trade {
 }
 
 pub fn request(id: u8, chains: &Chains, by_hand: bool) -> Request {
-    let start = |leg| Start { destination: wallet_script(id), tip: chains.leg(leg).tip() };
+    let start = |leg| Start {
+        destination: wallet_script(id),
+        tip: chains.leg(leg).tip(),
+        spacing: chains.leg(leg).measured_spacing(),
+    };
     Request {
         nonce: [0x40 + id; 32],
         by_hand,
@@ -84,7 +88,15 @@ pub fn request(id: u8, chains: &Chains, by_hand: bool) -> Request {
 
 pub fn accept(offer: Offer, chains: &Chains, by_hand: bool) -> Result<Person, TermsError> {
     let request = request(BOB, chains, by_hand);
-    let swap = Swap::accept(offer, (SOUTH, TEN), (NORTH, ONE), request, UnixTime(chains.now), &Keys(BOB))?;
+    let swap = Swap::accept(
+        offer,
+        (SOUTH, TEN),
+        (NORTH, ONE),
+        margins::INNER_SECONDS,
+        request,
+        UnixTime(chains.now),
+        &Keys(BOB),
+    )?;
     Ok(Person::new(BOB, swap))
 }
 

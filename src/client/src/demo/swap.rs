@@ -10,7 +10,7 @@ use std::path::Path;
 use bitcoin::{Transaction, consensus};
 use leyden_proto::leyden::{
     ExtractSecretRequest, ListSwapsRequest, SwapAcceptRequest, SwapAuditRequest, SwapInfo, SwapInitiateRequest,
-    SwapQuoteRequest, SwapRequest,
+    SwapQuoteRequest, SwapRedeemRequest, SwapRequest,
 };
 
 use super::{
@@ -29,7 +29,7 @@ const SUBSIDY: i64 = 5_000_000_000;
 /// Blocks after which a reward can be spent.
 const MATURE: u32 = 100;
 /// Confirmations that a lock needs.
-const DEPTH: u32 = 6;
+const DEPTH: u32 = 7;
 /// Blocks whose median time is what it is now: half of eleven, and one.
 const MEDIAN: u32 = 6;
 /// Seconds until Alice's coin comes back, and an hour.
@@ -245,12 +245,25 @@ async fn agree(narrator: &mut Narrator, Traders { alice, bob }: &mut Traders, by
     let quote = SwapQuoteRequest { give: GIVE, get: GET, depth: DEPTH, by_hand, ..SwapQuoteRequest::default() };
     let quoted = alice.north.client()?.swap().quote(quote).await;
     let offer = quoted.map_err(|status| alice.north.call_error(status))?.into_inner().offer;
-    let greedy = SwapAcceptRequest { offer: offer.clone(), give: GET / 2, get: GIVE, ..SwapAcceptRequest::default() };
+    let right = SwapAcceptRequest {
+        offer,
+        give: GET,
+        get: GIVE,
+        give_other: true,
+        depth: DEPTH,
+        by_hand,
+        ..Default::default()
+    };
+    let turned = SwapAcceptRequest { give_other: false, ..right.clone() };
+    let refused = bob.north.client()?.swap().accept(turned).await.err();
+    narrator.require(
+        "Bob's daemon refuses it if he means to give north",
+        refused.is_some_and(|status| status.message().contains("the other way round")),
+    );
+    let greedy = SwapAcceptRequest { give: GET / 2, ..right.clone() };
     let refused = bob.north.client()?.swap().accept(greedy).await;
     narrator.require("Bob's daemon refuses an offer that asks for more than he means to give", refused.is_err());
-    let accept =
-        SwapAcceptRequest { offer, give: GET, get: GIVE, depth: DEPTH, by_hand, ..SwapAcceptRequest::default() };
-    let accepted = bob.north.client()?.swap().accept(accept).await;
+    let accepted = bob.north.client()?.swap().accept(right).await;
     let acceptance = accepted.map_err(|status| bob.north.call_error(status))?.into_inner().acceptance;
     narrator.check("Alice's north wallet", SUBSIDY, alice.north.wallet_balance().await?);
     narrator.check("Bob's south wallet", SUBSIDY, bob.south.wallet_balance().await?);
@@ -335,7 +348,7 @@ impl Person {
         let mut client = self.north.client()?.swap();
         let answer = match order {
             Order::Participate => client.participate(request).await,
-            Order::Redeem => client.redeem(request).await,
+            Order::Redeem => client.redeem(SwapRedeemRequest { id: request.id, secret: Vec::new() }).await,
         };
         answer.map(tonic::Response::into_inner).map_err(|status| self.north.call_error(status))
     }

@@ -4,6 +4,7 @@
 
 mod bad_days;
 mod bad_input;
+mod doubts;
 mod lightning;
 mod schedule;
 mod world;

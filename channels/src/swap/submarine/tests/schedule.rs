@@ -141,6 +141,9 @@ impl Schedule {
         }
         let dice = &mut self.dice;
         let (person, between) = self.world.person(role);
+        // At times a stranger makes the tip doubtful; near the end for good.
+        let is_late = tip >= person.swap.offer().refund_height.0.saturating_sub(margins::redeem_blocks(&NORTH));
+        person.doubts = dice.percent(if is_late { 100 } else { 20 });
         let mut crash = || match dice.below(20) {
             0 => Crash::Before,
             1 => Crash::After,

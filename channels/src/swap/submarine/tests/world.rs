@@ -43,7 +43,7 @@ pub fn request(id: u8, chain: &Chain) -> Request {
         depth: DEPTH,
         max_lock_fee: MAX_LOCK_FEE,
         max_route_fee: Msat(5_000_000),
-        start: Start { destination: wallet_script(id), tip: chain.tip() },
+        start: Start { destination: wallet_script(id), tip: chain.tip(), spacing: 0 },
         network: NETWORK,
     }
 }
@@ -106,6 +106,8 @@ pub struct Person {
     /// Of the wallet's locks.
     pub lock_fee: Amount,
     pub estimate: FeeratePerKw,
+    /// A stranger with a wrong clock, or headers without blocks: no tip is beyond doubt.
+    pub doubts: bool,
     policy: EnforcementPolicy,
 }
 
@@ -124,7 +126,7 @@ impl Person {
         let mut disk = Disk::default();
         Outbox::commit_all(vec![outbox], &mut disk).unwrap();
         let (lock_fee, estimate) = (Amount::from_sat(500), FeeratePerKw(500));
-        Self { id, keys: Keys(id), swap, disk, lock_fee, estimate, policy: EnforcementPolicy::default() }
+        Self { id, keys: Keys(id), swap, disk, lock_fee, estimate, doubts: false, policy: EnforcementPolicy::default() }
     }
 
     pub fn restart(&mut self) {
@@ -134,12 +136,13 @@ impl Person {
     /// One event, its commit, its effects, and what they lead to.
     pub fn handle(&mut self, event: Event<'_>, between: &mut Between, crash: Crash) -> Result<(), Refusal> {
         let estimates = FeeEstimates::flat(self.estimate);
-        let is_current = self.swap.leg().tip == between.chain.tip();
+        let is_fed = self.swap.leg().tip == between.chain.tip();
+        let is_current = is_fed && !self.doubts;
         let ctx = Ctx {
             now: UnixTime(between.now),
             keys: &self.keys,
             policy: &self.policy,
-            chain: ChainCtx { estimates: &estimates, is_current },
+            chain: ChainCtx { estimates: &estimates, spacing: 0, is_fed, is_current },
             network: NETWORK,
         };
         let before = self.swap.clone();
@@ -225,22 +228,32 @@ impl Person {
     /// Sees everything that has happened since the last time.
     pub fn catch_up(&mut self, between: &mut Between, crash: &mut impl FnMut() -> Crash) {
         self.learn_of_payment(between, crash()).unwrap();
-        if !between.chain.contains(&self.swap.leg().tip) {
+        // More than once if the process ends at it.
+        while !between.chain.contains(&self.swap.leg().tip) {
+            let next = self.swap.leg().tip.height.0 + 1;
+            if next <= between.chain.height() {
+                // Whoever reads on by height alone meets a block of another branch.
+                assert_eq!(self.feed(next, between, Crash::Never), Err(Refusal::NoChild(next)));
+            }
             // Further than any reorganisation: what still stands is found again.
-            let known = self.swap.leg().tip.height.0.min(between.chain.height());
-            let to = between.chain.tip_at(known - RESCAN);
+            let known = self.swap.leg().tip.height.0.min(between.chain.height()) - RESCAN;
+            let found = self.swap.leg().earliest().map_or(known, |found| found.0 - 1);
+            let to = between.chain.tip_at(known.min(found));
             self.handle(Event::Reorganized(to), between, crash()).unwrap();
         }
         while self.swap.leg().tip.height.0 < between.chain.height() {
-            let (tip, transactions) = between.chain.block(self.swap.leg().tip.height.0 + 1);
-            let Tip { height, hash, median_time } = tip;
-            let block = BlockSeen { height, hash, median_time, transactions: &transactions };
-            self.handle(Event::Block(block), between, crash()).unwrap();
+            self.feed(self.swap.leg().tip.height.0 + 1, between, crash()).unwrap();
         }
         for transaction in between.chain.mempool.clone() {
             self.handle(Event::Mempool(&transaction), between, crash()).unwrap();
         }
         self.handle(Event::Tick, between, crash()).unwrap();
+    }
+
+    fn feed(&mut self, height: u32, between: &mut Between, crash: Crash) -> Result<(), Refusal> {
+        let (Tip { height, hash, median_time }, previous, transactions) = between.chain.block(height);
+        let block = BlockSeen { height, hash, previous, median_time, transactions: &transactions };
+        self.handle(Event::Block(block), between, crash)
     }
 }
 

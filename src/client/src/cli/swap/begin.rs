@@ -6,7 +6,10 @@ use leyden_proto::leyden::{
     SubmarineAcceptRequest, SwapAcceptRequest, SwapInfo, SwapInitiateRequest, SwapQuoteRequest,
 };
 
-use super::super::{CliError, Context, amount::Sat};
+use super::super::{CliError, Context, amount::Sat, format};
+
+/// With fewer, a reorganisation of six blocks takes the other's lock away when yours stands already.
+pub(super) const DEPTH: u32 = 7;
 
 /// Which side of a submarine swap is the Lightning payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -24,11 +27,22 @@ struct Terms {
     #[arg(long)]
     by_hand: bool,
     /// Confirmations that the other's lock needs
-    #[arg(long, value_name = "BLOCKS", default_value_t = 6)]
+    #[arg(long, value_name = "BLOCKS", default_value_t = DEPTH)]
     depth: u32,
     /// The most that the transaction which locks your coins may pay in fees, in satoshi
     #[arg(long, value_name = "SAT", default_value = "10000")]
     max_lock_fee: Sat,
+}
+
+/// A depth that is typed in haste is not passed over.
+pub(super) fn warn_of_depth(context: &Context, depth: u32) {
+    if (1..DEPTH).contains(&depth) {
+        let blocks = format::counted(depth, "block");
+        context.note(&format!(
+            "With --depth {depth} a reorganisation of {blocks} can take the other's lock away when you have locked or paid \
+             already: whoever makes one takes what is yours for nothing. {DEPTH} withstand six."
+        ));
+    }
 }
 
 /// Offer a trade: the initiator's first step. Nothing is locked by it.
@@ -59,6 +73,7 @@ pub(super) struct Quote {
 
 impl Quote {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
+        warn_of_depth(context, self.terms.depth);
         let client = context.client().await?;
         let request = SwapQuoteRequest {
             give: self.give.0,
@@ -86,7 +101,8 @@ impl Quote {
 /// Nothing is locked by it. Your coins are, as soon as the initiator's lock is deep enough, unless you say --by-hand.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    leyden swap accept 4f01… --give 10btc --get 1btc                       coins of two chains\n  \
+    leyden swap accept 4f01… --give 10btc --get 1btc                       ten of this daemon's chain for one of the other\n  \
+    leyden swap accept 4f01… --give 10btc --get 1btc --give-other          ten of the other chain for one of this\n  \
     leyden swap accept 6f01… --give 990000 --get 1000000 --lightning give  you pay over Lightning for coins")]
 pub(super) struct Accept {
     /// The offer, as the initiator has sent it
@@ -97,6 +113,12 @@ pub(super) struct Accept {
     /// What you get for it
     #[arg(long)]
     get: Sat,
+    /// Give coins of the other daemon's chain, and get this one's: the offer must say the same
+    #[arg(long)]
+    give_other: bool,
+    /// For at most how many hours your coins may be locked; an offer that asks for more is refused
+    #[arg(long, value_name = "HOURS", default_value_t = 24)]
+    inner_hours: u32,
     /// Of a submarine swap: whether what you give, or what you get, is the Lightning payment
     #[arg(long, value_enum, value_name = "SIDE")]
     lightning: Option<Side>,
@@ -109,6 +131,7 @@ pub(super) struct Accept {
 
 impl Accept {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
+        warn_of_depth(context, self.terms.depth);
         let client = context.client().await?;
         let offer = super::bytes("an offer", &self.offer)?;
         if submarine::Offer::is_one(&offer) {
@@ -122,9 +145,11 @@ impl Accept {
             offer,
             give: self.give.0,
             get: self.get.0,
+            give_other: self.give_other,
             by_hand: self.terms.by_hand,
             depth: self.terms.depth,
             max_lock_fee: self.terms.max_lock_fee.0,
+            inner_hours: self.inner_hours,
         };
         let swap = client.swap().accept(request).await?.into_inner();
         context.show(&swap, || {

@@ -31,7 +31,8 @@ use crate::client::Client;
     arg_required_else_help = true,
     after_help = "A trade, step by step:\n  \
     leyden swap quote --give 1btc --get 10btc          Alice: prints an offer; send it to Bob\n  \
-    leyden swap accept OFFER --give 10btc --get 1btc   Bob: checks it, and prints an acceptance; send it back\n  \
+    leyden swap accept OFFER --give 10btc --get 1btc --give-other\n  \
+                                                       Bob, whose second daemon has the 10: prints an acceptance; send it back\n  \
     leyden swap initiate ACCEPTANCE                    Alice: locks; all the rest happens by itself\n  \
     leyden swap list                                   where it is\n\n\
     Coins for a Lightning payment, and back; the offer goes to the other, the acceptance back:\n  \
@@ -143,6 +144,7 @@ fn phase(swap: &SwapInfo) -> String {
         "locking" => "your lock waits for a block".to_owned(),
         "locked" => "locked; waits for the other".to_owned(),
         "redeemable" => by_hand("the other's coins can be taken", "redeem"),
+        "refundable" => by_hand("your coins can be taken back", "refund"),
         "redeeming" => "takes the other's coins".to_owned(),
         "refunding" => "takes your coins back".to_owned(),
         "swapped" if swap.get.as_ref().is_some_and(|leg| !leg.payment_state.is_empty()) => {
@@ -165,12 +167,16 @@ fn for_people(swap: &SwapInfo) -> String {
         let leg = leg.clone().unwrap_or_default();
         if leg.payment_state.is_empty() { contract(&leg, depth) } else { payment(&leg) }
     };
-    table::facts([
+    let mut text = table::facts([
         ("id", hex::encode(&swap.id)),
         ("state", phase(swap)),
         ("you give", leg(&swap.give, None)),
         ("you get", leg(&swap.get, Some(swap.depth))),
-    ])
+    ]);
+    for warning in &swap.warnings {
+        text.push_str(&format!("\nWarning: {warning}"));
+    }
+    text
 }
 
 fn contract(leg: &SwapLegInfo, depth: Option<u32>) -> String {

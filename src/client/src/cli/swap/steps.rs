@@ -1,7 +1,7 @@
 //! `leyden swap participate`, `redeem`, `refund` and `cancel`: the steps of a swap by hand; `reclaim`, for swaps of a lost disk.
 
 use clap::Args;
-use leyden_proto::leyden::{SwapReclaimRequest, SwapRequest};
+use leyden_proto::leyden::{SwapReclaimRequest, SwapRedeemRequest, SwapRequest};
 
 use super::super::{CliError, Context};
 
@@ -15,10 +15,15 @@ pub(super) struct Participate {
 
 /// Take the other's coins. An initiator shows the secret by it, and is refused when too little time is left for that.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  leyden swap redeem 9f3c")]
+#[command(after_help = "Examples:\n  \
+    leyden swap redeem 9f3c\n  \
+    leyden swap redeem 9f3c --secret 51ab…     with what `leyden swap extractsecret` prints")]
 pub(super) struct Redeem {
     /// The swap's id, or the beginning of it
     id: String,
+    /// The secret as hex, if your node has not seen it on the chain itself
+    #[arg(long, value_name = "HEX", default_value = "", hide_default_value = true)]
+    secret: String,
 }
 
 /// Take your own coins back after the expiry.
@@ -50,7 +55,8 @@ impl Redeem {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let client = context.client().await?;
         let id = super::find(&client, &self.id).await?;
-        let swap = client.swap().redeem(SwapRequest { id }).await?.into_inner();
+        let secret = super::bytes("a secret", &self.secret)?;
+        let swap = client.swap().redeem(SwapRedeemRequest { id, secret }).await?.into_inner();
         context.show(&swap, || super::for_people(&swap))
     }
 }

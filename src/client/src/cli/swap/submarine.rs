@@ -3,7 +3,10 @@
 use clap::Args;
 use leyden_proto::leyden::SubmarineQuoteRequest;
 
-use super::super::{CliError, Context, amount::Sat};
+use super::{
+    super::{CliError, Context, amount::Sat},
+    begin::{DEPTH, warn_of_depth},
+};
 
 /// What each initiator decides for itself.
 #[derive(Debug, Args)]
@@ -51,7 +54,7 @@ pub(super) struct Out {
     #[arg(long)]
     get: Sat,
     /// Confirmations that the other's lock needs
-    #[arg(long, value_name = "BLOCKS", default_value_t = 6)]
+    #[arg(long, value_name = "BLOCKS", default_value_t = DEPTH)]
     depth: u32,
     /// The most that the route of your payment may cost, in satoshi; a twentieth of it if not given
     #[arg(long, value_name = "SAT")]
@@ -76,6 +79,7 @@ impl In {
 
 impl Out {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
+        warn_of_depth(context, self.depth);
         let request = SubmarineQuoteRequest {
             out: true,
             coins: self.get.0,
