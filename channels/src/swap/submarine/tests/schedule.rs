@@ -208,10 +208,10 @@ impl Schedule {
                 assert!(count(holds) > 0, "an honest one has nothing: {told}");
             }
         }
-        // An honest one ends with both only if a greedy one was too late for its own good.
-        let is_greedy = |conduct| matches!(conduct, Conduct::Greedy(_));
+        // An honest one ends with both only if a greedy one was too late for its own good, or one that is gone never took its own.
+        let loses_by_itself = |conduct| matches!(conduct, Conduct::Greedy(_) | Conduct::Dead(_));
         if count(hers) == 2 || count(his) == 2 {
-            assert!(is_greedy(alice) || is_greedy(bob), "one side has both: {told}");
+            assert!(loses_by_itself(alice) || loses_by_itself(bob), "one side has both: {told}");
         }
         if alice == Conduct::Honest && bob == Conduct::Honest {
             assert!(hers.coins != hers.payment && his.coins != his.payment && hers.coins != his.coins, "{told}");
