@@ -8,11 +8,24 @@
 //!
 //! While one write is on its way to the disk the next batch gathers: the busier the node, the more share an fsync. A
 //! write that fails ends the process, since memory would be ahead of the disk; a restart loads what is true.
+//!
+//! Promises: what was handed over earlier is durable earlier, or along with it, and nothing leaves the node before all
+//! that was handed over before it. So what stays inside the node ([`Inner`]) is decided at once: it leads to outboxes that
+//! are handed over later. A task that is alone decides all that follows from a message before the disk is asked at all
+//! ([`Committer::gather`]), and a payment costs one write where it would have cost four.
 
-use std::sync::mpsc;
+use std::{
+    marker::PhantomData,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread::{self, ThreadId},
+};
 
 use leyden_channels::{
-    channel::{Effect, Outbox},
+    channel::{Effect, Inner, Outbox},
     payment::{incoming::InvoiceEffect, outgoing::PaymentEffect},
     switch::SwitchEffect,
     types::ChannelId,
@@ -20,6 +33,7 @@ use leyden_channels::{
 use leyden_watchtower::client as towers;
 use tokio::sync::oneshot;
 
+use super::events::OwnHtlc;
 use crate::store::{CoreKey, Store, StoreError};
 
 /// What any of the cores asks for.
@@ -35,6 +49,25 @@ pub(crate) enum NodeEffect {
     Payment(PaymentEffect),
     Switch(SwitchEffect),
     Towers(towers::Effect),
+    /// Tell who listens.
+    News(OwnHtlc),
+}
+
+impl Inner for NodeEffect {
+    fn is_inner(&self) -> bool {
+        match self {
+            Self::Channel { effect, .. } => matches!(
+                effect,
+                Effect::Incoming(_) | Effect::Fulfilled { .. } | Effect::Failed { .. } | Effect::Refused { .. }
+            ),
+            Self::Invoice(effect) => matches!(effect, InvoiceEffect::Decide(_) | InvoiceEffect::Settle { .. }),
+            Self::Payment(effect) => matches!(effect, PaymentEffect::FindRoutes { .. } | PaymentEffect::Offer { .. }),
+            Self::Switch(effect) => {
+                matches!(effect, SwitchEffect::Offer { .. } | SwitchEffect::Settle { .. } | SwitchEffect::Receive(_))
+            }
+            Self::Towers(_) | Self::News(_) => false,
+        }
+    }
 }
 
 impl From<((ChannelId, ConnectionId), Effect)> for NodeEffect {
@@ -79,19 +112,40 @@ pub(crate) struct Stopped;
 /// Effects whose writes are on their way to the disk.
 #[derive(Debug)]
 #[must_use = "effects that nobody waits for do not happen"]
-pub(crate) enum PendingEffects {
-    /// There was nothing to write.
-    Done(Vec<NodeEffect>),
-    Waiting(oneshot::Receiver<Vec<NodeEffect>>),
+pub(crate) struct PendingEffects {
+    inner: Vec<NodeEffect>,
+    others: Others,
+}
+
+/// What must not happen before the writes are durable.
+#[derive(Debug)]
+enum Others {
+    /// There was nothing to write, nor to wait for.
+    Now(Vec<NodeEffect>),
+    Durable(oneshot::Receiver<Vec<NodeEffect>>),
 }
 
 impl PendingEffects {
-    /// The effects, in order, once everything is durable.
+    /// What stays inside the node, and may be carried out at once.
+    pub(crate) fn take_inner(&mut self) -> Vec<NodeEffect> {
+        std::mem::take(&mut self.inner)
+    }
+
+    /// Whether nothing has to become durable first.
+    pub(crate) fn waits_for_nothing(&self) -> bool {
+        matches!(self.others, Others::Now(_))
+    }
+
+    /// The effects that have not been taken, once everything is durable: those that stay inside the node, then the others,
+    /// each in order.
     pub(crate) async fn effects(self) -> Result<Vec<NodeEffect>, Stopped> {
-        match self {
-            Self::Done(effects) => Ok(effects),
-            Self::Waiting(effects) => effects.await.map_err(|_| Stopped),
-        }
+        let others = match self.others {
+            Others::Now(effects) => effects,
+            Others::Durable(effects) => effects.await.map_err(|_| Stopped)?,
+        };
+        let mut effects = self.inner;
+        effects.extend(others);
+        Ok(effects)
     }
 }
 
@@ -100,11 +154,42 @@ struct Job {
     done: oneshot::Sender<Vec<NodeEffect>>,
 }
 
+/// Jobs of one thread that has more to come.
+#[derive(Default)]
+struct Gathered {
+    by: Option<ThreadId>,
+    jobs: Vec<Job>,
+}
+
 /// The way to the committer's thread; clones share it.
 #[derive(Clone)]
 pub(crate) struct Committer {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Vec<Job>>,
+    gathered: Arc<Mutex<Gathered>>,
+    /// Jobs that were handed over and whose effects were not given back yet.
+    underway: Arc<AtomicUsize>,
     store: Store,
+}
+
+/// What this thread hands over meanwhile goes to the disk together, when this is dropped; at once if another thread
+/// hands something over, which must not wait. It cannot be held over an `await`.
+pub(crate) struct Gathering {
+    committer: Committer,
+    /// Another thread gathers already.
+    is_idle: bool,
+    not_send: PhantomData<*const ()>,
+}
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        if !self.is_idle {
+            let mut gathered = self.committer.gathered();
+            if gathered.by == Some(thread::current().id()) {
+                gathered.by = None;
+                self.committer.hand_over(&mut gathered, None);
+            }
+        }
+    }
 }
 
 impl Committer {
@@ -115,12 +200,14 @@ impl Committer {
     pub(crate) fn start(store: Store, failed: impl FnOnce(StoreError) + Send + 'static) -> Self {
         let (jobs, queue) = mpsc::channel();
         let mut disk = store.clone();
+        let underway = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&underway);
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = run(&queue, &mut disk) {
+            if let Err(error) = run(&queue, &mut disk, &counter) {
                 failed(error);
             }
         });
-        Self { jobs, store }
+        Self { jobs, gathered: Arc::default(), underway, store }
     }
 
     /// Hands the batch over; it reaches the disk after everything that was handed over before, or along with it.
@@ -128,29 +215,62 @@ impl Committer {
     where
         CoreKey: From<K>,
     {
-        let batch: Vec<Outbox<NodeEffect, CoreKey>> = batch.into_iter().map(Outbox::with_keys).collect();
-        if !batch.iter().any(Outbox::needs_commit) {
+        let mut batch: Vec<Outbox<NodeEffect, CoreKey>> = batch.into_iter().map(Outbox::with_keys).collect();
+        let inner = batch.iter_mut().flat_map(Outbox::take_inner).collect();
+        let mut gathered = self.gathered();
+        // What it rests on may be on its way to the disk, even if nothing of its own has to be written.
+        if self.underway.load(Ordering::SeqCst) == 0 && !batch.iter().any(Outbox::needs_commit) {
             // Nothing to write: the disk is not touched, so nothing of this can fail.
             let effects = Outbox::commit_all(batch, &mut self.store.clone()).unwrap_or_default();
-            return PendingEffects::Done(effects.into_iter().flatten().collect());
+            return PendingEffects { inner, others: Others::Now(effects.into_iter().flatten().collect()) };
         }
         let (done, effects) = oneshot::channel();
-        // If the thread has ended, `effects` says so.
-        let _ = self.jobs.send(Job { batch, done });
-        PendingEffects::Waiting(effects)
+        self.underway.fetch_add(1, Ordering::SeqCst);
+        let job = Job { batch, done };
+        if gathered.by == Some(thread::current().id()) {
+            gathered.jobs.push(job);
+        } else {
+            self.hand_over(&mut gathered, Some(job));
+        }
+        PendingEffects { inner, others: Others::Durable(effects) }
+    }
+
+    /// From now on what this thread hands over is written together.
+    pub(crate) fn gather(&self) -> Gathering {
+        let mut gathered = self.gathered();
+        let is_idle = gathered.by.is_some();
+        gathered.by.get_or_insert_with(|| thread::current().id());
+        Gathering { committer: self.clone(), is_idle, not_send: PhantomData }
+    }
+
+    fn gathered(&self) -> MutexGuard<'_, Gathered> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives what has gathered to the committer's thread, and then `job`.
+    fn hand_over(&self, gathered: &mut Gathered, job: Option<Job>) {
+        let mut jobs = std::mem::take(&mut gathered.jobs);
+        jobs.extend(job);
+        if !jobs.is_empty() {
+            // If the thread has ended, the receivers of the effects say so.
+            let _ = self.jobs.send(jobs);
+        }
     }
 }
 
-fn run(queue: &mpsc::Receiver<Job>, disk: &mut Store) -> Result<(), StoreError> {
+fn run(queue: &mpsc::Receiver<Vec<Job>>, disk: &mut Store, underway: &AtomicUsize) -> Result<(), StoreError> {
     while let Ok(first) = queue.recv() {
-        let jobs: Vec<Job> = std::iter::once(first).chain(queue.try_iter()).collect();
+        let jobs: Vec<Job> = first.into_iter().chain(queue.try_iter().flatten()).collect();
+        let count = jobs.len();
         let mut batch = Vec::new();
-        let mut waiting = Vec::with_capacity(jobs.len());
+        let mut waiting = Vec::with_capacity(count);
         for job in jobs {
             waiting.push((job.batch.len(), job.done));
             batch.extend(job.batch);
         }
         let mut effects = Outbox::commit_all(batch, disk)?.into_iter();
+        // Before any effect is given back: one that leads to words alone must not wait for the next write.
+        underway.fetch_sub(count, Ordering::SeqCst);
         for (count, done) in waiting {
             let own = effects.by_ref().take(count).flatten().collect();
             // A task that is gone does not need its effects: a restart finds them again.

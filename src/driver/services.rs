@@ -300,21 +300,43 @@ impl Services {
         Ok(self.committer.submit(vec![outbox.convert()]))
     }
 
-    /// Waits for what was handed over, and carries its effects out.
+    /// Decides what follows inside the node, waits for what was handed over, and carries its effects out.
     pub(crate) async fn run(self: &Arc<Self>, underway: PendingEffects) -> Result<(), Stopped> {
-        let mut waiting = VecDeque::from([underway]);
-        while let Some(underway) = waiting.pop_front() {
-            for effect in underway.effects().await? {
-                match effect {
-                    NodeEffect::Payment(effect) => waiting.extend(self.payment_effect(effect)),
-                    NodeEffect::Invoice(effect) => waiting.extend(self.invoice_effect(effect)),
-                    NodeEffect::Switch(effect) => waiting.extend(self.switch_effect(effect)),
-                    // Channels belong to their peers' tasks, and towers to theirs.
-                    NodeEffect::Channel { .. } | NodeEffect::Towers(_) => {}
-                }
+        let mut new = vec![underway];
+        let mut waiting = VecDeque::new();
+        loop {
+            self.decide_all(&mut new, &mut waiting);
+            let Some(first) = waiting.pop_front() else { return Ok(()) };
+            for effect in first.effects().await? {
+                new.extend(self.decide(effect));
             }
         }
-        Ok(())
+    }
+
+    /// Decides until nothing more follows; what has been handed over goes to `waiting`.
+    fn decide_all(self: &Arc<Self>, new: &mut Vec<PendingEffects>, waiting: &mut VecDeque<PendingEffects>) {
+        let _together = self.committer.gather();
+        while !new.is_empty() {
+            for mut one in std::mem::take(new) {
+                let inner = one.take_inner();
+                waiting.push_back(one);
+                new.extend(inner.into_iter().filter_map(|effect| self.decide(effect)));
+            }
+        }
+    }
+
+    fn decide(self: &Arc<Self>, effect: NodeEffect) -> Option<PendingEffects> {
+        match effect {
+            NodeEffect::Payment(effect) => self.payment_effect(effect),
+            NodeEffect::Invoice(effect) => self.invoice_effect(effect),
+            NodeEffect::Switch(effect) => self.switch_effect(effect),
+            NodeEffect::News(news) => {
+                self.events.own_htlc(news);
+                None
+            }
+            // Channels belong to their peers' tasks, and towers to theirs.
+            NodeEffect::Channel { .. } | NodeEffect::Towers(_) => None,
+        }
     }
 
     /// Begins a payment; what follows arrives as events.
@@ -392,9 +414,9 @@ impl Services {
         match effect {
             InvoiceEffect::Decide(arrived) => self.receive(*arrived),
             InvoiceEffect::Settle { channel, id, settlement } => {
-                self.received(channel, id, &settlement);
+                let told = self.tell_received(channel, id, &settlement);
                 self.peers.to_channel(&channel, Command::Settle { channel, id, settlement });
-                None
+                Some(told)
             }
             InvoiceEffect::Updated(invoice) => {
                 counters::invoice(&invoice);
@@ -420,18 +442,20 @@ impl Services {
 
     // News.
 
-    /// Tells who listens of an HTLC that begins or ends here.
-    pub(crate) fn own_htlc(&self, channel: ChannelId, id: Option<HtlcId>, news: OwnHtlcNews) {
-        self.events.own_htlc(OwnHtlc { at: self.now(), channel, id, news });
+    /// Tells who listens of an HTLC that begins or ends here, once what has happened so far is durable.
+    pub(crate) fn tell_own_htlc(&self, channel: ChannelId, id: Option<HtlcId>, news: OwnHtlcNews) -> PendingEffects {
+        let mut outbox = Outbox::<NodeEffect>::default();
+        outbox.emit(NodeEffect::News(OwnHtlc { at: self.now(), channel, id, news }));
+        self.committer.submit(vec![outbox])
     }
 
     /// Tells who listens of the end of an HTLC that somebody pays us with.
-    pub(crate) fn received(&self, channel: ChannelId, id: HtlcId, settlement: &Settlement) {
+    pub(crate) fn tell_received(&self, channel: ChannelId, id: HtlcId, settlement: &Settlement) -> PendingEffects {
         let news = match settlement {
             Settlement::Fulfill(preimage) => OwnHtlcNews::Taken { preimage: *preimage },
             Settlement::Fail { .. } | Settlement::FailMalformed { .. } => OwnHtlcNews::Rejected,
         };
-        self.own_htlc(channel, Some(id), news);
+        self.tell_own_htlc(channel, Some(id), news)
     }
 }
 

@@ -69,7 +69,7 @@ pub use funding::{FundingInput, FundingState};
 pub use funding_watch::{FundingView, FundingWatch};
 pub use key::Key;
 pub use onchain::revoked_htlcs;
-pub use outbox::{Outbox, Persist, Write};
+pub use outbox::{Inner, Outbox, Persist, Write};
 pub use params::{
     ChannelPolicy, ChannelType, Feerates, LARGE_CHANNEL, MAX_ACCEPTED_HTLCS, MAX_FEERATE, MIN_DUST_LIMIT,
     ParameterError, is_shutdown_script,

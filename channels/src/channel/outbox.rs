@@ -8,9 +8,14 @@
 //!   Outbox::commit_all(batch, store) ── one commit of every write ──► the effects, an outbox each, in order
 //! ```
 //!
-//! Promises: an effect is reached through [`Outbox::commit_all`] alone, and that returns effects only after the store
-//! has said that every write of the batch is durable. Of several writes to one key only the last is handed over. A
-//! batch without writes does not touch the store.
+//! Promises: an effect that leaves the node is reached through [`Outbox::commit_all`] alone, and that returns effects only
+//! after the store has said that every write of the batch is durable. Of several writes to one key only the last is
+//! handed over. A batch without writes does not touch the store.
+//!
+//! What stays inside the node may be decided earlier ([`Outbox::take_inner`]): another state machine hears of it, and its
+//! outbox is handed to the same store behind this one. A store that makes what it is given durable in that order, and
+//! never a later outbox without an earlier one, keeps the promise: whatever leaves the node in the end waits for all that
+//! led to it.
 //!
 //! The effects of an outbox that was not committed cannot be had:
 //!
@@ -67,6 +72,13 @@ pub trait Persist<K = Key> {
     fn commit(&mut self, writes: Vec<Write<K>>) -> Result<(), Self::Error>;
 }
 
+/// Tells which effects stay inside the node.
+pub trait Inner {
+    /// Whether nothing but another state machine of this node, with an outbox of its own, hears of it: no peer, no user, no
+    /// chain, no file.
+    fn is_inner(&self) -> bool;
+}
+
 /// What one event led to: writes that must be durable and effects that must wait for them.
 ///
 /// `E` is what the state machine that filled it asks for, `K` how it names what it keeps.
@@ -108,6 +120,15 @@ impl<E, K> Outbox<E, K> {
     /// Whether there is nothing to write and nothing to do.
     pub fn is_empty(&self) -> bool {
         self.writes.is_empty() && self.effects.is_empty()
+    }
+
+    /// Takes out the effects that stay inside the node, in their order. They may be carried out once this outbox is handed
+    /// to a store that keeps the order of what it is given.
+    pub fn take_inner(&mut self) -> Vec<E>
+    where
+        E: Inner,
+    {
+        self.effects.extract_if(.., |effect| effect.is_inner()).collect()
     }
 
     /// Puts a note on each effect, such as whose it is.
@@ -203,6 +224,23 @@ mod tests {
         outbox.emit(Effect::Disconnect);
         assert!(!outbox.needs_commit());
         assert_eq!(Outbox::commit_all(vec![outbox], &mut store).unwrap().len(), 1);
+    }
+
+    impl Inner for Effect {
+        fn is_inner(&self) -> bool {
+            matches!(self, Self::Forget)
+        }
+    }
+
+    #[test]
+    fn what_stays_inside_is_taken_out_before_the_commit_and_nothing_else() {
+        let mut outbox = outbox(1);
+        outbox.emit(Effect::Forget);
+        outbox.emit(Effect::Disconnect);
+        assert!(matches!(outbox.take_inner()[..], [Effect::Forget]));
+        assert!(outbox.take_inner().is_empty());
+        let effects = Outbox::commit_all(vec![outbox], &mut Store::default()).unwrap();
+        assert!(matches!(effects[0][..], [Effect::Disconnect, Effect::Disconnect]));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use leyden_channels::{
     },
     payment::incoming::InvoiceEffect,
     switch::{HtlcRef, SwitchEffect, SwitchEvent},
-    types::{ChannelId, FeeratePerKw, PaymentPreimage, Side},
+    types::{ChannelId, FeeratePerKw, HtlcId, PaymentPreimage, Side},
 };
 use tracing::{debug, error, info, warn};
 
@@ -32,22 +32,45 @@ use crate::{
 const RAISE_BUDGET_PART: u64 = 20;
 
 impl Peer {
-    pub(super) async fn effect(&mut self, effect: NodeEffect) {
+    /// Carries out what stays inside the node.
+    pub(super) fn decide(&mut self, effect: NodeEffect) {
         match effect {
-            NodeEffect::Channel { channel, connection, effect } => {
-                self.channel_effect(channel, connection, effect).await
-            }
+            NodeEffect::Channel { channel, effect, .. } => self.decide_for_channel(channel, effect),
             NodeEffect::Invoice(InvoiceEffect::Settle { channel, id, settlement })
                 if self.slots.contains_key(&channel) =>
             {
-                self.services.received(channel, id, &settlement);
+                self.underway.push(self.services.tell_received(channel, id, &settlement));
                 self.event(channel, Event::Settle { id, settlement });
             }
             NodeEffect::Invoice(effect) => self.underway.extend(self.services.invoice_effect(effect)),
             NodeEffect::Switch(effect) => self.switch_effect(effect),
             NodeEffect::Payment(effect) => self.underway.extend(self.services.payment_effect(effect)),
+            NodeEffect::News(news) => self.services.events.own_htlc(news),
             // Theirs is a task of its own.
             NodeEffect::Towers(_) => {}
+        }
+    }
+
+    fn decide_for_channel(&mut self, id: ChannelId, effect: Effect) {
+        match effect {
+            Effect::Incoming(htlc) => self.arrived(*htlc),
+            Effect::Fulfilled { origin, htlc, preimage, .. } => {
+                self.fulfilled(origin, HtlcRef { channel: id, id: htlc }, preimage);
+            }
+            Effect::Failed { origin, htlc, failure, .. } => {
+                self.failed(origin, HtlcRef { channel: id, id: htlc }, failure);
+            }
+            Effect::Refused { origin, cause } => self.refused(origin, cause),
+            _ => {}
+        }
+    }
+
+    pub(super) async fn effect(&mut self, effect: NodeEffect) {
+        match effect {
+            NodeEffect::Channel { channel, connection, effect } => {
+                self.channel_effect(channel, connection, effect).await
+            }
+            effect => self.decide(effect),
         }
     }
 
@@ -77,14 +100,12 @@ impl Peer {
             Effect::BumpClosingFee { transaction, feerate } => self.bump_closing_fee(id, &transaction, feerate).await,
             Effect::WatchFunding { funding, script, inputs, .. } => self.watch(id, funding, script, inputs).await,
             Effect::Watch { outpoint, .. } => self.watch_output(id, outpoint),
-            Effect::Incoming(htlc) => self.arrived(*htlc),
-            Effect::Fulfilled { origin, htlc, preimage, .. } => {
-                self.fulfilled(origin, HtlcRef { channel: id, id: htlc }, preimage);
+            effect @ (Effect::Incoming(_)
+            | Effect::Fulfilled { .. }
+            | Effect::Failed { .. }
+            | Effect::Refused { .. }) => {
+                self.decide_for_channel(id, effect);
             }
-            Effect::Failed { origin, htlc, failure, .. } => {
-                self.failed(origin, HtlcRef { channel: id, id: htlc }, failure);
-            }
-            Effect::Refused { origin, cause } => self.refused(origin, cause),
             Effect::CloseRefused(refused) => {
                 if let Some(slot) = self.slots.get_mut(&id) {
                     slot.wish_to_close = false;
@@ -347,9 +368,14 @@ impl Peer {
         }
     }
 
+    /// Tells who listens of an HTLC that begins or ends here, once what has happened so far is durable.
+    pub(super) fn news(&mut self, channel: ChannelId, id: Option<HtlcId>, news: OwnHtlcNews) {
+        self.underway.push(self.services.tell_own_htlc(channel, id, news));
+    }
+
     pub(in crate::driver) fn fulfilled(&mut self, origin: Origin, outgoing: HtlcRef, preimage: PaymentPreimage) {
         if let Origin::Payment(attempt) = origin {
-            self.services.own_htlc(outgoing.channel, Some(outgoing.id), OwnHtlcNews::Paid { preimage });
+            self.news(outgoing.channel, Some(outgoing.id), OwnHtlcNews::Paid { preimage });
             self.underway.push(self.services.payment_fulfilled(attempt, preimage));
         } else {
             self.underway.extend(self.services.forward_fulfilled(origin, outgoing, preimage));
@@ -358,7 +384,7 @@ impl Peer {
 
     pub(in crate::driver) fn failed(&mut self, origin: Origin, outgoing: HtlcRef, failure: HtlcFailure) {
         if let Origin::Payment(attempt) = origin {
-            self.services.own_htlc(outgoing.channel, Some(outgoing.id), OwnHtlcNews::Failed);
+            self.news(outgoing.channel, Some(outgoing.id), OwnHtlcNews::Failed);
             self.underway.push(self.services.payment_failed(attempt, &failure));
         } else {
             self.underway.extend(self.services.forward_failed(origin, outgoing, failure));

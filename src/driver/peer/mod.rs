@@ -289,15 +289,15 @@ impl Peer {
         }
     }
 
-    /// Signs what has gathered, commits, does what the cores ask for, until nothing is left to do.
+    /// Decides, signs what has gathered, commits, does what the cores ask for, until nothing is left to do.
     async fn finish_turn(&mut self) -> Result<(), Stopped> {
         if std::mem::take(&mut self.sends_again) {
             self.hand_over_again().await;
         }
         loop {
             self.do_what_waits_for_nothing().await?;
-            self.flush_channels();
-            if self.batch.is_empty() && self.underway.is_empty() {
+            let handed_over = self.decide_and_sign();
+            if handed_over.is_empty() {
                 if self.read_stopped_again() {
                     self.look_at_new_outputs().await;
                     continue;
@@ -308,14 +308,34 @@ impl Peer {
                 }
                 continue;
             }
-            let committed = self.services.committer.submit(std::mem::take(&mut self.batch));
-            let underway = std::mem::take(&mut self.underway);
-            for one in std::iter::once(committed).chain(underway) {
+            for one in handed_over {
                 for effect in one.effects().await? {
                     self.effect(effect).await;
                 }
             }
             self.look_at_new_outputs().await;
+        }
+    }
+
+    /// All that follows inside the node, signed and handed over to be written together.
+    fn decide_and_sign(&mut self) -> Vec<PendingEffects> {
+        let mut handed_over = Vec::new();
+        let services = Arc::clone(&self.services);
+        let _together = services.committer.gather();
+        loop {
+            while !self.underway.is_empty() {
+                for mut one in std::mem::take(&mut self.underway) {
+                    let inner = one.take_inner();
+                    handed_over.push(one);
+                    inner.into_iter().for_each(|effect| self.decide(effect));
+                }
+            }
+            self.flush_channels();
+            if self.batch.is_empty() {
+                return handed_over;
+            }
+            let batch = std::mem::take(&mut self.batch);
+            self.underway.push(services.committer.submit(batch));
         }
     }
 
@@ -350,8 +370,7 @@ impl Peer {
     /// Effects that depend on no write share this turn's.
     async fn do_what_waits_for_nothing(&mut self) -> Result<(), Stopped> {
         loop {
-            let done: Vec<PendingEffects> =
-                self.underway.extract_if(.., |one| matches!(one, PendingEffects::Done(_))).collect();
+            let done: Vec<PendingEffects> = self.underway.extract_if(.., |one| one.waits_for_nothing()).collect();
             if done.is_empty() {
                 return Ok(());
             }
@@ -644,7 +663,7 @@ impl Peer {
         match best {
             Some(id) => {
                 let (amount, expiry) = (htlc.amount, htlc.cltv_expiry);
-                self.services.own_htlc(id, None, OwnHtlcNews::Offered { amount, expiry });
+                self.news(id, None, OwnHtlcNews::Offered { amount, expiry });
                 self.event(id, Event::Add(Box::new(htlc)));
             }
             None => self.refused(htlc.origin, CannotAdd::Offline),

@@ -309,7 +309,8 @@ impl Running {
                     NodeEffect::Channel { .. }
                     | NodeEffect::Invoice(_)
                     | NodeEffect::Payment(_)
-                    | NodeEffect::Switch(_) => {}
+                    | NodeEffect::Switch(_)
+                    | NodeEffect::News(_) => {}
                 }
             }
         }
