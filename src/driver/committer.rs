@@ -279,3 +279,115 @@ fn run(queue: &mpsc::Receiver<Vec<Job>>, disk: &mut Store, underway: &AtomicUsiz
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use leyden_channels::{
+        channel::{Key, Settlement},
+        types::{HtlcId, PaymentHash},
+    };
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Longer than any disk takes.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn key(byte: u8) -> Key {
+        Key::InvoiceIndex(PaymentHash([byte; 32]))
+    }
+
+    /// A row, something that stays inside the node and something that does not.
+    fn outbox(byte: u8) -> Outbox<NodeEffect> {
+        let mut outbox = Outbox::default();
+        outbox.put(key(byte), vec![byte]);
+        outbox.emit(inner());
+        outbox.emit(news());
+        outbox
+    }
+
+    fn inner() -> NodeEffect {
+        let settlement = Settlement::Fail { reason: Vec::new() };
+        NodeEffect::Invoice(InvoiceEffect::Settle { channel: ChannelId([1; 32]), id: HtlcId(0), settlement })
+    }
+
+    fn news() -> NodeEffect {
+        let news = super::super::events::OwnHtlcNews::Failed;
+        NodeEffect::News(OwnHtlc { at: Default::default(), channel: ChannelId([1; 32]), id: None, news })
+    }
+
+    fn words() -> Outbox<NodeEffect> {
+        let mut outbox = Outbox::default();
+        outbox.emit(news());
+        outbox
+    }
+
+    fn start(folder: &tempfile::TempDir) -> (Committer, Store) {
+        let store = Store::open(folder.path()).unwrap();
+        (Committer::start(store.clone(), |error| panic!("{error}")), store)
+    }
+
+    async fn effects(pending: PendingEffects) -> Vec<NodeEffect> {
+        timeout(PATIENCE, pending.effects()).await.unwrap().unwrap()
+    }
+
+    fn is_stored(store: &Store, byte: u8) -> bool {
+        store.core_record(&key(byte).encode()).unwrap().is_some()
+    }
+
+    #[tokio::test]
+    async fn what_stays_inside_is_decided_at_once_and_the_rest_when_it_is_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        let (committer, store) = start(&folder);
+        let mut pending = {
+            let _together = committer.gather();
+            let mut pending = committer.submit(vec![outbox(1)]);
+            assert!(matches!(pending.take_inner()[..], [NodeEffect::Invoice(_)]));
+            assert!(!pending.waits_for_nothing() && !is_stored(&store, 1));
+            pending
+        };
+        assert!(pending.take_inner().is_empty());
+        assert!(matches!(effects(pending).await[..], [NodeEffect::News(_)]));
+        assert!(is_stored(&store, 1));
+        // What nobody takes out comes with the rest.
+        assert_eq!(effects(committer.submit(vec![outbox(2)])).await.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn words_wait_for_what_they_may_rest_on_and_for_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (committer, store) = start(&folder);
+        assert!(committer.submit(vec![words()]).waits_for_nothing());
+        let told = {
+            let _together = committer.gather();
+            let _row = committer.submit(vec![outbox(1)]);
+            let told = committer.submit(vec![words()]);
+            assert!(!told.waits_for_nothing());
+            told
+        };
+        assert_eq!(effects(told).await.len(), 1);
+        assert!(is_stored(&store, 1));
+        assert!(committer.submit(vec![words()]).waits_for_nothing());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_one_thread_gathers_keeps_no_other_waiting_and_goes_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let (committer, store) = start(&folder);
+        let _together = committer.gather();
+        let _mine = committer.submit(vec![outbox(1)]);
+        let other = committer.clone();
+        let theirs = std::thread::spawn(move || {
+            // It does not gather a second time.
+            let _together = other.gather();
+            other.submit(vec![outbox(2)])
+        });
+        let theirs = theirs.join().unwrap();
+        let runtime = tokio::runtime::Handle::current();
+        let waited = std::thread::spawn(move || runtime.block_on(effects(theirs)).len());
+        assert_eq!(waited.join().unwrap(), 2);
+        assert!(is_stored(&store, 1) && is_stored(&store, 2));
+    }
+}

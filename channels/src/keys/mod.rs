@@ -26,7 +26,8 @@ use secp256k1::{All, Secp256k1};
 
 pub use basepoints::{BasepointSecrets, Basepoints};
 pub use derive::{
-    CommitmentKeys, derive_public_key, derive_revocation_public_key, derive_revocation_secret_key, derive_secret_key,
+    CommitmentKeys, HtlcKeys, derive_public_key, derive_revocation_public_key, derive_revocation_secret_key,
+    derive_secret_key,
 };
 pub use shachain::{PerCommitmentSecret, PerCommitmentSecrets, ShachainError, per_commitment_secret};
 pub use signer::{

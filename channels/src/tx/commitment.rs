@@ -253,6 +253,8 @@ pub enum CommitmentTxError {
     Overspends { outputs: Amount, funding: Amount },
     #[error("the amounts of a commitment add up to more than can be counted")]
     AmountOverflow,
+    #[error(transparent)]
+    Key(#[from] KeyError),
 }
 
 /// Builds one commitment transaction. An opener who cannot afford the whole base fee pays what it has, as BOLT 3
@@ -285,7 +287,7 @@ pub fn build_commitment(input: &CommitmentInput<'_>) -> Result<CommitmentTx, Com
         outputs.push((TxOut { value, script_pubkey }, CommitmentOutput { kind, witness_script }));
     };
     for htlc in input.htlcs.iter().filter(|htlc| is_untrimmed(htlc)) {
-        let script = scripts::htlc(htlc, kind, keys);
+        let script = scripts::htlc(htlc, kind, keys)?;
         push(htlc.amount.floor_sat(), scripts::p2wsh(&script), OutputKind::Htlc(*htlc), Some(script));
     }
     let has_to_local = to_local >= dust_limit;

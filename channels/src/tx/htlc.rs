@@ -81,7 +81,7 @@ impl<'a> HtlcTx<'a> {
 
     /// True if `signature` is the other node's for this transaction.
     pub fn verify_other(&self, signature: &Signature, keys: &CommitmentKeys) -> bool {
-        curve::verify(&self.sighash_for_other(), signature, &keys.other_htlc)
+        keys.htlc().is_ok_and(|htlc| curve::verify(&self.sighash_for_other(), signature, &htlc.other))
     }
 
     /// The transaction with its witness. An HTLC-success needs the preimage; an HTLC-timeout ignores it.

@@ -33,7 +33,8 @@ pub fn recognise_outputs(
     let mut sorted: Vec<&CommitmentHtlc> = htlcs.iter().collect();
     sorted.sort_by_key(|htlc| std::cmp::Reverse((htlc.cltv_expiry, htlc.id)));
     for htlc in sorted {
-        let script = scripts::htlc(htlc, params.kind, keys);
+        // Keys of a commitment that was ever signed are keys.
+        let Ok(script) = scripts::htlc(htlc, params.kind, keys) else { continue };
         let output = TxOut { value: htlc.amount.floor_sat(), script_pubkey: scripts::p2wsh(&script) };
         let info = CommitmentOutput { kind: OutputKind::Htlc(*htlc), witness_script: Some(script) };
         by_script.entry(output).or_default().push(info);

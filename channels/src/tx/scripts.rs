@@ -13,7 +13,7 @@ use secp256k1::PublicKey;
 
 use super::CommitmentHtlc;
 use crate::{
-    keys::CommitmentKeys,
+    keys::{CommitmentKeys, KeyError},
     types::{CltvExpiry, CommitmentType, HtlcDirection, PaymentHash},
 };
 
@@ -75,7 +75,9 @@ pub fn anchor(funding: &PublicKey) -> ScriptBuf {
 }
 
 /// The script of an HTLC's output, by who offered it.
-pub fn htlc(htlc: &CommitmentHtlc, kind: CommitmentType, keys: &CommitmentKeys) -> ScriptBuf {
+///
+/// An error for keys with which an HTLC key would be none ([`CommitmentKeys::htlc`]); so in the two functions below.
+pub fn htlc(htlc: &CommitmentHtlc, kind: CommitmentType, keys: &CommitmentKeys) -> Result<ScriptBuf, KeyError> {
     match htlc.direction {
         HtlcDirection::Offered => offered_htlc(&payment_hash160(&htlc.payment_hash), kind, keys),
         HtlcDirection::Received => received_htlc(&payment_hash160(&htlc.payment_hash), htlc.cltv_expiry, kind, keys),
@@ -89,13 +91,18 @@ pub fn payment_hash160(payment_hash: &PaymentHash) -> [u8; 20] {
 
 /// An HTLC offered by the commitment's owner: revocation key, HTLC-timeout (two signatures), or the other node with
 /// the preimage. The hash is [`payment_hash160`].
-pub fn offered_htlc(payment_hash160: &[u8; 20], kind: CommitmentType, keys: &CommitmentKeys) -> ScriptBuf {
-    let builder = htlc_head(keys)
+pub fn offered_htlc(
+    payment_hash160: &[u8; 20],
+    kind: CommitmentType,
+    keys: &CommitmentKeys,
+) -> Result<ScriptBuf, KeyError> {
+    let htlc_keys = keys.htlc()?;
+    let builder = htlc_head(&keys.revocation, &htlc_keys.other)
         .push_opcode(OP_NOTIF)
         .push_opcode(OP_DROP)
         .push_int(2)
         .push_opcode(OP_SWAP)
-        .push_slice(keys.owner_htlc.serialize())
+        .push_slice(htlc_keys.owner.serialize())
         .push_int(2)
         .push_opcode(OP_CHECKMULTISIG)
         .push_opcode(OP_ELSE)
@@ -104,7 +111,7 @@ pub fn offered_htlc(payment_hash160: &[u8; 20], kind: CommitmentType, keys: &Com
         .push_opcode(OP_EQUALVERIFY)
         .push_opcode(OP_CHECKSIG)
         .push_opcode(OP_ENDIF);
-    htlc_tail(builder, kind)
+    Ok(htlc_tail(builder, kind))
 }
 
 /// An HTLC offered by the other node: revocation key, HTLC-success (two signatures and the preimage), or the other
@@ -114,15 +121,16 @@ pub fn received_htlc(
     cltv_expiry: CltvExpiry,
     kind: CommitmentType,
     keys: &CommitmentKeys,
-) -> ScriptBuf {
-    let builder = htlc_head(keys)
+) -> Result<ScriptBuf, KeyError> {
+    let htlc_keys = keys.htlc()?;
+    let builder = htlc_head(&keys.revocation, &htlc_keys.other)
         .push_opcode(OP_IF)
         .push_opcode(OP_HASH160)
         .push_slice(payment_hash160)
         .push_opcode(OP_EQUALVERIFY)
         .push_int(2)
         .push_opcode(OP_SWAP)
-        .push_slice(keys.owner_htlc.serialize())
+        .push_slice(htlc_keys.owner.serialize())
         .push_int(2)
         .push_opcode(OP_CHECKMULTISIG)
         .push_opcode(OP_ELSE)
@@ -132,19 +140,19 @@ pub fn received_htlc(
         .push_opcode(OP_DROP)
         .push_opcode(OP_CHECKSIG)
         .push_opcode(OP_ENDIF);
-    htlc_tail(builder, kind)
+    Ok(htlc_tail(builder, kind))
 }
 
-fn htlc_head(keys: &CommitmentKeys) -> Builder {
+fn htlc_head(revocation: &PublicKey, other_htlc: &PublicKey) -> Builder {
     Builder::from(Vec::with_capacity(144))
         .push_opcode(OP_DUP)
         .push_opcode(OP_HASH160)
-        .push_slice(hash160::Hash::hash(&keys.revocation.serialize()).to_byte_array())
+        .push_slice(hash160::Hash::hash(&revocation.serialize()).to_byte_array())
         .push_opcode(OP_EQUAL)
         .push_opcode(OP_IF)
         .push_opcode(OP_CHECKSIG)
         .push_opcode(OP_ELSE)
-        .push_slice(keys.other_htlc.serialize())
+        .push_slice(other_htlc.serialize())
         .push_opcode(OP_SWAP)
         .push_opcode(OP_SIZE)
         .push_int(32)

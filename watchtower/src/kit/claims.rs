@@ -165,7 +165,7 @@ impl Claims {
         }
         for htlc in &kit.htlcs {
             let Some((outpoint, output)) = at(u32::from(htlc.vout)) else { continue };
-            let script = this.htlc_script(htlc, keys);
+            let script = this.htlc_script(htlc, keys)?;
             if output.script_pubkey != scripts::p2wsh(&script) {
                 continue;
             }
@@ -220,7 +220,7 @@ impl Claims {
         }
     }
 
-    fn htlc_script(&self, htlc: &HtlcKit, keys: &CommitmentKeys) -> ScriptBuf {
+    fn htlc_script(&self, htlc: &HtlcKit, keys: &CommitmentKeys) -> Result<ScriptBuf, KeyError> {
         let kind = self.constants.kind;
         match htlc.direction {
             HtlcDirection::Offered => scripts::offered_htlc(&htlc.payment_hash160, kind, keys),

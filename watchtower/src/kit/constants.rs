@@ -9,7 +9,7 @@ use chacha20poly1305::{
     aead::{Aead as _, Payload},
 };
 use leyden_channels::{
-    keys::{Basepoints, CommitmentKeys, KeyError, derive_public_key, derive_revocation_public_key},
+    keys::{Basepoints, CommitmentKeys, KeyError},
     types::{CommitmentType, FeeratePerKw},
 };
 use secp256k1::PublicKey;
@@ -107,14 +107,12 @@ impl Constants {
 
     /// The keys of one commitment of the peer's.
     pub fn keys(&self, per_commitment_point: PublicKey) -> Result<CommitmentKeys, KeyError> {
-        let point = &per_commitment_point;
-        Ok(CommitmentKeys {
+        CommitmentKeys::from_basepoints(
             per_commitment_point,
-            revocation: derive_revocation_public_key(point, &self.local_revocation)?,
-            owner_delayed: derive_public_key(point, &self.remote_delayed)?,
-            owner_htlc: derive_public_key(point, &self.remote_htlc)?,
-            other_htlc: derive_public_key(point, &self.local_htlc)?,
-        })
+            &self.local_revocation,
+            &self.remote_delayed,
+            [self.remote_htlc, self.local_htlc],
+        )
     }
 }
 

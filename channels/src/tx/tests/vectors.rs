@@ -65,8 +65,8 @@ impl Fixture {
         let point = PublicKey::from_slice(&hex_field(internal, "local_per_commitment_point")).unwrap();
         let keys = CommitmentKeys::derive(point, nodes.local.basepoints(), nodes.remote.basepoints()).unwrap();
         for (key, name) in [
-            (keys.owner_htlc, "local_htlcpubkey"),
-            (keys.other_htlc, "remote_htlcpubkey"),
+            (keys.htlc().unwrap().owner, "local_htlcpubkey"),
+            (keys.htlc().unwrap().other, "remote_htlcpubkey"),
             (keys.owner_delayed, "local_delayedpubkey"),
             (keys.revocation, "local_revocation_pubkey"),
         ] {
