@@ -23,7 +23,6 @@ pub fn available() -> &'static [Box<dyn Kernel>] {
         {
             use super::{Avx2, Avx512, ShaAvx512, ShaNi};
             let mut add = |kernel: Option<Box<dyn Kernel>>| kernels.extend(kernel);
-            add(ShaNi::<1>::detect().map(|kernel| Box::new(kernel) as _));
             add(ShaNi::<2>::detect().map(|kernel| Box::new(kernel) as _));
             add(ShaNi::<4>::detect().map(|kernel| Box::new(kernel) as _));
             add(Avx2::detect().map(|kernel| Box::new(kernel) as _));

@@ -9,7 +9,7 @@
 //! Counted in the compiled kernels, and what the streams have of it:
 //!
 //! ```text
-//!   SHA, one hash                 rnds2 62, msg2 24, msg1 21, palignr 22, paddd 50, pshufd 28       the same
+//!   SHA, one hash                 rnds2 62, msg2 24, msg1 24, palignr 24, paddd 55, pshufd 32    62 24 21 22 50 28
 //!   SHA and vectors, 8 hashes     rnds2 480, each with a load of its words                          480
 //!                                 add 357, xor 315, ror 312, srl 156, unpck 112 and stores          360 300 300 180 120
 //!   AVX-512, 16 hashes            add 1,049, ror 1,020, ternlog 628, srl 156                        1,040 1,040 624 156
