@@ -13,6 +13,11 @@ use super::{
     error::{MISC, RpcError},
 };
 
+pub(super) fn difficulty(node: &Node) -> Value {
+    let bits = node.header(&node.tip().hash).map_or(node.params().genesis.header.bits, |(header, _)| header.bits);
+    describe::difficulty(bits)
+}
+
 pub(super) fn info(node: &Node) -> Result<Value, RpcError> {
     let (tip, best) = (node.tip(), node.best_header());
     let bits = node.header(&tip.hash).map_or(node.params().genesis.header.bits, |(header, _)| header.bits);

@@ -186,6 +186,32 @@ pub(super) fn relatives(node: &Node, call: &Call, which: Relatives) -> Result<Va
     Ok(describe_all(node, &related, call.flag(1, false)?))
 }
 
+/// A transaction that several peers have brought is kept of the first: it alone is in `from`.
+pub(super) async fn orphans(node: &Node, call: &Call) -> Result<Value, RpcError> {
+    let verbosity = call.verbosity(0, 0)?;
+    if !(0..=2).contains(&verbosity) {
+        return Err(RpcError::parameter(format!("Invalid verbosity value {verbosity}")));
+    }
+    let told = node.orphans().await.into_iter().map(|(peer, orphan)| {
+        if verbosity == 0 {
+            return json!(orphan.compute_txid());
+        }
+        let mut value = json!({
+            "txid": orphan.compute_txid(),
+            "wtxid": orphan.compute_wtxid(),
+            "bytes": orphan.total_size(),
+            "vsize": orphan.vsize(),
+            "weight": orphan.weight().to_wu(),
+            "from": [peer],
+        });
+        if verbosity == 2 {
+            value["hex"] = json!(serialize_hex(&*orphan));
+        }
+        value
+    });
+    Ok(told.collect())
+}
+
 pub(super) fn describe_all(node: &Node, entries: &[MempoolEntryInfo], verbose: bool) -> Value {
     if !verbose {
         return entries.iter().map(|entry| json!(entry.txid)).collect();

@@ -712,6 +712,8 @@ async fn the_state_of_chain_and_mining_is_told() {
         (&mining["blocks"], &mining["chain"], &mining["bits"]),
         (&json!(101), &json!("regtest"), &json!("207fffff"))
     );
+    assert_eq!(server.ask("getdifficulty", json!([])).await, mining["difficulty"]);
+    assert_eq!(server.ask("getorphantxs", json!([2])).await, json!([]));
     assert_eq!(mining["next"]["height"], json!(102));
     assert_eq!(mining["networkhashps"], server.ask("getnetworkhashps", json!([])).await);
     assert_eq!(server.ask("getnetworkhashps", json!([5, 0])).await, json!(0.0));

@@ -101,6 +101,11 @@ impl Orphanage {
         }
     }
 
+    /// All that wait for a parent, each with the peer that brought it.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (PeerId, &Arc<Transaction>)> {
+        self.orphans.values().map(|orphan| (orphan.peer, &orphan.transaction))
+    }
+
     pub(crate) fn contains(&self, wtxid: &Wtxid) -> bool {
         self.orphans.contains_key(wtxid)
     }
@@ -185,6 +190,7 @@ mod tests {
         let (one, two) = (child_of(1, 0), child_of(2, 0));
         orphanage.add(Arc::clone(&one), PeerId(1), Duration::from_secs(9));
         orphanage.add(two, PeerId(1), Duration::from_secs(9));
+        assert_eq!(orphanage.all().filter(|(peer, _)| *peer == PeerId(1)).count(), 2);
         assert_eq!(orphanage.take_children(&Txid::from_byte_array([1; 32])), [(PeerId(1), one)]);
         assert!(orphanage.take_children(&Txid::from_byte_array([1; 32])).is_empty());
         orphanage.expire(Duration::from_secs(9));

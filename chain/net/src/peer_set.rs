@@ -14,10 +14,11 @@ mod sync;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bitcoin::BlockHash;
 use bitcoin::p2p::message::NetworkMessage;
+use bitcoin::{BlockHash, Transaction};
 
 use self::download::Download;
 use self::relay::Relay;
@@ -106,6 +107,11 @@ impl PeerSet {
     /// All connections.
     pub fn peers(&self) -> Vec<PeerSummary> {
         self.peers.iter().map(|(id, peer)| peer.info(*id)).collect()
+    }
+
+    /// Transactions that wait for their parents, each with the peer that brought it.
+    pub fn orphans(&self) -> impl Iterator<Item = (PeerId, &Arc<Transaction>)> {
+        self.relay.orphanage.all()
     }
 
     /// Addresses that peers told of.

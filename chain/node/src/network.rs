@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bitcoin::BlockHash;
+use bitcoin::{BlockHash, Transaction};
 
 use crate::error::NodeError;
 use crate::time_budget::TimeBudget;
@@ -44,6 +44,8 @@ pub trait Network: Send + Sync {
     fn disconnect(&self, address: SocketAddr);
     /// Closes the connections with addresses that are banned by now.
     fn let_banned_go(&self);
+    /// Transactions that wait for their parents, each with the number of the peer that brought it.
+    fn orphans(&self) -> BoxFuture<Vec<(u64, Arc<Transaction>)>>;
     /// The peers whose handshake is finished.
     fn peers(&self) -> Vec<PeerInfo>;
     /// What follows from them about the tip.

@@ -588,6 +588,15 @@ impl Node {
         self.inner.network.get().map(|network| network.peers()).unwrap_or_default()
     }
 
+    /// Transactions that wait for parents that this node does not know, each with the number of the peer that brought it
+    /// ([`PeerInfo::id`]).
+    pub async fn orphans(&self) -> Vec<(u64, Arc<Transaction>)> {
+        match self.inner.network.get() {
+            Some(network) => network.orphans().await,
+            None => Vec::new(),
+        }
+    }
+
     /// Where peers can connect to.
     pub fn local_address(&self) -> Option<SocketAddr> {
         self.inner.network.get().and_then(|network| network.local_address())

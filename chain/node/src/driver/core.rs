@@ -431,6 +431,10 @@ impl Core {
                 self.handle(Event::Fetch { peer, request, wish });
             }
             Command::Lies(peer) => self.handle(Event::Lies { peer }),
+            Command::Orphans(answer) => {
+                let orphans = self.peers.orphans().map(|(peer, orphan)| (peer.0, Arc::clone(orphan)));
+                let _ = answer.send(orphans.collect());
+            }
             Command::LetBannedGo => {
                 let banned = |remote: &Remote| self.is_banned(remote.address.ip());
                 let remotes = self.remotes.iter().filter(|(_, remote)| banned(remote));

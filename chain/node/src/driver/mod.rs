@@ -30,8 +30,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bitcoin::BlockHash;
 use bitcoin::p2p::Magic;
+use bitcoin::{BlockHash, Transaction};
 use leyden_net::{Fetched, PeerId, Wish};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -170,6 +170,8 @@ enum Command {
     Lies(PeerId),
     /// Close the connections with addresses that are banned by now.
     LetBannedGo,
+    /// Tell which transactions wait for their parents.
+    Orphans(oneshot::Sender<Vec<(u64, Arc<Transaction>)>>),
 }
 
 impl Driver {
@@ -310,6 +312,12 @@ impl Network for Driver {
 
     fn let_banned_go(&self) {
         let _ = self.commands.send(Command::LetBannedGo);
+    }
+
+    fn orphans(&self) -> BoxFuture<Vec<(u64, Arc<Transaction>)>> {
+        let (answer, result) = oneshot::channel();
+        let _ = self.commands.send(Command::Orphans(answer));
+        Box::pin(async move { result.await.unwrap_or_default() })
     }
 
     fn peers(&self) -> Vec<PeerInfo> {
