@@ -15,6 +15,7 @@ const FILES: &[&str] = &[
     "lnd/walletunlocker.proto",
     "lnd/watchtowerrpc/watchtower.proto",
     "lnd/wtclientrpc/wtclient.proto",
+    "leyden/browse.proto",
     "leyden/chain.proto",
     "leyden/channels.proto",
     "leyden/crossing.proto",

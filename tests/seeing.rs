@@ -33,7 +33,7 @@ async fn closing(node: &DaemonProcess) -> Vec<ClosingChannel> {
 }
 
 async fn closed(node: &DaemonProcess) -> Vec<EndedChannel> {
-    node.client().unwrap().channels().list_closed(ListClosedRequest {}).await.unwrap().into_inner().channels
+    node.client().unwrap().channels().list_closed(ListClosedRequest::default()).await.unwrap().into_inner().channels
 }
 
 /// Asks for this rate; gives what was done.

@@ -5,6 +5,8 @@
 //!                                └───► waiting close ─► force closing ─► closed
 //! ```
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bitcoin::{Address, Amount, FeeRate, OutPoint, ScriptBuf, Transaction, Txid, secp256k1::PublicKey};
 use leyden_channels::types::{
@@ -151,6 +153,11 @@ pub(crate) struct ChannelInfo {
     pub channel_id: ChannelId,
     /// The peer is connected and both sides agree on the state.
     pub active: bool,
+    /// The peer is connected.
+    pub connected: bool,
+    /// For how long this process has waited for the peer, and for how much of that it was connected.
+    pub lifetime: Duration,
+    pub uptime: Duration,
     /// Set once the funding transaction is confirmed.
     pub short_channel_id: Option<ShortChannelId>,
     pub alias: Option<ShortChannelId>,

@@ -20,6 +20,10 @@ pub(crate) trait Graph: Send + Sync {
     /// What changes from now on.
     async fn graph_updates(&self) -> Result<Updates<GraphUpdate>, ApiError>;
     async fn network_summary(&self) -> Result<NetworkSummary, ApiError>;
+    /// What can be drawn of it: so many nodes at most.
+    async fn network_map(&self, most: usize) -> Result<NetworkMap, ApiError>;
+    /// What nodes call themselves, in the order of the question; empty where nobody has told.
+    async fn aliases(&self, nodes: &[NodeId]) -> Result<Vec<String>, ApiError>;
 }
 
 /// What the network has told.
@@ -119,4 +123,25 @@ pub(crate) struct NetworkSummary {
     pub median: Amount,
     /// Known, but not usable in either direction.
     pub unusable: u32,
+}
+
+/// The best connected nodes, and the channels between them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NetworkMap {
+    /// This node is the first of them, if it is known to the network.
+    pub nodes: Vec<MapNode>,
+    /// The places of both ends in `nodes`.
+    pub edges: Vec<(usize, usize)>,
+    /// Of the whole network.
+    pub total_nodes: usize,
+    pub total_channels: usize,
+    pub total_capacity: Amount,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MapNode {
+    pub id: NodeId,
+    pub alias: String,
+    /// How many channels it has, with nodes that are not drawn too.
+    pub channels: usize,
 }

@@ -64,8 +64,8 @@ pub(crate) use self::{
         HtlcAmounts, HtlcEvent, HtlcName, HtlcNews, HtlcRole, PolicyChange, PolicyRefusal, PolicyRefused,
     },
     graph::{
-        ChannelName, Graph, GraphChannel, GraphNode, GraphNodeInfo, GraphNodeView, GraphPolicy, GraphUpdate,
-        NetworkGraph, NetworkSummary,
+        ChannelName, Graph, GraphChannel, GraphNode, GraphNodeInfo, GraphNodeView, GraphPolicy, GraphUpdate, MapNode,
+        NetworkGraph, NetworkMap, NetworkSummary,
     },
     holding::HoldInvoices,
     invoices::{

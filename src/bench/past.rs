@@ -11,14 +11,19 @@ use leyden_channels::{
         record,
     },
     switch::{ForwardRecord, HtlcRef, Outgoing},
-    types::{ChannelId, Height, HtlcId, Msat, PaymentHash, ShortChannelId, Side, UnixTime},
+    types::{ChannelId, Height, HtlcId, Msat, PaymentHash, PaymentPreimage, ShortChannelId, Side, UnixTime},
 };
 use leyden_node::Clock;
 use secp256k1::{SECP256K1, SecretKey};
 
 use crate::store::{ClosedChannel, ClosureType, CoreKey, Store, StoreError};
 
-/// Payments that found no route, forwards and closed channels: as the node itself would have written them.
+/// Every so many payments found no route; the others were paid.
+const FAILED_EVERY: u32 = 4;
+/// Between a payment and the next one.
+const SECONDS_APART: u64 = 60;
+
+/// Payments, forwards and closed channels: as the node itself would have written them.
 pub(super) fn write(store: &mut Store, count: u32) -> Result<(), StoreError> {
     let key = SecretKey::from_slice(&[7; 32]).map_err(|error| store.damaged(&error.to_string()))?;
     let node_id = key.public_key(SECP256K1);
@@ -27,6 +32,11 @@ pub(super) fn write(store: &mut Store, count: u32) -> Result<(), StoreError> {
     for number in 1..=count {
         let payment_hash = PaymentHash(hash(number));
         let index = u64::from(number);
+        let at = UnixTime(now.0.saturating_sub(u64::from(count - number) * SECONDS_APART));
+        let state = match number.is_multiple_of(FAILED_EVERY) {
+            true => PaymentState::Failed { reason: PaymentFailure::NoRoute, at },
+            false => PaymentState::Succeeded { preimage: PaymentPreimage(hash(number)), at },
+        };
         let payment = Payment {
             index,
             request: PaymentRequest {
@@ -37,7 +47,7 @@ pub(super) fn write(store: &mut Store, count: u32) -> Result<(), StoreError> {
                 payment_metadata: None,
                 final_cltv_delta: 18,
                 max_fee: Msat(1_000),
-                deadline: now,
+                deadline: at,
                 bolt11: String::new(),
                 hints: Vec::new(),
                 limits: PaymentLimits {
@@ -51,14 +61,14 @@ pub(super) fn write(store: &mut Store, count: u32) -> Result<(), StoreError> {
                 keysend: None,
                 custom_records: Vec::new(),
             },
-            created: now,
+            created: at,
             attempts: Vec::new(),
-            state: PaymentState::Failed { reason: PaymentFailure::NoRoute, at: now },
+            state,
         };
         let channel = ChannelId(hash(number));
         let forward = ForwardRecord {
             number: index,
-            at: now,
+            at,
             incoming: HtlcRef { channel, id: HtlcId(index) },
             incoming_channel: Some(ShortChannelId(index)),
             incoming_amount: Msat(1_001),

@@ -556,6 +556,7 @@ mod tests {
         let state = |number| PeerState {
             node_id: node(number),
             connection: None,
+            presence: crate::driver::peer::Presence::default(),
             channels: Vec::new(),
             resolutions: Vec::new(),
             refused: Vec::new(),

@@ -32,7 +32,7 @@ use crate::{
     },
     driver::{
         events::ChannelNews,
-        peer::{ChannelState, CloseProgress, Command, OpenChoices, OpenPlan, OpenProgress, PeerState},
+        peer::{ChannelState, CloseProgress, Command, OpenChoices, OpenPlan, OpenProgress, PeerState, Presence},
         services::{Services, per_kw},
     },
 };
@@ -278,7 +278,9 @@ impl Channels for LightningNode {
                 let known = summary.established.clone()?;
                 let node_id = summary.remote_node.public_key().ok()?;
                 let memo = memo(&services, &known);
-                Some(ChannelEvent::Open(Box::new(info(node_id, &summary, &known, memo))))
+                // It is told of when both have just agreed on it: nobody has been waited for.
+                let peer = Remote { node_id, connected: true, presence: Presence::default() };
+                Some(ChannelEvent::Open(Box::new(info(&peer, &summary, &known, memo))))
             }
             ChannelNews::Usable { funding, usable: true } => Some(ChannelEvent::Active(funding)),
             ChannelNews::Usable { funding, usable: false } => Some(ChannelEvent::Inactive(funding)),
@@ -406,9 +408,10 @@ pub(super) fn balance(channels: &[Summary]) -> ChannelBalance {
 fn open_channels(services: &Services, states: &[PeerState]) -> Vec<ChannelInfo> {
     let mut list = Vec::new();
     for state in states {
+        let peer = Remote { node_id: state.node_id, connected: state.connection.is_some(), presence: state.presence };
         for channel in state.channels.iter().filter(|channel| channel.state == StateName::Normal) {
             if let Some(known) = &channel.established {
-                list.push(info(state.node_id, channel, known, memo(services, known)));
+                list.push(info(&peer, channel, known, memo(services, known)));
             }
         }
     }
@@ -469,15 +472,25 @@ fn commitment_weight(known: &EstablishedSummary) -> u64 {
     fee::commitment_weight(known.commitment_type, known.htlcs.len()).to_wu()
 }
 
-fn info(node_id: secp256k1::PublicKey, channel: &Summary, known: &EstablishedSummary, memo: String) -> ChannelInfo {
+/// The peer of a channel, as far as the channel's description tells of it.
+struct Remote {
+    node_id: secp256k1::PublicKey,
+    connected: bool,
+    presence: Presence,
+}
+
+fn info(peer: &Remote, channel: &Summary, known: &EstablishedSummary, memo: String) -> ChannelInfo {
     let constraints = |delay: u16, reserve: Amount, limits: SideLimits| {
         let SideLimits { dust_limit, max_in_flight, htlc_minimum, max_htlcs } = limits;
         ChannelConstraints { delay, reserve, dust_limit, max_in_flight, htlc_minimum, max_htlcs }
     };
     ChannelInfo {
-        summary: summary_of(node_id, channel, known, memo),
+        summary: summary_of(peer.node_id, channel, known, memo),
         channel_id: channel.channel_id,
         active: channel.usable,
+        connected: peer.connected,
+        lifetime: peer.presence.watched,
+        uptime: peer.presence.online,
         short_channel_id: known.short_channel_id,
         alias: known.local_alias,
         remote_alias: known.remote_alias,

@@ -16,11 +16,11 @@ use leyden_channels::{
 
 use tokio_stream::StreamExt as _;
 
-use super::{LightningNode, invoices::futures_unfold};
+use super::{LightningNode, invoices::futures_unfold, network_map::network_map};
 use crate::{
     api::{
         ApiError, ChannelName, Graph, GraphChannel, GraphNode, GraphNodeInfo, GraphNodeView, GraphPolicy, GraphUpdate,
-        NetworkGraph, NetworkSummary, Updates,
+        NetworkGraph, NetworkMap, NetworkSummary, Updates,
     },
     driver::{
         gossip::{Gossip, GraphNews},
@@ -117,6 +117,17 @@ impl Graph for LightningNode {
 
     async fn network_summary(&self) -> Result<NetworkSummary, ApiError> {
         self.read(|services| Ok(summary(&Outline::of(&services.gossip)))).await
+    }
+
+    async fn network_map(&self, most: usize) -> Result<NetworkMap, ApiError> {
+        self.read(move |services| Ok(network_map(&services.gossip, &services.node_id().into(), most))).await
+    }
+
+    async fn aliases(&self, nodes: &[NodeId]) -> Result<Vec<String>, ApiError> {
+        let services = self.services();
+        let intake = services.gossip.intake();
+        let alias = |node: &NodeId| intake.graph().info_of(node).map(|info| alias_text(&info.alias));
+        Ok(nodes.iter().map(|node| alias(node).unwrap_or_default()).collect())
     }
 }
 
@@ -346,17 +357,17 @@ fn to_channel(network: &Network, channel: &NetworkChannel) -> Option<GraphChanne
 }
 
 /// What a summary needs of the graph.
-struct Outline {
-    channels: Vec<Edge>,
-    nodes: usize,
+pub(super) struct Outline {
+    pub(super) channels: Vec<Edge>,
+    pub(super) nodes: usize,
     /// By node: those that it has channels with, one for each.
-    neighbours: Vec<Vec<usize>>,
+    pub(super) neighbours: Vec<Vec<usize>>,
 }
 
-struct Edge {
-    ends: [usize; 2],
-    capacity: Amount,
-    is_usable: bool,
+pub(super) struct Edge {
+    pub(super) ends: [usize; 2],
+    pub(super) capacity: Amount,
+    pub(super) is_usable: bool,
 }
 
 impl Edge {
@@ -372,14 +383,14 @@ impl Edge {
 }
 
 impl Outline {
-    fn of(gossip: &Gossip) -> Self {
+    pub(super) fn of(gossip: &Gossip) -> Self {
         let channels = in_pieces(ShortChannelId(0), |first| {
             channels_piece(gossip.intake().graph(), first, |_, channel| Some(Edge::of(channel)))
         });
         Self::new(channels, gossip.intake().graph().node_count())
     }
 
-    fn new(channels: Vec<Edge>, nodes: usize) -> Self {
+    pub(super) fn new(channels: Vec<Edge>, nodes: usize) -> Self {
         let bound = channels.iter().flat_map(|edge| edge.ends).max().map_or(0, |last| last + 1);
         let mut neighbours = vec![Vec::new(); bound];
         for [from, to] in channels.iter().flat_map(|Edge { ends: [a, b], .. }| [[*a, *b], [*b, *a]]) {
@@ -389,13 +400,18 @@ impl Outline {
         }
         Self { channels, nodes, neighbours }
     }
+
+    /// How many channels a node has.
+    pub(super) fn degree(&self, node: usize) -> usize {
+        self.neighbours.get(node).map_or(0, Vec::len)
+    }
 }
 
 fn summary(outline: &Outline) -> NetworkSummary {
     let Outline { channels, nodes, neighbours } = outline;
     let mut capacities: Vec<Amount> = channels.iter().map(|edge| edge.capacity).collect();
     capacities.sort_unstable();
-    let degree = |node: usize| neighbours.get(node).map_or(0, Vec::len);
+    let degree = |node: usize| outline.degree(node);
     let hub = (0..neighbours.len()).max_by_key(|node| degree(*node));
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     NetworkSummary {

@@ -14,6 +14,7 @@ mod graph;
 mod holding;
 mod invoices;
 mod messages;
+mod network_map;
 mod payments;
 mod peers;
 mod recovery;

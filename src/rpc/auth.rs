@@ -137,6 +137,13 @@ pub(crate) fn access(path: &str) -> Access {
             "GetTree" | "ListClosing" | "ListClosed" | "ListWarnings" => Access::Needs(OFFCHAIN_READ),
             _ => Access::Unknown,
         },
+        "leyden.Browse" => match method {
+            "ListChannels" | "ListPayments" => Access::Needs(OFFCHAIN_READ),
+            "ListInvoices" => Access::Needs(INVOICES_READ),
+            "ListCoins" => Access::Needs(ONCHAIN_READ),
+            "GetMap" => Access::Needs(INFO_READ),
+            _ => Access::Unknown,
+        },
         "wtclientrpc.WatchtowerClient" => match method {
             "AddTower" | "RemoveTower" | "DeactivateTower" => Access::Needs(OFFCHAIN_WRITE),
             "ListTowers" | "GetTowerInfo" | "Stats" | "Policy" => Access::Needs(OFFCHAIN_READ),

@@ -89,8 +89,16 @@ impl Chain for ChainService {
         &self,
         request: Request<leyden::GetMempoolRequest>,
     ) -> Result<Response<leyden::GetMempoolResponse>, Status> {
-        let mempool = self.context.chain()?.mempool(request.into_inner().include_transactions).await?;
-        Ok(Response::new(chain::mempool(&mempool)))
+        let leyden::GetMempoolRequest { include_transactions, include_levels } = request.into_inner();
+        let mempool = self.context.chain()?.mempool(include_transactions || include_levels).await?;
+        let mut answer = chain::mempool(&mempool);
+        if include_levels {
+            answer.levels = chain::mempool_levels(&mempool.entries);
+        }
+        if !include_transactions {
+            answer.transactions.clear();
+        }
+        Ok(Response::new(answer))
     }
 
     async fn submit_transaction(

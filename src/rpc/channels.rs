@@ -49,9 +49,14 @@ impl Channels for ChannelsService {
 
     async fn list_closed(
         &self,
-        _request: Request<leyden::ListClosedRequest>,
+        request: Request<leyden::ListClosedRequest>,
     ) -> Result<Response<leyden::ListClosedResponse>, Status> {
         let channels = self.context.lightning()?.closed_channels().await?;
-        Ok(Response::new(leyden::ListClosedResponse { channels: channels.iter().map(closings::ended).collect() }))
+        let total = u32::try_from(channels.len()).unwrap_or(u32::MAX);
+        let channels = match request.into_inner().newest {
+            0 => channels.iter().map(closings::ended).collect(),
+            newest => channels.iter().rev().take(newest as usize).map(closings::ended).collect(),
+        };
+        Ok(Response::new(leyden::ListClosedResponse { channels, total }))
     }
 }

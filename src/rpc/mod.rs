@@ -15,6 +15,7 @@
 //! turns an error into a gRPC status, and the only place that ends a stream when the daemon stops.
 
 pub(crate) mod auth;
+mod browse;
 mod chain;
 mod chain_kit;
 mod channels;
@@ -48,6 +49,7 @@ use leyden_proto::{
     DESCRIPTORS,
     chainrpc::{chain_kit_server::ChainKitServer, chain_notifier_server::ChainNotifierServer},
     invoicesrpc::invoices_server::InvoicesServer,
+    leyden::browse_server::BrowseServer,
     leyden::chain_server::ChainServer,
     leyden::channels_server::ChannelsServer,
     leyden::crossing_node_server::CrossingNodeServer,
@@ -184,6 +186,7 @@ impl Services {
                 ChannelsServer::new(channels::ChannelsService::new(context.clone()))
                     .max_encoding_message_size(MAX_MESSAGE),
             )
+            .add_service(BrowseServer::new(browse::BrowseService::new(context.clone())))
             .add_service(SessionServer::new(session::SessionService::new(context.clone())))
             .add_service(LimitsServer::new(limits::LimitsService::new(context.clone())))
             .add_service(WatchtowerClientServer::new(towers::TowersService::new(context.clone())))

@@ -150,7 +150,7 @@ pub async fn utxo_set_hash(node: &DaemonProcess) -> GetUtxoSetHashResponse {
 
 /// What waits for a block.
 pub async fn mempool(node: &DaemonProcess) -> Vec<String> {
-    let request = GetMempoolRequest { include_transactions: true };
+    let request = GetMempoolRequest { include_transactions: true, ..Default::default() };
     let mempool = node.client().unwrap().chain().get_mempool(request).await.unwrap().into_inner();
     let mut txids: Vec<String> = mempool.transactions.into_iter().map(|transaction| transaction.txid).collect();
     txids.sort();

@@ -243,6 +243,11 @@ impl DaemonProcess {
         Ok(self.ports()?.bitcoin_rpc)
     }
 
+    /// Where REST and the page are served, if they are.
+    pub fn rest_address(&self) -> Result<Option<SocketAddr>, ClusterError> {
+        Ok(self.ports()?.rest)
+    }
+
     /// Where metrics are served, if they are.
     pub fn metrics_address(&self) -> Result<Option<SocketAddr>, ClusterError> {
         Ok(self.ports()?.metrics)

@@ -165,6 +165,7 @@ pub(crate) enum CloseProgress {
 pub(crate) struct PeerState {
     pub node_id: PublicKey,
     pub connection: Option<ConnectionStats>,
+    pub presence: Presence,
     pub channels: Vec<Summary>,
     /// Of those among them that one side has closed alone.
     pub resolutions: Vec<ResolutionState>,
@@ -177,6 +178,13 @@ pub(crate) struct PeerState {
 pub(crate) struct ChannelState {
     pub node_id: PublicKey,
     pub summary: Summary,
+}
+
+/// How much a peer was there since this process has waited for it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Presence {
+    pub watched: Duration,
+    pub online: Duration,
 }
 
 #[derive(Clone, Debug)]

@@ -100,6 +100,7 @@ impl Peer {
             self.log_connection("disconnected", &connected.connection.address.to_string());
             self.services.events.peer(PeerNews { node_id: self.node_id, is_online: false });
             let lasted = connected.since.elapsed();
+            self.was_online += lasted;
             self.services.peers.disconnected(&self.node_id, connected.disputed, lasted);
             self.services.gossip.tell(GossipEvent::Disconnected(self.node_id));
             self.all(&Event::Disconnected);

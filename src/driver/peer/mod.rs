@@ -30,7 +30,7 @@ use bitcoin::{OutPoint, Txid};
 pub(crate) use broadcast::RefusedTransaction;
 use broadcast::Unsent;
 pub(crate) use command::{
-    ChannelState, CloseProgress, Command, ConnectionStats, OpenChoices, OpenPlan, OpenProgress, PeerState,
+    ChannelState, CloseProgress, Command, ConnectionStats, OpenChoices, OpenPlan, OpenProgress, PeerState, Presence,
 };
 use connection::{Connected, receive};
 use leyden_channels::{
@@ -173,6 +173,9 @@ pub(crate) struct Peer {
     renamed: HashMap<ChannelId, ChannelId>,
     connection: Option<Connected>,
     connections: u64,
+    /// Since when the peer is waited for, and for how long connections with it that are over have lasted.
+    begun: Instant,
+    was_online: Duration,
     standing: PeerStanding,
     /// For lines of the log that the peer causes.
     log: PeerLog,
@@ -201,6 +204,8 @@ impl Peer {
             renamed: HashMap::new(),
             connection: None,
             connections: 0,
+            begun: Instant::now(),
+            was_online: Duration::ZERO,
             standing,
             log,
             stored_for_peer: StoredForPeer::default(),
@@ -592,6 +597,11 @@ impl Peer {
                 bytes_received: connected.connection.bytes_received(),
                 ping: connected.round_trip,
             }),
+            presence: Presence {
+                watched: self.begun.elapsed(),
+                online: self.was_online
+                    + self.connection.as_ref().map_or(Duration::ZERO, |connected| connected.since.elapsed()),
+            },
             channels: self.summaries(),
             resolutions: self.describe_enforcements(),
             refused: self.refused_transactions(),

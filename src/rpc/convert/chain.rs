@@ -107,7 +107,27 @@ pub(crate) fn mempool(mempool: &MempoolView) -> leyden::GetMempoolResponse {
         total_fees_sat: mempool.info.total_fee.to_sat(),
         min_fee_rate_sat_per_kvb: per_kvb,
         transactions: mempool.entries.iter().map(mempool_entry).collect(),
+        levels: Vec::new(),
     }
+}
+
+/// Where one level ends and the next begins, satoshi per virtual byte.
+const LEVELS: [u32; 10] = [500, 200, 100, 50, 20, 10, 5, 2, 1, 0];
+
+/// How much waits at which feerate, the highest first.
+pub(crate) fn mempool_levels(entries: &[MempoolEntryInfo]) -> Vec<leyden::MempoolLevel> {
+    let level = |sat_per_vbyte| leyden::MempoolLevel { sat_per_vbyte, transaction_count: 0, virtual_size: 0 };
+    let mut levels = LEVELS.map(level);
+    for entry in entries {
+        let reaches = |level: &&mut leyden::MempoolLevel| {
+            entry.fee.to_sat() >= entry.virtual_bytes.saturating_mul(u64::from(level.sat_per_vbyte))
+        };
+        if let Some(level) = levels.iter_mut().find(reaches) {
+            level.transaction_count += 1;
+            level.virtual_size = level.virtual_size.saturating_add(entry.virtual_bytes);
+        }
+    }
+    levels.into_iter().filter(|level| level.transaction_count > 0).collect()
 }
 
 fn mempool_entry(entry: &MempoolEntryInfo) -> leyden::MempoolTransaction {

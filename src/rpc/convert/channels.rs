@@ -4,7 +4,7 @@ use bitcoin::{BlockHash, FeeRate, OutPoint, Txid, consensus, hashes::Hash as _, 
 use leyden_channels::types::{CommitmentType, HtlcDirection, Msat, Side};
 use leyden_proto::lnrpc::{self, pending_channels_response as pending};
 
-use super::{both, closings, edge, sat, scid, signed};
+use super::{both, closings, edge, sat, scid, seconds, signed};
 use crate::api::{
     ApiError, ChannelBalance, ChannelConstraints, ChannelEvent, ChannelFunding, ChannelHtlc, ChannelInfo,
     ChannelSummary, CloseChannel, CloseKind, CloseOutput, CloseUpdate, ClosedChannel, ClosureType, ForceClosingChannel,
@@ -273,6 +273,8 @@ pub(crate) fn channel(channel: &ChannelInfo) -> lnrpc::Channel {
         local_chan_reserve_sat: signed(channel.local.reserve),
         remote_chan_reserve_sat: signed(channel.remote.reserve),
         static_remote_key: is_static_remote_key(summary.commitment_type),
+        lifetime: seconds(channel.lifetime),
+        uptime: seconds(channel.uptime),
         commitment_type: commitment(summary.commitment_type).into(),
         close_address: channel.shutdown_address.as_ref().map(ToString::to_string).unwrap_or_default(),
         push_amount_sat: channel.push.0 / 1000,

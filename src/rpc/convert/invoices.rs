@@ -229,7 +229,7 @@ pub(crate) fn decoded(invoice: &DecodedInvoice) -> lnrpc::PayReq {
     }
 }
 
-fn described(description: &Description) -> (String, Option<[u8; 32]>) {
+pub(super) fn described(description: &Description) -> (String, Option<[u8; 32]>) {
     match description {
         Description::Text(text) => (text.clone(), None),
         Description::Hash { hash, memo } => (memo.clone(), Some(*hash)),

@@ -9,6 +9,7 @@
 //! shim, an AMP payment) is refused, never done halfway.
 
 pub(super) mod backups;
+pub(super) mod browse;
 pub(super) mod chain;
 pub(super) mod channels;
 pub(super) mod closings;

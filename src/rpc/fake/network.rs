@@ -76,6 +76,22 @@ impl Graph for Fake {
         self.answer(self.updates(vec![GraphUpdate::Node(nodes.remove(0)), GraphUpdate::Terms { channel, by }, gone]))
     }
 
+    async fn network_map(&self, most: usize) -> Result<NetworkMap, ApiError> {
+        let node = |id, alias: &str| MapNode { id, alias: alias.to_owned(), channels: 1 };
+        let map = NetworkMap {
+            nodes: vec![node(node_id().into(), "alice"), node(bob(), "bob")],
+            edges: vec![(0, 1)],
+            total_nodes: 2,
+            total_channels: 1,
+            total_capacity: Amount::from_sat(1_000_000),
+        };
+        self.asked(most, map)
+    }
+
+    async fn aliases(&self, nodes: &[NodeId]) -> Result<Vec<String>, ApiError> {
+        self.answer(nodes.iter().map(|node| if *node == bob() { "bob".to_owned() } else { String::new() }).collect())
+    }
+
     async fn network_summary(&self) -> Result<NetworkSummary, ApiError> {
         self.answer(NetworkSummary { nodes: 2, channels: 1, ..Default::default() })
     }

@@ -120,7 +120,7 @@ pub async fn height(node: &DaemonProcess) -> u32 {
 /// Waits until so many transactions wait for the miner.
 pub async fn wait_for_mempool(miner: &DaemonProcess, transactions: u64) {
     wait_until(&format!("{transactions} transactions to wait for a block"), || async {
-        let request = GetMempoolRequest { include_transactions: false };
+        let request = GetMempoolRequest::default();
         let pool = miner.client()?.chain().get_mempool(request).await.map_err(|status| miner.call_error(status))?;
         Ok(pool.into_inner().transaction_count >= transactions)
     })

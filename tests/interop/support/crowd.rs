@@ -54,7 +54,7 @@ impl Crowd {
 
     /// Lets as many transactions wait as fill the next block, new ones at `rate` satoshi a virtual byte.
     pub async fn crowd(&self, miner: &DaemonProcess, rate: u64) {
-        let request = GetMempoolRequest { include_transactions: false };
+        let request = GetMempoolRequest::default();
         let waiting = miner.client().unwrap().chain().get_mempool(request).await.unwrap().into_inner();
         for _ in waiting.transaction_count..WAITING {
             let mut refused = None;

@@ -233,7 +233,7 @@ impl DaemonProcess {
 
     /// The ids of all transactions that wait for a block.
     pub async fn waiting_txids(&self) -> Result<BTreeSet<String>, ClusterError> {
-        let request = GetMempoolRequest { include_transactions: true };
+        let request = GetMempoolRequest { include_transactions: true, ..Default::default() };
         let mempool = self.client()?.chain().get_mempool(request).await;
         let mempool = mempool.map_err(|status| self.call_error(status))?.into_inner();
         Ok(mempool.transactions.into_iter().map(|transaction| transaction.txid).collect())

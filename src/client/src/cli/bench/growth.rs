@@ -233,7 +233,7 @@ async fn make_invoices(client: &Client, count: u32) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Payments that found no route, forwards and closed channels. The daemon's program writes them, for it has the database.
+/// Payments, forwards and closed channels. The daemon's program writes them, for it has the database.
 fn write_past(data_dir: &Path, count: u32) -> Result<(), CliError> {
     let mut daemon = Command::new(leydend_program().map_err(failed)?);
     daemon.args(["bench", "past", "--count", &count.to_string(), "--data-dir"]).arg(data_dir);

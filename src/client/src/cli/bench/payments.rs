@@ -415,7 +415,7 @@ pub(super) async fn prepare(nodes: &mut [DaemonProcess]) -> Result<(), ClusterEr
         from.open_channel(to, CAPACITY, CAPACITY / 20).await?;
     }
     wait_until("the funding transactions to reach the miner", || async {
-        let request = leyden_proto::leyden::GetMempoolRequest { include_transactions: false };
+        let request = leyden_proto::leyden::GetMempoolRequest::default();
         let pool = miner.client()?.chain().get_mempool(request).await.map_err(|status| miner.call_error(status))?;
         Ok(usize::try_from(pool.into_inner().transaction_count).is_ok_and(|count| count >= others.len()))
     })

@@ -18,7 +18,7 @@ pub(super) struct Mempool {
 
 impl Mempool {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
-        let request = GetMempoolRequest { include_transactions: self.list };
+        let request = GetMempoolRequest { include_transactions: self.list, ..Default::default() };
         let mempool = context.client().await?.chain().get_mempool(request).await?.into_inner();
         context.show(&mempool, || for_people(&mempool, self.list))
     }

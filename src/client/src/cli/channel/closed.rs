@@ -12,7 +12,7 @@ pub(super) struct Closed {}
 
 impl Closed {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
-        let answer = context.client().await?.channels().list_closed(ListClosedRequest {}).await?.into_inner();
+        let answer = context.client().await?.channels().list_closed(ListClosedRequest::default()).await?.into_inner();
         context.show(&answer, || match answer.channels.is_empty() {
             true => "No channel has been closed.".to_owned(),
             false => answer.channels.iter().map(one).collect::<Vec<_>>().join("\n"),
