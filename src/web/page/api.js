@@ -1,7 +1,9 @@
 // The node's public REST API, with the macaroon of this session.
 //
 // Promises: the macaroon stays in this tab (sessionStorage) and goes to the page's own origin alone; an error is the node's own
-// sentence; a node that is gone is noticed, said, and found again.
+// sentence; a node that is gone is noticed, said, and found again; each answer tells the time by the node's clock.
+
+import { learnTime } from "./clock.js";
 
 const KEY = "macaroon";
 
@@ -53,6 +55,7 @@ async function request(method, path, body, signal) {
     throw new ApiError("The node does not answer. Is leydend running? This page tries again by itself.", 0);
   }
   reached(true);
+  learnTime(Date.parse(response.headers.get("date") || "") / 1000);
   if (!response.ok) throw await refusal(response);
   return response;
 }

@@ -2,9 +2,9 @@
 //
 //   /v1/state ─► no wallet: create · locked: unlock · open: log in ─► a view for each address (#/pay, #/channels …)
 
-import { ApiError, call, get, learnPermissions, may, onReachable, session } from "./api.js";
-import { fill, h } from "./dom.js";
-import { learnTime, short, words } from "./format.js";
+import { ApiError, get, learnPermissions, may, onReachable, session } from "./api.js";
+import { differs, fill, h } from "./dom.js";
+import { number, short, words } from "./format.js";
 import { create, login, unlock } from "./views/enter.js";
 import { overview } from "./views/overview.js";
 import { channels } from "./views/channels.js";
@@ -43,17 +43,9 @@ function page() {
     main,
     signal,
     show: (...children) => { if (!signal.aborted) fill(main, ...children); },
+    info: () => info,
     every: (seconds, task) => repeat(seconds, task, signal),
-    // Whether what would be drawn differs from the last time: a page that stands still can be read and used.
-    isNew: (() => {
-      let last = null;
-      return (...seen) => {
-        const text = JSON.stringify(seen);
-        const differs = text !== last;
-        last = text;
-        return differs;
-      };
-    })(),
+    isNew: (...seen) => differs(signal, ...seen),
   };
 }
 
@@ -85,19 +77,26 @@ function menu(current) {
     h("a", { href: `#/${path}`, "aria-current": path === current ? "page" : null }, name)));
 }
 
-async function drawHeader(current) {
+function drawHeader(current) {
   const name = info ? words(info.alias) || short(info.identity_pubkey, 16) : "Leyden";
   const state = h("span.state", { id: "state" }, describe());
   fill(header,
     h("div.top", null, h("img", { src: "/icon.svg", alt: "" }), h("strong", null, name), state,
-      h("button", { type: "button", onclick: () => { session.macaroon = null; location.hash = "#/"; start(); } }, "Log out")),
+      h("button", { type: "button", onclick: logOut }, "Log out")),
     menu(current));
+}
+
+function logOut() {
+  session.macaroon = null;
+  info = null;
+  location.hash = "#/";
+  start();
 }
 
 function describe() {
   if (!info) return "";
   const network = info.chains?.[0]?.network || "";
-  return `${network} · block ${info.block_height}${info.synced_to_chain ? "" : " · catching up"}`;
+  return `${network} · block ${number(info.block_height)}${info.synced_to_chain ? "" : " · catching up"}`;
 }
 
 async function learnInfo() {
@@ -112,7 +111,7 @@ async function draw() {
   const one = page();
   delete main.dataset.shown;
   document.title = `${name} · Leyden`;
-  await drawHeader(current);
+  drawHeader(current);
   fill(main, h("p.quiet", null, "Asking the node…"));
   one.every(10, learnInfo);
   view(one);
@@ -140,25 +139,29 @@ export async function start(problem = null) {
     try {
       await learnInfo();
       await learnPermissions();
-      const tip = await call("Chain/GetTip");
-      if (Number(tip.time)) learnNodeTime();
+      // Somebody has logged out meanwhile.
+      if (one.signal.aborted) return;
     } catch (error) {
+      if (one.signal.aborted) return;
       if (error.status === 0) throw error;
       session.macaroon = null;
       return login(one, again, error.message);
     }
-    one.every(3600, async () => {});
     return draw();
   });
 }
 
-// The date that the node's server writes is the node's clock.
-async function learnNodeTime() {
-  const response = await fetch("/icon.svg", { cache: "no-store" });
-  const date = Date.parse(response.headers.get("date") || "");
-  if (date) learnTime(date / 1000);
+// A node that comes back has its wallet locked, unless it opens it by itself: then the page goes on where it was.
+async function cameBack() {
+  if (!info) return;
+  const { state } = await get("/v1/state").catch(() => ({}));
+  if (state === "LOCKED" || state === "NON_EXISTING") start();
 }
 
-onReachable((is) => { document.getElementById("offline").hidden = is; });
+onReachable((is) => {
+  const notice = document.getElementById("offline");
+  if (is && !notice.hidden) cameBack();
+  notice.hidden = is;
+});
 window.addEventListener("hashchange", () => { if (session.macaroon && info) draw(); });
 start();

@@ -1,5 +1,6 @@
 // How amounts, times and names are shown.
 
+import { now } from "./clock.js";
 import { h, copy } from "./dom.js";
 
 const whole = new Intl.NumberFormat("en-US");
@@ -41,17 +42,9 @@ export function duration(seconds) {
   if (left < 60) return `${left} s`;
   if (left < 3600) return `${Math.round(left / 60)} min`;
   if (left < 86400 * 2) return `${Math.round(left / 3600)} h`;
-  return `${Math.round(left / 86400)} days`;
+  if (left < 86400 * 730) return `${Math.round(left / 86400)} days`;
+  return `${Math.round(left / 86400 / 365.25)} years`;
 }
-
-// The node's clock, as the tip of its chain and its answers tell: this computer's may be off.
-let skew = 0;
-
-export function learnTime(nodeSeconds) {
-  skew = nodeSeconds - Date.now() / 1000;
-}
-
-export const now = () => Date.now() / 1000 + skew;
 
 export function time(seconds) {
   const value = Number(seconds);

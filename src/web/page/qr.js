@@ -4,7 +4,7 @@
 
 import { svg } from "./dom.js";
 
-const ALPHANUMERIC = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:";
+export const ALPHANUMERIC = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:";
 
 // By version (1 to 40) at level L: error correction bytes a block, and blocks.
 const EC_BYTES = [7, 10, 15, 20, 26, 18, 20, 24, 30, 18, 20, 24, 26, 30, 22, 24, 28, 30, 28, 28, 28, 28, 30, 30, 26, 28, 30, 30, 30, 30,
@@ -13,8 +13,8 @@ const BLOCKS = [1, 1, 1, 1, 1, 2, 2, 2, 2, 4, 4, 4, 4, 4, 6, 6, 6, 6, 7, 8, 8, 9
   21, 22, 24, 25];
 
 // The field of 256 elements with x^8 + x^4 + x^3 + x^2 + 1.
-const EXP = new Uint8Array(512);
-const LOG = new Uint8Array(256);
+export const EXP = new Uint8Array(512);
+export const LOG = new Uint8Array(256);
 for (let power = 0, value = 1; power < 255; power++) {
   EXP[power] = EXP[power + 255] = value;
   LOG[value] = power;
@@ -39,7 +39,7 @@ function remainder(data, degree) {
   return rest.slice(data.length);
 }
 
-function alignments(version) {
+export function alignments(version) {
   if (version === 1) return [];
   const count = Math.floor(version / 7) + 2;
   const size = version * 4 + 17;
@@ -50,7 +50,7 @@ function alignments(version) {
 }
 
 // Modules that carry data, those of the format left out.
-function capacity(version) {
+export function capacity(version) {
   let bits = (16 * version + 128) * version + 64;
   if (version > 1) {
     const count = Math.floor(version / 7) + 2;
@@ -108,7 +108,7 @@ function interleave(data, version) {
   return out;
 }
 
-const MASKS = [
+export const MASKS = [
   (x, y) => (x + y) % 2 === 0,
   (x, y) => y % 2 === 0,
   (x) => x % 3 === 0,

@@ -5,16 +5,20 @@ import { field, form, h } from "../dom.js";
 
 const MIN_PASSWORD = 8;
 
+// Password managers keep passwords under a name.
+const owner = () => h("input", { name: "username", autocomplete: "username", value: "leyden", hidden: true, "aria-hidden": "true", tabindex: -1 });
+
 export function unlock(page, done) {
   page.show(h("div.card.narrow", null,
     h("h1", null, "Unlock the wallet"),
-    form([field("Wallet password", "password", { type: "password", autocomplete: "current-password", required: true, autofocus: true })],
+    form([owner(), field("Wallet password", "password", { type: "password", autocomplete: "current-password", required: true })],
       "Unlock",
       async ({ password }) => {
-        await post("/v1/unlockwallet", { wallet_password: utf8(password) });
-        await loginWith(password);
+        await post("/v1/unlockwallet", { wallet_password: utf8(password) }, page.signal);
+        await loginWith(password, page.signal);
         done();
       })));
+  page.main.querySelector("input")?.focus();
 }
 
 export function login(page, done, problem) {
@@ -23,14 +27,13 @@ export function login(page, done, problem) {
     problem && h("p.problem.narrow", { role: "alert" }, problem),
     h("div.card.narrow", null,
       h("h1", null, "Log in"),
-      form([field("Wallet password", "password", { type: "password", autocomplete: "current-password", required: true, autofocus: true })],
+      form([owner(), field("Wallet password", "password", { type: "password", autocomplete: "current-password", required: true })],
         "Log in",
         async ({ password }) => {
-          await loginWith(password);
+          await loginWith(password, page.signal);
           done();
         })),
-    h("div.card.narrow", null,
-      h("h2", null, "Or with a macaroon"),
+    h("details.card.narrow", null, h("summary", null, "Or with a macaroon"),
       h("p.quiet", null, "A macaroon allows what its maker wrote into it: with readonly.macaroon this page only shows things."),
       form([
         field("Macaroon, as hex", "macaroon", { rows: 3 }),
@@ -48,11 +51,13 @@ export function login(page, done, problem) {
         }
         done();
       })));
+  page.main.querySelector("input")?.focus();
 }
 
-// A macaroon for this session, for the wallet's password.
-async function loginWith(password) {
-  const { macaroon } = await call("Session/Login", { wallet_password: utf8(password) });
+// A macaroon for this session, for the wallet's password. Whoever has left the view meanwhile, or logged out, is not logged in.
+async function loginWith(password, signal) {
+  const { macaroon } = await call("Session/Login", { wallet_password: utf8(password) }, signal);
+  signal.throwIfAborted();
   session.macaroon = hexOf(macaroon);
 }
 
@@ -60,6 +65,7 @@ export function create(page, done) {
   page.show(h("div.card.narrow", null,
     h("h1", null, "Welcome to your node"),
     h("p", null, "It has no wallet yet. A wallet is 24 words: whoever has them has its coins, and with them alone it can be made again."),
+    h("p", null, "Have paper and a pen at hand: it takes two minutes."),
     h("div.actions", null,
       h("button.primary", { type: "button", onclick: () => fresh(page, done) }, "Make a new wallet"),
       h("button", { type: "button", onclick: () => restore(page, done) }, "I have words already"))));
@@ -71,11 +77,11 @@ const passwords = () => [
   field("The same again", "again", { type: "password", required: true, autocomplete: "new-password" }),
 ];
 
-async function make(words, values, more = {}) {
+async function make(words, values, signal, more = {}) {
   if (values.password !== values.again) throw new Error("The two passwords differ.");
   const answer = await post("/v1/initwallet", { wallet_password: utf8(values.password), cipher_seed_mnemonic: words, ...more });
   session.macaroon = answer.admin_macaroon ? hexOf(answer.admin_macaroon) : null;
-  if (!session.macaroon) await loginWith(values.password);
+  if (!session.macaroon) await loginWith(values.password, signal);
 }
 
 async function fresh(page, done) {
@@ -92,7 +98,7 @@ async function fresh(page, done) {
     ], "Make the wallet", async (values) => {
       const wrong = asked.filter((index) => values[`word${index}`].trim().toLowerCase() !== words[index]);
       if (wrong.length) throw new Error(`Word ${wrong[0] + 1} is another one. Look again at your paper.`);
-      await make(words, values);
+      await make(words, values, page.signal);
       done();
     })));
 }
@@ -108,7 +114,7 @@ function restore(page, done) {
     ], "Make the wallet", async (values) => {
       const words = values.words.trim().toLowerCase().split(/\s+/);
       if (words.length !== 24) throw new Error(`These are ${words.length} words; a wallet has 24.`);
-      await make(words, values, { recovery_window: Number(values.window) });
+      await make(words, values, page.signal, { recovery_window: Number(values.window) });
       done();
     })));
 }

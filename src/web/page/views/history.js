@@ -1,48 +1,69 @@
-// Payments, invoices, forwards and transactions, the newest first, a page at a time.
+// Payments, invoices, forwards and transactions, the newest first, a page at a time; payments and invoices can be searched.
 
-import { get, may, post } from "../api.js";
-import { fill, h } from "../dom.js";
+import { call, get, may, post } from "../api.js";
+import { choice, fill, h, searchField } from "../dom.js";
 import { amount, id, msat, number, time, words } from "../format.js";
 
 const PAGE = 50;
 
-export const TABS = [
-  ["payments", "Sent", payments, "offchain:read"],
-  ["invoices", "Received", invoices, "invoices:read"],
-  ["forwards", "Forwarded", forwards, "offchain:read"],
-  ["transactions", "On the chain", transactions, "onchain:read"],
+const FAILURES = {
+  FAILURE_REASON_TIMEOUT: "took too long", FAILURE_REASON_NO_ROUTE: "no route", FAILURE_REASON_INSUFFICIENT_BALANCE: "channels held too little",
+  FAILURE_REASON_INCORRECT_PAYMENT_DETAILS: "receiver did not know it", FAILURE_REASON_ERROR: "failed on the way",
+};
+const INVOICES = { open: "waits to be paid", held: "held", settled: "paid", canceled: "taken back", expired: "expired", taken_back: "did not come home" };
+
+// Key, name, what loads a page of it, what a macaroon must allow, and what can be chosen of it.
+const TABS = [
+  ["payments", "Sent", payments, "offchain:read", [["ALL", "All"], ["DONE", "Paid"], ["FAILED", "Not paid"], ["UNDER_WAY", "Under way"]]],
+  ["invoices", "Received", invoices, "invoices:read", [["ALL", "All"], ["DONE", "Paid"], ["UNDER_WAY", "Open"], ["FAILED", "Expired"]]],
+  ["forwards", "Forwarded", forwards, "offchain:read", null],
+  ["transactions", "On the chain", transactions, "onchain:read", null],
 ];
 
 export function history(page) {
-  const body = h("div", null);
-  const tabs = h("div.actions", { role: "tablist" });
-  const choose = (chosen) => {
-    fill(tabs, TABS.filter(([, , , permission]) => may(permission)).map(([key, name, load]) => h(`button${key === chosen ? ".primary" : ""}`, {
-      type: "button", role: "tab", "aria-selected": key === chosen ? "true" : "false", onclick: () => choose(key),
-    }, name)));
-    const [, , load] = TABS.find(([key]) => key === chosen);
-    list(body, load);
+  const tabs = TABS.filter(([, , , permission]) => may(permission));
+  const place = h("section.card", null);
+  const open = (key) => {
+    const [, , load, , which] = tabs.find(([one]) => one === key);
+    const asked = { search: "", which: "ALL" };
+    const body = h("div", null);
+    const look = (change) => { Object.assign(asked, change); return list(page, body, (before) => load(before, asked, page.signal)); };
+    fill(place, which && h("div.tools", null, searchField("Search: what for, hash, node", (search) => look({ search })), choice("Which", which, "ALL", (one) => look({ which: one }))), body);
+    look({});
   };
-  page.show(h("h1", null, "History"), tabs, h("section.card", null, body));
-  choose("payments");
+  page.show(h("h1", null, "History"), choice("Kind", tabs.map(([key, name]) => [key, name]), tabs[0][0], open), place);
+  open(tabs[0][0]);
 }
 
-// `load(before)` gives rows and where the page before them ends, or null.
-async function list(body, load) {
+// `load(before)` gives rows, where the page before them begins, or null, and how many were looked at in vain.
+const latest = new WeakMap();
+async function list(page, body, load) {
+  const turn = {};
+  latest.set(body, turn);
+  const isOver = () => page.signal.aborted || latest.get(body) !== turn;
   const rows = h("tbody", null);
+  const status = h("p.quiet", { role: "status" });
   const more = h("button", { type: "button" }, "Older ones");
-  const table = h("table", null, rows);
-  fill(body, h("p.quiet", null, "Asking the node…"));
+  const table = h("div.scroll", null, h("table.records", null, rows));
   let before = null;
   const next = async () => {
     more.disabled = true;
+    let looked = 0;
+    const had = rows.childElementCount;
     try {
-      const answer = await load(before);
-      answer.rows.forEach((row) => rows.append(row));
-      before = answer.before;
-      fill(body, rows.childElementCount ? h("div.scroll", null, table) : h("p.quiet", null, "Nothing yet."), before && h("div.actions", null, more));
+      // A call looks at a part only: what is looked for may lie further back.
+      do {
+        const answer = await load(before);
+        if (isOver()) return;
+        answer.rows.forEach((row) => rows.append(row));
+        before = answer.before;
+        looked += answer.looked || 0;
+        status.textContent = rows.childElementCount === had && before ? `Searching: ${number(looked)} looked at…` : "";
+        if (!status.isConnected) fill(body, table, status);
+      } while (rows.childElementCount - had < PAGE / 2 && before && looked);
+      fill(body, rows.childElementCount ? table : h("p.quiet", null, "Nothing here."), before && h("div.actions", null, more));
     } catch (error) {
-      fill(body, h("p.problem", { role: "alert" }, error.message));
+      if (!isOver()) fill(body, table, h("p.problem", { role: "alert" }, error.message), h("div.actions", null, more));
     }
     more.disabled = false;
   };
@@ -50,53 +71,53 @@ async function list(body, load) {
   await next();
 }
 
-const row = (what, detail, value, when, state) => h("tr", null,
-  h("td", null, what, detail && h("div.memo", null, h("small", null, detail))), h("td.right", null, value, h("div", null, h("small", null, state))),
-  h("td.right", null, when));
+const row = (what, detail, value, state, when) => h("tr", null,
+  h("td", null, what, h("div.memo", null, h("small", null, when, when && detail && " · ", detail))),
+  h("td.right", null, value, h("div", null, h("small", null, state))));
 
-async function payments(before) {
-  const answer = await get(`/v1/payments?include_incomplete=true&reversed=true&max_payments=${PAGE}${before ? `&index_offset=${before}` : ""}`);
-  const states = { SUCCEEDED: "paid", FAILED: "not paid", IN_FLIGHT: "under way", INITIATED: "under way" };
-  return page(answer.payments.reverse().map((one) => row(["Payment ", id(one.payment_hash)], null, msat(one.value_msat), time(Number(one.creation_time_ns) / 1e9),
-    one.status === "SUCCEEDED" ? `fee ${msat(one.fee_msat)}` : states[one.status])), answer.first_index_offset);
+async function payments(before, asked, signal) {
+  const answer = await call("Browse/ListPayments", { ...asked, limit: PAGE, before: before || 0 }, signal);
+  const state = (one) => ({ succeeded: `paid, fee ${msat(one.fee_msat)}`, failed: `not paid: ${FAILURES[one.failure] || "failed"}`, under_way: "under way" }[one.state]);
+  return page(answer, answer.payments.map((one) => row(
+    words(one.description) || "Payment", [one.destination && ["to ", id(one.destination), " · "], "hash ", id(one.payment_hash)], msat(one.value_msat), state(one), time(one.created))));
 }
 
-async function invoices(before) {
-  const answer = await get(`/v1/invoices?reversed=true&num_max_invoices=${PAGE}${before ? `&index_offset=${before}` : ""}`);
-  const states = { OPEN: "waiting", SETTLED: "paid", CANCELED: "not paid", ACCEPTED: "held" };
-  return page(answer.invoices.reverse().map((one) => row("Invoice", words(one.memo), msat(one.state === "SETTLED" ? one.amt_paid_msat : one.value_msat),
-    time(one.state === "SETTLED" ? one.settle_date : one.creation_date), states[one.state])), answer.first_index_offset);
+async function invoices(before, asked, signal) {
+  const answer = await call("Browse/ListInvoices", { ...asked, limit: PAGE, before: before || 0 }, signal);
+  return page(answer, answer.invoices.map((one) => row(
+    words(one.memo) || "Invoice", ["hash ", id(one.payment_hash), one.state === "open" && [" · invoice ", id(one.payment_request, 10)]],
+    one.state === "settled" ? msat(one.paid_msat) : Number(one.value_msat) ? msat(one.value_msat) : "any amount", INVOICES[one.state], time(Number(one.settled) || one.created))));
 }
 
-// Counted from the first: the last page is found by the number that there are.
-async function forwards(before) {
+const page = (answer, rows) => ({ rows, before: Number(answer.before) || null, looked: Number(answer.looked_at) });
+
+// Counted from the first: what is left out stands at the end.
+async function forwards(before, _, signal) {
   const start = before === null ? 0 : Number(before);
-  const answer = await post("/v1/switch", { start_time: "1", index_offset: start, num_max_events: PAGE });
-  const rows = answer.forwarding_events.map((one) => row("Forwarded", `${one.chan_id_in} → ${one.chan_id_out}`, msat(one.amt_out_msat),
-    time(Number(one.timestamp_ns) / 1e9), `earned ${msat(one.fee_msat)}`));
+  const answer = await post("/v1/switch", { start_time: "1", index_offset: start, num_max_events: PAGE }, signal);
+  const rows = answer.forwarding_events.map((one) => row("Forwarded", `${one.chan_id_in} → ${one.chan_id_out}`, msat(one.amt_out_msat), `earned ${msat(one.fee_msat)}`, time(Number(one.timestamp_ns) / 1e9)));
   return { rows, before: answer.forwarding_events.length === PAGE ? answer.last_offset_index : null };
 }
 
-async function transactions(before) {
-  const answer = await get(`/v1/transactions?max_transactions=${PAGE}&index_offset=${before || 0}`);
-  const rows = answer.transactions.map((one) => row(["Transaction ", id(one.tx_hash)], words(one.label), amount(one.amount), time(one.time_stamp),
-    one.num_confirmations ? `${number(one.num_confirmations)} conf.` : "waits for a block"));
+async function transactions(before, _, signal) {
+  const answer = await get(`/v1/transactions?max_transactions=${PAGE}&index_offset=${before || 0}`, signal);
+  const rows = answer.transactions.map((one) => row(words(one.label) || "Transaction", id(one.tx_hash), amount(one.amount),
+    one.num_confirmations ? `${number(one.num_confirmations)} confirmation${one.num_confirmations === 1 ? "" : "s"}` : "waits for a block", time(one.time_stamp)));
   return { rows, before: answer.transactions.length === PAGE ? Number(before || 0) + PAGE : null };
 }
 
-const page = (rows, first) => ({ rows, before: rows.length === PAGE && Number(first) > 1 ? first : null });
-
-// The newest of payments and invoices together.
-export async function activity(count) {
+// The newest of payments and invoices together: what was paid, and what is under way.
+export async function activity(count, signal) {
+  const asked = (which) => ({ which, limit: count });
   const [sent, received] = await Promise.all([
-    get(`/v1/payments?reversed=true&max_payments=${count}`),
-    may("invoices:read") ? get(`/v1/invoices?reversed=true&num_max_invoices=${count}`) : { invoices: [] },
+    call("Browse/ListPayments", asked("ALL"), signal),
+    may("invoices:read") ? call("Browse/ListInvoices", asked("DONE"), signal) : { invoices: [] },
   ]);
   const events = [
-    ...sent.payments.filter((one) => one.status === "SUCCEEDED").map((one) => [Number(one.creation_time_ns) / 1e9, "Paid", null, `−${msat(one.value_msat)}`]),
-    ...received.invoices.filter((one) => one.state === "SETTLED").map((one) => [Number(one.settle_date), "Received", one.memo, `+${msat(one.amt_paid_msat)}`]),
+    ...sent.payments.map((one) => [Number(one.created), { succeeded: "Paid", failed: "Not paid", under_way: "Under way" }[one.state], one.description, `−${msat(one.value_msat)}`]),
+    ...received.invoices.map((one) => [Number(one.settled), "Received", one.memo, `+${msat(one.paid_msat)}`]),
   ].sort(([a], [b]) => b - a).slice(0, count);
   if (!events.length) return h("p.quiet", null, "Nothing has been paid yet.");
-  return h("table", null, h("tbody", null, events.map(([when, what, memo, value]) => h("tr", null,
-    h("td", null, what, memo && h("div.memo", null, h("small", null, words(memo)))), h("td.right", null, value), h("td.right", null, time(when))))));
+  return h("table.records", null, h("tbody", null, events.map(([when, what, memo, value]) => h("tr", null,
+    h("td", null, what, memo && h("div.memo", null, h("small", null, words(memo)))), h("td.right", null, value, h("div", null, h("small", null, time(when))))))));
 }

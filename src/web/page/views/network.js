@@ -1,11 +1,12 @@
 // The network as this node knows it, drawn: nodes pull at their channels and push each other away.
 
-import { get } from "../api.js";
+import { call } from "../api.js";
 import { fill, h, svg } from "../dom.js";
 import { number, sat, words } from "../format.js";
 
-// More would be a grey cloud, and slow: the best connected are drawn.
+// More would be a grey cloud: the best connected are drawn, and the first of them named.
 const DRAWN = 120;
+const NAMED = 25;
 const SIZE = 600;
 
 export function network(page) {
@@ -13,29 +14,30 @@ export function network(page) {
   const drawing = h("div", null, h("p.quiet", null, "Asking the node…"));
   page.show(h("h1", null, "The network"), h("section.card", null, facts, drawing));
   page.every(60, async () => {
-    const [info, own, graph] = await Promise.all([get("/v1/graph/info"), get("/v1/getinfo"), get("/v1/graph")]);
-    fill(facts, h("p", null, `${number(info.num_nodes)} nodes, ${number(info.num_channels)} channel${info.num_channels === 1 ? "" : "s"}, ${sat(info.total_network_capacity)}.`));
-    fill(drawing, ...draw(graph, own.identity_pubkey));
+    const map = await call("Browse/GetMap", { nodes: DRAWN }, page.signal);
+    if (!page.isNew(map)) return;
+    fill(facts, h("p", null, `${plural(map.total_nodes, "node")}, ${plural(map.total_channels, "channel")}, ${sat(map.total_capacity)}.`));
+    fill(drawing, ...draw(map, page.info().identity_pubkey));
   });
 }
 
-function draw(graph, self) {
-  const degree = new Map();
-  for (const edge of graph.edges) {
-    for (const key of [edge.node1_pub, edge.node2_pub]) degree.set(key, (degree.get(key) || 0) + 1);
+const plural = (count, word) => `${number(count)} ${word}${count === 1 ? "" : "s"}`;
+
+function draw({ nodes, edges: pairs, total_nodes: total }, self) {
+  if (!nodes.length) {
+    return [h("p", null, "No public channel is known yet."),
+      h("p.quiet", null, "Once a public channel is six blocks deep, nodes tell each other of it, and the network grows here.")];
   }
-  if (!degree.size) return [h("p.quiet", null, "No public channel is known yet.")];
-  const chosen = [...degree.keys()].sort((a, b) => (b === self) - (a === self) || degree.get(b) - degree.get(a)).slice(0, DRAWN);
-  const index = new Map(chosen.map((key, at) => [key, at]));
-  const aliases = new Map(graph.nodes.map((node) => [node.pub_key, words(node.alias)]));
-  const edges = graph.edges.map((edge) => [index.get(edge.node1_pub), index.get(edge.node2_pub)]).filter(([a, b]) => a !== undefined && b !== undefined);
-  const places = layout(chosen.length, edges);
-  const picture = svg("svg", { class: "graph", viewBox: `0 0 ${SIZE} ${SIZE * 0.66}`, role: "img", "aria-label": `Drawing of ${chosen.length} nodes and ${edges.length} channels` },
-    edges.map(([a, b]) => svg("line", { x1: places[a].x, y1: places[a].y, x2: places[b].x, y2: places[b].y, class: chosen[a] === self || chosen[b] === self ? "own" : "other" })),
-    chosen.map((key, at) => svg("circle", { cx: places[at].x, cy: places[at].y, r: key === self ? 8 : Math.min(3 + degree.get(key), 9), class: key === self ? "self" : "one" },
-      svg("title", {}, `${aliases.get(key) || key} · ${degree.get(key)} channels`))),
-    chosen.slice(0, 25).map((key, at) => svg("text", { x: places[at].x + 10, y: places[at].y + 4 }, key === self ? "this node" : (aliases.get(key) || key).slice(0, 16))));
-  return [picture, degree.size > DRAWN && h("p.quiet", null, `The ${DRAWN} best connected of ${number(degree.size)} are drawn.`)];
+  const edges = pairs.map((one) => [one.a, one.b]);
+  const places = layout(nodes.length, edges);
+  const isSelf = (at) => nodes[at].pubkey === self;
+  const name = (node) => words(node.alias) || node.pubkey.slice(0, 12);
+  const picture = svg("svg", { class: "graph", viewBox: `0 0 ${SIZE} ${SIZE * 0.66}`, role: "img", "aria-label": `Drawing of ${plural(nodes.length, "node")} and ${plural(edges.length, "channel")}` },
+    edges.map(([a, b]) => svg("line", { x1: places[a].x, y1: places[a].y, x2: places[b].x, y2: places[b].y, class: isSelf(a) || isSelf(b) ? "own" : "other" })),
+    nodes.map((node, at) => svg("circle", { cx: places[at].x, cy: places[at].y, r: isSelf(at) ? 8 : Math.min(3 + node.channels, 9), class: isSelf(at) ? "self" : "one" },
+      svg("title", {}, `${name(node)} · ${plural(node.channels, "channel")}`))),
+    nodes.slice(0, NAMED).map((node, at) => svg("text", { x: places[at].x + 10, y: places[at].y + 4 }, isSelf(at) ? "this node" : name(node).slice(0, 16))));
+  return [picture, total > nodes.length && h("p.quiet", null, `The ${number(nodes.length)} best connected of ${number(total)} are drawn.`)];
 }
 
 // Fruchterman and Reingold's springs, from a circle, always the same.

@@ -1,11 +1,12 @@
 // The wallet on the chain: coins, and sending them; the nodes that are connected.
 
-import { get, may, post, remove } from "../api.js";
-import { ask, field, fill, form, h, toast } from "../dom.js";
+import { call, get, may, post, remove } from "../api.js";
+import { amountField, ask, differs, field, fill, form, h, pressed, satoshi, tick, toast } from "../dom.js";
 import { amount, bytes, id, number, sat, words } from "../format.js";
+import { FEES } from "./channels.js";
 import { unlessRefused } from "./overview.js";
 
-// More coins would only push the rest of the page away.
+// More would only push the rest of the page away.
 const SHOWN = 12;
 
 export function wallet(page) {
@@ -17,31 +18,34 @@ export function wallet(page) {
     may("peers:write") && h("section.card", null, h("h2", null, "Connect to a node"), connectForm()),
     peers));
   page.every(4, async () => {
-    const [balance, list, connected] = await Promise.all([
-      get("/v1/balance/blockchain"), get("/v1/utxos?min_confs=0&max_confs=999999999"), unlessRefused(get("/v1/peers")),
-    ]);
-    if (!page.isNew(balance, list, connected)) return;
+    const [balance, list] = await Promise.all([get("/v1/balance/blockchain", page.signal), call("Browse/ListCoins", { limit: SHOWN }, page.signal)]);
+    if (!differs(coins, balance, list)) return;
+    const ripening = Number(balance.account_balance?.immature?.confirmed_balance || 0);
     fill(coins, h("h2", null, "Coins"), h("div.figure", null, amount(balance.total_balance)),
+      Number(balance.unconfirmed_balance) > 0 && h("p.quiet", null, `${sat(balance.unconfirmed_balance)} of it wait for a block.`),
       Number(balance.reserved_balance_anchor_chan) > 0 && h("p.quiet", null, `${sat(balance.reserved_balance_anchor_chan)} of it are kept back for claims of channels.`),
-      list.utxos.length ? h("div.scroll", null, h("table", null, h("tbody", null, list.utxos.slice(0, SHOWN).map((one) => h("tr", null,
-        h("td", null, id(one.address, 20)), h("td.right", null, amount(one.amount_sat)), h("td.right", null, Number(one.confirmations) ? `${number(one.confirmations)} conf.` : "waits")))))) : h("p.quiet", null, "No coins."),
-      list.utxos.length > SHOWN && h("p.quiet", null, `and ${number(list.utxos.length - SHOWN)} more`));
-    if (connected) {
-      fill(peers, h("h2", null, `Connected nodes (${connected.peers.length})`), connected.peers.length ? h("div.scroll", null, h("table", null, h("tbody", null,
-        connected.peers.map((one) => h("tr", null, h("td", null, id(one.pub_key, 16), h("div", null, h("small", null, words(one.address)))),
-          h("td.right", null, h("small", null, `${bytes(one.bytes_recv)} in, ${bytes(one.bytes_sent)} out`)),
-          h("td.right", null, may("peers:write") && h("button", { type: "button", onclick: () => disconnect(one.pub_key) }, "Disconnect"))))))) : h("p.quiet", null, "None."));
-    }
+      ripening > 0 && h("p.quiet", null, `${sat(ripening)} beside it were mined less than 100 blocks ago and cannot be spent yet.`),
+      list.coins.length
+        ? h("div.scroll", null, h("table", null, h("tbody", null, list.coins.map((one) => h("tr", null,
+          h("td", null, id(one.address, 16)), h("td.right", null, amount(one.amount)), h("td.right", null, h("small", null, one.confirmations ? `${number(one.confirmations)} conf.` : "waits")))))))
+        : h("p.quiet", null, "None that can be spent. ", h("a", { href: "#/receive" }, "Get an address"), " to have some sent to you."),
+      list.total > SHOWN && h("p.quiet", null, `The largest ${SHOWN} of ${number(list.total)}.`));
+  });
+  page.every(4, async () => {
+    const connected = await unlessRefused(get("/v1/peers", page.signal));
+    if (!connected || !differs(peers, connected)) return;
+    fill(peers, h("h2", null, `Connected nodes (${number(connected.peers.length)})`),
+      connected.peers.length === 0 && h("p.quiet", null, "None. Connect to one whose address you know; opening a channel does that by itself."),
+      connected.peers.slice(0, SHOWN).map((one) => h("div.line", { "data-point": one.pub_key },
+        h("div", null, id(one.pub_key, 16), h("div", null, h("small", null, `${words(one.address)} · ${bytes(one.bytes_recv)} in, ${bytes(one.bytes_sent)} out`))),
+        may("peers:write") && h("button", { type: "button", onclick: pressed(() => disconnect(one.pub_key)) }, "Disconnect"))),
+      connected.peers.length > SHOWN && h("p.quiet", null, `and ${number(connected.peers.length - SHOWN)} more`));
   });
 }
 
 async function disconnect(key) {
-  try {
-    await remove(`/v1/peers/${key}`);
-    toast("Disconnected");
-  } catch (error) {
-    toast(error.message);
-  }
+  await remove(`/v1/peers/${key}`);
+  toast("Disconnected");
 }
 
 function connectForm() {
@@ -55,18 +59,23 @@ function connectForm() {
 }
 
 function sendForm() {
+  const sum = amountField("Amount", "amount");
   return form([
-    field("To", "addr", { required: true, placeholder: "bc1…", autocapitalize: "none", spellcheck: "false" }),
-    field("Amount", "amount", { type: "number", min: 1, inputmode: "numeric" }, "Satoshi."),
-    h("div.field", null, h("label", null, h("input", { type: "checkbox", name: "all" }), " All coins")),
-    field("Fee", "fee", { options: [["2", "Soon: the next two blocks"], ["6", "Normal: within six blocks"], ["144", "Cheap: within a day"]] }),
+    field("To", "addr", { required: true, placeholder: "An address", autocapitalize: "none", spellcheck: "false" }),
+    sum,
+    tick("all", "All coins", { onchange: (event) => { sum.hidden = event.target.checked; } }),
+    field("Fee", "fee", { options: FEES }),
   ], "Send", async (values, element) => {
     const all = values.all === "on";
-    if (!all && !values.amount) throw new Error("Say how much.");
-    const addr = values.addr.trim();
-    if (!await ask("Send?", [all ? "All coins of the wallet" : sat(values.amount), `to ${addr}`, "A transaction on the chain cannot be taken back."], "Send")) return;
-    const { txid } = await post("/v1/transactions", { addr, target_conf: Number(values.fee), ...(all ? { send_all: true } : { amount: values.amount }) });
+    const value = all ? "" : satoshi(values.amount);
+    if (!all && !value) throw new Error("Say how much.");
+    // As a QR code of an address says it.
+    const addr = values.addr.trim().replace(/^bitcoin:/i, "").split("?")[0];
+    if (/^ln/i.test(addr) && addr.length > 60) throw new Error("This is an invoice: it is paid under Pay.");
+    if (!await ask("Send?", [all ? "All coins of the wallet" : sat(value), `to ${addr}`, "A transaction on the chain cannot be taken back."], "Send")) return;
+    const { txid } = await post("/v1/transactions", { addr, target_conf: Number(values.fee), ...(all ? { send_all: true } : { amount: value }) });
     toast(`Sent: ${txid.slice(0, 16)}…`);
     element.reset();
+    sum.hidden = false;
   });
 }
