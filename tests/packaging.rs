@@ -15,6 +15,9 @@ use leyden_common::layout::{Layout, Running};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What debian:bookworm-slim has, and a node may need.
+const LIBRARIES: [&str; 6] = ["linux-vdso", "libstdc++.so", "libgcc_s.so", "libm.so", "libc.so", "ld-linux"];
+
 struct Started(Child);
 
 impl Drop for Started {
@@ -24,22 +27,33 @@ impl Drop for Started {
     }
 }
 
-/// Runs the program with these words, and waits until it says that it runs.
+/// Runs the program with these words until it says that it runs, asks it something as a user would, and ends it as systemd
+/// and podman do.
 fn runs(words: &[String], data_dir: &Path) -> Running {
     let mut command = Command::new(leydend_program().unwrap());
     // The data directory is that of the file; the ports that nobody named would be the machine's own.
     command.args(words).args(["--rpc-listen", "127.0.0.1:0", "--no-wallet-password"]).env("LEYDEN_DATA_DIR", data_dir);
-    let _started = Started(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let mut started =
+        Started(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     let file = Layout::new(data_dir.to_owned(), "regtest").running();
     let begun = Instant::now();
-    loop {
+    let running = loop {
         let running = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Running>(&bytes).ok());
         if let Some(running) = running.filter(|running| running.listen.is_some()) {
-            return running;
+            break running;
         }
         assert!(begun.elapsed() < PATIENCE, "{words:?} does not start a node");
         std::thread::sleep(Duration::from_millis(20));
-    }
+    };
+    let asked = Command::new(leydend_program().unwrap().with_file_name("leyden"))
+        .args(["--json", "getinfo"])
+        .env("LEYDEN_DATA_DIR", data_dir)
+        .output()
+        .unwrap();
+    assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+    assert!(Command::new("kill").arg(started.0.id().to_string()).status().unwrap().success());
+    assert!(started.0.wait().unwrap().success(), "SIGTERM is its end, and a good one");
+    running
 }
 
 fn free_port() -> u16 {
@@ -74,6 +88,7 @@ fn the_containers_command_starts_a_node_in_its_volume() {
     let (program, words) = words.split_first().unwrap();
     assert_eq!(program, "leydend");
     assert!(text.contains("ENV LEYDEN_DATA_DIR=/data\n") && text.contains("VOLUME /data\n"));
+    assert!(text.contains("STOPSIGNAL SIGTERM\n") && text.contains("FROM docker.io/library/debian:bookworm-slim\n"));
     // Other nodes of this machine may have these ports.
     let words: Vec<String> = words
         .iter()
@@ -86,5 +101,20 @@ fn the_containers_command_starts_a_node_in_its_volume() {
     assert!(running.listen.unwrap().ip().is_unspecified() && running.rpc.ip().is_loopback());
     for line in text.lines().filter_map(|line| line.strip_prefix("RUN cargo build ")) {
         assert!(line.contains("--locked") && line.contains("--release"), "{line}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_programs_need_no_library_that_the_image_lacks() {
+    for program in ["leydend", "leyden"] {
+        let path = leydend_program().unwrap().with_file_name(program);
+        let output = Command::new("ldd").arg(&path).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let needed: Vec<&str> = text.lines().filter_map(|line| line.split_whitespace().next()).collect();
+        assert!(!needed.is_empty() && !text.contains("not found"), "{text}");
+        let known = |one: &&str| LIBRARIES.iter().any(|library| one.contains(library));
+        let foreign: Vec<&&str> = needed.iter().filter(|one| !known(one)).collect();
+        assert!(foreign.is_empty(), "{program} needs {foreign:?}");
     }
 }
