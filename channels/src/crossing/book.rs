@@ -237,6 +237,9 @@ impl Crossings {
             (State::Settling { preimage, fee }, Incoming::Canceled | Incoming::Missing) => {
                 crossing.state = State::Ended(Outcome::Lost { preimage: *preimage, fee: *fee });
             }
+            (State::GivingUp { reason }, Incoming::Open | Incoming::Held { .. }) if reason.follows_from_here_alone() => {
+                order(crossing, vec![Order::LookAtOutgoing], outbox);
+            }
             (State::Waiting, Incoming::Open)
             | (State::Settling { .. } | State::GivingUp { .. }, Incoming::Open | Incoming::Held { .. })
             // What is held says nothing while it is not known what has become of the outgoing payment.
@@ -247,7 +250,16 @@ impl Crossings {
     /// What the outgoing node says of the payment.
     pub fn outgoing(&mut self, hash: &PaymentHash, said: Outgoing, ctx: &Ctx) -> CrossingOutbox {
         self.change(hash, |crossing, _, outbox| {
-            let State::Paying { last_expiry, deadline } = crossing.state else { return };
+            let (last_expiry, deadline) = match &crossing.state {
+                State::Paying { last_expiry, deadline } => (*last_expiry, *deadline),
+                State::GivingUp { reason } if reason.follows_from_here_alone() => {
+                    confirm_giving_up(crossing, said, outbox);
+                    return;
+                }
+                State::Opening | State::Waiting | State::Settling { .. } | State::GivingUp { .. } | State::Ended(_) => {
+                    return;
+                }
+            };
             match said {
                 Outgoing::NeverBegun if ctx.now.0 > deadline.0.saturating_add(margins::FENCE_SECONDS) => {
                     crossing.state = State::GivingUp { reason: Reason::NotBegun };
@@ -350,6 +362,25 @@ fn decide(crossing: &Crossing, held: Held, since: UnixTime, room: &Room, ctx: &C
         return Decision::GiveBack(Reason::TooLate);
     }
     Decision::Pay(CltvExpiry(outgoing.tip.0.saturating_add(limit)))
+}
+
+/// Gives back what is held if the outgoing node confirms that the payee is not paid. An older data directory may not know that it
+/// is.
+fn confirm_giving_up(crossing: &mut Crossing, said: Outgoing, outbox: &mut CrossingOutbox) {
+    match said {
+        Outgoing::NeverBegun | Outgoing::Failed { .. } => {
+            // What has become of it is looked at with the next tick.
+            order(crossing, vec![Order::GiveUp], outbox);
+            return;
+        }
+        Outgoing::Paid { preimage, fee } if preimage.hash() == crossing.hash => {
+            crossing.state = State::Settling { preimage, fee };
+        }
+        Outgoing::UnderWay | Outgoing::Paid { .. } => {
+            crossing.state = State::Paying { last_expiry: CltvExpiry(0), deadline: UnixTime(0) };
+        }
+    }
+    order(crossing, crossing.orders(), outbox);
 }
 
 fn save(crossing: &Crossing, outbox: &mut CrossingOutbox) {

@@ -31,6 +31,9 @@
 //! - The owner's money is at risk like a forward's, but with the margins of [`margins`]: who is away from either network for longer
 //!   than they allow while a payment is under way can pay and not be paid. As long as that is not known to be so, the incoming
 //!   HTLC is held up to its very expiry, and a preimage that comes late is claimed on the chain.
+//! - A data directory that is put back to what it was is for a crossing what it is for a channel: what was held or paid on a
+//!   channel that it does not know of is lost. As long as the channels stand, nothing is: the outgoing node is asked before
+//!   anything is given back. Only where that node is away, a payment of which nothing is known here goes back unasked.
 //! - Of parts that are not worth a claim on the chain (a payer may split as it likes) as much can be lost as of any small HTLC.
 //! - One hash crosses once: after a failure the payee is asked for another invoice.
 

@@ -88,11 +88,12 @@ pub enum State {
     Opening,
     /// Nobody has paid it.
     Waiting,
-    /// The price is held. The outgoing payment may have been begun, to end by these.
+    /// The price is held. The outgoing payment may have been begun, to end by these; 0 if it is under way, and this data directory
+    /// is older than its begin.
     Paying { last_expiry: CltvExpiry, deadline: UnixTime },
     /// The payee is paid: what is held has to be taken.
     Settling { preimage: PaymentPreimage, fee: Msat },
-    /// The payee is not paid, and will not be: what is held has to go back.
+    /// The payee is not paid, and will not be: what is held has to go back, once the outgoing node has confirmed it.
     GivingUp { reason: Reason },
     /// Nothing follows.
     Ended(Outcome),
@@ -132,6 +133,18 @@ pub enum Outcome {
     TakenElsewhere,
     /// The payee is paid, and what was held went back: the margins were not enough.
     Lost { preimage: PaymentPreimage, fee: Msat },
+}
+
+impl Reason {
+    /// Whether the outgoing node has not been asked: this data directory may be older than a payment that it knows of, so it is
+    /// asked before anything is given back.
+    pub(super) fn follows_from_here_alone(&self) -> bool {
+        match self {
+            Self::NotPaid | Self::RateOff | Self::Full | Self::InvoiceExpired | Self::TooLate => true,
+            // It does not answer, or has answered.
+            Self::Away | Self::NotBegun | Self::PaymentFailed { .. } => false,
+        }
+    }
 }
 
 impl fmt::Display for Reason {
@@ -189,6 +202,8 @@ impl Crossing {
             State::Waiting => vec![Order::LookAtIncoming],
             State::Paying { .. } => vec![Order::LookAtOutgoing],
             State::Settling { preimage, .. } => vec![Order::Settle(*preimage), Order::LookAtIncoming],
+            // What is still there to be given back is given back once the outgoing node has been asked.
+            State::GivingUp { reason } if reason.follows_from_here_alone() => vec![Order::LookAtIncoming],
             State::GivingUp { .. } => vec![Order::GiveUp, Order::LookAtIncoming],
             State::Ended(_) => Vec::new(),
         }

@@ -55,8 +55,17 @@ impl Swap {
                 is_due = self.secret.is_none() && seen.is_some();
                 self.note_secret(seen);
             }
+            Event::OwnLock(transaction) => {
+                // What follows is decided by what is told next, be it that time has passed.
+                is_due = false;
+                let leg = self.role.gives();
+                if let Some(watched) = self.watched(leg) {
+                    self.leg_mut(leg).find_waiting(&watched, transaction)?;
+                }
+            }
             Event::Tick => {}
         }
+        self.reopen();
         if is_due && self.outcome.is_none() {
             self.sign_refund(ctx)?;
             self.lock(ctx, effects)?;
@@ -67,6 +76,13 @@ impl Swap {
             self.end(ctx);
         }
         Ok(())
+    }
+
+    /// Nothing was locked, as far as an older data directory knew: here is the lock all the same.
+    fn reopen(&mut self) {
+        if self.outcome == Some(Outcome::NothingLocked) && self.leg(self.role.gives()).has_lock() {
+            self.outcome = None;
+        }
     }
 
     /// A secret that the chain shows. Only an initiator could show it first: an older data directory may not know that this

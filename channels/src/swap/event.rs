@@ -59,6 +59,9 @@ pub enum Event<'a> {
     Reorganized { leg: Leg, to: super::leg::Tip },
     /// A transaction is in the mempool of a leg's chain.
     Mempool { leg: Leg, transaction: &'a Transaction },
+    /// The wallet has a transaction with this person's lock that waits for a block. A data directory that is older than the
+    /// lock learns of it in this way.
+    OwnLock(&'a Transaction),
     /// Time has passed, or the program was started: whatever waits is broadcast again.
     Tick,
 }

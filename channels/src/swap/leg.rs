@@ -241,6 +241,24 @@ impl LegState {
         Ok(())
     }
 
+    /// Takes a transaction of this person's wallet that no block has: it may be a lock that was not known here.
+    pub(super) fn find_waiting(&mut self, watched: &Watched, transaction: &Transaction) -> Result<(), Refusal> {
+        if !watched.is_own || self.funding.is_some() {
+            return Ok(());
+        }
+        let Some(vout) = watched.contract.find_in(transaction, watched.amount)? else { return Ok(()) };
+        let amount = transaction.output.get(vout as usize).map_or(watched.amount, |output| output.value);
+        let outpoint = OutPoint { txid: transaction.compute_txid(), vout };
+        self.lock = Some(Lock { outpoint, amount, at: None });
+        self.funding = Some(transaction.clone());
+        Ok(())
+    }
+
+    /// Whether a lock of this person's is known that may come or has come.
+    pub(super) fn has_lock(&self) -> bool {
+        self.lock.is_some() && self.replaced.is_none()
+    }
+
     /// Whether a transaction spends a coin of this person's lock.
     fn spends_the_same(&self, transaction: &Transaction) -> bool {
         let needs = |coin| self.funding.iter().flat_map(|lock| &lock.input).any(|input| input.previous_output == coin);

@@ -51,6 +51,10 @@ pub const CLOCK_SLACK: u64 = 2 * 3600;
 /// The offer's expiries may lie so far ahead, in seconds: nobody's coins are locked for longer than two weeks.
 pub const MAX_SECONDS: u64 = 14 * 24 * 3600;
 
+/// Mempools keep a transaction for so long, in seconds: Bitcoin Core's 336 hours. A lock that an older data directory does not
+/// know is looked for until so long after its expiry.
+pub const MEMPOOL_SECONDS: u64 = 14 * 24 * 3600;
+
 /// Seconds that must be left until the expiry of a contract when its secret is shown for the first time.
 pub fn reveal_seconds(chain: &Chain) -> u64 {
     blocks(chain, REORG_DEPTH.saturating_add(CONFIRMATION_BUDGET))
@@ -121,6 +125,12 @@ pub const IN_FINAL_CLTV: u32 = CLAIM_MARGIN + 24;
 /// Blocks in which [`RESTART_ALLOWANCE`] passes.
 pub fn restart_blocks(chain: &Chain) -> u32 {
     let blocks = RESTART_ALLOWANCE.div_ceil(u64::from(chain.spacing.max(1)));
+    u32::try_from(blocks).unwrap_or(u32::MAX)
+}
+
+/// Blocks in which [`MEMPOOL_SECONDS`] pass.
+pub fn mempool_blocks(chain: &Chain) -> u32 {
+    let blocks = MEMPOOL_SECONDS.div_ceil(u64::from(chain.spacing.max(1)));
     u32::try_from(blocks).unwrap_or(u32::MAX)
 }
 

@@ -42,9 +42,11 @@
 //! It has to be followed: a person whose node is away from one chain for longer than the margins in [`margins`] allow can
 //! lose the coins, as in any such swap. A reorganisation deeper than [`margins::REORG_DEPTH`] can do the same.
 //!
-//! A data directory that is older than a lock finds it in blocks, and asks the wallet before it locks again. If that lock is in
-//! no block when the time for locks is over, the swap ends without it, and nobody takes it back if it comes later:
-//! `leyden swap reclaim` does, with the contract's script.
+//! A data directory that is older than a lock finds it in blocks, and asks the wallet for it before it locks again and before
+//! the swap ends. A swap that has ended with nothing locked is followed on for as long as a mempool keeps transactions
+//! ([`margins::MEMPOOL_SECONDS`]), and goes on if its lock comes all the same. Where neither a block nor the wallet knows
+//! of the lock in time, a participant cannot call it back; and whoever has kept it may send it in even later. For that, and for
+//! a data directory that is older than the other's keys, there is `leyden swap reclaim`, with the contract's script.
 
 pub mod contract;
 pub mod margins;
@@ -60,7 +62,7 @@ mod record;
 mod state;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use contract::{Contract, ContractError, Expiry};
 pub use event::{BlockSeen, ChainCtx, Ctx, Effect, Event, Key, Refusal, SwapKeys, SwapOutbox};

@@ -7,6 +7,7 @@ use super::{
     event::{Ctx, Event, Key, Refusal, SwapKeys, SwapOutbox},
     leg::{LegState, Lock, Start, Taken},
     margins,
+    record::RestoreError,
     terms::{Acceptance, Chain, Leg, LegTerms, Offer, Role, TermsError},
 };
 use crate::keys::curve;
@@ -220,6 +221,18 @@ impl Swap {
         (swap, outbox)
     }
 
+    /// What a backup has kept, where no swap with its hash is known. It goes on, but for what nobody knows to have been done:
+    /// coins that were not locked by then are not locked now. If they were locked later, the blocks show it, and it goes on too.
+    pub fn recover(row: &[u8]) -> Result<(Self, SwapOutbox), RestoreError> {
+        let mut swap = Self::restore(row)?;
+        if swap.outcome.is_none() && swap.leg(swap.role.gives()).funding.is_none() {
+            swap.outcome = Some(Outcome::NothingLocked);
+        }
+        let mut outbox = SwapOutbox::default();
+        outbox.put(Key::Swap(swap.id()), swap.encode());
+        Ok((swap, outbox))
+    }
+
     /// Handles one event. After a refusal nothing has changed.
     pub fn handle(&mut self, event: Event<'_>, ctx: &Ctx<'_>) -> Result<SwapOutbox, Refusal> {
         let mut outbox = SwapOutbox::default();
@@ -298,6 +311,20 @@ impl Swap {
     /// How it has ended, if it has.
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcome
+    }
+
+    /// Whether it has to be told what happens: it is under way; or it has ended with nothing locked, and a lock that an older
+    /// data directory does not know may still come: then it goes on.
+    pub fn is_followed(&self) -> bool {
+        match self.outcome {
+            None => true,
+            Some(Outcome::NothingLocked) => {
+                let (leg, terms) = (self.leg(self.role.gives()), self.offer.leg(self.role.gives()));
+                let end = terms.expiry.0.saturating_add(margins::MEMPOOL_SECONDS);
+                self.acceptance.is_some() && leg.funding.is_none() && leg.tip.median_time.0 <= end
+            }
+            Some(Outcome::Swapped | Outcome::Refunded | Outcome::Lost) => false,
+        }
     }
 
     /// Where it is.

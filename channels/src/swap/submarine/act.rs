@@ -57,8 +57,16 @@ impl Submarine {
             }
             Event::Payment(payment) => is_due = self.note_payment(payment),
             Event::Receipt(receipt) => is_due = self.note_receipt(receipt),
+            Event::OwnLock(transaction) => {
+                // What follows is decided by what is told next: how the payment stands, or that time has passed.
+                is_due = false;
+                if let Some(watched) = self.watched() {
+                    self.leg.find_waiting(&watched, transaction)?;
+                }
+            }
             Event::Tick => {}
         }
+        self.reopen();
         if is_due && self.outcome.is_none() {
             match self.lightning {
                 Lightning::Receives(receipt) => {
@@ -78,6 +86,13 @@ impl Submarine {
             self.end(ctx);
         }
         Ok(())
+    }
+
+    /// Nothing was locked, as far as an older data directory knew: here is the lock all the same.
+    fn reopen(&mut self) {
+        if self.outcome == Some(Outcome::NothingLocked) && self.gives_coins() && self.leg.has_lock() {
+            self.outcome = None;
+        }
     }
 
     /// A secret that the chain shows. Only an initiator who pays could show it there first: an older data directory may not
@@ -133,7 +148,9 @@ impl Submarine {
             Payment::Paid(preimage) => preimage.hash() == self.id(),
             Payment::Unpaid | Payment::InFlight | Payment::Failed => true,
         };
-        if is_final || !is_of_this || before == payment {
+        // Given up with the payment on its way is a swap of which only a backup was left: the payments of then are not known.
+        let is_forgotten = self.is_given_up && before == Payment::InFlight && payment == Payment::Unpaid;
+        if is_final || is_forgotten || !is_of_this || before == payment {
             return false;
         }
         self.lightning = Lightning::Pays(payment);
@@ -461,7 +478,7 @@ impl Submarine {
                 let is_gone = is_refunded || (is_long_over && !self.leg.is_unspent() && self.leg.taken.is_none());
                 let is_too_late = self.is_given_up || self.is_too_late_to_pay();
                 match payment {
-                    Payment::InFlight => None,
+                    Payment::InFlight => (is_gone && self.is_given_up).then_some(Outcome::Lost),
                     Payment::Paid(_) => is_gone.then_some(Outcome::Lost),
                     Payment::Failed if self.revealed => is_gone.then_some(Outcome::Refunded),
                     Payment::Failed => is_too_late.then_some(Outcome::Refunded),

@@ -35,6 +35,9 @@ pub enum Event<'a> {
     Reorganized(Tip),
     /// A transaction is in the mempool.
     Mempool(&'a Transaction),
+    /// The wallet has a transaction with this person's lock that waits for a block. A data directory that is older than the
+    /// lock learns of it in this way.
+    OwnLock(&'a Transaction),
     /// How the payment of the hash stands, at the one who pays.
     Payment(Payment),
     /// How the invoice of the hash stands, at the one who is paid.

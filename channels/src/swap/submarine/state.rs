@@ -9,7 +9,9 @@ use super::{
 use crate::{
     keys::curve,
     payment::InvoiceNetwork,
-    swap::{Chain, Contract, Key, LegState, Outcome, Refusal, Role, Start, SwapKeys, TermsError, margins},
+    swap::{
+        Chain, Contract, Key, LegState, Outcome, Refusal, RestoreError, Role, Start, SwapKeys, TermsError, margins,
+    },
     types::{CltvExpiry, Height, Msat, PaymentHash, PaymentPreimage, UnixTime},
 };
 
@@ -30,7 +32,7 @@ pub struct Submarine {
     pub(super) created: UnixTime,
     /// The initiator has ordered to begin.
     pub(super) is_begun: bool,
-    /// Nothing shall be locked or paid.
+    /// Nothing more shall be locked or paid.
     pub(super) is_given_up: bool,
     /// Known to a participant once it was seen.
     pub(super) secret: Option<PaymentPreimage>,
@@ -265,6 +267,16 @@ impl Submarine {
         (swap, outbox)
     }
 
+    /// What a backup has kept, where no swap with its hash is known. It goes on, but for what nobody knows to have been done:
+    /// what was not locked or paid by then is not now. If coins were locked later, the blocks show it, and they come back.
+    pub fn recover(row: &[u8]) -> Result<(Self, SubmarineOutbox), RestoreError> {
+        let mut swap = Self::restore(row)?;
+        swap.is_given_up = true;
+        let mut outbox = SubmarineOutbox::default();
+        outbox.put(Key::Submarine(swap.id()), swap.encode());
+        Ok((swap, outbox))
+    }
+
     /// Handles one event. After a refusal nothing has changed.
     pub fn handle(&mut self, event: Event<'_>, ctx: &Ctx<'_>) -> Result<SubmarineOutbox, Refusal> {
         let mut outbox = SubmarineOutbox::default();
@@ -338,6 +350,20 @@ impl Submarine {
     /// How it has ended, if it has.
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcome
+    }
+
+    /// Whether it has to be told what happens: it is under way; or it has ended with nothing locked, and a lock that an older
+    /// data directory does not know may still come: then it goes on.
+    pub fn is_followed(&self) -> bool {
+        match self.outcome {
+            None => true,
+            Some(Outcome::NothingLocked) => {
+                let end = self.offer.refund_height.0.saturating_add(margins::mempool_blocks(&self.offer.chain));
+                let may_come = self.acceptance.is_some() && self.gives_coins() && self.leg.funding.is_none();
+                may_come && self.leg.tip.height.0 <= end
+            }
+            Some(Outcome::Swapped | Outcome::Refunded | Outcome::Lost) => false,
+        }
     }
 
     /// Where it is.

@@ -127,6 +127,12 @@ impl Chain {
         })
     }
 
+    /// What a wallet knows of a lock that it has made and no block has.
+    pub fn waiting(&self, script: &ScriptBuf) -> Option<Transaction> {
+        let pays_it = |known: &&Transaction| known.output.iter().any(|output| output.script_pubkey == *script);
+        self.mempool.iter().find(pays_it).cloned()
+    }
+
     /// A wallet's spend of a lock's coins back to itself; `None` if they are spent.
     pub fn recall(&self, lock: &Transaction, to: ScriptBuf, fee: Amount) -> Option<Transaction> {
         let held: Amount = self.spent(lock)?.iter().map(|coin| coin.value).sum();

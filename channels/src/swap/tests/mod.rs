@@ -10,5 +10,5 @@ mod costs;
 mod doubts;
 mod older;
 pub(in crate::swap) mod person;
-pub(in crate::swap) mod schedule;
+pub(crate) mod schedule;
 pub(in crate::swap) mod world;

@@ -4,7 +4,14 @@
 use bitcoin::Amount;
 
 use super::{person::Crash, world::*};
-use crate::swap::{Leg, Phase, Role, Swap, margins};
+use crate::swap::{Leg, LegState, Outcome, Phase, Role, Swap, margins};
+
+impl LegState {
+    /// As it was when the wallet had not answered.
+    pub fn forget_lock(&mut self) {
+        (self.funding, self.refund, self.lock, self.lock_fee) = (None, None, None, None);
+    }
+}
 
 #[test]
 fn a_row_of_before_the_lock_does_not_lock_a_second_time() {
@@ -15,9 +22,8 @@ fn a_row_of_before_the_lock_does_not_lock_a_second_time() {
         }
         let mut old = world.person(role).0.disk.0.clone().unwrap();
         if role == Role::Initiator {
-            // As it was when the wallet had not answered.
             let mut swap = Swap::restore(&old).unwrap();
-            (swap.outer.funding, swap.outer.refund, swap.outer.lock) = (None, None, None);
+            swap.outer.forget_lock();
             old = swap.encode();
         }
         let leg = role.gives();
@@ -51,6 +57,67 @@ fn a_row_of_before_the_lock_does_not_lock_a_second_time() {
         world.look(role);
         assert_eq!(world.person(role).0.swap.phase(), Phase::Refunded, "{role:?}");
     }
+}
+
+/// A swap whose row is older than its lock, which no block takes before the swap is over for lack of time.
+fn over_before_its_lock_comes(role: Role, is_blind: bool) -> World {
+    let mut world = World::agreed(false);
+    if role == Role::Participant {
+        world.mine(Leg::Outer, DEPTH);
+    }
+    let leg = role.gives();
+    let mut old = Swap::restore(world.person(role).0.disk.0.as_ref().unwrap()).unwrap();
+    old.leg_mut(leg).forget_lock();
+    world.chains.leg_mut(leg).minimum = u64::MAX;
+    world.look(role);
+    world.chains.now += margins::OUTER_SECONDS + 3600;
+    let (person, _) = world.person(role);
+    (person.disk.0, person.is_blind) = (Some(old.encode()), is_blind);
+    person.restart();
+    world.look(role);
+    world
+}
+
+#[test]
+fn a_lock_that_comes_when_its_swap_was_over_comes_back() {
+    for role in [Role::Initiator, Role::Participant] {
+        let mut world = over_before_its_lock_comes(role, true);
+        assert_eq!(world.person(role).0.swap.phase(), Phase::Ended(Outcome::NothingLocked), "{role:?}");
+        let leg = role.gives();
+        world.chains.leg_mut(leg).minimum = 0;
+        for _ in 0..12 {
+            world.mine(leg, 1);
+            world.look(role);
+        }
+        assert_eq!(world.person(role).0.swap.phase(), Phase::Refunded, "{role:?}");
+    }
+}
+
+#[test]
+fn a_lock_of_an_ended_swap_that_waits_in_the_mempool_is_known_again() {
+    for role in [Role::Initiator, Role::Participant] {
+        let mut world = over_before_its_lock_comes(role, false);
+        let (person, chains) = world.person(role);
+        let state = person.swap.leg(role.gives());
+        let script = person.swap.contract(role.gives()).unwrap().script_pubkey().unwrap();
+        // The participant's has been called back already: it could only come when it is of use to the other alone.
+        let waits = chains.leg(role.gives()).waiting(&script).is_some();
+        assert!(waits == (role == Role::Initiator) && state.funding.is_some() && state.refund.is_some(), "{role:?}");
+        assert_eq!(person.swap.outcome(), None, "{role:?}");
+    }
+}
+
+#[test]
+fn an_ended_swap_is_followed_for_as_long_as_mempools_keep_its_lock() {
+    let mut world = over_before_its_lock_comes(Role::Initiator, true);
+    world.chains.now = BEGIN + margins::OUTER_SECONDS + margins::MEMPOOL_SECONDS - 3600;
+    world.mine(Leg::Outer, 12);
+    world.look(Role::Initiator);
+    assert!(world.alice.swap.is_followed());
+    world.chains.now += 2 * 3600;
+    world.mine(Leg::Outer, 12);
+    world.look(Role::Initiator);
+    assert!(!world.alice.swap.is_followed() && world.alice.swap.outcome() == Some(Outcome::NothingLocked));
 }
 
 #[test]

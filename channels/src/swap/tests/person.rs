@@ -73,6 +73,8 @@ pub struct Person {
     pub fast: u64,
     /// The daemon of this chain is away.
     pub away: Option<Leg>,
+    /// This person's node has an empty mempool.
+    pub is_blind: bool,
     /// What was ever broadcast.
     pub sent: Vec<(Leg, Transaction)>,
     policy: EnforcementPolicy,
@@ -92,6 +94,7 @@ impl Person {
             fast: CLOCK,
             doubts: false,
             away: None,
+            is_blind: false,
             sent: Vec::new(),
             policy: EnforcementPolicy::default(),
         }
@@ -142,9 +145,8 @@ impl Person {
             Effect::Fund { leg, script, amount, max_fee } => {
                 let fee = self.lock_fee;
                 // A wallet looks for what it has made already.
-                let pays_it = |known: &&Transaction| known.output.iter().any(|output| output.script_pubkey == script);
-                let waiting = chains.leg(leg).mempool.iter().find(pays_it).cloned();
-                let made = waiting.or_else(|| chains.leg(leg).fund(self.id, script, amount, fee));
+                let made = chains.leg(leg).waiting(&script).filter(|_| !self.is_blind);
+                let made = made.or_else(|| chains.leg(leg).fund(self.id, script, amount, fee));
                 assert!(amount == self.swap.offer().leg(leg).amount && max_fee == Amount::from_sat(1_000));
                 let event = match made {
                     Some(transaction) => Event::Funded { transaction, fee },
@@ -176,8 +178,17 @@ impl Person {
 
     /// Sees everything that has happened on both chains since the last time.
     pub fn catch_up(&mut self, chains: &mut Chains, crash: &mut impl FnMut() -> Crash) {
+        if !self.swap.is_followed() {
+            return;
+        }
         let away = self.away;
         for leg in Leg::ALL.into_iter().filter(|leg| away != Some(*leg)) {
+            if !self.is_blind && self.swap.role().gives() == leg && self.swap.leg(leg).funding.is_none() {
+                let script = self.swap.contract(leg).unwrap().script_pubkey().unwrap();
+                if let Some(lock) = chains.leg(leg).waiting(&script) {
+                    self.handle(Event::OwnLock(&lock), chains, crash()).unwrap();
+                }
+            }
             // More than once if the process ends at it.
             while !chains.leg(leg).contains(&self.swap.leg(leg).tip) {
                 // Further than any reorganisation: what still stands is found again.
@@ -196,7 +207,8 @@ impl Person {
                 let height = self.swap.leg(leg).tip.height.0 + 1;
                 self.feed(leg, height, chains, crash()).unwrap();
             }
-            for transaction in chains.leg(leg).mempool.clone() {
+            let seen = if self.is_blind { Vec::new() } else { chains.leg(leg).mempool.clone() };
+            for transaction in seen {
                 self.handle(Event::Mempool { leg, transaction: &transaction }, chains, crash()).unwrap();
             }
         }

@@ -4,7 +4,7 @@ use bitcoin::Amount;
 
 use super::{lightning::Travel, world::*};
 use crate::swap::{
-    Role, margins,
+    Outcome, Role, margins,
     submarine::{Direction, Phase, Receipt, Submarine},
     tests::world::{BOB, PURSE},
 };
@@ -42,6 +42,53 @@ fn with_a_doubted_tip_nothing_is_locked_and_what_is_held_is_taken() {
     assert_eq!(world.between.lightning.receipt, Receipt::Settled);
 }
 
+/// A swap whose row is older than its lock, which no block takes before the swap is over for lack of blocks.
+fn over_before_its_lock_comes(direction: Direction, is_blind: bool) -> World {
+    let role = direction.locks();
+    let mut world = World::agreed(direction);
+    world.look(Role::Initiator);
+    let mut old = Submarine::restore(world.person(role).0.disk.0.as_ref().unwrap()).unwrap();
+    old.leg.forget_lock();
+    world.between.chain.minimum = u64::MAX;
+    world.look(role);
+    world.mine_past_refund(3, &[]);
+    let (person, _) = world.person(role);
+    (person.disk.0, person.is_blind) = (Some(old.encode()), is_blind);
+    person.restart();
+    world.look(role);
+    world
+}
+
+#[test]
+fn a_lock_that_comes_when_its_swap_was_over_comes_back() {
+    for direction in [Direction::In, Direction::Out] {
+        let role = direction.locks();
+        let mut world = over_before_its_lock_comes(direction, true);
+        assert_eq!(world.person(role).0.swap.phase(), Phase::Ended(Outcome::NothingLocked), "{direction:?}");
+        world.between.chain.minimum = 0;
+        for _ in 0..3 {
+            world.mine(1);
+            world.look(role);
+        }
+        assert_eq!(world.person(role).0.swap.phase(), Phase::Refunded, "{direction:?}");
+    }
+}
+
+#[test]
+fn a_lock_of_an_ended_swap_that_waits_in_the_mempool_is_known_again() {
+    for direction in [Direction::In, Direction::Out] {
+        let role = direction.locks();
+        let mut world = over_before_its_lock_comes(direction, false);
+        let (person, between) = world.person(role);
+        let script = person.swap.contract().unwrap().script_pubkey().unwrap();
+        // The participant's has been called back already: it could only come when it is of use to the other alone.
+        let waits = between.chain.waiting(&script).is_some();
+        let state = person.swap.leg();
+        assert!(waits == (role == Role::Initiator) && state.funding.is_some() && state.refund.is_some(), "{role:?}");
+        assert_eq!(person.swap.outcome(), None, "{role:?}");
+    }
+}
+
 #[test]
 fn a_row_of_before_the_lock_does_not_lock_a_second_time() {
     for direction in [Direction::In, Direction::Out] {
@@ -50,9 +97,8 @@ fn a_row_of_before_the_lock_does_not_lock_a_second_time() {
         world.look(Role::Initiator);
         let mut old = world.person(role).0.disk.0.clone().unwrap();
         if role == Role::Initiator {
-            // As it was when the wallet had not answered.
             let mut swap = Submarine::restore(&old).unwrap();
-            (swap.leg.funding, swap.leg.refund, swap.leg.lock) = (None, None, None);
+            swap.leg.forget_lock();
             old = swap.encode();
         }
         world.look(role);

@@ -1,6 +1,6 @@
 //! Random schedules: a chain that finds blocks as it likes, with reorganisations and fees that jump; a payment that arrives
-//! late, fails or hangs; two people who are away for hours and whose processes end at any commit; counterparties that die,
-//! and counterparties that take whatever they can.
+//! late, fails or hangs; two people who are away for hours, whose processes end at any commit, whose data directories are put
+//! back to what they were; counterparties that die, and counterparties that take whatever they can.
 //!
 //! A failure prints its seed: `LEYDEN_SUBMARINE_SEED=n cargo test --workspace --lib submarine::tests::schedule` runs that one
 //! alone.
@@ -15,12 +15,10 @@ use crate::swap::{
     submarine::{Direction, Lightning as Leg, Payment, Receipt},
     tests::{
         person::Crash,
-        schedule::Dice,
+        schedule::{Dice, schedules},
         world::{ALICE, BOB},
     },
 };
-
-const SCHEDULES: u64 = 1_000;
 
 /// What a person is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +36,8 @@ struct Schedule {
     conduct: [(Role, Conduct); 2],
     /// The height at which each looks again.
     next_look: [u32; 2],
+    /// A row of each person from before.
+    older: [Option<Vec<u8>>; 2],
 }
 
 impl Schedule {
@@ -63,7 +63,7 @@ impl Schedule {
             1 => [(Role::Initiator, Conduct::Honest), (Role::Participant, bob)],
             _ => [(Role::Initiator, alice), (Role::Participant, Conduct::Honest)],
         };
-        Self { dice, world, conduct, next_look: [0; 2] }
+        Self { dice, world, conduct, next_look: [0; 2], older: [None, None] }
     }
 
     fn run(&mut self) {
@@ -144,6 +144,14 @@ impl Schedule {
         // At times a stranger makes the tip doubtful; near the end for good.
         let is_late = tip >= person.swap.offer().refund_height.0.saturating_sub(margins::redeem_blocks(&NORTH));
         person.doubts = dice.percent(if is_late { 100 } else { 20 });
+        if dice.percent(3) {
+            self.older[at] = person.disk.0.clone();
+        } else if dice.percent(2)
+            && let Some(older) = self.older[at].take()
+        {
+            person.disk.0 = Some(older);
+            person.restart();
+        }
         let mut crash = || match dice.below(20) {
             0 => Crash::Before,
             1 => Crash::After,
@@ -253,7 +261,8 @@ fn schedules_of_submarine_swaps_never_leave_one_side_with_both_nor_an_honest_one
         run(seed.parse().unwrap());
         return;
     }
-    let swapped = (0..SCHEDULES).filter(|seed| run(*seed)).count() as u64;
-    println!("{SCHEDULES} schedules, seeds 0 to {}: {swapped} swapped", SCHEDULES - 1);
-    assert!(swapped > SCHEDULES / 4, "most schedules should get somewhere: {swapped}");
+    let count = schedules();
+    let swapped = (0..count).filter(|seed| run(*seed)).count() as u64;
+    println!("{count} schedules, seeds 0 to {}: {swapped} swapped", count - 1);
+    assert!(swapped > count / 4, "most schedules should get somewhere: {swapped}");
 }
