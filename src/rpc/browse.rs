@@ -22,8 +22,8 @@ use crate::api::{ApiError, ChannelInfo, Lightning, Page, PageRequest};
 
 /// Records that are read from the disk at once.
 const CHUNK: u64 = 200;
-/// Records that one call looks at: a search that finds nothing ends within a second, and goes on with the next call.
-const MOST_LOOKED_AT: u64 = 2_000;
+/// Records that one call looks at: reading them takes an unoptimised daemon a seventh of a second. The next call goes on.
+const MOST_LOOKED_AT: u64 = 1_000;
 
 pub(super) struct BrowseService {
     context: Context,
@@ -240,7 +240,7 @@ mod tests {
             }
             assert!(items.is_empty());
         }
-        assert!((4..=6).contains(&calls), "{calls} calls");
+        assert!((8..=12).contains(&calls), "{calls} calls");
         assert_eq!(looked_at, 10_000 - 10_000 / 7, "each is looked at once");
     }
 

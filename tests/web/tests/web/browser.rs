@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -22,12 +22,15 @@ const PROGRAMS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "c
 /// How long a page may take to show what is waited for, on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A running browser with one tab.
+/// A tab of a running browser; the first one ends it.
 pub(crate) struct Browser {
-    process: Child,
+    process: Option<Child>,
+    port: u16,
+    /// What the camera shows, once somebody uses it.
+    camera: PathBuf,
     socket: WebSocketStream<TcpStream>,
     next: u64,
-    _profile: tempfile::TempDir,
+    _profile: Option<tempfile::TempDir>,
 }
 
 /// Whether there is a browser on this machine.
@@ -46,6 +49,7 @@ impl Browser {
     /// The node's certificate is its own, so the browser is told not to ask about it.
     pub(crate) async fn start() -> Self {
         let profile = tempfile::tempdir().unwrap();
+        let camera = profile.path().join("camera.y4m");
         let process = Command::new(program().expect("a browser"))
             .args([
                 "--headless=new",
@@ -54,7 +58,11 @@ impl Browser {
                 "--ignore-certificate-errors",
                 "--hide-scrollbars",
             ])
-            .args(["--remote-debugging-port=0", "--no-first-run", "--disable-dev-shm-usage", "about:blank"])
+            .args(["--remote-debugging-port=0", "--no-first-run", "--disable-dev-shm-usage"])
+            // A camera that shows what stands in a file, and a person who allows it.
+            .args(["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"])
+            .arg(format!("--use-file-for-fake-video-capture={}", camera.display()))
+            .arg("about:blank")
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -69,13 +77,26 @@ impl Browser {
             let Some(tab) = tab(port).await else { continue };
             break (port, tab);
         };
+        Self::attach(port, &tab, camera, Some((process, profile))).await
+    }
+
+    async fn attach(port: u16, tab: &str, camera: PathBuf, owned: Option<(Child, tempfile::TempDir)>) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let (socket, _) = client_async(tab, stream).await.unwrap();
-        let mut browser = Self { process, socket, next: 0, _profile: profile };
+        let (process, profile) = owned.unzip();
+        let mut browser = Self { process, port, camera, socket, next: 0, _profile: profile };
+        browser.call("Performance.enable", json!({ "timeDomain": "threadTicks" })).await;
         for domain in ["Page", "Runtime", "Network"] {
             browser.call(&format!("{domain}.enable"), json!({})).await;
         }
         browser
+    }
+
+    /// Another tab, at this address.
+    pub(crate) async fn new_tab(&mut self, address: &str) -> Self {
+        let made = self.call("Target.createTarget", json!({ "url": address })).await;
+        let tab = format!("ws://127.0.0.1:{}/devtools/page/{}", self.port, made["targetId"].as_str().unwrap());
+        Self::attach(self.port, &tab, self.camera.clone(), None).await
     }
 
     /// A command of the protocol, and its answer.
@@ -108,6 +129,14 @@ impl Browser {
         let answer = self.call("Runtime.evaluate", params).await;
         assert!(answer.get("exceptionDetails").is_none(), "{expression}: {answer}");
         answer["result"]["value"].clone()
+    }
+
+    /// What the page's thread has worked so far.
+    pub(crate) async fn processor_seconds(&mut self) -> f64 {
+        let answer = self.call("Performance.getMetrics", json!({})).await;
+        let metrics = answer["metrics"].as_array().unwrap();
+        let tasks = metrics.iter().find(|one| one["name"] == "TaskDuration").expect("the browser counts its tasks");
+        tasks["value"].as_f64().unwrap()
     }
 
     pub(crate) async fn text(&mut self, expression: &str) -> String {
@@ -176,6 +205,25 @@ impl Browser {
         self.call("Emulation.setEmulatedMedia", json!({ "features": features })).await;
     }
 
+    /// Holds a picture before the camera: rows of dark (true) and light squares, with a margin of light.
+    pub(crate) fn hold_before_the_camera(&self, rows: &[Vec<bool>]) {
+        const MARGIN: usize = 4;
+        let (width, height) = (640, 480);
+        let scale = height / (rows.len() + 2 * MARGIN);
+        let mut file = format!("YUV4MPEG2 W{width} H{height} F10:1 Ip A1:1 C420jpeg\nFRAME\n").into_bytes();
+        for y in 0..height {
+            for x in 0..width {
+                let square = |at: usize| (at / scale).checked_sub(MARGIN);
+                let row = square(y).and_then(|y| rows.get(y));
+                let is_dark = row.zip(square(x)).and_then(|(row, x)| row.get(x)).is_some_and(|dark| *dark);
+                file.push(if is_dark { 30 } else { 210 });
+            }
+        }
+        // No colours.
+        file.extend(vec![128; width * height / 2]);
+        fs::write(&self.camera, file).unwrap();
+    }
+
     /// A picture of the whole page.
     pub(crate) async fn picture(&mut self, folder: &Path, name: &str) {
         let answer =
@@ -207,7 +255,9 @@ async fn tab(port: u16) -> Option<String> {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }

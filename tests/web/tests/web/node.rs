@@ -8,8 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use leyden_client::cluster::leydend_program;
+use leyden_client::{
+    client::{Access, Client},
+    cluster::leydend_program,
+    demo::NOBODY,
+};
 use leyden_common::layout::{Layout, Running};
+use leyden_proto::leyden::GenerateRequest;
 use tokio::time::sleep;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -64,6 +69,18 @@ impl FreshNode {
             assert!(begun.elapsed() < PATIENCE, "the daemon did not start");
             sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// A connection for the test itself.
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect(&Access::from_data_dir(&self.folder).unwrap()).await.unwrap()
+    }
+
+    /// Mines for nobody what its mempool has.
+    pub(crate) async fn mine(&self, blocks: u32) {
+        let request = GenerateRequest { blocks, address: NOBODY.to_owned() };
+        let mut found = self.client().await.chain().generate(request).await.unwrap().into_inner();
+        while found.message().await.unwrap().is_some() {}
     }
 
     /// Where the page is.
