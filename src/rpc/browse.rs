@@ -204,7 +204,7 @@ mod tests {
     }
 
     async fn look(wanted: &browse::Wanted, last: u64, take: impl Fn(&u64) -> bool) -> (Vec<u64>, u64, u64) {
-        let fetch = |page| list(page, last, |number| number % 7 != 0);
+        let fetch = |page| list(page, last, |number| !number.is_multiple_of(7));
         let found = look_back(wanted, fetch, |number| *number, |number| take(number).then_some(*number)).await.unwrap();
         (found.items, found.before, found.looked_at)
     }
@@ -222,7 +222,7 @@ mod tests {
                     break;
                 }
             }
-            let all: Vec<u64> = (1..=100).rev().filter(|number| number % 7 != 0).collect();
+            let all: Vec<u64> = (1..=100).rev().filter(|number| !number.is_multiple_of(7)).collect();
             assert_eq!(seen, all, "{limit} at a time");
         }
     }
