@@ -17,7 +17,7 @@ use leyden_common::layout::{Layout, Running};
 use leyden_proto::leyden::{
     CrossingStatusRequest, GiveUpCrossingRequest, HoldCrossingRequest, LookAtCrossingPaymentRequest, LookAtHeldRequest,
     PayCrossingRequest, SettleCrossingRequest, SwapBlockRequest, SwapChainStatusRequest, SwapFundRequest,
-    SwapNewScriptRequest, SwapRecallRequest, SwapSpenderRequest, SwapTransaction,
+    SwapNewScriptRequest, SwapRecallRequest, SwapSpenderRequest, SwapTransaction, SwapWaitingRequest,
     crossing_node_client::CrossingNodeClient, swap_chain_client::SwapChainClient,
 };
 use secp256k1::PublicKey;
@@ -191,6 +191,12 @@ impl SwapLeg for Sibling {
     async fn spender(&self, outpoint: OutPoint) -> Result<Option<Transaction>, LegError> {
         let request = SwapSpenderRequest { txid: outpoint.txid.to_byte_array().to_vec(), output_index: outpoint.vout };
         let answer = self.call(|mut client| async move { client.get_spender(request).await }).await?;
+        if answer.transaction.is_empty() { Ok(None) } else { transaction(&answer.transaction).map(Some) }
+    }
+
+    async fn waiting(&self, script: &ScriptBuf) -> Result<Option<Transaction>, LegError> {
+        let request = SwapWaitingRequest { script: script.to_bytes() };
+        let answer = self.call(|mut client| async move { client.get_waiting(request).await }).await?;
         if answer.transaction.is_empty() { Ok(None) } else { transaction(&answer.transaction).map(Some) }
     }
 

@@ -252,7 +252,7 @@ async fn a_backup_file_outlives_the_database_and_is_never_overwritten_with_less(
     }
     alice.start().await.unwrap();
     let said = leyden(alice.data_dir(), &["restorechanbackup", kept.to_str().unwrap()]);
-    assert!(said.contains("1 channels are restored"), "{said}");
+    assert!(said.contains("1 channels and swaps are restored"), "{said}");
     let refusal = alice.close_channel(&channel.channel_point, true).await.unwrap_err().to_string();
     assert!(refusal.contains("we have only a backup of it"), "{refusal}");
     // Another restart before the peer is there.

@@ -6,7 +6,7 @@ mod harness;
 
 use leyden_client::cluster::{DaemonProcess, wait_until};
 
-use harness::{DEEP, Folder, MATURE, assert_calm, chain, mempool, run_leyden};
+use harness::{DEEP, Folder, MATURE, PRUNE, assert_calm, chain, has_pruned, mempool, run_leyden};
 
 const CAPACITY: i64 = 1_000_000;
 /// More than the blocks that are kept in any case.
@@ -14,22 +14,12 @@ const MANY: u32 = 330;
 /// Blocks that whoever closes alone waits for its balance.
 const DELAY: u32 = 20;
 
-/// What `--prune 100` does to a chain of many megabytes, for one of some hundred kilobytes.
-const PRUNE: [&str; 3] = ["--prune", "100", "--regtest-prune-bytes=10000"];
-
 async fn mine(miner: &DaemonProcess, others: &[&DaemonProcess], blocks: u32) {
     miner.mine(blocks, Some(leyden_client::demo::NOBODY)).await.unwrap();
     let height = harness::height(miner).await;
     for one in others {
         one.wait_for_height(height).await.unwrap();
     }
-}
-
-fn has_pruned(node: &DaemonProcess, height: u32) -> bool {
-    let output = run_leyden(node.data_dir(), &["chain", "block", &height.to_string()]);
-    let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() || words.contains("is pruned"), "{words}");
-    !output.status.success()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

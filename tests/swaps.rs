@@ -6,7 +6,7 @@ mod harness;
 
 use std::{fs, path::Path};
 
-use harness::{Folder, MATURE, chain, height, leyden, mempool, run_leyden, tip};
+use harness::{Folder, MATURE, PRUNE, chain, has_pruned, height, leyden, mempool, run_leyden, tip};
 use leyden::inside::seed::{self, Seed};
 use leyden_client::{
     cluster::{DaemonProcess, wait_until},
@@ -27,6 +27,11 @@ const DEPTH: u32 = 2;
 /// Blocks until the refund: not many more than a swap in needs.
 const REFUND_BLOCKS: u32 = 200;
 
+/// The height at which the lock is made on a node that prunes.
+const LOCKED_AT: u32 = 300;
+/// More blocks than are kept in any case.
+const MANY: u32 = 450;
+
 /// Alice has a mature coin; Bob mines.
 struct Pair {
     folder: Folder,
@@ -37,11 +42,16 @@ struct Pair {
 
 impl Pair {
     async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// Alice's node has these flags.
+    async fn with(flags: &[&str]) -> Self {
         let folder = Folder::new();
         let mut bob = DaemonProcess::new(folder.path(), "bob", &[]).unwrap();
         bob.start().await.unwrap();
         let words = Seed::from_entropy([71; 32], "");
-        let alice = alice(folder.path(), "alice", &words, &bob).await;
+        let alice = alice_with(folder.path(), "alice", &words, &bob, flags).await;
         alice.mine(1, None).await.unwrap();
         bob.wait_for_height(1).await.unwrap();
         let pair = Self { folder, alice, bob, words };
@@ -55,13 +65,12 @@ impl Pair {
 
     /// Alice's coins are in the contract of a swap in, whose lock is in Bob's mempool.
     async fn locked(&self) {
-        let quote = SubmarineQuoteRequest {
-            coins: COINS,
-            payment: PAYMENT,
-            depth: DEPTH,
-            refund_blocks: REFUND_BLOCKS,
-            ..Default::default()
-        };
+        self.locked_for(REFUND_BLOCKS).await;
+    }
+
+    async fn locked_for(&self, refund_blocks: u32) {
+        let quote =
+            SubmarineQuoteRequest { coins: COINS, payment: PAYMENT, depth: DEPTH, refund_blocks, ..Default::default() };
         let offer = self.alice.client().unwrap().swap().quote_submarine(quote).await.unwrap().into_inner().offer;
         let accept = SubmarineAcceptRequest {
             offer,
@@ -81,7 +90,13 @@ impl Pair {
 }
 
 async fn alice(folder: &Path, name: &str, words: &Seed, bob: &DaemonProcess) -> DaemonProcess {
-    let mut alice = DaemonProcess::new(folder, name, &["--chain-connect", &chain(bob)]).unwrap();
+    alice_with(folder, name, words, bob, &[]).await
+}
+
+async fn alice_with(folder: &Path, name: &str, words: &Seed, bob: &DaemonProcess, flags: &[&str]) -> DaemonProcess {
+    let source = chain(bob);
+    let flags = [&["--chain-connect", &source], flags].concat();
+    let mut alice = DaemonProcess::new(folder, name, &flags).unwrap();
     let layout = Layout::new(alice.data_dir().to_owned(), "regtest");
     seed::save(&layout.wallet_seed(), words, None).unwrap();
     alice.start().await.unwrap();
@@ -153,6 +168,57 @@ async fn coins_in_a_contract_come_back_by_the_words_and_the_script_alone() {
     let after = settled_balance(&again, before).await.unwrap();
     // One block's coin, less the fees of the lock and of the refund.
     assert!((SUBSIDY - 5_000..SUBSIDY).contains(&after), "{before} {after}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_goes_on_by_the_words_and_the_channel_backup_alone() {
+    let mut pair = Pair::new().await;
+    pair.locked().await;
+    // The file beside the wallet had it before the lock went out.
+    let kept = pair.folder.path().join("kept.backup");
+    fs::copy(Layout::new(pair.alice.data_dir().to_owned(), "regtest").channel_backup(), &kept).unwrap();
+    pair.alice.kill();
+    fs::remove_dir_all(pair.alice.data_dir()).unwrap();
+    pair.bob.mine(1, Some(NOBODY)).await.unwrap();
+
+    let again = alice(pair.folder.path(), "again", &pair.words, &pair.bob).await;
+    agree(&[&pair.bob, &again]).await;
+    leyden(again.data_dir(), &["restorechanbackup", kept.to_str().unwrap()]);
+    wait_for_phase(&again, "locked").await;
+    let give = swap(&again).await.give.unwrap();
+    mine(&pair.bob, &again, give.expiry_height - height(&pair.bob).await).await;
+    wait_until("the refund to be in Bob's mempool", || async { Ok(mempool(&pair.bob).await.len() == 1) })
+        .await
+        .unwrap();
+    let before = again.wallet_balance().await.unwrap();
+    mine(&pair.bob, &again, 1).await;
+    let after = settled_balance(&again, before).await.unwrap();
+    assert!((SUBSIDY - 5_000..SUBSIDY).contains(&after), "{before} {after}");
+    wait_for_phase(&again, "refunded").await;
+    // It is known here now.
+    let said = leyden(again.data_dir(), &["restorechanbackup", kept.to_str().unwrap()]);
+    assert!(said.contains("here already"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_that_a_swap_still_needs_are_not_pruned() {
+    let mut pair = Pair::with(&PRUNE).await;
+    pair.mine(LOCKED_AT - MATURE).await;
+    pair.locked_for(MANY + 100).await;
+    pair.mine(MANY).await;
+    wait_for_phase(&pair.alice, "locked").await;
+    wait_until("old blocks to be pruned", || async { Ok(has_pruned(&pair.alice, 50)) }).await.unwrap();
+    assert!(!has_pruned(&pair.alice, LOCKED_AT - 1), "from below its lock on they stay");
+    // A restart looks through them again, and the coins come back.
+    pair.alice.kill();
+    pair.alice.start().await.unwrap();
+    let give = swap(&pair.alice).await.give.unwrap();
+    pair.mine(give.expiry_height - height(&pair.bob).await).await;
+    wait_until("the refund to be in Bob's mempool", || async { Ok(mempool(&pair.bob).await.len() == 1) })
+        .await
+        .unwrap();
+    pair.mine(1).await;
+    wait_for_phase(&pair.alice, "refunded").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,6 +40,8 @@ pub(crate) trait Swaps: Send + Sync {
     /// `None` above the tip.
     async fn swap_block(&self, height: Height) -> Result<Option<SwapBlock>, ApiError>;
     async fn swap_spender(&self, outpoint: OutPoint) -> Result<Option<Transaction>, ApiError>;
+    /// The wallet's transaction with an output to this script that is in no block.
+    async fn swap_waiting(&self, script: ScriptBuf) -> Result<Option<Transaction>, ApiError>;
     async fn swap_script(&self) -> Result<ScriptBuf, ApiError>;
     /// Signed, its coins reserved, not broadcast; with its fee.
     async fn swap_fund(&self, request: FundSwap) -> Result<(Transaction, Amount), ApiError>;

@@ -7,6 +7,9 @@
 //!   channel over ─────────► file written anew                    └─► whoever subscribed is told
 //!   backup restored ──► Channel::recover ──► committed ──► its peer is dialled ──► it closes, `to_remote` is swept
 //! ```
+//!
+//! Swaps of which something may be on a chain lie in it too, each as it was when something new was last at stake: see
+//! [`super::swaps`]. A restored one goes on from there by what the blocks show.
 
 use std::{
     collections::BTreeMap,
@@ -18,6 +21,7 @@ use std::{
 use bitcoin::{BlockHash, OutPoint};
 use leyden_channels::{
     channel::{Backing, Channel, ChannelBackup, Event, Terms},
+    swap,
     types::{ChannelId, NodeId, Side},
     wire::NodeAddress,
 };
@@ -33,7 +37,7 @@ use super::{
     services::Services,
 };
 use crate::wallet::{
-    backup::{BackupSeal, SealedBackupError},
+    backup::{BackupSeal, Contents, SealedBackupError, SwapBackup},
     keys::NodeKeys,
 };
 
@@ -41,8 +45,14 @@ use crate::wallet::{
 pub(crate) struct Backups {
     seal: BackupSeal,
     path: PathBuf,
-    channels: Mutex<BTreeMap<ChannelId, ChannelBackup>>,
+    kept: Mutex<Kept>,
     changed: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct Kept {
+    channels: BTreeMap<ChannelId, ChannelBackup>,
+    swaps: BTreeMap<swap::Key, SwapBackup>,
 }
 
 /// All backups at one moment, sealed.
@@ -54,15 +64,22 @@ pub(crate) struct Snapshot {
 
 impl Backups {
     pub(crate) fn new(keys: &NodeKeys, genesis: BlockHash, path: PathBuf) -> Self {
-        Self { seal: BackupSeal::new(keys, genesis), path, channels: Mutex::default(), changed: watch::Sender::new(()) }
+        Self { seal: BackupSeal::new(keys, genesis), path, kept: Mutex::default(), changed: watch::Sender::new(()) }
     }
 
-    /// Begins with the channels that there are. A file that knows more than the database (which may have been lost
-    /// alone) is never thrown away: what it has beside stays in it, unless `is_closed`, and one that cannot be opened is
-    /// set aside.
-    pub(crate) fn begin(&self, mut channels: Vec<ChannelBackup>, is_closed: impl Fn(&OutPoint) -> bool) {
+    /// Begins with the channels and swaps that there are. A file that knows more than the database (which may have been lost
+    /// alone) is never thrown away: what it has beside stays in it, unless `is_closed` or a swap `is_known`, and one that
+    /// cannot be opened is set aside.
+    pub(crate) fn begin(
+        &self,
+        now: Contents,
+        is_closed: impl Fn(&OutPoint) -> bool,
+        is_known: impl Fn(&swap::Key) -> bool,
+    ) {
+        let Contents { mut channels, swaps } = now;
         let mut all = self.lock();
-        for backup in self.kept() {
+        let before = self.kept();
+        for backup in before.channels {
             let id = backup.terms.channel_id;
             if let Some(channel) = channels.iter_mut().find(|channel| channel.terms.channel_id == id) {
                 let known = std::mem::take(&mut channel.addresses);
@@ -70,17 +87,22 @@ impl Backups {
                     known.iter().chain(backup.addresses.iter().filter(|one| !known.contains(one))).cloned().collect();
             } else if !is_closed(&backup.terms.funding) {
                 warn!(channel = %backup.terms.funding, "this channel is only in the channel backup: `leyden restorechanbackup` recovers it");
-                all.insert(id, backup);
+                all.channels.insert(id, backup);
             }
         }
-        all.extend(channels.into_iter().map(|backup| (backup.terms.channel_id, backup)));
+        for swap in before.swaps.into_iter().filter(|swap| !is_known(&swap.key)) {
+            warn!(swap = ?swap.key, "this swap is only in the channel backup: `leyden restorechanbackup` takes it back");
+            all.swaps.insert(swap.key, swap);
+        }
+        all.channels.extend(channels.into_iter().map(|backup| (backup.terms.channel_id, backup)));
+        all.swaps.extend(swaps.into_iter().map(|swap| (swap.key, swap)));
         self.write(&all);
     }
 
     /// What the file has.
-    fn kept(&self) -> Vec<ChannelBackup> {
+    fn kept(&self) -> Contents {
         let kept = match fs::read(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Contents::default(),
             Err(error) => Err(error.to_string()),
             Ok(sealed) => self.seal.open(&sealed).map_err(|error| error.to_string()),
         };
@@ -90,7 +112,7 @@ impl Backups {
                 warn!(%error, "the channel backup is set aside as {}", aside.display());
                 let _ = fs::rename(&self.path, aside);
             }
-            Vec::new()
+            Contents::default()
         })
     }
 
@@ -98,15 +120,28 @@ impl Backups {
     pub(crate) fn put(&self, backup: ChannelBackup) {
         let mut all = self.lock();
         let id = backup.terms.channel_id;
-        if all.get(&id) != Some(&backup) {
-            all.insert(id, backup);
+        if all.channels.get(&id) != Some(&backup) {
+            all.channels.insert(id, backup);
+            self.write(&all);
+        }
+    }
+
+    /// Enters a swap, what has changed about it, or that nothing of it is at stake any more. The file is durable when this
+    /// returns.
+    pub(crate) fn put_swap(&self, key: swap::Key, backup: Option<SwapBackup>) {
+        let mut all = self.lock();
+        let before = match &backup {
+            Some(backup) => all.swaps.insert(key, backup.clone()),
+            None => all.swaps.remove(&key),
+        };
+        if before != backup {
             self.write(&all);
         }
     }
 
     pub(crate) fn remove(&self, id: &ChannelId) {
         let mut all = self.lock();
-        if all.remove(id).is_some() {
+        if all.channels.remove(id).is_some() {
             self.write(&all);
         }
     }
@@ -114,15 +149,15 @@ impl Backups {
     pub(crate) fn snapshot(&self) -> Result<Snapshot, SealedBackupError> {
         let all = self.lock();
         let single =
-            |backup: &ChannelBackup| Ok::<_, SealedBackupError>((backup.terms.funding, self.seal.seal([backup])?));
-        let singles = all.values().map(single).collect::<Result<_, _>>()?;
-        Ok(Snapshot { singles, all: self.seal.seal(all.values())? })
+            |backup: &ChannelBackup| Ok::<_, SealedBackupError>((backup.terms.funding, self.seal.seal([backup], [])?));
+        let singles = all.channels.values().map(single).collect::<Result<_, _>>()?;
+        Ok(Snapshot { singles, all: self.seal.seal(all.channels.values(), all.swaps.values())? })
     }
 
     /// As many channels as fit into a blob of this size, the largest first, padded so that it tells nothing.
     pub(crate) fn padded(&self, size: usize) -> Result<Vec<u8>, SealedBackupError> {
         let all = self.lock();
-        let mut channels: Vec<&ChannelBackup> = all.values().collect();
+        let mut channels: Vec<&ChannelBackup> = all.channels.values().collect();
         channels.sort_by_key(|backup| std::cmp::Reverse(backup.terms.capacity));
         self.seal.seal_padded(&channels, size)
     }
@@ -130,11 +165,11 @@ impl Backups {
     /// Enters channels that only somebody else's copy of our backup has; the user decides whether to take them back.
     pub(crate) fn found(&self, channels: Vec<ChannelBackup>) {
         let mut all = self.lock();
-        let before = all.len();
+        let before = all.channels.len();
         for backup in channels {
-            all.entry(backup.terms.channel_id).or_insert(backup);
+            all.channels.entry(backup.terms.channel_id).or_insert(backup);
         }
-        let new = all.len() - before;
+        let new = all.channels.len() - before;
         if new > 0 {
             warn!(
                 "a peer has kept the backup of {new} channels that this node has lost: \
@@ -152,10 +187,10 @@ impl Backups {
     /// Channels that are nowhere but in the backup.
     pub(crate) fn only_in_backup(&self, is_here: impl Fn(&ChannelId) -> bool) -> Vec<Terms> {
         let all = self.lock();
-        all.iter().filter(|(id, _)| !is_here(id)).map(|(_, backup)| backup.terms.clone()).collect()
+        all.channels.iter().filter(|(id, _)| !is_here(id)).map(|(_, backup)| backup.terms.clone()).collect()
     }
 
-    pub(crate) fn open(&self, sealed: &[u8]) -> Result<Vec<ChannelBackup>, SealedBackupError> {
+    pub(crate) fn open(&self, sealed: &[u8]) -> Result<Contents, SealedBackupError> {
         self.seal.open(sealed)
     }
 
@@ -164,12 +199,13 @@ impl Backups {
         self.changed.subscribe()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ChannelId, ChannelBackup>> {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, all: &BTreeMap<ChannelId, ChannelBackup>) {
-        let written = self.seal.seal(all.values()).map_err(|error| error.to_string()).and_then(|sealed| {
+    fn write(&self, all: &Kept) {
+        let sealed = self.seal.seal(all.channels.values(), all.swaps.values());
+        let written = sealed.map_err(|error| error.to_string()).and_then(|sealed| {
             write_new(&self.path, &sealed).map_err(|error| format!("{}: {error}", self.path.display()))
         });
         if let Err(error) = written {

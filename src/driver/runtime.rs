@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use bitcoin::{Network, constants::ChainHash};
+use bitcoin::{Network, OutPoint, constants::ChainHash};
 use leyden_channels::{
     channel::{Backing, Channel, ChannelPolicy, Key, Origin, Outbox, OwedSettlement, RestoreError},
     gossip::serving::FLUSH_SECONDS,
@@ -50,7 +50,7 @@ use super::{
     peers::Peers,
     routing,
     services::Services,
-    swaps::{SubmarineTask, SwapLeg, SwapTask, Swaps},
+    swaps::{self, SwapLeg, Swaps},
     switch,
     towers::{TowerChannel, Towers},
 };
@@ -59,6 +59,7 @@ use crate::{
     limits::{Descriptors, HANDSHAKES_TIME, STRANGERS_TIME},
     store::{Store, StoreError},
     wallet::{
+        backup::Contents,
         keys::NodeKeys,
         leases::Lease,
         onchain::{OnchainWallet, WalletError},
@@ -87,6 +88,8 @@ const STRANGERS_LINES_PER_MINUTE: u32 = 60;
 
 /// Under which name the wallet and its channels say which blocks they need.
 pub(crate) const WALLET_NEEDS: &str = "wallet";
+/// Under which name swaps do.
+const SWAPS_NEED: &str = "swaps";
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
@@ -252,7 +255,7 @@ impl Runtime {
         let backups = Backups::new(&keys, params.genesis_hash, backup);
         let (gossip, gossip_events) = Gossip::open(&store, local.chain, keys.node_id(), Height(node.tip().height))?;
         let (towers, tower_task) = Towers::open(&store, towers_required, tower_sweep_feerate)?;
-        let (swaps, swap_task, submarine_task) = Swaps::new(swap_with);
+        let (swaps, swap_tasks) = Swaps::new(swap_with);
         let begun = UnixTime(node.clock().now());
         let services = Arc::new(Services {
             gossip,
@@ -298,6 +301,7 @@ impl Runtime {
                 runtime.services.watch.knows(channel.id(), terms.funding);
             }
         }
+        runtime.services.node.keep_blocks_for(SWAPS_NEED, runtime.services.swaps.keeper()).await?;
         let (keeper, its_wallet) = (runtime.services.watch.clone(), Arc::clone(&runtime.services.wallet));
         let needed = move || keeper.needed(&its_wallet);
         runtime.services.node.keep_blocks_for(WALLET_NEEDS, Arc::new(needed)).await?;
@@ -306,12 +310,10 @@ impl Runtime {
         // Before any channel speaks: its states that wait, and what towers know of it.
         let known = channels.iter().filter_map(TowerChannel::of).collect();
         runtime.tasks.spawn(tower_task.run(Arc::clone(&runtime.services), known));
-        runtime.spawn_peers(channels)?;
+        let swaps = swaps::Loaded::read(&runtime.services)?;
+        runtime.spawn_peers(channels, &swaps)?;
         runtime.tasks.spawn(gossip::run(Arc::clone(&runtime.services), gossip_events, flush_seconds));
-        let swaps = SwapTask::load(&runtime.services)?;
-        runtime.tasks.spawn(swap_task.run(Arc::clone(&runtime.services), swaps, fatal.clone()));
-        let submarines = SubmarineTask::load(&runtime.services)?;
-        runtime.tasks.spawn(submarine_task.run(Arc::clone(&runtime.services), submarines, fatal.clone()));
+        runtime.tasks.spawn(swap_tasks.run(Arc::clone(&runtime.services), swaps, fatal.clone()));
         runtime.spawn_chain(fatal);
         runtime.spawn_listener(listener);
         runtime.spawn_dialler();
@@ -393,7 +395,7 @@ impl Runtime {
         Ok(())
     }
 
-    fn spawn_peers(&mut self, channels: Vec<Channel>) -> Result<(), StartError> {
+    fn spawn_peers(&mut self, channels: Vec<Channel>, swaps: &swaps::Loaded) -> Result<(), StartError> {
         let mut by_peer: HashMap<PublicKey, Vec<Channel>> = HashMap::new();
         for channel in channels {
             let id = channel.id();
@@ -410,13 +412,15 @@ impl Runtime {
             backups.extend(funded.filter_map(|channel| channel.backup(reached_at.clone())));
         }
         // Before any task runs: one that wrote the file first would write it without what only the file knows.
-        self.services.backups.begin(backups, |funding| match self.services.store.closed_channel(funding) {
+        let is_closed = |funding: &OutPoint| match self.services.store.closed_channel(funding) {
             Ok(closed) => closed.is_some(),
             Err(error) => {
                 error!(%error, "whether a channel has ended cannot be read; its backup is kept");
                 false
             }
-        });
+        };
+        let now = Contents { channels: backups, swaps: swaps.backups() };
+        self.services.backups.begin(now, is_closed, |key| swaps.knows(key));
         for (node_id, channels) in by_peer {
             enter_peer(&self.services, node_id, channels, None);
             if let Some(address) = addresses.get(&node_id) {

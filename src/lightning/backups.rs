@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use bitcoin::OutPoint;
-use leyden_channels::channel::ChannelBackup as Content;
 use tokio_stream::{StreamExt as _, wrappers::WatchStream};
 
 use super::{LightningNode, internal};
@@ -14,7 +13,7 @@ use crate::{
         backup::{self, Restored},
         services::Services,
     },
-    wallet::backup::SealedBackupError,
+    wallet::backup::{Contents, SealedBackupError, SwapBackup},
 };
 
 impl From<SealedBackupError> for ApiError {
@@ -50,14 +49,20 @@ impl Backups for LightningNode {
     }
 
     async fn verify_backups(&self, sealed: Vec<Vec<u8>>) -> Result<Vec<OutPoint>, ApiError> {
-        Ok(self.open_backups(&sealed)?.iter().map(|backup| backup.terms.funding).collect())
+        Ok(self.open_backups(&sealed)?.channels.iter().map(|backup| backup.terms.funding).collect())
     }
 
     /// Those that are here, or have ended, are passed over.
     async fn restore_backups(&self, sealed: Vec<Vec<u8>>) -> Result<u32, ApiError> {
         let services = self.services();
         let mut restored = 0;
-        for channel in self.open_backups(&sealed)? {
+        let Contents { channels, swaps } = self.open_backups(&sealed)?;
+        // First: a swap has a deadline.
+        for SwapBackup { key, row } in swaps {
+            let recovered = services.swaps.recover(key, row).await;
+            restored += u32::from(recovered.map_err(|error| ApiError::invalid(error.to_string()))?);
+        }
+        for channel in channels {
             let (id, addresses) = (channel.terms.channel_id, channel.addresses.clone());
             if services.store.closed_channel(&channel.terms.funding)?.is_some() {
                 continue;
@@ -86,13 +91,14 @@ impl Backups for LightningNode {
 
 impl LightningNode {
     /// What the backups hold; an error names the first that cannot be opened.
-    fn open_backups(&self, sealed: &[Vec<u8>]) -> Result<Vec<Content>, ApiError> {
-        let mut channels = BTreeMap::new();
+    fn open_backups(&self, sealed: &[Vec<u8>]) -> Result<Contents, ApiError> {
+        let (mut channels, mut swaps) = (BTreeMap::new(), BTreeMap::new());
         for sealed in sealed {
             let opened = self.services().backups.open(sealed)?;
-            channels.extend(opened.into_iter().map(|backup| (backup.terms.channel_id, backup)));
+            channels.extend(opened.channels.into_iter().map(|backup| (backup.terms.channel_id, backup)));
+            swaps.extend(opened.swaps.into_iter().map(|swap| (swap.key, swap)));
         }
-        Ok(channels.into_values().collect())
+        Ok(Contents { channels: channels.into_values().collect(), swaps: swaps.into_values().collect() })
     }
 }
 

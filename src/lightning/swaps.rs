@@ -133,6 +133,10 @@ impl Swaps for LightningNode {
         self.own_leg().spender(outpoint).await.map_err(failed)
     }
 
+    async fn swap_waiting(&self, script: ScriptBuf) -> Result<Option<Transaction>, ApiError> {
+        self.own_leg().waiting(&script).await.map_err(failed)
+    }
+
     async fn swap_script(&self) -> Result<ScriptBuf, ApiError> {
         self.own_leg().new_script().await.map_err(failed)
     }

@@ -167,6 +167,7 @@ pub(crate) fn access(path: &str) -> Access {
         },
         "leyden.SwapChain" => match method {
             "GetStatus" | "GetBlock" | "GetSpender" => Access::Needs(INFO_READ),
+            "GetWaiting" => Access::Needs(ONCHAIN_READ),
             "NewScript" | "Fund" | "Release" | "Recall" | "Broadcast" => Access::Needs(ONCHAIN_WRITE),
             _ => Access::Unknown,
         },

@@ -156,6 +156,17 @@ impl SwapChain for SwapService {
         }))
     }
 
+    async fn get_waiting(
+        &self,
+        request: Request<leyden::SwapWaitingRequest>,
+    ) -> Result<Response<leyden::SwapWaiting>, Status> {
+        let script = bitcoin::ScriptBuf::from_bytes(request.into_inner().script);
+        let found = self.context.lightning()?.swap_waiting(script).await?;
+        Ok(Response::new(leyden::SwapWaiting {
+            transaction: found.as_ref().map(consensus::serialize).unwrap_or_default(),
+        }))
+    }
+
     async fn new_script(
         &self,
         _request: Request<leyden::SwapNewScriptRequest>,

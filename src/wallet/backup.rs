@@ -2,10 +2,11 @@
 //! anywhere, and readable by nobody without the 24 words.
 //!
 //! ```text
-//!   "LYCB" · version · genesis block · nonce │ ChaCha20-Poly1305 of: count, then each channel with its length
-//!   └──────── authenticated too ─────────────┘
+//!   "LYCB" · version · genesis block · nonce │ ChaCha20-Poly1305 of: count, then each channel with its length;
+//!   └──────── authenticated too ─────────────┘                       count, then each swap with its length
 //! ```
 //!
+//! The swaps came later: programs that do not know them pass over them, and backups from before have none.
 //! One channel and all channels have the same form. What is sealed for one chain is refused on another.
 
 use bitcoin::BlockHash;
@@ -14,7 +15,11 @@ use chacha20poly1305::{
     KeyInit as _, XChaCha20Poly1305,
     aead::{Aead as _, Payload},
 };
-use leyden_channels::channel::{BackupError, ChannelBackup};
+use leyden_channels::{
+    channel::{BackupError, ChannelBackup},
+    swap,
+    types::PaymentHash,
+};
 
 use super::keys::NodeKeys;
 
@@ -40,6 +45,48 @@ pub enum SealedBackupError {
     Content(#[from] BackupError),
 }
 
+/// What a backup holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Contents {
+    pub channels: Vec<ChannelBackup>,
+    pub swaps: Vec<SwapBackup>,
+}
+
+/// A swap of which something may be on a chain, as its row is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SwapBackup {
+    pub key: swap::Key,
+    pub row: Vec<u8>,
+}
+
+/// The first byte of a swap's entry; its hash and its row follow.
+const ATOMIC: u8 = 0;
+/// The first byte of a submarine swap's entry; its hash and its row follow.
+const SUBMARINE: u8 = 1;
+
+impl SwapBackup {
+    fn encode(&self) -> Vec<u8> {
+        let (kind, id) = match self.key {
+            swap::Key::Swap(id) => (ATOMIC, id),
+            swap::Key::Submarine(id) => (SUBMARINE, id),
+        };
+        [&[kind], id.0.as_slice(), &self.row].concat()
+    }
+
+    /// `None` for a kind that a newer program has written.
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (kind, rest) = bytes.split_first()?;
+        let (id, row) = rest.split_first_chunk::<32>()?;
+        let id = PaymentHash(*id);
+        let key = match *kind {
+            ATOMIC => swap::Key::Swap(id),
+            SUBMARINE => swap::Key::Submarine(id),
+            _ => return None,
+        };
+        Some(Self { key, row: row.to_vec() })
+    }
+}
+
 /// Seals and opens backups of one node on one chain.
 pub(crate) struct BackupSeal {
     cipher: XChaCha20Poly1305,
@@ -54,9 +101,11 @@ impl BackupSeal {
     pub(crate) fn seal<'a>(
         &self,
         channels: impl IntoIterator<Item = &'a ChannelBackup>,
+        swaps: impl IntoIterator<Item = &'a SwapBackup>,
     ) -> Result<Vec<u8>, SealedBackupError> {
-        let encoded: Vec<Vec<u8>> = channels.into_iter().map(ChannelBackup::encode).collect();
-        self.seal_plain(&plain(&encoded)?)
+        let channels: Vec<Vec<u8>> = channels.into_iter().map(ChannelBackup::encode).collect();
+        let swaps: Vec<Vec<u8>> = swaps.into_iter().map(SwapBackup::encode).collect();
+        self.seal_plain(&[plain(&channels)?, plain(&swaps)?].concat())
     }
 
     /// As many of the channels, in their order, as fit into exactly `size` bytes.
@@ -85,7 +134,7 @@ impl BackupSeal {
         Ok(sealed)
     }
 
-    pub(crate) fn open(&self, sealed: &[u8]) -> Result<Vec<ChannelBackup>, SealedBackupError> {
+    pub(crate) fn open(&self, sealed: &[u8]) -> Result<Contents, SealedBackupError> {
         use SealedBackupError::{Closed, Newer, NotABackup, OtherChain};
 
         let rest = sealed.strip_prefix(MAGIC).ok_or(NotABackup)?;
@@ -101,15 +150,12 @@ impl BackupSeal {
         }
         let payload = Payload { msg: content, aad: header };
         let plain = self.cipher.decrypt(&nonce.into(), payload).map_err(|_| Closed)?;
-        let (count, mut rest) = take_length(&plain)?;
-        let mut channels = Vec::new();
-        for _ in 0..count {
-            let (len, tail) = take_length(rest)?;
-            let (channel, tail) = tail.split_at_checked(len).ok_or(Closed)?;
-            channels.push(ChannelBackup::decode(channel)?);
-            rest = tail;
-        }
-        Ok(channels)
+        let (channels, rest) = take_list(&plain)?;
+        let channels = channels.into_iter().map(ChannelBackup::decode).collect::<Result<_, _>>()?;
+        // What is padded has zeros there, if there is room for a count at all.
+        let (swaps, _) = if rest.len() < PREFIX { (Vec::new(), rest) } else { take_list(rest)? };
+        let swaps = swaps.into_iter().filter_map(SwapBackup::decode).collect();
+        Ok(Contents { channels, swaps })
     }
 }
 
@@ -127,6 +173,19 @@ fn plain(encoded: &[Vec<u8>]) -> Result<Vec<u8>, SealedBackupError> {
 
 fn length(len: usize) -> Result<[u8; PREFIX], SealedBackupError> {
     u32::try_from(len).map(u32::to_be_bytes).map_err(|_| SealedBackupError::NotSealed)
+}
+
+/// A count, and as many entries, each with its length; and what follows them.
+fn take_list(bytes: &[u8]) -> Result<(Vec<&[u8]>, &[u8]), SealedBackupError> {
+    let (count, mut rest) = take_length(bytes)?;
+    let mut entries = Vec::new();
+    for _ in 0..count {
+        let (len, tail) = take_length(rest)?;
+        let (entry, tail) = tail.split_at_checked(len).ok_or(SealedBackupError::Closed)?;
+        entries.push(entry);
+        rest = tail;
+    }
+    Ok((entries, rest))
 }
 
 fn take_length(bytes: &[u8]) -> Result<(usize, &[u8]), SealedBackupError> {
@@ -150,9 +209,9 @@ mod tests {
     #[test]
     fn only_the_same_seed_on_the_same_chain_opens_a_backup_and_only_if_it_is_whole() {
         let ours = seal(1, Network::Regtest);
-        let sealed = ours.seal([]).unwrap();
-        assert_eq!(ours.open(&sealed), Ok(Vec::new()));
-        assert_ne!(ours.seal([]).unwrap(), sealed, "nonces differ");
+        let sealed = ours.seal([], []).unwrap();
+        assert_eq!(ours.open(&sealed), Ok(Contents::default()));
+        assert_ne!(ours.seal([], []).unwrap(), sealed, "nonces differ");
         assert_eq!(seal(2, Network::Regtest).open(&sealed), Err(SealedBackupError::Closed));
         assert_eq!(seal(1, Network::Signet).open(&sealed), Err(SealedBackupError::OtherChain));
         for at in 0..sealed.len() {
@@ -162,9 +221,24 @@ mod tests {
             assert!(ours.open(&sealed[..at]).is_err(), "{at} bytes");
         }
         let padded = ours.seal_padded(&[], 500).unwrap();
-        assert_eq!((padded.len(), ours.open(&padded)), (500, Ok(Vec::new())));
+        assert_eq!((padded.len(), ours.open(&padded)), (500, Ok(Contents::default())));
         let mut newer = sealed;
         newer[4] = 9;
         assert_eq!(ours.open(&newer), Err(SealedBackupError::Newer { found: 9 }));
+    }
+
+    #[test]
+    fn swaps_lie_in_a_backup_and_those_from_before_them_have_none() {
+        let ours = seal(1, Network::Regtest);
+        let swap = |key| SwapBackup { key, row: vec![2; 300] };
+        let hash = PaymentHash([7; 32]);
+        let swaps = vec![swap(swap::Key::Swap(hash)), swap(swap::Key::Submarine(hash))];
+        let sealed = ours.seal([], &swaps).unwrap();
+        assert_eq!(ours.open(&sealed), Ok(Contents { channels: Vec::new(), swaps }));
+        let before = ours.seal_plain(&plain(&[]).unwrap()).unwrap();
+        assert_eq!(ours.open(&before), Ok(Contents::default()));
+        let newer = plain(&[vec![9; 40]]).unwrap();
+        let newer = ours.seal_plain(&[plain(&[]).unwrap(), newer].concat()).unwrap();
+        assert_eq!(ours.open(&newer), Ok(Contents::default()), "kinds of swap that are not known are passed over");
     }
 }

@@ -36,6 +36,9 @@ use tempfile::TempDir;
 pub const MATURE: u32 = 100;
 pub const DEEP: u32 = 6;
 
+/// What `--prune 100` does to a chain of many megabytes, for one of some hundred kilobytes.
+pub const PRUNE: [&str; 3] = ["--prune", "100", "--regtest-prune-bytes=10000"];
+
 /// A temporary folder that stays, with the daemons' logs, when a test fails.
 pub struct Folder(TempDir);
 
@@ -380,4 +383,12 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether a node has given up the block at a height.
+pub fn has_pruned(node: &DaemonProcess, height: u32) -> bool {
+    let output = run_leyden(node.data_dir(), &["chain", "block", &height.to_string()]);
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() || words.contains("is pruned"), "{words}");
+    !output.status.success()
 }

@@ -27,8 +27,8 @@
 //! - Every claim is broadcast again at each block and pays more toward its deadline, within its budget; a reorganisation
 //!   of a lock, a redeem or a refund puts the machine back to where the chain is.
 //!
-//! Whose disk is lost gets the coins back with the seed and the contract's script: [`way_out`]. The script names the hash, and
-//! the keys follow from that and the seed.
+//! Whose disk is lost goes on from a copy of the row, however old: [`Swap::recover`]. The seed and the contract's script alone do
+//! for the coins, too: [`way_out`]. The script names the hash, and the keys follow from that and the seed.
 //!
 //! # Why times and not heights
 //!

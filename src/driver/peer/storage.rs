@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{Peer, Slot};
+use crate::wallet::backup::Contents;
 
 /// How often what a peer wants to be kept is written.
 const WRITE_INTERVAL: Duration = Duration::from_secs(60);
@@ -88,7 +89,7 @@ impl Peer {
     /// What the peer has kept for us.
     pub(super) fn storage_came_back(&mut self, message: &PeerStorageRetrieval) {
         match self.services.backups.open(&message.blob) {
-            Ok(channels) => {
+            Ok(Contents { channels, .. }) => {
                 let services = &self.services;
                 let is_lost = |channel: &leyden_channels::channel::ChannelBackup| {
                     services.peers.owner(&channel.terms.channel_id).is_none()

@@ -125,6 +125,8 @@ pub(crate) trait SwapLeg: Send + Sync {
     async fn block(&self, height: Height) -> Result<Option<LegBlock>, LegError>;
     /// Who spends an output, be it in a block or in the mempool.
     async fn spender(&self, outpoint: OutPoint) -> Result<Option<Transaction>, LegError>;
+    /// The wallet's transaction with an output to this script that is in no block.
+    async fn waiting(&self, script: &ScriptBuf) -> Result<Option<Transaction>, LegError>;
     /// A script of the wallet to which nothing was paid.
     async fn new_script(&self) -> Result<ScriptBuf, LegError>;
     /// A signed transaction with this output, and its fee. Its coins are reserved; it is not broadcast.
@@ -140,10 +142,18 @@ pub(crate) trait SwapLeg: Send + Sync {
 /// Blocks that are looked at again after a reorganisation: more than one has.
 const RESCAN: u32 = 100;
 
-/// Where to begin again if the block that a swap knows last is not in the chain that ends with `end`; `None` if it is. Below all
-/// that the swap has found: however deep a reorganisation goes, nothing of the old branch stays.
-pub(super) async fn back_to(chain: &dyn SwapLeg, known: &LegState, end: Tip) -> Result<Option<Tip>, LegError> {
-    let tip = known.tip;
+/// Where to begin again if the block that a swap knows last is not in the chain as it is now; `None` if it is. Below all that the
+/// swap has found: however deep a reorganisation goes, nothing of the old branch stays.
+pub(super) async fn back_to(
+    chain: &dyn SwapLeg,
+    known: &LegState,
+    status: &LegStatus,
+) -> Result<Option<Tip>, LegError> {
+    let (tip, end) = (known.tip, status.tip);
+    // A chain that is read anew, after a disk was lost, was not reorganised: it will be where the swap has seen it.
+    if end.height < tip.height && !status.is_current {
+        return Ok(None);
+    }
     if tip.hash == end.hash || chain.block(tip.height).await?.is_some_and(|block| block.tip.hash == tip.hash) {
         return Ok(None);
     }
@@ -151,6 +161,18 @@ pub(super) async fn back_to(chain: &dyn SwapLeg, known: &LegState, end: Tip) -> 
     let back = Height(tip.height.0.min(end.height.0).saturating_sub(RESCAN).min(found));
     let block = chain.block(back).await?;
     block.map(|block| Some(block.tip)).ok_or_else(|| LegError(format!("there is no block at height {}", back.0)))
+}
+
+/// The lowest block that a swap may still ask for: below all that it has found, and what it goes back by after a reorganisation.
+pub(super) fn lowest_needed(known: &LegState) -> u32 {
+    let found = known.earliest().map_or(u32::MAX, |found| found.0.saturating_sub(1));
+    known.tip.height.0.min(found).saturating_sub(RESCAN)
+}
+
+/// The lock of this person that waits for a block, as far as the wallet knows one.
+pub(super) async fn own_lock(chain: &dyn SwapLeg, contract: &Contract) -> Result<Option<Transaction>, LegError> {
+    let script = contract.script_pubkey().map_err(LegError::of)?;
+    chain.waiting(&script).await
 }
 
 /// This daemon's chain and wallet.
@@ -200,6 +222,10 @@ impl SwapLeg for OwnLeg {
         Ok(found.map(|found| found.transaction.as_ref().clone()))
     }
 
+    async fn waiting(&self, script: &ScriptBuf) -> Result<Option<Transaction>, LegError> {
+        Ok(waiting(&self.0, script))
+    }
+
     async fn new_script(&self) -> Result<ScriptBuf, LegError> {
         self.0.wallet.new_script().map_err(LegError::of)
     }
@@ -213,8 +239,7 @@ impl SwapLeg for OwnLeg {
         let services = Arc::clone(&self.0);
         let pay = move || {
             // It was made and broadcast already, and the swap does not know: its data directory is older than that.
-            let pays_it = |waiting: &Transaction| waiting.output.iter().any(|out| out.script_pubkey == script);
-            if let Some(waiting) = services.wallet.pending().into_iter().find(pays_it) {
+            if let Some(waiting) = waiting(&services, &script) {
                 let fee = services.wallet.fee_of(&waiting).unwrap_or(max_fee);
                 return Ok((waiting, fee));
             }
@@ -303,6 +328,11 @@ impl OwnLeg {
         self.broadcast(&transaction).await?;
         Ok(transaction)
     }
+}
+
+fn waiting(services: &Services, script: &ScriptBuf) -> Option<Transaction> {
+    let pays_it = |waiting: &Transaction| waiting.output.iter().any(|output| output.script_pubkey == *script);
+    services.wallet.pending().into_iter().find(pays_it)
 }
 
 fn measured_spacing(node: &Node, tip: u32) -> u32 {

@@ -6,14 +6,20 @@
 //!   the second daemon's ──────────┘                        └─► news for whoever listens
 //! ```
 //!
-//! One task does it all: there are few swaps, and none is in a hurry that a second would matter to. After a start each
-//! swap is fed what it has missed; then a tick broadcasts again whatever waits, so that refund and redeem are armed.
+//! One task for each kind does it all: there are few swaps, and none is in a hurry that a second would matter to. After a start each
+//! swap is fed what it has missed; then a tick broadcasts again whatever waits, so that refund and redeem are armed. A swap that
+//! has ended with nothing locked is followed on for a while: see [`leyden_channels::swap`].
+//!
+//! Whatever may be on a chain lies in the channel backup, too, before its lock is broadcast; and no block is pruned that a
+//! followed swap may still ask for.
 
+mod book;
 mod leg;
 mod submarine;
 mod task;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -22,16 +28,18 @@ use bitcoin::Amount;
 use leyden_channels::{
     payment::HintHop,
     swap::{
-        Acceptance, Offer, Swap,
-        submarine::{Acceptance as SubmarineAcceptance, Submarine},
+        Acceptance, Key, Offer, Swap,
+        submarine::{Acceptance as SubmarineAcceptance, Direction, Offer as SubmarineOffer, Submarine},
     },
-    types::{PaymentHash, PaymentPreimage},
+    types::{Msat, PaymentHash, PaymentPreimage},
 };
+use leyden_node::{Keeper, Needed};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use book::{Book, Needs, Ways};
 pub(crate) use leg::{LegBlock, LegError, LegStatus, OwnLeg, SwapLeg};
-pub(crate) use submarine::{AcceptSubmarine, QuoteSubmarine, SubmarineTask, SubmarineTerms};
-pub(crate) use task::SwapTask;
+
+use crate::{driver::services::Services, store::StoreError, wallet::backup::SwapBackup};
 
 /// Swaps that may be under way at a time: each is looked at in every block.
 pub(crate) const MAX_OPEN: usize = 100;
@@ -88,6 +96,37 @@ pub(crate) struct SwapTerms {
     pub max_lock_fee: Amount,
 }
 
+/// A submarine swap that is quoted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct QuoteSubmarine {
+    pub direction: Direction,
+    pub coins: Amount,
+    pub payment: Msat,
+    pub terms: SubmarineTerms,
+    /// Blocks until the coins go back; `None`: as many as leave time for all of it.
+    pub refund_blocks: Option<u32>,
+}
+
+/// A submarine swap that is accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AcceptSubmarine {
+    pub offer: SubmarineOffer,
+    /// What the caller believes the bargain to be.
+    pub direction: Direction,
+    pub coins: Amount,
+    pub payment: Msat,
+    pub terms: SubmarineTerms,
+}
+
+/// What each side of a submarine swap decides for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SubmarineTerms {
+    /// Confirmations that the other's lock needs.
+    pub depth: u32,
+    pub max_lock_fee: Amount,
+    pub max_route_fee: Msat,
+}
+
 /// What a person orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SwapOrder {
@@ -120,8 +159,8 @@ pub(crate) enum SwapRefused {
     )]
     OtherDirection { asked: Amount, asked_on: String, given: Amount, given_on: String, instead: &'static str },
     #[error(
-        "the daemon on {0} gives up old blocks (--prune), also such as a swap could need: nothing was begun. Run it without, on a \
-         new data directory if it has given up some"
+        "the second daemon, on {0}, gives up old blocks (--prune), and does not know which of them a swap of this one needs: \
+         nothing was begun. Quote or accept the swap there, or run it without --prune"
     )]
     Pruned(String),
     #[error("{MAX_OPEN} swaps are under way already: wait until one has ended")]
@@ -138,6 +177,19 @@ enum Call {
     Quote(QuoteSwap, Answer<SwapInfo>),
     Accept(Box<AcceptSwap>, Answer<SwapInfo>),
     Initiate(Acceptance, Answer<SwapInfo>),
+    /// A row of a backup. Whether it was not here.
+    Recover(Vec<u8>, Answer<bool>),
+    Order(PaymentHash, SwapOrder, Answer<SwapInfo>),
+    List(Answer<Vec<SwapInfo>>),
+}
+
+enum SubmarineCall {
+    /// With route hints for an invoice.
+    Quote(QuoteSubmarine, Vec<Vec<HintHop>>, Answer<SwapInfo>),
+    Accept(Box<AcceptSubmarine>, Vec<Vec<HintHop>>, Answer<SwapInfo>),
+    /// A row of a backup. Whether it was not here.
+    Recover(Vec<u8>, Answer<bool>),
+    Initiate(SubmarineAcceptance, Answer<SwapInfo>),
     Order(PaymentHash, SwapOrder, Answer<SwapInfo>),
     List(Answer<Vec<SwapInfo>>),
 }
@@ -145,10 +197,55 @@ enum Call {
 /// The way to the tasks of all swaps.
 pub(crate) struct Swaps {
     atomic: mpsc::Sender<Call>,
-    submarine: mpsc::Sender<submarine::Call>,
+    submarine: mpsc::Sender<SubmarineCall>,
     news: broadcast::Sender<SwapInfo>,
     /// Of the atomic ones, and of the submarine ones.
     troubles: [Trouble; 2],
+    needs: [Needs; 2],
+}
+
+/// All swaps as they were kept.
+pub(crate) struct Loaded {
+    atomic: BTreeMap<PaymentHash, Swap>,
+    submarine: BTreeMap<PaymentHash, Submarine>,
+}
+
+impl Loaded {
+    /// Reads them back. A row that cannot be read is an error: coins may depend on it.
+    pub(crate) fn read(services: &Services) -> Result<Self, StoreError> {
+        Ok(Self { atomic: Book::load(services)?, submarine: Book::load(services)? })
+    }
+
+    /// What the channel backup has of them.
+    pub(crate) fn backups(&self) -> Vec<SwapBackup> {
+        let submarine = self.submarine.values().filter_map(book::backup);
+        self.atomic.values().filter_map(book::backup).chain(submarine).collect()
+    }
+
+    /// Whether it is one of them, be it that it has ended.
+    pub(crate) fn knows(&self, key: &Key) -> bool {
+        match key {
+            Key::Swap(id) => self.atomic.contains_key(id),
+            Key::Submarine(id) => self.submarine.contains_key(id),
+        }
+    }
+}
+
+/// The tasks of all swaps.
+pub(crate) struct SwapTasks {
+    atomic: task::SwapTask,
+    submarine: submarine::SubmarineTask,
+}
+
+impl SwapTasks {
+    /// Runs until the daemon ends. `fatal` ends it when the disk does not take what must be kept.
+    pub(crate) async fn run(self, services: Arc<Services>, loaded: Loaded, fatal: mpsc::UnboundedSender<String>) {
+        let Self { atomic, submarine } = self;
+        tokio::join!(
+            atomic.run(Arc::clone(&services), loaded.atomic, fatal.clone()),
+            submarine.run(services, loaded.submarine, fatal)
+        );
+    }
 }
 
 /// Why a chain of a swap that is under way cannot be followed, while it cannot.
@@ -171,15 +268,35 @@ impl Trouble {
 
 impl Swaps {
     /// The way, and where it leads to. `other` is the second daemon's chain.
-    pub(crate) fn new(other: Option<Arc<dyn SwapLeg>>) -> (Self, SwapTask, SubmarineTask) {
+    pub(crate) fn new(other: Option<Arc<dyn SwapLeg>>) -> (Self, SwapTasks) {
+        let news = broadcast::Sender::new(NEWS);
+        let way = || Ways { news: news.clone(), trouble: Trouble::default(), needs: Needs::default() };
+        let [of_atomic, of_submarine] = [way(), way()];
+        let troubles = [of_atomic.trouble.clone(), of_submarine.trouble.clone()];
+        let needs = [of_atomic.needs.clone(), of_submarine.needs.clone()];
         let (atomic, mailbox) = mpsc::channel(MAILBOX);
         let (submarine, its_mailbox) = mpsc::channel(MAILBOX);
-        let news = broadcast::Sender::new(NEWS);
-        let troubles: [Trouble; 2] = Default::default();
-        let [of_atomic, of_submarine] = troubles.clone();
-        let task = SwapTask::new(mailbox, news.clone(), of_atomic, other);
-        let its_task = SubmarineTask { mailbox: its_mailbox, news: news.clone(), trouble: of_submarine };
-        (Self { atomic, submarine, news, troubles }, task, its_task)
+        let tasks = SwapTasks {
+            atomic: task::SwapTask { mailbox, ways: of_atomic, other },
+            submarine: submarine::SubmarineTask { mailbox: its_mailbox, ways: of_submarine },
+        };
+        (Self { atomic, submarine, news, troubles, needs }, tasks)
+    }
+
+    /// The blocks of this daemon's chain that a swap still has to look through, or may have to once more.
+    pub(crate) fn keeper(&self) -> Keeper {
+        let needs = self.needs.clone();
+        Arc::new(move || {
+            Ok(Needed { from: needs.iter().map(Needs::get).min().unwrap_or_default(), blocks: BTreeSet::new() })
+        })
+    }
+
+    /// Takes a swap back from a backup. Whether it was not here.
+    pub(crate) async fn recover(&self, key: Key, row: Vec<u8>) -> Result<bool, SwapRefused> {
+        match key {
+            Key::Swap(_) => ask(&self.atomic, |answer| Call::Recover(row, answer)).await,
+            Key::Submarine(_) => ask(&self.submarine, |answer| SubmarineCall::Recover(row, answer)).await,
+        }
     }
 
     pub(crate) async fn quote(&self, request: QuoteSwap) -> Result<SwapInfo, SwapRefused> {
@@ -200,7 +317,7 @@ impl Swaps {
         request: QuoteSubmarine,
         hints: Vec<Vec<HintHop>>,
     ) -> Result<SwapInfo, SwapRefused> {
-        ask(&self.submarine, |answer| submarine::Call::Quote(request, hints, answer)).await
+        ask(&self.submarine, |answer| SubmarineCall::Quote(request, hints, answer)).await
     }
 
     pub(crate) async fn accept_submarine(
@@ -208,23 +325,23 @@ impl Swaps {
         request: AcceptSubmarine,
         hints: Vec<Vec<HintHop>>,
     ) -> Result<SwapInfo, SwapRefused> {
-        ask(&self.submarine, |answer| submarine::Call::Accept(Box::new(request), hints, answer)).await
+        ask(&self.submarine, |answer| SubmarineCall::Accept(Box::new(request), hints, answer)).await
     }
 
     pub(crate) async fn initiate_submarine(&self, acceptance: SubmarineAcceptance) -> Result<SwapInfo, SwapRefused> {
-        ask(&self.submarine, |answer| submarine::Call::Initiate(acceptance, answer)).await
+        ask(&self.submarine, |answer| SubmarineCall::Initiate(acceptance, answer)).await
     }
 
     pub(crate) async fn order(&self, id: PaymentHash, order: SwapOrder) -> Result<SwapInfo, SwapRefused> {
         match ask(&self.atomic, |answer| Call::Order(id, order, answer)).await {
-            Err(SwapRefused::Unknown) => ask(&self.submarine, |answer| submarine::Call::Order(id, order, answer)).await,
+            Err(SwapRefused::Unknown) => ask(&self.submarine, |answer| SubmarineCall::Order(id, order, answer)).await,
             known => known,
         }
     }
 
     pub(crate) async fn list(&self) -> Result<Vec<SwapInfo>, SwapRefused> {
         let mut all = ask(&self.atomic, Call::List).await?;
-        all.extend(ask(&self.submarine, submarine::Call::List).await?);
+        all.extend(ask(&self.submarine, SubmarineCall::List).await?);
         Ok(all)
     }
 
@@ -243,4 +360,8 @@ async fn ask<C, T>(to: &mpsc::Sender<C>, call: impl FnOnce(Answer<T>) -> C) -> R
     let (answer, answered) = oneshot::channel();
     to.send(call(answer)).await.map_err(|_| SwapRefused::Stopping)?;
     answered.await.map_err(|_| SwapRefused::Stopping)?
+}
+
+fn refused(error: impl std::fmt::Display) -> SwapRefused {
+    SwapRefused::Refused(error.to_string())
 }

@@ -13,7 +13,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bitcoin::{Amount, Transaction};
 use leyden_channels::{
-    channel::Outbox,
     payment::{
         self, Description, HintHop, InvoiceRequest,
         incoming::{self, Hold, InvoiceState},
@@ -22,174 +21,88 @@ use leyden_channels::{
     swap::{
         BlockSeen, Refusal, Role, Start, SwapKeys as _, Tip, margins,
         submarine::{
-            Acceptance, Bargain, Ctx, Direction, Effect, Event, Lightning, Offer, Payment, Phase, Receipt, Request,
-            Submarine, SubmarineOutbox,
+            Bargain, Ctx, Direction, Effect, Event, Lightning, Payment, Receipt, Request, Submarine, SubmarineOutbox,
         },
     },
     types::{CltvExpiry, Height, Msat, PaymentHash, PaymentSecret, UnixTime},
     wire::Feature,
 };
-use tokio::{
-    sync::{broadcast, mpsc},
-    time::{Instant, MissedTickBehavior, interval},
-};
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::{
-    Answer, LOOK, LegBlock, LegError, LegStatus, MAX_OPEN, OwnLeg, REPEAT, SwapInfo, SwapLeg, SwapOrder, SwapRefused,
-    Trouble,
-    leg::{Doubt, away, back_to},
+    AcceptSubmarine, LegBlock, LegError, LegStatus, OwnLeg, QuoteSubmarine, SubmarineCall, SubmarineTerms, SwapInfo,
+    SwapLeg, SwapOrder, SwapRefused,
+    book::{Book, Desk, Ways, run},
+    leg::{Doubt, away, back_to, own_lock},
+    refused,
 };
-use crate::{
-    driver::services::Services,
-    store::{CoreKey, SUBMARINE, StoreError},
-};
+use crate::{driver::services::Services, store::StoreError};
 
 /// Parts of a payment at most, if the recipient takes several.
 const MAX_PARTS: u16 = 16;
 /// What the payer reads in the invoice.
 const MEMO: &str = "submarine swap";
 
-/// What is quoted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct QuoteSubmarine {
-    pub direction: Direction,
-    pub coins: Amount,
-    pub payment: Msat,
-    pub terms: SubmarineTerms,
-    /// Blocks until the coins go back; `None`: as many as leave time for all of it.
-    pub refund_blocks: Option<u32>,
-}
-
-/// What is accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct AcceptSubmarine {
-    pub offer: Offer,
-    /// What the caller believes the bargain to be.
-    pub direction: Direction,
-    pub coins: Amount,
-    pub payment: Msat,
-    pub terms: SubmarineTerms,
-}
-
-/// What each side decides for itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SubmarineTerms {
-    /// Confirmations that the other's lock needs.
-    pub depth: u32,
-    pub max_lock_fee: Amount,
-    pub max_route_fee: Msat,
-}
-
-pub(super) enum Call {
-    /// With route hints for an invoice.
-    Quote(QuoteSubmarine, Vec<Vec<HintHop>>, Answer<SwapInfo>),
-    Accept(Box<AcceptSubmarine>, Vec<Vec<HintHop>>, Answer<SwapInfo>),
-    Initiate(Acceptance, Answer<SwapInfo>),
-    Order(PaymentHash, SwapOrder, Answer<SwapInfo>),
-    List(Answer<Vec<SwapInfo>>),
-}
-
-pub(crate) struct SubmarineTask {
-    pub(super) mailbox: mpsc::Receiver<Call>,
-    pub(super) news: broadcast::Sender<SwapInfo>,
-    pub(super) trouble: Trouble,
+pub(super) struct SubmarineTask {
+    pub(super) mailbox: mpsc::Receiver<SubmarineCall>,
+    pub(super) ways: Ways,
 }
 
 impl SubmarineTask {
-    /// Reads the swaps back. A row that cannot be read is an error: coins may depend on it.
-    pub(crate) fn load(services: &Services) -> Result<BTreeMap<PaymentHash, Submarine>, StoreError> {
-        let rows = services.store.core_records(&[SUBMARINE])?;
-        let restore = |(_, row): (Vec<u8>, Vec<u8>)| Submarine::restore(&row).map(|swap| (swap.id(), swap));
-        rows.into_iter()
-            .map(restore)
-            .collect::<Result<_, _>>()
-            .map_err(|error| services.store.damaged(&error.to_string()))
-    }
-
     /// Runs until the daemon ends. `fatal` ends it when the disk does not take what must be kept.
-    pub(crate) async fn run(
+    pub(super) async fn run(
         self,
         services: Arc<Services>,
         swaps: BTreeMap<PaymentHash, Submarine>,
         fatal: mpsc::UnboundedSender<String>,
     ) {
-        let Self { mut mailbox, news, trouble } = self;
+        let Self { mailbox, ways } = self;
         let chain = OwnLeg(Arc::clone(&services));
-        let mut book = Book {
-            services,
-            swaps,
-            chain,
-            status: None,
-            told: BTreeMap::new(),
-            trouble,
-            doubt: Doubt::default(),
-            news,
-        };
-        let mut look = interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut repeat_at = Instant::now();
-        loop {
-            let done = tokio::select! {
-                call = mailbox.recv() => match call {
-                    Some(call) => book.answer(call).await,
-                    None => return,
-                },
-                _ = look.tick() => {
-                    let repeats = Instant::now() >= repeat_at;
-                    if repeats {
-                        repeat_at = Instant::now() + REPEAT;
-                    }
-                    book.look(repeats).await
-                }
-            };
-            if let Err(error) = done {
-                let _ = fatal.send(error.to_string());
-                return;
-            }
-        }
+        let book = Book::new(services, swaps, ways);
+        run(SubmarineDesk { book, chain, status: None, doubt: Doubt::default() }, mailbox, fatal).await;
     }
 }
 
 /// All submarine swaps, and what is known of the chain.
-struct Book {
-    services: Arc<Services>,
-    swaps: BTreeMap<PaymentHash, Submarine>,
+struct SubmarineDesk {
+    book: Book<Submarine>,
     chain: OwnLeg,
     status: Option<LegStatus>,
-    /// The phase that was told last.
-    told: BTreeMap<PaymentHash, Phase>,
-    trouble: Trouble,
     /// Since when the tip has been in doubt.
     doubt: Doubt,
-    news: broadcast::Sender<SwapInfo>,
 }
 
 /// A swap that is about to begin.
 type Made = Result<(Submarine, SubmarineOutbox), SwapRefused>;
 
-impl Book {
-    async fn answer(&mut self, call: Call) -> Result<(), StoreError> {
+impl Desk for SubmarineDesk {
+    type Call = SubmarineCall;
+
+    async fn answer(&mut self, call: SubmarineCall) -> Result<(), StoreError> {
         match call {
-            Call::Quote(request, hints, answer) => {
+            SubmarineCall::Quote(request, hints, answer) => {
                 let made = self.quote(&request, hints).await;
                 let _ = answer.send(self.begin(made).await?);
             }
-            Call::Accept(request, hints, answer) => {
+            SubmarineCall::Accept(request, hints, answer) => {
                 let made = self.accept(*request, hints).await;
                 let _ = answer.send(self.begin(made).await?);
             }
-            Call::Initiate(acceptance, answer) => {
+            SubmarineCall::Recover(row, answer) => {
+                let _ = answer.send(self.book.recover(&row).await?);
+            }
+            SubmarineCall::Initiate(acceptance, answer) => {
                 let is_of =
                     |swap: &&Submarine| swap.offer().digest() == acceptance.offer && swap.role() == Role::Initiator;
-                let id = self.swaps.values().find(is_of).map(Submarine::id);
+                let id = self.book.swaps.values().find(is_of).map(Submarine::id);
                 let _ = answer.send(self.order(id, Event::Initiate(acceptance)).await?);
             }
-            Call::Order(id, order, answer) => {
+            SubmarineCall::Order(id, order, answer) => {
                 let done = match order {
                     SwapOrder::Cancel => self.order(Some(id), Event::Cancel).await?,
                     SwapOrder::Participate | SwapOrder::Redeem(_) | SwapOrder::Refund
-                        if self.swaps.contains_key(&id) =>
+                        if self.book.swaps.contains_key(&id) =>
                     {
                         Err(SwapRefused::ByItself)
                     }
@@ -197,20 +110,49 @@ impl Book {
                 };
                 let _ = answer.send(done);
             }
-            Call::List(answer) => {
-                let all = self.swaps.values().map(|swap| self.info(swap)).collect();
+            SubmarineCall::List(answer) => {
+                let all = self.book.swaps.values().map(|swap| self.info(swap)).collect();
                 let _ = answer.send(Ok(all));
             }
         }
         Ok(())
     }
 
+    async fn look(&mut self, repeats: bool) -> Result<(), StoreError> {
+        let followed = self.book.followed();
+        let mut trouble = None;
+        if !followed.is_empty() {
+            self.status = self.chain.status().await.map_err(|error| trouble = Some(error.0)).ok();
+            trouble = trouble.or(self.doubt.of(&self.status));
+        }
+        for id in followed {
+            // Before anything is decided without it.
+            self.look_for_own_lock(id, repeats).await?;
+            self.hear_of_payment(id).await?;
+            let has_moved = match self.follow(id).await? {
+                Ok(moved) => moved,
+                Err(LegError(error)) => {
+                    trouble = Some(error);
+                    false
+                }
+            };
+            if has_moved || repeats {
+                self.handle_or_log(id, Event::Tick).await?;
+            }
+        }
+        self.book.note_needs();
+        self.book.note_trouble(trouble);
+        Ok(())
+    }
+}
+
+impl SubmarineDesk {
     async fn quote(&mut self, request: &QuoteSubmarine, hints: Vec<Vec<HintHop>>) -> Made {
         let status = self.now().await?;
         let QuoteSubmarine { direction, coins, payment, terms, refund_blocks } = *request;
         let bargain = Bargain { direction, coins, payment, chain: status.chain, refund_blocks };
         let request = self.request(terms, &status).await?;
-        let hash = self.services.keys.secret(&request.nonce).hash();
+        let hash = self.book.services.keys.secret(&request.nonce).hash();
         let invoice = match direction {
             Direction::In => {
                 let seconds = invoice_seconds(bargain.blocks(terms.depth), status.chain.spacing);
@@ -219,13 +161,13 @@ impl Book {
             Direction::Out => None,
         };
         let text = invoice.as_ref().map(|invoice| invoice.bolt11.clone()).unwrap_or_default();
-        let made = Submarine::quote(&bargain, text, request, self.services.now(), &self.services.keys);
+        let made = Submarine::quote(&bargain, text, request, self.book.services.now(), &self.book.services.keys);
         self.keep_invoice(made.map_err(refused)?, invoice).await
     }
 
     async fn accept(&mut self, request: AcceptSubmarine, hints: Vec<Vec<HintHop>>) -> Made {
         let AcceptSubmarine { offer, direction, coins, payment, terms } = request;
-        if self.swaps.contains_key(&offer.hash) {
+        if self.book.swaps.contains_key(&offer.hash) {
             return Err(SwapRefused::Known);
         }
         let status = self.now().await?;
@@ -240,18 +182,12 @@ impl Book {
         };
         let text = invoice.as_ref().map(|invoice| invoice.bolt11.clone()).unwrap_or_default();
         let bargain = (direction, status.chain, coins, payment);
-        let made = Submarine::accept(offer, bargain, text, request, self.services.now(), &self.services.keys);
+        let made = Submarine::accept(offer, bargain, text, request, self.book.services.now(), &self.book.services.keys);
         self.keep_invoice(made.map_err(refused)?, invoice).await
     }
 
     async fn request(&self, terms: SubmarineTerms, status: &LegStatus) -> Result<Request, SwapRefused> {
-        let open = self.swaps.values().filter(|swap| swap.outcome().is_none()).count();
-        if open >= MAX_OPEN {
-            return Err(SwapRefused::TooMany);
-        }
-        if status.is_pruned {
-            return Err(SwapRefused::Pruned(status.network.clone()));
-        }
+        self.book.check_room()?;
         let destination = self.chain.new_script().await.map_err(SwapRefused::Away)?;
         Ok(Request {
             nonce: rand::random(),
@@ -259,7 +195,7 @@ impl Book {
             max_lock_fee: terms.max_lock_fee,
             max_route_fee: terms.max_route_fee,
             start: Start { destination, tip: status.tip, spacing: status.spacing },
-            network: self.services.invoice_network,
+            network: self.book.services.invoice_network,
         })
     }
 
@@ -272,12 +208,12 @@ impl Book {
         expiry_seconds: u64,
         route_hints: Vec<Vec<HintHop>>,
     ) -> Result<incoming::Invoice, SwapRefused> {
-        if self.services.invoice_record(&hash).map_err(refused)?.is_some() {
+        if self.book.services.invoice_record(&hash).map_err(refused)?.is_some() {
             return Err(SwapRefused::Refused("there is an invoice with this hash already: ask for a new offer".into()));
         }
-        let (payment_secret, created) = (PaymentSecret(rand::random()), self.services.now());
+        let (payment_secret, created) = (PaymentSecret(rand::random()), self.book.services.now());
         let asked = InvoiceRequest {
-            network: self.services.invoice_network,
+            network: self.book.services.invoice_network,
             payment_hash: hash,
             payment_secret,
             amount: Some(amount),
@@ -287,7 +223,7 @@ impl Book {
             min_final_cltv_expiry_delta: final_cltv,
             route_hints,
         };
-        let bolt11 = asked.sign(&self.services.keys.node_secret()).map_err(refused)?;
+        let bolt11 = asked.sign(&self.book.services.keys.node_secret()).map_err(refused)?;
         Ok(incoming::Invoice {
             index: 0,
             payment_hash: hash,
@@ -309,7 +245,7 @@ impl Book {
     /// The invoice is durable before the swap that relies on it.
     async fn keep_invoice(&self, made: (Submarine, SubmarineOutbox), invoice: Option<incoming::Invoice>) -> Made {
         if let Some(mut invoice) = invoice {
-            let services = &self.services;
+            let services = &self.book.services;
             let added = services.try_change(&services.invoices, |invoices| {
                 invoice.index = invoices.next_index();
                 invoices.add(invoice)
@@ -320,15 +256,11 @@ impl Book {
     }
 
     async fn begin(&mut self, made: Made) -> Result<Result<SwapInfo, SwapRefused>, StoreError> {
-        let (swap, outbox) = match made {
-            Ok(made) => made,
-            Err(refused) => return Ok(Err(refused)),
-        };
-        self.commit(outbox).await?;
-        let (id, info) = (swap.id(), self.info(&swap));
-        self.swaps.insert(id, swap);
-        self.tell(id);
-        Ok(Ok(info))
+        let begun = self.book.begin(made).await?;
+        Ok(begun.map(|swap| {
+            self.tell(swap.id());
+            self.info(&swap)
+        }))
     }
 
     async fn order(
@@ -336,13 +268,13 @@ impl Book {
         id: Option<PaymentHash>,
         event: Event<'_>,
     ) -> Result<Result<SwapInfo, SwapRefused>, StoreError> {
-        let Some(id) = id.filter(|id| self.swaps.contains_key(id)) else { return Ok(Err(SwapRefused::Unknown)) };
+        let Some(id) = id.filter(|id| self.book.swaps.contains_key(id)) else { return Ok(Err(SwapRefused::Unknown)) };
         // Commands are judged by what the chain is now, not by what it was half a second ago.
         self.look(false).await?;
         if let Err(refusal) = self.handle(id, event).await? {
             return Ok(Err(refused(refusal)));
         }
-        let info = self.swaps.get(&id).map(|swap| self.info(swap));
+        let info = self.book.swaps.get(&id).map(|swap| self.info(swap));
         Ok(info.ok_or(SwapRefused::Unknown))
     }
 
@@ -354,7 +286,7 @@ impl Book {
     }
 
     fn info(&self, swap: &Submarine) -> SwapInfo {
-        let network = self.services.node.params().name.clone();
+        let network = self.book.services.node.params().name.clone();
         SwapInfo::Submarine { swap: Box::new(swap.clone()), network, warnings: self.warnings(swap) }
     }
 
@@ -365,42 +297,12 @@ impl Book {
         }
         let status = self.status.as_ref().filter(|_| swap.gives_coins() && swap.leg().funding.is_none());
         let lacks = status.and_then(|status| status.lacks(swap.offer().coins));
-        self.trouble.get().into_iter().chain(lacks).collect()
-    }
-
-    /// Feeds every swap what has happened.
-    async fn look(&mut self, repeats: bool) -> Result<(), StoreError> {
-        let open: Vec<PaymentHash> =
-            self.swaps.values().filter(|swap| swap.outcome().is_none()).map(Submarine::id).collect();
-        let mut trouble = None;
-        if !open.is_empty() {
-            self.status = self.chain.status().await.map_err(|error| trouble = Some(error.0)).ok();
-            trouble = trouble.or(self.doubt.of(&self.status));
-        }
-        for id in open {
-            self.hear_of_payment(id).await?;
-            let has_moved = match self.follow(id).await? {
-                Ok(moved) => moved,
-                Err(LegError(error)) => {
-                    trouble = Some(error);
-                    false
-                }
-            };
-            if has_moved || repeats {
-                self.handle_or_log(id, Event::Tick).await?;
-            }
-        }
-        if self.trouble.set(trouble.clone())
-            && let Some(trouble) = trouble
-        {
-            warn!(%trouble, "the chain of a swap that is under way cannot be followed; it is tried until it can");
-        }
-        Ok(())
+        self.book.ways.trouble.get().into_iter().chain(lacks).collect()
     }
 
     /// How the payment stands, if that is another than before.
     async fn hear_of_payment(&mut self, id: PaymentHash) -> Result<(), StoreError> {
-        let Some(before) = self.swaps.get(&id).map(Submarine::lightning) else { return Ok(()) };
+        let Some(before) = self.book.swaps.get(&id).map(Submarine::lightning) else { return Ok(()) };
         let (now, event) = match before {
             Lightning::Pays(_) => {
                 let payment = self.payment(&id)?;
@@ -418,10 +320,10 @@ impl Book {
     }
 
     fn payment(&self, hash: &PaymentHash) -> Result<Payment, StoreError> {
-        if self.services.payments().pending(hash).is_some() {
+        if self.book.services.payments().pending(hash).is_some() {
             return Ok(Payment::InFlight);
         }
-        let record = self.services.payment_record(hash)?;
+        let record = self.book.services.payment_record(hash)?;
         Ok(match record.map(|payment| payment.state) {
             None => Payment::Unpaid,
             // It has just ended and is being written.
@@ -432,7 +334,7 @@ impl Book {
     }
 
     fn receipt(&self, hash: &PaymentHash) -> Result<Receipt, StoreError> {
-        let record = self.services.invoice_record(hash)?;
+        let record = self.book.services.invoice_record(hash)?;
         Ok(match record.map(|invoice| invoice.state) {
             Some(InvoiceState::Open) => Receipt::Open,
             Some(InvoiceState::Accepted(accepted)) => {
@@ -445,11 +347,25 @@ impl Book {
         })
     }
 
+    /// A lock that the wallet knows: at times, and with each block.
+    async fn look_for_own_lock(&mut self, id: PaymentHash, repeats: bool) -> Result<(), StoreError> {
+        let tip = self.status.as_ref().map(|status| status.tip.hash);
+        let is_due = |swap: &&Submarine| repeats || tip.is_some_and(|tip| tip != swap.leg().tip.hash);
+        let waits = |swap: &&Submarine| swap.gives_coins() && swap.leg().funding.is_none();
+        let contract = self.book.swaps.get(&id).filter(waits).filter(is_due).and_then(Submarine::contract);
+        if let Some(contract) = contract
+            && let Ok(Some(transaction)) = own_lock(&self.chain, &contract).await
+        {
+            self.handle_or_log(id, Event::OwnLock(&transaction)).await?;
+        }
+        Ok(())
+    }
+
     /// The chain up to its tip, then the mempool. Whether any block was new.
     async fn follow(&mut self, id: PaymentHash) -> Result<Result<bool, LegError>, StoreError> {
         let moved = self.follow_blocks(id).await?;
         // Look for a redeem before refunding, in the mempool too; also if a block is missing.
-        let watched = self.swaps.get(&id).map(Submarine::leg).filter(|state| state.taken.is_none());
+        let watched = self.book.swaps.get(&id).map(Submarine::leg).filter(|state| state.taken.is_none());
         if let Some(lock) = watched.and_then(|state| state.lock) {
             match self.chain.spender(lock.outpoint).await {
                 Ok(Some(transaction)) => {
@@ -464,9 +380,10 @@ impl Book {
 
     /// The blocks up to the tip. Whether any was new.
     async fn follow_blocks(&mut self, id: PaymentHash) -> Result<Result<bool, LegError>, StoreError> {
-        let Some(end) = self.status.as_ref().map(|status| status.tip) else { return Ok(Ok(false)) };
-        let Some(known) = self.swaps.get(&id).map(Submarine::leg) else { return Ok(Ok(false)) };
-        match back_to(&self.chain, known, end).await {
+        let Some(status) = &self.status else { return Ok(Ok(false)) };
+        let end = status.tip;
+        let Some(known) = self.book.swaps.get(&id).map(Submarine::leg) else { return Ok(Ok(false)) };
+        match back_to(&self.chain, known, status).await {
             Ok(Some(to)) => {
                 self.handle_or_log(id, Event::Reorganized(to)).await?;
             }
@@ -492,7 +409,7 @@ impl Book {
     }
 
     fn next_height(&self, id: &PaymentHash, end: Height) -> Option<Height> {
-        let height = self.swaps.get(id)?.leg().tip.height.0;
+        let height = self.book.swaps.get(id)?.leg().tip.height.0;
         (height < end.0).then(|| Height(height.saturating_add(1)))
     }
 
@@ -526,38 +443,29 @@ impl Book {
         event: Event<'_>,
     ) -> Result<Result<Vec<Effect>, Refusal>, StoreError> {
         match self.apply(id, event) {
-            Ok(outbox) => self.commit(outbox).await.map(Ok),
+            Ok(outbox) => self.book.commit(&id, outbox).await.map(Ok),
             Err(refusal) => Ok(Err(refusal)),
         }
     }
 
     fn apply(&mut self, id: PaymentHash, event: Event<'_>) -> Result<SubmarineOutbox, Refusal> {
-        let Some(swap) = self.swaps.get(&id) else { return Ok(SubmarineOutbox::default()) };
+        let Some(swap) = self.book.swaps.get(&id) else { return Ok(SubmarineOutbox::default()) };
         let nothing = Default::default();
         let chain = match &self.status {
             Some(status) => status.seen_up_to(swap.leg().tip),
             None => away(&nothing),
         };
         let ctx = Ctx {
-            now: self.services.now(),
-            keys: &self.services.keys,
-            policy: &self.services.enforcement_policy,
+            now: self.book.services.now(),
+            keys: &self.book.services.keys,
+            policy: &self.book.services.enforcement_policy,
             chain,
-            network: self.services.invoice_network,
+            network: self.book.services.invoice_network,
         };
         let mut next = swap.clone();
         let outbox = next.handle(event, &ctx)?;
-        self.swaps.insert(id, next);
+        self.book.swaps.insert(id, next);
         Ok(outbox)
-    }
-
-    /// On the disk when this returns; only then its effects are known.
-    async fn commit(&self, outbox: SubmarineOutbox) -> Result<Vec<Effect>, StoreError> {
-        let mut store = self.services.store.clone();
-        let commit = move || Outbox::commit_all(vec![outbox.with_keys::<CoreKey>()], &mut store);
-        let done = tokio::task::spawn_blocking(commit).await;
-        let effects = done.map_err(|error| self.services.store.damaged(&error.to_string()))??;
-        Ok(effects.into_iter().flatten().collect())
     }
 
     async fn carry_out(&mut self, id: PaymentHash, effect: Effect) -> Result<Vec<Effect>, StoreError> {
@@ -587,7 +495,7 @@ impl Book {
                 }
             }
             Effect::Settle { preimage } => {
-                let services = &self.services;
+                let services = &self.book.services;
                 let ctx = services.invoice_ctx();
                 let settled = services.try_change(&services.invoices, |invoices| invoices.settle_held(preimage, &ctx));
                 match settled {
@@ -599,7 +507,7 @@ impl Book {
                 }
             }
             Effect::CancelInvoice => {
-                let services = &self.services;
+                let services = &self.book.services;
                 let canceled = services.try_change(&services.invoices, |invoices| invoices.cancel(&id, services.tip()));
                 match canceled {
                     Ok(underway) => {
@@ -614,7 +522,7 @@ impl Book {
 
     /// What follows from how the payment stands after an effect.
     async fn hear(&mut self, id: PaymentHash) -> Result<Vec<Effect>, StoreError> {
-        let event = match self.swaps.get(&id).map(Submarine::lightning) {
+        let event = match self.book.swaps.get(&id).map(Submarine::lightning) {
             Some(Lightning::Pays(_)) => Event::Payment(self.payment(&id)?),
             Some(Lightning::Receives(_)) => Event::Receipt(self.receipt(&id)?),
             None => return Ok(Vec::new()),
@@ -623,7 +531,7 @@ impl Book {
     }
 
     async fn pay(&self, text: &str, max_fee: Msat, max_cltv: u32) -> Result<(), SwapRefused> {
-        let services = &self.services;
+        let services = &self.book.services;
         let invoice = payment::Invoice::parse(text, services.invoice_network).map_err(refused)?;
         let takes_parts = invoice.features.supports(Feature::BasicMpp);
         let amount = invoice.amount.ok_or_else(|| refused("the invoice names no amount"))?;
@@ -674,20 +582,12 @@ impl Book {
 
     /// What has changed for a person.
     fn tell(&mut self, id: PaymentHash) {
-        let Some(swap) = self.swaps.get(&id) else { return };
-        let phase = swap.phase();
-        if self.told.insert(id, phase) != Some(phase) {
-            info!(swap = %id, ?phase, "a swap goes on");
-            let _ = self.news.send(self.info(swap));
-        }
+        let Some(swap) = self.book.is_news(&id).cloned() else { return };
+        let _ = self.book.ways.news.send(self.info(&swap));
     }
 }
 
 /// For how long the invoice can be paid: twice the time until the coins go back, so that slow blocks do not end it.
 fn invoice_seconds(blocks: u32, spacing: u32) -> u64 {
     u64::from(blocks).saturating_mul(u64::from(spacing)).saturating_mul(2)
-}
-
-fn refused(error: impl std::fmt::Display) -> SwapRefused {
-    SwapRefused::Refused(error.to_string())
 }

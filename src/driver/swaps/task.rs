@@ -1,29 +1,24 @@
-//! The task that owns all swaps.
+//! The task that owns all atomic swaps.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use bitcoin::Transaction;
 use leyden_channels::{
-    channel::Outbox,
     onchain::FeeEstimates,
-    swap::{BlockSeen, Ctx, Effect, Event, Leg, Phase, Refusal, Request, Role, Start, Swap, SwapOutbox, Tip, Trade},
+    swap::{BlockSeen, Ctx, Effect, Event, Leg, Refusal, Request, Role, Start, Swap, SwapOutbox, Tip, Trade},
     types::{Height, PaymentHash},
 };
-use tokio::{
-    sync::{broadcast, mpsc},
-    time::{Instant, MissedTickBehavior, interval},
-};
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::{
-    AcceptSwap, Call, LOOK, LegBlock, LegError, LegStatus, MAX_OPEN, OwnLeg, QuoteSwap, REPEAT, SwapInfo, SwapLeg,
-    SwapOrder, SwapRefused, SwapTerms, Trouble,
-    leg::{Doubt, away, back_to},
+    AcceptSwap, Call, LegBlock, LegError, LegStatus, OwnLeg, QuoteSwap, SwapInfo, SwapLeg, SwapOrder, SwapRefused,
+    SwapTerms,
+    book::{Book, Desk, Ways, run},
+    leg::{Doubt, away, back_to, own_lock},
+    refused,
 };
-use crate::{
-    driver::services::Services,
-    store::{CoreKey, SWAP, StoreError},
-};
+use crate::{driver::services::Services, store::StoreError};
 
 /// Which of the two daemons.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,97 +27,42 @@ enum Place {
     Other,
 }
 
-pub(crate) struct SwapTask {
-    mailbox: mpsc::Receiver<Call>,
-    news: broadcast::Sender<SwapInfo>,
-    trouble: Trouble,
-    other: Option<Arc<dyn SwapLeg>>,
+pub(super) struct SwapTask {
+    pub(super) mailbox: mpsc::Receiver<Call>,
+    pub(super) ways: Ways,
+    pub(super) other: Option<Arc<dyn SwapLeg>>,
 }
 
 impl SwapTask {
-    pub(super) fn new(
-        mailbox: mpsc::Receiver<Call>,
-        news: broadcast::Sender<SwapInfo>,
-        trouble: Trouble,
-        other: Option<Arc<dyn SwapLeg>>,
-    ) -> Self {
-        Self { mailbox, news, trouble, other }
-    }
-
-    /// Reads the swaps back. A row that cannot be read is an error: coins may depend on it.
-    pub(crate) fn load(services: &Services) -> Result<BTreeMap<PaymentHash, Swap>, StoreError> {
-        let rows = services.store.core_records(&[SWAP])?;
-        let restore = |(_, row): (Vec<u8>, Vec<u8>)| Swap::restore(&row).map(|swap| (swap.id(), swap));
-        rows.into_iter()
-            .map(restore)
-            .collect::<Result<_, _>>()
-            .map_err(|error| services.store.damaged(&error.to_string()))
-    }
-
     /// Runs until the daemon ends. `fatal` ends it when the disk does not take what must be kept.
-    pub(crate) async fn run(
+    pub(super) async fn run(
         self,
         services: Arc<Services>,
         swaps: BTreeMap<PaymentHash, Swap>,
         fatal: mpsc::UnboundedSender<String>,
     ) {
-        let Self { mut mailbox, news, trouble, other } = self;
+        let Self { mailbox, ways, other } = self;
         let own: Arc<dyn SwapLeg> = Arc::new(OwnLeg(Arc::clone(&services)));
-        let mut book = Book {
-            services,
-            swaps,
-            own,
-            other,
-            own_status: None,
-            other_status: None,
-            told: BTreeMap::new(),
-            trouble,
-            doubt: Doubt::default(),
-            news,
-        };
-        let mut look = interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut repeat_at = Instant::now();
-        loop {
-            let done = tokio::select! {
-                call = mailbox.recv() => match call {
-                    Some(call) => book.answer(call).await,
-                    None => return,
-                },
-                _ = look.tick() => {
-                    let repeats = Instant::now() >= repeat_at;
-                    if repeats {
-                        repeat_at = Instant::now() + REPEAT;
-                    }
-                    book.look(repeats).await
-                }
-            };
-            if let Err(error) = done {
-                let _ = fatal.send(error.to_string());
-                return;
-            }
-        }
+        let book = Book::new(services, swaps, ways);
+        let doubt = Doubt::default();
+        run(AtomicDesk { book, own, other, own_status: None, other_status: None, doubt }, mailbox, fatal).await;
     }
 }
 
-/// All swaps, and what is known of the two chains.
-struct Book {
-    services: Arc<Services>,
-    swaps: BTreeMap<PaymentHash, Swap>,
+/// All atomic swaps, and what is known of the two chains.
+struct AtomicDesk {
+    book: Book<Swap>,
     own: Arc<dyn SwapLeg>,
     other: Option<Arc<dyn SwapLeg>>,
     own_status: Option<LegStatus>,
     other_status: Option<LegStatus>,
-    /// The phase that was told last.
-    told: BTreeMap<PaymentHash, Phase>,
-    /// What a chain is in trouble with: it is written once.
-    trouble: Trouble,
     /// Since when a tip has been in doubt.
     doubt: Doubt,
-    news: broadcast::Sender<SwapInfo>,
 }
 
-impl Book {
+impl Desk for AtomicDesk {
+    type Call = Call;
+
     async fn answer(&mut self, call: Call) -> Result<(), StoreError> {
         match call {
             Call::Quote(request, answer) => {
@@ -133,9 +73,12 @@ impl Book {
                 let made = self.accept(*request).await;
                 let _ = answer.send(self.begin(made).await?);
             }
+            Call::Recover(row, answer) => {
+                let _ = answer.send(self.book.recover(&row).await?);
+            }
             Call::Initiate(acceptance, answer) => {
                 let is_of = |swap: &&Swap| swap.offer().digest() == acceptance.offer && swap.role() == Role::Initiator;
-                let id = self.swaps.values().find(is_of).map(Swap::id);
+                let id = self.book.swaps.values().find(is_of).map(Swap::id);
                 let _ = answer.send(self.order(id, Event::Initiate(acceptance)).await?);
             }
             Call::Order(id, order, answer) => {
@@ -148,25 +91,62 @@ impl Book {
                 let _ = answer.send(self.order(Some(id), event).await?);
             }
             Call::List(answer) => {
-                let all = self.swaps.values().map(|swap| self.info(swap)).collect();
+                let all = self.book.swaps.values().map(|swap| self.info(swap)).collect();
                 let _ = answer.send(Ok(all));
             }
         }
         Ok(())
     }
 
+    async fn look(&mut self, repeats: bool) -> Result<(), StoreError> {
+        let followed = self.book.followed();
+        if followed.is_empty() {
+            self.book.note_needs();
+            self.book.note_trouble(None);
+            return Ok(());
+        }
+        let mut trouble = None;
+        self.own_status = self.own.status().await.map_err(|error| trouble = Some(error.0)).ok();
+        self.other_status = match &self.other {
+            None => {
+                trouble = Some(SwapRefused::NoOther.to_string());
+                None
+            }
+            Some(other) => other.status().await.map_err(|error| trouble = Some(error.0)).ok(),
+        };
+        let doubted = self.doubt.of([&self.own_status, &self.other_status].into_iter().flatten());
+        trouble = trouble.or(doubted);
+        for id in followed {
+            let mut has_moved = repeats;
+            for leg in Leg::ALL {
+                match self.follow(id, leg, repeats).await? {
+                    Ok(moved) => has_moved |= moved,
+                    Err(LegError(error)) => trouble = Some(error),
+                }
+            }
+            if has_moved {
+                self.handle_or_log(id, Event::Tick).await?;
+            }
+        }
+        self.book.note_needs();
+        self.book.note_trouble(trouble);
+        Ok(())
+    }
+}
+
+impl AtomicDesk {
     async fn quote(&mut self, request: QuoteSwap) -> Result<(Swap, SwapOutbox), SwapRefused> {
         let QuoteSwap { give, get, give_other, terms, outer_seconds, inner_seconds } = request;
         let (own, other) = self.both().await?;
         let (give_on, get_on) = if give_other { (&other, &own) } else { (&own, &other) };
         let trade = Trade { give, give_on: give_on.chain, get, get_on: get_on.chain, outer_seconds, inner_seconds };
         let request = self.request(terms, give_on, get_on).await?;
-        Swap::quote(trade, request, self.services.now(), &self.services.keys).map_err(refused)
+        Swap::quote(trade, request, self.book.services.now(), &self.book.services.keys).map_err(refused)
     }
 
     async fn accept(&mut self, request: AcceptSwap) -> Result<(Swap, SwapOutbox), SwapRefused> {
         let AcceptSwap { offer, give, get, give_other, locked_for, terms } = request;
-        if self.swaps.contains_key(&offer.hash) {
+        if self.book.swaps.contains_key(&offer.hash) {
             return Err(SwapRefused::Known);
         }
         let (own, other) = self.both().await?;
@@ -183,15 +163,15 @@ impl Book {
         }
         let request = self.request(terms, outer, inner).await?;
         let (give, get) = ((inner.chain, give), (outer.chain, get));
-        Swap::accept(offer, give, get, locked_for, request, self.services.now(), &self.services.keys).map_err(refused)
+        Swap::accept(offer, give, get, locked_for, request, self.book.services.now(), &self.book.services.keys)
+            .map_err(refused)
     }
 
     async fn request(&self, terms: SwapTerms, outer: &LegStatus, inner: &LegStatus) -> Result<Request, SwapRefused> {
-        let open = self.swaps.values().filter(|swap| swap.outcome().is_none()).count();
-        if open >= MAX_OPEN {
-            return Err(SwapRefused::TooMany);
-        }
-        if let Some(pruned) = [outer, inner].into_iter().find(|status| status.is_pruned) {
+        self.book.check_room()?;
+        // This daemon keeps the blocks that its swaps need; the second one does not know which these are.
+        let is_other = |status: &&LegStatus| self.place(status.chain.hash) == Place::Other;
+        if let Some(pruned) = [outer, inner].into_iter().filter(is_other).find(|status| status.is_pruned) {
             return Err(SwapRefused::Pruned(pruned.network.clone()));
         }
         Ok(Request {
@@ -214,15 +194,11 @@ impl Book {
         &mut self,
         made: Result<(Swap, SwapOutbox), SwapRefused>,
     ) -> Result<Result<SwapInfo, SwapRefused>, StoreError> {
-        let (swap, outbox) = match made {
-            Ok(made) => made,
-            Err(refused) => return Ok(Err(refused)),
-        };
-        self.commit(outbox).await?;
-        let (id, info) = (swap.id(), self.info(&swap));
-        self.swaps.insert(id, swap);
-        self.tell(id);
-        Ok(Ok(info))
+        let begun = self.book.begin(made).await?;
+        Ok(begun.map(|swap| {
+            self.tell(swap.id());
+            self.info(&swap)
+        }))
     }
 
     async fn order(
@@ -230,13 +206,13 @@ impl Book {
         id: Option<PaymentHash>,
         event: Event<'_>,
     ) -> Result<Result<SwapInfo, SwapRefused>, StoreError> {
-        let Some(id) = id.filter(|id| self.swaps.contains_key(id)) else { return Ok(Err(SwapRefused::Unknown)) };
+        let Some(id) = id.filter(|id| self.book.swaps.contains_key(id)) else { return Ok(Err(SwapRefused::Unknown)) };
         // Commands are judged by what the chains are now, not by what they were half a second ago.
         self.look(false).await?;
         if let Err(refusal) = self.handle(id, event).await? {
             return Ok(Err(refused(refusal)));
         }
-        let info = self.swaps.get(&id).map(|swap| self.info(swap));
+        let info = self.book.swaps.get(&id).map(|swap| self.info(swap));
         Ok(info.ok_or(SwapRefused::Unknown))
     }
 
@@ -250,7 +226,7 @@ impl Book {
     }
 
     fn place(&self, hash: bitcoin::constants::ChainHash) -> Place {
-        if hash == self.services.chain_hash() { Place::Own } else { Place::Other }
+        if hash == self.book.services.chain_hash() { Place::Own } else { Place::Other }
     }
 
     fn chain_at(&self, hash: bitcoin::constants::ChainHash) -> Option<Arc<dyn SwapLeg>> {
@@ -290,53 +266,18 @@ impl Book {
         let gives = swap.role().gives();
         let status = self.status_of(swap, gives).filter(|_| swap.leg(gives).funding.is_none());
         let lacks = status.and_then(|status| status.lacks(swap.offer().leg(gives).amount));
-        self.trouble.get().into_iter().chain(lacks).collect()
+        self.book.ways.trouble.get().into_iter().chain(lacks).collect()
     }
 
-    /// Feeds every swap what has happened.
-    async fn look(&mut self, repeats: bool) -> Result<(), StoreError> {
-        let open: Vec<PaymentHash> =
-            self.swaps.values().filter(|swap| swap.outcome().is_none()).map(Swap::id).collect();
-        if open.is_empty() {
-            self.trouble.set(None);
-            return Ok(());
-        }
-        let mut trouble = None;
-        self.own_status = self.own.status().await.map_err(|error| trouble = Some(error.0)).ok();
-        self.other_status = match &self.other {
-            None => {
-                trouble = Some(SwapRefused::NoOther.to_string());
-                None
-            }
-            Some(other) => other.status().await.map_err(|error| trouble = Some(error.0)).ok(),
-        };
-        let doubted = self.doubt.of([&self.own_status, &self.other_status].into_iter().flatten());
-        trouble = trouble.or(doubted);
-        for id in open {
-            let mut has_moved = repeats;
-            for leg in Leg::ALL {
-                match self.follow(id, leg).await? {
-                    Ok(moved) => has_moved |= moved,
-                    Err(LegError(error)) => trouble = Some(error),
-                }
-            }
-            if has_moved {
-                self.handle_or_log(id, Event::Tick).await?;
-            }
-        }
-        if self.trouble.set(trouble.clone())
-            && let Some(trouble) = trouble
-        {
-            warn!(%trouble, "a chain of a swap that is under way cannot be followed; it is tried until it can");
-        }
-        Ok(())
-    }
-
-    /// One chain of one swap: its blocks up to the tip, then the mempool. Whether anything was new.
-    async fn follow(&mut self, id: PaymentHash, leg: Leg) -> Result<Result<bool, LegError>, StoreError> {
-        let Some(swap) = self.swaps.get(&id) else { return Ok(Ok(false)) };
+    /// One chain of one swap: a lock that the wallet knows (at times, and with each block), its blocks up to the tip, then the
+    /// mempool. Whether anything was new.
+    async fn follow(&mut self, id: PaymentHash, leg: Leg, repeats: bool) -> Result<Result<bool, LegError>, StoreError> {
+        let Some(swap) = self.book.swaps.get(&id) else { return Ok(Ok(false)) };
         // Without an acceptance there is no contract to look for; these blocks are looked at when there is.
-        if swap.acceptance().is_none() {
+        let Some(contract) = swap.contract(leg) else { return Ok(Ok(false)) };
+        let is_own = leg == swap.role().gives();
+        // Of a swap that has ended only this person's lock may still come.
+        if swap.outcome().is_some() && !is_own {
             return Ok(Ok(false));
         }
         let hash = swap.offer().leg(leg).chain.hash;
@@ -346,9 +287,21 @@ impl Book {
                  --network and --data-dir"
             ))));
         };
+        let swap = swap.leg(leg);
+        // Before the blocks: with the last of them a swap may end.
+        let mut unknown = None;
+        if is_own && swap.funding.is_none() && (repeats || swap.tip.hash != status.tip.hash) {
+            match own_lock(chain.as_ref(), &contract).await {
+                Ok(Some(transaction)) => {
+                    self.handle_or_log(id, Event::OwnLock(&transaction)).await?;
+                }
+                Ok(None) => {}
+                Err(error) => unknown = Some(error),
+            }
+        }
         let moved = self.follow_blocks(id, leg, &status, &chain).await?;
         // Also if a block is missing: the secret may be seen nevertheless.
-        let followed = self.swaps.get(&id).map(|swap| swap.leg(leg)).filter(|state| state.taken.is_none());
+        let followed = self.book.swaps.get(&id).map(|swap| swap.leg(leg)).filter(|state| state.taken.is_none());
         if let Some(lock) = followed.and_then(|state| state.lock) {
             match chain.spender(lock.outpoint).await {
                 Ok(Some(transaction)) => {
@@ -358,7 +311,7 @@ impl Book {
                 Err(error) => return Ok(Err(error)),
             }
         }
-        Ok(moved)
+        Ok(unknown.map_or(moved, Err))
     }
 
     async fn follow_blocks(
@@ -368,9 +321,9 @@ impl Book {
         status: &LegStatus,
         chain: &Arc<dyn SwapLeg>,
     ) -> Result<Result<bool, LegError>, StoreError> {
-        let Some(swap) = self.swaps.get(&id) else { return Ok(Ok(false)) };
+        let Some(swap) = self.book.swaps.get(&id) else { return Ok(Ok(false)) };
         let mut has_moved = false;
-        match back_to(chain.as_ref(), swap.leg(leg), status.tip).await {
+        match back_to(chain.as_ref(), swap.leg(leg), status).await {
             Ok(Some(to)) => {
                 self.handle_or_log(id, Event::Reorganized { leg, to }).await?;
             }
@@ -395,7 +348,7 @@ impl Book {
     }
 
     fn next_height(&self, id: &PaymentHash, leg: Leg, end: Height) -> Option<Height> {
-        let height = self.swaps.get(id)?.leg(leg).tip.height.0;
+        let height = self.book.swaps.get(id)?.leg(leg).tip.height.0;
         (height < end.0).then(|| Height(height.saturating_add(1)))
     }
 
@@ -416,7 +369,7 @@ impl Book {
             Ok(outbox) => outbox,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let mut effects = self.commit(outbox).await?;
+        let mut effects = self.book.commit(&id, outbox).await?;
         while let Some(effect) = effects.pop() {
             effects.extend(self.carry_out(id, effect).await?);
         }
@@ -425,13 +378,13 @@ impl Book {
     }
 
     fn apply(&mut self, id: PaymentHash, event: Event<'_>) -> Result<SwapOutbox, Refusal> {
-        let Some(swap) = self.swaps.get(&id) else { return Ok(SwapOutbox::default()) };
+        let Some(swap) = self.book.swaps.get(&id) else { return Ok(SwapOutbox::default()) };
         let nothing = FeeEstimates::default();
         let chain = |leg| match self.status_of(swap, leg) {
             Some(status) => status.seen_up_to(swap.leg(leg).tip),
             None => away(&nothing),
         };
-        let services = Arc::clone(&self.services);
+        let services = Arc::clone(&self.book.services);
         let ctx = Ctx {
             now: services.now(),
             keys: &services.keys,
@@ -441,17 +394,8 @@ impl Book {
         };
         let mut next = swap.clone();
         let outbox = next.handle(event, &ctx)?;
-        self.swaps.insert(id, next);
+        self.book.swaps.insert(id, next);
         Ok(outbox)
-    }
-
-    /// On the disk when this returns; only then its effects are known.
-    async fn commit(&self, outbox: SwapOutbox) -> Result<Vec<Effect>, StoreError> {
-        let mut store = self.services.store.clone();
-        let commit = move || Outbox::commit_all(vec![outbox.with_keys::<CoreKey>()], &mut store);
-        let done = tokio::task::spawn_blocking(commit).await;
-        let effects = done.map_err(|error| self.services.store.damaged(&error.to_string()))??;
-        Ok(effects.into_iter().flatten().collect())
     }
 
     async fn carry_out(&mut self, id: PaymentHash, effect: Effect) -> Result<Vec<Effect>, StoreError> {
@@ -459,7 +403,8 @@ impl Book {
         | Effect::Release { leg, .. }
         | Effect::Recall { leg, .. }
         | Effect::Broadcast { leg, .. }) = &effect;
-        let Some(chain) = self.swaps.get(&id).and_then(|swap| self.chain_at(swap.offer().leg(*leg).chain.hash)) else {
+        let Some(chain) = self.book.swaps.get(&id).and_then(|swap| self.chain_at(swap.offer().leg(*leg).chain.hash))
+        else {
             return Ok(Vec::new());
         };
         match effect {
@@ -517,22 +462,14 @@ impl Book {
         event: Event<'_>,
     ) -> Result<Result<Vec<Effect>, Refusal>, StoreError> {
         match self.apply(id, event) {
-            Ok(outbox) => self.commit(outbox).await.map(Ok),
+            Ok(outbox) => self.book.commit(&id, outbox).await.map(Ok),
             Err(refusal) => Ok(Err(refusal)),
         }
     }
 
     /// What has changed for a person.
     fn tell(&mut self, id: PaymentHash) {
-        let Some(swap) = self.swaps.get(&id) else { return };
-        let phase = swap.phase();
-        if self.told.insert(id, phase) != Some(phase) {
-            info!(swap = %id, ?phase, "a swap goes on");
-            let _ = self.news.send(self.info(swap));
-        }
+        let Some(swap) = self.book.is_news(&id).cloned() else { return };
+        let _ = self.book.ways.news.send(self.info(&swap));
     }
-}
-
-fn refused(error: impl std::fmt::Display) -> SwapRefused {
-    SwapRefused::Refused(error.to_string())
 }

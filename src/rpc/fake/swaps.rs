@@ -165,6 +165,10 @@ impl Swaps for Fake {
         self.asked(outpoint, Some(transaction()))
     }
 
+    async fn swap_waiting(&self, script: ScriptBuf) -> Result<Option<Transaction>, ApiError> {
+        self.asked(script, Some(transaction()))
+    }
+
     async fn swap_script(&self) -> Result<ScriptBuf, ApiError> {
         self.answer(ScriptBuf::new())
     }

@@ -14,7 +14,8 @@ use super::{CliError, Context, backup::BackupArgs};
     leyden pendingchannels                             how far it is\n\n\
     Payments that were in flight when the machine was lost are not in a backup. The peer has to be\n\
     there; if it is reached at another address than before, `leyden connect` it. What a close of your\n\
-    own still held back is not claimed from a backup: if the old data folder is still there, keep it.")]
+    own still held back is not claimed from a backup: if the old data folder is still there, keep it.\n\n\
+    Swaps that were under way are in it too, and go on: `leyden swap list`.")]
 pub struct RestoreChanBackup {
     #[command(flatten)]
     backup: BackupArgs,
@@ -25,10 +26,10 @@ impl RestoreChanBackup {
         let request = RestoreChanBackupRequest { backup: Some(Backup::MultiChanBackup(self.backup.read()?)) };
         let answer = context.client().await?.lightning().restore_channel_backups(request).await?.into_inner();
         context.show(&answer, || match answer.num_restored {
-            0 => "Every channel of this backup is here already, or has ended.".to_owned(),
+            0 => "Every channel and swap of this backup is here already, or has ended.".to_owned(),
             count => format!(
-                "{count} channels are restored. Their peers are asked to close them; `leyden pendingchannels` shows how \
-                 far that is."
+                "{count} channels and swaps are restored. The channels' peers are asked to close them: `leyden \
+                 pendingchannels` shows how far that is. The swaps go on: `leyden swap list`."
             ),
         })
     }
