@@ -64,3 +64,6 @@ pub mod leyden {
 /// All services and messages as an encoded `google.protobuf.FileDescriptorSet`: for server reflection, and for
 /// programs that print messages without knowing their types.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/leyden.descriptors"));
+
+/// Every call of LND's, and what becomes of it here: the table of `LND.md`, by service, a row a call.
+pub const LND_CALLS: &str = include_str!("../LND.md");

@@ -21,8 +21,12 @@ use leyden_proto::{
     watchtowerrpc::watchtower_client::WatchtowerClient,
     wtclientrpc::watchtower_client_client::WatchtowerClientClient,
 };
+use prost::bytes::{Buf as _, BufMut as _};
 use tonic::{
-    Request, Status,
+    Request, Status, Streaming,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codegen::http::uri::PathAndQuery,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
@@ -105,6 +109,44 @@ impl Interceptor for WithMacaroon {
     }
 }
 
+/// Messages stay encoded.
+#[derive(Debug)]
+struct Encoded;
+
+impl Codec for Encoded {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Encoded {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, message: Vec<u8>, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        into.put_slice(&message);
+        Ok(())
+    }
+}
+
+impl Decoder for Encoded {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining()).into()))
+    }
+}
+
 type Authorized = InterceptedService<Channel, WithMacaroon>;
 
 /// A connection to a daemon; clones share it.
@@ -149,6 +191,15 @@ impl Client {
     pub fn refusing_high_fee(mut self, refuses: bool) -> Self {
         self.macaroon.wishes.refuse_high_fee = refuses;
         self
+    }
+
+    /// Any call by its path, with its request and its answers encoded; a call that has one answer gives one.
+    pub async fn call(&self, path: &str, request: Vec<u8>) -> Result<Streaming<Vec<u8>>, Status> {
+        let path = PathAndQuery::try_from(path).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let service = InterceptedService::new(self.channel.clone(), self.macaroon.clone());
+        let mut grpc = Grpc::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        grpc.ready().await.map_err(|_| Status::unavailable("transport error"))?;
+        Ok(grpc.server_streaming(Request::new(request), path, Encoded).await?.into_inner())
     }
 
     /// `lnrpc.Lightning`.

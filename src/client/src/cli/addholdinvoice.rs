@@ -3,7 +3,7 @@
 use clap::Args;
 use leyden_proto::invoicesrpc::AddHoldInvoiceRequest;
 
-use super::{CliError, Context, amount::Sat, lookupinvoice, table};
+use super::{CliError, Context, addinvoice, amount::Sat, lookupinvoice, table};
 
 /// Create an invoice whose payment is held until `settleinvoice` or `cancelinvoice`.
 #[derive(Debug, Args)]
@@ -27,6 +27,15 @@ pub struct AddHoldInvoice {
     /// Blocks that must remain when the payment arrives [default: 80]
     #[arg(long, alias = "cltv_expiry_delta", default_value_t = 0, hide_default_value = true)]
     cltv_expiry_delta: u64,
+    /// How much, in millisatoshi
+    #[arg(long, conflicts_with = "amt")]
+    amt_msat: Option<i64>,
+    /// SHA-256 of a longer description, 64 hex digits
+    #[arg(long)]
+    description_hash: Option<String>,
+    /// An on-chain address for payers that find no route
+    #[arg(long, default_value = "", hide_default_value = true)]
+    fallback_addr: String,
     /// Add route hints for channels that are not announced
     #[arg(long)]
     private: bool,
@@ -41,6 +50,9 @@ impl AddHoldInvoice {
             expiry: self.expiry,
             cltv_expiry: self.cltv_expiry_delta,
             private: self.private,
+            value_msat: self.amt_msat.unwrap_or(0),
+            description_hash: addinvoice::description_hash(self.description_hash.as_deref())?,
+            fallback_addr: self.fallback_addr,
             ..Default::default()
         };
         let answer = context.client().await?.invoices().add_hold_invoice(request).await?.into_inner();

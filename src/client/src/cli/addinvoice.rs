@@ -3,7 +3,7 @@
 use clap::Args;
 use leyden_proto::lnrpc::Invoice;
 
-use super::{CliError, Context, amount::Sat};
+use super::{CliError, Context, amount::Sat, lookupinvoice};
 
 /// Create an invoice.
 #[derive(Debug, Args)]
@@ -26,6 +26,12 @@ pub struct AddInvoice {
     /// The preimage, 64 hex digits [default: a random one]
     #[arg(long)]
     preimage: Option<String>,
+    /// SHA-256 of a longer description, 64 hex digits
+    #[arg(long)]
+    description_hash: Option<String>,
+    /// Blocks that must remain when the payment arrives [default: the node's]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    cltv_expiry_delta: u64,
     /// An on-chain address for payers that find no route
     #[arg(long, alias = "fallback_addr", default_value = "", hide_default_value = true)]
     fallback_addr: String,
@@ -45,6 +51,8 @@ impl AddInvoice {
             r_preimage: preimage
                 .map_err(|_| CliError::Usage("--preimage: it has 64 hex digits".to_owned()))?
                 .unwrap_or_default(),
+            description_hash: description_hash(self.description_hash.as_deref())?,
+            cltv_expiry: self.cltv_expiry_delta,
             fallback_addr: self.fallback_addr,
             private: self.private,
             ..Default::default()
@@ -52,4 +60,9 @@ impl AddInvoice {
         let answer = context.client().await?.lightning().add_invoice(request).await?.into_inner();
         context.show(&answer, || answer.payment_request.clone())
     }
+}
+
+/// Of a description that the invoice does not hold; none if it is not given.
+pub(super) fn description_hash(text: Option<&str>) -> Result<Vec<u8>, CliError> {
+    text.map_or(Ok(Vec::new()), |text| lookupinvoice::bytes32("description hash", text))
 }

@@ -71,6 +71,36 @@ impl FromStr for Sat {
     }
 }
 
+/// A time on the command line, in seconds: `90`, or as Go's programs write it, `90s`, `1m30s`, `2h`.
+pub(super) fn seconds(text: &str) -> Result<u64, String> {
+    let wrong = || format!("\"{text}\" is no time: write seconds, such as 90, or 90s, 2m, 1h");
+    if let Ok(seconds) = text.parse() {
+        return Ok(seconds);
+    }
+    let mut total: u64 = 0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = rest.split_at(digits);
+        let unit_seconds = match unit.bytes().next() {
+            Some(b's') => 1,
+            Some(b'm') => 60,
+            Some(b'h') => 3_600,
+            _ => return Err(wrong()),
+        };
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        total = number.checked_mul(unit_seconds).and_then(|part| total.checked_add(part)).ok_or_else(wrong)?;
+        rest = &unit[1..];
+    }
+    if text.is_empty() { Err(wrong()) } else { Ok(total) }
+}
+
+/// [`seconds`] for fields of LND that hold them in 32 bits.
+pub(super) fn seconds_i32(text: &str) -> Result<i32, String> {
+    let seconds = seconds(text)?;
+    i32::try_from(seconds).map_err(|_| format!("{seconds} seconds are too long"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +110,17 @@ mod tests {
         assert_eq!([sat(0), sat(999), sat(1000), sat(-1234567)], ["0 sat", "999 sat", "1,000 sat", "-1,234,567 sat"]);
         assert_eq!([msat(1000), msat(1500), msat(7)], ["1 sat", "1.500 sat", "0.007 sat"]);
         assert_eq!([hash_rate(0.0), hash_rate(18_800_000.0), hash_rate(1e21)], ["0.0 H/s", "18.8 MH/s", "1000.0 EH/s"]);
+    }
+
+    #[test]
+    fn times_are_taken_as_seconds_and_as_go_writes_them() {
+        for (text, expected) in [("60", 60), ("90s", 90), ("1m30s", 90), ("2h", 7_200)] {
+            assert_eq!(seconds(text), Ok(expected), "{text}");
+        }
+        for wrong in ["", "s", "5x", "m5", "-1s", "1m5", "99999999999999999999h"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+        assert!(seconds_i32("99999999999").is_err());
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub struct CloseChannel {
     force: bool,
     #[command(flatten)]
     fee: FeeArgs,
+    /// The highest fee rate to agree to, satoshi per virtual byte
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    max_fee_rate: u64,
     /// Address that receives our balance [default: a fresh address of the wallet]
     #[arg(long, alias = "delivery_addr", default_value = "", hide_default_value = true)]
     delivery_addr: String,
@@ -47,6 +50,7 @@ impl CloseChannel {
             target_conf: self.fee.conf_target,
             delivery_address: self.delivery_addr,
             no_wait: self.no_wait,
+            max_fee_per_vbyte: self.max_fee_rate,
             ..Default::default()
         };
         let waiting = context.waiting("closing");

@@ -3,7 +3,7 @@
 use clap::Args;
 use leyden_proto::lnrpc::{ChannelCloseSummary, ClosedChannelsRequest, channel_close_summary::ClosureType};
 
-use super::{CliError, Context, amount, format, table};
+use super::{CliError, Context, amount, format, json, lncli, table};
 
 const HEADINGS: [&str; 7] = ["channel", "~node", "closed", ">height", ">capacity", ">got", "closing transaction"];
 
@@ -22,6 +22,12 @@ pub struct ClosedChannels {
     /// Only those in which the other node broadcast a revoked commitment and lost its money
     #[arg(long)]
     breach: bool,
+    /// Only those that never got their funding
+    #[arg(long)]
+    funding_canceled: bool,
+    /// Only those that were abandoned
+    #[arg(long)]
+    abandoned: bool,
 }
 
 impl ClosedChannels {
@@ -31,9 +37,15 @@ impl ClosedChannels {
             local_force: self.local_force,
             remote_force: self.remote_force,
             breach: self.breach,
-            ..Default::default()
+            funding_canceled: self.funding_canceled,
+            abandoned: self.abandoned,
         };
         let answer = context.client().await?.lightning().closed_channels(request).await?.into_inner();
+        if context.is_json() {
+            let mut value = json::value(&answer)?;
+            lncli::scids(&mut value["channels"]);
+            return context.show_value(&value, String::new);
+        }
         context.show(&answer, || {
             table::list(HEADINGS, answer.channels.iter().map(row).collect(), "No channel has been closed.")
         })

@@ -3,7 +3,7 @@
 use clap::Args;
 use leyden_proto::lnrpc::{ConnectPeerRequest, LightningAddress};
 
-use super::{CliError, Context};
+use super::{CliError, Context, amount};
 
 /// Connect to another Lightning node.
 #[derive(Debug, Args)]
@@ -18,7 +18,7 @@ pub struct Connect {
     #[arg(long)]
     perm: bool,
     /// Seconds to try
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 15, value_parser = amount::seconds)]
     timeout: u64,
 }
 

@@ -1,5 +1,7 @@
 //! Times and names as people read them.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use leyden_common::words::on_one_line;
 
 /// Seconds since 1970 as UTC, such as `2009-01-03 18:15:05`; a dash for 0.
@@ -10,6 +12,34 @@ pub(super) fn time(seconds: i64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", rest / 3600, rest % 3600 / 60, rest % 60)
+}
+
+/// A moment on the command line, in seconds since 1970: `1790000000`, or before now, `-1w`, `-2d`, `-3h` (lncli's units: s, m,
+/// h, d, w, M for 30.44 days, y for 365.25).
+pub(super) fn moment(text: &str) -> Result<u64, String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    moment_from(now, text).ok_or_else(|| {
+        format!("\"{text}\" is no time: write seconds since 1970, such as 1790000000, or -1w, -2d, -3h for before now")
+    })
+}
+
+fn moment_from(now: u64, text: &str) -> Option<u64> {
+    if let Ok(seconds) = text.parse() {
+        return Some(seconds);
+    }
+    let back = text.strip_prefix('-')?;
+    let unit = match back.chars().last()? {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        'w' => 604_800,
+        'M' => 2_630_016,
+        'y' => 31_557_600,
+        _ => return None,
+    };
+    let number: u64 = back[..back.len() - 1].parse().ok()?;
+    now.checked_sub(number.checked_mul(unit)?)
 }
 
 /// The Gregorian date of a day since 1970. Years are counted from 1 March, so that the leap day comes last.
@@ -46,6 +76,19 @@ pub(super) fn short_point(point: &str) -> String {
 /// A short channel id as block x transaction x output; a dash while there is none.
 pub(super) fn scid(id: u64) -> String {
     if id == 0 { "-".to_owned() } else { leyden_channels::types::ShortChannelId(id).to_string() }
+}
+
+/// A short channel id as it is typed: block x transaction x output, such as `122x1x0`, or that as one number.
+pub(super) fn channel_id(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is no channel id: `leyden listchannels` shows them, such as 122x1x0");
+    let parts: Vec<u64> = text.split('x').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?;
+    match parts[..] {
+        [id] => Ok(id),
+        [block, index, output] if block < 1 << 24 && index < 1 << 24 && output < 1 << 16 => {
+            Ok((block << 40) | (index << 16) | output)
+        }
+        _ => Err(wrong()),
+    }
 }
 
 /// A transaction id from the internal byte order of a message.
@@ -85,6 +128,27 @@ pub(super) fn warnings(warnings: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_channel_id_is_taken_as_listchannels_shows_it_and_as_a_number() {
+        assert_eq!(channel_id("539268x845x1"), Ok((539_268 << 40) | (845 << 16) | 1));
+        assert_eq!(channel_id("592936573276913665"), Ok(592_936_573_276_913_665));
+        for wrong in ["", "x", "1x2", "1x2x65536", "1x2x3x4", "16777216x0x0", "abc"] {
+            assert!(channel_id(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_moment_is_a_time_or_so_long_before_now() {
+        let at = |text| moment_from(10_000_000, text);
+        assert_eq!(
+            [at("5"), at("-1s"), at("-2d"), at("-1w")],
+            [Some(5), Some(9_999_999), Some(9_827_200), Some(9_395_200)]
+        );
+        for wrong in ["", "-", "-w", "1w", "-1x", "-99y", "-5", "-1é"] {
+            assert_eq!(at(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn times_are_right_across_leap_years() {

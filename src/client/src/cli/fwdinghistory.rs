@@ -9,13 +9,14 @@ use super::{CliError, Context, amount, format, table};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     leyden fwdinghistory\n  \
+    leyden fwdinghistory --start-time=-1w          since a week ago\n  \
     leyden fwdinghistory --start-time 1790000000 --max-events 50 --index-offset 50")]
 pub struct FwdingHistory {
-    /// From this time on, seconds since 1970
-    #[arg(long, alias = "start_time", default_value_t = 0, hide_default_value = true)]
+    /// From this time on: seconds since 1970, or -1w, -2d, -3h
+    #[arg(long, allow_hyphen_values = true, value_parser = format::moment, default_value_t = 0, hide_default_value = true)]
     start_time: u64,
     /// Until this time [default: now]
-    #[arg(long, alias = "end_time", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, allow_hyphen_values = true, value_parser = format::moment, default_value_t = 0, hide_default_value = true)]
     end_time: u64,
     /// How many to skip
     #[arg(long, alias = "index_offset", default_value_t = 0)]
@@ -26,6 +27,12 @@ pub struct FwdingHistory {
     /// Do not look up the peers' aliases
     #[arg(long, alias = "skip_peer_alias_lookup")]
     skip_peer_alias_lookup: bool,
+    /// Only those that came in through this channel; may be given more than once
+    #[arg(long, value_name = "ID", value_parser = format::channel_id, value_delimiter = ',')]
+    incoming_chan_ids: Vec<u64>,
+    /// Only those that went out through this channel; may be given more than once
+    #[arg(long, value_name = "ID", value_parser = format::channel_id, value_delimiter = ',')]
+    outgoing_chan_ids: Vec<u64>,
 }
 
 impl FwdingHistory {
@@ -36,7 +43,8 @@ impl FwdingHistory {
             index_offset: self.index_offset,
             num_max_events: self.max_events,
             peer_alias_lookup: !self.skip_peer_alias_lookup,
-            ..Default::default()
+            incoming_chan_ids: self.incoming_chan_ids,
+            outgoing_chan_ids: self.outgoing_chan_ids,
         };
         let answer = context.client().await?.lightning().forwarding_history(request).await?.into_inner();
         context.show(&answer, || {

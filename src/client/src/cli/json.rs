@@ -25,6 +25,12 @@ pub(super) fn pretty<M: Message + Name>(message: &M) -> Result<String, CliError>
         .map_err(|error| unprintable(&error.to_string()))
 }
 
+/// A message that is known by its descriptor alone, as a value.
+pub(super) fn value_of(message: &DynamicMessage) -> Result<serde_json::Value, CliError> {
+    serde_json::to_value(Json { message, bytes: BytesAs::Hex })
+        .map_err(|error| CliError::Unprintable(error.to_string()))
+}
+
 /// The message as a value, for what is put together of several.
 pub(super) fn value<M: Message + Name>(message: &M) -> Result<serde_json::Value, CliError> {
     serde_json::from_str(&pretty(message)?).map_err(|error| CliError::Unprintable(error.to_string()))

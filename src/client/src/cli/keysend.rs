@@ -7,7 +7,7 @@ use leyden_proto::routerrpc::SendPaymentRequest;
 use super::{
     CliError, Context,
     amount::Sat,
-    payinvoice::{default_fee_limit, follow},
+    payinvoice::{PaymentArgs, follow},
 };
 
 /// Blocks that the recipient gets: LND asks for so many.
@@ -23,34 +23,36 @@ pub struct Keysend {
     /// Amount
     #[arg(value_name = "AMOUNT")]
     amt: Sat,
-    /// The most to pay in fees, satoshi [default: 5 % of the amount; 100 % of a small amount]
-    #[arg(long, alias = "fee_limit")]
-    fee_limit: Option<Sat>,
-    /// Seconds after which to give up
-    #[arg(long, default_value_t = 60)]
-    timeout: i32,
+    #[command(flatten)]
+    payment: PaymentArgs,
 }
 
 impl Keysend {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
-        let dest = hex::decode(&self.dest)
-            .map_err(|_| CliError::Usage(format!("\"{}\" is no public key; it has 66 hex digits", self.dest)))?;
-        let preimage = PaymentPreimage(rand::random());
-        let request = SendPaymentRequest {
-            dest,
-            amt: self.amt.0,
-            payment_hash: preimage.hash().0.to_vec(),
-            final_cltv_delta: FINAL_CLTV,
-            dest_custom_records: [(KEYSEND_PREIMAGE, preimage.0.to_vec())].into(),
-            fee_limit_msat: match self.fee_limit {
-                Some(limit) => limit.0.saturating_mul(1000),
-                None => default_fee_limit(self.amt.0.saturating_mul(1000)),
-            },
-            timeout_seconds: self.timeout,
-            ..Default::default()
-        };
-        let client = context.client().await?;
-        let updates = client.router().send_payment_v2(request).await?.into_inner();
-        follow(context, &client, updates).await
+        pay(context, &self.dest, self.amt, None, self.payment).await
     }
+}
+
+/// Pays a node with a preimage of ours.
+pub(super) async fn pay(
+    context: &Context,
+    dest: &str,
+    amt: Sat,
+    final_cltv: Option<i32>,
+    payment: PaymentArgs,
+) -> Result<(), CliError> {
+    let dest =
+        hex::decode(dest).map_err(|_| CliError::Usage(format!("\"{dest}\" is no public key; it has 66 hex digits")))?;
+    let preimage = PaymentPreimage(rand::random());
+    let mut request = SendPaymentRequest {
+        dest,
+        amt: amt.0,
+        payment_hash: preimage.hash().0.to_vec(),
+        final_cltv_delta: final_cltv.unwrap_or(FINAL_CLTV),
+        ..payment.into_request(amt.0.saturating_mul(1000))?
+    };
+    request.dest_custom_records.insert(KEYSEND_PREIMAGE, preimage.0.to_vec());
+    let client = context.client().await?;
+    let updates = client.router().send_payment_v2(request).await?.into_inner();
+    follow(context, &client, updates).await
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{
     CliError, Context, amount,
     context::if_allowed,
-    format, json, table,
+    format, json, lncli, table,
     tower::{coverage, waits},
 };
 
@@ -25,6 +25,12 @@ pub struct ListChannels {
     /// Only those whose peer is offline
     #[arg(long, alias = "inactive_only", conflicts_with = "active_only")]
     inactive_only: bool,
+    /// Only those that are announced
+    #[arg(long, conflicts_with = "private_only")]
+    public_only: bool,
+    /// Only those that are not announced
+    #[arg(long)]
+    private_only: bool,
     /// Only those with this peer
     #[arg(long, value_name = "KEY")]
     peer: Option<String>,
@@ -38,7 +44,8 @@ impl ListChannels {
             active_only: self.active_only,
             inactive_only: self.inactive_only,
             peer: peer.unwrap_or_default(),
-            ..Default::default()
+            public_only: self.public_only,
+            private_only: self.private_only,
         };
         let client = context.client().await?;
         let answer = client.lightning().list_channels(request).await?.into_inner();
@@ -51,7 +58,13 @@ impl ListChannels {
             Some(covered) if context.is_json() => covered.iter().map(json::value).collect::<Result<_, _>>()?,
             Some(_) | None => Value::Null,
         };
-        context.show_with(&answer, vec![("coverage", coverage)], || {
+        if context.is_json() {
+            let mut value = json::value(&answer)?;
+            lncli::scids(&mut value["channels"]);
+            value["coverage"] = coverage;
+            return context.show_value(&value, String::new);
+        }
+        context.show(&answer, || {
             let rows = answer.channels.iter().map(row).collect();
             let mut text = table::list(HEADINGS, rows, "No channel is open: `leyden openchannel` opens one.");
             for (point, flags) in

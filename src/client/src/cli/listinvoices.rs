@@ -22,8 +22,14 @@ pub struct ListInvoices {
     #[arg(long, alias = "max_invoices", default_value_t = 100)]
     max_invoices: u64,
     /// Start with the oldest
-    #[arg(long)]
+    #[arg(long, alias = "paginate_forwards")]
     paginate_forwards: bool,
+    /// Only those made from this time on: seconds since 1970, or -1w, -2d, -3h
+    #[arg(long, allow_hyphen_values = true, value_parser = format::moment, default_value_t = 0, hide_default_value = true)]
+    creation_date_start: u64,
+    /// Only those made until this time
+    #[arg(long, allow_hyphen_values = true, value_parser = format::moment, default_value_t = 0, hide_default_value = true)]
+    creation_date_end: u64,
 }
 
 impl ListInvoices {
@@ -33,7 +39,8 @@ impl ListInvoices {
             index_offset: self.index_offset,
             num_max_invoices: self.max_invoices,
             reversed: !self.paginate_forwards,
-            ..Default::default()
+            creation_date_start: self.creation_date_start,
+            creation_date_end: self.creation_date_end,
         };
         let answer = context.client().await?.lightning().list_invoices(request).await?.into_inner();
         context.show(&answer, || {

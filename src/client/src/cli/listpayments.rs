@@ -20,8 +20,19 @@ pub struct ListPayments {
     #[arg(long, alias = "max_payments", default_value_t = 100)]
     max_payments: u64,
     /// Start with the oldest
-    #[arg(long)]
+    #[arg(long, alias = "paginate_forwards")]
     paginate_forwards: bool,
+    /// Only those made from this time on: seconds since 1970, or -1w, -2d, -3h
+    #[arg(long, allow_hyphen_values = true, value_parser = format::moment, default_value_t = 0, hide_default_value = true)]
+    creation_date_start: u64,
+    /// Only those made until this time
+    #[arg(long, allow_hyphen_values = true, value_parser = format::moment, default_value_t = 0, hide_default_value = true)]
+    creation_date_end: u64,
+    /// Also count all payments that there are
+    #[arg(long)]
+    count_total_payments: bool,
+    #[arg(long, hide = true)]
+    omit_hops: bool,
 }
 
 impl ListPayments {
@@ -31,10 +42,17 @@ impl ListPayments {
             index_offset: self.index_offset,
             max_payments: self.max_payments,
             reversed: !self.paginate_forwards,
+            creation_date_start: self.creation_date_start,
+            creation_date_end: self.creation_date_end,
+            count_total_payments: self.count_total_payments,
             ..Default::default()
         };
         let client = context.client().await?;
-        let answer = client.lightning().list_payments(request).await?.into_inner();
+        let mut answer = client.lightning().list_payments(request).await?.into_inner();
+        if self.omit_hops {
+            let routes = answer.payments.iter_mut().flat_map(|payment| &mut payment.htlcs);
+            routes.filter_map(|attempt| attempt.route.as_mut()).for_each(|route| route.hops.clear());
+        }
         let waits = match answer.payments.iter().any(is_in_flight) && !context.is_json() {
             true => waits::of(&client).await,
             false => Vec::new(),

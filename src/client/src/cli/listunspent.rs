@@ -3,7 +3,7 @@
 use clap::Args;
 use leyden_proto::lnrpc::{ListUnspentRequest, Utxo};
 
-use super::{CliError, Context, amount, table};
+use super::{CliError, Context, amount, json, lncli, table};
 
 /// List the coins that the wallet can spend.
 #[derive(Debug, Args)]
@@ -14,13 +14,20 @@ pub struct ListUnspent {
     /// With at most this many; 0: no limit
     #[arg(long, alias = "max_confs", default_value_t = 0)]
     max_confs: i32,
+    /// Only those that are not confirmed
+    #[arg(long, conflicts_with_all = ["min_confs", "max_confs"])]
+    unconfirmed_only: bool,
 }
 
 impl ListUnspent {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
         let request =
             ListUnspentRequest { min_confs: self.min_confs, max_confs: self.max_confs, account: String::new() };
-        let answer = context.client().await?.lightning().list_unspent(request).await?.into_inner();
+        let mut answer = context.client().await?.lightning().list_unspent(request).await?.into_inner();
+        answer.utxos.retain(|coin| !self.unconfirmed_only || coin.confirmations == 0);
+        if context.is_json() {
+            return context.show_value(&lncli::unspent(json::value(&answer)?), String::new);
+        }
         context.show(&answer, || {
             let rows = answer.utxos.iter().map(row).collect();
             table::list(["coin", ">sat", ">conf.", "address"], rows, "The wallet has no coins.")

@@ -27,6 +27,7 @@ mod cancelinvoice;
 mod chain;
 mod channel;
 mod channelbalance;
+mod closeallchannels;
 mod closechannel;
 mod closedchannels;
 mod completions;
@@ -49,6 +50,7 @@ mod listinvoices;
 mod listpayments;
 mod listpeers;
 mod listunspent;
+mod lncli;
 mod lookupinvoice;
 mod newaddress;
 mod openchannel;
@@ -61,6 +63,7 @@ mod restorechanbackup;
 mod risk;
 mod route;
 mod sendcoins;
+mod sendpayment;
 mod settleinvoice;
 mod state;
 mod stop;
@@ -98,7 +101,8 @@ pub use self::{
     leyden openchannel 02ab… 1000000         open a channel to it\n  \
     leyden chain generate 6                  confirm it\n  \
     leyden payinvoice lnbcrt…                pay through it\n\n\
-    Every command explains itself with --help, and prints what programs want with --json."
+    Every command explains itself with --help, and prints what programs want with --json.\n\
+    lncli's commands and flags are understood too: `leyden lncli` lists them."
 )]
 pub struct Cli {
     /// The options that every command has.
@@ -141,6 +145,8 @@ pub enum Command {
     OpenChannel(openchannel::OpenChannel),
     #[command(name = "closechannel")]
     CloseChannel(closechannel::CloseChannel),
+    #[command(name = "closeallchannels", hide = true)]
+    CloseAllChannels(closeallchannels::CloseAllChannels),
     #[command(name = "abandonchannel")]
     AbandonChannel(abandonchannel::AbandonChannel),
     #[command(name = "listchannels")]
@@ -178,6 +184,8 @@ pub enum Command {
     ResetMissionControl(resetmc::ResetMissionControl),
     #[command(name = "payinvoice")]
     PayInvoice(payinvoice::PayInvoice),
+    #[command(name = "sendpayment", hide = true)]
+    SendPayment(sendpayment::SendPayment),
     Keysend(keysend::Keysend),
     #[command(name = "trackpayment")]
     TrackPayment(trackpayment::TrackPayment),
@@ -207,6 +215,8 @@ pub enum Command {
     Demo(demo::Demo),
     Risk(risk::Risk),
     Completions(completions::Completions),
+    #[command(hide = true)]
+    Lncli(lncli::Lncli),
     Lab(lab::Lab),
     Bench(bench::Bench),
 }
@@ -232,6 +242,7 @@ impl Command {
             Self::Disconnect(command) => command.run(context).await,
             Self::OpenChannel(command) => command.run(context).await,
             Self::CloseChannel(command) => command.run(context).await,
+            Self::CloseAllChannels(command) => command.run(context).await,
             Self::AbandonChannel(command) => command.run(context).await,
             Self::ListChannels(command) => command.run(context).await,
             Self::PendingChannels(command) => command.run(context).await,
@@ -246,6 +257,7 @@ impl Command {
             Self::SettleInvoice(command) => command.run(context).await,
             Self::CancelInvoice(command) => command.run(context).await,
             Self::ResetMissionControl(command) => command.run(context).await,
+            Self::SendPayment(command) => command.run(context).await,
             Self::Keysend(command) => command.run(context).await,
             Self::LookupInvoice(command) => command.run(context).await,
             Self::ListInvoices(command) => command.run(context).await,
@@ -271,6 +283,7 @@ impl Command {
             Self::Demo(command) => command.run(context).await,
             Self::Completions(command) => command.run(context),
             Self::Risk(command) => command.run(context),
+            Self::Lncli(command) => command.run(context).await,
             Self::Lab(command) => command.run(context).await,
             Self::Bench(command) => command.run(context).await,
         }
@@ -279,7 +292,12 @@ impl Command {
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    let Cli { global, command } = Cli::parse();
+    let typed: Vec<_> = std::env::args_os().collect();
+    let wants_json = typed.iter().any(|word| word == "--json");
+    let Cli { global, command } = match lncli::translated(typed) {
+        Ok(words) => Cli::parse_from(words),
+        Err(error) => return Context::new(Global { json: wants_json, ..Global::default() }).fail(&error),
+    };
     let context = Context::new(global);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -17,6 +17,9 @@ pub struct NewAddress {
     /// Show the latest unused address instead of a new one
     #[arg(long)]
     unused: bool,
+    /// The only account is the default one
+    #[arg(long, default_value = "", hide = true)]
+    account: String,
 }
 
 /// Named as lncli names them.
@@ -36,7 +39,7 @@ impl NewAddress {
             (Kind::P2tr, false) => AddressType::TaprootPubkey,
             (Kind::P2tr, true) => AddressType::UnusedTaprootPubkey,
         };
-        let request = NewAddressRequest { r#type: kind.into(), account: String::new() };
+        let request = NewAddressRequest { r#type: kind.into(), account: self.account };
         let answer = context.client().await?.lightning().new_address(request).await?.into_inner();
         context.show(&answer, || answer.address.clone())
     }

@@ -2,12 +2,18 @@
 
 use clap::{Args, ValueEnum};
 use leyden_proto::lnrpc::{
-    CommitmentType, ConnectPeerRequest, OpenChannelRequest, PendingChannelsRequest, channel_point::FundingTxid,
-    open_status_update::Update, pending_channels_response::PendingOpenChannel,
+    CommitmentType, ConnectPeerRequest, OpenChannelRequest, OutPoint, PendingChannelsRequest,
+    channel_point::FundingTxid, open_status_update::Update, pending_channels_response::PendingOpenChannel,
 };
 use tonic::Code;
 
-use super::{CliError, Context, amount::Sat, chain::broadcast_note, connect, format, sendcoins::FeeArgs};
+use super::{
+    CliError, Context,
+    amount::Sat,
+    chain::broadcast_note,
+    connect, format,
+    sendcoins::{self, FeeArgs},
+};
 use crate::client::Client;
 
 /// Open a channel with a node, funded by this wallet.
@@ -48,6 +54,36 @@ pub struct OpenChannel {
     /// Address that receives our balance at a cooperative close
     #[arg(long, alias = "close_address", default_value = "", hide_default_value = true)]
     close_address: String,
+    /// The smallest payment that we take through the channel, millisatoshi
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    min_htlc_msat: i64,
+    /// The most blocks that the other side may have us wait for our money after a force close of ours
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    max_local_csv: u32,
+    /// Only spend coins with so many confirmations
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    min_confs: i32,
+    /// Base fee of each payment that passes through it, millisatoshi
+    #[arg(long)]
+    base_fee_msat: Option<u64>,
+    /// Fee rate, in parts per million (ppm) of the amount
+    #[arg(long)]
+    fee_rate_ppm: Option<u64>,
+    /// Name the channel by an alias to whoever pays through it; with --private
+    #[arg(long, requires = "private")]
+    scid_alias: bool,
+    /// What the other side keeps in the channel at least, satoshi
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    remote_reserve_sats: u64,
+    /// The most that the other side may have in flight, millisatoshi
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    remote_max_value_in_flight_msat: u64,
+    /// Spend this coin, TXID:INDEX; may be given more than once
+    #[arg(long, value_name = "COIN", value_parser = sendcoins::coin)]
+    utxo: Vec<OutPoint>,
+    /// Address of the node, which is connected first
+    #[arg(long, hide = true)]
+    connect: Option<String>,
     /// A note about the channel
     #[arg(long, default_value = "", hide_default_value = true)]
     memo: String,
@@ -91,6 +127,17 @@ impl OpenChannel {
             remote_csv_delay: self.remote_csv_delay,
             close_address: self.close_address,
             memo: self.memo,
+            min_htlc_msat: self.min_htlc_msat,
+            max_local_csv: self.max_local_csv,
+            min_confs: self.min_confs,
+            use_base_fee: self.base_fee_msat.is_some(),
+            base_fee: self.base_fee_msat.unwrap_or(0),
+            use_fee_rate: self.fee_rate_ppm.is_some(),
+            fee_rate: self.fee_rate_ppm.unwrap_or(0),
+            scid_alias: self.scid_alias,
+            remote_chan_reserve_sat: self.remote_reserve_sats,
+            remote_max_value_in_flight_msat: self.remote_max_value_in_flight_msat,
+            outpoints: self.utxo,
             ..Default::default()
         };
         let waiting = context.waiting("asking the node for a channel");
@@ -123,7 +170,11 @@ impl OpenChannel {
                         Some(FundingTxid::FundingTxidStr(text)) => text,
                         None => String::new(),
                     };
-                    let value = serde_json::json!({ "funding_txid": txid, "output_index": point.output_index });
+                    let value = serde_json::json!({
+                        "funding_txid": txid,
+                        "output_index": point.output_index,
+                        "channel_point": format!("{txid}:{}", point.output_index),
+                    });
                     return context
                         .show_value(&value, || format!("{txid}:{}\nthe channel is open", point.output_index));
                 }
@@ -136,10 +187,14 @@ impl OpenChannel {
 
     /// Connects to KEY@HOST, and gives the key.
     async fn meet(&self, client: &Client) -> Result<String, CliError> {
-        if !self.node.contains('@') {
-            return Ok(self.node.clone());
+        let node = match &self.connect {
+            Some(host) => format!("{}@{host}", self.node),
+            None => self.node.clone(),
+        };
+        if !node.contains('@') {
+            return Ok(node);
         }
-        let addr = connect::address(&self.node, "leyden getinfo")?;
+        let addr = connect::address(&node, "leyden getinfo")?;
         let key = addr.pubkey.clone();
         let request = ConnectPeerRequest { addr: Some(addr), ..Default::default() };
         match client.lightning().connect_peer(request).await {

@@ -16,7 +16,7 @@ use tonic::Streaming;
 use super::{
     CliError, Context,
     amount::{self, Sat},
-    table,
+    format, table,
     tower::waits,
 };
 use crate::client::Client;
@@ -34,33 +34,99 @@ pub struct PayInvoice {
     /// Amount, if the invoice names none
     #[arg(long)]
     amt: Option<Sat>,
-    /// The most to pay in fees, satoshi [default: 5 % of the amount; 100 % of a small amount]
-    #[arg(long, alias = "fee_limit")]
-    fee_limit: Option<Sat>,
-    /// Seconds after which to give up
-    #[arg(long, default_value_t = 60)]
-    timeout: i32,
-    /// The most parts to split the payment into [default: the node's]
-    #[arg(long, alias = "max_parts", default_value_t = 0, hide_default_value = true)]
-    max_parts: u32,
-    /// The most blocks that the payment may lock money for [default and maximum: 2016]
-    #[arg(long, alias = "cltv_limit", default_value_t = 0, hide_default_value = true)]
-    cltv_limit: i32,
-    /// Use only this channel as the first hop (its id, as `leyden listchannels` shows it); may be given more than once
-    #[arg(long, alias = "outgoing_chan_id", value_name = "ID", value_parser = channel_id)]
-    outgoing_chan_id: Vec<u64>,
+    #[command(flatten)]
+    payment: PaymentArgs,
 }
 
-/// A short channel id: block x transaction x output, such as `122x1x0`, or that as one number.
-fn channel_id(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is no channel id: `leyden listchannels` shows them, such as 122x1x0");
-    let parts: Vec<u64> = text.split('x').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?;
-    match parts[..] {
-        [id] => Ok(id),
-        [block, index, output] if block < 1 << 24 && index < 1 << 24 && output < 1 << 16 => {
-            Ok((block << 40) | (index << 16) | output)
-        }
-        _ => Err(wrong()),
+/// How a payment is made.
+#[derive(Debug, Default, Args)]
+pub(super) struct PaymentArgs {
+    /// The most to pay in fees, satoshi [default: 5 % of the amount; 100 % of a small amount]
+    #[arg(long)]
+    fee_limit: Option<Sat>,
+    /// The most to pay in fees, in percent of the amount
+    #[arg(long, conflicts_with = "fee_limit")]
+    fee_limit_percent: Option<u32>,
+    /// Seconds after which to give up
+    #[arg(long, default_value_t = 60, value_parser = amount::seconds_i32)]
+    timeout: i32,
+    /// The most parts to split the payment into [default: the node's]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    max_parts: u32,
+    /// The largest part, satoshi
+    #[arg(long)]
+    max_shard_size_sat: Option<u64>,
+    /// The largest part, millisatoshi
+    #[arg(long, conflicts_with = "max_shard_size_sat")]
+    max_shard_size_msat: Option<u64>,
+    /// The most blocks that the payment may lock money for [default and maximum: 2016]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    cltv_limit: i32,
+    /// Use only this channel as the first hop (its id, as `leyden listchannels` shows it); may be given more than once
+    #[arg(long, value_name = "ID", value_parser = format::channel_id, value_delimiter = ',')]
+    outgoing_chan_id: Vec<u64>,
+    /// The node before the recipient, by its key
+    #[arg(long, value_name = "KEY")]
+    last_hop: Option<String>,
+    /// From -1 (a cheap route) to 1 (a route that is likely to succeed)
+    #[arg(long, default_value_t = 0.0, hide_default_value = true, allow_negative_numbers = true)]
+    time_pref: f64,
+    /// Pay this node itself, around a circle
+    #[arg(long)]
+    allow_self_payment: bool,
+    /// Records for the recipient: TYPE=HEX, more with commas
+    #[arg(long, value_name = "TYPE=HEX", value_delimiter = ',', value_parser = record)]
+    data: Vec<(u64, Vec<u8>)>,
+    /// Give the payment up when this command is interrupted
+    #[arg(long)]
+    cancelable: bool,
+    /// lncli asks before it pays; leyden does not
+    #[arg(long, short, hide = true)]
+    force: bool,
+    #[arg(long, hide = true)]
+    inflight_updates: bool,
+    #[arg(long, hide = true)]
+    amp: bool,
+}
+
+/// A record of TLV.
+fn record(text: &str) -> Result<(u64, Vec<u8>), String> {
+    let wrong = || format!("\"{text}\" is no record: write TYPE=HEX, such as 65537=c0ffee");
+    let (kind, value) = text.split_once('=').ok_or_else(wrong)?;
+    Ok((kind.parse().map_err(|_| wrong())?, hex::decode(value).map_err(|_| wrong())?))
+}
+
+impl PaymentArgs {
+    /// Says whether the fees are limited as given; else they are by the amount.
+    pub(super) fn limits_fees(&self) -> bool {
+        self.fee_limit.is_some()
+    }
+
+    /// The request with all that was asked for, for a payment of so much, in millisatoshi.
+    pub(super) fn into_request(self, amount_msat: i64) -> Result<SendPaymentRequest, CliError> {
+        let fee_limit_msat = match (self.fee_limit, self.fee_limit_percent) {
+            (Some(limit), _) => limit.0.saturating_mul(1000),
+            (None, Some(percent)) => amount_msat.saturating_mul(percent.into()) / 100,
+            (None, None) => default_fee_limit(amount_msat),
+        };
+        let last_hop = self.last_hop.map(hex::decode).transpose();
+        let last_hop = last_hop.map_err(|_| CliError::Usage("--last-hop: a node key has 66 hex digits".to_owned()))?;
+        let max_part = self.max_shard_size_sat.map(|part| part.saturating_mul(1000)).or(self.max_shard_size_msat);
+        Ok(SendPaymentRequest {
+            fee_limit_msat,
+            timeout_seconds: self.timeout,
+            max_parts: self.max_parts,
+            max_shard_size_msat: max_part.unwrap_or(0),
+            cltv_limit: self.cltv_limit,
+            outgoing_chan_ids: self.outgoing_chan_id,
+            last_hop_pubkey: last_hop.unwrap_or_default(),
+            time_pref: self.time_pref,
+            allow_self_payment: self.allow_self_payment,
+            dest_custom_records: self.data.into_iter().collect(),
+            cancelable: self.cancelable,
+            amp: self.amp,
+            ..Default::default()
+        })
     }
 }
 
@@ -69,32 +135,33 @@ const SMALL_MSAT: i64 = 1_000_000;
 
 impl PayInvoice {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
-        let client = context.client().await?;
-        let amt = self.amt.map_or(0, |amount| amount.0);
-        let fee_limit_msat = match self.fee_limit {
-            Some(limit) => limit.0.saturating_mul(1000),
-            None => {
-                let request = PayReqString { pay_req: self.pay_req.clone() };
-                let decoded = client.lightning().decode_pay_req(request).await?.into_inner();
-                default_fee_limit(decoded.num_msat.max(amt.saturating_mul(1000)))
-            }
-        };
-        let request = SendPaymentRequest {
-            payment_request: self.pay_req,
-            amt,
-            fee_limit_msat,
-            timeout_seconds: self.timeout,
-            max_parts: self.max_parts,
-            cltv_limit: self.cltv_limit,
-            outgoing_chan_ids: self.outgoing_chan_id,
-            ..Default::default()
-        };
-        let updates = client.router().send_payment_v2(request).await?.into_inner();
-        follow(context, &client, updates).await
+        pay(context, self.pay_req, self.amt, self.payment).await
     }
 }
 
-pub(super) fn default_fee_limit(amount_msat: i64) -> i64 {
+/// Pays an invoice, of so much if it leaves that open.
+pub(super) async fn pay(
+    context: &Context,
+    pay_req: String,
+    amt: Option<Sat>,
+    payment: PaymentArgs,
+) -> Result<(), CliError> {
+    let client = context.client().await?;
+    let amt = amt.map_or(0, |amount| amount.0);
+    let amount_msat = match payment.limits_fees() {
+        true => 0,
+        false => {
+            let request = PayReqString { pay_req: pay_req.clone() };
+            let decoded = client.lightning().decode_pay_req(request).await?.into_inner();
+            decoded.num_msat.max(amt.saturating_mul(1000))
+        }
+    };
+    let request = SendPaymentRequest { payment_request: pay_req, amt, ..payment.into_request(amount_msat)? };
+    let updates = client.router().send_payment_v2(request).await?.into_inner();
+    follow(context, &client, updates).await
+}
+
+fn default_fee_limit(amount_msat: i64) -> i64 {
     if amount_msat <= SMALL_MSAT { amount_msat } else { amount_msat / 20 }
 }
 
@@ -204,15 +271,6 @@ mod tests {
     use leyden_proto::lnrpc::{Failure, Hop, HtlcAttempt, Route};
 
     use super::*;
-
-    #[test]
-    fn a_channel_id_is_taken_as_listchannels_shows_it_and_as_a_number() {
-        assert_eq!(channel_id("539268x845x1"), Ok((539_268 << 40) | (845 << 16) | 1));
-        assert_eq!(channel_id("592936573276913665"), Ok(592_936_573_276_913_665));
-        for wrong in ["", "x", "1x2", "1x2x65536", "1x2x3x4", "16777216x0x0", "abc"] {
-            assert!(channel_id(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn a_recipient_that_is_busy_is_not_blamed_on_the_invoice() {

@@ -10,11 +10,14 @@ use super::{CliError, Context, amount, channel, format, table};
 
 /// List the channels that are being opened or closed.
 #[derive(Debug, Args)]
-pub struct PendingChannels {}
+pub struct PendingChannels {
+    #[arg(long, hide = true)]
+    include_raw_tx: bool,
+}
 
 impl PendingChannels {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
-        let request = PendingChannelsRequest { include_raw_tx: context.is_json() };
+        let request = PendingChannelsRequest { include_raw_tx: self.include_raw_tx || context.is_json() };
         let client = context.client().await?;
         let answer = client.lightning().pending_channels(request).await?.into_inner();
         let (closing, warnings) = match context.is_json() {

@@ -1,7 +1,7 @@
 //! `leyden sendcoins`: pay on the chain.
 
 use clap::Args;
-use leyden_proto::lnrpc::{GetTransactionsRequest, SendCoinsRequest};
+use leyden_proto::lnrpc::{GetTransactionsRequest, OutPoint, SendCoinsRequest};
 
 use super::{
     CliError, Context,
@@ -32,6 +32,12 @@ pub struct SendCoins {
     /// A label for the transaction
     #[arg(long, default_value = "")]
     label: String,
+    /// Only spend coins with so many confirmations
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    min_confs: i32,
+    /// Spend this coin, TXID:INDEX; may be given more than once
+    #[arg(long, value_name = "COIN", value_parser = coin)]
+    utxo: Vec<OutPoint>,
     /// Also spend coins that are not confirmed
     #[arg(long, alias = "spend_unconfirmed")]
     spend_unconfirmed: bool,
@@ -71,6 +77,8 @@ impl SendCoins {
             sat_per_vbyte: self.fee.sat_per_vbyte,
             label: self.label,
             spend_unconfirmed: self.spend_unconfirmed,
+            min_confs: self.min_confs,
+            outpoints: self.utxo,
             ..Default::default()
         };
         let client = context.client().await?.spending_reserve(self.spend_reserve).refusing_high_fee(!self.yes);
@@ -82,6 +90,13 @@ impl SendCoins {
         }
         context.show(&answer, || text)
     }
+}
+
+/// A coin of the wallet, TXID:INDEX.
+pub(super) fn coin(text: &str) -> Result<OutPoint, String> {
+    let outpoint: bitcoin::OutPoint =
+        text.parse().map_err(|_| format!("\"{text}\" is no coin: `leyden listunspent` shows them as TXID:INDEX"))?;
+    Ok(OutPoint { txid_str: outpoint.txid.to_string(), output_index: outpoint.vout, ..Default::default() })
 }
 
 /// What the wallet says of a transaction that it has just sent, while that is unconfirmed.

@@ -13,11 +13,14 @@ pub struct WalletBalance {
     /// Confirmations from which a coin counts as confirmed
     #[arg(long, alias = "min_confs", default_value_t = 1)]
     min_confs: i32,
+    /// The only account is the default one
+    #[arg(long, default_value = "", hide = true)]
+    account: String,
 }
 
 impl WalletBalance {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
-        let request = WalletBalanceRequest { min_confs: self.min_confs, ..Default::default() };
+        let request = WalletBalanceRequest { min_confs: self.min_confs, account: self.account };
         let balance = context.client().await?.lightning().wallet_balance(request).await?.into_inner();
         let mined = balance.account_balance.get(IMMATURE).map_or(0, |account| account.unconfirmed_balance);
         context.show(&balance, || {

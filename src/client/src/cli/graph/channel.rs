@@ -1,7 +1,6 @@
 //! `leyden graph channel`: one channel.
 
 use clap::Args;
-use leyden_channels::types::{Height, ShortChannelId};
 use leyden_proto::lnrpc::ChanInfoRequest;
 
 use super::{CliError, Context, amount, format, table, terms};
@@ -34,24 +33,12 @@ fn named(text: &str) -> Result<ChanInfoRequest, CliError> {
     if text.contains(':') {
         return Ok(ChanInfoRequest { chan_point: text.to_owned(), ..Default::default() });
     }
-    match scid(text) {
-        Some(chan_id) => Ok(ChanInfoRequest { chan_id, ..Default::default() }),
-        None => Err(CliError::Usage(format!(
+    match format::channel_id(text) {
+        Ok(chan_id) => Ok(ChanInfoRequest { chan_id, ..Default::default() }),
+        Err(_) => Err(CliError::Usage(format!(
             "\"{text}\" is no channel: write its id as 103x1x0 or as a number, or its funding output as txid:index"
         ))),
     }
-}
-
-/// Block x transaction x output, or the number that they make.
-pub(super) fn scid(text: &str) -> Option<u64> {
-    if let Ok(number) = text.parse() {
-        return Some(number);
-    }
-    let parts: Vec<&str> = text.split('x').collect();
-    let [block, index, output] = parts.as_slice() else { return None };
-    let (block, index) = (block.parse().ok()?, index.parse().ok()?);
-    (block < 1 << 24 && index < 1 << 24)
-        .then(|| Some(ShortChannelId::new(Height(block), index, output.parse().ok()?).0))?
 }
 
 #[cfg(test)]
