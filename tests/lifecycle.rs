@@ -111,7 +111,7 @@ async fn a_wallet_is_made_locked_and_opened_over_grpc() {
     let mut program = Program::start(&program.data_dir, &[]);
     let client = program.client().await;
     assert_eq!(state(&client).await, WalletState::Locked);
-    refused(client.lightning().get_info(GetInfoRequest {}).await, Code::FailedPrecondition, "leyden unlock");
+    refused(client.lightning().get_info(GetInfoRequest {}).await, Code::FailedPrecondition, "wallet locked");
     for wrong in [b"battery staple".as_slice(), b"correct hors", b"Correct horse", b"correct horse "] {
         refused(client.unlocker().unlock_wallet(unlock(wrong)).await, Code::InvalidArgument, "wrong password");
         assert_eq!(state(&client).await, WalletState::Locked);

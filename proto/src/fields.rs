@@ -43,12 +43,10 @@ pub const UNSERVED: &[Unserved] = &[
     field("lnrpc.InvoiceHTLC", 12, "custom_channel_data"),
     field("lnrpc.PolicyUpdateRequest", 11, "create_missing_edge"),
     field("lnrpc.QueryRoutesRequest", 13, "dest_custom_records"),
-    field("lnrpc.QueryRoutesRequest", 17, "dest_features"),
     field("lnrpc.QueryRoutesRequest", 19, "blinded_payment_paths"),
     field("lnrpc.Route", 7, "first_hop_amount_msat"),
     field("lnrpc.Route", 8, "custom_channel_data"),
     field("routerrpc.BuildRouteRequest", 6, "first_hop_custom_records"),
-    field("routerrpc.SendPaymentRequest", 16, "dest_features"),
     field("routerrpc.SendPaymentRequest", 25, "first_hop_custom_records"),
     field("routerrpc.SendToRouteRequest", 4, "first_hop_custom_records"),
 ];
@@ -234,8 +232,8 @@ mod tests {
         let payment = routerrpc::SendPaymentRequest { amt: 5, ..Default::default() };
         let name = routerrpc::SendPaymentRequest::full_name();
         assert_eq!(check(&name, &payment.encode_to_vec()), Ok(()));
-        let refused = check(&name, &with_field(&payment, 16)).unwrap_err();
-        assert_eq!(refused.to_string(), "dest_features: it is not served; leave it unset");
+        let refused = check(&name, &with_field(&payment, 25)).unwrap_err();
+        assert_eq!(refused.to_string(), "first_hop_custom_records: it is not served; leave it unset");
         let unknown = Refused::Unknown { message: name.clone(), number: 900 };
         assert_eq!(check(&name, &with_field(&payment, 900)), Err(unknown));
 

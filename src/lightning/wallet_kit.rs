@@ -76,7 +76,8 @@ impl WalletKit for LightningNode {
     async fn label_transaction(&self, txid: Txid, label: String, overwrite: bool) -> Result<(), ApiError> {
         let services = self.services();
         if services.wallet.transaction(&txid).is_none() {
-            return Err(unknown_transaction(&txid));
+            let text = format!("cannot label transaction not known to wallet: {txid}; see `leyden listchaintxns`");
+            return Err(ApiError::not_found(text));
         }
         if !overwrite && services.store.label(&txid)?.is_some() {
             return Err(ApiError::exists("transaction already labelled: say overwrite to give it another label"));

@@ -4,6 +4,7 @@ use axum::{
     body::{Body, Bytes},
     http::{HeaderValue, Response, StatusCode, header},
 };
+use leyden_common::names::ADVICE;
 use leyden_proto::json::{BytesAs, Json};
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use serde_json::{Value, json};
@@ -65,9 +66,14 @@ impl Refusal {
     }
 }
 
-/// As grpc-gateway says an error.
+/// As grpc-gateway says an error, and the advice that stands beside LND's words.
 fn error(status: &Status) -> Value {
-    json!({ "code": i32::from(status.code()), "message": status.message(), "details": [] })
+    let mut error = json!({ "code": i32::from(status.code()), "message": status.message(), "details": [] });
+    let advice = status.metadata().get_bin(ADVICE).and_then(|advice| advice.to_bytes().ok());
+    if let Some(advice) = advice.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok()) {
+        error["advice"] = advice.into();
+    }
+    error
 }
 
 /// Its number of HTTP, by grpc-gateway's table.

@@ -67,7 +67,9 @@ impl Answer {
     fn is(&self, status: u16, code: i64, words: &str) {
         let error = self.json();
         assert_eq!((self.status, error["code"].as_i64()), (status, Some(code)), "{self:?}");
-        assert!(error["message"].as_str().unwrap().contains(words), "{error} does not say {words:?}");
+        let text = |name: &str| error[name].as_str().unwrap_or_default();
+        let said = format!("{}: {}", text("message"), text("advice"));
+        assert!(said.contains(words), "{said} does not say {words:?}");
         assert_eq!(error["details"], json!([]));
     }
 }

@@ -16,13 +16,14 @@ use leyden_common::macaroon::Malformed;
 use leyden_node::Clock;
 use prost_reflect::DescriptorPool;
 use tonic::{
-    Status,
+    Code, Status,
     body::Body,
     codegen::http::{HeaderMap, Request, Response},
     transport::server::TlsConnectInfo,
 };
 use tower::{Layer, Service};
 
+use super::words;
 use crate::{
     admission::CallerTrust,
     callers::Caller,
@@ -277,7 +278,7 @@ impl Authorizer {
         let needed = match access(path) {
             Access::Open => return Ok(CallerTrust::Caller),
             Access::Unknown => {
-                return Err(Status::unimplemented(unknown(path)));
+                return Err(words::status(Code::Unimplemented, unknown(path)));
             }
             Access::Needs(needed) => needed,
         };
@@ -327,7 +328,7 @@ fn token(headers: &HeaderMap) -> Result<Vec<u8>, Status> {
 
 fn refused(error: MacaroonError) -> Status {
     match error {
-        MacaroonError::NotAllowed { .. } => Status::permission_denied(error.to_string()),
+        MacaroonError::NotAllowed { .. } => words::status(Code::PermissionDenied, error.to_string()),
         MacaroonError::Missing
         | MacaroonError::Malformed(_)
         | MacaroonError::WrongSignature
@@ -452,7 +453,9 @@ mod tests {
         let path = "/wtclientrpc.WatchtowerClient/TerminateSession";
         let refused = authorizer.judge(path, &headers(ADMIN), None).err().unwrap();
         assert_eq!(refused.code(), Unimplemented);
-        assert!(refused.message().contains(path) && refused.message().contains("DeactivateTower"), "{refused:?}");
+        assert_eq!(refused.message(), "unknown method TerminateSession for service wtclientrpc.WatchtowerClient");
+        let said = words::with_advice(&refused);
+        assert!(said.contains(path) && said.contains("DeactivateTower"), "{said}");
 
         let garbage = HeaderMap::from_iter([(METADATA_KEY.parse().unwrap(), "zz".parse().unwrap())]);
         assert_eq!(code("/lnrpc.Lightning/GetInfo", &garbage), Err(Unauthenticated));

@@ -36,6 +36,7 @@ mod unlocker;
 mod versioner;
 mod walletkit;
 mod watchtower;
+mod words;
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -280,7 +281,7 @@ impl Context {
 
     fn watchtower(&self) -> Result<Arc<dyn Watchtower>, ApiError> {
         self.daemon.watchtower().ok_or_else(|| {
-            ApiError::precondition("no watchtower runs here: start leydend with --tower, or with --tower-only")
+            ApiError::precondition("watchtower not active: start leydend with --tower, or with --tower-only")
         })
     }
 

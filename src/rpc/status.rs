@@ -10,6 +10,7 @@ use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Code, Response, Status};
 
+use super::words;
 use crate::api::{ApiError, Updates};
 
 impl From<ApiError> for Status {
@@ -25,7 +26,7 @@ impl From<ApiError> for Status {
         if code == Code::Internal {
             tracing::error!(%error, "an internal error failed a call");
         }
-        Self::new(code, error.to_string())
+        words::status(code, error.to_string())
     }
 }
 

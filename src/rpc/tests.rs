@@ -96,18 +96,19 @@ impl Server {
 fn refused<T>(answer: Result<T, Status>, code: Code, words: &str) {
     let status = answer.err().unwrap_or_else(|| panic!("answered although it must say: {words}"));
     assert_eq!(status.code(), code, "{status}");
-    assert!(status.message().contains(words), "{:?} does not say {words:?}", status.message());
+    let said = words::with_advice(&status);
+    assert!(said.contains(words), "{said:?} does not say {words:?}");
 }
 
 #[tokio::test]
 async fn calls_before_the_wallet_is_open_say_what_to_do() {
     let server = Server::start(WalletState::NonExisting).await;
     let info = || lnrpc::GetInfoRequest {};
-    refused(server.lightning().get_info(info()).await, Code::FailedPrecondition, "leyden create");
+    refused(server.lightning().get_info(info()).await, Code::FailedPrecondition, "wallet not created");
     let server = Server::start(WalletState::Locked).await;
-    refused(server.lightning().get_info(info()).await, Code::FailedPrecondition, "leyden unlock");
+    refused(server.lightning().get_info(info()).await, Code::FailedPrecondition, "wallet locked");
     let track = routerrpc::TrackPaymentRequest { payment_hash: vec![0; 32], ..Default::default() };
-    refused(server.router().track_payment_v2(track).await, Code::FailedPrecondition, "leyden unlock");
+    refused(server.router().track_payment_v2(track).await, Code::FailedPrecondition, "wallet locked");
     assert!(server.chain().get_tip(leyden::GetTipRequest {}).await.is_ok(), "the chain needs no wallet");
     let server = Server::start(WalletState::Unlocked).await;
     refused(server.lightning().get_info(info()).await, Code::Unavailable, "starting");

@@ -86,7 +86,7 @@ impl WatchtowerClient for TowersService {
             without_exhausted: request.exclude_exhausted_sessions,
         };
         let list = lightning.towers().await?;
-        let unknown = || ApiError::not_found(format!("there is no tower {key}: see `leyden tower list`"));
+        let unknown = || ApiError::not_found(format!("tower not found: there is no {key}; see `leyden tower list`"));
         let found = list.towers.iter().find(|tower| tower.key == key).ok_or_else(unknown)?;
         Ok(Response::new(towers::tower(found, shown)))
     }

@@ -25,7 +25,10 @@ use leyden_client::{
     cluster::{DaemonProcess, PATIENCE, wait_until},
     demo::NOBODY,
 };
-use leyden_common::layout::{Layout, Running};
+use leyden_common::{
+    layout::{Layout, Running},
+    names::ADVICE,
+};
 use leyden_proto::{
     leyden::{GetMempoolRequest, GetTipRequest, GetTransactionRequest, GetUtxoSetHashRequest, GetUtxoSetHashResponse},
     lnrpc::{Channel, OpenChannelRequest, SendCoinsRequest},
@@ -224,7 +227,9 @@ pub fn leyden(data_dir: &Path, arguments: &[&str]) -> String {
 pub fn refused<T: std::fmt::Debug>(answer: Result<T, tonic::Status>, code: tonic::Code, words: &str) {
     let status = answer.expect_err("this must be refused");
     assert_eq!(status.code(), code, "{status:?}");
-    assert!(status.message().contains(words), "\"{}\" does not say \"{words}\"", status.message());
+    let advice = status.metadata().get_bin(ADVICE).and_then(|advice| advice.to_bytes().ok()).unwrap_or_default();
+    let said = format!("{}: {}", status.message(), String::from_utf8_lossy(&advice));
+    assert!(said.contains(words), "\"{said}\" does not say \"{words}\"");
 }
 
 /// `leydend` with exactly the flags that it is given: for starts that fail, and for wallets that are not open.

@@ -258,7 +258,7 @@ pub enum PaymentEffect {
 pub enum StartError {
     #[error("this invoice is being paid already; `leyden trackpayment` follows it")]
     InFlight,
-    #[error("this invoice has been paid already")]
+    #[error("invoice is already paid")]
     AlreadyPaid,
 }
 

@@ -348,9 +348,9 @@ mod tests {
     fn maps_messages_and_lists_are_read() {
         let read = payment(
             r#"{"dest_custom_records": {"5482373484": "AAE="}, "route_hints": [{"hop_hints": [{"node_id": "02"}]}],
-                "dest_features": null}"#,
+                "first_hop_custom_records": null}"#,
         );
-        assert!(read.unwrap_err().contains("dest_features: it is not served"));
+        assert!(read.unwrap_err().contains("first_hop_custom_records: it is not served"));
         let read = payment(
             r#"{"dest_custom_records": {"5482373484": "AAE="}, "route_hints": [{"hop_hints": [{"node_id": "02"}]}]}"#,
         )

@@ -7,5 +7,8 @@ pub const SPEND_RESERVE: &str = "leyden-spend-reserve";
 /// fee, and so do we for its clients.
 pub const REFUSE_HIGH_FEE: &str = "leyden-refuse-high-fee";
 
+/// The metadata key under which a status carries advice beside LND's words.
+pub const ADVICE: &str = "leyden-advice-bin";
+
 /// The account of `WalletBalance` under which rewards of mining are listed until they can be spent.
 pub const IMMATURE: &str = "immature";

@@ -73,7 +73,7 @@ const AUDIT_LIMIT: Duration = Duration::from_secs(60);
 /// Why a wish about a tower is not fulfilled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TowerError {
-    #[error("there is no tower {0}: see `leyden tower list`")]
+    #[error("tower not found: there is no {0}; see `leyden tower list`")]
     Unknown(PublicKey),
     #[error("{address} is the only address of this tower: add it with another one, or remove the tower")]
     LastAddress { address: String },

@@ -7,7 +7,10 @@ use bitcoin::{
     Address, Amount, FeeRate, OutPoint, Transaction, Txid, address::NetworkUnchecked, consensus, hashes::Hash as _,
     secp256k1::PublicKey,
 };
-use leyden_channels::types::{Msat, PaymentHash, ShortChannelId};
+use leyden_channels::{
+    types::{Msat, PaymentHash, ShortChannelId},
+    wire::features::Feature,
+};
 use leyden_common::names::SPEND_RESERVE;
 use leyden_node::{InclusionError, InclusionProof};
 use leyden_proto::lnrpc;
@@ -43,6 +46,22 @@ pub(crate) fn node_id_hex(field: &str, text: &str) -> Checked<PublicKey> {
     PublicKey::from_str(text).ok().filter(|_| text.len() == 66).ok_or_else(|| {
         wrong(field, format_args!("\"{text}\" is no public key; it has 66 hex digits and begins with 02 or 03"))
     })
+}
+
+/// What a recipient understands, by its bits of BOLT 9: whether it takes a payment in parts. `None`: nothing is said.
+pub(crate) fn dest_features(field: &str, bits: &[i32]) -> Checked<Option<bool>> {
+    for bit in bits {
+        let number = usize::try_from(*bit).map_err(|_| wrong(field, format_args!("{bit} is no feature bit")))?;
+        let is_understood =
+            || Feature::ALL.into_iter().any(|known| known.required_bit() == number && known.is_understood());
+        if number.is_multiple_of(2) && !is_understood() {
+            let text = format_args!("the recipient requires feature {bit}, which this node does not understand");
+            return Err(wrong(field, text));
+        }
+    }
+    let in_parts = [lnrpc::FeatureBit::MppReq, lnrpc::FeatureBit::MppOpt];
+    let takes_parts = bits.iter().any(|bit| in_parts.iter().any(|part| *part as i32 == *bit));
+    Ok((!bits.is_empty()).then_some(takes_parts))
 }
 
 pub(crate) fn bytes32(field: &str, bytes: &[u8]) -> Checked<[u8; 32]> {

@@ -45,7 +45,10 @@ pub(crate) fn node_view(view: &GraphNodeView, with_channels: bool) -> lnrpc::Nod
 
 fn node(node: &GraphNode) -> lnrpc::LightningNode {
     let pub_key = node.id.to_string();
-    let Some(info) = &node.info else { return lnrpc::LightningNode { pub_key, ..Default::default() } };
+    let Some(info) = &node.info else {
+        // LND's color of a node that has not said one; clients take none for a broken answer.
+        return lnrpc::LightningNode { pub_key, color: "#000000".to_owned(), ..Default::default() };
+    };
     let [red, green, blue] = info.color;
     let address = |addr: &String| lnrpc::NodeAddress { network: "tcp".to_owned(), addr: addr.clone() };
     lnrpc::LightningNode {

@@ -43,6 +43,10 @@ pub(crate) fn send_payment(request: routerrpc::SendPaymentRequest) -> Result<Sen
     };
     let max_cltv = u32::try_from(request.cltv_limit)
         .map_err(|_| edge::wrong("cltv_limit", format!("{} is negative", request.cltv_limit)))?;
+    let max_parts = match edge::dest_features("dest_features", &request.dest_features)? {
+        Some(false) => Some(1),
+        Some(true) | None => (request.max_parts != 0).then_some(request.max_parts),
+    };
     let last_hop = match request.last_hop_pubkey.as_slice() {
         [] => None,
         bytes => Some(edge::node_id("last_hop_pubkey", bytes)?),
@@ -51,7 +55,7 @@ pub(crate) fn send_payment(request: routerrpc::SendPaymentRequest) -> Result<Sen
         timeout,
         max_fee: edge::fee_limit("fee_limit", request.fee_limit_sat, request.fee_limit_msat)?.unwrap_or(Msat::ZERO),
         max_cltv: (max_cltv != 0).then_some(max_cltv),
-        max_parts: (request.max_parts != 0).then_some(request.max_parts),
+        max_parts,
         max_part: Some(Msat(request.max_shard_size_msat)).filter(|part| *part > Msat::ZERO),
         outgoing: edge::outgoing(request.outgoing_chan_id, &request.outgoing_chan_ids)?,
         time_pref: edge::time_pref(request.time_pref)?,
@@ -72,6 +76,7 @@ fn target(request: routerrpc::SendPaymentRequest, keysend: Option<PaymentPreimag
             ("payment_addr", !request.payment_addr.is_empty()),
             ("final_cltv_delta", request.final_cltv_delta != 0),
             ("route_hints", !request.route_hints.is_empty()),
+            ("dest_features", !request.dest_features.is_empty()),
             ("dest_custom_records[5482373484]", keysend.is_some()),
         ];
         for (field, given) in given {

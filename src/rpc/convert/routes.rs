@@ -24,6 +24,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) fn route_query(request: lnrpc::QueryRoutesRequest) -> Result<RouteQuery, ApiError> {
     let amount = positive(edge::either_amount("amt", request.amt, request.amt_msat)?, "amt")?;
+    // A route is for one part, and its last hop has what BOLT 4 asks for: nothing else depends on them.
+    edge::dest_features("dest_features", &request.dest_features)?;
     let node = |field: &str, bytes: &[u8]| edge::node_id(field, bytes).map(NodeId::from);
     let pair =
         |pair: &lnrpc::NodePair| Ok((node("ignored_pairs.from", &pair.from)?, node("ignored_pairs.to", &pair.to)?));

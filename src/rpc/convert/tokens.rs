@@ -59,6 +59,8 @@ pub(crate) fn to_check(request: &lnrpc::CheckMacPermRequest) -> Result<(Vec<(Str
     Ok((pairs.collect(), path))
 }
 
+/// What calls need, as with LND without those that need nothing. An empty list could not even be told: many clients read
+/// an entry of a map without a value as a value that is not there, and fail.
 pub(crate) fn all() -> lnrpc::ListPermissionsResponse {
     let list = |needed: &[crate::macaroon::Permission]| {
         let permissions = needed.iter().map(|permission| lnrpc::MacaroonPermission {
@@ -67,7 +69,10 @@ pub(crate) fn all() -> lnrpc::ListPermissionsResponse {
         });
         lnrpc::MacaroonPermissionList { permissions: permissions.collect() }
     };
-    let method_permissions: HashMap<_, _> =
-        auth::permissions().into_iter().map(|(path, needed)| (path, list(needed))).collect();
+    let method_permissions: HashMap<_, _> = auth::permissions()
+        .into_iter()
+        .filter(|(_, needed)| !needed.is_empty())
+        .map(|(path, needed)| (path, list(needed)))
+        .collect();
     lnrpc::ListPermissionsResponse { method_permissions }
 }

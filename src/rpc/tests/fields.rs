@@ -495,10 +495,10 @@ async fn what_this_node_does_not_know_is_refused_by_name() {
     let method = service.methods().find(|method| method.name() == "SendPaymentV2").unwrap();
     let mut bytes =
         routerrpc::SendPaymentRequest { payment_request: "lnbcrt1".to_owned(), ..Default::default() }.encode_to_vec();
-    prost::encoding::bytes::encode(16, &vec![9], &mut bytes);
+    prost::encoding::bytes::encode(25, &vec![9], &mut bytes);
     let request = DynamicMessage::decode(method.input(), bytes.as_slice()).unwrap();
     let effect = effect(&server, &method, &request).await;
-    let words = "dest_features: it is not served; leave it unset".to_owned();
+    let words = "first_hop_custom_records: it is not served; leave it unset".to_owned();
     assert_eq!(effect.answers, Err((Code::InvalidArgument, words)));
     assert_eq!(effect.asked, "", "nobody was asked");
 }

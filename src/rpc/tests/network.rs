@@ -13,7 +13,7 @@ async fn the_network_is_described_with_what_each_end_asks() {
     let graph = lightning.describe_graph(request).await.unwrap().into_inner();
     assert_eq!(server.asked(), "true");
     let [alice, bob] = &graph.nodes[..] else { panic!("{graph:?}") };
-    assert_eq!((alice.pub_key.as_str(), alice.last_update, alice.color.as_str()), (NODE, 0, ""));
+    assert_eq!((alice.pub_key.as_str(), alice.last_update, alice.color.as_str()), (NODE, 0, "#000000"));
     assert_eq!((bob.alias.as_str(), bob.color.as_str()), ("bob", "#0102ff"));
     assert_eq!((bob.addresses[0].network.as_str(), bob.addresses[0].addr.as_str()), ("tcp", "127.0.0.1:9736"));
     let [edge] = &graph.edges[..] else { panic!("{graph:?}") };

@@ -60,11 +60,14 @@ async function request(method, path, body, signal) {
   return response;
 }
 
+// What an error says: LND's words, and the node's advice beside them.
+const told = ({ message, advice }) => (message && advice ? `${message}: ${advice}` : message);
+
 async function refusal(response) {
   let message = `The node answered ${response.status}.`;
   try {
     const said = await response.json();
-    message = said.message || said.error?.message || message;
+    message = told(said) || (said.error && told(said.error)) || message;
   } catch { /* not JSON: the status has to do */ }
   return new ApiError(message[0].toUpperCase() + message.slice(1), response.status);
 }
@@ -89,7 +92,7 @@ export async function* stream(method, path, body, signal) {
     text = lines.pop();
     for (const line of lines.filter((one) => one.trim())) {
       const message = JSON.parse(line);
-      if (message.error) throw new ApiError(message.error.message, response.status);
+      if (message.error) throw new ApiError(told(message.error), response.status);
       yield message.result;
     }
   }

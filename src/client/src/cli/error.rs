@@ -2,7 +2,7 @@
 
 use std::io;
 
-use leyden_common::{layout::NoHome, words::on_one_line};
+use leyden_common::{layout::NoHome, names::ADVICE, words::on_one_line};
 use tonic::{Code, Status};
 
 use crate::client::ClientError;
@@ -69,7 +69,7 @@ impl CliError {
     }
 }
 
-/// The daemon's sentence; where the call never reached it, what may be the matter.
+/// The daemon's sentence and its advice; where the call never reached it, what may be the matter.
 fn explained(status: &Status) -> String {
     let text = status.message();
     match status.code() {
@@ -82,6 +82,15 @@ fn explained(status: &Status) -> String {
         }
         _ if text.is_empty() => format!("leydend answered {:?} without a word", status.code()),
         // It may hold the words of a peer.
-        _ => on_one_line(text).into_owned(),
+        _ => match advice(status) {
+            Some(advice) => on_one_line(&format!("{text}: {advice}")).into_owned(),
+            None => on_one_line(text).into_owned(),
+        },
     }
+}
+
+/// What stands beside LND's words.
+fn advice(status: &Status) -> Option<String> {
+    let advice = status.metadata().get_bin(ADVICE)?.to_bytes().ok()?;
+    String::from_utf8(advice.to_vec()).ok()
 }
