@@ -6,7 +6,7 @@ BUILT := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 help:
 	@echo "make demo     two real nodes open a channel, pay through it and close it"
 	@echo "make test     formatting, lints, every test and the doc tests"
-	@echo "make interop  Leyden and LDK's node as peers, every case in a table"
+	@echo "make interop  LDK's node as the peer, and programs made for LND as clients, each case in a table"
 	@echo "make test-web the page in a headless Chromium, from no wallet to a closed channel; pictures in $(BUILT)/web"
 	@echo "make fuzz     libFuzzer on one target for a while: TARGET=wire_messages SECONDS=60 (tests/fuzz/README.md)"
 	@echo "make release  optimised leydend and leyden in $(BUILT)/release"
@@ -36,8 +36,9 @@ test: bootstrap-tests
 	cargo test --workspace --locked --doc
 
 interop: bootstrap
-	cargo build --workspace --locked --bins --test interop
-	cargo test --workspace --locked --test interop
+	@.ci/bootstrap clients
+	cargo build --workspace --locked --bins --test interop --test clients
+	cargo test --workspace --locked --test interop --test clients
 
 test-web:
 	@.ci/bootstrap

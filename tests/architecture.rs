@@ -37,6 +37,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     // Tests and benchmarks only.
+    ("leyden-clients", &[]),
     ("leyden-interop", &[]),
     ("leyden-kernel", &[]),
     ("leyden-web", &[]),

@@ -111,7 +111,11 @@ fn translated_words(typed: Vec<String>) -> Result<Vec<String>, CliError> {
         return Ok(front.into_iter().chain(help).chain(rest.iter().map(|word| words::dashed(word))).collect());
     };
     let mut arguments = rest.split_off(count);
-    front.extend(words::globals_among(&mut arguments));
+    // lncli's `sendpayment` has a `--json` of its own.
+    let among = words::globals_among(&mut arguments).into_iter();
+    let told_already = |word: &String| word == "--json" && front.contains(word);
+    let among: Vec<String> = among.filter(|word| !told_already(word)).collect();
+    front.extend(among);
     if asks_help {
         arguments = vec!["--help".to_owned()];
     }

@@ -155,6 +155,7 @@ fn what_fingers_know_becomes_what_leyden_has() {
             "leyden openchannel --connect=h:1 --sat-per-vbyte=2 -- 02ab 9",
         ),
         ("leyden sendpayment --pay_req lnbc1 -f --json", "leyden --json sendpayment --pay-req=lnbc1 -f"),
+        ("leyden --json sendpayment --pay_req lnbc1 --json", "leyden --json sendpayment --pay-req=lnbc1"),
         ("leyden sendpayment -pay_req=lnbc1 --force", "leyden sendpayment --pay-req=lnbc1 --force"),
         ("leyden sendpayment 02ab 50 --keysend", "leyden sendpayment --dest=02ab --amt=50 --keysend"),
         ("leyden newaddress p2tr", "leyden newaddress -- p2tr"),
