@@ -10,7 +10,6 @@
 use std::sync::LazyLock;
 
 use Verb::{Delete, Get, Post};
-use prost_reflect::DescriptorPool;
 
 /// How a path is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,9 +174,7 @@ pub const BINDINGS: &[Binding] = &[
 
 /// Leyden's own calls, for which LND has no path: a POST to the path that gRPC gives them.
 static OWN: LazyLock<Vec<Binding>> = LazyLock::new(|| {
-    // What cannot be decoded is no descriptor set that was compiled in: reflection would have failed before.
-    let pool = DescriptorPool::decode(crate::DESCRIPTORS).unwrap_or_default();
-    let own = pool.services().filter(|service| service.package_name() == "leyden");
+    let own = crate::pool().services().filter(|service| service.package_name() == "leyden");
     let methods = own.flat_map(|service| service.methods().collect::<Vec<_>>());
     methods
         .map(|method| {
@@ -203,8 +200,7 @@ mod tests {
 
     #[test]
     fn every_call_of_lnd_that_is_served_has_a_path_and_every_path_a_call() {
-        let pool = DescriptorPool::decode(crate::DESCRIPTORS).unwrap();
-        let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+        let methods = crate::pool().services().flat_map(|service| service.methods().collect::<Vec<_>>());
         let calls: BTreeMap<String, _> = methods
             .filter(|method| method.parent_service().package_name() != "leyden")
             .map(|method| (format!("{}/{}", method.parent_service().full_name(), method.name()), method))

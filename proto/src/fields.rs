@@ -10,9 +10,21 @@
 //! A test of the daemon sets every declared field and looks for its effect; what has none must be in [`IGNORED`]. A test
 //! here compares [`UNSERVED`] and [`HARMLESS`] with the declarations.
 
-use std::{collections::HashSet, fmt, sync::LazyLock};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::LazyLock,
+};
 
-use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
+use prost::encoding::{WireType, decode_key, decode_varint};
+use prost_reflect::{DescriptorPool, Kind};
+
+/// Values that one request may hold, at any depth. Each costs memory however short it is written: two bytes can be a message
+/// of a hundred. What a transaction has room for, and the backups of thousands of channels, fit.
+pub const MAX_VALUES: usize = 20_000;
+
+/// Messages within one another; protobuf's decoders refuse more.
+const MAX_DEPTH: usize = 100;
 
 /// A field of a request of LND that we do not declare.
 pub struct Unserved {
@@ -104,6 +116,8 @@ pub enum Refused {
     Unserved(String),
     /// A field that nobody knows.
     Unknown { message: String, number: u32 },
+    /// More than [`MAX_VALUES`].
+    TooMany,
 }
 
 impl fmt::Display for Refused {
@@ -116,16 +130,14 @@ impl fmt::Display for Refused {
                     "field {number} of {message} is not known to this node: leave it unset, or use a newer node"
                 )
             }
+            Self::TooMany => write!(out, "the request has more than {MAX_VALUES} values: ask for less at a time"),
         }
     }
 }
 
-static POOL: LazyLock<Option<DescriptorPool>> = LazyLock::new(|| DescriptorPool::decode(crate::DESCRIPTORS).ok());
-
 /// Request and response of every call.
 static CALLS: LazyLock<HashSet<(String, String)>> = LazyLock::new(|| {
-    let services = POOL.iter().flat_map(DescriptorPool::services);
-    let methods = services.flat_map(|service| service.methods().collect::<Vec<_>>());
+    let methods = crate::pool().services().flat_map(|service| service.methods().collect::<Vec<_>>());
     methods.map(|method| (method.input().full_name().to_owned(), method.output().full_name().to_owned())).collect()
 });
 
@@ -134,43 +146,82 @@ pub fn is_call(request: &str, response: &str) -> bool {
     CALLS.contains(&(request.to_owned(), response.to_owned()))
 }
 
-/// Whether an encoded request says nothing that would be passed over. What is no message at all is left to its decoder.
+/// The messages as far as [`check`] needs them: looking a field up builds nothing.
+struct Shapes {
+    by_name: HashMap<String, usize>,
+    all: Vec<Shape>,
+}
+
+struct Shape {
+    name: String,
+    /// Declared fields, and of those that hold messages which ones.
+    fields: HashMap<u32, Option<usize>>,
+}
+
+static SHAPES: LazyLock<Shapes> = LazyLock::new(|| Shapes::of(crate::pool()));
+
+impl Shapes {
+    fn of(pool: &DescriptorPool) -> Self {
+        let messages: Vec<_> = pool.all_messages().collect();
+        let names = messages.iter().enumerate().map(|(index, message)| (message.full_name().to_owned(), index));
+        let by_name: HashMap<String, usize> = names.collect();
+        let inner = |kind: Kind| match kind {
+            Kind::Message(message) => by_name.get(message.full_name()).copied(),
+            _ => None,
+        };
+        let shape = |message: &prost_reflect::MessageDescriptor| Shape {
+            name: message.full_name().to_owned(),
+            fields: message.fields().map(|field| (field.number(), inner(field.kind()))).collect(),
+        };
+        let all = messages.iter().map(shape).collect();
+        Self { by_name, all }
+    }
+
+    /// `room`: how many values may still come.
+    fn check(&self, shape: usize, mut bytes: &[u8], depth: usize, room: &mut usize) -> Result<(), Refused> {
+        let Some(shape) = self.all.get(shape).filter(|_| depth <= MAX_DEPTH) else { return Ok(()) };
+        while !bytes.is_empty() {
+            let Ok((number, wire)) = decode_key(&mut bytes) else { return Ok(()) };
+            let Some(inner) = shape.fields.get(&number) else {
+                check_unknown(&shape.name, number)?;
+                if skip(wire, &mut bytes).is_none() {
+                    return Ok(());
+                }
+                continue;
+            };
+            *room = room.checked_sub(1).ok_or(Refused::TooMany)?;
+            let Some(value) = skip(wire, &mut bytes) else { return Ok(()) };
+            if let (Some(inner), WireType::LengthDelimited) = (inner, wire) {
+                self.check(*inner, value, depth + 1, room)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Goes over a value: what it holds, without its length. `None`: it is none, or a group, of which no message of ours has any.
+fn skip<'a>(wire: WireType, bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = match wire {
+        WireType::Varint => {
+            decode_varint(bytes).ok()?;
+            0
+        }
+        WireType::SixtyFourBit => 8,
+        WireType::ThirtyTwoBit => 4,
+        WireType::LengthDelimited => usize::try_from(decode_varint(bytes).ok()?).ok()?,
+        WireType::StartGroup | WireType::EndGroup => return None,
+    };
+    let (value, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    Some(value)
+}
+
+/// Whether an encoded request says nothing that would be passed over, and holds no more than [`MAX_VALUES`]. It is walked over
+/// and not decoded: that takes no memory. What is no message at all is left to its decoder.
 pub fn check(message: &str, bytes: &[u8]) -> Result<(), Refused> {
-    let Some(descriptor) = POOL.as_ref().and_then(|pool| pool.get_message_by_name(message)) else { return Ok(()) };
-    match DynamicMessage::decode(descriptor, bytes) {
-        Ok(message) => check_message(&message),
-        Err(_) => Ok(()),
-    }
-}
-
-fn check_message(message: &DynamicMessage) -> Result<(), Refused> {
-    let descriptor = prost_reflect::ReflectMessage::descriptor(message);
-    for unknown in message.unknown_fields() {
-        check_unknown(&descriptor, unknown.number())?;
-    }
-    message.fields().try_for_each(|(field, value)| if holds_messages(&field) { check_value(value) } else { Ok(()) })
-}
-
-fn holds_messages(field: &FieldDescriptor) -> bool {
-    matches!(field.kind(), Kind::Message(_))
-}
-
-fn check_value(value: &Value) -> Result<(), Refused> {
-    match value {
-        Value::Message(message) => check_message(message),
-        Value::List(values) => values.iter().try_for_each(check_value),
-        Value::Map(values) => values.values().try_for_each(check_value),
-        Value::Bool(_)
-        | Value::I32(_)
-        | Value::I64(_)
-        | Value::U32(_)
-        | Value::U64(_)
-        | Value::F32(_)
-        | Value::F64(_)
-        | Value::String(_)
-        | Value::Bytes(_)
-        | Value::EnumNumber(_) => Ok(()),
-    }
+    let Some(shape) = SHAPES.by_name.get(message) else { return Ok(()) };
+    let mut room = MAX_VALUES;
+    SHAPES.check(*shape, bytes, 1, &mut room)
 }
 
 /// What a field is that is not declared.
@@ -203,14 +254,14 @@ fn camel(name: &str) -> String {
     text
 }
 
-fn check_unknown(message: &MessageDescriptor, number: u32) -> Result<(), Refused> {
-    let is_it = |field: &Unserved| field.message == message.full_name() && field.number == number;
+fn check_unknown(message: &str, number: u32) -> Result<(), Refused> {
+    let is_it = |field: &Unserved| field.message == message && field.number == number;
     if HARMLESS.iter().any(|(field, _)| is_it(field)) {
         return Ok(());
     }
     Err(match UNSERVED.iter().find(|field| is_it(field)) {
         Some(field) => Refused::Unserved(field.name.to_owned()),
-        None => Refused::Unknown { message: message.full_name().to_owned(), number },
+        None => Refused::Unknown { message: message.to_owned(), number },
     })
 }
 
@@ -250,6 +301,32 @@ mod tests {
     }
 
     #[test]
+    fn a_request_of_very_many_values_is_refused_and_nothing_is_built_of_it() {
+        let backup = |count: usize| {
+            let mut single = Vec::new();
+            prost::encoding::bytes::encode(1, &[0x0a, 0x02, 0x0a, 0x00].repeat(count), &mut single);
+            let mut request = Vec::new();
+            prost::encoding::bytes::encode(5, &single, &mut request);
+            request
+        };
+        let name = lnrpc::InitWalletRequest::full_name();
+        assert_eq!(check(&name, &backup(1_000)), Ok(()));
+        assert_eq!(check(&name, &backup(1 << 20)), Err(Refused::TooMany));
+        let words = [0x12, 0x00].repeat(MAX_VALUES);
+        assert_eq!(check(&name, &words), Ok(()));
+        assert_eq!(check(&name, &[words.as_slice(), &[0x12, 0x00]].concat()), Err(Refused::TooMany));
+    }
+
+    #[test]
+    fn what_is_no_message_is_left_to_its_decoder() {
+        let name = lnrpc::InitWalletRequest::full_name();
+        for wrong in [&[0x0a, 0x05][..], &[0x0b], &[0x0c], &[0x80], &[0x00, 0x01], &[0x09, 1, 2], &[0x0a, 0xff, 0xff]] {
+            assert_eq!(check(&name, wrong), Ok(()), "{wrong:?}");
+            assert!(lnrpc::InitWalletRequest::decode(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn answers_are_not_requests() {
         let name = |message: &str| format!("lnrpc.{message}");
         assert!(is_call(&name("Invoice"), &name("AddInvoiceResponse")));
@@ -258,7 +335,7 @@ mod tests {
 
     #[test]
     fn the_tables_name_fields_of_requests_that_are_not_declared_and_those_that_are() {
-        let pool = DescriptorPool::decode(crate::DESCRIPTORS).unwrap();
+        let pool = crate::pool();
         for field in UNSERVED.iter().chain(HARMLESS.iter().map(|(field, _)| field)) {
             let message = pool.get_message_by_name(field.message).unwrap_or_else(|| panic!("no {}", field.message));
             assert!(message.get_field(field.number).is_none(), "{}.{} is declared", field.message, field.name);

@@ -10,5 +10,5 @@
 mod read;
 mod write;
 
-pub use read::{read, scalar};
+pub use read::{map_key, read, scalar};
 pub use write::{BytesAs, Json};

@@ -1,6 +1,6 @@
 //! Read piece by piece into the message, so that nothing is held that the message has no field for.
 
-use std::{borrow::Cow, collections::HashMap, fmt};
+use std::{borrow::Cow, cell::Cell, collections::HashMap, fmt};
 
 use base64::{
     Engine as _, alphabet,
@@ -14,7 +14,7 @@ use serde::{
     },
 };
 
-use crate::fields::{self, Absent};
+use crate::fields::{self, Absent, MAX_VALUES};
 
 /// The message that `text` says; a text without anything says an empty one.
 pub fn read(descriptor: &MessageDescriptor, text: &[u8]) -> Result<DynamicMessage, serde_json::Error> {
@@ -22,7 +22,8 @@ pub fn read(descriptor: &MessageDescriptor, text: &[u8]) -> Result<DynamicMessag
         return Ok(DynamicMessage::new(descriptor.clone()));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let message = MessageSeed(descriptor).deserialize(&mut deserializer)?;
+    let room = Room(Cell::new(MAX_VALUES));
+    let message = MessageSeed(descriptor, &room).deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(message)
 }
@@ -77,20 +78,46 @@ fn float(text: &str) -> Option<f64> {
     }
 }
 
-/// Above this not every whole number is a floating one.
-const EXACT: f64 = 9_007_199_254_740_992.0;
-
-/// A whole number, however it is written: `1000`, `1e3`, `1000.0`.
+/// A whole number, however JSON writes it: `1000`, `1e3`, `1000.0`. Its digits are taken as they are, never through a floating
+/// number; what is not whole is none. A leading zero would mean base 8 to some.
 fn integer(text: &str) -> Option<i128> {
-    if let Ok(value) = text.parse() {
-        return Some(value);
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
+    let (sign, unsigned) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
+    let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
+    if !is_digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)) {
+        return None;
     }
-    let value: f64 = text.parse().ok()?;
-    // It is whole and small.
-    (value.fract() == 0.0 && value.abs() <= EXACT).then_some(value as i128)
+    let exponent: i32 = exponent.parse().ok()?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, "0"));
+    if !is_digits(whole) || !is_digits(fraction) || (whole.len() > 1 && whole.starts_with('0')) {
+        return None;
+    }
+    let fraction = fraction.trim_end_matches('0');
+    let digits = whole.bytes().chain(fraction.bytes()).map(|digit| i128::from(digit - b'0'));
+    let value = digits.into_iter().try_fold(0_i128, |value, digit| value.checked_mul(10)?.checked_add(digit))?;
+    let shift = exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?;
+    let unit = 10_i128.checked_pow(shift.unsigned_abs());
+    let value = match (value, unit) {
+        (0, _) => 0,
+        (_, None) => return None,
+        (value, Some(unit)) if shift >= 0 => value.checked_mul(unit)?,
+        (value, Some(unit)) => Some(value / unit).filter(|_| value % unit == 0)?,
+    };
+    Some(sign * value)
 }
 
-struct MessageSeed<'a>(&'a MessageDescriptor);
+/// How many values may still be read.
+struct Room(Cell<usize>);
+
+impl Room {
+    fn take<E: Error>(&self) -> Result<(), E> {
+        let left = self.0.get().checked_sub(1).ok_or_else(|| Error::custom(fields::Refused::TooMany))?;
+        self.0.set(left);
+        Ok(())
+    }
+}
+
+struct MessageSeed<'a>(&'a MessageDescriptor, &'a Room);
 
 impl<'de> DeserializeSeed<'de> for MessageSeed<'_> {
     type Value = DynamicMessage;
@@ -131,7 +158,7 @@ impl<'de> Visitor<'de> for MessageSeed<'_> {
                 return Err(Error::custom(format_args!("duplicate field \"{name}\"")));
             }
             seen.push(field.number());
-            let Some(value) = map.next_value_seed(FieldSeed(&field))? else { continue };
+            let Some(value) = map.next_value_seed(FieldSeed(&field, self.1))? else { continue };
             let others = field.containing_oneof().into_iter().flat_map(|one| one.fields().collect::<Vec<_>>());
             if let Some(other) = others.into_iter().find(|other| message.has_field(other)) {
                 let other = other.name();
@@ -144,7 +171,7 @@ impl<'de> Visitor<'de> for MessageSeed<'_> {
 }
 
 /// A field's value; none if it is `null`.
-struct FieldSeed<'a>(&'a FieldDescriptor);
+struct FieldSeed<'a>(&'a FieldDescriptor, &'a Room);
 
 impl<'de> DeserializeSeed<'de> for FieldSeed<'_> {
     type Value = Option<Value>;
@@ -170,19 +197,19 @@ impl<'de> Visitor<'de> for FieldSeed<'_> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<Value>, D::Error> {
-        let field = self.0;
+        let Self(field, room) = self;
         let value = if field.is_map() {
-            deserializer.deserialize_map(MapVisitor(field))
+            deserializer.deserialize_map(MapVisitor(field, room))
         } else if field.is_list() {
-            deserializer.deserialize_seq(ListVisitor(field))
+            deserializer.deserialize_seq(ListVisitor(field, room))
         } else {
-            ElementSeed { name: field.name(), kind: &field.kind() }.deserialize(deserializer)
+            ElementSeed { name: field.name(), kind: &field.kind(), room }.deserialize(deserializer)
         };
         value.map(Some)
     }
 }
 
-struct ListVisitor<'a>(&'a FieldDescriptor);
+struct ListVisitor<'a>(&'a FieldDescriptor, &'a Room);
 
 impl<'de> Visitor<'de> for ListVisitor<'_> {
     type Value = Value;
@@ -194,14 +221,16 @@ impl<'de> Visitor<'de> for ListVisitor<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
         let kind = self.0.kind();
         let mut values = Vec::new();
-        while let Some(value) = list.next_element_seed(ElementSeed { name: self.0.name(), kind: &kind })? {
+        while let Some(value) =
+            list.next_element_seed(ElementSeed { name: self.0.name(), kind: &kind, room: self.1 })?
+        {
             values.push(value);
         }
         Ok(Value::List(values))
     }
 }
 
-struct MapVisitor<'a>(&'a FieldDescriptor);
+struct MapVisitor<'a>(&'a FieldDescriptor, &'a Room);
 
 impl<'de> Visitor<'de> for MapVisitor<'_> {
     type Value = Value;
@@ -218,21 +247,32 @@ impl<'de> Visitor<'de> for MapVisitor<'_> {
         while let Some(text) = map.next_key::<Cow<'_, str>>()? {
             let key = key(&key_kind, &text)
                 .ok_or_else(|| Error::custom(format_args!("invalid key for {name}: \"{text}\"")))?;
-            values.insert(key, map.next_value_seed(ElementSeed { name, kind: &kind })?);
+            let value = map.next_value_seed(ElementSeed { name, kind: &kind, room: self.1 })?;
+            // One of the two would be lost, an output of a payment for example.
+            if values.insert(key, value).is_some() {
+                return Err(Error::custom(format_args!("duplicate key \"{text}\" for {name}")));
+            }
         }
         Ok(Value::Map(values))
     }
 }
 
-/// The key of an entry of a map.
+/// The key of an entry of a map; a number in the one way only that it is usually written, so that none is there twice.
+pub fn map_key(field: &FieldDescriptor, text: &str) -> Option<MapKey> {
+    match field.kind() {
+        Kind::Message(entry) if field.is_map() => key(&entry.map_entry_key_field().kind(), text),
+        _ => None,
+    }
+}
+
 fn key(kind: &Kind, text: &str) -> Option<MapKey> {
     match kind {
         Kind::Bool => text.parse().ok().map(MapKey::Bool),
         kind => match from_text(kind, text)? {
-            Value::I32(key) => Some(MapKey::I32(key)),
-            Value::I64(key) => Some(MapKey::I64(key)),
-            Value::U32(key) => Some(MapKey::U32(key)),
-            Value::U64(key) => Some(MapKey::U64(key)),
+            Value::I32(key) if key.to_string() == text => Some(MapKey::I32(key)),
+            Value::I64(key) if key.to_string() == text => Some(MapKey::I64(key)),
+            Value::U32(key) if key.to_string() == text => Some(MapKey::U32(key)),
+            Value::U64(key) if key.to_string() == text => Some(MapKey::U64(key)),
             Value::String(key) => Some(MapKey::String(key)),
             _ => None,
         },
@@ -243,11 +283,12 @@ fn key(kind: &Kind, text: &str) -> Option<MapKey> {
 struct ElementSeed<'a> {
     name: &'a str,
     kind: &'a Kind,
+    room: &'a Room,
 }
 
 impl ElementSeed<'_> {
     fn invalid<E: Error>(&self, got: impl fmt::Display) -> E {
-        let Self { name, kind } = self;
+        let Self { name, kind, room: _ } = self;
         Error::custom(format_args!("invalid value for {kind:?} field {name}: {got}"))
     }
 
@@ -263,8 +304,11 @@ impl<'de> DeserializeSeed<'de> for ElementSeed<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.room.take()?;
         match self.kind {
-            Kind::Message(descriptor) => MessageSeed(descriptor).deserialize(deserializer).map(Value::Message),
+            Kind::Message(descriptor) => {
+                MessageSeed(descriptor, self.room).deserialize(deserializer).map(Value::Message)
+            }
             _ => deserializer.deserialize_any(self),
         }
     }
@@ -312,13 +356,12 @@ impl<'de> Visitor<'de> for ElementSeed<'_> {
 #[cfg(test)]
 mod tests {
     use prost::Message as _;
-    use prost_reflect::DescriptorPool;
 
     use super::*;
     use crate::{json, lnrpc, routerrpc};
 
     fn descriptor(name: &str) -> MessageDescriptor {
-        DescriptorPool::decode(crate::DESCRIPTORS).unwrap().get_message_by_name(name).unwrap()
+        crate::pool().get_message_by_name(name).unwrap()
     }
 
     fn payment(text: &str) -> Result<routerrpc::SendPaymentRequest, String> {
@@ -389,6 +432,68 @@ mod tests {
         let both = br#"{"chan_point": {"funding_txid_str": "aa", "funding_txid_bytes": "AA=="}}"#;
         let error = read(&descriptor("lnrpc.PolicyUpdateRequest"), both).unwrap_err().to_string();
         assert!(error.contains("exclude each other"), "{error}");
+    }
+
+    #[test]
+    fn whole_numbers_are_read_digit_by_digit() {
+        for (text, number) in [
+            ("0", 0),
+            ("-0.0", 0),
+            ("-17", -17),
+            ("1E3", 1_000),
+            ("12.50e1", 125),
+            ("1200e-2", 12),
+            ("9007199254740993.0", 9_007_199_254_740_993),
+            ("9.223372036854775807e18", i128::from(i64::MAX)),
+            ("18446744073709551615.000", i128::from(u64::MAX)),
+        ] {
+            assert_eq!(integer(text), Some(number), "{text}");
+        }
+        for wrong in [
+            "",
+            "-",
+            "+5",
+            "5.",
+            ".5e1",
+            "1.00000000000000000001",
+            "1.5",
+            "1e",
+            "1e-1",
+            "e5",
+            "05",
+            "0x10",
+            "1e99999",
+            "--1",
+            "1_000",
+            " 1",
+            "1e+-2",
+            "1.-5",
+            "1e9999999999",
+        ] {
+            assert_eq!(integer(wrong), None, "{wrong}");
+        }
+        let exact = payment(r#"{"fee_limit_msat": 9007199254740993.0}"#).unwrap();
+        assert_eq!(exact.fee_limit_msat, 9_007_199_254_740_993);
+        assert!(payment(r#"{"amt": 1.00000000000000000001}"#).is_err());
+    }
+
+    #[test]
+    fn a_key_of_a_map_stands_once_and_in_one_spelling() {
+        let twice = br#"{"AddrToAmount": {"A": "10000", "A": "23456"}}"#;
+        let error = read(&descriptor("lnrpc.SendManyRequest"), twice).unwrap_err().to_string();
+        assert!(error.contains("duplicate key \"A\""), "{error}");
+        for other in ["05482373484", "5482373484.0", "5482373484e0", "+5482373484"] {
+            let error = payment(&format!(r#"{{"dest_custom_records": {{"{other}": ""}}}}"#)).unwrap_err();
+            assert!(error.contains("invalid key for dest_custom_records"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_request_of_very_many_values_is_refused() {
+        let hints = |count: usize| format!(r#"{{"route_hints": [{}{{}}]}}"#, "{},".repeat(count));
+        assert!(payment(&hints(1_000)).is_ok());
+        let error = payment(&hints(MAX_VALUES)).unwrap_err();
+        assert!(error.contains("more than 20000 values"), "{error}");
     }
 
     #[test]
