@@ -2,11 +2,14 @@
 //!
 //! ```text
 //!   new ──► silent ──a call that needs no token──► caller ──a token, a peer's key──► known
-//!              └── full: whoever of the address with the most of them has been there longest; silent ones first
+//!              └── full: whoever of the address with the most of them has been there longest; silent ones first,
+//!                        but for newcomers                                              known ones, full: the longest idle
+//!                                                                                       of the token with the most of them
 //! ```
 //!
-//! Promises: a newcomer never waits for somebody who is silent; known connections give way to nobody; an address with many
-//! connections loses its own first, and those of this machine come last.
+//! Promises: a newcomer never waits for somebody who is silent; known connections give way to known ones alone; an address, or a
+//! token, with many connections loses its own first, those of this machine come last, and half of the known places are there for
+//! tokens with all rights.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -15,13 +18,13 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{LimitUse, SlotLimits};
+use crate::limits::{CALLER_GRACE, LimitUse, SlotLimits};
 
 /// What is known of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +34,15 @@ pub(crate) enum CallerTrust {
     Caller,
     /// Has shown who it is.
     Known,
+}
+
+/// Whose a known connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct TokenHolder {
+    /// The token's nonce: the same for what was made from it.
+    pub id: [u8; 16],
+    /// Whether the token can be made into any other.
+    pub has_all_rights: bool,
 }
 
 /// The connection slots of one server. Clones are the same slots.
@@ -63,6 +75,9 @@ struct Connections {
 struct Connection {
     address: IpAddr,
     trust: CallerTrust,
+    holder: Option<TokenHolder>,
+    since: Instant,
+    last_used: Instant,
     leave: CancellationToken,
 }
 
@@ -88,25 +103,35 @@ impl ConnectionSlots {
     /// Lets somebody in. `known`: something about the address speaks for it, so it takes no place of strangers while there
     /// are other ones.
     pub(crate) fn enter(&self, address: IpAddr, known: bool) -> ConnectionSlot {
+        self.enter_at(address, known, Instant::now())
+    }
+
+    fn enter_at(&self, address: IpAddr, known: bool, now: Instant) -> ConnectionSlot {
         let mut connections = self.lock();
         let known = known && connections.count(true) < connections.room.known;
         if !known && connections.count(false) >= connections.room.strangers {
-            self.make_room(&mut connections);
+            self.make_room(&mut connections, now);
         }
         let (id, leave) = (connections.next, CancellationToken::new());
         connections.next += 1;
         let trust = if known { CallerTrust::Known } else { CallerTrust::Silent };
-        connections.present.insert(id, Connection { address, trust, leave: leave.clone() });
+        let connection = Connection { address, trust, holder: None, since: now, last_used: now, leave: leave.clone() };
+        connections.present.insert(id, connection);
         ConnectionSlot { slots: self.clone(), id, leave }
     }
 
     /// Somebody has to go: the system has no more file descriptors.
     pub(crate) fn give_way(&self) {
-        self.make_room(&mut self.lock());
+        self.make_room(&mut self.lock(), Instant::now());
     }
 
-    fn make_room(&self, connections: &mut Connections) {
-        let Some(id) = connections.least() else { return };
+    fn make_room(&self, connections: &mut Connections, now: Instant) {
+        if let Some(id) = connections.least(now) {
+            self.put_out(connections, id);
+        }
+    }
+
+    fn put_out(&self, connections: &mut Connections, id: u64) {
         if let Some(leaving) = connections.present.remove(&id) {
             connections.leaving.insert(id);
             leaving.leave.cancel();
@@ -173,8 +198,27 @@ impl Connections {
         self.present.values().filter(|connection| (connection.trust == CallerTrust::Known) == known).count()
     }
 
+    /// Which known connection gives way to one of this token, if its share is too small.
+    fn least_known(&self, newcomer: TokenHolder) -> Option<u64> {
+        let mut held: HashMap<TokenHolder, usize> = HashMap::new();
+        for holder in self.present.values().filter_map(|connection| connection.holder) {
+            *held.entry(holder).or_default() += 1;
+        }
+        let own = held.get(&newcomer).copied().unwrap_or_default();
+        let narrow: usize =
+            held.iter().filter(|(holder, _)| !holder.has_all_rights).map(|(_, connections)| connections).sum();
+        let is_owed = newcomer.has_all_rights && narrow > self.room.known / 2;
+        let crowds = held.into_iter().filter(|(holder, _)| !(is_owed && holder.has_all_rights));
+        let (largest, most) = crowds.max_by_key(|(holder, connections)| (*connections, holder.id))?;
+        if !is_owed && most <= own.saturating_add(1) {
+            return None;
+        }
+        let of_largest = self.present.iter().filter(|(_, connection)| connection.holder == Some(largest));
+        of_largest.min_by_key(|(id, connection)| (connection.last_used, **id)).map(|(id, _)| *id)
+    }
+
     /// Who gives way.
-    fn least(&self) -> Option<u64> {
+    fn least(&self, now: Instant) -> Option<u64> {
         let mut crowds: HashMap<IpAddr, usize> = HashMap::new();
         let strangers = || self.present.iter().filter(|(_, connection)| connection.trust != CallerTrust::Known);
         for (_, connection) in strangers() {
@@ -182,7 +226,8 @@ impl Connections {
         }
         let rank = |(id, connection): &(&u64, &Connection)| {
             let crowd = crowds.get(&neighbourhood(connection.address)).copied().unwrap_or_default();
-            (connection.address.is_loopback(), connection.trust, std::cmp::Reverse(crowd), **id)
+            let is_young = now.duration_since(connection.since) < CALLER_GRACE;
+            (connection.address.is_loopback(), std::cmp::Reverse(crowd), is_young, connection.trust, **id)
         };
         strangers().min_by_key(rank).map(|(id, _)| *id)
     }
@@ -212,17 +257,29 @@ impl ConnectionSlot {
 
     /// More is known of its holder now; `false` if there is no room for so many of whom that is known.
     pub(crate) fn rise(&self, trust: CallerTrust) -> bool {
+        self.rise_as(trust, None)
+    }
+
+    /// The same, by a token.
+    pub(crate) fn rise_as(&self, trust: CallerTrust, holder: Option<TokenHolder>) -> bool {
+        self.rise_at(trust, holder, Instant::now())
+    }
+
+    fn rise_at(&self, trust: CallerTrust, holder: Option<TokenHolder>, now: Instant) -> bool {
         let mut connections = self.slots.lock();
         let full = connections.count(true) >= connections.room.known;
         let Some(connection) = connections.present.get_mut(&self.id) else { return false };
-        if connection.trust >= trust {
-            return true;
+        connection.last_used = now;
+        if connection.trust < trust && trust == CallerTrust::Known && full {
+            let Some(other) = holder.and_then(|holder| connections.least_known(holder)) else {
+                self.slots.full.fetch_add(1, Ordering::Relaxed);
+                return false;
+            };
+            self.slots.put_out(&mut connections, other);
         }
-        if trust == CallerTrust::Known && full {
-            self.slots.full.fetch_add(1, Ordering::Relaxed);
-            return false;
-        }
-        connection.trust = trust;
+        let Some(connection) = connections.present.get_mut(&self.id) else { return false };
+        connection.trust = connection.trust.max(trust);
+        connection.holder = holder.or(connection.holder);
         true
     }
 }
@@ -278,6 +335,61 @@ mod tests {
         drop(known);
         assert!(newcomer.rise(CallerTrust::Known));
         assert!(!silent.rise(CallerTrust::Known), "it has left");
+    }
+
+    #[test]
+    fn a_newcomer_has_time_to_show_itself_before_a_crowd_of_callers() {
+        let slots = ConnectionSlots::new(SlotLimits { strangers: 4, known: 1 });
+        let now = Instant::now();
+        let enter = |address: &str, now| slots.enter_at(at(address), false, now);
+        let crowd = [(); 3].map(|()| enter("192.0.2.1", now));
+        assert!(crowd.iter().all(|one| one.rise(CallerTrust::Caller)));
+        let owner = enter("192.0.2.2", now);
+        // More of the crowd come, and put out their own.
+        let more = [(); 3].map(|()| enter("192.0.2.1", now));
+        assert!(!gone(&owner), "one of an address is put out by many of another");
+        drop((crowd, more));
+
+        // Of a crowd with an address each, those have to go first that have had their time.
+        let callers: Vec<_> = (3..6).map(|last| enter(&format!("192.0.2.{last}"), now)).collect();
+        assert!(callers.iter().all(|one| one.rise(CallerTrust::Caller)));
+        let now = now + CALLER_GRACE / 2;
+        drop(owner);
+        let owner = enter("192.0.2.2", now);
+        let now = now + CALLER_GRACE / 2;
+        let _next = enter("192.0.2.7", now);
+        assert!(!gone(&owner) && gone(&callers[0]));
+        let now = now + CALLER_GRACE;
+        let _last = enter("192.0.2.8", now);
+        assert!(gone(&owner), "it has said nothing");
+    }
+
+    fn holder(id: u8, has_all_rights: bool) -> Option<TokenHolder> {
+        Some(TokenHolder { id: [id; 16], has_all_rights })
+    }
+
+    #[test]
+    fn a_token_with_very_many_connections_loses_the_longest_idle_to_others() {
+        let slots = ConnectionSlots::new(SlotLimits { strangers: 8, known: 4 });
+        let (now, later) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+        let rises = |holder| {
+            let slot = slots.enter_at(at("192.0.2.1"), false, now);
+            slot.rise_at(CallerTrust::Known, holder, now).then_some(slot)
+        };
+        let narrow = [(); 4].map(|()| rises(holder(1, false)).unwrap());
+        assert!(rises(holder(1, false)).is_none(), "it has them all");
+        assert!(narrow[0].rise_at(CallerTrust::Known, holder(1, false), later), "it is used");
+        let other = rises(holder(2, false)).unwrap();
+        assert!(gone(&narrow[1]) && !gone(&narrow[0]));
+        let second = rises(holder(2, false)).unwrap();
+        assert!(gone(&narrow[2]));
+        assert!(rises(holder(2, false)).is_none(), "two have half each");
+        // Half is there for who has all rights, whoever else is there.
+        let admin = [(); 2].map(|()| rises(holder(3, true)).unwrap());
+        let left = [&narrow[0], &narrow[3], &other, &second].into_iter().filter(|one| !gone(one)).count();
+        assert_eq!(left, 2);
+        assert!(rises(holder(3, true)).is_none(), "and no more than half");
+        assert!(admin.iter().all(|one| !gone(one)));
     }
 
     #[test]

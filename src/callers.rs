@@ -3,7 +3,8 @@
 //! ```text
 //!   listener ──► a free slot ──► TLS, a request ──► its sender is known: it may stay
 //!                    │                       └── not within 10 s, or another one needs the place ──► closed
-//!                    └── takes nothing for 30 s while there is something for it ──► closed
+//!                    ├── takes nothing for 30 s while there is something for it ──► closed
+//!                    └── its other end does not even answer TCP for a minute ──► closed
 //! ```
 
 use std::{
@@ -19,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -30,8 +32,8 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::{debug, warn};
 
 use crate::{
-    admission::{CallerTrust, ConnectionSlot, ConnectionSlots},
-    limits::{CALLER_TIMEOUT, CALLER_WRITE_TIMEOUT},
+    admission::{CallerTrust, ConnectionSlot, ConnectionSlots, TokenHolder},
+    limits::{CALLER_TIMEOUT, CALLER_WRITE_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_PATIENCE, MAX_OPEN_CALLS},
 };
 
 /// How long the system is left alone that accepts no connection, for want of file descriptors mostly.
@@ -51,10 +53,15 @@ struct State {
     has_spoken: AtomicBool,
     /// Requests that are being answered.
     busy: AtomicUsize,
+    /// Those of them without a token.
+    open: AtomicUsize,
 }
 
 /// A request is being answered until this is dropped.
 pub(crate) struct Busy(Caller);
+
+/// A call without a token is being answered until this is dropped.
+pub(crate) struct OpenCall(Caller);
 
 impl Caller {
     pub(crate) fn address(&self) -> SocketAddr {
@@ -63,7 +70,12 @@ impl Caller {
 
     /// More is known of it now; `false` if there is no room for so many.
     pub(crate) fn rise(&self, trust: CallerTrust) -> bool {
-        let risen = self.state.place.rise(trust);
+        self.rise_as(trust, None)
+    }
+
+    /// The same, by a token.
+    pub(crate) fn rise_as(&self, trust: CallerTrust, holder: Option<TokenHolder>) -> bool {
+        let risen = self.state.place.rise_as(trust, holder);
         if risen {
             self.state.has_spoken.store(true, Ordering::Relaxed);
         }
@@ -73,6 +85,20 @@ impl Caller {
     pub(crate) fn busy(&self) -> Busy {
         self.state.busy.fetch_add(1, Ordering::Relaxed);
         Busy(self.clone())
+    }
+}
+
+impl Caller {
+    /// One more call without a token; `None` if there are too many on this connection.
+    pub(crate) fn open_call(&self) -> Option<OpenCall> {
+        let one = OpenCall(self.clone());
+        (self.state.open.fetch_add(1, Ordering::Relaxed) < MAX_OPEN_CALLS).then_some(one)
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.0.state.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -102,6 +128,9 @@ impl CallerListener {
                 Ok((stream, address)) => {
                     // Without it answers are only slower.
                     let _ = stream.set_nodelay(true);
+                    if let Err(error) = watch(&stream) {
+                        debug!(%error, "a caller that vanishes will not be noticed");
+                    }
                     return CallerStream::new(stream, address, self.slots.enter(address.ip(), false), self.idle);
                 }
                 Err(error) => {
@@ -131,6 +160,16 @@ impl CallerListener {
     }
 }
 
+/// Has the system find out whether the other end is still there: a machine that lost its line says nothing, and neither does a
+/// stream without news.
+fn watch(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_INTERVAL).with_interval(KEEPALIVE_INTERVAL))?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_tcp_user_timeout(Some(KEEPALIVE_PATIENCE))?;
+    Ok(())
+}
+
 /// One connection.
 pub(crate) struct CallerStream {
     stream: TcpStream,
@@ -146,7 +185,8 @@ pub(crate) struct CallerStream {
 impl CallerStream {
     fn new(stream: TcpStream, address: SocketAddr, place: ConnectionSlot, idle: Option<Duration>) -> Self {
         let leave = Box::pin(place.leave().clone().cancelled_owned());
-        let state = State { place, has_spoken: AtomicBool::new(false), busy: AtomicUsize::new(0) };
+        let state =
+            State { place, has_spoken: AtomicBool::new(false), busy: AtomicUsize::new(0), open: AtomicUsize::new(0) };
         Self {
             stream,
             caller: Caller { address, state: Arc::new(state) },
@@ -280,5 +320,38 @@ impl axum::serve::Listener for CallerListener {
 impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, CallerListener>> for Caller {
     fn connect_info(stream: axum::serve::IncomingStream<'_, CallerListener>) -> Self {
         stream.io().caller.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::SlotLimits;
+
+    async fn connected() -> (TcpStream, CallerStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let callers = CallerListener::new(listener, ConnectionSlots::new(SlotLimits { strangers: 4, known: 4 }), None);
+        let (client, stream) = tokio::join!(TcpStream::connect(address), callers.next());
+        (client.unwrap(), stream)
+    }
+
+    #[tokio::test]
+    async fn whoever_vanishes_without_a_word_is_noticed_by_the_system() {
+        let (_client, stream) = connected().await;
+        let socket = SockRef::from(&stream.stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_INTERVAL);
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(KEEPALIVE_PATIENCE));
+    }
+
+    #[tokio::test]
+    async fn calls_without_a_token_are_few_on_one_connection() {
+        let (_client, stream) = connected().await;
+        let calls: Vec<_> = (0..MAX_OPEN_CALLS).map(|_| stream.caller().open_call().unwrap()).collect();
+        assert!(stream.caller().open_call().is_none());
+        drop(calls);
+        assert!(stream.caller().open_call().is_some());
     }
 }

@@ -15,12 +15,21 @@ use axum::{
 
 /// Names for which answers are given, beside all addresses and `localhost`.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct HostNames(Vec<String>);
+pub(crate) struct HostNames {
+    names: Vec<String>,
+    /// Whose names count too, as PEM.
+    certificate: Option<String>,
+}
 
 impl HostNames {
     /// The names of `--tls-extra`: by those this node is known.
     pub(crate) fn new(names: &[String]) -> Self {
-        Self(names.iter().map(|name| name.to_ascii_lowercase()).collect())
+        Self { names: names.iter().map(|name| name.to_ascii_lowercase()).collect(), certificate: None }
+    }
+
+    /// Those for which a certificate is valid, too.
+    pub(crate) fn and_of(self, certificate: &str) -> Self {
+        Self { certificate: Some(certificate.to_owned()), ..self }
     }
 
     /// Whether a request with these headers may be meant for this node. Every browser says for whom a request is; a client that
@@ -41,7 +50,17 @@ impl HostNames {
         }
         let name = host.split_once(':').map_or(host, |(name, _)| name);
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-        name == "localhost" || name.parse::<IpAddr>().is_ok() || self.0.contains(&name)
+        name == "localhost" || name.parse::<IpAddr>().is_ok() || self.names.contains(&name) || self.certifies(&name)
+    }
+}
+
+impl HostNames {
+    fn certifies(&self, name: &str) -> bool {
+        let is_valid = |name: &str| {
+            self.certificate.as_ref().is_some_and(|certificate| crate::tls::is_valid_for(certificate, name))
+        };
+        let any_host = name.split_once('.').map(|(_, domain)| format!("*.{domain}"));
+        !name.is_empty() && (is_valid(name) || any_host.is_some_and(|name| is_valid(&name)))
     }
 }
 
@@ -51,10 +70,11 @@ pub(crate) async fn check(State(names): State<HostNames>, request: Request, next
 }
 
 /// What a request for another name is told.
+pub(crate) const REFUSAL: &str =
+    "this node is not known by the name in Host: ask by its address or as localhost, or name it with --tls-extra";
+
 pub(crate) fn refusal() -> Response {
-    let text =
-        "this node is not known by the name in Host: ask by its address or as localhost, or name it with --tls-extra\n";
-    (StatusCode::MISDIRECTED_REQUEST, text).into_response()
+    (StatusCode::MISDIRECTED_REQUEST, format!("{REFUSAL}\n")).into_response()
 }
 
 #[cfg(test)]
@@ -83,5 +103,14 @@ mod tests {
         }
         assert!(answered(&[]), "a client that names none is no browser");
         assert!(!answered(&["localhost", "evil.example"]));
+
+        let certified = rcgen::generate_simple_self_signed(["own.example".to_owned(), "*.home.example".to_owned()]);
+        let names = names.and_of(&certified.unwrap().cert.pem());
+        for host in ["node.example", "own.example", "OWN.example", "a.home.example:8080", "localhost"] {
+            assert!(names.knows(host), "{host}");
+        }
+        for host in ["evil.example", "home.example", "a.b.home.example", "example", "*.evil.example"] {
+            assert!(!names.knows(host), "{host}");
+        }
     }
 }

@@ -17,6 +17,7 @@ mod lightning;
 mod limits;
 mod macaroon;
 mod metrics;
+mod request_room;
 mod rest;
 mod rpc;
 mod sibling;

@@ -105,6 +105,13 @@ pub(crate) const TOWER_HANDSHAKES_TIME: Share =
 
 /// Until it has shown a token, or called something that needs none, a connection lives this long: TLS and one request.
 pub(crate) const CALLER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection on which nothing moves is asked so often whether its other end is still there.
+pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// For how long that, or what was sent, may stay without an answer: whoever vanished without a word holds no place after it.
+pub(crate) const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(60);
+/// A newcomer of whom nothing is known does not give way to the next one of a crowd of as many for this long: TLS and one
+/// request over a slow line.
+pub(crate) const CALLER_GRACE: Duration = Duration::from_secs(2);
 /// A caller has to take some bytes within this time while there are any for it.
 pub(crate) const CALLER_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections of JSON-RPC between two requests. Bitcoin Core waits for 30 s; pools of clients keep them longer.
@@ -129,10 +136,31 @@ pub(crate) const MAX_JSONRPC_ANSWER: usize = 128 << 20;
 
 /// The largest request of REST, or message of a WebSocket: LND's number for both.
 pub(crate) const MAX_REST_BODY: usize = 4 << 20;
+/// The largest request of a call that carries transactions or backups: the largest transaction, and backups of ten thousand
+/// channels.
+pub(crate) const MAX_LARGE_REQUEST: usize = 4 << 20;
+/// The largest request of any other call: a payment to as many addresses as a transaction has room for is a quarter of it.
+pub(crate) const MAX_REQUEST: usize = 1 << 20;
+/// The largest request of a call that needs no token, but for those with backups, which may have [`MAX_REQUEST`].
+pub(crate) const MAX_OPEN_REQUEST: usize = 64 << 10;
+/// Bytes of all requests that are read or answered at a time, of gRPC and REST. What they are decoded to may be some times as
+/// much.
+pub(crate) const REQUESTS_ROOM: usize = 32 << 20;
+/// The same of those without a token.
+pub(crate) const OPEN_REQUESTS_ROOM: usize = 4 << 20;
+/// Bytes of a request for which no room is needed: a full room keeps nobody from unlocking the wallet. With
+/// [`MAX_OPEN_CALLS`] on each connection that is 12 MB.
+pub(crate) const FREE_REQUEST: usize = 4 << 10;
+/// Bytes of all requests of a call without a token that takes many: server reflection, whose clients ask some hundred times.
+pub(crate) const FREE_REQUEST_STREAM: usize = 32 << 10;
+/// Calls without a token at a time on one connection.
+pub(crate) const MAX_OPEN_CALLS: usize = 16;
+/// What reading a request may take.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same without a token.
+pub(crate) const OPEN_REQUEST_TIMEOUT: Duration = CALLER_TIMEOUT;
 /// Bytes of a request's first line and headers: an invoice in the path, a macaroon with many caveats, and some air.
 pub(crate) const MAX_REST_HEAD: usize = 64 << 10;
-/// What reading the body of a request may take.
-pub(crate) const REST_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// What sending an answer of Bitcoin Core's REST may take: 50 MB in this time are 3.3 Mbit/s.
 pub(crate) const CHAIN_REST_ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 

@@ -6,13 +6,15 @@
 //!
 //! The token's form is [`Macaroon`]'s; the identifier is LND's, so that its clients can print what a token allows.
 
+mod dates;
 mod keys;
 
 use std::{
+    collections::HashMap,
     fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock},
+    sync::{Mutex, PoisonError, RwLock},
 };
 
 use leyden_common::{
@@ -20,8 +22,11 @@ use leyden_common::{
     macaroon::{Macaroon, Malformed},
 };
 use prost::Message as _;
+use tokio_util::sync::CancellationToken;
 
-use self::keys::MoreKeys;
+pub(crate) use self::dates::time_before;
+use self::{dates::rfc3339_seconds, keys::MoreKeys};
+use crate::admission::TokenHolder;
 
 const IDENTIFIER_VERSION: u8 = 3;
 
@@ -130,6 +135,8 @@ pub(crate) const URI: &str = "uri";
 pub(crate) struct RootKey {
     first: [u8; 32],
     more: RwLock<MoreKeys>,
+    /// Of the keys whose tokens were shown: cancelled when the key is deleted.
+    deleted: Mutex<HashMap<u64, CancellationToken>>,
     /// Where `more` lies; `None`: in memory alone, for tests.
     path: Option<PathBuf>,
 }
@@ -149,7 +156,7 @@ pub(crate) struct Call<'a> {
 impl RootKey {
     #[cfg(test)]
     pub(crate) fn new(key: [u8; 32]) -> Self {
-        Self { first: key, more: RwLock::default(), path: None }
+        Self { first: key, more: RwLock::default(), deleted: Mutex::default(), path: None }
     }
 
     /// The keys of this data directory; the first is made on first use.
@@ -169,7 +176,7 @@ impl RootKey {
             Err(error) => return Err(error),
         };
         let path = path.with_extension("keys.json");
-        Ok(Self { first, more: RwLock::new(MoreKeys::open(&path)?), path: Some(path) })
+        Ok(Self { first, more: RwLock::new(MoreKeys::open(&path)?), deleted: Mutex::default(), path: Some(path) })
     }
 
     /// A token that allows `permissions`, made with the first key.
@@ -225,10 +232,17 @@ impl RootKey {
         let mut more = self.more.write().unwrap_or_else(PoisonError::into_inner);
         // Gone from memory first: if the disk refuses, the key is at least not taken any more in this run.
         let deleted = more.remove(id);
+        if let Some(shown) = self.deleted().remove(&id) {
+            shown.cancel();
+        }
         if deleted {
             self.save(&more)?;
         }
         Ok(deleted)
+    }
+
+    fn deleted(&self) -> std::sync::MutexGuard<'_, HashMap<u64, CancellationToken>> {
+        self.deleted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn save(&self, more: &MoreKeys) -> io::Result<()> {
@@ -240,33 +254,65 @@ impl RootKey {
 
     /// Whether `token` (binary v2) was made with one of these keys, holds now and here, and allows the call: all that it
     /// needs, or the call itself by its path.
-    pub(crate) fn check(&self, token: &[u8], call: &Call<'_>) -> Result<(), MacaroonError> {
+    pub(crate) fn check(&self, token: &[u8], call: &Call<'_>) -> Result<Shown, MacaroonError> {
         let (id, macaroon) = parse(token)?;
         // Which key it names is not to be believed before that key's signature is checked.
-        let key = match std::str::from_utf8(&id.storage_id).ok().and_then(|id| id.parse().ok()) {
+        let named = id.key();
+        let more = self.more.read().unwrap_or_else(PoisonError::into_inner);
+        let key = match named {
             Some(0) => Some(self.first),
-            Some(id) => self.more.read().unwrap_or_else(PoisonError::into_inner).get(id),
+            Some(id) => more.get(id),
             None => None,
         };
         if !macaroon.is_signed_by(&key.ok_or(MacaroonError::UnknownKey)?) {
             return Err(MacaroonError::WrongSignature);
         }
+        let key_deleted = match named {
+            Some(id) if id != 0 => self.deleted().entry(id).or_default().clone(),
+            Some(_) | None => CancellationToken::new(),
+        };
+        drop(more);
+        let mut until = None;
         for caveat in macaroon.caveats() {
-            check_caveat(caveat, call)?;
+            let deadline = check_caveat(caveat, call)?;
+            until = until.into_iter().chain(deadline).min();
         }
         let allows = |entity: &str, action: &str| {
             id.ops.iter().any(|op| op.entity == entity && op.actions.iter().any(|allowed| allowed == action))
         };
-        if allows(URI, call.path) {
-            return Ok(());
+        if !allows(URI, call.path)
+            && let Some(Permission { entity, action }) =
+                call.needed.iter().find(|needed| !allows(needed.entity, needed.action))
+        {
+            return Err(MacaroonError::NotAllowed { entity: (*entity).to_owned(), action: (*action).to_owned() });
         }
-        match call.needed.iter().find(|needed| !allows(needed.entity, needed.action)) {
-            None => Ok(()),
-            Some(Permission { entity, action }) => {
-                Err(MacaroonError::NotAllowed { entity: (*entity).to_owned(), action: (*action).to_owned() })
-            }
-        }
+        let mut nonce = [0; 16];
+        nonce.iter_mut().zip(&id.nonce).for_each(|(to, from)| *to = *from);
+        // Whoever may make tokens may make any.
+        let holder = TokenHolder { id: nonce, has_all_rights: allows("macaroon", "generate") };
+        Ok(Shown { holder, term: TokenTerm { until, key_deleted } })
     }
+
+    /// The id of the key that a token says it was made with, whoever has made it.
+    pub(crate) fn key_of(token: &[u8]) -> Option<u64> {
+        parse(token).ok()?.0.key()
+    }
+}
+
+/// A token that was shown, and is taken.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    pub holder: TokenHolder,
+    pub term: TokenTerm,
+}
+
+/// How long a token is taken.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenTerm {
+    /// Seconds since 1970: of all times that are written in it the earliest.
+    pub until: Option<u64>,
+    /// Cancelled when the key is deleted that it was made with.
+    pub key_deleted: CancellationToken,
 }
 
 /// What a token says of itself, not believed yet.
@@ -278,21 +324,6 @@ fn parse(token: &[u8]) -> Result<(MacaroonId, Macaroon), MacaroonError> {
     }
     let id = MacaroonId::decode(id).map_err(|_| Malformed("its identifier is not LND's"))?;
     Ok((id, macaroon))
-}
-
-/// The caveat of a token that is taken until then, in seconds since 1970.
-pub(crate) fn time_before(deadline: u64) -> String {
-    // The date of a day since 1970, years counted from March: the other way round in `rfc3339_seconds`.
-    let (days, second) = (deadline / 86_400 + 719_468, deadline % 86_400);
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("time-before {year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 fn bake(key: &[u8; 32], id: u64, permissions: impl IntoIterator<Item = (String, String)>, nonce: [u8; 16]) -> Macaroon {
@@ -309,23 +340,24 @@ fn bake(key: &[u8; 32], id: u64, permissions: impl IntoIterator<Item = (String, 
     Macaroon::new(key, identifier)
 }
 
-/// LND writes `time-before 2026-01-31T12:00:00Z` and `ipaddr 10.0.0.1`; a caveat that is not understood denies.
-fn check_caveat(caveat: &[u8], call: &Call<'_>) -> Result<(), MacaroonError> {
+/// LND writes `time-before 2026-01-31T12:00:00Z` and `ipaddr 10.0.0.1`; a caveat that is not understood denies. The answer: until
+/// when it holds, if it names a time.
+fn check_caveat(caveat: &[u8], call: &Call<'_>) -> Result<Option<u64>, MacaroonError> {
     let now = call.now;
     let text = String::from_utf8_lossy(caveat);
     let unknown = || MacaroonError::UnknownCaveat(text.clone().into_owned());
     if let Some(address) = text.strip_prefix("ipaddr ") {
         let allowed: IpAddr = address.trim().parse().map_err(|_| unknown())?;
         let here = call.from.is_some_and(|from| from.to_canonical() == allowed.to_canonical());
-        return if here { Ok(()) } else { Err(MacaroonError::OtherAddress { allowed: allowed.to_string() }) };
+        return if here { Ok(None) } else { Err(MacaroonError::OtherAddress { allowed: allowed.to_string() }) };
     }
     if let Some(range) = text.strip_prefix("iprange ") {
         let allowed = IpRange::parse(range.trim()).ok_or_else(unknown)?;
         let here = call.from.is_some_and(|from| allowed.holds(from));
-        return if here { Ok(()) } else { Err(MacaroonError::OtherAddress { allowed: range.trim().to_owned() }) };
+        return if here { Ok(None) } else { Err(MacaroonError::OtherAddress { allowed: range.trim().to_owned() }) };
     }
     let deadline = text.strip_prefix("time-before ").and_then(rfc3339_seconds).ok_or_else(unknown)?;
-    if now < deadline { Ok(()) } else { Err(MacaroonError::Expired) }
+    if now < deadline { Ok(Some(deadline)) } else { Err(MacaroonError::Expired) }
 }
 
 /// Addresses that begin with the same bits, as `192.0.2.0/24`.
@@ -355,46 +387,6 @@ impl IpRange {
     }
 }
 
-/// Seconds since 1970 of `YYYY-MM-DDTHH:MM:SS[.fraction]`, followed by Z or by how far the clock is ahead, `+01:00`.
-fn rfc3339_seconds(text: &str) -> Option<u64> {
-    let Some((local, ahead)) = offset(text) else { return utc_seconds(text) };
-    utc_seconds(&format!("{local}Z"))?.checked_add_signed(-ahead)
-}
-
-/// A time, and by how many seconds it is ahead of Greenwich.
-fn offset(text: &str) -> Option<(&str, i64)> {
-    let (local, offset) = text.split_at_checked(text.len().checked_sub(6)?)?;
-    let (sign, rest) = offset.split_at_checked(1)?;
-    let (hours, minutes) = rest.split_once(':')?;
-    let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
-    let valid = (0..24).contains(&hours) && (0..60).contains(&minutes);
-    let seconds = Some((hours * 60 + minutes) * 60).filter(|_| valid)?;
-    match sign {
-        "+" => Some((local, seconds)),
-        "-" => Some((local, -seconds)),
-        _ => None,
-    }
-}
-
-fn utc_seconds(text: &str) -> Option<u64> {
-    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
-    let mut date = date.splitn(3, '-').map(str::parse::<i64>);
-    let (year, month, day) = (date.next()?.ok()?, date.next()?.ok()?, date.next()?.ok()?);
-    let mut time = time.split('.').next()?.splitn(3, ':').map(str::parse::<i64>);
-    let (hour, minute, second) = (time.next()?.ok()?, time.next()?.ok()?, time.next()?.ok()?);
-    let valid = (1970..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
-    if !valid || !(0..24).contains(&hour) || !(0..60).contains(&minute) || !(0..=60).contains(&second) {
-        return None;
-    }
-    // Days since 1970 of a date of the Gregorian calendar, years counted from March.
-    let shifted_year = if month > 2 { year } else { year - 1 };
-    let era = shifted_year / 400;
-    let year_of_era = shifted_year % 400;
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
-    u64::try_from(days * 86_400 + hour * 3600 + minute * 60 + second).ok()
-}
-
 #[derive(Clone, PartialEq, prost::Message)]
 struct MacaroonId {
     #[prost(bytes = "vec", tag = "1")]
@@ -403,6 +395,12 @@ struct MacaroonId {
     storage_id: Vec<u8>,
     #[prost(message, repeated, tag = "3")]
     ops: Vec<Op>,
+}
+
+impl MacaroonId {
+    fn key(&self) -> Option<u64> {
+        std::str::from_utf8(&self.storage_id).ok()?.parse().ok()
+    }
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -422,7 +420,7 @@ mod tests {
     impl RootKey {
         fn check_one(&self, token: &[u8], needed: &Permission, now: u64) -> Result<(), MacaroonError> {
             let needed = std::slice::from_ref(needed);
-            self.check(token, &Call { path: "/a.B/C", needed, now, from: None })
+            self.check(token, &Call { path: "/a.B/C", needed, now, from: None }).map(drop)
         }
     }
 
@@ -441,15 +439,6 @@ mod tests {
         assert_eq!(rfc3339_seconds("2027-01-15T03:00:00.5-05:00"), Some(utc));
         for wrong in ["2027-01-15T08:00:00", "2027-01-15T08:00:00+25:00", "2027-01-15T08:00:00+0100", "+01:00", ""] {
             assert_eq!(rfc3339_seconds(wrong), None, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_deadline_is_written_as_it_is_read() {
-        assert_eq!(time_before(1_800_000_000), "time-before 2027-01-15T08:00:00Z");
-        for deadline in [0, 951_782_399, 951_782_400, 951_868_800, 1_709_164_800, 4_107_542_399, 4_107_542_400, NOW] {
-            let text = time_before(deadline);
-            assert_eq!(rfc3339_seconds(text.strip_prefix("time-before ").unwrap()), Some(deadline), "{text}");
         }
     }
 
@@ -497,17 +486,41 @@ mod tests {
         let token = keys.bake_with(0, [pair], [1; 16]).unwrap();
         let needed = [permission("onchain", "write")];
         let call = Call { path: "/a.B/C", needed: &needed, now: NOW, from: Some([10, 0, 0, 1].into()) };
-        assert_eq!(keys.check(&token.to_bytes(), &call), Ok(()));
+        assert!(keys.check(&token.to_bytes(), &call).is_ok());
         let other = Call { path: "/a.B/D", ..call };
         assert!(matches!(keys.check(&token.to_bytes(), &other), Err(MacaroonError::NotAllowed { .. })));
         let here = token.clone().narrowed(b"ipaddr 10.0.0.1").to_bytes();
-        assert_eq!(keys.check(&here, &call), Ok(()));
+        assert!(keys.check(&here, &call).is_ok());
         let mapped = Call { from: Some("::ffff:10.0.0.1".parse().unwrap()), ..call };
-        assert_eq!(keys.check(&here, &mapped), Ok(()));
+        assert!(keys.check(&here, &mapped).is_ok());
         for from in [None, Some([10, 0, 0, 2].into())] {
             let refused = keys.check(&here, &Call { from, ..call });
             assert!(matches!(refused, Err(MacaroonError::OtherAddress { .. })), "{refused:?}");
         }
+    }
+
+    #[test]
+    fn a_token_says_until_when_it_is_taken_and_whose_connections_it_opens() {
+        let keys = root();
+        let any = || [("info".to_owned(), "read".to_owned())];
+        let token = keys.bake_with(7, any(), [1; 16]).unwrap();
+        let narrowed = token.clone().narrowed(time_before(NOW + 20).as_bytes());
+        let narrowed = narrowed.narrowed(time_before(NOW + 10).as_bytes());
+        let call = Call { path: "/a.B/C", needed: &[permission("info", "read")], now: NOW, from: None };
+        let (whole, part) = (keys.check(&token.to_bytes(), &call), keys.check(&narrowed.to_bytes(), &call));
+        let (whole, part) = (whole.unwrap(), part.unwrap());
+        assert_eq!((whole.term.until, part.term.until), (None, Some(NOW + 10)));
+        assert_eq!(whole.holder, TokenHolder { id: [1; 16], has_all_rights: false });
+        assert_eq!(whole.holder, part.holder);
+        assert_eq!(RootKey::key_of(&narrowed.to_bytes()), Some(7));
+        assert!(!part.term.key_deleted.is_cancelled());
+        keys.delete(7).unwrap();
+        assert!(whole.term.key_deleted.is_cancelled() && part.term.key_deleted.is_cancelled());
+        // The same id again is another key, whose tokens are taken.
+        let again = keys.bake_with(7, any(), [2; 16]).unwrap();
+        assert!(!keys.check(&again.to_bytes(), &call).unwrap().term.key_deleted.is_cancelled());
+        let admin = keys.bake(ADMIN, [3; 16]);
+        assert!(keys.check(&admin.to_bytes(), &call).unwrap().holder.has_all_rights);
     }
 
     fn root() -> RootKey {
@@ -548,14 +561,5 @@ mod tests {
         for length in 0..token.len() {
             assert!(root().check_one(&token[..length], &permission("info", "read"), 0).is_err());
         }
-    }
-
-    #[test]
-    fn dates_are_read_as_seconds() {
-        assert_eq!(rfc3339_seconds("1970-01-01T00:00:00Z"), Some(0));
-        assert_eq!(rfc3339_seconds("2000-02-29T12:34:56.789Z"), Some(951_827_696));
-        assert_eq!(rfc3339_seconds("2027-01-15T08:00:00Z"), Some(1_800_000_000));
-        assert_eq!(rfc3339_seconds("2027-13-15T08:00:00Z"), None);
-        assert_eq!(rfc3339_seconds("soon"), None);
     }
 }

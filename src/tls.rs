@@ -105,7 +105,7 @@ fn is_ours(certificate: &str) -> bool {
 }
 
 /// Whether a name or an address stands in the certificate (RFC 5280, GeneralName: dNSName and iPAddress).
-fn is_valid_for(certificate: &str, name: &str) -> bool {
+pub(crate) fn is_valid_for(certificate: &str, name: &str) -> bool {
     let (tag, value) = match name.parse::<IpAddr>() {
         Ok(IpAddr::V4(address)) => (0x87, address.octets().to_vec()),
         Ok(IpAddr::V6(address)) => (0x87, address.octets().to_vec()),

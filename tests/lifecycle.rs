@@ -18,12 +18,13 @@ use leyden_client::{
 };
 use leyden_common::layout::Layout;
 use leyden_proto::{
-    leyden::GenerateRequest,
+    leyden::{GenerateRequest, LoginRequest, LogoutRequest, session_client::SessionClient},
     lnrpc::{
-        CloseChannelRequest, GenSeedRequest, GetInfoRequest, GetStateRequest, InitWalletRequest, Invoice,
-        InvoiceSubscription, ListChannelsRequest, ListInvoiceRequest, ListPaymentsRequest, NewAddressRequest,
-        OpenChannelRequest, SendCoinsRequest, StopRequest, SubscribeStateRequest, UnlockWalletRequest,
-        WalletBalanceRequest, WalletState, payment::PaymentStatus,
+        BakeMacaroonRequest, CloseChannelRequest, GenSeedRequest, GetInfoRequest, GetStateRequest, InitWalletRequest,
+        Invoice, InvoiceSubscription, ListChannelsRequest, ListInvoiceRequest, ListPaymentsRequest, MacaroonPermission,
+        NewAddressRequest, OpenChannelRequest, SendCoinsRequest, StopRequest, SubscribeStateRequest,
+        UnlockWalletRequest, WalletBalanceRequest, WalletState, lightning_client::LightningClient,
+        payment::PaymentStatus,
     },
     routerrpc::SendPaymentRequest,
 };
@@ -61,6 +62,16 @@ fn init(words: &[String]) -> InitWalletRequest {
 
 fn unlock(password: &[u8]) -> UnlockWalletRequest {
     UnlockWalletRequest { wallet_password: password.to_vec(), ..UnlockWalletRequest::default() }
+}
+
+/// Waits as long as wrong passwords before this one make it wait.
+async fn unlock_in_time(client: &Client, password: &[u8]) -> Result<(), tonic::Status> {
+    loop {
+        match client.unlocker().unlock_wallet(unlock(password)).await {
+            Err(status) if status.code() == Code::Unavailable => tokio::time::sleep(Duration::from_millis(200)).await,
+            answer => return answer.map(drop),
+        }
+    }
 }
 
 async fn identity(client: &Client) -> String {
@@ -112,15 +123,16 @@ async fn a_wallet_is_made_locked_and_opened_over_grpc() {
     let client = program.client().await;
     assert_eq!(state(&client).await, WalletState::Locked);
     refused(client.lightning().get_info(GetInfoRequest {}).await, Code::FailedPrecondition, "wallet locked");
-    for wrong in [b"battery staple".as_slice(), b"correct hors", b"Correct horse", b"correct horse "] {
-        refused(client.unlocker().unlock_wallet(unlock(wrong)).await, Code::InvalidArgument, "wrong password");
+    for wrong in [b"battery staple".as_slice(), b"correct hors", b"correct horse "] {
+        refused(unlock_in_time(&client, wrong).await, Code::InvalidArgument, "wrong password");
         assert_eq!(state(&client).await, WalletState::Locked);
     }
+    refused(client.unlocker().unlock_wallet(unlock(PASSWORD)).await, Code::Unavailable, "try again in");
     refused(client.unlocker().unlock_wallet(unlock(b"")).await, Code::InvalidArgument, "password");
     refused(client.unlocker().unlock_wallet(unlock(&[0xff; 9])).await, Code::InvalidArgument, "password");
     refused(client.unlocker().init_wallet(init(&words)).await, Code::AlreadyExists, "never overwritten");
     assert_eq!(fs::read(layout(&program.data_dir).wallet_seed()).unwrap(), seed);
-    client.unlocker().unlock_wallet(unlock(PASSWORD)).await.unwrap();
+    unlock_in_time(&client, PASSWORD).await.unwrap();
     wait_for_state(&client, WalletState::ServerActive).await;
     assert_eq!(identity(&client).await, node_id);
     assert_eq!(fs::read(layout(&program.data_dir).macaroon("admin")).unwrap(), admin, "macaroons stay good");
@@ -159,6 +171,49 @@ fn order(state: WalletState) -> u8 {
         WalletState::ServerActive => 4,
         WalletState::WaitingToStart => 5,
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_in_ends_with_its_log_out() {
+    let folder = Folder::new();
+    let mut program = Program::start(&folder.path().join("node"), &[]);
+    let client = program.client().await;
+    let words = client.unlocker().gen_seed(GenSeedRequest::default()).await.unwrap().into_inner().cipher_seed_mnemonic;
+    client.unlocker().init_wallet(init(&words)).await.unwrap();
+    wait_for_state(&client, WalletState::ServerActive).await;
+    let channel = raw::channel(&program.access()).await;
+    let log_in = || async {
+        let request = LoginRequest { wallet_password: PASSWORD.to_vec() };
+        SessionClient::new(channel.clone()).login(request).await.unwrap().into_inner().macaroon
+    };
+    let (first, second) = (log_in().await, log_in().await);
+    let with = |macaroon: &[u8]| {
+        let token: tonic::metadata::AsciiMetadataValue = hex::encode(macaroon).parse().unwrap();
+        move |mut request: tonic::Request<()>| {
+            request.metadata_mut().insert("macaroon", token.clone());
+            Ok(request)
+        }
+    };
+    let lightning = |macaroon: &[u8]| LightningClient::with_interceptor(channel.clone(), with(macaroon));
+    lightning(&first).get_info(GetInfoRequest {}).await.unwrap();
+    // What it makes does not outlive it unseen.
+    let permissions = vec![MacaroonPermission { entity: "info".to_owned(), action: "read".to_owned() }];
+    let bake =
+        |root_key_id| BakeMacaroonRequest { permissions: permissions.clone(), root_key_id, ..Default::default() };
+    refused(lightning(&first).bake_macaroon(bake(0)).await, Code::FailedPrecondition, "root_key_id");
+    lightning(&first).bake_macaroon(bake(7)).await.unwrap();
+    let mut updates = lightning(&first).subscribe_invoices(InvoiceSubscription::default()).await.unwrap().into_inner();
+
+    let session = SessionClient::with_interceptor(channel.clone(), with(&first)).logout(LogoutRequest {}).await;
+    session.unwrap();
+    refused(lightning(&first).get_info(GetInfoRequest {}).await, Code::Unauthenticated, "key");
+    let end = timeout(PATIENCE, updates.message()).await.expect("its streams end");
+    refused(end, Code::Unauthenticated, "key");
+    // Another one goes on, and a macaroon of the data directory has no session to end.
+    lightning(&second).get_info(GetInfoRequest {}).await.unwrap();
+    let admin = fs::read(layout(&program.data_dir).macaroon("admin")).unwrap();
+    let session = SessionClient::with_interceptor(channel.clone(), with(&admin)).logout(LogoutRequest {}).await;
+    refused(session, Code::FailedPrecondition, "not one of a log-in");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,9 @@ pub enum ApiError {
     /// It may work later: starting, stopping, nobody answers at the other end.
     #[error("{0}")]
     Unavailable(String),
+    /// No way through the network, now.
+    #[error("{0}")]
+    NoRoute(String),
     /// Not the caller's fault.
     #[error("{0}")]
     Internal(String),

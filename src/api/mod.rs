@@ -36,7 +36,7 @@ mod wallet;
 mod wallet_kit;
 mod watchtower;
 
-use std::{pin::Pin, sync::Arc};
+use std::{net::IpAddr, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use leyden_channels::types::Height;
@@ -114,9 +114,10 @@ pub(crate) trait Daemon: Tokens + Send + Sync + 'static {
     /// [`WalletState::Unlocked`]. `AlreadyExists` if there is one, `InvalidArgument` if the words are none.
     async fn init_wallet(&self, request: InitWallet) -> Result<Vec<u8>, ApiError>;
 
-    /// Opens the wallet. `InvalidArgument` if the password is wrong, which changes nothing; `FailedPrecondition`
-    /// if there is no wallet; `AlreadyExists` if it is open.
-    async fn unlock_wallet(&self, request: UnlockWallet) -> Result<(), ApiError>;
+    /// Opens the wallet, for somebody at this address. `InvalidArgument` if the password is wrong, which changes nothing;
+    /// `Unavailable` after wrong ones from the same address; `FailedPrecondition` if there is no wallet; `AlreadyExists` if it is
+    /// open.
+    async fn unlock_wallet(&self, request: UnlockWallet, from: Option<IpAddr>) -> Result<(), ApiError>;
 
     /// The Lightning node and the wallet; `None` until the wallet is open.
     fn lightning(&self) -> Option<Arc<dyn Lightning>>;

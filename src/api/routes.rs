@@ -12,7 +12,7 @@ use super::{ApiError, Attempt, FailureReason, RouteHintHop, RouteHop};
 
 #[async_trait]
 pub(crate) trait Routes: Send + Sync {
-    /// The best route in one part. `NotFound` if there is none within the limits.
+    /// The best route in one part. `NoRoute` if there is none within the limits.
     async fn query_route(&self, query: RouteQuery) -> Result<FoundRoute, ApiError>;
     /// The route over these nodes, over the cheapest channel between each two.
     async fn build_route(&self, request: BuildRoute) -> Result<PlannedRoute, ApiError>;

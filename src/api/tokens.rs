@@ -1,5 +1,7 @@
 //! Bearer tokens (macaroons) and the keys that they are made with.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
@@ -19,8 +21,13 @@ pub(crate) trait Tokens: Send + Sync {
     async fn bake_macaroon(&self, permissions: Vec<(String, String)>, key: u64) -> Result<Vec<u8>, ApiError>;
     /// The ids of all keys.
     async fn macaroon_keys(&self) -> Result<Vec<u64>, ApiError>;
-    /// A token that allows everything for a while, for the wallet's password. `Unavailable` after wrong ones: later.
-    async fn log_in(&self, password: Zeroizing<Vec<u8>>) -> Result<LogIn, ApiError>;
+    /// `FailedPrecondition` if a token of this key must not be made by whoever shows `token`, which was taken.
+    fn may_bake(&self, token: &[u8], key: u64) -> Result<(), ApiError>;
+    /// A token that allows everything for a while, for the wallet's password. `Unavailable` after wrong ones from the same address:
+    /// later.
+    async fn log_in(&self, password: Zeroizing<Vec<u8>>, from: Option<IpAddr>) -> Result<LogIn, ApiError>;
+    /// Ends the session of a token that was taken. `FailedPrecondition` if it is none of a log-in.
+    fn log_out(&self, token: &[u8]) -> Result<(), ApiError>;
     /// The pairs of entity and action that a token allows. Whether it is one of this node's was asked before.
     fn permissions_of(&self, token: &[u8]) -> Result<Vec<(String, String)>, ApiError>;
     /// `InvalidArgument`, with the reason, if a token does not allow these pairs of entity and action, or the call at `path`.

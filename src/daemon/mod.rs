@@ -7,6 +7,7 @@
 mod chain;
 mod descriptors;
 mod metrics;
+mod passwords;
 mod private;
 mod rest;
 mod run;
@@ -16,6 +17,7 @@ mod tokens;
 mod watchtower;
 
 use std::{
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
@@ -57,7 +59,7 @@ use crate::{
 };
 
 use chain::ChainFacade;
-use session::Attempts;
+use passwords::Passwords;
 use watchtower::WatchtowerFacade;
 
 /// The running daemon, behind the API.
@@ -69,7 +71,7 @@ pub struct LeydenDaemon {
     lightning: RwLock<Option<Arc<LightningNode>>>,
     /// One wallet is opened at a time, and one password tried.
     opening: tokio::sync::Mutex<()>,
-    attempts: Mutex<Attempts>,
+    passwords: Passwords,
     state: watch::Sender<WalletState>,
     fatal: mpsc::UnboundedSender<String>,
     stopping: CancellationToken,
@@ -133,7 +135,7 @@ impl LeydenDaemon {
             root_key,
             lightning: RwLock::new(None),
             opening: tokio::sync::Mutex::new(()),
-            attempts: Mutex::default(),
+            passwords: Passwords::default(),
             state: watch::channel(state).0,
             fatal,
             stopping,
@@ -237,6 +239,15 @@ impl LeydenDaemon {
 
     fn keys(&self, seed: &Seed) -> NodeKeys {
         NodeKeys::new(seed, NetworkKind::from(self.node.params().address_network))
+    }
+
+    fn refuse_if_open(&self) -> Result<(), ApiError> {
+        match self.running() {
+            Some(_) => Err(ApiError::exists(
+                "wallet already unlocked, WalletUnlocker service is no longer available: there is nothing to do",
+            )),
+            None => Ok(()),
+        }
     }
 
     fn refuse_without_wallet(&self) -> Result<(), ApiError> {
@@ -364,10 +375,15 @@ impl Daemon for LeydenDaemon {
 
     async fn init_wallet(&self, request: InitWallet) -> Result<Vec<u8>, ApiError> {
         self.refuse_without_wallet()?;
-        let _opening = self.opening.lock().await;
         let path = self.seed_path();
+        // Where it lies is not for everybody who asks.
+        let there_is_one = || ApiError::exists("a wallet exists already; it is never overwritten");
         if seed::exists(&path) {
-            return Err(seed_error(SeedError::Exists(path)));
+            return Err(there_is_one());
+        }
+        let _opening = self.opening.lock().await;
+        if seed::exists(&path) {
+            return Err(there_is_one());
         }
         let seed = Seed::from_words(&request.words, &request.passphrase).map_err(seed_error)?;
         if request.recovery_window.is_some() || !request.backups.is_empty() {
@@ -387,19 +403,32 @@ impl Daemon for LeydenDaemon {
         Ok(self.root_key.bake(macaroon::ADMIN, rand::random()).to_bytes())
     }
 
-    async fn unlock_wallet(&self, request: UnlockWallet) -> Result<(), ApiError> {
+    async fn unlock_wallet(&self, request: UnlockWallet, from: Option<IpAddr>) -> Result<(), ApiError> {
         self.refuse_without_wallet()?;
-        let _opening = self.opening.lock().await;
-        if self.running().is_some() {
-            return Err(ApiError::exists(
-                "wallet already unlocked, WalletUnlocker service is no longer available: there is nothing to do",
-            ));
-        }
+        self.refuse_if_open()?;
         let path = self.seed_path();
         if !seed::exists(&path) {
             return Err(ApiError::precondition("there is no wallet yet: create one with `leyden create`"));
         }
-        let seed = load(path, Some(password_text(&request.password)?)).await?;
+        let password = password_text(&request.password)?;
+        let attempt = self.passwords.begin(from)?;
+        let _opening = self.opening.lock().await;
+        self.refuse_if_open()?;
+        let loaded = tokio::task::spawn_blocking(move || seed::load(&path, Some(&password)))
+            .await
+            .map_err(|error| ApiError::internal(error.to_string()))?;
+        let seed = match loaded {
+            Ok(seed) => {
+                attempt.was_right();
+                seed
+            }
+            Err(error) => {
+                if matches!(error, SeedError::WrongPassword) {
+                    attempt.was_wrong();
+                }
+                return Err(seed_error(error));
+            }
+        };
         self.open(&seed, request.recovery_window, MacaroonFiles::of(request.stateless)).await?;
         self.take_back(request.backups).await
     }

@@ -11,6 +11,7 @@ use super::run::RunError;
 use crate::{
     admission::ConnectionSlots,
     config::Config,
+    host::HostNames,
     rest::{ServeOptions, serve},
     rpc::{ServeError, Services},
     tls,
@@ -21,12 +22,14 @@ pub(super) struct RestListener {
     pub address: SocketAddr,
     listener: TcpListener,
     allowed_origins: Vec<String>,
+    names: Vec<String>,
     has_page: bool,
 }
 
 /// The same, with its certificate.
 pub(super) struct SecureRest {
     rest: RestListener,
+    names: HostNames,
     tls: TlsAcceptor,
 }
 
@@ -40,7 +43,7 @@ impl RestListener {
             Ok((listener, address)) => {
                 info!(%address, page = rest.has_page, "REST is served");
                 let (allowed_origins, has_page) = (rest.allowed_origins.clone(), rest.has_page);
-                Ok(Some(Self { address, listener, allowed_origins, has_page }))
+                Ok(Some(Self { address, listener, allowed_origins, names: config.tls_extra.clone(), has_page }))
             }
             Err(error) if rest.is_named => Err(RunError::RestListen { address, source: error }),
             Err(error) => {
@@ -52,15 +55,18 @@ impl RestListener {
 
     pub(super) fn with_tls(self, identity: &tls::Identity) -> Result<SecureRest, RunError> {
         let tls = tls::http_acceptor(identity).map_err(|error| ServeError::Tls(error.to_string()))?;
-        Ok(SecureRest { rest: self, tls })
+        let names = HostNames::new(&self.names).and_of(&identity.certificate);
+        Ok(SecureRest { rest: self, names, tls })
     }
 }
 
 impl SecureRest {
     /// Answers until the daemon stops.
     pub(super) async fn serve(self, services: Services, slots: ConnectionSlots, stopping: CancellationToken) {
-        let Self { rest: RestListener { address: _, listener, allowed_origins, has_page }, tls } = self;
-        serve(ServeOptions { services, tls: Some(tls), listener, slots, allowed_origins, has_page, stopping }).await;
+        let Self { rest: RestListener { address: _, listener, allowed_origins, names: _, has_page }, names, tls } =
+            self;
+        serve(ServeOptions { services, tls: Some(tls), listener, slots, allowed_origins, names, has_page, stopping })
+            .await;
     }
 }
 

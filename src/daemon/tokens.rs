@@ -1,5 +1,7 @@
 //! The macaroons in the data directory, and the calls about them.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use leyden_common::files::write_new;
 use zeroize::Zeroizing;
@@ -30,8 +32,16 @@ impl Tokens for LeydenDaemon {
         baked.map(|macaroon| macaroon.to_bytes()).map_err(|error| ApiError::internal(error.to_string()))
     }
 
-    async fn log_in(&self, password: Zeroizing<Vec<u8>>) -> Result<LogIn, ApiError> {
-        self.log_in_with(&password).await
+    fn may_bake(&self, token: &[u8], key: u64) -> Result<(), ApiError> {
+        Self::refuse_to_outlive(token, key)
+    }
+
+    async fn log_in(&self, password: Zeroizing<Vec<u8>>, from: Option<IpAddr>) -> Result<LogIn, ApiError> {
+        self.log_in_with(&password, from).await
+    }
+
+    fn log_out(&self, token: &[u8]) -> Result<(), ApiError> {
+        self.end_session(token)
     }
 
     fn permissions_of(&self, token: &[u8]) -> Result<Vec<(String, String)>, ApiError> {
@@ -51,7 +61,10 @@ impl Tokens for LeydenDaemon {
         };
         let needed: Vec<_> = needed.iter().map(known).collect::<Result<_, _>>()?;
         let call = macaroon::Call { path: &path, needed: &needed, now: self.node.clock().now(), from: None };
-        self.root_key.check(&macaroon, &call).map_err(|error| ApiError::invalid(format!("permission denied: {error}")))
+        self.root_key
+            .check(&macaroon, &call)
+            .map(drop)
+            .map_err(|error| ApiError::invalid(format!("permission denied: {error}")))
     }
 
     async fn macaroon_keys(&self) -> Result<Vec<u64>, ApiError> {

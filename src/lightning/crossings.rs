@@ -241,6 +241,7 @@ fn failed(error: ApiError) -> NodeError {
         ApiError::InvalidArgument(text)
         | ApiError::FailedPrecondition(text)
         | ApiError::NotFound(text)
+        | ApiError::NoRoute(text)
         | ApiError::AlreadyExists(text) => NodeError::Refused(text),
         ApiError::Unavailable(text) | ApiError::Internal(text) => NodeError::Away(text),
     }

@@ -300,12 +300,12 @@ fn least(services: &Services, channels: &[LocalChannel], nodes: &[NodeId]) -> Ms
 fn no_route(error: &RouteError) -> ApiError {
     match error {
         RouteError::ZeroAmount => ApiError::invalid(error.to_string()),
-        RouteError::InsufficientBalance { .. } => ApiError::precondition(error.to_string()),
-        RouteError::NoRoute { .. }
+        RouteError::InsufficientBalance { .. }
+        | RouteError::NoRoute { .. }
         | RouteError::FeeLimit { .. }
         | RouteError::CltvLimit { .. }
         | RouteError::UnknownChannel(_)
-        | RouteError::BadHops => ApiError::not_found(format!("unable to find a path to destination: {error}")),
+        | RouteError::BadHops => ApiError::NoRoute(format!("unable to find a path to destination: {error}")),
     }
 }
 

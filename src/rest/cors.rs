@@ -13,7 +13,11 @@ impl Cors {
 
     /// What an answer says to the browser; `None` if nothing is allowed to anybody, or no browser asks for a page.
     pub(super) fn headers(&self, request: &HeaderMap) -> Option<HeaderMap> {
-        let origin = request.get(header::ORIGIN).filter(|_| !self.allowed.is_empty())?;
+        let mut origins = request.get_all(header::ORIGIN).iter();
+        let origin = origins.next().filter(|_| !self.allowed.is_empty())?;
+        if origins.next().is_some() {
+            return None;
+        }
         let mut headers = HeaderMap::new();
         let fields = HeaderValue::from_static("Content-Type, Accept, Grpc-Metadata-Macaroon");
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, fields);

@@ -25,11 +25,15 @@ use axum::{
     body::{Body, Bytes},
     http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header},
 };
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use http_body_util::BodyExt as _;
+use hyper::{
+    body::{Body as _, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use leyden_proto::{DESCRIPTORS, bindings::Verb};
-use prost_reflect::{DescriptorPool, MethodDescriptor};
+use leyden_proto::bindings::Verb;
+use prost_reflect::MethodDescriptor;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -48,7 +52,9 @@ use self::{
 use crate::{
     admission::ConnectionSlots,
     callers::{Caller, CallerListener, CallerStream},
-    limits::{CALLER_IDLE_TIMEOUT, MAX_REST_BODY, MAX_REST_HEAD, REST_BODY_TIMEOUT},
+    host::HostNames,
+    limits::{CALLER_IDLE_TIMEOUT, MAX_REST_HEAD, REQUEST_TIMEOUT},
+    request_room::{HeldRequest, RequestRefused},
     rpc::{DRAIN, METADATA_KEY, Services},
     web,
 };
@@ -66,6 +72,8 @@ pub(crate) struct ServeOptions {
     pub slots: ConnectionSlots,
     /// Pages of which origins a browser lets call; `*`: of all.
     pub allowed_origins: Vec<String>,
+    /// By which names pages of a browser may ask.
+    pub names: HostNames,
     /// Whether the page for people is served too.
     pub has_page: bool,
     /// Ends the serving: streams are told so, calls get some seconds to finish.
@@ -74,7 +82,7 @@ pub(crate) struct ServeOptions {
 
 struct Server {
     services: Services,
-    calls: DescriptorPool,
+    names: HostNames,
     cors: Cors,
     has_page: bool,
     /// Whoever must not be cut off at once when the daemon stops.
@@ -84,11 +92,9 @@ struct Server {
 
 /// Answers on `listener` until `stopping` is cancelled and the calls in progress have ended.
 pub(crate) async fn serve(options: ServeOptions) {
-    let ServeOptions { services, tls, listener, slots, allowed_origins, has_page, stopping } = options;
-    // What cannot be decoded is no descriptor set that was compiled in: gRPC's reflection would have failed before.
-    let calls = DescriptorPool::decode(DESCRIPTORS).unwrap_or_default();
+    let ServeOptions { services, tls, listener, slots, allowed_origins, names, has_page, stopping } = options;
     let (tasks, cors) = (TaskTracker::new(), Cors::new(allowed_origins));
-    let server = Arc::new(Server { services, calls, cors, has_page, tasks: tasks.clone(), stopping: stopping.clone() });
+    let server = Arc::new(Server { services, names, cors, has_page, tasks: tasks.clone(), stopping: stopping.clone() });
     let callers = CallerListener::new(listener, slots, Some(CALLER_IDLE_TIMEOUT));
     loop {
         let stream = tokio::select! {
@@ -140,7 +146,10 @@ async fn http<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(server: Arc<Se
 impl Server {
     async fn answer(self: Arc<Self>, caller: Caller, request: Request<Incoming>) -> Response<Body> {
         let granted = self.cors.headers(request.headers());
-        let mut response = if request.method() == Method::OPTIONS && granted.is_some() {
+        let may_ask = granted.as_ref().is_some_and(|granted| granted.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
+        let mut response = if is_of_browser(request.headers()) && !may_ask && !self.names.allow(request.headers()) {
+            Refusal::Host.into_response()
+        } else if request.method() == Method::OPTIONS && granted.is_some() {
             Response::new(Body::empty())
         } else if comes_from_elsewhere(request.headers(), granted.as_ref()) {
             Refusal::Origin.into_response()
@@ -168,13 +177,17 @@ impl Server {
         let verb = verb(&head.method).ok_or(Refusal::Verb)?;
         let route = self.route(verb, head.uri.path())?;
         let metadata = metadata(&head.headers);
-        self.services.admit(&route.path, &metadata, &caller)?;
+        let answers_many = route.method.is_server_streaming();
+        let in_stream = |refusal: Refusal| if answers_many { refusal.in_stream() } else { refusal };
+        let mut held =
+            self.services.admit(&route.path, &metadata, &caller).map_err(Refusal::from).map_err(in_stream)?;
         let busy = caller.busy();
-        let body = if route.binding.has_body() { read(body).await? } else { Bytes::new() };
+        let body = read(body, &mut held).await?;
         let message = request::message(&route, head.uri.query(), body).await?;
         let call = Call { services: &self.services, route: &route, metadata, caller };
-        if route.method.is_server_streaming() {
-            return Ok(reply::stream(call.stream(tokio_stream::once(message)).await?, route.method.output(), busy));
+        if answers_many {
+            let answers = call.stream(tokio_stream::once(message)).await.map_err(Refusal::from).map_err(in_stream)?;
+            return Ok(reply::stream(answers, route.method.output(), busy));
         }
         let answer = call.unary(message).await?;
         reply::one(answer, route.method.output()).await
@@ -188,20 +201,32 @@ impl Server {
             Found::Nothing => return Err(Refusal::Path),
         };
         // A test holds every binding against the descriptors.
-        let method = self.method(binding.call).ok_or(Refusal::Path)?;
+        let method = method(binding.call).ok_or(Refusal::Path)?;
         Ok(Route { binding, parameters, path: format!("/{}", binding.call), method })
     }
+}
 
-    fn method(&self, call: &str) -> Option<MethodDescriptor> {
-        let (service, name) = call.split_once('/')?;
-        self.calls.get_service_by_name(service)?.methods().find(|method| method.name() == name)
-    }
+fn method(call: &str) -> Option<MethodDescriptor> {
+    let (service, name) = call.split_once('/')?;
+    leyden_proto::pool().get_service_by_name(service)?.methods().find(|method| method.name() == name)
+}
+
+/// Whether a browser sends this: with each request over TLS it says for whose page. Programs have names for this machine that it
+/// does not know itself (those of containers), and are not asked.
+fn is_of_browser(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site")
 }
 
 /// Whether a browser sends this for a page of another site, to which CORS grants nothing: that may not even make the calls that
 /// need no macaroon. Programs name no origin.
 fn comes_from_elsewhere(headers: &HeaderMap, granted: Option<&HeaderMap>) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return false };
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let origin = match (origins.next(), origins.next()) {
+        (None, _) => return false,
+        (Some(origin), None) => origin,
+        // A browser names one.
+        (Some(_), Some(_)) => return true,
+    };
     if granted.is_some_and(|granted| granted.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN)) {
         return false;
     }
@@ -235,17 +260,34 @@ fn with_macaroon(hex: &str) -> HeaderMap {
         .unwrap_or_default()
 }
 
-async fn read(body: Incoming) -> Result<Bytes, Refusal> {
-    match timeout(REST_BODY_TIMEOUT, Limited::new(body, MAX_REST_BODY).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::Http(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            Status::resource_exhausted(format!("the body has more than {MAX_REST_BODY} bytes")),
-        )),
-        Ok(Err(_)) => Err(Status::invalid_argument("the body ended before its end").into()),
+/// The body of a request, if there is one.
+async fn read(mut body: Incoming, held: &mut HeldRequest) -> Result<Bytes, Refusal> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let patience = held.limit().patience.unwrap_or(REQUEST_TIMEOUT);
+    let reading = async {
+        let mut bytes = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Status::invalid_argument("the body ended before its end"))?;
+            let Ok(data) = frame.into_data() else { continue };
+            held.grow(data.len()).map_err(too_large)?;
+            bytes.extend_from_slice(&data);
+        }
+        Ok::<_, Refusal>(Bytes::from(bytes))
+    };
+    match timeout(patience, reading).await {
+        Ok(read) => read,
         Err(_) => Err(Refusal::Http(
             StatusCode::REQUEST_TIMEOUT,
-            Status::deadline_exceeded(format!("the body did not come within {} s", REST_BODY_TIMEOUT.as_secs())),
+            Status::deadline_exceeded(format!("the body did not come within {} s", patience.as_secs())),
         )),
+    }
+}
+
+fn too_large(refused: RequestRefused) -> Refusal {
+    match refused {
+        RequestRefused::TooLarge(_) => Refusal::Http(StatusCode::PAYLOAD_TOO_LARGE, refused.into()),
+        RequestRefused::NoRoom => Status::from(refused).into(),
     }
 }

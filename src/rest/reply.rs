@@ -25,6 +25,10 @@ pub(super) enum Refusal {
     Verb,
     /// Not for the page of another site.
     Origin,
+    /// Not by this name.
+    Host,
+    /// Of a call that answers with a stream: as that would say it.
+    Stream(Box<Refusal>),
     /// HTTP has a number of its own for it.
     Http(StatusCode, Status),
     Call(Status),
@@ -45,14 +49,21 @@ impl Refusal {
                 let text = "the page of another site asks this: if it may, name its origin with --rest-cors";
                 (StatusCode::FORBIDDEN, Status::permission_denied(text))
             }
+            Self::Host => (StatusCode::MISDIRECTED_REQUEST, Status::permission_denied(crate::host::REFUSAL)),
+            Self::Stream(refusal) => refusal.parts(),
             Self::Http(http, status) => (http, status),
             Self::Call(status) => (http_status(status.code()), status),
         }
     }
 
+    /// The same, of a call that answers with a stream.
+    pub(super) fn in_stream(self) -> Self {
+        Self::Stream(Box::new(self))
+    }
+
     pub(super) fn into_response(self) -> Response<Body> {
-        let (http, status) = self.parts();
-        let mut response = respond(http, error(&status).to_string().into());
+        let (http, text) = self.into_parts();
+        let mut response = respond(http, text.to_string().into());
         if http == StatusCode::REQUEST_TIMEOUT || http == StatusCode::PAYLOAD_TOO_LARGE {
             // What is left of the body is not read.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -60,9 +71,16 @@ impl Refusal {
         response
     }
 
+    /// The number of HTTP, and what to say.
+    fn into_parts(self) -> (StatusCode, Value) {
+        let is_in_stream = matches!(self, Self::Stream(_));
+        let (http, status) = self.parts();
+        (http, if is_in_stream { json!({ "error": error(&status) }) } else { error(&status) })
+    }
+
     /// As a message of a WebSocket.
     pub(super) fn into_text(self) -> String {
-        error(&self.parts().1).to_string()
+        self.into_parts().1.to_string()
     }
 }
 

@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
-    http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts},
 };
 use futures_util::{
     SinkExt as _, StreamExt as _,
@@ -28,9 +28,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
-        Message,
+        Error, Message, Utf8Bytes,
+        error::ProtocolError,
         handshake::derive_accept_key,
-        protocol::{Role, WebSocketConfig},
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
 };
 use tonic::Status;
@@ -40,11 +41,13 @@ use super::{
     call::Call,
     metadata,
     reply::{self, Refusal},
-    request, verb, with_macaroon,
+    request::{self, Route},
+    verb, with_macaroon,
 };
 use crate::{
     callers::Caller,
-    limits::{CALLER_WRITE_TIMEOUT, MAX_REST_BODY, REST_BODY_TIMEOUT},
+    limits::{CALLER_WRITE_TIMEOUT, MAX_OPEN_REQUEST, REQUEST_TIMEOUT},
+    request_room::HeldRequest,
 };
 
 /// The query's word for the verb that the call is bound to: a WebSocket always begins as a GET.
@@ -95,13 +98,15 @@ pub(super) fn open(server: &Arc<Server>, caller: Caller, mut request: Request<In
     let own = Arc::clone(server);
     server.tasks.spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
+        let admitted = admit(&own, &caller, &head);
+        let most = admitted.as_ref().map_or(MAX_OPEN_REQUEST, |admitted| admitted.held.limit().bytes);
         let config = WebSocketConfig::default()
-            .max_message_size(Some(MAX_REST_BODY))
-            .max_frame_size(Some(MAX_REST_BODY))
+            .max_message_size(Some(most))
+            .max_frame_size(Some(most))
             // Each message is sent before the next one is made.
             .write_buffer_size(0);
         let socket = Socket::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-        converse(&own, caller, &head, socket).await;
+        converse(&own, caller, &head, admitted, socket).await;
     });
     response
 }
@@ -111,27 +116,75 @@ fn protocols(head: &Parts) -> impl Iterator<Item = &str> {
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
-async fn converse(server: &Server, caller: Caller, head: &Parts, socket: Socket) {
+/// A call that may be made.
+struct Admitted {
+    route: Route,
+    metadata: HeaderMap,
+    held: HeldRequest,
+}
+
+/// Whether the call may be made that the address names, before anything else is read.
+fn admit(server: &Server, caller: &Caller, head: &Parts) -> Result<Admitted, Refusal> {
+    let query = head.uri.query();
+    let named = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).find(|(name, _)| name == VERB_PARAMETER);
+    let method = match named {
+        Some((_, name)) => Method::from_bytes(name.as_bytes()).map_err(|_| Refusal::Verb)?,
+        None => Method::GET,
+    };
+    let route = server.route(verb(&method).ok_or(Refusal::Verb)?, head.uri.path())?;
+    let prefix = |protocol: &&str| {
+        protocol.get(..MACAROON_PROTOCOL.len()).is_some_and(|start| start.eq_ignore_ascii_case(MACAROON_PROTOCOL))
+    };
+    let mut metadata = metadata(&head.headers);
+    if let Some(protocol) = protocols(head).find(prefix) {
+        metadata.extend(with_macaroon(&protocol[MACAROON_PROTOCOL.len()..]));
+    }
+    let held = server.services.admit(&route.path, &metadata, caller);
+    let held = held.map_err(|status| in_stream(&route, status.into()))?;
+    Ok(Admitted { route, metadata, held })
+}
+
+fn in_stream(route: &Route, refusal: Refusal) -> Refusal {
+    if route.method.is_server_streaming() { refusal.in_stream() } else { refusal }
+}
+
+async fn converse(server: &Server, caller: Caller, head: &Parts, admitted: Result<Admitted, Refusal>, socket: Socket) {
     let (mut to_caller, from_caller) = socket.split();
     let (requests, waiting) = mpsc::channel(MAX_WAITING_REQUESTS);
     let (heard, last_heard) = mpsc::channel(1);
-    tokio::select! {
-        () = answer(server, caller, head, waiting, last_heard, &mut to_caller) => {}
+    let last = tokio::select! {
+        () = answer(server, caller, head, admitted, waiting, last_heard, &mut to_caller) => None,
         // The caller has gone, or broken the rules of the protocol: the call ends with it.
-        () = listen(from_caller, requests, heard) => return,
-    }
-    let _ = timeout(PONG_PATIENCE, to_caller.close()).await;
+        breach = listen(from_caller, requests, heard) => match breach {
+            Some(code) => Some(CloseFrame { code, reason: Utf8Bytes::default() }),
+            None => return,
+        },
+    };
+    let _ = timeout(PONG_PATIENCE, to_caller.send(Message::Close(last))).await;
 }
 
-/// Reads until the caller goes. What is no request shows at least that somebody is there.
-async fn listen(mut from_caller: SplitStream<Socket>, requests: mpsc::Sender<Bytes>, heard: mpsc::Sender<()>) {
-    while let Some(Ok(message)) = from_caller.next().await {
+/// Reads until the caller goes; the answer: which rule it has broken, by RFC 6455's number. What is no request shows at least
+/// that somebody is there.
+async fn listen(
+    mut from_caller: SplitStream<Socket>,
+    requests: mpsc::Sender<Bytes>,
+    heard: mpsc::Sender<()>,
+) -> Option<CloseCode> {
+    loop {
+        let message = match from_caller.next().await? {
+            Ok(message) => message,
+            Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => return None,
+            Err(Error::Protocol(_)) => return Some(CloseCode::Protocol),
+            Err(Error::Utf8(_)) => return Some(CloseCode::Invalid),
+            Err(Error::Capacity(_)) => return Some(CloseCode::Size),
+            Err(_) => return None,
+        };
         let _ = heard.try_send(());
         let request = match message {
             Message::Text(text) => Bytes::from(text),
             Message::Binary(bytes) => bytes,
-            Message::Close(_) => return,
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
+            // Reading on sends the answer to it, and comes to the end.
+            Message::Close(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
         };
         if requests.send(request).await.is_err() {
             // Nobody takes it: the call has all that it wants.
@@ -144,12 +197,13 @@ async fn answer(
     server: &Server,
     caller: Caller,
     head: &Parts,
+    admitted: Result<Admitted, Refusal>,
     requests: mpsc::Receiver<Bytes>,
     mut heard: mpsc::Receiver<()>,
     to_caller: &mut SplitSink<Socket, Message>,
 ) {
     let (lines, mut ready) = mpsc::channel(1);
-    let calling = call(server, caller, head, requests, lines);
+    let calling = call(server, caller, head, admitted, requests, lines);
     let sending = async {
         let mut pings = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -194,10 +248,15 @@ async fn call(
     server: &Server,
     caller: Caller,
     head: &Parts,
+    admitted: Result<Admitted, Refusal>,
     requests: mpsc::Receiver<Bytes>,
     lines: mpsc::Sender<String>,
 ) {
-    if let Err(refusal) = make(server, caller, head, requests, &lines).await {
+    let made = match admitted {
+        Ok(admitted) => make(server, caller, head, admitted, requests, &lines).await,
+        Err(refusal) => Err(refusal),
+    };
+    if let Err(refusal) = made {
         let _ = lines.send(refusal.into_text()).await;
     }
 }
@@ -206,35 +265,25 @@ async fn make(
     server: &Server,
     caller: Caller,
     head: &Parts,
+    admitted: Admitted,
     mut requests: mpsc::Receiver<Bytes>,
     lines: &mpsc::Sender<String>,
 ) -> Result<(), Refusal> {
+    let Admitted { route, metadata, mut held } = admitted;
     let query = head.uri.query();
-    let named = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).find(|(name, _)| name == VERB_PARAMETER);
-    let method = match named {
-        Some((_, name)) => Method::from_bytes(name.as_bytes()).map_err(|_| Refusal::Verb)?,
-        None => Method::GET,
-    };
-    let route = server.route(verb(&method).ok_or(Refusal::Verb)?, head.uri.path())?;
-    let prefix = |protocol: &&str| {
-        protocol.get(..MACAROON_PROTOCOL.len()).is_some_and(|start| start.eq_ignore_ascii_case(MACAROON_PROTOCOL))
-    };
-    let mut metadata = metadata(&head.headers);
-    if let Some(protocol) = protocols(head).find(prefix) {
-        metadata.extend(with_macaroon(&protocol[MACAROON_PROTOCOL.len()..]));
-    }
-    server.services.admit(&route.path, &metadata, &caller)?;
     let _busy = caller.busy();
 
     let first = if route.binding.has_body() {
-        let first = timeout(REST_BODY_TIMEOUT, requests.recv()).await;
+        let first = timeout(held.limit().patience.unwrap_or(REQUEST_TIMEOUT), requests.recv()).await;
         first
             .map_err(|_| Status::deadline_exceeded("the first message, the request, did not come"))?
             .unwrap_or_default()
     } else {
         Bytes::new()
     };
+    held.grow(first.len()).map_err(Status::from)?;
     let message = request::message(&route, query, first).await?;
+    drop(held);
     let output = route.method.output();
     let call = Call { services: &server.services, route: &route, metadata, caller };
     if !route.method.is_server_streaming() {
@@ -250,7 +299,8 @@ async fn make(
     if more.is_none() {
         requests.close();
     }
-    let answers = call.stream(ReceiverStream::new(messages)).await?;
+    let answers =
+        call.stream(ReceiverStream::new(messages)).await.map_err(|status| in_stream(&route, status.into()))?;
     let telling = async {
         let mut answers = Box::pin(reply::lines(answers, output));
         while let Some(line) = answers.next().await {

@@ -8,26 +8,29 @@ use std::{
     future::Future,
     net::IpAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, LazyLock, Mutex},
     task::{Context, Poll},
 };
 
 use leyden_common::macaroon::Malformed;
 use leyden_node::Clock;
-use prost_reflect::DescriptorPool;
+use prost_reflect::MethodDescriptor;
 use tonic::{
     Code, Status,
     body::Body,
-    codegen::http::{HeaderMap, Request, Response},
+    codegen::http::{Extensions, HeaderMap, Request, Response},
+    metadata::MetadataMap,
     transport::server::TlsConnectInfo,
 };
 use tower::{Layer, Service};
 
+use super::bodies::{AnswerBody, RequestBody};
 use super::words;
 use crate::{
     admission::CallerTrust,
-    callers::Caller,
-    macaroon::{Call, MacaroonError, Permission, RootKey},
+    callers::{Caller, OpenCall},
+    macaroon::{Call, MacaroonError, Permission, RootKey, Shown},
+    request_room::{RequestLimit, RequestRoom},
 };
 
 /// The metadata key that carries the token in hex, as all of LND's clients send it.
@@ -190,7 +193,7 @@ pub(crate) fn access(path: &str) -> Access {
         },
         "leyden.Session" => match method {
             "Login" => Access::Open,
-            "GetPermissions" => Access::Needs(&[]),
+            "GetPermissions" | "Logout" => Access::Needs(&[]),
             _ => Access::Unknown,
         },
         "leyden.Limits" => match method {
@@ -264,8 +267,7 @@ fn instead(path: &str) -> Option<&'static str> {
 fn unknown(path: &str) -> String {
     let next = instead(path).unwrap_or("server reflection lists what it answers");
     let (service, method) = path.strip_prefix('/').and_then(|path| path.split_once('/')).unwrap_or((path, ""));
-    let pool = DescriptorPool::decode(leyden_proto::DESCRIPTORS).unwrap_or_default();
-    let what = match pool.get_service_by_name(service) {
+    let what = match leyden_proto::pool().get_service_by_name(service) {
         Some(_) => format!("unknown method {method} for service {service}"),
         None => format!("unknown service {service}"),
     };
@@ -274,9 +276,9 @@ fn unknown(path: &str) -> String {
 
 impl Authorizer {
     /// What the call shows of its sender, if it may be made.
-    pub(super) fn judge(&self, path: &str, headers: &HeaderMap, from: Option<IpAddr>) -> Result<CallerTrust, Status> {
+    pub(super) fn judge(&self, path: &str, headers: &HeaderMap, from: Option<IpAddr>) -> Result<Admitted, Status> {
         let needed = match access(path) {
-            Access::Open => return Ok(CallerTrust::Caller),
+            Access::Open => return Ok(Admitted { trust: CallerTrust::Caller, shown: None }),
             Access::Unknown => {
                 return Err(words::status(Code::Unimplemented, unknown(path)));
             }
@@ -285,40 +287,97 @@ impl Authorizer {
         let key = match self {
             Self::Macaroons(key) => key,
             #[cfg(test)]
-            Self::Open => return Ok(CallerTrust::Known),
+            Self::Open => return Ok(Admitted { trust: CallerTrust::Known, shown: None }),
         };
         let token = token(headers)?;
         let now = Clock::System.now();
-        key.check(&token, &Call { path, needed, now, from }).map_err(refused)?;
-        Ok(CallerTrust::Known)
+        let shown = key.check(&token, &Call { path, needed, now, from }).map_err(refused)?;
+        Ok(Admitted { trust: CallerTrust::Known, shown: Some(shown) })
     }
 }
 
+/// A call that may be made.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub trust: CallerTrust,
+    /// The token, if it needs one.
+    shown: Option<Shown>,
+}
+
+/// What is streamed in a call: its requests, its answers.
+#[derive(Clone, Copy, Debug, Default)]
+struct Streams {
+    requests: bool,
+    answers: bool,
+}
+
+impl Streams {
+    fn of(path: &str) -> Self {
+        static ALL: LazyLock<BTreeMap<String, Streams>> = LazyLock::new(|| {
+            let streams = |method: &MethodDescriptor| Streams {
+                requests: method.is_client_streaming(),
+                answers: method.is_server_streaming(),
+            };
+            methods().map(|(path, method)| (path, streams(&method))).collect()
+        });
+        // Those of others' packages: reflection, and health's watch.
+        let of_others = Self { requests: path.starts_with("/grpc.reflection."), answers: true };
+        ALL.get(path).copied().unwrap_or(of_others)
+    }
+}
+
+/// Every call by its path.
+fn methods() -> impl Iterator<Item = (String, MethodDescriptor)> {
+    let methods = leyden_proto::pool().services().flat_map(|service| service.methods().collect::<Vec<_>>());
+    methods.map(|method| (format!("/{}/{}", method.parent_service().full_name(), method.name()), method))
+}
+
+/// What the request of a call may take, once it is known who calls.
+pub(super) fn limit(path: &str, admitted: &Admitted) -> RequestLimit {
+    RequestLimit::of(path, admitted.trust, Streams::of(path).requests)
+}
+
 /// Where a call comes from, as the listener saw it.
-fn caller<B>(request: &Request<B>) -> Option<&Caller> {
-    let plain = request.extensions().get::<Caller>();
-    plain.or_else(|| request.extensions().get::<TlsConnectInfo<Caller>>().map(TlsConnectInfo::get_ref))
+fn caller(extensions: &Extensions) -> Option<&Caller> {
+    extensions.get::<Caller>().or_else(|| extensions.get::<TlsConnectInfo<Caller>>().map(TlsConnectInfo::get_ref))
+}
+
+/// The address that a call comes from.
+pub(super) fn address(extensions: &Extensions) -> Option<IpAddr> {
+    caller(extensions).map(|caller| caller.address().ip())
 }
 
 /// The connection may stay, if there is room for one more of which so much is known.
-pub(super) fn welcome(caller: Option<&Caller>, trust: CallerTrust) -> Result<(), Status> {
-    if caller.is_none_or(|caller| caller.rise(trust)) {
+pub(super) fn welcome(caller: Option<&Caller>, admitted: &Admitted) -> Result<(), Status> {
+    let holder = admitted.shown.as_ref().map(|shown| shown.holder);
+    if caller.is_none_or(|caller| caller.rise_as(admitted.trust, holder)) {
         return Ok(());
     }
     Err(Status::resource_exhausted("too many connections are open: close some that are not used, then try again"))
 }
 
+/// Counts a call without a token, of which one connection may have few at a time.
+fn count_open(caller: Option<&Caller>, admitted: &Admitted) -> Result<Option<OpenCall>, Status> {
+    let Some(caller) = caller.filter(|_| admitted.trust != CallerTrust::Known) else { return Ok(None) };
+    let refused = || Status::resource_exhausted("too many calls without a macaroon are open on this connection");
+    caller.open_call().map(Some).ok_or_else(refused)
+}
+
 /// What every call needs, by its path, for those that need anything.
-pub(crate) fn permissions() -> BTreeMap<String, &'static [Permission]> {
-    let pool = DescriptorPool::decode(leyden_proto::DESCRIPTORS).unwrap_or_default();
-    let methods: Vec<_> = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect();
-    let paths = methods.iter().map(|method| format!("/{}/{}", method.parent_service().full_name(), method.name()));
-    paths
-        .filter_map(|path| match access(&path) {
+pub(crate) fn permissions() -> &'static BTreeMap<String, &'static [Permission]> {
+    static ALL: LazyLock<BTreeMap<String, &[Permission]>> = LazyLock::new(|| {
+        let needs = |(path, _): (String, _)| match access(&path) {
             Access::Needs(needed) => Some((path, needed)),
             Access::Open | Access::Unknown => None,
-        })
-        .collect()
+        };
+        methods().filter_map(needs).collect()
+    });
+    &ALL
+}
+
+/// The token that came with a call that was let through; nothing if it needed none.
+pub(super) fn shown(metadata: &MetadataMap) -> Vec<u8> {
+    metadata.get(METADATA_KEY).and_then(|value| hex::decode(value.as_bytes()).ok()).unwrap_or_default()
 }
 
 fn token(headers: &HeaderMap) -> Result<Vec<u8>, Status> {
@@ -326,7 +385,7 @@ fn token(headers: &HeaderMap) -> Result<Vec<u8>, Status> {
     hex::decode(value.as_bytes()).map_err(|_| refused(Malformed("it is not hex").into()))
 }
 
-fn refused(error: MacaroonError) -> Status {
+pub(super) fn refused(error: MacaroonError) -> Status {
     match error {
         MacaroonError::NotAllowed { .. } => words::status(Code::PermissionDenied, error.to_string()),
         MacaroonError::Missing
@@ -343,11 +402,12 @@ fn refused(error: MacaroonError) -> Status {
 #[derive(Clone)]
 pub(crate) struct AuthLayer {
     authorizer: Authorizer,
+    room: RequestRoom,
 }
 
 impl AuthLayer {
-    pub(crate) fn new(authorizer: Authorizer) -> Self {
-        Self { authorizer }
+    pub(crate) fn new(authorizer: Authorizer, room: RequestRoom) -> Self {
+        Self { authorizer, room }
     }
 }
 
@@ -355,7 +415,7 @@ impl<S> Layer<S> for AuthLayer {
     type Service = AuthService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        AuthService { inner, authorizer: self.authorizer.clone() }
+        AuthService { inner, authorizer: self.authorizer.clone(), room: self.room.clone() }
     }
 }
 
@@ -364,11 +424,12 @@ impl<S> Layer<S> for AuthLayer {
 pub(crate) struct AuthService<S> {
     inner: S,
     authorizer: Authorizer,
+    room: RequestRoom,
 }
 
-impl<S, B> Service<Request<B>> for AuthService<S>
+impl<S> Service<Request<Body>> for AuthService<S>
 where
-    S: Service<Request<B>, Response = Response<Body>>,
+    S: Service<Request<Body>, Response = Response<Body>>,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
 {
@@ -380,14 +441,29 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let caller = caller(&request);
-        let judged =
-            self.authorizer.judge(request.uri().path(), request.headers(), caller.map(|one| one.address().ip()));
-        match judged.and_then(|trust| welcome(caller, trust)) {
-            Ok(()) => Box::pin(self.inner.call(request)),
-            Err(status) => Box::pin(async move { Ok(status.into_http()) }),
-        }
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let caller = caller(request.extensions());
+        let path = request.uri().path();
+        let admitted = self.authorizer.judge(path, request.headers(), caller.map(|one| one.address().ip()));
+        let counted = admitted.and_then(|admitted| {
+            welcome(caller, &admitted)?;
+            let open = count_open(caller, &admitted)?;
+            Ok((admitted, open))
+        });
+        let (admitted, open) = match counted {
+            Ok(counted) => counted,
+            Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
+        };
+        let held = Arc::new(Mutex::new(self.room.begin(limit(path, &admitted))));
+        let term = admitted.shown.map(|shown| shown.term).filter(|_| Streams::of(path).answers);
+        let request = request.map(|body| Body::new(RequestBody::new(body, Arc::clone(&held))));
+        let answered = self.inner.call(request);
+        Box::pin(async move {
+            let answer = answered.await?;
+            // So long the request may be held by whoever answers it.
+            drop(held);
+            Ok(answer.map(|body| Body::new(AnswerBody::new(body, term, open))))
+        })
     }
 }
 
@@ -398,7 +474,7 @@ mod tests {
 
     #[test]
     fn every_declared_call_has_a_rule() {
-        let pool = DescriptorPool::decode(leyden_proto::DESCRIPTORS).unwrap();
+        let pool = leyden_proto::pool();
         let mut calls = 0;
         for service in pool.services() {
             for method in service.methods() {
@@ -419,7 +495,7 @@ mod tests {
 
     #[test]
     fn the_admin_macaroon_suffices_for_every_call() {
-        let pool = DescriptorPool::decode(leyden_proto::DESCRIPTORS).unwrap();
+        let pool = leyden_proto::pool();
         for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
             let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
             if let Access::Needs(needed) = access(&path) {

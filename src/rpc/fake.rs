@@ -1,6 +1,7 @@
 //! A stand-in for the daemon: it remembers what it was asked and answers what the test told it to.
 
 use std::{
+    net::IpAddr,
     num::NonZeroU32,
     str::FromStr,
     sync::{Arc, Mutex, MutexGuard},
@@ -176,7 +177,7 @@ impl Daemon for Fake {
         self.asked(request, b"macaroon".to_vec())
     }
 
-    async fn unlock_wallet(&self, request: UnlockWallet) -> Result<(), ApiError> {
+    async fn unlock_wallet(&self, request: UnlockWallet, _from: Option<IpAddr>) -> Result<(), ApiError> {
         if request.password.as_slice() != PASSWORD {
             return Err(ApiError::invalid("the password is wrong: try again, nothing is lost"));
         }

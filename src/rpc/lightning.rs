@@ -6,7 +6,7 @@ use tokio_stream::StreamExt;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Context, assemble,
+    Context, assemble, auth,
     convert::{
         backups, channels, edge, forwarding, graph, invoices, lifecycle, payments, recovery, routes, tokens, wallet,
         wallet_kit,
@@ -482,8 +482,11 @@ impl Lightning for LightningService {
     }
 
     async fn bake_macaroon(&self, request: Request<lnrpc::BakeMacaroonRequest>) -> Reply<lnrpc::BakeMacaroonResponse> {
+        self.context.refuse_while_locked()?;
+        let token = auth::shown(request.metadata());
         let request = request.into_inner();
         let key = request.root_key_id;
+        self.context.daemon.may_bake(&token, key)?;
         let macaroon = self.context.daemon.bake_macaroon(tokens::permissions(request)?, key).await?;
         reply(lnrpc::BakeMacaroonResponse { macaroon: hex::encode(macaroon) })
     }
@@ -492,6 +495,7 @@ impl Lightning for LightningService {
         &self,
         _request: Request<lnrpc::ListMacaroonIDsRequest>,
     ) -> Reply<lnrpc::ListMacaroonIDsResponse> {
+        self.context.refuse_while_locked()?;
         reply(lnrpc::ListMacaroonIDsResponse { root_key_ids: self.context.daemon.macaroon_keys().await? })
     }
 
@@ -499,6 +503,7 @@ impl Lightning for LightningService {
         &self,
         request: Request<lnrpc::DeleteMacaroonIdRequest>,
     ) -> Reply<lnrpc::DeleteMacaroonIdResponse> {
+        self.context.refuse_while_locked()?;
         let deleted = self.context.daemon.delete_macaroon_key(request.into_inner().root_key_id).await?;
         reply(lnrpc::DeleteMacaroonIdResponse { deleted })
     }

@@ -15,6 +15,7 @@
 //! turns an error into a gRPC status, and the only place that ends a stream when the daemon stops.
 
 pub(crate) mod auth;
+mod bodies;
 mod browse;
 mod chain;
 mod chain_kit;
@@ -85,14 +86,15 @@ use crate::{
     admission::ConnectionSlots,
     api::{ApiError, Chain, Daemon, Lightning, WalletState, Watchtower},
     callers::{Caller, CallerListener},
-    limits::MAX_CALLS_PER_CONNECTION,
+    limits::{MAX_CALLS_PER_CONNECTION, MAX_LARGE_REQUEST, MAX_REST_BODY},
+    request_room::{HeldRequest, RequestRoom},
     tls,
 };
 
 /// How long calls may take to end once the daemon stops.
 pub(crate) const DRAIN: Duration = Duration::from_secs(2);
 
-/// The largest message that is taken or given: lists of tens of thousands of payments fit.
+/// The largest answer that is given: lists of tens of thousands of payments fit.
 pub(crate) const MAX_MESSAGE: usize = 200 << 20;
 
 /// What [`serve`] needs.
@@ -143,6 +145,8 @@ fn causes(error: &dyn std::error::Error) -> String {
 pub(crate) struct Services {
     routes: Routes,
     authorizer: Authorizer,
+    /// For requests that come by any door.
+    room: RequestRoom,
 }
 
 impl Services {
@@ -165,7 +169,7 @@ impl Services {
             .add_service(reflection().build_v1alpha()?)
             .add_service(
                 LightningServer::new(lightning::LightningService::new(context.clone()))
-                    .max_decoding_message_size(MAX_MESSAGE)
+                    .max_decoding_message_size(MAX_LARGE_REQUEST)
                     .max_encoding_message_size(MAX_MESSAGE),
             )
             .add_service(
@@ -203,21 +207,24 @@ impl Services {
             .add_service(WalletServer::new(recovery::WalletService::new(context.clone())))
             .add_service(
                 ChainServer::new(chain::ChainService::new(context))
-                    .max_decoding_message_size(MAX_MESSAGE)
+                    .max_decoding_message_size(MAX_LARGE_REQUEST)
                     .max_encoding_message_size(MAX_MESSAGE),
             );
-        Ok(Self { routes: routes.routes(), authorizer })
+        Ok(Self { routes: routes.routes(), authorizer, room: RequestRoom::new() })
     }
 
-    /// Whether a call may be made, before anything of its request is read. The connection of one that may is known then.
-    pub(crate) fn admit(&self, path: &str, headers: &HeaderMap, caller: &Caller) -> Result<(), Status> {
-        let trust = self.authorizer.judge(path, headers, Some(caller.address().ip()))?;
-        auth::welcome(Some(caller), trust)
+    /// Whether a call may be made, before anything of its request is read, and what that may take. The connection of one that may
+    /// is known then.
+    pub(crate) fn admit(&self, path: &str, headers: &HeaderMap, caller: &Caller) -> Result<HeldRequest, Status> {
+        let admitted = self.authorizer.judge(path, headers, Some(caller.address().ip()))?;
+        auth::welcome(Some(caller), &admitted)?;
+        // The request that is made of this JSON is counted when the call is made.
+        Ok(self.room.begin(auth::limit(path, &admitted).as_json(MAX_REST_BODY)))
     }
 
     /// The services as a gRPC client of this process reaches them: with macaroons as from outside.
     pub(crate) fn in_process(&self) -> auth::AuthService<Routes> {
-        auth::AuthLayer::new(self.authorizer.clone()).layer(self.routes.clone())
+        auth::AuthLayer::new(self.authorizer.clone(), self.room.clone()).layer(self.routes.clone())
     }
 }
 
@@ -231,7 +238,7 @@ pub(crate) async fn serve(options: ServeOptions) -> Result<(), ServeError> {
     if let Some(identity) = &tls {
         server = with_tls(server, identity)?;
     }
-    let router = server.layer(auth::AuthLayer::new(services.authorizer)).add_routes(services.routes);
+    let router = server.layer(auth::AuthLayer::new(services.authorizer, services.room)).add_routes(services.routes);
 
     let incoming = CallerListener::new(listener, slots, None).into_stream();
     let stop = stopping.clone();
@@ -251,6 +258,13 @@ pub(crate) async fn serve(options: ServeOptions) -> Result<(), ServeError> {
 /// Puts an answer together that can be long, on a thread that may take its time: no other call waits behind it.
 async fn assemble<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
     tokio::task::spawn_blocking(make).await.map_err(|error| ApiError::internal(error.to_string()))
+}
+
+/// Does what must not be left half done, or begun again for nothing, when its caller hangs up.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::spawn(work).await.map_err(|error| ApiError::internal(error.to_string()))?
 }
 
 /// What every service holds.
@@ -277,6 +291,11 @@ impl Context {
                 ApiError::unavailable("the node is starting: try again in a moment")
             }
         })
+    }
+
+    /// As of LND, tokens are not made or looked at before the wallet is open, unless there is none here.
+    fn refuse_while_locked(&self) -> Result<(), ApiError> {
+        if self.daemon.is_tower_only() { Ok(()) } else { self.lightning().map(drop) }
     }
 
     fn watchtower(&self) -> Result<Arc<dyn Watchtower>, ApiError> {

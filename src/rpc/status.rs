@@ -21,13 +21,27 @@ impl From<ApiError> for Status {
             ApiError::NotFound(_) => Code::NotFound,
             ApiError::AlreadyExists(_) => Code::AlreadyExists,
             ApiError::Unavailable(_) => Code::Unavailable,
+            // LND has it so.
+            ApiError::NoRoute(_) => Code::Unknown,
             ApiError::Internal(_) => Code::Internal,
         };
         if code == Code::Internal {
             tracing::error!(%error, "an internal error failed a call");
         }
-        words::status(code, error.to_string())
+        words::status(code, bounded(error.to_string()))
     }
+}
+
+/// Bytes of an error's text, which goes in a header: gRPC's clients refuse headers above 16 kB in all, and its encoding may triple
+/// each byte. What was asked may stand in it.
+const MAX_TEXT: usize = 2_000;
+
+fn bounded(mut text: String) -> String {
+    if text.len() > MAX_TEXT {
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
+        text.push('…');
+    }
+    text
 }
 
 /// A stream of answers, as tonic wants it.

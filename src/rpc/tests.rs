@@ -35,6 +35,7 @@ mod fields;
 mod holding;
 mod network;
 mod programs;
+mod requests;
 mod routes;
 mod tokens;
 mod towers;

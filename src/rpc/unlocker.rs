@@ -1,9 +1,11 @@
 //! `lnrpc.WalletUnlocker`: making and opening the wallet.
 
+use std::sync::Arc;
+
 use leyden_proto::lnrpc::{self, wallet_unlocker_server::WalletUnlocker};
 use tonic::{Request, Response, Status};
 
-use super::{Context, convert::lifecycle};
+use super::{Context, auth, convert::lifecycle, to_the_end};
 
 pub(super) struct UnlockerService {
     context: Context,
@@ -31,7 +33,8 @@ impl WalletUnlocker for UnlockerService {
         request: Request<lnrpc::InitWalletRequest>,
     ) -> Result<Response<lnrpc::InitWalletResponse>, Status> {
         let request = lifecycle::init_wallet(request.into_inner())?;
-        let admin_macaroon = self.context.daemon.init_wallet(request).await?;
+        let daemon = Arc::clone(&self.context.daemon);
+        let admin_macaroon = to_the_end(async move { daemon.init_wallet(request).await }).await?;
         Ok(Response::new(lnrpc::InitWalletResponse { admin_macaroon }))
     }
 
@@ -39,8 +42,10 @@ impl WalletUnlocker for UnlockerService {
         &self,
         request: Request<lnrpc::UnlockWalletRequest>,
     ) -> Result<Response<lnrpc::UnlockWalletResponse>, Status> {
+        let from = auth::address(request.extensions());
         let request = lifecycle::unlock_wallet(request.into_inner())?;
-        self.context.daemon.unlock_wallet(request).await?;
+        let daemon = Arc::clone(&self.context.daemon);
+        to_the_end(async move { daemon.unlock_wallet(request, from).await }).await?;
         Ok(Response::new(lnrpc::UnlockWalletResponse {}))
     }
 }

@@ -5,7 +5,7 @@ use leyden_channels::types::{CltvExpiry, Msat, PaymentPreimage, PaymentSecret, S
 use leyden_proto::{
     leyden,
     lnrpc::{self, failure::FailureCode},
-    routerrpc,
+    routerrpc, walletrpc,
 };
 
 use super::*;
@@ -73,6 +73,26 @@ fn wrong_fields_of_send_coins_are_named() {
     assert_eq!(check(but!(good, outpoints = vec![coin.clone()])).unwrap().coins.only.len(), 1);
     names("outpoints", check(but!(good, outpoints = vec![coin.clone(), coin])));
     names("outpoints", check(but!(good, outpoints = vec![lnrpc::OutPoint::default()])));
+}
+
+#[test]
+#[allow(deprecated)]
+fn a_fee_is_bumped_by_one_of_the_ways_to_say_it() {
+    let outpoint = lnrpc::OutPoint { txid_str: "ab".repeat(32), ..Default::default() };
+    let good = walletrpc::BumpFeeRequest { outpoint: Some(outpoint), ..Default::default() };
+    let check = |request: walletrpc::BumpFeeRequest| wallet::bump_fee(&request).map(|bump| bump.fee);
+    assert_eq!(check(good.clone()).unwrap(), FeeChoice::Default);
+    assert_eq!(check(but!(good, target_conf = 6)).unwrap(), FeeChoice::ConfirmWithin(6));
+    assert_eq!(check(but!(good, deadline_delta = 6)).unwrap(), FeeChoice::ConfirmWithin(6));
+    let rate = FeeChoice::Rate(bitcoin::FeeRate::from_sat_per_vb(3).unwrap());
+    assert_eq!(check(but!(good, sat_per_vbyte = 3)).unwrap(), rate);
+    assert_eq!(check(but!(good, sat_per_byte = 3)).unwrap(), rate);
+    names("sat_per_vbyte", check(but!(good, sat_per_vbyte = 3, sat_per_byte = 50)));
+    names("sat_per_vbyte", check(but!(good, sat_per_vbyte = 3, target_conf = 6)));
+    names("sat_per_vbyte", check(but!(good, sat_per_byte = 3, target_conf = 6)));
+    names("deadline_delta", check(but!(good, deadline_delta = 6, sat_per_vbyte = 3)));
+    names("deadline_delta", check(but!(good, deadline_delta = 6, sat_per_byte = 3)));
+    names("deadline_delta", check(but!(good, deadline_delta = 6, target_conf = 6)));
 }
 
 #[test]

@@ -70,9 +70,9 @@ pub(crate) fn all() -> lnrpc::ListPermissionsResponse {
         lnrpc::MacaroonPermissionList { permissions: permissions.collect() }
     };
     let method_permissions: HashMap<_, _> = auth::permissions()
-        .into_iter()
+        .iter()
         .filter(|(_, needed)| !needed.is_empty())
-        .map(|(path, needed)| (path, list(needed)))
+        .map(|(path, needed)| (path.clone(), list(needed)))
         .collect();
     lnrpc::ListPermissionsResponse { method_permissions }
 }

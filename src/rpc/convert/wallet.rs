@@ -317,12 +317,18 @@ fn small(number: u32) -> i32 {
 #[allow(deprecated)] // `sat_per_byte` is still sent by clients.
 pub(crate) fn bump_fee(request: &walletrpc::BumpFeeRequest) -> Result<BumpFee, ApiError> {
     let outpoint = request.outpoint.as_ref().ok_or_else(|| edge::wrong("outpoint", "an output is needed"))?;
-    let blocks = if request.target_conf != 0 { request.target_conf } else { request.deadline_delta };
-    let rate = request.sat_per_vbyte.max(u64::from(request.sat_per_byte));
+    let has_other = request.target_conf != 0 || request.sat_per_vbyte != 0 || request.sat_per_byte != 0;
+    if request.deadline_delta != 0 && has_other {
+        return Err(edge::wrong(
+            "deadline_delta",
+            "it says what target_conf does: give it alone, or a rate without it",
+        ));
+    }
+    let blocks = request.target_conf.max(request.deadline_delta);
     let fee = edge::fee(edge::FeeFields {
-        target_conf: if rate != 0 && request.target_conf == 0 { 0 } else { i32::try_from(blocks).unwrap_or(i32::MAX) },
-        sat_per_vbyte: rate,
-        sat_per_byte: 0,
+        target_conf: i32::try_from(blocks).unwrap_or(i32::MAX),
+        sat_per_vbyte: request.sat_per_vbyte,
+        sat_per_byte: i64::from(request.sat_per_byte),
     })?;
     let budget = i64::try_from(request.budget).unwrap_or(i64::MAX);
     Ok(BumpFee {

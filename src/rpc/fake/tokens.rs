@@ -1,5 +1,7 @@
 //! Macaroons that open nothing.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
@@ -12,7 +14,15 @@ impl Tokens for Fake {
         self.asked((permissions, key), b"macaroon".to_vec())
     }
 
-    async fn log_in(&self, password: Zeroizing<Vec<u8>>) -> Result<LogIn, ApiError> {
+    fn may_bake(&self, _token: &[u8], _key: u64) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    fn log_out(&self, token: &[u8]) -> Result<(), ApiError> {
+        self.asked(token.to_vec(), ())
+    }
+
+    async fn log_in(&self, password: Zeroizing<Vec<u8>>, _from: Option<IpAddr>) -> Result<LogIn, ApiError> {
         if password.as_slice() != super::PASSWORD {
             return Err(ApiError::invalid("wrong password"));
         }

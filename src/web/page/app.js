@@ -2,7 +2,7 @@
 //
 //   /v1/state ─► no wallet: create · locked: unlock · open: log in ─► a view for each address (#/pay, #/channels …)
 
-import { ApiError, get, learnPermissions, may, onReachable, session } from "./api.js";
+import { ApiError, call, get, learnPermissions, may, onReachable, session } from "./api.js";
 import { differs, fill, h } from "./dom.js";
 import { number, short, words } from "./format.js";
 import { create, login, unlock } from "./views/enter.js";
@@ -87,6 +87,8 @@ function drawHeader(current) {
 }
 
 function logOut() {
+  // It ends at the node, too; a macaroon that was pasted has no session to end.
+  call("Session/Logout").catch(() => {});
   session.macaroon = null;
   info = null;
   location.hash = "#/";
