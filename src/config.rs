@@ -265,6 +265,10 @@ pub struct Flags {
     #[arg(long)]
     #[serde(default)]
     pub accept_keysend: bool,
+    /// Let forwards wait while no program is there that decides about them (routerrpc.Router/HtlcInterceptor)
+    #[arg(long, alias = "requireinterceptor")]
+    #[serde(default)]
+    pub require_interceptor: bool,
     /// Seconds by which the clock is shown wrong, to try what a wrong clock does. For regtest alone
     #[arg(long, value_name = "SECONDS", hide = true, allow_negative_numbers = true)]
     pub regtest_clock_shift: Option<i64>,
@@ -374,6 +378,8 @@ pub struct Config {
     pub assume_valid: Option<BlockHash>,
     /// Take payments that nobody has asked for.
     pub accept_keysend: bool,
+    /// Forwards wait while no program is there that decides about them.
+    pub require_interceptor: bool,
     /// Seconds by which the clock is shown wrong.
     pub clock_shift: Option<i64>,
     /// The data directory of the second daemon, for swaps between the two chains.
@@ -535,6 +541,7 @@ impl Config {
                 None => prune(flags.prune.or(file.prune))?,
             },
             accept_keysend: flags.accept_keysend || file.accept_keysend,
+            require_interceptor: flags.require_interceptor || file.require_interceptor,
             clock_shift,
             swap_with: flags.swap_with.or(file.swap_with),
             tower,

@@ -17,8 +17,9 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount, ScriptBuf, Transaction, TxOut, WPubkeyHash};
 use leyden_channels::channel::FixedEnvironment;
 use leyden_channels::channel::{
-    AcceptRequest, AddHtlc, AttemptId, Channel, ChannelPolicy, ChannelType, Ctx, Effect, Event, Feerates, FundingDepth,
-    IncomingHtlc, OpenOverrides, OpenRequest, Origin, Outbox, Persist, Settlement, TowerPolicy, Write,
+    AcceptOverrides, AcceptRequest, AddHtlc, AttemptId, Channel, ChannelPolicy, ChannelType, Ctx, Effect, Event,
+    Feerates, FundingDepth, IncomingHtlc, OpenOverrides, OpenRequest, Origin, Outbox, Persist, Publisher, Settlement,
+    TowerPolicy, Write,
 };
 use leyden_channels::keys::{KeysSigner, Signer};
 use leyden_channels::types::*;
@@ -105,7 +106,7 @@ impl World {
         let request = AcceptRequest {
             remote_node: NodeId([3; 33]),
             keys_id: [0; 32],
-            to_self_delay: None,
+            overrides: AcceptOverrides::default(),
             shutdown_script: script(2),
             commit_to_script: false,
             alias: ShortChannelId(2),
@@ -167,7 +168,7 @@ impl World {
                         input: vec![],
                         output: vec![TxOut { value: amount, script_pubkey: script }],
                     };
-                    self.turn(who, vec![Event::Funded { transaction, output: 0 }])?;
+                    self.turn(who, vec![Event::Funded { transaction, output: 0, publisher: Publisher::Channel }])?;
                 }
                 Effect::Refused { cause, .. } => return Err(cause.into()),
                 _ => {}

@@ -40,8 +40,8 @@ const fn field(message: &'static str, number: u32, name: &'static str) -> Unserv
 /// Fields of LND that ask for what is not served: known by name, so that the answer can say which one it is.
 pub const UNSERVED: &[Unserved] = &[
     field("invoicesrpc.LookupInvoiceMsg", 4, "lookup_modifier"),
+    field("lnrpc.BatchOpenChannelRequest", 7, "coin_selection_strategy"),
     field("lnrpc.FundingShim", 1, "chan_point_shim"),
-    field("lnrpc.FundingShim", 2, "psbt_shim"),
     field("lnrpc.Hop", 12, "amp_record"),
     field("lnrpc.Hop", 14, "blinding_point"),
     field("lnrpc.Hop", 15, "encrypted_data"),
@@ -59,6 +59,9 @@ pub const UNSERVED: &[Unserved] = &[
     field("lnrpc.Route", 7, "first_hop_amount_msat"),
     field("lnrpc.Route", 8, "custom_channel_data"),
     field("routerrpc.BuildRouteRequest", 6, "first_hop_custom_records"),
+    field("routerrpc.ForwardHtlcInterceptResponse", 6, "in_amount_msat"),
+    field("routerrpc.ForwardHtlcInterceptResponse", 7, "out_amount_msat"),
+    field("routerrpc.ForwardHtlcInterceptResponse", 8, "out_wire_custom_records"),
     field("routerrpc.SendPaymentRequest", 25, "first_hop_custom_records"),
     field("routerrpc.SendToRouteRequest", 4, "first_hop_custom_records"),
 ];

@@ -8,13 +8,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bitcoin::{Address, Amount, FeeRate, OutPoint, ScriptBuf, Transaction, Txid, secp256k1::PublicKey};
+use bitcoin::{Address, Amount, FeeRate, OutPoint, Psbt, ScriptBuf, Transaction, TxOut, Txid, secp256k1::PublicKey};
 use leyden_channels::types::{
     ChannelId, CltvExpiry, CommitmentNumber, CommitmentType, FeeratePerKw, Height, HtlcDirection, HtlcId, Msat,
     PaymentHash, ShortChannelId, Side,
 };
 
-use super::{ApiError, CoinChoice, FeeChoice, ResolvedOutput, Updates};
+use super::{ApiError, CoinChoice, FeeChoice, PsbtShim, ResolvedOutput, Updates};
 
 /// The channels of this node.
 #[async_trait]
@@ -61,6 +61,8 @@ pub(crate) enum ChannelFunding {
 pub(crate) struct OpenChannel {
     pub node_id: PublicKey,
     pub funding: ChannelFunding,
+    /// Not the wallet funds it: an exact amount, and without a fee or coins.
+    pub shim: Option<PsbtShim>,
     /// Given to the remote side at the start; less than an exact funding.
     pub push: Msat,
     /// Of the funding transaction.
@@ -95,15 +97,17 @@ pub(crate) struct OpenChannel {
 }
 
 /// Progress of an opening.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OpenUpdate {
     pub temporary_id: ChannelId,
     pub stage: OpenStage,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum OpenStage {
-    /// The funding transaction is broadcast.
+    /// What the caller's transaction must pay; only with a shim. The PSBT has that output.
+    Awaited { output: TxOut, address: Address, psbt: Box<Psbt> },
+    /// The funding transaction is broadcast, or may be if that is the caller's part.
     Pending { funding: OutPoint, fee_rate: Option<FeeRate> },
     /// `channel_ready` went both ways; the stream ends.
     Open { funding: OutPoint },

@@ -17,9 +17,11 @@ mod chain;
 mod channels;
 mod closings;
 mod crossings;
+mod deciding;
 mod error;
 mod figures;
 mod forwarding;
+mod funding;
 mod graph;
 mod holding;
 mod invoices;
@@ -57,12 +59,14 @@ pub(crate) use self::{
     },
     closings::{ChannelTree, ClosingChannel, Closings, ResolvedKind, ResolvedOutput},
     crossings::{Cross, CrossingInfo, CrossingRate, CrossingStatus, Crossings, Networks},
+    deciding::{ChannelAnswer, ChannelQuestion, ChannelTerms, ChannelVerdict, Deciding, InterceptionAnswer},
     error::ApiError,
     figures::{ChannelFigures, Figures, NetworkFigures, PaymentFigures, TowerFigures},
     forwarding::{
         ChannelFee, ChannelStatus, FeeReport, Forward, ForwardSide, Forwarding, ForwardsPage, ForwardsRequest,
         HtlcAmounts, HtlcEvent, HtlcName, HtlcNews, HtlcRole, PolicyChange, PolicyRefusal, PolicyRefused,
     },
+    funding::{AfterVerify, Funding, FundingStep, OpenChannels, PsbtPublisher, PsbtShim},
     graph::{
         ChannelName, Graph, GraphChannel, GraphNode, GraphNodeInfo, GraphNodeView, GraphPolicy, GraphUpdate, MapNode,
         NetworkGraph, NetworkMap, NetworkSummary,
@@ -146,6 +150,8 @@ pub(crate) trait Lightning:
     + Messages
     + Peers
     + Channels
+    + Funding
+    + Deciding
     + Backups
     + Invoices
     + HoldInvoices

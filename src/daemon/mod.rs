@@ -203,6 +203,7 @@ impl LeydenDaemon {
             descriptors: self.descriptors,
             forwarding: self.config.forwarding,
             accept_keysend: self.config.accept_keysend,
+            require_interceptor: self.config.require_interceptor,
             zero_conf_peers: self.config.zero_conf_peers.clone(),
             towers_required: self.config.tower_require,
             tower_sweep_feerate: self.config.tower_sweep_feerate,

@@ -1,5 +1,6 @@
 //! Where the pure cores meet sockets, disk and clock: one task a peer, one thread that commits, and what brings them up.
 
+pub(crate) mod acceptors;
 mod allowance;
 mod background;
 mod backoff;
@@ -16,10 +17,12 @@ pub(crate) mod fee_bump;
 mod feerates;
 mod funding;
 pub(crate) mod gossip;
+pub(crate) mod interceptor;
 pub(crate) mod onchain;
 pub(crate) mod payment_times;
 pub(crate) mod peer;
 pub(crate) mod peers;
+pub(crate) mod psbt_funding;
 mod rebroadcast;
 pub(crate) mod routing;
 pub(crate) mod runtime;

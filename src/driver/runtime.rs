@@ -45,9 +45,11 @@ use super::{
     events::Events,
     feerates::LastFeerates,
     gossip::{self, Gossip, GossipEvent},
+    interceptor::InterceptorPlace,
     payment_times::PaymentTimes,
     peer::{Command, Peer},
     peers::Peers,
+    psbt_funding::PsbtFundings,
     routing,
     services::Services,
     swaps::{self, SwapLeg, Swaps},
@@ -148,6 +150,8 @@ pub(crate) struct Setup {
     pub forwarding: ForwardPolicy,
     /// Whether payments are taken that nobody has asked for.
     pub accept_keysend: bool,
+    /// Whether forwards wait while no program is there that decides about them.
+    pub require_interceptor: bool,
     /// Whose channels are used before they are confirmed.
     pub zero_conf_peers: Vec<PublicKey>,
     /// So many towers have to hold a revoked state before its channel goes on.
@@ -201,6 +205,7 @@ impl Runtime {
             descriptors,
             forwarding,
             accept_keysend,
+            require_interceptor,
             zero_conf_peers,
             towers_required,
             tower_sweep_feerate,
@@ -257,7 +262,11 @@ impl Runtime {
         let (towers, tower_task) = Towers::open(&store, towers_required, tower_sweep_feerate)?;
         let (swaps, swap_tasks) = Swaps::new(swap_with);
         let begun = UnixTime(node.clock().now());
+        let peers = Peers::new(descriptors.lightning());
         let services = Arc::new(Services {
+            acceptors: Arc::default(),
+            interceptor: Arc::new(InterceptorPlace::new(require_interceptor)),
+            psbt_fundings: Arc::new(PsbtFundings::new(peers.clone())),
             gossip,
             begun,
             router: Mutex::default(),
@@ -272,7 +281,7 @@ impl Runtime {
             committer,
             watch,
             node,
-            peers: Peers::new(descriptors.lightning()),
+            peers,
             handshakes: ConnectionSlots::new(descriptors.handshakes()),
             events: Events::default(),
             backups,
@@ -306,6 +315,11 @@ impl Runtime {
         let needed = move || keeper.needed(&its_wallet);
         runtime.services.node.keep_blocks_for(WALLET_NEEDS, Arc::new(needed)).await?;
         runtime.load_switch(&channels).await?;
+        // Before any channel tells its HTLCs.
+        let alone = runtime.services.end_intercepting();
+        if runtime.services.run(alone).await.is_err() {
+            error!("it could not be noted who decides about forwards");
+        }
         runtime.settle_lost_attempts(&channels).await?;
         // Before any channel speaks: its states that wait, and what towers know of it.
         let known = channels.iter().filter_map(TowerChannel::of).collect();

@@ -32,6 +32,7 @@ use secp256k1::PublicKey;
 use tokio::time::{Instant, sleep};
 
 use super::{
+    acceptors::Acceptors,
     backup::Backups,
     chain::ChainWatch,
     committer::{Committer, NodeEffect, PendingEffects, Stopped},
@@ -40,9 +41,11 @@ use super::{
     events::{Events, OwnHtlc, OwnHtlcNews},
     feerates::LastFeerates,
     gossip::Gossip,
+    interceptor::InterceptorPlace,
     payment_times::PaymentTimes,
     peer::Command,
     peers::Peers,
+    psbt_funding::PsbtFundings,
     routing::FailureUpdates,
     swaps::Swaps,
     towers::Towers,
@@ -72,6 +75,12 @@ pub(crate) struct Services {
     pub committer: Committer,
     pub watch: ChainWatch,
     pub peers: Peers,
+    /// Who decides about channels that others open.
+    pub acceptors: Arc<Acceptors>,
+    /// Who decides about forwards.
+    pub interceptor: Arc<InterceptorPlace>,
+    /// Openings that the user funds by a transaction of his own.
+    pub psbt_fundings: Arc<PsbtFundings>,
     /// Those who have connected to us and have not said who they are.
     pub handshakes: ConnectionSlots,
     pub events: Events,

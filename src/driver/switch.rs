@@ -179,6 +179,10 @@ impl Services {
                 None
             }
             SwitchEffect::Receive(arrived) => self.receive(*arrived),
+            SwitchEffect::Ask(htlc) => {
+                self.ask_interceptor(*htlc);
+                None
+            }
             SwitchEffect::PolicyChanged { channel, .. } => {
                 self.gossip.tell(GossipEvent::Terms(channel));
                 None

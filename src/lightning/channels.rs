@@ -20,6 +20,7 @@ use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use super::{
     LightningNode, closing,
     closing_rates::{ClosingRates, Market, closing_rates},
+    funding::{OpeningStream, step_error},
     invoices::futures_unfold,
     tip_error,
     wallet::{coins, fee_rate},
@@ -28,14 +29,18 @@ use crate::{
     api::{
         ApiError, ChannelBalance, ChannelConstraints, ChannelEvent, ChannelFunding, ChannelHtlc, ChannelInfo,
         ChannelSummary, Channels, CloseChannel, CloseKind, CloseUpdate, ClosedChannel, FeeChoice, OpenChannel,
-        OpenStage, OpenUpdate, OpeningChannel, PendingChannels, Updates, WaitingCloseChannel,
+        OpenUpdate, OpeningChannel, PendingChannels, PsbtPublisher, Updates, WaitingCloseChannel,
     },
     driver::{
         events::ChannelNews,
-        peer::{ChannelState, CloseProgress, Command, OpenChoices, OpenPlan, OpenProgress, PeerState, Presence},
+        peer::{ChannelState, CloseProgress, Command, FundingSource, OpenChoices, OpenPlan, PeerState, Presence},
+        psbt_funding::PsbtFunding,
         services::{Services, per_kw},
     },
 };
+
+/// What the stream of an opening tells at most, without being read: it need not wait.
+const MAX_OPEN_UPDATES: usize = 8;
 
 #[async_trait]
 impl Channels for LightningNode {
@@ -78,7 +83,7 @@ impl Channels for LightningNode {
             Some(address) => address.script_pubkey(),
             None => services.wallet.channel_script(&keys_id),
         };
-        let temporary_channel_id = ChannelId(rand::random());
+        let temporary_channel_id = request.shim.as_ref().map_or_else(|| ChannelId(rand::random()), |shim| shim.id);
         let open = OpenRequest {
             remote_node: node_id.into(),
             temporary_channel_id,
@@ -113,45 +118,37 @@ impl Channels for LightningNode {
             ..defaults
         };
         forwarding.check().map_err(|error| ApiError::invalid(error.to_string()))?;
-        let (progress, mut news) = mpsc::unbounded_channel();
+        let source = match &request.shim {
+            None => FundingSource::Wallet { feerate: funding_feerate, coins },
+            Some(shim) => {
+                let publishes = shim.publisher == PsbtPublisher::Node;
+                services.psbt_fundings.begin(shim.id, node_id, publishes).map_err(step_error)?;
+                FundingSource::Psbt(PsbtFunding::new(Arc::clone(&services.psbt_fundings), shim.id))
+            }
+        };
+        let (progress, news) = mpsc::unbounded_channel();
         let anchors = commitment.has_anchors();
-        let choices = OpenChoices { funding_feerate, coins, anchors, forwarding, memo: request.memo };
+        let choices = OpenChoices { source, anchors, forwarding, memo: request.memo };
         let plan = OpenPlan { request: open, choices };
         let command = Command::Open { plan: Box::new(plan), progress };
         if !services.peers.to_peer(&node_id, command) {
             return Err(ApiError::unavailable("the daemon is stopping"));
         }
-        // A refusal is an answer to the call, not an event of the stream.
-        let first = match news.recv().await {
-            Some(OpenProgress::Failed { reason }) => return Err(ApiError::precondition(reason)),
-            Some(OpenProgress::Pending { funding }) => OpenUpdate {
-                temporary_id: temporary_channel_id,
-                stage: OpenStage::Pending { funding, fee_rate: Some(funding_feerate) },
-            },
-            Some(OpenProgress::Open { funding }) => {
-                OpenUpdate { temporary_id: temporary_channel_id, stage: OpenStage::Open { funding } }
-            }
-            None => return Err(ApiError::unavailable("the opening was interrupted; see `leyden pendingchannels`")),
+        let (updates, mut receiver) = mpsc::channel(MAX_OPEN_UPDATES);
+        let stream = OpeningStream {
+            services: Arc::clone(services),
+            id: temporary_channel_id,
+            shim: request.shim,
+            feerate: funding_feerate,
+            pending_told: false,
+            news,
+            updates,
         };
-        let (sender, receiver) = mpsc::channel(4);
-        tokio::spawn(async move {
-            if sender.send(Ok(first)).await.is_err() {
-                return;
-            }
-            while let Some(item) = news.recv().await {
-                let item = match item {
-                    OpenProgress::Pending { .. } => continue,
-                    OpenProgress::Open { funding } => {
-                        Ok(OpenUpdate { temporary_id: temporary_channel_id, stage: OpenStage::Open { funding } })
-                    }
-                    OpenProgress::Failed { reason } => Err(ApiError::precondition(reason)),
-                };
-                if sender.send(item).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(Box::pin(ReceiverStream::new(receiver)))
+        tokio::spawn(stream.run());
+        // A refusal is an answer to the call, not an event of the stream.
+        let interrupted = || ApiError::unavailable("the opening was interrupted; see `leyden pendingchannels`");
+        let first = receiver.recv().await.ok_or_else(interrupted)??;
+        Ok(Box::pin(tokio_stream::once(Ok(first)).chain(ReceiverStream::new(receiver))))
     }
 
     async fn close_channel(&self, request: CloseChannel) -> Result<Updates<CloseUpdate>, ApiError> {

@@ -94,7 +94,7 @@ pub(crate) fn access(path: &str) -> Access {
         "lnrpc.Lightning" => lightning(method),
         "routerrpc.Router" => match method {
             "SendPaymentV2" | "SendToRouteV2" | "ResetMissionControl" => Access::Needs(OFFCHAIN_WRITE),
-            "UpdateChanStatus" => Access::Needs(OFFCHAIN_WRITE),
+            "UpdateChanStatus" | "HtlcInterceptor" => Access::Needs(OFFCHAIN_WRITE),
             "BuildRoute" | "EstimateRouteFee" => Access::Needs(OFFCHAIN_READ),
             "TrackPaymentV2" | "TrackPayments" | "SubscribeHtlcEvents" => Access::Needs(OFFCHAIN_READ),
             _ => Access::Unknown,
@@ -229,6 +229,7 @@ fn lightning(method: &str) -> Access {
         "ConnectPeer" | "DisconnectPeer" => PEERS_WRITE,
         "ListPeers" | "SubscribePeerEvents" => PEERS_READ,
         "OpenChannel" | "OpenChannelSync" | "CloseChannel" | "AbandonChannel" => CHANNELS_WRITE,
+        "BatchOpenChannel" | "FundingStateStep" | "ChannelAcceptor" => CHANNELS_WRITE,
         "ChannelBalance" | "ListChannels" | "PendingChannels" | "ClosedChannels" => OFFCHAIN_READ,
         "ExportChannelBackup" | "ExportAllChannelBackups" => OFFCHAIN_READ,
         "SubscribeChannelBackups" | "VerifyChanBackup" => OFFCHAIN_READ,

@@ -3,15 +3,15 @@
 use leyden_common::names::REFUSE_HIGH_FEE;
 use leyden_proto::lnrpc::{self, lightning_server::Lightning};
 use tokio_stream::StreamExt;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     Context, assemble, auth,
     convert::{
-        backups, channels, edge, forwarding, graph, invoices, lifecycle, payments, recovery, routes, tokens, wallet,
-        wallet_kit,
+        backups, channels, deciding, edge, forwarding, funding, graph, invoices, lifecycle, payments, recovery, routes,
+        tokens, wallet, wallet_kit,
     },
-    status::{Replies, replies},
+    status::{Replies, replies, requests},
 };
 use crate::api::{ApiError, InvoiceState, OpenStage};
 
@@ -33,6 +33,7 @@ fn reply<T>(message: T) -> Reply<T> {
 
 #[tonic::async_trait]
 impl Lightning for LightningService {
+    type ChannelAcceptorStream = Replies<lnrpc::ChannelAcceptRequest>;
     type OpenChannelStream = Replies<lnrpc::OpenStatusUpdate>;
     type CloseChannelStream = Replies<lnrpc::CloseStatusUpdate>;
     type SubscribeChannelEventsStream = Replies<lnrpc::ChannelEventUpdate>;
@@ -244,13 +245,53 @@ impl Lightning for LightningService {
         let lightning = self.context.lightning()?;
         let reserve = edge::reserve(request.metadata())?;
         let mut request = channels::open_channel(request.into_inner(), &self.context.daemon.network())?;
+        if request.shim.is_some() {
+            // This call has one answer, and the PSBT would come between.
+            return Err(
+                edge::wrong("funding_shim", "OpenChannel tells what the PSBT must pay, this call cannot").into()
+            );
+        }
         request.coins.reserve = reserve;
         let mut updates = lightning.open_channel(request).await?;
         let update = updates.next().await.ok_or_else(|| {
             ApiError::internal("the opening ended without a word: `leyden pendingchannels` shows whether it has begun")
         })??;
-        let (OpenStage::Pending { funding, .. } | OpenStage::Open { funding }) = update.stage;
-        reply(channels::channel_point(funding))
+        match update.stage {
+            OpenStage::Pending { funding, .. } | OpenStage::Open { funding } => reply(channels::channel_point(funding)),
+            OpenStage::Awaited { .. } => Err(ApiError::internal("it waits for a PSBT that nobody can give it").into()),
+        }
+    }
+
+    async fn channel_acceptor(
+        &self,
+        request: Request<Streaming<lnrpc::ChannelAcceptResponse>>,
+    ) -> Reply<Self::ChannelAcceptorStream> {
+        let lightning = self.context.lightning()?;
+        let network = self.context.daemon.network();
+        let answers = requests(request.into_inner(), move |answer| Ok(deciding::answer(answer, &network)));
+        let questions = lightning.accept_channels(answers).await?;
+        Ok(replies(questions, &self.context.stopping, |question| Some(deciding::question(&question))))
+    }
+
+    async fn batch_open_channel(
+        &self,
+        request: Request<lnrpc::BatchOpenChannelRequest>,
+    ) -> Reply<lnrpc::BatchOpenChannelResponse> {
+        let lightning = self.context.lightning()?;
+        let reserve = edge::reserve(request.metadata())?;
+        let mut request = funding::batch(request.into_inner(), &self.context.daemon.network())?;
+        request.coins.reserve = reserve;
+        reply(funding::batch_opened(&lightning.open_channels(request).await?))
+    }
+
+    async fn funding_state_step(
+        &self,
+        request: Request<lnrpc::FundingTransitionMsg>,
+    ) -> Reply<lnrpc::FundingStateStepResp> {
+        let lightning = self.context.lightning()?;
+        let (id, step) = funding::step(request.into_inner())?;
+        lightning.funding_step(id, step).await?;
+        reply(lnrpc::FundingStateStepResp {})
     }
 
     async fn close_channel(&self, request: Request<lnrpc::CloseChannelRequest>) -> Reply<Self::CloseChannelStream> {

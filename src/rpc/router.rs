@@ -5,12 +5,12 @@ use leyden_proto::{
     routerrpc::{self, router_server::Router},
 };
 use tokio_stream::StreamExt as _;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     Context,
-    convert::{edge, forwarding, payments, routes},
-    status::{Replies, replies},
+    convert::{deciding, edge, forwarding, payments, routes},
+    status::{Replies, replies, requests},
 };
 use crate::api::{Payment, Updates};
 
@@ -33,6 +33,7 @@ impl RouterService {
 
 #[tonic::async_trait]
 impl Router for RouterService {
+    type HtlcInterceptorStream = Replies<routerrpc::ForwardHtlcInterceptRequest>;
     type SendPaymentV2Stream = Replies<lnrpc::Payment>;
     type TrackPaymentV2Stream = Replies<lnrpc::Payment>;
     type TrackPaymentsStream = Replies<lnrpc::Payment>;
@@ -65,6 +66,16 @@ impl Router for RouterService {
     ) -> Result<Response<Self::TrackPaymentsStream>, Status> {
         let updates = self.context.lightning()?.track_payments().await?;
         Ok(self.follow(updates, request.into_inner().no_inflight_updates))
+    }
+
+    async fn htlc_interceptor(
+        &self,
+        request: Request<Streaming<routerrpc::ForwardHtlcInterceptResponse>>,
+    ) -> Result<Response<Self::HtlcInterceptorStream>, Status> {
+        let lightning = self.context.lightning()?;
+        let answers = requests(request.into_inner(), |answer| deciding::interception(answer).map(Some));
+        let questions = lightning.intercept(answers).await?;
+        Ok(replies(questions, &self.context.stopping, |question| Some(deciding::intercepted(question))))
     }
 
     async fn update_chan_status(

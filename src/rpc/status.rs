@@ -6,9 +6,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::{Code, Response, Status};
+use tonic::{Code, Response, Status, Streaming};
 
 use super::words;
 use crate::api::{ApiError, Updates};
@@ -57,6 +57,21 @@ where
 {
     let stopping = Box::pin(stopping.clone().cancelled_owned());
     Response::new(Box::pin(UntilStopped { updates, stopping, convert, ended: false }))
+}
+
+/// What a caller sends in a call of many requests, each as `convert` understands it; `None` leaves it out. It ends when the
+/// caller hangs up, or with what `convert` cannot take.
+pub(super) fn requests<P, D>(
+    messages: Streaming<P>,
+    mut convert: impl FnMut(P) -> Result<Option<D>, ApiError> + Send + 'static,
+) -> Updates<D>
+where
+    P: Send + 'static,
+    D: Send + 'static,
+{
+    // Why a caller has gone is nobody's business.
+    let messages = messages.take_while(Result::is_ok).filter_map(Result::ok);
+    Box::pin(messages.filter_map(move |message| convert(message).transpose()))
 }
 
 struct UntilStopped<D, F> {

@@ -31,6 +31,7 @@ use crate::{
 use leyden_channels::types::{Msat, PaymentPreimage, UnixTime};
 
 mod commands;
+mod deciding;
 mod fields;
 mod holding;
 mod network;

@@ -5,6 +5,7 @@ pub(crate) mod backup;
 pub(crate) mod bump;
 pub(crate) mod claims;
 mod compose;
+pub(crate) mod funding_psbt;
 pub(crate) mod keys;
 pub(crate) mod leases;
 mod ledger;

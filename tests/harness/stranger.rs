@@ -5,7 +5,7 @@ use std::time::Duration;
 use leyden_channels::{
     channel::{
         Channel, ChannelPolicy, ChannelType, Ctx, Effect, Event, Feerates, FixedEnvironment, OpenOverrides,
-        OpenRequest, Outbox, Persist, TowerPolicy, Write,
+        OpenRequest, Outbox, Persist, Publisher, TowerPolicy, Write,
     },
     keys::KeysSigner,
     transport::{ACT_TWO_LEN, AwaitingActTwo, ReceiveBuffer, Session},
@@ -164,7 +164,8 @@ impl Stranger {
                     Effect::Send(message) => drop(self.send(&message.encode().unwrap()).await),
                     Effect::Fund { script, amount } => {
                         let transaction = funding(script, amount);
-                        let outbox = channel.handle(Event::Funded { transaction, output: 0 }, &ctx).unwrap();
+                        let funded = Event::Funded { transaction, output: 0, publisher: Publisher::Channel };
+                        let outbox = channel.handle(funded, &ctx).unwrap();
                         waiting.extend(effects(outbox));
                     }
                     // It has the daemon's signature.

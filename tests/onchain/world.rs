@@ -14,8 +14,8 @@ use bitcoin::{
 };
 use leyden_channels::{
     channel::{
-        AcceptRequest, AddHtlc, AttemptId, Channel, ChannelType, Ctx, Event, OpenOverrides, OpenRequest, Origin,
-        Outbox, Settlement, StateName, TowerPolicy,
+        AcceptOverrides, AcceptRequest, AddHtlc, AttemptId, Channel, ChannelType, Ctx, Event, OpenOverrides,
+        OpenRequest, Origin, Outbox, Publisher, Settlement, StateName, TowerPolicy,
     },
     onchain,
     tx::fee,
@@ -180,7 +180,7 @@ impl World {
         let request = AcceptRequest {
             remote_node: NodeId([2; 33]),
             keys_id: [2; 32],
-            to_self_delay: None,
+            overrides: AcceptOverrides::default(),
             shutdown_script: self[Bob].destination.clone(),
             commit_to_script: false,
             alias: ShortChannelId(2),
@@ -202,7 +202,8 @@ impl World {
         // The coin that was made for it is the only one of that size.
         let chain = &self.chain;
         let funding = self.nodes[0].wallet.pay(vec![output], Amount::from_sat(1_000), chain);
-        self.nodes[0].handle(Input::Channel(Event::Funded { transaction: funding, output: 0 }), chain);
+        let funded = Event::Funded { transaction: funding, output: 0, publisher: Publisher::Channel };
+        self.nodes[0].handle(Input::Channel(funded), chain);
         self.talk();
         self.funding = self[Alice].core().terms().expect("established").funding;
         for _ in 0..6 {

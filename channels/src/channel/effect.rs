@@ -23,8 +23,8 @@ pub enum Effect {
     /// End the connection (after sending what came before).
     Disconnect,
 
-    /// Have the wallet build and sign a transaction that pays `amount` to `script`, without showing it to anybody;
-    /// answer with [`Event::Funded`](super::Event::Funded) or [`Event::FundingRefused`](super::Event::FundingRefused).
+    /// Have a transaction made that pays `amount` to `script`, by the wallet or by whoever was asked to, without showing it to
+    /// anybody; answer with [`Event::Funded`](super::Event::Funded) or [`Event::FundingRefused`](super::Event::FundingRefused).
     Fund { script: ScriptBuf, amount: Amount },
     /// The funding transaction of this channel will never be used: the wallet may spend its coins again.
     ReleaseFunding { transaction: Txid },

@@ -11,6 +11,7 @@ use super::commitment::spec::CommitmentSpec;
 use super::commitment::{Commitments, Factory};
 use super::effect::{Effect, Notice};
 use super::error::Fault;
+use super::event::Publisher;
 use super::funding::{FundingInput, FundingState};
 use super::state::{ConnectionState, Established, Phase};
 use super::terms::Terms;
@@ -51,6 +52,14 @@ impl Commitments {
     }
 }
 
+/// Where the funding transaction comes from.
+pub(crate) enum FundedBy {
+    /// Only its output is known.
+    Peer,
+    /// From this node, or from whoever opens the channel with it.
+    Us { transaction: Transaction, publisher: Publisher },
+}
+
 /// The channel, to be written as a whole, and the watch on its funding output. Without confirmations to wait for it is
 /// ready at once.
 pub(crate) fn begin(
@@ -58,13 +67,16 @@ pub(crate) fn begin(
     factory: Factory,
     commitments: Commitments,
     alias: ShortChannelId,
-    funding_transaction: Option<Transaction>,
+    funded_by: FundedBy,
     turn: &mut Turn<'_>,
 ) -> Result<Established, Fault> {
-    turn.touched =
-        Touched { terms: true, state: true, signatures: true, secrets: true, inputs: funding_transaction.is_some() };
+    let (inputs, funding_transaction) = match funded_by {
+        FundedBy::Peer => (Vec::new(), None),
+        FundedBy::Us { transaction, publisher: Publisher::Maker } => (inputs_of(&transaction), None),
+        FundedBy::Us { transaction, publisher: Publisher::Channel } => (inputs_of(&transaction), Some(transaction)),
+    };
+    turn.touched = Touched { terms: true, state: true, signatures: true, secrets: true, inputs: !inputs.is_empty() };
     let (funding, script, depth) = (terms.funding, factory.funding.script_pubkey(), terms.minimum_depth);
-    let inputs = funding_transaction.as_ref().map(inputs_of).unwrap_or_default();
     turn.emit(Effect::WatchFunding { funding, script: script.clone(), depth, inputs: inputs.clone() });
     turn.emit(Effect::Watch { outpoint: funding, script });
     turn.notice(Notice::Established { channel: terms.channel_id, funding });

@@ -24,10 +24,10 @@ pub enum Event {
     /// The peer sent a message with this channel's id.
     Message(Message),
 
-    /// The wallet's answer to [`Effect::Fund`](super::Effect::Fund): `transaction` pays the asked amount to the asked
-    /// script in output `output`. It is signed, all its inputs are segwit, and nobody has seen it yet.
-    Funded { transaction: Transaction, output: u32 },
-    /// The wallet cannot fund the channel.
+    /// The answer to [`Effect::Fund`](super::Effect::Fund): `transaction` pays the asked amount to the asked script in output
+    /// `output`. All its inputs are segwit, and nobody has seen it yet. If the channel broadcasts it, it is signed.
+    Funded { transaction: Transaction, output: u32, publisher: Publisher },
+    /// Nothing funds the channel.
     FundingRefused { reason: String },
 
     /// Offer an HTLC to the peer. It is proposed at once and travels with the next [`Event::Flush`].
@@ -165,6 +165,15 @@ pub struct CloseRequest {
     pub feerate_min: FeeratePerKw,
     /// The highest feerate that we sign.
     pub feerate_max: FeeratePerKw,
+}
+
+/// Who broadcasts a funding transaction, which nobody may do before the channel is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publisher {
+    /// The channel, and again after every restart until it is confirmed.
+    Channel,
+    /// Whoever has made it: it may pay for other channels too, which have to be durable first.
+    Maker,
 }
 
 /// Where the funding transaction is in the chain.

@@ -64,7 +64,7 @@ pub use effect::{Effect, FailReason, HtlcFailure, IncomingHtlc, Notice};
 pub use environment::{Environment, FixedEnvironment};
 pub use erase::{erase, prefixes};
 pub use error::{CloseRefused, Error, Invariant, ProtocolViolation, RestoreError, Severity};
-pub use event::{AddHtlc, AttemptId, CloseRequest, Event, FundingDepth, Origin, Settlement};
+pub use event::{AddHtlc, AttemptId, CloseRequest, Event, FundingDepth, Origin, Publisher, Settlement};
 pub use funding::{FundingInput, FundingState};
 pub use funding_watch::{FundingView, FundingWatch};
 pub use key::Key;
@@ -77,7 +77,7 @@ pub use params::{
 pub use record::{RetiredHtlc, decode_retired, decode_revoked};
 pub use settlement::OwedSettlement;
 pub use side::Sides;
-pub use state::opening_fundee::AcceptRequest;
+pub use state::opening_fundee::{AcceptOverrides, AcceptRequest};
 pub use state::opening_funder::{OpenOverrides, OpenRequest};
 pub use state::{ClosingDelay, FundingSpend, LocalClose, SpendKind, StateName};
 pub use summary::{EstablishedSummary, SideLimits, Summary};

@@ -170,6 +170,18 @@ impl HopPayload {
         }
     }
 
+    /// The custom records of a payload that [`Self::decode`] takes.
+    pub fn custom_records(bytes: &[u8]) -> Vec<RawRecord> {
+        let mut fields = Fields::default();
+        let mut records = Records::new(Reader::new(bytes));
+        while let Ok(Some((kind, value))) = records.next_record() {
+            if fields.read_record(kind, value).is_err() {
+                return Vec::new();
+            }
+        }
+        fields.custom_records
+    }
+
     /// The TLV stream, without its length.
     pub fn encode(&self) -> Vec<u8> {
         match self {

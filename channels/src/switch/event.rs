@@ -8,6 +8,7 @@ use crate::types::{ChannelId, Height, HtlcId, PaymentPreimage, TipTrust, UnixTim
 
 use super::circuit::HtlcRef;
 use super::history::HtlcEvent;
+use super::interception::{InterceptedHtlc, Interception, Interceptor};
 use super::link::Link;
 use super::policy::{ForwardPolicy, Limits};
 
@@ -49,6 +50,10 @@ pub enum SwitchEvent {
     /// Time has passed, or what is known of the tip has changed: HTLCs that wait for it are looked at. Wanted once a
     /// second while [`Switch::is_waiting`](super::Switch::is_waiting).
     Tick,
+    /// Somebody who decides about forwards has come, or gone.
+    Interceptor(Interceptor),
+    /// His answer about a held HTLC. One that is not held is left alone: answers may come twice, or too late.
+    Intercepted { incoming: HtlcRef, answer: Interception },
     /// A channel has been closed by one side.
     Closed(ChannelId),
     /// After this block the channel is not closed: news of a close in it have been handled.
@@ -66,6 +71,9 @@ pub enum SwitchEffect {
     Settle { channel: ChannelId, id: HtlcId, settlement: Settlement },
     /// The HTLC ends here: for the invoices.
     Receive(Box<Arrived>),
+    /// Ask about a forward; answer with [`SwitchEvent::Intercepted`]. Asked again after a restart, and of the next one if the
+    /// one who decides goes and one is required.
+    Ask(Box<InterceptedHtlc>),
     /// A channel forwards under new terms: announce them.
     PolicyChanged { channel: ChannelId, policy: ForwardPolicy },
     /// News for whoever watches.

@@ -6,7 +6,9 @@ use crate::channel::{
 use crate::margins::UPSTREAM_MARGIN;
 use crate::onion::{FailureMessage, ForwardPayload, SharedSecret};
 use crate::payment::incoming::Arrived;
-use crate::types::{ChannelId, CltvExpiry, Height, Msat, PaymentPreimage, ShortChannelId, TipTrust, UnixTime};
+use crate::types::{
+    ChannelId, CltvExpiry, Height, Msat, PaymentHash, PaymentPreimage, ShortChannelId, TipTrust, UnixTime,
+};
 use crate::wire::OnionRoutingPacket;
 
 use super::circuit::{Alternatives, Circuit, Circuits, HtlcRef, Leg, Refused, settlement_of};
@@ -14,6 +16,7 @@ use super::event::{SwitchCtx, SwitchEffect, SwitchEvent};
 use super::forward::{self, OnionContent, OpenedOnion, ReturnPath};
 use super::grace::ForwardPolicies;
 use super::history::{ForwardRecord, HtlcEvent, HtlcEventKind, Outgoing};
+use super::interception::{self, HeldHtlc, HeldHtlcs, Interception, Interceptor};
 use super::link::{Entry, Link, Links};
 use super::policy::{ForwardPolicy, PolicyError};
 use super::replay::{self, Found, OnionKey, Onions, Restored, SeenOnion};
@@ -27,6 +30,7 @@ pub struct Switch {
     onions: Onions,
     restored: Restored,
     waiting: WaitingHtlcs,
+    held: HeldHtlcs,
     last_forward: u64,
 }
 
@@ -78,6 +82,7 @@ impl Switch {
             SwitchEvent::LinkGone(channel) => {
                 self.links.remove(&channel);
                 self.waiting.remove_channel(&channel);
+                self.held.remove_channel(&channel);
                 turn.out.delete(Key::ForwardPolicy(channel));
             }
             SwitchEvent::Announced { channel, update } => {
@@ -93,7 +98,10 @@ impl Switch {
                 self.failed(incoming, outgoing, failure, &mut turn);
             }
             SwitchEvent::Refused { incoming, cause } => self.refused(incoming, &cause, &mut turn),
+            SwitchEvent::Interceptor(interceptor) => self.interceptor(interceptor, &mut turn),
+            SwitchEvent::Intercepted { incoming, answer } => self.intercepted(incoming, answer, &mut turn),
             SwitchEvent::NewTip(tip) => {
+                self.fail_held_in_time(tip, &mut turn);
                 self.circuits.forget_packets(tip);
                 for onion in self.onions.expire(tip) {
                     turn.out.delete(onion.key());
@@ -101,7 +109,10 @@ impl Switch {
             }
             SwitchEvent::StillOpen { channel, tip } => self.fail_in_time(channel, tip, &mut turn),
             SwitchEvent::Tick => {}
-            SwitchEvent::Closed(channel) => self.waiting.remove_channel(&channel),
+            SwitchEvent::Closed(channel) => {
+                self.waiting.remove_channel(&channel);
+                self.held.channel_closed(&channel);
+            }
         }
         self.look_at_waiting(&mut turn);
         turn.out
@@ -153,6 +164,16 @@ impl Switch {
         self.waiting.len() > 0
     }
 
+    /// How many forwards wait for whoever decides about them.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// What a preimage must fit for a held HTLC; `None` if it is not held.
+    pub fn held_hash(&self, incoming: &HtlcRef) -> Option<PaymentHash> {
+        self.held.get(incoming).map(|held| held.htlc.payment_hash)
+    }
+
     /// How many onions are remembered.
     pub fn remembered(&self) -> usize {
         self.onions.len()
@@ -166,7 +187,7 @@ impl Switch {
 
     fn incoming(&mut self, htlc: IncomingHtlc, turn: &mut Turn<'_>) {
         let incoming = HtlcRef { channel: htlc.channel, id: htlc.id };
-        if self.circuits.contains(&incoming) || self.waiting.contains(&incoming) {
+        if self.circuits.contains(&incoming) || self.waiting.contains(&incoming) || self.held.contains(&incoming) {
             return;
         }
         let opened = forward::open(&htlc, turn.ctx.node_secret);
@@ -186,7 +207,7 @@ impl Switch {
                 turn.out.emit(SwitchEffect::Receive(Box::new(Arrived { htlc, payload, shared_secret: secret })));
             }
             Ok(OpenedOnion { secret, content: OnionContent::Forward { payload, next } }) => match turn.ctx.trust {
-                TipTrust::Current => self.forward(&htlc, secret, payload, next, found.onion, turn),
+                TipTrust::Current => self.forward_or_ask(htlc, secret, payload, next, found.onion, turn),
                 TipTrust::InDoubt => self.waiting.insert(htlc, found.onion, turn.ctx.now),
             },
             Err(unusable) => self.fail_here(incoming, Leg::of(&htlc), &unusable.back, &unusable.failure, turn),
@@ -200,7 +221,7 @@ impl Switch {
                 for WaitingHtlc { htlc, onion, .. } in self.waiting.take_all() {
                     match forward::open(&htlc, turn.ctx.node_secret) {
                         Ok(OpenedOnion { secret, content: OnionContent::Forward { payload, next } }) => {
-                            self.forward(&htlc, secret, payload, next, onion, turn);
+                            self.forward_or_ask(htlc, secret, payload, next, onion, turn);
                         }
                         // What waits is to be forwarded; the same onion opens the same way.
                         Ok(OpenedOnion { content: OnionContent::Receive(_), .. }) | Err(_) => {}
@@ -261,6 +282,123 @@ impl Switch {
                 settle_failed(incoming, &circuit, htlc_out, failure, turn);
             }
         }
+    }
+
+    /// Forwards, unless somebody else decides about that. What its channel wants failed needs no decision.
+    fn forward_or_ask(
+        &mut self,
+        htlc: IncomingHtlc,
+        secret: SharedSecret,
+        payload: ForwardPayload,
+        next: OnionRoutingPacket,
+        onion: Option<(OnionKey, SeenOnion)>,
+        turn: &mut Turn<'_>,
+    ) {
+        if self.held.by_whom == Interceptor::None || htlc.must_fail.is_some() {
+            return self.forward(&htlc, secret, payload, next, onion, turn);
+        }
+        if !interception::has_time(&htlc, turn.ctx.tip) {
+            let incoming = HtlcRef { channel: htlc.channel, id: htlc.id };
+            let failure = FailureMessage::ExpiryTooSoon { channel_update: self.update_for(payload.short_channel_id) };
+            return self.fail_here(incoming, Leg::of(&htlc), &ReturnPath::Onion(secret), &failure, turn);
+        }
+        let custom_records = interception::custom_records(&htlc, turn.ctx.node_secret);
+        let held = HeldHtlc { htlc, payload, next, custom_records, onion, closed: false };
+        if self.held.by_whom == Interceptor::Present {
+            self.ask(&held, turn);
+        }
+        self.held.insert(held);
+    }
+
+    fn ask(&self, held: &HeldHtlc, turn: &mut Turn<'_>) {
+        let name = self.name(&held.htlc.channel).unwrap_or(ShortChannelId(0));
+        turn.out.emit(SwitchEffect::Ask(Box::new(held.ask(name))));
+    }
+
+    fn update_for(&self, name: ShortChannelId) -> Vec<u8> {
+        self.links.named(name).map(|entry| entry.update_for(name)).unwrap_or_default()
+    }
+
+    /// Whoever decides has come or gone.
+    fn interceptor(&mut self, interceptor: Interceptor, turn: &mut Turn<'_>) {
+        self.held.by_whom = interceptor;
+        match interceptor {
+            Interceptor::Absent => {}
+            Interceptor::Present => self.held.all().for_each(|held| self.ask(held, turn)),
+            Interceptor::None => {
+                for held in self.held.take_all() {
+                    self.resume_held(held, turn);
+                }
+            }
+        }
+    }
+
+    fn intercepted(&mut self, incoming: HtlcRef, answer: Interception, turn: &mut Turn<'_>) {
+        // A preimage of something else takes nothing.
+        if let Interception::Settle(preimage) = &answer
+            && self.held_hash(&incoming) != Some(preimage.hash())
+        {
+            return;
+        }
+        let Some(held) = self.held.remove(&incoming) else { return };
+        match answer {
+            Interception::Resume => self.resume_held(held, turn),
+            Interception::Settle(preimage) => {
+                // Whoever is behind it may have it already, so that the debt must not get lost.
+                turn.out.put(incoming.origin().settlement_key(), OwedSettlement::Fulfilled { preimage }.encode());
+                settle(incoming, Settlement::Fulfill(preimage), turn);
+            }
+            Interception::Fail(failure) => {
+                let update = self.update_for(held.payload.short_channel_id);
+                let sha256_of_onion = held.htlc.onion.sha256();
+                let (failure, is_malformed) = failure.message(sha256_of_onion, update);
+                let back = is_malformed.then_some(ReturnPath::Plain { sha256_of_onion });
+                self.fail_held(&held, back, &failure, turn);
+            }
+            Interception::FailEncrypted(reason) => {
+                if let Some(back) = Self::back_of(&held, turn) {
+                    settle(incoming, settlement_of(interception::encrypted(reason), &back), turn);
+                    let kind = HtlcEventKind::LinkFail {
+                        incoming: Leg::of(&held.htlc),
+                        failure_code: FailureMessage::TemporaryChannelFailure { channel_update: Vec::new() }.code(),
+                    };
+                    tell(incoming, None, kind, turn);
+                }
+            }
+        }
+    }
+
+    /// By the switch's own rules, as if nobody had been asked.
+    fn resume_held(&mut self, held: HeldHtlc, turn: &mut Turn<'_>) {
+        if held.closed {
+            return;
+        }
+        let Some(ReturnPath::Onion(secret)) = Self::back_of(&held, turn) else { return };
+        let HeldHtlc { htlc, payload, next, onion, .. } = held;
+        self.forward(&htlc, secret, payload, next, onion, turn);
+    }
+
+    fn fail_held_in_time(&mut self, tip: Height, turn: &mut Turn<'_>) {
+        for held in self.held.take_expiring(tip) {
+            let update = self.update_for(held.payload.short_channel_id);
+            let failure = FailureMessage::TemporaryChannelFailure { channel_update: update };
+            self.fail_held(&held, None, &failure, turn);
+        }
+    }
+
+    fn fail_held(&self, held: &HeldHtlc, back: Option<ReturnPath>, failure: &FailureMessage, turn: &mut Turn<'_>) {
+        if held.closed {
+            return;
+        }
+        let Some(back) = back.or_else(|| Self::back_of(held, turn)) else { return };
+        let incoming = HtlcRef { channel: held.htlc.channel, id: held.htlc.id };
+        self.fail_here(incoming, Leg::of(&held.htlc), &back, failure, turn);
+    }
+
+    /// The same onion opens the same way.
+    fn back_of(held: &HeldHtlc, turn: &Turn<'_>) -> Option<ReturnPath> {
+        let opened = forward::open(&held.htlc, turn.ctx.node_secret).ok()?;
+        Some(ReturnPath::Onion(opened.secret))
     }
 
     fn forward(
@@ -333,6 +471,7 @@ impl Switch {
         }
         // Whatever becomes of the preimage, an HTLC that it ends must not be forwarded later.
         self.waiting.remove(&incoming);
+        self.held.remove(&incoming);
         if let Some(circuit) = self.circuits.remove(&incoming) {
             return self.settle_fulfilled(incoming, &circuit, outgoing.into(), preimage, turn);
         }

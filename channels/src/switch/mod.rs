@@ -15,7 +15,7 @@
 //! - [`grace`]: terms before a change.
 //! - [`circuit`]: what is on its way.        - [`replay`]: what a restart finds.
 //! - [`link`]: the channels' names.          - [`history`]: what was earned, and news.
-//! - [`waiting`]: what waits for the tip.
+//! - [`waiting`]: what waits for the tip.    - [`interception`]: what somebody else decides.
 //!
 //! Promises, whenever a crash comes:
 //! * An incoming HTLC is handed to at most one outgoing channel at a time, and to another one only after the first has
@@ -35,6 +35,7 @@ mod event;
 mod forward;
 mod grace;
 mod history;
+mod interception;
 mod link;
 mod machine;
 mod policy;
@@ -48,6 +49,7 @@ pub use circuit::{HtlcRef, Leg};
 pub use event::{SwitchCtx, SwitchEffect, SwitchEvent};
 pub use grace::GRACE_SECONDS;
 pub use history::{ForwardRecord, HtlcEvent, HtlcEventKind, Outgoing};
+pub use interception::{AUTO_FAIL_BLOCKS, InterceptedHtlc, Interception, InterceptionFailure, Interceptor};
 pub use link::Link;
 pub use machine::Switch;
 pub use policy::{ForwardPolicy, Limits, MIN_CLTV_EXPIRY_DELTA, PolicyError};

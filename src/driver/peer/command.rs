@@ -2,9 +2,9 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use bitcoin::{FeeRate, OutPoint, Txid};
+use bitcoin::{FeeRate, OutPoint, Transaction, TxOut, Txid};
 use leyden_channels::{
-    channel::{AddHtlc, CloseRequest, Event, OpenRequest, Settlement, Summary},
+    channel::{AddHtlc, CloseRequest, Event, OpenRequest, Publisher, Settlement, Summary},
     onchain,
     routing::LocalChannel,
     switch::ForwardPolicy,
@@ -16,7 +16,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::RefusedTransaction;
 use crate::{
-    driver::{backup::Restore, connection::Established, gossip::GossipBatch, onchain::ResolutionState},
+    driver::{
+        acceptors::ChannelVerdict, backup::Restore, committer::ConnectionId, connection::Established,
+        gossip::GossipBatch, onchain::ResolutionState, psbt_funding::PsbtFunding,
+    },
     wallet::onchain::Coins,
 };
 
@@ -29,6 +32,24 @@ pub(crate) enum Command {
     Open {
         plan: Box<OpenPlan>,
         progress: mpsc::UnboundedSender<OpenProgress>,
+    },
+    /// The transaction of the user that funds an opening, named by its first id.
+    Fund {
+        channel: ChannelId,
+        transaction: Box<Transaction>,
+        output: u32,
+        publisher: Publisher,
+    },
+    /// End an opening, named by its first id; a channel that is durable stays.
+    CancelOpening {
+        channel: ChannelId,
+        reason: String,
+    },
+    /// What programs say of a channel that the peer wanted to open over this connection.
+    Decided {
+        channel: ChannelId,
+        connection: ConnectionId,
+        verdict: ChannelVerdict,
     },
     Close {
         channel: ChannelId,
@@ -133,9 +154,7 @@ pub(crate) struct OpenPlan {
 
 /// What the user chose for it, beside what the peer hears.
 pub(crate) struct OpenChoices {
-    pub funding_feerate: FeeRate,
-    /// What may fund it.
-    pub coins: Coins,
+    pub source: FundingSource,
     /// It has anchors: the wallet keeps coins back for it.
     pub anchors: bool,
     /// The terms under which it forwards.
@@ -144,12 +163,30 @@ pub(crate) struct OpenChoices {
     pub memo: String,
 }
 
+/// What pays for a channel.
+pub(crate) enum FundingSource {
+    /// These coins of the wallet.
+    Wallet { feerate: FeeRate, coins: Coins },
+    /// A transaction that the user makes.
+    Psbt(PsbtFunding),
+}
+
 /// Progress of an opening, for the call that asked for it.
 #[derive(Clone, Debug)]
 pub(crate) enum OpenProgress {
-    Pending { funding: OutPoint },
-    Open { funding: OutPoint },
-    Failed { reason: String },
+    /// What the user's transaction must pay.
+    Awaited {
+        output: TxOut,
+    },
+    Pending {
+        funding: OutPoint,
+    },
+    Open {
+        funding: OutPoint,
+    },
+    Failed {
+        reason: String,
+    },
 }
 
 /// Progress of a closing, for the call that asked for it.

@@ -99,6 +99,7 @@ impl Peer {
         if let Some(connected) = self.connection.take() {
             self.log_connection("disconnected", &connected.connection.address.to_string());
             self.services.events.peer(PeerNews { node_id: self.node_id, is_online: false });
+            self.asked.clear();
             let lasted = connected.since.elapsed();
             self.was_online += lasted;
             self.services.peers.disconnected(&self.node_id, connected.disputed, lasted);
@@ -159,7 +160,7 @@ impl Peer {
                 self.note_dispute();
                 self.disconnect();
             }
-            message => match message.channel_id().map(|id| self.renamed.get(&id).copied().unwrap_or(id)) {
+            message => match message.channel_id().map(|id| self.present_id(id)) {
                 Some(ChannelId::ALL) => self.all(&Event::Message(message)),
                 Some(id) if self.slots.contains_key(&id) => self.event(id, Event::Message(message)),
                 // BOLT 1 wants an answer to the messages of a channel; the peer may hold it for open.

@@ -6,7 +6,7 @@ use bitcoin::{FeeRate, OutPoint, ScriptBuf, Transaction, Txid};
 use leyden_channels::{
     channel::{
         self, Backing, CannotAdd, Effect, Event, FundingInput, HtlcFailure, IncomingHtlc, Key, Notice, Origin,
-        SpendKind, StateName,
+        Publisher, SpendKind, StateName,
     },
     payment::incoming::InvoiceEffect,
     switch::{HtlcRef, SwitchEffect, SwitchEvent},
@@ -14,7 +14,7 @@ use leyden_channels::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::{CloseProgress, NO_MORE_LINES, OpenChoices, OpenProgress, Peer};
+use super::{CloseProgress, FundingSource, NO_MORE_LINES, OpenChoices, OpenProgress, Peer};
 use crate::driver::{
     committer::{ConnectionId, NodeEffect},
     events::{ChannelNews, OwnHtlcNews},
@@ -256,13 +256,21 @@ impl Peer {
                 if let Some(channel) = TowerChannel::of(&slot.channel) {
                     self.services.towers.established(channel);
                 }
-                if let Some(OpenChoices { memo, .. }) = slot.choices.take()
-                    && !memo.is_empty()
-                    && let Err(error) = self.services.store.put_memo(&funding, &memo)
-                {
-                    warn!(channel = %name, %error, "the channel's memo could not be stored");
+                if let Some(OpenChoices { memo, source, .. }) = slot.choices.take() {
+                    if !memo.is_empty()
+                        && let Err(error) = self.services.store.put_memo(&funding, &memo)
+                    {
+                        warn!(channel = %name, %error, "the channel's memo could not be stored");
+                    }
+                    let publisher = match source {
+                        FundingSource::Wallet { .. } => Some(Publisher::Channel),
+                        FundingSource::Psbt(psbt) => psbt.signed(),
+                    };
+                    // Otherwise whoever opens it hears of it when the mempool has the funding transaction.
+                    if publisher == Some(Publisher::Maker) {
+                        slot.tell_opening(OpenProgress::Pending { funding });
+                    }
                 }
-                // Whoever opens it hears of it when the mempool has the funding transaction.
                 self.services.events.channel(ChannelNews::Pending(funding));
             }
             Notice::StateChanged { from, to } => {
@@ -294,6 +302,9 @@ impl Peer {
             Notice::OpenFailed { reason } => {
                 if self.log.line(&reason) != Line::Skip {
                     info!(channel = %name, reason = said(&reason), "the opening failed");
+                }
+                if let Some(OpenChoices { source: FundingSource::Psbt(psbt), .. }) = &slot.choices {
+                    psbt.ended(&reason);
                 }
                 slot.tell_opening(OpenProgress::Failed { reason });
             }

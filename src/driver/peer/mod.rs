@@ -30,7 +30,8 @@ use bitcoin::{OutPoint, Txid};
 pub(crate) use broadcast::RefusedTransaction;
 use broadcast::Unsent;
 pub(crate) use command::{
-    ChannelState, CloseProgress, Command, ConnectionStats, OpenChoices, OpenPlan, OpenProgress, PeerState, Presence,
+    ChannelState, CloseProgress, Command, ConnectionStats, FundingSource, OpenChoices, OpenPlan, OpenProgress,
+    PeerState, Presence,
 };
 use connection::{Connected, receive};
 use leyden_channels::{
@@ -40,7 +41,7 @@ use leyden_channels::{
     routing::LocalChannel,
     switch::SwitchEvent,
     types::{ChannelId, Height, ShortChannelId, Side},
-    wire::{ErrorMessage, Message},
+    wire::{ErrorMessage, Message, OpenChannel},
 };
 use log::PeerLog;
 use secp256k1::PublicKey;
@@ -169,6 +170,8 @@ pub(crate) struct Peer {
     pub(super) unseen: HashSet<ChannelId>,
     /// Channels that have met a bug of ours, to be read from the store once nothing of them is on its way there.
     to_read_again: Vec<ChannelId>,
+    /// Channels that the peer wants to open, about which programs are asked.
+    asked: HashMap<ChannelId, OpenChannel>,
     /// Ids that openings had before they got their permanent one.
     renamed: HashMap<ChannelId, ChannelId>,
     connection: Option<Connected>,
@@ -201,6 +204,7 @@ impl Peer {
             slots: HashMap::new(),
             unseen: HashSet::new(),
             to_read_again: Vec::new(),
+            asked: HashMap::new(),
             renamed: HashMap::new(),
             connection: None,
             connections: 0,
@@ -524,6 +528,14 @@ impl Peer {
             }
             Command::GiveUpUnfunded { channel } => self.give_up_unfunded(channel),
             Command::Open { plan, progress } => self.open(*plan, progress),
+            Command::Fund { channel, transaction, output, publisher } => {
+                let event = Event::Funded { transaction: *transaction, output, publisher };
+                self.event(self.present_id(channel), event);
+            }
+            Command::CancelOpening { channel, reason } => {
+                self.event(self.present_id(channel), Event::FundingRefused { reason });
+            }
+            Command::Decided { channel, connection, verdict } => self.decided(channel, connection, verdict),
             Command::Close { channel, request, progress } => {
                 self.closing(channel, progress, Event::Close(request));
             }
@@ -572,6 +584,11 @@ impl Peer {
                 let _ = answer.send(states.find(|state| state.concerns(&outpoint)).map(|state| state.channel));
             }
         }
+    }
+
+    /// An opening's id, which it may have changed meanwhile.
+    pub(super) fn present_id(&self, id: ChannelId) -> ChannelId {
+        self.renamed.get(&id).copied().unwrap_or(id)
     }
 
     /// What has become of a channel's funding transaction.

@@ -4,7 +4,7 @@ use bitcoin::{BlockHash, FeeRate, OutPoint, Txid, consensus, hashes::Hash as _, 
 use leyden_channels::types::{CommitmentType, HtlcDirection, Msat, Side};
 use leyden_proto::lnrpc::{self, pending_channels_response as pending};
 
-use super::{both, closings, edge, sat, scid, seconds, signed};
+use super::{both, closings, edge, funding, sat, scid, seconds, signed};
 use crate::api::{
     ApiError, ChannelBalance, ChannelConstraints, ChannelEvent, ChannelFunding, ChannelHtlc, ChannelInfo,
     ChannelSummary, CloseChannel, CloseKind, CloseOutput, CloseUpdate, ClosedChannel, ClosureType, ForceClosingChannel,
@@ -22,7 +22,7 @@ const UNKNOWN_AMOUNT: i64 = -1;
 
 #[allow(deprecated)] // `sat_per_byte` and `node_pubkey_string` are still sent by clients.
 pub(crate) fn open_channel(request: lnrpc::OpenChannelRequest, network: &NetworkInfo) -> Result<OpenChannel, ApiError> {
-    edge::refuse("funding_shim", request.funding_shim.is_some(), "channels are funded by this node's wallet alone")?;
+    let shim = request.funding_shim.as_ref().map(|shim| funding::shim(shim, &request)).transpose()?;
     let node_id = match (request.node_pubkey.as_slice(), request.node_pubkey_string.as_str()) {
         ([], "") => return Err(edge::wrong("node_pubkey", "the node to open a channel with is needed")),
         ([], text) => edge::node_id_hex("node_pubkey_string", text)?,
@@ -68,6 +68,7 @@ pub(crate) fn open_channel(request: lnrpc::OpenChannelRequest, network: &Network
     Ok(OpenChannel {
         node_id,
         funding,
+        shim,
         push: Msat::from_sat(push).ok_or_else(|| edge::wrong("push_sat", "too large an amount"))?,
         fee,
         coins: edge::coins(request.min_confs, request.spend_unconfirmed, &request.outpoints)?,
@@ -137,7 +138,7 @@ pub(crate) fn close_channel(
 /// The channel that is to be given up. That costs a word of consent.
 pub(crate) fn abandon_channel(request: &lnrpc::AbandonChannelRequest) -> Result<OutPoint, ApiError> {
     let funding = edge::channel_point("channel_point", request.channel_point.as_ref())?;
-    let why = "channels are funded by this node's own wallet or by the peer's, never by a shim";
+    let why = "whether somebody has published a funding transaction elsewhere is not known here";
     edge::refuse("pending_funding_shim_only", request.pending_funding_shim_only, why)?;
     if !request.i_know_what_i_am_doing {
         let why = "what an abandoned channel holds is lost, unless the chain never has its funding transaction: set it to true";
@@ -156,15 +157,20 @@ pub(crate) fn channel_point(funding: OutPoint) -> lnrpc::ChannelPoint {
 
 pub(crate) fn open_update(update: &OpenUpdate) -> lnrpc::OpenStatusUpdate {
     use lnrpc::open_status_update::Update;
-    let stage = match update.stage {
+    let stage = match &update.stage {
+        OpenStage::Awaited { output, address, psbt } => Update::PsbtFund(lnrpc::ReadyForPsbtFunding {
+            funding_address: address.to_string(),
+            funding_amount: signed(output.value),
+            psbt: psbt.serialize(),
+        }),
         OpenStage::Pending { funding, fee_rate } => Update::ChanPending(lnrpc::PendingUpdate {
             txid: funding.txid.to_byte_array().to_vec(),
             output_index: funding.vout,
-            fee_per_vbyte: per_vbyte(fee_rate),
+            fee_per_vbyte: per_vbyte(*fee_rate),
             local_close_tx: false,
         }),
         OpenStage::Open { funding } => {
-            Update::ChanOpen(lnrpc::ChannelOpenUpdate { channel_point: Some(channel_point(funding)) })
+            Update::ChanOpen(lnrpc::ChannelOpenUpdate { channel_point: Some(channel_point(*funding)) })
         }
     };
     lnrpc::OpenStatusUpdate { update: Some(stage), pending_chan_id: update.temporary_id.0.to_vec() }
@@ -296,7 +302,7 @@ fn is_static_remote_key(kind: CommitmentType) -> bool {
     }
 }
 
-fn commitment(kind: CommitmentType) -> lnrpc::CommitmentType {
+pub(super) fn commitment(kind: CommitmentType) -> lnrpc::CommitmentType {
     match kind {
         CommitmentType::StaticRemoteKey => lnrpc::CommitmentType::StaticRemoteKey,
         CommitmentType::Anchors => lnrpc::CommitmentType::Anchors,

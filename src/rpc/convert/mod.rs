@@ -5,8 +5,8 @@
 //!   domain type ──────────────────────────────────────────► response
 //! ```
 //!
-//! [`edge`] has the checks that many fields share. A request that asks for something that is not there (a funding
-//! shim, an AMP payment) is refused, never done halfway.
+//! [`edge`] has the checks that many fields share. A request that asks for something that is not there (an AMP
+//! payment) is refused, never done halfway.
 
 pub(super) mod backups;
 pub(super) mod browse;
@@ -14,8 +14,10 @@ pub(super) mod chain;
 pub(super) mod channels;
 pub(super) mod closings;
 pub(super) mod crossings;
+pub(super) mod deciding;
 pub(super) mod edge;
 pub(super) mod forwarding;
+pub(super) mod funding;
 pub(super) mod graph;
 pub(super) mod invoices;
 pub(super) mod lifecycle;

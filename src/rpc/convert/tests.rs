@@ -120,7 +120,7 @@ fn wrong_fields_of_open_channel_are_named() {
     names("local_funding_amount", check(but!(good, fund_max = true)));
     names("push_sat", check(but!(good, push_sat = -1)));
     names("push_sat", check(but!(good, push_sat = 100_000)));
-    names("funding_shim", check(but!(good, funding_shim = Some(lnrpc::FundingShim {}))));
+    names("funding_shim", check(but!(good, funding_shim = Some(lnrpc::FundingShim { shim: None }))));
     names("scid_alias", check(but!(good, scid_alias = true)));
     names("commitment_type", check(but!(good, commitment_type = 1)));
     names("commitment_type", check(but!(good, commitment_type = 5)));

@@ -9,7 +9,7 @@ use super::{edge, signed, wallet};
 use crate::api::{Account, AddressKind, ApiError, ChainFeerates, Lease, NetworkInfo, SendEstimate, SendMany};
 
 /// The longest label that LND keeps.
-const MAX_LABEL: usize = 500;
+pub(super) const MAX_LABEL: usize = 500;
 /// How long a lease lasts if nothing is said: LND's ten minutes.
 const DEFAULT_LEASE: Duration = Duration::from_secs(600);
 /// The longest lease: a coin that is forgotten must be of use again some day.

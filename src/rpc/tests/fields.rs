@@ -109,6 +109,20 @@ async fn effect(server: &Server, method: &MethodDescriptor, request: &DynamicMes
     Effect { answers, asked: server.asked() }
 }
 
+fn psbt() -> Vec<u8> {
+    let mut transaction = swaps::transaction();
+    for input in &mut transaction.input {
+        input.script_sig = bitcoin::ScriptBuf::new();
+        input.witness = bitcoin::Witness::new();
+    }
+    bitcoin::Psbt::from_unsigned_tx(transaction).unwrap().serialize()
+}
+
+fn psbt_shim() -> lnrpc::FundingShim {
+    let shim = lnrpc::PsbtShim { pending_chan_id: vec![7; 32], ..Default::default() };
+    lnrpc::FundingShim { shim: Some(lnrpc::funding_shim::Shim::PsbtShim(shim)) }
+}
+
 /// Requests that are taken, so that what is added to them comes to be looked at. Others begin from nothing.
 fn bases(method: &MethodDescriptor) -> Vec<DynamicMessage> {
     let node = || node_id().serialize().to_vec();
@@ -148,7 +162,60 @@ fn bases(method: &MethodDescriptor) -> Vec<DynamicMessage> {
         "lnrpc.Lightning.OpenChannel" | "lnrpc.Lightning.OpenChannelSync" => vec![
             lnrpc::OpenChannelRequest { node_pubkey: node(), local_funding_amount: 50_000, ..Default::default() }
                 .encode_to_vec(),
+            lnrpc::OpenChannelRequest {
+                node_pubkey: node(),
+                local_funding_amount: 50_000,
+                funding_shim: Some(psbt_shim()),
+                ..Default::default()
+            }
+            .encode_to_vec(),
         ],
+        "lnrpc.Lightning.BatchOpenChannel" => {
+            let channel = lnrpc::BatchOpenChannel {
+                node_pubkey: node(),
+                local_funding_amount: 50_000,
+                pending_chan_id: vec![7; 32],
+                ..Default::default()
+            };
+            vec![lnrpc::BatchOpenChannelRequest { channels: vec![channel], ..Default::default() }.encode_to_vec()]
+        }
+        "lnrpc.Lightning.ChannelAcceptor" => [false, true]
+            .map(|accept| lnrpc::ChannelAcceptResponse { accept, pending_chan_id: vec![7; 32], ..Default::default() })
+            .map(|answer| answer.encode_to_vec())
+            .to_vec(),
+        "routerrpc.Router.HtlcInterceptor" => {
+            use routerrpc::ResolveHoldForwardAction as Action;
+            let key = routerrpc::CircuitKey { chan_id: 77, htlc_id: 3 };
+            let answer = |action: Action, preimage: Vec<u8>| routerrpc::ForwardHtlcInterceptResponse {
+                incoming_circuit_key: Some(key.clone()),
+                action: action.into(),
+                preimage,
+                ..Default::default()
+            };
+            [answer(Action::Settle, vec![9; 32]), answer(Action::Fail, Vec::new()), answer(Action::Resume, Vec::new())]
+                .map(|answer| answer.encode_to_vec())
+                .to_vec()
+        }
+        "lnrpc.Lightning.FundingStateStep" => {
+            use lnrpc::funding_transition_msg::Trigger;
+            let pending_chan_id = vec![7; 32];
+            let (psbt, id) = (psbt, || pending_chan_id.clone());
+            let triggers = [
+                Trigger::ShimRegister(psbt_shim()),
+                Trigger::ShimCancel(lnrpc::FundingShimCancel { pending_chan_id: id() }),
+                Trigger::PsbtVerify(lnrpc::FundingPsbtVerify {
+                    funded_psbt: psbt(),
+                    pending_chan_id: id(),
+                    skip_finalize: false,
+                }),
+                Trigger::PsbtFinalize(lnrpc::FundingPsbtFinalize {
+                    signed_psbt: psbt(),
+                    pending_chan_id: id(),
+                    ..Default::default()
+                }),
+            ];
+            triggers.map(|trigger| lnrpc::FundingTransitionMsg { trigger: Some(trigger) }.encode_to_vec()).to_vec()
+        }
         "lnrpc.Lightning.CloseChannel" => {
             vec![lnrpc::CloseChannelRequest { channel_point: Some(point()), ..Default::default() }.encode_to_vec()]
         }

@@ -20,9 +20,9 @@ use crate::channel::event::Event;
 use crate::channel::params::{self, ChannelType, OpenContext, ParameterError, accepter_terms, opener_terms};
 use crate::channel::terms::Terms;
 use crate::channel::turn::{Ctx, Turn};
-use crate::channel::{Sides, established};
+use crate::channel::{Sides, established, established::FundedBy};
 use crate::keys::{CommitmentSignatures, Signer};
-use crate::types::{ChannelId, CommitmentNumber, NodeId, ShortChannelId, Side, TipTrust};
+use crate::types::{ChannelId, CommitmentNumber, Msat, NodeId, ShortChannelId, Side, TipTrust};
 use crate::wire::{AcceptChannel, FundingCreated, FundingSigned, Message, OpenChannel};
 
 /// How we answer an `open_channel`.
@@ -32,8 +32,8 @@ pub struct AcceptRequest {
     pub remote_node: NodeId,
     /// Names the keys behind the signer.
     pub keys_id: [u8; 32],
-    /// Blocks that the peer must wait for its money; the policy's if `None`.
-    pub to_self_delay: Option<u16>,
+    /// What counts in place of the policy, for this channel alone.
+    pub overrides: AcceptOverrides,
     /// A script of our wallet.
     pub shutdown_script: ScriptBuf,
     /// Whether to commit to it.
@@ -47,6 +47,23 @@ pub struct AcceptRequest {
     /// Whether the peer is trusted not to spend the coins of its funding transactions again: then its channels are used
     /// before these are confirmed.
     pub trusts_funder: bool,
+}
+
+/// What one channel that a peer opens should have instead of the policy's values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AcceptOverrides {
+    /// Blocks that the peer must wait for its money.
+    pub to_self_delay: Option<u16>,
+    /// What the peer must always keep.
+    pub reserve: Option<Amount>,
+    /// The most that the peer may have in flight; never above the policy's.
+    pub max_in_flight: Option<Msat>,
+    /// The most HTLCs that the peer may have in flight; never above the policy's.
+    pub max_accepted_htlcs: Option<u16>,
+    /// The smallest HTLC that we accept.
+    pub htlc_minimum: Option<Msat>,
+    /// Confirmations before it is used, however many the amount wants.
+    pub minimum_depth: Option<u32>,
 }
 
 /// A channel that we have accepted.
@@ -77,15 +94,21 @@ impl OpeningFundee {
         let remote = opener_terms(&open);
         policy.check_remote(&remote, open.funding_satoshis)?;
         let points = signer.basepoints();
+        let overrides = &request.overrides;
+        let in_flight = policy.max_in_flight(open.funding_satoshis);
+        let reserve = policy.reserve(open.funding_satoshis, remote.dust_limit);
+        let depth = overrides.minimum_depth.unwrap_or_else(|| policy.depth_for(request.minimum_depth));
         let accept = AcceptChannel {
             temporary_channel_id: open.temporary_channel_id,
             dust_limit_satoshis: policy.dust_limit,
-            max_htlc_value_in_flight_msat: policy.max_in_flight(open.funding_satoshis),
-            channel_reserve_satoshis: policy.reserve(open.funding_satoshis, remote.dust_limit),
-            htlc_minimum_msat: policy.htlc_minimum,
-            minimum_depth: if request.trusts_funder { 0 } else { policy.depth_for(request.minimum_depth) },
-            to_self_delay: request.to_self_delay.unwrap_or(policy.to_self_delay),
-            max_accepted_htlcs: policy.max_accepted_htlcs,
+            max_htlc_value_in_flight_msat: overrides.max_in_flight.map_or(in_flight, |wish| wish.min(in_flight)),
+            channel_reserve_satoshis: overrides.reserve.unwrap_or(reserve),
+            htlc_minimum_msat: overrides.htlc_minimum.unwrap_or(policy.htlc_minimum),
+            minimum_depth: if request.trusts_funder { 0 } else { depth.max(1) },
+            to_self_delay: overrides.to_self_delay.unwrap_or(policy.to_self_delay),
+            max_accepted_htlcs: overrides
+                .max_accepted_htlcs
+                .map_or(policy.max_accepted_htlcs, |wish| wish.min(policy.max_accepted_htlcs)),
             funding_pubkey: points.funding,
             revocation_basepoint: points.revocation,
             payment_basepoint: points.payment,
@@ -152,6 +175,6 @@ impl OpeningFundee {
         let CommitmentSignatures { commitment, .. } = factory.sign(&built)?;
         turn.send(FundingSigned { channel_id: terms.channel_id, signature: commitment });
         let commitments = Commitments::first(spec, signatures, remote_point);
-        established::begin(terms, factory, commitments, request.alias, None, turn)
+        established::begin(terms, factory, commitments, request.alias, FundedBy::Peer, turn)
     }
 }

@@ -5,7 +5,9 @@
 //! ```
 //!
 //! Promises: until `funding_signed` has been verified and the channel is durable nobody sees the funding transaction, so
-//! nothing is at stake: a lost connection ends the opening, and the wallet gets its coins back.
+//! nothing is at stake: a lost connection ends the opening, and the wallet gets its coins back. Of a transaction that
+//! somebody else broadcasts ([`Publisher::Maker`]) the channel keeps nothing but what it needs, and the news that the
+//! channel is established is the leave to do so.
 
 use std::sync::Arc;
 
@@ -16,11 +18,11 @@ use crate::channel::commitment::spec::CommitmentSpec;
 use crate::channel::commitment::{Commitments, Factory};
 use crate::channel::effect::Effect;
 use crate::channel::error::{Fault, Invariant};
-use crate::channel::event::Event;
+use crate::channel::event::{Event, Publisher};
 use crate::channel::params::{self, ChannelType, OpenContext, ParameterError, accepter_terms, opener_terms};
 use crate::channel::terms::Terms;
 use crate::channel::turn::{Ctx, Turn};
-use crate::channel::{Sides, established};
+use crate::channel::{Sides, established, established::FundedBy};
 use crate::keys::{CommitmentSignatures, Signer};
 use crate::tx::funding_script_pubkey;
 use crate::types::{ChannelId, CommitmentNumber, FeeratePerKw, Msat, NodeId, ShortChannelId, Side, TipTrust};
@@ -105,6 +107,7 @@ pub(crate) struct Funded {
     spec: CommitmentSpec,
     remote_point: PublicKey,
     transaction: Transaction,
+    publisher: Publisher,
     alias: ShortChannelId,
 }
 
@@ -192,8 +195,8 @@ impl OpeningFunder {
             (Self::Proposed(proposal), Event::Message(Message::AcceptChannel(accept))) => {
                 proposal.accepted(&accept, turn).map(Progress::Opening)
             }
-            (Self::Accepted(accepted), Event::Funded { transaction, output }) => {
-                accepted.funded(transaction, output, turn).map(Progress::Opening)
+            (Self::Accepted(accepted), Event::Funded { transaction, output, publisher }) => {
+                accepted.funded(transaction, output, publisher, turn).map(Progress::Opening)
             }
             (Self::Funded(funded), Event::Message(Message::FundingSigned(signed))) => {
                 funded.signed(&signed, turn).map(|channel| Progress::Established(Box::new(channel)))
@@ -238,6 +241,7 @@ impl Accepted {
         self: Box<Self>,
         transaction: Transaction,
         output: u32,
+        publisher: Publisher,
         turn: &mut Turn<'_>,
     ) -> Result<OpeningFunder, Fault> {
         let Self { proposal, sides, remote_point, minimum_depth } = *self;
@@ -277,13 +281,14 @@ impl Accepted {
             signature: commitment,
         });
         let alias = request.alias;
-        Ok(OpeningFunder::Funded(Box::new(Funded { terms, factory, spec, remote_point, transaction, alias })))
+        let funded = Funded { terms, factory, spec, remote_point, transaction, publisher, alias };
+        Ok(OpeningFunder::Funded(Box::new(funded)))
     }
 }
 
 impl Funded {
     fn signed(self: Box<Self>, message: &FundingSigned, turn: &mut Turn<'_>) -> Result<Established, Fault> {
-        let Self { terms, factory, spec, remote_point, transaction, alias } = *self;
+        let Self { terms, factory, spec, remote_point, transaction, publisher, alias } = *self;
         let signatures = CommitmentSignatures { commitment: message.signature, htlcs: Vec::new() };
         let verified = established::verify_first(&terms, &factory, &spec, &signatures);
         if let Err(fault) = verified {
@@ -291,10 +296,13 @@ impl Funded {
             return Err(fault);
         }
         let commitments = Commitments::first(spec, signatures, remote_point);
-        let funding = transaction.clone();
-        let channel = established::begin(terms, factory, commitments, alias, Some(transaction), turn)?;
+        let funding = FundedBy::Us { transaction: transaction.clone(), publisher };
+        let channel = established::begin(terms, factory, commitments, alias, funding, turn)?;
         // After the news that there is a channel: what lets its money be found again is kept before money goes in.
-        turn.emit(Effect::Broadcast(funding));
+        match publisher {
+            Publisher::Channel => turn.emit(Effect::Broadcast(transaction)),
+            Publisher::Maker => {}
+        }
         Ok(channel)
     }
 }

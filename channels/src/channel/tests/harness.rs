@@ -146,6 +146,7 @@ pub(crate) struct TestChannel {
     pub funding: Option<Transaction>,
     next_attempt: u64,
     coins: bool,
+    publisher: Publisher,
     /// Of both nodes' keys.
     pub seed: u64,
 }
@@ -165,6 +166,8 @@ pub(crate) struct Setup {
     pub zero_conf: bool,
     /// Alice's wallet can pay.
     pub coins: bool,
+    /// Who broadcasts the funding transaction.
+    pub publisher: Publisher,
     /// Sets the keys apart, so that no two schedules sign the same.
     pub seed: u64,
 }
@@ -181,6 +184,7 @@ impl Setup {
             trusts_funder: false,
             zero_conf: false,
             coins: true,
+            publisher: Publisher::Channel,
             seed: 0,
         }
     }
@@ -251,7 +255,7 @@ impl Setup {
             AcceptRequest {
                 remote_node: node_id(Who::Alice),
                 keys_id: [2; 32],
-                to_self_delay: None,
+                overrides: AcceptOverrides::default(),
                 shutdown_script: wallet_script(Who::Bob),
                 commit_to_script: self.commit_to_script,
                 alias: ShortChannelId(2),
@@ -272,6 +276,7 @@ impl Setup {
             funding: None,
             next_attempt: 0,
             coins: self.coins,
+            publisher: self.publisher,
             seed: self.seed,
         };
         test.commit(Who::Bob, vec![outbox], Crash::Never);
@@ -438,7 +443,7 @@ impl TestChannel {
             Effect::Fund { script, amount } => {
                 let transaction = funding_transaction(script, amount);
                 self.funding = Some(transaction.clone());
-                self.event(who, Event::Funded { transaction, output: 0 });
+                self.event(who, Event::Funded { transaction, output: 0, publisher: self.publisher });
             }
             Effect::Broadcast(transaction) => {
                 checks::execute_broadcast(self, &transaction);

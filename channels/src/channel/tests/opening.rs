@@ -44,6 +44,30 @@ fn the_funding_transaction_is_broadcast_only_after_funding_signed_is_durable() {
 }
 
 #[test]
+fn a_funding_transaction_that_its_maker_broadcasts_is_told_to_be_due_and_left_to_him() {
+    let setup = Setup { publisher: Publisher::Maker, ..TestChannel::funded(1_000_000) };
+    let mut test = setup.proposed();
+    test.deliver(Who::Alice);
+    test.deliver(Who::Bob);
+    let is_due =
+        |test: &TestChannel| test[Who::Alice].notices.iter().any(|notice| matches!(notice, Notice::Established { .. }));
+    assert!(!is_due(&test) && test[Who::Alice].store.rows.is_empty());
+    let event = test.next_message(Who::Alice).unwrap();
+    test.events(Who::Alice, vec![event], Crash::AfterCommit);
+    // The news was lost with the crash; the channel is there.
+    assert_eq!(test[Who::Alice].channel.state_name(), StateName::Funding);
+    assert!(test[Who::Alice].broadcasts.is_empty());
+    let spent: Vec<OutPoint> = test[Who::Alice].established().funding_inputs.iter().map(|input| input.coin).collect();
+    let inputs = &test.funding.as_ref().unwrap().input;
+    assert_eq!(spent, inputs.iter().map(|input| input.previous_output).collect::<Vec<_>>());
+    test.connect();
+    test.confirm(3);
+    test.run();
+    assert_eq!(test[Who::Alice].channel.state_name(), StateName::Normal);
+    assert!(test[Who::Alice].broadcasts.is_empty());
+}
+
+#[test]
 fn a_crash_after_the_commit_broadcasts_the_funding_transaction_again() {
     let mut test = TestChannel::funded(1_000_000).proposed();
     test.deliver(Who::Alice);
@@ -254,7 +278,7 @@ fn coins_that_come_after_the_end_of_an_opening_go_back_to_the_wallet() {
     assert!(test[Who::Alice].forgotten);
     let alice = &mut test[Who::Alice];
     let ctx = super::harness::ctx(&alice.policy, alice.feerates, Height(100));
-    let funded = Event::Funded { transaction: transaction.clone(), output: 0 };
+    let funded = Event::Funded { transaction: transaction.clone(), output: 0, publisher: Publisher::Channel };
     let outbox = alice.channel.handle(funded, &ctx).unwrap();
     let released = Outbox::commit_all(vec![outbox], &mut alice.store).unwrap();
     let effects: Vec<Effect> = released.into_iter().flatten().collect();
@@ -388,7 +412,7 @@ fn accept(change: &dyn Fn(&mut crate::wire::OpenChannel)) -> Result<(), Paramete
     let request = AcceptRequest {
         remote_node: terms.remote_node,
         keys_id: [0; 32],
-        to_self_delay: None,
+        overrides: AcceptOverrides::default(),
         shutdown_script: wallet_script(Who::Bob),
         commit_to_script: false,
         alias: ShortChannelId(9),

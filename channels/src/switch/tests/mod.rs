@@ -13,6 +13,7 @@ mod drain;
 mod enforcing;
 mod forwarding;
 mod fundings;
+mod intercepting;
 mod items;
 mod ledger;
 mod market;

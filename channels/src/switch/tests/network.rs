@@ -406,7 +406,7 @@ impl Network {
             }
             SwitchEffect::Receive(arrived) => self.push(node, Item::Receive(arrived)),
             SwitchEffect::Htlc(_) => self.truth.news += 1,
-            SwitchEffect::PolicyChanged { .. } => {}
+            SwitchEffect::PolicyChanged { .. } | SwitchEffect::Ask(_) => {}
         }
     }
 }

@@ -146,7 +146,7 @@ impl Opening<'_> {
         let accept = AcceptRequest {
             remote_node: node_key(ends.0).into(),
             keys_id: keys_ids[1],
-            to_self_delay: Some(DELAY),
+            overrides: AcceptOverrides { to_self_delay: Some(DELAY), ..AcceptOverrides::default() },
             shutdown_script: ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::from_byte_array([2; 20])),
             commit_to_script: false,
             alias: ShortChannelId(1_001 + 2 * index as u64),
@@ -185,7 +185,7 @@ impl Opening<'_> {
                 Effect::Send(message) => self.inboxes[1 - side].push_back(message),
                 Effect::Fund { script, amount } => {
                     let transaction = funding_transaction(self.index, script, amount);
-                    self.event(side, Event::Funded { transaction, output: 0 });
+                    self.event(side, Event::Funded { transaction, output: 0, publisher: Publisher::Channel });
                 }
                 _ => {}
             }

@@ -1,5 +1,7 @@
 //! `leyden openchannel`: put coins into a channel.
 
+mod psbt;
+
 use clap::{Args, ValueEnum};
 use leyden_proto::lnrpc::{
     CommitmentType, ConnectPeerRequest, OpenChannelRequest, OutPoint, PendingChannelsRequest,
@@ -21,7 +23,8 @@ use crate::client::Client;
 #[command(after_help = "Examples:\n  \
     leyden openchannel 02ab… 1,000,000                      all of it ours at first\n  \
     leyden openchannel 02ab… 1,000,000 500,000              half of it theirs from the start\n  \
-    leyden openchannel 02ab…@127.0.0.1:9736 0.01btc --wait  connect, open, and wait until it can pay\n\n\
+    leyden openchannel 02ab…@127.0.0.1:9736 0.01btc --wait  connect, open, and wait until it can pay\n  \
+    leyden openchannel 02ab… 1,000,000 --psbt               paid by another wallet, by PSBT\n\n\
     How many confirmations the channel waits for is said by the node that accepts it: it is the one whom a double-spend of\n\
     the funding would cost something, and only this wallet could make one. For channels that others open to you,\n\
     leydend --risk-budget and --attacker-share choose the depth by the amount; `leyden risk` shows the chances.")]
@@ -90,6 +93,8 @@ pub struct OpenChannel {
     /// Also spend the reserve for anchor channels, which pays for fee bumps after a force close
     #[arg(long, alias = "spend_reserve")]
     spend_reserve: bool,
+    #[command(flatten)]
+    psbt: psbt::PsbtArgs,
     /// Wait until the channel can carry payments
     #[arg(long, alias = "block")]
     wait: bool,
@@ -114,7 +119,9 @@ impl OpenChannel {
             Some(ChannelType::Anchors) => CommitmentType::Anchors,
             Some(ChannelType::Tweakless) => CommitmentType::StaticRemoteKey,
         };
+        let (funding_shim, psbt) = self.psbt.shim()?.unzip();
         let request = OpenChannelRequest {
+            funding_shim,
             node_pubkey,
             local_funding_amount: self.local_amt.map_or(0, |amount| amount.0),
             push_sat: self.push_amt.map_or(0, |amount| amount.0),
@@ -144,6 +151,12 @@ impl OpenChannel {
         let mut updates = client.lightning().open_channel(request).await?.into_inner();
         while let Some(update) = updates.message().await? {
             match update.update {
+                Some(Update::PsbtFund(wanted)) => {
+                    if let Some(psbt) = &psbt {
+                        waiting.finish_and_clear();
+                        psbt.fund(context, &client, &wanted).await?;
+                    }
+                }
                 Some(Update::ChanPending(pending)) => {
                     let txid = format::txid(&pending.txid);
                     let point = format!("{txid}:{}", pending.output_index);

@@ -8,8 +8,8 @@ use bitcoin::hashes::Hash as _;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
 use leyden_channels::channel::{
-    AcceptRequest, AddHtlc, AttemptId, Channel, ChannelType, ClosingDelay, Ctx, Effect, Event, FundingDepth,
-    IncomingHtlc, Notice, OpenOverrides, OpenRequest, Origin, Outbox, SpendKind, StateName,
+    AcceptOverrides, AcceptRequest, AddHtlc, AttemptId, Channel, ChannelType, ClosingDelay, Ctx, Effect, Event,
+    FundingDepth, IncomingHtlc, Notice, OpenOverrides, OpenRequest, Origin, Outbox, Publisher, SpendKind, StateName,
 };
 use leyden_channels::keys::{KeysSigner, PerCommitmentSecret};
 use leyden_channels::onchain::{self, ClosingChannel};
@@ -137,7 +137,7 @@ impl World {
         let accept = AcceptRequest {
             remote_node: NodeId([2; 33]),
             keys_id: [2; 32],
-            to_self_delay: None,
+            overrides: AcceptOverrides::default(),
             shutdown_script: wallet_script(Who::Bob),
             commit_to_script: setup & 4 != 0,
             alias: ShortChannelId(2),
@@ -272,7 +272,7 @@ impl World {
             Effect::Fund { script, amount } => {
                 let transaction = funding_transaction(script, amount);
                 self.funding = Some(transaction.clone());
-                self.event(who, Event::Funded { transaction, output: 0 });
+                self.event(who, Event::Funded { transaction, output: 0, publisher: Publisher::Channel });
             }
             Effect::Broadcast(transaction) => self.broadcast(who, transaction),
             Effect::Incoming(htlc) => {
