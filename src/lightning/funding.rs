@@ -190,6 +190,7 @@ fn context(words: &str, error: ApiError) -> ApiError {
         ApiError::NotFound(_) => ApiError::NotFound(text),
         ApiError::AlreadyExists(_) => ApiError::AlreadyExists(text),
         ApiError::Unavailable(_) => ApiError::Unavailable(text),
+        ApiError::NoRoute(_) => ApiError::NoRoute(text),
         ApiError::Internal(_) => ApiError::Internal(text),
     }
 }

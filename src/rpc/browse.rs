@@ -222,7 +222,7 @@ mod tests {
                     break;
                 }
             }
-            let all: Vec<u64> = (1..=100).rev().filter(|number| !number.is_multiple_of(7)).collect();
+            let all: Vec<u64> = (1..=100u64).rev().filter(|number| !number.is_multiple_of(7)).collect();
             assert_eq!(seen, all, "{limit} at a time");
         }
     }
