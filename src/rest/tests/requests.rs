@@ -6,14 +6,18 @@ use super::*;
 async fn a_field_that_does_not_exist() {
     let rest = Rest::open().await;
     rest.post("/v1/invoices", r#"{"valeu": 5}"#).await.is(400, 3, "unknown field \"valeu\"");
-    rest.post("/v2/router/send", r#"{"dest_features": []}"#).await.is(400, 3, "dest_features: it is not served");
+    rest.post("/v2/router/send", r#"{"first_hop_custom_records": []}"#).await.is(
+        400,
+        3,
+        "first_hop_custom_records: it is not served",
+    );
     let funding = "00".repeat(32);
     // What closes a channel must not do less than it is asked; what reads may be asked for more, as of LND.
     let close = rest.ask("DELETE", &format!("/v1/channels/{funding}/0?sat_per_vbyt=5"), "", "").await;
     close.is(400, 3, "unknown field \"sat_per_vbyt\"");
     assert_eq!(rest.get("/v1/getinfo?_=1700000000").await.status, 200);
-    let route = rest.get(&format!("/v1/graph/routes/{NODE}/5?dest_features=9")).await;
-    route.is(400, 3, "dest_features: it is not served");
+    let route = rest.get(&format!("/v1/graph/routes/{NODE}/5?dest_custom_records=9")).await;
+    route.is(400, 3, "dest_custom_records: it is not served");
 }
 
 #[tokio::test]
