@@ -32,6 +32,9 @@ pub const OFFERED_GRACE: u32 = 3;
 /// that it failed. A peer that leaves an HTLC for two days after its expiry is gone or broken, and so is the channel.
 pub const SMALL_GRACE: u32 = 288;
 
+/// Blocks within which a claim is confirmed whose fee climbs with each of them.
+pub const CONFIRMATION_BUDGET: u32 = 24;
+
 /// Confirmations, the block itself being the first, after which the loss of an outgoing HTLC, or of the funding that it
 /// needs, counts: then its incoming HTLC is failed.
 pub const FAIL_DEPTH: u32 = 6;

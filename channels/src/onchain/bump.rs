@@ -2,13 +2,18 @@
 //!
 //! ```text
 //!  feerate
-//!    budget ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ╱   never more than a share of what is claimed
-//!                                        ╱ │
-//!  estimate ──────┐ for the blocks     ╱   │   the ramp reaches the budget at the deadline,
-//!                 └───── left ───────╱     │   the estimate may lie above it
-//!    start ────────────────────────╱       │
-//!           first broadcast             deadline        height
+//!    budget ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─│   never more than a share of what is claimed
+//!                                           ╱│
+//!                                          ╱ │   the last CONFIRMATION_BUDGET blocks: by the same factor with each,
+//!                                        ╱   │   so that the budget is reached at the deadline
+//!    start ─────┐      ┌───────┐    __──     │
+//!               └──────┘       └──── estimate for SOON blocks
+//!           first broadcast              deadline        height
 //! ```
+//!
+//! While there is time, a claim pays what the market asks for: a block that leaves it out, be it by chance or by whoever found
+//! it, costs nothing. Only near the deadline time is worth more than fees. By the same factor with each block, and not by the
+//! same step, since the budget may be thousands of times the market's rate: a step would be more than any block asks for.
 //!
 //! A claim that is made while the node catches up with the chain is broadcast at once, but the ramp does not count the
 //! blocks of the past: none of them could take it. It begins at the newest block that is known ([`is_catching_up`]).
@@ -19,7 +24,7 @@
 
 use bitcoin::{Amount, Weight};
 
-use crate::margins::{FAIL_DEPTH, FINAL_DEPTH};
+use crate::margins::{CONFIRMATION_BUDGET, FAIL_DEPTH, FINAL_DEPTH};
 use crate::types::{FeeratePerKw, Height};
 
 /// What enforcement may cost, and how careful it is. All depths are confirmations, the block itself being the first. The
@@ -92,6 +97,10 @@ impl FeeEstimates {
     }
 }
 
+/// In how many blocks a claim with a deadline would like to be confirmed while that is far: the longer it waits, the longer
+/// others have to contest it.
+const SOON: u32 = 6;
+
 /// Blocks that may be on their way at any time, as many as a tip may lack that is relied on. Only miners make headers of more.
 const ON_THEIR_WAY: u32 = 2;
 
@@ -126,17 +135,40 @@ impl Urgency {
             None => estimates.within(policy.relaxed_target).max(self.start),
             Some(deadline) => {
                 let left = deadline.0.saturating_sub(tip.0);
-                let total = deadline.0.saturating_sub(self.since.0).max(1);
-                let passed = tip.0.saturating_sub(self.since.0).min(total);
-                let way = u64::from(highest.0.saturating_sub(self.start.0));
-                let climbed = way.saturating_mul(u64::from(passed)) / u64::from(total);
-                let ramp = u64::from(self.start.0).saturating_add(climbed);
-                let ramp = FeeratePerKw(u32::try_from(ramp).unwrap_or(u32::MAX));
-                ramp.max(estimates.within(left.min(policy.relaxed_target)))
+                let from = self.since.0.max(deadline.0.saturating_sub(CONFIRMATION_BUDGET));
+                let total = deadline.0.saturating_sub(from).max(1);
+                let passed = tip.0.saturating_sub(from);
+                between(self.start, highest, passed, total).max(estimates.within(left.min(SOON)))
             }
         };
         Some(wanted.clamp(FeeratePerKw::FLOOR, highest))
     }
+}
+
+/// The rate after `passed` of `total` blocks, on the way from `low` to `high` by the same factor with each block.
+fn between(low: FeeratePerKw, high: FeeratePerKw, passed: u32, total: u32) -> FeeratePerKw {
+    if passed >= total || low >= high {
+        return high;
+    }
+    // Halving the way again and again: the middle of a way by a factor is the root of the product of its ends.
+    let (mut low, mut high) = (u64::from(low.0.max(1)), u64::from(high.0));
+    let (mut at, total) = (u64::from(passed), u64::from(total));
+    while at > 0 && low < high {
+        let middle = low.saturating_mul(high).isqrt();
+        at *= 2;
+        if at >= total {
+            at -= total;
+            if middle == low {
+                break;
+            }
+            low = middle;
+        } else if middle == high {
+            break;
+        } else {
+            high = middle;
+        }
+    }
+    FeeratePerKw(u32::try_from(low).unwrap_or(u32::MAX))
 }
 
 /// What a new claim begins with.
@@ -146,8 +178,8 @@ pub fn starting_rate(
     estimates: &FeeEstimates,
     policy: &EnforcementPolicy,
 ) -> FeeratePerKw {
-    let left = deadline.map_or(policy.relaxed_target, |deadline| deadline.0.saturating_sub(tip.0));
-    estimates.within(left.min(policy.relaxed_target))
+    let target = deadline.map_or(policy.relaxed_target, |deadline| deadline.0.saturating_sub(tip.0).min(SOON));
+    estimates.within(target)
 }
 
 /// The fee that a replacement of a transaction paying `old` must pay at least: the old one and its own relay.
@@ -186,11 +218,37 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_climbs_to_the_budget_at_the_deadline_and_no_further() {
+    fn far_from_the_deadline_a_claim_pays_what_the_market_asks_for_and_no_more() {
+        let estimates =
+            FeeEstimates::new(vec![(2, FeeratePerKw(4_000)), (6, FeeratePerKw(1_000)), (144, FeeratePerKw(253))]);
+        let policy = EnforcementPolicy::default();
+        let rate = |tip| urgency(Some(200)).rate(Height(tip), &estimates, &policy).unwrap().0;
+        assert!((100..=176).all(|tip| rate(tip) == 1_000), "blocks that miss it cost nothing");
+        assert_eq!(starting_rate(Height(100), Some(Height(200)), &estimates, &policy), FeeratePerKw(1_000));
+        assert_eq!(starting_rate(Height(198), Some(Height(200)), &estimates, &policy), FeeratePerKw(4_000));
+    }
+
+    #[test]
+    fn near_the_deadline_the_rate_climbs_by_a_factor_to_the_budget_and_no_further() {
         let (estimates, policy) = (FeeEstimates::flat(FeeratePerKw(1_000)), EnforcementPolicy::default());
         let rate = |tip| urgency(Some(200)).rate(Height(tip), &estimates, &policy).unwrap().0;
-        assert_eq!((rate(100), rate(150), rate(200), rate(300)), (1_000, 25_500, 50_000, 50_000));
-        assert!((100..200).all(|tip| rate(tip) <= rate(tip + 1)));
+        // Half of the way by factors: the root of 1,000 times 50,000.
+        assert_eq!((rate(176), rate(188), rate(200), rate(300)), (1_000, 7_071, 50_000, 50_000));
+        for tip in 176..200 {
+            let (now, next) = (u64::from(rate(tip)), u64::from(rate(tip + 1)));
+            assert!(now * 115 < next * 100 && next * 100 < now * 121, "{now} at {tip}, then {next}");
+        }
+    }
+
+    #[test]
+    fn a_claim_that_is_made_near_its_deadline_climbs_in_what_is_left() {
+        let (estimates, policy) = (FeeEstimates::flat(FeeratePerKw(1_000)), EnforcementPolicy::default());
+        let late = Urgency { since: Height(196), ..urgency(Some(200)) };
+        let rate = |tip| late.rate(Height(tip), &estimates, &policy).unwrap().0;
+        assert_eq!((rate(196), rate(198), rate(200)), (1_000, 7_071, 50_000));
+        let overdue = Urgency { since: Height(203), ..urgency(Some(200)) };
+        assert_eq!(overdue.rate(Height(203), &estimates, &policy), Some(FeeratePerKw(1_000)));
+        assert_eq!(overdue.rate(Height(204), &estimates, &policy), Some(FeeratePerKw(50_000)));
     }
 
     #[test]

@@ -38,8 +38,7 @@ pub const DEPTH: u32 = REORG_DEPTH + 1;
 /// Blocks until the median time past is later than a time that has come: six of the last eleven (BIP 113).
 pub const MEDIAN_BLOCKS: u32 = 6;
 
-/// Blocks within which a claim is confirmed whose fee rises with each of them.
-pub const CONFIRMATION_BUDGET: u32 = 24;
+pub use crate::margins::CONFIRMATION_BUDGET;
 
 /// For how long, in seconds, a node may be away at the worst moment: a night is too long to be quick and short enough to be
 /// left in every swap.

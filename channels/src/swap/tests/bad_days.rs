@@ -299,13 +299,13 @@ fn a_lock_that_no_block_takes_is_called_back_before_it_could_be_a_gift() {
 fn fee_spike() {
     let mut world = World::both_locked(false);
     world.mine(Leg::Inner, DEPTH);
-    // Miners take a hundred times what the estimate says: what waits for them pays more with each block.
+    // Miners take a hundred times what the estimate says: what waits for them pays more near its deadline.
     world.chains.inner.minimum = 50_000;
     world.chains.outer.minimum = 50_000;
     world.look(Role::Initiator);
     let first = world.alice.swap.leg(Leg::Inner).claim.clone().unwrap();
     assert!(first.fee < Amount::from_sat(1_000));
-    world.pass(4 * 3600, World::both_look);
+    world.pass(margins::OUTER_SECONDS, World::both_look);
     assert_eq!(end(&world), BOTH_SWAPPED);
     let last = world.alice.swap.leg(Leg::Inner).claim.clone().unwrap();
     let since = |claim: &crate::swap::Claim| claim.ramp.map(|ramp| ramp.since);
