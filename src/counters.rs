@@ -451,7 +451,7 @@ mod tests {
             expiry_seconds: 1,
             min_final_cltv_expiry_delta: 18,
             keysend: false,
-            hold: leyden_channels::payment::incoming::Hold::WhileSafe,
+            holder: leyden_channels::payment::incoming::Holder::Person,
             state,
         })
     }

@@ -7,11 +7,11 @@ use bitcoin::{
     Amount, BlockHash, OutPoint, ScriptBuf, Transaction, consensus, constants::ChainHash, hashes::Hash as _,
 };
 use leyden_channels::{
-    crossing::{HoldOrder, Incoming, NodeNow, Outgoing, PayOrder},
+    crossing::{HoldOrder, Incoming, NodeNow, Outgoing, PayOrder, PaymentRecords},
     onchain::FeeEstimates,
     payment::InvoiceNetwork,
     swap::{Chain, Tip},
-    types::{CltvExpiry, FeeratePerKw, Height, Msat, PaymentHash, PaymentPreimage, UnixTime},
+    types::{CltvExpiry, DirectoryId, FeeratePerKw, Height, Msat, PaymentHash, PaymentPreimage, UnixTime},
 };
 use leyden_common::layout::{Layout, Running};
 use leyden_proto::leyden::{
@@ -251,20 +251,26 @@ impl CrossingNode for Sibling {
             is_current: answer.current,
             node_id: PublicKey::from_slice(&answer.node_id).map_err(|_| unreadable())?,
             least_claim: Msat(answer.least_claim_msat),
+            records: PaymentRecords { directory: DirectoryId(field(&answer.directory)?), count: answer.payments },
         };
         Ok(NodeStatus { network: answer.network, invoices, now })
     }
 
-    async fn hold(&self, order: HoldOrder) -> Result<String, NodeError> {
+    async fn hold(&self, book: DirectoryId, order: HoldOrder) -> Result<String, NodeError> {
         let HoldOrder { hash, amount, expires, blocks } = order;
-        let request =
-            HoldCrossingRequest { payment_hash: hash.0.to_vec(), amount_msat: amount.0, expires: expires.0, blocks };
+        let request = HoldCrossingRequest {
+            payment_hash: hash.0.to_vec(),
+            amount_msat: amount.0,
+            expires: expires.0,
+            blocks,
+            book: book.0.to_vec(),
+        };
         let answer = self.call_node(|mut client| async move { client.hold(request).await }).await?;
         Ok(answer.payment_request)
     }
 
-    async fn held(&self, hash: PaymentHash) -> Result<Incoming, NodeError> {
-        let request = LookAtHeldRequest { payment_hash: hash.0.to_vec() };
+    async fn held(&self, book: DirectoryId, hash: PaymentHash) -> Result<Incoming, NodeError> {
+        let request = LookAtHeldRequest { payment_hash: hash.0.to_vec(), book: book.0.to_vec() };
         let answer = self.call_node(|mut client| async move { client.look_at_held(request).await }).await?;
         match answer.state.as_str() {
             "missing" => Ok(Incoming::Missing),
@@ -280,13 +286,13 @@ impl CrossingNode for Sibling {
         }
     }
 
-    async fn settle(&self, preimage: PaymentPreimage) -> Result<(), NodeError> {
-        let request = SettleCrossingRequest { preimage: preimage.0.to_vec() };
+    async fn settle(&self, book: DirectoryId, preimage: PaymentPreimage) -> Result<(), NodeError> {
+        let request = SettleCrossingRequest { preimage: preimage.0.to_vec(), book: book.0.to_vec() };
         self.call_node(|mut client| async move { client.settle(request).await }).await.map(drop)
     }
 
-    async fn give_up(&self, hash: PaymentHash) -> Result<(), NodeError> {
-        let request = GiveUpCrossingRequest { payment_hash: hash.0.to_vec() };
+    async fn give_up(&self, book: DirectoryId, hash: PaymentHash) -> Result<(), NodeError> {
+        let request = GiveUpCrossingRequest { payment_hash: hash.0.to_vec(), book: book.0.to_vec() };
         self.call_node(|mut client| async move { client.give_up(request).await }).await.map(drop)
     }
 
@@ -307,7 +313,10 @@ impl CrossingNode for Sibling {
         let request = LookAtCrossingPaymentRequest { payment_hash: hash.0.to_vec() };
         let answer = self.call_node(|mut client| async move { client.look_at_payment(request).await }).await?;
         match answer.state.as_str() {
-            "never_begun" => Ok(Outgoing::NeverBegun),
+            "never_begun" => {
+                let directory = DirectoryId(field(&answer.directory)?);
+                Ok(Outgoing::NeverBegun(PaymentRecords { directory, count: answer.payments }))
+            }
             "under_way" => Ok(Outgoing::UnderWay),
             "paid" => {
                 Ok(Outgoing::Paid { preimage: PaymentPreimage(field(&answer.preimage)?), fee: Msat(answer.fee_msat) })

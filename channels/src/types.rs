@@ -214,6 +214,10 @@ bytes32! {
     PaymentPreimage
 }
 bytes32! {
+    /// A daemon's data directory: random, made once. A directory that is made anew has another one; a copy has the same.
+    DirectoryId
+}
+bytes32! {
     /// The invoice's secret that a sender must repeat to the recipient (BOLT 4, `payment_data`).
     PaymentSecret
 }

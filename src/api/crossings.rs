@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use leyden_channels::{
     crossing::{Crossing, HoldOrder, Incoming, NodeNow, Outgoing, PayOrder, Rate},
     payment::InvoiceNetwork,
-    types::{Msat, PaymentHash, PaymentPreimage},
+    types::{DirectoryId, Msat, PaymentHash, PaymentPreimage},
 };
 
 use super::ApiError;
@@ -22,16 +22,16 @@ pub(crate) trait Crossings: Send + Sync {
     /// The oldest first.
     async fn crossings(&self) -> Result<Vec<CrossingInfo>, ApiError>;
 
-    // For another daemon of the same person.
+    // For another daemon of the same person, whose data directory `book` is.
 
     async fn crossing_status(&self) -> Result<CrossingStatus, ApiError>;
     /// The invoice. Making it twice is making it once; `AlreadyExists` if there is another one with the hash.
-    async fn hold_crossing(&self, order: HoldOrder) -> Result<String, ApiError>;
-    async fn held_crossing(&self, hash: PaymentHash) -> Result<Incoming, ApiError>;
+    async fn hold_crossing(&self, book: DirectoryId, order: HoldOrder) -> Result<String, ApiError>;
+    async fn held_crossing(&self, book: DirectoryId, hash: PaymentHash) -> Result<Incoming, ApiError>;
     /// Harmless to repeat, whatever has become of it: look at it then.
-    async fn settle_crossing(&self, preimage: PaymentPreimage) -> Result<(), ApiError>;
+    async fn settle_crossing(&self, book: DirectoryId, preimage: PaymentPreimage) -> Result<(), ApiError>;
     /// Harmless to repeat, likewise.
-    async fn give_up_crossing(&self, hash: PaymentHash) -> Result<(), ApiError>;
+    async fn give_up_crossing(&self, book: DirectoryId, hash: PaymentHash) -> Result<(), ApiError>;
     /// Harmless to repeat, likewise. `FailedPrecondition` if it is not begun.
     async fn pay_crossing(&self, order: PayOrder) -> Result<(), ApiError>;
     async fn crossing_payment(&self, hash: PaymentHash) -> Result<Outgoing, ApiError>;

@@ -290,6 +290,7 @@ impl Runtime {
             invoices: Mutex::new(load_invoices(&store)?.taking_keysend(accept_keysend)),
             payments: Mutex::new(load_payments(&store)?),
             payment_times: PaymentTimes::default(),
+            directory: store.directory()?,
             store,
             policy,
             depth_rule,

@@ -13,6 +13,7 @@ use leyden_channels::{
         AttemptId, CannotAdd, Channel, ChannelPolicy, Ctx, Feerates, HtlcKey, Key, Origin, Outbox, RetiredHtlc,
         Settlement, Terms, decode_retired,
     },
+    crossing,
     gossip::Clocks,
     keys::{KeysSigner, Signer},
     onchain::{self, FeeEstimates},
@@ -23,8 +24,13 @@ use leyden_channels::{
         record,
     },
     routing::{Router, Scorer},
+    swap,
     switch::{ForwardPolicy, Switch},
-    types::{ChannelId, CltvExpiry, FeeratePerKw, Height, HtlcId, PaymentHash, TipTrust, UnixTime},
+    tx::fee,
+    types::{
+        ChannelId, CltvExpiry, CommitmentType, DirectoryId, FeeratePerKw, Height, HtlcDirection, HtlcId, Msat,
+        PaymentHash, TipTrust, UnixTime,
+    },
     wire::NodeAddress,
 };
 use leyden_node::{Node, TimeBudget, TipDoubt};
@@ -53,7 +59,7 @@ use super::{
 use crate::{
     admission::ConnectionSlots,
     counters,
-    store::{Store, StoreError},
+    store::{CoreKey, Store, StoreError},
     wallet::{keys::NodeKeys, onchain::OnchainWallet},
     words::LogBudget,
 };
@@ -72,6 +78,8 @@ pub(crate) struct Services {
     pub node: Node,
     pub wallet: Arc<OnchainWallet>,
     pub store: Store,
+    /// The data directory's name.
+    pub directory: DirectoryId,
     pub committer: Committer,
     pub watch: ChainWatch,
     pub peers: Peers,
@@ -238,6 +246,38 @@ impl Services {
     pub(crate) fn invoice_at(&self, index: u64) -> Result<Option<Invoice>, StoreError> {
         let Some(bytes) = self.store.core_record(&Key::Invoice(index).encode())? else { return Ok(None) };
         record::decode_invoice(&bytes).map(Some).map_err(|error| self.store.damaged(&error.to_string()))
+    }
+
+    /// The smallest HTLC for which a channel is closed by itself, in either direction and of either type: one whose claim pays
+    /// for itself now.
+    pub(crate) fn least_claim(&self) -> Msat {
+        let feerate = self.feerates().closing;
+        let of = |direction| {
+            fee::fee_for_weight(feerate, fee::htlc_tx_weight(CommitmentType::StaticRemoteKey, direction))
+                .max(fee::fee_for_weight(feerate, fee::htlc_tx_weight(CommitmentType::Anchors, direction)))
+        };
+        let fee = of(HtlcDirection::Offered).max(of(HtlcDirection::Received));
+        let least = self.policy.dust_limit.checked_add(fee);
+        least.and_then(Msat::from_sat).unwrap_or(Msat(u64::MAX))
+    }
+
+    /// Whether a submarine swap of ours has this hash, whatever has become of it.
+    pub(crate) fn is_of_a_swap(&self, hash: &PaymentHash) -> Result<bool, StoreError> {
+        Ok(self.store.core_record(&CoreKey::Swap(swap::Key::Submarine(*hash)).encode())?.is_some())
+    }
+
+    /// Whether one has it that has not ended.
+    pub(crate) fn is_of_an_open_swap(&self, hash: &PaymentHash) -> Result<bool, StoreError> {
+        let Some(row) = self.store.core_record(&CoreKey::Swap(swap::Key::Submarine(*hash)).encode())? else {
+            return Ok(false);
+        };
+        let swap = swap::submarine::Submarine::restore(&row).map_err(|error| self.store.damaged(&error.to_string()))?;
+        Ok(swap.outcome().is_none())
+    }
+
+    /// Whether a crossing in our own book has this hash.
+    pub(crate) fn is_of_a_crossing(&self, hash: &PaymentHash) -> Result<bool, StoreError> {
+        Ok(self.store.core_record(&CoreKey::Crossing(crossing::Key::Crossing(*hash)).encode())?.is_some())
     }
 
     pub(crate) fn payment_record(&self, hash: &PaymentHash) -> Result<Option<Payment>, StoreError> {

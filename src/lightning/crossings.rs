@@ -7,14 +7,13 @@ use std::{
 
 use async_trait::async_trait;
 use leyden_channels::{
-    crossing::{HoldOrder, Incoming, NodeNow, Outgoing, PayOrder, Rate},
+    crossing::{HoldOrder, Incoming, NodeNow, Outgoing, PayOrder, PaymentRecords, Rate},
     payment::{
-        incoming::{Hold, Invoice as StoredInvoice, InvoiceState as Stored},
+        incoming::{Holder, Invoice as StoredInvoice, InvoiceState as Stored},
         outgoing::{Payment, PaymentState},
     },
     swap::Chain,
-    tx::fee,
-    types::{CommitmentType, HtlcDirection, Msat, PaymentHash, PaymentPreimage},
+    types::{DirectoryId, PaymentHash, PaymentPreimage},
 };
 
 use super::{LightningNode, internal, payments::to_request, tip_error};
@@ -64,19 +63,21 @@ impl Crossings for LightningNode {
             tip: services.tip(),
             is_current,
             node_id: services.node_id(),
-            least_claim: least_claim(services),
+            least_claim: services.least_claim(),
+            records: records(services),
         };
         Ok(CrossingStatus { network: params.name.clone(), invoices: services.invoice_network, now })
     }
 
-    async fn hold_crossing(&self, order: HoldOrder) -> Result<String, ApiError> {
+    async fn hold_crossing(&self, book: DirectoryId, order: HoldOrder) -> Result<String, ApiError> {
         let HoldOrder { hash, amount, expires, blocks } = order;
         let is_open = |known: &StoredInvoice| matches!(known.state, Stored::Open | Stored::Accepted(_));
         match self.services().invoice_record(&hash)? {
-            Some(known) if is_of_a_crossing(&known) && known.amount == Some(amount) && is_open(&known) => {
+            Some(known) if is_of(book, &known) && known.amount == Some(amount) && is_open(&known) => {
                 return Ok(known.bolt11);
             }
             Some(_) => return Err(ApiError::exists("there is another invoice with this hash")),
+            None if self.services().is_of_a_swap(&hash)? => return Err(ApiError::exists(OF_A_SWAP)),
             None => {}
         }
         let seconds = expires.0.saturating_sub(self.services().now().0);
@@ -91,11 +92,11 @@ impl Crossings for LightningNode {
             route_hints: Vec::new(),
             hint_private_channels: true,
         };
-        Ok(self.make_invoice(request, Some(hash), Hold::UntilExpiry).await?.request)
+        Ok(self.make_invoice(request, Some(hash), Holder::Crossing(Some(book))).await?.request)
     }
 
-    async fn held_crossing(&self, hash: PaymentHash) -> Result<Incoming, ApiError> {
-        let found = self.services().invoice_record(&hash)?.filter(is_of_a_crossing);
+    async fn held_crossing(&self, book: DirectoryId, hash: PaymentHash) -> Result<Incoming, ApiError> {
+        let found = self.services().invoice_record(&hash)?.filter(|invoice| is_of(book, invoice));
         Ok(match found.map(|invoice| invoice.state) {
             None => Incoming::Missing,
             Some(Stored::Open) => Incoming::Open,
@@ -107,9 +108,9 @@ impl Crossings for LightningNode {
         })
     }
 
-    async fn settle_crossing(&self, preimage: PaymentPreimage) -> Result<(), ApiError> {
+    async fn settle_crossing(&self, book: DirectoryId, preimage: PaymentPreimage) -> Result<(), ApiError> {
         let services = self.services();
-        if self.held_crossing(preimage.hash()).await? == Incoming::Missing {
+        if self.held_crossing(book, preimage.hash()).await? == Incoming::Missing {
             return Ok(());
         }
         let ctx = services.invoice_ctx();
@@ -120,9 +121,9 @@ impl Crossings for LightningNode {
         }
     }
 
-    async fn give_up_crossing(&self, hash: PaymentHash) -> Result<(), ApiError> {
+    async fn give_up_crossing(&self, book: DirectoryId, hash: PaymentHash) -> Result<(), ApiError> {
         let services = self.services();
-        if self.held_crossing(hash).await? == Incoming::Missing {
+        if self.held_crossing(book, hash).await? == Incoming::Missing {
             return Ok(());
         }
         match services.try_change(&services.invoices, |invoices| invoices.cancel(&hash, services.tip())) {
@@ -152,6 +153,10 @@ impl Crossings for LightningNode {
         };
         let mut request = to_request(services, request)?;
         request.deadline = deadline;
+        if services.is_of_a_swap(&request.payment_hash)? {
+            return Err(ApiError::exists(OF_A_SWAP));
+        }
+        services.store.put_crossing_payment(&request.payment_hash)?;
         match services.start_payment_once(request) {
             Ok(underway) => self.carry_out(underway).await,
             // Asked before: whoever looks at it sees what has become of it.
@@ -162,8 +167,10 @@ impl Crossings for LightningNode {
     }
 
     async fn crossing_payment(&self, hash: PaymentHash) -> Result<Outgoing, ApiError> {
+        // The records first: they have no payment that the look after them does not see.
+        let records = records(self.services());
         Ok(match self.services().payment_now(&hash)? {
-            None => Outgoing::NeverBegun,
+            None => Outgoing::NeverBegun(records),
             Some(payment) => fate(&payment),
         })
     }
@@ -177,22 +184,18 @@ fn fate(payment: &Payment) -> Outgoing {
     }
 }
 
-/// Others were made by a person, and are none of a crossing's business.
-fn is_of_a_crossing(invoice: &StoredInvoice) -> bool {
-    invoice.hold == Hold::UntilExpiry
+const OF_A_SWAP: &str = "a submarine swap of this node has this hash: ask the payee for another invoice";
+
+/// Whether an invoice is held for a crossing of this book. All others are none of its business.
+fn is_of(book: DirectoryId, invoice: &StoredInvoice) -> bool {
+    match invoice.holder {
+        Holder::Crossing(of) => of.is_none_or(|of| of == book),
+        Holder::Person | Holder::SwapIn | Holder::SwapOut => false,
+    }
 }
 
-/// The smallest HTLC for which a channel is closed by itself, in either direction and of either type: one whose claim pays for
-/// itself now.
-fn least_claim(services: &Services) -> Msat {
-    let feerate = services.feerates().closing;
-    let of = |direction| {
-        fee::fee_for_weight(feerate, fee::htlc_tx_weight(CommitmentType::StaticRemoteKey, direction))
-            .max(fee::fee_for_weight(feerate, fee::htlc_tx_weight(CommitmentType::Anchors, direction)))
-    };
-    let fee = of(HtlcDirection::Offered).max(of(HtlcDirection::Received));
-    let least = services.policy.dust_limit.checked_add(fee);
-    least.and_then(Msat::from_sat).unwrap_or(Msat(u64::MAX))
+fn records(services: &Services) -> PaymentRecords {
+    PaymentRecords { directory: services.directory, count: services.payments().numbers().index }
 }
 
 /// This node, for the task that it runs itself.
@@ -211,20 +214,20 @@ impl CrossingNode for OwnNode {
         Ok(NodeStatus { network, invoices, now })
     }
 
-    async fn hold(&self, order: HoldOrder) -> Result<String, NodeError> {
-        self.node()?.hold_crossing(order).await.map_err(failed)
+    async fn hold(&self, book: DirectoryId, order: HoldOrder) -> Result<String, NodeError> {
+        self.node()?.hold_crossing(book, order).await.map_err(failed)
     }
 
-    async fn held(&self, hash: PaymentHash) -> Result<Incoming, NodeError> {
-        self.node()?.held_crossing(hash).await.map_err(failed)
+    async fn held(&self, book: DirectoryId, hash: PaymentHash) -> Result<Incoming, NodeError> {
+        self.node()?.held_crossing(book, hash).await.map_err(failed)
     }
 
-    async fn settle(&self, preimage: PaymentPreimage) -> Result<(), NodeError> {
-        self.node()?.settle_crossing(preimage).await.map_err(failed)
+    async fn settle(&self, book: DirectoryId, preimage: PaymentPreimage) -> Result<(), NodeError> {
+        self.node()?.settle_crossing(book, preimage).await.map_err(failed)
     }
 
-    async fn give_up(&self, hash: PaymentHash) -> Result<(), NodeError> {
-        self.node()?.give_up_crossing(hash).await.map_err(failed)
+    async fn give_up(&self, book: DirectoryId, hash: PaymentHash) -> Result<(), NodeError> {
+        self.node()?.give_up_crossing(book, hash).await.map_err(failed)
     }
 
     async fn pay(&self, order: PayOrder) -> Result<(), NodeError> {

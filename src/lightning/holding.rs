@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use leyden_channels::{
-    payment::incoming::{Hold, InvoiceError, InvoiceState as Stored},
+    payment::incoming::{Holder, InvoiceError, InvoiceState as Stored},
     types::{PaymentHash, PaymentPreimage},
 };
 use tokio::sync::{broadcast::error::RecvError, mpsc};
@@ -23,7 +23,7 @@ use crate::{
 #[async_trait]
 impl HoldInvoices for LightningNode {
     async fn add_hold_invoice(&self, hash: PaymentHash, request: AddInvoice) -> Result<Invoice, ApiError> {
-        self.make_invoice(request, Some(hash), Hold::WhileSafe).await
+        self.make_invoice(request, Some(hash), Holder::Person).await
     }
 
     async fn settle_invoice(&self, preimage: PaymentPreimage) -> Result<(), ApiError> {
@@ -46,12 +46,18 @@ impl HoldInvoices for LightningNode {
     async fn cancel_invoice(&self, hash: PaymentHash) -> Result<(), ApiError> {
         let services = self.services();
         let known = services.invoice_record(&hash)?;
-        if known
-            .is_some_and(|invoice| invoice.hold == Hold::UntilExpiry && matches!(invoice.state, Stored::Accepted(_)))
-        {
-            let text = "this payment crosses to another network, and its payee may be paid already: it is given back by itself if \
-                        that fails (`leyden swap crossings`)";
-            return Err(ApiError::precondition(text));
+        let held = known.filter(|invoice| matches!(invoice.state, Stored::Accepted(_)));
+        match held.map(|invoice| invoice.holder) {
+            Some(Holder::Crossing(_)) => {
+                let text = "this payment crosses to another network, and its payee may be paid already: it is given back by itself if \
+                            that fails (`leyden swap crossings`)";
+                return Err(ApiError::precondition(text));
+            }
+            Some(Holder::SwapIn | Holder::SwapOut) => {
+                let text = "this payment is half of a submarine swap: it is given back by itself once that is safe (`leyden swap list`)";
+                return Err(ApiError::precondition(text));
+            }
+            Some(Holder::Person) | None => {}
         }
         let canceled = services.try_change(&services.invoices, |invoices| invoices.cancel(&hash, services.tip()));
         self.end(hash, canceled, |state| match state {

@@ -8,7 +8,7 @@ use leyden_channels::{
     margins::CLAIM_MARGIN,
     payment::{
         self, InvoiceRequest,
-        incoming::{self, Hold, InvoiceState as Stored},
+        incoming::{self, Holder, InvoiceState as Stored},
     },
     types::{Msat, PaymentHash, PaymentPreimage, PaymentSecret, ShortChannelId, UnixTime},
 };
@@ -34,7 +34,7 @@ const DEFAULT_HELD_CLTV: u16 = 80;
 #[async_trait]
 impl Invoices for LightningNode {
     async fn add_invoice(&self, request: AddInvoice) -> Result<Invoice, ApiError> {
-        self.make_invoice(request, None, Hold::WhileSafe).await
+        self.make_invoice(request, None, Holder::Person).await
     }
 
     async fn invoice(&self, hash: PaymentHash) -> Result<Invoice, ApiError> {
@@ -83,12 +83,12 @@ impl Invoices for LightningNode {
 }
 
 impl LightningNode {
-    /// For `held`, HTLCs are held until somebody tells its preimage, as long as `hold` says.
+    /// For `held`, HTLCs are held for this holder until the preimage is told.
     pub(super) async fn make_invoice(
         &self,
         request: AddInvoice,
         held: Option<PaymentHash>,
-        hold: Hold,
+        holder: Holder,
     ) -> Result<Invoice, ApiError> {
         let services = self.services();
         let (payment_hash, preimage) = match held {
@@ -150,7 +150,7 @@ impl LightningNode {
             expiry_seconds,
             min_final_cltv_expiry_delta,
             keysend: false,
-            hold,
+            holder,
             state: Stored::Open,
         };
         let added = services.try_change(&services.invoices, |invoices| {

@@ -137,6 +137,12 @@ fn forget(services: &Services, which: ForgetPayments) -> Result<(u64, Vec<Pendin
                 let text = format!("payment {hash} is in flight: it can be forgotten when it is over");
                 return Err(which.hash.map(|_| ApiError::precondition(text)));
             }
+            if !which.only_failed_attempts && is_needed(services, &payment).map_err(|error| Some(error.into()))? {
+                let text = format!(
+                    "payment {hash} belongs to a swap or a crossing that still asks how it ended: forget it later"
+                );
+                return Err(which.hash.map(|_| ApiError::precondition(text)));
+            }
             if which.only_failed && !matches!(payment.state, Stored::Failed { .. }) {
                 return Err(None);
             }
@@ -144,7 +150,11 @@ fn forget(services: &Services, which: ForgetPayments) -> Result<(u64, Vec<Pendin
                 return payments.forget_failed_attempts(payment).ok_or(None);
             }
             let latest = services.payment_record(&hash).map_err(|error| Some(error.into()))?;
-            Ok(payments.delete(&payment, latest.is_some_and(|latest| latest.index == index)))
+            let is_latest = latest.is_some_and(|latest| latest.index == index);
+            if is_latest && services.store.is_crossing_payment(&hash).map_err(|error| Some(error.into()))? {
+                services.store.forget_crossing_payment(&hash).map_err(|error| Some(error.into()))?;
+            }
+            Ok(payments.delete(&payment, is_latest))
         });
         match change {
             Ok(change) => changes.push(change),
@@ -156,6 +166,21 @@ fn forget(services: &Services, which: ForgetPayments) -> Result<(u64, Vec<Pendin
         Some(hash) if !found => Err(no_payment(&hash)),
         _ => Ok((u64::try_from(changes.len()).unwrap_or(u64::MAX), changes)),
     }
+}
+
+/// For how long a payment is kept that a crossing of another daemon has asked for, in seconds since it ended: the payer's HTLC
+/// may last for two weeks of blocks, and blocks may come half as fast as they should.
+const CROSSING_PAYMENT_SECONDS: u64 = 28 * 24 * 3600;
+
+/// Whether a swap or a crossing may still ask what has become of a payment. To forget it would be to say that it was never made.
+fn is_needed(services: &Services, payment: &outgoing::Payment) -> Result<bool, StoreError> {
+    let hash = &payment.request.payment_hash;
+    let ended = match &payment.state {
+        Stored::Pending => return Ok(true),
+        Stored::Succeeded { at, .. } | Stored::Failed { at, .. } => at.0,
+    };
+    let is_kept = services.now().0 < ended.saturating_add(CROSSING_PAYMENT_SECONDS);
+    Ok(services.is_of_an_open_swap(hash)? || (is_kept && services.store.is_crossing_payment(hash)?))
 }
 
 /// LND's words first.

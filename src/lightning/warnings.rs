@@ -22,7 +22,7 @@ pub(super) fn warnings(services: &Services, states: &[PeerState], crossing: Opti
     });
     let of_crossings = crossing.map(|trouble| {
         format!(
-            "a payment is crossing from one network to the other, and one of them cannot be asked ({trouble}): money can be lost \
+            "a payment is crossing from one network to the other, and cannot be followed on one of them ({trouble}): money can be lost \
              if that lasts for hours"
         )
     });

@@ -73,8 +73,9 @@ impl CrossingNode for CrossingService {
         &self,
         request: Request<leyden::HoldCrossingRequest>,
     ) -> Result<Response<leyden::HoldCrossingResponse>, Status> {
-        let order = crossings::hold(&request.into_inner())?;
-        let payment_request = self.context.lightning()?.hold_crossing(order).await?;
+        let request = request.into_inner();
+        let (book, order) = (crossings::book(&request.book)?, crossings::hold(&request)?);
+        let payment_request = self.context.lightning()?.hold_crossing(book, order).await?;
         Ok(Response::new(leyden::HoldCrossingResponse { payment_request }))
     }
 
@@ -82,16 +83,18 @@ impl CrossingNode for CrossingService {
         &self,
         request: Request<leyden::LookAtHeldRequest>,
     ) -> Result<Response<leyden::HeldCrossing>, Status> {
-        let hash = edge::payment_hash("payment_hash", &request.into_inner().payment_hash)?;
-        Ok(Response::new(crossings::held(self.context.lightning()?.held_crossing(hash).await?)))
+        let leyden::LookAtHeldRequest { payment_hash, book } = request.into_inner();
+        let (book, hash) = (crossings::book(&book)?, edge::payment_hash("payment_hash", &payment_hash)?);
+        Ok(Response::new(crossings::held(self.context.lightning()?.held_crossing(book, hash).await?)))
     }
 
     async fn settle(
         &self,
         request: Request<leyden::SettleCrossingRequest>,
     ) -> Result<Response<leyden::CrossingDone>, Status> {
-        let preimage = PaymentPreimage(edge::bytes32("preimage", &request.into_inner().preimage)?);
-        self.context.lightning()?.settle_crossing(preimage).await?;
+        let leyden::SettleCrossingRequest { preimage, book } = request.into_inner();
+        let preimage = PaymentPreimage(edge::bytes32("preimage", &preimage)?);
+        self.context.lightning()?.settle_crossing(crossings::book(&book)?, preimage).await?;
         Ok(Response::new(leyden::CrossingDone {}))
     }
 
@@ -99,8 +102,9 @@ impl CrossingNode for CrossingService {
         &self,
         request: Request<leyden::GiveUpCrossingRequest>,
     ) -> Result<Response<leyden::CrossingDone>, Status> {
-        let hash = edge::payment_hash("payment_hash", &request.into_inner().payment_hash)?;
-        self.context.lightning()?.give_up_crossing(hash).await?;
+        let leyden::GiveUpCrossingRequest { payment_hash, book } = request.into_inner();
+        let hash = edge::payment_hash("payment_hash", &payment_hash)?;
+        self.context.lightning()?.give_up_crossing(crossings::book(&book)?, hash).await?;
         Ok(Response::new(leyden::CrossingDone {}))
     }
 

@@ -17,6 +17,7 @@
 
 mod cause;
 mod closed;
+mod directory;
 mod key;
 mod leases;
 mod payment_numbers;

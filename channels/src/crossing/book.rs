@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   ask ──► Opening ──► Waiting ── held in full ──► Paying ── preimage ──► Settling ──► Ended(Crossed)
+//!                                                    └── records lost ──► InDoubt ── run out ──► Ended(Unknown)
 //!              │           │                          │
 //!              │           │ not paid in time,        │ failed for good,
 //!              │           │ no time, no room         │ or never begun
@@ -12,10 +13,10 @@ use std::collections::BTreeMap;
 
 use super::{
     CrossingOutbox, margins,
-    node::{Ctx, Effect, Incoming, Key, NodeNow, Order, Outgoing},
+    node::{Ctx, Effect, Incoming, Key, NodeNow, Order, Outgoing, PaymentRecords},
     rate::{Rate, RateError},
     refusal::Refusal,
-    state::{Ask, Crossing, Held, Outcome, Pair, Reason, State},
+    state::{Ask, Begun, Crossing, Held, Outcome, Pair, Reason, State},
 };
 use crate::{
     types::{CltvExpiry, Msat, PaymentHash, UnixTime},
@@ -116,7 +117,7 @@ impl Crossings {
         if invoice.payee == outgoing.node_id {
             return Err(Refusal::OwnInvoice);
         }
-        if known != Outgoing::NeverBegun {
+        if !matches!(known, Outgoing::NeverBegun(_)) {
             return Err(Refusal::Known);
         }
         if amount > rate.most {
@@ -213,10 +214,11 @@ impl Crossings {
                         crossing.state = State::GivingUp { reason };
                         order(crossing, crossing.orders(), outbox);
                     }
-                    Decision::Pay(last_expiry) => {
+                    Decision::Pay { last_expiry, records } => {
                         let deadline = UnixTime(ctx.now.0.saturating_add(margins::PAY_SECONDS));
                         crossing.held = Some(held);
-                        crossing.state = State::Paying { last_expiry, deadline };
+                        let begun = Begun::Unknown(records);
+                        crossing.state = State::Paying { last_expiry, deadline, begun };
                         let pay = Order::Pay(crossing.pay_order(last_expiry, deadline));
                         order(crossing, vec![pay, Order::LookAtOutgoing], outbox);
                     }
@@ -228,7 +230,10 @@ impl Crossings {
             (State::GivingUp { reason }, Incoming::Canceled | Incoming::Missing) => {
                 crossing.state = State::Ended(Outcome::GivenBack(reason.clone()));
             }
-            (State::Waiting | State::GivingUp { .. }, Incoming::Settled) => {
+            (State::InDoubt, Incoming::Canceled | Incoming::Missing) => {
+                crossing.state = State::Ended(Outcome::Unknown);
+            }
+            (State::Waiting | State::InDoubt | State::GivingUp { .. }, Incoming::Settled) => {
                 crossing.state = State::Ended(Outcome::TakenElsewhere);
             }
             (State::Settling { preimage, fee }, Incoming::Settled) => {
@@ -241,7 +246,7 @@ impl Crossings {
                 order(crossing, vec![Order::LookAtOutgoing], outbox);
             }
             (State::Waiting, Incoming::Open)
-            | (State::Settling { .. } | State::GivingUp { .. }, Incoming::Open | Incoming::Held { .. })
+            | (State::InDoubt | State::Settling { .. } | State::GivingUp { .. }, Incoming::Open | Incoming::Held { .. })
             // What is held says nothing while it is not known what has become of the outgoing payment.
             | (State::Opening | State::Paying { .. } | State::Ended(_), _) => {}
         })
@@ -250,8 +255,9 @@ impl Crossings {
     /// What the outgoing node says of the payment.
     pub fn outgoing(&mut self, hash: &PaymentHash, said: Outgoing, ctx: &Ctx) -> CrossingOutbox {
         self.change(hash, |crossing, _, outbox| {
-            let (last_expiry, deadline) = match &crossing.state {
-                State::Paying { last_expiry, deadline } => (*last_expiry, *deadline),
+            let paying = match &crossing.state {
+                State::Paying { last_expiry, deadline, begun } => Some((*last_expiry, *deadline, *begun)),
+                State::InDoubt => None,
                 State::GivingUp { reason } if reason.follows_from_here_alone() => {
                     confirm_giving_up(crossing, said, outbox);
                     return;
@@ -260,22 +266,38 @@ impl Crossings {
                     return;
                 }
             };
-            match said {
-                Outgoing::NeverBegun if ctx.now.0 > deadline.0.saturating_add(margins::FENCE_SECONDS) => {
-                    crossing.state = State::GivingUp { reason: Reason::NotBegun };
+            match (said, paying) {
+                (Outgoing::NeverBegun(records), Some((last_expiry, deadline, Begun::Unknown(noted))))
+                    if records.continues(&noted) =>
+                {
+                    if ctx.now.0 > deadline.0.saturating_add(margins::FENCE_SECONDS) {
+                        crossing.state = State::GivingUp { reason: Reason::NotBegun };
+                    } else {
+                        if ctx.now <= deadline {
+                            let pay = Order::Pay(crossing.pay_order(last_expiry, deadline));
+                            order(crossing, vec![pay], outbox);
+                        }
+                        return;
+                    }
                 }
-                Outgoing::NeverBegun if ctx.now <= deadline => {
-                    order(crossing, vec![Order::Pay(crossing.pay_order(last_expiry, deadline))], outbox);
+                (Outgoing::NeverBegun(_), Some(_)) => crossing.state = State::InDoubt,
+                (Outgoing::UnderWay, Some((last_expiry, deadline, Begun::Unknown(_)))) => {
+                    crossing.state = State::Paying { last_expiry, deadline, begun: Begun::Seen };
                     return;
                 }
-                Outgoing::Paid { preimage, fee } if preimage.hash() == crossing.hash => {
+                (Outgoing::Paid { preimage, fee }, _) if preimage.hash() == crossing.hash => {
                     crossing.state = State::Settling { preimage, fee };
                 }
-                Outgoing::Failed { reason } => {
+                (Outgoing::Failed { reason }, _) => {
                     crossing.state = State::GivingUp { reason: Reason::PaymentFailed { reason } };
                 }
                 // Without the preimage nothing is known.
-                Outgoing::NeverBegun | Outgoing::UnderWay | Outgoing::Paid { .. } => return,
+                (Outgoing::NeverBegun(_) | Outgoing::UnderWay | Outgoing::Paid { .. }, None) => {
+                    // Perhaps what is held has run out.
+                    order(crossing, vec![Order::LookAtIncoming], outbox);
+                    return;
+                }
+                (Outgoing::NeverBegun(_) | Outgoing::UnderWay | Outgoing::Paid { .. }, Some(_)) => return,
             }
             order(crossing, crossing.orders(), outbox);
         })
@@ -338,7 +360,7 @@ struct Room {
 /// What becomes of a payment that is held in full.
 enum Decision {
     Wait,
-    Pay(CltvExpiry),
+    Pay { last_expiry: CltvExpiry, records: PaymentRecords },
     GiveBack(Reason),
 }
 
@@ -361,14 +383,15 @@ fn decide(crossing: &Crossing, held: Held, since: UnixTime, room: &Room, ctx: &C
     if held.amount < crossing.price || limit < crossing.final_blocks {
         return Decision::GiveBack(Reason::TooLate);
     }
-    Decision::Pay(CltvExpiry(outgoing.tip.0.saturating_add(limit)))
+    let last_expiry = CltvExpiry(outgoing.tip.0.saturating_add(limit));
+    Decision::Pay { last_expiry, records: outgoing.records }
 }
 
 /// Gives back what is held if the outgoing node confirms that the payee is not paid. An older data directory may not know that it
 /// is.
 fn confirm_giving_up(crossing: &mut Crossing, said: Outgoing, outbox: &mut CrossingOutbox) {
     match said {
-        Outgoing::NeverBegun | Outgoing::Failed { .. } => {
+        Outgoing::NeverBegun(_) | Outgoing::Failed { .. } => {
             // What has become of it is looked at with the next tick.
             order(crossing, vec![Order::GiveUp], outbox);
             return;
@@ -377,7 +400,7 @@ fn confirm_giving_up(crossing: &mut Crossing, said: Outgoing, outbox: &mut Cross
             crossing.state = State::Settling { preimage, fee };
         }
         Outgoing::UnderWay | Outgoing::Paid { .. } => {
-            crossing.state = State::Paying { last_expiry: CltvExpiry(0), deadline: UnixTime(0) };
+            crossing.state = State::Paying { last_expiry: CltvExpiry(0), deadline: UnixTime(0), begun: Begun::Seen };
         }
     }
     order(crossing, crossing.orders(), outbox);

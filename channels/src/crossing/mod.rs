@@ -20,6 +20,9 @@
 //! - The outgoing invoice is paid only while the whole price is held on the incoming network, and at most once.
 //! - The incoming HTLCs are given back only when no HTLC of the outgoing payment can succeed any more, or when it was never
 //!   begun and never will be. After a restart the fate of the outgoing payment is asked before anything else.
+//! - "There is no such payment" is believed of the records alone that were noted when the payment was decided, or of later ones
+//!   of the same data directory, and not once the payment was seen there. If others say it, nothing is paid again and nothing is
+//!   given back: what is held is held until it runs out.
 //! - The outgoing HTLCs expire so early that their fate is known, and can be told on the incoming network, before the incoming
 //!   ones run out: in time, as the two networks count blocks of their own. Where the two clocks leave too little, nothing is
 //!   quoted, and what has come in is given back.
@@ -50,11 +53,11 @@ mod state;
 mod tests;
 
 pub use book::{Crossings, MAX_INVOICE_BYTES, MAX_UNDER_WAY, MAX_WAITING};
-pub use node::{Ctx, Effect, HoldOrder, Incoming, Key, NodeNow, Order, Outgoing, PayOrder};
+pub use node::{Ctx, Effect, HoldOrder, Incoming, Key, NodeNow, Order, Outgoing, PayOrder, PaymentRecords};
 pub use rate::{Rate, RateError};
 pub use record::RestoreError;
 pub use refusal::Refusal;
-pub use state::{Ask, Crossing, Held, Outcome, Pair, Reason, State};
+pub use state::{Ask, Begun, Crossing, Held, Outcome, Pair, Reason, State};
 
 /// Writes and effects of crossings.
 pub type CrossingOutbox = crate::channel::Outbox<Effect, Key>;

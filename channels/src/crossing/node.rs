@@ -5,7 +5,7 @@ use secp256k1::PublicKey;
 use super::state::Pair;
 use crate::{
     swap::Chain,
-    types::{CltvExpiry, Height, Msat, PaymentHash, PaymentPreimage, UnixTime},
+    types::{CltvExpiry, DirectoryId, Height, Msat, PaymentHash, PaymentPreimage, UnixTime},
 };
 
 /// How crossings name what they keep.
@@ -30,6 +30,25 @@ pub struct NodeNow {
     pub node_id: PublicKey,
     /// The smallest HTLC that is worth a claim on the chain now.
     pub least_claim: Msat,
+    /// What it knows its payments by.
+    pub records: PaymentRecords,
+}
+
+/// What a node knows its payments by. "There is none" of one data directory says nothing of a payment of another one, nor
+/// of one that was made after an older copy of the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PaymentRecords {
+    /// The data directory.
+    pub directory: DirectoryId,
+    /// Payments that were ever begun with it.
+    pub count: u64,
+}
+
+impl PaymentRecords {
+    /// Whether these records have every payment that `earlier` had.
+    pub fn continues(&self, earlier: &Self) -> bool {
+        self.directory == earlier.directory && self.count >= earlier.count
+    }
 }
 
 /// What an event is handled with. A node that cannot be asked is `None`.
@@ -63,8 +82,8 @@ pub enum Incoming {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the text of a variant says what its fields are")]
 pub enum Outgoing {
-    /// It knows of none.
-    NeverBegun,
+    /// These records have none.
+    NeverBegun(PaymentRecords),
     /// HTLCs of it are on their way, or a route is looked for.
     UnderWay,
     /// The payee gave the preimage. The routes cost so much.

@@ -2,16 +2,17 @@
 
 use super::{
     book::Crossings,
+    node::PaymentRecords,
     rate::Rate,
-    state::{Crossing, Held, Outcome, Pair, Reason, State},
+    state::{Begun, Crossing, Held, Outcome, Pair, Reason, State},
 };
 use crate::{
     types::{CltvExpiry, UnixTime},
     wire::codec::{DecodeError, Field, Reader},
 };
 
-/// The format that is written, and the highest that is read.
-const FORMAT: u8 = 1;
+/// The format that is written, and the highest that is read. Format 1 did not know by which records a payment is known.
+const FORMAT: u8 = 2;
 
 /// Why a row cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,7 +87,7 @@ impl Rate {
     }
 
     fn decode(row: &[u8]) -> Result<Self, RestoreError> {
-        let mut reader = begin(row)?;
+        let (mut reader, _) = begin(row)?;
         let rate = Self {
             take: reader.field()?,
             give: reader.field()?,
@@ -149,7 +150,8 @@ impl Crossing {
 
     /// What [`Crossing::encode`] has written, and nothing else.
     pub fn decode(row: &[u8]) -> Result<Self, RestoreError> {
-        let reader = &mut begin(row)?;
+        let (mut reader, format) = begin(row)?;
+        let reader = &mut reader;
         let crossing = Self {
             hash: reader.field()?,
             pair: reader.field()?,
@@ -169,18 +171,19 @@ impl Crossing {
             } else {
                 None
             },
-            state: take_state(reader)?,
+            state: take_state(reader, format)?,
         };
         reader.finish()?;
         Ok(crossing)
     }
 }
 
-fn begin(row: &[u8]) -> Result<Reader<'_>, RestoreError> {
+/// The row's fields, and its format.
+fn begin(row: &[u8]) -> Result<(Reader<'_>, u8), RestoreError> {
     let mut reader = Reader::new(row);
     match reader.field::<u8>()? {
         found if found > FORMAT => Err(RestoreError::Newer { found, known: FORMAT }),
-        _ => Ok(reader),
+        found => Ok((reader, found)),
     }
 }
 
@@ -193,16 +196,20 @@ const CROSSED: u8 = 5;
 const GIVEN_BACK: u8 = 6;
 const TAKEN_ELSEWHERE: u8 = 7;
 const LOST: u8 = 8;
+const IN_DOUBT: u8 = 9;
+const UNKNOWN: u8 = 10;
 
 fn put_state(state: &State, out: &mut Vec<u8>) {
     match state {
         State::Opening => out.push(OPENING),
         State::Waiting => out.push(WAITING),
-        State::Paying { last_expiry, deadline } => {
+        State::Paying { last_expiry, deadline, begun } => {
             out.push(PAYING);
             last_expiry.write(out);
             deadline.0.write(out);
+            put_begun(begun, out);
         }
+        State::InDoubt => out.push(IN_DOUBT),
         State::Settling { preimage, fee } => {
             out.push(SETTLING);
             preimage.write(out);
@@ -227,14 +234,45 @@ fn put_state(state: &State, out: &mut Vec<u8>) {
             preimage.write(out);
             fee.write(out);
         }
+        State::Ended(Outcome::Unknown) => out.push(UNKNOWN),
     }
 }
 
-fn take_state(reader: &mut Reader<'_>) -> Result<State, RestoreError> {
+fn put_begun(begun: &Begun, out: &mut Vec<u8>) {
+    match begun {
+        Begun::Seen => out.push(0),
+        Begun::Unknown(PaymentRecords { directory, count }) => {
+            out.push(1);
+            directory.write(out);
+            count.write(out);
+        }
+    }
+}
+
+/// A payment of which an older row does not say by which records it is known counts as seen: then nothing is given back for
+/// what other records say.
+fn take_begun(reader: &mut Reader<'_>, format: u8) -> Result<Begun, RestoreError> {
+    if format < 2 {
+        return Ok(Begun::Seen);
+    }
+    match reader.field::<u8>()? {
+        0 => Ok(Begun::Seen),
+        1 => Ok(Begun::Unknown(PaymentRecords { directory: reader.field()?, count: reader.field()? })),
+        _ => Err(RestoreError::Unknown("no known begin of its payment")),
+    }
+}
+
+fn take_state(reader: &mut Reader<'_>, format: u8) -> Result<State, RestoreError> {
     Ok(match reader.field::<u8>()? {
         OPENING => State::Opening,
         WAITING => State::Waiting,
-        PAYING => State::Paying { last_expiry: CltvExpiry(reader.field()?), deadline: UnixTime(reader.field()?) },
+        PAYING => State::Paying {
+            last_expiry: CltvExpiry(reader.field()?),
+            deadline: UnixTime(reader.field()?),
+            begun: take_begun(reader, format)?,
+        },
+        IN_DOUBT => State::InDoubt,
+        UNKNOWN => State::Ended(Outcome::Unknown),
         SETTLING => State::Settling { preimage: reader.field()?, fee: reader.field()? },
         GIVING_UP => State::GivingUp { reason: take_reason(reader)? },
         CROSSED => State::Ended(Outcome::Crossed { preimage: reader.field()?, fee: reader.field()? }),

@@ -10,7 +10,7 @@ use crate::{
     types::{CltvExpiry, Msat, PaymentHash, PaymentPreimage, UnixTime},
 };
 
-use super::node::Outgoing;
+use super::node::{Outgoing, PaymentRecords};
 
 /// From which network to which, by their genesis blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,13 +90,25 @@ pub enum State {
     Waiting,
     /// The price is held. The outgoing payment may have been begun, to end by these; 0 if it is under way, and this data directory
     /// is older than its begin.
-    Paying { last_expiry: CltvExpiry, deadline: UnixTime },
+    Paying { last_expiry: CltvExpiry, deadline: UnixTime, begun: Begun },
+    /// The outgoing node does not know a payment that it was told to make, and its records are not those that would: the payee
+    /// may be paid. What is held is neither taken nor given back, unless those records come back.
+    InDoubt,
     /// The payee is paid: what is held has to be taken.
     Settling { preimage: PaymentPreimage, fee: Msat },
     /// The payee is not paid, and will not be: what is held has to go back, once the outgoing node has confirmed it.
     GivingUp { reason: Reason },
     /// Nothing follows.
     Ended(Outcome),
+}
+
+/// What is known of the begin of the outgoing payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// Nothing. These were the outgoing node's records when it was decided.
+    Unknown(PaymentRecords),
+    /// It has been seen.
+    Seen,
 }
 
 /// Why what was held goes back.
@@ -133,6 +145,8 @@ pub enum Outcome {
     TakenElsewhere,
     /// The payee is paid, and what was held went back: the margins were not enough.
     Lost { preimage: PaymentPreimage, fee: Msat },
+    /// Whether the payee is paid was never learnt, and what was held went back when it ran out.
+    Unknown,
 }
 
 impl Reason {
@@ -156,7 +170,7 @@ impl fmt::Display for Reason {
             Self::Full => f.write_str("too much was under way at once"),
             Self::InvoiceExpired => f.write_str("the payee's invoice had expired"),
             Self::TooLate => f.write_str("the payment left too little time"),
-            Self::NotBegun => f.write_str("the payee's network could not be asked in time"),
+            Self::NotBegun => f.write_str("the payment to the payee could not be begun in time"),
             Self::PaymentFailed { reason } => write!(f, "the payee could not be paid: {reason}"),
         }
     }
@@ -169,6 +183,9 @@ impl fmt::Display for Outcome {
             Self::GivenBack(reason) => write!(f, "{reason}"),
             Self::TakenElsewhere => f.write_str("what was held was taken with the preimage of somebody else"),
             Self::Lost { .. } => f.write_str("the payee is paid, and what was held went back"),
+            Self::Unknown => f.write_str(
+                "the payee's network has lost its records of this payment, so the payee may be paid; what was held has run out",
+            ),
         }
     }
 }
@@ -182,7 +199,7 @@ impl Crossing {
     /// Whether the payee may be, or has been, paid while the price is held.
     pub fn is_under_way(&self) -> bool {
         match self.state {
-            State::Paying { .. } | State::Settling { .. } => true,
+            State::Paying { .. } | State::InDoubt | State::Settling { .. } => true,
             State::Opening | State::Waiting | State::GivingUp { .. } | State::Ended(_) => false,
         }
     }
@@ -191,7 +208,11 @@ impl Crossing {
     pub fn is_waiting(&self) -> bool {
         match self.state {
             State::Opening | State::Waiting => true,
-            State::Paying { .. } | State::Settling { .. } | State::GivingUp { .. } | State::Ended(_) => false,
+            State::Paying { .. }
+            | State::InDoubt
+            | State::Settling { .. }
+            | State::GivingUp { .. }
+            | State::Ended(_) => false,
         }
     }
 
@@ -200,7 +221,7 @@ impl Crossing {
         match &self.state {
             State::Opening => vec![Order::Hold(self.hold_order())],
             State::Waiting => vec![Order::LookAtIncoming],
-            State::Paying { .. } => vec![Order::LookAtOutgoing],
+            State::Paying { .. } | State::InDoubt => vec![Order::LookAtOutgoing],
             State::Settling { preimage, .. } => vec![Order::Settle(*preimage), Order::LookAtIncoming],
             // What is still there to be given back is given back once the outgoing node has been asked.
             State::GivingUp { reason } if reason.follows_from_here_alone() => vec![Order::LookAtIncoming],

@@ -32,7 +32,8 @@ use crate::channel::{FailReason, IncomingHtlc, Key, Outbox, Settlement};
 use crate::margins::CLAIM_MARGIN;
 use crate::onion::{FailureMessage, ReceivePayload, SharedSecret, failure};
 use crate::types::{
-    ChannelId, CltvExpiry, Height, HtlcId, Msat, PaymentHash, PaymentPreimage, PaymentSecret, TipTrust, UnixTime,
+    ChannelId, CltvExpiry, DirectoryId, Height, HtlcId, Msat, PaymentHash, PaymentPreimage, PaymentSecret, TipTrust,
+    UnixTime,
 };
 use crate::wire::tlv::RawRecord;
 
@@ -73,8 +74,8 @@ pub struct Invoice {
     pub min_final_cltv_expiry_delta: u32,
     /// Nobody asked for it: the payer brought the preimage.
     pub keysend: bool,
-    /// For how long its HTLCs are held.
-    pub hold: Hold,
+    /// Who decides what becomes of its HTLCs, if it has no preimage.
+    pub holder: Holder,
     /// What has become of it.
     pub state: InvoiceState,
 }
@@ -86,15 +87,49 @@ impl Invoice {
     }
 }
 
-/// For how long HTLCs without a preimage are held.
+/// Who decides what becomes of HTLCs that are held. Nobody else's machine takes the invoice for its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Holder {
+    /// Whoever made it by a call.
+    #[default]
+    Person,
+    /// The initiator of the submarine swap in with its hash, who alone knows the preimage.
+    SwapIn,
+    /// The participant of the submarine swap out with its hash: coins are locked for it.
+    SwapOut,
+    /// The crossing with its hash, of the daemon with this data directory: another payment is made for it. `None`: an earlier
+    /// version did not say of which daemon.
+    Crossing(Option<DirectoryId>),
+}
+
+impl Holder {
+    /// For how long it holds.
+    pub fn hold(self) -> Hold {
+        match self {
+            Self::Person | Self::SwapIn => Hold::WhileSafe,
+            Self::SwapOut | Self::Crossing(_) => Hold::UntilExpiry,
+        }
+    }
+}
+
+/// For how long HTLCs without a preimage are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
     /// As long as no channel has to be closed for a preimage that is told.
-    #[default]
     WhileSafe,
     /// Until they expire, and whatever the chain has come to: something that was paid elsewhere depends on them, so that a
     /// preimage that comes late is claimed on the chain, and to give them back early would be to lose them.
     UntilExpiry,
+}
+
+impl Hold {
+    /// Blocks before the first expiry at which what is held is given up.
+    pub(crate) fn margin(self) -> u32 {
+        match self {
+            Self::WhileSafe => CLAIM_MARGIN,
+            Self::UntilExpiry => 0,
+        }
+    }
 }
 
 /// What has become of an invoice.
@@ -129,11 +164,7 @@ impl Accepted {
 
     /// Whether they are to be given up.
     fn is_over(&self, hold: Hold, tip: Height) -> bool {
-        let margin = match hold {
-            Hold::WhileSafe => CLAIM_MARGIN,
-            Hold::UntilExpiry => 0,
-        };
-        self.expiry().0 <= tip.0.saturating_add(margin)
+        self.expiry().0 <= tip.0.saturating_add(hold.margin())
     }
 }
 
@@ -349,10 +380,10 @@ impl Invoices {
             return Err(InvoiceError::NotAccepted);
         };
         // What was paid elsewhere is paid, whether or not these HTLCs can still be had.
-        if ctx.trust == TipTrust::InDoubt && open.get().invoice.hold == Hold::WhileSafe {
+        if ctx.trust == TipTrust::InDoubt && open.get().invoice.holder.hold() == Hold::WhileSafe {
             return Err(InvoiceError::TipInDoubt);
         }
-        if accepted.is_over(open.get().invoice.hold, ctx.tip) {
+        if accepted.is_over(open.get().invoice.holder.hold(), ctx.tip) {
             // The next tick gives it up.
             return Err(InvoiceError::TooLate);
         }
@@ -484,7 +515,7 @@ impl Invoices {
             expiry_seconds: KEYSEND_EXPIRY_SECONDS,
             min_final_cltv_expiry_delta: CLAIM_MARGIN,
             keysend: true,
-            hold: Hold::WhileSafe,
+            holder: Holder::Person,
             state: InvoiceState::Open,
         };
         self.count(&invoice, outbox);
@@ -500,7 +531,7 @@ impl Invoices {
         let mut over = Vec::new();
         for (hash, open) in &mut self.open {
             if let InvoiceState::Accepted(accepted) = &open.invoice.state {
-                if accepted.is_over(open.invoice.hold, height) {
+                if accepted.is_over(open.invoice.holder.hold(), height) {
                     over.push(*hash);
                 }
                 continue;

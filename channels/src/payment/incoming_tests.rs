@@ -76,7 +76,7 @@ fn invoice(preimage: Option<PaymentPreimage>) -> Invoice {
         expiry_seconds: 60,
         min_final_cltv_expiry_delta: 80,
         keysend: false,
-        hold: Hold::WhileSafe,
+        holder: Holder::Person,
         state: InvoiceState::Open,
     }
 }
@@ -441,7 +441,7 @@ fn what_a_tick_does_to_many_invoices_has_one_order() {
 /// The whole amount, for an invoice that is held until its HTLCs expire.
 fn held_until_expiry(disk: &mut Disk) -> Invoices {
     let mut invoices = Invoices::default();
-    disk.run(invoices.add(Invoice { hold: Hold::UntilExpiry, ..invoice(None) }).unwrap());
+    disk.run(invoices.add(Invoice { holder: Holder::SwapOut, ..invoice(None) }).unwrap());
     disk.run(invoices.arrived(part(0, 1_000), None, &ctx(NOW, TIP)));
     assert!(matches!(disk.only().state, InvoiceState::Accepted(_)));
     invoices

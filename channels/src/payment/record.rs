@@ -11,7 +11,7 @@ use crate::wire::codec::{DecodeError, Field, Reader};
 use crate::wire::tlv::RawRecord;
 
 use super::HintHop;
-use super::incoming::{Accepted, Hold, Invoice, InvoiceState, PaidBy, Settled};
+use super::incoming::{Accepted, Holder, Invoice, InvoiceState, PaidBy, Settled};
 use super::outgoing::{
     Attempt, AttemptFailure, AttemptState, Payment, PaymentFailure, PaymentLimits, PaymentRequest, PaymentState,
     Refused,
@@ -21,7 +21,8 @@ use super::route::{Hop, Route};
 /// Format 1 had neither hints, limits and custom records of payments nor held and spontaneous invoices.
 /// Format 2 did not know what was taken back on the chain, and kept neither what a recipient says of an HTLC that it refuses nor the preference of time over fees.
 /// Format 3 did not know for how long an invoice is held.
-const FORMAT: u8 = 4;
+/// Format 4 did not know who holds it.
+const FORMAT: u8 = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the error text of each variant says it")]
@@ -84,7 +85,7 @@ fn put_invoice(out: &mut Vec<u8>, invoice: &Invoice) {
         expiry_seconds,
         min_final_cltv_expiry_delta,
         keysend,
-        hold,
+        holder,
         state,
     } = invoice;
     index.write(out);
@@ -98,7 +99,7 @@ fn put_invoice(out: &mut Vec<u8>, invoice: &Invoice) {
     expiry_seconds.write(out);
     min_final_cltv_expiry_delta.write(out);
     u8::from(*keysend).write(out);
-    u8::from(*hold == Hold::UntilExpiry).write(out);
+    put_holder(out, *holder);
     match state {
         InvoiceState::Open => 0_u8.write(out),
         InvoiceState::Settled(Settled { index, at, amount, htlcs }) => {
@@ -121,19 +122,29 @@ fn put_invoice(out: &mut Vec<u8>, invoice: &Invoice) {
 fn take_invoice(reader: &mut Reader<'_>, format: u8) -> Result<Invoice, RecordError> {
     let old = format < 2;
     let paid = |reader: &mut Reader<'_>| take_paid(reader, format);
+    let index = reader.field()?;
+    let payment_hash = reader.field()?;
+    let preimage = if old { Some(reader.field()?) } else { take_option(reader)? };
+    let payment_secret = reader.field()?;
+    let amount = take_option(reader)?;
+    let memo = take_text(reader)?;
     Ok(Invoice {
-        index: reader.field()?,
-        payment_hash: reader.field()?,
-        preimage: if old { Some(reader.field()?) } else { take_option(reader)? },
-        payment_secret: reader.field()?,
-        amount: take_option(reader)?,
-        memo: take_text(reader)?,
+        index,
+        payment_hash,
+        preimage,
+        payment_secret,
+        amount,
         bolt11: take_text(reader)?,
         created: UnixTime(reader.field()?),
         expiry_seconds: reader.field()?,
         min_final_cltv_expiry_delta: reader.field()?,
         keysend: if old { false } else { reader.field::<u8>()? != 0 },
-        hold: if format >= 4 && reader.field::<u8>()? != 0 { Hold::UntilExpiry } else { Hold::WhileSafe },
+        holder: match format {
+            5.. => take_holder(reader)?,
+            4 if reader.field::<u8>()? != 0 => old_holder(&memo),
+            _ => Holder::Person,
+        },
+        memo,
         state: match reader.field::<u8>()? {
             0 => InvoiceState::Open,
             1 => InvoiceState::Settled(Settled {
@@ -151,6 +162,39 @@ fn take_invoice(reader: &mut Reader<'_>, format: u8) -> Result<Invoice, RecordEr
             _ => return Err(RecordError::Meaningless("the state of an invoice")),
         },
     })
+}
+
+const PERSON: u8 = 0;
+const SWAP_IN: u8 = 1;
+const SWAP_OUT: u8 = 2;
+const CROSSING: u8 = 3;
+
+fn put_holder(out: &mut Vec<u8>, holder: Holder) {
+    match holder {
+        Holder::Person => out.push(PERSON),
+        Holder::SwapIn => out.push(SWAP_IN),
+        Holder::SwapOut => out.push(SWAP_OUT),
+        Holder::Crossing(book) => {
+            out.push(CROSSING);
+            put_option(out, book.as_ref());
+        }
+    }
+}
+
+fn take_holder(reader: &mut Reader<'_>) -> Result<Holder, RecordError> {
+    Ok(match reader.field::<u8>()? {
+        PERSON => Holder::Person,
+        SWAP_IN => Holder::SwapIn,
+        SWAP_OUT => Holder::SwapOut,
+        CROSSING => Holder::Crossing(take_option(reader)?),
+        _ => return Err(RecordError::Meaningless("who holds an invoice")),
+    })
+}
+
+/// Whose invoice it is that a program of format 4 held until its expiry. Only swaps and crossings had such, and their texts
+/// were these programs' own.
+fn old_holder(memo: &str) -> Holder {
+    if memo == "submarine swap" { Holder::SwapOut } else { Holder::Crossing(None) }
 }
 
 fn put_paid(out: &mut Vec<u8>, paid: &PaidBy) {
@@ -443,7 +487,9 @@ mod tests {
     use secp256k1::SECP256K1;
 
     use super::*;
-    use crate::types::{ChannelId, CltvExpiry, HtlcId, Msat, PaymentPreimage, PaymentSecret, ShortChannelId};
+    use crate::types::{
+        ChannelId, CltvExpiry, DirectoryId, HtlcId, Msat, PaymentPreimage, PaymentSecret, ShortChannelId,
+    };
 
     fn payment(state: PaymentState) -> Payment {
         let session_key = SecretKey::from_slice(&[3; 32]).unwrap();
@@ -554,9 +600,13 @@ mod tests {
                 expiry_seconds: 3600,
                 min_final_cltv_expiry_delta: 18,
                 keysend: true,
-                hold: Hold::UntilExpiry,
+                holder: Holder::Crossing(Some(DirectoryId([3; 32]))),
                 state,
             };
+            for holder in [Holder::Person, Holder::SwapIn, Holder::SwapOut, Holder::Crossing(None)] {
+                let invoice = Invoice { holder, ..invoice.clone() };
+                assert_eq!(decode_invoice(&encode_invoice(&invoice)).unwrap(), invoice);
+            }
             let bytes = encode_invoice(&invoice);
             assert_eq!(decode_invoice(&bytes).unwrap(), invoice);
             for length in 0..bytes.len() {

@@ -15,8 +15,8 @@ use secp256k1::ecdsa::Signature;
 use thiserror::Error;
 
 use crate::types::{
-    ChannelId, CltvExpiry, CommitmentNumber, FeeratePerKw, HtlcId, Msat, NodeId, PaymentHash, PaymentPreimage,
-    PaymentSecret, ShortChannelId,
+    ChannelId, CltvExpiry, CommitmentNumber, DirectoryId, FeeratePerKw, HtlcId, Msat, NodeId, PaymentHash,
+    PaymentPreimage, PaymentSecret, ShortChannelId,
 };
 use crate::wire::bigsize;
 
@@ -183,6 +183,7 @@ macro_rules! newtype_fields {
 
 newtype_fields!(
     ChannelId([u8; 32]),
+    DirectoryId([u8; 32]),
     PaymentHash([u8; 32]),
     PaymentPreimage([u8; 32]),
     PaymentSecret([u8; 32]),

@@ -10,8 +10,8 @@ use leyden_proto::{
     invoicesrpc::invoices_client::InvoicesClient,
     leyden::{
         chain_client::ChainClient, channels_client::ChannelsClient, crossing_client::CrossingClient,
-        limits_client::LimitsClient, swap_client::SwapClient, tower_client::TowerClient, towers_client::TowersClient,
-        wallet_client::WalletClient,
+        crossing_node_client::CrossingNodeClient, limits_client::LimitsClient, swap_client::SwapClient,
+        tower_client::TowerClient, towers_client::TowersClient, wallet_client::WalletClient,
     },
     lnrpc::{
         lightning_client::LightningClient, state_client::StateClient, wallet_unlocker_client::WalletUnlockerClient,
@@ -233,6 +233,11 @@ impl Client {
     /// `leyden.Crossing`.
     pub fn crossing(&self) -> CrossingClient<Authorized> {
         CrossingClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
+    }
+
+    /// `leyden.CrossingNode`.
+    pub fn crossing_node(&self) -> CrossingNodeClient<Authorized> {
+        CrossingNodeClient::with_interceptor(self.channel.clone(), self.macaroon.clone())
     }
 
     /// `leyden.Limits`.

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use leyden_channels::{
     crossing::{HoldOrder, Incoming, NodeNow, Outgoing, PayOrder},
     payment::InvoiceNetwork,
-    types::{PaymentHash, PaymentPreimage},
+    types::{DirectoryId, PaymentHash, PaymentPreimage},
 };
 
 /// Why a node does not do what it is asked for, in words for a person.
@@ -28,15 +28,16 @@ pub(crate) struct NodeStatus {
     pub now: NodeNow,
 }
 
-/// All of it is harmless to repeat.
+/// All of it is harmless to repeat. `book` is the data directory of the daemon whose crossing it is: no other's held invoice is
+/// shown or touched.
 #[async_trait]
 pub(crate) trait CrossingNode: Send + Sync {
     async fn status(&self) -> Result<NodeStatus, NodeError>;
     /// The invoice; refused if there is another one with the hash.
-    async fn hold(&self, order: HoldOrder) -> Result<String, NodeError>;
-    async fn held(&self, hash: PaymentHash) -> Result<Incoming, NodeError>;
-    async fn settle(&self, preimage: PaymentPreimage) -> Result<(), NodeError>;
-    async fn give_up(&self, hash: PaymentHash) -> Result<(), NodeError>;
+    async fn hold(&self, book: DirectoryId, order: HoldOrder) -> Result<String, NodeError>;
+    async fn held(&self, book: DirectoryId, hash: PaymentHash) -> Result<Incoming, NodeError>;
+    async fn settle(&self, book: DirectoryId, preimage: PaymentPreimage) -> Result<(), NodeError>;
+    async fn give_up(&self, book: DirectoryId, hash: PaymentHash) -> Result<(), NodeError>;
     async fn pay(&self, order: PayOrder) -> Result<(), NodeError>;
     async fn payment(&self, hash: PaymentHash) -> Result<Outgoing, NodeError>;
 }

@@ -30,6 +30,9 @@ use crate::{
 /// How often what is open is looked at: what a payer waits for beside the payments themselves.
 const LOOK: Duration = Duration::from_millis(250);
 
+const RECORDS_LOST: &str =
+    "the payee's daemon has another data directory, or an older copy, than when it was told to pay";
+
 pub(crate) struct CrossingTask {
     mailbox: mpsc::Receiver<Call>,
     trouble: Trouble,
@@ -281,11 +284,12 @@ impl Desk {
             self.carry_out(outbox).await?;
         }
         let is_at_risk = self.crossings.all().any(|crossing| !crossing.is_over() && !crossing.is_waiting());
-        let trouble = trouble.filter(|_| is_at_risk);
+        let is_in_doubt = self.crossings.all().any(|crossing| crossing.state == State::InDoubt);
+        let trouble = trouble.filter(|_| is_at_risk).or_else(|| is_in_doubt.then(|| RECORDS_LOST.to_owned()));
         if self.trouble.set(trouble.clone())
             && let Some(trouble) = trouble
         {
-            warn!(%trouble, "a payment is crossing, and one of its networks cannot be asked; it is tried until it can");
+            warn!(%trouble, "a payment is crossing, and cannot be followed on one of its networks; it is tried until it can");
         }
         Ok(())
     }
@@ -328,14 +332,14 @@ impl Desk {
             Order::Hold(_) | Order::LookAtIncoming | Order::Settle(_) | Order::GiveUp => pair.incoming,
             Order::LookAtOutgoing | Order::Pay(_) => pair.outgoing,
         };
-        let node = self.node_at(at)?;
+        let (node, book) = (self.node_at(at)?, self.services.directory);
         let failed = match order {
-            Order::Hold(order) => match node.hold(order).await {
+            Order::Hold(order) => match node.hold(book, order).await {
                 Ok(request) => return Some(self.crossings.opened(&hash, request)),
                 Err(NodeError::Refused(_)) => return Some(self.crossings.not_opened(&hash)),
                 Err(error @ NodeError::Away(_)) => error,
             },
-            Order::LookAtIncoming => match node.held(hash).await {
+            Order::LookAtIncoming => match node.held(book, hash).await {
                 Ok(said) => {
                     let ctx = self.ctx(&pair);
                     return Some(self.crossings.incoming(&hash, said, &ctx));
@@ -349,8 +353,8 @@ impl Desk {
                 }
                 Err(error) => error,
             },
-            Order::Settle(preimage) => node.settle(preimage).await.err()?,
-            Order::GiveUp => node.give_up(hash).await.err()?,
+            Order::Settle(preimage) => node.settle(book, preimage).await.err()?,
+            Order::GiveUp => node.give_up(book, hash).await.err()?,
             Order::Pay(order) => node.pay(order).await.err()?,
         };
         if matches!(failed, NodeError::Away(_)) {
@@ -372,6 +376,11 @@ fn tell(hash: &PaymentHash, state: Option<&State>) {
         Some(State::Paying { .. }) => {
             info!(crossing = %hash, "a payment has come in, and goes out on the other network")
         }
+        Some(State::InDoubt) => warn!(
+            crossing = %hash,
+            "the payee's network does not know the payment that it was told to make: its data directory is another one, or an older \
+             copy. The payee may be paid; what was held is held until it runs out. Give that daemon the directory that it had"
+        ),
         Some(State::Settling { .. }) => info!(crossing = %hash, "the payee is paid; what was held is taken"),
         Some(State::GivingUp { reason }) => info!(crossing = %hash, %reason, "what was held goes back"),
         Some(State::Ended(outcome @ Outcome::Lost { .. })) => {

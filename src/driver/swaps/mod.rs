@@ -116,6 +116,8 @@ pub(crate) struct AcceptSubmarine {
     pub coins: Amount,
     pub payment: Msat,
     pub terms: SubmarineTerms,
+    /// For at most how many seconds the caller's coins may be locked, if it gives some.
+    pub locked_for: u64,
 }
 
 /// What each side of a submarine swap decides for itself.

@@ -15,7 +15,7 @@ use bitcoin::{Amount, Transaction};
 use leyden_channels::{
     payment::{
         self, Description, HintHop, InvoiceRequest,
-        incoming::{self, Hold, InvoiceState},
+        incoming::{self, InvoiceState},
         outgoing::{PaymentLimits, PaymentRequest, PaymentState},
     },
     swap::{
@@ -40,7 +40,10 @@ use super::{
 use crate::{driver::services::Services, store::StoreError};
 
 /// Parts of a payment at most, if the recipient takes several.
-const MAX_PARTS: u16 = 16;
+const MAX_PARTS: u64 = 16;
+/// A part is on average at least so many times what is worth a claim on the chain: of smaller ones it is known only days after
+/// their expiry what has become of them, and the coins may have gone back by then.
+const WORTH_A_PART: u64 = 8;
 /// What the payer reads in the invoice.
 const MEMO: &str = "submarine swap";
 
@@ -156,7 +159,7 @@ impl SubmarineDesk {
         let invoice = match direction {
             Direction::In => {
                 let seconds = invoice_seconds(bargain.blocks(terms.depth), status.chain.spacing);
-                Some(self.invoice(hash, payment, bargain.final_cltv(terms.depth), seconds, hints)?)
+                Some(self.invoice(direction, hash, payment, bargain.final_cltv(terms.depth), seconds, hints)?)
             }
             Direction::Out => None,
         };
@@ -166,18 +169,32 @@ impl SubmarineDesk {
     }
 
     async fn accept(&mut self, request: AcceptSubmarine, hints: Vec<Vec<HintHop>>) -> Made {
-        let AcceptSubmarine { offer, direction, coins, payment, terms } = request;
+        let AcceptSubmarine { offer, direction, coins, payment, terms, locked_for } = request;
         if self.book.swaps.contains_key(&offer.hash) {
             return Err(SwapRefused::Known);
         }
+        if self.book.services.is_of_a_crossing(&offer.hash).map_err(refused)?
+            || (offer.direction == Direction::In
+                && self.book.services.payment_now(&offer.hash).map_err(refused)?.is_some())
+        {
+            return Err(SwapRefused::Refused(
+                "a payment with this hash is known here already: ask for a new offer".into(),
+            ));
+        }
+        if offer.direction == Direction::In {
+            self.check_worth(offer.payment)?;
+        }
         let status = self.now().await?;
+        if offer.direction == Direction::Out {
+            check_lock_time(&offer, &status, locked_for)?;
+        }
         let request = self.request(terms, &status).await?;
         let invoice = match offer.direction {
             Direction::In => None,
             Direction::Out => {
                 let blocks = offer.refund_height.0.saturating_sub(status.tip.height.0);
                 let seconds = invoice_seconds(blocks, status.chain.spacing);
-                Some(self.invoice(offer.hash, offer.payment, offer.final_cltv, seconds, hints)?)
+                Some(self.invoice(offer.direction, offer.hash, offer.payment, offer.final_cltv, seconds, hints)?)
             }
         };
         let text = invoice.as_ref().map(|invoice| invoice.bolt11.clone()).unwrap_or_default();
@@ -202,6 +219,7 @@ impl SubmarineDesk {
     /// A held invoice, signed and not kept yet.
     fn invoice(
         &self,
+        direction: Direction,
         hash: PaymentHash,
         amount: Msat,
         final_cltv: u32,
@@ -236,10 +254,21 @@ impl SubmarineDesk {
             expiry_seconds,
             min_final_cltv_expiry_delta: final_cltv,
             keysend: false,
-            // Coins are locked against it: a preimage that shows late on the chain is worth these HTLCs still.
-            hold: Hold::UntilExpiry,
+            holder: direction.holder(),
             state: InvoiceState::Open,
         })
+    }
+
+    /// What is not worth its claim on the chain may be taken long after its expiry, when the coins are back.
+    fn check_worth(&self, payment: Msat) -> Result<(), SwapRefused> {
+        let least = self.book.services.least_claim();
+        if payment >= least {
+            return Ok(());
+        }
+        Err(SwapRefused::Refused(format!(
+            "{payment} are too little to be claimed on the chain if they have to be, at today's fees: at least {least} are paid for \
+             coins"
+        )))
     }
 
     /// The invoice is durable before the swap that relies on it.
@@ -490,7 +519,7 @@ impl SubmarineDesk {
                 }
             }
             Effect::Pay { invoice, max_fee, max_cltv } => {
-                if let Err(error) = self.pay(&invoice, max_fee, max_cltv).await {
+                if let Err(error) = self.pay(id, &invoice, max_fee, max_cltv).await {
                     warn!(swap = %id, %error, "the payment of a swap does not begin; it is tried again at the next block");
                 }
             }
@@ -530,11 +559,17 @@ impl SubmarineDesk {
         self.effects_of(id, event).await.map(Result::unwrap_or_default)
     }
 
-    async fn pay(&self, text: &str, max_fee: Msat, max_cltv: u32) -> Result<(), SwapRefused> {
+    async fn pay(&self, id: PaymentHash, text: &str, max_fee: Msat, max_cltv: u32) -> Result<(), SwapRefused> {
         let services = &self.book.services;
         let invoice = payment::Invoice::parse(text, services.invoice_network).map_err(refused)?;
         let takes_parts = invoice.features.supports(Feature::BasicMpp);
         let amount = invoice.amount.ok_or_else(|| refused("the invoice names no amount"))?;
+        // Fees may have risen since it was accepted. In a swap out the payer's coins are the other's, and wait for nobody.
+        if self.book.swaps.get(&id).is_some_and(|swap| swap.offer().direction == Direction::In) {
+            self.check_worth(amount)?;
+        }
+        let parts = amount.0 / self.book.services.least_claim().0.saturating_mul(WORTH_A_PART).max(1);
+        let max_parts = if takes_parts { u16::try_from(parts.clamp(1, MAX_PARTS)).unwrap_or(1) } else { 1 };
         let request = PaymentRequest {
             payment_hash: invoice.payment_hash,
             destination: invoice.payee,
@@ -546,11 +581,7 @@ impl SubmarineDesk {
             deadline: UnixTime(services.now().0.saturating_add(margins::PAY_SECONDS)),
             bolt11: text.to_owned(),
             hints: invoice.route_hints,
-            limits: PaymentLimits {
-                max_parts: if takes_parts { MAX_PARTS } else { 1 },
-                max_cltv: Some(max_cltv),
-                ..PaymentLimits::default()
-            },
+            limits: PaymentLimits { max_parts, max_cltv: Some(max_cltv), ..PaymentLimits::default() },
             keysend: None,
             custom_records: Vec::new(),
         };
@@ -585,6 +616,21 @@ impl SubmarineDesk {
         let Some(swap) = self.book.is_news(&id).cloned() else { return };
         let _ = self.book.ways.news.send(self.info(&swap));
     }
+}
+
+/// Whether the coins come back within so many seconds, at the slower of the spacing that the chain should have and the one that it has.
+fn check_lock_time(offer: &Offer, status: &LegStatus, locked_for: u64) -> Result<(), SwapRefused> {
+    let blocks = offer.refund_height.0.saturating_sub(status.tip.height.0);
+    let seconds = u64::from(blocks).saturating_mul(u64::from(status.chain.spacing.max(status.spacing)));
+    if seconds <= locked_for {
+        return Ok(());
+    }
+    Err(SwapRefused::Refused(format!(
+        "the offer locks your coins for {blocks} blocks, some {} hours, and {} is what you allow: ask for an offer of fewer blocks, or \
+         allow more with --inner-hours",
+        seconds.div_ceil(3_600),
+        locked_for / 3_600
+    )))
 }
 
 /// For how long the invoice can be paid: twice the time until the coins go back, so that slow blocks do not end it.

@@ -1,8 +1,8 @@
 //! Payments that cross between two networks.
 
 use leyden_channels::{
-    crossing::{HoldOrder, Incoming, Outcome, Outgoing, PayOrder, Rate, State},
-    types::{CltvExpiry, Msat, UnixTime},
+    crossing::{HoldOrder, Incoming, Outcome, Outgoing, PayOrder, PaymentRecords, Rate, State},
+    types::{CltvExpiry, DirectoryId, Msat, UnixTime},
 };
 use leyden_proto::leyden;
 
@@ -69,8 +69,9 @@ pub(crate) fn info(info: &CrossingInfo) -> leyden::CrossingInfo {
         State::Opening
         | State::Waiting
         | State::Paying { .. }
+        | State::InDoubt
         | State::GivingUp { .. }
-        | State::Ended(Outcome::GivenBack(_) | Outcome::TakenElsewhere) => (Vec::new(), Msat::ZERO),
+        | State::Ended(Outcome::GivenBack(_) | Outcome::TakenElsewhere | Outcome::Unknown) => (Vec::new(), Msat::ZERO),
     };
     leyden::CrossingInfo {
         payment_hash: crossing.hash.0.to_vec(),
@@ -90,7 +91,12 @@ pub(crate) fn info(info: &CrossingInfo) -> leyden::CrossingInfo {
         incoming_expiry: crossing.held.map_or(0, |held| held.expiry.0),
         outgoing_expiry: match crossing.state {
             State::Paying { last_expiry, .. } => last_expiry.0,
-            State::Opening | State::Waiting | State::Settling { .. } | State::GivingUp { .. } | State::Ended(_) => 0,
+            State::Opening
+            | State::Waiting
+            | State::InDoubt
+            | State::Settling { .. }
+            | State::GivingUp { .. }
+            | State::Ended(_) => 0,
         },
     }
 }
@@ -100,12 +106,14 @@ fn state(state: &State) -> (&'static str, String) {
         State::Opening => "opening",
         State::Waiting => "waiting",
         State::Paying { .. } => "paying",
+        State::InDoubt => "in_doubt",
         State::Settling { .. } => "settling",
         State::GivingUp { reason } => return ("giving_up", reason.to_string()),
         State::Ended(Outcome::Crossed { .. }) => "crossed",
         State::Ended(Outcome::GivenBack(reason)) => return ("given_back", reason.to_string()),
         State::Ended(outcome @ Outcome::TakenElsewhere) => return ("taken_elsewhere", outcome.to_string()),
         State::Ended(outcome @ Outcome::Lost { .. }) => return ("lost", outcome.to_string()),
+        State::Ended(outcome @ Outcome::Unknown) => return ("unknown", outcome.to_string()),
     };
     (name, String::new())
 }
@@ -121,7 +129,14 @@ pub(crate) fn status(status: &CrossingStatus) -> leyden::CrossingStatus {
         node_id: now.node_id.serialize().to_vec(),
         invoice_prefix: invoices.prefix().to_owned(),
         least_claim_msat: now.least_claim.0,
+        directory: now.records.directory.0.to_vec(),
+        payments: now.records.count,
     }
+}
+
+/// Whose crossing it is.
+pub(crate) fn book(bytes: &[u8]) -> Checked<DirectoryId> {
+    edge::bytes32("book", bytes).map(DirectoryId)
 }
 
 pub(crate) fn hold(request: &leyden::HoldCrossingRequest) -> Checked<HoldOrder> {
@@ -168,7 +183,9 @@ pub(crate) fn pay(request: leyden::PayCrossingRequest) -> Checked<PayOrder> {
 pub(crate) fn payment(payment: Outgoing) -> leyden::CrossingPayment {
     let plain = |state: &str| leyden::CrossingPayment { state: state.to_owned(), ..leyden::CrossingPayment::default() };
     match payment {
-        Outgoing::NeverBegun => plain("never_begun"),
+        Outgoing::NeverBegun(PaymentRecords { directory, count }) => {
+            leyden::CrossingPayment { directory: directory.0.to_vec(), payments: count, ..plain("never_begun") }
+        }
         Outgoing::UnderWay => plain("under_way"),
         Outgoing::Paid { preimage, fee } => {
             leyden::CrossingPayment { preimage: preimage.0.to_vec(), fee_msat: fee.0, ..plain("paid") }

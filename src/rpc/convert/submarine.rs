@@ -3,7 +3,7 @@
 use bitcoin::Amount;
 use leyden_channels::{
     swap::{
-        Role,
+        Outcome, Role, margins,
         submarine::{Acceptance, Direction, Lightning, Offer, Payment, Phase, Receipt, Submarine},
     },
     types::Msat,
@@ -13,14 +13,15 @@ use leyden_proto::leyden;
 use super::{
     edge::{self, wrong},
     signed,
-    swaps::{DEPTH, MAX_LOCK_FEE, contract_leg, ended},
+    swaps::{DEPTH, MAX_LOCK_FEE, contract_leg, ended, seconds},
 };
 use crate::api::{AcceptSubmarine, ApiError, QuoteSubmarine, SubmarineTerms};
 
 type Checked<T> = Result<T, ApiError>;
 
-/// The share of a payment that its route may cost if nothing else is said: a twentieth, as `leyden payinvoice` has it.
-const ROUTE_FEE_SHARE: u64 = 20;
+/// The share of a payment that its route may cost if nothing else is said: half a percent, as of crossings. The invoice is the
+/// other's, and so may be the only route to it: what is allowed is what it takes.
+const ROUTE_FEE_SHARE: u64 = 200;
 
 pub(crate) fn quote(request: &leyden::SubmarineQuoteRequest) -> Checked<QuoteSubmarine> {
     let payment = payment("payment", request.payment)?;
@@ -41,6 +42,7 @@ pub(crate) fn accept(request: &leyden::SubmarineAcceptRequest) -> Checked<Accept
         coins: edge::positive_amount("coins", request.coins)?,
         payment,
         terms: terms(request.depth, request.max_lock_fee, request.max_route_fee, payment)?,
+        locked_for: seconds(request.locked_hours, margins::INNER_SECONDS),
     })
 }
 
@@ -81,6 +83,7 @@ pub(super) fn info(swap: &Submarine, network: &str, warnings: &[String]) -> leyd
         payment_state: payment_state.to_owned(),
         expiry_height: expiry,
         invoice: invoice.to_owned(),
+        max_route_fee: if swap.gives_coins() { 0 } else { signed(swap.max_route_fee().floor_sat()) },
         ..leyden::SwapLegInfo::default()
     };
     let (give, get) = if swap.gives_coins() { (coins, payment) } else { (payment, coins) };
@@ -131,6 +134,7 @@ fn phase(phase: Phase) -> &'static str {
         Phase::Settled => "settled",
         Phase::Refunding => "refunding",
         Phase::Refunded => "refunded",
+        Phase::Lost => ended(Outcome::Lost),
         Phase::Ended(outcome) => ended(outcome),
     }
 }

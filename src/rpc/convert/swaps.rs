@@ -24,7 +24,7 @@ pub(super) const DEPTH: u32 = margins::DEPTH;
 pub(super) const MAX_LOCK_FEE: Amount = Amount::from_sat(10_000);
 
 /// 0 means the usual.
-fn seconds(hours: u32, usual: u64) -> u64 {
+pub(super) fn seconds(hours: u32, usual: u64) -> u64 {
     if hours == 0 { usual } else { u64::from(hours) * 3_600 }
 }
 

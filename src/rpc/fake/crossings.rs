@@ -3,10 +3,10 @@
 use async_trait::async_trait;
 use bitcoin::constants::ChainHash;
 use leyden_channels::{
-    crossing::{Crossing, HoldOrder, Incoming, NodeNow, Outgoing, Pair, PayOrder, Rate, State},
+    crossing::{Crossing, HoldOrder, Incoming, NodeNow, Outgoing, Pair, PayOrder, PaymentRecords, Rate, State},
     payment::InvoiceNetwork,
     swap::Chain,
-    types::{CltvExpiry, Height, Msat, PaymentHash, PaymentPreimage, UnixTime},
+    types::{CltvExpiry, DirectoryId, Height, Msat, PaymentHash, PaymentPreimage, UnixTime},
 };
 
 use super::{Fake, node_id};
@@ -79,25 +79,26 @@ impl Crossings for Fake {
             is_current: true,
             node_id: node_id(),
             least_claim: Msat(500_000),
+            records: PaymentRecords { directory: DirectoryId([3; 32]), count: 12 },
         };
         self.answer(CrossingStatus { network: "north".to_owned(), invoices: InvoiceNetwork::Regtest, now })
     }
 
-    async fn hold_crossing(&self, order: HoldOrder) -> Result<String, ApiError> {
-        self.asked(order, "lnsb1".to_owned())
+    async fn hold_crossing(&self, book: DirectoryId, order: HoldOrder) -> Result<String, ApiError> {
+        self.asked((book, order), "lnsb1".to_owned())
     }
 
-    async fn held_crossing(&self, hash: PaymentHash) -> Result<Incoming, ApiError> {
+    async fn held_crossing(&self, book: DirectoryId, hash: PaymentHash) -> Result<Incoming, ApiError> {
         let held = Incoming::Held { amount: Msat(1_000), expiry: CltvExpiry(971), since: UnixTime(1_700_000_001) };
-        self.asked(hash, held)
+        self.asked((book, hash), held)
     }
 
-    async fn settle_crossing(&self, preimage: PaymentPreimage) -> Result<(), ApiError> {
-        self.asked(preimage, ())
+    async fn settle_crossing(&self, book: DirectoryId, preimage: PaymentPreimage) -> Result<(), ApiError> {
+        self.asked((book, preimage), ())
     }
 
-    async fn give_up_crossing(&self, hash: PaymentHash) -> Result<(), ApiError> {
-        self.asked(hash, ())
+    async fn give_up_crossing(&self, book: DirectoryId, hash: PaymentHash) -> Result<(), ApiError> {
+        self.asked((book, hash), ())
     }
 
     async fn pay_crossing(&self, order: PayOrder) -> Result<(), ApiError> {

@@ -334,8 +334,20 @@ fn bases(method: &MethodDescriptor) -> Vec<DynamicMessage> {
             vec![leyden::SetCrossingRateRequest { rate: Some(rate), off: false }.encode_to_vec()]
         }
         "leyden.CrossingNode.Hold" => {
-            let payment_hash = vec![7; 32];
-            vec![leyden::HoldCrossingRequest { payment_hash, amount_msat: 5, ..Default::default() }.encode_to_vec()]
+            let (payment_hash, book) = (vec![7; 32], vec![3; 32]);
+            vec![
+                leyden::HoldCrossingRequest { payment_hash, amount_msat: 5, book, ..Default::default() }
+                    .encode_to_vec(),
+            ]
+        }
+        "leyden.CrossingNode.LookAtHeld" => {
+            vec![leyden::LookAtHeldRequest { payment_hash: vec![7; 32], book: vec![3; 32] }.encode_to_vec()]
+        }
+        "leyden.CrossingNode.Settle" => {
+            vec![leyden::SettleCrossingRequest { preimage: vec![7; 32], book: vec![3; 32] }.encode_to_vec()]
+        }
+        "leyden.CrossingNode.GiveUp" => {
+            vec![leyden::GiveUpCrossingRequest { payment_hash: vec![7; 32], book: vec![3; 32] }.encode_to_vec()]
         }
         "leyden.CrossingNode.Pay" => {
             vec![leyden::PayCrossingRequest { amount_msat: 5, most_parts: 3, ..Default::default() }.encode_to_vec()]

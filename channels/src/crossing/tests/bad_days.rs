@@ -125,6 +125,45 @@ fn an_order_that_is_lost_is_repeated_and_after_the_fence_given_up() {
 }
 
 #[test]
+fn records_that_lack_a_payment_that_may_have_been_made_end_nothing() {
+    // South's data directory is an older copy, or another one; or the payment was deleted from it after it had been seen.
+    for (directory, was_seen) in [(2, true), (9, true), (9, false), (2, false)] {
+        let mut world = quoted(HANGS);
+        // The older copy has one payment less than there was at the decision.
+        world.south.records.count = 5;
+        world.payer_pays(&hash(), 0, 0);
+        if was_seen {
+            world.pass(60);
+        } else {
+            let (said, ctx) = (world.holds[&hash()].state, world.ctx());
+            world.south.is_up = false;
+            let outbox = world.crossings.incoming(&hash(), said, &ctx);
+            world.carry_out(outbox);
+        }
+        assert!(matches!(state(&world), State::Paying { .. }), "{:?}", state(&world));
+        let made = world.payments.remove(&hash());
+        world.south.is_up = true;
+        let count = if was_seen { 100 } else { 4 };
+        world.south.records = PaymentRecords { directory: crate::types::DirectoryId([directory; 32]), count };
+        world.pass(margins::PAY_SECONDS + margins::FENCE_SECONDS + 600);
+        assert_eq!(state(&world), &State::InDoubt, "{directory} {was_seen}");
+        assert!(world.payments.is_empty(), "paid a second time");
+        assert!(matches!(world.holds[&hash()].state, Incoming::Held { .. }), "given back while the payee may be paid");
+        if let Some(made) = made {
+            // The right records come back, and say how it ended.
+            let paid = Outgoing::Paid { preimage: preimage(1), fee: crate::types::Msat(0) };
+            world.payments.insert(hash(), Payment { state: paid, ..made });
+            world.pass(60);
+            assert!(matches!(ended(&world), Outcome::Crossed { .. }));
+        } else {
+            world.north.height = Height(world.north.height.0 + 2_000);
+            world.pass(60);
+            assert_eq!(ended(&world), &Outcome::Unknown);
+        }
+    }
+}
+
+#[test]
 fn after_a_restart_the_fate_of_the_payment_is_asked_before_anything_else() {
     let mut world = quoted(HANGS);
     world.payer_pays(&hash(), 0, 0);

@@ -222,7 +222,7 @@ impl Schedule {
 fn spent(payment: &Payment) -> u64 {
     match &payment.state {
         Outgoing::Paid { fee, .. } => payment.order.amount.0 + fee.0,
-        Outgoing::NeverBegun | Outgoing::UnderWay | Outgoing::Failed { .. } => 0,
+        Outgoing::NeverBegun(_) | Outgoing::UnderWay | Outgoing::Failed { .. } => 0,
     }
 }
 

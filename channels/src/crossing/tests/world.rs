@@ -11,7 +11,7 @@ use crate::{
     crossing::*,
     payment::{Description, Invoice, InvoiceNetwork},
     swap::Chain,
-    types::{CltvExpiry, Height, Msat, PaymentHash, PaymentPreimage, PaymentSecret, UnixTime},
+    types::{CltvExpiry, DirectoryId, Height, Msat, PaymentHash, PaymentPreimage, PaymentSecret, UnixTime},
     wire::Features,
 };
 
@@ -54,7 +54,12 @@ pub fn invoice(number: u8, now: u64) -> Invoice {
 
 pub fn ask(invoice: &Invoice) -> Ask {
     let text = format!("lnsb{}", hex::encode(invoice.payment_hash.0));
-    Ask { pair: PAIR, text, invoice: invoice.clone(), amount: None, known: Outgoing::NeverBegun }
+    Ask { pair: PAIR, text, invoice: invoice.clone(), amount: None, known: Outgoing::NeverBegun(records(0)) }
+}
+
+/// Of the owner's node on south.
+pub fn records(count: u64) -> PaymentRecords {
+    PaymentRecords { directory: DirectoryId([2; 32]), count }
 }
 
 /// What is written to the disk.
@@ -125,6 +130,7 @@ pub struct Network {
     pub chain: Chain,
     pub height: Height,
     pub is_up: bool,
+    pub records: PaymentRecords,
 }
 
 impl Network {
@@ -135,6 +141,7 @@ impl Network {
             is_current: true,
             node_id: key(node),
             least_claim: Msat(1_000_000),
+            records: self.records,
         })
     }
 }
@@ -182,7 +189,7 @@ pub struct World {
 
 impl World {
     pub fn new(fate: Box<dyn FnMut() -> (Crash, Call)>) -> Self {
-        let network = |chain, height| Network { chain, height: Height(height), is_up: true };
+        let network = |chain, height| Network { chain, height: Height(height), is_up: true, records: records(0) };
         let mut world = Self {
             now: BEGIN,
             north: network(NORTH, 5_000),
@@ -211,7 +218,7 @@ impl World {
 
     pub fn ask(&mut self, number: u8) -> Result<(), Refusal> {
         let known = self.payments.get(&preimage(number).hash());
-        let known = known.map_or(Outgoing::NeverBegun, |payment| payment.state.clone());
+        let known = known.map_or(Outgoing::NeverBegun(self.south.records), |payment| payment.state.clone());
         let ask = Ask { known, ..ask(&invoice(number, self.now)) };
         let outbox = self.crossings.ask(ask, &self.ctx())?;
         self.carry_out(outbox);
@@ -300,7 +307,8 @@ impl World {
                 None
             }
             Order::LookAtOutgoing => {
-                let said = self.payments.get(&hash).map_or(Outgoing::NeverBegun, |payment| payment.state.clone());
+                let never = Outgoing::NeverBegun(self.south.records);
+                let said = self.payments.get(&hash).map_or(never, |payment| payment.state.clone());
                 Some(Said::Outgoing(said))
             }
             Order::Pay(order) => {
@@ -324,6 +332,7 @@ impl World {
         };
         let payment = Payment { order, begun: tip, expiry: Height(tip.0 + limit), conduct, state };
         self.payments.insert(hash, payment);
+        self.south.records.count += 1;
     }
 
     /// What the two nodes do by themselves.

@@ -56,7 +56,7 @@ impl Submarine {
                 self.note_secret(seen);
             }
             Event::Payment(payment) => is_due = self.note_payment(payment),
-            Event::Receipt(receipt) => is_due = self.note_receipt(receipt),
+            Event::Receipt(receipt) => is_due = self.note_receipt(receipt, ctx),
             Event::OwnLock(transaction) => {
                 // What follows is decided by what is told next: how the payment stands, or that time has passed.
                 is_due = false;
@@ -160,9 +160,16 @@ impl Submarine {
         true
     }
 
-    fn note_receipt(&mut self, receipt: Receipt) -> bool {
+    fn note_receipt(&mut self, receipt: Receipt, ctx: &Ctx<'_>) -> bool {
         let Lightning::Receives(before) = self.lightning else { return false };
         self.lightning = Lightning::Receives(receipt);
+        match receipt {
+            // Only now it is shown: an order to take the payment may have been refused.
+            Receipt::Settled | Receipt::TakenBack if self.role == Role::Initiator => {
+                self.secret = Some(ctx.keys.secret(&self.nonce));
+            }
+            Receipt::Open | Receipt::Held(_) | Receipt::Settled | Receipt::TakenBack | Receipt::Canceled => {}
+        }
         before != receipt
     }
 
@@ -285,20 +292,25 @@ impl Submarine {
     }
 
     /// Takes the payment that is held.
-    fn settle(&mut self, receipt: Receipt, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) {
+    fn settle(&self, receipt: Receipt, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) {
         let Receipt::Held(expiry) = receipt else { return };
         let preimage = match self.role {
-            // Not without having given the coins, nor when they are about to come back.
+            // Not without having given the coins, nor when they are about to come back, nor for what cannot be claimed any more.
             Role::Initiator => {
                 let is_given = self.leg.is_unspent() && self.leg.claim.is_none() && !self.is_expired();
-                (is_given && ctx.chain.is_current).then(|| ctx.keys.secret(&self.nonce))
+                let may_show = is_given && self.is_claimable(expiry) && ctx.chain.is_current;
+                may_show.then(|| ctx.keys.secret(&self.nonce))
             }
             Role::Participant => self.secret.filter(|_| self.may_settle(expiry, ctx)),
         };
         if let Some(preimage) = preimage {
-            self.secret = Some(preimage);
             effects.push(Effect::Settle { preimage });
         }
+    }
+
+    /// Whether an HTLC has the blocks left that a claim of it on the chain needs.
+    fn is_claimable(&self, expiry: CltvExpiry) -> bool {
+        expiry.0 > self.tip().0.saturating_add(CLAIM_MARGIN)
     }
 
     /// With a refund on its way both spends of the lock wait for a block, and only one of them makes the payment this
@@ -335,12 +347,20 @@ impl Submarine {
         }
     }
 
-    /// Gives the invoice up once the lock will not come, or is back for good.
+    /// Gives the invoice up once the lock will not come, or is back for good. The initiator, who has not shown the secret, also
+    /// gives back what it does not take any more.
     fn give_back(&self, receipt: Receipt, ctx: &Ctx<'_>, effects: &mut Vec<Effect>) {
-        let is_too_short = match receipt {
-            Receipt::Open => false,
-            Receipt::Held(expiry) => self.role == Role::Participant && !self.outlasts(expiry),
-            Receipt::Settled | Receipt::TakenBack | Receipt::Canceled => return,
+        let is_too_short = match (receipt, self.role) {
+            (Receipt::Open, _) => false,
+            (Receipt::Held(expiry), Role::Participant) => !self.outlasts(expiry),
+            (Receipt::Held(expiry), Role::Initiator) => {
+                if !self.is_claimable(expiry) {
+                    effects.push(Effect::CancelInvoice);
+                    return;
+                }
+                false
+            }
+            (Receipt::Settled | Receipt::TakenBack | Receipt::Canceled, _) => return,
         };
         let is_over = match self.leg.funding {
             None => {

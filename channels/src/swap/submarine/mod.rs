@@ -29,7 +29,8 @@
 //! - The payment is begun only if the last of its HTLCs expires so long before the refund height that its fate is known, and
 //!   the coins can be redeemed, before the refund is possible. It is never made twice: the payments have one for each hash.
 //! - The coins are locked only for a payment that is held, whole, and for longer than the refund needs.
-//! - The initiator shows the secret only with the payment on its way, the lock deep, and time to redeem. Once it is shown,
+//! - The initiator of a swap in shows the secret only for HTLCs that have the blocks left that a claim on the chain needs.
+//! - The initiator of a swap out shows the secret only with the payment on its way, the lock deep, and time to redeem. Once it is shown,
 //!   nothing stops the redeem.
 //! - A held payment goes back only when the lock is not there, or is back: never while the other could take the coins.
 //! - Who has or may take the payment does not take the coins back; who takes them back has given the invoice up before.

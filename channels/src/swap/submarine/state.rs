@@ -107,6 +107,8 @@ pub enum Phase {
     Refunding,
     /// One's own coins are back; not deep enough to be forgotten.
     Refunded,
+    /// The other has both, the coins and the payment; not deep enough to be forgotten.
+    Lost,
     /// Nothing follows.
     Ended(Outcome),
 }
@@ -322,6 +324,11 @@ impl Submarine {
         self.depth
     }
 
+    /// The most that the payment's route may cost.
+    pub fn max_route_fee(&self) -> Msat {
+        self.max_route_fee
+    }
+
     /// When it was quoted or accepted.
     pub fn created(&self) -> UnixTime {
         self.created
@@ -372,14 +379,17 @@ impl Submarine {
             return Phase::Ended(outcome);
         }
         let leg = &self.leg;
+        let is_redeemed = leg.taken.is_some_and(|taken| taken.with_secret);
         let is_back = leg.replaced.is_some() || leg.taken.is_some_and(|taken| !taken.with_secret);
         match self.lightning {
             Lightning::Receives(Receipt::Settled) => Phase::Settled,
+            Lightning::Receives(Receipt::TakenBack | Receipt::Canceled) if is_redeemed => Phase::Lost,
             Lightning::Receives(_) if is_back => Phase::Refunded,
             Lightning::Receives(_) if leg.claim.is_some() => Phase::Refunding,
             Lightning::Receives(_) if leg.lock.is_some_and(|lock| lock.at.is_some()) => Phase::Locked,
             Lightning::Receives(_) if leg.lock.is_some() || self.is_begun => Phase::Locking,
-            Lightning::Pays(_) if leg.taken.is_some_and(|taken| taken.with_secret) => Phase::Redeemed,
+            Lightning::Pays(_) if is_redeemed => Phase::Redeemed,
+            Lightning::Pays(Payment::Paid(_)) if leg.taken.is_some() => Phase::Lost,
             Lightning::Pays(_) if leg.claim.is_some() => Phase::Redeeming,
             Lightning::Pays(Payment::InFlight | Payment::Paid(_)) => Phase::Paying,
             Lightning::Pays(Payment::Unpaid | Payment::Failed) if self.is_begun => Phase::Paying,

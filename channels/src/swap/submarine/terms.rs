@@ -8,7 +8,7 @@ use secp256k1::PublicKey;
 
 use crate::{
     margins::MAX_HTLC_CLTV,
-    payment::{Invoice, InvoiceNetwork},
+    payment::{Invoice, InvoiceNetwork, incoming::Holder},
     swap::{
         contract::{Contract, Expiry},
         margins,
@@ -33,6 +33,16 @@ impl Direction {
         match self {
             Self::In => Leg::Outer,
             Self::Out => Leg::Inner,
+        }
+    }
+
+    /// Who holds the payment that the invoice asks for. The participant of a swap out may have lost coins for it, and takes it
+    /// as long as it can be had at all; the initiator of a swap in has the secret to give yet, and gives it only for what can
+    /// be claimed.
+    pub fn holder(self) -> Holder {
+        match self {
+            Self::In => Holder::SwapIn,
+            Self::Out => Holder::SwapOut,
         }
     }
 

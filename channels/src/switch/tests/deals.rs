@@ -7,7 +7,7 @@ use super::network::*;
 use super::opening::Edge;
 use super::schedule::Schedule;
 use crate::channel::*;
-use crate::payment::incoming::{Hold, Invoice, InvoiceState};
+use crate::payment::incoming::{Holder, Invoice, InvoiceState};
 use crate::payment::outgoing::{PaymentFailure, PaymentLimits, PaymentRequest};
 use crate::payment::route::{Hop, Route};
 use crate::types::*;
@@ -64,7 +64,7 @@ impl Schedule {
             expiry_seconds: 3600,
             min_final_cltv_expiry_delta: 20,
             keysend: false,
-            hold: Hold::WhileSafe,
+            holder: Holder::Person,
             state: InvoiceState::Open,
         };
         let out = node.invoices.add(invoice).unwrap().convert();

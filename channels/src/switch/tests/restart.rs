@@ -4,7 +4,7 @@ use super::items::*;
 use super::network::*;
 use super::opening::Base;
 use crate::channel::*;
-use crate::payment::incoming::{Hold, Invoice, InvoiceState};
+use crate::payment::incoming::{Holder, Invoice, InvoiceState};
 use crate::payment::outgoing::{AttemptState, Payment, PaymentLimits, PaymentRequest, PaymentState};
 use crate::payment::route::{Hop, Route};
 use crate::switch::*;
@@ -48,7 +48,7 @@ impl Story {
             expiry_seconds: 3600,
             min_final_cltv_expiry_delta: 20,
             keysend: false,
-            hold: Hold::WhileSafe,
+            holder: Holder::Person,
             state: InvoiceState::Open,
         };
         let out = story.net.nodes[4].invoices.add(invoice).unwrap().convert();

@@ -319,7 +319,8 @@ impl Cast {
             let request = LookAtCrossingRequest { payment_hash: hash.to_vec() };
             let crossing = asking.crossing().look(request).await;
             let crossing = crossing.map_err(|status| self.carol_north.call_error(status))?.into_inner();
-            let is_over = matches!(crossing.state.as_str(), "crossed" | "given_back" | "taken_elsewhere" | "lost");
+            let is_over =
+                matches!(crossing.state.as_str(), "crossed" | "given_back" | "taken_elsewhere" | "lost" | "unknown");
             Ok(is_over.then_some(crossing))
         })
         .await

@@ -2,6 +2,7 @@
 
 use super::{lightning::Travel, world::*};
 use crate::{
+    margins::CLAIM_MARGIN,
     swap::{
         Outcome, Refusal, Role,
         contract::extract_secret,
@@ -236,6 +237,32 @@ fn a_settled_payment_leaves_the_coins_to_the_other() {
     world.mine(1);
     world.both_look();
     assert_eq!(world.end(), BOTH_SWAPPED);
+}
+
+#[test]
+fn the_secret_is_not_shown_for_an_htlc_that_is_about_to_expire() {
+    // Bob pays by hand while the lock waits for a block; it gets one when this much is left of his HTLC.
+    for left in [1, CLAIM_MARGIN, CLAIM_MARGIN + 1] {
+        let mut world = World::agreed(Direction::In);
+        world.between.chain.minimum = 1_000_000;
+        world.look(Role::Initiator);
+        let tip = world.between.chain.height();
+        world.between.lightning.pay(tip, ROUTE, u32::MAX, Travel::Arrives(0));
+        world.between.lightning.advance(tip, true);
+        let Receipt::Held(expiry) = world.between.lightning.receipt else { panic!("it is held") };
+        while world.between.chain.height() + left + 1 < expiry.0 {
+            world.mine(1);
+            world.look(Role::Initiator);
+        }
+        world.between.chain.minimum = 0;
+        world.mine_and_look(1);
+        assert_eq!(world.alice.swap.phase() == Phase::Settled, left > CLAIM_MARGIN, "{left} blocks are left");
+        assert_eq!(world.alice.swap.shown_secret().is_some(), left > CLAIM_MARGIN, "{left} blocks are left");
+        assert!(world.between.lightning.shown.is_none(), "the secret is shown for nothing");
+        world.mine_past_refund(3, &BOTH);
+        let end = if left > CLAIM_MARGIN { BOTH_SWAPPED } else { NONE_SWAPPED };
+        assert_eq!(world.end(), end, "{left} blocks are left");
+    }
 }
 
 #[test]

@@ -101,7 +101,13 @@ fn between() -> Between {
     let mut chain = chain();
     chain.give(ALICE, PURSE);
     let travel = super::lightning::Travel::Arrives(0);
-    Between { chain, lightning: super::lightning::Lightning::new(200), now: BEGIN, travel, route: ROUTE }
+    Between {
+        chain,
+        lightning: super::lightning::Lightning::new(200, crate::payment::incoming::Hold::WhileSafe),
+        now: BEGIN,
+        travel,
+        route: ROUTE,
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@
 
 use crate::{
     margins::CLAIM_MARGIN,
+    payment::incoming::Hold,
     swap::{
         margins,
         submarine::{Payment, Receipt},
@@ -46,6 +47,8 @@ struct Htlc {
 pub struct Lightning {
     /// `min_final_cltv_expiry_delta` of the invoice.
     final_cltv: u32,
+    /// For how long the payee's node holds what has come in.
+    hold: Hold,
     htlc: Option<Htlc>,
     pub payment: Payment,
     pub receipt: Receipt,
@@ -53,13 +56,16 @@ pub struct Lightning {
     pub begun: u32,
     /// How often it was taken.
     pub taken: u32,
+    /// A preimage that was given for an HTLC that the payer can take back all the same.
+    pub shown: Option<PaymentPreimage>,
     /// How news travels back.
     pub delay: u32,
 }
 
 impl Lightning {
-    pub fn new(final_cltv: u32) -> Self {
-        Self { final_cltv, htlc: None, payment: Payment::Unpaid, receipt: Receipt::Open, begun: 0, taken: 0, delay: 0 }
+    pub fn new(final_cltv: u32, hold: Hold) -> Self {
+        let (payment, receipt) = (Payment::Unpaid, Receipt::Open);
+        Self { final_cltv, hold, htlc: None, payment, receipt, begun: 0, taken: 0, shown: None, delay: 0 }
     }
 
     /// The payer's node begins, unless it has begun or has paid.
@@ -85,7 +91,14 @@ impl Lightning {
     /// The payee's node takes what is held.
     pub fn settle(&mut self, tip: u32, preimage: PaymentPreimage) {
         let (Receipt::Held(expiry), Some(htlc)) = (self.receipt, &mut self.htlc) else { return };
+        if expiry.0 <= tip + self.hold.margin() {
+            return;
+        }
         if expiry.0 <= tip + CLAIM_MARGIN {
+            // The payer, who may do what it likes, has the channel closed, and its timeout is in a block before the claim.
+            self.receipt = Receipt::TakenBack;
+            self.shown = Some(preimage);
+            htlc.failed.get_or_insert(tip + self.delay);
             return;
         }
         self.receipt = Receipt::Settled;
@@ -106,7 +119,7 @@ impl Lightning {
 
     /// The chain is this high now; `payee_is_there` if the payee's node looks at what it holds.
     pub fn advance(&mut self, tip: u32, payee_is_there: bool) {
-        let is_held_too_long = matches!(self.receipt, Receipt::Held(expiry) if expiry.0 <= tip + CLAIM_MARGIN);
+        let is_held_too_long = matches!(self.receipt, Receipt::Held(expiry) if expiry.0 <= tip + self.hold.margin());
         if is_held_too_long && payee_is_there {
             self.cancel(tip);
         }

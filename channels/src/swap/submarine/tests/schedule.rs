@@ -20,6 +20,11 @@ use crate::swap::{
     },
 };
 
+/// Looks of a greedy payer, in percent, at which it pays before the lock is there.
+const EARLY_PAYMENTS: u64 = 30;
+/// Swaps in, in percent, whose lock no block takes until the HTLC of such a payment may be near its expiry.
+const LATE_LOCKS: u64 = 20;
+
 /// What a person is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Conduct {
@@ -38,6 +43,8 @@ struct Schedule {
     next_look: [u32; 2],
     /// A row of each person from before.
     older: [Option<Vec<u8>>; 2],
+    /// No block takes a lock before this height.
+    quiet_until: u32,
 }
 
 impl Schedule {
@@ -63,7 +70,13 @@ impl Schedule {
             1 => [(Role::Initiator, Conduct::Honest), (Role::Participant, bob)],
             _ => [(Role::Initiator, alice), (Role::Participant, Conduct::Honest)],
         };
-        Self { dice, world, conduct, next_look: [0; 2], older: [None, None] }
+        let mut quiet_until = first;
+        let mut conduct = conduct;
+        if direction == Direction::In && dice.percent(LATE_LOCKS) {
+            quiet_until += 1 + dice.below(45) as u32;
+            conduct = [(Role::Initiator, Conduct::Honest), (Role::Participant, Conduct::Greedy(first))];
+        }
+        Self { dice, world, conduct, next_look: [0; 2], older: [None, None], quiet_until }
     }
 
     fn run(&mut self) {
@@ -97,12 +110,13 @@ impl Schedule {
             state.taken.is_some_and(|taken| state.confirmations(taken.at) > margins::REORG_DEPTH)
         };
         let lightning = &self.world.between.lightning;
-        let is_over = lightning.is_over() && matches!(lightning.receipt, Receipt::Settled | Receipt::Canceled);
+        let is_over = lightning.is_over()
+            && matches!(lightning.receipt, Receipt::Settled | Receipt::TakenBack | Receipt::Canceled);
         is_deep(&self.world.alice) && is_deep(&self.world.bob) && is_over
     }
 
     fn block(&mut self) {
-        let Self { dice, world, .. } = self;
+        let Self { dice, world, quiet_until, .. } = self;
         world.between.travel = travel(dice);
         world.between.route = dice.below(300) as u32;
         if dice.percent(10) {
@@ -111,7 +125,9 @@ impl Schedule {
         world.between.now += dice.below(1_200);
         let is_late = world.between.chain.height() >= world.alice.swap.offer().refund_height.0;
         let chain = &mut world.between.chain;
-        if is_late {
+        if chain.height() < *quiet_until {
+            chain.minimum = 1_000_000;
+        } else if is_late || chain.height() == *quiet_until {
             // In the end fees fall, so that a lock that has waited for long comes, and goes back.
             chain.minimum = 0;
         } else if dice.percent(10) {
@@ -175,10 +191,14 @@ impl Schedule {
         };
         let secret = match (role, person.swap.lightning()) {
             (Role::Initiator, _) => Some(person.keys.secret(&nonce)),
-            (Role::Participant, Leg::Pays(_)) => paid,
+            (Role::Participant, Leg::Pays(_)) => paid.or(between.lightning.shown),
             (Role::Participant, Leg::Receives(_)) => seen.or(person.swap.shown_secret()),
         };
         let tip = between.chain.height();
+        if self.dice.percent(EARLY_PAYMENTS) && matches!(person.swap.lightning(), Leg::Pays(Payment::Unpaid)) {
+            // By hand, whether or not there is a lock: whoever shows the secret for an HTLC that is about to expire has lost.
+            between.lightning.pay(tip, between.route, u32::MAX, Travel::Arrives(0));
+        }
         if person.swap.gives_coins()
             && let Some(secret) = secret
             && !waits

@@ -310,7 +310,7 @@ impl World {
         OWNERS.into_iter().for_each(|owner| chain.give(owner, PURSE));
         let alice = Person::new(ALICE, quote(direction, &chain).unwrap());
         let offer = alice.swap.offer().clone();
-        let lightning = Lightning::new(offer.final_cltv);
+        let lightning = Lightning::new(offer.final_cltv, direction.holder().hold());
         let bob = Person::new(BOB, accept(offer, &chain).unwrap());
         let between = Between { chain, lightning, now: BEGIN, travel, route: ROUTE };
         let mut world = Self { between, alice, bob };

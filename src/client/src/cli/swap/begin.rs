@@ -122,7 +122,7 @@ pub(super) struct Accept {
     /// Of a submarine swap: whether what you give, or what you get, is the Lightning payment
     #[arg(long, value_enum, value_name = "SIDE")]
     lightning: Option<Side>,
-    /// The most that the route of your Lightning payment may cost, in satoshi; a twentieth of it if not given
+    /// The most that the route of your Lightning payment may cost, in satoshi; half a percent of it if not given
     #[arg(long, value_name = "SAT")]
     max_route_fee: Option<Sat>,
     #[command(flatten)]
@@ -189,6 +189,7 @@ impl Accept {
             depth: self.terms.depth,
             max_lock_fee: self.terms.max_lock_fee.0,
             max_route_fee: self.max_route_fee.map_or(0, |fee| fee.0),
+            locked_hours: self.inner_hours,
         })
     }
 }

@@ -108,6 +108,10 @@ fn state(crossing: &CrossingInfo) -> String {
         "given_back" => format!("nobody is paid: {}", crossing.reason),
         "taken_elsewhere" => crossing.reason.clone(),
         "lost" => format!("lost: {}", crossing.reason),
+        "in_doubt" => {
+            "held until it runs out: the payee's network has lost its records, and the payee may be paid".to_owned()
+        }
+        "unknown" => format!("not known: {}", crossing.reason),
         other => other.to_owned(),
     }
 }

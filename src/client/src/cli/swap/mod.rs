@@ -204,5 +204,9 @@ fn payment(leg: &SwapLegInfo) -> String {
         "taken_back" => "taken back when its channel was closed".to_owned(),
         other => other.to_owned(),
     };
-    format!("{} over Lightning on {}; {state}", amount::sat(leg.amount), leg.network)
+    let route = match leg.max_route_fee {
+        0 => String::new(),
+        fee => format!(", and at most {} for the route", amount::sat(fee)),
+    };
+    format!("{} over Lightning on {}{route}; {state}", amount::sat(leg.amount), leg.network)
 }

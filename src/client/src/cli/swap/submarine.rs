@@ -56,7 +56,7 @@ pub(super) struct Out {
     /// Confirmations that the other's lock needs
     #[arg(long, value_name = "BLOCKS", default_value_t = DEPTH)]
     depth: u32,
-    /// The most that the route of your payment may cost, in satoshi; a twentieth of it if not given
+    /// The most that the route of your payment may cost, in satoshi; half a percent of it if not given
     #[arg(long, value_name = "SAT")]
     max_route_fee: Option<Sat>,
     #[command(flatten)]
