@@ -297,7 +297,7 @@ impl Crossings {
                     order(crossing, vec![Order::LookAtIncoming], outbox);
                     return;
                 }
-                (Outgoing::NeverBegun(_) | Outgoing::UnderWay | Outgoing::Paid { .. }, Some(_)) => return,
+                (Outgoing::UnderWay | Outgoing::Paid { .. }, Some(_)) => return,
             }
             order(crossing, crossing.orders(), outbox);
         })
