@@ -21,7 +21,8 @@ use leyden_channels::{
     swap::{
         BlockSeen, Refusal, Role, Start, SwapKeys as _, Tip, margins,
         submarine::{
-            Bargain, Ctx, Direction, Effect, Event, Lightning, Payment, Receipt, Request, Submarine, SubmarineOutbox,
+            Bargain, Ctx, Direction, Effect, Event, Lightning, Offer, Payment, Receipt, Request, Submarine,
+            SubmarineOutbox,
         },
     },
     types::{CltvExpiry, Height, Msat, PaymentHash, PaymentSecret, UnixTime},
