@@ -102,7 +102,7 @@ impl Interceptor {
 
     fn answer(&self, htlc: &ForwardHtlcInterceptRequest, action: Action, preimage: Vec<u8>) {
         let answer = ForwardHtlcInterceptResponse {
-            incoming_circuit_key: htlc.incoming_circuit_key.clone(),
+            incoming_circuit_key: htlc.incoming_circuit_key,
             action: action.into(),
             preimage,
             ..Default::default()

@@ -252,10 +252,10 @@ async fn a_client_that_hangs_up_in_the_middle_of_a_psbt_funding_leaves_no_openin
     let wallet = Elsewhere::funded(alice, 23).await;
     let abandoned = open(alice, bob, 1, false).await;
     let verified = open(alice, bob, 2, false).await;
-    let psbt = wallet.fund(&[verified.wanted.clone()]);
+    let psbt = wallet.fund(std::slice::from_ref(&verified.wanted));
     verify(alice, &verified.id, &psbt, false).await.unwrap();
     let (left, kept) = (abandoned.id.clone(), verified.id.clone());
-    let unfunded = wallet.fund(&[abandoned.wanted.clone()]);
+    let unfunded = wallet.fund(std::slice::from_ref(&abandoned.wanted));
     drop(abandoned);
     drop(verified);
     // A second call may come soon after; not for ever.

@@ -41,7 +41,7 @@ impl Funding for LightningNode {
     async fn funding_step(&self, id: ChannelId, step: FundingStep) -> Result<(), ApiError> {
         let signed = match step {
             FundingStep::Cancel => {
-                return Ok(self.services().psbt_fundings.cancel(&id, "user canceled funding").map_err(step_error)?);
+                return self.services().psbt_fundings.cancel(&id, "user canceled funding").map_err(step_error);
             }
             FundingStep::Verify { psbt, then } => {
                 let look = move |services: &Arc<Services>| {

@@ -187,7 +187,7 @@ fn bases(method: &MethodDescriptor) -> Vec<DynamicMessage> {
             use routerrpc::ResolveHoldForwardAction as Action;
             let key = routerrpc::CircuitKey { chan_id: 77, htlc_id: 3 };
             let answer = |action: Action, preimage: Vec<u8>| routerrpc::ForwardHtlcInterceptResponse {
-                incoming_circuit_key: Some(key.clone()),
+                incoming_circuit_key: Some(key),
                 action: action.into(),
                 preimage,
                 ..Default::default()

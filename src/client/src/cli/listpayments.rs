@@ -45,7 +45,6 @@ impl ListPayments {
             creation_date_start: self.creation_date_start,
             creation_date_end: self.creation_date_end,
             count_total_payments: self.count_total_payments,
-            ..Default::default()
         };
         let client = context.client().await?;
         let mut answer = client.lightning().list_payments(request).await?.into_inner();
