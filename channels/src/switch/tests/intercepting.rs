@@ -82,7 +82,9 @@ fn it_fails_in_our_name_or_with_words_of_a_node_behind() {
     single.incoming(&theirs.htlc);
     let reason = onion::failure::build(&theirs.secrets[1], &FailureMessage::PermanentNodeFailure);
     let effects = answer(&mut single, 2, Interception::FailEncrypted(reason));
-    assert_eq!(read_failure(&effects, &theirs), FailureMessage::PermanentNodeFailure);
+    let Some((_, Settlement::Fail { reason })) = settlement(&effects) else { panic!("{effects:?}") };
+    let read = onion::failure::decrypt(&theirs.secrets, reason).expect("the sender can read it");
+    assert_eq!((read.hop, read.failure), (1, FailureMessage::PermanentNodeFailure));
 
     let unreadable = sent(3, forward_payload(DAVE));
     single.incoming(&unreadable.htlc);
