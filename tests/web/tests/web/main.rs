@@ -24,6 +24,8 @@ use leyden_proto::{lnrpc::GetInfoRequest, routerrpc};
 use node::FreshNode;
 use serde_json::{Value, json};
 
+/// What the first wrong password costs is a second; a person types the right one no faster.
+const WAIT_AFTER_ONE: Duration = Duration::from_millis(1_500);
 const PASSWORD: &str = "correct horse battery";
 /// The page's promise: all of it, scripts and pictures included.
 const MOST_BYTES: u64 = 300_000;
@@ -360,6 +362,7 @@ impl Walk {
         browser.press("Unlock").await;
         browser.wait("the refusal", "document.querySelector('.problem:not([hidden])')").await;
         browser.fill("password", PASSWORD).await;
+        tokio::time::sleep(WAIT_AFTER_ONE).await;
         browser.press("Unlock").await;
         browser.wait("the overview", "document.querySelector('#total')").await;
         browser.press("Log out").await;
