@@ -1,6 +1,6 @@
 //! The wallet that has to pay for claims is empty, or loses what it had, while channels with anchors are open.
 
-use bitcoin::Amount;
+use bitcoin::{Amount, Transaction};
 use leyden_channels::{
     onchain::Closer,
     types::{CommitmentType, Height},
@@ -89,7 +89,9 @@ fn scenario_19_a_coin_that_a_wallet_with_the_same_words_spends_is_replaced() {
         // The claim waits for a block, with the only coin.
         world.chain.minimum = 100_000;
         world.mine(2);
-        let claim = world.chain.waiting().pop().expect("her claim");
+        let wallet = &world[Alice].wallet;
+        let takes_it = |tx: &Transaction| tx.input.iter().any(|input| wallet.owns(&input.previous_output));
+        let claim = world.chain.waiting().into_iter().find(takes_it).expect("her claim");
         let elsewhere = world[Alice].wallet.spend_like(&claim, &nobody(), Amount::from_sat(8_000), &world.chain);
         world.submit_other(&elsewhere);
         world.chain.minimum = 0;

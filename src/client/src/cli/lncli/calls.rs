@@ -136,7 +136,7 @@ pub(super) const CALLS: &[Entry] = &[
             SAT_PER_VBYTE,
             MIN_CONFS,
             arg("label", Plain, "label"),
-            STRATEGY,
+            arg("coin-selection-strategy", ONE_WAY, ""),
         ],
     ),
     call("getdebuginfo", "lnrpc.Lightning/GetDebugInfo", &[arg("include-log", Switch, "include_log")]),
@@ -428,6 +428,8 @@ pub(super) const CALLS: &[Entry] = &[
     call("neutrino getcfilter", "neutrinorpc.NeutrinoKit/GetCFilter", &[]),
 ];
 
+/// A batch is funded by the wallet as any channel is.
+const ONE_WAY: Kind = Kind::NotServed("the wallet has one way to choose coins");
 const BLINDED: Kind = Kind::NotServed("routes with blinded hops are not served");
 
 /// Gossip's signatures are not kept beside channels.
