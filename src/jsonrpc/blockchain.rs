@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bitcoin::{Block, BlockHash, OutPoint, Txid, consensus::encode::serialize_hex};
+use bitcoin::{Block, BlockHash, CompactTarget, OutPoint, Txid, consensus::encode::serialize_hex};
 use leyden_consensus::{BlockUndo, script::ScriptFlags, script_flags};
 use leyden_jsonrpc::{Call, amount::coins};
 use leyden_node::{Node, NodeError, Tip};
@@ -14,13 +14,17 @@ use super::{
 };
 
 pub(super) fn difficulty(node: &Node) -> Value {
-    let bits = node.header(&node.tip().hash).map_or(node.params().genesis.header.bits, |(header, _)| header.bits);
-    describe::difficulty(bits)
+    describe::difficulty(bits_of(node, &node.tip().hash))
+}
+
+/// The target of a known block in its short form.
+pub(super) fn bits_of(node: &Node, hash: &BlockHash) -> CompactTarget {
+    node.header(hash).map_or(node.params().genesis.header.bits, |(header, _)| header.bits)
 }
 
 pub(super) fn info(node: &Node) -> Result<Value, RpcError> {
     let (tip, best) = (node.tip(), node.best_header());
-    let bits = node.header(&tip.hash).map_or(node.params().genesis.header.bits, |(header, _)| header.bits);
+    let bits = bits_of(node, &tip.hash);
     let progress = f64::from(tip.height) / f64::from(best.height.max(1));
     let mut info = json!({
         "chain": chain_name(node),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     block_template::complete,
-    blockchain::chain_name,
+    blockchain::{bits_of, chain_name},
     describe,
     error::{MISC, RpcError},
 };
@@ -37,7 +37,7 @@ pub(super) async fn generate(node: &Node, call: &Call) -> Result<Value, RpcError
 
 pub(super) fn info(node: &Node) -> Result<Value, RpcError> {
     let tip = node.tip();
-    let bits = node.header(&tip.hash).map_or(node.params().genesis.header.bits, |(header, _)| header.bits);
+    let bits = bits_of(node, &tip.hash);
     let describe = |bits: CompactTarget| {
         (
             json!(format!("{:08x}", bits.to_consensus())),
