@@ -9,7 +9,7 @@
 //!              └───────────┴──────────────────────────┴──► GivingUp ──► Ended(GivenBack)
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     CrossingOutbox, margins,
@@ -46,6 +46,9 @@ const MOST_PARTS: u64 = 16;
 pub struct Crossings {
     pub(super) rates: BTreeMap<Pair, Rate>,
     pub(super) all: BTreeMap<PaymentHash, Crossing>,
+    /// Crossings that wait, and whose invoice was seen unpaid since the program was started: what these books say of them is all
+    /// that ever was. Not kept, since older books would say the same.
+    pub(super) seen_unpaid: BTreeSet<PaymentHash>,
 }
 
 impl Crossings {
@@ -205,6 +208,9 @@ impl Crossings {
 
     /// What the incoming node says of the held invoice.
     pub fn incoming(&mut self, hash: &PaymentHash, said: Incoming, ctx: &Ctx) -> CrossingOutbox {
+        if said == Incoming::Open && self.all.get(hash).is_some_and(|crossing| crossing.state == State::Waiting) {
+            self.seen_unpaid.insert(*hash);
+        }
         self.change(hash, |crossing, room, outbox| match (&crossing.state, said) {
             (State::Waiting, Incoming::Held { amount, expiry, since }) => {
                 let held = Held { amount, expiry };
@@ -312,11 +318,19 @@ impl Crossings {
         let mut outbox = CrossingOutbox::default();
         let Some(old) = self.all.get(hash) else { return outbox };
         let (_, busy) = self.counts();
-        let room = Room { rate: self.rates.get(&old.pair).copied(), held: self.held(&old.pair), busy };
+        let room = Room {
+            rate: self.rates.get(&old.pair).copied(),
+            held: self.held(&old.pair),
+            busy,
+            was_seen_unpaid: self.seen_unpaid.contains(hash),
+        };
         let mut next = old.clone();
         change(&mut next, &room, &mut outbox);
         if next == *old {
             return outbox;
+        }
+        if !next.is_waiting() {
+            self.seen_unpaid.remove(hash);
         }
         if next.state == State::Ended(Outcome::GivenBack(Reason::NotPaid)) {
             // Nothing ever moved: nobody needs to know of it.
@@ -355,6 +369,7 @@ struct Room {
     rate: Option<Rate>,
     held: Msat,
     busy: usize,
+    was_seen_unpaid: bool,
 }
 
 /// What becomes of a payment that is held in full.
@@ -368,8 +383,10 @@ fn decide(crossing: &Crossing, held: Held, since: UnixTime, room: &Room, ctx: &C
     let Some(rate) = room.rate else { return Decision::GiveBack(Reason::RateOff) };
     let here = |node: Option<NodeNow>| node.filter(|node| node.is_current);
     let (Some(incoming), Some(outgoing)) = (here(ctx.incoming), here(ctx.outgoing)) else {
+        // These books may be older than a payment to the payee: then what is held waits for the node that knows.
         let waited = ctx.now.0.saturating_sub(since.0);
-        return if waited < margins::HELD_PATIENCE_SECONDS { Decision::Wait } else { Decision::GiveBack(Reason::Away) };
+        let is_impatient = waited >= margins::HELD_PATIENCE_SECONDS && room.was_seen_unpaid;
+        return if is_impatient { Decision::GiveBack(Reason::Away) } else { Decision::Wait };
     };
     let all = room.held.checked_add(crossing.amount);
     if all.is_none_or(|all| all > rate.most_held) || room.busy >= MAX_UNDER_WAY {

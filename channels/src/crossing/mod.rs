@@ -36,7 +36,8 @@
 //!   HTLC is held up to its very expiry, and a preimage that comes late is claimed on the chain.
 //! - A data directory that is put back to what it was is for a crossing what it is for a channel: what was held or paid on a
 //!   channel that it does not know of is lost. As long as the channels stand, nothing is: the outgoing node is asked before
-//!   anything is given back. Only where that node is away, a payment of which nothing is known here goes back unasked.
+//!   anything is given back. While that node is away, only what was seen to arrive goes back unasked; what was there already
+//!   when the program was started is held until it runs out, or that node is back.
 //! - Of parts that are not worth a claim on the chain (a payer may split as it likes) as much can be lost as of any small HTLC.
 //! - One hash crosses once: after a failure the payee is asked for another invoice.
 

@@ -90,10 +90,29 @@ fn a_payment_with_too_few_blocks_left_is_given_back_and_not_paid() {
 #[test]
 fn a_network_that_is_away_costs_the_payer_a_minute_and_not_days() {
     let mut world = quoted(PAYS);
+    world.pass(60);
     world.south.is_up = false;
     world.payer_pays(&hash(), 0, 0);
     world.pass(margins::HELD_PATIENCE_SECONDS + 60);
     assert_eq!(ended(&world), &Outcome::GivenBack(Reason::Away));
+}
+
+#[test]
+fn what_older_books_find_held_waits_for_the_network_that_knows_whether_the_payee_is_paid() {
+    let mut world = quoted(HANGS);
+    let older = world.disk.clone();
+    world.payer_pays(&hash(), 0, 0);
+    world.pass(60);
+    assert!(matches!(state(&world), State::Paying { .. }));
+    world.south.is_up = false;
+    world.disk = older;
+    world.restart();
+    world.pass(margins::HELD_PATIENCE_SECONDS + 600);
+    assert_eq!(state(&world), &State::Waiting);
+    assert!(matches!(world.holds[&hash()].state, Incoming::Held { .. }));
+    world.south.is_up = true;
+    world.pass(60);
+    assert!(matches!(state(&world), State::Paying { begun: Begun::Seen, .. }));
 }
 
 #[test]

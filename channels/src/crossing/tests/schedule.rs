@@ -149,15 +149,12 @@ impl Schedule {
     }
 
     /// The data directory is put back to what it was when the same payments were asked for. Calls of the process before have
-    /// been answered or given up by then. While the outgoing node is away, what it alone knows cannot be asked: the limit that
-    /// the docs of the module name.
+    /// been answered or given up by then.
     fn put_back(&mut self) {
         if self.dice.percent(1) {
             self.older = Some(self.world.disk.clone());
         } else if self.dice.percent(1)
             && self.world.late.is_empty()
-            && self.world.south.is_up
-            && !self.away[1].1
             && self.older.as_ref().is_some_and(|older| older.0.keys().eq(self.world.disk.0.keys()))
             && let Some(older) = self.older.take()
         {
