@@ -1,10 +1,13 @@
-//! One thread turns the outboxes of all tasks that wait into one synced write.
+//! One writer at a time turns the outboxes of all tasks that wait into one synced write.
 //!
 //! ```text
 //!   peer task ─┐
 //!   peer task ─┼─► queue ──► committer: one RocksDB batch, one fsync ──► each task gets its effects back
 //!   RPC call ──┘
 //! ```
+//!
+//! The committer is a thread of its own; a task that was alone the last time writes itself, at the end of what it
+//! gathered ([`Gathering`]), and whatever others hand over meanwhile is the thread's.
 //!
 //! While one write is on its way to the disk the next batch gathers: the busier the node, the more share an fsync. A
 //! write that fails ends the process, since memory would be ahead of the disk; a restart loads what is true.
@@ -17,9 +20,8 @@
 use std::{
     marker::PhantomData,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
-        mpsc,
     },
     thread::{self, ThreadId},
 };
@@ -31,7 +33,7 @@ use leyden_channels::{
     types::ChannelId,
 };
 use leyden_watchtower::client as towers;
-use tokio::sync::oneshot;
+use tokio::{runtime::Handle, sync::oneshot};
 
 use super::events::OwnHtlc;
 use crate::store::{CoreKey, Store, StoreError};
@@ -154,25 +156,73 @@ struct Job {
     done: oneshot::Sender<Vec<NodeEffect>>,
 }
 
-/// Jobs of one thread that has more to come.
+/// What has to be written, and who writes.
 #[derive(Default)]
-struct Gathered {
-    by: Option<ThreadId>,
-    jobs: Vec<Job>,
+struct Queue {
+    /// The thread that has more to come, and what it has handed over.
+    gathered_by: Option<ThreadId>,
+    gathered: Vec<Job>,
+    /// What the next write takes, and how many times something was added to it.
+    waiting: Vec<Job>,
+    hand_overs: usize,
+    is_writing: bool,
+    /// Nobody else had something to write with, or during, the last write.
+    was_alone: bool,
+    /// Nothing more is written: a write has failed.
+    has_failed: bool,
+    /// Nobody is left who could hand anything over.
+    is_closed: bool,
 }
 
-/// The way to the committer's thread; clones share it.
+impl Queue {
+    /// What has gathered, and then `job`, goes into the next write.
+    fn hand_over(&mut self, job: Option<Job>) {
+        let before = self.waiting.len();
+        self.waiting.append(&mut self.gathered);
+        self.waiting.extend(job);
+        if self.has_failed {
+            // The receivers of the effects say so.
+            self.waiting.clear();
+        }
+        self.hand_overs += usize::from(self.waiting.len() > before);
+    }
+}
+
+/// Called once if a write fails.
+type Failed = Box<dyn FnOnce(StoreError) + Send>;
+
+struct Shared {
+    queue: Mutex<Queue>,
+    /// There may be something for the committer's thread.
+    wake: Condvar,
+    /// Jobs that were handed over and whose effects were not given back yet.
+    underway: AtomicUsize,
+    store: Store,
+    failed: Mutex<Option<Failed>>,
+    /// The runtime has another thread to go on with while one is in the disk.
+    may_write_in_task: bool,
+}
+
+/// The way to the committer; clones share it.
 #[derive(Clone)]
 pub(crate) struct Committer {
-    jobs: mpsc::Sender<Vec<Job>>,
-    gathered: Arc<Mutex<Gathered>>,
-    /// Jobs that were handed over and whose effects were not given back yet.
-    underway: Arc<AtomicUsize>,
-    store: Store,
+    shared: Arc<Shared>,
+    /// The committer's thread ends with the last of these.
+    _open: Arc<Open>,
+}
+
+struct Open(Arc<Shared>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.queue().is_closed = true;
+        self.0.wake.notify_all();
+    }
 }
 
 /// What this thread hands over meanwhile goes to the disk together, when this is dropped; at once if another thread
-/// hands something over, which must not wait. It cannot be held over an `await`.
+/// hands something over, which must not wait. It cannot be held over an `await`, and no lock may be held when it is dropped:
+/// what is alone is written there and then.
 pub(crate) struct Gathering {
     committer: Committer,
     /// Another thread gathers already.
@@ -183,11 +233,7 @@ pub(crate) struct Gathering {
 impl Drop for Gathering {
     fn drop(&mut self) {
         if !self.is_idle {
-            let mut gathered = self.committer.gathered();
-            if gathered.by == Some(thread::current().id()) {
-                gathered.by = None;
-                self.committer.hand_over(&mut gathered, None);
-            }
+            self.committer.shared.end_gathering();
         }
     }
 }
@@ -198,16 +244,17 @@ impl Committer {
     /// The thread is one of tokio's blocking ones: the end of the runtime waits for it, because RocksDB cannot be
     /// closed while the process exits.
     pub(crate) fn start(store: Store, failed: impl FnOnce(StoreError) + Send + 'static) -> Self {
-        let (jobs, queue) = mpsc::channel();
-        let mut disk = store.clone();
-        let underway = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&underway);
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = run(&queue, &mut disk, &counter) {
-                failed(error);
-            }
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            underway: AtomicUsize::new(0),
+            store,
+            failed: Mutex::new(Some(Box::new(failed))),
+            may_write_in_task: Handle::current().metrics().num_workers() > 1,
         });
-        Self { jobs, gathered: Arc::default(), underway, store }
+        let thread = Arc::clone(&shared);
+        tokio::task::spawn_blocking(move || thread.run());
+        Self { _open: Arc::new(Open(Arc::clone(&shared))), shared }
     }
 
     /// Hands the batch over; it reaches the disk after everything that was handed over before, or along with it.
@@ -217,50 +264,102 @@ impl Committer {
     {
         let mut batch: Vec<Outbox<NodeEffect, CoreKey>> = batch.into_iter().map(Outbox::with_keys).collect();
         let inner = batch.iter_mut().flat_map(Outbox::take_inner).collect();
-        let mut gathered = self.gathered();
+        let shared = &self.shared;
+        let mut queue = shared.queue();
         // What it rests on may be on its way to the disk, even if nothing of its own has to be written.
-        if self.underway.load(Ordering::SeqCst) == 0 && !batch.iter().any(Outbox::needs_commit) {
+        if shared.underway.load(Ordering::SeqCst) == 0 && !batch.iter().any(Outbox::needs_commit) {
             // Nothing to write: the disk is not touched, so nothing of this can fail.
-            let effects = Outbox::commit_all(batch, &mut self.store.clone()).unwrap_or_default();
+            let effects = Outbox::commit_all(batch, &mut shared.store.clone()).unwrap_or_default();
             return PendingEffects { inner, others: Others::Now(effects.into_iter().flatten().collect()) };
         }
         let (done, effects) = oneshot::channel();
-        self.underway.fetch_add(1, Ordering::SeqCst);
+        shared.underway.fetch_add(1, Ordering::SeqCst);
         let job = Job { batch, done };
-        if gathered.by == Some(thread::current().id()) {
-            gathered.jobs.push(job);
+        if queue.gathered_by == Some(thread::current().id()) {
+            queue.gathered.push(job);
         } else {
-            self.hand_over(&mut gathered, Some(job));
+            queue.hand_over(Some(job));
+            shared.wake_for(&queue);
         }
         PendingEffects { inner, others: Others::Durable(effects) }
     }
 
     /// From now on what this thread hands over is written together.
     pub(crate) fn gather(&self) -> Gathering {
-        let mut gathered = self.gathered();
-        let is_idle = gathered.by.is_some();
-        gathered.by.get_or_insert_with(|| thread::current().id());
+        let mut queue = self.shared.queue();
+        let is_idle = queue.gathered_by.is_some();
+        queue.gathered_by.get_or_insert_with(|| thread::current().id());
         Gathering { committer: self.clone(), is_idle, not_send: PhantomData }
-    }
-
-    fn gathered(&self) -> MutexGuard<'_, Gathered> {
-        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Gives what has gathered to the committer's thread, and then `job`.
-    fn hand_over(&self, gathered: &mut Gathered, job: Option<Job>) {
-        let mut jobs = std::mem::take(&mut gathered.jobs);
-        jobs.extend(job);
-        if !jobs.is_empty() {
-            // If the thread has ended, the receivers of the effects say so.
-            let _ = self.jobs.send(jobs);
-        }
     }
 }
 
-fn run(queue: &mpsc::Receiver<Vec<Job>>, disk: &mut Store, underway: &AtomicUsize) -> Result<(), StoreError> {
-    while let Ok(first) = queue.recv() {
-        let jobs: Vec<Job> = first.into_iter().chain(queue.try_iter().flatten()).collect();
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whoever writes now looks at the queue again when it has written.
+    fn wake_for(&self, queue: &Queue) {
+        if !queue.is_writing && !queue.waiting.is_empty() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// The committer's thread.
+    fn run(&self) {
+        let mut queue = self.queue();
+        loop {
+            if queue.is_writing || queue.waiting.is_empty() {
+                if queue.has_failed || (queue.is_closed && !queue.is_writing) {
+                    return;
+                }
+                queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            queue = self.write(queue);
+        }
+    }
+
+    /// A task that is alone, and would wait for the disk next, asks it itself: two switches between threads would take as
+    /// long as the disk does. Never twice in a row where others have something to write, so the tasks of one thread wait for
+    /// one write at most.
+    fn end_gathering(&self) {
+        let mut queue = self.queue();
+        queue.gathered_by = None;
+        let others_wait = !queue.waiting.is_empty();
+        queue.hand_over(None);
+        let is_alone = self.may_write_in_task && queue.was_alone && !queue.is_writing && !others_wait;
+        if is_alone && !queue.waiting.is_empty() {
+            queue = self.write(queue);
+        }
+        self.wake_for(&queue);
+    }
+
+    /// One synced write of all that waits.
+    fn write<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        let jobs = std::mem::take(&mut queue.waiting);
+        let hand_overs = std::mem::take(&mut queue.hand_overs);
+        queue.is_writing = true;
+        drop(queue);
+        let written = self.write_jobs(jobs);
+        let mut queue = self.queue();
+        queue.is_writing = false;
+        queue.was_alone = hand_overs == 1 && queue.waiting.is_empty();
+        if let Err(error) = written {
+            queue.has_failed = true;
+            queue.waiting.clear();
+            self.wake.notify_all();
+            drop(queue);
+            let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(failed) = failed {
+                failed(error);
+            }
+            queue = self.queue();
+        }
+        queue
+    }
+
+    fn write_jobs(&self, jobs: Vec<Job>) -> Result<(), StoreError> {
         let count = jobs.len();
         let mut batch = Vec::new();
         let mut waiting = Vec::with_capacity(count);
@@ -268,16 +367,16 @@ fn run(queue: &mpsc::Receiver<Vec<Job>>, disk: &mut Store, underway: &AtomicUsiz
             waiting.push((job.batch.len(), job.done));
             batch.extend(job.batch);
         }
-        let mut effects = Outbox::commit_all(batch, disk)?.into_iter();
+        let mut effects = Outbox::commit_all(batch, &mut self.store.clone())?.into_iter();
         // Before any effect is given back: one that leads to words alone must not wait for the next write.
-        underway.fetch_sub(count, Ordering::SeqCst);
+        self.underway.fetch_sub(count, Ordering::SeqCst);
         for (count, done) in waiting {
             let own = effects.by_ref().take(count).flatten().collect();
             // A task that is gone does not need its effects: a restart finds them again.
             let _ = done.send(own);
         }
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -389,5 +488,68 @@ mod tests {
         let waited = std::thread::spawn(move || runtime.block_on(effects(theirs)).len());
         assert_eq!(waited.join().unwrap(), 2);
         assert!(is_stored(&store, 1) && is_stored(&store, 2));
+    }
+
+    /// Once the thread has nothing more to do: effects are given back before it looks at the queue again.
+    async fn is_idle(committer: &Committer) {
+        while committer.shared.queue().is_writing {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Whether the row is stored when what was gathered has been let go.
+    fn writes_itself(committer: &Committer, store: &Store, byte: u8) -> (PendingEffects, bool) {
+        let pending = {
+            let _together = committer.gather();
+            committer.submit(vec![outbox(byte)])
+        };
+        (pending, is_stored(store, byte))
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_is_alone_writes_itself_and_after_others_the_thread_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let (committer, store) = start(&folder);
+        // Nobody has written yet, so nobody was alone.
+        assert_eq!(effects(committer.submit(vec![outbox(1)])).await.len(), 2);
+        is_idle(&committer).await;
+        for byte in 2..5 {
+            let (pending, is_written) = writes_itself(&committer, &store, byte);
+            assert!(is_written);
+            assert_eq!(effects(pending).await.len(), 2);
+        }
+        // Two that share a write are not alone, whoever writes it.
+        committer.shared.queue().is_writing = true;
+        let both = [committer.submit(vec![outbox(5)]), committer.submit(vec![outbox(6)])];
+        committer.shared.queue().is_writing = false;
+        committer.shared.wake.notify_one();
+        for pending in both {
+            assert_eq!(effects(pending).await.len(), 2);
+        }
+        is_idle(&committer).await;
+        assert!(!committer.shared.queue().was_alone);
+    }
+
+    #[tokio::test]
+    async fn where_nobody_else_could_go_on_no_task_waits_in_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let (committer, store) = start(&folder);
+        assert_eq!(effects(committer.submit(vec![outbox(1)])).await.len(), 2);
+        is_idle(&committer).await;
+        assert!(committer.shared.queue().was_alone && !committer.shared.may_write_in_task);
+        let (pending, _) = writes_itself(&committer, &store, 2);
+        assert_eq!(effects(pending).await.len(), 2);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn after_a_failed_write_nothing_is_written_and_who_asks_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (committer, store) = start(&folder);
+        committer.shared.queue().has_failed = true;
+        let (pending, is_written) = writes_itself(&committer, &store, 1);
+        assert!(!is_written && timeout(PATIENCE, pending.effects()).await.unwrap().is_err());
+        let pending = committer.submit(vec![outbox(2)]);
+        assert!(timeout(PATIENCE, pending.effects()).await.unwrap().is_err());
+        assert!(!is_stored(&store, 1) && !is_stored(&store, 2));
     }
 }

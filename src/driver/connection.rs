@@ -5,7 +5,7 @@
 //!   socket ◄── bounded queue of encrypted bytes ◄─────────┴─── the peer's task (it encrypts, so order is its own)
 //! ```
 //!
-//! One task carries both ways and ends with the connection: with the [`Connection`], but for a few last words; when the peer hangs
+//! One task carries both ways; what the system takes at once is written by the peer's task itself. It ends with the connection: with the [`Connection`], but for a few last words; when the peer hangs
 //! up; and when it takes nothing for [`WRITE_TIMEOUT`]. A peer that sends faster than we work has to wait. One that reads
 //! too slowly is told no answers above [`MAX_UNSENT_ANSWERS`], and is hung up on above [`MAX_UNSENT`].
 
@@ -265,6 +265,7 @@ pub(crate) struct Connection {
     pub features: Features,
     encryptor: Encryptor,
     buffer: Vec<u8>,
+    socket: Arc<OwnedWriteHalf>,
     outgoing: mpsc::UnboundedSender<Vec<u8>>,
     unsent: Arc<AtomicU64>,
     sent: u64,
@@ -297,6 +298,7 @@ impl Connection {
 
     /// Sends what was queued.
     pub(crate) fn flush(&mut self) -> Result<(), ConnectionError> {
+        self.write_at_once();
         if self.buffer.is_empty() {
             return Ok(());
         }
@@ -307,6 +309,18 @@ impl Connection {
             return Err(ConnectionError::NotReading);
         }
         self.outgoing.send(bytes).map_err(|_| ConnectionError::Closed)
+    }
+
+    /// Gives the system what it takes without waiting, unless the connection's task still has something that goes before. What
+    /// is left is the task's, which also meets what is wrong with the socket.
+    fn write_at_once(&mut self) {
+        if self.buffer.is_empty() || self.unsent.load(Ordering::Acquire) > 0 {
+            return;
+        }
+        if let Ok(count) = self.socket.try_write(&self.buffer) {
+            self.buffer.drain(..count);
+            self.sent += count as u64;
+        }
     }
 
     /// Encrypted bytes that have not left yet.
@@ -357,7 +371,8 @@ impl Established {
         let closing = CancellationToken::new();
         let (outgoing, queue) = mpsc::unbounded_channel::<Vec<u8>>();
         let (deliver, incoming) = mpsc::channel(MAX_UNHANDLED_MESSAGES);
-        let writer = MessageWriter::new(writer, queue, Arc::clone(&unsent), patience);
+        let socket = Arc::new(writer);
+        let writer = MessageWriter::new(Arc::clone(&socket), queue, Arc::clone(&unsent), patience);
         let task = tokio::spawn(standing.meter(carry(reader, writer, deliver, closing.clone())));
         let connection = Connection {
             address,
@@ -365,6 +380,7 @@ impl Established {
             features,
             encryptor,
             buffer: Vec::new(),
+            socket,
             outgoing,
             unsent,
             sent: 0,
@@ -404,7 +420,6 @@ async fn carry(
         None => {
             let _ = timeout(FAREWELL, async {
                 let _ = writer.run().await;
-                let _ = writer.socket.shutdown().await;
             })
             .await;
         }
@@ -427,7 +442,8 @@ async fn read_all(reader: &mut MessageReader, deliver: &mpsc::Sender<Incoming>) 
 }
 
 pub(super) struct MessageWriter {
-    socket: OwnedWriteHalf,
+    /// Whoever lets it go last says to the peer that nothing more comes.
+    socket: Arc<OwnedWriteHalf>,
     queue: mpsc::UnboundedReceiver<Vec<u8>>,
     current: Vec<u8>,
     /// How much of `current` has left.
@@ -440,7 +456,7 @@ impl MessageWriter {
     /// `unsent` counts what the queue has been given and the peer has not taken, of which it has to take some within
     /// `patience`.
     pub(super) fn new(
-        socket: OwnedWriteHalf,
+        socket: Arc<OwnedWriteHalf>,
         queue: mpsc::UnboundedReceiver<Vec<u8>>,
         unsent: Arc<AtomicU64>,
         patience: Duration,
@@ -452,13 +468,20 @@ impl MessageWriter {
     pub(super) async fn run(&mut self) -> Result<(), ConnectionError> {
         loop {
             while let Some(rest) = self.current.get(self.written..).filter(|rest| !rest.is_empty()) {
-                let count = timeout(self.patience, self.socket.write(rest)).await;
-                let count = count.map_err(|_| ConnectionError::NotReading)??;
+                let count = match self.socket.try_write(rest) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        let ready = timeout(self.patience, self.socket.writable()).await;
+                        ready.map_err(|_| ConnectionError::NotReading)??;
+                        continue;
+                    }
+                    result => result?,
+                };
                 if count == 0 {
                     return Err(ConnectionError::Closed);
                 }
                 self.written += count;
-                self.unsent.fetch_sub(count as u64, Ordering::Relaxed);
+                // Only now may others write: what they see of this they see with all that was written before.
+                self.unsent.fetch_sub(count as u64, Ordering::Release);
             }
             self.current.clear();
             self.written = 0;

@@ -51,7 +51,7 @@ impl Link {
         let connection::Line { encryptor, mut reader, writer } = line;
         let (outgoing, queue) = mpsc::unbounded_channel();
         let unsent = Arc::new(AtomicU64::new(0));
-        let mut writer = MessageWriter::new(writer, queue, Arc::clone(&unsent), WRITE_TIMEOUT);
+        let mut writer = MessageWriter::new(Arc::new(writer), queue, Arc::clone(&unsent), WRITE_TIMEOUT);
         let task = tokio::spawn(async move {
             let end = tokio::select! {
                 end = read_all(&mut reader, name, &mailbox) => end,
