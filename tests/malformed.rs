@@ -273,7 +273,8 @@ async fn openings_of_strangers_do_not_move_the_wallet() {
     while stranger.receive().await.is_some() {}
 
     let first: bitcoin::bip32::DerivationPath = "m/84'/1'/0'/0/0".parse().unwrap();
-    let first = words.root_key(bitcoin::NetworkKind::Test).derive_priv(secp256k1::SECP256K1, &first).unwrap();
+    let genesis = bitcoin::constants::genesis_block(bitcoin::Network::Regtest).block_hash();
+    let first = words.root_key(bitcoin::NetworkKind::Test, &genesis).derive_priv(secp256k1::SECP256K1, &first).unwrap();
     let public = bitcoin::CompressedPublicKey(first.private_key.public_key(secp256k1::SECP256K1));
     let first = bitcoin::Address::p2wpkh(&public, bitcoin::Network::Regtest).to_string();
     let request = NewAddressRequest::default();

@@ -15,6 +15,8 @@ use leyden_channels::{
 };
 use zeroize::Zeroizing;
 
+use crate::wallet::seed::KeyScheme;
+
 /// How far the daemon has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum WalletState {
@@ -52,6 +54,8 @@ pub(crate) struct InitWallet {
     pub backups: Vec<Vec<u8>>,
     /// Write no macaroon files.
     pub stateless: bool,
+    /// How keys follow from the words; `None`: as of a new wallet on this network.
+    pub keys: Option<KeyScheme>,
 }
 
 impl fmt::Debug for InitWallet {

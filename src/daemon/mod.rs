@@ -54,7 +54,7 @@ use crate::{
     wallet::{
         backup::BackupSeal,
         keys::NodeKeys,
-        seed::{self, Seed, SeedError},
+        seed::{self, KeyScheme, Seed, SeedError},
     },
 };
 
@@ -239,7 +239,31 @@ impl LeydenDaemon {
     }
 
     fn keys(&self, seed: &Seed) -> NodeKeys {
-        NodeKeys::new(seed, NetworkKind::from(self.node.params().address_network))
+        let params = self.node.params();
+        NodeKeys::new(seed, NetworkKind::from(params.address_network), &params.genesis_hash)
+    }
+
+    fn new_seed(&self) -> Seed {
+        Seed::generate("").with_scheme(KeyScheme::usual(self.node.params()))
+    }
+
+    /// Whether backups can be opened with these words: what cannot must not come to light when the wallet is there.
+    fn check_backups(&self, seed: &Seed, backups: &[Vec<u8>]) -> Result<(), ApiError> {
+        let genesis = self.node.params().genesis_hash;
+        let opens = |seed: &Seed, sealed: &Vec<u8>| BackupSeal::new(&self.keys(seed), genesis).open(sealed).map(drop);
+        for sealed in backups {
+            let Err(error) = opens(seed, sealed) else { continue };
+            let other = seed.scheme().other();
+            if opens(&seed.clone().with_scheme(other), sealed).is_ok() {
+                return Err(ApiError::precondition(format!(
+                    "this channel backup is of the same words, but of a wallet whose keys follow otherwise: restore it with \
+                     `leyden create --restore --keys {}`",
+                    other.name()
+                )));
+            }
+            return Err(error.into());
+        }
+        Ok(())
     }
 
     fn refuse_if_open(&self) -> Result<(), ApiError> {
@@ -284,14 +308,14 @@ impl LeydenDaemon {
                 tracing::warn!(
                     "making a wallet without a password: its seed lies readable on the disk. Use it for demonstrations only"
                 );
-                seed::save(&path, &Seed::generate(""), None).map_err(seed_error)?;
+                seed::save(&path, &self.new_seed(), None).map_err(seed_error)?;
             } else if let Some(password) = &password {
                 tracing::warn!(
                     wallet = %path.display(),
                     "making a wallet whose 24 words nobody has seen: if this disk is lost, its money is lost. To have the \
                      words, begin with an empty data directory, without --wallet-password-file, and run `leyden create`"
                 );
-                seed::save(&path, &Seed::generate(""), Some(password)).map_err(seed_error)?;
+                seed::save(&path, &self.new_seed(), Some(password)).map_err(seed_error)?;
             } else {
                 info!("there is no wallet yet: create one with `leyden create`");
                 return Ok(());
@@ -386,14 +410,13 @@ impl Daemon for LeydenDaemon {
         if seed::exists(&path) {
             return Err(there_is_one());
         }
-        let seed = Seed::from_words(&request.words, &request.passphrase).map_err(seed_error)?;
+        let scheme = request.keys.unwrap_or_else(|| KeyScheme::usual(self.node.params()));
+        let seed = Seed::from_words(&request.words, &request.passphrase).map_err(seed_error)?.with_scheme(scheme);
         if request.recovery_window.is_some() || !request.backups.is_empty() {
             RestoreOnPruned::check(&self.node).map_err(|error| ApiError::precondition(error.to_string()))?;
         }
         let password = password_text(&request.password)?;
-        // What cannot be opened must not come to light when the wallet is there.
-        let seal = BackupSeal::new(&self.keys(&seed), self.node.params().genesis_hash);
-        request.backups.iter().try_for_each(|sealed| seal.open(sealed).map(drop))?;
+        self.check_backups(&seed, &request.backups)?;
         let kept = seed.clone();
         tokio::task::spawn_blocking(move || seed::save(&path, &kept, Some(&password)))
             .await

@@ -6,6 +6,7 @@ use leyden_proto::lnrpc::{self, wallet_unlocker_server::WalletUnlocker};
 use tonic::{Request, Response, Status};
 
 use super::{Context, auth, convert::lifecycle, to_the_end};
+use crate::api::InitWallet;
 
 pub(super) struct UnlockerService {
     context: Context,
@@ -32,7 +33,8 @@ impl WalletUnlocker for UnlockerService {
         &self,
         request: Request<lnrpc::InitWalletRequest>,
     ) -> Result<Response<lnrpc::InitWalletResponse>, Status> {
-        let request = lifecycle::init_wallet(request.into_inner())?;
+        let keys = lifecycle::keys(request.metadata())?;
+        let request = InitWallet { keys, ..lifecycle::init_wallet(request.into_inner())? };
         let daemon = Arc::clone(&self.context.daemon);
         let admin_macaroon = to_the_end(async move { daemon.init_wallet(request).await }).await?;
         Ok(Response::new(lnrpc::InitWalletResponse { admin_macaroon }))

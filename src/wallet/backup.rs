@@ -202,8 +202,9 @@ mod tests {
     use crate::wallet::seed::Seed;
 
     fn seal(seed: u8, network: Network) -> BackupSeal {
-        let keys = NodeKeys::new(&Seed::from_entropy([seed; 32], ""), NetworkKind::Test);
-        BackupSeal::new(&keys, genesis_block(network).block_hash())
+        let genesis = genesis_block(network).block_hash();
+        let keys = NodeKeys::new(&Seed::from_entropy([seed; 32], ""), NetworkKind::Test, &genesis);
+        BackupSeal::new(&keys, genesis)
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Every key of the node from the one seed.
+//! Every key of the node from the one seed. Whether the root is the chain's own, says [`super::key_scheme`].
 //!
 //! ```text
 //!   root ─┬─ m/84'/coin'/0'        on-chain account (BIP 84), addresses below it
@@ -10,7 +10,7 @@
 //! ```
 
 use bitcoin::{
-    NetworkKind,
+    BlockHash, NetworkKind,
     bip32::{ChildNumber, Xpriv},
     hashes::{Hash as _, HashEngine as _, Hmac, HmacEngine, sha256},
     secp256k1::{PublicKey, SECP256K1, SecretKey},
@@ -44,8 +44,9 @@ pub(crate) struct NodeKeys {
 }
 
 impl NodeKeys {
-    pub(crate) fn new(seed: &Seed, network: NetworkKind) -> Self {
-        let root = seed.root_key(network);
+    /// On the chain with this genesis block.
+    pub(crate) fn new(seed: &Seed, network: NetworkKind, genesis: &BlockHash) -> Self {
+        let root = seed.root_key(network, genesis);
         let coin = match network {
             NetworkKind::Main => 0,
             NetworkKind::Test => 1,
@@ -152,27 +153,84 @@ fn key_of(key: &SecretKey, purpose: &[u8], data: &[u8]) -> SecretKey {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeSet;
 
-    #[test]
-    fn every_purpose_and_index_has_its_own_secret() {
-        let keys = NodeKeys::new(&Seed::from_entropy([1; 32], ""), NetworkKind::Test);
-        let tower = |byte| SecretKey::from_slice(&[byte; 32]).unwrap().public_key(SECP256K1);
-        let secrets = [
+    use bdk_wallet::{KeychainKind, Wallet, template::Bip84};
+    use bitcoin::Network;
+
+    use super::*;
+    use crate::wallet::seed::KeyScheme;
+
+    fn keys_on(chain: u8, scheme: KeyScheme) -> NodeKeys {
+        let seed = Seed::from_entropy([1; 32], "").with_scheme(scheme);
+        NodeKeys::new(&seed, NetworkKind::Test, &BlockHash::from_byte_array([chain; 32]))
+    }
+
+    fn tower(byte: u8) -> PublicKey {
+        SecretKey::from_slice(&[byte; 32]).unwrap().public_key(SECP256K1)
+    }
+
+    fn secrets(keys: &NodeKeys) -> Vec<[u8; 32]> {
+        vec![
             keys.channel_seed(&[0; 32]),
             keys.channel_seed(&[1; 32]),
             keys.backup_key(),
             keys.node_secret().secret_bytes(),
             keys.tower_client_secret(&tower(1)).secret_bytes(),
             keys.tower_client_secret(&tower(2)).secret_bytes(),
-            TowerKeys::secret(&keys, &tower(1)),
-            TowerKeys::secret(&keys, &tower(2)),
-            SwapKeys::secret(&keys, &[0; 32]).0,
+            TowerKeys::secret(keys, &tower(1)),
+            TowerKeys::secret(keys, &tower(2)),
+            SwapKeys::secret(keys, &[0; 32]).0,
             keys.key(&PaymentHash([0; 32]), Leg::Outer).secret_bytes(),
             keys.key(&PaymentHash([0; 32]), Leg::Inner).secret_bytes(),
-        ];
-        for (i, a) in secrets.iter().enumerate() {
-            assert!(secrets[i + 1..].iter().all(|b| a != b));
+        ]
+    }
+
+    fn scripts(keys: &NodeKeys) -> Vec<bitcoin::ScriptBuf> {
+        let branches = [KeychainKind::External, KeychainKind::Internal];
+        let [external, internal] = branches.map(|branch| Bip84(keys.root(), branch));
+        let wallet = Wallet::create(external, internal).network(Network::Regtest).create_wallet_no_persist().unwrap();
+        let of = |branch| (0..20).map(move |index| (branch, index));
+        let all = branches.into_iter().flat_map(of);
+        all.map(|(branch, index)| wallet.peek_address(branch, index).address.script_pubkey()).collect()
+    }
+
+    #[test]
+    fn every_purpose_and_index_has_its_own_secret() {
+        let secrets = secrets(&keys_on(1, KeyScheme::Coin));
+        let different: BTreeSet<_> = secrets.iter().collect();
+        assert_eq!(different.len(), secrets.len());
+    }
+
+    #[test]
+    fn the_same_words_on_two_chains_have_no_key_address_or_node_id_in_common() {
+        let [north, south] = [1, 2].map(|chain| keys_on(chain, KeyScheme::Chain));
+        // Nor with what the same words were before, on any network.
+        let old = keys_on(1, KeyScheme::Coin);
+        for (one, two) in [(&north, &south), (&north, &old), (&south, &old)] {
+            assert_ne!(one.node_id(), two.node_id());
+            let (ones, twos) = (secrets(one), secrets(two));
+            assert!(ones.iter().all(|secret| !twos.contains(secret)));
+            let (ones, twos) = (scripts(one), scripts(two));
+            assert!(ones.iter().all(|script| !twos.contains(script)));
         }
+        let again = keys_on(1, KeyScheme::Chain);
+        assert_eq!((secrets(&again), scripts(&again)), (secrets(&north), scripts(&north)), "the words bring them back");
+    }
+
+    /// What every version must go on to derive, or money of wallets that exist is lost. Reckoned apart from this program.
+    #[test]
+    fn an_old_wallet_opens_with_its_old_keys_on_every_chain() {
+        for chain in [1, 2] {
+            let keys = keys_on(chain, KeyScheme::Coin);
+            assert_eq!(
+                keys.node_id().to_string(),
+                "039aec79b6995ff9583a8d66fb22c622c51c7f92626546d93eec6c9f1be187b93f"
+            );
+            assert_eq!(scripts(&keys)[0].to_hex_string(), "00141ce736ae31fb8e5e2ef4ad81be4bb74049f41db8");
+        }
+        let keys = keys_on(1, KeyScheme::Chain);
+        assert_eq!(keys.node_id().to_string(), "033f2cfc4776d5c326c514f6d3794ad9459cbdc1dfb7bfd95534b54caccd5c942a");
+        assert_eq!(scripts(&keys)[0].to_hex_string(), "00146decf84ba1414d333ec25e0c35f596254557b76a");
     }
 }

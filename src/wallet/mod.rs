@@ -6,6 +6,7 @@ pub(crate) mod bump;
 pub(crate) mod claims;
 mod compose;
 pub(crate) mod funding_psbt;
+mod key_scheme;
 pub(crate) mod keys;
 pub(crate) mod leases;
 mod ledger;

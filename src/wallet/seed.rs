@@ -4,7 +4,8 @@
 //!   24 words ⇄ 32 bytes of entropy ──(argon2id of the password → ChaCha20-Poly1305)── wallet.seed
 //! ```
 //!
-//! The file is written once, whole, and never overwritten. A wrong password changes nothing.
+//! The file is written once, whole, and never overwritten. A wrong password changes nothing. It says, too, by which
+//! [`KeyScheme`] keys follow from the words: a wallet keeps the keys that it was made with.
 
 use std::{
     fs, io,
@@ -13,16 +14,20 @@ use std::{
 
 use argon2::Argon2;
 use bip39::{Language, Mnemonic};
-use bitcoin::{NetworkKind, bip32::Xpriv};
+use bitcoin::{BlockHash, NetworkKind, bip32::Xpriv};
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, aead::Aead as _};
 use leyden_common::files::write_new;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+pub use super::key_scheme::{KeyScheme, UnknownScheme};
+
 /// The smallest password that is accepted, in characters; LND's clients know the same bound.
 pub const MIN_PASSWORD: usize = 8;
 
-const VERSION: u32 = 1;
+/// Files of wallets whose keys follow by coin types say the first version, as always: programs before the second read them.
+const COIN_VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const ENTROPY: usize = 32;
 
 /// Why a seed cannot be made, read or stored.
@@ -51,17 +56,37 @@ pub enum SeedError {
     Io { path: PathBuf, source: io::Error },
 }
 
-/// The entropy behind the 24 words and the optional BIP 39 passphrase.
+/// The entropy behind the 24 words, the optional BIP 39 passphrase, and how keys follow from them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Seed {
     entropy: Zeroizing<[u8; ENTROPY]>,
     passphrase: Zeroizing<String>,
+    scheme: KeyScheme,
 }
 
 impl Seed {
-    /// The seed of this entropy.
+    /// The seed of this entropy, with keys by coin types.
     pub fn from_entropy(entropy: [u8; ENTROPY], passphrase: &str) -> Self {
-        Self { entropy: Zeroizing::new(entropy), passphrase: Zeroizing::new(passphrase.to_owned()) }
+        Self {
+            entropy: Zeroizing::new(entropy),
+            passphrase: Zeroizing::new(passphrase.to_owned()),
+            scheme: KeyScheme::Coin,
+        }
+    }
+
+    /// The same words, with keys that follow by this scheme.
+    pub fn with_scheme(self, scheme: KeyScheme) -> Self {
+        Self { scheme, ..self }
+    }
+
+    /// How keys follow from the words.
+    pub fn scheme(&self) -> KeyScheme {
+        self.scheme
+    }
+
+    /// Whether the words and the passphrase are the same, whatever follows from them.
+    pub fn has_words_of(&self, other: &Self) -> bool {
+        self.entropy == other.entropy && self.passphrase == other.passphrase
     }
 
     /// Fresh entropy from the operating system.
@@ -87,9 +112,10 @@ impl Seed {
         self.mnemonic().words().map(str::to_owned).collect()
     }
 
-    /// The BIP 32 root key of the words and the passphrase.
-    pub fn root_key(&self, network: NetworkKind) -> Xpriv {
+    /// The BIP 32 root key of this wallet on the chain with this genesis block.
+    pub fn root_key(&self, network: NetworkKind, genesis: &BlockHash) -> Xpriv {
         let seed = Zeroizing::new(self.mnemonic().to_seed(self.passphrase.as_str()));
+        let seed = self.scheme.root(seed, genesis);
         // BIP 32 rejects a seed only with a probability below 2^-127.
         Xpriv::new_master(network, seed.as_slice()).unwrap_or_else(|_| unreachable!("a 64-byte seed has a root key"))
     }
@@ -104,6 +130,9 @@ impl Seed {
 #[derive(Serialize, Deserialize)]
 struct SeedFile {
     version: u32,
+    /// As of version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keys: Option<KeyScheme>,
     /// `None`: the wallet was made without a password.
     lock: Option<Lock>,
     /// Hex of entropy and passphrase, sealed if there is a lock.
@@ -137,8 +166,12 @@ pub fn save(path: &Path, seed: &Seed, password: Option<&str>) -> Result<(), Seed
     }
     let mut secret = Zeroizing::new(seed.entropy.to_vec());
     secret.extend_from_slice(seed.passphrase.as_bytes());
+    let (version, keys) = match seed.scheme {
+        KeyScheme::Coin => (COIN_VERSION, None),
+        KeyScheme::Chain => (VERSION, Some(seed.scheme)),
+    };
     let file = match password {
-        None => SeedFile { version: VERSION, lock: None, secret: hex::encode(secret.as_slice()) },
+        None => SeedFile { version, keys, lock: None, secret: hex::encode(secret.as_slice()) },
         Some(password) => {
             let salt: [u8; 16] = rand::random();
             let lock = Lock { memory_kib: 64 * 1024, passes: 3, salt: hex::encode(salt) };
@@ -147,7 +180,7 @@ pub fn save(path: &Path, seed: &Seed, password: Option<&str>) -> Result<(), Seed
             let sealed = cipher
                 .encrypt(&[0; 12].into(), secret.as_slice())
                 .map_err(|_| SeedError::Damaged { path: path.to_owned(), what: "it cannot be sealed" })?;
-            SeedFile { version: VERSION, lock: Some(lock), secret: hex::encode(sealed) }
+            SeedFile { version, keys, lock: Some(lock), secret: hex::encode(sealed) }
         }
     };
     let text = serde_json::to_vec_pretty(&file)
@@ -159,6 +192,11 @@ pub fn save(path: &Path, seed: &Seed, password: Option<&str>) -> Result<(), Seed
 pub fn load(path: &Path, password: Option<&str>) -> Result<Seed, SeedError> {
     let damaged = |what| SeedError::Damaged { path: path.to_owned(), what };
     let file = read(path)?;
+    let scheme = match (file.version, file.keys) {
+        (..=COIN_VERSION, None) => KeyScheme::Coin,
+        (VERSION.., Some(scheme)) => scheme,
+        (_, None | Some(_)) => return Err(damaged("it does not say how its keys follow from the words")),
+    };
     let secret = hex::decode(&file.secret).map_err(|_| damaged("the secret is not hex"))?;
     let secret = Zeroizing::new(match (&file.lock, password) {
         (None, _) => secret,
@@ -169,7 +207,7 @@ pub fn load(path: &Path, password: Option<&str>) -> Result<Seed, SeedError> {
     });
     let (entropy, passphrase) = secret.split_first_chunk().ok_or_else(|| damaged("the secret is too short"))?;
     let passphrase = std::str::from_utf8(passphrase).map_err(|_| damaged("the passphrase is not text"))?;
-    Ok(Seed::from_entropy(*entropy, passphrase))
+    Ok(Seed::from_entropy(*entropy, passphrase).with_scheme(scheme))
 }
 
 fn read(path: &Path) -> Result<SeedFile, SeedError> {
@@ -196,23 +234,29 @@ fn cipher(path: &Path, password: &str, lock: &Lock) -> Result<ChaCha20Poly1305, 
 
 #[cfg(test)]
 mod tests {
+    use bitcoin::hashes::Hash as _;
+
     use super::*;
 
     fn seed() -> Seed {
         Seed::from_entropy([7; 32], "extra words")
     }
 
+    fn root(seed: &Seed) -> Xpriv {
+        seed.root_key(NetworkKind::Test, &BlockHash::all_zeros())
+    }
+
     #[test]
     fn words_restore_the_same_seed() {
         let restored = Seed::from_words(&seed().words(), "extra words").unwrap();
         assert!(restored == seed());
-        assert_eq!(restored.root_key(NetworkKind::Test), seed().root_key(NetworkKind::Test));
+        assert_eq!(root(&restored), root(&seed()));
     }
 
     #[test]
     fn a_passphrase_gives_other_keys() {
         let other = Seed::from_entropy([7; 32], "");
-        assert_ne!(other.root_key(NetworkKind::Test), seed().root_key(NetworkKind::Test));
+        assert_ne!(root(&other), root(&seed()));
     }
 
     #[test]
@@ -244,6 +288,37 @@ mod tests {
         let other = Seed::from_entropy([9; 32], "");
         assert!(matches!(save(&path, &other, None), Err(SeedError::Exists(_))));
         assert!(load(&path, None).unwrap() == seed());
+    }
+
+    #[test]
+    fn an_old_file_keeps_its_keys_and_a_new_one_says_how_they_follow() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wallet.seed");
+        // As every version wrote it before there were two schemes.
+        let secret = hex::encode([vec![7; 32], b"extra words".to_vec()].concat());
+        fs::write(&path, format!(r#"{{"version":1,"lock":null,"secret":"{secret}"}}"#)).unwrap();
+        let old = load(&path, None).unwrap();
+        assert!(old == seed() && old.scheme() == KeyScheme::Coin);
+
+        for (name, password) in [("open", None), ("locked", Some("correct horse"))] {
+            let path = folder.path().join(name);
+            let new = seed().with_scheme(KeyScheme::Chain);
+            save(&path, &new, password).unwrap();
+            let loaded = load(&path, password).unwrap();
+            assert!(loaded == new && loaded != old && loaded.has_words_of(&old));
+            assert_eq!(read(&path).unwrap().version, 2, "a program that knows one scheme alone must not open it");
+        }
+    }
+
+    #[test]
+    fn what_keys_a_file_has_is_never_guessed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wallet.seed");
+        let secret = hex::encode([7; 32]);
+        for wrong in [r#""version":2"#, r#""version":1,"keys":"chain""#, r#""version":2,"keys":"moon""#] {
+            fs::write(&path, format!(r#"{{{wrong},"lock":null,"secret":"{secret}"}}"#)).unwrap();
+            assert!(matches!(load(&path, None), Err(SeedError::Damaged { .. })), "{wrong}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{fs, io, path::PathBuf};
 
 use leyden_common::{
     layout::{Layout, Running},
-    names::{REFUSE_HIGH_FEE, SPEND_RESERVE},
+    names::{KEYS, NETWORK, REFUSE_HIGH_FEE, SPEND_RESERVE},
 };
 use leyden_proto::{
     invoicesrpc::invoices_client::InvoicesClient,
@@ -45,6 +45,8 @@ pub enum ClientError {
     NotRunning { data_dir: String },
     #[error("{path}: {source}")]
     Read { path: PathBuf, source: io::Error },
+    #[error("\"{0}\" is no network's name")]
+    Network(String),
     #[error("{address} is not an address: {source}")]
     Address { address: String, source: tonic::transport::Error },
     #[error("no answer from {address}: {source}. Is leydend running there? Start it with `leydend`")]
@@ -82,6 +84,8 @@ impl Access {
 #[derive(Debug, Clone)]
 pub struct WithMacaroon {
     macaroon: Option<MetadataValue<Ascii>>,
+    /// The network that is meant; `None`: the daemon's first.
+    network: Option<MetadataValue<Ascii>>,
     wishes: Wishes,
 }
 
@@ -92,6 +96,8 @@ struct Wishes {
     spend_reserve: bool,
     /// That a fee of more than half of what is sent is refused.
     refuse_high_fee: bool,
+    /// How the keys of a new wallet follow from its words; `None`: as usual on the network.
+    keys: Option<&'static str>,
 }
 
 impl Interceptor for WithMacaroon {
@@ -99,7 +105,13 @@ impl Interceptor for WithMacaroon {
         if let Some(macaroon) = &self.macaroon {
             request.metadata_mut().insert("macaroon", macaroon.clone());
         }
-        let Wishes { spend_reserve, refuse_high_fee } = self.wishes;
+        if let Some(network) = &self.network {
+            request.metadata_mut().insert(NETWORK, network.clone());
+        }
+        let Wishes { spend_reserve, refuse_high_fee, keys } = self.wishes;
+        if let Some(keys) = keys {
+            request.metadata_mut().insert(KEYS, MetadataValue::from_static(keys));
+        }
         for (key, wanted) in [(SPEND_RESERVE, spend_reserve), (REFUSE_HIGH_FEE, refuse_high_fee)] {
             if wanted {
                 request.metadata_mut().insert(key, MetadataValue::from_static("true"));
@@ -178,7 +190,20 @@ impl Client {
             Ok(bytes) => hex::encode(bytes).parse().ok(),
             Err(_) => None,
         };
-        Ok(Self { channel, macaroon: WithMacaroon { macaroon, wishes: Wishes::default() } })
+        Ok(Self { channel, macaroon: WithMacaroon { macaroon, network: None, wishes: Wishes::default() } })
+    }
+
+    /// This connection, for calls to this network of the daemon.
+    pub fn on_network(mut self, name: &str) -> Result<Self, ClientError> {
+        let value = name.parse().map_err(|_| ClientError::Network(name.to_owned()))?;
+        self.macaroon.network = Some(value);
+        Ok(self)
+    }
+
+    /// This connection, for a wallet whose keys follow from its words so: by `coin`, or by `chain`.
+    pub fn with_keys_by(mut self, scheme: &'static str) -> Self {
+        self.macaroon.wishes.keys = Some(scheme);
+        self
     }
 
     /// This connection, for a user who insists on spending what is kept back for claims of channels.

@@ -7,6 +7,13 @@ pub const SPEND_RESERVE: &str = "leyden-spend-reserve";
 /// fee, and so do we for its clients.
 pub const REFUSE_HIGH_FEE: &str = "leyden-refuse-high-fee";
 
+/// The metadata key by which `InitWallet` is told how keys follow from the words: `coin` or `chain`. Without it they follow as
+/// those of a new wallet on the network do.
+pub const KEYS: &str = "leyden-keys";
+
+/// The metadata key by which a call names the network that it is for, of a daemon that holds more than one.
+pub const NETWORK: &str = "network";
+
 /// The metadata key under which a status carries advice beside LND's words.
 pub const ADVICE: &str = "leyden-advice-bin";
 

@@ -1,11 +1,16 @@
 //! The wallet's beginning, and the node at a glance.
 
 use bitcoin::Network;
+use leyden_common::names::KEYS;
 use leyden_proto::lnrpc;
+use tonic::metadata::MetadataMap;
 use zeroize::Zeroizing;
 
 use super::{backups, edge, features};
-use crate::api::{ApiError, InitWallet, NetworkInfo, NodeInfo, UnlockWallet, WalletState};
+use crate::{
+    api::{ApiError, InitWallet, NetworkInfo, NodeInfo, UnlockWallet, WalletState},
+    wallet::seed::{KeyScheme, UnknownScheme},
+};
 
 /// The version of LND whose interface is served.
 pub(crate) const COMPATIBLE: (u32, u32, u32) = (0, 21, 0);
@@ -63,7 +68,15 @@ pub(crate) fn init_wallet(request: lnrpc::InitWalletRequest) -> Result<InitWalle
         recovery_window: recovery_window(request.recovery_window)?,
         backups: request.channel_backups.map(backups::sealed).transpose()?.unwrap_or_default(),
         stateless: request.stateless_init,
+        keys: None,
     })
+}
+
+/// How the keys of a wallet follow that is made; LND has no field for it.
+pub(crate) fn keys(metadata: &MetadataMap) -> Result<Option<KeyScheme>, ApiError> {
+    let Some(value) = metadata.get(KEYS) else { return Ok(None) };
+    let scheme = value.to_str().ok().and_then(|text| text.parse().ok());
+    scheme.map(Some).ok_or_else(|| edge::wrong(KEYS, UnknownScheme.to_string()))
 }
 
 pub(crate) fn unlock_wallet(request: lnrpc::UnlockWalletRequest) -> Result<UnlockWallet, ApiError> {

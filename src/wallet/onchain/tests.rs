@@ -34,8 +34,8 @@ fn open(log: &MemoryLog) -> OnchainWallet {
 }
 
 pub(in crate::wallet) fn open_with(log: &MemoryLog, look_ahead: u32) -> OnchainWallet {
-    let keys = NodeKeys::new(&Seed::from_entropy([5; 32], ""), NetworkKind::Test);
     let genesis = genesis_block(Network::Regtest).block_hash();
+    let keys = NodeKeys::new(&Seed::from_entropy([5; 32], ""), NetworkKind::Test, &genesis);
     OnchainWallet::open(&keys, Network::Regtest, genesis, look_ahead, Box::new(log.clone())).unwrap()
 }
 

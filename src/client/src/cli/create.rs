@@ -34,9 +34,32 @@ pub struct Create {
     /// Also recover the money of lost channels, with this channel backup
     #[arg(long, alias = "multi_file", value_name = "FILE")]
     multi_file: Option<PathBuf>,
+    /// How keys follow from the words of an old wallet: by the chain, as those of a new wallet on a network of your own, or by
+    /// the coin type, as on regtest and `leyden`, and on every network by versions without this choice
+    /// [default: as a new wallet on this network]
+    #[arg(long, value_name = "BY")]
+    keys: Option<Keys>,
     /// Print the admin macaroon instead of writing it to the data directory; no other copy exists
     #[arg(long)]
     stateless_init: bool,
+}
+
+/// How keys follow from words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Keys {
+    /// By the coin type alone.
+    Coin,
+    /// By the chain's genesis block.
+    Chain,
+}
+
+impl Keys {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Coin => "coin",
+            Self::Chain => "chain",
+        }
+    }
 }
 
 /// The look-ahead when restoring, if none was named.
@@ -48,6 +71,13 @@ impl Create {
         let old_words = self.old_words()?;
         let password = self.password.choose()?;
         let restoring = old_words.is_some();
+        let client = match self.keys {
+            Some(_) if !restoring => {
+                return Err(CliError::Usage("--keys is for words that you have: add --restore".to_owned()));
+            }
+            Some(keys) => client.with_keys_by(keys.name()),
+            None => client,
+        };
         let words = match old_words {
             Some(words) => words,
             None => client.unlocker().gen_seed(GenSeedRequest::default()).await?.into_inner().cipher_seed_mnemonic,
