@@ -2,6 +2,8 @@
 //!
 //! A flag wins over the file, the file over the default.
 
+mod also;
+
 use std::{
     collections::BTreeSet,
     fs, io,
@@ -27,7 +29,9 @@ use crate::{
     zmq::{Notifier, Topic},
 };
 
-pub use leyden_common::layout::{DEFAULT_RPC, Layout, NoHome, Running, default_data_dir};
+pub use leyden_common::layout::{AlsoRunning, DEFAULT_RPC, Layout, NoHome, Running, default_data_dir};
+
+use also::AlsoFlags;
 
 /// 1 sat/vB in sat/kw.
 const PER_VBYTE: u32 = 250;
@@ -83,6 +87,14 @@ pub enum ConfigError {
     PruneBytes,
     #[error("{0} is for REST, which no-rest turns off: leave one of them out")]
     NoRest(&'static str),
+    #[error("{0} is for a second network: name one with --also")]
+    NoAlso(&'static str),
+    #[error("{0} and also exclude each other: leave one of them out")]
+    WithAlso(&'static str),
+    #[error("also names {0}, which is the network that the daemon is on already: name another chain")]
+    SameNetwork(String),
+    #[error("there is no port above that of the first network: name an address with --{0}")]
+    NoPort(&'static str),
     #[error(transparent)]
     Terms(#[from] PolicyError),
 }
@@ -98,6 +110,7 @@ pub enum ConfigError {
     leydend                                  a regtest node in ~/.leyden, then `leyden create`\n  \
     leydend --mine --no-wallet-password      a throw-away node that mines\n  \
     leydend --chain-connect 10.0.0.2:18444   follow another node's chain\n  \
+    leydend --network north.toml --also south.toml   two networks, between which payments can cross\n  \
     leydend --light --chain-connect 10.0.0.2:18444   wallet and channels without the blocks of the chain\n  \
     leydend --tower                          a node that is a watchtower for others too\n  \
     leydend --tower-only --chain-connect 10.0.0.2:18444   a watchtower alone: it has to see the chain"
@@ -115,6 +128,24 @@ pub struct Flags {
     /// regtest, leyden, or the path of a network file (.toml) [default: regtest]
     #[arg(long)]
     pub network: Option<String>,
+    /// A second network for the same daemon, as --network names it: with channels, peers and keys of its own, opened by the same
+    /// words and password. `leyden --network NAME …` speaks to it, and `leyden swap rate` lets payments cross. Settings hold for
+    /// both networks; mining, --zero-conf-peer, --assume-valid, the watchtower, --bitcoin-rpc, --metrics and the page are of the first
+    #[arg(long, value_name = "NETWORK")]
+    pub also: Option<String>,
+    /// Where Lightning peers of that network connect [default: the port above that of --listen]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub also_listen: Option<HostPort>,
+    /// Address at which that network is told to reach us; may be given more than once [default: --also-listen, unless that is
+    /// no address that others can reach]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub also_announce: Vec<HostPort>,
+    /// Where nodes of that chain connect [default: the port above that of --chain-listen]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub also_chain_listen: Option<HostPort>,
+    /// Nodes of that chain to stay connected to; may be given more than once
+    #[arg(long, value_name = "HOST:PORT")]
+    pub also_chain_connect: Vec<HostPort>,
     /// Name that other nodes see, at most 32 bytes
     #[arg(long)]
     pub alias: Option<String>,
@@ -386,6 +417,8 @@ pub struct Config {
     pub swap_with: Option<PathBuf>,
     /// `None`: no watchtower runs.
     pub tower: Option<TowerConfig>,
+    /// The settings of the second network, in the same data directory.
+    pub also: Option<Box<Config>>,
     /// What is logged, as `RUST_LOG` says it.
     pub log: String,
     /// Where to; `None`: to the terminal.
@@ -437,6 +470,7 @@ impl Config {
         let file = read_file(flags.config.as_deref(), &data_dir)?;
         let tower = tower(&flags, &file)?;
         let rest = rest(&flags, &file)?;
+        let also = AlsoFlags::of(&flags, &file);
         let light = flags.light || file.light;
         if light && (flags.mine || file.mine) {
             return Err(ConfigError::Light("mine"));
@@ -494,7 +528,7 @@ impl Config {
             return Err(ConfigError::Light("zmqpub"));
         }
         let node = |text: String| text.parse().map_err(|_| ConfigError::BadNode(text));
-        Ok(Self {
+        let config = Self {
             layout: Layout::new(data_dir, &params.name),
             params,
             alias: checked_alias(flags.alias.or(file.alias).unwrap_or_default())?,
@@ -545,9 +579,20 @@ impl Config {
             clock_shift,
             swap_with: flags.swap_with.or(file.swap_with),
             tower,
+            also: None,
             log: flags.log.or(file.log).unwrap_or_else(|| "info".into()),
             log_file: flags.log_file.or(file.log_file),
-        })
+        };
+        Ok(Self { also: also.config(&config)?, ..config })
+    }
+
+    /// Every address that somebody is told to listen on.
+    fn named_addresses(&self) -> Vec<SocketAddr> {
+        let rest = self.rest.as_ref().map(|rest| rest.listen);
+        let tower = self.tower.as_ref().map(|tower| tower.listen);
+        let others = [rest, tower, self.bitcoin_rpc, self.metrics].into_iter().flatten();
+        let published = self.zmq.iter().map(|notifier| notifier.address);
+        [self.listen, self.rpc_listen, self.chain_listen].into_iter().chain(others).chain(published).collect()
     }
 }
 

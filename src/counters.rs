@@ -5,9 +5,10 @@
 //! ```
 //!
 //! Promises: without a recorder a call costs some nanoseconds; every series stands there from the start, at zero; no label
-//! has a value that others choose. Everything counts since the start of the process.
+//! has a value that others choose. Everything counts since the start of the process. What happens on the second network of a daemon
+//! stands in series of its own, with the label `network`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use leyden_channels::{
     onchain::{self, ClosedBy},
@@ -18,7 +19,7 @@ use leyden_channels::{
     switch::{HtlcEvent, HtlcEventKind},
 };
 use leyden_watchtower::{message::Mode, tower};
-use metrics::{counter, describe_counter, describe_histogram, histogram};
+use metrics::{Label as MetricLabel, SharedString, counter, describe_counter, describe_histogram, histogram};
 
 const PAYMENTS: &str = "leyden_payments_total";
 const PAYMENT_SECONDS: &str = "leyden_payment_seconds";
@@ -188,123 +189,176 @@ pub(crate) fn histograms() -> [Histogram; 4] {
     [*payments, SECONDS_OF_COMMIT, ROWS_OF_COMMIT, BYTES_OF_COMMIT]
 }
 
-/// Has the series of a node with channels stand there, at zero.
-pub(crate) fn begin_lightning() {
-    LIGHTNING.begin();
+/// Whose happenings are counted: the first network's, or those of the second by its name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counters(Option<Arc<str>>);
+
+/// The label of what happens on the second network.
+pub(crate) const NETWORK: &str = "network";
+
+impl Counters {
+    /// Of the second network of a daemon.
+    pub(crate) fn of_second(network: &str) -> Self {
+        Self(Some(network.into()))
+    }
+
+    /// Has the series of a node with channels stand there, at zero.
+    pub(crate) fn begin_lightning(&self) {
+        LIGHTNING.begin(self);
+    }
+
+    /// Has the series of a watchtower stand there, at zero.
+    pub(crate) fn begin_tower(&self) {
+        TOWER.begin(self);
+    }
+
+    fn count(&self, name: &'static str, by: u64) {
+        match &self.0 {
+            None => counter!(name).increment(by),
+            Some(network) => counter!(name, vec![of_network(network)]).increment(by),
+        }
+    }
+
+    fn count_of(&self, name: &'static str, (label, value): (&'static str, &'static str), by: u64) {
+        match &self.0 {
+            None => counter!(name, label => value).increment(by),
+            Some(network) => {
+                let labels = vec![MetricLabel::from_static_parts(label, value), of_network(network)];
+                counter!(name, labels).increment(by);
+            }
+        }
+    }
+
+    fn histogram(&self, name: &'static str, (label, value): (&'static str, &'static str)) -> metrics::Histogram {
+        match &self.0 {
+            None => histogram!(name, label => value),
+            Some(network) => {
+                histogram!(name, vec![MetricLabel::from_static_parts(label, value), of_network(network)])
+            }
+        }
+    }
+
+    /// A payment has ended. `took` is known of one that was begun in this run.
+    pub(crate) fn payment_ended(&self, payment: &Payment, took: Option<Duration>) {
+        let outcome = match &payment.state {
+            PaymentState::Pending => return,
+            PaymentState::Succeeded { .. } => SUCCEEDED,
+            PaymentState::Failed { reason, .. } => match reason {
+                PaymentFailure::Timeout => "timeout",
+                PaymentFailure::NoRoute => "no_route",
+                PaymentFailure::IncorrectPaymentDetails => "incorrect_payment_details",
+                PaymentFailure::RecipientBusy => "recipient_busy",
+                PaymentFailure::InsufficientBalance => "insufficient_balance",
+                PaymentFailure::TipInDoubt => "tip_in_doubt",
+                PaymentFailure::Error => "error",
+            },
+        };
+        self.count_of(PAYMENTS, (OUTCOME, outcome), 1);
+        let has_succeeded = outcome == SUCCEEDED;
+        if has_succeeded {
+            self.count(PAYMENTS_SENT, payment.request.amount.0);
+            self.count(PAYMENTS_FEES, payment.fee().0);
+        }
+        if let Some(took) = took {
+            let outcome = if has_succeeded { SUCCEEDED } else { FAILED };
+            self.histogram(PAYMENT_SECONDS, (OUTCOME, outcome)).record(took);
+        }
+    }
+
+    /// Something has happened to an HTLC that passes through.
+    pub(crate) fn forward(&self, event: &HtlcEvent) {
+        match &event.kind {
+            HtlcEventKind::Forward { .. } => self.count(FORWARDS_OFFERED, 1),
+            HtlcEventKind::ForwardFail => self.count_of(FORWARDS, (OUTCOME, FAILED), 1),
+            HtlcEventKind::LinkFail { .. } => self.count_of(FORWARDS, (OUTCOME, "refused"), 1),
+            HtlcEventKind::Settle { fee, .. } => {
+                self.count_of(FORWARDS, (OUTCOME, "settled"), 1);
+                self.count(FORWARDS_FEES, fee.0);
+            }
+        }
+    }
+
+    /// An invoice is new, or has changed.
+    pub(crate) fn invoice(&self, invoice: &Invoice) {
+        match &invoice.state {
+            InvoiceState::Open => self.count(INVOICES_ADDED, 1),
+            InvoiceState::Accepted(_) => self.count(INVOICES_HELD, 1),
+            // It was settled before, and the chain has taken a part back.
+            InvoiceState::Settled(settled) if !settled.is_whole() => {}
+            InvoiceState::Settled(settled) => {
+                self.count_of(INVOICES, (OUTCOME, "settled"), 1);
+                self.count(INVOICES_RECEIVED, settled.amount.0);
+            }
+            InvoiceState::Canceled => self.count_of(INVOICES, (OUTCOME, "canceled"), 1),
+        }
+    }
+
+    /// A channel has become usable for the first time.
+    pub(crate) fn channel_opened(&self) {
+        self.count(CHANNELS_OPENED, 1);
+    }
+
+    /// The chain says something of a channel's end.
+    pub(crate) fn closing(&self, notice: &onchain::Notice) {
+        use onchain::Notice;
+        let by = match notice {
+            Notice::Closed { by: ClosedBy::Both, .. } => "both",
+            Notice::Closed { by: ClosedBy::Local, .. } => "local",
+            Notice::Closed { by: ClosedBy::Remote, .. } => "remote",
+            Notice::Breach { .. } => "revoked",
+            Notice::DataLoss { .. } => "newer_than_known",
+            Notice::OldLocalState { .. } => "old_local",
+            Notice::UnknownSpend { .. } => "unknown",
+            Notice::Reopened => return,
+        };
+        self.count_of(CHANNELS_CLOSED, ("by", by), 1);
+    }
+
+    /// A peer broke a rule of the protocol.
+    pub(crate) fn protocol_violation(&self) {
+        self.count(VIOLATIONS, 1);
+    }
+
+    /// A message is encrypted for a Lightning peer.
+    pub(crate) fn message_sent(&self) {
+        self.count_of(MESSAGES, (DIRECTION, SENT), 1);
+    }
+
+    /// A message of a Lightning peer is decrypted.
+    pub(crate) fn message_received(&self) {
+        self.count_of(MESSAGES, (DIRECTION, RECEIVED), 1);
+    }
+
+    /// A synced write is done.
+    pub(crate) fn commit(&self, Commit { database, rows, bytes, took }: Commit) {
+        let database = (DATABASE, database.name());
+        self.histogram(COMMIT_SECONDS, database).record(took);
+        self.histogram(COMMIT_ROWS, database).record(rows as f64);
+        self.histogram(COMMIT_BYTES, database).record(bytes as f64);
+    }
 }
 
-/// Has the series of a watchtower stand there, at zero.
-pub(crate) fn begin_tower() {
-    TOWER.begin();
+fn of_network(network: &Arc<str>) -> MetricLabel {
+    MetricLabel::new(NETWORK, SharedString::from_shared(Arc::clone(network)))
 }
 
 impl Group {
-    fn begin(&self) {
+    fn begin(&self, counters: &Counters) {
         for Counter { name, help, label } in self.counters {
             describe_counter!(*name, *help);
             match label {
-                Some((label, values)) => values.iter().for_each(|value| counter!(*name, *label => *value).increment(0)),
-                None => counter!(*name).increment(0),
+                Some((label, values)) => values.iter().for_each(|value| counters.count_of(name, (label, value), 0)),
+                None => counters.count(name, 0),
             }
         }
         for Histogram { name, help, label: (label, values), .. } in self.histograms {
             describe_histogram!(*name, *help);
             for value in *values {
                 // To name it is to register it.
-                let _ = histogram!(*name, *label => *value);
+                let _ = counters.histogram(name, (label, value));
             }
         }
     }
-}
-
-/// A payment has ended. `took` is known of one that was begun in this run.
-pub(crate) fn payment_ended(payment: &Payment, took: Option<Duration>) {
-    let outcome = match &payment.state {
-        PaymentState::Pending => return,
-        PaymentState::Succeeded { .. } => SUCCEEDED,
-        PaymentState::Failed { reason, .. } => match reason {
-            PaymentFailure::Timeout => "timeout",
-            PaymentFailure::NoRoute => "no_route",
-            PaymentFailure::IncorrectPaymentDetails => "incorrect_payment_details",
-            PaymentFailure::RecipientBusy => "recipient_busy",
-            PaymentFailure::InsufficientBalance => "insufficient_balance",
-            PaymentFailure::TipInDoubt => "tip_in_doubt",
-            PaymentFailure::Error => "error",
-        },
-    };
-    counter!(PAYMENTS, OUTCOME => outcome).increment(1);
-    let has_succeeded = outcome == SUCCEEDED;
-    if has_succeeded {
-        counter!(PAYMENTS_SENT).increment(payment.request.amount.0);
-        counter!(PAYMENTS_FEES).increment(payment.fee().0);
-    }
-    if let Some(took) = took {
-        histogram!(PAYMENT_SECONDS, OUTCOME => if has_succeeded { SUCCEEDED } else { FAILED }).record(took);
-    }
-}
-
-/// Something has happened to an HTLC that passes through.
-pub(crate) fn forward(event: &HtlcEvent) {
-    match &event.kind {
-        HtlcEventKind::Forward { .. } => counter!(FORWARDS_OFFERED).increment(1),
-        HtlcEventKind::ForwardFail => counter!(FORWARDS, OUTCOME => FAILED).increment(1),
-        HtlcEventKind::LinkFail { .. } => counter!(FORWARDS, OUTCOME => "refused").increment(1),
-        HtlcEventKind::Settle { fee, .. } => {
-            counter!(FORWARDS, OUTCOME => "settled").increment(1);
-            counter!(FORWARDS_FEES).increment(fee.0);
-        }
-    }
-}
-
-/// An invoice is new, or has changed.
-pub(crate) fn invoice(invoice: &Invoice) {
-    match &invoice.state {
-        InvoiceState::Open => counter!(INVOICES_ADDED).increment(1),
-        InvoiceState::Accepted(_) => counter!(INVOICES_HELD).increment(1),
-        // It was settled before, and the chain has taken a part back.
-        InvoiceState::Settled(settled) if !settled.is_whole() => {}
-        InvoiceState::Settled(settled) => {
-            counter!(INVOICES, OUTCOME => "settled").increment(1);
-            counter!(INVOICES_RECEIVED).increment(settled.amount.0);
-        }
-        InvoiceState::Canceled => counter!(INVOICES, OUTCOME => "canceled").increment(1),
-    }
-}
-
-/// A channel has become usable for the first time.
-pub(crate) fn channel_opened() {
-    counter!(CHANNELS_OPENED).increment(1);
-}
-
-/// The chain says something of a channel's end.
-pub(crate) fn closing(notice: &onchain::Notice) {
-    use onchain::Notice;
-    let by = match notice {
-        Notice::Closed { by: ClosedBy::Both, .. } => "both",
-        Notice::Closed { by: ClosedBy::Local, .. } => "local",
-        Notice::Closed { by: ClosedBy::Remote, .. } => "remote",
-        Notice::Breach { .. } => "revoked",
-        Notice::DataLoss { .. } => "newer_than_known",
-        Notice::OldLocalState { .. } => "old_local",
-        Notice::UnknownSpend { .. } => "unknown",
-        Notice::Reopened => return,
-    };
-    counter!(CHANNELS_CLOSED, "by" => by).increment(1);
-}
-
-/// A peer broke a rule of the protocol.
-pub(crate) fn protocol_violation() {
-    counter!(VIOLATIONS).increment(1);
-}
-
-/// A message is encrypted for a Lightning peer.
-pub(crate) fn message_sent() {
-    counter!(MESSAGES, DIRECTION => SENT).increment(1);
-}
-
-/// A message of a Lightning peer is decrypted.
-pub(crate) fn message_received() {
-    counter!(MESSAGES, DIRECTION => RECEIVED).increment(1);
 }
 
 /// Whose rows are committed.
@@ -323,22 +377,13 @@ impl Database {
     }
 }
 
-/// A synced write is done.
+/// A synced write.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Commit {
     pub database: Database,
     pub rows: usize,
     pub bytes: usize,
     pub took: Duration,
-}
-
-impl Commit {
-    pub(crate) fn note(self) {
-        let database = self.database.name();
-        histogram!(COMMIT_SECONDS, DATABASE => database).record(self.took);
-        histogram!(COMMIT_ROWS, DATABASE => database).record(self.rows as f64);
-        histogram!(COMMIT_BYTES, DATABASE => database).record(self.bytes as f64);
-    }
 }
 
 /// The watchtower signs for a backup.
@@ -503,30 +548,60 @@ mod tests {
         ]
     }
 
+    /// All that can happen to a node.
+    fn happen(counters: &Counters) {
+        let took = Duration::from_millis(3);
+        payments().iter().for_each(|payment| counters.payment_ended(payment, Some(took)));
+        forwards().iter().for_each(|event| counters.forward(event));
+        invoices().iter().for_each(|one| counters.invoice(one));
+        closings().iter().for_each(|notice| counters.closing(notice));
+        counters.channel_opened();
+        counters.protocol_violation();
+        counters.message_sent();
+        counters.message_received();
+        counters.commit(Commit { database: Database::Node, rows: 2, bytes: 100, took });
+    }
+
+    #[test]
+    fn what_happens_on_the_second_network_has_series_of_its_own() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            let (first, second) = (Counters::default(), Counters::of_second("south"));
+            first.begin_lightning();
+            second.begin_lightning();
+            let before = series(&recorder);
+            happen(&second);
+            assert_eq!(series(&recorder), before, "they stood there before");
+        });
+        let page = recorder.handle().render();
+        for line in [
+            "leyden_payments_total{outcome=\"succeeded\"} 0",
+            "leyden_payments_total{outcome=\"succeeded\",network=\"south\"} 1",
+            "leyden_payments_sent_msat_total 0",
+            "leyden_payments_sent_msat_total{network=\"south\"} 5000",
+            "leyden_commit_rows_sum{database=\"node\",network=\"south\"} 2",
+            "leyden_commit_rows_sum{database=\"node\"} 0",
+        ] {
+            assert!(page.lines().any(|one| one == line), "{line}:\n{page}");
+        }
+    }
+
     /// What happens for the first time raises a series that a collector has seen at zero: else its first rise is lost.
     #[test]
     fn every_series_stands_there_before_anything_happens() {
         let recorder = PrometheusBuilder::new().build_recorder();
         metrics::with_local_recorder(&recorder, || {
-            begin_lightning();
-            begin_tower();
+            let counters = Counters::default();
+            counters.begin_lightning();
+            counters.begin_tower();
             let before = series(&recorder);
             assert!(before.contains("leyden_payments_total{outcome=\"no_route\"}"), "{before:?}");
             let took = Duration::from_millis(3);
-            payments().iter().for_each(|payment| payment_ended(payment, Some(took)));
-            forwards().iter().for_each(forward);
-            invoices().iter().for_each(invoice);
-            closings().iter().for_each(closing);
+            happen(&counters);
             tower_notices().iter().for_each(tower_notice);
-            channel_opened();
-            protocol_violation();
-            message_sent();
-            message_received();
             tower_receipt();
             tower_broadcast();
-            for database in [Database::Node, Database::Tower] {
-                Commit { database, rows: 2, bytes: 100, took }.note();
-            }
+            counters.commit(Commit { database: Database::Tower, rows: 2, bytes: 100, took });
             assert_eq!(series(&recorder), before);
         });
         let page = recorder.handle().render();

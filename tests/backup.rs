@@ -321,7 +321,8 @@ async fn a_larger_window_looks_at_the_whole_chain_again() {
     let genesis = bitcoin::constants::genesis_block(bitcoin::Network::Regtest).block_hash();
     let address = |index: u32| {
         let path: bitcoin::bip32::DerivationPath = format!("m/84'/1'/0'/0/{index}").parse().unwrap();
-        let key = words.root_key(bitcoin::NetworkKind::Test, &genesis).derive_priv(secp256k1::SECP256K1, &path).unwrap();
+        let key =
+            words.root_key(bitcoin::NetworkKind::Test, &genesis).derive_priv(secp256k1::SECP256K1, &path).unwrap();
         let key = bitcoin::CompressedPublicKey(key.private_key.public_key(secp256k1::SECP256K1));
         bitcoin::Address::p2wpkh(&key, bitcoin::Network::Regtest).to_string()
     };

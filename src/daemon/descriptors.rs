@@ -4,13 +4,17 @@
 use super::RunError;
 use crate::limits::Descriptors;
 
-/// What the databases with their fewest files, the listeners, the runtime and a few peers need at least.
-pub(super) const LEAST: u64 = 80;
+/// What the databases with their fewest files, the listeners, the runtime and a few peers need at least, on each network.
+const LEAST: u64 = 80;
 
-/// Raises the limit as far as it goes, and refuses to start with one that is too low.
-pub(super) fn prepare() -> Result<Descriptors, RunError> {
+/// Raises the limit as far as it goes, and refuses to start with one that is too low. What each of so many networks gets.
+pub(super) fn prepare(networks: u64) -> Result<Descriptors, RunError> {
     let limit = raise();
-    if limit < LEAST { Err(RunError::TooFewDescriptors { limit }) } else { Ok(Descriptors::new(limit)) }
+    let least = LEAST.saturating_mul(networks);
+    if limit < least {
+        return Err(RunError::TooFewDescriptors { limit, least });
+    }
+    Ok(Descriptors::new(limit / networks.max(1)))
 }
 
 #[cfg(unix)]

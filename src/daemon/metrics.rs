@@ -11,7 +11,7 @@ use crate::{
     admission::ConnectionSlots,
     api::Daemon,
     config::Config,
-    counters,
+    counters::Counters,
     host::HostNames,
     metrics::{Recorded, install, serve},
 };
@@ -30,10 +30,13 @@ impl MetricsListener {
         let (listener, address) = bind(address).await.map_err(|source| RunError::MetricsListen { address, source })?;
         let recorded = install()?;
         if !config.tower.as_ref().is_some_and(|tower| tower.alone) {
-            counters::begin_lightning();
+            Counters::default().begin_lightning();
         }
         if config.tower.is_some() {
-            counters::begin_tower();
+            Counters::default().begin_tower();
+        }
+        if let Some(second) = &config.also {
+            Counters::of_second(&second.params.name).begin_lightning();
         }
         info!(%address, "metrics are served");
         if !address.ip().is_loopback() {
@@ -46,16 +49,16 @@ impl MetricsListener {
         Ok(Some(Self { address, listener, recorded }))
     }
 
-    /// Answers until the daemon stops. `started`: when the process was.
+    /// Answers until the daemon stops. `daemons`: of each network. `started`: when the process was.
     pub(super) async fn serve(
         self,
-        daemon: Arc<dyn Daemon>,
+        daemons: Vec<Arc<dyn Daemon>>,
         started: SystemTime,
         (slots, names): (ConnectionSlots, HostNames),
         stopping: CancellationToken,
     ) {
         let Self { address: _, listener, recorded } = self;
-        let served = serve(daemon, recorded, started, listener, (slots, names), stopping.cancelled_owned()).await;
+        let served = serve(daemons, recorded, started, listener, (slots, names), stopping.cancelled_owned()).await;
         if let Err(error) = served {
             error!(%error, "metrics are not served any more");
         }

@@ -9,22 +9,22 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use leyden_common::files::write_new;
 use leyden_node::{Clock, Node, NodeConfig, NodeError, PruneConfig};
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{Instrument as _, Span, error, info, info_span, warn};
 
 use super::{
-    CallerSlots, LeydenDaemon, descriptors, metrics::MetricsListener, private, rest::RestListener, tip, tokens,
-    watchtower::WatchtowerFacade,
+    CallerSlots, LeydenDaemon, Parts, Place, Shared, announcement::Announcement, descriptors, metrics::MetricsListener,
+    private, rest::RestListener, tip, tokens, watchtower::WatchtowerFacade,
 };
 use crate::{
-    api::ApiError,
-    config::{Config, Running},
+    api::{ApiError, Daemon},
+    config::Config,
     driver::runtime::WALLET_NEEDS,
     host::HostNames,
     jsonrpc,
+    limits::Descriptors,
     macaroon::RootKey,
     metrics::RecorderError,
     rpc::{self, Authorizer, ServeError, ServeOptions, Services},
@@ -47,10 +47,9 @@ pub enum RunError {
     Io { path: PathBuf, source: io::Error },
     #[error(
         "this process may have {limit} files and connections open, and needs {least} at least: allow it more (`ulimit -n 1024`, \
-         or LimitNOFILE= of its service)",
-        least = descriptors::LEAST
+         or LimitNOFILE= of its service)"
     )]
-    TooFewDescriptors { limit: u64 },
+    TooFewDescriptors { limit: u64, least: u64 },
     #[error("cannot listen for gRPC on {address}: {source}. Choose another address with --rpc-listen")]
     RpcListen { address: SocketAddr, source: io::Error },
     #[error(
@@ -65,10 +64,12 @@ pub enum RunError {
     MetricsListen { address: SocketAddr, source: io::Error },
     #[error("metrics cannot be recorded: {0}")]
     Recorder(#[from] RecorderError),
-    #[error("{0}; the address is set with --chain-listen")]
-    ChainListen(NodeError),
+    #[error("{error}; the address is set with --{flag}")]
+    ChainListen { error: NodeError, flag: &'static str },
     #[error(transparent)]
     Node(NodeError),
+    #[error("network {network}: {error}")]
+    Second { network: String, error: NodeError },
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error(transparent)]
@@ -83,7 +84,8 @@ pub enum RunError {
 pub async fn run(config: Config) -> Result<(), RunError> {
     let started = SystemTime::now();
     private::mask_new_files();
-    let descriptors = descriptors::prepare()?;
+    let networks = if config.also.is_some() { 2 } else { 1 };
+    let descriptors = descriptors::prepare(networks)?;
     let layout = config.layout.clone();
     let at = |path: PathBuf| move |source| RunError::Io { path, source };
     std::fs::create_dir_all(layout.root()).map_err(at(layout.root().to_owned()))?;
@@ -114,33 +116,35 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let rest = rest.map(|rest| rest.with_tls(&identity)).transpose()?;
     let root_key = Arc::new(RootKey::open(&layout.macaroon_root_key()).map_err(at(layout.macaroon_root_key()))?);
 
-    let mut node_config = NodeConfig::new(config.params.clone(), layout.chain_database());
-    node_config.listen = Some(config.chain_listen);
-    node_config.database_files = descriptors.chain_files();
-    node_config.max_inbound = descriptors.chain_inbound(node_config.max_inbound);
-    node_config.connect = config.chain_connect.clone();
-    if let Some(seconds) = config.clock_shift {
-        warn!(seconds, "the clock is shifted on purpose");
-        node_config.clock = Clock::Shifted(seconds);
-    } else if config.params.name == "regtest" {
-        // For those who test: the JSON-RPC can set it.
-        node_config.clock = Clock::mockable();
-    }
-    node_config.filters = config.block_filters;
-    node_config.light = config.light;
-    if let Some(megabytes) = config.max_mempool {
-        node_config.policy.max_memory_bytes = usize::from(megabytes) << 20;
-    }
-    node_config.prune = prune_config(&config);
-    node_config.assume_valid = config.assume_valid;
-    let node = Node::start(node_config).await.map_err(|error| match error {
-        NodeError::Network(_) => RunError::ChainListen(error),
-        error => RunError::Node(error),
-    })?;
-    info!(network = %config.params.name, height = node.tip().height, rpc = %rpc_address, "leydend is running");
+    let second = config.also.take().map(|also| *also);
+    let node = start_node(&config, descriptors, "chain-listen").await?;
+    let height = node.tip().height;
+    info!(network = %config.params.name, height, rpc = %rpc_address, "leydend is running");
+    let second = match second {
+        None => None,
+        Some(second) => match start_node(&second, descriptors, "also-chain-listen").await {
+            Ok(its_node) => {
+                info!(network = %second.params.name, height = its_node.tip().height, "leydend is on this network, too");
+                Some((second, its_node))
+            }
+            Err(error) => {
+                node.shutdown().await;
+                return Err(match error {
+                    RunError::Node(error) => RunError::Second { network: second.params.name, error },
+                    error => error,
+                });
+            }
+        },
+    };
 
     let stopping = CancellationToken::new();
-    tokio::spawn(tip::log_doubts(node.clone(), tip::Duties::of(&config), stopping.clone()));
+    let second_config = second.as_ref().map(|(second, its_node)| (second, its_node));
+    for (config, node) in [(&config, &node)].into_iter().chain(second_config) {
+        let log = tip::log_doubts(node.clone(), tip::Duties::of(config), stopping.clone());
+        // Of one network alone the log need not tell which.
+        let span = if second.is_some() { info_span!("chain", network = %config.params.name) } else { Span::none() };
+        tokio::spawn(log.instrument(span));
+    }
     let slots = CallerSlots::new(descriptors);
     let publisher = Publisher::bind(&config.zmq).await.map_err(|BindError { notifier, source }| {
         RunError::ZmqListen { topic: notifier.topic.name(), address: notifier.address, source }
@@ -175,6 +179,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         Err(error) => {
             stopping.cancel();
             node.shutdown().await;
+            if let Some((_, its_node)) = &second {
+                its_node.shutdown().await;
+            }
             return Err(error);
         }
     };
@@ -182,24 +189,33 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         // With a wallet they come with it. Whoever finds the address finds what opens it.
         tokens::write(&layout, &root_key).map_err(at(layout.root().to_owned()))?;
     }
-    announce(&config, &node, None, tower.as_ref().map(WatchtowerFacade::listen)).map_err(at(layout.running()))?;
-    let daemon = Arc::new(LeydenDaemon::new(
-        config,
-        node.clone(),
-        Arc::clone(&root_key),
-        fatal,
-        stopping.clone(),
-        descriptors,
-        slots.clone(),
-        tower,
-    ));
+    let tower_listen = tower.as_ref().map(WatchtowerFacade::listen);
+    let announcement = Announcement::new(&config, &node, tower_listen, second.as_ref());
+    announcement.write().map_err(at(layout.running()))?;
+    let shared = Shared {
+        root_key: Arc::clone(&root_key),
+        opening: Arc::default(),
+        passwords: Arc::default(),
+        stopping: stopping.clone(),
+        slots: slots.clone(),
+        announcement,
+    };
+    let second_node = second.as_ref().map(|(config, node)| (config.params.name.clone(), node.clone()));
+    let second = second.map(|(config, node)| {
+        let fatal = named(&config.params.name, fatal.clone());
+        let parts = Parts { config, node, fatal, descriptors, watchtower: None, place: Place::Second };
+        Arc::new(LeydenDaemon::new(parts, shared.clone()))
+    });
+    let place = Place::First(second.clone());
+    let parts = Parts { config, node: node.clone(), fatal, descriptors, watchtower: tower, place };
+    let daemon = Arc::new(LeydenDaemon::new(parts, shared));
+    let networks: Vec<Arc<dyn Daemon>> =
+        [Some(Arc::clone(&daemon)), second].into_iter().flatten().map(|one| one as Arc<dyn Daemon>).collect();
     if let Some(metrics) = metrics {
-        let daemon = Arc::clone(&daemon) as Arc<dyn crate::api::Daemon>;
-        tokio::spawn(metrics.serve(daemon, started, (slots.metrics.clone(), names), stopping.clone()));
+        tokio::spawn(metrics.serve(networks.clone(), started, (slots.metrics.clone(), names), stopping.clone()));
     }
     let authorizer = Authorizer::Macaroons(root_key);
-    let services = Services::new(Arc::clone(&daemon) as Arc<dyn crate::api::Daemon>, authorizer, stopping.clone());
-    let services = services.await?;
+    let services = Services::new(networks, authorizer, stopping.clone()).await?;
     let rest = rest.map(|rest| tokio::spawn(rest.serve(services.clone(), slots.rest.clone(), stopping.clone())));
     let mut serving = tokio::spawn(rpc::serve(ServeOptions {
         services,
@@ -218,6 +234,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             message = fatals.recv() => Err(RunError::Fatal(message.unwrap_or_default())),
             // Without blocks nothing of a closed channel would be claimed in time.
             error = node.halted() => Err(RunError::Node(error)),
+            error = halted(second_node.as_ref()) => Err(error),
             // Nobody could talk to the node any more, or stop it.
             ended = &mut serving => {
                 has_ended = true;
@@ -244,6 +261,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             let _ = rest.await;
         }
         node.shutdown().await;
+        if let Some((_, its_node)) = &second_node {
+            its_node.shutdown().await;
+        }
         served
     };
     match timeout(STOP_LIMIT, end).await {
@@ -253,6 +273,53 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     }
     drop(lock);
     result
+}
+
+/// The chain of one network. `listen_flag` sets where its nodes are listened to.
+async fn start_node(config: &Config, descriptors: Descriptors, listen_flag: &'static str) -> Result<Node, RunError> {
+    let mut node_config = NodeConfig::new(config.params.clone(), config.layout.chain_database());
+    node_config.listen = Some(config.chain_listen);
+    node_config.database_files = descriptors.chain_files();
+    node_config.max_inbound = descriptors.chain_inbound(node_config.max_inbound);
+    node_config.connect = config.chain_connect.clone();
+    if let Some(seconds) = config.clock_shift {
+        warn!(seconds, "the clock is shifted on purpose");
+        node_config.clock = Clock::Shifted(seconds);
+    } else if config.params.name == "regtest" {
+        // For those who test: the JSON-RPC can set it.
+        node_config.clock = Clock::mockable();
+    }
+    node_config.filters = config.block_filters;
+    node_config.light = config.light;
+    if let Some(megabytes) = config.max_mempool {
+        node_config.policy.max_memory_bytes = usize::from(megabytes) << 20;
+    }
+    node_config.prune = prune_config(config);
+    node_config.assume_valid = config.assume_valid;
+    Node::start(node_config).await.map_err(|error| match error {
+        NodeError::Network(_) => RunError::ChainListen { error, flag: listen_flag },
+        error => RunError::Node(error),
+    })
+}
+
+/// When the chain of the second network can go on no more; never, if there is none.
+async fn halted(second: Option<&(String, Node)>) -> RunError {
+    match second {
+        Some((network, node)) => RunError::Second { network: network.clone(), error: node.halted().await },
+        None => std::future::pending().await,
+    }
+}
+
+/// Ends the process as `fatal` does, with the name of the network before what it says.
+fn named(network: &str, fatal: mpsc::UnboundedSender<String>) -> mpsc::UnboundedSender<String> {
+    let (sender, mut messages) = mpsc::unbounded_channel::<String>();
+    let network = network.to_owned();
+    tokio::spawn(async move {
+        while let Some(message) = messages.recv().await {
+            let _ = fatal.send(format!("network {network}: {message}"));
+        }
+    });
+    sender
 }
 
 /// What is given up of old blocks: nothing before the wallet that there is, and the watchtower, have said what they need.
@@ -287,25 +354,4 @@ async fn terminated() {
     {
         let _ = tokio::signal::ctrl_c().await;
     }
-}
-
-/// Tells clients on this machine where the daemon listens.
-pub(super) fn announce(
-    config: &Config,
-    node: &Node,
-    listen: Option<SocketAddr>,
-    tower: Option<SocketAddr>,
-) -> io::Result<()> {
-    let running = Running {
-        pid: std::process::id(),
-        network: config.params.name.clone(),
-        rpc: config.rpc_listen,
-        listen,
-        chain_listen: node.local_address(),
-        bitcoin_rpc: config.bitcoin_rpc,
-        rest: config.rest.as_ref().map(|rest| rest.listen),
-        tower,
-        metrics: config.metrics,
-    };
-    write_new(&config.layout.running(), &serde_json::to_vec_pretty(&running).map_err(io::Error::other)?)
 }

@@ -8,7 +8,10 @@ use std::{net::IpAddr, time::Duration};
 use leyden_node::Clock;
 use zeroize::Zeroizing;
 
-use super::{LeydenDaemon, password_text, seed_error};
+use super::{
+    LeydenDaemon,
+    wallet::{password_text, seed_error},
+};
 use crate::{
     api::{ApiError, LogIn},
     macaroon::{self, RootKey, time_before},

@@ -47,7 +47,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::strangers::PeerStanding;
 use super::uncommitted::Gossip;
-use crate::counters;
+use crate::counters::Counters;
 use crate::limits::{
     FAREWELL, HANDSHAKE_TIMEOUT, MAX_LAST_WORDS, MAX_UNHANDLED, MAX_UNHANDLED_MESSAGES, MAX_UNSENT, MAX_UNSENT_ANSWERS,
     WRITE_TIMEOUT,
@@ -89,6 +89,7 @@ pub(crate) struct Local {
     pub secret: SecretKey,
     pub features: Features,
     pub chain: ChainHash,
+    pub counters: Counters,
 }
 
 /// A connection after `init` both ways.
@@ -188,6 +189,7 @@ async fn exchange_init(
 ) -> Result<Established, ConnectionError> {
     let remote = session.remote;
     let Line { mut encryptor, mut reader, mut writer } = Line::new(stream, session);
+    reader.counters = local.counters.clone();
     let mut out = Vec::new();
     encryptor.encrypt_message(&Message::Init(Init::new(local.features.clone(), local.chain)), &mut out)?;
     writer.write_all(&out).await?;
@@ -211,7 +213,8 @@ impl Line {
     fn new(stream: TcpStream, session: Session) -> Self {
         let Session { encryptor, decryptor, remote: _ } = session;
         let (socket, writer) = stream.into_split();
-        let reader = MessageReader { socket, decryptor, buffer: ReceiveBuffer::new(), received: Arc::default() };
+        let (buffer, counters) = (ReceiveBuffer::new(), Counters::default());
+        let reader = MessageReader { socket, decryptor, buffer, received: Arc::default(), counters };
         Self { encryptor, reader, writer }
     }
 }
@@ -221,6 +224,7 @@ pub(super) struct MessageReader {
     decryptor: Decryptor,
     buffer: ReceiveBuffer,
     received: Arc<AtomicU64>,
+    counters: Counters,
 }
 
 impl MessageReader {
@@ -236,7 +240,7 @@ impl MessageReader {
             if let Some(bytes) = self.decryptor.decrypt(&mut self.buffer)? {
                 // BOLT 8: 65,535 at most.
                 let length = u32::try_from(bytes.len()).unwrap_or(MAX_UNHANDLED);
-                counters::message_received();
+                self.counters.message_received();
                 return Ok((decode(bytes), length));
             }
             let read = self.socket.read_buf(self.buffer.tail()).await?;
@@ -270,6 +274,7 @@ pub(crate) struct Connection {
     unsent: Arc<AtomicU64>,
     sent: u64,
     received: Arc<AtomicU64>,
+    counters: Counters,
     /// The connection is gone: what waits may leave, but not for long.
     closing: CancellationToken,
     task: tokio::task::AbortHandle,
@@ -281,13 +286,13 @@ impl Connection {
     ///
     /// [`Uncommitted`]: super::uncommitted::Uncommitted
     pub(crate) fn queue(&mut self, message: &Message) -> Result<(), EncodeError> {
-        counters::message_sent();
+        self.counters.message_sent();
         self.encryptor.encrypt_message(message, &mut self.buffer)
     }
 
     /// Encrypts gossip, which is encoded already, into the connection's buffer.
     pub(crate) fn queue_gossip(&mut self, message: &Gossip) -> Result<(), EncodeError> {
-        counters::message_sent();
+        self.counters.message_sent();
         self.encryptor.encrypt(message.bytes(), &mut self.buffer)
     }
 
@@ -366,7 +371,7 @@ impl Established {
     /// The peer has to take some bytes within `patience` while there are any.
     fn start_with(self, standing: &PeerStanding, patience: Duration) -> (Connection, mpsc::Receiver<Incoming>) {
         let Self { remote: _, address, inbound, features, encryptor, reader, writer } = self;
-        let received = Arc::clone(&reader.received);
+        let (received, counters) = (Arc::clone(&reader.received), reader.counters.clone());
         let unsent = Arc::new(AtomicU64::new(0));
         let closing = CancellationToken::new();
         let (outgoing, queue) = mpsc::unbounded_channel::<Vec<u8>>();
@@ -385,6 +390,7 @@ impl Established {
             unsent,
             sent: 0,
             received,
+            counters,
             closing,
             task: task.abort_handle(),
         };
@@ -505,6 +511,7 @@ mod tests {
             secret: SecretKey::from_slice(&[byte; 32]).unwrap(),
             features: Features::init(),
             chain: ChainHash::from([chain; 32]),
+            counters: Counters::default(),
         }
     }
 

@@ -27,7 +27,6 @@ use super::{
     peer::{CloseProgress, Peer, Slot},
 };
 use crate::{
-    counters,
     driver::events::ChannelNews,
     store::{ClosedChannel, ClosureType, ResolvedKind, ResolvedOutput, StoreError},
     wallet::onchain::WalletError,
@@ -278,7 +277,7 @@ impl Peer {
     }
 
     fn enforcement_notice(&mut self, id: ChannelId, notice: &Notice) {
-        counters::closing(notice);
+        self.services.store.counters().closing(notice);
         match notice {
             // Its record tells of it.
             Notice::Closed { .. } if !self.is_enforced(&id) => {}

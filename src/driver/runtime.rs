@@ -105,7 +105,10 @@ pub(crate) enum StartError {
     Node(#[from] NodeError),
     #[error("channel {channel} cannot be restored: {source}. Its record is left as it is; report this")]
     Channel { channel: ChannelId, source: RestoreError },
-    #[error("cannot listen for Lightning peers on {address}: {source}. Choose another address with --listen")]
+    #[error(
+        "cannot listen for Lightning peers on {address}: {source}. Choose another address with --listen, or with --also-listen \
+         for the network of --also"
+    )]
     Listen { address: SocketAddr, source: io::Error },
 }
 
@@ -249,6 +252,7 @@ impl Runtime {
                 Features::init().offer(Feature::Zeroconf)
             },
             chain: ChainHash::from_genesis_block_hash(params.genesis_hash),
+            counters: store.counters().clone(),
         };
         let listener =
             TcpListener::bind(listen).await.map_err(|source| StartError::Listen { address: listen, source })?;

@@ -58,7 +58,6 @@ use super::{
 };
 use crate::{
     admission::ConnectionSlots,
-    counters,
     store::{CoreKey, Store, StoreError},
     wallet::{keys::NodeKeys, onchain::OnchainWallet},
     words::LogBudget,
@@ -449,7 +448,8 @@ impl Services {
             }
             PaymentEffect::Updated(payment) => {
                 if payment.state != PaymentState::Pending {
-                    counters::payment_ended(&payment, self.payment_times.end(&payment.request.payment_hash));
+                    let took = self.payment_times.end(&payment.request.payment_hash);
+                    self.store.counters().payment_ended(&payment, took);
                     self.forget_told(&payment.request.payment_hash);
                 }
                 self.events.payment(payment);
@@ -468,7 +468,7 @@ impl Services {
                 Some(told)
             }
             InvoiceEffect::Updated(invoice) => {
-                counters::invoice(&invoice);
+                self.store.counters().invoice(&invoice);
                 self.events.invoice(invoice);
                 None
             }

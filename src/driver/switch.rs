@@ -26,10 +26,7 @@ use super::{
     runtime::StartError,
     services::Services,
 };
-use crate::{
-    counters,
-    store::{Store, StoreError},
-};
+use crate::store::{Store, StoreError};
 
 /// The switch as the store has it. `default` are the terms of channels that have none yet.
 pub(crate) fn load(
@@ -188,7 +185,7 @@ impl Services {
                 None
             }
             SwitchEffect::Htlc(event) => {
-                counters::forward(&event);
+                self.store.counters().forward(&event);
                 self.events.forward(*event);
                 None
             }

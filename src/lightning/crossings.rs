@@ -1,9 +1,6 @@
 //! The calls about payments that cross between two networks, and this node as one of the two.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use leyden_channels::{
@@ -23,7 +20,7 @@ use crate::{
         PaymentTarget, SendPayment,
     },
     driver::{
-        crossing::{CrossInvoice, CrossingNode, CrossingRefused, CrossingView, NodeError, NodeStatus, RateView},
+        crossing::{CrossInvoice, CrossingRefused, CrossingView, RateView},
         services::{OnceError, Services},
     },
 };
@@ -196,58 +193,6 @@ fn is_of(book: DirectoryId, invoice: &StoredInvoice) -> bool {
 
 fn records(services: &Services) -> PaymentRecords {
     PaymentRecords { directory: services.directory, count: services.payments().numbers().index }
-}
-
-/// This node, for the task that it runs itself.
-pub(super) struct OwnNode(pub Weak<LightningNode>);
-
-impl OwnNode {
-    fn node(&self) -> Result<Arc<LightningNode>, NodeError> {
-        self.0.upgrade().ok_or_else(|| NodeError::Away("this node is starting or stopping".to_owned()))
-    }
-}
-
-#[async_trait]
-impl CrossingNode for OwnNode {
-    async fn status(&self) -> Result<NodeStatus, NodeError> {
-        let CrossingStatus { network, invoices, now } = self.node()?.crossing_status().await.map_err(failed)?;
-        Ok(NodeStatus { network, invoices, now })
-    }
-
-    async fn hold(&self, book: DirectoryId, order: HoldOrder) -> Result<String, NodeError> {
-        self.node()?.hold_crossing(book, order).await.map_err(failed)
-    }
-
-    async fn held(&self, book: DirectoryId, hash: PaymentHash) -> Result<Incoming, NodeError> {
-        self.node()?.held_crossing(book, hash).await.map_err(failed)
-    }
-
-    async fn settle(&self, book: DirectoryId, preimage: PaymentPreimage) -> Result<(), NodeError> {
-        self.node()?.settle_crossing(book, preimage).await.map_err(failed)
-    }
-
-    async fn give_up(&self, book: DirectoryId, hash: PaymentHash) -> Result<(), NodeError> {
-        self.node()?.give_up_crossing(book, hash).await.map_err(failed)
-    }
-
-    async fn pay(&self, order: PayOrder) -> Result<(), NodeError> {
-        self.node()?.pay_crossing(order).await.map_err(failed)
-    }
-
-    async fn payment(&self, hash: PaymentHash) -> Result<Outgoing, NodeError> {
-        self.node()?.crossing_payment(hash).await.map_err(failed)
-    }
-}
-
-fn failed(error: ApiError) -> NodeError {
-    match error {
-        ApiError::InvalidArgument(text)
-        | ApiError::FailedPrecondition(text)
-        | ApiError::NotFound(text)
-        | ApiError::NoRoute(text)
-        | ApiError::AlreadyExists(text) => NodeError::Refused(text),
-        ApiError::Unavailable(text) | ApiError::Internal(text) => NodeError::Away(text),
-    }
 }
 
 fn to_rate(view: RateView) -> CrossingRate {

@@ -13,6 +13,7 @@ mod figures;
 mod forwarding;
 mod funding;
 mod graph;
+mod here;
 mod holding;
 mod invoices;
 mod messages;
@@ -61,7 +62,7 @@ use crate::{
     wallet::onchain::Tip,
 };
 
-use crossings::OwnNode;
+pub(crate) use here::NodeHere;
 
 /// For how long a call waits until what it did is seen.
 const SEEING_LIMIT: Duration = Duration::from_secs(10);
@@ -74,7 +75,7 @@ pub(crate) struct LightningNode {
 }
 
 impl LightningNode {
-    /// `other` is the second daemon, to and from whose network payments cross. `fatal` ends the process with its message.
+    /// `other` is the node on another network, to and from whose network payments cross. `fatal` ends the process with its message.
     pub(crate) fn new(
         mut runtime: Runtime,
         alias: String,
@@ -83,7 +84,9 @@ impl LightningNode {
     ) -> Result<Arc<Self>, StoreError> {
         let loaded = CrossingTask::load(&runtime.services)?;
         Ok(Arc::new_cyclic(|node| {
-            let (crossings, task) = CrossingCalls::new(Arc::new(OwnNode(Weak::clone(node))), other);
+            let node = Weak::clone(node);
+            let own = NodeHere::new(move || node.upgrade(), "this node is starting or stopping".to_owned());
+            let (crossings, task) = CrossingCalls::new(Arc::new(own), other);
             runtime.keep(task.run(Arc::clone(&runtime.services), loaded, fatal));
             Self { runtime, alias, crossings }
         }))

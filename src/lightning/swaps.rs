@@ -161,7 +161,7 @@ impl Swaps for LightningNode {
 }
 
 impl LightningNode {
-    fn own_leg(&self) -> OwnLeg {
+    pub(super) fn own_leg(&self) -> OwnLeg {
         OwnLeg(std::sync::Arc::clone(self.services()))
     }
 }

@@ -35,7 +35,7 @@ const MINIMUM: Family = family(
 /// Satoshi per 1000 weight units that are one satoshi per virtual byte.
 const KWU_PER_VBYTE: f64 = 250.0;
 
-pub(super) async fn write(chain: &dyn Chain, page: &Page) {
+pub(super) async fn write(chain: &dyn Chain, page: &Page<'_>) {
     let (status, mempool, peers) = tokio::join!(chain.status(), chain.mempool(false), chain.peers());
     if let Ok(status) = status {
         write_status(&status, page);
@@ -49,7 +49,7 @@ pub(super) async fn write(chain: &dyn Chain, page: &Page) {
     write_totals(chain.totals(), page);
 }
 
-fn write_status(status: &ChainStatus, page: &Page) {
+fn write_status(status: &ChainStatus, page: &Page<'_>) {
     page.gauge(HEIGHT, status.tip.height.into());
     page.gauge(HEADERS, status.header_height.0.into());
     page.gauge(TIP_TIME, status.tip.time.into());
@@ -57,7 +57,7 @@ fn write_status(status: &ChainStatus, page: &Page) {
     page.number(DIFFICULTY, status.difficulty);
 }
 
-fn write_mempool(info: &MempoolInfo, page: &Page) {
+fn write_mempool(info: &MempoolInfo, page: &Page<'_>) {
     page.gauge(TRANSACTIONS, info.transactions as u64);
     page.gauge(VBYTES, info.virtual_bytes);
     page.gauge(MEMORY, info.memory_bytes as u64);
@@ -66,14 +66,14 @@ fn write_mempool(info: &MempoolInfo, page: &Page) {
     page.number(MINIMUM, info.minimum_fee_rate.to_sat_per_kwu() as f64 / KWU_PER_VBYTE);
 }
 
-fn write_peers(peers: &[PeerInfo], page: &Page) {
+fn write_peers(peers: &[PeerInfo], page: &Page<'_>) {
     for (direction, inbound) in [("inbound", true), ("outbound", false)] {
         let count = peers.iter().filter(|peer| peer.inbound == inbound).count();
         page.gauge_of(PEERS, ("direction", direction), count as u64);
     }
 }
 
-fn write_totals(totals: Totals, page: &Page) {
+fn write_totals(totals: Totals, page: &Page<'_>) {
     let Totals { blocks_connected, blocks_disconnected, reorganisations, blocks_found, hashes, traffic } = totals;
     let Traffic { sent, received } = traffic;
     page.counter(CONNECTED, blocks_connected);

@@ -33,7 +33,7 @@ const CURVE: Family = family(
 );
 
 /// What answers from memory.
-pub(super) fn write(lightning: &dyn Lightning, page: &Page) {
+pub(super) fn write(lightning: &dyn Lightning, page: &Page<'_>) {
     let NetworkFigures { peers, strangers, channels, nodes } = lightning.network_figures();
     page.gauge_of(PEERS, ("kind", "stranger"), strangers);
     page.gauge_of(PEERS, ("kind", "known"), peers.saturating_sub(strangers));
@@ -43,12 +43,13 @@ pub(super) fn write(lightning: &dyn Lightning, page: &Page) {
     page.gauge(PAYMENTS, payments);
     page.gauge(FORWARDS, forwards);
     page.gauge(INVOICES, invoices);
-    for operation in CurveOperation::ALL {
+    // They are counted for all of the process.
+    for operation in CurveOperation::ALL.iter().filter(|_| page.is_first()) {
         page.counter_of(CURVE, ("operation", operation.name()), operation.count());
     }
 }
 
-pub(super) fn write_wallet(balance: &WalletBalance, page: &Page) {
+pub(super) fn write_wallet(balance: &WalletBalance, page: &Page<'_>) {
     let WalletBalance { confirmed, unconfirmed, immature, locked, anchor_reserve, coins } = balance;
     page.gauge(CONFIRMED, confirmed.to_sat());
     page.gauge(UNCONFIRMED, unconfirmed.to_sat());
@@ -58,7 +59,7 @@ pub(super) fn write_wallet(balance: &WalletBalance, page: &Page) {
     page.gauge(COINS, *coins as u64);
 }
 
-pub(super) fn write_channels(figures: &ChannelFigures, page: &Page) {
+pub(super) fn write_channels(figures: &ChannelFigures, page: &Page<'_>) {
     for (state, count) in &figures.states {
         page.gauge_of(CHANNELS, ("state", label(*state)), *count);
     }

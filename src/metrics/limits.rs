@@ -8,7 +8,7 @@ const MAXIMUM: Family = family("leyden_limit_maximum", "What a limit allows.");
 const REFUSED: Family =
     family("leyden_limit_refused_total", "How often something was refused for a limit, or had to give way.");
 
-pub(super) fn write(limits: &[LimitUse], page: &Page) {
+pub(super) fn write(limits: &[LimitUse], page: &Page<'_>) {
     for LimitUse { name, used, limit, refused, what: _ } in limits {
         let label = ("limit", *name);
         page.gauge_of(USED, label, *used);

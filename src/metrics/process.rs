@@ -14,11 +14,14 @@ const STARTED: Family = family("process_start_time_seconds", "When the process w
 const DESCRIPTORS: Family = family("process_open_fds", "File descriptors that are open.");
 const RESIDENT: Family = family("process_resident_memory_bytes", "Memory that the process has in RAM.");
 
-pub(super) fn write(daemon: &dyn Daemon, started: SystemTime, page: &Page) {
-    page.gauge_of(BUILD, ("version", env!("CARGO_PKG_VERSION")), 1);
+pub(super) fn write(daemon: &dyn Daemon, started: SystemTime, page: &Page<'_>) {
     if !daemon.is_tower_only() {
         page.flag(WALLET, daemon.state() >= WalletState::RpcActive);
     }
+    if !page.is_first() {
+        return;
+    }
+    page.gauge_of(BUILD, ("version", env!("CARGO_PKG_VERSION")), 1);
     if let Ok(since) = started.duration_since(UNIX_EPOCH) {
         page.number(STARTED, since.as_secs_f64());
     }

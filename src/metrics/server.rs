@@ -31,16 +31,16 @@ use crate::{
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 struct Server {
-    daemon: Arc<dyn Daemon>,
+    daemons: Vec<Arc<dyn Daemon>>,
     recorded: Recorded,
     started: SystemTime,
     /// The last page, and when it was begun.
     page: Mutex<Option<(Instant, Bytes)>>,
 }
 
-/// Answers on `listener` until `stopping` resolves, whoever asks by one of the names. `started`: when the process was.
+/// Answers on `listener` until `stopping` resolves, whoever asks by one of the names. `daemons`: of each network. `started`: when the process was.
 pub(crate) async fn serve(
-    daemon: Arc<dyn Daemon>,
+    daemons: Vec<Arc<dyn Daemon>>,
     recorded: Recorded,
     started: SystemTime,
     listener: TcpListener,
@@ -48,7 +48,7 @@ pub(crate) async fn serve(
     stopping: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let upkeep = recorded.clone();
-    let server = Arc::new(Server { daemon, recorded, started, page: Mutex::new(None) });
+    let server = Arc::new(Server { daemons, recorded, started, page: Mutex::new(None) });
     let router = Router::new().route("/metrics", get(answer)).fallback(unknown).with_state(server);
     let router = router.layer(middleware::from_fn_with_state(names, host::check));
     let callers = CallerListener::new(listener, slots, Some(CALLER_IDLE_TIMEOUT));
@@ -87,7 +87,7 @@ impl Server {
             return page.clone();
         }
         let begun = Instant::now();
-        let page = Bytes::from(scrape(self.daemon.as_ref(), &self.recorded, self.started).await);
+        let page = Bytes::from(scrape(&self.daemons, &self.recorded, self.started).await);
         *kept = Some((begun, page.clone()));
         page
     }

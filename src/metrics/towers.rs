@@ -20,7 +20,7 @@ const COVERAGE: Family = family(
     "Channels by whether a tower holds every state that the peer has revoked, or is about to.",
 );
 
-pub(super) fn write_client(figures: &TowerFigures, page: &Page) {
+pub(super) fn write_client(figures: &TowerFigures, page: &Page<'_>) {
     let TowerFigures { connected, away, deactivated, convicted, required, held, waiting, failed, covered, uncovered } =
         *figures;
     for (state, count) in
@@ -51,7 +51,7 @@ const OUTPUTS: Family = family(
     "Outputs of open breaches. confirmed: our penalty is in a block; lost: something else has spent it.",
 );
 
-pub(super) fn write_server(stats: &WatchtowerStats, page: &Page) {
+pub(super) fn write_server(stats: &WatchtowerStats, page: &Page<'_>) {
     let WatchtowerStats { tip, stats, connected, penalties, broken } = stats;
     if let Some(tip) = tip {
         page.gauge(HEIGHT, tip.0.into());

@@ -19,7 +19,7 @@ impl Cors {
             return None;
         }
         let mut headers = HeaderMap::new();
-        let fields = HeaderValue::from_static("Content-Type, Accept, Grpc-Metadata-Macaroon");
+        let fields = HeaderValue::from_static("Content-Type, Accept, Grpc-Metadata-Macaroon, Grpc-Metadata-Network");
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, fields);
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE"));
         if self.allowed.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin.as_bytes()) {

@@ -92,7 +92,7 @@ impl Rest {
         let key = Arc::new(RootKey::new([3; 32]));
         let authorizer = if asks_for_macaroons { Authorizer::Macaroons(Arc::clone(&key)) } else { Authorizer::Open };
         let stopping = CancellationToken::new();
-        let services = Services::new(Arc::new(fake.clone()), authorizer, stopping.clone()).await.unwrap();
+        let services = Services::new(vec![Arc::new(fake.clone())], authorizer, stopping.clone()).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let slots = ConnectionSlots::new(SlotLimits { strangers: 4, known: 4 });
@@ -242,6 +242,15 @@ async fn a_verb_that_does_not_exist() {
 }
 
 #[tokio::test]
+async fn a_call_for_a_network_by_its_name() {
+    let rest = Rest::open().await;
+    let of = |name: &str| format!("Grpc-Metadata-network: {name}\r\n");
+    assert_eq!(rest.ask("GET", "/v1/getinfo", &of("regtest"), "").await.status, 200);
+    rest.ask("GET", "/v1/getinfo", &of("moon"), "").await.is(400, 3, "regtest");
+    rest.is_free().await;
+}
+
+#[tokio::test]
 async fn a_wrong_or_narrow_macaroon() {
     let rest = Rest::start(true, &[]).await;
     let with = |hex: &str| format!("Grpc-Metadata-macaroon: {hex}\r\n");
@@ -371,7 +380,7 @@ async fn pages_of_the_web_may_call_if_the_user_says_so() {
     for part in [
         "access-control-allow-origin: https://wallet.example",
         "access-control-allow-methods: get, post, delete",
-        "access-control-allow-headers: content-type, accept, grpc-metadata-macaroon",
+        "access-control-allow-headers: content-type, accept, grpc-metadata-macaroon, grpc-metadata-network",
     ] {
         assert!(preflight.head.contains(part), "{} has no {part}", preflight.head);
     }

@@ -114,6 +114,8 @@ pub(crate) struct Script {
     pub hold_streams: bool,
     pub runs_tower: bool,
     pub is_tower_only: bool,
+    /// In place of regtest.
+    pub network: Option<&'static str>,
 }
 
 impl Fake {
@@ -167,7 +169,8 @@ impl Daemon for Fake {
 
     fn network(&self) -> NetworkInfo {
         let genesis = genesis_block(Network::Regtest).block_hash();
-        NetworkInfo { name: "regtest".to_owned(), addresses: Network::Regtest, genesis }
+        let name = self.script().network.unwrap_or("regtest").to_owned();
+        NetworkInfo { name, addresses: Network::Regtest, genesis }
     }
 
     async fn gen_seed(&self, entropy: Option<[u8; 32]>) -> Result<Vec<String>, ApiError> {

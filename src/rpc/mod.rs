@@ -2,7 +2,9 @@
 //!
 //! ```text
 //!   REST ─────────┐ [`Services::in_process`]
-//!   TLS ─► auth (macaroon) ─┬─► lightning · router ──┐
+//!   TLS ─► auth (macaroon) ─► networks (which of them) ─┐
+//!                           ┌───────────────────────────┘
+//!                           ├─► lightning · router ──┐
 //!                           ├─► unlocker · state ────┼──► convert ──► api::Daemon
 //!                           ├─► invoices · towers ───┤
 //!                           ├─► watchtower · tower ──┤
@@ -25,6 +27,7 @@ mod crossing;
 mod invoices;
 mod lightning;
 mod limits;
+mod networks;
 mod recovery;
 mod router;
 mod session;
@@ -82,6 +85,7 @@ use tonic::{
 };
 
 pub(crate) use self::auth::{Authorizer, METADATA_KEY};
+use self::networks::ByNetwork;
 use crate::{
     admission::ConnectionSlots,
     api::{ApiError, Chain, Daemon, Lightning, WalletState, Watchtower},
@@ -150,13 +154,22 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// The services of a daemon, whose streams end when `stopping` is cancelled.
+    /// The services of a daemon on each of its networks, the first one's first. Streams end when `stopping` is cancelled.
     pub(crate) async fn new(
-        daemon: Arc<dyn Daemon>,
+        daemons: Vec<Arc<dyn Daemon>>,
         authorizer: Authorizer,
         stopping: CancellationToken,
     ) -> Result<Self, ServeError> {
-        let context = Context { daemon, stopping };
+        let mut networks = Vec::new();
+        for daemon in daemons {
+            let name = daemon.network().name;
+            networks.push((name, Self::of_network(Context { daemon, stopping: stopping.clone() }).await?));
+        }
+        let routes = ByNetwork::new(networks).into_routes();
+        Ok(Self { routes, authorizer, room: RequestRoom::new() })
+    }
+
+    async fn of_network(context: Context) -> Result<Routes, ServeError> {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_service_status("", tonic_health::ServingStatus::Serving).await;
         let reflection =
@@ -210,7 +223,7 @@ impl Services {
                     .max_decoding_message_size(MAX_LARGE_REQUEST)
                     .max_encoding_message_size(MAX_MESSAGE),
             );
-        Ok(Self { routes: routes.routes(), authorizer, room: RequestRoom::new() })
+        Ok(routes.routes())
     }
 
     /// Whether a call may be made, before anything of its request is read, and what that may take. The connection of one that may

@@ -35,6 +35,7 @@ mod deciding;
 mod fields;
 mod holding;
 mod network;
+mod networks;
 mod programs;
 mod requests;
 mod routes;
@@ -64,8 +65,8 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let stopping = CancellationToken::new();
         let certificate = tls.as_ref().map(|tls| Certificate::from_pem(&tls.certificate));
-        let daemon = Arc::new(fake.clone());
-        let services = Services::new(daemon, authorizer, stopping.clone()).await.unwrap();
+        let daemon: Arc<dyn Daemon> = Arc::new(fake.clone());
+        let services = Services::new(vec![daemon], authorizer, stopping.clone()).await.unwrap();
         let options = ServeOptions { services, tls, listener, slots: slots(), stopping: stopping.clone() };
         let serving = tokio::spawn(serve(options));
         let scheme = if certificate.is_some() { "https" } else { "http" };

@@ -20,7 +20,7 @@ use rocksdb::{
 
 use super::CoreKey;
 use crate::{
-    counters::{Commit, Database},
+    counters::{Commit, Counters, Database},
     wallet::onchain::{ChangeLog, WalletError},
 };
 
@@ -95,6 +95,7 @@ pub struct Store {
     db: Arc<DB>,
     path: Arc<Path>,
     next_wallet_entry: Arc<AtomicU64>,
+    counters: Counters,
 }
 
 impl Store {
@@ -109,11 +110,22 @@ impl Store {
         // Records are small and rewritten often: most die in the memtable, so a large one saves compactions.
         options.set_write_buffer_size(32 << 20);
         let db = open_database(path, options, open_files, &FAMILIES, Options::default)?;
-        let store = Self { db: Arc::new(db), path: path.into(), next_wallet_entry: Arc::new(AtomicU64::new(0)) };
+        let next_wallet_entry = Arc::new(AtomicU64::new(0));
+        let store = Self { db: Arc::new(db), path: path.into(), next_wallet_entry, counters: Counters::default() };
         if is_new(path, store.get(META, META_FORMAT)?, FORMAT)? {
             store.put(META, META_FORMAT, &FORMAT.to_be_bytes())?;
         }
         Ok(store)
+    }
+
+    /// The same database, whose happenings are counted there.
+    pub(crate) fn counted_by(self, counters: Counters) -> Self {
+        Self { counters, ..self }
+    }
+
+    /// Where what happens to this node is counted.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// Remembers whose data this is, and refuses another node's.
@@ -386,7 +398,7 @@ impl Persist<CoreKey> for Store {
         }
         let (rows, bytes, begun) = (batch.len(), batch.size_in_bytes(), Instant::now());
         self.write(batch)?;
-        Commit { database: Database::Node, rows, bytes, took: begun.elapsed() }.note();
+        self.counters.commit(Commit { database: Database::Node, rows, bytes, took: begun.elapsed() });
         Ok(())
     }
 }

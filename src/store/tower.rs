@@ -34,7 +34,7 @@ use rocksdb::{BlockBasedOptions, ColumnFamily, DB, Options, ReadOptions, WriteBa
 use tracing::error;
 
 use super::rocks::{StoreError, is_new, open_database};
-use crate::counters::{Commit, Database};
+use crate::counters::{Commit, Counters, Database};
 
 const FORMAT: u32 = 1;
 
@@ -244,7 +244,7 @@ impl Persist<Key> for TowerStore {
         }
         let (rows, bytes, begun) = (batch.len(), batch.size_in_bytes(), Instant::now());
         self.write(batch)?;
-        Commit { database: Database::Tower, rows, bytes, took: begun.elapsed() }.note();
+        Counters::default().commit(Commit { database: Database::Tower, rows, bytes, took: begun.elapsed() });
         self.deleted.fetch_add(deleted, Ordering::Relaxed);
         Ok(())
     }

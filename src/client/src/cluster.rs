@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use leyden_common::layout::{Layout, Running};
+use leyden_common::layout::{AlsoRunning, Layout, Running};
 use leyden_proto::{
     leyden::GenerateRequest,
     lnrpc::{ConnectPeerRequest, GetInfoRequest, GetStateRequest, LightningAddress, NewAddressRequest, WalletState},
@@ -176,8 +176,38 @@ impl DaemonProcess {
         if self.serves_bitcoin_rpc {
             arguments.extend(["--bitcoin-rpc".to_owned(), address(|ports| ports.bitcoin_rpc)]);
         }
+        if self.flags.iter().any(|flag| flag == "--also") {
+            let also = |of: fn(&AlsoRunning) -> Option<SocketAddr>| {
+                let known = self.ports.as_ref().and_then(|ports| ports.also.as_ref()).and_then(of);
+                known.unwrap_or_else(|| SocketAddr::from((self.ip, 0))).to_string()
+            };
+            arguments.extend(["--also-listen".to_owned(), also(|ports| ports.listen)]);
+            arguments.extend(["--also-chain-listen".to_owned(), also(|ports| ports.chain_listen)]);
+        }
         arguments.extend_from_slice(&self.flags);
         arguments
+    }
+
+    /// The second network of this daemon (`--also`) while it runs, under a name of its own. It has no process: what is started
+    /// and stopped is the daemon.
+    pub fn on_second(&self, name: &str) -> Result<Self, ClusterError> {
+        let ports = self.ports()?;
+        let no_second = || ClusterError::Waited { what: format!("a second network of {}", self.name) };
+        let also = ports.also.clone().ok_or_else(no_second)?;
+        let client = self.client()?.clone().on_network(&also.network)?;
+        let ports = Running { listen: also.listen, chain_listen: also.chain_listen, ..ports.clone() };
+        Ok(Self {
+            name: name.to_owned(),
+            data_dir: self.data_dir.clone(),
+            program: self.program.clone(),
+            flags: Vec::new(),
+            serves_bitcoin_rpc: false,
+            ip: self.ip,
+            process: None,
+            client: Some(client),
+            ports: Some(ports),
+            keep: true,
+        })
     }
 
     fn spawn(&self) -> Result<Child, ClusterError> {
@@ -192,8 +222,18 @@ impl DaemonProcess {
         let running: Running = serde_json::from_slice(&fs::read(layout.running()).ok()?).ok()?;
         running.listen?;
         let client = Client::connect(&Access::from_data_dir(&self.data_dir).ok()?).await.ok()?;
-        let state = client.state().get_state(GetStateRequest {}).await.ok()?.into_inner().state();
-        (state == WalletState::ServerActive).then_some((client, running))
+        let mut networks = vec![client.clone()];
+        if let Some(also) = &running.also {
+            also.listen?;
+            networks.push(client.clone().on_network(&also.network).ok()?);
+        }
+        for network in networks {
+            let state = network.state().get_state(GetStateRequest {}).await.ok()?.into_inner().state();
+            if state != WalletState::ServerActive {
+                return None;
+            }
+        }
+        Some((client, running))
     }
 
     /// The process id while it runs.

@@ -146,4 +146,18 @@ pub struct Running {
     /// Metrics for Prometheus.
     #[serde(default)]
     pub metrics: Option<SocketAddr>,
+    /// The second network of the process.
+    #[serde(default)]
+    pub also: Option<AlsoRunning>,
+}
+
+/// A second network of a running daemon.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AlsoRunning {
+    /// Its name, which is also that of its folder.
+    pub network: String,
+    /// Where its Lightning peers connect; `None` while the wallet is locked.
+    pub listen: Option<SocketAddr>,
+    /// Where nodes of its chain connect.
+    pub chain_listen: Option<SocketAddr>,
 }

@@ -57,8 +57,8 @@ pub(crate) struct CrossInvoice {
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum CrossingRefused {
     #[error(
-        "no second daemon is known here: payments cross between two networks. Start leydend with --swap-with and the data \
-         directory of the other network's daemon"
+        "no other network is known here: payments cross between two. Start leydend with --also and the other network's file, or with \
+         --swap-with and the data directory of its daemon. With --also the first network keeps the rates and crossings of both"
     )]
     NoOther,
     #[error("{0}")]

@@ -23,7 +23,6 @@ use crate::driver::{
     towers::TowerChannel,
 };
 use crate::{
-    counters,
     wallet::reserve::Reserve,
     words::{Line, said},
 };
@@ -287,7 +286,7 @@ impl Peer {
                     let funding = established.funding;
                     slot.tell_opening(OpenProgress::Open { funding });
                     slot.opening = None;
-                    counters::channel_opened();
+                    self.services.store.counters().channel_opened();
                     self.services.events.channel(ChannelNews::Open(Arc::new(summary)));
                 }
             }
@@ -309,7 +308,7 @@ impl Peer {
                 slot.tell_opening(OpenProgress::Failed { reason });
             }
             Notice::ProtocolViolation(violation) => {
-                counters::protocol_violation();
+                self.services.store.counters().protocol_violation();
                 let violation = said(&violation.to_string());
                 match self.log.line(&violation) {
                     Line::Write => warn!(channel = %name, peer = %self.node_id, violation, "the peer broke a rule"),

@@ -142,7 +142,8 @@ pub(crate) enum SwapOrder {
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum SwapRefused {
     #[error(
-        "no second daemon is known here: a swap needs one for the other chain. Start leydend with --swap-with DATA_DIR"
+        "no other chain is known here: a swap needs one. Start leydend with --also and the other network's file, or with --swap-with \
+         and the data directory of its daemon. With --also the first network keeps the swaps between both"
     )]
     NoOther,
     #[error("a chain of the swap cannot be asked: {0}")]
@@ -161,8 +162,8 @@ pub(crate) enum SwapRefused {
     )]
     OtherDirection { asked: Amount, asked_on: String, given: Amount, given_on: String, instead: &'static str },
     #[error(
-        "the second daemon, on {0}, gives up old blocks (--prune), and does not know which of them a swap of this one needs: \
-         nothing was begun. Quote or accept the swap there, or run it without --prune"
+        "the node on {0} gives up old blocks (--prune), and does not know which of them a swap of this one needs: nothing was begun. \
+         Run it without --prune; if it is a daemon of its own, you can quote or accept the swap there"
     )]
     Pruned(String),
     #[error("{MAX_OPEN} swaps are under way already: wait until one has ended")]

@@ -46,11 +46,12 @@ impl Node {
             rest: None,
             tower: None,
             metrics: None,
+            also: None,
         };
         fs::write(layout.running(), serde_json::to_vec(&running).unwrap()).unwrap();
         let fake = Fake::new(state);
         let (authorizer, stopping) = (Authorizer::Macaroons(Arc::new(key)), CancellationToken::new());
-        let services = Services::new(Arc::new(fake.clone()), authorizer, stopping.clone()).await.unwrap();
+        let services = Services::new(vec![Arc::new(fake.clone())], authorizer, stopping.clone()).await.unwrap();
         tokio::spawn(serve(ServeOptions { services, tls: Some(identity), listener, slots: slots(), stopping }));
         Self { folder, fake }
     }

@@ -31,7 +31,8 @@ pub struct Global {
     /// Address of the node's gRPC service [default: as the running node wrote into its data directory]
     #[arg(long, global = true, env = "LEYDEN_RPCSERVER", value_name = "HOST:PORT")]
     pub rpcserver: Option<String>,
-    /// Network whose macaroon to use, if the node runs elsewhere [default: the running node's]
+    /// Network that is meant, of a daemon that holds two (`leydend --also`) [default: its first]. If the node runs elsewhere, also
+    /// the one whose macaroon is used
     #[arg(long, global = true, value_name = "NAME")]
     pub network: Option<String>,
     /// Macaroon to authenticate with [default: admin.macaroon in the data directory]
@@ -62,8 +63,10 @@ impl Global {
                     macaroon: layout.macaroon("admin"),
                 });
                 access.address.clone_from(address);
-                if self.network.is_some() {
-                    access.macaroon = layout.macaroon("admin");
+                // That of a second network is the first one's.
+                let named = layout.macaroon("admin");
+                if self.network.is_some() && named.exists() {
+                    access.macaroon = named;
                 }
                 access
             }
@@ -173,7 +176,7 @@ impl Context {
         loop {
             let error = match self.global.access() {
                 Ok(access) => match Client::connect(&access).await {
-                    Ok(client) => return Ok(client),
+                    Ok(client) => return self.on_network(client),
                     Err(error) => CliError::Client(error),
                 },
                 Err(error) => error,
@@ -182,6 +185,14 @@ impl Context {
                 return Err(error);
             }
             tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// The connection, for the network that the options name.
+    fn on_network(&self, client: Client) -> Result<Client, CliError> {
+        match &self.global.network {
+            Some(name) => Ok(client.on_network(name)?),
+            None => Ok(client),
         }
     }
 

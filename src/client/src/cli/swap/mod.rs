@@ -21,8 +21,8 @@ use crate::client::Client;
 /// In a submarine swap `in` fills a channel of yours with coins of the chain, and `out` empties it, without closing it; each of
 /// you runs one daemon.
 ///
-/// For coins of two chains each of you runs two daemons, one on each chain, and the first is started with --swap-with and the second one's data
-/// directory. The initiator makes a secret and locks coins that the other can take with it, or that come back after 48
+/// For coins of two chains each of you has a node on both: one daemon that holds both (--also), or two, the first of which is
+/// started with --swap-with and the second one's data directory. The initiator makes a secret and locks coins that the other can take with it, or that come back after 48
 /// hours; the other locks coins under the same secret, for 24 hours; the initiator takes those, which shows the secret,
 /// and the other takes the first with it. Whoever disappears loses nothing, nor does the one who stays: coins go back.
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ use crate::client::Client;
     after_help = "A trade, step by step:\n  \
     leyden swap quote --give 1btc --get 10btc          Alice: prints an offer; send it to Bob\n  \
     leyden swap accept OFFER --give 10btc --get 1btc --give-other\n  \
-                                                       Bob, whose second daemon has the 10: prints an acceptance; send it back\n  \
+                                                       Bob, whose second network has the 10: prints an acceptance; send it back\n  \
     leyden swap initiate ACCEPTANCE                    Alice: locks; all the rest happens by itself\n  \
     leyden swap list                                   where it is\n\n\
     Coins for a Lightning payment, and back; the offer goes to the other, the acceptance back:\n  \

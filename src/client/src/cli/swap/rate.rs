@@ -13,7 +13,8 @@ use super::super::{
 
 /// Let payments cross from one network to the other, at your price; or show the rates that are set.
 ///
-/// Your node is paid on the first network, and pays the payee's invoice on the second: with channels on both, and --swap-with.
+/// Your node is paid on the first network, and pays the payee's invoice on the second: with channels on both, and --also (one
+/// daemon) or --swap-with (two).
 /// Both payments hang on one preimage, so you are paid when the payee is. Whoever may ask (`leyden swap cross`) has a
 /// macaroon for it: you, or somebody to whom you give one that allows nothing else.
 #[derive(Debug, Args)]
