@@ -56,3 +56,8 @@ async fn submarine_story_ends_with_a_channel_filled_and_emptied() {
 async fn crossing_story_ends_with_the_payee_paid_on_the_other_network() {
     crossing::play(DemoOptions::default()).await.expect("the demo ends well");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crossing_story_ends_the_same_with_both_networks_in_one_daemon() {
+    crossing::play_in_one(DemoOptions::default()).await.expect("the demo ends well");
+}

@@ -21,6 +21,7 @@ use crate::demo::{DemoOptions, breach, crossing, force_close, multihop, seed, su
     leyden demo --story swap\n  \
     leyden demo --story submarine\n  \
     leyden demo --story crossing\n  \
+    leyden demo --story crossing-in-one\n  \
     leyden demo --keep     leave the nodes running and say how to talk to them")]
 pub struct Demo {
     /// Which demonstration to run
@@ -54,6 +55,8 @@ enum Story {
     Submarine,
     /// Alice pays Bob over Lightning from north to south: over Carol, who has a node on both networks
     Crossing,
+    /// The same, and Carol has one daemon that holds both networks
+    CrossingInOne,
     /// The paper's payment of 0.05 over two nodes that keep 0.001 each: paid; refunded, as the payee is silent; and settled
     /// on the chain, as a node on the route is offline
     Multihop,
@@ -72,6 +75,7 @@ impl Demo {
             Story::SwapRefund => swap::play_refund(options).await,
             Story::Submarine => submarine::play(options).await,
             Story::Crossing => crossing::play(options).await,
+            Story::CrossingInOne => crossing::play_in_one(options).await,
             Story::Tower => tower::play(options).await,
         };
         played.map_err(|error| CliError::Failed(error.to_string()))

@@ -3,7 +3,9 @@
 //!
 //! - Bob's invoice on south is paid by Alice on north, and no block is found on either network meanwhile.
 //! - A payment that cannot be made on south comes back on north.
-//! - Both of Carol's daemons are killed while a payment hangs on south; Bob takes it, and Carol is paid all the same.
+//! - All of Carol's is killed while a payment hangs on south; Bob takes it, and Carol is paid all the same.
+//!
+//! Carol has a daemon for each network, or one that holds both.
 
 use std::path::Path;
 
@@ -25,6 +27,8 @@ use crate::{
     cluster::{ClusterError, DaemonProcess, wait_for},
 };
 
+/// Carol on south.
+const CAROL_SOUTH: &str = "carol-south";
 /// Satoshi in each channel.
 const CAPACITY: i64 = 100_000_000;
 /// Blocks after which a reward can be spent.
@@ -36,10 +40,21 @@ const AMOUNT: i64 = 1_000_000;
 /// Carol takes a tenth of that on north, half a percent more, and a satoshi.
 const PRICE: i64 = AMOUNT / 10 + AMOUNT / 10 / 200 + 1;
 
-/// Four daemons of three people.
+/// What Carol runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carol {
+    /// A daemon for each network.
+    Two,
+    /// One daemon for both.
+    One,
+}
+
+/// The nodes of three people.
 struct Cast {
     alice: DaemonProcess,
+    carol: Carol,
     carol_north: DaemonProcess,
+    /// If Carol runs one daemon, its second network.
     carol_south: DaemonProcess,
     bob: DaemonProcess,
 }
@@ -53,11 +68,20 @@ struct Fortunes {
     bob: i64,
 }
 
-/// Plays the story. Fails if a figure is not as it must be.
+/// Plays the story with a daemon of Carol's on each network. Fails if a figure is not as it must be.
 pub async fn play(options: DemoOptions) -> Result<(), DemoError> {
+    play_with(options, Carol::Two).await
+}
+
+/// Plays the story with one daemon of Carol's that holds both networks. Fails if a figure is not as it must be.
+pub async fn play_in_one(options: DemoOptions) -> Result<(), DemoError> {
+    play_with(options, Carol::One).await
+}
+
+async fn play_with(options: DemoOptions, carol: Carol) -> Result<(), DemoError> {
     let folder = DataFolder::new(options.folder)?;
     let mut narrator = Narrator::default();
-    let mut cast = Cast::start(&mut narrator, folder.path()).await?;
+    let mut cast = Cast::start(&mut narrator, folder.path(), carol).await?;
     let result = tell(&mut narrator, &mut cast, folder.path()).await;
     if options.keep {
         let folder = folder.keep();
@@ -172,7 +196,11 @@ async fn refunded(narrator: &mut Narrator, cast: &mut Cast, asking: &Client) -> 
 }
 
 async fn interrupted(narrator: &mut Narrator, cast: &mut Cast, asking: &Client) -> Result<(), DemoError> {
-    narrator.step("Bob holds the third payment; while it hangs on south, both of Carol's daemons are killed (SIGKILL)");
+    let killed = match cast.carol {
+        Carol::Two => "both of Carol's daemons are killed (SIGKILL)",
+        Carol::One => "Carol's daemon is killed (SIGKILL)",
+    };
+    narrator.step(&format!("Bob holds the third payment; while it hangs on south, {killed}"));
     let before = cast.fortunes().await?;
     let held = HeldPayment::new(33, AMOUNT);
     let crossing = cast.cross(asking, &cast.bob.hold_invoice(&held).await?).await?;
@@ -186,9 +214,17 @@ async fn interrupted(narrator: &mut Narrator, cast: &mut Cast, asking: &Client) 
     })
     .await?;
     cast.carol_north.kill();
-    cast.carol_south.kill();
-    cast.carol_south.start().await?;
-    cast.carol_north.start().await?;
+    match cast.carol {
+        Carol::Two => {
+            cast.carol_south.kill();
+            cast.carol_south.start().await?;
+            cast.carol_north.start().await?;
+        }
+        Carol::One => {
+            cast.carol_north.start().await?;
+            cast.carol_south = cast.carol_north.on_second(CAROL_SOUTH)?;
+        }
+    }
     let crossings = cast.crossings().await?;
     let hangs = crossings.iter().any(|crossing| crossing.state == "paying");
     narrator.require("started again, Carol knows that it hangs, and gives nothing back", hangs);
@@ -225,8 +261,11 @@ fn sat(msat: u64) -> i64 {
 }
 
 impl Cast {
-    async fn start(narrator: &mut Narrator, folder: &Path) -> Result<Self, DemoError> {
-        narrator.step("Two networks; Alice has a daemon on north, Bob on south, and Carol on both");
+    async fn start(narrator: &mut Narrator, folder: &Path, carol: Carol) -> Result<Self, DemoError> {
+        narrator.step(match carol {
+            Carol::Two => "Two networks; Alice has a daemon on north, Bob on south, and Carol on both",
+            Carol::One => "Two networks; Alice has a daemon on north, Bob on south, and Carol one that holds both",
+        });
         std::fs::create_dir_all(folder).map_err(DemoError::Folder)?;
         let file = |name: &str| folder.join(format!("{name}.toml")).display().to_string();
         let (north_file, south_file) = (file("north"), file("south"));
@@ -236,19 +275,31 @@ impl Cast {
             );
             std::fs::write(folder.join(format!("{name}.toml")), text).map_err(DemoError::Folder)?;
         }
-        let south_dir = folder.join("carol-south").display().to_string();
-        let mut carol_south = DaemonProcess::new(folder, "carol-south", &["--network", &south_file])?;
-        carol_south.start().await?;
-        let north = ["--network", &north_file, "--swap-with", &south_dir];
-        let mut carol_north = DaemonProcess::new(folder, "carol-north", &north)?;
-        carol_north.start().await?;
+        let (carol_north, carol_south) = match carol {
+            Carol::Two => {
+                let south_dir = folder.join(CAROL_SOUTH).display().to_string();
+                let mut south = DaemonProcess::new(folder, CAROL_SOUTH, &["--network", &south_file])?;
+                south.start().await?;
+                let flags = ["--network", &north_file, "--swap-with", &south_dir];
+                let mut north = DaemonProcess::new(folder, "carol-north", &flags)?;
+                north.start().await?;
+                (north, south)
+            }
+            Carol::One => {
+                let flags = ["--network", &north_file, "--also", &south_file];
+                let mut north = DaemonProcess::new(folder, "carol", &flags)?;
+                north.start().await?;
+                let south = north.on_second(CAROL_SOUTH)?;
+                (north, south)
+            }
+        };
         let north = ["--network", &north_file, "--chain-connect", &carol_north.chain_address()?];
         let mut alice = DaemonProcess::new(folder, "alice", &north)?;
         alice.start().await?;
         let south = ["--network", &south_file, "--chain-connect", &carol_south.chain_address()?];
         let mut bob = DaemonProcess::new(folder, "bob", &south)?;
         bob.start().await?;
-        let cast = Self { alice, carol_north, carol_south, bob };
+        let cast = Self { alice, carol, carol_north, carol_south, bob };
         for (miner, other) in [(&cast.alice, &cast.carol_north), (&cast.carol_south, &cast.bob)] {
             miner.mine(1, None).await?;
             miner.mine(MATURE, Some(NOBODY)).await?;
