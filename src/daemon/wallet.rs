@@ -112,8 +112,8 @@ impl LeydenDaemon {
         if self.running().is_none() {
             self.open(&seed, request.recovery_window, MacaroonFiles::of(request.stateless)).await?;
         }
-        self.open_second(&seed, Some(password), request.recovery_window).await?;
-        self.take_back(request.backups).await
+        self.take_back(request.backups).await?;
+        self.open_second(&seed, Some(password), request.recovery_window).await
     }
 
     /// What needs no person: a wallet without a password, or one whose password lies in a file.

@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(
             text(&recorder, ""),
             "# HELP a Some a.\n# TYPE a gauge\na 1\na{network=\"south\"} 2\n\
-             # HELP b Some b.\n# TYPE b gauge\nb{kind=\"x\"} 1\nb{kind=\"x\",network=\"south\"} 2\n"
+             # HELP b Some b.\n# TYPE b gauge\nb{kind=\"x\",network=\"south\"} 2\nb{kind=\"x\"} 1\n"
         );
     }
 
