@@ -82,13 +82,19 @@ pub struct LeydenDaemon {
     state: watch::Sender<WalletState>,
     fatal: mpsc::UnboundedSender<String>,
     stopping: CancellationToken,
-    rewards: Arc<Mutex<Option<Arc<LightningNode>>>>,
+    /// Its Lightning node, for the chain's calls and for the other network.
+    cell: NodeCell,
+    /// That of the other network, and what that is called.
+    other: Option<(String, NodeCell)>,
     descriptors: Descriptors,
     slots: CallerSlots,
     watchtower: Option<Arc<WatchtowerFacade>>,
     announcement: Announcement,
     place: Place,
 }
+
+/// A Lightning node, once its wallet is open.
+type NodeCell = Arc<Mutex<Option<Arc<LightningNode>>>>;
 
 /// Which of the daemon's networks it is.
 enum Place {
@@ -104,6 +110,8 @@ struct Parts {
     fatal: mpsc::UnboundedSender<String>,
     descriptors: Descriptors,
     watchtower: Option<WatchtowerFacade>,
+    cell: NodeCell,
+    other: Option<(String, NodeCell)>,
     place: Place,
 }
 
@@ -152,13 +160,12 @@ impl CallerSlots {
 
 impl LeydenDaemon {
     fn new(parts: Parts, shared: Shared) -> Self {
-        let Parts { config, node, fatal, descriptors, watchtower, place } = parts;
+        let Parts { config, node, fatal, descriptors, watchtower, cell, other, place } = parts;
         let Shared { root_key, opening, passwords, stopping, slots, announcement } = shared;
         let state =
             if seed::exists(&config.layout.wallet_seed()) { WalletState::Locked } else { WalletState::NonExisting };
-        let rewards = Arc::default();
         Self {
-            chain: Arc::new(ChainFacade::new(node.clone(), Arc::clone(&rewards))),
+            chain: Arc::new(ChainFacade::new(node.clone(), Arc::clone(&cell))),
             config,
             node,
             root_key,
@@ -168,7 +175,8 @@ impl LeydenDaemon {
             state: watch::channel(state).0,
             fatal,
             stopping,
-            rewards,
+            cell,
+            other,
             descriptors,
             slots,
             watchtower: watchtower.map(Arc::new),
@@ -196,11 +204,12 @@ impl LeydenDaemon {
         }
     }
 
-    /// The other network: for swaps and for crossing payments.
+    /// The other network: for swaps and for crossing payments. Each has the other, so that what was begun goes on whichever is named
+    /// first.
     fn other_network(&self) -> (Option<Arc<dyn SwapLeg>>, Option<Arc<dyn CrossingNode>>) {
-        match (self.second(), &self.config.swap_with) {
-            (Some(second), _) => {
-                let (cell, name) = (Arc::clone(&second.rewards), second.config.params.name.clone());
+        match (&self.other, &self.config.swap_with) {
+            (Some((name, cell)), _) => {
+                let cell = Arc::clone(cell);
                 let find = move || cell.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let other = Arc::new(NodeHere::new(find, format!("the wallet of {name} is not open")));
                 (Some(Arc::clone(&other) as Arc<dyn SwapLeg>), Some(other as Arc<dyn CrossingNode>))
@@ -290,7 +299,7 @@ impl LeydenDaemon {
         let network = &self.config.params.name;
         info!(%network, listen = %lightning.listen(), "the Lightning node is running");
         *self.lightning.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&lightning));
-        *self.rewards.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&lightning));
+        *self.cell.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&lightning));
         if writes_macaroons {
             tokens::write(&self.config.layout, &self.root_key).map_err(|error| failed(&error))?;
         }

@@ -5,7 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, error, info, info_span, warn};
 
 use super::{
-    CallerSlots, LeydenDaemon, Parts, Place, Shared, announcement::Announcement, descriptors, metrics::MetricsListener,
-    private, rest::RestListener, tip, tokens, watchtower::WatchtowerFacade,
+    CallerSlots, LeydenDaemon, NodeCell, Parts, Place, Shared, announcement::Announcement, descriptors,
+    metrics::MetricsListener, private, rest::RestListener, tip, tokens, watchtower::WatchtowerFacade,
 };
 use crate::{
     api::{ApiError, Daemon},
@@ -200,14 +200,21 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         slots: slots.clone(),
         announcement,
     };
+    let (cell, second_cell) = (NodeCell::default(), NodeCell::default());
+    let cells = [Arc::clone(&cell), Arc::clone(&second_cell)];
+    let second_name = second.as_ref().map(|(second, _)| second.params.name.clone());
+    let first_name = config.params.name.clone();
     let second_node = second.as_ref().map(|(config, node)| (config.params.name.clone(), node.clone()));
     let second = second.map(|(config, node)| {
         let fatal = named(&config.params.name, fatal.clone());
-        let parts = Parts { config, node, fatal, descriptors, watchtower: None, place: Place::Second };
+        let other = Some((first_name, Arc::clone(&cell)));
+        let (cell, place) = (Arc::clone(&second_cell), Place::Second);
+        let parts = Parts { config, node, fatal, descriptors, watchtower: None, cell, other, place };
         Arc::new(LeydenDaemon::new(parts, shared.clone()))
     });
     let place = Place::First(second.clone());
-    let parts = Parts { config, node: node.clone(), fatal, descriptors, watchtower: tower, place };
+    let (node_here, other) = (node.clone(), second_name.map(|name| (name, second_cell)));
+    let parts = Parts { config, node: node_here, fatal, descriptors, watchtower: tower, cell, other, place };
     let daemon = Arc::new(LeydenDaemon::new(parts, shared));
     let networks: Vec<Arc<dyn Daemon>> =
         [Some(Arc::clone(&daemon)), second].into_iter().flatten().map(|one| one as Arc<dyn Daemon>).collect();
@@ -270,6 +277,10 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         Ok(Some(Ok(Err(error)))) if result.is_ok() => return Err(error.into()),
         Ok(_) => {}
         Err(_) => info!("not all tasks ended in time; everything committed is safe"),
+    }
+    // Two networks hold each other: their databases close once they do not.
+    for cell in cells {
+        *cell.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
     drop(lock);
     result

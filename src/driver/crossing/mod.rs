@@ -58,7 +58,7 @@ pub(crate) struct CrossInvoice {
 pub(crate) enum CrossingRefused {
     #[error(
         "no other network is known here: payments cross between two. Start leydend with --also and the other network's file, or with \
-         --swap-with and the data directory of its daemon. With --also the first network keeps the rates and crossings of both"
+         --swap-with and the data directory of its daemon"
     )]
     NoOther,
     #[error("{0}")]

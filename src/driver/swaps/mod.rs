@@ -143,7 +143,7 @@ pub(crate) enum SwapOrder {
 pub(crate) enum SwapRefused {
     #[error(
         "no other chain is known here: a swap needs one. Start leydend with --also and the other network's file, or with --swap-with \
-         and the data directory of its daemon. With --also the first network keeps the swaps between both"
+         and the data directory of its daemon"
     )]
     NoOther,
     #[error("a chain of the swap cannot be asked: {0}")]
