@@ -219,14 +219,26 @@ impl Chainstate {
     }
 
     /// Checks a block as far as its place in the tree allows, and stores it. [`Self::activate`] does the rest.
+    ///
+    /// Bitcoin Core's order: what the block shows by itself comes first, whether or not the block is known, and a fault found
+    /// there is remembered of nobody. Its header stays as unknown or as good as it was, so that no copy doctored in a way that
+    /// we do not know can make us refuse the block itself. Who sends such a block is let go, which bounds the work.
     pub fn store_block(&mut self, prepared: PreparedBlock, now: u64) -> Result<Submitted, BlockRejected> {
+        self.store.check_running()?;
         let PreparedBlock { block, hash, work } = prepared;
-        if let Err(error) = self.accept_headers(&[block.header], now) {
-            return Err(match error {
-                HeadersRejected::Header { hash, cause } => BlockRejected::Header { hash, cause },
-                HeadersRejected::Node(error) => error.into(),
-            });
+        let Prepared { ids, body, checked } = match work {
+            Ok(prepared) => prepared,
+            Err(cause) => {
+                self.accept_header_of(&block, now)?;
+                return Err(BlockRejected::Invalid { hash, cause });
+            }
+        };
+        match checked {
+            Ok(()) => {}
+            Err(cause) if cause.is_mutation() => return Err(BlockRejected::Mutated { hash, cause }),
+            Err(cause) => return Err(BlockRejected::Invalid { hash, cause }),
         }
+        self.accept_header_of(&block, now)?;
         let (known, context) = {
             let index = read(&self.index);
             (index.tree.get(&hash), index.tree.context_for(&block.header))
@@ -239,13 +251,10 @@ impl Chainstate {
         let Some(context) = context else { return Err(NodeError::UnknownBlock(block.header.prev_blockhash).into()) };
         // A copy whose bytes do not belong to the header says nothing about the block that does.
         let segwit = context.height >= self.params.activation.segwit;
-        // Its header was accepted, so it has its proof of work.
-        let Prepared { ids, body, checked } = work.map_err(|cause| BlockRejected::Invalid { hash, cause })?;
         if let Some(cause) = is_identified_mutated(&block, &ids, segwit) {
             return Err(BlockRejected::Mutated { hash, cause });
         }
-        let in_context = || check_identified_in_context(&block, &ids, &context, &self.params);
-        if let Err(cause) = checked.and_then(|()| in_context()) {
+        if let Err(cause) = check_identified_in_context(&block, &ids, &context, &self.params) {
             if cause.is_mutation() {
                 return Err(BlockRejected::Mutated { hash, cause });
             }
@@ -264,6 +273,14 @@ impl Chainstate {
         self.store.note_found(&hash);
         write(&self.index).tree.mark_stored(&hash);
         Ok(Submitted::Stored)
+    }
+
+    fn accept_header_of(&mut self, block: &Block, now: u64) -> Result<(), BlockRejected> {
+        match self.accept_headers(&[block.header], now) {
+            Ok(_) => Ok(()),
+            Err(HeadersRejected::Header { hash, cause }) => Err(BlockRejected::Header { hash, cause }),
+            Err(HeadersRejected::Node(error)) => Err(error.into()),
+        }
     }
 
     fn mark_invalid(&self, known: &KnownHeader, stored: bool) -> Result<(), NodeError> {

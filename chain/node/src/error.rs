@@ -85,7 +85,8 @@ pub enum NodeError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the error text of each variant says it")]
 pub enum BlockRejected {
-    /// The hash names an invalid block for good: whoever serves it misbehaves.
+    /// The block is invalid: whoever serves it misbehaves. The hash is remembered as that of an invalid block, unless the block
+    /// shows its fault by itself.
     #[error("block {hash} is invalid: {cause}")]
     Invalid { hash: BlockHash, cause: BlockError },
     /// These bytes are not the block that the hash names, but the hash may name a valid one (CVE-2012-2459 and

@@ -6,7 +6,8 @@ mod common;
 
 use std::process::Command;
 
-use bitcoin::{Amount, Block, ScriptBuf, TxOut, Witness};
+use bitcoin::hashes::Hash as _;
+use bitcoin::{Amount, Block, ScriptBuf, TxMerkleNode, TxOut, Witness};
 use common::*;
 use leyden_consensus::{BlockError, Params};
 use leyden_net::{BlockState, ChainView};
@@ -227,6 +228,52 @@ fn a_damaged_copy_does_not_poison_the_block() {
     }
     assert!(matches!(core.submit_block(last.clone()), Ok(BlockAccepted::Stored { tip }) if tip.height == 102));
     assert_eq!(core.submit_block(last.clone()), Ok(BlockAccepted::Known));
+}
+
+#[test]
+fn a_doctored_copy_of_a_block_that_is_here_is_refused() {
+    let params = Params::regtest();
+    let mut spender = Spender::new(&params);
+    spender.extend(102);
+    let folder = tempfile::tempdir().unwrap();
+    let core = open_core(folder.path());
+    feed(&core, &spender.blocks);
+    let last = spender.blocks.last().unwrap();
+    let mut repeated = last.clone();
+    repeated.txdata.push(last.txdata.last().unwrap().clone());
+    assert_eq!(repeated.block_hash(), last.block_hash());
+    let refused = core.submit_block(repeated).unwrap_err();
+    assert!(matches!(refused, BlockRejected::Mutated { cause: BlockError::RepeatedTransactions, .. }), "{refused}");
+    assert_eq!(core.submit_block(last.clone()), Ok(BlockAccepted::Known));
+    assert_eq!(core.tip().hash, last.block_hash());
+}
+
+#[test]
+fn a_block_that_is_wrong_by_itself_says_nothing_of_its_header() {
+    let params = Params::regtest();
+    let folder = tempfile::tempdir().unwrap();
+    let core = open_core(folder.path());
+    let good = forge_chain(&params, Place::genesis(&params), 3);
+    feed(&core, &good[..1]);
+    let mut empty = good[1].clone();
+    empty.txdata.clear();
+    empty.header.merkle_root = TxMerkleNode::all_zeros();
+    let mut two = good[1].clone();
+    two.txdata.push(good[2].txdata[0].clone());
+    two.header.merkle_root = two.compute_merkle_root().unwrap();
+    for (wrong, expected) in [(empty, BlockError::Length), (two, BlockError::SecondCoinbase { index: 1 })] {
+        let wrong = solve(wrong);
+        let hash = wrong.block_hash();
+        for known in [None, Some(BlockState::HeaderOnly)] {
+            assert_eq!(core.entry(&hash).map(|entry| entry.state), known);
+            let refused = core.submit_block(wrong.clone()).unwrap_err();
+            assert_eq!(refused, BlockRejected::Invalid { hash, cause: expected.clone() });
+            assert_eq!(core.entry(&hash).map(|entry| entry.state), known, "{refused}");
+            core.accept_headers(&[wrong.header]).unwrap();
+        }
+    }
+    feed(&core, &good[1..]);
+    assert_eq!(core.tip().hash, good[2].block_hash());
 }
 
 #[test]

@@ -243,6 +243,15 @@ impl PeerSet {
         }
     }
 
+    /// BIP 152: compact blocks may be sent on before they are validated, so an invalid one is no fault. If its header is still
+    /// good, the block is wrong by itself, which nothing remembers and nobody sends on: it would be put together over and over.
+    /// The peer owes the whole then, which costs it the connection if it is as wrong.
+    pub(crate) fn told_of_invalid(&mut self, id: PeerId, hash: BlockHash, ctx: &Ctx) {
+        if ctx.chain.entry(&hash).is_some_and(|entry| entry.state == BlockState::HeaderOnly) {
+            self.put_together_wrongly(id, hash, ctx);
+        }
+    }
+
     /// Has a peer that was first with a block tell of the next ones by itself, as Bitcoin Core chooses them: the last three, of
     /// which one that we connected to is not put out by those that connected to us.
     pub(crate) fn choose_high_bandwidth(&mut self, id: PeerId) {

@@ -398,8 +398,7 @@ impl PeerSet {
                     self.choose_high_bandwidth(id);
                 }
             }
-            // BIP 152: compact blocks may be sent on before they are validated.
-            BlockOutcome::Invalid if source == Source::Compact => {}
+            BlockOutcome::Invalid if source == Source::Compact => self.told_of_invalid(id, hash, ctx),
             BlockOutcome::Invalid => {
                 self.misbehaves(id, Misbehavior::InvalidBlock, ctx);
             }

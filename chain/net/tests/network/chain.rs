@@ -100,6 +100,10 @@ impl Chain {
         if !block.check_merkle_root() {
             return BlockOutcome::Mutated;
         }
+        // Wrong by itself: nothing is remembered.
+        if block.txdata.is_empty() || block.txdata.iter().skip(1).any(Transaction::is_coinbase) {
+            return BlockOutcome::Invalid;
+        }
         self.accept_headers(&[block.header]);
         let Some(entry) = self.entries.get_mut(&hash) else { return BlockOutcome::Undecided };
         if is_marked_invalid(&block) && !self.lawless {

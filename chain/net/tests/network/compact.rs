@@ -421,6 +421,26 @@ fn an_invalid_block_is_no_fault_of_who_told_of_it_by_a_compact_one() {
 }
 
 #[test]
+fn a_compact_block_that_is_wrong_by_itself_is_put_together_once() {
+    let mut stage = Stage::new();
+    let peer = stage.fast_peer(Direction::Inbound);
+    let second_coinbase = Arc::new(make_block(&stage.chain.tip(), START, 7, false).txdata[0].clone());
+    let wrong = stage.next_block(&[second_coinbase]);
+    let state = |stage: &Stage| stage.chain.entry(&wrong.block_hash()).map(|entry| entry.state);
+    stage.says(peer, compact_message(compact(&wrong)));
+    stage.says(peer, block_transactions(&wrong, &[1]));
+    assert_eq!(state(&stage), Some(BlockState::HeaderOnly), "nothing is remembered of its header");
+    assert!(stage.gone.is_empty(), "who tells of a block so need not have checked it");
+    for _ in 0..3 {
+        stage.says(peer, compact_message(compact(&wrong)));
+    }
+    assert_eq!(stage.sent_to(peer, "getblocktxn").len(), 1);
+    assert_eq!(stage.sent_to(peer, "getdata"), [asks_whole(&wrong)]);
+    stage.says(peer, NetworkMessage::Block(wrong));
+    assert_eq!(stage.gone, [(peer, DisconnectReason::Misbehaving(Misbehavior::InvalidBlock))]);
+}
+
+#[test]
 fn four_blocks_at_most_are_put_together_and_one_of_each_peer() {
     let mut stage = Stage::new();
     let peers: Vec<PeerId> = (0..3).map(|_| stage.fast_peer(Direction::Inbound)).collect();
