@@ -45,10 +45,39 @@ pub struct ScriptCheck<'b> {
     flags: ScriptFlags,
 }
 
+/// Takes the scripts of a block's transactions as they become known.
+pub trait ScriptJobs<'b> {
+    /// Whether the scripts of this transaction have to be run under these rules. The job is not made if not.
+    fn is_needed(&self, wtxid: &Wtxid, flags: ScriptFlags) -> bool;
+
+    /// Takes a job.
+    fn take(&mut self, check: ScriptCheck<'b>);
+}
+
+/// All of them, for later.
+impl<'b> ScriptJobs<'b> for Vec<ScriptCheck<'b>> {
+    fn is_needed(&self, _: &Wtxid, _: ScriptFlags) -> bool {
+        true
+    }
+
+    fn take(&mut self, check: ScriptCheck<'b>) {
+        self.push(check);
+    }
+}
+
 impl<'b> ScriptCheck<'b> {
     /// The check of a transaction outside of a block; `spent` in input order.
     pub fn new(tx: &'b Transaction, spent: Vec<TxOut>, flags: ScriptFlags) -> Self {
-        let (txid, wtxid) = transaction_ids(tx);
+        Self::identified(tx, transaction_ids(tx), spent, flags)
+    }
+
+    /// The same of a transaction that was hashed before.
+    pub fn identified(
+        tx: &'b Transaction,
+        (txid, wtxid): (Txid, Wtxid),
+        spent: Vec<TxOut>,
+        flags: ScriptFlags,
+    ) -> Self {
         Self { tx, txid, wtxid, spent, flags }
     }
 
@@ -85,9 +114,9 @@ impl<'b> ScriptCheck<'b> {
 
     /// Hashes what all inputs share, so that the inputs of a large transaction can be run apart by
     /// [`run_input`](Self::run_input).
-    pub fn prepare(&self) -> Result<SpendingTx<'b>, ScriptFailure> {
+    pub fn prepare(&self) -> Result<SpendingTx<'_>, ScriptFailure> {
         let inputs = self.tx.input.len();
-        SpendingTx::new(self.tx, self.spent.clone())
+        SpendingTx::new(self.tx, self.spent.as_slice())
             .map_err(|_| self.failure(self.spent.len(), ScriptError::NoSuchInput { index: self.spent.len(), inputs }))
     }
 
@@ -141,12 +170,12 @@ pub fn connect_block<'b, S: CoinSource, M: MedianTimes + ?Sized>(
 ) -> Result<Connected<'b>, ConnectError<S::Error>> {
     let mut checks = Vec::new();
     let ids = BlockIds::of(block);
-    let connected = connect_identified(block, &ids, context, source, times, params, &mut |check| checks.push(check))?;
+    let connected = connect_identified(block, &ids, context, source, times, params, &mut checks)?;
     Ok(Connected { checks, ..connected })
 }
 
-/// [`connect_block`] of a block whose transactions were hashed before. Each job is handed out once all that it needs is
-/// known, so that it can run while the transactions after it are looked at; one that fails later leaves it without meaning.
+/// [`connect_block`] of a block whose transactions were hashed before. Each job is handed out to `jobs` once all that it needs
+/// is known, so that it can run while the transactions after it are looked at; one that fails later leaves it without meaning.
 pub fn connect_identified<'b, S: CoinSource, M: MedianTimes + ?Sized>(
     block: &'b Block,
     ids: &BlockIds,
@@ -154,7 +183,7 @@ pub fn connect_identified<'b, S: CoinSource, M: MedianTimes + ?Sized>(
     source: &S,
     times: &M,
     params: &Params,
-    hand_out: &mut dyn FnMut(ScriptCheck<'b>),
+    jobs: &mut dyn ScriptJobs<'b>,
 ) -> Result<Connected<'b>, ConnectError<S::Error>> {
     if context.height == 0 {
         return Ok(Connected::default());
@@ -195,8 +224,10 @@ pub fn connect_identified<'b, S: CoinSource, M: MedianTimes + ?Sized>(
             return Err(BlockError::SigopCost { cost, limit: MAX_BLOCK_SIGOP_COST }.into());
         }
         if !is_coinbase {
-            let outputs = spent.iter().map(|coin| coin.output.clone()).collect();
-            hand_out(ScriptCheck { tx, txid: *txid, wtxid: *wtxid, spent: outputs, flags });
+            if jobs.is_needed(wtxid, flags) {
+                let outputs = spent.iter().map(|coin| coin.output.clone()).collect();
+                jobs.take(ScriptCheck { tx, txid: *txid, wtxid: *wtxid, spent: outputs, flags });
+            }
             connected.undo.spent.push(spent);
         }
         for (outpoint, coin) in created_coins(tx, *txid, context.height, is_coinbase) {

@@ -67,7 +67,8 @@ pub use block::{BlockContext, check_block, check_block_in_context, is_block_muta
 pub use block_ids::BlockIds;
 pub use coins::{BlockUndo, Coin, CoinChange, CoinChanges, CoinSource};
 pub use connect::{
-    Connected, ScriptCheck, coins_left_by, connect_block, connect_identified, disconnect_block, script_flags,
+    Connected, ScriptCheck, ScriptJobs, coins_left_by, connect_block, connect_identified, disconnect_block,
+    script_flags,
 };
 pub use difficulty::next_bits;
 pub use error::{BlockError, ConnectError, DisconnectError, HeaderError, ScriptFailure, TransactionError};

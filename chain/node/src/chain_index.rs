@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bitcoin::BlockHash;
+use bitcoin::{BlockHash, Work};
 use leyden_consensus::{HeaderTree, KnownHeader, Params};
 use leyden_net::{BlockState, HeaderEntry};
 
@@ -15,6 +15,17 @@ pub struct ChainIndex {
     pub tree: HeaderTree,
     /// By height, from genesis to the tip; never empty.
     active: Vec<BlockHash>,
+    /// A block up to which scripts are taken as valid.
+    pub assumed_valid: Option<BlockHash>,
+}
+
+/// Two weeks: what must lie on top of a block whose scripts are not checked.
+const BURIED_SECONDS: f64 = 14.0 * 86_400.0;
+
+/// How many blocks of work `each` lie between two amounts of work; rounded, which a bound of weeks can bear.
+fn work_ratio(more: Work, less: Work, each: Work) -> f64 {
+    let number = |work: Work| work.to_be_bytes().iter().fold(0.0, |sum, byte| sum * 256.0 + f64::from(*byte));
+    if more > less { number(more - less) / number(each).max(1.0) } else { 0.0 }
 }
 
 impl ChainIndex {
@@ -23,7 +34,7 @@ impl ChainIndex {
         let genesis = params.genesis_hash;
         let mut tree = HeaderTree::new(params);
         tree.mark_stored(&genesis);
-        Self { tree, active: vec![genesis] }
+        Self { tree, active: vec![genesis], assumed_valid: None }
     }
 
     /// Makes the chain that ends in `tip` the active one. `None`, and nothing changed, if the block is not known.
@@ -45,6 +56,24 @@ impl ChainIndex {
     pub fn tip(&self) -> Tip {
         let hash = self.tip_hash();
         tip_of(&self.tree.get(&hash).unwrap_or_else(|| self.tree.best()))
+    }
+
+    /// Bitcoin Core's rule: the block is an ancestor of the named one, that one is on the best header chain, the best header
+    /// has the network's minimum work, and it would take [`BURIED_SECONDS`] to make what lies on top of the block. So who
+    /// can show us a false chain has to have spent that much on it, and saves nothing by our trust.
+    pub fn is_assumed_valid(&self, hash: &BlockHash) -> bool {
+        let Some(named) = self.assumed_valid else { return false };
+        let (tree, params) = (&self.tree, self.tree.params());
+        let (Some(block), Some(named)) = (tree.get(hash), tree.get(&named)) else { return false };
+        let best = tree.best();
+        let is_below = |below: &KnownHeader, above: &KnownHeader| {
+            tree.ancestor(&above.hash, below.height).is_some_and(|found| found.hash == below.hash)
+        };
+        let blocks_on_top = work_ratio(best.chain_work, block.chain_work, best.header.work());
+        is_below(&block, &named)
+            && is_below(&named, &best)
+            && best.chain_work >= params.minimum_chain_work
+            && blocks_on_top * f64::from(params.spacing.get()) > BURIED_SECONDS
     }
 
     /// The header with most work behind it that is not known to be invalid; its block may be missing.

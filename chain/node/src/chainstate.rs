@@ -27,12 +27,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, RwLock};
 
 use bitcoin::block::Header;
-use bitcoin::{Block, BlockHash, Work};
+use bitcoin::{Block, BlockHash};
 use leyden_consensus::block::{check_identified_body, check_identified_in_context, is_identified_mutated};
 use leyden_consensus::header_tree::Path;
 use leyden_consensus::{
     BlockContext, BlockError, BlockIds, ConnectError, Connected, DisconnectError, KnownHeader, Params,
-    connect_identified, disconnect_block,
+    ScriptJobs, connect_identified, disconnect_block,
 };
 
 use crate::chain_index::{ChainIndex, tip_of};
@@ -42,7 +42,7 @@ use crate::header_rows;
 use crate::prepared::{Prepared, PreparedBlock, block_ids};
 use crate::pruner::absence;
 use crate::roll_forward::roll_forward;
-use crate::scripts::{HandOut, ScriptVerifier};
+use crate::scripts::{NoScripts, ScriptVerifier};
 use crate::step::StepChanges;
 use crate::store::{Batch, BatchKind, Durability, HeaderStatus, Store};
 use crate::sync::{read, write};
@@ -55,8 +55,6 @@ pub struct Chainstate {
     index: Arc<RwLock<ChainIndex>>,
     coins: ChainCoins,
     scripts: Arc<ScriptVerifier>,
-    /// A block up to which scripts are taken as valid.
-    assume_valid: Option<BlockHash>,
     /// Ids of the blocks that were stored last.
     ids: VecDeque<(BlockHash, Arc<BlockIds>)>,
 }
@@ -94,24 +92,8 @@ pub enum Submitted {
     Stored,
 }
 
-/// Two weeks: what must lie on top of a block whose scripts are not checked.
-const BURIED_SECONDS: f64 = 14.0 * 86_400.0;
-
 /// Blocks whose ids are kept: those that were stored and wait for one before them.
 const IDS_KEPT: usize = 16;
-
-/// How many blocks of work `each` lie between two amounts of work; rounded, which a bound of weeks can bear.
-fn work_ratio(more: Work, less: Work, each: Work) -> f64 {
-    let number = |work: Work| work.to_be_bytes().iter().fold(0.0, |sum, byte| sum * 256.0 + f64::from(*byte));
-    if more > less { number(more - less) / number(each).max(1.0) } else { 0.0 }
-}
-
-/// What becomes of a block's scripts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scripts {
-    Checked,
-    Assumed,
-}
 
 /// Why a step was not made.
 enum Refused {
@@ -138,40 +120,7 @@ impl Chainstate {
         header_rows::load(&store, &mut write(&index))?;
         roll_forward(&store, &mut write(&index))?;
         store.keep_coins(coins);
-        Ok(Self {
-            params,
-            coins: ChainCoins::new(Arc::clone(&store)),
-            store,
-            index,
-            scripts,
-            assume_valid: None,
-            ids: VecDeque::new(),
-        })
-    }
-
-    /// Takes the scripts of this block and all before it as valid, as long as it lies deep in the chain with most work.
-    /// Everything else is checked.
-    pub fn assume_valid(&mut self, hash: BlockHash) {
-        self.assume_valid = Some(hash);
-    }
-
-    /// Bitcoin Core's rule: the block is an ancestor of the named one, that one is on the best header chain, the best header
-    /// has the network's minimum work, and it would take [`BURIED_SECONDS`] to make what lies on top of the block. So who
-    /// can show us a false chain has to have spent that much on it, and saves nothing by our trust.
-    fn is_assumed_valid(&self, hash: &BlockHash) -> bool {
-        let Some(named) = self.assume_valid else { return false };
-        let index = read(&self.index);
-        let tree = &index.tree;
-        let (Some(block), Some(named)) = (tree.get(hash), tree.get(&named)) else { return false };
-        let best = tree.best();
-        let is_below = |below: &KnownHeader, above: &KnownHeader| {
-            tree.ancestor(&above.hash, below.height).is_some_and(|found| found.hash == below.hash)
-        };
-        let blocks_on_top = work_ratio(best.chain_work, block.chain_work, best.header.work());
-        is_below(&block, &named)
-            && is_below(&named, &best)
-            && best.chain_work >= self.params.minimum_chain_work
-            && blocks_on_top * f64::from(self.params.spacing.get()) > BURIED_SECONDS
+        Ok(Self { params, coins: ChainCoins::new(Arc::clone(&store)), store, index, scripts, ids: VecDeque::new() })
     }
 
     /// The threads that check scripts.
@@ -484,18 +433,15 @@ impl Chainstate {
         let context = read(&self.index).tree.context_for(&known.header);
         let context = context.ok_or(NodeError::UnknownBlock(known.header.prev_blockhash))?;
         let invalid = |cause| Refused::Invalid { hash: known.hash, cause };
-        let scripts = if self.is_assumed_valid(&known.hash) { Scripts::Assumed } else { Scripts::Checked };
         let ids = self.ids_of(&known.hash, &block);
-        // What the block changes is worked out while its scripts are checked: if one fails, all of the step is dropped.
-        match scripts {
-            Scripts::Assumed => self.connect_coins(&block, &ids, &context, changes, &mut |_| {}),
-            Scripts::Checked => {
-                let (changed, verified) =
-                    self.scripts.verify_while(|hand_out| self.connect_coins(&block, &ids, &context, changes, hand_out));
-                changed?;
-                verified.map_err(|failure| invalid(failure.into()))
-            }
+        if read(&self.index).is_assumed_valid(&known.hash) {
+            return self.connect_coins(&block, &ids, &context, changes, &mut NoScripts);
         }
+        // What the block changes is worked out while its scripts are checked: if one fails, all of the step is dropped.
+        let (changed, verified) =
+            self.scripts.verify_while(|jobs| self.connect_coins(&block, &ids, &context, changes, jobs));
+        changed?;
+        verified.map_err(|failure| invalid(failure.into()))
     }
 
     fn connect_coins<'b>(
@@ -504,10 +450,10 @@ impl Chainstate {
         ids: &BlockIds,
         context: &BlockContext,
         changes: &mut StepChanges<'_>,
-        hand_out: HandOut<'_, 'b>,
+        jobs: &mut dyn ScriptJobs<'b>,
     ) -> Result<(), Refused> {
         let hash = block.block_hash();
-        let connected = self.check_coins(block, ids, context, changes.coins(), hand_out)?;
+        let connected = self.check_coins(block, ids, context, changes.coins(), jobs)?;
         let connected = connected.map_err(|cause| Refused::Invalid { hash, cause })?;
         Ok(changes.connect(BlockRef { hash, height: context.height }, block, ids, connected)?)
     }
@@ -519,13 +465,13 @@ impl Chainstate {
         ids: &BlockIds,
         context: &BlockContext,
         overlay: &Overlay<'_>,
-        hand_out: HandOut<'_, 'b>,
+        jobs: &mut dyn ScriptJobs<'b>,
     ) -> Result<Result<Connected<'b>, BlockError>, NodeError> {
         let times = |height: u32| {
             let index = read(&self.index);
             index.tree.ancestor(&context.parent, height).map(|known| known.median_time_past)
         };
-        match connect_identified(block, ids, context, overlay, &times, &self.params, hand_out) {
+        match connect_identified(block, ids, context, overlay, &times, &self.params, jobs) {
             Ok(connected) => Ok(Ok(connected)),
             Err(ConnectError::Block(cause)) => Ok(Err(cause)),
             Err(ConnectError::Source(error)) => Err(error.into()),
@@ -544,7 +490,7 @@ impl Chainstate {
         check_identified_in_context(block, &ids, &context, &self.params).map_err(invalid)?;
         let overlay = Overlay::new(&self.coins);
         let (checked, verified) =
-            self.scripts.verify_while(|hand_out| self.check_coins(block, &ids, &context, &overlay, hand_out));
+            self.scripts.verify_while(|jobs| self.check_coins(block, &ids, &context, &overlay, jobs));
         checked?.map_err(invalid)?;
         verified.map_err(|failure| invalid(failure.into()))
     }

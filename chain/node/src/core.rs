@@ -26,6 +26,7 @@ use leyden_net::{ChainView, FilterRequest, HeaderEntry, MempoolView, RelayedTx, 
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
+use crate::ahead::WaitingBlocks;
 use crate::backend::{Backend, BlockAccepted, ChainEvent, HeadersAccepted};
 use crate::chain_index::ChainIndex;
 use crate::chainstate::{Chainstate, Shared, Step, Submitted};
@@ -75,6 +76,8 @@ pub struct Core {
     /// Cancelled when the node stops, or a write has failed.
     pub shutdown: CancellationToken,
     pub(crate) chain: Mutex<Chainstate>,
+    pub(crate) scripts: Arc<ScriptVerifier>,
+    pub(crate) waiting: WaitingBlocks,
     mempool_sequence: AtomicU64,
     /// What has happened since the start.
     pub counters: Counters,
@@ -143,6 +146,8 @@ impl Core {
             mempool: RwLock::default(),
             shutdown: CancellationToken::new(),
             chain: Mutex::new(chain),
+            scripts: shared.scripts,
+            waiting: WaitingBlocks::default(),
             mempool_sequence: AtomicU64::new(1),
             counters: Counters::default(),
             found_tip: Mutex::default(),
@@ -180,9 +185,10 @@ impl Core {
         }
     }
 
-    /// Takes the scripts of this block and all before it as valid ([`Chainstate::assume_valid`]).
+    /// Takes the scripts of this block and all before it as valid, as long as it lies deep in the chain with most work
+    /// ([`ChainIndex::is_assumed_valid`]). Everything else is checked.
     pub fn assume_valid(&self, hash: BlockHash) {
-        lock(&self.chain).assume_valid(hash);
+        write(&self.index).assumed_valid = Some(hash);
     }
 
     /// A block whose header is known. One that is damaged is waited for while peers are asked for it. *Blocking.*
@@ -716,7 +722,9 @@ impl Backend for Core {
     }
 
     fn prepare_block(&self, block: Block) -> PreparedBlock {
-        PreparedBlock::new(block, &self.params)
+        let prepared = PreparedBlock::new(block, &self.params);
+        self.check_scripts_ahead(&prepared);
+        prepared
     }
 
     fn submit_prepared(&self, block: PreparedBlock) -> Result<BlockAccepted, BlockRejected> {

@@ -19,6 +19,7 @@
 
 #![warn(missing_docs)]
 
+mod ahead;
 pub mod backend;
 pub mod bans;
 pub mod block_filter;

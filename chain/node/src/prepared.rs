@@ -1,7 +1,8 @@
 //! A block on its way to the chain, with all that can be said of it before it is its turn.
 //!
 //! ```text
-//!   bytes ──▶ prepare: ids, body, verdict of the block alone     on any thread, while the block before is connected
+//!   bytes ──▶ prepare: ids, body, verdict of the block alone     on any thread, while the block before is connected;
+//!                │     scripts, as far as can be (`ahead`)
 //!                └──▶ submit: place in the chain, coins, scripts, commit     one at a time, who holds the chain
 //! ```
 

@@ -9,12 +9,13 @@
 //! `make bench-peers WHAT=chain`.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use bitcoin::absolute::LockTime;
+use bitcoin::block::Header;
 use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::key::TweakedPublicKey;
 use bitcoin::secp256k1::{All, Keypair, Message, Secp256k1, SecretKey};
@@ -30,7 +31,8 @@ use rayon::prelude::*;
 
 use crate::backend::Backend;
 use crate::config::NodeConfig;
-use crate::error::{BlockRejected, NodeError};
+use crate::core::Core;
+use crate::error::{BlockRejected, HeadersRejected, NodeError};
 use crate::node::open;
 use crate::template::{TemplateContext, assemble};
 
@@ -47,6 +49,9 @@ const REST_WEIGHT: u64 = 1_500;
 const FULL: u64 = 4_000_000;
 /// A block is as far behind the one before.
 const SPACING: u32 = 600;
+const HEADER_BYTES: usize = 80;
+/// As many come in one message.
+const MAX_HEADERS: usize = 2_000;
 
 /// Why a chain was not made or not validated.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +68,9 @@ pub enum SyntheticError {
     /// The validating node says no.
     #[error("a block was refused: {0}")]
     Refused(#[from] BlockRejected),
+    /// It says so of a header.
+    #[error("a header was refused: {0}")]
+    Header(#[from] HeadersRejected),
 }
 
 /// What was written.
@@ -165,11 +173,13 @@ pub fn read_chain(path: &Path) -> io::Result<impl Iterator<Item = io::Result<Vec
 }
 
 /// Validates the blocks of the file with a node's own settings, from an empty database in `folder`. As in a node, where
-/// they come from peers, the next block is decoded and prepared while one is connected; and at the end all is on the disk.
+/// they come from peers, the headers come first, the next block is decoded and prepared while one is connected, and at the end
+/// all is on the disk.
 pub fn validate_chain(path: &Path, folder: &Path) -> Result<ValidatedChain, SyntheticError> {
     let config = NodeConfig::new(Params::regtest(), folder);
     let core = open(config)?;
     let begun = Instant::now();
+    accept_headers(&core, path)?;
     let blocks = read_chain(path)?;
     std::thread::scope(|scope| -> Result<(), SyntheticError> {
         let (prepared, next) = sync_channel(1);
@@ -193,6 +203,23 @@ pub fn validate_chain(path: &Path, folder: &Path) -> Result<ValidatedChain, Synt
     })?;
     core.store.flush_coins()?;
     Ok(ValidatedChain { tip: core.tip().hash, seconds: begun.elapsed().as_secs_f64() })
+}
+
+fn accept_headers(core: &Core, path: &Path) -> Result<(), SyntheticError> {
+    let mut file = BufReader::new(File::open(path)?);
+    let mut headers = Vec::new();
+    let mut prefix = [0; 4 + HEADER_BYTES];
+    while !file.fill_buf()?.is_empty() {
+        file.read_exact(&mut prefix)?;
+        let (length, header) = prefix.split_at(4);
+        let length = length.try_into().map_or(0, u32::from_le_bytes);
+        headers.push(deserialize::<Header>(header).map_err(io::Error::other)?);
+        file.seek_relative(i64::from(length).saturating_sub(HEADER_BYTES as i64))?;
+    }
+    for some in headers.chunks(MAX_HEADERS) {
+        core.accept_headers(some)?;
+    }
+    Ok(())
 }
 
 /// The most memory that this process has had at once, in bytes; 0 where the system does not tell.

@@ -1,5 +1,7 @@
 //! A transaction together with what it spends.
 
+use std::borrow::Cow;
+
 use bitcoin::{Transaction, TxOut};
 use thiserror::Error;
 
@@ -17,7 +19,7 @@ use super::witness::{Nesting, verify_program, witness_program};
 /// What the signatures of all inputs share is hashed once, when this is made.
 pub struct SpendingTx<'a> {
     tx: &'a Transaction,
-    spent: Vec<TxOut>,
+    spent: Cow<'a, [TxOut]>,
     shared: Option<SharedHashes>,
 }
 
@@ -33,7 +35,8 @@ pub struct SpentOutputsMismatch {
 
 impl<'a> SpendingTx<'a> {
     /// Joins a transaction with the outputs that its inputs spend, in input order.
-    pub fn new(tx: &'a Transaction, spent: Vec<TxOut>) -> Result<Self, SpentOutputsMismatch> {
+    pub fn new(tx: &'a Transaction, spent: impl Into<Cow<'a, [TxOut]>>) -> Result<Self, SpentOutputsMismatch> {
+        let spent = spent.into();
         if tx.input.len() != spent.len() {
             return Err(SpentOutputsMismatch { inputs: tx.input.len(), spent: spent.len() });
         }
