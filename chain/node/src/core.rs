@@ -615,6 +615,19 @@ impl Core {
         Ok(empty)
     }
 
+    /// More to search for a template whose nonces are used up: the time of now, with the target that goes with it, and another
+    /// extra nonce. `false` if there is another tip.
+    pub fn roll_template(&self, template: &mut Template) -> Result<bool, NodeError> {
+        let context = self.template_context()?;
+        let header = &mut template.block.header;
+        if context.parent != header.prev_blockhash {
+            return Ok(false);
+        }
+        (header.time, header.bits) = (context.time, context.bits);
+        template.set_extra_nonce(rand::random());
+        Ok(true)
+    }
+
     /// The target that the next block needs to meet if it is made now.
     pub fn next_bits(&self) -> Result<CompactTarget, NodeError> {
         Ok(self.template_context()?.bits)

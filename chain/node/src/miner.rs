@@ -15,8 +15,10 @@ use crate::core::Core;
 use crate::error::{BlockRejected, NodeError};
 use crate::sync::{lock, read};
 
-/// How often a block in work takes in what has come into the mempool, and a fresh time.
+/// How often a block in work takes in what has come into the mempool.
 const REFRESH: Duration = Duration::from_secs(10);
+/// A block in work takes a fresh time after so long in any case: the next targets depend on it.
+const STALE: Duration = Duration::from_secs(60);
 /// How often a clock that is behind the chain is looked at, and how often that is said.
 const CLOCK_INTERVAL: Duration = Duration::from_millis(500);
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
@@ -25,13 +27,14 @@ const RATE_WINDOW: usize = 10;
 
 /// Mines one block on top of the tip, on `threads` threads. Blocks its thread until it is found or `stop` is set.
 pub fn mine_one(core: &Core, script: &ScriptBuf, threads: usize, stop: &AtomicBool) -> Result<BlockHash, NodeError> {
-    loop {
+    'template: loop {
         let mut template = core.template(script.clone(), rand::random())?;
         let found = loop {
             match search(&Job::new(&template.block.header), threads, stop, &core.counters.hashes) {
                 Some(found) => break found,
                 None if stop.load(Ordering::Relaxed) => return Err(NodeError::SearchStopped),
-                None => template.set_extra_nonce(rand::random()),
+                None if !core.roll_template(&mut template)? => continue 'template,
+                None => {}
             }
         };
         template.block.header.nonce = found.nonce;
@@ -170,7 +173,8 @@ async fn watch(core: Arc<Core>, cancel: CancellationToken, restart: Arc<AtomicBo
             _ = second.tick() => {
                 meter.sample(core.counters.hashes.load(Ordering::Relaxed));
                 let transactions = read(&core.mempool).len();
-                if refreshed.0.elapsed() >= REFRESH && transactions != refreshed.1 {
+                let age = refreshed.0.elapsed();
+                if age >= STALE || (age >= REFRESH && transactions != refreshed.1) {
                     refreshed = (Instant::now(), transactions);
                     restart.store(true, Ordering::Relaxed);
                 }

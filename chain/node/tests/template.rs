@@ -9,6 +9,7 @@ use common::*;
 use leyden_consensus::Params;
 use leyden_node::backend::Backend;
 use leyden_node::core::Core;
+use leyden_node::{Clock, MempoolPolicy};
 use proptest::prelude::*;
 
 const COIN: u64 = 50_0000_0000;
@@ -52,6 +53,25 @@ fn another_extra_nonce_makes_another_valid_block() {
     assert_ne!(template.block.header.merkle_root, before);
     core.submit_block(solve(template.block)).unwrap();
     assert_eq!(core.tip().height, 116);
+}
+
+#[test]
+fn a_template_whose_nonces_are_used_up_takes_the_time_of_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::mockable();
+    let params = std::sync::Arc::new(Params::regtest());
+    let store = open_store(folder.path(), None);
+    let core = Core::open(params, MempoolPolicy::default(), clock.clone(), store, 1_000, None).unwrap();
+    assert!(clock.set(1_800_000_000));
+    let mut template = core.template(open_script(), 1).unwrap();
+    let first = template.block.header;
+    assert!(clock.set(1_800_000_090));
+    assert!(core.roll_template(&mut template).unwrap());
+    let rolled = template.block.header;
+    assert_eq!((first.time, rolled.time), (1_800_000_000, 1_800_000_090));
+    assert_ne!(first.merkle_root, rolled.merkle_root);
+    core.submit_block(solve(template.block.clone())).unwrap();
+    assert!(!core.roll_template(&mut template).unwrap(), "there is another tip");
 }
 
 #[test]
